@@ -1,0 +1,44 @@
+# Each target sets up the environment that it needs; nothing is installed outside this folder.
+PYTHON ?= python3
+DEV := .venv/bin
+DEMO := .venv-demo/bin
+PROTOS := mlferry/spec/proto
+
+.PHONY: demo test lint type unit wheel schema docs clean
+
+demo: .venv-demo/ready  ## the main job, with NumPy, protobuf and h5py alone
+	$(DEMO)/python examples/spatial_transformer/demo.py
+
+test: lint type unit wheel  ## everything that CI runs
+
+lint: .venv/ready
+	$(DEV)/ruff format --check .
+	$(DEV)/ruff check .
+
+type: .venv/ready
+	$(DEV)/mypy
+
+unit: .venv/ready
+	PATH="$(CURDIR)/$(DEV):$$PATH" $(DEV)/pytest -n 2 --dist loadfile
+
+wheel: .venv/ready  ## the built wheel, installed into an empty environment, used elsewhere
+	$(DEV)/python scripts/check_wheel.py
+
+schema: .venv/ready  ## generate the protobuf modules from the .proto files
+	PATH="$(CURDIR)/$(DEV):$$PATH" protoc -I. --python_out=. --pyi_out=. $(PROTOS)/*.proto
+
+docs: .venv/ready  ## write the generated tables of docs/
+	$(DEV)/python scripts/write_docs.py
+
+.venv/ready: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(DEV)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	touch $@
+
+.venv-demo/ready: pyproject.toml
+	$(PYTHON) -m venv .venv-demo
+	$(DEMO)/python -m pip install --quiet --disable-pip-version-check -e '.[keras]'
+	touch $@
+
+clean:
+	rm -rf .venv .venv-demo build dist

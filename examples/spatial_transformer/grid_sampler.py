@@ -1,0 +1,67 @@
+"""The ``GridSampler`` layer of ``train.py`` in NumPy, for running the converted model.
+
+Importing this module registers the class, so that a model with a custom layer of that name can be
+run. The class has the parts of an implementation of Core ML's ``MLCustomLayer`` protocol: it is
+created from the layer's parameters, tells the shapes of its outputs, and evaluates its inputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+import mlferry
+
+
+@mlferry.register_custom_layer("GridSampler")
+class GridSampler(mlferry.CustomLayer):
+    """Resample an image on a grid moved by an affine map, with bilinear interpolation.
+
+    The inputs are an image of shape ``(N, H, W, C)`` and ``theta`` of shape ``(N, 6)``, the output
+    has shape ``(N, output_height, output_width, C)``. ``theta`` is a 2x3 matrix, stored row by
+    row, that takes ``(gx, gy, 1)``, running from -1 to 1 over the output, to a point of the image
+    in the same coordinates: -1 is the centre of the first pixel and 1 that of the last one.
+    Pixels outside the image count as zero. The docstring of the Keras layer in ``train.py`` has
+    every step; this is a direct port of it.
+    """
+
+    def __init__(self, parameters: Mapping[str, Any]) -> None:
+        super().__init__(parameters)
+        self.output_height = int(parameters["output_height"])
+        self.output_width = int(parameters["output_width"])
+
+    def output_shapes(self, input_shapes: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]]:
+        (n, _, _, c), _ = input_shapes
+        return [(n, self.output_height, self.output_width, c)]
+
+    def evaluate(self, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
+        image, theta = inputs
+        count, height, width, _ = image.shape
+
+        # The sampling points, in pixels: both (N, output_height, output_width).
+        gx = np.linspace(-1, 1, self.output_width, dtype=np.float32)
+        gy = np.linspace(-1, 1, self.output_height, dtype=np.float32)[:, np.newaxis]
+        a, b, c, d, e, f = theta.T[:, :, np.newaxis, np.newaxis]
+        x = (a * gx + b * gy + c + 1) / 2 * (width - 1)
+        y = (d * gx + e * gy + f + 1) / 2 * (height - 1)
+
+        x0, y0 = np.floor(x), np.floor(y)
+        x1, y1 = x0 + 1, y0 + 1
+        wx, wy = x - x0, y - y0
+        batch = np.arange(count)[:, np.newaxis, np.newaxis]
+
+        def neighbour(row: np.ndarray, column: np.ndarray, weight: np.ndarray) -> np.ndarray:
+            inside = (row >= 0) & (row <= height - 1) & (column >= 0) & (column <= width - 1)
+            row = np.clip(row, 0, height - 1).astype(np.int32)
+            column = np.clip(column, 0, width - 1).astype(np.int32)
+            return (weight * inside)[..., np.newaxis] * image[batch, row, column]
+
+        sampled = (
+            neighbour(y0, x0, (1 - wy) * (1 - wx))
+            + neighbour(y0, x1, (1 - wy) * wx)
+            + neighbour(y1, x0, wy * (1 - wx))
+            + neighbour(y1, x1, wy * wx)
+        )
+        return [sampled]

@@ -1,0 +1,147 @@
+"""`convert`: one call for every source."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from typing import Any
+
+from mlferry.converters.graph import Graph
+from mlferry.converters.interface import InputType, OutputType, bind_inputs, finish
+from mlferry.converters.lower import CustomFunction, Frontend, Lowering, lower
+from mlferry.converters.types import ClassifierConfig
+from mlferry.errors import ConversionError, SpecError
+from mlferry.models.model import MLModel
+from mlferry.spec import versions
+from mlferry.spec.proto import model_pb2
+
+
+@dataclass(frozen=True)
+class Options:
+    """Everything that a conversion can be asked, by any entry point."""
+
+    inputs: Sequence[InputType] | None = None
+    outputs: Sequence[OutputType] | None = None
+    output_names: Sequence[str] | None = None
+    input_names: Sequence[str] | None = None
+    classifier_config: ClassifierConfig | None = None
+    custom_conversion_functions: Mapping[str, CustomFunction] | None = None
+    add_custom_layers: bool = False
+    channels_first: bool = False
+    minimum_deployment_target: str | int | None = None
+
+
+def convert(
+    source: Any,
+    *,
+    inputs: Sequence[InputType] | None = None,
+    outputs: Sequence[OutputType] | None = None,
+    classifier_config: ClassifierConfig | None = None,
+    custom_conversion_functions: Mapping[str, CustomFunction] | None = None,
+    add_custom_layers: bool = False,
+    minimum_deployment_target: str | int | None = None,
+) -> MLModel:
+    """Convert a model to Core ML.
+
+    Args:
+        source: a Keras model: path of an `.h5` or `.keras` file, a pair of paths
+            (`.json`, `.h5`), or a model object. The content decides, not the suffix.
+        inputs: `TensorType` or `ImageType` for inputs that shall differ from the source's.
+        outputs: the outputs wanted, by name, as `TensorType` or as `ImageType`; by default
+            all, as multi-arrays.
+        classifier_config: labels, to make a classifier of the model.
+        custom_conversion_functions: functions for layers that mlferry does not know, or shall
+            convert differently, by layer name, class or activation name. A function takes the
+            node and returns `CustomLayerParams`, or takes the node and a `Builder` and adds
+            layers itself.
+        add_custom_layers: make a custom layer of every unknown layer, with its options as
+            parameters and its arrays as weights.
+        minimum_deployment_target: e.g. "iOS13": fail where the model would need a newer
+            system. By default the oldest system that can run the model is supported.
+
+    Returns:
+        the Core ML model, in exact array mapping.
+
+    Raises:
+        UnsupportedOpError: layers without a converter; all are named, with the lines to write.
+        ConversionError: something of the source cannot be carried over.
+        ModelFileError: the source is damaged, or of a kind that mlferry does not read.
+    """
+    graph, frontend = _read(source)
+    options = Options(
+        inputs=inputs,
+        outputs=outputs,
+        classifier_config=classifier_config,
+        custom_conversion_functions=custom_conversion_functions,
+        add_custom_layers=add_custom_layers,
+        minimum_deployment_target=minimum_deployment_target,
+    )
+    return convert_graph(graph, frontend, options)
+
+
+def _read(source: Any) -> tuple[Graph, Frontend]:
+    for claims, read in _FRONTENDS:
+        if claims(source):
+            return read(source)
+    raise ConversionError(
+        f"mlferry cannot tell what {source!r:.200} is; it converts Keras models: .h5 and .keras "
+        "files, ('model.json', 'weights.h5'), and model objects"
+    )
+
+
+def _is_keras(source: Any) -> bool:
+    from mlferry.converters.keras import read
+
+    return read.claims(source)
+
+
+def _read_keras(source: Any) -> tuple[Graph, Frontend]:
+    from mlferry.converters.keras import read
+    from mlferry.converters.keras.ops import FRONTEND
+
+    return read.read(source), FRONTEND
+
+
+_FRONTENDS: tuple[tuple[Callable[[Any], bool], Callable[[Any], tuple[Graph, Frontend]]], ...] = (
+    (_is_keras, _read_keras),
+)
+
+
+def convert_graph(graph: Graph, frontend: Frontend, options: Options) -> MLModel:
+    """Convert a graph that a frontend has read."""
+    if options.input_names is not None:
+        graph = graph.with_input_names(options.input_names)
+
+    def bind(low: Lowering) -> None:
+        bind_inputs(low, options.inputs)
+
+    low = lower(
+        graph,
+        frontend,
+        bind,
+        custom_conversion_functions=options.custom_conversion_functions,
+        add_custom_layers=options.add_custom_layers,
+        channels_first=options.channels_first,
+    )
+    spec = finish(low, options.outputs, options.classifier_config, options.output_names)
+    told = spec.description.metadata.userDefined
+    told["com.github.mlferry.version"] = metadata.version("mlferry")
+    told["com.github.mlferry.source"] = f"{graph.framework} {graph.release}".strip()
+    _check_target(spec, options.minimum_deployment_target)
+    return MLModel(spec)
+
+
+def _check_target(spec: model_pb2.Model, target: str | int | None) -> None:
+    if target is None:
+        return
+    try:
+        allowed = versions.version_for(target)
+    except SpecError as error:
+        raise ConversionError(str(error)) from error
+    if spec.specificationVersion > allowed:
+        needs = versions.release(spec.specificationVersion)
+        reasons = "".join(f"\n  - {reason}" for reason in versions.why(spec, allowed))
+        raise ConversionError(
+            f"the model needs iOS {needs.ios} or macOS {needs.macos}, newer than {target}:{reasons}"
+        )

@@ -1,0 +1,174 @@
+"""The graph that every frontend reads its source into: names, attributes, arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlferry.errors import ConversionError
+from mlferry.spec.shapes.rules import Shape
+
+
+@dataclass(frozen=True)
+class Value:
+    """What flows along an edge.
+
+    Attributes:
+        name: unique in its graph.
+        shape: in the source's order of axes; None, or a None in it, where it is unknown.
+        dtype: NumPy's name of the type.
+    """
+
+    name: str
+    shape: Shape | None = None
+    dtype: str = "float32"
+
+
+class Attributes(Mapping[str, Any]):
+    """The options of a node. It remembers which were read, so that none is overlooked."""
+
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        self._values = dict(values)
+        self._read: set[str] = set()
+
+    def __getitem__(self, name: str) -> Any:
+        self._read.add(name)
+        return self._values[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def unread(self) -> dict[str, Any]:
+        """The options that nobody has read."""
+        return {name: value for name, value in self._values.items() if name not in self._read}
+
+    def as_dict(self) -> dict[str, Any]:
+        """A copy that does not count as reading."""
+        return dict(self._values)
+
+
+@dataclass
+class Node:
+    """One operation of the source.
+
+    Attributes:
+        op: the source's name of the operation.
+        name: unique in its graph.
+        inputs: the values that it reads.
+        outputs: the values that it makes.
+        attrs: its options.
+        weights: its arrays by the source's names, in the source's order.
+        keys: the names under which a custom conversion function is looked up, in order.
+        elementwise: whether each output value depends on one input value alone.
+        layer: the source's own object, for models in memory.
+        input_shapes: shapes of the inputs in the source's order of axes, set while lowering.
+        output_shapes: shapes of the outputs, where the source tells them.
+    """
+
+    op: str
+    name: str
+    inputs: tuple[Value, ...]
+    outputs: tuple[Value, ...]
+    attrs: Attributes
+    weights: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    keys: tuple[str, ...] = ()
+    elementwise: bool = False
+    layer: Any = None
+    input_shapes: list[Shape | None] = field(default_factory=list)
+
+    def get_config(self) -> dict[str, Any]:
+        """The options as the source has them."""
+        return self.attrs.as_dict()
+
+    def get_weights(self) -> list[NDArray[Any]]:
+        """The arrays in the source's order."""
+        return [np.asarray(array) for array in self.weights.values()]
+
+    def weight(self, name: str) -> NDArray[np.float32]:
+        """One array as float32.
+
+        Raises:
+            ConversionError: the node has no such array, or it overflows float32.
+        """
+        if name not in self.weights:
+            known = ", ".join(self.weights) or "none"
+            raise ConversionError(f"there is no weight {name!r} in the file; it has {known}")
+        with np.errstate(over="ignore"):
+            array = np.asarray(self.weights[name])
+            result = array.astype(np.float32)
+        if array.dtype.itemsize > 4 and not np.array_equal(np.isinf(array), np.isinf(result)):
+            raise ConversionError(f"weight {name!r} has values that do not fit into float32")
+        return result
+
+    @property
+    def input_shape(self) -> Any:
+        """The shape of the input, or the list of shapes of several."""
+        return self.input_shapes[0] if len(self.input_shapes) == 1 else list(self.input_shapes)
+
+    @property
+    def output_shape(self) -> Any:
+        """The shape of the output (or the list of several), where the source tells it."""
+        shapes = [value.shape for value in self.outputs]
+        return shapes[0] if len(shapes) == 1 else shapes
+
+    @property
+    def output_shapes(self) -> list[Shape] | None:
+        """The fully known shapes of the outputs, or None."""
+        shapes = [value.shape for value in self.outputs]
+        return [shape for shape in shapes if shape] if all(shapes) else None
+
+    def __getattr__(self, name: str) -> Any:
+        attrs = self.__dict__.get("attrs")
+        if attrs is not None and name in attrs:
+            return attrs[name]
+        known = ", ".join(attrs or ()) or "none"
+        raise AttributeError(
+            f"{self.__dict__.get('op')} {self.__dict__.get('name')!r} has no option {name!r}; "
+            f"its options: {known}"
+        )
+
+    def __str__(self) -> str:
+        return f"{self.op} {self.name!r}"
+
+
+@dataclass
+class Graph:
+    """A source model.
+
+    Attributes:
+        source: where it came from, for messages.
+        framework: the frontend's name.
+        version: the version of the framework that wrote it, as the registry's `since` counts.
+        inputs: the values that a user gives.
+        outputs: the names of the outputs with the values that they show.
+        nodes: in an order in which every value is made before it is read.
+        channels_last: whether images lie as [N, H, W, C].
+    """
+
+    source: str
+    framework: str
+    version: int
+    inputs: Sequence[Value]
+    outputs: Sequence[tuple[str, Value]]
+    nodes: Sequence[Node]
+    channels_last: bool = True
+    release: str = ""
+
+    def with_input_names(self, names: Sequence[str]) -> Graph:
+        """The same graph with other names for its inputs, in their order."""
+        renamed = {
+            old.name: replace(old, name=new) for old, new in zip(self.inputs, names, strict=True)
+        }
+        nodes = [
+            replace(node, inputs=tuple(renamed.get(v.name, v) for v in node.inputs))
+            for node in self.nodes
+        ]
+        outputs = [(name, renamed.get(v.name, v)) for name, v in self.outputs]
+        return replace(self, inputs=list(renamed.values()), nodes=nodes, outputs=outputs)

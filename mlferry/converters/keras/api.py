@@ -1,0 +1,141 @@
+"""`mlferry.converters.keras.convert`: the arguments of coremltools 2 to 5."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mlferry.converters.convert import Options, convert_graph
+from mlferry.converters.graph import Graph
+from mlferry.converters.keras import read
+from mlferry.converters.keras.ops import FRONTEND
+from mlferry.converters.lower import CustomFunction
+from mlferry.converters.types import ClassifierConfig, ImageType, TensorType
+from mlferry.errors import ConversionError
+from mlferry.models.model import MLModel
+
+PerInput = float | Mapping[str, float]
+
+
+def convert(
+    model: Any,
+    input_names: str | Sequence[str] | None = None,
+    output_names: str | Sequence[str] | None = None,
+    image_input_names: str | Sequence[str] | None = None,
+    input_name_shape_dict: Mapping[str, Sequence[int | None]] | None = None,
+    is_bgr: bool | Mapping[str, bool] = False,
+    red_bias: PerInput = 0.0,
+    green_bias: PerInput = 0.0,
+    blue_bias: PerInput = 0.0,
+    gray_bias: PerInput = 0.0,
+    image_scale: PerInput = 1.0,
+    class_labels: Sequence[str] | Sequence[int] | str | Path | None = None,
+    predicted_feature_name: str | None = None,
+    predicted_probabilities_output: str = "",
+    add_custom_layers: bool = False,
+    custom_conversion_functions: Mapping[str, CustomFunction] | None = None,
+) -> MLModel:
+    """Convert a Keras model with the arguments of the classic converters.
+
+    Inputs are named "input1", "input2", ... and outputs "output1", ... by default, and custom
+    layers get channels-first data, for which Swift classes of that time were written. Arrays
+    keep Keras's shapes (exact array mapping), other than in the classic converters.
+
+    Args:
+        model: path, pair of paths, or model object; see `mlferry.convert`.
+        input_names: names for the inputs, in Keras's order.
+        output_names: names for the outputs, in Keras's order.
+        image_input_names: the inputs that shall be images, by their new names.
+        input_name_shape_dict: shapes, batch included, for inputs that leave them open.
+        is_bgr: whether images come as B, G, R; one value, or one an input.
+        red_bias: added to the red channel after scaling; likewise green, blue and gray.
+        green_bias: see `red_bias`.
+        blue_bias: see `red_bias`.
+        gray_bias: see `red_bias`.
+        image_scale: what pixels of 0 to 255 are multiplied by.
+        class_labels: a list, or the path of a file with one label a line.
+        predicted_feature_name: of the output with the likeliest label; "classLabel".
+        predicted_probabilities_output: the output with the probabilities.
+        add_custom_layers: see `mlferry.convert`.
+        custom_conversion_functions: see `mlferry.convert`.
+
+    Raises:
+        ConversionError: names or shapes do not fit the model; see also `mlferry.convert`.
+    """
+    graph = read.read(model)
+    inputs = _names(input_names, len(graph.inputs), "input")
+    images = [image_input_names] if isinstance(image_input_names, str) else image_input_names or ()
+    unknown = [name for name in images if name not in inputs]
+    if unknown:
+        raise ConversionError(
+            f"image_input_names: no input {', '.join(map(repr, unknown))}; the inputs are "
+            f"{', '.join(inputs)}"
+        )
+    shapes = dict(input_name_shape_dict or {})
+    types: list[TensorType | ImageType] = []
+    for name, value in zip(inputs, graph.inputs, strict=True):
+        shape = shapes.pop(name, None) or shapes.pop(value.name, None)
+        fixed = None if shape is None else [1 if n is None else n for n in shape]
+        if name not in images:
+            types.append(TensorType(name=name, shape=fixed))
+            continue
+        pick = _picker(name)
+        channels = _channels(graph, fixed or value.shape)
+        colors = (pick(red_bias), pick(green_bias), pick(blue_bias))
+        bgr = bool(pick(is_bgr))
+        types.append(
+            ImageType(
+                name=name,
+                shape=fixed,
+                scale=pick(image_scale),
+                bias=pick(gray_bias) if channels == 1 else colors[::-1] if bgr else colors,
+                color_layout="GRAYSCALE" if channels == 1 else "BGR" if bgr else "RGB",
+            )
+        )
+    if shapes:
+        raise ConversionError(
+            f"input_name_shape_dict: no input {', '.join(map(repr, shapes))}; the inputs are "
+            f"{', '.join(inputs)}"
+        )
+    classifier = None
+    if class_labels is not None:
+        classifier = ClassifierConfig(
+            class_labels,
+            predicted_feature_name or "classLabel",
+            predicted_probabilities_output or None,
+        )
+    options = Options(
+        inputs=types,
+        input_names=inputs,
+        output_names=_names(output_names, len(graph.outputs), "output"),
+        classifier_config=classifier,
+        custom_conversion_functions=custom_conversion_functions,
+        add_custom_layers=add_custom_layers,
+        channels_first=True,
+    )
+    return convert_graph(graph, FRONTEND, options)
+
+
+def _names(given: str | Sequence[str] | None, count: int, what: str) -> list[str]:
+    names = (
+        [f"{what}{index + 1}" for index in range(count)]
+        if given is None
+        else [given]
+        if isinstance(given, str)
+        else list(given)
+    )
+    if len(names) != count:
+        raise ConversionError(f"{len(names)} {what}_names {names}; the model has {count} {what}s")
+    return names
+
+
+def _picker(name: str) -> Any:
+    """One value for all inputs, or the value of this one."""
+    return lambda value: value.get(name, 0.0) if isinstance(value, Mapping) else value
+
+
+def _channels(graph: Graph, shape: Sequence[int | None] | None) -> int | None:
+    if shape is None or len(shape) != 4:
+        return None
+    return shape[3] if graph.channels_last else shape[1]

@@ -1,0 +1,214 @@
+"""Keras configs as a tree of layers with their calls, whatever version wrote them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from mlferry.converters.keras import legacy
+from mlferry.errors import ModelFileError
+from mlferry.spec.shapes.rules import Shape
+
+SEQUENTIAL, FUNCTIONAL = "Sequential", "Functional"
+_KERAS = ("keras", "tf_keras", "tensorflow")
+_MODEL_CLASSES = {"Sequential": SEQUENTIAL, "Model": FUNCTIONAL, "Functional": FUNCTIONAL}
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """An output of a call of a layer: what a later call reads.
+
+    Attributes:
+        layer: name of the layer that makes it.
+        call: which call of that layer.
+        index: which output of the call.
+        shape: where the config tells it.
+        dtype: where the config tells it.
+    """
+
+    layer: str
+    call: int
+    index: int
+    shape: Shape | None = None
+    dtype: str | None = None
+
+
+@dataclass(frozen=True)
+class Call:
+    """One use of a layer: the tensors that it reads and further arguments."""
+
+    inputs: tuple[Tensor, ...]
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class Layer:
+    """A layer of a config; a model inside a model is a layer with layers."""
+
+    class_name: str
+    name: str
+    config: dict[str, Any]
+    registered_name: str | None = None
+    is_op: bool = False
+    is_users: bool = False
+    calls: list[Call] = field(default_factory=list)
+    layers: list[Layer] = field(default_factory=list)
+    inputs: list[Tensor] = field(default_factory=list)
+    outputs: list[Tensor] = field(default_factory=list)
+    source: Any = None
+
+    @property
+    def model_kind(self) -> str | None:
+        """`SEQUENTIAL`, `FUNCTIONAL`, or None for a layer that is no model."""
+        return _MODEL_CLASSES.get(self.class_name) if self.layers else None
+
+    def leaves(self, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Layer]]:
+        """Every layer that is no model, with the names of the models around it and its own."""
+        for layer in self.layers:
+            if layer.model_kind:
+                yield from layer.leaves((*path, layer.name))
+            else:
+                yield (*path, layer.name), layer
+
+    def find(self, name: str) -> Layer:
+        """The layer of a name.
+
+        Raises:
+            ModelFileError: there is none.
+        """
+        for layer in self.layers:
+            if layer.name == name:
+                return layer
+        raise ModelFileError(f"the config of model {self.name!r} refers to no layer {name!r}")
+
+
+def parse(config: Any, version: int, name: str = "model") -> Layer:
+    """The tree of a serialized model.
+
+    Args:
+        config: the object under "model_config", or a `.keras` file's config.json.
+        version: the major version of the Keras that wrote it.
+        name: for a model whose config has no name.
+
+    Raises:
+        ModelFileError: the config is not that of a Sequential or functional model.
+    """
+    try:
+        layer = _layer(config, version, name)
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        if isinstance(error, ModelFileError):
+            raise
+        raise ModelFileError(f"the Keras config cannot be read: {error!r}") from error
+    if layer.model_kind is None:
+        raise ModelFileError(
+            f"the model is a {layer.class_name}, not a Sequential or functional model: its "
+            "config does not tell what it computes"
+        )
+    return layer
+
+
+def _layer(entry: Mapping[str, Any], version: int, default_name: str) -> Layer:
+    class_name = str(entry["class_name"])
+    config = entry.get("config") or {}
+    if isinstance(config, list):
+        config = {"layers": config}
+    name = str(config.get("name") or entry.get("name") or default_name)
+    module = str(entry.get("module") or "")
+    registered = entry.get("registered_name")
+    layer = Layer(
+        class_name=class_name,
+        name=name,
+        config=dict(config),
+        registered_name=str(registered) if registered and registered != class_name else None,
+        is_op=".ops." in f"{module}.",
+        is_users=">" in f"{registered}{class_name}"
+        or (module != "" and module.split(".", maxsplit=1)[0] not in _KERAS),
+        calls=[_call(call) for call in entry.get("inbound_nodes") or ()],
+    )
+    kind = _MODEL_CLASSES.get(class_name)
+    if kind is None and "layers" in config and "output_layers" in config:
+        kind, layer.class_name = FUNCTIONAL, FUNCTIONAL
+    if kind is not None and "layers" in config:
+        layer.layers = [
+            _layer(item, version, f"layer_{index}") for index, item in enumerate(config["layers"])
+        ]
+        if kind == FUNCTIONAL:
+            layer.inputs = _ends(config["input_layers"])
+            layer.outputs = _ends(config["output_layers"])
+    else:
+        layer.class_name, layer.config = legacy.modern(class_name, layer.config, version)
+    return layer
+
+
+def _ends(value: Any) -> list[Tensor]:
+    """``["name", 0, 0]`` or a list (or dict) of such."""
+    if isinstance(value, Mapping):
+        return [end for item in value.values() for end in _ends(item)]
+    if len(value) == 3 and isinstance(value[0], str) and isinstance(value[1], int):
+        return [Tensor(value[0], value[1], value[2])]
+    return [end for item in value for end in _ends(item)]
+
+
+def _call(call: Any) -> Call:
+    if isinstance(call, Mapping):
+        tensors: list[Tensor] = []
+        positional = _keep(call.get("args", []), tensors)
+        arguments = {key: _keep(v, tensors) for key, v in call.get("kwargs", {}).items()}
+        rest = [item for item in positional if item is not None and not _only_tensors(item)]
+        if rest:
+            arguments["args"] = rest
+        return Call(tuple(tensors), _plain(arguments))
+    tensors = []
+    arguments = {}
+    for name, node, index, *rest in call:
+        tensors.append(Tensor(str(name), int(node), int(index)))
+        for key, value in (rest[0] if rest else {}).items():
+            arguments[key] = value
+    return Call(tuple(tensors), _plain(arguments))
+
+
+class _Placeholder:
+    """Stands for a tensor inside nested arguments."""
+
+
+def _keep(value: Any, tensors: list[Tensor]) -> Any:
+    if isinstance(value, Mapping):
+        if value.get("class_name") == "__keras_tensor__":
+            config = value["config"]
+            name, node, index = config["keras_history"]
+            shape = config.get("shape")
+            known = None if shape is None else tuple(shape)
+            tensors.append(Tensor(str(name), int(node), int(index), known, config.get("dtype")))
+            return _Placeholder()
+        return {key: _keep(item, tensors) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_keep(item, tensors) for item in value]
+    return value
+
+
+def _only_tensors(value: Any) -> bool:
+    if isinstance(value, list):
+        return all(_only_tensors(item) for item in value)
+    return isinstance(value, _Placeholder)
+
+
+def _plain(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments that may matter: `training` and `mask` of None ask for nothing."""
+    return {
+        key: "a tensor" if isinstance(value, _Placeholder) else value
+        for key, value in arguments.items()
+        if not (key == "training" and not value) and value is not None
+    }
+
+
+def input_shape_of(layer: Layer) -> tuple[Sequence[Any] | None, str]:
+    """The batch shape and type that a layer's own config tells of its input."""
+    config = layer.config
+    shape = config.get("batch_shape") or config.get("batch_input_shape")
+    if shape is None and config.get("input_shape") is not None:
+        shape = [None, *config["input_shape"]]
+    dtype = config.get("dtype")
+    if isinstance(dtype, Mapping):
+        dtype = dtype.get("config", {}).get("name")
+    return shape, str(config.get("input_dtype") or dtype or "float32")

@@ -1,0 +1,211 @@
+"""Configs of Keras 1 and 2 in the words of Keras 3."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+Config = dict[str, Any]
+
+_CLASSES_1 = {
+    "Convolution1D": "Conv1D",
+    "Convolution2D": "Conv2D",
+    "Convolution3D": "Conv3D",
+    "AtrousConvolution1D": "Conv1D",
+    "AtrousConvolution2D": "Conv2D",
+    "Deconvolution2D": "Conv2DTranspose",
+    "SeparableConvolution2D": "SeparableConv2D",
+}
+_ALIASES = {
+    "Convolution1D": "Conv1D",
+    "Convolution2D": "Conv2D",
+    "Convolution1DTranspose": "Conv1DTranspose",
+    "Convolution2DTranspose": "Conv2DTranspose",
+    "SeparableConvolution1D": "SeparableConv1D",
+    "SeparableConvolution2D": "SeparableConv2D",
+    "MaxPool1D": "MaxPooling1D",
+    "MaxPool2D": "MaxPooling2D",
+    "AvgPool1D": "AveragePooling1D",
+    "AvgPool2D": "AveragePooling2D",
+    "GlobalMaxPool1D": "GlobalMaxPooling1D",
+    "GlobalMaxPool2D": "GlobalMaxPooling2D",
+    "GlobalAvgPool1D": "GlobalAveragePooling1D",
+    "GlobalAvgPool2D": "GlobalAveragePooling2D",
+    "BatchNormalizationV1": "BatchNormalization",
+    "BatchNormalizationV2": "BatchNormalization",
+    "SyncBatchNormalization": "BatchNormalization",
+}
+_RENAMED_1 = {
+    "nb_filter": "filters",
+    "border_mode": "padding",
+    "subsample": "strides",
+    "bias": "use_bias",
+    "pool_length": "pool_size",
+    "stride": "strides",
+    "filter_length": "kernel_size",
+    "atrous_rate": "dilation_rate",
+    "p": "rate",
+    "mode": "mode",
+    "length": "size",
+}
+_DATA_FORMATS = {"tf": "channels_last", "th": "channels_first"}
+_MERGES = {
+    "sum": "Add",
+    "mul": "Multiply",
+    "ave": "Average",
+    "max": "Maximum",
+    "concat": "Concatenate",
+    "dot": "Dot",
+    "cos": "Dot",
+}
+_DROPPED_1 = (
+    "init", "W_regularizer", "b_regularizer", "W_constraint", "b_constraint", "input_dim",
+    "input_length", "weights", "beta_init", "gamma_init", "gamma_regularizer",
+    "beta_regularizer",
+)  # fmt: skip
+
+
+def modern(class_name: str, config: Config, version: int) -> tuple[str, Config]:
+    """Class and config in the words of Keras 3; what is not known stays as it is."""
+    config = dict(config)
+    if version == 1:
+        class_name, config = _from_1(class_name, config)
+    class_name = _ALIASES.get(class_name, class_name)
+    change = _CHANGES.get(class_name)
+    if change is not None:
+        change(config, version)
+    return class_name, config
+
+
+def _from_1(class_name: str, config: Config) -> tuple[str, Config]:
+    class_name = _CLASSES_1.get(class_name, class_name)
+    if class_name == "Merge":
+        return _merge(config)
+    if class_name not in _KNOWN_1:
+        return class_name, config
+    for old, new in _RENAMED_1.items():
+        if old in config and (old, class_name) not in _NOT_RENAMED and old != new:
+            config[new] = config.pop(old)
+    if "nb_row" in config:
+        config["kernel_size"] = [config.pop("nb_row"), config.pop("nb_col")]
+    if "dim_ordering" in config:
+        ordering = config.pop("dim_ordering")
+        config["data_format"] = _DATA_FORMATS.get(ordering, "channels_last")
+    if "output_dim" in config and class_name == "Dense":
+        config["units"] = config.pop("output_dim")
+    if class_name == "BatchNormalization" and config.pop("mode", 0) not in (0, 2):
+        config["mode"] = "1 (sample-wise)"
+    for name in _DROPPED_1:
+        if name not in ("input_dim", "input_length") or class_name != "Embedding":
+            config.pop(name, None)
+    return class_name, config
+
+
+_NOT_RENAMED = {("mode", "BatchNormalization"), ("stride", "SpatialDropout2D")}
+_KNOWN_1 = {
+    "Dense", "Activation", "Dropout", "Flatten", "Reshape", "Permute", "RepeatVector", "Conv1D",
+    "Conv2D", "SeparableConv2D", "Conv2DTranspose", "MaxPooling1D", "MaxPooling2D",
+    "AveragePooling1D", "AveragePooling2D", "GlobalMaxPooling1D", "GlobalMaxPooling2D",
+    "GlobalAveragePooling1D", "GlobalAveragePooling2D", "ZeroPadding1D", "ZeroPadding2D",
+    "Cropping1D", "Cropping2D", "UpSampling1D", "UpSampling2D", "BatchNormalization",
+    "Embedding", "LeakyReLU", "PReLU", "ELU", "ThresholdedReLU", "SpatialDropout1D",
+    "SpatialDropout2D", "GaussianNoise", "GaussianDropout", "InputLayer", "Merge",
+}  # fmt: skip
+
+
+def _merge(config: Config) -> tuple[str, Config]:
+    mode = config.pop("mode", "sum")
+    if mode not in _MERGES or not isinstance(mode, str):
+        return "Merge", {**config, "mode": mode}
+    name = _MERGES[mode]
+    axis, axes = config.pop("concat_axis", -1), config.pop("dot_axes", -1)
+    kept: Config = {"name": config.get("name")}
+    if name == "Concatenate":
+        kept["axis"] = axis
+    if name == "Dot":
+        kept |= {"axes": axes, "normalize": mode == "cos"}
+    if config.get("layers"):
+        # a Merge that holds its branches itself (Sequential models of Keras 1)
+        kept["layers_of_merge"] = config["layers"]
+    return name, kept
+
+
+# ---- Keras 2 ---------------------------------------------------------------------------
+
+
+def _leaky_relu(config: Config, version: int) -> None:
+    if "alpha" in config:
+        config["negative_slope"] = _number(config.pop("alpha"))
+
+
+def _number(value: Any) -> Any:
+    """Numbers that Keras 2 wrote as arrays: ``{"type": "ndarray", "value": 0.3}``."""
+    if isinstance(value, Mapping) and "value" in value:
+        return value["value"]
+    return value
+
+
+def _numbers(config: Config, version: int) -> None:
+    for name, value in config.items():
+        config[name] = _number(value)
+
+
+def _batch_normalization(config: Config, version: int) -> None:
+    axis = config.get("axis")
+    if isinstance(axis, list) and len(axis) == 1:
+        config["axis"] = axis[0]
+
+
+def _depthwise(config: Config, version: int) -> None:
+    """tf.keras wrote options of the convolutions that these layers are derived from."""
+    if config.get("groups") == 1:
+        del config["groups"]
+
+
+_CHANGES: dict[str, Callable[[Config, int], None]] = {
+    "LeakyReLU": _leaky_relu,
+    "ELU": _numbers,
+    "ReLU": _numbers,
+    "ThresholdedReLU": _numbers,
+    "BatchNormalization": _batch_normalization,
+    "DepthwiseConv2D": _depthwise,
+    "DepthwiseConv1D": _depthwise,
+    "SeparableConv1D": _depthwise,
+    "SeparableConv2D": _depthwise,
+}
+
+
+# ---- kernels ---------------------------------------------------------------------------
+
+_FLIPPED_BY_THEANO = {"Conv1D", "Conv2D", "Conv3D", "Conv2DTranspose", "Conv3DTranspose"}
+
+
+def kernels(
+    class_name: str, config: Config, arrays: list[tuple[str, Any]], version: int, backend: str
+) -> list[tuple[str, Any]]:
+    """Kernels in the order of Keras 3.
+
+    Keras 1 stored kernels in Theano's order for channels-first layers, those of Conv1D with a
+    further axis, and those of transposed convolutions with input and output exchanged. Theano
+    itself turned kernels around; only files that say ``backend: theano`` are such.
+    """
+    if not arrays:
+        return arrays
+    (name, kernel), *rest = arrays
+    if version == 1:
+        first = config.get("data_format") == "channels_first"
+        if class_name == "Conv1D" and kernel.ndim == 4:
+            if kernel.shape[1] != 1 or kernel.shape[3] != config.get("filters"):
+                kernel = kernel.transpose(2, 3, 1, 0)
+            kernel = kernel[:, 0]
+        elif class_name == "Conv2D" and first and kernel.ndim == 4:
+            kernel = kernel.transpose(2, 3, 1, 0)
+        elif class_name == "Conv2DTranspose" and kernel.ndim == 4:
+            kernel = kernel.transpose((2, 3, 0, 1) if first else (0, 1, 3, 2))
+        elif class_name == "SeparableConv2D" and first:
+            rest = [(n, a.transpose(2, 3, 1, 0) if a.ndim == 4 else a) for n, a in rest]
+            kernel = kernel.transpose(2, 3, 1, 0)
+    if backend == "theano" and class_name in _FLIPPED_BY_THEANO:
+        turned = (slice(None, None, -1),) * (kernel.ndim - 2)
+        kernel = kernel[turned]
+    return [(name, kernel), *rest]

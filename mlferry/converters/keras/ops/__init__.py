@@ -1,0 +1,30 @@
+"""Keras layers and activations to Core ML: one function each.
+
+A converter takes the `Lowering`, the node and its inputs, and returns what it made. The
+registry's `layouts` says which layouts of the inputs it can handle, the preferred one first.
+"""
+
+from mlferry.converters.keras.ops import (
+    activations,
+    convolution,
+    core,
+    merging,
+    normalization,
+    pooling,
+    reshaping,
+    resizing,
+)
+from mlferry.converters.keras.ops.registry import FRONTEND, OPS
+
+__all__ = ["FRONTEND", "OPS"]
+
+_FAMILIES = (
+    activations,
+    convolution,
+    core,
+    merging,
+    normalization,
+    pooling,
+    reshaping,
+    resizing,
+)

@@ -1,0 +1,297 @@
+"""Activations: functions (lower case) and layers (upper case)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from mlferry.converters.graph import Node
+from mlferry.converters.keras.ops.registry import op, weight
+from mlferry.converters.layout import ANY, UNFLATTENED, Blob
+from mlferry.converters.lower import Lowering
+from mlferry.errors import ConversionError
+
+# Activations that are one `activation` layer without further arithmetic.
+_PLAIN: dict[str, dict[str, Any]] = {
+    "linear": {"linear": {"alpha": 1.0}},
+    "sigmoid": {"sigmoid": {}},
+    "tanh": {"tanh": {}},
+    "softplus": {"softplus": {}},
+    "softsign": {"softsign": {}},
+}
+
+
+def activation(low: Lowering, x: Blob, **kind: Any) -> Blob:
+    """An `activation` layer in the layout of its input."""
+    return low.layer("activation", x, layout=x.layout, **kind)
+
+
+def _layer(low: Lowering, kind: str, *inputs: Blob, **params: Any) -> Blob:
+    return low.layer(kind, *inputs, layout=inputs[0].layout, **params)
+
+
+def multiply(low: Lowering, x: Blob, y: Blob) -> Blob:
+    """Elementwise product of equal shapes."""
+    return _layer(low, "multiply", x, y)
+
+
+def scaled(low: Lowering, x: Blob, scale: float, shift: float = 0.0) -> Blob:
+    """scale * x + shift."""
+    return activation(low, x, linear={"alpha": scale, "beta": shift})
+
+
+@op("linear", "tanh", "sigmoid", "softplus", "softsign", layouts=ANY)
+def plain(low: Lowering, node: Node, x: Blob) -> Blob:
+    return x if node.op == "linear" else activation(low, x, **_PLAIN[node.op])
+
+
+@op("relu", "ReLU", layouts=ANY)
+def relu(low: Lowering, node: Node, x: Blob) -> Blob:
+    """x above `threshold`, up to `max_value`; negative_slope * (x - threshold) below."""
+    ceiling = node.attrs.get("max_value")
+    slope = node.attrs.get("negative_slope", 0.0) or 0.0
+    threshold = node.attrs.get("threshold", 0.0) or 0.0
+    if threshold == 0:
+        y = activation(low, x, leakyReLU={"alpha": slope}) if slope else activation(low, x, ReLU={})
+    elif slope == 0:
+        y = activation(low, x, thresholdedReLU={"alpha": threshold})
+    else:
+        below = scaled(
+            low, _layer(low, "clip", x, minVal=-3.4e38, maxVal=threshold), slope, -slope * threshold
+        )
+        above = activation(low, x, thresholdedReLU={"alpha": threshold})
+        y = _layer(low, "add", above, below)
+    if ceiling is None:
+        return y
+    return _layer(low, "clip", y, minVal=-3.4e38, maxVal=ceiling)
+
+
+@op("relu6", layouts=ANY)
+def relu6(low: Lowering, node: Node, x: Blob) -> Blob:
+    return _layer(low, "clip", x, minVal=0.0, maxVal=6.0)
+
+
+@op("leaky_relu", layouts=ANY)
+def leaky_relu(low: Lowering, node: Node, x: Blob) -> Blob:
+    slope = node.attrs.get("negative_slope", node.attrs.get("alpha", 0.2))
+    return activation(low, x, leakyReLU={"alpha": slope})
+
+
+@op("LeakyReLU", layouts=ANY)
+def leaky_relu_layer(low: Lowering, node: Node, x: Blob) -> Blob:
+    return activation(low, x, leakyReLU={"alpha": node.attrs.get("negative_slope", 0.3)})
+
+
+@op("elu", "ELU", layouts=ANY)
+def elu(low: Lowering, node: Node, x: Blob) -> Blob:
+    return activation(low, x, ELU={"alpha": node.attrs.get("alpha", 1.0)})
+
+
+@op("selu", layouts=ANY)
+def selu(low: Lowering, node: Node, x: Blob) -> Blob:
+    alpha, scale = 1.6732632423543772, 1.0507009873554805
+    return scaled(low, activation(low, x, ELU={"alpha": alpha}), scale)
+
+
+@op("celu", layouts=ANY)
+def celu(low: Lowering, node: Node, x: Blob) -> Blob:
+    """max(0, x) + min(0, alpha * (exp(x / alpha) - 1))"""
+    alpha = node.attrs.get("alpha", 1.0)
+    return scaled(low, activation(low, scaled(low, x, 1 / alpha), ELU={"alpha": 1.0}), alpha)
+
+
+@op("ThresholdedReLU", layouts=ANY)
+def thresholded_relu(low: Lowering, node: Node, x: Blob) -> Blob:
+    return _more_than(low, x, node.attrs.get("theta", 1.0))
+
+
+def _more_than(low: Lowering, x: Blob, threshold: float) -> Blob:
+    """x where it is above the threshold, else 0."""
+    return multiply(low, x, _layer(low, "greaterThan", x, alpha=threshold))
+
+
+@op("threshold", layouts=ANY)
+def threshold(low: Lowering, node: Node, x: Blob) -> Blob:
+    """x above `threshold`, else `default_value`."""
+    limit, default = _needed(node, "threshold"), _needed(node, "default_value")
+    passes = _layer(low, "greaterThan", x, alpha=limit)
+    fails = scaled(low, passes, -default, default)
+    return _layer(low, "add", multiply(low, x, passes), fails)
+
+
+def _needed(node: Node, name: str) -> float:
+    if name not in node.attrs:
+        raise ConversionError(f"the activation {node.op} needs {name}, which the config lacks")
+    return float(node.attrs[name])
+
+
+@op("PReLU", layouts=UNFLATTENED)
+def prelu(low: Lowering, node: Node, x: Blob) -> Blob:
+    """One slope a channel is Core ML's own; other shapes are computed from two halves."""
+    shared = list(node.attrs.get("shared_axes") or ())
+    shape = x.source_shape or ()
+    alpha = weight(node, "alpha", *(None,) * (len(shape) - 1))
+    for axis, extent in enumerate(alpha.shape, start=1):
+        if extent not in (1, shape[axis]) or (axis in shared and extent != 1):
+            raise ConversionError(f"alpha of shape {alpha.shape} does not fit {shape}")
+    slopes = alpha[None]
+    if x.layout.kind == "channels first" and slopes.ndim >= 3:
+        slopes = np.moveaxis(slopes, -1, 1)
+    if slopes.ndim == 4 and slopes.shape[2:] == (1, 1):
+        return activation(low, x, PReLU={"alpha": slopes.ravel()})
+    positive = activation(low, x, ReLU={})
+    negative = _layer(low, "clip", x, minVal=-3.4e38, maxVal=0.0)
+    factor = low.constant(slopes, layout=x.layout)
+    return _layer(
+        low, "addBroadcastable", positive, _layer(low, "multiplyBroadcastable", negative, factor)
+    )
+
+
+@op("hard_sigmoid", layouts=ANY)
+def hard_sigmoid_2(low: Lowering, node: Node, x: Blob) -> Blob:
+    """Keras 1 and 2: 0.2 * x + 0.5, from 0 to 1."""
+    return activation(low, x, sigmoidHard={"alpha": 0.2, "beta": 0.5})
+
+
+@op("hard_sigmoid", since=3, layouts=ANY)
+def hard_sigmoid_3(low: Lowering, node: Node, x: Blob) -> Blob:
+    """Keras 3: x / 6 + 0.5, from 0 to 1."""
+    return activation(low, x, sigmoidHard={"alpha": 1 / 6, "beta": 0.5})
+
+
+@op("silu", "swish", layouts=ANY)
+def silu(low: Lowering, node: Node, x: Blob) -> Blob:
+    return multiply(low, x, activation(low, x, sigmoid={}))
+
+
+@op("hard_silu", "hard_swish", layouts=ANY)
+def hard_silu(low: Lowering, node: Node, x: Blob) -> Blob:
+    return multiply(low, x, activation(low, x, sigmoidHard={"alpha": 1 / 6, "beta": 0.5}))
+
+
+@op("hard_tanh", layouts=ANY)
+def hard_tanh(low: Lowering, node: Node, x: Blob) -> Blob:
+    return _layer(low, "clip", x, minVal=-1.0, maxVal=1.0)
+
+
+@op("tanh_shrink", layouts=ANY)
+def tanh_shrink(low: Lowering, node: Node, x: Blob) -> Blob:
+    return _layer(low, "subtractBroadcastable", x, activation(low, x, tanh={}))
+
+
+@op("hard_shrink", layouts=ANY)
+def hard_shrink(low: Lowering, node: Node, x: Blob) -> Blob:
+    """x where its magnitude is above `threshold`, else 0."""
+    magnitude = _layer(low, "unary", x, type="ABS")
+    limit = node.attrs.get("threshold", 0.5)
+    return multiply(low, x, _layer(low, "greaterThan", magnitude, alpha=limit))
+
+
+@op("soft_shrink", layouts=ANY)
+def soft_shrink(low: Lowering, node: Node, x: Blob) -> Blob:
+    """x moved towards 0 by `threshold`: x less what of it lies within."""
+    limit = node.attrs.get("threshold", 0.5)
+    inside = _layer(low, "clip", x, minVal=-limit, maxVal=limit)
+    return _layer(low, "subtractBroadcastable", x, inside)
+
+
+@op("gelu", layouts=ANY)
+def gelu(low: Lowering, node: Node, x: Blob) -> Blob:
+    mode = "TANH_APPROXIMATION" if node.attrs.get("approximate", False) else "EXACT"
+    return _layer(low, "gelu", x, mode=mode)
+
+
+@op("mish", layouts=ANY)
+def mish(low: Lowering, node: Node, x: Blob) -> Blob:
+    return multiply(low, x, activation(low, activation(low, x, softplus={}), tanh={}))
+
+
+@op("exponential", layouts=ANY)
+def exponential(low: Lowering, node: Node, x: Blob) -> Blob:
+    return _layer(low, "unary", x, type="EXP")
+
+
+@op("log_sigmoid", layouts=ANY)
+def log_sigmoid(low: Lowering, node: Node, x: Blob) -> Blob:
+    """-softplus(-x)"""
+    return scaled(low, activation(low, scaled(low, x, -1.0), softplus={}), -1.0)
+
+
+@op("squareplus", layouts=ANY)
+def squareplus(low: Lowering, node: Node, x: Blob) -> Blob:
+    """(x + sqrt(x * x + b)) / 2"""
+    b = node.attrs.get("b", 4)
+    root = _layer(low, "unary", scaled(low, multiply(low, x, x), 1.0, b), type="SQRT")
+    return scaled(low, _layer(low, "add", x, root), 0.5)
+
+
+@op("sparse_plus", layouts=ANY)
+def sparse_plus(low: Lowering, node: Node, x: Blob) -> Blob:
+    """0 up to -1, x from 1 on, (x + 1) ** 2 / 4 between."""
+    inside = scaled(low, _layer(low, "clip", x, minVal=-1.0, maxVal=1.0), 0.5, 0.5)
+    beyond = activation(low, scaled(low, x, 1.0, -1.0), ReLU={})
+    return _layer(low, "add", multiply(low, inside, inside), beyond)
+
+
+@op("sparse_sigmoid", layouts=ANY)
+def sparse_sigmoid(low: Lowering, node: Node, x: Blob) -> Blob:
+    """x / 2 + 1 / 2, from 0 to 1."""
+    return activation(low, x, sigmoidHard={"alpha": 0.5, "beta": 0.5})
+
+
+# ---- across values ---------------------------------------------------------------------
+
+
+@op("softmax", "Softmax", layouts=UNFLATTENED)
+def softmax(low: Lowering, node: Node, x: Blob) -> Blob:
+    """Along one axis, or several at once by way of exponentials."""
+    axis = node.attrs.get("axis", -1)
+    if not isinstance(axis, list | tuple):
+        return _layer(low, "softmaxND", x, axis=x.axis(axis))
+    axes = tuple(x.axis(a) for a in axis)
+    top = _layer(low, "reduceMax", x, axes=axes, keepDims=True)
+    shifted = _layer(low, "subtractBroadcastable", x, top)
+    raised = _layer(low, "unary", shifted, type="EXP")
+    total = _layer(low, "reduceSum", raised, axes=axes, keepDims=True)
+    return _layer(low, "divideBroadcastable", raised, total)
+
+
+@op("log_softmax", layouts=UNFLATTENED)
+def log_softmax(low: Lowering, node: Node, x: Blob) -> Blob:
+    """x - logsumexp(x), which does not underflow as the logarithm of a softmax does."""
+    axis = x.axis(node.attrs.get("axis", -1))
+    total = _layer(low, "reduceLogSumExp", x, axes=(axis,), keepDims=True)
+    return _layer(low, "subtractBroadcastable", x, total)
+
+
+@op("glu", layouts=UNFLATTENED)
+def glu(low: Lowering, node: Node, x: Blob) -> Blob:
+    """The first half times the sigmoid of the second."""
+    axis = x.axis(node.attrs.get("axis", -1))
+    first, second = low.outputs(2, "splitND", x, layout=x.layout, axis=axis, numSplits=2)
+    return multiply(low, first, activation(low, second, sigmoid={}))
+
+
+@op("sparsemax", layouts=UNFLATTENED)
+def sparsemax(low: Lowering, node: Node, x: Blob) -> Blob:
+    """Martins and Astudillo 2016: the projection onto the simplex, by sorting.
+
+    With z sorted downwards and s_k the sum of its first k values, the support has as many
+    values as there are k with 1 + k * z_k > s_k; tau = (s_k - 1) / k for the last of these.
+    """
+    axis = x.axis(node.attrs.get("axis", -1))
+    extent = x.known[axis]
+    if extent is None:
+        raise ConversionError("sparsemax along a flexible axis")
+    shape = [1] * x.rank
+    shape[axis] = extent
+    ranks = low.constant(np.arange(1, extent + 1).reshape(shape), layout=x.layout)
+    top, _ = low.outputs(2, "topK", x, layout=x.layout, axis=axis, K=extent)
+    sums = _layer(low, "cumSum", top, axis=axis)
+    bound = scaled(low, _layer(low, "multiplyBroadcastable", top, ranks), 1.0, 1.0)
+    inside = _layer(low, "greaterThan", bound, sums)
+    size = _layer(low, "reduceSum", inside, axes=(axis,), keepDims=True)
+    total = _layer(low, "reduceSum", multiply(low, top, inside), axes=(axis,), keepDims=True)
+    tau = _layer(low, "divideBroadcastable", scaled(low, total, 1.0, -1.0), size)
+    return activation(low, _layer(low, "subtractBroadcastable", x, tau), ReLU={})

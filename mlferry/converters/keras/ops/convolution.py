@@ -1,0 +1,254 @@
+"""Convolutions in one and two dimensions.
+
+One-dimensional data gets a height of 1 on the way: [N, C, T] to [N, C, 1, T].
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlferry.converters.graph import Node
+from mlferry.converters.keras.ops.registry import choice, op, sizes, spatial, weight
+from mlferry.converters.layout import Blob
+from mlferry.converters.lower import Lowering
+from mlferry.errors import ConversionError
+
+Pair = tuple[int, int]
+
+
+def as_image(low: Lowering, x: Blob, dimensions: int) -> Blob:
+    """[N, C, T] as [N, C, 1, T]; images stay."""
+    if x.rank != dimensions + 2:
+        raise ConversionError(f"an input of rank {x.rank}; this layer takes {dimensions + 2}")
+    return low.expand(x, -2) if dimensions == 1 else x
+
+
+def from_image(low: Lowering, x: Blob, dimensions: int) -> Blob:
+    """Undo `as_image`."""
+    return low.squeeze(x, -2) if dimensions == 1 else x
+
+
+def pair(value: Any, dimensions: int, what: str, fill: int = 1) -> Pair:
+    """An option of one or two dimensions as (height, width)."""
+    found = sizes(value, dimensions, what)
+    return (fill, found[0]) if dimensions == 1 else (found[0], found[1])
+
+
+def padding(
+    node: Node, dimensions: int, kernel: Pair, stride: Pair, dilation: Pair
+) -> dict[str, Any]:
+    """Core ML's padding for Keras's "valid", "same" or "causal"."""
+    allowed = ("valid", "same", "causal") if dimensions == 1 else ("valid", "same")
+    mode = choice(node, "padding", allowed, "valid")
+    if mode == "same":
+        return {"same": {"asymmetryMode": "BOTTOM_RIGHT_HEAVY"}}
+    left = (kernel[1] - 1) * dilation[1] if mode == "causal" else 0
+    return {"valid": edges((0, 0), (left, 0))}
+
+
+def edges(height: Pair, width: Pair, field: str = "paddingAmounts") -> dict[str, Any]:
+    """A message with border amounts for height and width."""
+    amounts = [{"startEdgeSize": start, "endEdgeSize": end} for start, end in (height, width)]
+    return {field: {"borderAmounts": amounts}}
+
+
+def _square(kernel: NDArray[np.float32], dimensions: int) -> NDArray[np.float32]:
+    """A kernel with a height."""
+    return kernel[None] if dimensions == 1 else kernel
+
+
+def _bias(node: Node, channels: int) -> dict[str, Any]:
+    if not node.attrs.get("use_bias", True):
+        return {}
+    return {"hasBias": True, "bias": weight(node, "bias", channels)}
+
+
+def _channels(x: Blob) -> int:
+    channels = x.known[1]
+    if channels is None:
+        raise ConversionError("the number of channels of the input is unknown")
+    return channels
+
+
+def _convolution(low: Lowering, node: Node, x: Blob, dimensions: int) -> Blob:
+    x = as_image(low, x, dimensions)
+    attrs = node.attrs
+    kernel_size = pair(attrs["kernel_size"], dimensions, "kernel_size")
+    stride = pair(attrs.get("strides", 1), dimensions, "strides")
+    dilation = pair(attrs.get("dilation_rate", 1), dimensions, "dilation_rate")
+    filters, groups = attrs["filters"], attrs.get("groups", 1)
+    spans = kernel_size[-dimensions:]
+    kernel = weight(node, "kernel", *spans, _channels(x) // groups, filters)
+    y = low.layer(
+        "convolution",
+        x,
+        outputChannels=filters,
+        kernelChannels=_channels(x) // groups,
+        nGroups=groups,
+        kernelSize=kernel_size,
+        stride=stride,
+        dilationFactor=dilation,
+        weights=_square(kernel, dimensions).transpose(3, 2, 0, 1),
+        **_bias(node, filters),
+        **padding(node, dimensions, kernel_size, stride, dilation),
+    )
+    return from_image(low, y, dimensions)
+
+
+@op("Conv1D", layouts=spatial)
+def conv1d(low: Lowering, node: Node, x: Blob) -> Blob:
+    return _convolution(low, node, x, 1)
+
+
+@op("Conv2D", layouts=spatial)
+def conv2d(low: Lowering, node: Node, x: Blob) -> Blob:
+    return _convolution(low, node, x, 2)
+
+
+def _depthwise(
+    low: Lowering, node: Node, x: Blob, dimensions: int, kernel_name: str, **bias: Any
+) -> Blob:
+    attrs = node.attrs
+    kernel_size = pair(attrs["kernel_size"], dimensions, "kernel_size")
+    stride = pair(attrs.get("strides", 1), dimensions, "strides")
+    dilation = pair(attrs.get("dilation_rate", 1), dimensions, "dilation_rate")
+    channels, multiplier = _channels(x), attrs.get("depth_multiplier", 1)
+    spans = kernel_size[-dimensions:]
+    kernel = _square(weight(node, kernel_name, *spans, channels, multiplier), dimensions)
+    return low.layer(
+        "convolution",
+        x,
+        outputChannels=channels * multiplier,
+        kernelChannels=1,
+        nGroups=channels,
+        kernelSize=kernel_size,
+        stride=stride,
+        dilationFactor=dilation,
+        weights=kernel.transpose(2, 3, 0, 1).reshape(-1, 1, *kernel_size),
+        **bias,
+        **padding(node, dimensions, kernel_size, stride, dilation),
+    )
+
+
+def _depthwise_layer(low: Lowering, node: Node, x: Blob, dimensions: int) -> Blob:
+    x = as_image(low, x, dimensions)
+    bias = _bias(node, _channels(x) * node.attrs.get("depth_multiplier", 1))
+    return from_image(low, _depthwise(low, node, x, dimensions, "kernel", **bias), dimensions)
+
+
+@op("DepthwiseConv1D", layouts=spatial)
+def depthwise_conv1d(low: Lowering, node: Node, x: Blob) -> Blob:
+    return _depthwise_layer(low, node, x, 1)
+
+
+@op("DepthwiseConv2D", layouts=spatial)
+def depthwise_conv2d(low: Lowering, node: Node, x: Blob) -> Blob:
+    return _depthwise_layer(low, node, x, 2)
+
+
+def _separable(low: Lowering, node: Node, x: Blob, dimensions: int) -> Blob:
+    x = as_image(low, x, dimensions)
+    y = _depthwise(low, node, x, dimensions, "depthwise_kernel")
+    filters, channels = node.attrs["filters"], _channels(y)
+    kernel = weight(node, "pointwise_kernel", *(1,) * dimensions, channels, filters)
+    z = low.layer(
+        "convolution",
+        y,
+        outputChannels=filters,
+        kernelChannels=channels,
+        nGroups=1,
+        kernelSize=(1, 1),
+        stride=(1, 1),
+        weights=_square(kernel, dimensions).transpose(3, 2, 0, 1),
+        valid={},
+        **_bias(node, filters),
+    )
+    return from_image(low, z, dimensions)
+
+
+@op("SeparableConv1D", layouts=spatial)
+def separable_conv1d(low: Lowering, node: Node, x: Blob) -> Blob:
+    return _separable(low, node, x, 1)
+
+
+@op("SeparableConv2D", layouts=spatial)
+def separable_conv2d(low: Lowering, node: Node, x: Blob) -> Blob:
+    return _separable(low, node, x, 2)
+
+
+def _transposed(low: Lowering, node: Node, x: Blob, dimensions: int) -> Blob:
+    """What is cut off: see `_crop`. What the output has beyond that is bias alone."""
+    x = as_image(low, x, dimensions)
+    attrs = node.attrs
+    kernel_size = pair(attrs["kernel_size"], dimensions, "kernel_size")
+    stride = pair(attrs.get("strides", 1), dimensions, "strides")
+    dilation = pair(attrs.get("dilation_rate", 1), dimensions, "dilation_rate")
+    mode = choice(node, "padding", ("valid", "same"), "valid")
+    given = attrs.get("output_padding")
+    extra = None if given is None else pair(given, dimensions, "output_padding", fill=0)
+    filters, groups = attrs["filters"], attrs.get("groups", 1)
+    if groups != 1:
+        raise ConversionError(f"groups={groups}: transposed convolution without groups only")
+    spans = kernel_size[-dimensions:]
+    kernel = _square(weight(node, "kernel", *spans, filters, _channels(x)), dimensions)
+    crops = [
+        _crop(mode, k, s, d, None if extra is None else extra[axis])
+        if axis >= 2 - dimensions
+        else (0, 0)
+        for axis, (k, s, d) in enumerate(zip(kernel_size, stride, dilation, strict=True))
+    ]
+    beyond = [max(0, -end) for _, end in crops]
+    cut = [(start, max(0, end)) for start, end in crops]
+    bias = _bias(node, filters)
+    y = low.layer(
+        "convolution",
+        x,
+        isDeconvolution=True,
+        outputChannels=filters,
+        kernelChannels=_channels(x),
+        nGroups=1,
+        kernelSize=kernel_size,
+        stride=stride,
+        dilationFactor=dilation,
+        weights=kernel.transpose(3, 2, 0, 1),
+        valid=edges(cut[0], cut[1]),
+        **({} if any(beyond) else bias),
+    )
+    if any(beyond):
+        amounts = edges((0, beyond[0]), (0, beyond[1]))
+        y = low.layer("padding", y, constant={"value": 0.0}, **amounts)
+        if bias:
+            y = low.layer("bias", y, shape=(filters, 1, 1), bias=bias["bias"])
+    return from_image(low, y, dimensions)
+
+
+def _crop(mode: str, kernel: int, stride: int, dilation: int, extra: int | None) -> Pair:
+    """What Keras cuts off before and after; a negative number is appended.
+
+    A transposed convolution is the gradient of a convolution with the same padding, whose
+    input has the size that Keras computes for the output here.
+    """
+    span = (kernel - 1) * dilation + 1
+    if extra is None:
+        size = 0 if mode == "same" else max(span - stride, 0)  # beyond size * stride
+    else:
+        pad = span // 2 if mode == "same" else 0
+        size = span - stride - 2 * pad + extra
+    whole = span - stride  # the full extent beyond size * stride
+    if mode == "same":
+        before = max(whole - size, 0) // 2
+        return before, whole - size - before
+    return 0, whole - size
+
+
+@op("Conv1DTranspose", layouts=spatial)
+def conv1d_transpose(low: Lowering, node: Node, x: Blob) -> Blob:
+    return _transposed(low, node, x, 1)
+
+
+@op("Conv2DTranspose", layouts=spatial)
+def conv2d_transpose(low: Lowering, node: Node, x: Blob) -> Blob:
+    return _transposed(low, node, x, 2)

@@ -1,0 +1,127 @@
+"""Dense, embeddings, preprocessing, and layers that do nothing when a model predicts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from mlferry.converters.graph import Node
+from mlferry.converters.keras.ops.registry import op, weight
+from mlferry.converters.layout import ANY, CHANNELS_FIRST, SOURCE, UNFLATTENED, Blob
+from mlferry.converters.lower import Lowering
+from mlferry.errors import ConversionError
+
+
+@op(
+    "Dropout", "SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D", "GaussianDropout",
+    "GaussianNoise", "AlphaDropout", "ActivityRegularization", "Identity",
+    layouts=ANY,
+)  # fmt: skip
+def nothing(low: Lowering, node: Node, x: Blob) -> Blob:
+    """Active in training only."""
+    for name in ("rate", "stddev", "noise_shape", "data_format", "l1", "l2"):
+        node.attrs.get(name)
+    return x
+
+
+@op("Dense", layouts=ANY)
+def dense(low: Lowering, node: Node, x: Blob) -> Blob:
+    """A matrix product along the last axis; what was flattened before permutes its rows."""
+    units = node.attrs["units"]
+    kernel = weight(node, "kernel", None, units)
+    bias: dict[str, Any] = {}
+    if node.attrs.get("use_bias", True):
+        bias = {"hasBias": True, "bias": weight(node, "bias", units)}
+    if x.layout.kind == "flat":
+        rows = kernel.reshape(*x.layout.inner, units)
+        kernel = np.moveaxis(rows, -2, 0).reshape(-1, units)
+    if x.rank == 4 and x.layout == CHANNELS_FIRST:
+        return low.layer(
+            "convolution",
+            x,
+            outputChannels=units,
+            kernelChannels=kernel.shape[0],
+            nGroups=1,
+            kernelSize=(1, 1),
+            stride=(1, 1),
+            valid={},
+            weights=kernel.T[:, :, None, None],
+            **bias,
+        )
+    x = low.source_order(x) if x.layout != SOURCE and x.layout.kind != "flat" else x
+    params = {
+        "inputChannels": kernel.shape[0],
+        "outputChannels": units,
+        "weights": kernel.T,
+        **bias,
+    }
+    if x.rank <= 3:
+        made = low.layer("innerProduct", x, layout=SOURCE, **params)
+        return made
+    outer = x.known[:-1]
+    rows_in = low.reshape(x, (None, kernel.shape[0]), layout=SOURCE)
+    rows_out = low.layer("innerProduct", rows_in, layout=SOURCE, **params)
+    return low.reshape(rows_out, (*outer, units), layout=SOURCE)
+
+
+@op("Embedding", layouts=(SOURCE,))
+def embedding(low: Lowering, node: Node, x: Blob) -> Blob:
+    node.attrs.get("mask_zero")
+    rows, size = node.attrs["input_dim"], node.attrs["output_dim"]
+    table = weight(node, "embeddings", rows, size)
+    return low.layer(
+        "embeddingND", low.expand(x, -1), vocabSize=rows, embeddingSize=size, weights=table.T
+    )
+
+
+@op("Rescaling", layouts=UNFLATTENED)
+def rescaling(low: Lowering, node: Node, x: Blob) -> Blob:
+    """scale * x + offset; lists go along the last axis."""
+    return affine(low, x, node.attrs["scale"], node.attrs.get("offset", 0.0))
+
+
+def affine(low: Lowering, x: Blob, scale: Any, offset: Any, axis: int = -1) -> Blob:
+    """scale * x + offset for numbers, or for one value an entry of an axis of the source."""
+    factors, shifts = (np.asarray(v, np.float32) for v in (scale, offset))
+    if factors.size == 1 and shifts.size == 1:
+        return low.layer(
+            "activation",
+            x,
+            layout=x.layout,
+            linear={"alpha": factors.item(), "beta": shifts.item()},
+        )
+    for values, kind, neutral in (
+        (factors, "multiplyBroadcastable", 1.0),
+        (shifts, "addBroadcastable", 0.0),
+    ):
+        if np.all(values == neutral):
+            continue
+        shape = [1] * x.rank
+        shape[x.axis(axis)] = values.size
+        constant = low.constant(values.reshape(shape), layout=x.layout)
+        x = low.layer(kind, x, constant, layout=x.layout)
+    return x
+
+
+@op("Normalization", layouts=UNFLATTENED)
+def normalization(low: Lowering, node: Node, x: Blob) -> Blob:
+    """(x - mean) / sqrt(variance) along `axis`, or the inverse."""
+    axis = node.attrs.get("axis", -1)
+    given = node.attrs.get("mean")
+    node.attrs.get("variance")
+    if given is None:
+        mean, variance = node.weight("mean"), node.weight("variance")
+    else:
+        mean, variance = (np.asarray(node.attrs[k], np.float32) for k in ("mean", "variance"))
+    if isinstance(axis, list | tuple):
+        if len(axis) > 1:
+            raise ConversionError(f"axis={axis}: one axis can be converted")
+        axis = axis[0] if axis else None
+    if axis is None and mean.size > 1:
+        raise ConversionError(f"axis=None with {mean.size} means")
+    spread = np.maximum(np.sqrt(variance.ravel()), np.float32(1e-7))
+    mean = mean.ravel()
+    if node.attrs.get("invert", False):
+        return affine(low, x, spread, mean, -1 if axis is None else axis)
+    return affine(low, x, 1 / spread, -mean / spread, -1 if axis is None else axis)

@@ -1,0 +1,125 @@
+"""Layers that join several inputs."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+
+from mlferry.converters.graph import Node
+from mlferry.converters.keras.ops.registry import op
+from mlferry.converters.layout import SOURCE, UNFLATTENED, Blob
+from mlferry.converters.lower import Lowering
+from mlferry.errors import ConversionError
+from mlferry.spec.shapes.rules import axis_of
+
+
+def _aligned(low: Lowering, inputs: Sequence[Blob]) -> list[Blob]:
+    """Inputs of fewer axes get axes of 1 behind the batch, as Keras does."""
+    if len(inputs) < 2:
+        raise ConversionError(f"{len(inputs)} inputs; a merge takes at least two")
+    rank = max(x.rank for x in inputs)
+    return [low.expand(x, *range(1, 1 + rank - x.rank)) if x.rank < rank else x for x in inputs]
+
+
+def _merge(low: Lowering, inputs: Sequence[Blob], equal: str, broadcast: str) -> Blob:
+    """One layer for inputs of one shape, a chain of broadcasting layers for others."""
+    given = _aligned(low, inputs)
+    if len({x.shape for x in given}) == 1:
+        return low.layer(equal, *given, layout=given[0].layout)
+    return functools.reduce(
+        lambda x, y: low.layer(broadcast, x, y, layout=x.layout), given[1:], given[0]
+    )
+
+
+@op("Add", layouts=UNFLATTENED)
+def add(low: Lowering, node: Node, *inputs: Blob) -> Blob:
+    return _merge(low, inputs, "add", "addBroadcastable")
+
+
+@op("Multiply", layouts=UNFLATTENED)
+def multiply(low: Lowering, node: Node, *inputs: Blob) -> Blob:
+    return _merge(low, inputs, "multiply", "multiplyBroadcastable")
+
+
+@op("Maximum", layouts=UNFLATTENED)
+def maximum(low: Lowering, node: Node, *inputs: Blob) -> Blob:
+    return _merge(low, inputs, "max", "maxBroadcastable")
+
+
+@op("Minimum", layouts=UNFLATTENED)
+def minimum(low: Lowering, node: Node, *inputs: Blob) -> Blob:
+    return _merge(low, inputs, "min", "minBroadcastable")
+
+
+@op("Average", layouts=UNFLATTENED)
+def average(low: Lowering, node: Node, *inputs: Blob) -> Blob:
+    given = _aligned(low, inputs)
+    if len({x.shape for x in given}) == 1:
+        return low.layer("average", *given, layout=given[0].layout)
+    total = _merge(low, given, "add", "addBroadcastable")
+    made = low.layer("multiply", total, layout=total.layout, alpha=1 / len(given))
+    return made
+
+
+@op("Subtract", layouts=UNFLATTENED)
+def subtract(low: Lowering, node: Node, *inputs: Blob) -> Blob:
+    if len(inputs) != 2:
+        raise ConversionError(f"{len(inputs)} inputs; a Subtract takes two")
+    left, right = _aligned(low, inputs)
+    return low.layer("subtractBroadcastable", left, right, layout=left.layout)
+
+
+@op("Concatenate", layouts=UNFLATTENED)
+def concatenate(low: Lowering, node: Node, *inputs: Blob) -> Blob:
+    axis = node.attrs.get("axis", -1)
+    if len(inputs) == 1:
+        return inputs[0]
+    return low.layer("concatND", *inputs, layout=inputs[0].layout, axis=inputs[0].axis(axis))
+
+
+@op("Dot", layouts=(SOURCE,))
+def dot(low: Lowering, node: Node, x: Blob, y: Blob) -> Blob:
+    """Sums over one axis of each, for each sample; `normalize` makes cosines of it."""
+    axes = node.attrs["axes"]
+    pair = tuple(axes) if isinstance(axes, list | tuple) else (axes, axes)
+    if len(pair) != 2 or not all(isinstance(axis, int) for axis in pair):
+        raise ConversionError(f"axes={axes!r}: one axis of each input can be converted")
+    left, right = axis_of(pair[0], x.rank), axis_of(pair[1], y.rank)
+    if 0 in (left, right):
+        raise ConversionError(f"axes={axes!r}: the batch cannot be summed over")
+    if node.attrs.get("normalize", False):
+        x, y = _normalized(low, x, left), _normalized(low, y, right)
+    if x.rank == 2 and y.rank == 2:
+        return low.layer("reduceSum", low.layer("multiply", x, y), axes=(1,), keepDims=True)
+    rest_x = [n for axis, n in enumerate(x.known) if axis not in (0, left)]
+    rest_y = [n for axis, n in enumerate(y.known) if axis not in (0, right)]
+    rows = _matrix(low, x, left, last=True)
+    columns = _matrix(low, y, right, last=False)
+    product = low.layer("batchedMatmul", rows, columns)
+    return low.reshape(product, (x.known[0], *rest_x, *rest_y))
+
+
+def _normalized(low: Lowering, x: Blob, axis: int) -> Blob:
+    """x / sqrt(max(sum of squares, 1e-12))"""
+    squares = low.layer("reduceSumSquare", x, axes=(axis,), keepDims=True)
+    floor = low.layer("clip", squares, minVal=1e-12, maxVal=3.4e38)
+    root = low.layer("unary", floor, type="SQRT")
+    return low.layer("divideBroadcastable", x, root)
+
+
+def _matrix(low: Lowering, x: Blob, axis: int, *, last: bool) -> Blob:
+    """[batch, rest, axis], or [batch, axis, rest]."""
+    rest = [i for i in range(1, x.rank) if i != axis]
+    order = (0, *rest, axis) if last else (0, axis, *rest)
+    if order != tuple(range(x.rank)):
+        x = low.layer("transpose", x, axes=order)
+    extent = x.known[-1] if last else x.known[1]
+    shape = (x.known[0], None, extent) if last else (x.known[0], extent, None)
+    sizes = [n for i, n in enumerate(x.known) if i and i != (x.rank - 1 if last else 1)]
+    total = 1
+    for size in sizes:
+        if size is None:
+            raise ConversionError("a Dot over inputs of flexible shapes")
+        total *= size
+    fixed = tuple(total if n is None and i else n for i, n in enumerate(shape))
+    return low.reshape(x, fixed)

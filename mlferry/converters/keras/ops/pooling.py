@@ -1,0 +1,86 @@
+"""Pooling in one and two dimensions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mlferry.converters.graph import Node
+from mlferry.converters.keras.ops.convolution import as_image, from_image, padding, pair
+from mlferry.converters.keras.ops.registry import op, spatial
+from mlferry.converters.layout import SOURCE, Accepted, Blob
+from mlferry.converters.lower import Lowering
+
+
+def _pooling(low: Lowering, node: Node, x: Blob, dimensions: int, kind: str) -> Blob:
+    """Keras averages over what lies inside the input, not over padding."""
+    x = as_image(low, x, dimensions)
+    default = 2 if dimensions == 1 else (2, 2)
+    size = pair(node.attrs.get("pool_size", default), dimensions, "pool_size")
+    given = node.attrs.get("strides")
+    stride = size if given is None else pair(given, dimensions, "strides")
+    y = low.layer(
+        "pooling",
+        x,
+        type=kind,
+        kernelSize=size,
+        stride=stride,
+        avgPoolExcludePadding=kind == "AVERAGE",
+        **padding(node, dimensions, size, stride, (1, 1)),
+    )
+    return from_image(low, y, dimensions)
+
+
+@op("MaxPooling1D", layouts=spatial)
+def max_pooling1d(low: Lowering, node: Node, x: Blob) -> Blob:
+    return _pooling(low, node, x, 1, "MAX")
+
+
+@op("MaxPooling2D", layouts=spatial)
+def max_pooling2d(low: Lowering, node: Node, x: Blob) -> Blob:
+    return _pooling(low, node, x, 2, "MAX")
+
+
+@op("AveragePooling1D", layouts=spatial)
+def average_pooling1d(low: Lowering, node: Node, x: Blob) -> Blob:
+    return _pooling(low, node, x, 1, "AVERAGE")
+
+
+@op("AveragePooling2D", layouts=spatial)
+def average_pooling2d(low: Lowering, node: Node, x: Blob) -> Blob:
+    return _pooling(low, node, x, 2, "AVERAGE")
+
+
+def _steps_first(node: Node) -> Accepted:
+    """One-dimensional data is reduced where it lies."""
+    return spatial(node) if node.attrs.get("data_format") == "channels_first" else (SOURCE,)
+
+
+def _global_1d(low: Lowering, node: Node, x: Blob, kind: str) -> Any:
+    first = node.attrs.get("data_format") == "channels_first"
+    axis = 2 if first else 1
+    return low.layer(kind, x, axes=(axis,), keepDims=bool(node.attrs.get("keepdims", False)))
+
+
+@op("GlobalMaxPooling1D", layouts=_steps_first)
+def global_max_pooling1d(low: Lowering, node: Node, x: Blob) -> Any:
+    return _global_1d(low, node, x, "reduceMax")
+
+
+@op("GlobalAveragePooling1D", layouts=_steps_first)
+def global_average_pooling1d(low: Lowering, node: Node, x: Blob) -> Any:
+    return _global_1d(low, node, x, "reduceMean")
+
+
+def _global_2d(low: Lowering, node: Node, x: Blob, kind: str) -> Blob:
+    y = low.layer("pooling", x, type=kind, globalPooling=True, valid={})
+    return y if node.attrs.get("keepdims", False) else low.squeeze(y, -2, -1)
+
+
+@op("GlobalMaxPooling2D", layouts=spatial)
+def global_max_pooling2d(low: Lowering, node: Node, x: Blob) -> Blob:
+    return _global_2d(low, node, x, "MAX")
+
+
+@op("GlobalAveragePooling2D", layouts=spatial)
+def global_average_pooling2d(low: Lowering, node: Node, x: Blob) -> Blob:
+    return _global_2d(low, node, x, "AVERAGE")

@@ -1,0 +1,124 @@
+"""Layers that move values without computing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mlferry.converters.graph import Node
+from mlferry.converters.keras.ops.convolution import as_image, edges, from_image
+from mlferry.converters.keras.ops.registry import op, spatial
+from mlferry.converters.layout import CHANNELS_FIRST, SOURCE, UNFLATTENED, Blob, Layout
+from mlferry.converters.lower import Lowering
+from mlferry.errors import ConversionError
+from mlferry.spec.shapes.rules import product
+
+
+@op("Flatten", layouts=UNFLATTENED)
+def flatten(low: Lowering, node: Node, x: Blob) -> Blob:
+    """Channels-first data is flattened as it lies; who reads it permutes weights or values.
+
+    Keras itself flattens channels-first models in the order of channels-last ones.
+    """
+    first = node.attrs.get("data_format") == "channels_first"
+    if first and x.rank > 2:
+        x = low.layer(
+            "transpose", low.source_order(x), layout=SOURCE, axes=(0, *range(2, x.rank), 1)
+        )
+    if x.rank == 2:
+        return x
+    shape = x.source_shape or ()
+    if x.rank == 1:
+        return low.reshape(x, (*shape, 1), layout=SOURCE)
+    inner = tuple(extent for extent in shape[1:] if extent is not None)
+    if x.layout == CHANNELS_FIRST and len(inner) < len(shape) - 1:
+        x = low.source_order(x)
+    flat = x.layout == CHANNELS_FIRST and sum(n > 1 for n in inner[:-1]) > 0 and inner[-1] > 1
+    layout = Layout("flat", inner) if flat else SOURCE
+    return low.reshape(x, (shape[0], product(shape[1:])), layout=layout)
+
+
+@op("Reshape", layouts=(SOURCE,))
+def reshape(low: Lowering, node: Node, x: Blob) -> Blob:
+    target = list(node.attrs["target_shape"])
+    size = product(x.known[1:])
+    if -1 in target or None in target:
+        target = [-1 if n is None else n for n in target]
+        if target.count(-1) > 1:
+            raise ConversionError(f"target_shape={tuple(target)}: only one extent may be -1")
+        known = product(n for n in target if n != -1)
+        if size is not None and known:
+            target[target.index(-1)] = size // known
+    if size is not None and product(target) != size:
+        raise ConversionError(
+            f"target_shape={tuple(target)} does not hold the {size} values of {x.known[1:]}"
+        )
+    return low.reshape(x, (x.known[0], *target))
+
+
+@op("Permute", layouts=(SOURCE,))
+def permute(low: Lowering, node: Node, x: Blob) -> Any:
+    return low.layer("transpose", x, axes=(0, *node.attrs["dims"]))
+
+
+@op("RepeatVector", layouts=(SOURCE,))
+def repeat_vector(low: Lowering, node: Node, x: Blob) -> Any:
+    return low.layer("tile", low.expand(x, 1), reps=(1, node.attrs["n"], 1))
+
+
+def _pairs(value: Any, what: str) -> tuple[tuple[int, int], tuple[int, int]]:
+    """One number, one an axis, or a pair an axis."""
+    if isinstance(value, int):
+        return (value, value), (value, value)
+    if isinstance(value, dict):
+        names = ("top_pad", "bottom_pad", "left_pad", "right_pad")
+        top, bottom, left, right = (int(value.get(name, 0)) for name in names)
+        return (top, bottom), (left, right)
+    items = list(value)
+    if len(items) == 4:
+        return (items[0], items[1]), (items[2], items[3])
+    if len(items) != 2:
+        raise ConversionError(f"{what}={value!r}: two numbers or two pairs are needed")
+    height, width = ((n, n) if isinstance(n, int) else (n[0], n[1]) for n in items)
+    return height, width
+
+
+def _line(value: Any, what: str) -> tuple[int, int]:
+    if isinstance(value, int):
+        return value, value
+    if isinstance(value, dict):
+        return int(value.get("left_pad", 0)), int(value.get("right_pad", 0))
+    if len(value) != 2:
+        raise ConversionError(f"{what}={value!r}: one number or a pair is needed")
+    return value[0], value[1]
+
+
+def _pad(low: Lowering, x: Blob, dimensions: int, *amounts: tuple[int, int]) -> Blob:
+    x = as_image(low, x, dimensions)
+    y = low.layer("padding", x, constant={"value": 0.0}, **edges(amounts[0], amounts[1]))
+    return from_image(low, y, dimensions)
+
+
+@op("ZeroPadding1D", layouts=spatial)
+def zero_padding1d(low: Lowering, node: Node, x: Blob) -> Blob:
+    return _pad(low, x, 1, (0, 0), _line(node.attrs.get("padding", 1), "padding"))
+
+
+@op("ZeroPadding2D", layouts=spatial)
+def zero_padding2d(low: Lowering, node: Node, x: Blob) -> Blob:
+    return _pad(low, x, 2, *_pairs(node.attrs.get("padding", (1, 1)), "padding"))
+
+
+def _crop(low: Lowering, x: Blob, dimensions: int, *amounts: tuple[int, int]) -> Blob:
+    x = as_image(low, x, dimensions)
+    y = low.layer("crop", x, **edges(amounts[0], amounts[1], "cropAmounts"))
+    return from_image(low, y, dimensions)
+
+
+@op("Cropping1D", layouts=spatial)
+def cropping1d(low: Lowering, node: Node, x: Blob) -> Blob:
+    return _crop(low, x, 1, (0, 0), _line(node.attrs.get("cropping", (1, 1)), "cropping"))
+
+
+@op("Cropping2D", layouts=spatial)
+def cropping2d(low: Lowering, node: Node, x: Blob) -> Blob:
+    return _crop(low, x, 2, *_pairs(node.attrs.get("cropping", ((0, 0), (0, 0))), "cropping"))

@@ -1,0 +1,86 @@
+"""Upsampling by every interpolation of Keras."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlferry.converters.graph import Node
+from mlferry.converters.keras.ops.convolution import as_image, from_image
+from mlferry.converters.keras.ops.registry import choice, op, sizes, spatial
+from mlferry.converters.layout import Blob
+from mlferry.converters.lower import Lowering
+from mlferry.errors import ConversionError
+
+
+def _nearest(low: Lowering, x: Blob, factors: tuple[int, int]) -> Blob:
+    return low.layer("upsample", x, mode="NN", scalingFactor=factors)
+
+
+@op("UpSampling1D", layouts=spatial)
+def up_sampling1d(low: Lowering, node: Node, x: Blob) -> Blob:
+    """Every step `size` times."""
+    size = sizes(node.attrs.get("size", 2), 1, "size")[0]
+    return from_image(low, _nearest(low, as_image(low, x, 1), (1, size)), 1)
+
+
+@op("UpSampling2D", layouts=spatial)
+def up_sampling2d(low: Lowering, node: Node, x: Blob) -> Blob:
+    """Nearest and bilinear are Core ML's own; the others are two matrix products."""
+    size = sizes(node.attrs.get("size", (2, 2)), 2, "size")
+    mode = choice(node, "interpolation", ("nearest", "bilinear", *_FILTERS), "nearest")
+    if mode == "nearest":
+        return _nearest(low, x, (size[0], size[1]))
+    height, width = x.known[-2:]
+    if height is None or width is None:
+        raise ConversionError(f"interpolation={mode!r} of an input of flexible size")
+    target = (height * size[0], width * size[1])
+    if mode == "bilinear":
+        grid = "UPSAMPLE_MODE" if _is_old(low) else "ROI_ALIGN_MODE"
+        return low.layer("resizeBilinear", x, targetSize=target, mode={"samplingMethod": grid})
+    radius, kernel = _FILTERS[mode]
+    rows = low.constant(_matrix(height, target[0], radius, kernel), layout=x.layout)
+    columns = low.constant(_matrix(width, target[1], radius, kernel), layout=x.layout)
+    tall = low.layer("batchedMatmul", rows, x)
+    made = low.layer("batchedMatmul", tall, columns, transposeB=True)
+    return made
+
+
+def _is_old(low: Lowering) -> bool:
+    """Whether a standalone Keras 2 on TensorFlow 1 wrote the model: it sampled i * in / out."""
+    release = low.graph.release
+    if low.graph.version != 2 or "-tf" in release:
+        return False
+    numbers = [int(part) for part in release.split(".")[:2] if part.isdigit()]
+    return numbers < [2, 4]
+
+
+def _cubic(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Keys's cubic convolution with a = -0.5."""
+    near = (1.5 * x - 2.5) * x * x + 1
+    far = ((-0.5 * x + 2.5) * x - 4) * x + 2
+    return np.where(x < 1, near, np.where(x < 2, far, 0.0))
+
+
+def _lanczos(radius: int) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
+    return lambda x: np.where(x < radius, np.sinc(x) * np.sinc(x / radius), 0.0)
+
+
+_FILTERS: dict[str, tuple[int, Callable[[NDArray[np.float64]], NDArray[np.float64]]]] = {
+    "bicubic": (2, _cubic),
+    "lanczos3": (3, _lanczos(3)),
+    "lanczos5": (5, _lanczos(5)),
+}
+
+
+def _matrix(
+    size: int, out: int, radius: int, kernel: Callable[[NDArray[np.float64]], NDArray[np.float64]]
+) -> NDArray[np.float32]:
+    """[1, 1, out, size]: the weights of every pixel at half-pixel positions, normalized."""
+    centers = (np.arange(out) + 0.5) * size / out - 0.5
+    distances = np.abs(centers[:, None] - np.arange(size)[None])
+    matrix = kernel(distances)
+    matrix /= matrix.sum(axis=1, keepdims=True)
+    return matrix.astype(np.float32)[None, None]

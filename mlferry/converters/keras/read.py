@@ -1,0 +1,517 @@
+"""Keras files and objects to a `Graph`."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from mlferry.converters.graph import Attributes, Graph, Node, Value
+from mlferry.converters.keras import arrays, legacy
+from mlferry.converters.keras.config import Call, Layer, Tensor, input_shape_of, parse
+from mlferry.converters.keras.ops import OPS
+from mlferry.errors import ConversionError, MissingDependencyError, ModelFileError
+
+HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
+ZIP_MAGIC = b"PK\x03\x04"
+MAX_CONFIG = 256 << 20  # bytes of JSON; the largest real configs have some 10 MB
+MAX_WEIGHTS = 8 << 30
+
+# Layers whose `activation` is applied last, to everything that they make: it is split off.
+_ACTIVATED = {
+    "Dense", "Conv1D", "Conv2D", "Conv1DTranspose", "Conv2DTranspose", "DepthwiseConv1D",
+    "DepthwiseConv2D", "SeparableConv1D", "SeparableConv2D", "Conv3D", "Conv3DTranspose",
+    "EinsumDense", "LocallyConnected1D", "LocallyConnected2D",
+}  # fmt: skip
+_ACROSS_VALUES = {"softmax", "log_softmax", "sparsemax", "glu"}
+
+
+def read(source: Any) -> Graph:
+    """A Keras model as a graph.
+
+    Args:
+        source: path of an `.h5` or `.keras` file (told by content, not by suffix), a pair of
+            paths (architecture `.json`, weights `.h5`), or a model object.
+
+    Raises:
+        ModelFileError: the file is damaged, or no Keras model.
+        MissingDependencyError: h5py is not installed.
+    """
+    if isinstance(source, tuple | list):
+        return _read_pair(source)
+    if isinstance(source, str | os.PathLike):
+        return _read_file(Path(source))
+    return _read_object(source)
+
+
+def claims(source: Any) -> bool:
+    """Whether a source is for this frontend: by its content, where it is a file."""
+    if isinstance(source, tuple | list):
+        return True
+    if isinstance(source, str | os.PathLike):
+        return not Path(source).is_dir()
+    return is_keras_object(source)
+
+
+def is_keras_object(source: Any) -> bool:
+    """Whether an object is a model of Keras 3, tf.keras or tf_keras."""
+    modules = [cls.__module__.split(".")[0] for cls in type(source).__mro__]
+    return any(m in ("keras", "tf_keras", "tensorflow") for m in modules) and hasattr(
+        source, "get_config"
+    )
+
+
+# ---- files -----------------------------------------------------------------------------
+
+
+def _read_file(path: Path) -> Graph:
+    try:
+        with path.open("rb") as stream:
+            magic = stream.read(8)
+    except OSError as error:
+        raise ModelFileError(f"cannot read {path}: {error.strerror or error}") from error
+    if magic == HDF5_MAGIC:
+        return _read_hdf5(path)
+    if magic.startswith(ZIP_MAGIC):
+        return _read_archive(path)
+    if not magic:
+        raise ModelFileError(f"{path} is empty")
+    raise ModelFileError(
+        f"{path} is no Keras model: neither HDF5 (.h5) nor a zip archive (.keras). For a JSON "
+        "architecture with its weights give both: mlferry.convert(('model.json', 'weights.h5'))"
+    )
+
+
+@contextmanager
+def _open_hdf5(source: Any, path: object) -> Iterator[Any]:
+    try:
+        import h5py
+    except ImportError as error:
+        raise MissingDependencyError(
+            "reading Keras files needs h5py: pip install 'mlferry[keras]'"
+        ) from error
+    try:
+        with h5py.File(source, "r") as file:
+            yield file
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
+        if isinstance(error, ModelFileError | ConversionError):
+            raise
+        raise ModelFileError(f"{path} is damaged or cut off: {error}") from error
+
+
+def _read_hdf5(path: Path) -> Graph:
+    with _open_hdf5(path, path) as file:
+        config = file.attrs.get("model_config")
+        if config is None:
+            what = (
+                "holds weights without an architecture; give both: mlferry.convert"
+                f"(('model.json', {str(path)!r}))"
+                if "layer_names" in file.attrs or "layers" in file
+                else "is an HDF5 file, but no Keras model"
+            )
+            raise ModelFileError(f"{path} {what}")
+        release, backend = (_text(file.attrs.get(n, "")) for n in ("keras_version", "backend"))
+        group = file.get("model_weights", file)
+        model = parse(_json(config, path), _major(release), path.stem)
+        return _graph(model, arrays.LegacyHdf5(group), str(path), release, backend)
+
+
+def _read_pair(source: Sequence[Any]) -> Graph:
+    if len(source) != 2:
+        raise ModelFileError("give a pair of paths: ('model.json', 'weights.h5')")
+    architecture, weights = (Path(item) for item in source)
+    try:
+        text = architecture.read_bytes()
+    except OSError as error:
+        raise ModelFileError(f"cannot read {architecture}: {error.strerror or error}") from error
+    config = _json(text, architecture)
+    release = _text(config.get("keras_version", "")) if isinstance(config, Mapping) else ""
+    model = parse(config, _major(release), architecture.stem)
+    with _open_hdf5(weights, weights) as file:
+        backend = _text(file.attrs.get("backend", config.get("backend", "")))
+        group = file.get("model_weights", file)
+        archive = "layer_names" not in group.attrs and "layers" in file
+        store: arrays.Store = arrays.KerasArchive(file) if archive else arrays.LegacyHdf5(group)
+        return _graph(model, store, str(architecture), release, backend)
+
+
+def _read_archive(path: Path) -> Graph:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+            if "config.json" not in names or "model.weights.h5" not in names:
+                raise ModelFileError(
+                    f"{path} is a zip archive, but no .keras file: it has no config.json with "
+                    f"model.weights.h5 (it holds {', '.join(sorted(names)[:6])})"
+                )
+            config = _member(archive, "config.json", MAX_CONFIG)
+            metadata = (
+                _member(archive, "metadata.json", MAX_CONFIG) if "metadata.json" in names else b"{}"
+            )
+            weights = _member(archive, "model.weights.h5", MAX_WEIGHTS)
+    except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError, EOFError) as error:
+        raise ModelFileError(f"{path} is damaged or cut off: {error}") from error
+    except Exception as error:
+        if isinstance(error, ModelFileError):
+            raise
+        raise ModelFileError(f"{path} is damaged: {error}") from error
+    told = _json(metadata, path)
+    release = _text(told.get("keras_version", "3")) if isinstance(told, Mapping) else "3"
+    model = parse(_json(config, path), _major(release), path.stem)
+    with _open_hdf5(io.BytesIO(weights), path) as file:
+        return _graph(model, arrays.KerasArchive(file), str(path), release, "")
+
+
+def _member(archive: zipfile.ZipFile, name: str, limit: int) -> bytes:
+    size = archive.getinfo(name).file_size
+    if size > limit:
+        raise ModelFileError(f"{name} has {size} bytes; the limit is {limit}")
+    with archive.open(name) as stream:
+        data = stream.read(limit + 1)
+    if len(data) > limit:
+        raise ModelFileError(f"{name} has more than {limit} bytes")
+    return data
+
+
+def _json(text: Any, path: object) -> Any:
+    try:
+        found = json.loads(text)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise ModelFileError(f"{path}: the architecture is no valid JSON: {error}") from error
+    if not isinstance(found, Mapping) or "class_name" not in found:
+        if isinstance(found, Mapping) and "keras_version" in found and "class_name" not in found:
+            return found
+        raise ModelFileError(f"{path}: the JSON inside describes no Keras model")
+    return found
+
+
+def _text(value: Any) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+
+
+def _major(release: str) -> int:
+    """1, 2 or 3; files without a version were written by Keras 1."""
+    first = release.split(".", maxsplit=1)[0]
+    return int(first) if first.isdigit() else 1
+
+
+# ---- objects ---------------------------------------------------------------------------
+
+
+def _read_object(source: Any) -> Graph:
+    if not is_keras_object(source):
+        raise ConversionError(
+            f"a {type(source).__name__} is no Keras model: give a path, a pair of paths or a "
+            "model object"
+        )
+    if not hasattr(source, "layers"):
+        raise ConversionError(f"a {type(source).__name__} is a Keras layer; give the model")
+    try:
+        text = source.to_json()
+    except (NotImplementedError, ValueError, TypeError) as error:
+        raise ConversionError(
+            f"{type(source).__name__} {source.name!r} is a subclassed model: its config does not "
+            "tell what it computes; rebuild it with the functional API"
+        ) from error
+    config = json.loads(text)
+    release = str(config.get("keras_version") or ("3" if "module" in config else "2"))
+    version = (
+        3
+        if config.get("module", "").startswith("keras") and "keras_version" not in (config)
+        else _major(release)
+    )
+    model = parse(config, version, source.name)
+    return _graph(model, arrays.InMemory(source), f"model {source.name!r}", release, "")
+
+
+# ---- the graph -------------------------------------------------------------------------
+
+
+def _graph(model: Layer, store: arrays.Store, source: str, release: str, backend: str) -> Graph:
+    version = _major(release)
+    found = store.assign(model)
+    for path, layer in model.leaves():
+        own = arrays.named(layer, found.get(path, []))
+        found[path] = legacy.kernels(layer.class_name, layer.config, own, version, backend)
+    return _Walk(model, found, version).graph(source, release)
+
+
+class _Walk:
+    """Follows the calls of a model, into the models inside it."""
+
+    def __init__(
+        self, model: Layer, found: Mapping[arrays.Path, arrays.Named], version: int
+    ) -> None:
+        self.model = model
+        self.found = found
+        self.version = version
+        self.nodes: list[Node] = []
+        self.names: dict[str, int] = {}
+
+    def graph(self, source: str, release: str) -> Graph:
+        inputs, outputs = self._top_level()
+        shown = self._output_names(outputs)
+        formats = {
+            layer.config["data_format"]
+            for _, layer in self.model.leaves()
+            if layer.config.get("data_format")
+        }
+        if len(formats) > 1:
+            formats -= {"channels_last"}
+        return Graph(
+            source=source,
+            framework="Keras",
+            version=min(self.version, 3),
+            inputs=inputs,
+            outputs=shown,
+            nodes=self.nodes,
+            channels_last=formats != {"channels_first"},
+            release=release,
+        )
+
+    def _top_level(self) -> tuple[list[Value], list[Value]]:
+        model = self.model
+        if model.model_kind == "Sequential":
+            first = model.layers[0]
+            shape, dtype = input_shape_of(first)
+            if shape is None:
+                shape = model.config.get("build_input_shape")
+            shape = shape or (first.config.get("build_config") or {}).get("input_shape")
+            name = first.name if first.class_name == "InputLayer" else f"{first.name}_input"
+            while first.model_kind is not None and shape is None:
+                first = first.layers[0]
+                shape, dtype = input_shape_of(first)
+            given = [Value(name, None if shape is None else tuple(shape), dtype)]
+        else:
+            given = []
+            for end in model.inputs:
+                shape, dtype = input_shape_of(model.find(end.layer))
+                given.append(Value(end.layer, None if shape is None else tuple(shape), dtype))
+        return given, self._run_model(model, given, ())
+
+    def _output_names(self, outputs: Sequence[Value]) -> list[tuple[str, Value]]:
+        if self.model.model_kind == "Sequential":
+            ends = [Tensor(self.model.layers[-1].name, 0, 0)]
+        else:
+            ends = self.model.outputs
+        used: dict[str, int] = {}
+        shown = []
+        for end, value in zip(ends, outputs, strict=False):
+            count = used.get(end.layer, 0)
+            used[end.layer] = count + 1
+            shown.append((end.layer if not count else f"{end.layer}_{count}", value))
+        if len(ends) != len(outputs):
+            shown = [(value.name.replace("/", "_"), value) for value in outputs]
+        return shown
+
+    def _run_model(self, model: Layer, given: Sequence[Value], path: arrays.Path) -> list[Value]:
+        if model.model_kind == "Sequential":
+            values = list(given)
+            for layer in model.layers:
+                if layer.class_name != "InputLayer":
+                    values = self._apply(
+                        layer,
+                        Call(
+                            (),
+                        ),
+                        values,
+                        path,
+                        None,
+                    )
+            return values
+        made: dict[tuple[str, int], list[Value]] = {}
+        if len(given) != len(model.inputs):
+            raise ModelFileError(
+                f"model {model.name!r} takes {len(model.inputs)} inputs, {len(given)} are given"
+            )
+        for end, value in zip(model.inputs, given, strict=True):
+            made[(end.layer, end.call)] = [value]
+        by_name = {layer.name: layer for layer in model.layers}
+        shapes = _told_shapes(model)
+        for name, index in _order(model, by_name, set(made)):
+            layer = by_name[name]
+            call = layer.calls[index]
+            values = [self._pick(made, tensor, model) for tensor in call.inputs]
+            told = shapes.get((name, index))
+            made[(name, index)] = self._apply(layer, call, values, path, told)
+        return [self._pick(made, end, model) for end in model.outputs]
+
+    def _pick(
+        self, made: Mapping[tuple[str, int], list[Value]], tensor: Tensor, model: Layer
+    ) -> Value:
+        values = made.get((tensor.layer, tensor.call))
+        if values is None or tensor.index >= len(values):
+            raise ModelFileError(
+                f"model {model.name!r} reads output {tensor.index} of call {tensor.call} of "
+                f"{tensor.layer!r}, which does not exist"
+            )
+        return values[tensor.index]
+
+    def _apply(
+        self,
+        layer: Layer,
+        call: Call,
+        values: Sequence[Value],
+        path: arrays.Path,
+        told: Mapping[int, Tensor] | None,
+    ) -> list[Value]:
+        if layer.model_kind is not None:
+            return self._run_model(layer, values, (*path, layer.name))
+        stem = "/".join((*path, layer.name))
+        count = self.names.get(stem, 0)
+        self.names[stem] = count + 1
+        name = stem if not count else f"{stem}_call_{count}"
+        config = dict(layer.config)
+        config |= {f"argument {key}": value for key, value in call.arguments.items()}
+        activation = None
+        if layer.class_name in _ACTIVATED and not layer.is_users:
+            activation = config.pop("activation", None)
+        elif layer.class_name == "Activation":
+            return [self._activation(config.pop("activation"), name, layer, values, config)]
+        outputs = [
+            Value(f"{name}:{index}", tensor.shape, tensor.dtype or "float32")
+            for index, tensor in sorted((told or {0: Tensor(layer.name, 0, 0)}).items())
+        ]
+        keys = _keys(layer, name)
+        self.nodes.append(
+            Node(
+                op=_op(layer),
+                name=name,
+                inputs=tuple(values),
+                outputs=tuple(outputs),
+                attrs=Attributes(config),
+                weights=dict(_distinct(self.found.get((*path, layer.name), []))),
+                keys=keys,
+                layer=layer.source,
+            )
+        )
+        if activation is None or activation == "linear":
+            return outputs
+        label = f"{name}/{activation_name(activation)}"
+        return [self._activation(activation, label, layer, outputs, {})]
+
+    def _activation(
+        self,
+        activation: Any,
+        name: str,
+        layer: Layer,
+        values: Sequence[Value],
+        config: Mapping[str, Any],
+    ) -> Value:
+        """The node of an activation, given by name, as a function or as a layer."""
+        op = activation_name(activation)
+        options = dict(config)
+        if isinstance(activation, Mapping) and activation.get("class_name") != "function":
+            inner = activation.get("config")
+            if isinstance(inner, Mapping):
+                _, modern = legacy.modern(op, dict(inner), self.version)
+                options |= {k: v for k, v in modern.items() if k != "name"}
+        out = Value(f"{name}:activation", values[0].shape, values[0].dtype)
+        keys = [name, layer.name, op] if layer.class_name == "Activation" else [name, op]
+        package = activation.get("registered_name") if isinstance(activation, Mapping) else None
+        keys += [package] if isinstance(package, str) else []
+        if layer.class_name == "Activation":
+            keys.append("Activation")
+        self.nodes.append(
+            Node(
+                op=op,
+                name=name,
+                inputs=tuple(values),
+                outputs=(out,),
+                attrs=Attributes(options),
+                keys=tuple(dict.fromkeys(keys)),
+                elementwise=op not in _ACROSS_VALUES,
+                layer=layer.source,
+            )
+        )
+        return out
+
+
+def _op(layer: Layer) -> str:
+    """The layer's class; with its package where it hides a class of Keras's own."""
+    name = layer.class_name.rsplit(">", 1)[-1]
+    if layer.is_op:
+        return f"keras.ops.{name}"
+    if layer.is_users and name in OPS:
+        return layer.registered_name or layer.class_name
+    return name
+
+
+def _keys(layer: Layer, name: str) -> tuple[str, ...]:
+    """The names for custom functions: the layer's, then its class with and without package."""
+    classes = [layer.registered_name or "", layer.class_name]
+    plain = [found.rsplit(">", 1)[-1] for found in classes]
+    found = [name, layer.name, *classes, _op(layer), *plain]
+    return tuple(dict.fromkeys(key for key in found if key))
+
+
+def activation_name(activation: Any) -> str:
+    """The name of an activation: ``"relu"``, or the class of an activation layer."""
+    if isinstance(activation, Mapping):
+        name = activation.get("class_name")
+        if name == "function":
+            name = activation.get("config")
+        if isinstance(name, Mapping):
+            name = name.get("name")
+        return str(name).rsplit(">", 1)[-1]
+    return str(activation).rsplit(">", 1)[-1]
+
+
+def _distinct(items: arrays.Named) -> arrays.Named:
+    """The arrays with names without the layer's own path, made different where they are not."""
+    short = [name.rsplit("/", 1)[-1] for name, _ in items]
+    if len(set(short)) != len(short):
+        short = [name for name, _ in items]
+    if len(set(short)) != len(short):
+        short = [f"{name}_{index}" for index, name in enumerate(short)]
+    return [(name, array) for name, (_, array) in zip(short, items, strict=True)]
+
+
+def _told_shapes(model: Layer) -> dict[tuple[str, int], dict[int, Tensor]]:
+    """The outputs of each call with the shapes that its readers were told of (Keras 3)."""
+    found: dict[tuple[str, int], dict[int, Tensor]] = {}
+    reads = [tensor for layer in model.layers for call in layer.calls for tensor in call.inputs]
+    for tensor in [*model.outputs, *reads]:
+        outputs = found.setdefault((tensor.layer, tensor.call), {})
+        for index in range(tensor.index + 1):
+            outputs.setdefault(index, Tensor(tensor.layer, tensor.call, index))
+        if tensor.shape is not None or tensor.index not in outputs:
+            outputs[tensor.index] = tensor
+    return found
+
+
+def _order(
+    model: Layer, by_name: Mapping[str, Layer], given: set[tuple[str, int]]
+) -> list[tuple[str, int]]:
+    """The calls that the outputs need, each after those that it reads."""
+    order: list[tuple[str, int]] = []
+    done = set(given)
+    active: set[tuple[str, int]] = set()
+    stack = [(tensor.layer, tensor.call) for tensor in reversed(model.outputs)]
+    while stack:
+        key = stack[-1]
+        if key in done:
+            stack.pop()
+            continue
+        layer = by_name.get(key[0])
+        if layer is None or key[1] >= len(layer.calls):
+            raise ModelFileError(
+                f"model {model.name!r} refers to call {key[1]} of {key[0]!r}, which does not exist"
+            )
+        reads = [(tensor.layer, tensor.call) for tensor in layer.calls[key[1]].inputs]
+        waiting = [read for read in reads if read not in done]
+        if waiting:
+            if key in active:
+                raise ModelFileError(f"model {model.name!r}: {key[0]!r} depends on itself")
+            active.add(key)
+            stack.extend(reversed(waiting))
+            continue
+        done.add(key)
+        order.append(key)
+        stack.pop()
+    return order

@@ -1,0 +1,615 @@
+"""From a `Graph` to a Core ML network: the only walker.
+
+For every node: the user's custom conversion function first, the frontend's converter next.
+Ops with neither are collected before anything is built, and reported in one error.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import logging
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from mlferry.converters import layout as layouts
+from mlferry.converters.graph import Graph, Node, Value
+from mlferry.converters.layout import CHANNELS_FIRST, SOURCE, Blob, Layout
+from mlferry.custom import CUSTOM_LAYERS, CustomLayerParams, Instance
+from mlferry.errors import ConversionError, MlferryError, SpecError, UnsupportedOpError, context
+from mlferry.registry import Entry, Registry, did_you_mean
+from mlferry.spec import weights
+from mlferry.spec.builder import Builder
+from mlferry.spec.proto import neural_network_pb2 as nn
+from mlferry.spec.shapes.rules import Shape
+
+logger = logging.getLogger(__name__)
+
+Converter = Callable[..., Any]
+CustomFunction = Callable[..., Any]
+LAYOUT_KEY = "com.github.mlferry.custom_layer_layout."
+
+
+@dataclass(frozen=True)
+class Frontend:
+    """What the walker needs to know of a source framework.
+
+    Attributes:
+        name: for messages.
+        ops: its converters: ``convert(low, node, *inputs) -> Blob | tuple[Blob, ...]``.
+        ignored: options that change training or names only.
+        neutral: values of an option that ask for nothing, so that it may stay unread.
+    """
+
+    name: str
+    ops: Registry[Converter]
+    ignored: frozenset[str] = frozenset()
+    neutral: tuple[Any, ...] = (None, False)
+
+
+class Lowering:
+    """Adds layers for one node after another; what converters work with."""
+
+    def __init__(self, builder: Builder, graph: Graph) -> None:
+        self.builder = builder
+        self.graph = graph
+        self.arranged: dict[tuple[str, str], Blob] = {}
+        self.metadata: dict[str, str] = {}
+        self._values: dict[str, Blob] = {}
+        self._inverse: dict[tuple[str, str, tuple[int, ...]], Blob] = {}
+        self._node_name = ""
+        self._layout = SOURCE
+
+    # ---- what converters use -----------------------------------------------------------
+
+    def layer(
+        self,
+        kind: str,
+        *inputs: Blob,
+        name: str | None = None,
+        layout: Layout | None = None,
+        **params: Any,
+    ) -> Blob:
+        """Add a layer and return its output blob.
+
+        Args:
+            kind: Core ML's name of the layer kind.
+            inputs: the blobs that it reads.
+            name: of the layer; by default the node's, then the node's with the kind behind it.
+            layout: of the output; by default the one that the node's inputs came in.
+            params: fields of the layer's parameters.
+        """
+        return self.outputs(1, kind, *inputs, name=name, layout=layout, **params)[0]
+
+    def outputs(
+        self,
+        count: int,
+        kind: str,
+        *inputs: Blob,
+        name: str | None = None,
+        layout: Layout | None = None,
+        **params: Any,
+    ) -> tuple[Blob, ...]:
+        """Add a layer of several outputs; see `layer`."""
+        label = self._unique(name or self._node_name, kind)
+        blobs = [label] if count == 1 else [f"{label}:{index}" for index in range(count)]
+        added = self.builder.layer(kind, label, [x.name for x in inputs], blobs, **params)
+        hidden = next((x.hidden_by for x in inputs if x.shape is None), "")
+        return tuple(
+            Blob(blob, self.builder.shapes[blob], layout or self._layout, hidden)
+            for blob in added.output
+        )
+
+    def constant(self, array: ArrayLike, *, layout: Layout | None = None) -> Blob:
+        """A blob that holds an array of at least one axis."""
+        values = np.atleast_1d(np.asarray(array, np.float32))
+        return self.layer(
+            "loadConstantND",
+            name=f"{self._node_name}/constant",
+            layout=layout,
+            shape=values.shape,
+            data=values,
+        )
+
+    def expand(self, x: Blob, *axes: int) -> Blob:
+        """Insert axes of extent 1; undoes a `squeeze` of the same axes."""
+        undone = self._inverse.get((x.name, "expandDims", axes))
+        if undone is not None:
+            return undone
+        made = self.layer(
+            "expandDims", x, name=f"{self._node_name}/expand", layout=x.layout, axes=axes
+        )
+        self._inverse[(made.name, "squeeze", axes)] = x
+        return made
+
+    def squeeze(self, x: Blob, *axes: int) -> Blob:
+        """Remove axes of extent 1; undoes an `expand` of the same axes."""
+        undone = self._inverse.get((x.name, "squeeze", axes))
+        if undone is not None:
+            return undone
+        made = self.layer(
+            "squeeze", x, name=f"{self._node_name}/squeeze", layout=x.layout, axes=axes
+        )
+        self._inverse[(made.name, "expandDims", axes)] = x
+        return made
+
+    def reshape(self, x: Blob, shape: Shape, *, layout: Layout | None = None) -> Blob:
+        """Reshape; one unknown extent is allowed."""
+        if x.shape == shape and None not in shape:
+            return replace(x, layout=layout or self._layout)
+        target = tuple(-1 if extent is None else extent for extent in shape)
+        if target.count(-1) > 1:
+            raise ConversionError(
+                f"a reshape to {target} with more than one flexible extent; "
+                "convert with fixed shapes"
+            )
+        return self.layer("reshapeStatic", x, layout=layout, targetShape=target)
+
+    def source_order(self, x: Blob) -> Blob:
+        """The blob in the source's order of axes."""
+        return layouts.arrange(self, x, SOURCE)
+
+    def relabel(self, x: Blob, layout: Layout) -> Blob:
+        """The same blob, read in another layout."""
+        return replace(x, layout=layout)
+
+    def _unique(self, name: str, kind: str) -> str:
+        taken = self.builder.is_taken
+        if not taken(name):
+            return name
+        stem = name if name.endswith(f"/{kind}") else f"{name}/{kind}"
+        index = 0
+        label = stem
+        while taken(label):
+            index += 1
+            label = f"{stem}_{index}"
+        return label
+
+    # ---- the walk ----------------------------------------------------------------------
+
+    def start(self, name: str) -> None:
+        """Name the layers that follow after `name`."""
+        self._node_name, self._layout = name, SOURCE
+
+    def bind(self, value: Value, blob: Blob) -> None:
+        """Say which blob holds a value of the graph."""
+        self._values[value.name] = blob
+
+    def blob(self, value: Value) -> Blob:
+        """The blob that holds a value."""
+        return self._values[value.name]
+
+    def run(self, node: Node, convert: Callable[[Node, Sequence[Blob]], Any]) -> None:
+        """Convert one node with its inputs and bind what comes back to its outputs."""
+        self.start(node.name)
+        inputs = [self.blob(value) for value in node.inputs]
+        node.input_shapes = [x.source_shape for x in inputs]
+        made = convert(node, inputs)
+        blobs = made if isinstance(made, tuple | list) else (made,)
+        if len(blobs) != len(node.outputs):
+            raise ConversionError(f"{len(blobs)} outputs were made, {len(node.outputs)} expected")
+        for value, blob in zip(node.outputs, blobs, strict=True):
+            self.bind(value, blob)
+
+    def arranged_inputs(self, inputs: Sequence[Blob], accepted: layouts.Accepted) -> list[Blob]:
+        """The inputs in one layout out of those accepted; new layers take it, too."""
+        chosen = layouts.choose(inputs, accepted)
+        found = [layouts.arrange(self, x, chosen) for x in inputs]
+        self._layout = found[0].layout if found else SOURCE
+        if any(x.layout.kind != chosen.kind and x.rank >= 3 for x in found):
+            raise ConversionError("inputs of different layouts")
+        if chosen == CHANNELS_FIRST:
+            self._layout = CHANNELS_FIRST
+        return found
+
+
+def lower(
+    graph: Graph,
+    frontend: Frontend,
+    bind_inputs: Callable[[Lowering], None],
+    *,
+    custom_conversion_functions: Mapping[str, CustomFunction] | None = None,
+    add_custom_layers: bool = False,
+    channels_first: bool = False,
+) -> Lowering:
+    """Build the network of a graph.
+
+    Args:
+        graph: the source.
+        frontend: its converters.
+        bind_inputs: adds the inputs to the builder and binds them.
+        custom_conversion_functions: the user's functions, by node name, op or activation name.
+        add_custom_layers: make a custom layer of every op that has no converter and no
+            function, with its options as parameters and its arrays as weights.
+        channels_first: the layout of custom layers whose function does not say.
+
+    Raises:
+        UnsupportedOpError: ops have neither a converter nor a function; it names all.
+        ConversionError: a node cannot be converted.
+    """
+    functions = dict(custom_conversion_functions or {})
+    plan = [(node, _find(node, frontend, functions, graph)) for node in graph.nodes]
+    unused = _unused(functions, graph)
+    missing = [node for node, found in plan if found is None]
+    if missing and not add_custom_layers:
+        raise _unsupported(missing, graph, frontend, unused)
+    if unused:
+        warnings.warn(
+            f"custom_conversion_functions: nothing in {graph.source} is named "
+            f"{', '.join(map(repr, unused))}",
+            stacklevel=3,
+        )
+    low = Lowering(Builder(), graph)
+    bind_inputs(low)
+    for node, found in plan:
+        with context(f"converting {node} of {graph.source}"), _as_conversion_errors():
+            low.run(node, _how(low, found, frontend, channels_first))
+    return low
+
+
+def _find(
+    node: Node, frontend: Frontend, functions: Mapping[str, CustomFunction], graph: Graph
+) -> CustomFunction | Entry[Converter] | None:
+    for key in node.keys:
+        if key in functions:
+            return functions[key]
+    return frontend.ops.find(node.op, graph.version)
+
+
+def _unused(functions: Mapping[str, CustomFunction], graph: Graph) -> list[str]:
+    names = {key for node in graph.nodes for key in node.keys}
+    return [key for key in functions if key not in names]
+
+
+def _how(
+    low: Lowering,
+    found: CustomFunction | Entry[Converter] | None,
+    frontend: Frontend,
+    channels_first: bool,
+) -> Callable[[Node, Sequence[Blob]], Any]:
+    if found is None:
+        return lambda node, inputs: _add_custom(low, node, inputs, _automatic(node), channels_first)
+    if not isinstance(found, Entry):
+        return lambda node, inputs: _call_user(low, node, inputs, found, channels_first)
+
+    def built_in(node: Node, inputs: Sequence[Blob]) -> Any:
+        accepted = found.options.get("layouts", (SOURCE,))
+        if callable(accepted):
+            accepted = accepted(node)
+        made = found.value(low, node, *low.arranged_inputs(inputs, accepted))
+        _check_options(node, frontend)
+        return made
+
+    return built_in
+
+
+def _check_options(node: Node, frontend: Frontend) -> None:
+    """Raise where an option that may matter was not looked at."""
+    left = {
+        name: value
+        for name, value in node.attrs.unread().items()
+        if name not in frontend.ignored and not any(value is n for n in frontend.neutral)
+    }
+    if left:
+        shown = ", ".join(f"{name}={value!r}" for name, value in left.items())
+        raise ConversionError(
+            f"options that mlferry cannot carry over: {shown}. Write a conversion function for "
+            f"this layer: custom_conversion_functions={{{node.name!r}: function}}"
+        )
+
+
+# ---- custom layers ---------------------------------------------------------------------
+
+
+def _call_user(
+    low: Lowering,
+    node: Node,
+    inputs: Sequence[Blob],
+    function: CustomFunction,
+    channels_first: bool,
+) -> Any:
+    arity = _arity(function)
+    if arity == 1:
+        answer = _guarded(function, node)
+        return _add_custom(low, node, inputs, _as_params(answer, node, function), channels_first)
+    if arity == 2:
+        return _compose(low, node, inputs, function)
+    raise ConversionError(
+        f"{_name(function)} takes {'no' if arity == 0 else arity} arguments. A conversion "
+        "function takes the node, or the node and the builder:\n"
+        f"    def convert_{_identifier(node.op)}(node):\n"
+        f"        return mlferry.CustomLayerParams(class_name={node.op!r}, parameters={{...}})"
+    )
+
+
+def _arity(function: CustomFunction) -> int:
+    """How many positional arguments a function needs; keywords alone count as none."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return 1
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    needed = [p for p in parameters if p.kind in positional and p.default is p.empty]
+    if any(p.kind == p.VAR_POSITIONAL for p in parameters):
+        return max(1, len(needed))
+    return len(needed) or min(1, sum(p.kind in positional for p in parameters))
+
+
+def _guarded(function: CustomFunction, *arguments: Any) -> Any:
+    try:
+        return function(*arguments)
+    except MlferryError:
+        raise
+    except Exception as error:
+        raise ConversionError(
+            f"the conversion function {_name(function)} raised {type(error).__name__}: {error}"
+        ) from error
+
+
+def _compose(
+    low: Lowering, node: Node, inputs: Sequence[Blob], function: CustomFunction
+) -> tuple[Blob, ...]:
+    """``function(node, builder)`` adds layers itself, between blobs of the source's layout."""
+    given = [low.source_order(x) for x in inputs]
+    names = [low.builder.unused_blob(value.name) for value in node.outputs]
+    node.__dict__["input_names"] = [x.name for x in given]
+    node.__dict__["output_names"] = names
+    _guarded(function, node, low.builder)
+    lacking = [name for name in names if name not in low.builder.shapes]
+    if lacking:
+        raise ConversionError(
+            f"{_name(function)} made no blob {lacking[0]!r}; its last layer writes "
+            "node.output_names:\n"
+            "    builder.layer('activation', node.name, node.input_names, node.output_names, "
+            "ReLU={})"
+        )
+    return tuple(Blob(name, low.builder.shapes[name], SOURCE, node.name) for name in names)
+
+
+def _as_params(answer: Any, node: Node, function: CustomFunction) -> CustomLayerParams | Any:
+    if isinstance(answer, CustomLayerParams):
+        return answer
+    descriptor = getattr(answer, "DESCRIPTOR", None)
+    if descriptor is not None and descriptor.name == "CustomLayerParams":
+        return nn.CustomLayerParams.FromString(answer.SerializeToString())
+    raise ConversionError(
+        f"{_name(function)} returned {answer!r}; return mlferry.CustomLayerParams("
+        f"class_name={node.op!r}, description='...', parameters={{...}})"
+    )
+
+
+def _automatic(node: Node) -> CustomLayerParams:
+    """A custom layer entry made of an unknown op's own options and arrays."""
+    parameters: dict[str, Any] = {}
+    for name, value in node.get_config().items():
+        if value is None:
+            continue
+        simple = isinstance(value, bool | int | float | str)
+        parameters[name] = value if simple else json.dumps(value, default=str)
+    return CustomLayerParams(
+        class_name=_identifier(node.op),
+        description=f"custom layer for {node.op} {node.name}",
+        parameters=parameters,
+        weights=node.get_weights(),
+    )
+
+
+def _add_custom(
+    low: Lowering,
+    node: Node,
+    inputs: Sequence[Blob],
+    params: CustomLayerParams | nn.CustomLayerParams,
+    channels_first: bool,
+) -> tuple[Blob, ...]:
+    if isinstance(params, CustomLayerParams):
+        message = custom_message(params)
+        first = params.channels_first or channels_first
+    else:
+        message, first = params, channels_first
+    if not message.className:
+        raise ConversionError("the custom layer has no class name")
+    if node.elementwise:
+        given = list(inputs)
+        layout = given[0].layout
+    else:
+        wanted = CHANNELS_FIRST if first else SOURCE
+        given = [layouts.arrange(low, low_flat(low, x), wanted) for x in inputs]
+        layout = wanted
+    shapes = _custom_shapes(node, params, message, given, layout)
+    count = len(node.outputs)
+    blobs = low.outputs(
+        count, "custom", *given, layout=layout, output_shapes=shapes, **_fields(message)
+    )
+    name = low.builder.network.layers[-1].name
+    if not node.elementwise:
+        low.metadata[LAYOUT_KEY + name] = "channels first" if first else "source"
+    return tuple(
+        replace(
+            blob,
+            hidden_by=name,
+            layout=SOURCE if blob.shape is not None and len(blob.shape) < 3 else blob.layout,
+        )
+        if blob.layout.kind != "flat"
+        else blob
+        for blob in blobs
+    )
+
+
+def low_flat(low: Lowering, x: Blob) -> Blob:
+    """A blob that is not flat: custom layers see no permuted vectors."""
+    return low.source_order(x) if x.layout.kind == "flat" else x
+
+
+def _fields(message: nn.CustomLayerParams) -> dict[str, Any]:
+    return {
+        "className": message.className,
+        "description": message.description,
+        "parameters": dict(message.parameters),
+        "weights": list(message.weights),
+    }
+
+
+def _custom_shapes(
+    node: Node,
+    params: CustomLayerParams | nn.CustomLayerParams,
+    message: nn.CustomLayerParams,
+    inputs: Sequence[Blob],
+    layout: Layout,
+) -> list[Shape] | None:
+    """From the function, the registered class, or the source, in this order."""
+    if node.elementwise:
+        return None if inputs[0].shape is None else [inputs[0].shape]
+    shapes = [x.shape for x in inputs]
+    fixed = [tuple(e for e in shape if e is not None) for shape in shapes if shape is not None]
+    known = len(fixed) == len(shapes) and all(
+        shape is not None and None not in shape for shape in shapes
+    )
+    told = params.output_shapes if isinstance(params, CustomLayerParams) else None
+    if told is not None and not callable(told):
+        return _checked(told, node)
+    if told is not None and known:
+        return _checked(_guarded(told, list(fixed)), node)
+    entry = CUSTOM_LAYERS.find(message.className)
+    if entry is not None and known:
+        instance = Instance(node.name, entry.value, message, len(node.outputs))
+        return list(instance.output_shapes(fixed))
+    source = node.output_shapes
+    if source is None:
+        return None
+    batch = next((s[0] for s in shapes if s), None)
+    return [layout.to_blob((batch, *shape[1:]) if shape[0] is None else shape) for shape in source]
+
+
+def _checked(shapes: Any, node: Node) -> list[Shape]:
+    try:
+        found = [tuple(int(extent) for extent in shape) for shape in shapes]
+    except TypeError:
+        raise ConversionError(
+            f"output_shapes is {shapes!r}; it has one shape an output: [(1, 30, 30, 1)]"
+        ) from None
+    if len(found) != len(node.outputs):
+        raise ConversionError(f"{len(found)} output_shapes for {len(node.outputs)} outputs")
+    return list(found)
+
+
+def custom_message(params: CustomLayerParams) -> nn.CustomLayerParams:
+    """The protobuf form of `CustomLayerParams`.
+
+    Raises:
+        ConversionError: a parameter is no bool, int, float or str.
+    """
+    message = nn.CustomLayerParams(className=params.class_name, description=params.description)
+    wrong = []
+    for name, value in params.parameters.items():
+        if not _set_parameter(message.parameters[name], value):
+            wrong.append(f"{name}={value!r} ({type(value).__name__})")
+    if wrong:
+        raise ConversionError(
+            f"parameters of a custom layer are bool, int, float or str, not {', '.join(wrong)}; "
+            "write lists as text (json.dumps) or as weights"
+        )
+    for array in params.weights:
+        weights.write(message.weights.add(), array)
+    return message
+
+
+def _set_parameter(target: nn.CustomLayerParams.CustomLayerParamValue, value: Any) -> bool:
+    value = value.item() if isinstance(value, np.generic) else value
+    if isinstance(value, bool):
+        target.boolValue = value
+    elif isinstance(value, int) and -(2**31) <= value < 2**31:
+        target.intValue = value
+    elif isinstance(value, int) and -(2**63) <= value < 2**63:
+        target.longValue = value
+    elif isinstance(value, float):
+        target.doubleValue = value
+    elif isinstance(value, str):
+        target.stringValue = value
+    else:
+        return False
+    return True
+
+
+# ---- errors ----------------------------------------------------------------------------
+
+
+class _as_conversion_errors:
+    """Turn a `SpecError` of the builder into a `ConversionError`, with its context."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, SpecError):
+            raise ConversionError(str(error)) from error
+
+
+def _unsupported(
+    missing: Iterable[Node], graph: Graph, frontend: Frontend, unused: Sequence[str]
+) -> UnsupportedOpError:
+    ops: dict[str, list[Node]] = {}
+    for node in missing:
+        ops.setdefault(node.op, []).append(node)
+    lines = [
+        f"{graph.source} has {len(ops)} {frontend.name} "
+        f"{'op' if len(ops) == 1 else 'ops'} that mlferry cannot convert:"
+    ]
+    for op, nodes in ops.items():
+        names = ", ".join(node.name for node in nodes[:5])
+        more = f" and {len(nodes) - 5} more" if len(nodes) > 5 else ""
+        hint = did_you_mean(op, list(frontend.ops))
+        lines.append(f"  - {op}: {names}{more}{hint}")
+    if unused:
+        lines.append(
+            "custom_conversion_functions has keys that match nothing: " + ", ".join(unused)
+        )
+    lines.append("Make custom layers of them: write a function for each and pass it:")
+    for op, nodes in ops.items():
+        lines += ["", *_snippet(op, nodes[0])]
+    pairs = ", ".join(f"{op!r}: convert_{_identifier(op)}" for op in ops)
+    lines += [
+        "",
+        f"mlferry.convert(..., custom_conversion_functions={{{pairs}}})",
+        "",
+        "or pass add_custom_layers=True to make an entry of each with its own options.",
+    ]
+    return UnsupportedOpError(
+        "\n".join(lines), {op: [node.name for node in nodes] for op, nodes in ops.items()}
+    )
+
+
+def _snippet(op: str, node: Node) -> list[str]:
+    config = node.get_config()
+    simple = [
+        name
+        for name, value in config.items()
+        if isinstance(value, bool | int | float | str)
+        and name not in ("name", "trainable", "dtype")
+    ]
+    parameters = ", ".join(
+        f"{name!r}: node.{name}" if name.isidentifier() else f"{name!r}: ..." for name in simple[:6]
+    )
+    lines = [
+        f"def convert_{_identifier(op)}(node):",
+        "    return mlferry.CustomLayerParams(",
+        f"        class_name={_identifier(op)!r},",
+        f"        description='what {op} does',",
+        f"        parameters={{{parameters}}},",
+    ]
+    if node.weights:
+        lines.append(f"        weights=node.get_weights(),  # {', '.join(node.weights)}")
+    return [*lines, "    )"]
+
+
+def _identifier(op: str) -> str:
+    name = op.rsplit(">", 1)[-1]
+    return "".join(c if c.isalnum() or c == "_" else "_" for c in name) or "Custom"
+
+
+def _name(function: CustomFunction) -> str:
+    return getattr(function, "__name__", repr(function))

@@ -1,0 +1,120 @@
+"""How a user describes inputs and outputs; the names are those of coremltools."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mlferry.errors import ConversionError, ModelFileError
+from mlferry.spec.features import ARRAY_TYPES, COLOR_SPACES
+
+Numbers = float | Sequence[float]
+
+
+@dataclass(frozen=True)
+class RangeDim:
+    """An extent that may vary, from `lower_bound` to `upper_bound` (-1: without bound)."""
+
+    lower_bound: int = 1
+    upper_bound: int = -1
+    default: int | None = None
+
+    def __post_init__(self) -> None:
+        bounded = self.upper_bound >= 0
+        if self.lower_bound < 1 or (bounded and self.upper_bound < self.lower_bound):
+            raise ConversionError(f"{self}: bounds are positive, the upper one not below")
+        default = self.lower_bound if self.default is None else self.default
+        if default < self.lower_bound or (bounded and default > self.upper_bound):
+            raise ConversionError(f"{self}: the default lies outside the bounds")
+
+
+@dataclass(frozen=True)
+class TensorType:
+    """A multi-array input or output.
+
+    Attributes:
+        name: of the input; may be left out where the model has one.
+        shape: in the source's order of axes, batch included; an extent may be a `RangeDim`.
+        dtype: "float32", "float64", "int32" or "float16"; by default the source's.
+    """
+
+    name: str | None = None
+    shape: Sequence[int | RangeDim] | None = None
+    dtype: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.dtype is not None and self.dtype not in ARRAY_TYPES:
+            known = ", ".join(ARRAY_TYPES)
+            raise ConversionError(f"dtype {self.dtype!r} is none of {known}")
+
+
+@dataclass(frozen=True)
+class ImageType:
+    """An image input. The network gets ``scale * pixel + bias``, pixels from 0 to 255.
+
+    Attributes:
+        name: of the input; may be left out where the model has one.
+        shape: in the source's order of axes, batch included; by default the source's.
+        scale: one number, or one a channel in the order of `color_layout`.
+        bias: one number, or one a channel in the order of `color_layout`; added after scaling.
+        color_layout: "RGB", "BGR" or "GRAYSCALE"; by default by the number of channels.
+        channel_first: whether the source takes [N, C, H, W]; by default the source's own.
+    """
+
+    name: str | None = None
+    shape: Sequence[int] | None = None
+    scale: Numbers = 1.0
+    bias: Numbers | None = None
+    color_layout: str | None = None
+    channel_first: bool | None = None
+
+    def __post_init__(self) -> None:
+        if self.color_layout is not None and self.color_layout not in COLOR_SPACES:
+            known = ", ".join(COLOR_SPACES)
+            raise ConversionError(f"color_layout {self.color_layout!r} is none of {known}")
+
+
+@dataclass(frozen=True)
+class ClassifierConfig:
+    """Makes a classifier of the model.
+
+    Attributes:
+        class_labels: the labels in the order of the probabilities, or the path of a file with
+            one a line.
+        predicted_feature_name: of the output with the likeliest label.
+        predicted_probabilities_output: the output that holds the probabilities; by default
+            the only one.
+    """
+
+    class_labels: Sequence[str] | Sequence[int] | str | Path = field(default_factory=list)
+    predicted_feature_name: str = "classLabel"
+    predicted_probabilities_output: str | None = None
+
+    def labels(self) -> list[str] | list[int]:
+        """The labels themselves.
+
+        Raises:
+            ModelFileError: the file cannot be read.
+            ConversionError: there are no labels, or they are neither all text nor all integers.
+        """
+        if isinstance(self.class_labels, str | Path):
+            try:
+                text = Path(self.class_labels).read_text(encoding="utf-8")
+            except (OSError, UnicodeDecodeError) as error:
+                raise ModelFileError(
+                    f"cannot read the class labels {self.class_labels}: {error}"
+                ) from error
+            found: list[Any] = [line.strip() for line in text.splitlines()]
+            while found and not found[-1]:
+                found.pop()
+        else:
+            found = list(self.class_labels)
+        texts = all(isinstance(label, str) for label in found)
+        integers = all(isinstance(label, int) and not isinstance(label, bool) for label in found)
+        if not found or not (texts or integers):
+            raise ConversionError(
+                "class_labels is a list of str or of int, or the path of a file with one a line"
+            )
+        return found

@@ -1,0 +1,205 @@
+"""Custom layers: what converters and the runtime share about them.
+
+`CustomLayerParams` is what a conversion function returns; `CustomLayer` is the base class of
+the Python classes that evaluate a custom layer. It mirrors Apple's `MLCustomLayer`, so that
+the Swift class for the device is a direct port:
+
+====================================  ===========================================
+Python                                Swift
+====================================  ===========================================
+``__init__(parameters)``              ``init(parameters:)``
+``set_weights(weights)``              ``setWeightData(_:)``
+``output_shapes(input_shapes)``       ``outputShapes(forInputShapes:)``
+``evaluate(inputs)``                  ``evaluate(inputs:outputs:)``
+====================================  ===========================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from mlferry.errors import CustomLayerError, MlferryError
+from mlferry.registry import Registry
+from mlferry.spec import weights as stored_weights
+from mlferry.spec.proto import neural_network_pb2 as nn
+
+Shape = tuple[int, ...]
+ParameterValue = bool | int | float | str
+
+
+@dataclass
+class CustomLayerParams:
+    """What the model says about a custom layer.
+
+    Attributes:
+        class_name: name of the class that evaluates the layer, in Swift and in Python.
+        description: shown to whoever opens the model in Xcode or with ``mlferry inspect``.
+        parameters: values handed to the class: bool, int, float or str (NumPy scalars too).
+        weights: arrays, kept as float32, or as half or uint8 when they are given so.
+        output_shapes: the shapes of the outputs, or a function from the input shapes to
+            them. Only needed where later layers must know the shape and no registered
+            `CustomLayer` class tells it.
+        channels_first: True hands the layer Core ML's channels-first data. By default it
+            gets what the layer of the source model got: same shapes, same axis order.
+    """
+
+    class_name: str
+    description: str = ""
+    parameters: Mapping[str, ParameterValue] = field(default_factory=dict)
+    weights: Sequence[ArrayLike] = ()
+    output_shapes: Sequence[Shape] | Callable[[list[Shape]], Sequence[Shape]] | None = None
+    channels_first: bool = False
+
+
+class CustomLayer:
+    """Base class of the Python classes that evaluate custom layers.
+
+    Subclasses override `evaluate` and, when shapes change, `output_shapes`::
+
+        @mlferry.register_custom_layer("Swish")
+        class Swish(mlferry.CustomLayer):
+            def evaluate(self, inputs):
+                return [x / (1 + np.exp(-x)) for x in inputs]
+    """
+
+    def __init__(self, parameters: Mapping[str, ParameterValue]) -> None:
+        """Take the layer's parameters; called once, when the model is loaded."""
+        self.parameters = dict(parameters)
+        self.weights: list[NDArray[Any]] = []
+
+    def set_weights(self, weights: list[NDArray[Any]]) -> None:
+        """Take the layer's weights as flat arrays in their stored encoding; called once.
+
+        float32, float16, or uint8 where the file holds raw bytes.
+        """
+        self.weights = weights
+
+    def output_shapes(self, input_shapes: list[Shape]) -> Sequence[Shape]:
+        """The shapes of the outputs for those of the inputs; the same shapes by default."""
+        return list(input_shapes)
+
+    def evaluate(self, inputs: list[NDArray[np.float32]]) -> Sequence[ArrayLike]:
+        """The outputs for float32 inputs, in the shapes that `output_shapes` promised."""
+        raise NotImplementedError(f"{type(self).__name__}.evaluate is not written yet")
+
+
+CUSTOM_LAYERS: Registry[type[CustomLayer]] = Registry("custom layer", replace=True)
+
+L = TypeVar("L", bound=type[CustomLayer])
+
+
+def register_custom_layer(class_name: str) -> Callable[[L], L]:
+    """Class decorator: use this class for every custom layer named `class_name`.
+
+    Registering a name again replaces the class, as re-running a notebook cell does.
+    """
+
+    def decorate(cls: L) -> L:
+        CUSTOM_LAYERS.add(class_name, cls)
+        return cls
+
+    return decorate
+
+
+def parameters_of(params: nn.CustomLayerParams) -> dict[str, ParameterValue]:
+    """The parameters of a custom layer of a model, as Python values."""
+    found: dict[str, ParameterValue] = {}
+    for name in sorted(params.parameters):
+        value = params.parameters[name]
+        kind = value.WhichOneof("value")
+        found[name] = getattr(value, kind) if kind else ""
+    return found
+
+
+class Instance:
+    """A user's object for one custom layer; every call is guarded and its answer checked.
+
+    Args:
+        name: of the layer, for messages.
+        cls: the user's class.
+        params: what the model says about the layer.
+        outputs: how many outputs the layer has.
+
+    Raises:
+        CustomLayerError: the class raised.
+    """
+
+    def __init__(
+        self, name: str, cls: type[CustomLayer], params: nn.CustomLayerParams, outputs: int
+    ) -> None:
+        self.name = name
+        self.cls = cls
+        self.outputs = outputs
+        self._shapes: dict[tuple[Shape, ...], list[Shape]] = {}
+        self._object: CustomLayer = self._call("__init__", cls, parameters_of(params))
+        if params.weights:
+            arrays = [stored_weights.stored(weight) for weight in params.weights]
+            self._call("set_weights", self._object.set_weights, arrays)
+
+    def output_shapes(self, input_shapes: Sequence[Shape]) -> list[Shape]:
+        """The promised shapes; the class is asked once for each set of input shapes.
+
+        Raises:
+            CustomLayerError: the class raised, or answered with something else than shapes.
+        """
+        key = tuple(tuple(shape) for shape in input_shapes)
+        if key not in self._shapes:
+            answer = self._call("output_shapes", self._object.output_shapes, list(key))
+            try:
+                shapes = [tuple(int(extent) for extent in shape) for shape in answer]
+            except TypeError:
+                raise CustomLayerError(
+                    f"{self}: output_shapes returns one shape an output, e.g. "
+                    f"[(1, 8, 8, 3)]; it returned {answer!r}"
+                ) from None
+            if len(shapes) != self.outputs:
+                raise CustomLayerError(
+                    f"{self}: output_shapes returned {len(shapes)} shapes for "
+                    f"{self.outputs} outputs"
+                )
+            self._shapes[key] = shapes
+        return self._shapes[key]
+
+    def evaluate(self, inputs: Sequence[NDArray[np.float32]]) -> tuple[NDArray[np.float32], ...]:
+        """The outputs, in the promised shapes.
+
+        Raises:
+            CustomLayerError: the class raised, or returned something else.
+        """
+        promised = self.output_shapes([x.shape for x in inputs])
+        answer = self._call("evaluate", self._object.evaluate, list(inputs))
+        if isinstance(answer, np.ndarray) or not isinstance(answer, Sequence):
+            raise CustomLayerError(
+                f"{self}: evaluate returns a list with one array an output, not a "
+                f"{type(answer).__name__}"
+            )
+        if len(answer) != self.outputs:
+            raise CustomLayerError(
+                f"{self}: evaluate returned {len(answer)} arrays for {self.outputs} outputs"
+            )
+        arrays = tuple(np.asarray(array, np.float32) for array in answer)
+        for index, (array, shape) in enumerate(zip(arrays, promised, strict=True)):
+            if array.shape != shape:
+                raise CustomLayerError(
+                    f"{self}: output {index} has shape {array.shape}; "
+                    f"output_shapes promised {shape}"
+                )
+        return arrays
+
+    def _call(self, method: str, function: Callable[..., Any], *arguments: Any) -> Any:
+        try:
+            return function(*arguments)
+        except MlferryError:
+            raise
+        except Exception as error:
+            raise CustomLayerError(
+                f"{self}: {method} raised {type(error).__name__}: {error}"
+            ) from error
+
+    def __str__(self) -> str:
+        return f"class {self.cls.__name__} of custom layer {self.name!r}"

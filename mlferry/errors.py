@@ -1,0 +1,91 @@
+"""Every error that mlferry raises on purpose.
+
+`MlferryError` is the base class. Messages say what was found, where, what is possible and
+what to type next. `add_context` lets the code that walks a model say where it was, once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+
+class MlferryError(Exception):
+    """Base class of every error of this package."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.context: list[str] = []
+
+    def add_context(self, where: str) -> None:
+        """Append where the error happened, e.g. ``converting Conv2D 'conv_1'``."""
+        self.context.append(where)
+
+    def __str__(self) -> str:
+        return "\n".join([super().__str__(), *(f"  while {where}" for where in self.context)])
+
+
+class ModelFileError(MlferryError, ValueError):
+    """A file is missing, empty, cut off, of another format, or cannot be written."""
+
+
+class SpecError(MlferryError, ValueError):
+    """A Core ML specification, or what was asked to go into one, breaks the format's rules."""
+
+
+class ValidationError(SpecError):
+    """A model has problems that `mlferry.spec.validate` lists; all of them are reported."""
+
+    def __init__(self, message: str, problems: Sequence[object]) -> None:
+        super().__init__("\n".join([message, *(f"  - {problem}" for problem in problems)]))
+        self.problems = list(problems)
+
+
+class ConversionError(MlferryError, ValueError):
+    """A source model cannot be converted as asked."""
+
+
+class UnsupportedOpError(ConversionError):
+    """Ops without a converter; `ops` maps each op to the names of its nodes."""
+
+    def __init__(self, message: str, ops: dict[str, list[str]]) -> None:
+        super().__init__(message)
+        self.ops = ops
+
+
+class PredictionError(MlferryError, ValueError):
+    """A model cannot be evaluated with what it was given."""
+
+
+class UnsupportedModelError(PredictionError):
+    """A kind of model that loads, shows itself and saves, but cannot be evaluated here."""
+
+
+class MissingCustomLayerError(PredictionError):
+    """A model needs custom classes that are not registered; `class_names` lists them."""
+
+    def __init__(self, message: str, class_names: Sequence[str]) -> None:
+        super().__init__(message)
+        self.class_names = list(class_names)
+
+
+class CustomLayerError(PredictionError):
+    """A user's custom class raised, or answered with something that does not fit."""
+
+
+class MissingDependencyError(MlferryError, ImportError):
+    """An optional package is needed; the message says which extra installs it."""
+
+
+class RegistrationError(MlferryError, ValueError):
+    """A name was registered twice, or with arguments that do not fit."""
+
+
+@contextmanager
+def context(where: str) -> Iterator[None]:
+    """Add `where` to every `MlferryError` that leaves the block."""
+    try:
+        yield
+    except MlferryError as error:
+        error.add_context(where)
+        raise

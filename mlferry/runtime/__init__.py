@@ -1,0 +1,1 @@
+"""Evaluate a Core ML network with NumPy. Knows nothing of converters."""

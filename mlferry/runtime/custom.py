@@ -1,0 +1,63 @@
+"""Find the classes of a network's custom layers, or say which are missing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from mlferry.custom import CUSTOM_LAYERS, CustomLayer, parameters_of
+from mlferry.errors import MissingCustomLayerError
+from mlferry.spec.proto import neural_network_pb2 as nn
+
+CustomClasses = Mapping[str, type[CustomLayer]]
+
+
+def resolve(
+    layers: Iterable[nn.NeuralNetworkLayer], given: CustomClasses | None = None
+) -> dict[str, type[CustomLayer]]:
+    """The class of every custom layer: those given with the model first, registered ones next.
+
+    Raises:
+        MissingCustomLayerError: classes are missing; it names all of them.
+    """
+    found: dict[str, type[CustomLayer]] = {}
+    missing: dict[str, nn.NeuralNetworkLayer] = {}
+    for layer in layers:
+        name = layer.custom.className
+        entry = CUSTOM_LAYERS.find(name)
+        if given is not None and name in given:
+            found[name] = given[name]
+        elif entry is not None:
+            found[name] = entry.value
+        else:
+            missing.setdefault(name, layer)
+    if missing:
+        raise MissingCustomLayerError(_explain(missing), list(missing))
+    return found
+
+
+def _explain(missing: Mapping[str, nn.NeuralNetworkLayer]) -> str:
+    lines = [
+        f"the model needs {len(missing)} custom layer "
+        f"{'class that is' if len(missing) == 1 else 'classes that are'} not registered:"
+    ]
+    for name, layer in missing.items():
+        lines.append(f"  - {name}, e.g. layer {layer.name!r}")
+        if layer.custom.description:
+            lines.append(f"      description: {layer.custom.description}")
+        shown = ", ".join(f"{k}={v!r}" for k, v in parameters_of(layer.custom).items())
+        lines.append(f"      parameters: {shown or 'none'}; weights: {len(layer.custom.weights)}")
+    lines.append("write and register each before the model predicts:")
+    for name in missing:
+        identifier = "".join(c if c.isidentifier() or c.isdigit() else "_" for c in name)
+        lines += [
+            "",
+            f"@mlferry.register_custom_layer({name!r})",
+            f"class {identifier}(mlferry.CustomLayer):",
+            "    def output_shapes(self, input_shapes):",
+            "        return list(input_shapes)",
+            "",
+            "    def evaluate(self, inputs):",
+            "        ...  # self.parameters and self.weights hold what the model carries",
+            "        return outputs",
+        ]
+    return "\n".join(lines)

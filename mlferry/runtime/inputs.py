@@ -1,0 +1,119 @@
+"""Check what a user gives for a model's inputs and make blobs of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from mlferry.errors import PredictionError
+from mlferry.registry import did_you_mean
+from mlferry.runtime import images
+from mlferry.runtime.kernels.registry import Array
+from mlferry.spec import features, networks
+from mlferry.spec.proto import features_pb2 as ft, model_pb2
+from mlferry.spec.shapes.rules import show
+
+
+def check_names(data: Any, description: model_pb2.ModelDescription) -> None:
+    """Raise a `PredictionError` unless `data` has every needed input and no other."""
+    if not isinstance(data, Mapping):
+        raise PredictionError(
+            "predict takes a dict from input names to values, or a list of such dicts, not a "
+            f"{type(data).__name__}"
+        )
+    known = [feature.name for feature in description.input]
+    listed = "; ".join(f"{f.name}: {features.show(f.type)}" for f in description.input)
+    for name in data:
+        if name not in known:
+            close = did_you_mean(str(name), known)
+            raise PredictionError(f"the model has no input {name!r}.{close} It takes {listed}")
+    missing = [f.name for f in description.input if f.name not in data and not f.type.isOptional]
+    if missing:
+        raise PredictionError(
+            f"no value for input {', '.join(map(repr, missing))}. The model takes {listed}"
+        )
+
+
+def to_blob(
+    name: str, value: Any, feature: ft.FeatureType, network: networks.Network, rank5: bool
+) -> Array:
+    """The blob that a network gets for one input."""
+    kind = feature.WhichOneof("Type")
+    if kind == "imageType":
+        blob = images.to_blob(name, value, feature.imageType)
+        layout = images.color_layout(feature.imageType)
+        blob = images.preprocess(name, blob, layout, network.preprocessing)
+        classic = network.imageInputShapeMapping == 0
+        return blob[None] if classic else blob
+    if kind == "multiArrayType":
+        array = _numbers(name, value)
+        if rank5 or network.arrayInputShapeMapping == 0:
+            return _classic(name, array, feature.multiArrayType)
+        _check_shape(name, array.shape, feature)
+        return array
+    if kind in ("doubleType", "int64Type"):
+        array = _numbers(name, value)
+        if array.size != 1:
+            raise PredictionError(f"input {name!r} is one number; its value has {array.shape}")
+        return array.reshape((1, 1, 1, 1, 1) if rank5 else (1,))
+    raise PredictionError(f"a network cannot take the {features.show(feature)} input {name!r}")
+
+
+def _numbers(name: str, value: Any) -> Array:
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise PredictionError(f"input {name!r} is no rectangular array: {error}") from error
+    if array.dtype.kind not in "fiub":
+        raise PredictionError(f"input {name!r} takes numbers, not {array.dtype}")
+    return array.astype(np.float32)
+
+
+def _check_shape(name: str, shape: tuple[int, ...], feature: ft.FeatureType) -> None:
+    array = feature.multiArrayType
+    kind = array.WhichOneof("ShapeFlexibility")
+    default = tuple(array.shape)
+    if kind == "enumeratedShapes":
+        allowed = [tuple(item.shape) for item in array.enumeratedShapes.shapes]
+        fits = shape in (*allowed, default)
+    elif kind == "shapeRange":
+        ranges = array.shapeRange.sizeRanges
+        fits = len(shape) == len(ranges) and all(map(images.in_range, shape, ranges))
+    else:
+        fits = not default or shape == default
+    if not fits:
+        hint = ""
+        if len(shape) == len(default) and shape[1:] == default[1:] and default[0] == 1:
+            hint = ". For several samples, give predict a list of dicts"
+        elif shape == default[1:]:
+            hint = ". Its first axis is the batch: write array[None]"
+        raise PredictionError(
+            f"input {name!r} takes a {features.show(feature)}, not shape {show(shape)}{hint}"
+        )
+
+
+def _classic(name: str, array: Array, feature: ft.ArrayFeatureType) -> Array:
+    """The rank-5 mapping: [C] or [C, H, W], with Seq and Batch in front where they are given.
+
+    Raises:
+        PredictionError: the array fits neither the description nor the full five axes.
+    """
+    default = tuple(feature.shape)
+    shape = array.shape
+    if len(default) == 1:
+        full = {1: (1, 1, *shape, 1, 1), 2: (1, *shape, 1, 1), 3: (*shape, 1, 1), 5: shape}
+    elif len(default) == 3:
+        full = {3: (1, 1, *shape), 4: (1, *shape), 5: shape}
+    else:
+        full = {5: shape}
+    wanted = full.get(len(shape))
+    inner = (*default, 1, 1) if len(default) == 1 else default
+    flexible = feature.WhichOneof("ShapeFlexibility") is not None
+    if wanted is None or (len(inner) == 3 and not flexible and wanted[2:] != inner):
+        raise PredictionError(
+            f"input {name!r} takes shape {show(default)}, or with sequence and batch axes in "
+            f"front, not {show(shape)}"
+        )
+    return array.reshape(wanted)

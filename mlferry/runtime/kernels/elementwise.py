@@ -1,0 +1,172 @@
+"""Activations, arithmetic and comparisons, value by value."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+from mlferry.runtime.kernels.registry import Array, kernel
+from mlferry.spec import weights
+from mlferry.spec.params import Params
+
+_erf = np.frompyfunc(math.erf, 1, 1)
+
+
+def sigmoid(x: Array) -> Array:
+    """The logistic function, without overflow."""
+    return (0.5 * np.tanh(0.5 * x) + 0.5).astype(np.float32)
+
+
+def erf(x: Array) -> Array:
+    """The error function, to float32 precision."""
+    return np.asarray(_erf(x)).astype(np.float32)
+
+
+def softplus(x: Array) -> Array:
+    """log(1 + exp(x)), without overflow."""
+    return np.logaddexp(np.float32(0), x)
+
+
+_ACTIVATIONS: dict[str, Callable[[Params, Array], Array]] = {
+    "linear": lambda a, x: a.alpha * x + a.beta,
+    "ReLU": lambda a, x: np.maximum(x, 0),
+    "leakyReLU": lambda a, x: np.where(x >= 0, x, a.alpha * x),
+    "thresholdedReLU": lambda a, x: np.where(x >= a.alpha, x, 0),
+    "PReLU": lambda a, x: np.where(x >= 0, x, _per_channel(a, "alpha", x) * x),
+    "tanh": lambda a, x: np.tanh(x),
+    "scaledTanh": lambda a, x: a.alpha * np.tanh(a.beta * x),
+    "sigmoid": lambda a, x: sigmoid(x),
+    "sigmoidHard": lambda a, x: np.clip(a.alpha * x + a.beta, 0, 1),
+    "ELU": lambda a, x: np.where(x >= 0, x, a.alpha * np.expm1(np.minimum(x, 0))),
+    "softsign": lambda a, x: x / (1 + np.abs(x)),
+    "softplus": lambda a, x: softplus(x),
+    "parametricSoftplus": lambda a, x: (
+        _per_channel(a, "alpha", x) * softplus(_per_channel(a, "beta", x) * x)
+    ),
+}
+
+
+def _per_channel(a: Params, field: str, x: Array) -> Array:
+    """One value, or one a channel (axis -3)."""
+    size = weights.count(getattr(a.message, field))
+    return a.weight(field, (1,) if size == 1 else (x.shape[-3], 1, 1))
+
+
+def activate(a: Params, x: Array) -> Array:
+    """Apply an `ActivationParams` message."""
+    kind = a.which("NonlinearityType")
+    return _ACTIVATIONS[kind or "linear"](getattr(a, kind or "linear"), x)
+
+
+@kernel("activation")
+def activation(p: Params, x: Array) -> Array:
+    return activate(p, x)
+
+
+_UNARY: dict[str, Callable[[Params, Array], Array]] = {
+    "SQRT": lambda p, x: np.sqrt(x),
+    "RSQRT": lambda p, x: 1 / np.sqrt(x + p.epsilon),
+    "INVERSE": lambda p, x: 1 / (x + p.epsilon),
+    "POWER": lambda p, x: np.power(x, p.alpha),
+    "EXP": lambda p, x: np.exp(x),
+    "LOG": lambda p, x: np.log(x),
+    "ABS": lambda p, x: np.abs(x),
+    "THRESHOLD": lambda p, x: np.maximum(x, p.alpha),
+}
+
+
+@kernel("unary")
+def unary(p: Params, x: Array) -> Array:
+    """The input is scaled and shifted first."""
+    return _UNARY[p.type](p, p.scale * x + p.shift if p.scale != 1 or p.shift else x)
+
+
+@kernel("clip")
+def clip(p: Params, x: Array) -> Array:
+    return np.clip(x, p.minVal, p.maxVal)
+
+
+@kernel("clampedReLU")
+def clamped_relu(p: Params, x: Array) -> Array:
+    return np.where(x >= 0, np.minimum(x, p.beta), np.minimum(p.alpha * x, p.beta))
+
+
+@kernel("gelu")
+def gelu(p: Params, x: Array) -> Array:
+    if p.mode == "TANH_APPROXIMATION":
+        inner = math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)
+        return 0.5 * x * (1 + np.tanh(inner))
+    if p.mode == "SIGMOID_APPROXIMATION":
+        return x * sigmoid(1.702 * x)
+    return 0.5 * x * (1 + erf(x / np.float32(math.sqrt(2))))
+
+
+@kernel("erf")
+def erf_layer(p: Params, x: Array) -> Array:
+    return erf(x)
+
+
+_FUNCTIONS: dict[str, Callable[[Array], Array]] = {
+    "ceil": np.ceil, "floor": np.floor, "sign": np.sign, "round": np.round, "exp2": np.exp2,
+    "sin": np.sin, "cos": np.cos, "tan": np.tan, "asin": np.arcsin, "acos": np.arccos,
+    "atan": np.arctan, "sinh": np.sinh, "cosh": np.cosh, "tanh": np.tanh, "asinh": np.arcsinh,
+    "acosh": np.arccosh, "atanh": np.arctanh, "logicalNot": lambda x: x == 0,
+}  # fmt: skip
+_REDUCERS: dict[str, Callable[[Array, Array], Array]] = {
+    "max": np.maximum, "min": np.minimum, "addBroadcastable": np.add,
+    "multiplyBroadcastable": np.multiply, "maxBroadcastable": np.maximum,
+    "minBroadcastable": np.minimum,
+}  # fmt: skip
+_BINARY: dict[str, Callable[[Array, Array], Array]] = {
+    "subtractBroadcastable": np.subtract, "divideBroadcastable": np.divide,
+    "floorDivBroadcastable": np.floor_divide, "modBroadcastable": np.mod,
+    "powBroadcastable": np.power, "logicalOr": lambda a, b: (a != 0) | (b != 0),
+    "logicalXor": lambda a, b: (a != 0) ^ (b != 0), "logicalAnd": lambda a, b: (a != 0) & (b != 0),
+}  # fmt: skip
+_COMPARISONS: dict[str, Callable[[Array, Array], Array]] = {
+    "equal": np.equal, "notEqual": np.not_equal, "lessThan": np.less, "lessEqual": np.less_equal,
+    "greaterThan": np.greater, "greaterEqual": np.greater_equal,
+}  # fmt: skip
+
+
+@kernel(*_FUNCTIONS)
+def function(p: Params, x: Array) -> Array:
+    return _FUNCTIONS[p.kind](x)
+
+
+@kernel(*_REDUCERS)
+def reducer(p: Params, *inputs: Array) -> Array:
+    return functools.reduce(_REDUCERS[p.kind], inputs)
+
+
+@kernel(*_BINARY)
+def binary(p: Params, left: Array, right: Array) -> Array:
+    return _BINARY[p.kind](left, right)
+
+
+@kernel(*_COMPARISONS)
+def comparison(p: Params, left: Array, right: Array | None = None) -> Array:
+    """With one input, the other side is `alpha`."""
+    return _COMPARISONS[p.kind](left, np.float32(p.alpha) if right is None else right)
+
+
+@kernel("add")
+def add(p: Params, *inputs: Array) -> Array:
+    """With one input, `alpha` is added."""
+    return inputs[0] + np.float32(p.alpha) if len(inputs) == 1 else functools.reduce(np.add, inputs)
+
+
+@kernel("multiply")
+def multiply(p: Params, *inputs: Array) -> Array:
+    """With one input, it is multiplied by `alpha`."""
+    if len(inputs) == 1:
+        return inputs[0] * np.float32(p.alpha)
+    return functools.reduce(np.multiply, inputs)
+
+
+@kernel("average")
+def average(p: Params, *inputs: Array) -> Array:
+    return functools.reduce(np.add, inputs) / np.float32(len(inputs))

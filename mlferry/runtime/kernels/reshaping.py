@@ -1,0 +1,109 @@
+"""Layers that move values without computing."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mlferry.errors import PredictionError
+from mlferry.runtime.kernels.registry import Array, kernel
+from mlferry.spec.params import Params
+from mlferry.spec.shapes import windows
+from mlferry.spec.shapes.reshaping import expand_dims as expanded, fit, squeeze as squeezed
+
+
+@kernel("transpose")
+def transpose(p: Params, x: Array) -> Array:
+    return x.transpose(p.axes)
+
+
+@kernel("reshapeStatic")
+def reshape_static(p: Params, x: Array) -> Array:
+    return x.reshape(fit(x.shape, p.targetShape))
+
+
+@kernel("flatten")
+def flatten(p: Params, x: Array) -> Array:
+    """CHANNEL_LAST flattens in the order H, W, C."""
+    if p.mode == "CHANNEL_LAST":
+        x = np.moveaxis(x, -3, -1)
+    return x.reshape(*x.shape[:-3], -1, 1, 1)
+
+
+@kernel("squeeze")
+def squeeze(p: Params, x: Array) -> Array:
+    return x.reshape(squeezed(p, x.shape)[0])
+
+
+@kernel("expandDims")
+def expand_dims(p: Params, x: Array) -> Array:
+    return x.reshape(expanded(p, x.shape)[0])
+
+
+_PAD_MODES = {"constant": "constant", "reflection": "reflect", "replication": "edge"}
+
+
+@kernel("padding")
+def padding(p: Params, x: Array) -> Array:
+    """Of height and width; a reflection leaves the edge itself out."""
+    widths = [(0, 0)] * (x.ndim - 2) + list(windows.borders(p))
+    kind = p.which("PaddingType") or "constant"
+    if kind == "constant":
+        return np.pad(x, widths, constant_values=p.constant.value)
+    if kind == "reflection" and any(
+        max(edge) >= size for edge, size in zip(windows.borders(p), x.shape[-2:], strict=True)
+    ):
+        raise PredictionError(f"a reflection is at least as wide as the input {x.shape}")
+    return np.pad(x, widths, mode=_PAD_MODES[kind])  # type: ignore[call-overload]
+
+
+@kernel("crop")
+def crop(p: Params, x: Array, like: Array | None = None) -> Array:
+    """By border amounts, or, with two inputs, to the size of the second from an offset on."""
+    if like is not None:
+        top, left = p.offset or (0, 0)
+        height, width = like.shape[-2:]
+        if top + height > x.shape[-2] or left + width > x.shape[-1]:
+            raise PredictionError(
+                f"a crop of {height} x {width} from {top}, {left} on does not fit"
+            )
+        return x[..., top : top + height, left : left + width]
+    (top, bottom), (left, right) = windows.borders(p, "cropAmounts")
+    return x[..., top : x.shape[-2] - bottom, left : x.shape[-1] - right]
+
+
+@kernel("reorganizeData")
+def reorganize_data(p: Params, x: Array) -> Array:
+    """Blocks of space into channels and back; PIXEL_SHUFFLE keeps channels outermost."""
+    *outer, channels, height, width = x.shape
+    n, lead = p.blockSize, len(outer)
+    keep = tuple(range(lead))
+    if p.mode == "SPACE_TO_DEPTH":
+        blocks = x.reshape(*outer, channels, height // n, n, width // n, n)
+        order = (lead + 2, lead + 4, lead, lead + 1, lead + 3)
+        return blocks.transpose(*keep, *order).reshape(
+            *outer, channels * n * n, height // n, width // n
+        )
+    depth = channels // (n * n)
+    if p.mode == "DEPTH_TO_SPACE":
+        blocks = x.reshape(*outer, n, n, depth, height, width)
+        order = (lead + 2, lead + 3, lead, lead + 4, lead + 1)
+    else:
+        blocks = x.reshape(*outer, depth, n, n, height, width)
+        order = (lead, lead + 3, lead + 1, lead + 4, lead + 2)
+    return blocks.transpose(*keep, *order).reshape(*outer, depth, height * n, width * n)
+
+
+@kernel("constantPad")
+def constant_pad(p: Params, x: Array, amounts: Array | None = None) -> Array:
+    """By amounts before and after each axis, or up to a given size."""
+    flat = p.padAmounts if amounts is None else amounts.astype(int).ravel().tolist()
+    pairs = list(zip(flat[::2], flat[1::2], strict=True))
+    if p.padToGivenOutputSizeMode:
+        widths = [
+            (start, size - start - extent) if start else (0, size - extent)
+            for (start, size), extent in zip(pairs, x.shape, strict=True)
+        ]
+        if any(min(pair) < 0 for pair in widths):
+            raise PredictionError(f"the input {x.shape} is larger than the size asked, {pairs}")
+        return np.pad(x, widths, constant_values=p.value)
+    return np.pad(x, pairs, constant_values=p.value)

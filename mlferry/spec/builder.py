@@ -1,0 +1,232 @@
+"""Build a Core ML neural network layer by layer.
+
+`Builder.layer` is driven by the schema: a layer's kind and parameters have Core ML's own
+names, whatever the kind, and the shapes of its outputs are known as soon as it is added::
+
+    builder = Builder()
+    builder.input("image", (1, 3, 224, 224))
+    builder.layer("activation", "relu_1", ["image"], ["y"], ReLU={})
+    builder.output("y")
+    spec = builder.model()
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from mlferry.errors import SpecError, context
+from mlferry.registry import did_you_mean
+from mlferry.spec import features, fields, shapes, versions
+from mlferry.spec.params import Params
+from mlferry.spec.proto import model_pb2, neural_network_pb2 as nn
+from mlferry.spec.shapes.rules import Shape
+
+LAYER_KINDS: tuple[str, ...] = tuple(
+    field.name for field in nn.NeuralNetworkLayer.DESCRIPTOR.oneofs_by_name["layer"].fields
+)
+
+
+class Builder:
+    """Layers, inputs and outputs of one network, in exact array mapping."""
+
+    def __init__(self) -> None:
+        self.network = nn.NeuralNetwork(
+            arrayInputShapeMapping=nn.EXACT_ARRAY_MAPPING,
+            imageInputShapeMapping=nn.RANK4_IMAGE_MAPPING,
+        )
+        self.description = model_pb2.ModelDescription()
+        self.shapes: dict[str, Shape | None] = {}
+        self._names: set[str] = set()
+
+    def layer(
+        self,
+        kind: str,
+        name: str,
+        inputs: Sequence[str],
+        outputs: Sequence[str],
+        *,
+        output_shapes: Sequence[Shape] | None = None,
+        **params: Any,
+    ) -> nn.NeuralNetworkLayer:
+        """Add a layer.
+
+        Args:
+            kind: Core ML's name of the layer kind, e.g. ``"innerProduct"``.
+            name: name of the layer; no other layer may have it.
+            inputs: blobs that it reads; each must exist.
+            outputs: blobs that it makes; none may exist.
+            output_shapes: shapes of the outputs, where no rule can tell (custom layers).
+            params: fields of the layer's parameters; see `mlferry.spec.fields.fill`.
+
+        Raises:
+            SpecError: an unknown kind, field or blob, a name used twice, or shapes that do
+                not fit the layer.
+        """
+        with context(f"adding {kind} {name!r}"):
+            self._check(kind, name, inputs, outputs)
+            layer = nn.NeuralNetworkLayer(name=name, input=inputs, output=outputs)
+            message = getattr(layer, kind)
+            message.SetInParent()
+            fields.fill(message, params)
+            inferred: Sequence[Shape] | None = output_shapes
+            if inferred is None and kind != "custom":
+                read = [self.shapes[blob] for blob in inputs]
+                inferred = shapes.infer(Params.of(layer), read)
+            if inferred is not None and len(inferred) != len(outputs):
+                raise SpecError(f"it makes {len(inferred)} outputs, {len(outputs)} are named")
+            self.network.layers.append(layer)
+            self._names.add(name)
+            for index, blob in enumerate(outputs):
+                self.shapes[blob] = None if inferred is None else tuple(inferred[index])
+        return self.network.layers[-1]
+
+    def _check(self, kind: str, name: str, inputs: Iterable[str], outputs: Iterable[str]) -> None:
+        if kind not in LAYER_KINDS:
+            known = list(LAYER_KINDS)
+            raise SpecError(f"there is no layer kind {kind!r}.{did_you_mean(kind, known)}")
+        if name in self._names:
+            raise SpecError(f"there is a layer {name!r} already")
+        for blob in inputs:
+            if blob not in self.shapes:
+                close = did_you_mean(blob, list(self.shapes))
+                raise SpecError(f"no layer or input before it makes the blob {blob!r}.{close}")
+        for blob in outputs:
+            if blob in self.shapes:
+                raise SpecError(f"the blob {blob!r} exists already")
+
+    def input(self, name: str, shape: Shape, feature: features.FeatureType | None = None) -> None:
+        """Add an input: a float32 multi-array of this shape, unless `feature` says otherwise."""
+        if name in self.shapes:
+            raise SpecError(f"there is an input {name!r} already")
+        described = self.description.input.add(name=name)
+        described.type.CopyFrom(feature or features.multi_array(shape))
+        self.shapes[name] = shape
+
+    def output(
+        self, name: str, feature: features.FeatureType | None = None, description: str = ""
+    ) -> None:
+        """Make a blob an output of the model.
+
+        Raises:
+            SpecError: there is no such blob, or it is an output already.
+        """
+        if name not in self.shapes:
+            raise SpecError(f"no blob {name!r}.{did_you_mean(name, list(self.shapes))}")
+        if any(name == output.name for output in self.description.output):
+            raise SpecError(f"{name!r} is an output already")
+        described = self.description.output.add(name=name, shortDescription=description)
+        described.type.CopyFrom(feature or features.multi_array(self.shapes[name]))
+
+    def is_taken(self, name: str) -> bool:
+        """Whether a layer or a blob has this name."""
+        return name in self._names or name in self.shapes
+
+    def unused_blob(self, name: str) -> str:
+        """`name`, or `name` with a number behind it, that no blob has."""
+        index, found = 0, name
+        while found in self.shapes:
+            index += 1
+            found = f"{name}_{index}"
+        return found
+
+    def unused_layer(self, name: str) -> str:
+        """`name`, or `name` with a number behind it, that no layer has."""
+        index, found = 0, name
+        while found in self._names:
+            index += 1
+            found = f"{name}_{index}"
+        return found
+
+    def is_input(self, name: str) -> bool:
+        """Whether a blob is an input of the network."""
+        return any(feature.name == name for feature in self.description.input)
+
+    def rename_blob(self, old: str, new: str) -> None:
+        """Rename a blob that a layer makes.
+
+        Raises:
+            SpecError: the new name is taken, or the blob is an input.
+        """
+        if self.is_input(old):
+            raise SpecError(f"{old!r} is an input of the network and keeps its name")
+        if new in self.shapes:
+            raise SpecError(f"the blob {new!r} exists already")
+        for layer in self.network.layers:
+            for names in (layer.input, layer.output):
+                for index, name in enumerate(names):
+                    if name == old:
+                        names[index] = new
+        self.shapes[new] = self.shapes.pop(old)
+
+    def prune(self, keep: Iterable[str]) -> None:
+        """Drop the layers on which none of the blobs in `keep` depends."""
+        needed = set(keep)
+        kept = []
+        for layer in reversed(self.network.layers):
+            if needed.intersection(layer.output):
+                needed.update(layer.input)
+                kept.append(layer)
+            else:
+                self._names.discard(layer.name)
+        if len(kept) < len(self.network.layers):
+            remaining = list(reversed(kept))
+            del self.network.layers[:]
+            self.network.layers.extend(remaining)
+
+    def classifier(
+        self,
+        labels: Sequence[str] | Sequence[int],
+        probabilities: str,
+        *,
+        predicted_feature_name: str = "classLabel",
+        predicted_probabilities_name: str | None = None,
+    ) -> Mapping[str, Any]:
+        """What `model` needs to know to write a classifier; see `model`."""
+        if probabilities not in self.shapes:
+            known = list(self.shapes)
+            raise SpecError(
+                f"no blob {probabilities!r} for the probabilities."
+                + did_you_mean(probabilities, known)
+            )
+        return {
+            "labels": list(labels),
+            "blob": probabilities,
+            "label_name": predicted_feature_name,
+            "probabilities_name": predicted_probabilities_name or probabilities,
+        }
+
+    def model(self, classifier: Mapping[str, Any] | None = None) -> model_pb2.Model:
+        """The whole model, with the smallest specification version that its features need."""
+        spec = model_pb2.Model()
+        spec.description.CopyFrom(self.description)
+        if classifier is None:
+            spec.neuralNetwork.CopyFrom(self.network)
+        else:
+            _write_classifier(spec, self.network, classifier)
+        spec.specificationVersion = versions.required(spec)
+        return spec
+
+
+def _write_classifier(
+    spec: model_pb2.Model, network: nn.NeuralNetwork, classifier: Mapping[str, Any]
+) -> None:
+    target = spec.neuralNetworkClassifier
+    target.layers.extend(network.layers)
+    target.preprocessing.extend(network.preprocessing)
+    target.arrayInputShapeMapping = network.arrayInputShapeMapping
+    target.imageInputShapeMapping = network.imageInputShapeMapping
+    target.labelProbabilityLayerName = classifier["blob"]
+    labels = classifier["labels"]
+    strings = isinstance(labels[0], str)
+    (target.stringClassLabels if strings else target.int64ClassLabels).vector.extend(labels)
+    description = spec.description
+    description.predictedFeatureName = classifier["label_name"]
+    description.predictedProbabilitiesName = classifier["probabilities_name"]
+    others = [out for out in description.output if out.name != classifier["blob"]]
+    del description.output[:]
+    chances = description.output.add(name=classifier["probabilities_name"])
+    chances.type.CopyFrom(features.dictionary(strings))
+    label = description.output.add(name=classifier["label_name"])
+    label.type.CopyFrom(features.string() if strings else features.int64())
+    description.output.extend(others)

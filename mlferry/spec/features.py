@@ -1,0 +1,120 @@
+"""Feature types: what an input or output of a model is, written and shown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mlferry.spec.proto import features_pb2 as ft
+from mlferry.spec.shapes.rules import Shape
+
+FeatureType = ft.FeatureType
+
+ARRAY_TYPES = {
+    "float32": ft.ArrayFeatureType.FLOAT32,
+    "float64": ft.ArrayFeatureType.DOUBLE,
+    "int32": ft.ArrayFeatureType.INT32,
+    "float16": ft.ArrayFeatureType.FLOAT16,
+    "int8": ft.ArrayFeatureType.INT8,
+}
+DTYPES = {number: name for name, number in ARRAY_TYPES.items()}
+COLOR_SPACES = {
+    "RGB": ft.ImageFeatureType.RGB,
+    "BGR": ft.ImageFeatureType.BGR,
+    "GRAYSCALE": ft.ImageFeatureType.GRAYSCALE,
+    "GRAYSCALE_FLOAT16": ft.ImageFeatureType.GRAYSCALE_FLOAT16,
+}
+CHANNELS = {"RGB": 3, "BGR": 3, "GRAYSCALE": 1, "GRAYSCALE_FLOAT16": 1}
+LAYOUTS = {number: name for name, number in COLOR_SPACES.items()}
+
+
+def multi_array(shape: Shape | None, dtype: str = "float32") -> FeatureType:
+    """A multi-array; an unknown shape, or one with unknown extents, is left open."""
+    feature = FeatureType()
+    feature.multiArrayType.dataType = ARRAY_TYPES[dtype]
+    if shape is not None and None not in shape:
+        feature.multiArrayType.shape.extend(extent for extent in shape if extent is not None)
+    return feature
+
+
+def image(width: int, height: int, color_layout: str) -> FeatureType:
+    """An image; `color_layout` is a key of `COLOR_SPACES`."""
+    feature = FeatureType()
+    feature.imageType.width = width
+    feature.imageType.height = height
+    feature.imageType.colorSpace = COLOR_SPACES[color_layout]
+    return feature
+
+
+def dictionary(string_keys: bool) -> FeatureType:
+    """A dictionary from strings, or int64, to doubles."""
+    feature = FeatureType()
+    key = feature.dictionaryType
+    (key.stringKeyType if string_keys else key.int64KeyType).SetInParent()
+    return feature
+
+
+def string() -> FeatureType:
+    """A string."""
+    feature = FeatureType()
+    feature.stringType.SetInParent()
+    return feature
+
+
+def int64() -> FeatureType:
+    """A 64-bit integer."""
+    feature = FeatureType()
+    feature.int64Type.SetInParent()
+    return feature
+
+
+def show(feature: FeatureType) -> str:
+    """A feature type for people: ``multi-array float32 1 x 60 x 60 x 1``."""
+    kind = feature.WhichOneof("Type")
+    optional = " (optional)" if feature.isOptional else ""
+    if kind == "multiArrayType":
+        array = feature.multiArrayType
+        dtype = DTYPES.get(array.dataType, "of unknown type")
+        return f"multi-array {dtype} {_times(array.shape)}".rstrip() + _flexible(array) + optional
+    if kind == "imageType":
+        picture = feature.imageType
+        layout = LAYOUTS.get(picture.colorSpace, "unknown colours")
+        size = f"{picture.width} x {picture.height}"
+        return f"image {layout} {size}" + _flexible_image(picture) + optional
+    if kind == "dictionaryType":
+        key = feature.dictionaryType.WhichOneof("KeyType")
+        return f"dictionary {'int64' if key == 'int64KeyType' else 'string'} to double" + optional
+    if kind == "sequenceType":
+        return "sequence" + optional
+    names = {"int64Type": "int64", "doubleType": "double", "stringType": "string"}
+    return names.get(kind or "", kind or "nothing") + optional
+
+
+def _flexible(array: ft.ArrayFeatureType) -> str:
+    kind = array.WhichOneof("ShapeFlexibility")
+    if kind == "enumeratedShapes":
+        shapes = (_times(shape.shape) for shape in array.enumeratedShapes.shapes)
+        return f", one of {', '.join(shapes)}"
+    if kind == "shapeRange":
+        return ", " + " x ".join(_range(size) for size in array.shapeRange.sizeRanges)
+    return ""
+
+
+def _flexible_image(picture: ft.ImageFeatureType) -> str:
+    kind = picture.WhichOneof("SizeFlexibility")
+    if kind == "enumeratedSizes":
+        sizes = (f"{size.width} x {size.height}" for size in picture.enumeratedSizes.sizes)
+        return f", one of {', '.join(sizes)}"
+    if kind == "imageSizeRange":
+        size = picture.imageSizeRange
+        return f", {_range(size.widthRange)} x {_range(size.heightRange)}"
+    return ""
+
+
+def _range(size: ft.SizeRange) -> str:
+    if size.upperBound == size.lowerBound:
+        return str(size.lowerBound)
+    return f"{size.lowerBound}..{size.upperBound if size.upperBound >= 0 else ''}"
+
+
+def _times(extents: Sequence[int]) -> str:
+    return " x ".join(map(str, extents))

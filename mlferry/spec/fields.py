@@ -1,0 +1,94 @@
+"""Set any field of any message from Python values, driven by the schema."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mlferry.errors import SpecError
+from mlferry.registry import did_you_mean
+from mlferry.spec import weights
+from mlferry.spec.proto import neural_network_pb2 as nn
+from mlferry.spec.reflection import is_map, is_repeated
+
+if TYPE_CHECKING:
+    from google.protobuf.message import Message
+
+
+def fill(message: Message, values: Mapping[str, Any]) -> None:
+    """Set the fields of `message`.
+
+    Numbers, strings and booleans go in as they are, enum values by name, repeated fields from
+    any iterable, nested messages from a mapping (an empty one sets an empty message), weights
+    from arrays. None leaves a field alone.
+
+    Raises:
+        SpecError: a field does not exist or a value does not fit it.
+    """
+    fields = message.DESCRIPTOR.fields_by_name
+    for name, value in values.items():
+        if value is None:
+            continue
+        if name not in fields:
+            known = list(fields)
+            raise SpecError(
+                f"{message.DESCRIPTOR.name} has no field {name!r}."
+                + (did_you_mean(name, known) or f" Its fields: {', '.join(known) or 'none'}.")
+            )
+        try:
+            _set(message, fields[name], value)
+        except (TypeError, ValueError) as error:
+            if isinstance(error, SpecError):
+                raise
+            raise SpecError(
+                f"{message.DESCRIPTOR.name}.{name} cannot be {value!r}: {error}"
+            ) from error
+
+
+def _set(message: Message, field: Any, value: Any) -> None:
+    if is_map(field):
+        _set_map(getattr(message, field.name), field, value)
+    elif is_repeated(field):
+        target = getattr(message, field.name)
+        del target[:]
+        for item in value:
+            if field.message_type is None:
+                target.append(_scalar(field, item))
+            else:
+                _set_message(target.add(), item)
+    elif field.message_type is not None:
+        _set_message(getattr(message, field.name), value)
+    else:
+        setattr(message, field.name, _scalar(field, value))
+
+
+def _set_map(target: Any, field: Any, value: Mapping[Any, Any]) -> None:
+    item = field.message_type.fields_by_name["value"]
+    for key, entry in value.items():
+        if item.message_type is None:
+            target[key] = entry
+        else:
+            _set_message(target[key], entry)
+
+
+def _set_message(target: Message, value: Any) -> None:
+    target.SetInParent()
+    if isinstance(value, target.__class__):
+        target.CopyFrom(value)
+    elif isinstance(target, nn.WeightParams) and not isinstance(value, Mapping):
+        weights.write(target, value)
+    elif isinstance(value, Mapping):
+        fill(target, value)
+    else:
+        raise SpecError(f"{target.DESCRIPTOR.name} is set from a mapping, not from {value!r}")
+
+
+def _scalar(field: Any, value: Any) -> Any:
+    if field.enum_type is not None and isinstance(value, str):
+        names = field.enum_type.values_by_name
+        if value not in names:
+            raise SpecError(f"{field.name} is one of {', '.join(names)}, not {value!r}")
+        return names[value].number
+    return value.item() if isinstance(value, np.generic) else value

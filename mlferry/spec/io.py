@@ -1,0 +1,108 @@
+"""Load and save `.mlmodel` files."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+from google.protobuf.message import DecodeError, EncodeError
+
+from mlferry.errors import ModelFileError
+from mlferry.spec.proto import model_pb2
+
+_LIMIT = 2**31 - 1
+_FOREIGN = (
+    (b"\x89HDF\r\n\x1a\n", "an HDF5 file; convert it: mlferry.convert({path!r})"),
+    (b"PK\x03\x04", "a zip archive (a .keras file?); convert it: mlferry.convert({path!r})"),
+)
+
+
+def load_spec(path: str | os.PathLike[str]) -> model_pb2.Model:
+    """Read a `.mlmodel` file.
+
+    Raises:
+        ModelFileError: the file is missing, empty, cut off, or no Core ML model.
+    """
+    file = Path(path)
+    try:
+        data = file.read_bytes()
+    except IsADirectoryError:
+        raise ModelFileError(
+            f"{path} is a folder. An .mlpackage holds an ML Program, which mlferry does not "
+            "read; give the path of an .mlmodel file"
+        ) from None
+    except OSError as error:
+        raise ModelFileError(f"cannot read {path}: {error.strerror or error}") from error
+    return parse_spec(data, str(path))
+
+
+def parse_spec(data: bytes, path: str = "the data") -> model_pb2.Model:
+    """Read the bytes of a `.mlmodel` file; see `load_spec`."""
+    if not data:
+        raise ModelFileError(f"{path} is empty")
+    for magic, what in _FOREIGN:
+        if data.startswith(magic):
+            raise ModelFileError(f"{path} is {what.format(path=path)}")
+    spec = model_pb2.Model()
+    try:
+        spec.ParseFromString(data)
+    except DecodeError as error:
+        raise ModelFileError(
+            f"{path} is cut off, damaged, or no Core ML model ({len(data)} bytes; {error})"
+        ) from error
+    if spec.specificationVersion == 0 or spec.WhichOneof("Type") is None:
+        raise ModelFileError(
+            f"{path} is no Core ML model: it has "
+            + ("no specification version" if not spec.specificationVersion else "no known kind")
+        )
+    return spec
+
+
+def save_spec(spec: model_pb2.Model, path: str | os.PathLike[str]) -> Path:
+    """Write a `.mlmodel` file whole or not at all; the suffix is added where it is missing.
+
+    Raises:
+        ModelFileError: another suffix, a missing folder, or a model over 2 GB.
+    """
+    file = Path(path)
+    if file.suffix == "":
+        file = file.with_name(file.name + ".mlmodel")
+    if file.suffix != ".mlmodel":
+        raise ModelFileError(f"{path}: the suffix must be .mlmodel, not {file.suffix}")
+    try:
+        data = spec.SerializeToString()
+    except (EncodeError, ValueError) as error:
+        raise ModelFileError(f"the model cannot be written: {error}") from error
+    if len(data) > _LIMIT:
+        raise ModelFileError(f"the model has {len(data)} bytes; the format allows {_LIMIT}")
+    write_atomic(file, data)
+    return file
+
+
+def write_atomic(file: Path, data: bytes) -> None:
+    """Write to a temporary file beside `file`, then rename.
+
+    Raises:
+        ModelFileError: the folder is missing or cannot be written.
+    """
+    try:
+        handle, temporary = tempfile.mkstemp(prefix=f".{file.name}.", dir=file.parent)
+    except OSError as error:
+        reason = error.strerror or error
+        raise ModelFileError(f"cannot write into {file.parent}: {reason}") from error
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        umask = os.umask(0)
+        os.umask(umask)
+        Path(temporary).chmod(0o666 & ~umask)
+        Path(temporary).replace(file)
+    except OSError as error:
+        Path(temporary).unlink(missing_ok=True)
+        raise ModelFileError(f"cannot write {file}: {error.strerror or error}") from error
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise

@@ -1,0 +1,145 @@
+"""A layer's parameters as Python values, with the format's defaults filled in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlferry.errors import SpecError
+from mlferry.spec import weights
+from mlferry.spec.proto import neural_network_pb2 as nn
+from mlferry.spec.reflection import is_repeated
+
+if TYPE_CHECKING:
+    from google.protobuf.message import Message
+
+T = TypeVar("T")
+
+# proto3 cannot tell unset from zero; Core ML reads both as these values.
+DEFAULTS: dict[tuple[str, str], Any] = {
+    ("ConvolutionLayerParams", "kernelSize"): (3, 3),
+    ("ConvolutionLayerParams", "stride"): (1, 1),
+    ("ConvolutionLayerParams", "dilationFactor"): (1, 1),
+    ("ConvolutionLayerParams", "nGroups"): 1,
+    ("Convolution3DLayerParams", "nGroups"): 1,
+    ("Convolution3DLayerParams", "strideDepth"): 1,
+    ("Convolution3DLayerParams", "strideHeight"): 1,
+    ("Convolution3DLayerParams", "strideWidth"): 1,
+    ("Convolution3DLayerParams", "dilationDepth"): 1,
+    ("Convolution3DLayerParams", "dilationHeight"): 1,
+    ("Convolution3DLayerParams", "dilationWidth"): 1,
+    ("Convolution3DLayerParams", "kernelDepth"): 3,
+    ("Convolution3DLayerParams", "kernelHeight"): 3,
+    ("Convolution3DLayerParams", "kernelWidth"): 3,
+    ("PoolingLayerParams", "kernelSize"): (3, 3),
+    ("PoolingLayerParams", "stride"): (1, 1),
+    ("BatchnormLayerParams", "epsilon"): 1e-5,
+    ("L2NormalizeLayerParams", "epsilon"): 1e-6,
+    ("MeanVarianceNormalizeLayerParams", "epsilon"): 1e-6,
+    ("UnaryFunctionLayerParams", "epsilon"): 1e-6,
+    ("UnaryFunctionLayerParams", "scale"): 1.0,
+    ("ReduceLayerParams", "epsilon"): 1e-6,
+    ("LRNLayerParams", "k"): 1.0,
+    ("SequenceRepeatLayerParams", "nRepetitions"): 1,
+    ("UpsampleLayerParams", "scalingFactor"): (1, 1),
+    ("LSTMParams", "cellClipThreshold"): 50.0,
+    ("CropResizeLayerParams", "spatialScale"): 1.0,
+    ("LayerNormalizationLayerParams", "eps"): 1e-5,
+}
+
+
+class Params:
+    """Attribute access to a params message.
+
+    Scalars come as they are, repeated fields as tuples, enum values as their names, nested
+    messages as `Params`; a field that is unset or zero gives the format's default. Weights
+    are read with `weight`, in the shape that the caller knows. `rank5` tells whether the
+    network uses the classic mapping, where every blob is [Seq, Batch, C, H, W].
+    """
+
+    def __init__(
+        self, message: Message, name: str = "", kind: str = "", *, rank5: bool = False
+    ) -> None:
+        self.message = message
+        self.name = name
+        self.kind = kind
+        self.rank5 = rank5
+        self._derived: dict[Any, Any] = {}
+
+    @classmethod
+    def of(cls, layer: nn.NeuralNetworkLayer, *, rank5: bool = False) -> Params:
+        """The parameters of a layer.
+
+        Raises:
+            SpecError: the layer has no kind, or one that this version does not know.
+        """
+        kind = layer.WhichOneof("layer")
+        if kind is None:
+            raise SpecError(
+                f"layer {layer.name!r} has no kind, or one of a newer format than this "
+                "version of mlferry knows"
+            )
+        return cls(getattr(layer, kind), layer.name, kind, rank5=rank5)
+
+    def __getattr__(self, field: str) -> Any:
+        if field.startswith("_"):
+            raise AttributeError(field)
+        descriptor = self.message.DESCRIPTOR.fields_by_name.get(field)
+        if descriptor is None:
+            raise AttributeError(f"{self.message.DESCRIPTOR.name} has no field {field!r}")
+        value = getattr(self.message, field)
+        if descriptor.enum_type is not None:
+            result: Any = descriptor.enum_type.values_by_number[value].name
+        elif is_repeated(descriptor):
+            result = tuple(self._wrap(item) for item in value)
+        else:
+            result = self._wrap(value)
+        if not result:
+            result = DEFAULTS.get((self.message.DESCRIPTOR.name, field), result)
+        self.__dict__[field] = result
+        return result
+
+    def _wrap(self, value: Any) -> Any:
+        if hasattr(value, "DESCRIPTOR"):
+            return Params(value, self.name, self.kind, rank5=self.rank5)
+        return value
+
+    def __bool__(self) -> bool:
+        return True
+
+    def has(self, field: str) -> bool:
+        """Whether a message field is set."""
+        return self.message.HasField(field)
+
+    def which(self, oneof: str) -> str | None:
+        """The field of a oneof that is set."""
+        found: str | None = self.message.WhichOneof(oneof)
+        return found
+
+    def weight(
+        self, field: str, shape: Sequence[int], *, channel_axis: int = 0
+    ) -> NDArray[np.float32]:
+        """A weight as float32 in `shape`, decoded once.
+
+        Raises:
+            SpecError: the number of stored values does not fit.
+        """
+        key = (field, tuple(shape), channel_axis)
+        if key not in self._derived:
+            try:
+                self._derived[key] = weights.read(
+                    getattr(self.message, field), shape, channel_axis=channel_axis
+                )
+            except SpecError as error:
+                error.add_context(f"reading {field} of {self.kind} {self.name!r}")
+                raise
+        return self._derived[key]  # type: ignore[no-any-return]
+
+    def once(self, key: str, make: Callable[[], T]) -> T:
+        """The result of `make`, made at the first call and kept."""
+        if key not in self._derived:
+            self._derived[key] = make()
+        return self._derived[key]  # type: ignore[no-any-return]

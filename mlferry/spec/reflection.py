@@ -1,0 +1,19 @@
+"""What all supported protobuf releases can tell about a field."""
+
+from __future__ import annotations
+
+from typing import Any
+
+_LABEL_REPEATED = 3
+
+
+def is_repeated(field: Any) -> bool:
+    """Whether a field (a `FieldDescriptor`) is repeated (`is_repeated` came with protobuf 6, `label` leaves)."""
+    if hasattr(field, "is_repeated"):
+        return bool(field.is_repeated)
+    return bool(field.label == _LABEL_REPEATED)
+
+
+def is_map(field: Any) -> bool:
+    """Whether a field is a map."""
+    return field.message_type is not None and bool(field.message_type.GetOptions().map_entry)

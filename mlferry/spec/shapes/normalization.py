@@ -1,0 +1,48 @@
+"""Normalization and softmax: the shape stays."""
+
+from __future__ import annotations
+
+from mlferry.errors import SpecError
+from mlferry.spec.params import Params
+from mlferry.spec.shapes.rules import Shape, axis_of, broadcast, need_rank, rule, show
+
+
+@rule("batchnorm")
+def batchnorm(p: Params, shape: Shape) -> list[Shape]:
+    need_rank(shape, 3)
+    if shape[-3] not in (p.channels, None):
+        raise SpecError(
+            f"input {show(shape)} has {shape[-3]} channels, the layer takes {p.channels}"
+        )
+    return [shape]
+
+
+@rule("softmax", "lrn", "mvn", "l2normalize")
+def across_channels(p: Params, shape: Shape) -> list[Shape]:
+    need_rank(shape, 3)
+    return [shape]
+
+
+@rule("softmaxND")
+def softmax_nd(p: Params, shape: Shape) -> list[Shape]:
+    axis_of(p.axis, len(shape))
+    return [shape]
+
+
+@rule("layerNormalization")
+def layer_normalization(p: Params, shape: Shape) -> list[Shape]:
+    need_rank(shape, len(p.normalizedShape))
+    return [shape]
+
+
+@rule("scale")
+def scale(p: Params, shape: Shape) -> list[Shape]:
+    need_rank(shape, 3)
+    shapes = [tuple(p.shapeScale), tuple(p.shapeBias) if p.hasBias else (1,)]
+    return [broadcast(shape, *shapes)]
+
+
+@rule("bias")
+def bias(p: Params, shape: Shape) -> list[Shape]:
+    need_rank(shape, 3)
+    return [broadcast(shape, tuple(p.shape))]

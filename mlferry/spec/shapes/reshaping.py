@@ -1,0 +1,133 @@
+"""Layers that move values without computing."""
+
+from __future__ import annotations
+
+from mlferry.errors import SpecError
+from mlferry.spec.params import Params
+from mlferry.spec.shapes import windows
+from mlferry.spec.shapes.rules import Shape, axis_of, need_rank, product, rule, show
+
+
+@rule("transpose")
+def transpose(p: Params, shape: Shape) -> list[Shape]:
+    if sorted(p.axes) != list(range(len(shape))):
+        raise SpecError(f"axes {p.axes} are no permutation of the axes of {show(shape)}")
+    return [tuple(shape[axis] for axis in p.axes)]
+
+
+@rule("reshapeStatic")
+def reshape_static(p: Params, shape: Shape) -> list[Shape]:
+    """One extent of the target may be -1; it takes what is left."""
+    return [fit(shape, p.targetShape)]
+
+
+def fit(shape: Shape, target: tuple[int, ...]) -> Shape:
+    """The target of a reshape with its -1 filled in.
+
+    Raises:
+        SpecError: the numbers of elements differ, or more than one extent is -1.
+    """
+    size = product(shape)
+    known = product(extent for extent in target if extent != -1)
+    if target.count(-1) > 1 or known is None or any(extent < -1 for extent in target):
+        raise SpecError(f"target shape {target}: extents are positive, at most one is -1")
+    if -1 not in target:
+        if size is not None and size != known:
+            raise SpecError(f"{show(shape)} has {size} elements, {show(target)} has {known}")
+        return target
+    if size is not None and (known == 0 or size % known):
+        raise SpecError(f"{show(shape)} has {size} elements: no multiple of {known}")
+    rest = None if size is None else size // known
+    return tuple(rest if extent == -1 else extent for extent in target)
+
+
+@rule("flatten")
+def flatten(p: Params, shape: Shape) -> list[Shape]:
+    need_rank(shape, 3)
+    return [(*shape[:-3], product(shape[-3:]), 1, 1)]
+
+
+@rule("squeeze")
+def squeeze(p: Params, shape: Shape) -> list[Shape]:
+    """Without axes, or with `squeezeAll`, every axis of extent 1 goes; never all of them."""
+    rank = len(shape)
+    if p.squeezeAll or not p.axes:
+        if None in shape:
+            raise SpecError(f"which axes of {show(shape)} are 1 is known only at run time")
+        axes = {axis for axis, extent in enumerate(shape) if extent == 1}
+    else:
+        axes = {axis_of(axis, rank) for axis in p.axes}
+    for axis in axes:
+        if shape[axis] not in (1, None):
+            raise SpecError(f"axis {axis} of {show(shape)} is not 1")
+    return [tuple(extent for axis, extent in enumerate(shape) if axis not in axes) or (1,)]
+
+
+@rule("expandDims")
+def expand_dims(p: Params, shape: Shape) -> list[Shape]:
+    """Axes count in the output."""
+    rank = len(shape) + len(p.axes)
+    axes = {axis_of(axis, rank) for axis in p.axes}
+    if len(axes) < len(p.axes):
+        raise SpecError(f"axes {p.axes} name one axis twice")
+    rest = iter(shape)
+    return [tuple(1 if axis in axes else next(rest) for axis in range(rank))]
+
+
+@rule("padding")
+def padding(p: Params, shape: Shape) -> list[Shape]:
+    need_rank(shape, 2)
+    edges = windows.borders(p)
+    spatial = (
+        None if size is None else size + sum(edge)
+        for size, edge in zip(shape[-2:], edges, strict=True)
+    )
+    return [(*shape[:-2], *spatial)]
+
+
+@rule("crop")
+def crop(p: Params, shape: Shape, like: Shape | None = None) -> list[Shape]:
+    need_rank(shape, 3)
+    if like is not None:
+        return [(*shape[:-2], *like[-2:])]
+    edges = windows.borders(p, "cropAmounts")
+    spatial = tuple(
+        None if size is None else size - sum(edge)
+        for size, edge in zip(shape[-2:], edges, strict=True)
+    )
+    if any(size is not None and size <= 0 for size in spatial):
+        raise SpecError(f"nothing of {show(shape)} is left after cropping {edges}")
+    return [(*shape[:-2], *spatial)]
+
+
+@rule("reorganizeData")
+def reorganize_data(p: Params, shape: Shape) -> list[Shape]:
+    need_rank(shape, 3)
+    *outer, channels, height, width = shape
+    if None in (channels, height, width):
+        return [(*outer, None, None, None)]
+    block = p.blockSize
+    assert channels is not None
+    assert height is not None
+    assert width is not None
+    if p.mode == "SPACE_TO_DEPTH":
+        if height % block or width % block:
+            raise SpecError(f"{show(shape)} is not divided by a block of {block}")
+        return [(*outer, channels * block**2, height // block, width // block)]
+    if channels % block**2:
+        raise SpecError(f"{channels} channels are not divided by a block of {block} squared")
+    return [(*outer, channels // block**2, height * block, width * block)]
+
+
+@rule("constantPad")
+def constant_pad(p: Params, shape: Shape, *dynamic: Shape) -> list[Shape]:
+    if dynamic:
+        return [(None,) * len(shape)]
+    pairs = list(zip(p.padAmounts[::2], p.padAmounts[1::2], strict=True))
+    if len(pairs) != len(shape):
+        raise SpecError(f"{len(p.padAmounts)} pad amounts for {show(shape)}: two per axis")
+    if p.padToGivenOutputSizeMode:
+        return [tuple(end for _, end in pairs)]
+    return [
+        tuple(None if n is None else n + sum(pair) for n, pair in zip(shape, pairs, strict=True))
+    ]

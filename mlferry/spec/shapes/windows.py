@@ -1,0 +1,63 @@
+"""Padding and output extents of windows that slide: convolution, pooling, padding, cropping."""
+
+from __future__ import annotations
+
+from mlferry.errors import SpecError
+from mlferry.spec.params import Params
+from mlferry.spec.shapes.rules import Extent
+
+Edges = tuple[int, int]
+
+
+def borders(p: Params, field: str = "paddingAmounts") -> tuple[Edges, Edges]:
+    """A `BorderAmounts` field as ((top, bottom), (left, right)); unset is zero.
+
+    Raises:
+        SpecError: amounts for other than two axes.
+    """
+    amounts = getattr(p, field).borderAmounts
+    if not amounts:
+        return (0, 0), (0, 0)
+    if len(amounts) != 2:
+        raise SpecError(f"{field} has amounts for {len(amounts)} axes; two (H, W) are needed")
+    height, width = ((edge.startEdgeSize, edge.endEdgeSize) for edge in amounts)
+    return height, width
+
+
+def same_edges(size: Extent, span: int, stride: int, mode: str) -> Edges:
+    """SAME padding of one axis: the output has ``ceil(size / stride)`` entries.
+
+    BOTTOM_RIGHT_HEAVY puts an odd pixel behind, TOP_LEFT_HEAVY in front.
+    """
+    if size is None:
+        raise SpecError("SAME padding of a flexible extent is known only at run time")
+    out = -(-size // stride)
+    excess = max(0, (out - 1) * stride + span - size)
+    small, large = excess // 2, excess - excess // 2
+    return (large, small) if mode == "TOP_LEFT_HEAVY" else (small, large)
+
+
+def slide(size: Extent, span: int, stride: int, edges: Edges) -> Extent:
+    """How many windows of `span` fit into a padded axis."""
+    if size is None:
+        return None
+    room = size + sum(edges) - span
+    if room < 0:
+        raise SpecError(f"a window of {span} does not fit into {size + sum(edges)}")
+    return room // stride + 1
+
+
+def slide_same(size: Extent, stride: int) -> Extent:
+    """How many windows SAME padding gives."""
+    return None if size is None else -(-size // stride)
+
+
+def slide_complete(size: Extent, span: int, stride: int, pad: int) -> Extent:
+    """Windows of `includeLastPixel`: rounded up; none starts in the padding at the end."""
+    if size is None:
+        return None
+    room = size + 2 * pad - span
+    if room < 0:
+        raise SpecError(f"a window of {span} does not fit into {size + 2 * pad}")
+    out = -(-room // stride) + 1
+    return out - 1 if pad and (out - 1) * stride >= size + pad else out

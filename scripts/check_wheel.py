@@ -1,0 +1,53 @@
+"""Build the wheel, install it into an empty environment, and use it from another folder."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+import venv
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+PROGRAM = """
+import sys, time
+import numpy, google.protobuf.message
+start = time.perf_counter()
+import mlferry
+spent = time.perf_counter() - start
+loaded = {"h5py", "onnx", "keras", "tensorflow", "PIL"} & set(sys.modules)
+assert not loaded, f"import mlferry loads {loaded}"
+assert "site-packages" in mlferry.__file__, mlferry.__file__
+from mlferry.spec.builder import Builder
+builder = Builder()
+builder.input("x", (1, 3))
+builder.layer("activation", "relu", ["x"], ["y"], ReLU={})
+builder.output("y")
+mlferry.MLModel(builder.model()).save("relu.mlmodel")
+made = mlferry.MLModel("relu.mlmodel").predict({"x": [[-1.0, 0.0, 2.0]]})["y"]
+assert made.tolist() == [[0.0, 0.0, 2.0]], made
+print(f"the wheel works; import took {spent:.3f} s beyond NumPy and protobuf")
+assert spent < 0.2, f"import mlferry took {spent:.3f} s beyond NumPy and protobuf"
+"""
+
+
+def main() -> None:
+    """Raise where the wheel lacks anything."""
+    with tempfile.TemporaryDirectory() as folder:
+        there = Path(folder)
+        build = [sys.executable, "-m", "build", "--wheel", "--outdir", folder, str(ROOT)]
+        subprocess.run(build, check=True, stdout=subprocess.DEVNULL)
+        (wheel,) = there.glob("*.whl")
+        venv.create(there / "env", with_pip=True)
+        python = there / "env" / "bin" / "python"
+        pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        subprocess.run([*pip, str(wheel)], check=True)
+        elsewhere = there / "elsewhere"
+        elsewhere.mkdir()
+        subprocess.run([python, "-c", PROGRAM], check=True, cwd=elsewhere)
+        command = [there / "env" / "bin" / "mlferry", "inspect", "relu.mlmodel"]
+        subprocess.run(command, check=True, cwd=elsewhere, stdout=subprocess.DEVNULL)
+
+
+if __name__ == "__main__":
+    main()

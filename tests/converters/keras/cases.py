@@ -1,0 +1,226 @@
+"""One row, or a few, for every Keras layer and activation that converts.
+
+`make` gets the `layers` module of Keras 3 or of tf_keras (Keras 2) and returns one layer, which
+is put behind inputs of the shapes given (without the batch).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+KERAS_2, KERAS_3 = "tf_keras", "keras"
+
+IMAGE = (7, 6, 4)
+LINE = (9, 4)
+VECTOR = (8,)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A layer, the shapes of its inputs, and what is special about it.
+
+    Attributes:
+        op: the registered name that the case is for.
+        make: the layer, given a module of layers.
+        shapes: one shape an input.
+        only: the one Keras that has it, or None.
+        since: the registered version that the case is for.
+        integers: inputs are integers from 0 to 9.
+        spread: inputs are normal with this standard deviation.
+    """
+
+    op: str
+    make: Callable[[Any], Any]
+    shapes: tuple[tuple[int, ...], ...]
+    only: str | None = None
+    integers: bool = False
+    spread: float = 1.0
+
+    @property
+    def label(self) -> str:
+        """For the name of the test."""
+        shapes = "_".join("x".join(map(str, shape)) for shape in self.shapes)
+        return f"{self.op}-{shapes}"
+
+
+def row(op: str, make: Callable[[Any], Any], *shapes: tuple[int, ...], **special: Any) -> Case:
+    """A `Case` with its shapes in a row."""
+    return Case(op, make, shapes, **special)
+
+
+LAYERS = [
+    row("Dense", lambda k: k.Dense(5), VECTOR),
+    row("Dense", lambda k: k.Dense(5, use_bias=False, activation="relu"), VECTOR),
+    row("Dense", lambda k: k.Dense(5, activation="tanh"), LINE),
+    row("Dense", lambda k: k.Dense(5), IMAGE),
+    row("Dense", lambda k: k.Dense(5), (2, 3, 4, 5)),
+    row("Conv1D", lambda k: k.Conv1D(5, 3), LINE),
+    row("Conv1D", lambda k: k.Conv1D(5, 3, padding="same", strides=2), LINE),
+    row("Conv1D", lambda k: k.Conv1D(5, 3, padding="causal", dilation_rate=2), LINE),
+    row("Conv1D", lambda k: k.Conv1D(6, 2, groups=2, activation="relu"), LINE),
+    row("Conv2D", lambda k: k.Conv2D(5, 3), IMAGE),
+    row("Conv2D", lambda k: k.Conv2D(5, (3, 2), padding="same", activation="relu"), IMAGE),
+    row("Conv2D", lambda k: k.Conv2D(5, 3, padding="same", strides=2), IMAGE),
+    row("Conv2D", lambda k: k.Conv2D(5, 2, padding="same", dilation_rate=(2, 1)), IMAGE),
+    row("Conv2D", lambda k: k.Conv2D(6, 3, groups=2, use_bias=False), IMAGE),
+    row("Conv2D", lambda k: k.Conv2D(4, 1, strides=(2, 1)), IMAGE),
+    row("DepthwiseConv1D", lambda k: k.DepthwiseConv1D(3, depth_multiplier=2), LINE),
+    row("DepthwiseConv2D", lambda k: k.DepthwiseConv2D(3, padding="same"), IMAGE),
+    row("DepthwiseConv2D", lambda k: k.DepthwiseConv2D((3, 2), depth_multiplier=2), IMAGE),
+    row("DepthwiseConv2D", lambda k: k.DepthwiseConv2D(3, strides=2, use_bias=False), IMAGE),
+    row("DepthwiseConv2D", lambda k: k.DepthwiseConv2D(2, activation="relu6"), IMAGE),
+    row("SeparableConv1D", lambda k: k.SeparableConv1D(5, 3, strides=2, padding="same"), LINE),
+    row("SeparableConv2D", lambda k: k.SeparableConv2D(5, 3, depth_multiplier=2), IMAGE),
+    row("SeparableConv2D", lambda k: k.SeparableConv2D(5, 3, padding="same"), IMAGE),
+    row("SeparableConv2D", lambda k: k.SeparableConv2D(5, 2, dilation_rate=2), IMAGE),
+    row("Conv1DTranspose", lambda k: k.Conv1DTranspose(5, 3), LINE),
+    row("Conv1DTranspose", lambda k: k.Conv1DTranspose(5, 3, 2, padding="same"), LINE),
+    row("Conv2DTranspose", lambda k: k.Conv2DTranspose(5, 3), IMAGE),
+    row("Conv2DTranspose", lambda k: k.Conv2DTranspose(5, 3, 2, padding="same"), IMAGE),
+    row("Conv2DTranspose", lambda k: k.Conv2DTranspose(5, 4, 2, padding="same"), IMAGE),
+    row("Conv2DTranspose", lambda k: k.Conv2DTranspose(5, 3, 2, "valid"), IMAGE),
+    row("Conv2DTranspose", lambda k: k.Conv2DTranspose(5, 2, 3), IMAGE),
+    row("Conv2DTranspose", lambda k: k.Conv2DTranspose(5, 2, 3, padding="same"), IMAGE),
+    row("Conv2DTranspose", lambda k: k.Conv2DTranspose(5, 5, (3, 2), padding="same"), IMAGE),
+    row("Conv2DTranspose", lambda k: k.Conv2DTranspose(5, 3, 2, output_padding=1), IMAGE),
+    row(
+        "Conv2DTranspose",
+        lambda k: k.Conv2DTranspose(5, 3, 2, padding="same", output_padding=1),
+        IMAGE,
+    ),
+    row(
+        "Conv2DTranspose",
+        lambda k: k.Conv2DTranspose(5, 3, 2, padding="same", output_padding=0),
+        IMAGE,
+    ),
+    row("MaxPooling1D", lambda k: k.MaxPooling1D(), LINE),
+    row("MaxPooling1D", lambda k: k.MaxPooling1D(3, 2, padding="same"), LINE),
+    row("MaxPooling2D", lambda k: k.MaxPooling2D(), IMAGE),
+    row("MaxPooling2D", lambda k: k.MaxPooling2D((3, 2), (2, 1), padding="same"), IMAGE),
+    row("AveragePooling1D", lambda k: k.AveragePooling1D(3, 2, padding="same"), LINE),
+    row("AveragePooling2D", lambda k: k.AveragePooling2D(2), IMAGE),
+    row("AveragePooling2D", lambda k: k.AveragePooling2D(3, 2, padding="same"), IMAGE),
+    row("GlobalMaxPooling1D", lambda k: k.GlobalMaxPooling1D(), LINE),
+    row("GlobalMaxPooling1D", lambda k: k.GlobalMaxPooling1D(keepdims=True), LINE),
+    row("GlobalAveragePooling1D", lambda k: k.GlobalAveragePooling1D(), LINE),
+    row("GlobalAveragePooling1D", lambda k: k.GlobalAveragePooling1D(keepdims=True), LINE),
+    row("GlobalMaxPooling2D", lambda k: k.GlobalMaxPooling2D(), IMAGE),
+    row("GlobalMaxPooling2D", lambda k: k.GlobalMaxPooling2D(keepdims=True), IMAGE),
+    row("GlobalAveragePooling2D", lambda k: k.GlobalAveragePooling2D(), IMAGE),
+    row("GlobalAveragePooling2D", lambda k: k.GlobalAveragePooling2D(keepdims=True), IMAGE),
+    row("BatchNormalization", lambda k: k.BatchNormalization(), IMAGE),
+    row("BatchNormalization", lambda k: k.BatchNormalization(epsilon=0.1), VECTOR),
+    row("BatchNormalization", lambda k: k.BatchNormalization(scale=False), LINE),
+    row("BatchNormalization", lambda k: k.BatchNormalization(center=False), LINE),
+    row("BatchNormalization", lambda k: k.BatchNormalization(axis=1), IMAGE),
+    row("BatchNormalization", lambda k: k.BatchNormalization(axis=2), LINE),
+    row("BatchNormalization", lambda k: k.BatchNormalization(), (2, 3, 4, 5)),
+    row("Dropout", lambda k: k.Dropout(0.5), VECTOR),
+    row("SpatialDropout1D", lambda k: k.SpatialDropout1D(0.5), LINE),
+    row("SpatialDropout2D", lambda k: k.SpatialDropout2D(0.5), IMAGE),
+    row("SpatialDropout3D", lambda k: k.SpatialDropout3D(0.5), (2, 3, 4, 5)),
+    row("GaussianDropout", lambda k: k.GaussianDropout(0.5), VECTOR),
+    row("GaussianNoise", lambda k: k.GaussianNoise(0.5), VECTOR),
+    row("AlphaDropout", lambda k: k.AlphaDropout(0.5), VECTOR),
+    row("ActivityRegularization", lambda k: k.ActivityRegularization(0.1), VECTOR),
+    row("Identity", lambda k: k.Identity(), VECTOR),
+    row("Flatten", lambda k: k.Flatten(), IMAGE),
+    row("Flatten", lambda k: k.Flatten(), LINE),
+    row("Flatten", lambda k: k.Flatten(), VECTOR),
+    row("Reshape", lambda k: k.Reshape((3, -1)), IMAGE),
+    row("Reshape", lambda k: k.Reshape((4, 3, 2, 7)), IMAGE),
+    row("Reshape", lambda k: k.Reshape((4, 2)), VECTOR),
+    row("Permute", lambda k: k.Permute((2, 1)), LINE),
+    row("Permute", lambda k: k.Permute((3, 1, 2)), IMAGE),
+    row("RepeatVector", lambda k: k.RepeatVector(3), VECTOR),
+    row("Add", lambda k: k.Add(), IMAGE, IMAGE, IMAGE),
+    row("Add", lambda k: k.Add(), IMAGE, (1, 1, 4)),
+    row("Add", lambda k: k.Add(), IMAGE, (4,)),
+    row("Subtract", lambda k: k.Subtract(), LINE, LINE),
+    row("Subtract", lambda k: k.Subtract(), LINE, (9, 1)),
+    row("Multiply", lambda k: k.Multiply(), IMAGE, IMAGE),
+    row("Multiply", lambda k: k.Multiply(), IMAGE, (7, 6, 1), (1, 6, 4)),
+    row("Average", lambda k: k.Average(), VECTOR, VECTOR, VECTOR),
+    row("Average", lambda k: k.Average(), IMAGE, (1, 1, 4)),
+    row("Maximum", lambda k: k.Maximum(), IMAGE, IMAGE),
+    row("Maximum", lambda k: k.Maximum(), LINE, (1, 4)),
+    row("Minimum", lambda k: k.Minimum(), IMAGE, IMAGE),
+    row("Minimum", lambda k: k.Minimum(), LINE, (1, 4)),
+    row("Concatenate", lambda k: k.Concatenate(), IMAGE, (7, 6, 2)),
+    row("Concatenate", lambda k: k.Concatenate(axis=1), IMAGE, (2, 6, 4)),
+    row("Concatenate", lambda k: k.Concatenate(axis=-2), IMAGE, (7, 2, 4), IMAGE),
+    row("Concatenate", lambda k: k.Concatenate(), VECTOR, (3,)),
+    row("Dot", lambda k: k.Dot(axes=1), VECTOR, VECTOR),
+    row("Dot", lambda k: k.Dot(axes=1, normalize=True), VECTOR, VECTOR),
+    row("Dot", lambda k: k.Dot(axes=(2, 1)), (5, 4), (4, 3)),
+    row("Dot", lambda k: k.Dot(axes=1), (5, 4), (5, 3)),
+    row("Dot", lambda k: k.Dot(axes=(2, 2), normalize=True), (5, 4), (3, 4)),
+    row("Dot", lambda k: k.Dot(axes=(2, 1)), (5, 4), (4,)),
+    row("ZeroPadding1D", lambda k: k.ZeroPadding1D((1, 2)), LINE),
+    row("ZeroPadding2D", lambda k: k.ZeroPadding2D(((1, 2), (0, 3))), IMAGE),
+    row("ZeroPadding2D", lambda k: k.ZeroPadding2D(2), IMAGE),
+    row("Cropping1D", lambda k: k.Cropping1D((1, 2)), LINE),
+    row("Cropping2D", lambda k: k.Cropping2D(((1, 2), (0, 3))), IMAGE),
+    row("UpSampling1D", lambda k: k.UpSampling1D(3), LINE),
+    row("UpSampling2D", lambda k: k.UpSampling2D((2, 3)), IMAGE),
+    row("UpSampling2D", lambda k: k.UpSampling2D((2, 3), interpolation="bilinear"), IMAGE),
+    row("UpSampling2D", lambda k: k.UpSampling2D((2, 4), interpolation="bicubic"), IMAGE),
+    row("UpSampling2D", lambda k: k.UpSampling2D(2, interpolation="lanczos3"), IMAGE),
+    row("UpSampling2D", lambda k: k.UpSampling2D(2, interpolation="lanczos5"), IMAGE),
+    row("Embedding", lambda k: k.Embedding(10, 4), (6,), integers=True),
+    row("Embedding", lambda k: k.Embedding(10, 4), (3, 2), integers=True),
+    row("Rescaling", lambda k: k.Rescaling(1 / 127.5, -1.0), IMAGE),
+    row("Rescaling", lambda k: k.Rescaling([1.0, 2.0, 3.0, 4.0], [0.0, 1.0, 2.0, 3.0]), IMAGE),
+    row(
+        "Normalization",
+        lambda k: k.Normalization(mean=[1.0, 2.0, 3.0, 4.0], variance=[1.0, 4.0, 9.0, 2.0]),
+        IMAGE,
+    ),
+    row("Normalization", lambda k: k.Normalization(axis=None, mean=3.0, variance=2.0), LINE),
+    row("Normalization", lambda k: k.Normalization(axis=-1), VECTOR),
+    row("Normalization", lambda k: k.Normalization(axis=1), LINE),
+    row(
+        "Normalization",
+        lambda k: k.Normalization(mean=[1.0] * 8, variance=[2.0] * 8, invert=True),
+        VECTOR,
+    ),
+    row("ReLU", lambda k: k.ReLU(max_value=1.5), IMAGE),
+    row("ReLU", lambda k: k.ReLU(negative_slope=0.2, max_value=0.5), IMAGE),
+    row("ReLU", lambda k: k.ReLU(threshold=0.5), VECTOR),
+    row("ReLU", lambda k: k.ReLU(negative_slope=0.3, threshold=0.4, max_value=1.0), VECTOR),
+    row("LeakyReLU", lambda k: k.LeakyReLU(), IMAGE),
+    row("LeakyReLU", lambda k: k.LeakyReLU(0.1), VECTOR),
+    row("ELU", lambda k: k.ELU(0.7), IMAGE),
+    row("PReLU", lambda k: k.PReLU(shared_axes=[1, 2]), IMAGE),
+    row("PReLU", lambda k: k.PReLU(), IMAGE),
+    row("PReLU", lambda k: k.PReLU(), VECTOR),
+    row("PReLU", lambda k: k.PReLU(shared_axes=[1]), LINE),
+    row("ThresholdedReLU", lambda k: k.ThresholdedReLU(0.4), VECTOR, only=KERAS_2),
+    row("Softmax", lambda k: k.Softmax(), VECTOR),
+    row("Softmax", lambda k: k.Softmax(axis=1), IMAGE),
+    row("Softmax", lambda k: k.Softmax(axis=[1, 2]), IMAGE),
+]
+
+_IN_BOTH = (
+    "linear", "relu", "elu", "selu", "softplus", "softsign", "softmax", "sigmoid",
+    "hard_sigmoid", "tanh", "swish", "gelu", "exponential", "mish", "leaky_relu",
+)  # fmt: skip
+_IN_KERAS_3 = (
+    "relu6", "celu", "squareplus", "soft_shrink", "sparse_plus", "silu", "glu", "tanh_shrink",
+    "sparse_sigmoid", "hard_silu", "hard_swish", "hard_tanh", "hard_shrink", "log_softmax",
+    "log_sigmoid", "sparsemax",
+)  # fmt: skip
+
+
+def _activation(name: str, shape: tuple[int, ...], only: str | None) -> Case:
+    return row(name, lambda k: k.Activation(name), shape, only=only, spread=3.0)
+
+
+ACTIVATIONS = [
+    *(_activation(name, shape, None) for name in _IN_BOTH for shape in (VECTOR, IMAGE)),
+    *(_activation(name, shape, KERAS_3) for name in _IN_KERAS_3 for shape in (VECTOR, IMAGE)),
+]
+
+CASES = [*LAYERS, *ACTIVATIONS]
