@@ -25,11 +25,11 @@ class Layout:
     Attributes:
         kind: "source", "channels first", or "flat": values of [N, H, W, C] lie in the order
             of [N, C, H, W], already flattened to two axes.
-        inner: for "flat", the source's shape without the batch.
+        inner: for "flat", the source's shape without the batch: channels last, and known.
     """
 
     kind: str
-    inner: tuple[int, ...] = ()
+    inner: Shape = ()
 
     def axis(self, axis: int, rank: int) -> int:
         """The axis of the blob for an axis of the source."""
@@ -86,9 +86,9 @@ class Blob:
         if self.shape is None:
             raise ConversionError(
                 f"the shape of {self.name!r} is unknown after custom layer {self.hidden_by!r}: "
-                "return CustomLayerParams(..., output_shapes=[(1, 30, 30, 1)]) (or a function "
-                "of the input shapes) from its conversion function, or register its "
-                "CustomLayer class with output_shapes before converting"
+                "return CustomLayerParams(..., output_shapes=[(1, 30, 30, 1)]) from its "
+                "conversion function (output_shapes=lambda shapes: shapes where it keeps its "
+                "shape), or register its CustomLayer class with output_shapes before converting"
             )
         return self.shape
 
@@ -141,6 +141,11 @@ def _transpose(low: Lowering, x: Blob, layout: Layout) -> Blob:
 
 
 def _unflatten(low: Lowering, x: Blob, layout: Layout) -> Blob:
+    if None in x.layout.inner:
+        raise ConversionError(
+            f"the order of the flattened values {x.name!r} depends on a shape that a custom layer "
+            "hides: return CustomLayerParams(..., output_shapes=...) from its conversion function"
+        )
     *spatial, channels = x.layout.inner
     batch = -1 if x.known[0] is None else x.known[0]
     shape = (batch, channels, *spatial)

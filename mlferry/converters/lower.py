@@ -196,6 +196,21 @@ class Lowering:
         for value, blob in zip(node.outputs, blobs, strict=True):
             self.bind(value, blob)
 
+    def assume_rank(self, x: Blob, rank: int) -> Blob:
+        """A blob whose shape a custom layer hides, as one of the rank that its reader takes.
+
+        Its batch is that of the graph's inputs; the other extents stay unknown.
+        """
+        if x.shape is not None:
+            return x
+        batches = {
+            blob.known[0] for blob in map(self.blob, self.graph.inputs) if blob.shape is not None
+        }
+        batch = batches.pop() if len(batches) == 1 else None
+        shape = (batch, *(None,) * (rank - 1))
+        self.builder.shapes[x.name] = shape
+        return replace(x, shape=shape)
+
     def arranged_inputs(self, inputs: Sequence[Blob], accepted: layouts.Accepted) -> list[Blob]:
         """The inputs in one layout out of those accepted; new layers take it, too."""
         chosen = layouts.choose(inputs, accepted)
@@ -281,7 +296,9 @@ def _how(
         accepted = found.options.get("layouts", (SOURCE,))
         if callable(accepted):
             accepted = accepted(node)
-        made = found.value(low, node, *low.arranged_inputs(inputs, accepted))
+        rank = found.options.get("rank")
+        given = inputs if rank is None else [low.assume_rank(x, rank) for x in inputs]
+        made = found.value(low, node, *low.arranged_inputs(given, accepted))
         _check_options(node, frontend)
         return made
 

@@ -81,7 +81,7 @@ class Builder:
                 self.shapes[blob] = None if inferred is None else tuple(inferred[index])
         return self.network.layers[-1]
 
-    def _check(self, kind: str, name: str, inputs: Iterable[str], outputs: Iterable[str]) -> None:
+    def _check(self, kind: str, name: str, inputs: Sequence[str], outputs: Sequence[str]) -> None:
         if kind not in LAYER_KINDS:
             known = list(LAYER_KINDS)
             raise SpecError(f"there is no layer kind {kind!r}.{did_you_mean(kind, known)}")
@@ -91,8 +91,8 @@ class Builder:
             if blob not in self.shapes:
                 close = did_you_mean(blob, list(self.shapes))
                 raise SpecError(f"no layer or input before it makes the blob {blob!r}.{close}")
-        for blob in outputs:
-            if blob in self.shapes:
+        for index, blob in enumerate(outputs):
+            if blob in self.shapes or blob in outputs[:index]:
                 raise SpecError(f"the blob {blob!r} exists already")
 
     def input(self, name: str, shape: Shape, feature: features.FeatureType | None = None) -> None:
@@ -146,8 +146,10 @@ class Builder:
         """Rename a blob that a layer makes.
 
         Raises:
-            SpecError: the new name is taken, or the blob is an input.
+            SpecError: there is no such blob, the new name is taken, or the blob is an input.
         """
+        if old not in self.shapes:
+            raise SpecError(f"no blob {old!r}.{did_you_mean(old, list(self.shapes))}")
         if self.is_input(old):
             raise SpecError(f"{old!r} is an input of the network and keeps its name")
         if new in self.shapes:
@@ -169,6 +171,8 @@ class Builder:
                 kept.append(layer)
             else:
                 self._names.discard(layer.name)
+                for blob in layer.output:
+                    self.shapes.pop(blob, None)
         if len(kept) < len(self.network.layers):
             remaining = list(reversed(kept))
             del self.network.layers[:]
@@ -189,6 +193,8 @@ class Builder:
                 f"no blob {probabilities!r} for the probabilities."
                 + did_you_mean(probabilities, known)
             )
+        if len(labels) == 0:
+            raise SpecError("a classifier needs class labels; none are given")
         return {
             "labels": list(labels),
             "blob": probabilities,

@@ -65,6 +65,8 @@ def _set(message: Message, field: Any, value: Any) -> None:
 
 
 def _set_map(target: Any, field: Any, value: Mapping[Any, Any]) -> None:
+    if not isinstance(value, Mapping):
+        raise SpecError(f"{field.name} is set from a mapping, not from {value!r}")
     item = field.message_type.fields_by_name["value"]
     for key, entry in value.items():
         if item.message_type is None:

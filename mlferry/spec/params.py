@@ -46,6 +46,8 @@ DEFAULTS: dict[tuple[str, str], Any] = {
     ("SequenceRepeatLayerParams", "nRepetitions"): 1,
     ("UpsampleLayerParams", "scalingFactor"): (1, 1),
     ("LSTMParams", "cellClipThreshold"): 50.0,
+    ("ResizeBilinearLayerParams", "targetSize"): (1, 1),
+    ("CropResizeLayerParams", "targetSize"): (1, 1),
     ("CropResizeLayerParams", "spatialScale"): 1.0,
     ("LayerNormalizationLayerParams", "eps"): 1e-5,
 }
@@ -92,7 +94,10 @@ class Params:
             raise AttributeError(f"{self.message.DESCRIPTOR.name} has no field {field!r}")
         value = getattr(self.message, field)
         if descriptor.enum_type is not None:
-            result: Any = descriptor.enum_type.values_by_number[value].name
+            known = descriptor.enum_type.values_by_number
+            if value not in known:
+                raise SpecError(f"{field} of {self.kind} {self.name!r} is unknown: {value}")
+            result: Any = known[value].name
         elif is_repeated(descriptor):
             result = tuple(self._wrap(item) for item in value)
         else:

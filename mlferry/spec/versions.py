@@ -100,8 +100,16 @@ def reasons(spec: model_pb2.Model) -> Iterator[tuple[int, str]]:
         yield _MODEL_VERSIONS.get(kind, 1), f"the model kind {kind}"
         if model.isUpdatable:
             yield 4, "an updatable model"
-        for feature in (*model.description.input, *model.description.output):
+        described = model.description
+        if described.functions or described.defaultFunctionName:
+            yield 9, "several functions"
+        if kind == "mlProgram" and not (described.input or described.functions):
+            yield 9, "a program without inputs"
+        for feature in (*described.input, *described.output, *described.state):
             yield from _feature_reasons(feature)
+            array = feature.type.multiArrayType
+            if kind == "nonMaximumSuppression" and array.dataType == ft.ArrayFeatureType.FLOAT32:
+                yield 5, f"the float32 multi-array {feature.name!r} of nonMaximumSuppression"
         network = networks.network_of(model)
         if network is not None:
             yield from _network_reasons(network)
@@ -126,6 +134,14 @@ def _feature_reasons(feature: object) -> Iterator[tuple[int, str]]:
         yield 9, f"the state {name!r}"
 
 
+def _encoding(message: nn.WeightParams) -> weights.Encoding | None:
+    """How a weight is stored; None as well where it breaks the format's rules."""
+    try:
+        return weights.encoding(message)
+    except SpecError:
+        return None
+
+
 _WEIGHT_VERSIONS = {weights.FLOAT16: 2, weights.LINEAR: 3, weights.LUT: 3, weights.INT8: 5}
 
 
@@ -145,7 +161,7 @@ def _network_reasons(network: networks.Network) -> Iterator[tuple[int, str]]:
             if applies(layer):
                 yield version, f"{what} of {layer.name!r}"
     for weight in weights.iter_weights(network):
-        stored = weights.encoding(weight.message)
+        stored = _encoding(weight.message)
         if stored is not None and weight.kind != "custom":
             needs = _WEIGHT_VERSIONS.get(stored.kind, 1)
             yield needs, f"the {stored} weights of {weight.layer.name!r}"

@@ -43,6 +43,7 @@ _RENAMED_1 = {
     "pool_length": "pool_size",
     "stride": "strides",
     "filter_length": "kernel_size",
+    "subsample_length": "strides",
     "atrous_rate": "dilation_rate",
     "p": "rate",
     "mode": "mode",
@@ -61,7 +62,7 @@ _MERGES = {
 _DROPPED_1 = (
     "init", "W_regularizer", "b_regularizer", "W_constraint", "b_constraint", "input_dim",
     "input_length", "weights", "beta_init", "gamma_init", "gamma_regularizer",
-    "beta_regularizer",
+    "beta_regularizer", "dropout",
 )  # fmt: skip
 
 

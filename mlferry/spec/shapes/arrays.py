@@ -50,9 +50,10 @@ def stack(p: Params, *shapes: Shape) -> list[Shape]:
 def tile(p: Params, shape: Shape, *dynamic: Shape) -> list[Shape]:
     if dynamic:
         return [(None,) * len(shape)]
-    if len(p.reps) != len(shape):
+    if len(p.reps) > len(shape):
         raise SpecError(f"{len(p.reps)} repetitions for {show(shape)}")
-    return [tuple(None if n is None else n * r for n, r in zip(shape, p.reps, strict=True))]
+    reps = (1,) * (len(shape) - len(p.reps)) + p.reps
+    return [tuple(None if n is None else n * r for n, r in zip(shape, reps, strict=True))]
 
 
 @rule("loadConstantND")

@@ -38,11 +38,16 @@ def layer_normalization(p: Params, shape: Shape) -> list[Shape]:
 @rule("scale")
 def scale(p: Params, shape: Shape) -> list[Shape]:
     need_rank(shape, 3)
-    shapes = [tuple(p.shapeScale), tuple(p.shapeBias) if p.hasBias else (1,)]
-    return [broadcast(shape, *shapes)]
+    shapes = [p.shapeScale, p.shapeBias if p.hasBias else (1,)]
+    return [broadcast(shape, *map(per_channel, shapes))]
 
 
 @rule("bias")
 def bias(p: Params, shape: Shape) -> list[Shape]:
     need_rank(shape, 3)
-    return [broadcast(shape, tuple(p.shape))]
+    return [broadcast(shape, per_channel(p.shape))]
+
+
+def per_channel(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The stored shape of a scale or bias, [C] or [C, H, W], as it is broadcast."""
+    return (*shape, 1, 1) if len(shape) == 1 else shape

@@ -127,7 +127,8 @@ def constant_pad(p: Params, shape: Shape, *dynamic: Shape) -> list[Shape]:
     if len(pairs) != len(shape):
         raise SpecError(f"{len(p.padAmounts)} pad amounts for {show(shape)}: two per axis")
     if p.padToGivenOutputSizeMode:
-        return [tuple(end for _, end in pairs)]
+        sizes = zip(shape, pairs, strict=True)
+        return [tuple(None if n is None else max(n, *pair) for n, pair in sizes)]
     return [
         tuple(None if n is None else n + sum(pair) for n, pair in zip(shape, pairs, strict=True))
     ]

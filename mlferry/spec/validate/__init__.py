@@ -21,7 +21,9 @@ from mlferry.spec.validate import (
     parameters,
     pipeline,
     preprocessing,
+    recurrent,
     topology,
+    windows,
 )
 from mlferry.spec.validate.rules import MODEL_RULES, Problem, error
 
@@ -36,7 +38,9 @@ _FAMILIES = (
     parameters,
     pipeline,
     preprocessing,
+    recurrent,
     topology,
+    windows,
 )
 _DEEPEST = 50  # protobuf reads 100 nested messages; a pipeline or a branch takes two or more
 

@@ -87,9 +87,7 @@ def probability_blob(spec: model_pb2.Model, network: networks.Network) -> Proble
         return
     name = network.labelProbabilityLayerName
     if name:
-        made = dict.fromkeys(
-            blob for layer in networks.layers_of(network) for blob in layer.output
-        )
+        made = dict.fromkeys(blob for layer in networks.layers_of(network) for blob in layer.output)
         if name not in made:
             yield error(
                 f"labelProbabilityLayerName {name!r} is made by no layer.{hint(name, made)}",

@@ -142,7 +142,8 @@ def image_color_space(feature: Feature) -> Problems:
     number = feature.type.imageType.colorSpace
     if number not in features.LAYOUTS:
         yield error(
-            f"imageType.colorSpace {number} is unknown; known are {', '.join(features.COLOR_SPACES)}"
+            f"imageType.colorSpace {number} is unknown; known are "
+            + ", ".join(features.COLOR_SPACES)
         )
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from mlferry.errors import SpecError
@@ -81,14 +81,13 @@ def _convolution(layer: nn.NeuralNetworkLayer, p: Any) -> Needs:
     shape = (p.kernelChannels, out // groups) if p.isDeconvolution else (out, p.kernelChannels)
     axis = 1 if p.isDeconvolution else 0
     full = (*shape, *kernel) if len(kernel) == 2 else None
-    yield Need(
-        "weights", p.weights, full, _SECOND_INPUT, stored, scales=out, channel_axis=axis
-    )
-    yield _bias(p, out, stored and p.hasBias)
+    yield Need("weights", p.weights, full, _SECOND_INPUT, stored, scales=out, channel_axis=axis)
+    yield _bias(p, out, p.hasBias, stored)
 
 
-def _bias(p: Any, size: int, used: bool, floats: tuple[str, ...] = ()) -> Need:
-    return Need("bias", p.bias, (size,), "hasBias", used, floats=floats)
+def _bias(p: Any, size: int, used: bool, stored: bool = True) -> Need:
+    switch = "hasBias" if stored else _SECOND_INPUT
+    return Need("bias", p.bias, (size,), switch, used and stored)
 
 
 @_needs("convolution3d")
@@ -100,7 +99,7 @@ def _convolution3d(layer: nn.NeuralNetworkLayer, p: Any) -> Needs:
         first, second = second, first
     shape = (first, second // groups, *kernel)
     yield Need("weights", p.weights, shape, floats=_ANY_FLOAT)
-    yield _bias(p, p.outputChannels, p.hasBias, _ANY_FLOAT)
+    yield replace(_bias(p, p.outputChannels, p.hasBias), floats=_ANY_FLOAT)
 
 
 @_needs("innerProduct")
@@ -115,7 +114,7 @@ def _batched_matmul(layer: nn.NeuralNetworkLayer, p: Any) -> Needs:
     stored = len(layer.input) < 2
     rows, columns = p.weightMatrixFirstDimension, p.weightMatrixSecondDimension
     yield Need("weights", p.weights, (columns, rows), _SECOND_INPUT, stored, scales=columns)
-    yield _bias(p, columns, stored and p.hasBias)
+    yield _bias(p, columns, p.hasBias, stored)
 
 
 @_needs("embedding")
@@ -190,9 +189,7 @@ def _simple_recurrent(layer: nn.NeuralNetworkLayer, p: Any) -> Needs:
     yield Need("biasVector", p.biasVector, (out,), "hasBiasVector", p.hasBiasVector)
 
 
-def _gates(
-    p: Any, prefix: str, gates: tuple[str, ...], sizes: Shape, bias: bool
-) -> Needs:
+def _gates(p: Any, prefix: str, gates: tuple[str, ...], sizes: Shape, bias: bool) -> Needs:
     out, width = sizes
     for gate in gates:
         for name, shape in (("WeightMatrix", (out, width)), ("RecursionMatrix", (out, out))):
@@ -260,7 +257,7 @@ def weights_fit(layer: nn.NeuralNetworkLayer, params: Any) -> Problems:
 
 
 def _missing(need: Need) -> Problems:
-    if need.used and (need.shape is None or math.prod(need.shape)):
+    if need.used and (need.shape is None or 0 not in need.shape):
         because = f", though {need.switch} is set" if need.is_flag else ""
         what = f" of shape {list(need.shape)}" if need.shape else ""
         yield error(f"{need.field}{what} is not stored{because}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -89,6 +90,7 @@ def model_rule(rule: ModelRule) -> ModelRule:
 def network_rule(rule: NetworkRule) -> NetworkRule:
     """Register a rule about the neural network of a model."""
 
+    @functools.wraps(rule)
     def checked(spec: model_pb2.Model) -> Problems:
         network = networks.network_of(spec)
         if network is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from mlferry.spec import networks
 from mlferry.spec.proto import features_pb2 as ft, model_pb2, neural_network_pb2 as nn
@@ -72,7 +73,7 @@ def _type_fits(type_: ft.FeatureType, strict: bool) -> Problems:
 def mapping_values(spec: model_pb2.Model, network: networks.Network) -> Problems:
     """Both mappings are known ones."""
     for field in ("arrayInputShapeMapping", "imageInputShapeMapping"):
-        known = network.DESCRIPTOR.fields_by_name[field].enum_type
+        known: Any = network.DESCRIPTOR.fields_by_name[field].enum_type
         number = getattr(network, field)
         if number not in known.values_by_number:
             names = ", ".join(known.values_by_name)

@@ -66,11 +66,9 @@ def _bias(node: Node, channels: int) -> dict[str, Any]:
     return {"hasBias": True, "bias": weight(node, "bias", channels)}
 
 
-def _channels(x: Blob) -> int:
-    channels = x.known[1]
-    if channels is None:
-        raise ConversionError("the number of channels of the input is unknown")
-    return channels
+def _channels(node: Node, x: Blob, kernel: str = "kernel", *, axis: int = -2) -> int:
+    """The input's channels: by its shape, or by the kernel where a custom layer hides it."""
+    return x.known[1] or node.weight(kernel).shape[axis]
 
 
 def _convolution(low: Lowering, node: Node, x: Blob, dimensions: int) -> Blob:
@@ -81,12 +79,13 @@ def _convolution(low: Lowering, node: Node, x: Blob, dimensions: int) -> Blob:
     dilation = pair(attrs.get("dilation_rate", 1), dimensions, "dilation_rate")
     filters, groups = attrs["filters"], attrs.get("groups", 1)
     spans = kernel_size[-dimensions:]
-    kernel = weight(node, "kernel", *spans, _channels(x) // groups, filters)
+    channels = node.weight("kernel").shape[-2] if x.known[1] is None else x.known[1] // groups
+    kernel = weight(node, "kernel", *spans, channels, filters)
     y = low.layer(
         "convolution",
         x,
         outputChannels=filters,
-        kernelChannels=_channels(x) // groups,
+        kernelChannels=channels,
         nGroups=groups,
         kernelSize=kernel_size,
         stride=stride,
@@ -98,12 +97,12 @@ def _convolution(low: Lowering, node: Node, x: Blob, dimensions: int) -> Blob:
     return from_image(low, y, dimensions)
 
 
-@op("Conv1D", layouts=spatial)
+@op("Conv1D", layouts=spatial, rank=3)
 def conv1d(low: Lowering, node: Node, x: Blob) -> Blob:
     return _convolution(low, node, x, 1)
 
 
-@op("Conv2D", layouts=spatial)
+@op("Conv2D", layouts=spatial, rank=4)
 def conv2d(low: Lowering, node: Node, x: Blob) -> Blob:
     return _convolution(low, node, x, 2)
 
@@ -115,7 +114,7 @@ def _depthwise(
     kernel_size = pair(attrs["kernel_size"], dimensions, "kernel_size")
     stride = pair(attrs.get("strides", 1), dimensions, "strides")
     dilation = pair(attrs.get("dilation_rate", 1), dimensions, "dilation_rate")
-    channels, multiplier = _channels(x), attrs.get("depth_multiplier", 1)
+    channels, multiplier = _channels(node, x, kernel_name), attrs.get("depth_multiplier", 1)
     spans = kernel_size[-dimensions:]
     kernel = _square(weight(node, kernel_name, *spans, channels, multiplier), dimensions)
     return low.layer(
@@ -135,16 +134,16 @@ def _depthwise(
 
 def _depthwise_layer(low: Lowering, node: Node, x: Blob, dimensions: int) -> Blob:
     x = as_image(low, x, dimensions)
-    bias = _bias(node, _channels(x) * node.attrs.get("depth_multiplier", 1))
+    bias = _bias(node, _channels(node, x) * node.attrs.get("depth_multiplier", 1))
     return from_image(low, _depthwise(low, node, x, dimensions, "kernel", **bias), dimensions)
 
 
-@op("DepthwiseConv1D", layouts=spatial)
+@op("DepthwiseConv1D", layouts=spatial, rank=3)
 def depthwise_conv1d(low: Lowering, node: Node, x: Blob) -> Blob:
     return _depthwise_layer(low, node, x, 1)
 
 
-@op("DepthwiseConv2D", layouts=spatial)
+@op("DepthwiseConv2D", layouts=spatial, rank=4)
 def depthwise_conv2d(low: Lowering, node: Node, x: Blob) -> Blob:
     return _depthwise_layer(low, node, x, 2)
 
@@ -152,7 +151,7 @@ def depthwise_conv2d(low: Lowering, node: Node, x: Blob) -> Blob:
 def _separable(low: Lowering, node: Node, x: Blob, dimensions: int) -> Blob:
     x = as_image(low, x, dimensions)
     y = _depthwise(low, node, x, dimensions, "depthwise_kernel")
-    filters, channels = node.attrs["filters"], _channels(y)
+    filters, channels = node.attrs["filters"], _channels(node, y, "pointwise_kernel")
     kernel = weight(node, "pointwise_kernel", *(1,) * dimensions, channels, filters)
     z = low.layer(
         "convolution",
@@ -169,12 +168,12 @@ def _separable(low: Lowering, node: Node, x: Blob, dimensions: int) -> Blob:
     return from_image(low, z, dimensions)
 
 
-@op("SeparableConv1D", layouts=spatial)
+@op("SeparableConv1D", layouts=spatial, rank=3)
 def separable_conv1d(low: Lowering, node: Node, x: Blob) -> Blob:
     return _separable(low, node, x, 1)
 
 
-@op("SeparableConv2D", layouts=spatial)
+@op("SeparableConv2D", layouts=spatial, rank=4)
 def separable_conv2d(low: Lowering, node: Node, x: Blob) -> Blob:
     return _separable(low, node, x, 2)
 
@@ -193,7 +192,8 @@ def _transposed(low: Lowering, node: Node, x: Blob, dimensions: int) -> Blob:
     if groups != 1:
         raise ConversionError(f"groups={groups}: transposed convolution without groups only")
     spans = kernel_size[-dimensions:]
-    kernel = _square(weight(node, "kernel", *spans, filters, _channels(x)), dimensions)
+    channels = _channels(node, x, axis=-1)
+    kernel = _square(weight(node, "kernel", *spans, filters, channels), dimensions)
     crops = [
         _crop(mode, k, s, d, None if extra is None else extra[axis])
         if axis >= 2 - dimensions
@@ -208,7 +208,7 @@ def _transposed(low: Lowering, node: Node, x: Blob, dimensions: int) -> Blob:
         x,
         isDeconvolution=True,
         outputChannels=filters,
-        kernelChannels=_channels(x),
+        kernelChannels=channels,
         nGroups=1,
         kernelSize=kernel_size,
         stride=stride,
@@ -244,11 +244,11 @@ def _crop(mode: str, kernel: int, stride: int, dilation: int, extra: int | None)
     return 0, whole - size
 
 
-@op("Conv1DTranspose", layouts=spatial)
+@op("Conv1DTranspose", layouts=spatial, rank=3)
 def conv1d_transpose(low: Lowering, node: Node, x: Blob) -> Blob:
     return _transposed(low, node, x, 1)
 
 
-@op("Conv2DTranspose", layouts=spatial)
+@op("Conv2DTranspose", layouts=spatial, rank=4)
 def conv2d_transpose(low: Lowering, node: Node, x: Blob) -> Blob:
     return _transposed(low, node, x, 2)

@@ -34,8 +34,8 @@ def dense(low: Lowering, node: Node, x: Blob) -> Blob:
     if node.attrs.get("use_bias", True):
         bias = {"hasBias": True, "bias": weight(node, "bias", units)}
     if x.layout.kind == "flat":
-        rows = kernel.reshape(*x.layout.inner, units)
-        kernel = np.moveaxis(rows, -2, 0).reshape(-1, units)
+        rows = kernel.reshape(-1, x.layout.inner[-1] or 1, units)
+        kernel = rows.swapaxes(0, 1).reshape(-1, units)
     if x.rank == 4 and x.layout == CHANNELS_FIRST:
         return low.layer(
             "convolution",

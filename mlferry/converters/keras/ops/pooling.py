@@ -30,22 +30,22 @@ def _pooling(low: Lowering, node: Node, x: Blob, dimensions: int, kind: str) -> 
     return from_image(low, y, dimensions)
 
 
-@op("MaxPooling1D", layouts=spatial)
+@op("MaxPooling1D", layouts=spatial, rank=3)
 def max_pooling1d(low: Lowering, node: Node, x: Blob) -> Blob:
     return _pooling(low, node, x, 1, "MAX")
 
 
-@op("MaxPooling2D", layouts=spatial)
+@op("MaxPooling2D", layouts=spatial, rank=4)
 def max_pooling2d(low: Lowering, node: Node, x: Blob) -> Blob:
     return _pooling(low, node, x, 2, "MAX")
 
 
-@op("AveragePooling1D", layouts=spatial)
+@op("AveragePooling1D", layouts=spatial, rank=3)
 def average_pooling1d(low: Lowering, node: Node, x: Blob) -> Blob:
     return _pooling(low, node, x, 1, "AVERAGE")
 
 
-@op("AveragePooling2D", layouts=spatial)
+@op("AveragePooling2D", layouts=spatial, rank=4)
 def average_pooling2d(low: Lowering, node: Node, x: Blob) -> Blob:
     return _pooling(low, node, x, 2, "AVERAGE")
 
@@ -61,12 +61,12 @@ def _global_1d(low: Lowering, node: Node, x: Blob, kind: str) -> Any:
     return low.layer(kind, x, axes=(axis,), keepDims=bool(node.attrs.get("keepdims", False)))
 
 
-@op("GlobalMaxPooling1D", layouts=_steps_first)
+@op("GlobalMaxPooling1D", layouts=_steps_first, rank=3)
 def global_max_pooling1d(low: Lowering, node: Node, x: Blob) -> Any:
     return _global_1d(low, node, x, "reduceMax")
 
 
-@op("GlobalAveragePooling1D", layouts=_steps_first)
+@op("GlobalAveragePooling1D", layouts=_steps_first, rank=3)
 def global_average_pooling1d(low: Lowering, node: Node, x: Blob) -> Any:
     return _global_1d(low, node, x, "reduceMean")
 
@@ -76,11 +76,11 @@ def _global_2d(low: Lowering, node: Node, x: Blob, kind: str) -> Blob:
     return y if node.attrs.get("keepdims", False) else low.squeeze(y, -2, -1)
 
 
-@op("GlobalMaxPooling2D", layouts=spatial)
+@op("GlobalMaxPooling2D", layouts=spatial, rank=4)
 def global_max_pooling2d(low: Lowering, node: Node, x: Blob) -> Blob:
     return _global_2d(low, node, x, "MAX")
 
 
-@op("GlobalAveragePooling2D", layouts=spatial)
+@op("GlobalAveragePooling2D", layouts=spatial, rank=4)
 def global_average_pooling2d(low: Lowering, node: Node, x: Blob) -> Blob:
     return _global_2d(low, node, x, "AVERAGE")

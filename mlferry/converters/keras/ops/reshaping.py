@@ -20,20 +20,25 @@ def flatten(low: Lowering, node: Node, x: Blob) -> Blob:
     Keras itself flattens channels-first models in the order of channels-last ones.
     """
     first = node.attrs.get("data_format") == "channels_first"
-    if first and x.rank > 2:
+    if first and (x.shape is None or x.rank > 2):
         x = low.layer(
             "transpose", low.source_order(x), layout=SOURCE, axes=(0, *range(2, x.rank), 1)
         )
+    if x.shape is None:
+        return low.layer("flattenTo2D", x, axis=1)
     if x.rank == 2:
         return x
     shape = x.source_shape or ()
     if x.rank == 1:
         return low.reshape(x, (*shape, 1), layout=SOURCE)
-    inner = tuple(extent for extent in shape[1:] if extent is not None)
-    if x.layout == CHANNELS_FIRST and len(inner) < len(shape) - 1:
+    size, channels = product(shape[1:-1]), shape[-1]
+    if channels is None:
         x = low.source_order(x)
-    flat = x.layout == CHANNELS_FIRST and sum(n > 1 for n in inner[:-1]) > 0 and inner[-1] > 1
-    layout = Layout("flat", inner) if flat else SOURCE
+    permuted = x.layout == CHANNELS_FIRST and size != 1 and channels not in (1, None)
+    inner = shape[1:] if size is not None else (None, channels)
+    layout = Layout("flat", inner) if permuted else SOURCE
+    if product(shape[1:]) is None:
+        return low.layer("flattenTo2D", x, layout=layout, axis=1)
     return low.reshape(x, (shape[0], product(shape[1:])), layout=layout)
 
 
@@ -98,12 +103,12 @@ def _pad(low: Lowering, x: Blob, dimensions: int, *amounts: tuple[int, int]) -> 
     return from_image(low, y, dimensions)
 
 
-@op("ZeroPadding1D", layouts=spatial)
+@op("ZeroPadding1D", layouts=spatial, rank=3)
 def zero_padding1d(low: Lowering, node: Node, x: Blob) -> Blob:
     return _pad(low, x, 1, (0, 0), _line(node.attrs.get("padding", 1), "padding"))
 
 
-@op("ZeroPadding2D", layouts=spatial)
+@op("ZeroPadding2D", layouts=spatial, rank=4)
 def zero_padding2d(low: Lowering, node: Node, x: Blob) -> Blob:
     return _pad(low, x, 2, *_pairs(node.attrs.get("padding", (1, 1)), "padding"))
 
@@ -114,11 +119,11 @@ def _crop(low: Lowering, x: Blob, dimensions: int, *amounts: tuple[int, int]) ->
     return from_image(low, y, dimensions)
 
 
-@op("Cropping1D", layouts=spatial)
+@op("Cropping1D", layouts=spatial, rank=3)
 def cropping1d(low: Lowering, node: Node, x: Blob) -> Blob:
     return _crop(low, x, 1, (0, 0), _line(node.attrs.get("cropping", (1, 1)), "cropping"))
 
 
-@op("Cropping2D", layouts=spatial)
+@op("Cropping2D", layouts=spatial, rank=4)
 def cropping2d(low: Lowering, node: Node, x: Blob) -> Blob:
     return _crop(low, x, 2, *_pairs(node.attrs.get("cropping", ((0, 0), (0, 0))), "cropping"))

@@ -19,14 +19,14 @@ def _nearest(low: Lowering, x: Blob, factors: tuple[int, int]) -> Blob:
     return low.layer("upsample", x, mode="NN", scalingFactor=factors)
 
 
-@op("UpSampling1D", layouts=spatial)
+@op("UpSampling1D", layouts=spatial, rank=3)
 def up_sampling1d(low: Lowering, node: Node, x: Blob) -> Blob:
     """Every step `size` times."""
     size = sizes(node.attrs.get("size", 2), 1, "size")[0]
     return from_image(low, _nearest(low, as_image(low, x, 1), (1, size)), 1)
 
 
-@op("UpSampling2D", layouts=spatial)
+@op("UpSampling2D", layouts=spatial, rank=4)
 def up_sampling2d(low: Lowering, node: Node, x: Blob) -> Blob:
     """Nearest and bilinear are Core ML's own; the others are two matrix products."""
     size = sizes(node.attrs.get("size", (2, 2)), 2, "size")
