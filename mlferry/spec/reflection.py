@@ -8,7 +8,10 @@ _LABEL_REPEATED = 3
 
 
 def is_repeated(field: Any) -> bool:
-    """Whether a field (a `FieldDescriptor`) is repeated (`is_repeated` came with protobuf 6, `label` leaves)."""
+    """Whether a `FieldDescriptor` is of a repeated field.
+
+    `is_repeated` came with protobuf 6; `label` is on its way out.
+    """
     if hasattr(field, "is_repeated"):
         return bool(field.is_repeated)
     return bool(field.label == _LABEL_REPEATED)

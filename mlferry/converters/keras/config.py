@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from mlferry.converters.keras import legacy
@@ -71,6 +71,11 @@ class Layer:
             else:
                 yield (*path, layer.name), layer
 
+    def reads(self) -> list[Tensor]:
+        """Every tensor that a call, or an output of the model, reads."""
+        calls = [call for layer in self.layers for call in layer.calls]
+        return [*self.outputs, *(tensor for call in calls for tensor in call.inputs)]
+
     def find(self, name: str) -> Layer:
         """The layer of a name.
 
@@ -136,9 +141,26 @@ def _layer(entry: Mapping[str, Any], version: int, default_name: str) -> Layer:
         if kind == FUNCTIONAL:
             layer.inputs = _ends(config["input_layers"])
             layer.outputs = _ends(config["output_layers"])
+            _count_calls_from_zero(layer)
     else:
         layer.class_name, layer.config = legacy.modern(class_name, layer.config, version)
     return layer
+
+
+def _count_calls_from_zero(model: Layer) -> None:
+    """Keras 2 counts the calls of a model inside from 1: call 0 is the one that made it."""
+    inner = {layer.name for layer in model.layers if layer.model_kind}
+    first: dict[str, int] = {}
+    for tensor in model.reads():
+        if tensor.layer in inner:
+            first[tensor.layer] = min(tensor.call, first.get(tensor.layer, tensor.call))
+
+    def moved(tensor: Tensor) -> Tensor:
+        return replace(tensor, call=tensor.call - first.get(tensor.layer, 0))
+
+    for layer in model.layers:
+        layer.calls = [replace(c, inputs=tuple(map(moved, c.inputs))) for c in layer.calls]
+    model.outputs = [moved(tensor) for tensor in model.outputs]
 
 
 def _ends(value: Any) -> list[Tensor]:

@@ -130,7 +130,7 @@ def _read_pair(source: Sequence[Any]) -> Graph:
     except OSError as error:
         raise ModelFileError(f"cannot read {architecture}: {error.strerror or error}") from error
     config = _json(text, architecture)
-    release = _text(config.get("keras_version", "")) if isinstance(config, Mapping) else ""
+    release = _release(config)
     model = parse(config, _major(release), architecture.stem)
     with _open_hdf5(weights, weights) as file:
         backend = _text(file.attrs.get("backend", config.get("backend", "")))
@@ -194,6 +194,11 @@ def _text(value: Any) -> str:
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 
+def _release(config: Mapping[str, Any]) -> str:
+    """The Keras that wrote a config; Keras 3 names modules instead of its version."""
+    return _text(config.get("keras_version") or ("3" if "module" in config else ""))
+
+
 def _major(release: str) -> int:
     """1, 2 or 3; files without a version were written by Keras 1."""
     first = release.split(".", maxsplit=1)[0]
@@ -219,13 +224,8 @@ def _read_object(source: Any) -> Graph:
             "tell what it computes; rebuild it with the functional API"
         ) from error
     config = json.loads(text)
-    release = str(config.get("keras_version") or ("3" if "module" in config else "2"))
-    version = (
-        3
-        if config.get("module", "").startswith("keras") and "keras_version" not in (config)
-        else _major(release)
-    )
-    model = parse(config, version, source.name)
+    release = _release(config)
+    model = parse(config, _major(release), source.name)
     return _graph(model, arrays.InMemory(source), f"model {source.name!r}", release, "")
 
 
@@ -475,8 +475,7 @@ def _distinct(items: arrays.Named) -> arrays.Named:
 def _told_shapes(model: Layer) -> dict[tuple[str, int], dict[int, Tensor]]:
     """The outputs of each call with the shapes that its readers were told of (Keras 3)."""
     found: dict[tuple[str, int], dict[int, Tensor]] = {}
-    reads = [tensor for layer in model.layers for call in layer.calls for tensor in call.inputs]
-    for tensor in [*model.outputs, *reads]:
+    for tensor in model.reads():
         outputs = found.setdefault((tensor.layer, tensor.call), {})
         for index in range(tensor.index + 1):
             outputs.setdefault(index, Tensor(tensor.layer, tensor.call, index))

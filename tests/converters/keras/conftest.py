@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,6 @@ def library() -> Callable[[str], Any]:
 
 
 @pytest.fixture
-def rng() -> Iterator[np.random.Generator]:
+def rng() -> np.random.Generator:
     """The same random numbers in every test."""
-    yield np.random.default_rng(7)
+    return np.random.default_rng(7)

@@ -29,7 +29,7 @@ def evaluate(path: Path, x: np.ndarray) -> np.ndarray:
         config = json.loads(file.attrs["model_config"])["config"]
         layers = config if isinstance(config, list) else config["layers"]
         theano = file.attrs.get("backend", b"") in ("theano", b"theano")
-        group = file["model_weights"] if "model_weights" in file else file
+        group = file.get("model_weights", file)
         x = x.astype(np.float64)
         for layer in layers:
             options = layer["config"]
