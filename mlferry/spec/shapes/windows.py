@@ -60,4 +60,4 @@ def slide_complete(size: Extent, span: int, stride: int, pad: int) -> Extent:
     if room < 0:
         raise SpecError(f"a window of {span} does not fit into {size + 2 * pad}")
     out = -(-room // stride) + 1
-    return out - 1 if pad and (out - 1) * stride >= size + pad else out
+    return out - 1 if (out - 1) * stride >= size + pad else out
