@@ -45,6 +45,10 @@ class Attributes(Mapping[str, Any]):
     def __len__(self) -> int:
         return len(self._values)
 
+    def add(self, name: str, value: Any) -> None:
+        """Add an option that the source does not spell out."""
+        self._values[name] = value
+
     def unread(self) -> dict[str, Any]:
         """The options that nobody has read."""
         return {name: value for name, value in self._values.items() if name not in self._read}

@@ -340,9 +340,7 @@ def test_add_custom_layers_writes_options_and_weights(model: Any) -> None:
     np.testing.assert_allclose(run(converted, x, Scaled=ScaledLayer), model(x), atol=1e-5)
 
 
-def test_options_without_the_class_being_importable(
-    model: Any, tmp_path: Any, keras: Any
-) -> None:
+def test_options_without_the_class_being_importable(model: Any, tmp_path: Any, keras: Any) -> None:
     """The file is read as data: Keras need not know the class."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

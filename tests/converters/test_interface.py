@@ -156,7 +156,9 @@ def test_wrong_arguments(classifier: Any, index: int) -> None:
 def test_open_shapes_are_reported_together(keras: Any) -> None:
     a, b = keras.layers.Input((None, 3), name="a"), keras.layers.Input((None, 3), name="b")
     model = keras.Model([a, b], keras.layers.Concatenate(axis=1)([a, b]))
-    with pytest.raises(ConversionError, match=r"a: \(\?, \?, 3\)\n.*b: \(\?, \?, 3\)\n.*TensorType"):
+    with pytest.raises(
+        ConversionError, match=r"a: \(\?, \?, 3\)\n.*b: \(\?, \?, 3\)\n.*TensorType"
+    ):
         mlferry.convert(model)
     shapes = [
         mlferry.TensorType(name="a", shape=(1, 4, 3)),

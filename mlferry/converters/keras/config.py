@@ -52,6 +52,7 @@ class Layer:
     registered_name: str | None = None
     is_op: bool = False
     is_users: bool = False
+    built_for: Shape | None = None
     calls: list[Call] = field(default_factory=list)
     layers: list[Layer] = field(default_factory=list)
     inputs: list[Tensor] = field(default_factory=list)
@@ -129,6 +130,7 @@ def _layer(entry: Mapping[str, Any], version: int, default_name: str) -> Layer:
         is_op=".ops." in f"{module}.",
         is_users=">" in f"{registered}{class_name}"
         or (module != "" and module.split(".", maxsplit=1)[0] not in _KERAS),
+        built_for=_single_shape((entry.get("build_config") or {}).get("input_shape")),
         calls=[_call(call) for call in entry.get("inbound_nodes") or ()],
     )
     kind = _MODEL_CLASSES.get(class_name)
@@ -145,6 +147,13 @@ def _layer(entry: Mapping[str, Any], version: int, default_name: str) -> Layer:
     else:
         layer.class_name, layer.config = legacy.modern(class_name, layer.config, version)
     return layer
+
+
+def _single_shape(value: Any) -> Shape | None:
+    """The shape of the one input that a layer was built for (Keras 3 tells)."""
+    if not isinstance(value, list) or not all(n is None or isinstance(n, int) for n in value):
+        return None
+    return tuple(value)
 
 
 def _count_calls_from_zero(model: Layer) -> None:

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from mlferry.converters.graph import Attributes, Graph, Node, Value
-from mlferry.converters.keras import arrays, legacy
+from mlferry.converters.keras import arrays, legacy, masks
 from mlferry.converters.keras.config import Call, Layer, Tensor, input_shape_of, parse
 from mlferry.converters.keras.ops import OPS
 from mlferry.errors import ConversionError, MissingDependencyError, ModelFileError
+from mlferry.spec.shapes.rules import Shape
 
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 ZIP_MAGIC = b"PK\x03\x04"
@@ -255,6 +256,7 @@ class _Walk:
 
     def graph(self, source: str, release: str) -> Graph:
         inputs, outputs = self._top_level()
+        masks.follow(self.nodes)
         shown = self._output_names(outputs)
         formats = {
             layer.config["data_format"]
@@ -281,7 +283,7 @@ class _Walk:
             shape, dtype = input_shape_of(first)
             if shape is None:
                 shape = model.config.get("build_input_shape")
-            shape = shape or (first.config.get("build_config") or {}).get("input_shape")
+            shape = shape or first.built_for
             name = first.name if first.class_name == "InputLayer" else f"{first.name}_input"
             while first.model_kind is not None and shape is None:
                 first = first.layers[0]
@@ -373,9 +375,11 @@ class _Walk:
             activation = config.pop("activation", None)
         elif layer.class_name == "Activation":
             return [self._activation(config.pop("activation"), name, layer, values, config)]
+        told = told or {0: Tensor(layer.name, 0, 0)}
+        shapes = _shapes_in_memory(layer)
         outputs = [
-            Value(f"{name}:{index}", tensor.shape, tensor.dtype or "float32")
-            for index, tensor in sorted((told or {0: Tensor(layer.name, 0, 0)}).items())
+            Value(f"{name}:{index}", tensor.shape or shapes.get(index), tensor.dtype or "float32")
+            for index, tensor in sorted(told.items())
         ]
         keys = _keys(layer, name)
         self.nodes.append(
@@ -430,6 +434,18 @@ class _Walk:
             )
         )
         return out
+
+
+def _shapes_in_memory(layer: Layer) -> dict[int, Shape]:
+    """The output shapes of a layer object that is called once."""
+    if layer.source is None or len(layer.calls) > 1:
+        return {}
+    try:
+        made = layer.source.output
+    except (AttributeError, RuntimeError, ValueError):
+        return {}
+    outputs = made if isinstance(made, list | tuple) else [made]
+    return {index: tuple(tensor.shape) for index, tensor in enumerate(outputs)}
 
 
 def _op(layer: Layer) -> str:

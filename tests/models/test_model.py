@@ -1,0 +1,207 @@
+"""`MLModel`: what it loads, what it says, what it refuses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import mlferry
+from mlferry.errors import (
+    CustomLayerError,
+    MissingCustomLayerError,
+    ModelFileError,
+    PredictionError,
+    UnsupportedModelError,
+    ValidationError,
+)
+from mlferry.spec.builder import Builder
+from mlferry.spec.proto import model_pb2
+
+
+def relu() -> model_pb2.Model:
+    builder = Builder()
+    builder.input("x", (1, 3))
+    builder.layer("activation", "relu", ["x"], ["y"], ReLU={})
+    builder.output("y")
+    return builder.model()
+
+
+def custom(*names: str, **parameters: Any) -> model_pb2.Model:
+    """A chain of custom layers of one input and one output."""
+    builder = Builder()
+    builder.input("x", (1, 3))
+    blob = "x"
+    for name in names:
+        made = f"{name}_out"
+        fields = {key: {"doubleValue": value} for key, value in parameters.items()}
+        builder.layer(
+            "custom", name, [blob], [made], className=name, description=f"does {name}",
+            parameters=fields, output_shapes=[(1, 3)],
+        )  # fmt: skip
+        blob = made
+    builder.output(blob)
+    return builder.model()
+
+
+def test_load_save_and_bytes(tmp_path: Path) -> None:
+    model = mlferry.MLModel(relu())
+    path = model.save(tmp_path / "m")
+    assert path.name == "m.mlmodel"
+    for source in (path, str(path), path.read_bytes(), model.get_spec()):
+        made = mlferry.MLModel(source).predict({"x": [[-1, 0, 2]]})
+        np.testing.assert_array_equal(made["y"], [[0, 0, 2]])
+
+
+def test_a_message_of_coremltools(library: Any) -> None:
+    library("coremltools")
+    theirs = library("coremltools.proto.Model_pb2").Model.FromString(relu().SerializeToString())
+    assert mlferry.MLModel(theirs).predict({"x": np.ones((1, 3))})["y"].shape == (1, 3)
+
+
+def test_a_batch_is_a_list() -> None:
+    model = mlferry.MLModel(relu())
+    made = model.predict([{"x": np.full((1, 3), value)} for value in (-1, 2)])
+    assert [sample["y"].max() for sample in made] == [0, 2]
+
+
+def test_get_spec_is_a_copy() -> None:
+    model = mlferry.MLModel(relu())
+    model.get_spec().description.input[0].name = "changed"
+    assert model.get_spec().description.input[0].name == "x"
+
+
+@pytest.mark.parametrize("name", ["short_description", "author", "license", "version"])
+def test_metadata(name: str, tmp_path: Path) -> None:
+    model = mlferry.MLModel(relu())
+    setattr(model, name, "words")
+    assert getattr(mlferry.MLModel(model.save(tmp_path / "m.mlmodel")), name) == "words"
+    assert "words" in repr(model)
+
+
+def test_descriptions_of_features() -> None:
+    model = mlferry.MLModel(relu())
+    model.input_description["x"] = "three numbers"
+    model.user_defined_metadata["key"] = "value"
+    assert dict(model.input_description) == {"x": "three numbers"}
+    assert list(model.output_description) == ["y"]
+    assert "three numbers" in repr(model)
+    with pytest.raises(KeyError, match="No feature with name z"):
+        model.input_description["z"] = ""
+
+
+def test_the_summary_tells_what_xcode_would() -> None:
+    text = repr(mlferry.MLModel(custom("Swish", beta=0.5)))
+    for part in ("iOS 13", "x: multi-array float32 1 x 3", "custom layer Swish", "does Swish",
+                 "parameter beta: 0.5", "neuralNetwork"):  # fmt: skip
+        assert part in text
+
+
+WRONG_INPUTS: list[tuple[Any, str]] = [
+    ({"X": [[1, 2, 3]]}, "no input 'X'. Did you mean 'x'"),
+    ({}, "no value for input 'x'"),
+    ({"x": [[1, 2]]}, r"1 x 3, not shape \(1, 2\)"),
+    ({"x": np.ones((4, 3))}, "list of dicts"),
+    ({"x": np.ones(3)}, r"array\[None\]"),
+    ({"x": "text"}, "takes numbers"),
+    ({"x": [[1, 2], [3]]}, "rectangular"),
+    (np.ones((1, 3)), "takes a dict"),
+    ([np.ones((1, 3))], "takes a dict"),
+]
+
+
+@pytest.mark.parametrize("index", range(len(WRONG_INPUTS)))
+def test_wrong_inputs(index: int) -> None:
+    data, message = WRONG_INPUTS[index]
+    with pytest.raises(PredictionError, match=message):
+        mlferry.MLModel(relu()).predict(data)
+
+
+def test_all_missing_classes_are_named_with_lines_that_work() -> None:
+    model = mlferry.MLModel(custom("Twist", "Turn", angle=0.5))
+    with pytest.raises(MissingCustomLayerError) as caught:
+        model.predict({"x": np.ones((1, 3))})
+    assert caught.value.class_names == ["Twist", "Turn"]
+    text = str(caught.value)
+    for part in ("does Twist", "angle=0.5", "@mlferry.register_custom_layer('Turn')"):
+        assert part in text
+    skeleton = text[text.index("@mlferry") :].replace("...", "outputs = inputs  #")
+    from mlferry.custom import CUSTOM_LAYERS
+
+    exec(skeleton, {"mlferry": mlferry})
+    try:
+        assert model.predict({"x": np.ones((1, 3))})["Turn_out"].tolist() == [[1, 1, 1]]
+    finally:
+        for name in ("Twist", "Turn"):
+            del CUSTOM_LAYERS._entries[name]
+
+
+def test_classes_of_the_model_come_before_registered_ones() -> None:
+    class Doubled(mlferry.CustomLayer):
+        def evaluate(self, inputs: list[np.ndarray]) -> list[np.ndarray]:
+            return [inputs[0] * 2]
+
+    class Halved(mlferry.CustomLayer):
+        def evaluate(self, inputs: list[np.ndarray]) -> list[np.ndarray]:
+            return [inputs[0] / 2]
+
+    mlferry.register_custom_layer("Both")(Doubled)
+    mlferry.register_custom_layer("Both")(Doubled)  # a notebook cell is run twice
+    spec = custom("Both")
+    assert mlferry.MLModel(spec).predict({"x": np.ones((1, 3))})["Both_out"][0, 0] == 2
+    model = mlferry.MLModel(spec, custom_layers={"Both": Halved})
+    assert model.predict({"x": np.ones((1, 3))})["Both_out"][0, 0] == 0.5
+
+
+BROKEN_CLASSES: list[tuple[dict[str, Any], str]] = [
+    ({"evaluate": lambda self, inputs: [inputs[0][:, :2]]}, r"promised \(1, 3\)"),
+    ({"evaluate": lambda self, inputs: inputs[0]}, "returns a list"),
+    ({"evaluate": lambda self, inputs: []}, "0 arrays for 1 outputs"),
+    ({"evaluate": lambda self, inputs: 1 / 0}, "evaluate raised ZeroDivisionError"),
+    ({"output_shapes": lambda self, shapes: 3}, "output_shapes returns one shape an output"),
+    ({"output_shapes": lambda self, shapes: []}, "returned 0 shapes"),
+    ({"__init__": lambda self, parameters: parameters["nothing"]}, "__init__ raised KeyError"),
+    ({}, "evaluate is not written yet"),
+]
+
+
+@pytest.mark.parametrize("index", range(len(BROKEN_CLASSES)))
+def test_broken_classes(index: int) -> None:
+    methods, message = BROKEN_CLASSES[index]
+    cls = type("Broken", (mlferry.CustomLayer,), methods)
+    model = mlferry.MLModel(custom("Broken"), custom_layers={"Broken": cls})
+    with pytest.raises(CustomLayerError, match=message):
+        model.predict({"x": np.ones((1, 3))})
+
+
+def test_a_kind_that_cannot_predict_loads_and_saves(tmp_path: Path) -> None:
+    spec = model_pb2.Model(specificationVersion=1)
+    spec.supportVectorRegressor.rho = 1.0
+    feature = spec.description.input.add(name="x")
+    feature.type.doubleType.SetInParent()
+    output = spec.description.output.add(name="y")
+    output.type.doubleType.SetInParent()
+    spec.description.predictedFeatureName = "y"
+    model = mlferry.MLModel(spec)
+    saved = mlferry.MLModel(model.save(tmp_path / "m.mlmodel"))
+    assert saved.get_spec() == spec
+    with pytest.raises(UnsupportedModelError, match="supportVectorRegressor"):
+        saved.predict({"x": 1.0})
+
+
+def test_what_is_no_model(tmp_path: Path) -> None:
+    with pytest.raises(ModelFileError, match=r"mlferry\.convert takes"):
+        mlferry.MLModel(3)  # type: ignore[arg-type]
+    (tmp_path / "m.mlmodel").write_bytes(relu().SerializeToString()[:-20])
+    with pytest.raises((ModelFileError, ValidationError)):
+        mlferry.MLModel(tmp_path / "m.mlmodel")
+
+
+def test_a_broken_model_is_not_written(tmp_path: Path) -> None:
+    model = mlferry.MLModel(relu())
+    model._spec.neuralNetwork.layers[0].input[0] = "nowhere"
+    with pytest.raises(ValidationError, match="nowhere"):
+        model.save(tmp_path / "m.mlmodel")
+    assert not list(tmp_path.iterdir())
