@@ -5,6 +5,7 @@ Needs NumPy, protobuf and h5py: no Keras, no TensorFlow. Run it with ``make demo
 
 from __future__ import annotations
 
+import os
 import sys
 import tempfile
 import time
@@ -14,7 +15,7 @@ import numpy as np
 
 import mlferry
 
-HERE = Path(__file__).parent
+HERE = Path(os.path.relpath(Path(__file__).parent))
 sys.path.insert(0, str(HERE))
 import grid_sampler  # noqa: E402, F401 - registers the Python class of the custom layer
 

@@ -154,6 +154,8 @@ class Graph:
         outputs: the names of the outputs with the values that they show.
         nodes: in an order in which every value is made before it is read.
         channels_last: whether images lie as [N, H, W, C].
+        release: the framework's own version.
+        is_file: whether `source` is a path.
     """
 
     source: str
@@ -164,6 +166,12 @@ class Graph:
     nodes: Sequence[Node]
     channels_last: bool = True
     release: str = ""
+    is_file: bool = True
+
+    @property
+    def expression(self) -> str:
+        """What a user types to name the source."""
+        return repr(self.source) if self.is_file else "model"
 
     def with_input_names(self, names: Sequence[str]) -> Graph:
         """The same graph with other names for its inputs, in their order."""

@@ -591,7 +591,7 @@ def _unsupported(
     pairs = ", ".join(f"{op!r}: convert_{_identifier(op)}" for op in ops)
     lines += [
         "",
-        f"mlferry.convert(..., custom_conversion_functions={{{pairs}}})",
+        f"mlferry.convert({graph.expression}, custom_conversion_functions={{{pairs}}})",
         "",
         "or pass add_custom_layers=True to make an entry of each with its own options.",
     ]

@@ -381,11 +381,11 @@ def tf_keras_model(library: Library, tmp_path: Any, *tail: str) -> Any:
 
     makers = {
         "conv": lambda: k.layers.Conv2D(3, 2),
-        "norm": lambda: k.layers.BatchNormalization(),
-        "pool": lambda: k.layers.MaxPooling2D(),
-        "flat": lambda: k.layers.Flatten(),
+        "norm": k.layers.BatchNormalization,
+        "pool": k.layers.MaxPooling2D,
+        "flat": k.layers.Flatten,
         "dense": lambda: k.layers.Dense(4),
-        "relu": lambda: k.layers.ReLU(),
+        "relu": k.layers.ReLU,
     }
     layers = [k.layers.Input((8, 6, 2), name="x"), Halved(name="halved")]
     built = k.Sequential([*layers, *(makers[name]() for name in tail)])
@@ -423,7 +423,9 @@ def test_nobody_tells_the_shape_and_nobody_needs_it(
 def test_who_needs_the_shape_names_the_layer_that_hides_it(library: Library, tmp_path: Any) -> None:
     _, path = tf_keras_model(library, tmp_path, "dense")
     functions = {"Halved": lambda node: mlferry.CustomLayerParams("Halved")}
-    with pytest.raises(ConversionError, match="unknown after custom layer 'halved'.*output_shapes"):
+    with pytest.raises(
+        ConversionError, match=r"unknown after custom layer 'halved'.*output_shapes"
+    ):
         mlferry.convert(path, custom_conversion_functions=functions)
 
 

@@ -227,6 +227,7 @@ def _read_object(source: Any) -> Graph:
     config = json.loads(text)
     release = _release(config)
     model = parse(config, _major(release), source.name)
+    model.source = source
     return _graph(model, arrays.InMemory(source), f"model {source.name!r}", release, "")
 
 
@@ -274,6 +275,7 @@ class _Walk:
             nodes=self.nodes,
             channels_last=formats != {"channels_first"},
             release=release,
+            is_file=self.model.source is None,
         )
 
     def _top_level(self) -> tuple[list[Value], list[Value]]:
@@ -314,17 +316,12 @@ class _Walk:
     def _run_model(self, model: Layer, given: Sequence[Value], path: arrays.Path) -> list[Value]:
         if model.model_kind == "Sequential":
             values = list(given)
-            for layer in model.layers:
-                if layer.class_name != "InputLayer":
-                    values = self._apply(
-                        layer,
-                        Call(
-                            (),
-                        ),
-                        values,
-                        path,
-                        None,
-                    )
+            for layer, following in zip(model.layers, [*model.layers[1:], None], strict=True):
+                if layer.class_name == "InputLayer":
+                    continue
+                shape = None if following is None else following.built_for
+                told = None if shape is None else {0: Tensor(layer.name, 0, 0, shape)}
+                values = self._apply(layer, Call(()), values, path, told)
             return values
         made: dict[tuple[str, int], list[Value]] = {}
         if len(given) != len(model.inputs):

@@ -33,6 +33,9 @@ def pipeline_models(spec: model_pb2.Model) -> Problems:
     if not pipeline.models:
         yield error("it holds no models", "pipeline")
     for index, inner in enumerate(pipeline.models):
+        if inner.specificationVersion < 1:
+            found = f"specificationVersion is {inner.specificationVersion}; versions start at 1"
+            yield warning(found, place(index, pipeline))
         rules = [rule for rule in MODEL_RULES if rule.__name__ not in _ROOT_ONLY]
         problems = (problem for rule in rules for problem in rule(inner))
         yield from within(place(index, pipeline), problems)

@@ -191,9 +191,9 @@ def same_outputs(converted: mlferry.MLModel, source: Any, data: list[np.ndarray]
     expected = expected if isinstance(expected, list | tuple) else [expected]
     assert len(made) == len(expected)
     for ours, theirs in zip(made, expected, strict=True):
-        theirs = np.asarray(theirs)
-        assert ours.shape == theirs.shape
-        np.testing.assert_allclose(ours, theirs, atol=1e-4 * max(1, np.abs(theirs).max()))
+        wanted = np.asarray(theirs)
+        assert ours.shape == wanted.shape
+        np.testing.assert_allclose(ours, wanted, atol=1e-4 * max(1, np.abs(wanted).max()))
 
 
 def quietly(action: Callable[[], Any]) -> Any:

@@ -1,0 +1,83 @@
+"""Write the support tables of docs/ from the registries. Run by ``make docs``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from mlferry.converters.keras.ops import OPS as KERAS
+from mlferry.runtime.kernels import KERNELS
+from mlferry.spec import networks
+from mlferry.spec.builder import LAYER_KINDS
+from mlferry.spec.proto import neural_network_pb2 as nn
+from mlferry.spec.shapes import SHAPES
+
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+CONTROL = {"branch", "loop", "loopBreak", "loopContinue", "copy", "custom"}
+NOTE = "<!-- written by `make docs`; do not edit -->"
+
+
+def table(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    """A Markdown table."""
+    lines = ["| " + " | ".join(header) + " |", "|" + " --- |" * len(header)]
+    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])
+
+
+def keras_page() -> str:
+    """The layers and activations of Keras that convert."""
+    layers = [name for name in KERAS if name[0].isupper()]
+    activations = [name for name in KERAS if not name[0].isupper()]
+    return "\n\n".join(
+        [
+            NOTE,
+            "# Keras support",
+            "Every option of these layers is carried over or refused with an error; everything "
+            "else goes to `custom_conversion_functions`.",
+            f"## Layers ({len(layers)})",
+            ", ".join(f"`{name}`" for name in layers),
+            f"## Activations ({len(activations)})",
+            ", ".join(f"`{name}`" for name in activations) + "\n",
+        ]
+    )
+
+
+def layers_page() -> str:
+    """The layer kinds of Core ML that have a kernel and a shape rule."""
+    rows = []
+    for kind in LAYER_KINDS:
+        layer = nn.NeuralNetworkLayer()
+        getattr(layer, kind).SetInParent()
+        version = networks.layer_version(layer)
+        by_session = kind in CONTROL
+        rows.append(
+            (
+                f"`{kind}`",
+                str(version),
+                "session" if by_session else "yes" if kind in KERNELS else "no",
+                "session" if by_session else "yes" if kind in SHAPES else "no",
+            )
+        )
+    done = sum(row[2] != "no" for row in rows)
+    return "\n\n".join(
+        [
+            NOTE,
+            "# Core ML layers that run here",
+            f"{done} of {len(rows)} layer kinds have a kernel. Choices where Apple's behaviour is "
+            "not documented are in [device-choices.md](device-choices.md).",
+            table(("kind", "version", "kernel", "shape rule"), rows) + "\n",
+        ]
+    )
+
+
+PAGES = {"keras.md": keras_page, "layers.md": layers_page}
+
+
+def main() -> None:
+    """Write every page."""
+    DOCS.mkdir(exist_ok=True)
+    for name, page in PAGES.items():
+        (DOCS / name).write_text(page(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
