@@ -26,7 +26,7 @@ from numpy.typing import ArrayLike, NDArray
 from mlferry.errors import CustomLayerError, MlferryError
 from mlferry.registry import Registry
 from mlferry.spec import weights as stored_weights
-from mlferry.spec.proto import neural_network_pb2 as nn
+from mlferry.spec.proto import neural_network_pb2 as nn, predictors_pb2
 
 Shape = tuple[int, ...]
 ParameterValue = bool | int | float | str
@@ -104,6 +104,51 @@ def register_custom_layer(class_name: str) -> Callable[[L], L]:
         return cls
 
     return decorate
+
+
+class CustomModel:
+    """Base class of the Python classes that evaluate custom models.
+
+    It mirrors Apple's ``MLCustomModel``::
+
+        @mlferry.register_custom_model("Summer")
+        class Summer(mlferry.CustomModel):
+            def predict(self, inputs):
+                return {"total": sum(inputs.values())}
+    """
+
+    def __init__(self, parameters: Mapping[str, ParameterValue | bytes]) -> None:
+        """Take the model's parameters; called once, when the model is loaded."""
+        self.parameters = dict(parameters)
+
+    def predict(self, inputs: dict[str, Any]) -> Mapping[str, Any]:
+        """The outputs by name for the inputs by name."""
+        raise NotImplementedError(f"{type(self).__name__}.predict is not written yet")
+
+
+CUSTOM_MODELS: Registry[type[CustomModel]] = Registry("custom model", replace=True)
+
+M = TypeVar("M", bound=type[CustomModel])
+
+
+def register_custom_model(class_name: str) -> Callable[[M], M]:
+    """Class decorator: use this class for every custom model named `class_name`."""
+
+    def decorate(cls: M) -> M:
+        CUSTOM_MODELS.add(class_name, cls)
+        return cls
+
+    return decorate
+
+
+def model_parameters_of(params: predictors_pb2.CustomModel) -> dict[str, ParameterValue | bytes]:
+    """The parameters of a custom model, as Python values."""
+    found: dict[str, ParameterValue | bytes] = {}
+    for name in sorted(params.parameters):
+        value = params.parameters[name]
+        kind = value.WhichOneof("value")
+        found[name] = getattr(value, kind) if kind else ""
+    return found
 
 
 def parameters_of(params: nn.CustomLayerParams) -> dict[str, ParameterValue]:

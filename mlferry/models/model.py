@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from mlferry.custom import CustomLayer
-from mlferry.errors import ModelFileError, PredictionError, UnsupportedModelError, ValidationError
+from mlferry.custom import CustomLayer, CustomModel
+from mlferry.errors import ModelFileError, UnsupportedModelError, ValidationError
 from mlferry.models import inspect
-from mlferry.runtime import images, inputs
+from mlferry.runtime.evaluators import Evaluator, prepare
+from mlferry.runtime.evaluators.network import NetworkEvaluator
+from mlferry.runtime.evaluators.registry import CustomClasses
 from mlferry.runtime.session import Session
-from mlferry.spec import features, io, networks, validate
-from mlferry.spec.proto import features_pb2 as ft, model_pb2, neural_network_pb2 as nn
+from mlferry.spec import io, validate
+from mlferry.spec.proto import model_pb2
 
 
 class FeatureDescriptions(MutableMapping[str, str]):
@@ -54,6 +54,7 @@ class MLModel:
             coremltools').
         custom_layers: classes of custom layers by class name, for this model only; they come
             before those of `register_custom_layer`.
+        custom_models: likewise for custom models.
 
     Raises:
         ModelFileError: the file is missing, cut off, or no Core ML model.
@@ -65,10 +66,11 @@ class MLModel:
         model: str | os.PathLike[str] | bytes | model_pb2.Model,
         *,
         custom_layers: Mapping[str, type[CustomLayer]] | None = None,
+        custom_models: Mapping[str, type[CustomModel]] | None = None,
     ) -> None:
         self._spec = _spec_of(model)
-        self._custom_layers = custom_layers
-        self._session: Session | None = None
+        self._classes = CustomClasses(custom_layers or {}, custom_models or {})
+        self._evaluator: Evaluator | None = None
         severe = [p for p in validate.validate(self._spec) if p.severity == "error"]
         if severe:
             raise ValidationError("the model breaks the format's rules:", severe)
@@ -152,25 +154,39 @@ class MLModel:
 
     @property
     def session(self) -> Session:
-        """The plan that evaluates the network, made at the first use.
+        """The plan that evaluates the network; `Session.run` gives any blob inside.
 
         Raises:
             UnsupportedModelError: the model is no neural network.
             MissingCustomLayerError: custom classes are missing.
         """
-        if self._session is None:
-            self._session = Session(self._network(), self._custom_layers)
-        return self._session
+        return self._network().session
 
-    def _network(self) -> networks.Network:
-        network = networks.network_of(self._spec)
-        if network is None:
+    def _network(self) -> NetworkEvaluator:
+        evaluate = self._prepared()
+        if not isinstance(evaluate, NetworkEvaluator):
             kind = self._spec.WhichOneof("Type")
-            raise UnsupportedModelError(
-                f"a model of kind {kind!r} loads and saves here but cannot predict yet; "
-                f"these can: {', '.join(networks.NETWORK_KINDS)}"
-            )
-        return network
+            raise UnsupportedModelError(f"a model of kind {kind!r} has no layers to look into")
+        return evaluate
+
+    def _prepared(self) -> Evaluator:
+        """What evaluates the model, made at the first use."""
+        if self._evaluator is None:
+            self._evaluator = prepare(self._spec, self._classes)
+        return self._evaluator
+
+    def intermediate(self, data: Mapping[str, Any], blobs: Sequence[str]) -> dict[str, Any]:
+        """The blobs of a network for one sample, by name: what to compare with a device.
+
+        Args:
+            data: as for `predict`.
+            blobs: names of blobs; see `mlferry.shapes` for all of them.
+
+        Raises:
+            PredictionError: there is no such blob.
+        """
+        network = self._network()
+        return dict(network.session.run(network.blobs(data), list(blobs)))
 
     def predict(
         self, data: Mapping[str, Any] | list[Mapping[str, Any]]
@@ -190,36 +206,10 @@ class MLModel:
             PredictionError: a name, shape or value does not fit.
             MissingCustomLayerError: custom classes are missing.
         """
+        evaluate = self._prepared()
         if isinstance(data, list):
-            return [self._predict(sample) for sample in data]
-        return self._predict(data)
-
-    def _predict(self, data: Mapping[str, Any]) -> dict[str, Any]:
-        description = self._spec.description
-        network, session = self._network(), self.session
-        inputs.check_names(data, description)
-        blobs = {
-            feature.name: inputs.to_blob(
-                feature.name, data[feature.name], feature.type, network, session.rank5
-            )
-            for feature in description.input
-            if feature.name in data
-        }
-        names = [feature.name for feature in description.output]
-        if isinstance(network, nn.NeuralNetworkClassifier):
-            special = {description.predictedFeatureName, description.predictedProbabilitiesName}
-            wanted = [name for name in names if name not in special]
-            source = _probability_blob(description, network)
-            made = session.run(blobs, list(dict.fromkeys([*wanted, source])))
-            named = _classify(made[source], description, network)
-        else:
-            made, named = session.run(blobs, names), {}
-        return {
-            feature.name: named[feature.name]
-            if feature.name in named
-            else _to_user(feature.name, made[feature.name], feature.type)
-            for feature in description.output
-        }
+            return [evaluate(sample) for sample in data]
+        return evaluate(data)
 
 
 def _spec_of(model: Any) -> model_pb2.Model:
@@ -237,51 +227,3 @@ def _spec_of(model: Any) -> model_pb2.Model:
         "MLModel takes the path of an .mlmodel file, its bytes, or a Model message, not a "
         f"{type(model).__name__}; mlferry.convert takes models of other frameworks"
     )
-
-
-def _to_user(name: str, blob: Any, feature: ft.FeatureType) -> Any:
-    kind = feature.WhichOneof("Type")
-    if kind == "imageType":
-        return images.from_blob(name, blob, feature.imageType)
-    if kind == "multiArrayType":
-        dtype = features.DTYPES.get(feature.multiArrayType.dataType, "float32")
-        return blob.astype(dtype, copy=False)
-    if kind in ("doubleType", "int64Type"):
-        if blob.size != 1:
-            raise PredictionError(f"output {name!r} is one number; the network made {blob.shape}")
-        number = blob.reshape(-1)[0].item()
-        return round(number) if kind == "int64Type" else number
-    raise PredictionError(f"a network cannot make the {features.show(feature)} output {name!r}")
-
-
-def class_labels(network: nn.NeuralNetworkClassifier) -> list[str] | list[int]:
-    """The labels of a classifier."""
-    kind = network.WhichOneof("ClassLabels")
-    return list(getattr(network, kind).vector) if kind else []
-
-
-def _probability_blob(
-    description: model_pb2.ModelDescription, network: nn.NeuralNetworkClassifier
-) -> str:
-    """The blob of the probabilities; unset, it is the last layer's first output."""
-    if network.labelProbabilityLayerName:
-        return network.labelProbabilityLayerName
-    return network.layers[-1].output[0]
-
-
-def _classify(
-    blob: Any,
-    description: model_pb2.ModelDescription,
-    network: nn.NeuralNetworkClassifier,
-) -> dict[str, Any]:
-    labels, chances = class_labels(network), blob.reshape(-1)
-    if len(labels) != chances.size:
-        raise PredictionError(
-            f"the classifier has {len(labels)} labels; its network made {chances.size} values"
-        )
-    best = labels[int(np.argmax(chances))]
-    found: dict[str, Any] = {description.predictedFeatureName: best}
-    if description.predictedProbabilitiesName:
-        pairs = zip(labels, chances.tolist(), strict=True)
-        found[description.predictedProbabilitiesName] = dict(pairs)
-    return found

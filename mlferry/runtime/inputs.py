@@ -9,7 +9,7 @@ import numpy as np
 
 from mlferry.errors import PredictionError
 from mlferry.registry import did_you_mean
-from mlferry.runtime import images
+from mlferry.runtime import features as values, images
 from mlferry.runtime.kernels.registry import Array
 from mlferry.spec import features, networks
 from mlferry.spec.proto import features_pb2 as ft, model_pb2
@@ -29,7 +29,9 @@ def check_names(data: Any, description: model_pb2.ModelDescription) -> None:
         if name not in known:
             close = did_you_mean(str(name), known)
             raise PredictionError(f"the model has no input {name!r}.{close} It takes {listed}")
-    missing = [f.name for f in description.input if f.name not in data and not f.type.isOptional]
+    missing = [
+        f.name for f in description.input if data.get(f.name) is None and not f.type.isOptional
+    ]
     if missing:
         raise PredictionError(
             f"no value for input {', '.join(map(repr, missing))}. The model takes {listed}"
@@ -51,7 +53,7 @@ def to_blob(
         array = _numbers(name, value)
         if rank5 or network.arrayInputShapeMapping == 0:
             return _classic(name, array, feature.multiArrayType)
-        _check_shape(name, array.shape, feature)
+        values.check_shape(name, array.shape, feature)
         return array
     if kind in ("doubleType", "int64Type"):
         array = _numbers(name, value)
@@ -59,6 +61,31 @@ def to_blob(
             raise PredictionError(f"input {name!r} is one number; its value has {array.shape}")
         return array.reshape((1, 1, 1, 1, 1) if rank5 else (1,))
     raise PredictionError(f"a network cannot take the {features.show(feature)} input {name!r}")
+
+
+def default_blob(feature: ft.FeatureType, rank5: bool) -> Array:
+    """The blob of an optional input that is not given: its default value everywhere."""
+    shape = tuple(feature.multiArrayType.shape) or (1,)
+    if rank5:
+        shape = (1, 1, *shape, 1, 1) if len(shape) == 1 else (1, 1, *shape)
+    return np.full(shape, values.default_of(feature), np.float32)
+
+
+def to_user(name: str, value: Any, feature: ft.FeatureType) -> Any:
+    """A result as its feature's type has it.
+
+    Raises:
+        PredictionError: it is of another kind.
+    """
+    kind = feature.WhichOneof("Type")
+    if kind == "imageType":
+        return images.from_blob(name, value, feature.imageType)
+    if kind == "multiArrayType":
+        dtype = features.DTYPES.get(feature.multiArrayType.dataType, "float32")
+        return np.asarray(value).astype(dtype, copy=False)
+    if kind == "int64Type" and np.size(value) == 1 and not isinstance(value, str):
+        return round(float(np.reshape(value, -1)[0]))
+    return values.to_feature(name, value, feature)
 
 
 def _numbers(name: str, value: Any) -> Array:
@@ -69,29 +96,6 @@ def _numbers(name: str, value: Any) -> Array:
     if array.dtype.kind not in "fiub":
         raise PredictionError(f"input {name!r} takes numbers, not {array.dtype}")
     return array.astype(np.float32)
-
-
-def _check_shape(name: str, shape: tuple[int, ...], feature: ft.FeatureType) -> None:
-    array = feature.multiArrayType
-    kind = array.WhichOneof("ShapeFlexibility")
-    default = tuple(array.shape)
-    if kind == "enumeratedShapes":
-        allowed = [tuple(item.shape) for item in array.enumeratedShapes.shapes]
-        fits = shape in (*allowed, default)
-    elif kind == "shapeRange":
-        ranges = array.shapeRange.sizeRanges
-        fits = len(shape) == len(ranges) and all(map(images.in_range, shape, ranges))
-    else:
-        fits = not default or shape == default
-    if not fits:
-        hint = ""
-        if len(shape) == len(default) and shape[1:] == default[1:] and default[0] == 1:
-            hint = ". For several samples, give predict a list of dicts"
-        elif shape == default[1:]:
-            hint = ". Its first axis is the batch: write array[None]"
-        raise PredictionError(
-            f"input {name!r} takes a {features.show(feature)}, not shape {show(shape)}{hint}"
-        )
 
 
 def _classic(name: str, array: Array, feature: ft.ArrayFeatureType) -> Array:

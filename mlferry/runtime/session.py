@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import Enum
 
 import numpy as np
 
-from mlferry.custom import Instance
+from mlferry.custom import CustomLayer, Instance
 from mlferry.errors import PredictionError, SpecError, context
 from mlferry.registry import did_you_mean
 from mlferry.runtime.custom import CustomClasses, resolve
@@ -17,19 +18,43 @@ from mlferry.spec import networks
 from mlferry.spec.params import Params
 from mlferry.spec.proto import neural_network_pb2 as nn
 
+Blobs = dict[str, Array]
+
 
 @dataclass(frozen=True)
 class Step:
-    """One call of a kernel: blobs that it reads, blobs that it makes, blobs then free."""
+    """One layer of the plan.
 
-    kernel: Kernel
+    Attributes:
+        kernel: what computes it; None for control flow.
+        params: its parameters.
+        inputs: blobs that it takes.
+        outputs: blobs that it makes.
+        bodies: the plans of the networks inside a branch or a loop.
+        reads: every blob that it, or a network inside it, may read.
+        writes: every blob that it, or a network inside it, may make.
+        frees: blobs that nothing reads after it.
+    """
+
+    kernel: Kernel | None
     params: Params
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
-    frees: tuple[str, ...]
+    bodies: tuple[tuple[Step, ...], ...] = ()
+    reads: frozenset[str] = frozenset()
+    writes: frozenset[str] = frozenset()
+    frees: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.params.kind} {self.params.name!r}"
+
+
+class Flow(Enum):
+    """How the steps of a network ended."""
+
+    END = 0
+    BREAK = 1
+    CONTINUE = 2
 
 
 class Session:
@@ -52,24 +77,41 @@ class Session:
         every = networks.layers_of(network)
         custom = [layer for layer in every if layer.WhichOneof("layer") == "custom"]
         classes = resolve(custom, custom_layers)
-        self._steps = [self._step(layer, classes) for layer in network.layers]
-        self.blobs = {blob for step in self._steps for blob in (*step.inputs, *step.outputs)}
+        self._steps = [self._step(layer, classes, False) for layer in network.layers]
+        self.blobs = {blob for step in self._steps for blob in step.reads | step.writes}
         self._plans: dict[frozenset[str], list[Step]] = {}
 
-    def _step(self, layer: nn.NeuralNetworkLayer, classes: CustomClasses) -> Step:
+    def _step(
+        self, layer: nn.NeuralNetworkLayer, classes: Mapping[str, type[CustomLayer]], looped: bool
+    ) -> Step:
         params = Params.of(layer, rank5=self.rank5)
+        kernel: Kernel | None = None
         if params.kind == "custom":
             cls = classes[layer.custom.className]
             instance = Instance(layer.name, cls, layer.custom, len(layer.output))
-            kernel: Kernel = lambda _, *inputs: instance.evaluate(inputs)  # noqa: E731
-        else:
+            kernel = lambda _, *inputs: instance.evaluate(inputs)  # noqa: E731
+        elif params.kind not in CONTROL_FLOW:
             entry = KERNELS.find(params.kind)
             if entry is None:
                 raise SpecError(
-                    f"layer {layer.name!r}: there is no kernel for the kind {params.kind!r} yet"
+                    f"layer {layer.name!r}: there is no kernel for the kind {params.kind!r}"
                 )
             kernel = entry.value
-        return Step(kernel, params, tuple(layer.input), tuple(layer.output), ())
+        elif params.kind in ("loopBreak", "loopContinue") and not looped:
+            raise SpecError(f"{params.kind} {layer.name!r} is not inside a loop")
+        bodies = tuple(
+            tuple(
+                self._step(inner, classes, looped or params.kind == "loop")
+                for inner in network.layers
+            )
+            for network in networks.subnetworks(layer)
+        )
+        inner = [step for body in bodies for step in body]
+        reads = frozenset(layer.input).union(*(step.reads for step in inner))
+        if params.kind == "loop" and params.conditionVar:
+            reads |= {params.conditionVar}
+        writes = frozenset(layer.output).union(*(step.writes for step in inner))
+        return Step(kernel, params, tuple(layer.input), tuple(layer.output), bodies, reads, writes)
 
     def run(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> dict[str, Array]:
         """Evaluate the network.
@@ -85,17 +127,23 @@ class Session:
             if name not in self.blobs and name not in inputs:
                 close = did_you_mean(name, sorted(self.blobs))
                 raise PredictionError(f"the network has no blob {name!r}.{close}")
-        blobs: dict[str, Array] = dict(inputs)
+        blobs: Blobs = dict(inputs)
         for step in self._plan(frozenset(outputs)):
             self._run(step, blobs)
             for name in step.frees:
-                del blobs[name]
+                blobs.pop(name, None)
+        for name in outputs:
+            if name not in blobs:
+                raise PredictionError(f"the blob {name!r} was not made: no layer that ran makes it")
         return {name: blobs[name] for name in outputs}
 
-    def _run(self, step: Step, blobs: dict[str, Array]) -> None:
+    def _run(self, step: Step, blobs: Blobs) -> Flow:
         missing = [name for name in step.inputs if name not in blobs]
         if missing:
             raise PredictionError(f"{step} reads {missing[0]!r}, which nothing before it makes")
+        if step.kernel is None:
+            with context(f"running {step}"):
+                return CONTROL_FLOW[step.params.kind](self, step, blobs)
         with context(f"running {step}"), np.errstate(all="ignore"):
             arguments = [blobs[name] for name in step.inputs]
             try:
@@ -107,27 +155,92 @@ class Session:
                 raise PredictionError(
                     f"inputs of shapes {shapes} do not fit this layer: {error}"
                 ) from error
-        results = made if isinstance(made, tuple) else (made,)
-        for name, array in zip(step.outputs, results, strict=False):
-            blobs[name] = np.asarray(array, np.float32)
+            results = made if isinstance(made, tuple) else (made,)
+            if len(results) < len(step.outputs):
+                raise PredictionError(
+                    f"the layer makes {len(results)} outputs; {len(step.outputs)} are named"
+                )
+            for name, array in zip(step.outputs, results, strict=False):
+                blobs[name] = np.asarray(array, np.float32)
+        return Flow.END
+
+    def run_body(self, steps: Iterable[Step], blobs: Blobs) -> Flow:
+        """Run the steps of an inner network on the blobs of the outer one."""
+        for step in steps:
+            flow = self._run(step, blobs)
+            if flow is not Flow.END:
+                return flow
+        return Flow.END
 
     def _plan(self, wanted: frozenset[str]) -> list[Step]:
-        """The steps that the wanted blobs need, each with the blobs that it is the last to use."""
+        """The steps that the wanted blobs need, each with the blobs that it is the last to use.
+
+        A blob that is overwritten stays needed before, as the overwriting layer may lie in a
+        branch that is not taken.
+        """
         if wanted not in self._plans:
             needed = set(wanted)
             last_use: set[str] = set(wanted)
             plan: list[Step] = []
             for step in reversed(self._steps):
-                if not needed.intersection(step.outputs):
+                if not needed & step.writes:
                     continue
-                needed.update(step.inputs)
-                used = _unique((*step.inputs, *step.outputs))
-                frees = tuple(name for name in used if name not in last_use)
-                last_use.update(used)
-                plan.append(Step(step.kernel, step.params, step.inputs, step.outputs, frees))
+                needed |= step.reads
+                used = step.reads | step.writes
+                plan.append(replace(step, frees=tuple(sorted(used - last_use))))
+                last_use |= used
             self._plans[wanted] = plan[::-1]
         return self._plans[wanted]
 
 
-def _unique(names: Iterable[str]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(names))
+def _truth(blob: Array, step: Step) -> bool:
+    if blob.size != 1:
+        raise PredictionError(f"the condition of {step} is one number, not of shape {blob.shape}")
+    return abs(float(blob.reshape(-1)[0])) > TRUE_ABOVE
+
+
+def _branch(session: Session, step: Step, blobs: Blobs) -> Flow:
+    """The first network where the input is true, the second, which may be empty, elsewhere."""
+    if not step.inputs:
+        raise SpecError("it needs an input, the condition")
+    chosen = 0 if _truth(blobs[step.inputs[0]], step) else 1
+    return session.run_body(step.bodies[chosen], blobs)
+
+
+def _loop(session: Session, step: Step, blobs: Blobs) -> Flow:
+    """Counted, while a condition holds, or both: the condition network runs before each round.
+
+    An input takes the place of `maxLoopIterations`. A count of 0 is no limit where there is a
+    condition and no input.
+    """
+    p = step.params
+    condition, body = step.bodies
+    limit: int | None = p.maxLoopIterations
+    if step.inputs:
+        count = blobs[step.inputs[0]]
+        if count.size != 1:
+            raise PredictionError(f"the number of rounds has shape {count.shape}")
+        limit = int(count.reshape(-1)[0])
+    elif limit == 0 and p.conditionVar:
+        limit = None
+    done = 0
+    while limit is None or done < limit:
+        if p.conditionVar:
+            session.run_body(condition, blobs)
+            if p.conditionVar not in blobs:
+                raise PredictionError(f"nothing makes the condition {p.conditionVar!r}")
+            if not _truth(blobs[p.conditionVar], step):
+                break
+        if session.run_body(body, blobs) is Flow.BREAK:
+            break
+        done += 1
+    return Flow.END
+
+
+TRUE_ABOVE = 1e-6
+CONTROL_FLOW: dict[str, Callable[[Session, Step, Blobs], Flow]] = {
+    "branch": _branch,
+    "loop": _loop,
+    "loopBreak": lambda session, step, blobs: Flow.BREAK,
+    "loopContinue": lambda session, step, blobs: Flow.CONTINUE,
+}

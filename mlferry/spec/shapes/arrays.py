@@ -70,7 +70,7 @@ def split_nd(p: Params, shape: Shape) -> list[Shape]:
         if extent is not None and sum(sizes) != extent:
             raise SpecError(f"split sizes {sizes} do not add up to {extent}")
         return [replaced(shape, axis, size) for size in sizes]
-    if extent is not None and extent % p.numSplits:
-        raise SpecError(f"{extent} is not divided into {p.numSplits} equal parts")
-    part = None if extent is None else extent // p.numSplits
-    return [replaced(shape, axis, part)] * p.numSplits
+    if extent is None:
+        return [replaced(shape, axis, None)] * p.numSplits
+    part, longer = divmod(extent, p.numSplits)  # the first parts take what is over
+    return [replaced(shape, axis, part + (index < longer)) for index in range(p.numSplits)]

@@ -336,7 +336,10 @@ def _encoding_is_allowed(need: Need, found: weights.Encoding, params: Any) -> Pr
 
 @layer_rule("innerProduct", "batchedMatmul")
 def int8_dynamic(layer: nn.NeuralNetworkLayer, params: Any) -> Problems:
-    """Dynamic quantization: 8 bits, linear without a bias, one input, no bias of the layer."""
+    """Dynamic quantization: 8 bits, linear without a bias, one input.
+
+    The format's text rules out a bias of the layer as well, but devices compute it.
+    """
     if not params.int8DynamicQuantize:
         return
     table = params.weights.quantization
@@ -348,7 +351,7 @@ def int8_dynamic(layer: nn.NeuralNetworkLayer, params: Any) -> Problems:
     if table.linearQuantization.bias:
         yield error(f"weights.quantization has a bias; {_INT8_FIELD} allows none")
     if params.hasBias:
-        yield warning(f"hasBias is set; {_INT8_FIELD} allows no bias")
+        yield note(f"hasBias is set; the format's text allows no bias with {_INT8_FIELD}")
     if len(layer.input) > 1:
         yield warning(f"{_INT8_FIELD} is set, but its second matrix is an input")
 

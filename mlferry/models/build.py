@@ -1,0 +1,67 @@
+"""Write models that need no layers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from mlferry.custom import ParameterValue
+from mlferry.errors import SpecError
+from mlferry.models.model import MLModel
+from mlferry.spec.features import FeatureType
+from mlferry.spec.proto import model_pb2, predictors_pb2
+
+
+def make_custom_model(
+    class_name: str,
+    inputs: Mapping[str, FeatureType],
+    outputs: Mapping[str, FeatureType],
+    parameters: Mapping[str, ParameterValue | bytes] | None = None,
+    description: str = "",
+) -> MLModel:
+    """A custom model: the class `class_name` evaluates it, in Swift and in Python.
+
+    Args:
+        class_name: of the class; see `register_custom_model`.
+        inputs: feature types by name, as `mlferry.spec.features` makes them.
+        outputs: likewise.
+        parameters: bool, int, float, str or bytes by name.
+        description: shown to whoever opens the model.
+
+    Raises:
+        SpecError: a parameter is of another type.
+    """
+    spec = model_pb2.Model(specificationVersion=3)
+    custom = spec.customModel
+    custom.className, custom.description = class_name, description
+    for name, value in (parameters or {}).items():
+        _set_parameter(custom.parameters[name], name, value)
+    for described, given in (
+        (spec.description.input, inputs),
+        (spec.description.output, outputs),
+    ):
+        for name, feature in given.items():
+            described.add(name=name).type.CopyFrom(feature)
+    return MLModel(spec)
+
+
+def _set_parameter(
+    target: predictors_pb2.CustomModel.CustomModelParamValue, name: str, value: Any
+) -> None:
+    plain = value.item() if isinstance(value, np.generic) else value
+    fields: tuple[tuple[type, str], ...] = (
+        (bool, "boolValue"), (int, "longValue"), (float, "doubleValue"), (str, "stringValue"),
+        (bytes, "bytesValue"),
+    )  # fmt: skip
+    field = next((field for kind, field in fields if isinstance(plain, kind)), None)
+    if field == "longValue" and -(2**31) <= plain < 2**31:
+        field = "intValue"
+    if field is not None:
+        setattr(target, field, plain)
+        return
+    raise SpecError(
+        f"parameter {name}={value!r}: bool, int, float, str and bytes are possible, not "
+        f"{type(value).__name__}"
+    )

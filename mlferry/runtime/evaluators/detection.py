@@ -1,0 +1,80 @@
+"""The non-maximum suppression model that follows a detector in a pipeline."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlferry.errors import PredictionError
+from mlferry.runtime.evaluators.registry import CustomClasses, Evaluator, checked, evaluator
+from mlferry.spec.proto import model_pb2
+
+Boxes = NDArray[np.float64]
+
+
+@evaluator("nonMaximumSuppression")
+def non_maximum_suppression(model: model_pb2.Model, classes: CustomClasses) -> Evaluator:
+    """Keeps the likeliest of boxes that overlap.
+
+    Boxes are [N, 4]: the centre's x and y, width, height; confidences are [N, classes]. A box
+    counts with its best class where that reaches the threshold. With `perClass` a box only
+    suppresses boxes of its own class.
+    """
+    params = model.nonMaximumSuppression
+
+    def threshold(data: Mapping[str, Any], name: str, default: float) -> float:
+        return float(data[name]) if name and name in data else default
+
+    def run(data: Mapping[str, Any]) -> dict[str, Any]:
+        confidence = _table(data[params.confidenceInputFeatureName], None, "confidences")
+        boxes = _table(data[params.coordinatesInputFeatureName], 4, "coordinates")
+        if len(boxes) != len(confidence):
+            raise PredictionError(f"{len(boxes)} boxes with {len(confidence)} confidences")
+        kept = suppress(
+            confidence,
+            boxes,
+            threshold(data, params.iouThresholdInputFeatureName, params.iouThreshold),
+            threshold(data, params.confidenceThresholdInputFeatureName, params.confidenceThreshold),
+            per_class=params.pickTop.perClass,
+        )
+        return {
+            params.confidenceOutputFeatureName: confidence[kept],
+            params.coordinatesOutputFeatureName: boxes[kept],
+        }
+
+    return checked(model, run)
+
+
+def _table(value: Any, columns: int | None, what: str) -> Boxes:
+    array = np.asarray(value, np.float64)
+    array = array.reshape(-1, array.shape[-1]) if array.ndim else array.reshape(1, 1)
+    if columns is not None and array.shape[-1] != columns:
+        raise PredictionError(f"{what} have {array.shape[-1]} columns, not {columns}")
+    return array
+
+
+def suppress(
+    confidence: Boxes, boxes: Boxes, iou_threshold: float, least: float, *, per_class: bool
+) -> list[int]:
+    """The rows that are kept, likeliest first."""
+    best = confidence.argmax(axis=1)
+    scores = confidence.max(axis=1)
+    order = [int(i) for i in np.argsort(-scores, kind="stable") if scores[i] >= least]
+    kept: list[int] = []
+    for row in order:
+        rivals = [k for k in kept if not per_class or best[k] == best[row]]
+        if all(overlap(boxes[row], boxes[k]) <= iou_threshold for k in rivals):
+            kept.append(row)
+    return kept
+
+
+def overlap(a: Boxes, b: Boxes) -> float:
+    """Intersection over union of two boxes given by centre and size."""
+    low = np.maximum(a[:2] - a[2:] / 2, b[:2] - b[2:] / 2)
+    high = np.minimum(a[:2] + a[2:] / 2, b[:2] + b[2:] / 2)
+    shared = float(np.prod(np.clip(high - low, 0, None)))
+    total = float(np.prod(a[2:]) + np.prod(b[2:])) - shared
+    return shared / total if total > 0 else 0.0

@@ -1,0 +1,104 @@
+"""Neural networks, classifiers and regressors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from mlferry.errors import PredictionError
+from mlferry.runtime import inputs
+from mlferry.runtime.evaluators.registry import CustomClasses, Evaluator, Features, evaluator
+from mlferry.runtime.kernels import Array
+from mlferry.runtime.session import Session
+from mlferry.spec import networks
+from mlferry.spec.proto import model_pb2, neural_network_pb2 as nn
+
+
+class NetworkEvaluator:
+    """A network with its inputs and outputs.
+
+    Attributes:
+        session: the plan; `run` takes the names of any blobs as outputs.
+    """
+
+    def __init__(self, model: model_pb2.Model, classes: CustomClasses) -> None:
+        network = networks.network_of(model)
+        assert network is not None
+        self.network = network
+        self.description = model.description
+        self.session = Session(network, classes.layers)
+
+    def blobs(self, data: Features) -> dict[str, Array]:
+        """The blobs that the network gets for the features of a sample."""
+        inputs.check_names(data, self.description)
+        rank5 = self.session.rank5
+        return {
+            feature.name: inputs.to_blob(
+                feature.name, data[feature.name], feature.type, self.network, rank5
+            )
+            if data.get(feature.name) is not None
+            else inputs.default_blob(feature.type, rank5)
+            for feature in self.description.input
+        }
+
+    def __call__(self, data: Features) -> dict[str, Any]:
+        """The outputs for the features of a sample."""
+        names = [feature.name for feature in self.description.output]
+        named: dict[str, Any] = {}
+        wanted = names
+        source = ""
+        if isinstance(self.network, nn.NeuralNetworkClassifier):
+            special = (
+                self.description.predictedFeatureName,
+                self.description.predictedProbabilitiesName,
+            )
+            source = _probability_blob(self.network)
+            wanted = [*(name for name in names if name not in special), source]
+        made = self.session.run(self.blobs(data), list(dict.fromkeys(wanted)))
+        if isinstance(self.network, nn.NeuralNetworkClassifier):
+            named = classify(made[source], class_labels(self.network), self.description)
+        return {
+            feature.name: named[feature.name]
+            if feature.name in named
+            else inputs.to_user(feature.name, made[feature.name], feature.type)
+            for feature in self.description.output
+        }
+
+
+@evaluator(*networks.NETWORK_KINDS)
+def network(model: model_pb2.Model, classes: CustomClasses) -> Evaluator:
+    """A neural network of any of the three kinds."""
+    return NetworkEvaluator(model, classes)
+
+
+def class_labels(holder: Any) -> list[str] | list[int]:
+    """The labels of a classifier's params message."""
+    kind = holder.WhichOneof("ClassLabels")
+    return list(getattr(holder, kind).vector) if kind else []
+
+
+def _probability_blob(network: nn.NeuralNetworkClassifier) -> str:
+    """The blob of the probabilities; unset, it is the last layer's first output."""
+    return network.labelProbabilityLayerName or network.layers[-1].output[0]
+
+
+def classify(
+    chances: Any,
+    labels: Sequence[str] | Sequence[int],
+    description: model_pb2.ModelDescription,
+) -> dict[str, Any]:
+    """The likeliest label and the probabilities, under the names of the description.
+
+    Raises:
+        PredictionError: there are more or fewer labels than probabilities.
+    """
+    flat = np.asarray(chances).reshape(-1)
+    if len(labels) != flat.size:
+        raise PredictionError(f"the classifier has {len(labels)} labels and {flat.size} values")
+    found: dict[str, Any] = {description.predictedFeatureName: labels[int(np.argmax(flat))]}
+    if description.predictedProbabilitiesName:
+        pairs = zip(labels, flat.tolist(), strict=True)
+        found[description.predictedProbabilitiesName] = dict(pairs)
+    return found

@@ -1,0 +1,90 @@
+"""The registry of evaluators."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from mlferry.custom import CustomLayer, CustomModel
+from mlferry.errors import UnsupportedModelError
+from mlferry.registry import Registry
+from mlferry.runtime import features, inputs
+from mlferry.spec.proto import model_pb2
+
+Features = Mapping[str, Any]
+Evaluator = Callable[[Features], dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class CustomClasses:
+    """Classes given with a model; they come before registered ones."""
+
+    layers: Mapping[str, type[CustomLayer]] = field(default_factory=dict)
+    models: Mapping[str, type[CustomModel]] = field(default_factory=dict)
+
+
+Factory = Callable[[model_pb2.Model, CustomClasses], Evaluator]
+
+EVALUATORS: Registry[Factory] = Registry("evaluator")
+evaluator = EVALUATORS.register
+
+_WHY_NOT = {
+    "mlProgram": "ML Programs (.mlpackage) are another format, for another runtime",
+    "supportVectorRegressor": "support vector machines are not evaluated yet",
+    "supportVectorClassifier": "support vector machines are not evaluated yet",
+    "kNearestNeighborsClassifier": "nearest neighbours are not evaluated yet",
+    "bayesianProbitRegressor": "Bayesian probit regression is not evaluated yet",
+    "itemSimilarityRecommender": "recommenders are not evaluated yet",
+    "classConfidenceThresholding": "confidence thresholding is not evaluated yet",
+    "linkedModel": "a linked model lies in another file, named at build time of an app",
+    "serializedModel": "its content is opaque",
+}
+_APPLES = "its trained part belongs to Apple's systems and is not in the file"
+
+
+def prepare(model: model_pb2.Model, classes: CustomClasses) -> Evaluator:
+    """The function that evaluates a model; everything is resolved now, once.
+
+    Raises:
+        UnsupportedModelError: models of this kind cannot be evaluated here.
+        MissingCustomLayerError: custom classes are missing.
+    """
+    kind = model.WhichOneof("Type") or "none"
+    entry = EVALUATORS.find(kind)
+    if entry is None:
+        raise UnsupportedModelError(
+            f"a model of kind {kind!r} loads, shows itself and saves here, but cannot predict: "
+            + _WHY_NOT.get(kind, _APPLES)
+        )
+    return entry.value(model, classes)
+
+
+def checked(model: model_pb2.Model, evaluate: Evaluator) -> Evaluator:
+    """An evaluator whose inputs and outputs are those that the model describes."""
+    description = model.description
+
+    def run(data: Features) -> dict[str, Any]:
+        inputs.check_names(data, description)
+        given = {
+            feature.name: features.to_feature(feature.name, data[feature.name], feature.type)
+            for feature in description.input
+            if data.get(feature.name) is not None
+        }
+        made = evaluate(given)
+        return {
+            feature.name: inputs.to_user(feature.name, made[feature.name], feature.type)
+            for feature in description.output
+        }
+
+    return run
+
+
+def only_input(model: model_pb2.Model) -> str:
+    """The name of a model's one input."""
+    return model.description.input[0].name
+
+
+def only_output(model: model_pb2.Model) -> str:
+    """The name of a model's one output."""
+    return model.description.output[0].name

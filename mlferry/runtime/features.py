@@ -1,0 +1,135 @@
+"""Values of features that are no blobs: checked on the way in, shaped on the way out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlferry.errors import PredictionError
+from mlferry.runtime import images
+from mlferry.spec import features
+from mlferry.spec.proto import features_pb2 as ft
+from mlferry.spec.shapes.rules import show
+
+
+def to_feature(name: str, value: Any, feature: ft.FeatureType) -> Any:
+    """A value as its feature's type has it: float, int, str, float64 array, dict or list.
+
+    Raises:
+        PredictionError: the value is of another type or shape.
+    """
+    kind = feature.WhichOneof("Type") or ""
+    convert = _KINDS.get(kind)
+    if convert is None:
+        raise PredictionError(f"{name!r} is a {features.show(feature)}, which cannot be given here")
+    return convert(name, value, feature)
+
+
+def _refuse(name: str, value: Any, feature: ft.FeatureType) -> PredictionError:
+    return PredictionError(
+        f"{name!r} is a {features.show(feature)}, not {type(value).__name__} {value!r:.80}"
+    )
+
+
+def _double(name: str, value: Any, feature: ft.FeatureType) -> float:
+    array = np.asarray(value)
+    if array.size != 1 or array.dtype.kind not in "fiub":
+        raise _refuse(name, value, feature)
+    return float(array.reshape(-1)[0])
+
+
+def _integer(name: str, value: Any, feature: ft.FeatureType) -> int:
+    number = _double(name, value, feature)
+    if number != round(number):
+        raise _refuse(name, value, feature)
+    return round(number)
+
+
+def _string(name: str, value: Any, feature: ft.FeatureType) -> str:
+    if not isinstance(value, str):
+        raise _refuse(name, value, feature)
+    return value
+
+
+def _array(name: str, value: Any, feature: ft.FeatureType) -> NDArray[Any]:
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise PredictionError(f"{name!r} is no rectangular array: {error}") from error
+    if array.dtype.kind not in "fiub":
+        raise _refuse(name, value, feature)
+    check_shape(name, array.shape, feature)
+    return array.astype(np.float64)
+
+
+def _dictionary(name: str, value: Any, feature: ft.FeatureType) -> dict[Any, float]:
+    key_type = str if feature.dictionaryType.WhichOneof("KeyType") == "stringKeyType" else int
+    keys_fit = isinstance(value, Mapping) and all(
+        isinstance(key, key_type | np.integer) for key in value
+    )
+    if not keys_fit:
+        raise _refuse(name, value, feature)
+    return {key_type(key): float(number) for key, number in value.items()}
+
+
+def _sequence(name: str, value: Any, feature: ft.FeatureType) -> list[Any]:
+    item = str if feature.sequenceType.WhichOneof("Type") == "stringType" else int
+    if isinstance(value, str) or not isinstance(value, Sequence | np.ndarray):
+        raise _refuse(name, value, feature)
+    found = list(value)
+    if not all(isinstance(entry, item | np.integer) for entry in found):
+        raise _refuse(name, value, feature)
+    bounds = feature.sequenceType.sizeRange
+    if feature.sequenceType.HasField("sizeRange") and not images.in_range(len(found), bounds):
+        raise PredictionError(f"{name!r} has {len(found)} entries; its size is limited")
+    return [item(entry) for entry in found]
+
+
+_KINDS: dict[str, Any] = {
+    "doubleType": _double,
+    "int64Type": _integer,
+    "stringType": _string,
+    "multiArrayType": _array,
+    "dictionaryType": _dictionary,
+    "sequenceType": _sequence,
+    "imageType": lambda name, value, feature: value,
+}
+
+
+def check_shape(name: str, shape: tuple[int, ...], feature: ft.FeatureType) -> None:
+    """Raise a `PredictionError` unless a multi-array has a shape that the feature allows."""
+    array = feature.multiArrayType
+    kind = array.WhichOneof("ShapeFlexibility")
+    default = tuple(array.shape)
+    if kind == "enumeratedShapes":
+        allowed = [tuple(item.shape) for item in array.enumeratedShapes.shapes]
+        fits = shape in (*allowed, default)
+    elif kind == "shapeRange":
+        ranges = array.shapeRange.sizeRanges
+        fits = len(shape) == len(ranges) and all(map(images.in_range, shape, ranges))
+    else:
+        fits = not default or shape == default
+    if fits:
+        return
+    hint = ""
+    if len(shape) == len(default) and shape[1:] == default[1:] and default[0] == 1:
+        hint = ". For several samples, give predict a list of dicts"
+    elif shape == default[1:]:
+        hint = ". Its first axis is the batch: write array[None]"
+    raise PredictionError(
+        f"input {name!r} takes a {features.show(feature)}, not shape {show(shape)}{hint}"
+    )
+
+
+def default_of(feature: ft.FeatureType) -> float:
+    """What an optional multi-array is filled with where it is not given: 0 by default."""
+    kind = feature.multiArrayType.WhichOneof("defaultOptionalValue")
+    return float(getattr(feature.multiArrayType, kind)) if kind else 0.0
+
+
+def vector(values: Sequence[Any]) -> NDArray[np.float64]:
+    """Numbers and arrays joined to one vector, in their order."""
+    return np.concatenate([np.asarray(value, np.float64).ravel() for value in values])
