@@ -15,6 +15,7 @@ from mlferry.errors import MlferryError
 from mlferry.models.build import make_custom_model
 from mlferry.models.model import MLModel
 from mlferry.models.shapes import shapes
+from mlferry.version import VERSION
 
 __all__ = [
     "ClassifierConfig",
@@ -32,3 +33,5 @@ __all__ = [
     "register_custom_model",
     "shapes",
 ]
+
+__version__ = VERSION

@@ -21,7 +21,7 @@ ALLOWED = {
     "custom": {"errors", "registry", "spec"},
     "runtime": {"errors", "registry", "spec", "custom", "runtime"},
     "models": {"errors", "registry", "spec", "custom", "runtime", "models"},
-    "converters": {"errors", "registry", "spec", "custom", "converters"},
+    "converters": {"errors", "registry", "spec", "custom", "converters", "version"},
 }
 # The entry points return an MLModel; nothing else in converters/ may know of it.
 RETURNS_MODELS = {"converters/convert.py", "converters/keras/api.py"}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import metadata
 from typing import Any
 
 from mlferry.converters.graph import Graph
@@ -15,6 +14,7 @@ from mlferry.errors import ConversionError, SpecError
 from mlferry.models.model import MLModel
 from mlferry.spec import versions
 from mlferry.spec.proto import model_pb2
+from mlferry.version import VERSION
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ def convert_graph(graph: Graph, frontend: Frontend, options: Options) -> MLModel
     )
     spec = finish(low, options.outputs, options.classifier_config, options.output_names)
     told = spec.description.metadata.userDefined
-    told["com.github.mlferry.version"] = metadata.version("mlferry")
+    told["com.github.mlferry.version"] = VERSION
     told["com.github.mlferry.source"] = f"{graph.framework} {graph.release}".strip()
     _check_target(spec, options.minimum_deployment_target)
     return MLModel(spec)

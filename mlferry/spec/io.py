@@ -98,8 +98,8 @@ def write_atomic(file: Path, data: bytes) -> None:
             os.fsync(stream.fileno())
         umask = os.umask(0)
         os.umask(umask)
-        Path(temporary).chmod(0o666 & ~umask)
-        Path(temporary).replace(file)
+        os.chmod(temporary, 0o666 & ~umask)
+        os.replace(temporary, file)
     except OSError as error:
         Path(temporary).unlink(missing_ok=True)
         raise ModelFileError(f"cannot write {file}: {error.strerror or error}") from error

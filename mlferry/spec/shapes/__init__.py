@@ -13,32 +13,48 @@ from mlferry.errors import SpecError, context
 from mlferry.spec.params import Params
 from mlferry.spec.shapes import (
     arrays,
+    control,
     convolution,
+    detection,
+    dynamic,
     elementwise,
+    indexing,
     linear,
     normalization,
+    random,
+    recurrent,
     reduction,
     reshaping,
     resizing,
+    slicing,
+    volumes,
 )
-from mlferry.spec.shapes.rules import SHAPES, Shape
+from mlferry.spec.shapes.rules import SHAPES, RankUnknownError, Shape
 
 __all__ = ["SHAPES", "Shape", "infer"]
 
 _FAMILIES = (
     arrays,
+    control,
     convolution,
+    detection,
+    dynamic,
     elementwise,
+    indexing,
     linear,
     normalization,
+    random,
+    recurrent,
     reduction,
     reshaping,
     resizing,
+    slicing,
+    volumes,
 )
 
 
 def infer(p: Params, shapes: Sequence[Shape | None]) -> list[Shape] | None:
-    """The output shapes of a layer, or None where an input's shape is unknown.
+    """The output shapes of a layer, or None where the shape of an input, or a rank, is unknown.
 
     Raises:
         SpecError: the kind has no rule, or the shapes do not fit the layer.
@@ -52,6 +68,8 @@ def infer(p: Params, shapes: Sequence[Shape | None]) -> list[Shape] | None:
     with context(f"inferring the shape of {p.kind} {p.name!r}"):
         try:
             return entry.value(p, *known)
+        except RankUnknownError:
+            return None
         except TypeError as error:
             if "positional argument" not in str(error):
                 raise

@@ -16,6 +16,10 @@ SHAPES: Registry[Rule] = Registry("shape rule")
 rule = SHAPES.register
 
 
+class RankUnknownError(Exception):
+    """The number of axes of an output depends on data, or on a custom layer's class."""
+
+
 def need_rank(shape: Shape, least: int, what: str = "input") -> None:
     """Raise a `SpecError` where a shape has fewer than `least` axes."""
     if len(shape) < least:

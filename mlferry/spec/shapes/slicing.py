@@ -1,0 +1,142 @@
+"""Layers that take parts of an array."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mlferry.errors import SpecError
+from mlferry.spec.params import Params
+from mlferry.spec.shapes.rules import (
+    Extent,
+    RankUnknownError,
+    Shape,
+    axis_of,
+    need_rank,
+    replaced,
+    rule,
+    show,
+)
+
+AXIS_OF_SLICE = {"CHANNEL_AXIS": -3, "HEIGHT_AXIS": -2, "WIDTH_AXIS": -1}
+
+
+def classic_slice(p: Params) -> slice:
+    """The interval of a `slice` layer; an end of 0 is the end of the axis."""
+    return slice(p.startIndex, p.endIndex or None, p.stride)
+
+
+@rule("slice")
+def slice_(p: Params, shape: Shape) -> list[Shape]:
+    axis = AXIS_OF_SLICE[p.axis]
+    need_rank(shape, -axis)
+    return [replaced(shape, axis, length(shape[axis], classic_slice(p)))]
+
+
+def length(extent: Extent, interval: slice) -> Extent:
+    """How many entries of an axis an interval takes."""
+    if interval.step == 0:
+        raise SpecError("a slice cannot have a stride of 0")
+    return None if extent is None else len(range(*interval.indices(extent)))
+
+
+Index = int | slice
+
+
+def per_axis(values: Sequence[int], rank: int, default: int, what: str) -> Sequence[int]:
+    """One value an axis; none at all are so many defaults.
+
+    Raises:
+        SpecError: there are some, but not one an axis.
+    """
+    if len(values) not in (0, rank):
+        raise SpecError(f"{len(values)} {what} for an input of rank {rank}")
+    return values or (default,) * rank
+
+
+def indices(
+    rank: int,
+    begin: Sequence[int],
+    end: Sequence[int],
+    strides: Sequence[int],
+    begin_masks: Sequence[int],
+    end_masks: Sequence[int],
+    squeeze_masks: Sequence[int],
+) -> tuple[Index, ...]:
+    """What `sliceStatic` and `sliceDynamic` take of each axis: an interval, or one entry.
+
+    A masked begin or end is that of the axis; a squeezed axis gives its entry at begin and goes.
+    """
+    begin = per_axis(begin, rank, 0, "begins")
+    begin_masks = per_axis(begin_masks, rank, 0, "begin masks")
+    end_masks = per_axis(end_masks, rank, int(not end), "end masks")
+    end = per_axis(end, rank, 0, "ends")
+    strides = per_axis(strides, rank, 1, "strides")
+    squeeze_masks = per_axis(squeeze_masks, rank, 0, "squeeze masks")
+    return tuple(
+        begin[axis]
+        if squeeze_masks[axis]
+        else slice(
+            None if begin_masks[axis] else begin[axis],
+            None if end_masks[axis] else end[axis],
+            strides[axis],
+        )
+        for axis in range(rank)
+    )
+
+
+def static_indices(p: Params, rank: int) -> tuple[Index, ...]:
+    """What a `sliceStatic` layer takes of each axis."""
+    return indices(
+        rank, p.beginIds, p.endIds, p.strides, p.beginMasks, p.endMasks, p.squeezeMasks
+    )
+
+
+@rule("sliceStatic")
+def slice_static(p: Params, shape: Shape) -> list[Shape]:
+    result = []
+    for extent, index in zip(shape, static_indices(p, len(shape)), strict=True):
+        if isinstance(index, slice):
+            result.append(length(extent, index))
+        elif extent is not None and not -extent <= index < extent:
+            raise SpecError(f"no entry {index} in an axis of {extent} of {show(shape)}")
+    return [tuple(result) or (1,)]
+
+
+@rule("sliceDynamic")
+def slice_dynamic(p: Params, shape: Shape, *dynamic: Shape) -> list[Shape]:
+    """With masks for squeezing as seventh input even the rank depends on data."""
+    if len(dynamic) > 6:
+        raise SpecError(f"{len(dynamic) + 1} inputs; it takes up to 7")
+    if len(dynamic) == 6:
+        raise RankUnknownError
+    squeezed = per_axis(p.squeezeMasks, len(shape), 0, "squeeze masks")
+    return [tuple(None for squeeze in squeezed if not squeeze) or (1,)]
+
+
+@rule("sliceBySize")
+def slice_by_size(p: Params, shape: Shape, begin: Shape) -> list[Shape]:
+    axis = axis_of(p.axis, len(shape))
+    extent = shape[axis]
+    if p.size < 1 or (extent is not None and p.size > extent):
+        raise SpecError(f"a slice of {p.size} entries of axis {axis} of {show(shape)}")
+    return [replaced(shape, axis, p.size)]
+
+
+@rule("slidingWindows")
+def sliding_windows(p: Params, shape: Shape) -> list[Shape]:
+    axis = axis_of(p.axis, len(shape))
+    extent = shape[axis]
+    if p.windowSize < 1 or (extent is not None and p.windowSize > extent):
+        raise SpecError(f"windows of {p.windowSize} in axis {axis} of {show(shape)}")
+    count = None if extent is None else (extent - p.windowSize) // p.step + 1
+    return [(*shape[:axis], count, p.windowSize, *shape[axis + 1 :])]
+
+
+@rule("split")
+def split(p: Params, shape: Shape) -> list[Shape]:
+    need_rank(shape, 3)
+    channels = shape[-3]
+    if p.nOutputs < 1 or (channels is not None and channels % p.nOutputs):
+        raise SpecError(f"{channels} channels are not divided into {p.nOutputs} equal parts")
+    part = None if channels is None else channels // p.nOutputs
+    return [replaced(shape, -3, part)] * p.nOutputs
