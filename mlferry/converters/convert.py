@@ -10,10 +10,11 @@ from mlferry.converters.graph import Graph
 from mlferry.converters.interface import InputType, OutputType, bind_inputs, finish
 from mlferry.converters.lower import CustomFunction, Frontend, Lowering, lower
 from mlferry.converters.types import ClassifierConfig
-from mlferry.errors import ConversionError, SpecError
+from mlferry.errors import ConversionError, SpecError, ValidationError
 from mlferry.models.model import MLModel
 from mlferry.spec import versions
 from mlferry.spec.proto import model_pb2
+from mlferry.spec.validate import validate
 from mlferry.version import VERSION
 
 
@@ -129,6 +130,9 @@ def convert_graph(graph: Graph, frontend: Frontend, options: Options) -> MLModel
     told["com.github.mlferry.version"] = VERSION
     told["com.github.mlferry.source"] = f"{graph.framework} {graph.release}".strip()
     _check_target(spec, options.minimum_deployment_target)
+    problems = [problem for problem in validate(spec) if problem.severity != "note"]
+    if problems:
+        raise ValidationError(f"the model made of {graph.source} breaks the format's rules:", problems)
     return MLModel(spec)
 
 

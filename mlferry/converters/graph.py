@@ -72,6 +72,7 @@ class Node:
         keys: the names under which a custom conversion function is looked up, in order.
         elementwise: whether each output value depends on one input value alone.
         layer: the source's own object, for models in memory.
+        proto: the source's own message.
         input_shapes: shapes of the inputs in the source's order of axes, set while lowering.
         output_shapes: shapes of the outputs, where the source tells them.
     """
@@ -85,6 +86,7 @@ class Node:
     keys: tuple[str, ...] = ()
     elementwise: bool = False
     layer: Any = None
+    proto: Any = None
     input_shapes: list[Shape | None] = field(default_factory=list)
 
     def get_config(self) -> dict[str, Any]:
@@ -156,6 +158,9 @@ class Graph:
         channels_last: whether images lie as [N, H, W, C].
         release: the framework's own version.
         is_file: whether `source` is a path.
+        constants: values that are known, in the source's own types.
+        functions: the model's own functions by domain and name.
+        opsets: versions by domain.
     """
 
     source: str
@@ -167,6 +172,9 @@ class Graph:
     channels_last: bool = True
     release: str = ""
     is_file: bool = True
+    constants: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    functions: Mapping[tuple[str, str], Any] = field(default_factory=dict)
+    opsets: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def expression(self) -> str:

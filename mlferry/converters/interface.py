@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from mlferry.converters.graph import Graph, Value
-from mlferry.converters.layout import CHANNELS_FIRST, SOURCE, Blob, arrange
+from mlferry.converters.layout import CHANNELS_FIRST, SCALAR, SOURCE, Blob, arrange
 from mlferry.converters.lower import Lowering
 from mlferry.converters.types import ClassifierConfig, ImageType, RangeDim, TensorType
 from mlferry.errors import ConversionError
@@ -109,18 +109,32 @@ def _example(shape: Shape | None) -> str:
 def _bind_array(
     low: Lowering, value: Value, wanted: TensorType, shape: Sequence[int | RangeDim]
 ) -> None:
-    integral = value.dtype.startswith(("int", "uint"))
-    dtype = wanted.dtype or ("int32" if integral else "float32")
-    default = tuple((n.default or n.lower_bound) if isinstance(n, RangeDim) else n for n in shape)
+    dtype = wanted.dtype or feature_dtype(value)
+    default = tuple(
+        (n.default or n.lower_bound) if isinstance(n, RangeDim) else n for n in shape
+    ) or (1,)
     feature = features.multi_array(default, dtype)
     if any(isinstance(n, RangeDim) for n in shape):
         for n in shape:
             size = feature.multiArrayType.shapeRange.sizeRanges.add()
             size.lowerBound = n.lower_bound if isinstance(n, RangeDim) else n
             size.upperBound = n.upper_bound if isinstance(n, RangeDim) else n
-    known = tuple(None if isinstance(n, RangeDim) else n for n in shape)
+    known = tuple(None if isinstance(n, RangeDim) else n for n in shape) or (1,)
     low.builder.input(value.name, known, feature)
-    low.bind(value, Blob(value.name, known, SOURCE))
+    low.bind(value, Blob(value.name, known, SOURCE if shape else SCALAR))
+
+
+def feature_dtype(value: Value) -> str:
+    """Core ML's type for a source's: integers and booleans are int32, double stays.
+
+    Raises:
+        ConversionError: Core ML has no such arrays.
+    """
+    if value.dtype.startswith(("int", "uint", "bool")):
+        return "int32"
+    if value.dtype in ("string", "complex64", "complex128"):
+        raise ConversionError(f"{value.name!r} is of type {value.dtype}: no Core ML multi-array")
+    return "float64" if value.dtype == "float64" else "float32"
 
 
 def _bind_image(
@@ -216,8 +230,9 @@ def finish(
                      else (low.source_order(blob), None))  # fmt: skip
     final = _name_outputs(low, [blob for blob, _ in blobs], shown)
     low.builder.prune(final)
-    for name, (_, feature), (_, kind) in zip(final, blobs, wanted, strict=True):
-        dtype = kind.dtype if isinstance(kind, TensorType) and kind.dtype else "float32"
+    for name, (_, feature), (asked, kind) in zip(final, blobs, wanted, strict=True):
+        told = kind.dtype if isinstance(kind, TensorType) else None
+        dtype = told or feature_dtype(known[asked])
         low.builder.output(name, feature or features.multi_array(low.builder.shapes[name], dtype))
     spec = low.builder.model(_classifier(low, classifier, final))
     metadata = spec.description.metadata.userDefined

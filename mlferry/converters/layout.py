@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from numpy.typing import NDArray
 
 from mlferry.errors import ConversionError
 from mlferry.spec.shapes.rules import Shape, axis_of, product
@@ -42,7 +44,7 @@ class Layout:
         """The source's order of a blob's shape."""
         if self == CHANNELS_FIRST and len(shape) >= 3:
             return (shape[0], *shape[2:], shape[1])
-        return shape
+        return () if self.kind == "scalar" else shape
 
     def to_blob(self, shape: Shape) -> Shape:
         """The blob's order of a source shape."""
@@ -54,6 +56,7 @@ class Layout:
 SOURCE = Layout("source")
 CHANNELS_FIRST = Layout("channels first")
 FLAT = Layout("flat")
+SCALAR = Layout("scalar")  # Core ML has no blobs without axes: they are kept as shape (1,)
 
 Accepted = Sequence[Layout]
 ANY: Accepted = (SOURCE, CHANNELS_FIRST, FLAT)
@@ -102,14 +105,30 @@ class Blob:
         """The shape in the source's order of axes."""
         return None if self.shape is None else self.layout.shape(self.shape)
 
+    @property
+    def is_scalar(self) -> bool:
+        """Whether the source's value has no axes."""
+        return self.layout.kind == "scalar"
+
     def axis(self, axis: int) -> int:
         """The axis of the blob for an axis of the source."""
         return self.layout.axis(axis, self.rank)
 
 
+@dataclass(frozen=True)
+class Constant:
+    """A value that is known while converting, in the source's own type."""
+
+    name: str
+    array: NDArray[Any]
+
+
+Operand = Blob | Constant | None
+
+
 def arrange(low: Lowering, x: Blob, layout: Layout) -> Blob:
     """The blob in another layout; blobs of one or two axes have only one, unless flat."""
-    if x.layout.kind == layout.kind:
+    if x.layout.kind == layout.kind or (x.is_scalar and layout == SOURCE):
         return x
     if x.layout.kind == "flat":
         return _kept(low, x, SOURCE, _unflatten)

@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike
 
 from mlferry.converters import layout as layouts
 from mlferry.converters.graph import Graph, Node, Value
-from mlferry.converters.layout import CHANNELS_FIRST, SOURCE, Blob, Layout
+from mlferry.converters.layout import CHANNELS_FIRST, SOURCE, Blob, Constant, Layout, Operand
 from mlferry.custom import CUSTOM_LAYERS, CustomLayerParams, Instance
 from mlferry.errors import ConversionError, MlferryError, SpecError, UnsupportedOpError, context
 from mlferry.registry import Entry, Registry, did_you_mean
@@ -32,6 +32,7 @@ logger = logging.getLogger(__name__)
 
 Converter = Callable[..., Any]
 CustomFunction = Callable[..., Any]
+_EXACT = 2**24
 LAYOUT_KEY = "com.github.mlferry.custom_layer_layout."
 
 
@@ -44,12 +45,14 @@ class Frontend:
         ops: its converters: ``convert(low, node, *inputs) -> Blob | tuple[Blob, ...]``.
         ignored: options that change training or names only.
         neutral: values of an option that ask for nothing, so that it may stay unread.
+        fold: evaluates a node whose inputs are all constants, or returns None where it cannot.
     """
 
     name: str
     ops: Registry[Converter]
     ignored: frozenset[str] = frozenset()
     neutral: tuple[Any, ...] = (None, False)
+    fold: Callable[[Node, Graph, Sequence[Any]], Sequence[Any] | None] | None = None
 
 
 class Lowering:
@@ -61,6 +64,7 @@ class Lowering:
         self.arranged: dict[tuple[str, str], Blob] = {}
         self.metadata: dict[str, str] = {}
         self._values: dict[str, Blob] = {}
+        self._constants = {name: Constant(name, a) for name, a in graph.constants.items()}
         self._inverse: dict[tuple[str, str, tuple[int, ...]], Blob] = {}
         self._node_name = ""
         self._layout = SOURCE
@@ -181,20 +185,59 @@ class Lowering:
         self._values[value.name] = blob
 
     def blob(self, value: Value) -> Blob:
-        """The blob that holds a value."""
+        """The blob that holds a value; a constant is written into the model now."""
+        if value.name not in self._values:
+            self._values[value.name] = self.stored(self._constants[value.name])
         return self._values[value.name]
 
-    def run(self, node: Node, convert: Callable[[Node, Sequence[Blob]], Any]) -> None:
+    def operand(self, value: Value) -> Operand:
+        """What a converter gets for a value: its blob, its constant, or None for no name."""
+        if not value.name:
+            return None
+        return self._constants.get(value.name) or self.blob(value)
+
+    def stored(self, constant: Constant) -> Blob:
+        """The blob of a constant, written once.
+
+        Raises:
+            ConversionError: it has no elements, or integers that float32 cannot hold.
+        """
+        if constant.name in self._values:
+            return self._values[constant.name]
+        array = constant.array
+        if array.size == 0:
+            raise ConversionError(
+                f"constant {constant.name!r} of shape {array.shape} has no elements, which Core "
+                "ML cannot hold"
+            )
+        if array.dtype.kind in "iu" and np.abs(array.astype(np.float64)).max() > _EXACT:
+            raise ConversionError(
+                f"constant {constant.name!r} has integers above 2**24, which Core ML's float32 "
+                "cannot hold exactly"
+            )
+        made = self.constant(array.astype(np.float32))
+        if array.ndim == 0:
+            made = replace(made, layout=layouts.SCALAR)
+        self._values[constant.name] = made
+        return made
+
+    def run(self, node: Node, convert: Callable[[Node, Sequence[Any]], Any]) -> None:
         """Convert one node with its inputs and bind what comes back to its outputs."""
         self.start(node.name)
-        inputs = [self.blob(value) for value in node.inputs]
-        node.input_shapes = [x.source_shape for x in inputs]
+        inputs = [self.operand(value) for value in node.inputs]
+        node.input_shapes = [
+            x.array.shape if isinstance(x, Constant) else x.source_shape if x is not None else None
+            for x in inputs
+        ]
         made = convert(node, inputs)
-        blobs = made if isinstance(made, tuple | list) else (made,)
-        if len(blobs) != len(node.outputs):
-            raise ConversionError(f"{len(blobs)} outputs were made, {len(node.outputs)} expected")
-        for value, blob in zip(node.outputs, blobs, strict=True):
-            self.bind(value, blob)
+        results = made if isinstance(made, tuple | list) else (made,)
+        if len(results) < len(node.outputs):
+            raise ConversionError(f"{len(results)} outputs were made, not {len(node.outputs)}")
+        for value, result in zip(node.outputs, results, strict=False):
+            if isinstance(result, Blob):
+                self.bind(value, result)
+            elif value.name:
+                self._constants[value.name] = Constant(value.name, np.asarray(result))
 
     def assume_rank(self, x: Blob, rank: int) -> Blob:
         """A blob whose shape a custom layer hides, as one of the rank that its reader takes.
@@ -288,11 +331,22 @@ def _how(
     channels_first: bool,
 ) -> Callable[[Node, Sequence[Blob]], Any]:
     if found is None:
-        return lambda node, inputs: _add_custom(low, node, inputs, _automatic(node), channels_first)
+        return lambda node, inputs: _add_custom(
+            low, node, _offered(low, node, inputs), _automatic(node), channels_first
+        )
     if not isinstance(found, Entry):
-        return lambda node, inputs: _call_user(low, node, inputs, found, channels_first)
+        return lambda node, inputs: _call_user(
+            low, node, _offered(low, node, inputs), found, channels_first
+        )
 
-    def built_in(node: Node, inputs: Sequence[Blob]) -> Any:
+    def built_in(node: Node, inputs: Sequence[Any]) -> Any:
+        folded = _fold(low, node, inputs, frontend)
+        if folded is not None:
+            return folded
+        if "layouts" not in found.options and frontend.fold is not None:
+            made = found.value(low, node, *inputs)
+            _check_options(node, frontend)
+            return made
         accepted = found.options.get("layouts", (SOURCE,))
         if callable(accepted):
             accepted = accepted(node)
@@ -303,6 +357,17 @@ def _how(
         return made
 
     return built_in
+
+
+def _fold(
+    low: Lowering, node: Node, inputs: Sequence[Any], frontend: Frontend
+) -> Sequence[Any] | None:
+    """What a node of constants makes, where the frontend can evaluate it."""
+    known = all(x is None or isinstance(x, Constant) for x in inputs)
+    if frontend.fold is None or not known:
+        return None
+    arrays = [None if x is None else x.array for x in inputs]
+    return frontend.fold(node, low.graph, arrays)
 
 
 def _check_options(node: Node, frontend: Frontend) -> None:
@@ -318,6 +383,17 @@ def _check_options(node: Node, frontend: Frontend) -> None:
             f"options that mlferry cannot carry over: {shown}. Write a conversion function for "
             f"this layer: custom_conversion_functions={{{node.name!r}: function}}"
         )
+
+
+def _offered(low: Lowering, node: Node, inputs: Sequence[Any]) -> list[Blob]:
+    """The blobs that a custom layer reads; constants are offered as the node's weights."""
+    constants = [x for x in inputs if isinstance(x, Constant)]
+    if constants:
+        node.weights = {**node.weights, **{x.name: x.array for x in constants}}
+    blobs = [x for x in inputs if isinstance(x, Blob)]
+    if not blobs:
+        blobs = [low.stored(x) for x in constants[:1]]
+    return blobs
 
 
 # ---- custom layers ---------------------------------------------------------------------

@@ -71,7 +71,8 @@ class MLModel:
         self._spec = _spec_of(model)
         self._classes = CustomClasses(custom_layers or {}, custom_models or {})
         self._evaluator: Evaluator | None = None
-        severe = [p for p in validate.validate(self._spec) if p.severity == "error"]
+        self._known_problems = validate.validate(self._spec)
+        severe = [p for p in self._known_problems if p.severity == "error"]
         if severe:
             raise ValidationError("the model breaks the format's rules:", severe)
 
@@ -139,10 +140,11 @@ class MLModel:
 
         Raises:
             ModelFileError: another suffix, or a folder that cannot be written.
-            ValidationError: the model has problems; nothing is written.
+            ValidationError: the model has problems that it did not have when it was loaded;
+                nothing is written.
         """
         problems = validate.validate(self._spec)
-        severe = [p for p in problems if p.severity != "note"]
+        severe = [p for p in problems if p.severity != "note" and p not in self._known_problems]
         if severe:
             raise ValidationError(f"{path} is not written: the model has problems:", severe)
         return io.save_spec(self._spec, path)

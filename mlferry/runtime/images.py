@@ -114,6 +114,8 @@ def preprocess(
                 )
             blob = blob - mean.reshape(blob.shape[-3:])
             continue
+        if step.WhichOneof("preprocessor") is None:
+            continue
         scaler = step.scaler
         if layout.startswith("GRAY"):
             bias = [scaler.grayBias]

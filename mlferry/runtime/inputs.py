@@ -95,7 +95,7 @@ def _numbers(name: str, value: Any) -> Array:
         raise PredictionError(f"input {name!r} is no rectangular array: {error}") from error
     if array.dtype.kind not in "fiub":
         raise PredictionError(f"input {name!r} takes numbers, not {array.dtype}")
-    return array.astype(np.float32)
+    return np.atleast_1d(array.astype(np.float32))
 
 
 def _classic(name: str, array: Array, feature: ft.ArrayFeatureType) -> Array:

@@ -50,6 +50,17 @@ DEFAULTS: dict[tuple[str, str], Any] = {
     ("CropResizeLayerParams", "targetSize"): (1, 1),
     ("CropResizeLayerParams", "spatialScale"): 1.0,
     ("LayerNormalizationLayerParams", "eps"): 1e-5,
+    ("SliceLayerParams", "stride"): 1,
+    ("SlidingWindowsLayerParams", "step"): 1,
+    ("PermuteLayerParams", "axis"): (0, 1, 2, 3),
+    ("RangeStaticLayerParams", "stepSizeValue"): 1.0,
+    ("RangeDynamicLayerParams", "stepSizeValue"): 1.0,
+    ("CategoricalDistributionLayerParams", "numSamples"): 1,
+    ("CategoricalDistributionLayerParams", "eps"): 1e-10,
+    ("CategoricalDistributionLayerParams", "temperature"): 1.0,
+    ("Pooling3DLayerParams", "strideDepth"): 1,
+    ("Pooling3DLayerParams", "strideHeight"): 1,
+    ("Pooling3DLayerParams", "strideWidth"): 1,
 }
 
 

@@ -101,6 +101,7 @@ MISTAKES: list[tuple[str, dict[str, Any], str]] = [
     ("shapes", {"inputs": ["x", "v"]}, "shapes (1, 3, 8, 8), (5,) do not broadcast"),
     ("no inputs", {"inputs": []}, "needs an input"),
     ("inputs", {"kind": "subtractBroadcastable"}, "1 inputs do not fit"),
+    ("enum number", {"kind": "reduce", "axis": 9}, "axis of reduce 'it' is unknown: 9"),
 ]
 
 
@@ -118,6 +119,32 @@ def test_mistakes_are_told_and_change_nothing(
     assert text in str(caught.value)
     assert f"while adding {call['kind']} '{call['name']}'" in str(caught.value)
     assert (builder.network.SerializeToString(), builder.shapes) == before
+
+
+CHANNELS = {"shapeScale": [3], "scale": [1, 2, 3]}
+SHAPES: list[tuple[str, dict[str, Any], list[Any]]] = [
+    ("scale", CHANNELS, [(1, 3, 8, 8)]),
+    ("bias", {"shape": [3], "bias": [1, 2, 3]}, [(1, 3, 8, 8)]),
+    ("tile", {"reps": [2, 3]}, [(1, 3, 16, 24)]),
+    ("tile", {"reps": [4, 1, 1, 1]}, [(4, 3, 8, 8)]),
+    ("constantPad", {"padAmounts": [0, 1] * 4}, [(2, 4, 9, 9)]),
+    (
+        "constantPad",
+        {"padAmounts": [0, 0, 5, 0, 0, 9, 0, 8], "padToGivenOutputSizeMode": True},
+        [(1, 5, 9, 8)],
+    ),
+    ("resizeBilinear", {}, [(1, 3, 1, 1)]),
+    ("splitND", {"axis": 1, "numSplits": 2}, [(1, 2, 8, 8), (1, 1, 8, 8)]),
+]
+
+
+@pytest.mark.parametrize(("kind", "params", "shapes"), SHAPES)
+def test_shapes_are_known_at_once(
+    kind: str, params: dict[str, Any], shapes: list[Any], builder: Builder
+) -> None:
+    names = [f"y{index}" for index in range(len(shapes))]
+    builder.layer(kind, "it", ["x"], names, **params)
+    assert [builder.shapes[name] for name in names] == shapes
 
 
 FIELD_MISTAKES: list[tuple[str, str, dict[str, Any], str]] = [

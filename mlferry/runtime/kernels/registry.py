@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mlferry.errors import PredictionError
 from mlferry.registry import Registry
 
 Array = NDArray[np.float32]
@@ -15,3 +16,24 @@ Kernel = Callable[..., Any]
 
 KERNELS: Registry[Kernel] = Registry("kernel")
 kernel = KERNELS.register
+
+
+def number(blob: Array, what: str) -> float:
+    """The value of a blob of one element.
+
+    Raises:
+        PredictionError: it has several.
+    """
+    if blob.size != 1:
+        raise PredictionError(f"{what} is one number, not an array of shape {blob.shape}")
+    return float(blob.reshape(-1)[0])
+
+
+def integer(blob: Array, what: str) -> int:
+    """The value of a blob of one element as an integer; see `number`."""
+    return int(number(blob, what))
+
+
+def integers(blob: Array) -> tuple[int, ...]:
+    """The values of a blob as integers."""
+    return tuple(int(value) for value in blob.reshape(-1))

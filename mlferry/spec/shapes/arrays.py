@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mlferry.errors import SpecError
 from mlferry.spec.params import Params
-from mlferry.spec.shapes.rules import Shape, axis_of, replaced, rule, show, total
+from mlferry.spec.shapes.rules import Shape, axis_of, need_rank, replaced, rule, show, total
 
 
 def joined(shapes: tuple[Shape, ...], axis: int) -> Shape:
@@ -13,6 +13,8 @@ def joined(shapes: tuple[Shape, ...], axis: int) -> Shape:
     Raises:
         SpecError: ranks, or extents off the axis, differ.
     """
+    if not shapes:
+        raise SpecError("nothing to concatenate")
     if len({len(shape) for shape in shapes}) != 1:
         raise SpecError(f"inputs of different ranks: {', '.join(map(show, shapes))}")
     axis = axis_of(axis, len(shapes[0]))
@@ -35,11 +37,15 @@ def concat(p: Params, *shapes: Shape) -> list[Shape]:
 
 @rule("concatND")
 def concat_nd(p: Params, *shapes: Shape) -> list[Shape]:
+    if p.interleave and len({shape for shape in shapes if None not in shape}) > 1:
+        raise SpecError(f"interleaved inputs differ: {', '.join(map(show, shapes))}")
     return [joined(shapes, p.axis)]
 
 
 @rule("stack")
 def stack(p: Params, *shapes: Shape) -> list[Shape]:
+    if not shapes:
+        raise SpecError("nothing to stack")
     axis = axis_of(p.axis, len(shapes[0]) + 1)
     if len(set(shapes)) != 1:
         raise SpecError(f"inputs differ: {', '.join(map(show, shapes))}")
@@ -48,6 +54,7 @@ def stack(p: Params, *shapes: Shape) -> list[Shape]:
 
 @rule("tile")
 def tile(p: Params, shape: Shape, *dynamic: Shape) -> list[Shape]:
+    """Fewer repetitions than axes are those of the last axes."""
     if dynamic:
         return [(None,) * len(shape)]
     if len(p.reps) > len(shape):
@@ -59,6 +66,20 @@ def tile(p: Params, shape: Shape, *dynamic: Shape) -> list[Shape]:
 @rule("loadConstantND")
 def load_constant_nd(p: Params) -> list[Shape]:
     return [tuple(p.shape)]
+
+
+@rule("loadConstant")
+def load_constant(p: Params) -> list[Shape]:
+    if len(p.shape) != 3:
+        raise SpecError(f"the shape of a constant is C, H, W, not {show(p.shape)}")
+    return [(1, 1, *p.shape)]
+
+
+@rule("sequenceRepeat")
+def sequence_repeat(p: Params, shape: Shape) -> list[Shape]:
+    need_rank(shape, 5)
+    steps = shape[-5]
+    return [replaced(shape, -5, None if steps is None else steps * p.nRepetitions)]
 
 
 @rule("splitND")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mlferry.errors import SpecError
 from mlferry.spec.params import Params
-from mlferry.spec.shapes.rules import Shape, broadcast, need_rank, product, rule, show
+from mlferry.spec.shapes.rules import Shape, broadcast, need_rank, product, replaced, rule, show
 
 
 @rule("innerProduct")
@@ -38,14 +38,13 @@ def embedding_nd(p: Params, shape: Shape) -> list[Shape]:
 
 @rule("batchedMatmul")
 def batched_matmul(p: Params, left: Shape, right: Shape | None = None) -> list[Shape]:
+    """Of two inputs, a vector is a row at the left, a column at the right, and stays a matrix."""
     if right is None:
         need_rank(left, 1)
         inner, columns = p.weightMatrixFirstDimension, p.weightMatrixSecondDimension
         if left[-1] not in (inner, None):
             raise SpecError(f"input {show(left)} ends in {left[-1]}, the weights take {inner}")
         return [(*left[:-1], columns)]
-    if len(left) == 1 and len(right) == 1:
-        return [(1,)]
     a = (1, *left) if len(left) == 1 else left
     b = (*right, 1) if len(right) == 1 else right
     if p.transposeA and len(left) > 1:
@@ -54,10 +53,17 @@ def batched_matmul(p: Params, left: Shape, right: Shape | None = None) -> list[S
         b = (*b[:-2], b[-1], b[-2])
     if None not in (a[-1], b[-2]) and a[-1] != b[-2]:
         raise SpecError(f"matrices {show(left)} and {show(right)} do not multiply")
-    result: Shape = (*broadcast(a[:-2], b[:-2]),) if len(a) > 2 or len(b) > 2 else ()
-    result = (*result, a[-2], b[-1])
-    if len(left) == 1:
-        result = (*result[:-2], result[-1])
-    if len(right) == 1:
-        result = result[:-1]
-    return [result]
+    outer = broadcast(a[:-2], b[:-2]) if len(a) > 2 or len(b) > 2 else ()
+    return [(*outer, a[-2], b[-1])]
+
+
+@rule("dot")
+def dot(p: Params, left: Shape, right: Shape) -> list[Shape]:
+    need_rank(left, 3)
+    need_rank(right, 3, "second input")
+    for shape in (left, right):
+        if any(extent not in (1, None) for extent in shape[-2:]):
+            raise SpecError(f"{show(shape)}: height and width of a dot product's inputs are 1")
+    if None not in (left[-3], right[-3]) and left[-3] != right[-3]:
+        raise SpecError(f"vectors {show(left)} and {show(right)} differ in length")
+    return [replaced(broadcast(left, right), -3, 1)]

@@ -32,6 +32,12 @@ def softmax_nd(p: Params, shape: Shape) -> list[Shape]:
 @rule("layerNormalization")
 def layer_normalization(p: Params, shape: Shape) -> list[Shape]:
     need_rank(shape, len(p.normalizedShape))
+    inner = shape[len(shape) - len(p.normalizedShape) :]
+    if not p.normalizedShape or any(
+        extent not in (wanted, None)
+        for extent, wanted in zip(inner, p.normalizedShape, strict=True)
+    ):
+        raise SpecError(f"input {show(shape)} does not end in {show(p.normalizedShape)}")
     return [shape]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mlferry.errors import SpecError
 from mlferry.spec.params import Params
 from mlferry.spec.shapes.rules import Shape, axis_of, need_rank, rule
 
@@ -14,8 +15,11 @@ REDUCTIONS = (
 
 @rule("reduce")
 def reduce(p: Params, shape: Shape) -> list[Shape]:
-    need_rank(shape, 3)
-    axes = {axis + len(shape) for axis in AXES_OF_REDUCE[p.axis]}
+    reduced = AXES_OF_REDUCE[p.axis]
+    need_rank(shape, -reduced[0])
+    if p.mode == "ARGMAX" and len(reduced) > 1:
+        raise SpecError(f"ARGMAX is over C, H or W, not over {p.axis}")
+    axes = {axis + len(shape) for axis in reduced}
     return [tuple(1 if axis in axes else extent for axis, extent in enumerate(shape))]
 
 

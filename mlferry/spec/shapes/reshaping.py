@@ -5,7 +5,15 @@ from __future__ import annotations
 from mlferry.errors import SpecError
 from mlferry.spec.params import Params
 from mlferry.spec.shapes import windows
-from mlferry.spec.shapes.rules import Shape, axis_of, need_rank, product, rule, show
+from mlferry.spec.shapes.rules import (
+    RankUnknownError,
+    Shape,
+    axis_of,
+    need_rank,
+    product,
+    rule,
+    show,
+)
 
 
 @rule("transpose")
@@ -41,6 +49,61 @@ def fit(shape: Shape, target: tuple[int, ...]) -> Shape:
     return tuple(rest if extent == -1 else extent for extent in target)
 
 
+@rule("reshape")
+def reshape(p: Params, shape: Shape) -> list[Shape]:
+    """To [C, H, W] of each step, or to [Seq, C, H, W]; the batch stays."""
+    need_five(shape)
+    if len(p.targetShape) == 3:
+        steps, batch = shape[:2]
+        return [(steps, batch, *fit(shape[2:], p.targetShape))]
+    if len(p.targetShape) == 4:
+        steps, *inner = fit((shape[0], *shape[2:]), p.targetShape)
+        return [(steps, shape[1], *inner)]
+    raise SpecError(f"target shape {p.targetShape}: C, H, W or Seq, C, H, W are needed")
+
+
+def need_five(shape: Shape) -> None:
+    """Raise a `SpecError` where a shape is not [Seq, Batch, C, H, W]."""
+    if len(shape) != 5:
+        raise SpecError(f"input of shape {show(shape)} needs 5 axes: Seq, Batch, C, H, W")
+
+
+@rule("permute")
+def permute(p: Params, shape: Shape) -> list[Shape]:
+    """Axes count in [Seq, C, H, W]; the batch stays."""
+    need_five(shape)
+    if sorted(p.axis) != [0, 1, 2, 3]:
+        raise SpecError(f"axes {p.axis} are no permutation of 0, 1, 2, 3")
+    movable = (shape[0], *shape[2:])
+    steps, *inner = (movable[axis] for axis in p.axis)
+    return [(steps, shape[1], *inner)]
+
+
+@rule("flattenTo2D")
+def flatten_to_2d(p: Params, shape: Shape) -> list[Shape]:
+    """The axes before `axis`, which may be the rank, are the rows; the others the columns."""
+    rank = len(shape)
+    axis = rank if p.axis == rank else axis_of(p.axis, rank)
+    return [(product(shape[:axis]), product(shape[axis:]))]
+
+
+@rule("rankPreservingReshape")
+def rank_preserving_reshape(p: Params, shape: Shape) -> list[Shape]:
+    """A 0 keeps an extent; one -1 takes what is left."""
+    if len(p.targetShape) != len(shape):
+        raise SpecError(f"target shape {p.targetShape} has another rank than {show(shape)}")
+    kept = [
+        axis for axis, extent in enumerate(p.targetShape) if extent == 0 and shape[axis] is None
+    ]
+    target = [
+        (1 if axis in kept else extent) if wanted == 0 else wanted
+        for axis, (wanted, extent) in enumerate(zip(p.targetShape, shape, strict=True))
+    ]
+    source = [1 if axis in kept else extent for axis, extent in enumerate(shape)]
+    fitted = fit(tuple(source), tuple(target))
+    return [tuple(None if axis in kept else extent for axis, extent in enumerate(fitted))]
+
+
 @rule("flatten")
 def flatten(p: Params, shape: Shape) -> list[Shape]:
     need_rank(shape, 3)
@@ -53,7 +116,7 @@ def squeeze(p: Params, shape: Shape) -> list[Shape]:
     rank = len(shape)
     if p.squeezeAll or not p.axes:
         if None in shape:
-            raise SpecError(f"which axes of {show(shape)} are 1 is known only at run time")
+            raise RankUnknownError
         axes = {axis for axis, extent in enumerate(shape) if extent == 1}
     else:
         axes = {axis_of(axis, rank) for axis in p.axes}
@@ -89,6 +152,8 @@ def padding(p: Params, shape: Shape) -> list[Shape]:
 def crop(p: Params, shape: Shape, like: Shape | None = None) -> list[Shape]:
     need_rank(shape, 3)
     if like is not None:
+        if len(like) != len(shape):
+            raise SpecError(f"inputs of different ranks: {show(shape)}, {show(like)}")
         return [(*shape[:-2], *like[-2:])]
     edges = windows.borders(p, "cropAmounts")
     spatial = tuple(
@@ -128,6 +193,8 @@ def constant_pad(p: Params, shape: Shape, *dynamic: Shape) -> list[Shape]:
         raise SpecError(f"{len(p.padAmounts)} pad amounts for {show(shape)}: two per axis")
     if p.padToGivenOutputSizeMode:
         sizes = zip(shape, pairs, strict=True)
+        if any(min(pair) for pair in pairs):
+            raise SpecError(f"pad amounts {p.padAmounts}: one of each pair is 0 in this mode")
         return [tuple(None if n is None else max(n, *pair) for n, pair in sizes)]
     return [
         tuple(None if n is None else n + sum(pair) for n, pair in zip(shape, pairs, strict=True))

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
+
+from mlferry.errors import SpecError
 from mlferry.spec.params import Params
-from mlferry.spec.shapes.rules import Shape, need_rank, rule
+from mlferry.spec.shapes.rules import Shape, need_rank, rule, show
 
 
 @rule("upsample")
@@ -11,13 +14,35 @@ def upsample(p: Params, shape: Shape) -> list[Shape]:
     need_rank(shape, 3)
     factors = p.fractionalScalingFactor or p.scalingFactor
     spatial = (
-        None if size is None else int(size * factor)
+        None if size is None else scaled(size, factor)
         for size, factor in zip(shape[-2:], factors, strict=True)
     )
     return [(*shape[:-2], *spatial)]
 
 
+def scaled(size: int, factor: float) -> int:
+    """A size by a factor that is stored in float32: 10 by 0.7 is 7, not 6."""
+    return int(np.floor(np.float32(size) * np.float32(factor or 1)))
+
+
 @rule("resizeBilinear")
 def resize_bilinear(p: Params, shape: Shape) -> list[Shape]:
     need_rank(shape, 3)
-    return [(*shape[:-2], *p.targetSize)]
+    return [(*shape[:-2], *target_size(p))]
+
+
+def target_size(p: Params) -> tuple[int, int]:
+    """Height and width asked for; unset or 0 is 1."""
+    height, width = p.targetSize
+    return height or 1, width or 1
+
+
+@rule("cropResize")
+def crop_resize(p: Params, shape: Shape, boxes: Shape) -> list[Shape]:
+    """[1, Batch, C, H, W] and boxes [N, 1, 4, 1, 1], or [N, 1, 5, 1, 1] with a batch index."""
+    if len(shape) != 5 or shape[0] not in (1, None):
+        raise SpecError(f"the image {show(shape)} is (1, Batch, C, H, W)")
+    if len(boxes) != 5 or boxes[1] not in (1, None) or boxes[2] not in (4, 5, None):
+        raise SpecError(f"the boxes {show(boxes)} are (N, 1, 4 or 5, 1, 1)")
+    batch = {4: shape[1], 5: 1}.get(boxes[2] or 0)
+    return [(boxes[0], batch, shape[2], *target_size(p))]

@@ -1,0 +1,1 @@
+"""The ONNX frontend: files, bytes and `ModelProto` of every opset."""

@@ -1,0 +1,305 @@
+"""ONNX models to a `Graph`, with constants in ONNX's own types."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlferry.converters.graph import Attributes, Graph, Node, Value
+from mlferry.errors import ConversionError, MissingDependencyError, ModelFileError
+from mlferry.spec.shapes.rules import Shape
+
+DEFAULT_DOMAINS = ("", "ai.onnx")
+_TENSOR, _GRAPH, _TENSORS, _GRAPHS = 4, 5, 9, 10
+
+
+def claims(source: Any) -> bool:
+    """Whether a source is an ONNX model: by its type, or by the content of the file."""
+    if type(source).__name__ == "ModelProto":
+        return True
+    if isinstance(source, bytes):
+        return True
+    if isinstance(source, str | os.PathLike):
+        path = Path(source)
+        return path.suffix.lower() in (".onnx", ".pb", ".ort") or _looks_like_onnx(path)
+    return False
+
+
+def _looks_like_onnx(path: Path) -> bool:
+    """An ONNX file starts with its IR version, a varint in field 1."""
+    try:
+        with path.open("rb") as stream:
+            start = stream.read(2)
+    except OSError:
+        return False
+    return len(start) == 2 and start[0] == 0x08 and 1 <= start[1] <= 64  # noqa: PLR2004
+
+
+def read(source: Any) -> Graph:
+    """An ONNX model as a graph.
+
+    Args:
+        source: a path, the bytes of a file, or a `ModelProto`.
+
+    Raises:
+        ModelFileError: the file is damaged or no ONNX model.
+        ConversionError: the model is inconsistent, or of a newer opset than is known.
+        MissingDependencyError: the onnx package is not installed.
+    """
+    model, name = _load(source)
+    return _Reader(model, name, isinstance(source, str | os.PathLike)).graph()
+
+
+def _load(source: Any) -> tuple[Any, str]:
+    try:
+        import onnx
+        from google.protobuf.message import DecodeError
+    except ImportError as error:
+        raise MissingDependencyError(
+            "reading ONNX models needs the onnx package: pip install 'mlferry[onnx]'"
+        ) from error
+    if isinstance(source, str | os.PathLike):
+        path = Path(source)
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise ModelFileError(f"cannot read {path}: {error.strerror or error}") from error
+        name, folder = str(path), path.parent
+    elif isinstance(source, bytes):
+        data, name, folder = source, "the ONNX model", None
+    else:
+        model = onnx.ModelProto()
+        model.CopyFrom(source)
+        _check(model, "the ONNX model")
+        _load_external(model, None, "the ONNX model")
+        return model, "the ONNX model"
+    model = onnx.ModelProto()
+    try:
+        model.ParseFromString(data)
+    except DecodeError as error:
+        raise ModelFileError(f"{name} is cut off, damaged, or no ONNX model: {error}") from error
+    _check(model, name)
+    _load_external(model, folder, name)
+    return model, name
+
+
+def _check(model: Any, name: str) -> None:
+    import onnx
+
+    if not model.HasField("graph") or not model.ir_version:
+        raise ModelFileError(f"{name} is no ONNX model: it has no graph")
+    newest = onnx.defs.onnx_opset_version()
+    for opset in model.opset_import:
+        if opset.domain in DEFAULT_DOMAINS and opset.version > newest:
+            raise ConversionError(
+                f"{name} uses opset {opset.version}; the installed onnx package knows opsets up "
+                f"to {newest}: pip install --upgrade onnx"
+            )
+
+
+def _load_external(model: Any, folder: Path | None, name: str) -> None:
+    """Read tensors kept in other files: those inside the model's folder only."""
+    for tensor in _tensors(model.graph):
+        if not tensor.external_data:
+            continue
+        told = {entry.key: entry.value for entry in tensor.external_data}
+        location = told.get("location", "")
+        if folder is None:
+            raise ModelFileError(
+                f"{name} keeps {tensor.name!r} in the file {location!r}: give the model's path"
+            )
+        base = folder.resolve()
+        path = (base / location).resolve()
+        if not path.is_relative_to(base) or not location:
+            raise ModelFileError(
+                f"{name} keeps {tensor.name!r} in {location!r}, outside the model's folder"
+            )
+        try:
+            offset, length = int(told.get("offset", 0)), int(told.get("length", -1))
+            size = path.stat().st_size
+            if offset < 0 or offset > size or length > size - offset:
+                raise ModelFileError(f"{location} is too short for {tensor.name!r} of {name}")
+            with path.open("rb") as stream:
+                stream.seek(offset)
+                tensor.raw_data = stream.read(length)
+        except (OSError, ValueError) as error:
+            raise ModelFileError(f"cannot read {location} of {name}: {error}") from error
+        del tensor.external_data[:]
+        tensor.data_location = 0
+
+
+def _tensors(graph: Any) -> list[Any]:
+    found = list(graph.initializer)
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.type == _TENSOR:
+                found.append(attribute.t)
+            found += attribute.tensors
+            if attribute.type == _GRAPH:
+                found += _tensors(attribute.g)
+    return found
+
+
+class _Reader:
+    def __init__(self, model: Any, source: str, is_file: bool) -> None:
+        self.source, self.is_file = source, is_file
+        self.model = _inferred(model)
+        self.opsets = {o.domain: o.version for o in model.opset_import} or {"": 1}
+
+    def graph(self) -> Graph:
+        proto = self.model.graph
+        types = {v.name: v.type for v in (*proto.value_info, *proto.input, *proto.output)}
+        constants = {t.name: to_array(t, self.source) for t in proto.initializer}
+        inputs = [_value(v.name, v.type) for v in proto.input if v.name not in constants]
+        nodes = [node(item, types, self.source) for item in proto.node]
+        known = {v.name for v in inputs} | set(constants)
+        nodes = _ordered(nodes, known, self.source)
+        made = known | {v.name for item in nodes for v in item.outputs}
+        for output in proto.output:
+            if output.name not in made:
+                raise ConversionError(f"{self.source}: nothing makes the output {output.name!r}")
+        opset = self.opsets.get("", self.opsets.get("ai.onnx", 1))
+        values = {v.name: v for item in nodes for v in item.outputs}
+        values |= {v.name: v for v in inputs}
+        return Graph(
+            source=self.source,
+            framework="ONNX",
+            version=opset,
+            inputs=inputs,
+            outputs=[(v.name, values.get(v.name, _value(v.name, v.type))) for v in proto.output],
+            nodes=nodes,
+            channels_last=False,
+            release=f"opset {opset}",
+            is_file=self.is_file,
+            constants=constants,
+            functions={(f.domain, f.name): f for f in self.model.functions},
+            opsets=self.opsets,
+        )
+
+
+def _inferred(model: Any) -> Any:
+    """The model with the types of its values; what cannot be inferred stays unknown."""
+    import onnx
+
+    try:
+        return onnx.shape_inference.infer_shapes(model, check_type=False, strict_mode=False)
+    except Exception:
+        # inference is a help, not a judge: it also fails on models that runtimes accept
+        return model
+
+
+def _value(name: str, kind: Any) -> Value:
+    tensor = kind.tensor_type
+    dtype = _dtype(tensor.elem_type)
+    if not tensor.HasField("shape"):
+        return Value(name, None, dtype)
+    shape: Shape = tuple(
+        d.dim_value if d.WhichOneof("value") == "dim_value" else None for d in tensor.shape.dim
+    )
+    return Value(name, shape, dtype)
+
+
+def _dtype(elem_type: int) -> str:
+    import onnx
+
+    if elem_type == onnx.TensorProto.UNDEFINED:
+        return "unknown"
+    return _NAMES.get(elem_type) or str(onnx.TensorProto.DataType.Name(elem_type)).lower()
+
+
+_NAMES = {1: "float32", 11: "float64", 10: "float16", 16: "bfloat16", 9: "bool", 8: "string"}
+
+
+def to_array(tensor: Any, source: str) -> NDArray[Any]:
+    """A tensor in ONNX's own type.
+
+    Raises:
+        ModelFileError: its bytes do not fit its shape.
+    """
+    import onnx
+
+    count = int(np.prod(list(tensor.dims), dtype=np.int64)) if tensor.dims else 1
+    if any(extent < 0 for extent in tensor.dims) or count > 1 << 31:
+        raise ModelFileError(f"{source}: tensor {tensor.name!r} of shape {list(tensor.dims)}")
+    try:
+        array = onnx.numpy_helper.to_array(tensor)
+    except Exception as error:
+        raise ModelFileError(
+            f"{source}: the bytes of tensor {tensor.name!r} do not fit its shape "
+            f"{list(tensor.dims)}: {error}"
+        ) from error
+    if array.shape != tuple(tensor.dims):
+        raise ModelFileError(f"{source}: tensor {tensor.name!r} has another size than it says")
+    return array
+
+
+def node(proto: Any, types: Mapping[str, Any], source: str) -> Node:
+    """A node with its attributes as Python values, tensors as arrays, graphs as they are."""
+    name = proto.name or "_".join(output for output in proto.output if output) or proto.op_type
+    domain = "" if proto.domain in DEFAULT_DOMAINS else proto.domain
+    op = f"{domain}.{proto.op_type}" if domain else proto.op_type
+    values = {
+        key: _value(key, types[key]) if key in types else Value(key, None, "unknown")
+        for key in (*proto.input, *proto.output)
+    }
+    attrs = {a.name: _attribute(a, source) for a in proto.attribute}
+    return Node(
+        op=op,
+        name=name,
+        inputs=tuple(values[key] for key in proto.input),
+        outputs=tuple(values[key] for key in proto.output),
+        attrs=Attributes(attrs),
+        keys=tuple(dict.fromkeys((name, op, proto.op_type))),
+        proto=proto,
+    )
+
+
+def _attribute(attribute: Any, source: str) -> Any:
+    import onnx
+
+    if attribute.ref_attr_name:
+        raise ConversionError(f"{source}: attribute {attribute.name!r} refers to a function's")
+    if attribute.type == _TENSOR:
+        return to_array(attribute.t, source)
+    if attribute.type == _TENSORS:
+        return [to_array(t, source) for t in attribute.tensors]
+    value = onnx.helper.get_attribute_value(attribute)
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    if attribute.type in (6, 7, 8):
+        return [v.decode("utf-8", "replace") if isinstance(v, bytes) else v for v in value]
+    return value
+
+
+def _ordered(nodes: Sequence[Node], known: set[str], source: str) -> list[Node]:
+    """Nodes in an order in which every value is made before it is read.
+
+    Raises:
+        ConversionError: a node reads what nothing makes, or nodes depend on each other.
+    """
+    made = {v.name for item in nodes for v in item.outputs if v.name} | known | {""}
+    for item in nodes:
+        for value in item.inputs:
+            if value.name not in made:
+                raise ConversionError(f"{source}: {item} reads {value.name!r}, which nothing makes")
+    ready = set(known) | {""}
+    order: list[Node] = []
+    waiting = list(nodes)
+    while waiting:
+        later = []
+        for item in waiting:
+            if all(v.name in ready for v in item.inputs):
+                order.append(item)
+                ready.update(v.name for v in item.outputs)
+            else:
+                later.append(item)
+        if len(later) == len(waiting):
+            names = ", ".join(item.name for item in later[:5])
+            raise ConversionError(f"{source}: nodes depend on each other: {names}")
+        waiting = later
+    return order

@@ -1,0 +1,231 @@
+"""Gather, scatter, sorting, and what else works through indices.
+
+Indices travel as floats; negative ones count from the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlferry.errors import PredictionError
+from mlferry.runtime.kernels.registry import Array, integer, kernel
+from mlferry.spec.params import Params
+from mlferry.spec.shapes.indexing import scatter as check_scatter, scatter_nd as check_scatter_nd
+from mlferry.spec.shapes.rules import axis_of
+
+Index = NDArray[np.int64]
+
+
+def _wrapped(indices: Array, extent: int) -> Index:
+    """Indices into an axis, as positive integers.
+
+    Raises:
+        PredictionError: one lies outside.
+    """
+    whole = indices.astype(np.int64)
+    if whole.size and (whole.min() < -extent or whole.max() >= extent):
+        raise PredictionError(
+            f"indices go from {whole.min()} to {whole.max()}; the axis has {extent} entries"
+        )
+    return np.where(whole < 0, whole + extent, whole)
+
+
+def _divide_at(target: Array, index: Any, updates: Array) -> None:
+    np.true_divide.at(target, index, updates)
+
+
+def _set_at(target: Array, index: Any, updates: Array) -> None:
+    target[index] = updates
+
+
+# A place that is named several times gets all of its updates in turn; SCATTER_UPDATE keeps
+# the last.
+_SCATTER: dict[str, Callable[[Array, Any, Array], None]] = {
+    "SCATTER_UPDATE": _set_at,
+    "SCATTER_ADD": np.add.at,
+    "SCATTER_SUB": np.subtract.at,
+    "SCATTER_MUL": np.multiply.at,
+    "SCATTER_DIV": _divide_at,
+    "SCATTER_MAX": np.maximum.at,
+    "SCATTER_MIN": np.minimum.at,
+}
+
+
+@kernel("gather")
+def gather(p: Params, x: Array, indices: Array) -> Array:
+    axis = axis_of(p.axis, x.ndim)
+    return np.take(x, _wrapped(indices, x.shape[axis]), axis=axis)
+
+
+@kernel("scatter")
+def scatter(p: Params, x: Array, indices: Array, updates: Array) -> Array:
+    """The inverse of `gather`: slices of the first input are updated."""
+    check_scatter(p, x.shape, indices.shape, updates.shape)
+    axis = axis_of(p.axis, x.ndim)
+    y = x.copy()
+    index = (slice(None),) * axis + (_wrapped(indices, x.shape[axis]),)
+    _SCATTER[p.mode](y, index, updates)
+    return y
+
+
+def _points(x: Array, indices: Array) -> tuple[Index, ...]:
+    depth = indices.shape[-1]
+    if not 1 <= depth <= x.ndim:
+        raise PredictionError(f"indices of {depth} axes into an array of rank {x.ndim}")
+    return tuple(_wrapped(indices[..., axis], x.shape[axis]) for axis in range(depth))
+
+
+@kernel("gatherND")
+def gather_nd(p: Params, x: Array, indices: Array) -> Array:
+    """The last axis of the indices is a position in the first axes of the data."""
+    return np.atleast_1d(x[_points(x, indices)])
+
+
+@kernel("scatterND")
+def scatter_nd(p: Params, x: Array, indices: Array, updates: Array) -> Array:
+    check_scatter_nd(p, x.shape, indices.shape, updates.shape)
+    y = x.copy()
+    index = _points(x, indices)
+    _SCATTER[p.mode](y, index, updates.reshape(y[index].shape))
+    return y
+
+
+def _along(p: Params, x: Array, indices: Array) -> tuple[Index, ...]:
+    axis = axis_of(p.axis, x.ndim)
+    if indices.ndim != x.ndim or any(
+        mine != other
+        for index, (mine, other) in enumerate(zip(x.shape, indices.shape, strict=True))
+        if index != axis
+    ):
+        raise PredictionError(f"indices {indices.shape} for data {x.shape} along axis {axis}")
+    places = [*np.indices(indices.shape, sparse=True)]
+    places[axis] = _wrapped(indices, x.shape[axis])
+    return tuple(places)
+
+
+@kernel("gatherAlongAxis")
+def gather_along_axis(p: Params, x: Array, indices: Array) -> Array:
+    return x[_along(p, x, indices)]
+
+
+@kernel("scatterAlongAxis")
+def scatter_along_axis(p: Params, x: Array, indices: Array, updates: Array) -> Array:
+    if indices.shape != updates.shape:
+        raise PredictionError(f"indices {indices.shape} and updates {updates.shape} differ")
+    y = x.copy()
+    _SCATTER[p.mode](y, _along(p, x, indices), updates)
+    return y
+
+
+@kernel("whereNonZero")
+def where_non_zero(p: Params, x: Array) -> Array:
+    """The positions of values other than 0, one a row, in row-major order."""
+    return np.argwhere(x != 0)
+
+
+@kernel("whereBroadcastable")
+def where_broadcastable(p: Params, condition: Array, left: Array, right: Array) -> Array:
+    return np.where(condition != 0, left, right)
+
+
+@kernel("oneHot")
+def one_hot(p: Params, x: Array, size: Array | None = None) -> Array:
+    """`onValue` at the index, `offValue` elsewhere, and everywhere for an index outside."""
+    count = p.oneHotVectorSize if size is None else integer(size, "size")
+    axis = axis_of(p.axis, x.ndim + 1)
+    places = np.arange(count).reshape(-1, *(1,) * (x.ndim - axis))
+    hit = np.expand_dims(x.astype(np.int64), axis) == places
+    return np.where(hit, np.float32(p.onValue), np.float32(p.offValue))
+
+
+def _order(x: Array, axis: int, descending: bool) -> Index:
+    """The order of a sort; among equals the first comes first."""
+    return np.argsort(-x if descending else x, axis=axis, kind="stable")
+
+
+@kernel("topK")
+def top_k(p: Params, x: Array, count: Array | None = None) -> tuple[Array, Index]:
+    """The largest values, largest first, and their indices; or the smallest."""
+    axis = axis_of(p.axis, x.ndim)
+    k = p.K if count is None else integer(count, "K")
+    if not 1 <= k <= x.shape[axis]:
+        raise PredictionError(f"the top {k} of an axis of {x.shape[axis]}")
+    order = np.take(_order(x, axis, not p.useBottomK), np.arange(k), axis=axis)
+    return np.take_along_axis(x, order, axis), order
+
+
+@kernel("argSort")
+def arg_sort(p: Params, x: Array) -> Index:
+    return _order(x, axis_of(p.axis, x.ndim), p.descending)
+
+
+_EXTREMES: dict[str, Callable[..., Any]] = {"argMax": np.argmax, "argMin": np.argmin}
+
+
+@kernel(*_EXTREMES)
+def arg_extreme(p: Params, x: Array) -> Index:
+    """The first index among equals."""
+    axis = axis_of(p.axis, x.ndim)
+    return np.atleast_1d(_EXTREMES[p.kind](x, axis=axis, keepdims=not p.removeDim))
+
+
+@kernel("cumSum")
+def cum_sum(p: Params, x: Array, axis: Array | None = None) -> Array:
+    """`excludeFinalSum` shifts the sums by one; `reverse` sums from the end."""
+    along = axis_of(p.axis if axis is None else integer(axis, "axis"), x.ndim)
+    y = np.flip(x, along) if p.reverse else x
+    total = np.cumsum(y, axis=along, dtype=np.float32)
+    if p.excludeFinalSum:
+        zeros = np.zeros_like(np.take(total, [0], axis=along))
+        kept = np.take(total, np.arange(x.shape[along] - 1), axis=along)
+        total = np.concatenate([zeros, kept], axis=along)
+    return np.flip(total, along) if p.reverse else total
+
+
+@kernel("reverse")
+def reverse(p: Params, x: Array) -> Array:
+    if len(p.reverseDim) != x.ndim:
+        raise PredictionError(f"{len(p.reverseDim)} flags for an input of rank {x.ndim}")
+    return np.flip(x, [axis for axis, flag in enumerate(p.reverseDim) if flag])
+
+
+@kernel("reverseSeq")
+def reverse_seq(p: Params, x: Array, lengths: Array) -> Array:
+    """For each entry of the batch axis, as much of the sequence as its length says."""
+    batch, sequence = axis_of(p.batchAxis, x.ndim), axis_of(p.sequenceAxis, x.ndim)
+    if batch == sequence or lengths.shape != (x.shape[batch],):
+        raise PredictionError(
+            f"lengths {lengths.shape} for axes {batch} and {sequence} of {x.shape}"
+        )
+    moved = np.moveaxis(x, (batch, sequence), (0, 1))
+    y = moved.copy()
+    for index, length in enumerate(lengths.astype(int)):
+        if not 0 <= length <= moved.shape[1]:
+            raise PredictionError(f"length {length} of sequences of {moved.shape[1]}")
+        y[index, :length] = moved[index, :length][::-1]
+    return np.moveaxis(y, (0, 1), (batch, sequence))
+
+
+@kernel("matrixBandPart")
+def matrix_band_part(p: Params, x: Array) -> Array:
+    """Keep so many diagonals below and above the main one; all of them for a negative number."""
+    distance = np.subtract.outer(np.arange(x.shape[-2]), np.arange(x.shape[-1]))
+    keep = (p.numLower < 0) | (distance <= p.numLower)
+    keep = keep & ((p.numUpper < 0) | (-distance <= p.numUpper))
+    return np.where(keep, x, 0)
+
+
+@kernel("lowerTriangular")
+def lower_triangular(p: Params, x: Array) -> Array:
+    """Zero above diagonal `k`."""
+    return np.tril(x, p.k)
+
+
+@kernel("upperTriangular")
+def upper_triangular(p: Params, x: Array) -> Array:
+    """Zero below diagonal `k`."""
+    return np.triu(x, p.k)
