@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,7 +47,8 @@ def convert(
 
     Args:
         source: a Keras model: path of an `.h5` or `.keras` file, a pair of paths
-            (`.json`, `.h5`), or a model object. The content decides, not the suffix.
+            (`.json`, `.h5`), or a model object; an ONNX model: path, bytes or `ModelProto`.
+            The content decides, not the suffix.
         inputs: `TensorType` or `ImageType` for inputs that shall differ from the source's.
         outputs: the outputs wanted, by name, as `TensorType` or as `ImageType`; by default
             all, as multi-arrays.
@@ -69,7 +70,7 @@ def convert(
         ConversionError: something of the source cannot be carried over.
         ModelFileError: the source is damaged, or of a kind that mlferry does not read.
     """
-    graph, frontend = _read(source)
+    graph, frontend = _read(source, list(custom_conversion_functions or ()))
     options = Options(
         inputs=inputs,
         outputs=outputs,
@@ -81,13 +82,14 @@ def convert(
     return convert_graph(graph, frontend, options)
 
 
-def _read(source: Any) -> tuple[Graph, Frontend]:
+def _read(source: Any, functions: Collection[str]) -> tuple[Graph, Frontend]:
     for claims, read in _FRONTENDS:
         if claims(source):
-            return read(source)
+            return read(source, functions)
     raise ConversionError(
-        f"mlferry cannot tell what {source!r:.200} is; it converts Keras models: .h5 and .keras "
-        "files, ('model.json', 'weights.h5'), and model objects"
+        f"mlferry cannot tell what {source!r:.200} is; it converts Keras models (.h5 and .keras "
+        "files, ('model.json', 'weights.h5'), model objects) and ONNX models (.onnx files, bytes, "
+        "ModelProto)"
     )
 
 
@@ -97,14 +99,29 @@ def _is_keras(source: Any) -> bool:
     return read.claims(source)
 
 
-def _read_keras(source: Any) -> tuple[Graph, Frontend]:
+def _read_keras(source: Any, functions: Collection[str]) -> tuple[Graph, Frontend]:
     from mlferry.converters.keras import read
     from mlferry.converters.keras.ops import FRONTEND
 
     return read.read(source), FRONTEND
 
 
-_FRONTENDS: tuple[tuple[Callable[[Any], bool], Callable[[Any], tuple[Graph, Frontend]]], ...] = (
+def _is_onnx(source: Any) -> bool:
+    from mlferry.converters.onnx import read
+
+    return read.claims(source)
+
+
+def _read_onnx(source: Any, functions: Collection[str]) -> tuple[Graph, Frontend]:
+    from mlferry.converters.onnx import read
+    from mlferry.converters.onnx.ops import FRONTEND, OPS
+
+    return read.read(source, keep={*OPS, *functions}), FRONTEND
+
+
+_Read = Callable[[Any, Collection[str]], tuple[Graph, Frontend]]
+_FRONTENDS: tuple[tuple[Callable[[Any], bool], _Read], ...] = (
+    (_is_onnx, _read_onnx),
     (_is_keras, _read_keras),
 )
 
@@ -132,7 +149,9 @@ def convert_graph(graph: Graph, frontend: Frontend, options: Options) -> MLModel
     _check_target(spec, options.minimum_deployment_target)
     problems = [problem for problem in validate(spec) if problem.severity != "note"]
     if problems:
-        raise ValidationError(f"the model made of {graph.source} breaks the format's rules:", problems)
+        raise ValidationError(
+            f"the model made of {graph.source} breaks the format's rules:", problems
+        )
     return MLModel(spec)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,14 +37,15 @@ def _looks_like_onnx(path: Path) -> bool:
             start = stream.read(2)
     except OSError:
         return False
-    return len(start) == 2 and start[0] == 0x08 and 1 <= start[1] <= 64  # noqa: PLR2004
+    return len(start) == 2 and start[0] == 0x08 and 1 <= start[1] <= 64
 
 
-def read(source: Any) -> Graph:
+def read(source: Any, keep: Collection[str] = ()) -> Graph:
     """An ONNX model as a graph.
 
     Args:
         source: a path, the bytes of a file, or a `ModelProto`.
+        keep: names of ops and nodes that are not replaced by the body of a function.
 
     Raises:
         ModelFileError: the file is damaged or no ONNX model.
@@ -52,6 +53,7 @@ def read(source: Any) -> Graph:
         MissingDependencyError: the onnx package is not installed.
     """
     model, name = _load(source)
+    model = _inlined(model, keep)
     return _Reader(model, name, isinstance(source, str | os.PathLike)).graph()
 
 
@@ -180,6 +182,41 @@ class _Reader:
             functions={(f.domain, f.name): f for f in self.model.functions},
             opsets=self.opsets,
         )
+
+
+def _inlined(model: Any, keep: Collection[str]) -> Any:
+    """The model with its own functions, and ops that are functions, replaced by their bodies."""
+    import onnx
+
+    own = {(f.domain, f.name) for f in model.functions}
+    found = {
+        (node.domain, node.op_type)
+        for node in model.graph.node
+        if node.op_type not in keep
+        and f"{node.domain}.{node.op_type}" not in keep
+        and node.name not in keep
+        and ((node.domain, node.op_type) in own or _is_function(node, model))
+    }
+    if not found:
+        return model
+    try:
+        inlined = onnx.inliner.inline_selected_functions(
+            model, list(found), exclude=False, inline_schema_functions=True
+        )
+    except Exception as error:
+        raise ConversionError(f"functions of the model cannot be inlined: {error}") from error
+    return inlined if inlined == model else _inlined(inlined, keep)
+
+
+def _is_function(node: Any, model: Any) -> bool:
+    import onnx
+
+    version = next((o.version for o in model.opset_import if o.domain == node.domain), 1)
+    try:
+        schema = onnx.defs.get_schema(node.op_type, version, node.domain)
+    except onnx.defs.SchemaError:
+        return False
+    return bool(schema.has_function or schema.has_context_dependent_function)
 
 
 def _inferred(model: Any) -> Any:

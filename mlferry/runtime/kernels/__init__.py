@@ -7,12 +7,19 @@ both array mappings: "width" is axis -1, "height" -2, "channel" -3, "batch" -4, 
 from mlferry.runtime.kernels import (
     arrays,
     convolution,
+    detection,
+    dynamic,
     elementwise,
+    indexing,
     linear,
     normalization,
+    random,
+    recurrent,
     reduction,
     reshaping,
     resizing,
+    slicing,
+    volumes,
 )
 from mlferry.runtime.kernels.registry import KERNELS, Array
 
@@ -21,10 +28,17 @@ __all__ = ["KERNELS", "Array"]
 _FAMILIES = (
     arrays,
     convolution,
+    detection,
+    dynamic,
     elementwise,
+    indexing,
     linear,
     normalization,
+    random,
+    recurrent,
     reduction,
     reshaping,
     resizing,
+    slicing,
+    volumes,
 )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from mlferry.runtime.kernels.registry import Array, kernel
+from mlferry.errors import PredictionError
+from mlferry.runtime.kernels.registry import Array, integers, kernel
 from mlferry.spec.params import Params
 
 
@@ -31,12 +32,28 @@ def stack(p: Params, *inputs: Array) -> Array:
 
 @kernel("tile")
 def tile(p: Params, x: Array, reps: Array | None = None) -> Array:
-    return np.tile(x, p.reps if reps is None else reps.astype(int).ravel())
+    """Fewer repetitions than axes are those of the last axes."""
+    counts = p.reps if reps is None else integers(reps)
+    if len(counts) > x.ndim:
+        raise PredictionError(f"{len(counts)} repetitions for an input of rank {x.ndim}")
+    return np.tile(x, counts)
 
 
 @kernel("loadConstantND")
 def load_constant_nd(p: Params) -> Array:
     return p.weight("data", p.shape)
+
+
+@kernel("loadConstant")
+def load_constant(p: Params) -> Array:
+    """[C, H, W], in any mapping as [1, 1, C, H, W]."""
+    return p.weight("data", p.shape)[None, None]
+
+
+@kernel("sequenceRepeat")
+def sequence_repeat(p: Params, x: Array) -> Array:
+    """The whole sequence (axis -5) again and again."""
+    return np.concatenate([x] * p.nRepetitions, axis=-5)
 
 
 @kernel("splitND")

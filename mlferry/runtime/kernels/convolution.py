@@ -8,7 +8,7 @@ from mlferry.errors import SpecError
 from mlferry.runtime.kernels.registry import Array, kernel
 from mlferry.spec.params import Params
 from mlferry.spec.shapes import windows
-from mlferry.spec.shapes.convolution import deconvolution_size
+from mlferry.spec.shapes.convolution import convolution as convolution_shape, deconvolution_size
 
 _BLOCK = 1 << 22  # float32 values of unfolded input that are held at a time
 
@@ -18,12 +18,14 @@ def convolution(p: Params, x: Array, weights: Array | None = None, bias: Array |
 ) -> Array:  # fmt: skip
     """Weights are [outC, kernC, kH, kW], for a deconvolution [inC, outC / groups, kH, kW].
 
-    In a network of version 4 weights (and bias) may come as inputs.
+    In a network of version 4 weights may come as an input.
     """
     outer, maps = x.shape[:-3], x.reshape(-1, *x.shape[-3:])
+    convolution_shape(p, x.shape, *([] if weights is None else [weights.shape]))
     if weights is None:
         weights = _weights(p)
-        bias = p.weight("bias", (p.outputChannels,)) if p.hasBias else None
+    if bias is None and p.hasBias:
+        bias = p.weight("bias", (p.outputChannels,))
     y = _deconvolve(p, maps, weights) if p.isDeconvolution else _convolve(p, maps, weights)
     if bias is not None:
         y += bias.reshape(-1, 1, 1)

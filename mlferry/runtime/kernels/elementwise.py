@@ -25,6 +25,16 @@ def erf(x: Array) -> Array:
     return np.asarray(_erf(x)).astype(np.float32)
 
 
+def hard_sigmoid(x: Array, alpha: float, beta: float) -> Array:
+    """A straight line, cut off at 0 and 1."""
+    return np.clip(alpha * x + beta, 0, 1)
+
+
+def scaled_tanh(x: Array, alpha: float, beta: float) -> Array:
+    """alpha * tanh(beta * x)."""
+    return alpha * np.tanh(beta * x)
+
+
 def softplus(x: Array) -> Array:
     """log(1 + exp(x)), without overflow."""
     return np.logaddexp(np.float32(0), x)
@@ -37,9 +47,9 @@ _ACTIVATIONS: dict[str, Callable[[Params, Array], Array]] = {
     "thresholdedReLU": lambda a, x: np.where(x >= a.alpha, x, 0),
     "PReLU": lambda a, x: np.where(x >= 0, x, _per_channel(a, "alpha", x) * x),
     "tanh": lambda a, x: np.tanh(x),
-    "scaledTanh": lambda a, x: a.alpha * np.tanh(a.beta * x),
+    "scaledTanh": lambda a, x: scaled_tanh(x, a.alpha, a.beta),
     "sigmoid": lambda a, x: sigmoid(x),
-    "sigmoidHard": lambda a, x: np.clip(a.alpha * x + a.beta, 0, 1),
+    "sigmoidHard": lambda a, x: hard_sigmoid(x, a.alpha, a.beta),
     "ELU": lambda a, x: np.where(x >= 0, x, a.alpha * np.expm1(np.minimum(x, 0))),
     "softsign": lambda a, x: x / (1 + np.abs(x)),
     "softplus": lambda a, x: softplus(x),

@@ -102,7 +102,7 @@ def _along(p: Params, x: Array, indices: Array) -> tuple[Index, ...]:
         if index != axis
     ):
         raise PredictionError(f"indices {indices.shape} for data {x.shape} along axis {axis}")
-    places = [*np.indices(indices.shape, sparse=True)]
+    places: list[Index] = [*np.indices(indices.shape, sparse=True)]
     places[axis] = _wrapped(indices, x.shape[axis])
     return tuple(places)
 
@@ -122,7 +122,7 @@ def scatter_along_axis(p: Params, x: Array, indices: Array, updates: Array) -> A
 
 
 @kernel("whereNonZero")
-def where_non_zero(p: Params, x: Array) -> Array:
+def where_non_zero(p: Params, x: Array) -> Index:
     """The positions of values other than 0, one a row, in row-major order."""
     return np.argwhere(x != 0)
 
@@ -190,7 +190,7 @@ def cum_sum(p: Params, x: Array, axis: Array | None = None) -> Array:
 def reverse(p: Params, x: Array) -> Array:
     if len(p.reverseDim) != x.ndim:
         raise PredictionError(f"{len(p.reverseDim)} flags for an input of rank {x.ndim}")
-    return np.flip(x, [axis for axis, flag in enumerate(p.reverseDim) if flag])
+    return np.flip(x, tuple(axis for axis, flag in enumerate(p.reverseDim) if flag))
 
 
 @kernel("reverseSeq")

@@ -7,19 +7,39 @@ import numpy as np
 from mlferry.errors import PredictionError
 from mlferry.runtime.kernels.registry import Array, kernel
 from mlferry.spec.params import Params
+from mlferry.spec.shapes.linear import (
+    batched_matmul as batched_matmul_shape,
+    dot as dot_shape,
+    inner_product as inner_product_shape,
+)
 
 
 @kernel("innerProduct")
 def inner_product(p: Params, x: Array) -> Array:
-    """Weights are [outC, inC]; from rank 4 on, C, H and W are flattened first."""
+    """Weights are [outC, inC]; from rank 4 on, C, H and W are flattened first.
+
+    With `int8DynamicQuantize` the input is quantized to int8 as well.
+    """
+    inner_product_shape(p, x.shape)
     weights = p.weight("weights", (p.outputChannels, p.inputChannels))
     flattened = x.ndim >= 4
     rows = x.reshape(-1, p.inputChannels)
+    if p.int8DynamicQuantize:
+        rows = rounded_to_int8(rows)
     y = rows @ weights.T
     if p.hasBias:
         y += p.weight("bias", (p.outputChannels,))
     outer = (*x.shape[:-3], p.outputChannels, 1, 1)
     return y.reshape(outer if flattened else (*x.shape[:-1], p.outputChannels))
+
+
+def rounded_to_int8(x: Array) -> Array:
+    """What is left of an input when it is quantized to int8 on the way into a product.
+
+    One scale for the whole input, so that its largest magnitude is 127.
+    """
+    scale = np.abs(x).max(initial=0) / np.float32(127)
+    return np.round(x / scale) * scale if scale else x
 
 
 def _look_up(table: Array, indices: Array) -> Array:
@@ -51,8 +71,14 @@ def embedding_nd(p: Params, x: Array) -> Array:
 
 @kernel("batchedMatmul")
 def batched_matmul(p: Params, left: Array, right: Array | None = None) -> Array:
-    """With one input, it is multiplied by stored weights, kept column-major."""
+    """With one input, it is multiplied by stored weights, kept column-major.
+
+    A vector is a row at the left, a column at the right; the result is a matrix all the same.
+    """
+    batched_matmul_shape(p, left.shape, *([] if right is None else [right.shape]))
     if right is None:
+        if p.int8DynamicQuantize:
+            left = rounded_to_int8(left)
         rows, columns = p.weightMatrixFirstDimension, p.weightMatrixSecondDimension
         y = left @ p.weight("weights", (columns, rows)).T
         return y + p.weight("bias", (columns,)) if p.hasBias else y
@@ -60,4 +86,20 @@ def batched_matmul(p: Params, left: Array, right: Array | None = None) -> Array:
         left = left.swapaxes(-1, -2)
     if p.transposeB and right.ndim > 1:
         right = right.swapaxes(-1, -2)
-    return np.atleast_1d(np.matmul(left, right))
+    return np.matmul(np.atleast_2d(left), right[:, None] if right.ndim == 1 else right)
+
+
+@kernel("dot")
+def dot(p: Params, left: Array, right: Array) -> Array:
+    """Of vectors along the channels; the cosine of the angle between them if asked.
+
+    The cosine with a vector of length 0 is 0.
+    """
+    dot_shape(p, left.shape, right.shape)
+    product = (left * right).sum(axis=-3, keepdims=True)
+    if not p.cosineSimilarity:
+        return product
+    lengths = np.sqrt(
+        np.square(left).sum(axis=-3, keepdims=True) * np.square(right).sum(axis=-3, keepdims=True)
+    )
+    return np.where(lengths > 0, product / np.where(lengths > 0, lengths, 1), 0)

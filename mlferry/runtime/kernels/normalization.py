@@ -6,19 +6,21 @@ import numpy as np
 
 from mlferry.runtime.kernels.registry import Array, kernel
 from mlferry.spec.params import Params
+from mlferry.spec.shapes.normalization import per_channel
 
 
 @kernel("batchnorm")
 def batchnorm(p: Params, x: Array) -> Array:
     """gamma * (x - mean) / sqrt(variance + epsilon) + beta, per channel.
 
-    With `computeMeanVar` the statistics are those of the input: over batch, height and width,
-    or over height and width alone with `instanceNormalization`.
+    With `computeMeanVar` the statistics are those of the input: over height, width and all that
+    is in front of the channels, or over height and width alone with `instanceNormalization`.
     """
     if not p.computeMeanVar:
         scale, shift = p.once("scale and shift", lambda: _scale_and_shift(p))
         return x * scale + shift
-    axes = (-2, -1) if p.instanceNormalization or x.ndim < 4 else (-4, -2, -1)
+    others = () if p.instanceNormalization else tuple(range(x.ndim - 3))
+    axes = (*others, -2, -1)
     mean = x.mean(axis=axes, keepdims=True)
     variance = x.var(axis=axes, keepdims=True)
     gamma, beta = (p.weight(name, (p.channels, 1, 1)) for name in ("gamma", "beta"))
@@ -91,10 +93,11 @@ def lrn(p: Params, x: Array) -> Array:
 
 @kernel("scale")
 def scale(p: Params, x: Array) -> Array:
-    y = x * p.weight("scale", p.shapeScale)
-    return y + p.weight("bias", p.shapeBias) if p.hasBias else y
+    """By [C] or [C, H, W] values, or one; then a bias of such a shape."""
+    y = x * p.weight("scale", per_channel(p.shapeScale))
+    return y + p.weight("bias", per_channel(p.shapeBias)) if p.hasBias else y
 
 
 @kernel("bias")
 def bias(p: Params, x: Array) -> Array:
-    return x + p.weight("bias", p.shape)
+    return x + p.weight("bias", per_channel(p.shape))

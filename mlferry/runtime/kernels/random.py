@@ -71,6 +71,8 @@ def categorical_distribution(p: Params, x: Array) -> Array:
     chances = softmax_along(logits.astype(np.float64) / p.temperature, -1)
     bounds = np.cumsum(chances, axis=-1).reshape(-1, x.shape[-1])
     draws = _generator(p).random((len(bounds), p.numSamples))
-    found = [np.searchsorted(row, draw, side="right") for row, draw in zip(bounds, draws)]  # noqa: B905
+    found = [
+        np.searchsorted(row, draw, side="right") for row, draw in zip(bounds, draws, strict=True)
+    ]
     indices = np.minimum(np.array(found, np.float32), x.shape[-1] - 1)
     return indices.reshape(*x.shape[:-1], p.numSamples)

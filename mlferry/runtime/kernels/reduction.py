@@ -9,7 +9,11 @@ import numpy as np
 
 from mlferry.runtime.kernels.registry import Array, kernel
 from mlferry.spec.params import Params
-from mlferry.spec.shapes.reduction import AXES_OF_REDUCE, reduced_axes
+from mlferry.spec.shapes.reduction import (
+    AXES_OF_REDUCE,
+    reduce as reduced_shape,
+    reduced_axes,
+)
 
 
 def _log_sum_exp(x: Array, axis: tuple[int, ...], keepdims: bool) -> Any:
@@ -50,13 +54,11 @@ def reduce_nd(p: Params, x: Array) -> Array:
 
 @kernel("reduce")
 def reduce(p: Params, x: Array) -> Array:
+    """Of the last axes; they stay with extent 1."""
+    reduced_shape(p, x.shape)
     axes = AXES_OF_REDUCE[p.axis]
     if p.mode == "LOGSUM":
         return np.log(x + p.epsilon).sum(axis=axes, keepdims=True)
     if p.mode == "ARGMAX":
-        outer = x.shape[: x.ndim + axes[0]]
-        if len(axes) == 1:
-            return x.argmax(axis=axes[0], keepdims=True)
-        flat = x.reshape(*outer, -1).argmax(axis=-1)
-        return flat.reshape(*outer, *(1,) * len(axes))
+        return x.argmax(axis=axes[0], keepdims=True)
     return _CLASSIC[p.mode](x, axis=axes, keepdims=True)

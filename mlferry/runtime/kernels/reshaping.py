@@ -8,7 +8,15 @@ from mlferry.errors import PredictionError
 from mlferry.runtime.kernels.registry import Array, kernel
 from mlferry.spec.params import Params
 from mlferry.spec.shapes import windows
-from mlferry.spec.shapes.reshaping import expand_dims as expanded, fit, squeeze as squeezed
+from mlferry.spec.shapes.reshaping import (
+    expand_dims as expanded,
+    fit,
+    flatten_to_2d as flattened,
+    permute as permuted,
+    rank_preserving_reshape as same_rank,
+    reshape as reshaped,
+    squeeze as squeezed,
+)
 
 
 @kernel("transpose")
@@ -19,6 +27,42 @@ def transpose(p: Params, x: Array) -> Array:
 @kernel("reshapeStatic")
 def reshape_static(p: Params, x: Array) -> Array:
     return x.reshape(fit(x.shape, p.targetShape))
+
+
+@kernel("reshape")
+def reshape(p: Params, x: Array) -> Array:
+    """To [C, H, W] of each step, or to [Seq, C, H, W], batch by batch.
+
+    CHANNEL_LAST reads and writes the values in the order H, W, C.
+    """
+    steps, batch, *size = (extent or 0 for extent in reshaped(p, x.shape)[0])
+    samples = np.moveaxis(x, 1, 0)
+    if p.mode == "CHANNEL_FIRST":
+        y = samples.reshape(batch, steps, *size)
+    else:
+        channels, height, width = size
+        last = np.moveaxis(samples, -3, -1).reshape(batch, steps, height, width, channels)
+        y = np.moveaxis(last, -1, -3)
+    return np.moveaxis(y, 0, 1)
+
+
+@kernel("permute")
+def permute(p: Params, x: Array) -> Array:
+    """Axes count in [Seq, C, H, W]; the batch stays."""
+    permuted(p, x.shape)
+    steps, *inner = ((0, 2, 3, 4)[axis] for axis in p.axis)
+    return x.transpose(steps, 1, *inner)
+
+
+@kernel("flattenTo2D")
+def flatten_to_2d(p: Params, x: Array) -> Array:
+    rows, columns = (extent or 0 for extent in flattened(p, x.shape)[0])
+    return x.reshape(rows, columns)
+
+
+@kernel("rankPreservingReshape")
+def rank_preserving_reshape(p: Params, x: Array) -> Array:
+    return x.reshape([extent or 0 for extent in same_rank(p, x.shape)[0]])
 
 
 @kernel("flatten")
@@ -95,15 +139,17 @@ def reorganize_data(p: Params, x: Array) -> Array:
 
 @kernel("constantPad")
 def constant_pad(p: Params, x: Array, amounts: Array | None = None) -> Array:
-    """By amounts before and after each axis, or up to a given size."""
+    """By amounts before and after each axis.
+
+    With `padToGivenOutputSizeMode` the amounts are sizes: an axis grows to the one that is not
+    0, in front if it stands first, else behind; a longer axis stays.
+    """
     flat = p.padAmounts if amounts is None else amounts.astype(int).ravel().tolist()
     pairs = list(zip(flat[::2], flat[1::2], strict=True))
     if p.padToGivenOutputSizeMode:
         widths = [
-            (start, size - start - extent) if start else (0, size - extent)
-            for (start, size), extent in zip(pairs, x.shape, strict=True)
+            (max(0, before - extent), 0) if before else (0, max(0, after - extent))
+            for (before, after), extent in zip(pairs, x.shape, strict=True)
         ]
-        if any(min(pair) < 0 for pair in widths):
-            raise PredictionError(f"the input {x.shape} is larger than the size asked, {pairs}")
         return np.pad(x, widths, constant_values=p.value)
     return np.pad(x, pairs, constant_values=p.value)

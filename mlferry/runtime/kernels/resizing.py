@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
+from mlferry.errors import PredictionError
 from mlferry.runtime.kernels.registry import Array, kernel
 from mlferry.spec.params import Params
-from mlferry.spec.shapes.resizing import upsample as upsampled
+from mlferry.spec.shapes.resizing import crop_resize as cropped, target_size, upsample as upsampled
 
 Grid = NDArray[np.float64]
 
@@ -32,9 +35,54 @@ def upsample(p: Params, x: Array) -> Array:
 
 @kernel("resizeBilinear")
 def resize_bilinear(p: Params, x: Array) -> Array:
-    height, width = p.targetSize
+    height, width = target_size(p)
     grid = SAMPLING[p.mode.samplingMethod]
-    return interpolate(x, grid(x.shape[-2], height), grid(x.shape[-1], width))
+    rows, columns = grid(0, x.shape[-2] - 1, height), grid(0, x.shape[-1] - 1, width)
+    return interpolate(x, rows, columns)
+
+
+# The order of height and width in a box, and whether it is given by its centre and size.
+_BOXES = {
+    "CORNERS_HEIGHT_FIRST": (True, False),
+    "CORNERS_WIDTH_FIRST": (False, False),
+    "CENTER_SIZE_HEIGHT_FIRST": (True, True),
+    "CENTER_SIZE_WIDTH_FIRST": (False, True),
+}
+
+
+def _corners(p: Params, box: Array, height: int, width: int) -> tuple[float, ...]:
+    """Top, left, bottom and right of a box, in pixels."""
+    height_first, centered = _BOXES[p.boxIndicesMode.boxMode]
+    a, b, c, d = (float(value) * p.spatialScale for value in box)
+    if not height_first:
+        a, b, c, d = b, a, d, c
+    if centered:
+        a, b, c, d = a - c / 2, b - d / 2, a + c / 2, b + d / 2
+    if p.normalizedCoordinates:
+        a, b, c, d = a * (height - 1), b * (width - 1), c * (height - 1), d * (width - 1)
+    return a, b, c, d
+
+
+@kernel("cropResize")
+def crop_resize(p: Params, x: Array, boxes: Array) -> Array:
+    """Each box of [N, 1, 4, 1, 1] out of every image of the batch.
+
+    Boxes of 5 values start with the index of the image that they are cut out of.
+    """
+    cropped(p, x.shape, boxes.shape)
+    height, width = target_size(p)
+    grid = SAMPLING[p.mode.samplingMethod]
+    patches = []
+    for values in boxes.reshape(boxes.shape[0], -1):
+        images = x[0]
+        if len(values) == 5:
+            index = int(values[0])
+            if not 0 <= index < len(images):
+                raise PredictionError(f"a box of image {index}; the batch has {len(images)}")
+            images = images[index : index + 1]
+        top, left, bottom, right = _corners(p, values[-4:], *x.shape[-2:])
+        patches.append(interpolate(images, grid(top, bottom, height), grid(left, right, width)))
+    return np.stack(patches)
 
 
 def _default_grid(size: int, out: int) -> Grid:
@@ -56,14 +104,24 @@ _UPSAMPLE_GRIDS = {
     "ALIGN_CORNERS_TRUE": _align_corners,
     "ALIGN_CORNERS_FALSE": _half_pixel,
 }
-# Where the samples of one axis lie, in pixels of the input.
-SAMPLING = {
-    "STRICT_ALIGN_ENDPOINTS_MODE": lambda size, out: (
-        np.full(1, (size - 1) / 2) if out == 1 else np.linspace(0, size - 1, out)
+
+
+def _upsample_mode(start: float, end: float, out: int) -> Grid:
+    spacing = (end - start + 1) / out
+    return np.minimum(start + np.arange(out) * spacing, max(start, end))
+
+
+# Where so many samples of the interval between two pixels lie. It is the whole axis when an
+# image is resized, and the side of a box when one is cut out.
+SAMPLING: dict[str, Callable[[float, float, int], Grid]] = {
+    "STRICT_ALIGN_ENDPOINTS_MODE": np.linspace,
+    "ALIGN_ENDPOINTS_MODE": lambda start, end, out: (
+        np.full(1, (start + end) / 2) if out == 1 else np.linspace(start, end, out)
     ),
-    "ALIGN_ENDPOINTS_MODE": _align_corners,
-    "UPSAMPLE_MODE": lambda size, out: np.arange(out) * size / out,
-    "ROI_ALIGN_MODE": _half_pixel,
+    "UPSAMPLE_MODE": _upsample_mode,
+    "ROI_ALIGN_MODE": lambda start, end, out: (
+        start + (np.arange(out) + 0.5) * max(1, end - start) / out
+    ),
 }
 
 

@@ -13,8 +13,17 @@ def convolution(p: Params, shape: Shape, weights: Shape | None = None, *_: Shape
     need_rank(shape, 4)
     *outer, channels, height, width = shape
     wanted = p.kernelChannels if p.isDeconvolution else p.kernelChannels * p.nGroups
-    if weights is None and channels is not None and wanted != channels:
+    if channels not in (wanted, None):
         raise SpecError(f"input {show(shape)} has {channels} channels, the layer takes {wanted}")
+    if weights is not None:
+        first, second = p.outputChannels, p.kernelChannels
+        if p.isDeconvolution:
+            first, second = p.kernelChannels, p.outputChannels // p.nGroups
+        stored = (first, second, *p.kernelSize)
+        if len(weights) != 4 or any(
+            extent not in (other, None) for extent, other in zip(weights, stored, strict=True)
+        ):
+            raise SpecError(f"weights of shape {show(weights)}; {show(stored)} is needed")
     if p.isDeconvolution:
         spatial = deconvolution_size(p, (height, width))
     else:

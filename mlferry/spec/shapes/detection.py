@@ -8,9 +8,7 @@ from mlferry.spec.shapes.rules import Shape, rule, show
 
 
 @rule("NonMaximumSuppression")
-def non_maximum_suppression(
-    p: Params, boxes: Shape, scores: Shape, *dynamic: Shape
-) -> list[Shape]:
+def non_maximum_suppression(p: Params, boxes: Shape, scores: Shape, *dynamic: Shape) -> list[Shape]:
     """Boxes [B, N, 4] and scores [B, N, C]; the fifth input is the number of boxes to keep."""
     if len(boxes) != 3 or len(scores) != 3 or boxes[2] not in (4, None):
         raise SpecError(f"boxes (B, N, 4) and scores (B, N, C): {show(boxes)}, {show(scores)}")

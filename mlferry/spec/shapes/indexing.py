@@ -106,7 +106,7 @@ def top_k(p: Params, shape: Shape, *count: Shape) -> list[Shape]:
     extent = shape[axis]
     if count:
         return [replaced(shape, axis, None)] * 2
-    if not p.K or (extent is not None and p.K > extent):
+    if not p.K or (extent is not None and extent < p.K):
         raise SpecError(f"K = {p.K} of axis {axis} of {show(shape)}")
     return [replaced(shape, axis, p.K)] * 2
 

@@ -95,8 +95,8 @@ def rank_preserving_reshape(p: Params, shape: Shape) -> list[Shape]:
     kept = [
         axis for axis, extent in enumerate(p.targetShape) if extent == 0 and shape[axis] is None
     ]
-    target = [
-        (1 if axis in kept else extent) if wanted == 0 else wanted
+    target: list[int] = [
+        (extent or 1) if wanted == 0 else wanted
         for axis, (wanted, extent) in enumerate(zip(p.targetShape, shape, strict=True))
     ]
     source = [1 if axis in kept else extent for axis, extent in enumerate(shape)]

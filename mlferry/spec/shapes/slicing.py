@@ -86,9 +86,7 @@ def indices(
 
 def static_indices(p: Params, rank: int) -> tuple[Index, ...]:
     """What a `sliceStatic` layer takes of each axis."""
-    return indices(
-        rank, p.beginIds, p.endIds, p.strides, p.beginMasks, p.endMasks, p.squeezeMasks
-    )
+    return indices(rank, p.beginIds, p.endIds, p.strides, p.beginMasks, p.endMasks, p.squeezeMasks)
 
 
 @rule("sliceStatic")

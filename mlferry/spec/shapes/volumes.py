@@ -75,9 +75,7 @@ def slid(p: Params, size: Extent, span: int, stride: int, edges: windows.Edges) 
 @rule("pooling3d")
 def pooling3d(p: Params, shape: Shape) -> list[Shape]:
     _need_five(shape)
-    axes = zip(
-        shape[2:], triple(p, "kernel"), triple(p, "stride"), custom_edges(p), strict=True
-    )
+    axes = zip(shape[2:], triple(p, "kernel"), triple(p, "stride"), custom_edges(p), strict=True)
     return [(*shape[:2], *(slid(p, *axis) for axis in axes))]
 
 

@@ -1,0 +1,38 @@
+"""Ops that make values."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from mlferry.converters.graph import Node
+from mlferry.converters.layout import SOURCE, Blob
+from mlferry.converters.lower import Lowering
+from mlferry.converters.onnx.ops.registry import known, op, vector
+from mlferry.errors import ConversionError
+
+
+@op("EyeLike")
+def eye_like(low: Lowering, node: Node, x: Blob) -> Blob:
+    node.attrs.get("dtype")
+    rows, columns = known(x)
+    return low.constant(np.eye(rows, columns, node.attrs.get("k", 0)))
+
+
+@op("ConstantOfShape", raw=True)
+def constant_of_shape(low: Lowering, node: Node, shape: Any) -> Blob:
+    value = node.attrs.get("value")
+    filler = 0.0 if value is None else float(value.ravel()[0])
+    return low.layer("fillDynamic", shape, layout=SOURCE, value=filler)
+
+
+@op("Range")
+def range_of(low: Lowering, node: Node, start: Blob, limit: Blob, delta: Blob) -> Blob:
+    """Core ML takes the end first; the number of values is known only at run time."""
+    return low.layer("rangeDynamic", vector(limit), vector(start), vector(delta), layout=SOURCE)
+
+
+@op("RandomNormalLike", "RandomUniformLike", "Bernoulli", "RandomNormal", "RandomUniform")
+def random(low: Lowering, node: Node, *inputs: Blob) -> Blob:
+    raise ConversionError("random numbers differ from those of ONNX: write a custom function")

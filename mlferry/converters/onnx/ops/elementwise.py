@@ -1,0 +1,319 @@
+"""Arithmetic, comparisons and activations, value by value."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import numpy as np
+
+from mlferry.converters.graph import Node
+from mlferry.converters.layout import Blob
+from mlferry.converters.lower import Lowering
+from mlferry.converters.onnx.ops.registry import (
+    affine,
+    dtype,
+    emit,
+    is_integer,
+    op,
+)
+from mlferry.errors import ConversionError
+
+FLOAT_MAX = float(np.finfo(np.float32).max)
+
+# One layer without parameters, or with these.
+_PLAIN: dict[str, tuple[str, dict[str, Any]]] = {
+    "Abs": ("unary", {"type": "ABS"}),
+    "Exp": ("unary", {"type": "EXP"}),
+    "Log": ("unary", {"type": "LOG"}),
+    "Sqrt": ("unary", {"type": "SQRT"}),
+    "Neg": ("activation", {"linear": {"alpha": -1.0}}),
+    "Relu": ("activation", {"ReLU": {}}),
+    "Sigmoid": ("activation", {"sigmoid": {}}),
+    "Tanh": ("activation", {"tanh": {}}),
+    "Softplus": ("activation", {"softplus": {}}),
+    "Softsign": ("activation", {"softsign": {}}),
+    "Ceil": ("ceil", {}), "Floor": ("floor", {}), "Round": ("round", {}), "Sign": ("sign", {}),
+    "Sin": ("sin", {}), "Cos": ("cos", {}), "Tan": ("tan", {}), "Asin": ("asin", {}),
+    "Acos": ("acos", {}), "Atan": ("atan", {}), "Sinh": ("sinh", {}), "Cosh": ("cosh", {}),
+    "Asinh": ("asinh", {}), "Acosh": ("acosh", {}), "Atanh": ("atanh", {}), "Erf": ("erf", {}),
+    "Not": ("logicalNot", {}),
+}  # fmt: skip
+
+
+@op(*_PLAIN)
+def plain(low: Lowering, node: Node, x: Blob) -> Blob:
+    node.attrs.get("consumed_inputs")
+    kind, params = _PLAIN[node.op]
+    return emit(low, kind, x, **params)
+
+
+@op("Identity", "Dropout", raw=True)
+def nothing(low: Lowering, node: Node, x: Any, *rest: Any) -> Any:
+    """Dropout does nothing when a model predicts; its mask is all ones."""
+    for name in ("ratio", "is_test", "seed", "consumed_inputs"):
+        node.attrs.get(name)
+    training = rest[1] if len(rest) > 1 else None
+    if training is not None and not (hasattr(training, "array") and not training.array.any()):
+        raise ConversionError("Dropout in training mode")
+    made = x.array if hasattr(x, "array") else x
+    if len(node.outputs) > 1 and node.outputs[1].name:
+        blob = low.stored(x) if hasattr(x, "array") else x
+        return made, emit(low, "equal", blob, blob)
+    return (made, None)[: len(node.outputs)]
+
+
+@op("Reciprocal")
+def reciprocal(low: Lowering, node: Node, x: Blob) -> Blob:
+    """Core ML's own inverse adds an epsilon; a division does not."""
+    node.attrs.get("consumed_inputs")
+    return emit(low, "divideBroadcastable", low.constant([1.0]), x)
+
+
+# ---- two operands ----------------------------------------------------------------------
+
+
+def align(low: Lowering, node: Node, left: Blob, right: Blob) -> tuple[Blob, Blob]:
+    """Opsets before 7 broadcast the second operand from a given axis on, where asked."""
+    node.attrs.get("consumed_inputs")
+    axis = node.attrs.get("axis")
+    wanted = node.attrs.get("broadcast", 0)
+    if low.graph.version >= 7 or not wanted or axis is None or right.is_scalar:
+        return left, right
+    missing = left.rank - right.rank - (axis % left.rank)
+    return left, low.expand(right, *range(-missing, 0)) if missing > 0 else right
+
+
+_BINARY = {
+    "Add": "addBroadcastable", "Sub": "subtractBroadcastable", "Mul": "multiplyBroadcastable",
+    "And": "logicalAnd", "Or": "logicalOr", "Xor": "logicalXor", "Equal": "equal",
+    "Greater": "greaterThan", "Less": "lessThan", "GreaterOrEqual": "greaterEqual",
+    "LessOrEqual": "lessEqual",
+}  # fmt: skip
+
+
+@op(*_BINARY)
+def binary(low: Lowering, node: Node, left: Blob, right: Blob) -> Blob:
+    if dtype(node) == "string":
+        raise ConversionError("strings cannot be compared")
+    return emit(low, _BINARY[node.op], *align(low, node, left, right))
+
+
+@op("Div")
+def div(low: Lowering, node: Node, left: Blob, right: Blob) -> Blob:
+    """Integers are divided towards zero."""
+    quotient = emit(low, "divideBroadcastable", *align(low, node, left, right))
+    return truncated(low, quotient) if is_integer(node) else quotient
+
+
+def truncated(low: Lowering, x: Blob) -> Blob:
+    """The integer part: sign(x) * floor(abs(x))."""
+    whole = emit(low, "floor", emit(low, "unary", x, type="ABS"))
+    return emit(low, "multiplyBroadcastable", emit(low, "sign", x), whole)
+
+
+@op("Mod")
+def mod(low: Lowering, node: Node, left: Blob, right: Blob) -> Blob:
+    """The sign is the divisor's, with fmod=1 the dividend's."""
+    if not node.attrs.get("fmod", 0):
+        return emit(low, "modBroadcastable", left, right)
+    quotient = truncated(low, emit(low, "divideBroadcastable", left, right))
+    product = emit(low, "multiplyBroadcastable", quotient, right)
+    return emit(low, "subtractBroadcastable", left, product)
+
+
+@op("Pow")
+def power(low: Lowering, node: Node, left: Blob, right: Blob) -> Blob:
+    raised = emit(low, "powBroadcastable", *align(low, node, left, right))
+    return truncated(low, raised) if is_integer(node) and not is_integer(node, 1) else raised
+
+
+_VARIADIC = {
+    "Sum": "addBroadcastable",
+    "Max": "maxBroadcastable",
+    "Min": "minBroadcastable",
+}
+
+
+@op(*_VARIADIC)
+def variadic(low: Lowering, node: Node, *inputs: Blob) -> Blob:
+    node.attrs.get("consumed_inputs")
+    if len(inputs) == 1:
+        return inputs[0]
+    kind = _VARIADIC[node.op]
+    return functools.reduce(lambda x, y: emit(low, kind, x, y), inputs)
+
+
+@op("Mean")
+def mean(low: Lowering, node: Node, *inputs: Blob) -> Blob:
+    node.attrs.get("consumed_inputs")
+    total = functools.reduce(lambda x, y: emit(low, "addBroadcastable", x, y), inputs)
+    return affine(low, total, 1 / len(inputs))
+
+
+@op("Where")
+def where(low: Lowering, node: Node, condition: Blob, x: Blob, y: Blob) -> Blob:
+    if dtype(node, 1) == "string":
+        raise ConversionError("strings cannot be selected")
+    return emit(low, "whereBroadcastable", condition, x, y)
+
+
+@op("IsNaN")
+def is_nan(low: Lowering, node: Node, x: Blob) -> Blob:
+    """What is not equal to itself."""
+    return emit(low, "notEqual", x, x)
+
+
+@op("IsInf")
+def is_inf(low: Lowering, node: Node, x: Blob) -> Blob:
+    up = emit(low, "greaterThan", x, alpha=FLOAT_MAX)
+    down = emit(low, "lessThan", x, alpha=-FLOAT_MAX)
+    wanted = node.attrs.get("detect_positive", 1), node.attrs.get("detect_negative", 1)
+    if all(wanted):
+        return emit(low, "logicalOr", up, down)
+    if not any(wanted):
+        return emit(low, "logicalAnd", up, down)
+    return up if wanted[0] else down
+
+
+@op("Cast", "CastLike", raw=True)
+def cast(low: Lowering, node: Node, x: Any, like: Any = None) -> Any:
+    """Floats to integers drop the fraction; anything to bool asks whether it is not zero."""
+    source, target = dtype(node), node.outputs[0].dtype
+    node.attrs.get("to")
+    node.attrs.get("saturate")
+    node.attrs.get("round_mode")
+    x = low.stored(x) if hasattr(x, "array") else x
+    if target == "bool":
+        return emit(low, "notEqual", x, alpha=0.0)
+    plain = ("float32", "float64", "int32", "int64", "bool")
+    floats = ("float32", "float64")
+    if source == target or (source in plain and target in floats):
+        return x
+    if source in floats and target in ("int32", "int64"):
+        return truncated(low, x)
+    if source in ("int32", "int64", "bool", "uint8", "int8", "uint16", "int16") and target in (
+        "int32", "int64", "float32", "float64",
+    ):  # fmt: skip
+        return x
+    raise ConversionError(
+        f"a cast from {source} to {target}: Core ML computes in float32, which rounds otherwise"
+    )
+
+
+# ---- activations -----------------------------------------------------------------------
+
+
+@op("LeakyRelu")
+def leaky_relu(low: Lowering, node: Node, x: Blob) -> Blob:
+    node.attrs.get("consumed_inputs")
+    return emit(low, "activation", x, leakyReLU={"alpha": node.attrs.get("alpha", 0.01)})
+
+
+@op("Elu")
+def elu(low: Lowering, node: Node, x: Blob) -> Blob:
+    node.attrs.get("consumed_inputs")
+    return emit(low, "activation", x, ELU={"alpha": node.attrs.get("alpha", 1.0)})
+
+
+@op("Celu")
+def celu(low: Lowering, node: Node, x: Blob) -> Blob:
+    alpha = node.attrs.get("alpha", 1.0)
+    inner = emit(low, "activation", affine(low, x, 1 / alpha), ELU={"alpha": 1.0})
+    return affine(low, inner, alpha)
+
+
+@op("Selu")
+def selu(low: Lowering, node: Node, x: Blob) -> Blob:
+    """Opset 1 has shorter defaults than opset 6."""
+    node.attrs.get("consumed_inputs")
+    old = low.graph.version < 6
+    alpha = node.attrs.get("alpha", 1.6732 if old else 1.67326319217681884765625)
+    gamma = node.attrs.get("gamma", 1.0507 if old else 1.05070102214813232421875)
+    return affine(low, emit(low, "activation", x, ELU={"alpha": alpha}), gamma)
+
+
+@op("ThresholdedRelu")
+def thresholded_relu(low: Lowering, node: Node, x: Blob) -> Blob:
+    """x above alpha, else 0."""
+    above = emit(low, "greaterThan", x, alpha=node.attrs.get("alpha", 1.0))
+    return emit(low, "multiplyBroadcastable", x, above)
+
+
+@op("HardSigmoid")
+def hard_sigmoid(low: Lowering, node: Node, x: Blob) -> Blob:
+    node.attrs.get("consumed_inputs")
+    line = {"alpha": node.attrs.get("alpha", 0.2), "beta": node.attrs.get("beta", 0.5)}
+    return emit(low, "activation", x, sigmoidHard=line)
+
+
+@op("HardSwish")
+def hard_swish(low: Lowering, node: Node, x: Blob) -> Blob:
+    gate = emit(low, "activation", x, sigmoidHard={"alpha": 1 / 6, "beta": 0.5})
+    return emit(low, "multiplyBroadcastable", x, gate)
+
+
+@op("Swish")
+def swish(low: Lowering, node: Node, x: Blob) -> Blob:
+    gate = emit(low, "activation", affine(low, x, node.attrs.get("alpha", 1.0)), sigmoid={})
+    return emit(low, "multiplyBroadcastable", x, gate)
+
+
+@op("Mish")
+def mish(low: Lowering, node: Node, x: Blob) -> Blob:
+    gate = emit(low, "activation", emit(low, "activation", x, softplus={}), tanh={})
+    return emit(low, "multiplyBroadcastable", x, gate)
+
+
+@op("Gelu")
+def gelu(low: Lowering, node: Node, x: Blob) -> Blob:
+    tanh = node.attrs.get("approximate", "none") == "tanh"
+    return emit(low, "gelu", x, mode="TANH_APPROXIMATION" if tanh else "EXACT")
+
+
+@op("Shrink")
+def shrink(low: Lowering, node: Node, x: Blob) -> Blob:
+    """x moved by bias towards 0 where its magnitude is above lambd, else 0."""
+    limit, bias = node.attrs.get("lambd", 0.5), node.attrs.get("bias", 0.0)
+    low_side = emit(low, "lessThan", x, alpha=-limit)
+    high_side = emit(low, "greaterThan", x, alpha=limit)
+    lifted = emit(low, "multiplyBroadcastable", low_side, affine(low, x, 1.0, bias))
+    lowered = emit(low, "multiplyBroadcastable", high_side, affine(low, x, 1.0, -bias))
+    return emit(low, "addBroadcastable", lifted, lowered)
+
+
+@op("PRelu")
+def prelu(low: Lowering, node: Node, x: Blob, slope: Blob) -> Blob:
+    """Slopes broadcast; before opset 7 one slope a channel goes along axis 1."""
+    node.attrs.get("consumed_inputs")
+    if low.graph.version < 7 and slope.rank == 1 and slope.known[0] != 1 and x.rank > 2:
+        slope = low.expand(slope, *range(-(x.rank - 2), 0))
+    positive = emit(low, "activation", x, ReLU={})
+    negative = emit(low, "clip", x, minVal=-FLOAT_MAX, maxVal=0.0)
+    scaled = emit(low, "multiplyBroadcastable", negative, slope)
+    return emit(low, "addBroadcastable", positive, scaled)
+
+
+@op("Clip")
+def clip_6(low: Lowering, node: Node, x: Blob) -> Blob:
+    node.attrs.get("consumed_inputs")
+    least, most = node.attrs.get("min", -FLOAT_MAX), node.attrs.get("max", FLOAT_MAX)
+    return emit(low, "clip", x, minVal=max(least, -FLOAT_MAX), maxVal=min(most, FLOAT_MAX))
+
+
+@op("Clip", since=11)
+def clip_11(
+    low: Lowering, node: Node, x: Blob, least: Blob | None = None, most: Blob | None = None
+) -> Blob:
+    """Either bound may be left out; the upper one wins where they cross."""
+    if least is not None:
+        x = emit(low, "maxBroadcastable", x, least)
+    return x if most is None else emit(low, "minBroadcastable", x, most)
+
+
+@op("BitwiseNot")
+def bitwise_not(low: Lowering, node: Node, x: Blob) -> Blob:
+    """-x - 1 for signed integers."""
+    if not dtype(node).startswith("int"):
+        raise ConversionError(f"bits of {dtype(node)}")
+    return affine(low, x, -1.0, -1.0)

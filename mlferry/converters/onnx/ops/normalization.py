@@ -1,0 +1,189 @@
+"""Normalization and softmax."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from mlferry.converters.graph import Node
+from mlferry.converters.layout import SOURCE, Blob, Constant
+from mlferry.converters.lower import Lowering
+from mlferry.converters.onnx.ops.registry import (
+    emit,
+    known,
+    op,
+    positive,
+    shaped,
+)
+from mlferry.errors import ConversionError
+
+
+@op("BatchNormalization", raw=True)
+def batch_normalization(low: Lowering, node: Node, x: Blob, *rest: Any) -> Blob:
+    """By stored statistics, along axis 1; training mode is refused."""
+    node.attrs.get("momentum")
+    node.attrs.get("consumed_inputs")
+    test = node.attrs.get("is_test", 0)
+    if node.attrs.get("training_mode", 0) or (
+        low.graph.version < 7 and not test and any(v.name for v in node.outputs[1:])
+    ):
+        raise ConversionError("batch normalization in training mode")
+    if node.attrs.get("spatial", 1) != 1:
+        raise ConversionError("spatial=0")
+    if any(v.name for v in node.outputs[1:]):
+        raise ConversionError("outputs of training")
+    x = low.stored(x) if isinstance(x, Constant) else x
+    epsilon = node.attrs.get("epsilon", 1e-5)
+    channels = known(x)[1]
+    if all(isinstance(v, Constant) for v in rest) and x.rank in (3, 4):
+        gamma, beta, mean, variance = (v.array.astype(np.float32).ravel() for v in rest)
+        given = low.expand(x, -1) if x.rank == 3 else x
+        made = low.layer(
+            "batchnorm", given, layout=SOURCE, channels=channels, epsilon=epsilon, gamma=gamma,
+            beta=beta, mean=mean, variance=variance,
+        )  # fmt: skip
+        return low.squeeze(made, -1) if x.rank == 3 else made
+    shape = (1, channels, *(1,) * (x.rank - 2))
+    if all(isinstance(v, Constant) for v in rest):
+        gamma, beta, mean, variance = (v.array.astype(np.float32).ravel() for v in rest)
+        scale = gamma / np.sqrt(variance + np.float32(epsilon))
+        factor, shift = (low.constant(v.reshape(shape)) for v in (scale, beta - mean * scale))
+        return emit(low, "addBroadcastable", emit(low, "multiplyBroadcastable", x, factor), shift)
+    blobs = [low.stored(v) if isinstance(v, Constant) else v for v in rest]
+    gamma, beta, mean, variance = (shaped(low, v, shape) for v in blobs)
+    root = emit(low, "unary", variance, type="SQRT", shift=epsilon)
+    centered = emit(low, "subtractBroadcastable", x, mean)
+    scaled = emit(low, "divideBroadcastable", emit(low, "multiplyBroadcastable", centered, gamma),
+                  root)  # fmt: skip
+    return emit(low, "addBroadcastable", scaled, beta)
+
+
+def standardized(low: Lowering, x: Blob, axes: tuple[int, ...], epsilon: float) -> Blob:
+    """(x - mean) / sqrt(variance + epsilon) over axes."""
+    mean = low.layer("reduceMean", x, layout=SOURCE, axes=axes, keepDims=True)
+    centered = emit(low, "subtractBroadcastable", x, mean)
+    squares = emit(low, "multiplyBroadcastable", centered, centered)
+    variance = low.layer("reduceMean", squares, layout=SOURCE, axes=axes, keepDims=True)
+    root = emit(low, "unary", variance, type="SQRT", shift=epsilon)
+    return emit(low, "divideBroadcastable", centered, root)
+
+
+@op("InstanceNormalization")
+def instance_normalization(low: Lowering, node: Node, x: Blob, scale: Blob, bias: Blob) -> Blob:
+    node.attrs.get("consumed_inputs")
+    axes = tuple(range(2, x.rank))
+    made = standardized(low, x, axes, node.attrs.get("epsilon", 1e-5))
+    shape = (1, known(x)[1], *(1,) * (x.rank - 2))
+    scaled = emit(low, "multiplyBroadcastable", made, shaped(low, scale, shape))
+    return emit(low, "addBroadcastable", scaled, shaped(low, bias, shape))
+
+
+@op("LayerNormalization")
+def layer_normalization(
+    low: Lowering, node: Node, x: Blob, scale: Blob, bias: Blob | None = None
+) -> Any:
+    """Over all axes from `axis` on; the mean and inverse deviation are outputs, too."""
+    node.attrs.get("stash_type")
+    axes = tuple(range(positive(node.attrs.get("axis", -1), x.rank), x.rank))
+    epsilon = node.attrs.get("epsilon", 1e-5)
+    mean = low.layer("reduceMean", x, layout=SOURCE, axes=axes, keepDims=True)
+    centered = emit(low, "subtractBroadcastable", x, mean)
+    squares = emit(low, "multiplyBroadcastable", centered, centered)
+    variance = low.layer("reduceMean", squares, layout=SOURCE, axes=axes, keepDims=True)
+    root = emit(low, "unary", variance, type="SQRT", shift=epsilon)
+    scaled = emit(low, "multiplyBroadcastable", emit(low, "divideBroadcastable", centered, root),
+                  scale)  # fmt: skip
+    made = scaled if bias is None else emit(low, "addBroadcastable", scaled, bias)
+    if len(node.outputs) == 1:
+        return made
+    inverse = emit(low, "divideBroadcastable", low.constant([1.0]), root)
+    return (made, mean, inverse)[: len(node.outputs)]
+
+
+@op("RMSNormalization")
+def rms_normalization(low: Lowering, node: Node, x: Blob, scale: Blob) -> Blob:
+    node.attrs.get("stash_type")
+    axes = tuple(range(positive(node.attrs.get("axis", -1), x.rank), x.rank))
+    squares = emit(low, "multiplyBroadcastable", x, x)
+    mean = low.layer("reduceMean", squares, layout=SOURCE, axes=axes, keepDims=True)
+    root = emit(low, "unary", mean, type="SQRT", shift=node.attrs.get("epsilon", 1e-5))
+    return emit(low, "multiplyBroadcastable", emit(low, "divideBroadcastable", x, root), scale)
+
+
+@op("GroupNormalization")
+def group_normalization(low: Lowering, node: Node, x: Blob, scale: Blob, bias: Blob) -> Blob:
+    """Opset 18 scales by group, 21 by channel."""
+    node.attrs.get("stash_type")
+    groups = node.attrs["num_groups"]
+    batch, channels, *spatial = known(x)
+    inner = channels // groups * math.prod(spatial)
+    folded = shaped(low, x, (batch, groups, inner))
+    made = standardized(low, folded, (2,), node.attrs.get("epsilon", 1e-5))
+    if low.graph.version < 21 and scale.known[0] == groups:
+        made = emit(low, "multiplyBroadcastable", made, shaped(low, scale, (1, groups, 1)))
+        made = emit(low, "addBroadcastable", made, shaped(low, bias, (1, groups, 1)))
+        return shaped(low, made, known(x))
+    made = shaped(low, made, known(x))
+    shape = (1, channels, *(1,) * len(spatial))
+    scaled = emit(low, "multiplyBroadcastable", made, shaped(low, scale, shape))
+    return emit(low, "addBroadcastable", scaled, shaped(low, bias, shape))
+
+
+@op("MeanVarianceNormalization")
+def mean_variance_normalization(low: Lowering, node: Node, x: Blob) -> Blob:
+    """The function's own epsilon is 1e-9, added to the deviation."""
+    axes = tuple(positive(a, x.rank) for a in node.attrs.get("axes", (0, 2, 3)))
+    mean = low.layer("reduceMean", x, layout=SOURCE, axes=axes, keepDims=True)
+    centered = emit(low, "subtractBroadcastable", x, mean)
+    squares = emit(low, "multiplyBroadcastable", centered, centered)
+    variance = low.layer("reduceMean", squares, layout=SOURCE, axes=axes, keepDims=True)
+    deviation = emit(low, "unary", variance, type="SQRT")
+    floor = emit(low, "activation", deviation, linear={"alpha": 1.0, "beta": 1e-9})
+    return emit(low, "divideBroadcastable", centered, floor)
+
+
+@op("LRN")
+def lrn(low: Lowering, node: Node, x: Blob) -> Blob:
+    if x.rank != 4:
+        raise ConversionError(f"an input of rank {x.rank}; Core ML's LRN takes 4")
+    return low.layer(
+        "lrn", x, layout=SOURCE, alpha=node.attrs.get("alpha", 1e-4),
+        beta=node.attrs.get("beta", 0.75), k=node.attrs.get("bias", 1.0),
+        localSize=node.attrs["size"],
+    )  # fmt: skip
+
+
+_SOFTMAX = ("Softmax", "LogSoftmax", "Hardmax")
+
+
+@op(*_SOFTMAX)
+def softmax_1(low: Lowering, node: Node, x: Blob) -> Blob:
+    """Before opset 13 the input is flattened to two axes at `axis`."""
+    axis = positive(node.attrs.get("axis", 1), x.rank)
+    shape = known(x)
+    flat = shaped(low, x, (math.prod(shape[:axis]), math.prod(shape[axis:])))
+    return shaped(low, _softmax(low, node, flat, 1), shape)
+
+
+@op(*_SOFTMAX, since=13)
+def softmax_13(low: Lowering, node: Node, x: Blob) -> Blob:
+    if x.is_scalar:
+        raise ConversionError("softmax of a value without axes")
+    return _softmax(low, node, x, positive(node.attrs.get("axis", -1), x.rank))
+
+
+def _softmax(low: Lowering, node: Node, x: Blob, axis: int) -> Blob:
+    if node.op == "Softmax":
+        return low.layer("softmaxND", x, layout=SOURCE, axis=axis)
+    if node.op == "LogSoftmax":
+        total = low.layer("reduceLogSumExp", x, layout=SOURCE, axes=(axis,), keepDims=True)
+        return emit(low, "subtractBroadcastable", x, total)
+    best = low.layer("argMax", x, layout=SOURCE, axis=axis, removeDim=True)
+    if x.rank == 1:
+        made = low.layer("oneHot", best, layout=SOURCE, oneHotVectorSize=known(x)[0], axis=-1,
+                         onValue=1.0, offValue=0.0)  # fmt: skip
+        return shaped(low, made, known(x))
+    return low.layer("oneHot", best, layout=SOURCE, oneHotVectorSize=known(x)[axis], axis=axis,
+                     onValue=1.0, offValue=0.0)  # fmt: skip

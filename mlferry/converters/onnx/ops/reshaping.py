@@ -1,0 +1,333 @@
+"""Ops that move values without computing."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from mlferry.converters.graph import Node
+from mlferry.converters.layout import SOURCE, Blob
+from mlferry.converters.lower import Lowering
+from mlferry.converters.onnx.ops.registry import (
+    emit,
+    ints,
+    known,
+    op,
+    positive,
+    rank,
+    shaped,
+    vector,
+)
+from mlferry.errors import ConversionError
+from mlferry.spec.shapes.rules import Shape
+
+
+@op("Reshape", constants=(1,))
+def reshape(low: Lowering, node: Node, x: Blob, shape: Any = None) -> Blob:
+    """0 copies the input's extent, unless `allowzero`; -1 takes what is left."""
+    node.attrs.get("consumed_inputs")
+    wanted = list(ints(node.attrs["shape"] if shape is None else shape))
+    zero = node.attrs.get("allowzero", 0)
+    if 0 in wanted and zero:
+        raise ConversionError("a value without elements")
+    source = () if x.is_scalar else x.known
+    target: list[int | None] = []
+    for index, extent in enumerate(wanted):
+        target.append(source[index] if extent == 0 else extent)
+    if -1 in target:
+        place = target.index(-1)
+        if None not in source:
+            rest = math.prod(n for n in target if n not in (-1, None))
+            target[place] = math.prod(known(x)) // max(rest, 1)
+        else:
+            target[place] = None
+    return shaped(low, x, target)
+
+
+@op("Flatten")
+def flatten(low: Lowering, node: Node, x: Blob) -> Blob:
+    """To two axes, split before `axis`."""
+    if x.is_scalar:
+        return shaped(low, x, (1, 1))
+    axis = node.attrs.get("axis", 1)
+    axis = axis + x.rank if axis < 0 else axis
+    if None in x.known:
+        return low.layer("flattenTo2D", x, layout=SOURCE, axis=axis)
+    shape = known(x)
+    return shaped(low, x, (math.prod(shape[:axis]), math.prod(shape[axis:])))
+
+
+@op("Squeeze", constants=(1,))
+def squeeze(low: Lowering, node: Node, x: Blob, axes: Any = None) -> Blob:
+    given = node.attrs.get("axes") if axes is None else ints(axes)
+    if x.is_scalar:
+        return x
+    shape = x.known
+    if given is None:
+        gone = {i for i, n in enumerate(known(x)) if n == 1}
+    else:
+        gone = {positive(a, x.rank) for a in given}
+    if any(shape[i] not in (1, None) for i in gone):
+        raise ConversionError(f"axes {sorted(gone)} of {shape} are not all 1")
+    rest = tuple(n for i, n in enumerate(shape) if i not in gone)
+    if not gone:
+        return x
+    if not rest:
+        return shaped(low, x, ())
+    return low.layer("squeeze", x, layout=SOURCE, axes=sorted(gone))
+
+
+@op("Unsqueeze", constants=(1,))
+def unsqueeze(low: Lowering, node: Node, x: Blob, axes: Any = None) -> Blob:
+    given = ints(node.attrs["axes"] if axes is None else axes)
+    total = rank(x) + len(given)
+    places = sorted(positive(a, total) for a in given)
+    if len(set(places)) < len(places):
+        raise ConversionError(f"axes {given} name one axis twice")
+    if x.is_scalar:
+        return shaped(low, vector(x), (1,) * total)
+    return low.layer("expandDims", x, layout=SOURCE, axes=places) if places else x
+
+
+@op("Transpose")
+def transpose(low: Lowering, node: Node, x: Blob) -> Blob:
+    axes = node.attrs.get("perm") or list(range(rank(x)))[::-1]
+    if x.is_scalar or list(axes) == list(range(x.rank)):
+        return x
+    return low.layer("transpose", x, layout=SOURCE, axes=axes)
+
+
+@op("Concat")
+def concat(low: Lowering, node: Node, *inputs: Blob) -> Blob:
+    """Opset 1 joins along axis 1 by default."""
+    axis = positive(node.attrs.get("axis", 1), inputs[0].rank)
+    if len(inputs) == 1:
+        return inputs[0]
+    return low.layer("concatND", *inputs, layout=SOURCE, axis=axis)
+
+
+@op("Split", constants=(1,))
+def split(low: Lowering, node: Node, x: Blob, sizes: Any = None) -> Any:
+    """Into parts of given sizes, or equal ones, of which the last may be smaller."""
+    axis = positive(node.attrs.get("axis", 0), x.rank)
+    given = node.attrs.get("split") if sizes is None else ints(sizes)
+    count = node.attrs.get("num_outputs") or len(node.outputs)
+    if given is None:
+        extent = known(x)[axis]
+        part = -(-extent // count)
+        given = [min(part, extent - part * i) for i in range(count)]
+    if any(size <= 0 for size in given):
+        raise ConversionError(f"a split into {tuple(given)}: parts without elements")
+    if len(given) == 1:
+        return x
+    made = low.outputs(len(given), "splitND", x, layout=SOURCE, axis=axis, numSplits=len(given),
+                       splitSizes=given)  # fmt: skip
+    return made
+
+
+@op("Expand", constants=(1,))
+def expand(low: Lowering, node: Node, x: Blob, shape: Any) -> Blob:
+    target = np.broadcast_shapes(known(x), ints(shape))
+    if 0 in target:
+        raise ConversionError("a value without elements")
+    if target == known(x):
+        return x
+    source = vector(x) if x.is_scalar else x
+    return low.layer("broadcastToStatic", source, layout=SOURCE, targetShape=target)
+
+
+@op("Tile", constants=(1, 2))
+def tile_1(low: Lowering, node: Node, x: Blob, tiles: Any, axis: Any) -> Blob:
+    reps = [1] * x.rank
+    reps[positive(ints(axis)[0], x.rank)] = ints(tiles)[0]
+    return low.layer("tile", x, layout=SOURCE, reps=reps)
+
+
+@op("Tile", since=6, constants=(1,))
+def tile_6(low: Lowering, node: Node, x: Blob, repeats: Any) -> Blob:
+    reps = ints(repeats)
+    if any(n < 1 for n in reps):
+        raise ConversionError(f"repeats={reps}: a value without elements")
+    return low.layer("tile", x, layout=SOURCE, reps=reps) if not x.is_scalar else x
+
+
+@op("Slice")
+def slice_1(low: Lowering, node: Node, x: Blob) -> Blob:
+    starts, ends = node.attrs["starts"], node.attrs["ends"]
+    return sliced(low, x, starts, ends, node.attrs.get("axes"), None)
+
+
+@op("Slice", since=10, constants=(1, 2, 3, 4))
+def slice_10(
+    low: Lowering, node: Node, x: Blob, starts: Any, ends: Any, axes: Any = None, steps: Any = None
+) -> Blob:
+    given = (None if v is None else ints(v) for v in (starts, ends, axes, steps))
+    return sliced(low, x, *given)
+
+
+def sliced(low: Lowering, x: Blob, starts: Any, ends: Any, axes: Any, steps: Any) -> Blob:
+    """Bounds as Python has them, resolved against the shape."""
+    axes = range(len(starts)) if axes is None else axes
+    steps = [1] * len(starts) if steps is None else steps
+    shape = x.known
+    full = [slice(None)] * x.rank
+    for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
+        full[positive(axis, x.rank)] = slice(start, end, step)
+    parts = [_part(shape, axis, part) for axis, part in enumerate(full)]
+    if all(part.whole for part in parts):
+        return x
+    return low.layer(
+        "sliceStatic",
+        x,
+        layout=SOURCE,
+        beginIds=[part.begin for part in parts],
+        beginMasks=[part.whole for part in parts],
+        endIds=[max(part.end, 0) for part in parts],
+        endMasks=[part.whole or part.end < 0 for part in parts],
+        strides=[part.step for part in parts],
+        squeezeMasks=[],
+    )
+
+
+class _Part(NamedTuple):
+    """What is kept of one axis; `end` is -1 where a negative step runs to the first entry."""
+
+    begin: int
+    end: int
+    step: int
+    whole: bool
+
+
+def _part(shape: Shape, axis: int, part: slice) -> _Part:
+    extent = shape[axis]
+    if part == slice(None):
+        return _Part(0, 0, 1, whole=True)
+    if extent is None:
+        raise ConversionError(f"a slice of a flexible axis of {shape}")
+    begin, end, step = part.indices(extent)
+    if len(range(begin, end, step)) == 0:
+        raise ConversionError(f"a slice of {shape} without elements")
+    return _Part(begin, end, step, whole=(begin, end, step) == (0, extent, 1))
+
+
+@op("Pad")
+def pad_1(low: Lowering, node: Node, x: Blob) -> Blob:
+    amounts = node.attrs.get("pads") or node.attrs["paddings"]
+    return padded(low, x, amounts, node.attrs.get("mode", "constant"), node.attrs.get("value", 0.0))
+
+
+@op("Pad", since=11, constants=(1, 2, 3))
+def pad_11(
+    low: Lowering, node: Node, x: Blob, pads: Any, value: Any = None, axes: Any = None
+) -> Blob:
+    amounts = ints(pads)
+    if axes is not None:
+        full = [0] * (2 * x.rank)
+        chosen = ints(axes)
+        for index, axis in enumerate(chosen):
+            place = positive(axis, x.rank)
+            full[place] = amounts[index]
+            full[place + x.rank] = amounts[index + len(chosen)]
+        amounts = tuple(full)
+    filler = 0.0 if value is None or value.size == 0 else float(value.ravel()[0])
+    return padded(low, x, amounts, node.attrs.get("mode", "constant"), filler)
+
+
+def padded(low: Lowering, x: Blob, amounts: Any, mode: str, value: float) -> Blob:
+    """Negative amounts cut off; reflections and edges go by gathering along each axis."""
+    pairs = list(zip(amounts[: x.rank], amounts[x.rank :], strict=True))
+    if not any(map(any, pairs)):
+        return x
+    if mode == "constant":
+        if any(n < 0 for pair in pairs for n in pair):
+            starts = [max(0, -a) for a, _ in pairs]
+            ends = [n - max(0, -b) for n, (_, b) in zip(known(x), pairs, strict=True)]
+            x = sliced(low, x, starts, ends, None, None)
+            pairs = [(max(0, a), max(0, b)) for a, b in pairs]
+        flat = [n for pair in pairs for n in pair]
+        return low.layer("constantPad", x, layout=SOURCE, padAmounts=flat, value=value)
+    if mode not in ("reflect", "edge", "wrap"):
+        raise ConversionError(f"mode={mode!r}")
+    for axis, (before, after) in enumerate(pairs):
+        if not before and not after:
+            continue
+        extent = known(x)[axis]
+        places = np.arange(max(0, -before), extent - max(0, -after))
+        widths = (max(0, before), max(0, after))
+        indices = np.pad(places, widths, mode=mode)  # type: ignore[call-overload]
+        x = low.layer("gather", x, low.constant(indices), layout=SOURCE, axis=axis)
+    return x
+
+
+@op("DepthToSpace")
+def depth_to_space(low: Lowering, node: Node, x: Blob) -> Blob:
+    mode = node.attrs.get("mode", "DCR")
+    kind = {"DCR": "DEPTH_TO_SPACE", "CRD": "PIXEL_SHUFFLE"}[mode]
+    size = node.attrs["blocksize"]
+    return low.layer("reorganizeData", x, layout=SOURCE, mode=kind, blockSize=size)
+
+
+@op("SpaceToDepth")
+def space_to_depth(low: Lowering, node: Node, x: Blob) -> Blob:
+    size = node.attrs["blocksize"]
+    return low.layer("reorganizeData", x, layout=SOURCE, mode="SPACE_TO_DEPTH", blockSize=size)
+
+
+@op("ReverseSequence", constants=(1,))
+def reverse_sequence(low: Lowering, node: Node, x: Blob, lengths: Any) -> Blob:
+    batch, time = node.attrs.get("batch_axis", 1), node.attrs.get("time_axis", 0)
+    return low.layer(
+        "reverseSeq", x, low.constant(lengths), layout=SOURCE, batchAxis=batch, sequenceAxis=time
+    )
+
+
+@op("Trilu", constants=(1,))
+def trilu(low: Lowering, node: Node, x: Blob, k: Any = None) -> Blob:
+    shift = 0 if k is None else ints(k)[0]
+    upper = node.attrs.get("upper", 1)
+    rows, columns = known(x)[-2:]
+    mask = np.tri(rows, columns, shift - 1 if upper else shift, dtype=np.float32)
+    mask = 1 - mask if upper else mask
+    zero = emit(low, "activation", x, linear={"alpha": 0.0})
+    return emit(low, "whereBroadcastable", low.constant(mask), x, zero)
+
+
+@op("Shape", raw=True)
+def shape_of(low: Lowering, node: Node, x: Any) -> Any:
+    """Known shapes are constants: the arithmetic that exporters write vanishes."""
+    start, end = node.attrs.get("start", 0), node.attrs.get("end")
+    if x.is_scalar:
+        return np.zeros(0, np.int64)
+    if None not in x.known:
+        return np.array(x.known, np.int64)[start:end]
+    parts = x.known[start:end]
+    if None not in parts:
+        return np.array(parts, np.int64)
+    made = low.layer("getShape", x, layout=SOURCE)
+    return made if (start, end) == (0, None) else sliced(
+        low, made, [start], [x.rank if end is None else end], None, None
+    )  # fmt: skip
+
+
+@op("Size", raw=True)
+def size_of(low: Lowering, node: Node, x: Any) -> Any:
+    return np.array(math.prod(known(x)), np.int64)
+
+
+@op("CenterCropPad", constants=(1,))
+def center_crop_pad(low: Lowering, node: Node, x: Blob, shape: Any) -> Blob:
+    """An odd pixel is cut or padded at the end."""
+    axes = node.attrs.get("axes") or list(range(x.rank))
+    starts, ends, pads = [0] * x.rank, list(known(x)), [0] * (2 * x.rank)
+    for axis, wanted in zip(axes, ints(shape), strict=True):
+        place = positive(axis, x.rank)
+        extent = known(x)[place]
+        if wanted < extent:
+            starts[place] = (extent - wanted) // 2
+            ends[place] = starts[place] + wanted
+        else:
+            pads[place] = (wanted - extent) // 2
+            pads[place + x.rank] = wanted - extent - pads[place]
+    return padded(low, sliced(low, x, starts, ends, None, None), pads, "constant", 0.0)

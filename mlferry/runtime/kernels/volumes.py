@@ -1,0 +1,139 @@
+"""Convolution and pooling over depth, height and width."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+
+from mlferry.errors import PredictionError
+from mlferry.runtime.kernels.registry import Array, kernel
+from mlferry.spec.params import Params
+from mlferry.spec.shapes import windows
+from mlferry.spec.shapes.volumes import (
+    convolution3d as convolution_shape,
+    custom_edges,
+    pooling3d as pooling_shape,
+    triple,
+)
+
+Triple = tuple[int, int, int]
+
+
+def _edges(p: Params, x: Array, spans: Triple, strides: Triple) -> list[windows.Edges]:
+    if p.paddingType != "SAME":
+        return custom_edges(p)
+    return [
+        windows.same_edges(size, span, stride, "BOTTOM_RIGHT_HEAVY")
+        for size, span, stride in zip(x.shape[2:], spans, strides, strict=True)
+    ]
+
+
+def _spans(kernel_size: Triple, dilation: Triple) -> Triple:
+    depth, height, width = ((k - 1) * d + 1 for k, d in zip(kernel_size, dilation, strict=True))
+    return depth, height, width
+
+
+def _taps(kernel_size: Triple, dilation: Triple, stride: Triple, count: Triple) -> list[
+    tuple[Triple, tuple[Any, ...]]
+]:  # fmt: skip
+    """Every position in the kernel, with the entries of a volume that it meets."""
+    found: list[tuple[Triple, tuple[Any, ...]]] = []
+    for i, j, k in itertools.product(*map(range, kernel_size)):
+        places = tuple(
+            slice(t * d, t * d + (n - 1) * s + 1, s)
+            for t, d, s, n in zip((i, j, k), dilation, stride, count, strict=True)
+        )
+        found.append(((i, j, k), (..., *places)))
+    return found
+
+
+@kernel("convolution3d")
+def convolution3d(p: Params, x: Array) -> Array:
+    """Weights are [outC, inC / groups, kD, kH, kW], or [inC, outC / groups, kD, kH, kW] of a
+    deconvolution.
+    """
+    shape = convolution_shape(p, x.shape)[0]
+    size: Triple = tuple(extent or 0 for extent in shape[2:])  # type: ignore[assignment]
+    y = _deconvolve(p, x, size) if p.isDeconvolution else _convolve(p, x, size)
+    return y + p.weight("bias", (p.outputChannels, 1, 1, 1)) if p.hasBias else y
+
+
+def _convolve(p: Params, x: Array, size: Triple) -> Array:
+    kernel_size, stride, dilation = (triple(p, f) for f in ("kernel", "stride", "dilation"))
+    groups, batch = p.nGroups, x.shape[0]
+    weights = p.weight(
+        "weights", (p.outputChannels, p.inputChannels // groups, *kernel_size)
+    ).reshape(groups, p.outputChannels // groups, -1, *kernel_size)
+    edges = _edges(p, x, _spans(kernel_size, dilation), stride)
+    x = np.pad(x, [(0, 0), (0, 0), *edges])
+    x = x.reshape(batch, groups, -1, *x.shape[2:])
+    y = np.zeros((batch, groups, p.outputChannels // groups, *size), np.float32)
+    for (i, j, k), places in _taps(kernel_size, dilation, stride, size):
+        y += np.einsum("goc,bgcdhw->bgodhw", weights[..., i, j, k], x[places], optimize=True)
+    return y.reshape(batch, p.outputChannels, *size)
+
+
+def _deconvolve(p: Params, x: Array, size: Triple) -> Array:
+    """Each input value adds its scaled kernel; what lies in the padding is cut off.
+
+    With `outputShape` or SAME padding what is too much is cut off on both sides, an odd entry
+    at the end.
+    """
+    kernel_size, stride, dilation = (triple(p, f) for f in ("kernel", "stride", "dilation"))
+    groups, batch = p.nGroups, x.shape[0]
+    weights = p.weight(
+        "weights", (p.inputChannels, p.outputChannels // groups, *kernel_size), channel_axis=1
+    ).reshape(groups, p.inputChannels // groups, -1, *kernel_size)
+    spans = _spans(kernel_size, dilation)
+    full = [(n - 1) * s + span for n, s, span in zip(x.shape[2:], stride, spans, strict=True)]
+    edges = custom_edges(p)
+    if p.paddingType == "SAME" or (p.outputShape and not any(map(any, edges))):
+        edges = [(max(0, f - n) // 2, 0) for f, n in zip(full, size, strict=True)]
+    extent = [max(f, e[0] + n) for f, e, n in zip(full, edges, size, strict=True)]
+    y = np.zeros((batch, groups, p.outputChannels // groups, *extent), np.float32)
+    x = x.reshape(batch, groups, -1, *x.shape[2:])
+    count: Triple = x.shape[3:]
+    for (i, j, k), places in _taps(kernel_size, dilation, stride, count):
+        y[places] += np.einsum("gco,bgcdhw->bgodhw", weights[..., i, j, k], x, optimize=True)
+    depth, height, width = (slice(e[0], e[0] + n) for e, n in zip(edges, size, strict=True))
+    return y[..., depth, height, width].reshape(batch, p.outputChannels, *size)
+
+
+@kernel("pooling3d")
+def pooling3d(p: Params, x: Array) -> Array:
+    """MAX or AVERAGE; padding never wins a maximum."""
+    kernel_size, stride = triple(p, "kernel"), triple(p, "stride")
+    if min(kernel_size) < 1:
+        raise PredictionError(f"a kernel of {kernel_size}")
+    size: Triple = pooling_shape(p, x.shape)[0][2:]  # type: ignore[assignment]
+    edges = _edges(p, x, kernel_size, stride)
+    largest = p.type == "MAX"
+    filler = -np.inf if largest else 0.0
+    source = np.pad(x, [(0, 0), (0, 0), *edges], constant_values=np.float32(filler))
+    y = np.full((*x.shape[:2], *size), filler, np.float32)
+    combine = np.maximum if largest else np.add
+    for _, places in _taps(kernel_size, (1, 1, 1), stride, size):
+        combine(y, source[places], out=y)
+    if not largest:
+        y /= _divisor(p, x, size, edges)
+    return y
+
+
+def _divisor(p: Params, x: Array, size: Triple, edges: list[windows.Edges]) -> Array:
+    """How many entries each window counts: all, or with `countExcludePadding` the real ones."""
+    kernel_size, stride = triple(p, "kernel"), triple(p, "stride")
+    counts = []
+    for n, out, k, s, edge in zip(x.shape[2:], size, kernel_size, stride, edges, strict=True):
+        starts = np.arange(out) * s - edge[0]
+        real = np.minimum(starts + k, n) - np.maximum(starts, 0)
+        counts.append(np.maximum(real, 0) if p.countExcludePadding else np.full(out, k))
+    depth, height, width = counts
+    return np.float32(1) * depth[:, None, None] * height[:, None] * width
+
+
+@kernel("globalPooling3d")
+def global_pooling3d(p: Params, x: Array) -> Array:
+    combine = np.max if p.type == "MAX" else np.mean
+    return combine(x, axis=(-3, -2, -1), keepdims=True)

@@ -1,0 +1,126 @@
+"""The node test suite of the installed onnx package, through convert and the runtime."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+
+import mlferry
+from mlferry.errors import MlferryError
+
+# Inputs that exporters write as constants: op to places. The harness freezes them.
+CONSTANTS: dict[str, tuple[int, ...]] = {
+    "BatchNormalization": (1, 2, 3, 4), "CenterCropPad": (1,), "Clip": (1, 2),
+    "Compress": (1,), "ConstantOfShape": (0,), "Conv": (1, 2), "ConvTranspose": (1, 2),
+    "CumSum": (1,), "DequantizeLinear": (1, 2), "Dropout": (1, 2), "Expand": (1,),
+    "GatherND": (1,), "GRU": (1, 2, 3, 4), "LSTM": (1, 2, 3, 4, 7), "RNN": (1, 2, 3, 4),
+    "NonMaxSuppression": (2, 3, 4), "OneHot": (1, 2), "Pad": (1, 2, 3),
+    "QuantizeLinear": (1, 2), "Range": (0, 1, 2), "ReduceL1": (1,), "ReduceL2": (1,),
+    "ReduceLogSum": (1,), "ReduceLogSumExp": (1,), "ReduceMax": (1,), "ReduceMean": (1,),
+    "ReduceMin": (1,), "ReduceProd": (1,), "ReduceSum": (1,), "ReduceSumSquare": (1,),
+    "Reshape": (1,), "Resize": (1, 2, 3), "ReverseSequence": (1,), "ScatterElements": (1,),
+    "ScatterND": (1,), "Scatter": (1,), "Slice": (1, 2, 3, 4), "Split": (1,), "Squeeze": (1,),
+    "Tile": (1,), "TopK": (1,), "Trilu": (1,), "Unsqueeze": (1,), "Upsample": (1,),
+    "AffineGrid": (1,), "DFT": (1, 2), "STFT": (1, 2, 3), "Col2Im": (1, 2),
+    "MaxUnpool": (1, 2), "GridSample": (),
+}  # fmt: skip
+CORE_TYPES = {1: np.float32, 6: np.int32, 7: np.int64, 9: np.bool_}
+RANDOM = ("bernoulli", "random", "multinomial", "training", "train", "adagrad", "adam", "momentum",
+          "nesterov", "gradient")  # fmt: skip
+
+
+@dataclass
+class Outcome:
+    """What became of a case: "agrees", "refused", "differs" or "crashed", and why."""
+
+    name: str
+    result: str
+    reason: str = ""
+
+
+def cases() -> list[Any]:
+    """Every case of the suite, generated."""
+    from onnx.backend.test import loader
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return loader.load_model_tests(kind="node")
+
+
+def is_core(case: Any) -> bool:
+    """Whether inputs and outputs are tensors of the four core types, and nothing is random."""
+    graph = case.model.graph
+    if any(word in case.name for word in RANDOM):
+        return False
+    return all(
+        v.type.WhichOneof("value") == "tensor_type" and v.type.tensor_type.elem_type in CORE_TYPES
+        for v in (*graph.input, *graph.output)
+    )
+
+
+def frozen(case: Any) -> tuple[onnx.ModelProto, list[np.ndarray], list[str]]:
+    """The model with the inputs of `CONSTANTS` as initializers, and what is still given."""
+    model = onnx.ModelProto()
+    model.CopyFrom(case.model)
+    given = case.data_sets[0][0]
+    named = dict(zip([v.name for v in model.graph.input], given, strict=False))
+    fixed = {
+        node.input[place]
+        for node in model.graph.node
+        for place in CONSTANTS.get(node.op_type, ())
+        if place < len(node.input)
+    }
+    kept = [v for v in model.graph.input if v.name not in fixed]
+    for name in fixed & set(named):
+        model.graph.initializer.append(onnx.numpy_helper.from_array(named[name], name))
+    del model.graph.input[:]
+    model.graph.input.extend(kept)
+    names = [v.name for v in kept]
+    return model, [named[name] for name in names if name in named], names
+
+
+def run(case: Any, *, freeze: bool = True) -> Outcome:
+    """Convert, run and compare one case."""
+    if freeze:
+        model, given, names = frozen(case)
+    else:
+        model, given = case.model, case.data_sets[0][0]
+        names = [v.name for v in model.graph.input]
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            converted = mlferry.convert(model)
+            made = converted.predict(dict(zip(names, given, strict=False)))
+    except MlferryError as error:
+        return Outcome(case.name, "refused", str(error).split("\n")[0][:200])
+    except Exception as error:
+        return Outcome(case.name, "crashed", f"{type(error).__name__}: {error}"[:300])
+    for wanted, got in zip(case.data_sets[0][1], made.values(), strict=True):
+        problem = difference(np.asarray(wanted), np.asarray(got), case)
+        if problem:
+            return Outcome(case.name, "differs", problem)
+    return Outcome(case.name, "agrees")
+
+
+def difference(wanted: np.ndarray, got: np.ndarray, case: Any) -> str:
+    """Why two results differ; a value without axes comes as shape (1,)."""
+    shape = wanted.shape or (1,)
+    if got.shape != shape:
+        return f"shape {got.shape}, not {shape}"
+    left = got.astype(np.float64)
+    right = wanted.astype(np.float64).reshape(shape)
+    close = np.isclose(left, right, rtol=max(case.rtol, 1e-3), atol=max(case.atol, 1e-5),
+                       equal_nan=True)  # fmt: skip
+    return "" if close.all() else f"values differ, by {np.nanmax(np.abs(left - right)):g}"
+
+
+def outcomes(*, freeze: bool = True) -> Iterator[Outcome]:
+    """Every core case."""
+    for case in cases():
+        if is_core(case):
+            yield run(case, freeze=freeze)
