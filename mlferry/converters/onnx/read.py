@@ -186,7 +186,7 @@ class _Reader:
 
 def _inlined(model: Any, keep: Collection[str]) -> Any:
     """The model with its own functions, and ops that are functions, replaced by their bodies."""
-    import onnx
+    import onnx.inliner
 
     own = {(f.domain, f.name) for f in model.functions}
     found = {

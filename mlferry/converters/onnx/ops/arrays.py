@@ -36,3 +36,9 @@ def range_of(low: Lowering, node: Node, start: Blob, limit: Blob, delta: Blob) -
 @op("RandomNormalLike", "RandomUniformLike", "Bernoulli", "RandomNormal", "RandomUniform")
 def random(low: Lowering, node: Node, *inputs: Blob) -> Blob:
     raise ConversionError("random numbers differ from those of ONNX: write a custom function")
+
+
+@op("Constant", raw=True)
+def constant(low: Lowering, node: Node) -> Any:
+    """Folded in ONNX's own types; only what is no array arrives here."""
+    raise ConversionError(f"a constant of {', '.join(node.attrs)}: arrays can be converted")

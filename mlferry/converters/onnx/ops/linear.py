@@ -21,8 +21,15 @@ def matmul(low: Lowering, node: Node, left: Any, right: Any) -> Blob:
         return _inner(low, left, right.array.astype(np.float32), None)
     left = low.stored(left) if isinstance(left, Constant) else left
     right = low.stored(right) if isinstance(right, Constant) else right
-    made = low.layer("batchedMatmul", left, right, layout=SOURCE)
-    return scalar(made) if left.rank == right.rank == 1 else made
+    first = low.expand(left, 0) if left.rank == 1 else left
+    second = low.expand(right, -1) if right.rank == 1 else right
+    made = low.layer("batchedMatmul", first, second, layout=SOURCE)
+    shape = known(made)
+    if left.rank == 1:
+        shape = (*shape[:-2], shape[-1])
+    if right.rank == 1:
+        shape = shape[:-1]
+    return shaped(low, made, shape)
 
 
 def _inner(low: Lowering, x: Blob, matrix: Any, bias: Any) -> Blob:

@@ -229,7 +229,8 @@ def _positions(size: int, out: int, factor: float, transform: str) -> Any:
     if transform == "pytorch_half_pixel":
         return (i + 0.5) / factor - 0.5 if out > 1 else np.zeros(1)
     if transform == "align_corners":
-        return i * (size - 1) / (out - 1) if out > 1 else np.zeros(1)
+        whole = size * factor  # not rounded
+        return i * (size - 1) / (whole - 1) if whole != 1 else np.zeros(out)
     if transform == "asymmetric":
         return i / factor
     raise ConversionError(f"coordinate_transformation_mode={transform!r}")
