@@ -15,6 +15,7 @@ from mlferry.errors import ConversionError, MissingDependencyError, ModelFileErr
 from mlferry.spec.shapes.rules import Shape
 
 DEFAULT_DOMAINS = ("", "ai.onnx")
+_INLINED = "mlferry.inlined"
 _TENSOR, _GRAPH, _TENSORS, _GRAPHS = 4, 5, 9, 10
 
 
@@ -200,12 +201,43 @@ def _inlined(model: Any, keep: Collection[str]) -> Any:
     if not found:
         return model
     try:
-        inlined = onnx.inliner.inline_selected_functions(
-            model, list(found), exclude=False, inline_schema_functions=True
-        )
+        prepared = _with_bodies(_inferred(model), {name for name in found if name not in own})
+        inlined = onnx.inliner.inline_local_functions(prepared)
     except Exception as error:
         raise ConversionError(f"functions of the model cannot be inlined: {error}") from error
     return inlined if inlined == model else _inlined(inlined, keep)
+
+
+def _with_bodies(model: Any, wanted: Collection[tuple[str, str]]) -> Any:
+    """The model with the bodies of function ops as functions of its own, one a node."""
+    import onnx
+
+    types = {v.name: v.type for v in (*model.graph.value_info, *model.graph.input)}
+    for tensor in model.graph.initializer:
+        kind = onnx.helper.make_tensor_type_proto(tensor.data_type, list(tensor.dims))
+        types.setdefault(tensor.name, kind)
+    result = onnx.ModelProto()
+    result.CopyFrom(model)
+    for index, node in enumerate(result.graph.node):
+        if (node.domain, node.op_type) not in wanted:
+            continue
+        version = next((o.version for o in model.opset_import if o.domain == node.domain), 1)
+        schema = onnx.defs.get_schema(node.op_type, version, node.domain)
+        body = onnx.FunctionProto()
+        if schema.has_context_dependent_function:
+            given = [types.get(name, onnx.TypeProto()).SerializeToString() for name in node.input]
+            data = schema.get_context_dependent_function(node.SerializeToString(), given)
+        else:
+            data = schema.get_function_with_opset_version(version) or schema.function_body
+        body.ParseFromString(data if isinstance(data, bytes) else data.SerializeToString())
+        body.domain, body.name = _INLINED, f"{node.op_type}_{index}"
+        if not body.opset_import:
+            body.opset_import.extend(model.opset_import)
+        result.functions.append(body)
+        node.domain, node.op_type = _INLINED, body.name
+    if not any(o.domain == _INLINED for o in result.opset_import):
+        result.opset_import.append(onnx.helper.make_opsetid(_INLINED, 1))
+    return result
 
 
 def _is_function(node: Any, model: Any) -> bool:

@@ -309,7 +309,7 @@ CASES: list[Case] = [
         "padding",
         {"constant": {}, "paddingAmounts": amounts(((0, 1), (1, 0)))},
         [[[1, 2]]],
-        [[[0, 1, 2], [0, 0, 0]]],
+        [[0, 1, 2], [0, 0, 0]],
     ),
     *classic(
         "crop", {"cropAmounts": amounts(((1, 0), (2, 1)))}, [IMAGE], [[[[7], [11]]]],

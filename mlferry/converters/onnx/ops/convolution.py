@@ -174,8 +174,7 @@ def _cuts(
             total = full + extra[axis] - wanted
             small, large = total // 2, total - total // 2
             pair = (small, large) if mode == "SAME_UPPER" else (large, small)
-            if shape is not None and mode not in ("SAME_UPPER", "SAME_LOWER"):
-                pair = (small, large) if mode == "NOTSET" and total < 0 else (large, small)
+            pair = (0, total) if total < 0 else pair
             cuts.append((pair[0], pair[1] - extra[axis]))
             continue
         flat = pads or [0] * (2 * len(sizes))

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from mlferry.converters.graph import Node
-from mlferry.converters.layout import Blob
+from mlferry.converters.layout import Blob, Constant
 from mlferry.converters.lower import Lowering
 from mlferry.converters.onnx.ops.registry import (
     affine,
@@ -176,6 +176,9 @@ def is_inf(low: Lowering, node: Node, x: Blob) -> Blob:
     return up if wanted[0] else down
 
 
+_NUMPY = ("float16", "float32", "float64", "int32", "int64", "bool")
+
+
 @op("Cast", "CastLike", raw=True)
 def cast(low: Lowering, node: Node, x: Any, like: Any = None) -> Any:
     """Floats to integers drop the fraction; anything to bool asks whether it is not zero."""
@@ -183,7 +186,9 @@ def cast(low: Lowering, node: Node, x: Any, like: Any = None) -> Any:
     node.attrs.get("to")
     node.attrs.get("saturate")
     node.attrs.get("round_mode")
-    x = low.stored(x) if hasattr(x, "array") else x
+    if isinstance(x, Constant) and target in _NUMPY:
+        return x.array.astype(target)
+    x = low.stored(x) if isinstance(x, Constant) else x
     if target == "bool":
         return emit(low, "notEqual", x, alpha=0.0)
     plain = ("float32", "float64", "int32", "int64", "bool")

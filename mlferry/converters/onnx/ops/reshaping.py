@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mlferry.converters.graph import Node
-from mlferry.converters.layout import SOURCE, Blob
+from mlferry.converters.layout import SOURCE, Blob, Constant
 from mlferry.converters.lower import Lowering
 from mlferry.converters.onnx.ops.registry import (
     emit,
@@ -99,9 +99,11 @@ def transpose(low: Lowering, node: Node, x: Blob) -> Blob:
     return low.layer("transpose", x, layout=SOURCE, axes=axes)
 
 
-@op("Concat")
-def concat(low: Lowering, node: Node, *inputs: Blob) -> Blob:
-    """Opset 1 joins along axis 1 by default."""
+@op("Concat", raw=True)
+def concat(low: Lowering, node: Node, *operands: Any) -> Blob:
+    """Opset 1 joins along axis 1 by default; parts without elements add nothing."""
+    full = [x for x in operands if not (isinstance(x, Constant) and not x.array.size)]
+    inputs = [low.stored(x) if isinstance(x, Constant) else x for x in full]
     axis = positive(node.attrs.get("axis", 1), inputs[0].rank)
     if len(inputs) == 1:
         return inputs[0]
@@ -118,13 +120,19 @@ def split(low: Lowering, node: Node, x: Blob, sizes: Any = None) -> Any:
         extent = known(x)[axis]
         part = -(-extent // count)
         given = [min(part, extent - part * i) for i in range(count)]
-    if any(size <= 0 for size in given):
+    sizes_left = [size for size in given if size]
+    if not sizes_left:
         raise ConversionError(f"a split into {tuple(given)}: parts without elements")
-    if len(given) == 1:
-        return x
-    made = low.outputs(len(given), "splitND", x, layout=SOURCE, axis=axis, numSplits=len(given),
-                       splitSizes=given)  # fmt: skip
-    return made
+    made = iter(
+        [x]
+        if len(sizes_left) == 1
+        else low.outputs(
+            len(sizes_left), "splitND", x, layout=SOURCE, axis=axis, numSplits=len(sizes_left),
+            splitSizes=sizes_left,
+        )
+    )  # fmt: skip
+    nothing = np.zeros([0 if i == axis else n or 1 for i, n in enumerate(x.known)], np.float32)
+    return [next(made) if size else nothing for size in given]
 
 
 @op("Expand", constants=(1,))
@@ -271,7 +279,13 @@ def depth_to_space(low: Lowering, node: Node, x: Blob) -> Blob:
 
 @op("SpaceToDepth")
 def space_to_depth(low: Lowering, node: Node, x: Blob) -> Blob:
+    """The mode CRD keeps the channels outermost: a permutation of those of DCR."""
     size = node.attrs["blocksize"]
+    if node.attrs.get("mode", "DCR") == "CRD":
+        made = low.layer("reorganizeData", x, layout=SOURCE, mode="SPACE_TO_DEPTH", blockSize=size)
+        channels = known(x)[1]
+        order = np.arange(channels * size * size).reshape(size * size, channels).T.ravel()
+        return low.layer("gather", made, low.constant(order), layout=SOURCE, axis=1)
     return low.layer("reorganizeData", x, layout=SOURCE, mode="SPACE_TO_DEPTH", blockSize=size)
 
 

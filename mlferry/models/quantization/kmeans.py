@@ -1,0 +1,227 @@
+"""Optimal k-means of numbers, by dynamic programming on sorted values.
+
+Values are sorted and gathered into cells whose density follows the cube root of the density
+of the values, as the centres of an optimal table do. A full dynamic programme over coarse
+cells finds the best partition among them; a second one, over fine cells and in a band around
+the first, moves its boundaries. Where the distinct values are few every one is a cell, and
+the result is the optimum.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlferry.errors import SpecError
+
+Floats = NDArray[np.float64]
+Indices = NDArray[np.intp]
+
+_WORK = 1 << 19  # cells times clusters of the full programme
+_CELLS = (1024, 16384)  # the fewest and the most of its cells
+_FINE = 16  # fine cells for each of them
+_BAND = 64
+_ROUNDS = 40
+_CHUNK = 1 << 20
+
+
+def kmeans(values: NDArray[np.float32], clusters: int) -> NDArray[np.float32]:
+    """The centres, rising, that leave the smallest squared error; fewer where fewer suffice.
+
+    Deterministic. Values with at most `clusters` distinct numbers come back as these numbers.
+
+    Raises:
+        SpecError: a value is not finite.
+    """
+    ordered = np.sort(np.asarray(values, np.float32), axis=None)
+    if not ordered.size:
+        return ordered
+    if not (np.isfinite(ordered[0]) and np.isfinite(ordered[-1])):
+        raise SpecError("weights that are infinite or no number have no lookup table")
+    limit = max(2 * clusters, min(max(_WORK // clusters, _CELLS[0]), _CELLS[1]))
+    starts = _distinct(ordered, limit)
+    if starts is not None and starts.size <= clusters:
+        return ordered[starts]
+    shift = float(ordered[ordered.size // 2])
+    if starts is not None:
+        cells = Cells(ordered, starts, shift)
+        return cells.centres(full_search(cells, clusters))
+    coarse = _edges(ordered, limit)
+    edges = np.union1d(coarse, _edges(ordered, limit * _FINE))
+    fine, every = Cells(ordered, edges, shift), np.searchsorted(edges, coarse)
+    bounds = full_search(fine.merged(every), clusters)
+    return fine.centres(band_search(fine, np.append(every, fine.count)[bounds]))
+
+
+def nearest(values: NDArray[np.float32], table: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """The index of the nearest entry of a rising table for every value, flat."""
+    middles = ((table[1:].astype(np.float64) + table[:-1]) / 2).astype(np.float32)
+    flat = values.reshape(-1)
+    found = np.empty(flat.size, np.uint8)
+    for start in range(0, flat.size, _CHUNK):
+        part = slice(start, start + _CHUNK)
+        found[part] = np.searchsorted(middles, flat[part])
+    return found
+
+
+class Cells:
+    """Runs of sorted values, through the sums that tell the error of any union of them."""
+
+    def __init__(
+        self, ordered: NDArray[np.float32], starts: Indices, shift: float, sums: Any = None
+    ) -> None:
+        if sums is None:
+            counts = np.diff(np.append(starts, ordered.size)).astype(np.float64)
+            sums = np.add.reduceat(ordered, starts, dtype=np.float64) - shift * counts
+        else:
+            counts, sums = sums
+        self.shift = shift
+        self.count = counts.size
+        self.weight = np.concatenate([[0.0], np.cumsum(counts)])
+        self.total = np.concatenate([[0.0], np.cumsum(sums)])
+
+    def merged(self, starts: Indices) -> Cells:
+        """Coarser cells: those from each start to the next."""
+        ends = np.append(starts, self.count)
+        sums = np.diff(self.weight[ends]), np.diff(self.total[ends])
+        return Cells(np.zeros(0, np.float32), starts, self.shift, sums)
+
+    def gain(self, first: Indices, end: Indices) -> Floats:
+        """How much a centre of its own takes off the error of the cells first..end-1."""
+        weight = self.weight[end] - self.weight[first]
+        total = self.total[end] - self.total[first]
+        found: Floats = total * total / np.maximum(weight, 1e-30)
+        return found
+
+    def centres(self, bounds: Indices) -> NDArray[np.float32]:
+        """The means between successive bounds."""
+        kept = np.unique(bounds)
+        means = np.diff(self.total[kept]) / np.diff(self.weight[kept])
+        return np.unique((means + self.shift).astype(np.float32))
+
+
+def _distinct(ordered: NDArray[np.float32], limit: int) -> Indices | None:
+    """Where each distinct value starts, or None for more than `limit` of them."""
+    found = [np.zeros(1, np.intp)]
+    size = 1
+    for start in range(1, ordered.size, _CHUNK):
+        end = min(start + _CHUNK, ordered.size)
+        steps = np.flatnonzero(ordered[start:end] != ordered[start - 1 : end - 1]) + start
+        size += steps.size
+        if size > limit:
+            return None
+        found.append(steps)
+    return np.concatenate(found)
+
+
+def _edges(ordered: NDArray[np.float32], wanted: int) -> Indices:
+    """Where about `wanted` cells start, each with an equal share of density ** (1/3).
+
+    A run of n values over a width w has the share n ** (1/3) * w ** (2/3), but never more
+    cells than values. Equal values are never parted.
+    """
+    size = ordered.size
+    tail = np.unique((1.2 ** np.arange(np.log(size) / np.log(1.2))).astype(np.intp))
+    even = np.linspace(0, size, min(size, wanted // 4) + 1).astype(np.intp)
+    ranks = np.unique(np.concatenate([even, tail, size - tail]))
+    lengths = np.diff(ranks).astype(np.float64)
+    widths = ordered[np.minimum(ranks[1:], size - 1)].astype(np.float64) - ordered[ranks[:-1]]
+    share = np.cbrt(lengths) * np.cbrt(widths) ** 2
+    cells = np.ones(lengths.size)
+    room = share > 0
+    for _ in range(20):  # what full runs leave goes to the others
+        left = wanted - cells[~room].sum()
+        cells[room] = left * share[room] / share[room].sum() if room.any() else 0
+        full = room & (cells >= lengths)
+        if not full.any():
+            break
+        cells[full] = lengths[full]
+        room &= ~full
+    grown = np.concatenate([[0.0], np.cumsum(np.clip(cells, 1, lengths))])
+    at = np.interp(np.arange(int(grown[-1])), grown, ranks).astype(np.intp)
+    chosen = ordered[np.minimum(np.concatenate([at, ranks]), size - 1)]
+    ends = np.searchsorted(ordered, ordered[ranks[:-1]][widths == 0], side="right")
+    starts = np.concatenate([[0], np.searchsorted(ordered, chosen), ends[ends < size]])
+    return np.unique(starts)
+
+
+def full_search(cells: Cells, clusters: int) -> Indices:
+    """The best bounds of all, with the ends: dynamic programming, divide and conquer.
+
+    The best last bound of a prefix moves with the length of the prefix, so that each level of
+    prefixes lies between those of the level before: about `count` sums a level.
+    """
+    count = cells.count
+    ends = np.arange(count + 1)
+    best = cells.gain(np.zeros(count + 1, np.intp), ends)
+    levels = _levels(count)
+    trace = []
+    for used in range(1, clusters):
+        choice = np.zeros(count + 1, np.int64)
+        made = np.full(count + 1, -np.inf)
+        for step, at in levels:
+            at = at[at > used]  # noqa: PLW2901 - a prefix has a cell for each cluster
+            if not at.size:
+                continue
+            behind = at + step
+            inside = behind <= count
+            high = np.where(inside, choice[np.minimum(behind, count)], at - 1)
+            high = np.minimum(high, at - 1)
+            low = np.minimum(np.maximum(choice[at - step], used), high)
+            length = high - low + 1
+            first = np.cumsum(length) - length
+            where = np.arange(int(length.sum())) + np.repeat(low - first, length)
+            value = best[where] + cells.gain(where, np.repeat(at, length))
+            top = np.maximum.reduceat(value, first)
+            hits = np.flatnonzero(value == np.repeat(top, length))
+            choice[at] = where[hits[np.searchsorted(hits, first)]]
+            made[at] = top
+        trace.append(choice)
+        best = made
+    bounds = [count]
+    for choice in reversed(trace):
+        bounds.append(int(choice[bounds[-1]]))
+    return np.array([0, *bounds[::-1]])
+
+
+def _levels(count: int) -> list[tuple[int, NDArray[np.int64]]]:
+    """Prefix lengths 1..count from the coarsest level to the finest, with the level's step."""
+    step = 1 << int(np.ceil(np.log2(count + 1)))
+    levels = []
+    while step > 1:
+        step //= 2
+        levels.append((step, np.arange(step, count + 1, 2 * step)))
+    return levels
+
+
+def band_search(cells: Cells, bounds: Indices) -> Indices:
+    """Move every bound by at most `_BAND` cells, all at once and at best, until none moves."""
+    bounds = np.unique(bounds)
+    offsets = np.arange(-_BAND, _BAND + 1)
+    for _ in range(_ROUNDS):
+        inner = bounds[1:-1]
+        if not inner.size:
+            break
+        places = np.clip(inner[:, None] + offsets, 1, cells.count - 1)
+        best = cells.gain(np.zeros(places.shape[1], np.intp), places[0])
+        trace = []
+        for row, after in zip(places[:-1], places[1:], strict=True):
+            gain = cells.gain(row[:, None], after[None, :])
+            gain += best[:, None]
+            gain[row[:, None] > after[None, :]] = -np.inf
+            pick = gain.argmax(axis=0)
+            trace.append(pick)
+            best = gain[pick, np.arange(after.size)]
+        best = best + cells.gain(places[-1], np.full(places.shape[1], cells.count))
+        at = int(best.argmax())
+        chosen = [at]
+        for pick in reversed(trace):
+            at = int(pick[at])
+            chosen.append(at)
+        moved = places[np.arange(inner.size), chosen[::-1]]
+        if np.array_equal(moved, inner):
+            break
+        bounds = np.concatenate([bounds[:1], moved, bounds[-1:]])
+    return bounds
