@@ -68,6 +68,7 @@ class Lowering:
         self._inverse: dict[tuple[str, str, tuple[int, ...]], Blob] = {}
         self._node_name = ""
         self._layout = SOURCE
+        self.convert_inner: Callable[[Node], None] = lambda node: None
 
     # ---- what converters use -----------------------------------------------------------
 
@@ -190,6 +191,14 @@ class Lowering:
             self._values[value.name] = self.stored(self._constants[value.name])
         return self._values[value.name]
 
+    def give(self, name: str, operand: Any) -> None:
+        """Say what a name inside a subgraph stands for."""
+        if isinstance(operand, Blob):
+            self._values[name] = operand
+        else:
+            array = operand.array if isinstance(operand, Constant) else np.asarray(operand)
+            self._constants[name] = Constant(name, array)
+
     def operand(self, value: Value) -> Operand:
         """What a converter gets for a value: its blob, its constant, or None for no name."""
         if not value.name:
@@ -304,6 +313,15 @@ def lower(
         )
     low = Lowering(Builder(), graph)
     bind_inputs(low)
+
+    def convert_inner(node: Node) -> None:
+        found = _find(node, frontend, functions, graph)
+        if found is None and not add_custom_layers:
+            raise _unsupported([node], graph, frontend, unused)
+        with context(f"converting {node} inside"):
+            low.run(node, _how(low, found, frontend, channels_first))
+
+    low.convert_inner = convert_inner
     for node, found in plan:
         with context(f"converting {node} of {graph.source}"), _as_conversion_errors():
             low.run(node, _how(low, found, frontend, channels_first))

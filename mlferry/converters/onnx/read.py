@@ -345,6 +345,23 @@ def _attribute(attribute: Any, source: str) -> Any:
     return value
 
 
+def captured(proto: Any) -> set[str]:
+    """The values around a node that its subgraphs read."""
+    found: set[str] = set()
+    for attribute in proto.attribute:
+        if attribute.type != _GRAPH:
+            continue
+        body = attribute.g
+        local = {v.name for v in body.input} | {t.name for t in body.initializer} | {""}
+        local |= {name for item in body.node for name in item.output}
+        reads = {name for item in body.node for name in item.input}
+        reads |= {v.name for v in body.output}
+        for item in body.node:
+            reads |= captured(item)
+        found |= reads - local
+    return found
+
+
 def _ordered(nodes: Sequence[Node], known: set[str], source: str) -> list[Node]:
     """Nodes in an order in which every value is made before it is read.
 
@@ -362,7 +379,7 @@ def _ordered(nodes: Sequence[Node], known: set[str], source: str) -> list[Node]:
     while waiting:
         later = []
         for item in waiting:
-            if all(v.name in ready for v in item.inputs):
+            if all(v.name in ready for v in item.inputs) and captured(item.proto) <= ready:
                 order.append(item)
                 ready.update(v.name for v in item.outputs)
             else:

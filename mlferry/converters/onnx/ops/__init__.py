@@ -2,14 +2,18 @@
 
 from mlferry.converters.onnx.ops import (
     arrays,
+    control,
     convolution,
     elementwise,
     indexing,
     linear,
     normalization,
     pooling,
+    recurrent,
     reduction,
     reshaping,
+    sampling,
+    spectral,
 )
 from mlferry.converters.onnx.ops.registry import FRONTEND, OPS
 
@@ -17,12 +21,16 @@ __all__ = ["FRONTEND", "OPS"]
 
 _FAMILIES = (
     arrays,
+    control,
     convolution,
     elementwise,
     indexing,
     linear,
     normalization,
     pooling,
+    recurrent,
     reduction,
     reshaping,
+    sampling,
+    spectral,
 )

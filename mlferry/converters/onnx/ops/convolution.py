@@ -86,11 +86,22 @@ def _bias(node: Node, b: Any) -> dict[str, Any]:
 def _dynamic(low: Lowering, node: Node, x: Blob, w: Blob, b: Any) -> Blob:
     """Weights that are computed: Core ML takes them as an input, in two dimensions."""
     shape = known(w)
+    if len(shape) == 3:
+        wide = _dynamic_2d(low, node, low.expand(x, 2), low.expand(w, 2), b, line=True)
+        return low.squeeze(wide, 2)
     if len(shape) != 4:
-        raise ConversionError("computed weights are possible in two dimensions only")
-    strides, dilations = options(node, 2, shape[2:])
-    spans = [(k - 1) * d + 1 for k, d in zip(shape[2:], dilations, strict=True)]
-    pairs = pads_of(node, known(x)[2:], spans, strides)
+        raise ConversionError("computed weights are possible in one and two dimensions")
+    return _dynamic_2d(low, node, x, w, b, line=False)
+
+
+def _dynamic_2d(low: Lowering, node: Node, x: Blob, w: Blob, b: Any, *, line: bool) -> Blob:
+    shape = known(w)
+    kernel = shape[3:] if line else shape[2:]
+    strides, dilations = options(node, len(kernel), kernel)
+    spans = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
+    pairs = pads_of(node, known(x)[-len(kernel) :], spans, strides)
+    if line:
+        strides, dilations, pairs = [1, *strides], [1, *dilations], [(0, 0), *pairs]
     if any(map(any, pairs)):
         x = low.layer("padding", x, layout=SOURCE, constant={"value": 0.0}, **edges(pairs))
     made = low.layer(

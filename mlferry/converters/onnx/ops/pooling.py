@@ -11,7 +11,7 @@ from mlferry.converters.graph import Node
 from mlferry.converters.layout import SOURCE, Blob, Constant
 from mlferry.converters.lower import Lowering
 from mlferry.converters.onnx.ops.convolution import edges, pads_of
-from mlferry.converters.onnx.ops.registry import known, op
+from mlferry.converters.onnx.ops.registry import emit, known, op
 from mlferry.errors import ConversionError
 
 _KINDS = {"MaxPool": "MAX", "AveragePool": "AVERAGE", "LpPool": "L2"}
@@ -33,14 +33,13 @@ def pool(low: Lowering, node: Node, x: Blob) -> Any:
     extra = _ceil(node, sizes, spans, strides, pairs)
     counts = bool(node.attrs.get("count_include_pad", 0))
     p = node.attrs.get("p", 2)
-    if node.op == "LpPool" and p != 2:
-        raise ConversionError(f"p={p}: Core ML has the L2 norm")
+    if node.op == "LpPool" and (p != 2 or dimensions > 2 or max(dilations) > 1):
+        return _power_mean(low, node, x, p)
     if dimensions > 2:
-        raise ConversionError("pooling in three dimensions")
-    if node.op == "AveragePool" and counts and any(extra):
-        raise ConversionError("count_include_pad with a window beyond the padding")
-    if any(d > 1 for d in dilations):
-        return _dilated(low, node, x, (kernel, strides, dilations, pairs, extra))
+        return _volume(low, node, x, (kernel, strides, dilations, pairs, extra), counts=counts)
+    beyond = node.op == "AveragePool" and counts and any(extra)
+    if beyond or any(d > 1 for d in dilations):
+        return _by_slices(low, node, x, (kernel, strides, dilations, pairs, extra), counts=counts)
     full = [(a, b + e) for (a, b), e in zip(pairs, extra, strict=True)]
     given = low.expand(x, 2) if dimensions == 1 else x
     if dimensions == 1:
@@ -50,6 +49,101 @@ def pool(low: Lowering, node: Node, x: Blob) -> Any:
         avgPoolExcludePadding=node.op == "AveragePool" and not counts, valid=edges(full),
     )  # fmt: skip
     return low.squeeze(made, 2) if dimensions == 1 else made
+
+
+def _power_mean(low: Lowering, node: Node, x: Blob, p: int) -> Blob:
+    """(sum of |x| ** p) ** (1 / p): a convolution of ones, one group a channel."""
+    kernel = list(node.attrs["kernel_shape"])
+    strides = list(node.attrs.get("strides") or [1] * len(kernel))
+    dilations = list(node.attrs.get("dilations") or [1] * len(kernel))
+    spans = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
+    sizes = known(x)[2:]
+    pairs = pads_of(node, sizes, spans, strides)
+    extra = _ceil(node, sizes, spans, strides, pairs)
+    magnitude = emit(low, "unary", x, type="ABS")
+    raised = emit(low, "unary", magnitude, type="POWER", alpha=float(p))
+    full = [(a, b + e) for (a, b), e in zip(pairs, extra, strict=True)]
+    if any(map(any, full)):
+        flat = [0, 0, 0, 0, *(n for pair in full for n in pair)]
+        raised = low.layer("constantPad", raised, layout=SOURCE, padAmounts=flat)
+    total = _sum_of_windows(low, raised, kernel, strides, dilations)
+    return emit(low, "unary", total, type="POWER", alpha=1.0 / p)
+
+
+def _sum_of_windows(
+    low: Lowering, x: Blob, kernel: list[int], strides: list[int], dilations: list[int]
+) -> Blob:
+    """The sum over shifted slices."""
+    parts = _slices(low, x, kernel, strides, dilations)
+    return parts[0] if len(parts) == 1 else low.layer("add", *parts, layout=SOURCE)
+
+
+def _slices(
+    low: Lowering, x: Blob, kernel: list[int], strides: list[int], dilations: list[int]
+) -> list[Blob]:
+    """One slice of the padded input for every place of the kernel."""
+    counts = [
+        (n - ((k - 1) * d + 1)) // s + 1
+        for n, k, d, s in zip(known(x)[2:], kernel, dilations, strides, strict=True)
+    ]
+    keep, cut = [True, True], [False] * len(kernel)
+    parts = []
+    for place in np.ndindex(*kernel):
+        begin = [i * d for i, d in zip(place, dilations, strict=True)]
+        end = [b + (c - 1) * s + 1 for b, c, s in zip(begin, counts, strides, strict=True)]
+        parts.append(
+            low.layer(
+                "sliceStatic", x, layout=SOURCE, beginIds=[0, 0, *begin], endIds=[0, 0, *end],
+                beginMasks=[*keep, *cut], endMasks=[*keep, *cut], strides=[1, 1, *strides],
+            )
+        )  # fmt: skip
+    return parts
+
+
+def _volume(low: Lowering, node: Node, x: Blob, how: Any, *, counts: bool) -> Blob:
+    """Three dimensions without dilation and rounding up are Core ML's own; others are slices."""
+    kernel, strides, dilations, pairs, extra = how
+    average = node.op == "AveragePool"
+    if max(dilations) == 1 and not any(extra):
+        named: dict[str, Any] = {}
+        axes = ("Depth", "Height", "Width")
+        sides = (("Front", "Back"), ("Top", "Bottom"), ("Left", "Right"))
+        for index, axis in enumerate(axes):
+            named[f"kernel{axis}"], named[f"stride{axis}"] = kernel[index], strides[index]
+            for side, amount in zip(sides[index], pairs[index], strict=True):
+                named[f"customPadding{side}"] = amount
+        return low.layer(
+            "pooling3d", x, layout=SOURCE, type="AVERAGE" if average else "MAX",
+            paddingType="CUSTOM", countExcludePadding=average and not counts, **named,
+        )  # fmt: skip
+    return _by_slices(low, node, x, how, counts=counts)
+
+
+def _by_slices(low: Lowering, node: Node, x: Blob, how: Any, *, counts: bool) -> Blob:
+    kernel, strides, dilations, pairs, extra = how
+    average = node.op == "AveragePool"
+    full = [(a, b + e) for (a, b), e in zip(pairs, extra, strict=True)]
+    filler = 0.0 if average else float(np.finfo(np.float32).min)
+    sizes = known(x)[2:]
+    if any(map(any, full)):
+        flat = [0, 0, 0, 0, *(n for pair in full for n in pair)]
+        x = low.layer("constantPad", x, layout=SOURCE, padAmounts=flat, value=filler)
+    parts = _slices(low, x, kernel, strides, dilations)
+    if not average:
+        return parts[0] if len(parts) == 1 else low.layer("max", *parts, layout=SOURCE)
+    total = parts[0] if len(parts) == 1 else low.layer("add", *parts, layout=SOURCE)
+    inside = np.ones(sizes)
+    inside = np.pad(inside, pairs, constant_values=float(counts))
+    inside = np.pad(inside, [(0, e) for e in extra])
+    number = np.zeros(known(total)[2:])
+    for place in np.ndindex(*kernel):
+        number += inside[
+            tuple(
+                slice(i * d, i * d + (n - 1) * s + 1, s)
+                for i, d, n, s in zip(place, dilations, number.shape, strides, strict=True)
+            )
+        ]
+    return emit(low, "divideBroadcastable", total, low.constant(number[None, None]))
 
 
 def _ceil(node: Node, sizes: Any, spans: Any, strides: Any, pairs: Any) -> list[int]:
@@ -64,35 +158,6 @@ def _ceil(node: Node, sizes: Any, spans: Any, strides: Any, pairs: Any) -> list[
             count -= 1
         extra.append(max(0, (count - 1) * stride + span - (size + before + after)))
     return extra
-
-
-def _dilated(low: Lowering, node: Node, x: Blob, how: Any) -> Blob:
-    """The maximum over shifted slices; Core ML has no dilated pooling."""
-    kernel, strides, dilations, pairs, extra = how
-    if node.op != "MaxPool" or len(kernel) != 2:
-        raise ConversionError("dilated pooling other than the maximum in two dimensions")
-    full = [(a, b + e) for (a, b), e in zip(pairs, extra, strict=True)]
-    lowest = float(np.finfo(np.float32).min)
-    if any(map(any, full)):
-        x = low.layer("padding", x, layout=SOURCE, constant={"value": lowest}, **edges(full))
-    height, width = known(x)[2:]
-    counts = [
-        (n - ((k - 1) * d + 1)) // s + 1
-        for n, k, d, s in zip((height, width), kernel, dilations, strides, strict=True)
-    ]
-    parts = []
-    for i in range(kernel[0]):
-        for j in range(kernel[1]):
-            begin = (i * dilations[0], j * dilations[1])
-            end = [b + (c - 1) * s + 1 for b, c, s in zip(begin, counts, strides, strict=True)]
-            parts.append(
-                low.layer(
-                    "sliceStatic", x, layout=SOURCE, beginIds=[0, 0, *begin], endIds=[0, 0, *end],
-                    beginMasks=[True, True, False, False], endMasks=[True, True, False, False],
-                    strides=[1, 1, *strides],
-                )
-            )  # fmt: skip
-    return parts[0] if len(parts) == 1 else low.layer("max", *parts, layout=SOURCE)
 
 
 _GLOBAL = {"GlobalMaxPool": "reduceMax", "GlobalAveragePool": "reduceMean"}

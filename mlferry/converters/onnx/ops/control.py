@@ -1,0 +1,145 @@
+"""Subgraphs: conditions that are known choose a branch, known trip counts are unrolled."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from mlferry.converters.graph import Node
+from mlferry.converters.layout import SOURCE, Blob, Constant
+from mlferry.converters.lower import Lowering
+from mlferry.converters.onnx import read
+from mlferry.converters.onnx.ops.registry import known, op, positive, shaped
+from mlferry.errors import ConversionError
+
+MAX_UNROLLED = 256
+
+
+def inlined(low: Lowering, body: Any, prefix: str, given: dict[str, Any]) -> list[Any]:
+    """Convert the nodes of a subgraph in place and return what its outputs are.
+
+    Args:
+        low: the lowering.
+        body: the `GraphProto`; it sees the values around it.
+        prefix: makes the names inside unique.
+        given: its inputs.
+    """
+    made = {v for item in body.node for v in item.output if v}
+    local = {v.name for v in body.input} | {t.name for t in body.initializer} | made
+    rename = {name: f"{prefix}/{name}" for name in local}
+    for tensor in body.initializer:
+        low.give(rename[tensor.name], read.to_array(tensor, low.graph.source))
+    for name, operand in given.items():
+        low.give(rename[name], operand)
+    types = {v.name: v.type for v in (*body.value_info, *body.input, *body.output)}
+    for item in body.node:
+        renamed = type(item)()
+        renamed.CopyFrom(item)
+        renamed.name = f"{prefix}/{item.name or '_'.join(item.output)}"
+        del renamed.input[:], renamed.output[:]
+        renamed.input.extend(rename.get(name, name) for name in item.input)
+        renamed.output.extend(rename.get(name, name) for name in item.output)
+        told = {rename.get(name, name): kind for name, kind in types.items()}
+        low.convert_inner(read.node(renamed, told, low.graph.source))
+    values = (read.Value(rename.get(v.name, v.name)) for v in body.output)
+    return [low.operand(value) for value in values]
+
+
+def as_blob(low: Lowering, x: Any) -> Blob:
+    """An operand as a blob."""
+    return low.stored(x) if isinstance(x, Constant) else x
+
+
+@op("If", raw=True)
+def if_(low: Lowering, node: Node, condition: Any) -> Any:
+    """A condition that is known while converting chooses its branch."""
+    branches = node.attrs["then_branch"], node.attrs["else_branch"]
+    if not isinstance(condition, Constant):
+        raise ConversionError("a condition that is computed: only known ones can be converted")
+    chosen = branches[0] if condition.array.ravel()[0] else branches[1]
+    return [x.array if isinstance(x, Constant) else x for x in inlined(low, chosen, node.name, {})]
+
+
+@op("Loop", raw=True)
+def loop(low: Lowering, node: Node, trips: Any, condition: Any, *states: Any) -> Any:
+    """A known number of iterations whose condition stays true is unrolled."""
+    body = node.attrs["body"]
+    if not isinstance(trips, Constant) or not isinstance(condition, Constant | None):
+        raise ConversionError("a trip count or condition that is computed")
+    count = int(trips.array.ravel()[0])
+    if count > MAX_UNROLLED:
+        raise ConversionError(f"{count} iterations; up to {MAX_UNROLLED} are unrolled")
+    going: Any = condition if condition is not None else Constant("", np.array(True))
+    names = [v.name for v in body.input]
+    current, collected = list(states), []
+    for index in range(count):
+        if not going.array.ravel()[0]:
+            break
+        given = dict(zip(names, [np.array(index, np.int64), going, *current], strict=True))
+        going, *rest = inlined(low, body, f"{node.name}/{index}", given)
+        if not isinstance(going, Constant):
+            raise ConversionError("a loop whose condition is computed")
+        current, collected = rest[: len(states)], [*collected, rest[len(states) :]]
+    return _finished(low, node, current, collected)
+
+
+def _finished(low: Lowering, node: Node, states: list[Any], collected: list[Any]) -> list[Any]:
+    results: list[Any] = [x.array if isinstance(x, Constant) else x for x in states]
+    if not collected and len(node.outputs) > len(states):
+        raise ConversionError("a loop that never runs")
+    for column in zip(*collected, strict=True):
+        if all(isinstance(x, Constant) for x in column):
+            results.append(np.stack([x.array for x in column]))
+            continue
+        blobs = [as_blob(low, x) for x in column]
+        rows = [shaped(low, x, (1, *known(x))) for x in blobs]
+        results.append(
+            rows[0] if len(rows) == 1 else low.layer("concatND", *rows, layout=SOURCE, axis=0)
+        )
+    return results
+
+
+@op("Scan", since=9, raw=True)
+def scan(low: Lowering, node: Node, *operands: Any) -> Any:
+    """Unrolled along the scanned axis."""
+    body, scanned = node.attrs["body"], node.attrs["num_scan_inputs"]
+    states, sequences = operands[:-scanned], operands[-scanned:]
+    blobs = [as_blob(low, x) for x in sequences]
+    axes = node.attrs.get("scan_input_axes") or [0] * scanned
+    axes = [positive(a, x.rank) for a, x in zip(axes, blobs, strict=True)]
+    backwards = node.attrs.get("scan_input_directions") or [0] * scanned
+    outputs = len(body.output) - len(states)
+    out_axes = node.attrs.get("scan_output_axes") or [0] * outputs
+    out_backwards = node.attrs.get("scan_output_directions") or [0] * outputs
+    if any(out_axes):
+        raise ConversionError(f"scan_output_axes={out_axes}: only the first axis")
+    count = known(blobs[0])[axes[0]]
+    if count > MAX_UNROLLED:
+        raise ConversionError(f"{count} iterations; up to {MAX_UNROLLED} are unrolled")
+    parts = [_entries(low, x, axis) for x, axis in zip(blobs, axes, strict=True)]
+    names = [v.name for v in body.input]
+    current, collected = list(states), []
+    for index in range(count):
+        rows = [
+            part[count - 1 - index if back else index]
+            for part, back in zip(parts, backwards, strict=True)
+        ]
+        given = dict(zip(names, [*current, *rows], strict=True))
+        made = inlined(low, body, f"{node.name}/{index}", given)
+        current, collected = made[: len(states)], [*collected, made[len(states) :]]
+    if any(out_backwards):
+        turned = [list(column) for column in zip(*collected, strict=True)]
+        turned = [c[::-1] if b else c for c, b in zip(turned, out_backwards, strict=True)]
+        collected = [list(row) for row in zip(*turned, strict=True)]
+    return _finished(low, node, current, collected)
+
+
+def _entries(low: Lowering, x: Blob, axis: int) -> list[Blob]:
+    """The slices of one axis, without it."""
+    shape = known(x)
+    rest = (*shape[:axis], *shape[axis + 1 :])
+    if shape[axis] == 1:
+        return [shaped(low, x, rest)]
+    parts = low.outputs(shape[axis], "splitND", x, layout=SOURCE, axis=axis, numSplits=shape[axis])
+    return [shaped(low, part, rest) for part in parts]

@@ -1,0 +1,65 @@
+"""Fourier transforms as products with constant matrices."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from mlferry.converters.graph import Node
+from mlferry.converters.layout import SOURCE, Blob
+from mlferry.converters.lower import Lowering
+from mlferry.converters.onnx.ops.registry import emit, ints, known, op, positive
+from mlferry.errors import ConversionError
+
+
+@op("DFT", constants=(1, 2))
+def dft(low: Lowering, node: Node, x: Blob, length: Any = None, axis: Any = None) -> Blob:
+    """Real and imaginary parts lie along the last axis; the matrix has both."""
+    default = 1 if low.graph.version < 20 else -2
+    told = node.attrs.get("axis", default) if axis is None else ints(axis)[0]
+    place = positive(told, x.rank)
+    inverse, onesided = node.attrs.get("inverse", 0), node.attrs.get("onesided", 0)
+    shape = known(x)
+    size = ints(length)[0] if length is not None else shape[place]
+    full = inverse and onesided
+    if full and length is None:
+        size = 2 * (shape[place] - 1)
+    matrix = _matrix(shape[place], size, shape[-1], inverse=inverse, onesided=onesided)
+    rest = [i for i in range(x.rank - 1) if i != place]
+    order = [*rest, place, x.rank - 1]
+    turned = low.layer("transpose", x, layout=SOURCE, axes=order)
+    outer = [shape[i] for i in rest]
+    flat = low.reshape(turned, (*outer, shape[place] * shape[-1]), layout=SOURCE)
+    product = low.layer("batchedMatmul", flat, low.constant(matrix), layout=SOURCE)
+    parts = 1 if full else 2
+    split = low.reshape(product, (*outer, matrix.shape[1] // parts, parts), layout=SOURCE)
+    back = [order.index(i) for i in range(x.rank)]
+    return low.layer("transpose", split, layout=SOURCE, axes=back)
+
+
+def _matrix(rows: int, size: int, parts: int, *, inverse: Any, onesided: Any) -> Any:
+    """[rows * parts, out * 2]: the transform of every unit vector, in double precision."""
+    if parts not in (1, 2):
+        raise ConversionError(f"the last axis holds real and imaginary parts, not {parts} values")
+    units = np.eye(rows * parts).reshape(rows * parts, rows, parts)
+    values = units[..., 0] + 1j * units[..., 1] if parts == 2 else units[..., 0].astype(complex)
+    if inverse and onesided:
+        return np.fft.irfft(values, size, axis=1).astype(np.float32)
+    made = (np.fft.ifft if inverse else np.fft.fft)(values, size, axis=1)
+    if onesided:
+        made = made[:, : size // 2 + 1]
+    return np.stack([made.real, made.imag], -1).reshape(rows * parts, -1).astype(np.float32)
+
+
+@op("Det")
+def det(low: Lowering, node: Node, x: Blob) -> Blob:
+    """Of two by two matrices: ad - bc."""
+    shape = known(x)
+    if shape[-2:] != (2, 2) or x.rank < 3:
+        raise ConversionError(f"determinants of {shape}: of batches of 2 x 2 only")
+    flat = low.reshape(x, (*shape[:-2], 4), layout=SOURCE)
+    a, b, c, d = low.outputs(4, "splitND", flat, layout=SOURCE, axis=-1, numSplits=4)
+    left, right = (emit(low, "multiplyBroadcastable", *p) for p in ((a, d), (b, c)))
+    difference = emit(low, "subtractBroadcastable", left, right)
+    return low.layer("squeeze", difference, layout=SOURCE, axes=(-1,))
