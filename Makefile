@@ -4,7 +4,7 @@ DEV := .venv/bin
 DEMO := .venv-demo/bin
 PROTOS := mlferry/spec/proto
 
-.PHONY: demo test lint type unit wheel schema docs clean
+.PHONY: demo test lint type unit wheel schema docs onnx-suite clean
 
 demo: .venv-demo/ready  ## the main job, with NumPy, protobuf and h5py alone
 	$(DEMO)/python examples/spatial_transformer/demo.py
@@ -26,6 +26,9 @@ wheel: .venv/ready  ## the built wheel, installed into an empty environment, use
 
 schema: .venv/ready  ## generate the protobuf modules from the .proto files
 	PATH="$(CURDIR)/$(DEV):$$PATH" protoc -I. --python_out=. --pyi_out=. $(PROTOS)/*.proto
+
+onnx-suite: .venv/ready  ## the node suite of the onnx package; writes its ledger
+	$(DEV)/python -m tests.converters.onnx.suite
 
 docs: .venv/ready  ## write the generated tables of docs/
 	$(DEV)/python scripts/write_docs.py

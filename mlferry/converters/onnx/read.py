@@ -222,7 +222,7 @@ def _with_bodies(model: Any, wanted: Collection[tuple[str, str]]) -> Any:
         if (node.domain, node.op_type) not in wanted:
             continue
         version = next((o.version for o in model.opset_import if o.domain == node.domain), 1)
-        schema = onnx.defs.get_schema(node.op_type, version, node.domain)
+        schema: Any = onnx.defs.get_schema(node.op_type, version, node.domain)
         body = onnx.FunctionProto()
         if schema.has_context_dependent_function:
             given = [types.get(name, onnx.TypeProto()).SerializeToString() for name in node.input]
@@ -245,7 +245,7 @@ def _is_function(node: Any, model: Any) -> bool:
 
     version = next((o.version for o in model.opset_import if o.domain == node.domain), 1)
     try:
-        schema = onnx.defs.get_schema(node.op_type, version, node.domain)
+        schema: Any = onnx.defs.get_schema(node.op_type, version, node.domain)
     except onnx.defs.SchemaError:
         return False
     return bool(schema.has_function or schema.has_context_dependent_function)
@@ -370,9 +370,9 @@ def _ordered(nodes: Sequence[Node], known: set[str], source: str) -> list[Node]:
     """
     made = {v.name for item in nodes for v in item.outputs if v.name} | known | {""}
     for item in nodes:
-        for value in item.inputs:
-            if value.name not in made:
-                raise ConversionError(f"{source}: {item} reads {value.name!r}, which nothing makes")
+        for name in [*(v.name for v in item.inputs), *sorted(captured(item.proto))]:
+            if name not in made:
+                raise ConversionError(f"{source}: {item} reads {name!r}, which nothing makes")
     ready = set(known) | {""}
     order: list[Node] = []
     waiting = list(nodes)

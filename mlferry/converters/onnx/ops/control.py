@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from mlferry.converters.graph import Node
+from mlferry.converters.graph import Node, Value
 from mlferry.converters.layout import SOURCE, Blob, Constant
 from mlferry.converters.lower import Lowering
 from mlferry.converters.onnx import read
@@ -40,10 +40,27 @@ def inlined(low: Lowering, body: Any, prefix: str, given: dict[str, Any]) -> lis
         del renamed.input[:], renamed.output[:]
         renamed.input.extend(rename.get(name, name) for name in item.input)
         renamed.output.extend(rename.get(name, name) for name in item.output)
+        for attribute in renamed.attribute:
+            if attribute.HasField("g"):
+                _rename(attribute.g, rename)
         told = {rename.get(name, name): kind for name, kind in types.items()}
         low.convert_inner(read.node(renamed, told, low.graph.source))
-    values = (read.Value(rename.get(v.name, v.name)) for v in body.output)
+    values = (Value(rename.get(v.name, v.name)) for v in body.output)
     return [low.operand(value) for value in values]
+
+
+def _rename(body: Any, rename: dict[str, str]) -> None:
+    """Give the values around a nested subgraph their new names inside it."""
+    local = {v.name for v in body.input} | {t.name for t in body.initializer}
+    local |= {name for item in body.node for name in item.output}
+    outer = {old: new for old, new in rename.items() if old not in local}
+    for item in body.node:
+        item.input[:] = [outer.get(name, name) for name in item.input]
+        for attribute in item.attribute:
+            if attribute.HasField("g"):
+                _rename(attribute.g, outer)
+    for value in body.output:
+        value.name = outer.get(value.name, value.name)
 
 
 def as_blob(low: Lowering, x: Any) -> Blob:
@@ -72,7 +89,8 @@ def loop(low: Lowering, node: Node, trips: Any, condition: Any, *states: Any) ->
         raise ConversionError(f"{count} iterations; up to {MAX_UNROLLED} are unrolled")
     going: Any = condition if condition is not None else Constant("", np.array(True))
     names = [v.name for v in body.input]
-    current, collected = list(states), []
+    current: list[Any] = list(states)
+    collected: list[list[Any]] = []
     for index in range(count):
         if not going.array.ravel()[0]:
             break
@@ -119,7 +137,8 @@ def scan(low: Lowering, node: Node, *operands: Any) -> Any:
         raise ConversionError(f"{count} iterations; up to {MAX_UNROLLED} are unrolled")
     parts = [_entries(low, x, axis) for x, axis in zip(blobs, axes, strict=True)]
     names = [v.name for v in body.input]
-    current, collected = list(states), []
+    current: list[Any] = list(states)
+    collected: list[list[Any]] = []
     for index in range(count):
         rows = [
             part[count - 1 - index if back else index]

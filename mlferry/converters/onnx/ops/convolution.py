@@ -121,7 +121,7 @@ _SIDES = (("Front", "Back"), ("Top", "Bottom"), ("Left", "Right"))
 
 def _volume(low: Lowering, x: Blob, weights: Any, bias: dict[str, Any], how: Any) -> Blob:
     strides, dilations, pairs, groups = how
-    named: dict[str, int] = {}
+    named: dict[str, Any] = {}
     for index, axis in enumerate(_AXES):
         named[f"kernel{axis}"] = weights.shape[2 + index]
         named[f"stride{axis}"] = strides[index]

@@ -104,7 +104,7 @@ def scatter_elements(low: Lowering, node: Node, x: Any, indices: Any, updates: A
         )
     array = array_of(node, 1, indices).astype(np.int64)
     array = np.where(array < 0, array + known(x)[axis], array)
-    grid = list(np.indices(array.shape))
+    grid: list[Any] = list(np.indices(array.shape))
     grid[axis] = array
     coordinates = low.constant(np.stack(grid, axis=-1).reshape(-1, x.rank))
     flat = shaped(low, updates, (int(array.size),))

@@ -108,7 +108,7 @@ def _directions(node: Node, gates: int, operands: Any, names: list[str]) -> list
 
 def inner(low: Lowering, x: Blob, matrix: Matrix, bias: Matrix | None = None) -> Blob:
     """x @ matrix' + bias, of [batch, n]."""
-    extra = {} if bias is None else {"hasBias": True, "bias": bias}
+    extra: dict[str, Any] = {} if bias is None else {"hasBias": True, "bias": bias}
     return low.layer(
         "innerProduct", x, layout=SOURCE, inputChannels=matrix.shape[1],
         outputChannels=matrix.shape[0], weights=matrix, **extra,

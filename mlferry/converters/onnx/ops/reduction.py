@@ -76,7 +76,7 @@ def arg(low: Lowering, node: Node, x: Blob) -> Blob:
 @op("TopK", constants=(1,))
 def top_k(low: Lowering, node: Node, x: Blob, k: Any = None) -> Any:
     """The order of equal values is Core ML's; `sorted=0` allows any order."""
-    count = node.attrs.get("k") if k is None else ints(k)[0]
+    count = int(node.attrs["k"]) if k is None else ints(k)[0]
     node.attrs.get("sorted")
     largest = node.attrs.get("largest", 1)
     axis = positive(node.attrs.get("axis", -1), x.rank)

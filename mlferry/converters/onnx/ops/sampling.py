@@ -81,7 +81,7 @@ def _neighbours(low: Lowering, p: Blob, mode: str) -> list[tuple[Blob, Blob | No
     fraction = emit(low, "subtractBroadcastable", p, floor)
     if mode == "linear":
         return [(floor, affine(low, fraction, -1.0, 1.0)), (affine(low, floor, 1.0, 1.0), fraction)]
-    found = []
+    found: list[tuple[Blob, Blob | None]] = []
     for offset in (-1, 0, 1, 2):
         distance = emit(low, "unary", affine(low, fraction, 1.0, -float(offset)), type="ABS")
         found.append((affine(low, floor, 1.0, float(offset)), _cubic(low, distance, offset)))

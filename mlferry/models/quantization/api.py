@@ -1,0 +1,207 @@
+"""`quantize_weights`: fewer bits for the weights of every neural network in a model."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from mlferry.errors import SpecError, context
+from mlferry.models.model import MLModel
+from mlferry.models.progress import progress
+from mlferry.models.quantization import calibration, modes, selectors
+from mlferry.models.quantization.sites import Site, sites
+from mlferry.registry import did_you_mean
+from mlferry.spec import networks, versions, weights
+from mlferry.spec.proto import model_pb2
+
+logger = logging.getLogger(__name__)
+
+HALF, DEQUANTIZATION, CUSTOM = "half", "dequantization", "custom_lut"
+ALIASES = {"kmeans_lut": "kmeans"}
+MODES = (*modes.MODES, CUSTOM, DEQUANTIZATION)
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is to be done, checked."""
+
+    mode: str
+    bits: int
+    selector: selectors.Selector
+    lut_function: modes.LutFunction | None = None
+
+    def allows(self, site: Site) -> bool:
+        """Whether the format lets a weight have the encoding of this mode."""
+        wanted = weights.LINEAR if self.mode in ("linear", "linear_symmetric") else weights.LUT
+        return not site.floats or wanted in site.floats
+
+    def encode(self, site: Site) -> None:
+        """Store a weight anew, by its values alone."""
+        with context(f"quantizing {site}"):
+            values = site.read()
+            if self.mode == CUSTOM:
+                assert self.lut_function is not None
+                made: modes.Quantized = modes.custom_lut(values, self.bits, self.lut_function)
+            else:
+                made = modes.MODES[self.mode](values, site.axis, self.bits)
+            made.write(site.message, self.bits)
+
+
+def quantize_weights(
+    full_precision_model: Any,
+    nbits: int,
+    quantization_mode: str = "linear",
+    sample_data: Any = None,
+    *,
+    lut_function: Callable[[int, Any], Any] | None = None,
+    selector: Any = None,
+) -> MLModel:
+    """A copy of a model whose weights take fewer bits. Its interface stays as it is.
+
+    Quantized are the matrices of every layer kind, in pipelines, loops and branches too.
+    Biases and normalization stay floats unless `selector` picks them; at 16 bits they become
+    float16 with the rest, since a layer has one float precision. Layer normalization, 3-D
+    convolutions below 16 bits, custom layers and updatable layers keep their encoding.
+
+    Args:
+        full_precision_model: an `MLModel`, or what `MLModel` takes.
+        nbits: 1 to 8, or 16 for float16. Not used by ``"dequantization"``.
+        quantization_mode: ``"linear"`` (evenly spaced from the smallest to the largest weight
+            of each output channel), ``"linear_symmetric"`` (8 bits), ``"linear_lut"`` (one
+            evenly spaced table a weight), ``"kmeans"`` or ``"kmeans_lut"`` (the table with
+            the smallest squared error), ``"custom_lut"``, or ``"dequantization"`` (back to
+            float32).
+        sample_data: inputs that are typical for the model, as for `compare_models`; about 100
+            are enough. The weights are then chosen so that each layer's outputs stay near
+            those of the float model, which keeps far more accuracy at few bits. Not used at
+            16 bits, by ``"custom_lut"`` and by ``"dequantization"``.
+        lut_function: for ``"custom_lut"``: ``(nbits, weights) -> (lut, indices)``, called
+            once a weight with the array in its stored shape; the table has ``2**nbits``
+            entries, every weight one index.
+        selector: which weights: see `mlferry.models.quantization.selectors`.
+
+    Raises:
+        SpecError: an argument is not as described above, a weight does not fit into float16,
+            or `lut_function` gave something that does not fit.
+        PredictionError: `sample_data` does not fit the model.
+        MissingCustomLayerError: with `sample_data`, classes of custom layers are missing.
+    """
+    task = _task(nbits, quantization_mode, lut_function, selector)
+    given = full_precision_model
+    model = given if isinstance(given, MLModel) else MLModel(given)
+    spec = model.get_spec()
+    work = _WORK.get(task.mode)
+    if work is not None:
+        _each_layer(spec, task, work)
+    elif sample_data is None or task.mode == CUSTOM:
+        _by_values(spec, task)
+    else:
+        job = calibration.Job(task.mode, task.bits, lambda s: _is_chosen(s, task))
+        calibration.calibrate(model, spec, sample_data, job)
+        _by_values(spec, task, job.done)
+    for inner in networks.models_in(spec):
+        needed = versions.required(inner)
+        inner.specificationVersion = max(inner.specificationVersion, needed)
+    classes = model._classes
+    return MLModel(spec, custom_layers=classes.layers, custom_models=classes.models)
+
+
+def _task(
+    nbits: int,
+    quantization_mode: str,
+    lut_function: Callable[[int, Any], Any] | None,
+    selector: Any,
+) -> Task:
+    mode = ALIASES.get(quantization_mode, quantization_mode)
+    if mode not in MODES:
+        known = [*MODES, *ALIASES]
+        close = did_you_mean(str(quantization_mode), known)
+        raise SpecError(
+            f"quantization mode {quantization_mode!r} is unknown.{close} "
+            f"The modes are {', '.join(known)}"
+        )
+    default = selectors.matrices
+    if mode == DEQUANTIZATION:
+        return Task(mode, 32, selectors.resolve(selector, selectors.everything))
+    if isinstance(nbits, bool) or nbits not in (*range(1, 9), 16):
+        raise SpecError(
+            f"nbits is {nbits!r}; possible are 1 to 8, and 16 for half precision"
+            + ("; for float32 write quantization_mode='dequantization'" if nbits == 32 else "")
+        )
+    if mode == "linear_symmetric" and nbits not in (8, 16):
+        raise SpecError(f"linear_symmetric has 8 bits, not {nbits}; 'linear' has 1 to 8")
+    if mode == CUSTOM and lut_function is None:
+        raise SpecError(
+            "custom_lut needs lut_function=..., a function (nbits, weights) -> (lut, indices)"
+        )
+    if lut_function is not None and not callable(lut_function):
+        raise SpecError(
+            f"lut_function is a {type(lut_function).__name__}; it must be a function "
+            "(nbits, weights) -> (lut, indices)"
+        )
+    if lut_function is not None and mode != CUSTOM:
+        raise SpecError(
+            f"lut_function is given, but the mode is {mode!r}; write "
+            "quantization_mode='custom_lut'"
+        )
+    if nbits == 16:
+        return Task(HALF, 16, selectors.resolve(selector, selectors.everything))
+    return Task(mode, int(nbits), selectors.resolve(selector, default), lut_function)
+
+
+def _is_chosen(site: Site, task: Task) -> bool:
+    if not task.selector(site):
+        return False
+    if not task.allows(site):
+        logger.info("%s stays as it is: the format wants %s", site, " or ".join(site.floats))
+        return False
+    return True
+
+
+def _by_values(spec: model_pb2.Model, task: Task, done: Any = ()) -> None:
+    """Encode every chosen weight, but those `done`, by its own values."""
+    chosen = [
+        site
+        for network in _networks(spec)
+        for layer in sites(network)
+        for site in layer
+        if (id(site.layer), site.field) not in done and _is_chosen(site, task)
+    ]
+    for site in progress(chosen, f"{task.mode}, {task.bits} bits"):
+        task.encode(site)
+
+
+def _networks(spec: model_pb2.Model) -> list[networks.Network]:
+    every = (networks.network_of(model) for model in networks.models_in(spec))
+    return [network for network in every if network is not None]
+
+
+def _each_layer(
+    spec: model_pb2.Model, task: Task, work: Callable[[list[Site], Task], None]
+) -> None:
+    layers = [layer for network in _networks(spec) for layer in sites(network)]
+    for layer in progress(layers, task.mode):
+        if any(task.selector(site) for site in layer):
+            work(layer, task)
+
+
+def _to_half(layer: list[Site], task: Task) -> None:
+    """Float32 to float16: all of a layer, as a layer has one float precision."""
+    if any(site.floats and weights.FLOAT16 not in site.floats for site in layer):
+        return
+    for site in layer:
+        if site.encoding == weights.Encoding(weights.FLOAT32, 32):
+            with context(f"storing {site} as float16"):
+                weights.write_half(site.message, site.read())
+
+
+def _to_float(layer: list[Site], task: Task) -> None:
+    """Everything but float32 to float32: all of a layer, for the same reason."""
+    for site in layer:
+        if site.encoding != weights.Encoding(weights.FLOAT32, 32):
+            weights.write(site.message, site.read())
+
+
+_WORK: dict[str, Callable[[list[Site], Task], None]] = {HALF: _to_half, DEQUANTIZATION: _to_float}
