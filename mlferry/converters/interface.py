@@ -226,6 +226,7 @@ def finish(
     for name, kind in wanted:
         low.start(f"{name}/output")
         blob = low.blob(known[name])
+        low.check_axes(blob)
         blobs.append(_as_image(low, name, blob, kind) if isinstance(kind, ImageType)
                      else (low.source_order(blob), None))  # fmt: skip
     final = _name_outputs(low, [blob for blob, _ in blobs], shown)

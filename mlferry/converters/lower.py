@@ -101,6 +101,8 @@ class Lowering:
         **params: Any,
     ) -> tuple[Blob, ...]:
         """Add a layer of several outputs; see `layer`."""
+        for x in inputs:
+            self.check_axes(x)
         label = self._unique(name or self._node_name, kind)
         blobs = [label] if count == 1 else [f"{label}:{index}" for index in range(count)]
         added = self.builder.layer(kind, label, [x.name for x in inputs], blobs, **params)
@@ -109,6 +111,14 @@ class Lowering:
             Blob(blob, self.builder.shapes[blob], layout or self._layout, hidden)
             for blob in added.output
         )
+
+    def check_axes(self, x: Blob) -> None:
+        """Raise a `ConversionError` where a value has more axes than the blob that holds it."""
+        if x.shape is not None and x.shape != self.builder.shapes[x.name]:
+            raise ConversionError(
+                f"a value of {len(x.shape)} axes, {x.shape}: Core ML has at most five, and only a "
+                "transpose between two reshapes can do with more"
+            )
 
     def constant(self, array: ArrayLike, *, layout: Layout | None = None) -> Blob:
         """A blob that holds an array of at least one axis."""

@@ -95,7 +95,11 @@ def _numbers(name: str, value: Any) -> Array:
         raise PredictionError(f"input {name!r} is no rectangular array: {error}") from error
     if array.dtype.kind not in "fiub":
         raise PredictionError(f"input {name!r} takes numbers, not {array.dtype}")
-    return np.atleast_1d(array.astype(np.float32))
+    with np.errstate(over="ignore"):
+        floats = np.atleast_1d(array.astype(np.float32))
+    if array.dtype.itemsize > 4 and not np.array_equal(np.isinf(floats), np.isinf(array)):
+        raise PredictionError(f"input {name!r} has values that float32 cannot hold")
+    return floats
 
 
 def _classic(name: str, array: Array, feature: ft.ArrayFeatureType) -> Array:

@@ -17,7 +17,9 @@ from mlferry.runtime.kernels.registry import Kernel
 from mlferry.spec import networks
 from mlferry.spec.params import Params
 from mlferry.spec.proto import neural_network_pb2 as nn
+from mlferry.spec.shapes import infer
 
+_CHECKED_MOST = 1 << 14  # sets of shapes that are remembered as checked
 Blobs = dict[str, Array]
 
 
@@ -80,6 +82,7 @@ class Session:
         self._steps = [self._step(layer, classes, False) for layer in network.layers]
         self.blobs = {blob for step in self._steps for blob in step.reads | step.writes}
         self._plans: dict[frozenset[str], list[Step]] = {}
+        self._checked: set[tuple[int, tuple[tuple[int, ...], ...]]] = set()
 
     def _step(
         self, layer: nn.NeuralNetworkLayer, classes: Mapping[str, type[CustomLayer]], looped: bool
@@ -146,6 +149,7 @@ class Session:
                 return CONTROL_FLOW[step.params.kind](self, step, blobs)
         with context(f"running {step}"), np.errstate(all="ignore"):
             arguments = [blobs[name] for name in step.inputs]
+            self._check(step, tuple(x.shape for x in arguments))
             try:
                 made = step.kernel(step.params, *arguments)
             except (ValueError, IndexError, TypeError) as error:
@@ -163,6 +167,15 @@ class Session:
             for name, array in zip(step.outputs, results, strict=False):
                 blobs[name] = np.asarray(array, np.float32)
         return Flow.END
+
+    def _check(self, step: Step, shapes: tuple[tuple[int, ...], ...]) -> None:
+        """Let the shape rule of a layer refuse its inputs, once for each set of shapes."""
+        key = (id(step.params), shapes)
+        if key not in self._checked:
+            infer(step.params, shapes)
+            if len(self._checked) == _CHECKED_MOST:
+                self._checked.clear()
+            self._checked.add(key)
 
     def run_body(self, steps: Iterable[Step], blobs: Blobs) -> Flow:
         """Run the steps of an inner network on the blobs of the outer one."""

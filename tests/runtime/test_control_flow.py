@@ -21,9 +21,7 @@ def network(*rows: Row, into: nn.NeuralNetwork | None = None) -> nn.NeuralNetwor
     made = nn.NeuralNetwork() if into is None else into
     made.arrayInputShapeMapping = nn.EXACT_ARRAY_MAPPING
     for kind, inputs, outputs, params in rows:
-        layer = made.layers.add(
-            name=f"{kind}_{len(made.layers)}", input=inputs, output=outputs
-        )
+        layer = made.layers.add(name=f"{kind}_{len(made.layers)}", input=inputs, output=outputs)
         getattr(layer, kind).SetInParent()
         fields.fill(getattr(layer, kind), params)
     return made

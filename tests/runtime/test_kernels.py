@@ -30,9 +30,7 @@ def fits(rule: shapes.Shape, shape: tuple[int, ...]) -> bool:
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_layer(case: Case) -> None:
-    made = network(
-        case.kind, case.params, len(case.inputs), len(case.expected), case.mapping
-    )
+    made = network(case.kind, case.params, len(case.inputs), len(case.expected), case.mapping)
     assert Session(made).rank5 == (case.mapping == "rank5")
     found = run(made, case.inputs)
     for result, wanted in zip(found, case.expected, strict=True):

@@ -13,7 +13,11 @@ N = 20_000
 NORMAL = {"mean": 3.0, "stdDev": 2.0}
 UNIFORM = {"minVal": -2.0, "maxVal": 4.0}
 BERNOULLI = {"prob": 0.3}
-KINDS = {"Normal": (NORMAL, 3.0, 2.0), "Uniform": (UNIFORM, 1.0, 3**0.5), "Bernoulli": (BERNOULLI, 0.3, 0.21**0.5)}
+KINDS = {
+    "Normal": (NORMAL, 3.0, 2.0),
+    "Uniform": (UNIFORM, 1.0, 3**0.5),
+    "Bernoulli": (BERNOULLI, 0.3, 0.21**0.5),
+}
 
 
 def draw(kind: str, form: str, seed: int) -> Array:

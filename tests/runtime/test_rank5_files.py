@@ -15,7 +15,7 @@ FILES = sorted(Path(DATA, "rank5_cases").glob("*.mlmodel")) if DATA else []
 
 
 @pytest.mark.skipif(not FILES, reason="MLFERRY_DATA does not name a folder with rank5_cases")
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", FILES or [Path("none")], ids=lambda path: path.stem)
 def test_file(path: Path) -> None:
     with np.load(path.with_suffix(".npz")) as data:
         inputs = {name[3:]: data[name] for name in data if name.startswith("in:")}

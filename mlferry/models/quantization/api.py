@@ -143,8 +143,7 @@ def _task(
         )
     if lut_function is not None and mode != CUSTOM:
         raise SpecError(
-            f"lut_function is given, but the mode is {mode!r}; write "
-            "quantization_mode='custom_lut'"
+            f"lut_function is given, but the mode is {mode!r}; write quantization_mode='custom_lut'"
         )
     if nbits == 16:
         return Task(HALF, 16, selectors.resolve(selector, selectors.everything))

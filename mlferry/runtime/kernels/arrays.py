@@ -58,7 +58,7 @@ def sequence_repeat(p: Params, x: Array) -> Array:
 
 @kernel("splitND")
 def split_nd(p: Params, x: Array) -> tuple[Array, ...]:
-    """Into parts of `splitSizes`, or into `numSplits` equal ones."""
+    """Into parts of `splitSizes`, or into `numSplits` of which the first take what is over."""
     if p.splitSizes:
         return tuple(np.split(x, np.cumsum(p.splitSizes)[:-1], axis=p.axis))
-    return tuple(np.split(x, p.numSplits, axis=p.axis))
+    return tuple(np.array_split(x, p.numSplits, axis=p.axis))

@@ -8,7 +8,7 @@ from mlferry.errors import SpecError
 from mlferry.runtime.kernels.registry import Array, kernel
 from mlferry.spec.params import Params
 from mlferry.spec.shapes import windows
-from mlferry.spec.shapes.convolution import convolution as convolution_shape, deconvolution_size
+from mlferry.spec.shapes.convolution import deconvolution_size
 
 _BLOCK = 1 << 22  # float32 values of unfolded input that are held at a time
 
@@ -21,7 +21,6 @@ def convolution(p: Params, x: Array, weights: Array | None = None, bias: Array |
     In a network of version 4 weights may come as an input.
     """
     outer, maps = x.shape[:-3], x.reshape(-1, *x.shape[-3:])
-    convolution_shape(p, x.shape, *([] if weights is None else [weights.shape]))
     if weights is None:
         weights = _weights(p)
     if bias is None and p.hasBias:

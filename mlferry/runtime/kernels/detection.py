@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 from mlferry.errors import PredictionError
 from mlferry.runtime.kernels.registry import Array, integer, kernel, number
 from mlferry.spec.params import Params
-from mlferry.spec.shapes.detection import non_maximum_suppression as checked
 
 
 def overlap(box: Array, others: Array) -> Array:
@@ -58,7 +57,6 @@ def non_maximum_suppression(
     Missing boxes and scores are 0, missing indices -1. Where no score reaches the threshold,
     the best box stays.
     """
-    checked(p, boxes.shape, scores.shape)
     iou = p.iouThreshold if iou_threshold is None else number(iou_threshold, "IoU threshold")
     least = (
         p.scoreThreshold if score_threshold is None else number(score_threshold, "score threshold")

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from mlferry.errors import PredictionError
 from mlferry.runtime.kernels.registry import Array, integer, kernel
 from mlferry.spec.params import Params
-from mlferry.spec.shapes.indexing import scatter as check_scatter, scatter_nd as check_scatter_nd
 from mlferry.spec.shapes.rules import axis_of
 
 Index = NDArray[np.int64]
@@ -64,7 +63,6 @@ def gather(p: Params, x: Array, indices: Array) -> Array:
 @kernel("scatter")
 def scatter(p: Params, x: Array, indices: Array, updates: Array) -> Array:
     """The inverse of `gather`: slices of the first input are updated."""
-    check_scatter(p, x.shape, indices.shape, updates.shape)
     axis = axis_of(p.axis, x.ndim)
     y = x.copy()
     index = (slice(None),) * axis + (_wrapped(indices, x.shape[axis]),)
@@ -74,8 +72,6 @@ def scatter(p: Params, x: Array, indices: Array, updates: Array) -> Array:
 
 def _points(x: Array, indices: Array) -> tuple[Index, ...]:
     depth = indices.shape[-1]
-    if not 1 <= depth <= x.ndim:
-        raise PredictionError(f"indices of {depth} axes into an array of rank {x.ndim}")
     return tuple(_wrapped(indices[..., axis], x.shape[axis]) for axis in range(depth))
 
 
@@ -87,7 +83,6 @@ def gather_nd(p: Params, x: Array, indices: Array) -> Array:
 
 @kernel("scatterND")
 def scatter_nd(p: Params, x: Array, indices: Array, updates: Array) -> Array:
-    check_scatter_nd(p, x.shape, indices.shape, updates.shape)
     y = x.copy()
     index = _points(x, indices)
     _SCATTER[p.mode](y, index, updates.reshape(y[index].shape))
@@ -96,12 +91,6 @@ def scatter_nd(p: Params, x: Array, indices: Array, updates: Array) -> Array:
 
 def _along(p: Params, x: Array, indices: Array) -> tuple[Index, ...]:
     axis = axis_of(p.axis, x.ndim)
-    if indices.ndim != x.ndim or any(
-        mine != other
-        for index, (mine, other) in enumerate(zip(x.shape, indices.shape, strict=True))
-        if index != axis
-    ):
-        raise PredictionError(f"indices {indices.shape} for data {x.shape} along axis {axis}")
     places: list[Index] = [*np.indices(indices.shape, sparse=True)]
     places[axis] = _wrapped(indices, x.shape[axis])
     return tuple(places)
@@ -114,8 +103,6 @@ def gather_along_axis(p: Params, x: Array, indices: Array) -> Array:
 
 @kernel("scatterAlongAxis")
 def scatter_along_axis(p: Params, x: Array, indices: Array, updates: Array) -> Array:
-    if indices.shape != updates.shape:
-        raise PredictionError(f"indices {indices.shape} and updates {updates.shape} differ")
     y = x.copy()
     _SCATTER[p.mode](y, _along(p, x, indices), updates)
     return y
@@ -188,8 +175,6 @@ def cum_sum(p: Params, x: Array, axis: Array | None = None) -> Array:
 
 @kernel("reverse")
 def reverse(p: Params, x: Array) -> Array:
-    if len(p.reverseDim) != x.ndim:
-        raise PredictionError(f"{len(p.reverseDim)} flags for an input of rank {x.ndim}")
     return np.flip(x, tuple(axis for axis, flag in enumerate(p.reverseDim) if flag))
 
 
@@ -197,10 +182,6 @@ def reverse(p: Params, x: Array) -> Array:
 def reverse_seq(p: Params, x: Array, lengths: Array) -> Array:
     """For each entry of the batch axis, as much of the sequence as its length says."""
     batch, sequence = axis_of(p.batchAxis, x.ndim), axis_of(p.sequenceAxis, x.ndim)
-    if batch == sequence or lengths.shape != (x.shape[batch],):
-        raise PredictionError(
-            f"lengths {lengths.shape} for axes {batch} and {sequence} of {x.shape}"
-        )
     moved = np.moveaxis(x, (batch, sequence), (0, 1))
     y = moved.copy()
     for index, length in enumerate(lengths.astype(int)):

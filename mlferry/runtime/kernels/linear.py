@@ -7,11 +7,6 @@ import numpy as np
 from mlferry.errors import PredictionError
 from mlferry.runtime.kernels.registry import Array, kernel
 from mlferry.spec.params import Params
-from mlferry.spec.shapes.linear import (
-    batched_matmul as batched_matmul_shape,
-    dot as dot_shape,
-    inner_product as inner_product_shape,
-)
 
 
 @kernel("innerProduct")
@@ -20,7 +15,6 @@ def inner_product(p: Params, x: Array) -> Array:
 
     With `int8DynamicQuantize` the input is quantized to int8 as well.
     """
-    inner_product_shape(p, x.shape)
     weights = p.weight("weights", (p.outputChannels, p.inputChannels))
     flattened = x.ndim >= 4
     rows = x.reshape(-1, p.inputChannels)
@@ -75,7 +69,6 @@ def batched_matmul(p: Params, left: Array, right: Array | None = None) -> Array:
 
     A vector is a row at the left, a column at the right; the result is a matrix all the same.
     """
-    batched_matmul_shape(p, left.shape, *([] if right is None else [right.shape]))
     if right is None:
         if p.int8DynamicQuantize:
             left = rounded_to_int8(left)
@@ -95,7 +88,6 @@ def dot(p: Params, left: Array, right: Array) -> Array:
 
     The cosine with a vector of length 0 is 0.
     """
-    dot_shape(p, left.shape, right.shape)
     product = (left * right).sum(axis=-3, keepdims=True)
     if not p.cosineSimilarity:
         return product

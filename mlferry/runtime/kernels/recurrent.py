@@ -15,7 +15,6 @@ import numpy as np
 from mlferry.runtime.kernels.elementwise import activate, hard_sigmoid, scaled_tanh
 from mlferry.runtime.kernels.registry import Array, kernel
 from mlferry.spec.params import Params
-from mlferry.spec.shapes.recurrent import bidirectional_lstm as check_two, lstm, one_state
 
 _CLIP = np.float32(50)
 
@@ -75,7 +74,6 @@ def _blobs(y: Array, states: States, sequence: bool) -> tuple[Array, ...]:
 @kernel("simpleRecurrent")
 def simple_recurrent(p: Params, x: Array, *states: Array) -> tuple[Array, ...]:
     """y = f(W x + R y' + b)."""
-    one_state(p, x.shape, *(state.shape for state in states))
     units = p.outputVectorSize
     matrix = p.weight("weightMatrix", (units, p.inputVectorSize))
     recursion = p.weight("recursionMatrix", (units, units))
@@ -95,7 +93,6 @@ def gru(p: Params, x: Array, *states: Array) -> tuple[Array, ...]:
     z = f(Wz x + Rz y' + bz), r = f(Wr x + Rr y' + br), o = g(Wo x + Ro (r y') + bo),
     y = (1 - z) o + z y'.
     """
-    one_state(p, x.shape, *(state.shape for state in states))
     units = p.outputVectorSize
     gates = ("update", "reset", "output")
     w_z, w_r, w_o = (
@@ -170,7 +167,6 @@ def _lstm_step(p: Params, weights: Params, activations: Sequence[Params]) -> Ste
 @kernel("uniDirectionalLSTM")
 def uni_directional_lstm(p: Params, x: Array, *states: Array) -> tuple[Array, ...]:
     """Output, last output and last cell."""
-    lstm(p, x.shape, *(state.shape for state in states))
     y, last = _walk(
         _lstm_step(p, p.weightParams, p.activations),
         _steps(x, p.reverseInput),
@@ -185,7 +181,6 @@ def bi_directional_lstm(p: Params, x: Array, *states: Array) -> tuple[Array, ...
 
     The output has the forward half first.
     """
-    check_two(p, x.shape, *(state.shape for state in states))
     forward, backward = p.weightParams
     batch, units = x.shape[1], p.outputVectorSize
     ahead, last = _walk(

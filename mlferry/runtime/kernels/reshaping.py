@@ -12,7 +12,6 @@ from mlferry.spec.shapes.reshaping import (
     expand_dims as expanded,
     fit,
     flatten_to_2d as flattened,
-    permute as permuted,
     rank_preserving_reshape as same_rank,
     reshape as reshaped,
     squeeze as squeezed,
@@ -49,7 +48,6 @@ def reshape(p: Params, x: Array) -> Array:
 @kernel("permute")
 def permute(p: Params, x: Array) -> Array:
     """Axes count in [Seq, C, H, W]; the batch stays."""
-    permuted(p, x.shape)
     steps, *inner = ((0, 2, 3, 4)[axis] for axis in p.axis)
     return x.transpose(steps, 1, *inner)
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from mlferry.errors import PredictionError
 from mlferry.runtime.kernels.registry import Array, kernel
 from mlferry.spec.params import Params
-from mlferry.spec.shapes.resizing import crop_resize as cropped, target_size, upsample as upsampled
+from mlferry.spec.shapes.resizing import target_size, upsample as upsampled
 
 Grid = NDArray[np.float64]
 
@@ -69,7 +69,6 @@ def crop_resize(p: Params, x: Array, boxes: Array) -> Array:
 
     Boxes of 5 values start with the index of the image that they are cut out of.
     """
-    cropped(p, x.shape, boxes.shape)
     height, width = target_size(p)
     grid = SAMPLING[p.mode.samplingMethod]
     patches = []

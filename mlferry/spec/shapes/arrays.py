@@ -91,6 +91,8 @@ def split_nd(p: Params, shape: Shape) -> list[Shape]:
         if extent is not None and sum(sizes) != extent:
             raise SpecError(f"split sizes {sizes} do not add up to {extent}")
         return [replaced(shape, axis, size) for size in sizes]
+    if p.numSplits < 1 or (extent is not None and extent < p.numSplits):
+        raise SpecError(f"{p.numSplits} parts of axis {axis} of {show(shape)}")
     if extent is None:
         return [replaced(shape, axis, None)] * p.numSplits
     part, longer = divmod(extent, p.numSplits)  # the first parts take what is over

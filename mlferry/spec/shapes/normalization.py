@@ -17,7 +17,15 @@ def batchnorm(p: Params, shape: Shape) -> list[Shape]:
     return [shape]
 
 
-@rule("softmax", "lrn", "mvn", "l2normalize")
+@rule("lrn")
+def lrn(p: Params, shape: Shape) -> list[Shape]:
+    need_rank(shape, 3)
+    if not p.localSize:
+        raise SpecError("localSize, the number of channels of a window, is not set")
+    return [shape]
+
+
+@rule("softmax", "mvn", "l2normalize")
 def across_channels(p: Params, shape: Shape) -> list[Shape]:
     need_rank(shape, 3)
     return [shape]

@@ -146,7 +146,9 @@ def main() -> None:
 
     frozen_cases = list(outcomes())
     Path(__file__).with_name("ledger.txt").write_text(ledger(frozen_cases), encoding="utf-8")
-    print(len(frozen_cases), "cases, constants frozen:", dict(Counter(o.result for o in frozen_cases)))
+    print(
+        len(frozen_cases), "cases, constants frozen:", dict(Counter(o.result for o in frozen_cases))
+    )
     plain = Counter(o.result for o in outcomes(freeze=False))
     print("the same as stored:", dict(plain))
 

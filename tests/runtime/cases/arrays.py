@@ -60,12 +60,14 @@ def dynamic() -> list[Case]:
     made = []
     for count in range(1, 6):
         params = {key: MASKED[key] for key in names[count - 1 :]}
-        params |= {key: (1, 1, 1) for key in names[: count - 1]}
+        params |= dict.fromkeys(names[: count - 1], (1, 1, 1))
         made.append(exact("sliceDynamic", params, [CUBE, *inputs[:count]], WHOLE))
     made.append(
         exact(
-            "sliceDynamic", {**{k: MASKED[k] for k in names}, "squeezeMasks": (0, 1, 0)},
-            [CUBE, BEGIN], WITHOUT,
+            "sliceDynamic",
+            {**{k: MASKED[k] for k in names}, "squeezeMasks": (0, 1, 0)},
+            [CUBE, BEGIN],
+            WITHOUT,
         )
     )
     made.append(exact("sliceDynamic", {}, [CUBE, *inputs, SQUEEZE], WITHOUT))
@@ -74,28 +76,50 @@ def dynamic() -> list[Case]:
 
 
 CASES: list[Case] = [
-    *classic("concat", {}, [A, B, A], np.reshape([*range(12), 100, 101, 102, 103, *range(12)], (1, 7, 2, 2))),
+    *classic(
+        "concat",
+        {},
+        [A, B, A],
+        np.reshape([*range(12), 100, 101, 102, 103, *range(12)], (1, 7, 2, 2)),
+    ),
     *five("concat", {"sequenceConcat": True}, [S, T], np.array([*S, *T])),
     exact("concatND", {"axis": 1}, [ONE, TWO], [[1, 2, 7, 8], [3, 4, 9, 10], [5, 6, 11, 12]]),
     exact("concatND", {"axis": -2}, [ONE, [[0, 0]]], [*ONE, [0, 0]]),
     exact(
-        "concatND", {"axis": 0, "interleave": True}, [ONE, TWO],
+        "concatND",
+        {"axis": 0, "interleave": True},
+        [ONE, TWO],
         [[1, 2], [7, 8], [3, 4], [9, 10], [5, 6], [11, 12]],
     ),
     exact(
-        "concatND", {"axis": -1, "interleave": True}, [ONE, TWO],
+        "concatND",
+        {"axis": -1, "interleave": True},
+        [ONE, TWO],
         [[1, 7, 2, 8], [3, 9, 4, 10], [5, 11, 6, 12]],
     ),
     exact("stack", {"axis": 0}, [ONE, TWO], [ONE, TWO]),
-    exact("stack", {"axis": -1}, [ONE, TWO], [[[1, 7], [2, 8]], [[3, 9], [4, 10]], [[5, 11], [6, 12]]]),
-    exact("stack", {"axis": 1}, [ONE, TWO, ONE], [[[1, 2], [7, 8], [1, 2]], [[3, 4], [9, 10], [3, 4]], [[5, 6], [11, 12], [5, 6]]]),
+    exact(
+        "stack", {"axis": -1}, [ONE, TWO], [[[1, 7], [2, 8]], [[3, 9], [4, 10]], [[5, 11], [6, 12]]]
+    ),
+    exact(
+        "stack",
+        {"axis": 1},
+        [ONE, TWO, ONE],
+        [[[1, 2], [7, 8], [1, 2]], [[3, 4], [9, 10], [3, 4]], [[5, 6], [11, 12], [5, 6]]],
+    ),
     exact("tile", {"reps": (2, 1)}, [ONE], [*ONE, *ONE]),
     exact("tile", {"reps": (3,)}, [ONE], [[1, 2] * 3, [3, 4] * 3, [5, 6] * 3]),
     exact("tile", {"reps": (9,)}, [ONE, [1, 2]], [[1, 2] * 2, [3, 4] * 2, [5, 6] * 2]),
     exact("tile", {}, [ONE, [2]], [[1, 2] * 2, [3, 4] * 2, [5, 6] * 2]),
-    *classic("split", {"nOutputs": 3}, [SIX], *(np.arange(8.0 * k, 8 * k + 8).reshape(1, 2, 2, 2) for k in range(3))),
+    *classic(
+        "split",
+        {"nOutputs": 3},
+        [SIX],
+        *(np.arange(8.0 * k, 8 * k + 8).reshape(1, 2, 2, 2) for k in range(3)),
+    ),
     exact("splitND", {"axis": -3, "splitSizes": (3, 2)}, [CUBE], CUBE[[0, 1, 2]], CUBE[[3, 4]]),
     exact("splitND", {"axis": 1, "numSplits": 2}, [[[1, 2, 3, 4]]], [[1, 2]], [[3, 4]]),
+    exact("splitND", {"axis": 0, "numSplits": 3}, [LINE], [0, 1, 2], [3, 4], [5, 6]),
     exact("splitND", {"axis": 0, "numSplits": 7, "splitSizes": (1, 6)}, [LINE], [0], LINE[1:]),
     exact("loadConstantND", {"shape": (2, 3), "data": np.arange(6)}, [], [[0, 1, 2], [3, 4, 5]]),
     exact("loadConstantND", {"shape": (1,), "data": np.array([2.0], np.float16)}, [], [2]),
@@ -106,28 +130,47 @@ CASES: list[Case] = [
     exact("sliceStatic", MASKED, [CUBE], WHOLE),
     exact("sliceStatic", {**MASKED, "squeezeMasks": (False, True, False)}, [CUBE], WITHOUT),
     exact(
-        "sliceStatic", {"beginIds": (-1, 3, 0), "endIds": (-4, 0, 5), "strides": (-1, -2, 4)},
-        [CUBE], picked([4, 3, 2], [3, 1], [0, 4]),
+        "sliceStatic",
+        {"beginIds": (-1, 3, 0), "endIds": (-4, 0, 5), "strides": (-1, -2, 4)},
+        [CUBE],
+        picked([4, 3, 2], [3, 1], [0, 4]),
     ),
     exact(
         "sliceStatic",
         {
-            "beginIds": (0, 3, 1), "beginMasks": (True, False, False), "endIds": (0, 0, 9),
-            "endMasks": (True, True, False), "strides": (-2, -1, 2),
+            "beginIds": (0, 3, 1),
+            "beginMasks": (True, False, False),
+            "endIds": (0, 0, 9),
+            "endMasks": (True, True, False),
+            "strides": (-2, -1, 2),
         },
-        [CUBE], picked([4, 2, 0], [3, 2, 1, 0], [1, 3]),
+        [CUBE],
+        picked([4, 2, 0], [3, 2, 1, 0], [1, 3]),
     ),
     exact(
-        "sliceStatic", {"beginIds": (2,), "endIds": (0,), "strides": (1,), "squeezeMasks": (True,)},
-        [LINE], [2],
+        "sliceStatic",
+        {"beginIds": (2,), "endIds": (0,), "strides": (1,), "squeezeMasks": (True,)},
+        [LINE],
+        [2],
     ),
     *dynamic(),
-    exact("sliceBySize", {"size": 2, "axis": 1}, [CUBE, [3]], picked([*range(5)], [3, 4], [*range(5)])),
-    exact("sliceBySize", {"size": 3, "axis": -1}, [[LINE], [2]], [[2, 3, 4]]),
-    exact("slidingWindows", {"axis": 0, "windowSize": 3, "step": 2}, [LINE], [[0, 1, 2], [2, 3, 4], [4, 5, 6]]),
     exact(
-        "slidingWindows", {"axis": 1, "windowSize": 2, "step": 3}, [CUBE],
-        np.stack([picked([*range(5)], [0, 1], [*range(5)]), picked([*range(5)], [3, 4], [*range(5)])], 1),
+        "sliceBySize", {"size": 2, "axis": 1}, [CUBE, [3]], picked([*range(5)], [3, 4], [*range(5)])
+    ),
+    exact("sliceBySize", {"size": 3, "axis": -1}, [[LINE], [2]], [[2, 3, 4]]),
+    exact(
+        "slidingWindows",
+        {"axis": 0, "windowSize": 3, "step": 2},
+        [LINE],
+        [[0, 1, 2], [2, 3, 4], [4, 5, 6]],
+    ),
+    exact(
+        "slidingWindows",
+        {"axis": 1, "windowSize": 2, "step": 3},
+        [CUBE],
+        np.stack(
+            [picked([*range(5)], [0, 1], [*range(5)]), picked([*range(5)], [3, 4], [*range(5)])], 1
+        ),
     ),
     exact("slidingWindows", {"axis": -1, "windowSize": 7, "step": 1}, [[LINE]], [[LINE]]),
-]  # fmt: skip
+]

@@ -20,10 +20,15 @@ CASES: list[Case] = [
     exact("broadcastToStatic", {"targetShape": (2, 2, 3)}, [X], [X, X]),
     exact("broadcastToDynamic", {}, [[7], [2, 2]], [[7, 7], [7, 7]]),
     exact("rangeStatic", {"endValue": 5}, [], [0, 1, 2, 3, 4]),
-    exact("rangeStatic", {"startValue": 1, "endValue": 2, "stepSizeValue": 0.25}, [], [1, 1.25, 1.5, 1.75]),
+    exact(
+        "rangeStatic",
+        {"startValue": 1, "endValue": 2, "stepSizeValue": 0.25},
+        [],
+        [1, 1.25, 1.5, 1.75],
+    ),
     exact("rangeStatic", {"startValue": 3, "endValue": -2, "stepSizeValue": -2}, [], [3, 1, -1]),
     exact("rangeStatic", {"endValue": 0.6, "stepSizeValue": 0.2}, [], [0, 0.2, 0.4]),
     exact("rangeDynamic", {"startValue": 1, "stepSizeValue": 2}, [[6]], [1, 3, 5]),
     exact("rangeDynamic", {"startValue": 9, "stepSizeValue": 2}, [[6], [2]], [2, 4]),
     exact("rangeDynamic", {"startValue": 9, "stepSizeValue": 9}, [[1], [4], [-1]], [4, 3, 2]),
-]  # fmt: skip
+]

@@ -73,7 +73,7 @@ def scatter_rows() -> list[Case]:
     points = np.array([[0, 1], [2, -1], [0, 1]])
     rng = np.random.default_rng(5)
     made = []
-    for mode in UPDATERS:
+    for mode, update in UPDATERS.items():
         u = values(3, 3, 5, seed=1) + 3
         y = scattered(X, 1, one, u, mode)
         made.append(exact("scatter", {"axis": 1, "mode": mode}, [X, one, u], y, tolerance=1e-4))
@@ -87,14 +87,12 @@ def scatter_rows() -> list[Case]:
         y = X.astype(float)
         for place in np.ndindex(where.shape):
             target = along(where, 1, place)
-            y[target] = UPDATERS[mode](float(y[target]), float(u[place]))
+            y[target] = update(float(y[target]), float(u[place]))
         params = {"axis": 1, "mode": mode}
         made.append(exact("scatterAlongAxis", params, [X, where, u], y, tolerance=1e-4))
     full, scalars = np.array([[[0, 1, 2]], [[2, 3, -1]]]), values(2, 1, seed=6)
     made.append(
-        exact(
-            "scatterND", {}, [X, full, scalars], scattered_nd(X, full, scalars, "SCATTER_UPDATE")
-        )
+        exact("scatterND", {}, [X, full, scalars], scattered_nd(X, full, scalars, "SCATTER_UPDATE"))
     )
     line = np.array([1.0, 2, 3])
     made.append(exact("scatter", {}, [line, [2, 0], [7, 8]], [8, 2, 7]))
@@ -151,28 +149,40 @@ CASES: list[Case] = [
     *scatter_rows(),
     exact("whereNonZero", {}, [[0, 1, 0, 2]], [[1], [3]]),
     exact(
-        "whereNonZero", {}, [[[1, 2, 1], [0, 2, -2], [2, 1, 0]]],
+        "whereNonZero",
+        {},
+        [[[1, 2, 1], [0, 2, -2], [2, 1, 0]]],
         [[0, 0], [0, 1], [0, 2], [1, 1], [1, 2], [2, 0], [2, 1]],
     ),
     exact("whereNonZero", {}, [[0.0, 0.0]], np.zeros((0, 1))),
     exact(
-        "whereBroadcastable", {}, [[[1], [0]], [5, 6, 7], [[[8]], [[9]]]],
+        "whereBroadcastable",
+        {},
+        [[[1], [0]], [5, 6, 7], [[[8]], [[9]]]],
         [[[5, 6, 7], [8, 8, 8]], [[5, 6, 7], [9, 9, 9]]],
     ),
     exact(
-        "oneHot", {"oneHotVectorSize": 4, "axis": -1, "onValue": 5, "offValue": -1},
-        [[2, 0]], [[-1, -1, 5, -1], [5, -1, -1, -1]],
+        "oneHot",
+        {"oneHotVectorSize": 4, "axis": -1, "onValue": 5, "offValue": -1},
+        [[2, 0]],
+        [[-1, -1, 5, -1], [5, -1, -1, -1]],
     ),
     exact(
-        "oneHot", {"oneHotVectorSize": 4, "axis": -1, "onValue": 5, "offValue": -1},
-        [[2, -1]], [[-1, -1, 5, -1], [-1, -1, -1, -1]],
+        "oneHot",
+        {"oneHotVectorSize": 4, "axis": -1, "onValue": 5, "offValue": -1},
+        [[2, -1]],
+        [[-1, -1, 5, -1], [-1, -1, -1, -1]],
     ),
     exact(
-        "oneHot", {"oneHotVectorSize": 3, "axis": 0, "onValue": 1}, [[2, 0, 3]],
+        "oneHot",
+        {"oneHotVectorSize": 3, "axis": 0, "onValue": 1},
+        [[2, 0, 3]],
         [[0, 1, 0], [0, 0, 0], [1, 0, 0]],
     ),
     exact(
-        "oneHot", {"oneHotVectorSize": 9, "axis": 1, "onValue": 1}, [[[0, 1]], [2]],
+        "oneHot",
+        {"oneHotVectorSize": 9, "axis": 1, "onValue": 1},
+        [[[0, 1]], [2]],
         [[[1, 0], [0, 1]]],
     ),
     *(exact("topK", params, [TIES], top, where) for params, top, where in SORTED),
@@ -192,32 +202,39 @@ CASES: list[Case] = [
     exact("cumSum", {"axis": 0}, [[4, 6, 7]], [4, 10, 17]),
     exact("cumSum", {"axis": 0, "excludeFinalSum": True}, [[4, 6, 7]], [0, 4, 10]),
     exact("cumSum", {"axis": 0, "reverse": True}, [[4, 6, 7]], [17, 13, 7]),
-    exact(
-        "cumSum", {"axis": 0, "reverse": True, "excludeFinalSum": True}, [[4, 6, 7]], [13, 7, 0]
-    ),
+    exact("cumSum", {"axis": 0, "reverse": True, "excludeFinalSum": True}, [[4, 6, 7]], [13, 7, 0]),
     exact("cumSum", {"axis": 0}, [[[1, 2], [3, 4]], [-1]], [[1, 3], [3, 7]]),
     exact("cumSum", {"axis": 0}, [[[1, 2], [3, 4]]], [[1, 2], [4, 6]]),
     exact("reverse", {"reverseDim": (True, False)}, [[[1, 2], [3, 4]]], [[3, 4], [1, 2]]),
     exact("reverse", {"reverseDim": (True, True)}, [[[1, 2], [3, 4]]], [[4, 3], [2, 1]]),
     exact(
-        "reverseSeq", {"batchAxis": 0, "sequenceAxis": 1},
-        [[[0, 1, 2, 3], [4, 5, 6, 7]], [3, 0]], [[2, 1, 0, 3], [4, 5, 6, 7]],
+        "reverseSeq",
+        {"batchAxis": 0, "sequenceAxis": 1},
+        [[[0, 1, 2, 3], [4, 5, 6, 7]], [3, 0]],
+        [[2, 1, 0, 3], [4, 5, 6, 7]],
     ),
     exact(
-        "reverseSeq", {"batchAxis": 0, "sequenceAxis": -2}, [SEQUENCE, [2, 3]],
+        "reverseSeq",
+        {"batchAxis": 0, "sequenceAxis": -2},
+        [SEQUENCE, [2, 3]],
         [[[2, 3], [0, 1], [4, 5]], [[10, 11], [8, 9], [6, 7]]],
     ),
     exact(
-        "reverseSeq", {"batchAxis": 0, "sequenceAxis": 2}, [SEQUENCE, [2, 1]],
+        "reverseSeq",
+        {"batchAxis": 0, "sequenceAxis": 2},
+        [SEQUENCE, [2, 1]],
         [[[1, 0], [3, 2], [5, 4]], [[6, 7], [8, 9], [10, 11]]],
     ),
     *(
         exact(
-            "matrixBandPart", {"numLower": low, "numUpper": high}, [np.stack([M, -M])],
+            "matrixBandPart",
+            {"numLower": low, "numUpper": high},
+            [np.stack([M, -M])],
             banded(
                 np.stack([M, -M]),
-                lambda m, n, low=low, high=high: (low < 0 or m - n <= low)
-                and (high < 0 or n - m <= high),
+                lambda m, n, low=low, high=high: (
+                    (low < 0 or m - n <= low) and (high < 0 or n - m <= high)
+                ),
             ),
         )
         for low, high in ((0, 0), (1, 2), (-1, 0), (0, -1), (-1, -1), (2, 1))
@@ -230,4 +247,4 @@ CASES: list[Case] = [
             exact("upperTriangular", {"k": k}, [M], banded(M, lambda m, n, k=k: n - m >= k)),
         )
     ),
-]  # fmt: skip
+]

@@ -61,7 +61,9 @@ def dynamic() -> list[Case]:
     made.append(
         exact("batchedMatmul", {**params, "weights": message}, [x], dense(quantized(x), real))
     )
-    made.append(exact("innerProduct", {**params_of_inner(), "weights": message}, [x * 0], 0 * x[:, :4]))
+    made.append(
+        exact("innerProduct", {**params_of_inner(), "weights": message}, [x * 0], 0 * x[:, :4])
+    )
     return made
 
 
@@ -105,8 +107,15 @@ def products(a: Array, b: Array) -> Array:
 M, N, V = values(2, 1, 3, 4), values(5, 4, 2, seed=1), values(4, seed=2)
 P, Q = values(2, 3, 1, 1), values(2, 3, 1, 1, seed=1)
 TINY = np.zeros((2, 3, 1, 1))
-DOTS = [sum(float(a) * float(b) for a, b in zip(P[i, :, 0, 0], Q[i, :, 0, 0], strict=True)) for i in (0, 1)]
-NORMS = [math.sqrt(sum(float(v) ** 2 for v in P[i].ravel())) * math.sqrt(sum(float(v) ** 2 for v in Q[i].ravel())) for i in (0, 1)]
+DOTS = [
+    sum(float(a) * float(b) for a, b in zip(P[i, :, 0, 0], Q[i, :, 0, 0], strict=True))
+    for i in (0, 1)
+]
+NORMS = [
+    math.sqrt(sum(float(v) ** 2 for v in P[i].ravel()))
+    * math.sqrt(sum(float(v) ** 2 for v in Q[i].ravel()))
+    for i in (0, 1)
+]
 
 CASES: list[Case] = [
     *classic("innerProduct", *inner((2, 6, 1, 1), (2, 4, 1, 1), True)),
@@ -126,7 +135,10 @@ CASES: list[Case] = [
     *classic(
         "embedding",
         {
-            "inputDim": 5, "outputChannels": 3, "weights": TABLE, "hasBias": True,
+            "inputDim": 5,
+            "outputChannels": 3,
+            "weights": TABLE,
+            "hasBias": True,
             "bias": EMBEDDED_BIAS,
         },
         [np.reshape([1, 1], (2, 1, 1, 1))],
@@ -141,8 +153,11 @@ CASES: list[Case] = [
     exact(
         "embeddingND",
         {
-            "vocabSize": 5, "embeddingSize": 3, "weights": TABLE.astype(np.float16),
-            "hasBias": True, "bias": EMBEDDED_BIAS.astype(np.float16),
+            "vocabSize": 5,
+            "embeddingSize": 3,
+            "weights": TABLE.astype(np.float16),
+            "hasBias": True,
+            "bias": EMBEDDED_BIAS.astype(np.float16),
         },
         [np.reshape([4, 0, 1, 2], (2, 2, 1))],
         embedded([4, 0, 1, 2], True).reshape(2, 2, 3),
@@ -158,8 +173,11 @@ CASES: list[Case] = [
         exact(
             "batchedMatmul",
             {
-                "weightMatrixFirstDimension": 6, "weightMatrixSecondDimension": 4, "weights": W,
-                "hasBias": True, "bias": B,
+                "weightMatrixFirstDimension": 6,
+                "weightMatrixSecondDimension": 4,
+                "weights": W,
+                "hasBias": True,
+                "bias": B,
             },
             [values(*shape)],
             dense(values(*shape).reshape(-1, 6), W, B).reshape(*shape[:-1], 4),
@@ -174,4 +192,4 @@ CASES: list[Case] = [
         np.reshape([d / n for d, n in zip(DOTS, NORMS, strict=True)], (2, 1, 1, 1)),
     ),
     *classic("dot", {"cosineSimilarity": True}, [P, TINY], np.zeros((2, 1, 1, 1))),
-]  # fmt: skip
+]

@@ -130,12 +130,8 @@ CASES: list[Case] = [
         exact("softmaxND", {"axis": axis}, [X], softmax(X, without(axis % 4)))
         for axis in (0, 2, -1, -4)
     ),
-    *classic(
-        "lrn", {"alpha": 0.5, "beta": 0.75, "localSize": 3}, [X], lrn(3, 1, 0.5, 0.75, 1.0)
-    ),
-    *classic(
-        "lrn", {"alpha": 2, "beta": 3, "localSize": 1, "k": 8}, [X], lrn(1, 0, 2.0, 3.0, 8.0)
-    ),
+    *classic("lrn", {"alpha": 0.5, "beta": 0.75, "localSize": 3}, [X], lrn(3, 1, 0.5, 0.75, 1.0)),
+    *classic("lrn", {"alpha": 2, "beta": 3, "localSize": 1, "k": 8}, [X], lrn(1, 0, 2.0, 3.0, 8.0)),
     *classic(
         "lrn", {"alpha": 1, "beta": 0.5, "localSize": 5, "k": 2}, [X], lrn(5, 2, 1.0, 0.5, 2.0)
     ),
@@ -159,7 +155,11 @@ CASES: list[Case] = [
     *classic(
         "scale",
         {
-            "shapeScale": (3,), "scale": GAMMA, "hasBias": True, "shapeBias": (3,), "bias": BETA,
+            "shapeScale": (3,),
+            "scale": GAMMA,
+            "hasBias": True,
+            "shapeBias": (3,),
+            "bias": BETA,
         },
         [X],
         affine(X),
@@ -167,18 +167,23 @@ CASES: list[Case] = [
     *classic(
         "scale",
         {
-            "shapeScale": (3, 2, 4), "scale": SCALE, "hasBias": True, "shapeBias": (1, 2, 4),
+            "shapeScale": (3, 2, 4),
+            "scale": SCALE,
+            "hasBias": True,
+            "shapeBias": (1, 2, 4),
             "bias": SCALE_BIAS,
         },
         [X],
         np.stack([x * SCALE + SCALE_BIAS for x in X]),
     ),
     exact(
-        "scale", {"shapeScale": (3,), "scale": GAMMA}, [X[0, :, :, :3]],
+        "scale",
+        {"shapeScale": (3,), "scale": GAMMA},
+        [X[0, :, :, :3]],
         X[0, :, :, :3] * GAMMA[:, None, None],
     ),
     *classic("bias", {"shape": (3,), "bias": BETA}, [X], X + BETA[:, None, None]),
     *classic("bias", {"shape": (1,), "bias": np.array([2.0])}, [X], X + 2),
     *classic("bias", {"shape": (3, 2, 4), "bias": SCALE}, [X], X + SCALE),
     *classic("bias", {"shape": (1, 2, 4), "bias": SCALE_BIAS}, [X], X + SCALE_BIAS),
-]  # fmt: skip
+]

@@ -90,7 +90,9 @@ def simple(
         "sequenceOutput": whole, "reverseInput": reverse, "weightMatrix": w,
         "recursionMatrix": r, "hasBiasVector": bias, **({"biasVector": b} if bias else {}),
     }  # fmt: skip
-    return five("simpleRecurrent", params, [X, start] if initial else [X], *outputs([history], whole))
+    return five(
+        "simpleRecurrent", params, [X, start] if initial else [X], *outputs([history], whole)
+    )
 
 
 def gru(
@@ -183,7 +185,9 @@ def lstm_walk(
             if options.get("coupledInputAndForgetGate"):
                 keep = [1 - v for v in i]
             else:
-                keep = [f(gate("forgetGate", u, c) + (1 if forget_bias else 0)) for u in range(UNITS)]
+                keep = [
+                    f(gate("forgetGate", u, c) + (1 if forget_bias else 0)) for u in range(UNITS)
+                ]
             z = [g(gate("blockInput", u, c)) for u in range(UNITS)]
             c = [clip(c[u] * keep[u] + i[u] * z[u], limit) for u in range(UNITS)]
             o = [f(gate("outputGate", u, c)) for u in range(UNITS)]
@@ -223,7 +227,10 @@ def bidirectional(*, initial: bool = False, count: int = 5, **options: Any) -> l
     second = lstm_walk(back, options, SIGMOIDS, True, (START[2], START[3]) if initial else None)
     if options.get("sequenceOutput"):
         aligned = [rows[::-1] for rows in second[0]]
-        both = [[p + q for p, q in zip(a, b, strict=True)] for a, b in zip(first[0], aligned, strict=True)]
+        both = [
+            [p + q for p, q in zip(a, b, strict=True)]
+            for a, b in zip(first[0], aligned, strict=True)
+        ]
         y = blob(both, slice(None))
     else:
         y = np.concatenate([blob(h[0], slice(-1, None)) for h in (first, second)], axis=2)
@@ -266,4 +273,4 @@ CASES: list[Case] = [
     *bidirectional(hasBiasVectors=True, count=1),
     *bidirectional(hasBiasVectors=True, sequenceOutput=True, initial=True),
     *bidirectional(hasPeepholeVectors=True, sequenceOutput=True),
-]  # fmt: skip
+]

@@ -104,9 +104,11 @@ CASES: list[Case] = [
     ),
     *classic("reduce", {"mode": "ARGMAX", "axis": "W"}, [TIES], [[[[1], [0]]]]),
     *classic(
-        "reduce", {"mode": "LOGSUM", "axis": "W", "epsilon": 2}, [TIES],
+        "reduce",
+        {"mode": "LOGSUM", "axis": "W", "epsilon": 2},
+        [TIES],
         reduced(TIES, (3,), lambda v: sum(math.log(a + 2) for a in v)),
     ),
     exact("reduce", {"axis": "W"}, [[1, 2, 3]], [6]),
     exact("reduce", {"axis": "HW"}, [[[1, 2], [3, 4]]], [[10]]),
-]  # fmt: skip
+]

@@ -62,7 +62,12 @@ def box(*numbers: float) -> Array:
 
 
 def crop(
-    boxes: Array, expected: Any, *, size: tuple[int, int] = (2, 2), image: Array = IMAGE, **params: Any
+    boxes: Array,
+    expected: Any,
+    *,
+    size: tuple[int, int] = (2, 2),
+    image: Array = IMAGE,
+    **params: Any,
 ) -> list[Case]:
     given = {"targetSize": size, "mode": {"samplingMethod": "ALIGN_ENDPOINTS_MODE"}, **params}
     return five("cropResize", given, [image, boxes], np.asarray(expected, float))
@@ -93,12 +98,18 @@ CASES: list[Case] = [
     *(
         exact(
             "upsample",
-            {"fractionalScalingFactor": (1.5, 0.75), "mode": "BILINEAR", "linearUpsampleMode": mode},
+            {
+                "fractionalScalingFactor": (1.5, 0.75),
+                "mode": "BILINEAR",
+                "linearUpsampleMode": mode,
+            },
             [X],
             resized(grid, 4, 3),
         )
         for mode, grid in (
-            ("DEFAULT", default), ("ALIGN_CORNERS_TRUE", corners), ("ALIGN_CORNERS_FALSE", half)
+            ("DEFAULT", default),
+            ("ALIGN_CORNERS_TRUE", corners),
+            ("ALIGN_CORNERS_FALSE", half),
         )
     ),
     exact("upsample", {"fractionalScalingFactor": (2.4, 1.0)}, [X], nearest(7, 4)),
@@ -124,10 +135,14 @@ CASES: list[Case] = [
     *crop(box(1, 1, 2, 2), CORNER),
     *crop(
         box(1, 1, 2, 2),
-        one([
-            [6, 19 / 3, 20 / 3, 7], [22 / 3, 23 / 3, 8, 25 / 3], [26 / 3, 9, 28 / 3, 29 / 3],
-            [10, 31 / 3, 32 / 3, 11],
-        ]),
+        one(
+            [
+                [6, 19 / 3, 20 / 3, 7],
+                [22 / 3, 23 / 3, 8, 25 / 3],
+                [26 / 3, 9, 28 / 3, 29 / 3],
+                [10, 31 / 3, 32 / 3, 11],
+            ]
+        ),
         size=(4, 4),
     ),
     *crop(box(1, 1, 2, 2), one([[8.5]]), size=(1, 1)),
@@ -140,11 +155,13 @@ CASES: list[Case] = [
     *crop(box(2.5, 1.5, 1, 1), WIDE, boxIndicesMode={"boxMode": "CENTER_SIZE_WIDTH_FIRST"}),
     *crop(box(2, 4, 4, 6), WIDE, spatialScale=0.5),
     *crop(
-        box(0, 0, 3, 2), naive.sample(IMAGE, [0.75, 2.25], [0.5, 1.5]),
+        box(0, 0, 3, 2),
+        naive.sample(IMAGE, [0.75, 2.25], [0.5, 1.5]),
         mode={"samplingMethod": "ROI_ALIGN_MODE"},
     ),
     *crop(
-        box(0, 1, 3, 2), naive.sample(IMAGE, [0.0, 2.0], [1.0, 2.0]),
+        box(0, 1, 3, 2),
+        naive.sample(IMAGE, [0.0, 2.0], [1.0, 2.0]),
         mode={"samplingMethod": "UPSAMPLE_MODE"},
     ),
     *crop(box(1, 1, 2, 2), np.stack([CORNER[0, 0], -CORNER[0, 0]])[None], image=TWO),
@@ -153,4 +170,4 @@ CASES: list[Case] = [
         np.concatenate([-CORNER, WIDE]),
         image=TWO,
     ),
-]  # fmt: skip
+]

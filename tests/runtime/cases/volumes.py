@@ -116,10 +116,35 @@ CASES: list[Case] = [
     conv((1, 2, 5, 4, 4), (2, 2, 2), dilation=(2, 1, 3), kind="SAME"),
     conv((1, 1, 3, 8, 8), (3, 3, 3), stride=(2, 2, 2), kind="SAME"),
     deconv((1, 2, 2, 3, 2), (2, 3, 2), start=(0, 0, 0), size=(3, 5, 3)),
-    deconv((1, 4, 2, 2, 2), (2, 2, 2), groups=2, out=6, stride=(2, 2, 1), start=(0, 0, 0), size=(4, 4, 3)),
-    deconv((1, 2, 2, 3, 2), (2, 3, 2), stride=(2, 2, 2), kind="CUSTOM", pads=PADS, start=(1, 0, 1), size=(3, 6, 2)),
-    deconv((1, 2, 2, 2, 2), (3, 3, 3), stride=(2, 2, 2), kind="SAME", start=(0, 0, 0), size=(4, 4, 4)),
-    deconv((1, 2, 2, 2, 2), (2, 2, 2), stride=(2, 2, 2), start=(0, 0, 0), size=(5, 4, 4), outputShape=(5, 4, 4)),
+    deconv(
+        (1, 4, 2, 2, 2),
+        (2, 2, 2),
+        groups=2,
+        out=6,
+        stride=(2, 2, 1),
+        start=(0, 0, 0),
+        size=(4, 4, 3),
+    ),
+    deconv(
+        (1, 2, 2, 3, 2),
+        (2, 3, 2),
+        stride=(2, 2, 2),
+        kind="CUSTOM",
+        pads=PADS,
+        start=(1, 0, 1),
+        size=(3, 6, 2),
+    ),
+    deconv(
+        (1, 2, 2, 2, 2), (3, 3, 3), stride=(2, 2, 2), kind="SAME", start=(0, 0, 0), size=(4, 4, 4)
+    ),
+    deconv(
+        (1, 2, 2, 2, 2),
+        (2, 2, 2),
+        stride=(2, 2, 2),
+        start=(0, 0, 0),
+        size=(5, 4, 4),
+        outputShape=(5, 4, 4),
+    ),
     pool("MAX", (1, 2, 4, 4, 5), (2, 2, 3), (1, 2, 2), PADS),
     pool("AVERAGE", (1, 2, 4, 4, 5), (2, 2, 3), (1, 2, 2), PADS),
     pool("AVERAGE", (1, 2, 4, 4, 5), (2, 2, 3), (1, 2, 2), PADS, exclude=True),
@@ -135,4 +160,4 @@ CASES: list[Case] = [
     ),
     exact("globalPooling3d", {}, [CUBES], [[[[[18]]]]]),
     exact("globalPooling3d", {"type": "AVERAGE"}, [CUBES], [[[[[9.5]]]]]),
-]  # fmt: skip
+]

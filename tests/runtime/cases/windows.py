@@ -107,9 +107,7 @@ def quantized_conv() -> list[Case]:
     # A deconvolution's scales go along the second axis.
     turned = nn.WeightParams()
     weights.write_linear(turned, indices.transpose(1, 0, 2, 3), 4, scale, bias)
-    y = naive.transposed(
-        x, w.transpose(1, 0, 2, 3), stride=(1, 1), start=(0, 0), size=(6, 6)
-    )
+    y = naive.transposed(x, w.transpose(1, 0, 2, 3), stride=(1, 1), start=(0, 0), size=(6, 6))
     params = {**common, "weights": turned, "isDeconvolution": True}
     return rows + classic("convolution", params, [x], y)
 
@@ -241,21 +239,27 @@ CASES: list[Case] = [
         "convolution",
         {"outputChannels": 2, "kernelChannels": 1, "weights": values(2, 1, 3, 3, seed=1)},
         [values(1, 1, 4, 4)],
-        naive.convolution(
-            values(1, 1, 4, 4), values(2, 1, 3, 3, seed=1), stride=(1, 1), pads=NONE
-        ),
+        naive.convolution(values(1, 1, 4, 4), values(2, 1, 3, 3, seed=1), stride=(1, 1), pads=NONE),
     ),
     *deconv((2, 3, 4, 3), (3, 2), start=(0, 0), size=(6, 4), valid={}),
     *deconv((1, 4, 4, 3), (3, 3), groups=2, stride=(2, 2), start=(0, 0), size=(9, 7), valid={}),
     *deconv(
-        (1, 2, 4, 3), (3, 4), stride=(2, 3), start=(1, 0), size=(6, 9),
+        (1, 2, 4, 3),
+        (3, 4),
+        stride=(2, 3),
+        start=(1, 0),
+        size=(6, 9),
         valid={"paddingAmounts": amounts(((1, 2), (0, 1)))},
     ),
     *deconv((1, 2, 3, 3), (2, 3), dilation=(2, 1), start=(0, 0), size=(5, 5), valid={}),
     *deconv((1, 2, 3, 4), (3, 3), stride=(2, 2), start=(0, 0), size=(6, 8), same={}),
     *deconv((1, 2, 3, 4), (4, 5), stride=(2, 2), start=(1, 1), size=(6, 8), same={}),
     *deconv(
-        (1, 2, 3, 4), (3, 3), stride=(2, 2), start=(1, 1), size=(6, 8),
+        (1, 2, 3, 4),
+        (3, 3),
+        stride=(2, 2),
+        start=(1, 1),
+        size=(6, 8),
         same={"asymmetryMode": "TOP_LEFT_HEAVY"},
     ),
     *deconv((1, 2, 3, 3), (1, 2), stride=(3, 3), start=(0, 0), size=(9, 9), same={}),
@@ -268,8 +272,16 @@ CASES: list[Case] = [
     *pool("AVERAGE", (1, 2, 5, 5), (3, 3), (2, 2), ((1, 2), (0, 1))),
     *pool("EXCLUDE", (1, 2, 5, 5), (3, 3), (2, 2), ((1, 2), (0, 1))),
     *pool("L2", (1, 2, 5, 5), (3, 3), (2, 2), ((1, 2), (0, 1))),
-    *(row for kind in KINDS for row in pool(kind, (1, 2, 5, 6), (2, 3), (2, 2), same="BOTTOM_RIGHT_HEAVY")),
-    *(row for kind in KINDS for row in pool(kind, (1, 2, 5, 6), (3, 4), (1, 2), same="TOP_LEFT_HEAVY")),
+    *(
+        row
+        for kind in KINDS
+        for row in pool(kind, (1, 2, 5, 6), (2, 3), (2, 2), same="BOTTOM_RIGHT_HEAVY")
+    ),
+    *(
+        row
+        for kind in KINDS
+        for row in pool(kind, (1, 2, 5, 6), (3, 4), (1, 2), same="TOP_LEFT_HEAVY")
+    ),
     *complete("MAX", (1, 2, 8, 7), (3, 3), (2, 2), (0, 0), (4, 3)),
     *complete("AVERAGE", (1, 2, 8, 8), (3, 3), (2, 2), (0, 0), (4, 4)),
     *complete("AVERAGE", (1, 2, 6, 5), (3, 3), (2, 3), (1, 1), (4, 2)),
@@ -278,7 +290,10 @@ CASES: list[Case] = [
     *complete("L2", (1, 1, 4, 5), (2, 2), (3, 2), (1, 0), (2, 3)),
     *global_pools(),
     *classic(
-        "pooling", {"valid": {}}, [IMAGE], [[[[11, 12]]]],
+        "pooling",
+        {"valid": {}},
+        [IMAGE],
+        [[[[11, 12]]]],
     ),
     *classic(
         "padding",
@@ -290,19 +305,33 @@ CASES: list[Case] = [
         "padding",
         {"reflection": {}, "paddingAmounts": amounts(((2, 0), (2, 0)))},
         [IMAGE],
-        [[[
-            [11, 10, 9, 10, 11, 12], [7, 6, 5, 6, 7, 8], [3, 2, 1, 2, 3, 4],
-            [7, 6, 5, 6, 7, 8], [11, 10, 9, 10, 11, 12],
-        ]]],
+        [
+            [
+                [
+                    [11, 10, 9, 10, 11, 12],
+                    [7, 6, 5, 6, 7, 8],
+                    [3, 2, 1, 2, 3, 4],
+                    [7, 6, 5, 6, 7, 8],
+                    [11, 10, 9, 10, 11, 12],
+                ]
+            ]
+        ],
     ),
     *classic(
         "padding",
         {"replication": {}, "paddingAmounts": amounts(((2, 0), (2, 0)))},
         [IMAGE],
-        [[[
-            [1, 1, 1, 2, 3, 4], [1, 1, 1, 2, 3, 4], [1, 1, 1, 2, 3, 4], [5, 5, 5, 6, 7, 8],
-            [9, 9, 9, 10, 11, 12],
-        ]]],
+        [
+            [
+                [
+                    [1, 1, 1, 2, 3, 4],
+                    [1, 1, 1, 2, 3, 4],
+                    [1, 1, 1, 2, 3, 4],
+                    [5, 5, 5, 6, 7, 8],
+                    [9, 9, 9, 10, 11, 12],
+                ]
+            ]
+        ],
     ),
     *classic("padding", {"constant": {}}, [IMAGE], IMAGE),
     exact(
@@ -312,11 +341,17 @@ CASES: list[Case] = [
         [[0, 1, 2], [0, 0, 0]],
     ),
     *classic(
-        "crop", {"cropAmounts": amounts(((1, 0), (2, 1)))}, [IMAGE], [[[[7], [11]]]],
+        "crop",
+        {"cropAmounts": amounts(((1, 0), (2, 1)))},
+        [IMAGE],
+        [[[[7], [11]]]],
     ),
     *classic("crop", {}, [IMAGE], IMAGE),
     *classic(
-        "crop", {"offset": (1, 2)}, [IMAGE, np.zeros((1, 1, 2, 2))], [[[[7, 8], [11, 12]]]],
+        "crop",
+        {"offset": (1, 2)},
+        [IMAGE, np.zeros((1, 1, 2, 2))],
+        [[[[7, 8], [11, 12]]]],
     ),
     *classic("crop", {}, [IMAGE, np.zeros((1, 1, 1, 3))], [[[[1, 2, 3]]]]),
-]  # fmt: skip
+]

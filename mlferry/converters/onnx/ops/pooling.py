@@ -11,7 +11,7 @@ from mlferry.converters.graph import Node
 from mlferry.converters.layout import SOURCE, Blob, Constant
 from mlferry.converters.lower import Lowering
 from mlferry.converters.onnx.ops.convolution import edges, pads_of
-from mlferry.converters.onnx.ops.registry import emit, known, op
+from mlferry.converters.onnx.ops.registry import array_of, emit, known, op
 from mlferry.errors import ConversionError
 
 _KINDS = {"MaxPool": "MAX", "AveragePool": "AVERAGE", "LpPool": "L2"}
@@ -192,7 +192,7 @@ def upsample(low: Lowering, node: Node, x: Any, scales: Any = None) -> Blob:
         factors = (
             [1, 1, node.attrs["height_scale"], node.attrs["width_scale"]]
             if scales is None
-            else scales.array.tolist()
+            else array_of(node, 1, scales).tolist()
         )
     mode = node.attrs.get("mode", "nearest")
     sizes = [math.floor(n * f) for n, f in zip(known(x), factors, strict=True)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,6 +25,9 @@ from mlferry.errors import ConversionError
 from mlferry.spec.shapes.rules import Shape
 
 
+MOST_AXES = 5
+
+
 @op("Reshape", constants=(1,))
 def reshape(low: Lowering, node: Node, x: Blob, shape: Any = None) -> Blob:
     """0 copies the input's extent, unless `allowzero`; -1 takes what is left."""
@@ -43,7 +47,14 @@ def reshape(low: Lowering, node: Node, x: Blob, shape: Any = None) -> Blob:
             target[place] = math.prod(known(x)) // max(rest, 1)
         else:
             target[place] = None
-    return shaped(low, x, target)
+    if len(target) > MOST_AXES:
+        return replace(vector(x), shape=tuple(target))
+    return shaped(low, as_stored(low, x), target)
+
+
+def as_stored(low: Lowering, x: Blob) -> Blob:
+    """A blob of more axes than Core ML has, with those that it really has."""
+    return x if rank(x) <= MOST_AXES else replace(x, shape=low.builder.shapes[x.name])
 
 
 @op("Flatten")
@@ -93,10 +104,33 @@ def unsqueeze(low: Lowering, node: Node, x: Blob, axes: Any = None) -> Blob:
 
 @op("Transpose")
 def transpose(low: Lowering, node: Node, x: Blob) -> Blob:
-    axes = node.attrs.get("perm") or list(range(rank(x)))[::-1]
-    if x.is_scalar or list(axes) == list(range(x.rank)):
+    axes = list(node.attrs.get("perm") or list(range(rank(x)))[::-1])
+    if x.is_scalar or axes == list(range(x.rank)):
         return x
-    return low.layer("transpose", x, layout=SOURCE, axes=axes)
+    if x.rank <= MOST_AXES:
+        return low.layer("transpose", x, layout=SOURCE, axes=axes)
+    return _with_fewer_axes(low, x, axes)
+
+
+def _with_fewer_axes(low: Lowering, x: Blob, axes: list[int]) -> Blob:
+    """Axes that stay side by side move as one."""
+    shape = known(x)
+    groups: list[list[int]] = []
+    for axis in axes:
+        if groups and groups[-1][-1] + 1 == axis:
+            groups[-1].append(axis)
+        else:
+            groups.append([axis])
+    if len(groups) > MOST_AXES:
+        raise ConversionError(
+            f"a transpose of {shape} by {tuple(axes)}: {len(groups)} axes move on their own, Core "
+            "ML has at most five"
+        )
+    order = sorted(groups)
+    merged = tuple(math.prod(shape[a] for a in group) for group in order)
+    folded = low.reshape(as_stored(low, x), merged, layout=SOURCE)
+    turned = low.layer("transpose", folded, layout=SOURCE, axes=[order.index(g) for g in groups])
+    return replace(turned, shape=tuple(shape[a] for a in axes))
 
 
 @op("Concat", raw=True)

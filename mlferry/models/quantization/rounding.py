@@ -1,0 +1,435 @@
+"""Choose quantized weights so that a layer's outputs stay near those of the float model.
+
+Arrays are [groups, inputs, outputs]: each group of outputs is a matrix product with its own
+inputs. The error of weights Q against a target T is ``tr((T - Q)' H (T - Q))``, with H the
+second moments of the inputs. The rounding follows GPTQ (Frantar et al. 2022); then grid and
+indices are improved in turn.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlferry.models.quantization.kmeans import kmeans
+
+Floats = NDArray[np.float64]
+
+DAMPING = 0.01  # of the mean of H's diagonal
+ROUNDS = 3
+_PASSES = 2
+_BLOCK = 64
+_GRADIENT_STEPS = 12
+_RANGE_COLUMNS = 512
+# Which parts of the full range are tried, by bits: fewer bits gain from narrower ranges.
+_PARTS = {
+    1: np.linspace(0.05, 0.8, 16), 2: np.linspace(0.1, 1, 19), 3: np.linspace(0.3, 1, 15),
+    4: np.linspace(0.4, 1, 13), 5: np.linspace(0.55, 1, 10), 6: np.linspace(0.7, 1, 7),
+    7: np.linspace(0.8, 1, 5), 8: np.linspace(0.88, 1, 4),
+}  # fmt: skip
+
+
+class Moments(ABC):
+    """The damped second moments of a layer's inputs."""
+
+    diagonal: Floats
+
+    @abstractmethod
+    def times(self, weights: Floats) -> Floats:
+        """``H @ weights``."""
+
+    @abstractmethod
+    def target(self, weights: Floats) -> Floats:
+        """The weights that, on the quantized model's inputs, come nearest to the float outputs."""
+
+    @abstractmethod
+    def round(self, target: Floats, grid: Grid) -> Floats:
+        """The target rounded to the grid, each error made up for by the inputs that follow."""
+
+    @abstractmethod
+    def descend(self, target: Floats, made: Floats, grid: Grid) -> Floats:
+        """`made` with every weight moved to its best value while the others stay."""
+
+
+class Diagonal(Moments):
+    """Inputs of which one at a time is not zero: embeddings.
+
+    Args:
+        weight: how often each input is met, [groups, inputs].
+    """
+
+    def __init__(self, weight: Floats) -> None:
+        damping = DAMPING * weight.mean(axis=1, keepdims=True)
+        self.diagonal = weight + np.where(damping > 0, damping, 1)
+
+    def times(self, weights: Floats) -> Floats:
+        """``H @ weights``."""
+        return self.diagonal[:, :, None] * weights
+
+    def target(self, weights: Floats) -> Floats:
+        """The weights: both models look up the same."""
+        return weights
+
+    def round(self, target: Floats, grid: Grid) -> Floats:
+        """The nearest values."""
+        return grid.near(target)
+
+    def descend(self, target: Floats, made: Floats, grid: Grid) -> Floats:
+        """The nearest values."""
+        return grid.near(target)
+
+
+class Dense(Moments):
+    """Inputs that go together, in blocks of inputs that are taken as independent.
+
+    Args:
+        own: for each block E[q q'], [groups, size, size], q the inputs in the quantized model.
+        cross: for each block E[f q'], f those in the float model; None where they are the same.
+        blocks: the inputs of each block.
+    """
+
+    def __init__(
+        self, own: list[Floats], cross: list[Floats] | None, blocks: Sequence[slice]
+    ) -> None:
+        self.blocks = blocks
+        self.own, self._cross = own, cross
+        self._damping: list[Floats] = []
+        for moments in own:
+            mean = np.trace(moments, axis1=1, axis2=2) / moments.shape[1]
+            damping = np.where(mean > 0, DAMPING * mean, 1)
+            _add_to_diagonal(moments, damping)
+            self._damping.append(damping)
+        parts = [np.einsum("gii->gi", moments) for moments in own]
+        self.diagonal = np.concatenate(parts, axis=1)
+
+    def times(self, weights: Floats) -> Floats:
+        """``H @ weights``."""
+        return self._joined([h @ weights[:, b] for h, b in zip(self.own, self.blocks, strict=True)])
+
+    @staticmethod
+    def _joined(parts: list[Floats]) -> Floats:
+        return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
+
+    def target(self, weights: Floats) -> Floats:
+        """``(H + l)^-1 (E[q f'] + l) weights``, l the damping."""
+        if self._cross is None:
+            return weights
+        parts = []
+        for own, cross, damping, block in zip(
+            self.own, self._cross, self._damping, self.blocks, strict=True
+        ):
+            wanted = cross.swapaxes(1, 2) @ weights[:, block]
+            wanted += damping[:, None, None] * weights[:, block]
+            parts.append(np.linalg.solve(own, wanted))
+        self._cross = None
+        return self._joined(parts)
+
+    def round(self, target: Floats, grid: Grid) -> Floats:
+        """GPTQ: inputs by falling diagonal, errors carried on by the inverse's factor."""
+        made = [
+            _compensated(h, target[:, block], grid)
+            for h, block in zip(self.own, self.blocks, strict=True)
+        ]
+        return self._joined(made)
+
+    def descend(self, target: Floats, made: Floats, grid: Grid) -> Floats:
+        """Coordinate descent over all inputs, `_PASSES` times."""
+        done = made.copy()
+        for own, block in zip(self.own, self.blocks, strict=True):
+            _descend(own, target[:, block], done[:, block], grid)
+        return done
+
+
+def _add_to_diagonal(moments: Floats, amount: Floats) -> None:
+    every = np.arange(moments.shape[1])
+    moments[:, every, every] += amount[:, None]
+
+
+def _compensated(moments: Floats, target: Floats, grid: Grid) -> Floats:
+    order = np.argsort(-np.einsum("gii->i", moments), kind="stable")
+    sorted_moments = moments[:, order[:, None], order]
+    factor = np.linalg.cholesky(np.linalg.inv(sorted_moments)).swapaxes(1, 2)
+    work = target[:, order]
+    made = np.empty_like(work)
+    size = work.shape[1]
+    for start in range(0, size, _BLOCK):
+        end = min(start + _BLOCK, size)
+        errors = np.empty_like(work[:, start:end])
+        for j in range(start, end):
+            made[:, j] = grid.near_row(work[:, j])
+            error = (work[:, j] - made[:, j]) / factor[:, j, j, None]
+            work[:, j + 1 : end] -= factor[:, j, j + 1 : end, None] * error[:, None]
+            errors[:, j - start] = error
+        work[:, end:] -= factor[:, start:end, end:].swapaxes(1, 2) @ errors
+    result = np.empty_like(made)
+    result[:, order] = made
+    return result
+
+
+def _descend(moments: Floats, target: Floats, made: Floats, grid: Grid) -> None:
+    pull = moments @ (target - made)
+    size = made.shape[1]
+    for _ in range(_PASSES):
+        moved = False
+        for start in range(0, size, _BLOCK):
+            end = min(start + _BLOCK, size)
+            before = made[:, start:end].copy()
+            near, inner = moments[:, start:end, start:end], pull[:, start:end]
+            for j in range(end - start):
+                here = made[:, start + j]
+                new = grid.near_row(here + inner[:, j] / near[:, j, j, None])
+                step = new - here
+                if not step.any():
+                    continue
+                made[:, start + j] = new
+                inner[:, j:] -= near[:, j, j:, None] * step[:, None]
+                moved = True
+            change = made[:, start:end] - before
+            pull[:, :start] -= moments[:, :start, start:end] @ change
+            pull[:, end:] -= moments[:, end:, start:end] @ change
+            # what lies before j in the block was not updated by the steps above
+            pull[:, start:end] = moments[:, start:end] @ (target - made)
+        if not moved:
+            return
+
+
+class Grid(Protocol):
+    """The values that quantized weights may have."""
+
+    def near(self, weights: Floats) -> Floats:
+        """The nearest values for [groups, inputs, outputs]."""
+
+    def near_row(self, weights: Floats) -> Floats:
+        """The nearest values for [groups, outputs]."""
+
+    def refit(self, target: Floats, made: Floats, moments: Moments) -> Floats:
+        """Move the grid to its best place for the indices of `made`; the new values."""
+
+    def indices(self, made: Floats) -> NDArray[np.uint8]:
+        """The indices of values of this grid."""
+
+
+class LinearGrid:
+    """Evenly spaced values: a scale and bias for every output, or one for all.
+
+    Args:
+        scale: [groups, outputs], or [1, 1] for all.
+        bias: likewise.
+        bits: the indices go from 0 to ``2**bits - 1``.
+        centre: where set, the index of the value 0, so that the bias follows the scale.
+    """
+
+    def __init__(self, scale: Floats, bias: Floats, bits: int, centre: int | None = None) -> None:
+        self.scale, self.bias, self.bits, self.centre = scale, bias, bits, centre
+
+    @classmethod
+    def fitted(
+        cls,
+        weights: Floats,
+        importance: Floats,
+        bits: int,
+        *,
+        shared: bool = False,
+        centre: int | None = None,
+    ) -> LinearGrid:
+        """With the ranges that leave the smallest squared error, weighted by `importance`."""
+        groups, inputs, outputs = weights.shape
+        pick = np.linspace(0, inputs - 1, min(inputs, _RANGE_COLUMNS)).astype(np.intp)
+        rows = weights[:, pick].swapaxes(1, 2)
+        share = np.broadcast_to(importance[:, None, pick], rows.shape)
+        low, high = weights.min(axis=1), weights.max(axis=1)
+        if shared:
+            rows, share = rows.reshape(1, 1, -1), share.reshape(1, 1, -1)
+            low, high = low.min().reshape(1, 1), high.max().reshape(1, 1)
+        if centre is not None:
+            high = np.maximum(-low, high)
+            low = -high
+        scale, bias = best_range(
+            rows.reshape(-1, rows.shape[-1]), share.reshape(-1, rows.shape[-1]),
+            (low.reshape(-1), high.reshape(-1)), bits, centre,
+        )  # fmt: skip
+        return cls(scale.reshape(low.shape), bias.reshape(low.shape), bits, centre)
+
+    def _steps(self, weights: Floats, scale: Floats, bias: Floats) -> Floats:
+        steps = weights - bias
+        steps /= scale
+        np.rint(steps, out=steps)
+        return np.clip(steps, 0, (1 << self.bits) - 1, out=steps)
+
+    def near(self, weights: Floats) -> Floats:
+        """The nearest values for [groups, inputs, outputs]."""
+        scale, bias = self.scale[:, None], self.bias[:, None]
+        return self._steps(weights, scale, bias) * scale + bias
+
+    def near_row(self, weights: Floats) -> Floats:
+        """The nearest values for [groups, outputs]."""
+        return self._steps(weights, self.scale, self.bias) * self.scale + self.bias
+
+    def indices(self, made: Floats) -> NDArray[np.uint8]:
+        """The indices of values of this grid."""
+        return self._steps(made, self.scale[:, None], self.bias[:, None]).astype(np.uint8)
+
+    def refit(self, target: Floats, made: Floats, moments: Moments) -> Floats:
+        """Least squares for scale and bias of every output, or of all."""
+        steps = self._steps(made, self.scale[:, None], self.bias[:, None])
+        if self.centre is not None:
+            steps -= self.centre
+        ones = np.ones((*steps.shape[:2], 1))
+        pulled, even = moments.times(steps), moments.times(ones)
+        sums = [
+            (pulled * steps).sum(axis=1), (even * steps).sum(axis=1),
+            np.broadcast_to((even * ones).sum(axis=1), self._full(steps)),
+            (pulled * target).sum(axis=1), (even * target).sum(axis=1),
+        ]  # fmt: skip
+        if self.scale.size == 1:
+            sums = [each.sum().reshape(1, 1) for each in sums]
+        a, b, c, r1, r2 = sums
+        if self.centre is not None:
+            scale = r1 / np.where(a > 0, a, 1)
+            self.scale = np.where(scale > 0, scale, self.scale)
+            self.bias = -self.centre * self.scale
+            return steps * self.scale[:, None]
+        a = a * (1 + 1e-6) + 1e-12
+        c = c * (1 + 1e-6) + 1e-12
+        determinant = a * c - b * b
+        safe = np.where(determinant > 1e-9 * a * c, determinant, np.inf)
+        scale, bias = (r1 * c - b * r2) / safe, (a * r2 - b * r1) / safe
+        good = scale > 0
+        self.scale = np.where(good, scale, self.scale)
+        self.bias = np.where(good, bias, self.bias)
+        return steps * self.scale[:, None] + self.bias[:, None]
+
+    @staticmethod
+    def _full(steps: Floats) -> tuple[int, int]:
+        return steps.shape[0], steps.shape[2]
+
+
+def best_range(
+    rows: Floats,
+    share: Floats,
+    limits: tuple[Floats, Floats],
+    bits: int,
+    centre: int | None = None,
+) -> tuple[Floats, Floats]:
+    """Scale and bias of every row with the smallest squared error, weighted by `share`.
+
+    Args:
+        rows: [channels, weights].
+        share: likewise; how much the error of each weight counts.
+        limits: smallest and largest value of each row; parts of this range are tried.
+        bits: the number of steps is ``2**bits - 1``.
+        centre: where set, the index that stands for 0.
+    """
+    low, high = (limit.astype(np.float32) for limit in limits)
+    values, counts = rows.astype(np.float32), share.astype(np.float32)
+    middle = values.mean(axis=1)
+    last = np.float32((1 << bits) - 1)
+    best = np.full(len(rows), np.inf, np.float32)
+    scale, bias = np.ones_like(low), low.copy()
+    for upper in _PARTS[bits][::-1].astype(np.float32):
+        for lower in _PARTS[bits][::-1].astype(np.float32):
+            if centre is not None:
+                if lower != upper:
+                    continue
+                step = high * upper / np.float32(max(1, centre - 1))
+                start = -np.float32(centre) * step
+            else:
+                start = middle + (low - middle) * lower
+                step = (middle + (high - middle) * upper - start) / last
+            step = np.where(step > 0, step, 1)
+            off = values - start[:, None]
+            off /= step[:, None]
+            kept = np.rint(off)
+            np.clip(kept, 0, last, out=kept)
+            off -= kept
+            off *= off
+            off *= counts
+            error = off.sum(axis=1) * step**2
+            better = error < best
+            best = np.where(better, error, best)
+            scale, bias = np.where(better, step, scale), np.where(better, start, bias)
+    return scale.astype(np.float64), bias.astype(np.float64)
+
+
+class TableGrid:
+    """The entries of a lookup table, rising.
+
+    Args:
+        table: the entries.
+    """
+
+    def __init__(self, table: Floats) -> None:
+        self._set(table)
+
+    @classmethod
+    def fitted(cls, weights: Floats, bits: int) -> TableGrid:
+        """With the table of k-means."""
+        return cls(kmeans(weights.astype(np.float32), 1 << bits).astype(np.float64))
+
+    def _set(self, table: Floats) -> None:
+        self.table = np.sort(table)
+        self._middles = (self.table[1:] + self.table[:-1]) / 2
+
+    def near(self, weights: Floats) -> Floats:
+        """The nearest values."""
+        return self.table[np.searchsorted(self._middles, weights)]
+
+    near_row = near
+
+    def indices(self, made: Floats) -> NDArray[np.uint8]:
+        """The indices of values of this grid."""
+        return np.searchsorted(self._middles, made).astype(np.uint8)
+
+    def refit(self, target: Floats, made: Floats, moments: Moments) -> Floats:
+        """Least squares for the entries, by a few preconditioned conjugate gradient steps."""
+        where = np.searchsorted(self._middles, made)
+        size, flat = self.table.size, where.reshape(-1)
+        weight = np.broadcast_to(moments.diagonal[:, :, None], made.shape).reshape(-1)
+        scale = np.bincount(flat, weight, size)
+        scale += 1e-5 * scale.mean() + 1e-30
+
+        def gathered(array: Floats) -> Floats:
+            return np.bincount(flat, moments.times(array).reshape(-1), size)
+
+        table = self.table.copy()
+        left = gathered(target - table[where])
+        ready = left / scale
+        direction, power = ready, float(left @ ready)
+        start = power
+        for _ in range(_GRADIENT_STEPS):
+            if power <= 1e-8 * start or power <= 0:
+                break
+            bent = gathered(direction[where]) + 1e-4 * scale * direction
+            curve = float(direction @ bent)
+            if curve <= 0:
+                break
+            table += power / curve * direction
+            left = left - power / curve * bent
+            ready = left / scale
+            grown = float(left @ ready)
+            direction, power = ready + grown / power * direction, grown
+        values: Floats = table[where]
+        self._set(table)
+        return values
+
+
+def choose(weights: Floats, moments: Moments, grid_for: GridFor) -> tuple[Grid, Floats]:
+    """The grid and the values on it for a layer's weights, [groups, inputs, outputs]."""
+    target = moments.target(weights)
+    grid = grid_for(target, moments.diagonal)
+    made = moments.round(target, grid)
+    for _ in range(ROUNDS):
+        made = grid.refit(target, made, moments)
+        made = moments.descend(target, made, grid)
+    return grid, grid.refit(target, made, moments)
+
+
+class GridFor(Protocol):
+    """Makes the first grid for target weights and the importance of every input."""
+
+    def __call__(self, target: Floats, importance: Floats) -> Grid:
+        """The grid."""

@@ -1,0 +1,173 @@
+"""Models that the onnx package ships with stored outputs, and its light networks."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+import mlferry
+from mlferry.errors import MlferryError
+
+DATA = Path(onnx.__file__).parent / "backend" / "test" / "data"
+STORED = [
+    path
+    for kind in ("pytorch-converted", "pytorch-operator", "simple")
+    for path in sorted((DATA / kind).glob("*"))
+    if (path / "model.onnx").exists()
+]
+# Strings, sequences, training, six axes: by what the name of the case begins with.
+REFUSED = ("test_sequence", "test_strnorm", "test_gradient", "test_operator_permute2")
+
+
+def tensors(folder: Path, kind: str) -> list[np.ndarray]:
+    found = sorted(folder.glob(f"{kind}_*.pb"), key=lambda p: int(p.stem.rsplit("_", 1)[1]))
+    made = []
+    for path in found:
+        tensor = onnx.TensorProto()
+        tensor.ParseFromString(path.read_bytes())
+        made.append(onnx.numpy_helper.to_array(tensor))
+    return made
+
+
+@pytest.mark.parametrize("path", STORED, ids=lambda path: f"{path.parent.name}-{path.name}")
+def test_stored_outputs(path: Path) -> None:
+    model = onnx.load(path / "model.onnx")
+    folder = path / "test_data_set_0"
+    if path.name.startswith(REFUSED):
+        with pytest.raises(MlferryError):
+            mlferry.convert(model)
+        return
+    constants = {t.name for t in model.graph.initializer}
+    names = [v.name for v in model.graph.input if v.name not in constants]
+    given = dict(zip(names, tensors(folder, "input"), strict=True))
+    fixed = {"test_expand_shape": 1}
+    for prefix, place in fixed.items():
+        if path.name.startswith(prefix):
+            name = names[place]
+            model.graph.initializer.append(onnx.numpy_helper.from_array(given.pop(name), name))
+    shapes = [mlferry.TensorType(name=n, shape=x.shape) for n, x in given.items()]
+    converted = mlferry.convert(model, inputs=shapes)
+    if any(x.dtype == np.float64 and np.abs(x).max() > 1e38 for x in given.values()):
+        with pytest.raises(MlferryError, match="float32 cannot hold"):
+            converted.predict(given)
+        return
+    made = converted.predict(given)
+    for got, wanted in zip(made.values(), tensors(folder, "output"), strict=True):
+        assert got.shape == (wanted.shape or (1,))
+        np.testing.assert_allclose(got, wanted.reshape(got.shape), rtol=1e-3, atol=1e-4)
+
+
+LIGHT = sorted((DATA / "light").glob("*.onnx"))
+
+
+@pytest.mark.parametrize("path", LIGHT, ids=lambda path: path.stem)
+def test_light_networks(path: Path, library: Callable[[str], Any]) -> None:
+    """As stored their weights are constant, which tests nothing: they are replaced."""
+    ort = library("onnxruntime")
+    rng = np.random.default_rng(3)
+    model = randomized(onnx.load(path), rng)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        session = ort.InferenceSession(
+            model.SerializeToString(), providers=["CPUExecutionProvider"]
+        )
+    given = {
+        i.name: rng.normal(size=[1 if not isinstance(n, int) else n for n in i.shape]).astype(
+            np.float32
+        )
+        for i in session.get_inputs()
+    }
+    wanted = session.run(None, given)
+    made = mlferry.convert(model).predict(given)
+    for got, reference in zip(made.values(), wanted, strict=True):
+        assert got.shape == reference.shape
+        assert np.abs(got - reference).max() <= 1e-4 * max(np.ptp(reference), 1e-6)
+
+
+def randomized(model: onnx.ModelProto, rng: np.random.Generator) -> onnx.ModelProto:
+    """Weights of the size that keeps activations in range; statistics stay positive."""
+    roles: dict[str, tuple[str, int]] = {}
+    for node in model.graph.node:
+        for place, name in enumerate(node.input):
+            roles[name] = (node.op_type, place)
+    made = {t.name: onnx.numpy_helper.to_array(t) for t in model.graph.initializer}
+    for node in list(model.graph.node):
+        if node.op_type == "ConstantOfShape":
+            (shape,) = (made[name] for name in node.input)
+            made[node.output[0]] = np.zeros(shape, np.float32)
+            model.graph.node.remove(node)
+    del model.graph.initializer[:]
+    for name, array in made.items():
+        op, place = roles.get(name, ("", 0))
+        if array.dtype != np.float32:
+            model.graph.initializer.append(onnx.numpy_helper.from_array(array, name))
+            continue
+        if op == "BatchNormalization" and place in (1, 4):
+            values = rng.uniform(0.5, 1.5, array.shape)
+        elif array.ndim > 1:
+            fan = float(np.prod(array.shape[1:])) if op != "MatMul" else array.shape[0]
+            values = rng.normal(0, np.sqrt(2 / fan), array.shape)
+        else:
+            values = rng.normal(0, 0.1, array.shape)
+        model.graph.initializer.append(
+            onnx.numpy_helper.from_array(values.astype(np.float32), name)
+        )
+    model.ir_version = 8  # from 4 on, initializers need not be inputs
+    kept = [v for v in model.graph.input if v.name not in made]
+    del model.graph.input[:]
+    model.graph.input.extend(kept)
+    return model
+
+
+REAL = [
+    "onnx/burn_mnist.onnx", "onnx/cntk_mnist.onnx", "onnx/pytorch_super_resolution.onnx",
+    "onnx/winml_cifar_ImageClassifier.onnx", "onnx/yunet_n_320_320.onnx",
+    "squeezenet/squeezenet_v1.1.onnx", "faststyle/fst_la_muse.onnx", "onnx/basicpitch_nmp.onnx",
+    "onnx/winml_SqueezeNet_fp16.onnx",
+]  # fmt: skip
+# onnxruntime computes this one in half precision, and that one takes logarithms of differences
+# near 0, where onnxruntime itself is as far from double precision.
+LOOSE = {"onnx/winml_SqueezeNet_fp16.onnx": 1e-3, "onnx/basicpitch_nmp.onnx": 1e-3}
+
+
+def against_onnxruntime(
+    path: Path, library: Callable[[str], Any], bound: float, shape: tuple[int, ...] | None = None
+) -> None:
+    session = library("onnxruntime").InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    kinds = [mlferry.TensorType(shape=shape)] if shape else None
+    model = mlferry.convert(path, inputs=kinds)
+    rng = np.random.default_rng(5)
+    given = {
+        f.name: rng.uniform(0, 255, tuple(f.type.multiArrayType.shape)).astype(np.float32)
+        for f in model.get_spec().description.input
+    }
+    typed = {
+        i.name: given[i.name].astype(np.float16 if "float16" in i.type else np.float32)
+        for i in session.get_inputs()
+        if i.name in given
+    }
+    for wanted, got in zip(session.run(None, typed), model.predict(given).values(), strict=True):
+        assert got.shape == wanted.shape
+        span = max(float(np.ptp(wanted)), 1e-6)
+        assert np.abs(got - wanted.astype(np.float32)).max() <= bound * span
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_real_models(name: str, shared_data: Path, library: Callable[[str], Any]) -> None:
+    against_onnxruntime(shared_data / name, library, LOOSE.get(name, 1e-4))
+
+
+@pytest.mark.parametrize("size", [(320, 320), (160, 256), (224, 192)])
+def test_a_dynamic_model_at_three_sizes(
+    size: tuple[int, int], shared_data: Path, library: Callable[[str], Any]
+) -> None:
+    path = shared_data / "onnx/yunet_n_dynamic.onnx"
+    with pytest.raises(mlferry.errors.ConversionError, match=r"input: \(\?, 3, \?, \?\)"):
+        mlferry.convert(path)
+    against_onnxruntime(path, library, 1e-4, (1, 3, *size))
