@@ -20,6 +20,7 @@ from mlferry.registry import did_you_mean
 from mlferry.spec import features, fields, shapes, versions
 from mlferry.spec.params import Params
 from mlferry.spec.proto import model_pb2, neural_network_pb2 as nn
+from mlferry.spec.shapes.recurrent import RECURRENT
 from mlferry.spec.shapes.rules import Shape
 
 LAYER_KINDS: tuple[str, ...] = tuple(
@@ -73,7 +74,8 @@ class Builder:
             if inferred is None and kind != "custom":
                 read = [self.shapes[blob] for blob in inputs]
                 inferred = shapes.infer(Params.of(layer), read)
-            if inferred is not None and len(inferred) != len(outputs):
+            least = 1 if kind in RECURRENT else len(inferred or ())
+            if inferred is not None and not least <= len(outputs) <= len(inferred):
                 raise SpecError(f"it makes {len(inferred)} outputs, {len(outputs)} are named")
             self.network.layers.append(layer)
             self._names.add(name)

@@ -91,20 +91,20 @@ def quantize_weights(
     task = _task(nbits, quantization_mode, lut_function, selector)
     given = full_precision_model
     model = given if isinstance(given, MLModel) else MLModel(given)
-    spec = model.get_spec()
+    spec, classes = model.get_spec(), model._classes
     work = _WORK.get(task.mode)
     if work is not None:
         _each_layer(spec, task, work)
     elif sample_data is None or task.mode == CUSTOM:
         _by_values(spec, task)
     else:
-        job = calibration.Job(task.mode, task.bits, lambda s: _is_chosen(s, task))
+        job = calibration.Job(
+            task.mode, task.bits, lambda site: _is_chosen(site, task), classes
+        )
         calibration.calibrate(model, spec, sample_data, job)
-        _by_values(spec, task, job.done)
     for inner in networks.models_in(spec):
         needed = versions.required(inner)
         inner.specificationVersion = max(inner.specificationVersion, needed)
-    classes = model._classes
     return MLModel(spec, custom_layers=classes.layers, custom_models=classes.models)
 
 
@@ -159,14 +159,14 @@ def _is_chosen(site: Site, task: Task) -> bool:
     return True
 
 
-def _by_values(spec: model_pb2.Model, task: Task, done: Any = ()) -> None:
-    """Encode every chosen weight, but those `done`, by its own values."""
+def _by_values(spec: model_pb2.Model, task: Task) -> None:
+    """Encode every chosen weight by its own values."""
     chosen = [
         site
         for network in _networks(spec)
         for layer in sites(network)
         for site in layer
-        if (id(site.layer), site.field) not in done and _is_chosen(site, task)
+        if _is_chosen(site, task)
     ]
     for site in progress(chosen, f"{task.mode}, {task.bits} bits"):
         task.encode(site)

@@ -1,16 +1,291 @@
-"""Stub, being written."""
+"""Quantize layer by layer, with sample data, against the outputs of the float model.
+
+Two streams of blobs go through the network, one through the float layers, one through those
+quantized so far; each layer's weights are chosen to make the float layer's outputs from the
+quantized stream. Every layer is run once for every sample and stream, and only blobs that a
+later layer reads are held; where they would take more than `_BUDGET`, fewer samples are used.
+"""
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 
+from mlferry.errors import context
+from mlferry.models.model import MLModel
+from mlferry.models.progress import progress
+from mlferry.models.quantization import modes
+from mlferry.models.quantization.moments import PRODUCTS, Product
+from mlferry.models.quantization.rounding import (
+    Floats,
+    Grid,
+    LinearGrid,
+    TableGrid,
+    best_range,
+    choose,
+)
+from mlferry.models.quantization.sites import Site, sites
+from mlferry.models.samples import samples_for
+from mlferry.runtime.evaluators import prepare
+from mlferry.runtime.evaluators.network import NetworkEvaluator
+from mlferry.runtime.evaluators.registry import CustomClasses
+from mlferry.runtime.kernels.registry import Array
+from mlferry.runtime.session import Session
+from mlferry.spec import networks
+from mlferry.spec.proto import model_pb2, neural_network_pb2 as nn
+
+logger = logging.getLogger(__name__)
+
+_BUDGET = 1 << 30  # bytes of blobs that both streams hold together
+Blobs = dict[str, Array]
+Features = dict[str, Any]
+
+
+@dataclass(frozen=True)
 class Job:
-    """Stub."""
+    """What is to be done.
 
-    def __init__(self, *a: Any) -> None:
-        self.done: set[Any] = set()
+    Attributes:
+        mode: linear, linear_symmetric, linear_lut or kmeans.
+        bits: 1 to 8.
+        is_chosen: whether a weight is quantized.
+        classes: of custom layers and models.
+    """
+
+    mode: str
+    bits: int
+    is_chosen: Callable[[Site], bool]
+    classes: CustomClasses
 
 
-def calibrate(*a: Any) -> None:
-    """Stub."""
+def calibrate(model: MLModel, spec: model_pb2.Model, sample_data: Any, job: Job) -> None:
+    """Quantize every chosen weight of `spec`, a copy of the model's specification.
+
+    Raises:
+        PredictionError: the data does not fit, or there is none.
+    """
+    given = [dict(sample.data) for sample in samples_for(model, sample_data)]
+    _quantize_model(spec, given, given, job, last=True)
+
+
+def _quantize_model(
+    spec: model_pb2.Model,
+    floats: list[Features],
+    quantized: list[Features],
+    job: Job,
+    *,
+    last: bool,
+) -> tuple[list[Features], list[Features]]:
+    """Quantize a model; its outputs before and after, unless it is the last one."""
+    before = None if last else _outputs(spec, floats, job)
+    pipeline = networks.pipeline_of(spec)
+    if networks.network_of(spec) is not None:
+        _quantize_network(spec, floats, quantized, job)
+    elif pipeline is not None:
+        known, known_quantized = floats, quantized
+        for index, inner in enumerate(pipeline.models):
+            made = _quantize_model(
+                inner, _inputs(inner, known), _inputs(inner, known_quantized), job,
+                last=index == len(pipeline.models) - 1,
+            )  # fmt: skip
+            known = [old | new for old, new in zip(known, made[0], strict=False)]
+            known_quantized = [
+                old | new for old, new in zip(known_quantized, made[1], strict=False)
+            ]
+    if before is None:
+        return [], []
+    return before, _outputs(spec, quantized, job)
+
+
+def _inputs(spec: model_pb2.Model, known: list[Features]) -> list[Features]:
+    names = [feature.name for feature in spec.description.input]
+    return [{name: one[name] for name in names if name in one} for one in known]
+
+
+def _outputs(spec: model_pb2.Model, given: list[Features], job: Job) -> list[Features]:
+    evaluate = prepare(spec, job.classes)
+    return [evaluate(features) for features in given]
+
+
+# ---- one network ------------------------------------------------------------------------------
+
+
+class Streams:
+    """The blobs of every sample in the float and in the quantized network.
+
+    A blob that is the same in both is one object.
+    """
+
+    def __init__(self, floats: list[Blobs], quantized: list[Blobs]) -> None:
+        self.floats, self.quantized = floats, quantized
+
+    def step(
+        self, before: Session, after: Session, layer: nn.NeuralNetworkLayer, keep: set[str]
+    ) -> None:
+        """Run a layer, as it was and as it is, and drop what no later layer reads."""
+        reads, writes = touched(layer)
+        for one, other in zip(self.floats, self.quantized, strict=True):
+            given = {name: one[name] for name in reads | writes if name in one}
+            moved = {name: other[name] for name in reads | writes if name in other}
+            wanted = [name for name in sorted(writes) if name in keep]
+            same = before is after and all(given[name] is moved[name] for name in given)
+            made = before.run(given, wanted) if wanted else {}
+            one |= made
+            other |= made if same or not wanted else after.run(moved, wanted)
+            for blobs in (one, other):
+                for name in blobs.keys() - keep:
+                    del blobs[name]
+
+
+def touched(layer: nn.NeuralNetworkLayer) -> tuple[set[str], set[str]]:
+    """The blobs that a layer, or a network inside it, reads, and those that it makes."""
+    reads, writes = set(layer.input), set(layer.output)
+    if layer.WhichOneof("layer") == "loop" and layer.loop.conditionVar:
+        reads.add(layer.loop.conditionVar)
+    for network in networks.subnetworks(layer):
+        for inner in network.layers:
+            more_reads, more_writes = touched(inner)
+            reads |= more_reads
+            writes |= more_writes
+    return reads, writes
+
+
+def _later_reads(layers: Sequence[nn.NeuralNetworkLayer]) -> list[set[str]]:
+    """For each layer, what the layers after it read, or may leave as it was."""
+    later: list[set[str]] = []
+    needed: set[str] = set()
+    for layer in reversed(layers):
+        later.append(set(needed))
+        reads, writes = touched(layer)
+        needed |= reads | writes
+    return later[::-1]
+
+
+def _alone(
+    network: networks.Network, layer: nn.NeuralNetworkLayer, classes: CustomClasses
+) -> Session:
+    """A session of one layer, in the network's mapping of arrays."""
+    made = nn.NeuralNetwork(layers=[layer])
+    if not networks.uses_rank5(network):
+        made.arrayInputShapeMapping = nn.EXACT_ARRAY_MAPPING
+    return Session(made, classes.layers)
+
+
+def _quantize_network(
+    spec: model_pb2.Model, floats: list[Features], quantized: list[Features], job: Job
+) -> None:
+    network = networks.network_of(spec)
+    assert network is not None
+    layers = list(network.layers)
+    chosen = [
+        [site for group in sites(layer) for site in group if job.is_chosen(site)]
+        for layer in layers
+    ]
+    if not any(chosen):
+        return
+    end = 1 + max(index for index, found in enumerate(chosen) if found)
+    evaluator = NetworkEvaluator(spec, job.classes)
+    later = _later_reads(layers[:end])
+    sessions = [_alone(network, layer, job.classes) for layer in layers[:end]]
+    picked = _as_many_as_fit(layers[:end], sessions, later, evaluator.blobs(floats[0]), len(floats))
+    first = [evaluator.blobs(floats[index]) for index in picked]
+    moved = [
+        one if floats[index] is quantized[index] else evaluator.blobs(quantized[index])
+        for index, one in zip(picked, first, strict=True)
+    ]
+    streams = Streams(first, [dict(blobs) for blobs in moved])
+    work = list(zip(layers[:end], chosen[:end], sessions, later, strict=True))
+    sessions.clear()
+    for layer, found, before, keep in progress(work, f"{job.mode}, {job.bits} bits", len(work)):
+        old = layer
+        if found:
+            old = nn.NeuralNetworkLayer()
+            old.CopyFrom(layer)
+            before = _alone(network, old, job.classes)  # noqa: PLW2901 - `layer` changes below
+            for site in found:
+                with context(f"quantizing {site}"):
+                    _quantize(site, layer, streams, job)
+        after = _alone(network, layer, job.classes) if found else before
+        streams.step(before, after, old, keep)
+
+
+def _as_many_as_fit(
+    layers: Sequence[nn.NeuralNetworkLayer],
+    sessions: Sequence[Session],
+    later: Sequence[set[str]],
+    blobs: Blobs,
+    count: int,
+) -> list[int]:
+    """Which of `count` samples are used: evenly spread, as many as `_BUDGET` holds."""
+    peak = _size(blobs)
+    one = Streams([dict(blobs)], [dict(blobs)])
+    for layer, session, keep in zip(layers, sessions, later, strict=True):
+        one.step(session, session, layer, keep)
+        peak = max(peak, _size(one.floats[0]))
+    fit = max(1, min(count, _BUDGET // max(1, 2 * peak)))
+    if fit < count:
+        logger.info("%d of %d samples are used: more would not fit into memory", fit, count)
+    return [index * count // fit for index in range(fit)]
+
+
+def _size(blobs: Mapping[str, Array]) -> int:
+    return sum(array.nbytes for array in blobs.values())
+
+
+# ---- one weight -------------------------------------------------------------------------------
+
+
+def _quantize(site: Site, layer: nn.NeuralNetworkLayer, streams: Streams, job: Job) -> None:
+    """By the data where the weight is a product's, else by its values."""
+    direct = site.layer == layer and site.field == "weights" and site.kind in PRODUCTS
+    values = site.read()
+    if not direct:
+        by_values(values, site, job).write(site.message, job.bits)
+        return
+    product: Product = PRODUCTS[site.kind](site, len(streams.floats))
+    name = layer.input[0]
+    for one, other in zip(streams.floats, streams.quantized, strict=True):
+        product.add(one[name], other[name])
+    matrices: Floats = product.matrices(values).astype(np.float64)
+    grid, made = choose(matrices, product.moments(), lambda t, i: _grid(t, i, site, job))
+    indices = product.weights(grid.indices(made))
+    _stored(indices, grid, job).write(site.message, job.bits)
+
+
+def _grid(target: Floats, importance: Floats, site: Site, job: Job) -> Grid:
+    if job.mode == "kmeans":
+        return TableGrid.fitted(target, job.bits)
+    shared = job.mode == "linear_lut" or site.axis is None
+    centre = 1 << (job.bits - 1) if job.mode == "linear_symmetric" else None
+    return LinearGrid.fitted(target, importance, job.bits, shared=shared, centre=centre)
+
+
+def _stored(indices: Any, grid: Grid, job: Job) -> modes.Quantized:
+    if isinstance(grid, TableGrid):
+        return modes.Table(indices, grid.table.astype(np.float32))
+    assert isinstance(grid, LinearGrid)
+    if job.mode == "linear_lut":
+        table = np.arange(1 << job.bits) * grid.scale.item() + grid.bias.item()
+        return modes.Table(indices, table.astype(np.float32))
+    return modes.Linear(indices, grid.scale.reshape(-1), grid.bias.reshape(-1))
+
+
+def by_values(values: modes.Floats, site: Site, job: Job) -> modes.Quantized:
+    """Without data about a weight: the table of k-means, or the range of least error."""
+    if job.mode == "kmeans":
+        return modes.MODES["kmeans"](values, site.axis, job.bits)
+    axis = None if job.mode == "linear_lut" else site.axis
+    rows = modes.by_channel(values, axis)
+    centre = 1 << (job.bits - 1) if job.mode == "linear_symmetric" else None
+    low, high = rows.min(axis=1), rows.max(axis=1)
+    if centre is not None:
+        high = np.maximum(-low, high)
+        low = -high
+    scale, bias = best_range(rows, np.ones_like(rows), (low, high), job.bits, centre)
+    steps = modes.to_grid(rows, scale.astype(np.float32), bias.astype(np.float32), job.bits)
+    grid = LinearGrid(scale[None], bias[None], job.bits, centre)
+    return _stored(modes.from_channels(steps, values.shape, axis), grid, job)

@@ -171,28 +171,22 @@ def _compensated(moments: Floats, target: Floats, grid: Grid) -> Floats:
 
 
 def _descend(moments: Floats, target: Floats, made: Floats, grid: Grid) -> None:
-    pull = moments @ (target - made)
     size = made.shape[1]
     for _ in range(_PASSES):
         moved = False
         for start in range(0, size, _BLOCK):
             end = min(start + _BLOCK, size)
-            before = made[:, start:end].copy()
-            near, inner = moments[:, start:end, start:end], pull[:, start:end]
+            near = moments[:, start:end, start:end]
+            pull = moments[:, start:end] @ (target - made)
             for j in range(end - start):
                 here = made[:, start + j]
-                new = grid.near_row(here + inner[:, j] / near[:, j, j, None])
+                new = grid.near_row(here + pull[:, j] / near[:, j, j, None])
                 step = new - here
                 if not step.any():
                     continue
                 made[:, start + j] = new
-                inner[:, j:] -= near[:, j, j:, None] * step[:, None]
+                pull[:, j + 1 :] -= near[:, j, j + 1 :, None] * step[:, None]
                 moved = True
-            change = made[:, start:end] - before
-            pull[:, :start] -= moments[:, :start, start:end] @ change
-            pull[:, end:] -= moments[:, end:, start:end] @ change
-            # what lies before j in the block was not updated by the steps above
-            pull[:, start:end] = moments[:, start:end] @ (target - made)
         if not moved:
             return
 

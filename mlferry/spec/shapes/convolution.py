@@ -53,7 +53,7 @@ def deconvolution_size(p: Params, sizes: tuple[Extent, Extent]) -> tuple[Extent,
             for size, stride in zip(sizes, p.stride, strict=True)
         )
     return tuple(
-        None if size is None else (size - 1) * stride + (kernel - 1) * dilation + 1 - sum(edges)
+        windows.spread(size, (kernel - 1) * dilation + 1, stride, edges)
         for size, kernel, stride, dilation, edges in zip(
             sizes,
             p.kernelSize,

@@ -6,6 +6,7 @@ from mlferry.errors import SpecError
 from mlferry.spec.params import Params
 from mlferry.spec.shapes.rules import Shape, product, rule, show
 
+# Their states may be left out of the outputs.
 RECURRENT = ("simpleRecurrent", "gru", "uniDirectionalLSTM", "biDirectionalLSTM")
 
 

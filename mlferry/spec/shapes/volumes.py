@@ -56,12 +56,10 @@ def convolved(p: Params, sizes: Shape) -> Shape:
     ):
         if not p.isDeconvolution:
             result.append(slid(p, size, span, stride, edges))
-        elif size is None:
-            result.append(None)
         elif p.paddingType == "SAME":
-            result.append(size * stride)
+            result.append(None if size is None else size * stride)
         else:
-            result.append((size - 1) * stride + span - sum(edges))
+            result.append(windows.spread(size, span, stride, edges))
     return tuple(result)
 
 

@@ -47,6 +47,16 @@ def slide(size: Extent, span: int, stride: int, edges: Edges) -> Extent:
     return room // stride + 1
 
 
+def spread(size: Extent, span: int, stride: int, edges: Edges) -> Extent:
+    """The extent of a transposed convolution, cut by padding."""
+    if size is None:
+        return None
+    full = (size - 1) * stride + span
+    if full <= sum(edges):
+        raise SpecError(f"nothing is left of {full} after cutting {sum(edges)}")
+    return full - sum(edges)
+
+
 def slide_same(size: Extent, stride: int) -> Extent:
     """How many windows SAME padding gives."""
     return None if size is None else -(-size // stride)

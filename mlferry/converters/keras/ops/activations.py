@@ -275,10 +275,11 @@ def glu(low: Lowering, node: Node, x: Blob) -> Blob:
 
 @op("sparsemax", layouts=UNFLATTENED)
 def sparsemax(low: Lowering, node: Node, x: Blob) -> Blob:
-    """Martins and Astudillo 2016: the projection onto the simplex, by sorting.
+    """The largest values less a threshold, as Keras computes it, by sorting.
 
-    With z sorted downwards and s_k the sum of its first k values, the support has as many
-    values as there are k with 1 + k * z_k > s_k; tau = (s_k - 1) / k for the last of these.
+    With z sorted downwards and s_k the sum of its first k values, the support has the k with
+    1 + k * z_k > s_k. Martins and Astudillo (2016) take the last s_k of the support; Keras sums
+    all of them, and so does this.
     """
     axis = x.axis(node.attrs.get("axis", -1))
     extent = x.known[axis]
@@ -292,6 +293,6 @@ def sparsemax(low: Lowering, node: Node, x: Blob) -> Blob:
     bound = scaled(low, _layer(low, "multiplyBroadcastable", top, ranks), 1.0, 1.0)
     inside = _layer(low, "greaterThan", bound, sums)
     size = _layer(low, "reduceSum", inside, axes=(axis,), keepDims=True)
-    total = _layer(low, "reduceSum", multiply(low, top, inside), axes=(axis,), keepDims=True)
+    total = _layer(low, "reduceSum", multiply(low, sums, inside), axes=(axis,), keepDims=True)
     tau = _layer(low, "divideBroadcastable", scaled(low, total, 1.0, -1.0), size)
     return activation(low, _layer(low, "subtractBroadcastable", x, tau), ReLU={})

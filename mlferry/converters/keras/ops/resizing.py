@@ -28,21 +28,27 @@ def up_sampling1d(low: Lowering, node: Node, x: Blob) -> Blob:
 
 @op("UpSampling2D", layouts=spatial, rank=4)
 def up_sampling2d(low: Lowering, node: Node, x: Blob) -> Blob:
-    """Nearest and bilinear are Core ML's own; the others are two matrix products."""
+    """Nearest and half-pixel bilinear are Core ML's own; the others are two matrix products."""
     size = sizes(node.attrs.get("size", (2, 2)), 2, "size")
     mode = choice(node, "interpolation", ("nearest", "bilinear", *_FILTERS), "nearest")
     if mode == "nearest":
         return _nearest(low, x, (size[0], size[1]))
+    if mode == "bilinear" and not _is_old(low):
+        return low.layer(
+            "upsample",
+            x,
+            mode="BILINEAR",
+            linearUpsampleMode="ALIGN_CORNERS_FALSE",
+            scalingFactor=size,
+        )
     height, width = x.known[-2:]
     if height is None or width is None:
         raise ConversionError(f"interpolation={mode!r} of an input of flexible size")
     target = (height * size[0], width * size[1])
-    if mode == "bilinear":
-        grid = "UPSAMPLE_MODE" if _is_old(low) else "ROI_ALIGN_MODE"
-        return low.layer("resizeBilinear", x, targetSize=target, mode={"samplingMethod": grid})
-    radius, kernel = _FILTERS[mode]
-    rows = low.constant(_matrix(height, target[0], radius, kernel), layout=x.layout)
-    columns = low.constant(_matrix(width, target[1], radius, kernel), layout=x.layout)
+    shift = 0.0 if _is_old(low) else 0.5
+    kernel = _FILTERS.get(mode, _triangle)
+    rows = low.constant(_matrix(height, target[0], shift, kernel), layout=x.layout)
+    columns = low.constant(_matrix(width, target[1], shift, kernel), layout=x.layout)
     tall = low.layer("batchedMatmul", rows, x)
     made = low.layer("batchedMatmul", tall, columns, transposeB=True)
     return made
@@ -57,6 +63,13 @@ def _is_old(low: Lowering) -> bool:
     return numbers < [2, 4]
 
 
+Filter = Callable[[NDArray[np.float64]], NDArray[np.float64]]
+
+
+def _triangle(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.maximum(1 - x, 0)
+
+
 def _cubic(x: NDArray[np.float64]) -> NDArray[np.float64]:
     """Keys's cubic convolution with a = -0.5."""
     near = (1.5 * x - 2.5) * x * x + 1
@@ -64,22 +77,21 @@ def _cubic(x: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.where(x < 1, near, np.where(x < 2, far, 0.0))
 
 
-def _lanczos(radius: int) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
+def _lanczos(radius: int) -> Filter:
     return lambda x: np.where(x < radius, np.sinc(x) * np.sinc(x / radius), 0.0)
 
 
-_FILTERS: dict[str, tuple[int, Callable[[NDArray[np.float64]], NDArray[np.float64]]]] = {
-    "bicubic": (2, _cubic),
-    "lanczos3": (3, _lanczos(3)),
-    "lanczos5": (5, _lanczos(5)),
+_FILTERS: dict[str, Filter] = {
+    "bicubic": _cubic,
+    "lanczos3": _lanczos(3),
+    "lanczos5": _lanczos(5),
 }
 
 
-def _matrix(
-    size: int, out: int, radius: int, kernel: Callable[[NDArray[np.float64]], NDArray[np.float64]]
-) -> NDArray[np.float32]:
-    """[1, 1, out, size]: the weights of every pixel at half-pixel positions, normalized."""
-    centers = (np.arange(out) + 0.5) * size / out - 0.5
+def _matrix(size: int, out: int, shift: float, kernel: Filter) -> NDArray[np.float32]:
+    """[1, 1, out, size]: the weights of every pixel, at half-pixel positions or from the corner."""
+    centers = (np.arange(out) + shift) * size / out - shift
+    centers = centers if kernel is not _triangle else np.clip(centers, 0, size - 1)
     distances = np.abs(centers[:, None] - np.arange(size)[None])
     matrix = kernel(distances)
     matrix /= matrix.sum(axis=1, keepdims=True)

@@ -1,0 +1,167 @@
+"""Samples to run a model on: dicts, arrays, or a folder of pictures."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlferry.errors import MissingDependencyError, PredictionError
+from mlferry.models.model import MLModel
+from mlferry.spec.proto import features_pb2 as ft
+
+logger = logging.getLogger(__name__)
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One sample: its name in reports, and its values by input."""
+
+    name: str
+    data: Mapping[str, Any]
+
+
+class Samples:
+    """Samples that are made when they are needed.
+
+    Attributes:
+        unreadable: pictures that could not be read, with the reason; complete after a pass.
+    """
+
+    def __init__(self, makers: Sequence[tuple[str, Any]], load: Any) -> None:
+        self._makers, self._load = makers, load
+        self.unreadable: dict[str, str] = {}
+
+    def __len__(self) -> int:
+        return len(self._makers)
+
+    def __iter__(self) -> Iterator[Sample]:
+        for name, maker in self._makers:
+            try:
+                data = self._load(maker)
+            except (OSError, ValueError, SyntaxError) as error:
+                if isinstance(error, PredictionError):
+                    raise
+                logger.warning("%s cannot be read: %s", name, error)
+                self.unreadable[name] = str(error)
+                continue
+            yield Sample(name, data)
+
+
+def samples_for(model: MLModel | None, sample_data: Any, *, nested: bool = False) -> Samples:
+    """What a user gave as samples of a model.
+
+    Args:
+        model: says which inputs there are; None where only dicts can be given.
+        sample_data: a list of dicts from input names to values; for a model of one input also
+            an array of samples or a list of arrays or images; for a model of one image input
+            also a folder of pictures (jpg, png, bmp, webp). A picture is turned to RGB or grey
+            as the input wants, scaled (Lanczos) until it covers the input's size, its shape
+            kept, and cut to its middle.
+        nested: whether pictures in folders of the folder count.
+
+    Raises:
+        PredictionError: it is none of these, or empty.
+        MissingDependencyError: pictures without Pillow.
+    """
+    if isinstance(sample_data, str | os.PathLike):
+        return _pictures(_only_input(model, "a folder of pictures"), Path(sample_data), nested)
+    if isinstance(sample_data, Mapping):
+        sample_data = [sample_data]
+    if isinstance(sample_data, np.ndarray):
+        sample_data = _split(_only_input(model, "an array"), sample_data)
+    try:
+        given = list(sample_data)
+    except TypeError as error:
+        raise PredictionError(
+            "sample data is a list of dicts from input names to values, an array, a list of "
+            f"arrays, or the path of a folder of pictures, not a {type(sample_data).__name__}"
+        ) from error
+    if not given:
+        raise PredictionError("there is no sample in the sample data")
+    if not all(isinstance(one, Mapping) for one in given):
+        name = _only_input(model, "a list of arrays").name
+        given = [{name: one} for one in given]
+    return Samples([(f"sample {index}", one) for index, one in enumerate(given)], dict)
+
+
+def _only_input(model: MLModel | None, what: str) -> Any:
+    described = [] if model is None else list(model.get_spec().description.input)
+    needed = [feature for feature in described if not feature.type.isOptional] or described
+    if len(needed) == 1:
+        return needed[0]
+    names = ", ".join(repr(feature.name) for feature in described) or "unknown names"
+    raise PredictionError(
+        f"{what} is possible for models of one input; this one has {len(described)} ({names}): "
+        "give a list of dicts"
+    )
+
+
+def _split(feature: Any, array: NDArray[Any]) -> list[NDArray[Any]]:
+    """An array of samples, one by one; a batch axis of 1 that the model wants is put back."""
+    if feature.type.WhichOneof("Type") == "imageType":
+        color = feature.type.imageType.colorSpace == ft.ImageFeatureType.GRAYSCALE
+        return [array] if array.ndim == (2 if color else 3) else list(array)
+    shape = tuple(feature.type.multiArrayType.shape)
+    if array.shape == shape:
+        return [array]
+    if array.ndim == len(shape) and shape and shape[0] == 1:
+        return [array[index : index + 1] for index in range(len(array))]
+    return list(array)
+
+
+def _pictures(feature: Any, folder: Path, nested: bool) -> Samples:
+    if feature.type.WhichOneof("Type") != "imageType":
+        raise PredictionError(
+            f"a folder of pictures is possible for models of one image input; {feature.name!r} "
+            "is none: give a list of dicts"
+        )
+    if not folder.is_dir():
+        raise PredictionError(f"there is no folder {folder}")
+    found = sorted(
+        path
+        for path in (folder.rglob("*") if nested else folder.iterdir())
+        if path.suffix.lower() in SUFFIXES and path.is_file()
+    )
+    if not found:
+        hint = "" if nested else "; for those in inner folders, set nested=True"
+        raise PredictionError(f"{folder} holds no picture ({', '.join(SUFFIXES)}){hint}")
+    picture = feature.type.imageType
+    mode = "RGB" if picture.colorSpace in _COLOURS else "L"
+    if picture.colorSpace == ft.ImageFeatureType.GRAYSCALE_FLOAT16:
+        mode = "F"
+    size = (picture.width, picture.height)
+    makers = [(str(path.relative_to(folder)), path) for path in found]
+    return Samples(makers, lambda path: {feature.name: open_picture(path, size, mode)})
+
+
+_COLOURS = (ft.ImageFeatureType.RGB, ft.ImageFeatureType.BGR)
+
+
+def open_picture(path: Path, size: tuple[int, int], mode: str) -> Any:
+    """A picture of a size (width, height): scaled to cover it, its shape kept, cut to the middle.
+
+    Raises:
+        MissingDependencyError: Pillow is not installed.
+        OSError: the file is no picture.
+    """
+    try:
+        from PIL import Image, ImageOps
+    except ImportError as error:
+        raise MissingDependencyError(
+            "reading pictures needs Pillow: pip install 'mlferry[images]'"
+        ) from error
+    with Image.open(path) as opened:
+        upright = ImageOps.exif_transpose(opened)
+        picture = upright.convert("L" if mode == "F" else mode)
+    if picture.size != size:
+        picture = ImageOps.fit(picture, size, Image.Resampling.LANCZOS)
+    return picture.convert(mode) if picture.mode != mode else picture
