@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from collections.abc import Iterable, Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
@@ -14,7 +15,7 @@ def progress(items: Iterable[T], what: str, total: int | None = None) -> Iterato
     if not sys.stderr.isatty():
         return iter(items)
     try:
-        from tqdm import tqdm
+        tqdm: Any = importlib.import_module("tqdm").tqdm
     except ImportError:
         return iter(items)
     return iter(tqdm(items, desc=what, total=total, leave=False))

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlferry.errors import MissingDependencyError, PredictionError
+from mlferry.errors import MissingDependencyError, MlferryError, PredictionError
 from mlferry.models.model import MLModel
 from mlferry.spec.proto import features_pb2 as ft
 
@@ -47,9 +47,9 @@ class Samples:
         for name, maker in self._makers:
             try:
                 data = self._load(maker)
-            except (OSError, ValueError, SyntaxError) as error:
-                if isinstance(error, PredictionError):
-                    raise
+            except MlferryError:
+                raise
+            except Exception as error:  # Pillow raises its own, and others, for broken files
                 logger.warning("%s cannot be read: %s", name, error)
                 self.unreadable[name] = str(error)
                 continue

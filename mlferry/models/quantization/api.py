@@ -98,9 +98,7 @@ def quantize_weights(
     elif sample_data is None or task.mode == CUSTOM:
         _by_values(spec, task)
     else:
-        job = calibration.Job(
-            task.mode, task.bits, lambda site: _is_chosen(site, task), classes
-        )
+        job = calibration.Job(task.mode, task.bits, lambda site: _is_chosen(site, task), classes)
         calibration.calibrate(model, spec, sample_data, job)
     for inner in networks.models_in(spec):
         needed = versions.required(inner)

@@ -134,8 +134,8 @@ class Streams:
             wanted = [name for name in sorted(writes) if name in keep]
             same = before is after and all(given[name] is moved[name] for name in given)
             made = before.run(given, wanted) if wanted else {}
-            one |= made
-            other |= made if same or not wanted else after.run(moved, wanted)
+            one.update(made)
+            other.update(made if same or not wanted else after.run(moved, wanted))
             for blobs in (one, other):
                 for name in blobs.keys() - keep:
                     del blobs[name]

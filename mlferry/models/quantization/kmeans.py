@@ -9,6 +9,7 @@ the result is the optimum.
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -207,7 +208,7 @@ def band_search(cells: Cells, bounds: Indices) -> Indices:
         places = np.clip(inner[:, None] + offsets, 1, cells.count - 1)
         best = cells.gain(np.zeros(places.shape[1], np.intp), places[0])
         trace = []
-        for row, after in zip(places[:-1], places[1:], strict=True):
+        for row, after in itertools.pairwise(places):
             gain = cells.gain(row[:, None], after[None, :])
             gain += best[:, None]
             gain[row[:, None] > after[None, :]] = -np.inf

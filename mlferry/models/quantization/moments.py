@@ -6,7 +6,9 @@ matrices, puts them together again, and adds up the moments from blobs.
 
 from __future__ import annotations
 
+import itertools
 from abc import ABC, abstractmethod
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +19,7 @@ from mlferry.runtime.kernels.registry import Array
 from mlferry.spec.params import Params
 from mlferry.spec.shapes import windows
 
+Weights = Any  # arrays: of the weights, or of their indices
 _LARGEST_BLOCK = 4608  # inputs whose moments are held in one matrix
 _ROWS = (24576, 65536)  # at least and at most so many rows of inputs are added up
 _BATCH = 4096  # rows in one product
@@ -41,7 +44,7 @@ class Product(ABC):
         self.quota = -(-rows // max(1, samples))
         count = -(-self.inputs // _LARGEST_BLOCK)
         edges = np.linspace(0, self.inputs, count + 1).astype(int)
-        self.blocks = [slice(a, b) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+        self.blocks = [slice(a, b) for a, b in itertools.pairwise(edges)]
         self._own = [self._zeros(block) for block in self.blocks]
         self._cross: list[Floats] | None = None
         self._waiting: list[tuple[Array, Array]] = []
@@ -52,11 +55,11 @@ class Product(ABC):
         return np.zeros((self.groups, size, size))
 
     @abstractmethod
-    def matrices(self, weights: NDArray[np.generic]) -> NDArray[np.generic]:
+    def matrices(self, weights: Weights) -> Weights:
         """The weights as [groups, inputs, outputs]."""
 
     @abstractmethod
-    def weights(self, matrices: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    def weights(self, matrices: Weights) -> Weights:
         """Matrices in the stored shape."""
 
     @abstractmethod
@@ -88,8 +91,9 @@ class Product(ABC):
     def moments(self) -> Moments:
         """The moments of all that was added; nothing can be added after it."""
         self._flush()
-        for each in (*self._own, *(self._cross or ())):
-            each /= max(1, self._rows)
+        for sums in (self._own, self._cross or []):
+            for index in range(len(self.blocks)):
+                sums[index] /= max(1, self._rows)
         return Dense(self._own, self._cross, self.blocks)
 
     def _some(self, count: int) -> NDArray[np.intp]:
@@ -101,11 +105,11 @@ class Product(ABC):
 class Matrix(Product):
     """Weights [outputs, inputs]; every vector along the inputs' axis is a row."""
 
-    def matrices(self, weights: NDArray[np.generic]) -> NDArray[np.generic]:
+    def matrices(self, weights: Weights) -> Weights:
         """The weights as [1, inputs, outputs]."""
         return weights.T[None]
 
-    def weights(self, matrices: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    def weights(self, matrices: Weights) -> Weights:
         """Matrices in the stored shape."""
         return matrices[0].T
 
@@ -147,12 +151,12 @@ class Convolution(Product):
         self.groups = site.layer.convolution.nGroups or 1
         super().__init__(site, samples)
 
-    def matrices(self, weights: NDArray[np.generic]) -> NDArray[np.generic]:
+    def matrices(self, weights: Weights) -> Weights:
         """The weights as [groups, inputs / groups * kH * kW, outputs / groups]."""
         first = self.shape[0] // self.groups
         return weights.reshape(self.groups, first, -1).swapaxes(1, 2)
 
-    def weights(self, matrices: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    def weights(self, matrices: Weights) -> Weights:
         """Matrices in the stored shape."""
         return matrices.swapaxes(1, 2).reshape(self.shape)
 
@@ -172,10 +176,7 @@ class Convolution(Product):
         """Values at `taps` [kH * kW, rows], flat in a map; -1 is padding."""
         count, channels = maps.shape[:2]
         flat = maps.reshape(count, channels, -1)
-        if count == 1:
-            found = flat[0][:, taps]
-        else:
-            found = np.moveaxis(flat[sample, :, taps], 2, 0)
+        found: Array = flat[0][:, taps] if count == 1 else np.moveaxis(flat[sample, :, taps], 2, 0)
         found[:, taps < 0] = 0
         return found.reshape(self.groups, -1, taps.shape[1])
 
@@ -224,13 +225,13 @@ class Deconvolution(Convolution):
     what lies in the padding is cut off.
     """
 
-    def matrices(self, weights: NDArray[np.generic]) -> NDArray[np.generic]:
+    def matrices(self, weights: Weights) -> Weights:
         """The weights as [groups, inputs / groups * kH * kW, outputs / groups]."""
         inputs, outputs = self.shape[:2]
         apart = weights.reshape(self.groups, inputs // self.groups, outputs, -1)
         return apart.swapaxes(2, 3).reshape(self.groups, -1, outputs)
 
-    def weights(self, matrices: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    def weights(self, matrices: Weights) -> Weights:
         """Matrices in the stored shape."""
         inputs, outputs = self.shape[:2]
         apart = matrices.reshape(self.groups, inputs // self.groups, -1, outputs)

@@ -231,7 +231,7 @@ class LinearGrid:
         centre: int | None = None,
     ) -> LinearGrid:
         """With the ranges that leave the smallest squared error, weighted by `importance`."""
-        groups, inputs, outputs = weights.shape
+        inputs = weights.shape[1]
         pick = np.linspace(0, inputs - 1, min(inputs, _RANGE_COLUMNS)).astype(np.intp)
         rows = weights[:, pick].swapaxes(1, 2)
         share = np.broadcast_to(importance[:, None, pick], rows.shape)
@@ -252,7 +252,8 @@ class LinearGrid:
         steps = weights - bias
         steps /= scale
         np.rint(steps, out=steps)
-        return np.clip(steps, 0, (1 << self.bits) - 1, out=steps)
+        np.clip(steps, 0, (1 << self.bits) - 1, out=steps)
+        return steps
 
     def near(self, weights: Floats) -> Floats:
         """The nearest values for [groups, inputs, outputs]."""
@@ -387,7 +388,8 @@ class TableGrid:
         scale += 1e-5 * scale.mean() + 1e-30
 
         def gathered(array: Floats) -> Floats:
-            return np.bincount(flat, moments.times(array).reshape(-1), size)
+            sums: Floats = np.bincount(flat, moments.times(array).reshape(-1), size)
+            return sums
 
         table = self.table.copy()
         left = gathered(target - table[where])

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlferry.errors import SpecError, context
-from mlferry.spec import weights
+from mlferry.spec import networks, weights
 from mlferry.spec.proto import neural_network_pb2 as nn
 from mlferry.spec.validate.layer_weights import NEEDS, Need
 
@@ -80,7 +80,7 @@ class Site:
         return f"{self.field} of {self.kind} {self.name!r}"
 
 
-def sites(holder: nn.NeuralNetworkLayer | nn.NeuralNetwork) -> Iterator[list[Site]]:
+def sites(holder: nn.NeuralNetworkLayer | networks.Network) -> Iterator[list[Site]]:
     """The weights of every layer that has any, layer by layer; inner networks included.
 
     Left out are the weights of custom layers, all those of a layer with updatable ones,

@@ -24,7 +24,6 @@ from mlferry.converters.onnx.ops.registry import (
 from mlferry.errors import ConversionError
 from mlferry.spec.shapes.rules import Shape
 
-
 MOST_AXES = 5
 
 
