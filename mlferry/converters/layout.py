@@ -116,11 +116,30 @@ class Blob:
 
 
 @dataclass(frozen=True)
+class Quantized:
+    """Integers of `bits` bits that stand for ``(codes - zero) * scale``, along `axis`."""
+
+    codes: NDArray[Any]
+    bits: int
+    scale: NDArray[Any]
+    zero: NDArray[Any]
+    axis: int
+
+
+@dataclass(frozen=True)
 class Constant:
-    """A value that is known while converting, in the source's own type."""
+    """A value that is known while converting, in the source's own type.
+
+    Attributes:
+        name: of the value.
+        array: what it is.
+        quantized: for a weight that the source keeps quantized, its integers with their scale
+            and zero point, and the axis of these.
+    """
 
     name: str
     array: NDArray[Any]
+    quantized: Quantized | None = None
 
 
 Operand = Blob | Constant | None

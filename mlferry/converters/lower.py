@@ -202,12 +202,14 @@ class Lowering:
         return self._values[value.name]
 
     def give(self, name: str, operand: Any) -> None:
-        """Say what a name inside a subgraph stands for."""
+        """Say what a name stands for: a blob, or what is known."""
         if isinstance(operand, Blob):
             self._values[name] = operand
         else:
-            array = operand.array if isinstance(operand, Constant) else np.asarray(operand)
-            self._constants[name] = Constant(name, array)
+            known = (
+                operand if isinstance(operand, Constant) else Constant(name, np.asarray(operand))
+            )
+            self._constants[name] = replace(known, name=name)
 
     def operand(self, value: Value) -> Operand:
         """What a converter gets for a value: its blob, its constant, or None for no name."""
@@ -256,7 +258,7 @@ class Lowering:
             if isinstance(result, Blob):
                 self.bind(value, result)
             elif value.name:
-                self._constants[value.name] = Constant(value.name, np.asarray(result))
+                self.give(value.name, result)
 
     def assume_rank(self, x: Blob, rank: int) -> Blob:
         """A blob whose shape a custom layer hides, as one of the rank that its reader takes.
@@ -507,8 +509,12 @@ def _as_params(answer: Any, node: Node, function: CustomFunction) -> CustomLayer
 def _automatic(node: Node) -> CustomLayerParams:
     """A custom layer entry made of an unknown op's own options and arrays."""
     parameters: dict[str, Any] = {}
+    arrays = node.get_weights()
     for name, value in node.get_config().items():
         if value is None:
+            continue
+        if isinstance(value, np.ndarray):
+            arrays.append(value)
             continue
         simple = isinstance(value, bool | int | float | str)
         parameters[name] = value if simple else json.dumps(value, default=str)
@@ -516,7 +522,7 @@ def _automatic(node: Node) -> CustomLayerParams:
         class_name=_identifier(node.op),
         description=f"custom layer for {node.op} {node.name}",
         parameters=parameters,
-        weights=node.get_weights(),
+        weights=arrays,
     )
 
 
@@ -684,7 +690,8 @@ def _unsupported(
         names = ", ".join(node.name for node in nodes[:5])
         more = f" and {len(nodes) - 5} more" if len(nodes) > 5 else ""
         hint = did_you_mean(op, list(frontend.ops))
-        lines.append(f"  - {op}: {names}{more}{hint}")
+        count = f" ({len(nodes)})" if len(nodes) > 1 else ""
+        lines.append(f"  - {op}{count}: {names}{more}{hint}")
     if unused:
         lines.append(
             "custom_conversion_functions has keys that match nothing: " + ", ".join(unused)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -221,13 +222,14 @@ def _branch(session: Session, step: Step, blobs: Blobs) -> Flow:
 
 
 def _loop(session: Session, step: Step, blobs: Blobs) -> Flow:
-    """Counted, while a condition holds, or both: the condition network runs before each round.
+    """Counted, while a condition holds, or both.
 
-    An input takes the place of `maxLoopIterations`. A count of 0 is no limit where there is a
-    condition and no input.
+    The condition network runs before each round and, when the count ends the loop, once more:
+    its blobs are seen outside. An input takes the place of `maxLoopIterations`. A count of 0 is
+    no limit where there is a condition and no input.
     """
     p = step.params
-    condition, body = step.bodies
+    body = step.bodies[1]
     limit: int | None = p.maxLoopIterations
     if step.inputs:
         count = blobs[step.inputs[0]]
@@ -236,18 +238,23 @@ def _loop(session: Session, step: Step, blobs: Blobs) -> Flow:
         limit = int(count.reshape(-1)[0])
     elif limit == 0 and p.conditionVar:
         limit = None
-    done = 0
-    while limit is None or done < limit:
-        if p.conditionVar:
-            session.run_body(condition, blobs)
-            if p.conditionVar not in blobs:
-                raise PredictionError(f"nothing makes the condition {p.conditionVar!r}")
-            if not _truth(blobs[p.conditionVar], step):
-                break
-        if session.run_body(body, blobs) is Flow.BREAK:
-            break
-        done += 1
+    rounds = itertools.count() if limit is None else range(limit)
+    for _ in rounds:
+        if not _goes_on(session, step, blobs) or session.run_body(body, blobs) is Flow.BREAK:
+            return Flow.END
+    _goes_on(session, step, blobs)
     return Flow.END
+
+
+def _goes_on(session: Session, step: Step, blobs: Blobs) -> bool:
+    """Run the condition network of a loop, where there is one, and tell what it made."""
+    name = step.params.conditionVar
+    if not name:
+        return True
+    session.run_body(step.bodies[0], blobs)
+    if name not in blobs:
+        raise PredictionError(f"nothing makes the condition {name!r}")
+    return _truth(blobs[name], step)
 
 
 TRUE_ABOVE = 1e-6

@@ -79,6 +79,8 @@ def _set_message(target: Message, value: Any) -> None:
     target.SetInParent()
     if isinstance(value, target.__class__):
         target.CopyFrom(value)
+    elif isinstance(target, nn.WeightParams) and isinstance(value, weights.Linear):
+        weights.write_linear(target, value.indices, value.bits, value.scale, value.bias)
     elif isinstance(target, nn.WeightParams) and not isinstance(value, Mapping):
         weights.write(target, value)
     elif isinstance(value, Mapping):

@@ -254,6 +254,23 @@ def read(
 
 
 @dataclass(frozen=True)
+class Linear:
+    """A weight that is given quantized: ``indices * scale + bias``, along one axis.
+
+    Attributes:
+        indices: unsigned integers in the weight's shape.
+        bits: 1 to 8.
+        scale: one value, or one an entry of the channel axis of the layer kind.
+        bias: likewise.
+    """
+
+    indices: NDArray[np.uint8]
+    bits: int
+    scale: NDArray[np.float32]
+    bias: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
 class Weight:
     """A weight inside a model: its layer, the path of its field there, and the message."""
 

@@ -132,6 +132,14 @@ def test_while_loop_with_a_limit(limit: int, result: int) -> None:
     assert run(*rows, wanted="sum", x=0, n=0) == [0]
 
 
+def test_condition_runs_once_more_than_the_body() -> None:
+    """As in the comments' pseudo-code: also before a limit of 0, and after the last round."""
+    counted = [add("asked", 1, "again"), copy("again", "asked"), add("asked", 1, "go")]
+    rows = [copy("x", "asked"), START, loop(COUNT, ["n"], condition=counted)]
+    assert run(*rows, wanted="asked", x=0, n=0) == [1]
+    assert run(*rows, wanted="asked", x=0, n=3) == [4]
+
+
 def test_condition_that_nothing_makes() -> None:
     with pytest.raises(PredictionError, match="nothing makes the condition 'go'"):
         run(START, loop(COUNT, condition=[add("sum", 0, "other")]), wanted="sum", x=0)

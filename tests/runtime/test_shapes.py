@@ -156,7 +156,7 @@ def pooling(draw: Draw) -> Layer:
 
 @strategy("padding")
 def padding(draw: Draw) -> Layer:
-    kind = draw(st.sampled_from(["constant", "replication"]))
+    kind = draw(st.sampled_from(["constant", "replication", "reflection"]))
     return {kind: {}, "paddingAmounts": borders(draw)}, [zeros(*shape_of(draw))]
 
 
@@ -166,7 +166,7 @@ def crop(draw: Draw) -> Layer:
     if flag(draw):
         return {"cropAmounts": borders(draw)}, [zeros(*shape)]
     like = (*shape[:-2], *(number(draw, 1, n) for n in shape[-2:]))
-    offset = [number(draw, 0, n - m) for n, m in zip(shape[-2:], like[-2:], strict=True)]
+    offset = pair(draw, 0, 4)
     return {"offset": offset}, [zeros(*shape), zeros(*like)]
 
 

@@ -158,6 +158,7 @@ class _Reader:
         proto = self.model.graph
         types = {v.name: v.type for v in (*proto.value_info, *proto.input, *proto.output)}
         constants = {t.name: to_array(t, self.source) for t in proto.initializer}
+        types |= {t.name: _type_of(t) for t in proto.initializer}
         inputs = [_value(v.name, v.type) for v in proto.input if v.name not in constants]
         nodes = [node(item, types, self.source) for item in proto.node]
         known = {v.name for v in inputs} | set(constants)
@@ -214,8 +215,7 @@ def _with_bodies(model: Any, wanted: Collection[tuple[str, str]]) -> Any:
 
     types = {v.name: v.type for v in (*model.graph.value_info, *model.graph.input)}
     for tensor in model.graph.initializer:
-        kind = onnx.helper.make_tensor_type_proto(tensor.data_type, list(tensor.dims))
-        types.setdefault(tensor.name, kind)
+        types.setdefault(tensor.name, _type_of(tensor))
     result = onnx.ModelProto()
     result.CopyFrom(model)
     for index, node in enumerate(result.graph.node):
@@ -260,6 +260,12 @@ def _inferred(model: Any) -> Any:
     except Exception:
         # inference is a help, not a judge: it also fails on models that runtimes accept
         return model
+
+
+def _type_of(tensor: Any) -> Any:
+    import onnx
+
+    return onnx.helper.make_tensor_type_proto(tensor.data_type, list(tensor.dims))
 
 
 def _value(name: str, kind: Any) -> Value:

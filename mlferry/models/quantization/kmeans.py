@@ -59,6 +59,7 @@ def kmeans(values: NDArray[np.float32], clusters: int) -> NDArray[np.float32]:
 def nearest(values: NDArray[np.float32], table: NDArray[np.float32]) -> NDArray[np.uint8]:
     """The index of the nearest entry of a rising table for every value, flat."""
     middles = ((table[1:].astype(np.float64) + table[:-1]) / 2).astype(np.float32)
+    middles = np.where(middles < table[1:], middles, table[:-1])  # between neighbours is nothing
     flat = values.reshape(-1)
     found = np.empty(flat.size, np.uint8)
     for start in range(0, flat.size, _CHUNK):

@@ -91,9 +91,8 @@ class Product(ABC):
     def moments(self) -> Moments:
         """The moments of all that was added; nothing can be added after it."""
         self._flush()
-        for sums in (self._own, self._cross or []):
-            for index in range(len(self.blocks)):
-                sums[index] /= max(1, self._rows)
+        for sums in (*self._own, *(self._cross or ())):
+            np.divide(sums, max(1, self._rows), out=sums)
         return Dense(self._own, self._cross, self.blocks)
 
     def _some(self, count: int) -> NDArray[np.intp]:

@@ -138,7 +138,7 @@ class Dense(Moments):
 
     def descend(self, target: Floats, made: Floats, grid: Grid) -> Floats:
         """Coordinate descent over all inputs, `_PASSES` times."""
-        done = made.copy()
+        done: Floats = made.copy()
         for own, block in zip(self.own, self.blocks, strict=True):
             _descend(own, target[:, block], done[:, block], grid)
         return done
@@ -388,7 +388,7 @@ class TableGrid:
         scale += 1e-5 * scale.mean() + 1e-30
 
         def gathered(array: Floats) -> Floats:
-            sums: Floats = np.bincount(flat, moments.times(array).reshape(-1), size)
+            sums = np.bincount(flat, moments.times(array).reshape(-1), size).astype(np.float64)
             return sums
 
         table = self.table.copy()

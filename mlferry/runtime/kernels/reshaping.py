@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from mlferry.errors import PredictionError
 from mlferry.runtime.kernels.registry import Array, kernel
 from mlferry.spec.params import Params
 from mlferry.spec.shapes import windows
@@ -91,10 +90,6 @@ def padding(p: Params, x: Array) -> Array:
     kind = p.which("PaddingType") or "constant"
     if kind == "constant":
         return np.pad(x, widths, constant_values=p.constant.value)
-    if kind == "reflection" and any(
-        max(edge) >= size for edge, size in zip(windows.borders(p), x.shape[-2:], strict=True)
-    ):
-        raise PredictionError(f"a reflection is at least as wide as the input {x.shape}")
     return np.pad(x, widths, mode=_PAD_MODES[kind])  # type: ignore[call-overload]
 
 
@@ -104,10 +99,6 @@ def crop(p: Params, x: Array, like: Array | None = None) -> Array:
     if like is not None:
         top, left = p.offset or (0, 0)
         height, width = like.shape[-2:]
-        if top + height > x.shape[-2] or left + width > x.shape[-1]:
-            raise PredictionError(
-                f"a crop of {height} x {width} from {top}, {left} on does not fit"
-            )
         return x[..., top : top + height, left : left + width]
     (top, bottom), (left, right) = windows.borders(p, "cropAmounts")
     return x[..., top : x.shape[-2] - bottom, left : x.shape[-1] - right]

@@ -141,6 +141,10 @@ def expand_dims(p: Params, shape: Shape) -> list[Shape]:
 def padding(p: Params, shape: Shape) -> list[Shape]:
     need_rank(shape, 2)
     edges = windows.borders(p)
+    if p.which("PaddingType") == "reflection" and any(
+        size is not None and max(edge) >= size for size, edge in zip(shape[-2:], edges, strict=True)
+    ):
+        raise SpecError(f"a reflection is at least as wide as the input {show(shape)}")
     spatial = (
         None if size is None else size + sum(edge)
         for size, edge in zip(shape[-2:], edges, strict=True)
@@ -154,6 +158,9 @@ def crop(p: Params, shape: Shape, like: Shape | None = None) -> list[Shape]:
     if like is not None:
         if len(like) != len(shape):
             raise SpecError(f"inputs of different ranks: {show(shape)}, {show(like)}")
+        for size, wanted, first in zip(shape[-2:], like[-2:], p.offset or (0, 0), strict=True):
+            if size is not None and wanted is not None and first + wanted > size:
+                raise SpecError(f"a crop of {show(like)} from {p.offset} on leaves {show(shape)}")
         return [(*shape[:-2], *like[-2:])]
     edges = windows.borders(p, "cropAmounts")
     spatial = tuple(

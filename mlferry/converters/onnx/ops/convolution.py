@@ -12,6 +12,7 @@ import numpy as np
 from mlferry.converters.graph import Node
 from mlferry.converters.layout import SOURCE, Blob, Constant
 from mlferry.converters.lower import Lowering
+from mlferry.converters.onnx.ops.quantization import weights_of
 from mlferry.converters.onnx.ops.registry import array_of, emit, known, op, shaped
 from mlferry.errors import ConversionError
 
@@ -72,7 +73,8 @@ def conv(low: Lowering, node: Node, x: Any, w: Any, b: Any = None) -> Blob:
     made = low.layer(
         "convolution", x, layout=SOURCE, outputChannels=weights.shape[0],
         kernelChannels=weights.shape[1], nGroups=groups, kernelSize=weights.shape[2:],
-        stride=strides, dilationFactor=dilations, weights=weights, valid=edges(pairs), **bias,
+        stride=strides, dilationFactor=dilations, weights=weights_of(w, weights, 0),
+        valid=edges(pairs), **bias,
     )  # fmt: skip
     return low.squeeze(made, 2) if dimensions == 1 else made
 
@@ -158,7 +160,8 @@ def conv_transpose(low: Lowering, node: Node, x: Any, w: Any, b: Any = None) -> 
     made = low.layer(
         "convolution", x, layout=SOURCE, isDeconvolution=True, outputChannels=channels,
         kernelChannels=weights.shape[0], nGroups=groups, kernelSize=weights.shape[2:],
-        stride=strides, dilationFactor=dilations, weights=weights, valid=edges(cut),
+        stride=strides, dilationFactor=dilations, weights=weights_of(w, weights, 1),
+        valid=edges(cut),
         **({} if grown else bias),
     )  # fmt: skip
     if grown:

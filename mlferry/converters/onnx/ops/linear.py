@@ -9,6 +9,7 @@ import numpy as np
 from mlferry.converters.graph import Node
 from mlferry.converters.layout import SOURCE, Blob, Constant
 from mlferry.converters.lower import Lowering
+from mlferry.converters.onnx.ops.quantization import weights_of
 from mlferry.converters.onnx.ops.registry import affine, emit, known, op, rank, scalar, shaped
 from mlferry.errors import ConversionError
 
@@ -18,7 +19,8 @@ def matmul(low: Lowering, node: Node, left: Any, right: Any) -> Blob:
     """By a constant matrix: an inner product; otherwise Core ML's batched one."""
     fixed = isinstance(right, Constant) and right.array.ndim == 2
     if fixed and isinstance(left, Blob) and left.rank in (2, 3):
-        return _inner(low, left, right.array.astype(np.float32), None)
+        matrix = right.array.astype(np.float32)
+        return _inner(low, left, matrix, None, weights_of(right, matrix.T, 0, turned=True))
     left = low.stored(left) if isinstance(left, Constant) else left
     right = low.stored(right) if isinstance(right, Constant) else right
     first = low.expand(left, 0) if left.rank == 1 else left
@@ -32,12 +34,13 @@ def matmul(low: Lowering, node: Node, left: Any, right: Any) -> Blob:
     return shaped(low, made, shape)
 
 
-def _inner(low: Lowering, x: Blob, matrix: Any, bias: Any) -> Blob:
-    """x @ matrix + bias"""
+def _inner(low: Lowering, x: Blob, matrix: Any, bias: Any, stored: Any = None) -> Blob:
+    """x @ matrix + bias; `stored` is the transposed matrix as it shall be kept."""
+    kept = np.ascontiguousarray(matrix.T) if stored is None else stored
     extra = {} if bias is None else {"hasBias": True, "bias": bias}
     return low.layer(
         "innerProduct", x, layout=SOURCE, inputChannels=matrix.shape[0],
-        outputChannels=matrix.shape[1], weights=np.ascontiguousarray(matrix.T), **extra,
+        outputChannels=matrix.shape[1], weights=kept, **extra,
     )  # fmt: skip
 
 
@@ -51,16 +54,17 @@ def gemm(low: Lowering, node: Node, a: Any, b: Any, c: Any = None) -> Blob:
     if isinstance(b, Constant) and not turn_a:
         matrix = b.array.astype(np.float32)
         matrix = np.float32(alpha) * (matrix.T if turn_b else matrix)
+        stored = weights_of(b, matrix.T, 0, turned=not turn_b, factor=alpha)
         if c is None:
-            return _inner(low, left, matrix, None)
+            return _inner(low, left, matrix, None, stored)
         if (
             isinstance(c, Constant)
             and c.array.size in (1, matrix.shape[1])
             and (c.array.ndim < 2 or c.array.shape[0] == 1)
         ):
             bias = np.broadcast_to(np.float32(beta) * c.array.ravel(), (matrix.shape[1],))
-            return _inner(low, left, matrix, bias.astype(np.float32))
-        product = _inner(low, left, matrix, None)
+            return _inner(low, left, matrix, bias.astype(np.float32), stored)
+        product = _inner(low, left, matrix, None, stored)
     else:
         right = low.stored(b) if isinstance(b, Constant) else b
         product = low.layer("batchedMatmul", left, right, layout=SOURCE,

@@ -194,6 +194,6 @@ def fold(node: Node, graph: Graph, arrays: Sequence[Any]) -> Sequence[Any] | Non
 
 
 _NOT_FOLDED = {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike",
-               "Bernoulli", "Multinomial", "If", "Loop", "Scan"}  # fmt: skip
+               "Bernoulli", "Multinomial", "DequantizeLinear", "If", "Loop", "Scan"}  # fmt: skip
 
 FRONTEND = Frontend("ONNX", OPS, frozenset(), (None,), fold)

@@ -1,0 +1,121 @@
+"""`mlferry.converters.onnx.convert`: the arguments of onnx-coreml and coremltools 3 to 5."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mlferry.converters.convert import Options, convert_graph
+from mlferry.converters.lower import CustomFunction
+from mlferry.converters.onnx import read
+from mlferry.converters.onnx.ops import FRONTEND, OPS
+from mlferry.converters.types import ClassifierConfig, ImageType, TensorType
+from mlferry.errors import ConversionError
+from mlferry.models.model import MLModel
+
+_OLDEST = 13
+
+
+def convert(
+    model: Any,
+    mode: str | None = None,
+    image_input_names: Sequence[str] = (),
+    preprocessing_args: Mapping[str, Any] | None = None,
+    image_output_names: Sequence[str] = (),
+    deprocessing_args: Mapping[str, Any] | None = None,
+    class_labels: Sequence[str] | Sequence[int] | str | Path | None = None,
+    predicted_feature_name: str = "classLabel",
+    add_custom_layers: bool = False,
+    custom_conversion_functions: Mapping[str, CustomFunction] | None = None,
+    onnx_coreml_input_shape_map: Mapping[str, Sequence[int]] | None = None,
+    minimum_ios_deployment_target: str = "13",
+) -> MLModel:
+    """Convert an ONNX model with the arguments of the classic converters.
+
+    Args:
+        model: path, bytes or `ModelProto`.
+        mode: None or "classifier".
+        image_input_names: the inputs that shall be images, [N, C, H, W] in the source.
+        preprocessing_args: is_bgr, red_bias, green_bias, blue_bias, gray_bias, image_scale.
+        image_output_names: the outputs that shall be images.
+        deprocessing_args: likewise for image outputs.
+        class_labels: a list, or the path of a file with one label a line.
+        predicted_feature_name: of the output with the likeliest label.
+        add_custom_layers: see `mlferry.convert`.
+        custom_conversion_functions: see `mlferry.convert`; functions take the node, or the node
+            and the builder.
+        onnx_coreml_input_shape_map: not needed here, and refused: arrays keep ONNX's shapes.
+        minimum_ios_deployment_target: "13" or later.
+
+    Raises:
+        ConversionError: arguments that do not fit; see also `mlferry.convert`.
+    """
+    if mode not in (None, "classifier"):
+        raise ConversionError(f"mode={mode!r}: None and 'classifier' are possible")
+    if onnx_coreml_input_shape_map:
+        raise ConversionError(
+            "onnx_coreml_input_shape_map belongs to the classic five-axis mapping; arrays keep "
+            "ONNX's own shapes here: leave it out"
+        )
+    if float(minimum_ios_deployment_target) < _OLDEST:
+        raise ConversionError(
+            f"minimum_ios_deployment_target={minimum_ios_deployment_target!r}: models in exact "
+            "array mapping need iOS 13"
+        )
+    functions = dict(custom_conversion_functions or {})
+    graph = read.read(model, keep={*OPS, *functions})
+    shapes = {value.name: value.shape for value in graph.inputs}
+    _check(image_input_names, list(shapes), "input")
+    outputs = [name for name, _ in graph.outputs]
+    _check(image_output_names, outputs, "output")
+    classifier = None
+    if mode == "classifier" or class_labels is not None:
+        if class_labels is None:
+            raise ConversionError("mode='classifier' needs class_labels")
+        classifier = ClassifierConfig(class_labels, predicted_feature_name)
+    options = Options(
+        inputs=[_image(n, shapes[n], preprocessing_args or {}) for n in image_input_names],
+        outputs=[
+            _image(n, None, deprocessing_args or {})
+            if n in image_output_names
+            else TensorType(name=n)
+            for n in outputs
+        ],
+        classifier_config=classifier,
+        custom_conversion_functions=functions,
+        add_custom_layers=add_custom_layers,
+        channels_first=True,
+        minimum_deployment_target=f"iOS{minimum_ios_deployment_target}",
+    )
+    return convert_graph(graph, FRONTEND, options)
+
+
+def _check(names: Sequence[str], known: Sequence[str], what: str) -> None:
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise ConversionError(
+            f"image_{what}_names: no {what} {', '.join(map(repr, unknown))}; there are "
+            f"{', '.join(known)}"
+        )
+
+
+def _image(name: str, shape: Any, arguments: Mapping[str, Any]) -> ImageType:
+    told = {"is_bgr", "red_bias", "green_bias", "blue_bias", "gray_bias", "image_scale"}
+    if set(arguments) - told:
+        raise ConversionError(f"unknown: {', '.join(sorted(set(arguments) - told))}")
+
+    def pick(key: str, default: Any) -> Any:
+        value = arguments.get(key, default)
+        return value.get(name, default) if isinstance(value, Mapping) else value
+
+    gray = shape is not None and len(shape) == 4 and shape[1] == 1
+    bgr = bool(pick("is_bgr", False))
+    colors = tuple(pick(f"{color}_bias", 0.0) for color in ("red", "green", "blue"))
+    return ImageType(
+        name=name,
+        scale=pick("image_scale", 1.0),
+        bias=pick("gray_bias", 0.0) if gray else colors[::-1] if bgr else colors,
+        color_layout="GRAYSCALE" if gray else "BGR" if bgr else "RGB",
+        channel_first=True,
+    )
