@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from mlferry.converters.keras.ops import OPS as KERAS
+from mlferry.converters.onnx.ops import OPS as ONNX
 from mlferry.runtime.kernels import KERNELS
 from mlferry.spec import networks
 from mlferry.spec.builder import LAYER_KINDS
@@ -41,6 +42,31 @@ def keras_page() -> str:
     )
 
 
+def onnx_page() -> str:
+    """The ops of ONNX that convert."""
+    ledger = Path(__file__).resolve().parent.parent / "tests/converters/onnx/ledger.txt"
+    refused = ledger.read_text(encoding="utf-8").count(": refused: ")
+    return "\n\n".join(
+        [
+            NOTE,
+            "# ONNX support",
+            "Every opset; every attribute of these ops is carried over or refused with an error. "
+            "Ops that are functions in ONNX are converted by their bodies, and everything that can "
+            "be computed while converting is. What is left goes to `custom_conversion_functions`.",
+            f"Of the node suite of the onnx package, {refused} cases are refused, each with its "
+            "reason in [the ledger](../tests/converters/onnx/ledger.txt); of the others all agree.",
+            f"## Ops ({len(ONNX)})",
+            ", ".join(f"`{name}`" for name in ONNX),
+            "## Types\n\nInteger and boolean inputs and outputs are int32 multi-arrays, double "
+            "stays double, float16 becomes float32. Core ML computes in float32: constant integers "
+            "above 2**24 are refused. A value without axes is an array of shape (1,).",
+            "## Quantization\n\nWeights behind `DequantizeLinear` of 8 or 4 bits, per tensor or "
+            "per output channel, stay quantized. Quantized activations are computed as ONNX "
+            "does: rounded, in float32.\n",
+        ]
+    )
+
+
 def layers_page() -> str:
     """The layer kinds of Core ML that have a kernel and a shape rule."""
     rows = []
@@ -69,7 +95,7 @@ def layers_page() -> str:
     )
 
 
-PAGES = {"keras.md": keras_page, "layers.md": layers_page}
+PAGES = {"keras.md": keras_page, "onnx.md": onnx_page, "layers.md": layers_page}
 
 
 def main() -> None:
