@@ -33,11 +33,6 @@ def range_of(low: Lowering, node: Node, start: Blob, limit: Blob, delta: Blob) -
     return low.layer("rangeDynamic", vector(limit), vector(start), vector(delta), layout=SOURCE)
 
 
-@op("RandomNormalLike", "RandomUniformLike", "Bernoulli", "RandomNormal", "RandomUniform")
-def random(low: Lowering, node: Node, *inputs: Blob) -> Blob:
-    raise ConversionError("random numbers differ from those of ONNX: write a custom function")
-
-
 @op("Constant", raw=True)
 def constant(low: Lowering, node: Node) -> Any:
     """Folded in ONNX's own types; only what is no array arrives here."""
