@@ -6,9 +6,10 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mlferry.converters.custom_layers import CustomFunction
 from mlferry.converters.graph import Graph
 from mlferry.converters.interface import InputType, OutputType, bind_inputs, finish
-from mlferry.converters.lower import CustomFunction, Frontend, Lowering, lower
+from mlferry.converters.lower import Frontend, Lowering, lower
 from mlferry.converters.types import ClassifierConfig
 from mlferry.errors import ConversionError, SpecError, ValidationError
 from mlferry.models.model import MLModel

@@ -6,11 +6,9 @@ Ops with neither are collected before anything is built, and reported in one err
 
 from __future__ import annotations
 
-import inspect
-import json
-import logging
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,22 +16,23 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from mlferry.converters import layout as layouts
+from mlferry.converters.custom_layers import (
+    CustomFunction,
+    add_custom,
+    automatic,
+    call_user,
+    offered,
+)
 from mlferry.converters.graph import Graph, Node, Value
 from mlferry.converters.layout import CHANNELS_FIRST, SOURCE, Blob, Constant, Layout, Operand
-from mlferry.custom import CUSTOM_LAYERS, CustomLayerParams, Instance
-from mlferry.errors import ConversionError, MlferryError, SpecError, UnsupportedOpError, context
-from mlferry.registry import Entry, Registry, did_you_mean
-from mlferry.spec import weights
+from mlferry.converters.unsupported import unsupported
+from mlferry.errors import ConversionError, SpecError, context
+from mlferry.registry import Entry, Registry
 from mlferry.spec.builder import Builder
-from mlferry.spec.proto import neural_network_pb2 as nn
 from mlferry.spec.shapes.rules import Shape
 
-logger = logging.getLogger(__name__)
-
 Converter = Callable[..., Any]
-CustomFunction = Callable[..., Any]
-_EXACT = 2**24
-LAYOUT_KEY = "com.github.mlferry.custom_layer_layout."
+_EXACT = 2**24  # the largest range in which float32 holds every integer
 
 
 @dataclass(frozen=True)
@@ -316,7 +315,7 @@ def lower(
     unused = _unused(functions, graph)
     missing = [node for node, found in plan if found is None]
     if missing and not add_custom_layers:
-        raise _unsupported(missing, graph, frontend, unused)
+        raise unsupported(missing, graph, frontend, unused)
     if unused:
         warnings.warn(
             f"custom_conversion_functions: nothing in {graph.source} is named "
@@ -329,7 +328,7 @@ def lower(
     def convert_inner(node: Node) -> None:
         found = _find(node, frontend, functions, graph)
         if found is None and not add_custom_layers:
-            raise _unsupported([node], graph, frontend, unused)
+            raise unsupported([node], graph, frontend, unused)
         with context(f"converting {node} inside"):
             low.run(node, _how(low, found, frontend, channels_first))
 
@@ -361,12 +360,12 @@ def _how(
     channels_first: bool,
 ) -> Callable[[Node, Sequence[Blob]], Any]:
     if found is None:
-        return lambda node, inputs: _add_custom(
-            low, node, _offered(low, node, inputs), _automatic(node), channels_first
+        return lambda node, inputs: add_custom(
+            low, node, offered(low, node, inputs), automatic(node), channels_first
         )
     if not isinstance(found, Entry):
-        return lambda node, inputs: _call_user(
-            low, node, _offered(low, node, inputs), found, channels_first
+        return lambda node, inputs: call_user(
+            low, node, offered(low, node, inputs), found, channels_first
         )
 
     def built_in(node: Node, inputs: Sequence[Any]) -> Any:
@@ -415,329 +414,10 @@ def _check_options(node: Node, frontend: Frontend) -> None:
         )
 
 
-def _offered(low: Lowering, node: Node, inputs: Sequence[Any]) -> list[Blob]:
-    """The blobs that a custom layer reads; constants are offered as the node's weights."""
-    constants = [x for x in inputs if isinstance(x, Constant)]
-    if constants:
-        node.weights = {**node.weights, **{x.name: x.array for x in constants}}
-    blobs = [x for x in inputs if isinstance(x, Blob)]
-    if not blobs:
-        blobs = [low.stored(x) for x in constants[:1]]
-    return blobs
-
-
-# ---- custom layers ---------------------------------------------------------------------
-
-
-def _call_user(
-    low: Lowering,
-    node: Node,
-    inputs: Sequence[Blob],
-    function: CustomFunction,
-    channels_first: bool,
-) -> Any:
-    arity = _arity(function)
-    if arity == 1:
-        answer = _guarded(function, node)
-        return _add_custom(low, node, inputs, _as_params(answer, node, function), channels_first)
-    if arity == 2:
-        return _compose(low, node, inputs, function)
-    raise ConversionError(
-        f"{_name(function)} takes {'no' if arity == 0 else arity} arguments. A conversion "
-        "function takes the node, or the node and the builder:\n"
-        f"    def convert_{_identifier(node.op)}(node):\n"
-        f"        return mlferry.CustomLayerParams(class_name={node.op!r}, parameters={{...}})"
-    )
-
-
-def _arity(function: CustomFunction) -> int:
-    """How many positional arguments a function needs; keywords alone count as none."""
-    try:
-        parameters = inspect.signature(function).parameters.values()
-    except (TypeError, ValueError):
-        return 1
-    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    needed = [p for p in parameters if p.kind in positional and p.default is p.empty]
-    if any(p.kind == p.VAR_POSITIONAL for p in parameters):
-        return max(1, len(needed))
-    return len(needed) or min(1, sum(p.kind in positional for p in parameters))
-
-
-def _guarded(function: CustomFunction, *arguments: Any) -> Any:
-    try:
-        return function(*arguments)
-    except MlferryError:
-        raise
-    except Exception as error:
-        raise ConversionError(
-            f"the conversion function {_name(function)} raised {type(error).__name__}: {error}"
-        ) from error
-
-
-def _compose(
-    low: Lowering, node: Node, inputs: Sequence[Blob], function: CustomFunction
-) -> tuple[Blob, ...]:
-    """``function(node, builder)`` adds layers itself, between blobs of the source's layout."""
-    given = [low.source_order(x) for x in inputs]
-    names = [low.builder.unused_blob(value.name) for value in node.outputs]
-    node.__dict__["input_names"] = [x.name for x in given]
-    node.__dict__["output_names"] = names
-    _guarded(function, node, low.builder)
-    lacking = [name for name in names if name not in low.builder.shapes]
-    if lacking:
-        raise ConversionError(
-            f"{_name(function)} made no blob {lacking[0]!r}; its last layer writes "
-            "node.output_names:\n"
-            "    builder.layer('activation', node.name, node.input_names, node.output_names, "
-            "ReLU={})"
-        )
-    return tuple(Blob(name, low.builder.shapes[name], SOURCE, node.name) for name in names)
-
-
-def _as_params(answer: Any, node: Node, function: CustomFunction) -> CustomLayerParams | Any:
-    if isinstance(answer, CustomLayerParams):
-        return answer
-    descriptor = getattr(answer, "DESCRIPTOR", None)
-    if descriptor is not None and descriptor.name == "CustomLayerParams":
-        return nn.CustomLayerParams.FromString(answer.SerializeToString())
-    raise ConversionError(
-        f"{_name(function)} returned {answer!r}; return mlferry.CustomLayerParams("
-        f"class_name={node.op!r}, description='...', parameters={{...}})"
-    )
-
-
-def _automatic(node: Node) -> CustomLayerParams:
-    """A custom layer entry made of an unknown op's own options and arrays."""
-    parameters: dict[str, Any] = {}
-    arrays = node.get_weights()
-    for name, value in node.get_config().items():
-        if value is None:
-            continue
-        if isinstance(value, np.ndarray):
-            arrays.append(value)
-            continue
-        simple = isinstance(value, bool | int | float | str)
-        parameters[name] = value if simple else json.dumps(value, default=str)
-    return CustomLayerParams(
-        class_name=_identifier(node.op),
-        description=f"custom layer for {node.op} {node.name}",
-        parameters=parameters,
-        weights=arrays,
-    )
-
-
-def _add_custom(
-    low: Lowering,
-    node: Node,
-    inputs: Sequence[Blob],
-    params: CustomLayerParams | nn.CustomLayerParams,
-    channels_first: bool,
-) -> tuple[Blob, ...]:
-    if isinstance(params, CustomLayerParams):
-        message = custom_message(params)
-        first = params.channels_first or channels_first
-    else:
-        message, first = params, channels_first
-    if not message.className:
-        raise ConversionError("the custom layer has no class name")
-    if node.elementwise:
-        given = list(inputs)
-        layout = given[0].layout
-    else:
-        wanted = CHANNELS_FIRST if first else SOURCE
-        given = [layouts.arrange(low, low_flat(low, x), wanted) for x in inputs]
-        layout = wanted
-    shapes = _custom_shapes(node, params, message, given, layout)
-    count = len(node.outputs)
-    blobs = low.outputs(
-        count, "custom", *given, layout=layout, output_shapes=shapes, **_fields(message)
-    )
-    name = low.builder.network.layers[-1].name
-    if not node.elementwise:
-        low.metadata[LAYOUT_KEY + name] = "channels first" if first else "source"
-    return tuple(
-        replace(
-            blob,
-            hidden_by=name,
-            layout=SOURCE if blob.shape is not None and len(blob.shape) < 3 else blob.layout,
-        )
-        if blob.layout.kind != "flat"
-        else blob
-        for blob in blobs
-    )
-
-
-def low_flat(low: Lowering, x: Blob) -> Blob:
-    """A blob that is not flat: custom layers see no permuted vectors."""
-    return low.source_order(x) if x.layout.kind == "flat" else x
-
-
-def _fields(message: nn.CustomLayerParams) -> dict[str, Any]:
-    return {
-        "className": message.className,
-        "description": message.description,
-        "parameters": dict(message.parameters),
-        "weights": list(message.weights),
-    }
-
-
-def _custom_shapes(
-    node: Node,
-    params: CustomLayerParams | nn.CustomLayerParams,
-    message: nn.CustomLayerParams,
-    inputs: Sequence[Blob],
-    layout: Layout,
-) -> list[Shape] | None:
-    """From the function, the registered class, or the source, in this order."""
-    if node.elementwise:
-        return None if inputs[0].shape is None else [inputs[0].shape]
-    shapes = [x.shape for x in inputs]
-    fixed = [tuple(e for e in shape if e is not None) for shape in shapes if shape is not None]
-    known = len(fixed) == len(shapes) and all(
-        shape is not None and None not in shape for shape in shapes
-    )
-    told = params.output_shapes if isinstance(params, CustomLayerParams) else None
-    if told is not None and not callable(told):
-        return _checked(told, node)
-    if told is not None and known:
-        return _checked(_guarded(told, list(fixed)), node)
-    entry = CUSTOM_LAYERS.find(message.className)
-    if entry is not None and known:
-        instance = Instance(node.name, entry.value, message, len(node.outputs))
-        return list(instance.output_shapes(fixed))
-    source = node.output_shapes
-    if source is None:
-        return None
-    batch = next((s[0] for s in shapes if s), None)
-    return [layout.to_blob((batch, *shape[1:]) if shape[0] is None else shape) for shape in source]
-
-
-def _checked(shapes: Any, node: Node) -> list[Shape]:
-    try:
-        found = [tuple(int(extent) for extent in shape) for shape in shapes]
-    except TypeError:
-        raise ConversionError(
-            f"output_shapes is {shapes!r}; it has one shape an output: [(1, 30, 30, 1)]"
-        ) from None
-    if len(found) != len(node.outputs):
-        raise ConversionError(f"{len(found)} output_shapes for {len(node.outputs)} outputs")
-    return list(found)
-
-
-def custom_message(params: CustomLayerParams) -> nn.CustomLayerParams:
-    """The protobuf form of `CustomLayerParams`.
-
-    Raises:
-        ConversionError: a parameter is no bool, int, float or str.
-    """
-    message = nn.CustomLayerParams(className=params.class_name, description=params.description)
-    wrong = []
-    for name, value in params.parameters.items():
-        if not _set_parameter(message.parameters[name], value):
-            wrong.append(f"{name}={value!r} ({type(value).__name__})")
-    if wrong:
-        raise ConversionError(
-            f"parameters of a custom layer are bool, int, float or str, not {', '.join(wrong)}; "
-            "write lists as text (json.dumps) or as weights"
-        )
-    for array in params.weights:
-        weights.write(message.weights.add(), array)
-    return message
-
-
-def _set_parameter(target: nn.CustomLayerParams.CustomLayerParamValue, value: Any) -> bool:
-    value = value.item() if isinstance(value, np.generic) else value
-    if isinstance(value, bool):
-        target.boolValue = value
-    elif isinstance(value, int) and -(2**31) <= value < 2**31:
-        target.intValue = value
-    elif isinstance(value, int) and -(2**63) <= value < 2**63:
-        target.longValue = value
-    elif isinstance(value, float):
-        target.doubleValue = value
-    elif isinstance(value, str):
-        target.stringValue = value
-    else:
-        return False
-    return True
-
-
-# ---- errors ----------------------------------------------------------------------------
-
-
-class _as_conversion_errors:
+@contextmanager
+def _as_conversion_errors() -> Iterator[None]:
     """Turn a `SpecError` of the builder into a `ConversionError`, with its context."""
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, SpecError):
-            raise ConversionError(str(error)) from error
-
-
-def _unsupported(
-    missing: Iterable[Node], graph: Graph, frontend: Frontend, unused: Sequence[str]
-) -> UnsupportedOpError:
-    ops: dict[str, list[Node]] = {}
-    for node in missing:
-        ops.setdefault(node.op, []).append(node)
-    lines = [
-        f"{graph.source} has {len(ops)} {frontend.name} "
-        f"{'op' if len(ops) == 1 else 'ops'} that mlferry cannot convert:"
-    ]
-    for op, nodes in ops.items():
-        names = ", ".join(node.name for node in nodes[:5])
-        more = f" and {len(nodes) - 5} more" if len(nodes) > 5 else ""
-        hint = did_you_mean(op, list(frontend.ops))
-        count = f" ({len(nodes)})" if len(nodes) > 1 else ""
-        lines.append(f"  - {op}{count}: {names}{more}{hint}")
-    if unused:
-        lines.append(
-            "custom_conversion_functions has keys that match nothing: " + ", ".join(unused)
-        )
-    lines.append("Make custom layers of them: write a function for each and pass it:")
-    for op, nodes in ops.items():
-        lines += ["", *_snippet(op, nodes[0])]
-    pairs = ", ".join(f"{op!r}: convert_{_identifier(op)}" for op in ops)
-    lines += [
-        "",
-        f"mlferry.convert({graph.expression}, custom_conversion_functions={{{pairs}}})",
-        "",
-        "or pass add_custom_layers=True to make an entry of each with its own options.",
-    ]
-    return UnsupportedOpError(
-        "\n".join(lines), {op: [node.name for node in nodes] for op, nodes in ops.items()}
-    )
-
-
-def _snippet(op: str, node: Node) -> list[str]:
-    config = node.get_config()
-    simple = [
-        name
-        for name, value in config.items()
-        if isinstance(value, bool | int | float | str)
-        and name not in ("name", "trainable", "dtype")
-    ]
-    parameters = ", ".join(
-        f"{name!r}: node.{name}" if name.isidentifier() else f"{name!r}: ..." for name in simple[:6]
-    )
-    lines = [
-        f"def convert_{_identifier(op)}(node):",
-        "    return mlferry.CustomLayerParams(",
-        f"        class_name={_identifier(op)!r},",
-        f"        description='what {op} does',",
-        f"        parameters={{{parameters}}},",
-    ]
-    if node.weights:
-        lines.append(f"        weights=node.get_weights(),  # {', '.join(node.weights)}")
-    return [*lines, "    )"]
-
-
-def _identifier(op: str) -> str:
-    name = op.rsplit(">", 1)[-1]
-    return "".join(c if c.isalnum() or c == "_" else "_" for c in name) or "Custom"
-
-
-def _name(function: CustomFunction) -> str:
-    return getattr(function, "__name__", repr(function))
+    try:
+        yield
+    except SpecError as error:
+        raise ConversionError(str(error)) from error

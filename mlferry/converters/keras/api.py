@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from mlferry.converters.convert import Options, convert_graph
+from mlferry.converters.custom_layers import CustomFunction
 from mlferry.converters.graph import Graph
 from mlferry.converters.keras import read
 from mlferry.converters.keras.ops import FRONTEND
-from mlferry.converters.lower import CustomFunction
 from mlferry.converters.types import ClassifierConfig, ImageType, TensorType
 from mlferry.errors import ConversionError
 from mlferry.models.model import MLModel

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mlferry.converters.convert import Options, convert_graph
-from mlferry.converters.lower import CustomFunction
+from mlferry.converters.custom_layers import CustomFunction
 from mlferry.converters.onnx import read
 from mlferry.converters.onnx.ops import FRONTEND, OPS
 from mlferry.converters.types import ClassifierConfig, ImageType, TensorType

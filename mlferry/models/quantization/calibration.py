@@ -132,7 +132,7 @@ class Streams:
             given = {name: one[name] for name in reads | writes if name in one}
             moved = {name: other[name] for name in reads | writes if name in other}
             wanted = [name for name in sorted(writes) if name in keep]
-            same = before is after and all(given[name] is moved[name] for name in given)
+            same = before is after and all(given[name] is moved.get(name) for name in given)
             made = before.run(given, wanted) if wanted else {}
             one.update(made)
             other.update(made if same or not wanted else after.run(moved, wanted))
@@ -161,7 +161,9 @@ def _later_reads(layers: Sequence[nn.NeuralNetworkLayer]) -> list[set[str]]:
     for layer in reversed(layers):
         later.append(set(needed))
         reads, writes = touched(layer)
-        needed |= reads | writes
+        needed |= reads
+        if networks.subnetworks(layer):
+            needed |= writes
     return later[::-1]
 
 
@@ -241,7 +243,8 @@ def _size(blobs: Mapping[str, Array]) -> int:
 
 def _quantize(site: Site, layer: nn.NeuralNetworkLayer, streams: Streams, job: Job) -> None:
     """By the data where the weight is a product's, else by its values."""
-    direct = site.layer == layer and site.field == "weights" and site.kind in PRODUCTS
+    is_own = not networks.subnetworks(layer)
+    direct = is_own and site.field == "weights" and site.kind in PRODUCTS
     values = site.read()
     if not direct:
         by_values(values, site, job).write(site.message, job.bits)
