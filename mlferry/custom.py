@@ -28,6 +28,9 @@ from mlferry.registry import Registry
 from mlferry.spec import weights as stored_weights
 from mlferry.spec.proto import neural_network_pb2 as nn, predictors_pb2
 
+# Metadata under this key and a layer's name tell in which order of axes its data come.
+LAYOUT_KEY = "com.github.mlferry.custom_layer_layout."
+
 Shape = tuple[int, ...]
 ParameterValue = bool | int | float | str
 

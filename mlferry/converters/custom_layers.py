@@ -14,7 +14,7 @@ from mlferry.converters import layout as layouts
 from mlferry.converters.graph import Node
 from mlferry.converters.layout import CHANNELS_FIRST, SOURCE, Blob, Constant, Layout
 from mlferry.converters.unsupported import identifier
-from mlferry.custom import CUSTOM_LAYERS, CustomLayerParams, Instance
+from mlferry.custom import CUSTOM_LAYERS, LAYOUT_KEY, CustomLayerParams, Instance
 from mlferry.errors import ConversionError, MlferryError
 from mlferry.spec import weights
 from mlferry.spec.proto import neural_network_pb2 as nn
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from mlferry.converters.lower import Lowering
 
 CustomFunction = Callable[..., Any]
-LAYOUT_KEY = "com.github.mlferry.custom_layer_layout."
 
 
 def call_user(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 
-from mlferry.custom import parameters_of
+from mlferry.custom import LAYOUT_KEY, parameters_of
 from mlferry.spec import features, networks, versions, weights
 from mlferry.spec.proto import model_pb2, neural_network_pb2 as nn
 
+_ORDERS = {"source": "in the source's order of axes", "channels first": "channels first"}
 _METADATA = (
     ("description", "shortDescription"),
     ("author", "author"),
@@ -36,7 +38,7 @@ def summary(spec: model_pb2.Model) -> str:
             lines.append(f"{text}  ({note})" if note else text)
     network = networks.network_of(spec)
     if network is not None:
-        lines += _network_lines(network)
+        lines += _network_lines(network, dict(spec.description.metadata.userDefined))
     return "\n".join(lines)
 
 
@@ -47,7 +49,7 @@ def _systems(spec: model_pb2.Model) -> str:
     return f": iOS {needs.ios}, macOS {needs.macos}, tvOS {needs.tvos}, watchOS {needs.watchos}"
 
 
-def _network_lines(network: networks.Network) -> list[str]:
+def _network_lines(network: networks.Network, metadata: Mapping[str, str]) -> list[str]:
     layers = list(networks.layers_of(network))
     kinds = Counter(layer.WhichOneof("layer") or "unknown" for layer in layers)
     shown = ", ".join(f"{kind} {count}" for kind, count in kinds.most_common())
@@ -59,11 +61,14 @@ def _network_lines(network: networks.Network) -> list[str]:
             stored[str(kind)] += weights.count(weight.message)
     numbers = ", ".join(f"{count:,} {kind}" for kind, count in stored.most_common())
     lines.append(f"weights: {numbers or 'none'}")
-    lines += _dependency_lines([layer for layer in layers if layer.HasField("custom")])
+    custom = [layer for layer in layers if layer.HasField("custom")]
+    lines += _dependency_lines(custom, metadata)
     return lines
 
 
-def _dependency_lines(custom: list[nn.NeuralNetworkLayer]) -> list[str]:
+def _dependency_lines(
+    custom: list[nn.NeuralNetworkLayer], metadata: Mapping[str, str]
+) -> list[str]:
     if not custom:
         return []
     lines = ["dependencies:"]
@@ -73,6 +78,9 @@ def _dependency_lines(custom: list[nn.NeuralNetworkLayer]) -> list[str]:
             lines.append(f"    description: {layer.custom.description}")
         for name, value in parameters_of(layer.custom).items():
             lines.append(f"    parameter {name}: {value!r}")
+        order = metadata.get(LAYOUT_KEY + layer.name)
+        if order is not None:
+            lines.append(f"    data: {_ORDERS.get(order, order)}")
         for index, weight in enumerate(layer.custom.weights):
             kind = weights.encoding(weight)
             lines.append(f"    weight {index}: {weights.count(weight):,} {kind or 'values'}")
