@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import sys
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
 from mlferry.converters.keras.ops import OPS as KERAS
 from mlferry.converters.onnx.ops import OPS as ONNX
 from mlferry.runtime.kernels import KERNELS
+from mlferry.runtime.session import CONTROL_FLOW
 from mlferry.spec import networks
 from mlferry.spec.builder import LAYER_KINDS
 from mlferry.spec.proto import neural_network_pb2 as nn
 from mlferry.spec.shapes import SHAPES
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
-CONTROL = {"branch", "loop", "loopBreak", "loopContinue", "copy", "custom"}
+CONTROL = {*CONTROL_FLOW, "custom"}
 NOTE = "<!-- written by `make docs`; do not edit -->"
 
 
@@ -67,8 +70,17 @@ def onnx_page() -> str:
     )
 
 
+def _tested() -> Counter[tuple[str, bool]]:
+    """How many rows of the tests each kind has, in exact mapping and in rank 5."""
+    sys.path.insert(0, str(DOCS.parent))
+    from tests.runtime.test_kernels import CASES
+
+    return Counter((case.kind, case.mapping == "rank5") for case in CASES)
+
+
 def layers_page() -> str:
     """The layer kinds of Core ML that have a kernel and a shape rule."""
+    tested = _tested()
     rows = []
     for kind in LAYER_KINDS:
         layer = nn.NeuralNetworkLayer()
@@ -81,6 +93,8 @@ def layers_page() -> str:
                 str(version),
                 "session" if by_session else "yes" if kind in KERNELS else "no",
                 "session" if by_session else "yes" if kind in SHAPES else "no",
+                str(tested[(kind, False)] or ""),
+                str(tested[(kind, True)] or ""),
             )
         )
     done = sum(row[2] != "no" for row in rows)
@@ -88,9 +102,13 @@ def layers_page() -> str:
         [
             NOTE,
             "# Core ML layers that run here",
-            f"{done} of {len(rows)} layer kinds have a kernel. Choices where Apple's behaviour is "
+            f"{done} of {len(rows)} layer kinds have a kernel; control flow and custom layers are "
+            "the session's, with tests of their own. Choices where Apple's behaviour is "
             "not documented are in [device-choices.md](device-choices.md).",
-            table(("kind", "version", "kernel", "shape rule"), rows) + "\n",
+            table(
+                ("kind", "version", "kernel", "shape rule", "tests, exact", "tests, rank 5"), rows
+            )
+            + "\n",
         ]
     )
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from mlferry.errors import ConversionError
@@ -143,6 +144,23 @@ class Constant:
 
 
 Operand = Blob | Constant | None
+
+
+def spread(kernel: NDArray[Any], dilations: Sequence[int]) -> NDArray[Any]:
+    """A kernel with zeros between its entries: what a dilation of 1 then computes.
+
+    For transposed convolutions: the format's comments say that devices ignore their dilation.
+
+    Args:
+        kernel: [a, b, *spatial].
+        dilations: one an axis of `spatial`.
+    """
+    if all(d == 1 for d in dilations):
+        return kernel
+    spatial = [(n - 1) * d + 1 for n, d in zip(kernel.shape[2:], dilations, strict=True)]
+    wide = np.zeros((*kernel.shape[:2], *spatial), kernel.dtype)
+    wide[(slice(None), slice(None), *(slice(None, None, d) for d in dilations))] = kernel
+    return wide
 
 
 def arrange(low: Lowering, x: Blob, layout: Layout) -> Blob:

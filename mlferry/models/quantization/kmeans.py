@@ -153,13 +153,15 @@ def full_search(cells: Cells, clusters: int) -> Indices:
     """The best bounds of all, with the ends: dynamic programming, divide and conquer.
 
     The best last bound of a prefix moves with the length of the prefix, so that each level of
-    prefixes lies between those of the level before: about `count` sums a level.
+    prefixes lies between those of the level before; nor is it before the best last bound with
+    a cluster less.
     """
     count = cells.count
     ends = np.arange(count + 1)
     best = cells.gain(np.zeros(count + 1, np.intp), ends)
     levels = _levels(count)
     trace = []
+    before = np.zeros(count + 1, np.int64)
     for used in range(1, clusters):
         choice = np.zeros(count + 1, np.int64)
         made = np.full(count + 1, -np.inf)
@@ -171,7 +173,8 @@ def full_search(cells: Cells, clusters: int) -> Indices:
             inside = behind <= count
             high = np.where(inside, choice[np.minimum(behind, count)], at - 1)
             high = np.minimum(high, at - 1)
-            low = np.minimum(np.maximum(choice[at - step], used), high)
+            low = np.maximum(np.maximum(choice[at - step], before[at]), used)
+            low = np.minimum(low, high)
             length = high - low + 1
             first = np.cumsum(length) - length
             where = np.arange(int(length.sum())) + np.repeat(low - first, length)
@@ -181,7 +184,7 @@ def full_search(cells: Cells, clusters: int) -> Indices:
             choice[at] = where[hits[np.searchsorted(hits, first)]]
             made[at] = top
         trace.append(choice)
-        best = made
+        best, before = made, choice
     bounds = [count]
     for choice in reversed(trace):
         bounds.append(int(choice[bounds[-1]]))

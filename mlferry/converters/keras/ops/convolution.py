@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from mlferry.converters.graph import Node
 from mlferry.converters.keras.ops.registry import choice, op, sizes, spatial, weight
-from mlferry.converters.layout import Blob
+from mlferry.converters.layout import Blob, spread
 from mlferry.converters.lower import Lowering
 from mlferry.errors import ConversionError
 
@@ -203,6 +203,7 @@ def _transposed(low: Lowering, node: Node, x: Blob, dimensions: int) -> Blob:
     beyond = [max(0, -end) for _, end in crops]
     cut = [(start, max(0, end)) for start, end in crops]
     bias = _bias(node, filters)
+    weights = spread(kernel.transpose(3, 2, 0, 1), dilation)
     y = low.layer(
         "convolution",
         x,
@@ -210,10 +211,9 @@ def _transposed(low: Lowering, node: Node, x: Blob, dimensions: int) -> Blob:
         outputChannels=filters,
         kernelChannels=channels,
         nGroups=1,
-        kernelSize=kernel_size,
+        kernelSize=weights.shape[2:],
         stride=stride,
-        dilationFactor=dilation,
-        weights=kernel.transpose(3, 2, 0, 1),
+        weights=weights,
         valid=edges(cut[0], cut[1]),
         **({} if any(beyond) else bias),
     )

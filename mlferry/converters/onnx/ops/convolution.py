@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from mlferry.converters.graph import Node
-from mlferry.converters.layout import SOURCE, Blob, Constant
+from mlferry.converters.layout import SOURCE, Blob, Constant, spread
 from mlferry.converters.lower import Lowering
 from mlferry.converters.onnx.ops.quantization import weights_of
 from mlferry.converters.onnx.ops.registry import array_of, emit, known, op, shaped
@@ -157,10 +157,12 @@ def conv_transpose(low: Lowering, node: Node, x: Any, w: Any, b: Any = None) -> 
     cut = [(max(0, a), max(0, b)) for a, b in cuts]
     channels = weights.shape[1] * groups
     grown = any(map(any, beyond))
+    weights = spread(weights, dilations)
+    stored = weights if max(dilations) > 1 else weights_of(w, weights, 1)
     made = low.layer(
         "convolution", x, layout=SOURCE, isDeconvolution=True, outputChannels=channels,
         kernelChannels=weights.shape[0], nGroups=groups, kernelSize=weights.shape[2:],
-        stride=strides, dilationFactor=dilations, weights=weights_of(w, weights, 1),
+        stride=strides, weights=stored,
         valid=edges(cut),
         **({} if grown else bias),
     )  # fmt: skip
