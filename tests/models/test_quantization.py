@@ -22,6 +22,7 @@ from mlferry.models.quantization import (
     by_name,
     everything,
     quantize_weights,
+    search_quantization,
 )
 from mlferry.models.quantization.kmeans import kmeans, nearest
 from mlferry.models.quantization.modes import linear
@@ -734,6 +735,39 @@ def test_custom_layers_need_their_class_only_with_data() -> None:
     known = mlferry.MLModel(spec, custom_layers={"QuantizedTestRelu": Relu})
     made = quantize_weights(known, 6, sample_data=data)
     assert np.isfinite(made.predict(data[0])["y"]).all()
+
+
+# ---- the search -------------------------------------------------------------------------------
+
+
+def test_the_search_finds_the_smallest_that_is_good_enough() -> None:
+    original = mlferry.MLModel(small())
+    data = [{"x": normal(1, 3, 8, 8)} for _ in range(12)]
+    found = search_quantization(original, data, "snr", 20)
+    assert found.best.meets
+    assert found.best.size == min(trial.size for trial in found.trials if trial.meets)
+    assert found.model.get_spec().ByteSize() == found.best.size
+    assert {trial.mode for trial in found.trials} == {"linear", "kmeans"}
+    assert not all(trial.meets for trial in found.trials)
+    assert "<- smallest" in str(found)
+    assert found.to_dict()["best"]["bits"] == found.best.bits
+    by_function = search_quantization(
+        original, data, lambda report: report.outputs["y"].numbers["snr"], 20
+    )
+    assert by_function.trials == found.trials
+
+
+def test_searches_that_cannot_end_well() -> None:
+    original = mlferry.MLModel(small())
+    data = [{"x": normal(1, 3, 8, 8)} for _ in range(4)]
+    with pytest.raises(SpecError, match=r"no setting meets[\s\S]*float16 +16"):
+        search_quantization(original, data, "snr", 1000)
+    with pytest.raises(SpecError, match="metric 'sn' is unknown"):
+        search_quantization(original, data, "sn", 1)
+    with pytest.raises(SpecError, match="two samples"):
+        search_quantization(original, data[:1], "snr", 1)
+    with pytest.raises(SpecError, match="no output"):
+        search_quantization(original, data, "top1", 1)
 
 
 # ---- beside coremltools, and a real model -----------------------------------------------------

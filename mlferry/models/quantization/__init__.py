@@ -1,6 +1,7 @@
-"""Fewer bits for the weights of a model: `quantize_weights` and what picks the weights."""
+"""Fewer bits for the weights of a model: `quantize_weights`, the search for bits, selectors."""
 
 from mlferry.models.quantization.api import quantize_weights
+from mlferry.models.quantization.search import search_quantization
 from mlferry.models.quantization.selectors import (
     AdvancedQuantizedLayerSelector,
     QuantizedLayerSelector,
@@ -22,4 +23,5 @@ __all__ = [
     "everything",
     "matrices",
     "quantize_weights",
+    "search_quantization",
 ]

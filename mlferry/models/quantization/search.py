@@ -1,0 +1,165 @@
+"""`search_quantization`: the smallest model that is still good enough."""
+
+from __future__ import annotations
+
+import importlib
+import itertools
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from mlferry.errors import MissingDependencyError, SpecError
+from mlferry.models.compare import Report, compare_models
+from mlferry.models.inspect import readable_size
+from mlferry.models.model import MLModel
+from mlferry.models.quantization.api import quantize_weights
+from mlferry.models.samples import samples_for
+
+METRICS = ("top1", "top5", "snr", "psnr", "cosine")
+MODES = ("linear", "kmeans")
+Metric = str | Callable[[Report], float]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One setting: its mode and bits, the size of its model in bytes, and its score."""
+
+    mode: str
+    bits: int
+    size: int
+    score: float
+    meets: bool
+
+
+@dataclass(frozen=True)
+class Search:
+    """What `search_quantization` found; prints as a table.
+
+    Attributes:
+        model: the smallest one that meets the target.
+        best: its setting.
+        trials: every setting that was tried.
+        metric: the name of the score.
+        target: what the score had to reach.
+        full_size: of the float model, in bytes.
+    """
+
+    model: MLModel
+    best: Trial
+    trials: list[Trial]
+    metric: str
+    target: float
+    full_size: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything but the model, as plain dicts, lists, numbers and strings."""
+        rows = [asdict(trial) for trial in self.trials]
+        return {
+            "best": asdict(self.best), "trials": rows, "metric": self.metric,
+            "target": self.target, "full_size": self.full_size,
+        }  # fmt: skip
+
+    def __str__(self) -> str:
+        return _table(self.trials, self.metric, self.target, self.best)
+
+    __repr__ = __str__
+
+    def plot(self) -> Any:
+        """Size against score, a line a mode, as a matplotlib figure.
+
+        Raises:
+            MissingDependencyError: matplotlib is not installed.
+        """
+        try:
+            pyplot = importlib.import_module("matplotlib.pyplot")
+        except ImportError as error:
+            raise MissingDependencyError("plots need matplotlib: pip install matplotlib") from error
+        figure, axes = pyplot.subplots()
+        for mode in dict.fromkeys(trial.mode for trial in self.trials):
+            line = [trial for trial in self.trials if trial.mode == mode]
+            sizes, scores = [t.size / 1e6 for t in line], [t.score for t in line]
+            axes.plot(sizes, scores, marker="o", label=mode)
+            for trial in line:
+                axes.annotate(str(trial.bits), (trial.size / 1e6, trial.score))
+        axes.axhline(self.target, linestyle="--", color="grey")
+        axes.set_xlabel("size in MB")
+        axes.set_ylabel(self.metric)
+        axes.legend()
+        return figure
+
+
+def search_quantization(
+    model: MLModel,
+    sample_data: Any,
+    metric: Metric = "top1",
+    target: float = 0.97,
+    *,
+    modes: tuple[str, ...] = MODES,
+) -> Search:
+    """The smallest quantized model whose outputs are near enough to the float model's.
+
+    Each mode goes from 8 bits down until it misses the target; 16 bits are tried where no mode
+    meets it. Every second sample is used for quantizing, the others for measuring, so that
+    what was fitted is not what is measured.
+
+    Args:
+        model: the float model.
+        sample_data: at least two samples, as for `compare_models`.
+        metric: "top1", "top5", "snr", "psnr" or "cosine" of the first output that has it, or
+            a function of the `Report` of `compare_models`; higher is better.
+        target: the least score.
+        modes: what is tried; see `quantize_weights`.
+
+    Raises:
+        SpecError: an unknown metric or mode, too few samples, or no setting meets the target;
+            the message lists what was tried.
+        PredictionError: the samples do not fit the model.
+    """
+    if not callable(metric) and metric not in METRICS:
+        raise SpecError(f"the metric {metric!r} is unknown: {', '.join(METRICS)}, or a function")
+    samples = [dict(sample.data) for sample in samples_for(model, sample_data)]
+    if len(samples) < 2:
+        raise SpecError("the search needs two samples at least: to quantize and to measure")
+    calibration, measured = samples[::2], samples[1::2]
+    reference = [model.predict(sample) for sample in measured]
+    name = metric if isinstance(metric, str) else getattr(metric, "__name__", "score")
+    trials: list[Trial] = []
+    best: tuple[Trial, MLModel] | None = None
+    settings = [(mode, bits) for mode in modes for bits in range(8, 0, -1)]
+    missed: set[str] = set()
+    for mode, bits in (*settings, ("float16", 16)):
+        if mode in missed or (bits == 16 and best is not None):
+            continue
+        made = quantize_weights(model, bits, "linear" if bits == 16 else mode, calibration)
+        answers = itertools.cycle(reference)
+        report = compare_models(lambda _, answers=answers: next(answers), made, measured)
+        score = _score(report, metric)
+        trial = Trial(mode, bits, made.get_spec().ByteSize(), score, score >= target)
+        trials.append(trial)
+        if not trial.meets:
+            missed.add(mode)
+        elif best is None or trial.size < best[0].size:
+            best = trial, made
+    if best is None:
+        raise SpecError(f"no setting meets the target:\n{_table(trials, name, target, None)}")
+    return Search(best[1], best[0], trials, name, target, model.get_spec().ByteSize())
+
+
+def _score(report: Report, metric: Metric) -> float:
+    if callable(metric):
+        return float(metric(report))
+    for output in report.outputs.values():
+        if metric in output.numbers:
+            return output.numbers[metric]
+    raise SpecError(f"no output of the model has the metric {metric!r}")
+
+
+def _table(trials: list[Trial], metric: str, target: float, best: Trial | None) -> str:
+    lines = [f"{'mode':<10}{'bits':>5}{'size':>11}  {metric} (at least {target:g})"]
+    for trial in trials:
+        mark = "  <- smallest" if trial is best else "" if trial.meets else "  missed"
+        lines.append(
+            f"{trial.mode:<10}{trial.bits:>5}{readable_size(trial.size):>11}  "
+            f"{trial.score:.4g}{mark}"
+        )
+    return "\n".join(lines)
