@@ -13,7 +13,9 @@ from mlferry.custom import (
 )
 from mlferry.errors import MlferryError
 from mlferry.models.build import make_custom_model
+from mlferry.models.compare import compare_models, first_difference
 from mlferry.models.model import MLModel
+from mlferry.models.quantization import quantize_weights, search_quantization
 from mlferry.models.shapes import shapes
 from mlferry.version import VERSION
 
@@ -27,10 +29,14 @@ __all__ = [
     "MlferryError",
     "RangeDim",
     "TensorType",
+    "compare_models",
     "convert",
+    "first_difference",
     "make_custom_model",
+    "quantize_weights",
     "register_custom_layer",
     "register_custom_model",
+    "search_quantization",
     "shapes",
 ]
 

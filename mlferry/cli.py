@@ -1,4 +1,4 @@
-"""The `mlferry` command: convert, predict, inspect."""
+"""The `mlferry` command: convert, predict, quantize, compare, inspect."""
 
 from __future__ import annotations
 
@@ -71,6 +71,34 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument("--out", metavar="FILE", help="write the outputs to an .npz file")
     predict.set_defaults(run=_predict)
 
+    quantize = commands.add_parser(
+        "quantize",
+        help="write a model with smaller weights",
+        epilog="example: mlferry quantize net.mlmodel -o small.mlmodel --bits 8 --mode kmeans",
+    )
+    quantize.add_argument("model", help="an .mlmodel file")
+    quantize.add_argument("-o", "--out", required=True, help="the .mlmodel file to write")
+    quantize.add_argument("--bits", type=int, required=True, help="1 to 8, or 16 for half")
+    quantize.add_argument("--mode", default="linear", help="linear, kmeans, ... (linear)")
+    quantize.add_argument("--samples", metavar="FOLDER", help="pictures to keep outputs close on")
+    quantize.add_argument(
+        "--custom", metavar="FILE", help="Python file that registers custom layer classes"
+    )
+    quantize.set_defaults(run=_quantize)
+
+    compare = commands.add_parser(
+        "compare",
+        help="compare two models on a folder of pictures",
+        epilog="example: mlferry compare net.mlmodel small.mlmodel photos/",
+    )
+    compare.add_argument("models", nargs=2, metavar="MODEL", help="two .mlmodel files")
+    compare.add_argument("folder", help="jpg, png, bmp or webp pictures")
+    compare.add_argument(
+        "--custom", metavar="FILE", help="Python file that registers custom layer classes"
+    )
+    compare.add_argument("--json", action="store_true", help="all numbers, for scripts")
+    compare.set_defaults(run=_compare)
+
     inspect = commands.add_parser("inspect", help="show what a model is")
     inspect.add_argument("model", help="an .mlmodel file")
     inspect.set_defaults(run=_inspect)
@@ -105,6 +133,29 @@ def _predict(arguments: argparse.Namespace) -> None:
         return
     shown = {name: _plain(value) for name, value in outputs.items()}
     sys.stdout.write(json.dumps(shown, indent=2) + "\n")
+
+
+def _quantize(arguments: argparse.Namespace) -> None:
+    from mlferry.models.model import MLModel
+    from mlferry.models.quantization import quantize_weights
+
+    _run_file(arguments.custom)
+    model = MLModel(arguments.model)
+    small = quantize_weights(model, arguments.bits, arguments.mode, arguments.samples)
+    path = small.save(arguments.out)
+    before, after = Path(arguments.model).stat().st_size, path.stat().st_size
+    sys.stdout.write(f"{small!r}\nwritten to {path}: {before / after:.2f} times smaller\n")
+
+
+def _compare(arguments: argparse.Namespace) -> None:
+    from mlferry.models.compare import compare_models
+    from mlferry.models.model import MLModel
+
+    _run_file(arguments.custom)
+    first, second = (MLModel(path) for path in arguments.models)
+    report = compare_models(first, second, arguments.folder)
+    shown = json.dumps(report.to_dict(), default=_plain) if arguments.json else str(report)
+    sys.stdout.write(f"{shown}\n")
 
 
 def _inspect(arguments: argparse.Namespace) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from mlferry.cli import main
+from mlferry.spec import features
 from mlferry.spec.builder import Builder
 from mlferry.spec.io import save_spec
 
@@ -53,6 +54,32 @@ def test_convert_inspect_predict(tmp_path: Path, capsys: pytest.CaptureFixture[s
     out = tmp_path / "out.npz"
     assert main(["predict", str(model), given, "--custom", layers, "--out", str(out)]) == 0
     np.testing.assert_allclose(np.load(out)["digit"], held["predictions"][:1], atol=1e-5)
+
+
+def test_quantize_and_compare(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    image = pytest.importorskip("PIL.Image")
+    rng = np.random.default_rng(0)
+    builder = Builder()
+    builder.input("x", (1, 3, 8, 8), features.image(8, 8, "RGB"))
+    weights = rng.normal(size=(16, 192)).astype(np.float32)
+    builder.layer("innerProduct", "ip", ["x"], ["y"], inputChannels=192, outputChannels=16,
+                  weights=weights)  # fmt: skip
+    builder.output("y")
+    model = save_spec(builder.model(), tmp_path / "net.mlmodel")
+    small = tmp_path / "small.mlmodel"
+    assert main(["quantize", str(model), "-o", str(small), "--bits", "8"]) == 0
+    assert "linear 8" in capsys.readouterr().out
+    assert small.stat().st_size < model.stat().st_size / 2
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for index in range(3):
+        pixels = rng.integers(0, 256, (9, 12, 3)).astype(np.uint8)
+        image.fromarray(pixels).save(folder / f"{index}.png")
+    assert main(["compare", str(model), str(small), str(folder)]) == 0
+    assert "y" in capsys.readouterr().out
+    assert main(["compare", str(model), str(small), str(folder), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["count"] == 3
+    assert main(["quantize", str(model), "-o", str(small), "--bits", "9"]) == 1
 
 
 def test_errors_are_paragraphs(
