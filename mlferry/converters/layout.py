@@ -159,7 +159,8 @@ def spread(kernel: NDArray[Any], dilations: Sequence[int]) -> NDArray[Any]:
         return kernel
     spatial = [(n - 1) * d + 1 for n, d in zip(kernel.shape[2:], dilations, strict=True)]
     wide = np.zeros((*kernel.shape[:2], *spatial), kernel.dtype)
-    wide[(slice(None), slice(None), *(slice(None, None, d) for d in dilations))] = kernel
+    place = (slice(None), slice(None), *(slice(None, None, d) for d in dilations))
+    wide[place] = kernel
     return wide
 
 
