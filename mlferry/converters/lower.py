@@ -26,7 +26,7 @@ from mlferry.converters.custom_layers import (
 from mlferry.converters.graph import Graph, Node, Value
 from mlferry.converters.layout import CHANNELS_FIRST, SOURCE, Blob, Constant, Layout, Operand
 from mlferry.converters.unsupported import unsupported
-from mlferry.errors import ConversionError, SpecError, context
+from mlferry.errors import ConversionError, MlferryError, SpecError, context
 from mlferry.registry import Entry, Registry
 from mlferry.spec.builder import Builder
 from mlferry.spec.shapes.rules import Shape
@@ -416,8 +416,12 @@ def _check_options(node: Node, frontend: Frontend) -> None:
 
 @contextmanager
 def _as_conversion_errors() -> Iterator[None]:
-    """Turn a `SpecError` of the builder into a `ConversionError`, with its context."""
+    """Turn what the builder refuses, and what broken options cause, into `ConversionError`."""
     try:
         yield
     except SpecError as error:
         raise ConversionError(str(error)) from error
+    except MlferryError:
+        raise
+    except Exception as error:
+        raise ConversionError(f"its options or weights do not fit: {error!r}") from error

@@ -10,7 +10,7 @@ from enum import Enum
 import numpy as np
 
 from mlferry.custom import CustomLayer, Instance
-from mlferry.errors import PredictionError, SpecError, context
+from mlferry.errors import MlferryError, PredictionError, SpecError, context
 from mlferry.registry import did_you_mean
 from mlferry.runtime.custom import CustomClasses, resolve
 from mlferry.runtime.kernels import KERNELS, Array
@@ -153,9 +153,9 @@ class Session:
             self._check(step, tuple(x.shape for x in arguments))
             try:
                 made = step.kernel(step.params, *arguments)
-            except (ValueError, IndexError, TypeError) as error:
-                if isinstance(error, PredictionError | SpecError):
-                    raise
+            except MlferryError:
+                raise
+            except Exception as error:
                 shapes = ", ".join(str(x.shape) for x in arguments)
                 raise PredictionError(
                     f"inputs of shapes {shapes} do not fit this layer: {error}"

@@ -220,3 +220,30 @@ def test_nothing_is_written_when_a_conversion_fails(good: Path, tmp_path: Path) 
     target = tmp_path / "out.mlmodel"
     assert main(["convert", str(good), str(target)]) == 1
     assert sorted(p.name for p in tmp_path.iterdir()) == ["good.h5"]
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"units": "two"}, {"units": None}, {"units": -1}, {"units": [2]}, {"use_bias": "maybe"},
+        {"activation": 5}, {"activation": {"class_name": None}}, {"activation": ["relu"]},
+        {"units": 10**30},
+    ],
+)  # fmt: skip
+def test_options_of_the_wrong_kind(config: dict[str, Any], tmp_path: Path) -> None:
+    weights = [np.ones((3, 2), np.float32), np.zeros(2, np.float32)]
+    layer = {**DENSE, "config": {**DENSE["config"], **config}}
+    path = write_h5(tmp_path / "m.h5", [INPUT, layer], d=weights)
+    try:
+        mlferry.convert(path)
+    except MlferryError:
+        return
+    assert config == {"use_bias": "maybe"}  # true is true
+
+
+def test_layers_without_their_options(tmp_path: Path) -> None:
+    for kind in ("Conv2D", "Dense", "Embedding", "Reshape", "RepeatVector", "Dot", "Rescaling"):
+        layer = {"class_name": kind, "config": {"name": "d"}}
+        path = write_h5(tmp_path / "m.h5", [INPUT, layer])
+        with pytest.raises(MlferryError):
+            mlferry.convert(path)
