@@ -160,7 +160,9 @@ def _bind_image(
     )
     data = SOURCE if first else CHANNELS_FIRST
     blob = Blob(value.name, (1, channels, height, width), data)
-    low.bind(value, _preprocess(low, blob, wanted, layout))
+    ready = _preprocess(low, blob, wanted, layout)
+    # only frontends of channels-last sources follow layouts; others read shapes as they are
+    low.bind(value, ready if low.graph.channels_last or first else low.source_order(ready))
 
 
 def _preprocess(low: Lowering, x: Blob, wanted: ImageType, layout: str) -> Blob:

@@ -289,6 +289,19 @@ def test_an_image_with_a_scale_a_channel(rng: np.random.Generator) -> None:
     assert made["classLabel"] == "abcd"[int(run(plain, image=x).argmax())]
 
 
+def test_an_image_of_a_channels_last_input(rng: np.random.Generator) -> None:
+    """tf2onnx writes [N, H, W, C] with a transpose behind it."""
+    nodes = [
+        helper.make_node("Transpose", ["image"], ["t"], perm=[0, 3, 1, 2]),
+        helper.make_node("Flatten", ["t"], ["y"]),
+    ]
+    graph = model(nodes, {"image": [1, 3, 3, 3]}, {"y": None})
+    image = mlferry.ImageType(channel_first=False, scale=2.0)
+    pixels = rng.integers(0, 256, (3, 3, 3)).astype(np.uint8)
+    made = run(mlferry.convert(graph, inputs=[image]), image=pixels)
+    np.testing.assert_array_equal(made, 2.0 * pixels.transpose(2, 0, 1).reshape(1, -1))
+
+
 def test_flexible_shapes_where_the_layers_allow(rng: np.random.Generator) -> None:
     nodes = [
         helper.make_node("Relu", ["x"], ["r"]),
