@@ -143,7 +143,8 @@ def add_custom(
         given = list(inputs)
         layout = given[0].layout
     else:
-        wanted = CHANNELS_FIRST if first else SOURCE
+        # a channels-first source has that order already
+        wanted = CHANNELS_FIRST if first and low.graph.channels_last else SOURCE
         given = [layouts.arrange(low, _unflattened(low, x), wanted) for x in inputs]
         layout = wanted
     shapes = _custom_shapes(node, params, message, given, layout)

@@ -105,6 +105,29 @@ def test_functions_by_op_with_and_without_domain(key: str) -> None:
     np.testing.assert_array_equal(made, [[1, 0, 18]])
 
 
+def test_channels_first_data_are_those_of_onnx(rng: np.random.Generator) -> None:
+    node = helper.make_node("Twist", ["x"], ["y"], domain="com.example")
+    graph = model([node], {"x": [1, 3, 4, 5]}, {"y": [1, 3, 4, 5]})
+    seen: list[Any] = []
+
+    class Twist(mlferry.CustomLayer):
+        def evaluate(self, inputs: list[np.ndarray]) -> list[np.ndarray]:
+            seen.append(inputs[0].shape)
+            return inputs
+
+    def twist(node: Any) -> mlferry.CustomLayerParams:
+        return mlferry.CustomLayerParams("Twist", channels_first=True)
+
+    x = rng.normal(size=(1, 3, 4, 5)).astype(np.float32)
+    for converted in (
+        mlferry.convert(graph, custom_conversion_functions={"Twist": twist}),
+        classic(graph, custom_conversion_functions={"Twist": twist}),
+    ):
+        loaded = mlferry.MLModel(converted.get_spec(), custom_layers={"Twist": Twist})
+        np.testing.assert_array_equal(run(loaded, x=x), x)
+    assert seen == [(1, 3, 4, 5)] * 2
+
+
 def test_attributes_reach_the_function_as_arrays() -> None:
     def twist(node: Any) -> mlferry.CustomLayerParams:
         if node.name == "twist_1":
