@@ -4,7 +4,7 @@ DEV := .venv/bin
 DEMO := .venv-demo/bin
 PROTOS := mlferry/spec/proto
 
-.PHONY: demo test lint type unit wheel schema docs onnx-suite clean
+.PHONY: demo test lint type unit wheel schema docs onnx-suite bench clean
 
 demo: .venv-demo/ready  ## the main job, with NumPy, protobuf and h5py alone
 	$(DEMO)/python examples/spatial_transformer/demo.py
@@ -29,6 +29,9 @@ schema: .venv/ready  ## generate the protobuf modules from the .proto files
 
 onnx-suite: .venv/ready  ## the node suite of the onnx package; writes its ledger
 	$(DEV)/python -m tests.converters.onnx.suite
+
+bench: .venv/ready  ## the published figures, us and a peer in one run
+	$(DEV)/python benchmarks/quantize.py
 
 docs: .venv/ready  ## write the generated tables of docs/
 	$(DEV)/python scripts/write_docs.py
