@@ -93,7 +93,7 @@ class Session:
         if params.kind == "custom":
             cls = classes[layer.custom.className]
             instance = Instance(layer.name, cls, layer.custom, len(layer.output))
-            kernel = lambda _, *inputs: instance.evaluate(inputs)  # noqa: E731
+            kernel = _evaluating(instance)
         elif params.kind not in CONTROL_FLOW:
             entry = KERNELS.find(params.kind)
             if entry is None:
@@ -264,3 +264,12 @@ CONTROL_FLOW: dict[str, Callable[[Session, Step, Blobs], Flow]] = {
     "loopBreak": lambda session, step, blobs: Flow.BREAK,
     "loopContinue": lambda session, step, blobs: Flow.CONTINUE,
 }
+
+
+def _evaluating(instance: Instance) -> Kernel:
+    """A user's object as a kernel."""
+
+    def kernel(_: Params, *inputs: Array) -> tuple[Array, ...]:
+        return instance.evaluate(inputs)
+
+    return kernel

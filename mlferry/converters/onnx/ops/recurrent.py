@@ -86,7 +86,7 @@ def _directions(node: Node, gates: int, operands: Any, names: list[str]) -> list
     told = node.attrs.get("activations") or names * count
     alphas = list(node.attrs.get("activation_alpha") or [])
     betas = list(node.attrs.get("activation_beta") or [])
-    if (alphas or betas) and len(told) not in (len(alphas), len(betas)):
+    if any(given and len(given) != len(told) for given in (alphas, betas)):
         raise ConversionError("activation_alpha and activation_beta for some activations only")
     functions = [
         _function(
