@@ -26,6 +26,7 @@ from mlferry.models.quantization import (
 )
 from mlferry.models.quantization.kmeans import kmeans, nearest
 from mlferry.models.quantization.modes import linear
+from mlferry.models.quantization.search import Search, Trial
 from mlferry.spec import features, networks, versions, weights
 from mlferry.spec.builder import Builder
 from mlferry.spec.proto import model_pb2, neural_network_pb2 as nn
@@ -800,3 +801,15 @@ def test_squeezenet(shared_data: Path) -> None:
         made = quantize_weights(model, 8, mode)
         assert made.get_spec().ByteSize() <= 1_320_000
         assert not severe(made)
+
+
+def test_the_search_plots_itself() -> None:
+    pytest.importorskip("matplotlib").use("agg")
+    trials = [Trial("linear", 8, 8000, 1.0, True), Trial("kmeans", 4, 4000, 0.98, True)]
+    search = Search(mlferry.MLModel(small()), trials[1], trials, "top1", 0.97, 32000)
+    (axes,) = search.plot().axes
+    lines = {line.get_label(): line for line in axes.lines}
+    assert lines["linear"].get_xdata().tolist() == [8.0]
+    assert lines["kmeans"].get_ydata().tolist() == [0.98]
+    assert "smallest: kmeans, 4 bits" in lines
+    assert [text.get_text() for text in axes.texts] == ["8", "4"]

@@ -63,7 +63,9 @@ def quantize_weights(
     Quantized are the matrices of every layer kind, in pipelines, loops and branches too.
     Biases and normalization stay floats unless `selector` picks them; at 16 bits they become
     float16 with the rest, since a layer has one float precision. Layer normalization, 3-D
-    convolutions below 16 bits, custom layers and updatable layers keep their encoding.
+    convolutions below 16 bits, custom layers and updatable layers keep their encoding: Core
+    ML's own checker refuses a model whose 3-D convolution has quantized weights, so that it
+    would not open on a device; 16 bits are possible there.
 
     Args:
         full_precision_model: an `MLModel`, or what `MLModel` takes.

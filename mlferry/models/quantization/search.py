@@ -73,17 +73,31 @@ class Search:
         try:
             pyplot = importlib.import_module("matplotlib.pyplot")
         except ImportError as error:
-            raise MissingDependencyError("plots need matplotlib: pip install matplotlib") from error
-        figure, axes = pyplot.subplots()
-        for mode in dict.fromkeys(trial.mode for trial in self.trials):
+            raise MissingDependencyError(
+                "plots need matplotlib: pip install 'mlferry[plot]'"
+            ) from error
+        figure, axes = pyplot.subplots(layout="constrained")
+        unit, divisor = ("MB", 1e6) if self.full_size >= 1e6 else ("kB", 1e3)
+        modes = list(dict.fromkeys(trial.mode for trial in self.trials))
+        for index, mode in enumerate(modes):
             line = [trial for trial in self.trials if trial.mode == mode]
-            sizes, scores = [t.size / 1e6 for t in line], [t.score for t in line]
-            axes.plot(sizes, scores, marker="o", label=mode)
+            sizes, scores = [t.size / divisor for t in line], [t.score for t in line]
+            (drawn,) = axes.plot(sizes, scores, marker="o", label=mode)
+            above = index % 2 == 0  # the bits of two modes are written apart
             for trial in line:
-                axes.annotate(str(trial.bits), (trial.size / 1e6, trial.score))
-        axes.axhline(self.target, linestyle="--", color="grey")
-        axes.set_xlabel("size in MB")
-        axes.set_ylabel(self.metric)
+                axes.annotate(
+                    str(trial.bits), (trial.size / divisor, trial.score),
+                    (0, 6 if above else -6), textcoords="offset points", ha="center",
+                    va="bottom" if above else "top", color=drawn.get_color(),
+                )  # fmt: skip
+        axes.plot(
+            self.best.size / divisor, self.best.score, "o", markersize=14, fillstyle="none",
+            color="black", label=f"smallest: {self.best.mode}, {self.best.bits} bits",
+        )  # fmt: skip
+        axes.axhline(self.target, linestyle="--", color="grey", label=f"target {self.target:g}")
+        axes.margins(y=0.1)
+        axes.set_xlabel(f"size in {unit}; the float model has {readable_size(self.full_size)}")
+        axes.set_ylabel(f"{self.metric}, float model = reference")
         axes.legend()
         return figure
 
