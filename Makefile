@@ -4,7 +4,7 @@ DEV := .venv/bin
 DEMO := .venv-demo/bin
 PROTOS := mlferry/spec/proto
 
-.PHONY: demo test lint type unit wheel schema docs onnx-suite bench clean
+.PHONY: demo test lint type unit chromium wheel schema docs onnx-suite bench clean
 
 demo: .venv-demo/ready  ## the main job, with NumPy, protobuf and h5py alone
 	$(DEMO)/python examples/spatial_transformer/demo.py
@@ -18,8 +18,13 @@ lint: .venv/ready
 type: .venv/ready
 	$(DEV)/mypy
 
-unit: .venv/ready
+unit: .venv/ready chromium
 	PATH="$(CURDIR)/$(DEV):$$PATH" $(DEV)/pytest -n 2 --dist loadfile
+
+chromium:  ## Debian's browser, for the tests of pages; without it they skip
+	@command -v chromium >/dev/null || test "$$(id -u)" != 0 || \
+	  { apt-get -qq update && apt-get -qq install --no-install-recommends chromium >/dev/null; } || \
+	  echo "no Chromium could be installed: the tests of pages are skipped"
 
 wheel: .venv/ready  ## the built wheel, installed into an empty environment, used elsewhere
 	$(DEV)/python scripts/check_wheel.py

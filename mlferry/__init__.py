@@ -17,6 +17,7 @@ from mlferry.models.compare import compare_models, first_difference
 from mlferry.models.model import MLModel
 from mlferry.models.quantization import quantize_weights, search_quantization
 from mlferry.models.shapes import shapes
+from mlferry.models.view import visualize_spec
 from mlferry.version import VERSION
 
 __all__ = [
@@ -38,6 +39,7 @@ __all__ = [
     "register_custom_model",
     "search_quantization",
     "shapes",
+    "visualize_spec",
 ]
 
 __version__ = VERSION

@@ -45,8 +45,15 @@ def main() -> None:
         elsewhere = there / "elsewhere"
         elsewhere.mkdir()
         subprocess.run([python, "-c", PROGRAM], check=True, cwd=elsewhere)
-        command = [there / "env" / "bin" / "mlferry", "inspect", "relu.mlmodel"]
-        subprocess.run(command, check=True, cwd=elsewhere, stdout=subprocess.DEVNULL)
+        command = there / "env" / "bin" / "mlferry"
+        bare = subprocess.run([command, "inspect", "relu.mlmodel"], cwd=elsewhere, check=False,
+                              capture_output=True, text=True)  # fmt: skip
+        assert bare.returncode == 1, bare
+        assert "pip install 'mlferry[shell]'" in bare.stderr, bare.stderr
+        subprocess.run([*pip, f"{wheel}[shell,view]"], check=True)
+        for words in ("inspect relu.mlmodel", "view relu.mlmodel -o relu.html --no-open"):
+            subprocess.run([command, *words.split()], check=True, cwd=elsewhere,
+                           stdout=subprocess.DEVNULL)  # fmt: skip
 
 
 if __name__ == "__main__":

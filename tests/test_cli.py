@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +14,7 @@ import pytest
 from mlferry.cli import main
 from mlferry.spec import features
 from mlferry.spec.builder import Builder
-from mlferry.spec.io import save_spec
+from mlferry.spec.io import load_spec, save_spec
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "spatial_transformer"
 
@@ -80,6 +83,180 @@ def test_quantize_and_compare(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert main(["compare", str(model), str(small), str(folder), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["count"] == 3
     assert main(["quantize", str(model), "-o", str(small), "--bits", "9"]) == 1
+
+
+def out(capsys: pytest.CaptureFixture[str], *command: object) -> str:
+    """What a command prints that ends well."""
+    capsys.readouterr()
+    assert main([str(part) for part in command]) == 0
+    return capsys.readouterr().out
+
+
+@pytest.fixture
+def custom(tmp_path: Path) -> Path:
+    builder = Builder()
+    builder.input("x", (1, 3))
+    builder.layer("custom", "odd", ["x"], ["y"], output_shapes=[(1, 3)], className="CliOdd",
+                  description="odd", parameters={"size": {"intValue": 3}})  # fmt: skip
+    builder.output("y")
+    return save_spec(builder.model(), tmp_path / "custom.mlmodel")
+
+
+def test_inspect_as_json_and_html(
+    custom: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    facts = json.loads(out(capsys, "inspect", custom, "--json"))
+    assert facts["dependencies"][0]["class_name"] == "CliOdd"
+    page = tmp_path / "page.html"
+    assert str(page) in out(capsys, "inspect", custom, "--html", page)
+    assert "CliOdd" in page.read_text(encoding="utf-8")
+    assert "custom layer CliOdd" in out(capsys, "inspect", custom)
+
+
+def test_view_writes_a_page(
+    custom: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = tmp_path / "page.html"
+    out(capsys, "view", custom, "-o", page, "--no-open", "--shape", "x=1,3")
+    assert "CliOdd" in page.read_text(encoding="utf-8")
+    assert main(["view", str(custom), "--no-open", "--shape", "z=1,3"]) == 1
+    assert main(["view", str(custom), "--no-open", "--shape", "x"]) == 1
+    assert main(["view", str(tmp_path / "none.mlmodel"), "--netron"]) == 1
+
+
+def test_validate_tells_by_its_exit_code(
+    relu: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert out(capsys, "validate", relu) == "no problems\n"
+    spec = load_spec(relu)
+    spec.specificationVersion = 1
+    broken = tmp_path / "broken.mlmodel"
+    broken.write_bytes(spec.SerializeToString())
+    assert main(["validate", str(broken)]) == 1
+    assert "version" in capsys.readouterr().out
+    assert main(["validate", str(broken), "--json"]) == 1
+    assert json.loads(capsys.readouterr().out)[0]["severity"] in ("warning", "error")
+
+
+def test_scaffold_writes_files(
+    custom: Path, relu: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "classes"
+    written = json.loads(out(capsys, "scaffold", custom, "-o", folder, "--gpu", "--json"))
+    assert [Path(path).name for path in written] == ["CliOdd.swift", "cli_odd.py"]
+    assert "MTLCommandBuffer" in (folder / "CliOdd.swift").read_text()
+    assert main(["scaffold", str(custom), "-o", str(folder)]) == 1
+    out(capsys, "scaffold", custom, "-o", folder, "--language", "swift", "--force")
+    assert "MTLCommandBuffer" not in (folder / "CliOdd.swift").read_text()
+    assert main(["scaffold", str(relu)]) == 1
+
+
+def test_convert_options(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    onnx = pytest.importorskip("onnx")
+    from onnx import TensorProto, helper
+
+    shape = [1, 3, 4, 4]
+    graph = helper.make_graph(
+        [helper.make_node("GlobalAveragePool", ["x"], ["g"]),
+         helper.make_node("Flatten", ["g"], ["y"])],
+        "g", [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 3])],
+    )  # fmt: skip
+    source, target = tmp_path / "net.onnx", tmp_path / "net.mlmodel"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)]), source)
+    labels = tmp_path / "labels.txt"
+    labels.write_text("red\ngreen\nblue\n")
+    text = out(
+        capsys, "convert", source, target, "--image", "x", "--color", "bgr", "--scale", "0.5",
+        "--bias=-1,-2,-3", "--labels", labels, "--json",
+    )  # fmt: skip
+    model = json.loads(text)["model"]
+    assert model["labels"] == ["red", "green", "blue"]
+    assert model["inputs"][0]["type"] == "image BGR 4 x 4"
+    pixels = np.full((4, 4, 3), 10, np.uint8)
+    image = pytest.importorskip("PIL.Image").fromarray(pixels)
+    image.save(tmp_path / "grey.png")
+    made = json.loads(out(capsys, "predict", target, f"x={tmp_path / 'grey.png'}"))
+    assert made["y"] == {"red": 4.0, "green": 3.0, "blue": 2.0}
+    text = out(capsys, "convert", source, target, "--shape", "x=1,3,2..8,2..8", "--output", "y")
+    assert "x: multi-array float32" in text
+    assert "2..8" in text
+    for wrong in (
+        "--shape x=1,a", "--shape x", "--scale 2", "--image x --bias a", "--shape x=1 --shape x=2",
+    ):  # fmt: skip
+        assert main(["convert", str(source), str(target), *wrong.split()]) == 1
+
+
+def test_quantize_and_convert_print_json(
+    relu: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = tmp_path / "small.mlmodel"
+    made = json.loads(out(capsys, "quantize", relu, "-o", small, "--bits", "16", "--json"))
+    assert made["after"] == small.stat().st_size
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "_MLFERRY_COMPLETE" in out(capsys, "completion", shell)
+
+
+def test_shells_complete_commands_and_options(monkeypatch: pytest.MonkeyPatch) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "mlferry.cli"], capture_output=True, text=True, check=False,
+        env={**os.environ, "_MLFERRY_COMPLETE": "bash_complete", "COMP_WORDS": "mlferry ins",
+             "COMP_CWORD": "1"},
+    )  # fmt: skip
+    assert done.stdout == "plain,inspect\n"
+
+
+COMMANDS = ("convert", "predict", "quantize", "compare", "inspect", "view", "validate", "scaffold")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_has_examples(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert f"  mlferry {command} " in out(capsys, command, "--help")
+
+
+def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    text = out(capsys, "--help")
+    assert all(command in text for command in COMMANDS)
+
+
+def test_without_click_it_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delitem(sys.modules, "mlferry.cli.app")
+    monkeypatch.setitem(sys.modules, "click", None)
+    assert main(["--help"]) == 1
+    assert "pip install 'mlferry[shell]'" in capsys.readouterr().err
+
+
+def test_hooks_that_raise_are_errors(
+    relu: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = tmp_path / "broken.py"
+    for text, wanted in (("1 / 0", "ZeroDivisionError"), ("def", "SyntaxError")):
+        broken.write_text(text)
+        assert main(["predict", str(relu), "x=x.npy", "--custom", str(broken)]) == 1
+        assert wanted in capsys.readouterr().err
+    broken.write_text("custom_conversion_functions = 3")
+    assert main(["convert", str(relu), "out.mlmodel", "--custom", str(broken)]) == 1
+    assert "no dict" in capsys.readouterr().err
+
+
+def test_defects_are_paragraphs_too(
+    relu: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(_: object) -> None:
+        raise RuntimeError("no")
+
+    monkeypatch.setattr("mlferry.spec.io.load_spec", fail)
+    assert main(["inspect", str(relu)]) == 1
+    text = capsys.readouterr().err
+    assert "unexpected RuntimeError: no" in text
+    assert "Traceback" not in text
+    with pytest.raises(RuntimeError):
+        main(["inspect", str(relu), "--debug"])
 
 
 def test_errors_are_paragraphs(

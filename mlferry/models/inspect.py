@@ -1,13 +1,16 @@
-"""The summary of a model: what Xcode shows when one opens it."""
+"""What Xcode shows when one opens a model: the facts, and their text."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
-from mlferry.custom import LAYOUT_KEY, parameters_of
+from mlferry.custom import LAYOUT_KEY, model_parameters_of, parameters_of
 from mlferry.spec import features, networks, versions, weights
-from mlferry.spec.proto import model_pb2, neural_network_pb2 as nn
+from mlferry.spec.proto import model_pb2, neural_network_pb2 as nn, predictors_pb2
+from mlferry.spec.validate import Problem, validate
 
 _ORDERS = {"source": "in the source's order of axes", "channels first": "channels first"}
 _METADATA = (
@@ -16,75 +19,268 @@ _METADATA = (
     ("licence", "license"),
     ("version", "versionString"),
 )
+_LABELS_SHOWN = 6
+
+
+@dataclass(frozen=True)
+class Feature:
+    """An input or output: its name, its type for people, and what its author says of it."""
+
+    name: str
+    type: str
+    description: str
+
+
+@dataclass(frozen=True)
+class Dependency:
+    """A class that an app must bring.
+
+    Attributes:
+        kind: "custom layer" or "custom model".
+        class_name: of the class, in Swift and in Python.
+        name: of the layer; of a model: where it is.
+        description: what the model says about it.
+        parameters: what the class is made with.
+        weights: count and encoding of each of its weights.
+        data: in which order of axes its data come; empty where the model does not tell.
+    """
+
+    kind: str
+    class_name: str
+    name: str
+    description: str
+    parameters: dict[str, Any]
+    weights: list[str]
+    data: str
+
+    def details(self) -> Iterator[tuple[str, str]]:
+        """Label and value of each fact."""
+        if self.description:
+            yield "description", self.description
+        for name, value in self.parameters.items():
+            yield f"parameter {name}", repr(value)
+        if self.data:
+            yield "data", self.data
+        for index, weight in enumerate(self.weights):
+            yield f"weight {index}", weight
+
+
+@dataclass(frozen=True)
+class Description:
+    """The facts about a model; prints as text.
+
+    Attributes:
+        kind: Core ML's name of the kind of model.
+        size: in bytes.
+        specification_version: of the format.
+        systems: the first release of each system that reads the model.
+        metadata: description, author, licence, version, and what the author added.
+        inputs, outputs: the interface.
+        labels: class labels of a classifier.
+        layers: how many layers of each kind.
+        weights: how many weights of each encoding.
+        dependencies: custom layers and custom models, those inside of pipelines too.
+        problems: what breaks the format's rules, as "severity: where: message".
+        models: those inside of a pipeline.
+    """
+
+    kind: str
+    size: int
+    specification_version: int
+    systems: dict[str, str]
+    metadata: dict[str, str]
+    inputs: list[Feature]
+    outputs: list[Feature]
+    labels: list[str]
+    layers: dict[str, int]
+    weights: dict[str, int]
+    dependencies: list[Dependency]
+    problems: list[str]
+    models: list[Description]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything, as plain dicts, lists, numbers and strings."""
+        plain: dict[str, Any] = _plain(asdict(self))
+        return plain
+
+    def facts(self) -> Iterator[tuple[str, str]]:
+        """Label and value of each fact that is one line."""
+        systems = ", ".join(f"{name} {first}" for name, first in self.systems.items())
+        version = str(self.specification_version)
+        yield "specification version", f"{version}, {systems}" if systems else version
+        yield from self.metadata.items()
+
+    def layer_text(self) -> str:
+        """All layers in one line."""
+        shown = ", ".join(f"{kind} {count}" for kind, count in self.layers.items())
+        return f"{sum(self.layers.values())} ({shown})" if shown else "none"
+
+    def weight_text(self) -> str:
+        """All weights in one line."""
+        return ", ".join(f"{count:,} {kind}" for kind, count in self.weights.items()) or "none"
+
+    def label_text(self) -> str:
+        """How many labels there are, and the first ones."""
+        first = ", ".join(self.labels[:_LABELS_SHOWN])
+        more = ", ..." if len(self.labels) > _LABELS_SHOWN else ""
+        return f"{len(self.labels)} ({first}{more})"
+
+    @property
+    def has_network(self) -> bool:
+        """Whether the model, or one inside of it, is a neural network."""
+        return self.kind in networks.NETWORK_KINDS or any(one.has_network for one in self.models)
+
+    def __str__(self) -> str:
+        lines = [f"Core ML model: {self.kind}, {readable_size(self.size)}"]
+        lines += [f"  {label}: {value}" for label, value in self.facts()]
+        for title, described in (("inputs", self.inputs), ("outputs", self.outputs)):
+            lines.append(f"{title}:")
+            for feature in described:
+                text = f"  {feature.name}: {feature.type}"
+                note = feature.description
+                lines.append(f"{text}  ({note})" if note else text)
+        if self.labels:
+            lines.append(f"labels: {self.label_text()}")
+        if self.models:
+            lines.append(f"models: {', '.join(model.kind for model in self.models)}")
+        if self.has_network:
+            lines += [f"layers: {self.layer_text()}", f"weights: {self.weight_text()}"]
+        if self.dependencies:
+            lines.append("dependencies:")
+        for needed in self.dependencies:
+            where = f" ({needed.name})" if needed.name else ""
+            lines.append(f"  {needed.kind} {needed.class_name}{where}")
+            lines += [f"    {label}: {value}" for label, value in needed.details()]
+        if self.problems:
+            lines += ["problems:", *(f"  {problem}" for problem in self.problems)]
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        from mlferry.models import inspect_html
+
+        return inspect_html.fragment(self)
+
+    def html(self) -> str:
+        """A page of its own, with nothing outside of it."""
+        from mlferry.models import inspect_html
+
+        return inspect_html.page(self)
+
+
+def _plain(value: Any) -> Any:
+    """Bytes, which custom models may have as parameters, as hexadecimal digits."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return value.hex() if isinstance(value, bytes) else value
+
+
+def describe(spec: model_pb2.Model, problems: Sequence[Problem] | None = None) -> Description:
+    """The facts about a model; `problems` where `validate` told them already."""
+    found = validate(spec) if problems is None else problems
+    pipeline = networks.pipeline_of(spec)
+    inner = [describe(model, ()) for model in pipeline.models] if pipeline is not None else []
+    network = networks.network_of(spec)
+    layers = Counter[str]()
+    stored = Counter[str]()
+    for model in inner:
+        layers.update(model.layers)
+        stored.update(model.weights)
+    if network is not None:
+        layers.update(layer.WhichOneof("layer") or "unknown" for layer in _layers(network))
+        stored.update(_weights(network))
+    told = spec.description.metadata
+    metadata = {label: getattr(told, field) for label, field in _METADATA if getattr(told, field)}
+    metadata |= {
+        key: value
+        for key, value in sorted(told.userDefined.items())
+        if not key.startswith(LAYOUT_KEY)
+    }
+    return Description(
+        kind=spec.WhichOneof("Type") or "unknown",
+        size=spec.ByteSize(),
+        specification_version=spec.specificationVersion,
+        systems=_systems(spec.specificationVersion),
+        metadata=metadata,
+        inputs=[_feature(feature) for feature in spec.description.input],
+        outputs=[_feature(feature) for feature in spec.description.output],
+        labels=_labels(spec),
+        layers=dict(layers.most_common()),
+        weights=dict(stored.most_common()),
+        dependencies=[*_dependencies(spec), *(d for model in inner for d in model.dependencies)],
+        problems=[f"{problem.severity}: {problem}" for problem in found],
+        models=inner,
+    )
 
 
 def summary(spec: model_pb2.Model) -> str:
-    """Kind, size, required systems, metadata, inputs, outputs, weights and dependencies."""
-    size = spec.ByteSize()
-    lines = [f"Core ML model: {spec.WhichOneof('Type')}, {readable_size(size)}"]
-    lines.append(f"  specification version {spec.specificationVersion}{_systems(spec)}")
-    metadata = spec.description.metadata
-    for label, field in _METADATA:
-        if getattr(metadata, field):
-            lines.append(f"  {label}: {getattr(metadata, field)}")
-    for title, described in (
-        ("inputs", spec.description.input),
-        ("outputs", spec.description.output),
-    ):
-        lines.append(f"{title}:")
-        for feature in described:
-            text = f"  {feature.name}: {features.show(feature.type)}"
-            note = feature.shortDescription
-            lines.append(f"{text}  ({note})" if note else text)
-    network = networks.network_of(spec)
-    if network is not None:
-        lines += _network_lines(network, dict(spec.description.metadata.userDefined))
-    return "\n".join(lines)
+    """The text of `describe`."""
+    return str(describe(spec))
 
 
-def _systems(spec: model_pb2.Model) -> str:
-    if not 1 <= spec.specificationVersion <= versions.NEWEST:
-        return ""
-    needs = versions.release(spec.specificationVersion)
-    return f": iOS {needs.ios}, macOS {needs.macos}, tvOS {needs.tvos}, watchOS {needs.watchos}"
+def _feature(feature: Any) -> Feature:
+    return Feature(feature.name, features.show(feature.type), feature.shortDescription)
 
 
-def _network_lines(network: networks.Network, metadata: Mapping[str, str]) -> list[str]:
-    layers = list(networks.layers_of(network))
-    kinds = Counter(layer.WhichOneof("layer") or "unknown" for layer in layers)
-    shown = ", ".join(f"{kind} {count}" for kind, count in kinds.most_common())
-    lines = [f"layers: {len(layers)} ({shown})"]
-    stored: Counter[str] = Counter()
+def _systems(version: int) -> dict[str, str]:
+    if not 1 <= version <= versions.NEWEST:
+        return {}
+    needs = versions.release(version)
+    return {
+        "iOS": needs.ios, "macOS": needs.macos, "tvOS": needs.tvos, "watchOS": needs.watchos,
+    }  # fmt: skip
+
+
+def _labels(spec: model_pb2.Model) -> list[str]:
+    kind = spec.WhichOneof("Type")
+    holder = getattr(spec, kind) if kind else None
+    if holder is None or "ClassLabels" not in holder.DESCRIPTOR.oneofs_by_name:
+        return []
+    which = holder.WhichOneof("ClassLabels")
+    return [str(label) for label in getattr(holder, which).vector] if which else []
+
+
+def _layers(network: networks.Network) -> list[nn.NeuralNetworkLayer]:
+    return list(networks.layers_of(network))
+
+
+def _weights(network: networks.Network) -> Counter[str]:
+    stored = Counter[str]()
     for weight in weights.iter_weights(network):
         kind = weights.encoding(weight.message)
         if kind is not None:
             stored[str(kind)] += weights.count(weight.message)
-    numbers = ", ".join(f"{count:,} {kind}" for kind, count in stored.most_common())
-    lines.append(f"weights: {numbers or 'none'}")
-    custom = [layer for layer in layers if layer.HasField("custom")]
-    lines += _dependency_lines(custom, metadata)
-    return lines
+    return stored
 
 
-def _dependency_lines(
-    custom: list[nn.NeuralNetworkLayer], metadata: Mapping[str, str]
-) -> list[str]:
-    if not custom:
-        return []
-    lines = ["dependencies:"]
-    for layer in custom:
-        lines.append(f"  custom layer {layer.custom.className} ({layer.name})")
-        if layer.custom.description:
-            lines.append(f"    description: {layer.custom.description}")
-        for name, value in parameters_of(layer.custom).items():
-            lines.append(f"    parameter {name}: {value!r}")
-        order = metadata.get(LAYOUT_KEY + layer.name)
-        if order is not None:
-            lines.append(f"    data: {_ORDERS.get(order, order)}")
-        for index, weight in enumerate(layer.custom.weights):
-            kind = weights.encoding(weight)
-            lines.append(f"    weight {index}: {weights.count(weight):,} {kind or 'values'}")
-    return lines
+def _dependencies(spec: model_pb2.Model) -> Iterator[Dependency]:
+    if spec.WhichOneof("Type") == "customModel":
+        yield _custom_model(spec.customModel)
+    network = networks.network_of(spec)
+    metadata = dict(spec.description.metadata.userDefined)
+    for layer in _layers(network) if network is not None else ():
+        if layer.HasField("custom"):
+            yield custom_layer(layer, metadata)
+
+
+def custom_layer(layer: nn.NeuralNetworkLayer, metadata: Mapping[str, str]) -> Dependency:
+    """A custom layer, with what the model's own metadata say of its data."""
+    order = metadata.get(LAYOUT_KEY + layer.name, "")
+    return Dependency(
+        "custom layer",
+        layer.custom.className,
+        layer.name,
+        layer.custom.description,
+        dict(parameters_of(layer.custom)),
+        [f"{weights.count(w):,} {weights.encoding(w) or 'values'}" for w in layer.custom.weights],
+        _ORDERS.get(order, order),
+    )
+
+
+def _custom_model(params: predictors_pb2.CustomModel) -> Dependency:
+    parameters = dict(model_parameters_of(params))
+    return Dependency("custom model", params.className, "", params.description, parameters, [], "")
 
 
 def readable_size(size: int) -> str:

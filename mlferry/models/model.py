@@ -149,8 +149,26 @@ class MLModel:
             raise ValidationError(f"{path} is not written: the model has problems:", severe)
         return io.save_spec(self._spec, path)
 
+    def describe(self) -> inspect.Description:
+        """What Xcode shows of a model, and more: prints as text, `to_dict`, `html`."""
+        return inspect.describe(self._spec)
+
+    def visualize_spec(
+        self,
+        port: int | None = None,
+        input_shape_dict: Mapping[str, Sequence[int]] | None = None,
+        title: str = "Core ML model",
+    ) -> Path:
+        """Draw the model in the browser: see `mlferry.visualize_spec`; `port` is not used."""
+        from mlferry.models.view import visualize_spec
+
+        return visualize_spec(self, input_shape_dict, title=title)
+
     def __repr__(self) -> str:
-        return inspect.summary(self._spec)
+        return str(self.describe())
+
+    def _repr_html_(self) -> str:
+        return self.describe()._repr_html_()
 
     # ---- prediction --------------------------------------------------------------------
 

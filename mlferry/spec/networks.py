@@ -53,6 +53,19 @@ def subnetworks(layer: nn.NeuralNetworkLayer) -> list[nn.NeuralNetwork]:
     return []
 
 
+def touched(layer: nn.NeuralNetworkLayer) -> tuple[set[str], set[str]]:
+    """The blobs that a layer, or a network inside it, reads, and those that it makes."""
+    reads, writes = set(layer.input), set(layer.output)
+    if layer.WhichOneof("layer") == "loop" and layer.loop.conditionVar:
+        reads.add(layer.loop.conditionVar)
+    for network in subnetworks(layer):
+        for inner in network.layers:
+            more_reads, more_writes = touched(inner)
+            reads |= more_reads
+            writes |= more_writes
+    return reads, writes
+
+
 _VERSION_BY_NUMBER = ((500, 1), (501, 2), (1450, 4))
 
 

@@ -127,7 +127,7 @@ class Streams:
         self, before: Session, after: Session, layer: nn.NeuralNetworkLayer, keep: set[str]
     ) -> None:
         """Run a layer, as it was and as it is, and drop what no later layer reads."""
-        reads, writes = touched(layer)
+        reads, writes = networks.touched(layer)
         for one, other in zip(self.floats, self.quantized, strict=True):
             given = {name: one[name] for name in reads | writes if name in one}
             moved = {name: other[name] for name in reads | writes if name in other}
@@ -141,26 +141,13 @@ class Streams:
                     del blobs[name]
 
 
-def touched(layer: nn.NeuralNetworkLayer) -> tuple[set[str], set[str]]:
-    """The blobs that a layer, or a network inside it, reads, and those that it makes."""
-    reads, writes = set(layer.input), set(layer.output)
-    if layer.WhichOneof("layer") == "loop" and layer.loop.conditionVar:
-        reads.add(layer.loop.conditionVar)
-    for network in networks.subnetworks(layer):
-        for inner in network.layers:
-            more_reads, more_writes = touched(inner)
-            reads |= more_reads
-            writes |= more_writes
-    return reads, writes
-
-
 def _later_reads(layers: Sequence[nn.NeuralNetworkLayer]) -> list[set[str]]:
     """For each layer, what the layers after it read, or may leave as it was."""
     later: list[set[str]] = []
     needed: set[str] = set()
     for layer in reversed(layers):
         later.append(set(needed))
-        reads, writes = touched(layer)
+        reads, writes = networks.touched(layer)
         needed |= reads
         if networks.subnetworks(layer):
             needed |= writes

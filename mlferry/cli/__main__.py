@@ -1,0 +1,7 @@
+"""``python -m mlferry.cli``."""
+
+import sys
+
+from mlferry.cli import main
+
+sys.exit(main())

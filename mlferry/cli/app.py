@@ -1,0 +1,100 @@
+"""The group of commands, and how it ends: exit codes, and errors as paragraphs."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any
+
+import click
+from click.shell_completion import get_completion_class
+
+from mlferry.cli import convert, look, run as running, shrink, write
+from mlferry.errors import MlferryError
+from mlferry.version import VERSION
+
+logger = logging.getLogger("mlferry")
+
+EPILOG = """\b
+examples:
+  mlferry convert digits.h5 digits.mlmodel --custom hooks.py
+  mlferry inspect digits.mlmodel
+  mlferry view digits.mlmodel
+  mlferry quantize digits.mlmodel -o small.mlmodel --bits 8
+
+Every command has --help. Exit codes: 0 done, 1 an error, 2 wrong usage.
+"""
+
+
+@click.group(epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@click.version_option(VERSION, package_name="mlferry", prog_name="mlferry")
+def app(debug: bool) -> None:
+    """Keras and ONNX models to Core ML, run and checked without a Mac."""
+
+
+@app.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print what makes the TAB key complete commands, options and files.
+
+    \b
+    examples:
+      eval "$(mlferry completion bash)"        # in ~/.bashrc
+      mlferry completion fish > ~/.config/fish/completions/mlferry.fish
+    """
+    found = get_completion_class(shell)
+    assert found is not None
+    click.echo(found(app, {}, "mlferry", "_MLFERRY_COMPLETE").source())
+
+
+for _command in (
+    convert.convert,
+    running.predict,
+    shrink.quantize,
+    shrink.compare,
+    look.inspect,
+    look.view,
+    look.validate,
+    write.scaffold,
+):
+    app.add_command(_command)
+
+
+def run(argv: list[str]) -> int:
+    """Run a command line; see `mlferry.cli.main`.
+
+    Raises:
+        MlferryError: with ``--debug``, as it was raised.
+        SystemExit: of code 2 for wrong usage.
+    """
+    debug = "--debug" in argv
+    arguments = [argument for argument in argv if argument != "--debug"]
+    logging.basicConfig(level=logging.DEBUG if debug else logging.WARNING,
+                        format="mlferry: %(message)s", force=False)  # fmt: skip
+    try:
+        result: Any = app.main(arguments, prog_name="mlferry", standalone_mode=False)
+    except click.Abort:
+        return 130
+    except click.ClickException as error:
+        error.show()
+        raise SystemExit(error.exit_code) from None
+    except KeyboardInterrupt:
+        return 130
+    except MlferryError as error:
+        if debug:
+            raise
+        sys.stderr.write(f"mlferry: {error}\n")
+        return 1
+    except BrokenPipeError:  # `mlferry inspect ... | head`
+        sys.stderr.close()
+        return 0
+    except Exception as error:
+        if debug:
+            raise
+        sys.stderr.write(
+            f"mlferry: unexpected {type(error).__name__}: {error}\nThis is a defect of mlferry; "
+            "`mlferry --debug ...` shows where, which is what a report of it needs\n"
+        )
+        return 1
+    return result if isinstance(result, int) else 0

@@ -1,0 +1,86 @@
+"""What several commands share: options, reading what users write, printing."""
+
+from __future__ import annotations
+
+import json
+import runpy
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+import numpy as np
+
+from mlferry.errors import CustomLayerError, MlferryError, ModelFileError, SpecError
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+FILE = click.Path(path_type=Path)
+model_argument = click.argument("model", type=FILE)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
+custom_classes_option = click.option(
+    "--custom", type=FILE, metavar="FILE.py", help="Python file that registers custom classes."
+)
+out_option = click.option(
+    "-o", "--out", required=True, type=FILE, metavar="FILE", help="The .mlmodel file to write."
+)
+
+
+def run_file(path: Path | None) -> Mapping[str, Any]:
+    """What the user's own Python file defines.
+
+    Raises:
+        ModelFileError: there is no such file.
+        CustomLayerError: it raises.
+    """
+    if path is None:
+        return {}
+    if not path.is_file():
+        raise ModelFileError(f"there is no file {path}")
+    try:
+        return runpy.run_path(str(path))
+    except MlferryError:
+        raise
+    except Exception as error:
+        raise CustomLayerError(f"{path} raised {type(error).__name__}: {error}") from error
+
+
+def pairs(items: tuple[str, ...], what: str) -> dict[str, str]:
+    """``NAME=VALUE`` options as a dict.
+
+    Raises:
+        SpecError: one has no name, or a name comes twice.
+    """
+    found: dict[str, str] = {}
+    for item in items:
+        name, separator, value = item.partition("=")
+        if not separator or not name or not value:
+            raise SpecError(f"{item!r}: {what} are written NAME=VALUE")
+        if name in found:
+            raise SpecError(f"{what} of {name!r} are given twice")
+        found[name] = value
+    return found
+
+
+def numbers(text: str, what: str) -> list[float]:
+    """``1,2.5,3`` as numbers.
+
+    Raises:
+        SpecError: it is something else.
+    """
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise SpecError(f"{what} {text!r}: write numbers with commas, e.g. 1,2.5") from None
+
+
+def plain(value: Any) -> Any:
+    """Arrays, paths and NumPy's numbers as JSON has them."""
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    return str(value)
+
+
+def print_json(value: Any) -> None:
+    """Print a value as JSON."""
+    click.echo(json.dumps(value, indent=2, default=plain))

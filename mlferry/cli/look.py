@@ -1,0 +1,124 @@
+"""`mlferry inspect`, `view` and `validate`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from mlferry.cli.common import (
+    FILE,
+    custom_classes_option,
+    json_option,
+    model_argument,
+    pairs,
+    print_json,
+    run_file,
+)
+
+INSPECT_EPILOG = """\b
+examples:
+  mlferry inspect net.mlmodel
+  mlferry inspect net.mlmodel --json | jq .dependencies
+  mlferry inspect net.mlmodel --html net.html
+"""
+VIEW_EPILOG = """\b
+examples:
+  mlferry view net.mlmodel
+  mlferry view net.mlmodel -o net.html --no-open
+  mlferry view net.mlmodel --shape image=1,3,512,512
+  mlferry view net.mlmodel --netron
+"""
+VALIDATE_EPILOG = """\b
+example:
+  mlferry validate net.mlmodel && echo fine
+"""
+
+
+@click.command(epilog=INSPECT_EPILOG)
+@model_argument
+@json_option
+@click.option("--html", type=FILE, metavar="FILE.html", help="Write the facts as a page.")
+def inspect(model: Path, as_json: bool, html: Path | None) -> None:
+    """Show what MODEL is: interface, dependencies, precision, systems, layers, problems."""
+    from mlferry.models.inspect import describe
+    from mlferry.models.inspect_html import page
+    from mlferry.spec.io import load_spec, write_atomic
+
+    found = describe(load_spec(model))
+    if html is not None:
+        write_atomic(html, page(found, model.name).encode())
+    if as_json:
+        print_json(found.to_dict())
+    elif html is not None:
+        click.echo(f"written to {html}")
+    elif sys.stdout.isatty():
+        from rich.console import Console
+
+        from mlferry.models.inspect_rich import renderables
+
+        Console().print(*renderables(found))
+    else:
+        click.echo(str(found))
+
+
+@click.command(epilog=VIEW_EPILOG)
+@model_argument
+@click.option(
+    "-o",
+    "--out",
+    type=FILE,
+    metavar="FILE.html",
+    help="Where to write the page; by default a temporary file.",
+)
+@click.option("--open/--no-open", "opens", default=True, help="Open it in the browser.")
+@click.option(
+    "--shape",
+    "shapes",
+    multiple=True,
+    metavar="NAME=SHAPE",
+    help="Shape of an input, where it is flexible: image=1,3,512,512.",
+)
+@click.option("--netron", is_flag=True, help="Open the model in Netron instead.")
+@custom_classes_option
+def view(
+    model: Path,
+    out: Path | None,
+    opens: bool,
+    shapes: tuple[str, ...],
+    netron: bool,
+    custom: Path | None,
+) -> None:
+    """Draw MODEL as a graph, in a page of its own."""
+    from mlferry.models import view as drawing
+    from mlferry.models.model import MLModel
+
+    if netron:
+        drawing.open_netron(model)
+        return
+    run_file(custom)
+    given = {name: drawing.parse_shape(text) for name, text in pairs(shapes, "shapes").items()}
+    path = drawing.visualize_spec(
+        MLModel(model), given, path=out, open_browser=opens, title=model.name
+    )
+    click.echo(f"written to {path}")
+
+
+@click.command(epilog=VALIDATE_EPILOG)
+@model_argument
+@json_option
+def validate(model: Path, as_json: bool) -> int:
+    """Check MODEL against the format's rules; exit code 1 if a device would refuse it."""
+    from mlferry.spec.io import load_spec
+    from mlferry.spec.validate import validate as check
+
+    problems = check(load_spec(model))
+    if as_json:
+        print_json([vars(problem) for problem in problems])
+    else:
+        for problem in problems:
+            click.echo(f"{problem.severity}: {problem}")
+        if not problems:
+            click.echo("no problems")
+    return int(any(problem.severity != "note" for problem in problems))

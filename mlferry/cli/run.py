@@ -1,0 +1,78 @@
+"""`mlferry predict`."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+from mlferry.cli.common import FILE, custom_classes_option, model_argument, print_json, run_file
+from mlferry.errors import MissingDependencyError, ModelFileError
+
+EPILOG = """\b
+examples:
+  mlferry predict net.mlmodel image=cat.jpg
+  mlferry predict digits.mlmodel image=digit.npy --custom layers.py --out digit.npz
+"""
+
+
+@click.command(epilog=EPILOG)
+@model_argument
+@click.argument("inputs", nargs=-1, required=True, metavar="NAME=FILE...")
+@custom_classes_option
+@click.option("--out", type=FILE, metavar="FILE.npz", help="Write the outputs to an .npz file.")
+@click.option("--json", is_flag=True, help="JSON is what it prints in any case.")
+def predict(
+    model: Path, inputs: tuple[str, ...], custom: Path | None, out: Path | None, json: bool
+) -> None:
+    """Evaluate MODEL on one sample: .npy arrays, or pictures for image inputs."""
+    from mlferry.models.model import MLModel
+
+    run_file(custom)
+    loaded = MLModel(model)
+    outputs = loaded.predict(dict(_input(item) for item in inputs))
+    assert isinstance(outputs, dict)
+    if out is not None:
+        _write_arrays(out, outputs)
+    else:
+        print_json(outputs)
+
+
+def _input(item: str) -> tuple[str, Any]:
+    name, separator, path = item.partition("=")
+    if not separator:
+        raise ModelFileError(f"{item!r}: inputs are written NAME=FILE")
+    try:
+        if path.endswith(".npy"):
+            return name, np.load(path, allow_pickle=False)
+        return name, _picture(path)
+    except (OSError, ValueError) as error:
+        raise ModelFileError(f"cannot read {path}: {error}") from error
+
+
+def _picture(path: str) -> Any:
+    try:
+        from PIL import Image
+    except ImportError as error:
+        raise MissingDependencyError(
+            "reading pictures needs Pillow: pip install 'mlferry[images]'"
+        ) from error
+    with Image.open(path) as image:
+        image.load()
+        return image
+
+
+def _write_arrays(path: Path, outputs: Mapping[str, Any]) -> None:
+    from mlferry.spec.io import write_atomic
+
+    buffer = io.BytesIO()
+    arrays = {
+        name: np.asarray(list(value.values()) if isinstance(value, Mapping) else value)
+        for name, value in outputs.items()
+    }
+    np.savez(buffer, **arrays)  # type: ignore[arg-type]
+    write_atomic(path, buffer.getvalue())

@@ -1,0 +1,62 @@
+"""The classes that a model with custom layers or custom models needs, as text to start from."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from mlferry.errors import ModelFileError
+from mlferry.models.scaffold.needs import needs_of
+from mlferry.models.scaffold.python import python_class
+from mlferry.models.scaffold.swift import swift_class
+from mlferry.spec import io
+from mlferry.spec.proto import model_pb2
+
+__all__ = ["python_files", "swift_files", "write_files"]
+
+
+def swift_files(spec: model_pb2.Model, *, gpu: bool = False) -> dict[str, str]:
+    """A Swift file for each class, text by file name.
+
+    Args:
+        spec: a model with custom layers or custom models, inside of a pipeline too.
+        gpu: whether a custom layer also gets the method that encodes for Metal.
+
+    Raises:
+        SpecError: the model needs no class.
+    """
+    return {f"{need.identifier}.swift": swift_class(need, gpu=gpu) for need in needs_of(spec)}
+
+
+def python_files(spec: model_pb2.Model) -> dict[str, str]:
+    """A Python file for each class, for mlferry's own runtime; text by file name.
+
+    Raises:
+        SpecError: the model needs no class.
+    """
+    return {f"{need.module}.py": python_class(need) for need in needs_of(spec)}
+
+
+def write_files(
+    files: Mapping[str, str], folder: str | os.PathLike[str], *, force: bool = False
+) -> list[Path]:
+    """Write files into a folder, which is made where it is missing; their paths.
+
+    Raises:
+        ModelFileError: a file is there already, and `force` is not set; nothing is written.
+    """
+    paths = [Path(folder) / name for name in files]
+    there = [str(path) for path in paths if path.exists()]
+    if there and not force:
+        raise ModelFileError(
+            f"{', '.join(there)} exists already and may hold your work; write over it with "
+            "--force, in Python force=True"
+        )
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ModelFileError(f"cannot make the folder {folder}: {error.strerror}") from error
+    for path, text in zip(paths, files.values(), strict=True):
+        io.write_atomic(path, text.encode("utf-8"))
+    return paths

@@ -1,0 +1,141 @@
+"""What the classes of a model are made with, taken together over the layers that use them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from mlferry.custom import LAYOUT_KEY, model_parameters_of, parameters_of
+from mlferry.errors import SpecError
+from mlferry.spec import features, networks, weights
+from mlferry.spec.proto import model_pb2, neural_network_pb2 as nn
+
+KINDS = ("bool", "int", "float", "str", "bytes")
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A parameter: its key in the model, its kind, whether all layers have it, an example."""
+
+    key: str
+    kind: str
+    optional: bool
+    example: Any
+
+
+@dataclass
+class Need:
+    """A class that a model needs.
+
+    Attributes:
+        class_name: as the model says it.
+        is_model: a custom model, not a custom layer.
+        descriptions: what the model says, once each.
+        parameters: what the class is made with.
+        uses: the layers that use it: name, inputs and outputs.
+        weights: the encoding and count of each weight of the first layer that has any.
+        channels_first: whether its data come channels first; None where the model does not tell.
+        inputs, outputs: of a custom model, by name and type.
+    """
+
+    class_name: str
+    is_model: bool
+    descriptions: list[str] = field(default_factory=list)
+    parameters: list[Parameter] = field(default_factory=list)
+    uses: list[tuple[str, int, int]] = field(default_factory=list)
+    weights: list[tuple[str, int]] = field(default_factory=list)
+    channels_first: bool | None = None
+    inputs: dict[str, str] = field(default_factory=dict)
+    outputs: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def identifier(self) -> str:
+        """The class's name as a name of both languages."""
+        return identifier(self.class_name)
+
+    @property
+    def module(self) -> str:
+        """The name as that of a Python file: ``GridSampler`` is in ``grid_sampler.py``."""
+        return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", self.identifier).lower()
+
+
+def identifier(text: str) -> str:
+    """A text as a name that Swift and Python take."""
+    made = re.sub(r"\W", "_", text, flags=re.ASCII)
+    return f"_{made}" if not made or made[0].isdigit() else made
+
+
+def needs_of(spec: model_pb2.Model) -> list[Need]:
+    """Every class that a model needs, in the order of their first use.
+
+    Raises:
+        SpecError: there is none, or two of them would have one name.
+    """
+    found: dict[tuple[str, bool], Need] = {}
+    values: dict[tuple[str, bool], list[Mapping[str, Any]]] = {}
+    for key, given, description, fill in _users(spec):
+        need = found.setdefault(key, Need(*key))
+        values.setdefault(key, []).append(given)
+        if description and description not in need.descriptions:
+            need.descriptions.append(description)
+        fill(need)
+    for key, need in found.items():
+        need.parameters = list(_parameters(values[key]))
+    if not found:
+        raise SpecError("the model has no custom layers and no custom models: it needs no class")
+    files = [need.module for need in found.values()]
+    twice = sorted({name for name in files if files.count(name) > 1})
+    if twice:
+        raise SpecError(f"several classes would go to one file: {', '.join(twice)}")
+    return list(found.values())
+
+
+def _users(spec: model_pb2.Model) -> Iterator[tuple[tuple[str, bool], Any, str, Any]]:
+    for model in networks.models_in(spec):
+        if model.WhichOneof("Type") == "customModel":
+            params = model.customModel
+            yield (
+                (params.className, True),
+                model_parameters_of(params),
+                params.description,
+                lambda need, model=model: _fill_model(need, model),
+            )
+        network = networks.network_of(model)
+        metadata = model.description.metadata.userDefined
+        for layer in networks.layers_of(network) if network is not None else ():
+            if layer.HasField("custom"):
+                yield (
+                    (layer.custom.className, False),
+                    parameters_of(layer.custom),
+                    layer.custom.description,
+                    lambda need, layer=layer, told=metadata: _fill_layer(need, layer, told),
+                )
+
+
+def _fill_layer(need: Need, layer: nn.NeuralNetworkLayer, metadata: Mapping[str, str]) -> None:
+    need.uses.append((layer.name, len(layer.input), len(layer.output)))
+    order = metadata.get(LAYOUT_KEY + layer.name)
+    if order is not None:
+        need.channels_first = order != "source"
+    if not need.weights:
+        for weight in layer.custom.weights:
+            kind = weights.encoding(weight)
+            need.weights.append((kind.kind if kind else weights.RAW, weights.count(weight)))
+
+
+def _fill_model(need: Need, spec: model_pb2.Model) -> None:
+    for target, described in (
+        (need.inputs, spec.description.input),
+        (need.outputs, spec.description.output),
+    ):
+        target.update({feature.name: features.show(feature.type) for feature in described})
+
+
+def _parameters(users: list[Mapping[str, Any]]) -> Iterator[Parameter]:
+    for key in sorted({key for user in users for key in user}):
+        given = [user[key] for user in users if key in user]
+        kinds = {type(value).__name__ for value in given}
+        kind = kinds.pop() if len(kinds) == 1 else "float" if kinds <= {"int", "float"} else "str"
+        yield Parameter(key, kind, len(given) < len(users), given[0])

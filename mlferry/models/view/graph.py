@@ -1,0 +1,293 @@
+"""A model as boxes and edges, whatever its kind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from mlferry.custom import CUSTOM_LAYERS, CustomLayer, Instance
+from mlferry.errors import MlferryError, SpecError
+from mlferry.models.inspect import custom_layer, describe
+from mlferry.spec import networks, weights
+from mlferry.spec.features import show
+from mlferry.spec.params import DEFAULTS
+from mlferry.spec.proto import model_pb2, neural_network_pb2 as nn
+from mlferry.spec.reflection import is_map, is_repeated
+from mlferry.spec.shapes.rules import Shape
+from mlferry.spec.shapes.trace import Known, Trace, blob_shapes, trace
+
+if TYPE_CHECKING:
+    from google.protobuf.message import Message
+
+_TIMES = " \N{MULTIPLICATION SIGN} "
+_SHOWN = 24  # entries of a list of numbers
+Rows = list[tuple[str, str]]
+
+
+@dataclass
+class Box:
+    """A layer, a model of a pipeline, or an input or output.
+
+    Attributes:
+        name: of the layer.
+        kind: of the layer; "input" and "output" for those.
+        rows: its parameters as label and value.
+        inputs, outputs: blobs with their shapes.
+        role: "layer", "custom", "input" or "output"; what the page colours by.
+        inside: graphs that open up, with a title each.
+    """
+
+    name: str
+    kind: str
+    rows: Rows
+    inputs: list[tuple[str, str]] = field(default_factory=list)
+    outputs: list[tuple[str, str]] = field(default_factory=list)
+    role: str = "layer"
+    inside: list[tuple[str, Graph]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Edge:
+    """A blob from the box that makes it to one that reads it; `label` is its shape."""
+
+    start: int
+    end: int
+    blob: str
+    label: str
+
+
+@dataclass
+class Graph:
+    """Boxes in an order in which every edge goes forward."""
+
+    boxes: list[Box] = field(default_factory=list)
+    edges: list[Edge] = field(default_factory=list)
+    makers: dict[str, int] = field(default_factory=dict)
+
+    def add(
+        self, box: Box, reads: Sequence[tuple[str, str]], writes: Sequence[tuple[str, str]]
+    ) -> None:
+        """Add a box behind the boxes that make what it reads."""
+        box.inputs, box.outputs = list(reads), list(writes)
+        place = len(self.boxes)
+        self.boxes.append(box)
+        for blob, label in dict(reads).items():
+            if blob in self.makers:
+                self.edges.append(Edge(self.makers[blob], place, blob, label))
+        for blob, _ in writes:
+            self.makers[blob] = place
+
+
+def graph_of(
+    spec: model_pb2.Model,
+    classes: Mapping[str, type[CustomLayer]],
+    input_shapes: Mapping[str, Sequence[int]],
+) -> Graph:
+    """The graph of a model; those inside of it are in the boxes."""
+    network, pipeline = networks.network_of(spec), networks.pipeline_of(spec)
+    graph = Graph()
+    labels = {f.name: show(f.type) for f in (*spec.description.input, *spec.description.output)}
+    for feature in spec.description.input:
+        graph.add(_end(feature, "input"), [], [(feature.name, labels[feature.name])])
+    if network is not None:
+        found = trace(network, blob_shapes(spec, input_shapes), shapes_of_classes(classes))
+        _network(graph, spec, network, found)
+        labels |= {name: _times(found.shapes, name) for name in found.shapes}
+    elif pipeline is not None:
+        for index, model in enumerate(pipeline.models):
+            _model(graph, model, pipeline.names[index : index + 1], classes)
+    else:
+        _model(graph, spec, (), classes)
+    for feature in spec.description.output:
+        source = _made_by(spec, feature.name, graph)
+        graph.add(_end(feature, "output"), [(source, labels.get(source, ""))], [])
+    return graph
+
+
+def _end(feature: Any, role: str) -> Box:
+    rows = [("type", show(feature.type))]
+    if feature.shortDescription:
+        rows.append(("description", feature.shortDescription))
+    return Box(feature.name, role, rows, role=role)
+
+
+def _made_by(spec: model_pb2.Model, name: str, graph: Graph) -> str:
+    """The blob of an output: a classifier's outputs come from its probabilities."""
+    network = networks.network_of(spec)
+    if name in graph.makers or not isinstance(network, nn.NeuralNetworkClassifier):
+        return name
+    last = network.layers[-1].output if network.layers else [""]
+    return network.labelProbabilityLayerName or last[0]
+
+
+# ---- networks ---------------------------------------------------------------------------------
+
+
+def shapes_of_classes(classes: Mapping[str, type[CustomLayer]]) -> Any:
+    """Lets the classes of custom layers, those given and registered ones, tell their shapes."""
+
+    def custom(layer: nn.NeuralNetworkLayer, shapes: Sequence[Shape]) -> Sequence[Shape] | None:
+        name = layer.custom.className
+        entry = CUSTOM_LAYERS.find(name)
+        found = classes.get(name) or (entry.value if entry is not None else None)
+        known = [tuple(e for e in shape if e is not None) for shape in shapes]
+        if found is None or any(len(a) < len(b) for a, b in zip(known, shapes, strict=True)):
+            return None
+        try:
+            instance = Instance(layer.name, found, layer.custom, len(layer.output))
+            return instance.output_shapes(known)
+        except MlferryError as error:
+            raise SpecError(str(error)) from error
+
+    return custom
+
+
+def _network(graph: Graph, spec: model_pb2.Model, network: networks.Network, found: Trace) -> None:
+    refused = {refusal.layer.name: refusal.reason for refusal in found.refusals}
+    metadata = dict(spec.description.metadata.userDefined)
+    _layers(graph, network.layers, found.shapes, refused, metadata)
+
+
+def _layers(
+    graph: Graph,
+    layers: Sequence[nn.NeuralNetworkLayer],
+    shapes: Known,
+    refused: Mapping[str, str],
+    metadata: Mapping[str, str],
+) -> None:
+    for layer in layers:
+        kind = layer.WhichOneof("layer") or "unknown"
+        box = Box(layer.name, kind, list(_rows(layer, kind)))
+        if kind == "custom":
+            found = custom_layer(layer, metadata)
+            box.kind, box.role = found.class_name, "custom"
+            box.rows = [("kind", found.kind), ("class", found.class_name), *found.details()]
+        if layer.name in refused:
+            box.rows.append(("does not fit", refused[layer.name]))
+        bodies = networks.subnetworks(layer)
+        for title, body in zip(_TITLES.get(kind, ()), bodies, strict=False):
+            if body.layers:
+                box.inside.append((title, _body(body, shapes, refused, metadata)))
+        reads, writes = set(layer.input), set(layer.output)
+        if bodies:
+            reads, writes = networks.touched(layer)
+        order = [*layer.input, *sorted(reads - set(layer.input))]
+        made = [*layer.output, *sorted(writes - set(layer.output))]
+        graph.add(box, [(n, _times(shapes, n)) for n in order],
+                  [(n, _times(shapes, n)) for n in made])  # fmt: skip
+
+
+_TITLES = {"branch": ("if true", "else"), "loop": ("condition", "body")}
+
+
+def _body(
+    network: nn.NeuralNetwork,
+    shapes: Known,
+    refused: Mapping[str, str],
+    metadata: Mapping[str, str],
+) -> Graph:
+    """The inside of a branch or loop; blobs from outside are its inputs."""
+    graph = Graph()
+    made: set[str] = set()
+    for layer in network.layers:
+        reads, writes = networks.touched(layer)
+        for name in sorted(reads - made):
+            shown = _times(shapes, name)
+            graph.add(Box(name, "from outside", [("shape", shown)], role="input"), [],
+                      [(name, shown)])  # fmt: skip
+            made.add(name)
+        made |= writes
+    _layers(graph, network.layers, shapes, refused, metadata)
+    return graph
+
+
+def _times(shapes: Known, name: str) -> str:
+    shape = shapes.get(name)
+    if shape is None:
+        return "?"
+    extents = ["?" if extent is None else str(extent) for extent in shape]
+    return _TIMES.join(extents) or "one number"
+
+
+# ---- pipelines and others ---------------------------------------------------------------------
+
+
+def _model(
+    graph: Graph,
+    spec: model_pb2.Model,
+    names: Sequence[str],
+    classes: Mapping[str, type[CustomLayer]],
+) -> None:
+    facts = describe(spec, ())
+    name = names[0] if names else facts.kind
+    box = Box(name, facts.kind, _facts(spec))
+    if facts.kind == "customModel":
+        box.role = "custom"
+    if networks.network_of(spec) is not None or networks.pipeline_of(spec) is not None:
+        box.inside.append((name, graph_of(spec, classes, {})))
+    graph.add(box, [(f.name, f.type) for f in facts.inputs],
+              [(f.name, f.type) for f in facts.outputs])  # fmt: skip
+
+
+def _facts(spec: model_pb2.Model) -> Rows:
+    found = describe(spec, ())
+    rows = list(found.facts())
+    for needed in found.dependencies:
+        rows += [("class", needed.class_name), *needed.details()]
+    return rows
+
+
+# ---- parameters -------------------------------------------------------------------------------
+
+
+def _rows(layer: nn.NeuralNetworkLayer, kind: str) -> Iterator[tuple[str, str]]:
+    if kind != "unknown":
+        yield from _fields(getattr(layer, kind), "")
+
+
+def _fields(message: Message, prefix: str) -> Iterator[tuple[str, str]]:
+    """Every field that is set, and those that are not but have a default of Core ML's own."""
+    present = {descriptor.name for descriptor, _ in message.ListFields()}
+    for descriptor, value in message.ListFields():
+        name = f"{prefix}{descriptor.name}"
+        if isinstance(value, nn.WeightParams):
+            kind = weights.encoding(value)
+            yield name, f"{weights.count(value):,} values, {kind}" if kind else "no values"
+        elif isinstance(value, nn.NeuralNetwork):
+            continue
+        elif is_map(descriptor):
+            yield name, ", ".join(f"{key}: {value[key]}" for key in sorted(value))
+        elif is_repeated(descriptor):
+            yield from _repeated(name, descriptor, value)
+        elif descriptor.message_type is not None:
+            inner = list(_fields(value, f"{name}."))
+            yield from inner or [(name, "set")]
+        else:
+            yield name, _scalar(descriptor, value)
+    for (owner, field_name), default in DEFAULTS.items():
+        if owner == message.DESCRIPTOR.name and field_name not in present:
+            shown = ", ".join(map(str, default)) if isinstance(default, tuple) else str(default)
+            yield f"{prefix}{field_name}", f"{shown} (default)"
+
+
+def _repeated(name: str, descriptor: Any, value: Any) -> Iterator[tuple[str, str]]:
+    if descriptor.message_type is not None:
+        for index, item in enumerate(value[:_SHOWN]):
+            if isinstance(item, nn.WeightParams):
+                kind = weights.encoding(item)
+                yield f"{name}[{index}]", f"{weights.count(item):,} values, {kind}"
+            else:
+                yield from _fields(item, f"{name}[{index}].")
+        return
+    shown = ", ".join(_scalar(descriptor, item) for item in value[:_SHOWN])
+    yield name, shown + (f", ... ({len(value)})" if len(value) > _SHOWN else "")
+
+
+def _scalar(descriptor: Any, value: Any) -> str:
+    if descriptor.enum_type is not None:
+        entry = descriptor.enum_type.values_by_number.get(value)
+        return str(entry.name) if entry is not None else str(value)
+    if isinstance(value, bytes):
+        return f"{len(value):,} bytes"
+    return f"{value:g}" if isinstance(value, float) else str(value)

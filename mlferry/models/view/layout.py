@@ -1,0 +1,75 @@
+"""Where boxes and edges of a graph lie: igraph's layout after Sugiyama, in layers from the top."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mlferry.errors import MissingDependencyError
+from mlferry.models.view.graph import Edge, Graph
+
+Point = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Places in cells: x in columns, y in layers.
+
+    Attributes:
+        boxes: the place of each box.
+        routes: for each edge the places that it passes on its way, box to box.
+    """
+
+    boxes: list[Point]
+    routes: list[list[Point]]
+
+
+def lay_out(graph: Graph) -> Layout:
+    """Boxes in layers, so that edges go down and cross seldom.
+
+    An edge over several layers passes through a place in each of them, so that it runs around
+    the boxes there.
+
+    Raises:
+        MissingDependencyError: igraph is missing.
+    """
+    try:
+        import igraph
+    except ImportError as error:
+        raise MissingDependencyError(
+            "drawing a graph needs igraph: pip install 'mlferry[view]'"
+        ) from error
+    layers = _depths(len(graph.boxes), graph.edges)
+    chains: list[list[int]] = []
+    links: list[tuple[int, int]] = []
+    for edge in graph.edges:
+        chain = [edge.start]
+        for depth in range(layers[edge.start] + 1, layers[edge.end]):
+            chain.append(len(layers))
+            layers.append(depth)
+        chain.append(edge.end)
+        links += itertools.pairwise(chain)
+        chains.append(chain)
+    made: Any = igraph.Graph(len(layers), links, directed=True).layout_sugiyama(
+        layers=layers, hgap=1, vgap=1, maxiter=100
+    )
+    places = [(float(x), float(y)) for x, y in made.coords[: len(layers)]]
+    return Layout(places[: len(graph.boxes)], [[places[i] for i in chain] for chain in chains])
+
+
+def _depths(count: int, edges: Sequence[Edge]) -> list[int]:
+    """The longest way from above to each box; inputs come right above their first reader."""
+    depths = [0] * count
+    for edge in sorted(edges, key=lambda edge: (edge.end, edge.start)):
+        depths[edge.end] = max(depths[edge.end], depths[edge.start] + 1)
+    first_reader: dict[int, int] = {}
+    targets = {edge.end for edge in edges}
+    for edge in edges:
+        if edge.start not in targets:
+            near = first_reader.get(edge.start, depths[edge.end])
+            first_reader[edge.start] = min(near, depths[edge.end])
+    for box, near in first_reader.items():
+        depths[box] = near - 1
+    return depths

@@ -1,0 +1,194 @@
+"""Classes written for a model: Swift that parses, Python that runs."""
+
+from __future__ import annotations
+
+import runpy
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import mlferry
+from mlferry.errors import CustomLayerError, ModelFileError, SpecError
+from mlferry.models.scaffold import python_files, swift_files, write_files
+from mlferry.spec import features
+from mlferry.spec.builder import Builder
+from mlferry.spec.proto import model_pb2
+
+PARAMETERS = {
+    "output_height": {"intValue": 3}, "far": {"longValue": 1 << 40}, "rate": {"doubleValue": 0.5},
+    "mode": {"stringValue": 'a "b"\n'}, "on": {"boolValue": True}, "default": {"intValue": 1},
+    'odd "key"': {"intValue": 2}, "2nd": {"intValue": 2},
+}  # fmt: skip
+
+
+def network(**changes: Any) -> model_pb2.Model:
+    given: dict[str, Any] = {
+        "className": "WarpGrid", "parameters": PARAMETERS,
+        "description": "samples\nat a grid \\ \"\"\"here\"\"\"",
+        "weights": [np.ones(4, np.float32), np.ones(3, np.float16), np.ones(2, np.uint8)],
+    }  # fmt: skip
+    builder = Builder()
+    builder.input("x", (1, 4))
+    builder.input("theta", (1, 6))
+    builder.layer("custom", "one", ["x", "theta"], ["y"], output_shapes=[(1, 4)],
+                  **(given | changes))  # fmt: skip
+    builder.layer("custom", "two", ["y"], ["z"], output_shapes=[(1, 4)], className="Bent",
+                  parameters={"beta": {"intValue": 1}})  # fmt: skip
+    builder.layer("custom", "three", ["z"], ["a"], output_shapes=[(1, 4)], className="Bent",
+                  parameters={"beta": {"doubleValue": 1.5},
+                              "extra": {"boolValue": True}})  # fmt: skip
+    builder.output("a")
+    return builder.model()
+
+
+def custom_model() -> model_pb2.Model:
+    return mlferry.make_custom_model(
+        "Summer", {'x"': features.multi_array((3,))}, {"y": features.multi_array((1,))},
+        {"scale": 2.5, "table": b"\x01"}, "adds up",
+    ).get_spec()  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def swift() -> Any:
+    """Swift's grammar; gives the tree of a text that has no error."""
+    tree_sitter = pytest.importorskip("tree_sitter")
+    grammar = pytest.importorskip("tree_sitter_swift")
+    parser = tree_sitter.Parser(tree_sitter.Language(grammar.language()))
+
+    def parse(text: str) -> Any:
+        root = parser.parse(text.encode()).root_node
+        assert not root.has_error, text
+        return root
+
+    return parse
+
+
+def nodes(root: Any, kind: str) -> Iterator[Any]:
+    if root.type == kind:
+        yield root
+    for child in root.children:
+        yield from nodes(child, kind)
+
+
+def text_of(node: Any, field: str) -> str:
+    return node.child_by_field_name(field).text.decode()
+
+
+@pytest.mark.parametrize("gpu", [False, True])
+def test_swift_layers_have_the_protocol(swift: Any, gpu: bool) -> None:
+    files = swift_files(network(), gpu=gpu)
+    assert [*files] == ["WarpGrid.swift", "Bent.swift"]
+    for name, text in files.items():
+        root = swift(text)
+        (made,) = nodes(root, "class_declaration")
+        assert text_of(made, "name") == name.removesuffix(".swift")
+        assert [n.text for n in nodes(made, "inheritance_specifier")] == [
+            b"NSObject", b"MLCustomLayer",
+        ]  # fmt: skip
+        methods = {text_of(node, "name") for node in nodes(made, "function_declaration")}
+        wanted = {"setWeightData", "outputShapes", "evaluate", "failure"}
+        assert methods == wanted | ({"encode"} if gpu else set())
+        assert len([*nodes(made, "init_declaration")]) == 1
+        assert ("import Metal" in text) == gpu
+
+
+def test_swift_reads_exactly_the_parameters(swift: Any) -> None:
+    first, second = swift_files(network()).values()
+    properties = [node.text.decode() for node in nodes(swift(first), "property_declaration")]
+    for wanted in (
+        "let outputHeight: Int", "let far: Int", "let rate: Double", "let mode: String",
+        "let on: Bool", "let defaultValue: Int", "let oddKey: Int", "let value2nd: Int",
+    ):  # fmt: skip
+        assert wanted in properties
+    for key in PARAMETERS:
+        escaped = key.replace('"', '\\"')
+        assert f'parameters["{escaped}"]' in first
+    assert "weights.count == 3" in first
+    for kind in ("[Float]", "[Float16]", "Data()"):
+        assert kind in first
+    # a parameter that only some layers have, and one that is int here and float there
+    assert "let extra: Bool?" in second
+    assert "let beta: Double\n" in second
+
+
+def test_swift_models_have_the_protocol(swift: Any) -> None:
+    spec = model_pb2.Model(specificationVersion=3)
+    spec.pipeline.models.append(custom_model())
+    ((name, text),) = swift_files(spec).items()
+    assert name == "Summer.swift"
+    root = swift(text)
+    assert b"MLCustomModel" in [n.text for n in nodes(root, "inheritance_specifier")]
+    assert "prediction" in {text_of(n, "name") for n in nodes(root, "function_declaration")}
+    assert "let scale: Double" in text
+    assert "let table: Data" in text
+
+
+@pytest.mark.parametrize("name", ["com.example.Layer", "1st layer", "naïve", "Lay-er"])
+def test_names_that_are_no_names(swift: Any, name: str) -> None:
+    spec = network(className=name)
+    swift(next(iter(swift_files(spec).values())))
+    compile(next(iter(python_files(spec).values())), "made.py", "exec")
+
+
+def test_python_classes_register_and_say_what_is_missing(tmp_path: Path) -> None:
+    spec = network()
+    for path in write_files(python_files(spec), tmp_path):
+        runpy.run_path(str(path))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bent.py", "warp_grid.py"]
+    model = mlferry.MLModel(spec)
+    sample = {"x": np.ones((1, 4)), "theta": np.ones((1, 6))}
+    with pytest.raises(CustomLayerError, match="evaluate is not written yet"):
+        model.predict(sample)
+
+
+def test_python_class_reads_the_parameters(tmp_path: Path) -> None:
+    (path,) = write_files(
+        {k: v for k, v in python_files(network()).items() if "warp" in k}, tmp_path
+    )
+    cls = runpy.run_path(str(path))["WarpGrid"]
+    values = {key: next(iter(value.values())) for key, value in PARAMETERS.items()}
+    made = cls(values)
+    assert (made.output_height, made.rate, made.on, made.mode) == (3, 0.5, True, 'a "b"\n')
+    made.set_weights([1, 2, 3])
+    assert (made.weight0, made.weight2) == (1, 3)
+    assert made.output_shapes([(1, 4), (1, 6)]) == [(1, 4)]
+
+
+def test_python_custom_model(tmp_path: Path) -> None:
+    (path,) = write_files(python_files(custom_model()), tmp_path)
+    assert runpy.run_path(str(path))["Summer"]({"scale": 2.5, "table": b""}).scale == 2.5
+
+
+def test_work_is_not_written_over(tmp_path: Path) -> None:
+    folder = tmp_path / "new" / "folder"
+    write_files({"a.swift": "1"}, folder)
+    with pytest.raises(ModelFileError, match="exists already"):
+        write_files({"a.swift": "2", "b.swift": "2"}, folder)
+    assert (folder / "a.swift").read_text() == "1"
+    assert not (folder / "b.swift").exists()
+    write_files({"a.swift": "2"}, folder, force=True)
+    assert (folder / "a.swift").read_text() == "2"
+    with pytest.raises(ModelFileError, match="cannot make the folder"):
+        write_files({"c.swift": ""}, folder / "a.swift")
+
+
+def test_nothing_to_write() -> None:
+    builder = Builder()
+    builder.input("x", (1, 3))
+    builder.layer("activation", "relu", ["x"], ["y"], ReLU={})
+    builder.output("y")
+    with pytest.raises(SpecError, match="needs no class"):
+        swift_files(builder.model())
+
+
+def test_two_classes_of_one_file() -> None:
+    builder = Builder()
+    builder.input("x", (1, 3))
+    for index, name in enumerate(("a.b", "a_b")):
+        builder.layer("custom", name, ["x"], [f"y{index}"], output_shapes=[(1, 3)], className=name)
+    builder.output("y1")
+    with pytest.raises(SpecError, match="one file: a_b"):
+        swift_files(builder.model())
