@@ -104,7 +104,7 @@ def _read_keras(source: Any, functions: Collection[str]) -> tuple[Graph, Fronten
     from mlferry.converters.keras import read
     from mlferry.converters.keras.ops import FRONTEND
 
-    return read.read(source), FRONTEND
+    return read.read(source, functions), FRONTEND
 
 
 def _is_onnx(source: Any) -> bool:

@@ -73,6 +73,8 @@ class Node:
         elementwise: whether each output value depends on one input value alone.
         layer: the source's own object, for models in memory.
         proto: the source's own message.
+        parts: the layers inside it by their keys, as nodes without inputs.
+        call: how the source calls it: positional and named arguments, nested as there.
         input_shapes: shapes of the inputs in the source's order of axes, set while lowering.
         output_shapes: shapes of the outputs, where the source tells them.
     """
@@ -87,6 +89,8 @@ class Node:
     elementwise: bool = False
     layer: Any = None
     proto: Any = None
+    parts: Mapping[str, Node] = field(default_factory=dict)
+    call: Any = None
     input_shapes: list[Shape | None] = field(default_factory=list)
 
     def get_config(self) -> dict[str, Any]:

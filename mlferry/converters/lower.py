@@ -45,6 +45,7 @@ class Frontend:
         ignored: options that change training or names only.
         neutral: values of an option that ask for nothing, so that it may stay unread.
         fold: evaluates a node whose inputs are all constants, or returns None where it cannot.
+        prepare: looks at all nodes before the first is converted.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Frontend:
     ignored: frozenset[str] = frozenset()
     neutral: tuple[Any, ...] = (None, False)
     fold: Callable[[Node, Graph, Sequence[Any]], Sequence[Any] | None] | None = None
+    prepare: Callable[[Graph], None] | None = None
 
 
 class Lowering:
@@ -311,6 +313,8 @@ def lower(
         ConversionError: a node cannot be converted.
     """
     functions = dict(custom_conversion_functions or {})
+    if frontend.prepare is not None:
+        frontend.prepare(graph)
     plan = [(node, _find(node, frontend, functions, graph)) for node in graph.nodes]
     unused = _unused(functions, graph)
     missing = [node for node, found in plan if found is None]
@@ -400,7 +404,9 @@ def _fold(
 
 
 def _check_options(node: Node, frontend: Frontend) -> None:
-    """Raise where an option that may matter was not looked at."""
+    """Raise where an option that may matter was not looked at, of the layers inside too."""
+    for part in node.parts.values():
+        _check_options(part, frontend)
     left = {
         name: value
         for name, value in node.attrs.unread().items()

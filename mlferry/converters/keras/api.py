@@ -63,7 +63,7 @@ def convert(
     Raises:
         ConversionError: names or shapes do not fit the model; see also `mlferry.convert`.
     """
-    graph = read.read(model)
+    graph = read.read(model, list(custom_conversion_functions or ()))
     inputs = _names(input_names, len(graph.inputs), "input")
     images = [image_input_names] if isinstance(image_input_names, str) else image_input_names or ()
     unknown = [name for name in images if name not in inputs]

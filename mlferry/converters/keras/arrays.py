@@ -9,7 +9,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from mlferry.converters.keras import quantization
 from mlferry.converters.keras.config import Layer
+from mlferry.converters.keras.parts import snake_case
 from mlferry.errors import ModelFileError
 
 Path = tuple[str, ...]
@@ -46,22 +48,67 @@ def _normalization(config: Mapping[str, Any]) -> list[str]:
     return [] if config.get("mean") is not None else ["mean", "variance", "count"]
 
 
+def _recurrent(config: Mapping[str, Any]) -> list[str]:
+    if "gates_apart" in config:  # Keras 1
+        return [f"{kind}_{gate}" for gate in config["gates_apart"] for kind in ("W", "U", "b")]
+    names = ["kernel", "recurrent_kernel"]
+    return [*names, "bias"] if config.get("use_bias", True) else names
+
+
+def _affine(config: Mapping[str, Any]) -> list[str]:
+    names = ["gamma"] if config.get("scale", True) else []
+    return [*names, "beta"] if config.get("center", True) else names
+
+
+def _attention(config: Mapping[str, Any]) -> list[str]:
+    names = ["scale"] if config.get("use_scale", False) else []
+    return [*names, "concat_score_weight"] if config.get("score_mode") == "concat" else names
+
+
+def _quantized(
+    names: Callable[[Mapping[str, Any]], list[str]],
+) -> Callable[[Mapping[str, Any]], list[str]]:
+    """Behind the arrays of a layer come those of its quantization."""
+
+    def found(config: Mapping[str, Any]) -> list[str]:
+        plain = names(config)
+        return [*plain, *quantization.names(config, plain[0])] if plain else plain
+
+    return found
+
+
 NAMES: dict[str, Callable[[Mapping[str, Any]], list[str]]] = {
     **dict.fromkeys(
         (
-            "Dense", "Conv1D", "Conv2D", "Conv1DTranspose", "Conv2DTranspose",
-            "DepthwiseConv1D", "DepthwiseConv2D",
+            "Conv1D", "Conv2D", "Conv3D", "Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose",
+            "DepthwiseConv1D", "DepthwiseConv2D", "LocallyConnected1D", "LocallyConnected2D",
         ),
         _kernel_and_bias,
+    ),
+    **dict.fromkeys(("SimpleRNNCell", "LSTMCell", "GRUCell", "ConvLSTMCell"), _recurrent),
+    "Dense": _quantized(_kernel_and_bias),
+    "EinsumDense": _quantized(
+        lambda config: ["kernel", "bias"] if config.get("bias_axes") else ["kernel"]
     ),
     "SeparableConv1D": _separable,
     "SeparableConv2D": _separable,
     "BatchNormalization": _batch_normalization,
-    "Embedding": lambda config: ["embeddings"],
+    "LayerNormalization": _affine,
+    "GroupNormalization": _affine,
+    "RMSNormalization": lambda config: ["scale"],
+    "SpectralNormalization": lambda config: ["vector_u"],
+    "Embedding": _quantized(lambda config: ["embeddings"]),
+    "ReversibleEmbedding": _quantized(
+        lambda config: ["embeddings"]
+        if config.get("tie_weights", True)
+        else ["embeddings", "reverse_embeddings"]
+    ),
     "PReLU": lambda config: ["alpha"],
     "Normalization": _normalization,
+    "Attention": _attention,
+    "AdditiveAttention": lambda config: ["scale"] if config.get("use_scale", True) else [],
 }  # fmt: skip
-_TRAINED_LAST = {"moving_mean", "moving_variance", "mean", "variance", "count"}
+_TRAINED_LAST = {"moving_mean", "moving_variance", "mean", "variance", "count", "vector_u"}
 
 
 def named(layer: Layer, arrays: Named) -> Named:
@@ -70,9 +117,11 @@ def named(layer: Layer, arrays: Named) -> Named:
     Raises:
         ModelFileError: there are more or fewer arrays than the config asks for.
     """
-    if layer.class_name not in NAMES or layer.is_users:
+    if not _is_known(layer):
         return arrays
     wanted = NAMES[layer.class_name](layer.config)
+    if layer.class_name == "SpectralNormalization":
+        arrays = arrays[-1:]  # files hold the kernel of the layer inside before it
     if len(arrays) != len(wanted):
         found = ", ".join(f"{name} {array.shape}" for name, array in arrays) or "none"
         raise ModelFileError(
@@ -80,6 +129,44 @@ def named(layer: Layer, arrays: Named) -> Named:
             f"({', '.join(wanted)}), the file holds {len(arrays)} ({found})"
         )
     return [(name, array) for name, (_, array) in zip(wanted, arrays, strict=True)]
+
+
+def _share(holders: Sequence[tuple[Path, Layer]], arrays: Named, what: str) -> dict[Path, Named]:
+    """Keras lists what is trained, layer by layer, and then what is not."""
+    trained: list[tuple[Path, int]] = []
+    rest: list[tuple[Path, int]] = []
+    for path, layer in holders:
+        if not _is_known(layer):
+            continue
+        for index, name in enumerate(NAMES[layer.class_name](layer.config)):
+            fixed = (
+                name in _TRAINED_LAST
+                or not layer.config.get("trainable", True)
+                or quantization.is_fixed(layer.config, name)
+            )
+            (rest if fixed else trained).append((path, index))
+    order = [*trained, *rest]
+    if len(order) != len(arrays):
+        raise ModelFileError(
+            f"{what} holds {len(arrays)} arrays, its layers ask for {len(order)}; "
+            "their names do not tell which belongs where"
+        )
+    places: dict[Path, dict[int, tuple[str, NDArray[Any]]]] = {path: {} for path, _ in holders}
+    for (path, index), item in zip(order, arrays, strict=True):
+        places[path][index] = item
+    return {path: [items[index] for index in sorted(items)] for path, items in places.items()}
+
+
+def _is_known(layer: Layer) -> bool:
+    return layer.class_name in NAMES and not layer.is_users
+
+
+def _of_layer(layer: Layer, path: Path, arrays: Named) -> dict[Path, Named]:
+    """The arrays of a layer, those of its parts apart."""
+    count = len(NAMES[layer.class_name](layer.config)) if _is_known(layer) else 0
+    if not layer.parts and (not count or count != len(arrays)):
+        return {path: arrays}
+    return _share(list(layer.holders(path)), arrays, f"{layer.class_name} {layer.name!r}")
 
 
 # ---- legacy HDF5: one group a top-level layer ------------------------------------------
@@ -95,11 +182,7 @@ class LegacyHdf5:
         """See `Store`."""
         found: dict[Path, Named] = {}
         for layer in model.layers:
-            arrays = self._arrays(layer.name)
-            if layer.model_kind is None:
-                found[(layer.name,)] = arrays
-            else:
-                found |= _split(layer, arrays)
+            found |= _split(layer, (layer.name,), self._arrays(layer.name))
         return found
 
     def _arrays(self, name: str) -> Named:
@@ -130,40 +213,22 @@ def _read(group: Any, name: str) -> NDArray[Any]:
         raise ModelFileError(f"the file lists an array {name!r} and does not hold it") from None
 
 
-def _split(model: Layer, arrays: Named) -> dict[Path, Named]:
-    """The arrays of a model inside a model: by name where names tell, else by Keras's order."""
-    leaves = list(model.leaves((model.name,)))
-    by_name: dict[Path, Named] = {path: [] for path, _ in leaves}
+def _split(model: Layer, path: Path, arrays: Named) -> dict[Path, Named]:
+    """The arrays of a layer, or of a model: by name where names tell, else by Keras's order."""
+    if model.model_kind is None:
+        return _of_layer(model, path, arrays)
+    leaves = list(model.leaves(path))
+    by_name: dict[Path, Named] = {own: [] for own, _ in leaves}
     for name, array in arrays:
         parts = re.split(r"[/\\]", name)
-        owners = [path for path, _ in leaves if path[-1] in parts[:-1]]
+        owners = [own for own, _ in leaves if own[-1] in parts[:-1]]
         if len(owners) != 1:
-            return _split_by_order(leaves, arrays, model)
+            holders = list(model.holders(path))
+            return _share(holders, arrays, f"model {model.name!r}")
         by_name[owners[0]].append((name, array))
-    return by_name
-
-
-def _split_by_order(
-    leaves: Sequence[tuple[Path, Layer]], arrays: Named, model: Layer
-) -> dict[Path, Named]:
-    """Keras lists what is trained, layer by layer, and then what is not."""
-    trained: list[Path] = []
-    rest: list[Path] = []
-    for path, layer in leaves:
-        if layer.class_name not in NAMES:
-            continue
-        for name in NAMES[layer.class_name](layer.config):
-            fixed = name in _TRAINED_LAST or not layer.config.get("trainable", True)
-            (rest if fixed else trained).append(path)
-    order = [*trained, *rest]
-    if len(order) != len(arrays):
-        raise ModelFileError(
-            f"model {model.name!r} holds {len(arrays)} arrays, its layers ask for {len(order)}; "
-            "their names do not tell which belongs where"
-        )
-    found: dict[Path, Named] = {path: [] for path, _ in leaves}
-    for path, item in zip(order, arrays, strict=True):
-        found[path].append(item)
+    found: dict[Path, Named] = {}
+    for own, layer in leaves:
+        found |= _of_layer(layer, own, by_name[own])
     return found
 
 
@@ -205,8 +270,17 @@ class KerasArchive:
                 self._walk(layer, inner, (*path, layer.name), found)
                 continue
             self._check_name(layer, inner)
-            own = (*path, layer.name)
-            found[own] = _own_arrays(inner)
+            self._own(layer, inner, (*path, layer.name), found)
+
+    def _own(self, layer: Layer, group: Any, path: Path, found: dict[Path, Named]) -> None:
+        known = _is_known(layer) or layer.parts
+        found[path] = _variables(group) if known else _own_arrays(group)
+        for key, part in layer.parts.items():
+            inner: Any = next((group[name] for name in (key, f"_{key}") if name in group), {})
+            if part.model_kind is not None:
+                self._walk(part, inner, (*path, key), found)
+            else:
+                self._own(part, inner, (*path, key), found)
 
     def _check_name(self, layer: Layer, group: Any) -> None:
         stored = group["vars"].attrs.get("name") if "vars" in group else None
@@ -224,13 +298,16 @@ def _python_class(layer: Layer) -> str:
     return layer.class_name.rsplit(">", 1)[-1]
 
 
+def _variables(group: Any) -> Named:
+    """The arrays of ``vars`` by index."""
+    entries: Any = group.get("vars", {})
+    names = sorted(entries, key=lambda text: (len(text), text))
+    return [(name, np.asarray(entries[name][()])) for name in names]
+
+
 def _own_arrays(group: Any) -> Named:
-    """The arrays of ``vars`` by index; those of parts of the layer (a wrapper's) behind them."""
-    found: Named = []
-    if "vars" in group:
-        entries = group["vars"]
-        for name in sorted(entries, key=lambda text: (len(text), text)):
-            found.append((name, np.asarray(entries[name][()])))
+    """The arrays of ``vars``; those of parts of the layer (a wrapper's) behind them."""
+    found = _variables(group)
     for part in sorted(group):
         if part in ("vars", "seed_generator", "name"):
             continue
@@ -238,13 +315,6 @@ def _own_arrays(group: Any) -> Named:
         if hasattr(inner, "keys"):
             found += [(f"{part}/{name}", array) for name, array in _own_arrays(inner)]
     return found
-
-
-def snake_case(name: str) -> str:
-    """Keras's own rule from class names to the names of groups."""
-    name = re.sub(r"\W+", "", name)
-    name = re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", name)
-    return re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower()
 
 
 # ---- models in memory ------------------------------------------------------------------
@@ -273,10 +343,21 @@ def _walk_objects(model: Layer, source: Any, path: Path, found: dict[Path, Named
             continue
         layer.source = item
         if layer.model_kind is not None:
-            _walk_objects(layer, item, (*path, layer.name), found)
-            continue
-        arrays = [np.asarray(array) for array in item.get_weights()]
-        names = [str(weight.name).split(":")[0] for weight in item.weights]
-        if len(names) != len(arrays):
-            names = [str(index) for index in range(len(arrays))]
-        found[own] = list(zip(names, arrays, strict=True))
+            _walk_objects(layer, item, own, found)
+        else:
+            found |= _of_layer(layer, own, _arrays_of(item))
+
+
+def _arrays_of(item: Any) -> Named:
+    """The arrays of a layer object: what is trained, and then what is not."""
+    arrays = [np.asarray(array) for array in item.get_weights()]
+    if len(item.weights) != len(arrays):
+        return [(str(index), array) for index, array in enumerate(arrays)]
+    held = {
+        id(weight): (str(weight.name).split(":")[0], array)
+        for weight, array in zip(item.weights, arrays, strict=True)
+    }
+    order = [*item.trainable_weights, *item.non_trainable_weights]
+    if {id(weight) for weight in order} != set(held):
+        return list(held.values())
+    return [held[id(weight)] for weight in order]

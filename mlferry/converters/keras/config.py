@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
+
 from mlferry.converters.keras import legacy
+from mlferry.converters.keras.parts import CELLS, PARTS
 from mlferry.errors import ModelFileError
 from mlferry.spec.shapes.rules import Shape
 
@@ -36,10 +39,25 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Call:
-    """One use of a layer: the tensors that it reads and further arguments."""
+    """One use of a layer.
+
+    Attributes:
+        inputs: the tensors that it reads.
+        args: the positional arguments, with a `Ref` in the place of each tensor.
+        kwargs: likewise the arguments by name.
+    """
 
     inputs: tuple[Tensor, ...]
-    arguments: Mapping[str, Any] = field(default_factory=dict)
+    args: tuple[Any, ...] = ()
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The arguments besides the first tensors: what a layer may not overlook."""
+        found = {key: value for key, value in self.kwargs.items() if not _asks_nothing(key, value)}
+        if any(not only_refs(item) for item in self.args if item is not None):
+            found["args"] = list(self.args)
+        return found
 
 
 @dataclass
@@ -57,6 +75,7 @@ class Layer:
     layers: list[Layer] = field(default_factory=list)
     inputs: list[Tensor] = field(default_factory=list)
     outputs: list[Tensor] = field(default_factory=list)
+    parts: dict[str, Layer] = field(default_factory=dict)
     source: Any = None
 
     @property
@@ -71,6 +90,19 @@ class Layer:
                 yield from layer.leaves((*path, layer.name))
             else:
                 yield (*path, layer.name), layer
+
+    def holders(self, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Layer]]:
+        """Every layer that may hold arrays of its own, in Keras's order, parts behind their layer.
+
+        The path is that of the layer, with the keys of parts and the names of models in it.
+        """
+        if self.model_kind:
+            for layer in self.layers:
+                yield from layer.holders((*path, layer.name))
+            return
+        yield path, self
+        for key, part in self.parts.items():
+            yield from part.holders((*path, key))
 
     def reads(self) -> list[Tensor]:
         """Every tensor that a call, or an output of the model, reads."""
@@ -146,7 +178,18 @@ def _layer(entry: Mapping[str, Any], version: int, default_name: str) -> Layer:
             _count_calls_from_zero(layer)
     else:
         layer.class_name, layer.config = legacy.modern(class_name, layer.config, version)
+        _add_parts(layer, version)
     return layer
+
+
+def _add_parts(layer: Layer, version: int) -> None:
+    if layer.is_users:
+        return
+    if layer.class_name in CELLS:
+        layer.parts = {"cell": Layer(CELLS[layer.class_name], "cell", layer.config)}
+    elif layer.class_name in PARTS:
+        entries = PARTS[layer.class_name](layer.config)
+        layer.parts = {key: _layer(entry, version, key) for key, entry in entries.items()}
 
 
 def _single_shape(value: Any) -> Shape | None:
@@ -182,55 +225,93 @@ def _ends(value: Any) -> list[Tensor]:
 
 
 def _call(call: Any) -> Call:
+    tensors: list[Tensor] = []
     if isinstance(call, Mapping):
-        tensors: list[Tensor] = []
-        positional = _keep(call.get("args", []), tensors)
-        arguments = {key: _keep(v, tensors) for key, v in call.get("kwargs", {}).items()}
-        rest = [item for item in positional if item is not None and not _only_tensors(item)]
-        if rest:
-            arguments["args"] = rest
-        return Call(tuple(tensors), _plain(arguments))
-    tensors = []
-    arguments = {}
+        args = tuple(_keep(item, tensors) for item in call.get("args", []))
+        kwargs = {key: _keep(v, tensors) for key, v in call.get("kwargs", {}).items()}
+        return Call(tuple(tensors), args, kwargs)
+    positional: list[Any] = []
+    given: dict[str, Any] = {}
     for name, node, index, *rest in call:
+        given |= rest[0] if rest else {}
+        if name == "_CONSTANT_VALUE":
+            positional.append(index)
+            continue
+        positional.append(Ref(len(tensors)))
         tensors.append(Tensor(str(name), int(node), int(index)))
-        for key, value in (rest[0] if rest else {}).items():
-            arguments[key] = value
-    return Call(tuple(tensors), _plain(arguments))
+    kwargs = {key: _keep_old(value, tensors) for key, value in given.items()}
+    args = (positional,) if len(positional) > 1 else tuple(positional)
+    return Call(tuple(tensors), args, kwargs)
 
 
-class _Placeholder:
-    """Stands for a tensor inside nested arguments."""
+@dataclass(frozen=True)
+class Ref:
+    """Stands for an input of a node inside nested arguments.
+
+    Attributes:
+        index: which of the inputs.
+    """
+
+    index: int
 
 
 def _keep(value: Any, tensors: list[Tensor]) -> Any:
+    """Arguments as Keras 3 writes them, with a `Ref` for every tensor."""
     if isinstance(value, Mapping):
-        if value.get("class_name") == "__keras_tensor__":
+        kind = value.get("class_name")
+        if kind == "__keras_tensor__":
             config = value["config"]
             name, node, index = config["keras_history"]
             shape = config.get("shape")
             known = None if shape is None else tuple(shape)
             tensors.append(Tensor(str(name), int(node), int(index), known, config.get("dtype")))
-            return _Placeholder()
+            return Ref(len(tensors) - 1)
+        if kind in _LITERALS:
+            return _LITERALS[kind](value.get("config") or {})
         return {key: _keep(item, tensors) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_keep(item, tensors) for item in value]
     return value
 
 
-def _only_tensors(value: Any) -> bool:
+def _array(config: Mapping[str, Any]) -> Any:
+    return np.array(config["value"], config["dtype"] if config["dtype"] != "bfloat16" else "f4")
+
+
+_LITERALS: dict[Any, Callable[[Mapping[str, Any]], Any]] = {
+    "__numpy__": _array,
+    "__tensor__": _array,
+    "__slice__": lambda config: slice(config["start"], config["stop"], config["step"]),
+    "__ellipsis__": lambda config: Ellipsis,
+    "__tuple__": lambda config: tuple(config.get("items", ())),
+}
+
+
+def _keep_old(value: Any, tensors: list[Tensor]) -> Any:
+    """Arguments as Keras 2 writes them: ``["layer", call, output]`` is a tensor."""
     if isinstance(value, list):
-        return all(_only_tensors(item) for item in value)
-    return isinstance(value, _Placeholder)
+        if len(value) in (3, 4) and isinstance(value[0], str):
+            if value[0] == "_CONSTANT_VALUE":
+                return value[2]
+            if all(isinstance(n, int) for n in value[1:3]):
+                tensors.append(Tensor(value[0], value[1], value[2]))
+                return Ref(len(tensors) - 1)
+        return [_keep_old(item, tensors) for item in value]
+    if isinstance(value, Mapping):
+        return {key: _keep_old(item, tensors) for key, item in value.items()}
+    return value
 
 
-def _plain(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments that may matter: `training` and `mask` of None ask for nothing."""
-    return {
-        key: "a tensor" if isinstance(value, _Placeholder) else value
-        for key, value in arguments.items()
-        if not (key == "training" and not value) and value is not None
-    }
+def only_refs(value: Any) -> bool:
+    """Whether an argument is a tensor, or a list of tensors."""
+    if isinstance(value, list | tuple):
+        return all(only_refs(item) for item in value)
+    return isinstance(value, Ref)
+
+
+def _asks_nothing(name: str, value: Any) -> bool:
+    """`training` off, and options of None."""
+    return value is None or (name == "training" and not value)
 
 
 def input_shape_of(layer: Layer) -> tuple[Sequence[Any] | None, str]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
+
 Config = dict[str, Any]
 
 _CLASSES_1 = {
@@ -48,6 +50,7 @@ _RENAMED_1 = {
     "p": "rate",
     "mode": "mode",
     "length": "size",
+    "inner_activation": "recurrent_activation",
 }
 _DATA_FORMATS = {"tf": "channels_last", "th": "channels_first"}
 _MERGES = {
@@ -62,7 +65,8 @@ _MERGES = {
 _DROPPED_1 = (
     "init", "W_regularizer", "b_regularizer", "W_constraint", "b_constraint", "input_dim",
     "input_length", "weights", "beta_init", "gamma_init", "gamma_regularizer",
-    "beta_regularizer", "dropout",
+    "beta_regularizer", "dropout", "consume_less", "dropout_W", "dropout_U", "inner_init",
+    "forget_bias_init", "U_regularizer", "input_shape",
 )  # fmt: skip
 
 
@@ -92,8 +96,10 @@ def _from_1(class_name: str, config: Config) -> tuple[str, Config]:
     if "dim_ordering" in config:
         ordering = config.pop("dim_ordering")
         config["data_format"] = _DATA_FORMATS.get(ordering, "channels_last")
-    if "output_dim" in config and class_name == "Dense":
+    if "output_dim" in config and class_name != "Embedding":
         config["units"] = config.pop("output_dim")
+    if class_name in GATES_1:
+        config["gates_apart"] = GATES_1[class_name]
     if class_name == "BatchNormalization" and config.pop("mode", 0) not in (0, 2):
         config["mode"] = "1 (sample-wise)"
     for name in _DROPPED_1:
@@ -104,14 +110,51 @@ def _from_1(class_name: str, config: Config) -> tuple[str, Config]:
 
 _NOT_RENAMED = {("mode", "BatchNormalization"), ("stride", "SpatialDropout2D")}
 _KNOWN_1 = {
-    "Dense", "Activation", "Dropout", "Flatten", "Reshape", "Permute", "RepeatVector", "Conv1D",
-    "Conv2D", "SeparableConv2D", "Conv2DTranspose", "MaxPooling1D", "MaxPooling2D",
-    "AveragePooling1D", "AveragePooling2D", "GlobalMaxPooling1D", "GlobalMaxPooling2D",
-    "GlobalAveragePooling1D", "GlobalAveragePooling2D", "ZeroPadding1D", "ZeroPadding2D",
-    "Cropping1D", "Cropping2D", "UpSampling1D", "UpSampling2D", "BatchNormalization",
-    "Embedding", "LeakyReLU", "PReLU", "ELU", "ThresholdedReLU", "SpatialDropout1D",
-    "SpatialDropout2D", "GaussianNoise", "GaussianDropout", "InputLayer", "Merge",
-}  # fmt: skip
+    "Dense",
+    "Activation",
+    "Dropout",
+    "Flatten",
+    "Reshape",
+    "Permute",
+    "RepeatVector",
+    "Conv1D",
+    "Conv2D",
+    "SeparableConv2D",
+    "Conv2DTranspose",
+    "MaxPooling1D",
+    "MaxPooling2D",
+    "AveragePooling1D",
+    "AveragePooling2D",
+    "GlobalMaxPooling1D",
+    "GlobalMaxPooling2D",
+    "GlobalAveragePooling1D",
+    "GlobalAveragePooling2D",
+    "ZeroPadding1D",
+    "ZeroPadding2D",
+    "Cropping1D",
+    "Cropping2D",
+    "UpSampling1D",
+    "UpSampling2D",
+    "BatchNormalization",
+    "Embedding",
+    "LeakyReLU",
+    "PReLU",
+    "ELU",
+    "ThresholdedReLU",
+    "SpatialDropout1D",
+    "SpatialDropout2D",
+    "GaussianNoise",
+    "GaussianDropout",
+    "InputLayer",
+    "Merge",
+    "SimpleRNN",
+    "LSTM",
+    "GRU",
+    "Masking",
+}
+# Recurrent layers of Keras 1 kept the arrays of each gate apart, in this order.
+GATES_1 = {"LSTM": ("i", "c", "f", "o"), "GRU": ("z", "r", "h")}
+_GATES_3 = {"LSTM": ("i", "f", "c", "o"), "GRU": ("z", "r", "h")}  # fmt: skip
 
 
 def _merge(config: Config) -> tuple[str, Config]:
@@ -181,6 +224,16 @@ _CHANGES: dict[str, Callable[[Config, int], None]] = {
 _FLIPPED_BY_THEANO = {"Conv1D", "Conv2D", "Conv3D", "Conv2DTranspose", "Conv3DTranspose"}
 
 
+def _gates_together(arrays: list[tuple[str, Any]], gates: tuple[str, ...]) -> list[tuple[str, Any]]:
+    found = dict(arrays)
+    order = next(kept for kept in _GATES_3.values() if set(kept) == set(gates))
+    names = {"kernel": "W", "recurrent_kernel": "U", "bias": "b"}
+    return [
+        (name, np.concatenate([found[f"{old}_{gate}"] for gate in order], axis=-1))
+        for name, old in names.items()
+    ]
+
+
 def kernels(
     class_name: str, config: Config, arrays: list[tuple[str, Any]], version: int, backend: str
 ) -> list[tuple[str, Any]]:
@@ -192,6 +245,8 @@ def kernels(
     """
     if not arrays:
         return arrays
+    if "gates_apart" in config:
+        return _gates_together(arrays, config.pop("gates_apart"))
     (name, kernel), *rest = arrays
     if version == 1:
         first = config.get("data_format") == "channels_first"

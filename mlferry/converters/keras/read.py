@@ -6,14 +6,17 @@ import io
 import json
 import os
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from numpy.typing import NDArray
+
 from mlferry.converters.graph import Attributes, Graph, Node, Value
-from mlferry.converters.keras import arrays, legacy, masks
-from mlferry.converters.keras.config import Call, Layer, Tensor, input_shape_of, parse
+from mlferry.converters.keras import arrays, legacy
+from mlferry.converters.keras.config import Call, Layer, Ref, Tensor, input_shape_of, parse
 from mlferry.converters.keras.ops import OPS
 from mlferry.errors import ConversionError, MissingDependencyError, ModelFileError
 from mlferry.spec.shapes.rules import Shape
@@ -32,22 +35,26 @@ _ACTIVATED = {
 _ACROSS_VALUES = {"softmax", "log_softmax", "sparsemax", "glu"}
 
 
-def read(source: Any) -> Graph:
+Keep = Collection[str]
+
+
+def read(source: Any, keep: Keep = ()) -> Graph:
     """A Keras model as a graph.
 
     Args:
         source: path of an `.h5` or `.keras` file (told by content, not by suffix), a pair of
             paths (architecture `.json`, weights `.h5`), or a model object.
+        keep: names and classes of wrappers that are not taken apart.
 
     Raises:
         ModelFileError: the file is damaged, or no Keras model.
         MissingDependencyError: h5py is not installed.
     """
     if isinstance(source, tuple | list):
-        return _read_pair(source)
+        return _read_pair(source, keep)
     if isinstance(source, str | os.PathLike):
-        return _read_file(Path(source))
-    return _read_object(source)
+        return _read_file(Path(source), keep)
+    return _read_object(source, keep)
 
 
 def claims(source: Any) -> bool:
@@ -70,16 +77,16 @@ def is_keras_object(source: Any) -> bool:
 # ---- files -----------------------------------------------------------------------------
 
 
-def _read_file(path: Path) -> Graph:
+def _read_file(path: Path, keep: Keep) -> Graph:
     try:
         with path.open("rb") as stream:
             magic = stream.read(8)
     except OSError as error:
         raise ModelFileError(f"cannot read {path}: {error.strerror or error}") from error
     if magic == HDF5_MAGIC:
-        return _read_hdf5(path)
+        return _read_hdf5(path, keep)
     if magic.startswith(ZIP_MAGIC):
-        return _read_archive(path)
+        return _read_archive(path, keep)
     if not magic:
         raise ModelFileError(f"{path} is empty")
     raise ModelFileError(
@@ -105,7 +112,7 @@ def _open_hdf5(source: Any, path: object) -> Iterator[Any]:
         raise ModelFileError(f"{path} is damaged or cut off: {error}") from error
 
 
-def _read_hdf5(path: Path) -> Graph:
+def _read_hdf5(path: Path, keep: Keep) -> Graph:
     with _open_hdf5(path, path) as file:
         config = file.attrs.get("model_config")
         if config is None:
@@ -119,10 +126,10 @@ def _read_hdf5(path: Path) -> Graph:
         release, backend = (_text(file.attrs.get(n, "")) for n in ("keras_version", "backend"))
         group = file.get("model_weights", file)
         model = parse(_json(config, path), _major(release), path.stem)
-        return _graph(model, arrays.LegacyHdf5(group), str(path), release, backend)
+        return _graph(model, arrays.LegacyHdf5(group), str(path), release, backend, keep)
 
 
-def _read_pair(source: Sequence[Any]) -> Graph:
+def _read_pair(source: Sequence[Any], keep: Keep) -> Graph:
     if len(source) != 2:
         raise ModelFileError("give a pair of paths: ('model.json', 'weights.h5')")
     architecture, weights = (Path(item) for item in source)
@@ -138,10 +145,10 @@ def _read_pair(source: Sequence[Any]) -> Graph:
         group = file.get("model_weights", file)
         archive = "layer_names" not in group.attrs and "layers" in file
         store: arrays.Store = arrays.KerasArchive(file) if archive else arrays.LegacyHdf5(group)
-        return _graph(model, store, str(architecture), release, backend)
+        return _graph(model, store, str(architecture), release, backend, keep)
 
 
-def _read_archive(path: Path) -> Graph:
+def _read_archive(path: Path, keep: Keep) -> Graph:
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
@@ -165,7 +172,7 @@ def _read_archive(path: Path) -> Graph:
     release = _text(told.get("keras_version", "3")) if isinstance(told, Mapping) else "3"
     model = parse(_json(config, path), _major(release), path.stem)
     with _open_hdf5(io.BytesIO(weights), path) as file:
-        return _graph(model, arrays.KerasArchive(file), str(path), release, "")
+        return _graph(model, arrays.KerasArchive(file), str(path), release, "", keep)
 
 
 def _member(archive: zipfile.ZipFile, name: str, limit: int) -> bytes:
@@ -209,7 +216,7 @@ def _major(release: str) -> int:
 # ---- objects ---------------------------------------------------------------------------
 
 
-def _read_object(source: Any) -> Graph:
+def _read_object(source: Any, keep: Keep) -> Graph:
     if not is_keras_object(source):
         raise ConversionError(
             f"a {type(source).__name__} is no Keras model: give a path, a pair of paths or a "
@@ -228,37 +235,42 @@ def _read_object(source: Any) -> Graph:
     release = _release(config)
     model = parse(config, _major(release), source.name)
     model.source = source
-    return _graph(model, arrays.InMemory(source), f"model {source.name!r}", release, "")
+    return _graph(model, arrays.InMemory(source), f"model {source.name!r}", release, "", keep)
 
 
 # ---- the graph -------------------------------------------------------------------------
 
 
-def _graph(model: Layer, store: arrays.Store, source: str, release: str, backend: str) -> Graph:
+def _graph(
+    model: Layer, store: arrays.Store, source: str, release: str, backend: str, keep: Keep
+) -> Graph:
     version = _major(release)
     found = store.assign(model)
-    for path, layer in model.leaves():
+    for path, layer in model.holders():
         own = arrays.named(layer, found.get(path, []))
         found[path] = legacy.kernels(layer.class_name, layer.config, own, version, backend)
-    return _Walk(model, found, version).graph(source, release)
+    return _Walk(model, found, version, keep).graph(source, release)
 
 
 class _Walk:
     """Follows the calls of a model, into the models inside it."""
 
     def __init__(
-        self, model: Layer, found: Mapping[arrays.Path, arrays.Named], version: int
+        self, model: Layer, found: Mapping[arrays.Path, arrays.Named], version: int, keep: Keep
     ) -> None:
         self.model = model
-        self.found = found
+        self.found = dict(found)
         self.version = version
+        self.keep = keep
+        self.states: list[tuple[Value, Value]] = []
         self.nodes: list[Node] = []
         self.names: dict[str, int] = {}
 
     def graph(self, source: str, release: str) -> Graph:
         inputs, outputs = self._top_level()
-        masks.follow(self.nodes)
         shown = self._output_names(outputs)
+        inputs += [before for before, _ in self.states]
+        shown += [(after.name.replace(":", "_"), after) for _, after in self.states]
         formats = {
             layer.config["data_format"]
             for _, layer in self.model.leaves()
@@ -365,8 +377,11 @@ class _Walk:
         count = self.names.get(stem, 0)
         self.names[stem] = count + 1
         name = stem if not count else f"{stem}_call_{count}"
+        keys = _keys(layer, name)
+        if layer.class_name == "TimeDistributed" and layer.parts and not {*keys} & {*self.keep}:
+            return self._time_distributed(layer, values, name, path)
         config = dict(layer.config)
-        config |= {f"argument {key}": value for key, value in call.arguments.items()}
+        config |= {f"argument {key}": value for key, value in call.options.items()}
         activation = None
         if layer.class_name in _ACTIVATED and not layer.is_users:
             activation = config.pop("activation", None)
@@ -378,23 +393,92 @@ class _Walk:
             Value(f"{name}:{index}", tensor.shape or shapes.get(index), tensor.dtype or "float32")
             for index, tensor in sorted(told.items())
         ]
-        keys = _keys(layer, name)
-        self.nodes.append(
-            Node(
-                op=_op(layer),
-                name=name,
-                inputs=tuple(values),
-                outputs=tuple(outputs),
-                attrs=Attributes(config),
-                weights=dict(_distinct(self.found.get((*path, layer.name), []))),
-                keys=keys,
-                layer=layer.source,
-            )
+        node = Node(
+            op=_op(layer),
+            name=name,
+            inputs=tuple(values),
+            outputs=tuple(outputs),
+            attrs=Attributes(config),
+            weights=self._weights(layer, path),
+            keys=keys,
+            layer=layer.source,
+            call=(call.args or _positional(values), call.kwargs),
         )
+        node.parts = self._parts(node, layer, (*path, layer.name))
+        self.nodes.append(node)
+        if config.get("stateful") and "argument initial_state" not in config and len(values) == 1:
+            self._keep_states(node)
         if activation is None or activation == "linear":
             return outputs
         label = f"{name}/{activation_name(activation)}"
         return [self._activation(activation, label, layer, outputs, {})]
+
+    def _weights(self, layer: Layer, path: arrays.Path) -> dict[str, NDArray[Any]]:
+        """The arrays of a layer and its parts; those of parts with their keys before the name."""
+        items: arrays.Named = []
+        own = (*path, layer.name)
+        for owner, _ in layer.holders(own):
+            prefix = "".join(f"{key}/" for key in owner[len(own) :])
+            items += [(prefix + name, a) for name, a in _distinct(self.found.get(owner, []))]
+        return dict(items)
+
+    def _parts(self, node: Node, layer: Layer, path: arrays.Path) -> dict[str, Node]:
+        made = {}
+        for key, part in layer.parts.items():
+            shared = part.config is layer.config
+            made[key] = Node(
+                op=_op(part),
+                name=f"{node.name}/{key}",
+                inputs=(),
+                outputs=(),
+                attrs=node.attrs if shared else Attributes(part.config),
+                weights=dict(self.found.get((*path, key), [])),
+                keys=(_op(part),),
+            )
+            made[key].parts = self._parts(made[key], part, (*path, key))
+        return made
+
+    def _keep_states(self, node: Node) -> None:
+        """The states of a stateful layer become inputs and outputs of the model."""
+        for index, shape in enumerate(state_shapes(node)):
+            before = Value(f"{node.name}_state_{index}_in".replace("/", "_"), shape)
+            after = Value(f"{node.name}_state_{index}_out".replace("/", "_"), shape)
+            self.states.append((before, after))
+            node.inputs += (before,)
+            node.outputs += (after,)
+
+    def _time_distributed(
+        self, layer: Layer, values: Sequence[Value], name: str, path: arrays.Path
+    ) -> list[Value]:
+        """Time goes into the batch, through the layer inside, and out again."""
+        inner = layer.parts["layer"]
+        folded = [self._reshaped("fold", name, layer, [value]) for value in values]
+        own = (*path, layer.name, "layer")
+        if inner.model_kind is not None:
+            made = self._run_model(inner, folded, own)
+        else:
+            # found under the key of the part, shown under the names of both
+            renamed = replace(inner, name=f"{layer.name}/{inner.name}")
+            for owner, _ in inner.holders(own):
+                moved = (*path, renamed.name, *owner[len(own) :])
+                self.found[moved] = self.found.get(owner, [])
+            made = self._apply(renamed, Call(()), folded, path, None)
+        return [self._reshaped("unfold", name, layer, [value, *values[:1]]) for value in made]
+
+    def _reshaped(self, what: str, name: str, layer: Layer, values: Sequence[Value]) -> Value:
+        index = len(self.nodes)
+        out = Value(f"{name}:{what}_{index}", None, values[0].dtype)
+        self.nodes.append(
+            Node(
+                op=f"TimeDistributed.{what}",
+                name=f"{name}/{what}",
+                inputs=tuple(values),
+                outputs=(out,),
+                attrs=Attributes({}),
+                keys=_keys(layer, name),
+            )
+        )
+        return out
 
     def _activation(
         self,
@@ -431,6 +515,26 @@ class _Walk:
             )
         )
         return out
+
+
+def _positional(values: Sequence[Value]) -> tuple[Any, ...]:
+    """The arguments of a call that the config does not spell out."""
+    refs = [Ref(index) for index in range(len(values))]
+    return tuple(refs) if len(refs) == 1 else (refs,)
+
+
+def state_shapes(node: Node) -> list[Shape]:
+    """The shapes of the states of a stateful recurrent layer.
+
+    Raises:
+        ConversionError: the batch is not fixed, or the cell is none of Keras's.
+    """
+    from mlferry.converters.keras.ops.cells import states_of
+
+    shape = node.inputs[0].shape
+    if not shape or shape[0] is None:
+        raise ConversionError(f"{node}: a stateful layer needs a fixed batch")
+    return states_of(node, shape)
 
 
 def _shapes_in_memory(layer: Layer) -> dict[int, Shape]:

@@ -203,6 +203,87 @@ LAYERS = [
     row("Softmax", lambda k: k.Softmax(axis=[1, 2]), IMAGE),
 ]
 
+SEQUENCE = (5, 4)
+
+
+def _bidirectional(inner: str, **options: Any) -> Callable[[Any], Any]:
+    merge = options.pop("merge_mode", "concat")
+    return lambda k: k.Bidirectional(getattr(k, inner)(3, **options), merge_mode=merge)
+
+
+def _recurrent_rows(name: str) -> list[Case]:
+    """What all recurrent layers have in common."""
+    options: list[dict[str, Any]] = [
+        {},
+        {"return_sequences": True},
+        {"go_backwards": True},
+        {"go_backwards": True, "return_sequences": True},
+        {"use_bias": False, "return_sequences": True},
+        {"activation": "relu", "return_sequences": True},
+        {"unroll": True},
+    ]
+    rows = [row(name, lambda k, o=o: getattr(k, name)(3, **o), SEQUENCE) for o in options]
+    rows += [
+        row("Bidirectional", _bidirectional(name, return_sequences=s, merge_mode=m), SEQUENCE)
+        for m in ("concat", "sum", "mul", "ave")
+        for s in (False, True)
+    ]
+    return [*rows, row("Bidirectional", _bidirectional(name, activation="elu"), SEQUENCE)]
+
+
+RECURRENT = [
+    *_recurrent_rows("SimpleRNN"),
+    *_recurrent_rows("LSTM"),
+    *_recurrent_rows("GRU"),
+    row("LSTM", lambda k: k.LSTM(3, recurrent_activation="hard_sigmoid"), SEQUENCE),
+    row("LSTM", lambda k: k.LSTM(3, activation="sigmoid"), (1, 4)),
+    row("LSTM", lambda k: k.LSTM(3, activation="softsign", go_backwards=True), SEQUENCE),
+    row("GRU", lambda k: k.GRU(3, reset_after=False), SEQUENCE),
+    row("GRU", lambda k: k.GRU(3, reset_after=False, return_sequences=True), SEQUENCE),
+    row("GRU", lambda k: k.GRU(3, reset_after=False, activation="relu"), SEQUENCE),
+    row("GRU", lambda k: k.GRU(3, reset_after=False, go_backwards=True), SEQUENCE),
+    row("GRU", lambda k: k.GRU(3, use_bias=False), SEQUENCE),
+    row("GRU", lambda k: k.GRU(3, recurrent_activation="hard_sigmoid"), (1, 4)),
+    row("RNN", lambda k: k.RNN(k.LSTMCell(3)), SEQUENCE),
+    row("RNN", lambda k: k.RNN(k.GRUCell(3), return_sequences=True), SEQUENCE),
+    row("RNN", lambda k: k.RNN(k.SimpleRNNCell(3), go_backwards=True), SEQUENCE),
+    row("RNN", lambda k: k.RNN([k.LSTMCell(3), k.GRUCell(2), k.LSTMCell(4)]), SEQUENCE),
+    row(
+        "RNN",
+        lambda k: k.RNN(k.StackedRNNCells([k.SimpleRNNCell(3), k.GRUCell(2)]), True),
+        SEQUENCE,
+    ),
+    row("Bidirectional", lambda k: k.Bidirectional(k.RNN(k.LSTMCell(3))), SEQUENCE),
+    row(
+        "Bidirectional",
+        lambda k: k.Bidirectional(
+            k.LSTM(3, return_sequences=True),
+            backward_layer=k.LSTM(2, return_sequences=True, go_backwards=True, activation="relu"),
+        ),
+        SEQUENCE,
+    ),
+    row("Masking", lambda k: k.Masking(), SEQUENCE),
+    row("TimeDistributed.fold", lambda k: k.TimeDistributed(k.Dense(3)), SEQUENCE),
+    row(
+        "TimeDistributed.unfold",
+        lambda k: k.TimeDistributed(k.Conv2D(3, 2, activation="relu")),
+        (2, *IMAGE),
+    ),
+    row("TimeDistributed.unfold", lambda k: k.TimeDistributed(k.Flatten()), (2, *IMAGE)),
+    row("TimeDistributed.unfold", lambda k: k.TimeDistributed(k.BatchNormalization()), SEQUENCE),
+    row("TimeDistributed.unfold", lambda k: k.TimeDistributed(k.LSTM(3)), (3, *SEQUENCE)),
+    row(
+        "TimeDistributed.unfold",
+        lambda k: k.TimeDistributed(k.Bidirectional(k.GRU(3, return_sequences=True))),
+        (3, *SEQUENCE),
+    ),
+    row(
+        "TimeDistributed.unfold",
+        lambda k: k.TimeDistributed(k.TimeDistributed(k.Dense(2, activation="softmax"))),
+        (3, *SEQUENCE),
+    ),
+]
+
 _IN_BOTH = (
     "linear", "relu", "elu", "selu", "softplus", "softsign", "softmax", "sigmoid",
     "hard_sigmoid", "tanh", "swish", "gelu", "exponential", "mish", "leaky_relu",
@@ -223,4 +304,4 @@ ACTIVATIONS = [
     *(_activation(name, shape, KERAS_3) for name in _IN_KERAS_3 for shape in (VECTOR, IMAGE)),
 ]
 
-CASES = [*LAYERS, *ACTIVATIONS]
+CASES = [*LAYERS, *RECURRENT, *ACTIVATIONS]

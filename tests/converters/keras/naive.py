@@ -19,6 +19,7 @@ ACTIVATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "relu": lambda x: np.where(x > 0, x, 0),
     "elu": lambda x: np.where(x > 0, x, np.exp(x) - 1),
     "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
+    "tanh": np.tanh,
     "softmax": lambda x: np.exp(x) / np.exp(x).sum(axis=-1, keepdims=True),
 }
 
@@ -80,6 +81,47 @@ def conv1d(x: np.ndarray, options: dict[str, Any], weights: list[np.ndarray], th
     return conv2d(x[:, :, None], flat, [kernel[:, None], weights[1]], theano)[:, :, 0]
 
 
+def hard_sigmoid(x: np.ndarray) -> np.ndarray:
+    return np.clip(0.2 * x + 0.5, 0, 1)
+
+
+def simple_rnn(x: np.ndarray, options: dict[str, Any], weights: list[np.ndarray], _: bool) -> Any:
+    matrix, recursion, bias = weights
+    assert options["activation"] == "tanh"
+    h = np.zeros((len(x), len(recursion)))
+    for t in range(x.shape[1]):
+        h = np.tanh(x[:, t] @ matrix + h @ recursion + bias)
+    return np.arctanh(h)  # the activation is applied once more outside
+
+
+def lstm(x: np.ndarray, options: dict[str, Any], weights: list[np.ndarray], _: bool) -> Any:
+    """The gates of Keras 1 lie apart, in the order i, c, f, o."""
+    assert options["activation"] == "tanh"
+    assert options["inner_activation"] == "hard_sigmoid"
+    units = len(weights[1])
+    h = c = np.zeros((len(x), units))
+    sequence = []
+    for t in range(x.shape[1]):
+        i, g, f, o = (x[:, t] @ w + h @ u + b for w, u, b in zip(*[iter(weights)] * 3, strict=True))
+        c = hard_sigmoid(f) * c + hard_sigmoid(i) * np.tanh(g)
+        h = hard_sigmoid(o) * np.tanh(c)
+        sequence.append(h)
+    y = np.stack(sequence, axis=1) if options["return_sequences"] else h
+    return np.arctanh(y)
+
+
+def bidirectional(
+    x: np.ndarray, options: dict[str, Any], weights: list[np.ndarray], _: bool
+) -> Any:
+    inner = options["layer"]["config"]
+    assert options["merge_mode"] == "concat"
+    half = len(weights) // 2
+    ahead = np.tanh(lstm(x, inner, weights[:half], False))
+    back = np.tanh(lstm(x[:, ::-1], inner, weights[half:], False))
+    back = back[:, ::-1] if inner["return_sequences"] else back
+    return np.concatenate([ahead, back], axis=-1)
+
+
 KINDS: dict[str, Callable[..., Any]] = {
     "Dense": dense,
     "Embedding": embedding,
@@ -88,6 +130,9 @@ KINDS: dict[str, Callable[..., Any]] = {
     "Convolution2D": conv2d,
     "Conv1D": conv1d,
     "Convolution1D": conv1d,
+    "SimpleRNN": simple_rnn,
+    "LSTM": lstm,
+    "Bidirectional": bidirectional,
     "Dropout": lambda x, *_: x,
     "Activation": lambda x, *_: x,
     "Flatten": lambda x, *_: x.reshape(len(x), -1),

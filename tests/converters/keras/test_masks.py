@@ -20,12 +20,28 @@ def text_model(keras: Any, *tail: Any, mask: bool = True) -> Any:
     return keras.Sequential([keras.layers.Input((6,), name="x"), embedding, *tail])
 
 
-def test_a_layer_that_computes_with_a_mask_is_refused(library: Library) -> None:
+def test_a_mask_that_cannot_be_carried_is_refused(library: Library) -> None:
+    k = library("tf_keras")
+    words, more = k.layers.Input((6,)), k.layers.Input((2, 1))
+    x = k.layers.Embedding(10, 1, mask_zero=True, name="words")(words)
+    y = k.layers.Activation("relu")(k.layers.Concatenate(axis=1)([x, more]))
+    message = "a Concatenate of masked and unmasked inputs along time"
+    mlferry.convert(k.Model([words, more], y))
+    with pytest.raises(ConversionError, match=message):
+        mlferry.convert(k.Model([words, more], k.layers.GRU(3)(y)))
+
+
+def test_a_custom_function_gets_the_mask(library: Library) -> None:
     k = library("keras")
-    tail = [k.layers.Dense(3), k.layers.Activation("relu"), k.layers.GlobalAveragePooling1D()]
-    with pytest.raises(ConversionError, match="mask of='words'"):
-        mlferry.convert(text_model(k, *tail))
-    mlferry.convert(text_model(k, *tail, mask=False))
+    seen = []
+
+    def lstm(node: Any) -> mlferry.CustomLayerParams:
+        seen.append(node.get_config()["mask of"])
+        return mlferry.CustomLayerParams("LSTM", output_shapes=[(1, 3)])
+
+    model = text_model(k, k.layers.Dense(3), k.layers.LSTM(3))
+    mlferry.convert(model, custom_conversion_functions={"LSTM": lstm})
+    assert repr(seen) == "['words']"
 
 
 @pytest.mark.parametrize("keras_name", ["keras", "tf_keras"])

@@ -14,6 +14,14 @@ from tests.converters.keras import naive
 
 Library = Callable[[str], Any]
 
+BACKENDS = ("tensorflow", "theano")
+RECURRENT = (
+    "bidirectional_lstm",
+    "bidirectional_lstm_no_return_sequences",
+    "embedding_lstm",
+    "lstm",
+    "simple_rnn",
+)
 BY_KERAS = [
     "squeezenet/squeezenet_v1.1.h5",
     "keras/dl4jex_simple_functional_mlp.h5",
@@ -21,6 +29,7 @@ BY_KERAS = [
     "keras/fer_emotion_model.hdf5",
     "keras/mlperf_pretrainedResnet.h5",
     "keras_weights/batch_to_conv2d_tensorflow_2.h5",
+    *(f"keras_weights/{name}_{backend}_2.h5" for name in RECURRENT for backend in BACKENDS),
     "keras_weights/conv2d_reshape_tensorflow_2.h5",
     "keras_weights/conv2d_tensorflow_2.h5",
     "keras_weights/dense_tensorflow_2.h5",
@@ -31,6 +40,7 @@ BY_KERAS = [
     "keras_weights/sepconv2d_tensorflow_2.h5",
 ]
 BY_LOOPS = [
+    *(f"keras_weights/{name}_{backend}_1.h5" for name in RECURRENT for backend in BACKENDS),
     "keras_weights/batch_to_conv2d_tensorflow_1.h5",
     "keras_weights/batch_to_conv2d_theano_1.h5",
     "keras_weights/batch_to_conv2d_theano_2.h5",
@@ -105,7 +115,7 @@ def test_lambda_of_keras_1(shared_data: Path, rng: np.random.Generator) -> None:
     close(predict(model, x), naive.evaluate(path, x))
 
 
-UNSUPPORTED = ["lstm", "simple_rnn", "attention", "space_to_depth"]
+UNSUPPORTED = ["attention", "space_to_depth"]
 
 
 def test_the_rest_is_unsupported(shared_data: Path) -> None:
@@ -113,7 +123,7 @@ def test_the_rest_is_unsupported(shared_data: Path) -> None:
     known = {Path(name).name for name in (*BY_KERAS, *BY_LOOPS)} & every
     rest = sorted(every - known)
     assert len(every) == 52
-    assert len(known) == 28
+    assert len(known) == 48
     for name in rest:
         assert any(kind in name for kind in UNSUPPORTED), name
         with pytest.raises(mlferry.errors.UnsupportedOpError):

@@ -11,6 +11,7 @@ from mlferry.converters.keras.ops import (
     merging,
     normalization,
     pooling,
+    recurrent,
     reshaping,
     resizing,
 )
@@ -25,6 +26,7 @@ _FAMILIES = (
     merging,
     normalization,
     pooling,
+    recurrent,
     reshaping,
     resizing,
 )

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from mlferry.converters.graph import Node
+from mlferry.converters.keras import masks
 from mlferry.converters.keras.ops.registry import op, weight
 from mlferry.converters.layout import ANY, UNFLATTENED, Blob
 from mlferry.converters.lower import Lowering
@@ -243,7 +244,22 @@ def sparse_sigmoid(low: Lowering, node: Node, x: Blob) -> Blob:
 # ---- across values ---------------------------------------------------------------------
 
 
-@op("softmax", "Softmax", layouts=UNFLATTENED)
+@op("Softmax", layouts=UNFLATTENED)
+def softmax_layer(low: Lowering, node: Node, x: Blob, *mask: Blob) -> Blob:
+    """Masked values count as -1e9; Keras 3 makes them 0 afterwards."""
+    (found, *_) = masks.of(low, node)
+    if found is None:
+        plain: Blob = softmax(low, node, x)
+        return plain
+    x = low.source_order(x)
+    if found.rank > x.rank:
+        raise ConversionError(f"a mask of rank {found.rank} for an input of rank {x.rank}")
+    low_value = low.constant([-1e9])
+    y: Blob = softmax(low, node, _layer(low, "whereBroadcastable", found, x, low_value))
+    return _layer(low, "multiplyBroadcastable", y, found) if low.graph.version >= 3 else y
+
+
+@op("softmax", layouts=UNFLATTENED)
 def softmax(low: Lowering, node: Node, x: Blob) -> Blob:
     """Along one axis, or several at once by way of exponentials."""
     axis = node.attrs.get("axis", -1)

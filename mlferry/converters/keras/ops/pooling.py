@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from mlferry.converters.graph import Node
+from mlferry.converters.keras import masks
 from mlferry.converters.keras.ops.convolution import as_image, from_image, padding, pair
 from mlferry.converters.keras.ops.registry import op, spatial
 from mlferry.converters.layout import SOURCE, Accepted, Blob
@@ -67,8 +68,19 @@ def global_max_pooling1d(low: Lowering, node: Node, x: Blob) -> Any:
 
 
 @op("GlobalAveragePooling1D", layouts=_steps_first, rank=3)
-def global_average_pooling1d(low: Lowering, node: Node, x: Blob) -> Any:
-    return _global_1d(low, node, x, "reduceMean")
+def global_average_pooling1d(low: Lowering, node: Node, x: Blob, *mask: Blob) -> Any:
+    """Over the steps that count."""
+    (found, *_) = masks.of(low, node)
+    if found is None:
+        return _global_1d(low, node, x, "reduceMean")
+    first = node.attrs.get("data_format") == "channels_first"
+    wide = low.expand(found, 1 if first else 2)
+    kept = low.layer("multiplyBroadcastable", x, wide)
+    return low.layer(
+        "divideBroadcastable",
+        _global_1d(low, node, kept, "reduceSum"),
+        _global_1d(low, node, wide, "reduceSum"),
+    )
 
 
 def _global_2d(low: Lowering, node: Node, x: Blob, kind: str) -> Blob:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mlferry.converters.graph import Node
-from mlferry.converters.layout import CHANNELS_FIRST, SOURCE, Accepted
-from mlferry.converters.lower import Converter, Frontend
+from mlferry.converters.graph import Attributes, Node
+from mlferry.converters.keras import legacy, masks
+from mlferry.converters.keras.config import Ref
+from mlferry.converters.layout import CHANNELS_FIRST, SOURCE, Accepted, Blob
+from mlferry.converters.lower import Converter, Frontend, Lowering
 from mlferry.errors import ConversionError
 from mlferry.registry import Registry
 
@@ -22,11 +24,12 @@ _TRAINING = {
     "build_config", "activity_regularizer", "seed", "sparse", "ragged", "optional",
     "input_dim", "input_length", "momentum", "synchronized", "fused", "virtual_batch_size",
     "renorm_clipping", "renorm_momentum", "renorm", "embeddings_initializer", "lora_rank",
-    "lora_alpha", "quantization_config", "autocast",
+    "lora_alpha", "quantization_config", "autocast", "implementation", "unroll", "dropout",
+    "recurrent_dropout", "unit_forget_bias", "use_cudnn", "flash_attention", "rate", "seed_mode",
 }  # fmt: skip
 _WEIGHTS = (
     "kernel", "bias", "depthwise", "pointwise", "gamma", "beta", "moving_mean",
-    "moving_variance", "alpha", "embeddings", "recurrent",
+    "moving_variance", "alpha", "embeddings", "recurrent", "state",
 )  # fmt: skip
 IGNORED = frozenset(
     _TRAINING
@@ -37,7 +40,7 @@ IGNORED = frozenset(
     }
 )
 
-FRONTEND = Frontend("Keras", OPS, IGNORED)
+FRONTEND = Frontend("Keras", OPS, IGNORED, prepare=masks.follow)
 
 
 def spatial(node: Node) -> Accepted:
@@ -86,3 +89,63 @@ def weight(node: Node, name: str, *shape: int | None) -> NDArray[np.float32]:
             f"weight {name!r} has shape {array.shape}; the layer's config asks for {wanted}"
         )
     return array
+
+
+def activation_of(low: Lowering, given: Any, layer: str) -> Callable[[Lowering, Blob], Blob]:
+    """A function that applies an activation, given as in a config.
+
+    Raises:
+        ConversionError: there is no converter for it.
+    """
+    name, options = described(given, low.graph.version)
+    entry = OPS.find(name, low.graph.version)
+    if entry is None:
+        raise ConversionError(f"the activation {name!r}; write a conversion function for {layer!r}")
+
+    def apply(low: Lowering, x: Blob) -> Blob:
+        node = Node(name, f"{layer}/{name}", (), (), Attributes(options))
+        made: Blob = entry.value(low, node, x)
+        return made
+
+    return apply
+
+
+def described(given: Any, version: int) -> tuple[str, dict[str, Any]]:
+    """Name and options of an activation: ``"relu"``, a function, or a layer with its config."""
+    if given is None:
+        return "linear", {}
+    if not isinstance(given, Mapping):
+        return str(given).rsplit(">", 1)[-1], {}
+    name, inner = given.get("class_name"), given.get("config")
+    if name == "function":
+        name, inner = (inner.get("name"), {}) if isinstance(inner, Mapping) else (inner, {})
+    name = str(name).rsplit(">", 1)[-1]
+    options = legacy.modern(name, dict(inner), version)[1] if isinstance(inner, Mapping) else {}
+    return name, {key: value for key, value in options.items() if key != "name"}
+
+
+def bound(node: Node, inputs: Sequence[Any], names: Sequence[str]) -> dict[str, Any]:
+    """The arguments of a call by their names, blobs in the place of tensors.
+
+    Inputs that the call does not name (states of stateful layers) are left out.
+    """
+    args, kwargs = node.call if node.call else ((Ref(0),), {})
+    found = dict(zip(names, args, strict=False))
+    for name in names:
+        if name in kwargs:
+            found[name] = kwargs[name]
+        node.attrs.get(f"argument {name}")
+    if len(args) <= len(names):
+        node.attrs.get("argument args")
+    return {name: placed(value, inputs) for name, value in found.items() if value is not None}
+
+
+def placed(value: Any, inputs: Sequence[Any]) -> Any:
+    """An argument with blobs in the place of its `Ref`s."""
+    if isinstance(value, Ref):
+        return inputs[value.index]
+    if isinstance(value, list | tuple):
+        return type(value)(placed(item, inputs) for item in value)
+    if isinstance(value, Mapping):
+        return {key: placed(item, inputs) for key, item in value.items()}
+    return value

@@ -1,23 +1,22 @@
 """RNN, GRU and LSTM, unrolled step by step.
 
-Core ML's own recurrent layers work in its classic mapping and lack gates of ONNX (reset behind
-the product, several activations, masks by length), so every step is composed of matrix products.
+Core ML's own recurrent layers lack what ONNX has (reset behind the product, several activations,
+masks by length), so every step is composed; see `mlferry.converters.recurrent`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mlferry.converters.graph import Node
 from mlferry.converters.layout import SOURCE, Blob, Constant
 from mlferry.converters.lower import Lowering
-from mlferry.converters.onnx.ops.control import MAX_UNROLLED, as_blob
-from mlferry.converters.onnx.ops.registry import affine, array_of, emit, known, op, shaped
+from mlferry.converters.onnx.ops.control import as_blob
+from mlferry.converters.onnx.ops.registry import array_of, known, op, shaped
+from mlferry.converters.recurrent import GRU, LSTM, Gates, Simple, steps_of, walk
 from mlferry.errors import ConversionError
 
 _ACTIVATIONS: dict[str, Callable[[float, float], tuple[str, dict[str, Any]]]] = {
@@ -41,22 +40,6 @@ _DEFAULTS = {
     "affine": (1.0, 0.0),
     "scaledtanh": (1.0, 1.0),
 }
-Matrix = NDArray[np.float32]
-
-
-@dataclass
-class Direction:
-    """The weights of one direction: W [gates * H, I], R [gates * H, H], biases."""
-
-    w: Matrix
-    r: Matrix
-    wb: Matrix
-    rb: Matrix
-    functions: list[Callable[[Lowering, Blob], Blob]]
-    peephole: Matrix | None = None
-
-
-Step = Callable[[Lowering, Direction, Blob, list[Blob]], list[Blob]]
 
 
 def _function(name: str, alpha: float | None, beta: float | None) -> Any:
@@ -70,9 +53,12 @@ def _function(name: str, alpha: float | None, beta: float | None) -> Any:
     return lambda low, x: low.layer(kind, x, layout=SOURCE, **params)
 
 
-def _directions(node: Node, gates: int, operands: Any, names: list[str]) -> list[Direction]:
+def _directions(
+    kind: type[Gates], node: Node, operands: Any, names: list[str], **options: Any
+) -> list[Gates]:
     w, r = (array_of(node, i, operands[i]).astype(np.float32) for i in (1, 2))
     count, hidden = w.shape[0], r.shape[2]
+    gates = w.shape[1] // hidden
     if node.attrs.get("hidden_size", hidden) != hidden:
         raise ConversionError(f"hidden_size={node.attrs['hidden_size']}, the weights say {hidden}")
     given = operands[3] if len(operands) > 3 else None
@@ -98,61 +84,43 @@ def _directions(node: Node, gates: int, operands: Any, names: list[str]) -> list
     ]
     size = len(names)
     return [
-        Direction(
+        kind(
             w[i], r[i], b[i, : gates * hidden], b[i, gates * hidden :],
-            functions[i * size : (i + 1) * size], None if p is None else p[i],
+            functions[i * size : (i + 1) * size], None if p is None else p[i], **options,
         )
         for i in range(count)
     ]  # fmt: skip
 
 
-def inner(low: Lowering, x: Blob, matrix: Matrix, bias: Matrix | None = None) -> Blob:
-    """x @ matrix' + bias, of [batch, n]."""
-    extra: dict[str, Any] = {} if bias is None else {"hasBias": True, "bias": bias}
-    return low.layer(
-        "innerProduct", x, layout=SOURCE, inputChannels=matrix.shape[1],
-        outputChannels=matrix.shape[0], weights=matrix, **extra,
-    )  # fmt: skip
-
-
-def _run(
-    low: Lowering, node: Node, operands: Any, directions: list[Direction], step: Step, states: int
-) -> Any:
+def _run(low: Lowering, node: Node, operands: Any, directions: list[Gates], states: int) -> Any:
     """All steps of all directions; outputs are Y, Y_h and for an LSTM Y_c."""
     x = as_blob(low, operands[0])
     batchwise = node.attrs.get("layout", 0)
     if batchwise:
         x = low.layer("transpose", x, layout=SOURCE, axes=(1, 0, 2))
-    length, batch, width = known(x)
-    if length > MAX_UNROLLED:
-        raise ConversionError(f"{length} steps; up to {MAX_UNROLLED} are unrolled")
+    length, batch, _ = known(x)
     kind = node.attrs.get("direction", "forward")
     if node.attrs.get("clip") is not None:
         raise ConversionError("clip of a recurrent op")
     lengths = _lengths(node, operands, length, batch)
-    parts = (
-        low.outputs(length, "splitND", x, layout=SOURCE, axis=0, numSplits=length)
-        if length > 1
-        else [x]
-    )
-    steps = [shaped(low, part, (batch, width)) for part in parts]
-    hidden = directions[0].r.shape[1]
+    masks = [_mask(low, lengths, place) for place in range(length)]
     sequences, finals = [], []
     for index, direction in enumerate(directions):
-        reverse = kind == "reverse" or index == 1
-        current = [
-            _initial(low, operands, 5 + s, index, (batch, hidden), batchwise) for s in range(states)
+        first = [
+            _initial(low, operands, 5 + s, index, (batch, direction.units), batchwise)
+            for s in range(states)
         ]
-        outputs: list[Blob] = []
-        for t in range(length):
-            place = length - 1 - t if reverse else t
-            made = step(low, direction, steps[place], current)
-            made, shown = _masked(low, made, current, lengths, place)
-            current = made
-            outputs.append(shown)
-        sequences.append(outputs[::-1] if reverse else outputs)
-        finals.append(current)
-    return _collected(low, node, sequences, finals, (length, batch, hidden, batchwise))
+        outputs, final = walk(
+            low,
+            direction,
+            steps_of(low, direction.project(low, x)),
+            first,
+            reverse=kind == "reverse" or index == 1,
+            masks=masks,
+        )
+        sequences.append(outputs)
+        finals.append(final)
+    return _collected(low, node, sequences, finals, (length, batch, direction.units, batchwise))
 
 
 def _lengths(node: Node, operands: Any, length: int, batch: int) -> Any:
@@ -163,18 +131,11 @@ def _lengths(node: Node, operands: Any, length: int, batch: int) -> Any:
     return None if (lengths == length).all() else lengths
 
 
-def _masked(
-    low: Lowering, made: list[Blob], before: list[Blob], lengths: Any, place: int
-) -> tuple[list[Blob], Blob]:
+def _mask(low: Lowering, lengths: Any, place: int) -> Blob | None:
     """Beyond a sample's length states stay and outputs are 0."""
     if lengths is None or (lengths > place).all():
-        return made, made[0]
-    mask = low.constant((lengths > place).astype(np.float32)[:, None])
-    kept = [
-        low.layer("whereBroadcastable", mask, new, old, layout=SOURCE)
-        for new, old in zip(made, before, strict=True)
-    ]
-    return kept, emit(low, "multiplyBroadcastable", made[0], mask)
+        return None
+    return low.constant((lengths > place).astype(np.float32)[:, None])
 
 
 def _initial(
@@ -217,74 +178,24 @@ def _collected(low: Lowering, node: Node, sequences: Any, finals: Any, sizes: An
     return results
 
 
-def _gates(low: Lowering, x: Blob, count: int) -> tuple[Blob, ...]:
-    return low.outputs(count, "splitND", x, layout=SOURCE, axis=1, numSplits=count)
-
-
 @op("RNN", raw=True)
 def rnn(low: Lowering, node: Node, *operands: Any) -> Any:
-    def step(low: Lowering, d: Direction, x: Blob, state: list[Blob]) -> list[Blob]:
-        total = emit(
-            low, "addBroadcastable", inner(low, x, d.w, d.wb), inner(low, state[0], d.r, d.rb)
-        )
-        return [d.functions[0](low, total)]
-
-    return _run(low, node, operands, _directions(node, 1, operands, ["Tanh"]), step, 1)
+    return _run(low, node, operands, _directions(Simple, node, operands, ["Tanh"]), 1)
 
 
 @op("GRU", raw=True)
 def gru(low: Lowering, node: Node, *operands: Any) -> Any:
     """Gates z, r, h; with `linear_before_reset` the reset comes behind the product."""
-    behind = node.attrs.get("linear_before_reset", 0)
-
-    def step(low: Lowering, d: Direction, x: Blob, state: list[Blob]) -> list[Blob]:
-        (h,) = state
-        size = d.r.shape[1]
-        xz, xr, xh = _gates(low, inner(low, x, d.w, d.wb), 3)
-        two = inner(low, h, d.r[: 2 * size], d.rb[: 2 * size])
-        hz, hr = _gates(low, two, 2)
-        z = d.functions[0](low, emit(low, "addBroadcastable", xz, hz))
-        r = d.functions[0](low, emit(low, "addBroadcastable", xr, hr))
-        last, bias = d.r[2 * size :], d.rb[2 * size :]
-        if behind:
-            product = emit(low, "multiplyBroadcastable", r, inner(low, h, last, bias))
-        else:
-            product = inner(low, emit(low, "multiplyBroadcastable", r, h), last, bias)
-        candidate = d.functions[1](low, emit(low, "addBroadcastable", xh, product))
-        kept = emit(low, "multiplyBroadcastable", z, h)
-        new = emit(low, "multiplyBroadcastable", affine(low, z, -1.0, 1.0), candidate)
-        return [emit(low, "addBroadcastable", new, kept)]
-
+    behind = bool(node.attrs.get("linear_before_reset", 0))
     names = ["Sigmoid", "Tanh"]
-    return _run(low, node, operands, _directions(node, 3, operands, names), step, 1)
+    directions = _directions(GRU, node, operands, names, behind=behind)
+    return _run(low, node, operands, directions, 1)
 
 
 @op("LSTM", raw=True)
 def lstm(low: Lowering, node: Node, *operands: Any) -> Any:
     """Gates i, o, f, c; peepholes in the order i, o, f."""
-    coupled = node.attrs.get("input_forget", 0)
-
-    def peek(low: Lowering, d: Direction, gate: Blob, cell: Blob, index: int) -> Blob:
-        if d.peephole is None:
-            return gate
-        size = d.r.shape[1]
-        weights = low.constant(d.peephole[index * size : (index + 1) * size][None])
-        return emit(
-            low, "addBroadcastable", gate, emit(low, "multiplyBroadcastable", cell, weights)
-        )
-
-    def step(low: Lowering, d: Direction, x: Blob, state: list[Blob]) -> list[Blob]:
-        h, c = state
-        total = emit(low, "addBroadcastable", inner(low, x, d.w, d.wb), inner(low, h, d.r, d.rb))
-        gate_i, gate_o, gate_f, gate_c = _gates(low, total, 4)
-        first, second, third = d.functions
-        i = first(low, peek(low, d, gate_i, c, 0))
-        f = affine(low, i, -1.0, 1.0) if coupled else first(low, peek(low, d, gate_f, c, 2))
-        candidate = second(low, gate_c)
-        kept = emit(low, "multiplyBroadcastable", f, c)
-        cell = emit(low, "addBroadcastable", kept, emit(low, "multiplyBroadcastable", i, candidate))
-        o = first(low, peek(low, d, gate_o, cell, 1))
-        return [emit(low, "multiplyBroadcastable", o, third(low, cell)), cell]
-
+    coupled = bool(node.attrs.get("input_forget", 0))
     names = ["Sigmoid", "Tanh", "Tanh"]
-    return _run(low, node, operands, _directions(node, 4, operands, names), step, 2)
+    directions = _directions(LSTM, node, operands, names, coupled=coupled)
+    return _run(low, node, operands, directions, 2)

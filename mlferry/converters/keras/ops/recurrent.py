@@ -1,0 +1,278 @@
+"""Recurrent layers: by Core ML's own where these compute the same, else step by step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from mlferry.converters.graph import Node
+from mlferry.converters.keras import masks
+from mlferry.converters.keras.ops.cells import cell_of, native, sizes
+from mlferry.converters.keras.ops.registry import bound, op
+from mlferry.converters.layout import SOURCE, Blob
+from mlferry.converters.lower import Lowering
+from mlferry.converters.recurrent import Gates, stacked, steps_of, walk
+from mlferry.errors import ConversionError
+
+_ARGUMENTS = ("sequences", "initial_state", "mask")
+
+
+def _given(node: Node, inputs: Sequence[Blob]) -> tuple[Blob, list[Blob]]:
+    """The sequence and the first states: by name, behind the sequence, or the model's own."""
+    arguments = bound(node, inputs, _ARGUMENTS)
+    first = arguments["sequences"]
+    states = arguments.get("initial_state", [])
+    states = list(states) if isinstance(states, list | tuple) else [states]
+    if isinstance(first, list | tuple):
+        first, states = first[0], [*first[1:], *states]
+    if node.attrs.get("stateful") and not states:
+        states = list(inputs[len(inputs) - _kept(node, inputs) :])
+    flat = [s for state in states for s in (state if isinstance(state, list | tuple) else [state])]
+    return first, flat
+
+
+def _kept(node: Node, inputs: Sequence[Blob]) -> int:
+    """How many states the model itself takes and gives."""
+    given = node.call[0] if node.call else ()
+    named = "argument initial_state" in node.attrs
+    alone = len(given) <= 1 and not (given and isinstance(given[0], list | tuple))
+    return sum(v.name.endswith("_in") for v in node.inputs) if alone and not named else 0
+
+
+def _results(
+    node: Node, inputs: Sequence[Blob], outputs: Sequence[Blob], states: list[Blob]
+) -> list[Blob]:
+    """The outputs that Keras declares, and the states that the model gives."""
+    made = [*outputs, *states] if node.attrs.get("return_state") else list(outputs)
+    kept = _kept(node, inputs) if node.attrs.get("stateful") else 0
+    return [*made[: len(node.outputs) - kept], *states] if kept else made
+
+
+def _run(
+    low: Lowering, node: Node, x: Blob, states: list[Blob], mask: Blob | None, *, zero: bool
+) -> tuple[Blob, list[Blob]]:
+    """The sequence or its last entry, and the last states, of a layer with its cell."""
+    cell = node.parts["cell"]
+    count = len(sizes(cell))
+    if states and len(states) != count:
+        raise ConversionError(f"{len(states)} initial states; the layer has {count}")
+    if mask is None:
+        made = _native(low, node, cell, x, states)
+        if made is not None:
+            return made
+    return _composed(low, node, cell, x, states, mask, zero)
+
+
+def _composed(
+    low: Lowering, node: Node, part: Node, x: Blob, states: list[Blob], mask: Blob | None,
+    zero: bool,
+) -> tuple[Blob, list[Blob]]:  # fmt: skip
+    cell = cell_of(low, part)
+    batch = x.known[0]
+    if not states:
+        if batch is None:
+            raise ConversionError("a flexible batch: give a fixed shape")
+        states = [low.constant(np.zeros((batch, n), np.float32)) for n in sizes(part)]
+    timewise = low.layer("transpose", x, layout=SOURCE, axes=(1, 0, *range(2, x.rank)))
+    steps = steps_of(low, cell.project(low, timewise))
+    reverse = bool(node.attrs.get("go_backwards", False))
+    kept = [] if mask is None else masks.steps(low, mask)
+    outputs, last = walk(low, cell, steps, states, reverse=reverse, masks=kept, zero=zero)
+    walked = outputs[::-1] if reverse else outputs
+    if node.attrs.get("return_sequences", False):
+        return stacked(low, walked, axis=1), last
+    return walked[-1], last
+
+
+def _five(low: Lowering, x: Blob, front: bool) -> Blob:
+    """[1, batch, units, 1, 1] of a state, or [time, batch, values, 1, 1] of a sequence."""
+    axes = (0, 3, 4) if front else (3, 4)
+    return low.layer("expandDims", x, layout=SOURCE, axes=axes)
+
+
+def _native(
+    low: Lowering, node: Node, cell: Node, x: Blob, states: list[Blob]
+) -> tuple[Blob, list[Blob]] | None:
+    """By Core ML's own layer, or None where it would compute something else."""
+    described = _parameters(low, node, cell)
+    if described is None:
+        return None
+    kind, params = described
+    if kind == "simpleRecurrent" and not states:  # the one kind that needs a state
+        if x.known[0] is None:
+            return None
+        states = [low.constant(np.zeros((x.known[0], params["outputVectorSize"]), np.float32))]
+    made = low.outputs(
+        1 + len(sizes(cell)), kind, *_sequence(low, x), *(_five(low, s, True) for s in states),
+        layout=SOURCE, reverseInput=bool(node.attrs.get("go_backwards", False)), **params,
+    )  # fmt: skip
+    last = [low.layer("squeeze", s, layout=SOURCE, axes=(0, 3, 4)) for s in made[1:]]
+    if not node.attrs.get("return_sequences", False):
+        return last[0], last
+    return _batchwise(low, made[0]), last
+
+
+def _sequence(low: Lowering, x: Blob) -> tuple[Blob]:
+    return (_five(low, low.layer("transpose", x, layout=SOURCE, axes=(1, 0, 2)), False),)
+
+
+def _batchwise(low: Lowering, y: Blob) -> Blob:
+    flat = low.layer("squeeze", y, layout=SOURCE, axes=(3, 4))
+    return low.layer("transpose", flat, layout=SOURCE, axes=(1, 0, 2))
+
+
+def _parameters(low: Lowering, node: Node, cell: Node) -> tuple[str, dict[str, Any]] | None:
+    if cell.op not in _NATIVE:
+        return None
+    names, write = _NATIVE[cell.op]
+    activations = native(low, cell, names)
+    if activations is None:
+        return None
+    gates = cell_of(low, cell)
+    if not isinstance(gates, Gates) or gates.behind:
+        return None
+    sequence = bool(node.attrs.get("return_sequences", False))
+    sizes = {"inputVectorSize": gates.w.shape[1], "outputVectorSize": gates.units}
+    kind, params = write(gates, activations, sequence)
+    return kind, {**sizes, **params}
+
+
+def _blocks(gates: Gates, names: Sequence[str], *suffixes: str) -> dict[str, Any]:
+    """The weights of each gate under Core ML's names."""
+    weight, recursion, bias = suffixes
+    found: dict[str, Any] = {}
+    for index, name in enumerate(names):
+        rows = slice(index * gates.units, (index + 1) * gates.units)
+        found[f"{name}{weight}"] = np.ascontiguousarray(gates.w[rows])
+        found[f"{name}{recursion}"] = np.ascontiguousarray(gates.r[rows])
+        if gates.wb is not None:
+            found[f"{name}{bias}"] = gates.wb[rows]
+    return found
+
+
+def _simple_params(
+    gates: Gates, activations: list[dict[str, Any]], sequence: bool
+) -> tuple[str, dict[str, Any]]:
+    bias = {} if gates.wb is None else {"hasBiasVector": True, "biasVector": gates.wb}
+    return "simpleRecurrent", {
+        "activation": activations[0], "sequenceOutput": sequence, "weightMatrix": gates.w,
+        "recursionMatrix": gates.r, **bias,
+    }  # fmt: skip
+
+
+_GATE = ("GateWeightMatrix", "GateRecursionMatrix", "GateBiasVector")
+
+
+def _gru_params(
+    gates: Gates, activations: list[dict[str, Any]], sequence: bool
+) -> tuple[str, dict[str, Any]]:
+    return "gru", {
+        "activations": activations, "sequenceOutput": sequence,
+        "hasBiasVectors": gates.wb is not None,
+        **_blocks(gates, ("update", "reset", "output"), *_GATE),
+    }  # fmt: skip
+
+
+def _lstm_weights(gates: Gates) -> dict[str, Any]:
+    names = ("inputGate", "outputGate", "forgetGate", "blockInput")
+    return _blocks(gates, names, "WeightMatrix", "RecursionMatrix", "BiasVector")
+
+
+def _lstm_options(gates: Gates, sequence: bool) -> dict[str, Any]:
+    """No clipping of cells that real models reach; 0 would stand for 50."""
+    return {"sequenceOutput": sequence, "hasBiasVectors": gates.wb is not None,
+            "cellClipThreshold": 50000.0}  # fmt: skip
+
+
+def _lstm_params(
+    gates: Gates, activations: list[dict[str, Any]], sequence: bool
+) -> tuple[str, dict[str, Any]]:
+    return "uniDirectionalLSTM", {
+        "activations": activations, "params": _lstm_options(gates, sequence),
+        "weightParams": _lstm_weights(gates),
+    }  # fmt: skip
+
+
+_NATIVE: dict[str, Any] = {
+    "SimpleRNNCell": (("activation",), _simple_params),
+    "GRUCell": (("recurrent_activation", "activation"), _gru_params),
+    "LSTMCell": (("recurrent_activation", "activation", "activation"), _lstm_params),
+}
+
+
+@op("SimpleRNN", "LSTM", "GRU", "RNN", layouts=(SOURCE,))
+def recurrent(low: Lowering, node: Node, *inputs: Blob) -> list[Blob]:
+    """One direction; a cell given to `RNN` may be any of Keras's, or several of them."""
+    node.attrs.get("cell")
+    x, states = _given(node, inputs)
+    mask = masks.of(low, node)[0]
+    zero = bool(node.attrs.get("zero_output_for_mask", False))
+    y, last = _run(low, node, x, states, mask, zero=zero)
+    return _results(node, inputs, [y], last)
+
+
+@op("Bidirectional", layouts=(SOURCE,))
+def bidirectional(low: Lowering, node: Node, *inputs: Blob) -> list[Blob]:
+    """Both directions, joined by `merge_mode`."""
+    forward, backward = node.parts["forward_layer"], node.parts["backward_layer"]
+    for name in ("layer", "backward_layer"):
+        node.attrs.get(name)
+    for name in ("return_sequences", "return_state", "stateful"):
+        for part in (forward, backward):
+            node.attrs.add(name, part.attrs.get(name, False))
+    sequence = node.attrs["return_sequences"]
+    x, states = _given(node, inputs)
+    half = len(states) // 2
+    mask = masks.of(low, node)[0]
+    for part in (forward, backward):
+        part.attrs.get("cell")
+        part.attrs.get("zero_output_for_mask")
+    mode = node.attrs.get("merge_mode", "concat")
+    if mode not in _MERGES:
+        raise ConversionError(f"merge_mode={mode!r}")
+    ahead, after = _run(low, forward, x, states[:half], mask, zero=sequence)
+    back, before = _run(low, backward, x, states[half:], mask, zero=sequence)
+    if sequence:
+        back = low.layer("reverse", back, layout=SOURCE, reverseDim=(False, True, False))
+    return _results(node, inputs, _MERGES[mode](low, ahead, back), [*after, *before])
+
+
+def _concat(low: Lowering, x: Blob, y: Blob) -> list[Blob]:
+    return [low.layer("concatND", x, y, layout=SOURCE, axis=-1)]
+
+
+_MERGES: dict[str | None, Any] = {
+    "concat": _concat,
+    "sum": lambda low, x, y: [low.layer("add", x, y, layout=SOURCE)],
+    "mul": lambda low, x, y: [low.layer("multiply", x, y, layout=SOURCE)],
+    "ave": lambda low, x, y: [low.layer("average", x, y, layout=SOURCE)],
+    None: lambda low, x, y: [x, y],
+}
+
+
+# ---- around them -----------------------------------------------------------------------
+
+
+@op("Masking", layouts=(SOURCE,))
+def masking(low: Lowering, node: Node, x: Blob) -> Blob:
+    """Masked steps become 0; the layers behind get the mask itself."""
+    value = float(node.attrs.get("mask_value", 0.0))
+    other = low.layer("notEqual", x, alpha=value)
+    kept = low.layer("reduceMax", other, axes=(-1,), keepDims=True)
+    return low.layer("multiplyBroadcastable", x, kept)
+
+
+@op("TimeDistributed.fold", layouts=(SOURCE,))
+def fold(low: Lowering, node: Node, x: Blob) -> Blob:
+    """[batch, time, ...] as [batch * time, ...]."""
+    batch, time, *rest = x.known
+    count = None if batch is None or time is None else batch * time
+    return low.reshape(x, (count, *rest))
+
+
+@op("TimeDistributed.unfold", layouts=(SOURCE,))
+def unfold(low: Lowering, node: Node, y: Blob, x: Blob) -> Blob:
+    """[batch * time, ...] as [batch, time, ...]."""
+    return low.reshape(y, (*x.known[:2], *y.known[1:]))

@@ -1,0 +1,253 @@
+"""Recurrent layers composed step by step, for every frontend.
+
+Core ML's own recurrent layers clip the sums at 50, take one activation for all gates, reset
+before the product and know no masks; what they cannot compute exactly is composed of matrix
+products here. Gates have ONNX's order: z, r, h of a GRU and i, o, f, c of an LSTM.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlferry.converters.layout import SOURCE, Blob
+from mlferry.converters.lower import Lowering
+from mlferry.errors import ConversionError
+
+MAX_UNROLLED = 1024
+
+Matrix = NDArray[np.float32]
+Function = Callable[[Lowering, Blob], Blob]
+
+
+class Cell(Protocol):
+    """One step of a recurrence."""
+
+    def project(self, low: Lowering, x: Blob) -> Blob:
+        """What can be computed for all steps [time, batch, ...] at once."""
+        ...
+
+    def step(self, low: Lowering, x: Blob, states: list[Blob]) -> tuple[Blob, list[Blob]]:
+        """The output and the next states, of what `project` made for one step."""
+        ...
+
+
+@dataclass
+class Gates:
+    """The weights of one direction.
+
+    Attributes:
+        w: [gates * units, inputs].
+        r: [gates * units, units].
+        wb: the bias of the inputs, or None.
+        rb: the bias of the recursion, or None.
+        functions: the activations, in ONNX's order.
+        peephole: [3 * units] of the gates i, o, f, or None.
+        behind: whether a GRU resets behind the product.
+        coupled: whether an LSTM forgets what it does not take in.
+    """
+
+    w: Matrix
+    r: Matrix
+    wb: Matrix | None
+    rb: Matrix | None
+    functions: Sequence[Function]
+    peephole: Matrix | None = None
+    behind: bool = False
+    coupled: bool = False
+    constants: dict[str, Blob] = field(default_factory=dict)
+
+    @property
+    def units(self) -> int:
+        """The size of a state."""
+        return int(self.r.shape[1])
+
+    def project(self, low: Lowering, x: Blob) -> Blob:
+        """W x + bias, and the recursion's bias where it is only added."""
+        alone = self.behind and self.rb is not None
+        bias = self.wb
+        if self.rb is not None and not alone:
+            bias = self.rb if bias is None else bias + self.rb
+        elif self.rb is not None:
+            added = self.rb.copy()
+            added[2 * self.units :] = 0
+            bias = added if bias is None else bias + added
+        extra: dict[str, Any] = {} if bias is None else {"hasBias": True, "bias": bias}
+        return low.layer(
+            "innerProduct", x, layout=SOURCE, inputChannels=self.w.shape[1],
+            outputChannels=self.w.shape[0], weights=self.w, **extra,
+        )  # fmt: skip
+
+    def constant(self, low: Lowering, name: str, array: Matrix) -> Blob:
+        """An array that all steps share."""
+        if name not in self.constants:
+            self.constants[name] = low.constant(array, layout=SOURCE)
+        return self.constants[name]
+
+    def step(self, low: Lowering, x: Blob, states: list[Blob]) -> tuple[Blob, list[Blob]]:
+        """See `Cell`."""
+        raise NotImplementedError
+
+    def recur(self, low: Lowering, state: Blob, first: int = 0, last: int | None = None) -> Blob:
+        """The recursion's product for some gates, without bias."""
+        rows = self.r if last is None and not first else self.r[first * self.units :]
+        rows = rows if last is None else rows[: (last - first) * self.units]
+        matrix = self.constant(low, f"r{first}:{last}", np.ascontiguousarray(rows.T))
+        return low.layer("batchedMatmul", state, matrix, layout=SOURCE)
+
+
+def binary(low: Lowering, kind: str, x: Blob, y: Blob) -> Blob:
+    """An elementwise layer of two blobs."""
+    return low.layer(f"{kind}Broadcastable", x, y, layout=SOURCE)
+
+
+def one_less(low: Lowering, x: Blob) -> Blob:
+    """1 - x"""
+    return low.layer("activation", x, layout=SOURCE, linear={"alpha": -1.0, "beta": 1.0})
+
+
+def split(low: Lowering, x: Blob, count: int, axis: int = -1) -> tuple[Blob, ...]:
+    """Equal parts along an axis."""
+    if count == 1:
+        return (x,)
+    return low.outputs(count, "splitND", x, layout=SOURCE, axis=axis, numSplits=count)
+
+
+class Simple(Gates):
+    """h = f(W x + R h + b)"""
+
+    def step(self, low: Lowering, x: Blob, states: list[Blob]) -> tuple[Blob, list[Blob]]:
+        """See `Cell`."""
+        h = self.functions[0](low, binary(low, "add", x, self.recur(low, states[0])))
+        return h, [h]
+
+
+class GRU(Gates):
+    """h = (1 - z) * g(xh + ...) + z * h; the reset comes before or behind the product."""
+
+    def step(self, low: Lowering, x: Blob, states: list[Blob]) -> tuple[Blob, list[Blob]]:
+        """See `Cell`."""
+        (h,) = states
+        xz, xr, xh = split(low, x, 3)
+        if self.behind:
+            hz, hr, hh = split(low, self.recur(low, h), 3)
+        else:
+            hz, hr = split(low, self.recur(low, h, 0, 2), 2)
+        z = self.functions[0](low, binary(low, "add", xz, hz))
+        r = self.functions[0](low, binary(low, "add", xr, hr))
+        if self.behind:
+            if self.rb is not None and self.rb[2 * self.units :].any():
+                bias = self.constant(low, "rb", self.rb[None, 2 * self.units :])
+                hh = binary(low, "add", hh, bias)
+            product = binary(low, "multiply", r, hh)
+        else:
+            product = self.recur(low, binary(low, "multiply", r, h), 2)
+        candidate = self.functions[1](low, binary(low, "add", xh, product))
+        new = binary(low, "multiply", one_less(low, z), candidate)
+        made = binary(low, "add", new, binary(low, "multiply", z, h))
+        return made, [made]
+
+
+class LSTM(Gates):
+    """c = f * c + i * g(...), h = o * h(c)"""
+
+    def step(self, low: Lowering, x: Blob, states: list[Blob]) -> tuple[Blob, list[Blob]]:
+        """See `Cell`."""
+        h, c = states
+        total = binary(low, "add", x, self.recur(low, h))
+        gate_i, gate_o, gate_f, gate_c = split(low, total, 4)
+        first, second, third = self.functions
+        i = first(low, self._peek(low, gate_i, c, 0))
+        f = one_less(low, i) if self.coupled else first(low, self._peek(low, gate_f, c, 2))
+        candidate = second(low, gate_c)
+        kept = binary(low, "multiply", f, c)
+        cell = binary(low, "add", kept, binary(low, "multiply", i, candidate))
+        o = first(low, self._peek(low, gate_o, cell, 1))
+        made = binary(low, "multiply", o, third(low, cell))
+        return made, [made, cell]
+
+    def _peek(self, low: Lowering, gate: Blob, cell: Blob, index: int) -> Blob:
+        if self.peephole is None:
+            return gate
+        part = self.peephole[index * self.units : (index + 1) * self.units]
+        weights = self.constant(low, f"peephole {index}", part[None])
+        return binary(low, "add", gate, binary(low, "multiply", cell, weights))
+
+
+def steps_of(low: Lowering, x: Blob) -> list[Blob]:
+    """The entries of the first axis, without it.
+
+    Raises:
+        ConversionError: there are too many, or their number is flexible.
+    """
+    length = x.known[0]
+    if length is None:
+        raise ConversionError(
+            "a recurrent layer that Core ML's own cannot express, over a flexible number of "
+            "steps: give a fixed shape with inputs=[mlferry.TensorType(name=..., shape=...)]"
+        )
+    if length > MAX_UNROLLED:
+        raise ConversionError(f"{length} steps; up to {MAX_UNROLLED} are unrolled")
+    parts = split(low, x, length, axis=0)
+    return [low.layer("squeeze", part, layout=SOURCE, axes=(0,)) for part in parts]
+
+
+def walk(
+    low: Lowering,
+    cell: Cell,
+    steps: Sequence[Blob],
+    states: Sequence[Blob],
+    *,
+    reverse: bool = False,
+    masks: Sequence[Blob | None] = (),
+    zero: bool = True,
+) -> tuple[list[Blob], list[Blob]]:
+    """All steps one after the other.
+
+    Args:
+        low: the lowering.
+        cell: what a step computes.
+        steps: what the cell's `project` made, one a step.
+        states: the first states.
+        reverse: from the last step to the first.
+        masks: where 0, the states of a sample stay; [batch, 1] a step, or None.
+        zero: whether a masked output is 0, rather than the one before.
+
+    Returns:
+        the outputs in the order of `steps`, and the last states.
+    """
+    current = list(states)
+    outputs: dict[int, Blob] = {}
+    before: Blob | None = None
+    for place in range(len(steps))[:: -1 if reverse else 1]:
+        output, made = cell.step(low, steps[place], current)
+        mask = masks[place] if masks else None
+        if mask is not None:
+            made = [_chosen(low, mask, new, old) for new, old in zip(made, current, strict=True)]
+            if zero or before is None:
+                output = binary(low, "multiply", output, _wide(low, mask, output))
+            else:
+                output = _chosen(low, mask, output, before)
+        current, before = made, output
+        outputs[place] = output
+    return [outputs[place] for place in range(len(steps))], current
+
+
+def _chosen(low: Lowering, mask: Blob, new: Blob, old: Blob) -> Blob:
+    """Of `new` where the mask is 1, of `old` elsewhere."""
+    return low.layer("whereBroadcastable", _wide(low, mask, new), new, old, layout=SOURCE)
+
+
+def _wide(low: Lowering, mask: Blob, x: Blob) -> Blob:
+    """A mask [batch, 1] with as many axes as a blob."""
+    return low.expand(mask, *range(2, x.rank)) if x.rank > 2 else mask
+
+
+def stacked(low: Lowering, parts: Sequence[Blob], axis: int = 0) -> Blob:
+    """Blobs of one shape side by side along a new axis."""
+    wide = [low.layer("expandDims", part, layout=SOURCE, axes=(axis,)) for part in parts]
+    return wide[0] if len(wide) == 1 else low.layer("concatND", *wide, layout=SOURCE, axis=axis)

@@ -1,0 +1,295 @@
+"""Recurrent models: states in and out, masks, wrappers, and which layers Core ML gets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import mlferry
+from mlferry.errors import ConversionError
+from tests.converters.keras.test_models import kinds, quietly, same_outputs
+
+Library = Callable[[str], Any]
+Build = Callable[[Any], Any]
+
+
+def states_out(k: Any) -> Any:
+    x = k.layers.Input((5, 4))
+    y, h, c = k.layers.LSTM(3, return_state=True)(x)
+    return k.Model(x, [y, h, c])
+
+
+def sequence_and_states_out(k: Any) -> Any:
+    x = k.layers.Input((5, 4))
+    y, h = k.layers.GRU(3, return_sequences=True, return_state=True)(x)
+    return k.Model(x, [h, y])
+
+
+def one_state_is_read(k: Any) -> Any:
+    x = k.layers.Input((5, 4))
+    _, _, c = k.layers.LSTM(3, return_state=True)(x)
+    return k.Model(x, k.layers.Dense(2)(c))
+
+
+def states_in(k: Any) -> Any:
+    x, h, c = k.layers.Input((5, 4)), k.layers.Input((3,)), k.layers.Input((3,))
+    return k.Model([x, h, c], k.layers.LSTM(3, return_sequences=True)(x, initial_state=[h, c]))
+
+
+def state_of_a_gru(k: Any) -> Any:
+    x, h = k.layers.Input((5, 4)), k.layers.Input((3,))
+    return k.Model([x, h], k.layers.GRU(3)(x, initial_state=h))
+
+
+def state_of_a_simple_rnn(k: Any) -> Any:
+    x, h = k.layers.Input((5, 4)), k.layers.Input((3,))
+    return k.Model([x, h], k.layers.SimpleRNN(3)(x, initial_state=[h]))
+
+
+def encoder_and_decoder(k: Any) -> Any:
+    source, target = k.layers.Input((5, 4)), k.layers.Input((6, 2))
+    _, h, c = k.layers.LSTM(3, return_state=True)(source)
+    y = k.layers.LSTM(3, return_sequences=True)(target, initial_state=[h, c])
+    y = k.layers.TimeDistributed(k.layers.Dense(7, activation="softmax"))(y)
+    return k.Model([source, target], y)
+
+
+def both_directions_with_states(k: Any) -> Any:
+    x = k.layers.Input((5, 4))
+    layer = k.layers.LSTM(3, return_sequences=True, return_state=True)
+    y, *states = k.layers.Bidirectional(layer)(x)
+    joined = k.layers.Concatenate()([states[0], states[2]])
+    return k.Model(x, [y, joined, states[1], states[3]])
+
+
+def both_directions_from_states(k: Any) -> Any:
+    x = k.layers.Input((5, 4))
+    states = [k.layers.Input((3,)) for _ in range(2)]
+    y = k.layers.Bidirectional(k.layers.GRU(3, return_sequences=True))(x, initial_state=states)
+    return k.Model([x, *states], y)
+
+
+def stack(k: Any) -> Any:
+    return k.Sequential(
+        [
+            k.layers.Input((6, 4)),
+            k.layers.Bidirectional(k.layers.LSTM(3, return_sequences=True)),
+            k.layers.Dropout(0.2),
+            k.layers.LSTM(4, return_sequences=True, activation="relu"),
+            k.layers.BatchNormalization(),
+            k.layers.GRU(3),
+            k.layers.Dense(2, activation="softmax"),
+        ]
+    )
+
+
+def frames(k: Any) -> Any:
+    """A convolutional model for each frame of a video."""
+    frame = k.Sequential(
+        [
+            k.layers.Input((6, 6, 2)),
+            k.layers.Conv2D(3, 3, activation="relu", name="c"),
+            k.layers.BatchNormalization(name="b"),
+            k.layers.GlobalAveragePooling2D(),
+            k.layers.Dense(4, name="d"),
+        ],
+        name="frame",
+    )
+    x = k.layers.Input((3, 6, 6, 2))
+    return k.Model(x, k.layers.LSTM(3)(k.layers.TimeDistributed(frame)(x)))
+
+
+def shared(k: Any) -> Any:
+    a, b = k.layers.Input((5, 4)), k.layers.Input((5, 4))
+    encoder = k.layers.GRU(3, name="encoder")
+    return k.Model([a, b], k.layers.Subtract()([encoder(a), encoder(b)]))
+
+
+def nested(k: Any) -> Any:
+    inner = k.Sequential(
+        [k.layers.Input((5, 4)), k.layers.LSTM(3), k.layers.Dense(3)], name="inner"
+    )
+    x = k.layers.Input((5, 4))
+    return k.Model(x, k.layers.Add()([inner(x), k.layers.GRU(3, name="other")(x)]))
+
+
+def masked(*layers: Build) -> Build:
+    def build(k: Any) -> Any:
+        made = [layer(k.layers) for layer in layers]
+        return k.Sequential([k.layers.Input((6, 4)), k.layers.Masking(0.5), *made])
+
+    build.__name__ = "masked"
+    return build
+
+
+MODELS: list[Build] = [
+    states_out, sequence_and_states_out, one_state_is_read, states_in, state_of_a_gru,
+    state_of_a_simple_rnn, encoder_and_decoder, both_directions_with_states,
+    both_directions_from_states, stack, frames, shared, nested,
+]  # fmt: skip
+MASKED: list[Build] = [
+    masked(lambda k: k.LSTM(3)),
+    masked(lambda k: k.LSTM(3, return_sequences=True)),
+    masked(lambda k: k.GRU(3, return_sequences=True), lambda k: k.SimpleRNN(2)),
+    masked(lambda k: k.Bidirectional(k.LSTM(3, return_sequences=True)), lambda k: k.GRU(2)),
+    masked(lambda k: k.Bidirectional(k.GRU(3))),
+    masked(lambda k: k.LSTM(3, go_backwards=True, return_sequences=True)),
+    masked(lambda k: k.RNN([k.LSTMCell(3), k.GRUCell(2)])),
+    masked(lambda k: k.Dense(3, activation="relu"), lambda k: k.Dropout(0.1), lambda k: k.GRU(2)),
+    masked(lambda k: k.GlobalAveragePooling1D()),
+    masked(lambda k: k.TimeDistributed(k.Dense(3)), lambda k: k.LSTM(2)),
+    masked(lambda k: k.Conv1D(3, 2), lambda k: k.LSTM(2)),  # a convolution forgets the mask
+]
+
+
+def filled(model: Any, rng: np.random.Generator) -> Any:
+    model.set_weights(
+        [
+            rng.uniform(0.1, 0.6, w.shape) * rng.choice([1.0, -1.0], w.shape)
+            if "variance" not in str(v.name)
+            else rng.uniform(0.5, 1.0, w.shape)
+            for v, w in zip(model.weights, model.get_weights(), strict=True)
+        ]
+    )
+    return model
+
+
+def with_gaps(x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Some steps hold what stands for nothing, the first one and the last ones among them."""
+    gone = rng.uniform(size=x.shape[:2]) < 0.3
+    gone[:, [0, -1]] = True
+    return np.where(gone[..., None], np.float32(0.5), x)
+
+
+def both_ways(model: Any, data: list[np.ndarray], tmp_path: Path) -> None:
+    same_outputs(mlferry.convert(model), model, data)
+    for suffix in (".h5", ".keras"):
+        path = tmp_path / f"m{suffix}"
+        quietly(lambda path=path: model.save(path))
+        same_outputs(mlferry.convert(path), model, data)
+
+
+@pytest.mark.parametrize("keras_name", ["keras", "tf_keras"])
+@pytest.mark.parametrize("build", MODELS, ids=lambda build: build.__name__)
+def test_model(
+    build: Build, keras_name: str, library: Library, rng: np.random.Generator, tmp_path: Path
+) -> None:
+    keras = library(keras_name)
+    keras.backend.clear_session()
+    model = filled(build(keras), rng)
+    data = [rng.normal(size=(1, *t.shape[1:])).astype(np.float32) for t in model.inputs]
+    both_ways(model, data, tmp_path)
+
+
+@pytest.mark.parametrize("keras_name", ["keras", "tf_keras"])
+@pytest.mark.parametrize("index", range(len(MASKED)))
+def test_masked_model(
+    index: int, keras_name: str, library: Library, rng: np.random.Generator, tmp_path: Path
+) -> None:
+    keras = library(keras_name)
+    keras.backend.clear_session()
+    model = filled(quietly(lambda: MASKED[index](keras)), rng)
+    data = [with_gaps(rng.normal(size=(1, 6, 4)).astype(np.float32), rng)]
+    quietly(lambda: both_ways(model, data, tmp_path))
+
+
+@pytest.mark.parametrize("keras_name", ["tf_keras"])
+@pytest.mark.parametrize("sequences", [False, True])
+def test_text_with_padding(
+    sequences: bool, keras_name: str, library: Library, rng: np.random.Generator
+) -> None:
+    k = library(keras_name)
+    words = k.layers.Input((6,), dtype="int32")
+    x = k.layers.Embedding(10, 4, mask_zero=True)(words)
+    y = k.layers.Bidirectional(k.layers.LSTM(3, return_sequences=sequences))(x)
+    z = k.layers.LSTM(3, return_sequences=sequences)(x)
+    joined = k.layers.Concatenate()([y, z])
+    model = filled(k.Model(words, k.layers.GRU(2)(joined) if sequences else joined), rng)
+    for row in ([3, 1, 0, 0, 0, 0], [0, 0, 0, 0, 0, 0], [1, 2, 3, 4, 5, 6]):
+        same_outputs(mlferry.convert(model), model, [np.array([row], np.float32)])
+
+
+@pytest.mark.parametrize("keras_name", ["keras", "tf_keras"])
+def test_mask_given_by_name(keras_name: str, library: Library, rng: np.random.Generator) -> None:
+    k = library(keras_name)
+    x, mask = k.layers.Input((6, 4)), k.layers.Input((6,), dtype="bool")
+    model = filled(k.Model([x, mask], k.layers.LSTM(3)(x, mask=mask)), rng)
+    data = [rng.normal(size=(1, 6, 4)).astype(np.float32), np.array([[1, 0, 1, 1, 0, 0]], bool)]
+    same_outputs(mlferry.convert(model), model, data)
+
+
+@pytest.mark.parametrize("keras_name", ["keras", "tf_keras"])
+@pytest.mark.parametrize("name", ["LSTM", "GRU", "SimpleRNN"])
+def test_states_of_a_stateful_model(
+    name: str, keras_name: str, library: Library, rng: np.random.Generator, tmp_path: Path
+) -> None:
+    """They go in and come out, and the next call goes on where the one before ended."""
+    k = library(keras_name)
+    k.backend.clear_session()
+    layer = getattr(k.layers, name)(3, stateful=True, name="memory")
+    model = filled(
+        k.Sequential([k.layers.Input(batch_shape=(2, 5, 4)), layer, k.layers.Dense(2, name="y")]),
+        rng,
+    )
+    path = tmp_path / "m.keras"
+    model.save(path)
+    converted = mlferry.convert(path)
+    count = 2 if name == "LSTM" else 1
+    description = converted.get_spec().description
+    names = [feature.name for feature in description.input]
+    assert names[1:] == [f"memory_state_{index}_in" for index in range(count)]
+    states = {name: np.zeros((2, 3), np.float32) for name in names[1:]}
+    for _ in range(3):
+        x = rng.normal(size=(2, 5, 4)).astype(np.float32)
+        made = converted.predict({names[0]: x, **states})
+        np.testing.assert_allclose(made["y"], np.asarray(model(x)), atol=1e-5)
+        states = {name: made[name.replace("_in", "_out")] for name in states}
+
+
+def test_layers_that_core_ml_gets(library: Library) -> None:
+    k = library("keras")
+
+    def made(layer: Any) -> list[str]:
+        return kinds(mlferry.convert(k.Sequential([k.layers.Input((5, 4)), layer])))
+
+    assert "uniDirectionalLSTM" in made(k.layers.LSTM(3))
+    assert "gru" in made(k.layers.GRU(3, reset_after=False))
+    assert "simpleRecurrent" in made(k.layers.SimpleRNN(3))
+    assert made(k.layers.Bidirectional(k.layers.LSTM(3))).count("uniDirectionalLSTM") == 2
+    assert "gru" not in made(k.layers.GRU(3))
+    assert "uniDirectionalLSTM" not in made(k.layers.LSTM(3, activation="relu"))
+
+
+def test_any_number_of_steps(library: Library, rng: np.random.Generator) -> None:
+    k = library("keras")
+    model = filled(k.Sequential([k.layers.Input((None, 4)), k.layers.LSTM(3)]), rng)
+    shape = (1, mlferry.RangeDim(1, 50), 4)
+    converted = mlferry.convert(model, inputs=[mlferry.TensorType(shape=shape)])
+    for steps in (1, 7, 30):
+        same_outputs(converted, model, [rng.normal(size=(1, steps, 4)).astype(np.float32)])
+
+
+def test_weights_of_a_composed_layer_are_stored_once(library: Library) -> None:
+    k = library("keras")
+    model = k.Sequential([k.layers.Input((50, 4)), k.layers.GRU(64)])
+    size = len(mlferry.convert(model).get_spec().SerializeToString())
+    assert size < 4 * model.count_params() + 100_000
+
+
+def test_a_cell_of_the_user_is_refused(library: Library, tmp_path: Path) -> None:
+    k = library("keras")
+
+    class Cell(k.layers.Layer):
+        state_size = 3
+        output_size = 3
+
+        def call(self, x: Any, states: Any) -> Any:
+            return states[0], states
+
+    model = k.Sequential([k.layers.Input((5, 3)), k.layers.RNN(Cell())])
+    with pytest.raises(ConversionError, match="the cell Cell"):
+        mlferry.convert(model)
