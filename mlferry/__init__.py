@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 from mlferry.converters.convert import convert
-from mlferry.converters.types import ClassifierConfig, ImageType, RangeDim, TensorType
+from mlferry.converters.types import (
+    ClassifierConfig,
+    EnumeratedShapes,
+    ImageType,
+    RangeDim,
+    TensorType,
+)
 from mlferry.custom import (
     CustomLayer,
     CustomLayerParams,
@@ -25,6 +31,7 @@ __all__ = [
     "CustomLayer",
     "CustomLayerParams",
     "CustomModel",
+    "EnumeratedShapes",
     "ImageType",
     "MLModel",
     "MlferryError",

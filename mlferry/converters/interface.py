@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,14 @@ import numpy as np
 from mlferry.converters.graph import Graph, Value
 from mlferry.converters.layout import CHANNELS_FIRST, SCALAR, SOURCE, Blob, arrange
 from mlferry.converters.lower import Lowering
-from mlferry.converters.types import ClassifierConfig, ImageType, RangeDim, TensorType
-from mlferry.errors import ConversionError
+from mlferry.converters.types import (
+    ClassifierConfig,
+    EnumeratedShapes,
+    ImageType,
+    RangeDim,
+    TensorType,
+)
+from mlferry.errors import ConversionError, SpecError
 from mlferry.registry import did_you_mean
 from mlferry.spec import features
 from mlferry.spec.features import CHANNELS
@@ -69,23 +76,65 @@ def _by_name(graph: Graph, inputs: Sequence[InputType]) -> dict[str, InputType]:
     return found
 
 
-def _shape(value: Value, wanted: InputType) -> list[int | RangeDim] | None:
+@dataclass(frozen=True)
+class _Asked:
+    """The shape of an input.
+
+    Attributes:
+        extents: fixed ones, and those that may vary.
+        choices: where only some shapes are allowed, all of them, the default first.
+    """
+
+    extents: tuple[int | RangeDim, ...]
+    choices: tuple[tuple[int, ...], ...] = ()
+
+    @property
+    def default(self) -> tuple[int, ...]:
+        """The shape that is used where nobody says otherwise."""
+        if self.choices:
+            return self.choices[0]
+        return tuple(
+            (n.default or n.lower_bound) if isinstance(n, RangeDim) else n for n in self.extents
+        )
+
+    @property
+    def known(self) -> Shape:
+        """The shape, None where it may vary."""
+        return tuple(None if isinstance(n, RangeDim) else n for n in self.extents)
+
+
+def _shape(value: Value, wanted: InputType) -> _Asked | None:
     """The batch is 1 where nobody says otherwise; other unknown extents make it unknown."""
-    if wanted.shape is None and value.shape is None:
+    choices: list[tuple[int, ...]] = []
+    if isinstance(wanted.shape, EnumeratedShapes):
+        choices = wanted.shape.ordered()
+        given: Sequence[Any] = [_span(column) for column in zip(*choices, strict=True)]
+    elif wanted.shape is not None:
+        given = wanted.shape
+    elif value.shape is not None:
+        given = value.shape
+    else:
         return None
-    given: Sequence[Any] = wanted.shape if wanted.shape is not None else value.shape or ()
     if value.shape is not None and wanted.shape is not None:
         fits = len(given) == len(value.shape) and all(
             told is None or isinstance(asked, RangeDim) or asked in (told, None)
             for asked, told in zip(given, value.shape, strict=True)
         )
         if not fits:
+            shown = [*choices] or tuple(given)
             raise ConversionError(
-                f"input {value.name!r} has shape {show(value.shape)} (? is free), "
-                f"not {tuple(given)}"
+                f"input {value.name!r} has shape {show(value.shape)} (? is free), not {shown}"
             )
     shape = [1 if index == 0 and n is None else n for index, n in enumerate(given)]
-    return None if any(n is None for n in shape) else shape
+    if any(n is None for n in shape):
+        return None
+    return _Asked(tuple(shape), tuple(choices) if len(choices) > 1 else ())
+
+
+def _span(extents: Sequence[int]) -> int | RangeDim:
+    """One extent of several shapes."""
+    least, most = min(extents), max(extents)
+    return least if least == most else RangeDim(least, most, extents[0])
 
 
 def _explain_shapes(missing: Sequence[Value], graph: Graph) -> str:
@@ -106,22 +155,27 @@ def _example(shape: Shape | None) -> str:
                      for i, n in enumerate(shape)))  # fmt: skip
 
 
-def _bind_array(
-    low: Lowering, value: Value, wanted: TensorType, shape: Sequence[int | RangeDim]
-) -> None:
-    dtype = wanted.dtype or feature_dtype(value)
-    default = tuple(
-        (n.default or n.lower_bound) if isinstance(n, RangeDim) else n for n in shape
-    ) or (1,)
-    feature = features.multi_array(default, dtype)
-    if any(isinstance(n, RangeDim) for n in shape):
-        for n in shape:
-            size = feature.multiArrayType.shapeRange.sizeRanges.add()
-            size.lowerBound = n.lower_bound if isinstance(n, RangeDim) else n
-            size.upperBound = n.upper_bound if isinstance(n, RangeDim) else n
-    known = tuple(None if isinstance(n, RangeDim) else n for n in shape) or (1,)
+def _bind_array(low: Lowering, value: Value, wanted: TensorType, shape: _Asked) -> None:
+    feature = features.multi_array(shape.default or (1,), wanted.dtype or feature_dtype(value))
+    array = feature.multiArrayType
+    if shape.choices:
+        for choice in shape.choices:
+            array.enumeratedShapes.shapes.add(shape=choice)
+    elif None in shape.known:
+        for n in shape.extents:
+            _set_range(array.shapeRange.sizeRanges.add(), n)
+    known = shape.known or (1,)
     low.builder.input(value.name, known, feature)
-    low.bind(value, Blob(value.name, known, SOURCE if shape else SCALAR))
+    low.bind(value, Blob(value.name, known, SOURCE if shape.extents else SCALAR))
+
+
+def _set_range(target: Any, extent: int | RangeDim) -> None:
+    bounds = (
+        (extent.lower_bound, extent.upper_bound)
+        if isinstance(extent, RangeDim)
+        else (extent, extent)
+    )
+    features.set_range(target, *bounds)
 
 
 def feature_dtype(value: Value) -> str:
@@ -137,29 +191,37 @@ def feature_dtype(value: Value) -> str:
     return "float64" if value.dtype == "float64" else "float32"
 
 
-def _bind_image(
-    low: Lowering, value: Value, wanted: ImageType, shape: Sequence[int | RangeDim]
-) -> None:
+def _bind_image(low: Lowering, value: Value, wanted: ImageType, shape: _Asked) -> None:
     first = not low.graph.channels_last if wanted.channel_first is None else wanted.channel_first
-    fixed = tuple(n for n in shape if isinstance(n, int))
-    if len(fixed) != 4 or len(shape) != 4 or fixed[0] != 1:
+    if len(shape.extents) != 4 or shape.extents[0] != 1:
         raise ConversionError(
             f"input {value.name!r} of shape {show(value.shape)} cannot be an image: images have "
             "a batch of 1, a height, a width and channels"
         )
-    channels, height, width = fixed[1:] if first else (fixed[3], fixed[1], fixed[2])
+    order = (1, 2, 3) if first else (3, 1, 2)  # channels, height, width
+    channels = shape.known[order[0]]
     layout = wanted.color_layout or ("GRAYSCALE" if channels == 1 else "RGB")
     if CHANNELS[layout] != channels:
-        order = "[N, C, H, W]" if first else "[N, H, W, C]"
+        axes = "[N, C, H, W]" if first else "[N, H, W, C]"
         raise ConversionError(
-            f"input {value.name!r} has {channels} channels in {order}; a {layout} image has "
-            f"{CHANNELS[layout]}"
+            f"input {value.name!r} has {show([channels])[1:-2]} channels in {axes}; a {layout} "
+            f"image has {CHANNELS[layout]}"
         )
-    low.builder.input(
-        value.name, (1, channels, height, width), features.image(width, height, layout)
-    )
+    _, height, width = (shape.default[axis] for axis in order)
+    feature = features.image(width, height, layout)
+    if shape.choices:
+        for choice in shape.choices:
+            feature.imageType.enumeratedSizes.sizes.add(
+                height=choice[order[1]], width=choice[order[2]]
+            )
+    elif None in shape.known:
+        sizes = feature.imageType.imageSizeRange
+        _set_range(sizes.heightRange, shape.extents[order[1]])
+        _set_range(sizes.widthRange, shape.extents[order[2]])
+    known = (1, *(shape.known[axis] for axis in order))
+    low.builder.input(value.name, known, feature)
     data = SOURCE if first else CHANNELS_FIRST
-    blob = Blob(value.name, (1, channels, height, width), data)
+    blob = Blob(value.name, known, data)
     ready = _preprocess(low, blob, wanted, layout)
     # only frontends of channels-last sources follow layouts; others read shapes as they are
     low.bind(value, ready if low.graph.channels_last or first else low.source_order(ready))
@@ -272,7 +334,7 @@ def _as_image(
     shape = x.known
     channels = shape[1] if len(shape) == 4 else None
     layout = kind.color_layout or ("GRAYSCALE" if channels == 1 else "RGB")
-    if channels != CHANNELS[layout] or None in shape or shape[0] != 1:
+    if channels != CHANNELS[layout] or len(shape) != 4 or shape[0] != 1:
         raise ConversionError(
             f"output {name!r} of shape {show(blob.source_shape)} cannot be a {layout} image"
         )
@@ -290,7 +352,57 @@ def _as_image(
             shapeBias=(channels, 1, 1),
             bias=np.array(bias, np.float32),
         )
-    return x, features.image(shape[3] or 0, shape[2] or 0, layout)
+    return x, _picture(low, name, x, layout)
+
+
+def _picture(low: Lowering, name: str, x: Blob, layout: str) -> features.FeatureType:
+    """The image that a blob is: its size follows those of the inputs."""
+    if None not in x.known:
+        _, _, height, width = x.known
+        return features.image(width or 0, height or 0, layout)
+    sizes = _sizes(low, name, x)
+    (height, width), *others = sizes
+    if height is None or width is None:
+        raise ConversionError(f"the height and width of image output {name!r} depend on the data")
+    feature = features.image(width, height, layout)
+    if _has_choices(low):
+        for tall, wide in dict.fromkeys([sizes[0], *others]):
+            feature.imageType.enumeratedSizes.sizes.add(height=tall, width=wide)
+        return feature
+    (least_tall, least_wide), (most_tall, most_wide) = others[:2]
+    ranges = feature.imageType.imageSizeRange
+    features.set_range(ranges.heightRange, least_tall or 1, -1 if most_tall is None else most_tall)
+    features.set_range(ranges.widthRange, least_wide or 1, -1 if most_wide is None else most_wide)
+    return feature
+
+
+def _sizes(low: Lowering, name: str, x: Blob) -> list[tuple[int | None, int | None]]:
+    """Height and width of a blob for the default inputs, and for each choice or both bounds."""
+    columns = [features.blob_shapes(f.type) for f in low.builder.description.input]
+    count = max(map(len, columns))
+    found = []
+    for index in range(count):
+        given = {
+            feature.name: column[min(index, len(column) - 1)]
+            for feature, column in zip(low.builder.description.input, columns, strict=True)
+        }
+        try:
+            shape = low.builder.shapes_at(given)[x.name] or (1, 1, None, None)
+        except SpecError as error:
+            raise ConversionError(
+                f"inputs of shape {', '.join(map(show, given.values()))}, which the flexible "
+                f"shapes allow, do not go through the network: {error}"
+            ) from error
+        found.append((shape[2], shape[3]))
+    return found
+
+
+def _has_choices(low: Lowering) -> bool:
+    return any(
+        f.type.multiArrayType.HasField("enumeratedShapes")
+        or f.type.imageType.HasField("enumeratedSizes")
+        for f in low.builder.description.input
+    )
 
 
 def _name_outputs(low: Lowering, blobs: Sequence[Blob], names: Sequence[str]) -> list[str]:

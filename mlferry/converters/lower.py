@@ -29,6 +29,7 @@ from mlferry.converters.unsupported import unsupported
 from mlferry.errors import ConversionError, MlferryError, SpecError, context
 from mlferry.registry import Entry, Registry
 from mlferry.spec.builder import Builder
+from mlferry.spec.proto import neural_network_pb2 as nn
 from mlferry.spec.shapes.rules import Shape
 
 Converter = Callable[..., Any]
@@ -112,6 +113,32 @@ class Lowering:
             Blob(blob, self.builder.shapes[blob], layout or self._layout, hidden)
             for blob in added.output
         )
+
+    @contextmanager
+    def inside(self, *, kept: bool = True) -> Iterator[nn.NeuralNetwork]:
+        """What is added in the block makes a network of its own; see `Builder.inside`."""
+        caches: list[dict[Any, Any]] = [
+            self._values, self._constants, self.arranged, self._inverse
+        ]  # fmt: skip
+        before = [dict(cache) for cache in caches]
+        name, layout = self._node_name, self._layout
+        try:
+            with self.builder.inside(kept=kept) as network:
+                yield network
+        finally:
+            for cache, old in zip(caches, before, strict=True):
+                cache.clear()
+                cache.update(old)
+            self._node_name, self._layout = name, layout
+
+    def fresh(self, name: str) -> str:
+        """A name for a blob that no blob or layer has, made of the node's."""
+        return self.builder.unused_blob(f"{self._node_name}/{name}")
+
+    def copy(self, x: Blob, target: str) -> None:
+        """Copy a blob into another one, which may exist."""
+        label = self.builder.unused_layer(f"{target}/copy")
+        self.builder.layer("copy", label, [x.name], [target])
 
     def check_axes(self, x: Blob) -> None:
         """Raise a `ConversionError` where a value has more axes than the blob that holds it."""

@@ -31,17 +31,46 @@ class RangeDim:
 
 
 @dataclass(frozen=True)
+class EnumeratedShapes:
+    """A few shapes, out of which a user of the model chooses.
+
+    Attributes:
+        shapes: in the source's order of axes, batch included; all of one rank.
+        default: one of them; by default the first.
+    """
+
+    shapes: Sequence[Sequence[int]]
+    default: Sequence[int] | None = None
+
+    def __post_init__(self) -> None:
+        found = [tuple(shape) for shape in self.shapes]
+        extents = [n for shape in found for n in shape]
+        if not found or any(not isinstance(n, int) or n < 1 for n in extents):
+            raise ConversionError(f"{self}: shapes are lists of positive integers")
+        if len({len(shape) for shape in found}) > 1:
+            raise ConversionError(f"{self}: shapes of several ranks")
+        if self.default is not None and tuple(self.default) not in found:
+            raise ConversionError(f"{self}: the default is none of the shapes")
+
+    def ordered(self) -> list[tuple[int, ...]]:
+        """The shapes without repetition, the default first."""
+        default = [] if self.default is None else [tuple(self.default)]
+        return list(dict.fromkeys([*default, *(tuple(shape) for shape in self.shapes)]))
+
+
+@dataclass(frozen=True)
 class TensorType:
     """A multi-array input or output.
 
     Attributes:
         name: of the input; may be left out where the model has one.
-        shape: in the source's order of axes, batch included; an extent may be a `RangeDim`.
+        shape: in the source's order of axes, batch included; an extent may be a `RangeDim`, or
+            the whole an `EnumeratedShapes`.
         dtype: "float32", "float64", "int32" or "float16"; by default the source's.
     """
 
     name: str | None = None
-    shape: Sequence[int | RangeDim] | None = None
+    shape: Sequence[int | RangeDim] | EnumeratedShapes | None = None
     dtype: str | None = None
 
     def __post_init__(self) -> None:
@@ -56,7 +85,8 @@ class ImageType:
 
     Attributes:
         name: of the input; may be left out where the model has one.
-        shape: in the source's order of axes, batch included; by default the source's.
+        shape: in the source's order of axes, batch included; by default the source's. Height and
+            width may be `RangeDim`s, or the whole an `EnumeratedShapes`.
         scale: one number, or one a channel in the order of `color_layout`.
         bias: one number, or one a channel in the order of `color_layout`; added after scaling.
         color_layout: "RGB", "BGR" or "GRAYSCALE"; by default by the number of channels.
@@ -64,7 +94,7 @@ class ImageType:
     """
 
     name: str | None = None
-    shape: Sequence[int] | None = None
+    shape: Sequence[int | RangeDim] | EnumeratedShapes | None = None
     scale: Numbers = 1.0
     bias: Numbers | None = None
     color_layout: str | None = None

@@ -12,12 +12,13 @@ names, whatever the kind, and the shapes of its outputs are known as soon as it 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from mlferry.errors import SpecError, context
 from mlferry.registry import did_you_mean
-from mlferry.spec import features, fields, shapes, versions
+from mlferry.spec import features, fields, networks, shapes, versions
 from mlferry.spec.params import Params
 from mlferry.spec.proto import model_pb2, neural_network_pb2 as nn
 from mlferry.spec.shapes.recurrent import RECURRENT
@@ -39,6 +40,7 @@ class Builder:
         self.description = model_pb2.ModelDescription()
         self.shapes: dict[str, Shape | None] = {}
         self._names: set[str] = set()
+        self._inner: set[str] = set()
 
     def layer(
         self,
@@ -56,7 +58,7 @@ class Builder:
             kind: Core ML's name of the layer kind, e.g. ``"innerProduct"``.
             name: name of the layer; no other layer may have it.
             inputs: blobs that it reads; each must exist.
-            outputs: blobs that it makes; none may exist.
+            outputs: blobs that it makes; none may exist, but that a copy may overwrite one.
             output_shapes: shapes of the outputs, where no rule can tell (custom layers).
             params: fields of the layer's parameters; see `mlferry.spec.fields.fill`.
 
@@ -94,8 +96,35 @@ class Builder:
                 close = did_you_mean(blob, list(self.shapes))
                 raise SpecError(f"no layer or input before it makes the blob {blob!r}.{close}")
         for index, blob in enumerate(outputs):
-            if blob in self.shapes or blob in outputs[:index]:
+            taken = kind != "copy" and (blob in self.shapes or blob in self._inner)
+            if taken or blob in outputs[:index]:
                 raise SpecError(f"the blob {blob!r} exists already")
+
+    @contextmanager
+    def inside(self, *, kept: bool = True) -> Iterator[nn.NeuralNetwork]:
+        """Layers added in the block go into a network of its own, for a branch or a loop.
+
+        They see the blobs around it; what they make is not seen outside, see `made_inside`.
+
+        Args:
+            kept: whether the network will be used; the names of one that is not are free again.
+        """
+        outer, shapes_outside, names = self.network, dict(self.shapes), set(self._names)
+        self.network = nn.NeuralNetwork()
+        try:
+            yield self.network
+        finally:
+            self.network = outer
+            if kept:
+                self._inner |= self.shapes.keys() - shapes_outside.keys()
+            else:
+                self._names = names
+            self.shapes.clear()
+            self.shapes.update(shapes_outside)
+
+    def made_inside(self, blob: str, shape: Shape | None) -> None:
+        """Say that a branch or a loop leaves a blob, whichever way it goes."""
+        self.shapes[blob] = shape
 
     def input(self, name: str, shape: Shape, feature: features.FeatureType | None = None) -> None:
         """Add an input: a float32 multi-array of this shape, unless `feature` says otherwise."""
@@ -120,14 +149,32 @@ class Builder:
         described = self.description.output.add(name=name, shortDescription=description)
         described.type.CopyFrom(feature or features.multi_array(self.shapes[name]))
 
+    def shapes_at(self, inputs: Mapping[str, Shape]) -> dict[str, Shape | None]:
+        """The shapes of all blobs for inputs of other shapes than those that were added.
+
+        Raises:
+            SpecError: a layer does not take them.
+        """
+        found: dict[str, Shape | None] = {
+            feature.name: inputs.get(feature.name, self.shapes[feature.name])
+            for feature in self.description.input
+        }
+        for layer in self.network.layers:
+            read = [found.get(blob) for blob in layer.input]
+            custom = layer.WhichOneof("layer") == "custom"
+            inferred = None if custom else shapes.infer(Params.of(layer), read)
+            for index, blob in enumerate(layer.output):
+                found[blob] = self.shapes.get(blob) if inferred is None else tuple(inferred[index])
+        return found
+
     def is_taken(self, name: str) -> bool:
         """Whether a layer or a blob has this name."""
-        return name in self._names or name in self.shapes
+        return name in self._names or name in self.shapes or name in self._inner
 
     def unused_blob(self, name: str) -> str:
         """`name`, or `name` with a number behind it, that no blob has."""
         index, found = 0, name
-        while found in self.shapes:
+        while found in self.shapes or found in self._inner:
             index += 1
             found = f"{name}_{index}"
         return found
@@ -154,9 +201,11 @@ class Builder:
             raise SpecError(f"no blob {old!r}.{did_you_mean(old, list(self.shapes))}")
         if self.is_input(old):
             raise SpecError(f"{old!r} is an input of the network and keeps its name")
-        if new in self.shapes:
+        if new in self.shapes or new in self._inner - {old}:
             raise SpecError(f"the blob {new!r} exists already")
-        for layer in self.network.layers:
+        for layer in networks.layers_of(self.network):
+            if layer.WhichOneof("layer") == "loop" and layer.loop.conditionVar == old:
+                layer.loop.conditionVar = new
             for names in (layer.input, layer.output):
                 for index, name in enumerate(names):
                     if name == old:
@@ -168,8 +217,9 @@ class Builder:
         needed = set(keep)
         kept = []
         for layer in reversed(self.network.layers):
-            if needed.intersection(layer.output):
-                needed.update(layer.input)
+            reads, writes = networks.touched(layer)
+            if needed & writes:
+                needed |= reads
                 kept.append(layer)
             else:
                 self._names.discard(layer.name)

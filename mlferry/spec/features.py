@@ -45,6 +45,37 @@ def image(width: int, height: int, color_layout: str) -> FeatureType:
     return feature
 
 
+def set_range(target: ft.SizeRange, lower: int, upper: int) -> None:
+    """Set the bounds of one extent; an upper bound below 0 is none."""
+    target.lowerBound, target.upperBound = lower, upper
+
+
+def blob_shapes(feature: FeatureType) -> list[Shape]:
+    """The blobs that a feature's flexibility speaks of: default, then choices or both bounds.
+
+    Images are [1, C, H, W]. An extent without an upper bound is None in the last shape.
+    """
+    if feature.WhichOneof("Type") == "imageType":
+        picture = feature.imageType
+        channels = CHANNELS[LAYOUTS[picture.colorSpace]]
+        sizes: list[tuple[int | None, int | None]] = [(picture.height, picture.width)]
+        sizes += [(size.height, size.width) for size in picture.enumeratedSizes.sizes]
+        if picture.HasField("imageSizeRange"):
+            ranges = picture.imageSizeRange.heightRange, picture.imageSizeRange.widthRange
+            sizes += list(zip(*map(_bounds, ranges), strict=True))
+        return [(1, channels, *size) for size in sizes]
+    array = feature.multiArrayType
+    found: list[Shape] = [tuple(array.shape)]
+    found += [tuple(item.shape) for item in array.enumeratedShapes.shapes]
+    if array.HasField("shapeRange"):
+        found += list(zip(*map(_bounds, array.shapeRange.sizeRanges), strict=True))
+    return found
+
+
+def _bounds(size: ft.SizeRange) -> tuple[int, int | None]:
+    return size.lowerBound, None if size.upperBound < 0 else size.upperBound
+
+
 def dictionary(string_keys: bool) -> FeatureType:
     """A dictionary from strings, or int64, to doubles."""
     feature = FeatureType()

@@ -13,6 +13,7 @@ from mlferry.spec import features, fields, weights
 from mlferry.spec.builder import LAYER_KINDS, Builder
 from mlferry.spec.proto import features_pb2 as ft, model_pb2, neural_network_pb2 as nn
 from mlferry.spec.reflection import is_map, is_repeated
+from mlferry.spec.validate import validate
 
 
 @pytest.fixture
@@ -384,3 +385,64 @@ def test_classifier_without_labels(builder: Builder) -> None:
     relu(builder, "x", "chances")
     with pytest.raises(SpecError, match="needs class labels"):
         builder.classifier([], "chances")
+
+
+def branching() -> Builder:
+    builder = Builder()
+    builder.input("x", (2, 3))
+    builder.input("c", (1,))
+    builder.layer("activation", "unneeded", ["x"], ["u"], tanh={})
+    builder.layer("activation", "before", ["x"], ["h"], ReLU={})
+    ways = []
+    for kind in ("tanh", "sigmoid"):
+        with builder.inside() as network:
+            builder.layer("activation", kind, ["h"], [f"{kind}_out"], **{kind: {}})
+            builder.layer("copy", f"copy_{kind}", [f"{kind}_out"], ["y"])
+        ways.append(network)
+    builder.layer("branch", "either", ["c"], [], ifBranch=ways[0], elseBranch=ways[1])
+    builder.made_inside("y", (2, 3))
+    return builder
+
+
+def test_networks_inside_keep_their_blobs() -> None:
+    builder = branching()
+    assert builder.shapes["y"] == (2, 3)
+    assert "tanh_out" not in builder.shapes
+    assert builder.is_taken("tanh_out")
+    assert builder.unused_blob("tanh_out") == "tanh_out_1"
+    with pytest.raises(SpecError, match="no layer or input before it makes"):
+        builder.layer("activation", "late", ["tanh_out"], ["z"], ReLU={})
+    with pytest.raises(SpecError, match="exists already"):
+        builder.layer("activation", "late", ["x"], ["tanh_out"], ReLU={})
+
+
+def test_pruning_and_renaming_look_inside() -> None:
+    builder = branching()
+    builder.rename_blob("h", "hidden")
+    builder.rename_blob("y", "result")
+    builder.prune(["result"])
+    builder.output("result")
+    spec = builder.model()
+    assert validate(spec) == []
+    before, either = spec.neuralNetwork.layers
+    assert list(before.output) == ["hidden"]
+    for network in (either.branch.ifBranch, either.branch.elseBranch):
+        first, second = network.layers
+        assert (list(first.input), list(second.output)) == (["hidden"], ["result"])
+
+
+def test_a_network_inside_that_is_not_kept_leaves_no_names() -> None:
+    builder = Builder()
+    builder.input("x", (2,))
+    with builder.inside(kept=False):
+        builder.layer("activation", "a", ["x"], ["y"], ReLU={})
+    builder.layer("activation", "a", ["x"], ["y"], ReLU={})
+
+
+def test_shapes_for_other_inputs() -> None:
+    builder = Builder()
+    builder.input("x", (1, 3, None, None))
+    builder.layer("pooling", "p", ["x"], ["y"], kernelSize=(2, 2), stride=(2, 2), valid={})
+    assert builder.shapes_at({"x": (1, 3, 8, 7)})["y"] == (1, 3, 4, 3)
+    with pytest.raises(SpecError, match="does not fit"):
+        builder.shapes_at({"x": (1, 3, 8, 1)})

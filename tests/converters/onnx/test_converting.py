@@ -325,23 +325,6 @@ def test_an_image_of_a_channels_last_input(rng: np.random.Generator) -> None:
     np.testing.assert_array_equal(made, 2.0 * pixels.transpose(2, 0, 1).reshape(1, -1))
 
 
-def test_flexible_shapes_where_the_layers_allow(rng: np.random.Generator) -> None:
-    nodes = [
-        helper.make_node("Relu", ["x"], ["r"]),
-        helper.make_node("GlobalAveragePool", ["r"], ["y"]),
-    ]
-    side = mlferry.RangeDim(2, 64)
-    graph = model(nodes, {"x": [1, 3, "h", "w"]}, {"y": None})
-    kinds = [mlferry.TensorType(shape=(1, 3, side, side))]
-    converted = mlferry.convert(graph, inputs=kinds)
-    for size in ((4, 5), (7, 2)):
-        x = rng.normal(size=(1, 3, *size)).astype(np.float32)
-        wanted = np.maximum(x, 0).mean(axis=(2, 3), keepdims=True)
-        np.testing.assert_allclose(run(converted, x=x), wanted, atol=1e-6)
-    with pytest.raises(ConversionError, match="is flexible and this op needs it"):
-        mlferry.convert(network(rng), inputs=[mlferry.TensorType(shape=(1, 3, side, side))])
-
-
 def test_the_classic_entry_point(rng: np.random.Generator) -> None:
     nodes = [helper.make_node("Flatten", ["image"], ["y"])]
     graph = model(nodes, {"image": [1, 3, 2, 2]}, {"y": [1, 12]})

@@ -1,19 +1,26 @@
-"""Subgraphs: conditions that are known choose a branch, known trip counts are unrolled."""
+"""Subgraphs: conditions that are known choose a branch, known trip counts are unrolled.
+
+What is computed becomes a branch or a loop of Core ML.
+"""
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from mlferry.converters import control_flow
 from mlferry.converters.graph import Node, Value
 from mlferry.converters.layout import SOURCE, Blob, Constant
 from mlferry.converters.lower import Lowering
 from mlferry.converters.onnx import read
-from mlferry.converters.onnx.ops.registry import known, op, positive, shaped
+from mlferry.converters.onnx.ops.registry import known, op, positive, scalar, shaped, vector
 from mlferry.errors import ConversionError
 
 MAX_UNROLLED = 256
+TRUE = Constant("", np.array(True))  # what a condition is inside a loop
 
 
 def inlined(low: Lowering, body: Any, prefix: str, given: dict[str, Any]) -> list[Any]:
@@ -73,7 +80,9 @@ def if_(low: Lowering, node: Node, condition: Any) -> Any:
     """A condition that is known while converting chooses its branch."""
     branches = node.attrs["then_branch"], node.attrs["else_branch"]
     if not isinstance(condition, Constant):
-        raise ConversionError("a condition that is computed: only known ones can be converted")
+        yes, no = (functools.partial(inlined, low, body, f"{node.name}/{way}", {})
+                   for body, way in zip(branches, ("then", "else"), strict=True))  # fmt: skip
+        return control_flow.branch(low, condition, yes, no)
     chosen = branches[0] if condition.array.ravel()[0] else branches[1]
     return [x.array if isinstance(x, Constant) else x for x in inlined(low, chosen, node.name, {})]
 
@@ -82,13 +91,11 @@ def if_(low: Lowering, node: Node, condition: Any) -> Any:
 def loop(low: Lowering, node: Node, trips: Any, condition: Any, *states: Any) -> Any:
     """A known number of iterations whose condition stays true is unrolled."""
     body = node.attrs["body"]
-    if not isinstance(trips, Constant) or not isinstance(condition, Constant | None):
-        raise ConversionError("a trip count or condition that is computed")
-    count = int(trips.array.ravel()[0])
-    if count > MAX_UNROLLED:
-        raise ConversionError(f"{count} iterations; up to {MAX_UNROLLED} are unrolled")
-    going: Any = condition if condition is not None else Constant("", np.array(True))
     names = [v.name for v in body.input]
+    going: Any = TRUE if condition is None else condition
+    if not isinstance(going, Constant) or not _is_known(low, node, trips, going, states):
+        return _looped(low, node, trips, going, states)
+    count = int(trips.array.ravel()[0])
     current: list[Any] = list(states)
     collected: list[list[Any]] = []
     for index in range(count):
@@ -97,9 +104,75 @@ def loop(low: Lowering, node: Node, trips: Any, condition: Any, *states: Any) ->
         given = dict(zip(names, [np.array(index, np.int64), going, *current], strict=True))
         going, *rest = inlined(low, body, f"{node.name}/{index}", given)
         if not isinstance(going, Constant):
-            raise ConversionError("a loop whose condition is computed")
+            raise ConversionError("a loop whose condition is computed in some rounds only")
         current, collected = rest[: len(states)], [*collected, rest[len(states) :]]
     return _finished(low, node, current, collected)
+
+
+def _is_known(
+    low: Lowering, node: Node, trips: Any, going: Constant, states: Sequence[Any]
+) -> bool:
+    """Whether a loop can be unrolled: few rounds, and a condition that is no computed value."""
+    if not isinstance(trips, Constant) or int(trips.array.ravel()[0]) > MAX_UNROLLED:
+        return False
+    if not going.array.ravel()[0]:
+        return True
+    body = node.attrs["body"]
+    given = dict(zip([v.name for v in body.input], [np.array(0), TRUE, *states], strict=True))
+    with low.inside(kept=False):
+        again, *_ = inlined(low, body, f"{node.name}/tried", given)
+    return isinstance(again, Constant)
+
+
+_NO_LIMIT = 2**31 - 1  # exporters write the largest integers where only the condition counts
+
+
+def _looped(low: Lowering, node: Node, trips: Any, going: Any, states: Sequence[Any]) -> Any:
+    """Core ML's loop; results of each round are gathered where their number is known."""
+    body = node.attrs["body"]
+    names = [v.name for v in body.input]
+    limit: Any = trips
+    if isinstance(trips, Constant):
+        count = int(trips.array.ravel()[0])
+        limit = None if count >= _NO_LIMIT else count
+    computed = not isinstance(going, Constant)
+    if not computed and not going.array.ravel()[0]:
+        limit = 0
+    start = as_blob(low, going)
+    blobs = [as_blob(low, x) for x in states]
+
+    def given(index: Blob, current: Sequence[Any]) -> dict[str, Any]:
+        return dict(zip(names, [index, TRUE, *current], strict=True))
+
+    with low.inside(kept=False):
+        index = scalar(low.constant([0.0]))
+        again, *rest = inlined(low, body, f"{node.name}/tried", given(index, blobs))
+        rows = [as_blob(low, x) for x in rest[len(states) :]]
+        shapes = [known(row) for row in rows]
+    ends = computed or not isinstance(again, Constant)
+    wanted = [place for place, value in enumerate(node.outputs[len(states) :]) if value.name]
+    if wanted and (ends or not isinstance(limit, int) or limit == 0):
+        raise ConversionError(
+            "a loop that gathers results of each round, and whose number of rounds is computed: "
+            "the shape of the results would depend on the data"
+        )
+    buffers = [low.constant(np.zeros((limit, *shapes[place]), np.float32)) for place in wanted]
+
+    def round_of(index: Blob, current: list[Blob]) -> tuple[Any, list[Any]]:
+        count = len(states)
+        again, *rest = inlined(low, body, f"{node.name}/round", given(index, current[:count]))
+        filled = []
+        for place, buffer in zip(wanted, current[count:], strict=True):
+            row = shaped(low, as_blob(low, rest[count + place]), (1, *shapes[place]))
+            at = vector(index)
+            filled.append(low.layer("scatter", buffer, at, row, layout=SOURCE, axis=0))
+        return again, [*rest[:count], *filled]
+
+    made = control_flow.loop(low, limit, start if ends else None, [*blobs, *buffers], round_of)
+    gathered: list[Any] = [None] * (len(node.outputs) - len(states))
+    for place, buffer in zip(wanted, made[len(states) :], strict=True):
+        gathered[place] = buffer
+    return [*made[: len(states)], *gathered]
 
 
 def _finished(low: Lowering, node: Node, states: list[Any], collected: list[Any]) -> list[Any]:

@@ -13,14 +13,14 @@ from mlferry.converters.graph import Node
 from mlferry.converters.layout import SOURCE, Blob, Constant, spread
 from mlferry.converters.lower import Lowering
 from mlferry.converters.onnx.ops.quantization import weights_of
-from mlferry.converters.onnx.ops.registry import array_of, emit, known, op, shaped
+from mlferry.converters.onnx.ops.registry import array_of, emit, extent, known, op, shaped
 from mlferry.errors import ConversionError
 
 Pairs = list[tuple[int, int]]
 
 
-def pads_of(node: Node, sizes: tuple[int, ...], spans: list[int], strides: list[int]) -> Pairs:
-    """Padding before and after each axis, by `pads` or `auto_pad`."""
+def pads_of(node: Node, x: Blob, spans: list[int], strides: list[int]) -> Pairs:
+    """Padding before and after each of the last axes, by `pads` or `auto_pad`."""
     mode = node.attrs.get("auto_pad", "NOTSET")
     given = node.attrs.get("pads")
     if mode in ("NOTSET", "") or (mode == "VALID" and given is None):
@@ -29,11 +29,26 @@ def pads_of(node: Node, sizes: tuple[int, ...], spans: list[int], strides: list[
     if mode == "VALID":
         return [(0, 0)] * len(spans)
     pairs = []
-    for size, span, stride in zip(sizes, spans, strides, strict=True):
+    for axis, (span, stride) in enumerate(zip(spans, strides, strict=True), -len(spans)):
+        size = 1 if stride == 1 else extent(x, axis)  # with a stride of 1 it does not matter
         total = max(0, (-(-size // stride) - 1) * stride + span - size)
         small, large = total // 2, total - total // 2
         pairs.append((small, large) if mode == "SAME_UPPER" else (large, small))
     return pairs
+
+
+def padding(
+    node: Node, x: Blob, spans: list[int], strides: list[int]
+) -> tuple[Pairs, dict[str, Any]]:
+    """Pads of two axes, and how a layer takes them: by amounts, or SAME at any size."""
+    mode = node.attrs.get("auto_pad", "NOTSET")
+    if len(spans) == 2 and mode in _SAME and None in x.known[2:] and max(strides) > 1:
+        return [(0, 0)] * len(spans), {"same": {"asymmetryMode": _SAME[mode]}}
+    pairs = pads_of(node, x, spans, strides)
+    return pairs, {"valid": edges(pairs)} if len(pairs) == 2 else {}
+
+
+_SAME = {"SAME_UPPER": "BOTTOM_RIGHT_HEAVY", "SAME_LOWER": "TOP_LEFT_HEAVY"}
 
 
 def edges(pairs: Pairs) -> dict[str, Any]:
@@ -61,7 +76,7 @@ def conv(low: Lowering, node: Node, x: Any, w: Any, b: Any = None) -> Blob:
     kernel, dimensions = weights.shape[2:], weights.ndim - 2
     strides, dilations = options(node, dimensions, kernel)
     spans = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
-    pairs = pads_of(node, known(x)[2:], spans, strides)
+    pairs, how = padding(node, x, spans, strides)
     groups = node.attrs.get("group", 1)
     bias = _bias(node, b)
     if dimensions == 3:
@@ -69,12 +84,12 @@ def conv(low: Lowering, node: Node, x: Any, w: Any, b: Any = None) -> Blob:
     if dimensions == 1:
         x = low.expand(x, 2)
         weights, strides, dilations = weights[:, :, None], [1, *strides], [1, *dilations]
-        pairs = [(0, 0), *pairs]
+        how = {"valid": edges([(0, 0), *pairs])}
     made = low.layer(
         "convolution", x, layout=SOURCE, outputChannels=weights.shape[0],
         kernelChannels=weights.shape[1], nGroups=groups, kernelSize=weights.shape[2:],
         stride=strides, dilationFactor=dilations, weights=weights_of(w, weights, 0),
-        valid=edges(pairs), **bias,
+        **how, **bias,
     )  # fmt: skip
     return low.squeeze(made, 2) if dimensions == 1 else made
 
@@ -101,7 +116,7 @@ def _dynamic_2d(low: Lowering, node: Node, x: Blob, w: Blob, b: Any, *, line: bo
     kernel = shape[3:] if line else shape[2:]
     strides, dilations = options(node, len(kernel), kernel)
     spans = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
-    pairs = pads_of(node, known(x)[-len(kernel) :], spans, strides)
+    pairs = pads_of(node, x, spans, strides)
     if line:
         strides, dilations, pairs = [1, *strides], [1, *dilations], [(0, 0), *pairs]
     if any(map(any, pairs)):
@@ -147,7 +162,7 @@ def conv_transpose(low: Lowering, node: Node, x: Any, w: Any, b: Any = None) -> 
         raise ConversionError("transposed convolution in three dimensions")
     strides, dilations = options(node, dimensions, kernel)
     groups = node.attrs.get("group", 1)
-    cuts = _cuts(node, known(x)[2:], kernel, strides, dilations)
+    cuts = _cuts(node, x, kernel, strides, dilations)
     bias = _bias(node, b)
     if dimensions == 1:
         x = low.expand(x, 2)
@@ -174,25 +189,26 @@ def conv_transpose(low: Lowering, node: Node, x: Any, w: Any, b: Any = None) -> 
 
 
 def _cuts(
-    node: Node, sizes: tuple[int, ...], kernel: tuple[int, ...], strides: list[int],
-    dilations: list[int],
-) -> Pairs:  # fmt: skip
+    node: Node, x: Blob, kernel: tuple[int, ...], strides: list[int], dilations: list[int]
+) -> Pairs:
     """What is cut off the full result before and after each axis; negative is added."""
     extra = list(node.attrs.get("output_padding") or [0] * len(kernel))
     shape = node.attrs.get("output_shape")
     mode = node.attrs.get("auto_pad", "NOTSET")
     pads = node.attrs.get("pads")
     cuts = []
-    for axis, size in enumerate(sizes):
-        full = (size - 1) * strides[axis] + (kernel[axis] - 1) * dilations[axis] + 1
+    for axis, span in enumerate(kernel):
+        reach = (span - 1) * dilations[axis] + 1
         if shape is not None or mode in ("SAME_UPPER", "SAME_LOWER"):
-            wanted = size * strides[axis] if shape is None else shape[-len(sizes) :][axis]
-            total = full + extra[axis] - wanted
+            total = reach - strides[axis] + extra[axis]  # without output_shape, at any size
+            if shape is not None:
+                full = (extent(x, axis - len(kernel)) - 1) * strides[axis] + reach
+                total = full + extra[axis] - shape[-len(kernel) :][axis]
             small, large = total // 2, total - total // 2
             pair = (small, large) if mode == "SAME_UPPER" else (large, small)
             pair = (0, total) if total < 0 else pair
             cuts.append((pair[0], pair[1] - extra[axis]))
             continue
-        flat = pads or [0] * (2 * len(sizes))
-        cuts.append((flat[axis], flat[axis + len(sizes)] - extra[axis]))
+        flat = pads or [0] * (2 * len(kernel))
+        cuts.append((flat[axis], flat[axis + len(kernel)] - extra[axis]))
     return cuts

@@ -12,11 +12,13 @@ from mlferry.converters.lower import Lowering
 from mlferry.converters.onnx.ops.registry import (
     array_of,
     emit,
+    extent,
     ints,
     known,
     op,
     positive,
     rank,
+    scalar,
     shaped,
     vector,
 )
@@ -26,7 +28,7 @@ _MODES = {"none": "SCATTER_UPDATE", "add": "SCATTER_ADD", "mul": "SCATTER_MUL",
           "max": "SCATTER_MAX", "min": "SCATTER_MIN"}  # fmt: skip
 
 
-def indices_of(low: Lowering, x: Any, extent: int) -> Blob:
+def indices_of(low: Lowering, x: Any, size: int) -> Blob:
     """Indices counted from the front; constant ones are resolved and checked now.
 
     Raises:
@@ -34,13 +36,13 @@ def indices_of(low: Lowering, x: Any, extent: int) -> Blob:
     """
     if not isinstance(x, Constant):
         negative = emit(low, "lessThan", x, alpha=0.0)
-        moved = emit(low, "activation", negative, linear={"alpha": float(extent)})
+        moved = emit(low, "activation", negative, linear={"alpha": float(size)})
         return emit(low, "addBroadcastable", x, moved)
     array = x.array
-    if array.size and (array.min() < -extent or array.max() >= extent):
-        raise ConversionError(f"indices {array.min()}..{array.max()} of an axis of {extent}")
-    resolved = np.where(array < 0, array + extent, array)
-    return low.stored(Constant(f"{x.name}/mod_{extent}", resolved))
+    if array.size and (array.min() < -size or array.max() >= size):
+        raise ConversionError(f"indices {array.min()}..{array.max()} of an axis of {size}")
+    resolved = np.where(array < 0, array + size, array)
+    return low.stored(Constant(f"{x.name}/mod_{size}", resolved))
 
 
 @op("Gather", raw=True)
@@ -48,19 +50,18 @@ def gather(low: Lowering, node: Node, x: Any, indices: Any) -> Blob:
     """The rank is that of both together, less the axis."""
     x = low.stored(x) if isinstance(x, Constant) else x
     axis = positive(node.attrs.get("axis", 0), x.rank)
-    extent = known(x)[axis]
-    places = indices_of(low, indices, extent)
-    shape = known(x)
+    places = indices_of(low, indices, extent(x, axis))
     made = low.layer("gather", x, vector(places), layout=SOURCE, axis=axis)
-    inner = known(places)
-    return shaped(low, made, (*shape[:axis], *inner, *shape[axis + 1 :]))
+    if not places.is_scalar:
+        return made
+    return scalar(made) if x.rank == 1 else low.layer("squeeze", made, layout=SOURCE, axes=(axis,))
 
 
 @op("GatherElements", raw=True)
 def gather_elements(low: Lowering, node: Node, x: Any, indices: Any) -> Blob:
     x = low.stored(x) if isinstance(x, Constant) else x
     axis = positive(node.attrs.get("axis", 0), x.rank)
-    places = indices_of(low, indices, known(x)[axis])
+    places = indices_of(low, indices, extent(x, axis))
     shape = known(places)
     if any(a != b for i, (a, b) in enumerate(zip(shape, known(x), strict=True)) if i != axis):
         cut = [slice(0, n) if i != axis else slice(None) for i, n in enumerate(shape)]

@@ -12,6 +12,7 @@ from mlferry.converters.layout import SOURCE, Blob, Constant
 from mlferry.converters.lower import Lowering
 from mlferry.converters.onnx.ops.registry import (
     emit,
+    extent,
     known,
     op,
     positive,
@@ -36,7 +37,7 @@ def batch_normalization(low: Lowering, node: Node, x: Blob, *rest: Any) -> Blob:
         raise ConversionError("outputs of training")
     x = low.stored(x) if isinstance(x, Constant) else x
     epsilon = node.attrs.get("epsilon", 1e-5)
-    channels = known(x)[1]
+    channels = extent(x, 1)
     if all(isinstance(v, Constant) for v in rest) and x.rank in (3, 4):
         gamma, beta, mean, variance = (v.array.astype(np.float32).ravel() for v in rest)
         given = low.expand(x, -1) if x.rank == 3 else x
@@ -75,7 +76,7 @@ def instance_normalization(low: Lowering, node: Node, x: Blob, scale: Blob, bias
     node.attrs.get("consumed_inputs")
     axes = tuple(range(2, x.rank))
     made = standardized(low, x, axes, node.attrs.get("epsilon", 1e-5))
-    shape = (1, known(x)[1], *(1,) * (x.rank - 2))
+    shape = (1, extent(x, 1), *(1,) * (x.rank - 2))
     scaled = emit(low, "multiplyBroadcastable", made, shaped(low, scale, shape))
     return emit(low, "addBroadcastable", scaled, shaped(low, bias, shape))
 
@@ -162,6 +163,11 @@ _SOFTMAX = ("Softmax", "LogSoftmax", "Hardmax")
 def softmax_1(low: Lowering, node: Node, x: Blob) -> Blob:
     """Before opset 13 the input is flattened to two axes at `axis`."""
     axis = positive(node.attrs.get("axis", 1), x.rank)
+    if axis == x.rank - 1:
+        return _softmax(low, node, x, axis)
+    if None in x.known:
+        flat = low.layer("flattenTo2D", x, layout=SOURCE, axis=axis)
+        return low.layer("reshapeLike", _softmax(low, node, flat, 1), x, layout=SOURCE)
     shape = known(x)
     flat = shaped(low, x, (math.prod(shape[:axis]), math.prod(shape[axis:])))
     return shaped(low, _softmax(low, node, flat, 1), shape)
@@ -185,5 +191,5 @@ def _softmax(low: Lowering, node: Node, x: Blob, axis: int) -> Blob:
         made = low.layer("oneHot", best, layout=SOURCE, oneHotVectorSize=known(x)[0], axis=-1,
                          onValue=1.0, offValue=0.0)  # fmt: skip
         return shaped(low, made, known(x))
-    return low.layer("oneHot", best, layout=SOURCE, oneHotVectorSize=known(x)[axis], axis=axis,
+    return low.layer("oneHot", best, layout=SOURCE, oneHotVectorSize=extent(x, axis), axis=axis,
                      onValue=1.0, offValue=0.0)  # fmt: skip

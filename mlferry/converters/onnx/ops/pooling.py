@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,9 +11,10 @@ import numpy as np
 from mlferry.converters.graph import Node
 from mlferry.converters.layout import SOURCE, Blob, Constant
 from mlferry.converters.lower import Lowering
-from mlferry.converters.onnx.ops.convolution import edges, pads_of
-from mlferry.converters.onnx.ops.registry import array_of, emit, known, op
+from mlferry.converters.onnx.ops.convolution import edges, padding, pads_of
+from mlferry.converters.onnx.ops.registry import array_of, emit, known, op, positive
 from mlferry.errors import ConversionError
+from mlferry.spec.shapes.rules import show
 
 _KINDS = {"MaxPool": "MAX", "AveragePool": "AVERAGE", "LpPool": "L2"}
 
@@ -28,9 +30,10 @@ def pool(low: Lowering, node: Node, x: Blob) -> Any:
     strides = list(node.attrs.get("strides") or [1] * dimensions)
     dilations = list(node.attrs.get("dilations") or [1] * dimensions)
     spans = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
-    sizes = known(x)[2:]
-    pairs = pads_of(node, sizes, spans, strides)
-    extra = _ceil(node, sizes, spans, strides, pairs)
+    pairs, how = padding(node, x, spans, strides)
+    if dimensions == 2 and None in x.known[2:] and node.attrs.get("ceil_mode", 0):
+        return _rounded_up(low, node, x, (kernel, strides, dilations, pairs))
+    extra = _ceil(node, x, spans, strides, pairs)
     counts = bool(node.attrs.get("count_include_pad", 0))
     p = node.attrs.get("p", 2)
     if node.op == "LpPool" and (p != 2 or dimensions > 2 or max(dilations) > 1):
@@ -44,9 +47,10 @@ def pool(low: Lowering, node: Node, x: Blob) -> Any:
     given = low.expand(x, 2) if dimensions == 1 else x
     if dimensions == 1:
         kernel, strides, full = [1, *kernel], [1, *strides], [(0, 0), *full]
+    how = how if "same" in how else {"valid": edges(full)}
     made = low.layer(
         "pooling", given, layout=SOURCE, type=_KINDS[node.op], kernelSize=kernel, stride=strides,
-        avgPoolExcludePadding=node.op == "AveragePool" and not counts, valid=edges(full),
+        avgPoolExcludePadding=node.op == "AveragePool" and not counts, **how,
     )  # fmt: skip
     return low.squeeze(made, 2) if dimensions == 1 else made
 
@@ -57,9 +61,8 @@ def _power_mean(low: Lowering, node: Node, x: Blob, p: int) -> Blob:
     strides = list(node.attrs.get("strides") or [1] * len(kernel))
     dilations = list(node.attrs.get("dilations") or [1] * len(kernel))
     spans = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
-    sizes = known(x)[2:]
-    pairs = pads_of(node, sizes, spans, strides)
-    extra = _ceil(node, sizes, spans, strides, pairs)
+    pairs = pads_of(node, x, spans, strides)
+    extra = _ceil(node, x, spans, strides, pairs)
     magnitude = emit(low, "unary", x, type="ABS")
     raised = emit(low, "unary", magnitude, type="POWER", alpha=float(p))
     full = [(a, b + e) for (a, b), e in zip(pairs, extra, strict=True)]
@@ -146,11 +149,28 @@ def _by_slices(low: Lowering, node: Node, x: Blob, how: Any, *, counts: bool) ->
     return emit(low, "divideBroadcastable", total, low.constant(number[None, None]))
 
 
-def _ceil(node: Node, sizes: Any, spans: Any, strides: Any, pairs: Any) -> list[int]:
+def _rounded_up(low: Lowering, node: Node, x: Blob, how: Any) -> Blob:
+    """`ceil_mode` at any size: Core ML's own, where both ends have the same padding."""
+    kernel, strides, dilations, pairs = how
+    counts = node.attrs.get("count_include_pad", 0) and node.op == "AveragePool"
+    if max(dilations) > 1 or counts or any(a != b for a, b in pairs):
+        raise ConversionError(
+            f"ceil_mode with dilations, unequal pads or count_include_pad needs the flexible "
+            f"shape {show(x.known)} to be fixed: inputs=[mlferry.TensorType(shape=...)]"
+        )
+    return low.layer(
+        "pooling", x, layout=SOURCE, type=_KINDS[node.op], kernelSize=kernel, stride=strides,
+        avgPoolExcludePadding=node.op == "AveragePool",
+        includeLastPixel={"paddingAmounts": [a for a, _ in pairs]},
+    )  # fmt: skip
+
+
+def _ceil(node: Node, x: Blob, spans: Any, strides: Any, pairs: Any) -> list[int]:
     """How much padding more the windows of `ceil_mode` need."""
     if not node.attrs.get("ceil_mode", 0):
         return [0] * len(spans)
     extra = []
+    sizes = known(x)[2:]
     for size, span, stride, (before, after) in zip(sizes, spans, strides, pairs, strict=True):
         room = size + before + after - span
         count = -(-room // stride) + 1
@@ -195,7 +215,7 @@ def upsample(low: Lowering, node: Node, x: Any, scales: Any = None) -> Blob:
             else array_of(node, 1, scales).tolist()
         )
     mode = node.attrs.get("mode", "nearest")
-    sizes = [math.floor(n * f) for n, f in zip(known(x), factors, strict=True)]
+    sizes = _scaled(x, factors)
     how = {"mode": {"bilinear": "linear"}.get(mode, mode), "transform": "asymmetric",
            "nearest": "floor"}  # fmt: skip
     return _resize(low, x, sizes, list(factors), how)
@@ -206,7 +226,7 @@ def resize_10(low: Lowering, node: Node, x: Any, scales: Any) -> Blob:
     if not isinstance(scales, Constant):
         raise ConversionError("computed scales")
     factors = scales.array.tolist()
-    sizes = [math.floor(n * f) for n, f in zip(known(x), factors, strict=True)]
+    sizes = _scaled(x, factors)
     how = {"mode": node.attrs.get("mode", "nearest"), "transform": "asymmetric",
            "nearest": "floor"}  # fmt: skip
     return _resize(low, x, sizes, factors, how)
@@ -218,12 +238,13 @@ def resize_11(
 ) -> Blob:
     """Every coordinate transformation but `tf_crop_and_resize`, by one matrix an axis."""
     x = low.stored(x) if isinstance(x, Constant) else x
-    shape = known(x)
-    axes = list(node.attrs.get("axes") or range(x.rank))
-    factors, target = [1.0] * x.rank, list(shape)
+    axes = [positive(a, x.rank) for a in node.attrs.get("axes") or range(x.rank)]
+    factors = [1.0] * x.rank
     if sizes is not None:
         if not isinstance(sizes, Constant):
             raise ConversionError("computed sizes")
+        shape = known(x)
+        target: list[int | None] = list(shape)
         policy = node.attrs.get("keep_aspect_ratio_policy", "stretch")
         wanted = dict(zip(axes, sizes.array.tolist(), strict=True))
         ratios = [wanted[a] / shape[a] for a in axes]
@@ -237,7 +258,8 @@ def resize_11(
         if not isinstance(scales, Constant) or not scales.array.size:
             raise ConversionError("computed scales")
         for axis, factor in zip(axes, scales.array.tolist(), strict=True):
-            factors[axis], target[axis] = factor, math.floor(shape[axis] * factor)
+            factors[axis] = factor
+        target = _scaled(x, factors)
     how = {
         "mode": node.attrs.get("mode", "nearest"),
         "transform": node.attrs.get("coordinate_transformation_mode", "half_pixel"),
@@ -250,13 +272,24 @@ def resize_11(
     return _resize(low, x, target, factors, how)
 
 
+def _scaled(x: Blob, factors: Sequence[float]) -> list[int | None]:
+    pairs = zip(x.known, factors, strict=True)
+    return [None if n is None else math.floor(n * f) for n, f in pairs]
+
+
 def _resize(
-    low: Lowering, x: Blob, target: list[int], factors: list[float], how: dict[str, Any]
+    low: Lowering, x: Blob, target: list[int | None], factors: list[float], how: dict[str, Any]
 ) -> Blob:
-    if min(target) < 1:
+    if any(n is not None and n < 1 for n in target):
         raise ConversionError(f"a resize to {target}")
+    whole = _by_whole_factors(low, x, factors, how)
+    if whole is not None:
+        return whole
     for axis, (size, out, factor) in enumerate(zip(known(x), target, factors, strict=True)):
         if size == out and factor == 1:
+            continue
+        if out is None:
+            known(x)  # the positions depend on the size
             continue
         positions = _positions(size, out, factor, how["transform"])
         if how["mode"] == "nearest":
@@ -265,6 +298,35 @@ def _resize(
         else:
             x = _along(low, x, axis, _matrix(size, positions, factor, how))
     return x
+
+
+# How whole factors repeat each pixel: the transformation with the roundings that do.
+_REPEATS = {
+    "asymmetric": ("floor",),
+    "half_pixel": ("round_prefer_floor", "round_prefer_ceil"),
+    "half_pixel_symmetric": ("round_prefer_floor", "round_prefer_ceil"),
+    "pytorch_half_pixel": ("round_prefer_floor", "round_prefer_ceil"),
+}
+
+
+def _by_whole_factors(
+    low: Lowering, x: Blob, factors: list[float], how: dict[str, Any]
+) -> Blob | None:
+    """Core ML's own upsampling of height and width, at any size, where it computes the same.
+
+    Its half-pixel grid needs iOS 14, so a known size goes by matrices.
+    """
+    *outer, height, width = factors
+    if x.rank != 4 or set(outer) != {1.0} or height % 1 or width % 1 or min(height, width) < 1:
+        return None
+    nearest = how["mode"] == "nearest" and how["nearest"] in _REPEATS.get(how["transform"], ())
+    smooth = how["mode"] == "linear" and how["transform"] == "half_pixel"
+    if not nearest and not (smooth and None in x.known):
+        return None
+    mode = {"mode": "NN"} if nearest else {
+        "mode": "BILINEAR", "linearUpsampleMode": "ALIGN_CORNERS_FALSE"
+    }  # fmt: skip
+    return low.layer("upsample", x, layout=SOURCE, scalingFactor=(int(height), int(width)), **mode)
 
 
 def _along(low: Lowering, x: Blob, axis: int, matrix: Any) -> Blob:

@@ -9,8 +9,8 @@ from mlferry.converters.layout import SOURCE, Blob
 from mlferry.converters.lower import Lowering
 from mlferry.converters.onnx.ops.registry import (
     emit,
+    extent,
     ints,
-    known,
     op,
     positive,
     rank,
@@ -70,7 +70,7 @@ def arg(low: Lowering, node: Node, x: Blob) -> Blob:
         made = scalar(made)
     if not last:
         return made
-    return emit(low, "activation", made, linear={"alpha": -1.0, "beta": known(x)[axis] - 1.0})
+    return emit(low, "activation", made, linear={"alpha": -1.0, "beta": extent(x, axis) - 1.0})
 
 
 @op("TopK", constants=(1,))
@@ -80,8 +80,8 @@ def top_k(low: Lowering, node: Node, x: Blob, k: Any = None) -> Any:
     node.attrs.get("sorted")
     largest = node.attrs.get("largest", 1)
     axis = positive(node.attrs.get("axis", -1), x.rank)
-    if not 1 <= count <= known(x)[axis]:
-        raise ConversionError(f"k={count} of {known(x)[axis]} values")
+    if not 1 <= count <= extent(x, axis):
+        raise ConversionError(f"k={count} of {extent(x, axis)} values")
     return low.outputs(2, "topK", x, layout=SOURCE, axis=axis, K=count, useBottomK=not largest)
 
 

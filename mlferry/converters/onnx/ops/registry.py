@@ -19,6 +19,7 @@ from mlferry.converters.layout import SCALAR, SOURCE, Blob, Constant
 from mlferry.converters.lower import Converter, Frontend, Lowering
 from mlferry.errors import ConversionError
 from mlferry.registry import Registry
+from mlferry.spec.shapes.rules import show
 
 OPS: Registry[Converter] = Registry("ONNX op")
 
@@ -100,10 +101,20 @@ def known(x: Blob) -> tuple[int, ...]:
     shape = x.known
     if None in shape:
         raise ConversionError(
-            f"the shape {shape} of {x.name!r} is flexible and this op needs it: give fixed shapes "
-            "with inputs=[mlferry.TensorType(name=..., shape=...)]"
+            f"the shape {show(shape)} of {x.name!r} is flexible and this op needs it: give fixed "
+            "shapes with inputs=[mlferry.TensorType(name=..., shape=...)]"
         )
     return tuple(n for n in shape if n is not None)
+
+
+def extent(x: Blob, axis: int) -> int:
+    """One extent of a blob; others may be flexible.
+
+    Raises:
+        ConversionError: it is flexible.
+    """
+    found = x.known[axis]
+    return known(x)[axis] if found is None else found
 
 
 def rank(x: Blob) -> int:

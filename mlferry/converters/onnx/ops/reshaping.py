@@ -11,8 +11,10 @@ import numpy as np
 from mlferry.converters.graph import Node
 from mlferry.converters.layout import SOURCE, Blob, Constant
 from mlferry.converters.lower import Lowering
+from mlferry.converters.onnx.ops.convolution import edges
 from mlferry.converters.onnx.ops.registry import (
     emit,
+    extent,
     ints,
     known,
     op,
@@ -22,23 +24,27 @@ from mlferry.converters.onnx.ops.registry import (
     vector,
 )
 from mlferry.errors import ConversionError
-from mlferry.spec.shapes.rules import Shape
+from mlferry.spec.shapes.rules import Shape, show
 
 MOST_AXES = 5
 
 
-@op("Reshape", constants=(1,))
-def reshape(low: Lowering, node: Node, x: Blob, shape: Any = None) -> Blob:
+@op("Reshape", raw=True)
+def reshape(low: Lowering, node: Node, x: Any, shape: Any = None) -> Blob:
     """0 copies the input's extent, unless `allowzero`; -1 takes what is left."""
     node.attrs.get("consumed_inputs")
-    wanted = list(ints(node.attrs["shape"] if shape is None else shape))
+    x = low.stored(x) if isinstance(x, Constant) else x
+    if isinstance(shape, Blob):
+        node.attrs.get("allowzero")
+        return low.layer("reshapeDynamic", as_stored(low, vector(x)), shape, layout=SOURCE)
+    wanted = list(ints(node.attrs["shape"] if shape is None else shape.array))
     zero = node.attrs.get("allowzero", 0)
     if 0 in wanted and zero:
         raise ConversionError("a value without elements")
     source = () if x.is_scalar else x.known
     target: list[int | None] = []
-    for index, extent in enumerate(wanted):
-        target.append(source[index] if extent == 0 else extent)
+    for index, size in enumerate(wanted):
+        target.append(source[index] if size == 0 else size)
     if -1 in target:
         place = target.index(-1)
         if None not in source:
@@ -150,9 +156,9 @@ def split(low: Lowering, node: Node, x: Blob, sizes: Any = None) -> Any:
     given = node.attrs.get("split") if sizes is None else ints(sizes)
     count = node.attrs.get("num_outputs") or len(node.outputs)
     if given is None:
-        extent = known(x)[axis]
-        part = -(-extent // count)
-        given = [min(part, extent - part * i) for i in range(count)]
+        size = extent(x, axis)
+        part = -(-size // count)
+        given = [min(part, size - part * i) for i in range(count)]
     sizes_left = [size for size in given if size]
     if not sizes_left:
         raise ConversionError(f"a split into {tuple(given)}: parts without elements")
@@ -223,34 +229,56 @@ def sliced(low: Lowering, x: Blob, starts: Any, ends: Any, axes: Any, steps: Any
         "sliceStatic",
         x,
         layout=SOURCE,
-        beginIds=[part.begin for part in parts],
-        beginMasks=[part.whole for part in parts],
-        endIds=[max(part.end, 0) for part in parts],
-        endMasks=[part.whole or part.end < 0 for part in parts],
+        beginIds=[part.begin or 0 for part in parts],
+        beginMasks=[part.begin is None for part in parts],
+        endIds=[part.end or 0 for part in parts],
+        endMasks=[part.end is None for part in parts],
         strides=[part.step for part in parts],
         squeezeMasks=[],
     )
 
 
 class _Part(NamedTuple):
-    """What is kept of one axis; `end` is -1 where a negative step runs to the first entry."""
+    """What is kept of one axis; None is as far as it goes."""
 
-    begin: int
-    end: int
+    begin: int | None
+    end: int | None
     step: int
-    whole: bool
+
+    @property
+    def whole(self) -> bool:
+        """Whether it is all of the axis, in its order."""
+        return self == (None, None, 1)
+
+
+_OPEN = 2**30  # exporters write the largest integers for "to the end"
 
 
 def _part(shape: Shape, axis: int, part: slice) -> _Part:
-    extent = shape[axis]
+    size = shape[axis]
     if part == slice(None):
-        return _Part(0, 0, 1, whole=True)
-    if extent is None:
-        raise ConversionError(f"a slice of a flexible axis of {shape}")
-    begin, end, step = part.indices(extent)
+        return _Part(None, None, 1)
+    if size is None:
+        return _flexible_part(shape, axis, part)
+    begin, end, step = part.indices(size)
     if len(range(begin, end, step)) == 0:
         raise ConversionError(f"a slice of {shape} without elements")
-    return _Part(begin, end, step, whole=(begin, end, step) == (0, extent, 1))
+    if (begin, end, step) == (0, size, 1):
+        return _Part(None, None, 1)
+    return _Part(begin, None if end < 0 else end, step)
+
+
+def _flexible_part(shape: Shape, axis: int, part: slice) -> _Part:
+    """Bounds of a flexible axis stay as they are: negative ones count from its end."""
+    begin, end, step = part.start, part.stop, part.step or 1
+    begin = None if begin in (0, None) and step > 0 else begin
+    end = None if end is None or end >= _OPEN else end
+    if step < 1 or (end is not None and end >= 0):
+        raise ConversionError(
+            f"a slice [{part.start}:{part.stop}:{step}] of axis {axis} of {show(shape)}, which is "
+            "flexible: it may be shorter. Give fixed shapes with inputs=[mlferry.TensorType(...)]"
+        )
+    return _Part(begin, end, step)
 
 
 @op("Pad")
@@ -276,6 +304,10 @@ def pad_11(
     return padded(low, x, amounts, node.attrs.get("mode", "constant"), filler)
 
 
+# Core ML's own padding of height and width, at any size.
+_PADDINGS: dict[str, dict[str, Any]] = {"reflect": {"reflection": {}}, "edge": {"replication": {}}}
+
+
 def padded(low: Lowering, x: Blob, amounts: Any, mode: str, value: float) -> Blob:
     """Negative amounts cut off; reflections and edges go by gathering along each axis."""
     pairs = list(zip(amounts[: x.rank], amounts[x.rank :], strict=True))
@@ -291,11 +323,13 @@ def padded(low: Lowering, x: Blob, amounts: Any, mode: str, value: float) -> Blo
         return low.layer("constantPad", x, layout=SOURCE, padAmounts=flat, value=value)
     if mode not in ("reflect", "edge", "wrap"):
         raise ConversionError(f"mode={mode!r}")
+    if x.rank == 4 and None in x.known and not any(map(any, pairs[:2])) and mode in _PADDINGS:
+        return low.layer("padding", x, layout=SOURCE, **_PADDINGS[mode], **edges(pairs[2:]))
     for axis, (before, after) in enumerate(pairs):
         if not before and not after:
             continue
-        extent = known(x)[axis]
-        places = np.arange(max(0, -before), extent - max(0, -after))
+        size = extent(x, axis)
+        places = np.arange(max(0, -before), size - max(0, -after))
         widths = (max(0, before), max(0, after))
         indices = np.pad(places, widths, mode=mode)  # type: ignore[call-overload]
         x = low.layer("gather", x, low.constant(indices), layout=SOURCE, axis=axis)
@@ -370,11 +404,11 @@ def center_crop_pad(low: Lowering, node: Node, x: Blob, shape: Any) -> Blob:
     starts, ends, pads = [0] * x.rank, list(known(x)), [0] * (2 * x.rank)
     for axis, wanted in zip(axes, ints(shape), strict=True):
         place = positive(axis, x.rank)
-        extent = known(x)[place]
-        if wanted < extent:
-            starts[place] = (extent - wanted) // 2
+        size = known(x)[place]
+        if wanted < size:
+            starts[place] = (size - wanted) // 2
             ends[place] = starts[place] + wanted
         else:
-            pads[place] = (wanted - extent) // 2
-            pads[place + x.rank] = wanted - extent - pads[place]
+            pads[place] = (wanted - size) // 2
+            pads[place + x.rank] = wanted - size - pads[place]
     return padded(low, sliced(low, x, starts, ends, None, None), pads, "constant", 0.0)

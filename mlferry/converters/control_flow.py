@@ -1,0 +1,161 @@
+"""Conditions and loops that are computed: Core ML's branch and loop layers.
+
+Both hold networks of their own, which see the blobs around them. What such a network leaves is
+copied to a blob that is known outside; a copy is the only layer that may overwrite one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from mlferry.converters.layout import SCALAR, Blob, Constant
+from mlferry.converters.lower import Lowering
+from mlferry.errors import ConversionError
+from mlferry.spec.shapes.rules import Shape, show
+
+Body = Callable[[], Sequence[Blob | Constant]]
+Round = Callable[[Blob, list[Blob]], tuple["Blob | Constant | None", Sequence[Blob | Constant]]]
+
+
+def branch(low: Lowering, condition: Blob, yes: Body, no: Body) -> list[Blob]:
+    """What one of two ways makes.
+
+    Args:
+        low: the lowering.
+        condition: one number, true where it is not 0.
+        yes: converts the way that is taken where the condition is true; returns its results.
+        no: the other way; as many results, of the same ranks.
+
+    Raises:
+        ConversionError: the results do not fit together, or the condition is no single number.
+    """
+    _check_single(condition, "a condition")
+    results: list[list[Blob]] = []
+    ways: list[Any] = []
+    targets: list[str] = []
+    for body in (yes, no):
+        with low.inside() as network:
+            made = [_plain(low, x) for x in body()]
+            targets = targets or [low.fresh(f"result_{index}") for index in range(len(made))]
+            if len(made) != len(targets):
+                raise ConversionError(f"one way makes {len(targets)} results, one {len(made)}")
+            for x, target in zip(made, targets, strict=True):
+                low.copy(x, target)
+            results.append(made)
+            ways.append(network)
+    label = low.builder.unused_layer(low.fresh("branch"))
+    low.builder.layer("branch", label, [condition.name], [], ifBranch=ways[0], elseBranch=ways[1])
+    found = []
+    for target, first, second in zip(targets, *results, strict=True):
+        shape = _common(first, second)
+        low.builder.made_inside(target, shape)
+        hidden = first.hidden_by or second.hidden_by
+        found.append(Blob(target, shape, first.layout, hidden if shape is None else ""))
+    return found
+
+
+def _common(first: Blob, second: Blob) -> Shape | None:
+    """The shape of a result that comes from two ways."""
+    if first.shape is None or second.shape is None:
+        return None
+    if len(first.shape) != len(second.shape) or first.is_scalar != second.is_scalar:
+        raise ConversionError(
+            f"the two ways of a condition make shapes {show(first.source_shape)} and "
+            f"{show(second.source_shape)}: Core ML needs one rank"
+        )
+    pairs = zip(first.shape, second.shape, strict=True)
+    return tuple(a if a == b else None for a, b in pairs)
+
+
+def loop(
+    low: Lowering, limit: Blob | int | None, condition: Blob | None, states: Sequence[Any],
+    body: Round,
+) -> list[Blob]:  # fmt: skip
+    """What the states are after rounds of a body.
+
+    Args:
+        low: the lowering.
+        limit: the number of rounds at most; None is no limit.
+        condition: whether there is a first round; None where only the limit counts.
+        states: blobs or constants; their shapes stay the same.
+        body: takes the number of the round, from 0, and the states; returns whether there is
+            another round (None: up to the limit) and the new states.
+
+    Raises:
+        ConversionError: nothing ends the loop, or a state changes its shape.
+    """
+    if limit is None and condition is None:
+        raise ConversionError("a loop that nothing ends")
+    if isinstance(limit, Blob):
+        _check_single(limit, "a number of rounds")
+    given = [_plain(low, x) for x in states]
+    variables = [replace(x, name=_variable(low, x, f"state_{i}")) for i, x in enumerate(given)]
+    zero = low.constant([0.0])
+    index = replace(zero, name=_variable(low, zero, "round"), layout=SCALAR)
+    going = None
+    if condition is not None:
+        _check_single(condition, "a condition")
+        going = replace(condition, name=_variable(low, condition, "goes_on"))
+    with low.inside() as network:
+        again, results = body(index, variables)
+        made = [_plain(low, x) for x in results]
+        _check_states(variables, made)
+        changed = dict(zip(variables, made, strict=True))
+        if going is not None and again is not None:
+            changed[going] = _plain(low, again)
+        changed[index] = low.layer("activation", index, linear={"alpha": 1.0, "beta": 1.0})
+        _assign(low, changed)
+    told: dict[str, Any] = {}
+    if going is not None:
+        name = low.fresh("condition")
+        with low.inside() as question:
+            low.copy(going, name)
+        told = {"conditionNetwork": question, "conditionVar": name}
+    if isinstance(limit, int):
+        told["maxLoopIterations"] = limit
+    label = low.builder.unused_layer(low.fresh("loop"))
+    inputs = [limit.name] if isinstance(limit, Blob) else []
+    low.builder.layer("loop", label, inputs, [], bodyNetwork=network, **told)
+    return variables
+
+
+def _variable(low: Lowering, x: Blob, name: str) -> str:
+    """A blob of its own that starts as another one."""
+    target = low.fresh(name)
+    low.copy(x, target)
+    return target
+
+
+def _assign(low: Lowering, changed: dict[Blob, Blob]) -> None:
+    """Give variables new values at once: what is itself a variable is set aside first."""
+    names = {variable.name for variable in changed}
+    values = {}
+    for variable, value in changed.items():
+        if value.name in names and value.name != variable.name:
+            value = replace(value, name=_variable(low, value, "aside"))  # noqa: PLW2901
+        values[variable] = value
+    for variable, value in values.items():
+        if value.name != variable.name:
+            low.copy(value, variable.name)
+
+
+def _check_states(variables: Sequence[Blob], made: Sequence[Blob]) -> None:
+    if len(variables) != len(made):
+        raise ConversionError(f"a loop of {len(variables)} states makes {len(made)}")
+    for before, after in zip(variables, made, strict=True):
+        if before.shape != after.shape or before.is_scalar != after.is_scalar:
+            raise ConversionError(
+                f"a state of a loop has shape {show(before.source_shape)} before a round and "
+                f"{show(after.source_shape)} after it; in Core ML it stays the same"
+            )
+
+
+def _plain(low: Lowering, x: Blob | Constant) -> Blob:
+    return low.stored(x) if isinstance(x, Constant) else low.source_order(x)
+
+
+def _check_single(x: Blob, what: str) -> None:
+    if x.shape is not None and any(n not in (1, None) for n in x.shape):
+        raise ConversionError(f"{what} of shape {show(x.source_shape)}: it is one number")
