@@ -32,6 +32,7 @@ class Options:
     add_custom_layers: bool = False
     channels_first: bool = False
     minimum_deployment_target: str | int | None = None
+    activation_quantization: str = "keep"
 
 
 def convert(
@@ -43,6 +44,7 @@ def convert(
     custom_conversion_functions: Mapping[str, CustomFunction] | None = None,
     add_custom_layers: bool = False,
     minimum_deployment_target: str | int | None = None,
+    activation_quantization: str = "keep",
 ) -> MLModel:
     """Convert a model to Core ML.
 
@@ -62,6 +64,9 @@ def convert(
             parameters and its arrays as weights.
         minimum_deployment_target: e.g. "iOS13": fail where the model would need a newer
             system. By default the oldest system that can run the model is supported.
+        activation_quantization: what becomes of activations that the source rounds to few bits
+            and back: "keep" computes the same rounding, "drop" leaves it out, which is faster on
+            a device and usually as accurate. Quantized weights stay quantized either way.
 
     Returns:
         the Core ML model, in exact array mapping.
@@ -79,6 +84,7 @@ def convert(
         custom_conversion_functions=custom_conversion_functions,
         add_custom_layers=add_custom_layers,
         minimum_deployment_target=minimum_deployment_target,
+        activation_quantization=activation_quantization,
     )
     return convert_graph(graph, frontend, options)
 
@@ -142,6 +148,7 @@ def convert_graph(graph: Graph, frontend: Frontend, options: Options) -> MLModel
         custom_conversion_functions=options.custom_conversion_functions,
         add_custom_layers=options.add_custom_layers,
         channels_first=options.channels_first,
+        activation_quantization=options.activation_quantization,
     )
     spec = finish(low, options.outputs, options.classifier_config, options.output_names)
     told = spec.description.metadata.userDefined

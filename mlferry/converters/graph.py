@@ -180,6 +180,10 @@ class Graph:
     functions: Mapping[tuple[str, str], Any] = field(default_factory=dict)
     opsets: Mapping[str, int] = field(default_factory=dict)
 
+    def readers(self, name: str) -> list[Node]:
+        """The nodes that read a value."""
+        return [node for node in self.nodes if any(v.name == name for v in node.inputs)]
+
     @property
     def expression(self) -> str:
         """What a user types to name the source."""

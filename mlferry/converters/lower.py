@@ -65,6 +65,7 @@ class Lowering:
         self.graph = graph
         self.arranged: dict[tuple[str, str], Blob] = {}
         self.metadata: dict[str, str] = {}
+        self.rounds_activations = True
         self._values: dict[str, Blob] = {}
         self._constants = {name: Constant(name, a) for name, a in graph.constants.items()}
         self._inverse: dict[tuple[str, str, tuple[int, ...]], Blob] = {}
@@ -323,6 +324,7 @@ def lower(
     custom_conversion_functions: Mapping[str, CustomFunction] | None = None,
     add_custom_layers: bool = False,
     channels_first: bool = False,
+    activation_quantization: str = "keep",
 ) -> Lowering:
     """Build the network of a graph.
 
@@ -334,11 +336,14 @@ def lower(
         add_custom_layers: make a custom layer of every op that has no converter and no
             function, with its options as parameters and its arrays as weights.
         channels_first: the layout of custom layers whose function does not say.
+        activation_quantization: "keep" or "drop"; see `mlferry.convert`.
 
     Raises:
         UnsupportedOpError: ops have neither a converter nor a function; it names all.
         ConversionError: a node cannot be converted.
     """
+    if activation_quantization not in ("keep", "drop"):
+        raise ConversionError(f"activation_quantization={activation_quantization!r}: keep or drop")
     functions = dict(custom_conversion_functions or {})
     if frontend.prepare is not None:
         frontend.prepare(graph)
@@ -354,6 +359,7 @@ def lower(
             stacklevel=3,
         )
     low = Lowering(Builder(), graph)
+    low.rounds_activations = activation_quantization == "keep"
     bind_inputs(low)
 
     def convert_inner(node: Node) -> None:
@@ -454,7 +460,7 @@ def _as_conversion_errors() -> Iterator[None]:
         yield
     except SpecError as error:
         raise ConversionError(str(error)) from error
-    except MlferryError:
+    except (MlferryError, NameError):  # a missing name is a fault of ours, whatever the input
         raise
     except Exception as error:
         raise ConversionError(f"its options or weights do not fit: {error!r}") from error

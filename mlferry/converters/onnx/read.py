@@ -203,7 +203,7 @@ def _inlined(model: Any, keep: Collection[str]) -> Any:
         return model
     try:
         prepared = _with_bodies(_inferred(model), {name for name in found if name not in own})
-        inlined = onnx.inliner.inline_local_functions(prepared)
+        inlined = onnx.inliner.inline_local_functions(prepared, convert_version=True)
     except Exception as error:
         raise ConversionError(f"functions of the model cannot be inlined: {error}") from error
     return inlined if inlined == model else _inlined(inlined, keep)

@@ -9,7 +9,8 @@ import numpy as np
 from mlferry.converters.graph import Node
 from mlferry.converters.layout import SOURCE, Blob
 from mlferry.converters.lower import Lowering
-from mlferry.converters.onnx.ops.registry import known, op, vector
+from mlferry.converters.onnx.ops.registry import op
+from mlferry.converters.operands import known, vector
 from mlferry.errors import ConversionError
 
 

@@ -16,7 +16,8 @@ from mlferry.converters.graph import Node, Value
 from mlferry.converters.layout import SOURCE, Blob, Constant
 from mlferry.converters.lower import Lowering
 from mlferry.converters.onnx import read
-from mlferry.converters.onnx.ops.registry import known, op, positive, scalar, shaped, vector
+from mlferry.converters.onnx.ops.registry import op
+from mlferry.converters.operands import known, positive, scalar, shaped, vector
 from mlferry.errors import ConversionError
 
 MAX_UNROLLED = 256

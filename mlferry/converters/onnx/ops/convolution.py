@@ -1,22 +1,21 @@
-"""Convolution and transposed convolution in one, two and three dimensions.
-
-One-dimensional data gets a height of 1 on the way.
-"""
+"""Convolution and transposed convolution in one, two and three dimensions."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from mlferry.converters.convolutions import Pairs, Windows, convolved, edges, transposed
 from mlferry.converters.graph import Node
-from mlferry.converters.layout import SOURCE, Blob, Constant, spread
+from mlferry.converters.layout import SOURCE, Blob, Constant
 from mlferry.converters.lower import Lowering
 from mlferry.converters.onnx.ops.quantization import weights_of
-from mlferry.converters.onnx.ops.registry import array_of, emit, extent, known, op, shaped
+from mlferry.converters.onnx.ops.registry import op
+from mlferry.converters.operands import array_of, emit, extent, ints, known, shaped
 from mlferry.errors import ConversionError
-
-Pairs = list[tuple[int, int]]
 
 
 def pads_of(node: Node, x: Blob, spans: list[int], strides: list[int]) -> Pairs:
@@ -37,24 +36,19 @@ def pads_of(node: Node, x: Blob, spans: list[int], strides: list[int]) -> Pairs:
     return pairs
 
 
-def padding(
-    node: Node, x: Blob, spans: list[int], strides: list[int]
-) -> tuple[Pairs, dict[str, Any]]:
-    """Pads of two axes, and how a layer takes them: by amounts, or SAME at any size."""
+def windows(
+    node: Node, x: Blob, kernel: Sequence[int], strides: list[int], dilations: list[int]
+) -> Windows:
+    """How the node's kernel goes over its input; SAME of two axes at any size."""
+    spans = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
+    groups = node.attrs.get("group", 1)
     mode = node.attrs.get("auto_pad", "NOTSET")
     if len(spans) == 2 and mode in _SAME and None in x.known[2:] and max(strides) > 1:
-        return [(0, 0)] * len(spans), {"same": {"asymmetryMode": _SAME[mode]}}
-    pairs = pads_of(node, x, spans, strides)
-    return pairs, {"valid": edges(pairs)} if len(pairs) == 2 else {}
+        return Windows(strides, dilations, [(0, 0), (0, 0)], groups, _SAME[mode])
+    return Windows(strides, dilations, pads_of(node, x, spans, strides), groups)
 
 
 _SAME = {"SAME_UPPER": "BOTTOM_RIGHT_HEAVY", "SAME_LOWER": "TOP_LEFT_HEAVY"}
-
-
-def edges(pairs: Pairs) -> dict[str, Any]:
-    """A `BorderAmounts` of height and width."""
-    amounts = [{"startEdgeSize": a, "endEdgeSize": b} for a, b in pairs]
-    return {"paddingAmounts": {"borderAmounts": amounts}}
 
 
 def options(node: Node, dimensions: int, kernel: tuple[int, ...]) -> tuple[list[int], list[int]]:
@@ -73,31 +67,14 @@ def conv(low: Lowering, node: Node, x: Any, w: Any, b: Any = None) -> Blob:
     if not isinstance(w, Constant):
         return _dynamic(low, node, x, w, b)
     weights = w.array.astype(np.float32)
-    kernel, dimensions = weights.shape[2:], weights.ndim - 2
-    strides, dilations = options(node, dimensions, kernel)
-    spans = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
-    pairs, how = padding(node, x, spans, strides)
-    groups = node.attrs.get("group", 1)
-    bias = _bias(node, b)
-    if dimensions == 3:
-        return _volume(low, x, weights, bias, (strides, dilations, pairs, groups))
-    if dimensions == 1:
-        x = low.expand(x, 2)
-        weights, strides, dilations = weights[:, :, None], [1, *strides], [1, *dilations]
-        how = {"valid": edges([(0, 0), *pairs])}
-    made = low.layer(
-        "convolution", x, layout=SOURCE, outputChannels=weights.shape[0],
-        kernelChannels=weights.shape[1], nGroups=groups, kernelSize=weights.shape[2:],
-        stride=strides, dilationFactor=dilations, weights=weights_of(w, weights, 0),
-        **how, **bias,
-    )  # fmt: skip
-    return low.squeeze(made, 2) if dimensions == 1 else made
+    strides, dilations = options(node, weights.ndim - 2, weights.shape[2:])
+    how = windows(node, x, weights.shape[2:], strides, dilations)
+    stored = weights_of(w, weights, 0)
+    return convolved(low, x, weights, how, stored=stored, bias=_bias(node, b))
 
 
-def _bias(node: Node, b: Any) -> dict[str, Any]:
-    if b is None:
-        return {}
-    return {"hasBias": True, "bias": array_of(node, 2, b).astype(np.float32)}
+def _bias(node: Node, b: Any) -> Any:
+    return None if b is None else array_of(node, 2, b).astype(np.float32)
 
 
 def _dynamic(low: Lowering, node: Node, x: Blob, w: Blob, b: Any) -> Blob:
@@ -132,60 +109,16 @@ def _dynamic_2d(low: Lowering, node: Node, x: Blob, w: Blob, b: Any, *, line: bo
     return emit(low, "addBroadcastable", made, shaped(low, bias, (1, shape[0], 1, 1)))
 
 
-_AXES = ("Depth", "Height", "Width")
-_SIDES = (("Front", "Back"), ("Top", "Bottom"), ("Left", "Right"))
-
-
-def _volume(low: Lowering, x: Blob, weights: Any, bias: dict[str, Any], how: Any) -> Blob:
-    strides, dilations, pairs, groups = how
-    named: dict[str, Any] = {}
-    for index, axis in enumerate(_AXES):
-        named[f"kernel{axis}"] = weights.shape[2 + index]
-        named[f"stride{axis}"] = strides[index]
-        named[f"dilation{axis}"] = dilations[index]
-        for side, amount in zip(_SIDES[index], pairs[index], strict=True):
-            named[f"customPadding{side}"] = amount
-    return low.layer(
-        "convolution3d", x, layout=SOURCE, outputChannels=weights.shape[0],
-        inputChannels=weights.shape[1] * groups, nGroups=groups, weights=weights,
-        paddingType="CUSTOM", **named, **bias,
-    )  # fmt: skip
-
-
 @op("ConvTranspose", raw=True)
 def conv_transpose(low: Lowering, node: Node, x: Any, w: Any, b: Any = None) -> Blob:
     """Padding cuts the full result; what `output_padding` adds beyond it is bias alone."""
     x = low.stored(x) if isinstance(x, Constant) else x
     weights = array_of(node, 1, w).astype(np.float32)
-    kernel, dimensions = weights.shape[2:], weights.ndim - 2
-    if dimensions > 2:
-        raise ConversionError("transposed convolution in three dimensions")
-    strides, dilations = options(node, dimensions, kernel)
-    groups = node.attrs.get("group", 1)
+    kernel = weights.shape[2:]
+    strides, dilations = options(node, len(kernel), kernel)
     cuts = _cuts(node, x, kernel, strides, dilations)
-    bias = _bias(node, b)
-    if dimensions == 1:
-        x = low.expand(x, 2)
-        weights, strides, dilations = weights[:, :, None], [1, *strides], [1, *dilations]
-        cuts = [(0, 0), *cuts]
-    beyond = [(max(0, -a), max(0, -b)) for a, b in cuts]
-    cut = [(max(0, a), max(0, b)) for a, b in cuts]
-    channels = weights.shape[1] * groups
-    grown = any(map(any, beyond))
-    weights = spread(weights, dilations)
-    stored = weights if max(dilations) > 1 else weights_of(w, weights, 1)
-    made = low.layer(
-        "convolution", x, layout=SOURCE, isDeconvolution=True, outputChannels=channels,
-        kernelChannels=weights.shape[0], nGroups=groups, kernelSize=weights.shape[2:],
-        stride=strides, weights=stored,
-        valid=edges(cut),
-        **({} if grown else bias),
-    )  # fmt: skip
-    if grown:
-        made = low.layer("padding", made, layout=SOURCE, constant={"value": 0.0}, **edges(beyond))
-        if bias:
-            made = low.layer("bias", made, layout=SOURCE, shape=(channels, 1, 1), bias=bias["bias"])
-    return low.squeeze(made, 2) if dimensions == 1 else made
+    how = Windows(strides, dilations, cuts, node.attrs.get("group", 1))
+    return transposed(low, x, weights, how, stored=weights_of(w, weights, 1), bias=_bias(node, b))
 
 
 def _cuts(
@@ -212,3 +145,31 @@ def _cuts(
         flat = pads or [0] * (2 * len(kernel))
         cuts.append((flat[axis], flat[axis + len(kernel)] - extra[axis]))
     return cuts
+
+
+@op("Col2Im", constants=(1, 2))
+def col2im(low: Lowering, node: Node, x: Blob, image: Any, block: Any) -> Blob:
+    """Blocks added up where they overlap: a transposed convolution by single ones."""
+    sizes, kernel = ints(image), ints(block)
+    dimensions = len(kernel)
+    strides, dilations = options(node, dimensions, kernel)
+    flat = node.attrs.get("pads") or [0] * (2 * dimensions)
+    counts, cuts = [], []
+    for axis, size in enumerate(sizes):
+        span = (kernel[axis] - 1) * dilations[axis] + 1
+        before, after = flat[axis], flat[axis + dimensions]
+        counts.append((size + before + after - span) // strides[axis] + 1)
+        full = (counts[axis] - 1) * strides[axis] + span
+        cuts.append((before, full - before - size))
+    places = math.prod(kernel)
+    batch, rows, columns = known(x)
+    if math.prod(counts) != columns or rows % places:
+        raise ConversionError(
+            f"{rows} x {columns} values: an image of {sizes} has {math.prod(counts)} blocks of "
+            f"{places}"
+        )
+    channels = rows // places
+    single = np.eye(places, dtype=np.float32).reshape(places, 1, *kernel)
+    weights = np.concatenate([single] * channels)
+    blocks = shaped(low, x, (batch, rows, *counts))
+    return transposed(low, blocks, weights, Windows(strides, dilations, cuts, channels))

@@ -10,13 +10,8 @@ import numpy as np
 from mlferry.converters.graph import Node
 from mlferry.converters.layout import Blob, Constant
 from mlferry.converters.lower import Lowering
-from mlferry.converters.onnx.ops.registry import (
-    affine,
-    dtype,
-    emit,
-    is_integer,
-    op,
-)
+from mlferry.converters.onnx.ops.registry import op
+from mlferry.converters.operands import affine, dtype, emit, is_integer
 from mlferry.errors import ConversionError
 
 FLOAT_MAX = float(np.finfo(np.float32).max)

@@ -9,13 +9,13 @@ import numpy as np
 from mlferry.converters.graph import Node
 from mlferry.converters.layout import SOURCE, Blob, Constant
 from mlferry.converters.lower import Lowering
-from mlferry.converters.onnx.ops.registry import (
+from mlferry.converters.onnx.ops.registry import op
+from mlferry.converters.operands import (
     array_of,
     emit,
     extent,
     ints,
     known,
-    op,
     positive,
     rank,
     scalar,

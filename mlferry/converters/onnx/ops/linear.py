@@ -6,12 +6,13 @@ from typing import Any
 
 import numpy as np
 
+from mlferry.converters import einsums
 from mlferry.converters.graph import Node
 from mlferry.converters.layout import SOURCE, Blob, Constant
 from mlferry.converters.lower import Lowering
 from mlferry.converters.onnx.ops.quantization import weights_of
-from mlferry.converters.onnx.ops.registry import affine, emit, known, op, rank, scalar, shaped
-from mlferry.errors import ConversionError
+from mlferry.converters.onnx.ops.registry import op
+from mlferry.converters.operands import affine, emit, known, shaped
 
 
 @op("MatMul", raw=True)
@@ -79,60 +80,4 @@ def gemm(low: Lowering, node: Node, a: Any, b: Any, c: Any = None) -> Blob:
 
 @op("Einsum")
 def einsum(low: Lowering, node: Node, *inputs: Blob) -> Blob:
-    """One or two operands without an ellipsis: a sum, a transpose, a matrix product."""
-    equation = node.attrs["equation"].replace(" ", "")
-    left, arrow, right = equation.partition("->")
-    terms = left.split(",")
-    if "." in equation or len(terms) != len(inputs) or len(terms) > 2:
-        raise ConversionError(f"equation {equation!r}: one or two operands without '...'")
-    if any(len(set(term)) < len(term) for term in terms):
-        raise ConversionError(f"equation {equation!r}: a letter twice in one operand")
-    letters = sorted(set("".join(terms)))
-    wanted = right if arrow else "".join(c for c in letters if "".join(terms).count(c) == 1)
-    reduced = [_summed(low, x, term, "".join(terms[:i] + terms[i + 1 :]) + wanted)
-               for i, (x, term) in enumerate(zip(inputs, terms, strict=True))]  # fmt: skip
-    if len(reduced) == 1:
-        return _permuted(low, *reduced[0], wanted)
-    return _product(low, reduced[0], reduced[1], wanted)
-
-
-def _summed(low: Lowering, x: Blob, term: str, others: str) -> tuple[Blob, str]:
-    """Letters that appear nowhere else are summed away."""
-    gone = [i for i, letter in enumerate(term) if letter not in others]
-    if not gone:
-        return x, term
-    made = low.layer("reduceSum", x, layout=SOURCE, axes=gone, keepDims=False)
-    rest = "".join(letter for letter in term if letter in others)
-    return (made if rest else scalar(made)), rest
-
-
-def _permuted(low: Lowering, x: Blob, term: str, wanted: str) -> Blob:
-    if term == wanted:
-        return x
-    return low.layer("transpose", x, layout=SOURCE, axes=[term.index(c) for c in wanted])
-
-
-def _product(low: Lowering, a: tuple[Blob, str], b: tuple[Blob, str], wanted: str) -> Blob:
-    """As [batch, rows, inner] times [batch, inner, columns]."""
-    (x, left), (y, right) = a, b
-    sizes = dict(zip(left + right, (*known(x), *known(y)), strict=True))
-    batch = [c for c in left if c in right and c in wanted]
-    inner = [c for c in left if c in right and c not in wanted]
-    rows = [c for c in left if c not in right]
-    columns = [c for c in right if c not in left]
-
-    def extent(group: list[str]) -> int:
-        return int(np.prod([sizes[c] for c in group], dtype=np.int64))
-
-    def matrix(blob: Blob, term: str, first: list[str], second: list[str]) -> Blob:
-        order = "".join([*batch, *first, *second])
-        turned = _permuted(low, blob, term, order) if rank(blob) else blob
-        return shaped(low, turned, (extent(batch), extent(first), extent(second)))
-
-    made = low.layer(
-        "batchedMatmul", matrix(x, left, rows, inner), matrix(y, right, inner, columns),
-        layout=SOURCE,
-    )  # fmt: skip
-    term = "".join([*batch, *rows, *columns])
-    full = shaped(low, made, tuple(sizes[c] for c in term))
-    return _permuted(low, full, term, wanted) if term else full
+    return einsums.einsum(low, node.attrs["equation"], inputs)

@@ -10,14 +10,8 @@ import numpy as np
 from mlferry.converters.graph import Node
 from mlferry.converters.layout import SOURCE, Blob, Constant
 from mlferry.converters.lower import Lowering
-from mlferry.converters.onnx.ops.registry import (
-    emit,
-    extent,
-    known,
-    op,
-    positive,
-    shaped,
-)
+from mlferry.converters.onnx.ops.registry import op
+from mlferry.converters.operands import emit, extent, known, positive, shaped
 from mlferry.errors import ConversionError
 
 

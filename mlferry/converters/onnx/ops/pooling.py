@@ -1,18 +1,19 @@
-"""Pooling and resizing."""
+"""Pooling, and its inverse by indices."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from mlferry.converters.convolutions import each, padding, sides
 from mlferry.converters.graph import Node
-from mlferry.converters.layout import SOURCE, Blob, Constant
+from mlferry.converters.layout import SOURCE, Blob
 from mlferry.converters.lower import Lowering
-from mlferry.converters.onnx.ops.convolution import edges, padding, pads_of
-from mlferry.converters.onnx.ops.registry import array_of, emit, known, op, positive
+from mlferry.converters.onnx.ops.convolution import options, pads_of, windows
+from mlferry.converters.onnx.ops.registry import op
+from mlferry.converters.operands import emit, ints, known
 from mlferry.errors import ConversionError
 from mlferry.spec.shapes.rules import show
 
@@ -22,15 +23,15 @@ _KINDS = {"MaxPool": "MAX", "AveragePool": "AVERAGE", "LpPool": "L2"}
 @op(*_KINDS)
 def pool(low: Lowering, node: Node, x: Blob) -> Any:
     """Windows of `ceil_mode` that start in the padding at the end are dropped."""
-    if len(node.outputs) > 1 and node.outputs[1].name:
-        raise ConversionError("the indices of a MaxPool")
-    node.attrs.get("storage_order")
     dimensions = x.rank - 2
     kernel = list(node.attrs["kernel_shape"])
-    strides = list(node.attrs.get("strides") or [1] * dimensions)
-    dilations = list(node.attrs.get("dilations") or [1] * dimensions)
+    strides, dilations = options(node, dimensions, tuple(kernel))
+    column_major = node.attrs.get("storage_order", 0)
+    if len(node.outputs) > 1 and node.outputs[1].name:
+        return _with_indices(low, node, x, (kernel, strides, dilations), column_major)
     spans = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
-    pairs, how = padding(node, x, spans, strides)
+    how = windows(node, x, kernel, strides, dilations)
+    pairs = list(how.pairs)
     if dimensions == 2 and None in x.known[2:] and node.attrs.get("ceil_mode", 0):
         return _rounded_up(low, node, x, (kernel, strides, dilations, pairs))
     extra = _ceil(node, x, spans, strides, pairs)
@@ -47,10 +48,10 @@ def pool(low: Lowering, node: Node, x: Blob) -> Any:
     given = low.expand(x, 2) if dimensions == 1 else x
     if dimensions == 1:
         kernel, strides, full = [1, *kernel], [1, *strides], [(0, 0), *full]
-    how = how if "same" in how else {"valid": edges(full)}
     made = low.layer(
         "pooling", given, layout=SOURCE, type=_KINDS[node.op], kernelSize=kernel, stride=strides,
-        avgPoolExcludePadding=node.op == "AveragePool" and not counts, **how,
+        avgPoolExcludePadding=node.op == "AveragePool" and not counts,
+        **padding(full, how.same),
     )  # fmt: skip
     return low.squeeze(made, 2) if dimensions == 1 else made
 
@@ -108,16 +109,10 @@ def _volume(low: Lowering, node: Node, x: Blob, how: Any, *, counts: bool) -> Bl
     kernel, strides, dilations, pairs, extra = how
     average = node.op == "AveragePool"
     if max(dilations) == 1 and not any(extra):
-        named: dict[str, Any] = {}
-        axes = ("Depth", "Height", "Width")
-        sides = (("Front", "Back"), ("Top", "Bottom"), ("Left", "Right"))
-        for index, axis in enumerate(axes):
-            named[f"kernel{axis}"], named[f"stride{axis}"] = kernel[index], strides[index]
-            for side, amount in zip(sides[index], pairs[index], strict=True):
-                named[f"customPadding{side}"] = amount
         return low.layer(
             "pooling3d", x, layout=SOURCE, type="AVERAGE" if average else "MAX",
-            paddingType="CUSTOM", countExcludePadding=average and not counts, **named,
+            paddingType="CUSTOM", countExcludePadding=average and not counts,
+            **each("kernel", kernel), **each("stride", strides), **sides(pairs),
         )  # fmt: skip
     return _by_slices(low, node, x, how, counts=counts)
 
@@ -165,6 +160,91 @@ def _rounded_up(low: Lowering, node: Node, x: Blob, how: Any) -> Blob:
     )  # fmt: skip
 
 
+def _with_indices(
+    low: Lowering, node: Node, x: Blob, how: Any, column_major: int
+) -> tuple[Blob, Blob]:
+    """The maximum of the shifted slices, and the place of the first one that has it."""
+    kernel, strides, dilations = how
+    spans = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
+    pairs = pads_of(node, x, spans, strides)
+    extra = _ceil(node, x, spans, strides, pairs)
+    outer, sizes = known(x)[:2], known(x)[2:]
+    amounts = [0, 0, 0, 0, *(n for (a, b), e in zip(pairs, extra, strict=True) for n in (a, b + e))]
+    if any(amounts):
+        x = low.layer("constantPad", x, layout=SOURCE, padAmounts=amounts, value=_LOWEST)
+    parts = _slices(low, x, kernel, strides, dilations)
+    stacked = low.layer("concatND", *(_row(low, part) for part in parts), layout=SOURCE, axis=0)
+    best = low.layer("reduceMax", stacked, layout=SOURCE, axes=(0,), keepDims=False)
+    chosen = low.layer("argMax", stacked, layout=SOURCE, axis=0, removeDim=True)
+    counts = known(parts[0])[2:]
+    shape = (math.prod(outer), *counts)
+    order = "F" if column_major else "C"
+    weights = np.array([1, *np.cumprod(sizes[::-1])[:-1]])[::-1]
+    if order == "F":
+        weights = np.array([1, *np.cumprod(sizes)[:-1]])
+    steps = [int((np.array(place) * dilations * weights).sum()) for place in np.ndindex(*kernel)]
+    base = np.arange(shape[0]).reshape(-1, *(1,) * len(sizes)) * math.prod(sizes)
+    for axis, count in enumerate(counts):
+        starts = (np.arange(count) * strides[axis] - pairs[axis][0]) * weights[axis]
+        base = base + starts.reshape(-1, *(1,) * (len(sizes) - axis - 1))
+    if base.max() + max(steps) > _EXACT:
+        raise ConversionError("indices above 2**24, which Core ML's float32 cannot hold exactly")
+    moved = low.layer("gather", low.constant(steps), _flat(low, chosen), layout=SOURCE, axis=0)
+    start = low.constant(base.reshape(*outer, *counts))
+    offset = low.reshape(moved, (*outer, *counts), layout=SOURCE)
+    return best, emit(low, "addBroadcastable", offset, start)
+
+
+_LOWEST = float(np.finfo(np.float32).min)
+_EXACT = 2**24
+
+
+def _flat(low: Lowering, x: Blob) -> Blob:
+    return low.reshape(x, (math.prod(known(x)),), layout=SOURCE)
+
+
+def _row(low: Lowering, x: Blob) -> Blob:
+    """Batch and channels as one axis behind a new first one, to stay within five axes."""
+    return low.expand(x, 0) if x.rank < 5 else _refuse_volume()
+
+
+def _refuse_volume() -> Blob:
+    raise ConversionError("the indices of a MaxPool over volumes")
+
+
+@op("MaxUnpool", constants=(2,))
+def max_unpool(low: Lowering, node: Node, x: Blob, indices: Blob, shape: Any = None) -> Blob:
+    """Values at their places, which count through the whole result; zeros elsewhere."""
+    kernel = list(node.attrs["kernel_shape"])
+    strides, _ = options(node, len(kernel), tuple(kernel))
+    flat = node.attrs.get("pads") or [0] * (2 * len(kernel))
+    sizes = [
+        (n - 1) * s + k - flat[axis] - flat[axis + len(kernel)]
+        for axis, (n, s, k) in enumerate(zip(known(x)[2:], strides, kernel, strict=True))
+    ]
+    plain = (*known(x)[:2], *sizes)
+    target = plain if shape is None else ints(shape)
+    if target[:2] != plain[:2] or math.prod(target) > _EXACT:
+        raise ConversionError(f"an output_shape of {target} for {plain}")
+    zeros = low.constant(np.zeros(math.prod(target), np.float32))
+    places = _relocated(low, _flat(low, indices), plain, target)
+    filled = low.layer("scatter", zeros, places, _flat(low, x), layout=SOURCE, axis=0)
+    return low.reshape(filled, target, layout=SOURCE)
+
+
+def _relocated(
+    low: Lowering, places: Blob, plain: tuple[int, ...], target: tuple[int, ...]
+) -> Blob:
+    """Indices count through the result without an output_shape: they are looked up for it."""
+    if plain == target:
+        return places
+    if any(a > b for a, b in zip(plain, target, strict=True)):
+        raise ConversionError(f"an output_shape of {target}, smaller than {plain}")
+    grid = np.indices(plain).reshape(len(plain), -1)
+    table = np.ravel_multi_index(tuple(grid), target)
+    return low.layer("gather", low.constant(table), places, layout=SOURCE, axis=0)
+
+
 def _ceil(node: Node, x: Blob, spans: Any, strides: Any, pairs: Any) -> list[int]:
     """How much padding more the windows of `ceil_mode` need."""
     if not node.attrs.get("ceil_mode", 0):
@@ -199,202 +279,3 @@ def global_lp_pool(low: Lowering, node: Node, x: Blob) -> Blob:
     if kind is None:
         raise ConversionError(f"p={p}: the L1 and L2 norms can be converted")
     return low.layer(kind, x, layout=SOURCE, axes=range(2, x.rank), keepDims=True)
-
-
-# ---- resizing --------------------------------------------------------------------------
-
-
-@op("Upsample", raw=True)
-def upsample(low: Lowering, node: Node, x: Any, scales: Any = None) -> Blob:
-    """By factors, from the corner: asymmetric, nearest by rounding down."""
-    factors = node.attrs.get("scales")
-    if factors is None:
-        factors = (
-            [1, 1, node.attrs["height_scale"], node.attrs["width_scale"]]
-            if scales is None
-            else array_of(node, 1, scales).tolist()
-        )
-    mode = node.attrs.get("mode", "nearest")
-    sizes = _scaled(x, factors)
-    how = {"mode": {"bilinear": "linear"}.get(mode, mode), "transform": "asymmetric",
-           "nearest": "floor"}  # fmt: skip
-    return _resize(low, x, sizes, list(factors), how)
-
-
-@op("Resize", raw=True)
-def resize_10(low: Lowering, node: Node, x: Any, scales: Any) -> Blob:
-    if not isinstance(scales, Constant):
-        raise ConversionError("computed scales")
-    factors = scales.array.tolist()
-    sizes = _scaled(x, factors)
-    how = {"mode": node.attrs.get("mode", "nearest"), "transform": "asymmetric",
-           "nearest": "floor"}  # fmt: skip
-    return _resize(low, x, sizes, factors, how)
-
-
-@op("Resize", since=11, raw=True)
-def resize_11(
-    low: Lowering, node: Node, x: Any, roi: Any = None, scales: Any = None, sizes: Any = None
-) -> Blob:
-    """Every coordinate transformation but `tf_crop_and_resize`, by one matrix an axis."""
-    x = low.stored(x) if isinstance(x, Constant) else x
-    axes = [positive(a, x.rank) for a in node.attrs.get("axes") or range(x.rank)]
-    factors = [1.0] * x.rank
-    if sizes is not None:
-        if not isinstance(sizes, Constant):
-            raise ConversionError("computed sizes")
-        shape = known(x)
-        target: list[int | None] = list(shape)
-        policy = node.attrs.get("keep_aspect_ratio_policy", "stretch")
-        wanted = dict(zip(axes, sizes.array.tolist(), strict=True))
-        ratios = [wanted[a] / shape[a] for a in axes]
-        if policy != "stretch":
-            ratio = min(ratios) if policy == "not_larger" else max(ratios)
-            wanted = {a: math.floor(shape[a] * ratio + 0.5) for a in axes}
-            ratios = [ratio] * len(axes)
-        for axis, ratio in zip(axes, ratios, strict=True):
-            factors[axis], target[axis] = ratio, int(wanted[axis])
-    else:
-        if not isinstance(scales, Constant) or not scales.array.size:
-            raise ConversionError("computed scales")
-        for axis, factor in zip(axes, scales.array.tolist(), strict=True):
-            factors[axis] = factor
-        target = _scaled(x, factors)
-    how = {
-        "mode": node.attrs.get("mode", "nearest"),
-        "transform": node.attrs.get("coordinate_transformation_mode", "half_pixel"),
-        "nearest": node.attrs.get("nearest_mode", "round_prefer_floor"),
-        "cubic": node.attrs.get("cubic_coeff_a", -0.75),
-        "exclude": node.attrs.get("exclude_outside", 0),
-        "antialias": node.attrs.get("antialias", 0),
-    }
-    node.attrs.get("extrapolation_value")
-    return _resize(low, x, target, factors, how)
-
-
-def _scaled(x: Blob, factors: Sequence[float]) -> list[int | None]:
-    pairs = zip(x.known, factors, strict=True)
-    return [None if n is None else math.floor(n * f) for n, f in pairs]
-
-
-def _resize(
-    low: Lowering, x: Blob, target: list[int | None], factors: list[float], how: dict[str, Any]
-) -> Blob:
-    if any(n is not None and n < 1 for n in target):
-        raise ConversionError(f"a resize to {target}")
-    whole = _by_whole_factors(low, x, factors, how)
-    if whole is not None:
-        return whole
-    for axis, (size, out, factor) in enumerate(zip(known(x), target, factors, strict=True)):
-        if size == out and factor == 1:
-            continue
-        if out is None:
-            known(x)  # the positions depend on the size
-            continue
-        positions = _positions(size, out, factor, how["transform"])
-        if how["mode"] == "nearest":
-            places = np.clip(_ROUNDINGS[how["nearest"]](positions), 0, size - 1)
-            x = low.layer("gather", x, low.constant(places), layout=SOURCE, axis=axis)
-        else:
-            x = _along(low, x, axis, _matrix(size, positions, factor, how))
-    return x
-
-
-# How whole factors repeat each pixel: the transformation with the roundings that do.
-_REPEATS = {
-    "asymmetric": ("floor",),
-    "half_pixel": ("round_prefer_floor", "round_prefer_ceil"),
-    "half_pixel_symmetric": ("round_prefer_floor", "round_prefer_ceil"),
-    "pytorch_half_pixel": ("round_prefer_floor", "round_prefer_ceil"),
-}
-
-
-def _by_whole_factors(
-    low: Lowering, x: Blob, factors: list[float], how: dict[str, Any]
-) -> Blob | None:
-    """Core ML's own upsampling of height and width, at any size, where it computes the same.
-
-    Its half-pixel grid needs iOS 14, so a known size goes by matrices.
-    """
-    *outer, height, width = factors
-    if x.rank != 4 or set(outer) != {1.0} or height % 1 or width % 1 or min(height, width) < 1:
-        return None
-    nearest = how["mode"] == "nearest" and how["nearest"] in _REPEATS.get(how["transform"], ())
-    smooth = how["mode"] == "linear" and how["transform"] == "half_pixel"
-    if not nearest and not (smooth and None in x.known):
-        return None
-    mode = {"mode": "NN"} if nearest else {
-        "mode": "BILINEAR", "linearUpsampleMode": "ALIGN_CORNERS_FALSE"
-    }  # fmt: skip
-    return low.layer("upsample", x, layout=SOURCE, scalingFactor=(int(height), int(width)), **mode)
-
-
-def _along(low: Lowering, x: Blob, axis: int, matrix: Any) -> Blob:
-    """Multiply one axis by a matrix: as the last axis of an inner product or the last but one."""
-    rank = x.rank
-    weights = low.constant(matrix)
-    if axis == rank - 2:
-        return low.layer("batchedMatmul", weights, x, layout=SOURCE)
-    if axis == rank - 1:
-        return low.layer("batchedMatmul", x, weights, layout=SOURCE, transposeB=True)
-    order = [i for i in range(rank) if i != axis] + [axis]
-    turned = low.layer("transpose", x, layout=SOURCE, axes=order)
-    made = low.layer("batchedMatmul", turned, weights, layout=SOURCE, transposeB=True)
-    back = [order.index(i) for i in range(rank)]
-    return low.layer("transpose", made, layout=SOURCE, axes=back)
-
-
-def _positions(size: int, out: int, factor: float, transform: str) -> Any:
-    """Where the samples lie, in entries of the input."""
-    i = np.arange(out, dtype=np.float64)
-    if transform == "half_pixel":
-        return (i + 0.5) / factor - 0.5
-    if transform == "half_pixel_symmetric":
-        adjustment = out / (factor * size)
-        center = size / 2
-        return center * (1 - adjustment) + (i + 0.5) / factor - 0.5
-    if transform == "pytorch_half_pixel":
-        return (i + 0.5) / factor - 0.5 if out > 1 else np.zeros(1)
-    if transform == "align_corners":
-        whole = size * factor  # not rounded
-        return i * (size - 1) / (whole - 1) if whole != 1 else np.zeros(out)
-    if transform == "asymmetric":
-        return i / factor
-    raise ConversionError(f"coordinate_transformation_mode={transform!r}")
-
-
-_ROUNDINGS: dict[str, Any] = {
-    "floor": np.floor,
-    "ceil": np.ceil,
-    "round_prefer_floor": lambda x: np.ceil(x - 0.5),
-    "round_prefer_ceil": lambda x: np.floor(x + 0.5),
-}
-
-
-def _matrix(size: int, positions: Any, factor: float, how: dict[str, Any]) -> Any:
-    """[out, size]: the weights of linear or cubic interpolation; edges repeat."""
-    stretch = min(factor, 1.0) if how.get("antialias") else 1.0
-    linear = how["mode"] == "linear"
-    if not linear and how["mode"] != "cubic":
-        raise ConversionError(f"mode={how['mode']!r}")
-    radius = (1 if linear else 2) / stretch
-    a = how.get("cubic", -0.75)
-    matrix = np.zeros((len(positions), size))
-    for row, position in enumerate(positions):
-        first = math.ceil(position - radius)
-        places = np.arange(first, math.floor(position + radius) + 1)
-        distance = np.abs(places - position) * stretch
-        weights = np.clip(1 - distance, 0, None) if linear else _cubic(distance, a)
-        inside = (places >= 0) & (places < size)
-        if how.get("exclude") or how.get("antialias"):
-            weights = np.where(inside, weights, 0) if how.get("exclude") else weights
-        total = weights.sum()
-        weights = weights / total if total else weights
-        np.add.at(matrix[row], np.clip(places, 0, size - 1), weights)
-    return matrix.astype(np.float32)
-
-
-def _cubic(x: Any, a: float) -> Any:
-    near = ((a + 2) * x - (a + 3)) * x * x + 1
-    far = ((a * x - 5 * a) * x + 8 * a) * x - 4 * a
-    return np.where(x < 1, near, np.where(x < 2, far, 0.0))

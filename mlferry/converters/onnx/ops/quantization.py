@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 
 from mlferry.converters.graph import Node
-from mlferry.converters.layout import Blob, Constant, Quantized
+from mlferry.converters.layout import SOURCE, Blob, Constant, Quantized
 from mlferry.converters.lower import Lowering
-from mlferry.converters.onnx.ops.registry import emit, known, op, shaped
+from mlferry.converters.onnx.ops.registry import op
+from mlferry.converters.operands import affine, emit, known, scalar, shaped, vector
 from mlferry.errors import ConversionError
 from mlferry.spec.weights import Linear
 
@@ -18,11 +19,8 @@ _RANGES = {"int8": (-128, 127), "uint8": (0, 255), "int4": (-8, 7), "uint4": (0,
            "int16": (-32768, 32767), "uint16": (0, 65535)}  # fmt: skip
 
 
-def _along(low: Lowering, node: Node, x: Blob, values: Any) -> Any:
-    """Scales or zero points in the shape that broadcasts along the axis."""
-    if node.attrs.get("block_size", 0):
-        raise ConversionError("quantization in blocks")
-    axis = node.attrs.get("axis", 1)
+def along(low: Lowering, x: Blob, values: Any, axis: int) -> Blob:
+    """Scales or zero points in the shape that broadcasts along an axis."""
     if isinstance(values, Constant):
         array = values.array.astype(np.float32)
         if array.size == 1:
@@ -30,11 +28,18 @@ def _along(low: Lowering, node: Node, x: Blob, values: Any) -> Any:
         shape = [1] * x.rank
         shape[axis] = array.size
         return low.constant(array.reshape(shape))
-    if values.is_scalar or known(values) == (1,):
-        return values
+    blob: Blob = values
+    if blob.is_scalar or known(blob) == (1,):
+        return blob
     shape = [1] * x.rank
-    shape[axis] = known(values)[0]
-    return shaped(low, values, shape)
+    shape[axis] = known(blob)[0]
+    return shaped(low, blob, shape)
+
+
+def _along(low: Lowering, node: Node, x: Blob, values: Any) -> Blob:
+    if node.attrs.get("block_size", 0):
+        raise ConversionError("quantization in blocks")
+    return along(low, x, values, node.attrs.get("axis", 1))
 
 
 @op("QuantizeLinear", raw=True)
@@ -46,12 +51,16 @@ def quantize_linear(low: Lowering, node: Node, x: Any, scale: Any, zero: Any = N
     node.attrs.get("output_dtype")
     if kind not in _RANGES:
         raise ConversionError(f"quantization to {kind}")
-    x = low.stored(x) if isinstance(x, Constant) else x
+    blob: Blob = low.stored(x) if isinstance(x, Constant) else x
+    if not low.rounds_activations and _only_dequantized(low, node):
+        for name in ("axis", "block_size"):
+            node.attrs.get(name)
+        return blob
     least, most = _RANGES[kind]
-    made = emit(low, "divideBroadcastable", x, _along(low, node, x, scale))
+    made = emit(low, "divideBroadcastable", blob, _along(low, node, blob, scale))
     made = emit(low, "round", made)
     if zero is not None:
-        made = emit(low, "addBroadcastable", made, _along(low, node, x, zero))
+        made = emit(low, "addBroadcastable", made, _along(low, node, blob, zero))
     return emit(low, "clip", made, minVal=float(least), maxVal=float(most))
 
 
@@ -61,20 +70,69 @@ def dequantize_linear(low: Lowering, node: Node, x: Any, scale: Any, zero: Any =
     node.attrs.get("output_dtype")
     fixed = all(v is None or isinstance(v, Constant) for v in (x, scale, zero))
     if fixed:
-        return _remembered(node, x, scale, zero)
+        return remembered(node, x, scale, zero, node.inputs[0].dtype)
+    maker = _maker(low, node.inputs[0].name)
+    if not low.rounds_activations and maker is not None and _only_dequantized(low, maker):
+        for name in ("axis", "block_size"):
+            node.attrs.get(name)
+        return x
     x = low.stored(x) if isinstance(x, Constant) else x
     moved = x if zero is None else emit(low, "subtractBroadcastable", x, _along(low, node, x, zero))
     return emit(low, "multiplyBroadcastable", moved, _along(low, node, x, scale))
 
 
-def _remembered(node: Node, x: Constant, scale: Constant, zero: Constant | None) -> Constant:
-    if node.attrs.get("block_size", 0):
-        raise ConversionError("quantization in blocks")
-    axis = node.attrs.get("axis", 1)
-    kind = node.inputs[0].dtype
+@op("DynamicQuantizeLinear")
+def dynamic_quantize_linear(low: Lowering, node: Node, x: Blob) -> tuple[Blob, Blob, Blob]:
+    """To 0..255, by the range of the values and 0; the scale and the zero point are computed."""
+    source = vector(x)
+    most, least = (
+        scalar(low.layer(kind, source, layout=SOURCE, reduceAll=True, keepDims=False))
+        for kind in ("reduceMax", "reduceMin")
+    )
+    zero = low.constant([0.0])
+    most = emit(low, "maxBroadcastable", most, zero)
+    least = emit(low, "minBroadcastable", least, zero)
+    scale = scalar(affine(low, emit(low, "subtractBroadcastable", most, least), 1 / 255))
+    shift = emit(low, "round", emit(low, "divideBroadcastable", affine(low, least, -1.0), scale))
+    shift = scalar(emit(low, "clip", shift, minVal=0.0, maxVal=255.0))
+    steps = emit(low, "round", emit(low, "divideBroadcastable", x, scale))
+    moved = emit(low, "addBroadcastable", steps, shift)
+    return emit(low, "clip", moved, minVal=0.0, maxVal=255.0), scale, shift
+
+
+def _only_dequantized(low: Lowering, node: Node) -> bool:
+    """Whether a rounding is undone at once by every reader."""
+    if node.op != "QuantizeLinear":
+        return False
+    name = node.outputs[0].name
+    readers = low.graph.readers(name)
+    shown = any(value.name == name for _, value in low.graph.outputs)
+    return bool(readers) and not shown and all(n.op == "DequantizeLinear" for n in readers)
+
+
+def _maker(low: Lowering, name: str) -> Node | None:
+    return next((n for n in low.graph.nodes if any(v.name == name for v in n.outputs)), None)
+
+
+def remembered(
+    node: Node, x: Constant, scale: Constant, zero: Constant | None, kind: str | None = None,
+    axis: int | None = None,
+) -> Constant:  # fmt: skip
+    """The floats that constant integers stand for, with the integers.
+
+    Core ML has no scales for blocks of a channel: such weights become floats.
+    """
+    block = node.attrs.get("block_size", 0)
+    axis = node.attrs.get("axis", 1) if axis is None else axis
+    kind = str(x.array.dtype) if kind is None else kind
     codes = x.array.astype(np.int32)
     scales = scale.array.astype(np.float32)
     zeros = np.zeros_like(scales) if zero is None else zero.array.astype(np.float32)
+    if block:
+        scales, zeros = (np.repeat(v, block, axis)[_within(codes.shape)] for v in (scales, zeros))
+        return Constant(x.name, ((codes - zeros) * scales).astype(np.float32))
+    if zeros.size > scales.size:
+        scales = np.broadcast_to(scales.ravel(), zeros.shape)
     if scales.size > 1:
         axis %= codes.ndim
         shape = [1] * codes.ndim
@@ -90,6 +148,11 @@ def _remembered(node: Node, x: Constant, scale: Constant, zero: Constant | None)
         (codes - lowest).astype(np.uint8), _BITS[kind], scales.ravel(), zeros.ravel() - lowest, axis
     )
     return Constant(x.name, full.astype(np.float32), quantized)
+
+
+def _within(shape: tuple[int, ...]) -> tuple[slice, ...]:
+    """The last block of an axis may be cut."""
+    return tuple(slice(0, extent) for extent in shape)
 
 
 def weights_of(

@@ -15,7 +15,8 @@ from mlferry.converters.graph import Node
 from mlferry.converters.layout import SOURCE, Blob, Constant
 from mlferry.converters.lower import Lowering
 from mlferry.converters.onnx.ops.control import as_blob
-from mlferry.converters.onnx.ops.registry import array_of, known, op, shaped
+from mlferry.converters.onnx.ops.registry import op
+from mlferry.converters.operands import array_of, known, shaped
 from mlferry.converters.recurrent import GRU, LSTM, Gates, Simple, steps_of, walk
 from mlferry.errors import ConversionError
 

@@ -7,15 +7,8 @@ from typing import Any
 from mlferry.converters.graph import Node
 from mlferry.converters.layout import SOURCE, Blob
 from mlferry.converters.lower import Lowering
-from mlferry.converters.onnx.ops.registry import (
-    emit,
-    extent,
-    ints,
-    op,
-    positive,
-    rank,
-    scalar,
-)
+from mlferry.converters.onnx.ops.registry import op
+from mlferry.converters.operands import emit, extent, ints, positive, rank, scalar
 from mlferry.errors import ConversionError
 
 _REDUCTIONS = {

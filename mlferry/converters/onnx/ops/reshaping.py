@@ -8,21 +8,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from mlferry.converters.convolutions import edges
 from mlferry.converters.graph import Node
 from mlferry.converters.layout import SOURCE, Blob, Constant
 from mlferry.converters.lower import Lowering
-from mlferry.converters.onnx.ops.convolution import edges
-from mlferry.converters.onnx.ops.registry import (
-    emit,
-    extent,
-    ints,
-    known,
-    op,
-    positive,
-    rank,
-    shaped,
-    vector,
-)
+from mlferry.converters.onnx.ops.registry import op
+from mlferry.converters.operands import emit, extent, ints, known, positive, rank, shaped, vector
 from mlferry.errors import ConversionError
 from mlferry.spec.shapes.rules import Shape, show
 

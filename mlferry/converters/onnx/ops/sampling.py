@@ -10,7 +10,8 @@ import numpy as np
 from mlferry.converters.graph import Node
 from mlferry.converters.layout import SOURCE, Blob
 from mlferry.converters.lower import Lowering
-from mlferry.converters.onnx.ops.registry import affine, emit, known, op
+from mlferry.converters.onnx.ops.registry import op
+from mlferry.converters.operands import affine, emit, known
 from mlferry.errors import ConversionError
 
 

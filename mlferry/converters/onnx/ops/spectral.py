@@ -9,7 +9,8 @@ import numpy as np
 from mlferry.converters.graph import Node
 from mlferry.converters.layout import SOURCE, Blob
 from mlferry.converters.lower import Lowering
-from mlferry.converters.onnx.ops.registry import emit, ints, known, op, positive
+from mlferry.converters.onnx.ops.registry import op
+from mlferry.converters.operands import emit, ints, known, positive
 from mlferry.errors import ConversionError
 
 
@@ -50,6 +51,34 @@ def _matrix(rows: int, size: int, parts: int, *, inverse: Any, onesided: Any) ->
     if onesided:
         made = made[:, : size // 2 + 1]
     return np.stack([made.real, made.imag], -1).reshape(rows * parts, -1).astype(np.float32)
+
+
+@op("STFT", constants=(1, 2, 3))
+def stft(
+    low: Lowering, node: Node, x: Blob, step: Any, window: Any = None, length: Any = None
+) -> Blob:
+    """Frames times the matrix of the transform: a convolution, one kernel a part and frequency."""
+    onesided = node.attrs.get("onesided", 1)
+    if window is None and length is None:
+        raise ConversionError("neither a window nor a frame_length")
+    size = ints(length)[0] if length is not None else np.size(window)
+    shape = known(x)
+    parts = shape[2] if len(shape) == 3 else 1
+    if parts != 1:
+        raise ConversionError("a complex signal")
+    matrix = _matrix(size, size, 1, inverse=0, onesided=onesided)
+    if window is not None:
+        matrix = matrix * np.asarray(window, np.float32).reshape(-1, 1)
+    batch, samples = shape[:2]
+    line = low.reshape(x, (batch, 1, 1, samples), layout=SOURCE)
+    made = low.layer(
+        "convolution", line, layout=SOURCE, outputChannels=matrix.shape[1], kernelChannels=1,
+        nGroups=1, kernelSize=(1, size), stride=(1, ints(step)[0]), dilationFactor=(1, 1),
+        weights=np.ascontiguousarray(matrix.T).reshape(-1, 1, 1, size), valid={},
+    )  # fmt: skip
+    frames = known(made)[3]
+    split = low.reshape(made, (batch, matrix.shape[1] // 2, 2, frames), layout=SOURCE)
+    return low.layer("transpose", split, layout=SOURCE, axes=(0, 3, 1, 2))
 
 
 @op("Det")

@@ -1,0 +1,162 @@
+"""Convolution and transposed convolution of channels-first blobs, in one to three dimensions.
+
+One-dimensional data gets a height of 1 on the way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlferry.converters.layout import SOURCE, Blob, Layout, spread
+from mlferry.converters.lower import Lowering
+from mlferry.converters.operands import emit
+
+Pairs = Sequence[tuple[int, int]]
+_AXES = ("Depth", "Height", "Width")
+_SIDES = (("Front", "Back"), ("Top", "Bottom"), ("Left", "Right"))
+
+
+def edges(pairs: Pairs) -> dict[str, Any]:
+    """A `BorderAmounts` of height and width."""
+    amounts = [{"startEdgeSize": a, "endEdgeSize": b} for a, b in pairs]
+    return {"paddingAmounts": {"borderAmounts": amounts}}
+
+
+def padding(pairs: Pairs, same: str = "") -> dict[str, Any]:
+    """Padding of height and width: amounts, or an asymmetry mode of SAME."""
+    return {"same": {"asymmetryMode": same}} if same else {"valid": edges(pairs)}
+
+
+def sides(pairs: Pairs) -> dict[str, Any]:
+    """The custom padding of depth, height and width."""
+    return {
+        f"customPadding{side}": amount
+        for names, pair in zip(_SIDES, pairs, strict=True)
+        for side, amount in zip(names, pair, strict=True)
+    }
+
+
+def each(name: str, values: Sequence[int]) -> dict[str, Any]:
+    """A parameter of depth, height and width."""
+    return {f"{name}{axis}": value for axis, value in zip(_AXES, values, strict=True)}
+
+
+@dataclass(frozen=True)
+class Windows:
+    """How a kernel goes over its input.
+
+    Attributes:
+        strides: one an axis.
+        dilations: one an axis.
+        pairs: padding before and after each axis; what is cut off the full result of a
+            transposed convolution, negative where it is added.
+        groups: how many parts of the channels are convolved on their own.
+        same: for two axes, an asymmetry mode in place of `pairs`, at any size.
+    """
+
+    strides: Sequence[int]
+    dilations: Sequence[int]
+    pairs: Pairs
+    groups: int = 1
+    same: str = ""
+
+
+def _with_bias(bias: NDArray[Any] | None) -> dict[str, Any]:
+    return {} if bias is None else {"hasBias": True, "bias": bias}
+
+
+def convolved(
+    low: Lowering, x: Blob, weights: NDArray[np.float32], how: Windows, *, stored: Any = None,
+    bias: NDArray[Any] | None = None, layout: Layout = SOURCE,
+) -> Blob:  # fmt: skip
+    """A convolution.
+
+    Args:
+        low: the lowering.
+        x: [N, C, *spatial].
+        weights: [outputs, C / groups, *kernel].
+        how: strides, dilations, padding and groups.
+        stored: what to store for the weights, where they are quantized.
+        bias: [outputs].
+        layout: of the blobs.
+    """
+    kept = weights if stored is None else stored
+    kernel = weights.shape[2:]
+    if len(kernel) == 3:
+        return low.layer(
+            "convolution3d", x, layout=layout, outputChannels=weights.shape[0],
+            inputChannels=weights.shape[1] * how.groups, nGroups=how.groups, weights=kept,
+            paddingType="CUSTOM", **each("kernel", kernel), **each("stride", how.strides),
+            **each("dilation", how.dilations), **sides(how.pairs), **_with_bias(bias),
+        )  # fmt: skip
+    given, flat = _with_height(low, x, how, len(kernel))
+    made = low.layer(
+        "convolution", given, layout=layout, outputChannels=weights.shape[0],
+        kernelChannels=weights.shape[1], nGroups=how.groups, kernelSize=(1, 1, *kernel)[-2:],
+        stride=flat.strides, dilationFactor=flat.dilations, weights=kept,
+        **padding(flat.pairs, how.same),
+        **_with_bias(bias),
+    )  # fmt: skip
+    return low.squeeze(made, 2) if len(kernel) == 1 else made
+
+
+def transposed(
+    low: Lowering, x: Blob, weights: NDArray[np.float32], how: Windows, *, stored: Any = None,
+    bias: NDArray[Any] | None = None, layout: Layout = SOURCE,
+) -> Blob:  # fmt: skip
+    """A transposed convolution; `pairs` cut the full result, or add to it bias alone.
+
+    Args:
+        low: the lowering.
+        x: [N, C, *spatial].
+        weights: [C, outputs / groups, *kernel]; dilations are written into them.
+        how: strides, dilations, cuts and groups.
+        stored: what to store for the weights, where they are quantized and not dilated.
+        bias: [outputs].
+        layout: of the blobs.
+    """
+    dilated = max(how.dilations) > 1
+    weights = spread(weights, how.dilations)
+    kept = weights if stored is None or dilated else stored
+    kernel, channels = weights.shape[2:], weights.shape[1] * how.groups
+    beyond = [(max(0, -a), max(0, -b)) for a, b in how.pairs]
+    cut = [(max(0, a), max(0, b)) for a, b in how.pairs]
+    grown = any(map(any, beyond))
+    inner = Windows(how.strides, [1] * len(kernel), cut, how.groups)
+    given, flat = _with_height(low, x, inner, len(kernel))
+    biased = {} if grown else _with_bias(bias)
+    if len(kernel) == 3:
+        made = low.layer(
+            "convolution3d", given, layout=layout, isDeconvolution=True, outputChannels=channels,
+            inputChannels=weights.shape[0], nGroups=how.groups, weights=kept,
+            paddingType="CUSTOM", **each("kernel", kernel), **each("stride", how.strides),
+            **each("dilation", flat.dilations), **sides(cut), **biased,
+        )  # fmt: skip
+    else:
+        made = low.layer(
+            "convolution", given, layout=layout, isDeconvolution=True, outputChannels=channels,
+            kernelChannels=weights.shape[0], nGroups=how.groups, kernelSize=(1, 1, *kernel)[-2:],
+            stride=flat.strides, weights=kept, valid=edges(flat.pairs), **biased,
+        )  # fmt: skip
+    made = low.squeeze(made, 2) if len(kernel) == 1 else made
+    if not grown:
+        return made
+    amounts = [0, 0, 0, 0, *(n for pair in beyond for n in pair)]
+    made = low.layer("constantPad", made, layout=layout, padAmounts=amounts, value=0.0)
+    if bias is None:
+        return made
+    shaped = np.reshape(bias, (1, channels, *(1,) * len(kernel)))
+    return emit(low, "addBroadcastable", made, low.constant(shaped, layout=layout))
+
+
+def _with_height(low: Lowering, x: Blob, how: Windows, dimensions: int) -> tuple[Blob, Windows]:
+    """One-dimensional data with a height of 1."""
+    if dimensions != 1:
+        return x, how
+    wide = Windows([1, *how.strides], [1, *how.dilations], [(0, 0), *how.pairs], how.groups)
+    return low.expand(x, 2), wide

@@ -1,0 +1,153 @@
+"""Sums of products over named axes, as Core ML's transposes, reductions and matrix products."""
+
+from __future__ import annotations
+
+import math
+import string
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from mlferry.converters.layout import SOURCE, Blob
+from mlferry.converters.lower import Lowering
+from mlferry.converters.operands import emit, known, rank, scalar, shaped
+from mlferry.errors import ConversionError
+
+
+class Term(NamedTuple):
+    """An operand with one letter an axis."""
+
+    blob: Blob
+    letters: str
+
+
+def einsum(low: Lowering, equation: str, inputs: Sequence[Blob]) -> Blob:
+    """What `numpy.einsum` computes, from left to right.
+
+    Args:
+        low: the lowering.
+        equation: with or without "->" and "...".
+        inputs: the operands, in the source's order of axes.
+
+    Raises:
+        ConversionError: the equation does not fit the operands.
+    """
+    terms, wanted = parsed(equation, [rank(x) for x in inputs])
+    operands = [_diagonal(low, Term(x, term)) for x, term in zip(inputs, terms, strict=True)]
+    current, *rest = operands
+    for index, following in enumerate(rest):
+        later = "".join(term.letters for term in rest[index + 1 :]) + wanted
+        first = _summed(low, current, following.letters + later)
+        second = _summed(low, following, current.letters + later)
+        current = _product(low, first, second, later)
+    current = _summed(low, current, wanted)
+    return _spread(low, current, wanted)
+
+
+def parsed(equation: str, ranks: Sequence[int]) -> tuple[list[str], str]:
+    """The letters of every operand, and those of the result; "..." becomes letters.
+
+    Raises:
+        ConversionError: the equation does not fit operands of these ranks.
+    """
+    left, arrow, right = equation.replace(" ", "").partition("->")
+    terms = left.split(",")
+    if len(terms) != len(ranks):
+        raise ConversionError(f"equation {equation!r} has {len(terms)} operands, not {len(ranks)}")
+    free = [c for c in string.ascii_letters if c not in equation]
+    widths = [r - len(t.replace("...", "")) for t, r in zip(terms, ranks, strict=True)]
+    for term, width, axes in zip(terms, widths, ranks, strict=True):
+        if width < 0 or (width and "..." not in term):
+            raise ConversionError(f"equation {equation!r}: {term!r} for an operand of {axes} axes")
+    most = max((w for t, w in zip(terms, widths, strict=True) if "..." in t), default=0)
+    batch = "".join(free[:most])
+    pairs = zip(terms, widths, strict=True)
+    terms = [term.replace("...", batch[most - width :]) for term, width in pairs]
+    every = "".join(terms)
+    if arrow:
+        wanted = right.replace("...", batch)
+    else:
+        once = sorted(c for c in set(every) if every.count(c) == 1 and c not in batch)
+        wanted = batch + "".join(once)
+    if "." in "".join([*terms, wanted]) or not set(wanted) <= set(every):
+        raise ConversionError(f"equation {equation!r} makes no sense")
+    if len(set(wanted)) < len(wanted):
+        raise ConversionError(f"equation {equation!r}: a letter twice in the result")
+    return terms, wanted
+
+
+def _diagonal(low: Lowering, term: Term) -> Term:
+    """A letter that an operand has twice keeps the entries where both places are the same."""
+    x, letters = term
+    for letter in dict.fromkeys(letters):
+        while letters.count(letter) > 1:
+            first = letters.index(letter)
+            second = letters.index(letter, first + 1)
+            size = known(x)[first]
+            shape = [size if axis in (first, second) else 1 for axis in range(len(letters))]
+            mask = np.eye(size, dtype=np.float32).reshape(shape)
+            kept = emit(low, "multiplyBroadcastable", x, low.constant(mask))
+            x = low.layer("reduceSum", kept, layout=SOURCE, axes=(second,), keepDims=False)
+            letters = letters[:second] + letters[second + 1 :]
+    return Term(x, letters)
+
+
+def _summed(low: Lowering, term: Term, others: str) -> Term:
+    """Letters that appear nowhere else are summed away."""
+    x, letters = term
+    gone = [axis for axis, letter in enumerate(letters) if letter not in others]
+    if not gone:
+        return term
+    made = low.layer("reduceSum", x, layout=SOURCE, axes=gone, keepDims=False)
+    rest = "".join(letter for letter in letters if letter in others)
+    return Term(made if rest else scalar(made), rest)
+
+
+def _spread(low: Lowering, term: Term, wanted: str) -> Blob:
+    """The result in the order that is asked for."""
+    x, letters = term
+    if letters == wanted:
+        return x
+    return low.layer("transpose", x, layout=SOURCE, axes=[letters.index(c) for c in wanted])
+
+
+def _product(low: Lowering, a: Term, b: Term, later: str) -> Term:
+    """As [batch, rows, inner] times [batch, inner, columns]; extents of 1 broadcast."""
+    a, b = _without_ones(low, a, b)
+    left, right = a.letters, b.letters
+    sizes = dict(zip(left + right, (*known(a.blob), *known(b.blob)), strict=True))
+    batch = [c for c in left if c in right and c in later]
+    inner = [c for c in left if c in right and c not in later]
+    rows = [c for c in left if c not in right]
+    columns = [c for c in right if c not in left]
+
+    def count(group: Sequence[str]) -> int:
+        return math.prod(sizes[c] for c in group)
+
+    def matrix(term: Term, first: list[str], second: list[str]) -> Blob:
+        order = "".join([*batch, *first, *second])
+        turned = _spread(low, term, order) if term.letters else term.blob
+        return shaped(low, turned, (count(batch), count(first), count(second)))
+
+    made = low.layer(
+        "batchedMatmul", matrix(a, rows, inner), matrix(b, inner, columns), layout=SOURCE
+    )
+    letters = "".join([*batch, *rows, *columns])
+    return Term(shaped(low, made, tuple(sizes[c] for c in letters)), letters)
+
+
+def _without_ones(low: Lowering, a: Term, b: Term) -> tuple[Term, Term]:
+    """Where one operand has extent 1 for a letter and the other more, the axis goes."""
+
+    def trimmed(term: Term, other: Term) -> Term:
+        x, letters = term
+        mine = dict(zip(letters, known(x), strict=True))
+        theirs = dict(zip(other.letters, known(other.blob), strict=True))
+        gone = [c for c in letters if mine[c] == 1 and theirs.get(c, 1) > 1]
+        if not gone:
+            return term
+        rest = "".join(c for c in letters if c not in gone)
+        return Term(shaped(low, x, tuple(mine[c] for c in rest)), rest)
+
+    return trimmed(a, b), trimmed(b, a)

@@ -1,0 +1,118 @@
+"""Boxes: suppression of those that overlap, and what an image has inside of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from mlferry.converters.graph import Node
+from mlferry.converters.layout import SOURCE, Blob
+from mlferry.converters.lower import Lowering
+from mlferry.converters.onnx.ops.registry import op
+from mlferry.converters.operands import affine, emit, extent, ints, known, shaped
+from mlferry.errors import ConversionError
+
+_LEAST = float(np.finfo(np.float32).min)
+
+
+@op("NonMaxSuppression", constants=(2, 3, 4))
+def non_max_suppression(
+    low: Lowering, node: Node, boxes: Blob, scores: Blob, most: Any = None, iou: Any = None,
+    least: Any = None,
+) -> Blob:  # fmt: skip
+    """Rows of (batch, class, box): every class of every image is suppressed on its own.
+
+    Core ML keeps the best box where none reaches the threshold, so scores are asked again.
+    """
+    batch, count, _ = known(boxes)
+    classes = known(scores)[1]
+    keep = min(0 if most is None else ints(most)[0], count)
+    if keep < 1:
+        raise ConversionError("max_output_boxes_per_class of 0: a result without elements")
+    limit = None if least is None else float(np.ravel(least)[0])
+    centred = boxes if node.attrs.get("center_point_box", 0) else _centred(low, boxes)
+    rows = _for_every_class(low, centred, (batch, classes, count))
+    values = shaped(low, scores, (batch * classes, count, 1))
+    _, best, places, _ = low.outputs(
+        4, "NonMaximumSuppression", rows, values, layout=SOURCE, maxBoxes=keep,
+        iouThreshold=0.0 if iou is None else float(np.ravel(iou)[0]),
+        scoreThreshold=_LEAST if limit is None else limit, perClassSuppression=False,
+    )  # fmt: skip
+    there = emit(low, "greaterEqual", places, alpha=0.0)
+    if limit is not None:
+        best = shaped(low, best, (batch * classes, keep))
+        there = emit(low, "logicalAnd", there, emit(low, "greaterThan", best, alpha=limit))
+    group = np.arange(batch * classes)[:, None].repeat(keep, 1)
+    fixed = low.constant(np.stack([group // classes, group % classes], axis=-1))
+    listed = low.layer(
+        "concatND", fixed, shaped(low, places, (batch * classes, keep, 1)), layout=SOURCE, axis=-1
+    )
+    rows_there = low.layer("whereNonZero", there, layout=SOURCE)
+    return low.layer("gatherND", listed, rows_there, layout=SOURCE)
+
+
+def _centred(low: Lowering, boxes: Blob) -> Blob:
+    """Two opposite corners as centre and size."""
+    first, second = low.outputs(
+        2, "splitND", boxes, layout=SOURCE, axis=-1, numSplits=2, splitSizes=(2, 2)
+    )
+    middle = affine(low, emit(low, "addBroadcastable", first, second), 0.5)
+    size = emit(low, "unary", emit(low, "subtractBroadcastable", first, second), type="ABS")
+    return low.layer("concatND", middle, size, layout=SOURCE, axis=-1)
+
+
+def _for_every_class(low: Lowering, boxes: Blob, sizes: tuple[int, int, int]) -> Blob:
+    batch, classes, count = sizes
+    if classes == 1:
+        return boxes
+    repeated = low.layer("tile", low.expand(boxes, 1), layout=SOURCE, reps=(1, classes, 1, 1))
+    return shaped(low, repeated, (batch * classes, count, 4))
+
+
+@op("RoiAlign")
+def roi_align(low: Lowering, node: Node, x: Blob, rois: Blob, batch: Blob) -> Blob:
+    """Bilinear samples averaged over each bin: two products with matrices, one an axis."""
+    if node.attrs.get("mode", "avg") != "avg":
+        raise ConversionError(f"mode={node.attrs['mode']!r}: avg can be converted")
+    ratio = node.attrs.get("sampling_ratio", 0)
+    if ratio < 1:
+        raise ConversionError(f"sampling_ratio={ratio}: the number of samples depends on the data")
+    default = "half_pixel" if low.graph.version >= 16 else "output_half_pixel"
+    aligned = node.attrs.get("coordinate_transformation_mode", default) == "half_pixel"
+    scale = node.attrs.get("spatial_scale", 1.0)
+    moved = affine(low, rois, scale, -0.5 if aligned else 0.0)
+    left, top, right, bottom = low.outputs(4, "splitND", moved, layout=SOURCE, axis=-1, numSplits=4)
+    down = _bins(low, top, bottom, (node.attrs.get("output_height", 1), ratio),
+                 extent(x, 2), aligned=aligned)  # fmt: skip
+    across = _bins(low, left, right, (node.attrs.get("output_width", 1), ratio),
+                   extent(x, 3), aligned=aligned)  # fmt: skip
+    images = low.layer("gather", x, batch, layout=SOURCE, axis=0)
+    rows = low.layer("batchedMatmul", low.expand(down, 1), images, layout=SOURCE)
+    return low.layer("batchedMatmul", rows, low.expand(across, 1), layout=SOURCE, transposeB=True)
+
+
+def _bins(
+    low: Lowering, start: Blob, end: Blob, bins: tuple[int, int], size: int, *, aligned: bool
+) -> Blob:
+    """[regions, bins, size]: how much each pixel of an axis counts for each bin."""
+    count, ratio = bins
+    span = emit(low, "subtractBroadcastable", end, start)
+    if not aligned:
+        span = emit(low, "maxBroadcastable", span, low.constant([1.0]))
+    steps = (np.arange(count * ratio) + 0.5) / (count * ratio)
+    offsets = emit(low, "multiplyBroadcastable", span, low.constant(steps[None]))
+    positions = emit(low, "addBroadcastable", start, offsets)
+    # samples beyond a pixel's width outside are 0, nearer ones take the edge
+    inside = emit(
+        low, "logicalAnd", emit(low, "greaterEqual", positions, alpha=-1.0),
+        emit(low, "lessEqual", positions, alpha=float(size)),
+    )  # fmt: skip
+    clipped = emit(low, "clip", positions, minVal=0.0, maxVal=float(size - 1))
+    pixels = low.constant(np.arange(size)[None, None])
+    distance = emit(low, "subtractBroadcastable", low.expand(clipped, -1), pixels)
+    hat = emit(low, "unary", distance, type="ABS")
+    weights = emit(low, "activation", affine(low, hat, -1.0, 1.0), ReLU={})
+    weights = emit(low, "multiplyBroadcastable", weights, low.expand(inside, -1))
+    grouped = shaped(low, weights, (weights.known[0], count, ratio, size))
+    return low.layer("reduceMean", grouped, layout=SOURCE, axes=(2,), keepDims=False)

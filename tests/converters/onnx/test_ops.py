@@ -1,0 +1,185 @@
+"""Ops where the node suite has few cases; onnxruntime is the oracle."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper, numpy_helper
+
+import mlferry
+
+RNG = np.random.default_rng(11)
+
+
+class Case(NamedTuple):
+    """One node; arrays of `given` are inputs of the model, those of `constants` initializers."""
+
+    op: str
+    given: list[np.ndarray]
+    constants: list[np.ndarray | None] = []
+    attributes: dict[str, Any] = {}
+    opset: int = 17
+    outputs: int = 1
+
+
+def normal(*shape: int) -> np.ndarray:
+    return RNG.normal(size=shape).astype(np.float32)
+
+
+def corners(*shape: int) -> np.ndarray:
+    """Boxes by any two opposite corners."""
+    return RNG.uniform(0, 10, (*shape, 4)).astype(np.float32)
+
+
+def regions(count: int) -> np.ndarray:
+    start = RNG.uniform(-1, 6, (count, 2))
+    size = RNG.uniform(0.1, 7, (count, 2))
+    return np.concatenate([start, start + size], axis=1).astype(np.float32)
+
+
+IMAGES, WHICH = normal(2, 3, 7, 9), np.array([0, 1, 1, 0], np.int64)
+MOST, IOU, LEAST = np.array(4, np.int64), np.array(0.3, np.float32), np.array(0.4, np.float32)
+W3 = normal(4, 2, 2, 3, 2)
+CASES: dict[str, Case] = {
+    "nms": Case("NonMaxSuppression", [corners(2, 20), normal(2, 3, 20)], [MOST, IOU, LEAST]),
+    "nms without threshold": Case(
+        "NonMaxSuppression", [corners(1, 30), normal(1, 1, 30)], [np.array(100, np.int64), IOU]
+    ),
+    "nms of centres": Case(
+        "NonMaxSuppression", [np.abs(corners(1, 20)), normal(1, 2, 20)], [MOST, IOU, LEAST],
+        {"center_point_box": 1},
+    ),
+    "nms that keeps nothing of a class": Case(
+        "NonMaxSuppression",
+        [corners(1, 9), np.stack([normal(9), normal(9) * 0 - 5])[None].astype(np.float32)],
+        [MOST, IOU, LEAST],
+    ),
+    "roi align": Case(
+        "RoiAlign", [IMAGES, regions(4), WHICH], [],
+        {"output_height": 3, "output_width": 4, "sampling_ratio": 2, "spatial_scale": 0.9},
+    ),
+    "roi align, one sample": Case(
+        "RoiAlign", [IMAGES, regions(4), WHICH], [],
+        {"output_height": 5, "output_width": 2, "sampling_ratio": 1,
+         "coordinate_transformation_mode": "output_half_pixel"},
+    ),
+    "roi align before opset 16": Case(
+        "RoiAlign", [IMAGES, regions(4), WHICH], [],
+        {"output_height": 2, "output_width": 2, "sampling_ratio": 3}, 12,
+    ),
+    "max pool with indices": Case(
+        "MaxPool", [normal(2, 3, 8, 7)], [],
+        {"kernel_shape": [3, 2], "strides": [2, 1], "pads": [1, 0, 1, 1]}, 12, 2,
+    ),
+    "max pool with indices, column major": Case(
+        "MaxPool", [normal(2, 2, 6, 7)], [],
+        {"kernel_shape": [2, 2], "strides": [2, 2], "storage_order": 1}, 12, 2,
+    ),
+    "max pool with indices, rounded up": Case(
+        "MaxPool", [normal(1, 2, 7, 7)], [],
+        {"kernel_shape": [2, 2], "strides": [2, 2], "ceil_mode": 1}, 12, 2,
+    ),
+    "max pool of lines with indices": Case(
+        "MaxPool", [normal(2, 3, 9)], [], {"kernel_shape": [3], "strides": [2]}, 12, 2
+    ),
+    "transposed in three dimensions": Case(
+        "ConvTranspose", [normal(2, 4, 3, 4, 5)], [W3, normal(2)],
+        {"strides": [2, 1, 3], "pads": [1, 0, 1, 0, 1, 0]},
+    ),
+    "transposed volumes with output padding": Case(
+        "ConvTranspose", [normal(1, 4, 3, 3, 3)], [W3, normal(2)],
+        {"strides": [2, 2, 2], "output_padding": [1, 0, 1]},
+    ),
+    "transposed volumes, dilated": Case(
+        "ConvTranspose", [normal(1, 4, 3, 3, 3)], [W3], {"dilations": [2, 1, 2]}
+    ),
+    "transposed volumes in groups": Case(
+        "ConvTranspose", [normal(1, 4, 3, 3, 3)], [W3], {"group": 2}
+    ),
+    "crop and resize": Case(
+        "Resize", [normal(1, 2, 6, 7)],
+        [np.array([0, 0, 0.2, -0.3, 1, 1, 0.9, 1.4], np.float32), np.array([], np.float32),
+         np.array([1, 2, 4, 5], np.int64)],
+        {"mode": "linear", "coordinate_transformation_mode": "tf_crop_and_resize",
+         "extrapolation_value": 7.0},
+    ),
+    "nearest by three": Case(
+        "Resize", [normal(1, 2, 4, 5)],
+        [np.array([], np.float32), np.array([1, 1, 3, 2], np.float32)],
+        {"mode": "nearest", "nearest_mode": "round_prefer_floor"},
+    ),
+    "nearest by two, rounded down": Case(
+        "Resize", [normal(1, 2, 4, 5)],
+        [np.array([], np.float32), np.array([1, 1, 2, 2], np.float32)],
+        {"mode": "nearest", "nearest_mode": "floor"},
+    ),
+    "nearest by two, rounded up": Case(
+        "Resize", [normal(1, 2, 4, 5)],
+        [np.array([], np.float32), np.array([1, 1, 2, 2], np.float32)],
+        {"mode": "nearest", "nearest_mode": "ceil"},
+    ),
+    "blocks to an image": Case(
+        "Col2Im", [normal(2, 12, 15)], [np.array([6, 5]), np.array([2, 3])],
+        {"strides": [2, 1], "pads": [0, 1, 0, 1]}, 18,
+    ),
+    "short Fourier transform": Case(
+        "STFT", [normal(2, 40, 1)], [np.array(5), np.hanning(16).astype(np.float32)], {}, 17
+    ),
+    "short Fourier transform, both sides": Case(
+        "STFT", [normal(2, 40, 1)], [np.array(7), None, np.array(9)], {"onesided": 0}, 17
+    ),
+}  # fmt: skip
+
+
+def model(case: Case) -> tuple[onnx.ModelProto, dict[str, np.ndarray]]:
+    given = {f"x{index}": x for index, x in enumerate(case.given)}
+    fixed = {f"c{index}": c for index, c in enumerate(case.constants) if c is not None}
+    names = [*given, *(f"c{i}" if c is not None else "" for i, c in enumerate(case.constants))]
+    outputs = [f"y{index}" for index in range(case.outputs)]
+    graph = helper.make_graph(
+        [helper.make_node(case.op, names, outputs, **case.attributes)],
+        "g",
+        [
+            helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(x.dtype), x.shape)
+            for n, x in given.items()
+        ],
+        [helper.make_empty_tensor_value_info(name) for name in outputs],
+        [numpy_helper.from_array(c, n) for n, c in fixed.items()],
+    )
+    made = helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", case.opset)], ir_version=8
+    )
+    return onnx.shape_inference.infer_shapes(made), given
+
+
+@pytest.mark.parametrize("name", list(CASES))
+def test_against_onnxruntime(name: str, library: Callable[[str], Any]) -> None:
+    network, given = model(CASES[name])
+    wanted = library("onnxruntime").InferenceSession(network.SerializeToString()).run(None, given)
+    made = mlferry.convert(network).predict(given).values()
+    for got, right in zip(made, wanted, strict=True):
+        assert got.shape == right.shape
+        np.testing.assert_allclose(got, right, rtol=1e-4, atol=2e-5)
+
+
+def test_unpooling_undoes_pooling() -> None:
+    """onnxruntime has no unpooling to compare with at every shape: NumPy's assignment is exact."""
+    nodes = [
+        helper.make_node("MaxPool", ["x"], ["m", "i"], kernel_shape=[2, 2], strides=[2, 2]),
+        helper.make_node("MaxUnpool", ["m", "i"], ["y"], kernel_shape=[2, 2], strides=[2, 2]),
+    ]
+    graph = helper.make_graph(
+        nodes, "g", [helper.make_tensor_value_info("x", 1, [2, 3, 6, 4])],
+        [helper.make_tensor_value_info("y", 1, [2, 3, 6, 4])],
+    )  # fmt: skip
+    network = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 12)], ir_version=8)
+    x = normal(2, 3, 6, 4)
+    blocks = x.reshape(2, 3, 3, 2, 2, 2)
+    best = blocks.max(axis=(3, 5), keepdims=True)
+    wanted = np.where(blocks == best, blocks, 0).reshape(x.shape)
+    (made,) = mlferry.convert(network).predict({"x": x}).values()
+    np.testing.assert_array_equal(made, wanted)
