@@ -64,8 +64,14 @@ def onnx_page() -> str:
             "stays double, float16 becomes float32. Core ML computes in float32: constant integers "
             "above 2**24 are refused. A value without axes is an array of shape (1,).",
             "## Quantization\n\nWeights behind `DequantizeLinear` of 8 or 4 bits, per tensor or "
-            "per output channel, stay quantized. Quantized activations are computed as ONNX "
-            "does: rounded, in float32.\n",
+            "per output channel, stay quantized; those with a scale a block become floats. "
+            'Activations are rounded as ONNX does; `activation_quantization="drop"` leaves '
+            "the rounding out.",
+            "## Shapes that vary\n\n`RangeDim` and `EnumeratedShapes` go through convolutions, "
+            "pooling, upsampling, normalization and all that works value by value, for arrays and "
+            "for images. An op that needs a fixed extent says so.",
+            "## Control flow\n\nConditions and numbers of rounds that are known are resolved; "
+            "others become Core ML's branch and loop, where shapes stay the same.\n",
         ]
     )
 
