@@ -157,6 +157,13 @@ def emit(low: Lowering, kind: str, *inputs: Blob, **params: Any) -> Blob:
     return like(low.layer(kind, *inputs, layout=SOURCE, **params), *inputs)
 
 
+def joined(low: Lowering, blobs: Sequence[Blob], axis: int) -> Blob:
+    """Blobs one after another along an axis."""
+    if len(blobs) == 1:
+        return blobs[0]
+    return low.layer("concatND", *blobs, layout=SOURCE, axis=axis)
+
+
 def affine(low: Lowering, x: Blob, scale: float, shift: float = 0.0) -> Blob:
     """scale * x + shift"""
     return emit(low, "activation", x, linear={"alpha": scale, "beta": shift})

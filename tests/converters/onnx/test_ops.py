@@ -100,6 +100,25 @@ CASES: dict[str, Case] = {
     "transposed volumes in groups": Case(
         "ConvTranspose", [normal(1, 4, 3, 3, 3)], [W3], {"group": 2}
     ),
+    "computed points": Case("GatherND", [normal(3, 4, 2), np.array([[0, -1], [-3, 2]])]),
+    "computed points in batches": Case(
+        "GatherND", [normal(2, 4, 3), np.array([[[1], [-1]], [[0], [3]]])], [], {"batch_dims": 1}
+    ),
+    "scattered at computed points": Case(
+        "ScatterND", [normal(4, 3), np.array([[1], [-1]]), normal(2, 3)]
+    ),
+    "scattered at computed places": Case(
+        "ScatterElements", [normal(4, 3), np.array([[1, -1], [0, 2]]), normal(2, 2)], [],
+        {"axis": 0},
+    ),
+    "scattered into a vector": Case(
+        "ScatterElements", [normal(5), np.array([1, -1]), normal(2)]
+    ),
+    "resize that says it stretches": Case(
+        "Resize", [normal(1, 2, 4, 5)],
+        [np.array([], np.float32), np.array([1, 1, 2, 1.5], np.float32)],
+        {"mode": "linear", "keep_aspect_ratio_policy": "stretch"}, 18,
+    ),
     "crop and resize": Case(
         "Resize", [normal(1, 2, 6, 7)],
         [np.array([0, 0, 0.2, -0.3, 1, 1, 0.9, 1.4], np.float32), np.array([], np.float32),

@@ -17,7 +17,7 @@ from mlferry.converters.layout import SOURCE, Blob, Constant
 from mlferry.converters.lower import Lowering
 from mlferry.converters.onnx import read
 from mlferry.converters.onnx.ops.registry import op
-from mlferry.converters.operands import known, positive, scalar, shaped, vector
+from mlferry.converters.operands import joined, known, positive, scalar, shaped, vector
 from mlferry.errors import ConversionError
 
 MAX_UNROLLED = 256
@@ -186,9 +186,7 @@ def _finished(low: Lowering, node: Node, states: list[Any], collected: list[Any]
             continue
         blobs = [as_blob(low, x) for x in column]
         rows = [shaped(low, x, (1, *known(x))) for x in blobs]
-        results.append(
-            rows[0] if len(rows) == 1 else low.layer("concatND", *rows, layout=SOURCE, axis=0)
-        )
+        results.append(joined(low, rows, 0))
     return results
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,10 +13,10 @@ from mlferry.converters.layout import SOURCE, Blob, Constant
 from mlferry.converters.lower import Lowering
 from mlferry.converters.onnx.ops.registry import op
 from mlferry.converters.operands import (
-    array_of,
     emit,
     extent,
     ints,
+    joined,
     known,
     positive,
     rank,
@@ -74,19 +76,36 @@ def gather_elements(low: Lowering, node: Node, x: Any, indices: Any) -> Blob:
     return low.layer("gatherAlongAxis", x, places, layout=SOURCE, axis=axis)
 
 
+def points(low: Lowering, indices: Any, limits: Sequence[int]) -> Blob:
+    """Coordinates along the last axis, counted from the front.
+
+    Raises:
+        ConversionError: constant ones are out of bounds.
+    """
+    sizes = np.array(limits)
+    if not isinstance(indices, Constant):
+        negative = emit(low, "lessThan", indices, alpha=0.0)
+        moved = emit(low, "multiplyBroadcastable", negative, low.constant(sizes))
+        return emit(low, "addBroadcastable", indices, moved)
+    array = indices.array.astype(np.int64)
+    if array.size and ((array < -sizes) | (array >= sizes)).any():
+        raise ConversionError(f"indices {array.min()}..{array.max()} into a shape of {limits}")
+    return low.constant(np.where(array < 0, array + sizes, array))
+
+
 @op("GatherND", raw=True)
 def gather_nd(low: Lowering, node: Node, x: Any, indices: Any) -> Blob:
-    """Batch axes become leading coordinates of constant indices."""
+    """Batch axes become leading coordinates."""
     x = low.stored(x) if isinstance(x, Constant) else x
     batch = node.attrs.get("batch_dims", 0)
-    array = array_of(node, 1, indices).astype(np.int64)
-    limits = np.array(known(x)[batch : batch + array.shape[-1]])
-    array = np.where(array < 0, array + limits, array)
+    shape = indices.array.shape if isinstance(indices, Constant) else known(indices)
+    places = points(low, indices, known(x)[batch : batch + shape[-1]])
     if batch:
-        leading = np.indices(array.shape[:-1])[:batch]
-        array = np.concatenate([np.moveaxis(leading, 0, -1), array], axis=-1)
-    made = low.layer("gatherND", x, low.constant(array), layout=SOURCE)
-    return shaped(low, made, (*array.shape[:-1], *known(x)[array.shape[-1] :]))
+        leading = np.moveaxis(np.indices(shape[:-1])[:batch], 0, -1)
+        fixed = low.constant(leading)
+        places = low.layer("concatND", fixed, places, layout=SOURCE, axis=-1)
+    made = low.layer("gatherND", x, places, layout=SOURCE)
+    return shaped(low, made, (*shape[:-1], *known(x)[batch + shape[-1] :]))
 
 
 @op("Scatter", "ScatterElements", raw=True)
@@ -103,12 +122,12 @@ def scatter_elements(low: Lowering, node: Node, x: Any, indices: Any, updates: A
         return low.layer(
             "scatterAlongAxis", x, places, updates, layout=SOURCE, axis=axis, mode=mode
         )
-    array = array_of(node, 1, indices).astype(np.int64)
-    array = np.where(array < 0, array + known(x)[axis], array)
-    grid: list[Any] = list(np.indices(array.shape))
-    grid[axis] = array
-    coordinates = low.constant(np.stack(grid, axis=-1).reshape(-1, x.rank))
-    flat = shaped(low, updates, (int(array.size),))
+    count = math.prod(shape)
+    places = shaped(low, indices_of(low, indices, known(x)[axis]), (count, 1))
+    columns = [low.constant(grid.reshape(count, 1)) for grid in np.indices(shape)]
+    columns[axis] = places
+    coordinates = joined(low, columns, 1)
+    flat = shaped(low, updates, (count,))
     return low.layer("scatterND", x, coordinates, flat, layout=SOURCE, mode=mode)
 
 
@@ -116,11 +135,10 @@ def scatter_elements(low: Lowering, node: Node, x: Any, indices: Any, updates: A
 def scatter_nd(low: Lowering, node: Node, x: Any, indices: Any, updates: Any) -> Blob:
     x = low.stored(x) if isinstance(x, Constant) else x
     updates = low.stored(updates) if isinstance(updates, Constant) else updates
-    array = array_of(node, 1, indices).astype(np.int64)
-    limits = np.array(known(x)[: array.shape[-1]])
-    array = np.where(array < 0, array + limits, array)
+    depth = (indices.array.shape if isinstance(indices, Constant) else known(indices))[-1]
+    places = points(low, indices, known(x)[:depth])
     mode = _MODES[node.attrs.get("reduction", "none")]
-    return low.layer("scatterND", x, low.constant(array), vector(updates), layout=SOURCE, mode=mode)
+    return low.layer("scatterND", x, places, vector(updates), layout=SOURCE, mode=mode)
 
 
 @op("OneHot", constants=(1, 2))

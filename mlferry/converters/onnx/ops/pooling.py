@@ -13,7 +13,7 @@ from mlferry.converters.layout import SOURCE, Blob
 from mlferry.converters.lower import Lowering
 from mlferry.converters.onnx.ops.convolution import options, pads_of, windows
 from mlferry.converters.onnx.ops.registry import op
-from mlferry.converters.operands import emit, ints, known
+from mlferry.converters.operands import emit, ints, joined, known
 from mlferry.errors import ConversionError
 from mlferry.spec.shapes.rules import show
 
@@ -173,7 +173,7 @@ def _with_indices(
     if any(amounts):
         x = low.layer("constantPad", x, layout=SOURCE, padAmounts=amounts, value=_LOWEST)
     parts = _slices(low, x, kernel, strides, dilations)
-    stacked = low.layer("concatND", *(_row(low, part) for part in parts), layout=SOURCE, axis=0)
+    stacked = joined(low, [_row(low, part) for part in parts], 0)
     best = low.layer("reduceMax", stacked, layout=SOURCE, axes=(0,), keepDims=False)
     chosen = low.layer("argMax", stacked, layout=SOURCE, axis=0, removeDim=True)
     counts = known(parts[0])[2:]

@@ -16,7 +16,7 @@ from mlferry.converters.layout import SOURCE, Blob, Constant
 from mlferry.converters.lower import Lowering
 from mlferry.converters.onnx.ops.control import as_blob
 from mlferry.converters.onnx.ops.registry import op
-from mlferry.converters.operands import array_of, known, shaped
+from mlferry.converters.operands import array_of, joined, known, shaped
 from mlferry.converters.recurrent import GRU, LSTM, Gates, Simple, steps_of, walk
 from mlferry.errors import ConversionError
 
@@ -164,15 +164,14 @@ def _collected(low: Lowering, node: Node, sequences: Any, finals: Any, sizes: An
         rows = []
         for t in range(length):
             row = [shaped(low, s[t], (1, 1, batch, hidden)) for s in sequences]
-            rows.append(row[0] if len(row) == 1 else low.layer("concatND", *row, layout=SOURCE,
-                                                               axis=1))  # fmt: skip
-        made = rows[0] if length == 1 else low.layer("concatND", *rows, layout=SOURCE, axis=0)
+            rows.append(joined(low, row, 1))
+        made = joined(low, rows, 0)
         results[0] = (
             low.layer("transpose", made, layout=SOURCE, axes=(2, 0, 1, 3)) if batchwise else made
         )
     for state in range(len(finals[0])):
         parts = [shaped(low, f[state], (1, batch, hidden)) for f in finals]
-        made = parts[0] if len(parts) == 1 else low.layer("concatND", *parts, layout=SOURCE, axis=0)
+        made = joined(low, parts, 0)
         results[1 + state] = (
             low.layer("transpose", made, layout=SOURCE, axes=(1, 0, 2)) if batchwise else made
         )

@@ -12,7 +12,17 @@ from mlferry.converters.graph import Node
 from mlferry.converters.layout import SOURCE, Blob, Constant
 from mlferry.converters.lower import Lowering
 from mlferry.converters.onnx.ops.registry import op
-from mlferry.converters.operands import emit, extent, ints, known, positive, rank, shaped, vector
+from mlferry.converters.operands import (
+    emit,
+    extent,
+    ints,
+    joined,
+    known,
+    positive,
+    rank,
+    shaped,
+    vector,
+)
 from mlferry.converters.slices import padded, sliced
 from mlferry.errors import ConversionError
 
@@ -134,9 +144,7 @@ def concat(low: Lowering, node: Node, *operands: Any) -> Blob:
     full = [x for x in operands if not (isinstance(x, Constant) and not x.array.size)]
     inputs = [low.stored(x) if isinstance(x, Constant) else x for x in full]
     axis = positive(node.attrs.get("axis", 1), inputs[0].rank)
-    if len(inputs) == 1:
-        return inputs[0]
-    return low.layer("concatND", *inputs, layout=SOURCE, axis=axis)
+    return joined(low, inputs, axis)
 
 
 @op("Split", constants=(1,))

@@ -52,12 +52,12 @@ def resize_11(
     x = low.stored(x) if isinstance(x, Constant) else x
     axes = [positive(a, x.rank) for a in node.attrs.get("axes") or range(x.rank)]
     factors = [1.0] * x.rank
+    policy = node.attrs.get("keep_aspect_ratio_policy", "stretch")
     if sizes is not None:
         if not isinstance(sizes, Constant):
             raise ConversionError("computed sizes")
         shape = known(x)
         target: list[int | None] = list(shape)
-        policy = node.attrs.get("keep_aspect_ratio_policy", "stretch")
         wanted = dict(zip(axes, sizes.array.tolist(), strict=True))
         ratios = [wanted[a] / shape[a] for a in axes]
         if policy != "stretch":
