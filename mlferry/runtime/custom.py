@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
-from mlferry.custom import CUSTOM_LAYERS, CustomLayer, parameters_of
-from mlferry.errors import MissingCustomLayerError
+from mlferry.custom import CUSTOM_LAYERS, CustomLayer, Instance, parameters_of
+from mlferry.errors import MissingCustomLayerError, MlferryError, SpecError
 from mlferry.spec.proto import neural_network_pb2 as nn
+from mlferry.spec.shapes import Shape
+from mlferry.spec.shapes.trace import CustomShapes
 
 CustomClasses = Mapping[str, type[CustomLayer]]
 
@@ -61,3 +63,22 @@ def _explain(missing: Mapping[str, nn.NeuralNetworkLayer]) -> str:
             "        return outputs",
         ]
     return "\n".join(lines)
+
+
+def shapes_of_classes(classes: CustomClasses) -> CustomShapes:
+    """Lets the classes of custom layers, those given and registered ones, tell their shapes."""
+
+    def custom(layer: nn.NeuralNetworkLayer, shapes: Sequence[Shape]) -> Sequence[Shape] | None:
+        name = layer.custom.className
+        entry = CUSTOM_LAYERS.find(name)
+        found = classes.get(name) or (entry.value if entry is not None else None)
+        known = [tuple(e for e in shape if e is not None) for shape in shapes]
+        if found is None or any(len(a) < len(b) for a, b in zip(known, shapes, strict=True)):
+            return None
+        try:
+            instance = Instance(layer.name, found, layer.custom, len(layer.output))
+            return instance.output_shapes(known)
+        except MlferryError as error:
+            raise SpecError(str(error)) from error
+
+    return custom

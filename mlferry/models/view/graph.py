@@ -6,15 +6,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from mlferry.custom import CUSTOM_LAYERS, CustomLayer, Instance
-from mlferry.errors import MlferryError, SpecError
+from mlferry.custom import CustomLayer
 from mlferry.models.inspect import custom_layer, describe
+from mlferry.runtime.custom import shapes_of_classes
 from mlferry.spec import networks, weights
 from mlferry.spec.features import show
 from mlferry.spec.params import DEFAULTS
 from mlferry.spec.proto import model_pb2, neural_network_pb2 as nn
 from mlferry.spec.reflection import is_map, is_repeated
-from mlferry.spec.shapes.rules import Shape
 from mlferry.spec.shapes.trace import Known, Trace, blob_shapes, trace
 
 if TYPE_CHECKING:
@@ -122,25 +121,6 @@ def _made_by(spec: model_pb2.Model, name: str, graph: Graph) -> str:
 
 
 # ---- networks ---------------------------------------------------------------------------------
-
-
-def shapes_of_classes(classes: Mapping[str, type[CustomLayer]]) -> Any:
-    """Lets the classes of custom layers, those given and registered ones, tell their shapes."""
-
-    def custom(layer: nn.NeuralNetworkLayer, shapes: Sequence[Shape]) -> Sequence[Shape] | None:
-        name = layer.custom.className
-        entry = CUSTOM_LAYERS.find(name)
-        found = classes.get(name) or (entry.value if entry is not None else None)
-        known = [tuple(e for e in shape if e is not None) for shape in shapes]
-        if found is None or any(len(a) < len(b) for a, b in zip(known, shapes, strict=True)):
-            return None
-        try:
-            instance = Instance(layer.name, found, layer.custom, len(layer.output))
-            return instance.output_shapes(known)
-        except MlferryError as error:
-            raise SpecError(str(error)) from error
-
-    return custom
 
 
 def _network(graph: Graph, spec: model_pb2.Model, network: networks.Network, found: Trace) -> None:

@@ -1,0 +1,257 @@
+"""Which sizes of a flexible input the layers take, found by the shape rules: nothing is run."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from mlferry.spec import networks
+from mlferry.spec.proto import features_pb2 as ft, model_pb2
+from mlferry.spec.shapes.rules import show
+from mlferry.spec.shapes.trace import CustomShapes, Trace, blob_shapes, nothing_known, trace
+
+Sizes = dict[str, tuple[int, ...]]  # by input: shape of an array, (height, width) of an image
+_MOST = 1024  # sizes tried along one axis
+_WORK = 100_000  # layers looked at along one axis
+_LISTED = 8
+
+
+@dataclass
+class Axis:
+    """One flexible extent of one input, or the list of shapes that it may have.
+
+    Attributes:
+        input: the name of the input.
+        axis: its index in the shape of the array, or in (height, width); -1 for a list.
+        wanted: the range, or the list, for people.
+        listed: the shapes of the list.
+        tried: extents that were tried, or indices into the list.
+        accepted: those that every layer takes.
+        together: whether they were accepted only with all flexible axes of this range alike.
+        reasons: by refused extent, which layer does not take it.
+    """
+
+    input: str
+    axis: int
+    wanted: str
+    listed: list[tuple[int, ...]] = field(default_factory=list)
+    tried: list[int] = field(default_factory=list)
+    accepted: list[int] = field(default_factory=list)
+    together: bool = False
+    reasons: dict[int, str] = field(default_factory=dict)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether everything that was tried is accepted."""
+        return len(self.accepted) == len(self.tried)
+
+    def __str__(self) -> str:
+        what = f"input {self.input!r}, {self.wanted}"
+        if self.is_whole:
+            return f"{what}: the layers take all of it"
+        first = min(self.reasons)
+        alike = ", with all flexible axes of this range alike" if self.together else ""
+        if self.listed:
+            taken = ", ".join(show(self.listed[i]) for i in self.accepted) or "none of it"
+            refused = show(self.listed[first])
+        else:
+            taken, refused = _series(self.accepted), str(first)
+        why = f"{refused} is refused by {self.reasons[first]}"
+        return f"{what}: the layers take {taken}{alike}; {why}"
+
+
+def _series(values: Sequence[int]) -> str:
+    """A sorted list of extents for people."""
+    if not values:
+        return "none of it"
+    steps = {b - a for a, b in itertools.pairwise(values)}
+    if len(values) > 2 and len(steps) == 1:
+        (step,) = steps
+        if step == 1:
+            return f"{values[0]} to {values[-1]}"
+        if values[0] % step == 0:
+            return f"multiples of {step}, {values[0]} to {values[-1]}"
+        return f"{values[0]}, {values[1]}, ... {values[-1]}, in steps of {step}"
+    more = ", ..." if len(values) > _LISTED else ""
+    return ", ".join(map(str, values[:_LISTED])) + more
+
+
+@dataclass(frozen=True)
+class Acceptance:
+    """What the layers take of the flexible inputs; prints as text.
+
+    Attributes:
+        axes: every flexible extent.
+        opaque: custom layers whose shapes nothing tells: what comes behind them is not checked.
+        varying: outputs that are described as fixed but vary with the inputs.
+    """
+
+    axes: list[Axis]
+    opaque: list[str]
+    varying: list[str]
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all sizes are accepted."""
+        return all(axis.is_whole for axis in self.axes)
+
+    def __str__(self) -> str:
+        lines = [str(axis) for axis in self.axes]
+        if self.opaque:
+            lines.append(f"not checked behind custom layers: {', '.join(self.opaque)}")
+        if self.varying:
+            lines.append(f"described as fixed, but varying: {', '.join(self.varying)}")
+        return "\n".join(lines) or "no input is flexible"
+
+
+def acceptance(spec: model_pb2.Model, custom: CustomShapes = nothing_known) -> Acceptance:
+    """Try the sizes of every flexible input of a network.
+
+    Along a range every size is tried, up to a thousand and some (fewer in networks of hundreds
+    of layers), and the largest; the other axes keep their default. A size that is refused
+    alone is tried once more with all flexible axes of the same range alike.
+
+    Raises:
+        SpecError: the model is no neural network.
+    """
+    defaults = {f.name: _default(f.type) for f in spec.description.input}
+    base = {name: shape for name, shape in defaults.items() if shape}
+
+    def run(changes: Sizes) -> Trace:
+        network = networks.network_of(spec)
+        assert network is not None
+        return trace(network, blob_shapes(spec, base | changes), custom)
+
+    blob_shapes(spec)  # refuses what is no network
+    network = networks.network_of(spec)
+    layers = sum(1 for _ in networks.layers_of(network)) if network is not None else 1
+    most = max(16, min(_MOST, _WORK // max(1, layers)))
+    ranges = [found for f in spec.description.input for found in _ranges(f.name, f.type)]
+    axes = [_along(found, ranges, base, run, most) for found in ranges]
+    axes += [_listed(f.name, f.type, run) for f in spec.description.input if _shapes(f.type)]
+    plain = run({})
+    seen = [(axis, value) for axis in axes for value in axis.accepted[-1:]]
+    return Acceptance(axes, sorted(set(plain.opaque)), _varying(spec, plain, seen, base, run))
+
+
+@dataclass(frozen=True)
+class _Range:
+    input: str
+    axis: int
+    lower: int
+    upper: int  # -1: unbounded
+    name: str
+
+    @property
+    def wanted(self) -> str:
+        return f"{self.name} {self.lower}..{'' if self.upper < 0 else self.upper}"
+
+
+def _default(feature: ft.FeatureType) -> tuple[int, ...]:
+    """The described shape; where only its flexibility is described, the smallest one."""
+    if feature.HasField("imageType"):
+        return feature.imageType.height, feature.imageType.width
+    array = feature.multiArrayType
+    if not array.shape and array.WhichOneof("ShapeFlexibility") == "shapeRange":
+        return tuple(max(1, size.lowerBound) for size in array.shapeRange.sizeRanges)
+    return tuple(array.shape) or next(iter(_shapes(feature)), ())
+
+
+def _ranges(name: str, feature: ft.FeatureType) -> Iterator[_Range]:
+    image, array = feature.imageType, feature.multiArrayType
+    sizes: Sequence[ft.SizeRange] = ()
+    names: Sequence[str] = ("height", "width")
+    if image.WhichOneof("SizeFlexibility") == "imageSizeRange":
+        sizes = (image.imageSizeRange.heightRange, image.imageSizeRange.widthRange)
+    elif array.WhichOneof("ShapeFlexibility") == "shapeRange":
+        sizes = array.shapeRange.sizeRanges
+        names = [f"axis {axis}" for axis in range(len(sizes))]
+    for axis, size in enumerate(sizes):
+        if size.upperBound != size.lowerBound:
+            yield _Range(name, axis, max(1, size.lowerBound), size.upperBound, names[axis])
+
+
+def _shapes(feature: ft.FeatureType) -> list[tuple[int, ...]]:
+    image, array = feature.imageType, feature.multiArrayType
+    if image.WhichOneof("SizeFlexibility") == "enumeratedSizes":
+        return [(size.height, size.width) for size in image.enumeratedSizes.sizes]
+    if array.WhichOneof("ShapeFlexibility") == "enumeratedShapes":
+        return [tuple(shape.shape) for shape in array.enumeratedShapes.shapes]
+    return []
+
+
+def _along(
+    found: _Range,
+    ranges: Sequence[_Range],
+    base: Sizes,
+    run: Callable[[Sizes], Trace],
+    most: int,
+) -> Axis:
+    alike = [r for r in ranges if (r.lower, r.upper) == (found.lower, found.upper)]
+    made = Axis(found.input, found.axis, found.wanted)
+    last = found.lower + most - 1
+    tried = list(range(found.lower, (last if found.upper < 0 else min(last, found.upper)) + 1))
+    if found.upper > tried[-1]:
+        tried.append(found.upper)
+    alone: list[int] = []
+    for value in tried:
+        refusals = run(_changed(base, [found], value)).refusals
+        if not refusals:
+            alone.append(value)
+        else:
+            made.reasons[value] = str(refusals[0])
+    made.tried, made.accepted = tried, alone
+    if len(alone) < len(tried) and len(alike) > 1:
+        joint = [v for v in tried if not run(_changed(base, alike, v)).refusals]
+        if len(joint) > len(alone):
+            made.accepted, made.together = joint, True
+            made.reasons = {v: why for v, why in made.reasons.items() if v not in joint}
+    return made
+
+
+def _changed(base: Sizes, ranges: Sequence[_Range], value: int) -> Sizes:
+    made = dict(base)
+    for each in ranges:
+        shape = list(made[each.input])
+        shape[each.axis] = value
+        made[each.input] = tuple(shape)
+    return made
+
+
+def _listed(name: str, feature: ft.FeatureType, run: Callable[[Sizes], Trace]) -> Axis:
+    shapes = _shapes(feature)
+    made = Axis(name, -1, f"one of {', '.join(map(show, shapes))}", shapes)
+    for index, shape in enumerate(shapes):
+        refusals = run({name: shape}).refusals
+        made.tried.append(index)
+        if refusals:
+            made.reasons[index] = str(refusals[0])
+        else:
+            made.accepted.append(index)
+    return made
+
+
+def _varying(
+    spec: model_pb2.Model,
+    plain: Trace,
+    seen: Sequence[tuple[Axis, int]],
+    base: Sizes,
+    run: Callable[[Sizes], Trace],
+) -> list[str]:
+    """Outputs of a fixed description whose shape is another one at other sizes."""
+    fixed = [
+        feature.name
+        for feature in spec.description.output
+        if _default(feature.type) and not _shapes(feature.type)
+        and not list(_ranges(feature.name, feature.type))
+    ]  # fmt: skip
+    found: list[str] = []
+    for axis, value in seen:
+        if axis.axis < 0:
+            feature = next(f for f in spec.description.input if f.name == axis.input)
+            shapes = run({axis.input: _shapes(feature.type)[value]}).shapes
+        else:
+            shapes = run(_changed(base, [_Range(axis.input, axis.axis, 0, 0, "")], value)).shapes
+        found += [n for n in fixed if n not in found and shapes.get(n) != plain.shapes.get(n)]
+    return found
