@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mlferry.converters import plugins
 from mlferry.converters.custom_layers import CustomFunction
 from mlferry.converters.graph import Graph
 from mlferry.converters.interface import InputType, OutputType, bind_inputs, finish
 from mlferry.converters.lower import Frontend, Lowering, lower
 from mlferry.converters.types import ClassifierConfig
 from mlferry.errors import ConversionError, SpecError, ValidationError
+from mlferry.models.flexible_shapes import accepted_sizes
 from mlferry.models.model import MLModel
-from mlferry.spec import versions
+from mlferry.spec import features, versions
 from mlferry.spec.proto import model_pb2
 from mlferry.spec.validate import validate
 from mlferry.version import VERSION
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -93,10 +98,12 @@ def _read(source: Any, functions: Collection[str]) -> tuple[Graph, Frontend]:
     for claims, read in _FRONTENDS:
         if claims(source):
             return read(source, functions)
+    names = ", ".join(name for name, _ in plugins.readers())
+    others = f"; of installed frontends, {names} do not know it" if names else ""
     raise ConversionError(
         f"mlferry cannot tell what {source!r:.200} is; it converts Keras models (.h5 and .keras "
         "files, ('model.json', 'weights.h5'), model objects) and ONNX models (.onnx files, bytes, "
-        "ModelProto)"
+        "ModelProto)" + others
     )
 
 
@@ -126,10 +133,20 @@ def _read_onnx(source: Any, functions: Collection[str]) -> tuple[Graph, Frontend
     return read.read(source, keep={*OPS, *functions}), FRONTEND
 
 
+def _is_installed(source: Any) -> bool:
+    return any(reader.claims(source) for _, reader in plugins.readers())
+
+
+def _read_installed(source: Any, functions: Collection[str]) -> tuple[Graph, Frontend]:
+    found = next(reader for _, reader in plugins.readers() if reader.claims(source))
+    return found.read(source, functions)
+
+
 _Read = Callable[[Any, Collection[str]], tuple[Graph, Frontend]]
 _FRONTENDS: tuple[tuple[Callable[[Any], bool], _Read], ...] = (
     (_is_onnx, _read_onnx),
-    (_is_keras, _read_keras),
+    (_is_installed, _read_installed),
+    (_is_keras, _read_keras),  # claims any path, to tell what is wrong with it
 )
 
 
@@ -160,7 +177,20 @@ def convert_graph(graph: Graph, frontend: Frontend, options: Options) -> MLModel
         raise ValidationError(
             f"the model made of {graph.source} breaks the format's rules:", problems
         )
-    return MLModel(spec)
+    model = MLModel(spec)
+    _tell_sizes(model)
+    return model
+
+
+_TRIED = 64  # sizes along each flexible axis that a conversion looks at
+
+
+def _tell_sizes(model: MLModel) -> None:
+    """Log which sizes of a flexible input the layers do not take."""
+    if features.has_flexible_input(model.get_spec().description):
+        for axis in accepted_sizes(model, most=_TRIED).axes:
+            if not axis.is_whole:
+                logger.warning("%s", axis)
 
 
 def _check_target(spec: model_pb2.Model, target: str | int | None) -> None:

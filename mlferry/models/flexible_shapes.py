@@ -149,18 +149,19 @@ class NeuralNetworkMultiArrayShapeRange:
 # ---- what is accepted -------------------------------------------------------------------------
 
 
-def accepted_sizes(model: MLModel | model_pb2.Model) -> Acceptance:
+def accepted_sizes(model: MLModel | model_pb2.Model, *, most: int = 1024) -> Acceptance:
     """Which sizes of its flexible inputs the layers of a network take.
 
-    Every size of a range is tried by the shape rules, up to a thousand and some. Custom layers
-    tell shapes by their registered classes.
+    Every size of a range is tried by the shape rules, the first `most` of it and the largest;
+    fewer in networks of hundreds of layers. Custom layers tell shapes by their registered
+    classes.
 
     Raises:
         SpecError: the model is no neural network.
     """
     given = model._classes.layers if isinstance(model, MLModel) else {}
     spec = model.get_spec() if isinstance(model, MLModel) else model
-    return acceptance(spec, shapes_of_classes(given))
+    return acceptance(spec, shapes_of_classes(given), most)
 
 
 def _change(

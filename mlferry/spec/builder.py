@@ -261,14 +261,17 @@ class Builder:
         if classifier is None:
             spec.neuralNetwork.CopyFrom(self.network)
         else:
-            _write_classifier(spec, self.network, classifier)
+            write_classifier(spec, self.network, classifier)
         spec.specificationVersion = versions.required(spec)
         return spec
 
 
-def _write_classifier(
-    spec: model_pb2.Model, network: nn.NeuralNetwork, classifier: Mapping[str, Any]
+def write_classifier(
+    spec: model_pb2.Model,
+    network: nn.NeuralNetwork | nn.NeuralNetworkRegressor,
+    classifier: Mapping[str, Any],
 ) -> None:
+    """Make a classifier of a network; `classifier` is what `Builder.classifier` gives."""
     target = spec.neuralNetworkClassifier
     target.layers.extend(network.layers)
     target.preprocessing.extend(network.preprocessing)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mlferry.spec.proto import features_pb2 as ft
+from mlferry.spec.proto import features_pb2 as ft, model_pb2
 from mlferry.spec.shapes.rules import Shape
 
 FeatureType = ft.FeatureType
@@ -118,6 +118,15 @@ def show(feature: FeatureType) -> str:
         return "sequence" + optional
     names = {"int64Type": "int64", "doubleType": "double", "stringType": "string"}
     return names.get(kind or "", kind or "nothing") + optional
+
+
+def has_flexible_input(description: model_pb2.ModelDescription) -> bool:
+    """Whether an input may have several shapes or sizes."""
+    return any(
+        feature.type.multiArrayType.WhichOneof("ShapeFlexibility") is not None
+        or feature.type.imageType.WhichOneof("SizeFlexibility") is not None
+        for feature in description.input
+    )
 
 
 def _flexible(array: ft.ArrayFeatureType) -> str:

@@ -13,7 +13,7 @@ from mlferry.spec.shapes.trace import CustomShapes, Trace, blob_shapes, nothing_
 
 Sizes = dict[str, tuple[int, ...]]  # by input: shape of an array, (height, width) of an image
 _MOST = 1024  # sizes tried along one axis
-_WORK = 100_000  # layers looked at along one axis
+_WORK = 40_000  # layers looked at along one axis
 _LISTED = 8
 
 
@@ -105,12 +105,14 @@ class Acceptance:
         return "\n".join(lines) or "no input is flexible"
 
 
-def acceptance(spec: model_pb2.Model, custom: CustomShapes = nothing_known) -> Acceptance:
+def acceptance(
+    spec: model_pb2.Model, custom: CustomShapes = nothing_known, most: int = _MOST
+) -> Acceptance:
     """Try the sizes of every flexible input of a network.
 
-    Along a range every size is tried, up to a thousand and some (fewer in networks of hundreds
-    of layers), and the largest; the other axes keep their default. A size that is refused
-    alone is tried once more with all flexible axes of the same range alike.
+    Along a range the first `most` sizes are tried (fewer in networks of hundreds of layers),
+    and the largest; the other axes keep their default. A size that is refused alone is tried
+    once more with all flexible axes of the same range alike.
 
     Raises:
         SpecError: the model is no neural network.
@@ -126,7 +128,7 @@ def acceptance(spec: model_pb2.Model, custom: CustomShapes = nothing_known) -> A
     blob_shapes(spec)  # refuses what is no network
     network = networks.network_of(spec)
     layers = sum(1 for _ in networks.layers_of(network)) if network is not None else 1
-    most = max(16, min(_MOST, _WORK // max(1, layers)))
+    most = max(16, min(most, _WORK // max(1, layers)))
     ranges = [found for f in spec.description.input for found in _ranges(f.name, f.type)]
     axes = [_along(found, ranges, base, run, most) for found in ranges]
     axes += [_listed(f.name, f.type, run) for f in spec.description.input if _shapes(f.type)]

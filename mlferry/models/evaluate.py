@@ -1,0 +1,174 @@
+"""How well a model predicts known answers, with the functions that coremltools users know."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from mlferry.errors import ModelFileError, PredictionError
+from mlferry.models.model import MLModel
+from mlferry.spec.proto import model_pb2
+
+_TOLERANCE = 1e-5
+
+
+def _model(given: Any) -> MLModel:
+    return given if isinstance(given, MLModel) else MLModel(given)
+
+
+def _rows(data: Any) -> list[dict[str, Any]]:
+    """Rows of a list of dicts, a data frame, or the path of a CSV file."""
+    if isinstance(data, str | os.PathLike):
+        try:
+            with open(data, encoding="utf-8", newline="") as file:  # noqa: PTH123
+                return [{k: _number(v) for k, v in row.items()} for row in csv.DictReader(file)]
+        except (OSError, UnicodeDecodeError, csv.Error) as error:
+            raise ModelFileError(f"cannot read {data}: {error}") from error
+    if hasattr(data, "to_dict") and hasattr(data, "columns"):
+        return list(data.to_dict("records"))
+    return [dict(row) for row in data]
+
+
+def _number(text: str) -> Any:
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def _split(model: MLModel, data: Any, answer: str) -> list[tuple[dict[str, Any], Any]]:
+    """What the model takes of each row, and the known answer.
+
+    Raises:
+        PredictionError: there are no rows, or one has no such answer.
+    """
+    names = [feature.name for feature in model.get_spec().description.input]
+    rows = _rows(data)
+    if not rows:
+        raise PredictionError("there are no samples")
+    missing = [index for index, row in enumerate(rows) if answer not in row]
+    if missing:
+        raise PredictionError(
+            f"sample {missing[0]} has no column {answer!r}; it has {[*rows[missing[0]]]}"
+        )
+    return [({n: row[n] for n in names if n in row}, row[answer]) for row in rows]
+
+
+def _predict(model: MLModel, sample: Mapping[str, Any]) -> dict[str, Any]:
+    made = model.predict(sample)
+    assert isinstance(made, dict)
+    return made
+
+
+def _predicted(spec: model_pb2.Model) -> str:
+    name = spec.description.predictedFeatureName
+    if not name:
+        raise PredictionError(
+            f"a model of kind {spec.WhichOneof('Type')!r} has no predictedFeatureName: it is no "
+            "classifier and no regressor"
+        )
+    return name
+
+
+def evaluate_regressor(model: Any, data: Any, target: str = "target") -> dict[str, float]:
+    """The errors of a regressor: `samples`, `rmse` and `max_error`.
+
+    Args:
+        model: an `MLModel`, or what it takes.
+        data: rows with the inputs and the answer: dicts, a data frame, or a CSV file's path.
+        target: the column with the answer.
+
+    Raises:
+        PredictionError: the rows do not fit, or the model is no regressor.
+    """
+    loaded = _model(model)
+    name = _predicted(loaded.get_spec())
+    pairs = _split(loaded, data, target)
+    errors = [float(np.ravel(_predict(loaded, x)[name])[0]) - float(y) for x, y in pairs]
+    return {
+        "samples": len(errors),
+        "rmse": float(np.sqrt(np.mean(np.square(errors)))),
+        "max_error": float(np.max(np.abs(errors))),
+    }
+
+
+def evaluate_classifier(model: Any, data: Any, target: str = "target") -> dict[str, int]:
+    """The wrong labels of a classifier: `num_samples` and `num_errors`.
+
+    Args and Raises: as for `evaluate_regressor`.
+    """
+    loaded = _model(model)
+    name = _predicted(loaded.get_spec())
+    pairs = _split(loaded, data, target)
+    wrong = sum(_predict(loaded, x)[name] != y for x, y in pairs)
+    return {"num_samples": len(pairs), "num_errors": int(wrong)}
+
+
+def evaluate_classifier_with_probabilities(
+    model: Any, data: Any, probabilities: str = "probabilities"
+) -> dict[str, float]:
+    """The errors of a classifier's probabilities.
+
+    Args:
+        model: as for `evaluate_regressor`.
+        data: rows with the inputs and, in the column `probabilities`, a dict by label.
+        probabilities: the column.
+
+    Returns:
+        `num_samples`, `max_probability_error`, and `num_key_mismatch`, the samples whose
+        labels are others.
+    """
+    loaded = _model(model)
+    name = loaded.get_spec().description.predictedProbabilitiesName
+    if not name:
+        raise PredictionError("the model has no predictedProbabilitiesName")
+    largest, mismatches = 0.0, 0
+    pairs = _split(loaded, data, probabilities)
+    for sample, wanted in pairs:
+        made = _predict(loaded, sample)[name]
+        if set(made) != set(wanted):
+            mismatches += 1
+            continue
+        largest = max([largest, *(abs(made[key] - wanted[key]) for key in wanted)])
+    return {
+        "num_samples": len(pairs),
+        "max_probability_error": largest,
+        "num_key_mismatch": mismatches,
+    }
+
+
+def evaluate_transformer(
+    model: Any, input_data: Sequence[Mapping[str, Any]], reference_output: Sequence[Any]
+) -> dict[str, int]:
+    """How many samples give other outputs than known: `num_samples` and `num_errors`.
+
+    Args:
+        model: as for `evaluate_regressor`.
+        input_data: dicts of inputs.
+        reference_output: dicts of outputs, as many.
+    """
+    loaded = _model(model)
+    if len(input_data) != len(reference_output):
+        raise PredictionError(f"{len(input_data)} inputs, {len(reference_output)} outputs")
+    pairs = zip(input_data, reference_output, strict=True)
+    wrong = sum(
+        any(not _same(_predict(loaded, x).get(name), value) for name, value in wanted.items())
+        for x, wanted in pairs
+    )
+    return {"num_samples": len(input_data), "num_errors": int(wrong)}
+
+
+def _same(made: Any, wanted: Any) -> bool:
+    if isinstance(wanted, Mapping):
+        same_keys = isinstance(made, Mapping) and set(made) == set(wanted)
+        return same_keys and all(_same(made[key], wanted[key]) for key in wanted)
+    if isinstance(wanted, str) or made is None:
+        return bool(made == wanted)
+    one, other = np.asarray(made, np.float64), np.asarray(wanted, np.float64)
+    return one.size == other.size and bool(
+        np.allclose(one.ravel(), other.ravel(), rtol=_TOLERANCE, atol=_TOLERANCE)
+    )

@@ -1,0 +1,320 @@
+"""Models made of models: parts, pipelines, other types of inputs and outputs, class labels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from mlferry.errors import SpecError, ValidationError
+from mlferry.models.model import MLModel
+from mlferry.registry import did_you_mean
+from mlferry.runtime.custom import shapes_of_classes
+from mlferry.spec import features, networks, versions
+from mlferry.spec.builder import write_classifier
+from mlferry.spec.proto import features_pb2 as ft, model_pb2, neural_network_pb2 as nn
+from mlferry.spec.shapes.rules import Shape, show
+from mlferry.spec.shapes.trace import blob_shapes, trace
+from mlferry.spec.validate import validate
+
+
+def _checked(spec: model_pb2.Model, like: Sequence[MLModel], what: str) -> MLModel:
+    """A model of a specification whose only problems are those that were there before."""
+    spec.specificationVersion = max(spec.specificationVersion, versions.required(spec))
+    known = {str(problem) for model in like for problem in model._known_problems}
+    severe = [p for p in validate(spec) if p.severity != "note" and str(p) not in known]
+    if severe:
+        raise ValidationError(f"{what} would have problems:", severe)
+    layers = {name: cls for model in like for name, cls in model._classes.layers.items()}
+    models = {name: cls for model in like for name, cls in model._classes.models.items()}
+    return MLModel(spec, custom_layers=layers, custom_models=models)
+
+
+def _network(spec: model_pb2.Model) -> networks.Network:
+    network = networks.network_of(spec)
+    if network is None:
+        raise SpecError(f"a model of kind {spec.WhichOneof('Type')!r} has no layers and blobs")
+    return network
+
+
+# ---- parts ------------------------------------------------------------------------------------
+
+
+def extract_submodel(
+    model: MLModel, outputs: Sequence[str], inputs: Sequence[str] | None = None
+) -> MLModel:
+    """The part of a network that makes some blobs from others.
+
+    Args:
+        model: a neural network.
+        outputs: blobs, which become the outputs.
+        inputs: blobs, which become the inputs; by default those of the model that are needed.
+
+    Returns:
+        a neural network; blobs that were no inputs or outputs are float32 multi-arrays.
+
+    Raises:
+        SpecError: there is no such blob, the outputs need other inputs, or the shape of a blob
+            is unknown (behind a custom layer without a registered class).
+    """
+    spec = model.get_spec()
+    network = _network(spec)
+    shapes = trace(network, blob_shapes(spec), shapes_of_classes(model._classes.layers)).shapes
+    for blob in (*outputs, *(inputs or ())):
+        if blob not in shapes:
+            raise SpecError(f"the network has no blob {blob!r}.{did_you_mean(blob, list(shapes))}")
+    own = {feature.name: feature for feature in spec.description.input}
+    layers, missing = _needed(network.layers, set(outputs), set(own if inputs is None else inputs))
+    if inputs is None:
+        inputs = [name for name in own if name in missing]
+    unused = [name for name in inputs if name not in missing]
+    if unused:
+        raise SpecError(f"no layer needs {', '.join(map(repr, unused))} for the outputs")
+    missing = missing - set(inputs)
+    if missing:
+        raise SpecError(
+            f"{', '.join(map(repr, outputs))} also need {', '.join(map(repr, sorted(missing)))}; "
+            "add them to inputs"
+        )
+    made = model_pb2.Model(specificationVersion=spec.specificationVersion)
+    made.description.metadata.CopyFrom(spec.description.metadata)
+    part = made.neuralNetwork
+    part.layers.extend(layers)
+    part.arrayInputShapeMapping = network.arrayInputShapeMapping
+    part.imageInputShapeMapping = network.imageInputShapeMapping
+    part.preprocessing.extend(p for p in network.preprocessing if p.featureName in inputs)
+    described = {feature.name: feature for feature in spec.description.output}
+    rank5 = networks.uses_rank5(network)
+    for target, names, known in (
+        (made.description.input, inputs, own),
+        (made.description.output, outputs, described),
+    ):
+        for name in names:
+            feature = target.add(name=name)
+            if name in known and known[name].type.WhichOneof("Type") in _BLOB_TYPES:
+                feature.CopyFrom(known[name])
+            else:
+                feature.type.CopyFrom(_array(name, shapes[name], rank5))
+    return _checked(made, [model], "the part")
+
+
+_BLOB_TYPES = ("multiArrayType", "imageType")
+
+
+def _needed(
+    layers: Iterable[nn.NeuralNetworkLayer], wanted: set[str], given: set[str]
+) -> tuple[list[nn.NeuralNetworkLayer], set[str]]:
+    """The layers that make blobs, and the blobs that nothing makes."""
+    needed, kept = set(wanted) - given, []
+    for layer in reversed(list(layers)):
+        reads, writes = networks.touched(layer)
+        if not needed & writes:
+            continue
+        kept.append(layer)
+        if not networks.subnetworks(layer):
+            needed -= writes
+        needed |= reads - given
+    made = {blob for layer in kept for blob in networks.touched(layer)[1]}
+    used = {blob for layer in kept for blob in networks.touched(layer)[0]} | wanted
+    return kept[::-1], used - made
+
+
+def _array(name: str, shape: Shape | None, rank5: bool) -> ft.FeatureType:
+    if shape is None or None in shape:
+        raise SpecError(f"the shape of blob {name!r} is {show(shape)}; an interface needs it whole")
+    if rank5:
+        if shape[:2] != (1, 1):
+            raise SpecError(f"blob {name!r} of shape {show(shape)} has a sequence or a batch")
+        shape = shape[2:3] if shape[3:] == (1, 1) else shape[2:]
+    return features.multi_array(shape)
+
+
+# ---- pipelines --------------------------------------------------------------------------------
+
+
+def make_pipeline(*models: MLModel) -> MLModel:
+    """The models one after the other: outputs are inputs of the same name of a later one.
+
+    The inputs are those that no model before makes; the outputs are those of the last model.
+    A pipeline that ends with a classifier or a regressor is one.
+
+    Raises:
+        SpecError: fewer than two models, an output that does not fit the input of its name, or
+            a model that takes nothing from those before.
+    """
+    if len(models) < 2:
+        raise SpecError("a pipeline needs two models at least")
+    specs = [model.get_spec() for model in models]
+    last = specs[-1]
+    made = model_pb2.Model(specificationVersion=max(s.specificationVersion for s in specs))
+    kind = _pipeline_kind(last)
+    holder = getattr(made, kind)
+    pipeline = holder if kind == "pipeline" else holder.pipeline
+    made_by: dict[str, ft.FeatureType] = {}
+    given: dict[str, model_pb2.FeatureDescription] = {}
+    for index, spec in enumerate(specs):
+        taken = [f.name for f in spec.description.input if f.name in made_by]
+        if index and not taken:
+            listed = ", ".join(feature.name for feature in spec.description.input)
+            raise SpecError(
+                f"model {index + 1} takes {listed}; the models before make "
+                f"{', '.join(made_by)}. Rename one with rename_feature"
+            )
+        for feature in spec.description.input:
+            before = made_by.get(feature.name) or (
+                given[feature.name].type if feature.name in given else None
+            )
+            if before is not None and not _fits(before, feature.type):
+                raise SpecError(
+                    f"{feature.name!r} is {features.show(before)} before model {index + 1}, "
+                    f"which takes {features.show(feature.type)}"
+                )
+            if before is None:
+                given[feature.name] = feature
+        made_by |= {feature.name: feature.type for feature in spec.description.output}
+        pipeline.models.add().CopyFrom(spec)
+        pipeline.names.append(f"model_{index + 1}")
+    made.description.input.extend(given.values())
+    made.description.output.extend(last.description.output)
+    made.description.predictedFeatureName = last.description.predictedFeatureName
+    made.description.predictedProbabilitiesName = last.description.predictedProbabilitiesName
+    return _checked(made, models, "the pipeline")
+
+
+def _pipeline_kind(spec: model_pb2.Model) -> str:
+    """A classifier has a predicted feature and labels; a regressor a predicted feature alone."""
+    kind = spec.WhichOneof("Type") or ""
+    for role in ("Classifier", "Regressor"):
+        if kind.endswith(role):
+            return f"pipeline{role}"
+    return "pipeline"
+
+
+def _fits(made: ft.FeatureType, taken: ft.FeatureType) -> bool:
+    kind = made.WhichOneof("Type")
+    if kind != taken.WhichOneof("Type"):
+        return {kind, taken.WhichOneof("Type")} <= {"int64Type", "doubleType"}
+    if kind == "multiArrayType":
+        one, other = made.multiArrayType, taken.multiArrayType
+        fixed = other.WhichOneof("ShapeFlexibility") is None and one.shape and other.shape
+        return not fixed or list(one.shape) == list(other.shape)
+    if kind == "imageType" and taken.imageType.WhichOneof("SizeFlexibility") is None:
+        a, b = made.imageType, taken.imageType
+        return (a.height, a.width, a.colorSpace) == (b.height, b.width, b.colorSpace)
+    return True
+
+
+# ---- types and labels -------------------------------------------------------------------------
+
+
+def change_input_output_types(model: MLModel, types: Mapping[str, str | ft.FeatureType]) -> MLModel:
+    """A copy of a model with other types of inputs and outputs.
+
+    Args:
+        model: the model.
+        types: by feature: the type of a multi-array's numbers ("float32", "float64", "int32",
+            "float16"), for multi-arrays [1, C, H, W] or [C, H, W] of a network "RGB", "BGR" or
+            "GRAYSCALE" to make an image of it, "float32" for an image to make a multi-array
+            of it, or a feature type as `mlferry.spec.features` makes them.
+
+    Raises:
+        SpecError: there is no such feature, or the type does not fit it.
+        ValidationError: the model would break the format's rules.
+    """
+    spec = model.get_spec()
+    described = {f.name: f for f in (*spec.description.input, *spec.description.output)}
+    had_images = any(feature.type.HasField("imageType") for feature in spec.description.input)
+    for name, wanted in types.items():
+        if name not in described:
+            close = did_you_mean(name, list(described))
+            raise SpecError(f"the model has no input or output {name!r}.{close}")
+        described[name].type.CopyFrom(_changed(name, described[name].type, wanted, spec))
+    network = networks.network_of(spec)
+    if network is not None and network.arrayInputShapeMapping != 0 and not had_images:
+        network.imageInputShapeMapping = nn.RANK4_IMAGE_MAPPING
+    return _checked(spec, [model], "the model")
+
+
+def _changed(
+    name: str, old: ft.FeatureType, wanted: str | ft.FeatureType, spec: model_pb2.Model
+) -> ft.FeatureType:
+    if not isinstance(wanted, str):
+        return wanted
+    made = ft.FeatureType()
+    made.CopyFrom(old)
+    kind = old.WhichOneof("Type")
+    if wanted in features.ARRAY_TYPES:
+        if kind == "imageType":
+            network, image = _network(spec), old.imageType
+            channels = features.CHANNELS[features.LAYOUTS[image.colorSpace]]
+            plane = (channels, image.height, image.width)
+            exact = network.arrayInputShapeMapping != 0
+            return features.multi_array((1, *plane) if exact else plane, wanted)
+        if kind != "multiArrayType":
+            raise SpecError(f"{name!r} is {features.show(old)}; {wanted} is for multi-arrays")
+        made.multiArrayType.dataType = features.ARRAY_TYPES[wanted]
+        return made
+    if wanted not in features.COLOR_SPACES:
+        known = ", ".join((*features.ARRAY_TYPES, *features.COLOR_SPACES))
+        raise SpecError(f"the type {wanted!r} of {name!r} is none of {known}")
+    if kind == "imageType":
+        made.imageType.colorSpace = features.COLOR_SPACES[wanted]
+        return made
+    shape = tuple(old.multiArrayType.shape)
+    channels = features.CHANNELS[wanted]
+    if shape[-3:-2] != (channels,) or (len(shape) != 3 and shape[:-3] != (1,)):
+        raise SpecError(
+            f"{name!r} is {features.show(old)}; an image {wanted} comes from an array "
+            f"[1, {channels}, height, width], or [{channels}, height, width]"
+        )
+    return features.image(shape[-1], shape[-2], wanted)
+
+
+def attach_class_labels(
+    model: MLModel,
+    class_labels: Sequence[str] | Sequence[int],
+    predicted_feature_name: str = "classLabel",
+    probabilities: str | None = None,
+) -> MLModel:
+    """A classifier of a network, or the same classifier with other labels.
+
+    Args:
+        model: a network with an output of probabilities, or a classifier.
+        class_labels: in the order of the probabilities, all text or all integers.
+        predicted_feature_name: of the output with the likeliest label.
+        probabilities: the output with the probabilities; by default the only one.
+
+    Raises:
+        SpecError: the labels are too few or too many, or it is not clear which output is meant.
+    """
+    spec = model.get_spec()
+    network = _network(spec)
+    if not class_labels or len({type(label) for label in class_labels}) != 1:
+        raise SpecError("class labels are text or integers, all of one kind, and at least one")
+    if isinstance(network, nn.NeuralNetworkClassifier):
+        which = "stringClassLabels" if isinstance(class_labels[0], str) else "int64ClassLabels"
+        if which != network.WhichOneof("ClassLabels"):
+            raise SpecError(f"the classifier has {network.WhichOneof('ClassLabels')}: labels keep "
+                            "their kind")  # fmt: skip
+        holder = getattr(network, which)
+        if len(holder.vector) != len(class_labels):
+            raise SpecError(f"{len(class_labels)} labels for {len(holder.vector)} classes")
+        del holder.vector[:]
+        holder.vector.extend(class_labels)
+        return _checked(spec, [model], "the classifier")
+    outputs = [feature.name for feature in spec.description.output]
+    if probabilities is None and len(outputs) == 1:
+        probabilities = outputs[0]
+    if probabilities not in outputs:
+        raise SpecError(f"probabilities={probabilities!r}: it is one of {', '.join(outputs)}")
+    shape = next(f for f in spec.description.output if f.name == probabilities)
+    size = 1
+    for extent in shape.type.multiArrayType.shape:
+        size *= extent
+    if shape.type.multiArrayType.shape and size != len(class_labels):
+        raise SpecError(f"{len(class_labels)} labels for {size} values of {probabilities!r}")
+    plain = nn.NeuralNetwork()  # writing the classifier clears the network of the message
+    plain.ParseFromString(network.SerializeToString())
+    write_classifier(spec, plain, {
+        "labels": list(class_labels), "blob": probabilities,
+        "label_name": predicted_feature_name, "probabilities_name": probabilities,
+    })  # fmt: skip
+    return _checked(spec, [model], "the classifier")

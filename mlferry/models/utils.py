@@ -1,0 +1,98 @@
+"""The model tools under the names that coremltools users know."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from mlferry.models.evaluate import (
+    evaluate_classifier,
+    evaluate_classifier_with_probabilities,
+    evaluate_regressor,
+    evaluate_transformer,
+)
+from mlferry.models.model import MLModel
+from mlferry.models.quantization import quantize_weights
+from mlferry.models.rename import (
+    get_custom_layer_names,
+    get_custom_layers,
+    has_custom_layer,
+    rename_feature,
+    rename_layer,
+    replace_custom_layer_name,
+)
+from mlferry.models.surgery import (
+    attach_class_labels,
+    change_input_output_types,
+    extract_submodel,
+    make_pipeline,
+)
+from mlferry.spec import io, networks, versions
+from mlferry.spec.io import load_spec
+from mlferry.spec.proto import features_pb2 as ft, model_pb2
+
+__all__ = [
+    "attach_class_labels",
+    "change_input_output_types",
+    "convert_double_to_float_multiarray_type",
+    "convert_neural_network_spec_weights_to_fp16",
+    "convert_neural_network_weights_to_fp16",
+    "evaluate_classifier",
+    "evaluate_classifier_with_probabilities",
+    "evaluate_regressor",
+    "evaluate_transformer",
+    "extract_submodel",
+    "get_custom_layer_names",
+    "get_custom_layers",
+    "has_custom_layer",
+    "load_spec",
+    "make_pipeline",
+    "rename_feature",
+    "rename_layer",
+    "replace_custom_layer_name",
+    "save_spec",
+]
+
+
+def save_spec(
+    spec: model_pb2.Model,
+    filename: str | os.PathLike[str],
+    auto_set_specification_version: bool = False,
+) -> Path:
+    """Write a `Model` message to a `.mlmodel` file, whole or not at all.
+
+    Args:
+        spec: the message; it is not checked, as `MLModel.save` does.
+        filename: the suffix is added where it is missing.
+        auto_set_specification_version: set the smallest version that has all its features.
+
+    Raises:
+        ModelFileError: another suffix, or a folder that cannot be written.
+    """
+    if auto_set_specification_version:
+        spec.specificationVersion = versions.required(spec)
+    return io.save_spec(spec, filename)
+
+
+def convert_neural_network_weights_to_fp16(full_precision_model: Any) -> MLModel:
+    """A copy of a model with weights of half precision: `quantize_weights` with 16 bits.
+
+    Raises:
+        SpecError: a weight is too large for half precision.
+    """
+    return quantize_weights(full_precision_model, 16)
+
+
+def convert_neural_network_spec_weights_to_fp16(fp_spec: model_pb2.Model) -> model_pb2.Model:
+    """The same for a `Model` message."""
+    return quantize_weights(fp_spec, 16).get_spec()
+
+
+def convert_double_to_float_multiarray_type(spec: model_pb2.Model) -> None:
+    """Make float32 multi-arrays of all inputs and outputs of doubles, in place."""
+    for model in networks.models_in(spec):
+        for feature in (*model.description.input, *model.description.output):
+            array = feature.type.multiArrayType
+            if array.dataType == ft.ArrayFeatureType.DOUBLE:
+                array.dataType = ft.ArrayFeatureType.FLOAT32

@@ -1,0 +1,322 @@
+"""Inputs of several sizes: the classic functions, and what the layers really take."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import mlferry
+from mlferry.errors import SpecError
+from mlferry.models import flexible_shapes as flexible
+from mlferry.spec import features, versions
+from mlferry.spec.builder import Builder
+from mlferry.spec.proto import model_pb2, neural_network_pb2 as nn
+from mlferry.spec.validate import validate
+
+
+def finish(builder: Builder, name: str = "y") -> model_pb2.Model:
+    builder.output(name)
+    spec = builder.model()
+    del spec.description.output[0].type.multiArrayType.shape[:]
+    return spec
+
+
+def image_network(size: int = 64) -> Builder:
+    builder = Builder()
+    builder.input("image", (1, 3, size, size), features.image(size, size, "RGB"))
+    return builder
+
+
+def convolution(builder: Builder, name: str, x: str, y: str, inputs: int, **params: Any) -> None:
+    weights = np.ones((4, inputs, 3, 3), np.float32)
+    given: dict[str, Any] = {"kernelSize": [3, 3], "same": {}, "weights": weights} | params
+    builder.layer("convolution", name, [x], [y], outputChannels=4, kernelChannels=inputs, **given)
+
+
+def any_size() -> model_pb2.Model:
+    builder = image_network()
+    convolution(builder, "conv", "image", "y", 3)
+    return finish(builder)
+
+
+def at_least_five() -> model_pb2.Model:
+    """Two convolutions without padding need 5 pixels."""
+    builder = image_network()
+    convolution(builder, "first", "image", "a", 3, same=None, valid={})
+    convolution(builder, "second", "a", "y", 4, same=None, valid={})
+    return finish(builder)
+
+
+def multiples_of_four() -> model_pb2.Model:
+    """Down twice and up by 4 again, joined with the input: as in a U-Net."""
+    builder = image_network()
+    convolution(builder, "in", "image", "a", 3)
+    convolution(builder, "half", "a", "b", 4, stride=[2, 2])
+    convolution(builder, "quarter", "b", "c", 4, stride=[2, 2])
+    builder.layer("upsample", "up", ["c"], ["d"], scalingFactor=[4, 4])
+    builder.layer("concatND", "join", ["a", "d"], ["y"], axis=1)
+    return finish(builder)
+
+
+def one_size() -> model_pb2.Model:
+    """A fixed number of values enters the inner product."""
+    builder = image_network(8)
+    builder.layer("reshapeStatic", "flat", ["image"], ["a"], targetShape=[1, 192])
+    builder.layer("innerProduct", "ip", ["a"], ["y"], inputChannels=192, outputChannels=2,
+                  weights=np.ones((2, 192), np.float32))  # fmt: skip
+    return finish(builder)
+
+
+def square() -> model_pb2.Model:
+    """Height and width are multiplied with each other."""
+    builder = image_network(8)
+    builder.layer("transpose", "turn", ["image"], ["a"], axes=[0, 1, 3, 2])
+    builder.layer("addBroadcastable", "sum", ["image", "a"], ["y"])
+    return finish(builder)
+
+
+RANGES: list[tuple[Callable[[], model_pb2.Model], tuple[int, int], str]] = [
+    (any_size, (1, 200), ""),
+    (any_size, (32, -1), ""),
+    (at_least_five, (5, 100), ""),
+    (at_least_five, (1, 100), "take 5 to 100; 1 is refused by convolution 'first'"),
+    (at_least_five, (1, -1), "take 5 to "),
+    (multiples_of_four, (30, 130), "take multiples of 4, 32 to 128; 30 is refused by concatND"),
+    (one_size, (4, 12), "take 8; 4 is refused by reshapeStatic 'flat'"),
+    (square, (1, 8), ""),
+]
+
+
+@pytest.mark.parametrize(("make", "bounds", "refused"), RANGES)
+def test_ranges_are_checked(make: Any, bounds: tuple[int, int], refused: str) -> None:
+    spec = make()
+    before = spec.SerializeToString(deterministic=True)
+    wanted = flexible.NeuralNetworkImageSizeRange(bounds, bounds)
+    if not refused:
+        flexible.update_image_size_range(spec, "image", wanted)
+        size = spec.description.input[0].type.imageType.imageSizeRange
+        assert (size.heightRange.lowerBound, size.widthRange.upperBound) == bounds
+        assert not [p for p in validate(spec) if p.severity != "note"]
+        return
+    with pytest.raises(SpecError) as caught:
+        flexible.update_image_size_range(spec, "image", wanted)
+    assert refused in str(caught.value)
+    assert "height" in str(caught.value)
+    assert spec.SerializeToString(deterministic=True) == before
+    flexible.update_image_size_range(spec, "image", wanted, check=False)
+    assert spec.description.input[0].type.imageType.HasField("imageSizeRange")
+
+
+@pytest.mark.parametrize("make", [at_least_five, multiples_of_four, one_size, any_size])
+def test_what_is_said_is_what_runs(make: Any) -> None:
+    """The runtime, which knows nothing of the search, takes what is accepted and no other."""
+    spec = make()
+    wide = flexible.NeuralNetworkImageSizeRange((1, 70), (1, 70))
+    flexible.update_image_size_range(spec, "image", wide, check=False)
+    height, _ = flexible.accepted_sizes(spec).axes
+    model = mlferry.MLModel(spec)
+    width = spec.description.input[0].type.imageType.width
+    for size in (1, 3, 4, 5, 8, 31, 32, 33, 62, 64, 70):
+        picture = np.zeros((size, width, 3), np.uint8)
+        try:
+            model.predict({"image": picture})
+            runs = True
+        except mlferry.MlferryError:
+            runs = False
+        assert runs == (size in height.accepted), size
+
+
+def test_sizes_that_must_be_alike_are_told() -> None:
+    spec = square()
+    flexible.update_image_size_range(
+        spec, "image", flexible.NeuralNetworkImageSizeRange((2, 8), (2, 8)), check=False
+    )
+    found = flexible.accepted_sizes(spec)
+    assert all(axis.together and axis.is_whole for axis in found.axes)
+
+
+def test_lists_are_checked() -> None:
+    size = flexible.NeuralNetworkImageSize
+    spec = multiples_of_four()
+    flexible.add_enumerated_image_sizes(spec, "image", [size(32, 32), size(128, 64)])
+    sizes = spec.description.input[0].type.imageType.enumeratedSizes.sizes
+    assert [(s.height, s.width) for s in sizes] == [(64, 64), (32, 32), (128, 64)]
+    flexible.add_enumerated_image_sizes(spec, "image", size(32, 32))
+    assert len(sizes) == 3
+    with pytest.raises(SpecError, match=r"\(33, 32\) is refused by concatND 'join'"):
+        flexible.add_enumerated_image_sizes(spec, "image", [size(33, 32)])
+    assert len(spec.description.input[0].type.imageType.enumeratedSizes.sizes) == 3
+
+
+def array_network() -> model_pb2.Model:
+    builder = Builder()
+    builder.input("x", (1, 8, 4))
+    builder.layer("innerProduct", "ip", ["x"], ["y"], inputChannels=4, outputChannels=2,
+                  weights=np.ones((2, 4), np.float32))  # fmt: skip
+    return finish(builder)
+
+
+def test_multi_arrays_of_any_rank() -> None:
+    spec = array_network()
+    flexible.set_multiarray_ndshape_range(spec, "x", [1, 1, 4], [1, -1, 4])
+    bounds = spec.description.input[0].type.multiArrayType.shapeRange.sizeRanges
+    assert [(b.lowerBound, b.upperBound) for b in bounds] == [(1, 1), (1, -1), (4, 4)]
+    with pytest.raises(SpecError, match=r"axis 2 3\.\.5: the layers take 4; 3 is refused"):
+        flexible.set_multiarray_ndshape_range(spec, "x", [1, 1, 3], [1, 9, 5])
+    spec = array_network()
+    flexible.add_multiarray_ndshape_enumeration(spec, "x", [(1, 3, 4), (2, 2, 4)])
+    shapes = spec.description.input[0].type.multiArrayType.enumeratedShapes.shapes
+    assert [tuple(s.shape) for s in shapes] == [(1, 8, 4), (1, 3, 4), (2, 2, 4)]
+    with pytest.raises(SpecError, match="refused by innerProduct"):
+        flexible.add_multiarray_ndshape_enumeration(spec, "x", [(1, 3, 5)])
+
+
+def classic() -> model_pb2.Model:
+    """The classic mapping: [C, H, W]."""
+    spec = model_pb2.Model(specificationVersion=1)
+    feature = spec.description.input.add(name="x")
+    feature.type.CopyFrom(features.multi_array((3, 16, 16), "float64"))
+    output = spec.description.output.add(name="y")
+    output.type.CopyFrom(features.multi_array(None, "float64"))
+    layer = spec.neuralNetwork.layers.add(name="pool", input=["x"], output=["y"])
+    layer.pooling.kernelSize.extend([2, 2])
+    layer.pooling.stride.extend([2, 2])
+    layer.pooling.valid.SetInParent()
+    assert spec.neuralNetwork.arrayInputShapeMapping == nn.RANK5_ARRAY_MAPPING
+    return spec
+
+
+def test_classic_multi_arrays() -> None:
+    spec = classic()
+    wanted = flexible.NeuralNetworkMultiArrayShapeRange({"C": (3, 3), "H": (2, 20)})
+    wanted.add_width_range((2, -1))
+    flexible.update_multiarray_shape_range(spec, "x", wanted)
+    assert spec.specificationVersion == 3
+    bounds = spec.description.input[0].type.multiArrayType.shapeRange.sizeRanges
+    assert [(b.lowerBound, b.upperBound) for b in bounds] == [(3, 3), (2, 20), (2, -1)]
+    spec = classic()
+    with pytest.raises(SpecError, match="take 2 to 20; 1 is refused by pooling"):
+        flexible.update_multiarray_shape_range(
+            spec, "x", flexible.NeuralNetworkMultiArrayShapeRange(
+                {"C": (3, 3), "H": (1, 20), "W": (16, 16)}
+            )
+        )  # fmt: skip
+    shape = flexible.NeuralNetworkMultiArrayShape(3)
+    shape.set_height_shape(10)
+    shape.set_width_shape(12)
+    flexible.add_enumerated_multiarray_shapes(spec, "x", shape)
+    shapes = spec.description.input[0].type.multiArrayType.enumeratedShapes.shapes
+    assert [tuple(s.shape) for s in shapes] == [(3, 16, 16), (3, 10, 12)]
+
+
+def test_custom_layers_are_asked_or_named() -> None:
+    builder = image_network(8)
+    builder.layer("custom", "odd", ["image"], ["a"], className="FlexOdd",
+                  output_shapes=[(1, 3, 8, 8)])  # fmt: skip
+    builder.layer("reshapeStatic", "flat", ["a"], ["y"], targetShape=[1, 192])
+    spec = finish(builder)
+    wanted = flexible.NeuralNetworkImageSizeRange((8, 9), (8, 8))
+    flexible.update_image_size_range(spec, "image", wanted)
+    assert flexible.accepted_sizes(spec).opaque == ["odd"]
+    assert "not checked behind custom layers: odd" in str(flexible.accepted_sizes(spec))
+
+    class FlexOdd(mlferry.CustomLayer):
+        pass
+
+    model = mlferry.MLModel(spec, custom_layers={"FlexOdd": FlexOdd})
+    found = flexible.accepted_sizes(model)
+    assert (found.opaque, found.axes[0].accepted) == ([], [8])
+
+
+def test_outputs_that_vary_are_named() -> None:
+    spec = any_size()
+    spec.description.output[0].type.multiArrayType.shape.extend([1, 4, 64, 64])
+    wanted = flexible.NeuralNetworkImageSizeRange((32, 64), (64, 96))
+    flexible.update_image_size_range(spec, "image", wanted)
+    assert flexible.accepted_sizes(spec).varying == ["y"]
+    flexible.set_multiarray_ndshape_range(spec, "y", [1, 4, 32, 64], [1, 4, 64, 96])
+    assert flexible.accepted_sizes(spec).varying == []
+
+
+Range = flexible.NeuralNetworkImageSizeRange
+WRONG: list[tuple[str, Callable[[model_pb2.Model], None]]] = [
+    ("no input or output 'imag'. Did you mean 'image'",
+     lambda s: flexible.update_image_size_range(s, "imag", Range((1, 2), (1, 2)))),
+    ("lowerBound > upperBound",
+     lambda s: flexible.update_image_size_range(s, "image", Range((9, 2), (1, 2)))),
+    ("integers above 0",
+     lambda s: flexible.update_image_size_range(s, "image", Range((0, 2), (1, 2)))),
+    ("a range is (lower, upper)",
+     lambda s: flexible.update_image_size_range(s, "image", Range((1, 2)))),
+    ("outside of the range",
+     lambda s: flexible.update_image_size_range(s, "image", Range((1, 2), (1, 2)))),
+    ("non-multiArray", lambda s: flexible.set_multiarray_ndshape_range(s, "image", [1], [2])),
+    ("non-image", lambda s: flexible.add_enumerated_image_sizes(
+        s, "y", flexible.NeuralNetworkImageSize(1, 1))),
+    ("1 lower and 2 upper", lambda s: flexible.set_multiarray_ndshape_range(s, "y", [1], [2, 3])),
+    ("enumerated_shapes is empty",
+     lambda s: flexible.add_multiarray_ndshape_enumeration(s, "y", [])),
+    ("shape must be of length 1 or 3", lambda s: flexible.add_enumerated_multiarray_shapes(
+        s, "y", flexible.NeuralNetworkMultiArrayShape(1, 2))),
+    ("C, or C, H and W", lambda s: flexible.update_multiarray_shape_range(
+        s, "y", flexible.NeuralNetworkMultiArrayShapeRange({"H": (1, 2)}))),
+    ("is None", lambda s: flexible.add_enumerated_image_sizes(
+        s, "image", flexible.NeuralNetworkImageSize(3))),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("message", "call"), WRONG, ids=[row[0] for row in WRONG])
+def test_wrong_calls_change_nothing(message: str, call: Callable[[model_pb2.Model], None]) -> None:
+    spec = any_size()
+    before = spec.SerializeToString(deterministic=True)
+    with pytest.raises(SpecError) as caught:
+        call(spec)
+    assert message in str(caught.value)
+    assert spec.SerializeToString(deterministic=True) == before
+
+
+def theirs(library: Any, function: str, spec: model_pb2.Model, *arguments: Any) -> bytes:
+    """What coremltools makes of a specification."""
+    tools = library("coremltools")
+    utils = library("coremltools.models.neural_network.flexible_shape_utils")
+    other = tools.proto.Model_pb2.Model()
+    other.ParseFromString(spec.SerializeToString())
+    made = [a(utils) if callable(a) else a for a in arguments]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        getattr(utils, function)(other, *made)
+    return bytes(other.SerializeToString(deterministic=True))
+
+
+SAME: list[tuple[str, Callable[[], model_pb2.Model], list[Any]]] = [
+    ("update_image_size_range", any_size,
+     ["image", lambda u: u.NeuralNetworkImageSizeRange((32, 80), (64, -1))]),
+    ("set_multiarray_ndshape_range", array_network, ["x", [1, 1, 4], [1, -1, 4]]),
+    ("add_enumerated_image_sizes", any_size,
+     ["image", lambda u: [u.NeuralNetworkImageSize(32, 48)]]),
+    ("add_multiarray_ndshape_enumeration", array_network, ["x", [(1, 3, 4)]]),
+    ("update_multiarray_shape_range", classic,
+     ["x", lambda u: u.NeuralNetworkMultiArrayShapeRange(
+         {"C": (3, 3), "H": (2, 20), "W": (2, 20)})]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("function", "make", "arguments"), SAME, ids=[row[0] for row in SAME])
+def test_writes_what_coremltools_writes(
+    library: Any, function: str, make: Any, arguments: list[Any]
+) -> None:
+    spec = make()
+    wanted = theirs(library, function, spec, *arguments)
+    getattr(flexible, function)(spec, *[a(flexible) if callable(a) else a for a in arguments])
+    spec.specificationVersion = max(spec.specificationVersion, versions.required(spec))
+    other = model_pb2.Model()
+    other.ParseFromString(wanted)
+    other.specificationVersion = spec.specificationVersion
+    for each in (spec, other):  # coremltools puts the described size last
+        sizes = each.description.input[0].type.imageType.enumeratedSizes.sizes
+        sizes.sort(key=lambda size: (size.height, size.width))
+    assert spec == other
