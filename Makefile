@@ -4,7 +4,7 @@ DEV := .venv/bin
 DEMO := .venv-demo/bin
 PROTOS := mlferry/spec/proto
 
-.PHONY: demo test lint type unit chromium wheel schema docs onnx-suite bench clean
+.PHONY: demo test lint type unit chromium wheel schema docs notebooks onnx-suite bench clean
 
 demo: .venv-demo/ready  ## the main job, with NumPy, protobuf and h5py alone
 	$(DEMO)/python examples/spatial_transformer/demo.py
@@ -31,6 +31,9 @@ wheel: .venv/ready  ## the built wheel, installed into an empty environment, use
 
 schema: .venv/ready  ## generate the protobuf modules from the .proto files
 	PATH="$(CURDIR)/$(DEV):$$PATH" protoc -I. --python_out=. --pyi_out=. $(PROTOS)/*.proto
+
+notebooks: .venv/ready  ## run the notebooks of examples/ and keep their outputs
+	$(DEV)/python scripts/run_notebooks.py
 
 onnx-suite: .venv/ready  ## the node suite of the onnx package; writes its ledger
 	$(DEV)/python -m tests.converters.onnx.suite

@@ -83,7 +83,7 @@ class Registry(Generic[T]):
 def suggest(name: str, known: list[str], limit: int = 3) -> list[str]:
     """The entries of `known` that look like `name`, without regard to case, best first."""
     by_lower = {entry.lower(): entry for entry in known}
-    close = difflib.get_close_matches(name.lower(), list(by_lower), n=limit, cutoff=0.6)
+    close = difflib.get_close_matches(name.lower(), list(by_lower), n=limit, cutoff=0.65)
     return [by_lower[entry] for entry in close]
 
 
