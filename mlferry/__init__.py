@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mlferry import converters, models, proto, utils
 from mlferry.converters.convert import convert
 from mlferry.converters.types import (
     ClassifierConfig,
@@ -39,13 +40,17 @@ __all__ = [
     "TensorType",
     "compare_models",
     "convert",
+    "converters",
     "first_difference",
     "make_custom_model",
+    "models",
+    "proto",
     "quantize_weights",
     "register_custom_layer",
     "register_custom_model",
     "search_quantization",
     "shapes",
+    "utils",
     "visualize_spec",
 ]
 

@@ -21,6 +21,9 @@ ALLOWED = {
     "custom": {"errors", "registry", "spec"},
     "runtime": {"errors", "registry", "spec", "custom", "runtime"},
     "models": {"errors", "registry", "spec", "custom", "runtime", "models"},
+    "proto": {"spec", "proto"},
+    "utils": {"models"},
+    "frontends": {"converters", "spec", "registry"},
     "converters": {"errors", "registry", "spec", "custom", "converters", "version"},
 }
 # The entry points return an MLModel; nothing else in converters/ may know of it.

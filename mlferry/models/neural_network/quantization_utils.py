@@ -1,0 +1,32 @@
+"""`mlferry.models.quantization` at the place where coremltools has it."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from mlferry.models import compare
+from mlferry.models.quantization import (
+    AdvancedQuantizedLayerSelector,
+    QuantizedLayerSelector,
+    quantize_weights,
+)
+
+__all__ = [
+    "AdvancedQuantizedLayerSelector",
+    "QuantizedLayerSelector",
+    "compare_models",
+    "quantize_weights",
+]
+
+
+def compare_models(
+    full_precision_model: Any, quantized_model: Any, sample_data: Any
+) -> compare.Report:
+    """Write how far two models agree to the standard output, as coremltools does.
+
+    `mlferry.compare_models` gives the report without writing it.
+    """
+    report = compare.compare_models(full_precision_model, quantized_model, sample_data)
+    sys.stdout.write(f"{report}\n")
+    return report

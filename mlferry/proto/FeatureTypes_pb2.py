@@ -1,0 +1,3 @@
+"""`mlferry.spec.proto.features_pb2` under coremltools' name."""
+
+from mlferry.spec.proto.features_pb2 import *  # noqa: F403 - all of its messages
