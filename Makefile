@@ -41,8 +41,9 @@ onnx-suite: .venv/ready  ## the node suite of the onnx package; writes its ledge
 bench: .venv/ready  ## the published figures, us and a peer in one run
 	$(DEV)/python benchmarks/quantize.py
 
-docs: .venv/ready  ## write the generated tables of docs/
+docs: .venv/ready  ## write the generated tables of docs/, and the site into build/site
 	$(DEV)/python scripts/write_docs.py
+	NO_MKDOCS_2_WARNING=1 $(DEV)/mkdocs build --quiet
 
 .venv/ready: pyproject.toml
 	$(PYTHON) -m venv .venv

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 import subprocess
 import sys
@@ -10,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests import doc_blocks
 
 ROOT = Path(__file__).parent.parent
 
@@ -32,19 +35,67 @@ def test_generated_pages_are_fresh(name: str) -> None:
     assert written == WRITER.PAGES[name](), "run `make docs`"
 
 
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])
-def test_python_blocks_run(page: str, tmp_path: Path) -> None:
-    """One after the other, in a process of their own and a folder with the example's files."""
-    text = (ROOT / page).read_text(encoding="utf-8")
-    blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    assert blocks
-    for name in ("digits_stn.h5", "digits_test.npz"):
-        (tmp_path / name).write_bytes((ROOT / "examples/spatial_transformer" / name).read_bytes())
-    (tmp_path / "page.py").write_text("\n".join(blocks), encoding="utf-8")
+PAGES = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md")),
+    *sorted((ROOT / "docs").rglob("*.md")),
+]
+NAMES = [path.relative_to(ROOT).as_posix() for path in PAGES]
+
+
+def text_of(page: str) -> str:
+    return (ROOT / page).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("page", [name for name in NAMES if "```" in text_of(name)])
+def test_every_block_runs(page: str, tmp_path: Path) -> None:
+    """One after the other, in a process of their own and a folder with the examples' files."""
+    text = text_of(page)
+    known = {"python", "shell", "swift", *doc_blocks.SHOWN_ONLY}
+    assert {language for language, _, _ in doc_blocks.blocks(text)} <= known
+    doc_blocks.furnish(tmp_path, page)
+    (tmp_path / "page.py").write_text(doc_blocks.program(text), encoding="utf-8")
     done = subprocess.run(
-        [sys.executable, "page.py"], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
+        [sys.executable, "page.py"], cwd=tmp_path, capture_output=True, text=True, check=False,
+        env={**os.environ, "MPLBACKEND": "agg"},
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
+
+
+def test_swift_blocks_parse() -> None:
+    tree_sitter = pytest.importorskip("tree_sitter")
+    grammar = pytest.importorskip("tree_sitter_swift")
+    parser = tree_sitter.Parser(tree_sitter.Language(grammar.language()))
+    found = [
+        body
+        for name in NAMES
+        for language, _, body in doc_blocks.blocks(text_of(name))
+        if language == "swift"
+    ]
+    assert found
+    for body in found:
+        assert not parser.parse(body.encode()).root_node.has_error, body
+
+
+def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
+    pytest.importorskip("mkdocs")
+    pytest.importorskip("mkdocstrings")
+    done = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+        env={**os.environ, "NO_MKDOCS_2_WARNING": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    reference = (tmp_path / "site" / "reference" / "converting.html").read_text(encoding="utf-8")
+    assert "minimum_deployment_target" in reference
+    for page in (tmp_path / "site").rglob("*.html"):
+        loaded = re.findall(r'(?:src|<link[^>]*href)="(https?:[^"]*)"', page.read_text("utf-8"))
+        assert not loaded, f"{page.name} loads {loaded}"
+
+
+def test_every_page_is_in_the_site() -> None:
+    config = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    for path in (ROOT / "docs").rglob("*.md"):
+        assert f": {path.relative_to(ROOT / 'docs').as_posix()}" in config
 
 
 def test_the_demo_prints_its_four_steps(capsys: pytest.CaptureFixture[str]) -> None:
@@ -65,7 +116,7 @@ def test_the_demo_prints_its_four_steps(capsys: pytest.CaptureFixture[str]) -> N
 
 
 def test_links_of_the_pages_exist() -> None:
-    for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]:
+    for page in PAGES:
         for target in re.findall(r"\]\(([^)#]+)", page.read_text(encoding="utf-8")):
             if "://" not in target:
                 assert (page.parent / target).exists(), f"{page.name}: {target}"

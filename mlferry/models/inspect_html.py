@@ -25,9 +25,10 @@ _PAGE_STYLE = "body{margin:2em;background:#fff;color:#1a1a1a}@media(prefers-colo
 _BAR = 160  # pixels of the longest bar of the histogram
 
 
-def fragment(description: Description) -> str:
-    """What a notebook shows."""
-    return f'<div class="mlferry"><style>{_STYLE}</style>{_body(description)}</div>'
+def fragment(description: Description, title: str = "") -> str:
+    """What a notebook shows, below a title."""
+    head = f"<h1>{escape(title)}</h1>" if title else ""
+    return f'<div class="mlferry"><style>{_STYLE}</style>{head}{_body(description)}</div>'
 
 
 def page(description: Description, title: str = "Core ML model") -> str:
@@ -35,13 +36,13 @@ def page(description: Description, title: str = "Core ML model") -> str:
     facts = json.dumps(description.to_dict()).replace("<", "\\u003c")
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}'
-        f"</title><style>{_PAGE_STYLE}</style></head><body>{fragment(description)}"
+        f"</title><style>{_PAGE_STYLE}</style></head><body>{fragment(description, title)}"
         f'<script type="application/json" id="facts">{facts}</script></body></html>\n'
     )
 
 
 def _body(d: Description) -> str:
-    parts = [f"<h1>{escape(d.kind)}, {readable_size(d.size)}</h1>", _table(d.facts())]
+    parts = [f"<h2>{escape(d.kind)}, {readable_size(d.size)}</h2>", _table(d.facts())]
     parts += [_features("Inputs", d.inputs), _features("Outputs", d.outputs)]
     if d.labels:
         shown = ", ".join(map(escape, d.labels))
