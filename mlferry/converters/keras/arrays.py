@@ -56,6 +56,8 @@ def _recurrent(config: Mapping[str, Any]) -> list[str]:
 
 
 def _affine(config: Mapping[str, Any]) -> list[str]:
+    if config.get("rms_scaling"):
+        return ["gamma"]
     names = ["gamma"] if config.get("scale", True) else []
     return [*names, "beta"] if config.get("center", True) else names
 

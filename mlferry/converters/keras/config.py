@@ -159,7 +159,8 @@ def _layer(entry: Mapping[str, Any], version: int, default_name: str) -> Layer:
         name=name,
         config=dict(config),
         registered_name=str(registered) if registered and registered != class_name else None,
-        is_op=".ops." in f"{module}.",
+        # HDF5 files leave modules out; functions have no options of layers
+        is_op=".ops." in f"{module}." or (version >= 3 and not module and _is_function(entry)),
         is_users=">" in f"{registered}{class_name}"
         or (module != "" and module.split(".", maxsplit=1)[0] not in _KERAS),
         built_for=_single_shape((entry.get("build_config") or {}).get("input_shape")),
@@ -180,6 +181,11 @@ def _layer(entry: Mapping[str, Any], version: int, default_name: str) -> Layer:
         layer.class_name, layer.config = legacy.modern(class_name, layer.config, version)
         _add_parts(layer, version)
     return layer
+
+
+def _is_function(entry: Mapping[str, Any]) -> bool:
+    config = entry.get("config")
+    return isinstance(config, Mapping) and not {"trainable", "dtype", "layers"} & set(config)
 
 
 def _add_parts(layer: Layer, version: int) -> None:
@@ -232,7 +238,8 @@ def _call(call: Any) -> Call:
         return Call(tuple(tensors), args, kwargs)
     positional: list[Any] = []
     given: dict[str, Any] = {}
-    for name, node, index, *rest in call:
+    # layers take lists of tensors, functions of TensorFlow one tensor
+    for name, node, index, *rest in [call] if isinstance(call[0], str) else call:
         given |= rest[0] if rest else {}
         if name == "_CONSTANT_VALUE":
             positional.append(index)

@@ -36,6 +36,7 @@ _ALIASES = {
     "BatchNormalizationV1": "BatchNormalization",
     "BatchNormalizationV2": "BatchNormalization",
     "SyncBatchNormalization": "BatchNormalization",
+    "GroupQueryAttention": "GroupedQueryAttention",
 }
 _RENAMED_1 = {
     "nb_filter": "filters",

@@ -38,7 +38,7 @@ def _projections(config: Mapping[str, Any]) -> Entries:
     inner = {"bias_axes": "any" if config.get("use_bias", True) else None}
     names = ["query", "key", "value", "output"]
     if config.get("use_gate"):
-        names.insert(3, "gate")
+        names.insert(2, "gate")
     return {
         f"{name}_dense": {"class_name": "EinsumDense", "config": {**inner, "name": name}}
         for name in names

@@ -378,10 +378,15 @@ class _Walk:
         self.names[stem] = count + 1
         name = stem if not count else f"{stem}_call_{count}"
         keys = _keys(layer, name)
-        if layer.class_name == "TimeDistributed" and layer.parts and not {*keys} & {*self.keep}:
+        taken_apart = layer.parts and not {*keys} & {*self.keep}
+        if layer.class_name == "TimeDistributed" and taken_apart:
             return self._time_distributed(layer, values, name, path)
+        if layer.class_name == "SpectralNormalization" and taken_apart:
+            return self._inside(layer, values, path)  # it computes in training only
         config = dict(layer.config)
         config |= {f"argument {key}": value for key, value in call.options.items()}
+        if self.version >= 3:
+            config.pop("argument training", None)  # `predict` overrules it
         activation = None
         if layer.class_name in _ACTIVATED and not layer.is_users:
             activation = config.pop("activation", None)
@@ -451,19 +456,22 @@ class _Walk:
         self, layer: Layer, values: Sequence[Value], name: str, path: arrays.Path
     ) -> list[Value]:
         """Time goes into the batch, through the layer inside, and out again."""
-        inner = layer.parts["layer"]
         folded = [self._reshaped("fold", name, layer, [value]) for value in values]
+        made = self._inside(layer, folded, path)
+        return [self._reshaped("unfold", name, layer, [value, *values[:1]]) for value in made]
+
+    def _inside(self, layer: Layer, values: Sequence[Value], path: arrays.Path) -> list[Value]:
+        """The layer inside a wrapper, or the model."""
+        inner = layer.parts["layer"]
         own = (*path, layer.name, "layer")
         if inner.model_kind is not None:
-            made = self._run_model(inner, folded, own)
-        else:
-            # found under the key of the part, shown under the names of both
-            renamed = replace(inner, name=f"{layer.name}/{inner.name}")
-            for owner, _ in inner.holders(own):
-                moved = (*path, renamed.name, *owner[len(own) :])
-                self.found[moved] = self.found.get(owner, [])
-            made = self._apply(renamed, Call(()), folded, path, None)
-        return [self._reshaped("unfold", name, layer, [value, *values[:1]]) for value in made]
+            return self._run_model(inner, values, own)
+        # found under the key of the part, shown under the names of both
+        renamed = replace(inner, name=f"{layer.name}/{inner.name}")
+        for owner, _ in inner.holders(own):
+            moved = (*path, renamed.name, *owner[len(own) :])
+            self.found[moved] = self.found.get(owner, [])
+        return self._apply(renamed, Call(()), values, path, None)
 
     def _reshaped(self, what: str, name: str, layer: Layer, values: Sequence[Value]) -> Value:
         index = len(self.nodes)
@@ -554,6 +562,8 @@ def _op(layer: Layer) -> str:
     name = layer.class_name.rsplit(">", 1)[-1]
     if layer.is_op:
         return f"keras.ops.{name}"
+    if name in ("TFOpLambda", "SlicingOpLambda", "ClassMethod"):
+        return "tf." + str(layer.config.get("function", name)).removeprefix("compat.v1.")
     if layer.is_users and name in OPS:
         return layer.registered_name or layer.class_name
     return name

@@ -284,6 +284,135 @@ RECURRENT = [
     ),
 ]
 
+VOLUME = (4, 5, 6, 2)
+
+
+def _attention(name: str, **options: Any) -> Callable[[Any], Any]:
+    return lambda k: getattr(k, name)(**options)
+
+
+ATTENTION = [
+    row("Attention", _attention("Attention"), SEQUENCE, (6, 4)),
+    row("Attention", _attention("Attention", use_scale=True), SEQUENCE, (6, 4), (6, 4)),
+    row("Attention", _attention("Attention", score_mode="concat"), SEQUENCE, (6, 4)),
+    row(
+        "Attention",
+        _attention("Attention", score_mode="concat", use_scale=True, dropout=0.2),
+        SEQUENCE,
+        (6, 4),
+    ),
+    row("AdditiveAttention", _attention("AdditiveAttention"), SEQUENCE, (6, 4)),
+    row("AdditiveAttention", _attention("AdditiveAttention", use_scale=False), SEQUENCE, (6, 4)),
+]
+
+NORMALIZATION = [
+    row("LayerNormalization", lambda k: k.LayerNormalization(), LINE),
+    row("LayerNormalization", lambda k: k.LayerNormalization(axis=[1, 2]), LINE),
+    row("LayerNormalization", lambda k: k.LayerNormalization(axis=1), LINE),
+    row("LayerNormalization", lambda k: k.LayerNormalization(epsilon=0.1, scale=False), IMAGE),
+    row("LayerNormalization", lambda k: k.LayerNormalization(center=False), VECTOR),
+    row("RMSNormalization", lambda k: k.RMSNormalization(), LINE, only=KERAS_3),
+    row("RMSNormalization", lambda k: k.RMSNormalization(epsilon=0.1), IMAGE, only=KERAS_3),
+    row("GroupNormalization", lambda k: k.GroupNormalization(2), IMAGE),
+    row("GroupNormalization", lambda k: k.GroupNormalization(4, scale=False), VECTOR),
+    row("GroupNormalization", lambda k: k.GroupNormalization(-1, center=False), LINE),
+    row("GroupNormalization", lambda k: k.GroupNormalization(2, axis=1, epsilon=0.1), (4, 6, 3)),
+    row("UnitNormalization", lambda k: k.UnitNormalization(), LINE),
+    row("UnitNormalization", lambda k: k.UnitNormalization(axis=[1, 2]), IMAGE),
+    row("Dense", lambda k: k.SpectralNormalization(k.Dense(3)), VECTOR, only=KERAS_3),
+    row(
+        "Conv2D",
+        lambda k: k.SpectralNormalization(k.Conv2D(3, 2, activation="relu")),
+        IMAGE,
+        only=KERAS_3,
+    ),
+    row("EinsumDense", lambda k: k.EinsumDense("ab,bc->ac", output_shape=5, bias_axes="c"), VECTOR),
+    row(
+        "EinsumDense",
+        lambda k: k.EinsumDense("abc,cd->abd", (None, 5), activation="relu", bias_axes="d"),
+        LINE,
+    ),
+    row("EinsumDense", lambda k: k.EinsumDense("...x,xy->...y", (3,)), IMAGE),
+    row("EinsumDense", lambda k: k.EinsumDense("abc,cde->abde", (9, 2, 3), bias_axes="de"), LINE),
+    row("EinsumDense", lambda k: k.EinsumDense("abcd,cde->abe", (7, 3), bias_axes="e"), IMAGE),
+    row("EinsumDense", lambda k: k.EinsumDense("abc,bd->adc", (3, 4), bias_axes="d"), LINE),
+    row("EinsumDense", lambda k: k.EinsumDense("abc,bcd->abd", (9, 2), bias_axes="bd"), LINE),
+]
+
+VOLUMES = [
+    row("Conv3D", lambda k: k.Conv3D(3, 2), VOLUME),
+    row("Conv3D", lambda k: k.Conv3D(3, 3, strides=2, padding="same", activation="relu"), VOLUME),
+    row("Conv3D", lambda k: k.Conv3D(4, (2, 1, 2), groups=2, use_bias=False), VOLUME),
+    row("Conv3D", lambda k: k.Conv3D(3, 2, dilation_rate=2, padding="same"), VOLUME),
+    row("Conv3DTranspose", lambda k: k.Conv3DTranspose(3, 2), VOLUME),
+    row("Conv3DTranspose", lambda k: k.Conv3DTranspose(3, 3, 2, padding="same"), VOLUME),
+    row("Conv3DTranspose", lambda k: k.Conv3DTranspose(3, (2, 3, 2), (2, 1, 3)), VOLUME),
+    row("MaxPooling3D", lambda k: k.MaxPooling3D(), VOLUME),
+    row("MaxPooling3D", lambda k: k.MaxPooling3D(3, 2, padding="same"), VOLUME),
+    row("AveragePooling3D", lambda k: k.AveragePooling3D((2, 1, 2)), VOLUME),
+    row("AveragePooling3D", lambda k: k.AveragePooling3D(3, 2, padding="same"), VOLUME),
+    row("GlobalMaxPooling3D", lambda k: k.GlobalMaxPooling3D(), VOLUME),
+    row("GlobalMaxPooling3D", lambda k: k.GlobalMaxPooling3D(keepdims=True), VOLUME),
+    row("GlobalAveragePooling3D", lambda k: k.GlobalAveragePooling3D(), VOLUME),
+    row("GlobalAveragePooling3D", lambda k: k.GlobalAveragePooling3D(keepdims=True), VOLUME),
+    row("ZeroPadding3D", lambda k: k.ZeroPadding3D(((1, 0), (2, 1), (0, 3))), VOLUME),
+    row("Cropping3D", lambda k: k.Cropping3D(((1, 0), (2, 1), (0, 3))), VOLUME),
+    row("UpSampling3D", lambda k: k.UpSampling3D((2, 1, 3)), VOLUME),
+    row("BatchNormalization", lambda k: k.BatchNormalization(), VOLUME),
+    row("Flatten", lambda k: k.Flatten(), VOLUME),
+    *(
+        row(f"Adaptive{kind}Pooling{rank}D", lambda k, n=f"Adaptive{kind}Pooling{rank}D", s=size:
+            getattr(k, n)(s), shape, only=KERAS_3)
+        for kind in ("Average", "Max")
+        for rank, size, shape in ((1, 4, LINE), (2, (3, 2), IMAGE), (3, (2, 3, 4), VOLUME))
+    ),
+]  # fmt: skip
+
+PREPROCESSING = [
+    row("Resizing", lambda k: k.Resizing(5, 9), IMAGE),
+    row("Resizing", lambda k: k.Resizing(14, 3, interpolation="nearest"), IMAGE),
+    row("Resizing", lambda k: k.Resizing(9, 8, interpolation="bicubic"), IMAGE),
+    row("Resizing", lambda k: k.Resizing(9, 8, interpolation="lanczos3"), IMAGE),
+    row("Resizing", lambda k: k.Resizing(4, 8, crop_to_aspect_ratio=True), IMAGE),
+    row("Resizing", lambda k: k.Resizing(8, 4, pad_to_aspect_ratio=True), IMAGE, only=KERAS_3),
+    row("Resizing", lambda k: k.Resizing(3, 4, antialias=True), IMAGE, only=KERAS_3),
+    row("CenterCrop", lambda k: k.CenterCrop(4, 3), IMAGE),
+    row("CenterCrop", lambda k: k.CenterCrop(9, 4), IMAGE),
+    row("AutoContrast", lambda k: k.AutoContrast(), IMAGE, only=KERAS_3, spread=30.0),
+    row("CategoryEncoding", lambda k: k.CategoryEncoding(10), (4,), integers=True),
+    row("CategoryEncoding", lambda k: k.CategoryEncoding(10, "one_hot"), (1,), integers=True),
+    row("CategoryEncoding", lambda k: k.CategoryEncoding(10, "count"), (5,), integers=True),
+    row("Discretization", lambda k: k.Discretization([-0.5, 0.0, 1.0]), LINE),
+    row(
+        "Discretization",
+        lambda k: k.Discretization([-0.5, 0.0, 1.0], output_mode="one_hot"),
+        (1,),
+    ),
+    row("IntegerLookup", lambda k: k.IntegerLookup(vocabulary=[3, 5, 7]), (6,), integers=True),
+    row(
+        "IntegerLookup",
+        lambda k: k.IntegerLookup(vocabulary=[3, 5, 7], mask_token=0, num_oov_indices=2),
+        (6,),
+        integers=True,
+    ),
+    row(
+        "IntegerLookup",
+        lambda k: k.IntegerLookup(vocabulary=[3, 5, 7], output_mode="multi_hot"),
+        (6,),
+        integers=True,
+    ),
+]
+AUGMENTATIONS: dict[str, tuple[Any, ...]] = {
+    "AugMix": (), "CutMix": (),
+    "Equalization": (), "MixUp": (), "RandAugment": (), "RandomBrightness": (0.2,),
+    "RandomColorDegeneration": (0.2,), "RandomColorJitter": (), "RandomContrast": (0.2,),
+    "RandomCrop": (4, 4), "RandomElasticTransform": (), "RandomErasing": (), "RandomFlip": (),
+    "RandomGaussianBlur": (), "RandomGrayscale": (), "RandomHue": (0.2,), "RandomInvert": (),
+    "RandomPerspective": (), "RandomPosterization": (4,), "RandomRotation": (0.2,),
+    "RandomSaturation": (0.2,), "RandomSharpness": (0.2,), "RandomShear": (),
+    "RandomTranslation": (0.1, 0.1), "RandomZoom": (0.2,), "Solarization": (),
+}  # fmt: skip
+
 _IN_BOTH = (
     "linear", "relu", "elu", "selu", "softplus", "softsign", "softmax", "sigmoid",
     "hard_sigmoid", "tanh", "swish", "gelu", "exponential", "mish", "leaky_relu",
@@ -304,4 +433,6 @@ ACTIVATIONS = [
     *(_activation(name, shape, KERAS_3) for name in _IN_KERAS_3 for shape in (VECTOR, IMAGE)),
 ]
 
-CASES = [*LAYERS, *RECURRENT, *ACTIVATIONS]
+CASES = [
+    *LAYERS, *RECURRENT, *ATTENTION, *NORMALIZATION, *VOLUMES, *PREPROCESSING, *ACTIVATIONS,
+]  # fmt: skip

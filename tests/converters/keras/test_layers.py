@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 
 import mlferry
 from mlferry.converters.keras.ops import OPS
-from tests.converters.keras.cases import CASES, KERAS_2, KERAS_3, Case
+from tests.converters.keras.cases import AUGMENTATIONS, CASES, KERAS_2, KERAS_3, Case
 
 Library = Callable[[str], Any]
 
@@ -82,5 +83,42 @@ def test_layer(
 
 
 def test_every_registered_op_has_a_case() -> None:
-    without = set(OPS) - {case.op for case in CASES}
-    assert without == {"threshold"}  # its arguments are required: see test_activations
+    layers = {name for name in OPS if not name.startswith(("keras.ops.", "tf."))}
+    without = layers - {case.op for case in CASES} - set(AUGMENTATIONS)
+    # what needs arguments, or several of them: see test_functions and test_attention
+    assert without == {
+        "threshold", "MultiHeadAttention", "GroupedQueryAttention",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", AUGMENTATIONS)
+def test_what_changes_images_in_training_only(
+    name: str, library: Library, rng: np.random.Generator, tmp_path: Path
+) -> None:
+    """From a config, as some of them cannot be called on symbolic inputs."""
+    keras = library("keras")
+    keras.backend.clear_session()
+    layer = getattr(keras.layers, name)(*AUGMENTATIONS[name], name="it")
+    model = keras.Sequential([keras.layers.Input((7, 6, 3)), keras.layers.Identity(name="it")])
+    model.save_weights(tmp_path / "m.weights.h5")
+    config = json.loads(model.to_json())
+    entry = config["config"]["layers"][-1]
+    entry |= {"class_name": name, "config": keras.saving.serialize_keras_object(layer)["config"]}
+    (tmp_path / "m.json").write_text(json.dumps(config))
+    converted = mlferry.convert((tmp_path / "m.json", tmp_path / "m.weights.h5"))
+    x = rng.uniform(0, 255, (1, 7, 6, 3)).astype(np.float32)
+    expected = layer(x.copy(), training=False)
+    (made,) = converted.predict({converted.get_spec().description.input[0].name: x}).values()
+    np.testing.assert_allclose(made, np.asarray(expected), rtol=1e-6)
+
+
+def test_the_old_root_mean_square(library: Library, rng: np.random.Generator) -> None:
+    """It divides by the deviation and leaves the mean, as Keras itself warns."""
+    keras = library("keras")
+    data = [rng.normal(size=(1, 9, 4)).astype(np.float32)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        layer = keras.layers.LayerNormalization(rms_scaling=True)
+        model = keras.Sequential([keras.layers.Input((9, 4)), layer])
+        expected = np.asarray(model(data[0]))
+    check(mlferry.convert(model), data, expected)

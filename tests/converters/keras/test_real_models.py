@@ -37,6 +37,7 @@ BY_KERAS = [
     "keras_weights/embedding_conv1d_flatten_tensorflow_2.h5",
     "keras_weights/embedding_conv1d_tensorflow_2.h5",
     "keras_weights/issue_9560.h5",
+    "keras_weights/keras-attention.h5",
     "keras_weights/sepconv2d_tensorflow_2.h5",
 ]
 BY_LOOPS = [
@@ -115,7 +116,7 @@ def test_lambda_of_keras_1(shared_data: Path, rng: np.random.Generator) -> None:
     close(predict(model, x), naive.evaluate(path, x))
 
 
-UNSUPPORTED = ["attention", "space_to_depth"]
+UNSUPPORTED = ["space_to_depth"]
 
 
 def test_the_rest_is_unsupported(shared_data: Path) -> None:
@@ -123,7 +124,7 @@ def test_the_rest_is_unsupported(shared_data: Path) -> None:
     known = {Path(name).name for name in (*BY_KERAS, *BY_LOOPS)} & every
     rest = sorted(every - known)
     assert len(every) == 52
-    assert len(known) == 48
+    assert len(known) == 49
     for name in rest:
         assert any(kind in name for kind in UNSUPPORTED), name
         with pytest.raises(mlferry.errors.UnsupportedOpError):

@@ -197,7 +197,7 @@ def test_masked_model(
     quietly(lambda: both_ways(model, data, tmp_path))
 
 
-@pytest.mark.parametrize("keras_name", ["tf_keras"])
+@pytest.mark.parametrize("keras_name", ["keras", "tf_keras"])
 @pytest.mark.parametrize("sequences", [False, True])
 def test_text_with_padding(
     sequences: bool, keras_name: str, library: Library, rng: np.random.Generator

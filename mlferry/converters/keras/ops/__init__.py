@@ -6,14 +6,21 @@ registry's `layouts` says which layouts of the inputs it can handle, the preferr
 
 from mlferry.converters.keras.ops import (
     activations,
+    arithmetic,
+    attention,
     convolution,
     core,
+    linear,
+    manipulation,
     merging,
     normalization,
     pooling,
+    preprocessing,
     recurrent,
+    reductions,
     reshaping,
     resizing,
+    volumes,
 )
 from mlferry.converters.keras.ops.registry import FRONTEND, OPS
 
@@ -21,12 +28,19 @@ __all__ = ["FRONTEND", "OPS"]
 
 _FAMILIES = (
     activations,
+    arithmetic,
+    attention,
     convolution,
     core,
+    linear,
+    manipulation,
     merging,
     normalization,
     pooling,
+    preprocessing,
     recurrent,
+    reductions,
     reshaping,
     resizing,
+    volumes,
 )

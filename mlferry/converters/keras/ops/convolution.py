@@ -179,7 +179,7 @@ def separable_conv2d(low: Lowering, node: Node, x: Blob) -> Blob:
 
 
 def _transposed(low: Lowering, node: Node, x: Blob, dimensions: int) -> Blob:
-    """What is cut off: see `_crop`. What the output has beyond that is bias alone."""
+    """What is cut off: see `cuts`. What the output has beyond that is bias alone."""
     x = as_image(low, x, dimensions)
     attrs = node.attrs
     kernel_size = pair(attrs["kernel_size"], dimensions, "kernel_size")
@@ -195,7 +195,7 @@ def _transposed(low: Lowering, node: Node, x: Blob, dimensions: int) -> Blob:
     channels = _channels(node, x, axis=-1)
     kernel = _square(weight(node, "kernel", *spans, filters, channels), dimensions)
     crops = [
-        _crop(mode, k, s, d, None if extra is None else extra[axis])
+        cuts(mode, k, s, d, None if extra is None else extra[axis])
         if axis >= 2 - dimensions
         else (0, 0)
         for axis, (k, s, d) in enumerate(zip(kernel_size, stride, dilation, strict=True))
@@ -225,7 +225,7 @@ def _transposed(low: Lowering, node: Node, x: Blob, dimensions: int) -> Blob:
     return from_image(low, y, dimensions)
 
 
-def _crop(mode: str, kernel: int, stride: int, dilation: int, extra: int | None) -> Pair:
+def cuts(mode: str, kernel: int, stride: int, dilation: int, extra: int | None) -> Pair:
     """What Keras cuts off before and after; a negative number is appended.
 
     A transposed convolution is the gradient of a convolution with the same padding, whose

@@ -7,21 +7,53 @@ from typing import Any
 import numpy as np
 
 from mlferry.converters.graph import Node
+from mlferry.converters.keras import masks
 from mlferry.converters.keras.ops.registry import op, weight
 from mlferry.converters.layout import ANY, CHANNELS_FIRST, SOURCE, UNFLATTENED, Blob
 from mlferry.converters.lower import Lowering
 from mlferry.errors import ConversionError
 
+# Of images, when a model learns; when it predicts they pass them on.
+_AUGMENTATIONS = (
+    "AugMix",
+    "CutMix",
+    "Equalization",
+    "MixUp",
+    "RandAugment",
+    "RandomBrightness",
+    "RandomColorDegeneration",
+    "RandomColorJitter",
+    "RandomContrast",
+    "RandomCrop",
+    "RandomElasticTransform",
+    "RandomErasing",
+    "RandomFlip",
+    "RandomGaussianBlur",
+    "RandomGrayscale",
+    "RandomHue",
+    "RandomInvert",
+    "RandomPerspective",
+    "RandomPosterization",
+    "RandomRotation",
+    "RandomSaturation",
+    "RandomSharpness",
+    "RandomShear",
+    "RandomTranslation",
+    "RandomZoom",
+    "Solarization",
+)
+
 
 @op(
     "Dropout", "SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D", "GaussianDropout",
-    "GaussianNoise", "AlphaDropout", "ActivityRegularization", "Identity",
+    "GaussianNoise", "AlphaDropout", "ActivityRegularization", "Identity", *_AUGMENTATIONS,
     layouts=ANY,
 )  # fmt: skip
 def nothing(low: Lowering, node: Node, x: Blob) -> Blob:
     """Active in training only."""
-    for name in ("rate", "stddev", "noise_shape", "data_format", "l1", "l2"):
-        node.attrs.get(name)
+    for name in node.attrs:
+        if name != masks.OPTION:
+            node.attrs.get(name)
     return x
 
 

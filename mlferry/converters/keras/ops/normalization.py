@@ -1,15 +1,20 @@
-"""Batch normalization."""
+"""Normalization by stored or by computed statistics."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from mlferry.converters.graph import Node
 from mlferry.converters.keras.ops.core import affine
 from mlferry.converters.keras.ops.registry import op, weight
-from mlferry.converters.layout import UNFLATTENED, Blob
+from mlferry.converters.layout import CHANNELS_FIRST, SOURCE, UNFLATTENED, Accepted, Blob
 from mlferry.converters.lower import Lowering
+from mlferry.converters.operands import extent
 from mlferry.errors import ConversionError
+from mlferry.spec.shapes.rules import product
 
 
 @op("BatchNormalization", layouts=UNFLATTENED)
@@ -48,3 +53,114 @@ def batch_normalization(low: Lowering, node: Node, x: Blob) -> Blob:
         variance=variance,
     )
     return low.squeeze(y, *missing) if missing else y
+
+
+def _axes(x: Blob, axis: Any) -> tuple[list[int], list[int]]:
+    """Axes of the source in order, and where they lie in the blob."""
+    found = axis if isinstance(axis, list | tuple) else [axis]
+    order = sorted(int(a) % x.rank for a in found)
+    return order, [x.axis(a) for a in order]
+
+
+def _affine(
+    low: Lowering, x: Blob, order: list[int], gamma: Any, beta: Any, sizes: Sequence[int]
+) -> Blob:
+    """gamma * x + beta, for arrays over some axes of the source."""
+    for array, kind in ((gamma, "multiplyBroadcastable"), (beta, "addBroadcastable")):
+        if array is None:
+            continue
+        shape = [1] * x.rank
+        for axis, size in zip(order, sizes, strict=True):
+            shape[axis] = size
+        # gamma's axes come in the source's order, which channels-first data only rotates
+        wide = array.reshape(shape)
+        wide = np.moveaxis(wide, -1, 1) if x.layout == CHANNELS_FIRST and x.rank > 2 else wide
+        x = low.layer(kind, x, low.constant(wide, layout=x.layout), layout=x.layout)
+    return x
+
+
+def _over(
+    low: Lowering, x: Blob, axes: Sequence[int], epsilon: float, *, center: bool, move: bool = True
+) -> Blob:
+    """x over the root of its mean square, or of its variance, along axes of the blob.
+
+    With `center` x less its mean counts, which `move` leaves off again.
+    """
+    layout = x.layout
+    centered = x
+    if center:
+        mean = low.layer("reduceMean", x, layout=layout, axes=axes, keepDims=True)
+        centered = low.layer("subtractBroadcastable", x, mean, layout=layout)
+        x = centered if move else x
+    squares = low.layer("multiply", centered, centered, layout=layout)
+    power = low.layer("reduceMean", squares, layout=layout, axes=axes, keepDims=True)
+    root = low.layer("unary", power, layout=layout, type="SQRT", shift=epsilon)
+    return low.layer("divideBroadcastable", x, root, layout=layout)
+
+
+@op("LayerNormalization", layouts=UNFLATTENED)
+def layer_normalization(low: Lowering, node: Node, x: Blob) -> Blob:
+    """Core ML's own over the last axes; over others, as channels-first data has, composed."""
+    order, axes = _axes(x, node.attrs.get("axis", -1))
+    sizes = [extent(x, axis) for axis in axes]
+    epsilon = float(node.attrs.get("epsilon", 1e-3))
+    uncentered = bool(node.attrs.get("rms_scaling", False))
+    scaled = node.attrs.get("scale", True) or uncentered
+    centered = node.attrs.get("center", True) and not uncentered
+    gamma = weight(node, "gamma", *sizes) if scaled else None
+    beta = weight(node, "beta", *sizes) if centered else None
+    last = axes == list(range(x.rank - len(axes), x.rank))
+    if last and not uncentered:
+        gamma = np.ones(sizes, np.float32) if gamma is None else gamma
+        beta = np.zeros(sizes, np.float32) if beta is None else beta
+        return low.layer(
+            "layerNormalization", x, layout=x.layout, normalizedShape=sizes, eps=epsilon,
+            gamma=gamma, beta=beta,
+        )  # fmt: skip
+    # Keras's `rms_scaling` divides by the deviation, though it leaves the mean
+    made = _over(low, x, axes, epsilon, center=True, move=not uncentered)
+    return _affine(low, made, order, gamma, beta, sizes)
+
+
+@op("RMSNormalization", layouts=UNFLATTENED)
+def rms_normalization(low: Lowering, node: Node, x: Blob) -> Blob:
+    order, axes = _axes(x, node.attrs.get("axis", -1))
+    sizes = [extent(x, axis) for axis in axes]
+    made = _over(low, x, axes, float(node.attrs.get("epsilon", 1e-6)), center=False)
+    return _affine(low, made, order, weight(node, "scale", *sizes), None, sizes)
+
+
+def _channels_before(node: Node) -> Accepted:
+    """Channels on axis 1: as they lie, or by the layout."""
+    axis = node.attrs.get("axis", -1)
+    return (SOURCE,) if axis == 1 else (CHANNELS_FIRST,)
+
+
+@op("GroupNormalization", layouts=_channels_before)
+def group_normalization(low: Lowering, node: Node, x: Blob) -> Blob:
+    """Each group of neighbouring channels, over all places."""
+    axis = int(node.attrs.get("axis", -1))
+    if x.axis(axis) != 1:
+        raise ConversionError(f"axis={axis}: the channels' axis can be converted")
+    channels = extent(x, 1)
+    groups = int(node.attrs.get("groups", 32))
+    groups = channels if groups == -1 else groups
+    gamma = weight(node, "gamma", channels) if node.attrs.get("scale", True) else None
+    beta = weight(node, "beta", channels) if node.attrs.get("center", True) else None
+    shape = x.known
+    size = product(shape[1:])
+    inner = None if size is None else size // groups
+    folded = low.reshape(x, (shape[0], groups, inner), layout=SOURCE)
+    made = _over(low, folded, [2], float(node.attrs.get("epsilon", 1e-3)), center=True)
+    back = low.reshape(made, shape, layout=x.layout)
+    return _affine(low, back, [axis % x.rank], gamma, beta, [channels])
+
+
+@op("UnitNormalization", layouts=UNFLATTENED)
+def unit_normalization(low: Lowering, node: Node, x: Blob) -> Blob:
+    """x over its length, which counts as 1e-12 at least."""
+    _, axes = _axes(x, node.attrs.get("axis", -1))
+    length = low.layer("reduceL2", x, layout=x.layout, axes=axes, keepDims=True)
+    least = 1e-12 if low.graph.version >= 3 else 1e-6  # Keras 2: of the square
+    safe = low.layer("clip", length, layout=x.layout, minVal=least, maxVal=3.4e38)
+    return low.layer("divideBroadcastable", x, safe, layout=x.layout)

@@ -12,6 +12,7 @@ from mlferry.converters.keras.ops.convolution import as_image, from_image
 from mlferry.converters.keras.ops.registry import choice, op, sizes, spatial
 from mlferry.converters.layout import Blob
 from mlferry.converters.lower import Lowering
+from mlferry.converters.operands import extent
 from mlferry.errors import ConversionError
 
 
@@ -45,13 +46,40 @@ def up_sampling2d(low: Lowering, node: Node, x: Blob) -> Blob:
     if height is None or width is None:
         raise ConversionError(f"interpolation={mode!r} of an input of flexible size")
     target = (height * size[0], width * size[1])
-    shift = 0.0 if _is_old(low) else 0.5
-    kernel = _FILTERS.get(mode, _triangle)
-    rows = low.constant(_matrix(height, target[0], shift, kernel), layout=x.layout)
-    columns = low.constant(_matrix(width, target[1], shift, kernel), layout=x.layout)
-    tall = low.layer("batchedMatmul", rows, x)
-    made = low.layer("batchedMatmul", tall, columns, transposeB=True)
-    return made
+    return resized(low, x, target, mode, False, shift=0.0 if _is_old(low) else 0.5)
+
+
+def resized(
+    low: Lowering, x: Blob, size: tuple[int, int], mode: str, antialias: bool, shift: float = 0.5
+) -> Blob:
+    """[N, C, H, W] in another size, by gathering or by two matrix products.
+
+    Args:
+        low: the lowering.
+        x: its height and width are known.
+        size: the height and width wanted.
+        mode: "nearest", "bilinear", "bicubic", "lanczos3" or "lanczos5".
+        antialias: widen the filter where the image becomes smaller.
+        shift: where in a pixel its value is: 0.5 is the middle.
+    """
+    for axis, target in zip((2, 3), size, strict=True):
+        count = extent(x, axis)
+        if count == target:
+            continue
+        if mode == "nearest":
+            places = np.floor((np.arange(target) + shift) * count / target)
+            chosen = low.constant(np.minimum(places, count - 1), layout=x.layout)
+            x = low.layer("gather", x, chosen, layout=x.layout, axis=axis)
+            continue
+        kernel = _FILTERS.get(mode, _triangle)
+        matrix = _matrix(count, target, shift, kernel, antialias)
+        weights = low.constant(matrix, layout=x.layout)
+        x = (
+            low.layer("batchedMatmul", weights, x, layout=x.layout)
+            if axis == 2
+            else low.layer("batchedMatmul", x, weights, layout=x.layout, transposeB=True)
+        )
+    return x
 
 
 def _is_old(low: Lowering) -> bool:
@@ -88,11 +116,17 @@ _FILTERS: dict[str, Filter] = {
 }
 
 
-def _matrix(size: int, out: int, shift: float, kernel: Filter) -> NDArray[np.float32]:
+def _matrix(
+    size: int, out: int, shift: float, kernel: Filter, antialias: bool
+) -> NDArray[np.float32]:
     """[1, 1, out, size]: the weights of every pixel, at half-pixel positions or from the corner."""
     centers = (np.arange(out) + shift) * size / out - shift
-    centers = centers if kernel is not _triangle else np.clip(centers, 0, size - 1)
-    distances = np.abs(centers[:, None] - np.arange(size)[None])
+    wide = max(size / out, 1.0) if antialias else 1.0
+    if kernel is _triangle and wide == 1:
+        centers = np.clip(centers, 0, size - 1)
+    if kernel is _cubic and wide == 1:  # TensorFlow looks its weights up in a table of 1024
+        centers = np.floor(centers) + np.round((centers - np.floor(centers)) * 1024) / 1024
+    distances = np.abs(centers[:, None] - np.arange(size)[None]) / wide
     matrix = kernel(distances)
     matrix /= matrix.sum(axis=1, keepdims=True)
     return matrix.astype(np.float32)[None, None]

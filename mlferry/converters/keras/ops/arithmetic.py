@@ -1,0 +1,429 @@
+"""`keras.ops` of one value in, one value out, or of two values that broadcast."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from mlferry.converters.graph import Attributes, Node
+from mlferry.converters.keras.ops.functions import (
+    ELEMENTWISE,
+    function,
+    is_integer,
+    layer,
+    operands,
+)
+from mlferry.converters.keras.ops.registry import OPS
+from mlferry.converters.layout import UNFLATTENED, Blob
+from mlferry.converters.lower import Lowering
+from mlferry.errors import ConversionError
+
+_PAIR = {"x": "x1", "y": "x2"}
+
+
+def _is_number(value: Any) -> bool:
+    return not isinstance(value, Blob) and np.ndim(value) == 0
+
+
+def affine(low: Lowering, x: Blob, scale: float, shift: float = 0.0) -> Blob:
+    """scale * x + shift"""
+    return layer(low, "activation", x, linear={"alpha": scale, "beta": shift})
+
+
+def unary(low: Lowering, x: Blob, kind: str, **params: float) -> Blob:
+    """A `unary` layer."""
+    return layer(low, "unary", x, type=kind, **params)
+
+
+def _pairwise(low: Lowering, kind: str, x1: Any, x2: Any) -> Blob:
+    return layer(low, f"{kind}Broadcastable", *operands(low, x1, x2))
+
+
+@function(
+    "Add", tf={"__operators__.add": _PAIR, "math.add": _PAIR, "add": _PAIR, "nn.bias_add": {
+        "value": "x1", "bias": "x2"}}, layouts=ELEMENTWISE,
+)  # fmt: skip
+def add(low: Lowering, node: Node, x1: Any, x2: Any) -> Blob:
+    if _is_number(x1) or _is_number(x2):
+        x, number = (x2, x1) if _is_number(x1) else (x1, x2)
+        return affine(low, x, 1.0, float(number))
+    return _pairwise(low, "add", x1, x2)
+
+
+@function("Subtract", tf={"math.subtract": _PAIR, "subtract": _PAIR}, layouts=ELEMENTWISE)
+def subtract(low: Lowering, node: Node, x1: Any, x2: Any) -> Blob:
+    if _is_number(x2):
+        return affine(low, x1, 1.0, -float(x2))
+    if _is_number(x1):
+        return affine(low, x2, -1.0, float(x1))
+    return _pairwise(low, "subtract", x1, x2)
+
+
+@function("Multiply", tf={"math.multiply": _PAIR, "multiply": _PAIR}, layouts=ELEMENTWISE)
+def multiply(low: Lowering, node: Node, x1: Any, x2: Any) -> Blob:
+    if _is_number(x1) or _is_number(x2):
+        x, number = (x2, x1) if _is_number(x1) else (x1, x2)
+        return affine(low, x, float(number))
+    return _pairwise(low, "multiply", x1, x2)
+
+
+@function(
+    "Divide", "TrueDivide",
+    tf={"math.divide": _PAIR, "divide": _PAIR, "math.truediv": _PAIR, "truediv": _PAIR},
+    layouts=ELEMENTWISE,
+)  # fmt: skip
+def divide(low: Lowering, node: Node, x1: Any, x2: Any) -> Blob:
+    return _pairwise(low, "divide", x1, x2)
+
+
+@function("DivideNoNan", tf={"math.divide_no_nan": _PAIR}, layouts=ELEMENTWISE)
+def divide_no_nan(low: Lowering, node: Node, x1: Any, x2: Any) -> Blob:
+    """0 where the divisor is."""
+    left, right = operands(low, x1, x2)
+    zero = layer(low, "equal", right, alpha=0.0)
+    safe = layer(low, "addBroadcastable", right, zero)
+    nonzero = affine(low, zero, -1.0, 1.0)
+    quotient = layer(low, "divideBroadcastable", left, safe)
+    return layer(low, "multiplyBroadcastable", quotient, nonzero)
+
+
+@function("FloorDivide", tf={"math.floordiv": _PAIR, "floor_div": _PAIR}, layouts=ELEMENTWISE)
+def floor_divide(low: Lowering, node: Node, x1: Any, x2: Any) -> Blob:
+    return _pairwise(low, "floorDiv", x1, x2)
+
+
+@function("Mod", tf={"math.floormod": _PAIR, "math.mod": _PAIR}, layouts=ELEMENTWISE)
+def mod(low: Lowering, node: Node, x1: Any, x2: Any) -> Blob:
+    """x1 - x2 * floor(x1 / x2)"""
+    left, right = operands(low, x1, x2)
+    whole = layer(low, "floorDivBroadcastable", left, right)
+    product = layer(low, "multiplyBroadcastable", whole, right)
+    return layer(low, "subtractBroadcastable", left, product)
+
+
+@function("Power", tf={"math.pow": _PAIR, "pow": _PAIR}, layouts=ELEMENTWISE)
+def power(low: Lowering, node: Node, x1: Any, x2: Any) -> Blob:
+    if _is_number(x2) and float(x2) == 2:
+        return layer(low, "multiply", x1, x1)
+    if _is_number(x2):
+        return unary(low, x1, "POWER", alpha=float(x2))
+    return _pairwise(low, "pow", x1, x2)
+
+
+@function("Maximum", "Fmax", tf={"math.maximum": _PAIR, "maximum": _PAIR}, layouts=ELEMENTWISE)
+def maximum(low: Lowering, node: Node, x1: Any, x2: Any) -> Blob:
+    return _pairwise(low, "max", x1, x2)
+
+
+@function("Minimum", "Fmin", tf={"math.minimum": _PAIR, "minimum": _PAIR}, layouts=ELEMENTWISE)
+def minimum(low: Lowering, node: Node, x1: Any, x2: Any) -> Blob:
+    return _pairwise(low, "min", x1, x2)
+
+
+@function("Arctan2", tf={"math.atan2": {"y": "x1", "x": "x2"}}, layouts=ELEMENTWISE)
+def arctan2(low: Lowering, node: Node, x1: Any, x2: Any) -> Blob:
+    """2 * arctan(y / (r + x)), with pi where y is 0 and x negative."""
+    y, x = operands(low, x1, x2)
+    squares = layer(
+        low, "addBroadcastable",
+        layer(low, "multiplyBroadcastable", x, x), layer(low, "multiplyBroadcastable", y, y),
+    )  # fmt: skip
+    root = unary(low, squares, "SQRT")
+    bottom = layer(low, "addBroadcastable", root, x)
+    flat = layer(low, "equal", bottom, alpha=0.0)
+    safe = layer(low, "addBroadcastable", bottom, flat)
+    angle = affine(low, layer(low, "atan", layer(low, "divideBroadcastable", y, safe)), 2.0)
+    negative = layer(low, "lessThan", x, alpha=0.0)
+    beyond = affine(low, layer(low, "multiplyBroadcastable", flat, negative), float(np.pi))
+    kept = layer(low, "multiplyBroadcastable", angle, affine(low, flat, -1.0, 1.0))
+    return layer(low, "addBroadcastable", kept, beyond)
+
+
+@function("Logaddexp", layouts=ELEMENTWISE)
+def logaddexp(low: Lowering, node: Node, x1: Any, x2: Any) -> Blob:
+    """max + softplus(-|x1 - x2|)"""
+    left, right = operands(low, x1, x2)
+    most = layer(low, "maxBroadcastable", left, right)
+    apart = unary(low, layer(low, "subtractBroadcastable", left, right), "ABS")
+    rest = layer(low, "activation", affine(low, apart, -1.0), softplus={})
+    return layer(low, "addBroadcastable", most, rest)
+
+
+@function("SquaredDifference", tf={"math.squared_difference": _PAIR}, layouts=ELEMENTWISE)
+def squared_difference(low: Lowering, node: Node, x1: Any, x2: Any) -> Blob:
+    apart = subtract(low, node, x1, x2)
+    return layer(low, "multiply", apart, apart)
+
+
+# ---- comparisons and logic -------------------------------------------------------------
+
+
+def _compared(low: Lowering, kind: str, x1: Any, x2: Any) -> Blob:
+    if _is_number(x2):
+        return layer(low, kind, x1, alpha=float(x2))
+    return layer(low, kind, *operands(low, x1, x2))
+
+
+@function("Equal", tf={"math.equal": _PAIR, "equal": _PAIR, "__operators__.eq": {
+    "self": "x1", "other": "x2"}}, layouts=ELEMENTWISE)  # fmt: skip
+def equal(low: Lowering, node: Node, x1: Any, x2: Any) -> Blob:
+    return _compared(low, "equal", x1, x2)
+
+
+@function("NotEqual", tf={"math.not_equal": _PAIR, "not_equal": _PAIR, "__operators__.ne": {
+    "self": "x1", "other": "x2"}}, layouts=ELEMENTWISE)  # fmt: skip
+def not_equal(low: Lowering, node: Node, x1: Any, x2: Any) -> Blob:
+    return _compared(low, "notEqual", x1, x2)
+
+
+@function("Less", tf={"math.less": _PAIR, "less": _PAIR}, layouts=ELEMENTWISE)
+def less(low: Lowering, node: Node, x1: Any, x2: Any) -> Blob:
+    return _compared(low, "lessThan", x1, x2)
+
+
+@function("LessEqual", tf={"math.less_equal": _PAIR, "less_equal": _PAIR}, layouts=ELEMENTWISE)
+def less_equal(low: Lowering, node: Node, x1: Any, x2: Any) -> Blob:
+    return _compared(low, "lessEqual", x1, x2)
+
+
+@function("Greater", tf={"math.greater": _PAIR, "greater": _PAIR}, layouts=ELEMENTWISE)
+def greater(low: Lowering, node: Node, x1: Any, x2: Any) -> Blob:
+    return _compared(low, "greaterThan", x1, x2)
+
+
+@function(
+    "GreaterEqual", tf={"math.greater_equal": _PAIR, "greater_equal": _PAIR}, layouts=ELEMENTWISE
+)
+def greater_equal(low: Lowering, node: Node, x1: Any, x2: Any) -> Blob:
+    return _compared(low, "greaterEqual", x1, x2)
+
+
+@function("LogicalAnd", tf={"math.logical_and": _PAIR, "logical_and": _PAIR}, layouts=ELEMENTWISE)
+def logical_and(low: Lowering, node: Node, x1: Any, x2: Any) -> Blob:
+    return layer(low, "logicalAnd", *operands(low, x1, x2))
+
+
+@function("LogicalOr", tf={"math.logical_or": _PAIR, "logical_or": _PAIR}, layouts=ELEMENTWISE)
+def logical_or(low: Lowering, node: Node, x1: Any, x2: Any) -> Blob:
+    return layer(low, "logicalOr", *operands(low, x1, x2))
+
+
+@function("LogicalXor", layouts=ELEMENTWISE)
+def logical_xor(low: Lowering, node: Node, x1: Any, x2: Any) -> Blob:
+    return layer(low, "logicalXor", *operands(low, x1, x2))
+
+
+@function("LogicalNot", tf={"math.logical_not": {}, "logical_not": {}}, layouts=ELEMENTWISE)
+def logical_not(low: Lowering, node: Node, x: Blob) -> Blob:
+    return layer(low, "logicalNot", x)
+
+
+@function("Where", tf={"where": {"x": "x1", "y": "x2"}}, layouts=ELEMENTWISE)
+def where(low: Lowering, node: Node, condition: Any, x1: Any = None, x2: Any = None) -> Blob:
+    if x1 is None or x2 is None:
+        raise ConversionError("where of a condition alone: the number of places is not fixed")
+    return layer(low, "whereBroadcastable", *operands(low, condition, x1, x2))
+
+
+@function("Isnan", layouts=ELEMENTWISE)
+def isnan(low: Lowering, node: Node, x: Blob) -> Blob:
+    return layer(low, "notEqual", x, x)
+
+
+# ---- one value -------------------------------------------------------------------------
+
+
+@function("Square", tf={"math.square": {}, "square": {}}, layouts=ELEMENTWISE)
+def square(low: Lowering, node: Node, x: Blob) -> Blob:
+    return layer(low, "multiply", x, x)
+
+
+@function("Sqrt", tf={"math.sqrt": {}, "sqrt": {}}, layouts=ELEMENTWISE)
+def sqrt(low: Lowering, node: Node, x: Blob) -> Blob:
+    return unary(low, x, "SQRT")
+
+
+@function("Rsqrt", tf={"math.rsqrt": {}}, layouts=ELEMENTWISE)
+def rsqrt(low: Lowering, node: Node, x: Blob) -> Blob:
+    return layer(low, "divideBroadcastable", *operands(low, 1.0, unary(low, x, "SQRT")))
+
+
+@function("Reciprocal", tf={"math.reciprocal": {}}, layouts=ELEMENTWISE)
+def reciprocal(low: Lowering, node: Node, x: Blob) -> Blob:
+    return layer(low, "divideBroadcastable", *operands(low, 1.0, x))
+
+
+@function("Exp", tf={"math.exp": {}, "exp": {}}, layouts=ELEMENTWISE)
+def exp(low: Lowering, node: Node, x: Blob) -> Blob:
+    return unary(low, x, "EXP")
+
+
+@function("Exp2", layouts=ELEMENTWISE)
+def exp2(low: Lowering, node: Node, x: Blob) -> Blob:
+    return layer(low, "exp2", x)
+
+
+@function("Expm1", tf={"math.expm1": {}}, layouts=ELEMENTWISE)
+def expm1(low: Lowering, node: Node, x: Blob) -> Blob:
+    return affine(low, unary(low, x, "EXP"), 1.0, -1.0)
+
+
+def _log(low: Lowering, x: Blob, base: float = np.e, shift: float = 0.0) -> Blob:
+    made = unary(low, x, "LOG", shift=shift)
+    return made if base == np.e else affine(low, made, float(1 / np.log(base)))
+
+
+@function("Log", tf={"math.log": {}}, layouts=ELEMENTWISE)
+def log(low: Lowering, node: Node, x: Blob) -> Blob:
+    return _log(low, x)
+
+
+@function("Log2", layouts=ELEMENTWISE)
+def log2(low: Lowering, node: Node, x: Blob) -> Blob:
+    return _log(low, x, 2.0)
+
+
+@function("Log10", layouts=ELEMENTWISE)
+def log10(low: Lowering, node: Node, x: Blob) -> Blob:
+    return _log(low, x, 10.0)
+
+
+@function("Log1p", tf={"math.log1p": {}}, layouts=ELEMENTWISE)
+def log1p(low: Lowering, node: Node, x: Blob) -> Blob:
+    return _log(low, x, shift=1.0)
+
+
+@function("Absolute", "Abs", "Fabs", tf={"math.abs": {}, "abs": {}}, layouts=ELEMENTWISE)
+def absolute(low: Lowering, node: Node, x: Blob) -> Blob:
+    return unary(low, x, "ABS")
+
+
+@function("Negative", tf={"math.negative": {}, "negative": {}}, layouts=ELEMENTWISE)
+def negative(low: Lowering, node: Node, x: Blob) -> Blob:
+    return affine(low, x, -1.0)
+
+
+_LAYERS = {
+    "Sign": "sign", "Floor": "floor", "Ceil": "ceil", "Sin": "sin", "Cos": "cos", "Tan": "tan",
+    "Arcsin": "asin", "Arccos": "acos", "Arctan": "atan", "Sinh": "sinh", "Cosh": "cosh",
+    "Tanh": "tanh", "Arcsinh": "asinh", "Arccosh": "acosh", "Arctanh": "atanh", "Erf": "erf",
+}  # fmt: skip
+
+
+def _plain(kind: str) -> Any:
+    def convert(low: Lowering, node: Node, x: Blob) -> Blob:
+        return layer(low, kind, x)
+
+    return convert
+
+
+for _name, _kind in _LAYERS.items():
+    function(_name, tf={f"math.{_kind}": {}}, layouts=ELEMENTWISE)(_plain(_kind))
+
+
+@function("Erfc", layouts=ELEMENTWISE)
+def erfc(low: Lowering, node: Node, x: Blob) -> Blob:
+    return affine(low, layer(low, "erf", x), -1.0, 1.0)
+
+
+@function("Trunc", layouts=ELEMENTWISE)
+def trunc(low: Lowering, node: Node, x: Blob) -> Blob:
+    """Towards 0."""
+    whole = layer(low, "floor", unary(low, x, "ABS"))
+    return layer(low, "multiply", whole, layer(low, "sign", x))
+
+
+@function("Round", tf={"math.round": {}, "round": {}}, layouts=ELEMENTWISE)
+def round_(low: Lowering, node: Node, x: Blob, decimals: int = 0) -> Blob:
+    """Halves go to even."""
+    if not decimals:
+        return layer(low, "round", x)
+    factor = 10.0**decimals
+    return affine(low, layer(low, "round", affine(low, x, factor)), 1 / factor)
+
+
+@function(
+    "Clip", tf={"clip_by_value": {"t": "x", "clip_value_min": "x_min", "clip_value_max": "x_max"}},
+    layouts=ELEMENTWISE,
+)  # fmt: skip
+def clip(low: Lowering, node: Node, x: Blob, x_min: Any = None, x_max: Any = None) -> Blob:
+    for value, kind in ((x_min, "max"), (x_max, "min")):
+        if value is not None:
+            x = _pairwise(low, kind, x, value)
+    return x
+
+
+@function("StopGradient", "Copy", "Real", tf={"stop_gradient": {"input": "x"}, "identity": {
+    "input": "x"}}, layouts=ELEMENTWISE)  # fmt: skip
+def stop_gradient(low: Lowering, node: Node, x: Blob | None = None, variable: Any = None) -> Blob:
+    found = variable if x is None else x
+    if not isinstance(found, Blob):
+        raise ConversionError("a function of numbers alone")
+    return found
+
+
+@function("Cast", "SaturateCast", tf={"cast": {}}, layouts=ELEMENTWISE)
+def cast(low: Lowering, node: Node, x: Blob, dtype: Any) -> Blob:
+    """To integers by cutting off what lies behind the point; to booleans by comparing with 0."""
+    target = str(dtype)
+    if target == "bool":
+        return layer(low, "notEqual", x, alpha=0.0)
+    whole = node.inputs[0].dtype == "bool" or is_integer(node)
+    if target.startswith(("int", "uint")) and not whole:
+        return trunc(low, node, x)  # type: ignore[no-any-return]
+    return x
+
+
+@function("OnesLike", "ZerosLike", "FullLike", tf={"ones_like": {"input": "x"}, "zeros_like": {
+    "input": "x"}}, layouts=ELEMENTWISE)  # fmt: skip
+def full_like(low: Lowering, node: Node, x: Blob, fill_value: Any = None, dtype: Any = None) -> Any:
+    if fill_value is None:
+        fill_value = 1.0 if "nes" in node.op else 0.0
+    return layer(low, "fillLike", x, value=float(fill_value))
+
+
+# ---- activations and others that are layers, too ---------------------------------------
+
+_ACTIVATIONS = {
+    "Relu": "relu", "Relu6": "relu6", "Sigmoid": "sigmoid", "SparseSigmoid": "sparse_sigmoid",
+    "Softplus": "softplus", "Softsign": "softsign", "SoftShrink": "soft_shrink",
+    "SparsePlus": "sparse_plus", "Silu": "silu", "Squareplus": "squareplus",
+    "LogSigmoid": "log_sigmoid", "LeakyRelu": "leaky_relu", "HardSigmoid": "hard_sigmoid",
+    "HardSilu": "hard_silu", "Elu": "elu", "Selu": "selu", "Gelu": "gelu", "Celu": "celu",
+    "Glu": "glu", "TanhShrink": "tanh_shrink", "HardTanh": "hard_tanh",
+    "HardShrink": "hard_shrink", "Threshold": "threshold", "Softmax": "softmax",
+    "LogSoftmax": "log_softmax", "Sparsemax": "sparsemax",
+}  # fmt: skip
+_TF_ACTIVATIONS = {
+    "nn.relu": "relu", "nn.relu6": "relu6", "nn.sigmoid": "sigmoid", "math.sigmoid": "sigmoid",
+    "sigmoid": "sigmoid", "nn.tanh": "tanh", "tanh": "tanh", "math.tanh": "tanh",
+    "nn.softplus": "softplus", "math.softplus": "softplus", "nn.softsign": "softsign",
+    "nn.silu": "silu", "nn.swish": "silu", "nn.elu": "elu", "nn.selu": "selu", "nn.gelu": "gelu",
+    "nn.leaky_relu": "leaky_relu", "nn.softmax": "softmax", "nn.log_softmax": "log_softmax",
+}  # fmt: skip
+
+
+def _activation(name: str) -> Any:
+    def convert(low: Lowering, node: Node, *inputs: Blob) -> Any:
+        entry = OPS.find(name, low.graph.version)
+        options = dict(node.attrs)
+        for key, value in (node.call[1] if node.call else {}).items():
+            node.attrs.get(f"argument {key}")
+            options[_RENAMED.get(key, key)] = value
+        if node.op.startswith("tf.nn.gelu"):
+            options.setdefault("approximate", False)
+        assert entry is not None
+        inner = Node(name, node.name, node.inputs, node.outputs, Attributes(options))
+        return entry.value(low, inner, inputs[0])
+
+    return convert
+
+
+_RENAMED = {"features": "x", "logits": "x"}
+
+for _name, _kind in _ACTIVATIONS.items():
+    OPS.register(f"keras.ops.{_name}", layouts=UNFLATTENED)(_activation(_kind))
+for _name, _kind in _TF_ACTIVATIONS.items():
+    if f"tf.{_name}" not in OPS:
+        OPS.register(f"tf.{_name}", layouts=UNFLATTENED)(_activation(_kind))

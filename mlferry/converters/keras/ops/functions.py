@@ -1,0 +1,119 @@
+"""How functions of `keras.ops` and of TensorFlow inside a functional model are registered.
+
+A converter takes the `Lowering`, the node and the function's arguments by their Keras names:
+tensors as blobs, everything else as the source has it. What a call does not give, the node's
+options or the converter's own defaults do.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from mlferry.converters.graph import Node
+from mlferry.converters.keras.ops.registry import OPS, bound
+from mlferry.converters.layout import CHANNELS_FIRST, SOURCE, UNFLATTENED, Accepted, Blob
+from mlferry.converters.lower import Lowering
+from mlferry.errors import ConversionError
+
+Function = Callable[..., Any]
+_COMMON = {"axis": "axis", "keepdims": "keepdims"}
+
+
+def function(
+    *names: str,
+    tf: Mapping[str, Mapping[str, str]] | None = None,
+    layouts: Accepted = (SOURCE,),
+) -> Callable[[Function], Function]:
+    """Register a converter.
+
+    Args:
+        names: the classes of `keras.ops`.
+        tf: TensorFlow's names of the same function, each with its names of the arguments that
+            differ from Keras's.
+        layouts: see the package.
+    """
+
+    def decorate(convert: Function) -> Function:
+        wanted = list(inspect.signature(convert).parameters)[2:]
+        for name in names:
+            OPS.register(f"keras.ops.{name}", layouts=layouts)(_called(convert, wanted, {}))
+        for name, renamed in (tf or {}).items():
+            OPS.register(f"tf.{name}", layouts=layouts)(_called(convert, wanted, renamed))
+        return convert
+
+    return decorate
+
+
+def _called(convert: Function, wanted: list[str], renamed: Mapping[str, str]) -> Function:
+    def converter(low: Lowering, node: Node, *inputs: Blob) -> Any:
+        theirs = {ours: name for name, ours in renamed.items()}
+        names = [theirs.get(name, name) for name in wanted]
+        given = bound(node, inputs, names)
+        found = {}
+        for name, ours in zip(names, wanted, strict=True):
+            if name in given:
+                found[ours] = given[name]
+            elif node.attrs.get(ours) is not None:
+                found[ours] = node.attrs[ours]
+        for ignored in ("function", "argument name"):
+            node.attrs.get(ignored)
+        return convert(low, node, **found)
+
+    return converter
+
+
+def constant(low: Lowering, value: Any, like: Blob) -> Blob:
+    """A number or array as a blob that broadcasts with another.
+
+    Raises:
+        ConversionError: it is no number.
+    """
+    array = np.asarray(value)
+    if array.dtype.kind not in "fiub":
+        raise ConversionError(f"{value!r} is no number")
+    array = array.astype(np.float32)
+    if like.layout == CHANNELS_FIRST and array.ndim > 1 and like.rank >= 3:
+        array = np.moveaxis(array.reshape((1,) * (like.rank - array.ndim) + array.shape), -1, 1)
+    elif like.layout == CHANNELS_FIRST and array.ndim == 1 and like.rank >= 3:
+        array = array.reshape((-1,) + (1,) * (like.rank - 2))
+    return low.constant(array, layout=like.layout)
+
+
+def operands(low: Lowering, *values: Any) -> list[Blob]:
+    """Blobs for the arguments of an elementwise function, one of which is a blob.
+
+    Raises:
+        ConversionError: none is.
+    """
+    blobs = [value for value in values if isinstance(value, Blob)]
+    if not blobs:
+        raise ConversionError("a function of numbers alone")
+    like = max(blobs, key=lambda blob: blob.rank)
+    return [v if isinstance(v, Blob) else constant(low, v, like) for v in values]
+
+
+def layer(low: Lowering, kind: str, *inputs: Blob, **params: Any) -> Blob:
+    """A layer in the layout of its input of most axes."""
+    like = max(inputs, key=lambda blob: blob.rank)
+    return low.layer(kind, *inputs, layout=like.layout, **params)
+
+
+def axes_of(x: Blob, axis: Any) -> tuple[int, ...]:
+    """The blob's axes for one or several of the source; None stands for all."""
+    if axis is None:
+        return tuple(range(x.rank))
+    found = axis if isinstance(axis, list | tuple) else (axis,)
+    return tuple(x.axis(int(a)) for a in found)
+
+
+def is_integer(node: Node, place: int = 0) -> bool:
+    """Whether an input holds integers."""
+    values = node.inputs
+    return place < len(values) and values[place].dtype.startswith(("int", "uint"))
+
+
+ELEMENTWISE: Accepted = UNFLATTENED

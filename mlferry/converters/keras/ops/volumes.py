@@ -1,0 +1,178 @@
+"""Convolution, pooling, padding and the like in three dimensions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from mlferry.converters.convolutions import Pairs, Windows, convolved, each, sides, transposed
+from mlferry.converters.graph import Node
+from mlferry.converters.keras.ops.convolution import cuts
+from mlferry.converters.keras.ops.registry import choice, op, sizes, spatial, weight
+from mlferry.converters.layout import SOURCE, Blob
+from mlferry.converters.lower import Lowering
+from mlferry.converters.operands import extent
+from mlferry.converters.slices import padded, sliced
+from mlferry.errors import ConversionError
+
+Triple = tuple[int, int, int]
+
+
+def _triple(value: Any, what: str) -> Triple:
+    first, second, third = sizes(value, 3, what)
+    return first, second, third
+
+
+def _pairs(node: Node, x: Blob, kernel: Triple, strides: Triple, dilations: Triple) -> Pairs:
+    """What Keras's "valid" or "same" puts before and after each axis."""
+    if choice(node, "padding", ("valid", "same"), "valid") == "valid":
+        return [(0, 0)] * 3
+    found = []
+    for axis, (k, s, d) in enumerate(zip(kernel, strides, dilations, strict=True), start=2):
+        size = extent(x, axis)
+        total = max((-(-size // s) - 1) * s + (k - 1) * d + 1 - size, 0)
+        found.append((total // 2, total - total // 2))
+    return found
+
+
+@op("Conv3D", layouts=spatial, rank=5)
+def conv3d(low: Lowering, node: Node, x: Blob) -> Blob:
+    attrs = node.attrs
+    kernel_size = _triple(attrs["kernel_size"], "kernel_size")
+    strides = _triple(attrs.get("strides", 1), "strides")
+    dilations = _triple(attrs.get("dilation_rate", 1), "dilation_rate")
+    filters, groups = attrs["filters"], attrs.get("groups", 1)
+    kernel = weight(node, "kernel", *kernel_size, extent(x, 1) // groups, filters)
+    bias = weight(node, "bias", filters) if attrs.get("use_bias", True) else None
+    pairs = _pairs(node, x, kernel_size, strides, dilations)
+    how = Windows(strides, dilations, pairs, groups)
+    return convolved(low, x, kernel.transpose(4, 3, 0, 1, 2), how, bias=bias, layout=x.layout)
+
+
+@op("Conv3DTranspose", layouts=spatial, rank=5)
+def conv3d_transpose(low: Lowering, node: Node, x: Blob) -> Blob:
+    attrs = node.attrs
+    kernel_size = _triple(attrs["kernel_size"], "kernel_size")
+    strides = _triple(attrs.get("strides", 1), "strides")
+    dilations = _triple(attrs.get("dilation_rate", 1), "dilation_rate")
+    mode = choice(node, "padding", ("valid", "same"), "valid")
+    given = attrs.get("output_padding")
+    extra = None if given is None else _triple(given, "output_padding")
+    if attrs.get("groups", 1) != 1:
+        raise ConversionError("a transposed convolution in groups")
+    filters = attrs["filters"]
+    kernel = weight(node, "kernel", *kernel_size, filters, extent(x, 1))
+    bias = weight(node, "bias", filters) if attrs.get("use_bias", True) else None
+    pairs = [
+        cuts(mode, k, s, d, None if extra is None else extra[axis])
+        for axis, (k, s, d) in enumerate(zip(kernel_size, strides, dilations, strict=True))
+    ]
+    how = Windows(strides, dilations, pairs)
+    made = transposed(low, x, kernel.transpose(4, 3, 0, 1, 2), how, bias=bias, layout=x.layout)
+    return low.relabel(made, x.layout)
+
+
+def _pooling(low: Lowering, node: Node, x: Blob, kind: str) -> Blob:
+    kernel = _triple(node.attrs.get("pool_size", 2), "pool_size")
+    given = node.attrs.get("strides")
+    strides = kernel if given is None else _triple(given, "strides")
+    pairs = _pairs(node, x, kernel, strides, (1, 1, 1))
+    return low.layer(
+        "pooling3d", x, layout=x.layout, type=kind, paddingType="CUSTOM",
+        countExcludePadding=kind == "AVERAGE",
+        **each("kernel", kernel), **each("stride", strides), **sides(pairs),
+    )  # fmt: skip
+
+
+@op("MaxPooling3D", layouts=spatial, rank=5)
+def max_pooling3d(low: Lowering, node: Node, x: Blob) -> Blob:
+    return _pooling(low, node, x, "MAX")
+
+
+@op("AveragePooling3D", layouts=spatial, rank=5)
+def average_pooling3d(low: Lowering, node: Node, x: Blob) -> Blob:
+    return _pooling(low, node, x, "AVERAGE")
+
+
+def _whole(low: Lowering, node: Node, x: Blob, kind: str) -> Blob:
+    keep = bool(node.attrs.get("keepdims", False))
+    layout = x.layout if keep else SOURCE
+    return low.layer(kind, x, layout=layout, axes=(2, 3, 4), keepDims=keep)
+
+
+@op("GlobalMaxPooling3D", layouts=spatial, rank=5)
+def global_max_pooling3d(low: Lowering, node: Node, x: Blob) -> Blob:
+    return _whole(low, node, x, "reduceMax")
+
+
+@op("GlobalAveragePooling3D", layouts=spatial, rank=5)
+def global_average_pooling3d(low: Lowering, node: Node, x: Blob) -> Blob:
+    return _whole(low, node, x, "reduceMean")
+
+
+def _amounts(value: Any, what: str) -> list[tuple[int, int]]:
+    """One number, one an axis, or a pair an axis."""
+    items = [value] * 3 if isinstance(value, int) else list(value)
+    if len(items) != 3:
+        raise ConversionError(f"{what}={value!r}: three numbers or three pairs are needed")
+    return [(n, n) if isinstance(n, int) else (int(n[0]), int(n[1])) for n in items]
+
+
+@op("ZeroPadding3D", layouts=spatial, rank=5)
+def zero_padding3d(low: Lowering, node: Node, x: Blob) -> Blob:
+    pairs = _amounts(node.attrs.get("padding", 1), "padding")
+    amounts = [0, 0, *(a for a, _ in pairs), 0, 0, *(b for _, b in pairs)]
+    return low.relabel(padded(low, x, amounts, "constant", 0.0), x.layout)
+
+
+@op("Cropping3D", layouts=spatial, rank=5)
+def cropping3d(low: Lowering, node: Node, x: Blob) -> Blob:
+    pairs = _amounts(node.attrs.get("cropping", 1), "cropping")
+    starts, ends = [a for a, _ in pairs], [-b if b else None for _, b in pairs]
+    return low.relabel(sliced(low, x, starts, ends, (2, 3, 4), None), x.layout)
+
+
+@op("UpSampling3D", layouts=spatial, rank=5)
+def up_sampling3d(low: Lowering, node: Node, x: Blob) -> Blob:
+    """Every entry several times, by gathering along each axis."""
+    for axis, factor in enumerate(_triple(node.attrs.get("size", 2), "size"), start=2):
+        if factor != 1:
+            places = low.constant(np.repeat(np.arange(extent(x, axis)), factor), layout=SOURCE)
+            x = low.layer("gather", x, places, layout=x.layout, axis=axis)
+    return x
+
+
+# ---- pooling to a size -----------------------------------------------------------------
+
+
+def _adaptive(low: Lowering, node: Node, x: Blob, kind: str) -> Blob:
+    """Output i of an axis covers the entries from floor(i n / m) to ceil((i + 1) n / m)."""
+    dimensions = x.rank - 2
+    given = node.attrs["output_size"]
+    targets = sizes(given, dimensions, "output_size")
+    for axis, target in enumerate(targets, start=2):
+        size = extent(x, axis)
+        parts = []
+        for index in range(target):
+            start, end = index * size // target, -(-(index + 1) * size // target)
+            part = sliced(low, x, [start], [end], [axis], None)
+            parts.append(low.layer(kind, part, layout=x.layout, axes=(axis,), keepDims=True))
+        joined = parts[0]
+        if len(parts) > 1:
+            joined = low.layer("concatND", *parts, layout=x.layout, axis=axis)
+        x = joined
+    return x
+
+
+@op(
+    "AdaptiveAveragePooling1D", "AdaptiveAveragePooling2D", "AdaptiveAveragePooling3D",
+    layouts=spatial,
+)  # fmt: skip
+def adaptive_average_pooling(low: Lowering, node: Node, x: Blob) -> Blob:
+    return _adaptive(low, node, x, "reduceMean")
+
+
+@op("AdaptiveMaxPooling1D", "AdaptiveMaxPooling2D", "AdaptiveMaxPooling3D", layouts=spatial)
+def adaptive_max_pooling(low: Lowering, node: Node, x: Blob) -> Blob:
+    return _adaptive(low, node, x, "reduceMax")

@@ -1,0 +1,298 @@
+"""`keras.ops` and TensorFlow's functions inside functional models, against Keras 3 and Keras 2.
+
+A row has the registered name, what is computed of two inputs, and their shapes. Inputs are
+normal; rows with `positive` get values from 0.1 to 0.9.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import mlferry
+from mlferry.converters.keras.ops import OPS
+from mlferry.errors import ConversionError
+from tests.converters.keras.test_models import kinds, quietly, same_outputs
+
+Library = Callable[[str], Any]
+CUBE = (3, 4, 5)
+ONES = np.arange(5, dtype=np.float32)
+
+
+@dataclass(frozen=True)
+class Row:
+    name: str
+    compute: Callable[..., Any]
+    shape: tuple[int, ...] = (3, 4)
+    other: tuple[int, ...] | None = None
+    positive: bool = False
+    integers: bool = False
+
+
+def row(name: str, compute: Callable[..., Any], *shapes: tuple[int, ...], **special: bool) -> Row:
+    return Row(name, compute, *(shapes or ((3, 4),)), **special)
+
+
+def _unary(names: str, *, positive: bool = False) -> list[Row]:
+    """Functions whose classes have their names in capitals."""
+    made = []
+    for name in names.split():
+        label = "".join(part.capitalize() for part in name.split("_"))
+        made.append(
+            row(label, lambda o, x, y, name=name: getattr(o, name)(x), CUBE, positive=positive)
+        )
+    return made
+
+
+def _binary(names: str, **special: bool) -> list[Row]:
+    made = []
+    for name in names.split():
+        label = "".join(part.capitalize() for part in name.split("_"))
+        for compute in (
+            lambda o, x, y, name=name: getattr(o, name)(x, y),
+            lambda o, x, y, name=name: getattr(o, name)(x, 0.5),
+            lambda o, x, y, name=name: getattr(o, name)(0.5, x),
+            lambda o, x, y, name=name: getattr(o, name)(ONES + 0.5, x),
+        ):
+            made.append(row(label, compute, CUBE, **special))
+    return made
+
+
+ROWS = [
+    *_unary(
+        "square exp exp2 expm1 absolute negative sign floor ceil sin cos tan sinh cosh tanh "
+        "arctan arcsinh erf erfc trunc round relu relu6 sigmoid sparse_sigmoid softplus softsign "
+        "soft_shrink sparse_plus silu squareplus log_sigmoid leaky_relu hard_sigmoid hard_silu elu "
+        "selu gelu celu tanh_shrink hard_tanh hard_shrink softmax log_softmax sparsemax isnan "
+        "ones_like zeros_like stop_gradient copy"
+    ),
+    *_unary(
+        "sqrt rsqrt reciprocal log log2 log10 log1p arcsin arccos arctanh", positive=True
+    ),
+    *_binary("add subtract multiply maximum minimum arctan2 logaddexp"),
+    *_binary("divide true_divide floor_divide mod power divide_no_nan", positive=True),
+    *_binary("equal not_equal less less_equal greater greater_equal"),
+    row("Abs", lambda o, x, y: o.abs(x)),
+    row("Fabs", lambda o, x, y: o.abs(x)),
+    row("Real", lambda o, x, y: o.real(x)),
+    row("Fmax", lambda o, x, y: o.maximum(x, y)),
+    row("Fmin", lambda o, x, y: o.minimum(x, y)),
+    row("Arccosh", lambda o, x, y: o.arccosh(x + 2.0), positive=True),
+    row("Glu", lambda o, x, y: o.glu(x), (3, 6)),
+    row("Threshold", lambda o, x, y: o.threshold(x, 0.1, 0.7)),
+    row("Round", lambda o, x, y: o.round(x, 1)),
+    row("LogicalAnd", lambda o, x, y: o.logical_and(x > 0, y > 0)),
+    row("LogicalOr", lambda o, x, y: o.logical_or(x > 0, y > 0)),
+    row("LogicalXor", lambda o, x, y: o.logical_xor(x > 0, y > 0)),
+    row("LogicalNot", lambda o, x, y: o.logical_not(x > 0)),
+    row("Where", lambda o, x, y: o.where(x > 0, x, y)),
+    row("Where", lambda o, x, y: o.where(x > 0, 1.0, y)),
+    row("Clip", lambda o, x, y: o.clip(x, -0.5, 0.3)),
+    row("Cast", lambda o, x, y: o.cast(x * 3, "int32")),
+    row("Cast", lambda o, x, y: o.cast(o.cast(x > 0, "float32"), "bool")),
+    row("SaturateCast", lambda o, x, y: o.saturate_cast(x * 3, "int8")),
+    row("FullLike", lambda o, x, y: o.full_like(x, 0.5)),
+    row("SquaredDifference", lambda o, x, y: o.square(x - y)),
+    row("Power", lambda o, x, y: x**2 + x**3),
+    row("Reshape", lambda o, x, y: o.reshape(x, (-1, 12))),
+    row("Reshape", lambda o, x, y: o.reshape(x, (-1, 4, 1, 3))),
+    row("Transpose", lambda o, x, y: o.transpose(x, (0, 3, 1, 2)), CUBE),
+    row("Swapaxes", lambda o, x, y: o.swapaxes(x, 1, -1), CUBE),
+    row("Moveaxis", lambda o, x, y: o.moveaxis(x, 1, -1), CUBE),
+    row("Moveaxis", lambda o, x, y: o.moveaxis(x, [1, 2], [3, 1]), CUBE),
+    row("ExpandDims", lambda o, x, y: o.expand_dims(x, -1)),
+    row("ExpandDims", lambda o, x, y: o.expand_dims(x, 1)),
+    row("Squeeze", lambda o, x, y: o.squeeze(x, 2), (3, 1, 4)),
+    row("BroadcastTo", lambda o, x, y: o.broadcast_to(x, (1, 3, 4)), (1, 4)),
+    row("Concatenate", lambda o, x, y: o.concatenate([x, y], axis=-1)),
+    row("Concatenate", lambda o, x, y: o.concatenate([x, y, x], axis=1), CUBE),
+    row("Append", lambda o, x, y: o.concatenate([x, y], axis=1)),
+    row("Stack", lambda o, x, y: o.stack([x, y], axis=1)),
+    row("Stack", lambda o, x, y: o.stack([x, y, y], axis=-1)),
+    row("Hstack", lambda o, x, y: o.hstack([x, y])),
+    row("Vstack", lambda o, x, y: o.vstack([x, y])),
+    row("Split", lambda o, x, y: o.split(x, 2, axis=-1)[1]),
+    row("Split", lambda o, x, y: o.split(x, [1, 3], axis=-1)[1]),
+    row("ArraySplit", lambda o, x, y: o.array_split(x, 3, axis=-1)[0]),
+    row("Unstack", lambda o, x, y: o.unstack(x, axis=1)[2]),
+    row("Repeat", lambda o, x, y: o.repeat(x, 3, axis=1)),
+    row("Tile", lambda o, x, y: o.tile(x, (1, 2, 3))),
+    row("Flip", lambda o, x, y: o.flip(x, axis=1)),
+    row("Flip", lambda o, x, y: o.flip(x, axis=(1, 2)), CUBE),
+    row("Roll", lambda o, x, y: o.roll(x, 2, axis=2)),
+    row("Pad", lambda o, x, y: o.pad(x, ((0, 0), (1, 2), (0, 1)))),
+    row("Pad", lambda o, x, y: o.pad(x, ((0, 0), (1, 2), (0, 1)), mode="reflect")),
+    row("Pad", lambda o, x, y: o.pad(x, ((0, 0), (1, 2), (0, 1)), constant_values=3.0)),
+    row("Take", lambda o, x, y: o.take(x, [2, 0, -1], axis=1)),
+    row("Take", lambda o, x, y: o.take(x, 1, axis=1)),
+    row("TakeAlongAxis", lambda o, x, y: o.take_along_axis(x, np.array([[[1, 0, 3]]]), axis=2),
+        (1, 4)),
+    row("GetItem", lambda o, x, y: x[:, 1]),
+    row("GetItem", lambda o, x, y: x[..., -1]),
+    row("GetItem", lambda o, x, y: x[:, 1:3, ::2]),
+    row("GetItem", lambda o, x, y: x[:, ::-1, None, 1]),
+    row("GetItem", lambda o, x, y: x[:, -2:, ..., :-1], CUBE),
+    row("Slice", lambda o, x, y: o.slice(x, (0, 1, 0), (1, 2, 3))),
+    row("Tril", lambda o, x, y: o.tril(x)),
+    row("Triu", lambda o, x, y: o.triu(x, 1)),
+    row("DepthToSpace", lambda o, x, y: o.depth_to_space(x, 2), (2, 3, 8)),
+    row("SpaceToDepth", lambda o, x, y: o.space_to_depth(x, 2), (4, 6, 3)),
+    *(
+        row(name.capitalize(), lambda o, x, y, n=name, a=a: getattr(o, n)(x, **a), CUBE)
+        for name in ("sum", "mean", "max", "min", "prod", "amax", "amin", "logsumexp", "var", "std")
+        for a in ({"axis": -1}, {"axis": (1, 2)}, {"axis": (1, 2), "keepdims": True}, {"axis": 1})
+    ),
+    row("Any", lambda o, x, y: o.any(x > 0.7, axis=-1)),
+    row("All", lambda o, x, y: o.all(x > -0.7, axis=-1)),
+    row("CountNonzero", lambda o, x, y: o.count_nonzero(o.relu(x), axis=1)),
+    row("Norm", lambda o, x, y: o.norm(x, axis=-1)),
+    row("Norm", lambda o, x, y: o.norm(x, ord=1, axis=-1, keepdims=True)),
+    row("Normalize", lambda o, x, y: o.normalize(x, axis=-1)),
+    row("Normalize", lambda o, x, y: o.normalize(x, axis=1, order=1)),
+    row("Argmax", lambda o, x, y: o.argmax(x, axis=-1)),
+    row("Argmax", lambda o, x, y: o.argmax(x, axis=1, keepdims=True)),
+    row("Argmin", lambda o, x, y: o.argmin(x, axis=-1)),
+    row("Cumsum", lambda o, x, y: o.cumsum(x, axis=1)),
+    row("TopK", lambda o, x, y: o.top_k(x, 2)[0]),
+    row("TopK", lambda o, x, y: o.top_k(x, 2)[1]),
+    row("Sort", lambda o, x, y: o.sort(x, axis=-1)),
+    row("Matmul", lambda o, x, y: o.matmul(x, o.transpose(y, (0, 2, 1)))),
+    row("Matmul", lambda o, x, y: x @ np.ones((4, 2), np.float32)),
+    row("Dot", lambda o, x, y: o.dot(x, np.ones((4, 2), np.float32))),
+    row("Einsum", lambda o, x, y: o.einsum("btc,bsc->bts", x, y)),
+    row("Einsum", lambda o, x, y: o.einsum("...c->...", x)),
+    row("Tensordot", lambda o, x, y: o.tensordot(x, np.ones((4, 2), np.float32), axes=1)),
+    row("Outer", lambda o, x, y: o.outer(o.reshape(x, (4,)), o.reshape(y, (4,))), (4,)),
+    row("OneHot", lambda o, x, y: o.one_hot(o.cast(x, "int32"), 5), (4,), integers=True),
+    row("Resize", lambda o, x, y: o.image.resize(x, (5, 9)), (4, 6, 3)),
+    row("Resize", lambda o, x, y: o.image.resize(x, (9, 5), "nearest"), (4, 6, 3)),
+    row(
+        "DotProductAttention",
+        lambda o, x, y: o.nn.dot_product_attention(x, y, y, is_causal=True),
+        (5, 2, 3),
+    ),
+    row(
+        "DotProductAttention",
+        lambda o, x, y: o.nn.dot_product_attention(x, y, y, scale=0.3),
+        (5, 2, 3),
+        (6, 2, 3),
+    ),
+    row("Ravel", lambda o, x, y: o.ravel(x)),
+]  # fmt: skip
+
+TF_ROWS = [
+    row("__operators__.add", lambda t, x, y: x + y),
+    row("math.multiply", lambda t, x, y: x * 2.0 - y / 3.0),
+    row("math.subtract", lambda t, x, y: 1.0 - x),
+    row("math.divide", lambda t, x, y: 1.0 / (2.0 + x), positive=True),
+    row("math.pow", lambda t, x, y: x**3),
+    row("math.greater", lambda t, x, y: t.cast(x > y, "float32")),
+    row("where", lambda t, x, y: t.where(x > 0.0, x, y)),
+    row("nn.relu", lambda t, x, y: t.nn.relu(x)),
+    row("nn.relu6", lambda t, x, y: t.nn.relu6(x + 3.0) / 6.0),
+    row("nn.leaky_relu", lambda t, x, y: t.nn.leaky_relu(x, alpha=0.3)),
+    row("nn.gelu", lambda t, x, y: t.nn.gelu(x)),
+    row("nn.softmax", lambda t, x, y: t.nn.softmax(x, axis=1)),
+    row("math.sigmoid", lambda t, x, y: t.sigmoid(x)),
+    row("math.exp", lambda t, x, y: t.exp(x) + t.sqrt(t.abs(y))),
+    row("clip_by_value", lambda t, x, y: t.clip_by_value(x, -0.5, 0.5)),
+    row("concat", lambda t, x, y: t.concat([x, y], axis=-1)),
+    row("stack", lambda t, x, y: t.stack([x, y], axis=1)),
+    row("split", lambda t, x, y: t.split(x, 2, axis=-1)[1]),
+    row("split", lambda t, x, y: t.split(x, [1, -1], axis=-1)[1]),
+    row("unstack", lambda t, x, y: t.unstack(x, axis=1)[0]),
+    row("reshape", lambda t, x, y: t.reshape(x, (-1, 12))),
+    row("transpose", lambda t, x, y: t.transpose(x, (0, 2, 1))),
+    row("expand_dims", lambda t, x, y: t.expand_dims(x, 1)),
+    row("squeeze", lambda t, x, y: t.squeeze(x, axis=[2]), (3, 1, 4)),
+    row("tile", lambda t, x, y: t.tile(x, [1, 2, 1])),
+    row("pad", lambda t, x, y: t.pad(x, [[0, 0], [1, 1], [0, 2]])),
+    row("pad", lambda t, x, y: t.pad(x, [[0, 0], [1, 1], [2, 2], [0, 0]], "REFLECT"), (5, 6, 3)),
+    row("gather", lambda t, x, y: t.gather(x, [1, 0], axis=1)),
+    row("__operators__.getitem", lambda t, x, y: x[:, 1:, ::2]),
+    row("__operators__.getitem", lambda t, x, y: x[..., 0]),
+    row("math.reduce_mean", lambda t, x, y: t.reduce_mean(x, axis=[1, 2], keepdims=True), CUBE),
+    row("math.reduce_sum", lambda t, x, y: t.reduce_sum(x * y, axis=-1)),
+    row("math.reduce_max", lambda t, x, y: t.reduce_max(x, axis=1)),
+    row("math.l2_normalize", lambda t, x, y: t.math.l2_normalize(x, axis=-1)),
+    row("linalg.matmul", lambda t, x, y: t.matmul(x, y, transpose_b=True)),
+    row("math.argmax", lambda t, x, y: t.argmax(x, axis=-1)),
+    row("nn.space_to_depth", lambda t, x, y: t.nn.space_to_depth(x, 2), (4, 6, 3)),
+    row("nn.depth_to_space", lambda t, x, y: t.nn.depth_to_space(x, 2), (2, 3, 8)),
+    row("image.resize", lambda t, x, y: t.image.resize(x, (5, 9)), (4, 6, 3)),
+    row("one_hot", lambda t, x, y: t.one_hot(t.cast(x, "int32"), 5), (4,), integers=True),
+    row("math.squared_difference", lambda t, x, y: t.math.squared_difference(x, y)),
+]
+
+
+def data_of(row: Row, rng: np.random.Generator) -> list[np.ndarray]:
+    shapes = [row.shape, row.other or row.shape]
+    if row.integers:
+        return [rng.integers(0, 5, (1, *shape)).astype(np.float32) for shape in shapes]
+    if row.positive:
+        return [rng.uniform(0.1, 0.9, (1, *shape)).astype(np.float32) for shape in shapes]
+    return [rng.normal(size=(1, *shape)).astype(np.float32) for shape in shapes]
+
+
+def built(k: Any, functions: Any, row: Row) -> Any:
+    k.backend.clear_session()
+    x, y = k.layers.Input(row.shape, name="x"), k.layers.Input(row.other or row.shape, name="y")
+    return k.Model([x, y], row.compute(functions, x, y))
+
+
+def labels(rows: list[Row]) -> list[Any]:
+    return [pytest.param(row, id=f"{index}-{row.name}") for index, row in enumerate(rows)]
+
+
+@pytest.mark.parametrize("row", labels(ROWS))
+def test_function(row: Row, library: Library, rng: np.random.Generator, tmp_path: Path) -> None:
+    k = library("keras")
+    model = built(k, k.ops, row)
+    data = data_of(row, rng)
+    same_outputs(mlferry.convert(model), model, data)
+    model.save(tmp_path / "m.keras")
+    same_outputs(mlferry.convert(tmp_path / "m.keras"), model, data)
+
+
+@pytest.mark.parametrize("row", labels(TF_ROWS))
+def test_function_of_keras_2(
+    row: Row, library: Library, rng: np.random.Generator, tmp_path: Path
+) -> None:
+    model = built(library("tf_keras"), library("tensorflow"), row)
+    data = data_of(row, rng)
+    same_outputs(mlferry.convert(model), model, data)
+    quietly(lambda: model.save(tmp_path / "m.h5"))
+    same_outputs(mlferry.convert(tmp_path / "m.h5"), model, data)
+
+
+def test_every_function_has_a_row() -> None:
+    names = {name.removeprefix("keras.ops.") for name in OPS if name.startswith("keras.ops.")}
+    without = names - {row.name for row in ROWS}
+    # TensorFlow's own, which stand beside Keras's
+    assert without == {"TfSplit", "TfShape", "L2Normalize"}
+
+
+def test_arithmetic_inside_a_convolutional_chain_needs_no_transpose(library: Library) -> None:
+    k = library("keras")
+    x = k.layers.Input((8, 8, 3))
+    y = k.layers.Conv2D(4, 3, padding="same")(x)
+    y = k.ops.relu(y * 0.5 + np.arange(4, dtype=np.float32))
+    z = k.layers.Conv2D(4, 3, padding="same")(y) + y
+    model = k.Model(x, k.ops.mean(z, axis=(1, 2)))
+    converted = mlferry.convert(model, inputs=[mlferry.ImageType(channel_first=False)])
+    assert "transpose" not in kinds(converted)
+    data = [np.random.default_rng(0).normal(size=(1, 8, 8, 3)).astype(np.float32)]
+    same_outputs(mlferry.convert(model), model, data)
+
+
+def test_a_shape_that_is_computed_is_refused(library: Library) -> None:
+    k, tf = library("tf_keras"), library("tensorflow")
+    x = k.layers.Input((3, 4))
+    model = k.Model(x, tf.reshape(x, (tf.shape(x)[0], 12)))
+    with pytest.raises(ConversionError, match="computed"):
+        mlferry.convert(model)
