@@ -176,8 +176,10 @@ def test_convert_options(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     pixels = np.full((4, 4, 3), 10, np.uint8)
     image = pytest.importorskip("PIL.Image").fromarray(pixels)
     image.save(tmp_path / "grey.png")
-    made = json.loads(out(capsys, "predict", target, f"x={tmp_path / 'grey.png'}"))
-    assert made["y"] == {"red": 4.0, "green": 3.0, "blue": 2.0}
+    image.resize((12, 9)).save(tmp_path / "wide.png")  # scaled and cut to the input's size
+    for name in ("grey.png", "wide.png"):
+        made = json.loads(out(capsys, "predict", target, f"x={tmp_path / name}"))
+        assert made["y"] == {"red": 4.0, "green": 3.0, "blue": 2.0}
     text = out(capsys, "convert", source, target, "--shape", "x=1,3,2..8,2..8", "--output", "y")
     assert "x: multi-array float32" in text
     assert "2..8" in text
@@ -259,6 +261,33 @@ def test_defects_are_paragraphs_too(
         main(["inspect", str(relu), "--debug"])
 
 
+def test_errors_say_what_to_type_in_a_shell(
+    custom: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, target = EXAMPLE / "digits_stn.h5", tmp_path / "stn.mlmodel"
+    assert main(["convert", str(source), str(target)]) == 1
+    told = capsys.readouterr().err
+    function = told[told.index("def convert_") : told.index("mlferry.convert(")]
+    ending = next(line for line in told.splitlines() if "custom_conversion_functions = {" in line)
+    hooks = tmp_path / "hooks.py"
+    hooks.write_text(f"import mlferry\n{function}\n{ending.strip()}\n")
+    out(capsys, "convert", source, target, "--custom", hooks)
+    np.save(tmp_path / "x.npy", np.ones((1, 3), np.float32))
+    given = f"x={tmp_path / 'x.npy'}"
+    assert main(["predict", str(custom), given]) == 1
+    told = capsys.readouterr().err
+    command = next(line for line in told.splitlines() if "mlferry scaffold" in line).split()[1:]
+    command[-1] = str(tmp_path / "classes")
+    out(capsys, *command)
+    made = tmp_path / "classes" / "cli_odd.py"
+    text = made.read_text()
+    start = text.index("        raise NotImplementedError")
+    made.write_text(f"{text[:start]}        return [2 * inputs[0]]\n")
+    assert json.loads(out(capsys, "predict", custom, given, "--custom", made)) == {
+        "y": [[2.0, 2.0, 2.0]]
+    }
+
+
 def test_errors_are_paragraphs(
     relu: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -266,6 +295,9 @@ def test_errors_are_paragraphs(
         ["inspect", str(tmp_path / "missing.mlmodel")],
         ["predict", str(relu), "x"],
         ["predict", str(relu), f"x={tmp_path / 'missing.npy'}"],
+        ["predict", str(relu), "x=picture.png"],
+        ["predict", str(relu), "z=picture.png"],
+        ["inspect", str(EXAMPLE.parent / "from_pytorch" / "digits.onnx")],
         ["convert", str(relu), str(tmp_path / "out.mlmodel")],
         ["convert", str(relu), str(tmp_path / "out.mlmodel"), "--custom", "missing.py"],
     ]

@@ -10,7 +10,8 @@ import click
 from click.shell_completion import get_completion_class
 
 from mlferry.cli import convert, look, run as running, shrink, write
-from mlferry.errors import MlferryError
+from mlferry.converters.unsupported import identifier
+from mlferry.errors import MissingCustomLayerError, MlferryError, UnsupportedOpError
 from mlferry.version import VERSION
 
 logger = logging.getLogger("mlferry")
@@ -84,7 +85,7 @@ def run(argv: list[str]) -> int:
     except MlferryError as error:
         if debug:
             raise
-        sys.stderr.write(f"mlferry: {error}\n")
+        sys.stderr.write(f"mlferry: {error}\n{_in_a_shell(error, arguments)}")
         return 1
     except BrokenPipeError:  # `mlferry inspect ... | head`
         sys.stderr.close()
@@ -98,3 +99,22 @@ def run(argv: list[str]) -> int:
         )
         return 1
     return result if isinstance(result, int) else 0
+
+
+def _in_a_shell(error: MlferryError, arguments: list[str]) -> str:
+    """What to type next in a shell, where the error shows what to write in Python."""
+    if isinstance(error, UnsupportedOpError):
+        pairs = ", ".join(f"{op!r}: convert_{identifier(op)}" for op in error.ops)
+        return (
+            "\nIn a shell: write the functions into a file, hooks.py, that begins with\n"
+            f"    import mlferry\nand ends with\n    custom_conversion_functions = {{{pairs}}}\n"
+            "and add --custom hooks.py; or add --add-custom-layers.\n"
+        )
+    if isinstance(error, MissingCustomLayerError):
+        models = [word for word in arguments if word.endswith(".mlmodel")] or ["MODEL"]
+        return (
+            "\nIn a shell: these files are written by\n"
+            f"    mlferry scaffold {models[0]} --language python -o classes\n"
+            "and, with evaluate filled in, found by --custom classes/NAME.py.\n"
+        )
+    return ""

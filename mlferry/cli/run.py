@@ -11,7 +11,8 @@ import click
 import numpy as np
 
 from mlferry.cli.common import FILE, custom_classes_option, model_argument, print_json, run_file
-from mlferry.errors import MissingDependencyError, ModelFileError
+from mlferry.errors import ModelFileError
+from mlferry.spec.features import FeatureType, show
 
 EPILOG = """\b
 examples:
@@ -29,12 +30,16 @@ examples:
 def predict(
     model: Path, inputs: tuple[str, ...], custom: Path | None, out: Path | None, json: bool
 ) -> None:
-    """Evaluate MODEL on one sample: .npy arrays, or pictures for image inputs."""
+    """Evaluate MODEL on one sample: .npy arrays, or pictures for image inputs.
+
+    Pictures are scaled to cover the input's size, their shape kept, and cut to the middle.
+    """
     from mlferry.models.model import MLModel
 
     run_file(custom)
     loaded = MLModel(model)
-    outputs = loaded.predict(dict(_input(item) for item in inputs))
+    types = {feature.name: feature.type for feature in loaded.get_spec().description.input}
+    outputs = loaded.predict(dict(_input(item, types) for item in inputs))
     assert isinstance(outputs, dict)
     if out is not None:
         _write_arrays(out, outputs)
@@ -42,28 +47,23 @@ def predict(
         print_json(outputs)
 
 
-def _input(item: str) -> tuple[str, Any]:
+def _input(item: str, types: Mapping[str, FeatureType]) -> tuple[str, Any]:
+    from mlferry.models.samples import picture_for
+
     name, separator, path = item.partition("=")
     if not separator:
         raise ModelFileError(f"{item!r}: inputs are written NAME=FILE")
     try:
         if path.endswith(".npy"):
             return name, np.load(path, allow_pickle=False)
-        return name, _picture(path)
+        if name in types and types[name].HasField("imageType"):
+            return name, picture_for(types[name].imageType, Path(path))
     except (OSError, ValueError) as error:
         raise ModelFileError(f"cannot read {path}: {error}") from error
-
-
-def _picture(path: str) -> Any:
-    try:
-        from PIL import Image
-    except ImportError as error:
-        raise MissingDependencyError(
-            "reading pictures needs Pillow: pip install 'mlferry[images]'"
-        ) from error
-    with Image.open(path) as image:
-        image.load()
-        return image
+    if name in types:
+        wanted = show(types[name])
+        raise ModelFileError(f"{item}: {name} is {wanted}; its file is an array, .npy")
+    return name, None  # predict tells which inputs there are
 
 
 def _write_arrays(path: Path, outputs: Mapping[str, Any]) -> None:

@@ -12,6 +12,9 @@ from mlferry.registry import did_you_mean
 if TYPE_CHECKING:
     from mlferry.converters.lower import Frontend
 
+_SIMPLE = (bool, int, float, str)  # what a parameter of a custom layer can be
+_PARAMETERS, _ENTRIES = 8, 4  # most that an example shows
+
 
 def unsupported(
     missing: Iterable[Node], graph: Graph, frontend: Frontend, unused: Sequence[str]
@@ -50,16 +53,20 @@ def unsupported(
 
 
 def _snippet(op: str, node: Node) -> list[str]:
-    config = node.get_config()
-    simple = [
-        name
-        for name, value in config.items()
-        if isinstance(value, bool | int | float | str)
-        and name not in ("name", "trainable", "dtype")
-    ]
-    parameters = ", ".join(
-        f"{name!r}: node.{name}" if name.isidentifier() else f"{name!r}: ..." for name in simple[:6]
-    )
+    parts: list[str] = []
+    left: list[str] = []
+    for name, value in node.get_config().items():
+        if name in ("name", "trainable", "dtype") or value is None:
+            continue
+        read = f"node.{name}" if name.isidentifier() else "..."
+        if isinstance(value, _SIMPLE):
+            parts.append(f"{name!r}: {read}")
+        elif _is_short(value):
+            parts += [f"'{name}_{index}': {read}[{index}]" for index in range(len(value))]
+        else:
+            left.append(name)
+    parameters = ", ".join(parts[:_PARAMETERS])
+    left += [part.partition("'")[2].partition("'")[0] for part in parts[_PARAMETERS:]]
     lines = [
         f"def convert_{identifier(op)}(node):",
         "    return mlferry.CustomLayerParams(",
@@ -67,9 +74,17 @@ def _snippet(op: str, node: Node) -> list[str]:
         f"        description='what {op} does',",
         f"        parameters={{{parameters}}},",
     ]
+    if left:
+        lines.append(f"        # it has more options: {', '.join(left)}")
     if node.weights:
         lines.append(f"        weights=node.get_weights(),  # {', '.join(node.weights)}")
     return [*lines, "    )"]
+
+
+def _is_short(value: object) -> bool:
+    """A few numbers, which become a parameter each."""
+    fits = isinstance(value, list | tuple) and 0 < len(value) <= _ENTRIES
+    return fits and all(isinstance(item, _SIMPLE) for item in value)  # type: ignore[attr-defined]
 
 
 def identifier(op: str) -> str:

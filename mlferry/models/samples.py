@@ -122,7 +122,8 @@ def _pictures(feature: Any, folder: Path, nested: bool) -> Samples:
     if feature.type.WhichOneof("Type") != "imageType":
         raise PredictionError(
             f"a folder of pictures is possible for models of one image input; {feature.name!r} "
-            "is none: give a list of dicts"
+            "is none: give a list of dicts, or convert the model with an image input "
+            "(mlferry.ImageType; in a shell --image)"
         )
     if not folder.is_dir():
         raise PredictionError(f"there is no folder {folder}")
@@ -134,16 +135,20 @@ def _pictures(feature: Any, folder: Path, nested: bool) -> Samples:
     if not found:
         hint = "" if nested else "; for those in inner folders, set nested=True"
         raise PredictionError(f"{folder} holds no picture ({', '.join(SUFFIXES)}){hint}")
-    picture = feature.type.imageType
-    mode = "RGB" if picture.colorSpace in _COLOURS else "L"
-    if picture.colorSpace == ft.ImageFeatureType.GRAYSCALE_FLOAT16:
-        mode = "F"
-    size = (picture.width, picture.height)
+    image = feature.type.imageType
     makers = [(str(path.relative_to(folder)), path) for path in found]
-    return Samples(makers, lambda path: {feature.name: open_picture(path, size, mode)})
+    return Samples(makers, lambda path: {feature.name: picture_for(image, path)})
 
 
 _COLOURS = (ft.ImageFeatureType.RGB, ft.ImageFeatureType.BGR)
+
+
+def picture_for(image: ft.ImageFeatureType, path: Path) -> Any:
+    """A picture in the described size and mode of an image input; see `open_picture`."""
+    mode = "RGB" if image.colorSpace in _COLOURS else "L"
+    if image.colorSpace == ft.ImageFeatureType.GRAYSCALE_FLOAT16:
+        mode = "F"
+    return open_picture(path, (image.width, image.height), mode)
 
 
 def open_picture(path: Path, size: tuple[int, int], mode: str) -> Any:

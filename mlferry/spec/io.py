@@ -12,6 +12,10 @@ from mlferry.errors import ModelFileError
 from mlferry.spec.proto import model_pb2
 
 _LIMIT = 2**31 - 1
+_SOURCES = {
+    ".onnx": "an ONNX model", ".h5": "a Keras model", ".keras": "a Keras model",
+    ".pb": "a TensorFlow model",
+}  # fmt: skip
 _FOREIGN = (
     (b"\x89HDF\r\n\x1a\n", "an HDF5 file; convert it: mlferry.convert({path!r})"),
     (b"PK\x03\x04", "a zip archive (a .keras file?); convert it: mlferry.convert({path!r})"),
@@ -48,8 +52,10 @@ def parse_spec(data: bytes, path: str = "the data") -> model_pb2.Model:
     try:
         spec.ParseFromString(data)
     except DecodeError as error:
+        source = _SOURCES.get(Path(path).suffix.lower())
+        hint = f"; if it is {source}, convert it: mlferry.convert({path!r})" if source else ""
         raise ModelFileError(
-            f"{path} is cut off, damaged, or no Core ML model ({len(data)} bytes; {error})"
+            f"{path} is cut off, damaged, or no Core ML model ({len(data)} bytes; {error}){hint}"
         ) from error
     if spec.specificationVersion == 0 or spec.WhichOneof("Type") is None:
         raise ModelFileError(
