@@ -116,7 +116,8 @@
     const index = +box.dataset.box;
     const facts = graphs[shown].boxes[index];
     box.classList.add("chosen");
-    drawn[shown].querySelectorAll(`.edge[data-from="${index}"], .edge[data-to="${index}"]`)
+    drawn[shown].querySelectorAll(`.edge[data-from="${index}"], .edge[data-to="${index}"], ` +
+      `.label[data-from="${index}"]`)
       .forEach((edge) => edge.classList.add("lit"));
     panel.className = facts.role;
     panel.replaceChildren(

@@ -13,6 +13,7 @@ from mlferry.models.view.layout import Layout, Point, lay_out
 
 WIDTH, HEIGHT = 190, 44  # of a box, in pixels
 COLUMN, ROW = 230, 108  # from box to box
+LINE = 14  # from label to label
 _LETTERS = 26  # that fit into a box
 
 
@@ -75,7 +76,9 @@ def _svg(graph: Graph, layout: Layout, number: int) -> str:
 
 
 def _edges(graph: Graph, layout: Layout) -> Iterator[str]:
-    labelled: set[tuple[int, str, str]] = set()
+    """Lines from box to box; upon them the shape of each blob, below the box that makes it."""
+    labels: dict[tuple[int, str], str] = {}
+    lines: dict[int, int] = {}
     for edge, route in zip(graph.edges, layout.routes, strict=True):
         points = [(x * COLUMN + COLUMN / 2, y * ROW + ROW / 2) for x, y in route]
         (x, y), (u, v) = points[0], points[-1]
@@ -83,14 +86,15 @@ def _edges(graph: Graph, layout: Layout) -> Iterator[str]:
         yield (
             f'<g class="edge" data-from="{edge.start}" data-to="{edge.end}">'
             f'<path d="{_path(points)}"/><title>{escape(edge.blob)}: {escape(edge.label)}</title>'
+            "</g>"
         )
-        (x, y), (u, v) = points[0], points[1]
-        key = (edge.start, edge.blob, f"{(x + u) / 2:.0f}")
-        if edge.label and key not in labelled:
-            labelled.add(key)
-            at = f'x="{(x + u) / 2 + 5:.0f}" y="{(y + v) / 2 + 4:.0f}"'
-            yield f"<text {at}>{escape(edge.label)}</text>"
-        yield "</g>"
+        if edge.label and (edge.start, edge.blob) not in labels:
+            lines[edge.start] = lines.get(edge.start, 0) + 1
+            place = f'x="{x + 6:.0f}" y="{y + HEIGHT / 2 + LINE * lines[edge.start]:.0f}"'
+            labels[edge.start, edge.blob] = (
+                f'<text class="label" data-from="{edge.start}" {place}>{escape(edge.label)}</text>'
+            )
+    yield from labels.values()
 
 
 def _path(points: list[Point]) -> str:
@@ -115,10 +119,15 @@ def _box(box: Box, place: Point, index: int) -> str:
         f'aria-label="{label}" transform="translate({x:.0f} {y:.0f})">'
         f'<rect width="{WIDTH}" height="{HEIGHT}" rx="6"/>'
         f'<text class="kind" x="10" y="18">{escape(_cut(box.kind))}</text>'
-        f'<text class="name" x="10" y="35">{escape(_cut(box.name))}</text>'
+        f'<text class="name" x="10" y="35">{escape(_end_of(box.name))}</text>'
         f"<title>{label}</title></g>"
     )
 
 
 def _cut(text: str) -> str:
     return text if len(text) <= _LETTERS else f"{text[: _LETTERS - 1]}…"
+
+
+def _end_of(text: str) -> str:
+    """Long names differ at their end: ``...conv2d_3/BiasAdd``."""
+    return text if len(text) <= _LETTERS else f"\N{HORIZONTAL ELLIPSIS}{text[1 - _LETTERS :]}"
