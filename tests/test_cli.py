@@ -83,6 +83,18 @@ def test_quantize_and_compare(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert main(["compare", str(model), str(small), str(folder), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["count"] == 3
     assert main(["quantize", str(model), "-o", str(small), "--bits", "9"]) == 1
+    table = tmp_path / "table.py"
+    table.write_text(
+        "import numpy as np\n"
+        "def lut_function(nbits, w):\n"
+        "    table = np.linspace(w.min(), w.max(), 2**nbits)\n"
+        "    return table, np.abs(w.ravel()[:, None] - table).argmin(axis=1)\n"
+    )
+    own = ["quantize", str(model), "-o", str(small), "--bits", "3", "--mode", "custom_lut"]
+    assert main([*own, "--custom", str(table)]) == 0
+    assert "lut 3" in capsys.readouterr().out
+    assert main(own) == 1
+    assert "lut_function" in capsys.readouterr().err
 
 
 def out(capsys: pytest.CaptureFixture[str], *command: object) -> str:

@@ -20,6 +20,7 @@ QUANTIZE_EPILOG = """\b
 examples:
   mlferry quantize net.mlmodel -o small.mlmodel --bits 8
   mlferry quantize net.mlmodel -o small.mlmodel --bits 4 --mode kmeans --samples photos/
+  mlferry quantize net.mlmodel -o small.mlmodel --bits 4 --mode custom_lut --custom lut.py
 """
 COMPARE_EPILOG = """\b
 examples:
@@ -36,7 +37,8 @@ examples:
     "--mode",
     default="linear",
     show_default=True,
-    help="linear, linear_symmetric, linear_lut, kmeans or dequantization.",
+    help="linear, linear_symmetric, linear_lut, kmeans, dequantization, or custom_lut with the "
+    "lut_function of --custom.",
 )
 @click.option(
     "--samples", type=FILE, metavar="FOLDER", help="Pictures on which outputs are kept close."
@@ -56,8 +58,9 @@ def quantize(
     from mlferry.models.model import MLModel
     from mlferry.models.quantization import quantize_weights
 
-    run_file(custom)
-    small = quantize_weights(MLModel(model), bits, mode, samples)
+    defined = run_file(custom)
+    table = defined.get("lut_function") if mode == "custom_lut" else None
+    small = quantize_weights(MLModel(model), bits, mode, samples, lut_function=table)
     path = small.save(out)
     before, after = model.stat().st_size, path.stat().st_size
     if as_json:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from mlferry.spec import features, versions
 from mlferry.spec.builder import Builder
 from mlferry.spec.proto import model_pb2, neural_network_pb2 as nn
 from mlferry.spec.validate import validate
+from tests import doc_blocks
 
 
 def finish(builder: Builder, name: str = "y") -> model_pb2.Model:
@@ -320,3 +322,17 @@ def test_writes_what_coremltools_writes(
         sizes = each.description.input[0].type.imageType.enumeratedSizes.sizes
         sizes.sort(key=lambda size: (size.height, size.width))
     assert spec == other
+
+
+def test_conversions_tell_what_is_not_taken(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    pytest.importorskip("onnx")
+    doc_blocks.style_network(tmp_path / "style.onnx")
+    for lower, upper, told in ((16, 64, "multiples of 2, 16 to 64"), (32, 32, "")):
+        caplog.clear()
+        extent = mlferry.RangeDim(lower, upper)
+        wanted = mlferry.TensorType("image", shape=(1, 3, extent, 32))
+        mlferry.convert(tmp_path / "style.onnx", inputs=[wanted])
+        assert told in caplog.text
+        assert bool(caplog.text) == bool(told)
