@@ -88,8 +88,7 @@ def compare(
     run_file(custom)
     report = compare_models(MLModel(first), MLModel(second), folder)
     if html is not None:
-        page = f'<!doctype html><meta charset="utf-8"><title>mlferry</title>{report._repr_html_()}'
-        write_atomic(html, page.encode())
+        write_atomic(html, report.html(f"{first.name} and {second.name}").encode())
     if as_json:
         print_json(report.to_dict())
     else:

@@ -6,7 +6,6 @@ sample to outputs, so that the same report checks a quantized model and a conver
 
 from __future__ import annotations
 
-import html
 import math
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,6 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlferry.errors import PredictionError, UnsupportedModelError
+from mlferry.models import html_page
+from mlferry.models.html_page import table
 from mlferry.models.model import MLModel
 from mlferry.models.progress import progress
 from mlferry.models.samples import samples_for
@@ -144,23 +145,41 @@ class Report:
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        keys = [key for key in _LABELS if any(key in o.numbers for o in self.outputs.values())]
-        head = "".join(f"<th>{_LABELS[key].rstrip(':')}</th>" for key in keys)
-        body = "".join(
-            f"<tr><th>{html.escape(output.name)}</th>"
-            + "".join(
-                f"<td>{_show(key, output.numbers[key]) if key in output.numbers else ''}</td>"
-                for key in keys
-            )
-            + "</tr>"
-            for output in self.outputs.values()
-        )
-        missing = ", ".join(map(html.escape, self.unreadable))
-        note = f"<p>Not readable: {missing}</p>" if missing else ""
-        return (
-            f"<table><caption>Compared {self.count} samples</caption>"
-            f"<tr><th>Output</th>{head}</tr>{body}</table>{note}"
-        )
+        return html_page.fragment(self._body())
+
+    def html(self, title: str = "Comparison") -> str:
+        """A page of its own, with the numbers of every sample in it as JSON."""
+        return html_page.page(self._body(), title, self.to_dict())
+
+    def _body(self) -> str:
+        outputs = self.outputs.values()
+        keys = [key for key in _LABELS if any(key in output.numbers for output in outputs)]
+        rows = [
+            [output.name, *(_show_if_there(key, output.numbers) for key in keys)]
+            for output in outputs
+        ]
+        names = [_LABELS[key].rstrip(":") for key in keys]
+        parts = [f"<h2>Compared {self.count} samples</h2>", table(rows, ["Output", *names])]
+        if self.count > 1:
+            worst = [
+                [row.sample, row.output, ", ".join(_shown(row.numbers))] for row in self.worst()
+            ]
+            parts.append("<h2>Agree least</h2>" + table(worst, ["Sample", "Output", ""]))
+        if self.unreadable:
+            parts.append("<h2>Not readable</h2>" + table(self.unreadable.items()))
+        return "".join(parts)
+
+
+def _show_if_there(key: str, numbers: Mapping[str, float]) -> str:
+    return _show(key, numbers[key]) if key in numbers else ""
+
+
+def _shown(numbers: Mapping[str, Any]) -> list[str]:
+    """The measures of one sample."""
+    return [
+        f"{_LABELS.get(key, f'{key}:')} {_show(key, value) if key in _LABELS else value}"
+        for key, value in numbers.items()
+    ]
 
 
 def compare_models(

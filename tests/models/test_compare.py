@@ -225,6 +225,11 @@ def test_a_folder_of_pictures(folder: Path) -> None:
     assert list(report.unreadable) == ["broken.png"]
     assert "Not readable: broken.png" in str(report)
     assert "broken.png" in report._repr_html_()
+    text = report.html("one & other")
+    assert "<title>one &amp; other</title>" in text
+    assert report.worst()[0].sample in text
+    facts = text[text.index('id="facts">') + len('id="facts">') :]
+    assert json.loads(facts[: facts.index("</script>")])["count"] == report.count
     assert {row.sample for row in report.rows} == {"a.JPG", "b.png", "c.webp", "d.bmp", "grey.png"}
     assert 5 < report.outputs["out"].numbers["snr"] < 7
     assert compare_models(pictures(1.0), pictures(1.0), str(folder), nested=True).count == 6
