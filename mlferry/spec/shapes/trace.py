@@ -87,6 +87,9 @@ def _walk(
             reason = str(error).splitlines()[0]
             found.refusals.append(Refusal(layer, known, reason))
             made = None
+        except Exception as error:  # a layer whose parameters validate would refuse
+            found.refusals.append(Refusal(layer, known, f"its parameters do not fit: {error}"))
+            made = None
         for index, name in enumerate(layer.output):
             fits = made is not None and index < len(made)
             found.shapes[name] = tuple(made[index]) if made is not None and fits else None
