@@ -216,7 +216,7 @@ def test_completion(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_shells_complete_commands_and_options(monkeypatch: pytest.MonkeyPatch) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "mlferry.cli"], capture_output=True, text=True, check=False,
+        [sys.executable, "-m", "mlferry"], capture_output=True, text=True, check=False,
         env={**os.environ, "_MLFERRY_COMPLETE": "bash_complete", "COMP_WORDS": "mlferry ins",
              "COMP_CWORD": "1"},
     )  # fmt: skip

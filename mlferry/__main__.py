@@ -1,4 +1,4 @@
-"""``python -m mlferry.cli``."""
+"""``python -m mlferry``."""
 
 import sys
 
