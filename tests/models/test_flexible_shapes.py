@@ -16,6 +16,7 @@ from mlferry.models import flexible_shapes as flexible
 from mlferry.spec import features, versions
 from mlferry.spec.builder import Builder
 from mlferry.spec.proto import model_pb2, neural_network_pb2 as nn
+from mlferry.spec.shapes.flexible import _series
 from mlferry.spec.validate import validate
 from tests import doc_blocks
 
@@ -130,6 +131,34 @@ def test_what_is_said_is_what_runs(make: Any) -> None:
         except mlferry.MlferryError:
             runs = False
         assert runs == (size in height.accepted), size
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        ([], "none of it"),
+        ([5], "5"),
+        ([5, 6, 7], "5 to 7"),
+        ([4, 8, 12], "multiples of 4, 4 to 12"),
+        ([5, 8, 11], "5, 8, ... 11, in steps of 3"),
+        ([1, 2, 3, 9, 12, 13], "1 to 3, 9, 12 to 13"),
+        ([1, 4, 6, 9, 11, 14, 16], "1, 4, 6, 9, 11, 14, ..."),
+    ],
+)
+def test_series_of_sizes_for_people(values: list[int], text: str) -> None:
+    assert _series(values) == text
+
+
+def test_what_was_tried_is_told() -> None:
+    spec = at_least_five()
+    for bounds, told in (((5, 100), "5..100: the"), ((5, -1), "5.. (tried: 5 to 68): the"),
+                         ((5, 200), "5..200 (tried: 5 to 68, 200): the")):  # fmt: skip
+        wanted = flexible.NeuralNetworkImageSizeRange(bounds, (64, 64))
+        flexible.update_image_size_range(spec, "image", wanted)
+        most = 64 if bounds[1] != 100 else 1024
+        assert f"height {told} layers take all of it" in str(
+            flexible.accepted_sizes(spec, most=most)
+        )
 
 
 def test_sizes_that_must_be_alike_are_told() -> None:

@@ -14,7 +14,7 @@ from mlferry.spec.shapes.trace import CustomShapes, Trace, blob_shapes, nothing_
 Sizes = dict[str, tuple[int, ...]]  # by input: shape of an array, (height, width) of an image
 _MOST = 1024  # sizes tried along one axis
 _WORK = 40_000  # layers looked at along one axis
-_LISTED = 8
+_LISTED = 6
 
 
 @dataclass
@@ -28,6 +28,7 @@ class Axis:
         listed: the shapes of the list.
         tried: extents that were tried, or indices into the list.
         accepted: those that every layer takes.
+        complete: whether every size of the range was tried.
         together: whether they were accepted only with all flexible axes of this range alike.
         reasons: by refused extent, which layer does not take it.
     """
@@ -38,6 +39,7 @@ class Axis:
     listed: list[tuple[int, ...]] = field(default_factory=list)
     tried: list[int] = field(default_factory=list)
     accepted: list[int] = field(default_factory=list)
+    complete: bool = True
     together: bool = False
     reasons: dict[int, str] = field(default_factory=dict)
 
@@ -48,6 +50,8 @@ class Axis:
 
     def __str__(self) -> str:
         what = f"input {self.input!r}, {self.wanted}"
+        if not self.complete:
+            what = f"{what} (tried: {_series(self.tried)})"
         if self.is_whole:
             return f"{what}: the layers take all of it"
         first = min(self.reasons)
@@ -66,15 +70,19 @@ def _series(values: Sequence[int]) -> str:
     if not values:
         return "none of it"
     steps = {b - a for a, b in itertools.pairwise(values)}
-    if len(values) > 2 and len(steps) == 1:
+    if len(values) > 2 and len(steps) == 1 and steps != {1}:
         (step,) = steps
-        if step == 1:
-            return f"{values[0]} to {values[-1]}"
         if values[0] % step == 0:
             return f"multiples of {step}, {values[0]} to {values[-1]}"
         return f"{values[0]}, {values[1]}, ... {values[-1]}, in steps of {step}"
-    more = ", ..." if len(values) > _LISTED else ""
-    return ", ".join(map(str, values[:_LISTED])) + more
+    runs: list[list[int]] = []
+    for value in values:
+        if runs and value == runs[-1][-1] + 1:
+            runs[-1].append(value)
+        else:
+            runs.append([value])
+    shown = [f"{run[0]} to {run[-1]}" if len(run) > 1 else str(run[0]) for run in runs[:_LISTED]]
+    return ", ".join([*shown, *(["..."] if len(runs) > _LISTED else [])])
 
 
 @dataclass(frozen=True)
@@ -196,8 +204,8 @@ def _along(
     most: int,
 ) -> Axis:
     alike = [r for r in ranges if (r.lower, r.upper) == (found.lower, found.upper)]
-    made = Axis(found.input, found.axis, found.wanted)
     last = found.lower + most - 1
+    made = Axis(found.input, found.axis, found.wanted, complete=0 <= found.upper <= last + 1)
     tried = list(range(found.lower, (last if found.upper < 0 else min(last, found.upper)) + 1))
     if found.upper > tried[-1]:
         tried.append(found.upper)
