@@ -283,7 +283,7 @@ def test_errors_say_what_to_type_in_a_shell(
     ending = next(line for line in told.splitlines() if "custom_conversion_functions = {" in line)
     hooks = tmp_path / "hooks.py"
     hooks.write_text(f"import mlferry\n{function}\n{ending.strip()}\n")
-    out(capsys, "convert", source, target, "--custom", hooks)
+    out(capsys, "convert", source, "-o", target, "--custom", hooks)
     np.save(tmp_path / "x.npy", np.ones((1, 3), np.float32))
     given = f"x={tmp_path / 'x.npy'}"
     assert main(["predict", str(custom), given]) == 1
@@ -325,7 +325,19 @@ def test_debug_shows_the_traceback(tmp_path: Path) -> None:
         main(["--debug", "inspect", str(tmp_path / "missing.mlmodel")])
 
 
-def test_wrong_usage_exits_with_2() -> None:
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        ("translate", "No such command 'translate'"),
+        ("inspect", "Missing argument 'MODEL'"),
+        ("convert digits.h5", "mlferry convert digits.h5 digits.mlmodel"),
+        ("quantize a.mlmodel -o b.mlmodel --bits many", "'many' is not a valid integer"),
+    ],
+)
+def test_wrong_usage_exits_with_2(
+    command: str, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as caught:
-        main(["translate"])
+        main(command.split())
     assert caught.value.code == 2
+    assert told in capsys.readouterr().err

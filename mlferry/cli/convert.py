@@ -21,8 +21,8 @@ examples:
 
 
 @click.command(epilog=EPILOG)
-@click.argument("source", nargs=-1, required=True, type=FILE)
-@click.argument("target", type=FILE)
+@click.argument("paths", nargs=-1, required=True, type=FILE, metavar="SOURCE... TARGET")
+@click.option("-o", "--out", type=FILE, metavar="FILE", help="The same as TARGET.")
 @click.option(
     "--custom",
     type=FILE,
@@ -86,8 +86,8 @@ examples:
 )
 @json_option
 def convert(
-    source: tuple[Path, ...],
-    target: Path,
+    paths: tuple[Path, ...],
+    out: Path | None,
     custom: Path | None,
     add_custom_layers: bool,
     images: tuple[str, ...],
@@ -105,6 +105,10 @@ def convert(
     from mlferry.converters.convert import convert as convert_model
     from mlferry.converters.types import ClassifierConfig
 
+    source, target = (paths, out) if out is not None else (paths[:-1], paths[-1])
+    if not source:
+        target = paths[0].with_suffix(".mlmodel")
+        raise click.UsageError(f"say where to write: mlferry convert {paths[0]} {target.name}")
     hooks = run_file(custom).get("custom_conversion_functions", {})
     if not isinstance(hooks, Mapping):
         raise SpecError(f"custom_conversion_functions in {custom} is no dict")

@@ -214,11 +214,6 @@ def describe(spec: model_pb2.Model, problems: Sequence[Problem] | None = None) -
     )
 
 
-def summary(spec: model_pb2.Model) -> str:
-    """The text of `describe`."""
-    return str(describe(spec))
-
-
 def _feature(feature: Any) -> Feature:
     return Feature(feature.name, features.show(feature.type), feature.shortDescription)
 
