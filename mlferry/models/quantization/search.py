@@ -114,9 +114,12 @@ def search_quantization(
 
     Each mode goes from 8 bits down until it misses the target; 16 bits are tried where no mode
     meets it. Every second sample is used for quantizing, the others for measuring, so that
-    what was fitted is not what is measured. All layers get the same bits: more bits for layers
-    to which the outputs are sensitive, at the same size, were tried on SqueezeNet with 3, 4
-    and 5 bits on average and agreed no better (at 4 bits 86 and 82 %, against 86 and 89 %).
+    what was fitted is not what is measured.
+
+    All layers get the same bits. More bits for the layers to which the outputs are sensitive, at
+    the same size, were measured on SqueezeNet and its 100 photos: within one bit of 4, linear
+    and k-means agree on 91 and 85 % instead of 86 and 89 %, at a mean Kullback-Leibler
+    divergence of 0.047 and 0.045 instead of 0.048 and 0.047; with a wider choice they were worse.
 
     Args:
         model: the float model.
