@@ -107,7 +107,7 @@ def test_swift_reads_exactly_the_parameters(swift: Any) -> None:
         escaped = key.replace('"', '\\"')
         assert f'parameters["{escaped}"]' in first
     assert "weights.count == 3" in first
-    for kind in ("[Float]", "[Float16]", "Data()"):
+    for kind in ("[Float]", "[UInt16]", "Data()"):
         assert kind in first
     # a parameter that only some layers have, and one that is int here and float there
     assert "let extra: Bool?" in second

@@ -20,7 +20,9 @@ super switch throw throws true try typealias unowned var weak where while willSe
 parameters weights
 """
 _WORDS = frozenset(_RESERVED.split())
-_ELEMENTS = {weights.FLOAT32: "Float", weights.FLOAT16: "Float16"}
+# Float16 needs iOS 14, and no Mac with an Intel processor has it: halves come as their bits.
+_ELEMENTS = {weights.FLOAT32: "Float", weights.FLOAT16: "UInt16"}
+_NOTES = {weights.FLOAT16: ": bits of float16"}
 
 
 def swift_class(need: Need, *, gpu: bool = False) -> str:
@@ -186,7 +188,8 @@ def _properties(need: Need) -> Iterator[str]:
         element = _ELEMENTS.get(kind)
         type_ = f"[{element}] = []" if element else "Data()"
         declared = f": {type_}" if element else f" = {type_}"
-        yield f"    private var weight{index}{declared} // {count:,} values, {kind}"
+        note = _NOTES.get(kind, "")
+        yield f"    private var weight{index}{declared} // {count:,} values, {kind}{note}"
     if need.parameters or need.weights:
         yield ""
 
