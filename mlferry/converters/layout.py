@@ -143,7 +143,13 @@ class Constant:
     quantized: Quantized | None = None
 
 
-Operand = Blob | Constant | None
+class Opaque:
+    """An operand that only a frontend's own converters understand: a list of tensors, say."""
+
+    source_shape: Shape | None = None
+
+
+Operand = Blob | Constant | Opaque | None
 
 
 def spread(kernel: NDArray[Any], dilations: Sequence[int]) -> NDArray[Any]:

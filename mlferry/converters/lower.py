@@ -24,7 +24,15 @@ from mlferry.converters.custom_layers import (
     offered,
 )
 from mlferry.converters.graph import Graph, Node, Value
-from mlferry.converters.layout import CHANNELS_FIRST, SOURCE, Blob, Constant, Layout, Operand
+from mlferry.converters.layout import (
+    CHANNELS_FIRST,
+    SOURCE,
+    Blob,
+    Constant,
+    Layout,
+    Opaque,
+    Operand,
+)
 from mlferry.converters.unsupported import unsupported
 from mlferry.errors import ConversionError, MlferryError, SpecError, context
 from mlferry.registry import Entry, Registry
@@ -67,6 +75,8 @@ class Lowering:
         self.metadata: dict[str, str] = {}
         self.rounds_activations = True
         self._values: dict[str, Blob] = {}
+        self._opaque: dict[str, Opaque] = {}
+        self.is_repeated = False
         self._constants = {name: Constant(name, a) for name, a in graph.constants.items()}
         self._inverse: dict[tuple[str, str, tuple[int, ...]], Blob] = {}
         self._node_name = ""
@@ -119,7 +129,7 @@ class Lowering:
     def inside(self, *, kept: bool = True) -> Iterator[nn.NeuralNetwork]:
         """What is added in the block makes a network of its own; see `Builder.inside`."""
         caches: list[dict[Any, Any]] = [
-            self._values, self._constants, self.arranged, self._inverse
+            self._values, self._constants, self.arranged, self._inverse, self._opaque
         ]  # fmt: skip
         before = [dict(cache) for cache in caches]
         name, layout = self._node_name, self._layout
@@ -234,17 +244,27 @@ class Lowering:
         """Say what a name stands for: a blob, or what is known."""
         if isinstance(operand, Blob):
             self._values[name] = operand
+        elif isinstance(operand, Opaque):
+            self._opaque[name] = operand
         else:
             known = (
                 operand if isinstance(operand, Constant) else Constant(name, np.asarray(operand))
             )
             self._constants[name] = replace(known, name=name)
 
+    def alias(self, name: str, operand: Any) -> None:
+        """Give an operand another name; a constant stays the same, and is stored once."""
+        if isinstance(operand, Constant) and operand.name:
+            self._constants[name] = operand
+        else:
+            self.give(name, operand)
+
     def operand(self, value: Value) -> Operand:
         """What a converter gets for a value: its blob, its constant, or None for no name."""
         if not value.name:
             return None
-        return self._constants.get(value.name) or self.blob(value)
+        known = self._constants.get(value.name) or self._opaque.get(value.name)
+        return known or self.blob(value)
 
     def stored(self, constant: Constant) -> Blob:
         """The blob of a constant, written once.

@@ -98,7 +98,7 @@ def padded(low: Lowering, x: Blob, amounts: Any, mode: str, value: float) -> Blo
             pairs = [(max(0, a), max(0, b)) for a, b in pairs]
         flat = [n for pair in pairs for n in pair]
         return low.layer("constantPad", x, layout=SOURCE, padAmounts=flat, value=value)
-    if mode not in ("reflect", "edge", "wrap"):
+    if mode not in ("reflect", "edge", "wrap", "symmetric"):
         raise ConversionError(f"mode={mode!r}")
     if x.rank == 4 and None in x.known and not any(map(any, pairs[:2])) and mode in _PADDINGS:
         return low.layer("padding", x, layout=SOURCE, **_PADDINGS[mode], **edges(pairs[2:]))

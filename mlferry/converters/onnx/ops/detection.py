@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from mlferry.converters.detection import centred
 from mlferry.converters.graph import Node
 from mlferry.converters.layout import SOURCE, Blob
 from mlferry.converters.lower import Lowering
@@ -31,8 +32,8 @@ def non_max_suppression(
     if keep < 1:
         raise ConversionError("max_output_boxes_per_class of 0: a result without elements")
     limit = None if least is None else float(np.ravel(least)[0])
-    centred = boxes if node.attrs.get("center_point_box", 0) else _centred(low, boxes)
-    rows = _for_every_class(low, centred, (batch, classes, count))
+    middle = boxes if node.attrs.get("center_point_box", 0) else centred(low, boxes)
+    rows = _for_every_class(low, middle, (batch, classes, count))
     values = shaped(low, scores, (batch * classes, count, 1))
     _, best, places, _ = low.outputs(
         4, "NonMaximumSuppression", rows, values, layout=SOURCE, maxBoxes=keep,
@@ -50,16 +51,6 @@ def non_max_suppression(
     )
     rows_there = low.layer("whereNonZero", there, layout=SOURCE)
     return low.layer("gatherND", listed, rows_there, layout=SOURCE)
-
-
-def _centred(low: Lowering, boxes: Blob) -> Blob:
-    """Two opposite corners as centre and size."""
-    first, second = low.outputs(
-        2, "splitND", boxes, layout=SOURCE, axis=-1, numSplits=2, splitSizes=(2, 2)
-    )
-    middle = affine(low, emit(low, "addBroadcastable", first, second), 0.5)
-    size = emit(low, "unary", emit(low, "subtractBroadcastable", first, second), type="ABS")
-    return low.layer("concatND", middle, size, layout=SOURCE, axis=-1)
 
 
 def _for_every_class(low: Lowering, boxes: Blob, sizes: tuple[int, int, int]) -> Blob:

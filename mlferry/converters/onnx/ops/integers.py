@@ -27,12 +27,11 @@ def _floats(
     low: Lowering, node: Node, place: int, scale: Any, zero: Any, axis: int
 ) -> Blob | Constant:
     """(x - zero point) * scale"""
-    x = low.operand(node.inputs[place])
+    x: Any = low.operand(node.inputs[place])
     if all(v is None or isinstance(v, Constant) for v in (x, scale, zero)):
         assert isinstance(x, Constant)
         return remembered(node, x, scale, zero, node.inputs[place].dtype, axis)
-    blob = low.stored(x) if isinstance(x, Constant) else x
-    assert blob is not None
+    blob: Blob = low.stored(x) if isinstance(x, Constant) else x
     if zero is not None:
         blob = emit(low, "subtractBroadcastable", blob, along(low, blob, zero, axis))
     if scale is _ONE:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -23,10 +22,9 @@ from mlferry.converters.operands import (
     shaped,
     vector,
 )
+from mlferry.converters.reshapes import as_stored, reshaped, transposed
 from mlferry.converters.slices import padded, sliced
 from mlferry.errors import ConversionError
-
-MOST_AXES = 5
 
 
 @op("Reshape", raw=True)
@@ -45,21 +43,7 @@ def reshape(low: Lowering, node: Node, x: Any, shape: Any = None) -> Blob:
     target: list[int | None] = []
     for index, size in enumerate(wanted):
         target.append(source[index] if size == 0 else size)
-    if -1 in target:
-        place = target.index(-1)
-        if None not in source:
-            rest = math.prod(n for n in target if n not in (-1, None))
-            target[place] = math.prod(known(x)) // max(rest, 1)
-        else:
-            target[place] = None
-    if len(target) > MOST_AXES:
-        return replace(vector(x), shape=tuple(target))
-    return shaped(low, as_stored(low, x), target)
-
-
-def as_stored(low: Lowering, x: Blob) -> Blob:
-    """A blob of more axes than Core ML has, with those that it really has."""
-    return x if rank(x) <= MOST_AXES else replace(x, shape=low.builder.shapes[x.name])
+    return reshaped(low, x, target)
 
 
 @op("Flatten")
@@ -110,32 +94,7 @@ def unsqueeze(low: Lowering, node: Node, x: Blob, axes: Any = None) -> Blob:
 @op("Transpose")
 def transpose(low: Lowering, node: Node, x: Blob) -> Blob:
     axes = list(node.attrs.get("perm") or list(range(rank(x)))[::-1])
-    if x.is_scalar or axes == list(range(x.rank)):
-        return x
-    if x.rank <= MOST_AXES:
-        return low.layer("transpose", x, layout=SOURCE, axes=axes)
-    return _with_fewer_axes(low, x, axes)
-
-
-def _with_fewer_axes(low: Lowering, x: Blob, axes: list[int]) -> Blob:
-    """Axes that stay side by side move as one."""
-    shape = known(x)
-    groups: list[list[int]] = []
-    for axis in axes:
-        if groups and groups[-1][-1] + 1 == axis:
-            groups[-1].append(axis)
-        else:
-            groups.append([axis])
-    if len(groups) > MOST_AXES:
-        raise ConversionError(
-            f"a transpose of {shape} by {tuple(axes)}: {len(groups)} axes move on their own, Core "
-            "ML has at most five"
-        )
-    order = sorted(groups)
-    merged = tuple(math.prod(shape[a] for a in group) for group in order)
-    folded = low.reshape(as_stored(low, x), merged, layout=SOURCE)
-    turned = low.layer("transpose", folded, layout=SOURCE, axes=[order.index(g) for g in groups])
-    return replace(turned, shape=tuple(shape[a] for a in axes))
+    return transposed(low, x, axes)
 
 
 @op("Concat", raw=True)

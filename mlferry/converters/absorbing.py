@@ -1,0 +1,103 @@
+"""Constants that join the weights of the layer before: y = factor * (W x + b) + shift."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlferry.converters.graph import Value
+from mlferry.converters.layout import CHANNELS_FIRST, Blob
+from mlferry.converters.lower import Lowering
+from mlferry.spec import weights
+from mlferry.spec.proto import neural_network_pb2 as nn
+
+_LOOK_BACK = 8  # layers that hold constants may stand between
+
+
+def absorbed(
+    low: Lowering, x: Blob, value: Value, *, factor: NDArray[Any] | None = None,
+    shift: NDArray[Any] | None = None, channels_first: bool = False,
+) -> Blob | None:  # fmt: skip
+    """The blob with a constant a channel put into the layer that made it, where that is possible.
+
+    It is for a convolution or an inner product with weights in float32, whose result is read
+    here only.
+
+    Args:
+        low: the lowering.
+        x: the blob.
+        value: the source's value that it holds.
+        factor: one number, or one a channel.
+        shift: likewise.
+        channels_first: whether the source's channels lie behind the batch.
+    """
+    array = factor if factor is not None else shift
+    layer = _maker(low, x)
+    if array is None or layer is None or not _read_once(low, value):
+        return None
+    params: Any = getattr(layer, layer.WhichOneof("layer") or "")
+    channels = params.outputChannels
+    numbers = _a_channel(array, x, channels, channels_first)
+    if numbers is None:
+        return None
+    if factor is not None and not _scale(params, numbers):
+        return None
+    bias = (
+        weights.read(params.bias, (channels,)) if params.hasBias else np.zeros(channels, np.float32)
+    )
+    changed = bias * numbers if factor is not None else bias + numbers
+    if params.hasBias or changed.any():
+        params.hasBias = True
+        weights.write(params.bias, changed.astype(np.float32))
+    return x
+
+
+def _maker(low: Lowering, x: Blob) -> nn.NeuralNetworkLayer | None:
+    layers = low.builder.network.layers
+    for layer in reversed(layers[max(0, len(layers) - _LOOK_BACK) :]):
+        if x.name in layer.output:
+            kind = layer.WhichOneof("layer")
+            plain = kind in ("convolution", "innerProduct") and len(layer.input) == 1
+            return layer if plain else None
+    return None
+
+
+def _read_once(low: Lowering, value: Value) -> bool:
+    shown = any(output.name == value.name for _, output in low.graph.outputs)
+    return not shown and len(low.graph.readers(value.name)) == 1
+
+
+def _a_channel(
+    array: NDArray[Any], x: Blob, channels: int, channels_first: bool
+) -> NDArray[Any] | None:
+    """One number a channel, where the constant has no other axes."""
+    if array.size == 1 and (x.shape is None or array.ndim <= x.rank):
+        return np.broadcast_to(array.reshape(1), (channels,))
+    if array.size != channels or x.shape is None or array.ndim > x.rank:
+        return None
+    last = x.layout == CHANNELS_FIRST or x.rank <= 3
+    if channels_first:
+        fits = array.ndim == 1 or array.shape[-(x.rank - 1)] == channels
+    else:
+        fits = last and array.shape[-1] == channels
+    return array.reshape(-1) if fits else None
+
+
+def _scale(params: Any, numbers: NDArray[Any]) -> bool:
+    """Multiply the weights of every output channel."""
+    encoding = weights.encoding(params.weights)
+    if encoding is None or encoding.kind != "float32":
+        return False
+    stored = weights.stored(params.weights)
+    deconvolution = getattr(params, "isDeconvolution", False)
+    if deconvolution and params.nGroups > 1:
+        return False
+    if deconvolution:
+        wide = stored.reshape(params.kernelChannels, params.outputChannels, -1)
+        scaled = wide * numbers[:, None]
+    else:
+        scaled = stored.reshape(params.outputChannels, -1) * numbers[:, None]
+    weights.write(params.weights, scaled.astype(np.float32).ravel())
+    return True

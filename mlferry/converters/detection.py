@@ -1,0 +1,17 @@
+"""Boxes, for every frontend."""
+
+from __future__ import annotations
+
+from mlferry.converters.layout import SOURCE, Blob
+from mlferry.converters.lower import Lowering
+from mlferry.converters.operands import affine, emit
+
+
+def centred(low: Lowering, boxes: Blob) -> Blob:
+    """Boxes [..., 4] by two opposite corners, as centre and size: what Core ML suppresses."""
+    first, second = low.outputs(
+        2, "splitND", boxes, layout=SOURCE, axis=-1, numSplits=2, splitSizes=(2, 2)
+    )
+    middle = affine(low, emit(low, "addBroadcastable", first, second), 0.5)
+    size = emit(low, "unary", emit(low, "subtractBroadcastable", first, second), type="ABS")
+    return low.layer("concatND", middle, size, layout=SOURCE, axis=-1)

@@ -1,0 +1,151 @@
+"""Resizing for every frontend: Core ML's own upsampling, gathering, or a matrix an axis."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlferry.converters.layout import Blob
+from mlferry.converters.lower import Lowering
+from mlferry.converters.operands import known
+from mlferry.errors import ConversionError
+
+Positions = Callable[[int, int, int, float], NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the values of a resized blob are made.
+
+    Attributes:
+        mode: "nearest", "linear" or "cubic".
+        positions: where the samples of an axis lie, in entries of the input, from the axis, its
+            extent, the new one and their ratio.
+        rounding: of positions, for "nearest".
+        repeats: whether "nearest" by a whole factor repeats each entry.
+        half_pixel: whether positions are ``(i + 0.5) / factor - 0.5``.
+        cubic: Keys's parameter.
+        exclude_outside: whether weights of entries outside are left out rather than the edge's.
+        antialias: whether the kernel is stretched where the result is smaller.
+    """
+
+    mode: str
+    positions: Positions
+    rounding: Callable[[Any], Any] = np.floor
+    repeats: bool = False
+    half_pixel: bool = False
+    cubic: float = -0.75
+    exclude_outside: bool = False
+    antialias: bool = False
+
+
+def scaled(x: Blob, factors: Sequence[float]) -> list[int | None]:
+    """The extents of a blob by factors, rounded down."""
+    pairs = zip(x.known, factors, strict=True)
+    return [None if n is None else math.floor(n * f) for n, f in pairs]
+
+
+def resize(
+    low: Lowering, x: Blob, target: Sequence[int | None], factors: Sequence[float], how: Sampling
+) -> Blob:
+    """A blob with other extents, axis by axis.
+
+    Args:
+        low: the lowering.
+        x: the blob; axes are its own.
+        target: the new extents.
+        factors: the new extents over the old ones, as the source computes them.
+        how: where samples lie and how they are weighted.
+
+    Raises:
+        ConversionError: a result without elements, or positions that depend on a flexible size.
+    """
+    if any(n is not None and n < 1 for n in target):
+        raise ConversionError(f"a resize to {list(target)}")
+    whole = _by_whole_factors(low, x, factors, how)
+    if whole is not None:
+        return whole
+    for axis, (size, out, factor) in enumerate(zip(x.known, target, factors, strict=True)):
+        if size is None or out is None:
+            if factor != 1:
+                known(x)  # the positions depend on the size
+            continue
+        positions = how.positions(axis, size, out, factor)
+        if size == out and np.array_equal(positions, np.arange(size)):
+            continue
+        if how.mode == "nearest":
+            places = np.clip(how.rounding(positions), 0, size - 1)
+            x = low.layer("gather", x, low.constant(places), layout=x.layout, axis=axis)
+        else:
+            x = along(low, x, axis, matrix(size, positions, factor, how))
+    return x
+
+
+def _by_whole_factors(
+    low: Lowering, x: Blob, factors: Sequence[float], how: Sampling
+) -> Blob | None:
+    """Core ML's own upsampling of height and width, at any size, where it computes the same.
+
+    Its half-pixel grid needs iOS 14, so a known size goes by matrices.
+    """
+    *outer, height, width = factors
+    if x.rank != 4 or set(outer) != {1.0} or height % 1 or width % 1 or min(height, width) < 1:
+        return None
+    nearest = how.mode == "nearest" and how.repeats
+    smooth = how.mode == "linear" and how.half_pixel and not how.antialias
+    if not nearest and not (smooth and None in x.known):
+        return None
+    mode = {"mode": "NN"} if nearest else {
+        "mode": "BILINEAR", "linearUpsampleMode": "ALIGN_CORNERS_FALSE"
+    }  # fmt: skip
+    return low.layer(
+        "upsample", x, layout=x.layout, scalingFactor=(int(height), int(width)), **mode
+    )
+
+
+def along(low: Lowering, x: Blob, axis: int, weights: NDArray[Any]) -> Blob:
+    """Multiply one axis by a matrix [new, old]."""
+    rank, layout = x.rank, x.layout
+    constant = low.constant(weights)
+    if axis == rank - 2:
+        return low.layer("batchedMatmul", constant, x, layout=layout)
+    if axis == rank - 1:
+        return low.layer("batchedMatmul", x, constant, layout=layout, transposeB=True)
+    order = [i for i in range(rank) if i != axis] + [axis]
+    turned = low.layer("transpose", x, layout=layout, axes=order)
+    made = low.layer("batchedMatmul", turned, constant, layout=layout, transposeB=True)
+    back = [order.index(i) for i in range(rank)]
+    return low.layer("transpose", made, layout=layout, axes=back)
+
+
+def matrix(size: int, positions: NDArray[Any], factor: float, how: Sampling) -> NDArray[Any]:
+    """[out, size]: the weights of linear or cubic interpolation; edges repeat."""
+    if how.mode not in ("linear", "cubic"):
+        raise ConversionError(f"mode={how.mode!r}")
+    stretch = min(factor, 1.0) if how.antialias else 1.0
+    linear = how.mode == "linear"
+    radius = (1 if linear else 2) / stretch
+    made = np.zeros((len(positions), size))
+    for row, position in enumerate(positions):
+        first = math.ceil(position - radius)
+        places = np.arange(first, math.floor(position + radius) + 1)
+        distance = np.abs(places - position) * stretch
+        weights = np.clip(1 - distance, 0, None) if linear else _keys(distance, how.cubic)
+        if how.exclude_outside:
+            weights = np.where((places >= 0) & (places < size), weights, 0)
+        total = weights.sum()
+        weights = weights / total if total else weights
+        np.add.at(made[row], np.clip(places, 0, size - 1), weights)
+    return made.astype(np.float32)
+
+
+def _keys(x: NDArray[Any], a: float) -> NDArray[Any]:
+    """Keys's cubic kernel."""
+    near = ((a + 2) * x - (a + 3)) * x * x + 1
+    far = ((a * x - 5 * a) * x + 8 * a) * x - 4 * a
+    return np.where(x < 1, near, np.where(x < 2, far, 0.0))

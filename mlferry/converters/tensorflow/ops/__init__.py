@@ -1,0 +1,42 @@
+"""TensorFlow ops to Core ML: one function each, or one row of a table."""
+
+from mlferry.converters.tensorflow.ops import (
+    arrays,
+    control,
+    convolution,
+    detection,
+    elementwise,
+    indexing,
+    linear,
+    lists,
+    normalization,
+    pooling,
+    quantization,
+    random,
+    recurrent,
+    reduction,
+    reshaping,
+    resizing,
+)
+from mlferry.converters.tensorflow.ops.registry import FRONTEND, OPS
+
+__all__ = ["FRONTEND", "OPS"]
+
+_FAMILIES = (
+    arrays,
+    control,
+    convolution,
+    detection,
+    elementwise,
+    indexing,
+    linear,
+    lists,
+    normalization,
+    pooling,
+    quantization,
+    random,
+    recurrent,
+    reduction,
+    reshaping,
+    resizing,
+)

@@ -1,0 +1,148 @@
+"""Functions, conditions and loops.
+
+What is known while converting is resolved: functions are inlined, a known condition chooses its
+branch, a loop whose condition is known round by round is unrolled. The rest becomes Core ML's
+branch and loop.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+from mlferry.converters import control_flow
+from mlferry.converters.graph import Node, Value
+from mlferry.converters.layout import Blob, Constant
+from mlferry.converters.lower import Lowering
+from mlferry.converters.recurrent import MAX_UNROLLED
+from mlferry.converters.tensorflow import read
+from mlferry.converters.tensorflow.ops.lists import Items, stacked
+from mlferry.converters.tensorflow.ops.registry import blob, op, read_all
+from mlferry.errors import ConversionError
+
+
+def inlined(low: Lowering, function: Any, prefix: str, operands: Sequence[Any]) -> list[Any]:
+    """Convert the nodes of a function in place; returns what its outputs are.
+
+    Args:
+        low: the lowering.
+        function: TensorFlow's own graph of it.
+        prefix: makes the names inside unique.
+        operands: its inputs.
+    """
+    given = {t.name: f"{prefix}/{read.tensor_name(t)}" for t in function.inputs}
+    for tensor, operand in zip(function.inputs, operands, strict=True):
+        low.alias(given[tensor.name], operand)
+    nodes, constants = read.operations(
+        function.outputs, given, low.graph.source, prefix=f"{prefix}/"
+    )
+    for name, array in constants.items():
+        low.give(name, array)
+    for node in nodes:
+        low.convert_inner(node)
+    return [
+        low.operand(Value(given.get(t.name) or f"{prefix}/{read.tensor_name(t)}"))
+        for t in function.outputs
+    ]
+
+
+@op("PartitionedCall", "StatefulPartitionedCall", raw=True)
+def call(low: Lowering, node: Node, *operands: Any) -> list[Any]:
+    read_all(node)
+    return inlined(low, read.body(low.graph, node.attrs["f"]), node.name, operands)
+
+
+@op("If", "StatelessIf", raw=True)
+def if_(low: Lowering, node: Node, condition: Any, *operands: Any) -> list[Any]:
+    read_all(node)
+    ways = [read.body(low.graph, node.attrs[n]) for n in ("then_branch", "else_branch")]
+    if isinstance(condition, Constant):
+        chosen = ways[0] if condition.array.ravel()[0] else ways[1]
+        return inlined(low, chosen, node.name, operands)
+    yes, no = (
+        functools.partial(inlined, low, way, f"{node.name}/{name}", operands)
+        for way, name in zip(ways, ("then", "else"), strict=True)
+    )
+    return list(control_flow.branch(low, condition, yes, no))
+
+
+@op("Case", "StatelessCase", raw=True)
+def case(low: Lowering, node: Node, index: Any, *operands: Any) -> list[Any]:
+    """A known index chooses; any other than the first ones takes the last branch."""
+    read_all(node)
+    names = node.attrs["branches"]
+    if not isinstance(index, Constant):
+        raise ConversionError("a computed index of a branch")
+    place = int(index.array.ravel()[0])
+    place = place if 0 <= place < len(names) else len(names) - 1
+    return inlined(low, read.body(low.graph, names[place]), node.name, operands)
+
+
+@op("While", "StatelessWhile", raw=True)
+def while_(low: Lowering, node: Node, *operands: Any) -> list[Any]:
+    """Unrolled while the condition is known; a loop where it never is, or for many rounds."""
+    read_all(node)
+    condition, body = (read.body(low.graph, node.attrs[n]) for n in ("cond", "body"))
+    if not _is_short(low, node, condition, operands):
+        return _looped(low, node, condition, body, operands)
+    current: list[Any] = list(operands)
+    before, low.is_repeated = low.is_repeated, True
+    try:
+        for index in range(MAX_UNROLLED):
+            going = _asked(low, condition, f"{node.name}/{index}", current)
+            if going is None:
+                raise ConversionError("a condition that is computed from some round on")
+            if not going:
+                return current
+            current = inlined(low, body, f"{node.name}/{index}", current)
+    finally:
+        low.is_repeated = before
+    raise ConversionError(f"more than {MAX_UNROLLED} rounds; so many are unrolled")
+
+
+def _is_short(low: Lowering, node: Node, condition: Any, operands: Sequence[Any]) -> bool:
+    """Whether a loop can be unrolled: its first condition is known."""
+    return _asked(low, condition, f"{node.name}/tried", operands) is not None
+
+
+def _asked(low: Lowering, condition: Any, prefix: str, operands: Sequence[Any]) -> bool | None:
+    """What a condition is, or None where it is computed."""
+    with low.inside(kept=False):
+        (answer,) = inlined(low, condition, f"{prefix}/condition", operands)
+    return bool(answer.array.ravel()[0]) if isinstance(answer, Constant) else None
+
+
+def _looped(
+    low: Lowering, node: Node, condition: Any, body: Any, operands: Sequence[Any]
+) -> list[Any]:
+    """Core ML's loop; operands that the body hands on as they are stay outside."""
+    changing = [i for i, t in enumerate(body.outputs) if _handed_on(t) is not body.inputs[i]]
+    states = [
+        stacked(low, x) if isinstance(x, Items) else blob(low, x)
+        for x in (operands[i] for i in changing)
+    ]
+
+    def filled(values: Sequence[Any]) -> list[Any]:
+        whole = list(operands)
+        for place, x in zip(changing, values, strict=True):
+            whole[place] = x
+        return whole
+
+    (start,) = inlined(low, condition, f"{node.name}/first", filled(states))
+
+    def round_of(index: Blob, current: list[Blob]) -> tuple[Any, list[Any]]:
+        made = inlined(low, body, f"{node.name}/round", filled(current))
+        chosen = [made[i] for i in changing]
+        (again,) = inlined(low, condition, f"{node.name}/again", filled(chosen))
+        return again, chosen
+
+    found = control_flow.loop(low, None, blob(low, start), states, round_of)
+    return filled(found)
+
+
+def _handed_on(tensor: Any) -> Any:
+    """What an identity shows."""
+    while tensor.op.type == "Identity":
+        tensor = tensor.op.inputs[0]
+    return tensor

@@ -1,0 +1,140 @@
+"""Convolutions, transposed ones and those a channel, in two and three dimensions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlferry.converters.convolutions import Windows, convolved, transposed
+from mlferry.converters.graph import Node
+from mlferry.converters.layout import Blob, Constant
+from mlferry.converters.lower import Lowering
+from mlferry.converters.operands import array_of, extent
+from mlferry.converters.tensorflow.ops.quantization import stored
+from mlferry.converters.tensorflow.ops.registry import is_channels_first, maps, op, spatial
+from mlferry.errors import ConversionError
+
+_SAME = "BOTTOM_RIGHT_HEAVY"
+Pairs = list[tuple[int, int]]
+
+
+def windows(
+    node: Node, x: Blob, kernel: Sequence[int], strides: list[int], dilations: list[int],
+    groups: int = 1,
+) -> Windows:  # fmt: skip
+    """How a kernel goes over channels-first data, by the node's `padding`."""
+    mode = node.attrs.get("padding", "VALID")
+    explicit = node.attrs.get("explicit_paddings") or []
+    none: Pairs = [(0, 0)] * len(kernel)
+    if mode == "EXPLICIT":
+        pairs = list(zip(explicit[::2], explicit[1::2], strict=True))
+        return Windows(strides, dilations, spatial(node, pairs), groups)
+    if mode == "SAME" and len(kernel) == 2:
+        return Windows(strides, dilations, none, groups, _SAME)
+    if mode == "SAME":
+        return Windows(strides, dilations, same_pads(x, kernel, strides, dilations), groups)
+    return Windows(strides, dilations, none, groups)
+
+
+def same_pads(
+    x: Blob, kernel: Sequence[int], strides: Sequence[int], dilations: Sequence[int]
+) -> Pairs:
+    """SAME padding of the last axes: an odd entry goes to the end."""
+    pairs = []
+    for axis, (k, s, d) in enumerate(zip(kernel, strides, dilations, strict=True), -len(kernel)):
+        size = 1 if s == 1 else extent(x, axis)
+        total = max(0, (-(-size // s) - 1) * s + (k - 1) * d + 1 - size)
+        pairs.append((total // 2, total - total // 2))
+    return pairs
+
+
+def _steps(node: Node) -> tuple[list[int], list[int]]:
+    """Strides and dilations of the axes between batch and channels."""
+    node.attrs.get("data_format")
+    strides = spatial(node, node.attrs["strides"])
+    dilations = node.attrs.get("dilations")
+    if dilations is None:
+        return strides, [1] * len(strides)
+    found = list(dilations) if len(dilations) == len(strides) else spatial(node, dilations)
+    return strides, found
+
+
+def _channels_first(array: NDArray[Any]) -> NDArray[Any]:
+    """[*kernel, a, b] as [b, a, *kernel]."""
+    turned: NDArray[Any] = np.moveaxis(array, (-1, -2), (0, 1))
+    return turned
+
+
+@op("Conv2D", "Conv3D", raw=True)
+def conv(low: Lowering, node: Node, x: Any, w: Any) -> Blob:
+    given = maps(low, node, x)
+    if not isinstance(w, Constant):
+        raise ConversionError("computed weights")
+    weights = np.ascontiguousarray(_channels_first(w.array).astype(np.float32))
+    strides, dilations = _steps(node)
+    groups = (given.known[1] or weights.shape[1]) // weights.shape[1]
+    how = windows(node, given, weights.shape[2:], strides, dilations, groups)
+    return convolved(low, given, weights, how, stored=stored(w, _channels_first, 0),
+                     layout=given.layout)  # fmt: skip
+
+
+@op("DepthwiseConv2dNative", raw=True)
+def depthwise(low: Lowering, node: Node, x: Any, w: Any) -> Blob:
+    """[h, w, C, multiplier] is one group a channel."""
+    given = maps(low, node, x)
+    array = array_of(node, 1, w)
+
+    def turned(kernel: NDArray[Any]) -> NDArray[Any]:
+        return kernel.transpose(2, 3, 0, 1).reshape(-1, 1, *kernel.shape[:2])
+
+    weights = np.ascontiguousarray(turned(array).astype(np.float32))
+    strides, dilations = _steps(node)
+    how = windows(node, given, weights.shape[2:], strides, dilations, array.shape[2])
+    kept = stored(w, turned, 0) if array.shape[3] == 1 else None
+    return convolved(low, given, weights, how, stored=kept, layout=given.layout)
+
+
+@op("Conv2DBackpropInput", "Conv3DBackpropInputV2", raw=True)
+def transposed_conv(low: Lowering, node: Node, sizes: Any, w: Any, x: Any) -> Blob:
+    """The gradient of a convolution: padding cuts the full result to the size that is given."""
+    given = maps(low, node, x)
+    weights = np.ascontiguousarray(_channels_first(array_of(node, 1, w)).astype(np.float32))
+    strides, dilations = _steps(node)
+    target = spatial(node, _target(node, sizes))
+    mode = node.attrs.get("padding", "VALID")
+    explicit = node.attrs.get("explicit_paddings") or []
+    told = spatial(node, list(zip(explicit[::2], explicit[1::2], strict=True))) if explicit else []
+    cuts = []
+    for axis, (k, s, d) in enumerate(zip(weights.shape[2:], strides, dilations, strict=True)):
+        span = (k - 1) * d + 1
+        if target[axis] is None:  # of a flexible input: what SAME and VALID make of it
+            whole = span - s if mode == "SAME" else min(span - s, 0)
+            cuts.append((max(0, whole) // 2, whole - max(0, whole) // 2))
+            continue
+        size = target[axis]
+        full = (extent(given, axis + 2) - 1) * s + span
+        before = 0
+        if mode == "SAME":
+            before = max(0, (-(-size // s) - 1) * s + span - size) // 2
+        elif mode == "EXPLICIT":
+            before = told[axis][0]
+        cuts.append((before, full - before - size))
+    how = Windows(strides, dilations, cuts)
+    return transposed(low, given, weights, how, stored=stored(w, _channels_first, 1),
+                      layout=given.layout)  # fmt: skip
+
+
+def _target(node: Node, sizes: Any) -> list[int | None]:
+    """The shape of the result, or of its spatial axes where it depends on flexible ones."""
+    if isinstance(sizes, Constant):
+        found = [int(n) for n in sizes.array.ravel()]
+        if len(found) == len(node.attrs["strides"]) - 2:
+            return [0, *found, 0] if not is_channels_first(node) else [0, 0, *found]
+        return list(found)
+    shape = node.outputs[0].shape
+    if shape is None:
+        raise ConversionError("the size of the result is computed: give fixed shapes")
+    return list(shape)

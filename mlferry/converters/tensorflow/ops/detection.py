@@ -1,0 +1,95 @@
+"""Suppression of boxes that overlap."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from mlferry.converters.detection import centred
+from mlferry.converters.graph import Node
+from mlferry.converters.layout import SOURCE, Blob, Constant
+from mlferry.converters.lower import Lowering
+from mlferry.converters.operands import array_of, ints, known, scalar
+from mlferry.converters.tensorflow.ops.registry import op, source
+from mlferry.errors import ConversionError
+
+_LEAST = float(np.finfo(np.float32).min)
+
+
+def _number(node: Node, place: int, x: Any, default: float) -> float:
+    if x is None:
+        return default
+    array = x.array if isinstance(x, Constant) else array_of(node, place, x)
+    return float(array.ravel()[0])
+
+
+def _kept(low: Lowering, node: Node, operands: Any) -> tuple[Blob, Blob, Blob]:
+    """Indices of the boxes that stay, their scores and whether each place has one."""
+    boxes, scores, most, *rest = operands
+    count = known(source(low, boxes))[0]
+    keep = min(ints(array_of(node, 2, most))[0], count)
+    if keep < 1:
+        raise ConversionError("max_output_size of 0: a result without elements")
+    iou = _number(node, 3, rest[0] if rest else None, 0.5)
+    least = _number(node, 4, rest[1] if len(rest) > 1 else None, -np.inf)
+    given = low.expand(centred(low, source(low, boxes)), 0)
+    values = low.expand(source(low, scores), 0, 2)
+    _, best, places, _ = low.outputs(
+        4, "NonMaximumSuppression", given, values, layout=SOURCE, maxBoxes=keep, iouThreshold=iou,
+        scoreThreshold=max(least, _LEAST), perClassSuppression=False,
+    )  # fmt: skip
+    flat = low.layer("squeeze", places, layout=SOURCE, axes=(0,))
+    best = low.layer("squeeze", best, layout=SOURCE, axes=(0, 2))
+    there = low.layer("greaterEqual", flat, layout=SOURCE, alpha=0.0)
+    if np.isfinite(least):
+        above = low.layer("greaterThan", best, layout=SOURCE, alpha=least)
+        there = low.layer("logicalAnd", there, above, layout=SOURCE)
+    return flat, best, there
+
+
+def _present(low: Lowering, x: Blob, there: Blob) -> Blob:
+    places = low.layer("whereNonZero", there, layout=SOURCE)
+    return low.layer("gatherND", x, places, layout=SOURCE)
+
+
+@op("NonMaxSuppression", raw=True)
+def non_max_suppression(low: Lowering, node: Node, *operands: Any) -> Blob:
+    threshold = Constant("", np.array(node.attrs.get("iou_threshold", 0.5), np.float32))
+    flat, _, there = _kept(low, node, (*operands, threshold))
+    return _present(low, flat, there)
+
+
+@op("NonMaxSuppressionV2", "NonMaxSuppressionV3", raw=True)
+def non_max_suppression_v3(low: Lowering, node: Node, *operands: Any) -> Blob:
+    """Best first."""
+    flat, _, there = _kept(low, node, operands)
+    return _present(low, flat, there)
+
+
+@op("NonMaxSuppressionV4", raw=True)
+def non_max_suppression_v4(low: Lowering, node: Node, *operands: Any) -> tuple[Blob, Blob]:
+    """The number of boxes that stay is a second output; padded, missing ones are 0."""
+    flat, _, there = _kept(low, node, operands)
+    count = low.layer("reduceSum", there, layout=SOURCE, reduceAll=True, keepDims=False)
+    if not node.attrs.get("pad_to_max_output_size", False):
+        return _present(low, flat, there), scalar(count)
+    full = ints(array_of(node, 2, operands[2]))[0]
+    held = low.layer("multiplyBroadcastable", flat, there, layout=SOURCE)
+    missing = full - known(flat)[0]
+    if missing:
+        held = low.layer("constantPad", held, layout=SOURCE, padAmounts=(0, missing))
+    return held, scalar(count)
+
+
+@op("NonMaxSuppressionV5", raw=True)
+def non_max_suppression_v5(low: Lowering, node: Node, *operands: Any) -> tuple[Blob, Blob, Blob]:
+    """Without soft suppression only."""
+    *plain, sigma = operands
+    if _number(node, 5, sigma, 0.0):
+        raise ConversionError("soft suppression: soft_nms_sigma=0 can be converted")
+    if node.attrs.get("pad_to_max_output_size", False):
+        raise ConversionError("pad_to_max_output_size")
+    flat, best, there = _kept(low, node, plain)
+    count = low.layer("reduceSum", there, layout=SOURCE, reduceAll=True, keepDims=False)
+    return _present(low, flat, there), _present(low, best, there), scalar(count)

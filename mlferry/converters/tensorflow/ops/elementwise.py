@@ -1,0 +1,297 @@
+"""Arithmetic, comparisons and activations, value by value."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import numpy as np
+
+from mlferry.converters.absorbing import absorbed
+from mlferry.converters.graph import Node
+from mlferry.converters.layout import ANY, Blob, Constant
+from mlferry.converters.lower import Lowering
+from mlferry.converters.tensorflow.ops.registry import (
+    apply,
+    blob,
+    is_channels_first,
+    joint,
+    maps,
+    op,
+    read_all,
+)
+from mlferry.errors import ConversionError
+
+FLOAT_MAX = float(np.finfo(np.float32).max)
+
+# One layer without parameters, or with these.
+_PLAIN: dict[str, tuple[str, dict[str, Any]]] = {
+    "Abs": ("unary", {"type": "ABS"}),
+    "Exp": ("unary", {"type": "EXP"}),
+    "Log": ("unary", {"type": "LOG"}),
+    "Sqrt": ("unary", {"type": "SQRT"}),
+    "Log1p": ("unary", {"type": "LOG", "shift": 1.0}),
+    "Neg": ("activation", {"linear": {"alpha": -1.0}}),
+    "Relu": ("activation", {"ReLU": {}}),
+    "Relu6": ("clip", {"minVal": 0.0, "maxVal": 6.0}),
+    "Sigmoid": ("activation", {"sigmoid": {}}),
+    "Tanh": ("activation", {"tanh": {}}),
+    "Softplus": ("activation", {"softplus": {}}),
+    "Softsign": ("activation", {"softsign": {}}),
+    "Elu": ("activation", {"ELU": {"alpha": 1.0}}),
+    "Ceil": ("ceil", {}), "Floor": ("floor", {}), "Rint": ("round", {}), "Round": ("round", {}),
+    "Sign": ("sign", {}), "Sin": ("sin", {}), "Cos": ("cos", {}), "Tan": ("tan", {}),
+    "Asin": ("asin", {}), "Acos": ("acos", {}), "Atan": ("atan", {}), "Sinh": ("sinh", {}),
+    "Cosh": ("cosh", {}), "Asinh": ("asinh", {}), "Acosh": ("acosh", {}), "Atanh": ("atanh", {}),
+    "Erf": ("erf", {}), "LogicalNot": ("logicalNot", {}), "OnesLike": ("fillLike", {"value": 1.0}),
+    "ZerosLike": ("fillLike", {"value": 0.0}),
+}  # fmt: skip
+
+
+@op(*_PLAIN, layouts=ANY)
+def plain(low: Lowering, node: Node, x: Blob) -> Blob:
+    kind, params = _PLAIN[node.op]
+    return apply(low, kind, x, **params)
+
+
+@op(
+    "Identity", "StopGradient", "PreventGradient", "CheckNumerics", "Snapshot", "IdentityN",
+    "PlaceholderWithDefault", "EnsureShape", "DebugIdentityV3", "DebugIdentityV2", raw=True,
+)  # fmt: skip
+def nothing(low: Lowering, node: Node, *operands: Any) -> Any:
+    """Values pass through."""
+    read_all(node)
+    return [x.array if isinstance(x, Constant) else x for x in operands]
+
+
+# ---- two operands ----------------------------------------------------------------------
+
+_BINARY = {
+    "Sub": "subtractBroadcastable", "Maximum": "maxBroadcastable", "Minimum": "minBroadcastable",
+    "RealDiv": "divideBroadcastable", "FloorMod": "modBroadcastable", "Pow": "powBroadcastable",
+    "LogicalAnd": "logicalAnd", "LogicalOr": "logicalOr", "Equal": "equal", "NotEqual": "notEqual",
+    "Greater": "greaterThan", "GreaterEqual": "greaterEqual", "Less": "lessThan",
+    "LessEqual": "lessEqual",
+}  # fmt: skip
+
+
+@op(*_BINARY, raw=True)
+def binary(low: Lowering, node: Node, left: Any, right: Any) -> Blob:
+    if node.inputs[0].dtype == "string":
+        raise ConversionError("strings cannot be compared")
+    return joint(low, _BINARY[node.op], left, right)
+
+
+@op("Add", "AddV2", raw=True)
+def add(low: Lowering, node: Node, left: Any, right: Any) -> Blob:
+    """A constant a channel joins the layer before, where nobody else reads that."""
+    for x, shift, place in ((left, right, 0), (right, left, 1)):
+        if isinstance(x, Blob) and isinstance(shift, Constant):
+            joined = absorbed(low, x, node.inputs[place], shift=shift.array)
+            if joined is not None:
+                return joined
+    return joint(low, "addBroadcastable", left, right)
+
+
+@op("Mul", raw=True)
+def mul(low: Lowering, node: Node, left: Any, right: Any) -> Blob:
+    """A constant a channel joins the weights of the layer before, likewise."""
+    for x, factor, place in ((left, right, 0), (right, left, 1)):
+        if isinstance(x, Blob) and isinstance(factor, Constant):
+            joined = absorbed(low, x, node.inputs[place], factor=factor.array)
+            if joined is not None:
+                return joined
+    return joint(low, "multiplyBroadcastable", left, right)
+
+
+@op("BiasAdd", "BiasAddV1", raw=True)
+def bias_add(low: Lowering, node: Node, x: Any, bias: Any) -> Blob:
+    """One number a channel."""
+    first = is_channels_first(node)
+    if isinstance(x, Blob) and isinstance(bias, Constant):
+        joined = absorbed(low, x, node.inputs[0], shift=bias.array, channels_first=first)
+        if joined is not None:
+            return joined
+    if not first:
+        return joint(low, "addBroadcastable", x, bias)
+    given = maps(low, node, x)
+    wide = low.expand(blob(low, bias), *range(1, given.rank - 1)) if given.rank > 2 else bias
+    return joint(low, "addBroadcastable", given, wide)
+
+
+def is_integer(node: Node, place: int = 0) -> bool:
+    """Whether an input holds integers."""
+    return node.inputs[place].dtype.startswith(("int", "uint"))
+
+
+def truncated(low: Lowering, x: Blob) -> Blob:
+    """The integer part: sign(x) * floor(abs(x))."""
+    whole = apply(low, "floor", apply(low, "unary", x, type="ABS"))
+    return joint(low, "multiplyBroadcastable", apply(low, "sign", x), whole)
+
+
+@op("Div", "TruncateDiv", raw=True)
+def div(low: Lowering, node: Node, left: Any, right: Any) -> Blob:
+    """Integers are divided towards zero."""
+    quotient = joint(low, "divideBroadcastable", left, right)
+    return truncated(low, quotient) if is_integer(node) else quotient
+
+
+@op("FloorDiv", raw=True)
+def floor_div(low: Lowering, node: Node, left: Any, right: Any) -> Blob:
+    return apply(low, "floor", joint(low, "divideBroadcastable", left, right))
+
+
+@op("Mod", "TruncateMod", raw=True)
+def truncate_mod(low: Lowering, node: Node, left: Any, right: Any) -> Blob:
+    """What is left of a division towards zero."""
+    quotient = truncated(low, joint(low, "divideBroadcastable", left, right))
+    product = joint(low, "multiplyBroadcastable", quotient, right)
+    return joint(low, "subtractBroadcastable", left, product)
+
+
+@op("DivNoNan", "MulNoNan", "Xdivy", "Xlogy", "Xlog1py", raw=True)
+def guarded(low: Lowering, node: Node, left: Any, right: Any) -> Blob:
+    """0 where the guard is 0: the divisor, the second factor, or the first operand."""
+    guard = left if node.op.startswith("X") else right
+    zero = joint(low, "equal", guard, Constant("", np.zeros((), np.float32)))
+    inner = right
+    if node.op == "Xlogy":
+        inner = apply(low, "unary", blob(low, right), type="LOG")
+    elif node.op == "Xlog1py":
+        inner = apply(low, "unary", blob(low, right), type="LOG", shift=1.0)
+    divides = node.op in ("DivNoNan", "Xdivy")
+    kind = "divideBroadcastable" if divides else "multiplyBroadcastable"
+    made = joint(low, kind, left, inner)
+    return joint(low, "whereBroadcastable", zero, low.constant([0.0]), made)
+
+
+@op("SquaredDifference", raw=True)
+def squared_difference(low: Lowering, node: Node, left: Any, right: Any) -> Blob:
+    gap = joint(low, "subtractBroadcastable", left, right)
+    return joint(low, "multiplyBroadcastable", gap, gap)
+
+
+@op("Square", layouts=ANY)
+def square(low: Lowering, node: Node, x: Blob) -> Blob:
+    return joint(low, "multiplyBroadcastable", x, x)
+
+
+@op("Rsqrt", "Reciprocal", "Inv", layouts=ANY)
+def inverse(low: Lowering, node: Node, x: Blob) -> Blob:
+    """Core ML's own inverses add an epsilon; a division does not."""
+    root = apply(low, "unary", x, type="SQRT") if node.op == "Rsqrt" else x
+    return low.layer("divideBroadcastable", low.constant([1.0]), root, layout=x.layout)
+
+
+@op("Expm1", layouts=ANY)
+def expm1(low: Lowering, node: Node, x: Blob) -> Blob:
+    return affine(low, apply(low, "unary", x, type="EXP"), 1.0, -1.0)
+
+
+@op("Erfc", layouts=ANY)
+def erfc(low: Lowering, node: Node, x: Blob) -> Blob:
+    return affine(low, apply(low, "erf", x), -1.0, 1.0)
+
+
+def affine(low: Lowering, x: Blob, scale: float, shift: float = 0.0) -> Blob:
+    """scale * x + shift"""
+    return apply(low, "activation", x, linear={"alpha": scale, "beta": shift})
+
+
+@op("Atan2", raw=True)
+def atan2(low: Lowering, node: Node, y: Any, x: Any) -> Blob:
+    """By the arc tangent of the quotient, moved into the quadrant; 0 where both are 0."""
+    slope = apply(low, "atan", joint(low, "divideBroadcastable", y, x))
+    zero = Constant("", np.zeros((), np.float32))
+    left = joint(low, "lessThan", x, zero)
+    below = joint(low, "lessThan", y, zero)
+    turn = joint(low, "multiplyBroadcastable", left, affine(low, below, -2 * np.pi, np.pi))
+    moved = joint(low, "addBroadcastable", slope, turn)
+    nothing_there = joint(
+        low, "logicalAnd", joint(low, "equal", x, zero), joint(low, "equal", y, zero)
+    )
+    return joint(low, "whereBroadcastable", nothing_there, low.constant([0.0]), moved)
+
+
+@op("LogicalXor", raw=True)
+def logical_xor(low: Lowering, node: Node, left: Any, right: Any) -> Blob:
+    return joint(low, "logicalXor", left, right)
+
+
+@op("AddN", "AccumulateNV2", raw=True)
+def add_n(low: Lowering, node: Node, *operands: Any) -> Blob:
+    node.attrs.get("N")
+    node.attrs.get("shape")
+    total = functools.reduce(lambda a, b: joint(low, "addBroadcastable", a, b), operands)
+    return blob(low, total)
+
+
+@op("Select", "SelectV2", "Where3", raw=True)
+def select(low: Lowering, node: Node, condition: Any, x: Any, y: Any) -> Blob:
+    """The older op takes a vector for the rows of the others."""
+    if node.op == "Select" and isinstance(condition, Blob) and condition.rank == 1:
+        rank = blob(low, x).rank
+        if rank > 1 and not condition.is_scalar:
+            condition = low.expand(condition, *range(1, rank))
+    return joint(low, "whereBroadcastable", condition, x, y)
+
+
+@op("IsNan", layouts=ANY)
+def is_nan(low: Lowering, node: Node, x: Blob) -> Blob:
+    """What is not equal to itself."""
+    return low.layer("notEqual", x, x, layout=x.layout)
+
+
+@op("IsInf", "IsFinite", layouts=ANY)
+def is_finite(low: Lowering, node: Node, x: Blob) -> Blob:
+    size = apply(low, "unary", x, type="ABS")
+    if node.op == "IsInf":
+        return apply(low, "greaterThan", size, alpha=FLOAT_MAX)
+    return apply(low, "lessEqual", size, alpha=FLOAT_MAX)
+
+
+@op("Cast", raw=True)
+def cast(low: Lowering, node: Node, x: Any) -> Any:
+    """Floats to integers drop the fraction; anything to bool asks whether it is not zero."""
+    before, after = node.inputs[0].dtype, node.outputs[0].dtype
+    node.attrs.get("Truncate")
+    given = blob(low, x)
+    floats = ("float32", "float64", "bfloat16", "float16")
+    if after == "bool":
+        return given if before == "bool" else apply(low, "notEqual", given, alpha=0.0)
+    if after in ("float32", "float64"):
+        return given
+    if after in ("int32", "int64"):
+        return truncated(low, given) if before in floats else given
+    raise ConversionError(
+        f"a cast from {before} to {after}: Core ML computes in float32, which rounds otherwise"
+    )
+
+
+# ---- activations -----------------------------------------------------------------------
+
+
+@op("LeakyRelu", layouts=ANY)
+def leaky_relu(low: Lowering, node: Node, x: Blob) -> Blob:
+    return apply(low, "activation", x, leakyReLU={"alpha": node.attrs.get("alpha", 0.2)})
+
+
+@op("Selu", layouts=ANY)
+def selu(low: Lowering, node: Node, x: Blob) -> Blob:
+    made = apply(low, "activation", x, ELU={"alpha": 1.6732632423543772})
+    return affine(low, made, 1.0507009873554805)
+
+
+@op("ClipByValue", raw=True)
+def clip_by_value(low: Lowering, node: Node, x: Any, least: Any, most: Any) -> Blob:
+    raised = joint(low, "maxBroadcastable", x, least)
+    return joint(low, "minBroadcastable", raised, most)
+
+
+@op("L2Loss", layouts=ANY)
+def l2_loss(low: Lowering, node: Node, x: Blob) -> Blob:
+    from mlferry.converters.operands import scalar
+
+    total = low.layer("reduceSumSquare", x, reduceAll=True, keepDims=False)
+    return affine(low, scalar(total), 0.5)

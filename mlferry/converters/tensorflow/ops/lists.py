@@ -1,0 +1,131 @@
+"""Lists of tensors, which TensorFlow's loops read from and write to.
+
+While a loop is unrolled they are lists of operands; inside Core ML's own loop they are blobs
+whose first axis counts the entries.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from mlferry.converters.graph import Node
+from mlferry.converters.layout import SOURCE, Blob, Constant, Opaque
+from mlferry.converters.lower import Lowering
+from mlferry.converters.operands import array_of, joined, known, rank, scalar, shaped, vector
+from mlferry.converters.tensorflow.ops.registry import op, read_all, source
+from mlferry.errors import ConversionError
+
+
+@dataclass(frozen=True)
+class Items(Opaque):
+    """A list; None where nothing was written yet.
+
+    Attributes:
+        entries: operands.
+        shape: of an entry; -1 where TensorFlow does not know.
+    """
+
+    entries: tuple[Any, ...]
+    shape: tuple[int, ...]
+
+
+def stacked(low: Lowering, items: Items) -> Blob:
+    """The entries along a new first axis; zeros where there is none.
+
+    Raises:
+        ConversionError: the shape of an entry is not known.
+    """
+    present = [source(low, x) for x in items.entries if x is not None]
+    shape = known(present[0]) if present else items.shape
+    if min(shape, default=1) < 1 or not items.entries:
+        raise ConversionError(
+            f"a list of {len(items.entries)} tensors of shape {items.shape}: give fixed shapes"
+        )
+    if not present:
+        return low.constant(np.zeros((len(items.entries), *shape), np.float32))
+    zero = low.constant(np.zeros((1, *shape))) if len(present) < len(items.entries) else None
+    rows = [zero if x is None else shaped(low, source(low, x), (1, *shape)) for x in items.entries]
+    return joined(low, [row for row in rows if row is not None], 0)
+
+
+@op("TensorListReserve", "EmptyTensorList", raw=True)
+def reserve(low: Lowering, node: Node, shape: Any, count: Any) -> Items:
+    """`EmptyTensorList` is told the most that it will hold, and starts without any."""
+    read_all(node)
+    number = int(array_of(node, 1, count).ravel()[0]) if node.op == "TensorListReserve" else 0
+    extents = tuple(int(n) for n in shape.array.ravel()) if isinstance(shape, Constant) else (-1,)
+    return Items((None,) * number, extents)
+
+
+@op("TensorListFromTensor", raw=True)
+def from_tensor(low: Lowering, node: Node, x: Any, shape: Any) -> Items:
+    read_all(node)
+    if isinstance(x, Constant):
+        return Items(tuple(Constant("", row) for row in x.array), x.array.shape[1:])
+    given = source(low, x)
+    count, *inner = known(given)
+    parts = (
+        [given]
+        if count == 1
+        else list(low.outputs(count, "splitND", given, layout=SOURCE, axis=0, numSplits=count))
+    )
+    return Items(tuple(shaped(low, part, inner) for part in parts), tuple(inner))
+
+
+@op("TensorListGetItem", raw=True)
+def get_item(low: Lowering, node: Node, items: Any, index: Any, shape: Any) -> Any:
+    read_all(node)
+    if not isinstance(items, Items):
+        at = vector(source(low, index))
+        made = low.layer("gather", source(low, items), at, layout=SOURCE, axis=0)
+        if made.rank == 1:
+            return scalar(made)
+        return low.layer("squeeze", made, layout=SOURCE, axes=(0,))
+    place = _place(node, items, index)
+    entry = items.entries[place]
+    if entry is None:
+        raise ConversionError(f"entry {place} of a list is read before it is written")
+    return entry.array if isinstance(entry, Constant) and not entry.name else entry
+
+
+@op("TensorListSetItem", raw=True)
+def set_item(low: Lowering, node: Node, items: Any, index: Any, item: Any) -> Any:
+    read_all(node)
+    if not isinstance(items, Items):
+        row = source(low, item)
+        wide = shaped(low, row, (1, *(known(row) if rank(row) else ())))
+        at = vector(source(low, index))
+        return low.layer("scatter", source(low, items), at, wide, layout=SOURCE, axis=0)
+    entries = list(items.entries)
+    entries[_place(node, items, index)] = item
+    return replace(items, entries=tuple(entries))
+
+
+def _place(node: Node, items: Items, index: Any) -> int:
+    place = int(array_of(node, 1, index).ravel()[0])
+    if not 0 <= place < len(items.entries):
+        raise ConversionError(f"entry {place} of a list of {len(items.entries)}")
+    return place
+
+
+@op("TensorListStack", raw=True)
+def stack(low: Lowering, node: Node, items: Any, shape: Any) -> Blob:
+    read_all(node)
+    return stacked(low, items) if isinstance(items, Items) else source(low, items)
+
+
+@op("TensorListPushBack", raw=True)
+def push_back(low: Lowering, node: Node, items: Any, item: Any) -> Items:
+    read_all(node)
+    if not isinstance(items, Items):
+        raise ConversionError("a list that grows inside a loop whose rounds are computed")
+    return replace(items, entries=(*items.entries, item))
+
+
+@op("TensorListLength", raw=True)
+def length(low: Lowering, node: Node, items: Any) -> Any:
+    count = len(items.entries) if isinstance(items, Items) else known(items)[0]
+    return np.array(count, np.int32)

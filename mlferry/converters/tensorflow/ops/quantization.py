@@ -1,0 +1,109 @@
+"""Rounding to few bits: weights stay quantized, activations are rounded as the source does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlferry.converters.graph import Node
+from mlferry.converters.layout import ANY, Blob, Constant, Quantized
+from mlferry.converters.lower import Lowering
+from mlferry.converters.operands import array_of
+from mlferry.converters.tensorflow.ops.registry import apply, blob, joint, op, refuse
+from mlferry.errors import ConversionError
+from mlferry.spec.weights import Linear
+
+MOST_BITS = 8
+
+
+def stored(
+    constant: Any, turn: Callable[[NDArray[Any]], NDArray[Any]], channel_axis: int
+) -> Linear | None:
+    """What to store for a weight that is quantized, or None for its floats.
+
+    Args:
+        constant: the weight.
+        turn: from the source's axes to the layer's.
+        channel_axis: the layer's axis along which Core ML has scales.
+    """
+    q = constant.quantized if isinstance(constant, Constant) else None
+    if q is None:
+        return None
+    codes = np.ascontiguousarray(turn(q.codes))
+    if q.scale.size > 1:
+        marks = np.zeros(q.codes.shape, np.int64)
+        shape = [1] * q.codes.ndim
+        shape[q.axis] = q.scale.size
+        moved = turn(marks + np.arange(q.scale.size).reshape(shape))
+        wanted = [1] * moved.ndim
+        wanted[channel_axis] = q.scale.size
+        if moved.shape[channel_axis] != q.scale.size or not np.array_equal(
+            moved, np.broadcast_to(np.arange(q.scale.size).reshape(wanted), moved.shape)
+        ):
+            return None
+    return Linear(codes, q.bits, q.scale, -q.scale * q.zero)
+
+
+def nudged(least: Any, most: Any, bits: int, narrow: bool) -> tuple[Any, Any, Any]:
+    """The scale and the range, moved so that 0 is one of the steps (TensorFlow's rule)."""
+    lowest, highest = (1 if narrow else 0), 2**bits - 1
+    least, most = (np.asarray(v, np.float32) for v in (least, most))
+    scale = (most - least) / np.float32(highest - lowest)
+    start = np.float32(lowest) - least / scale
+    zero = np.where(start < lowest, lowest, np.where(start > highest, highest, np.round(start)))
+    zero = zero.astype(np.float32)
+    return scale, (lowest - zero) * scale, (highest - zero) * scale
+
+
+def _rounded(low: Lowering, node: Node, x: Any, least: Any, most: Any) -> Any:
+    bits, narrow = node.attrs.get("num_bits", 8), bool(node.attrs.get("narrow_range", False))
+    scale, start, end = nudged(least, most, bits, narrow)
+    if isinstance(x, Constant):
+        clipped = np.clip(x.array.astype(np.float32), start, end)
+        codes = np.floor((clipped - start) / scale + np.float32(0.5))
+        values = (codes * scale + start).astype(np.float32)
+        if bits > MOST_BITS:
+            return Constant(x.name, values)
+        size = np.size(scale)
+        flat = np.broadcast_to(scale, (size,)).astype(np.float32)
+        zero = np.broadcast_to(-start / scale, (size,)).astype(np.float32)
+        kept = Quantized(codes.astype(np.uint8), bits, flat, zero, x.array.ndim - 1)
+        return Constant(x.name, values, kept)
+    given = blob(low, x)
+    if not low.rounds_activations:
+        return given
+    fixed = [Constant("", np.asarray(v, np.float32)) for v in (start, end, scale)]
+    held = joint(low, "maxBroadcastable", given, fixed[0])
+    held = joint(low, "minBroadcastable", held, fixed[1])
+    moved = joint(low, "subtractBroadcastable", held, fixed[0])
+    steps = joint(low, "divideBroadcastable", moved, fixed[2])
+    whole = apply(low, "floor", apply(low, "activation", steps, linear={"alpha": 1.0, "beta": 0.5}))
+    back = joint(low, "multiplyBroadcastable", whole, fixed[2])
+    return joint(low, "addBroadcastable", back, fixed[0])
+
+
+@op("FakeQuantWithMinMaxArgs", raw=True)
+def fake_quant_args(low: Lowering, node: Node, x: Any) -> Any:
+    return _rounded(low, node, x, node.attrs.get("min", -6.0), node.attrs.get("max", 6.0))
+
+
+@op("FakeQuantWithMinMaxVars", "FakeQuantWithMinMaxVarsPerChannel", raw=True)
+def fake_quant_vars(low: Lowering, node: Node, x: Any, least: Any, most: Any) -> Any:
+    return _rounded(low, node, x, array_of(node, 1, least), array_of(node, 2, most))
+
+
+@op("QuantizeAndDequantizeV2", "QuantizeAndDequantizeV3", "QuantizeAndDequantizeV4", layouts=ANY)
+def quantize_and_dequantize(low: Lowering, node: Node, x: Blob, *rest: Blob) -> Blob:
+    """Left out where activations are not rounded; the rounding itself is refused."""
+    refuse(node, "range_given", False)
+    for name in ("num_bits", "signed_input", "round_mode", "narrow_range", "axis"):
+        node.attrs.get(name)
+    if low.rounds_activations:
+        raise ConversionError(
+            "rounding by the range of each batch: pass activation_quantization='drop' to leave it "
+            "out"
+        )
+    return x

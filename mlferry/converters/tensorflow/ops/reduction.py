@@ -1,0 +1,84 @@
+"""Reductions, arguments of extremes, sorting and cumulative sums."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mlferry.converters.graph import Node
+from mlferry.converters.layout import CHANNELS_FIRST, SOURCE, UNFLATTENED, Blob
+from mlferry.converters.lower import Lowering
+from mlferry.converters.operands import array_of, extent, ints, positive, rank, scalar
+from mlferry.converters.tensorflow.ops.registry import apply, blob, op, source
+from mlferry.errors import ConversionError
+
+_REDUCTIONS = {
+    "Sum": "reduceSum", "Mean": "reduceMean", "Max": "reduceMax", "Min": "reduceMin",
+    "Prod": "reduceProd", "Any": "reduceMax", "All": "reduceMin", "EuclideanNorm": "reduceL2",
+}  # fmt: skip
+
+
+@op(*_REDUCTIONS, constants=(1,), layouts=UNFLATTENED)
+def reduce(low: Lowering, node: Node, x: Blob, axes: Any) -> Blob:
+    """Channels-first data stay so while the channels and the batch do."""
+    keep = bool(node.attrs.get("keep_dims", False))
+    if rank(x) == 0 or not axes.size:
+        return apply(low, "unary", x, type="ABS") if node.op == "EuclideanNorm" else x
+    gone = sorted({positive(a, x.rank) for a in ints(axes)})
+    left = x.rank if keep else x.rank - len(gone)
+    stays = keep or not {0, x.rank - 1} & set(gone)
+    if x.layout == CHANNELS_FIRST and not stays and left > 1:
+        x = low.source_order(x)
+    layout = x.layout if left > 2 else SOURCE
+    places = sorted(x.axis(a) for a in gone)
+    made = low.layer(
+        _REDUCTIONS[node.op], x, layout=layout, axes=places, keepDims=keep, reduceAll=False
+    )
+    return made if left else scalar(made)
+
+
+@op("ArgMax", "ArgMin", raw=True)
+def arg(low: Lowering, node: Node, x: Any, axis: Any) -> Blob:
+    """The first extreme wins."""
+    given = blob(low, x)
+    place = positive(ints(array_of(node, 1, axis))[0], given.rank)
+    if given.layout != CHANNELS_FIRST or place == 0:
+        given = low.source_order(given)
+    # without their channels, channels-first data lie as the source has them
+    loses_channels = place == given.rank - 1
+    layout = SOURCE if loses_channels or given.rank < 4 else given.layout
+    where = given.axis(place)
+    kind = "argMax" if node.op == "ArgMax" else "argMin"
+    made = low.layer(kind, given, layout=layout, axis=where, removeDim=True)
+    return scalar(made) if given.rank == 1 else made
+
+
+@op("TopKV2", "TopK", raw=True)
+def top_k(low: Lowering, node: Node, x: Any, k: Any = None) -> tuple[Blob, ...]:
+    """Along the last axis; of equal values the first comes first."""
+    node.attrs.get("sorted")
+    count = node.attrs["k"] if k is None else ints(array_of(node, 1, k))[0]
+    given = source(low, x)
+    if not 1 <= count <= extent(given, -1):
+        raise ConversionError(f"k={count} of {extent(given, -1)} values")
+    return low.outputs(2, "topK", given, layout=SOURCE, axis=-1, K=count, useBottomK=False)
+
+
+@op("Cumsum", constants=(1,))
+def cumsum(low: Lowering, node: Node, x: Blob, axis: Any) -> Blob:
+    return low.layer(
+        "cumSum", x, layout=SOURCE, axis=positive(ints(axis)[0], x.rank),
+        excludeFinalSum=bool(node.attrs.get("exclusive", False)),
+        reverse=bool(node.attrs.get("reverse", False)),
+    )  # fmt: skip
+
+
+@op("InTopKV2", raw=True)
+def in_top_k(low: Lowering, node: Node, predictions: Any, targets: Any, k: Any) -> Blob:
+    """Whether fewer than k predictions are above that of the target."""
+    given = source(low, predictions)
+    places = low.expand(source(low, targets), 1)
+    chosen = low.layer("gatherAlongAxis", given, places, layout=SOURCE, axis=1)
+    above = low.layer("greaterThan", given, chosen, layout=SOURCE)
+    count = low.layer("reduceSum", above, layout=SOURCE, axes=(1,), keepDims=False)
+    limit = float(ints(array_of(node, 2, k))[0])
+    return low.layer("lessThan", count, layout=SOURCE, alpha=limit)

@@ -1,0 +1,216 @@
+"""The registry of TensorFlow converters and what they share.
+
+A converter takes the `Lowering`, the node and its operands. Operands are blobs in one of the
+layouts that `layouts` names; those at the places in `constants` are arrays (negative places
+count from the end), and with ``raw=True`` all come as they are: `Blob`, `Constant` or None.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlferry.converters.graph import Graph, Node
+from mlferry.converters.layout import (
+    CHANNELS_FIRST,
+    SCALAR,
+    SOURCE,
+    Accepted,
+    Blob,
+    Constant,
+    Layout,
+    arrange,
+)
+from mlferry.converters.lower import Converter, Frontend, Lowering
+from mlferry.converters.operands import array_of
+from mlferry.errors import ConversionError
+from mlferry.registry import Registry
+
+OPS: Registry[Converter] = Registry("TensorFlow op")
+
+
+def op(
+    *names: str,
+    constants: Sequence[int] = (),
+    raw: bool = False,
+    layouts: Accepted = (SOURCE,),
+) -> Callable[[Converter], Converter]:
+    """Register a converter; see the module."""
+
+    def decorate(function: Converter) -> Converter:
+        @functools.wraps(function)
+        def convert(low: Lowering, node: Node, *operands: Any) -> Any:
+            places = {place % max(len(operands), 1) for place in constants}
+            found: list[Any] = list(operands)
+            flowing = [i for i, x in enumerate(operands) if i not in places]
+            blobs = low.arranged_inputs([blob(low, operands[i]) for i in flowing], layouts)
+            for place, made in zip(flowing, blobs, strict=True):
+                found[place] = made
+            for place in places:
+                found[place] = array_of(node, place, operands[place])
+            return function(low, node, *found)
+
+        OPS.register(*names)(function if raw else convert)
+        return function
+
+    return decorate
+
+
+def read_all(node: Node) -> None:
+    """Mark every attribute as read: those of control flow only tell TensorFlow how to run it."""
+    for name in node.attrs:
+        node.attrs.get(name)
+
+
+def blob(low: Lowering, x: Any) -> Blob:
+    """An operand as a blob."""
+    return low.stored(x) if isinstance(x, Constant) else x
+
+
+def source(low: Lowering, x: Any) -> Blob:
+    """An operand as a blob in the source's order of axes."""
+    return low.source_order(blob(low, x))
+
+
+def apply(low: Lowering, kind: str, x: Blob, **params: Any) -> Blob:
+    """A layer that works value by value: the layout stays."""
+    return low.layer(kind, x, layout=x.layout, **params)
+
+
+def is_channels_first(node: Node) -> bool:
+    """Whether the node itself reads [N, C, ...]."""
+    return str(node.attrs.get("data_format", "NHWC")).startswith("NC")
+
+
+def maps(low: Lowering, node: Node, x: Any) -> Blob:
+    """An operand whose channels lie first, by its layout or because the source has them so."""
+    found = blob(low, x)
+    if is_channels_first(node):
+        return low.source_order(found)
+    return arrange(low, found, CHANNELS_FIRST)
+
+
+def spatial(node: Node, values: Sequence[Any]) -> list[Any]:
+    """The entries of an attribute that are for the axes between batch and channels."""
+    return list(values[2:]) if is_channels_first(node) else list(values[1:-1])
+
+
+def permuted(array: NDArray[Any], x: Blob) -> NDArray[Any] | None:
+    """A constant as it broadcasts with a blob in the blob's layout; None where it cannot."""
+    if array.size == 1:
+        return array.reshape(-1)
+    if x.layout == CHANNELS_FIRST:
+        if array.ndim > x.rank:
+            return None
+        full = array.reshape((1,) * (x.rank - array.ndim) + array.shape)
+        return np.moveaxis(full, -1, 1)
+    if x.layout.kind == "flat":
+        inner = x.layout.inner
+        sizes = [n for n in inner if n is not None]
+        whole = math.prod(sizes) if len(sizes) == len(inner) else -1
+        if array.shape[-1] != whole or array.size != whole:
+            return None
+        return np.moveaxis(array.reshape(sizes), -1, 0).reshape(1, -1)
+    return array
+
+
+def common(low: Lowering, *operands: Any) -> tuple[list[Blob], Layout]:
+    """Operands that broadcast with each other, in one layout.
+
+    Constants are permuted now; blobs of several ranks go to the source's order.
+    """
+    flowing = [x for x in operands if isinstance(x, Blob) and not x.is_scalar]
+    fixed = [x.array for x in operands if isinstance(x, Constant)]
+    layout = _shared(flowing)
+    lead = next((x for x in flowing if x.layout == layout), None)
+    if layout != SOURCE and lead is not None:
+        fitting = [permuted(array, lead) for array in fixed]
+        if any(array is None for array in fitting):
+            layout = SOURCE
+    found = []
+    for x in operands:
+        if isinstance(x, Blob):
+            found.append(x if x.is_scalar else arrange(low, x, layout))
+        elif layout == SOURCE or lead is None:
+            found.append(low.stored(x))
+        else:
+            found.append(low.constant(permuted(x.array, lead), layout=layout))  # type: ignore[arg-type]
+    if all(x.is_scalar for x in found):
+        layout = SCALAR
+    return found, layout
+
+
+def _shared(flowing: Sequence[Blob]) -> Layout:
+    """The layout in which blobs broadcast: their own where all have one rank and agree."""
+    ranks = {None if x.shape is None else x.rank for x in flowing}
+    layouts = {x.layout for x in flowing if x.layout.kind == "flat" or (x.shape and x.rank > 2)}
+    if len(ranks) > 1 or not layouts:
+        return SOURCE
+    if len(layouts) == 1:
+        return layouts.pop()
+    return CHANNELS_FIRST if layouts == {SOURCE, CHANNELS_FIRST} else SOURCE
+
+
+def joint(low: Lowering, kind: str, *operands: Any, **params: Any) -> Blob:
+    """A layer of several operands that broadcast."""
+    found, layout = common(low, *operands)
+    return low.layer(kind, *found, layout=layout, **params)
+
+
+def fold(node: Node, graph: Graph, arrays: Sequence[Any]) -> Sequence[Any] | None:
+    """Evaluate an operation of constants with TensorFlow itself."""
+    if node.op in _NOT_FOLDED or node.proto is None or node.proto.op_def.is_stateful:
+        return None
+    import inspect
+
+    import tensorflow as tf
+
+    function = getattr(tf.raw_ops, node.op, None)
+    if function is None:
+        return None
+    known = inspect.signature(function).parameters
+    given: dict[str, Any] = {}
+    left = list(arrays)
+    for item in node.proto.op_def.input_arg:
+        if item.number_attr:
+            count = node.proto.get_attr(item.number_attr)
+            given[item.name], left = left[:count], left[count:]
+        elif item.type_list_attr:
+            return None
+        else:
+            given[item.name], *left = left
+    for item in node.proto.op_def.attr:
+        if item.name in known and not item.name.startswith("_"):
+            given[item.name] = node.proto.get_attr(item.name)
+    try:
+        with tf.device("CPU:0"):
+            made = function(**given)
+    except Exception:
+        return None  # what TensorFlow cannot evaluate on its own is converted
+    results = list(made) if isinstance(made, list | tuple) else [made]
+    if len(results) != len(node.outputs) or not all(hasattr(r, "numpy") for r in results):
+        return None
+    found = [np.asarray(r.numpy()) for r in results]
+    return None if any(a.dtype.kind not in "biufc" for a in found) else found
+
+
+_NOT_FOLDED = {
+    "FakeQuantWithMinMaxArgs", "FakeQuantWithMinMaxVars", "FakeQuantWithMinMaxVarsPerChannel",
+    "QuantizeAndDequantizeV2", "QuantizeAndDequantizeV3", "QuantizeAndDequantizeV4",
+    "QuantizeAndDequantizeV4Grad", "If", "StatelessIf", "While", "StatelessWhile", "Case",
+    "StatelessCase", "Dequantize", "TensorListReserve", "TensorListFromTensor",
+}  # fmt: skip
+
+FRONTEND = Frontend("TensorFlow", OPS, frozenset(), (None,), fold)
+
+
+def refuse(node: Node, name: str, *allowed: Any) -> None:
+    """Raise a `ConversionError` where an attribute has another value than these."""
+    given = node.attrs.get(name, allowed[0])
+    if given not in allowed:
+        raise ConversionError(f"{name}={given!r}: {', '.join(map(repr, allowed))} can be converted")

@@ -1,0 +1,108 @@
+"""Resizing of images, with both coordinate options."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from mlferry.converters.graph import Node
+from mlferry.converters.layout import CHANNELS_FIRST, SOURCE, Blob
+from mlferry.converters.lower import Lowering
+from mlferry.converters.operands import extent, ints, shaped
+from mlferry.converters.resizing import Sampling, resize
+from mlferry.converters.tensorflow.ops.registry import joint, op
+from mlferry.errors import ConversionError
+
+_MODES = {
+    "ResizeBilinear": "linear",
+    "ResizeNearestNeighbor": "nearest",
+    "ResizeBicubic": "cubic",
+}
+
+
+@op(*_MODES, constants=(1,), layouts=(CHANNELS_FIRST,))
+def resize_images(low: Lowering, node: Node, x: Blob, size: Any) -> Blob:
+    """Positions are computed in float32, as TensorFlow does.
+
+    Its cubic weights come from a table of 1,024 entries; these are exact.
+    """
+    corners = bool(node.attrs.get("align_corners", False))
+    centers = bool(node.attrs.get("half_pixel_centers", False))
+    mode = _MODES[node.op]
+
+    def positions(axis: int, before: int, after: int, factor: float) -> Any:
+        i = np.arange(after, dtype=np.float32)
+        if corners and after > 1:
+            return i * np.float32((before - 1) / (after - 1))
+        scale = np.float32(before / after)
+        if not centers:
+            return i * scale
+        middle = (i + np.float32(0.5)) * scale
+        return np.floor(middle) if mode == "nearest" else middle - np.float32(0.5)
+
+    height, width = ints(size)
+    target = (x.known[0], x.known[1], height, width)
+    factors = [1.0, 1.0, height / extent(x, 2), width / extent(x, 3)]
+    how = Sampling(
+        mode, positions, rounding=(lambda v: np.floor(v + 0.5)) if corners else np.floor,
+        repeats=not corners, half_pixel=centers and not corners,
+        cubic=-0.5 if centers else -0.75, exclude_outside=centers,
+    )  # fmt: skip
+    return resize(low, x, target, factors, how)
+
+
+@op("CropAndResize", constants=(3,), layouts=(SOURCE,))
+def crop_and_resize(
+    low: Lowering, node: Node, x: Blob, boxes: Blob, which: Blob, size: Any
+) -> Blob:
+    """Boxes in parts of the image; samples outside are `extrapolation_value`.
+
+    Two products with matrices, one an axis: the weights of the two nearest pixels, or of one.
+    """
+    method = node.attrs.get("method", "bilinear")
+    outside = node.attrs.get("extrapolation_value", 0.0)
+    if method not in ("bilinear", "nearest"):
+        raise ConversionError(f"method={method!r}")
+    height, width = ints(size)
+    images = low.layer("transpose", x, layout=SOURCE, axes=(0, 3, 1, 2))
+    chosen = low.layer("gather", images, which, layout=SOURCE, axis=0)
+    top, left, bottom, right = low.outputs(4, "splitND", boxes, layout=SOURCE, axis=-1, numSplits=4)
+    down, rows_inside = _samples(low, top, bottom, height, extent(x, 1), method)
+    across, columns_inside = _samples(low, left, right, width, extent(x, 2), method)
+    rows = low.layer("batchedMatmul", low.expand(down, 1), chosen, layout=SOURCE)
+    made = low.layer("batchedMatmul", rows, low.expand(across, 1), layout=SOURCE, transposeB=True)
+    inside = joint(
+        low, "logicalAnd", shaped(low, rows_inside, (rows_inside.known[0], 1, height, 1)),
+        shaped(low, columns_inside, (columns_inside.known[0], 1, 1, width)),
+    )  # fmt: skip
+    kept = low.layer("whereBroadcastable", inside, made, low.constant([outside]), layout=SOURCE)
+    return low.relabel(kept, CHANNELS_FIRST)
+
+
+def _samples(
+    low: Lowering, start: Blob, end: Blob, count: int, size: int, method: str
+) -> tuple[Blob, Blob]:
+    """[boxes, count, size] weights of pixels, and which of [boxes, count] lie inside."""
+    if count > 1:
+        steps = np.arange(count) / (count - 1)
+        span = low.layer("subtractBroadcastable", end, start, layout=SOURCE)
+        moved = joint(low, "multiplyBroadcastable", span, low.constant(steps[None]))
+        parts = joint(low, "addBroadcastable", start, moved)
+    else:
+        both = low.layer("addBroadcastable", start, end, layout=SOURCE)
+        parts = low.layer("activation", both, layout=SOURCE, linear={"alpha": 0.5})
+    places = low.layer("activation", parts, layout=SOURCE, linear={"alpha": float(size - 1)})
+    inside = joint(
+        low, "logicalAnd", low.layer("greaterEqual", places, layout=SOURCE, alpha=0.0),
+        low.layer("lessEqual", places, layout=SOURCE, alpha=float(size - 1)),
+    )  # fmt: skip
+    if method == "nearest":
+        half_up = low.layer("activation", places, layout=SOURCE,
+                            linear={"alpha": 1.0, "beta": 0.5})  # fmt: skip
+        places = low.layer("floor", half_up, layout=SOURCE)
+    pixels = low.constant(np.arange(size)[None, None])
+    gap = joint(low, "subtractBroadcastable", low.expand(places, -1), pixels)
+    distance = low.layer("unary", gap, layout=SOURCE, type="ABS")
+    hat = low.layer("activation", distance, layout=SOURCE, linear={"alpha": -1.0, "beta": 1.0})
+    return low.layer("activation", hat, layout=SOURCE, ReLU={}), inside

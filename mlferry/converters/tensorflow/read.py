@@ -1,0 +1,483 @@
+"""TensorFlow graphs to a `Graph`: SavedModels, frozen graphs, functions.
+
+TensorFlow itself loads the model, freezes its variables and inlines its functions; what is read
+here are the operations that are left.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from mlferry.converters.graph import Attributes, Graph, Node, Value
+from mlferry.converters.types import EnumeratedShapes, ImageType, RangeDim, TensorType
+from mlferry.errors import ConversionError, MissingDependencyError, MlferryError, ModelFileError
+from mlferry.registry import did_you_mean
+
+DEFAULT_SIGNATURE = "serving_default"
+_FRAMES = {"Enter", "Exit", "NextIteration", "LoopCond", "RefEnter"}
+_SILENT = {"NoOp", "Assert", "Placeholder", "Const", "PlaceholderWithDefault"}
+_UNREAD = {
+    "container", "shared_name", "use_cudnn_on_gpu", "cudnn_off", "_output_shapes", "validate_shape",
+    "parallel_iterations", "allowed_devices", "message", "incompatible_shape_error",
+    "validate_indices", "output_shapes", "use_locking", "debug_name",
+}  # fmt: skip
+
+
+def claims(source: Any) -> bool:
+    """Whether a source is for this frontend: by its type, or by what the file or folder holds."""
+    if isinstance(source, str | os.PathLike):
+        path = Path(source)
+        return path.is_dir() or path.name == "saved_model.pb" or _looks_like_graph(path)
+    if _is_subclassed(source):
+        return True
+    module = type(source).__module__
+    return module.startswith("tensorflow.") and (
+        hasattr(source, "get_concrete_function")
+        or hasattr(source, "structured_outputs")
+        or hasattr(source, "signatures")
+        or type(source).__name__ == "GraphDef"
+    )
+
+
+def _looks_like_graph(path: Path) -> bool:
+    """A GraphDef starts with a node, field 1, which starts with its name, field 1 as well."""
+    try:
+        with path.open("rb") as stream:
+            start = stream.read(16)
+    except OSError:
+        return False
+    if start[:1] != b"\x0a":
+        return False
+    index = 1
+    while index < len(start) and start[index] & 0x80:
+        index += 1
+    return start[index + 1 : index + 2] == b"\x0a"
+
+
+def _is_subclassed(source: Any) -> bool:
+    """Whether an object is a Keras model that is no graph of layers."""
+    names = [cls.__name__ for cls in type(source).__mro__]
+    modules = {cls.__module__.split(".")[0] for cls in type(source).__mro__}
+    return (
+        "Model" in names
+        and not {"Functional", "Sequential"} & set(names)
+        and bool(modules & {"keras", "tf_keras", "tensorflow"})
+    )
+
+
+def read(
+    source: Any,
+    *,
+    inputs: Sequence[Any] | None = None,
+    outputs: Sequence[Any] | None = None,
+    signature: str | None = None,
+) -> Graph:
+    """A TensorFlow model as a graph.
+
+    Args:
+        source: folder of a SavedModel, path or message of a frozen GraphDef, `tf.function`,
+            concrete function, loaded SavedModel, or subclassed Keras model.
+        inputs: the types that the user gives; names of a frozen graph, shapes of a function.
+        outputs: the outputs wanted; names of a frozen graph.
+        signature: of a SavedModel.
+
+    Raises:
+        ModelFileError: the file is damaged, or no model of TensorFlow.
+        ConversionError: inputs, outputs or a signature that do not exist; a function without
+            shapes.
+        MissingDependencyError: TensorFlow is not installed.
+    """
+    tf = _tensorflow()
+    name = str(source) if isinstance(source, str | os.PathLike) else f"the {_kind(source)}"
+    with _as_our_errors(name):
+        if isinstance(source, str | os.PathLike):
+            path = Path(source)
+            if path.is_dir() or path.name == "saved_model.pb":
+                folder = path if path.is_dir() else path.parent
+                function, names = _from_saved_model(tf, folder, signature)
+            else:
+                function, names = _from_graph(tf, _graph_def(tf, path), name, inputs, outputs)
+        elif type(source).__name__ == "GraphDef":
+            function, names = _from_graph(tf, source, name, inputs, outputs)
+        else:
+            function, names = _from_object(tf, source, inputs, signature)
+        frozen = _frozen(tf, function)
+        return _Reader(tf, frozen, name, names, isinstance(source, str | os.PathLike)).graph()
+
+
+def _tensorflow() -> Any:
+    try:
+        import tensorflow as tf
+    except ImportError as error:
+        raise MissingDependencyError(
+            "reading TensorFlow models needs TensorFlow: pip install 'mlferry[tensorflow]'"
+        ) from error
+    return tf
+
+
+def _kind(source: Any) -> str:
+    return "model" if hasattr(source, "get_config") else type(source).__name__
+
+
+@contextmanager
+def _as_our_errors(name: str) -> Any:
+    try:
+        yield
+    except MlferryError:
+        raise
+    except Exception as error:
+        text = str(error).strip().split("\n")[0][:300]
+        raise ModelFileError(
+            f"{name} cannot be read by TensorFlow: {type(error).__name__}: {text}"
+        ) from error
+
+
+# ---- to a function ---------------------------------------------------------------------
+
+Names = tuple[dict[str, str], dict[str, str]]  # names of tensors to names for the user
+
+
+def _from_saved_model(tf: Any, folder: Path, signature: str | None) -> tuple[Any, Names]:
+    if not (folder / "saved_model.pb").exists() and not (folder / "saved_model.pbtxt").exists():
+        raise ModelFileError(f"{folder} is no SavedModel: it has no saved_model.pb")
+    loaded = tf.saved_model.load(str(folder))
+    return _signature(loaded, str(folder), signature)
+
+
+def _signature(loaded: Any, name: str, signature: str | None) -> tuple[Any, Names]:
+    known = list(loaded.signatures)
+    chosen = signature or (DEFAULT_SIGNATURE if DEFAULT_SIGNATURE in known else None)
+    if chosen is None and len(known) == 1:
+        chosen = known[0]
+    if chosen not in known:
+        listed = ", ".join(map(repr, known)) or "none"
+        raise ConversionError(
+            f"{name} has no signature {chosen or DEFAULT_SIGNATURE!r}; it has {listed}. Name one: "
+            "mlferry.convert(..., signature='...')"
+        )
+    function = loaded.signatures[chosen]
+    function._mlferry_owner = loaded  # the variables live as long as what holds them
+    outputs = function.structured_outputs
+    shown = (
+        {t.name: key for key, t in outputs.items() if hasattr(t, "name")}
+        if isinstance(outputs, Mapping)
+        else {}
+    )
+    return function, ({}, shown)
+
+
+def _graph_def(tf: Any, path: Path) -> Any:
+    from google.protobuf.message import DecodeError
+
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ModelFileError(f"cannot read {path}: {error.strerror or error}") from error
+    graph = tf.compat.v1.GraphDef()
+    try:
+        graph.ParseFromString(data)
+    except DecodeError as error:
+        raise ModelFileError(f"{path} is cut off, damaged, or no GraphDef: {error}") from error
+    if not graph.node:
+        raise ModelFileError(f"{path} is no frozen graph: it has no nodes")
+    return graph
+
+
+def _from_graph(
+    tf: Any, graph_def: Any, name: str, inputs: Sequence[Any] | None, outputs: Sequence[Any] | None
+) -> tuple[Any, Names]:
+    """A function of a frozen graph, from its placeholders, or what is named, to its ends."""
+    frames = sorted({node.op for node in graph_def.node} & _FRAMES)
+    if frames:
+        raise ConversionError(
+            f"{name} has loops of TensorFlow 1 ({', '.join(frames)}), which cannot be converted: "
+            "export it with tf.compat.v1.enable_control_flow_v2()"
+        )
+    nodes = {node.name: node for node in graph_def.node}
+    wanted = [t.name for t in inputs or () if getattr(t, "name", None)]
+    found = [node.name for node in graph_def.node if node.op == "Placeholder"]
+    given = [n for n in wanted if n is not None] if set(wanted) - set(found) else found
+    ends = [getattr(t, "name", t) for t in outputs or ()] or _ends(graph_def)
+    for kind, names in (("input", given), ("output", ends)):
+        missing = [n for n in names if _node_name(n) not in nodes]
+        if missing:
+            close = did_you_mean(_node_name(missing[0]), list(nodes))
+            raise ConversionError(f"{name} has no node {missing[0]!r} for an {kind}.{close}")
+    shapes = {t.name: _fixed(t.shape) for t in inputs or () if getattr(t, "shape", None)}
+    for placeholder in (nodes[n] for n in found if n in shapes):
+        placeholder.attr["shape"].shape.CopyFrom(
+            tf.TensorShape(shapes[placeholder.name]).as_proto()
+        )
+
+    def imported() -> None:
+        tf.import_graph_def(graph_def, name="")
+
+    wrapped = tf.compat.v1.wrap_function(imported, [])
+    feeds, fetches = (
+        [wrapped.graph.get_tensor_by_name(_tensor_name(n)) for n in names]
+        for names in (given, ends)
+    )
+    function = wrapped.prune(feeds, fetches)
+    return function, (
+        {t.name: n for t, n in zip(feeds, given, strict=True)},
+        {t.name: n for t, n in zip(fetches, ends, strict=True)},
+    )
+
+
+def _ends(graph_def: Any) -> list[str]:
+    """The nodes that none reads."""
+    read = {_node_name(name) for node in graph_def.node for name in node.input}
+    return [n.name for n in graph_def.node if n.name not in read and n.op not in _SILENT]
+
+
+def _node_name(name: str) -> str:
+    return name.lstrip("^").split(":")[0]
+
+
+def _tensor_name(name: str) -> str:
+    return name if ":" in name else f"{name}:0"
+
+
+def _from_object(
+    tf: Any, source: Any, inputs: Sequence[Any] | None, signature: str | None
+) -> tuple[Any, Names]:
+    if hasattr(source, "structured_outputs"):  # a concrete function
+        return source, ({}, {})
+    if hasattr(source, "signatures") and not hasattr(source, "get_config"):
+        return _signature(source, "the SavedModel", signature)
+    called, names = source, None
+    if hasattr(source, "get_config") or not hasattr(source, "get_concrete_function"):
+        names = _arguments(source.call if hasattr(source, "call") else source)
+        called = tf.function(_inference(source), autograph=False)
+    elif source.input_signature is not None:
+        return source.get_concrete_function(), ({}, {})
+    else:
+        names = _arguments(source.python_function)
+    specs = _specs(tf, source, inputs, names)
+    return called.get_concrete_function(*specs), ({}, {})
+
+
+def _inference(model: Any) -> Any:
+    """A call of a model that is not training."""
+    takes = "training" in inspect.signature(model.call).parameters
+
+    def call(*arguments: Any) -> Any:
+        return model(*arguments, training=False) if takes else model(*arguments)
+
+    return call
+
+
+def _arguments(function: Any) -> list[str]:
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    found = inspect.signature(function).parameters.values()
+    required = [p.name for p in found if p.kind in kinds and p.default is p.empty]
+    return [name for name in required if name != "self"]
+
+
+def _specs(tf: Any, source: Any, inputs: Sequence[Any] | None, names: Sequence[str]) -> list[Any]:
+    """A `TensorSpec` an argument, from what the user gives."""
+    given = list(inputs or ())
+    if not given or any(t.shape is None for t in given):
+        example = ", ".join(
+            f"mlferry.TensorType(name={name!r}, shape=(1, ...))" for name in names or ["x"]
+        )
+        raise ConversionError(
+            f"{_kind(source)} does not tell the shapes of its inputs; give them: "
+            f"mlferry.convert(..., inputs=[{example}])"
+        )
+    by_name = {t.name: t for t in given}
+    if set(names) <= set(by_name):
+        given = [by_name[name] for name in names]
+    return [
+        tf.TensorSpec(
+            _fixed(kind.shape),
+            getattr(tf, getattr(kind, "dtype", None) or "float32"),
+            name=kind.name or (names[index] if index < len(names) else f"input_{index}"),
+        )
+        for index, kind in enumerate(given)
+    ]
+
+
+def _fixed(shape: Any) -> list[int | None]:
+    """A shape for TensorFlow: what may vary is None."""
+    if isinstance(shape, EnumeratedShapes):
+        columns = zip(*shape.ordered(), strict=True)
+        return [column[0] if len(set(column)) == 1 else None for column in columns]
+    return [None if isinstance(n, RangeDim) else n for n in shape]
+
+
+def _frozen(tf: Any, function: Any) -> Any:
+    """The function with its variables as constants, and the functions that it calls inlined."""
+    from tensorflow.python.framework.convert_to_constants import (
+        convert_variables_to_constants_v2,
+    )
+
+    return convert_variables_to_constants_v2(
+        function, lower_control_flow=False, aggressive_inlining=True
+    )
+
+
+# ---- to a graph ------------------------------------------------------------------------
+
+
+class _Reader:
+    def __init__(self, tf: Any, frozen: Any, source: str, names: Names, is_file: bool) -> None:
+        self.tf, self.frozen, self.source, self.is_file = tf, frozen, source, is_file
+        self.input_names, self.output_names = names
+
+    def graph(self) -> Graph:
+        taken: set[str] = set()
+        given = {t.name: self._shown(self.input_names.get(t.name), t, taken)
+                 for t in self.frozen.inputs}  # fmt: skip
+        inputs = [value(t, given[t.name]) for t in self.frozen.inputs]
+        names = self._names_of_outputs()
+        used: set[str] = set()
+        outputs = [
+            (self._shown(name, t, used), value(t, given.get(t.name)))
+            for name, t in zip(names, self.frozen.outputs, strict=True)
+        ]
+        nodes, constants = operations(self.frozen.outputs, given, self.source)
+        library = self.frozen.graph.as_graph_def().library.function
+        return Graph(
+            source=self.source,
+            framework="TensorFlow",
+            version=2,
+            inputs=inputs,
+            outputs=outputs,
+            nodes=nodes,
+            release=self.tf.__version__,
+            is_file=self.is_file,
+            constants=constants,
+            functions={("", f.signature.name): f for f in library},
+        )
+
+    def _names_of_outputs(self) -> list[str | None]:
+        """The names of a signature's outputs, those asked for, or the operations'."""
+        structure = self.frozen.structured_outputs
+        if isinstance(structure, Mapping) and len(structure) == len(self.frozen.outputs):
+            return sorted(structure)
+        known = list(self.output_names.values())
+        if len(known) == len(self.frozen.outputs):
+            return list(known)
+        return [None] * len(self.frozen.outputs)
+
+    def _shown(self, name: str | None, tensor: Any, taken: set[str]) -> str:
+        """A name that can be one of a Core ML feature."""
+        stem = name or tensor_name(tensor)
+        stem = re.sub(r"^(serving_default_|import/)", "", stem)
+        found = stem = re.sub(r"[^A-Za-z0-9_.\-]", "_", stem)
+        index = 0
+        while found in taken:
+            index += 1
+            found = f"{stem}_{index}"
+        taken.add(found)
+        return found
+
+
+def tensor_name(tensor: Any) -> str:
+    """The name of a value: its operation's, with the number of the output where it is not 0."""
+    name, _, index = tensor.name.rpartition(":")
+    return name if index == "0" else f"{name}:{index}"
+
+
+def value(tensor: Any, name: str | None = None, prefix: str = "") -> Value:
+    """A tensor as a `Value`."""
+    shape = tensor.shape
+    known = None if shape.rank is None else tuple(shape.as_list())
+    return Value(name or prefix + tensor_name(tensor), known, tensor.dtype.base_dtype.name)
+
+
+def operations(
+    outputs: Iterable[Any], renamed: Mapping[str, str], source: str, prefix: str = ""
+) -> tuple[list[Node], dict[str, Any]]:
+    """The nodes that some tensors need, in order, and the constants by name.
+
+    Args:
+        outputs: the tensors.
+        renamed: names of tensors that are inputs to what they are called.
+        source: for messages.
+        prefix: of the names of all values and nodes but these.
+    """
+    import tensorflow as tf
+
+    nodes: list[Node] = []
+    constants: dict[str, Any] = {}
+    done: set[str] = set()
+    stack = [(t.op, False) for t in outputs if t.name not in renamed][::-1]
+    while stack:
+        op, ready = stack.pop()
+        if op.name in done:
+            continue
+        if not ready:
+            stack.append((op, True))
+            stack += [
+                (t.op, False)
+                for t in reversed(op.inputs)
+                if t.name not in renamed and t.op.name not in done
+            ]
+            continue
+        done.add(op.name)
+        if op.type == "Const":
+            constants[prefix + op.name] = tf.make_ndarray(op.get_attr("value"))
+        elif op.type == "Placeholder":
+            raise ConversionError(f"{source}: nothing gives a value to the placeholder {op.name!r}")
+        else:
+            nodes.append(node(op, renamed, prefix))
+    return nodes, constants
+
+
+def node(op: Any, renamed: Mapping[str, str], prefix: str = "") -> Node:
+    """An operation with its attributes as Python values."""
+    return Node(
+        op=op.type,
+        name=prefix + op.name,
+        inputs=tuple(value(t, renamed.get(t.name), prefix) for t in op.inputs),
+        outputs=tuple(value(t, renamed.get(t.name), prefix) for t in op.outputs),
+        attrs=Attributes(attributes(op)),
+        keys=(op.name, op.type),
+        proto=op,
+    )
+
+
+def attributes(op: Any) -> dict[str, Any]:
+    """The attributes of an operation, but for types and what only matters to TensorFlow."""
+    found = {}
+    for item in op.op_def.attr:
+        if item.name.startswith("_") or item.name in _UNREAD or "type" in item.type:
+            continue
+        found[item.name] = _plain(op.get_attr(item.name))
+    return found
+
+
+def _plain(given: Any) -> Any:
+    if isinstance(given, bytes):
+        return given.decode("utf-8", "replace")
+    if isinstance(given, list | tuple):
+        return [_plain(item) for item in given]
+    if hasattr(given, "name") and type(given).__name__ in ("NameAttrList", "AttrValue"):
+        return given.name
+    return given
+
+
+def body(graph: Graph, name: str) -> Any:
+    """A function of the model, as TensorFlow's own graph.
+
+    Raises:
+        ConversionError: the model has no such function.
+    """
+    from tensorflow.python.framework.function_def_to_graph import function_def_to_graph
+
+    key = ("", name)
+    if key not in graph.functions:
+        raise ConversionError(f"{graph.source} has no function {name!r}")
+    return function_def_to_graph(graph.functions[key])
+
+
+Keep = Collection[str]
+Types = TensorType | ImageType
