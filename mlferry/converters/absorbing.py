@@ -13,6 +13,7 @@ from mlferry.converters.lower import Lowering
 from mlferry.spec import weights
 from mlferry.spec.proto import neural_network_pb2 as nn
 
+_KINDS = ("convolution", "convolution3d", "innerProduct")
 _LOOK_BACK = 8  # layers that hold constants may stand between
 
 
@@ -59,7 +60,7 @@ def _maker(low: Lowering, x: Blob) -> nn.NeuralNetworkLayer | None:
     for layer in reversed(layers[max(0, len(layers) - _LOOK_BACK) :]):
         if x.name in layer.output:
             kind = layer.WhichOneof("layer")
-            plain = kind in ("convolution", "innerProduct") and len(layer.input) == 1
+            plain = kind in _KINDS and len(layer.input) == 1
             return layer if plain else None
     return None
 
@@ -95,7 +96,8 @@ def _scale(params: Any, numbers: NDArray[Any]) -> bool:
     if deconvolution and params.nGroups > 1:
         return False
     if deconvolution:
-        wide = stored.reshape(params.kernelChannels, params.outputChannels, -1)
+        inputs = getattr(params, "kernelChannels", 0) or params.inputChannels
+        wide = stored.reshape(inputs, params.outputChannels, -1)
         scaled = wide * numbers[:, None]
     else:
         scaled = stored.reshape(params.outputChannels, -1) * numbers[:, None]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from mlferry.converters import plugins
@@ -23,6 +23,8 @@ from mlferry.version import VERSION
 
 logger = logging.getLogger(__name__)
 
+_Found = tuple[Graph, Frontend, "Options"]
+
 
 @dataclass(frozen=True)
 class Options:
@@ -38,6 +40,7 @@ class Options:
     channels_first: bool = False
     minimum_deployment_target: str | int | None = None
     activation_quantization: str = "keep"
+    signature: str | None = None
 
 
 def convert(
@@ -50,12 +53,15 @@ def convert(
     add_custom_layers: bool = False,
     minimum_deployment_target: str | int | None = None,
     activation_quantization: str = "keep",
+    signature: str | None = None,
 ) -> MLModel:
     """Convert a model to Core ML.
 
     Args:
         source: a Keras model: path of an `.h5` or `.keras` file, a pair of paths
-            (`.json`, `.h5`), or a model object; an ONNX model: path, bytes or `ModelProto`.
+            (`.json`, `.h5`), or a model object; an ONNX model: path, bytes or `ModelProto`;
+            a TensorFlow model: folder of a SavedModel, frozen graph (`.pb` or `GraphDef`),
+            `tf.function`, concrete function, or subclassed Keras model.
             The content decides, not the suffix.
         inputs: `TensorType` or `ImageType` for inputs that shall differ from the source's.
         outputs: the outputs wanted, by name, as `TensorType` or as `ImageType`; by default
@@ -72,6 +78,7 @@ def convert(
         activation_quantization: what becomes of activations that the source rounds to few bits
             and back: "keep" computes the same rounding, "drop" leaves it out, which is faster on
             a device and usually as accurate. Quantized weights stay quantized either way.
+        signature: of a SavedModel; by default "serving_default", or the only one.
 
     Returns:
         the Core ML model, in exact array mapping.
@@ -81,7 +88,6 @@ def convert(
         ConversionError: something of the source cannot be carried over.
         ModelFileError: the source is damaged, or of a kind that mlferry does not read.
     """
-    graph, frontend = _read(source, list(custom_conversion_functions or ()))
     options = Options(
         inputs=inputs,
         outputs=outputs,
@@ -90,20 +96,22 @@ def convert(
         add_custom_layers=add_custom_layers,
         minimum_deployment_target=minimum_deployment_target,
         activation_quantization=activation_quantization,
+        signature=signature,
     )
-    return convert_graph(graph, frontend, options)
+    return convert_graph(*_read(source, options))
 
 
-def _read(source: Any, functions: Collection[str]) -> tuple[Graph, Frontend]:
+def _read(source: Any, options: Options) -> _Found:
     for claims, read in _FRONTENDS:
         if claims(source):
-            return read(source, functions)
+            return read(source, options)
     names = ", ".join(name for name, _ in plugins.readers())
     others = f"; of installed frontends, {names} do not know it" if names else ""
     raise ConversionError(
         f"mlferry cannot tell what {source!r:.200} is; it converts Keras models (.h5 and .keras "
-        "files, ('model.json', 'weights.h5'), model objects) and ONNX models (.onnx files, bytes, "
-        "ModelProto)" + others
+        "files, ('model.json', 'weights.h5'), model objects), ONNX models (.onnx files, bytes, "
+        "ModelProto) and TensorFlow models (folders of SavedModels, frozen .pb files, functions)"
+        + others
     )
 
 
@@ -113,11 +121,11 @@ def _is_keras(source: Any) -> bool:
     return read.claims(source)
 
 
-def _read_keras(source: Any, functions: Collection[str]) -> tuple[Graph, Frontend]:
+def _read_keras(source: Any, options: Options) -> _Found:
     from mlferry.converters.keras import read
     from mlferry.converters.keras.ops import FRONTEND
 
-    return read.read(source, functions), FRONTEND
+    return read.read(source, _functions(options)), FRONTEND, options
 
 
 def _is_onnx(source: Any) -> bool:
@@ -126,24 +134,46 @@ def _is_onnx(source: Any) -> bool:
     return read.claims(source)
 
 
-def _read_onnx(source: Any, functions: Collection[str]) -> tuple[Graph, Frontend]:
+def _read_onnx(source: Any, options: Options) -> _Found:
     from mlferry.converters.onnx import read
     from mlferry.converters.onnx.ops import FRONTEND, OPS
 
-    return read.read(source, keep={*OPS, *functions}), FRONTEND
+    return read.read(source, keep={*OPS, *_functions(options)}), FRONTEND, options
+
+
+def _is_tensorflow(source: Any) -> bool:
+    from mlferry.converters.tensorflow import read
+
+    return read.claims(source)
+
+
+def _read_tensorflow(source: Any, options: Options) -> _Found:
+    from mlferry.converters.tensorflow import read
+    from mlferry.converters.tensorflow.ops import FRONTEND
+
+    graph = read.read(
+        source, inputs=options.inputs, outputs=options.outputs, signature=options.signature
+    )
+    # the features have names without slashes and colons
+    inputs, outputs = (read.renamed(types) for types in (options.inputs, options.outputs))
+    return graph, FRONTEND, replace(options, inputs=inputs, outputs=outputs)
+
+
+def _functions(options: Options) -> list[str]:
+    return list(options.custom_conversion_functions or ())
 
 
 def _is_installed(source: Any) -> bool:
     return any(reader.claims(source) for _, reader in plugins.readers())
 
 
-def _read_installed(source: Any, functions: Collection[str]) -> tuple[Graph, Frontend]:
+def _read_installed(source: Any, options: Options) -> _Found:
     found = next(reader for _, reader in plugins.readers() if reader.claims(source))
-    return found.read(source, functions)
+    return *found.read(source, _functions(options)), options
 
 
-_Read = Callable[[Any, Collection[str]], tuple[Graph, Frontend]]
-_FRONTENDS: tuple[tuple[Callable[[Any], bool], _Read], ...] = (
+_FRONTENDS: tuple[tuple[Callable[[Any], bool], Callable[[Any, Options], _Found]], ...] = (
+    (_is_tensorflow, _read_tensorflow),
     (_is_onnx, _read_onnx),
     (_is_installed, _read_installed),
     (_is_keras, _read_keras),  # claims any path, to tell what is wrong with it

@@ -272,7 +272,7 @@ class Lowering:
         Raises:
             ConversionError: it has no elements, or integers that float32 cannot hold.
         """
-        if constant.name in self._values:
+        if constant.name and constant.name in self._values:
             return self._values[constant.name]
         array = constant.array
         if array.size == 0:
@@ -288,7 +288,8 @@ class Lowering:
         made = self.constant(array.astype(np.float32))
         if array.ndim == 0:
             made = replace(made, layout=layouts.SCALAR)
-        self._values[constant.name] = made
+        if constant.name:
+            self._values[constant.name] = made
         return made
 
     def run(self, node: Node, convert: Callable[[Node, Sequence[Any]], Any]) -> None:

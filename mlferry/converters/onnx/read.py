@@ -27,7 +27,7 @@ def claims(source: Any) -> bool:
         return True
     if isinstance(source, str | os.PathLike):
         path = Path(source)
-        return path.suffix.lower() in (".onnx", ".pb", ".ort") or _looks_like_onnx(path)
+        return path.suffix.lower() in (".onnx", ".ort") or _looks_like_onnx(path)
     return False
 
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 import inspect
 import os
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from mlferry.converters.graph import Attributes, Graph, Node, Value
-from mlferry.converters.types import EnumeratedShapes, ImageType, RangeDim, TensorType
+from mlferry.converters.types import EnumeratedShapes, RangeDim
 from mlferry.errors import ConversionError, MissingDependencyError, MlferryError, ModelFileError
 from mlferry.registry import did_you_mean
 
@@ -33,7 +34,7 @@ def claims(source: Any) -> bool:
     """Whether a source is for this frontend: by its type, or by what the file or folder holds."""
     if isinstance(source, str | os.PathLike):
         path = Path(source)
-        return path.is_dir() or path.name == "saved_model.pb" or _looks_like_graph(path)
+        return _is_saved_model(path) or _looks_like_graph(path)
     if _is_subclassed(source):
         return True
     module = type(source).__module__
@@ -43,6 +44,12 @@ def claims(source: Any) -> bool:
         or hasattr(source, "signatures")
         or type(source).__name__ == "GraphDef"
     )
+
+
+def _is_saved_model(path: Path) -> bool:
+    if path.is_dir():
+        return any((path / f"saved_model.{kind}").exists() for kind in ("pb", "pbtxt"))
+    return path.name == "saved_model.pb"
 
 
 def _looks_like_graph(path: Path) -> bool:
@@ -98,7 +105,7 @@ def read(
     with _as_our_errors(name):
         if isinstance(source, str | os.PathLike):
             path = Path(source)
-            if path.is_dir() or path.name == "saved_model.pb":
+            if _is_saved_model(path):
                 folder = path if path.is_dir() else path.parent
                 function, names = _from_saved_model(tf, folder, signature)
             else:
@@ -144,8 +151,6 @@ Names = tuple[dict[str, str], dict[str, str]]  # names of tensors to names for t
 
 
 def _from_saved_model(tf: Any, folder: Path, signature: str | None) -> tuple[Any, Names]:
-    if not (folder / "saved_model.pb").exists() and not (folder / "saved_model.pbtxt").exists():
-        raise ModelFileError(f"{folder} is no SavedModel: it has no saved_model.pb")
     loaded = tf.saved_model.load(str(folder))
     return _signature(loaded, str(folder), signature)
 
@@ -195,10 +200,7 @@ def _from_graph(
     """A function of a frozen graph, from its placeholders, or what is named, to its ends."""
     frames = sorted({node.op for node in graph_def.node} & _FRAMES)
     if frames:
-        raise ConversionError(
-            f"{name} has loops of TensorFlow 1 ({', '.join(frames)}), which cannot be converted: "
-            "export it with tf.compat.v1.enable_control_flow_v2()"
-        )
+        raise ConversionError(_explain_frames(name, frames))
     nodes = {node.name: node for node in graph_def.node}
     wanted = [t.name for t in inputs or () if getattr(t, "name", None)]
     found = [node.name for node in graph_def.node if node.op == "Placeholder"]
@@ -227,6 +229,13 @@ def _from_graph(
     return function, (
         {t.name: n for t, n in zip(feeds, given, strict=True)},
         {t.name: n for t, n in zip(fetches, ends, strict=True)},
+    )
+
+
+def _explain_frames(name: str, frames: Sequence[str]) -> str:
+    return (
+        f"{name} has loops of TensorFlow 1 ({', '.join(frames)}), which cannot be converted: "
+        "export the model again after tf.compat.v1.enable_control_flow_v2()"
     )
 
 
@@ -369,15 +378,30 @@ class _Reader:
 
     def _shown(self, name: str | None, tensor: Any, taken: set[str]) -> str:
         """A name that can be one of a Core ML feature."""
-        stem = name or tensor_name(tensor)
-        stem = re.sub(r"^(serving_default_|import/)", "", stem)
-        found = stem = re.sub(r"[^A-Za-z0-9_.\-]", "_", stem)
+        found = stem = shown_name(name or tensor_name(tensor))
         index = 0
         while found in taken:
             index += 1
             found = f"{stem}_{index}"
         taken.add(found)
         return found
+
+
+def shown_name(name: str) -> str:
+    """A name as that of a feature: no slash, no colon."""
+    plain = re.sub(r"^(serving_default_|import/)|:0$", "", name)
+    return re.sub(r"[^A-Za-z0-9_.\-]", "_", plain)
+
+
+def renamed(types: Sequence[Any] | None) -> list[Any] | None:
+    """What the user says of inputs or outputs, by the names of features."""
+    if types is None:
+        return None
+    return [
+        shown_name(t) if isinstance(t, str)
+        else replace(t, name=shown_name(t.name)) if getattr(t, "name", None) else t
+        for t in types
+    ]  # fmt: skip
 
 
 def tensor_name(tensor: Any) -> str:
@@ -414,6 +438,8 @@ def operations(
         op, ready = stack.pop()
         if op.name in done:
             continue
+        if op.type in _FRAMES:
+            raise ConversionError(_explain_frames(source, [op.type]))
         if not ready:
             stack.append((op, True))
             stack += [
@@ -477,7 +503,3 @@ def body(graph: Graph, name: str) -> Any:
     if key not in graph.functions:
         raise ConversionError(f"{graph.source} has no function {name!r}")
     return function_def_to_graph(graph.functions[key])
-
-
-Keep = Collection[str]
-Types = TensorType | ImageType

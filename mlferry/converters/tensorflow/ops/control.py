@@ -15,11 +15,12 @@ from mlferry.converters import control_flow
 from mlferry.converters.graph import Node, Value
 from mlferry.converters.layout import Blob, Constant
 from mlferry.converters.lower import Lowering
-from mlferry.converters.recurrent import MAX_UNROLLED
 from mlferry.converters.tensorflow import read
 from mlferry.converters.tensorflow.ops.lists import Items, stacked
 from mlferry.converters.tensorflow.ops.registry import blob, op, read_all
 from mlferry.errors import ConversionError
+
+MOST_ROUNDS = 128  # that are unrolled
 
 
 def inlined(low: Lowering, function: Any, prefix: str, operands: Sequence[Any]) -> list[Any]:
@@ -89,7 +90,7 @@ def while_(low: Lowering, node: Node, *operands: Any) -> list[Any]:
     current: list[Any] = list(operands)
     before, low.is_repeated = low.is_repeated, True
     try:
-        for index in range(MAX_UNROLLED):
+        for index in range(MOST_ROUNDS):
             going = _asked(low, condition, f"{node.name}/{index}", current)
             if going is None:
                 raise ConversionError("a condition that is computed from some round on")
@@ -98,7 +99,7 @@ def while_(low: Lowering, node: Node, *operands: Any) -> list[Any]:
             current = inlined(low, body, f"{node.name}/{index}", current)
     finally:
         low.is_repeated = before
-    raise ConversionError(f"more than {MAX_UNROLLED} rounds; so many are unrolled")
+    return _looped(low, node, condition, body, operands)  # what was unrolled is pruned
 
 
 def _is_short(low: Lowering, node: Node, condition: Any, operands: Sequence[Any]) -> bool:
@@ -118,13 +119,11 @@ def _looped(
 ) -> list[Any]:
     """Core ML's loop; operands that the body hands on as they are stay outside."""
     changing = [i for i, t in enumerate(body.outputs) if _handed_on(t) is not body.inputs[i]]
-    states = [
-        stacked(low, x) if isinstance(x, Items) else blob(low, x)
-        for x in (operands[i] for i in changing)
-    ]
+    outside = [stacked(low, x) if isinstance(x, Items) else x for x in operands]
+    states = [blob(low, outside[i]) for i in changing]
 
     def filled(values: Sequence[Any]) -> list[Any]:
-        whole = list(operands)
+        whole = list(outside)
         for place, x in zip(changing, values, strict=True):
             whole[place] = x
         return whole

@@ -88,7 +88,8 @@ def depthwise(low: Lowering, node: Node, x: Any, w: Any) -> Blob:
     array = array_of(node, 1, w)
 
     def turned(kernel: NDArray[Any]) -> NDArray[Any]:
-        return kernel.transpose(2, 3, 0, 1).reshape(-1, 1, *kernel.shape[:2])
+        rows: NDArray[Any] = kernel.transpose(2, 3, 0, 1).reshape(-1, 1, *kernel.shape[:2])
+        return rows
 
     weights = np.ascontiguousarray(turned(array).astype(np.float32))
     strides, dilations = _steps(node)

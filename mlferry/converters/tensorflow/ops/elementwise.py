@@ -11,6 +11,7 @@ from mlferry.converters.absorbing import absorbed
 from mlferry.converters.graph import Node
 from mlferry.converters.layout import ANY, Blob, Constant
 from mlferry.converters.lower import Lowering
+from mlferry.converters.operands import scalar
 from mlferry.converters.tensorflow.ops.registry import (
     apply,
     blob,
@@ -56,7 +57,7 @@ def plain(low: Lowering, node: Node, x: Blob) -> Blob:
 
 @op(
     "Identity", "StopGradient", "PreventGradient", "CheckNumerics", "Snapshot", "IdentityN",
-    "PlaceholderWithDefault", "EnsureShape", "DebugIdentityV3", "DebugIdentityV2", raw=True,
+    "PlaceholderWithDefault", "EnsureShape", raw=True,
 )  # fmt: skip
 def nothing(low: Lowering, node: Node, *operands: Any) -> Any:
     """Values pass through."""
@@ -214,20 +215,14 @@ def atan2(low: Lowering, node: Node, y: Any, x: Any) -> Blob:
     return joint(low, "whereBroadcastable", nothing_there, low.constant([0.0]), moved)
 
 
-@op("LogicalXor", raw=True)
-def logical_xor(low: Lowering, node: Node, left: Any, right: Any) -> Blob:
-    return joint(low, "logicalXor", left, right)
-
-
-@op("AddN", "AccumulateNV2", raw=True)
+@op("AddN", raw=True)
 def add_n(low: Lowering, node: Node, *operands: Any) -> Blob:
     node.attrs.get("N")
-    node.attrs.get("shape")
     total = functools.reduce(lambda a, b: joint(low, "addBroadcastable", a, b), operands)
     return blob(low, total)
 
 
-@op("Select", "SelectV2", "Where3", raw=True)
+@op("Select", "SelectV2", raw=True)
 def select(low: Lowering, node: Node, condition: Any, x: Any, y: Any) -> Blob:
     """The older op takes a vector for the rows of the others."""
     if node.op == "Select" and isinstance(condition, Blob) and condition.rank == 1:
@@ -291,7 +286,5 @@ def clip_by_value(low: Lowering, node: Node, x: Any, least: Any, most: Any) -> B
 
 @op("L2Loss", layouts=ANY)
 def l2_loss(low: Lowering, node: Node, x: Blob) -> Blob:
-    from mlferry.converters.operands import scalar
-
     total = low.layer("reduceSumSquare", x, reduceAll=True, keepDims=False)
     return affine(low, scalar(total), 0.5)

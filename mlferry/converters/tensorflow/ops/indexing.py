@@ -57,6 +57,7 @@ def _gather_in_batches(low: Lowering, x: Blob, places: Blob, axis: int, batch: i
 
 @op("GatherNd")
 def gather_nd(low: Lowering, node: Node, x: Blob, indices: Blob) -> Blob:
+    node.attrs.get("bad_indices_policy")
     made = low.layer("gatherND", x, indices, layout=SOURCE)
     depth = indices.known[-1]
     return scalar(made) if indices.rank == 1 and depth == x.rank else made
@@ -112,6 +113,10 @@ def where(low: Lowering, node: Node, condition: Any) -> Blob:
     return low.layer("whereNonZero", source(low, condition), layout=SOURCE)
 
 
-@op("InvertPermutation", "Unique", "Bincount", raw=True)
-def refused(low: Lowering, node: Node, *operands: Any) -> Blob:
-    raise ConversionError("of computed values: the result's size or order depends on the data")
+@op(
+    "BitwiseAnd", "BitwiseOr", "BitwiseXor", "BroadcastArgs", "DynamicStitch", "InvertPermutation",
+    "LeftShift", "ListDiff", "ParallelDynamicStitch", "RightShift", "Unique", "UniqueV2", raw=True,
+)  # fmt: skip
+def known_only(low: Lowering, node: Node, *operands: Any) -> Blob:
+    """Of constants they are computed while converting."""
+    raise ConversionError("of computed values; of values that are known it can be converted")

@@ -26,10 +26,12 @@ class Items(Opaque):
     Attributes:
         entries: operands.
         shape: of an entry; -1 where TensorFlow does not know.
+        whole: the blob that the entries are the rows of, while it has all of them.
     """
 
     entries: tuple[Any, ...]
     shape: tuple[int, ...]
+    whole: Blob | None = None
 
 
 def stacked(low: Lowering, items: Items) -> Blob:
@@ -38,6 +40,8 @@ def stacked(low: Lowering, items: Items) -> Blob:
     Raises:
         ConversionError: the shape of an entry is not known.
     """
+    if items.whole is not None:
+        return items.whole
     present = [source(low, x) for x in items.entries if x is not None]
     shape = known(present[0]) if present else items.shape
     if min(shape, default=1) < 1 or not items.entries:
@@ -72,7 +76,7 @@ def from_tensor(low: Lowering, node: Node, x: Any, shape: Any) -> Items:
         if count == 1
         else list(low.outputs(count, "splitND", given, layout=SOURCE, axis=0, numSplits=count))
     )
-    return Items(tuple(shaped(low, part, inner) for part in parts), tuple(inner))
+    return Items(tuple(shaped(low, part, inner) for part in parts), tuple(inner), given)
 
 
 @op("TensorListGetItem", raw=True)
@@ -101,7 +105,7 @@ def set_item(low: Lowering, node: Node, items: Any, index: Any, item: Any) -> An
         return low.layer("scatter", source(low, items), at, wide, layout=SOURCE, axis=0)
     entries = list(items.entries)
     entries[_place(node, items, index)] = item
-    return replace(items, entries=tuple(entries))
+    return replace(items, entries=tuple(entries), whole=None)
 
 
 def _place(node: Node, items: Items, index: Any) -> int:
@@ -122,7 +126,7 @@ def push_back(low: Lowering, node: Node, items: Any, item: Any) -> Items:
     read_all(node)
     if not isinstance(items, Items):
         raise ConversionError("a list that grows inside a loop whose rounds are computed")
-    return replace(items, entries=(*items.entries, item))
+    return replace(items, entries=(*items.entries, item), whole=None)
 
 
 @op("TensorListLength", raw=True)

@@ -52,11 +52,12 @@ def arg(low: Lowering, node: Node, x: Any, axis: Any) -> Blob:
     return scalar(made) if given.rank == 1 else made
 
 
-@op("TopKV2", "TopK", raw=True)
-def top_k(low: Lowering, node: Node, x: Any, k: Any = None) -> tuple[Blob, ...]:
+@op("TopKV2", raw=True)
+def top_k(low: Lowering, node: Node, x: Any, k: Any) -> tuple[Blob, ...]:
     """Along the last axis; of equal values the first comes first."""
     node.attrs.get("sorted")
-    count = node.attrs["k"] if k is None else ints(array_of(node, 1, k))[0]
+    node.attrs.get("index_type")
+    count = ints(array_of(node, 1, k))[0]
     given = source(low, x)
     if not 1 <= count <= extent(given, -1):
         raise ConversionError(f"k={count} of {extent(given, -1)} values")

@@ -166,30 +166,26 @@ def fold(node: Node, graph: Graph, arrays: Sequence[Any]) -> Sequence[Any] | Non
     """Evaluate an operation of constants with TensorFlow itself."""
     if node.op in _NOT_FOLDED or node.proto is None or node.proto.op_def.is_stateful:
         return None
-    import inspect
-
     import tensorflow as tf
+    from tensorflow.python.eager import context, execute
 
-    function = getattr(tf.raw_ops, node.op, None)
-    if function is None:
-        return None
-    known = inspect.signature(function).parameters
-    given: dict[str, Any] = {}
-    left = list(arrays)
-    for item in node.proto.op_def.input_arg:
-        if item.number_attr:
-            count = node.proto.get_attr(item.number_attr)
-            given[item.name], left = left[:count], left[count:]
-        elif item.type_list_attr:
-            return None
-        else:
-            given[item.name], *left = left
+    told: list[Any] = []
     for item in node.proto.op_def.attr:
-        if item.name in known and not item.name.startswith("_"):
-            given[item.name] = node.proto.get_attr(item.name)
+        value = node.proto.get_attr(item.name)
+        if "type" in item.type:
+            kinds = value if isinstance(value, list) else [value]
+            numbers = [kind.as_datatype_enum for kind in kinds]
+            value = numbers if isinstance(value, list) else numbers[0]
+        told += [item.name, value]
     try:
         with tf.device("CPU:0"):
-            made = function(**given)
+            given = [
+                tf.constant(array, tensor.dtype)
+                for array, tensor in zip(arrays, node.proto.inputs, strict=True)
+            ]
+            made = execute.execute(
+                node.op.encode(), len(node.outputs), given, tuple(told), context.context()
+            )
     except Exception:
         return None  # what TensorFlow cannot evaluate on its own is converted
     results = list(made) if isinstance(made, list | tuple) else [made]

@@ -49,8 +49,23 @@ def reshape(low: Lowering, node: Node, x: Any, shape: Any) -> Blob:
             return reshaped(low, low.source_order(given), target)
         return low.layer("reshapeDynamic", vector(source(low, x)), shape, layout=SOURCE)
     wanted = ints(shape.array)
-    flat = _flattened(low, given, wanted)
-    return flat if flat is not None else reshaped(low, low.source_order(given), wanted)
+    for known_way in (_flattened, _as_pixel):
+        made = known_way(low, given, wanted)
+        if made is not None:
+            return made
+    return reshaped(low, low.source_order(given), wanted)
+
+
+def _as_pixel(low: Lowering, x: Blob, wanted: tuple[int, ...]) -> Blob | None:
+    """[N, C] as [N, 1, ..., C]: channels first, it only gets more axes."""
+    if x.shape is None or x.rank != 2 or len(wanted) not in (4, 5) or x.layout != SOURCE:
+        return None
+    batch, channels = x.known
+    if set(wanted[1:-1]) != {1} or wanted[0] not in (batch, -1) or wanted[-1] not in (channels, -1):
+        return None
+    if None in (batch, channels) or wanted.count(-1) > 1:
+        return None
+    return replace(low.expand(x, *range(2, len(wanted))), layout=CHANNELS_FIRST)
 
 
 def _flattened(low: Lowering, x: Blob, wanted: tuple[int, ...]) -> Blob | None:
@@ -402,7 +417,7 @@ def matrix_diag(low: Lowering, node: Node, x: Any, *rest: Any) -> Blob:
     return low.layer("multiplyBroadcastable", wide, unit, layout=SOURCE)
 
 
-@op("MatrixDiagPart", "MatrixDiagPartV2", "MatrixDiagPartV3", "DiagPart", raw=True)
+@op("MatrixDiagPart", "MatrixDiagPartV2", "MatrixDiagPartV3", raw=True)
 def matrix_diag_part(low: Lowering, node: Node, x: Any, *rest: Any) -> Blob:
     """The main diagonal: times the unit matrix, summed."""
     node.attrs.get("align")

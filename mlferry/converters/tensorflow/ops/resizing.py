@@ -85,14 +85,16 @@ def _samples(
 ) -> tuple[Blob, Blob]:
     """[boxes, count, size] weights of pixels, and which of [boxes, count] lie inside."""
     if count > 1:
-        steps = np.arange(count) / (count - 1)
+        first = low.layer("activation", start, layout=SOURCE, linear={"alpha": float(size - 1)})
         span = low.layer("subtractBroadcastable", end, start, layout=SOURCE)
-        moved = joint(low, "multiplyBroadcastable", span, low.constant(steps[None]))
-        parts = joint(low, "addBroadcastable", start, moved)
+        step = low.layer(
+            "activation", span, layout=SOURCE, linear={"alpha": (size - 1) / (count - 1)}
+        )
+        moved = joint(low, "multiplyBroadcastable", step, low.constant(np.arange(count)[None]))
+        places = joint(low, "addBroadcastable", first, moved)
     else:
         both = low.layer("addBroadcastable", start, end, layout=SOURCE)
-        parts = low.layer("activation", both, layout=SOURCE, linear={"alpha": 0.5})
-    places = low.layer("activation", parts, layout=SOURCE, linear={"alpha": float(size - 1)})
+        places = low.layer("activation", both, layout=SOURCE, linear={"alpha": 0.5 * (size - 1)})
     inside = joint(
         low, "logicalAnd", low.layer("greaterEqual", places, layout=SOURCE, alpha=0.0),
         low.layer("lessEqual", places, layout=SOURCE, alpha=float(size - 1)),

@@ -1,0 +1,168 @@
+"""`mlferry.converters.tensorflow.convert`: the arguments of tfcoreml."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mlferry.converters.convert import Options, convert_graph
+from mlferry.converters.custom_layers import CustomFunction
+from mlferry.converters.graph import Value
+from mlferry.converters.tensorflow import read
+from mlferry.converters.tensorflow.ops import FRONTEND
+from mlferry.converters.types import ClassifierConfig, ImageType, TensorType
+from mlferry.errors import ConversionError
+from mlferry.models.model import MLModel
+
+PerInput = float | Mapping[str, float]
+_OLDEST = 13
+_FORMATS = {"NHWC": False, "NCHW": True}
+
+
+def convert(
+    tf_model_path: Any,
+    mlmodel_path: str | Path | None = None,
+    output_feature_names: Sequence[str] | None = None,
+    input_name_shape_dict: Mapping[str, Sequence[int | None]] | None = None,
+    image_input_names: str | Sequence[str] | None = None,
+    tf_image_format: str | None = None,
+    is_bgr: bool | Mapping[str, bool] = False,
+    red_bias: PerInput = 0.0,
+    green_bias: PerInput = 0.0,
+    blue_bias: PerInput = 0.0,
+    gray_bias: PerInput = 0.0,
+    image_scale: PerInput = 1.0,
+    class_labels: Sequence[str] | Sequence[int] | str | Path | None = None,
+    predicted_feature_name: str | None = None,
+    predicted_probabilities_output: str = "",
+    add_custom_layers: bool = False,
+    custom_conversion_functions: Mapping[str, CustomFunction] | None = None,
+    minimum_ios_deployment_target: str = "13",
+) -> MLModel:
+    """Convert a TensorFlow model with the arguments of the classic converter.
+
+    Features have the classic names: tensor ``scope/x:0`` is ``scope__x__0``.
+
+    Args:
+        tf_model_path: a frozen graph, or whatever else `mlferry.convert` reads.
+        mlmodel_path: where to save the model, too.
+        output_feature_names: tensors wanted, such as ``"softmax:0"``.
+        input_name_shape_dict: shapes, batch included, by tensor.
+        image_input_names: the inputs that shall be images, by tensor.
+        tf_image_format: "NHWC" (the default) or "NCHW".
+        is_bgr: whether images come as B, G, R; one value, or one an input.
+        red_bias: added to the red channel after scaling; likewise green, blue and gray.
+        green_bias: see `red_bias`.
+        blue_bias: see `red_bias`.
+        gray_bias: see `red_bias`.
+        image_scale: what pixels of 0 to 255 are multiplied by.
+        class_labels: a list, or the path of a file with one label a line.
+        predicted_feature_name: of the output with the likeliest label; "classLabel".
+        predicted_probabilities_output: the output with the probabilities, by tensor.
+        add_custom_layers: see `mlferry.convert`.
+        custom_conversion_functions: see `mlferry.convert`; functions take the node, or the node
+            and the builder.
+        minimum_ios_deployment_target: "13" or later.
+
+    Raises:
+        ConversionError: names or options that do not fit; see also `mlferry.convert`.
+    """
+    if float(minimum_ios_deployment_target) < _OLDEST:
+        raise ConversionError(
+            f"minimum_ios_deployment_target={minimum_ios_deployment_target!r}: models in exact "
+            "array mapping need iOS 13"
+        )
+    if tf_image_format not in (None, *_FORMATS):
+        raise ConversionError(f"tf_image_format={tf_image_format!r}: {' or '.join(_FORMATS)}")
+    shapes = {_plain(name): shape for name, shape in (input_name_shape_dict or {}).items()}
+    asked = [TensorType(name=n, shape=_fixed(s)) for n, s in shapes.items()]
+    outputs = [_plain(name) for name in output_feature_names or ()] or None
+    graph = read.read(tf_model_path, inputs=asked or None, outputs=outputs)
+    given = image_input_names
+    images = [_plain(n) for n in ([given] if isinstance(given, str) else given or ())]
+    names = [value.name for value in graph.inputs]
+    unknown = [n for n in (*images, *shapes) if read.shown_name(n) not in names]
+    if unknown:
+        raise ConversionError(
+            f"no input {', '.join(map(repr, unknown))}; the inputs are {', '.join(names)}"
+        )
+    features = [_classic(n) for n in _originals(names, [*images, *shapes])]
+    colors = (red_bias, green_bias, blue_bias)
+    kinds: list[TensorType | ImageType] = []
+    for value, feature in zip(graph.inputs, features, strict=True):
+        shape = next((_fixed(s) for n, s in shapes.items() if read.shown_name(n) == value.name),
+                     None)  # fmt: skip
+        if value.name not in map(read.shown_name, images):
+            kinds.append(TensorType(name=feature, shape=shape))
+            continue
+        kinds.append(_image(value, feature, shape, tf_image_format, image_scale, is_bgr,
+                            (*colors, gray_bias)))  # fmt: skip
+    shown = [_classic(n) for n in outputs] if outputs else [name for name, _ in graph.outputs]
+    classifier = None
+    if class_labels is not None:
+        chosen = predicted_probabilities_output
+        classifier = ClassifierConfig(
+            class_labels, predicted_feature_name or "classLabel",
+            (_classic(chosen) if chosen else None),
+        )  # fmt: skip
+    options = Options(
+        inputs=kinds,
+        input_names=features,
+        output_names=shown,
+        classifier_config=classifier,
+        custom_conversion_functions=custom_conversion_functions,
+        add_custom_layers=add_custom_layers,
+        channels_first=True,
+        minimum_deployment_target=f"iOS{minimum_ios_deployment_target}",
+    )
+    model = convert_graph(graph, FRONTEND, options)
+    if mlmodel_path is not None:
+        model.save(mlmodel_path)
+    return model
+
+
+def _plain(name: str) -> str:
+    """A tensor's name as that of its operation, where it is the first output."""
+    return name[:-2] if name.endswith(":0") else name
+
+
+def _classic(name: str) -> str:
+    """A tensor's name as that of a feature in the classic converter."""
+    full = name if ":" in name else f"{name}:0"
+    return full.replace(":", "__").replace("/", "__")
+
+
+def _originals(names: Sequence[str], told: Sequence[str]) -> list[str]:
+    """The tensors' own names of features, where the user gave them."""
+    by_feature = {read.shown_name(n): n for n in told}
+    return [by_feature.get(n, n) for n in names]
+
+
+def _fixed(shape: Sequence[int | None]) -> list[int]:
+    return [1 if n is None or n < 0 else n for n in shape]
+
+
+def _image(
+    value: Value, feature: str, shape: Any, layout: str | None, scale: PerInput, is_bgr: Any,
+    biases: Sequence[PerInput],
+) -> ImageType:  # fmt: skip
+    def pick(given: Any, default: Any) -> Any:
+        if not isinstance(given, Mapping):
+            return given
+        by_name = {read.shown_name(_plain(n)): v for n, v in given.items()}
+        return by_name.get(value.name, default)
+
+    first = _FORMATS.get(layout or "NHWC", False)
+    known = shape or value.shape
+    gray = known is not None and len(known) == 4 and known[1 if first else 3] == 1
+    bgr = bool(pick(is_bgr, False))
+    *colors, gray_bias = (pick(bias, 0.0) for bias in biases)
+    return ImageType(
+        name=feature,
+        shape=shape,
+        scale=pick(scale, 1.0),
+        bias=gray_bias if gray else colors[::-1] if bgr else colors,
+        color_layout="GRAYSCALE" if gray else "BGR" if bgr else "RGB",
+        channel_first=first,
+    )
