@@ -9,6 +9,7 @@ from pathlib import Path
 
 from mlferry.converters.keras.ops import OPS as KERAS
 from mlferry.converters.onnx.ops import OPS as ONNX
+from mlferry.converters.tensorflow.ops import OPS as TENSORFLOW
 from mlferry.runtime.kernels import KERNELS
 from mlferry.runtime.session import CONTROL_FLOW
 from mlferry.spec import networks
@@ -76,6 +77,38 @@ def onnx_page() -> str:
     )
 
 
+def tensorflow_page() -> str:
+    """The ops of TensorFlow that convert."""
+    return "\n\n".join(
+        [
+            NOTE,
+            "# TensorFlow support",
+            "A SavedModel's folder, a frozen graph (`.pb` or `GraphDef`), a `tf.function`, a "
+            "concrete function, or a Keras model that is a class of its own. TensorFlow itself "
+            "freezes variables and inlines functions: `pip install 'mlferry[tensorflow]'`.",
+            "```python\nimport mlferry\nimport numpy as np\nimport tensorflow as tf\n\n\n"
+            "@tf.function(autograph=False)\n"
+            "def net(image):\n    return tf.nn.softmax(tf.reduce_mean(image, (1, 2)))\n\n\n"
+            "model = mlferry.convert(net, inputs=[mlferry.TensorType(shape=(1, 8, 8, 3))])\n"
+            'model.predict({"image": np.zeros((1, 8, 8, 3))})\n```',
+            'Which outputs, of a frozen graph: `outputs=["scope/name"]`; which signature, of a '
+            'SavedModel: `signature="serving_default"`. Features have names without slashes. '
+            "Images are channels-last in TensorFlow and channels-first in Core ML: transposes are "
+            "put only where the order really changes, none inside a convolutional network.",
+            f"## Ops ({len(TENSORFLOW)})",
+            ", ".join(f"`{name}`" for name in TENSORFLOW),
+            "What only depends on known values is computed while converting. Every other op goes "
+            "to `custom_conversion_functions`, by the name of the node or by the op.",
+            "## Control flow\n\nConditions and loops that are known round by round are resolved; "
+            "others, and loops of many rounds, become Core ML's branch and loop. Loops of "
+            "TensorFlow 1 (`Enter`, `Exit`) are refused.",
+            "## Quantization\n\nWeights behind `FakeQuantWithMinMaxVars` of up to 8 bits stay "
+            "quantized. Activations are rounded as TensorFlow does; "
+            '`activation_quantization="drop"` leaves the rounding out.\n',
+        ]
+    )
+
+
 def _tested() -> Counter[tuple[str, bool]]:
     """How many rows of the tests each kind has, in exact mapping and in rank 5."""
     sys.path.insert(0, str(DOCS.parent))
@@ -119,7 +152,12 @@ def layers_page() -> str:
     )
 
 
-PAGES = {"keras.md": keras_page, "onnx.md": onnx_page, "layers.md": layers_page}
+PAGES = {
+    "keras.md": keras_page,
+    "onnx.md": onnx_page,
+    "tensorflow.md": tensorflow_page,
+    "layers.md": layers_page,
+}
 
 
 def main() -> None:
