@@ -31,6 +31,7 @@ RETURNS_MODELS = {
     "converters/convert.py",
     "converters/keras/api.py",
     "converters/onnx/api.py",
+    "converters/tensorflow/api.py",
 }
 
 

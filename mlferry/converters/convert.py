@@ -202,13 +202,15 @@ def convert_graph(graph: Graph, frontend: Frontend, options: Options) -> MLModel
     told["com.github.mlferry.version"] = VERSION
     told["com.github.mlferry.source"] = f"{graph.framework} {graph.release}".strip()
     _check_target(spec, options.minimum_deployment_target)
-    problems = [problem for problem in validate(spec) if problem.severity != "note"]
+    found = validate(spec)
+    problems = [problem for problem in found if problem.severity != "note"]
     if problems:
         raise ValidationError(
             f"the model made of {graph.source} breaks the format's rules:", problems
         )
-    model = MLModel(spec)
-    _tell_sizes(model)
+    model = MLModel.adopt(spec, found)
+    if features.has_flexible_input(spec.description):
+        _tell_sizes(model)
     return model
 
 
@@ -217,10 +219,9 @@ _TRIED = 64  # sizes along each flexible axis that a conversion looks at
 
 def _tell_sizes(model: MLModel) -> None:
     """Log which sizes of a flexible input the layers do not take."""
-    if features.has_flexible_input(model.get_spec().description):
-        for axis in accepted_sizes(model, most=_TRIED).axes:
-            if not axis.is_whole:
-                logger.warning("%s", axis)
+    for axis in accepted_sizes(model, most=_TRIED).axes:
+        if not axis.is_whole:
+            logger.warning("%s", axis)
 
 
 def _check_target(spec: model_pb2.Model, target: str | int | None) -> None:

@@ -299,7 +299,7 @@ def finish(
         told = kind.dtype if isinstance(kind, TensorType) else None
         dtype = told or feature_dtype(known[asked])
         low.builder.output(name, feature or features.multi_array(low.builder.shapes[name], dtype))
-    spec = low.builder.model(_classifier(low, classifier, final))
+    spec = low.builder.finished(_classifier(low, classifier, final))
     metadata = spec.description.metadata.userDefined
     for key, text in low.metadata.items():
         metadata[key] = text

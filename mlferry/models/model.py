@@ -68,13 +68,31 @@ class MLModel:
         custom_layers: Mapping[str, type[CustomLayer]] | None = None,
         custom_models: Mapping[str, type[CustomModel]] | None = None,
     ) -> None:
-        self._spec = _spec_of(model)
-        self._classes = CustomClasses(custom_layers or {}, custom_models or {})
+        spec = _spec_of(model)
+        classes = CustomClasses(custom_layers or {}, custom_models or {})
+        self._start(spec, classes, validate.validate(spec))
+
+    def _start(
+        self, spec: model_pb2.Model, classes: CustomClasses, problems: Sequence[validate.Problem]
+    ) -> None:
+        self._spec, self._classes = spec, classes
         self._evaluator: Evaluator | None = None
-        self._known_problems = validate.validate(self._spec)
-        severe = [p for p in self._known_problems if p.severity == "error"]
+        self._known_problems = list(problems)
+        severe = [p for p in problems if p.severity == "error"]
         if severe:
             raise ValidationError("the model breaks the format's rules:", severe)
+
+    @classmethod
+    def adopt(cls, spec: model_pb2.Model, problems: Sequence[validate.Problem]) -> MLModel:
+        """A model around a message that nobody else changes from now on; nothing is copied.
+
+        Args:
+            spec: the message.
+            problems: what `validate` says of it.
+        """
+        model = cls.__new__(cls)
+        model._start(spec, CustomClasses({}, {}), problems)
+        return model
 
     # ---- description -------------------------------------------------------------------
 

@@ -33,11 +33,11 @@ class Builder:
     """Layers, inputs and outputs of one network, in exact array mapping."""
 
     def __init__(self) -> None:
-        self.network = nn.NeuralNetwork(
-            arrayInputShapeMapping=nn.EXACT_ARRAY_MAPPING,
-            imageInputShapeMapping=nn.RANK4_IMAGE_MAPPING,
-        )
-        self.description = model_pb2.ModelDescription()
+        self._spec = model_pb2.Model()
+        self.network = self._spec.neuralNetwork
+        self.network.arrayInputShapeMapping = nn.EXACT_ARRAY_MAPPING
+        self.network.imageInputShapeMapping = nn.RANK4_IMAGE_MAPPING
+        self.description = self._spec.description
         self.shapes: dict[str, Shape | None] = {}
         self._names: set[str] = set()
         self._inner: set[str] = set()
@@ -68,22 +68,26 @@ class Builder:
         """
         with context(f"adding {kind} {name!r}"):
             self._check(kind, name, inputs, outputs)
-            layer = nn.NeuralNetworkLayer(name=name, input=inputs, output=outputs)
-            message = getattr(layer, kind)
-            message.SetInParent()
-            fields.fill(message, params)
-            inferred: Sequence[Shape] | None = output_shapes
-            if inferred is None and kind != "custom":
-                read = [self.shapes[blob] for blob in inputs]
-                inferred = shapes.infer(Params.of(layer), read)
-            least = 1 if kind in RECURRENT else len(inferred or ())
-            if inferred is not None and not least <= len(outputs) <= len(inferred):
-                raise SpecError(f"it makes {len(inferred)} outputs, {len(outputs)} are named")
-            self.network.layers.append(layer)
+            # filled in its place: appending a message would copy its weights
+            layer = self.network.layers.add(name=name, input=inputs, output=outputs)
+            try:
+                message = getattr(layer, kind)
+                message.SetInParent()
+                fields.fill(message, params)
+                inferred: Sequence[Shape] | None = output_shapes
+                if inferred is None and kind != "custom":
+                    read = [self.shapes[blob] for blob in inputs]
+                    inferred = shapes.infer(Params.of(layer), read)
+                least = 1 if kind in RECURRENT else len(inferred or ())
+                if inferred is not None and not least <= len(outputs) <= len(inferred):
+                    raise SpecError(f"it makes {len(inferred)} outputs, {len(outputs)} are named")
+            except Exception:
+                del self.network.layers[-1]
+                raise
             self._names.add(name)
             for index, blob in enumerate(outputs):
                 self.shapes[blob] = None if inferred is None else tuple(inferred[index])
-        return self.network.layers[-1]
+        return layer
 
     def _check(self, kind: str, name: str, inputs: Sequence[str], outputs: Sequence[str]) -> None:
         if kind not in LAYER_KINDS:
@@ -215,20 +219,16 @@ class Builder:
     def prune(self, keep: Iterable[str]) -> None:
         """Drop the layers on which none of the blobs in `keep` depends."""
         needed = set(keep)
-        kept = []
-        for layer in reversed(self.network.layers):
+        for index in range(len(self.network.layers) - 1, -1, -1):
+            layer = self.network.layers[index]
             reads, writes = networks.touched(layer)
             if needed & writes:
                 needed |= reads
-                kept.append(layer)
             else:
                 self._names.discard(layer.name)
                 for blob in layer.output:
                     self.shapes.pop(blob, None)
-        if len(kept) < len(self.network.layers):
-            remaining = list(reversed(kept))
-            del self.network.layers[:]
-            self.network.layers.extend(remaining)
+                del self.network.layers[index]
 
     def classifier(
         self,
@@ -257,13 +257,20 @@ class Builder:
     def model(self, classifier: Mapping[str, Any] | None = None) -> model_pb2.Model:
         """The whole model, with the smallest specification version that its features need."""
         spec = model_pb2.Model()
-        spec.description.CopyFrom(self.description)
         if classifier is None:
-            spec.neuralNetwork.CopyFrom(self.network)
+            spec.CopyFrom(self._spec)
         else:
+            spec.description.CopyFrom(self.description)
             write_classifier(spec, self.network, classifier)
         spec.specificationVersion = versions.required(spec)
         return spec
+
+    def finished(self, classifier: Mapping[str, Any] | None = None) -> model_pb2.Model:
+        """As `model`, but without a copy of the weights: the builder is used up."""
+        if classifier is not None:
+            return self.model(classifier)
+        self._spec.specificationVersion = versions.required(self._spec)
+        return self._spec
 
 
 def write_classifier(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -150,17 +151,16 @@ def _tensors(graph: Any) -> list[Any]:
 
 class _Reader:
     def __init__(self, model: Any, source: str, is_file: bool) -> None:
-        self.source, self.is_file = source, is_file
-        self.model = _inferred(model)
+        self.source, self.is_file, self.model = source, is_file, model
         self.opsets = {o.domain: o.version for o in model.opset_import} or {"": 1}
 
     def graph(self) -> Graph:
         proto = self.model.graph
-        types = {v.name: v.type for v in (*proto.value_info, *proto.input, *proto.output)}
+        light = _inferred(_without_weights(self.model)).graph  # bodies know their types, too
+        types = _types(self.model.graph, light)
         constants = {t.name: to_array(t, self.source) for t in proto.initializer}
-        types |= {t.name: _type_of(t) for t in proto.initializer}
         inputs = [_value(v.name, v.type) for v in proto.input if v.name not in constants]
-        nodes = [node(item, types, self.source) for item in proto.node]
+        nodes = [node(item, types, self.source) for item in light.node]
         known = {v.name for v in inputs} | set(constants)
         nodes = _ordered(nodes, known, self.source)
         made = known | {v.name for item in nodes for v in item.outputs}
@@ -202,7 +202,7 @@ def _inlined(model: Any, keep: Collection[str]) -> Any:
     if not found:
         return model
     try:
-        prepared = _with_bodies(_inferred(model), {name for name in found if name not in own})
+        prepared = _with_bodies(model, {name for name in found if name not in own})
         inlined = onnx.inliner.inline_local_functions(prepared, convert_version=True)
     except Exception as error:
         raise ConversionError(f"functions of the model cannot be inlined: {error}") from error
@@ -213,9 +213,7 @@ def _with_bodies(model: Any, wanted: Collection[tuple[str, str]]) -> Any:
     """The model with the bodies of function ops as functions of its own, one a node."""
     import onnx
 
-    types = {v.name: v.type for v in (*model.graph.value_info, *model.graph.input)}
-    for tensor in model.graph.initializer:
-        types.setdefault(tensor.name, _type_of(tensor))
+    types = _types(model.graph, _inferred(_without_weights(model)).graph)
     result = onnx.ModelProto()
     result.CopyFrom(model)
     for index, node in enumerate(result.graph.node):
@@ -251,8 +249,35 @@ def _is_function(node: Any, model: Any) -> bool:
     return bool(schema.has_function or schema.has_context_dependent_function)
 
 
+def _types(graph: Any, inferred: Any) -> dict[str, Any]:
+    """The types of all values by name; what cannot be inferred stays unknown."""
+    types = {v.name: v.type for v in (*inferred.value_info, *inferred.input, *inferred.output)}
+    return types | {t.name: _type_of(t) for t in graph.initializer}
+
+
+_SMALL = 1024  # values: what may be a shape
+
+
+def _without_weights(model: Any) -> Any:
+    """The model with inputs in the place of large tensors: inference copies it several times."""
+    import onnx
+
+    light = onnx.ModelProto(ir_version=model.ir_version)
+    light.opset_import.extend(model.opset_import)
+    light.functions.extend(model.functions)
+    graph, result = model.graph, light.graph
+    for field in ("node", "input", "output", "value_info", "sparse_initializer"):
+        getattr(result, field).extend(getattr(graph, field))
+    given = {v.name for v in graph.input}
+    for tensor in graph.initializer:
+        if math.prod(tensor.dims) <= _SMALL:
+            result.initializer.append(tensor)
+        elif tensor.name not in given:
+            result.input.add(name=tensor.name).type.CopyFrom(_type_of(tensor))
+    return light
+
+
 def _inferred(model: Any) -> Any:
-    """The model with the types of its values; what cannot be inferred stays unknown."""
     import onnx
 
     try:
