@@ -22,7 +22,7 @@ parameters weights
 _WORDS = frozenset(_RESERVED.split())
 # Float16 needs iOS 14, and no Mac with an Intel processor has it: halves come as their bits.
 _ELEMENTS = {weights.FLOAT32: "Float", weights.FLOAT16: "UInt16"}
-_NOTES = {weights.FLOAT16: ": bits of float16"}
+_NOTES = {weights.FLOAT16: ", as bits"}
 
 
 def swift_class(need: Need, *, gpu: bool = False) -> str:
