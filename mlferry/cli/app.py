@@ -31,7 +31,7 @@ Every command has --help. Exit codes: 0 done, 1 an error, 2 wrong usage.
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 @click.version_option(VERSION, package_name="mlferry", prog_name="mlferry")
 def app(debug: bool) -> None:
-    """Keras and ONNX models to Core ML, run and checked without a Mac."""
+    """Keras, ONNX and TensorFlow models to Core ML, run and checked without a Mac."""
 
 
 @app.command()

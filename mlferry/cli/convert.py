@@ -17,6 +17,7 @@ examples:
   mlferry convert net.onnx net.mlmodel --image data --scale 0.00392 --labels labels.txt
   mlferry convert net.onnx net.mlmodel --shape data=1,3,1..512,1..512 --target iOS14
   mlferry convert model.json weights.h5 model.mlmodel
+  mlferry convert saved_model/ model.mlmodel
 """
 
 
@@ -101,7 +102,7 @@ def convert(
     deployment_target: str | None,
     as_json: bool,
 ) -> None:
-    """Convert SOURCE, a Keras or ONNX model, to the .mlmodel file TARGET."""
+    """Convert SOURCE, a Keras, ONNX or TensorFlow model, to the .mlmodel file TARGET."""
     from mlferry.converters.convert import convert as convert_model
     from mlferry.converters.types import ClassifierConfig
 
