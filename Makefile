@@ -38,6 +38,9 @@ notebooks: .venv/ready  ## run the notebooks of examples/ and keep their outputs
 onnx-suite: .venv/ready  ## the node suite of the onnx package; writes its ledger
 	$(DEV)/python -m tests.converters.onnx.suite
 
+keras-applications: .venv/ready  ## every architecture of keras.applications against Keras
+	$(DEV)/python -m tests.converters.keras.applications
+
 bench: .venv/ready  ## the published figures, us and a peer in one run
 	$(DEV)/python benchmarks/quantize.py
 

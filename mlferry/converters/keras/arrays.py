@@ -105,6 +105,7 @@ NAMES: dict[str, Callable[[Mapping[str, Any]], list[str]]] = {
         if config.get("tie_weights", True)
         else ["embeddings", "reverse_embeddings"]
     ),
+    "LayerScale": lambda config: ["gamma"],
     "PReLU": lambda config: ["alpha"],
     "Normalization": _normalization,
     "Attention": _attention,
@@ -277,6 +278,9 @@ class KerasArchive:
     def _own(self, layer: Layer, group: Any, path: Path, found: dict[Path, Named]) -> None:
         known = _is_known(layer) or layer.parts
         found[path] = _variables(group) if known else _own_arrays(group)
+        if layer.class_name == "EinsumDense":
+            plain = 2 if layer.config.get("bias_axes") else 1
+            quantization.recognize(layer.config, [a for _, a in found[path]], plain)
         for key, part in layer.parts.items():
             inner: Any = next((group[name] for name in (key, f"_{key}") if name in group), {})
             if part.model_kind is not None:
@@ -347,6 +351,11 @@ def _walk_objects(model: Layer, source: Any, path: Path, found: dict[Path, Named
         if layer.model_kind is not None:
             _walk_objects(layer, item, own, found)
         else:
+            for key, part in layer.parts.items():
+                inner = getattr(item, f"_{key}", None)
+                mode = getattr(getattr(inner, "dtype_policy", None), "quantization_mode", None)
+                if mode:
+                    part.config["dtype"] = {"config": {"mode": mode}}
             found |= _of_layer(layer, own, _arrays_of(item))
 
 

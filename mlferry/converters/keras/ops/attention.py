@@ -17,6 +17,7 @@ from mlferry.converters.keras import masks
 from mlferry.converters.keras.ops.functions import function, layer
 from mlferry.converters.keras.ops.linear import projected
 from mlferry.converters.keras.ops.registry import bound, choice, op, weight
+from mlferry.converters.keras.quantization import matrix
 from mlferry.converters.layout import SOURCE, Blob
 from mlferry.converters.lower import Lowering
 from mlferry.converters.operands import extent, shaped
@@ -220,9 +221,9 @@ def _heads(
 ) -> Blob:
     """[batch, length, heads, size] of [batch, length, values]."""
     part = node.parts[f"{key}_dense"]
-    kernel = weight(part, "kernel", None, heads, size)
+    held = matrix(part, extent(x, -1), heads * size)
     bias = weight(part, "bias", heads, size) if part.attrs.get("bias_axes") else None
-    made = projected(low, x, part, kernel.reshape(len(kernel), -1), bias)
+    made = projected(low, x, part, held, bias)
     if gate:
         made = low.layer("activation", made, layout=SOURCE, sigmoid={})
     return low.reshape(made, (*x.known[:2], heads, size), layout=SOURCE)
@@ -231,15 +232,22 @@ def _heads(
 def _joined(low: Lowering, node: Node, x: Blob) -> Blob:
     """[batch, length, ...] of [batch, length, heads, size]."""
     part = node.parts["output_dense"]
-    heads, size = x.known[2:]
-    kernel = part.weight("kernel")
-    if kernel.shape[:2] != (heads, size):
-        raise ConversionError(f"weight 'kernel' of the output has shape {kernel.shape}")
-    out = kernel.shape[2:]
-    bias = weight(part, "bias", *out) if part.attrs.get("bias_axes") else None
-    flat = low.reshape(x, (*x.known[:2], (heads or 1) * (size or 1)), layout=SOURCE)
-    made = projected(low, flat, part, kernel.reshape(-1, product(out) or 1), bias)
-    return made if len(out) == 1 else low.reshape(made, (*x.known[:2], *out), layout=SOURCE)
+    rows = extent(x, 2) * extent(x, 3)
+    columns = _columns(part, rows)
+    bias = weight(part, "bias", *columns) if part.attrs.get("bias_axes") else None
+    flat = low.reshape(x, (*x.known[:2], rows), layout=SOURCE)
+    made = projected(low, flat, part, matrix(part, rows, math.prod(columns)), bias)
+    return made if len(columns) == 1 else low.reshape(made, (*x.known[:2], *columns), layout=SOURCE)
+
+
+def _columns(part: Node, rows: int) -> tuple[int, ...]:
+    """The shape of an output's values: by the kernel, or the bias where it is packed."""
+    kernel = part.weights.get("kernel")
+    if kernel is not None and kernel.ndim > 2:
+        return tuple(kernel.shape[2:])
+    if "bias" in part.weights:
+        return tuple(part.weights["bias"].shape)
+    return (part.weight("kernel_scale").shape[-1],)
 
 
 def _finished(

@@ -7,11 +7,14 @@ from typing import Any
 import numpy as np
 
 from mlferry.converters.graph import Node
-from mlferry.converters.keras import masks
+from mlferry.converters.keras import masks, quantization
+from mlferry.converters.keras.ops.linear import projected
 from mlferry.converters.keras.ops.registry import op, weight
 from mlferry.converters.layout import ANY, CHANNELS_FIRST, SOURCE, UNFLATTENED, Blob
 from mlferry.converters.lower import Lowering
+from mlferry.converters.operands import extent
 from mlferry.errors import ConversionError
+from mlferry.spec.weights import Linear
 
 # Of images, when a model learns; when it predicts they pass them on.
 _AUGMENTATIONS = (
@@ -41,6 +44,7 @@ _AUGMENTATIONS = (
     "RandomTranslation",
     "RandomZoom",
     "Solarization",
+    "StochasticDepth",  # of keras.applications
 )
 
 
@@ -61,10 +65,15 @@ def nothing(low: Lowering, node: Node, x: Blob) -> Blob:
 def dense(low: Lowering, node: Node, x: Blob) -> Blob:
     """A matrix product along the last axis; what was flattened before permutes its rows."""
     units = node.attrs["units"]
+    if quantization.mode(node.get_config()):
+        given = low.source_order(x)
+        bias = weight(node, "bias", units) if node.attrs.get("use_bias", True) else None
+        held = quantization.matrix(node, extent(given, -1), units)
+        return projected(low, given, node, held, bias)
     kernel = weight(node, "kernel", None, units)
-    bias: dict[str, Any] = {}
+    biased: dict[str, Any] = {}
     if node.attrs.get("use_bias", True):
-        bias = {"hasBias": True, "bias": weight(node, "bias", units)}
+        biased = {"hasBias": True, "bias": weight(node, "bias", units)}
     if x.layout.kind == "flat":
         rows = kernel.reshape(-1, x.layout.inner[-1] or 1, units)
         kernel = rows.swapaxes(0, 1).reshape(-1, units)
@@ -79,14 +88,14 @@ def dense(low: Lowering, node: Node, x: Blob) -> Blob:
             stride=(1, 1),
             valid={},
             weights=kernel.T[:, :, None, None],
-            **bias,
+            **biased,
         )
     x = low.source_order(x) if x.layout != SOURCE and x.layout.kind != "flat" else x
     params = {
         "inputChannels": kernel.shape[0],
         "outputChannels": units,
         "weights": kernel.T,
-        **bias,
+        **biased,
     }
     if x.rank <= 3:
         made = low.layer("innerProduct", x, layout=SOURCE, **params)
@@ -101,10 +110,68 @@ def dense(low: Lowering, node: Node, x: Blob) -> Blob:
 def embedding(low: Lowering, node: Node, x: Blob) -> Blob:
     node.attrs.get("mask_zero")
     rows, size = node.attrs["input_dim"], node.attrs["output_dim"]
-    table = weight(node, "embeddings", rows, size)
-    return low.layer(
-        "embeddingND", low.expand(x, -1), vocabSize=rows, embeddingSize=size, weights=table.T
-    )
+    if quantization.mode(node.get_config()):
+        return _quantized_rows(low, node, x, rows, size)
+    return _looked_up(low, x, weight(node, "embeddings", rows, size))
+
+
+def _looked_up(low: Lowering, x: Blob, table: Any, stored: Any = None) -> Blob:
+    """The rows [rows, size] of a table at integers."""
+    kept = np.ascontiguousarray(table.T) if stored is None else stored
+    rows, size = table.shape
+    wide = low.expand(x, -1)
+    return low.layer("embeddingND", wide, vocabSize=rows, embeddingSize=size, weights=kept)
+
+
+def _quantized_rows(low: Lowering, node: Node, x: Blob, rows: int, size: int) -> Blob:
+    """Integers, less the zero point of their row, times its scale.
+
+    Core ML has scales for each column of such a table, Keras for each row: they are tables of
+    their own.
+    """
+    codes = quantization.codes_of(node, "embeddings", size)
+    scale, zero = quantization.groups_of(node, "embeddings")
+    bits = 8 if quantization.mode(node.get_config()) == "int8" else 4
+    offset = 1 << (bits - 1)
+    stored = Linear(
+        np.ascontiguousarray(codes.T + offset).astype(np.uint8), bits,
+        np.ones(1, np.float32), np.full(1, -offset, np.float32),
+    )  # fmt: skip
+    made = _looked_up(low, x, codes, stored)
+    scale, zero = scale.reshape(rows, -1), zero.reshape(rows, -1)
+    owner = node.weight("g_idx").astype(int) if "g_idx" in node.weights else None
+
+    def spread(table: Any) -> Blob:
+        found = _looked_up(low, x, table)
+        if table.shape[1] == 1 or owner is None:
+            return found
+        return low.layer("gather", found, low.constant(owner), axis=found.rank - 1)
+
+    if zero.any():
+        made = low.layer("subtractBroadcastable", made, spread(zero))
+    return low.layer("multiplyBroadcastable", made, spread(scale))
+
+
+@op("ReversibleEmbedding", layouts=(SOURCE,))
+def reversible_embedding(low: Lowering, node: Node, x: Blob) -> Blob:
+    """An embedding, or the product with its table, transposed."""
+    for name in ("tie_weights", "reverse_dtype", "mask_zero"):
+        node.attrs.get(name)
+    cap = node.attrs.get("logit_soft_cap")
+    if quantization.mode(node.get_config()):
+        raise ConversionError("a quantized ReversibleEmbedding")
+    rows, size = node.attrs["input_dim"], node.attrs["output_dim"]
+    tied = node.attrs.get("tie_weights", True)
+    reverse = node.attrs.get("argument reverse", False)
+    if not reverse:
+        return _looked_up(low, x, weight(node, "embeddings", rows, size))
+    table = weight(node, "embeddings", rows, size).T if tied else weight(
+        node, "reverse_embeddings", size, rows)  # fmt: skip
+    logits = projected(low, x, node, quantization.Matrix(np.ascontiguousarray(table)))
+    if cap is None:
+        return logits
+    flat = low.layer("activation", logits, scaledTanh={"alpha": float(cap), "beta": 1 / cap})
+    return flat
 
 
 @op("Rescaling", layouts=UNFLATTENED)
@@ -157,3 +224,10 @@ def normalization(low: Lowering, node: Node, x: Blob) -> Blob:
     if node.attrs.get("invert", False):
         return affine(low, x, spread, mean, -1 if axis is None else axis)
     return affine(low, x, 1 / spread, -mean / spread, -1 if axis is None else axis)
+
+
+@op("LayerScale", layouts=UNFLATTENED)
+def layer_scale(low: Lowering, node: Node, x: Blob) -> Blob:
+    """Of keras.applications: each channel times a number of its own."""
+    node.attrs.get("init_values")
+    return affine(low, x, weight(node, "gamma", node.attrs["projection_dim"]), 0.0)

@@ -2,62 +2,107 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mlferry.converters.einsums import einsum, parsed
 from mlferry.converters.graph import Node
 from mlferry.converters.keras.ops.registry import op
+from mlferry.converters.keras.quantization import Matrix, matrix, mode
 from mlferry.converters.layout import SOURCE, Blob
 from mlferry.converters.lower import Lowering
 from mlferry.converters.operands import shaped
+from mlferry.converters.slices import sliced
+from mlferry.errors import ConversionError
 from mlferry.spec.shapes.rules import product
 
 
-def projected(
-    low: Lowering, x: Blob, node: Node, matrix: NDArray[np.float32], bias: Any = None
-) -> Blob:
+def projected(low: Lowering, x: Blob, node: Node, matrix: Matrix, bias: Any = None) -> Blob:
     """x @ matrix + bias along the last axis, of a blob of any rank.
 
     Args:
         low: the lowering.
         x: [..., n], in the source's order of axes.
         node: whose weights these are.
-        matrix: [n, m].
+        matrix: [n, m]; kept in groups of rows it becomes a sum of products.
         bias: of m values, in any shape, or None.
     """
+    outer, (rows, columns) = x.known[:-1], matrix.floats.shape
+    given = x if x.rank <= 3 else low.reshape(x, (product(outer), rows), layout=SOURCE)
+    if matrix.parts and low.rounds_activations and _rounds(node):
+        given = _rounded(low, given)
     extra: dict[str, Any] = {} if bias is None else {"hasBias": True, "bias": np.ravel(bias)}
-    outer = x.known[:-1]
-    given = x if x.rank <= 3 else low.reshape(x, (product(outer), len(matrix)), layout=SOURCE)
-    made = low.layer(
-        "innerProduct", given, layout=SOURCE, inputChannels=matrix.shape[0],
-        outputChannels=matrix.shape[1], weights=np.ascontiguousarray(matrix.T), **extra,
-    )  # fmt: skip
-    return made if x.rank <= 3 else low.reshape(made, (*outer, matrix.shape[1]), layout=SOURCE)
+    parts: Any = matrix.parts or ((0, rows, np.ascontiguousarray(matrix.floats.T)),)
+    made: Blob | None = None
+    for first, last, weights in parts:
+        part = given
+        if len(parts) > 1:
+            part = sliced(low, given, [first], [last], [-1], None)
+        term = low.layer(
+            "innerProduct", part, layout=SOURCE, inputChannels=last - first,
+            outputChannels=columns, weights=weights, **extra,
+        )  # fmt: skip
+        made = term if made is None else low.layer("add", made, term, layout=SOURCE)
+        extra = {}
+    assert made is not None
+    return made if x.rank <= 3 else low.reshape(made, (*outer, columns), layout=SOURCE)
+
+
+def _rounds(node: Node) -> bool:
+    """Whether the layer rounds what it gets to 8 bits: by its config, or as its mode does."""
+    told = node.get_config().get("quantization_config")
+    if isinstance(told, dict) and isinstance(told.get("config"), dict):
+        quantizer = told["config"].get("activation_quantizer")
+        if quantizer is not None and quantizer.get("class_name") != "AbsMaxQuantizer":
+            raise ConversionError(f"an activation_quantizer {quantizer.get('class_name')!r}")
+        return quantizer is not None
+    return mode(node.get_config()) == "int8"
+
+
+def _rounded(low: Lowering, x: Blob) -> Blob:
+    """Each row in 255 steps of its largest magnitude."""
+    size = low.layer("unary", x, layout=SOURCE, type="ABS")
+    most = low.layer("reduceMax", size, layout=SOURCE, axes=(-1,), keepDims=True)
+    step = low.layer(
+        "activation", most, layout=SOURCE, linear={"alpha": 1 / 127, "beta": 1e-7 / 127}
+    )
+    scaled = low.layer("divideBroadcastable", x, step, layout=SOURCE)
+    whole = low.layer("round", scaled, layout=SOURCE)
+    inside = low.layer("clip", whole, layout=SOURCE, minVal=-127.0, maxVal=127.0)
+    return low.layer("multiplyBroadcastable", inside, step, layout=SOURCE)
 
 
 @op("EinsumDense", layouts=(SOURCE,))
 def einsum_dense(low: Lowering, node: Node, x: Blob) -> Blob:
     """An inner product where the equation is one, the general way elsewhere."""
     equation = node.attrs["equation"]
-    node.attrs.get("output_shape")
-    kernel = node.weight("kernel")
+    term = equation.replace(" ", "").partition("->")[0].partition(",")[2]
+    output = node.attrs.get("output_shape")
+    output = list(output) if isinstance(output, list | tuple) else [output]
     bias = node.weight("bias") if node.attrs.get("bias_axes") else None
-    (left, right), wanted = parsed(equation, [x.rank, kernel.ndim])
+    (left, right), wanted = parsed(equation, [x.rank, len(term.replace("...", ""))])
     inner = [c for c in left if c in right]
     kept = [c for c in left if c not in right]
     new = [c for c in right if c not in left]
-    sizes = dict(zip(right, kernel.shape, strict=True))
-    outputs = tuple(sizes[c] for c in new)
+    sizes = dict(zip(left, x.known, strict=True))
+    kernel = node.weights.get("kernel")
+    if kernel is not None and kernel.ndim == len(right) and mode(node.get_config()) != "int4":
+        sizes |= dict(zip(right, kernel.shape, strict=True))
+    else:  # a packed one: its sizes are those of input and output
+        sizes |= {c: n for c, n in zip(wanted[::-1], output[::-1], strict=False) if n}
+    outputs = [sizes.get(c) or 0 for c in new]
+    rows = math.prod(sizes.get(c) or 0 for c in inner)
     plain = "".join(kept + inner) == left and "".join(kept + new) == wanted
-    if plain and kept and (bias is None or bias.shape == outputs):
-        rows = int(np.prod([sizes[c] for c in inner]))
-        matrix = kernel.transpose([right.index(c) for c in inner + new]).reshape(rows, -1)
+    ordered = list(right) == inner + new and (bias is None or list(bias.shape) == outputs)
+    if plain and kept and ordered and rows and all(outputs):
         outer = x.known[: len(kept)]
-        made = projected(low, shaped(low, x, (*outer, rows)), node, matrix, bias)
+        held = matrix(node, rows, math.prod(outputs))
+        made = projected(low, shaped(low, x, (*outer, rows)), node, held, bias)
         return shaped(low, made, (*outer, *outputs))
-    made = einsum(low, f"{left},{right}->{wanted}", [x, low.constant(kernel)])
+    if mode(node.get_config()):
+        raise ConversionError(f"a quantized layer with the equation {equation!r}")
+    made = einsum(low, f"{left},{right}->{wanted}", [x, low.constant(node.weight("kernel"))])
     # the bias has the axes of the output from its own first one on
     return made if bias is None else low.layer("addBroadcastable", made, low.constant(bias))

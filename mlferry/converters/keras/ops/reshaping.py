@@ -57,6 +57,10 @@ def reshape(low: Lowering, node: Node, x: Blob) -> Blob:
         raise ConversionError(
             f"target_shape={tuple(target)} does not hold the {size} values of {x.known[1:]}"
         )
+    if x.rank == 2 and len(target) >= 2 and product(target[:-1]) == 1:
+        # one value a channel, as squeeze and excitation has it: it lies the same way round
+        shape = (x.known[0], target[-1], *target[:-1])
+        return low.reshape(x, shape, layout=CHANNELS_FIRST)
     return low.reshape(x, (x.known[0], *target))
 
 
