@@ -8,17 +8,20 @@ products here. Gates have ONNX's order: z, r, h of a GRU and i, o, f, c of an LS
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mlferry.converters import control_flow
 from mlferry.converters.layout import SOURCE, Blob
 from mlferry.converters.lower import Lowering
+from mlferry.converters.operands import extent
 from mlferry.errors import ConversionError
+from mlferry.spec.shapes.rules import Shape
 
-MAX_UNROLLED = 1024
+MAX_UNROLLED = 256
 
 Matrix = NDArray[np.float32]
 Function = Callable[[Lowering, Blob], Blob]
@@ -184,12 +187,7 @@ def steps_of(low: Lowering, x: Blob) -> list[Blob]:
     Raises:
         ConversionError: there are too many, or their number is flexible.
     """
-    length = x.known[0]
-    if length is None:
-        raise ConversionError(
-            "a recurrent layer that Core ML's own cannot express, over a flexible number of "
-            "steps: give a fixed shape with inputs=[mlferry.TensorType(name=..., shape=...)]"
-        )
+    length = extent(x, 0)
     if length > MAX_UNROLLED:
         raise ConversionError(f"{length} steps; up to {MAX_UNROLLED} are unrolled")
     parts = split(low, x, length, axis=0)
@@ -235,6 +233,80 @@ def walk(
         current, before = made, output
         outputs[place] = output
     return [outputs[place] for place in range(len(steps))], current
+
+
+def looped(
+    low: Lowering,
+    cell: Cell,
+    steps: Blob,
+    states: Sequence[Blob],
+    *,
+    reverse: bool = False,
+    masks: Blob | None = None,
+    zero: bool = True,
+) -> tuple[Blob, list[Blob]]:
+    """As `walk`, by a `loop` layer: for many steps, or a number that is not fixed.
+
+    Args:
+        low: the lowering.
+        cell: what a step computes.
+        steps: what the cell's `project` made, [time, batch, ...].
+        states: the first states.
+        reverse: from the last step to the first.
+        masks: [time, batch, 1], or None.
+        zero: whether a masked output is 0, rather than the one before.
+
+    Returns:
+        the outputs [time, batch, units] in the order of `steps`, and the last states.
+    """
+    count = len(states)
+    first = low.layer("getShape", steps, layout=SOURCE)
+    ends: dict[str, Any] = {
+        "beginMasks": [False],
+        "endMasks": [False],
+        "strides": [1],
+        "squeezeMasks": [],
+    }
+    length = low.layer("sliceStatic", first, layout=SOURCE, beginIds=[0], endIds=[1], **ends)
+    # the first call makes the constants that all rounds read
+    shape = cell.step(low, _entry(low, steps, low.constant([0.0])), list(states))[0].known
+    column = low.layer("fillLike", _like_states(low, steps, shape), layout=SOURCE, value=0.0)
+    before = low.layer("fillLike", states[0], layout=SOURCE, value=0.0)
+
+    def body(index: Blob, variables: Sequence[Blob]) -> tuple[None, list[Blob]]:
+        *current, shown, made = variables
+        at = replace(index, layout=SOURCE)
+        if reverse:
+            last = low.layer("activation", length, layout=SOURCE, linear={"alpha": 1, "beta": -1})
+            at = binary(low, "subtract", last, at)
+        output, new = cell.step(low, _entry(low, steps, at), list(current))
+        if masks is not None:
+            mask = _entry(low, masks, at)
+            new = [_chosen(low, mask, a, b) for a, b in zip(new, current, strict=True)]
+            output = (
+                binary(low, "multiply", output, mask) if zero else _chosen(low, mask, output, shown)
+            )
+        row = low.layer("expandDims", output, layout=SOURCE, axes=(0,))
+        written = low.layer("scatter", made, at, row, layout=SOURCE, axis=0, mode="SCATTER_UPDATE")
+        return None, [*new, output, replace(written, shape=made.shape)]
+
+    results = control_flow.loop(low, length, None, [*states, before, column], body)
+    return results[-1], results[:count]
+
+
+def _entry(low: Lowering, x: Blob, index: Blob) -> Blob:
+    """The entry of the first axis, without it."""
+    row = low.layer("gather", x, index, layout=SOURCE, axis=0)
+    return low.layer("squeeze", row, layout=SOURCE, axes=(0,))
+
+
+def _like_states(low: Lowering, steps: Blob, shape: Shape) -> Blob:
+    """A blob [time, batch, units], of any values: a part of what was projected."""
+    units = shape[-1] or 0
+    return low.layer(
+        "sliceStatic", steps, layout=SOURCE, beginIds=[0, 0, 0], endIds=[0, 0, units],
+        beginMasks=[True] * 3, endMasks=[True, True, False], strides=[1] * 3, squeezeMasks=[],
+    )  # fmt: skip
 
 
 def _chosen(low: Lowering, mask: Blob, new: Blob, old: Blob) -> Blob:

@@ -105,6 +105,11 @@ NAMES: dict[str, Callable[[Mapping[str, Any]], list[str]]] = {
         if config.get("tie_weights", True)
         else ["embeddings", "reverse_embeddings"]
     ),
+    "STFTSpectrogram": lambda config: [
+        f"{part}_kernel"
+        for part in ("real", "imag")
+        if config.get("mode", "log") != {"real": "imag", "imag": "real"}[part]
+    ],
     "LayerScale": lambda config: ["gamma"],
     "PReLU": lambda config: ["alpha"],
     "Normalization": _normalization,

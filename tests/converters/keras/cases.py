@@ -170,6 +170,13 @@ LAYERS = [
     row("UpSampling2D", lambda k: k.UpSampling2D(2, interpolation="lanczos3"), IMAGE),
     row("UpSampling2D", lambda k: k.UpSampling2D(2, interpolation="lanczos5"), IMAGE),
     row("Embedding", lambda k: k.Embedding(10, 4), (6,), integers=True),
+    row(
+        "ReversibleEmbedding",
+        lambda k: k.ReversibleEmbedding(10, 4),
+        (6,),
+        integers=True,
+        only=KERAS_3,
+    ),
     row("Embedding", lambda k: k.Embedding(10, 4), (3, 2), integers=True),
     row("Rescaling", lambda k: k.Rescaling(1 / 127.5, -1.0), IMAGE),
     row("Rescaling", lambda k: k.Rescaling([1.0, 2.0, 3.0, 4.0], [0.0, 1.0, 2.0, 3.0]), IMAGE),
@@ -263,6 +270,22 @@ RECURRENT = [
         SEQUENCE,
     ),
     row("Masking", lambda k: k.Masking(), SEQUENCE),
+    row("ConvLSTM2D", lambda k: k.ConvLSTM2D(2, 3), (3, 5, 6, 2)),
+    row(
+        "ConvLSTM2D",
+        lambda k: k.ConvLSTM2D(2, (2, 3), padding="same", return_sequences=True),
+        (3, 5, 6, 2),
+    ),
+    row(
+        "ConvLSTM2D",
+        lambda k: k.ConvLSTM2D(2, 3, strides=2, use_bias=False, go_backwards=True),
+        (3, 5, 6, 2),
+    ),
+    row("ConvLSTM1D", lambda k: k.ConvLSTM1D(2, 3, return_sequences=True), (3, 6, 2)),
+    row("ConvLSTM1D", lambda k: k.ConvLSTM1D(2, 3, padding="same", activation="relu"), (3, 6, 2)),
+    row("GRU", lambda k: k.GRU(2, return_sequences=True), (300, 3)),
+    row("GRU", lambda k: k.GRU(2, go_backwards=True), (300, 3)),
+    row("LSTM", lambda k: k.LSTM(2, activation="softsign"), (300, 3)),
     row("TimeDistributed.fold", lambda k: k.TimeDistributed(k.Dense(3)), SEQUENCE),
     row(
         "TimeDistributed.unfold",
@@ -402,6 +425,36 @@ PREPROCESSING = [
         integers=True,
     ),
 ]
+SIGNALS = [
+    *(
+        row(
+            "STFTSpectrogram",
+            lambda k, o=options: k.STFTSpectrogram(frame_length=16, frame_step=6, **o),
+            (70, 2),
+            only=KERAS_3,
+        )
+        for options in (
+            {"mode": "log"}, {"mode": "magnitude", "padding": "same"}, {"mode": "psd"},
+            {"mode": "real", "expand_dims": True}, {"mode": "imag", "fft_length": 32},
+            {"mode": "stft"}, {"mode": "angle"},
+        )
+    ),
+    row(
+        "MelSpectrogram",
+        lambda k: k.MelSpectrogram(fft_length=64, sequence_stride=20, num_mel_bins=12),
+        (300,),
+        only=KERAS_3,
+    ),
+    row(
+        "MelSpectrogram",
+        lambda k: k.MelSpectrogram(
+            fft_length=64, sequence_length=50, sequence_stride=20, num_mel_bins=12,
+            power_to_db=False, mag_exp=1.0, window="hamming", max_freq=6000,
+        ),
+        (300,),
+        only=KERAS_3,
+    ),
+]  # fmt: skip
 AUGMENTATIONS: dict[str, tuple[Any, ...]] = {
     "AugMix": (), "CutMix": (),
     "Equalization": (), "MixUp": (), "RandAugment": (), "RandomBrightness": (0.2,),
@@ -434,5 +487,6 @@ ACTIVATIONS = [
 ]
 
 CASES = [
-    *LAYERS, *RECURRENT, *ATTENTION, *NORMALIZATION, *VOLUMES, *PREPROCESSING, *ACTIVATIONS,
+    *LAYERS, *RECURRENT, *ATTENTION, *NORMALIZATION, *VOLUMES, *PREPROCESSING, *SIGNALS,
+    *ACTIVATIONS,
 ]  # fmt: skip

@@ -87,7 +87,8 @@ def test_every_registered_op_has_a_case() -> None:
     without = layers - {case.op for case in CASES} - set(AUGMENTATIONS)
     # what needs arguments, or several of them: see test_functions and test_attention
     assert without == {
-        "threshold", "MultiHeadAttention", "GroupedQueryAttention",
+        "StochasticDepth", "LayerScale", "CustomScaleLayer", "threshold",
+        "MultiHeadAttention", "GroupedQueryAttention",
     }  # fmt: skip
 
 

@@ -264,13 +264,22 @@ def test_layers_that_core_ml_gets(library: Library) -> None:
     assert "uniDirectionalLSTM" not in made(k.layers.LSTM(3, activation="relu"))
 
 
-def test_any_number_of_steps(library: Library, rng: np.random.Generator) -> None:
+@pytest.mark.parametrize("masked_too", [False, True])
+@pytest.mark.parametrize("sequences", [False, True])
+@pytest.mark.parametrize("name", ["LSTM", "GRU", "SimpleRNN"])
+def test_any_number_of_steps(
+    name: str, sequences: bool, masked_too: bool, library: Library, rng: np.random.Generator
+) -> None:
+    """By Core ML's own layer, or by a loop over the steps."""
     k = library("keras")
-    model = filled(k.Sequential([k.layers.Input((None, 4)), k.layers.LSTM(3)]), rng)
+    front = [k.layers.Masking(0.5)] if masked_too else []
+    layer = k.layers.Bidirectional(getattr(k.layers, name)(3, return_sequences=sequences))
+    model = filled(k.Sequential([k.layers.Input((None, 4)), *front, layer]), rng)
     shape = (1, mlferry.RangeDim(1, 50), 4)
     converted = mlferry.convert(model, inputs=[mlferry.TensorType(shape=shape)])
     for steps in (1, 7, 30):
-        same_outputs(converted, model, [rng.normal(size=(1, steps, 4)).astype(np.float32)])
+        x = rng.normal(size=(1, steps, 4)).astype(np.float32)
+        same_outputs(converted, model, [with_gaps(x, rng) if masked_too else x])
 
 
 def test_weights_of_a_composed_layer_are_stored_once(library: Library) -> None:

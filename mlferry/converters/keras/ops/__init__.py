@@ -20,6 +20,7 @@ from mlferry.converters.keras.ops import (
     reductions,
     reshaping,
     resizing,
+    signals,
     volumes,
 )
 from mlferry.converters.keras.ops.registry import FRONTEND, OPS
@@ -42,5 +43,6 @@ _FAMILIES = (
     reductions,
     reshaping,
     resizing,
+    signals,
     volumes,
 )

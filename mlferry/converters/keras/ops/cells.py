@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mlferry.converters.convolutions import Windows, convolved
 from mlferry.converters.graph import Node
-from mlferry.converters.keras.ops.registry import activation_of, described, weight
-from mlferry.converters.layout import Blob
+from mlferry.converters.keras.ops.registry import (
+    activation_of,
+    choice,
+    described,
+    sizes as sizes_of,
+    weight,
+)
+from mlferry.converters.layout import SOURCE, Blob
 from mlferry.converters.lower import Lowering
-from mlferry.converters.recurrent import GRU, LSTM, Cell, Gates, Simple
+from mlferry.converters.operands import known
+from mlferry.converters.recurrent import GRU, LSTM, Cell, Gates, Simple, binary, split
 from mlferry.errors import ConversionError
 from mlferry.spec.shapes.rules import Shape
 
@@ -82,6 +90,92 @@ def _lstm(low: Lowering, node: Node) -> Cell:
     return _gated(low, node, LSTM, _LSTM_ORDER, names)
 
 
+@dataclass
+class Convolutional:
+    """An LSTM over maps [batch, filters, *spatial]; gates i, f, c, o.
+
+    Attributes:
+        kernel: [4 * filters, channels, *kernel] of the inputs.
+        recurrent: [4 * filters, filters, *kernel] of the states.
+        bias: [4 * filters], or None.
+        how: strides, dilations and padding of the inputs.
+        functions: of the gates, and of the values.
+        first: whether channels come before the spatial axes.
+    """
+
+    kernel: Matrix
+    recurrent: Matrix
+    bias: Matrix | None
+    how: Windows
+    functions: list[Callable[[Lowering, Blob], Blob]]
+    first: bool
+    shared: Blob | None = None
+
+    def project(self, low: Lowering, x: Blob) -> Blob:
+        """See `Cell`; x is [time, batch, *spatial, channels]."""
+        time, batch, *rest = known(x)
+        flat = low.reshape(x, (time * batch, *rest), layout=SOURCE)
+        if not self.first:
+            order = (0, flat.rank - 1, *range(1, flat.rank - 1))
+            flat = low.layer("transpose", flat, layout=SOURCE, axes=order)
+        pairs = self.how.pairs or same_pairs(
+            known(flat)[2:], self.kernel.shape[2:], self.how.strides, self.how.dilations
+        )
+        how = replace(self.how, pairs=pairs)
+        made = convolved(low, flat, self.kernel, how, bias=self.bias)
+        return low.reshape(made, (time, batch, *known(made)[1:]), layout=SOURCE)
+
+    def step(self, low: Lowering, x: Blob, states: list[Blob]) -> tuple[Blob, list[Blob]]:
+        """See `Cell`."""
+        h, c = states
+        kernel = self.recurrent if self.recurrent.ndim == 4 else self.recurrent[:, :, None]
+        if self.shared is None:
+            self.shared = low.constant(kernel, layout=SOURCE)
+        flat = self.recurrent.ndim == 3
+        made = low.layer(
+            "convolution", low.expand(h, 2) if flat else h, self.shared, layout=SOURCE,
+            outputChannels=kernel.shape[0], kernelChannels=kernel.shape[1], nGroups=1,
+            kernelSize=kernel.shape[2:], stride=(1, 1), same={},
+        )  # fmt: skip
+        made = low.squeeze(made, 2) if flat else made
+        gates, values = self.functions
+        i, f, new, o = split(low, binary(low, "add", x, made), 4, axis=1)
+        taken = binary(low, "multiply", gates(low, i), values(low, new))
+        cell = binary(low, "add", binary(low, "multiply", gates(low, f), c), taken)
+        output = binary(low, "multiply", gates(low, o), values(low, cell))
+        return output, [output, cell]
+
+
+def same_pairs(
+    sizes: Sequence[int], kernel: Sequence[int], strides: Sequence[int], dilations: Sequence[int]
+) -> list[tuple[int, int]]:
+    """What "same" puts before and after each axis."""
+    found = []
+    for size, k, s, d in zip(sizes, kernel, strides, dilations, strict=True):
+        total = max((-(-size // s) - 1) * s + (k - 1) * d + 1 - size, 0)
+        found.append((total // 2, total - total // 2))
+    return found
+
+
+def _convolutional(low: Lowering, node: Node) -> Cell:
+    attrs = node.attrs
+    filters = int(attrs["filters"])
+    rank = node.weight("kernel").ndim - 2
+    kernel_size = sizes_of(attrs["kernel_size"], rank, "kernel_size")
+    strides = sizes_of(attrs.get("strides", 1), rank, "strides")
+    dilations = sizes_of(attrs.get("dilation_rate", 1), rank, "dilation_rate")
+    valid = choice(node, "padding", ("valid", "same"), "valid") == "valid"
+    order = (rank + 1, rank, *range(rank))
+    kernel = weight(node, "kernel", *kernel_size, None, 4 * filters).transpose(order)
+    recurrent = weight(node, "recurrent_kernel", *kernel_size, filters, 4 * filters)
+    bias = weight(node, "bias", 4 * filters) if attrs.get("use_bias", True) else None
+    how = Windows(strides, dilations, [(0, 0)] * rank if valid else [])
+    names = ("recurrent_activation", "activation")
+    functions = [activation_of(low, attrs.get(name), node.name) for name in names]
+    first = attrs.get("data_format") == "channels_first"
+    return Convolutional(kernel, recurrent.transpose(order), bias, how, functions, first)
+
+
 def _stacked(low: Lowering, node: Node) -> Cell:
     node.attrs["cells"]
     parts = list(node.parts.values())
@@ -93,7 +187,16 @@ _CELLS: dict[str, Callable[[Lowering, Node], Cell]] = {
     "GRUCell": _gru,
     "LSTMCell": _lstm,
     "StackedRNNCells": _stacked,
+    "ConvLSTMCell": _convolutional,
 }
+
+
+def first_states(node: Node, batch: int, steps: Blob) -> list[tuple[int, ...]]:
+    """The shapes of a cell's states, given what it projects: [time, batch, ...]."""
+    if node.op == "ConvLSTMCell":
+        _, _, gates, *spatial = known(steps)
+        return [(batch, gates // 4, *spatial)] * 2
+    return [(batch, size) for size in sizes(node)]
 
 
 def cell_of(low: Lowering, node: Node) -> Cell:

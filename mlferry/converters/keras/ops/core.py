@@ -231,3 +231,10 @@ def layer_scale(low: Lowering, node: Node, x: Blob) -> Blob:
     """Of keras.applications: each channel times a number of its own."""
     node.attrs.get("init_values")
     return affine(low, x, weight(node, "gamma", node.attrs["projection_dim"]), 0.0)
+
+
+@op("CustomScaleLayer", layouts=UNFLATTENED)
+def custom_scale(low: Lowering, node: Node, x: Blob, y: Blob) -> Blob:
+    """Of keras.applications: x + scale * y."""
+    scaled = affine(low, y, node.attrs["scale"], 0.0)
+    return low.layer("add", x, scaled, layout=x.layout)

@@ -9,11 +9,21 @@ import numpy as np
 
 from mlferry.converters.graph import Node
 from mlferry.converters.keras import masks
-from mlferry.converters.keras.ops.cells import cell_of, native, sizes
+from mlferry.converters.keras.ops.cells import cell_of, first_states, native, sizes
 from mlferry.converters.keras.ops.registry import bound, op
 from mlferry.converters.layout import SOURCE, Blob
 from mlferry.converters.lower import Lowering
-from mlferry.converters.recurrent import Gates, stacked, steps_of, walk
+from mlferry.converters.operands import extent
+from mlferry.converters.recurrent import (
+    MAX_UNROLLED,
+    Cell,
+    Gates,
+    looped,
+    stacked,
+    steps_of,
+    walk,
+)
+from mlferry.converters.slices import sliced
 from mlferry.errors import ConversionError
 
 _ARGUMENTS = ("sequences", "initial_state", "mask")
@@ -70,20 +80,40 @@ def _composed(
     zero: bool,
 ) -> tuple[Blob, list[Blob]]:  # fmt: skip
     cell = cell_of(low, part)
-    batch = x.known[0]
-    if not states:
-        if batch is None:
-            raise ConversionError("a flexible batch: give a fixed shape")
-        states = [low.constant(np.zeros((batch, n), np.float32)) for n in sizes(part)]
     timewise = low.layer("transpose", x, layout=SOURCE, axes=(1, 0, *range(2, x.rank)))
-    steps = steps_of(low, cell.project(low, timewise))
-    reverse = bool(node.attrs.get("go_backwards", False))
+    steps = cell.project(low, timewise)
+    if not states:
+        states = [
+            low.constant(np.zeros(shape, np.float32), layout=SOURCE)
+            for shape in first_states(part, extent(x, 0), steps)
+        ]
+    how = {"reverse": bool(node.attrs.get("go_backwards", False)), "zero": zero}
+    sequence = bool(node.attrs.get("return_sequences", False))
+    length = steps.known[0]
+    if length is None or length > MAX_UNROLLED:
+        return _in_a_loop(low, cell, steps, states, mask, sequence, how)
     kept = [] if mask is None else masks.steps(low, mask)
-    outputs, last = walk(low, cell, steps, states, reverse=reverse, masks=kept, zero=zero)
-    walked = outputs[::-1] if reverse else outputs
-    if node.attrs.get("return_sequences", False):
-        return stacked(low, walked, axis=1), last
-    return walked[-1], last
+    outputs, last = walk(low, cell, steps_of(low, steps), states, masks=kept, **how)
+    walked = outputs[::-1] if how["reverse"] else outputs
+    return (stacked(low, walked, axis=1) if sequence else walked[-1]), last
+
+
+def _in_a_loop(
+    low: Lowering, cell: Cell, steps: Blob, states: list[Blob], mask: Blob | None, sequence: bool,
+    how: dict[str, bool],
+) -> tuple[Blob, list[Blob]]:  # fmt: skip
+    if steps.rank != 3:
+        raise ConversionError(f"{steps.known[0]} steps of maps; up to {MAX_UNROLLED} are unrolled")
+    rows = None
+    if mask is not None:
+        rows = low.layer("transpose", low.expand(mask, 2), layout=SOURCE, axes=(1, 0, 2))
+    made, last = looped(low, cell, steps, states, masks=rows, **how)
+    if how["reverse"]:
+        made = low.layer("reverse", made, layout=SOURCE, reverseDim=(True, False, False))
+    if sequence:
+        return low.layer("transpose", made, layout=SOURCE, axes=(1, 0, 2)), last
+    end = sliced(low, made, [-1], [None], [0], None)
+    return low.layer("squeeze", end, layout=SOURCE, axes=(0,)), last
 
 
 def _five(low: Lowering, x: Blob, front: bool) -> Blob:
@@ -250,6 +280,27 @@ _MERGES: dict[str | None, Any] = {
     "ave": lambda low, x, y: [low.layer("average", x, y, layout=SOURCE)],
     None: lambda low, x, y: [x, y],
 }
+
+
+@op("ConvLSTM1D", "ConvLSTM2D", layouts=(SOURCE,))
+def conv_lstm(low: Lowering, node: Node, *inputs: Blob) -> list[Blob]:
+    """States and steps lie channels-first inside."""
+    x, states = _given(node, inputs)
+    first = node.attrs.get("data_format") == "channels_first"
+    rank = x.rank - 1
+
+    def turned(y: Blob, *, back: bool, outer: int = 1) -> Blob:
+        inner = range(outer, y.rank)
+        order = (*inner[1:], inner[0]) if back else (inner[-1], *inner[:-1])
+        axes = (*range(outer), *order)
+        return y if first else low.layer("transpose", y, layout=SOURCE, axes=axes)
+
+    zero = bool(node.attrs.get("zero_output_for_mask", False))
+    mask = masks.of(low, node)[0]
+    given = [turned(state, back=False) for state in states]
+    y, last = _composed(low, node, node.parts["cell"], x, given, mask, zero)
+    shown = turned(y, back=True, outer=1 + y.rank - rank)
+    return _results(node, inputs, [shown], [turned(state, back=True) for state in last])
 
 
 # ---- around them -----------------------------------------------------------------------

@@ -42,8 +42,11 @@ def flatten(low: Lowering, node: Node, x: Blob) -> Blob:
     return low.reshape(x, (shape[0], product(shape[1:])), layout=layout)
 
 
-@op("Reshape", layouts=(SOURCE,))
+@op("Reshape", layouts=UNFLATTENED)
 def reshape(low: Lowering, node: Node, x: Blob) -> Blob:
+    if x.layout == CHANNELS_FIRST and product(x.known[2:]) == 1:
+        x = low.relabel(x, SOURCE)  # one value a channel lies the same way round
+    x = low.source_order(x)
     target = list(node.attrs["target_shape"])
     size = product(x.known[1:])
     if -1 in target or None in target:
@@ -57,11 +60,11 @@ def reshape(low: Lowering, node: Node, x: Blob) -> Blob:
         raise ConversionError(
             f"target_shape={tuple(target)} does not hold the {size} values of {x.known[1:]}"
         )
-    if x.rank == 2 and len(target) >= 2 and product(target[:-1]) == 1:
-        # one value a channel, as squeeze and excitation has it: it lies the same way round
+    if x.rank == 2 and None not in target and len(target) >= 2 and product(target[:-1]) == 1:
+        # as squeeze and excitation has it
         shape = (x.known[0], target[-1], *target[:-1])
         return low.reshape(x, shape, layout=CHANNELS_FIRST)
-    return low.reshape(x, (x.known[0], *target))
+    return low.reshape(x, (x.known[0], *target), layout=SOURCE)
 
 
 @op("Permute", layouts=(SOURCE,))
