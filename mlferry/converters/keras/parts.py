@@ -45,12 +45,17 @@ def _projections(config: Mapping[str, Any]) -> Entries:
     }
 
 
+def _pipeline(config: Mapping[str, Any]) -> Entries:
+    return {f"layers/{index}": layer for index, layer in enumerate(config["layers"])}
+
+
 PARTS: dict[str, Callable[[Mapping[str, Any]], Entries]] = {
     "TimeDistributed": _wrapped,
     "SpectralNormalization": _wrapped,
     "Bidirectional": _bidirectional,
     "RNN": lambda config: {"cell": config["cell"]},
     "StackedRNNCells": _stacked,
+    "Pipeline": _pipeline,
     "MultiHeadAttention": _projections,
     "GroupedQueryAttention": _projections,
 }

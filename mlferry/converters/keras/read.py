@@ -382,7 +382,11 @@ class _Walk:
         if layer.class_name == "TimeDistributed" and taken_apart:
             return self._time_distributed(layer, values, name, path)
         if layer.class_name == "SpectralNormalization" and taken_apart:
-            return self._inside(layer, values, path)  # it computes in training only
+            return self._inside(layer, layer.parts["layer"], values, path)  # only trained
+        if layer.class_name == "Pipeline" and taken_apart:
+            for part in layer.parts.values():
+                values = self._inside(layer, part, values, path)
+            return list(values)
         config = dict(layer.config)
         config |= {f"argument {key}": value for key, value in call.options.items()}
         if self.version >= 3:
@@ -457,13 +461,15 @@ class _Walk:
     ) -> list[Value]:
         """Time goes into the batch, through the layer inside, and out again."""
         folded = [self._reshaped("fold", name, layer, [value]) for value in values]
-        made = self._inside(layer, folded, path)
+        made = self._inside(layer, layer.parts["layer"], folded, path)
         return [self._reshaped("unfold", name, layer, [value, *values[:1]]) for value in made]
 
-    def _inside(self, layer: Layer, values: Sequence[Value], path: arrays.Path) -> list[Value]:
-        """The layer inside a wrapper, or the model."""
-        inner = layer.parts["layer"]
-        own = (*path, layer.name, "layer")
+    def _inside(
+        self, layer: Layer, inner: Layer, values: Sequence[Value], path: arrays.Path
+    ) -> list[Value]:
+        """A layer inside another, or a model."""
+        key = next(key for key, part in layer.parts.items() if part is inner)
+        own = (*path, layer.name, key)
         if inner.model_kind is not None:
             return self._run_model(inner, values, own)
         # found under the key of the part, shown under the names of both

@@ -48,11 +48,13 @@ _AUGMENTATIONS = (
 )
 
 
-@op(
+PASSED_ON = (
     "Dropout", "SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D", "GaussianDropout",
     "GaussianNoise", "AlphaDropout", "ActivityRegularization", "Identity", *_AUGMENTATIONS,
-    layouts=ANY,
 )  # fmt: skip
+
+
+@op(*PASSED_ON, layouts=ANY)  # fmt: skip
 def nothing(low: Lowering, node: Node, x: Blob) -> Blob:
     """Active in training only."""
     for name in node.attrs:
