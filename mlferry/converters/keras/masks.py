@@ -36,6 +36,9 @@ _COMPUTE = {
 }  # fmt: skip
 
 
+_COMPUTE_3 = {"Multiply", "Maximum", "Minimum"}  # since Keras 3
+
+
 @dataclass(eq=False)
 class Mask:
     """A mask that is made when a layer asks for it: 1 where a step counts, 0 elsewhere.
@@ -77,7 +80,8 @@ def follow(graph: Graph) -> None:
         explicit = _explicit(node)
         if explicit is not None:
             given[0] = explicit
-        if node.op in _COMPUTE and any(given):
+        computes = node.op in _COMPUTE or (node.op in _COMPUTE_3 and graph.version >= 3)
+        if computes and any(given):
             node.attrs.add(OPTION, given[0] if len(given) == 1 else given)
         passed = _passed(node, given, graph.version)
         for value, mask in zip(node.outputs, passed, strict=False):
@@ -113,7 +117,7 @@ def _passed(node: Node, given: Sequence[Mask | None], version: int) -> list[Mask
     if node.op == "TimeDistributed.unfold":
         return [_unfolded(node, given, version)]
     # activations that were split off or stand alone, in lower case
-    passes = node.op in _PASS or (node.op[:1].islower() and not node.op.startswith("keras."))
+    passes = node.op in _PASS or (node.op[:1].islower() and "." not in node.op)
     return [first] if passes else []
 
 
@@ -212,20 +216,22 @@ def _folded(node: Node, first: Mask | None) -> Mask | None:
 def _unfolded(node: Node, given: Sequence[Mask | None], version: int) -> Mask | None:
     """Keras 3: the mask that came in; Keras 2: what the layer inside makes of it."""
     inner, outer = given
-    if outer is None or version >= 3:
+    if version >= 3 or (inner is None and outer is None):
         return outer
 
     def make(low: Lowering) -> Blob:
+        if inner is not None:
+            made = inner.blob(low)
+            outside = low.blob(node.inputs[1]).known[:2]
+            return low.reshape(made, (*outside, *made.known[1:]), layout=SOURCE)
+        assert outer is not None
         mask = outer.blob(low)
         if mask.rank < 3:
             return mask
-        if inner is None:
-            axes = tuple(range(2, mask.rank))
-            return low.layer("reduceMax", mask, layout=SOURCE, axes=axes, keepDims=False)
-        made = inner.blob(low)
-        return low.reshape(made, (*mask.known[:2], *made.known[1:]), layout=SOURCE)
+        axes = tuple(range(2, mask.rank))
+        return low.layer("reduceMax", mask, layout=SOURCE, axes=axes, keepDims=False)
 
-    return Mask(outer.origin, make)
+    return Mask(", ".join(mask.origin for mask in given if mask is not None), make)
 
 
 def steps(low: Lowering, mask: Blob) -> list[Blob]:

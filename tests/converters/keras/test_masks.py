@@ -56,3 +56,24 @@ def test_a_mask_that_nobody_reads_changes_nothing(
         expected = np.asarray(model(x))
     (made,) = mlferry.convert(model).predict({"x": x}).values()
     np.testing.assert_allclose(made, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("keras_name", ["keras", "tf_keras"])
+@pytest.mark.parametrize("both", [False, True])
+@pytest.mark.parametrize("name", ["Add", "Average", "Multiply", "Maximum", "Minimum", "Subtract"])
+def test_merges_of_masked_inputs(
+    name: str, both: bool, keras_name: str, library: Library, rng: np.random.Generator
+) -> None:
+    """Keras 3 leaves masked values out of products and extremes, Keras 2 does not."""
+    k = library(keras_name)
+    words, more = k.layers.Input((6,), dtype="int32"), k.layers.Input((6,), dtype="int32")
+    x = k.layers.Embedding(10, 4, mask_zero=True)(words)
+    y = k.layers.Embedding(10, 4, mask_zero=both)(more)
+    made = getattr(k.layers, name)()([x, y])
+    model = k.Model([words, more], k.layers.LSTM(3, return_sequences=True)(made))
+    data = [rng.integers(0, 3, (1, 6)).astype(np.float32) for _ in range(2)]
+    expected = np.asarray(model(data))
+    converted = mlferry.convert(model)
+    names = [feature.name for feature in converted.get_spec().description.input]
+    (found,) = converted.predict(dict(zip(names, data, strict=True))).values()
+    np.testing.assert_allclose(found, expected, atol=1e-5)

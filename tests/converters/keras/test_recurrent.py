@@ -213,6 +213,32 @@ def test_text_with_padding(
         same_outputs(mlferry.convert(model), model, [np.array([row], np.float32)])
 
 
+def words_of_sentences(k: Any) -> Any:
+    i = k.layers.Input((3, 4), dtype="int32")
+    x = k.layers.TimeDistributed(k.layers.Embedding(9, 4, mask_zero=True))(i)
+    return k.Model(i, k.layers.GRU(2)(k.layers.TimeDistributed(k.layers.LSTM(3))(x)))
+
+
+def function_of_masked(k: Any) -> Any:
+    """A function forgets the mask."""
+    i = k.layers.Input((4,), dtype="int32")
+    x = k.layers.Embedding(9, 4, mask_zero=True)(i)
+    return k.Model(i, k.layers.GlobalAveragePooling1D()(x + 1.0))
+
+
+@pytest.mark.parametrize("keras_name", ["keras", "tf_keras"])
+@pytest.mark.parametrize("build", [words_of_sentences, function_of_masked])
+def test_where_masks_go(
+    build: Build, keras_name: str, library: Library, rng: np.random.Generator
+) -> None:
+    model = filled(quietly(lambda: build(library(keras_name))), rng)
+    shape = (1, *model.inputs[0].shape[1:])
+    data = rng.integers(0, 3, shape)
+    if data.ndim == 3:
+        data[:, -1] = 0
+    same_outputs(mlferry.convert(model), model, [data.astype(np.float32)])
+
+
 @pytest.mark.parametrize("keras_name", ["keras", "tf_keras"])
 def test_mask_given_by_name(keras_name: str, library: Library, rng: np.random.Generator) -> None:
     k = library(keras_name)

@@ -6,6 +6,7 @@ import functools
 from collections.abc import Sequence
 
 from mlferry.converters.graph import Node
+from mlferry.converters.keras import masks
 from mlferry.converters.keras.ops.registry import op
 from mlferry.converters.layout import SOURCE, UNFLATTENED, Blob
 from mlferry.converters.lower import Lowering
@@ -38,17 +39,69 @@ def add(low: Lowering, node: Node, *inputs: Blob) -> Blob:
 
 @op("Multiply", layouts=UNFLATTENED)
 def multiply(low: Lowering, node: Node, *inputs: Blob) -> Blob:
+    """Keras 3 takes 1 for what is masked, and 0 for what is masked in all inputs."""
+    found = masks.of(low, node)
+    if any(mask is not None for mask in found):
+        return _masked_product(low, [low.source_order(x) for x in inputs], found)
     return _merge(low, inputs, "multiply", "multiplyBroadcastable")
+
+
+def _wide(low: Lowering, inputs: Sequence[Blob], found: Sequence[Blob | None]) -> list[Blob | None]:
+    """Masks with as many axes as their inputs."""
+    return [
+        None if mask is None else low.expand(mask, *range(mask.rank, x.rank))
+        for x, mask in zip(inputs, found, strict=True)
+    ]
+
+
+def _masked_product(low: Lowering, inputs: list[Blob], found: Sequence[Blob | None]) -> Blob:
+    wide = _wide(low, inputs, found)
+    one = low.constant([1.0], layout=SOURCE)
+    given = [
+        x if mask is None else low.layer("whereBroadcastable", mask, x, one, layout=SOURCE)
+        for x, mask in zip(inputs, wide, strict=True)
+    ]
+    made = _merge(low, given, "multiply", "multiplyBroadcastable")
+    counting = [mask for mask in wide if mask is not None]
+    if len(counting) < len(inputs):
+        return made
+    kept = functools.reduce(
+        lambda x, y: low.layer("maxBroadcastable", x, y, layout=SOURCE), counting[1:], counting[0]
+    )
+    return low.layer("multiplyBroadcastable", made, kept, layout=SOURCE)
 
 
 @op("Maximum", layouts=UNFLATTENED)
 def maximum(low: Lowering, node: Node, *inputs: Blob) -> Blob:
-    return _merge(low, inputs, "max", "maxBroadcastable")
+    return _extreme(low, node, inputs, "max")
 
 
 @op("Minimum", layouts=UNFLATTENED)
 def minimum(low: Lowering, node: Node, *inputs: Blob) -> Blob:
-    return _merge(low, inputs, "min", "minBroadcastable")
+    return _extreme(low, node, inputs, "min")
+
+
+def _extreme(low: Lowering, node: Node, inputs: Sequence[Blob], kind: str) -> Blob:
+    """Keras 3 takes the other input for what is masked."""
+    found = masks.of(low, node)
+    if all(mask is None for mask in found):
+        return _merge(low, inputs, kind, f"{kind}Broadcastable")
+    given = [low.source_order(x) for x in inputs]
+
+    def where(mask: Blob, x: Blob, y: Blob) -> Blob:
+        return low.layer("whereBroadcastable", mask, x, y, layout=SOURCE)
+
+    made, kept = given[0], _wide(low, given, found)[0]
+    for x, mask in zip(given[1:], _wide(low, given, found)[1:], strict=True):
+        other = x if mask is None else where(mask, x, made)
+        made = made if kept is None else where(kept, made, other)
+        made = low.layer(f"{kind}Broadcastable", made, other, layout=SOURCE)
+        kept = (
+            low.layer("maxBroadcastable", kept, mask, layout=SOURCE)
+            if mask is not None and kept is not None
+            else None
+        )
+    return made
 
 
 @op("Average", layouts=UNFLATTENED)
