@@ -220,14 +220,14 @@ def _unfolded(node: Node, given: Sequence[Mask | None], version: int) -> Mask | 
         return outer
 
     def make(low: Lowering) -> Blob:
+        mask = None if outer is None else outer.blob(low)
+        if mask is not None and mask.rank < 3:
+            return mask
         if inner is not None:
             made = inner.blob(low)
             outside = low.blob(node.inputs[1]).known[:2]
             return low.reshape(made, (*outside, *made.known[1:]), layout=SOURCE)
-        assert outer is not None
-        mask = outer.blob(low)
-        if mask.rank < 3:
-            return mask
+        assert mask is not None
         axes = tuple(range(2, mask.rank))
         return low.layer("reduceMax", mask, layout=SOURCE, axes=axes, keepDims=False)
 
