@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Iterator
-from importlib import metadata
 from typing import Any, Protocol
 
 from mlferry.converters.graph import Graph
@@ -34,6 +33,8 @@ class Reader(Protocol):
 
 def readers() -> Iterator[tuple[str, Reader]]:
     """The installed readers with their names; those that cannot be imported are logged."""
+    from importlib import metadata  # takes a while, and few need it
+
     for entry in sorted(metadata.entry_points(group=GROUP), key=lambda entry: entry.name):
         try:
             yield entry.name, entry.load()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -23,6 +22,8 @@ def _model(given: Any) -> MLModel:
 def _rows(data: Any) -> list[dict[str, Any]]:
     """Rows of a list of dicts, a data frame, or the path of a CSV file."""
     if isinstance(data, str | os.PathLike):
+        import csv
+
         try:
             with open(data, encoding="utf-8", newline="") as file:  # noqa: PTH123
                 return [{k: _number(v) for k, v in row.items()} for row in csv.DictReader(file)]

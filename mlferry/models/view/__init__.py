@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import os
 import tempfile
-import webbrowser
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -57,6 +56,8 @@ def visualize_spec(
         path = Path(tempfile.mkdtemp(prefix="mlferry-")) / f"{Path(title).stem or 'model'}.html"
     io.write_atomic(Path(path), text.encode("utf-8"))
     if open_browser:
+        import webbrowser
+
         webbrowser.open(Path(path).resolve().as_uri())
     return Path(path)
 
