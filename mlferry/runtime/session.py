@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum
 
 import numpy as np
@@ -15,6 +15,7 @@ from mlferry.registry import did_you_mean
 from mlferry.runtime.custom import CustomClasses, resolve
 from mlferry.runtime.kernels import KERNELS, Array
 from mlferry.runtime.kernels.registry import Kernel
+from mlferry.runtime.planned import regions
 from mlferry.spec import networks
 from mlferry.spec.params import Params
 from mlferry.spec.proto import neural_network_pb2 as nn
@@ -36,7 +37,6 @@ class Step:
         bodies: the plans of the networks inside a branch or a loop.
         reads: every blob that it, or a network inside it, may read.
         writes: every blob that it, or a network inside it, may make.
-        frees: blobs that nothing reads after it.
     """
 
     kernel: Kernel | None
@@ -46,10 +46,24 @@ class Step:
     bodies: tuple[tuple[Step, ...], ...] = ()
     reads: frozenset[str] = frozenset()
     writes: frozenset[str] = frozenset()
-    frees: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.params.kind} {self.params.name!r}"
+
+
+@dataclass(frozen=True)
+class Planned:
+    """What runs as one.
+
+    Attributes:
+        region: a convolutional part, or None for a single step.
+        steps: the layers, where they run one by one.
+        frees: blobs that nothing reads after it.
+    """
+
+    region: regions.Region | None
+    steps: Sequence[Step]
+    frees: tuple[str, ...]
 
 
 class Flow(Enum):
@@ -67,6 +81,10 @@ class Session:
         network: a neural network message of any of the three kinds.
         custom_layers: classes for custom layers by class name; they come before registered
             ones.
+        planned: whether convolutional parts are planned for their shapes; without it every
+            layer runs on its own, which is slower and takes less memory.
+        winograd: whether planned convolutions of 3 x 3 pixels may go by Winograd's tiles, which
+            round two to ten times as much as a plain sum: some 1e-6 of the result's range.
 
     Raises:
         MissingCustomLayerError: custom layers without a class; all are named.
@@ -74,15 +92,17 @@ class Session:
     """
 
     def __init__(
-        self, network: networks.Network, custom_layers: CustomClasses | None = None
-    ) -> None:
+        self, network: networks.Network, custom_layers: CustomClasses | None = None, *,
+        planned: bool = True, winograd: bool = True,
+    ) -> None:  # fmt: skip
+        self.planned, self.winograd = planned, winograd
         self.rank5 = networks.uses_rank5(network)
         every = networks.layers_of(network)
         custom = [layer for layer in every if layer.WhichOneof("layer") == "custom"]
         classes = resolve(custom, custom_layers)
         self._steps = [self._step(layer, classes, False) for layer in network.layers]
         self.blobs = {blob for step in self._steps for blob in step.reads | step.writes}
-        self._plans: dict[frozenset[str], list[Step]] = {}
+        self._plans: dict[frozenset[str], list[Planned]] = {}
         self._checked: set[tuple[int, tuple[tuple[int, ...], ...]]] = set()
 
     def _step(
@@ -132,9 +152,13 @@ class Session:
                 close = did_you_mean(name, sorted(self.blobs))
                 raise PredictionError(f"the network has no blob {name!r}.{close}")
         blobs: Blobs = dict(inputs)
-        for step in self._plan(frozenset(outputs)):
-            self._run(step, blobs)
-            for name in step.frees:
+        for planned in self._plan(frozenset(outputs)):
+            made = planned.region.run(blobs) if planned.region is not None else None
+            if made is not None:
+                blobs |= made
+            else:
+                self.run_body(planned.steps, blobs)
+            for name in planned.frees:
                 blobs.pop(name, None)
         for name in outputs:
             if name not in blobs:
@@ -186,7 +210,7 @@ class Session:
                 return flow
         return Flow.END
 
-    def _plan(self, wanted: frozenset[str]) -> list[Step]:
+    def _plan(self, wanted: frozenset[str]) -> list[Planned]:
         """The steps that the wanted blobs need, each with the blobs that it is the last to use.
 
         A blob that is overwritten stays needed before, as the overwriting layer may lie in a
@@ -194,15 +218,25 @@ class Session:
         """
         if wanted not in self._plans:
             needed = set(wanted)
-            last_use: set[str] = set(wanted)
-            plan: list[Step] = []
+            steps: list[Step] = []
             for step in reversed(self._steps):
-                if not needed & step.writes:
-                    continue
-                needed |= step.reads
-                used = step.reads | step.writes
-                plan.append(replace(step, frees=tuple(sorted(used - last_use))))
+                if needed & step.writes:
+                    needed |= step.reads
+                    steps.append(step)
+            groups = (
+                regions.grouped(steps[::-1], wanted, self.winograd)
+                if self.planned and not self.rank5
+                else [(step, step.reads, step.writes) for step in steps[::-1]]
+            )
+            last_use: set[str] = set(wanted)
+            plan: list[Planned] = []
+            for item, reads, writes in reversed(groups):
+                used = reads | writes
+                frees = tuple(sorted(used - last_use))
                 last_use |= used
+                region = item if isinstance(item, regions.Region) else None
+                inner = region.steps if region is not None else [item]
+                plan.append(Planned(region, inner, frees))  # type: ignore[arg-type]
             self._plans[wanted] = plan[::-1]
         return self._plans[wanted]
 

@@ -38,13 +38,14 @@ def _weights(p: Params) -> Array:
     return p.weight("weights", (p.outputChannels, p.kernelChannels, *p.kernelSize))
 
 
-def _edges(p: Params, x: Array) -> tuple[windows.Edges, ...]:
+def edges_of(p: Params, shape: tuple[int, ...]) -> tuple[windows.Edges, ...]:
+    """The padding of height and width of an input of a shape."""
     if p.which("ConvolutionPaddingType") != "same":
         return windows.borders(p.valid)
     return tuple(
         windows.same_edges(size, (kernel - 1) * dilation + 1, stride, p.same.asymmetryMode)
         for size, kernel, dilation, stride in zip(
-            x.shape[-2:], p.kernelSize, p.dilationFactor, p.stride, strict=True
+            shape[-2:], p.kernelSize, p.dilationFactor, p.stride, strict=True
         )
     )
 
@@ -59,7 +60,7 @@ def padded(x: Array, edges: tuple[windows.Edges, ...], value: float = 0.0) -> Ar
 
 def _convolve(p: Params, x: Array, weights: Array) -> Array:
     kernel_size, stride, dilation = p.kernelSize, p.stride, p.dilationFactor
-    x = padded(x, _edges(p, x))
+    x = padded(x, edges_of(p, x.shape))
     count, channels, height, width = x.shape
     groups, out_channels = p.nGroups, weights.shape[0]
     out_h, out_w = (
@@ -139,7 +140,7 @@ def _deconvolve(p: Params, x: Array, weights: Array) -> Array:
     spread = np.matmul(matrix, x.reshape(count, groups, channels // groups, height * width))
     spread = spread.reshape(count, groups * per_group, kernel_h, kernel_w, height, width)
     wanted = deconvolution_size(p, (height, width))
-    edges = _deconvolution_edges(p, full, (wanted[0] or 0, wanted[1] or 0))
+    edges = deconvolution_edges(p, full, (wanted[0] or 0, wanted[1] or 0))
     extent = [max(f, e[0] + (w or 0)) for f, e, w in zip(full, edges, wanted, strict=True)]
     y = np.zeros((count, groups * per_group, *extent), np.float32)
     for i in range(kernel_h):
@@ -153,9 +154,10 @@ def _deconvolve(p: Params, x: Array, weights: Array) -> Array:
     return y[:, :, top : top + (wanted[0] or 0), left : left + (wanted[1] or 0)]
 
 
-def _deconvolution_edges(
+def deconvolution_edges(
     p: Params, full: tuple[int, int], wanted: tuple[int, int]
 ) -> tuple[windows.Edges, ...]:
+    """What is cut off the full result of a transposed convolution."""
     mode = p.which("ConvolutionPaddingType")
     if mode == "valid" and not p.outputShape:
         return windows.borders(p.valid)
@@ -179,7 +181,7 @@ def pooling(p: Params, x: Array) -> Array:
     """
     if p.globalPooling:
         return _global_pooling(p, x)
-    out, edges = _pooling_size(p, x.shape[-2:])
+    out, edges = pooling_size(p, x.shape[-2:])
     filler = -np.inf if p.type == "MAX" else 0.0
     y = np.full((*x.shape[:-2], *out), filler, np.float32)
     source = padded(np.square(x) if p.type == "L2" else x, edges, filler)
@@ -193,7 +195,7 @@ def pooling(p: Params, x: Array) -> Array:
     if p.type == "L2":
         return np.sqrt(y)
     if p.type == "AVERAGE":
-        y /= _divisor(p, x.shape[-2:], out, edges)
+        y /= pooling_divisor(p, x.shape[-2:], out, edges)
     return y
 
 
@@ -208,7 +210,7 @@ def _global_pooling(p: Params, x: Array) -> Array:
     raise SpecError(f"pooling type {p.type}")
 
 
-def _pooling_size(
+def pooling_size(
     p: Params, size: tuple[int, ...]
 ) -> tuple[tuple[int, int], tuple[windows.Edges, ...]]:
     """Output height and width, and the padding that makes the windows fit exactly."""
@@ -231,9 +233,10 @@ def _pooling_size(
     return (out[0], out[1]), tuple(edges)
 
 
-def _divisor(
+def pooling_divisor(
     p: Params, size: tuple[int, ...], out: tuple[int, int], edges: tuple[windows.Edges, ...]
 ) -> Array:
+    """How many entries every window of an average counts."""
     counts = []
     for axis, extent in enumerate(size):
         starts = np.arange(out[axis]) * p.stride[axis] - edges[axis][0]

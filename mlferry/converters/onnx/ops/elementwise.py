@@ -301,11 +301,15 @@ def clip_6(low: Lowering, node: Node, x: Blob) -> Blob:
     return emit(low, "clip", x, minVal=max(least, -FLOAT_MAX), maxVal=min(most, FLOAT_MAX))
 
 
-@op("Clip", since=11)
-def clip_11(
-    low: Lowering, node: Node, x: Blob, least: Blob | None = None, most: Blob | None = None
-) -> Blob:
+@op("Clip", since=11, raw=True)
+def clip_11(low: Lowering, node: Node, x: Any, least: Any = None, most: Any = None) -> Blob:
     """Either bound may be left out; the upper one wins where they cross."""
+    x = low.stored(x) if isinstance(x, Constant) else x
+    if isinstance(least, Constant) and isinstance(most, Constant):
+        bounds = [float(bound.array.ravel()[0]) for bound in (least, most)]
+        if -FLOAT_MAX <= bounds[0] <= bounds[1] <= FLOAT_MAX:
+            return emit(low, "clip", x, minVal=bounds[0], maxVal=bounds[1])
+    least, most = (low.stored(b) if isinstance(b, Constant) else b for b in (least, most))
     if least is not None:
         x = emit(low, "maxBroadcastable", x, least)
     return x if most is None else emit(low, "minBroadcastable", x, most)

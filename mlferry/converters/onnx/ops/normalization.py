@@ -65,9 +65,19 @@ def standardized(low: Lowering, x: Blob, axes: tuple[int, ...], epsilon: float) 
     return emit(low, "divideBroadcastable", centered, root)
 
 
-@op("InstanceNormalization")
-def instance_normalization(low: Lowering, node: Node, x: Blob, scale: Blob, bias: Blob) -> Blob:
+@op("InstanceNormalization", raw=True)
+def instance_normalization(low: Lowering, node: Node, x: Any, scale: Any, bias: Any) -> Blob:
+    """Of images with constant parameters it is Core ML's own."""
     node.attrs.get("consumed_inputs")
+    x = low.stored(x) if isinstance(x, Constant) else x
+    if x.rank == 4 and isinstance(scale, Constant) and isinstance(bias, Constant):
+        return low.layer(
+            "batchnorm", x, layout=SOURCE, channels=extent(x, 1), computeMeanVar=True,
+            instanceNormalization=True, epsilon=node.attrs.get("epsilon", 1e-5),
+            gamma=scale.array.astype(np.float32).ravel(),
+            beta=bias.array.astype(np.float32).ravel(),
+        )  # fmt: skip
+    scale, bias = (low.stored(v) if isinstance(v, Constant) else v for v in (scale, bias))
     axes = tuple(range(2, x.rank))
     made = standardized(low, x, axes, node.attrs.get("epsilon", 1e-5))
     shape = (1, extent(x, 1), *(1,) * (x.rank - 2))

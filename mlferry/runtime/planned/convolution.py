@@ -1,0 +1,166 @@
+"""Convolutions of maps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from mlferry.runtime.planned.maps import Array, aligned, rows_of
+from mlferry.runtime.planned.products import Finish, blocks, products
+
+_CACHE = 500_000  # bytes of unfolded input and result that are worked on at a time
+_DEPTHWISE = 40_000  # values of a depthwise result, likewise
+_WIDE = 1024  # values in the innermost loop of a depthwise convolution
+
+strided = np.lib.stride_tricks.as_strided
+Run = Callable[[], None]
+
+
+@dataclass(frozen=True)
+class Window:
+    """A kernel's extent, steps and spacing, as (height, width)."""
+
+    size: tuple[int, int]
+    stride: tuple[int, int]
+    dilation: tuple[int, int]
+
+
+def pointwise(x: Array, weights: Array, y: Array, finish: Finish) -> Run | None:
+    """One pixel, one step: a matrix product; None where the input does not lie evenly.
+
+    Args:
+        x: [H, W, C].
+        weights: [C, M].
+        y: [H, W, M].
+        finish: what follows.
+    """
+    if rows_of(x) is None:
+        return None
+    height, width, channels = x.shape
+    count = weights.shape[1]
+    rows = _CACHE // (4 * width * (channels + count))
+    held = aligned(min(height, max(1, rows)) * width, count)
+    parts = []
+    for top, number in blocks(height, rows):
+        given, target = rows_of(x[top : top + number]), y[top : top + number]
+        assert given is not None
+        direct, made = _result(target, held)
+        parts.append((products(given, weights, direct), made, target, top))
+
+    def run() -> None:
+        for multiplied, made, target, top in parts:
+            for left, right, out in multiplied:
+                np.matmul(left, right, out=out)
+            finish(made, target, top)
+
+    return run
+
+
+def _result(target: Array, held: Array) -> tuple[Array, Array]:
+    """Where the rows of a product go, as [n, M] and as [r, W, M]: at once, or held."""
+    flat = rows_of(target)
+    if flat is not None:
+        return flat, target
+    direct = held[: target.shape[0] * target.shape[1]]
+    return direct, direct.reshape(target.shape)
+
+
+def unfolded(x: Array, weights: Array, window: Window, y: Array, finish: Finish) -> Run:
+    """Any kernel: the windows of some rows side by side, times the weights.
+
+    Args:
+        x: [H, W, C], its border included.
+        weights: [kH * kW * C, M].
+        window: the kernel.
+        y: [H', W', M].
+        finish: what follows.
+    """
+    (tall, wide), (down, across), (apart_y, apart_x) = window.size, window.stride, window.dilation
+    height, width, count = y.shape
+    inner = len(weights)
+    channels = x.shape[2]
+    rows = _CACHE // (4 * width * (inner + count))
+    most = blocks(height, rows)[0][1]
+    columns = aligned(most * width, inner)
+    held = aligned(most * width, count)
+    line, pixel, value = x.strides
+    joined = pixel == channels * value and apart_x == 1
+    shape = (wide * channels,) if joined else (wide, channels)
+    steps = (value,) if joined else (apart_x * pixel, value)
+
+    parts = []
+    for top, number in blocks(height, rows):
+        windows = strided(
+            x[top * down :],
+            (number, width, tall, *shape),
+            (down * line, across * pixel, apart_y * line, *steps),
+        )
+        part, target = columns[: number * width], y[top : top + number]
+        direct, made = _result(target, held)
+        copied = part.reshape(number, width, tall, *shape)
+        parts.append((windows, copied, products(part, weights, direct), made, target, top))
+
+    def run() -> None:
+        for windows, copied, multiplied, made, target, top in parts:
+            np.copyto(copied, windows)
+            for left, right, out in multiplied:
+                np.matmul(left, right, out=out)
+            finish(made, target, top)
+
+    return run
+
+
+def grouped(x: Array, weights: list[Array], window: Window, y: Array, finish: Finish) -> Run:
+    """Parts of the channels on their own; what follows, once for all."""
+    groups = len(weights)
+    inside, outside = x.shape[2] // groups, y.shape[2] // groups
+    nothing = Finish()
+    parts = [
+        unfolded(
+            x[..., g * inside : (g + 1) * inside], matrix, window,
+            y[..., g * outside : (g + 1) * outside], nothing,
+        )
+        for g, matrix in enumerate(weights)
+    ]  # fmt: skip
+
+    def run() -> None:
+        for part in parts:
+            part()
+        finish(y, y, 0)
+
+    return run
+
+
+def depthwise(x: Array, weights: Array, window: Window, y: Array, finish: Finish) -> Run:
+    """One kernel a channel, [kH, kW, C]: a sum of products over strided views."""
+    (tall, wide), (down, across), (apart_y, apart_x) = window.size, window.stride, window.dilation
+    height, width, channels = y.shape
+    pack = 1
+    if across == 1 and x.strides[1] == channels * x.itemsize:
+        fitting = [n for n in range(1, width + 1) if width % n == 0 and n * channels <= _WIDE]
+        pack = max(fitting, default=1)
+    span = pack * channels
+    kernel = np.ascontiguousarray(np.tile(weights, (1, 1, pack)))
+    line, pixel, value = x.strides
+    rows = _DEPTHWISE // (width * channels)
+    held = aligned(blocks(height, rows)[0][1], width, channels)
+
+    parts = []
+    for top, number in blocks(height, rows):
+        windows = strided(
+            x[top * down :],
+            (number, width // pack, tall, wide, span),
+            (down * line, across * pack * pixel, apart_y * line, apart_x * pixel, value),
+        )
+        target = y[top : top + number]
+        made = target if target.flags.c_contiguous else held[:number]
+        parts.append((windows, made.reshape(number, width // pack, span), made, target, top))
+
+    def run() -> None:
+        for windows, out, made, target, top in parts:
+            np.einsum("hwijc,ijc->hwc", windows, kernel, out=out)
+            finish(made, target, top)
+
+    return run

@@ -1,0 +1,159 @@
+"""Convolutional parts of a plan of steps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mlferry.runtime.kernels.registry import Array
+from mlferry.runtime.planned import layers
+from mlferry.runtime.planned.plan import PLANNERS, NotPlannedError, Plan, Shape
+
+if TYPE_CHECKING:
+    from mlferry.runtime.session import Step
+
+_WORTH = ("convolution", "pooling")
+_REMEMBERED = 16  # sets of shapes that stay planned
+
+assert layers.convolution is not None  # the module registers the planners
+
+
+class Region:
+    """Steps that run as one.
+
+    Args:
+        steps: the layers.
+        shown: what later steps, or the caller, read of it.
+        winograd: whether convolutions may go by tiles, which round more.
+    """
+
+    def __init__(self, steps: Sequence[Step], shown: Sequence[str], winograd: bool) -> None:
+        self.steps, self.shown, self.winograd = list(steps), list(shown), winograd
+        written = {name for step in steps for name in step.outputs}
+        self.reads = [
+            name
+            for name in dict.fromkeys(name for step in steps for name in step.inputs)
+            if name not in written
+        ]
+        self._broadcast = _broadcast_only(steps, self.reads)
+        self._plans: dict[tuple[Shape, ...], list[Plan]] = {}
+        self._refused: set[tuple[Shape, ...]] = set()
+
+    def run(self, blobs: Mapping[str, Array]) -> dict[str, Array] | None:
+        """What is shown; None where the layers have to run one by one."""
+        if any(name not in blobs for name in self.reads):
+            return None
+        maps = [self._four_axes(name, blobs[name]) for name in self.reads]
+        if any(x is None for x in maps):
+            return None
+        return self._computed([x for x in maps if x is not None])
+
+    def _four_axes(self, name: str, x: Array) -> Array | None:
+        """[N, C, H, W]; what only broadcasts with such blobs may have fewer axes."""
+        if x.ndim == 4 or (x.ndim < 4 and name in self._broadcast):
+            return x.reshape((1,) * (4 - x.ndim) + x.shape)
+        return None
+
+    def _computed(self, maps: Sequence[Array]) -> dict[str, Array] | None:
+        count = max(len(x) for x in maps)
+        shared = [len(x) == 1 and count > 1 for x in maps]
+        if any(len(x) not in (1, count) for x in maps):
+            return None
+        key = tuple(x.shape[1:] for x in maps)
+        if key in self._refused:
+            return None
+        free = self._plans.setdefault(key, [])
+        try:
+            plan = free.pop() if free else self._planned(key)
+        except NotPlannedError:
+            self._refused.add(key)
+            return None
+        made = {name: np.empty((count, *plan.shapes[name][1:]), np.float32) for name in self.shown}
+        for sample in range(count):
+            for name, x, same in zip(self.reads, maps, shared, strict=True):
+                if sample == 0 or not same:
+                    np.copyto(plan.inputs[name], x[0 if same else sample].transpose(1, 2, 0))
+            with np.errstate(all="ignore"):
+                plan.run()
+            for name, result in plan.outputs.items():
+                np.copyto(made[name][sample], result.transpose(2, 0, 1))
+        free.append(plan)
+        return made
+
+    def _planned(self, key: tuple[Shape, ...]) -> Plan:
+        if len(self._plans) > _REMEMBERED:
+            self._plans = {key: []}
+        given = {name: (1, *shape) for name, shape in zip(self.reads, key, strict=True)}
+        return Plan(self.steps, given, self.shown, winograd=self.winograd)
+
+
+def _broadcast_only(steps: Sequence[Step], reads: Sequence[str]) -> set[str]:
+    """Blobs from outside that only broadcast with one from inside."""
+    written = {name for step in steps for name in step.outputs}
+    found = set()
+    for name in reads:
+        readers = [step for step in steps if name in step.inputs]
+        if all(
+            step.params.kind.endswith("Broadcastable") and written & set(step.inputs)
+            for step in readers
+        ):
+            found.add(name)
+    return found
+
+
+def is_eligible(step: Step) -> bool:
+    """Whether a plan may take a step."""
+    entry = PLANNERS.find(step.params.kind)
+    if entry is None or step.kernel is None or len(step.outputs) != 1 or not step.inputs:
+        return False
+    when = entry.options.get("when")
+    return when is None or bool(when(step))
+
+
+def grouped(
+    steps: Sequence[Step], wanted: frozenset[str], winograd: bool
+) -> list[tuple[Step | Region, frozenset[str], frozenset[str]]]:
+    """The steps in an order in which convolutional parts stand together, each as one region.
+
+    Returns:
+        steps and regions, with what they read and what they write.
+    """
+    result: list[tuple[Step | Region, frozenset[str], frozenset[str]]] = []
+    waiting: list[Step] = []
+    overwritten = _overwritten(steps)
+
+    def close(rest: Sequence[Step]) -> None:
+        if not waiting:
+            return
+        written = {name for step in waiting for name in step.outputs}
+        later = {name for step in rest for name in step.reads} | wanted
+        if any(step.params.kind in _WORTH for step in waiting) and len(waiting) > 1:
+            region = Region(waiting, sorted(written & later), winograd)
+            result.append((region, frozenset(region.reads), frozenset(written)))
+        else:
+            result.extend((step, step.reads, step.writes) for step in waiting)
+        waiting.clear()
+
+    for index, step in enumerate(steps):
+        pending = {name for other in waiting for name in other.outputs}
+        if is_eligible(step) and not (step.reads | step.writes) & overwritten:
+            waiting.append(step)
+        elif step.kernel is not None and not step.bodies and not pending & step.reads:
+            result.append((step, step.reads, step.writes))  # it can run before what waits
+        else:
+            close(steps[index:])
+            result.append((step, step.reads, step.writes))
+    close(())
+    return result
+
+
+def _overwritten(steps: Sequence[Step]) -> frozenset[str]:
+    """Blobs that several layers write: their order matters."""
+    seen: set[str] = set()
+    twice: set[str] = set()
+    for step in steps:
+        twice |= seen & step.writes
+        seen |= step.writes
+    return frozenset(twice)

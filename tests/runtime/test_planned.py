@@ -1,0 +1,345 @@
+"""Planned convolutional parts: the same numbers as layer by layer, whatever the network."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mlferry.runtime.planned.regions import Region
+from mlferry.runtime.session import Session
+from mlferry.spec.builder import Builder
+
+RNG = np.random.default_rng(17)
+SIZE = (11, 9)
+
+
+def normal(*shape: int) -> np.ndarray:
+    return RNG.normal(0, 0.4, shape).astype(np.float32)
+
+
+def edges(*amounts: tuple[int, int]) -> dict[str, Any]:
+    return {
+        "paddingAmounts": {
+            "borderAmounts": [{"startEdgeSize": a, "endEdgeSize": b} for a, b in amounts]
+        }
+    }
+
+
+class Network(Builder):
+    """A builder whose layers are named by number; every method returns a blob."""
+
+    def __init__(self, channels: int = 6, batch: int = 1) -> None:
+        super().__init__()
+        self.input("x", (batch, channels, *SIZE))
+
+    def put(self, kind: str, *inputs: str, **params: Any) -> str:
+        name = f"{kind}_{len(self.network.layers)}"
+        self.layer(kind, name, inputs, [name], **params)
+        return name
+
+    def conv(
+        self, x: str, count: int, size: tuple[int, int] = (3, 3), groups: int = 1, **how: Any
+    ) -> str:
+        shape = self.shapes[x]
+        assert shape is not None
+        inside = (shape[1] or 0) // groups
+        options = {"valid": edges((1, 1), (1, 1)), "stride": (1, 1)} | how
+        if "same" in how:
+            del options["valid"]
+        return self.put(
+            "convolution", x, outputChannels=count, kernelChannels=inside, nGroups=groups,
+            kernelSize=size, weights=normal(count, inside, *size), hasBias=True,
+            bias=normal(count), **options,
+        )  # fmt: skip
+
+    def norm(self, x: str, **how: Any) -> str:
+        count = (self.shapes[x] or ())[1] or 0
+        return self.put(
+            "batchnorm", x, channels=count, gamma=normal(count), beta=normal(count),
+            mean=normal(count), variance=np.abs(normal(count)) + 0.2, **how,
+        )  # fmt: skip
+
+    def relu(self, x: str) -> str:
+        return self.put("activation", x, ReLU={})
+
+
+SAME = {"same": {"asymmetryMode": "BOTTOM_RIGHT_HEAVY"}}
+Build = Callable[[Network], Any]
+
+
+def residual(n: Network) -> str:
+    a = n.relu(n.conv("x", 6))
+    b = n.norm(n.conv(a, 6))
+    return n.relu(n.put("addBroadcastable", b, a))
+
+
+def late_shortcut(n: Network) -> str:
+    """The other operand is made after the convolution."""
+    a = n.conv("x", 6)
+    b = n.relu(n.conv("x", 6))
+    return n.put("add", a, b)
+
+
+def fire(n: Network) -> str:
+    s = n.relu(n.conv("x", 4, (1, 1), valid={}))
+    both = n.put("concatND", n.relu(n.conv(s, 5, (1, 1), valid={})), n.relu(n.conv(s, 3)), axis=1)
+    return n.put("pooling", both, type="MAX", kernelSize=(3, 3), stride=(2, 2), valid={})
+
+
+def nested_concat(n: Network) -> str:
+    a, b = n.conv("x", 3), n.conv("x", 2)
+    inner = n.put("concatND", a, b, axis=-3)
+    outer = n.put("concatND", inner, "x", n.conv(inner, 4), axis=1)
+    return n.conv(outer, 5)
+
+
+def same_twice(n: Network) -> str:
+    a = n.conv("x", 3)
+    return n.conv(n.put("concatND", a, a, axis=1), 4)
+
+
+def squeeze_and_excite(n: Network) -> str:
+    a = n.conv("x", 8, SAME and (3, 3), stride=(2, 2), **SAME)
+    g = n.put("reduceMean", a, axes=(2, 3), keepDims=True)
+    g = n.relu(n.conv(g, 4, (1, 1), valid={}))
+    g = n.put("activation", n.conv(g, 8, (1, 1), valid={}), sigmoid={})
+    return n.conv(n.put("multiplyBroadcastable", a, g), 5)
+
+
+def inverted(n: Network) -> str:
+    a = n.put("clip", n.norm(n.conv("x", 12, (1, 1), valid={})), minVal=0.0, maxVal=6.0)
+    d = n.put("clip", n.norm(n.conv(a, 12, groups=12)), minVal=0.0, maxVal=6.0)
+    return n.put("addBroadcastable", n.norm(n.conv(d, 6, (1, 1), valid={})), "x")
+
+
+def paddings_that_differ(n: Network) -> str:
+    a = n.relu(n.conv("x", 6))
+    parts = [
+        n.conv(a, 3, (5, 5), valid=edges((2, 2), (2, 2))),
+        n.conv(a, 3, (3, 3)),
+        n.put("pooling", a, type="MAX", kernelSize=(3, 3), stride=(1, 1),
+              valid=edges((1, 1), (1, 1))),
+        n.put("pooling", a, type="AVERAGE", kernelSize=(3, 3), stride=(1, 1),
+              avgPoolExcludePadding=True, valid=edges((1, 1), (1, 1))),
+    ]  # fmt: skip
+    return n.put("concatND", *parts, axis=1)
+
+
+def constants(n: Network) -> str:
+    k = n.put("loadConstantND", shape=(6, 1, 1), data=normal(6))
+    a = n.put("multiplyBroadcastable", n.conv("x", 6), k)
+    whole = n.put("loadConstantND", shape=(1, 1, *SIZE), data=normal(1, 1, *SIZE))
+    return n.conv(n.put("addBroadcastable", a, whole), 3)
+
+
+def every_function(n: Network) -> str:
+    x = n.conv("x", 6)
+    for options in (
+        {"linear": {"alpha": 2.0, "beta": 0.5}}, {"leakyReLU": {"alpha": 0.2}}, {"tanh": {}},
+        {"scaledTanh": {"alpha": 2.0, "beta": 0.5}}, {"sigmoid": {}}, {"ELU": {"alpha": 1.5}},
+        {"sigmoidHard": {"alpha": 0.3, "beta": 0.4}}, {"softsign": {}}, {"softplus": {}},
+        {"thresholdedReLU": {"alpha": 0.4}}, {"PReLU": {"alpha": normal(6)}},
+    ):  # fmt: skip
+        x = n.put("activation", x, **options)
+    return n.conv(x, 4)
+
+
+NETWORKS: dict[str, Build] = {
+    "residual": residual,
+    "late shortcut": late_shortcut,
+    "fire": fire,
+    "nested concatenations": nested_concat,
+    "a part that stands twice": same_twice,
+    "squeeze and excite": squeeze_and_excite,
+    "inverted": inverted,
+    "paddings that differ": paddings_that_differ,
+    "constants": constants,
+    "every function": every_function,
+    "strides and dilations": lambda n: n.conv(
+        n.conv("x", 4, (3, 2), stride=(2, 3)), 5, (2, 2), dilationFactor=(2, 1), valid={}
+    ),
+    "groups": lambda n: n.conv(n.relu(n.conv("x", 8, groups=2)), 4, groups=4),
+    "multiplier": lambda n: n.relu(n.conv("x", 12, groups=6)),
+    "depthwise, strided, SAME": lambda n: n.conv(
+        n.conv("x", 6, groups=6, stride=(2, 2), **SAME), 3, groups=3
+    ),
+    "depthwise, dilated": lambda n: n.relu(n.conv("x", 6, groups=6, dilationFactor=(2, 3))),
+    "scale and bias": lambda n: n.put(
+        "bias", n.put("scale", n.conv("x", 4), shapeScale=(4, 1, 1), scale=normal(4)),
+        shape=(4, 1, 1), bias=normal(4),
+    ),
+    "instance normalization": lambda n: n.relu(
+        n.norm(n.conv("x", 4), computeMeanVar=True, instanceNormalization=True, epsilon=1e-3)
+    ),
+    "upsampling": lambda n: n.conv(
+        n.put("upsample", n.conv("x", 4), mode="NN", scalingFactor=(2, 3)), 3
+    ),
+    "upsampling, smooth": lambda n: n.conv(
+        n.put("upsample", n.conv("x", 4), mode="BILINEAR", scalingFactor=(2, 2)), 3
+    ),
+    "global pooling": lambda n: n.put(
+        "pooling", n.conv("x", 4), type="AVERAGE", globalPooling=True, valid={}
+    ),
+    "transposed in between": lambda n: n.conv(
+        n.put("convolution", n.conv("x", 4), isDeconvolution=True, outputChannels=3,
+              kernelChannels=4, nGroups=1, kernelSize=(2, 2), stride=(2, 2),
+              weights=normal(4, 3, 2, 2), valid={}), 5,
+    ),
+    **{
+        f"transposed {kernel} {stride} {options}": lambda n, k=kernel, s=stride, o=options: n.relu(
+            n.put("convolution", n.conv("x", 4), isDeconvolution=True, outputChannels=3,
+                  kernelChannels=4, nGroups=1, kernelSize=k, stride=s, hasBias=True,
+                  bias=normal(3), weights=normal(4, 3, *k), **o)
+        )
+        for kernel, stride in (((3, 3), (2, 2)), ((4, 2), (2, 3)), ((2, 5), (3, 1)))
+        for options in (
+            {"valid": {}}, {"valid": edges((1, 0), (0, 1))}, SAME,
+            {"valid": {}, "outputShape": (30, 28)},
+        )
+    },
+    "Winograd, odd sizes": lambda n: n.relu(n.conv(n.conv("x", 16), 32)),
+    "caffe's pooling": lambda n: n.put(
+        "pooling", n.conv("x", 4), type="MAX", kernelSize=(3, 3), stride=(2, 2),
+        includeLastPixel={"paddingAmounts": (1, 1)},
+    ),
+    "L2 pooling": lambda n: n.conv(
+        n.put("pooling", n.conv("x", 4), type="L2", kernelSize=(2, 2), stride=(2, 2), valid={}), 3
+    ),
+}  # fmt: skip
+
+
+def agree(network: Any, given: dict[str, np.ndarray], wanted: list[str]) -> int:
+    """Run both ways; returns how many regions the plan has."""
+    planned, plain = Session(network), Session(network, planned=False)
+    for _ in range(2):  # the second time on buffers that are full
+        made, right = planned.run(given, wanted), plain.run(given, wanted)
+        for name in wanted:
+            assert made[name].shape == right[name].shape
+            span = max(float(np.ptp(right[name])), 1e-3)
+            assert np.abs(made[name] - right[name]).max() <= 1e-5 * span
+    items = planned._plan(frozenset(wanted))
+    return sum(item.region is not None for item in items)
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("name", list(NETWORKS))
+def test_planned_and_plain_agree(name: str, batch: int) -> None:
+    network = Network(batch=batch)
+    last = NETWORKS[name](network)
+    given = {"x": normal(batch, 6, *SIZE)}
+    agree(network.network, given, [last])
+    every = [layer.output[0] for layer in network.network.layers]
+    agree(network.network, given, every)
+
+
+def test_regions_are_used() -> None:
+    for name in ("residual", "fire", "inverted", "squeeze and excite", "paddings that differ"):
+        network = Network()
+        last = NETWORKS[name](network)
+        session = Session(network.network)
+        (item,) = session._plan(frozenset([last]))
+        assert isinstance(item.region, Region)
+        assert item.region.run({"x": normal(1, 6, *SIZE)}) is not None, name
+
+
+def test_other_shapes_and_other_ranks() -> None:
+    network = Network()
+    last = residual(network)
+    session, plain = Session(network.network), Session(network.network, planned=False)
+    for shape in ((1, 6, 5, 7), (2, 6, 8, 8), (1, 6, 5, 7), (6, 5, 7), (2, 2, 6, 5, 5)):
+        x = normal(*shape)
+        if len(shape) == 3:
+            continue
+        made, right = (s.run({"x": x}, [last])[last] for s in (session, plain))
+        np.testing.assert_allclose(made, right, rtol=1e-4, atol=1e-5)
+
+
+def test_one_session_in_many_threads() -> None:
+    network = Network()
+    last = inverted(network)
+    session, plain = Session(network.network), Session(network.network, planned=False)
+    samples = [normal(1, 6, *SIZE) for _ in range(24)]
+    results: dict[int, np.ndarray] = {}
+
+    def work(start: int) -> None:
+        for index in range(start, len(samples), 4):
+            results[index] = session.run({"x": samples[index]}, [last])[last]
+
+    threads = [threading.Thread(target=work, args=(start,)) for start in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for index, x in enumerate(samples):
+        right = plain.run({"x": x}, [last])[last]
+        np.testing.assert_allclose(results[index], right, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [(24, 24), (25, 31), (33, 26)])
+@pytest.mark.parametrize("shortcut", [False, True])
+def test_tiles_of_winograd(size: tuple[int, int], shortcut: bool) -> None:
+    """Larger maps, whose convolutions go by tiles: within 1e-5 of the range of a plain sum."""
+    network = Network()
+    network.input("big", (1, 32, *size))
+    a = network.relu(network.conv("big", 48))
+    b = network.norm(network.conv(a, 48))
+    last = network.relu(network.put("add", b, a) if shortcut else b)
+    given = {"big": normal(1, 32, *size), "x": normal(1, 6, *SIZE)}
+    agree(network.network, given, [last])
+    session = Session(network.network)
+    session.run(given, [last])
+    (item,) = session._plan(frozenset([last]))
+    assert item.region is not None
+    (plan,) = next(iter(item.region._plans.values()))
+    assert any(run.__qualname__.startswith("convolved") for run in plan._runs)
+    plain = Session(network.network, winograd=False)
+    plain.run(given, [last])
+    (item,) = plain._plan(frozenset([last]))
+    assert item.region is not None
+    (plan,) = next(iter(item.region._plans.values()))
+    assert not any(run.__qualname__.startswith("convolved") for run in plan._runs)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_networks_put_together_at_random(seed: int) -> None:
+    """Every layer reads blobs at random: shortcuts, concatenations and outputs of all kinds."""
+    rng = np.random.default_rng(seed)
+    network = Network(batch=int(rng.integers(1, 3)))
+    blobs = ["x"]
+
+    def pick() -> str:
+        return str(rng.choice(blobs[-4:]))
+
+    for _ in range(int(rng.integers(4, 14))):
+        x = pick()
+        alike = [b for b in blobs if network.shapes[b] == network.shapes[x]]
+        choice = int(rng.integers(0, 8))
+        if choice == 0:
+            made = network.relu(x)
+        elif choice == 1:
+            made = network.norm(x)
+        elif choice == 2:
+            made = network.put("addBroadcastable", x, str(rng.choice(alike)))
+        elif choice == 3:
+            made = network.put("concatND", x, str(rng.choice(alike)), axis=1)
+        elif choice == 4:
+            kind = str(rng.choice(["MAX", "AVERAGE"]))
+            made = network.put(
+                "pooling", x, type=kind, kernelSize=(3, 3), stride=(1, 1),
+                valid=edges((1, 1), (1, 1)),
+            )  # fmt: skip
+        elif choice == 5:
+            count = (network.shapes[x] or ())[1] or 0
+            made = network.conv(x, count, groups=count)
+        else:
+            size = (1, 1) if rng.integers(0, 2) else (3, 3)
+            padding = {} if size == (1, 1) else edges((1, 1), (1, 1))
+            made = network.conv(x, int(rng.integers(2, 7)), size, valid=padding)
+        blobs.append(made)
+    chosen = {blobs[-1], *map(str, rng.choice(blobs[1:], 2))}
+    given = {"x": normal(*(n or 0 for n in network.shapes["x"] or ()))}
+    agree(network.network, given, sorted(chosen))
