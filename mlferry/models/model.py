@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 from mlferry.custom import CustomLayer, CustomModel
 from mlferry.errors import ModelFileError, UnsupportedModelError, ValidationError
@@ -226,25 +226,41 @@ class MLModel:
         network = self._network()
         return dict(network.session.run(network.blobs(data), list(blobs)))
 
+    @overload
+    def predict(self, data: Mapping[str, Any]) -> dict[str, Any]: ...
+    @overload
+    def predict(self, data: list[Mapping[str, Any]]) -> list[dict[str, Any]]: ...
+    @overload
+    def predict(self, data: Iterator[Mapping[str, Any]] | Path) -> Iterator[dict[str, Any]]: ...
+
     def predict(
-        self, data: Mapping[str, Any] | list[Mapping[str, Any]]
-    ) -> dict[str, Any] | list[dict[str, Any]]:
+        self, data: Mapping[str, Any] | list[Mapping[str, Any]] | Iterator[Mapping[str, Any]] | Path
+    ) -> dict[str, Any] | list[dict[str, Any]] | Iterator[dict[str, Any]]:
         """Evaluate the model.
 
         Args:
-            data: a dict from input names to values, or a list of such dicts. Multi-arrays are
-                arrays in the described shape; images are PIL images, or arrays of 0 to 255
-                of shape [H, W, 3] (R, G, B) or [H, W].
+            data: a dict from input names to values, a list of such dicts, an iterator of such
+                dicts, or the `Path` of a folder of pictures. Multi-arrays are arrays in the
+                described shape; images are PIL images, or arrays of 0 to 255 of shape
+                [H, W, 3] (R, G, B) or [H, W].
 
         Returns:
             The outputs by name, in the order of the description; a list for a list. Images
-            come as uint8 arrays, class probabilities as a dict from labels.
+            come as uint8 arrays, class probabilities as a dict from labels. For an iterator or
+            a folder, an iterator: one sample at a time is in memory, pictures in the order of
+            their names.
 
         Raises:
             PredictionError: a name, shape or value does not fit.
             MissingCustomLayerError: custom classes are missing.
         """
         evaluate = self._prepared()
+        if isinstance(data, Path):
+            from mlferry.models.samples import samples_for
+
+            return (evaluate(sample.data) for sample in samples_for(self, data))
+        if isinstance(data, Iterator):
+            return (evaluate(sample) for sample in data)
         if isinstance(data, list):
             return [evaluate(sample) for sample in data]
         return evaluate(data)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from mlferry.errors import (
     UnsupportedModelError,
     ValidationError,
 )
+from mlferry.spec import features
 from mlferry.spec.builder import Builder
 from mlferry.spec.proto import model_pb2
 
@@ -65,6 +67,38 @@ def test_a_batch_is_a_list() -> None:
     model = mlferry.MLModel(relu())
     made = model.predict([{"x": np.full((1, 3), value)} for value in (-1, 2)])
     assert [sample["y"].max() for sample in made] == [0, 2]
+
+
+def test_an_iterator_streams() -> None:
+    """One sample at a time is asked for, and only when its result is."""
+    asked = []
+
+    def samples() -> Iterator[dict[str, Any]]:
+        for value in range(1000):
+            asked.append(value)
+            yield {"x": np.full((1, 3), value, np.float32)}
+
+    model = mlferry.MLModel(relu())
+    results = model.predict(samples())
+    assert asked == []
+    assert next(results)["y"].tolist() == [[0, 0, 0]]
+    assert next(results)["y"].tolist() == [[1, 1, 1]]
+    assert asked == [0, 1]
+
+
+def test_a_folder_of_pictures_streams(tmp_path: Path, rng: np.random.Generator) -> None:
+    from PIL import Image
+
+    builder = Builder()
+    builder.input("x", (1, 3, 4, 5), features.image(5, 4, "RGB"))
+    builder.layer("activation", "twice", ["x"], ["y"], linear={"alpha": 2.0})
+    builder.output("y")
+    model = mlferry.MLModel(builder.model())
+    pixels = rng.integers(0, 256, (3, 4, 5, 3)).astype(np.uint8)
+    for index, picture in enumerate(pixels):
+        Image.fromarray(picture).save(tmp_path / f"{index}.png")
+    made = [result["y"] for result in model.predict(tmp_path)]
+    np.testing.assert_array_equal(np.concatenate(made), 2.0 * pixels.transpose(0, 3, 1, 2))
 
 
 def test_get_spec_is_a_copy() -> None:
