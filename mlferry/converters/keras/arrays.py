@@ -267,6 +267,8 @@ class KerasArchive:
         )
         used: dict[str, int] = {}
         for layer in model.layers:
+            if layer.is_op:
+                continue  # functions have no folders, though they may share names with layers
             label = snake_case(_python_class(layer))
             if label in used:
                 used[label] += 1

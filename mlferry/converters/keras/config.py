@@ -185,7 +185,8 @@ def _layer(entry: Mapping[str, Any], version: int, default_name: str) -> Layer:
 
 def _is_function(entry: Mapping[str, Any]) -> bool:
     config = entry.get("config")
-    return isinstance(config, Mapping) and not {"trainable", "dtype", "layers"} & set(config)
+    of_layers = {"trainable", "layers", "batch_shape", "batch_input_shape"}
+    return isinstance(config, Mapping) and not of_layers & set(config)
 
 
 def _add_parts(layer: Layer, version: int) -> None:

@@ -170,6 +170,12 @@ ROWS = [
     row("Outer", lambda o, x, y: o.outer(o.reshape(x, (4,)), o.reshape(y, (4,))), (4,)),
     row("OneHot", lambda o, x, y: o.one_hot(o.cast(x, "int32"), 5), (4,), integers=True),
     row("Resize", lambda o, x, y: o.image.resize(x, (5, 9)), (4, 6, 3)),
+    row("ExtractPatches", lambda o, x, y: o.image.extract_patches(x, 2), (4, 6, 3)),
+    row(
+        "ExtractPatches",
+        lambda o, x, y: o.image.extract_patches(x, (3, 2), strides=2, padding="same"),
+        (5, 6, 2),
+    ),
     row("Resize", lambda o, x, y: o.image.resize(x, (9, 5), "nearest"), (4, 6, 3)),
     row(
         "DotProductAttention",
@@ -296,3 +302,18 @@ def test_a_shape_that_is_computed_is_refused(library: Library) -> None:
     model = k.Model(x, tf.reshape(x, (tf.shape(x)[0], 12)))
     with pytest.raises(ConversionError, match="computed"):
         mlferry.convert(model)
+
+
+def test_functions_beside_layers_of_the_same_name(
+    library: Library, rng: np.random.Generator, tmp_path: Path
+) -> None:
+    """Files count the folders of layers alone."""
+    k = library("keras")
+    k.backend.clear_session()
+    x = k.layers.Input((4,))
+    y = k.layers.Dense(4)(x) + x
+    z = k.layers.Add()([y, k.layers.Dense(4)(y)])
+    model = k.Model(x, k.ops.concatenate([k.layers.Concatenate()([y, z]), z], axis=-1))
+    model.save(tmp_path / "m.keras")
+    data = [rng.normal(size=(1, 4)).astype(np.float32)]
+    same_outputs(mlferry.convert(tmp_path / "m.keras"), model, data)

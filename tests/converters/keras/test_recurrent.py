@@ -200,7 +200,7 @@ def test_masked_model(
 @pytest.mark.parametrize("keras_name", ["keras", "tf_keras"])
 @pytest.mark.parametrize("sequences", [False, True])
 def test_text_with_padding(
-    sequences: bool, keras_name: str, library: Library, rng: np.random.Generator
+    sequences: bool, keras_name: str, library: Library, rng: np.random.Generator, tmp_path: Path
 ) -> None:
     k = library(keras_name)
     words = k.layers.Input((6,), dtype="int32")
@@ -208,7 +208,12 @@ def test_text_with_padding(
     y = k.layers.Bidirectional(k.layers.LSTM(3, return_sequences=sequences))(x)
     z = k.layers.LSTM(3, return_sequences=sequences)(x)
     joined = k.layers.Concatenate()([y, z])
+    if sequences:
+        unmasked = k.layers.Embedding(10, 2)(words)
+        joined = k.layers.Concatenate()([joined, unmasked])
     model = filled(k.Model(words, k.layers.GRU(2)(joined) if sequences else joined), rng)
+    path = tmp_path / "m.h5"
+    quietly(lambda: model.save(path))
     for row in ([3, 1, 0, 0, 0, 0], [0, 0, 0, 0, 0, 0], [1, 2, 3, 4, 5, 6]):
         same_outputs(mlferry.convert(model), model, [np.array([row], np.float32)])
 

@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 
+from mlferry.converters.convolutions import Windows, convolved
 from mlferry.converters.graph import Node
 from mlferry.converters.keras.ops.functions import function
 from mlferry.converters.keras.ops.registry import choice, op, spatial
 from mlferry.converters.keras.ops.resizing import resized
-from mlferry.converters.layout import SOURCE, UNFLATTENED, Blob
+from mlferry.converters.layout import CHANNELS_FIRST, SOURCE, UNFLATTENED, Blob
 from mlferry.converters.lower import Lowering
 from mlferry.converters.operands import extent
 from mlferry.converters.slices import padded, sliced
@@ -65,6 +66,30 @@ def resize(
     wanted = int(size[0]), int(size[1])
     made = resized(low, _fitted(low, node, x, wanted), wanted, interpolation, bool(antialias))
     return made if first else low.layer("transpose", made, layout=SOURCE, axes=(0, 2, 3, 1))
+
+
+@function("ExtractPatches", layouts=(CHANNELS_FIRST,))
+def extract_patches(
+    low: Lowering, node: Node, images: Blob, size: Any, strides: Any = None,
+    dilation_rate: Any = 1, padding: str = "valid", data_format: Any = None,
+) -> Blob:  # fmt: skip
+    """Each patch as a row of values, by a convolution that moves them."""
+    if data_format == "channels_first":
+        raise ConversionError("data_format='channels_first'")
+    if padding not in ("valid", "same"):
+        raise ConversionError(f"padding={padding!r}")
+    rows, columns = (int(n) for n in np.broadcast_to(size, 2))
+    step = (
+        (rows, columns) if strides is None else tuple(int(n) for n in np.broadcast_to(strides, 2))
+    )
+    channels = extent(images, 1)
+    count = rows * columns * channels
+    moved = np.eye(count, dtype=np.float32).reshape(count, rows, columns, channels)
+    spread = tuple(int(n) for n in np.broadcast_to(dilation_rate, 2))
+    same = "BOTTOM_RIGHT_HEAVY" if padding == "same" else ""
+    how = Windows(step, spread, [(0, 0), (0, 0)], same=same)
+    weights = np.ascontiguousarray(moved.transpose(0, 3, 1, 2))
+    return convolved(low, images, weights, how, layout=images.layout)
 
 
 @op("CenterCrop", layouts=spatial, rank=4)
