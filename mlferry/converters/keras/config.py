@@ -184,9 +184,16 @@ def _layer(entry: Mapping[str, Any], version: int, default_name: str) -> Layer:
 
 
 def _is_function(entry: Mapping[str, Any]) -> bool:
+    """Whether an entry without its module is a function: some layers have few options, too."""
+    from mlferry.converters.keras.ops import OPS
+
     config = entry.get("config")
     of_layers = {"trainable", "layers", "batch_shape", "batch_input_shape"}
-    return isinstance(config, Mapping) and not of_layers & set(config)
+    return (
+        isinstance(config, Mapping)
+        and not of_layers & set(config)
+        and f"keras.ops.{entry.get('class_name')}" in OPS
+    )
 
 
 def _add_parts(layer: Layer, version: int) -> None:

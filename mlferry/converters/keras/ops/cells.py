@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from mlferry.converters.convolutions import Windows, convolved
 from mlferry.converters.graph import Node
+from mlferry.converters.keras.ops.convolution import same_pairs
 from mlferry.converters.keras.ops.registry import (
     activation_of,
     choice,
@@ -144,17 +145,6 @@ class Convolutional:
         cell = binary(low, "add", binary(low, "multiply", gates(low, f), c), taken)
         output = binary(low, "multiply", gates(low, o), values(low, cell))
         return output, [output, cell]
-
-
-def same_pairs(
-    sizes: Sequence[int], kernel: Sequence[int], strides: Sequence[int], dilations: Sequence[int]
-) -> list[tuple[int, int]]:
-    """What "same" puts before and after each axis."""
-    found = []
-    for size, k, s, d in zip(sizes, kernel, strides, dilations, strict=True):
-        total = max((-(-size // s) - 1) * s + (k - 1) * d + 1 - size, 0)
-        found.append((total // 2, total - total // 2))
-    return found
 
 
 def _convolutional(low: Lowering, node: Node) -> Cell:

@@ -5,6 +5,7 @@ One-dimensional data gets a height of 1 on the way: [N, C, T] to [N, C, 1, T].
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -47,6 +48,17 @@ def padding(
         return {"same": {"asymmetryMode": "BOTTOM_RIGHT_HEAVY"}}
     left = (kernel[1] - 1) * dilation[1] if mode == "causal" else 0
     return {"valid": edges((0, 0), (left, 0))}
+
+
+def same_pairs(
+    sizes: Sequence[int], kernel: Sequence[int], strides: Sequence[int], dilations: Sequence[int]
+) -> list[tuple[int, int]]:
+    """What "same" puts before and after each axis."""
+    found = []
+    for size, k, s, d in zip(sizes, kernel, strides, dilations, strict=True):
+        total = max((-(-size // s) - 1) * s + (k - 1) * d + 1 - size, 0)
+        found.append((total // 2, total - total // 2))
+    return found
 
 
 def edges(height: Pair, width: Pair, field: str = "paddingAmounts") -> dict[str, Any]:

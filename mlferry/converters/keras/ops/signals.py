@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from mlferry.converters.convolutions import Windows, convolved
 from mlferry.converters.graph import Node
 from mlferry.converters.keras.ops.arithmetic import arctan2
-from mlferry.converters.keras.ops.cells import same_pairs
+from mlferry.converters.keras.ops.convolution import same_pairs
 from mlferry.converters.keras.ops.registry import choice, op, weight
 from mlferry.converters.layout import SOURCE, Blob
 from mlferry.converters.lower import Lowering

@@ -8,7 +8,7 @@ import numpy as np
 
 from mlferry.converters.convolutions import Pairs, Windows, convolved, each, sides, transposed
 from mlferry.converters.graph import Node
-from mlferry.converters.keras.ops.convolution import cuts
+from mlferry.converters.keras.ops.convolution import cuts, same_pairs
 from mlferry.converters.keras.ops.registry import choice, op, sizes, spatial, weight
 from mlferry.converters.layout import SOURCE, Blob
 from mlferry.converters.lower import Lowering
@@ -28,12 +28,8 @@ def _pairs(node: Node, x: Blob, kernel: Triple, strides: Triple, dilations: Trip
     """What Keras's "valid" or "same" puts before and after each axis."""
     if choice(node, "padding", ("valid", "same"), "valid") == "valid":
         return [(0, 0)] * 3
-    found = []
-    for axis, (k, s, d) in enumerate(zip(kernel, strides, dilations, strict=True), start=2):
-        size = extent(x, axis)
-        total = max((-(-size // s) - 1) * s + (k - 1) * d + 1 - size, 0)
-        found.append((total // 2, total - total // 2))
-    return found
+    sizes_in = [extent(x, axis) for axis in (2, 3, 4)]
+    return same_pairs(sizes_in, kernel, strides, dilations)
 
 
 @op("Conv3D", layouts=spatial, rank=5)
