@@ -1,8 +1,9 @@
 """Recurrent layers composed step by step, for every frontend.
 
 Core ML's own recurrent layers clip the sums at 50, take one activation for all gates, reset
-before the product and know no masks; what they cannot compute exactly is composed of matrix
-products here. Gates have ONNX's order: z, r, h of a GRU and i, o, f, c of an LSTM.
+before the product and know no masks (`mlferry.converters.native_recurrent`); what they cannot
+compute exactly is composed of matrix products here. Gates have ONNX's order: z, r, h of a GRU
+and i, o, f, c of an LSTM.
 """
 
 from __future__ import annotations
@@ -25,6 +26,17 @@ MAX_UNROLLED = 256
 
 Matrix = NDArray[np.float32]
 Function = Callable[[Lowering, Blob], Blob]
+
+
+@dataclass(frozen=True)
+class Activation:
+    """An activation as Core ML's `ActivationParams`."""
+
+    params: dict[str, Any]
+
+    def __call__(self, low: Lowering, x: Blob) -> Blob:
+        """The activation of a blob."""
+        return low.layer("activation", x, layout=SOURCE, **self.params)
 
 
 class Cell(Protocol):

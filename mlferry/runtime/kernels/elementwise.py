@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -12,6 +13,8 @@ from mlferry.runtime.kernels.registry import Array, kernel
 from mlferry.spec import weights
 from mlferry.spec.params import Params
 
+# The ufunc behind `numpy.clip`: in place it is four times as fast as `numpy.maximum`.
+clipped: Any = (getattr(np, "_core", None) or np.core).umath.clip  # NumPy 2, NumPy 1
 _erf = np.frompyfunc(math.erf, 1, 1)
 
 

@@ -1,37 +1,48 @@
-"""RNN, GRU and LSTM, unrolled step by step.
-
-Core ML's own recurrent layers lack what ONNX has (reset behind the product, several activations,
-masks by length), so every step is composed; see `mlferry.converters.recurrent`.
-"""
+"""RNN, GRU and LSTM: by Core ML's own layers where these compute the same, else step by step."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
+from mlferry.converters import native_recurrent
 from mlferry.converters.graph import Node
 from mlferry.converters.layout import SOURCE, Blob, Constant
 from mlferry.converters.lower import Lowering
 from mlferry.converters.onnx.ops.control import as_blob
 from mlferry.converters.onnx.ops.registry import op
-from mlferry.converters.operands import array_of, joined, known, shaped
-from mlferry.converters.recurrent import GRU, LSTM, Gates, Simple, steps_of, walk
+from mlferry.converters.operands import array_of, extent
+from mlferry.converters.recurrent import (
+    GRU,
+    LSTM,
+    MAX_UNROLLED,
+    Activation,
+    Gates,
+    Simple,
+    looped,
+    split,
+    stacked,
+    steps_of,
+    walk,
+)
 from mlferry.errors import ConversionError
 
-_ACTIVATIONS: dict[str, Callable[[float, float], tuple[str, dict[str, Any]]]] = {
-    "relu": lambda a, b: ("activation", {"ReLU": {}}),
-    "tanh": lambda a, b: ("activation", {"tanh": {}}),
-    "sigmoid": lambda a, b: ("activation", {"sigmoid": {}}),
-    "affine": lambda a, b: ("activation", {"linear": {"alpha": a, "beta": b}}),
-    "leakyrelu": lambda a, b: ("activation", {"leakyReLU": {"alpha": a}}),
-    "thresholdedrelu": lambda a, b: ("activation", {"thresholdedReLU": {"alpha": a}}),
-    "scaledtanh": lambda a, b: ("activation", {"scaledTanh": {"alpha": a, "beta": b}}),
-    "hardsigmoid": lambda a, b: ("activation", {"sigmoidHard": {"alpha": a, "beta": b}}),
-    "elu": lambda a, b: ("activation", {"ELU": {"alpha": a}}),
-    "softsign": lambda a, b: ("activation", {"softsign": {}}),
-    "softplus": lambda a, b: ("activation", {"softplus": {}}),
+Directed = tuple[Blob, list[Blob]]  # the outputs [time, batch, units] and the last states
+
+_ACTIVATIONS: dict[str, Callable[[float, float], dict[str, Any]]] = {
+    "relu": lambda a, b: {"ReLU": {}},
+    "tanh": lambda a, b: {"tanh": {}},
+    "sigmoid": lambda a, b: {"sigmoid": {}},
+    "affine": lambda a, b: {"linear": {"alpha": a, "beta": b}},
+    "leakyrelu": lambda a, b: {"leakyReLU": {"alpha": a}},
+    "thresholdedrelu": lambda a, b: {"thresholdedReLU": {"alpha": a}},
+    "scaledtanh": lambda a, b: {"scaledTanh": {"alpha": a, "beta": b}},
+    "hardsigmoid": lambda a, b: {"sigmoidHard": {"alpha": a, "beta": b}},
+    "elu": lambda a, b: {"ELU": {"alpha": a}},
+    "softsign": lambda a, b: {"softsign": {}},
+    "softplus": lambda a, b: {"softplus": {}},
 }
 _DEFAULTS = {
     "leakyrelu": (0.01, 0.0),
@@ -43,15 +54,15 @@ _DEFAULTS = {
 }
 
 
-def _function(name: str, alpha: float | None, beta: float | None) -> Any:
+def _function(name: str, alpha: float | None, beta: float | None) -> Activation:
     key = name.lower()
     if key not in _ACTIVATIONS:
         raise ConversionError(f"activation {name!r}: {', '.join(_ACTIVATIONS)} can be converted")
     defaults = _DEFAULTS.get(key, (0.0, 0.0))
-    kind, params = _ACTIVATIONS[key](
+    params = _ACTIVATIONS[key](
         defaults[0] if alpha is None else alpha, defaults[1] if beta is None else beta
     )
-    return lambda low, x: low.layer(kind, x, layout=SOURCE, **params)
+    return Activation(params)
 
 
 def _directions(
@@ -99,32 +110,72 @@ def _run(low: Lowering, node: Node, operands: Any, directions: list[Gates], stat
     batchwise = node.attrs.get("layout", 0)
     if batchwise:
         x = low.layer("transpose", x, layout=SOURCE, axes=(1, 0, 2))
-    length, batch, _ = known(x)
-    kind = node.attrs.get("direction", "forward")
     if node.attrs.get("clip") is not None:
         raise ConversionError("clip of a recurrent op")
-    lengths = _lengths(node, operands, length, batch)
-    masks = [_mask(low, lengths, place) for place in range(length)]
-    sequences, finals = [], []
-    for index, direction in enumerate(directions):
-        first = [
-            _initial(low, operands, 5 + s, index, (batch, direction.units), batchwise)
-            for s in range(states)
+    first = [
+        [_initial(low, operands, 5 + s, d, directions[d].units, batchwise) for s in range(states)]
+        for d in range(len(directions))
+    ]
+    lengths = _lengths(node, operands, x.known[0])
+    backward = node.attrs.get("direction", "forward") == "reverse"
+    made = None
+    if lengths is None and len(directions) == 2:
+        made = _both(low, directions, x, first)
+    if made is None:
+        made = [
+            _one(low, gates, x, given, lengths, reverse=backward or d == 1)
+            for d, (gates, given) in enumerate(zip(directions, first, strict=True))
         ]
-        outputs, final = walk(
-            low,
-            direction,
-            steps_of(low, direction.project(low, x)),
-            first,
-            reverse=kind == "reverse" or index == 1,
-            masks=masks,
-        )
-        sequences.append(outputs)
-        finals.append(final)
-    return _collected(low, node, sequences, finals, (length, batch, direction.units, batchwise))
+    return _collected(low, node, made, batchwise)
 
 
-def _lengths(node: Node, operands: Any, length: int, batch: int) -> Any:
+def _both(low: Lowering, directions: list[Gates], x: Blob, first: Any) -> list[Directed] | None:
+    """Both directions by one layer of Core ML."""
+    given = [state for states in first for state in states]
+    if any(state is None for state in given):
+        given = [] if all(state is None for state in given) else _filled(low, directions, x, given)
+    found = native_recurrent.run_both(low, directions[0], directions[1], x, given)
+    if found is None:
+        return None
+    y, ahead, behind = found
+    forward, backward = split(low, y, 2)
+    return [(forward, ahead), (backward, behind)]
+
+
+def _filled(
+    low: Lowering, directions: list[Gates], x: Blob, states: Sequence[Blob | None]
+) -> list[Blob]:
+    """The first states, zeros for those that are not given."""
+    zeros = np.zeros((extent(x, 1), directions[0].units), np.float32)
+    return [low.constant(zeros) if state is None else state for state in states]
+
+
+def _one(
+    low: Lowering, gates: Gates, x: Blob, first: Sequence[Blob | None], lengths: Any, *,
+    reverse: bool,
+) -> Directed:  # fmt: skip
+    """One direction: by Core ML's own layer, else step by step, or by a loop."""
+    given: list[Blob] = [s for s in first if s is not None]
+    if given and len(given) < len(first):
+        given = _filled(low, [gates], x, first)
+    if lengths is None:
+        found = native_recurrent.run(low, gates, x, given, reverse=reverse)
+        if found is not None:
+            y, last = found
+            if reverse:
+                y = low.layer("reverse", y, layout=SOURCE, reverseDim=(True, False, False))
+            return y, last
+    given = given or _filled(low, [gates], x, first)
+    steps = gates.project(low, x)
+    length = x.known[0]
+    if lengths is None and (length is None or length > MAX_UNROLLED):
+        return looped(low, gates, steps, given, reverse=reverse)
+    masks = [_mask(low, lengths, place) for place in range(extent(x, 0))]
+    outputs, last = walk(low, gates, steps_of(low, steps), given, reverse=reverse, masks=masks)
+    return stacked(low, outputs), last
+
+
+def _lengths(node: Node, operands: Any, length: int | None) -> Any:
     given = operands[4] if len(operands) > 4 else None
     if given is None:
         return None
@@ -140,42 +191,30 @@ def _mask(low: Lowering, lengths: Any, place: int) -> Blob | None:
 
 
 def _initial(
-    low: Lowering, operands: Any, place: int, direction: int, shape: Any, batchwise: Any
-) -> Blob:
+    low: Lowering, operands: Any, place: int, direction: int, units: int, batchwise: Any
+) -> Blob | None:
+    """The first state [batch, units] of a direction, or None for zeros."""
     given = operands[place] if len(operands) > place else None
-    if given is None:
-        return low.constant(np.zeros(shape, np.float32))
     axis = 1 if batchwise else 0
+    if given is None:
+        return None
     if isinstance(given, Constant):
-        return low.constant(np.take(given.array, direction, axis))
-    count = known(given)[axis]
-    parts = (
-        low.outputs(count, "splitND", given, layout=SOURCE, axis=axis, numSplits=count)
-        if count > 1
-        else [given]
-    )
-    return shaped(low, parts[direction], shape)
+        array = np.take(given.array, direction, axis)
+        return low.constant(array.astype(np.float32)) if array.any() else None
+    parts = split(low, given, extent(given, axis), axis=axis)
+    return low.layer("squeeze", parts[direction], layout=SOURCE, axes=(axis,))
 
 
-def _collected(low: Lowering, node: Node, sequences: Any, finals: Any, sizes: Any) -> Any:
-    length, batch, hidden, batchwise = sizes
-    results: list[Any] = [None] * (1 + len(finals[0]))
-    if node.outputs[0].name:
-        rows = []
-        for t in range(length):
-            row = [shaped(low, s[t], (1, 1, batch, hidden)) for s in sequences]
-            rows.append(joined(low, row, 1))
-        made = joined(low, rows, 0)
-        results[0] = (
-            low.layer("transpose", made, layout=SOURCE, axes=(2, 0, 1, 3)) if batchwise else made
-        )
-    for state in range(len(finals[0])):
-        parts = [shaped(low, f[state], (1, batch, hidden)) for f in finals]
-        made = joined(low, parts, 0)
-        results[1 + state] = (
-            low.layer("transpose", made, layout=SOURCE, axes=(1, 0, 2)) if batchwise else made
-        )
-    return results
+def _collected(low: Lowering, node: Node, made: list[Directed], batchwise: Any) -> Any:
+    """Y [time, directions, batch, units], and Y_h and Y_c [directions, batch, units]."""
+    y = stacked(low, [outputs for outputs, _ in made], axis=1) if node.outputs[0].name else None
+    finals = [
+        stacked(low, list(states), axis=1 if batchwise else 0)
+        for states in zip(*(last for _, last in made), strict=True)
+    ]
+    if batchwise and y is not None:
+        y = low.layer("transpose", y, layout=SOURCE, axes=(2, 0, 1, 3))
+    return [y, *finals]
 
 
 @op("RNN", raw=True)

@@ -1,0 +1,182 @@
+"""Core ML's own recurrent layers, where they compute the same as the weights of a frontend.
+
+They clip the sums at 50, where sigmoid and tanh are as good as constant, reset before the
+product, and know no masks; `mlferry.converters.recurrent` composes everything else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from mlferry.converters.layout import SOURCE, Blob
+from mlferry.converters.lower import Lowering
+from mlferry.converters.recurrent import GRU, LSTM, Activation, Gates, Simple
+
+Params = dict[str, Any]
+
+_BOUNDED: tuple[Params, ...] = (
+    {"tanh": {}},
+    {"sigmoid": {}},
+    {"sigmoidHard": {"alpha": 0.2, "beta": 0.5}},
+)
+_NO_CLIPPING = 50000.0  # 0 would stand for 50
+
+
+def run(
+    low: Lowering, gates: Gates, x: Blob, states: Sequence[Blob], *, sequence: bool = True,
+    reverse: bool = False,
+) -> tuple[Blob, list[Blob]] | None:  # fmt: skip
+    """One direction.
+
+    Args:
+        low: the lowering.
+        gates: the weights.
+        x: [time, batch, inputs].
+        states: the first states [batch, units]; none for zeros.
+        sequence: whether all outputs are wanted, rather than the last.
+        reverse: from the last step to the first.
+
+    Returns:
+        the outputs [time, batch, units] in the order of the walk, or the last [1, batch, units],
+        and the last states; None where no layer of Core ML computes this.
+    """
+    described = _described(gates)
+    if described is None:
+        return None
+    kind, params, count = described
+    if kind == "simpleRecurrent" and not states:  # the one kind that needs a state
+        batch = x.known[1]
+        if batch is None:
+            return None
+        states = [low.constant(np.zeros((batch, gates.units), np.float32), layout=SOURCE)]
+    options = params["params"] if kind == "uniDirectionalLSTM" else params
+    options["sequenceOutput"] = sequence
+    y, *last = low.outputs(
+        1 + count, kind, _five(low, x, 3, 4), *(_five(low, s, 0, 3, 4) for s in states),
+        layout=SOURCE, reverseInput=reverse, **_sizes(gates), **params,
+    )  # fmt: skip
+    return _three(low, y), [_two(low, state) for state in last]
+
+
+def run_both(
+    low: Lowering, ahead: Gates, behind: Gates, x: Blob, states: Sequence[Blob]
+) -> tuple[Blob, list[Blob], list[Blob]] | None:
+    """Both directions of an LSTM by one layer.
+
+    Args:
+        low: the lowering.
+        ahead: the weights of the forward direction.
+        behind: those of the backward direction.
+        x: [time, batch, inputs].
+        states: output and cell [batch, units] of the forward, then of the backward direction;
+            none for zeros.
+
+    Returns:
+        the outputs [time, batch, 2 * units] in the order of the input, the last states forward
+        and those backward; None where Core ML's layer computes something else.
+    """
+    both = [_described(gates) for gates in (ahead, behind)]
+    if both[0] is None or both[1] is None or not isinstance(ahead, LSTM):
+        return None
+    (_, first, _), (_, second, _) = (found for found in both if found is not None)
+    if first["activations"] != second["activations"] or first["params"] != second["params"]:
+        return None
+    y, *last = low.outputs(
+        5, "biDirectionalLSTM", _five(low, x, 3, 4), *(_five(low, s, 0, 3, 4) for s in states),
+        layout=SOURCE, activationsForwardLSTM=first["activations"],
+        activationsBackwardLSTM=first["activations"],
+        params={**first["params"], "sequenceOutput": True},
+        weightParams=[first["weightParams"], second["weightParams"]], **_sizes(ahead),
+    )  # fmt: skip
+    states = [_two(low, state) for state in last]
+    return _three(low, y), list(states[:2]), list(states[2:])
+
+
+def _five(low: Lowering, x: Blob, *axes: int) -> Blob:
+    return low.layer("expandDims", x, layout=SOURCE, axes=axes)
+
+
+def _three(low: Lowering, y: Blob) -> Blob:
+    return low.layer("squeeze", y, layout=SOURCE, axes=(3, 4))
+
+
+def _two(low: Lowering, state: Blob) -> Blob:
+    return low.layer("squeeze", state, layout=SOURCE, axes=(0, 3, 4))
+
+
+def _sizes(gates: Gates) -> Params:
+    return {"inputVectorSize": gates.w.shape[1], "outputVectorSize": gates.units}
+
+
+def _described(gates: Gates) -> tuple[str, Params, int] | None:
+    """The kind of layer, its parameters and its number of states; None where there is none."""
+    functions = [f.params if isinstance(f, Activation) else {} for f in gates.functions]
+    write = _WRITERS.get(type(gates))
+    if write is None or gates.behind or gates.coupled or any(f not in _BOUNDED for f in functions):
+        return None
+    return write(gates, functions)
+
+
+def _bias(gates: Gates) -> Any:
+    """The sum of both biases, or None."""
+    found = [bias for bias in (gates.wb, gates.rb) if bias is not None]
+    return sum(found[1:], found[0]) if found else None
+
+
+def _blocks(gates: Gates, names: Sequence[str], suffixes: Sequence[str]) -> Params:
+    """The weights of each gate under Core ML's names."""
+    weight, recursion, bias = suffixes
+    total = _bias(gates)
+    found: Params = {}
+    for index, name in enumerate(names):
+        rows = slice(index * gates.units, (index + 1) * gates.units)
+        found[f"{name}{weight}"] = np.ascontiguousarray(gates.w[rows])
+        found[f"{name}{recursion}"] = np.ascontiguousarray(gates.r[rows])
+        if total is not None:
+            found[f"{name}{bias}"] = total[rows]
+    return found
+
+
+def _simple(gates: Gates, functions: list[Params]) -> tuple[str, Params, int]:
+    bias = _bias(gates)
+    given = {} if bias is None else {"hasBiasVector": True, "biasVector": bias}
+    return "simpleRecurrent", {
+        "activation": functions[0], "weightMatrix": gates.w, "recursionMatrix": gates.r, **given,
+    }, 1  # fmt: skip
+
+
+def _gru(gates: Gates, functions: list[Params]) -> tuple[str, Params, int]:
+    names = ("GateWeightMatrix", "GateRecursionMatrix", "GateBiasVector")
+    return "gru", {
+        "activations": functions, "hasBiasVectors": _bias(gates) is not None,
+        **_blocks(gates, ("update", "reset", "output"), names),
+    }, 1  # fmt: skip
+
+
+def _lstm(gates: Gates, functions: list[Params]) -> tuple[str, Params, int]:
+    weights = _blocks(
+        gates,
+        ("inputGate", "outputGate", "forgetGate", "blockInput"),
+        ("WeightMatrix", "RecursionMatrix", "BiasVector"),
+    )
+    options: Params = {
+        "hasBiasVectors": _bias(gates) is not None, "cellClipThreshold": _NO_CLIPPING,
+    }  # fmt: skip
+    if gates.peephole is not None:
+        options["hasPeepholeVectors"] = True
+        for index, gate in enumerate(("input", "output", "forget")):
+            part = gates.peephole[index * gates.units : (index + 1) * gates.units]
+            weights[f"{gate}GatePeepholeVector"] = part
+    return "uniDirectionalLSTM", {
+        "activations": functions, "params": options, "weightParams": weights,
+    }, 2  # fmt: skip
+
+
+_WRITERS: dict[type[Gates], Callable[[Gates, list[Params]], tuple[str, Params, int]]] = {
+    Simple: _simple,
+    GRU: _gru,
+    LSTM: _lstm,
+}
