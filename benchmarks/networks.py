@@ -37,6 +37,7 @@ class Net:
     def conv(
         self, x: str, before: int, after: int, size: int = 3, stride: int = 1, groups: int = 1,
         act: str = "Relu", norm: bool = False, pad: int | None = None,
+        gain: float = 1.0,
     ) -> str:  # fmt: skip
         edge = size // 2 if pad is None else pad
         w = self.weights(after, before // groups, size, size)
@@ -45,7 +46,8 @@ class Net:
         if norm:
             ones = self.constant(self.rng.uniform(0.5, 1.0, after).astype(np.float32))
             shift = self.constant(self.rng.normal(0, 0.1, after).astype(np.float32))
-            y = self.put("BatchNormalization", y, ones, shift, shift, ones)
+            factor = self.constant(np.full(after, gain, np.float32))
+            y = self.put("BatchNormalization", y, factor, shift, shift, ones)
         if act == "Relu6":
             bounds = [self.constant(np.float32(v)) for v in (0, 6)]
             return self.put("Clip", y, *bounds)
@@ -104,7 +106,7 @@ def resnet50(batch: int) -> onnx.ModelProto:
                 shortcut = n.conv(x, before, 4 * narrow, 1, stride, act="", norm=True)
             y = n.conv(x, before, narrow, 1, norm=True)
             y = n.conv(y, narrow, narrow, 3, stride, norm=True)
-            y = n.conv(y, narrow, 4 * narrow, 1, act="", norm=True)
+            y = n.conv(y, narrow, 4 * narrow, 1, act="", norm=True, gain=0.2)
             x, before = n.put("Relu", n.put("Add", y, shortcut)), 4 * narrow
     return n.model(n.classified(x, before))
 

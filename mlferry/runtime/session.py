@@ -10,7 +10,7 @@ from enum import Enum
 import numpy as np
 
 from mlferry.custom import CustomLayer, Instance
-from mlferry.errors import MlferryError, PredictionError, SpecError, context
+from mlferry.errors import MlferryError, PredictionError, SpecError
 from mlferry.registry import did_you_mean
 from mlferry.runtime.custom import CustomClasses, resolve
 from mlferry.runtime.kernels import KERNELS, Array
@@ -152,14 +152,15 @@ class Session:
                 close = did_you_mean(name, sorted(self.blobs))
                 raise PredictionError(f"the network has no blob {name!r}.{close}")
         blobs: Blobs = dict(inputs)
-        for planned in self._plan(frozenset(outputs)):
-            made = planned.region.run(blobs) if planned.region is not None else None
-            if made is not None:
-                blobs |= made
-            else:
-                self.run_body(planned.steps, blobs)
-            for name in planned.frees:
-                blobs.pop(name, None)
+        with np.errstate(all="ignore"):
+            for planned in self._plan(frozenset(outputs)):
+                made = planned.region.run(blobs) if planned.region is not None else None
+                if made is not None:
+                    blobs |= made
+                else:
+                    self.run_body(planned.steps, blobs)
+                for name in planned.frees:
+                    blobs.pop(name, None)
         for name in outputs:
             if name not in blobs:
                 raise PredictionError(f"the blob {name!r} was not made: no layer that ran makes it")
@@ -169,29 +170,34 @@ class Session:
         missing = [name for name in step.inputs if name not in blobs]
         if missing:
             raise PredictionError(f"{step} reads {missing[0]!r}, which nothing before it makes")
-        if step.kernel is None:
-            with context(f"running {step}"):
+        try:
+            if step.kernel is None:
                 return CONTROL_FLOW[step.params.kind](self, step, blobs)
-        with context(f"running {step}"), np.errstate(all="ignore"):
-            arguments = [blobs[name] for name in step.inputs]
-            self._check(step, tuple(x.shape for x in arguments))
-            try:
-                made = step.kernel(step.params, *arguments)
-            except MlferryError:
-                raise
-            except Exception as error:
-                shapes = ", ".join(str(x.shape) for x in arguments)
-                raise PredictionError(
-                    f"inputs of shapes {shapes} do not fit this layer: {error}"
-                ) from error
-            results = made if isinstance(made, tuple) else (made,)
-            if len(results) < len(step.outputs):
-                raise PredictionError(
-                    f"the layer makes {len(results)} outputs; {len(step.outputs)} are named"
-                )
-            for name, array in zip(step.outputs, results, strict=False):
-                blobs[name] = np.asarray(array, np.float32)
+            self._evaluate(step, step.kernel, blobs)
+        except MlferryError as error:
+            error.add_context(f"running {step}")
+            raise
         return Flow.END
+
+    def _evaluate(self, step: Step, kernel: Kernel, blobs: Blobs) -> None:
+        arguments = [blobs[name] for name in step.inputs]
+        self._check(step, tuple(x.shape for x in arguments))
+        try:
+            made = kernel(step.params, *arguments)
+        except MlferryError:
+            raise
+        except Exception as error:
+            shapes = ", ".join(str(x.shape) for x in arguments)
+            raise PredictionError(
+                f"inputs of shapes {shapes} do not fit this layer: {error}"
+            ) from error
+        results = made if isinstance(made, tuple) else (made,)
+        if len(results) < len(step.outputs):
+            raise PredictionError(
+                f"the layer makes {len(results)} outputs; {len(step.outputs)} are named"
+            )
+        for name, array in zip(step.outputs, results, strict=False):
+            blobs[name] = np.asarray(array, np.float32)
 
     def _check(self, step: Step, shapes: tuple[tuple[int, ...], ...]) -> None:
         """Let the shape rule of a layer refuse its inputs, once for each set of shapes."""

@@ -20,7 +20,10 @@ _erf = np.frompyfunc(math.erf, 1, 1)
 
 def sigmoid(x: Array) -> Array:
     """The logistic function, without overflow."""
-    return (0.5 * np.tanh(0.5 * x) + 0.5).astype(np.float32)
+    y = np.tanh(np.asarray(x * np.float32(0.5)))
+    y *= np.float32(0.5)
+    y += np.float32(0.5)
+    return y
 
 
 def erf(x: Array) -> Array:
@@ -68,15 +71,15 @@ def _per_channel(a: Params, field: str, x: Array) -> Array:
     return a.weight(field, (1,) if size == 1 else (x.shape[-3], 1, 1))
 
 
-def activate(a: Params, x: Array) -> Array:
-    """Apply an `ActivationParams` message."""
-    kind = a.which("NonlinearityType")
-    return _ACTIVATIONS[kind or "linear"](getattr(a, kind or "linear"), x)
+def function_of(a: Params) -> Callable[[Array], Array]:
+    """What an `ActivationParams` message describes."""
+    kind = a.which("NonlinearityType") or "linear"
+    return functools.partial(_ACTIVATIONS[kind], getattr(a, kind))
 
 
 @kernel("activation")
 def activation(p: Params, x: Array) -> Array:
-    return activate(p, x)
+    return function_of(p)(x)
 
 
 _UNARY: dict[str, Callable[[Params, Array], Array]] = {

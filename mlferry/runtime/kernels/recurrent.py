@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mlferry.runtime.kernels.elementwise import activate, clipped, hard_sigmoid, scaled_tanh
+from mlferry.runtime.kernels.elementwise import clipped, function_of, hard_sigmoid, scaled_tanh
 from mlferry.runtime.kernels.registry import Array, kernel
 from mlferry.spec.params import Params
 
@@ -26,21 +26,27 @@ States = tuple[Array, ...]
 Step = Callable[[Array, States], States]
 Function = Callable[[Array], Array]
 
-# Recurrent layers know these two with these constants only, so writers leave them out.
+# Recurrent layers know these with these constants only, so writers leave them out.
 _FIXED: dict[str, Function] = {
     "scaledTanh": lambda x: scaled_tanh(x, 1.7159, 2 / 3),
     "sigmoidHard": lambda x: hard_sigmoid(x, 0.2, 0.5),
+    "linear": lambda x: x,
 }
 
 
 def _function(a: Params) -> Function:
-    """An activation of a recurrent layer, of sums that are clipped."""
+    """An activation of a recurrent layer."""
     kind = a.which("NonlinearityType") or "linear"
     message = getattr(a, kind)
-    if kind in ("scaledTanh", "sigmoidHard", "linear") and not (message.alpha or message.beta):
-        fixed: Function = _FIXED.get(kind, np.asarray)
-        return lambda x: fixed(clipped(x, -_CLIP, _CLIP))
-    return lambda x: activate(a, clipped(x, -_CLIP, _CLIP))
+    if kind in _FIXED and not (message.alpha or message.beta):
+        return _FIXED[kind]
+    return function_of(a)
+
+
+def _bounded(total: Array) -> Array:
+    """A sum of its own, clipped in place."""
+    clipped(total, -_CLIP, _CLIP, out=total)
+    return total
 
 
 class Gates(NamedTuple):
@@ -124,7 +130,7 @@ def simple_recurrent(p: Params, x: Array, *states: Array) -> tuple[Array, ...]:
     function = _function(p.activation)
 
     def step(entry: Array, state: States) -> States:
-        return (function(entry + state[0] @ gates.recursion),)
+        return (function(_bounded(entry + np.matmul(state[0], gates.recursion))),)
 
     first = _initial(states, 1, 1, (x.shape[1], p.outputVectorSize))
     y, last = _walk(step, gates.project(x, [p.reverseInput]), first)
@@ -152,9 +158,9 @@ def gru(p: Params, x: Array, *states: Array) -> tuple[Array, ...]:
 
     def step(entry: Array, state: States) -> States:
         (before,) = state
-        gates = inner(entry[..., : 2 * units] + before @ early.recursion)
+        gates = inner(_bounded(entry[..., : 2 * units] + np.matmul(before, early.recursion)))
         z, r = gates[..., :units], gates[..., units:]
-        o = outer(entry[..., 2 * units :] + np.matmul(before * r, late.recursion))
+        o = outer(_bounded(entry[..., 2 * units :] + np.matmul(before * r, late.recursion)))
         return ((1 - z) * o + z * before,)
 
     reverse = [p.reverseInput]
@@ -195,16 +201,17 @@ def _lstm(
 
     def step(entry: Array, state: States) -> States:
         before, cell = state
-        total = before @ gates.recursion
+        total = np.matmul(before, gates.recursion)
         total += entry
         for index, peephole in enumerate(peepholes[:-1]):
             total[..., index * units : (index + 1) * units] += peephole * cell
-        opened = f(total[..., : split if peepholes else last])
+        late = total[..., split:last].copy() if peepholes else None
+        opened = f(_bounded(total)[..., : split if peepholes else last])
         i = opened[..., :units]
         kept = cell * (1 - i if coupled else opened[..., units:split])
         kept += i * g(total[..., last:])
         cell = clipped(kept, -limit, limit)
-        o = f(total[..., split:last] + peepholes[-1] * cell) if peepholes else opened[..., split:]
+        o = opened[..., split:] if late is None else f(_bounded(late + peepholes[-1] * cell))
         return h(cell) * o, cell
 
     first = _initial(states, 2, len(parts), (x.shape[1], units))

@@ -75,8 +75,7 @@ class Region:
             for name, x, same in zip(self.reads, maps, shared, strict=True):
                 if sample == 0 or not same:
                     np.copyto(plan.inputs[name], x[0 if same else sample].transpose(1, 2, 0))
-            with np.errstate(all="ignore"):
-                plan.run()
+            plan.run()
             for name, result in plan.outputs.items():
                 np.copyto(made[name][sample], result.transpose(2, 0, 1))
         free.append(plan)

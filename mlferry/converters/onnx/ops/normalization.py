@@ -85,14 +85,18 @@ def instance_normalization(low: Lowering, node: Node, x: Any, scale: Any, bias: 
     return emit(low, "addBroadcastable", scaled, shaped(low, bias, shape))
 
 
-@op("LayerNormalization")
-def layer_normalization(
-    low: Lowering, node: Node, x: Blob, scale: Blob, bias: Blob | None = None
-) -> Any:
+@op("LayerNormalization", raw=True)
+def layer_normalization(low: Lowering, node: Node, x: Any, scale: Any, bias: Any = None) -> Any:
     """Over all axes from `axis` on; the mean and inverse deviation are outputs, too."""
     node.attrs.get("stash_type")
+    x = low.stored(x) if isinstance(x, Constant) else x
     axes = tuple(range(positive(node.attrs.get("axis", -1), x.rank), x.rank))
     epsilon = node.attrs.get("epsilon", 1e-5)
+    if len(node.outputs) == 1:
+        made = _native_layer_normalization(low, x, axes, scale, bias, epsilon)
+        if made is not None:
+            return made
+    scale, bias = (low.stored(v) if isinstance(v, Constant) else v for v in (scale, bias))
     mean = low.layer("reduceMean", x, layout=SOURCE, axes=axes, keepDims=True)
     centered = emit(low, "subtractBroadcastable", x, mean)
     squares = emit(low, "multiplyBroadcastable", centered, centered)
@@ -105,6 +109,24 @@ def layer_normalization(
         return made
     inverse = emit(low, "divideBroadcastable", low.constant([1.0]), root)
     return (made, mean, inverse)[: len(node.outputs)]
+
+
+def _native_layer_normalization(
+    low: Lowering, x: Blob, axes: tuple[int, ...], scale: Any, bias: Any, epsilon: float
+) -> Blob | None:
+    """By Core ML's own layer, where factors and shifts are constants for every value."""
+    sizes = [x.known[axis] for axis in axes]
+    if not isinstance(scale, Constant) or not isinstance(bias, Constant | None) or None in sizes:
+        return None
+    shape = tuple(n or 0 for n in sizes)
+    arrays = (scale.array, np.zeros(shape) if bias is None else bias.array)
+    if any(array.ndim > len(shape) for array in arrays):
+        return None
+    gamma, beta = (np.broadcast_to(a, shape).astype(np.float32) for a in arrays)
+    return low.layer(
+        "layerNormalization", x, layout=SOURCE, normalizedShape=shape, eps=epsilon, gamma=gamma,
+        beta=beta,
+    )  # fmt: skip
 
 
 @op("RMSNormalization")
