@@ -25,6 +25,11 @@ _BOUNDED: tuple[Params, ...] = (
 _NO_CLIPPING = 50000.0  # 0 would stand for 50
 
 
+def exists(gates: Gates) -> bool:
+    """Whether a layer of Core ML computes this."""
+    return _described(gates) is not None
+
+
 def run(
     low: Lowering, gates: Gates, x: Blob, states: Sequence[Blob], *, sequence: bool = True,
     reverse: bool = False,

@@ -22,7 +22,17 @@ from mlferry.converters.keras.ops.registry import (
 from mlferry.converters.layout import SOURCE, Blob
 from mlferry.converters.lower import Lowering
 from mlferry.converters.operands import known
-from mlferry.converters.recurrent import GRU, LSTM, Cell, Gates, Simple, binary, split
+from mlferry.converters.recurrent import (
+    GRU,
+    LSTM,
+    Activation,
+    Cell,
+    Function,
+    Gates,
+    Simple,
+    binary,
+    split,
+)
 from mlferry.errors import ConversionError
 from mlferry.spec.shapes.rules import Shape
 
@@ -73,8 +83,18 @@ def _gated(
             wb, rb = turned(both[0]), turned(both[1])
         else:
             wb = turned(weight(node, "bias", gates * units))
-    functions = [activation_of(low, attrs.get(name), node.name) for name in names]
+    functions = [_function(low, attrs.get(name), node.name) for name in names]
     return kind(w, r, wb, rb, functions, behind=behind)
+
+
+def _function(low: Lowering, given: Any, layer: str) -> Function:
+    """An activation, as Core ML's parameters where its recurrent layers may have it."""
+    name, options = described(given, low.graph.version)
+    if name in ("tanh", "sigmoid") and not options:
+        return Activation({name: {}})
+    if name == "hard_sigmoid" and low.graph.version < 3:
+        return Activation({"sigmoidHard": {"alpha": 0.2, "beta": 0.5}})
+    return activation_of(low, given, layer)
 
 
 def _simple(low: Lowering, node: Node) -> Cell:
@@ -215,17 +235,3 @@ def states_of(node: Node, shape: Shape) -> list[Shape]:
     if node.op == "Bidirectional":
         return [s for part in node.parts.values() for s in states_of(part, shape)]
     return [(shape[0], size) for size in sizes(node.parts["cell"])]
-
-
-def native(low: Lowering, node: Node, names: Sequence[str]) -> list[dict[str, Any]] | None:
-    """Core ML's own activations for those of a cell, where its layers compute them exactly.
-
-    They clip what an activation gets at 50, where these are as good as constant.
-    """
-    bounded: dict[str, dict[str, Any]] = {"tanh": {"tanh": {}}, "sigmoid": {"sigmoid": {}}}
-    if low.graph.version < 3:
-        bounded["hard_sigmoid"] = {"sigmoidHard": {"alpha": 0.2, "beta": 0.5}}
-    found = [described(node.attrs.get(name), low.graph.version) for name in names]
-    if any(name not in bounded or options for name, options in found):
-        return None
-    return [bounded[name] for name, _ in found]

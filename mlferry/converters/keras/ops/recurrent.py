@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from mlferry.converters import native_recurrent
 from mlferry.converters.graph import Node
 from mlferry.converters.keras import masks
-from mlferry.converters.keras.ops.cells import cell_of, first_states, native, sizes
+from mlferry.converters.keras.ops.cells import cell_of, first_states, sizes
 from mlferry.converters.keras.ops.registry import bound, op
 from mlferry.converters.layout import SOURCE, Blob
 from mlferry.converters.lower import Lowering
@@ -64,28 +65,41 @@ def _run(
     low: Lowering, node: Node, x: Blob, states: list[Blob], mask: Blob | None, *, zero: bool
 ) -> tuple[Blob, list[Blob]]:
     """The sequence or its last entry, and the last states, of a layer with its cell."""
-    cell = node.parts["cell"]
-    count = len(sizes(cell))
+    part = node.parts["cell"]
+    count = len(sizes(part))
     if states and len(states) != count:
         raise ConversionError(f"{len(states)} initial states; the layer has {count}")
-    if mask is None:
+    cell = cell_of(low, part)
+    if mask is None and isinstance(cell, Gates) and native_recurrent.exists(cell):
         made = _native(low, node, cell, x, states)
         if made is not None:
             return made
     return _composed(low, node, cell, x, states, mask, zero)
 
 
+def _native(
+    low: Lowering, node: Node, cell: Gates, x: Blob, states: list[Blob]
+) -> tuple[Blob, list[Blob]] | None:
+    """By Core ML's own layer."""
+    timewise = low.layer("transpose", x, layout=SOURCE, axes=(1, 0, 2))
+    sequence = bool(node.attrs.get("return_sequences", False))
+    reverse = bool(node.attrs.get("go_backwards", False))
+    made = native_recurrent.run(low, cell, timewise, states, sequence=sequence, reverse=reverse)
+    if made is None or not sequence:
+        return made and (made[1][0], made[1])
+    return low.layer("transpose", made[0], layout=SOURCE, axes=(1, 0, 2)), made[1]
+
+
 def _composed(
-    low: Lowering, node: Node, part: Node, x: Blob, states: list[Blob], mask: Blob | None,
+    low: Lowering, node: Node, cell: Cell, x: Blob, states: list[Blob], mask: Blob | None,
     zero: bool,
 ) -> tuple[Blob, list[Blob]]:  # fmt: skip
-    cell = cell_of(low, part)
     timewise = low.layer("transpose", x, layout=SOURCE, axes=(1, 0, *range(2, x.rank)))
     steps = cell.project(low, timewise)
     if not states:
         states = [
             low.constant(np.zeros(shape, np.float32), layout=SOURCE)
-            for shape in first_states(part, extent(x, 0), steps)
+            for shape in first_states(node.parts["cell"], extent(x, 0), steps)
         ]
     how = {"reverse": bool(node.attrs.get("go_backwards", False)), "zero": zero}
     sequence = bool(node.attrs.get("return_sequences", False))
@@ -114,122 +128,6 @@ def _in_a_loop(
         return low.layer("transpose", made, layout=SOURCE, axes=(1, 0, 2)), last
     end = sliced(low, made, [-1], [None], [0], None)
     return low.layer("squeeze", end, layout=SOURCE, axes=(0,)), last
-
-
-def _five(low: Lowering, x: Blob, front: bool) -> Blob:
-    """[1, batch, units, 1, 1] of a state, or [time, batch, values, 1, 1] of a sequence."""
-    axes = (0, 3, 4) if front else (3, 4)
-    return low.layer("expandDims", x, layout=SOURCE, axes=axes)
-
-
-def _native(
-    low: Lowering, node: Node, cell: Node, x: Blob, states: list[Blob]
-) -> tuple[Blob, list[Blob]] | None:
-    """By Core ML's own layer, or None where it would compute something else."""
-    described = _parameters(low, node, cell)
-    if described is None:
-        return None
-    kind, params = described
-    if kind == "simpleRecurrent" and not states:  # the one kind that needs a state
-        if x.known[0] is None:
-            return None
-        states = [low.constant(np.zeros((x.known[0], params["outputVectorSize"]), np.float32))]
-    made = low.outputs(
-        1 + len(sizes(cell)), kind, *_sequence(low, x), *(_five(low, s, True) for s in states),
-        layout=SOURCE, reverseInput=bool(node.attrs.get("go_backwards", False)), **params,
-    )  # fmt: skip
-    last = [low.layer("squeeze", s, layout=SOURCE, axes=(0, 3, 4)) for s in made[1:]]
-    if not node.attrs.get("return_sequences", False):
-        return last[0], last
-    return _batchwise(low, made[0]), last
-
-
-def _sequence(low: Lowering, x: Blob) -> tuple[Blob]:
-    return (_five(low, low.layer("transpose", x, layout=SOURCE, axes=(1, 0, 2)), False),)
-
-
-def _batchwise(low: Lowering, y: Blob) -> Blob:
-    flat = low.layer("squeeze", y, layout=SOURCE, axes=(3, 4))
-    return low.layer("transpose", flat, layout=SOURCE, axes=(1, 0, 2))
-
-
-def _parameters(low: Lowering, node: Node, cell: Node) -> tuple[str, dict[str, Any]] | None:
-    if cell.op not in _NATIVE:
-        return None
-    names, write = _NATIVE[cell.op]
-    activations = native(low, cell, names)
-    if activations is None:
-        return None
-    gates = cell_of(low, cell)
-    if not isinstance(gates, Gates) or gates.behind:
-        return None
-    sequence = bool(node.attrs.get("return_sequences", False))
-    sizes = {"inputVectorSize": gates.w.shape[1], "outputVectorSize": gates.units}
-    kind, params = write(gates, activations, sequence)
-    return kind, {**sizes, **params}
-
-
-def _blocks(gates: Gates, names: Sequence[str], *suffixes: str) -> dict[str, Any]:
-    """The weights of each gate under Core ML's names."""
-    weight, recursion, bias = suffixes
-    found: dict[str, Any] = {}
-    for index, name in enumerate(names):
-        rows = slice(index * gates.units, (index + 1) * gates.units)
-        found[f"{name}{weight}"] = np.ascontiguousarray(gates.w[rows])
-        found[f"{name}{recursion}"] = np.ascontiguousarray(gates.r[rows])
-        if gates.wb is not None:
-            found[f"{name}{bias}"] = gates.wb[rows]
-    return found
-
-
-def _simple_params(
-    gates: Gates, activations: list[dict[str, Any]], sequence: bool
-) -> tuple[str, dict[str, Any]]:
-    bias = {} if gates.wb is None else {"hasBiasVector": True, "biasVector": gates.wb}
-    return "simpleRecurrent", {
-        "activation": activations[0], "sequenceOutput": sequence, "weightMatrix": gates.w,
-        "recursionMatrix": gates.r, **bias,
-    }  # fmt: skip
-
-
-_GATE = ("GateWeightMatrix", "GateRecursionMatrix", "GateBiasVector")
-
-
-def _gru_params(
-    gates: Gates, activations: list[dict[str, Any]], sequence: bool
-) -> tuple[str, dict[str, Any]]:
-    return "gru", {
-        "activations": activations, "sequenceOutput": sequence,
-        "hasBiasVectors": gates.wb is not None,
-        **_blocks(gates, ("update", "reset", "output"), *_GATE),
-    }  # fmt: skip
-
-
-def _lstm_weights(gates: Gates) -> dict[str, Any]:
-    names = ("inputGate", "outputGate", "forgetGate", "blockInput")
-    return _blocks(gates, names, "WeightMatrix", "RecursionMatrix", "BiasVector")
-
-
-def _lstm_options(gates: Gates, sequence: bool) -> dict[str, Any]:
-    """No clipping of cells that real models reach; 0 would stand for 50."""
-    return {"sequenceOutput": sequence, "hasBiasVectors": gates.wb is not None,
-            "cellClipThreshold": 50000.0}  # fmt: skip
-
-
-def _lstm_params(
-    gates: Gates, activations: list[dict[str, Any]], sequence: bool
-) -> tuple[str, dict[str, Any]]:
-    return "uniDirectionalLSTM", {
-        "activations": activations, "params": _lstm_options(gates, sequence),
-        "weightParams": _lstm_weights(gates),
-    }  # fmt: skip
-
-
-_NATIVE: dict[str, Any] = {
-    "SimpleRNNCell": (("activation",), _simple_params),
-    "GRUCell": (("recurrent_activation", "activation"), _gru_params),
-    "LSTMCell": (("recurrent_activation", "activation", "activation"), _lstm_params),
-}
 
 
 @op("SimpleRNN", "LSTM", "GRU", "RNN", layouts=(SOURCE,))
@@ -298,7 +196,7 @@ def conv_lstm(low: Lowering, node: Node, *inputs: Blob) -> list[Blob]:
     zero = bool(node.attrs.get("zero_output_for_mask", False))
     mask = masks.of(low, node)[0]
     given = [turned(state, back=False) for state in states]
-    y, last = _composed(low, node, node.parts["cell"], x, given, mask, zero)
+    y, last = _composed(low, node, cell_of(low, node.parts["cell"]), x, given, mask, zero)
     shown = turned(y, back=True, outer=1 + y.rank - rank)
     return _results(node, inputs, [shown], [turned(state, back=True) for state in last])
 
