@@ -4,7 +4,7 @@ DEV := .venv/bin
 DEMO := .venv-demo/bin
 PROTOS := mlferry/spec/proto
 
-.PHONY: demo test lint type unit chromium wheel schema docs notebooks onnx-suite bench clean
+.PHONY: demo test lint type unit chromium wheel schema docs notebooks onnx-suite keras-applications bench clean
 
 demo: .venv-demo/ready  ## the main job, with NumPy, protobuf and h5py alone
 	$(DEMO)/python examples/spatial_transformer/demo.py
@@ -42,6 +42,7 @@ keras-applications: .venv/ready  ## every architecture of keras.applications aga
 	$(DEV)/python -m tests.converters.keras.applications
 
 bench: .venv/ready  ## the published figures, us and a peer in one run
+	$(DEV)/python benchmarks/runtime.py --docs
 	$(DEV)/python benchmarks/quantize.py
 
 docs: .venv/ready  ## write the generated tables of docs/, and the site into build/site

@@ -37,7 +37,7 @@ class Net:
     def conv(
         self, x: str, before: int, after: int, size: int = 3, stride: int = 1, groups: int = 1,
         act: str = "Relu", norm: bool = False, pad: int | None = None,
-        gain: float = 1.0,
+        gain: float = 0.75,
     ) -> str:  # fmt: skip
         edge = size // 2 if pad is None else pad
         w = self.weights(after, before // groups, size, size)

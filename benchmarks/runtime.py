@@ -1,6 +1,6 @@
 """Latency of the runtime, beside onnxruntime on the source model.
 
-    python benchmarks/runtime.py [--runs 9] [--batches 1 16] [--threads 1] [--json FILE]
+    python benchmarks/runtime.py [--runs 9] [--batches 1 16] [--threads 1] [--json FILE] [--docs]
 
 Both get the same inputs in one process, by turns; the median of the ratios of neighbouring runs
 is shown, with both medians, the largest difference of the results as a part of their range, and
@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 
 Row = dict[str, Any]
+MARKS = ("<!-- written by `make bench` -->", "<!-- until here -->")
 HEADER = f"{'network':<22}{'batch':>6}{'ratio':>8}{'mlferry':>11}{'peer':>11}{'difference':>12}"
 
 
@@ -120,12 +121,31 @@ def shown(row: Row) -> str:
     )
 
 
+def written(rows: list[Row]) -> None:
+    """The table of docs/speed.md, between its marks."""
+    page = Path(__file__).parent.parent / "docs" / "speed.md"
+    lines = [
+        "| Network | Batch | Ratio | mlferry | Peer | Difference |",
+        "| --- | ---: | ---: | ---: | ---: | ---: |",
+        *(
+            f"| {r['network']} | {r['batch']} | {r['ratio']:.2f} | {r['mlferry_ms']:.1f} ms "
+            f"| {r['peer_ms']:.1f} ms, {r['peer']} | {r['difference']:.0e} |"
+            for r in rows
+        ),
+    ]
+    before, rest = page.read_text(encoding="utf-8").split(MARKS[0])
+    after = rest.split(MARKS[1])[1]
+    text = "\n".join([f"{before}{MARKS[0]}", "", *lines, "", f"{MARKS[1]}{after}"])
+    page.write_text(text, encoding="utf-8")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=9)
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 16])
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--docs", action="store_true", help="write the table of docs/speed.md")
     arguments = parser.parse_args()
     threads = str(arguments.threads)
     if os.environ.get("OPENBLAS_NUM_THREADS") != threads:  # read when NumPy is imported
@@ -146,6 +166,8 @@ def main() -> None:
     if keras_row is not None:
         rows.append(keras_row)
         print(shown(keras_row), flush=True)
+    if arguments.docs:
+        written(rows)
     if arguments.json:
         arguments.json.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
 
