@@ -8,6 +8,7 @@ and i, o, f, c of an LSTM.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
@@ -52,7 +53,7 @@ class Cell(Protocol):
 
 
 @dataclass
-class Gates:
+class Gates(ABC):
     """The weights of one direction.
 
     Attributes:
@@ -103,9 +104,9 @@ class Gates:
             self.constants[name] = low.constant(array, layout=SOURCE)
         return self.constants[name]
 
+    @abstractmethod
     def step(self, low: Lowering, x: Blob, states: list[Blob]) -> tuple[Blob, list[Blob]]:
         """See `Cell`."""
-        raise NotImplementedError
 
     def recur(self, low: Lowering, state: Blob, first: int = 0, last: int | None = None) -> Blob:
         """The recursion's product for some gates, without bias."""

@@ -83,26 +83,23 @@ def binary(low: Lowering, node: Node, left: Any, right: Any) -> Blob:
     return joint(low, _BINARY[node.op], left, right)
 
 
-@op("Add", "AddV2", raw=True)
-def add(low: Lowering, node: Node, left: Any, right: Any) -> Blob:
+_ABSORBED = {
+    "Add": ("addBroadcastable", "shift"), "AddV2": ("addBroadcastable", "shift"),
+    "Mul": ("multiplyBroadcastable", "factor"),
+}  # fmt: skip
+
+
+@op(*_ABSORBED, raw=True)
+def combined(low: Lowering, node: Node, left: Any, right: Any) -> Blob:
     """A constant a channel joins the layer before, where nobody else reads that."""
-    for x, shift, place in ((left, right, 0), (right, left, 1)):
-        if isinstance(x, Blob) and isinstance(shift, Constant):
-            joined = absorbed(low, x, node.inputs[place], shift=shift.array)
-            if joined is not None:
-                return joined
-    return joint(low, "addBroadcastable", left, right)
-
-
-@op("Mul", raw=True)
-def mul(low: Lowering, node: Node, left: Any, right: Any) -> Blob:
-    """A constant a channel joins the weights of the layer before, likewise."""
-    for x, factor, place in ((left, right, 0), (right, left, 1)):
-        if isinstance(x, Blob) and isinstance(factor, Constant):
-            joined = absorbed(low, x, node.inputs[place], factor=factor.array)
-            if joined is not None:
-                return joined
-    return joint(low, "multiplyBroadcastable", left, right)
+    kind, role = _ABSORBED[node.op]
+    for x, other, place in ((left, right, 0), (right, left, 1)):
+        if isinstance(x, Blob) and isinstance(other, Constant):
+            given: dict[str, Any] = {role: other.array}
+            made = absorbed(low, x, node.inputs[place], **given)
+            if made is not None:
+                return made
+    return joint(low, kind, left, right)
 
 
 @op("BiasAdd", "BiasAddV1", raw=True)
