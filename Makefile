@@ -43,6 +43,7 @@ keras-applications: .venv/ready  ## every architecture of keras.applications aga
 
 bench: .venv/ready  ## the published figures, us and a peer in one run
 	$(DEV)/python benchmarks/runtime.py --docs
+	$(DEV)/python benchmarks/converting.py --docs
 	$(DEV)/python benchmarks/quantize.py
 
 docs: .venv/ready  ## write the generated tables of docs/, and the site into build/site

@@ -24,7 +24,6 @@ from typing import Any
 import numpy as np
 
 Row = dict[str, Any]
-MARKS = ("<!-- written by `make bench` -->", "<!-- until here -->")
 HEADER = f"{'network':<22}{'batch':>6}{'ratio':>8}{'mlferry':>11}{'peer':>11}{'difference':>12}"
 
 
@@ -121,24 +120,6 @@ def shown(row: Row) -> str:
     )
 
 
-def written(rows: list[Row]) -> None:
-    """The table of docs/speed.md, between its marks."""
-    page = Path(__file__).parent.parent / "docs" / "speed.md"
-    lines = [
-        "| Network | Batch | Ratio | mlferry | Peer | Difference |",
-        "| --- | ---: | ---: | ---: | ---: | ---: |",
-        *(
-            f"| {r['network']} | {r['batch']} | {r['ratio']:.2f} | {r['mlferry_ms']:.1f} ms "
-            f"| {r['peer_ms']:.1f} ms, {r['peer']} | {r['difference']:.0e} |"
-            for r in rows
-        ),
-    ]
-    before, rest = page.read_text(encoding="utf-8").split(MARKS[0])
-    after = rest.split(MARKS[1])[1]
-    text = "\n".join([f"{before}{MARKS[0]}", "", *lines, "", f"{MARKS[1]}{after}"])
-    page.write_text(text, encoding="utf-8")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=9)
@@ -155,6 +136,7 @@ def main() -> None:
     warnings.simplefilter("ignore")
     sys.path.insert(0, str(Path(__file__).parent.parent))
     from benchmarks.networks import NETWORKS
+    from benchmarks.pages import write_table
 
     print(HEADER, flush=True)
     rows = []
@@ -167,7 +149,17 @@ def main() -> None:
         rows.append(keras_row)
         print(shown(keras_row), flush=True)
     if arguments.docs:
-        written(rows)
+        write_table(
+            "runtime",
+            ("Network", "Batch", "Ratio", "mlferry", "Peer", "Difference"),
+            [
+                (
+                    r["network"], str(r["batch"]), f"{r['ratio']:.2f}", f"{r['mlferry_ms']:.1f} ms",
+                    f"{r['peer_ms']:.1f} ms, {r['peer']}", f"{r['difference']:.0e}",
+                )
+                for r in rows
+            ],
+        )  # fmt: skip
     if arguments.json:
         arguments.json.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
 

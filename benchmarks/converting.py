@@ -1,0 +1,160 @@
+"""Converting ResNet-50, beside coremltools.
+
+    python benchmarks/converting.py [--runs 3] [--json FILE] [--docs]
+
+coremltools reads neither `.h5` nor ONNX today: it gets the same Keras model in memory, by way of
+TensorFlow, and makes a model of the same kind (`neuralnetwork`). Every run is a process of its
+own; times leave out imports, building and saving the source, and the ratio is of medians of runs
+by turns. Peak memory is what converting adds to the process, as a multiple of the weights.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+ROOT = Path(__file__).resolve().parent.parent
+PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+def resident() -> int:
+    """Bytes of memory that this process holds now."""
+    return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * PAGE
+
+
+def measured(work: Callable[[], Any]) -> dict[str, float]:
+    """Seconds, and bytes of memory at the peak beyond those before."""
+    before = peak = resident()
+    done = threading.Event()
+
+    def watch() -> None:
+        nonlocal peak
+        while not done.wait(0.005):
+            peak = max(peak, resident())
+
+    watching = threading.Thread(target=watch)
+    watching.start()
+    start = time.perf_counter()
+    kept = work()
+    seconds = time.perf_counter() - start
+    done.set()
+    watching.join()
+    del kept
+    return {"seconds": seconds, "bytes": float(peak - before)}
+
+
+def ours(path: str) -> dict[str, float]:
+    """`.h5` or `.onnx`; h5py or onnx is loaded before."""
+    import mlferry
+
+    for module in ("h5py", "onnx", "mlferry.converters.keras.api", "mlferry.converters.onnx.api"):
+        importlib.import_module(module)
+    return measured(lambda: mlferry.convert(path))
+
+
+def theirs(path: str) -> dict[str, float]:
+    import coremltools
+    import keras
+
+    model = keras.models.load_model(path, compile=False)
+    shape = coremltools.TensorType(shape=(1, *model.input_shape[1:]))
+    return measured(
+        lambda: coremltools.convert(
+            model, source="tensorflow", convert_to="neuralnetwork", inputs=[shape]
+        )
+    )
+
+
+def sources(folder: str) -> dict[str, float]:
+    """Both files; the number of bytes of the weights."""
+    import keras
+
+    sys.path.insert(0, str(ROOT))
+    from benchmarks.networks import NETWORKS
+
+    model = keras.applications.ResNet50(weights=None)
+    model.save(f"{folder}/resnet50.h5")
+    network = NETWORKS["ResNet-50"](1)
+    Path(f"{folder}/resnet50.onnx").write_bytes(network.SerializeToString())
+    return {"bytes": 4.0 * model.count_params()}
+
+
+TASKS = {"ours": ours, "theirs": theirs, "sources": sources}
+
+
+def apart(task: str, argument: str) -> dict[str, float]:
+    """A task in a process of its own."""
+    command = [sys.executable, __file__, "--task", task, argument]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    if result.returncode:
+        raise SystemExit(f"{task} {argument} failed:\n{result.stderr[-2000:]}")
+    found: dict[str, float] = json.loads(result.stdout.splitlines()[-1])
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--docs", action="store_true", help="write the table of docs/speed.md")
+    parser.add_argument("--task", nargs=2, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.task:
+        task, argument = arguments.task
+        print(json.dumps(TASKS[task](argument)))
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        weights = apart("sources", folder)["bytes"]
+        jobs = {
+            "mlferry, .h5": ("ours", f"{folder}/resnet50.h5"),
+            "mlferry, .onnx": ("ours", f"{folder}/resnet50.onnx"),
+            "coremltools, TensorFlow": ("theirs", f"{folder}/resnet50.h5"),
+        }
+        runs: dict[str, list[dict[str, float]]] = {name: [] for name in jobs}
+        for _ in range(arguments.runs):
+            for name, job in jobs.items():
+                runs[name].append(apart(*job))
+    rows = {
+        name: {key: statistics.median(run[key] for run in found) for key in ("seconds", "bytes")}
+        for name, found in runs.items()
+    }
+    base = rows["coremltools, TensorFlow"]["seconds"]
+    print(f"{'ResNet-50':<26}{'seconds':>9}{'faster':>8}{'memory':>10}{'of weights':>12}")
+    for name, row in rows.items():
+        print(
+            f"{name:<26}{row['seconds']:>9.2f}{base / row['seconds']:>7.1f}x"
+            f"{row['bytes'] / 1e6:>7.0f} MB{row['bytes'] / weights:>11.1f}x"
+        )
+    if arguments.docs:
+        sys.path.insert(0, str(ROOT))
+        from benchmarks.pages import write_table
+
+        write_table(
+            "converting",
+            ("ResNet-50", "Seconds", "Faster", "Memory", "Of the weights"),
+            [
+                (
+                    name, f"{row['seconds']:.2f}", f"{base / row['seconds']:.1f}",
+                    f"{row['bytes'] / 1e6:.0f} MB", f"{row['bytes'] / weights:.1f}",
+                )
+                for name, row in rows.items()
+            ],
+        )  # fmt: skip
+    if arguments.json:
+        arguments.json.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
