@@ -53,6 +53,14 @@ class UnsupportedOpError(ConversionError):
         self.ops = ops
 
 
+class OpenShapesError(ConversionError):
+    """Inputs whose shapes the source leaves open; `shapes` maps each to one that would do."""
+
+    def __init__(self, message: str, shapes: dict[str, tuple[int, ...]]) -> None:
+        super().__init__(message)
+        self.shapes = shapes
+
+
 class PredictionError(MlferryError, ValueError):
     """A model cannot be evaluated with what it was given."""
 

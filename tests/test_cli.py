@@ -300,6 +300,20 @@ def test_errors_say_what_to_type_in_a_shell(
     }
 
 
+def test_open_shapes_are_given_in_a_shell(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    helper = pytest.importorskip("onnx.helper")
+    values = [helper.make_tensor_value_info(name, 1, ["n", 3, "side"]) for name in "xy"]
+    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "g", values[:1], values[1:])
+    source, target = tmp_path / "open.onnx", tmp_path / "open.mlmodel"
+    source.write_bytes(helper.make_model(graph).SerializeToString())
+    assert main(["convert", str(source), str(target)]) == 1
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert told.startswith("In a shell: --shape x=1,3,224;")
+    out(capsys, "convert", source, target, "--shape", told.split()[4].rstrip(";"))
+
+
 def test_errors_are_paragraphs(
     relu: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

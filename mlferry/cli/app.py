@@ -11,7 +11,12 @@ from click.shell_completion import get_completion_class
 
 from mlferry.cli import convert, look, run as running, shrink, write
 from mlferry.converters.unsupported import identifier
-from mlferry.errors import MissingCustomLayerError, MlferryError, UnsupportedOpError
+from mlferry.errors import (
+    MissingCustomLayerError,
+    MlferryError,
+    OpenShapesError,
+    UnsupportedOpError,
+)
 from mlferry.version import VERSION
 
 logger = logging.getLogger("mlferry")
@@ -110,6 +115,12 @@ def _in_a_shell(error: MlferryError, arguments: list[str]) -> str:
             f"    import mlferry\nand ends with\n    custom_conversion_functions = {{{pairs}}}\n"
             "and add --custom hooks.py; or add --add-custom-layers.\n"
         )
+    if isinstance(error, OpenShapesError):
+        given = (
+            f"--shape {name}={','.join(map(str, shape)) or '1,...'}"
+            for name, shape in error.shapes.items()
+        )
+        return f"\nIn a shell: {' '.join(given)}; 1..512 in the place of a number for a range.\n"
     if isinstance(error, MissingCustomLayerError):
         models = [word for word in arguments if word.endswith(".mlmodel")] or ["MODEL"]
         return (

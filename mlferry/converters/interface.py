@@ -18,7 +18,7 @@ from mlferry.converters.types import (
     RangeDim,
     TensorType,
 )
-from mlferry.errors import ConversionError, SpecError
+from mlferry.errors import ConversionError, OpenShapesError, SpecError
 from mlferry.registry import did_you_mean
 from mlferry.spec import features
 from mlferry.spec.features import CHANNELS
@@ -48,7 +48,7 @@ def bind_inputs(low: Lowering, inputs: Sequence[InputType] | None) -> None:
         else:
             _bind_array(low, value, wanted, shape)
     if missing:
-        raise ConversionError(_explain_shapes(missing, low.graph))
+        raise _open_shapes(missing, low.graph)
 
 
 def _by_name(graph: Graph, inputs: Sequence[InputType]) -> dict[str, InputType]:
@@ -137,22 +137,25 @@ def _span(extents: Sequence[int]) -> int | RangeDim:
     return least if least == most else RangeDim(least, most, extents[0])
 
 
-def _explain_shapes(missing: Sequence[Value], graph: Graph) -> str:
-    lines = [f"{graph.source} leaves shapes of inputs open:"]
-    lines += [f"  - {value.name}: {show(value.shape)}" for value in missing]
+def _open_shapes(missing: Sequence[Value], graph: Graph) -> OpenShapesError:
+    shapes = {value.name: _example(value.shape) for value in missing}
     example = ", ".join(
-        f"mlferry.TensorType(name={value.name!r}, shape={_example(value.shape)})"
-        for value in missing
+        f"mlferry.TensorType(name={name!r}, shape={shape or '(1, ...)'})"
+        for name, shape in shapes.items()
     )
-    lines.append(f"give them: mlferry.convert(..., inputs=[{example}])")
-    return "\n".join(lines)
+    lines = [
+        f"{graph.source} leaves shapes of inputs open:",
+        *(f"  - {value.name}: {show(value.shape)}" for value in missing),
+        f"give them: mlferry.convert(..., inputs=[{example}])",
+    ]
+    return OpenShapesError("\n".join(lines), shapes)
 
 
-def _example(shape: Shape | None) -> str:
-    if shape is None:
-        return "(1, ...)"
-    return str(tuple(1 if i == 0 and n is None else 224 if n is None else n
-                     for i, n in enumerate(shape)))  # fmt: skip
+def _example(shape: Shape | None) -> tuple[int, ...]:
+    """One sample, 224 values along an axis that is open; nothing where even the rank is."""
+    return tuple(
+        1 if i == 0 and n is None else 224 if n is None else n for i, n in enumerate(shape or ())
+    )
 
 
 def _bind_array(low: Lowering, value: Value, wanted: TensorType, shape: _Asked) -> None:
