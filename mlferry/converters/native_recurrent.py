@@ -20,7 +20,7 @@ Params = dict[str, Any]
 _BOUNDED: tuple[Params, ...] = (
     {"tanh": {}},
     {"sigmoid": {}},
-    {"sigmoidHard": {"alpha": 0.2, "beta": 0.5}},
+    {"sigmoidHard": {"alpha": np.float32(0.2), "beta": np.float32(0.5)}},
 )
 _NO_CLIPPING = 50000.0  # 0 would stand for 50
 
@@ -118,11 +118,21 @@ def _sizes(gates: Gates) -> Params:
 
 def _described(gates: Gates) -> tuple[str, Params, int] | None:
     """The kind of layer, its parameters and its number of states; None where there is none."""
-    functions = [f.params if isinstance(f, Activation) else {} for f in gates.functions]
+    functions = [
+        _in_float32(f.params) if isinstance(f, Activation) else {} for f in gates.functions
+    ]
     write = _WRITERS.get(type(gates))
     if write is None or gates.behind or gates.coupled or any(f not in _BOUNDED for f in functions):
         return None
     return write(gates, functions)
+
+
+def _in_float32(activation: Params) -> Params:
+    """An activation with its numbers as a file keeps them."""
+    return {
+        kind: {name: np.float32(value) for name, value in options.items()}
+        for kind, options in activation.items()
+    }
 
 
 def _bias(gates: Gates) -> Any:
