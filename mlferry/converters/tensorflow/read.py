@@ -147,7 +147,7 @@ def _as_our_errors(name: str) -> Any:
 
 # ---- to a function ---------------------------------------------------------------------
 
-Names = tuple[dict[str, str], dict[str, str]]  # names of tensors to names for the user
+Names = tuple[dict[str, str], list[str]]  # of inputs by tensor; of outputs in their order
 
 
 def _from_saved_model(tf: Any, folder: Path, signature: str | None) -> tuple[Any, Names]:
@@ -168,13 +168,20 @@ def _signature(loaded: Any, name: str, signature: str | None) -> tuple[Any, Name
         )
     function = loaded.signatures[chosen]
     function._mlferry_owner = loaded  # the variables live as long as what holds them
-    outputs = function.structured_outputs
-    shown = (
-        {t.name: key for key, t in outputs.items() if hasattr(t, "name")}
-        if isinstance(outputs, Mapping)
-        else {}
-    )
-    return function, ({}, shown)
+    return function, ({}, _keys(function))
+
+
+def _keys(function: Any) -> list[str]:
+    """The keys of outputs in a dictionary, in the order of the tensors; nothing for others.
+
+    TensorFlow orders tensors by their sorted keys; the dictionary of a loaded signature has
+    another order in every process.
+    """
+    structure = function.structured_outputs
+    if not isinstance(structure, Mapping) or len(structure) != len(function.outputs):
+        return []
+    nested = any(v is None or isinstance(v, Mapping | list | tuple) for v in structure.values())
+    return [] if nested else [str(key) for key in sorted(structure)]
 
 
 def _graph_def(tf: Any, path: Path) -> Any:
@@ -228,7 +235,7 @@ def _from_graph(
     function = wrapped.prune(feeds, fetches)
     return function, (
         {t.name: n for t, n in zip(feeds, given, strict=True)},
-        {t.name: n for t, n in zip(fetches, ends, strict=True)},
+        list(ends),
     )
 
 
@@ -257,7 +264,7 @@ def _from_object(
     tf: Any, source: Any, inputs: Sequence[Any] | None, signature: str | None
 ) -> tuple[Any, Names]:
     if hasattr(source, "structured_outputs"):  # a concrete function
-        return source, ({}, {})
+        return source, ({}, _keys(source))
     if hasattr(source, "signatures") and not hasattr(source, "get_config"):
         return _signature(source, "the SavedModel", signature)
     called, names = source, None
@@ -265,11 +272,13 @@ def _from_object(
         names = _arguments(source.call if hasattr(source, "call") else source)
         called = tf.function(_inference(source), autograph=False)
     elif source.input_signature is not None:
-        return source.get_concrete_function(), ({}, {})
+        function = source.get_concrete_function()
+        return function, ({}, _keys(function))
     else:
         names = _arguments(source.python_function)
     specs = _specs(tf, source, inputs, names)
-    return called.get_concrete_function(*specs), ({}, {})
+    function = called.get_concrete_function(*specs)
+    return function, ({}, _keys(function))
 
 
 def _inference(model: Any) -> Any:
@@ -345,13 +354,15 @@ class _Reader:
         given = {t.name: self._shown(self.input_names.get(t.name), t, taken)
                  for t in self.frozen.inputs}  # fmt: skip
         inputs = [value(t, given[t.name]) for t in self.frozen.inputs]
-        names = self._names_of_outputs()
+        made = self.frozen.outputs
+        known = len(self.output_names) == len(made)
+        names = self.output_names if known else [tensor_name(t) for t in made]
         used: set[str] = set()
         outputs = [
             (self._shown(name, t, used), value(t, given.get(t.name)))
-            for name, t in zip(names, self.frozen.outputs, strict=True)
+            for name, t in zip(names, made, strict=True)
         ]
-        nodes, constants = operations(self.frozen.outputs, given, self.source)
+        nodes, constants = operations(made, given, self.source)
         library = self.frozen.graph.as_graph_def().library.function
         return Graph(
             source=self.source,
@@ -365,16 +376,6 @@ class _Reader:
             constants=constants,
             functions={("", f.signature.name): f for f in library},
         )
-
-    def _names_of_outputs(self) -> list[str | None]:
-        """The names of a signature's outputs, those asked for, or the operations'."""
-        structure = self.frozen.structured_outputs
-        if isinstance(structure, Mapping) and len(structure) == len(self.frozen.outputs):
-            return sorted(structure)
-        known = list(self.output_names.values())
-        if len(known) == len(self.frozen.outputs):
-            return list(known)
-        return [None] * len(self.frozen.outputs)
 
     def _shown(self, name: str | None, tensor: Any, taken: set[str]) -> str:
         """A name that can be one of a Core ML feature."""

@@ -120,6 +120,25 @@ def test_a_saved_model(tf: Any, tmp_path: Path) -> None:
         mlferry.convert(tmp_path, signature="other")
 
 
+def test_outputs_keep_their_names_whatever_their_order(tf: Any, tmp_path: Path) -> None:
+    """A loaded signature lists its outputs in another order in every process."""
+    keys = [f"{letter}{index}" for index in range(4) for letter in "qbzma"]
+
+    class Net(tf.Module):  # type: ignore[misc, name-defined]
+        @tf.function(input_signature=[tf.TensorSpec((1,), name="x")])
+        def shifted(self, x: Any) -> Any:
+            return {key: x + float(index) for index, key in enumerate(keys)}
+
+    net = Net()
+    tf.saved_model.save(net, str(tmp_path), signatures={"shifted": net.shifted})
+    loaded = tf.saved_model.load(str(tmp_path))
+    for source in (tmp_path, loaded.signatures["shifted"], net.shifted, loaded.shifted):
+        made = mlferry.convert(source).predict({"x": np.zeros(1, np.float32)})
+        assert {key: float(y[0]) for key, y in made.items()} == dict(
+            zip(keys, range(20), strict=True)
+        )
+
+
 def test_a_function(tf: Any, picture: np.ndarray) -> None:
     wanted = network(tf, picture).numpy()
     called = tf.function(lambda image: network(tf, image), autograph=False)
