@@ -145,14 +145,18 @@ class Params:
         """
         key = (field, tuple(shape), channel_axis)
         if key not in self._derived:
-            try:
-                self._derived[key] = weights.read(
-                    getattr(self.message, field), shape, channel_axis=channel_axis
-                )
-            except SpecError as error:
-                error.add_context(f"reading {field} of {self.kind} {self.name!r}")
-                raise
+            self._derived[key] = self.decoded(field, shape, channel_axis=channel_axis)
         return self._derived[key]  # type: ignore[no-any-return]
+
+    def decoded(
+        self, field: str, shape: Sequence[int], *, channel_axis: int = 0
+    ) -> NDArray[np.float32]:
+        """As `weight`, for who keeps it in another form: this one is not kept."""
+        try:
+            return weights.read(getattr(self.message, field), shape, channel_axis=channel_axis)
+        except SpecError as error:
+            error.add_context(f"reading {field} of {self.kind} {self.name!r}")
+            raise
 
     def once(self, key: str, make: Callable[[], T]) -> T:
         """The result of `make`, made at the first call and kept."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mlferry.runtime.planned.maps import Array, aligned, rows_of
+from mlferry.runtime.planned.maps import Array, Workspace, rows_of
 from mlferry.runtime.planned.products import Finish, blocks, products
 
 _CACHE = 500_000  # bytes of unfolded input and result that are worked on at a time
@@ -27,7 +27,7 @@ class Window:
     dilation: tuple[int, int]
 
 
-def pointwise(x: Array, weights: Array, y: Array, finish: Finish) -> Run | None:
+def pointwise(x: Array, weights: Array, y: Array, finish: Finish, work: Workspace) -> Run | None:
     """One pixel, one step: a matrix product; None where the input does not lie evenly.
 
     Args:
@@ -35,13 +35,14 @@ def pointwise(x: Array, weights: Array, y: Array, finish: Finish) -> Run | None:
         weights: [C, M].
         y: [H, W, M].
         finish: what follows.
+        work: memory for rows that are worked on.
     """
     if rows_of(x) is None:
         return None
     height, width, channels = x.shape
     count = weights.shape[1]
     rows = _CACHE // (4 * width * (channels + count))
-    held = aligned(min(height, max(1, rows)) * width, count)
+    held = work.take(min(height, max(1, rows)) * width, count)
     parts = []
     for top, number in blocks(height, rows):
         given, target = rows_of(x[top : top + number]), y[top : top + number]
@@ -67,7 +68,9 @@ def _result(target: Array, held: Array) -> tuple[Array, Array]:
     return direct, direct.reshape(target.shape)
 
 
-def unfolded(x: Array, weights: Array, window: Window, y: Array, finish: Finish) -> Run:
+def unfolded(
+    x: Array, weights: Array, window: Window, y: Array, finish: Finish, work: Workspace
+) -> Run:
     """Any kernel: the windows of some rows side by side, times the weights.
 
     Args:
@@ -76,6 +79,7 @@ def unfolded(x: Array, weights: Array, window: Window, y: Array, finish: Finish)
         window: the kernel.
         y: [H', W', M].
         finish: what follows.
+        work: memory for rows that are worked on.
     """
     (tall, wide), (down, across), (apart_y, apart_x) = window.size, window.stride, window.dilation
     height, width, count = y.shape
@@ -83,8 +87,8 @@ def unfolded(x: Array, weights: Array, window: Window, y: Array, finish: Finish)
     channels = x.shape[2]
     rows = _CACHE // (4 * width * (inner + count))
     most = blocks(height, rows)[0][1]
-    columns = aligned(most * width, inner)
-    held = aligned(most * width, count)
+    columns = work.take(most * width, inner)
+    held = work.take(most * width, count)
     line, pixel, value = x.strides
     joined = pixel == channels * value and apart_x == 1
     shape = (wide * channels,) if joined else (wide, channels)
@@ -112,7 +116,9 @@ def unfolded(x: Array, weights: Array, window: Window, y: Array, finish: Finish)
     return run
 
 
-def grouped(x: Array, weights: list[Array], window: Window, y: Array, finish: Finish) -> Run:
+def grouped(
+    x: Array, weights: list[Array], window: Window, y: Array, finish: Finish, work: Workspace
+) -> Run:
     """Parts of the channels on their own; what follows, once for all."""
     groups = len(weights)
     inside, outside = x.shape[2] // groups, y.shape[2] // groups
@@ -120,7 +126,7 @@ def grouped(x: Array, weights: list[Array], window: Window, y: Array, finish: Fi
     parts = [
         unfolded(
             x[..., g * inside : (g + 1) * inside], matrix, window,
-            y[..., g * outside : (g + 1) * outside], nothing,
+            y[..., g * outside : (g + 1) * outside], nothing, work,
         )
         for g, matrix in enumerate(weights)
     ]  # fmt: skip
@@ -133,7 +139,9 @@ def grouped(x: Array, weights: list[Array], window: Window, y: Array, finish: Fi
     return run
 
 
-def depthwise(x: Array, weights: Array, window: Window, y: Array, finish: Finish) -> Run:
+def depthwise(
+    x: Array, weights: Array, window: Window, y: Array, finish: Finish, work: Workspace
+) -> Run:
     """One kernel a channel, [kH, kW, C]: a sum of products over strided views."""
     (tall, wide), (down, across), (apart_y, apart_x) = window.size, window.stride, window.dilation
     height, width, channels = y.shape
@@ -145,7 +153,7 @@ def depthwise(x: Array, weights: Array, window: Window, y: Array, finish: Finish
     kernel = np.ascontiguousarray(np.tile(weights, (1, 1, pack)))
     line, pixel, value = x.strides
     rows = _DEPTHWISE // (width * channels)
-    held = aligned(blocks(height, rows)[0][1], width, channels)
+    held = work.take(blocks(height, rows)[0][1], width, channels)
 
     parts = []
     for top, number in blocks(height, rows):

@@ -10,7 +10,7 @@ import numpy as np
 from mlferry.runtime.kernels import KERNELS, convolution as plain
 from mlferry.runtime.kernels.elementwise import clipped
 from mlferry.runtime.planned import convolution as conv, transposed, winograd
-from mlferry.runtime.planned.maps import NO_BORDER, Array, Border, aligned
+from mlferry.runtime.planned.maps import NO_BORDER, Array, Border
 from mlferry.runtime.planned.plan import NotPlannedError, Plan, follower, padding_of, planned
 from mlferry.runtime.planned.pooling import pool
 from mlferry.runtime.planned.products import Finish, Pointwise, blocks
@@ -170,7 +170,7 @@ def instance_normalization(plan: Plan, step: Step) -> None:
 
     height, width, channels = x.shape
     parts = blocks(height, _ROWS // (width * channels))
-    held = aligned(parts[0][1], width, channels)
+    held = plan.work.take(parts[0][1], width, channels)
     ones = np.ones((1, parts[0][1] * width), np.float32)
 
     def sums(of: Callable[[Array, Array], None]) -> Array:
@@ -304,7 +304,7 @@ def _transposed(plan: Plan, step: Step) -> None:
     )
     plan.add(
         transposed.transposed(
-            x, weights, _phases(plan, step), p.stride, (around[0], around[2]), y, finish
+            x, weights, _phases(plan, step), p.stride, (around[0], around[2]), y, finish, plan.work
         )
     )
 
@@ -345,31 +345,31 @@ def convolution(plan: Plan, step: Step) -> None:
 
     if p.nGroups > 1 and p.kernelChannels == 1 and p.nGroups == p.outputChannels:
         taps = once("taps", lambda: np.ascontiguousarray(weights()[:, 0].transpose(1, 2, 0)))
-        plan.add(conv.depthwise(x, taps, window, y, finish))
+        plan.add(conv.depthwise(x, taps, window, y, finish, plan.work))
         return
     tile = _tile(plan, step)
     if tile:
         spread = once(f"tiles of {tile}", lambda: winograd.transformed(weights(), tile))
-        plan.add(winograd.convolved(x, spread, tile, y, finish))
+        plan.add(winograd.convolved(x, spread, tile, y, finish, plan.work))
         return
     matrices = once("matrices", lambda: _matrices(weights(), p.nGroups))
     if len(matrices) > 1:
-        plan.add(conv.grouped(x, matrices, window, y, finish))
+        plan.add(conv.grouped(x, matrices, window, y, finish, plan.work))
         return
     run = None
     if p.kernelSize == (1, 1) and p.stride == (1, 1):
-        run = conv.pointwise(x, matrices[0], y, finish)
-    plan.add(run or conv.unfolded(x, matrices[0], window, y, finish))
+        run = conv.pointwise(x, matrices[0], y, finish, plan.work)
+    plan.add(run or conv.unfolded(x, matrices[0], window, y, finish, plan.work))
 
 
 def _weights(p: Params, finish: Finish) -> Callable[[], Array]:
     """[M, C, kH, kW], times the factors of what follows."""
 
     def read() -> Array:
-        plain_weights = p.weight("weights", (p.outputChannels, p.kernelChannels, *p.kernelSize))
+        stored = p.decoded("weights", (p.outputChannels, p.kernelChannels, *p.kernelSize))
         if not finish.folded or finish.factor is None:
-            return plain_weights
-        return plain_weights * finish.factor[:, None, None, None]
+            return stored
+        return stored * finish.factor[:, None, None, None]
 
     return read
 
@@ -410,7 +410,7 @@ def pooling(plan: Plan, step: Step) -> None:
     combine = np.maximum if p.type == "MAX" else np.add
     window = conv.Window(p.kernelSize, p.stride, (1, 1))
     x = plan.padded(source, border, fill)
-    plan.add(pool(x, window, plan.map(name).inner, finish, combine, divisor))
+    plan.add(pool(x, window, plan.map(name).inner, finish, combine, divisor, plan.work))
 
 
 def _over_space(plan: Plan, step: Step, reduce: Any) -> None:

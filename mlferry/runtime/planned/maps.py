@@ -11,14 +11,38 @@ Array = NDArray[np.float32]
 Border = tuple[int, int, int, int]  # above, below, left, right
 NO_BORDER: Border = (0, 0, 0, 0)
 _ALIGNMENT = 16  # float32 values: one cache line
+_CHUNK = 1 << 21  # float32 values that a workspace takes at a time; untouched ones cost nothing
 
 
-def aligned(*shape: int, fill: float = 0.0) -> Array:
-    """An array that starts at a cache line."""
+def aligned(*shape: int, fill: float | None = None) -> Array:
+    """An array that starts at a cache line; without `fill` its values are whatever they are."""
     size = int(np.prod(shape))
-    whole = np.full(size + _ALIGNMENT, fill, np.float32)
+    whole = np.empty(size + _ALIGNMENT, np.float32)
+    if fill is not None:
+        whole.fill(fill)
     start = -(whole.ctypes.data // 4) % _ALIGNMENT
     return whole[start : start + size].reshape(shape)
+
+
+class Workspace:
+    """Memory for what a step holds only while it runs: all steps of a plan use the same."""
+
+    def __init__(self) -> None:
+        self._chunk = aligned(_CHUNK)
+        self._used = 0
+
+    def restart(self) -> None:
+        """What was taken so far may be taken again, for something that runs at another time."""
+        self._used = 0
+
+    def take(self, *shape: int) -> Array:
+        """An array that starts at a cache line."""
+        size = int(np.prod(shape))
+        if self._used + size > self._chunk.size:
+            self._chunk, self._used = aligned(max(size, 2 * self._chunk.size)), 0
+        taken = self._chunk[self._used : self._used + size]
+        self._used += -(-size // _ALIGNMENT) * _ALIGNMENT
+        return taken.reshape(shape)
 
 
 @dataclass(frozen=True)
@@ -30,26 +54,53 @@ class Map:
         border: how many entries lie around them.
         fill: what the border holds.
         outer: values and border.
+        memory: all of the memory that it lies in, flat.
     """
 
     inner: Array
     border: Border
     fill: float
     outer: Array
+    memory: Array
 
     @classmethod
     def new(cls, shape: tuple[int, int, int], border: Border = NO_BORDER, fill: float = 0.0) -> Map:
         """A map of its own."""
+        made = cls.over(aligned(size_of(shape, border)), shape, border, fill)
+        made.fill_border()
+        return made
+
+    @classmethod
+    def over(cls, memory: Array, shape: tuple[int, int, int], border: Border, fill: float) -> Map:
+        """A map at the start of some memory, whatever it holds."""
         height, width, channels = shape
         above, below, left, right = border
-        outer = aligned(above + height + below, left + width + right, channels, fill=fill)
+        outer = memory[: size_of(shape, border)].reshape(
+            above + height + below, left + width + right, channels
+        )
         inner = outer[above : above + height, left : left + width]
-        return cls(inner, border, fill, outer)
+        return cls(inner, border, fill, outer, memory)
+
+    def fill_border(self) -> None:
+        """Write the border."""
+        above, _, left, _ = self.border
+        height, width, _ = self.inner.shape
+        if self.border != NO_BORDER:
+            self.outer[:above] = self.fill
+            self.outer[above + height :] = self.fill
+            self.outer[:, :left] = self.fill
+            self.outer[:, left + width :] = self.fill
 
     def channels(self, start: int, count: int) -> Map:
         """Some of the channels; without the border."""
         part = self.inner[..., start : start + count]
-        return Map(part, NO_BORDER, 0.0, part)
+        return Map(part, NO_BORDER, 0.0, part, self.memory)
+
+
+def size_of(shape: tuple[int, int, int], border: Border) -> int:
+    """How many values a map of a shape [H, W, C] takes with its border."""
+    above, below, left, right = border
+    return (above + shape[0] + below) * (left + shape[1] + right) * shape[2]
 
 
 def rows_of(x: Array) -> Array | None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from mlferry.errors import SpecError
 from mlferry.registry import Registry
-from mlferry.runtime.planned.maps import NO_BORDER, Array, Border, Map
+from mlferry.runtime.planned.maps import NO_BORDER, Array, Border, Map, Workspace, size_of
 from mlferry.runtime.planned.products import Finish, Pointwise
 from mlferry.spec.shapes import infer
 
@@ -52,19 +52,24 @@ class Plan:
         for step in steps:
             for name in dict.fromkeys(step.inputs):
                 self.readers.setdefault(name, []).append(step)
+        self.work = Workspace()
         self._runs: list[Callable[[], None]] = []
         self._maps: dict[str, Map] = {}
         self._places: dict[str, tuple[str, int]] = {}
-        self._padded: dict[tuple[str, Border, float], Map] = {}
+        self._padded: dict[str, dict[tuple[str, Border, float], Map]] = {}
+        self._free: list[Map] = []
+        self._first: set[int] = set()
         self._fused: set[int] = set()
         self.made: set[str] = set(given)
         self.inputs = {name: self.map(name).inner for name in given}
         for step in steps:
             self._reserve(step)
+        self._waiting = self._uses()
         for step in steps:
             if id(step) not in self._fused:
                 PLANNERS.find(step.params.kind).value(self, step)  # type: ignore[union-attr]
                 self.made.update(step.outputs)
+            self._release(step)
         self.outputs = {name: self.map(name).inner for name in self.shown}
 
     def run(self) -> None:
@@ -75,8 +80,9 @@ class Plan:
     # ---- what planners use -------------------------------------------------------------
 
     def add(self, run: Callable[[], None]) -> None:
-        """Add something to do."""
+        """Add something to do; what it took of the workspace is free for the next."""
         self._runs.append(run)
+        self.work.restart()
 
     def size(self, name: str) -> tuple[int, int, int]:
         """Height, width and channels of a blob."""
@@ -90,7 +96,7 @@ class Plan:
                 whole, start = self._places[name]
                 self._maps[name] = self.map(whole).channels(start, self.size(name)[2])
             else:
-                self._maps[name] = Map.new(self.size(name), *self._border(name))
+                self._maps[name] = self._new(self.size(name), *self._border(name))
         return self._maps[name]
 
     def padded(self, name: str, border: Border, fill: float) -> Array:
@@ -103,11 +109,12 @@ class Plan:
             above, below, left, right = inside
             height, width, _ = found.outer.shape
             return found.outer[above : height - below, left : width - right]
+        copies = self._padded.setdefault(self._whole(name), {})
         key = (name, border, fill)
-        if key not in self._padded:
-            copy = self._padded[key] = Map.new(self.size(name), border, fill)
+        if key not in copies:
+            copy = copies[key] = self._new(self.size(name), border, fill)
             self.add(lambda: np.copyto(copy.inner, found.inner))
-        return self._padded[key].outer
+        return copies[key].outer
 
     def finish(self, step: Step, finish: Finish) -> tuple[Finish, str]:
         """What can follow a layer at once, and the blob that is made in the end.
@@ -127,6 +134,60 @@ class Plan:
         return finish, name
 
     # ---- inside ------------------------------------------------------------------------
+
+    def _whole(self, name: str) -> str:
+        """The blob whose map holds this one."""
+        while name in self._places:
+            name = self._places[name][0]
+        return name
+
+    def _uses(self) -> dict[str, int]:
+        """How many steps read or write what a map holds, for maps that nobody outside sees."""
+        uses: dict[str, int] = {}
+        for step in self.steps:
+            for whole in self._held(step):
+                uses[whole] = uses.get(whole, 0) + 1
+        for name in self.shown:
+            uses.pop(self._whole(name), None)
+        return uses
+
+    def _held(self, step: Step) -> set[str]:
+        return {self._whole(name) for name in (*step.inputs, *step.outputs)}
+
+    def _release(self, step: Step) -> None:
+        """After a step: maps that no later one uses may hold something else from then on."""
+        for whole in self._held(step) & self._waiting.keys():
+            self._waiting[whole] -= 1
+            if self._waiting[whole] == 0:
+                gone = [self._maps[whole]] if whole in self._maps else []
+                self._free += [*gone, *self._padded.get(whole, {}).values()]
+
+    def _new(self, size: tuple[int, int, int], border: Border, fill: float) -> Map:
+        """A map whose border is filled: in memory that is free, or in memory of its own.
+
+        A border stays as long as no other map takes the memory. Where one does, both fill theirs
+        in each run: the first owner at the start, later ones when they take it over.
+        """
+        for index, free in enumerate(self._free):
+            if (free.inner.shape, free.border, free.fill) == (size, border, fill):
+                return self._free.pop(index)
+        count = size_of(size, border)
+        large = [
+            index
+            for index, free in enumerate(self._free)
+            if free.memory.size >= count and (count >= _LARGE or free.border == border == NO_BORDER)
+        ]
+        if not large:
+            made = Map.new(size, border, fill)
+            self._first.add(id(made))
+            return made
+        former = self._free.pop(min(large, key=lambda index: self._free[index].memory.size))
+        if id(former) in self._first and former.border != NO_BORDER:
+            self._runs.insert(0, former.fill_border)
+        made = Map.over(former.memory, size, border, fill)
+        if border != NO_BORDER:
+            self._runs.append(made.fill_border)
+        return made
 
     def _reserve(self, step: Step) -> None:
         """Give the parts of a concatenation along the channels their places in it."""
@@ -151,6 +212,7 @@ class Plan:
         return NO_BORDER, 0.0
 
 
+_LARGE = 1 << 18  # values: from there on, filling a border is cheaper than memory of its own
 FOLLOWERS: Registry[Callable[[Plan, Step, str, Finish], bool]] = Registry("follower")
 follower = FOLLOWERS.register
 PADDINGS: Registry[Padding] = Registry("padding")

@@ -5,15 +5,16 @@ from __future__ import annotations
 import numpy as np
 
 from mlferry.runtime.planned.convolution import Run, Window
-from mlferry.runtime.planned.maps import Array, aligned
+from mlferry.runtime.planned.maps import Array, Workspace
 from mlferry.runtime.planned.products import Finish, blocks
 
 _CACHE = 200_000  # bytes of rows that are held
 
 
 def pool(
-    x: Array, window: Window, y: Array, finish: Finish, combine: np.ufunc, divisor: Array | None
-) -> Run:
+    x: Array, window: Window, y: Array, finish: Finish, combine: np.ufunc, divisor: Array | None,
+    work: Workspace,
+) -> Run:  # fmt: skip
     """The maximum or the sum over windows: along the height first, then along the width.
 
     Args:
@@ -23,12 +24,13 @@ def pool(
         finish: what follows.
         combine: `numpy.maximum` or `numpy.add`.
         divisor: [H', W', 1] of an average.
+        work: memory for rows that are worked on.
     """
     (tall, wide), (down, across) = window.size, window.stride
     height, width, channels = y.shape
     reach = (width - 1) * across + wide
     rows = _CACHE // (4 * reach * channels)
-    held = aligned(blocks(height, rows)[0][1], reach, channels)
+    held = work.take(blocks(height, rows)[0][1], reach, channels)
 
     def run() -> None:
         for top, number in blocks(height, rows):

@@ -73,8 +73,7 @@ class Region:
         made = {name: np.empty((count, *plan.shapes[name][1:]), np.float32) for name in self.shown}
         for sample in range(count):
             for name, x, same in zip(self.reads, maps, shared, strict=True):
-                if sample == 0 or not same:
-                    np.copyto(plan.inputs[name], x[0 if same else sample].transpose(1, 2, 0))
+                np.copyto(plan.inputs[name], x[0 if same else sample].transpose(1, 2, 0))
             plan.run()
             for name, result in plan.outputs.items():
                 np.copyto(made[name][sample], result.transpose(2, 0, 1))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mlferry.runtime.planned.convolution import Run, Window, unfolded
-from mlferry.runtime.planned.maps import Array
+from mlferry.runtime.planned.maps import Array, Workspace
 from mlferry.runtime.planned.products import Finish
 
 
@@ -54,7 +54,7 @@ def border(parts: list[Phase], size: int) -> tuple[int, int]:
 
 def transposed(
     x: Array, weights: Array, axes: tuple[list[Phase], list[Phase]], stride: tuple[int, int],
-    around: tuple[int, int], y: Array, finish: Finish,
+    around: tuple[int, int], y: Array, finish: Finish, work: Workspace,
 ) -> Run:  # fmt: skip
     """A transposed convolution.
 
@@ -66,6 +66,7 @@ def transposed(
         around: how many entries of the border lie above and to the left.
         y: [H', W', M].
         finish: what follows.
+        work: memory for rows that are worked on.
     """
     runs: list[Run] = []
     empty = [p for axis in axes for p in axis if not p.taps]
@@ -83,7 +84,8 @@ def transposed(
             window = Window((len(tall.taps), len(wide.taps)), (1, 1), (1, 1))
             target = y[tall.first :: down, wide.first :: across]
             source = x[around[0] + tall.start :, around[1] + wide.start :]
-            runs.append(unfolded(source, matrix, window, target, Finish()))
+            work.restart()
+            runs.append(unfolded(source, matrix, window, target, Finish(), work))
 
     def run() -> None:
         for part in runs:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from mlferry.runtime.planned.maps import Array, aligned
+from mlferry.runtime.planned.maps import Array, Workspace
 from mlferry.runtime.planned.products import Finish, Matmul, blocks
 
 _CACHE = 700_000  # bytes of tiles that are worked on at a time
@@ -61,6 +61,7 @@ def tile_for(height: int, width: int, channels: int, count: int) -> int:
     return best
 
 
+_TRANSFORMED = 16  # kernels that are transformed at a time, in double precision
 _LEAST_TILES = 32  # with fewer rows BLAS packs the weights for next to nothing
 # Multiplications and bytes a second on one core; only their ratios matter.
 _RATE, _TRANSFORM_RATE, _BYTES, _MARGIN = 4.5e10, 4.2e10, 1.0e10, 0.95
@@ -68,12 +69,18 @@ _RATE, _TRANSFORM_RATE, _BYTES, _MARGIN = 4.5e10, 4.2e10, 1.0e10, 0.95
 
 def transformed(weights: Array, m: int) -> Array:
     """[M, C, 3, 3] as [(m + 2)^2, C, M]."""
-    kernel = np.array(_KERNEL[m])
-    made = np.einsum("ij,mcjk,lk->ilcm", kernel, weights.astype(np.float64), kernel)
-    return np.ascontiguousarray(made.reshape(-1, weights.shape[1], weights.shape[0]), np.float32)
+    both = np.kron(_KERNEL[m], _KERNEL[m])
+    count, channels = weights.shape[:2]
+    made = np.empty((len(both), channels, count), np.float32)
+    for start in range(0, count, _TRANSFORMED):
+        part = weights[start : start + _TRANSFORMED].reshape(-1, channels, 9)
+        made[..., start : start + _TRANSFORMED] = np.einsum("ts,mcs->tcm", both, part)
+    return made
 
 
-def convolved(x: Array, weights: Array, m: int, y: Array, finish: Finish) -> Callable[[], None]:
+def convolved(
+    x: Array, weights: Array, m: int, y: Array, finish: Finish, work: Workspace
+) -> Callable[[], None]:
     """A convolution in tiles.
 
     Args:
@@ -82,6 +89,7 @@ def convolved(x: Array, weights: Array, m: int, y: Array, finish: Finish) -> Cal
         m: the tile.
         y: [H', W', M].
         finish: what follows.
+        work: memory for tiles.
     """
     height, width, count = y.shape
     channels, a = x.shape[2], m + 2
@@ -91,13 +99,13 @@ def convolved(x: Array, weights: Array, m: int, y: Array, finish: Finish) -> Cal
     rows = _CACHE // (4 * across * a * a * (2 * channels + count))
     parts = blocks(down, rows)
     most = parts[0][1] * across
-    tiles, spread = (aligned(a * a * most * channels) for _ in range(2))
-    products, results = aligned(a * a * most * count), aligned(m * m * most * count)
+    tiles, spread = (work.take(a * a * most * channels) for _ in range(2))
+    products, results = work.take(a * a * most * count), work.take(m * m * most * count)
     strided = np.lib.stride_tricks.as_strided
     line, pixel, value = x.strides
     early = finish.shortcut is None
 
-    work = []
+    blocked = []
     for top, number in parts:
         n = number * across
         given = tiles[: a * a * n * channels].reshape(a * a, n * channels)
@@ -108,7 +116,7 @@ def convolved(x: Array, weights: Array, m: int, y: Array, finish: Finish) -> Cal
             x[top * m :], (a, a, number, across, channels),
             (line, pixel, m * line, m * pixel, value),
         )  # fmt: skip
-        work.append(
+        blocked.append(
             (
                 (given.reshape(a, a, number, across, channels), windows),
                 [
@@ -123,7 +131,7 @@ def convolved(x: Array, weights: Array, m: int, y: Array, finish: Finish) -> Cal
         )
 
     def run() -> None:
-        for (given, windows), multiplied, flat, places, (target, top) in work:
+        for (given, windows), multiplied, flat, places, (target, top) in blocked:
             np.copyto(given, windows)
             for left, right, out in multiplied:
                 np.matmul(left, right, out=out)
