@@ -365,7 +365,10 @@ def _along(
 
 
 def _floats(source: nn.WeightParams) -> NDArray[np.float32]:
-    """`floatValue` read from the wire format: one packed run, or several after a merge."""
+    """`floatValue` read from the wire format: one packed run, or several after a merge.
+
+    NumPy copies an array that is not aligned before every product: it is copied here, once.
+    """
     data = source.SerializeToString()
     runs: list[NDArray[np.float32]] = []
     position = 0
@@ -376,7 +379,9 @@ def _floats(source: nn.WeightParams) -> NDArray[np.float32]:
         length, position = _read_varint(data, position)
         runs.append(np.frombuffer(data, "<f4", length // 4, position))
         position += length
-    return runs[0] if len(runs) == 1 else np.concatenate(runs)
+    if len(runs) != 1:
+        return np.concatenate(runs)
+    return runs[0] if runs[0].flags.aligned else runs[0].copy()
 
 
 def _varint(value: int) -> bytes:

@@ -11,6 +11,7 @@ from mlferry.runtime.planned.maps import Array, Workspace, rows_of
 from mlferry.runtime.planned.products import Finish, blocks, products
 
 _CACHE = 500_000  # bytes of unfolded input and result that are worked on at a time
+_LEAST = 128  # pixels: for fewer at a time BLAS packs the weights too often
 _DEPTHWISE = 40_000  # values of a depthwise result, likewise
 _WIDE = 1024  # values in the innermost loop of a depthwise convolution
 
@@ -41,8 +42,8 @@ def pointwise(x: Array, weights: Array, y: Array, finish: Finish, work: Workspac
         return None
     height, width, channels = x.shape
     count = weights.shape[1]
-    rows = _CACHE // (4 * width * (channels + count))
-    held = work.take(min(height, max(1, rows)) * width, count)
+    rows = _rows(width, channels + count)
+    held = work.take(min(height, rows) * width, count)
     parts = []
     for top, number in blocks(height, rows):
         given, target = rows_of(x[top : top + number]), y[top : top + number]
@@ -57,6 +58,11 @@ def pointwise(x: Array, weights: Array, y: Array, finish: Finish, work: Workspac
             finish(made, target, top)
 
     return run
+
+
+def _rows(width: int, values: int) -> int:
+    """How many rows of pixels are worked on at a time, each pixel with so many values."""
+    return max(_CACHE // (4 * width * values), -(-_LEAST // width))
 
 
 def _result(target: Array, held: Array) -> tuple[Array, Array]:
@@ -85,7 +91,7 @@ def unfolded(
     height, width, count = y.shape
     inner = len(weights)
     channels = x.shape[2]
-    rows = _CACHE // (4 * width * (inner + count))
+    rows = _rows(width, inner + count)
     most = blocks(height, rows)[0][1]
     columns = work.take(most * width, inner)
     held = work.take(most * width, count)
