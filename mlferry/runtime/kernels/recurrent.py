@@ -6,7 +6,8 @@ order of the walk, except those of the backward half of a bidirectional layer, w
 order of the input.
 
 Inside, arrays have an axis of directions: states [directions, Batch, units]. What does not depend
-on the states is computed for all steps at once, and the gates of a step lie side by side.
+on the states is computed for all steps at once, and all gates of a step, [gates, directions,
+Batch, units], are one product.
 """
 
 from __future__ import annotations
@@ -16,58 +17,67 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mlferry.runtime.kernels.elementwise import clipped, function_of, hard_sigmoid, scaled_tanh
+from mlferry.runtime.kernels.elementwise import (
+    clipped,
+    function_of,
+    hard_sigmoid,
+    scaled_tanh,
+    sigmoid,
+)
 from mlferry.runtime.kernels.registry import Array, kernel
 from mlferry.spec.params import Params
 
-_CLIP = np.float32(50)
+_CLIP, _ONE = np.float32(50), np.float32(1)
 
 States = tuple[Array, ...]
-Step = Callable[[Array, States], States]
-Function = Callable[[Array], Array]
+Step = Callable[[Array, States, Array], States]
+Function = Callable[[Array, Array], object]  # of the first array, into the second
 
 # Recurrent layers know these with these constants only, so writers leave them out.
-_FIXED: dict[str, Function] = {
+_FIXED: dict[str, Callable[[Array], Array]] = {
     "scaledTanh": lambda x: scaled_tanh(x, 1.7159, 2 / 3),
     "sigmoidHard": lambda x: hard_sigmoid(x, 0.2, 0.5),
     "linear": lambda x: x,
 }
+_INTO: dict[str, Function] = {"tanh": np.tanh, "sigmoid": sigmoid}
+_SATURATED = ("tanh", "sigmoid", "scaledTanh", "sigmoidHard")
 
 
-def _function(a: Params) -> Function:
-    """An activation of a recurrent layer."""
+def _function(a: Params, *, clip: bool = False) -> Function:
+    """An activation of a recurrent layer.
+
+    With `clip` of a sum, which is clipped first: some have reached their ends there anyway.
+    """
     kind = a.which("NonlinearityType") or "linear"
     message = getattr(a, kind)
-    if kind in _FIXED and not (message.alpha or message.beta):
-        return _FIXED[kind]
-    return function_of(a)
-
-
-def _bounded(total: Array) -> Array:
-    """A sum of its own, clipped in place."""
-    clipped(total, -_CLIP, _CLIP, out=total)
-    return total
+    fixed = not (getattr(message, "alpha", 0) or getattr(message, "beta", 0))
+    if kind in _INTO:
+        return _INTO[kind]
+    function = _FIXED[kind] if kind in _FIXED and fixed else function_of(a)
+    if clip and not (kind in _SATURATED and fixed):
+        return lambda x, out: np.copyto(out, function(clipped(x, -_CLIP, _CLIP)))
+    return lambda x, out: np.copyto(out, function(x))
 
 
 class Gates(NamedTuple):
     """The weights of gates that are computed together, in all directions.
 
     Attributes:
-        matrix: [directions, C, gates * units].
-        recursion: [directions, units, gates * units].
-        bias: [directions, 1, gates * units], or 0.
+        matrix: [gates, directions, C + 1, units]; the last row is the bias.
+        recursion: [gates, directions, units, units].
     """
 
     matrix: Array
     recursion: Array
-    bias: Array | np.float32
 
     def project(self, x: Array, reverse: Sequence[bool]) -> Array:
-        """[Seq, directions, Batch, gates * units], each direction in the order of its walk."""
+        """[Seq, gates, directions, Batch, units], each direction in the order of its walk."""
         length, batch = x.shape[:2]
-        rows = x.reshape(length * batch, -1)
-        made = (rows @ self.matrix + self.bias).reshape(len(reverse), length, batch, -1)
-        return np.stack([y[::-1] if back else y for y, back in zip(made, reverse, strict=True)], 1)
+        rows = np.ones((len(reverse), length, batch, self.matrix.shape[2]), np.float32)
+        for walked, back in zip(rows, reverse, strict=True):
+            walked[..., :-1] = (x[::-1] if back else x).reshape(length, batch, -1)
+        made = np.matmul(rows.reshape(len(reverse), length * batch, -1), self.matrix)
+        return made.reshape(*made.shape[:2], length, batch, -1).transpose(2, 0, 1, 3, 4)
 
 
 def _gates(
@@ -76,17 +86,21 @@ def _gates(
 ) -> Gates:  # fmt: skip
     """Gates side by side, read once; `biases` may be empty."""
 
+    units = p.outputVectorSize
+
     def joined(names: Sequence[str], shape: tuple[int, ...]) -> Array:
-        return np.stack([
-            np.concatenate([part.weight(name, shape).T for name in names], axis=-1)
-            for part in parts
-        ])  # fmt: skip
+        """[gates, directions, *shape]."""
+        return np.stack([np.stack([part.weight(name, shape) for part in parts]) for name in names])
 
     def read() -> Gates:
-        units = p.outputVectorSize
-        bias = joined(biases, (units,))[:, None] if biases else np.float32(0)
-        matrix = joined(weights, (units, p.inputVectorSize))
-        return Gates(matrix, joined(recursions, (units, units)), bias)
+        matrix = joined(weights, (units, p.inputVectorSize)).swapaxes(-1, -2)
+        recursion = joined(recursions, (units, units)).swapaxes(-1, -2)
+        bias = np.zeros((*matrix.shape[:2], units), np.float32)
+        if biases:
+            bias = joined(biases, (units,))
+        return Gates(
+            np.concatenate([matrix, bias[:, :, None]], axis=2), np.ascontiguousarray(recursion)
+        )
 
     return parts[0].once(f"gates {'+'.join(weights)} of {len(parts)}", read)
 
@@ -108,11 +122,10 @@ def _initial(
 
 def _walk(step: Step, entries: Array, states: States) -> tuple[Array, States]:
     """The outputs [Seq, directions, Batch, units], which are the first state; the last states."""
-    outputs = []
-    for entry in entries:
-        states = step(entry, states)
-        outputs.append(states[0])
-    return np.stack(outputs), states
+    outputs = np.empty((len(entries), *states[0].shape), np.float32)
+    for entry, output in zip(entries, outputs, strict=True):
+        states = step(entry, states, output)
+    return outputs, states
 
 
 def _blobs(y: Array, states: States, sequence: bool) -> tuple[Array, ...]:
@@ -127,10 +140,14 @@ def simple_recurrent(p: Params, x: Array, *states: Array) -> tuple[Array, ...]:
     """y = f(W x + R y' + b)."""
     bias = ["biasVector"] if p.hasBiasVector else []
     gates = _gates(p, [p], ["weightMatrix"], ["recursionMatrix"], bias)
-    function = _function(p.activation)
+    function = _function(p.activation, clip=True)
+    recursion = gates.recursion[0]
 
-    def step(entry: Array, state: States) -> States:
-        return (function(_bounded(entry + np.matmul(state[0], gates.recursion))),)
+    def step(entry: Array, state: States, output: Array) -> States:
+        np.matmul(state[0], recursion, out=output)
+        np.add(output, entry[0], out=output)
+        function(output, output)
+        return (output,)
 
     first = _initial(states, 1, 1, (x.shape[1], p.outputVectorSize))
     y, last = _walk(step, gates.project(x, [p.reverseInput]), first)
@@ -154,17 +171,27 @@ def gru(p: Params, x: Array, *states: Array) -> tuple[Array, ...]:
         return _gates(p, [p], weights, recursions, biases if p.hasBiasVectors else [])
 
     early, late = of("update", "reset"), of("output")
-    inner, outer = (_function(a) for a in p.activations)
+    inner, outer = (_function(a, clip=True) for a in p.activations)
+    first, second = early.recursion, late.recursion[0]
+    total = np.empty((3, 1, x.shape[1], units), np.float32)
+    opened, (z, r, o) = total[:2], total
 
-    def step(entry: Array, state: States) -> States:
+    def step(entry: Array, state: States, output: Array) -> States:
         (before,) = state
-        gates = inner(_bounded(entry[..., : 2 * units] + np.matmul(before, early.recursion)))
-        z, r = gates[..., :units], gates[..., units:]
-        o = outer(_bounded(entry[..., 2 * units :] + np.matmul(before * r, late.recursion)))
-        return ((1 - z) * o + z * before,)
+        np.matmul(before, first, out=opened)
+        np.add(opened, entry[:2], out=opened)
+        inner(opened, opened)
+        np.multiply(before, r, out=r)
+        np.matmul(r, second, out=o)
+        np.add(o, entry[2], out=o)
+        outer(o, o)
+        np.subtract(before, o, out=output)  # (1 - z) o + z y' = o + z (y' - o)
+        np.multiply(output, z, out=output)
+        np.add(output, o, out=output)
+        return (output,)
 
     reverse = [p.reverseInput]
-    entries = np.concatenate([early.project(x, reverse), late.project(x, reverse)], axis=-1)
+    entries = np.concatenate([early.project(x, reverse), late.project(x, reverse)], axis=1)
     y, last = _walk(step, entries, _initial(states, 1, 1, (x.shape[1], units)))
     return _blobs(y[:, 0], last, p.sequenceOutput)
 
@@ -190,32 +217,42 @@ def _lstm(
     gates = _gates(p, parts, weights, recursions, biases if options.hasBiasVectors else [])
     entries = gates.project(x, reverse)
     if options.forgetBias and not options.hasBiasVectors and not coupled:
-        entries[..., units : 2 * units] += 1
+        entries[:, 1] += 1
     peepholes = [
         np.stack([part.weight(f"{name}PeepholeVector", (units,)) for part in parts])[:, None]
         for name in [*early, "outputGate"]
     ] if options.hasPeepholeVectors else []  # fmt: skip
-    f, g, h = (_function(a) for a in activations)
+    f, g = (_function(a, clip=True) for a in activations[:2])
+    h = _function(activations[2])
     limit = np.float32(options.cellClipThreshold)
-    split, last = units * len(early), units * (len(early) + 1)
+    least, recursion = -limit, gates.recursion
+    before, cell = _initial(states, 2, len(parts), (x.shape[1], units))
+    cell = cell.copy()
+    total = np.empty((len(names), *cell.shape), np.float32)
+    first, i, o, z = total[: len(early) if peepholes else -1], total[0], total[-2], total[-1]
+    kept = np.empty_like(cell) if coupled else total[1]
 
-    def step(entry: Array, state: States) -> States:
-        before, cell = state
-        total = np.matmul(before, gates.recursion)
-        total += entry
-        for index, peephole in enumerate(peepholes[:-1]):
-            total[..., index * units : (index + 1) * units] += peephole * cell
-        late = total[..., split:last].copy() if peepholes else None
-        opened = f(_bounded(total)[..., : split if peepholes else last])
-        i = opened[..., :units]
-        kept = cell * (1 - i if coupled else opened[..., units:split])
-        kept += i * g(total[..., last:])
-        cell = clipped(kept, -limit, limit)
-        o = opened[..., split:] if late is None else f(_bounded(late + peepholes[-1] * cell))
-        return h(cell) * o, cell
+    def step(entry: Array, state: States, output: Array) -> States:
+        np.matmul(state[0], recursion, out=total)
+        np.add(total, entry, out=total)
+        for gate, peephole in enumerate(peepholes[:-1]):
+            total[gate] += peephole * cell
+        f(first, first)
+        g(z, z)
+        if coupled:
+            np.subtract(_ONE, i, out=kept)
+        np.multiply(cell, kept, out=cell)
+        np.multiply(i, z, out=z)
+        np.add(cell, z, out=cell)
+        clipped(cell, least, limit, out=cell)
+        if peepholes:
+            np.add(o, peepholes[-1] * cell, out=o)
+            f(o, o)
+        h(cell, output)
+        np.multiply(output, o, out=output)
+        return output, cell
 
-    first = _initial(states, 2, len(parts), (x.shape[1], units))
-    return _walk(step, entries, first)
+    return _walk(step, entries, (before, cell))
 
 
 @kernel("uniDirectionalLSTM")

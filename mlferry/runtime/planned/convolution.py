@@ -11,7 +11,7 @@ from mlferry.runtime.planned.maps import Array, Workspace, rows_of
 from mlferry.runtime.planned.products import Finish, blocks, products
 
 _CACHE = 500_000  # bytes of unfolded input and result that are worked on at a time
-_LEAST = 128  # pixels: for fewer at a time BLAS packs the weights too often
+_LEAST = 192  # pixels: for fewer at a time BLAS packs the weights too often
 _DEPTHWISE = 40_000  # values of a depthwise result, likewise
 _WIDE = 1024  # values in the innermost loop of a depthwise convolution
 
