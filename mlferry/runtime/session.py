@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -66,6 +67,19 @@ class Planned:
     frees: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class Program:
+    """What runs for some outputs.
+
+    Attributes:
+        constants: blobs that are the same in every run, computed already.
+        parts: what runs, in order.
+    """
+
+    constants: Blobs
+    parts: list[Planned]
+
+
 class Flow(Enum):
     """How the steps of a network ended."""
 
@@ -102,7 +116,7 @@ class Session:
         classes = resolve(custom, custom_layers)
         self._steps = [self._step(layer, classes, False) for layer in network.layers]
         self.blobs = {blob for step in self._steps for blob in step.reads | step.writes}
-        self._plans: dict[frozenset[str], list[Planned]] = {}
+        self._programs: dict[frozenset[str], Program] = {}
         self._checked: set[tuple[int, tuple[tuple[int, ...], ...]]] = set()
 
     def _step(
@@ -151,9 +165,10 @@ class Session:
             if name not in self.blobs and name not in inputs:
                 close = did_you_mean(name, sorted(self.blobs))
                 raise PredictionError(f"the network has no blob {name!r}.{close}")
-        blobs: Blobs = dict(inputs)
         with np.errstate(all="ignore"):
-            for planned in self._plan(frozenset(outputs)):
+            program = self._program(frozenset(outputs))
+            blobs: Blobs = {**inputs, **program.constants}
+            for planned in program.parts:
                 made = planned.region.run(blobs) if planned.region is not None else None
                 if made is not None:
                     blobs |= made
@@ -167,21 +182,24 @@ class Session:
         return {name: blobs[name] for name in outputs}
 
     def _run(self, step: Step, blobs: Blobs) -> Flow:
-        missing = [name for name in step.inputs if name not in blobs]
-        if missing:
-            raise PredictionError(f"{step} reads {missing[0]!r}, which nothing before it makes")
+        try:
+            arguments = [blobs[name] for name in step.inputs]
+        except KeyError as error:
+            name = error.args[0]
+            raise PredictionError(f"{step} reads {name!r}, which nothing before it makes") from None
         try:
             if step.kernel is None:
                 return CONTROL_FLOW[step.params.kind](self, step, blobs)
-            self._evaluate(step, step.kernel, blobs)
+            self._evaluate(step, step.kernel, arguments, blobs)
         except MlferryError as error:
             error.add_context(f"running {step}")
             raise
         return Flow.END
 
-    def _evaluate(self, step: Step, kernel: Kernel, blobs: Blobs) -> None:
-        arguments = [blobs[name] for name in step.inputs]
-        self._check(step, tuple(x.shape for x in arguments))
+    def _evaluate(
+        self, step: Step, kernel: Kernel, arguments: Sequence[Array], blobs: Blobs
+    ) -> None:
+        self._check(step, tuple([x.shape for x in arguments]))
         try:
             made = kernel(step.params, *arguments)
         except MlferryError:
@@ -216,23 +234,26 @@ class Session:
                 return flow
         return Flow.END
 
-    def _plan(self, wanted: frozenset[str]) -> list[Planned]:
+    def _program(self, wanted: frozenset[str]) -> Program:
         """The steps that the wanted blobs need, each with the blobs that it is the last to use.
 
         A blob that is overwritten stays needed before, as the overwriting layer may lie in a
         branch that is not taken.
         """
-        if wanted not in self._plans:
+        if wanted not in self._programs:
             needed = set(wanted)
             steps: list[Step] = []
             for step in reversed(self._steps):
                 if needed & step.writes:
                     needed |= step.reads
                     steps.append(step)
+            steps.reverse()
+            constants = self._folded(steps) if self.planned else {}
+            left = [step for step in steps if not (step.outputs and step.writes <= set(constants))]
             groups = (
-                regions.grouped(steps[::-1], wanted, self.winograd)
+                regions.grouped(left, wanted, self.winograd)
                 if self.planned and not self.rank5
-                else [(step, step.reads, step.writes) for step in steps[::-1]]
+                else [(step, step.reads, step.writes) for step in left]
             )
             last_use: set[str] = set(wanted)
             plan: list[Planned] = []
@@ -243,8 +264,33 @@ class Session:
                 region = item if isinstance(item, regions.Region) else None
                 inner = region.steps if region is not None else [item]
                 plan.append(Planned(region, inner, frees))  # type: ignore[arg-type]
-            self._plans[wanted] = plan[::-1]
-        return self._plans[wanted]
+            self._programs[wanted] = Program(constants, plan[::-1])
+        return self._programs[wanted]
+
+    def _folded(self, steps: Sequence[Step]) -> Blobs:
+        """What layers make of constants alone, computed once.
+
+        A blob that something else writes, or that is read before, is left alone; so is a layer
+        that refuses its inputs, which is told when it runs.
+        """
+        made: Blobs = {}
+        seen: set[str] = set()
+        several = regions.overwritten(steps)
+        for step in steps:
+            folds = step.kernel is not None and _is_constant(step) and made.keys() >= step.reads
+            if folds and not step.writes & (several | seen):
+                with contextlib.suppress(MlferryError):
+                    blobs = dict(made)
+                    self._run(step, blobs)
+                    made = blobs
+            seen |= step.reads
+        return made
+
+
+def _is_constant(step: Step) -> bool:
+    """Whether a layer gives the same for the same inputs, in every run."""
+    kind = step.params.kind
+    return kind != "custom" and not kind.startswith(("random", "categorical"))
 
 
 def _truth(blob: Array, step: Step) -> bool:

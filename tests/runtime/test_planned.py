@@ -221,7 +221,7 @@ def agree(network: Any, given: dict[str, np.ndarray], wanted: list[str]) -> int:
             assert made[name].shape == right[name].shape
             span = max(float(np.ptp(right[name])), 1e-3)
             assert np.abs(made[name] - right[name]).max() <= 1e-5 * span
-    items = planned._plan(frozenset(wanted))
+    items = planned._program(frozenset(wanted)).parts
     return sum(item.region is not None for item in items)
 
 
@@ -241,7 +241,7 @@ def test_regions_are_used() -> None:
         network = Network()
         last = NETWORKS[name](network)
         session = Session(network.network)
-        (item,) = session._plan(frozenset([last]))
+        (item,) = session._program(frozenset([last])).parts
         assert isinstance(item.region, Region)
         assert item.region.run({"x": normal(1, 6, *SIZE)}) is not None, name
 
@@ -292,13 +292,13 @@ def test_tiles_of_winograd(size: tuple[int, int], shortcut: bool) -> None:
     agree(network.network, given, [last])
     session = Session(network.network)
     session.run(given, [last])
-    (item,) = session._plan(frozenset([last]))
+    (item,) = session._program(frozenset([last])).parts
     assert item.region is not None
     (plan,) = next(iter(item.region._plans.values()))
     assert any(run.__qualname__.startswith("convolved") for run in plan._runs)
     plain = Session(network.network, winograd=False)
     plain.run(given, [last])
-    (item,) = plain._plan(frozenset([last]))
+    (item,) = plain._program(frozenset([last])).parts
     assert item.region is not None
     (plan,) = next(iter(item.region._plans.values()))
     assert not any(run.__qualname__.startswith("convolved") for run in plan._runs)
@@ -343,3 +343,92 @@ def test_networks_put_together_at_random(seed: int) -> None:
     chosen = {blobs[-1], *map(str, rng.choice(blobs[1:], 2))}
     given = {"x": normal(*(n or 0 for n in network.shapes["x"] or ()))}
     agree(network.network, given, sorted(chosen))
+
+
+def memory_of(plan: Any) -> int:
+    """Values in the memory of all maps of a plan."""
+    copies = [copy for copies in plan._padded.values() for copy in copies.values()]
+    maps = [found for found in [*plan._maps.values(), *copies] if found.memory.base is not None]
+    return sum({id(m.memory.base): m.memory.size for m in maps}.values())
+
+
+def plan_of(session: Session, last: str) -> Any:
+    (item,) = session._program(frozenset([last])).parts
+    assert item.region is not None
+    (plan,) = next(iter(item.region._plans.values()))
+    return plan
+
+
+@pytest.mark.parametrize("how", [{}, {"size": (5, 5), "valid": edges((2, 2), (2, 2))}])
+@pytest.mark.parametrize("mixed", [False, True])
+def test_maps_lie_in_memory_that_is_free(how: dict[str, Any], mixed: bool) -> None:
+    """A chain needs a map to read and one to write, however long it is; borders stay right."""
+    network = Network(channels=3)
+    network.input("large", (1, 8, 90, 80))
+    x = "large"
+    for index in range(12):
+        x = network.relu(network.conv(x, 40, **(how if mixed and index % 3 else {})))
+    given = {"large": normal(1, 8, 90, 80), "x": normal(1, 3, *SIZE)}
+    agree(network.network, given, [x])
+    session = Session(network.network)
+    session.run(given, [x])
+    largest = 40 * (90 + 6) * (80 + 6)
+    assert memory_of(plan_of(session, x)) <= (3 if mixed and how else 2) * largest + 8 * 96 * 86
+
+
+def test_blobs_that_are_asked_for_stay(
+) -> None:  # fmt: skip
+    """All blobs of a chain at once, each in the model's own layout."""
+    network = Network()
+    made = ["x"]
+    for _ in range(6):
+        made.append(network.relu(network.conv(made[-1], 6)))
+    agree(network.network, {"x": normal(2, 6, *SIZE)}, made[1:])
+
+
+FOLDED: dict[str, tuple[list[tuple[str, list[str], dict[str, Any]]], int]] = {
+    # layers before the last, which adds all of theirs to x; how many parts are left to run
+    "a constant": ([("loadConstantND", [], {"shape": [1], "data": np.ones(1)})], 1),
+    "made of constants": (
+        [
+            ("loadConstantND", [], {"shape": [3], "data": np.arange(3.0)}),
+            ("reduceSum", ["l0"], {"axes": [0], "keepDims": True}),
+        ],
+        2,
+    ),
+    "made of the input": ([("reduceSum", ["x"], {"axes": [0], "keepDims": True})], 2),
+    "a random number": (
+        [("randomNormalStatic", [], {"seed": 3, "outputShape": [1], "stdDev": 1.0})],
+        2,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", list(FOLDED))
+def test_constants_are_computed_once(name: str) -> None:
+    layers, left = FOLDED[name]
+    network = Builder()
+    network.input("x", (3,))
+    last = "x"
+    for index, (kind, inputs, params) in enumerate(layers):
+        network.layer(kind, f"l{index}", inputs, [f"l{index}"], **params)
+        network.layer("addBroadcastable", f"s{index}", [last, f"l{index}"], [f"s{index}"])
+        last = f"s{index}"
+    given = {"x": np.arange(3, dtype=np.float32)}
+    planned, plain = Session(network.network), Session(network.network, planned=False)
+    assert len(planned._program(frozenset([last])).parts) == left
+    for _ in range(2):
+        np.testing.assert_array_equal(
+            planned.run(given, [last])[last], plain.run(given, [last])[last]
+        )
+
+
+def test_a_constant_that_is_overwritten_is_not_folded() -> None:
+    network = Builder()
+    network.input("x", (1,))
+    network.layer("loadConstantND", "first", [], ["c"], shape=[1], data=np.ones(1))
+    network.layer("addBroadcastable", "sum", ["x", "c"], ["y"])
+    network.layer("copy", "again", ["y"], ["c"])
+    network.layer("addBroadcastable", "last", ["y", "c"], ["z"])
+    found = Session(network.network).run({"x": np.full(1, 4, np.float32)}, ["z", "c"])
+    assert (found["z"], found["c"]) == (10, 5)

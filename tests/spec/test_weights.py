@@ -374,3 +374,13 @@ def test_found_weights_can_be_changed() -> None:
     for weight in weights.iter_weights(layer):
         weights.write(weight.message, [2, 3])
     assert list(layer.innerProduct.weights.floatValue) == [2, 3]
+
+
+@pytest.mark.parametrize("size", [1, 100, 4095, 4096, 40_000, 600_000])
+def test_decoded_weights_are_aligned(size: int) -> None:
+    """The bytes of a message start anywhere; NumPy copies what is not aligned at each product."""
+    message = nn.WeightParams()
+    weights.write(message, np.arange(size, dtype=np.float32))
+    decoded = weights.read(message, (size,))
+    assert decoded.flags.aligned
+    np.testing.assert_array_equal(decoded, np.arange(size, dtype=np.float32))

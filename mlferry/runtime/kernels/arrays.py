@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 
 from mlferry.errors import PredictionError
 from mlferry.runtime.kernels.registry import Array, integers, kernel
 from mlferry.spec.params import Params
+from mlferry.spec.shapes.rules import axis_of
 
 
 @kernel("concat")
@@ -60,5 +63,10 @@ def sequence_repeat(p: Params, x: Array) -> Array:
 def split_nd(p: Params, x: Array) -> tuple[Array, ...]:
     """Into parts of `splitSizes`, or into `numSplits` of which the first take what is over."""
     if p.splitSizes:
-        return tuple(np.split(x, np.cumsum(p.splitSizes)[:-1], axis=p.axis))
+        before = (slice(None),) * axis_of(p.axis, x.ndim)
+        ends = itertools.accumulate(p.splitSizes)
+        parts = [
+            (*before, slice(end - size, end)) for end, size in zip(ends, p.splitSizes, strict=True)
+        ]
+        return tuple(x[part] for part in parts)
     return tuple(np.array_split(x, p.numSplits, axis=p.axis))

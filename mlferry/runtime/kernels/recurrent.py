@@ -27,7 +27,7 @@ from mlferry.runtime.kernels.elementwise import (
 from mlferry.runtime.kernels.registry import Array, kernel
 from mlferry.spec.params import Params
 
-_CLIP, _ONE = np.float32(50), np.float32(1)
+_CLIP, _ONE, _HALF = np.float32(50), np.float32(1), np.float32(0.5)
 
 States = tuple[Array, ...]
 Step = Callable[[Array, States, Array], States]
@@ -82,10 +82,9 @@ class Gates(NamedTuple):
 
 def _gates(
     p: Params, parts: Sequence[Params], weights: Sequence[str], recursions: Sequence[str],
-    biases: Sequence[str],
+    biases: Sequence[str], halved: int = 0,
 ) -> Gates:  # fmt: skip
-    """Gates side by side, read once; `biases` may be empty."""
-
+    """Gates one after another, read once; `biases` may be empty, the first gates halved."""
     units = p.outputVectorSize
 
     def joined(names: Sequence[str], shape: tuple[int, ...]) -> Array:
@@ -98,9 +97,11 @@ def _gates(
         bias = np.zeros((*matrix.shape[:2], units), np.float32)
         if biases:
             bias = joined(biases, (units,))
-        return Gates(
-            np.concatenate([matrix, bias[:, :, None]], axis=2), np.ascontiguousarray(recursion)
-        )
+        matrix = np.concatenate([matrix, bias[:, :, None]], axis=2)
+        recursion = np.ascontiguousarray(recursion)
+        matrix[:halved] *= _HALF
+        recursion[:halved] *= _HALF
+        return Gates(matrix, recursion)
 
     return parts[0].once(f"gates {'+'.join(weights)} of {len(parts)}", read)
 
@@ -214,10 +215,15 @@ def _lstm(
         [f"{name}{what}" for name in names]
         for what in ("WeightMatrix", "RecursionMatrix", "BiasVector")
     )
-    gates = _gates(p, parts, weights, recursions, biases if options.hasBiasVectors else [])
+    kinds = [a.which("NonlinearityType") for a in activations]
+    usual = kinds[:2] == ["sigmoid", "tanh"] and not options.hasPeepholeVectors
+    gates = _gates(
+        p, parts, weights, recursions, biases if options.hasBiasVectors else [],
+        len(names) - 1 if usual else 0,
+    )  # fmt: skip
     entries = gates.project(x, reverse)
     if options.forgetBias and not options.hasBiasVectors and not coupled:
-        entries[:, 1] += 1
+        entries[:, 1] += _HALF if usual else _ONE
     peepholes = [
         np.stack([part.weight(f"{name}PeepholeVector", (units,)) for part in parts])[:, None]
         for name in [*early, "outputGate"]
@@ -228,6 +234,8 @@ def _lstm(
     least, recursion = -limit, gates.recursion
     before, cell = _initial(states, 2, len(parts), (x.shape[1], units))
     cell = cell.copy()
+    # Without clipping a cell grows by one a step at most.
+    clips = not (usual and len(x) + np.abs(cell).max(initial=0) <= limit)
     total = np.empty((len(names), *cell.shape), np.float32)
     first, i, o, z = total[: len(early) if peepholes else -1], total[0], total[-2], total[-1]
     kept = np.empty_like(cell) if coupled else total[1]
@@ -237,14 +245,20 @@ def _lstm(
         np.add(total, entry, out=total)
         for gate, peephole in enumerate(peepholes[:-1]):
             total[gate] += peephole * cell
-        f(first, first)
-        g(z, z)
+        if usual:  # sigmoid(x) is (tanh(x / 2) + 1) / 2
+            np.tanh(total, out=total)
+            np.multiply(first, _HALF, out=first)
+            np.add(first, _HALF, out=first)
+        else:
+            f(first, first)
+            g(z, z)
         if coupled:
             np.subtract(_ONE, i, out=kept)
         np.multiply(cell, kept, out=cell)
         np.multiply(i, z, out=z)
         np.add(cell, z, out=cell)
-        clipped(cell, least, limit, out=cell)
+        if clips:
+            clipped(cell, least, limit, out=cell)
         if peepholes:
             np.add(o, peepholes[-1] * cell, out=o)
             f(o, o)

@@ -120,7 +120,7 @@ def grouped(
     """
     result: list[tuple[Step | Region, frozenset[str], frozenset[str]]] = []
     waiting: list[Step] = []
-    overwritten = _overwritten(steps)
+    several = overwritten(steps)
 
     def close(rest: Sequence[Step]) -> None:
         if not waiting:
@@ -136,7 +136,7 @@ def grouped(
 
     for index, step in enumerate(steps):
         pending = {name for other in waiting for name in other.outputs}
-        if is_eligible(step) and not (step.reads | step.writes) & overwritten:
+        if is_eligible(step) and not (step.reads | step.writes) & several:
             waiting.append(step)
         elif step.kernel is not None and not step.bodies and not pending & step.reads:
             result.append((step, step.reads, step.writes))  # it can run before what waits
@@ -147,7 +147,7 @@ def grouped(
     return result
 
 
-def _overwritten(steps: Sequence[Step]) -> frozenset[str]:
+def overwritten(steps: Sequence[Step]) -> frozenset[str]:
     """Blobs that several layers write: their order matters."""
     seen: set[str] = set()
     twice: set[str] = set()

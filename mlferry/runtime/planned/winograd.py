@@ -69,7 +69,8 @@ _RATE, _TRANSFORM_RATE, _BYTES, _MARGIN = 4.5e10, 4.2e10, 1.0e10, 0.95
 
 def transformed(weights: Array, m: int) -> Array:
     """[M, C, 3, 3] as [(m + 2)^2, C, M]."""
-    both = np.kron(_KERNEL[m], _KERNEL[m])
+    kernel = np.array(_KERNEL[m])
+    both = np.kron(kernel, kernel)
     count, channels = weights.shape[:2]
     made = np.empty((len(both), channels, count), np.float32)
     for start in range(0, count, _TRANSFORMED):

@@ -118,28 +118,37 @@ def _run(low: Lowering, node: Node, operands: Any, directions: list[Gates], stat
     ]
     lengths = _lengths(node, operands, x.known[0])
     backward = node.attrs.get("direction", "forward") == "reverse"
-    made = None
     if lengths is None and len(directions) == 2:
-        made = _both(low, directions, x, first)
-    if made is None:
-        made = [
-            _one(low, gates, x, given, lengths, reverse=backward or d == 1)
-            for d, (gates, given) in enumerate(zip(directions, first, strict=True))
-        ]
-    return _collected(low, node, made, batchwise)
+        found = _both(low, directions, x, first)
+        if found is not None:
+            joined, *last = found
+            y = _apart(low, joined) if node.outputs[0].name else None
+            return _collected(low, y, last, batchwise)
+    made = [
+        _one(low, gates, x, given, lengths, reverse=backward or d == 1)
+        for d, (gates, given) in enumerate(zip(directions, first, strict=True))
+    ]
+    y = stacked(low, [outputs for outputs, _ in made], axis=1) if node.outputs[0].name else None
+    return _collected(low, y, [last for _, last in made], batchwise)
 
 
-def _both(low: Lowering, directions: list[Gates], x: Blob, first: Any) -> list[Directed] | None:
-    """Both directions by one layer of Core ML."""
+def _both(
+    low: Lowering, directions: list[Gates], x: Blob, first: Any
+) -> tuple[Blob, list[Blob], list[Blob]] | None:
+    """Both directions by one layer of Core ML; see `native_recurrent.run_both`."""
     given = [state for states in first for state in states]
     if any(state is None for state in given):
         given = [] if all(state is None for state in given) else _filled(low, directions, x, given)
-    found = native_recurrent.run_both(low, directions[0], directions[1], x, given)
-    if found is None:
-        return None
-    y, ahead, behind = found
-    forward, backward = split(low, y, 2)
-    return [(forward, ahead), (backward, behind)]
+    return native_recurrent.run_both(low, directions[0], directions[1], x, given)
+
+
+def _apart(low: Lowering, y: Blob) -> Blob:
+    """[time, batch, 2 * units] as [time, directions, batch, units]."""
+    time, batch, width = y.known
+    if time is None and batch is None:
+        return stacked(low, split(low, y, 2), axis=1)
+    apart = low.reshape(y, (time, batch, 2, (width or 0) // 2), layout=SOURCE)
+    return low.layer("transpose", apart, layout=SOURCE, axes=(0, 2, 1, 3))
 
 
 def _filled(
@@ -205,12 +214,10 @@ def _initial(
     return low.layer("squeeze", parts[direction], layout=SOURCE, axes=(axis,))
 
 
-def _collected(low: Lowering, node: Node, made: list[Directed], batchwise: Any) -> Any:
+def _collected(low: Lowering, y: Blob | None, last: list[list[Blob]], batchwise: Any) -> Any:
     """Y [time, directions, batch, units], and Y_h and Y_c [directions, batch, units]."""
-    y = stacked(low, [outputs for outputs, _ in made], axis=1) if node.outputs[0].name else None
     finals = [
-        stacked(low, list(states), axis=1 if batchwise else 0)
-        for states in zip(*(last for _, last in made), strict=True)
+        stacked(low, list(states), axis=1 if batchwise else 0) for states in zip(*last, strict=True)
     ]
     if batchwise and y is not None:
         y = low.layer("transpose", y, layout=SOURCE, axes=(2, 0, 1, 3))
