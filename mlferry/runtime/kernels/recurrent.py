@@ -230,6 +230,7 @@ def _lstm(
     ] if options.hasPeepholeVectors else []  # fmt: skip
     f, g = (_function(a, clip=True) for a in activations[:2])
     h = _function(activations[2])
+    at_once = list(enumerate(peepholes[:-1]))
     limit = np.float32(options.cellClipThreshold)
     least, recursion = -limit, gates.recursion
     before, cell = _initial(states, 2, len(parts), (x.shape[1], units))
@@ -241,29 +242,29 @@ def _lstm(
     kept = np.empty_like(cell) if coupled else total[1]
 
     def step(entry: Array, state: States, output: Array) -> States:
-        np.matmul(state[0], recursion, out=total)
-        np.add(total, entry, out=total)
-        for gate, peephole in enumerate(peepholes[:-1]):
+        np.matmul(state[0], recursion, total)
+        np.add(total, entry, total)
+        for gate, peephole in at_once:
             total[gate] += peephole * cell
         if usual:  # sigmoid(x) is (tanh(x / 2) + 1) / 2
-            np.tanh(total, out=total)
-            np.multiply(first, _HALF, out=first)
-            np.add(first, _HALF, out=first)
+            np.tanh(total, total)
+            np.multiply(first, _HALF, first)
+            np.add(first, _HALF, first)
         else:
             f(first, first)
             g(z, z)
         if coupled:
-            np.subtract(_ONE, i, out=kept)
-        np.multiply(cell, kept, out=cell)
-        np.multiply(i, z, out=z)
-        np.add(cell, z, out=cell)
+            np.subtract(_ONE, i, kept)
+        np.multiply(cell, kept, cell)
+        np.multiply(i, z, z)
+        np.add(cell, z, cell)
         if clips:
             clipped(cell, least, limit, out=cell)
         if peepholes:
-            np.add(o, peepholes[-1] * cell, out=o)
+            np.add(o, peepholes[-1] * cell, o)
             f(o, o)
         h(cell, output)
-        np.multiply(output, o, out=output)
+        np.multiply(output, o, output)
         return output, cell
 
     return _walk(step, entries, (before, cell))
