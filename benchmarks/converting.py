@@ -15,44 +15,14 @@ import importlib
 import json
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
-import threading
-import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 ROOT = Path(__file__).resolve().parent.parent
-PAGE = os.sysconf("SC_PAGE_SIZE")
-
-
-def resident() -> int:
-    """Bytes of memory that this process holds now."""
-    return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * PAGE
-
-
-def measured(work: Callable[[], Any]) -> dict[str, float]:
-    """Seconds, and bytes of memory at the peak beyond those before."""
-    before = peak = resident()
-    done = threading.Event()
-
-    def watch() -> None:
-        nonlocal peak
-        while not done.wait(0.005):
-            peak = max(peak, resident())
-
-    watching = threading.Thread(target=watch)
-    watching.start()
-    start = time.perf_counter()
-    kept = work()
-    seconds = time.perf_counter() - start
-    done.set()
-    watching.join()
-    del kept
-    return {"seconds": seconds, "bytes": float(peak - before)}
+sys.path.insert(0, str(ROOT))
+from benchmarks.processes import apart, measured  # noqa: E402 - behind the path of the project
 
 
 def ours(path: str) -> dict[str, float]:
@@ -81,7 +51,6 @@ def sources(folder: str) -> dict[str, float]:
     """Both files; the number of bytes of the weights."""
     import keras
 
-    sys.path.insert(0, str(ROOT))
     from benchmarks.networks import NETWORKS
 
     model = keras.applications.ResNet50(weights=None)
@@ -92,16 +61,6 @@ def sources(folder: str) -> dict[str, float]:
 
 
 TASKS = {"ours": ours, "theirs": theirs, "sources": sources}
-
-
-def apart(task: str, argument: str) -> dict[str, float]:
-    """A task in a process of its own."""
-    command = [sys.executable, __file__, "--task", task, argument]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
-    if result.returncode:
-        raise SystemExit(f"{task} {argument} failed:\n{result.stderr[-2000:]}")
-    found: dict[str, float] = json.loads(result.stdout.splitlines()[-1])
-    return found
 
 
 def main() -> None:
@@ -116,7 +75,7 @@ def main() -> None:
         print(json.dumps(TASKS[task](argument)))
         return
     with tempfile.TemporaryDirectory() as folder:
-        weights = apart("sources", folder)["bytes"]
+        weights = apart(__file__, "sources", folder)["bytes"]
         jobs = {
             "mlferry, .h5": ("ours", f"{folder}/resnet50.h5"),
             "mlferry, .onnx": ("ours", f"{folder}/resnet50.onnx"),
@@ -125,7 +84,7 @@ def main() -> None:
         runs: dict[str, list[dict[str, float]]] = {name: [] for name in jobs}
         for _ in range(arguments.runs):
             for name, job in jobs.items():
-                runs[name].append(apart(*job))
+                runs[name].append(apart(__file__, *job))
     rows = {
         name: {key: statistics.median(run[key] for run in found) for key in ("seconds", "bytes")}
         for name, found in runs.items()
@@ -138,7 +97,6 @@ def main() -> None:
             f"{row['bytes'] / 1e6:>7.0f} MB{row['bytes'] / weights:>11.1f}x"
         )
     if arguments.docs:
-        sys.path.insert(0, str(ROOT))
         from benchmarks.pages import write_table
 
         write_table(

@@ -252,7 +252,7 @@ class Session:
             left = [step for step in steps if not (step.outputs and step.writes <= set(constants))]
             groups = (
                 regions.grouped(left, wanted, self.winograd)
-                if self.planned and not self.rank5
+                if self.planned
                 else [(step, step.reads, step.writes) for step in left]
             )
             last_use: set[str] = set(wanted)

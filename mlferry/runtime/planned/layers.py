@@ -121,14 +121,14 @@ def follow_sum(plan: Plan, step: Step, name: str, finish: Finish) -> bool:
     return True
 
 
-@planned(*_VALUEWISE, when=lambda step: _function(step.params) is not None)
+@planned(*_VALUEWISE, when=lambda step: _function(step.params) is not None, in_place=True)
 def valuewise(plan: Plan, step: Step) -> None:
     function = _function(step.params)
     assert function is not None
     _alone(plan, step, Finish(functions=[function]))
 
 
-@planned(*_BY_CHANNEL)
+@planned(*_BY_CHANNEL, in_place=True)
 def by_channel(plan: Plan, step: Step) -> None:
     p = step.params
     if p.kind == "batchnorm" and p.computeMeanVar and p.instanceNormalization:

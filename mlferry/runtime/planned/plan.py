@@ -190,7 +190,12 @@ class Plan:
         return made
 
     def _reserve(self, step: Step) -> None:
-        """Give the parts of a concatenation along the channels their places in it."""
+        """Give the parts of a concatenation their places in it, and what works in place its own."""
+        entry = PLANNERS.find(step.params.kind)
+        if entry is not None and entry.options.get("in_place"):
+            (name,) = step.inputs
+            if len(self.readers[name]) == 1 and name not in self._maps and name not in self.shown:
+                self._places.setdefault(name, (step.outputs[0], 0))
         if step.params.kind not in ("concat", "concatND"):
             return
         start = 0

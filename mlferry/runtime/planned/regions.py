@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -45,22 +46,23 @@ class Region:
         """What is shown; None where the layers have to run one by one."""
         if any(name not in blobs for name in self.reads):
             return None
-        maps = [self._four_axes(name, blobs[name]) for name in self.reads]
-        if any(x is None for x in maps):
+        given = [blobs[name] for name in self.reads]
+        axes = max((x.ndim for x in given), default=0)
+        if axes not in (4, 5):
             return None
-        return self._computed([x for x in maps if x is not None])
-
-    def _four_axes(self, name: str, x: Array) -> Array | None:
-        """[N, C, H, W]; what only broadcasts with such blobs may have fewer axes."""
-        if x.ndim == 4 or (x.ndim < 4 and name in self._broadcast):
-            return x.reshape((1,) * (4 - x.ndim) + x.shape)
-        return None
-
-    def _computed(self, maps: Sequence[Array]) -> dict[str, Array] | None:
-        count = max(len(x) for x in maps)
-        shared = [len(x) == 1 and count > 1 for x in maps]
-        if any(len(x) not in (1, count) for x in maps):
+        wide: list[Array] = []
+        for name, x in zip(self.reads, given, strict=True):
+            if x.ndim != axes and not (x.ndim < 4 and name in self._broadcast):
+                return None
+            wide.append(x.reshape((1,) * (axes - x.ndim) + x.shape))
+        outer = max((x.shape[:-3] for x in wide), key=math.prod)
+        if any(x.shape[:-3] not in (outer, (1,) * len(outer)) for x in wide):
             return None
+        return self._computed([x.reshape(-1, *x.shape[-3:]) for x in wide], outer)
+
+    def _computed(self, maps: Sequence[Array], outer: Shape) -> dict[str, Array] | None:
+        """All samples [N, C, H, W], one after another; `outer` are the axes that N stands for."""
+        count = math.prod(outer)
         key = tuple(x.shape[1:] for x in maps)
         if key in self._refused:
             return None
@@ -72,13 +74,13 @@ class Region:
             return None
         made = {name: np.empty((count, *plan.shapes[name][1:]), np.float32) for name in self.shown}
         for sample in range(count):
-            for name, x, same in zip(self.reads, maps, shared, strict=True):
-                np.copyto(plan.inputs[name], x[0 if same else sample].transpose(1, 2, 0))
+            for name, x in zip(self.reads, maps, strict=True):
+                np.copyto(plan.inputs[name], x[sample if len(x) == count else 0].transpose(1, 2, 0))
             plan.run()
             for name, result in plan.outputs.items():
                 np.copyto(made[name][sample], result.transpose(2, 0, 1))
         free.append(plan)
-        return made
+        return {name: x.reshape(*outer, *x.shape[1:]) for name, x in made.items()}
 
     def _planned(self, key: tuple[Shape, ...]) -> Plan:
         if len(self._plans) > _REMEMBERED:
