@@ -61,6 +61,21 @@ class OpenShapesError(ConversionError):
         self.shapes = shapes
 
 
+class ExportError(MlferryError, ValueError):
+    """A Core ML model cannot be written in another format as asked."""
+
+
+class UnsupportedLayersError(ExportError):
+    """Layers that the other format cannot express.
+
+    `layers` has the name of each, its kind and the reason.
+    """
+
+    def __init__(self, message: str, layers: Sequence[tuple[str, str, str]]) -> None:
+        super().__init__(message)
+        self.layers = list(layers)
+
+
 class PredictionError(MlferryError, ValueError):
     """A model cannot be evaluated with what it was given."""
 

@@ -237,19 +237,11 @@ def read(
         if size:
             raise SpecError(f"no values are stored, {size} are needed for shape {wanted}")
         return np.zeros(wanted, np.float32)
-    if kind.kind in (LINEAR, LUT):
-        return _dequantize(source, kind, wanted, channel_axis)
+    if kind.kind in (LINEAR, LUT, INT8):
+        return _dequantize(parts(source, wanted), wanted, channel_axis)
     if kind.kind == RAW:
         raise SpecError("raw bytes without quantization parameters: their meaning is unknown")
-    flat = stored(source)
-    if flat.size != size:
-        raise SpecError(f"{flat.size} values are stored, {size} are needed for shape {wanted}")
-    if kind.kind == INT8:
-        scale = source.quantization.linearQuantization.scale
-        if len(scale) != 1:
-            raise SpecError(f"int8 weights need exactly one scale; the file holds {len(scale)}")
-        flat = flat.astype(np.float32) * np.float32(scale[0])
-    values: NDArray[np.float32] = flat.astype(np.float32, copy=False).reshape(wanted)
+    values: NDArray[np.float32] = _sized(stored(source), wanted).astype(np.float32, copy=False)
     return values
 
 
@@ -258,16 +250,78 @@ class Linear:
     """A weight that is given quantized: ``indices * scale + bias``, along one axis.
 
     Attributes:
-        indices: unsigned integers in the weight's shape.
+        indices: unsigned integers in the weight's shape; int8 for int8 weights.
         bits: 1 to 8.
         scale: one value, or one an entry of the channel axis of the layer kind.
         bias: likewise.
     """
 
-    indices: NDArray[np.uint8]
+    indices: NDArray[Any]
     bits: int
     scale: NDArray[np.float32]
     bias: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Lookup:
+    """A weight that is given quantized: ``table[indices]``.
+
+    Attributes:
+        indices: unsigned integers in the weight's shape.
+        bits: 1 to 8.
+        table: ``2**bits`` values.
+    """
+
+    indices: NDArray[np.uint8]
+    bits: int
+    table: NDArray[np.float32]
+
+
+def parts(source: nn.WeightParams, shape: Sequence[int]) -> Linear | Lookup:
+    """A quantized weight with its integers, as they are stored.
+
+    Integers of int8 are signed, and have a scale without a bias.
+
+    Raises:
+        SpecError: the weight is not quantized, or the number of stored values does not fit.
+    """
+    kind = encoding(source)
+    wanted = tuple(int(size) for size in shape)
+    size = int(np.prod(wanted, dtype=np.int64))
+    if kind is None or kind.kind not in (LINEAR, LUT, INT8):
+        raise SpecError(f"the weight is not quantized: {kind or 'empty'}")
+    linear = source.quantization.linearQuantization
+    scale, bias = (np.array(values, np.float32) for values in (linear.scale, linear.bias))
+    if kind.kind == INT8:
+        if scale.size != 1:
+            raise SpecError(f"int8 weights need exactly one scale; the file holds {scale.size}")
+        return Linear(_sized(stored(source), wanted), 8, scale, np.zeros(0, np.float32))
+    indices = unpack_bits(source.rawValue, kind.bits, size).reshape(wanted)
+    if kind.kind == LINEAR:
+        return Linear(indices, kind.bits, scale, bias)
+    table = np.array(source.quantization.lookupTableQuantization.floatValue, np.float32)
+    if table.size != 1 << kind.bits:
+        raise SpecError(
+            f"a lookup table of {kind.bits} bits has {1 << kind.bits} entries; "
+            f"the file holds {table.size}"
+        )
+    return Lookup(indices, kind.bits, table)
+
+
+def half(source: nn.WeightParams, shape: Sequence[int]) -> NDArray[np.float16]:
+    """A weight of half precision as it is stored.
+
+    Raises:
+        SpecError: the number of stored values does not fit the shape.
+    """
+    return _sized(stored(source), tuple(int(size) for size in shape))
+
+
+def _sized(flat: NDArray[Any], wanted: tuple[int, ...]) -> NDArray[Any]:
+    size = int(np.prod(wanted, dtype=np.int64))
+    if flat.size != size:
+        raise SpecError(f"{flat.size} values are stored, {size} are needed for shape {wanted}")
+    return flat.reshape(wanted)
 
 
 @dataclass(frozen=True)
@@ -333,23 +387,13 @@ def _holds_weights(descriptor: Descriptor) -> bool:
 
 
 def _dequantize(
-    source: nn.WeightParams, kind: Encoding, shape: tuple[int, ...], channel_axis: int
+    found: Linear | Lookup, shape: tuple[int, ...], channel_axis: int
 ) -> NDArray[np.float32]:
-    size = int(np.prod(shape, dtype=np.int64))
-    indices = unpack_bits(source.rawValue, kind.bits, size).reshape(shape)
-    if kind.kind == LUT:
-        table = np.array(source.quantization.lookupTableQuantization.floatValue, np.float32)
-        if table.size != 1 << kind.bits:
-            raise SpecError(
-                f"a lookup table of {kind.bits} bits has {1 << kind.bits} entries; "
-                f"the file holds {table.size}"
-            )
-        return table[indices]
-    linear = source.quantization.linearQuantization
-    scale = _along(np.array(linear.scale, np.float32), shape, channel_axis, "scales")
-    values = indices * scale
-    if len(linear.bias):
-        values += _along(np.array(linear.bias, np.float32), shape, channel_axis, "biases")
+    if isinstance(found, Lookup):
+        return found.table[found.indices]
+    values = found.indices * _along(found.scale, shape, channel_axis, "scales")
+    if found.bias.size:
+        values += _along(found.bias, shape, channel_axis, "biases")
     return values
 
 

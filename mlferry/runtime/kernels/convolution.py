@@ -8,7 +8,13 @@ from mlferry.errors import SpecError
 from mlferry.runtime.kernels.registry import Array, kernel
 from mlferry.spec.params import Params
 from mlferry.spec.shapes import windows
-from mlferry.spec.shapes.convolution import deconvolution_size
+from mlferry.spec.shapes.convolution import (
+    deconvolution_edges,
+    deconvolution_size,
+    edges_of,
+    pooling_divisor,
+    pooling_size,
+)
 
 _BLOCK = 1 << 22  # float32 values of unfolded input that are held at a time
 
@@ -36,18 +42,6 @@ def _weights(p: Params) -> Array:
         shape = (p.kernelChannels, p.outputChannels // p.nGroups, *p.kernelSize)
         return p.weight("weights", shape, channel_axis=1)
     return p.weight("weights", (p.outputChannels, p.kernelChannels, *p.kernelSize))
-
-
-def edges_of(p: Params, shape: tuple[int, ...]) -> tuple[windows.Edges, ...]:
-    """The padding of height and width of an input of a shape."""
-    if p.which("ConvolutionPaddingType") != "same":
-        return windows.borders(p.valid)
-    return tuple(
-        windows.same_edges(size, (kernel - 1) * dilation + 1, stride, p.same.asymmetryMode)
-        for size, kernel, dilation, stride in zip(
-            shape[-2:], p.kernelSize, p.dilationFactor, p.stride, strict=True
-        )
-    )
 
 
 def padded(x: Array, edges: tuple[windows.Edges, ...], value: float = 0.0) -> Array:
@@ -154,24 +148,6 @@ def _deconvolve(p: Params, x: Array, weights: Array) -> Array:
     return y[:, :, top : top + (wanted[0] or 0), left : left + (wanted[1] or 0)]
 
 
-def deconvolution_edges(
-    p: Params, full: tuple[int, int], wanted: tuple[int, int]
-) -> tuple[windows.Edges, ...]:
-    """What is cut off the full result of a transposed convolution."""
-    mode = p.which("ConvolutionPaddingType")
-    if mode == "valid" and not p.outputShape:
-        return windows.borders(p.valid)
-    if mode == "valid" and any(map(any, windows.borders(p.valid))):
-        return windows.borders(p.valid)
-    heavy_start = mode == "same" and p.same.asymmetryMode == "TOP_LEFT_HEAVY"
-    edges = []
-    for size, out in zip(full, wanted, strict=True):
-        excess = max(0, size - out)
-        small, large = excess // 2, excess - excess // 2
-        edges.append((large, small) if heavy_start else (small, large))
-    return tuple(edges)
-
-
 @kernel("pooling")
 def pooling(p: Params, x: Array) -> Array:
     """MAX, AVERAGE, or L2: the square root of the sum of squares.
@@ -208,45 +184,3 @@ def _global_pooling(p: Params, x: Array) -> Array:
     if p.type == "L2":
         return np.sqrt(np.square(x).sum(axis=axes, keepdims=True))
     raise SpecError(f"pooling type {p.type}")
-
-
-def pooling_size(
-    p: Params, size: tuple[int, ...]
-) -> tuple[tuple[int, int], tuple[windows.Edges, ...]]:
-    """Output height and width, and the padding that makes the windows fit exactly."""
-    mode = p.which("PoolingPaddingType")
-    out, edges = [], []
-    for axis, extent in enumerate(size):
-        span, stride = p.kernelSize[axis], p.stride[axis]
-        if mode == "same":
-            edge = windows.same_edges(extent, span, stride, p.same.asymmetryMode)
-            count = windows.slide_same(extent, stride)
-        elif mode == "includeLastPixel":
-            pad = (p.includeLastPixel.paddingAmounts or (0, 0))[axis]
-            count = windows.slide_complete(extent, span, stride, pad)
-            edge = (pad, max(pad, ((count or 1) - 1) * stride + span - extent - pad))
-        else:
-            edge = windows.borders(p.valid)[axis]
-            count = windows.slide(extent, span, stride, edge)
-        out.append(count or 0)
-        edges.append(edge)
-    return (out[0], out[1]), tuple(edges)
-
-
-def pooling_divisor(
-    p: Params, size: tuple[int, ...], out: tuple[int, int], edges: tuple[windows.Edges, ...]
-) -> Array:
-    """How many entries every window of an average counts."""
-    counts = []
-    for axis, extent in enumerate(size):
-        starts = np.arange(out[axis]) * p.stride[axis] - edges[axis][0]
-        ends = starts + p.kernelSize[axis]
-        if p.avgPoolExcludePadding:
-            low, high = 0, extent
-        elif p.which("PoolingPaddingType") == "includeLastPixel":
-            pad = (p.includeLastPixel.paddingAmounts or (0, 0))[axis]
-            low, high = -pad, extent + pad
-        else:
-            low, high = -edges[axis][0], extent + edges[axis][1]
-        counts.append(np.minimum(ends, high) - np.maximum(starts, low))
-    return np.multiply.outer(counts[0], counts[1]).astype(np.float32)

@@ -14,25 +14,13 @@ from mlferry.spec.shapes import windows
 from mlferry.spec.shapes.volumes import (
     convolution3d as convolution_shape,
     custom_edges,
+    edges_of,
     pooling3d as pooling_shape,
+    spans_of,
     triple,
 )
 
 Triple = tuple[int, int, int]
-
-
-def _edges(p: Params, x: Array, spans: Triple, strides: Triple) -> list[windows.Edges]:
-    if p.paddingType != "SAME":
-        return custom_edges(p)
-    return [
-        windows.same_edges(size, span, stride, "BOTTOM_RIGHT_HEAVY")
-        for size, span, stride in zip(x.shape[2:], spans, strides, strict=True)
-    ]
-
-
-def _spans(kernel_size: Triple, dilation: Triple) -> Triple:
-    depth, height, width = ((k - 1) * d + 1 for k, d in zip(kernel_size, dilation, strict=True))
-    return depth, height, width
 
 
 def _taps(kernel_size: Triple, dilation: Triple, stride: Triple, count: Triple) -> list[
@@ -66,7 +54,7 @@ def _convolve(p: Params, x: Array, size: Triple) -> Array:
     weights = p.weight(
         "weights", (p.outputChannels, p.inputChannels // groups, *kernel_size)
     ).reshape(groups, p.outputChannels // groups, -1, *kernel_size)
-    edges = _edges(p, x, _spans(kernel_size, dilation), stride)
+    edges = edges_of(p, x.shape[2:], spans_of(p))
     x = np.pad(x, [(0, 0), (0, 0), *edges])
     x = x.reshape(batch, groups, -1, *x.shape[2:])
     y = np.zeros((batch, groups, p.outputChannels // groups, *size), np.float32)
@@ -86,7 +74,7 @@ def _deconvolve(p: Params, x: Array, size: Triple) -> Array:
     weights = p.weight(
         "weights", (p.inputChannels, p.outputChannels // groups, *kernel_size), channel_axis=1
     ).reshape(groups, p.inputChannels // groups, -1, *kernel_size)
-    spans = _spans(kernel_size, dilation)
+    spans = spans_of(p)
     full = [(n - 1) * s + span for n, s, span in zip(x.shape[2:], stride, spans, strict=True)]
     edges = custom_edges(p)
     if p.paddingType == "SAME" or (p.outputShape and not any(map(any, edges))):
@@ -108,7 +96,7 @@ def pooling3d(p: Params, x: Array) -> Array:
     if min(kernel_size) < 1:
         raise PredictionError(f"a kernel of {kernel_size}")
     size: Triple = pooling_shape(p, x.shape)[0][2:]  # type: ignore[assignment]
-    edges = _edges(p, x, kernel_size, stride)
+    edges = edges_of(p, x.shape[2:], kernel_size)
     largest = p.type == "MAX"
     filler = -np.inf if largest else 0.0
     source = np.pad(x, [(0, 0), (0, 0), *edges], constant_values=np.float32(filler))

@@ -15,6 +15,7 @@ from mlferry.runtime.planned.plan import NotPlannedError, Plan, follower, paddin
 from mlferry.runtime.planned.pooling import pool
 from mlferry.runtime.planned.products import Finish, Pointwise, blocks
 from mlferry.spec.params import Params
+from mlferry.spec.shapes import convolution as sizes
 
 if TYPE_CHECKING:
     from mlferry.runtime.session import Step
@@ -272,7 +273,7 @@ def convolution_padding(plan: Plan, step: Step, shape: Shape) -> tuple[Border, f
         return (
             *transposed.border(tall, shape[2]), *transposed.border(wide, shape[3])
         ), 0.0  # fmt: skip
-    above, below, left, right = _border_of(plain.edges_of(step.params, shape))
+    above, below, left, right = _border_of(sizes.edges_of(step.params, shape))
     tile = _tile(plan, step)
     if tile:
         height, width, _ = plan.size(step.outputs[0])
@@ -284,7 +285,7 @@ def _phases(plan: Plan, step: Step) -> tuple[list[transposed.Phase], list[transp
     p = step.params
     size, result = plan.size(step.inputs[0])[:2], plan.size(step.outputs[0])[:2]
     full = tuple((n - 1) * s + k for n, s, k in zip(size, p.stride, p.kernelSize, strict=True))
-    (above, _), (left, _) = plain.deconvolution_edges(p, (full[0], full[1]), result)
+    (above, _), (left, _) = sizes.deconvolution_edges(p, (full[0], full[1]), result)
     tall, wide = (
         transposed.phases(k, s, before, n)
         for k, s, before, n in zip(p.kernelSize, p.stride, (above, left), result, strict=True)
@@ -390,7 +391,7 @@ def pooling_padding(plan: Plan, step: Step, shape: Shape) -> tuple[Border, float
     p = step.params
     if p.globalPooling:
         return NO_BORDER, 0.0
-    _, edges = plain.pooling_size(p, shape[-2:])
+    _, edges = sizes.pooling_size(p, shape[-2:])
     return _border_of(edges), -np.inf if p.type == "MAX" else 0.0
 
 
@@ -403,10 +404,10 @@ def pooling(plan: Plan, step: Step) -> None:
         return
     border, fill = pooling_padding(plan, step, plan.shapes[source])
     finish, name = plan.finish(step, Finish())
-    size, edges = plain.pooling_size(p, plan.shapes[source][-2:])
+    size, edges = sizes.pooling_size(p, plan.shapes[source][-2:])
     divisor = None
     if p.type == "AVERAGE":
-        divisor = plain.pooling_divisor(p, plan.shapes[source][-2:], size, edges)[..., None]
+        divisor = sizes.pooling_divisor(p, plan.shapes[source][-2:], size, edges)[..., None]
     combine = np.maximum if p.type == "MAX" else np.add
     window = conv.Window(p.kernelSize, p.stride, (1, 1))
     x = plan.padded(source, border, fill)

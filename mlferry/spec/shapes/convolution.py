@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import numpy as np
+from numpy.typing import NDArray
+
 from mlferry.errors import SpecError
 from mlferry.spec.params import Params
 from mlferry.spec.shapes import windows
@@ -65,6 +68,36 @@ def deconvolution_size(p: Params, sizes: tuple[Extent, Extent]) -> tuple[Extent,
     )
 
 
+def edges_of(p: Params, shape: tuple[int, ...]) -> tuple[windows.Edges, ...]:
+    """The padding of height and width of an input of a shape."""
+    if p.which("ConvolutionPaddingType") != "same":
+        return windows.borders(p.valid)
+    return tuple(
+        windows.same_edges(size, (kernel - 1) * dilation + 1, stride, p.same.asymmetryMode)
+        for size, kernel, dilation, stride in zip(
+            shape[-2:], p.kernelSize, p.dilationFactor, p.stride, strict=True
+        )
+    )
+
+
+def deconvolution_edges(
+    p: Params, full: tuple[int, int], wanted: tuple[int, int]
+) -> tuple[windows.Edges, ...]:
+    """What is cut off the full result of a transposed convolution."""
+    mode = p.which("ConvolutionPaddingType")
+    if mode == "valid" and not p.outputShape:
+        return windows.borders(p.valid)
+    if mode == "valid" and any(map(any, windows.borders(p.valid))):
+        return windows.borders(p.valid)
+    heavy_start = mode == "same" and p.same.asymmetryMode == "TOP_LEFT_HEAVY"
+    edges = []
+    for size, out in zip(full, wanted, strict=True):
+        excess = max(0, size - out)
+        small, large = excess // 2, excess - excess // 2
+        edges.append((large, small) if heavy_start else (small, large))
+    return tuple(edges)
+
+
 @rule("pooling")
 def pooling(p: Params, shape: Shape) -> list[Shape]:
     need_rank(shape, 4)
@@ -84,3 +117,45 @@ def pooling(p: Params, shape: Shape) -> list[Shape]:
             edges = windows.borders(p.valid)[axis]
             spatial.append(windows.slide(size, span, stride, edges))
     return [(*outer, *spatial)]
+
+
+def pooling_size(
+    p: Params, size: tuple[int, ...]
+) -> tuple[tuple[int, int], tuple[windows.Edges, ...]]:
+    """Output height and width, and the padding that makes the windows fit exactly."""
+    mode = p.which("PoolingPaddingType")
+    out, edges = [], []
+    for axis, extent in enumerate(size):
+        span, stride = p.kernelSize[axis], p.stride[axis]
+        if mode == "same":
+            edge = windows.same_edges(extent, span, stride, p.same.asymmetryMode)
+            count = windows.slide_same(extent, stride)
+        elif mode == "includeLastPixel":
+            pad = (p.includeLastPixel.paddingAmounts or (0, 0))[axis]
+            count = windows.slide_complete(extent, span, stride, pad)
+            edge = (pad, max(pad, ((count or 1) - 1) * stride + span - extent - pad))
+        else:
+            edge = windows.borders(p.valid)[axis]
+            count = windows.slide(extent, span, stride, edge)
+        out.append(count or 0)
+        edges.append(edge)
+    return (out[0], out[1]), tuple(edges)
+
+
+def pooling_divisor(
+    p: Params, size: tuple[int, ...], out: tuple[int, int], edges: tuple[windows.Edges, ...]
+) -> NDArray[np.float32]:
+    """How many entries every window of an average counts."""
+    counts = []
+    for axis, extent in enumerate(size):
+        starts = np.arange(out[axis]) * p.stride[axis] - edges[axis][0]
+        ends = starts + p.kernelSize[axis]
+        if p.avgPoolExcludePadding:
+            low, high = 0, extent
+        elif p.which("PoolingPaddingType") == "includeLastPixel":
+            pad = (p.includeLastPixel.paddingAmounts or (0, 0))[axis]
+            low, high = -pad, extent + pad
+        else:
+            low, high = -edges[axis][0], extent + edges[axis][1]
+        counts.append(np.minimum(ends, high) - np.maximum(starts, low))
+    return np.multiply.outer(counts[0], counts[1]).astype(np.float32)

@@ -27,6 +27,25 @@ def custom_edges(p: Params) -> list[windows.Edges]:
     ]
 
 
+def spans_of(p: Params) -> tuple[int, int, int]:
+    """How far a dilated kernel reaches."""
+    depth, height, width = (
+        (kernel - 1) * dilation + 1
+        for kernel, dilation in zip(triple(p, "kernel"), triple(p, "dilation"), strict=True)
+    )
+    return depth, height, width
+
+
+def edges_of(p: Params, sizes: Shape, spans: tuple[int, int, int]) -> list[windows.Edges]:
+    """The padding of an input of these depths, heights and widths."""
+    if p.paddingType != "SAME":
+        return custom_edges(p)
+    return [
+        windows.same_edges(size, span, stride, "BOTTOM_RIGHT_HEAVY")
+        for size, span, stride in zip(sizes, spans, triple(p, "stride"), strict=True)
+    ]
+
+
 def _need_five(shape: Shape) -> None:
     if len(shape) != 5:
         raise SpecError(f"input of shape {show(shape)} needs 5 axes: Batch, C, D, H, W")
@@ -46,13 +65,9 @@ def convolved(p: Params, sizes: Shape) -> Shape:
     """Depth, height and width of the output of a `convolution3d`."""
     if p.isDeconvolution and p.outputShape:
         return tuple(p.outputShape)
-    spans = [
-        (kernel - 1) * dilation + 1
-        for kernel, dilation in zip(triple(p, "kernel"), triple(p, "dilation"), strict=True)
-    ]
     result: list[Extent] = []
     for size, span, stride, edges in zip(
-        sizes, spans, triple(p, "stride"), custom_edges(p), strict=True
+        sizes, spans_of(p), triple(p, "stride"), custom_edges(p), strict=True
     ):
         if not p.isDeconvolution:
             result.append(slid(p, size, span, stride, edges))

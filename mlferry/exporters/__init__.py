@@ -1,0 +1,1 @@
+"""Core ML networks in other formats: one package a format."""
