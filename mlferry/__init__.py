@@ -21,6 +21,7 @@ from mlferry.custom import (
 from mlferry.errors import MlferryError
 from mlferry.models.build import make_custom_model
 from mlferry.models.compare import compare_models, first_difference
+from mlferry.models.export import export_onnx
 from mlferry.models.model import MLModel
 from mlferry.models.quantization import quantize_weights, search_quantization
 from mlferry.models.shapes import shapes
@@ -41,6 +42,7 @@ __all__ = [
     "compare_models",
     "convert",
     "converters",
+    "export_onnx",
     "first_difference",
     "make_custom_model",
     "models",

@@ -153,6 +153,16 @@ class MLModel:
         copy.CopyFrom(self._spec)
         return copy
 
+    @property
+    def spec(self) -> model_pb2.Model:
+        """The `Model` message itself, for reading; `get_spec` gives a copy."""
+        return self._spec
+
+    @property
+    def custom_layers(self) -> Mapping[str, type[CustomLayer]]:
+        """The classes of custom layers that were given with the model."""
+        return self._classes.layers
+
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the model to a `.mlmodel` file, whole or not at all, and return its path.
 

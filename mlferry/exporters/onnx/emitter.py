@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mlferry.exporters.onnx.graph import Graph, Node
-from mlferry.exporters.onnx.ops.registry import refuse
+from mlferry.exporters.onnx.refusals import refuse
 from mlferry.spec.shapes.rules import Shape, axis_of, broadcast, product
 
-FLOAT, INT64, BOOL = 1, 7, 9  # TensorProto's numbers
+FLOAT, INT32, INT64, BOOL = 1, 6, 7, 9  # TensorProto's numbers
 FARTHEST = np.iinfo(np.int64).max
 Extents = Sequence[int | str]  # an extent is known, or a value of one int64 holds it
 
@@ -27,6 +27,10 @@ _SAME_SHAPE = {
 _BROADCAST = {
     "Add", "And", "Div", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Max", "Mean",
     "Min", "Mod", "Mul", "Or", "Pow", "PRelu", "Sub", "Where", "Xor",
+}  # fmt: skip
+
+_BOOLEAN = {
+    "And", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Not", "Or", "Xor",
 }  # fmt: skip
 
 
@@ -50,6 +54,7 @@ class Emitter:
         self._shared: dict[tuple[str, tuple[int, ...], bytes], str] = {}
         self._wholes: dict[str, str] = {}
         self._flags: dict[str, str] = {}
+        self._booleans: set[str] = set()
 
     # ---- values ------------------------------------------------------------------------------
 
@@ -119,6 +124,8 @@ class Emitter:
         kept = {key: value for key, value in attributes.items() if value is not None}
         self._nodes.append(Node(op, list(inputs), made, kept, domain, self.fresh(made[0] + "/op")))
         self.shapes[made[0]] = self._shape_of(op, inputs)
+        if op in _BOOLEAN or (op == "Reshape" and inputs[0] in self._booleans):
+            self._booleans.add(made[0])
         return tuple(made)
 
     def _shape_of(self, op: str, inputs: Sequence[str]) -> Shape | None:
@@ -153,6 +160,17 @@ class Emitter:
     def flag(self, x: str) -> str:
         """Whether the values of a blob are other than 0."""
         return self._flags[x] if x in self._flags else self.node("Cast", x, to=BOOL)
+
+    def is_flag(self, x: str) -> bool:
+        """Whether a blob was made of booleans."""
+        return x in self._flags
+
+    def dtype(self, x: str) -> str:
+        """NumPy's name of the type of a blob, a flag or a count of the control flow."""
+        array = self.known(x)
+        if array is not None:
+            return str(array.dtype)
+        return "bool" if x in self._booleans else "float32"
 
     def from_whole(self, x: str) -> str:
         """A blob of int64 values."""
@@ -285,11 +303,15 @@ class Emitter:
             return self.constant(np.concatenate(found, axis=axis))
         return self.node("Concat", *values, axis=axis)
 
-    def sliced(
-        self, x: str, axis: int, start: int, end: int, step: int = 1
-    ) -> str:
+    def sliced(self, x: str, axis: int, start: int, end: int, step: int = 1) -> str:
         """Part of an axis."""
         y = self.node("Slice", x, *(self.integers([n]) for n in (start, end, axis, step)))
+        found = self.shapes.get(x)
+        if found is not None:
+            place = axis_of(axis, len(found))
+            extent = found[place]
+            size = None if extent is None else len(range(*slice(start, end, step).indices(extent)))
+            self.shapes[y] = (*found[:place], size, *found[place + 1 :])
         return y
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlferry.errors import SpecError
-from mlferry.exporters.onnx.emitter import FLOAT, Emitter
+from mlferry.exporters.onnx.emitter import FLOAT, INT32, Emitter
 from mlferry.spec import weights
 from mlferry.spec.params import Params
 
@@ -54,7 +54,8 @@ def weight(
         raise
     indices = e.constant(_moved(parts.indices, order), hint)
     if isinstance(parts, weights.Lookup):
-        y = e.node("Gather", e.constant(parts.table, f"{hint}.table"), indices)
+        wide = e.node("Cast", indices, to=INT32)  # bytes in the file; Gather takes int32
+        y = e.node("Gather", e.constant(parts.table, f"{hint}.table"), wide)
         e.shapes[y] = e.shapes[indices]
         return y
     return _linear(e, parts, indices, order.index(channel_axis % max(1, len(order))), hint)

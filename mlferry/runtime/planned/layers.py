@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mlferry.runtime.kernels import KERNELS, convolution as plain
+from mlferry.runtime.kernels import KERNELS
 from mlferry.runtime.kernels.elementwise import clipped
 from mlferry.runtime.planned import convolution as conv, transposed, winograd
 from mlferry.runtime.planned.maps import NO_BORDER, Array, Border

@@ -1,0 +1,57 @@
+"""A Core ML model as an ONNX model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mlferry.errors import ExportError
+from mlferry.exporters.onnx import interface, simplify
+from mlferry.exporters.onnx.graph import Extent, Graph, import_onnx
+from mlferry.exporters.onnx.network import Translation
+from mlferry.spec import networks
+from mlferry.spec.proto import model_pb2
+from mlferry.spec.shapes.trace import CustomShapes, nothing_known
+
+
+def export(
+    spec: model_pb2.Model, *, input_shapes: Mapping[str, Sequence[Extent]] | None = None,
+    pixels: bool = False, custom: CustomShapes = nothing_known,
+) -> Any:  # fmt: skip
+    """A `ModelProto` that computes what a neural network computes.
+
+    Args:
+        spec: a neural network of any of the three kinds.
+        input_shapes: shapes by input instead of the described ones; a string, or None, is an
+            extent that varies.
+        pixels: whether image inputs and outputs are pixels, as `MLModel.predict` has them.
+        custom: tells the output shapes of custom layers.
+
+    Raises:
+        ExportError: the model is no neural network, or an input cannot be expressed.
+        UnsupportedLayersError: layers that ONNX cannot express; all are named.
+        MissingDependencyError: the onnx package is not installed.
+    """
+    import_onnx()
+    network = networks.network_of(spec)
+    if network is None:
+        raise ExportError(_why_not(spec))
+    t = Translation(network, custom)
+    interface.add_inputs(t, spec, network, input_shapes or {}, pixels=pixels)
+    t.run(network.layers, set(interface.outputs_of(spec, network).values()))
+    t.check()
+    interface.add_outputs(t, spec, network, pixels=pixels)
+    return simplify.simplified(t.finish()).message(interface.metadata(spec, network))
+
+
+def _why_not(spec: model_pb2.Model) -> str:
+    kind = spec.WhichOneof("Type")
+    if networks.pipeline_of(spec) is not None:
+        return (
+            "a pipeline is several models: export its neural networks one by one, each "
+            "mlferry.export_onnx(mlferry.MLModel(part)) of spec.pipeline.models"
+        )
+    return f"a model of kind {kind!r} is no neural network: only those become ONNX graphs"
+
+
+__all__ = ["Graph", "export"]

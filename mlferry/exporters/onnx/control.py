@@ -1,0 +1,210 @@
+"""Branches and loops as ONNX's `If` and `Loop`.
+
+The blobs of an inner network are seen outside in Core ML, and only its named outputs in ONNX: of
+what an inner network makes, that which something behind it may read becomes an output. A branch
+that may leave the round of its loop takes the rest of the round into both of its ways.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mlferry.errors import SpecError
+from mlferry.exporters.onnx.graph import Body, Node, Port
+from mlferry.exporters.onnx.liveness import LEAVES, leaves, needs, read_first
+from mlferry.exporters.onnx.refusals import refuse
+from mlferry.spec import networks
+from mlferry.spec.proto import neural_network_pb2 as nn
+from mlferry.spec.shapes.rules import Shape
+
+if TYPE_CHECKING:
+    from mlferry.exporters.onnx.network import Translation
+
+TRUE_ABOVE = 1e-6
+Layer = nn.NeuralNetworkLayer
+Shapes = list[Shape | None]
+
+
+def outside(t: Translation, layer: Layer, live: set[str]) -> None:
+    """A break or continue that no loop holds."""
+    raise SpecError(f"{layer.WhichOneof('layer')} {layer.name!r} is not inside a loop")
+
+
+def _truth(t: Translation, blob: str) -> str:
+    if blob not in t.values:
+        raise refuse(f"nothing before it surely makes its condition {blob!r}")
+    value = t.whole(blob)
+    if t.e.is_flag(value):
+        flag = t.e.flag(value)
+    else:
+        flag = t.e.node("Greater", t.e.node("Abs", value), t.e.number(TRUE_ABOVE))
+        t.e.shapes[flag] = t.e.shapes.get(value)
+    return t.e.reshape(flag, [])
+
+
+def branch(t: Translation, layer: Layer, live: set[str]) -> None:
+    """The first network where the input is true, the second, which may be empty, elsewhere."""
+    condition = _truth(t, layer.input[0])
+    wanted = sorted(networks.touched(layer)[1] & live)
+    bodies, shapes = [], []
+    for network in networks.subnetworks(layer):
+        with t.inside() as nodes:
+            t.run(network.layers, set(live))
+            missing = [blob for blob in wanted if blob not in t.values]
+            if missing:
+                raise refuse(f"one of its ways leaves {missing[0]!r}, which is read later, unmade")
+            values = [t.whole(blob) for blob in wanted]
+            bodies.append(_body(t, nodes, values))
+            shapes.append([t.shape(blob) for blob in wanted])
+    if not wanted:
+        return
+    t.e.layer = layer.name
+    made = t.e.nodes("If", [condition], len(wanted), then_branch=bodies[0], else_branch=bodies[1])
+    for blob, value, one, other in zip(wanted, made, *shapes, strict=True):
+        t.given(blob, value, _agreed(one, other))
+        t.made(blob, t.values[blob])
+
+
+def _body(t: Translation, nodes: list[Node], values: Sequence[str], inputs: Sequence[Port] = ()
+) -> Body:  # fmt: skip
+    """A body whose outputs are made by nodes of its own, each once."""
+    own = {made for node in nodes for made in node.outputs}
+    outputs: list[str] = []
+    for value in values:
+        shown = value
+        if value not in own or value in outputs:
+            shown = t.e.fresh(f"{t.e.layer}/Identity")
+            nodes.append(Node("Identity", [value], [shown], name=t.e.fresh(f"{shown}/op")))
+        outputs.append(shown)
+    return Body(nodes, list(inputs), [Port(name, t.e.dtype(value)) for name, value in zip(
+        outputs, values, strict=True)])  # fmt: skip
+
+
+def _agreed(one: Shape | None, other: Shape | None) -> Shape | None:
+    if one is None or other is None or len(one) != len(other):
+        return None
+    return tuple(a if a == b else None for a, b in zip(one, other, strict=True))
+
+
+def loop(t: Translation, layer: Layer, live: set[str]) -> None:
+    """Counted, while a condition holds, or both.
+
+    The condition network runs before each round and, when the count ends the loop, once more. It
+    is written once in front of the node, and once at the end of a round.
+    """
+    p = layer.loop
+    asked = list(p.conditionNetwork.layers) if p.conditionVar else []
+    body = list(p.bodyNetwork.layers)
+    limit = ""
+    if layer.input:
+        limit = t.e.reshape(t.e.whole(t.whole(layer.input[0])), [])
+    elif p.maxLoopIterations or not p.conditionVar:
+        limit = t.e.constant(np.int64(p.maxLoopIterations))
+    exposed, _ = read_first([*body, *asked])
+    condition = ""
+    if p.conditionVar:
+        t.run(asked, live | exposed | {p.conditionVar})
+        condition = _truth(t, p.conditionVar)
+    writes = {blob for inner in [*body, *asked] for blob in networks.touched(inner)[1]}
+    states = sorted(writes & (live | exposed))
+    t.e.layer = layer.name
+    first = [_start(t, layer, blob, exposed) for blob in states]
+    shapes: Shapes = [t.shape(blob) if blob in t.values else None for blob in states]
+    for _ in range(8):  # until no round changes what is known of the shapes
+        found, ends = _round(t, layer, asked, body, states, shapes)
+        after = [
+            end if blob not in t.values else _agreed(shape, end)
+            for blob, shape, end in zip(states, shapes, ends, strict=True)
+        ]
+        if after == shapes or not states:
+            break
+        shapes = after
+    if not states:
+        return
+    t.e.layer = layer.name
+    made = t.e.nodes("Loop", [limit, condition, *first], len(states), body=found)
+    for blob, value, shape in zip(states, made, shapes, strict=True):
+        t.given(blob, value, shape)
+        t.made(blob, t.values[blob])
+
+
+def _start(t: Translation, layer: Layer, blob: str, exposed: set[str]) -> str:
+    """What a blob is before the first round.
+
+    One that only the rounds make has no value there; that is right where one round is sure.
+    """
+    if blob in t.values:
+        return t.whole(blob)
+    p = layer.loop
+    body = p.bodyNetwork.layers
+    sure = p.maxLoopIterations > 0 and not layer.input and not p.conditionVar
+    if blob in exposed or not sure or blob not in read_first(body)[1]:
+        raise refuse(f"its rounds may leave {blob!r}, which is read later, unmade")
+    return t.e.constant(np.zeros(1, np.float32))
+
+
+def _round(
+    t: Translation, layer: Layer, asked: list[Layer], body: list[Layer], states: list[str],
+    shapes: Shapes,
+) -> tuple[Body, Shapes]:  # fmt: skip
+    """The body of a `Loop`, and the shapes of the states after it."""
+    ends: list[Shapes] = []
+    with t.inside() as nodes:
+        names = [t.e.fresh(f"{layer.name}/{what}") for what in ("round", "go", *states)]
+        for blob, name, shape in zip(states, names[2:], shapes, strict=True):
+            t.given(blob, name, shape)
+
+        def finish() -> list[str]:
+            t.run(asked, {*states, layer.loop.conditionVar})
+            go = _truth(t, layer.loop.conditionVar) if asked else _flag(t, True)
+            return leave(go)
+
+        def leave(go: str) -> list[str]:
+            ends.append([t.shape(blob) if blob in t.values else None for blob in states])
+            return [go, *(t.whole(blob) for blob in states)]
+
+        read, _ = read_first(asked)
+        values = _steps(t, body, {*states, *read}, finish, leave)
+        ports = [Port(names[0], "int64", ()), Port(names[1], "bool", ())]
+        ports += [Port(name) for name in names[2:]]
+        made = _body(t, nodes, values, ports)
+    known = ends[0]
+    for other in ends[1:]:
+        known = [_agreed(a, b) for a, b in zip(known, other, strict=True)]
+    return made, known
+
+
+def _flag(t: Translation, value: bool) -> str:
+    return t.e.constant(np.array(value))
+
+
+def _steps(
+    t: Translation, layers: Sequence[Layer], after: set[str], finish: Callable[[], list[str]],
+    leave: Callable[[str], list[str]],
+) -> list[str]:  # fmt: skip
+    """The rest of a round: whether another one follows, and the states."""
+    for index, (layer, live) in enumerate(zip(layers, needs(layers, after), strict=True)):
+        kind = layer.WhichOneof("layer")
+        if kind in LEAVES:
+            return leave(_flag(t, False)) if kind == "loopBreak" else finish()
+        if kind != "branch" or not leaves(layer):
+            t.layer(layer, live)
+            continue
+        condition = _truth(t, layer.input[0])
+        bodies = []
+        for network in networks.subnetworks(layer):
+            with t.inside() as nodes:
+                rest = [*network.layers, *layers[index + 1 :]]
+                values = _steps(t, rest, after, finish, leave)
+                bodies.append(_body(t, nodes, values))
+        t.e.layer = layer.name
+        return list(
+            t.e.nodes(
+                "If", [condition], len(bodies[0].outputs), then_branch=bodies[0],
+                else_branch=bodies[1],
+            )
+        )  # fmt: skip
+    return finish()

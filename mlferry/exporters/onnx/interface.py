@@ -1,0 +1,295 @@
+"""The inputs and outputs of an exported model: what `MLModel.predict` takes and gives."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from mlferry.errors import ExportError
+from mlferry.exporters.onnx.graph import Extent, Port
+from mlferry.exporters.onnx.network import Translation
+from mlferry.registry import did_you_mean
+from mlferry.spec import features, networks
+from mlferry.spec.proto import features_pb2 as ft, model_pb2, neural_network_pb2 as nn
+from mlferry.spec.shapes import Shape
+from mlferry.spec.shapes.trace import blob_shape
+
+_NUMBERS = {"float16": 10, "int8": 3, "int32": 6, "uint8": 2}  # of TensorProto
+_DTYPES = {"float64": "float32"}  # Core ML's DOUBLE arrays hold float32 inside of a network
+LABELS, PREDICTED, PROBABILITIES = (
+    f"mlferry.{what}" for what in ("class_labels", "predicted_feature", "predicted_probabilities")
+)
+
+
+def described(feature: ft.FeatureType) -> list[Extent]:
+    """The shape that an input is described with: an array's, or [height, width] of an image.
+
+    Extents that may vary are None.
+    """
+    shapes = features.blob_shapes(feature)
+    if len(shapes) > 2 and feature.multiArrayType.HasField("shapeRange"):
+        shapes = shapes[1:]
+    varying = [set(extents) for extents in zip(*shapes, strict=True)]
+    extents: list[Extent] = [next(iter(found)) if len(found) == 1 else None for found in varying]
+    return extents[-2:] if feature.HasField("imageType") else extents
+
+
+def add_inputs(
+    t: Translation, spec: model_pb2.Model, network: networks.Network,
+    shapes: Mapping[str, Sequence[Extent]], *, pixels: bool,
+) -> None:  # fmt: skip
+    """Add every input and make blobs of them.
+
+    Args:
+        t: the translation.
+        spec: the model.
+        network: its network.
+        shapes: shapes instead of described ones; a string names an extent that varies.
+        pixels: whether image inputs take pixels, which are scaled and ordered in the graph.
+
+    Raises:
+        ExportError: a shape is for no input, or does not fit it.
+    """
+    names = [feature.name for feature in spec.description.input]
+    for name in shapes:
+        if name not in names:
+            close = did_you_mean(name, names)
+            raise ExportError(f"input_shapes has {name!r}; the inputs are {names}.{close}")
+    for feature in spec.description.input:
+        given = list(shapes.get(feature.name, described(feature.type)))
+        kind = feature.type.WhichOneof("Type")
+        if kind == "imageType":
+            _image_input(t, feature, network, given, pixels=pixels)
+        elif kind in ("multiArrayType", "doubleType", "int64Type"):
+            _array_input(t, feature, network, given)
+        else:
+            raise ExportError(
+                f"input {feature.name!r} is a {features.show(feature.type)}, which is no array"
+            )
+
+
+def _named(name: str, shape: Sequence[Extent]) -> list[Extent]:
+    """A shape with a name for every extent that varies."""
+    return [f"{name}_{axis}" if n is None else n for axis, n in enumerate(shape)]
+
+
+def _open(shape: Sequence[Extent]) -> Shape:
+    return tuple(n if isinstance(n, int) else None for n in shape)
+
+
+def _array_input(
+    t: Translation, feature: model_pb2.FeatureDescription, network: networks.Network,
+    given: list[Extent],
+) -> None:  # fmt: skip
+    name, kind = feature.name, feature.type.WhichOneof("Type")
+    dtype = features.DTYPES.get(feature.type.multiArrayType.dataType, "float32")
+    dtype = _DTYPES.get(dtype, dtype)
+    if kind != "multiArrayType":
+        given, dtype = [1], "float32"
+    if not given:
+        raise ExportError(
+            f"input {name!r} is described without a shape: add input_shapes={{{name!r}: (...)}}"
+        )
+    shape = _blob_shape(feature, network, given)
+    t.e.graph.inputs.append(Port(name, dtype, _named(name, given)))
+    value = name
+    t.e.shapes[value] = _open(given)
+    if dtype != "float32":
+        value = t.e.node("Cast", value, to=1)
+    if shape is not None and len(shape) != len(given):
+        value = t.e.reshape(value, [
+            *shape] if None not in shape else _spread(t, value, len(shape), len(given)))  # type: ignore[list-item]  # fmt: skip
+    if feature.type.isOptional:
+        _default(t, feature, name, given)
+    t.given(name, value, shape)
+
+
+def _spread(t: Translation, value: str, rank: int, given: int) -> list[int | str]:
+    """[C] with Seq and Batch in front, or C, H and W, as five axes."""
+    extents = t.e.extents(value)
+    front = 2 if given == 1 else 1 if given in (2, 4) else 0 if given == 3 and rank == 5 else 2
+    ones: list[int | str] = [1] * front
+    return [*ones, *extents, *[1] * (rank - given - front)]
+
+
+def _default(
+    t: Translation, feature: model_pb2.FeatureDescription, name: str, given: list[Extent]
+) -> None:
+    """An optional input is one with an initializer."""
+    array = feature.type.multiArrayType
+    kind = array.WhichOneof("defaultOptionalValue")
+    value = float(getattr(array, kind)) if kind else 0.0
+    known = tuple(n for n in given if isinstance(n, int))
+    if len(known) < len(given):
+        raise ExportError(f"the optional input {name!r} needs a fixed shape: give input_shapes")
+    dtype = t.e.graph.inputs[-1].dtype
+    t.e.graph.arrays[name] = np.full(known, value, dtype)
+
+
+def _blob_shape(
+    feature: model_pb2.FeatureDescription, network: networks.Network, given: Sequence[Extent]
+) -> Shape | None:
+    """The shape of the blob; in the classic mapping Seq and Batch may be given in front."""
+    shape = _open(given)
+    default = tuple(feature.type.multiArrayType.shape)
+    classic = networks.uses_rank5(network) or network.arrayInputShapeMapping == 0
+    if not classic or feature.type.WhichOneof("Type") != "multiArrayType":
+        return blob_shape(feature.type, network, shape)
+    if len(default) == 1 and len(shape) in (2, 3):
+        return (*[1] * (3 - len(shape)), *shape, 1, 1)
+    if len(default) == 3 and len(shape) == 4:
+        return (1, *shape)
+    if len(shape) not in (len(default), 5):
+        raise ExportError(
+            f"input {feature.name!r} is described as {default}; with sequence and batch in front "
+            f"of it, or all five axes, but not as {tuple(given)}"
+        )
+    return blob_shape(feature.type, network, shape)
+
+
+# ---- images -------------------------------------------------------------------------------------
+
+
+def _image_input(
+    t: Translation, feature: model_pb2.FeatureDescription, network: networks.Network,
+    given: list[Extent], *, pixels: bool,
+) -> None:  # fmt: skip
+    """[1, C, H, W] as the network gets it, or pixels as `MLModel.predict` takes them.
+
+    Pixels are uint8 [H, W, 3] in the order R, G, B, or [H, W].
+    """
+    name, image = feature.name, feature.type.imageType
+    layout = features.LAYOUTS.get(image.colorSpace, "RGB")
+    channels = features.CHANNELS[layout]
+    height, width = _named(name, given)[-2:]
+    known = _open((height, width))
+    if pixels:
+        dtype = "float32" if layout == "GRAYSCALE_FLOAT16" else "uint8"
+        shape: list[Extent] = [height, width, 3] if channels == 3 else [height, width]
+        t.e.graph.inputs.append(Port(name, dtype, shape))
+        t.e.shapes[name] = _open(shape)
+        value = name if dtype == "float32" else t.e.node("Cast", name, to=1)
+        value = t.e.unsqueeze(value, [0] if channels == 3 else [0, 1])
+        if channels == 3:
+            value = t.e.transpose(value, [0, 3, 1, 2])
+        if layout == "BGR":
+            value = t.e.node("Gather", value, t.e.integers([2, 1, 0]), axis=1)
+        t.e.shapes[value] = (1, channels, *known)
+        value = _preprocessed(t, name, value, layout, network)
+    else:
+        value = name
+        t.e.graph.inputs.append(Port(name, "float32", [1, channels, height, width]))
+    t.e.shapes[value] = (1, channels, *known)
+    if network.imageInputShapeMapping == 0:
+        value = t.e.unsqueeze(value, [0])
+    t.given(name, value, t.e.shapes[value])
+
+
+def _preprocessed(
+    t: Translation, name: str, value: str, layout: str, network: networks.Network
+) -> str:
+    """The network's own: ``scale * x + bias`` by colour, or minus a mean image."""
+    shape = t.e.shape(value)
+    for step in network.preprocessing:
+        if step.featureName not in ("", name):
+            continue
+        kind = step.WhichOneof("preprocessor")
+        if kind == "meanImage":
+            mean = np.array(step.meanImage.meanImage, np.float32)
+            if None in shape or mean.size != np.prod([n or 0 for n in shape]):
+                raise ExportError(f"the mean image of input {name!r} does not fit its size")
+            value = t.e.node("Sub", value, t.e.constant(mean.reshape([n or 0 for n in shape])))
+        elif kind == "scaler":
+            value = _scaled(t, value, step.scaler, layout)
+        t.e.shapes[value] = shape
+    return value
+
+
+def _scaled(t: Translation, value: str, scaler: nn.NeuralNetworkImageScaler, layout: str) -> str:
+    bias = [scaler.redBias, scaler.greenBias, scaler.blueBias]
+    if layout.startswith("GRAY"):
+        bias = [scaler.grayBias]
+    elif layout == "BGR":
+        bias = bias[::-1]
+    if scaler.channelScale != 1:
+        value = t.e.node("Mul", value, t.e.number(scaler.channelScale))
+    if any(bias):
+        shift = np.array(bias, np.float32).reshape(-1, 1, 1)
+        value = t.e.node("Add", value, t.e.constant(shift))
+    return value
+
+
+def _picture(t: Translation, value: str, feature: ft.ImageFeatureType) -> str:
+    """An image output as pixels, as `MLModel.predict` gives them."""
+    layout = features.LAYOUTS.get(feature.colorSpace, "RGB")
+    channels, shape = features.CHANNELS[layout], t.e.shape(value)
+    pixels = t.e.node("Clip", t.e.node("Round", value), t.e.number(0), t.e.number(255))
+    t.e.shapes[pixels] = shape
+    size = t.e.extents(pixels)[-2:]
+    if channels == 1:
+        pixels = t.e.reshape(pixels, size)
+    else:
+        pixels = t.e.reshape(pixels, [channels, *size])
+        if layout == "BGR":
+            pixels = t.e.node("Gather", pixels, t.e.integers([2, 1, 0]), axis=0)
+            t.e.shapes[pixels] = (channels, *shape[-2:])
+        pixels = t.e.transpose(pixels, [1, 2, 0])
+    found = t.e.shapes.get(pixels)
+    pixels = t.e.node("Cast", pixels, to=_NUMBERS["uint8"])
+    t.e.shapes[pixels] = found
+    return pixels
+
+
+# ---- outputs ------------------------------------------------------------------------------------
+
+
+def outputs_of(spec: model_pb2.Model, network: networks.Network) -> dict[str, str]:
+    """The blob of every output; of a classifier the probabilities, and not the label."""
+    description = spec.description
+    names = {feature.name: feature.name for feature in description.output}
+    if isinstance(network, nn.NeuralNetworkClassifier):
+        names.pop(description.predictedFeatureName, None)
+        blob = network.labelProbabilityLayerName or network.layers[-1].output[0]
+        names = {description.predictedProbabilitiesName or blob: blob, **names}
+        names[description.predictedProbabilitiesName or blob] = blob
+    return names
+
+
+def add_outputs(
+    t: Translation, spec: model_pb2.Model, network: networks.Network, *, pixels: bool
+) -> None:
+    """Make blobs outputs of the graph, of the types that the model describes."""
+    types = {feature.name: feature.type for feature in spec.description.output}
+    for name, blob in outputs_of(spec, network).items():
+        value = t.whole(blob)
+        feature = types.get(name, ft.FeatureType())
+        kind = feature.WhichOneof("Type")
+        dtype = "float32"
+        if kind == "multiArrayType":
+            stored = features.DTYPES.get(feature.multiArrayType.dataType, dtype)
+            dtype = _DTYPES.get(stored, stored)
+        if kind == "imageType" and pixels:
+            value, dtype = _picture(t, value, feature.imageType), "uint8"
+        elif dtype != "float32":
+            shape = t.e.shapes.get(value)
+            value = t.e.node("Cast", value, to=_NUMBERS[dtype])
+            t.e.shapes[value] = shape
+        t.output(name, value, dtype)
+
+
+def metadata(spec: model_pb2.Model, network: networks.Network) -> dict[str, str]:
+    """What `metadata_props` holds: the labels of a classifier, and what Core ML's metadata do."""
+    found = dict(spec.description.metadata.userDefined)
+    described_by = spec.description.metadata
+    for key in ("shortDescription", "versionString", "author", "license"):
+        if getattr(described_by, key):
+            found[key] = getattr(described_by, key)
+    if isinstance(network, nn.NeuralNetworkClassifier):
+        kind = network.WhichOneof("ClassLabels")
+        labels = list(getattr(network, kind).vector) if kind else []
+        found[LABELS] = json.dumps(labels, ensure_ascii=False)
+        found[PREDICTED] = spec.description.predictedFeatureName
+        found[PROBABILITIES] = next(iter(outputs_of(spec, network)))
+    return found

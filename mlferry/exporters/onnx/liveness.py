@@ -1,0 +1,62 @@
+"""Which blobs the layers of a network read before they make them, and which they surely make."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from mlferry.spec import networks
+from mlferry.spec.proto import neural_network_pb2 as nn
+
+Layers = Sequence[nn.NeuralNetworkLayer]
+LEAVES = ("loopBreak", "loopContinue")
+
+
+def leaves(layer: nn.NeuralNetworkLayer) -> bool:
+    """Whether a layer may leave the round of the loop that it stands in."""
+    kind = layer.WhichOneof("layer")
+    if kind == "branch":
+        return any(leaves(inner) for body in networks.subnetworks(layer) for inner in body.layers)
+    return kind in LEAVES
+
+
+def read_first(layers: Iterable[nn.NeuralNetworkLayer]) -> tuple[set[str], set[str]]:
+    """The blobs that layers read before they surely made them, and those that they surely make.
+
+    What comes after a layer that may leave its round is not sure.
+    """
+    exposed: set[str] = set()
+    made: set[str] = set()
+    sure = True
+    for layer in layers:
+        reads, writes = _of(layer)
+        exposed |= reads - made
+        sure = sure and not leaves(layer)
+        if sure:
+            made |= writes
+    return exposed, made
+
+
+def _of(layer: nn.NeuralNetworkLayer) -> tuple[set[str], set[str]]:
+    kind = layer.WhichOneof("layer")
+    reads, writes = set(layer.input), set(layer.output)
+    if kind == "branch":
+        ways = [read_first(body.layers) for body in networks.subnetworks(layer)]
+        return reads.union(*(way[0] for way in ways)), ways[0][1] & ways[1][1]
+    if kind == "loop":
+        asked, told = read_first(layer.loop.conditionNetwork.layers)
+        inner, _ = read_first(layer.loop.bodyNetwork.layers)
+        if layer.loop.conditionVar:
+            reads |= {layer.loop.conditionVar} - told
+        return reads | asked | (inner - told), told if layer.loop.conditionVar else set()
+    return reads, writes
+
+
+def needs(layers: Layers, after: set[str]) -> list[set[str]]:
+    """For every layer, the blobs that something behind it may read; `after` are read at the end."""
+    found: list[set[str]] = []
+    needed = set(after)
+    for layer in reversed(layers):
+        found.append(set(needed))
+        exposed, made = read_first([layer])
+        needed = (needed - made) | exposed
+    return found[::-1]

@@ -1,0 +1,268 @@
+"""Convolution, transposed convolution and pooling, over two axes and over three."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from mlferry.exporters.onnx.emitter import Emitter
+from mlferry.exporters.onnx.ops.registry import op, refuse
+from mlferry.exporters.onnx.weights import weight
+from mlferry.spec.params import Params
+from mlferry.spec.shapes import convolution as sizes, volumes, windows
+from mlferry.spec.shapes.rules import Shape, product
+
+Edges = Sequence[windows.Edges]
+_AUTO_PAD = {"BOTTOM_RIGHT_HEAVY": "SAME_UPPER", "TOP_LEFT_HEAVY": "SAME_LOWER"}
+_LOWEST = float(np.finfo(np.float32).min)
+
+
+def over_maps(e: Emitter, x: str, compute: Callable[[str], str]) -> str:
+    """What works on [N, C, H, W] applied to a blob with any number of axes before the channels."""
+    if e.rank(x) == 4:
+        return compute(x)
+    lead, tail = e.extents(x)[:-3], e.extents(x)[-3:]
+    y = compute(e.reshape(x, [-1, *tail]))
+    assert e.results is not None
+    made = e.results[0][-3:]
+    e.shapes[y] = (product(e.shape(x)[:-3]), *made)
+    return e.reshape(y, [*lead, *e.extents(y)[1:]])
+
+
+def _pads(edges: Edges) -> list[int]:
+    return [edge[0] for edge in edges] + [edge[1] for edge in edges]
+
+
+def padded(e: Emitter, x: str, edges: Edges, value: float) -> str:
+    """A blob with its last axes padded."""
+    lead = [(0, 0)] * (e.rank(x) - len(edges))
+    y = e.node("Pad", x, e.integers(_pads([*lead, *edges])), e.number(value))
+    spread = zip(e.shape(x), [*lead, *edges], strict=True)
+    e.shapes[y] = tuple(None if n is None else n + sum(edge) for n, edge in spread)
+    return y
+
+
+# ---- convolution --------------------------------------------------------------------------------
+
+
+@op("convolution")
+def convolution(e: Emitter, p: Params, x: str, *given: str) -> str:
+    """Weights, and a bias, may come as inputs."""
+    shape: tuple[int, ...] = (p.outputChannels, p.kernelChannels, *p.kernelSize)
+    if p.isDeconvolution:
+        shape = (p.kernelChannels, p.outputChannels // p.nGroups, *p.kernelSize)
+    stored = [
+        given[0] if given else
+        weight(e, p, "weights", shape, channel_axis=1 if p.isDeconvolution else 0)
+    ]  # fmt: skip
+    if len(given) > 1:
+        stored.append(e.reshape(given[1], [p.outputChannels]))
+    elif p.hasBias:
+        stored.append(weight(e, p, "bias", (p.outputChannels,)))
+    attributes = {
+        "kernel_shape": list(p.kernelSize), "strides": list(p.stride),
+        "dilations": list(p.dilationFactor), "group": p.nGroups,
+    }  # fmt: skip
+
+    def compute(maps: str) -> str:
+        if p.isDeconvolution:
+            full = tuple(
+                windows.spread(n, (k - 1) * d + 1, s, (0, 0))
+                for n, k, d, s in zip(
+                    e.shape(maps)[-2:], p.kernelSize, p.dilationFactor, p.stride, strict=True
+                )
+            )
+            wanted = sizes.deconvolution_size(p, (e.shape(maps)[-2], e.shape(maps)[-1]))
+            return spread_out(e, [maps, *stored], attributes, full, wanted, _cut(p, full, wanted))
+        return e.node("Conv", maps, *stored, **attributes, **_padding(e, p, maps))
+
+    return over_maps(e, x, compute)
+
+
+def _padding(e: Emitter, p: Params, maps: str) -> dict[str, Any]:
+    """The padding of a convolution; of a flexible image, SAME is worked out at run time."""
+    shape = e.shape(maps)
+    if p.which("ConvolutionPaddingType") == "same" and None in shape[-2:]:
+        return {"auto_pad": _AUTO_PAD[p.same.asymmetryMode]}
+    return {"pads": _pads(sizes.edges_of(p, tuple(n or 0 for n in shape)))}
+
+
+def _cut(p: Params, full: Shape, wanted: Shape) -> Edges | None:
+    """What is cut off the full result of a transposed convolution, where it can be told."""
+    known = [(f or 0, w or 0) for f, w in zip(full, wanted, strict=True)]
+    if None not in (*full, *wanted):
+        ends = (known[0][0], known[1][0]), (known[0][1], known[1][1])
+        return sizes.deconvolution_edges(p, *ends)
+    if p.outputShape:
+        return None
+    if p.which("ConvolutionPaddingType") != "same":
+        return windows.borders(p.valid)
+    # the excess is the same for every size: full - wanted = span - stride
+    spans = [(k - 1) * d + 1 for k, d in zip(p.kernelSize, p.dilationFactor, strict=True)]
+    return sizes.deconvolution_edges(p, (spans[0], spans[1]), tuple(p.stride))
+
+
+def spread_out(
+    e: Emitter, inputs: Sequence[str], attributes: dict[str, Any], full: Shape, wanted: Shape,
+    edges: Edges | None,
+) -> str:  # fmt: skip
+    """A transposed convolution whose full result is cut, or filled up with zeros at the end.
+
+    Args:
+        e: the emitter.
+        inputs: maps, weights, and a bias.
+        attributes: of the node.
+        full: the sizes that nothing is cut off.
+        wanted: the sizes of the result.
+        edges: what is cut off in front; what is cut off behind follows from the sizes.
+    """
+    if edges is None:
+        raise refuse("outputShape for an input whose size is not known")
+    pads, more = [], []
+    for index, (begin, end) in enumerate(edges):
+        size, goal = full[index], wanted[index]
+        behind = end if size is None or goal is None else size - begin - goal
+        pads.append((begin, max(0, behind)))
+        more.append(max(0, -behind))
+    if any(
+        n >= max(s, d)
+        for n, s, d in zip(more, attributes["strides"], attributes["dilations"], strict=True)
+    ):
+        # output_padding is smaller than a stride; the bias is added to the zeros, too
+        y = e.node("ConvTranspose", *inputs[:2], **attributes, pads=_pads(pads))
+        e.shapes[y] = (None, None, *[None] * len(more))
+        y = padded(e, y, [(0, n) for n in more], 0)
+        if len(inputs) < 3:
+            return y
+        return e.node("Add", y, e.reshape(inputs[2], [-1, *[1] * len(more)]))
+    return e.node(
+        "ConvTranspose", *inputs, **attributes, pads=_pads(pads),
+        output_padding=more if any(more) else None,
+    )  # fmt: skip
+
+
+@op("convolution3d")
+def convolution3d(e: Emitter, p: Params, x: str) -> str:
+    kernel, stride, dilation = (volumes.triple(p, f) for f in ("kernel", "stride", "dilation"))
+    shape = (p.outputChannels, p.inputChannels // p.nGroups, *kernel)
+    if p.isDeconvolution:
+        shape = (p.inputChannels, p.outputChannels // p.nGroups, *kernel)
+    stored = [weight(e, p, "weights", shape, channel_axis=1 if p.isDeconvolution else 0)]
+    if p.hasBias:
+        stored.append(weight(e, p, "bias", (p.outputChannels,)))
+    attributes = {
+        "kernel_shape": list(kernel), "strides": list(stride), "dilations": list(dilation),
+        "group": p.nGroups,
+    }  # fmt: skip
+    spans, extents = volumes.spans_of(p), e.shape(x)[2:]
+    if not p.isDeconvolution:
+        padding = _volume_padding(p, extents, spans)
+        return e.node("Conv", x, *stored, **attributes, **padding)
+    full = [
+        None if n is None else (n - 1) * s + span
+        for n, s, span in zip(extents, stride, spans, strict=True)
+    ]
+    wanted = volumes.convolved(p, extents)
+    edges: Edges = volumes.custom_edges(p)
+    if p.paddingType == "SAME" or (p.outputShape and not any(map(any, edges))):
+        if None in full:
+            raise refuse("SAME padding or outputShape for a volume whose size is not known")
+        pairs = zip(full, wanted, strict=True)
+        edges = [(max(0, (f or 0) - (n or 0)) // 2, 0) for f, n in pairs]
+    return spread_out(e, [x, *stored], attributes, tuple(full), wanted, edges)
+
+
+def _volume_padding(p: Params, extents: Shape, spans: tuple[int, int, int]) -> dict[str, Any]:
+    if p.paddingType == "SAME" and None in extents:
+        return {"auto_pad": "SAME_UPPER"}
+    return {"pads": _pads(volumes.edges_of(p, extents, spans))}
+
+
+# ---- pooling ------------------------------------------------------------------------------------
+
+
+@op("pooling")
+def pooling(e: Emitter, p: Params, x: str) -> str:
+    """MAX, AVERAGE, or L2: the square root of the sum of squares."""
+    if p.globalPooling:
+        return _global_pooling(e, p, x)
+    return over_maps(e, x, lambda maps: _pooled(e, p, maps))
+
+
+def _global_pooling(e: Emitter, p: Params, x: str) -> str:
+    if p.type == "L2":
+        return e.node("ReduceL2", x, e.integers([-2, -1]))
+    kind = "GlobalMaxPool" if p.type == "MAX" else "GlobalAveragePool"
+    return over_maps(e, x, lambda maps: e.node(kind, maps))
+
+
+def _pooled(e: Emitter, p: Params, maps: str) -> str:
+    attributes = {"kernel_shape": list(p.kernelSize), "strides": list(p.stride)}
+    size = e.shape(maps)[-2:]
+    mode = p.which("PoolingPaddingType")
+    if None in size:
+        if mode == "includeLastPixel":
+            raise refuse("includeLastPixel for an input whose size is not known")
+        if mode == "same":
+            padding: dict[str, Any] = {"auto_pad": _AUTO_PAD[p.same.asymmetryMode]}
+            return _pool_node(e, p.type, maps, attributes, padding, p.avgPoolExcludePadding)
+        edges: Edges = windows.borders(p.valid)
+        return _with_edges(e, p.type, maps, attributes, edges, p.avgPoolExcludePadding)
+    known = tuple(n or 0 for n in size)
+    out, edges = sizes.pooling_size(p, known)
+    if p.type != "AVERAGE":
+        return _with_edges(e, p.type, maps, attributes, edges, False)
+    divisor = sizes.pooling_divisor(p, known, out, edges)
+    area = math.prod(p.kernelSize)
+    if (divisor == area).all():
+        return _with_edges(e, p.type, maps, attributes, edges, False)
+    if p.avgPoolExcludePadding and (divisor > 0).all():
+        return _with_edges(e, p.type, maps, attributes, edges, True)
+    mean = _with_edges(e, p.type, maps, attributes, edges, False)
+    return e.node("Mul", mean, e.constant((area / divisor).astype(np.float32)))
+
+
+def _with_edges(
+    e: Emitter, kind: str, x: str, attributes: dict[str, Any], edges: Edges, exclude: bool
+) -> str:
+    """Pooling with known padding; what is as wide as the kernel comes before the node."""
+    spans = zip(edges, attributes["kernel_shape"], strict=True)
+    if any(max(edge) >= span for edge, span in spans):
+        if exclude:
+            raise refuse("padding as wide as the kernel, which the average leaves out")
+        x = padded(e, x, edges, _LOWEST if kind == "MAX" else 0)
+        edges = [(0, 0)] * len(edges)
+    return _pool_node(e, kind, x, attributes, {"pads": _pads(edges)}, exclude)
+
+
+def _pool_node(
+    e: Emitter, kind: str, x: str, attributes: dict[str, Any], padding: dict[str, Any],
+    exclude: bool,
+) -> str:  # fmt: skip
+    if kind == "MAX":
+        return e.node("MaxPool", x, **attributes, **padding)
+    if kind == "L2":
+        return e.node("LpPool", x, p=2, **attributes, **padding)
+    include = int(not exclude)
+    return e.node("AveragePool", x, count_include_pad=include, **attributes, **padding)
+
+
+@op("pooling3d")
+def pooling3d(e: Emitter, p: Params, x: str) -> str:
+    kernel, stride = volumes.triple(p, "kernel"), volumes.triple(p, "stride")
+    attributes = {"kernel_shape": list(kernel), "strides": list(stride)}
+    extents = e.shape(x)[2:]
+    if p.paddingType == "SAME" and None in extents:
+        padding = _volume_padding(p, extents, kernel)
+        return _pool_node(e, p.type, x, attributes, padding, p.countExcludePadding)
+    edges = volumes.edges_of(p, extents, kernel)
+    exclude = p.countExcludePadding and p.type == "AVERAGE"
+    return _with_edges(e, p.type, x, attributes, edges, exclude)
+
+
+@op("globalPooling3d")
+def global_pooling3d(e: Emitter, p: Params, x: str) -> str:
+    return e.node("GlobalMaxPool" if p.type == "MAX" else "GlobalAveragePool", x)

@@ -1,0 +1,56 @@
+"""Core ML models in other formats."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mlferry.errors import ModelFileError
+from mlferry.exporters import onnx as exporter
+from mlferry.exporters.onnx.graph import Extent, serialized
+from mlferry.models.model import MLModel
+from mlferry.runtime.custom import shapes_of_classes
+from mlferry.spec import io
+
+
+def export_onnx(
+    model: Any, path: str | os.PathLike[str] | None = None, *,
+    input_shapes: Mapping[str, Sequence[Extent]] | None = None, pixels: bool = False,
+) -> Any:  # fmt: skip
+    """A Core ML neural network as an ONNX model.
+
+    It takes and gives what `MLModel.predict` takes and gives, under the same names: arrays in
+    their described shapes, float32 also for double; images as the network gets them, [1, C, H, W]
+    after scaling, or with `pixels` as predict does. Of a classifier it gives the probabilities;
+    the labels are in `metadata_props`. Custom layers become ops of the domain
+    `ai.mlferry.custom`. The model needs onnxruntime 1.17 or newer (opset 18).
+
+    Args:
+        model: an `MLModel`, or what it takes.
+        path: where to write the `.onnx` file, whole or not at all.
+        input_shapes: shapes by input instead of the described ones, e.g. ``{"image": (1, 3,
+            "height", "width")}``: a string, or None, is an extent that varies. In the classic
+            mapping Seq and Batch may stand in front.
+        pixels: whether image inputs take pixels, uint8 [H, W, 3] in the order R, G, B or [H, W],
+            which are ordered, scaled and shifted in the graph; image outputs give such pixels.
+
+    Returns:
+        the `onnx.ModelProto`.
+
+    Raises:
+        UnsupportedLayersError: layers that ONNX cannot express; all are named with the reasons.
+        ExportError: the model is no neural network, or a shape does not fit.
+        ModelFileError: the file cannot be written.
+        MissingDependencyError: the onnx package is not installed.
+    """
+    loaded = model if isinstance(model, MLModel) else MLModel(model)
+    custom = shapes_of_classes(loaded.custom_layers)
+    made = exporter.export(loaded.spec, input_shapes=input_shapes, pixels=pixels, custom=custom)
+    if path is not None:
+        file = Path(path)
+        if file.suffix != ".onnx":
+            raise ModelFileError(f"{path}: the suffix must be .onnx, not {file.suffix!r}")
+        io.write_atomic(file, serialized(made))
+    return made

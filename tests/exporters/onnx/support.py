@@ -1,0 +1,58 @@
+"""Exported graphs, checked and run by onnxruntime."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+
+from mlferry.exporters.onnx import export
+from mlferry.spec import features
+from mlferry.spec.proto import model_pb2, neural_network_pb2 as nn
+
+Array = np.ndarray[Any, Any]
+
+
+def spec_of(
+    network: nn.NeuralNetwork, inputs: Mapping[str, Sequence[int]], outputs: Sequence[str]
+) -> model_pb2.Model:
+    """A model around a network, of float32 arrays."""
+    spec = model_pb2.Model(specificationVersion=5)
+    spec.neuralNetwork.CopyFrom(network)
+    for name, shape in inputs.items():
+        feature = spec.description.input.add(name=name)
+        feature.type.CopyFrom(features.multi_array(tuple(shape)))
+    for name in outputs:
+        feature = spec.description.output.add(name=name)
+        feature.type.CopyFrom(features.multi_array(None))
+    return spec
+
+
+def checked(model: Any) -> onnx.ModelProto:
+    """A model after the full check of the onnx package."""
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def run(model: Any, given: Mapping[str, Array]) -> dict[str, Array]:
+    """The outputs of a model by name."""
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = 1
+    session = ort.InferenceSession(
+        checked(model).SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    names = [output.name for output in session.get_outputs()]
+    return dict(zip(names, session.run(None, dict(given)), strict=True))
+
+
+def exported(
+    network: nn.NeuralNetwork, given: Mapping[str, Array], outputs: Sequence[str], **options: Any
+) -> dict[str, Array]:
+    """What the exported graph of a network gives for some blobs."""
+    shapes = {name: x.shape for name, x in given.items()}
+    return run(export(spec_of(network, shapes, outputs), **options), given)
