@@ -201,10 +201,10 @@ def _steps(
                 values = _steps(t, rest, after, finish, leave)
                 bodies.append(_body(t, nodes, values))
         t.e.layer = layer.name
-        return list(
-            t.e.nodes(
-                "If", [condition], len(bodies[0].outputs), then_branch=bodies[0],
-                else_branch=bodies[1],
-            )
+        made = t.e.nodes(
+            "If", [condition], len(bodies[0].outputs), then_branch=bodies[0],
+            else_branch=bodies[1],
         )  # fmt: skip
+        t.e.booleans.add(made[0])
+        return list(made)
     return finish()

@@ -42,6 +42,8 @@ class Emitter:
         layer: the name of the layer at hand.
         results: the shapes of its outputs, where they are known.
         shapes: what is known of the shapes of values.
+        made: the values that nodes make.
+        booleans: those that are no numbers.
     """
 
     def __init__(self, taken: Sequence[str] = ()) -> None:
@@ -54,7 +56,8 @@ class Emitter:
         self._shared: dict[tuple[str, tuple[int, ...], bytes], str] = {}
         self._wholes: dict[str, str] = {}
         self._flags: dict[str, str] = {}
-        self._booleans: set[str] = set()
+        self.made: set[str] = set()
+        self.booleans: set[str] = set()
 
     # ---- values ------------------------------------------------------------------------------
 
@@ -121,11 +124,12 @@ class Emitter:
     ) -> tuple[str, ...]:
         """One node with several outputs."""
         made = [self.fresh(f"{self.layer}/{op}") for _ in range(outputs)]
+        self.made |= set(made)
         kept = {key: value for key, value in attributes.items() if value is not None}
         self._nodes.append(Node(op, list(inputs), made, kept, domain, self.fresh(made[0] + "/op")))
         self.shapes[made[0]] = self._shape_of(op, inputs)
-        if op in _BOOLEAN or (op == "Reshape" and inputs[0] in self._booleans):
-            self._booleans.add(made[0])
+        if op in _BOOLEAN or (op == "Reshape" and inputs[0] in self.booleans):
+            self.booleans.add(made[0])
         return tuple(made)
 
     def _shape_of(self, op: str, inputs: Sequence[str]) -> Shape | None:
@@ -170,7 +174,7 @@ class Emitter:
         array = self.known(x)
         if array is not None:
             return str(array.dtype)
-        return "bool" if x in self._booleans else "float32"
+        return "bool" if x in self.booleans else "float32"
 
     def from_whole(self, x: str) -> str:
         """A blob of int64 values."""

@@ -156,7 +156,7 @@ class Translation:
     def made(self, blob: str, value: str) -> None:
         """Say which value a blob has from now on; the value is named after its first blob."""
         self.values[blob] = value
-        if value not in self.e.graph.arrays and blob not in self._names.values():
+        if value in self.e.made and blob not in self._names.values():
             self._names.setdefault(value, blob)
 
     def custom(self, layer: nn.NeuralNetworkLayer, live: set[str]) -> None:
