@@ -10,6 +10,7 @@ from typing import Any, overload
 from mlferry.custom import CustomLayer, CustomModel
 from mlferry.errors import ModelFileError, UnsupportedModelError, ValidationError
 from mlferry.models import inspect
+from mlferry.runtime.engines import engine_named
 from mlferry.runtime.evaluators import Evaluator, prepare
 from mlferry.runtime.evaluators.network import NetworkEvaluator
 from mlferry.runtime.evaluators.registry import CustomClasses
@@ -55,10 +56,16 @@ class MLModel:
         custom_layers: classes of custom layers by class name, for this model only; they come
             before those of `register_custom_layer`.
         custom_models: likewise for custom models.
+        engine: what evaluates neural networks: "numpy", or "onnxruntime" (the extra of this
+            name), which is faster. Custom and random layers, and what ONNX cannot express, run
+            on NumPy in any case.
+        threads: how many onnxruntime uses; by default as many as there are cores.
 
     Raises:
         ModelFileError: the file is missing, cut off, or no Core ML model.
         ValidationError: the model breaks rules without which its numbers are undefined.
+        MissingDependencyError: the engine is not installed.
+        RegistrationError: there is no such engine, or it has no threads to set.
     """
 
     def __init__(
@@ -67,9 +74,12 @@ class MLModel:
         *,
         custom_layers: Mapping[str, type[CustomLayer]] | None = None,
         custom_models: Mapping[str, type[CustomModel]] | None = None,
+        engine: str = "numpy",
+        threads: int | None = None,
     ) -> None:
+        runs = engine_named(engine, threads)
         spec = _spec_of(model)
-        classes = CustomClasses(custom_layers or {}, custom_models or {})
+        classes = CustomClasses(custom_layers or {}, custom_models or {}, runs)
         self._start(spec, classes, validate.validate(spec))
 
     def _start(

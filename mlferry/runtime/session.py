@@ -161,10 +161,7 @@ class Session:
         Raises:
             PredictionError: a blob does not exist, or shapes do not fit a layer.
         """
-        for name in outputs:
-            if name not in self.blobs and name not in inputs:
-                close = did_you_mean(name, sorted(self.blobs))
-                raise PredictionError(f"the network has no blob {name!r}.{close}")
+        self.check_names(inputs, outputs)
         with np.errstate(all="ignore"):
             program = self._program(frozenset(outputs))
             blobs: Blobs = {**inputs, **program.constants}
@@ -176,10 +173,30 @@ class Session:
                     self.run_body(planned.steps, blobs)
                 for name in planned.frees:
                     blobs.pop(name, None)
+        return self.chosen(blobs, outputs)
+
+    def check_names(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> None:
+        """Raise a `PredictionError` where a wanted blob is none of the network."""
+        for name in outputs:
+            if name not in self.blobs and name not in inputs:
+                close = did_you_mean(name, sorted(self.blobs))
+                raise PredictionError(f"the network has no blob {name!r}.{close}")
+
+    def chosen(self, blobs: Blobs, outputs: Sequence[str]) -> dict[str, Array]:
+        """The wanted ones of all blobs.
+
+        Raises:
+            PredictionError: one was not made.
+        """
         for name in outputs:
             if name not in blobs:
                 raise PredictionError(f"the blob {name!r} was not made: no layer that ran makes it")
         return {name: blobs[name] for name in outputs}
+
+    def run_layers(self, places: Iterable[int], blobs: Blobs) -> None:
+        """Evaluate some layers, by their places in the network, on blobs, in place."""
+        with np.errstate(all="ignore"):
+            self.run_body([self._steps[place] for place in places], blobs)
 
     def _run(self, step: Step, blobs: Blobs) -> Flow:
         try:

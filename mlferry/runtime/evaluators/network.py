@@ -28,7 +28,7 @@ class NetworkEvaluator:
         assert network is not None
         self.network = network
         self.description = model.description
-        self.session = Session(network, classes.layers)
+        self.session: Session = classes.engine(network, classes.layers)
 
     def blobs(self, data: Features) -> dict[str, Array]:
         """The blobs that the network gets for the features of a sample."""

@@ -10,6 +10,7 @@ from mlferry.custom import CustomLayer, CustomModel
 from mlferry.errors import UnsupportedModelError
 from mlferry.registry import Registry
 from mlferry.runtime import features, inputs
+from mlferry.runtime.engines import NUMPY, Engine
 from mlferry.spec.proto import model_pb2
 
 Features = Mapping[str, Any]
@@ -18,10 +19,11 @@ Evaluator = Callable[[Features], dict[str, Any]]
 
 @dataclass(frozen=True)
 class CustomClasses:
-    """Classes given with a model; they come before registered ones."""
+    """Classes given with a model, which come before registered ones, and what runs networks."""
 
     layers: Mapping[str, type[CustomLayer]] = field(default_factory=dict)
     models: Mapping[str, type[CustomModel]] = field(default_factory=dict)
+    engine: Engine = NUMPY
 
 
 Factory = Callable[[model_pb2.Model, CustomClasses], Evaluator]

@@ -1,0 +1,134 @@
+"""A network in parts: those that are graphs, and those that stay what they are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from mlferry.exporters.onnx import simplify
+from mlferry.exporters.onnx.graph import Graph, Port
+from mlferry.exporters.onnx.liveness import needs, read_first
+from mlferry.exporters.onnx.network import Translation
+from mlferry.spec import networks
+from mlferry.spec.proto import neural_network_pb2 as nn
+from mlferry.spec.shapes import Shape
+from mlferry.spec.shapes.trace import CustomShapes, nothing_known
+
+Known = Mapping[str, Shape | None]
+
+
+@dataclass
+class Part:
+    """Layers that follow each other.
+
+    Attributes:
+        layers: their places in the network.
+        reads: the blobs that they take from before.
+        writes: the blobs that they make and something behind them reads.
+        graph: the layers as a graph; None for those that stay.
+        inputs: the graph's name of every blob that it reads.
+        outputs: the graph's name of every blob that it makes.
+    """
+
+    layers: list[int]
+    reads: set[str] = field(default_factory=set)
+    writes: set[str] = field(default_factory=set)
+    graph: Graph | None = None
+    inputs: dict[str, str] = field(default_factory=dict)
+    outputs: dict[str, str] = field(default_factory=dict)
+
+
+def split(
+    network: networks.Network, inputs: Known, wanted: set[str],
+    stays: Callable[[nn.NeuralNetworkLayer], bool], custom: CustomShapes = nothing_known,
+) -> list[Part]:  # fmt: skip
+    """The parts of a network, in the order in which they run.
+
+    Args:
+        network: a neural network.
+        inputs: the shapes of the blobs that it gets.
+        wanted: the blobs that are wanted; layers that they do not depend on are in no part.
+        stays: whether a layer must not become a part of a graph.
+        custom: tells the output shapes of custom layers.
+    """
+    layers = list(network.layers)
+    places = _needed(layers, wanted)
+    chosen = [layers[place] for place in places]
+    t, names = _started(network, inputs, custom)
+    apart: set[int] = set()
+    known: dict[int, Known] = {}
+    for place, layer, live in zip(places, chosen, needs(chosen, wanted), strict=True):
+        reads, _ = networks.touched(layer)
+        known[place] = {blob: t.shape(blob) for blob in reads if blob in t.values}
+        before = len(t.refusals)
+        t.layer(layer, live)
+        if stays(layer) or len(t.refusals) > before:
+            apart.add(place)
+    found: list[Part] = []
+    for place in places:
+        if found and (found[-1].layers[-1] in apart) == (place in apart):
+            found[-1].layers.append(place)
+        else:
+            found.append(Part([place]))
+    _connect(found, layers, wanted, set(inputs))
+    if not apart and found:
+        _finish(found[0], t, names)
+        return found
+    for part in found:
+        if part.layers[0] in apart:
+            continue
+        shapes: dict[str, Shape | None] = {}
+        for place in reversed(part.layers):
+            shapes |= known[place]
+        given = {blob: shapes[blob] for blob in sorted(part.reads)}
+        inner, names = _started(network, given, custom)
+        inner.run([layers[place] for place in part.layers], part.writes)
+        _finish(part, inner, names)
+    return found
+
+
+def _needed(layers: Sequence[nn.NeuralNetworkLayer], wanted: set[str]) -> list[int]:
+    needed, places = set(wanted), []
+    for place in range(len(layers) - 1, -1, -1):
+        reads, writes = networks.touched(layers[place])
+        if needed & writes:
+            needed |= reads
+            places.append(place)
+    return places[::-1]
+
+
+def _connect(
+    found: list[Part], layers: Sequence[nn.NeuralNetworkLayer], wanted: set[str], given: set[str]
+) -> None:
+    """Fill in what every part reads from before and makes for behind."""
+    made = set(given)
+    for part in found:
+        inside = [layers[place] for place in part.layers]
+        part.reads = read_first(inside)[0] & made
+        part.writes = {blob for layer in inside for blob in networks.touched(layer)[1]}
+        made |= part.writes
+    later = set(wanted)
+    for part in reversed(found):
+        part.writes &= later
+        later |= part.reads
+
+
+def _started(
+    network: networks.Network, inputs: Known, custom: CustomShapes
+) -> tuple[Translation, dict[str, str]]:
+    """A translation, and the names of its inputs by blob: a part may make a blob that it reads."""
+    t = Translation(network, custom)
+    names = {blob: t.e.fresh(f"{blob}/given") for blob in inputs}
+    for blob, shape in inputs.items():
+        t.e.graph.inputs.append(Port(names[blob], shape=shape))
+        t.given(blob, names[blob], shape)
+    return t, names
+
+
+def _finish(part: Part, t: Translation, names: dict[str, str]) -> None:
+    t.check()
+    for blob in sorted(part.writes):
+        t.output(blob, t.whole(blob))
+        part.outputs[blob] = blob
+    part.graph = simplify.simplified(t.finish())
+    part.inputs = names

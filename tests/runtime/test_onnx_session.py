@@ -1,0 +1,130 @@
+"""onnxruntime in the place of the NumPy kernels: the same results, split where it cannot go."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+import mlferry
+from mlferry.errors import PredictionError, RegistrationError
+from mlferry.runtime.kernels import Array
+from mlferry.runtime.onnx_session import Compiled, OnnxSession
+from tests.exporters.onnx import test_control_flow as flows
+from tests.runtime.case import Case, network
+from tests.runtime.test_control_flow import START, Row, add, copy, loop, network as rows_of
+from tests.runtime.test_kernels import CASES
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_row(case: Case) -> None:
+    made = network(case.kind, case.params, len(case.inputs), len(case.expected), case.mapping)
+    names = list(made.layers[0].output)
+    given = {f"x{index}": x for index, x in enumerate(case.inputs)}
+    found = OnnxSession(made, threads=1).run(given, names)
+    for name, wanted in zip(names, case.expected, strict=True):
+        assert found[name].dtype == np.float32
+        assert found[name].shape == wanted.shape
+        np.testing.assert_allclose(found[name], wanted, case.tolerance, case.tolerance)
+
+
+def blobs(inputs: dict[str, Any]) -> dict[str, Array]:
+    return {name: np.atleast_1d(np.float32(value)) for name, value in inputs.items()}
+
+
+@pytest.mark.parametrize("name", flows.CASES)
+def test_control_flow(name: str) -> None:
+    rows, wanted, inputs, result = flows.CASES[name]
+    found = OnnxSession(rows_of(*rows), threads=1).run(blobs(inputs), [wanted])
+    assert found[wanted].tolist() == result
+
+
+class Twice(mlferry.CustomLayer):
+    def evaluate(self, inputs: list[Array]) -> Sequence[Array]:
+        return [2 * inputs[0]]
+
+
+TWICE: Row = ("custom", ["a"], ["b"], {"className": "Twice"})
+
+
+def parts(session: OnnxSession, inputs: dict[str, Array], *wanted: str) -> list[str]:
+    planned = [item.part for item in session.plan(inputs, wanted)]
+    return ["onnxruntime" if isinstance(part, Compiled) else "numpy" for part in planned]
+
+
+def test_a_custom_layer_splits_the_network() -> None:
+    rows = [add("x", 1, "a"), TWICE, add("b", 1, "c"), ("add", ["a", "c"], ["y"], {})]
+    session = OnnxSession(rows_of(*rows), {"Twice": Twice}, threads=1)
+    given = blobs({"x": [1, 2]})
+    assert parts(session, given, "y") == ["onnxruntime", "numpy", "onnxruntime"]
+    assert session.run(given, ["y"])["y"].tolist() == [7, 10]
+    assert session.run(given, ["b", "x"])["b"].tolist() == [4, 6]
+    assert parts(session, given, "b") == ["onnxruntime", "numpy"]
+
+
+def test_a_custom_layer_in_a_loop_keeps_the_loop_here() -> None:
+    twice: Row = ("custom", ["sum"], ["more"], {"className": "Twice"})
+    rows = [START, loop([twice, copy("more", "sum")], maxLoopIterations=3), add("sum", 1, "y")]
+    session = OnnxSession(rows_of(*rows), {"Twice": Twice}, threads=1)
+    given = blobs({"x": 1})
+    assert session.run(given, ["y"])["y"].tolist() == [9]
+    assert parts(session, given, "y") == ["onnxruntime", "numpy", "onnxruntime"]
+
+
+def test_what_onnx_cannot_express_splits_the_network() -> None:
+    """The rank of the slice depends on data: its neighbours know no rank any more."""
+    rows = [
+        ("fillStatic", [], ["one"], {"value": 1, "targetShape": (2,)}),
+        ("multiply", ["flags", "one"], ["squeeze"], {}),
+        ("sliceDynamic", ["x", "z", "z", "o", "z", "o", "squeeze"], ["a"], {}),
+        add("a", 1, "y"),
+    ]
+    given = blobs({"x": [[1, 2], [3, 4]], "flags": [1, 0], "z": [0, 0], "o": [1, 1]})
+    session = OnnxSession(rows_of(*rows), threads=1)
+    assert session.run(given, ["y"])["y"].tolist() == [2, 3]
+    assert parts(session, given, "y") == ["onnxruntime", "numpy", "onnxruntime"]
+
+
+def test_an_overwritten_blob_goes_through_a_split() -> None:
+    rows = [add("x", 1, "a"), TWICE, copy("b", "a"), add("a", 1, "y")]
+    session = OnnxSession(rows_of(*rows), {"Twice": Twice}, threads=1)
+    assert session.run(blobs({"x": 1}), ["y", "a"]) == {"y": [5], "a": [4]}
+
+
+def test_random_layers_draw_what_numpy_draws() -> None:
+    rows = [("randomNormalLike", ["x"], ["n"], {"seed": 3}), ("add", ["n", "x"], ["y"], {})]
+    given = blobs({"x": [1, 2, 3]})
+    made = OnnxSession(rows_of(*rows), threads=1).run(given, ["y"])["y"]
+    wanted = mlferry.runtime.session.Session(rows_of(*rows)).run(given, ["y"])["y"]
+    assert made.tolist() == wanted.tolist()
+
+
+def test_blobs_that_are_not_there() -> None:
+    session = OnnxSession(rows_of(add("x", 1, "y")), threads=1)
+    with pytest.raises(PredictionError, match=r"no blob 'yy'\. Did you mean 'y'"):
+        session.run(blobs({"x": 1}), ["yy"])
+    branch = OnnxSession(rows_of(flows.branch("c", flows.YES)), threads=1)
+    with pytest.raises(PredictionError, match="'y' was not made: no layer that ran makes it"):
+        branch.run(blobs({"c": 0, "x": 1}), ["y"])
+    assert branch.run(blobs({"c": 1, "x": 1}), ["y"])["y"].tolist() == [11]
+
+
+def test_an_index_outside_is_an_error() -> None:
+    session = OnnxSession(rows_of(("gather", ["x", "i"], ["y"], {})), threads=1)
+    with pytest.raises(PredictionError, match=r"cannot evaluate gather 'gather_0' for"):
+        session.run(blobs({"x": [1, 2], "i": 5}), ["y"])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"engine": "onnx_runtime"}, r"no engine 'onnx_runtime'.*Did you mean 'onnxruntime'"),
+        ({"threads": 2}, "threads is for engine='onnxruntime'"),
+        ({"engine": "onnxruntime", "threads": 0}, "at least 1"),
+    ],
+)
+def test_engines(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(RegistrationError, match=message):
+        mlferry.MLModel(b"", **options)
