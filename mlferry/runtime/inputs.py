@@ -24,18 +24,24 @@ def check_names(data: Any, description: model_pb2.ModelDescription) -> None:
             f"{type(data).__name__}"
         )
     known = [feature.name for feature in description.input]
-    listed = "; ".join(f"{f.name}: {features.show(f.type)}" for f in description.input)
     for name in data:
         if name not in known:
             close = did_you_mean(str(name), known)
-            raise PredictionError(f"the model has no input {name!r}.{close} It takes {listed}")
+            raise PredictionError(
+                f"the model has no input {name!r}.{close} It takes {_listed(description)}"
+            )
     missing = [
         f.name for f in description.input if data.get(f.name) is None and not f.type.isOptional
     ]
     if missing:
         raise PredictionError(
-            f"no value for input {', '.join(map(repr, missing))}. The model takes {listed}"
+            f"no value for input {', '.join(map(repr, missing))}. The model takes "
+            + _listed(description)
         )
+
+
+def _listed(description: model_pb2.ModelDescription) -> str:
+    return "; ".join(f"{f.name}: {features.show(f.type)}" for f in description.input)
 
 
 def to_blob(
@@ -95,9 +101,11 @@ def _numbers(name: str, value: Any) -> Array:
         raise PredictionError(f"input {name!r} is no rectangular array: {error}") from error
     if array.dtype.kind not in "fiub":
         raise PredictionError(f"input {name!r} takes numbers, not {array.dtype}")
+    if array.dtype.itemsize <= 4:
+        return np.atleast_1d(array.astype(np.float32))
     with np.errstate(over="ignore"):
         floats = np.atleast_1d(array.astype(np.float32))
-    if array.dtype.itemsize > 4 and np.isinf(floats).sum() != np.isinf(array).sum():
+    if np.isinf(floats).sum() != np.isinf(array).sum():
         raise PredictionError(f"input {name!r} has values that float32 cannot hold")
     return floats
 

@@ -29,41 +29,40 @@ class NetworkEvaluator:
         self.network = network
         self.description = model.description
         self.session: Session = classes.engine(network, classes.layers)
+        # read once: the fields of a message take longer than a small network
+        self._inputs = [(feature.name, feature.type) for feature in model.description.input]
+        self._outputs = [(feature.name, feature.type) for feature in model.description.output]
+        self._chances = ""
+        special: tuple[str, ...] = ()
+        if isinstance(network, nn.NeuralNetworkClassifier):
+            self._chances = _probability_blob(network)
+            special = (
+                model.description.predictedFeatureName,
+                model.description.predictedProbabilitiesName,
+            )
+        wanted = [name for name, _ in self._outputs if name not in special]
+        self._wanted = list(dict.fromkeys([*wanted, *([self._chances] if special else [])]))
 
     def blobs(self, data: Features) -> dict[str, Array]:
         """The blobs that the network gets for the features of a sample."""
         inputs.check_names(data, self.description)
         rank5 = self.session.rank5
         return {
-            feature.name: inputs.to_blob(
-                feature.name, data[feature.name], feature.type, self.network, rank5
-            )
-            if data.get(feature.name) is not None
-            else inputs.default_blob(feature.type, rank5)
-            for feature in self.description.input
+            name: inputs.to_blob(name, data[name], kind, self.network, rank5)
+            if data.get(name) is not None
+            else inputs.default_blob(kind, rank5)
+            for name, kind in self._inputs
         }
 
     def __call__(self, data: Features) -> dict[str, Any]:
         """The outputs for the features of a sample."""
-        names = [feature.name for feature in self.description.output]
+        made = self.session.run(self.blobs(data), self._wanted)
         named: dict[str, Any] = {}
-        wanted = names
-        source = ""
         if isinstance(self.network, nn.NeuralNetworkClassifier):
-            special = (
-                self.description.predictedFeatureName,
-                self.description.predictedProbabilitiesName,
-            )
-            source = _probability_blob(self.network)
-            wanted = [*(name for name in names if name not in special), source]
-        made = self.session.run(self.blobs(data), list(dict.fromkeys(wanted)))
-        if isinstance(self.network, nn.NeuralNetworkClassifier):
-            named = classify(made[source], class_labels(self.network), self.description)
+            named = classify(made[self._chances], class_labels(self.network), self.description)
         return {
-            feature.name: named[feature.name]
-            if feature.name in named
-            else inputs.to_user(feature.name, made[feature.name], feature.type)
-            for feature in self.description.output
+            name: named[name] if name in named else inputs.to_user(name, made[name], kind)
+            for name, kind in self._outputs
         }
 
 
