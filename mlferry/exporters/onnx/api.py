@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mlferry.errors import ExportError
-from mlferry.exporters.onnx import interface, simplify
+from mlferry.exporters.onnx import interface
 from mlferry.exporters.onnx.graph import Extent, Graph, import_onnx
 from mlferry.exporters.onnx.network import Translation
 from mlferry.spec import networks
@@ -41,7 +41,7 @@ def export(
     t.run(network.layers, set(interface.outputs_of(spec, network).values()))
     t.check()
     interface.add_outputs(t, spec, network, pixels=pixels)
-    return simplify.simplified(t.finish()).message(interface.metadata(spec, network))
+    return t.finish().message(interface.metadata(spec, network))
 
 
 def _why_not(spec: model_pb2.Model) -> str:

@@ -14,6 +14,7 @@ from mlferry.exporters.onnx.emitter import Emitter
 from mlferry.exporters.onnx.graph import CUSTOM_DOMAIN, Graph, Port, walk
 from mlferry.exporters.onnx.ops import OPS
 from mlferry.exporters.onnx.refusals import CannotExpressError
+from mlferry.exporters.onnx.simplify import simplified
 from mlferry.spec import networks, weights
 from mlferry.spec.params import Params
 from mlferry.spec.proto import neural_network_pb2 as nn
@@ -213,7 +214,11 @@ class Translation:
         graph.outputs.append(Port(name, dtype, self.e.shapes.get(value)))
 
     def finish(self) -> Graph:
-        """The graph, with values named after blobs."""
+        """The graph without what computes nothing, its values named after blobs.
+
+        Raises:
+            UnsupportedLayersError: layers that ONNX cannot express; all are named.
+        """
         self.check()
         graph = self.e.graph
         for node in walk(graph.nodes):
@@ -222,7 +227,8 @@ class Translation:
             for body in node.bodies:
                 body.inputs = [renamed(port, self._names) for port in body.inputs]
                 body.outputs = [renamed(port, self._names) for port in body.outputs]
-        return graph
+        shapes = {self._names.get(name, name): shape for name, shape in self.e.shapes.items()}
+        return simplified(graph, shapes)
 
     def check(self) -> None:
         """Raise an `UnsupportedLayersError` that names every layer that cannot be expressed."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from mlferry.exporters.onnx import simplify
 from mlferry.exporters.onnx.graph import Graph, Port
 from mlferry.exporters.onnx.liveness import needs, read_first
 from mlferry.exporters.onnx.network import Translation
@@ -130,5 +129,5 @@ def _finish(part: Part, t: Translation, names: dict[str, str]) -> None:
     for blob in sorted(part.writes):
         t.output(blob, t.whole(blob))
         part.outputs[blob] = blob
-    part.graph = simplify.simplified(t.finish())
+    part.graph = t.finish()
     part.inputs = names
