@@ -96,6 +96,13 @@ def _lstm() -> dict[str, Any]:
     return _gates(names, ("WeightMatrix", "RecursionMatrix", "BiasVector"))
 
 
+def _boxes_in_the_unit_square(count: int) -> np.ndarray:
+    """[count, 1, 5, 1, 1]: the image, then the corners."""
+    corners = np.sort(positive(count, 4) / 2.1)
+    found = np.concatenate([np.zeros((count, 1)), corners], axis=1)
+    return found.astype(np.float32).reshape(count, 1, 5, 1, 1)
+
+
 UNARY = (
     "sin", "cos", "tan", "sinh", "cosh", "tanh", "atan", "asinh", "exp2", "erf", "gelu", "ceil",
     "floor", "round", "sign",
@@ -234,8 +241,7 @@ def rows() -> list[Row]:
             "targetSize": (80, 80), "mode": {"samplingMethod": "UPSAMPLE_MODE"},
         }),
         Row("cropResize", "", [
-            normal(1, *IMAGE), np.concatenate([np.zeros((16, 1)), np.sort(positive(16, 4) / 2.1)], 1)
-            .astype(np.float32).reshape(16, 1, 5, 1, 1),
+            normal(1, *IMAGE), _boxes_in_the_unit_square(16),
         ], {
             "targetSize": (14, 14), "normalizedCoordinates": True,
             "mode": {"samplingMethod": "ALIGN_ENDPOINTS_MODE"},

@@ -15,8 +15,19 @@ from mlferry.spec.params import Params
 
 # The ufunc behind `numpy.clip`: in place it is four times as fast as `numpy.maximum`.
 clipped: Any = (getattr(np, "_core", None) or np.core).umath.clip  # NumPy 2, NumPy 1
-_HALF = np.float32(0.5)
-_erf = np.frompyfunc(math.erf, 1, 1)
+_ZERO, _HALF, _INFINITY = np.float32(0), np.float32(0.5), np.float32(np.inf)
+# erf(x) / x is P(x^2) / Q(x^2) up to 4, where erf is 1 in float32: coefficients of a rational fit
+# of degrees 5 and 5, weighted to the least largest error (2.5e-8 before rounding).
+_ERF_END = np.float32(4)
+_ERF_P = np.array([
+    1.1283791393781542, 0.19354148030997984, 0.05310127806731575, 0.003883195320526176,
+    0.0002845633484390156, 1.9868177038086396e-06,
+], np.float32)  # fmt: skip
+_ERF_Q = np.array([
+    1.0, 0.5048542272382941, 0.11534852562026046, 0.01520694853239893, 0.0011855368443761379,
+    3.7420413972095994e-05,
+], np.float32)  # fmt: skip
+_AT_A_TIME = 1 << 14  # values that stay in the cache from one pass to the next
 
 
 def sigmoid(x: Array, out: Array | None = None) -> Array:
@@ -28,8 +39,27 @@ def sigmoid(x: Array, out: Array | None = None) -> Array:
 
 
 def erf(x: Array) -> Array:
-    """The error function, to float32 precision."""
-    return np.asarray(_erf(x)).astype(np.float32)
+    """The error function, to 4e-7."""
+    flat = np.ravel(x)
+    made = np.empty_like(flat)
+    for start in range(0, flat.size, _AT_A_TIME):
+        part = np.clip(flat[start : start + _AT_A_TIME], -_ERF_END, _ERF_END)
+        square = part * part
+        part *= _polynomial(_ERF_P, square)
+        part /= _polynomial(_ERF_Q, square)
+        np.clip(part, -1, 1, out=made[start : start + _AT_A_TIME])
+    return made.reshape(np.shape(x))
+
+
+def _polynomial(coefficients: Array, x: Array) -> Array:
+    """By Horner's rule; the lowest power comes first."""
+    *others, second, first = coefficients
+    total = x * first
+    total += second
+    for coefficient in reversed(others):
+        total *= x
+        total += coefficient
+    return total
 
 
 def hard_sigmoid(x: Array, alpha: float, beta: float) -> Array:
@@ -47,17 +77,31 @@ def softplus(x: Array) -> Array:
     return np.logaddexp(np.float32(0), x)
 
 
+def leaky(x: Array, alpha: float) -> Array:
+    """x, and alpha * x below 0."""
+    if alpha == 0:
+        return np.maximum(x, 0)
+    return (np.maximum if alpha <= 1 else np.minimum)(x, np.float32(alpha) * x)
+
+
+def elu(x: Array, alpha: float) -> Array:
+    """x, and alpha * (exp(x) - 1) below 0."""
+    below = np.expm1(np.minimum(x, 0))
+    below *= np.float32(alpha)
+    return np.add(below, np.maximum(x, 0), out=below)
+
+
 _ACTIVATIONS: dict[str, Callable[[Params, Array], Array]] = {
     "linear": lambda a, x: a.alpha * x + a.beta,
-    "ReLU": lambda a, x: np.maximum(x, 0),
-    "leakyReLU": lambda a, x: np.where(x >= 0, x, a.alpha * x),
+    "ReLU": lambda a, x: clipped(x, _ZERO, _INFINITY),
+    "leakyReLU": lambda a, x: leaky(x, a.alpha),
     "thresholdedReLU": lambda a, x: np.where(x >= a.alpha, x, 0),
     "PReLU": lambda a, x: np.where(x >= 0, x, _per_channel(a, "alpha", x) * x),
     "tanh": lambda a, x: np.tanh(x),
     "scaledTanh": lambda a, x: scaled_tanh(x, a.alpha, a.beta),
     "sigmoid": lambda a, x: sigmoid(x),
     "sigmoidHard": lambda a, x: hard_sigmoid(x, a.alpha, a.beta),
-    "ELU": lambda a, x: np.where(x >= 0, x, a.alpha * np.expm1(np.minimum(x, 0))),
+    "ELU": lambda a, x: elu(x, a.alpha),
     "softsign": lambda a, x: x / (1 + np.abs(x)),
     "softplus": lambda a, x: softplus(x),
     "parametricSoftplus": lambda a, x: (

@@ -18,13 +18,22 @@ def batchnorm(p: Params, x: Array) -> Array:
     """
     if not p.computeMeanVar:
         scale, shift = p.once("scale and shift", lambda: _scale_and_shift(p))
-        return x * scale + shift
+        return _moved(x, scale, shift)
     others = () if p.instanceNormalization else tuple(range(x.ndim - 3))
     axes = (*others, -2, -1)
     mean = x.mean(axis=axes, keepdims=True)
-    variance = x.var(axis=axes, keepdims=True)
+    centered = x - mean
+    variance = np.square(centered, out=centered).mean(axis=axes, keepdims=True)
     gamma, beta = (p.weight(name, (p.channels, 1, 1)) for name in ("gamma", "beta"))
-    return gamma * (x - mean) / np.sqrt(variance + p.epsilon) + beta
+    scale = gamma / np.sqrt(variance + np.float32(p.epsilon))
+    return _moved(x, scale, beta - mean * scale)
+
+
+def _moved(x: Array, scale: Array, shift: Array) -> Array:
+    """x * scale + shift."""
+    y = x * scale
+    y += shift
+    return y
 
 
 def _scale_and_shift(p: Params) -> tuple[Array, Array]:
@@ -37,8 +46,10 @@ def _scale_and_shift(p: Params) -> tuple[Array, Array]:
 
 def softmax_along(x: Array, axis: int) -> Array:
     """exp(x) over its sum along an axis, without overflow."""
-    shifted = np.exp(x - x.max(axis=axis, keepdims=True))
-    return shifted / shifted.sum(axis=axis, keepdims=True)
+    y = x - x.max(axis=axis, keepdims=True)
+    np.exp(y, out=y)
+    y /= y.sum(axis=axis, keepdims=True)
+    return y
 
 
 @kernel("softmax")
@@ -59,7 +70,10 @@ def layer_normalization(p: Params, x: Array) -> Array:
     gamma, beta = (p.weight(name, p.normalizedShape) for name in ("gamma", "beta"))
     centered = x - x.mean(axis=axes, keepdims=True)
     variance = np.square(centered).mean(axis=axes, keepdims=True)
-    return gamma * centered / np.sqrt(variance + p.eps) + beta
+    centered /= np.sqrt(variance + np.float32(p.eps))
+    centered *= gamma
+    centered += beta
+    return centered
 
 
 @kernel("mvn")
@@ -94,8 +108,10 @@ def lrn(p: Params, x: Array) -> Array:
 @kernel("scale")
 def scale(p: Params, x: Array) -> Array:
     """By [C] or [C, H, W] values, or one; then a bias of such a shape."""
-    y = x * p.weight("scale", per_channel(p.shapeScale))
-    return y + p.weight("bias", per_channel(p.shapeBias)) if p.hasBias else y
+    factor = p.weight("scale", per_channel(p.shapeScale))
+    return (
+        _moved(x, factor, p.weight("bias", per_channel(p.shapeBias))) if p.hasBias else x * factor
+    )
 
 
 @kernel("bias")

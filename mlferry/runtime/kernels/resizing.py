@@ -23,6 +23,11 @@ def upsample(p: Params, x: Array) -> Array:
     ALIGN_CORNERS_FALSE: (i + 0.5) * in / out - 0.5, each kept inside the image.
     """
     height, width = (size or 0 for size in upsampled(p, x.shape)[0][-2:])
+    if p.mode == "NN" and not p.fractionalScalingFactor:
+        down, across = p.scalingFactor
+        shape = (*x.shape[:-1], 1, x.shape[-1], 1)
+        spread = np.broadcast_to(x.reshape(shape), (*x.shape[:-1], down, x.shape[-1], across))
+        return spread.reshape(*x.shape[:-2], height, width)
     if p.mode == "NN":
         for axis, size in ((-2, height), (-1, width)):
             extent = x.shape[axis]

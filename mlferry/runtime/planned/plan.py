@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mlferry.errors import SpecError
+from mlferry.errors import SpecError, context
 from mlferry.registry import Registry
 from mlferry.runtime.planned.maps import NO_BORDER, Array, Border, Map, Workspace, size_of
 from mlferry.runtime.planned.products import Finish, Pointwise
@@ -67,7 +67,8 @@ class Plan:
         self._waiting = self._uses()
         for step in steps:
             if id(step) not in self._fused:
-                PLANNERS.find(step.params.kind).value(self, step)  # type: ignore[union-attr]
+                with context(f"running {step}"):
+                    PLANNERS.find(step.params.kind).value(self, step)  # type: ignore[union-attr]
                 self.made.update(step.outputs)
             self._release(step)
         self.outputs = {name: self.map(name).inner for name in self.shown}

@@ -129,7 +129,7 @@ def grouped(
             return
         written = {name for step in waiting for name in step.outputs}
         later = {name for step in rest for name in step.reads} | wanted
-        if any(step.params.kind in _WORTH for step in waiting) and len(waiting) > 1:
+        if any(step.params.kind in _WORTH for step in waiting):
             region = Region(waiting, sorted(written & later), winograd)
             result.append((region, frozenset(region.reads), frozenset(written)))
         else:
