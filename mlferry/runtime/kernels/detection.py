@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -10,13 +12,38 @@ from mlferry.runtime.kernels.registry import Array, integer, kernel, number
 from mlferry.spec.params import Params
 
 
-def overlap(box: Array, others: Array) -> Array:
-    """Intersection over union of one box (x, y, width, height: its centre first) with others."""
-    low = np.maximum(box[:2] - box[2:] / 2, others[:, :2] - others[:, 2:] / 2)
-    high = np.minimum(box[:2] + box[2:] / 2, others[:, :2] + others[:, 2:] / 2)
-    shared = np.prod(np.maximum(high - low, 0), axis=-1)
-    union = np.prod(box[2:]) + np.prod(others[:, 2:], axis=-1) - shared
-    return np.where(union > 0, shared / np.where(union > 0, union, 1), 0)
+class Boxes(NamedTuple):
+    """Boxes [n], by their edges.
+
+    Attributes:
+        left: the lower edges along x; likewise the others.
+        top: see `left`.
+        right: see `left`.
+        bottom: see `left`.
+        area: width times height.
+    """
+
+    left: Array
+    top: Array
+    right: Array
+    bottom: Array
+    area: Array
+
+    @classmethod
+    def of(cls, boxes: Array) -> Boxes:
+        """From x and y of the centre, width and height, [n, 4]."""
+        x, y, width, height = np.ascontiguousarray(boxes.T)
+        return cls(x - width / 2, y - height / 2, x + width / 2, y + height / 2, width * height)
+
+    def overlap(self, index: int) -> Array:
+        """Intersection over union of one box with all."""
+        width = np.minimum(self.right, self.right[index])
+        width -= np.maximum(self.left, self.left[index])
+        height = np.minimum(self.bottom, self.bottom[index])
+        height -= np.maximum(self.top, self.top[index])
+        shared = np.maximum(width, 0) * np.maximum(height, 0)
+        union = self.area + self.area[index] - shared
+        return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
 
 
 def _survivors(
@@ -33,13 +60,18 @@ def _survivors(
     """
     best = scores.max(axis=-1)
     classes: NDArray[np.int64] = scores.argmax(axis=-1)
+    order = np.argsort(-best, kind="stable")
+    waiting = best[order] >= score_threshold
+    sorted_boxes, sorted_classes = Boxes.of(boxes[order]), classes[order]
     kept: list[int] = []
-    for index in np.argsort(-best, kind="stable"):
-        if len(kept) == count or best[index] < score_threshold:
-            break
-        rivals = [k for k in kept if not per_class or classes[k] == classes[index]]
-        if not rivals or (overlap(boxes[index], boxes[rivals]) <= iou_threshold).all():
-            kept.append(int(index))
+    while len(kept) < count and waiting.any():
+        first = int(waiting.argmax())
+        kept.append(int(order[first]))
+        apart = sorted_boxes.overlap(first) <= iou_threshold
+        if per_class:
+            apart |= sorted_classes != sorted_classes[first]
+        waiting &= apart
+        waiting[first] = False
     return kept or [int(best.argmax())]
 
 

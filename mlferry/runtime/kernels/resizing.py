@@ -25,9 +25,9 @@ def upsample(p: Params, x: Array) -> Array:
     height, width = (size or 0 for size in upsampled(p, x.shape)[0][-2:])
     if p.mode == "NN" and not p.fractionalScalingFactor:
         down, across = p.scalingFactor
-        shape = (*x.shape[:-1], 1, x.shape[-1], 1)
-        spread = np.broadcast_to(x.reshape(shape), (*x.shape[:-1], down, x.shape[-1], across))
-        return spread.reshape(*x.shape[:-2], height, width)
+        rows = np.repeat(x, across, axis=-1)[..., None, :]
+        shape = (*rows.shape[:-2], down, width)
+        return np.broadcast_to(rows, shape).reshape(*x.shape[:-2], height, width)
     if p.mode == "NN":
         for axis, size in ((-2, height), (-1, width)):
             extent = x.shape[axis]

@@ -57,9 +57,18 @@ def _convolve(p: Params, x: Array, size: Triple) -> Array:
     edges = edges_of(p, x.shape[2:], spans_of(p))
     x = np.pad(x, [(0, 0), (0, 0), *edges])
     x = x.reshape(batch, groups, -1, *x.shape[2:])
-    y = np.zeros((batch, groups, p.outputChannels // groups, *size), np.float32)
-    for (i, j, k), places in _taps(kernel_size, dilation, stride, size):
-        y += np.einsum("goc,bgcdhw->bgodhw", weights[..., i, j, k], x[places], optimize=True)
+    y = np.empty((batch, groups, p.outputChannels // groups, *size), np.float32)
+    matrix = weights.reshape(groups, p.outputChannels // groups, -1)
+    columns = np.empty(
+        (*x.shape[1:3], *kernel_size, *size[1:]), np.float32
+    )  # the windows of one slice of the result
+    taps = [n * d for n, d in zip(x.strides[3:], dilation, strict=True)]
+    apart = (*x.strides[1:3], *taps, x.strides[4] * stride[1], x.strides[5] * stride[2])
+    for sample, place in np.ndindex(batch, size[0]):
+        source = x[sample, :, :, place * stride[0] :]
+        np.copyto(columns, np.lib.stride_tricks.as_strided(source, columns.shape, apart))
+        made = np.matmul(matrix, columns.reshape(groups, matrix.shape[-1], -1))
+        y[sample, :, :, place] = made.reshape(groups, -1, *size[1:])
     return y.reshape(batch, p.outputChannels, *size)
 
 

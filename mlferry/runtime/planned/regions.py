@@ -103,6 +103,15 @@ def _broadcast_only(steps: Sequence[Step], reads: Sequence[str]) -> set[str]:
     return found
 
 
+def _is_worth(steps: Sequence[Step]) -> bool:
+    """Whether planning pays for copying what goes in and out."""
+    if len(steps) > 1:
+        return any(step.params.kind in _WORTH for step in steps)
+    p = steps[0].params
+    depthwise = p.kind == "convolution" and p.kernelChannels == 1
+    return p.kind == "convolution" and p.kernelSize != (1, 1) and (p.nGroups == 1 or depthwise)
+
+
 def is_eligible(step: Step) -> bool:
     """Whether a plan may take a step."""
     entry = PLANNERS.find(step.params.kind)
@@ -129,7 +138,7 @@ def grouped(
             return
         written = {name for step in waiting for name in step.outputs}
         later = {name for step in rest for name in step.reads} | wanted
-        if any(step.params.kind in _WORTH for step in waiting):
+        if _is_worth(waiting):
             region = Region(waiting, sorted(written & later), winograd)
             result.append((region, frozenset(region.reads), frozenset(written)))
         else:
