@@ -43,6 +43,10 @@ keras-applications: .venv/ready  ## every architecture of keras.applications aga
 
 bench: .venv/ready  ## the published figures, us and a peer in one run
 	$(DEV)/python benchmarks/runtime.py --docs
+	$(DEV)/python benchmarks/runtime.py --docs --batches 1 --threads 0
+	$(DEV)/python benchmarks/hotspots.py --docs
+	$(DEV)/python benchmarks/memory.py --docs
+	$(DEV)/python benchmarks/layers.py --docs
 	$(DEV)/python benchmarks/converting.py --docs
 	$(DEV)/python benchmarks/quantize.py
 

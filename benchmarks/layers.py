@@ -277,8 +277,8 @@ def rows() -> list[Row]:
 
 def compared(row: Row, runs: int) -> dict[str, Any]:
     import onnxruntime as ort
-    from mlferry.exporters.onnx import export
 
+    from mlferry.exporters.onnx import export
     from mlferry.runtime.session import Session
     from mlferry.spec.builder import Builder
 

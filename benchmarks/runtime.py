@@ -124,11 +124,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=9)
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 16])
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=1, help="0 for all cores")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--docs", action="store_true", help="write the table of docs/speed.md")
     arguments = parser.parse_args()
-    threads = str(arguments.threads)
+    alone = arguments.threads == 1
+    threads = str(arguments.threads or os.cpu_count())
     if os.environ.get("OPENBLAS_NUM_THREADS") != threads:  # read when NumPy is imported
         os.environ |= dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"), threads)
         os.execv(sys.executable, [sys.executable, *sys.argv])
@@ -142,15 +143,15 @@ def main() -> None:
     rows = []
     for name in NETWORKS:
         for batch in arguments.batches:
-            rows.append(against_onnxruntime(name, batch, arguments.runs, arguments.threads))
+            rows.append(against_onnxruntime(name, batch, arguments.runs, int(threads)))
             print(shown(rows[-1]), flush=True)
-    keras_row = against_keras(arguments.runs)
+    keras_row = against_keras(arguments.runs) if alone else None
     if keras_row is not None:
         rows.append(keras_row)
         print(shown(keras_row), flush=True)
     if arguments.docs:
         write_table(
-            "runtime",
+            "runtime" if alone else "threads",
             ("Network", "Batch", "Ratio", "mlferry", "Peer", "Difference"),
             [
                 (

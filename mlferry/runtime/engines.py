@@ -16,15 +16,17 @@ NAMES = ("numpy", "onnxruntime")
 NUMPY: Engine = Session
 
 
-def engine_named(name: str, threads: int | None = None) -> Engine:
+def engine_named(name: str, threads: int | None = None, *, winograd: bool = True) -> Engine:
     """An engine by its name.
 
     Args:
         name: "numpy" or "onnxruntime".
         threads: how many onnxruntime uses.
+        winograd: whether convolutions on NumPy may go by tiles; see `Session`.
 
     Raises:
-        RegistrationError: there is no such engine, or `threads` is not for it, or below 1.
+        RegistrationError: there is no such engine, an option is not for it, or `threads` is
+            below 1.
         MissingDependencyError: it is not installed.
     """
     if name not in NAMES:
@@ -38,7 +40,9 @@ def engine_named(name: str, threads: int | None = None) -> Engine:
                 "threads is for engine='onnxruntime'; NumPy's are set before it is imported, by "
                 "OPENBLAS_NUM_THREADS"
             )
-        return NUMPY
+        return NUMPY if winograd else functools.partial(Session, winograd=False)
+    if not winograd:
+        raise RegistrationError("winograd is for engine='numpy'; leave it out")
     from mlferry.runtime.onnx_session import OnnxSession, import_onnxruntime
 
     import_onnxruntime()

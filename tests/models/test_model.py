@@ -18,6 +18,7 @@ from mlferry.errors import (
     UnsupportedModelError,
     ValidationError,
 )
+from mlferry.runtime.session import Session
 from mlferry.spec import features
 from mlferry.spec.builder import Builder
 from mlferry.spec.proto import model_pb2
@@ -239,3 +240,21 @@ def test_a_broken_model_is_not_written(tmp_path: Path) -> None:
     with pytest.raises(ValidationError, match="nowhere"):
         model.save(tmp_path / "m.mlmodel")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("winograd", [True, False])
+def test_tiles_of_winograd_can_be_left_out(winograd: bool) -> None:
+    """They round more: without them the result is the plain sum."""
+    builder = Builder()
+    builder.input("x", (1, 48, 24, 24))
+    rng = np.random.default_rng(0)
+    builder.layer(
+        "convolution", "conv", ["x"], ["y"], outputChannels=48, kernelChannels=48, nGroups=1,
+        kernelSize=(3, 3), stride=(1, 1), same={}, weights=rng.normal(0, 1, (48, 48, 3, 3)),
+    )  # fmt: skip
+    builder.output("y")
+    x = rng.normal(0, 1, (1, 48, 24, 24)).astype(np.float32)
+    y = mlferry.MLModel(builder.model(), winograd=winograd).predict({"x": x})["y"]
+    without = Session(builder.network, winograd=False).run({"x": x}, ["y"])["y"]
+    assert np.array_equal(y, without) is not winograd
+    np.testing.assert_allclose(y, without, atol=1e-4)
