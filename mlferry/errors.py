@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 
 class MlferryError(Exception):
@@ -23,6 +24,17 @@ class MlferryError(Exception):
 
     def __str__(self) -> str:
         return "\n".join([super().__str__(), *(f"  while {where}" for where in self.context)])
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """As it is, whatever its class takes: errors travel from worker processes."""
+        return _revived, (type(self), self.args, self.__dict__)
+
+
+def _revived(cls: type[MlferryError], args: tuple[Any, ...], state: dict[str, Any]) -> MlferryError:
+    error = cls.__new__(cls, *args)
+    error.args = args
+    error.__dict__.update(state)
+    return error
 
 
 class ModelFileError(MlferryError, ValueError):
@@ -94,6 +106,10 @@ class MissingCustomLayerError(PredictionError):
 
 class CustomLayerError(PredictionError):
     """A user's custom class raised, or answered with something that does not fit."""
+
+
+class WorkerError(MlferryError, RuntimeError):
+    """Work that was handed to other processes cannot be done there."""
 
 
 class MissingDependencyError(MlferryError, ImportError):

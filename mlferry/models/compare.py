@@ -20,7 +20,8 @@ from mlferry.models import html_page
 from mlferry.models.html_page import table
 from mlferry.models.model import MLModel
 from mlferry.models.progress import progress
-from mlferry.models.samples import samples_for
+from mlferry.models.samples import Load, Unreadable, loaded, samples_for
+from mlferry.models.workers import Executors, in_order
 from mlferry.spec import networks
 from mlferry.spec.proto import model_pb2
 
@@ -188,6 +189,7 @@ def compare_models(
     sample_data: Any,
     *,
     nested: bool = False,
+    executor: Executors | None = None,
 ) -> Report:
     """Run two models on the same samples and measure how far they agree.
 
@@ -201,6 +203,8 @@ def compare_models(
             folder of pictures (jpg, png, bmp, webp), which are scaled to cover the input's
             size, their shape kept, and cut to the middle.
         nested: whether pictures in folders of the folder count.
+        executor: works on several samples at a time, see `MLModel.predict`; models that are
+            functions have to pickle then.
 
     Returns:
         A `Report`. Probabilities and labels are compared by agreement, images and arrays by
@@ -209,21 +213,26 @@ def compare_models(
     Raises:
         PredictionError: the samples do not fit, or the models' outputs cannot be paired.
         MissingCustomLayerError: classes of custom layers are missing.
+        WorkerError: the executor cannot do it.
     """
     models = [_as_model(given) for given in (full_precision_model, quantized_model)]
     described = next((model for model in models if isinstance(model, MLModel)), None)
     samples = samples_for(described, sample_data, nested=nested)
-    run_first, run_second = (_runner(model) for model in models)
+    for model in models:
+        _runner(model)  # says early what cannot be compared
     rows: list[Row] = []
     kinds: dict[str, str] = {}
     count = 0
-    for sample in progress(samples, "comparing", len(samples)):
+    shared = (models[0], models[1], samples.load)
+    made = in_order(_compared, shared, samples.parcels(), executor)
+    for found in progress(made, "comparing", len(samples)):
+        if isinstance(found, Unreadable):
+            samples.add(found)
+            continue
         count += 1
-        pairs = _paired(run_first(sample.data), run_second(sample.data))
-        for name, (kind, first, second) in pairs.items():
-            kinds.setdefault(name, kind)
-            numbers, score = _MEASURES[kind](first, second)
-            rows.append(Row(sample.name, name, numbers, score))
+        for kind, row in found:
+            kinds.setdefault(row.output, kind)
+            rows.append(row)
     if not count:
         raise PredictionError(
             "no picture could be read: "
@@ -234,6 +243,22 @@ def compare_models(
         for name, kind in kinds.items()
     }
     return Report(count, outputs, rows, samples.unreadable)
+
+
+def _compared(
+    shared: tuple[Any, Any, Load], parcel: tuple[str, Any]
+) -> list[tuple[str, Row]] | Unreadable:
+    """The rows of one sample, with the kind of each output."""
+    first, second, load = shared
+    sample = loaded(load, *parcel)
+    if isinstance(sample, Unreadable):
+        return sample
+    pairs = _paired(_runner(first)(sample.data), _runner(second)(sample.data))
+    rows = []
+    for name, (kind, one, other) in pairs.items():
+        numbers, score = _MEASURES[kind](one, other)
+        rows.append((kind, Row(sample.name, name, numbers, score)))
+    return rows
 
 
 # ---- running ----------------------------------------------------------------------------------

@@ -7,15 +7,17 @@ from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from pathlib import Path
 from typing import Any, overload
 
-from mlferry.custom import CustomLayer, CustomModel
+from mlferry.custom import CUSTOM_LAYERS, CUSTOM_MODELS, CustomLayer, CustomModel
 from mlferry.errors import ModelFileError, UnsupportedModelError, ValidationError
 from mlferry.models import inspect
+from mlferry.models.workers import Executors, in_order
+from mlferry.registry import Registry
 from mlferry.runtime.engines import engine_named
 from mlferry.runtime.evaluators import Evaluator, prepare
 from mlferry.runtime.evaluators.network import NetworkEvaluator
 from mlferry.runtime.evaluators.registry import CustomClasses
 from mlferry.runtime.session import Session
-from mlferry.spec import io, validate
+from mlferry.spec import io, networks, validate
 from mlferry.spec.proto import model_pb2
 
 
@@ -106,6 +108,21 @@ class MLModel:
         model = cls.__new__(cls)
         model._start(spec, CustomClasses({}, {}), problems)
         return model
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """As its message, with the classes that it needs, registered ones too."""
+        return _revived, (self._spec.SerializeToString(), self._with_registered())
+
+    def _with_registered(self) -> CustomClasses:
+        layers, models = dict(self._classes.layers), dict(self._classes.models)
+        for spec in networks.models_in(self._spec):
+            if spec.WhichOneof("Type") == "customModel":
+                _add_registered(models, spec.customModel.className, CUSTOM_MODELS)
+            network = networks.network_of(spec)
+            for layer in networks.layers_of(network) if network is not None else ():
+                if layer.WhichOneof("layer") == "custom":
+                    _add_registered(layers, layer.custom.className, CUSTOM_LAYERS)
+        return CustomClasses(layers, models, self._classes.engine)
 
     # ---- description -------------------------------------------------------------------
 
@@ -250,14 +267,23 @@ class MLModel:
         return dict(network.session.run(network.blobs(data), list(blobs)))
 
     @overload
-    def predict(self, data: Mapping[str, Any]) -> dict[str, Any]: ...
+    def predict(
+        self, data: Mapping[str, Any], *, executor: Executors | None = None
+    ) -> dict[str, Any]: ...
     @overload
-    def predict(self, data: list[Mapping[str, Any]]) -> list[dict[str, Any]]: ...
+    def predict(
+        self, data: list[Mapping[str, Any]], *, executor: Executors | None = None
+    ) -> list[dict[str, Any]]: ...
     @overload
-    def predict(self, data: Iterator[Mapping[str, Any]] | Path) -> Iterator[dict[str, Any]]: ...
+    def predict(
+        self, data: Iterator[Mapping[str, Any]] | Path, *, executor: Executors | None = None
+    ) -> Iterator[dict[str, Any]]: ...
 
     def predict(
-        self, data: Mapping[str, Any] | list[Mapping[str, Any]] | Iterator[Mapping[str, Any]] | Path
+        self,
+        data: Mapping[str, Any] | list[Mapping[str, Any]] | Iterator[Mapping[str, Any]] | Path,
+        *,
+        executor: Executors | None = None,
     ) -> dict[str, Any] | list[dict[str, Any]] | Iterator[dict[str, Any]]:
         """Evaluate the model.
 
@@ -266,27 +292,66 @@ class MLModel:
                 dicts, or the `Path` of a folder of pictures. Multi-arrays are arrays in the
                 described shape; images are PIL images, or arrays of 0 to 255 of shape
                 [H, W, 3] (R, G, B) or [H, W].
+            executor: works on several samples at a time: a `concurrent.futures.Executor`, of
+                processes here or of a Dask cluster, or a function that makes one; see
+                `mlferry.models.workers`.
 
         Returns:
             The outputs by name, in the order of the description; a list for a list. Images
             come as uint8 arrays, class probabilities as a dict from labels. For an iterator or
-            a folder, an iterator: one sample at a time is in memory, pictures in the order of
-            their names.
+            a folder, an iterator: one sample at a time is in memory, or as many as the executor
+            works on, pictures in the order of their names.
 
         Raises:
             PredictionError: a name, shape or value does not fit.
             MissingCustomLayerError: custom classes are missing.
+            WorkerError: the executor cannot do it.
         """
         evaluate = self._prepared()
         if isinstance(data, Path):
-            from mlferry.models.samples import samples_for
-
-            return (evaluate(sample.data) for sample in samples_for(self, data))
+            return self._pictures(data, executor)
         if isinstance(data, Iterator):
-            return (evaluate(sample) for sample in data)
+            return in_order(_predicted, self, data, executor)
         if isinstance(data, list):
-            return [evaluate(sample) for sample in data]
+            return list(in_order(_predicted, self, data, executor))
         return evaluate(data)
+
+    def _pictures(self, folder: Path, executor: Executors | None) -> Iterator[dict[str, Any]]:
+        """What is made of the pictures of a folder; those that cannot be read are left out."""
+        from mlferry.models.samples import Unreadable, samples_for
+
+        samples = samples_for(self, folder)
+        shared = (self, samples.load)
+        for made in in_order(_predicted_of, shared, samples.parcels(), executor):
+            if isinstance(made, Unreadable):
+                samples.add(made)
+            else:
+                yield made
+
+
+def _predicted(model: MLModel, data: Mapping[str, Any]) -> dict[str, Any]:
+    return model.predict(data)
+
+
+def _predicted_of(shared: tuple[MLModel, Any], parcel: tuple[str, Any]) -> Any:
+    from mlferry.models.samples import Sample, loaded
+
+    model, load = shared
+    found = loaded(load, *parcel)
+    return model.predict(found.data) if isinstance(found, Sample) else found
+
+
+def _add_registered(classes: dict[str, Any], name: str, registered: Registry[Any]) -> None:
+    entry = registered.find(name)
+    if name not in classes and entry is not None:
+        classes[name] = entry.value
+
+
+def _revived(data: bytes, classes: CustomClasses) -> MLModel:
+    model = MLModel.__new__(MLModel)
+    spec = io.parse_spec(data, "the model")
+    model._start(spec, classes, validate.validate(spec))
+    return model
 
 
 def _spec_of(model: Any) -> model_pb2.Model:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from mlferry.models.model import MLModel
 from mlferry.spec.proto import features_pb2 as ft
 
 logger = logging.getLogger(__name__)
+
+Load = Callable[[Any], Mapping[str, Any]]
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 
@@ -33,27 +36,70 @@ class Samples:
     """Samples that are made when they are needed.
 
     Attributes:
+        sources: what each is made of, by name: its values, or a picture's path.
+        load: makes the values of one.
         unreadable: pictures that could not be read, with the reason; complete after a pass.
     """
 
-    def __init__(self, makers: Sequence[tuple[str, Any]], load: Any) -> None:
-        self._makers, self._load = makers, load
+    def __init__(self, sources: Sequence[tuple[str, Any]], load: Load) -> None:
+        self.sources, self.load = sources, load
         self.unreadable: dict[str, str] = {}
 
     def __len__(self) -> int:
-        return len(self._makers)
+        return len(self.sources)
 
     def __iter__(self) -> Iterator[Sample]:
-        for name, maker in self._makers:
-            try:
-                data = self._load(maker)
-            except MlferryError:
-                raise
-            except Exception as error:  # Pillow raises its own, and others, for broken files
-                logger.warning("%s cannot be read: %s", name, error)
-                self.unreadable[name] = str(error)
+        for name, source in self.sources:
+            found = loaded(self.load, name, source)
+            if isinstance(found, Unreadable):
+                self.add(found)
+            else:
+                yield found
+
+    def add(self, unreadable: Unreadable) -> None:
+        """Remember a picture that cannot be read."""
+        logger.warning("%s cannot be read: %s", unreadable.name, unreadable.reason)
+        self.unreadable[unreadable.name] = unreadable.reason
+
+    def parcels(self) -> Iterator[tuple[str, Any]]:
+        """Names and sources for workers elsewhere: pictures as the bytes of their files."""
+        for name, source in self.sources:
+            if not isinstance(source, Path):
+                yield name, source
                 continue
-            yield Sample(name, data)
+            try:
+                yield name, source.read_bytes()
+            except OSError as error:
+                self.add(Unreadable(name, str(error)))
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """A picture that cannot be read."""
+
+    name: str
+    reason: str
+
+
+def loaded(load: Load, name: str, source: Any) -> Sample | Unreadable:
+    """A sample made of its source."""
+    try:
+        return Sample(name, load(source))
+    except MlferryError:
+        raise
+    except Exception as error:  # Pillow raises its own, and others, for broken files
+        return Unreadable(name, str(error))
+
+
+@dataclass(frozen=True)
+class _Pictures:
+    """Makes the sample of a picture for one image input."""
+
+    name: str
+    image: ft.ImageFeatureType
+
+    def __call__(self, source: Path | bytes) -> dict[str, Any]:
+        return {self.name: picture_for(self.image, source)}
 
 
 def samples_for(model: MLModel | None, sample_data: Any, *, nested: bool = False) -> Samples:
@@ -136,23 +182,25 @@ def _pictures(feature: Any, folder: Path, nested: bool) -> Samples:
         hint = "" if nested else "; for those in inner folders, set nested=True"
         raise PredictionError(f"{folder} holds no picture ({', '.join(SUFFIXES)}){hint}")
     image = feature.type.imageType
-    makers = [(str(path.relative_to(folder)), path) for path in found]
-    return Samples(makers, lambda path: {feature.name: picture_for(image, path)})
+    sources = [(str(path.relative_to(folder)), path) for path in found]
+    return Samples(sources, _Pictures(feature.name, image))
 
 
 _COLOURS = (ft.ImageFeatureType.RGB, ft.ImageFeatureType.BGR)
 
 
-def picture_for(image: ft.ImageFeatureType, path: Path) -> Any:
+def picture_for(image: ft.ImageFeatureType, source: Path | bytes) -> Any:
     """A picture in the described size and mode of an image input; see `open_picture`."""
     mode = "RGB" if image.colorSpace in _COLOURS else "L"
     if image.colorSpace == ft.ImageFeatureType.GRAYSCALE_FLOAT16:
         mode = "F"
-    return open_picture(path, (image.width, image.height), mode)
+    return open_picture(source, (image.width, image.height), mode)
 
 
-def open_picture(path: Path, size: tuple[int, int], mode: str) -> Any:
+def open_picture(source: Path | bytes, size: tuple[int, int], mode: str) -> Any:
     """A picture of a size (width, height): scaled to cover it, its shape kept, cut to the middle.
+
+    It is given by its path, or by the bytes of its file.
 
     Raises:
         MissingDependencyError: Pillow is not installed.
@@ -164,7 +212,7 @@ def open_picture(path: Path, size: tuple[int, int], mode: str) -> Any:
         raise MissingDependencyError(
             "reading pictures needs Pillow: pip install 'mlferry[images]'"
         ) from error
-    with Image.open(path) as opened:
+    with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as opened:
         upright = ImageOps.exif_transpose(opened)
         picture = upright.convert("L" if mode == "F" else mode)
     if picture.size != size:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from mlferry.models.inspect import readable_size
 from mlferry.models.model import MLModel
 from mlferry.models.quantization.api import quantize_weights
 from mlferry.models.samples import samples_for
+from mlferry.models.workers import Executors
 
 METRICS = ("top1", "top5", "snr", "psnr", "cosine")
 MODES = ("linear", "kmeans")
@@ -109,6 +110,7 @@ def search_quantization(
     target: float = 0.97,
     *,
     modes: tuple[str, ...] = MODES,
+    executor: Executors | None = None,
 ) -> Search:
     """The smallest quantized model whose outputs are near enough to the float model's.
 
@@ -128,19 +130,23 @@ def search_quantization(
             a function of the `Report` of `compare_models`; higher is better.
         target: the least score.
         modes: what is tried; see `quantize_weights`.
+        executor: evaluates several samples at a time; see `MLModel.predict`.
 
     Raises:
         SpecError: an unknown metric or mode, too few samples, or no setting meets the target;
             the message lists what was tried.
         PredictionError: the samples do not fit the model.
+        WorkerError: the executor cannot do it.
     """
     if not callable(metric) and metric not in METRICS:
         raise SpecError(f"the metric {metric!r} is unknown: {', '.join(METRICS)}, or a function")
-    samples = [dict(sample.data) for sample in samples_for(model, sample_data)]
+    samples: list[Mapping[str, Any]] = [
+        dict(sample.data) for sample in samples_for(model, sample_data)
+    ]
     if len(samples) < 2:
         raise SpecError("the search needs two samples at least: to quantize and to measure")
     calibration, measured = samples[::2], samples[1::2]
-    reference = [model.predict(sample) for sample in measured]
+    reference = model.predict(measured, executor=executor)
     name = metric if isinstance(metric, str) else getattr(metric, "__name__", "score")
     trials: list[Trial] = []
     best: tuple[Trial, MLModel] | None = None
@@ -151,7 +157,11 @@ def search_quantization(
             continue
         made = quantize_weights(model, bits, "linear" if bits == 16 else mode, calibration)
         answers = itertools.cycle(reference)
-        report = compare_models(lambda _, answers=answers: next(answers), made, measured)
+        results = iter(made.predict(measured, executor=executor))
+        report = compare_models(
+            lambda _, answers=answers: next(answers), lambda _, results=results: next(results),
+            measured,
+        )  # fmt: skip
         score = _score(report, metric)
         trial = Trial(mode, bits, made.get_spec().ByteSize(), score, score >= target)
         trials.append(trial)

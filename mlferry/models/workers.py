@@ -1,0 +1,261 @@
+"""Work on many samples by the workers of an executor: processes, or machines of a cluster.
+
+`in_order` is a `map` over any `concurrent.futures.Executor` for work that shares something large:
+
+- What is shared (models, with their custom classes) travels once to each worker, not with each
+  piece of work: a worker that does not hold it says so, and gets it.
+- Samples go in chunks. Only so many chunks are on their way at a time, so that samples are read
+  when there is somebody to work on them, and results do not pile up.
+- Results come in the order of the samples, whoever is ready first.
+- The chunks of a worker that was lost are done again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import itertools
+import os
+import pickle
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+from mlferry.errors import MlferryError, WorkerError
+
+S = TypeVar("S")
+T = TypeVar("T")
+R = TypeVar("R")
+
+Executors = Executor | Callable[[], Executor]
+"""An executor, or a function that makes one: only then can a process pool be replaced that
+breaks, as `concurrent.futures` gives up a whole pool when one of its processes is lost."""
+
+CHUNK = 8  # samples that travel together
+_AHEAD = 2  # chunks on their way for each worker: one at work, one waiting
+_ATTEMPTS = 3  # lost workers that a chunk may cost
+_HELD_MOST = 4  # shared things that a worker keeps
+
+
+def in_order(
+    work: Callable[[S, T], R], shared: S, items: Iterable[T], executor: Executors | None = None, *,
+    chunk_size: int = CHUNK,
+) -> Iterator[R]:  # fmt: skip
+    """``work(shared, item)`` for each item, in their order.
+
+    Args:
+        work: a function of a module.
+        shared: what all items need; it has to pickle, as items and results have to.
+        items: read as they are needed, in this process.
+        executor: who works: an executor, or a function that makes one, which is then closed in
+            the end; None for this process.
+        chunk_size: items that travel together.
+
+    Raises:
+        WorkerError: something does not pickle, a worker cannot import what it gets, or a chunk
+            has cost three workers.
+        MlferryError: what `work` raises, at the place of its item.
+    """
+    if executor is None:
+        return (work(shared, item) for item in items)
+    return _Dispatcher(work, shared, executor, chunk_size).run(items)
+
+
+# ---- in the worker ---------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Done(Generic[R]):
+    """What a worker made of a chunk: results up to the first error."""
+
+    results: list[R]
+    error: BaseException | None = None
+
+
+class _Missing:
+    """The worker does not hold what is shared."""
+
+
+_HELD: OrderedDict[str, tuple[Callable[[Any, Any], Any], Any]] = OrderedDict()
+
+
+def _worked(digest: str, payload: bytes | None, chunk: bytes) -> _Done[Any] | _Missing:
+    """Work on a chunk, in a worker."""
+    found = _HELD.get(digest)
+    if found is None:
+        if payload is None:
+            return _Missing()
+        try:
+            found = pickle.loads(payload)
+        except Exception as error:
+            return _Done([], WorkerError(
+                f"a worker cannot take the model: {type(error).__name__}: {error}. Classes and "
+                "functions of modules have to be importable there: install the module, or call "
+                "cloudpickle.register_pickle_by_value(module) first"
+            ))  # fmt: skip
+        _HELD[digest] = found
+        while len(_HELD) > _HELD_MOST:
+            _HELD.popitem(last=False)
+    work, shared = found
+    results: list[Any] = []
+    for item in pickle.loads(chunk):
+        try:
+            results.append(work(shared, item))
+        except Exception as error:
+            return _Done(results, error)
+    return _Done(results)
+
+
+# ---- in the process that hands out the work --------------------------------------------
+
+
+@dataclass
+class _Chunk:
+    """Items on their way.
+
+    Attributes:
+        items: pickled.
+        first: the number of the first one.
+        attempts: how often the chunk was handed out and got lost.
+        future: what comes of it.
+    """
+
+    items: bytes
+    first: int
+    attempts: int = 0
+    future: Future[Any] = field(default_factory=Future)
+
+
+class _Dispatcher(Generic[S, T, R]):
+    """Hands out chunks, some ahead of what is asked for."""
+
+    def __init__(
+        self, work: Callable[[S, T], R], shared: S, executor: Executors, chunk_size: int
+    ) -> None:
+        self._payload = dumped((work, shared), "the model")
+        self._digest = hashlib.sha256(self._payload).hexdigest()
+        self._make = None if isinstance(executor, Executor) else executor
+        self._executor = executor if isinstance(executor, Executor) else executor()
+        self._chunk_size = chunk_size
+
+    def run(self, items: Iterable[T]) -> Iterator[R]:
+        """The results, in order."""
+        chunks = self._chunks(iter(items))
+        waiting: deque[_Chunk] = deque()
+        ahead = _AHEAD * workers_of(self._executor)
+        try:
+            for chunk in itertools.islice(chunks, ahead):
+                fresh = len(waiting) < ahead // _AHEAD  # one for each worker, which holds nothing
+                self._submit(chunk, self._payload if fresh else None, waiting)
+                waiting.append(chunk)
+            while waiting:
+                done = self._finished(waiting)
+                waiting.popleft()
+                for chunk in itertools.islice(chunks, 1):
+                    self._submit(chunk, None, waiting)
+                    waiting.append(chunk)
+                yield from done.results
+                if done.error is not None:
+                    raise done.error
+        finally:
+            for chunk in waiting:
+                chunk.future.cancel()
+            if self._make is not None:
+                self._executor.shutdown(wait=True, cancel_futures=True)
+
+    def _chunks(self, items: Iterator[T]) -> Iterator[_Chunk]:
+        for first in itertools.count(0, self._chunk_size):
+            part = list(itertools.islice(items, self._chunk_size))
+            if not part:
+                return
+            yield _Chunk(dumped(part, "a sample"), first)
+
+    def _finished(self, waiting: Sequence[_Chunk]) -> _Done[R]:
+        """What came of the first chunk, however often it has to be handed out."""
+        chunk = waiting[0]
+        while True:
+            try:
+                made = chunk.future.result()
+            except Exception as error:
+                if not _is_lost(error):
+                    raise
+                self._recover(error, waiting)
+                continue
+            if isinstance(made, _Missing):
+                self._submit(chunk, self._payload, waiting)
+                continue
+            done: _Done[R] = made
+            return done
+
+    def _submit(self, chunk: _Chunk, payload: bytes | None, waiting: Sequence[_Chunk]) -> None:
+        try:
+            chunk.future = self._executor.submit(_worked, self._digest, payload, chunk.items)
+        except BrokenExecutor as error:
+            self._recover(error, [*waiting, chunk])
+
+    def _recover(self, error: Exception, waiting: Sequence[_Chunk]) -> None:
+        """Hand out again what a lost worker, or a whole pool, has not done."""
+        if isinstance(error, BrokenExecutor):
+            if self._make is None:
+                raise WorkerError(
+                    f"the executor lost a worker and takes no more work ({error}). Give a function "
+                    "that makes one, so that it can be replaced: "
+                    "executor=lambda: concurrent.futures.ProcessPoolExecutor(2)"
+                ) from error
+            self._executor.shutdown(wait=False)
+            self._executor = self._make()
+        for chunk in waiting:
+            if chunk.future.done() and not _is_lost(chunk.future.exception()):
+                continue
+            chunk.attempts += 1
+            if chunk.attempts == _ATTEMPTS:
+                last = chunk.first + self._chunk_size - 1
+                raise WorkerError(
+                    f"samples {chunk.first} to {last}, or others at the same time, have cost "
+                    f"{_ATTEMPTS} workers; the last one ended with {type(error).__name__}: {error}"
+                ) from error
+            self._submit(chunk, self._payload, ())
+
+
+def _is_lost(error: BaseException | None) -> bool:
+    """Whether a worker was lost, rather than that the work failed there.
+
+    Dask's scheduler hands work out again by itself, and gives up with `KilledWorker`.
+    """
+    lost = isinstance(error, BrokenExecutor | CancelledError)
+    return lost or type(error).__name__ in ("KilledWorker", "FutureCancelledError")
+
+
+def workers_of(executor: Executor) -> int:
+    """How many pieces of work an executor does at a time, as far as it tells."""
+    most = getattr(executor, "_max_workers", None)
+    if isinstance(most, int):
+        return most
+    cluster: Any = getattr(executor, "_client", None)  # of a Dask cluster
+    if hasattr(cluster, "nthreads"):
+        return max(1, sum(map(int, cluster.nthreads().values())))
+    return os.cpu_count() or 1
+
+
+def dumped(value: Any, what: str) -> bytes:
+    """A value as bytes; with cloudpickle, where it is installed, classes of a script, too.
+
+    Raises:
+        WorkerError: it does not pickle.
+    """
+    try:
+        pickler: Any = importlib.import_module("cloudpickle")
+    except ImportError:
+        pickler = pickle
+    try:
+        made: bytes = pickler.dumps(value)
+    except MlferryError:
+        raise
+    except Exception as error:
+        hint = "" if pickler is not pickle else " (pip install cloudpickle lets more pickle)"
+        raise WorkerError(
+            f"{what} cannot travel to a worker: {type(error).__name__}: {error}{hint}"
+        ) from error
+    return made

@@ -1,0 +1,345 @@
+"""Executors: the same results, in order, whatever works, and whatever is lost on the way."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import pickle
+import signal
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import mlferry
+from mlferry import errors
+from mlferry.errors import MissingCustomLayerError, PredictionError, SpecError, WorkerError
+from mlferry.models import workers
+from mlferry.models.workers import in_order
+from mlferry.spec.builder import Builder
+from mlferry.spec.proto import model_pb2
+
+
+class Plus(mlferry.CustomLayer):
+    def evaluate(self, inputs: list[Any]) -> list[Any]:
+        return [inputs[0] + self.parameters["amount"]]
+
+
+def network() -> model_pb2.Model:
+    builder = Builder()
+    builder.input("x", (1, 4))
+    builder.layer(
+        "innerProduct", "dense", ["x"], ["y"], inputChannels=4, outputChannels=3,
+        weights=np.arange(12).reshape(3, 4) / 10,
+    )  # fmt: skip
+    builder.output("y")
+    return builder.model()
+
+
+def custom() -> model_pb2.Model:
+    builder = Builder()
+    builder.input("x", (1, 4))
+    builder.layer(
+        "custom", "plus", ["x"], ["y"], output_shapes=[(1, 4)], className="Plus",
+        parameters={"amount": {"intValue": 2}},
+    )  # fmt: skip
+    builder.output("y")
+    return builder.model()
+
+
+def samples(count: int) -> list[dict[str, Any]]:
+    rng = np.random.default_rng(3)
+    return [{"x": rng.normal(0, 1, (1, 4)).astype(np.float32)} for _ in range(count)]
+
+
+# Forked from a server without threads: Python 3.12 warns of forks of a process that has some.
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(["mlferry", "pytest"])
+
+
+def processes() -> Executor:
+    return ProcessPoolExecutor(2, CONTEXT)
+
+
+def doubled(shared: int, item: int) -> int:
+    return shared * item
+
+
+def careful(shared: str, item: int) -> int:
+    """Kills its process at one item, the first time."""
+    if item == 13 and not os.path.exists(shared):  # noqa: PTH110
+        Path(shared).touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return item
+
+
+def deadly(shared: None, item: int) -> int:
+    if item == 13:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return item
+
+
+def refusing(shared: int, item: int) -> int:
+    if item == shared:
+        raise PredictionError(f"{item} does not fit")
+    return item
+
+
+EXECUTORS: dict[str, Callable[[], Any]] = {
+    "none": lambda: None,
+    "threads": lambda: ThreadPoolExecutor(2),
+    "processes": processes,
+    "a function": lambda: processes,
+}
+
+
+@pytest.fixture
+def opened() -> Iterator[Callable[[str], Any]]:
+    made: list[Executor] = []
+
+    def of(name: str) -> Any:
+        found = EXECUTORS[name]()
+        if isinstance(found, Executor):
+            made.append(found)
+        return found
+
+    yield of
+    for executor in made:
+        executor.shutdown()
+
+
+@pytest.mark.parametrize("size", [1, 5, 100])
+@pytest.mark.parametrize("name", EXECUTORS)
+def test_results_come_in_order(name: str, size: int, opened: Callable[[str], Any]) -> None:
+    made = in_order(doubled, 3, range(40), opened(name), chunk_size=size)
+    assert list(made) == [3 * i for i in range(40)]
+
+
+@pytest.mark.parametrize("name", EXECUTORS)
+def test_an_error_comes_at_its_place(name: str, opened: Callable[[str], Any]) -> None:
+    made = in_order(refusing, 21, range(40), opened(name))
+    assert [next(made) for _ in range(21)] == list(range(21))
+    with pytest.raises(PredictionError, match="21 does not fit"):
+        next(made)
+
+
+def test_samples_are_read_when_they_are_needed() -> None:
+    """Two workers, two chunks each, of four: no more than 16 samples ahead of the results."""
+    read = 0
+
+    def items() -> Iterator[int]:
+        nonlocal read
+        for item in range(1, 1001):
+            read = item
+            yield item
+
+    with ThreadPoolExecutor(2) as executor:
+        made = in_order(doubled, 1, items(), executor, chunk_size=4)
+        for count in range(1, 101):
+            next(made)
+            assert read <= count + 20
+        made.close()  # type: ignore[attr-defined]
+    assert read < 200
+
+
+def test_the_chunk_of_a_lost_process_is_done_again(tmp_path: Path) -> None:
+    made = in_order(careful, str(tmp_path / "died"), range(60), processes, chunk_size=4)
+    assert list(made) == list(range(60))
+    assert (tmp_path / "died").exists()
+
+
+def test_a_pool_that_cannot_be_replaced() -> None:
+    with ProcessPoolExecutor(2, CONTEXT) as executor, pytest.raises(WorkerError) as caught:
+        list(in_order(deadly, None, range(40), executor))
+    assert "executor=lambda: concurrent.futures.ProcessPoolExecutor(2)" in str(caught.value)
+
+
+def test_a_sample_that_kills_every_worker() -> None:
+    with pytest.raises(WorkerError, match=r"samples (8 to 15|0 to 7|16 to 23).* cost 3 workers"):
+        list(in_order(deadly, None, range(40), processes))
+
+
+def test_what_does_not_pickle() -> None:
+    with pytest.raises(WorkerError, match="a sample cannot travel to a worker"):
+        list(in_order(doubled, 1, [threading.Lock()], processes))
+    with pytest.raises(WorkerError, match="the model cannot travel to a worker"):
+        list(in_order(doubled, threading.Lock(), [1], processes))
+
+
+def test_what_a_worker_cannot_import() -> None:
+    payload = pickle.dumps((doubled, 1)).replace(b"test_workers", b"not_a_module")
+    made = workers._worked("digest", payload, pickle.dumps([1]))
+    assert isinstance(made, workers._Done)
+    assert "cloudpickle.register_pickle_by_value(module)" in str(made.error)
+
+
+def test_what_is_shared_travels_once_to_each_worker() -> None:
+    assert isinstance(workers._worked("unknown", None, pickle.dumps([1])), workers._Missing)
+    sent = []
+
+    class Counting(ThreadPoolExecutor):
+        def submit(self, fn: Any, /, *args: Any, **named: Any) -> Any:
+            sent.append(args[1] is not None)
+            return super().submit(fn, *args, **named)
+
+    workers._HELD.clear()
+    with Counting(2) as executor:
+        list(in_order(doubled, 5, range(200), executor))
+    assert sum(sent) <= 4
+    assert len(sent) >= 25
+
+
+@pytest.mark.parametrize("name", EXECUTORS)
+def test_predicting(name: str, opened: Callable[[str], Any]) -> None:
+    model, given = mlferry.MLModel(network()), samples(30)
+    wanted = [model.predict(sample) for sample in given]
+    executor = opened(name)
+    for made in (
+        model.predict(given, executor=executor),
+        list(model.predict(iter(given), executor=executor)),
+    ):
+        for one, other in zip(made, wanted, strict=True):
+            np.testing.assert_array_equal(one["y"], other["y"])
+
+
+@pytest.mark.parametrize("registered", [False, True])
+def test_custom_classes_travel(registered: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given ones and registered ones; a worker that never saw the registration has them."""
+    monkeypatch.setattr(mlferry.custom.CUSTOM_LAYERS, "_entries", {})
+    if registered:
+        mlferry.register_custom_layer("Plus")(Plus)
+    model = mlferry.MLModel(custom(), custom_layers={} if registered else {"Plus": Plus})
+    assert len(model.predict(samples(3), executor=processes)) == 3
+    data = pickle.dumps(model)
+    monkeypatch.setattr(mlferry.custom.CUSTOM_LAYERS, "_entries", {})
+    made = pickle.loads(data).predict({"x": np.zeros((1, 4))})["y"]
+    assert made.tolist() == [[2, 2, 2, 2]]
+
+
+def test_a_missing_class_is_told_by_the_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mlferry.custom.CUSTOM_LAYERS, "_entries", {})
+    model = mlferry.MLModel(custom())
+    model._evaluator = lambda data: {}  # as if it were there in this process alone
+    with pytest.raises(MissingCustomLayerError) as caught:
+        model.predict(samples(3), executor=processes)
+    assert caught.value.class_names == ["Plus"]
+
+
+@pytest.mark.parametrize("name", EXECUTORS)
+def test_comparing_and_searching(name: str, opened: Callable[[str], Any]) -> None:
+    model, given = mlferry.MLModel(network()), samples(40)
+    small = mlferry.quantize_weights(model, 4)
+    wanted = mlferry.compare_models(model, small, given)
+    executor = opened(name)
+    assert mlferry.compare_models(model, small, given, executor=executor) == wanted
+    searched = mlferry.search_quantization(model, given, "snr", 20, modes=("linear",))
+    again = mlferry.search_quantization(
+        model, given, "snr", 20, modes=("linear",), executor=executor
+    )
+    assert again.to_dict() == searched.to_dict()
+
+
+@pytest.mark.parametrize("name", EXECUTORS)
+def test_a_folder_with_a_broken_picture(
+    name: str, tmp_path: Path, opened: Callable[[str], Any]
+) -> None:
+    image = pytest.importorskip("PIL.Image")
+    for index in range(10):
+        image.new("RGB", (20 + index, 24), (index * 20, 10, 0)).save(tmp_path / f"{index}.png")
+    (tmp_path / "5.png").write_bytes(b"no picture")
+    builder = Builder()
+    builder.input("image", (1, 3, 8, 8))
+    builder.layer("activation", "relu", ["image"], ["y"], ReLU={})
+    builder.output("y")
+    spec = builder.model()
+    kind = spec.description.input[0].type
+    kind.imageType.width = kind.imageType.height = 8
+    kind.imageType.colorSpace = kind.imageType.RGB
+    model = mlferry.MLModel(spec)
+    wanted = [made["y"] for made in model.predict(tmp_path)]
+    assert len(wanted) == 9
+    executor = opened(name)
+    made = [made["y"] for made in model.predict(tmp_path, executor=executor)]
+    np.testing.assert_array_equal(made, wanted)
+    report = mlferry.compare_models(model, model, tmp_path, executor=executor)
+    assert (report.count, [*report.unreadable]) == (9, ["5.png"])
+
+
+ERRORS = [
+    errors.MlferryError("one"),
+    errors.ValidationError("two", ["a", "b"]),
+    errors.UnsupportedOpError("three", {"Op": ["n"]}),
+    errors.OpenShapesError("four", {"x": (1, 2)}),
+    errors.MissingCustomLayerError("five", ["A"]),
+    errors.UnsupportedLayersError("six", [("l", "kind", "why")]),
+]
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
+def test_errors_travel(error: errors.MlferryError) -> None:
+    error.add_context("testing")
+    found = pickle.loads(pickle.dumps(error))
+    assert type(found) is type(error)
+    assert str(found) == str(error)
+    assert found.__dict__ == error.__dict__
+
+
+def test_the_models_of_a_comparison_that_cannot_run() -> None:
+    with pytest.raises(PredictionError, match="a float cannot be compared"):
+        mlferry.compare_models(mlferry.MLModel(network()), 1.5, samples(2), executor=processes)
+    with pytest.raises(SpecError, match="metric"):
+        mlferry.search_quantization(mlferry.MLModel(network()), samples(4), "best")
+
+
+# ---- a cluster --------------------------------------------------------------------------
+
+
+def slowly(shared: float, item: int) -> tuple[int, int]:
+    time.sleep(shared)
+    return item, os.getpid()
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    """Two worker processes of Dask, each with a nanny that starts it again."""
+    distributed = pytest.importorskip("distributed")
+    with (
+        warnings.catch_warnings(),
+        distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
+        ) as found,
+        distributed.Client(found) as client,
+    ):
+        yield client
+
+
+@pytest.mark.filterwarnings("default")
+def test_a_worker_of_a_cluster_is_killed_midway(cluster: Any) -> None:
+    """Its samples are done again; the results are those of one process, in order."""
+    pids = list(cluster.run(os.getpid).values())
+    made = in_order(slowly, 0.02, range(120), cluster.get_executor(), chunk_size=4)
+    found = [next(made) for _ in range(10)]
+    os.kill(pids[0], signal.SIGKILL)
+    found += list(made)
+    assert [item for item, _ in found] == list(range(120))
+    seen = {pid for _, pid in found}
+    assert pids[1] in seen
+    assert len(seen) >= 2
+
+
+@pytest.mark.filterwarnings("default")
+def test_comparing_on_a_cluster(cluster: Any) -> None:
+    model, given = mlferry.MLModel(custom(), custom_layers={"Plus": Plus}), samples(40)
+    other = mlferry.MLModel(custom(), custom_layers={"Plus": Plus})
+    wanted = mlferry.compare_models(model, other, given)
+    import cloudpickle
+
+    cloudpickle.register_pickle_by_value(__import__("sys").modules[__name__])
+    executor = cluster.get_executor()
+    assert mlferry.compare_models(model, other, given, executor=executor) == wanted
