@@ -47,6 +47,7 @@ bench: .venv/ready  ## the published figures, us and a peer in one run
 	$(DEV)/python benchmarks/hotspots.py --docs
 	$(DEV)/python benchmarks/memory.py --docs
 	$(DEV)/python benchmarks/layers.py --docs
+	$(DEV)/python benchmarks/workers.py --docs
 	$(DEV)/python benchmarks/converting.py --docs
 	$(DEV)/python benchmarks/quantize.py
 

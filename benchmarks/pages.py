@@ -8,12 +8,14 @@ from pathlib import Path
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "speed.md"
 
 
-def write_table(name: str, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+def write_table(
+    name: str, header: Sequence[str], rows: Iterable[Sequence[str]], page: Path = PAGE
+) -> None:
     """Put a table between its two marks; all columns but the first are numbers."""
     start, end = f"<!-- {name}: written by `make bench` -->", f"<!-- end of {name} -->"
     rule = ["---", *["---:"] * (len(header) - 1)]
     lines = ["| " + " | ".join(row) + " |" for row in (header, rule, *rows)]
-    before, rest = PAGE.read_text(encoding="utf-8").split(start)
+    before, rest = page.read_text(encoding="utf-8").split(start)
     after = rest.split(end)[1]
     text = "\n".join([f"{before}{start}", "", *lines, "", f"{end}{after}"])
-    PAGE.write_text(text, encoding="utf-8")
+    page.write_text(text, encoding="utf-8")
