@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mlferry import converters, models, proto, utils
+from mlferry import converters, limits, models, proto, utils
 from mlferry.converters.convert import convert
 from mlferry.converters.types import (
     ClassifierConfig,
@@ -44,6 +44,7 @@ __all__ = [
     "converters",
     "export_onnx",
     "first_difference",
+    "limits",
     "make_custom_model",
     "models",
     "proto",

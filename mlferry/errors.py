@@ -41,6 +41,14 @@ class ModelFileError(MlferryError, ValueError):
     """A file is missing, empty, cut off, of another format, or cannot be written."""
 
 
+class LimitError(MlferryError, ValueError):
+    """A file asks for more than `limit` allows, an attribute of `mlferry.limits.Limits`."""
+
+    def __init__(self, message: str, limit: str) -> None:
+        super().__init__(message)
+        self.limit = limit
+
+
 class SpecError(MlferryError, ValueError):
     """A Core ML specification, or what was asked to go into one, breaks the format's rules."""
 

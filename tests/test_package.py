@@ -16,16 +16,17 @@ PACKAGE = Path(mlferry.__file__).parent
 # Which parts of the package a part may import.
 ALLOWED = {
     "errors": set(),
+    "limits": {"errors"},
     "registry": {"errors"},
-    "spec": {"errors", "registry", "spec"},
+    "spec": {"errors", "limits", "registry", "spec"},
     "custom": {"errors", "registry", "spec"},
-    "exporters": {"errors", "registry", "spec", "custom", "exporters", "version"},
-    "runtime": {"errors", "registry", "spec", "custom", "exporters", "runtime"},
-    "models": {"errors", "registry", "spec", "custom", "exporters", "runtime", "models"},
+    "exporters": {"errors", "limits", "registry", "spec", "custom", "exporters", "version"},
+    "runtime": {"errors", "limits", "registry", "spec", "custom", "exporters", "runtime"},
+    "models": {"errors", "limits", "registry", "spec", "custom", "exporters", "runtime", "models"},
     "proto": {"spec", "proto"},
     "utils": {"models"},
     "frontends": {"converters", "spec", "registry"},
-    "converters": {"errors", "registry", "spec", "custom", "converters", "version"},
+    "converters": {"errors", "limits", "registry", "spec", "custom", "converters", "version"},
 }
 # The entry points return an MLModel; nothing else in converters/ may know of it.
 RETURNS_MODELS = {

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
+from mlferry import limits
 from mlferry.converters import plugins
 from mlferry.converters.custom_layers import CustomFunction
 from mlferry.converters.graph import Graph
@@ -102,6 +105,9 @@ def convert(
 
 
 def _read(source: Any, options: Options) -> _Found:
+    for path in source if isinstance(source, tuple | list) else (source,):
+        if isinstance(path, str | os.PathLike):
+            limits.check_plain(Path(path))
     for claims, read in _FRONTENDS:
         if claims(source):
             return read(source, options)

@@ -6,6 +6,7 @@ Ops with neither are collected before anything is built, and reported in one err
 
 from __future__ import annotations
 
+import itertools
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from mlferry import limits
 from mlferry.converters import layout as layouts
 from mlferry.converters.custom_layers import (
     CustomFunction,
@@ -61,7 +63,7 @@ class Frontend:
     ops: Registry[Converter]
     ignored: frozenset[str] = frozenset()
     neutral: tuple[Any, ...] = (None, False)
-    fold: Callable[[Node, Graph, Sequence[Any]], Sequence[Any] | None] | None = None
+    fold: Callable[[Lowering, Node, Sequence[Any]], Sequence[Any] | None] | None = None
     prepare: Callable[[Graph], None] | None = None
 
 
@@ -78,6 +80,7 @@ class Lowering:
         self._opaque: dict[str, Opaque] = {}
         self.is_repeated = False
         self._constants = {name: Constant(name, a) for name, a in graph.constants.items()}
+        self._computed = -4 * sum(a.nbytes for a in graph.constants.values())
         self._inverse: dict[tuple[str, str, tuple[int, ...]], Blob] = {}
         self._node_name = ""
         self._layout = SOURCE
@@ -292,6 +295,18 @@ class Lowering:
             self._values[constant.name] = made
         return made
 
+    def compute(self, size: int) -> None:
+        """Account for an array that is computed from constants, before it is.
+
+        Args:
+            size: its number of bytes.
+
+        Raises:
+            LimitError: the constants of this conversion take too much memory.
+        """
+        self._computed += size
+        limits.check("constants", self._computed, "arrays computed from constants take bytes:")
+
     def run(self, node: Node, convert: Callable[[Node, Sequence[Any]], Any]) -> None:
         """Convert one node with its inputs and bind what comes back to its outputs."""
         self.start(node.name)
@@ -383,7 +398,10 @@ def lower(
     low.rounds_activations = activation_quantization == "keep"
     bind_inputs(low)
 
+    inner = itertools.count(1)
+
     def convert_inner(node: Node) -> None:
+        limits.check("unrolled", next(inner), "nodes of branches and of rounds of loops:")
         found = _find(node, frontend, functions, graph)
         if found is None and not add_custom_layers:
             raise unsupported([node], graph, frontend, unused)
@@ -454,7 +472,7 @@ def _fold(
     if frontend.fold is None or not known:
         return None
     arrays = [None if x is None else x.array for x in inputs]
-    return frontend.fold(node, low.graph, arrays)
+    return frontend.fold(low, node, arrays)
 
 
 def _check_options(node: Node, frontend: Frontend) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from mlferry import limits
 from mlferry.errors import PredictionError
 from mlferry.registry import did_you_mean
 from mlferry.runtime import features as values, images
@@ -74,6 +75,7 @@ def default_blob(feature: ft.FeatureType, rank5: bool) -> Array:
     shape = tuple(feature.multiArrayType.shape) or (1,)
     if rank5:
         shape = (1, 1, *shape, 1, 1) if len(shape) == 1 else (1, 1, *shape)
+    limits.check_blob(shape)
     return np.full(shape, values.default_of(feature), np.float32)
 
 

@@ -121,7 +121,7 @@ class OnnxSession(Session):
     def run(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> dict[str, Array]:
         """Evaluate the network; see `Session.run`."""
         self.check_names(inputs, outputs)
-        blobs: Blobs = dict(inputs)
+        blobs = Blobs(inputs)
         for planned in self.plan(inputs, outputs):
             planned.part.run(blobs)
             for name in planned.frees:

@@ -10,6 +10,7 @@ from enum import Enum
 
 import numpy as np
 
+from mlferry import limits
 from mlferry.custom import CustomLayer, Instance
 from mlferry.errors import MlferryError, PredictionError, SpecError
 from mlferry.registry import did_you_mean
@@ -23,7 +24,16 @@ from mlferry.spec.proto import neural_network_pb2 as nn
 from mlferry.spec.shapes import infer
 
 _CHECKED_MOST = 1 << 14  # sets of shapes that are remembered as checked
-Blobs = dict[str, Array]
+
+
+class Blobs(dict[str, Array]):
+    """The blobs of one run.
+
+    Attributes:
+        rounds: of all its loops so far.
+    """
+
+    rounds = 0
 
 
 @dataclass(frozen=True)
@@ -164,7 +174,7 @@ class Session:
         self.check_names(inputs, outputs)
         with np.errstate(all="ignore"):
             program = self._program(frozenset(outputs))
-            blobs: Blobs = {**inputs, **program.constants}
+            blobs = Blobs({**inputs, **program.constants})
             for planned in program.parts:
                 made = planned.region.run(blobs) if planned.region is not None else None
                 if made is not None:
@@ -238,7 +248,8 @@ class Session:
         """Let the shape rule of a layer refuse its inputs, once for each set of shapes."""
         key = (id(step.params), shapes)
         if key not in self._checked:
-            infer(step.params, shapes)
+            for shape in infer(step.params, shapes) or ():
+                limits.check_blob(shape)
             if len(self._checked) == _CHECKED_MOST:
                 self._checked.clear()
             self._checked.add(key)
@@ -290,14 +301,14 @@ class Session:
         A blob that something else writes, or that is read before, is left alone; so is a layer
         that refuses its inputs, which is told when it runs.
         """
-        made: Blobs = {}
+        made = Blobs()
         seen: set[str] = set()
         several = regions.overwritten(steps)
         for step in steps:
             folds = step.kernel is not None and _is_constant(step) and made.keys() >= step.reads
             if folds and not step.writes & (several | seen):
                 with contextlib.suppress(MlferryError):
-                    blobs = dict(made)
+                    blobs = Blobs(made)
                     self._run(step, blobs)
                     made = blobs
             seen |= step.reads
@@ -343,6 +354,8 @@ def _loop(session: Session, step: Step, blobs: Blobs) -> Flow:
         limit = None
     rounds = itertools.count() if limit is None else range(limit)
     for _ in rounds:
+        blobs.rounds += 1
+        limits.check("rounds", blobs.rounds, "the rounds of its loops are")
         if not _goes_on(session, step, blobs) or session.run_body(body, blobs) is Flow.BREAK:
             return Flow.END
     _goes_on(session, step, blobs)

@@ -16,9 +16,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
+
+from mlferry import limits
 from mlferry.errors import SpecError, context
 from mlferry.registry import did_you_mean
-from mlferry.spec import features, fields, networks, shapes, versions
+from mlferry.spec import features, fields, networks, shapes, versions, weights
 from mlferry.spec.params import Params
 from mlferry.spec.proto import model_pb2, neural_network_pb2 as nn
 from mlferry.spec.shapes.recurrent import RECURRENT
@@ -41,6 +44,7 @@ class Builder:
         self.shapes: dict[str, Shape | None] = {}
         self._names: set[str] = set()
         self._inner: set[str] = set()
+        self._bytes = 0
 
     def layer(
         self,
@@ -68,6 +72,8 @@ class Builder:
         """
         with context(f"adding {kind} {name!r}"):
             self._check(kind, name, inputs, outputs)
+            self._bytes += sum(map(_stored, params.values()))
+            limits.check_model(self._bytes)
             # filled in its place: appending a message would copy its weights
             layer = self.network.layers.add(name=name, input=inputs, output=outputs)
             try:
@@ -114,6 +120,7 @@ class Builder:
             kept: whether the network will be used; the names of one that is not are free again.
         """
         outer, shapes_outside, names = self.network, dict(self.shapes), set(self._names)
+        size = self._bytes
         self.network = nn.NeuralNetwork()
         try:
             yield self.network
@@ -122,7 +129,7 @@ class Builder:
             if kept:
                 self._inner |= self.shapes.keys() - shapes_outside.keys()
             else:
-                self._names = names
+                self._names, self._bytes = names, size
             self.shapes.clear()
             self.shapes.update(shapes_outside)
 
@@ -298,3 +305,14 @@ def write_classifier(
     label = description.output.add(name=classifier["label_name"])
     label.type.CopyFrom(features.string() if strings else features.int64())
     description.output.extend(others)
+
+
+def _stored(value: Any) -> int:
+    """The bytes that the arrays of a parameter take in a file."""
+    if isinstance(value, np.ndarray):
+        return value.size * {"float16": 2, "uint8": 1}.get(str(value.dtype), 4)
+    if isinstance(value, weights.Linear):
+        return value.indices.size * value.bits // 8
+    if isinstance(value, Mapping):
+        return sum(map(_stored, value.values()))
+    return sum(map(_stored, value)) if isinstance(value, list | tuple) else 0

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from google.protobuf.message import DecodeError, EncodeError
 
+from mlferry import limits
 from mlferry.errors import ModelFileError
 from mlferry.spec.proto import model_pb2
 
-_LIMIT = 2**31 - 1
 _SOURCES = {
     ".onnx": "an ONNX model", ".h5": "a Keras model", ".keras": "a Keras model",
     ".pb": "a TensorFlow model",
@@ -29,15 +29,12 @@ def load_spec(path: str | os.PathLike[str]) -> model_pb2.Model:
         ModelFileError: the file is missing, empty, cut off, or no Core ML model.
     """
     file = Path(path)
-    try:
-        data = file.read_bytes()
-    except IsADirectoryError:
+    if file.is_dir():
         raise ModelFileError(
             f"{path} is a folder. An .mlpackage holds an ML Program, which mlferry does not "
             "read; give the path of an .mlmodel file"
-        ) from None
-    except OSError as error:
-        raise ModelFileError(f"cannot read {path}: {error.strerror or error}") from error
+        )
+    data = limits.read_message(file)
     return parse_spec(data, str(path))
 
 
@@ -69,7 +66,8 @@ def save_spec(spec: model_pb2.Model, path: str | os.PathLike[str]) -> Path:
     """Write a `.mlmodel` file whole or not at all; the suffix is added where it is missing.
 
     Raises:
-        ModelFileError: another suffix, a missing folder, or a model over 2 GB.
+        ModelFileError: another suffix, or a missing folder.
+        LimitError: a model over 2 GB.
     """
     file = Path(path)
     if file.suffix == "":
@@ -80,8 +78,7 @@ def save_spec(spec: model_pb2.Model, path: str | os.PathLike[str]) -> Path:
         data = spec.SerializeToString()
     except (EncodeError, ValueError) as error:
         raise ModelFileError(f"the model cannot be written: {error}") from error
-    if len(data) > _LIMIT:
-        raise ModelFileError(f"the model has {len(data)} bytes; the format allows {_LIMIT}")
+    limits.check_model(len(data))
     write_atomic(file, data)
     return file
 

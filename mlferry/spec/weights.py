@@ -10,6 +10,7 @@ order of the weight; the last byte is filled with zeros.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -231,7 +232,7 @@ def read(
         SpecError: the number of stored values does not fit the shape.
     """
     wanted = tuple(int(size) for size in shape)
-    size = int(np.prod(wanted, dtype=np.int64))
+    size = math.prod(wanted)
     kind = encoding(source)
     if kind is None:
         if size:

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from mlferry.errors import SpecError
+from mlferry import limits
+from mlferry.errors import LimitError, SpecError
 from mlferry.spec import features, fields, weights
 from mlferry.spec.builder import LAYER_KINDS, Builder
 from mlferry.spec.proto import features_pb2 as ft, model_pb2, neural_network_pb2 as nn
@@ -446,3 +447,22 @@ def test_shapes_for_other_inputs() -> None:
     assert builder.shapes_at({"x": (1, 3, 8, 7)})["y"] == (1, 3, 4, 3)
     with pytest.raises(SpecError, match="does not fit"):
         builder.shapes_at({"x": (1, 3, 8, 1)})
+
+
+def test_weights_beyond_what_a_file_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sum is known before anything is written; what was only tried does not count."""
+    monkeypatch.setattr(limits, "MODEL_BYTES", 1100)
+    builder = Builder()
+    builder.input("x", (1, 4))
+    for _ in range(5):
+        with builder.inside(kept=False):
+            builder.layer("loadConstantND", "c", [], ["c"], shape=(200,), data=np.ones(200))
+    kernel = np.ones((25, 4))
+    for index, dtype in enumerate(("float32", "float16", "float64", "uint8")):
+        builder.layer(
+            "innerProduct" if dtype != "uint8" else "custom", f"d{index}", ["x"], [f"y{index}"],
+            **({"inputChannels": 4, "outputChannels": 25, "weights": kernel.astype(dtype)}
+               if dtype != "uint8" else {"className": "A", "weights": [kernel.astype(dtype)]})
+        )  # fmt: skip
+    with pytest.raises(LimitError, match=r"has at least 1,500 bytes; .*1,100.*Quantize"):
+        builder.layer("loadConstantND", "c", [], ["c"], shape=(100,), data=np.ones(100))

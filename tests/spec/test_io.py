@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from mlferry.errors import ModelFileError
+from mlferry import limits
+from mlferry.errors import LimitError, ModelFileError
 from mlferry.spec import io, weights
 from mlferry.spec.builder import Builder
 from mlferry.spec.proto import model_pb2
@@ -215,7 +216,7 @@ def test_others_may_read_the_file(spec: model_pb2.Model, tmp_path: Path) -> None
 def test_a_model_over_the_limit(
     spec: model_pb2.Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(io, "_LIMIT", 100)
-    with pytest.raises(ModelFileError, match="bytes; the format allows 100"):
+    monkeypatch.setattr(limits, "MODEL_BYTES", 100)
+    with pytest.raises(LimitError, match=r"bytes; the format allows 100\. Quantize"):
         io.save_spec(spec, tmp_path / "model.mlmodel")
     assert list(tmp_path.iterdir()) == []

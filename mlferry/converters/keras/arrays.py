@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from mlferry.converters.keras import quantization
 from mlferry.converters.keras.config import Layer
+from mlferry.converters.keras.hdf5 import Group
 from mlferry.converters.keras.parts import snake_case
 from mlferry.errors import ModelFileError
 
@@ -183,7 +184,7 @@ def _of_layer(layer: Layer, path: Path, arrays: Named) -> dict[Path, Named]:
 class LegacyHdf5:
     """A group with one group per top-level layer, each listing its arrays by name."""
 
-    def __init__(self, group: Any) -> None:
+    def __init__(self, group: Group) -> None:
         self._group = group
 
     def assign(self, model: Layer) -> dict[Path, Named]:
@@ -194,31 +195,26 @@ class LegacyHdf5:
         return found
 
     def _arrays(self, name: str) -> Named:
-        if name not in self._group:
-            return []
-        group = self._group[name]
+        group = self._group.group(name)
         names = _texts(group.attrs, "weight_names")
-        return [(entry.split(":")[0], _read(group, entry)) for entry in names]
+        return [(entry.split(":")[0], group.array(entry)) for entry in names]
 
 
-def _texts(attrs: Any, name: str) -> list[str]:
+def _texts(attrs: Mapping[str, Any], name: str) -> list[str]:
     """A list of names; long ones are written in chunks ``name0``, ``name1``, ..."""
-    found: list[Any] = []
     if name in attrs:
-        found = list(attrs[name])
-    else:
-        index = 0
-        while f"{name}{index}" in attrs:
-            found += list(attrs[f"{name}{index}"])
-            index += 1
-    return [item.decode("utf-8") if isinstance(item, bytes) else str(item) for item in found]
+        return _list(attrs[name])
+    found: list[str] = []
+    index = 0
+    while f"{name}{index}" in attrs:
+        found += _list(attrs[f"{name}{index}"])
+        index += 1
+    return found
 
 
-def _read(group: Any, name: str) -> NDArray[Any]:
-    try:
-        return np.asarray(group[name][()])
-    except KeyError:
-        raise ModelFileError(f"the file lists an array {name!r} and does not hold it") from None
+def _list(value: Any) -> list[str]:
+    """An empty list was written as one of numbers, which is None here."""
+    return [value] if isinstance(value, str) else [text for text in value or () if text is not None]
 
 
 def _split(model: Layer, path: Path, arrays: Named) -> dict[Path, Named]:
@@ -251,7 +247,7 @@ class KerasArchive:
     layer's name, which is then checked.
     """
 
-    def __init__(self, root: Any) -> None:
+    def __init__(self, root: Group) -> None:
         self._root = root
 
     def assign(self, model: Layer) -> dict[Path, Named]:
@@ -260,11 +256,8 @@ class KerasArchive:
         self._walk(model, self._root, (), found)
         return found
 
-    def _walk(self, model: Layer, group: Any, path: Path, found: dict[Path, Named]) -> None:
-        folder: Any = next(
-            (group[name] for name in ("layers", "_layer_checkpoint_dependencies") if name in group),
-            {},
-        )
+    def _walk(self, model: Layer, group: Group, path: Path, found: dict[Path, Named]) -> None:
+        folder = group.group("layers", "_layer_checkpoint_dependencies")
         used: dict[str, int] = {}
         for layer in model.layers:
             if layer.is_op:
@@ -275,34 +268,31 @@ class KerasArchive:
                 label = f"{label}_{used[label]}"
             else:
                 used[label] = 0
-            inner = folder.get(label, {})
+            inner = folder.group(label)
             if layer.model_kind is not None:
                 self._walk(layer, inner, (*path, layer.name), found)
                 continue
             self._check_name(layer, inner)
             self._own(layer, inner, (*path, layer.name), found)
 
-    def _own(self, layer: Layer, group: Any, path: Path, found: dict[Path, Named]) -> None:
+    def _own(self, layer: Layer, group: Group, path: Path, found: dict[Path, Named]) -> None:
         known = _is_known(layer) or layer.parts
         found[path] = _variables(group) if known else _own_arrays(group)
         if layer.class_name == "EinsumDense":
             plain = 2 if layer.config.get("bias_axes") else 1
             quantization.recognize(layer.config, [a for _, a in found[path]], plain)
         for key, part in layer.parts.items():
-            inner: Any = next((group[name] for name in (key, f"_{key}") if name in group), {})
+            inner = group.group(key, f"_{key}")
             if part.model_kind is not None:
                 self._walk(part, inner, (*path, key), found)
             else:
                 self._own(part, inner, (*path, key), found)
 
-    def _check_name(self, layer: Layer, group: Any) -> None:
-        stored = group["vars"].attrs.get("name") if "vars" in group else None
-        if stored is None:
-            return
-        text = stored.decode("utf-8") if isinstance(stored, bytes) else str(stored)
-        if text != layer.name:
+    def _check_name(self, layer: Layer, group: Group) -> None:
+        stored = group.group("vars").attrs.get("name")
+        if stored is not None and stored != layer.name:
             raise ModelFileError(
-                f"arrays of layer {text!r} lie where those of {layer.class_name} "
+                f"arrays of layer {stored!r} lie where those of {layer.class_name} "
                 f"{layer.name!r} should be"
             )
 
@@ -311,21 +301,21 @@ def _python_class(layer: Layer) -> str:
     return layer.class_name.rsplit(">", 1)[-1]
 
 
-def _variables(group: Any) -> Named:
+def _variables(group: Group) -> Named:
     """The arrays of ``vars`` by index."""
-    entries: Any = group.get("vars", {})
+    entries = group.group("vars")
     names = sorted(entries, key=lambda text: (len(text), text))
-    return [(name, np.asarray(entries[name][()])) for name in names]
+    return [(name, entries.array(name)) for name in names]
 
 
-def _own_arrays(group: Any) -> Named:
+def _own_arrays(group: Group) -> Named:
     """The arrays of ``vars``; those of parts of the layer (a wrapper's) behind them."""
     found = _variables(group)
     for part in sorted(group):
         if part in ("vars", "seed_generator", "name"):
             continue
         inner = group[part]
-        if hasattr(inner, "keys"):
+        if isinstance(inner, Group):
             found += [(f"{part}/{name}", array) for name, array in _own_arrays(inner)]
     return found
 

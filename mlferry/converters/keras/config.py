@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from mlferry import limits
 from mlferry.converters.keras import legacy
 from mlferry.converters.keras.parts import CELLS, PARTS
-from mlferry.errors import ModelFileError
+from mlferry.errors import MlferryError, ModelFileError
 from mlferry.spec.shapes.rules import Shape
 
 SEQUENTIAL, FUNCTIONAL = "Sequential", "Functional"
@@ -135,7 +136,7 @@ def parse(config: Any, version: int, name: str = "model") -> Layer:
     try:
         layer = _layer(config, version, name)
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-        if isinstance(error, ModelFileError):
+        if isinstance(error, MlferryError):
             raise
         raise ModelFileError(f"the Keras config cannot be read: {error!r}") from error
     if layer.model_kind is None:
@@ -146,7 +147,8 @@ def parse(config: Any, version: int, name: str = "model") -> Layer:
     return layer
 
 
-def _layer(entry: Mapping[str, Any], version: int, default_name: str) -> Layer:
+def _layer(entry: Mapping[str, Any], version: int, default_name: str, depth: int = 0) -> Layer:
+    limits.check("depth", depth, f"{default_name!r}: models and layers inside each other, levels:")
     class_name = str(entry["class_name"])
     config = entry.get("config") or {}
     if isinstance(config, list):
@@ -171,7 +173,8 @@ def _layer(entry: Mapping[str, Any], version: int, default_name: str) -> Layer:
         kind, layer.class_name = FUNCTIONAL, FUNCTIONAL
     if kind is not None and "layers" in config:
         layer.layers = [
-            _layer(item, version, f"layer_{index}") for index, item in enumerate(config["layers"])
+            _layer(item, version, f"layer_{index}", depth + 1)
+            for index, item in enumerate(config["layers"])
         ]
         if kind == FUNCTIONAL:
             layer.inputs = _ends(config["input_layers"])
@@ -179,7 +182,7 @@ def _layer(entry: Mapping[str, Any], version: int, default_name: str) -> Layer:
             _count_calls_from_zero(layer)
     else:
         layer.class_name, layer.config = legacy.modern(class_name, layer.config, version)
-        _add_parts(layer, version)
+        _add_parts(layer, version, depth)
     return layer
 
 
@@ -196,14 +199,16 @@ def _is_function(entry: Mapping[str, Any]) -> bool:
     )
 
 
-def _add_parts(layer: Layer, version: int) -> None:
+def _add_parts(layer: Layer, version: int, depth: int) -> None:
     if layer.is_users:
         return
     if layer.class_name in CELLS:
         layer.parts = {"cell": Layer(CELLS[layer.class_name], "cell", layer.config)}
     elif layer.class_name in PARTS:
         entries = PARTS[layer.class_name](layer.config)
-        layer.parts = {key: _layer(entry, version, key) for key, entry in entries.items()}
+        layer.parts = {
+            key: _layer(entry, version, key, depth + 1) for key, entry in entries.items()
+        }
 
 
 def _single_shape(value: Any) -> Shape | None:

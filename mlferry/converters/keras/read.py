@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
+import tempfile
 import zipfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from numpy.typing import NDArray
 
+from mlferry import limits
 from mlferry.converters.graph import Attributes, Graph, Node, Value
-from mlferry.converters.keras import arrays, legacy
+from mlferry.converters.keras import arrays, hdf5, legacy
 from mlferry.converters.keras.config import Call, Layer, Ref, Tensor, input_shape_of, parse
 from mlferry.converters.keras.ops import OPS
-from mlferry.errors import ConversionError, MissingDependencyError, ModelFileError
+from mlferry.errors import ConversionError, MlferryError, ModelFileError
 from mlferry.spec.shapes.rules import Shape
 
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 ZIP_MAGIC = b"PK\x03\x04"
-MAX_CONFIG = 256 << 20  # bytes of JSON; the largest real configs have some 10 MB
-MAX_WEIGHTS = 8 << 30
+_BLOCK = 16 << 20  # bytes of an archive read at a time
 
 # Layers whose `activation` is applied last, to everything that they make: it is split off.
 _ACTIVATED = {
@@ -51,9 +51,11 @@ def read(source: Any, keep: Keep = ()) -> Graph:
         MissingDependencyError: h5py is not installed.
     """
     if isinstance(source, tuple | list):
-        return _read_pair(source, keep)
+        with _our_errors(source):
+            return _read_pair(source, keep)
     if isinstance(source, str | os.PathLike):
-        return _read_file(Path(source), keep)
+        with _our_errors(source):
+            return _read_file(Path(source), keep)
     return _read_object(source, keep)
 
 
@@ -77,6 +79,19 @@ def is_keras_object(source: Any) -> bool:
 # ---- files -----------------------------------------------------------------------------
 
 
+@contextmanager
+def _our_errors(source: object) -> Iterator[None]:
+    """A broken file may make any part stumble: zlib, struct, the config's own odd values."""
+    try:
+        yield
+    except MlferryError:
+        raise
+    except Exception as error:
+        raise ModelFileError(
+            f"{source} is damaged, or its config is none of Keras's: {error!r:.400}"
+        ) from error
+
+
 def _read_file(path: Path, keep: Keep) -> Graph:
     try:
         with path.open("rb") as stream:
@@ -95,25 +110,8 @@ def _read_file(path: Path, keep: Keep) -> Graph:
     )
 
 
-@contextmanager
-def _open_hdf5(source: Any, path: object) -> Iterator[Any]:
-    try:
-        import h5py
-    except ImportError as error:
-        raise MissingDependencyError(
-            "reading Keras files needs h5py: pip install 'mlferry[keras]'"
-        ) from error
-    try:
-        with h5py.File(source, "r") as file:
-            yield file
-    except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
-        if isinstance(error, ModelFileError | ConversionError):
-            raise
-        raise ModelFileError(f"{path} is damaged or cut off: {error}") from error
-
-
 def _read_hdf5(path: Path, keep: Keep) -> Graph:
-    with _open_hdf5(path, path) as file:
+    with hdf5.opened(path) as file:
         config = file.attrs.get("model_config")
         if config is None:
             what = (
@@ -124,7 +122,8 @@ def _read_hdf5(path: Path, keep: Keep) -> Graph:
             )
             raise ModelFileError(f"{path} {what}")
         release, backend = (_text(file.attrs.get(n, "")) for n in ("keras_version", "backend"))
-        group = file.get("model_weights", file)
+        group = file.group("model_weights") if "model_weights" in file else file
+        limits.check_model(group.stored_bytes())
         model = parse(_json(config, path), _major(release), path.stem)
         return _graph(model, arrays.LegacyHdf5(group), str(path), release, backend, keep)
 
@@ -134,59 +133,79 @@ def _read_pair(source: Sequence[Any], keep: Keep) -> Graph:
         raise ModelFileError("give a pair of paths: ('model.json', 'weights.h5')")
     architecture, weights = (Path(item) for item in source)
     try:
+        limits.check("config", architecture.stat().st_size, f"{architecture} has bytes:")
         text = architecture.read_bytes()
     except OSError as error:
         raise ModelFileError(f"cannot read {architecture}: {error.strerror or error}") from error
     config = _json(text, architecture)
     release = _release(config)
     model = parse(config, _major(release), architecture.stem)
-    with _open_hdf5(weights, weights) as file:
+    with hdf5.opened(weights) as file:
         backend = _text(file.attrs.get("backend", config.get("backend", "")))
-        group = file.get("model_weights", file)
+        group = file.group("model_weights") if "model_weights" in file else file
+        limits.check_model(group.stored_bytes())
         archive = "layer_names" not in group.attrs and "layers" in file
         store: arrays.Store = arrays.KerasArchive(file) if archive else arrays.LegacyHdf5(group)
         return _graph(model, store, str(architecture), release, backend, keep)
 
 
+_WEIGHTS = "model.weights.h5"
+
+
 def _read_archive(path: Path, keep: Keep) -> Graph:
-    try:
+    with tempfile.TemporaryDirectory(prefix="mlferry-") as folder:
+        extracted = Path(folder) / _WEIGHTS
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
-            if "config.json" not in names or "model.weights.h5" not in names:
-                raise ModelFileError(
-                    f"{path} is a zip archive, but no .keras file: it has no config.json with "
-                    f"model.weights.h5 (it holds {', '.join(sorted(names)[:6])})"
-                )
-            config = _member(archive, "config.json", MAX_CONFIG)
-            metadata = (
-                _member(archive, "metadata.json", MAX_CONFIG) if "metadata.json" in names else b"{}"
-            )
-            weights = _member(archive, "model.weights.h5", MAX_WEIGHTS)
-    except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError, EOFError) as error:
-        raise ModelFileError(f"{path} is damaged or cut off: {error}") from error
-    except Exception as error:
-        if isinstance(error, ModelFileError):
-            raise
-        raise ModelFileError(f"{path} is damaged: {error}") from error
-    told = _json(metadata, path)
-    release = _text(told.get("keras_version", "3")) if isinstance(told, Mapping) else "3"
-    model = parse(_json(config, path), _major(release), path.stem)
-    with _open_hdf5(io.BytesIO(weights), path) as file:
-        return _graph(model, arrays.KerasArchive(file), str(path), release, "", keep)
+            _check_names(names, path)
+            config = _member(archive, "config.json", path)
+            told = _member(archive, "metadata.json", path) if "metadata.json" in names else b"{}"
+            with extracted.open("wb") as target:
+                for block in _blocks(archive, _WEIGHTS, path):
+                    target.write(block)
+        metadata = _json(told, path)
+        release = _text(metadata.get("keras_version", "3"))
+        model = parse(_json(config, path), _major(release), path.stem)
+        with hdf5.opened(extracted, path) as file:
+            limits.check_model(file.stored_bytes())
+            return _graph(model, arrays.KerasArchive(file), str(path), release, "", keep)
 
 
-def _member(archive: zipfile.ZipFile, name: str, limit: int) -> bytes:
-    size = archive.getinfo(name).file_size
-    if size > limit:
-        raise ModelFileError(f"{name} has {size} bytes; the limit is {limit}")
+def _check_names(names: Sequence[str], path: Path) -> None:
+    if "config.json" not in names or _WEIGHTS not in names:
+        raise ModelFileError(
+            f"{path} is a zip archive, but no .keras file: it has no config.json with "
+            f"{_WEIGHTS} (it holds {', '.join(sorted(names)[:6])})"
+        )
+    for name in ("config.json", "metadata.json", _WEIGHTS):
+        if names.count(name) > 1:
+            raise ModelFileError(f"{path} holds {name} {names.count(name)} times")
+    outside = [n for n in names if PurePosixPath(n).is_absolute() or ".." in n.split("/")]
+    if outside:
+        raise ModelFileError(f"{path} holds {outside[0]!r}, a name outside of its folder")
+
+
+def _member(archive: zipfile.ZipFile, name: str, path: Path) -> bytes:
+    limits.check("config", archive.getinfo(name).file_size, f"{path}: {name} has bytes:")
+    return b"".join(_blocks(archive, name, path))
+
+
+def _blocks(archive: zipfile.ZipFile, name: str, path: Path) -> Iterator[bytes]:
+    """The content of a member, which may be larger than the archive says."""
+    size = path.stat().st_size
+    grown = archive.getinfo(name).file_size
+    limits.check("weights", grown, f"{path}: {name} has bytes:")
+    limits.check_growth(size, grown, f"{path}: {name} has")
+    read = 0
     with archive.open(name) as stream:
-        data = stream.read(limit + 1)
-    if len(data) > limit:
-        raise ModelFileError(f"{name} has more than {limit} bytes")
-    return data
+        while block := stream.read(_BLOCK):
+            read += len(block)
+            limits.check_growth(size, read, f"{path}: {name} has")
+            yield block
 
 
-def _json(text: Any, path: object) -> Any:
+def _json(text: str | bytes, path: object) -> Any:
+    limits.check("config", len(text), f"{path}: its architecture has bytes:")
     try:
         found = json.loads(text)
     except (ValueError, TypeError, RecursionError) as error:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import heapq
 import math
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
+from mlferry import limits
+from mlferry.converters import expansion
 from mlferry.converters.graph import Attributes, Graph, Node, Value
 from mlferry.errors import ConversionError, MissingDependencyError, ModelFileError
 from mlferry.spec.shapes.rules import Shape
@@ -69,10 +71,7 @@ def _load(source: Any) -> tuple[Any, str]:
         ) from error
     if isinstance(source, str | os.PathLike):
         path = Path(source)
-        try:
-            data = path.read_bytes()
-        except OSError as error:
-            raise ModelFileError(f"cannot read {path}: {error.strerror or error}") from error
+        data = limits.read_message(path)
         name, folder = str(path), path.parent
     elif isinstance(source, bytes):
         data, name, folder = source, "the ONNX model", None
@@ -85,7 +84,7 @@ def _load(source: Any) -> tuple[Any, str]:
     model = onnx.ModelProto()
     try:
         model.ParseFromString(data)
-    except DecodeError as error:
+    except (DecodeError, RecursionError, ValueError) as error:
         raise ModelFileError(f"{name} is cut off, damaged, or no ONNX model: {error}") from error
     _check(model, name)
     _load_external(model, folder, name)
@@ -108,45 +107,78 @@ def _check(model: Any, name: str) -> None:
 
 def _load_external(model: Any, folder: Path | None, name: str) -> None:
     """Read tensors kept in other files: those inside the model's folder only."""
-    for tensor in _tensors(model.graph):
-        if not tensor.external_data:
-            continue
-        told = {entry.key: entry.value for entry in tensor.external_data}
-        location = told.get("location", "")
-        if folder is None:
-            raise ModelFileError(
-                f"{name} keeps {tensor.name!r} in the file {location!r}: give the model's path"
-            )
-        base = folder.resolve()
-        path = (base / location).resolve()
-        if not path.is_relative_to(base) or not location:
-            raise ModelFileError(
-                f"{name} keeps {tensor.name!r} in {location!r}, outside the model's folder"
-            )
+    found = [tensor for tensor in _tensors(model) if tensor.external_data]
+    if not found:
+        return
+    if folder is None:
+        location = dict(_told(found[0])).get("location")
+        raise ModelFileError(
+            f"{name} keeps {found[0].name!r} in the file {location!r}: give the model's path"
+        )
+    parts = [_External(tensor, folder.resolve(), name) for tensor in found]
+    wanted = sum(part.length for part in parts)
+    limits.check_model(wanted)
+    limits.check("weights", wanted, f"{name}: its tensors in other files take bytes:")
+    sizes = sum({part.path: part.size for part in parts}.values())
+    limits.check_growth(sizes, wanted, f"{name}: its tensors in other files overlap, and take")
+    for part in parts:
+        part.load()
+
+
+def _told(tensor: Any) -> list[tuple[str, str]]:
+    return [(entry.key, entry.value) for entry in tensor.external_data]
+
+
+class _External:
+    """Where the values of a tensor lie."""
+
+    def __init__(self, tensor: Any, base: Path, model: str) -> None:
+        told = dict(_told(tensor))
+        self.tensor, self.model, self.location = tensor, model, told.get("location", "")
         try:
-            offset, length = int(told.get("offset", 0)), int(told.get("length", -1))
-            size = path.stat().st_size
-            if offset < 0 or offset > size or length > size - offset:
-                raise ModelFileError(f"{location} is too short for {tensor.name!r} of {name}")
-            with path.open("rb") as stream:
-                stream.seek(offset)
-                tensor.raw_data = stream.read(length)
+            self.path = (base / self.location).resolve()
+            if not self.location or not self.path.is_relative_to(base):
+                raise ModelFileError(
+                    f"{model} keeps {tensor.name!r} in {self.location!r}, outside the model's "
+                    "folder"
+                )
+            if not self.path.is_file():
+                raise ModelFileError(f"cannot read {self.location} of {model}: there is no file")
+            self.size = self.path.stat().st_size
+            self.offset = int(told.get("offset", 0))
+            self.length = int(told.get("length", self.size - self.offset))
         except (OSError, ValueError) as error:
-            raise ModelFileError(f"cannot read {location} of {name}: {error}") from error
-        del tensor.external_data[:]
-        tensor.data_location = 0
+            if isinstance(error, ModelFileError):
+                raise
+            raise ModelFileError(f"cannot read {self.location!r} of {model}: {error}") from error
+        if self.offset < 0 or self.length < 0 or self.length > self.size - self.offset:
+            raise ModelFileError(f"{self.location} is too short for {tensor.name!r} of {model}")
+
+    def load(self) -> None:
+        try:
+            with self.path.open("rb") as stream:
+                stream.seek(self.offset)
+                self.tensor.raw_data = stream.read(self.length)
+        except OSError as error:
+            raise ModelFileError(f"cannot read {self.location} of {self.model}: {error}") from error
+        del self.tensor.external_data[:]
+        self.tensor.data_location = 0
 
 
-def _tensors(graph: Any) -> list[Any]:
-    found = list(graph.initializer)
-    for node in graph.node:
-        for attribute in node.attribute:
-            if attribute.type == _TENSOR:
-                found.append(attribute.t)
-            found += attribute.tensors
-            if attribute.type == _GRAPH:
-                found += _tensors(attribute.g)
-    return found
+_HOLD_TENSORS = ("GraphProto", "NodeProto", "AttributeProto", "FunctionProto", "TensorProto",
+                 "SparseTensorProto", "ModelProto", "TrainingInfoProto")  # fmt: skip
+
+
+def _tensors(message: Any) -> Iterator[Any]:
+    """Every tensor of a model, wherever it hangs."""
+    if message.DESCRIPTOR.name == "TensorProto":
+        yield message
+        return
+    for field, value in message.ListFields():
+        if field.message_type is None or field.message_type.name not in _HOLD_TENSORS:
+            continue
+        for item in [value] if hasattr(value, "DESCRIPTOR") else value:
+            yield from _tensors(item)
 
 
 class _Reader:
@@ -201,12 +233,38 @@ def _inlined(model: Any, keep: Collection[str]) -> Any:
     }
     if not found:
         return model
+    _check_functions(model)
     try:
         prepared = _with_bodies(model, {name for name in found if name not in own})
         inlined = onnx.inliner.inline_local_functions(prepared, convert_version=True)
     except Exception as error:
         raise ConversionError(f"functions of the model cannot be inlined: {error}") from error
     return inlined if inlined == model else _inlined(inlined, keep)
+
+
+def _check_functions(model: Any) -> None:
+    """Refuse functions that call themselves, and those that would fill the memory.
+
+    Raises:
+        ConversionError: a function needs itself.
+        LimitError: there would be too many nodes.
+    """
+    bodies = {(f.domain, f.name): f.node for f in model.functions}
+    calls = {
+        key: [(item.domain, item.op_type) for item in _all_nodes(nodes)]
+        for key, nodes in bodies.items()
+    }
+    main = [(item.domain, item.op_type) for item in _all_nodes(model.graph.node)]
+    count = expansion.nodes(main, calls)
+    limits.check("nodes", count, "with its functions inlined, the model has nodes:")
+
+
+def _all_nodes(nodes: Any) -> Iterator[Any]:
+    for item in nodes:
+        yield item
+        for attribute in item.attribute:
+            if attribute.type == _GRAPH:
+                yield from _all_nodes(attribute.g.node)
 
 
 def _with_bodies(model: Any, wanted: Collection[tuple[str, str]]) -> Any:
@@ -323,9 +381,11 @@ def to_array(tensor: Any, source: str) -> NDArray[Any]:
     """
     import onnx
 
-    count = int(np.prod(list(tensor.dims), dtype=np.int64)) if tensor.dims else 1
-    if any(extent < 0 for extent in tensor.dims) or count > 1 << 31:
+    if any(extent < 0 for extent in tensor.dims):
         raise ModelFileError(f"{source}: tensor {tensor.name!r} of shape {list(tensor.dims)}")
+    if tensor.data_location:
+        raise ModelFileError(f"{source}: tensor {tensor.name!r} is kept in another file")
+    limits.check("weights", math.prod(tensor.dims), f"{source}: {tensor.name!r} has elements:")
     try:
         array = onnx.numpy_helper.to_array(tensor)
     except Exception as error:
@@ -404,19 +464,24 @@ def _ordered(nodes: Sequence[Node], known: set[str], source: str) -> list[Node]:
         for name in [*(v.name for v in item.inputs), *sorted(captured(item.proto))]:
             if name not in made:
                 raise ConversionError(f"{source}: {item} reads {name!r}, which nothing makes")
-    ready = set(known) | {""}
+    makers = {v.name: index for index, item in enumerate(nodes) for v in item.outputs}
+    waits: list[set[int]] = []
+    readers: list[list[int]] = [[] for _ in nodes]
+    for index, item in enumerate(nodes):
+        reads = {v.name for v in item.inputs} | captured(item.proto)
+        waits.append({makers[name] for name in reads if name in makers and name not in known})
+        for maker in waits[index]:
+            readers[maker].append(index)
+    ready = [index for index, item in enumerate(waits) if not item]
     order: list[Node] = []
-    waiting = list(nodes)
-    while waiting:
-        later = []
-        for item in waiting:
-            if all(v.name in ready for v in item.inputs) and captured(item.proto) <= ready:
-                order.append(item)
-                ready.update(v.name for v in item.outputs)
-            else:
-                later.append(item)
-        if len(later) == len(waiting):
-            names = ", ".join(item.name for item in later[:5])
-            raise ConversionError(f"{source}: nodes depend on each other: {names}")
-        waiting = later
+    while ready:
+        index = heapq.heappop(ready)
+        order.append(nodes[index])
+        for reader in readers[index]:
+            waits[reader].discard(index)
+            if not waits[reader]:
+                heapq.heappush(ready, reader)
+    if len(order) < len(nodes):
+        names = ", ".join(nodes[index].name for index, item in enumerate(waits) if item)
+        raise ConversionError(f"{source}: nodes depend on each other: {names:.200}")
     return order

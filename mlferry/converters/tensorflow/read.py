@@ -15,7 +15,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from mlferry import limits
 from mlferry.converters.graph import Attributes, Graph, Node, Value
+from mlferry.converters.tensorflow import untrusted
 from mlferry.converters.types import EnumeratedShapes, RangeDim
 from mlferry.errors import ConversionError, MissingDependencyError, MlferryError, ModelFileError
 from mlferry.registry import did_you_mean
@@ -151,6 +153,7 @@ Names = tuple[dict[str, str], list[str]]  # of inputs by tensor; of outputs in t
 
 
 def _from_saved_model(tf: Any, folder: Path, signature: str | None) -> tuple[Any, Names]:
+    untrusted.check_saved_model(folder)
     loaded = tf.saved_model.load(str(folder))
     return _signature(loaded, str(folder), signature)
 
@@ -187,10 +190,7 @@ def _keys(function: Any) -> list[str]:
 def _graph_def(tf: Any, path: Path) -> Any:
     from google.protobuf.message import DecodeError
 
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise ModelFileError(f"cannot read {path}: {error.strerror or error}") from error
+    data = limits.read_message(path)
     graph = tf.compat.v1.GraphDef()
     try:
         graph.ParseFromString(data)
@@ -205,6 +205,7 @@ def _from_graph(
     tf: Any, graph_def: Any, name: str, inputs: Sequence[Any] | None, outputs: Sequence[Any] | None
 ) -> tuple[Any, Names]:
     """A function of a frozen graph, from its placeholders, or what is named, to its ends."""
+    untrusted.check_graph(graph_def, name)
     frames = sorted({node.op for node in graph_def.node} & _FRAMES)
     if frames:
         raise ConversionError(_explain_frames(name, frames))

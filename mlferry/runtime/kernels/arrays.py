@@ -6,6 +6,7 @@ import itertools
 
 import numpy as np
 
+from mlferry import limits
 from mlferry.errors import PredictionError
 from mlferry.runtime.kernels.registry import Array, integers, kernel
 from mlferry.spec.params import Params
@@ -39,6 +40,7 @@ def tile(p: Params, x: Array, reps: Array | None = None) -> Array:
     counts = p.reps if reps is None else integers(reps)
     if len(counts) > x.ndim:
         raise PredictionError(f"{len(counts)} repetitions for an input of rank {x.ndim}")
+    limits.check_blob((x.size, *counts))
     return np.tile(x, counts)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from mlferry import limits
 from mlferry.errors import PredictionError
 from mlferry.runtime.kernels.registry import Array, integers, kernel, number
 from mlferry.spec.params import Params
@@ -22,6 +23,7 @@ def extents(shape: Array) -> tuple[int, ...]:
     found = integers(shape)
     if any(extent < 0 for extent in found):
         raise PredictionError(f"no shape: {found}")
+    limits.check_blob(found)
     return found
 
 
@@ -80,6 +82,7 @@ def reshape_dynamic(p: Params, x: Array, shape: Array) -> Array:
 
 def _range(start: float, end: float, step: float) -> Array:
     count = steps(start, end, step)
+    limits.check_blob((count,))
     return np.float32(start) + np.float32(step) * np.arange(count, dtype=np.float32)
 
 

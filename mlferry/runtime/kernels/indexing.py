@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mlferry import limits
 from mlferry.errors import PredictionError
 from mlferry.runtime.kernels.registry import Array, integer, kernel
 from mlferry.spec.params import Params
@@ -123,6 +124,7 @@ def where_broadcastable(p: Params, condition: Array, left: Array, right: Array) 
 def one_hot(p: Params, x: Array, size: Array | None = None) -> Array:
     """`onValue` at the index, `offValue` elsewhere, and everywhere for an index outside."""
     count = p.oneHotVectorSize if size is None else integer(size, "size")
+    limits.check_blob((*x.shape, count))
     axis = axis_of(p.axis, x.ndim + 1)
     places = np.arange(count).reshape(-1, *(1,) * (x.ndim - axis))
     hit = np.expand_dims(x.astype(np.int64), axis) == places

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from mlferry import limits
 from mlferry.runtime.kernels.registry import Array, kernel
 from mlferry.spec.params import Params
 from mlferry.spec.shapes import windows
@@ -140,5 +141,7 @@ def constant_pad(p: Params, x: Array, amounts: Array | None = None) -> Array:
             (max(0, before - extent), 0) if before else (0, max(0, after - extent))
             for (before, after), extent in zip(pairs, x.shape, strict=True)
         ]
-        return np.pad(x, widths, constant_values=p.value)
-    return np.pad(x, pairs, constant_values=p.value)
+    else:
+        widths = pairs
+    limits.check_blob(n + sum(edges) for n, edges in zip(x.shape, widths, strict=True))
+    return np.pad(x, widths, constant_values=p.value)

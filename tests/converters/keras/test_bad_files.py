@@ -184,16 +184,6 @@ def test_a_pickle_inside_is_never_loaded(tmp_path: Path) -> None:
     assert not mark.exists()
 
 
-def test_a_zip_bomb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from mlferry.converters.keras import read
-
-    monkeypatch.setattr(read, "MAX_CONFIG", 10_000)
-    path = tmp_path / "bomb.keras"
-    path.write_bytes(archive(config__json=b" " * 10**6, model__weights__h5=b""))
-    with pytest.raises(ModelFileError, match="the limit is 10000"):
-        mlferry.convert(path)
-
-
 def test_truncated_archives(tmp_path: Path) -> None:
     data = archive(config__json=CONFIG, model__weights__h5=b"\x89HDF\r\n\x1a\n")
     path = tmp_path / "m.keras"

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from mlferry.converters.graph import Graph, Node
-from mlferry.converters.lower import Converter, Frontend
+from mlferry.converters.graph import Node
+from mlferry.converters.lower import Converter, Frontend, Lowering
 from mlferry.converters.operands import decorator
 from mlferry.registry import Registry
 
@@ -16,7 +18,7 @@ OPS: Registry[Converter] = Registry("ONNX op")
 op = decorator(OPS)
 
 
-def fold(node: Node, graph: Graph, arrays: Sequence[Any]) -> Sequence[Any] | None:
+def fold(low: Lowering, node: Node, arrays: Sequence[Any]) -> Sequence[Any] | None:
     """Evaluate a node of constants in ONNX's own types, with onnx's reference evaluator."""
     if node.op in _NOT_FOLDED or node.proto is None:
         return None
@@ -33,10 +35,14 @@ def fold(node: Node, graph: Graph, arrays: Sequence[Any]) -> Sequence[Any] | Non
         for name, array in feeds.items()
     ]
     outputs = [onnx.helper.make_empty_tensor_value_info(v.name) for v in node.outputs if v.name]
-    opsets = [onnx.helper.make_opsetid(d, v) for d, v in graph.opsets.items()]
+    opsets = [onnx.helper.make_opsetid(d, v) for d, v in low.graph.opsets.items()]
     built = onnx.helper.make_model(
         onnx.helper.make_graph([node.proto], "constant", infos, outputs), opset_imports=opsets
     )
+    sizes = _sizes(built, feeds)
+    if None in sizes and node.op not in _NO_LARGER:
+        return None
+    low.compute(sum(size or 0 for size in sizes))
     try:
         with np.errstate(all="ignore"):
             made = iter(ReferenceEvaluator(built).run(None, feeds))
@@ -47,6 +53,36 @@ def fold(node: Node, graph: Graph, arrays: Sequence[Any]) -> Sequence[Any] | Non
         return None
     return [None if x is None else np.asarray(x) for x in found]
 
+
+_SHAPES = 1024  # integers: what may be a shape, or what an op repeats
+_NO_LARGER = {"NonZero", "Compress", "Unique", "NonMaxSuppression"}  # than what they are given
+
+
+def _sizes(model: Any, feeds: Mapping[str, NDArray[Any]]) -> list[int | None]:
+    """The bytes of each output, as onnx infers them from the shapes and the small integers."""
+    import onnx
+
+    known = onnx.ModelProto()
+    known.CopyFrom(model)
+    known.graph.initializer.extend(
+        onnx.numpy_helper.from_array(array, name)
+        for name, array in feeds.items()
+        if array.size <= _SHAPES and array.dtype.kind in "iufb"
+    )
+    try:
+        inferred = onnx.shape_inference.infer_shapes(known, data_prop=True)
+    except Exception:
+        return [None]
+    found: list[int | None] = []
+    for value in inferred.graph.output:
+        tensor = value.type.tensor_type
+        extents = [d.dim_value if d.HasField("dim_value") else -1 for d in tensor.shape.dim]
+        whole = tensor.HasField("shape") and min(extents, default=0) >= 0
+        found.append(math.prod(extents) * _WIDEST if whole else None)
+    return found
+
+
+_WIDEST = 8  # bytes of an element
 
 _NOT_FOLDED = {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike",
                "Bernoulli", "Multinomial", "DequantizeLinear", "If", "Loop", "Scan"}  # fmt: skip

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlferry.converters.graph import Graph, Node
+from mlferry.converters.graph import Node
 from mlferry.converters.layout import (
     CHANNELS_FIRST,
     SCALAR,
@@ -162,7 +162,7 @@ def joint(low: Lowering, kind: str, *operands: Any, **params: Any) -> Blob:
     return low.layer(kind, *found, layout=layout, **params)
 
 
-def fold(node: Node, graph: Graph, arrays: Sequence[Any]) -> Sequence[Any] | None:
+def fold(low: Lowering, node: Node, arrays: Sequence[Any]) -> Sequence[Any] | None:
     """Evaluate an operation of constants with TensorFlow itself."""
     if node.op in _NOT_FOLDED or node.proto is None or node.proto.op_def.is_stateful:
         return None
@@ -177,6 +177,10 @@ def fold(node: Node, graph: Graph, arrays: Sequence[Any]) -> Sequence[Any] | Non
             numbers = [kind.as_datatype_enum for kind in kinds]
             value = numbers if isinstance(value, list) else numbers[0]
         told += [item.name, value]
+    size = _size(node)
+    if size is None and node.op not in _NO_LARGER:
+        return None
+    low.compute(size or 0)
     try:
         with tf.device("CPU:0"):
             given = [
@@ -193,6 +197,20 @@ def fold(node: Node, graph: Graph, arrays: Sequence[Any]) -> Sequence[Any] | Non
         return None
     found = [np.asarray(r.numpy()) for r in results]
     return None if any(a.dtype.kind not in "biufc" for a in found) else found
+
+
+_NO_LARGER = {"Where", "Unique", "UniqueV2", "BooleanMask", "DynamicPartition", "ListDiff"}
+
+
+def _size(node: Node) -> int | None:
+    """The bytes of all outputs, as TensorFlow infers them; None where it cannot."""
+    total = 0
+    for tensor in node.proto.outputs:
+        count = tensor.shape.num_elements()
+        if count is None:
+            return None
+        total += count * max(tensor.dtype.size or 1, 1)
+    return total
 
 
 _NOT_FOLDED = {

@@ -1,0 +1,42 @@
+"""How large a source becomes when its functions are put in the place of their calls.
+
+A few functions that each call the next one twice make more nodes than any memory holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from typing import TypeVar
+
+from mlferry.errors import ConversionError
+
+Key = TypeVar("Key", bound=Hashable)
+
+
+def nodes(main: Sequence[Key], functions: Mapping[Key, Sequence[Key]]) -> int:
+    """The number of nodes of a graph with everything inlined.
+
+    Args:
+        main: what the nodes of the graph are, or call.
+        functions: likewise for each function.
+
+    Raises:
+        ConversionError: a function needs itself.
+    """
+    sizes: dict[Key, int] = {}
+    for start in functions:
+        stack, active = [start], set[Key]()
+        while stack:
+            key = stack[-1]
+            waiting = [called for called in functions[key] if called in functions
+                       and called not in sizes]  # fmt: skip
+            if key not in sizes and not waiting:
+                sizes[key] = 1 + sum(sizes.get(called, 1) for called in functions[key])
+            if key in sizes:
+                active.discard(stack.pop())
+                continue
+            if key in active:
+                raise ConversionError(f"the function {key!r} of the model calls itself")
+            active.add(key)
+            stack += waiting
+    return sum(sizes.get(key, 1) for key in main)

@@ -1,0 +1,237 @@
+"""HDF5 files of strangers: a process of its own finds the arrays, this one reads them.
+
+Kept apart because the HDF5 library itself crashes, or never ends, on some damaged files; the
+figures are in docs/security.md.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import json
+import math
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlferry import limits
+from mlferry.converters.keras import hdf5_worker
+from mlferry.errors import LimitError, MissingDependencyError, ModelFileError
+
+_BYTES_A_SECOND = 10_000_000  # of a file: what adds to its processor time
+_PATIENCE = 10  # times the processor time that a slow disk may make it last
+_UNREAD = ("optimizer_weights", "optimizer", "_optimizer")
+
+
+class Array:
+    """An array of a file, read when it is asked for.
+
+    Attributes:
+        shape: its shape.
+        dtype: its type.
+    """
+
+    def __init__(self, file: BinaryIO, name: str, told: Mapping[str, Any]) -> None:
+        self.shape = tuple(told["shape"])
+        self.dtype = np.dtype(told["dtype"])
+        self._file, self._name, self._offset = file, name, told["offset"]
+
+    def stored_bytes(self) -> int:
+        """See `Group.stored_bytes`."""
+        return int(math.prod(self.shape)) * (4 if self.dtype.kind == "f" else 1)
+
+    def read(self) -> NDArray[Any]:
+        """The values.
+
+        Raises:
+            ModelFileError: the file ends before they do.
+        """
+        count = math.prod(self.shape)
+        self._file.seek(0, os.SEEK_END)
+        left = self._file.tell() - self._offset
+        if count * self.dtype.itemsize > left:
+            raise ModelFileError(
+                f"the array {self._name} takes {count * self.dtype.itemsize} bytes; the file ends "
+                f"{max(left, 0)} bytes behind its start"
+            )
+        self._file.seek(self._offset)
+        return np.fromfile(self._file, self.dtype, count).reshape(self.shape)
+
+
+class Group(Mapping[str, "Group | Array"]):
+    """A group of a file: its groups and arrays by name, or by a path of names.
+
+    Attributes:
+        attrs: the texts, and lists of texts, that hang on it; other kinds are None.
+    """
+
+    def __init__(self, tree: Mapping[str, Any], files: Mapping[bool, BinaryIO], name: str) -> None:
+        self.attrs: Mapping[str, Any] = tree["attrs"]
+        self._items: dict[str, Group | Array] = {
+            key: Group(inner, files, f"{name}/{key}") for key, inner in tree["groups"].items()
+        }
+        for key, told in tree["arrays"].items():
+            if told is not None:
+                self._items[key] = Array(files[told["spilled"]], f"{name}/{key}", told)
+
+    def __getitem__(self, path: str) -> Group | Array:
+        first, _, rest = path.strip("/").partition("/")
+        item = self._items[first]
+        if not rest:
+            return item
+        if not isinstance(item, Group):
+            raise KeyError(path)
+        return item[rest]
+
+    def stored_bytes(self) -> int:
+        """The bytes of its arrays in a model, where floats have 32 bits."""
+        return sum(item.stored_bytes() for item in self._items.values())
+
+    def group(self, *names: str) -> Group:
+        """The group of the first of some names that is there; an empty one where none is.
+
+        Raises:
+            ModelFileError: an array has the name.
+        """
+        for name in names:
+            if name in self:
+                item = self[name]
+                if isinstance(item, Group):
+                    return item
+                raise ModelFileError(f"the file has an array {name!r} where a group should be")
+        return Group({"attrs": {}, "groups": {}, "arrays": {}}, {}, "")
+
+    def array(self, path: str) -> NDArray[Any]:
+        """The values of an array.
+
+        Raises:
+            ModelFileError: there is none.
+        """
+        item = self.get(path)
+        if not isinstance(item, Array):
+            raise ModelFileError(f"the file lists an array {path!r} and does not hold it")
+        return item.read()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._items)
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+
+@contextmanager
+def opened(path: Path, name: object = None) -> Iterator[Group]:
+    """The content of an HDF5 file; its arrays can be read inside the block.
+
+    Args:
+        path: the file.
+        name: what messages call it, where it is not its path.
+
+    Raises:
+        ModelFileError: the file is damaged, refers to other files, or is no HDF5 file.
+        LimitError: it asks for more than `mlferry.limits` allow.
+        MissingDependencyError: h5py is not installed.
+    """
+    shown = str(name or path)
+    if importlib.util.find_spec("h5py") is None:
+        raise MissingDependencyError("reading Keras files needs h5py: pip install 'mlferry[keras]'")
+    with tempfile.TemporaryDirectory(prefix="mlferry-") as folder, _our_errors(shown):
+        spill = Path(folder) / "arrays"
+        tree = _tree(path, spill, shown)
+        with path.open("rb") as file, spill.open("rb") as decoded:
+            yield Group(tree, {False: file, True: decoded}, "")
+
+
+@contextmanager
+def _our_errors(name: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise ModelFileError(f"cannot read {name}: {error.strerror or error}") from error
+
+
+def _tree(path: Path, spill: Path, name: str) -> Mapping[str, Any]:
+    found = limits.current()
+    size = path.stat().st_size
+    request = {
+        "path": str(path.resolve()),
+        "spill": str(spill),
+        "skip": _UNREAD,
+        "sys_path": [str(entry) for entry in sys.path],
+        "limits": {**asdict(found), "size": size,
+                   "seconds": found.seconds + size / _BYTES_A_SECOND},
+    }  # fmt: skip
+    told = _asked(request, name) if found.isolated else hdf5_worker.answer(request)
+    if "limit" in told:
+        limit, wanted, what = told["limit"]
+        if limit == "expansion":
+            limits.check_growth(size, wanted, f"{name}: {what}")
+        limits.check(limit, wanted, f"{name}: {what}")
+    if "memory" in told:
+        raise _over_memory(name)
+    if "refused" in told:
+        raise ModelFileError(f"{name}: {told['refused']}")
+    if "tree" not in told:
+        raise ModelFileError(f"{name} is damaged or cut off: {told.get('damaged')}")
+    tree: Mapping[str, Any] = told["tree"]
+    return tree
+
+
+def _asked(request: dict[str, Any], name: str) -> dict[str, Any]:
+    """What the worker answers."""
+    seconds = request["limits"]["seconds"]
+    if not sys.executable:
+        raise ModelFileError(
+            f"{name} cannot be read: there is no Python interpreter for the process that reads "
+            "HDF5 files. If you trust the file: with mlferry.limits.changed(isolated=False): ..."
+        )
+    command = [sys.executable, "-I", "-S", "-X", "utf8", str(Path(hdf5_worker.__file__))]
+    alone = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    try:
+        done = subprocess.run(
+            command, input=json.dumps(request).encode(), capture_output=True, check=False,
+            timeout=seconds * _PATIENCE, env={**os.environ, **alone},
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        raise _over_time(name, seconds) from None
+    with contextlib.suppress(ValueError):
+        answer: dict[str, Any] = json.loads(done.stdout)
+        return answer
+    if -done.returncode in _TIME_SIGNALS:
+        raise _over_time(name, seconds)
+    why = done.stderr.decode("utf-8", "replace").strip().rsplit("\n", 1)[-1]
+    if "MemoryError" in why or "Cannot allocate" in why:
+        raise _over_memory(name)
+    raise ModelFileError(
+        f"{name} is damaged: the HDF5 library crashed on it (exit {done.returncode}; {why:.200})"
+    )
+
+
+_TIME_SIGNALS = (9, 24)  # SIGKILL by the hard limit, SIGXCPU
+
+
+def _over_time(name: str, seconds: float) -> LimitError:
+    return LimitError(
+        f"{name} is damaged, or larger than most: the HDF5 library takes more than {seconds:.0f} "
+        "seconds of processor time to find its way in it. If you trust the file: "
+        "with mlferry.limits.changed(seconds=600): ...",
+        "seconds",
+    )
+
+
+def _over_memory(name: str) -> LimitError:
+    return LimitError(
+        f"{name} is damaged, or larger than most: the HDF5 library takes more than "
+        f"{limits.current().reader_memory:,} bytes of memory to find its way in it. If you trust "
+        "the file: with mlferry.limits.changed(reader_memory=8 << 30): ...",
+        "reader_memory",
+    )

@@ -1,0 +1,165 @@
+"""Finds its way in an HDF5 file, as a process of its own: `python hdf5_worker.py`.
+
+The HDF5 library crashes on some damaged files and runs for ever on others; here it takes nobody
+with it. The process reads a request (JSON) from its input and writes the tree of the file (JSON)
+to its output. Arrays that lie in the file as they lie in memory are told by their place; the
+others, compressed ones say, are decoded into a second file. It imports nothing of mlferry.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import sys
+from typing import Any, BinaryIO
+
+_BLOCK = 16 << 20  # bytes decoded at a time
+_TEXTS = "OSU"
+
+
+class Refused(Exception):
+    """The file holds what is not read; the message says what."""
+
+
+class OverLimit(Exception):
+    """The file asks for more than a limit: its name, what is wanted, and the message's start."""
+
+
+def scan(request: dict[str, Any]) -> dict[str, Any]:
+    """The tree of a file.
+
+    Args:
+        request: "path" of the file, "spill" for the path of the file of decoded arrays, "skip"
+            for names of groups at the top that nobody reads, and "limits".
+
+    Raises:
+        Refused: links to other files, arrays kept elsewhere, groups inside themselves.
+        OverLimit: more than the limits allow.
+    """
+    import h5py
+
+    with h5py.File(request["path"], "r") as file, open(request["spill"], "wb") as spill:  # noqa: PTH123
+        return _Scan(h5py, spill, request).group(file, "", ())
+
+
+class _Scan:
+    def __init__(self, h5py: Any, spill: BinaryIO, request: dict[str, Any]) -> None:
+        self.h5py, self.spill = h5py, spill
+        self.limits, self.skip = request["limits"], request["skip"]
+        self.objects = self.texts = self.values = 0
+
+    def count(self, name: str, wanted: int, what: str) -> None:
+        if wanted > self.limits[name]:
+            raise OverLimit(name, wanted, what)
+
+    def group(self, group: Any, where: str, above: tuple[int, ...]) -> dict[str, Any]:
+        info = self.h5py.h5o.get_info(group.id)
+        if info.addr in above:
+            raise Refused(f"the group {where or '/'} lies inside itself")
+        self.count("depth", len(above), "its groups are nested in levels:")
+        found: dict[str, Any] = {"attrs": self.attributes(group), "groups": {}, "arrays": {}}
+        for name in group:
+            if not above and name in self.skip:
+                continue
+            self.objects += 1
+            self.count("objects", self.objects, "its groups, arrays and attributes are")
+            path = f"{where}/{name}"
+            if not isinstance(group.get(name, getlink=True), self.h5py.HardLink):
+                raise Refused(f"{path} is a link to elsewhere; only what lies in the file is read")
+            item = group[name]
+            if isinstance(item, self.h5py.Group):
+                found["groups"][name] = self.group(item, path, (*above, info.addr))
+            elif isinstance(item, self.h5py.Dataset):
+                found["arrays"][name] = self.array(item, path)
+        return found
+
+    def attributes(self, holder: Any) -> dict[str, Any]:
+        """Texts and lists of texts; None for what is neither."""
+        found: dict[str, Any] = {}
+        for name in holder.attrs:
+            self.objects += 1
+            self.count("objects", self.objects, "its groups, arrays and attributes are")
+            kind = holder.attrs.get_id(name)
+            self.texts += kind.dtype.itemsize * math.prod(kind.shape)
+            self.count("config", self.texts, "its texts have bytes:")
+            found[name] = self.text(holder.attrs[name]) if kind.dtype.kind in _TEXTS else None
+        return found
+
+    def text(self, value: Any) -> Any:
+        if isinstance(value, bytes):
+            value = value.decode("utf-8", "replace")
+        if isinstance(value, str):
+            self.texts += len(value)
+            self.count("config", self.texts, "its texts have characters:")
+            return value
+        return [self.text(item) for item in value.ravel()] if hasattr(value, "ravel") else None
+
+    def array(self, dataset: Any, where: str) -> dict[str, Any] | None:
+        """Its shape, type and place; None for arrays of anything but numbers."""
+        plan = dataset.id.get_create_plist()
+        if plan.get_external_count():
+            raise Refused(f"the array {where} is kept in another file")
+        if plan.get_layout() == self.h5py.h5d.VIRTUAL:
+            raise Refused(f"the array {where} is put together from other files")
+        kind = dataset.dtype
+        if dataset.shape is None or kind.hasobject or kind.kind in _TEXTS:
+            return None
+        size = kind.itemsize * math.prod(dataset.shape)
+        self.values += size
+        self.count("weights", self.values, "its arrays take bytes:")
+        found = {"shape": [int(n) for n in dataset.shape], "dtype": kind.str, "spilled": False}
+        offset = dataset.id.get_offset()
+        stored = dataset.id.get_type()
+        if offset is not None and stored.equal(self.h5py.h5t.py_create(kind)):
+            return {**found, "offset": offset}
+        grown = self.spill.tell() + size
+        if grown > max(self.limits["always"], self.limits["expansion"] * self.limits["size"]):
+            raise OverLimit("expansion", grown, "its compressed arrays take")
+        place = self.spill.tell()
+        self.decode(dataset, size)
+        return {**found, "spilled": True, "offset": place}
+
+    def decode(self, dataset: Any, size: int) -> None:
+        if not dataset.shape or not size:
+            self.spill.write(dataset[()].tobytes())
+            return
+        rows = max(1, _BLOCK * dataset.shape[0] // size)
+        for start in range(0, dataset.shape[0], rows):
+            self.spill.write(dataset[start : start + rows].tobytes())
+
+
+def confine(seconds: float, memory: int) -> None:
+    """Limit this process, as far as the system can."""
+    with contextlib.suppress(ImportError, ValueError, OSError):
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        resource.setrlimit(resource.RLIMIT_CPU, (int(seconds) + 1, int(seconds) + 1))
+        resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+
+
+def answer(request: dict[str, Any]) -> dict[str, Any]:
+    """The tree, or what was wrong, as a message."""
+    try:
+        return {"tree": scan(request)}
+    except OverLimit as error:
+        return {"limit": error.args}
+    except MemoryError:
+        return {"memory": True}
+    except Refused as error:
+        return {"refused": str(error)}
+    except Exception as error:  # h5py raises what it finds: also SystemError, RecursionError, ...
+        return {"damaged": f"{type(error).__name__}: {error}"[:400]}
+
+
+def main() -> None:
+    """Answer one request."""
+    request = json.load(sys.stdin)
+    sys.path[:] = request["sys_path"]
+    confine(request["limits"]["seconds"], request["limits"]["reader_memory"])
+    json.dump(answer(request), sys.stdout)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,193 @@
+"""What a file may ask for: limits that keep hostile files from taking a machine down.
+
+Every limit is checked before memory is taken. Each has room for the largest models in use; who
+trusts a file that needs more raises it for a block of code:
+
+    with mlferry.limits.changed(weights=32 << 30, seconds=600):
+        model = mlferry.convert("huge.h5")
+
+A thread has limits of its own, which start as the defaults.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+
+from mlferry.errors import LimitError, ModelFileError
+
+_MIB, _GIB = 1 << 20, 1 << 30
+MODEL_BYTES = 2**31 - 1
+"""What protobuf, and with it a `.mlmodel`, an `.onnx` file or a GraphDef, can hold; fixed."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Limits for reading, converting and running.
+
+    Attributes:
+        weights: bytes of all arrays of a source, as they lie in memory.
+        expansion: how many times its own size a compressed file may grow to.
+        always: bytes that a compressed file may grow to, however small it is.
+        config: bytes of the JSON, or of the texts, of a source.
+        objects: groups, arrays and attributes of an HDF5 file.
+        depth: levels of models, networks, groups or functions inside each other.
+        seconds: processor time for finding one's way in an HDF5 file; a second more for every
+            10 MB of the file.
+        reader_memory: bytes that the process that reads HDF5 files may take (where the system
+            can limit a process: not on Windows).
+        isolated: whether HDF5 files are read in a process of their own, which a damaged file may
+            crash without harm.
+        nodes: nodes of a source with its functions inlined.
+        unrolled: nodes that come from branches and from rounds of loops.
+        constants: bytes of all arrays that a conversion computes from constants, beyond four
+            times those of the source.
+        blob: bytes of one blob of a prediction.
+        rounds: rounds of all loops in one prediction.
+    """
+
+    weights: int = 8 * _GIB
+    expansion: float = 32.0
+    always: int = 256 * _MIB
+    config: int = 32 * _MIB
+    objects: int = 200_000
+    depth: int = 50
+    seconds: float = 4.0
+    reader_memory: int = 1 * _GIB
+    isolated: bool = True
+    nodes: int = 200_000
+    unrolled: int = 20_000
+    constants: int = 256 * _MIB
+    blob: int = 4 * _GIB
+    rounds: int = 100_000
+
+
+_CURRENT: ContextVar[Limits] = ContextVar("limits", default=Limits())  # noqa: B039 (frozen)
+
+
+def current() -> Limits:
+    """The limits that hold now, in this thread."""
+    return _CURRENT.get()
+
+
+@contextmanager
+def changed(**limits: float) -> Iterator[Limits]:
+    """Other limits for a block of code.
+
+    Args:
+        limits: new values by the names of the attributes of `Limits`.
+
+    Raises:
+        TypeError: there is no such limit.
+    """
+    known = [field.name for field in fields(Limits)]
+    unknown = set(limits) - set(known)
+    if unknown:
+        raise TypeError(f"no limit {', '.join(sorted(unknown))}; there are {', '.join(known)}")
+    token = _CURRENT.set(replace(_CURRENT.get(), **limits))  # type: ignore[arg-type]
+    try:
+        yield _CURRENT.get()
+    finally:
+        _CURRENT.reset(token)
+
+
+def check(name: str, wanted: float, what: str) -> None:
+    """Refuse what is over a limit.
+
+    Args:
+        name: an attribute of `Limits`.
+        wanted: what would be needed.
+        what: the beginning of the message, e.g. ``"m.h5: its arrays take"``.
+
+    Raises:
+        LimitError: with what to type to raise the limit.
+    """
+    limit = getattr(current(), name)
+    if wanted > limit:
+        raise LimitError(
+            f"{what} {wanted:,}; the limit is {limit:,}. If you trust the file: "
+            f"with mlferry.limits.changed({name}={_round_up(wanted)}): ...",
+            name,
+        )
+
+
+def check_blob(shape: Iterable[int | None]) -> None:
+    """Refuse a blob of float32 that takes too much memory; unknown extents count as 1.
+
+    Raises:
+        LimitError: it is larger than `blob`.
+    """
+    extents = [1 if extent is None else extent for extent in shape]
+    size = 4 * math.prod(extents)
+    if size > current().blob:
+        check("blob", size, f"a blob of shape {tuple(extents)} takes bytes:")
+
+
+def check_model(size: int) -> None:
+    """Refuse a model that no file of the format can hold.
+
+    Raises:
+        LimitError: it has, or its weights alone will have, too many bytes.
+    """
+    if size > MODEL_BYTES:
+        raise LimitError(
+            f"the model has at least {size:,} bytes; the format allows {MODEL_BYTES:,}. Quantize "
+            "its weights before converting (quantized weights stay so), or split the model in two",
+            "MODEL_BYTES",
+        )
+
+
+def check_plain(path: Path) -> None:
+    """Refuse a pipe or a device, which may have no end.
+
+    Raises:
+        ModelFileError: the path is neither a file nor a folder.
+    """
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise ModelFileError(f"cannot read {path}: it is no plain file")
+
+
+def read_message(path: Path) -> bytes:
+    """The bytes of a file that is one message of protobuf.
+
+    Raises:
+        ModelFileError: it cannot be read, or is no plain file.
+        LimitError: it is larger than such a message can be.
+    """
+    try:
+        check_plain(path)
+        size = path.stat().st_size
+        if size > MODEL_BYTES:
+            raise LimitError(
+                f"{path} has {size:,} bytes; a message of protobuf has at most {MODEL_BYTES:,}",
+                "MODEL_BYTES",
+            )
+        return path.read_bytes()
+    except OSError as error:
+        raise ModelFileError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def check_growth(size: int, grown: int, what: str) -> None:
+    """Refuse a compressed file that grows out of all proportion.
+
+    Raises:
+        LimitError: it would take more than `always` bytes and `expansion` times its size.
+    """
+    found = current()
+    if grown > max(found.always, size * found.expansion):
+        raise LimitError(
+            f"{what} {grown:,} bytes, {grown // max(size, 1):,} times the size of the file; the "
+            f"limit is {found.expansion:g} times, or {found.always:,} bytes. If you trust the "
+            f"file: with mlferry.limits.changed(always={_round_up(grown)}): ...",
+            "expansion",
+        )
+
+
+def _round_up(value: float) -> str:
+    if value < 2 * _MIB:
+        return f"{int(value) + 1}"
+    return f"{-(-int(value) // _MIB)} << 20"
