@@ -36,12 +36,12 @@ class Limits:
         config: bytes of the JSON, or of the texts, of a source.
         objects: groups, arrays and attributes of an HDF5 file.
         depth: levels of models, networks, groups or functions inside each other.
-        seconds: processor time for finding one's way in an HDF5 file; a second more for every
-            10 MB of the file.
-        reader_memory: bytes that the process that reads HDF5 files may take (where the system
-            can limit a process: not on Windows).
-        isolated: whether HDF5 files are read in a process of their own, which a damaged file may
-            crash without harm.
+        seconds: processor time for finding one's way in an HDF5 file, with a second more for
+            every 10 MB of it; for preparing an ONNX graph, with one for every 100 kB of it.
+        reader_memory: bytes that the processes that do so may take (where the system can limit
+            a process: not on Windows).
+        isolated: whether HDF5 and ONNX files are read with the help of processes of their own,
+            which a damaged file may crash without harm.
         nodes: nodes of a source with its functions inlined.
         unrolled: nodes that come from branches and from rounds of loops.
         constants: bytes of all arrays that a conversion computes from constants, beyond four
@@ -56,7 +56,7 @@ class Limits:
     config: int = 32 * _MIB
     objects: int = 200_000
     depth: int = 50
-    seconds: float = 4.0
+    seconds: float = 3.0
     reader_memory: int = 1 * _GIB
     isolated: bool = True
     nodes: int = 200_000

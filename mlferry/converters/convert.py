@@ -14,9 +14,9 @@ from mlferry.converters import plugins
 from mlferry.converters.custom_layers import CustomFunction
 from mlferry.converters.graph import Graph
 from mlferry.converters.interface import InputType, OutputType, bind_inputs, finish
-from mlferry.converters.lower import Frontend, Lowering, lower
+from mlferry.converters.lower import Frontend, Lowering, as_conversion_errors, lower
 from mlferry.converters.types import ClassifierConfig
-from mlferry.errors import ConversionError, SpecError, ValidationError
+from mlferry.errors import ConversionError, SpecError, ValidationError, context
 from mlferry.models.flexible_shapes import accepted_sizes
 from mlferry.models.model import MLModel
 from mlferry.spec import features, versions
@@ -194,16 +194,17 @@ def convert_graph(graph: Graph, frontend: Frontend, options: Options) -> MLModel
     def bind(low: Lowering) -> None:
         bind_inputs(low, options.inputs)
 
-    low = lower(
-        graph,
-        frontend,
-        bind,
-        custom_conversion_functions=options.custom_conversion_functions,
-        add_custom_layers=options.add_custom_layers,
-        channels_first=options.channels_first,
-        activation_quantization=options.activation_quantization,
-    )
-    spec = finish(low, options.outputs, options.classifier_config, options.output_names)
+    with context(f"converting {graph.source}"), as_conversion_errors():
+        low = lower(
+            graph,
+            frontend,
+            bind,
+            custom_conversion_functions=options.custom_conversion_functions,
+            add_custom_layers=options.add_custom_layers,
+            channels_first=options.channels_first,
+            activation_quantization=options.activation_quantization,
+        )
+        spec = finish(low, options.outputs, options.classifier_config, options.output_names)
     told = spec.description.metadata.userDefined
     told["com.github.mlferry.version"] = VERSION
     told["com.github.mlferry.source"] = f"{graph.framework} {graph.release}".strip()

@@ -165,6 +165,7 @@ class Graph:
         constants: values that are known, in the source's own types.
         functions: the model's own functions by domain and name.
         opsets: versions by domain.
+        isolated: whether libraries that may crash on the source run in a process of their own.
     """
 
     source: str
@@ -179,6 +180,7 @@ class Graph:
     constants: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     functions: Mapping[tuple[str, str], Any] = field(default_factory=dict)
     opsets: Mapping[str, int] = field(default_factory=dict)
+    isolated: bool = False
 
     def readers(self, name: str) -> list[Node]:
         """The nodes that read a value."""

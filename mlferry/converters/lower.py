@@ -410,7 +410,7 @@ def lower(
 
     low.convert_inner = convert_inner
     for node, found in plan:
-        with context(f"converting {node} of {graph.source}"), _as_conversion_errors():
+        with context(f"converting {node} of {graph.source}"), as_conversion_errors():
             low.run(node, _how(low, found, frontend, channels_first))
     return low
 
@@ -493,7 +493,7 @@ def _check_options(node: Node, frontend: Frontend) -> None:
 
 
 @contextmanager
-def _as_conversion_errors() -> Iterator[None]:
+def as_conversion_errors() -> Iterator[None]:
     """Turn what the builder refuses, and what broken options cause, into `ConversionError`."""
     try:
         yield

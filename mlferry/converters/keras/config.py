@@ -37,6 +37,15 @@ class Tensor:
     shape: Shape | None = None
     dtype: str | None = None
 
+    def __post_init__(self) -> None:
+        if not (0 <= self.call < _MANY and 0 <= self.index < _MANY):
+            raise ModelFileError(
+                f"the config refers to output {self.index} of call {self.call} of {self.layer!r}"
+            )
+
+
+_MANY = 1 << 16  # calls of a layer, or outputs of a call
+
 
 @dataclass(frozen=True)
 class Call:

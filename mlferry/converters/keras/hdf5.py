@@ -12,7 +12,6 @@ import json
 import math
 import os
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -24,11 +23,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlferry import limits
+from mlferry.converters import isolated
 from mlferry.converters.keras import hdf5_worker
-from mlferry.errors import LimitError, MissingDependencyError, ModelFileError
+from mlferry.errors import MissingDependencyError, ModelFileError
 
 _BYTES_A_SECOND = 10_000_000  # of a file: what adds to its processor time
-_PATIENCE = 10  # times the processor time that a slow disk may make it last
 _UNREAD = ("optimizer_weights", "optimizer", "_optimizer")
 
 
@@ -166,7 +165,7 @@ def _tree(path: Path, spill: Path, name: str) -> Mapping[str, Any]:
         "path": str(path.resolve()),
         "spill": str(spill),
         "skip": _UNREAD,
-        "sys_path": [str(entry) for entry in sys.path],
+        "sys_path": isolated.search_path(),
         "limits": {**asdict(found), "size": size,
                    "seconds": found.seconds + size / _BYTES_A_SECOND},
     }  # fmt: skip
@@ -177,7 +176,7 @@ def _tree(path: Path, spill: Path, name: str) -> Mapping[str, Any]:
             limits.check_growth(size, wanted, f"{name}: {what}")
         limits.check(limit, wanted, f"{name}: {what}")
     if "memory" in told:
-        raise _over_memory(name)
+        raise isolated.over_memory(name, _LIBRARY)
     if "refused" in told:
         raise ModelFileError(f"{name}: {told['refused']}")
     if "tree" not in told:
@@ -187,51 +186,23 @@ def _tree(path: Path, spill: Path, name: str) -> Mapping[str, Any]:
 
 
 def _asked(request: dict[str, Any], name: str) -> dict[str, Any]:
-    """What the worker answers."""
+    """What the worker answers: a new one for each file, as a damaged one may damage it."""
     seconds = request["limits"]["seconds"]
-    if not sys.executable:
-        raise ModelFileError(
-            f"{name} cannot be read: there is no Python interpreter for the process that reads "
-            "HDF5 files. If you trust the file: with mlferry.limits.changed(isolated=False): ..."
-        )
-    command = [sys.executable, "-I", "-S", "-X", "utf8", str(Path(hdf5_worker.__file__))]
-    alone = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     try:
         done = subprocess.run(
-            command, input=json.dumps(request).encode(), capture_output=True, check=False,
-            timeout=seconds * _PATIENCE, env={**os.environ, **alone},
+            isolated.command(hdf5_worker.__file__, name), input=json.dumps(request).encode(),
+            capture_output=True, check=False, timeout=seconds * isolated.PATIENCE,
+            env=isolated.environment(),
         )  # fmt: skip
     except subprocess.TimeoutExpired:
-        raise _over_time(name, seconds) from None
+        raise isolated.over_time(name, _LIBRARY, seconds) from None
     with contextlib.suppress(ValueError):
         answer: dict[str, Any] = json.loads(done.stdout)
         return answer
-    if -done.returncode in _TIME_SIGNALS:
-        raise _over_time(name, seconds)
     why = done.stderr.decode("utf-8", "replace").strip().rsplit("\n", 1)[-1]
     if "MemoryError" in why or "Cannot allocate" in why:
-        raise _over_memory(name)
-    raise ModelFileError(
-        f"{name} is damaged: the HDF5 library crashed on it (exit {done.returncode}; {why:.200})"
-    )
+        raise isolated.over_memory(name, _LIBRARY)
+    raise isolated.crashed(name, _LIBRARY, done.returncode, seconds, why)
 
 
-_TIME_SIGNALS = (9, 24)  # SIGKILL by the hard limit, SIGXCPU
-
-
-def _over_time(name: str, seconds: float) -> LimitError:
-    return LimitError(
-        f"{name} is damaged, or larger than most: the HDF5 library takes more than {seconds:.0f} "
-        "seconds of processor time to find its way in it. If you trust the file: "
-        "with mlferry.limits.changed(seconds=600): ...",
-        "seconds",
-    )
-
-
-def _over_memory(name: str) -> LimitError:
-    return LimitError(
-        f"{name} is damaged, or larger than most: the HDF5 library takes more than "
-        f"{limits.current().reader_memory:,} bytes of memory to find its way in it. If you trust "
-        "the file: with mlferry.limits.changed(reader_memory=8 << 30): ...",
-        "reader_memory",
-    )
+_LIBRARY = "the HDF5 library"

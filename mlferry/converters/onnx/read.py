@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 from mlferry import limits
 from mlferry.converters import expansion
 from mlferry.converters.graph import Attributes, Graph, Node, Value
-from mlferry.errors import ConversionError, MissingDependencyError, ModelFileError
+from mlferry.converters.isolated import Refused, Worker
+from mlferry.converters.onnx import native
+from mlferry.errors import ConversionError, MissingDependencyError, MlferryError, ModelFileError
 from mlferry.spec.shapes.rules import Shape
 
 DEFAULT_DOMAINS = ("", "ai.onnx")
-_INLINED = "mlferry.inlined"
 _TENSOR, _GRAPH, _TENSORS, _GRAPHS = 4, 5, 9, 10
 
 
@@ -56,12 +57,20 @@ def read(source: Any, keep: Collection[str] = ()) -> Graph:
         ConversionError: the model is inconsistent, or of a newer opset than is known.
         MissingDependencyError: the onnx package is not installed.
     """
-    model, name = _load(source)
-    model = _inlined(model, keep)
-    return _Reader(model, name, isinstance(source, str | os.PathLike)).graph()
+    is_file = isinstance(source, str | os.PathLike)
+    isolated = limits.current().isolated and isinstance(source, str | os.PathLike | bytes)
+    name = str(source) if is_file else "the ONNX model"
+    try:
+        model = _load(source, name)
+        inferred = _prepared(model, keep, name, isolated)
+        return _Reader(model, inferred.graph, name, is_file, isolated).graph()
+    except MlferryError:
+        raise
+    except Exception as error:
+        raise ModelFileError(f"{name} is inconsistent: {error!r:.400}") from error
 
 
-def _load(source: Any) -> tuple[Any, str]:
+def _load(source: Any, name: str) -> Any:
     try:
         import onnx
         from google.protobuf.message import DecodeError
@@ -71,16 +80,15 @@ def _load(source: Any) -> tuple[Any, str]:
         ) from error
     if isinstance(source, str | os.PathLike):
         path = Path(source)
-        data = limits.read_message(path)
-        name, folder = str(path), path.parent
+        data, folder = limits.read_message(path), path.parent
     elif isinstance(source, bytes):
-        data, name, folder = source, "the ONNX model", None
+        data, folder = source, None
     else:
         model = onnx.ModelProto()
         model.CopyFrom(source)
-        _check(model, "the ONNX model")
-        _load_external(model, None, "the ONNX model")
-        return model, "the ONNX model"
+        _check(model, name)
+        _load_external(model, None, name)
+        return model
     model = onnx.ModelProto()
     try:
         model.ParseFromString(data)
@@ -88,7 +96,7 @@ def _load(source: Any) -> tuple[Any, str]:
         raise ModelFileError(f"{name} is cut off, damaged, or no ONNX model: {error}") from error
     _check(model, name)
     _load_external(model, folder, name)
-    return model, name
+    return model
 
 
 def _check(model: Any, name: str) -> None:
@@ -182,13 +190,16 @@ def _tensors(message: Any) -> Iterator[Any]:
 
 
 class _Reader:
-    def __init__(self, model: Any, source: str, is_file: bool) -> None:
+    def __init__(
+        self, model: Any, inferred: Any, source: str, is_file: bool, isolated: bool
+    ) -> None:
         self.source, self.is_file, self.model = source, is_file, model
+        self.inferred, self.isolated = inferred, isolated
         self.opsets = {o.domain: o.version for o in model.opset_import} or {"": 1}
 
     def graph(self) -> Graph:
         proto = self.model.graph
-        light = _inferred(_without_weights(self.model)).graph  # bodies know their types, too
+        light = self.inferred  # bodies know their types, too
         types = _types(self.model.graph, light)
         constants = {t.name: to_array(t, self.source) for t in proto.initializer}
         inputs = [_value(v.name, v.type) for v in proto.input if v.name not in constants]
@@ -215,31 +226,67 @@ class _Reader:
             constants=constants,
             functions={(f.domain, f.name): f for f in self.model.functions},
             opsets=self.opsets,
+            isolated=self.isolated,
         )
 
 
-def _inlined(model: Any, keep: Collection[str]) -> Any:
-    """The model with its own functions, and ops that are functions, replaced by their bodies."""
-    import onnx.inliner
+_ONNX = Worker(native.__file__, "the onnx package")
+_BYTES_A_SECOND = 100_000  # of nodes: what adds to the processor time of onnx
 
-    own = {(f.domain, f.name) for f in model.functions}
-    found = {
-        (node.domain, node.op_type)
-        for node in model.graph.node
-        if node.op_type not in keep
-        and f"{node.domain}.{node.op_type}" not in keep
-        and node.name not in keep
-        and ((node.domain, node.op_type) in own or _is_function(node, model))
-    }
-    if not found:
-        return model
+
+def _prepared(model: Any, keep: Collection[str], name: str, isolated: bool) -> Any:
+    """Put functions, and ops that are functions, in the place of their calls; the shapes.
+
+    Args:
+        model: is changed.
+        keep: ops and nodes that stay.
+        name: for messages.
+        isolated: whether onnx runs in a process of its own.
+    """
+    import onnx
+
     _check_functions(model)
+    light = _without_weights(model)
     try:
-        prepared = _with_bodies(model, {name for name in found if name not in own})
-        inlined = onnx.inliner.inline_local_functions(prepared, convert_version=True)
-    except Exception as error:
-        raise ConversionError(f"functions of the model cannot be inlined: {error}") from error
-    return inlined if inlined == model else _inlined(inlined, keep)
+        if isolated:
+            inlined, inferred = onnx.ModelProto(), onnx.ModelProto()
+            made = _ask(name, "prepare", sorted(keep), light)
+            inlined.ParseFromString(made[0])
+            inferred.ParseFromString(made[1])
+        else:
+            inlined, inferred = native.prepared(light, keep)
+    except (native.CannotInline, Refused) as error:
+        raise ConversionError(str(error)) from error
+    if inlined != light:
+        for field in ("node", "value_info"):
+            target = getattr(model.graph, field)
+            del target[:]
+            target.extend(getattr(inlined.graph, field))
+        for field in ("opset_import", "functions"):
+            target = getattr(model, field)
+            del target[:]
+            target.extend(getattr(inlined, field))
+    return inferred
+
+
+def _ask(name: str, call: str, told: Any, model: Any) -> list[bytes]:
+    data = model.SerializeToString()
+    seconds = limits.current().seconds + len(data) / _BYTES_A_SECOND
+    return _ONNX.ask(name, call, told, [data], seconds)
+
+
+def infer(model: Any, name: str, isolated: bool) -> Any:
+    """A model with the shapes of its values, those that depend on small constants included."""
+    import onnx
+
+    if not isolated:
+        return native.inferred(model, data_prop=True)
+    made = onnx.ModelProto()
+    try:
+        made.ParseFromString(_ask(name, "infer", None, model)[0])
+    except Refused:
+        return model
+    return made
 
 
 def _check_functions(model: Any) -> None:
@@ -265,46 +312,6 @@ def _all_nodes(nodes: Any) -> Iterator[Any]:
         for attribute in item.attribute:
             if attribute.type == _GRAPH:
                 yield from _all_nodes(attribute.g.node)
-
-
-def _with_bodies(model: Any, wanted: Collection[tuple[str, str]]) -> Any:
-    """The model with the bodies of function ops as functions of its own, one a node."""
-    import onnx
-
-    types = _types(model.graph, _inferred(_without_weights(model)).graph)
-    result = onnx.ModelProto()
-    result.CopyFrom(model)
-    for index, node in enumerate(result.graph.node):
-        if (node.domain, node.op_type) not in wanted:
-            continue
-        version = next((o.version for o in model.opset_import if o.domain == node.domain), 1)
-        schema: Any = onnx.defs.get_schema(node.op_type, version, node.domain)
-        body = onnx.FunctionProto()
-        if schema.has_context_dependent_function:
-            given = [types.get(name, onnx.TypeProto()).SerializeToString() for name in node.input]
-            data = schema.get_context_dependent_function(node.SerializeToString(), given)
-        else:
-            data = schema.get_function_with_opset_version(version) or schema.function_body
-        body.ParseFromString(data if isinstance(data, bytes) else data.SerializeToString())
-        body.domain, body.name = _INLINED, f"{node.op_type}_{index}"
-        if not body.opset_import:
-            body.opset_import.extend(model.opset_import)
-        result.functions.append(body)
-        node.domain, node.op_type = _INLINED, body.name
-    if not any(o.domain == _INLINED for o in result.opset_import):
-        result.opset_import.append(onnx.helper.make_opsetid(_INLINED, 1))
-    return result
-
-
-def _is_function(node: Any, model: Any) -> bool:
-    import onnx
-
-    version = next((o.version for o in model.opset_import if o.domain == node.domain), 1)
-    try:
-        schema: Any = onnx.defs.get_schema(node.op_type, version, node.domain)
-    except onnx.defs.SchemaError:
-        return False
-    return bool(schema.has_function or schema.has_context_dependent_function)
 
 
 def _types(graph: Any, inferred: Any) -> dict[str, Any]:
@@ -333,16 +340,6 @@ def _without_weights(model: Any) -> Any:
         elif tensor.name not in given:
             result.input.add(name=tensor.name).type.CopyFrom(_type_of(tensor))
     return light
-
-
-def _inferred(model: Any) -> Any:
-    import onnx
-
-    try:
-        return onnx.shape_inference.infer_shapes(model, check_type=False, strict_mode=False)
-    except Exception:
-        # inference is a help, not a judge: it also fails on models that runtimes accept
-        return model
 
 
 def _type_of(tensor: Any) -> Any:

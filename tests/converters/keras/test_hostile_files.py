@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 import mlferry
+from mlferry.converters import isolated
 from mlferry.converters.keras import hdf5
 from mlferry.errors import LimitError, MlferryError, ModelFileError
 from tests.converters.keras.test_bad_files import CONFIG, DENSE, INPUT, archive, write_h5
@@ -175,7 +176,7 @@ def test_what_the_reading_process_may_do(
 
 
 def test_reading_in_this_process(good: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hdf5.sys, "executable", "")
+    monkeypatch.setattr(isolated.sys, "executable", "")
     with pytest.raises(ModelFileError, match=r"no Python interpreter.*isolated=False"):
         mlferry.convert(good)
     with mlferry.limits.changed(isolated=False):

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlferry.converters.graph import Node
+from mlferry.converters.graph import Graph, Node
 from mlferry.converters.lower import Converter, Frontend, Lowering
+from mlferry.converters.onnx import read
 from mlferry.converters.operands import decorator
 from mlferry.registry import Registry
 
@@ -39,7 +40,7 @@ def fold(low: Lowering, node: Node, arrays: Sequence[Any]) -> Sequence[Any] | No
     built = onnx.helper.make_model(
         onnx.helper.make_graph([node.proto], "constant", infos, outputs), opset_imports=opsets
     )
-    sizes = _sizes(built, feeds)
+    sizes = _sizes(built, feeds, low.graph)
     if None in sizes and node.op not in _NO_LARGER:
         return None
     low.compute(sum(size or 0 for size in sizes))
@@ -58,7 +59,7 @@ _SHAPES = 1024  # integers: what may be a shape, or what an op repeats
 _NO_LARGER = {"NonZero", "Compress", "Unique", "NonMaxSuppression"}  # than what they are given
 
 
-def _sizes(model: Any, feeds: Mapping[str, NDArray[Any]]) -> list[int | None]:
+def _sizes(model: Any, feeds: Mapping[str, NDArray[Any]], graph: Graph) -> list[int | None]:
     """The bytes of each output, as onnx infers them from the shapes and the small integers."""
     import onnx
 
@@ -69,10 +70,7 @@ def _sizes(model: Any, feeds: Mapping[str, NDArray[Any]]) -> list[int | None]:
         for name, array in feeds.items()
         if array.size <= _SHAPES and array.dtype.kind in "iufb"
     )
-    try:
-        inferred = onnx.shape_inference.infer_shapes(known, data_prop=True)
-    except Exception:
-        return [None]
+    inferred = read.infer(known, graph.source, graph.isolated)
     found: list[int | None] = []
     for value in inferred.graph.output:
         tensor = value.type.tensor_type

@@ -1,0 +1,185 @@
+"""Libraries that may crash on a hostile file, in a process of their own.
+
+The process is started once, answers one request after another, and ends with this one. One that
+crashes, takes too long or too much memory is replaced; the request ends in an error of ours.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mlferry import limits
+from mlferry.errors import LimitError, ModelFileError
+
+PATIENCE = 10  # times the processor time that a busy machine may make it last
+_ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+_TIME_SIGNALS = (9, 24)  # SIGKILL by the hard limit, SIGXCPU
+
+
+class Refused(Exception):
+    """The worker could not do what it was asked; the message says why."""
+
+
+def command(script: str | None, name: str) -> list[str]:
+    """What starts a worker.
+
+    Raises:
+        ModelFileError: there is no interpreter to start.
+    """
+    if not sys.executable or not script:
+        raise ModelFileError(
+            f"{name} cannot be read: there is no Python interpreter for the process that reads "
+            "it. If you trust the file: with mlferry.limits.changed(isolated=False): ..."
+        )
+    return [sys.executable, "-I", "-S", "-X", "utf8", script]
+
+
+def environment() -> dict[str, str]:
+    """Variables for a worker: one thread, which takes less memory."""
+    return {**os.environ, **_ONE_THREAD}
+
+
+def search_path() -> list[str]:
+    """Where a worker finds its libraries."""
+    return [str(entry) for entry in sys.path]
+
+
+class Worker:
+    """A process that runs a script with `serve`.
+
+    Args:
+        script: its path.
+        library: what it runs, for messages.
+    """
+
+    def __init__(self, script: str, library: str) -> None:
+        self.script, self.library = script, library
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._owner = 0
+
+    def ask(
+        self, name: str, call: str, told: Any, parts: Sequence[bytes], seconds: float
+    ) -> list[bytes]:
+        """What a function of the script answers.
+
+        Args:
+            name: what messages call the file.
+            call: the function.
+            told: goes to it as JSON.
+            parts: goes to it as bytes.
+            seconds: of processor time that it may take.
+
+        Raises:
+            Refused: the function raised.
+            ModelFileError: the library crashed.
+            LimitError: it took too much time or memory.
+        """
+        header = {"call": call, "told": told, "sizes": [len(part) for part in parts],
+                  "seconds": seconds}  # fmt: skip
+        with self._lock:
+            process = self._started(name)
+            timer = threading.Timer(seconds * PATIENCE, process.kill)
+            timer.start()
+            try:
+                answer, found = _exchange(process, header, parts)
+            except (OSError, ValueError):
+                answer, found = {}, []
+            except BaseException:
+                self._stop()
+                raise
+            finally:
+                timer.cancel()
+            if "sizes" not in answer:
+                code = self._stop()
+        if "sizes" in answer:
+            return found
+        if "error" in answer:
+            raise Refused(answer["error"])
+        if "memory" in answer:
+            raise over_memory(name, self.library)
+        raise crashed(name, self.library, code, seconds)
+
+    def _started(self, name: str) -> subprocess.Popen[bytes]:
+        process = self._process
+        if process is None or self._owner != os.getpid() or process.poll() is not None:
+            process = self._process = subprocess.Popen(
+                command(self.script, name), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL, env=environment(),
+            )  # fmt: skip
+            self._owner = os.getpid()
+            first = {"sys_path": search_path(), "memory": limits.current().reader_memory}
+            assert process.stdin is not None
+            process.stdin.write(json.dumps(first).encode() + b"\n")
+            atexit.register(self._stop)
+        return process
+
+    def _stop(self) -> int:
+        process, self._process = self._process, None
+        atexit.unregister(self._stop)
+        if process is None or self._owner != os.getpid():
+            return 0
+        with contextlib.suppress(OSError):
+            process.stdin.close()  # type: ignore[union-attr]
+        with contextlib.suppress(OSError):
+            process.stdout.close()  # type: ignore[union-attr]
+        try:
+            return process.wait(1)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            return 0
+
+
+def _exchange(
+    process: subprocess.Popen[bytes], header: dict[str, Any], parts: Sequence[bytes]
+) -> tuple[dict[str, Any], list[bytes]]:
+    source, target = process.stdout, process.stdin
+    assert source is not None
+    assert target is not None
+    target.write(json.dumps(header).encode() + b"\n")
+    for part in parts:
+        target.write(part)
+    target.flush()
+    answer: dict[str, Any] = json.loads(source.readline())
+    return answer, [source.read(size) for size in answer.get("sizes", ())]
+
+
+def crashed(name: str, library: str, code: int, seconds: float, why: str = "") -> Exception:
+    """The error for a worker that ended without an answer."""
+    if -code in _TIME_SIGNALS:
+        return over_time(name, library, seconds)
+    end = f"exit {code}" + (f"; {why:.200}" if why else "")
+    return ModelFileError(f"{name} is damaged: {library} crashed on it ({end})")
+
+
+def over_time(name: str, library: str, seconds: float) -> LimitError:
+    """The error for a worker that does not end."""
+    return LimitError(
+        f"{name} is damaged, or larger than most: {library} takes more than {seconds:.0f} seconds "
+        "of processor time to find its way in it. If you trust the file: "
+        "with mlferry.limits.changed(seconds=600): ...",
+        "seconds",
+    )
+
+
+def over_memory(name: str, library: str) -> LimitError:
+    """The error for a worker that takes too much memory."""
+    return LimitError(
+        f"{name} is damaged, or larger than most: {library} takes more than "
+        f"{limits.current().reader_memory:,} bytes of memory to find its way in it. If you trust "
+        "the file: with mlferry.limits.changed(reader_memory=8 << 30): ...",
+        "reader_memory",
+    )
+
+
+WORKERS = Path(__file__).parent

@@ -1,0 +1,186 @@
+"""What the onnx package does in C++: functions replaced by their bodies, shapes inferred.
+
+It aborts on some hostile models. Files of strangers therefore go through a process of its own,
+which runs this module as a script, and imports nothing of mlferry.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from collections.abc import Callable, Collection
+from typing import Any, BinaryIO
+
+INLINED = "mlferry.inlined"
+
+
+class CannotInline(Exception):
+    """The functions of a model do not fit together."""
+
+
+def prepared(model: Any, keep: Collection[str]) -> tuple[Any, Any]:
+    """The model without functions, and the same with its shapes inferred.
+
+    Raises:
+        CannotInline: a function cannot be put in the place of its calls.
+    """
+    model = inlined(model, keep)
+    return model, inferred(model)
+
+
+def inlined(model: Any, keep: Collection[str]) -> Any:
+    """The model with its own functions, and ops that are functions, replaced by their bodies."""
+    import onnx.inliner
+
+    own = {(f.domain, f.name) for f in model.functions}
+    while True:
+        found = {
+            (node.domain, node.op_type)
+            for node in model.graph.node
+            if node.op_type not in keep
+            and f"{node.domain}.{node.op_type}" not in keep
+            and node.name not in keep
+            and ((node.domain, node.op_type) in own or _is_function(node, model))
+        }
+        if not found:
+            return model
+        try:
+            ready = _with_bodies(model, {name for name in found if name not in own})
+            made = onnx.inliner.inline_local_functions(ready, convert_version=True)
+        except Exception as error:
+            raise CannotInline(f"functions of the model cannot be inlined: {error}") from error
+        if made == model:
+            return model
+        model, own = made, {(f.domain, f.name) for f in made.functions}
+
+
+def inferred(model: Any, data_prop: bool = False) -> Any:
+    """The model with the shapes of its values, where onnx can tell them."""
+    import onnx.shape_inference
+
+    try:
+        return onnx.shape_inference.infer_shapes(
+            model, check_type=False, strict_mode=False, data_prop=data_prop
+        )
+    except Exception:
+        # inference is a help, not a judge: it also fails on models that runtimes accept
+        return model
+
+
+def _with_bodies(model: Any, wanted: Collection[tuple[str, str]]) -> Any:
+    """The model with the bodies of function ops as functions of its own, one a node."""
+    import onnx
+
+    graph = inferred(model).graph
+    types = {v.name: v.type for v in (*graph.value_info, *graph.input, *graph.output)}
+    for tensor in model.graph.initializer:
+        kind = onnx.helper.make_tensor_type_proto(tensor.data_type, list(tensor.dims))
+        types[tensor.name] = kind
+    result = onnx.ModelProto()
+    result.CopyFrom(model)
+    for index, node in enumerate(result.graph.node):
+        if (node.domain, node.op_type) not in wanted:
+            continue
+        version = next((o.version for o in model.opset_import if o.domain == node.domain), 1)
+        schema: Any = onnx.defs.get_schema(node.op_type, version, node.domain)
+        body = onnx.FunctionProto()
+        if schema.has_context_dependent_function:
+            given = [types.get(name, onnx.TypeProto()).SerializeToString() for name in node.input]
+            data = schema.get_context_dependent_function(node.SerializeToString(), given)
+        else:
+            data = schema.get_function_with_opset_version(version) or schema.function_body
+        body.ParseFromString(data if isinstance(data, bytes) else data.SerializeToString())
+        body.domain, body.name = INLINED, f"{node.op_type}_{index}"
+        if not body.opset_import:
+            body.opset_import.extend(model.opset_import)
+        result.functions.append(body)
+        node.domain, node.op_type = INLINED, body.name
+    if not any(o.domain == INLINED for o in result.opset_import):
+        result.opset_import.append(onnx.helper.make_opsetid(INLINED, 1))
+    return result
+
+
+def _is_function(node: Any, model: Any) -> bool:
+    import onnx
+
+    version = next((o.version for o in model.opset_import if o.domain == node.domain), 1)
+    try:
+        schema: Any = onnx.defs.get_schema(node.op_type, version, node.domain)
+    except (onnx.defs.SchemaError, TypeError):  # unknown, or of a version that is no 32-bit one
+        return False
+    return bool(schema.has_function or schema.has_context_dependent_function)
+
+
+# ---- as a process ------------------------------------------------------------------------------
+
+
+def _parsed(data: bytes) -> Any:
+    import onnx
+
+    model = onnx.ModelProto()
+    model.ParseFromString(data)
+    return model
+
+
+def _prepare(told: Any, data: bytes) -> list[bytes]:
+    return [m.SerializeToString() for m in prepared(_parsed(data), told)]
+
+
+def _infer(told: Any, data: bytes) -> list[bytes]:
+    return [inferred(_parsed(data), data_prop=True).SerializeToString()]
+
+
+CALLS: dict[str, Callable[..., list[bytes]]] = {"prepare": _prepare, "infer": _infer}
+
+
+def _confine(memory: int) -> None:
+    """Let this process take so much memory more; no core file where it crashes."""
+    with contextlib.suppress(ImportError, ValueError, OSError):
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        with open("/proc/self/statm", encoding="ascii") as stream:  # noqa: PTH123
+            memory += int(stream.read().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+
+
+def _allow(seconds: float) -> None:
+    """Let this process take so much more processor time."""
+    with contextlib.suppress(ImportError, ValueError, OSError):
+        import resource
+
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        most = int(used.ru_utime + used.ru_stime + seconds) + 1
+        resource.setrlimit(resource.RLIMIT_CPU, (most, resource.getrlimit(resource.RLIMIT_CPU)[1]))
+
+
+def serve(source: BinaryIO, target: BinaryIO) -> None:
+    """Answer requests until the input ends."""
+    first = json.loads(source.readline())
+    sys.path[:] = first["sys_path"]
+    import onnx.inliner
+    import onnx.shape_inference  # noqa: F401  (loaded before memory is limited)
+
+    _confine(first["memory"])
+    while line := source.readline():
+        header = json.loads(line)
+        parts = [source.read(size) for size in header["sizes"]]
+        _allow(header["seconds"])
+        made: list[bytes] = []
+        try:
+            made = CALLS[header["call"]](header["told"], *parts)
+            answer: dict[str, Any] = {"sizes": [len(part) for part in made]}
+        except MemoryError:
+            answer = {"memory": True}
+        except Exception as error:
+            text = str(error) if isinstance(error, CannotInline) else repr(error)
+            answer = {"error": text[:2000]}
+        target.write(json.dumps(answer).encode() + b"\n")
+        for part in made:
+            target.write(part)
+        target.flush()
+
+
+if __name__ == "__main__":
+    serve(sys.stdin.buffer, sys.stdout.buffer)

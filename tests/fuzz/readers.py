@@ -1,0 +1,357 @@
+"""The readers: what each reads, from which seeds its inputs are made, and how."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import re
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import mlferry
+from mlferry.converters.keras import hdf5, hdf5_worker
+from mlferry.spec.proto import model_pb2
+from tests.fuzz import mutate
+from tests.fuzz.mutate import Mutator
+
+
+@dataclass(frozen=True)
+class Reader:
+    """What is fuzzed.
+
+    Attributes:
+        seeds: makes the inputs that are mutated.
+        mutators: ways to do so.
+        read: reads an input; may raise errors of mlferry alone.
+        count: inputs of a full run.
+    """
+
+    seeds: Callable[[], list[bytes]]
+    mutators: tuple[Mutator, ...]
+    read: Callable[[bytes], Any]
+    count: int = 100_000
+
+
+SMALL = {"blob": 64 << 20, "rounds": 200, "unrolled": 500, "constants": 64 << 20,
+         "weights": 256 << 20, "always": 16 << 20}  # fmt: skip
+
+
+@contextmanager
+def _file(data: bytes, suffix: str) -> Iterator[Path]:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"m{suffix}"
+        path.write_bytes(data)
+        yield path
+
+
+# ---- .mlmodel ----------------------------------------------------------------------------------
+
+
+def _predicted(spec: model_pb2.Model) -> None:
+    """What a user does with a model: look, run, save."""
+    with mlferry.limits.changed(**SMALL):
+        model = mlferry.MLModel(spec.SerializeToString())
+        model.describe()
+        data: dict[str, Any] = {}
+        for feature in spec.description.input:
+            kind = feature.type.WhichOneof("Type")
+            if kind == "multiArrayType":
+                shape = [min(int(n), 64) for n in feature.type.multiArrayType.shape]
+                data[feature.name] = np.ones(shape[:6] or [3], np.float32)
+            elif kind == "imageType":
+                size = feature.type.imageType
+                data[feature.name] = np.zeros((min(size.height, 64), min(size.width, 64), 3), "u1")
+            else:
+                data[feature.name] = {"stringType": "a"}.get(kind or "", 1)
+        model.predict(data)
+
+
+def _mlmodel(data: bytes) -> None:
+    from mlferry.spec import io as files
+
+    _predicted(files.parse_spec(data))
+
+
+def _mlmodels() -> list[bytes]:
+    from tests.spec import broken_models
+
+    made = [
+        getattr(broken_models, name)()
+        for name in ("plain", "image", "classifier", "regressor", "legacy", "pipeline")
+    ]
+    return [spec.SerializeToString() for spec in made]
+
+
+def _layers() -> list[bytes]:
+    """A network of each kind of layer."""
+    from mlferry.spec.builder import LAYER_KINDS
+    from tests.spec.broken_layers import SANE_PARAMS, layer_model
+
+    made = [layer_model(kind, SANE_PARAMS.get(kind, {})) for kind in LAYER_KINDS]
+    return [spec.SerializeToString() for spec in made]
+
+
+# ---- Keras -------------------------------------------------------------------------------------
+
+
+@functools.cache
+def _keras_models() -> list[Any]:
+    import keras
+
+    k = keras.layers
+    picture = keras.Input((8, 8, 3), name="picture")
+    x = k.Conv2D(4, 3, padding="same", activation="relu", name="conv")(picture)
+    x = k.BatchNormalization(name="norm")(x)
+    y = k.MaxPooling2D(name="pool")(x)
+    y = k.UpSampling2D(name="up")(y)
+    x = k.Add(name="add")([x, y])
+    x = k.Dense(3, activation="softmax", name="out")(k.Flatten(name="flat")(x))
+    words = keras.Sequential(
+        [keras.Input((5,), name="words"), k.Embedding(7, 4, name="embed"),
+         k.Bidirectional(k.LSTM(3, return_sequences=True), name="both"), k.GRU(2, name="gru"),
+         k.Dense(2, name="dense")], name="words_model",
+    )  # fmt: skip
+    inner = keras.Sequential([keras.Input((4,)), k.Dense(3, name="in")], name="inner")
+    given = keras.Input((4,), name="given")
+    outer = keras.Model(given, k.TimeDistributed(inner, name="td")(
+        k.RepeatVector(2, name="twice")(k.Activation("tanh", name="act")(given))), name="outer",
+    )  # fmt: skip
+    return [keras.Model(picture, x, name="picture_model"), words, outer]
+
+
+def _saved(suffix: str) -> list[bytes]:
+    found = []
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for model in _keras_models():
+            path = Path(folder) / f"m{suffix}"
+            model.save(path)
+            found.append(path.read_bytes())
+    return found
+
+
+def _forked(request: dict[str, Any], name: str) -> dict[str, Any]:
+    """What the worker does, in a child of this process: a hundred times as fast to start."""
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(read)
+        status = 1
+        try:
+            hdf5_worker.confine(request["limits"]["seconds"], 8 << 30)
+            with os.fdopen(write, "wb") as stream:
+                stream.write(json.dumps(hdf5_worker.answer(request)).encode())
+            status = 0
+        finally:
+            os._exit(status)
+    os.close(write)
+    with os.fdopen(read, "rb") as stream:
+        answer = stream.read()
+    _, status = os.waitpid(child, 0)
+    code = os.waitstatus_to_exitcode(status)
+    if code:
+        raise mlferry.errors.ModelFileError(f"{name}: the HDF5 library crashed (exit {code})")
+    found: dict[str, Any] = json.loads(answer)
+    return found
+
+
+def _converted(data: bytes, suffix: str) -> None:
+    limited = mlferry.limits.changed(**SMALL, seconds=1.0)
+    with _file(data, suffix) as path, limited, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        mlferry.convert(path)
+
+
+def _apart(suffix: str) -> Callable[[bytes], None]:
+    def read(data: bytes) -> None:
+        hdf5._asked = _forked
+        _converted(data, suffix)
+
+    return read
+
+
+def _config(data: bytes) -> None:
+    """The file is whole but for the config: no process of its own is needed."""
+    with mlferry.limits.changed(isolated=False):
+        _converted(data, ".h5")
+
+
+# ---- ONNX --------------------------------------------------------------------------------------
+
+
+def _onnx_models() -> list[bytes]:
+    import onnx.parser
+
+    texts = [
+        """<ir_version: 8, opset_import: ["": 17]>
+        g (float[1,3,8,8] x) => (float[1,2] y)
+        <float[2,3,3,3] w = {54 *}, float[2] b = {1, 2}, int64[2] s = {1, -1}, float[32,2] m = {64 *}> {
+          a = Conv <pads = [1,1,1,1], strides = [2,2]> (x, w, b)
+          r = Relu (a)
+          f = Reshape (r, s)
+          p = MatMul (f, m)
+          y = Softmax <axis = -1> (p)
+        }""",
+        """<ir_version: 8, opset_import: ["": 17, "own": 1]>
+        g (float[2,4] x, bool c) => (float[N,4] y, float[2] z)
+        <int64 n = {3}, bool t = {1}, int64[1] ax = {1}> {
+          u = own.twice (x)
+          v = If (c) <then_branch = yes () => (float[2,4] o) { o = Neg (u) },
+                      else_branch = no () => (float[2,4] o) { o = Abs (u) }>
+          w = Loop (n, t, v) <body = rounds (int64 i, bool d, float[2,4] s)
+              => (bool e, float[2,4] o) { e = Identity (d)  o = Add (s, s) }>
+          y = Concat <axis = 0> (v, w)
+          z = ReduceSum <keepdims = 0> (w, ax)
+        }
+        <domain: "own", opset_import: ["": 17]>
+        twice (a) => (b) { b = Add (a, a) }""",
+        """<ir_version: 8, opset_import: ["": 13]>
+        g (float[5,1,4] x) => (float[5,1,1,3] y, float[2] q)
+        <float[1,12,4] w = {48 *}, float[1,12,3] r = {36 *}, int64[2] i = {0, 1}, float sc = {0.1},
+         int8 zp = {0}, int64[3] st = {0,0,0}, int64[3] en = {2,1,1}> {
+          y = LSTM <hidden_size = 3> (x, w, r)
+          d = Slice (x, st, en)
+          k = Constant <value = int64[1] {2}> ()
+          h = Reshape (d, k)
+          e = QuantizeLinear (h, sc, zp)
+          f = DequantizeLinear (e, sc, zp)
+          q = Gather (f, i)
+        }""",
+    ]  # fmt: skip
+    full = [re.sub(r"(\d+) \*", lambda m: ", ".join(["0.2"] * int(m[1])), text) for text in texts]
+    return [onnx.parser.parse_model(text).SerializeToString() for text in full]
+
+
+def _onnx(data: bytes) -> None:
+    with mlferry.limits.changed(**SMALL), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        mlferry.convert(data)
+
+
+def _onnx_proto() -> Any:
+    import onnx
+
+    return onnx.ModelProto()
+
+
+# ---- TensorFlow --------------------------------------------------------------------------------
+
+
+@functools.cache
+def _functions() -> list[Any]:
+    import tensorflow as tf
+
+    kernel = tf.constant(np.linspace(-1, 1, 54).reshape(3, 3, 3, 2), tf.float32)
+
+    def picture(x: Any) -> Any:
+        y = tf.nn.relu(tf.nn.bias_add(tf.nn.conv2d(x, kernel, 1, "SAME"), [1.0, 2.0]))
+        y = tf.reshape(tf.nn.max_pool2d(y, 2, 2, "VALID"), [1, -1])
+        return tf.nn.softmax(tf.matmul(y, tf.ones((32, 3))))
+
+    def steps(x: Any) -> Any:
+        def more(i: Any, v: Any) -> Any:
+            return i + 1, v * 0.5 + tf.reduce_mean(v)
+
+        _, y = tf.while_loop(lambda i, v: tf.reduce_sum(v) > 1.0, more, (0, x))
+        return tf.cond(
+            tf.reduce_max(y) > 0, lambda: y + 1, lambda: tf.transpose(y, [0, 2, 1])[..., :3]
+        )
+
+    return [
+        tf.function(picture).get_concrete_function(tf.TensorSpec((1, 8, 8, 3), name="x")),
+        tf.function(steps).get_concrete_function(tf.TensorSpec((1, 3, 3), name="x")),
+    ]  # fmt: skip
+
+
+def _graphs() -> list[bytes]:
+    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+    return [
+        convert_variables_to_constants_v2(function, lower_control_flow=False)
+        .graph.as_graph_def().SerializeToString()
+        for function in _functions()
+    ]  # fmt: skip
+
+
+def _graph_proto() -> Any:
+    import tensorflow as tf
+
+    return tf.compat.v1.GraphDef()
+
+
+@functools.cache
+def _variables() -> dict[str, bytes]:
+    """The files of a SavedModel; its message is the one that is mutated."""
+    import tensorflow as tf
+
+    class Scaled(tf.Module):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale = tf.Variable([2.0, 3.0])
+
+        @tf.function(input_signature=[tf.TensorSpec([1, 2], name="x")])  # type: ignore[misc]
+        def __call__(self, x: Any) -> Any:
+            return tf.nn.relu(x * self.scale)
+
+    with tempfile.TemporaryDirectory() as folder:
+        tf.saved_model.save(Scaled(), folder)
+        return {
+            str(path.relative_to(folder)): path.read_bytes()
+            for path in Path(folder).rglob("*") if path.is_file()
+        }  # fmt: skip
+
+
+def _saved_model(data: bytes) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        for name, content in {**_variables(), "saved_model.pb": data}.items():
+            path = Path(folder) / name
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(content)
+        with mlferry.limits.changed(**SMALL):
+            mlferry.convert(folder)
+
+
+def _saved_model_proto() -> Any:
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    return saved_model_pb2.SavedModel()
+
+
+# ---- the table ---------------------------------------------------------------------------------
+
+_HDF5_WAYS = (*mutate.BYTES, mutate.hdf5, mutate.hdf5, mutate.config_of(attribute="model_config"))
+_SPEC = mutate.protobuf(model_pb2.Model)
+READERS: dict[str, Reader] = {
+    "mlmodel": Reader(_mlmodels, (*mutate.BYTES, _SPEC, _SPEC, _SPEC, _SPEC), _mlmodel),
+    "layers": Reader(_layers, (_SPEC,), _mlmodel),
+    "keras h5": Reader(lambda: _saved(".h5"), _HDF5_WAYS, _apart(".h5"), 20_000),
+    "keras archive": Reader(
+        lambda: _saved(".keras"),
+        (*mutate.BYTES, *[mutate.archive(
+            config__json=(mutate.json_text, mutate.flipped),
+            metadata__json=(mutate.json_text, mutate.flipped),
+            model__weights__h5=(*mutate.BYTES, mutate.hdf5, mutate.hdf5),
+        )] * 6),
+        _apart(".keras"), 20_000,
+    ),
+    "keras config": Reader(
+        lambda: _saved(".h5"), (mutate.config_of(attribute="model_config"),), _config,
+    ),
+    "onnx": Reader(_onnx_models, (*mutate.BYTES, *[mutate.protobuf(_onnx_proto)] * 6), _onnx),
+    "graphdef": Reader(
+        _graphs, (*mutate.BYTES, *[mutate.protobuf(_graph_proto)] * 6),
+        lambda data: _converted(data, ".pb"), 20_000,
+    ),
+    "saved model": Reader(
+        lambda: [_variables()["saved_model.pb"]],
+        (*mutate.BYTES, *[mutate.protobuf(_saved_model_proto)] * 6), _saved_model, 20_000,
+    ),
+}  # fmt: skip

@@ -1,0 +1,155 @@
+"""Read mutated files by the thousand: `python -m tests.fuzz.run [READER ...] [--count N]`.
+
+Each reader runs in a child, which may take 1 GB beyond what its libraries take and 5 seconds an
+input. A child that dies or hangs is seen, its input is kept, and the next child goes on behind it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import resource
+import select
+import signal
+import subprocess
+import sys
+import time
+import traceback
+from collections import Counter
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from mlferry.errors import MlferryError
+from tests.fuzz.readers import READERS
+
+MEMORY = 1 << 30  # bytes beyond those of the libraries
+SECONDS = 5.0
+FAULTS = Path(__file__).parent / "faults"
+GRACE = 10.0  # seconds in which a child that hangs in a library is given up
+
+
+class Hang(BaseException):
+    """An input takes too long; no `except Exception` keeps it."""
+
+
+def mutant(name: str, seeds: list[bytes], seed: int, index: int) -> bytes:
+    """An input: the same for the same numbers, on every machine."""
+    rng = random.Random(f"{name}/{seed}/{index}")
+    data = rng.choice(seeds)
+    for _ in range(rng.choice((1, 1, 1, 2))):
+        try:
+            data = rng.choice(READERS[name].mutators)(data, rng)
+        except Exception:  # what is broken already may not be broken by its structure
+            data = rng.choice(READERS[name].mutators[:1])(data, rng) if data else data
+    return data
+
+
+def outcome(name: str, data: bytes, seconds: float = SECONDS) -> str:
+    """ "read", the name of an error of ours, or "FAULT: ..."."""
+
+    def too_long(number: int, frame: FrameType | None) -> None:
+        raise Hang
+
+    signal.signal(signal.SIGALRM, too_long)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        READERS[name].read(data)
+    except MlferryError as error:
+        return type(error).__name__
+    except Hang:
+        lines = traceback.format_exc().splitlines()
+        return f"FAULT: hang at {' / '.join(line.strip() for line in lines[-12:])}"
+    except BaseException as error:
+        lines = traceback.format_exc().splitlines()
+        where = [line.strip() for line in lines if "mlferry" in line][-1:]
+        return f"FAULT: {type(error).__name__}: {str(error)[:200]} {where}"
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+    return "read"
+
+
+def child(name: str, seed: int, start: int, end: int) -> None:
+    """Read the inputs of some numbers; one line an input, before and after."""
+    seeds = READERS[name].seeds()
+    for data in seeds:
+        found = outcome(name, data, seconds=60)
+        assert not found.startswith("FAULT"), f"a seed of {name}: {found}"
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+    limit = pages * resource.getpagesize() + MEMORY
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    for index in range(start, end):
+        print(f"{index} ...", flush=True)
+        print(f"{index} {outcome(name, mutant(name, seeds, seed, index))}", flush=True)
+
+
+def run(name: str, seed: int, count: int, *, log: Any = None) -> tuple[Counter[str], list[str]]:
+    """Outcomes and faults of many inputs."""
+    found: Counter[str] = Counter()
+    faults: list[str] = []
+    start = 0
+    while start < count:
+        begun, last = start, ""
+        command = [sys.executable, "-m", "tests.fuzz.run", "--child", name, str(seed), str(start),
+                   str(count)]  # fmt: skip
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                              text=True, errors="replace") as process:  # fmt: skip
+            assert process.stdout is not None
+            first = True
+            while select.select([process.stdout], [], [], 180 if first else SECONDS + GRACE)[0]:
+                line = process.stdout.readline()
+                if not line:
+                    break
+                index, _, result = line.rstrip("\n").partition(" ")
+                if not index.isdigit():
+                    continue
+                first, last, start = False, result, int(index)
+                if result != "...":
+                    start += 1
+                    kind, _, what = result.partition(": ")
+                    found[kind] += 1
+                    if kind == "FAULT":
+                        faults.append(f"{name} {seed} {index} {what}")
+            else:
+                process.kill()
+                last = "hang in a library"
+        if last in ("...", "hang in a library"):
+            found["FAULT"] += 1
+            why = "hang" if last != "..." else f"died with {process.returncode}"
+            faults.append(f"{name} {seed} {start} {why}")
+            start += 1
+        elif start == begun:
+            raise SystemExit(f"{name}: the child did not start; try: {' '.join(command)}")
+        if log is not None:
+            print(f"{name}: {start} of {count}: {dict(found)}", file=log, flush=True)
+    return found, faults
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("readers", nargs="*", help=f"of {', '.join(READERS)}; all by default")
+    parser.add_argument("--count", type=int, help="inputs a reader")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--child", nargs=4, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.child:
+        name, *numbers = arguments.child
+        child(name, *map(int, numbers))
+        return
+    bad = 0
+    for name in arguments.readers or READERS:
+        begun = time.monotonic()
+        count = arguments.count or READERS[name].count
+        found, faults = run(name, arguments.seed, count)
+        bad += len(faults)
+        spent = time.monotonic() - begun
+        shown = ", ".join(f"{key} {number:,}" for key, number in found.most_common())
+        print(f"{name}: {count:,} inputs in {spent:.0f} s: {shown}", flush=True)
+        for fault in faults:
+            print(f"  {fault}", flush=True)
+    if bad:
+        raise SystemExit(f"{bad} faults")
+
+
+if __name__ == "__main__":
+    main()
