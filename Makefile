@@ -4,7 +4,7 @@ DEV := .venv/bin
 DEMO := .venv-demo/bin
 PROTOS := mlferry/spec/proto
 
-.PHONY: demo test lint type unit chromium wheel schema docs notebooks onnx-suite keras-applications bench clean
+.PHONY: demo test lint type unit chromium wheel schema docs notebooks onnx-suite keras-applications fuzz bench clean
 
 demo: .venv-demo/ready  ## the main job, with NumPy, protobuf and h5py alone
 	$(DEMO)/python examples/spatial_transformer/demo.py
@@ -40,6 +40,9 @@ onnx-suite: .venv/ready  ## the node suite of the onnx package; writes its ledge
 
 keras-applications: .venv/ready  ## every architecture of keras.applications against Keras
 	$(DEV)/python -m tests.converters.keras.applications
+
+fuzz: .venv/ready  ## mutated files for every reader: only our errors, no crash, no hang (hours)
+	OPENBLAS_NUM_THREADS=1 $(DEV)/python -m tests.fuzz.run
 
 bench: .venv/ready  ## the published figures, us and a peer in one run
 	$(DEV)/python benchmarks/runtime.py --docs

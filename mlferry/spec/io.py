@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import tempfile
+import secrets
 from pathlib import Path
 
 from google.protobuf.message import DecodeError, EncodeError
@@ -84,13 +84,20 @@ def save_spec(spec: model_pb2.Model, path: str | os.PathLike[str]) -> Path:
 
 
 def write_atomic(file: Path, data: bytes) -> None:
-    """Write to a temporary file beside `file`, then rename.
+    """Write to a temporary file beside `file`, then rename: the old one is whole, or the new one.
+
+    A process that is killed may leave the temporary file, called `.<name>.<number>.part`.
 
     Raises:
-        ModelFileError: the folder is missing or cannot be written.
+        ModelFileError: the folder is missing or cannot be written, the disk is full, or the file
+            is there and may not be written.
     """
+    if file.exists() and not os.access(file, os.W_OK):
+        raise ModelFileError(f"cannot write {file}: it is there, and read-only")
+    temporary = file.with_name(f".{file.name[:200]}.{secrets.token_hex(4)}.part")
     try:
-        handle, temporary = tempfile.mkstemp(prefix=f".{file.name}.", dir=file.parent)
+        # the system applies the user's mask; changing it to read it would affect other threads
+        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _BINARY, 0o666)
     except OSError as error:
         reason = error.strerror or error
         raise ModelFileError(f"cannot write into {file.parent}: {reason}") from error
@@ -99,13 +106,13 @@ def write_atomic(file: Path, data: bytes) -> None:
             stream.write(data)
             stream.flush()
             os.fsync(stream.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)
         os.replace(temporary, file)
     except OSError as error:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise ModelFileError(f"cannot write {file}: {error.strerror or error}") from error
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
+
+
+_BINARY = getattr(os, "O_BINARY", 0)  # Windows translates line ends without it

@@ -193,7 +193,8 @@ def _onnx_models() -> list[bytes]:
     texts = [
         """<ir_version: 8, opset_import: ["": 17]>
         g (float[1,3,8,8] x) => (float[1,2] y)
-        <float[2,3,3,3] w = {54 *}, float[2] b = {1, 2}, int64[2] s = {1, -1}, float[32,2] m = {64 *}> {
+        <float[2,3,3,3] w = {54 *}, float[2] b = {1, 2}, int64[2] s = {1, -1},
+         float[32,2] m = {64 *}> {
           a = Conv <pads = [1,1,1,1], strides = [2,2]> (x, w, b)
           r = Relu (a)
           f = Reshape (r, s)

@@ -167,7 +167,7 @@ def test_target_is_a_folder(spec: model_pb2.Model, tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["model.mlmodel"]
 
 
-@pytest.mark.parametrize("function", ["replace", "fsync", "chmod", "fdopen"])
+@pytest.mark.parametrize("function", ["replace", "fsync", "fdopen"])
 @pytest.mark.parametrize("raised", [OSError(28, "No space left on device"), KeyboardInterrupt()])
 def test_an_old_file_stays_when_writing_fails(
     function: str,

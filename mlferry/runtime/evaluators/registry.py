@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from mlferry.custom import CustomLayer, CustomModel
-from mlferry.errors import UnsupportedModelError
+from mlferry.errors import MlferryError, PredictionError, UnsupportedModelError
 from mlferry.registry import Registry
 from mlferry.runtime import features, inputs
 from mlferry.runtime.engines import NUMPY, Engine
@@ -59,7 +60,19 @@ def prepare(model: model_pb2.Model, classes: CustomClasses) -> Evaluator:
             f"a model of kind {kind!r} loads, shows itself and saves here, but cannot predict: "
             + _WHY_NOT.get(kind, _APPLES)
         )
-    return entry.value(model, classes)
+    with _our_errors(f"this model of kind {kind!r} cannot be evaluated"):
+        return entry.value(model, classes)
+
+
+@contextmanager
+def _our_errors(what: str) -> Iterator[None]:
+    """Parameters that no rule of `validate` looks at may be anything."""
+    try:
+        yield
+    except MlferryError:
+        raise
+    except Exception as error:
+        raise PredictionError(f"{what}: {error!r:.300}") from error
 
 
 def checked(model: model_pb2.Model, evaluate: Evaluator) -> Evaluator:
@@ -73,7 +86,8 @@ def checked(model: model_pb2.Model, evaluate: Evaluator) -> Evaluator:
             for feature in description.input
             if data.get(feature.name) is not None
         }
-        made = evaluate(given)
+        with _our_errors(f"what it is given does not fit a {model.WhichOneof('Type')}"):
+            made = evaluate(given)
         return {
             feature.name: inputs.to_user(feature.name, made[feature.name], feature.type)
             for feature in description.output
