@@ -68,7 +68,7 @@ class Region:
             return None
         free = self._plans.setdefault(key, [])
         try:
-            plan = free.pop() if free else self._planned(key)
+            plan = self._free(free) or self._planned(key)
         except NotPlannedError:
             self._refused.add(key)
             return None
@@ -81,6 +81,14 @@ class Region:
                 np.copyto(made[name][sample], result.transpose(2, 0, 1))
         free.append(plan)
         return {name: x.reshape(*outer, *x.shape[1:]) for name, x in made.items()}
+
+    @staticmethod
+    def _free(plans: list[Plan]) -> Plan | None:
+        """A plan that no thread runs; another one may take the last at the same time."""
+        try:
+            return plans.pop()
+        except IndexError:
+            return None
 
     def _planned(self, key: tuple[Shape, ...]) -> Plan:
         if len(self._plans) > _REMEMBERED:
