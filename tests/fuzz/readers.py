@@ -64,7 +64,7 @@ def _predicted(spec: model_pb2.Model) -> None:
         for feature in spec.description.input:
             kind = feature.type.WhichOneof("Type")
             if kind == "multiArrayType":
-                shape = [min(int(n), 64) for n in feature.type.multiArrayType.shape]
+                shape = [max(0, min(int(n), 64)) for n in feature.type.multiArrayType.shape]
                 data[feature.name] = np.ones(shape[:6] or [3], np.float32)
             elif kind == "imageType":
                 size = feature.type.imageType
@@ -164,7 +164,7 @@ def _forked(request: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def _converted(data: bytes, suffix: str) -> None:
-    limited = mlferry.limits.changed(**SMALL, seconds=1.0)
+    limited = mlferry.limits.changed(**SMALL, seconds=0.2)
     with _file(data, suffix) as path, limited, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         mlferry.convert(path)

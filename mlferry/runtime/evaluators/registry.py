@@ -88,10 +88,16 @@ def checked(model: model_pb2.Model, evaluate: Evaluator) -> Evaluator:
         }
         with _our_errors(f"what it is given does not fit a {model.WhichOneof('Type')}"):
             made = evaluate(given)
-        return {
-            feature.name: inputs.to_user(feature.name, made[feature.name], feature.type)
-            for feature in description.output
-        }
+        missing = [feature.name for feature in description.output if feature.name not in made]
+        if missing:
+            raise PredictionError(
+                f"the model describes an output {missing[0]!r}; it makes {', '.join(made)}"
+            )
+        with _our_errors("what the model makes does not fit its description"):
+            return {
+                feature.name: inputs.to_user(feature.name, made[feature.name], feature.type)
+                for feature in description.output
+            }
 
     return run
 
