@@ -11,6 +11,8 @@ import zipfile
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from google.protobuf.descriptor import FieldDescriptor
+
 Mutator = Callable[[bytes, random.Random], bytes]
 
 INTEGERS = (0, 1, 2, 3, 5, 255, 256, 65535, -1, -2, 2**31 - 1, 2**31, -(2**31), 2**32 - 1, 2**53,
@@ -84,20 +86,20 @@ def messages(message: Any, limit: int = 3000) -> list[Any]:
 def value_for(field: Any, rng: random.Random) -> Any:
     """A value of the type of a field, more often an odd one than not."""
     kind = field.cpp_type
-    if kind == field.CPPTYPE_ENUM:
+    if kind == FieldDescriptor.CPPTYPE_ENUM:
         return rng.choice((*(v.number for v in field.enum_type.values), 99))
-    if kind == field.CPPTYPE_BOOL:
+    if kind == FieldDescriptor.CPPTYPE_BOOL:
         return rng.random() < 0.5
-    if kind in (field.CPPTYPE_FLOAT, field.CPPTYPE_DOUBLE):
+    if kind in (FieldDescriptor.CPPTYPE_FLOAT, FieldDescriptor.CPPTYPE_DOUBLE):
         return rng.choice(FLOATS)
-    if kind == field.CPPTYPE_STRING:
+    if kind == FieldDescriptor.CPPTYPE_STRING:
         text = rng.choice(TEXTS)
-        if field.type != field.TYPE_BYTES:
+        if field.type != FieldDescriptor.TYPE_BYTES:
             return text
         return rng.choice((text.encode(), bytes(rng.randrange(64)), rng.randbytes(8)))
-    bits = 32 if kind in (field.CPPTYPE_INT32, field.CPPTYPE_UINT32) else 64
+    bits = 32 if kind in (FieldDescriptor.CPPTYPE_INT32, FieldDescriptor.CPPTYPE_UINT32) else 64
     value = rng.choice((*INTEGERS, rng.randrange(10))) % (1 << bits)
-    signed = kind in (field.CPPTYPE_INT32, field.CPPTYPE_INT64)
+    signed = kind in (FieldDescriptor.CPPTYPE_INT32, FieldDescriptor.CPPTYPE_INT64)
     return value - (1 << bits) if signed and value >> (bits - 1) else value
 
 

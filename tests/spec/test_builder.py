@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from google.protobuf.descriptor import FieldDescriptor
 from hypothesis import given, settings, strategies as st
 
 from mlferry import limits
@@ -210,12 +211,12 @@ def values_of(draw: st.DrawFn, field: Any) -> Any:
     if field.enum_type is not None:
         return draw(st.sampled_from([value.name for value in field.enum_type.values]))
     made = {
-        field.CPPTYPE_BOOL: st.booleans(),
-        field.CPPTYPE_STRING: st.text(max_size=3),
-        field.CPPTYPE_FLOAT: st.floats(width=32, allow_nan=False),
-        field.CPPTYPE_UINT64: st.integers(0, 2**64 - 1),
-        field.CPPTYPE_INT64: st.integers(-(2**63), 2**63 - 1),
-        field.CPPTYPE_INT32: st.integers(-(2**31), 2**31 - 1),
+        FieldDescriptor.CPPTYPE_BOOL: st.booleans(),
+        FieldDescriptor.CPPTYPE_STRING: st.text(max_size=3),
+        FieldDescriptor.CPPTYPE_FLOAT: st.floats(width=32, allow_nan=False),
+        FieldDescriptor.CPPTYPE_UINT64: st.integers(0, 2**64 - 1),
+        FieldDescriptor.CPPTYPE_INT64: st.integers(-(2**63), 2**63 - 1),
+        FieldDescriptor.CPPTYPE_INT32: st.integers(-(2**31), 2**31 - 1),
     }[field.cpp_type]
     return draw(st.lists(made, max_size=3) if is_repeated(field) else made)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from google.protobuf.descriptor import FieldDescriptor
 
 from mlferry.spec import features, io, networks, weights
 from mlferry.spec.builder import LAYER_KINDS
@@ -283,19 +284,19 @@ def scramble_field(message: Any, field: Any, source: random.Random, depth: int) 
 
 
 def anything(field: Any, source: random.Random) -> Any:
-    if field.type == field.TYPE_BYTES:
+    if field.type == FieldDescriptor.TYPE_BYTES:
         return bytes(source.randint(0, 9))
     return source.choice(
         {
-            field.CPPTYPE_STRING: NAMES,
-            field.CPPTYPE_BOOL: [True, False],
-            field.CPPTYPE_ENUM: [0, 1, 2, 10, 65568, -1, 2**31 - 1],
-            field.CPPTYPE_FLOAT: [0, 1, -1, 1e30, float("nan"), float("inf")],
-            field.CPPTYPE_DOUBLE: [0, 1, -1, 1e300, float("nan"), float("-inf")],
-            field.CPPTYPE_UINT64: [0, 1, 2, 3, 8, 2**64 - 1],
-            field.CPPTYPE_INT64: [0, 1, 3, -1, -(2**63), 2**63 - 1],
-            field.CPPTYPE_UINT32: [0, 1, 2**32 - 1],
-            field.CPPTYPE_INT32: [0, 1, 4, -1, -(2**31), 2**31 - 1],
+            FieldDescriptor.CPPTYPE_STRING: NAMES,
+            FieldDescriptor.CPPTYPE_BOOL: [True, False],
+            FieldDescriptor.CPPTYPE_ENUM: [0, 1, 2, 10, 65568, -1, 2**31 - 1],
+            FieldDescriptor.CPPTYPE_FLOAT: [0, 1, -1, 1e30, float("nan"), float("inf")],
+            FieldDescriptor.CPPTYPE_DOUBLE: [0, 1, -1, 1e300, float("nan"), float("-inf")],
+            FieldDescriptor.CPPTYPE_UINT64: [0, 1, 2, 3, 8, 2**64 - 1],
+            FieldDescriptor.CPPTYPE_INT64: [0, 1, 3, -1, -(2**63), 2**63 - 1],
+            FieldDescriptor.CPPTYPE_UINT32: [0, 1, 2**32 - 1],
+            FieldDescriptor.CPPTYPE_INT32: [0, 1, 4, -1, -(2**31), 2**31 - 1],
         }[field.cpp_type]
     )
 
