@@ -44,7 +44,8 @@ keras-applications: .venv/ready  ## every architecture of keras.applications aga
 fuzz: .venv/ready  ## mutated files for every reader: only our errors, no crash, no hang (hours)
 	OPENBLAS_NUM_THREADS=1 $(DEV)/python -m tests.fuzz.run
 
-bench: .venv/ready  ## the published figures, us and a peer in one run
+bench: .venv/ready  ## the published figures, us and a peer in one run (Python 3.11 or newer)
+	$(DEV)/python -m pip install --quiet --disable-pip-version-check -e '.[bench]'
 	$(DEV)/python benchmarks/runtime.py --docs
 	$(DEV)/python benchmarks/runtime.py --docs --batches 1 --threads 0
 	$(DEV)/python benchmarks/hotspots.py --docs

@@ -1,8 +1,8 @@
-"""Converting ResNet-50, beside coremltools.
+"""Converting ResNet-50, beside coremltools and onnx2coreml.
 
     python benchmarks/converting.py [--runs 3] [--json FILE] [--docs]
 
-coremltools reads neither `.h5` nor ONNX today: it gets the same Keras model in memory, by way of
+onnx2coreml, which builds on coremltools, reads ONNX. coremltools itself reads neither `.h5` nor ONNX today: it gets the same Keras model in memory, by way of
 TensorFlow, and makes a model of the same kind (`neuralnetwork`). Every run is a process of its
 own; times leave out imports, building and saving the source, and the ratio is of medians of runs
 by turns. Peak memory is what converting adds to the process, as a multiple of the weights.
@@ -47,6 +47,12 @@ def theirs(path: str) -> dict[str, float]:
     )
 
 
+def from_onnx(path: str) -> dict[str, float]:
+    import onnx2coreml
+
+    return measured(lambda: onnx2coreml.convert(path, format="mlmodel"))
+
+
 def sources(folder: str) -> dict[str, float]:
     """Both files; the number of bytes of the weights."""
     import keras
@@ -60,7 +66,7 @@ def sources(folder: str) -> dict[str, float]:
     return {"bytes": 4.0 * model.count_params()}
 
 
-TASKS = {"ours": ours, "theirs": theirs, "sources": sources}
+TASKS = {"ours": ours, "theirs": theirs, "from_onnx": from_onnx, "sources": sources}
 
 
 def main() -> None:
@@ -80,6 +86,7 @@ def main() -> None:
             "mlferry, .h5": ("ours", f"{folder}/resnet50.h5"),
             "mlferry, .onnx": ("ours", f"{folder}/resnet50.onnx"),
             "coremltools, TensorFlow": ("theirs", f"{folder}/resnet50.h5"),
+            "onnx2coreml, .onnx": ("from_onnx", f"{folder}/resnet50.onnx"),
         }
         runs: dict[str, list[dict[str, float]]] = {name: [] for name in jobs}
         for _ in range(arguments.runs):

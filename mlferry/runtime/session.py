@@ -86,7 +86,7 @@ class Program:
         parts: what runs, in order.
     """
 
-    constants: Blobs
+    constants: Mapping[str, Array]
     parts: list[Planned]
 
 
@@ -295,7 +295,7 @@ class Session:
             self._programs[wanted] = Program(constants, plan[::-1])
         return self._programs[wanted]
 
-    def _folded(self, steps: Sequence[Step]) -> Blobs:
+    def _folded(self, steps: Sequence[Step]) -> dict[str, Array]:
         """What layers make of constants alone, computed once.
 
         A blob that something else writes, or that is read before, is left alone; so is a layer

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mlferry import limits
 from mlferry.errors import SpecError, context
 from mlferry.registry import Registry
 from mlferry.runtime.planned.maps import NO_BORDER, Array, Border, Map, Workspace, size_of
@@ -236,5 +237,7 @@ def _shapes(steps: Sequence[Step], given: Mapping[str, Shape]) -> dict[str, Shap
         for name, shape in zip(step.outputs, made or (), strict=False):
             if len(shape) != 4 or shape[0] != 1 or None in shape:
                 raise NotPlannedError(f"{name} has shape {shape}")
+            with context(f"running {step}"):
+                limits.check_blob(shape)
             found[name] = tuple(n or 0 for n in shape)
     return found
