@@ -2,10 +2,11 @@
 
     python benchmarks/converting.py [--runs 3] [--json FILE] [--docs]
 
-onnx2coreml, which builds on coremltools, reads ONNX. coremltools itself reads neither `.h5` nor ONNX today: it gets the same Keras model in memory, by way of
-TensorFlow, and makes a model of the same kind (`neuralnetwork`). Every run is a process of its
-own; times leave out imports, building and saving the source, and the ratio is of medians of runs
-by turns. Peak memory is what converting adds to the process, as a multiple of the weights.
+onnx2coreml, which builds on coremltools, reads ONNX. coremltools itself reads neither `.h5` nor
+ONNX today: it gets the same Keras model in memory, by way of TensorFlow, and makes a model of the
+same kind (`neuralnetwork`). Every run is a process of its own; times leave out imports, building
+and saving the source, and the ratio is of medians of runs by turns. Peak memory is what converting
+adds to the process, as a multiple of the weights.
 """
 
 from __future__ import annotations
