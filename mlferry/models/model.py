@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from pathlib import Path
 from typing import Any, overload
 
 from mlferry.custom import CUSTOM_LAYERS, CUSTOM_MODELS, CustomLayer, CustomModel
-from mlferry.errors import ModelFileError, UnsupportedModelError, ValidationError
+from mlferry.errors import MlferryError, ModelFileError, UnsupportedModelError, ValidationError
 from mlferry.models import inspect
 from mlferry.models.workers import Executors, in_order
 from mlferry.registry import Registry
@@ -19,6 +20,8 @@ from mlferry.runtime.evaluators.registry import CustomClasses
 from mlferry.runtime.session import Session
 from mlferry.spec import io, networks, validate
 from mlferry.spec.proto import model_pb2
+
+_SIDE_BY_SIDE = 16  # samples of a classic network that are evaluated at once
 
 
 class FeatureDescriptions(MutableMapping[str, str]):
@@ -299,8 +302,8 @@ class MLModel:
         Returns:
             The outputs by name, in the order of the description; a list for a list. Images
             come as uint8 arrays, class probabilities as a dict from labels. For an iterator or
-            a folder, an iterator: one sample at a time is in memory, or as many as the executor
-            works on, pictures in the order of their names.
+            a folder, an iterator: one sample at a time is in memory, sixteen of a classic
+            network, or as many as the executor works on; pictures in the order of their names.
 
         Raises:
             PredictionError: a name, shape or value does not fit.
@@ -311,16 +314,34 @@ class MLModel:
         if isinstance(data, Path):
             return self._pictures(data, executor)
         if isinstance(data, Iterator):
-            return in_order(_predicted, self, data, executor)
+            return self._each(data, executor)
         if isinstance(data, list):
-            return list(in_order(_predicted, self, data, executor))
+            return list(self._each(iter(data), executor))
         return evaluate(data)
+
+    def _each(
+        self, data: Iterator[Mapping[str, Any]], executor: Executors | None
+    ) -> Iterator[dict[str, Any]]:
+        """What is made of samples: side by side where the network lets them."""
+        evaluate = self._prepared()
+        if executor is not None or not isinstance(evaluate, NetworkEvaluator) or not evaluate.joins:
+            yield from in_order(_predicted, self, data, executor)
+            return
+        while samples := list(itertools.islice(data, _SIDE_BY_SIDE)):
+            try:
+                made = evaluate.many(samples)
+            except MlferryError:  # of one sample: those before it have results
+                made = None
+            yield from made if made is not None else map(evaluate, samples)
 
     def _pictures(self, folder: Path, executor: Executors | None) -> Iterator[dict[str, Any]]:
         """What is made of the pictures of a folder; those that cannot be read are left out."""
         from mlferry.models.samples import Unreadable, samples_for
 
         samples = samples_for(self, folder)
+        if executor is None:
+            yield from self._each((sample.data for sample in samples), None)
+            return
         shared = (self, samples.load)
         for made in in_order(_predicted_of, shared, samples.parcels(), executor):
             if isinstance(made, Unreadable):

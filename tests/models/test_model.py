@@ -19,7 +19,7 @@ from mlferry.errors import (
     ValidationError,
 )
 from mlferry.runtime.session import Session
-from mlferry.spec import features
+from mlferry.spec import features, fields
 from mlferry.spec.builder import Builder
 from mlferry.spec.proto import model_pb2
 
@@ -85,6 +85,64 @@ def test_an_iterator_streams() -> None:
     assert next(results)["y"].tolist() == [[0, 0, 0]]
     assert next(results)["y"].tolist() == [[1, 1, 1]]
     assert asked == [0, 1]
+
+
+def classic(layers: list[tuple[str, dict[str, Any]]]) -> model_pb2.Model:
+    """A chain in the mapping to five axes."""
+    spec = model_pb2.Model(specificationVersion=1)
+    spec.description.input.add(name="x").type.multiArrayType.shape.append(4)
+    spec.description.input[0].type.multiArrayType.dataType = 65568
+    for index, (kind, params) in enumerate(layers):
+        layer = spec.neuralNetwork.layers.add(
+            name=f"l{index}", input=["x" if not index else f"y{index - 1}"], output=[f"y{index}"]
+        )
+        getattr(layer, kind).SetInParent()
+        fields.fill(getattr(layer, kind), params)
+    spec.description.output.add(name=f"y{len(layers) - 1}").type.multiArrayType.dataType = 65568
+    return spec
+
+
+DENSE = {"inputChannels": 4, "outputChannels": 3, "weights": np.arange(12.0).reshape(3, 4)}
+CHAINS: dict[str, tuple[list[tuple[str, dict[str, Any]]], bool]] = {
+    "dense": ([("innerProduct", DENSE), ("softmax", {})], True),
+    "statistics of the batch": (
+        [("batchnorm", {
+            "channels": 4, "computeMeanVar": True, "gamma": np.ones(4), "beta": np.zeros(4),
+        })],
+        False,
+    ),
+    "custom": ([("custom", {"className": "Side"})], False),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CHAINS)
+def test_samples_of_classic_networks_go_side_by_side(name: str) -> None:
+    """Sixteen at a time where no layer looks at several; results are those one by one."""
+
+    class Side(mlferry.CustomLayer):
+        def evaluate(self, inputs: list[Any]) -> list[Any]:
+            assert inputs[0].shape == (1, 1, 4, 1, 1)
+            return [inputs[0] + 1]
+
+    layers, joins = CHAINS[name]
+    model = mlferry.MLModel(classic(layers), custom_layers={"Side": Side})
+    assert model._network().joins is joins
+    samples = [{"x": np.arange(4) * 0.1 + index} for index in range(40)]
+    output = f"y{len(layers) - 1}"
+    wanted = [model.predict(sample)[output] for sample in samples]
+    asked = []
+    run = model.session.run
+    model.session.run = lambda *given: asked.append(given) or run(*given)  # type: ignore[method-assign]
+    for made in (model.predict(samples), list(model.predict(iter(samples)))):
+        found = [one[output] for one in made]
+        np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-6)
+        assert found[0].shape == wanted[0].shape
+    assert len(asked) == (6 if joins else 80)
+    samples[20] = {"x": np.zeros(5)}
+    results = model.predict(iter(samples))
+    assert len([next(results) for _ in range(20)]) == 20
+    with pytest.raises(PredictionError):
+        next(results)
 
 
 def test_a_folder_of_pictures_streams(tmp_path: Path, rng: np.random.Generator) -> None:

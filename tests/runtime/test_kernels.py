@@ -8,6 +8,7 @@ import pkgutil
 import numpy as np
 import pytest
 
+from mlferry.runtime.evaluators.network import _is_apart
 from mlferry.runtime.session import Session
 from mlferry.spec import shapes
 from mlferry.spec.params import Params
@@ -41,3 +42,35 @@ def test_layer(case: Case) -> None:
     inferred = shapes.infer(params, [x.shape for x in case.inputs])
     if inferred is not None:
         assert all(map(fits, inferred, [result.shape for result in found])), inferred
+
+
+CLASSIC = [case for case in CASES if case.mapping == "rank5"]
+APART = [
+    case
+    for case in CLASSIC
+    if case.inputs and _is_apart(network(case.kind, case.params, 1, 1, case.mapping).layers[0])
+]
+
+
+def test_few_kinds_look_at_several_entries_of_the_batch_axis() -> None:
+    kinds = {case.kind for case in CLASSIC}
+    assert kinds - {case.kind for case in APART} == {"cropResize", "loadConstant"}
+
+
+@pytest.mark.parametrize("case", APART, ids=str)
+def test_entries_of_the_batch_axis_do_not_meet(case: Case) -> None:
+    """Samples of a classic network side by side, along the batch axis, are samples apart."""
+    made = network(case.kind, case.params, len(case.inputs), len(case.expected), case.mapping)
+    joined = list(case.inputs)
+    count = max(x.shape[1] for x in joined)
+    if count == 1:  # another sample: whole numbers stay whole, as they may be indices
+        others = [x[:, ::-1, ::-1] if np.array_equal(x, np.round(x)) else x / 2 for x in joined]
+        joined = [np.concatenate(pair, axis=1) for pair in zip(joined, others, strict=True)]
+        count = 2
+    apart = [
+        run(made, [x[:, i : i + 1] if x.shape[1] == count else x for x in joined])
+        for i in range(count)
+    ]
+    for y, *entries in zip(run(made, joined), *apart, strict=True):
+        if y.shape[1] == count:  # where it is not, results are not taken apart
+            np.testing.assert_allclose(y, np.concatenate(entries, axis=1), 1e-4, 1e-5)

@@ -21,6 +21,8 @@ class NetworkEvaluator:
 
     Attributes:
         session: the plan; `run` takes the names of any blobs as outputs.
+        joins: whether samples can go side by side, along the batch axis of the classic mapping,
+            and no layer looks at several of them. The exact mapping has no such axis.
     """
 
     def __init__(self, model: model_pb2.Model, classes: CustomClasses) -> None:
@@ -40,6 +42,7 @@ class NetworkEvaluator:
                 model.description.predictedFeatureName,
                 model.description.predictedProbabilitiesName,
             )
+        self.joins = self.session.rank5 and all(map(_is_apart, networks.layers_of(network)))
         wanted = [name for name, _ in self._outputs if name not in special]
         self._wanted = list(dict.fromkeys([*wanted, *([self._chances] if special else [])]))
 
@@ -56,7 +59,27 @@ class NetworkEvaluator:
 
     def __call__(self, data: Features) -> dict[str, Any]:
         """The outputs for the features of a sample."""
-        made = self.session.run(self.blobs(data), self._wanted)
+        return self._features(self.session.run(self.blobs(data), self._wanted))
+
+    def many(self, samples: Sequence[Features]) -> list[dict[str, Any]] | None:
+        """The outputs for several samples at once; None where they have to go one by one.
+
+        Raises:
+            PredictionError: a sample does not fit, whichever.
+        """
+        given = [self.blobs(sample) for sample in samples]
+        shapes = {tuple((name, x.shape) for name, x in blobs.items()) for blobs in given}
+        if not self.joins or len(shapes) != 1 or any(x.shape[1] != 1 for x in given[0].values()):
+            return None
+        joined = {name: np.concatenate([blobs[name] for blobs in given], 1) for name in given[0]}
+        made = self.session.run(joined, self._wanted)
+        if any(x.ndim != 5 or x.shape[1] != len(given) for x in made.values()):
+            return None
+        apart = ({name: x[:, i : i + 1] for name, x in made.items()} for i in range(len(given)))
+        return [self._features(blobs) for blobs in apart]
+
+    def _features(self, made: dict[str, Array]) -> dict[str, Any]:
+        """The outputs as their features have them."""
         named: dict[str, Any] = {}
         if isinstance(self.network, nn.NeuralNetworkClassifier):
             named = classify(made[self._chances], class_labels(self.network), self.description)
@@ -64,6 +87,14 @@ class NetworkEvaluator:
             name: named[name] if name in named else inputs.to_user(name, made[name], kind)
             for name, kind in self._outputs
         }
+
+
+def _is_apart(layer: nn.NeuralNetworkLayer) -> bool:
+    """Whether a layer of the classic mapping works on every entry of the batch axis alone."""
+    kind = layer.WhichOneof("layer")
+    if kind == "batchnorm":
+        return bool(layer.batchnorm.instanceNormalization or not layer.batchnorm.computeMeanVar)
+    return kind not in ("custom", "cropResize")  # boxes name the image that they crop
 
 
 @evaluator(*networks.NETWORK_KINDS)
