@@ -21,8 +21,9 @@ class NetworkEvaluator:
 
     Attributes:
         session: the plan; `run` takes the names of any blobs as outputs.
-        joins: whether samples can go side by side, along the batch axis of the classic mapping,
-            and no layer looks at several of them. The exact mapping has no such axis.
+        joins: whether samples go side by side, along the batch axis of the classic mapping: no
+            layer looks at several of them, and none does one at a time anyway. The exact
+            mapping has no such axis.
     """
 
     def __init__(self, model: model_pb2.Model, classes: CustomClasses) -> None:
@@ -42,7 +43,9 @@ class NetworkEvaluator:
                 model.description.predictedFeatureName,
                 model.description.predictedProbabilitiesName,
             )
-        self.joins = self.session.rank5 and all(map(_is_apart, networks.layers_of(network)))
+        layers = list(networks.layers_of(network))
+        pays = all(layer.WhichOneof("layer") not in _ONE_BY_ONE for layer in layers)
+        self.joins = self.session.rank5 and pays and all(map(_is_apart, layers))
         wanted = [name for name, _ in self._outputs if name not in special]
         self._wanted = list(dict.fromkeys([*wanted, *([self._chances] if special else [])]))
 
@@ -87,6 +90,9 @@ class NetworkEvaluator:
             name: named[name] if name in named else inputs.to_user(name, made[name], kind)
             for name, kind in self._outputs
         }
+
+
+_ONE_BY_ONE = ("convolution", "pooling")  # the planned runtime takes sample after sample
 
 
 def _is_apart(layer: nn.NeuralNetworkLayer) -> bool:
