@@ -53,6 +53,7 @@ class Emitter:
         self.shapes: dict[str, Shape | None] = {}
         self._nodes = self.graph.nodes
         self._taken = set(taken)
+        self._last: dict[str, int] = {}  # the number behind the last name of a hint
         self._shared: dict[tuple[str, tuple[int, ...], bytes], str] = {}
         self._wholes: dict[str, str] = {}
         self._flags: dict[str, str] = {}
@@ -63,10 +64,10 @@ class Emitter:
 
     def fresh(self, hint: str) -> str:
         """A name that no value has."""
-        name, index = hint, 0
+        name = hint
         while name in self._taken or not name:
-            index += 1
-            name = f"{hint}_{index}"
+            self._last[hint] = self._last.get(hint, 0) + 1
+            name = f"{hint}_{self._last[hint]}"
         self._taken.add(name)
         return name
 

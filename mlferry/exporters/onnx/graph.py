@@ -89,9 +89,6 @@ class Graph:
         """
         onnx = import_onnx()
         helper = onnx.helper
-        tensors = [onnx.numpy_helper.from_array(a, n) for n, a in self.arrays.items()]
-        graph = onnx.GraphProto(name=name, initializer=tensors)
-        _fill(graph, self.nodes, self.inputs, self.outputs)
         opsets = [helper.make_opsetid("", OPSET)]
         if any(node.domain for node in walk(self.nodes)):
             opsets.append(helper.make_opsetid(CUSTOM_DOMAIN, 1))
@@ -99,7 +96,12 @@ class Graph:
             ir_version=IR_VERSION, producer_name="mlferry", producer_version=VERSION,
             opset_import=opsets,
         )  # fmt: skip
-        model.graph.CopyFrom(graph)
+        model.graph.name = name
+        for key, array in self.arrays.items():  # in place: every copy of the weights counts
+            tensor = model.graph.initializer.add(name=key, dims=array.shape)
+            tensor.data_type = helper.np_dtype_to_tensor_dtype(array.dtype)
+            tensor.raw_data = array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
+        _fill(model.graph, self.nodes, self.inputs, self.outputs)
         helper.set_model_props(model, dict(metadata or {}))
         return model
 

@@ -63,7 +63,8 @@ class Translation:
         self.refusals: list[Refusal] = []
         self._custom = custom
         self._cut: set[str] = set()  # values without their sequence axis
-        self._names: dict[str, str] = {}
+        self._names: dict[str, str] = {}  # of values that are named after a blob
+        self._used: set[str] = set()
 
     # ---- blobs -------------------------------------------------------------------------------
 
@@ -157,8 +158,9 @@ class Translation:
     def made(self, blob: str, value: str) -> None:
         """Say which value a blob has from now on; the value is named after its first blob."""
         self.values[blob] = value
-        if value in self.e.made and blob not in self._names.values():
-            self._names.setdefault(value, blob)
+        if value in self.e.made and value not in self._names and blob not in self._used:
+            self._names[value] = blob
+            self._used.add(blob)
 
     def custom(self, layer: nn.NeuralNetworkLayer, live: set[str]) -> None:
         """A custom layer: an op of a domain of its own, named by its class.
