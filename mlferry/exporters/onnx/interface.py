@@ -264,6 +264,11 @@ def add_outputs(
     types = {feature.name: feature.type for feature in spec.description.output}
     for name, blob in outputs_of(spec, network).items():
         value = t.whole(blob)
+        if t.e.shapes.get(value) is None:
+            raise ExportError(
+                f"the rank of output {name!r} is not known, and ONNX wants to know it: a shape "
+                "that is computed, or a custom layer without output_shapes, hides it"
+            )
         feature = types.get(name, ft.FeatureType())
         kind = feature.WhichOneof("Type")
         dtype = "float32"

@@ -69,40 +69,76 @@ def convolution(e: Emitter, p: Params, x: str, *given: str) -> str:
 
     def compute(maps: str) -> str:
         if p.isDeconvolution:
-            full = tuple(
-                windows.spread(n, (k - 1) * d + 1, s, (0, 0))
-                for n, k, d, s in zip(
-                    e.shape(maps)[-2:], p.kernelSize, p.dilationFactor, p.stride, strict=True
-                )
-            )
-            wanted = sizes.deconvolution_size(p, (e.shape(maps)[-2], e.shape(maps)[-1]))
+            full, wanted = _full_and_wanted(p, e.shape(maps)[-2:])
             return spread_out(e, [maps, *stored], attributes, full, wanted, _cut(p, full, wanted))
-        return e.node("Conv", maps, *stored, **attributes, **_padding(e, p, maps))
+        if p.which("ConvolutionPaddingType") == "same" and None in e.shape(maps)[-2:]:
+            if max(p.dilationFactor) > 1:  # onnxruntime's SAME takes none
+                spans = [(k - 1) * d + 1 for k, d in zip(
+                    p.kernelSize, p.dilationFactor, strict=True)]  # fmt: skip
+                pads = _same_pads(e, maps, spans, p.stride, p.same.asymmetryMode)
+                return e.node("Conv", padded_by(e, maps, pads, 0), *stored, **attributes)
+            padding: dict[str, Any] = {"auto_pad": _AUTO_PAD[p.same.asymmetryMode]}
+        else:
+            known = tuple(n or 0 for n in e.shape(maps))
+            padding = {"pads": _pads(sizes.edges_of(p, known))}
+        return e.node("Conv", maps, *stored, **attributes, **padding)
 
     return over_maps(e, x, compute)
 
 
-def _padding(e: Emitter, p: Params, maps: str) -> dict[str, Any]:
-    """The padding of a convolution; of a flexible image, SAME is worked out at run time."""
-    shape = e.shape(maps)
-    if p.which("ConvolutionPaddingType") == "same" and None in shape[-2:]:
-        return {"auto_pad": _AUTO_PAD[p.same.asymmetryMode]}
-    return {"pads": _pads(sizes.edges_of(p, tuple(n or 0 for n in shape)))}
+def _full_and_wanted(p: Params, size: Shape) -> tuple[Shape, Shape]:
+    """The size of a transposed convolution before anything is cut off, and the one after.
+
+    With SAME padding they differ by the same amount for every input: one pixel stands for all
+    where the size is not known.
+    """
+    if p.which("ConvolutionPaddingType") == "same" and not p.outputShape and None in size:
+        size = (1, 1)
+    full = tuple(
+        windows.spread(n, (k - 1) * d + 1, s, (0, 0))
+        for n, k, d, s in zip(size, p.kernelSize, p.dilationFactor, p.stride, strict=True)
+    )
+    return full, sizes.deconvolution_size(p, (size[0], size[1]))
 
 
 def _cut(p: Params, full: Shape, wanted: Shape) -> Edges | None:
     """What is cut off the full result of a transposed convolution, where it can be told."""
-    known = [(f or 0, w or 0) for f, w in zip(full, wanted, strict=True)]
     if None not in (*full, *wanted):
-        ends = (known[0][0], known[1][0]), (known[0][1], known[1][1])
-        return sizes.deconvolution_edges(p, *ends)
-    if p.outputShape:
-        return None
-    if p.which("ConvolutionPaddingType") != "same":
-        return windows.borders(p.valid)
-    # the excess is the same for every size: full - wanted = span - stride
-    spans = [(k - 1) * d + 1 for k, d in zip(p.kernelSize, p.dilationFactor, strict=True)]
-    return sizes.deconvolution_edges(p, (spans[0], spans[1]), tuple(p.stride))
+        (a, b), (c, d) = (tuple(n or 0 for n in size) for size in (full, wanted))
+        return sizes.deconvolution_edges(p, (a, b), (c, d))
+    return None if p.outputShape else windows.borders(p.valid)
+
+
+def padded_by(e: Emitter, x: str, pads: Sequence[tuple[str, str]], value: float) -> str:
+    """A blob with its last axes padded by amounts that are made at run time."""
+    zeros = e.integers([0] * (e.rank(x) - len(pads)))
+    starts, ends = zip(*pads, strict=True)
+    amounts = e.node("Concat", zeros, *starts, zeros, *ends, axis=0)
+    y = e.node("Pad", x, amounts, e.number(value))
+    e.shapes[y] = (*e.shape(x)[: -len(pads)], *[None] * len(pads))
+    return y
+
+
+def _whole_steps(e: Emitter, room: str, stride: int) -> str:
+    """A number of pixels, rounded up to whole strides, in strides."""
+    more = e.node("Add", room, e.integers([stride - 1]))
+    return e.node("Div", more, e.integers([stride]))
+
+
+def _same_pads(
+    e: Emitter, x: str, spans: Sequence[int], strides: Sequence[int], mode: str
+) -> list[tuple[str, str]]:
+    """SAME padding of height and width, whatever they are: see `windows.same_edges`."""
+    found = []
+    for axis, span, stride in zip((-2, -1), spans, strides, strict=True):
+        size = e.vector([e.extent(x, axis)])
+        last = e.node("Sub", _whole_steps(e, size, stride), e.integers([1]))
+        end = e.node("Add", e.node("Mul", last, e.integers([stride])), e.integers([span]))
+        excess = e.node("Max", e.node("Sub", end, size), e.integers([0]))
+        small = e.node("Div", excess, e.integers([2]))
+        large = e.node("Sub", excess, small)
+        found.append((large, small) if mode == "TOP_LEFT_HEAVY" else (small, large))
+    return found
 
 
 def spread_out(
@@ -177,6 +213,8 @@ def convolution3d(e: Emitter, p: Params, x: str) -> str:
 
 def _volume_padding(p: Params, extents: Shape, spans: tuple[int, int, int]) -> dict[str, Any]:
     if p.paddingType == "SAME" and None in extents:
+        if max(volumes.triple(p, "dilation") if p.kind == "convolution3d" else (1,)) > 1:
+            raise refuse("SAME padding and dilation for a volume whose size is not known")
         return {"auto_pad": "SAME_UPPER"}
     return {"pads": _pads(volumes.edges_of(p, extents, spans))}
 
@@ -205,7 +243,7 @@ def _pooled(e: Emitter, p: Params, maps: str) -> str:
     mode = p.which("PoolingPaddingType")
     if None in size:
         if mode == "includeLastPixel":
-            raise refuse("includeLastPixel for an input whose size is not known")
+            return _pooled_to_the_end(e, p, maps, attributes)
         if mode == "same":
             padding: dict[str, Any] = {"auto_pad": _AUTO_PAD[p.same.asymmetryMode]}
             return _pool_node(e, p.type, maps, attributes, padding, p.avgPoolExcludePadding)
@@ -223,6 +261,38 @@ def _pooled(e: Emitter, p: Params, maps: str) -> str:
         return _with_edges(e, p.type, maps, attributes, edges, True)
     mean = _with_edges(e, p.type, maps, attributes, edges, False)
     return e.node("Mul", mean, e.constant((area / divisor).astype(np.float32)))
+
+
+def _pooled_to_the_end(e: Emitter, p: Params, maps: str, attributes: dict[str, Any]) -> str:
+    """`includeLastPixel`, where padding depends on the size: see `windows.slide_complete`."""
+    first = p.includeLastPixel.paddingAmounts or (0, 0)
+    pads, inside = [], []
+    rows = zip((-2, -1), p.kernelSize, p.stride, first, strict=True)
+    for axis, span, stride, pad in rows:
+        size = e.vector([e.extent(maps, axis)])
+        room = e.node("Add", size, e.integers([2 * pad - span]))
+        last = e.node("Mul", _whole_steps(e, room, stride), e.integers([stride]))
+        edge = e.node("Add", size, e.integers([pad]))
+        in_padding = e.node("GreaterOrEqual", last, edge)
+        last = e.node("Where", in_padding, e.node("Sub", last, e.integers([stride])), last)
+        end = e.node("Sub", e.node("Add", last, e.integers([span])), edge)
+        pads.append((e.integers([pad]), e.node("Max", end, e.integers([pad]))))
+        inside.append((size, pad))
+    filler = _LOWEST if p.type == "MAX" else 0
+    source = padded_by(e, maps, pads, filler)
+    y = _pool_node(e, p.type, source, attributes, {}, False)
+    if p.type != "AVERAGE":
+        return y
+    # the part of every window that counts: the real pixels, or the padding of both sides as well
+    ones = e.node("Expand", e.number(1), e.node("Concat", e.integers([1, 1]), *(
+        size for size, _ in inside), axis=0))  # fmt: skip
+    e.shapes[ones] = (1, 1, None, None)
+    if not p.avgPoolExcludePadding:
+        ones = padded(e, ones, [(pad, pad) for _, pad in inside], 1)
+        pads = [(e.integers([0]), e.node("Sub", end, e.integers([pad])))
+                for (_, end), (_, pad) in zip(pads, inside, strict=True)]  # fmt: skip
+    counted = _pool_node(e, "AVERAGE", padded_by(e, ones, pads, 0), attributes, {}, False)
+    return e.node("Div", y, counted)
 
 
 def _with_edges(

@@ -25,8 +25,7 @@ def affine(e: Emitter, x: str, scale: float, shift: float) -> str:
 def _per_channel(e: Emitter, a: Params, field: str, x: str) -> str:
     """One value, or one a channel (axis -3)."""
     size = weights.count(getattr(a.message, field))
-    channels = None if size == 1 else e.shape(x)[-3]
-    return weight(e, a, field, (1,) if channels is None else (channels, 1, 1))
+    return weight(e, a, field, (1,) if size == 1 else (e.shape(x)[-3] or size, 1, 1))
 
 
 def _thresholded(e: Emitter, a: Any, x: str) -> str:

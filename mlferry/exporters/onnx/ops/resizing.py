@@ -99,7 +99,9 @@ def _hats(e: Emitter, positions: str, extent: str) -> str:
         pixels = e.constant(np.arange(int(known[0]), dtype=np.float32))
     else:
         limits = (e.constant(np.int64(0)), e.squeeze(extent, [0]), e.constant(np.int64(1)))
-        pixels = e.node("Cast", e.node("Range", *limits), to=1)
+        places = e.node("Range", *limits)
+        e.shapes[places] = (None,)
+        pixels = e.node("Cast", places, to=1)
     away = e.node("Abs", e.node("Sub", e.unsqueeze(inside, [-1]), pixels))
     return e.node("Relu", e.node("Sub", e.number(1), away))
 
