@@ -239,7 +239,8 @@ def read(
             raise SpecError(f"no values are stored, {size} are needed for shape {wanted}")
         return np.zeros(wanted, np.float32)
     if kind.kind in (LINEAR, LUT, INT8):
-        return _dequantize(parts(source, wanted), wanted, channel_axis)
+        found = parts(source, wanted, channel_axis=channel_axis)
+        return _dequantize(found, wanted, channel_axis)
     if kind.kind == RAW:
         raise SpecError("raw bytes without quantization parameters: their meaning is unknown")
     values: NDArray[np.float32] = _sized(stored(source), wanted).astype(np.float32, copy=False)
@@ -278,13 +279,16 @@ class Lookup:
     table: NDArray[np.float32]
 
 
-def parts(source: nn.WeightParams, shape: Sequence[int]) -> Linear | Lookup:
-    """A quantized weight with its integers, as they are stored.
+def parts(
+    source: nn.WeightParams, shape: Sequence[int], *, channel_axis: int = 0
+) -> Linear | Lookup:
+    """A quantized weight with its integers, as they are stored; see `read`.
 
     Integers of int8 are signed, and have a scale without a bias.
 
     Raises:
-        SpecError: the weight is not quantized, or the number of stored values does not fit.
+        SpecError: the weight is not quantized, or the number of stored values, or of scales, does
+            not fit.
     """
     kind = encoding(source)
     wanted = tuple(int(size) for size in shape)
@@ -299,6 +303,9 @@ def parts(source: nn.WeightParams, shape: Sequence[int]) -> Linear | Lookup:
         return Linear(_sized(stored(source), wanted), 8, scale, np.zeros(0, np.float32))
     indices = unpack_bits(source.rawValue, kind.bits, size).reshape(wanted)
     if kind.kind == LINEAR:
+        for values, what in ((scale, "scales"), (bias, "biases")):
+            if values.size or what == "scales":
+                _along(values, wanted, channel_axis, what)
         return Linear(indices, kind.bits, scale, bias)
     table = np.array(source.quantization.lookupTableQuantization.floatValue, np.float32)
     if table.size != 1 << kind.bits:

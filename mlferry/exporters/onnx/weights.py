@@ -48,7 +48,7 @@ def weight(
         if encoding.kind == weights.FLOAT16:
             half = weights.half(message, shape)
             return e.node("Cast", e.constant(_moved(half, order), hint), to=FLOAT)
-        parts = weights.parts(message, shape)
+        parts = weights.parts(message, shape, channel_axis=channel_axis)
     except SpecError as error:
         error.add_context(f"reading {field} of {p.kind} {p.name!r}")
         raise

@@ -67,10 +67,13 @@ def test_row_of_open_shapes(case: Case) -> None:
     given = {f"x{index}": x for index, x in enumerate(case.inputs)}
     names = list(made.layers[0].output)
     shapes = {name: [None] * x.ndim for name, x in given.items()}
+    refusal = ""
     try:
         found = exported(made, given, names, input_shapes=shapes)
     except ExportError as error:
-        assert NEEDS_EXTENTS[case.kind] in str(error)
+        refusal = str(error)
+    if refusal:
+        assert NEEDS_EXTENTS[case.kind] in refusal
         return
     for name, wanted in zip(names, case.expected, strict=True):
         assert found[name].shape == wanted.shape
