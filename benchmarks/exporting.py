@@ -159,11 +159,11 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--networks", nargs="+")
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--docs", action="store_true", help="write the table of docs/speed.md")
+    parser.add_argument("--docs", action="store_true", help="write the table of docs/exporting.md")
     arguments = parser.parse_args()
     sys.path.insert(0, str(Path(__file__).parent.parent))
     from benchmarks.networks import NETWORKS
-    from benchmarks.pages import write_table
+    from benchmarks.pages import DOCS, write_table
 
     print(HEADER, flush=True)
     rows = []
@@ -181,6 +181,7 @@ def main() -> None:
                 )
                 for r in rows
             ],
+            DOCS / "exporting.md",
         )  # fmt: skip
     if arguments.json:
         arguments.json.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-PAGE = Path(__file__).resolve().parent.parent / "docs" / "speed.md"
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+PAGE = DOCS / "speed.md"
 
 
 def write_table(

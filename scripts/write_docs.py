@@ -10,6 +10,8 @@ from pathlib import Path
 from mlferry.converters.keras.ops import OPS as KERAS
 from mlferry.converters.onnx.ops import OPS as ONNX
 from mlferry.converters.tensorflow.ops import OPS as TENSORFLOW
+from mlferry.exporters.onnx.network import SPECIAL
+from mlferry.exporters.onnx.ops import OPS as EXPORTS
 from mlferry.runtime.kernels import KERNELS
 from mlferry.runtime.session import CONTROL_FLOW
 from mlferry.spec import networks
@@ -174,11 +176,70 @@ def layers_page() -> str:
     )
 
 
+BY_THE_WALKER = {
+    "custom": ("an op of the domain `ai.mlferry.custom`", ""),
+    "branch": ("`If`", "a blob that one way leaves unmade and something behind it reads"),
+    "loop": ("`Loop`", "a blob that its rounds may leave unmade and something behind it reads"),
+    "loopBreak": ("`If` around the rest of the round", ""),
+    "loopContinue": ("`If` around the rest of the round", ""),
+}
+
+
+def _nodes() -> dict[str, Counter[str]]:
+    """The nodes that every kind becomes in the rows of the tests: in how many rows each."""
+    sys.path.insert(0, str(DOCS.parent))
+    from tests.exporters.onnx.support import nodes_of
+    from tests.runtime.test_kernels import CASES
+
+    found: dict[str, Counter[str]] = {}
+    for case in CASES:
+        found.setdefault(case.kind, Counter()).update(nodes_of(case))
+    return found
+
+
+def exported_page() -> str:
+    """What every layer kind becomes in ONNX."""
+    tested, nodes = _tested(), _nodes()
+    rows = []
+    for kind in LAYER_KINDS:
+        entry = EXPORTS.find(kind)
+        if entry is None:
+            shown, limits = BY_THE_WALKER[kind] if kind in SPECIAL else ("no", "not exported")
+        else:
+            ranked = sorted(nodes[kind].items(), key=lambda item: (-item[1], item[0]))
+            shown = ", ".join(f"`{name}`" for name, _ in ranked)
+            shown = shown or ("nothing" if kind == "copy" else "a constant")
+            limits = entry.options.get("limits", "")
+        rows.append(
+            (
+                f"`{kind}`",
+                shown,
+                str(tested[(kind, False)] or ""),
+                str(tested[(kind, True)] or ""),
+                limits,
+            )
+        )
+    done = sum(row[1] != "no" for row in rows)
+    return "\n\n".join(
+        [
+            NOTE,
+            "# Core ML layers in ONNX",
+            f"{done} of {len(rows)} layer kinds become ONNX nodes of opset 18: see "
+            "[exporting](exporting.md). The nodes are those of the rows of the tests, the most "
+            "frequent first; every row is run by onnxruntime and compared with an expected value. "
+            "Control flow and custom layers have tests of their own. What is refused is an error "
+            'that names the layer; with `engine="onnxruntime"` it runs on NumPy.',
+            table(("kind", "nodes", "tests, exact", "tests, rank 5", "refused"), rows) + "\n",
+        ]
+    )
+
+
 PAGES = {
     "keras.md": keras_page,
     "onnx.md": onnx_page,
     "tensorflow.md": tensorflow_page,
     "layers.md": layers_page,
+    "exported-layers.md": exported_page,
 }
 
 

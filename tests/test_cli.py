@@ -223,7 +223,10 @@ def test_shells_complete_commands_and_options(monkeypatch: pytest.MonkeyPatch) -
     assert done.stdout == "plain,inspect\n"
 
 
-COMMANDS = ("convert", "predict", "quantize", "compare", "inspect", "view", "validate", "scaffold")
+COMMANDS = (
+    "convert", "export", "predict", "quantize", "compare", "inspect", "view", "validate",
+    "scaffold",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -355,3 +358,30 @@ def test_wrong_usage_exits_with_2(
         main(command.split())
     assert caught.value.code == 2
     assert told in capsys.readouterr().err
+
+
+def test_export(relu: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    onnx = pytest.importorskip("onnx")
+    target = tmp_path / "relu.onnx"
+    told = json.loads(out(capsys, "export", relu, target, "--json", "--shape", "x=batch,3"))
+    assert told == {
+        "path": str(target), "nodes": 1, "inputs": ["x"], "outputs": ["y"], "custom": []
+    }  # fmt: skip
+    dims = onnx.load(target).graph.input[0].type.tensor_type.shape.dim
+    assert [d.dim_param or d.dim_value for d in dims] == ["batch", 3]
+    assert "1 node written to" in out(capsys, "export", relu, target)
+    assert main(["export", str(relu), str(target), "--shape", "x=0,3"]) == 1
+    assert "write extents with commas" in capsys.readouterr().err
+    assert main(["export", str(relu), str(tmp_path / "relu.txt")]) == 1
+    assert "the suffix must be .onnx" in capsys.readouterr().err
+
+
+def test_predict_with_onnxruntime(
+    relu: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("onnxruntime")
+    np.save(tmp_path / "x.npy", np.array([[-1, 2, -3]], np.float32))
+    given = f"x={tmp_path / 'x.npy'}"
+    assert json.loads(out(capsys, "predict", relu, given, "--engine", "onnxruntime")) == {
+        "y": [[0, 2, 0]]
+    }

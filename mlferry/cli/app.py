@@ -9,7 +9,7 @@ from typing import Any
 import click
 from click.shell_completion import get_completion_class
 
-from mlferry.cli import convert, look, run as running, shrink, write
+from mlferry.cli import convert, export, look, run as running, shrink, write
 from mlferry.converters.unsupported import identifier
 from mlferry.errors import (
     MissingCustomLayerError,
@@ -27,6 +27,7 @@ examples:
   mlferry inspect digits.mlmodel
   mlferry view digits.mlmodel
   mlferry quantize digits.mlmodel -o small.mlmodel --bits 8
+  mlferry export digits.mlmodel digits.onnx
 
 Every command has --help. Exit codes: 0 done, 1 an error, 2 wrong usage.
 """
@@ -56,6 +57,7 @@ def completion(shell: str) -> None:
 
 for _command in (
     convert.convert,
+    export.export,
     running.predict,
     shrink.quantize,
     shrink.compare,

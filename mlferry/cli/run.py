@@ -18,6 +18,7 @@ EPILOG = """\b
 examples:
   mlferry predict net.mlmodel image=cat.jpg
   mlferry predict digits.mlmodel image=digit.npy --custom layers.py --out digit.npz
+  mlferry predict net.mlmodel image=cat.jpg --engine onnxruntime
 """
 
 
@@ -26,10 +27,18 @@ examples:
 @click.argument("inputs", nargs=-1, required=True, metavar="NAME=FILE...")
 @custom_classes_option
 @click.option("--out", type=FILE, metavar="FILE.npz", help="Write the outputs to an .npz file.")
+@click.option(
+    "--engine",
+    type=click.Choice(["numpy", "onnxruntime"]),
+    default="numpy",
+    show_default=True,
+    help="What runs networks.",
+)
 @click.option("--json", is_flag=True, help="JSON is what it prints in any case.")
 def predict(
-    model: Path, inputs: tuple[str, ...], custom: Path | None, out: Path | None, json: bool
-) -> None:
+    model: Path, inputs: tuple[str, ...], custom: Path | None, out: Path | None, engine: str,
+    json: bool,
+) -> None:  # fmt: skip
     """Evaluate MODEL on one sample: .npy arrays, or pictures for image inputs.
 
     Pictures are scaled to cover the input's size, their shape kept, and cut to the middle.
@@ -37,7 +46,7 @@ def predict(
     from mlferry.models.model import MLModel
 
     run_file(custom)
-    loaded = MLModel(model)
+    loaded = MLModel(model, engine=engine)
     types = {feature.name: feature.type for feature in loaded.get_spec().description.input}
     outputs = loaded.predict(dict(_input(item, types) for item in inputs))
     assert isinstance(outputs, dict)

@@ -105,7 +105,7 @@ class Translation:
         """Write one layer; `live` are the blobs that something behind it may read."""
         self.e.layer = layer.name
         kind = layer.WhichOneof("layer") or ""
-        write = _SPECIAL.get(kind)
+        write = SPECIAL.get(kind)
         try:
             if write is not None:
                 write(self, layer, live)
@@ -256,7 +256,7 @@ def renamed(port: Port, names: Mapping[str, str]) -> Port:
 
 
 Special = Callable[[Translation, nn.NeuralNetworkLayer, set[str]], None]
-_SPECIAL: dict[str, Special] = {
+SPECIAL: dict[str, Special] = {
     "custom": Translation.custom,
     "branch": control.branch,
     "loop": control.loop,

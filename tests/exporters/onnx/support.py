@@ -8,19 +8,21 @@ from typing import Any
 import numpy as np
 import onnx
 
+from mlferry.errors import UnsupportedLayersError
 from mlferry.exporters.onnx import export
 from mlferry.spec import features
 from mlferry.spec.proto import model_pb2, neural_network_pb2 as nn
+from tests.runtime.case import Case, network
 
 Array = np.ndarray[Any, Any]
 
 
 def spec_of(
-    network: nn.NeuralNetwork, inputs: Mapping[str, Sequence[int]], outputs: Sequence[str]
+    made: nn.NeuralNetwork, inputs: Mapping[str, Sequence[int]], outputs: Sequence[str]
 ) -> model_pb2.Model:
     """A model around a network, of float32 arrays."""
     spec = model_pb2.Model(specificationVersion=5)
-    spec.neuralNetwork.CopyFrom(network)
+    spec.neuralNetwork.CopyFrom(made)
     for name, shape in inputs.items():
         feature = spec.description.input.add(name=name)
         feature.type.CopyFrom(features.multi_array(tuple(shape)))
@@ -51,8 +53,20 @@ def run(model: Any, given: Mapping[str, Array]) -> dict[str, Array]:
 
 
 def exported(
-    network: nn.NeuralNetwork, given: Mapping[str, Array], outputs: Sequence[str], **options: Any
+    made: nn.NeuralNetwork, given: Mapping[str, Array], outputs: Sequence[str], **options: Any
 ) -> dict[str, Array]:
     """What the exported graph of a network gives for some blobs."""
     shapes = {name: x.shape for name, x in given.items()}
-    return run(export(spec_of(network, shapes, outputs), **options), given)
+    return run(export(spec_of(made, shapes, outputs), **options), given)
+
+
+def nodes_of(case: Case) -> set[str]:
+    """The kinds of nodes that a row of the runtime's tables becomes; none where it is refused."""
+    made = network(case.kind, case.params, len(case.inputs), len(case.expected), case.mapping)
+    shapes = {f"x{index}": x.shape for index, x in enumerate(case.inputs)}
+    try:
+        model = export(spec_of(made, shapes, list(made.layers[0].output)))
+    except UnsupportedLayersError:
+        return set()
+    apart = {"Squeeze", "Unsqueeze"} if case.mapping == "rank5" else set()  # of the interface
+    return {node.op_type for node in model.graph.node} - {"Identity"} - apart

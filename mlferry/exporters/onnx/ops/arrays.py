@@ -34,7 +34,7 @@ def stack(e: Emitter, p: Params, *inputs: str) -> str:
     return _stacked(e, inputs, axis_of(p.axis, e.rank(inputs[0]) + 1))
 
 
-@op("tile")
+@op("tile", limits="repetitions that come as an input of unknown length")
 def tile(e: Emitter, p: Params, x: str, *reps: str) -> str:
     """Fewer repetitions than axes are those of the last axes."""
     rank = e.rank(x)

@@ -48,7 +48,7 @@ def padded(e: Emitter, x: str, edges: Edges, value: float) -> str:
 # ---- convolution --------------------------------------------------------------------------------
 
 
-@op("convolution")
+@op("convolution", limits="`outputShape` for an input whose size is not known")
 def convolution(e: Emitter, p: Params, x: str, *given: str) -> str:
     """Weights, and a bias, may come as inputs."""
     shape: tuple[int, ...] = (p.outputChannels, p.kernelChannels, *p.kernelSize)
@@ -180,7 +180,10 @@ def spread_out(
     )  # fmt: skip
 
 
-@op("convolution3d")
+@op(
+    "convolution3d",
+    limits="SAME padding with dilation, and `outputShape`, for an input whose size is not known",
+)
 def convolution3d(e: Emitter, p: Params, x: str) -> str:
     kernel, stride, dilation = (volumes.triple(p, f) for f in ("kernel", "stride", "dilation"))
     shape = (p.outputChannels, p.inputChannels // p.nGroups, *kernel)
@@ -222,7 +225,7 @@ def _volume_padding(p: Params, extents: Shape, spans: tuple[int, int, int]) -> d
 # ---- pooling ------------------------------------------------------------------------------------
 
 
-@op("pooling")
+@op("pooling", limits="averages that leave out padding as wide as the kernel")
 def pooling(e: Emitter, p: Params, x: str) -> str:
     """MAX, AVERAGE, or L2: the square root of the sum of squares."""
     if p.globalPooling:
@@ -320,7 +323,7 @@ def _pool_node(
     return e.node("AveragePool", x, count_include_pad=include, **attributes, **padding)
 
 
-@op("pooling3d")
+@op("pooling3d", limits="averages that leave out padding as wide as the kernel")
 def pooling3d(e: Emitter, p: Params, x: str) -> str:
     kernel, stride = volumes.triple(p, "kernel"), volumes.triple(p, "stride")
     attributes = {"kernel_shape": list(kernel), "strides": list(stride)}

@@ -48,7 +48,7 @@ def scatter(e: Emitter, p: Params, x: str, indices: str, updates: str) -> str:
     return _scattered(e, p, "ScatterElements", x, spread, rows, axis)
 
 
-@op("gatherND")
+@op("gatherND", limits="indices whose number of axes is not known")
 def gather_nd(e: Emitter, p: Params, x: str, indices: str) -> str:
     """The last axis of the indices is a position in the first axes of the data."""
     depth = e.shape(indices)[-1]
@@ -58,7 +58,7 @@ def gather_nd(e: Emitter, p: Params, x: str, indices: str) -> str:
     return e.at_least_1d(y, (*e.shape(indices)[:-1], *e.shape(x)[depth:]))
 
 
-@op("scatterND")
+@op("scatterND", limits="indices whose number of axes is not known")
 def scatter_nd(e: Emitter, p: Params, x: str, indices: str, updates: str) -> str:
     depth = e.shape(indices)[-1]
     if depth is None:

@@ -33,6 +33,8 @@ _NODES = {
 # Recurrent layers know these with these constants only, so writers leave them out.
 _FIXED = {"scaledTanh": (1.7159, 2 / 3), "sigmoidHard": (0.2, 0.5), "linear": (1.0, 0.0)}
 
+_LIMITS = "activations with weights: PReLU and parametricSoftplus"
+
 
 @dataclass(frozen=True)
 class Function:
@@ -210,7 +212,7 @@ def _named(names: Sequence[str], biased: bool) -> tuple[list[str], list[str], li
     return matrices, recursions, biases if biased else []
 
 
-@op("simpleRecurrent", five_axes=True)
+@op("simpleRecurrent", five_axes=True, limits=_LIMITS)
 def simple_recurrent(e: Emitter, p: Params, x: str, *states: str) -> tuple[str, ...]:
     """y = f(W x + R y' + b)."""
     layer = _layer(e, p, [p], [p.reverseInput], x, states)
@@ -224,7 +226,7 @@ def simple_recurrent(e: Emitter, p: Params, x: str, *states: str) -> tuple[str, 
     return _blobs(e, layer, p.sequenceOutput, y, [last])
 
 
-@op("gru", five_axes=True)
+@op("gru", five_axes=True, limits=_LIMITS)
 def gru(e: Emitter, p: Params, x: str, *states: str) -> tuple[str, ...]:
     """The reset gate is applied to the state before the recursion matrix."""
     layer = _layer(e, p, [p], [p.reverseInput], x, states)
@@ -241,14 +243,14 @@ def gru(e: Emitter, p: Params, x: str, *states: str) -> tuple[str, ...]:
 # ---- LSTM ---------------------------------------------------------------------------------------
 
 
-@op("uniDirectionalLSTM", five_axes=True)
+@op("uniDirectionalLSTM", five_axes=True, limits=_LIMITS)
 def uni_directional_lstm(e: Emitter, p: Params, x: str, *states: str) -> tuple[str, ...]:
     """Output, last output and last cell."""
     layer = _layer(e, p, [p.weightParams], [p.reverseInput], x, states)
     return _lstm(e, layer, [[Function.of(a) for a in p.activations]])
 
 
-@op("biDirectionalLSTM", five_axes=True)
+@op("biDirectionalLSTM", five_axes=True, limits=_LIMITS)
 def bi_directional_lstm(e: Emitter, p: Params, x: str, *states: str) -> tuple[str, ...]:
     """Output, last output and cell forward, last output and cell backward."""
     layer = _layer(e, p, list(p.weightParams), [False, True], x, states)

@@ -21,7 +21,7 @@ def reshape_static(e: Emitter, p: Params, x: str) -> str:
     return e.reshape(x, p.targetShape)
 
 
-@op("reshape", five_axes=True)
+@op("reshape", five_axes=True, limits="extents of the result that are not known")
 def reshape(e: Emitter, p: Params, x: str) -> str:
     """To [C, H, W] of each step, or to [Seq, C, H, W], batch by batch.
 
@@ -71,7 +71,7 @@ def flatten(e: Emitter, p: Params, x: str) -> str:
     return e.reshape(x, [*lead, -1 if size is None else size, 1, 1])
 
 
-@op("squeeze")
+@op("squeeze", limits="`squeezeAll` where extents are not known")
 def squeeze(e: Emitter, p: Params, x: str) -> str:
     """Without axes, or with `squeezeAll`, every axis of extent 1 goes; never all of them."""
     shape = e.shape(x)

@@ -28,7 +28,7 @@ _RESIZE = {
 }  # fmt: skip
 
 
-@op("upsample")
+@op("upsample", limits="a fractional factor for an input whose size is not known")
 def upsample(e: Emitter, p: Params, x: str) -> str:
     """NN repeats pixels; BILINEAR samples one of three grids."""
     factors = p.fractionalScalingFactor or p.scalingFactor
@@ -162,7 +162,7 @@ _BOXES = {
 }
 
 
-@op("cropResize", five_axes=True)
+@op("cropResize", five_axes=True, limits="boxes whose number of values is not known")
 def crop_resize(e: Emitter, p: Params, x: str, boxes: str) -> str:
     """Each box of [N, 1, 4, 1, 1] out of every image of the batch.
 

@@ -61,7 +61,7 @@ def _squeezed(e: Emitter, x: str, index: Sequence[object], gone: list[int]) -> s
     return e.squeeze(x, gone)
 
 
-@op("sliceDynamic")
+@op("sliceDynamic", limits="squeeze masks that are computed: the rank would depend on data")
 def slice_dynamic(e: Emitter, p: Params, x: str, *given: str) -> str:
     """What does not come as an input is that of the parameters."""
     rank = e.rank(x)

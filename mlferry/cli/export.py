@@ -1,0 +1,77 @@
+"""`mlferry export`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from mlferry.cli.common import (
+    FILE,
+    custom_classes_option,
+    json_option,
+    model_argument,
+    pairs,
+    print_json,
+    run_file,
+)
+from mlferry.errors import SpecError
+
+EPILOG = """\b
+examples:
+  mlferry export net.mlmodel net.onnx
+  mlferry export reader.mlmodel reader.onnx --pixels
+  mlferry export net.mlmodel net.onnx --shape image=batch,3,height,width
+"""
+
+
+@click.command(epilog=EPILOG)
+@model_argument
+@click.argument("target", type=FILE, metavar="FILE.onnx")
+@click.option(
+    "--pixels", is_flag=True, help="Image inputs take pixels, scaled and ordered in the graph."
+)
+@click.option(
+    "--shape",
+    "shapes",
+    multiple=True,
+    metavar="NAME=SHAPE",
+    help="Shape of an input; a word in the place of a number is an extent that varies.",
+)
+@custom_classes_option
+@json_option
+def export(
+    model: Path, target: Path, pixels: bool, shapes: tuple[str, ...], custom: Path | None,
+    as_json: bool,
+) -> None:  # fmt: skip
+    """Write MODEL, a neural network, as the ONNX model FILE.onnx."""
+    from mlferry.models.export import export_onnx
+
+    run_file(custom)
+    given = {name: _shape(text) for name, text in pairs(shapes, "shapes").items()}
+    made = export_onnx(model, target, input_shapes=given, pixels=pixels)
+    count = len(made.graph.node)
+    custom_ops = sorted({node.op_type for node in made.graph.node if node.domain})
+    if as_json:
+        names = [[value.name for value in part] for part in (made.graph.input, made.graph.output)]
+        print_json({"path": target, "nodes": count, "inputs": names[0], "outputs": names[1],
+                    "custom": custom_ops})  # fmt: skip
+        return
+    click.echo(f"{count} node{'' if count == 1 else 's'} written to {target}")
+    if custom_ops:
+        click.echo(f"custom ops that it needs: {', '.join(custom_ops)}")
+
+
+def _shape(text: str) -> list[int | str]:
+    """``batch,3,224,224``.
+
+    Raises:
+        SpecError: an extent is empty or below 1.
+    """
+    made: list[int | str] = []
+    for part in text.split(","):
+        word = part.strip()
+        if not word or (word.lstrip("-").isdigit() and int(word) < 1):
+            raise SpecError(f"shape {text!r}: write extents with commas: batch,3,224,224")
+        made.append(int(word) if word.isdigit() else word)
+    return made
