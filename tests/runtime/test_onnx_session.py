@@ -64,6 +64,20 @@ def test_a_custom_layer_splits_the_network() -> None:
     assert parts(session, given, "b") == ["onnxruntime", "numpy"]
 
 
+def test_constants_are_not_handed_from_part_to_part() -> None:
+    rows = [
+        ("loadConstantND", [], ["k"], {"shape": (2,), "data": np.array([1, 2])}),
+        ("add", ["x", "k"], ["a"], {}), TWICE, ("add", ["b", "k"], ["y"], {}),
+    ]  # fmt: skip
+    session = OnnxSession(rows_of(*rows), {"Twice": Twice}, threads=1)
+    given = blobs({"x": [1, 1]})
+    assert session.run(given, ["y"])["y"].tolist() == [5, 8]
+    first, _, last = (item.part for item in session.plan(given, ["y"]))
+    assert list(first.outputs) == ["a"]  # type: ignore[union-attr]
+    assert list(last.inputs) == ["b"]  # type: ignore[union-attr]
+    assert session.run(given, ["k", "b"])["k"].tolist() == [1, 2]
+
+
 def test_a_custom_layer_in_a_loop_keeps_the_loop_here() -> None:
     twice: Row = ("custom", ["sum"], ["more"], {"className": "Twice"})
     rows = [START, loop([twice, copy("more", "sum")], maxLoopIterations=3), add("sum", 1, "y")]

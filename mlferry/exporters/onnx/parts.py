@@ -13,6 +13,7 @@ from mlferry.spec.proto import neural_network_pb2 as nn
 from mlferry.spec.shapes import Shape
 from mlferry.spec.shapes.trace import CustomShapes, nothing_known
 
+CONSTANTS = ("loadConstant", "loadConstantND", "fillStatic", "rangeStatic")
 Known = Mapping[str, Shape | None]
 
 
@@ -69,12 +70,13 @@ def split(
             found[-1].layers.append(place)
         else:
             found.append(Part([place]))
-    _connect(found, layers, wanted, set(inputs))
+    _repeat_constants(found, layers)
+    found = _connected(found, layers, wanted, set(inputs))
     if not apart and found:
         _finish(found[0], t, names)
         return found
     for part in found:
-        if part.layers[0] in apart:
+        if part.layers[-1] in apart:
             continue
         shapes: dict[str, Shape | None] = {}
         for place in reversed(part.layers):
@@ -96,10 +98,26 @@ def _needed(layers: Sequence[nn.NeuralNetworkLayer], wanted: set[str]) -> list[i
     return places[::-1]
 
 
-def _connect(
+def _repeat_constants(found: list[Part], layers: Sequence[nn.NeuralNetworkLayer]) -> None:
+    """Give every part the constants that it reads, rather than hand them from part to part."""
+    makers: dict[str, list[int]] = {}
+    for place in (place for part in found for place in part.layers):
+        for blob in networks.touched(layers[place])[1]:
+            makers.setdefault(blob, []).append(place)
+    constants = {
+        blob: places[0] for blob, places in makers.items()
+        if len(places) == 1 and layers[places[0]].WhichOneof("layer") in CONSTANTS
+    }  # fmt: skip
+    for part in found:
+        read, _ = read_first([layers[place] for place in part.layers])
+        more = {constants[blob] for blob in read if blob in constants}
+        part.layers = [*sorted(more - set(part.layers)), *part.layers]
+
+
+def _connected(
     found: list[Part], layers: Sequence[nn.NeuralNetworkLayer], wanted: set[str], given: set[str]
-) -> None:
-    """Fill in what every part reads from before and makes for behind."""
+) -> list[Part]:
+    """The parts with what each reads from before and makes for behind; without idle ones."""
     made = set(given)
     for part in found:
         inside = [layers[place] for place in part.layers]
@@ -109,7 +127,8 @@ def _connect(
     later = set(wanted)
     for part in reversed(found):
         part.writes &= later
-        later |= part.reads
+        later |= part.reads if part.writes else set()
+    return [part for part in found if part.writes]
 
 
 def _started(
