@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from mlferry.errors import MissingDependencyError, PredictionError
+from mlferry.errors import MissingDependencyError, MlferryError, PredictionError
 from mlferry.exporters.onnx import parts
 from mlferry.exporters.onnx.graph import serialized
 from mlferry.exporters.onnx.ops import OPS
@@ -21,8 +21,10 @@ from mlferry.runtime.kernels import Array
 from mlferry.runtime.session import Blobs, Session
 from mlferry.spec import networks
 from mlferry.spec.proto import neural_network_pb2 as nn
+from mlferry.spec.shapes import Shape
 
 _PLANS_MOST = 16  # sets of shapes for which compiled parts are kept
+_SEEN_LEAST = 3  # sets of shapes after which extents are left open
 _ERRORS_ONLY = 3
 Shapes = tuple[tuple[str, tuple[int, ...]], ...]
 
@@ -117,6 +119,7 @@ class OnnxSession(Session):
         self._network, self._threads = network, threads
         self._custom = shapes_of_classes(custom_layers or {})
         self._compiled: dict[tuple[Shapes, tuple[str, ...]], list[Planned]] = {}
+        self._opened: dict[tuple[str, ...], tuple[dict[str, Shape], list[Planned]]] = {}
 
     def run(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> dict[str, Array]:
         """Evaluate the network; see `Session.run`."""
@@ -129,16 +132,39 @@ class OnnxSession(Session):
         return self.chosen(blobs, outputs)
 
     def plan(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> list[Planned]:
-        """The parts that make some blobs, compiled for the shapes of the inputs."""
-        key = tuple((name, x.shape) for name, x in inputs.items()), tuple(outputs)
-        if key not in self._compiled:
-            made = self._planned(dict(key[0]), set(outputs))
-            if len(self._compiled) == _PLANS_MOST:
-                del self._compiled[next(iter(self._compiled))]
-            self._compiled[key] = made
-        return self._compiled[key]
+        """The parts that make some blobs, compiled for the shapes of the inputs.
 
-    def _planned(self, shapes: dict[str, tuple[int, ...]], wanted: set[str]) -> list[Planned]:
+        When these have changed often, they are compiled once more with the extents that changed
+        left open, and kept for all shapes that fit, unless more layers would run on NumPy then.
+        """
+        shapes, names = tuple((name, x.shape) for name, x in inputs.items()), tuple(outputs)
+        if (shapes, names) in self._compiled:
+            return self._compiled[shapes, names]
+        opened = self._opened.get(names)
+        if opened is not None and _fits(shapes, opened[0]):
+            return opened[1]
+        made = self._planned(dict(shapes), set(outputs))
+        if len(self._compiled) == _PLANS_MOST:
+            del self._compiled[next(iter(self._compiled))]
+        self._compiled[shapes, names] = made
+        seen = [known for known, others in self._compiled if others == names]
+        if len(seen) >= _SEEN_LEAST:
+            self._open(seen, names, made)
+        return made
+
+    def _open(self, seen: Sequence[Shapes], names: tuple[str, ...], last: list[Planned]) -> None:
+        """Keep a plan for all shapes of which some have been seen, where it is as good."""
+        agreed = _agreed(seen)
+        if agreed is None:
+            return
+        try:
+            general = self._planned(agreed, set(names))
+        except MlferryError:  # a size has to be known somewhere: those of its own serve
+            return
+        if [type(item.part) for item in general] == [type(item.part) for item in last]:
+            self._opened[names] = (agreed, general)
+
+    def _planned(self, shapes: Mapping[str, Shape], wanted: set[str]) -> list[Planned]:
         layers = list(self._network.layers)
         split = parts.split(self._network, shapes, wanted, _stays_here, self._custom)
         found: list[tuple[Compiled | OnNumpy, set[str], set[str]]] = []
@@ -148,7 +174,7 @@ class OnnxSession(Session):
                 found.append((OnNumpy(self, part.layers), reads, writes))
                 continue
             kinds = ", ".join(_told(layers, part.layers))
-            session = self._session(serialized(part.graph.message()))
+            session = self._session(serialized(part.graph.message()), kinds)
             found.append((Compiled(session, part.inputs, part.outputs, kinds), reads, writes))
         plan: list[Planned] = []
         later = set(wanted)
@@ -157,14 +183,44 @@ class OnnxSession(Session):
             later |= reads | writes
         return plan[::-1]
 
-    def _session(self, data: bytes) -> Any:
+    def _session(self, data: bytes, kinds: str) -> Any:
         ort = import_onnxruntime()
         options = ort.SessionOptions()
         options.log_severity_level = _ERRORS_ONLY
         options.intra_op_num_threads = self._threads or 0
         # quantized weights become floats when a session is made, not at every run
         options.add_session_config_entry("session.disable_quant_qdq", "1")
-        return ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+        try:
+            return ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+        except Exception as error:
+            raise PredictionError(
+                f"onnxruntime {ort.__version__} cannot load the graph of {kinds}: {error}\n"
+                'MLModel(..., engine="numpy") runs it'
+            ) from error
+
+
+def _agreed(seen: Sequence[Shapes]) -> dict[str, Shape] | None:
+    """What shapes of inputs have in common, None where they differ; None for other ranks."""
+    if len({len(shapes) for shapes in seen}) > 1:
+        return None
+    found: dict[str, Shape] = {}
+    for rows in zip(*seen, strict=True):
+        extents = [shape for _, shape in rows]
+        if len({len(shape) for shape in extents}) > 1 or len({name for name, _ in rows}) > 1:
+            return None
+        found[rows[0][0]] = tuple(
+            axis[0] if len(set(axis)) == 1 else None for axis in zip(*extents, strict=True)
+        )
+    return found
+
+
+def _fits(shapes: Shapes, opened: Mapping[str, Shape]) -> bool:
+    """Whether shapes are some that others with open extents stand for."""
+    return len(shapes) == len(opened) and all(
+        len(shape) == len(opened.get(name, ()))
+        and all(a in (b, None) for a, b in zip(opened[name], shape, strict=True))
+        for name, shape in shapes
+    )
 
 
 def _told(layers: Sequence[nn.NeuralNetworkLayer], places: Sequence[int]) -> Iterator[str]:

@@ -78,6 +78,27 @@ def test_constants_are_not_handed_from_part_to_part() -> None:
     assert session.run(given, ["k", "b"])["k"].tolist() == [1, 2]
 
 
+def test_sizes_that_keep_changing_are_compiled_once_for_all() -> None:
+    session = OnnxSession(rows_of(add("x", 1, "a"), add("a", 1, "y")), threads=1)
+    compiled = set()
+    for size in (1, 2, 3, 4, 5, 6):
+        given = blobs({"x": np.zeros((2, size))})
+        assert session.run(given, ["y"])["y"].shape == (2, size)
+        compiled.add(id(session.plan(given, ["y"])))
+    assert len(compiled) == 4  # three of their own, one for all others
+    assert session.run(blobs({"x": np.zeros((3, 2))}), ["y"])["y"].shape == (3, 2)
+    assert session.run(blobs({"x": np.zeros((1, 2, 2))}), ["y"])["y"].shape == (1, 2, 2)
+
+
+def test_extents_that_a_layer_needs_stay_known() -> None:
+    rows = [("squeeze", ["x"], ["y"], {"squeezeAll": True})]
+    session = OnnxSession(rows_of(*rows), threads=1)
+    for size in (1, 2, 3, 4, 5):
+        given = blobs({"x": np.zeros((2, size, 1))})
+        assert session.run(given, ["y"])["y"].shape == ((2,) if size == 1 else (2, size))
+        assert parts(session, given, "y") == ["onnxruntime"]
+
+
 def test_a_custom_layer_in_a_loop_keeps_the_loop_here() -> None:
     twice: Row = ("custom", ["sum"], ["more"], {"className": "Twice"})
     rows = [START, loop([twice, copy("more", "sum")], maxLoopIterations=3), add("sum", 1, "y")]
