@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mlferry.exporters.onnx.graph import Graph, Node
-from mlferry.exporters.onnx.refusals import refuse
+from mlferry.exporters.onnx.refusals import RankHiddenError
 from mlferry.spec.shapes.rules import Shape, axis_of, broadcast, product
 
 FLOAT, INT32, INT64, BOOL = 1, 6, 7, 9  # TensorProto's numbers
@@ -79,7 +79,7 @@ class Emitter:
         """
         found = self.shapes.get(x)
         if found is None:
-            raise refuse(
+            raise RankHiddenError(
                 "the rank of an input is unknown: a custom layer before it hides it; register its "
                 "class with output_shapes"
             )
@@ -123,11 +123,19 @@ class Emitter:
     def nodes(
         self, op: str, inputs: Sequence[str], outputs: int, domain: str = "", **attributes: Any
     ) -> tuple[str, ...]:
-        """One node with several outputs."""
+        """One node with several outputs; an attribute of None is left out."""
+        kept = {key: value for key, value in attributes.items() if value is not None}
+        return self.add(op, inputs, outputs, kept, domain)
+
+    def add(
+        self, op: str, inputs: Sequence[str], outputs: int, attributes: dict[str, Any],
+        domain: str = "",
+    ) -> tuple[str, ...]:  # fmt: skip
+        """One node, with attributes of any names."""
         made = [self.fresh(f"{self.layer}/{op}") for _ in range(outputs)]
         self.made |= set(made)
-        kept = {key: value for key, value in attributes.items() if value is not None}
-        self._nodes.append(Node(op, list(inputs), made, kept, domain, self.fresh(made[0] + "/op")))
+        name = self.fresh(f"{made[0]}/op")
+        self._nodes.append(Node(op, list(inputs), made, attributes, domain, name))
         self.shapes[made[0]] = self._shape_of(op, inputs)
         if op in _BOOLEAN or (op == "Reshape" and inputs[0] in self.booleans):
             self.booleans.add(made[0])

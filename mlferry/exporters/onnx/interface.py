@@ -8,13 +8,13 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from mlferry.errors import ExportError
+from mlferry.exporters.onnx.emitter import FLOAT
 from mlferry.exporters.onnx.graph import Extent, Port
 from mlferry.exporters.onnx.network import Translation
 from mlferry.registry import did_you_mean
 from mlferry.spec import features, networks
 from mlferry.spec.proto import features_pb2 as ft, model_pb2, neural_network_pb2 as nn
 from mlferry.spec.shapes import Shape
-from mlferry.spec.shapes.trace import blob_shape
 
 _NUMBERS = {"float16": 10, "int8": 3, "int32": 6, "uint8": 2}  # of TensorProto
 _DTYPES = {"float64": "float32"}  # Core ML's DOUBLE arrays hold float32 inside of a network
@@ -83,35 +83,53 @@ def _array_input(
     t: Translation, feature: model_pb2.FeatureDescription, network: networks.Network,
     given: list[Extent],
 ) -> None:  # fmt: skip
-    name, kind = feature.name, feature.type.WhichOneof("Type")
-    dtype = features.DTYPES.get(feature.type.multiArrayType.dataType, "float32")
+    name, array = feature.name, feature.type.multiArrayType
+    dtype = features.DTYPES.get(array.dataType, "float32")
     dtype = _DTYPES.get(dtype, dtype)
-    if kind != "multiArrayType":
+    if not feature.type.HasField("multiArrayType"):
         given, dtype = [1], "float32"
     if not given:
         raise ExportError(
             f"input {name!r} is described without a shape: add input_shapes={{{name!r}: (...)}}"
         )
-    shape = _blob_shape(feature, network, given)
+    front, behind = _ones(feature, network, given)
     t.e.graph.inputs.append(Port(name, dtype, _named(name, given)))
-    value = name
-    t.e.shapes[value] = _open(given)
-    if dtype != "float32":
-        value = t.e.node("Cast", value, to=1)
-    if shape is not None and len(shape) != len(given):
-        value = t.e.reshape(value, [
-            *shape] if None not in shape else _spread(t, value, len(shape), len(given)))  # type: ignore[list-item]  # fmt: skip
+    t.e.shapes[name] = _open(given)
     if feature.type.isOptional:
         _default(t, feature, name, given)
-    t.given(name, value, shape)
+    value = name if dtype == "float32" else t.e.node("Cast", name, to=FLOAT)
+    value = t.e.unsqueeze(value, [*range(front), *range(-behind, 0)])
+    t.given(name, value, (*[1] * front, *_open(given), *[1] * behind))
 
 
-def _spread(t: Translation, value: str, rank: int, given: int) -> list[int | str]:
-    """[C] with Seq and Batch in front, or C, H and W, as five axes."""
-    extents = t.e.extents(value)
-    front = 2 if given == 1 else 1 if given in (2, 4) else 0 if given == 3 and rank == 5 else 2
-    ones: list[int | str] = [1] * front
-    return [*ones, *extents, *[1] * (rank - given - front)]
+# Axes of 1 in front of and behind an array that becomes a blob of five axes, by the number of its
+# described axes and of those that it has: a sequence and a batch may be given.
+_CLASSIC = {
+    1: {1: (2, 2), 2: (1, 2), 3: (0, 2), 5: (0, 0)},
+    3: {3: (2, 0), 4: (1, 0), 5: (0, 0)},
+}
+
+
+def _ones(
+    feature: model_pb2.FeatureDescription, network: networks.Network, given: Sequence[Extent]
+) -> tuple[int, int]:
+    """How many axes of 1 make a blob of an array, in front and behind.
+
+    Raises:
+        ExportError: the classic mapping has no place for so many axes.
+    """
+    if not feature.type.HasField("multiArrayType"):
+        return (2, 2) if networks.uses_rank5(network) else (0, 0)
+    if not networks.uses_rank5(network) and network.arrayInputShapeMapping != 0:
+        return 0, 0
+    default = tuple(feature.type.multiArrayType.shape)
+    possible = _CLASSIC.get(len(default), {len(default): (0, 0), 5: (0, 0)})
+    if len(given) not in possible:
+        raise ExportError(
+            f"input {feature.name!r} is described as {default}; with sequence and batch in front "
+            f"of it, or all five axes, but not as {tuple(given)}"
+        )
+    return possible[len(given)]
 
 
 def _default(
@@ -126,27 +144,6 @@ def _default(
         raise ExportError(f"the optional input {name!r} needs a fixed shape: give input_shapes")
     dtype = t.e.graph.inputs[-1].dtype
     t.e.graph.arrays[name] = np.full(known, value, dtype)
-
-
-def _blob_shape(
-    feature: model_pb2.FeatureDescription, network: networks.Network, given: Sequence[Extent]
-) -> Shape | None:
-    """The shape of the blob; in the classic mapping Seq and Batch may be given in front."""
-    shape = _open(given)
-    default = tuple(feature.type.multiArrayType.shape)
-    classic = networks.uses_rank5(network) or network.arrayInputShapeMapping == 0
-    if not classic or feature.type.WhichOneof("Type") != "multiArrayType":
-        return blob_shape(feature.type, network, shape)
-    if len(default) == 1 and len(shape) in (2, 3):
-        return (*[1] * (3 - len(shape)), *shape, 1, 1)
-    if len(default) == 3 and len(shape) == 4:
-        return (1, *shape)
-    if len(shape) not in (len(default), 5):
-        raise ExportError(
-            f"input {feature.name!r} is described as {default}; with sequence and batch in front "
-            f"of it, or all five axes, but not as {tuple(given)}"
-        )
-    return blob_shape(feature.type, network, shape)
 
 
 # ---- images -------------------------------------------------------------------------------------
@@ -170,7 +167,7 @@ def _image_input(
         shape: list[Extent] = [height, width, 3] if channels == 3 else [height, width]
         t.e.graph.inputs.append(Port(name, dtype, shape))
         t.e.shapes[name] = _open(shape)
-        value = name if dtype == "float32" else t.e.node("Cast", name, to=1)
+        value = name if dtype == "float32" else t.e.node("Cast", name, to=FLOAT)
         value = t.e.unsqueeze(value, [0] if channels == 3 else [0, 1])
         if channels == 3:
             value = t.e.transpose(value, [0, 3, 1, 2])
@@ -248,13 +245,13 @@ def _picture(t: Translation, value: str, feature: ft.ImageFeatureType) -> str:
 def outputs_of(spec: model_pb2.Model, network: networks.Network) -> dict[str, str]:
     """The blob of every output; of a classifier the probabilities, and not the label."""
     description = spec.description
-    names = {feature.name: feature.name for feature in description.output}
+    found: dict[str, str] = {}
+    special: tuple[str, ...] = ()
     if isinstance(network, nn.NeuralNetworkClassifier):
-        names.pop(description.predictedFeatureName, None)
+        special = (description.predictedFeatureName, description.predictedProbabilitiesName)
         blob = network.labelProbabilityLayerName or network.layers[-1].output[0]
-        names = {description.predictedProbabilitiesName or blob: blob, **names}
-        names[description.predictedProbabilitiesName or blob] = blob
-    return names
+        found[description.predictedProbabilitiesName or blob] = blob
+    return found | {f.name: f.name for f in description.output if f.name not in special}
 
 
 def add_outputs(

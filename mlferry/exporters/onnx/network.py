@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from mlferry.custom import parameters_of
-from mlferry.errors import UnsupportedLayersError, context
+from mlferry.errors import MlferryError, SpecError, UnsupportedLayersError, context
 from mlferry.exporters.onnx import control, liveness
 from mlferry.exporters.onnx.emitter import Emitter
 from mlferry.exporters.onnx.graph import CUSTOM_DOMAIN, Graph, Port, walk
 from mlferry.exporters.onnx.ops import OPS
-from mlferry.exporters.onnx.refusals import CannotExpressError
+from mlferry.exporters.onnx.refusals import CannotExpressError, RankHiddenError
 from mlferry.exporters.onnx.simplify import simplified
 from mlferry.spec import networks, weights
 from mlferry.spec.params import Params
@@ -21,13 +21,16 @@ from mlferry.spec.proto import neural_network_pb2 as nn
 from mlferry.spec.shapes import Shape, infer
 from mlferry.spec.shapes.trace import CustomShapes, nothing_known
 
+BLOB_INPUTS = "blob_inputs"  # the attribute that tells blobs from weights
+
 
 @dataclass(frozen=True)
 class Refusal:
-    """A layer that ONNX cannot express."""
+    """A layer that ONNX cannot express; `follows` where only another one stands in its way."""
 
     layer: nn.NeuralNetworkLayer
     reason: str
+    follows: bool = False
 
     @property
     def kind(self) -> str:
@@ -113,12 +116,14 @@ class Translation:
                 with context(f"exporting {kind} {layer.name!r}"):
                     self._plain(layer)
         except CannotExpressError as error:
-            self.refuse(layer, str(error), live)
+            self._refuse(layer, error, live)
 
-    def refuse(self, layer: nn.NeuralNetworkLayer, reason: str, live: set[str]) -> None:
+    def _refuse(
+        self, layer: nn.NeuralNetworkLayer, error: CannotExpressError, live: set[str]
+    ) -> None:
         """Note that a layer cannot be expressed, and go on as if it could."""
-        if all(known.layer is not layer for known in self.refusals):
-            self.refusals.append(Refusal(layer, reason))
+        follows = isinstance(error, RankHiddenError) and bool(self.refusals)
+        self.refusals.append(Refusal(layer, str(error), follows))
         _, writes = networks.touched(layer)
         for blob in writes & (live | set(layer.output)):
             self.values[blob] = self.e.fresh(blob)
@@ -132,8 +137,15 @@ class Translation:
         inputs = self._inputs(layer, five(p) if callable(five) else five)
         shapes = [self.e.shapes.get(x) for x in inputs]
         self.e.results = infer(p, shapes)
-        made = entry.value(self.e, p, *inputs)
+        try:
+            made = entry.value(self.e, p, *inputs)
+        except (CannotExpressError, MlferryError):
+            raise
+        except Exception as error:  # a layer whose parameters validate would refuse
+            raise SpecError(f"its parameters do not fit: {error}") from error
         results = made if isinstance(made, tuple) else (made,)
+        if len(results) < len(layer.output):
+            raise SpecError(f"it makes {len(results)} outputs; {len(layer.output)} are named")
         cut = bool(inputs) and all(x in self._cut for x in inputs)
         for index, blob in enumerate(layer.output):
             value = results[index]
@@ -176,13 +188,16 @@ class Translation:
             self.e.constant(weights.stored(weight), f"{layer.name}.weights.{index}")
             for index, weight in enumerate(layer.custom.weights)
         ]
-        attributes = {
+        attributes: dict[str, Any] = {
             key: int(value) if isinstance(value, bool) else value
             for key, value in parameters_of(layer.custom).items()
         }
-        results = self.e.nodes(
-            layer.custom.className, [*inputs, *stored], len(layer.output), CUSTOM_DOMAIN,
-            **{"blob_inputs": len(inputs), **attributes},
+        if BLOB_INPUTS in attributes:
+            raise CannotExpressError(f"a parameter is called {BLOB_INPUTS!r}, which is taken")
+        attributes[BLOB_INPUTS] = len(inputs)
+        results = self.e.add(
+            layer.custom.className, [*inputs, *stored], len(layer.output), attributes,
+            CUSTOM_DOMAIN,
         )  # fmt: skip
         for index, blob in enumerate(layer.output):
             value = results[index]
@@ -236,17 +251,27 @@ class Translation:
         """Raise an `UnsupportedLayersError` that names every layer that cannot be expressed."""
         if not self.refusals:
             return
-        count = len(self.refusals)
+        first = {str(refusal): refusal for refusal in self.refusals if not refusal.follows}
+        shown = list(first.values())  # a round of a loop may have been written several times
+        count = len(shown)
+        varying = [
+            port.name for port in self.e.graph.inputs
+            if not all(isinstance(n, int) for n in port.shape or ())
+        ]  # fmt: skip
+        fixed = [
+            f"sizes that vary can be given: input_shapes={{{name!r}: (...)}}" for name in varying
+        ]
         raise UnsupportedLayersError(
             "\n".join(
                 [
                     f"ONNX cannot express {count} layer{'s' if count > 1 else ''}:",
-                    *(f"  - {refusal}" for refusal in self.refusals),
+                    *(f"  - {refusal}" for refusal in shown),
+                    *fixed,
                     'mlferry.MLModel(model, engine="onnxruntime") runs these on NumPy and the '
                     "others with onnxruntime",
                 ]
             ),
-            [(refusal.layer.name, refusal.kind, refusal.reason) for refusal in self.refusals],
+            [(refusal.layer.name, refusal.kind, refusal.reason) for refusal in shown],
         )
 
 

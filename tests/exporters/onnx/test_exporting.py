@@ -396,6 +396,36 @@ def test_custom_layers_are_ops_of_a_domain() -> None:
     assert stored[made.graph.node[2].input[1]].tolist() == [0, 1, 2]
 
 
+def test_any_name_of_a_parameter_will_do_but_one() -> None:
+    def custom(name: str) -> model_pb2.Model:
+        b = Builder()
+        b.input("x", (2,))
+        b.layer(
+            "custom", "mine", ["x"], ["y"], className="Mine", output_shapes=[(2,)],
+            parameters={name: {"intValue": 3}},
+        )  # fmt: skip
+        b.output("y")
+        return b.model()
+
+    for name in ("op", "inputs", "outputs", "domain", "self"):
+        node = export(custom(name), custom=lambda layer, shapes: shapes).graph.node[0]
+        assert {a.name: a.i for a in node.attribute} == {name: 3, "blob_inputs": 1}
+    with pytest.raises(UnsupportedLayersError, match="a parameter is called 'blob_inputs'"):
+        export(custom("blob_inputs"), custom=lambda layer, shapes: shapes)
+
+
+def test_a_custom_layer_that_hides_its_shape_is_named() -> None:
+    b = Builder()
+    b.input("x", (2, 3))
+    b.layer("custom", "mine", ["x"], ["a"], className="NobodyKnows", output_shapes=[(2, 3)])
+    b.layer("transpose", "turn", ["a"], ["y"], axes=(1, 0))
+    b.layer("reduceSum", "sum", ["y"], ["z"], axes=(0,))
+    b.output("z")
+    with pytest.raises(UnsupportedLayersError, match="register its class with output_shapes") as e:
+        mlferry.export_onnx(b.model())
+    assert [layer[0] for layer in e.value.layers] == ["sum"]
+
+
 def test_custom_layers_run_in_a_split_engine() -> None:
     x = np.ones((2, 3), np.float32)
     made = mlferry.MLModel(

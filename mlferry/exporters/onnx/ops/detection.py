@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mlferry.exporters.onnx.emitter import FARTHEST, Emitter
+from mlferry.exporters.onnx.emitter import FARTHEST, FLOAT, INT64, Emitter
 from mlferry.exporters.onnx.ops.registry import op
 from mlferry.spec.params import Params
 
@@ -57,7 +57,7 @@ def non_maximum_suppression(
     ranked = e.node("Where", kept, best, e.number(float(np.finfo(np.float32).min)))
     available = e.node("Min", count, e.vector([e.extent(best, 1)]))
     _, indices = e.nodes("TopK", [ranked, available], 2, axis=1)
-    total = e.node("Min", e.node("ReduceSum", e.node("Cast", kept, to=7), one), count)  # [B, 1]
+    total = e.node("Min", e.node("ReduceSum", e.node("Cast", kept, to=INT64), one), count)  # [B, 1]
     missing = e.node("Sub", count, available)
     padding = e.node("Concat", zero, zero, zero, missing, axis=0)
     indices = e.node("Pad", indices, padding, e.constant(np.int64(0)))
@@ -73,7 +73,7 @@ def non_maximum_suppression(
         rows = e.node("GatherND", table, e.unsqueeze(indices, [2]), batch_dims=1)
         e.shapes[rows] = (batch, most, width)
         results.append(e.node("Where", wide, rows, e.number(0)))
-    shown = e.node("Where", real, e.node("Cast", indices, to=1), e.number(-1))
+    shown = e.node("Where", real, e.node("Cast", indices, to=FLOAT), e.number(-1))
     number = e.reshape(e.from_whole(total), [boxes_shape[0] if boxes_shape[0] is not None else -1])
     return results[0], results[1], shown, number
 

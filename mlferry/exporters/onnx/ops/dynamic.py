@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mlferry.exporters.onnx.emitter import Emitter
+from mlferry.exporters.onnx.emitter import FLOAT, INT64, Emitter
 from mlferry.exporters.onnx.ops.registry import op
 from mlferry.spec.params import Params
 from mlferry.spec.shapes.dynamic import steps
@@ -18,11 +18,6 @@ def filled(e: Emitter, value: float, shape: str) -> str:
     y = e.node("ConstantOfShape", shape, value=np.array([value], np.float32))
     e.shapes[y] = None if known is None else tuple(known.tolist())
     return y
-
-
-def held(e: Emitter, shape: str) -> str:
-    """A shape that a blob holds, as int64."""
-    return e.whole(shape)
 
 
 @op("copy")
@@ -47,7 +42,7 @@ def fill_static(e: Emitter, p: Params) -> str:
 
 @op("fillDynamic")
 def fill_dynamic(e: Emitter, p: Params, shape: str) -> str:
-    return filled(e, p.value, held(e, shape))
+    return filled(e, p.value, e.whole(shape))
 
 
 @op("broadcastToLike")
@@ -62,7 +57,7 @@ def broadcast_to_static(e: Emitter, p: Params, x: str) -> str:
 
 @op("broadcastToDynamic")
 def broadcast_to_dynamic(e: Emitter, p: Params, x: str, shape: str) -> str:
-    return e.node("Expand", x, held(e, shape))
+    return e.node("Expand", x, e.whole(shape))
 
 
 @op("reshapeLike")
@@ -73,7 +68,7 @@ def reshape_like(e: Emitter, p: Params, x: str, like: str) -> str:
 @op("reshapeDynamic")
 def reshape_dynamic(e: Emitter, p: Params, x: str, shape: str) -> str:
     """One extent of the shape may be -1; it takes what is left."""
-    target = held(e, shape)
+    target = e.whole(shape)
     known = e.known(target)
     if known is not None:
         return e.reshape(x, known.tolist())
@@ -95,8 +90,8 @@ def range_dynamic(e: Emitter, p: Params, end: str, *others: str) -> str:
         for index, value in enumerate((p.startValue, p.stepSizeValue))
     )
     span = e.node("Sub", e.reshape(end, []), start)
-    count = e.node("Cast", e.node("Ceil", e.node("Div", span, step)), to=7)
+    count = e.node("Cast", e.node("Ceil", e.node("Div", span, step)), to=INT64)
     count = e.node("Max", count, e.constant(np.int64(0)))
     places = e.node("Range", e.constant(np.int64(0)), count, e.constant(np.int64(1)))
     e.shapes[places] = (None,)
-    return e.node("Add", e.node("Mul", e.node("Cast", places, to=1), step), start)
+    return e.node("Add", e.node("Mul", e.node("Cast", places, to=FLOAT), step), start)

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from mlferry.exporters.onnx.emitter import Emitter
-from mlferry.exporters.onnx.ops.dynamic import filled, held
+from mlferry.exporters.onnx.emitter import FLOAT, INT32, Emitter
+from mlferry.exporters.onnx.ops.dynamic import filled
 from mlferry.exporters.onnx.ops.elementwise import affine
 from mlferry.exporters.onnx.ops.registry import op
 from mlferry.spec.params import Params
@@ -22,7 +22,7 @@ def _seed(p: Params) -> float | None:
 
 def _drawn(e: Emitter, p: Params, like: str) -> str:
     """Values of the shape of another value."""
-    attributes: dict[str, Any] = {"dtype": 1, "seed": _seed(p)}
+    attributes: dict[str, Any] = {"dtype": FLOAT, "seed": _seed(p)}
     if "Normal" in p.kind:
         y = e.node("RandomNormalLike", like, mean=0.0, scale=1.0, **attributes)
         return affine(e, y, p.stdDev, p.mean)
@@ -44,7 +44,7 @@ def random_static(e: Emitter, p: Params) -> str:
 
 @op(*(f"random{name}Dynamic" for name in _NAMES), random=True)
 def random_dynamic(e: Emitter, p: Params, shape: str) -> str:
-    return _drawn(e, p, filled(e, 0, held(e, shape)))
+    return _drawn(e, p, filled(e, 0, e.whole(shape)))
 
 
 @op("categoricalDistribution", random=True)
@@ -55,6 +55,6 @@ def categorical_distribution(e: Emitter, p: Params, x: str) -> str:
     shape = e.shape(x)
     rows = product(shape[:-1])
     table = e.reshape(logits, [-1 if rows is None else rows, e.extent(x, -1)])
-    drawn = e.node("Multinomial", table, dtype=6, sample_size=p.numSamples, seed=_seed(p))
+    drawn = e.node("Multinomial", table, dtype=INT32, sample_size=p.numSamples, seed=_seed(p))
     e.shapes[drawn] = (rows, p.numSamples)
-    return e.reshape(e.node("Cast", drawn, to=1), [*e.extents(x)[:-1], p.numSamples])
+    return e.reshape(e.node("Cast", drawn, to=FLOAT), [*e.extents(x)[:-1], p.numSamples])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mlferry.exporters.onnx.emitter import Emitter
+from mlferry.exporters.onnx.emitter import INT64, Emitter
 from mlferry.exporters.onnx.ops.convolution import over_maps, padded
 from mlferry.exporters.onnx.ops.registry import op, refuse
 from mlferry.spec.params import Params
@@ -165,7 +165,7 @@ def constant_pad(e: Emitter, p: Params, x: str, *amounts: str) -> str:
         zero = e.integers([0])
         missing = e.node("Max", e.node("Sub", pairs, extents), zero)
         before = e.sliced(pairs, 1, 0, 1)
-        in_front = e.node("Cast", e.node("Not", e.node("Equal", before, zero)), to=7)
+        in_front = e.node("Cast", e.node("Not", e.node("Equal", before, zero)), to=INT64)
         behind = e.node("Sub", e.integers([1]), in_front)
         pairs = e.node("Mul", missing, e.node("Concat", in_front, behind, axis=1))
     pads = e.reshape(e.transpose(pairs, [1, 0]), [-1])

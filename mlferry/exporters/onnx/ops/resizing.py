@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from mlferry.exporters.onnx.emitter import Emitter
+from mlferry.exporters.onnx.emitter import FLOAT, Emitter
 from mlferry.exporters.onnx.ops.convolution import over_maps
 from mlferry.exporters.onnx.ops.elementwise import affine
 from mlferry.exporters.onnx.ops.registry import op, refuse
@@ -101,7 +101,7 @@ def _hats(e: Emitter, positions: str, extent: str) -> str:
         limits = (e.constant(np.int64(0)), e.squeeze(extent, [0]), e.constant(np.int64(1)))
         places = e.node("Range", *limits)
         e.shapes[places] = (None,)
-        pixels = e.node("Cast", places, to=1)
+        pixels = e.node("Cast", places, to=FLOAT)
     away = e.node("Abs", e.node("Sub", e.unsqueeze(inside, [-1]), pixels))
     return e.node("Relu", e.node("Sub", e.number(1), away))
 
