@@ -113,7 +113,7 @@ def loop(t: Translation, layer: Layer, live: set[str]) -> None:
     t.e.layer = layer.name
     first = [_start(t, layer, blob, exposed) for blob in states]
     shapes: Shapes = [t.shape(blob) if blob in t.values else None for blob in states]
-    for _ in range(8):  # until no round changes what is known of the shapes
+    while True:  # every round knows less of the shapes, until one changes nothing
         found, ends = _round(t, layer, asked, body, states, shapes)
         after = [
             end if blob not in t.values else _agreed(shape, end)

@@ -163,7 +163,10 @@ def reverse_seq(e: Emitter, p: Params, x: str, lengths: str) -> str:
     batch, sequence = axis_of(p.batchAxis, rank), axis_of(p.sequenceAxis, rank)
     order = [batch, sequence, *(axis for axis in range(rank) if axis not in (batch, sequence))]
     moved = e.transpose(x, order)
-    y = e.node("ReverseSequence", moved, e.whole(lengths), batch_axis=0, time_axis=1)
+    # one entry reversed is none: onnxruntime 1.17 leaves a sequence of length 0 undefined
+    counts, one = e.whole(lengths), e.integers([1])
+    counts = e.node("Where", e.node("Equal", counts, e.integers([0])), one, counts)
+    y = e.node("ReverseSequence", moved, counts, batch_axis=0, time_axis=1)
     e.shapes[y] = e.shape(moved)
     return e.transpose(y, [order.index(axis) for axis in range(rank)])
 
