@@ -7,7 +7,7 @@ from typing import Any
 
 from mlferry.errors import ExportError
 from mlferry.exporters.onnx import interface
-from mlferry.exporters.onnx.graph import Extent, Graph, import_onnx
+from mlferry.exporters.onnx.graph import Extent, import_onnx
 from mlferry.exporters.onnx.network import Translation
 from mlferry.spec import networks
 from mlferry.spec.proto import model_pb2
@@ -52,6 +52,3 @@ def _why_not(spec: model_pb2.Model) -> str:
             "mlferry.export_onnx(mlferry.MLModel(part)) of spec.pipeline.models"
         )
     return f"a model of kind {kind!r} is no neural network: only those become ONNX graphs"
-
-
-__all__ = ["Graph", "export"]
