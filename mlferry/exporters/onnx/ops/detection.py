@@ -8,7 +8,8 @@ from mlferry.exporters.onnx.emitter import FARTHEST, FLOAT, INT64, Emitter
 from mlferry.exporters.onnx.ops.registry import op
 from mlferry.spec.params import Params
 
-_OUT = -3e38  # the score of a box that is out; below it nothing is
+_OUT = -3e38  # the score of a box that is out; the node's threshold lies right above it
+_LOWEST = float(np.finfo(np.float32).min)
 
 
 @op("NonMaximumSuppression")
@@ -24,61 +25,77 @@ def non_maximum_suppression(
     iou = e.reshape(given[0], [1]) if given else e.constant(np.array([p.iouThreshold], np.float32))
     least = e.reshape(given[1], [1]) if len(given) > 1 else e.number(p.scoreThreshold)
     count = e.reshape(e.whole(given[2]), [1]) if len(given) > 2 else e.integers([p.maxBoxes])
-    zero, one, out = e.integers([0]), e.integers([1]), e.number(_OUT)
     best = e.node("ReduceMax", scores, e.integers([2]), keepdims=0)  # [B, N]
     e.shapes[best] = e.shape(scores)[:2]
     enough = e.node("GreaterOrEqual", best, least)
-    if p.perClassSuppression:
-        classes = e.node("ArgMax", scores, axis=2, keepdims=1)
-        places = e.node("Range", e.constant(np.int64(0)), *_scalars(e, scores))
-        own = e.node("Equal", classes, places)  # [B, N, C]
-        e.shapes[own] = e.shape(scores)
-        counted = e.node("And", own, e.unsqueeze(enough, [2]))
-        masked = e.transpose(e.node("Where", counted, scores, out), [0, 2, 1])
-    else:
-        masked = e.unsqueeze(e.node("Where", enough, best, out), [1])
+    candidates = _by_class(e, scores, best, enough, apart=p.perClassSuppression)
+    kept = _or_best(e, best, _survivors(e, boxes, candidates, best, iou))
+    return _filled(e, boxes, scores, best, kept, count, None if len(given) > 2 else p.maxBoxes)
+
+
+def _counted(e: Emitter, limit: str) -> str:
+    """0, 1, 2 and so on, as many as a vector of one tells."""
+    ends = (e.constant(np.int64(0)), e.squeeze(limit, [0]), e.constant(np.int64(1)))
+    y = e.node("Range", *ends)
+    e.shapes[y] = (None,)
+    return y
+
+
+def _by_class(e: Emitter, scores: str, best: str, enough: str, *, apart: bool) -> str:
+    """The scores [B, C, N] that count: of one class, or that of each box's own class."""
+    if not apart:
+        return e.unsqueeze(e.node("Where", enough, best, e.number(_OUT)), [1])
+    classes = e.node("ArgMax", scores, axis=2, keepdims=1)
+    own = e.node("Equal", classes, _counted(e, e.vector([e.extent(scores, 2)])))
+    counts = e.node("And", own, e.unsqueeze(enough, [2]))
+    masked = e.node("Where", counts, scores, e.number(_OUT))
+    e.shapes[masked] = e.shape(scores)
+    return e.transpose(masked, [0, 2, 1])
+
+
+def _survivors(e: Emitter, boxes: str, candidates: str, best: str, iou: str) -> str:
+    """1 where a box [B, N] is not suppressed, 0 elsewhere."""
     chosen = e.node(
-        "NonMaxSuppression", boxes, masked, e.integers([FARTHEST >> 1]), iou,
+        "NonMaxSuppression", boxes, candidates, e.integers([FARTHEST >> 1]), iou,
         e.constant(np.array([0.99 * _OUT], np.float32)), center_point_box=1,
     )  # fmt: skip
     e.shapes[chosen] = (None, 3)
     places = e.joined([e.sliced(chosen, 1, 0, 1), e.sliced(chosen, 1, 2, 3)], 1)
     nothing = e.node("ConstantOfShape", e.shape_vector(best), value=np.zeros(1, np.int64))
-    found = e.node("Expand", one, e.node("Shape", places, end=1))
-    kept = e.node("ScatterND", nothing, places, found)  # [B, N]
-    e.shapes[kept] = e.shape(best)
-    # where none is left, the best one stays
+    ones = e.node("Expand", e.integers([1]), e.node("Shape", places, end=1))
+    return e.node("ScatterND", nothing, places, ones)
+
+
+def _or_best(e: Emitter, best: str, survivors: str) -> str:
+    """Whether a box stays: the best one does where no other is left."""
+    none = e.node("Equal", e.node("ReduceMax", survivors, e.integers([1])), e.integers([0]))
     first = e.node("ArgMax", best, axis=1, keepdims=1)
-    order = e.node("Range", e.constant(np.int64(0)), *_scalars(e, best))
-    none = e.node("Equal", e.node("ReduceMax", kept, one), zero)
-    kept = e.node("Or", e.flag(kept), e.node("And", none, e.node("Equal", order, first)))
+    places = _counted(e, e.vector([e.extent(best, 1)]))
+    alone = e.node("And", none, e.node("Equal", places, first))
+    kept = e.node("Or", e.flag(survivors), alone)
     e.shapes[kept] = e.shape(best)
-    # sorted by score; what was not kept comes behind and is filled with zeros
-    ranked = e.node("Where", kept, best, e.number(float(np.finfo(np.float32).min)))
+    return kept
+
+
+def _filled(
+    e: Emitter, boxes: str, scores: str, best: str, kept: str, count: str, most: int | None
+) -> tuple[str, str, str, str]:
+    """What stays, sorted by score; then zeros, and -1 for indices."""
+    batch, one, zero = e.shape(best)[0], e.integers([1]), e.integers([0])
+    ranked = e.node("Where", kept, best, e.number(_LOWEST))
     available = e.node("Min", count, e.vector([e.extent(best, 1)]))
     _, indices = e.nodes("TopK", [ranked, available], 2, axis=1)
-    total = e.node("Min", e.node("ReduceSum", e.node("Cast", kept, to=INT64), one), count)  # [B, 1]
     missing = e.node("Sub", count, available)
     padding = e.node("Concat", zero, zero, zero, missing, axis=0)
     indices = e.node("Pad", indices, padding, e.constant(np.int64(0)))
-    batch, boxes_shape = e.shape(best)[0], e.shape(boxes)
-    most = None if len(given) > 2 else p.maxBoxes
-    e.shapes[indices] = (batch, most)
-    step = e.node("Range", e.constant(np.int64(0)), e.squeeze(count, [0]), e.constant(np.int64(1)))
-    real = e.node("Less", step, total)
-    e.shapes[real] = (batch, most)
-    wide = e.unsqueeze(real, [2])
+    total = e.node("Min", e.node("ReduceSum", e.node("Cast", kept, to=INT64), one), count)
+    real = e.node("Less", _counted(e, count), total)
+    e.shapes[indices] = e.shapes[real] = (batch, most)
     results = []
-    for table, width in ((boxes, 4), (scores, e.shape(scores)[2])):
+    for table in (boxes, scores):
         rows = e.node("GatherND", table, e.unsqueeze(indices, [2]), batch_dims=1)
-        e.shapes[rows] = (batch, most, width)
-        results.append(e.node("Where", wide, rows, e.number(0)))
+        e.shapes[rows] = (batch, most, e.shape(table)[2])
+        results.append(e.node("Where", e.unsqueeze(real, [2]), rows, e.number(0)))
     shown = e.node("Where", real, e.node("Cast", indices, to=FLOAT), e.number(-1))
-    number = e.reshape(e.from_whole(total), [boxes_shape[0] if boxes_shape[0] is not None else -1])
+    number = e.reshape(e.from_whole(total), [-1 if batch is None else batch])
     return results[0], results[1], shown, number
-
-
-def _scalars(e: Emitter, x: str) -> tuple[str, str]:
-    """The size of the last axis and a step of one, as limits of a range."""
-    size = e.squeeze(e.vector([e.extent(x, -1)]), [0])
-    return size, e.constant(np.int64(1))
