@@ -25,7 +25,7 @@ from mlferry.spec.shapes import Shape
 
 _PLANS_MOST = 16  # sets of shapes for which compiled parts are kept
 _SEEN_LEAST = 3  # sets of shapes after which extents are left open
-_ERRORS_ONLY = 3
+_FATAL_ONLY = 4  # what fails is raised, and not written to stderr as well
 Shapes = tuple[tuple[str, tuple[int, ...]], ...]
 
 
@@ -186,7 +186,7 @@ class OnnxSession(Session):
     def _session(self, data: bytes, kinds: str) -> Any:
         ort = import_onnxruntime()
         options = ort.SessionOptions()
-        options.log_severity_level = _ERRORS_ONLY
+        options.log_severity_level = _FATAL_ONLY
         options.intra_op_num_threads = self._threads or 0
         # quantized weights become floats when a session is made, not at every run
         options.add_session_config_entry("session.disable_quant_qdq", "1")
