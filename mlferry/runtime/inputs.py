@@ -70,6 +70,35 @@ def to_blob(
     raise PredictionError(f"a network cannot take the {features.show(feature)} input {name!r}")
 
 
+def fixed_shapes(
+    description: model_pb2.ModelDescription, network: networks.Network
+) -> dict[str, tuple[int, ...]] | None:
+    """The shapes of the inputs where each is an array of one shape that is a blob as it is."""
+    found = {f.name: tuple(f.type.multiArrayType.shape) for f in description.input}
+    flexible = features.has_flexible_input(description)
+    if network.arrayInputShapeMapping == 0 or flexible or not all(found.values()):
+        return None
+    return found
+
+
+def fit(data: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> bool:
+    """Whether values are arrays of these shapes, of numbers that float32 holds.
+
+    What does not fit is checked by `check_names` and `to_blob`, which say why.
+    """
+    return (
+        isinstance(data, dict)
+        and data.keys() == shapes.keys()
+        and all(
+            type(value) is np.ndarray
+            and value.shape == shapes[name]
+            and value.dtype.kind in "fiub"
+            and value.dtype.itemsize <= 4
+            for name, value in data.items()
+        )
+    )
+
+
 def default_blob(feature: ft.FeatureType, rank5: bool) -> Array:
     """The blob of an optional input that is not given: its default value everywhere."""
     shape = tuple(feature.multiArrayType.shape) or (1,)

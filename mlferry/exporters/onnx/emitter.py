@@ -42,7 +42,7 @@ class Emitter:
         layer: the name of the layer at hand.
         results: the shapes of its outputs, where they are known.
         shapes: what is known of the shapes of values.
-        made: the values that nodes make.
+        made: the node that makes a value.
         booleans: those that are no numbers.
     """
 
@@ -57,7 +57,7 @@ class Emitter:
         self._shared: dict[tuple[str, tuple[int, ...], bytes], str] = {}
         self._wholes: dict[str, str] = {}
         self._flags: dict[str, str] = {}
-        self.made: set[str] = set()
+        self.made: dict[str, Node] = {}
         self.booleans: set[str] = set()
 
     # ---- values ------------------------------------------------------------------------------
@@ -133,9 +133,9 @@ class Emitter:
     ) -> tuple[str, ...]:  # fmt: skip
         """One node, with attributes of any names."""
         made = [self.fresh(f"{self.layer}/{op}") for _ in range(outputs)]
-        self.made |= set(made)
-        name = self.fresh(f"{made[0]}/op")
-        self._nodes.append(Node(op, list(inputs), made, attributes, domain, name))
+        node = Node(op, list(inputs), made, attributes, domain, self.fresh(f"{made[0]}/op"))
+        self.made |= dict.fromkeys(made, node)
+        self._nodes.append(node)
         self.shapes[made[0]] = self._shape_of(op, inputs)
         if op in _BOOLEAN or (op == "Reshape" and inputs[0] in self.booleans):
             self.booleans.add(made[0])

@@ -35,6 +35,7 @@ class NetworkEvaluator:
         # read once: the fields of a message take longer than a small network
         self._inputs = [(feature.name, feature.type) for feature in model.description.input]
         self._outputs = [(feature.name, feature.type) for feature in model.description.output]
+        self._fixed = inputs.fixed_shapes(model.description, network)
         self._chances = ""
         special: tuple[str, ...] = ()
         if isinstance(network, nn.NeuralNetworkClassifier):
@@ -51,6 +52,9 @@ class NetworkEvaluator:
 
     def blobs(self, data: Features) -> dict[str, Array]:
         """The blobs that the network gets for the features of a sample."""
+        fixed = self._fixed
+        if fixed is not None and inputs.fit(data, fixed):
+            return {name: data[name].astype(np.float32) for name in fixed}
         inputs.check_names(data, self.description)
         rank5 = self.session.rank5
         return {

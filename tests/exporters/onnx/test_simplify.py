@@ -93,6 +93,23 @@ def test_exact_mapping(name: str) -> None:
     assert far < 1e-6
 
 
+def wrapped(extent: int) -> list[Row]:
+    return [
+        ("lessThan", ["x"], ["below"], {"alpha": 0}),
+        ("activation", ["below"], ["more"], {"linear": {"alpha": extent}}),
+        ("addBroadcastable", ["x", "more"], ["places"], {}),
+        ("loadConstantND", [], ["table"], {"shape": (4, 2), "data": np.arange(8)}),
+        ("gather", ["table", "places"], ["y"], {}),
+    ]
+
+
+@pytest.mark.parametrize(("extent", "count"), [(4, 2), (3, 6)])
+def test_negative_indices_are_left_to_onnx(extent: int, count: int) -> None:
+    """Where layers add the extent of the axis to them; anything else is computed."""
+    nodes, far = results(network(*wrapped(extent)), np.array([-1, 0, -2, 2], np.float32))
+    assert (len(nodes), far) == (count, 0)
+
+
 # The same in the classic mapping, where every blob has five axes.
 CLASSIC: dict[str, tuple[list[Row], list[str]]] = {
     "dense layers": (

@@ -33,7 +33,25 @@ def _scattered(
 
 @op("gather")
 def gather(e: Emitter, p: Params, x: str, indices: str) -> str:
-    return e.node("Gather", x, e.whole(indices), axis=axis_of(p.axis, e.rank(x)))
+    axis = axis_of(p.axis, e.rank(x))
+    return e.node("Gather", x, e.whole(_as_given(e, indices, e.shape(x)[axis])), axis=axis)
+
+
+def _as_given(e: Emitter, indices: str, extent: int | None) -> str:
+    """Indices before layers made negative ones positive, x + extent * (x < 0): ONNX does so."""
+    total = e.made.get(indices)
+    if total is None or total.op != "Add":
+        return indices
+    before, more = total.inputs
+    for op_type, number in (("Mul", extent), ("Cast", None), ("Less", 0)):
+        node = e.made.get(more)
+        if node is None or node.op != op_type:
+            return indices
+        other = e.known(node.inputs[-1])
+        if number is not None and (other is None or other.size != 1 or other != number):
+            return indices
+        more = node.inputs[0]
+    return before if more == before and extent is not None else indices
 
 
 @op("scatter")
