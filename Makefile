@@ -4,7 +4,7 @@ DEV := .venv/bin
 DEMO := .venv-demo/bin
 PROTOS := mlferry/spec/proto
 
-.PHONY: demo test lint type unit chromium wheel schema docs notebooks onnx-suite keras-applications fuzz bench clean
+.PHONY: demo test lint type unit chromium wheel schema docs notebooks engine onnx-suite keras-applications fuzz bench clean
 
 demo: .venv-demo/ready  ## the main job, with NumPy, protobuf and h5py alone
 	$(DEMO)/python examples/spatial_transformer/demo.py
@@ -34,6 +34,9 @@ schema: .venv/ready  ## generate the protobuf modules from the .proto files
 
 notebooks: .venv/ready  ## run the notebooks of examples/ and keep their outputs
 	$(DEV)/python scripts/run_notebooks.py
+
+engine: .venv/ready  ## the tests of models, with onnxruntime in the place of the NumPy kernels
+	$(DEV)/pytest --engine onnxruntime tests/converters tests/models tests/runtime/test_features.py
 
 onnx-suite: .venv/ready  ## the node suite of the onnx package; writes its ledger
 	$(DEV)/python -m tests.converters.onnx.suite

@@ -19,6 +19,24 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--engine", default="numpy", help="what runs the networks of all tests")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """With ``--engine onnxruntime`` every model is run by it that does not say otherwise."""
+    name = config.getoption("--engine")
+    if name == "numpy":
+        return
+    from mlferry.models.model import MLModel
+    from mlferry.runtime.engines import engine_named
+    from mlferry.runtime.evaluators.registry import CustomClasses
+
+    MLModel.__init__.__kwdefaults__["engine"] = name
+    *others, _ = CustomClasses.__init__.__defaults__
+    CustomClasses.__init__.__defaults__ = (*others, engine_named(name, 1))
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder of real models; tests that need it skip where it is not there."""

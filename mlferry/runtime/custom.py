@@ -65,8 +65,13 @@ def _explain(missing: Mapping[str, nn.NeuralNetworkLayer]) -> str:
     return "\n".join(lines)
 
 
-def shapes_of_classes(classes: CustomClasses) -> CustomShapes:
-    """Lets the classes of custom layers, those given and registered ones, tell their shapes."""
+def shapes_of_classes(classes: CustomClasses, *, collected: bool = True) -> CustomShapes:
+    """Lets the classes of custom layers, those given and registered ones, tell their shapes.
+
+    Args:
+        classes: those given, by class name.
+        collected: whether what classes raise comes as a `SpecError`, which `trace` collects.
+    """
 
     def custom(layer: nn.NeuralNetworkLayer, shapes: Sequence[Shape]) -> Sequence[Shape] | None:
         name = layer.custom.className
@@ -79,6 +84,8 @@ def shapes_of_classes(classes: CustomClasses) -> CustomShapes:
             instance = Instance(layer.name, found, layer.custom, len(layer.output))
             return instance.output_shapes(known)
         except MlferryError as error:
+            if not collected:
+                raise
             raise SpecError(str(error)) from error
 
     return custom

@@ -117,7 +117,7 @@ class OnnxSession(Session):
         import_onnxruntime()
         super().__init__(network, custom_layers, planned=False)
         self._network, self._threads = network, threads
-        self._custom = shapes_of_classes(custom_layers or {})
+        self._custom = shapes_of_classes(custom_layers or {}, collected=False)
         self._compiled: dict[tuple[Shapes, tuple[str, ...]], list[Planned]] = {}
         self._opened: dict[tuple[str, ...], tuple[dict[str, Shape], list[Planned]]] = {}
 

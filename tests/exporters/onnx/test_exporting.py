@@ -263,6 +263,26 @@ def test_pixels_are_scaled_and_ordered_in_the_graph(layout: str) -> None:
     close(run(plain, {"image": given})["y"], wanted)
 
 
+def test_pictures_of_several_sizes() -> None:
+    b = convolutional(kind="RGB")
+    b.output("y")
+    spec = b.model()
+    bounds = spec.description.input[0].type.imageType.imageSizeRange
+    features.set_range(bounds.widthRange, 4, 32)
+    features.set_range(bounds.heightRange, 4, -1)
+    spec.neuralNetwork.preprocessing.add(featureName="image").scaler.channelScale = 0.01
+    model = mlferry.MLModel(spec)
+    made = mlferry.export_onnx(model, pixels=True)
+    dims = made.graph.input[0].type.tensor_type.shape.dim
+    assert [d.dim_param or d.dim_value for d in dims] == ["image_0", "image_1", 3]
+    for shape in ((4, 9, 3), (20, 32, 3)):
+        x = RNG.integers(0, 256, shape).astype(np.uint8)
+        close(run(made, {"image": x})["y"], model.predict({"image": x})["y"])
+    named = mlferry.export_onnx(model, input_shapes={"image": (1, 3, "height", 8)})
+    dims = named.graph.input[0].type.tensor_type.shape.dim
+    assert [d.dim_param or d.dim_value for d in dims] == [1, 3, "height", 8]
+
+
 def test_gray_pixels_a_mean_image_and_an_image_output() -> None:
     b = Builder()
     b.input("image", (1, 1, 4, 6), features.image(6, 4, "GRAYSCALE"))
