@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import mlferry
 from mlferry.runtime.planned.regions import Region
 from mlferry.runtime.session import Session
 from mlferry.spec.builder import Builder
@@ -445,3 +446,22 @@ def test_a_constant_that_is_overwritten_is_not_folded() -> None:
     network.layer("addBroadcastable", "last", ["y", "c"], ["z"])
     found = Session(network.network).run({"x": np.full(1, 4, np.float32)}, ["z", "c"])
     assert (found["z"], found["c"]) == (10, 5)
+
+
+def test_a_part_of_one_sample_beside_one_of_many() -> None:
+    """Convolutions of an input of one sample stay of one, whatever stands beside them."""
+    builder = Builder()
+    builder.input("one", (1, 2, 4, 4))
+    builder.input("many", (3, 2, 4, 4))
+    for name in ("one", "many"):
+        builder.layer(
+            "convolution", f"conv_{name}", [name], [f"c_{name}"], outputChannels=2,
+            kernelChannels=2, kernelSize=[1, 1], valid={}, weights=np.ones(4, np.float32),
+        )  # fmt: skip
+        builder.layer("activation", f"relu_{name}", [f"c_{name}"], [f"y_{name}"], ReLU={})
+        builder.output(f"y_{name}")
+    data = {"one": np.ones((1, 2, 4, 4)), "many": np.ones((3, 2, 4, 4))}
+    made = mlferry.MLModel(builder.model()).predict(data)
+    assert {name: array.shape for name, array in made.items()} == {
+        "y_one": (1, 2, 4, 4), "y_many": (3, 2, 4, 4),
+    }  # fmt: skip

@@ -56,8 +56,11 @@ class Region:
                 return None
             wide.append(x.reshape((1,) * (axes - x.ndim) + x.shape))
         outer = max((x.shape[:-3] for x in wide), key=math.prod)
-        if any(x.shape[:-3] not in (outer, (1,) * len(outer)) for x in wide):
-            return None
+        for name, x in zip(self.reads, wide, strict=True):
+            if x.shape[:-3] != outer and (
+                math.prod(x.shape[:-3]) > 1 or name not in self._broadcast
+            ):
+                return None  # what is made of one sample alone stays one sample
         return self._computed([x.reshape(-1, *x.shape[-3:]) for x in wide], outer)
 
     def _computed(self, maps: Sequence[Array], outer: Shape) -> dict[str, Array] | None:
