@@ -137,6 +137,11 @@ def _cuts(
             if shape is not None:
                 full = (extent(x, axis - len(kernel)) - 1) * strides[axis] + reach
                 total = full + extra[axis] - shape[-len(kernel) :][axis]
+            if shape is None and reach + extra[axis] < strides[axis]:
+                raise ConversionError(
+                    f"auto_pad={mode} of a kernel of {reach} under its stride of {strides[axis]}: "
+                    "runtimes differ in the size of the result; give output_shape"
+                )
             small, large = total // 2, total - total // 2
             pair = (small, large) if mode == "SAME_UPPER" else (large, small)
             pair = (0, total) if total < 0 else pair

@@ -23,7 +23,8 @@ def _half_pixel_symmetric(i: Any, size: int, out: int, factor: float) -> Any:
 
 
 def _align_corners(i: Any, size: int, out: int, factor: float) -> Any:
-    whole = size * factor  # not rounded
+    whole = size * factor  # not rounded, but where it is the extent but for float32
+    whole = out if abs(whole - out) < 1e-3 else whole
     return i * (size - 1) / (whole - 1) if whole != 1 else np.zeros(out)
 
 
@@ -57,8 +58,11 @@ def _sampling(mode: str, transform: str, rounding: str = "floor", **more: Any) -
     if transform not in _TRANSFORMS:
         raise ConversionError(f"coordinate_transformation_mode={transform!r}")
 
+    # which entry is nearest depends on how runtimes round: they compute in float32
+    number = np.float32 if mode == "nearest" else np.float64
+
     def positions(axis: int, size: int, out: int, factor: float) -> Any:
-        return _TRANSFORMS[transform](np.arange(out, dtype=np.float64), size, out, factor)
+        return _TRANSFORMS[transform](np.arange(out, dtype=number), size, out, number(factor))
 
     return Sampling(
         mode, positions, _ROUNDINGS[rounding], repeats=rounding in _REPEATS.get(transform, ()),
