@@ -10,7 +10,7 @@ import pytest
 from tests.fuzz.readers import READERS
 from tests.fuzz.run import FAULTS, mutant, outcome, run
 
-SLICE = 40  # inputs a reader
+SLICE = 25  # inputs a reader
 KEPT = sorted(FAULTS.iterdir())
 
 

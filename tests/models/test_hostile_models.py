@@ -165,7 +165,7 @@ def test_hostile_models(name: str, tmp_path: Path) -> None:
     start = time.monotonic()
     with pytest.raises(MlferryError, match=message):
         mlferry.MLModel(path).predict({"x": np.ones((1, 1, 4, 4))})
-    assert time.monotonic() - start < 10
+    assert time.monotonic() - start < 30
 
 
 def test_a_large_default(tmp_path: Path) -> None:

@@ -418,3 +418,40 @@ def test_an_attribute_that_is_not_carried_over() -> None:
     graph = model([helper.make_node("Relu", ["x"], ["y"], sharpen=3)], {"x": [1]}, {"y": [1]})
     with pytest.raises(ConversionError, match="cannot carry over: sharpen=3"):
         mlferry.convert(graph)
+
+
+def resized(size: int, out: int, **options: Any) -> onnx.ModelProto:
+    graph = helper.make_graph(
+        [helper.make_node("Resize", ["x", "", "", "s"], ["y"], mode="nearest", **options)], "g",
+        [helper.make_tensor_value_info("x", 1, [1, 1, 1, size])],
+        [helper.make_tensor_value_info("y", 1, None)],
+        [numpy_helper.from_array(np.array([1, 1, 1, out]), "s")],
+    )  # fmt: skip
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+
+
+@pytest.mark.parametrize("transform", ["half_pixel", "asymmetric", "align_corners"])
+@pytest.mark.parametrize("rounding", ["floor", "ceil", "round_prefer_floor"])
+def test_nearest_entries_are_those_of_onnxruntime(transform: str, rounding: str) -> None:
+    """Where a position lies between two entries, or on one, the rounding of float32 decides."""
+    onnxruntime = pytest.importorskip("onnxruntime")
+    for size in (5, 7, 10, 11):
+        x = np.arange(size, dtype=np.float32).reshape(1, 1, 1, size)
+        for out in (1, 6, 9, 13, 17, 22):
+            options = {"coordinate_transformation_mode": transform, "nearest_mode": rounding}
+            proto = resized(size, out, **options)
+            (wanted,) = onnxruntime.InferenceSession(proto.SerializeToString()).run(None, {"x": x})
+            made = mlferry.convert(proto).predict({"x": x})["y"]
+            np.testing.assert_array_equal(made, wanted, err_msg=f"{size} to {out}")
+
+
+def test_a_transposed_convolution_that_runtimes_compute_differently() -> None:
+    graph = helper.make_graph(
+        [helper.make_node("ConvTranspose", ["x", "w"], ["y"], auto_pad="SAME_LOWER", strides=[2])],
+        "g", [helper.make_tensor_value_info("x", 1, [1, 1, 3])],
+        [helper.make_tensor_value_info("y", 1, None)],
+        [numpy_helper.from_array(np.ones((1, 1, 1), np.float32), "w")],
+    )  # fmt: skip
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+    with pytest.raises(ConversionError, match=r"runtimes differ.*give output_shape"):
+        mlferry.convert(proto)

@@ -133,7 +133,7 @@ def test_hostile_graphs(tmp_path: Path) -> None:
         path.write_bytes(made.SerializeToString())
         with pytest.raises(error, match=message):
             mlferry.convert(path)
-        assert time.monotonic() - start < 10
+        assert time.monotonic() - start < 30
     assert not mark.exists()
     good = calling(3)
     path.write_bytes(good.SerializeToString())

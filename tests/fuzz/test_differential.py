@@ -1,0 +1,17 @@
+"""A slice of the random networks of each frontend, against its framework."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.fuzz.differential import FRAMEWORKS, run
+
+SLICE = {"onnx": 300, "keras": 25, "tensorflow": 25}
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+@pytest.mark.filterwarnings("ignore")
+def test_a_slice(framework: str) -> None:
+    found, wrong = run(framework, 5, SLICE[framework])
+    assert wrong == []
+    assert found["same"] > 0.8 * SLICE[framework]
