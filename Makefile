@@ -2,9 +2,16 @@
 PYTHON ?= python3
 DEV := .venv/bin
 DEMO := .venv-demo/bin
+LOWEST := .venv-lowest/bin
 PROTOS := mlferry/spec/proto
 
-.PHONY: demo test lint type unit chromium wheel schema docs notebooks engine onnx-suite keras-applications fuzz bench clean
+LOWEST_PYTHON ?= python3.10
+# what runs without TensorFlow and Keras, which need newer versions of the others
+LOWEST_TESTS := tests/spec tests/models tests/runtime tests/test_limits.py tests/converters/keras \
+  tests/converters/onnx/test_hostile_files.py tests/converters/onnx/test_ops.py
+
+.PHONY: demo test lint type unit chromium wheel schema docs notebooks engine onnx-suite keras-applications fuzz \
+  test-lowest bench clean
 
 demo: .venv-demo/ready  ## the main job, with NumPy, protobuf and h5py alone
 	$(DEMO)/python examples/spatial_transformer/demo.py
@@ -47,6 +54,9 @@ keras-applications: .venv/ready  ## every architecture of keras.applications aga
 fuzz: .venv/ready  ## mutated files for every reader: only our errors, no crash, no hang (hours)
 	OPENBLAS_NUM_THREADS=1 $(DEV)/python -m tests.fuzz.run
 
+test-lowest: .venv-lowest/ready  ## with the lowest supported versions, on the oldest Python
+	MLFERRY_LOWEST=1 $(LOWEST)/python -m pytest $(LOWEST_TESTS)
+
 bench: .venv/ready  ## the published figures, us and a peer in one run (Python 3.11 or newer)
 	$(DEV)/python -m pip install --quiet --disable-pip-version-check -e '.[bench]'
 	$(DEV)/python benchmarks/runtime.py --docs
@@ -73,5 +83,12 @@ docs: .venv/ready  ## write the generated tables of docs/, and the site into bui
 	$(DEMO)/python -m pip install --quiet --disable-pip-version-check -e '.[keras]'
 	touch $@
 
+.venv-lowest/ready: pyproject.toml .venv/ready
+	$(LOWEST_PYTHON) -m venv .venv-lowest
+	$(DEV)/python scripts/lowest.py > .venv-lowest/constraints.txt
+	$(LOWEST)/python -m pip install --quiet --disable-pip-version-check \
+	  -c .venv-lowest/constraints.txt -e '.[all]' pytest hypothesis onnxruntime
+	touch $@
+
 clean:
-	rm -rf .venv .venv-demo build dist
+	rm -rf .venv .venv-demo .venv-lowest build dist

@@ -14,6 +14,7 @@ from mlferry.spec.shapes.reduction import AXES_OF_REDUCE, reduced_axes
 
 def _log_sum_exp(x: Array, axis: tuple[int, ...], keepdims: bool) -> Any:
     top = x.max(axis=axis, keepdims=True)
+    top = np.where(np.isfinite(top), top, 0)  # the difference of infinities is no number
     total = np.log(np.exp(x - top).sum(axis=axis, keepdims=True)) + top
     return total if keepdims else np.squeeze(total, axis=axis)
 

@@ -11,7 +11,7 @@ from mlferry.converters.graph import Node
 from mlferry.converters.layout import Blob, Constant
 from mlferry.converters.lower import Lowering
 from mlferry.converters.onnx.ops.registry import op
-from mlferry.converters.operands import affine, dtype, emit, is_integer
+from mlferry.converters.operands import affine, dtype, emit, is_integer, scalar
 from mlferry.errors import ConversionError
 
 FLOAT_MAX = float(np.finfo(np.float32).max)
@@ -237,7 +237,8 @@ def selu(low: Lowering, node: Node, x: Blob) -> Blob:
 def thresholded_relu(low: Lowering, node: Node, x: Blob) -> Blob:
     """x above alpha, else 0."""
     above = emit(low, "greaterThan", x, alpha=node.attrs.get("alpha", 1.0))
-    return emit(low, "multiplyBroadcastable", x, above)
+    # no product: infinity times 0 is no number
+    return emit(low, "whereBroadcastable", above, x, scalar(low.constant([0.0])))
 
 
 @op("HardSigmoid")
