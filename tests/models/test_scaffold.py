@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import mlferry
+from mlferry.custom import CUSTOM_MODELS
 from mlferry.errors import CustomLayerError, ModelFileError, SpecError
 from mlferry.models.scaffold import python_files, swift_files, write_files
 from mlferry.spec import features
@@ -157,7 +158,8 @@ def test_python_class_reads_the_parameters(tmp_path: Path) -> None:
     assert made.output_shapes([(1, 4), (1, 6)]) == [(1, 4)]
 
 
-def test_python_custom_model(tmp_path: Path) -> None:
+def test_python_custom_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(CUSTOM_MODELS, "_entries", {})  # the file registers its class
     (path,) = write_files(python_files(custom_model()), tmp_path)
     assert runpy.run_path(str(path))["Summer"]({"scale": 2.5, "table": b""}).scale == 2.5
 
