@@ -12,6 +12,7 @@ import mlferry
 from mlferry.errors import PredictionError, RegistrationError
 from mlferry.runtime.kernels import Array
 from mlferry.runtime.onnx_session import Compiled, OnnxSession
+from mlferry.runtime.session import Session
 from tests.exporters.onnx import test_control_flow as flows
 from tests.runtime.case import Case, network
 from tests.runtime.test_control_flow import START, Row, add, copy, loop, network as rows_of
@@ -132,7 +133,7 @@ def test_random_layers_draw_what_numpy_draws() -> None:
     rows = [("randomNormalLike", ["x"], ["n"], {"seed": 3}), ("add", ["n", "x"], ["y"], {})]
     given = blobs({"x": [1, 2, 3]})
     made = OnnxSession(rows_of(*rows), threads=1).run(given, ["y"])["y"]
-    wanted = mlferry.runtime.session.Session(rows_of(*rows)).run(given, ["y"])["y"]
+    wanted = Session(rows_of(*rows)).run(given, ["y"])["y"]
     assert made.tolist() == wanted.tolist()
 
 
@@ -144,6 +145,36 @@ def test_blobs_that_are_not_there() -> None:
     with pytest.raises(PredictionError, match="'y' was not made: no layer that ran makes it"):
         branch.run(blobs({"c": 0, "x": 1}), ["y"])
     assert branch.run(blobs({"c": 1, "x": 1}), ["y"])["y"].tolist() == [11]
+
+
+@pytest.mark.parametrize("mode", ["SCATTER_UPDATE", "SCATTER_ADD", "SCATTER_MUL", "SCATTER_MAX"])
+@pytest.mark.parametrize("kind", ["scatterND", "scatter", "scatterAlongAxis"])
+def test_a_place_that_is_named_often_gets_its_updates_in_order(kind: str, mode: str) -> None:
+    """Whatever the number of threads: those of some nodes race."""
+    rng = np.random.default_rng(0)
+    x, count = rng.normal(size=(8, 32)).astype(np.float32), 5000
+    shape = {"scatterND": (count, 1), "scatter": (count,), "scatterAlongAxis": (count, 32)}[kind]
+    params = {"mode": mode} | ({} if kind == "scatterND" else {"axis": 0})
+    made = network(kind, params, 3, 1)
+    given = {
+        "x0": x,
+        "x1": rng.integers(-8, 8, shape).astype(np.float32),
+        "x2": (rng.normal(size=(count, 32)) * 0.01 + 1).astype(np.float32),
+    }
+    wanted = Session(made).run(given, ["y0"])["y0"]
+    session = OnnxSession(made, threads=4)
+    for _ in range(5):
+        np.testing.assert_allclose(session.run(given, ["y0"])["y0"], wanted, rtol=1e-3)
+
+
+def test_a_point_outside_is_an_error() -> None:
+    session = OnnxSession(rows_of(("scatterND", ["x", "i", "u"], ["y"], {})), threads=1)
+    given = {"x": np.zeros((2, 3), np.float32), "u": np.ones(2, np.float32)}
+    inside = session.run({**given, "i": np.array([[0, -1], [1, 2]], np.float32)}, ["y"])["y"]
+    assert inside.tolist() == [[0, 0, 1], [0, 0, 1]]
+    for point in ([0, 3], [2, 0], [-3, 0], [0, -4]):
+        with pytest.raises(PredictionError, match="cannot evaluate scatterND"):
+            session.run({**given, "i": np.array([[0, 0], point], np.float32)}, ["y"])
 
 
 def test_an_index_outside_is_an_error() -> None:

@@ -5,9 +5,12 @@ Indices travel as floats; negative ones count from the end, in ONNX as well.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import numpy as np
 
-from mlferry.exporters.onnx.emitter import FARTHEST, Emitter
+from mlferry.exporters.onnx.emitter import FARTHEST, INT64, Emitter
 from mlferry.exporters.onnx.ops.registry import op, refuse
 from mlferry.spec.params import Params
 from mlferry.spec.shapes.rules import axis_of
@@ -81,8 +84,44 @@ def scatter_nd(e: Emitter, p: Params, x: str, indices: str, updates: str) -> str
     depth = e.shape(indices)[-1]
     if depth is None:
         raise refuse("how many axes an index has is not known")
-    wanted = [*e.extents(indices)[:-1], *e.extents(x)[depth:]]
-    return _scattered(e, p, "ScatterND", x, e.whole(indices), e.reshape(updates, wanted))
+    known = e.known(indices)
+    if (
+        known is not None
+        and len(np.unique(known.reshape(-1, depth), axis=0)) == known.size // depth
+    ):
+        wanted = [*e.extents(indices)[:-1], *e.extents(x)[depth:]]
+        return _scattered(e, p, "ScatterND", x, e.whole(indices), e.reshape(updates, wanted))
+    # Threads of onnxruntime's ScatterND race for a place that is named twice, its ScatterElements
+    # goes through the updates in their order: the first axes become one, points places in it.
+    inner = _count(e, e.extents(x)[depth:])
+    table = e.reshape(x, [-1, inner])
+    rows = e.reshape(updates, [-1, inner])
+    places = e.reshape(_places(e, indices, e.extents(x)[:depth]), [-1, 1])
+    spread = e.node("Expand", places, e.shape_vector(rows))
+    return e.reshape(_scattered(e, p, "ScatterElements", table, spread, rows, 0), e.extents(x))
+
+
+def _count(e: Emitter, extents: Sequence[int | str]) -> int | str:
+    """The product of sizes."""
+    numbers = [n for n in extents if isinstance(n, int)]
+    if len(numbers) == len(extents):
+        return math.prod(numbers)
+    return e.node("ReduceProd", e.vector(extents), keepdims=1)
+
+
+def _places(e: Emitter, indices: str, extents: Sequence[int | str]) -> str:
+    """The place of points [..., axes] in row-major order; one behind the last for any outside."""
+    whole, limits, zero = e.whole(indices), e.vector(extents), e.integers([0])
+    positive = e.node("Where", e.node("Less", whole, zero), e.node("Add", whole, limits), whole)
+    inside = e.node(
+        "And", e.node("GreaterOrEqual", positive, zero), e.node("Less", positive, limits)
+    )
+    strides = e.vector([_count(e, extents[axis + 1 :]) for axis in range(len(extents))])
+    last = e.integers([-1])
+    place = e.node("ReduceSum", e.node("Mul", positive, strides), last, keepdims=0)
+    all_inside = e.node("ReduceMin", e.node("Cast", inside, to=INT64), last, keepdims=0)
+    behind = e.vector([_count(e, extents)])
+    return e.node("Where", e.node("Equal", all_inside, e.integers([1])), place, behind)
 
 
 @op("gatherAlongAxis")
