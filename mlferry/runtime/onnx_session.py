@@ -22,8 +22,10 @@ from mlferry.runtime.session import Blobs, Session
 from mlferry.spec import networks
 from mlferry.spec.proto import neural_network_pb2 as nn
 from mlferry.spec.shapes import Shape
+from mlferry.spec.shapes.trace import trace
 
 _PLANS_MOST = 16  # sets of shapes for which compiled parts are kept
+_FITTING_MOST = 1 << 12  # sets of shapes that are remembered as checked
 _SEEN_LEAST = 3  # sets of shapes after which extents are left open
 _FATAL_ONLY = 4  # what fails is raised, and not written to stderr as well
 Shapes = tuple[tuple[str, tuple[int, ...]], ...]
@@ -119,6 +121,7 @@ class OnnxSession(Session):
         self._network, self._threads = network, threads
         self._custom = shapes_of_classes(custom_layers or {}, collected=False)
         self._compiled: dict[tuple[Shapes, tuple[str, ...]], list[Planned]] = {}
+        self._fitting: dict[Shapes, bool] = {}
         self._opened: dict[tuple[str, ...], tuple[dict[str, Shape], list[Planned]]] = {}
 
     def run(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> dict[str, Array]:
@@ -141,7 +144,7 @@ class OnnxSession(Session):
         if (shapes, names) in self._compiled:
             return self._compiled[shapes, names]
         opened = self._opened.get(names)
-        if opened is not None and _fits(shapes, opened[0]):
+        if opened is not None and _fits(shapes, opened[0]) and self._taken(shapes):
             return opened[1]
         made = self._planned(dict(shapes), set(outputs))
         if len(self._compiled) == _PLANS_MOST:
@@ -151,6 +154,15 @@ class OnnxSession(Session):
         if len(seen) >= _SEEN_LEAST:
             self._open(seen, names, made)
         return made
+
+    def _taken(self, shapes: Shapes) -> bool:
+        """Whether the shape rules of all layers take some shapes; asked once for each of them."""
+        if shapes not in self._fitting:
+            if len(self._fitting) == _FITTING_MOST:
+                self._fitting.clear()
+            found = trace(self._network, dict(shapes), self._custom)
+            self._fitting[shapes] = not found.refusals
+        return self._fitting[shapes]
 
     def _open(self, seen: Sequence[Shapes], names: tuple[str, ...], last: list[Planned]) -> None:
         """Keep a plan for all shapes of which some have been seen, where it is as good."""

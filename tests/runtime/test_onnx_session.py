@@ -177,6 +177,42 @@ def test_a_point_outside_is_an_error() -> None:
             session.run({**given, "i": np.array([[0, 0], point], np.float32)}, ["y"])
 
 
+# Layers that ONNX's own nodes would take silently: kind, parameters, inputs.
+REFUSED: list[tuple[str, dict[str, Any], list[Any]]] = [
+    ("embeddingND", {"vocabSize": 3, "embeddingSize": 2, "weights": np.arange(6)}, [[[-1]]]),
+    ("embedding", {"inputDim": 3, "outputChannels": 2, "weights": np.arange(6)}, [[[[[-1]]]]]),
+    ("sliceBySize", {"size": 2, "axis": 0}, [[1, 2, 3], -5]),
+    ("sliceBySize", {"size": 2, "axis": 0}, [[1, 2, 3], 2]),
+    ("broadcastToDynamic", {}, [[1, 2, 3], [1]]),
+    ("rangeDynamic", {}, [4, 1, 0]),
+    ("gather", {"axis": 0}, [[1, 2, 3], -4]),
+]
+
+
+@pytest.mark.parametrize("row", range(len(REFUSED)))
+def test_what_numpy_refuses_onnxruntime_does_too(row: int) -> None:
+    kind, params, inputs = REFUSED[row]
+    made = network(kind, params, len(inputs), 1)
+    given = {f"x{index}": np.atleast_1d(np.float32(x)) for index, x in enumerate(inputs)}
+    for session in (Session(made), OnnxSession(made, threads=1)):
+        with pytest.raises(mlferry.MlferryError):
+            session.run(given, ["y0"])
+
+
+def test_shapes_that_do_not_fit_are_refused_after_many_that_do() -> None:
+    rows: list[Row] = [("crop", ["x", "like"], ["y"], {"offset": (1, 1)})]
+    session = OnnxSession(rows_of(*rows), threads=1)
+
+    def run(size: int, wanted: int) -> tuple[int, ...]:
+        given = {"x": np.zeros((1, 1, size, size)), "like": np.zeros((1, 1, wanted, wanted))}
+        return session.run(blobs(given), ["y"])["y"].shape
+
+    for size in (4, 5, 6, 7, 8):
+        assert run(size, size - 2) == (1, 1, size - 2, size - 2)
+    with pytest.raises(mlferry.MlferryError, match=r"a crop of \(1, 1, 9, 9\)"):
+        run(9, 9)
+
+
 def test_an_index_outside_is_an_error() -> None:
     session = OnnxSession(rows_of(("gather", ["x", "i"], ["y"], {})), threads=1)
     with pytest.raises(PredictionError, match=r"cannot evaluate gather 'gather_0' for"):

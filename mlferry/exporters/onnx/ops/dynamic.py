@@ -47,7 +47,13 @@ def fill_dynamic(e: Emitter, p: Params, shape: str) -> str:
 
 @op("broadcastToLike")
 def broadcast_to_like(e: Emitter, p: Params, x: str, like: str) -> str:
-    return e.node("Expand", x, e.shape_vector(like))
+    return _broadcast(e, x, e.shape_vector(like))
+
+
+def _broadcast(e: Emitter, x: str, shape: str) -> str:
+    """To a shape, one way only: a blob that has more values than it is an error."""
+    y = e.node("Expand", x, shape)
+    return y if e.known(shape) is not None else e.node("Reshape", y, shape)
 
 
 @op("broadcastToStatic")
@@ -57,7 +63,7 @@ def broadcast_to_static(e: Emitter, p: Params, x: str) -> str:
 
 @op("broadcastToDynamic")
 def broadcast_to_dynamic(e: Emitter, p: Params, x: str, shape: str) -> str:
-    return e.node("Expand", x, e.whole(shape))
+    return _broadcast(e, x, e.whole(shape))
 
 
 @op("reshapeLike")
@@ -91,6 +97,9 @@ def range_dynamic(e: Emitter, p: Params, end: str, *others: str) -> str:
     )
     span = e.node("Sub", e.reshape(end, []), start)
     count = e.node("Cast", e.node("Ceil", e.node("Div", span, step)), to=INT64)
+    if len(others) > 1:  # a step of 0 reads behind the end of this vector: an error
+        still = e.node("Cast", e.node("Equal", step, e.number(0)), to=INT64)
+        count = e.node("Add", count, e.node("Gather", e.integers([0]), still))
     count = e.node("Max", count, e.constant(np.int64(0)))
     places = e.node("Range", e.constant(np.int64(0)), count, e.constant(np.int64(1)))
     e.shapes[places] = (None,)

@@ -54,12 +54,21 @@ def rounded_to_int8(e: Emitter, x: str) -> str:
     return y
 
 
+def _never_from_the_end(e: Emitter, indices: str, count: int) -> str:
+    """Indices of an embedding, negative ones behind its end: an error, where ONNX would wrap."""
+    negative = e.node("Less", indices, e.integers([0]))
+    y = e.node("Where", negative, e.integers([count]), indices)
+    e.shapes[y] = e.shapes.get(indices)
+    return y
+
+
 @op("embedding")
 def embedding(e: Emitter, p: Params, x: str) -> str:
     """Weights are [outputChannels, inputDim]; one index a position."""
     shape = (p.outputChannels, p.inputDim)
     indices = e.reshape(e.whole(x), e.extents(x)[:-3])
-    y = e.node("Gather", weight(e, p, "weights", shape, axes=(1, 0)), indices)
+    table = weight(e, p, "weights", shape, axes=(1, 0))
+    y = e.node("Gather", table, _never_from_the_end(e, indices, p.inputDim))
     e.shapes[y] = (*e.shape(x)[:-3], p.outputChannels)
     if p.hasBias:
         y = e.node("Add", y, weight(e, p, "bias", (p.outputChannels,)))
@@ -70,7 +79,8 @@ def embedding(e: Emitter, p: Params, x: str) -> str:
 def embedding_nd(e: Emitter, p: Params, x: str) -> str:
     """Weights are [embeddingSize, vocabSize]; the last extent of the input is 1."""
     table = weight(e, p, "weights", (p.embeddingSize, p.vocabSize), axes=(1, 0))
-    y = e.node("Gather", table, e.squeeze(e.whole(x), [-1]))
+    indices = _never_from_the_end(e, e.squeeze(e.whole(x), [-1]), p.vocabSize)
+    y = e.node("Gather", table, indices)
     return e.node("Add", y, weight(e, p, "bias", (p.embeddingSize,))) if p.hasBias else y
 
 

@@ -109,9 +109,10 @@ def slice_dynamic(e: Emitter, p: Params, x: str, *given: str) -> str:
 def slice_by_size(e: Emitter, p: Params, x: str, begin: str) -> str:
     """An interval that goes beyond the axis is an error of `Gather`, as it should be."""
     axis = axis_of(p.axis, e.rank(x))
-    first = e.reshape(e.whole(begin), [1])
-    from_end = e.node("Add", first, e.vector([e.extent(x, axis)]))
-    first = e.node("Where", e.node("Less", first, e.integers([0])), from_end, first)
+    first, zero = e.reshape(e.whole(begin), [1]), e.integers([0])
+    extent = e.vector([e.extent(x, axis)])
+    first = e.node("Where", e.node("Less", first, zero), e.node("Add", first, extent), first)
+    first = e.node("Where", e.node("Less", first, zero), extent, first)
     places = e.node("Add", first, e.integers(range(p.size)))
     return e.node("Gather", x, places, axis=axis)
 
