@@ -17,7 +17,8 @@ def lowest() -> list[str]:
             continue
         match = re.match(r"([A-Za-z0-9_.-]+)\s*>=\s*([0-9.]+)", requirement)
         if match is not None:
-            found.setdefault(match[1], f"{match[1]}=={match[2]}.*")
+            version = match[2] if "." in match[2] else f"{match[2]}.0"
+            found.setdefault(match[1], f"{match[1]}=={version}.*")
     return sorted(found.values())
 
 

@@ -14,10 +14,10 @@ import subprocess
 import sys
 import threading
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from mlferry import limits
+from mlferry.converters import worker
 from mlferry.errors import LimitError, ModelFileError
 
 PATIENCE = 10  # times the processor time that a busy machine may make it last
@@ -29,18 +29,18 @@ class Refused(Exception):
     """The worker could not do what it was asked; the message says why."""
 
 
-def command(script: str | None, name: str) -> list[str]:
-    """What starts a worker.
+def command(name: str, *script: str) -> list[str]:
+    """What starts a worker: a script and its arguments.
 
     Raises:
         ModelFileError: there is no interpreter to start.
     """
-    if not sys.executable or not script:
+    if not sys.executable:
         raise ModelFileError(
             f"{name} cannot be read: there is no Python interpreter for the process that reads "
             "it. If you trust the file: with mlferry.limits.changed(isolated=False): ..."
         )
-    return [sys.executable, "-I", "-S", "-X", "utf8", script]
+    return [sys.executable, "-I", "-S", "-X", "utf8", *script]
 
 
 def environment() -> dict[str, str]:
@@ -54,10 +54,10 @@ def search_path() -> list[str]:
 
 
 class Worker:
-    """A process that runs a script with `serve`.
+    """A process that answers with the functions in `CALLS` of a module.
 
     Args:
-        script: its path.
+        script: the path of the module.
         library: what it runs, for messages.
     """
 
@@ -68,7 +68,13 @@ class Worker:
         self._owner = 0
 
     def ask(
-        self, name: str, call: str, told: Any, parts: Sequence[bytes], seconds: float
+        self,
+        name: str,
+        call: str,
+        told: Any,
+        parts: Sequence[bytes],
+        seconds: float,
+        memory: int = 0,
     ) -> list[bytes]:
         """What a function of the script answers.
 
@@ -78,6 +84,7 @@ class Worker:
             told: goes to it as JSON.
             parts: goes to it as bytes.
             seconds: of processor time that it may take.
+            memory: bytes that it may take beyond the limit `reader_memory`.
 
         Raises:
             Refused: the function raised.
@@ -85,7 +92,8 @@ class Worker:
             LimitError: it took too much time or memory.
         """
         header = {"call": call, "told": told, "sizes": [len(part) for part in parts],
-                  "seconds": seconds}  # fmt: skip
+                  "seconds": seconds,
+                  "memory": limits.current().reader_memory + memory}  # fmt: skip
         with self._lock:
             process = self._started(name)
             timer = threading.Timer(seconds * PATIENCE, process.kill)
@@ -113,11 +121,11 @@ class Worker:
         process = self._process
         if process is None or self._owner != os.getpid() or process.poll() is not None:
             process = self._process = subprocess.Popen(
-                command(self.script, name), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL, env=environment(),
+                command(name, worker.__file__, self.script), env=environment(),
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
             )  # fmt: skip
             self._owner = os.getpid()
-            first = {"sys_path": search_path(), "memory": limits.current().reader_memory}
+            first = {"sys_path": search_path()}
             assert process.stdin is not None
             process.stdin.write(json.dumps(first).encode() + b"\n")
             atexit.register(self._stop)
@@ -180,6 +188,3 @@ def over_memory(name: str, library: str) -> LimitError:
         "the file: with mlferry.limits.changed(reader_memory=8 << 30): ...",
         "reader_memory",
     )
-
-
-WORKERS = Path(__file__).parent

@@ -32,12 +32,14 @@ class Reader:
         mutators: ways to do so.
         read: reads an input; may raise errors of mlferry alone.
         count: inputs of a full run.
+        seconds: that an input may take.
     """
 
     seeds: Callable[[], list[bytes]]
     mutators: tuple[Mutator, ...]
     read: Callable[[bytes], Any]
     count: int = 100_000
+    seconds: float = 5.0
 
 
 SMALL = {"blob": 64 << 20, "rounds": 200, "unrolled": 500, "constants": 64 << 20,
@@ -330,6 +332,7 @@ def _saved_model_proto() -> Any:
 
 _HDF5_WAYS = (*mutate.BYTES, mutate.hdf5, mutate.hdf5, mutate.config_of(attribute="model_config"))
 _SPEC = mutate.protobuf(model_pb2.Model)
+TENSORFLOW_STARTS = 60.0  # seconds on a busy machine, after each crash
 READERS: dict[str, Reader] = {
     "mlmodel": Reader(_mlmodels, (*mutate.BYTES, _SPEC, _SPEC, _SPEC, _SPEC), _mlmodel),
     "layers": Reader(_layers, (_SPEC,), _mlmodel),
@@ -349,10 +352,11 @@ READERS: dict[str, Reader] = {
     "onnx": Reader(_onnx_models, (*mutate.BYTES, *[mutate.protobuf(_onnx_proto)] * 6), _onnx),
     "graphdef": Reader(
         _graphs, (*mutate.BYTES, *[mutate.protobuf(_graph_proto)] * 6),
-        lambda data: _converted(data, ".pb"), 20_000,
+        lambda data: _converted(data, ".pb"), 20_000, TENSORFLOW_STARTS,
     ),
     "saved model": Reader(
         lambda: [_variables()["saved_model.pb"]],
-        (*mutate.BYTES, *[mutate.protobuf(_saved_model_proto)] * 6), _saved_model, 20_000,
+        (*mutate.BYTES, *[mutate.protobuf(_saved_model_proto)] * 6), _saved_model,
+        20_000, TENSORFLOW_STARTS,
     ),
 }  # fmt: skip

@@ -25,7 +25,6 @@ from mlferry.errors import MlferryError
 from tests.fuzz.readers import READERS
 
 MEMORY = 1 << 30  # bytes beyond those of the libraries
-SECONDS = 5.0
 FAULTS = Path(__file__).parent / "faults"
 GRACE = 10.0  # seconds in which a child that hangs in a library is given up
 
@@ -46,14 +45,14 @@ def mutant(name: str, seeds: list[bytes], seed: int, index: int) -> bytes:
     return data
 
 
-def outcome(name: str, data: bytes, seconds: float = SECONDS) -> str:
+def outcome(name: str, data: bytes, seconds: float | None = None) -> str:
     """ "read", the name of an error of ours, or "FAULT: ..."."""
 
     def too_long(number: int, frame: FrameType | None) -> None:
         raise Hang
 
     signal.signal(signal.SIGALRM, too_long)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    signal.setitimer(signal.ITIMER_REAL, seconds or READERS[name].seconds)
     try:
         READERS[name].read(data)
     except MlferryError as error:
@@ -98,7 +97,7 @@ def run(name: str, seed: int, count: int, *, log: Any = None) -> tuple[Counter[s
     """Outcomes and faults of many inputs."""
     found: Counter[str] = Counter()
     faults: list[str] = []
-    start = 0
+    start, patience = 0, READERS[name].seconds + GRACE
     while start < count:
         begun, last = start, ""
         command = [sys.executable, "-m", "tests.fuzz.run", "--child", name, str(seed), str(start),
@@ -107,7 +106,7 @@ def run(name: str, seed: int, count: int, *, log: Any = None) -> tuple[Counter[s
                               text=True, errors="replace") as process:  # fmt: skip
             assert process.stdout is not None
             first = True
-            while select.select([process.stdout], [], [], 180 if first else SECONDS + GRACE)[0]:
+            while select.select([process.stdout], [], [], 180 if first else patience)[0]:
                 line = process.stdout.readline()
                 if not line:
                     break

@@ -190,7 +190,7 @@ def _asked(request: dict[str, Any], name: str) -> dict[str, Any]:
     seconds = request["limits"]["seconds"]
     try:
         done = subprocess.run(
-            isolated.command(hdf5_worker.__file__, name), input=json.dumps(request).encode(),
+            isolated.command(name, hdf5_worker.__file__), input=json.dumps(request).encode(),
             capture_output=True, check=False, timeout=seconds * isolated.PATIENCE,
             env=isolated.environment(),
         )  # fmt: skip

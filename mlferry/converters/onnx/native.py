@@ -1,16 +1,13 @@
 """What the onnx package does in C++: functions replaced by their bodies, shapes inferred.
 
-It aborts on some hostile models. Files of strangers therefore go through a process of its own,
-which runs this module as a script, and imports nothing of mlferry.
+It aborts on some hostile models. Files of strangers therefore go through a process of its own
+(`mlferry.converters.worker`), which loads this module alone: it imports nothing of mlferry.
 """
 
 from __future__ import annotations
 
-import contextlib
-import json
-import sys
 from collections.abc import Callable, Collection
-from typing import Any, BinaryIO
+from typing import Any
 
 INLINED = "mlferry.inlined"
 
@@ -134,53 +131,7 @@ def _infer(told: Any, data: bytes) -> list[bytes]:
 CALLS: dict[str, Callable[..., list[bytes]]] = {"prepare": _prepare, "infer": _infer}
 
 
-def _confine(memory: int) -> None:
-    """Let this process take so much memory more; no core file where it crashes."""
-    with contextlib.suppress(ImportError, ValueError, OSError):
-        import resource
-
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        with open("/proc/self/statm", encoding="ascii") as stream:  # noqa: PTH123
-            memory += int(stream.read().split()[0]) * resource.getpagesize()
-        resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
-
-
-def _allow(seconds: float) -> None:
-    """Let this process take so much more processor time."""
-    with contextlib.suppress(ImportError, ValueError, OSError):
-        import resource
-
-        used = resource.getrusage(resource.RUSAGE_SELF)
-        most = int(used.ru_utime + used.ru_stime + seconds) + 1
-        resource.setrlimit(resource.RLIMIT_CPU, (most, resource.getrlimit(resource.RLIMIT_CPU)[1]))
-
-
-def serve(source: BinaryIO, target: BinaryIO) -> None:
-    """Answer requests until the input ends."""
-    first = json.loads(source.readline())
-    sys.path[:] = first["sys_path"]
+def load() -> None:
+    """Load what takes time and memory of its own."""
     import onnx.inliner
-    import onnx.shape_inference  # noqa: F401  (loaded before memory is limited)
-
-    _confine(first["memory"])
-    while line := source.readline():
-        header = json.loads(line)
-        parts = [source.read(size) for size in header["sizes"]]
-        _allow(header["seconds"])
-        made: list[bytes] = []
-        try:
-            made = CALLS[header["call"]](header["told"], *parts)
-            answer: dict[str, Any] = {"sizes": [len(part) for part in made]}
-        except MemoryError:
-            answer = {"memory": True}
-        except Exception as error:
-            text = str(error) if isinstance(error, CannotInline) else repr(error)
-            answer = {"error": text[:2000]}
-        target.write(json.dumps(answer).encode() + b"\n")
-        for part in made:
-            target.write(part)
-        target.flush()
-
-
-if __name__ == "__main__":
-    serve(sys.stdin.buffer, sys.stdout.buffer)
+    import onnx.shape_inference  # noqa: F401

@@ -232,6 +232,7 @@ class _Reader:
 
 _ONNX = Worker(native.__file__, "the onnx package")
 _BYTES_A_SECOND = 100_000  # of nodes: what adds to the processor time of onnx
+_COPIES = 8  # of a graph, that onnx makes
 
 
 def _prepared(model: Any, keep: Collection[str], name: str, isolated: bool) -> Any:
@@ -272,7 +273,7 @@ def _prepared(model: Any, keep: Collection[str], name: str, isolated: bool) -> A
 def _ask(name: str, call: str, told: Any, model: Any) -> list[bytes]:
     data = model.SerializeToString()
     seconds = limits.current().seconds + len(data) / _BYTES_A_SECOND
-    return _ONNX.ask(name, call, told, [data], seconds)
+    return _ONNX.ask(name, call, told, [data], seconds, _COPIES * len(data))
 
 
 def infer(model: Any, name: str, isolated: bool) -> Any:

@@ -6,6 +6,7 @@ here are the operations that are left.
 
 from __future__ import annotations
 
+import importlib.util
 import inspect
 import os
 import re
@@ -17,7 +18,7 @@ from typing import Any
 
 from mlferry import limits
 from mlferry.converters.graph import Attributes, Graph, Node, Value
-from mlferry.converters.tensorflow import untrusted
+from mlferry.converters.tensorflow import rehearsal, untrusted
 from mlferry.converters.types import EnumeratedShapes, RangeDim
 from mlferry.errors import ConversionError, MissingDependencyError, MlferryError, ModelFileError
 from mlferry.registry import did_you_mean
@@ -102,6 +103,9 @@ def read(
             shapes.
         MissingDependencyError: TensorFlow is not installed.
     """
+    if isinstance(source, str | os.PathLike) and limits.current().isolated:
+        arguments = {"inputs": inputs, "outputs": outputs, "signature": signature}
+        _rehearse(Path(source), arguments)
     tf = _tensorflow()
     name = str(source) if isinstance(source, str | os.PathLike) else f"the {_kind(source)}"
     with _as_our_errors(name):
@@ -118,6 +122,19 @@ def read(
             function, names = _from_object(tf, source, inputs, signature)
         frozen = _frozen(tf, function)
         return _Reader(tf, frozen, name, names, isinstance(source, str | os.PathLike)).graph()
+
+
+def _rehearse(path: Path, arguments: dict[str, Any]) -> None:
+    if importlib.util.find_spec("tensorflow") is None:
+        return  # which is told later
+    if not _is_saved_model(path):
+        rehearsal.rehearse(path, path, arguments)
+        return
+    folder = path if path.is_dir() else path.parent
+    messages = [folder / f"saved_model.{kind}" for kind in ("pb", "pbtxt")]
+    message = next(message for message in messages if message.exists())
+    limits.check_plain(message)
+    rehearsal.rehearse(folder, message, arguments)
 
 
 def _tensorflow() -> Any:

@@ -287,11 +287,12 @@ def test_what_aborts_the_onnx_package() -> None:
 
 WORKERS: dict[str, tuple[str, str]] = {
     "no end": ("while True: pass", r"takes more than 0 seconds of processor time"),
-    "memory": ("source.readline(); target.write(b'{\"memory\": true}\\n'); target.flush()",
-               r"bytes of memory.*changed\(reader_memory="),
-    "rubbish": ("source.readline(); target.write(b'{\\n'); target.flush()", r"crashed on it"),
-    "silence": ("source.readline()", r"crashed on it \(exit 0"),
-    "an error": ("target.write(b'{\"error\": \"no\"}\\n'); target.flush()", "no"),
+    "memory": ("raise MemoryError", r"bytes of memory.*changed\(reader_memory="),
+    "too much memory": ("bytearray(1 << 40)", r"bytes of memory.*changed\(reader_memory="),
+    "rubbish": ("os.write(1, b'{\\n')", r"crashed on it"),
+    "silence": ("os._exit(0)", r"crashed on it \(exit 0"),
+    "a signal": ("os.kill(os.getpid(), 11)", r"crashed on it \(exit -11"),
+    "an error": ("raise ValueError('no')", "^no"),
 }  # fmt: skip
 
 
@@ -303,9 +304,12 @@ def test_what_the_helping_process_may_do(
     from mlferry.converters.onnx import read
 
     program, message = WORKERS[name]
-    script = tmp_path / "worker.py"
-    start = "import sys; source, target = sys.stdin.buffer, sys.stdout.buffer; source.readline()\n"
-    script.write_text(start + program, encoding="utf-8")
+    script = tmp_path / "answers.py"
+    script.write_text(
+        f"import os\ndef load(): pass\ndef answer(told, data):\n    {program}\n"
+        "CALLS = {'prepare': answer}",
+        encoding="utf-8",
+    )
     monkeypatch.setattr(read, "_ONNX", Worker(str(script), "the onnx package"))
     with mlferry.limits.changed(seconds=0.05), pytest.raises(MlferryError, match=message):
         mlferry.convert(model(chain(1, "Relu")).SerializeToString())
