@@ -61,7 +61,7 @@ class Limits:
     isolated: bool = True
     nodes: int = 200_000
     unrolled: int = 20_000
-    constants: int = 256 * _MIB
+    constants: int = 2 * _GIB
     blob: int = 4 * _GIB
     rounds: int = 100_000
 

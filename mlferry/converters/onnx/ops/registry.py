@@ -76,11 +76,12 @@ def _sizes(model: Any, feeds: Mapping[str, NDArray[Any]], graph: Graph) -> list[
         tensor = value.type.tensor_type
         extents = [d.dim_value if d.HasField("dim_value") else -1 for d in tensor.shape.dim]
         whole = tensor.HasField("shape") and min(extents, default=0) >= 0
-        found.append(math.prod(extents) * _WIDEST if whole else None)
+        size = _BYTES.get(tensor.elem_type, max(_BYTES.values()))
+        found.append(math.prod(extents) * size if whole else None)
     return found
 
 
-_WIDEST = 8  # bytes of an element
+_BYTES = {1: 4, 2: 1, 3: 1, 6: 4, 7: 8, 9: 1, 10: 2, 11: 8}  # of an element, by ONNX's type
 
 _NOT_FOLDED = {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike",
                "Bernoulli", "Multinomial", "DequantizeLinear", "If", "Loop", "Scan"}  # fmt: skip
