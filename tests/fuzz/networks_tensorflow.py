@@ -107,8 +107,8 @@ def product(r: random.Random, x: Any) -> Any:
 
 
 def window(r: random.Random) -> dict[str, Any]:
-    return {"strides": [r.choice((1, 1, 2, 3)) for _ in range(2)],
-            "padding": r.choice(("SAME", "VALID"))}  # fmt: skip
+    # strides that differ: TensorFlow's oneDNN reads memory that it never wrote
+    return {"strides": r.choice((1, 1, 2, 3)), "padding": r.choice(("SAME", "VALID"))}
 
 
 def convolved(r: random.Random, x: Any) -> Any:
