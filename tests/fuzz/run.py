@@ -19,7 +19,6 @@ import traceback
 from collections import Counter
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 from mlferry.errors import MlferryError
 from tests.fuzz.readers import READERS
@@ -93,8 +92,8 @@ def child(name: str, seed: int, start: int, end: int) -> None:
         print(f"{index} {outcome(name, mutant(name, seeds, seed, index))}", flush=True)
 
 
-def run(name: str, seed: int, count: int, *, log: Any = None) -> tuple[Counter[str], list[str]]:
-    """Outcomes and faults of many inputs."""
+def run(name: str, seed: int, count: int) -> tuple[Counter[str], list[str]]:
+    """Outcomes and faults of many inputs; how far it is goes to standard error."""
     found: Counter[str] = Counter()
     faults: list[str] = []
     start, patience = 0, READERS[name].seconds + GRACE
@@ -118,6 +117,8 @@ def run(name: str, seed: int, count: int, *, log: Any = None) -> tuple[Counter[s
                     start += 1
                     kind, _, what = result.partition(": ")
                     found[kind] += 1
+                    if start % 5000 == 0:
+                        print(f"{name}: {start:,} of {count:,}", file=sys.stderr, flush=True)
                     if kind == "FAULT":
                         faults.append(f"{name} {seed} {index} {what}")
             else:
@@ -130,8 +131,6 @@ def run(name: str, seed: int, count: int, *, log: Any = None) -> tuple[Counter[s
             start += 1
         elif start == begun:
             raise SystemExit(f"{name}: the child did not start; try: {' '.join(command)}")
-        if log is not None:
-            print(f"{name}: {start} of {count}: {dict(found)}", file=log, flush=True)
     return found, faults
 
 

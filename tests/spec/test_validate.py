@@ -204,6 +204,20 @@ def test_every_rule_is_broken_by_some_model() -> None:
     for family in (*FEATURE_RULES.values(), *LAYER_RULES.values()):
         rules.update(family)
     assert {rule.__name__ for rule in rules - broken} == set()
+    families = (*FEATURE_RULES.values(), *LAYER_RULES.values())
+    told = len(MODEL_RULES) + sum(map(len, families))  # a rule counts once for each kind it is of
+    assert told >= 120
+    assert len(list(every_broken_model())) >= told
+
+
+@pytest.mark.parametrize("row", LAYER_CASES, ids=[f"{row[0]}: {row[3]}" for row in LAYER_CASES])
+def test_problems_name_the_layer_and_what_was_found(row: Any) -> None:
+    """Kind and name of the layer; what is wrong is looked for by the text of the row."""
+    kind, params, _, text = row
+    found = [p for p in validate(layer_model(kind, params)) if text in p.message]
+    assert found
+    for problem in found:
+        assert problem.where.startswith(f"{kind} 'it'")
 
 
 def test_every_kind_with_weights_tells_which_it_needs() -> None:
