@@ -174,8 +174,11 @@ def _converted(data: bytes, suffix: str) -> None:
 
 def _apart(suffix: str) -> Callable[[bytes], None]:
     def read(data: bytes) -> None:
-        hdf5._asked = _forked
-        _converted(data, suffix)
+        asked, hdf5._asked = hdf5._asked, _forked
+        try:
+            _converted(data, suffix)
+        finally:
+            hdf5._asked = asked
 
     return read
 
