@@ -260,3 +260,10 @@ def test_code_in_a_lambda_is_never_run(tmp_path: Path) -> None:
     with pytest.raises(MlferryError, match="Lambda"):
         mlferry.convert(path)
     assert not mark.exists()
+
+
+def test_a_file_on_which_the_library_never_ends() -> None:
+    from tests.fuzz.run import FAULTS
+
+    with mlferry.limits.changed(seconds=0.5), pytest.raises(LimitError, match="seconds=600"):
+        mlferry.convert(FAULTS / "keras_h5.no_end.bin")
