@@ -66,7 +66,7 @@ def _predicted(spec: model_pb2.Model) -> None:
         for feature in spec.description.input:
             kind = feature.type.WhichOneof("Type")
             if kind == "multiArrayType":
-                shape = [max(0, min(int(n), 64)) for n in feature.type.multiArrayType.shape]
+                shape = [max(0, min(int(n), 8)) for n in feature.type.multiArrayType.shape]
                 data[feature.name] = np.ones(shape[:6] or [3], np.float32)
             elif kind == "imageType":
                 size = feature.type.imageType
