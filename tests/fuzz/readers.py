@@ -70,7 +70,9 @@ def _predicted(spec: model_pb2.Model) -> None:
                 data[feature.name] = np.ones(shape[:6] or [3], np.float32)
             elif kind == "imageType":
                 size = feature.type.imageType
-                data[feature.name] = np.zeros((min(size.height, 64), min(size.width, 64), 3), "u1")
+                data[feature.name] = np.zeros(
+                    [max(0, min(int(n), 64)) for n in (size.height, size.width)] + [3], "u1"
+                )
             else:
                 data[feature.name] = {"stringType": "a"}.get(kind or "", 1)
         model.predict(data)
