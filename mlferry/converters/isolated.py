@@ -97,8 +97,9 @@ class Worker:
         with self._lock:
             process = self._started(name)
             timer = threading.Timer(seconds * PATIENCE, process.kill)
-            timer.start()
+            timer.daemon = True  # an interrupt may come before it can be cancelled
             try:
+                timer.start()
                 answer, found = _exchange(process, header, parts)
             except (OSError, ValueError):
                 answer, found = {}, []
