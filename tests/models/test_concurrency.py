@@ -168,6 +168,7 @@ import mlferry
 from tests.models.test_concurrency import convolutional
 model = mlferry.MLModel(convolutional())
 x = np.ones((1, 3, 12, 12))
+mlferry.convert("m.onnx")  # what is imported here may not be interrupted
 print("ready", flush=True)
 try:
     {work}
