@@ -57,12 +57,13 @@ def from_onnx(path: str) -> dict[str, float]:
 def sources(folder: str) -> dict[str, float]:
     """Both files; the number of bytes of the weights."""
     import keras
+    import onnx.shape_inference
 
     from benchmarks.networks import NETWORKS
 
     model = keras.applications.ResNet50(weights=None)
     model.save(f"{folder}/resnet50.h5")
-    network = NETWORKS["ResNet-50"](1)
+    network = onnx.shape_inference.infer_shapes(NETWORKS["ResNet-50"](1))
     Path(f"{folder}/resnet50.onnx").write_bytes(network.SerializeToString())
     return {"bytes": 4.0 * model.count_params()}
 

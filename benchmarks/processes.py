@@ -32,11 +32,13 @@ def measured(work: Callable[[], Any]) -> dict[str, float]:
 
     watching = threading.Thread(target=watch)
     watching.start()
-    start = time.perf_counter()
-    kept = work()
-    seconds = time.perf_counter() - start
-    done.set()
-    watching.join()
+    try:
+        start = time.perf_counter()
+        kept = work()
+        seconds = time.perf_counter() - start
+    finally:
+        done.set()
+        watching.join()
     peak = max(peak, resident())
     del kept
     return {"seconds": seconds, "bytes": float(peak - before)}
