@@ -58,7 +58,10 @@ _SCATTER: dict[str, Callable[[Array, Any, Array], None]] = {
 @kernel("gather")
 def gather(p: Params, x: Array, indices: Array) -> Array:
     axis = axis_of(p.axis, x.ndim)
-    return np.take(x, _wrapped(indices, x.shape[axis]), axis=axis)
+    try:
+        return np.take(x, indices.astype(np.int64), axis=axis)
+    except IndexError:
+        return np.take(x, _wrapped(indices, x.shape[axis]), axis=axis)  # says which
 
 
 @kernel("scatter")

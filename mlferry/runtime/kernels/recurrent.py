@@ -48,6 +48,10 @@ def _function(a: Params, *, clip: bool = False) -> Function:
 
     With `clip` of a sum, which is clipped first: some have reached their ends there anyway.
     """
+    return a.once(f"function, clip={clip}", lambda: _made(a, clip))
+
+
+def _made(a: Params, clip: bool) -> Function:
     kind = a.which("NonlinearityType") or "linear"
     message = getattr(a, kind)
     fixed = not (getattr(message, "alpha", 0) or getattr(message, "beta", 0))
