@@ -196,7 +196,7 @@ class Plan:
         entry = PLANNERS.find(step.params.kind)
         if entry is not None and entry.options.get("in_place"):
             (name,) = step.inputs
-            if len(self.readers[name]) == 1 and name not in self._maps and name not in self.shown:
+            if name not in self._maps and self._ends_in(name):
                 self._places.setdefault(name, (step.outputs[0], 0))
         if step.params.kind not in ("concat", "concatND"):
             return
@@ -207,6 +207,13 @@ class Plan:
             if own and name not in self._places and name not in self._maps:
                 self._places[name] = (whole, start)
             start += self.size(name)[2]
+
+    def _ends_in(self, name: str) -> bool:
+        """Whether one step alone reads a blob and, before, what lies in its map."""
+        if len(self.readers[name]) != 1 or name in self.shown:
+            return False
+        inside = [part for part, (whole, _) in self._places.items() if whole == name]
+        return all(map(self._ends_in, inside))
 
     def _border(self, name: str) -> tuple[Border, float]:
         """The padding of the first reader that pads."""
