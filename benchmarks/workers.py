@@ -46,7 +46,7 @@ def handed_out(folder: Path, model: object) -> tuple[float, float]:
     from mlferry.models.samples import samples_for
     from mlferry.models.workers import CHUNK, dumped
 
-    parcels = samples_for(model, folder).parcels()  # type: ignore[arg-type]
+    parcels = samples_for(model, folder).parcels()  # type: ignore[arg-type] # an MLModel
     start, size, count = time.perf_counter(), 0, 0
     while part := [parcel for parcel, _ in zip(parcels, range(CHUNK), strict=False)]:
         size += len(pickle.dumps(dumped(part, "a sample")))

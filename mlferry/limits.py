@@ -88,6 +88,7 @@ def changed(**limits: float) -> Iterator[Limits]:
     unknown = set(limits) - set(known)
     if unknown:
         raise TypeError(f"no limit {', '.join(sorted(unknown))}; there are {', '.join(known)}")
+    # names and kinds of limits are the caller's to get right: `replace` refuses unknown ones
     token = _CURRENT.set(replace(_CURRENT.get(), **limits))  # type: ignore[arg-type]
     try:
         yield _CURRENT.get()

@@ -138,9 +138,9 @@ class Worker:
         if process is None or self._owner != os.getpid():
             return 0
         with contextlib.suppress(OSError):
-            process.stdin.close()  # type: ignore[union-attr]
+            process.stdin.close()  # type: ignore[union-attr] # pipes, by `_started`
         with contextlib.suppress(OSError):
-            process.stdout.close()  # type: ignore[union-attr]
+            process.stdout.close()  # type: ignore[union-attr] # likewise
         try:
             return process.wait(1)
         except subprocess.TimeoutExpired:

@@ -18,6 +18,7 @@ def _used() -> int:
     with contextlib.suppress(ImportError, OSError):
         import resource
 
+        # pathlib would be one import more in a process that is started for a file
         with open("/proc/self/statm", encoding="ascii") as stream:  # noqa: PTH123
             return int(stream.read().split()[0]) * resource.getpagesize()
     return 0

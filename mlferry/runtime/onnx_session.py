@@ -38,7 +38,7 @@ def import_onnxruntime() -> Any:
         MissingDependencyError: it, or the onnx package, is not installed.
     """
     try:
-        import onnx  # noqa: F401
+        import onnx  # noqa: F401 - is it there?
         import onnxruntime
     except ImportError as error:
         raise MissingDependencyError(

@@ -39,6 +39,7 @@ def scan(request: dict[str, Any]) -> dict[str, Any]:
     """
     import h5py
 
+    # pathlib would be one import more in a process that is started for a file
     with h5py.File(request["path"], "r") as file, open(request["spill"], "wb") as spill:  # noqa: PTH123
         return _Scan(h5py, spill, request).group(file, "", ())
 

@@ -134,4 +134,4 @@ CALLS: dict[str, Callable[..., list[bytes]]] = {"prepare": _prepare, "infer": _i
 def load() -> None:
     """Load what takes time and memory of its own."""
     import onnx.inliner
-    import onnx.shape_inference  # noqa: F401
+    import onnx.shape_inference  # noqa: F401 - loaded before memory is limited

@@ -59,9 +59,9 @@ _STARTED: list[Any] = []
 
 def load() -> None:
     """Load what takes time and memory of its own."""
-    import tensorflow  # noqa: F401
+    import tensorflow  # noqa: F401 - loaded before memory is limited
 
-    import mlferry.converters.tensorflow.read  # noqa: F401
+    import mlferry.converters.tensorflow.read  # noqa: F401 - likewise
 
 
 def _read(told: dict[str, Any]) -> list[bytes]:

@@ -37,7 +37,7 @@ def _function(p: Params) -> Pointwise | None:
         return lambda x, out: clipped(x, least, most, out=out)
     if kind in ("PReLU", "parametricSoftplus", None):
         return None
-    kernel = KERNELS.find(p.kind).value  # type: ignore[union-attr]
+    kernel = KERNELS.find(p.kind).value  # type: ignore[union-attr] # `Session` checked it
     return lambda x, out: np.copyto(out, kernel(p, x))
 
 

@@ -66,7 +66,7 @@ class Plan:
         for step in steps:
             self._reserve(step)
         self._waiting = self._uses()
-        for step in steps:
+        for step in steps:  # `regions.is_eligible` found a planner for each
             if id(step) not in self._fused:
                 with context(f"running {step}"):
                     PLANNERS.find(step.params.kind).value(self, step)  # type: ignore[union-attr]

@@ -76,7 +76,7 @@ def slice_dynamic(e: Emitter, p: Params, x: str, *given: str) -> str:
             return e.whole(blob)
         return e.integers([int(n) for n in per_axis(values, rank, default, what)])
 
-    squeezed = (
+    squeezed = (  # the masks are known: they were asked for above
         [bool(n) for n in e.known(squeeze_masks).reshape(-1)]  # type: ignore[union-attr]
         if squeeze_masks else [bool(n) for n in per_axis(p.squeezeMasks, rank, 0, "squeeze masks")]
     )  # fmt: skip
