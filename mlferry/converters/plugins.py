@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import logging
+import sys
 from collections.abc import Collection, Iterator
-from typing import Any, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
 from mlferry.converters.graph import Graph
 from mlferry.converters.lower import Frontend
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 logger = logging.getLogger(__name__)
 
@@ -33,10 +39,24 @@ class Reader(Protocol):
 
 def readers() -> Iterator[tuple[str, Reader]]:
     """The installed readers with their names; those that cannot be imported are logged."""
-    from importlib import metadata  # takes a while, and few need it
-
-    for entry in sorted(metadata.entry_points(group=GROUP), key=lambda entry: entry.name):
+    for entry in _entries(*((path, _changed(path)) for path in map(str, sys.path))):
         try:
             yield entry.name, entry.load()
         except Exception as error:  # any package may be broken; the others still work
             logger.warning("the frontend %r cannot be imported: %r", entry.name, error)
+
+
+def _changed(path: str) -> int:
+    """When something was last installed into a folder; 0 where that cannot be told."""
+    try:
+        return Path(path).stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
+@functools.lru_cache(maxsize=1)
+def _entries(*places: tuple[str, int]) -> tuple[EntryPoint, ...]:
+    """The entry points in some folders: a file of every installed package is read."""
+    from importlib import metadata  # takes a while, and few need it
+
+    return tuple(sorted(metadata.entry_points(group=GROUP), key=lambda entry: entry.name))
