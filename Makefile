@@ -3,15 +3,17 @@ PYTHON ?= python3
 DEV := .venv/bin
 DEMO := .venv-demo/bin
 LOWEST := .venv-lowest/bin
+NEWEST := .venv-newest/bin
 PROTOS := mlferry/spec/proto
 
 LOWEST_PYTHON ?= python3.10
-# what runs without TensorFlow and Keras, which need newer versions of the others
-LOWEST_TESTS := tests/spec tests/models tests/runtime tests/test_limits.py tests/converters/keras \
+NEWEST_PYTHON ?= python3.13
+# what runs without TensorFlow and Keras, which narrow the versions of the others
+VERSIONS_TESTS := tests/spec tests/models tests/runtime tests/test_limits.py tests/converters/keras \
   tests/converters/onnx/test_hostile_files.py tests/converters/onnx/test_ops.py
 
 .PHONY: demo test lint type unit chromium wheel schema docs notebooks engine onnx-suite keras-applications fuzz \
-  test-lowest bench clean
+  test-lowest test-newest bench clean
 
 demo: .venv-demo/ready  ## the main job, with NumPy, protobuf and h5py alone
 	$(DEMO)/python examples/spatial_transformer/demo.py
@@ -55,7 +57,10 @@ fuzz: .venv/ready  ## mutated files for every reader: only our errors, no crash,
 	OPENBLAS_NUM_THREADS=1 $(DEV)/python -m tests.fuzz.run
 
 test-lowest: .venv-lowest/ready  ## with the lowest supported versions, on the oldest Python
-	MLFERRY_LOWEST=1 $(LOWEST)/python -m pytest $(LOWEST_TESTS)
+	MLFERRY_FEW_ORACLES=1 $(LOWEST)/python -m pytest $(VERSIONS_TESTS)
+
+test-newest: .venv-newest/ready  ## with the newest versions, on the newest Python
+	MLFERRY_FEW_ORACLES=1 $(NEWEST)/python -m pytest $(VERSIONS_TESTS)
 
 bench: .venv/ready  ## the published figures, us and a peer in one run (Python 3.11 or newer)
 	$(DEV)/python -m pip install --quiet --disable-pip-version-check -e '.[bench]'
@@ -90,5 +95,11 @@ docs: .venv/ready  ## write the generated tables of docs/, and the site into bui
 	  -c .venv-lowest/constraints.txt -e '.[all]' pytest hypothesis onnxruntime
 	touch $@
 
+.venv-newest/ready: pyproject.toml
+	$(NEWEST_PYTHON) -m venv .venv-newest
+	$(NEWEST)/python -m pip install --quiet --disable-pip-version-check \
+	  -e '.[all]' pytest hypothesis onnxruntime
+	touch $@
+
 clean:
-	rm -rf .venv .venv-demo .venv-lowest build dist
+	rm -rf .venv .venv-demo .venv-lowest .venv-newest build dist

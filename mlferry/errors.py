@@ -42,11 +42,17 @@ class ModelFileError(MlferryError, ValueError):
 
 
 class LimitError(MlferryError, ValueError):
-    """A file asks for more than `limit` allows, an attribute of `mlferry.limits.Limits`."""
+    """A file asks for more than a limit allows.
 
-    def __init__(self, message: str, limit: str) -> None:
+    Attributes:
+        limit: the limit, an attribute of `mlferry.limits.Limits`, or the fixed `MODEL_BYTES`.
+        enough: a value of it that would do; None where it cannot be raised.
+    """
+
+    def __init__(self, message: str, limit: str, enough: int | None = None) -> None:
         super().__init__(message)
         self.limit = limit
+        self.enough = enough
 
 
 class SpecError(MlferryError, ValueError):

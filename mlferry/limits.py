@@ -109,11 +109,7 @@ def check(name: str, wanted: float, what: str) -> None:
     """
     limit = getattr(current(), name)
     if wanted > limit:
-        raise LimitError(
-            f"{what} {wanted:,}; the limit is {limit:,}. If you trust the file: "
-            f"with mlferry.limits.changed({name}={_round_up(wanted)}): ...",
-            name,
-        )
+        raise over(name, f"{what} {wanted:,}; the limit is {limit:,}", _more(wanted))
 
 
 def check_blob(shape: Iterable[int | None]) -> None:
@@ -180,15 +176,32 @@ def check_growth(size: int, grown: int, what: str) -> None:
     """
     found = current()
     if grown > max(found.always, size * found.expansion):
-        raise LimitError(
-            f"{what} {grown:,} bytes, {grown // max(size, 1):,} times the size of the file; the "
-            f"limit is {found.expansion:g} times, or {found.always:,} bytes. If you trust the "
-            f"file: with mlferry.limits.changed(always={_round_up(grown)}): ...",
-            "expansion",
+        times = grown // max(size, 1)
+        raise over(
+            "always",
+            f"{what} {grown:,} bytes, {times:,} times the size of the file; the limit is "
+            f"{found.expansion:g} times, or {found.always:,} bytes",
+            _more(grown),
         )
 
 
-def _round_up(value: float) -> str:
-    if value < 2 * _MIB:
-        return f"{int(value) + 1}"
-    return f"{-(-int(value) // _MIB)} << 20"
+def over(name: str, message: str, enough: int) -> LimitError:
+    """The error for what is over a limit that can be raised.
+
+    Args:
+        name: an attribute of `Limits`.
+        message: what asks for how much.
+        enough: a value of the limit that would do.
+    """
+    unit = next((bits for bits in (30, 20) if enough >= 2 << bits and not enough % (1 << bits)), 0)
+    shown = f"{enough >> unit} << {unit}" if unit else f"{enough}"
+    return LimitError(
+        f"{message}. If you trust the file: with mlferry.limits.changed({name}={shown}): ...",
+        name,
+        enough,
+    )
+
+
+def _more(wanted: float) -> int:
+    """A power of two: what was wanted when a count went over a limit may not be all."""
+    return 1 << int(wanted).bit_length()

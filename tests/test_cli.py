@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -242,7 +243,7 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
 def test_without_click_it_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.delitem(sys.modules, "mlferry.cli.app")
+    monkeypatch.delitem(sys.modules, "mlferry.cli.app", raising=False)
     monkeypatch.setitem(sys.modules, "click", None)
     assert main(["--help"]) == 1
     assert "pip install 'mlferry[shell]'" in capsys.readouterr().err
@@ -315,6 +316,26 @@ def test_open_shapes_are_given_in_a_shell(
     told = capsys.readouterr().err.splitlines()[-1]
     assert told.startswith("In a shell: --shape x=1,3,224;")
     out(capsys, "convert", source, target, "--shape", told.split()[4].rstrip(";"))
+
+
+def test_limits_are_raised_in_a_shell(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    target = tmp_path / "stn.mlmodel"
+    given = ["convert", str(EXAMPLE / "digits_stn.h5"), str(target), "--add-custom-layers"]
+    assert main(["--limit", "depth=9", "--limit", "weights=100KiB", *given]) == 1
+    told = capsys.readouterr().err.splitlines()[-1].removeprefix("In a shell: mlferry ")
+    out(capsys, *shlex.split(told))
+    assert target.exists()
+    for wrong, why in (
+        ("weight=3", "there are weights, expansion"),
+        ("isolated=3", "yes or no"),
+        ("isolated=4GiB", "yes or no"),
+        ("seconds=soon", "a number, or one of KiB"),
+        ("seconds", "a number, or one of KiB"),
+    ):
+        with pytest.raises(SystemExit):
+            main(["--limit", wrong, *given])
+        assert why in " ".join(capsys.readouterr().err.split())
+    assert main(["--limit", "isolated=no", "--limit", "seconds=0.5", *given]) == 0
 
 
 def test_errors_are_paragraphs(

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import logging
+import shlex
 import sys
 from typing import Any
 
 import click
 from click.shell_completion import get_completion_class
 
+from mlferry import limits
 from mlferry.cli import convert, export, look, run as running, shrink, write
+from mlferry.cli.common import limits_of
 from mlferry.converters.unsupported import identifier
 from mlferry.errors import (
+    LimitError,
     MissingCustomLayerError,
     MlferryError,
     OpenShapesError,
@@ -35,9 +39,15 @@ Every command has --help. Exit codes: 0 done, 1 an error, 2 wrong usage.
 
 @click.group(epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@click.option(
+    "--limit", "raised", metavar="NAME=VALUE", multiple=True, callback=limits_of,
+    help="Raise a limit for a file that you trust: weights=32GiB, seconds=600.",
+)  # fmt: skip
 @click.version_option(VERSION, package_name="mlferry", prog_name="mlferry")
-def app(debug: bool) -> None:
+@click.pass_context
+def app(context: click.Context, debug: bool, raised: dict[str, float]) -> None:
     """Keras, ONNX and TensorFlow models to Core ML, run and checked without a Mac."""
+    context.with_resource(limits.changed(**raised))
 
 
 @app.command()
@@ -123,6 +133,13 @@ def _in_a_shell(error: MlferryError, arguments: list[str]) -> str:
             for name, shape in error.shapes.items()
         )
         return f"\nIn a shell: {' '.join(given)}; 1..512 in the place of a number for a range.\n"
+    if isinstance(error, LimitError) and error.enough is not None:
+        start = 0  # what is given last holds
+        while arguments[start] == "--limit":
+            start += 2
+        raised = ["--limit", f"{error.limit}={error.enough}"]
+        whole = shlex.join(["mlferry", *arguments[:start], *raised, *arguments[start:]])
+        return f"\nIn a shell: {whole}\n"
     if isinstance(error, MissingCustomLayerError):
         models = [word for word in arguments if word.endswith(".mlmodel")] or ["MODEL"]
         return (

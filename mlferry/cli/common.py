@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 import runpy
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 import numpy as np
 
+from mlferry import limits
 from mlferry.errors import CustomLayerError, MlferryError, ModelFileError, SpecError
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -24,6 +27,33 @@ custom_classes_option = click.option(
 out_option = click.option(
     "-o", "--out", required=True, type=FILE, metavar="FILE", help="The .mlmodel file to write."
 )
+
+
+def limits_of(
+    context: click.Context, option: click.Parameter, items: tuple[str, ...]
+) -> dict[str, float]:
+    """``NAME=VALUE`` options as `mlferry.limits`: ``seconds=600``, ``weights=32GiB``.
+
+    Raises:
+        click.BadParameter: there is no such limit, or no such value.
+    """
+    known = asdict(limits.Limits())
+    found: dict[str, float] = {}
+    for item in items:
+        name, _, text = item.partition("=")
+        if name not in known:
+            raise click.BadParameter(f"there is no limit {name!r}; there are {', '.join(known)}")
+        kind = type(known[name])
+        number = re.fullmatch(r"(\d+(?:\.\d+)?)(|KiB|MiB|GiB)", text)
+        if kind is bool and text in ("yes", "no"):
+            found[name] = text == "yes"
+        elif kind is bool or number is None:
+            way = "yes or no" if kind is bool else "a number, or one of KiB, MiB or GiB"
+            raise click.BadParameter(f"{item!r}: the value is {way}")
+        else:
+            unit = 1024 ** ("", "KiB", "MiB", "GiB").index(number[2])
+            found[name] = kind(float(number[1]) * unit)
+    return found
 
 
 def run_file(path: Path | None) -> Mapping[str, Any]:

@@ -173,19 +173,20 @@ def crashed(name: str, library: str, code: int, seconds: float, why: str = "") -
 
 def over_time(name: str, library: str, seconds: float) -> LimitError:
     """The error for a worker that does not end."""
-    return LimitError(
-        f"{name} is damaged, or larger than most: {library} takes more than {seconds:.0f} seconds "
-        "of processor time to find its way in it. If you trust the file: "
-        "with mlferry.limits.changed(seconds=600): ...",
+    return limits.over(
         "seconds",
+        f"{name} is damaged, or larger than most: {library} takes more than {seconds:.0f} seconds "
+        "of processor time to find its way in it",
+        int(10 * max(seconds, 60)),
     )
 
 
 def over_memory(name: str, library: str) -> LimitError:
     """The error for a worker that takes too much memory."""
-    return LimitError(
-        f"{name} is damaged, or larger than most: {library} takes more than "
-        f"{limits.current().reader_memory:,} bytes of memory to find its way in it. If you trust "
-        "the file: with mlferry.limits.changed(reader_memory=8 << 30): ...",
+    most = limits.current().reader_memory
+    return limits.over(
         "reader_memory",
+        f"{name} is damaged, or larger than most: {library} takes more than {most:,} bytes of "
+        "memory to find its way in it",
+        8 * most,
     )

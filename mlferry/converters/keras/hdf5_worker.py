@@ -41,7 +41,10 @@ def scan(request: dict[str, Any]) -> dict[str, Any]:
 
     # pathlib would be one import more in a process that is started for a file
     with h5py.File(request["path"], "r") as file, open(request["spill"], "wb") as spill:  # noqa: PTH123
-        return _Scan(h5py, spill, request).group(file, "", ())
+        found = _Scan(h5py, spill, request)
+        tree = found.group(file, "", ())
+        found.count("weights", found.values, "its arrays take bytes:")
+        return tree
 
 
 class _Scan:
@@ -108,7 +111,8 @@ class _Scan:
             return None
         size = kind.itemsize * math.prod(dataset.shape)
         self.values += size
-        self.count("weights", self.values, "its arrays take bytes:")
+        if self.values > self.limits["weights"]:  # what all take is told at the end
+            return None
         found = {"shape": [int(n) for n in dataset.shape], "dtype": kind.str, "spilled": False}
         offset = dataset.id.get_offset()
         stored = dataset.id.get_type()
