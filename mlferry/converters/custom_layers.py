@@ -13,7 +13,7 @@ import numpy as np
 from mlferry.converters import layout as layouts
 from mlferry.converters.graph import Node
 from mlferry.converters.layout import CHANNELS_FIRST, SOURCE, Blob, Constant, Layout
-from mlferry.converters.unsupported import identifier
+from mlferry.converters.unsupported import identifier, options
 from mlferry.custom import CUSTOM_LAYERS, LAYOUT_KEY, CustomLayerParams, Instance
 from mlferry.errors import ConversionError, MlferryError
 from mlferry.spec import weights
@@ -105,17 +105,18 @@ def _as_params(answer: Any, node: Node, function: CustomFunction) -> CustomLayer
 
 
 def automatic(node: Node) -> CustomLayerParams:
-    """A custom layer entry made of an unknown op's own options and arrays."""
+    """A custom layer entry made of an unknown op's own options and arrays.
+
+    The parameters have the names that the suggested function gives them; what no parameter can
+    be is written as JSON, and arrays follow the weights.
+    """
     parameters: dict[str, Any] = {}
     arrays = node.get_weights()
-    for name, value in node.get_config().items():
-        if value is None:
-            continue
+    for name, value, read in options(node):
         if isinstance(value, np.ndarray):
             arrays.append(value)
-            continue
-        simple = isinstance(value, bool | int | float | str)
-        parameters[name] = value if simple else json.dumps(value, default=str)
+        else:
+            parameters[name] = value if read else json.dumps(value, default=str)
     return CustomLayerParams(
         class_name=identifier(node.op),
         description=f"custom layer for {node.op} {node.name}",

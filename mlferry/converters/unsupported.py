@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 from mlferry.converters.graph import Graph, Node
 from mlferry.errors import UnsupportedOpError
@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from mlferry.converters.lower import Frontend
 
 _SIMPLE = (bool, int, float, str)  # what a parameter of a custom layer can be
-_PARAMETERS, _ENTRIES = 8, 4  # most that an example shows
+_PARAMETERS, _ENTRIES = 8, 4  # most that an example shows; of a list that becomes parameters
+_NO_OPTIONS = ("name", "trainable", "dtype")  # what Keras keeps of every layer
 
 
 def unsupported(
@@ -52,21 +53,31 @@ def unsupported(
     )
 
 
-def _snippet(op: str, node: Node) -> list[str]:
-    parts: list[str] = []
-    left: list[str] = []
+def options(node: Node) -> Iterator[tuple[str, Any, str]]:
+    """What an op was made with, as a custom layer's parameters would have it.
+
+    Yields:
+        the name of a parameter, its value, and how a conversion function reads it; the last is
+        empty for what no parameter can be, such as a long list.
+    """
     for name, value in node.get_config().items():
-        if name in ("name", "trainable", "dtype") or value is None:
+        if name in _NO_OPTIONS or value is None:
             continue
-        read = f"node.{name}" if name.isidentifier() else "..."
+        read = f"node.{name}" if name.isidentifier() else f"node.get_config()[{name!r}]"
         if isinstance(value, _SIMPLE):
-            parts.append(f"{name!r}: {read}")
+            yield name, value, read
         elif _is_short(value):
-            parts += [f"'{name}_{index}': {read}[{index}]" for index in range(len(value))]
+            for index, item in enumerate(value):
+                yield f"{name}_{index}", item, f"{read}[{index}]"
         else:
-            left.append(name)
-    parameters = ", ".join(parts[:_PARAMETERS])
-    left += [part.partition("'")[2].partition("'")[0] for part in parts[_PARAMETERS:]]
+            yield name, value, ""
+
+
+def _snippet(op: str, node: Node) -> list[str]:
+    found = list(options(node))
+    shown = [(name, read) for name, _, read in found if read][:_PARAMETERS]
+    left = [name for name, _, _ in found if name not in dict(shown)]
+    parameters = ", ".join(f"{name!r}: {read}" for name, read in shown)
     lines = [
         f"def convert_{identifier(op)}(node):",
         "    return mlferry.CustomLayerParams(",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -334,10 +335,35 @@ def test_add_custom_layers_writes_options_and_weights(model: Any) -> None:
     converted = mlferry.convert(model, add_custom_layers=True)
     (layer,) = custom_layers(converted)
     assert layer.custom.className == "Scaled"
+    assert set(layer.custom.parameters) == {"factor"}  # nothing that every Keras layer has
     assert layer.custom.parameters["factor"].doubleValue == 3.0
     assert [len(weight.floatValue) for weight in layer.custom.weights] == [2, 1]
     x = np.ones((1, 5, 4, 3), np.float32)
     np.testing.assert_allclose(run(converted, x, Scaled=ScaledLayer), model(x), atol=1e-5)
+
+
+def test_what_is_automatic_is_what_the_error_suggests() -> None:
+    helper = pytest.importorskip("onnx.helper")
+    x, y = (helper.make_tensor_value_info(name, 1, [1, 3]) for name in "xy")
+    node = helper.make_node("Twist", ["x"], ["y"], name="t", domain="lab", by=[2, 3], mode="near",
+                            gain=0.5, table=[1, 2, 3, 4, 5])  # fmt: skip
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("lab", 1)]
+    graph = helper.make_graph([node], "g", [x], [y])
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=8)
+    with pytest.raises(UnsupportedOpError) as caught:
+        mlferry.convert(model)
+    text = str(caught.value)
+    assert "# it has more options: table" in text
+    scope: dict[str, Any] = {"mlferry": mlferry}
+    exec(text[text.index("def convert_") : text.index("mlferry.convert(")], scope)
+    functions = dict.fromkeys(caught.value.ops, scope["convert_lab_Twist"])
+    (suggested,) = custom_layers(mlferry.convert(model, custom_conversion_functions=functions))
+    (automatic,) = custom_layers(mlferry.convert(model, add_custom_layers=True))
+    found = dict(automatic.custom.parameters)
+    assert json.loads(found.pop("table").stringValue) == [1, 2, 3, 4, 5]
+    assert found == dict(suggested.custom.parameters)
+    assert {"by_0", "by_1", "mode", "gain"} == set(found)
+    assert automatic.custom.className == suggested.custom.className == "lab_Twist"
 
 
 def test_options_without_the_class_being_importable(model: Any, tmp_path: Any, keras: Any) -> None:
