@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlferry.errors import PredictionError
+from mlferry.runtime.boxes import suppressed
 from mlferry.runtime.evaluators.registry import CustomClasses, Evaluator, checked, evaluator
 from mlferry.spec.proto import model_pb2
 
-Boxes = NDArray[np.float64]
+Table = NDArray[np.float64]
 
 
 @evaluator("nonMaximumSuppression")
@@ -33,9 +34,9 @@ def non_maximum_suppression(model: model_pb2.Model, classes: CustomClasses) -> E
         boxes = _table(data[params.coordinatesInputFeatureName], 4, "coordinates")
         if len(boxes) != len(confidence):
             raise PredictionError(f"{len(boxes)} boxes with {len(confidence)} confidences")
-        kept = suppress(
-            confidence,
+        kept = suppressed(
             boxes,
+            confidence,
             threshold(data, params.iouThresholdInputFeatureName, params.iouThreshold),
             threshold(data, params.confidenceThresholdInputFeatureName, params.confidenceThreshold),
             per_class=params.pickTop.perClass,
@@ -48,33 +49,9 @@ def non_maximum_suppression(model: model_pb2.Model, classes: CustomClasses) -> E
     return checked(model, run)
 
 
-def _table(value: Any, columns: int | None, what: str) -> Boxes:
+def _table(value: Any, columns: int | None, what: str) -> Table:
     array = np.asarray(value, np.float64)
     array = array.reshape(-1, array.shape[-1]) if array.ndim else array.reshape(1, 1)
     if columns is not None and array.shape[-1] != columns:
         raise PredictionError(f"{what} have {array.shape[-1]} columns, not {columns}")
     return array
-
-
-def suppress(
-    confidence: Boxes, boxes: Boxes, iou_threshold: float, least: float, *, per_class: bool
-) -> list[int]:
-    """The rows that are kept, likeliest first."""
-    best = confidence.argmax(axis=1)
-    scores = confidence.max(axis=1)
-    order = [int(i) for i in np.argsort(-scores, kind="stable") if scores[i] >= least]
-    kept: list[int] = []
-    for row in order:
-        rivals = [k for k in kept if not per_class or best[k] == best[row]]
-        if all(overlap(boxes[row], boxes[k]) <= iou_threshold for k in rivals):
-            kept.append(row)
-    return kept
-
-
-def overlap(a: Boxes, b: Boxes) -> float:
-    """Intersection over union of two boxes given by centre and size."""
-    low = np.maximum(a[:2] - a[2:] / 2, b[:2] - b[2:] / 2)
-    high = np.minimum(a[:2] + a[2:] / 2, b[:2] + b[2:] / 2)
-    shared = float(np.prod(np.clip(high - low, 0, None)))
-    total = float(np.prod(a[2:]) + np.prod(b[2:])) - shared
-    return shared / total if total > 0 else 0.0

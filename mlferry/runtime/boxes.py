@@ -1,0 +1,85 @@
+"""Suppression of boxes that overlap, for the layer and for the model that follows a detector."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+
+class Boxes(NamedTuple):
+    """Boxes [n], by their edges.
+
+    Attributes:
+        left: the lower edges along x; likewise the others.
+        top: see `left`.
+        right: see `left`.
+        bottom: see `left`.
+        area: width times height.
+    """
+
+    left: Array
+    top: Array
+    right: Array
+    bottom: Array
+    area: Array
+
+    @classmethod
+    def of(cls, boxes: Array) -> Boxes:
+        """From x and y of the centre, width and height, [n, 4]."""
+        x, y, width, height = np.ascontiguousarray(boxes.T)
+        return cls(x - width / 2, y - height / 2, x + width / 2, y + height / 2, width * height)
+
+    def overlap(self, index: int) -> Array:
+        """Intersection over union of one box with all."""
+        width = np.minimum(self.right, self.right[index])
+        width -= np.maximum(self.left, self.left[index])
+        height = np.minimum(self.bottom, self.bottom[index])
+        height -= np.maximum(self.top, self.top[index])
+        shared = np.maximum(width, 0) * np.maximum(height, 0)
+        union = self.area + self.area[index] - shared
+        ratio: Array = np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+        return ratio
+
+
+def suppressed(
+    boxes: Array,
+    scores: Array,
+    iou_threshold: float,
+    score_threshold: float,
+    *,
+    per_class: bool,
+    count: int | None = None,
+) -> list[int]:
+    """Indices of the boxes that stay, best first.
+
+    A box counts by its best score and, where classes are kept apart, belongs to that class.
+
+    Args:
+        boxes: x and y of the centre, width and height, [n, 4].
+        scores: of each class, [n, classes].
+        iou_threshold: intersection over union above which the worse box goes.
+        score_threshold: the least that a box needs.
+        per_class: whether a box only suppresses boxes of its own class.
+        count: most boxes that stay; None for all.
+    """
+    if not len(boxes):
+        return []
+    best = scores.max(axis=-1)
+    classes: NDArray[np.int64] = scores.argmax(axis=-1)
+    order = np.argsort(-best, kind="stable")
+    waiting = best[order] >= score_threshold
+    sorted_boxes, sorted_classes = Boxes.of(boxes[order]), classes[order]
+    kept: list[int] = []
+    while (count is None or len(kept) < count) and waiting.any():
+        first = int(waiting.argmax())
+        kept.append(int(order[first]))
+        apart = sorted_boxes.overlap(first) <= iou_threshold
+        if per_class:
+            apart |= sorted_classes != sorted_classes[first]
+        waiting &= apart
+        waiting[first] = False
+    return kept
