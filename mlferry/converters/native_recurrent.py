@@ -30,6 +30,14 @@ def exists(gates: Gates) -> bool:
     return _described(gates) is not None
 
 
+def exists_for_both(ahead: Gates, behind: Gates) -> bool:
+    """Whether a layer of Core ML computes both directions of an LSTM."""
+    both = [_described(gates) for gates in (ahead, behind)]
+    if both[0] is None or both[1] is None or not isinstance(ahead, LSTM):
+        return False
+    return all(both[0][1][name] == both[1][1][name] for name in ("activations", "params"))
+
+
 def run(
     low: Lowering, gates: Gates, x: Blob, states: Sequence[Blob], *, sequence: bool = True,
     reverse: bool = False,
@@ -83,12 +91,9 @@ def run_both(
         the outputs [time, batch, 2 * units] in the order of the input, the last states forward
         and those backward; None where Core ML's layer computes something else.
     """
-    both = [_described(gates) for gates in (ahead, behind)]
-    if both[0] is None or both[1] is None or not isinstance(ahead, LSTM):
+    if not exists_for_both(ahead, behind):
         return None
-    (_, first, _), (_, second, _) = (found for found in both if found is not None)
-    if first["activations"] != second["activations"] or first["params"] != second["params"]:
-        return None
+    first, second = (found[1] for found in map(_described, (ahead, behind)) if found is not None)
     y, *last = low.outputs(
         5, "biDirectionalLSTM", _five(low, x, 3, 4), *(_five(low, s, 0, 3, 4) for s in states),
         layout=SOURCE, activationsForwardLSTM=first["activations"],

@@ -27,7 +27,7 @@ _COMPOSED = {
 }  # fmt: skip
 _INSIDE = {
     "Activation": (CONVERTED, "as the activation that it names"),
-    "Bidirectional": (COMPOSED, "as its two layers"),
+    "Bidirectional": (COMPOSED, "LSTM as one layer, others as two"),
     "GRUCell": (COMPOSED, "inside RNN"),
     "InputLayer": (CONVERTED, "as an input of the model"),
     "LSTMCell": (COMPOSED, "inside RNN"),

@@ -290,7 +290,12 @@ def test_layers_that_core_ml_gets(library: Library) -> None:
     assert "uniDirectionalLSTM" in made(k.layers.LSTM(3))
     assert "gru" in made(k.layers.GRU(3, reset_after=False))
     assert "simpleRecurrent" in made(k.layers.SimpleRNN(3))
-    assert made(k.layers.Bidirectional(k.layers.LSTM(3))).count("uniDirectionalLSTM") == 2
+    assert "biDirectionalLSTM" in made(k.layers.Bidirectional(k.layers.LSTM(3)))
+    two = k.layers.Bidirectional(
+        k.layers.LSTM(3), backward_layer=k.layers.LSTM(3, go_backwards=True, use_bias=False)
+    )
+    assert made(two).count("uniDirectionalLSTM") == 2
+    assert made(two).count("transpose") == 2  # one a direction: nothing is left of the attempt
     assert "gru" not in made(k.layers.GRU(3))
     assert "uniDirectionalLSTM" not in made(k.layers.LSTM(3, activation="relu"))
 

@@ -16,6 +16,7 @@ from mlferry.converters.layout import SOURCE, Blob
 from mlferry.converters.lower import Lowering
 from mlferry.converters.operands import extent
 from mlferry.converters.recurrent import (
+    LSTM,
     MAX_UNROLLED,
     Cell,
     Gates,
@@ -160,11 +161,37 @@ def bidirectional(low: Lowering, node: Node, *inputs: Blob) -> list[Blob]:
     mode = node.attrs.get("merge_mode", "concat")
     if mode not in _MERGES:
         raise ConversionError(f"merge_mode={mode!r}")
-    ahead, after = _run(low, forward, x, states[:half], mask, zero=sequence)
-    back, before = _run(low, backward, x, states[half:], mask, zero=sequence)
-    if sequence:
-        back = low.layer("reverse", back, layout=SOURCE, reverseDim=(False, True, False))
+    made = _at_once(low, forward, backward, x, states) if mask is None else None
+    if made is not None:
+        y, after, before = made
+        if sequence and mode == "concat":
+            return _results(node, inputs, [y], [*after, *before])
+        ahead, back = after[0], before[0]
+        if sequence:
+            ahead, back = low.outputs(2, "splitND", y, layout=SOURCE, axis=-1, numSplits=2)
+    else:
+        ahead, after = _run(low, forward, x, states[:half], mask, zero=sequence)
+        back, before = _run(low, backward, x, states[half:], mask, zero=sequence)
+        if sequence:
+            back = low.layer("reverse", back, layout=SOURCE, reverseDim=(False, True, False))
     return _results(node, inputs, _MERGES[mode](low, ahead, back), [*after, *before])
+
+
+def _at_once(
+    low: Lowering, forward: Node, backward: Node, x: Blob, states: list[Blob]
+) -> tuple[Blob, list[Blob], list[Blob]] | None:
+    """Outputs [batch, time, 2 * units] and last states, where one layer of Core ML has both."""
+    directions = [bool(part.attrs.get("go_backwards", False)) for part in (forward, backward)]
+    ahead, behind = (cell_of(low, part.parts["cell"]) for part in (forward, backward))
+    if directions != [False, True] or len(states) not in (0, 4):
+        return None
+    if not isinstance(ahead, LSTM) or not isinstance(behind, LSTM):
+        return None
+    if not native_recurrent.exists_for_both(ahead, behind):
+        return None
+    timewise = low.layer("transpose", x, layout=SOURCE, axes=(1, 0, 2))
+    made = native_recurrent.run_both(low, ahead, behind, timewise, states)
+    return made and (low.layer("transpose", made[0], layout=SOURCE, axes=(1, 0, 2)), *made[1:])
 
 
 def _concat(low: Lowering, x: Blob, y: Blob) -> list[Blob]:
