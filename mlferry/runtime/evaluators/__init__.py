@@ -4,7 +4,7 @@ One factory a kind of model: it gets the `Model` and the custom classes and retu
 from features to features. `prepare` picks it; kinds that cannot run here say why.
 """
 
-from mlferry.runtime.evaluators import (
+from mlferry.runtime.evaluators import (  # noqa: F401 (they register their functions)
     custom,
     detection,
     network,
@@ -15,5 +15,3 @@ from mlferry.runtime.evaluators import (
 from mlferry.runtime.evaluators.registry import EVALUATORS, Evaluator, prepare
 
 __all__ = ["EVALUATORS", "Evaluator", "prepare"]
-
-_FAMILIES = (custom, detection, network, pipeline, predictors, transforms)

@@ -4,7 +4,7 @@ A kernel has the name of its kind and takes the layer's `Params` and its inputs.
 both array mappings: "width" is axis -1, "height" -2, "channel" -3, "batch" -4, "sequence" -5.
 """
 
-from mlferry.runtime.kernels import (
+from mlferry.runtime.kernels import (  # noqa: F401 (they register their functions)
     arrays,
     convolution,
     detection,
@@ -24,21 +24,3 @@ from mlferry.runtime.kernels import (
 from mlferry.runtime.kernels.registry import KERNELS, Array
 
 __all__ = ["KERNELS", "Array"]
-
-_FAMILIES = (
-    arrays,
-    convolution,
-    detection,
-    dynamic,
-    elementwise,
-    indexing,
-    linear,
-    normalization,
-    random,
-    recurrent,
-    reduction,
-    reshaping,
-    resizing,
-    slicing,
-    volumes,
-)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from mlferry.errors import SpecError, context
 from mlferry.spec.params import Params
-from mlferry.spec.shapes import (
+from mlferry.spec.shapes import (  # noqa: F401 (they register their functions)
     arrays,
     control,
     convolution,
@@ -32,25 +32,6 @@ from mlferry.spec.shapes import (
 from mlferry.spec.shapes.rules import SHAPES, RankUnknownError, Shape
 
 __all__ = ["SHAPES", "Shape", "infer"]
-
-_FAMILIES = (
-    arrays,
-    control,
-    convolution,
-    detection,
-    dynamic,
-    elementwise,
-    indexing,
-    linear,
-    normalization,
-    random,
-    recurrent,
-    reduction,
-    reshaping,
-    resizing,
-    slicing,
-    volumes,
-)
 
 
 def infer(p: Params, shapes: Sequence[Shape | None]) -> list[Shape] | None:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 from mlferry.spec import networks
 from mlferry.spec.proto import model_pb2, neural_network_pb2 as nn
-from mlferry.spec.validate import (
+from mlferry.spec.validate import (  # noqa: F401 (they register their functions)
     classifier,
     interface,
     layer_weights,
@@ -29,19 +29,6 @@ from mlferry.spec.validate.rules import MODEL_RULES, Problem, error
 
 __all__ = ["Problem", "validate"]
 
-_FAMILIES = (
-    classifier,
-    interface,
-    layer_weights,
-    layers,
-    model,
-    parameters,
-    pipeline,
-    preprocessing,
-    recurrent,
-    topology,
-    windows,
-)
 _DEEPEST = 50  # protobuf reads 100 nested messages; a pipeline or a branch takes two or more
 
 

@@ -4,7 +4,7 @@ A converter takes the `Lowering`, the node and its inputs, and returns what it m
 registry's `layouts` says which layouts of the inputs it can handle, the preferred one first.
 """
 
-from mlferry.converters.keras.ops import (
+from mlferry.converters.keras.ops import (  # noqa: F401 (they register their functions)
     activations,
     arithmetic,
     attention,
@@ -26,23 +26,3 @@ from mlferry.converters.keras.ops import (
 from mlferry.converters.keras.ops.registry import FRONTEND, OPS
 
 __all__ = ["FRONTEND", "OPS"]
-
-_FAMILIES = (
-    activations,
-    arithmetic,
-    attention,
-    convolution,
-    core,
-    linear,
-    manipulation,
-    merging,
-    normalization,
-    pooling,
-    preprocessing,
-    recurrent,
-    reductions,
-    reshaping,
-    resizing,
-    signals,
-    volumes,
-)

@@ -1,6 +1,6 @@
 """ONNX ops to Core ML: one function each, or one row of a table."""
 
-from mlferry.converters.onnx.ops import (
+from mlferry.converters.onnx.ops import (  # noqa: F401 (they register their functions)
     arrays,
     control,
     convolution,
@@ -22,23 +22,3 @@ from mlferry.converters.onnx.ops import (
 from mlferry.converters.onnx.ops.registry import FRONTEND, OPS
 
 __all__ = ["FRONTEND", "OPS"]
-
-_FAMILIES = (
-    arrays,
-    control,
-    convolution,
-    detection,
-    elementwise,
-    indexing,
-    integers,
-    linear,
-    normalization,
-    pooling,
-    quantization,
-    recurrent,
-    reduction,
-    reshaping,
-    resizing,
-    sampling,
-    spectral,
-)

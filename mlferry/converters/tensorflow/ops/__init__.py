@@ -1,6 +1,6 @@
 """TensorFlow ops to Core ML: one function each, or one row of a table."""
 
-from mlferry.converters.tensorflow.ops import (
+from mlferry.converters.tensorflow.ops import (  # noqa: F401 (they register their functions)
     arrays,
     control,
     convolution,
@@ -21,22 +21,3 @@ from mlferry.converters.tensorflow.ops import (
 from mlferry.converters.tensorflow.ops.registry import FRONTEND, OPS
 
 __all__ = ["FRONTEND", "OPS"]
-
-_FAMILIES = (
-    arrays,
-    control,
-    convolution,
-    detection,
-    elementwise,
-    indexing,
-    linear,
-    lists,
-    normalization,
-    pooling,
-    quantization,
-    random,
-    recurrent,
-    reduction,
-    reshaping,
-    resizing,
-)

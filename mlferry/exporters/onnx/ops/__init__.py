@@ -5,7 +5,7 @@ that kind computes; every value is float32. It works in both array mappings: "wi
 "height" -2, "channel" -3.
 """
 
-from mlferry.exporters.onnx.ops import (
+from mlferry.exporters.onnx.ops import (  # noqa: F401 (they register their functions)
     arrays,
     convolution,
     detection,
@@ -24,20 +24,3 @@ from mlferry.exporters.onnx.ops import (
 from mlferry.exporters.onnx.ops.registry import OPS
 
 __all__ = ["OPS"]
-
-_FAMILIES = (
-    arrays,
-    convolution,
-    detection,
-    dynamic,
-    elementwise,
-    indexing,
-    linear,
-    normalization,
-    random,
-    recurrent,
-    reduction,
-    reshaping,
-    resizing,
-    slicing,
-)
