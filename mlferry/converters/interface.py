@@ -236,17 +236,7 @@ def _preprocess(low: Lowering, x: Blob, wanted: ImageType, layout: str) -> Blob:
     scale = _values(wanted.scale, channels, "scale")
     bias = _values(0.0 if wanted.bias is None else wanted.bias, channels, "bias")
     if len(set(scale)) > 1:
-        return low.layer(
-            "scale",
-            x,
-            name=f"{x.name}/preprocessing",
-            layout=x.layout,
-            shapeScale=(channels, 1, 1),
-            scale=np.array(scale, np.float32),
-            hasBias=True,
-            shapeBias=(channels, 1, 1),
-            bias=np.array(bias, np.float32),
-        )
+        return _scaled(low, x, f"{x.name}/preprocessing", scale, bias)
     if scale[0] == 1 and not any(bias):
         return x
     step = low.builder.network.preprocessing.add(featureName=x.name)
@@ -255,6 +245,15 @@ def _preprocess(low: Lowering, x: Blob, wanted: ImageType, layout: str) -> Blob:
     for name, value in zip(reversed(names) if layout == "BGR" else names, bias, strict=True):
         setattr(step.scaler, name, value)
     return x
+
+
+def _scaled(low: Lowering, x: Blob, name: str, scale: list[float], bias: list[float]) -> Blob:
+    """Each channel multiplied, and added to."""
+    shape = (len(scale), 1, 1)
+    return low.layer(
+        "scale", x, name=name, layout=x.layout, hasBias=True, shapeScale=shape, shapeBias=shape,
+        scale=np.array(scale, np.float32), bias=np.array(bias, np.float32),
+    )  # fmt: skip
 
 
 def _values(value: Any, channels: int, what: str) -> list[float]:
@@ -344,17 +343,7 @@ def _as_image(
     scale = _values(kind.scale, channels, "scale")
     bias = _values(0.0 if kind.bias is None else kind.bias, channels, "bias")
     if set(scale) != {1.0} or any(bias):
-        x = low.layer(
-            "scale",
-            x,
-            name=f"{name}/postprocessing",
-            layout=x.layout,
-            shapeScale=(channels, 1, 1),
-            scale=np.array(scale, np.float32),
-            hasBias=True,
-            shapeBias=(channels, 1, 1),
-            bias=np.array(bias, np.float32),
-        )
+        x = _scaled(low, x, f"{name}/postprocessing", scale, bias)
     return x, _picture(low, name, x, layout)
 
 

@@ -175,24 +175,20 @@ class Lowering:
 
     def expand(self, x: Blob, *axes: int) -> Blob:
         """Insert axes of extent 1; undoes a `squeeze` of the same axes."""
-        undone = self._inverse.get((x.name, "expandDims", axes))
-        if undone is not None:
-            return undone
-        made = self.layer(
-            "expandDims", x, name=f"{self._node_name}/expand", layout=x.layout, axes=axes
-        )
-        self._inverse[(made.name, "squeeze", axes)] = x
-        return made
+        return self._or_undone("expandDims", "squeeze", "expand", x, axes)
 
     def squeeze(self, x: Blob, *axes: int) -> Blob:
         """Remove axes of extent 1; undoes an `expand` of the same axes."""
-        undone = self._inverse.get((x.name, "squeeze", axes))
+        return self._or_undone("squeeze", "expandDims", "squeeze", x, axes)
+
+    def _or_undone(
+        self, kind: str, inverse: str, name: str, x: Blob, axes: tuple[int, ...]
+    ) -> Blob:
+        undone = self._inverse.get((x.name, kind, axes))
         if undone is not None:
             return undone
-        made = self.layer(
-            "squeeze", x, name=f"{self._node_name}/squeeze", layout=x.layout, axes=axes
-        )
-        self._inverse[(made.name, "expandDims", axes)] = x
+        made = self.layer(kind, x, name=f"{self._node_name}/{name}", layout=x.layout, axes=axes)
+        self._inverse[(made.name, inverse, axes)] = x
         return made
 
     def reshape(self, x: Blob, shape: Shape, *, layout: Layout | None = None) -> Blob:
