@@ -25,6 +25,8 @@ from tests.fuzz.readers import READERS
 
 MEMORY = 1 << 30  # bytes beyond those of the libraries
 FAULTS = Path(__file__).parent / "faults"
+MAKING, READING = "making", "reading"  # what a child does; the HDF5 library may hang in either
+START = 180.0  # seconds in which a child must have begun
 GRACE = 10.0  # seconds in which a child that hangs in a library is given up
 
 
@@ -88,8 +90,10 @@ def child(name: str, seed: int, start: int, end: int) -> None:
     limit = pages * resource.getpagesize() + MEMORY
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     for index in range(start, end):
-        print(f"{index} ...", flush=True)
-        print(f"{index} {outcome(name, mutant(name, seeds, seed, index))}", flush=True)
+        print(f"{index} {MAKING}", flush=True)
+        data = mutant(name, seeds, seed, index)
+        print(f"{index} {READING}", flush=True)
+        print(f"{index} {outcome(name, data)}", flush=True)
 
 
 def run(name: str, seed: int, count: int) -> tuple[Counter[str], list[str]]:
@@ -98,22 +102,21 @@ def run(name: str, seed: int, count: int) -> tuple[Counter[str], list[str]]:
     faults: list[str] = []
     start, patience = 0, READERS[name].seconds + GRACE
     while start < count:
-        begun, last = start, ""
+        begun, last, hangs = start, "", False
         command = [sys.executable, "-m", "tests.fuzz.run", "--child", name, str(seed), str(start),
                    str(count)]  # fmt: skip
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
                               text=True, errors="replace") as process:  # fmt: skip
             assert process.stdout is not None
-            first = True
-            while select.select([process.stdout], [], [], 180 if first else patience)[0]:
+            while select.select([process.stdout], [], [], patience if last else START)[0]:
                 line = process.stdout.readline()
                 if not line:
                     break
                 index, _, result = line.rstrip("\n").partition(" ")
                 if not index.isdigit():
                     continue
-                first, last, start = False, result, int(index)
-                if result != "...":
+                last, start = result, int(index)
+                if last not in (MAKING, READING):
                     start += 1
                     kind, _, what = result.partition(": ")
                     found[kind] += 1
@@ -123,11 +126,14 @@ def run(name: str, seed: int, count: int) -> tuple[Counter[str], list[str]]:
                         faults.append(f"{name} {seed} {index} {what}")
             else:
                 process.kill()
-                last = "hang in a library"
-        if last in ("...", "hang in a library"):
+                hangs = True
+        if last == READING:
             found["FAULT"] += 1
-            why = "hang" if last != "..." else f"died with {process.returncode}"
+            why = "hang in a library" if hangs else f"died with {process.returncode}"
             faults.append(f"{name} {seed} {start} {why}")
+            start += 1
+        elif last == MAKING:
+            found["not made"] += 1
             start += 1
         elif start == begun:
             raise SystemExit(f"{name}: the child did not start; try: {' '.join(command)}")
