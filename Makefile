@@ -12,7 +12,7 @@ NEWEST_PYTHON ?= python3.13
 VERSIONS_TESTS := tests/spec tests/models tests/runtime tests/test_limits.py tests/converters/keras \
   tests/converters/onnx/test_hostile_files.py tests/converters/onnx/test_ops.py
 
-.PHONY: demo test lint type unit chromium wheel schema docs notebooks engine onnx-suite keras-applications fuzz \
+.PHONY: demo test lint type unit chromium wheel schema docs notebooks engine onnx-suite keras-applications apple-models fuzz \
   test-lowest test-newest bench clean
 
 demo: .venv-demo/ready  ## the main job, with NumPy, protobuf and h5py alone
@@ -49,6 +49,9 @@ engine: .venv/ready  ## the tests of models, with onnxruntime in the place of th
 
 onnx-suite: .venv/ready  ## the node suite of the onnx package; writes its ledger
 	$(DEV)/python -m tests.converters.onnx.suite
+
+apple-models: .venv/ready  ## what coremltools makes of TensorFlow's ops, run here (minutes)
+	TF_CPP_MIN_LOG_LEVEL=3 $(DEV)/python -m tests.runtime.apple 2>/dev/null
 
 keras-applications: .venv/ready  ## every architecture of keras.applications against Keras
 	$(DEV)/python -m tests.converters.keras.applications
