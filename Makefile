@@ -12,8 +12,8 @@ NEWEST_PYTHON ?= python3.13
 VERSIONS_TESTS := tests/spec tests/models tests/runtime tests/test_limits.py tests/converters/keras \
   tests/converters/onnx/test_hostile_files.py tests/converters/onnx/test_ops.py
 
-.PHONY: demo test lint type unit chromium wheel schema docs notebooks engine onnx-suite keras-applications apple-models fuzz \
-  test-lowest test-newest bench clean
+.PHONY: demo test lint type unit chromium wheel schema docs notebooks engine onnx-suite \
+  keras-applications apple-models fuzz test-lowest test-newest bench clean
 
 demo: .venv-demo/ready  ## the main job, with NumPy, protobuf and h5py alone
 	$(DEMO)/python examples/spatial_transformer/demo.py

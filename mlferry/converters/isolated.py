@@ -10,6 +10,7 @@ import atexit
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -96,7 +97,7 @@ class Worker:
                   "memory": limits.current().reader_memory + memory}  # fmt: skip
         with self._lock:
             process = self._started(name)
-            timer = threading.Timer(seconds * PATIENCE, process.kill)
+            timer = threading.Timer(seconds * PATIENCE, _kill, [process])
             timer.daemon = True  # an interrupt may come before it can be cancelled
             try:
                 timer.start()
@@ -109,21 +110,24 @@ class Worker:
             finally:
                 timer.cancel()
             if "sizes" not in answer:
-                code = self._stop()
+                code = answer["died"] if "died" in answer else self._stop()
         if "sizes" in answer:
             return found
         if "error" in answer:
             raise Refused(answer["error"])
         if "memory" in answer:
             raise over_memory(name, self.library)
-        raise crashed(name, self.library, code, seconds)
+        raise _crashed(name, self.library, code, seconds)
 
     def _started(self, name: str) -> subprocess.Popen[bytes]:
+        if self._process is not None and self._process.poll() is not None:
+            self._stop()  # it died between two requests
         process = self._process
-        if process is None or self._owner != os.getpid() or process.poll() is not None:
+        if process is None or self._owner != os.getpid():
             process = self._process = subprocess.Popen(
                 command(name, worker.__file__, self.script), env=environment(),
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                start_new_session=True,
             )  # fmt: skip
             self._owner = os.getpid()
             first = {"sys_path": search_path()}
@@ -144,9 +148,18 @@ class Worker:
         try:
             return process.wait(1)
         except subprocess.TimeoutExpired:
-            process.kill()
+            _kill(process)
             process.wait()
             return 0
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """End a worker, and the process that answers for it, if there is one."""
+    if hasattr(os, "killpg"):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+    else:
+        process.kill()
 
 
 def _exchange(
@@ -163,15 +176,14 @@ def _exchange(
     return answer, [source.read(size) for size in answer.get("sizes", ())]
 
 
-def crashed(name: str, library: str, code: int, seconds: float, why: str = "") -> Exception:
+def _crashed(name: str, library: str, code: int, seconds: float) -> Exception:
     """The error for a worker that ended without an answer."""
     if -code in _TIME_SIGNALS:
-        return over_time(name, library, seconds)
-    end = f"exit {code}" + (f"; {why:.200}" if why else "")
-    return ModelFileError(f"{name} is damaged: {library} crashed on it ({end})")
+        return _over_time(name, library, seconds)
+    return ModelFileError(f"{name} is damaged: {library} crashed on it (exit {code})")
 
 
-def over_time(name: str, library: str, seconds: float) -> LimitError:
+def _over_time(name: str, library: str, seconds: float) -> LimitError:
     """The error for a worker that does not end."""
     return limits.over(
         "seconds",

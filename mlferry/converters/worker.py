@@ -1,7 +1,8 @@
 """What a process of `mlferry.converters.isolated` runs: `python worker.py MODULE.py`.
 
 Answers requests by the functions in `CALLS` of the module, which is loaded from its file: nothing
-of mlferry is imported but by the module itself.
+of mlferry is imported but by the module itself. A module with `EACH_APART = True` gets a fresh
+process for every request, as one may damage what the next would use.
 """
 
 from __future__ import annotations
@@ -9,7 +10,9 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import json
+import os
 import sys
+from types import ModuleType
 from typing import Any, BinaryIO
 
 
@@ -36,9 +39,7 @@ def _allow(seconds: float, memory: int) -> None:
             resource.setrlimit(kind, (limit, resource.getrlimit(kind)[1]))
 
 
-def serve(path: str, source: BinaryIO, target: BinaryIO) -> None:
-    """Answer requests until the input ends."""
-    sys.path[:] = json.loads(source.readline())["sys_path"]
+def _loaded(path: str) -> ModuleType:
     spec = importlib.util.spec_from_file_location("answering", path)
     assert spec is not None
     assert spec.loader is not None
@@ -46,23 +47,71 @@ def serve(path: str, source: BinaryIO, target: BinaryIO) -> None:
     sys.modules["answering"] = module
     spec.loader.exec_module(module)
     module.load()
-    base = _used()
+    return module
+
+
+def _write(target: BinaryIO, answer: dict[str, Any], *parts: bytes) -> None:
+    target.write(json.dumps(answer).encode() + b"\n")
+    for part in parts:
+        target.write(part)
+    target.flush()
+
+
+def _answer(
+    module: ModuleType, header: dict[str, Any], parts: list[bytes], memory: int, target: BinaryIO
+) -> None:
+    _allow(header["seconds"], memory)
+    try:
+        made = module.CALLS[header["call"]](header["told"], *parts)
+    except MemoryError:
+        _write(target, {"memory": True})
+    except Exception as error:
+        _write(target, {"error": str(error)[:2000]})
+    else:
+        _write(target, {"sizes": [len(part) for part in made]}, *made)
+
+
+def _answer_apart(
+    module: ModuleType, header: dict[str, Any], parts: list[bytes], memory: int, target: BinaryIO
+) -> None:
+    """Answer in a child; if it dies, say how."""
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            os.close(read)
+            with os.fdopen(write, "wb") as stream:
+                _answer(module, header, parts, memory, stream)
+            status = 0
+        finally:
+            os._exit(status)
+    os.close(write)
+    with os.fdopen(read, "rb") as stream:
+        made = stream.read()
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if code:
+        _write(target, {"died": code})
+    else:
+        target.write(made)
+        target.flush()
+
+
+def serve(path: str, source: BinaryIO, target: BinaryIO) -> None:
+    """Answer requests until the input ends."""
+    sys.path[:] = json.loads(source.readline())["sys_path"]
+    module = _loaded(path)
+    apart, base = getattr(module, "EACH_APART", False), _used()
     while line := source.readline():
         header = json.loads(line)
         parts = [source.read(size) for size in header["sizes"]]
-        _allow(header["seconds"], base + header["memory"])
-        made: list[bytes] = []
-        try:
-            made = module.CALLS[header["call"]](header["told"], *parts)
-            answer: dict[str, Any] = {"sizes": [len(part) for part in made]}
-        except MemoryError:
-            answer = {"memory": True}
-        except Exception as error:
-            answer = {"error": str(error)[:2000]}
-        target.write(json.dumps(answer).encode() + b"\n")
-        for part in made:
-            target.write(part)
-        target.flush()
+        memory = base + header["memory"]
+        if apart and hasattr(os, "fork"):
+            _answer_apart(module, header, parts, memory, target)
+        else:
+            _answer(module, header, parts, memory, target)
+            if apart:  # the next request starts another process
+                return
 
 
 if __name__ == "__main__":

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
-import os
 import re
 import tempfile
 import warnings
@@ -17,7 +15,6 @@ from typing import Any
 import numpy as np
 
 import mlferry
-from mlferry.converters.keras import hdf5, hdf5_worker
 from mlferry.spec.proto import model_pb2
 from tests.fuzz import mutate
 from tests.fuzz.mutate import Mutator
@@ -142,47 +139,11 @@ def _saved(suffix: str) -> list[bytes]:
     return found
 
 
-def _forked(request: dict[str, Any], name: str) -> dict[str, Any]:
-    """What the worker does, in a child of this process: a hundred times as fast to start."""
-    read, write = os.pipe()
-    child = os.fork()
-    if child == 0:
-        os.close(read)
-        status = 1
-        try:
-            hdf5_worker.confine(request["limits"]["seconds"], 8 << 30)
-            with os.fdopen(write, "wb") as stream:
-                stream.write(json.dumps(hdf5_worker.answer(request)).encode())
-            status = 0
-        finally:
-            os._exit(status)
-    os.close(write)
-    with os.fdopen(read, "rb") as stream:
-        answer = stream.read()
-    _, status = os.waitpid(child, 0)
-    code = os.waitstatus_to_exitcode(status)
-    if code:
-        raise mlferry.errors.ModelFileError(f"{name}: the HDF5 library crashed (exit {code})")
-    found: dict[str, Any] = json.loads(answer)
-    return found
-
-
 def _converted(data: bytes, suffix: str) -> None:
     limited = mlferry.limits.changed(**SMALL, seconds=0.2)
     with _file(data, suffix) as path, limited, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         mlferry.convert(path)
-
-
-def _apart(suffix: str) -> Callable[[bytes], None]:
-    def read(data: bytes) -> None:
-        asked, hdf5._asked = hdf5._asked, _forked
-        try:
-            _converted(data, suffix)
-        finally:
-            hdf5._asked = asked
-
-    return read
 
 
 def _config(data: bytes) -> None:
@@ -341,7 +302,8 @@ TENSORFLOW_STARTS = 60.0  # seconds on a busy machine, after each crash
 READERS: dict[str, Reader] = {
     "mlmodel": Reader(_mlmodels, (*mutate.BYTES, _SPEC, _SPEC, _SPEC, _SPEC), _mlmodel),
     "layers": Reader(_layers, (_SPEC,), _mlmodel),
-    "keras h5": Reader(lambda: _saved(".h5"), _HDF5_WAYS, _apart(".h5"), 20_000),
+    "keras h5": Reader(lambda: _saved(".h5"), _HDF5_WAYS, lambda data: _converted(data, ".h5"),
+                       20_000),
     "keras archive": Reader(
         lambda: _saved(".keras"),
         (*mutate.BYTES, *[mutate.archive(
@@ -349,7 +311,7 @@ READERS: dict[str, Reader] = {
             metadata__json=(mutate.json_text, mutate.flipped),
             model__weights__h5=(*mutate.BYTES, mutate.hdf5, mutate.hdf5),
         )] * 6),
-        _apart(".keras"), 20_000,
+        lambda data: _converted(data, ".keras"), 20_000,
     ),
     "keras config": Reader(
         lambda: _saved(".h5"), (mutate.config_of(attribute="model_config"),), _config,

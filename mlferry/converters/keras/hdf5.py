@@ -6,12 +6,10 @@ figures are in docs/security.md.
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
 import json
 import math
 import os
-import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -28,6 +26,7 @@ from mlferry.converters.keras import hdf5_worker
 from mlferry.errors import MissingDependencyError, ModelFileError
 
 _BYTES_A_SECOND = 10_000_000  # of a file: what adds to its processor time
+_WORKER = isolated.Worker(hdf5_worker.__file__, "the HDF5 library")
 _UNREAD = ("optimizer_weights", "optimizer", "_optimizer")
 
 
@@ -165,44 +164,23 @@ def _tree(path: Path, spill: Path, name: str) -> Mapping[str, Any]:
         "path": str(path.resolve()),
         "spill": str(spill),
         "skip": _UNREAD,
-        "sys_path": isolated.search_path(),
-        "limits": {**asdict(found), "size": size,
-                   "seconds": found.seconds + size / _BYTES_A_SECOND},
+        "limits": {**asdict(found), "size": size},
     }  # fmt: skip
-    told = _asked(request, name) if found.isolated else hdf5_worker.answer(request)
+    if found.isolated:
+        seconds = found.seconds + size / _BYTES_A_SECOND
+        told = json.loads(*_WORKER.ask(name, "answer", request, [], seconds))
+    else:
+        told = hdf5_worker.answer(request)
     if "limit" in told:
         limit, wanted, what = told["limit"]
         if limit == "expansion":
             limits.check_growth(size, wanted, f"{name}: {what}")
         limits.check(limit, wanted, f"{name}: {what}")
     if "memory" in told:
-        raise isolated.over_memory(name, _LIBRARY)
+        raise isolated.over_memory(name, _WORKER.library)
     if "refused" in told:
         raise ModelFileError(f"{name}: {told['refused']}")
     if "tree" not in told:
         raise ModelFileError(f"{name} is damaged or cut off: {told.get('damaged')}")
     tree: Mapping[str, Any] = told["tree"]
     return tree
-
-
-def _asked(request: dict[str, Any], name: str) -> dict[str, Any]:
-    """What the worker answers: a new one for each file, as a damaged one may damage it."""
-    seconds = request["limits"]["seconds"]
-    try:
-        done = subprocess.run(
-            isolated.command(name, hdf5_worker.__file__), input=json.dumps(request).encode(),
-            capture_output=True, check=False, timeout=seconds * isolated.PATIENCE,
-            env=isolated.environment(),
-        )  # fmt: skip
-    except subprocess.TimeoutExpired:
-        raise isolated.over_time(name, _LIBRARY, seconds) from None
-    with contextlib.suppress(ValueError):
-        answer: dict[str, Any] = json.loads(done.stdout)
-        return answer
-    why = done.stderr.decode("utf-8", "replace").strip().rsplit("\n", 1)[-1]
-    if "MemoryError" in why or "Cannot allocate" in why:
-        raise isolated.over_memory(name, _LIBRARY)
-    raise isolated.crashed(name, _LIBRARY, done.returncode, seconds, why)
-
-
-_LIBRARY = "the HDF5 library"

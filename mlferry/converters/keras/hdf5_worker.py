@@ -1,17 +1,16 @@
-"""Finds its way in an HDF5 file, as a process of its own: `python hdf5_worker.py`.
+"""Finds its way in an HDF5 file, in a process of its own (`mlferry.converters.worker`).
 
 The HDF5 library crashes on some damaged files and runs for ever on others; here it takes nobody
-with it. The process reads a request (JSON) from its input and writes the tree of the file (JSON)
-to its output. Arrays that lie in the file as they lie in memory are told by their place; the
-others, compressed ones say, are decoded into a second file. It imports nothing of mlferry.
+with it. A request is answered with the tree of the file. Arrays that lie in the file as they lie
+in memory are told by their place; the others, compressed ones say, are decoded into a second file.
+It imports nothing of mlferry.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
-import sys
+from collections.abc import Callable
 from typing import Any, BinaryIO
 
 _BLOCK = 16 << 20  # bytes decoded at a time
@@ -134,16 +133,6 @@ class _Scan:
             self.spill.write(dataset[start : start + rows].tobytes())
 
 
-def confine(seconds: float, memory: int) -> None:
-    """Limit this process, as far as the system can."""
-    with contextlib.suppress(ImportError, ValueError, OSError):
-        import resource
-
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        resource.setrlimit(resource.RLIMIT_CPU, (int(seconds) + 1, int(seconds) + 1))
-        resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
-
-
 def answer(request: dict[str, Any]) -> dict[str, Any]:
     """The tree, or what was wrong, as a message."""
     try:
@@ -158,13 +147,12 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
         return {"damaged": f"{type(error).__name__}: {error}"[:400]}
 
 
-def main() -> None:
-    """Answer one request."""
-    request = json.load(sys.stdin)
-    sys.path[:] = request["sys_path"]
-    confine(request["limits"]["seconds"], request["limits"]["reader_memory"])
-    json.dump(answer(request), sys.stdout)
+def load() -> None:
+    """Load what takes time and memory of its own."""
+    import h5py  # noqa: F401 - loaded once, before memory is limited
 
 
-if __name__ == "__main__":
-    main()
+CALLS: dict[str, Callable[[dict[str, Any]], list[bytes]]] = {
+    "answer": lambda request: [json.dumps(answer(request)).encode()]
+}
+EACH_APART = True  # a damaged file may damage what the library keeps in memory

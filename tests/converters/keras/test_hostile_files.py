@@ -153,11 +153,12 @@ def test_a_user_block_before_the_file(good: Path, tmp_path: Path) -> None:
 
 
 CRASHES: dict[str, tuple[str, str]] = {
-    "a crash": ("import os; os.kill(os.getpid(), 11)", r"the HDF5 library crashed.*exit -11"),
+    "a crash": ("os.kill(os.getpid(), 11)", r"the HDF5 library crashed.*exit -11"),
+    "an end": ("os._exit(3)", r"the HDF5 library crashed.*exit 3"),
     "no end": ("while True: pass", r"more than 1 seconds.*changed\(seconds=600\)"),
-    "sleep": ("import time; time.sleep(60)", r"more than 0 seconds of processor time"),
-    "memory": ("x = bytearray(1 << 40)", r"bytes of memory.*changed\(reader_memory="),
-    "rubbish": ("print('{')", r"crashed on it \(exit 0"),
+    "sleep": ("time.sleep(60)", r"more than 0 seconds of processor time"),
+    "memory": ("bytearray(1 << 40)", r"bytes of memory.*changed\(reader_memory="),
+    "rubbish": ("print('{', flush=True)", r"crashed on it \(exit"),
 }  # fmt: skip
 
 
@@ -165,18 +166,42 @@ CRASHES: dict[str, tuple[str, str]] = {
 def test_what_the_reading_process_may_do(
     name: str, good: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    program, message = CRASHES[name]
-    worker = tmp_path / "worker.py"
-    limit = "import resource; resource.setrlimit(resource.RLIMIT_CPU, (1, 1))\n"
-    worker.write_text(limit + program, encoding="utf-8")
-    monkeypatch.setattr(hdf5.hdf5_worker, "__file__", str(worker))
+    statement, message = CRASHES[name]
+    script = tmp_path / "worker.py"
+    script.write_text(
+        "import os, time\nEACH_APART = True\ndef load(): pass\n"
+        f"def answer(told):\n    {statement}\n    return []\n"
+        'CALLS = {"answer": answer}\n', encoding="utf-8",
+    )  # fmt: skip
+    worker = isolated.Worker(str(script), "the HDF5 library")
+    monkeypatch.setattr(hdf5, "_WORKER", worker)
+    start = time.monotonic()
     with mlferry.limits.changed(seconds=0.1 if name == "sleep" else 1), \
             pytest.raises(MlferryError, match=message):  # fmt: skip
         mlferry.convert(good)
+    assert time.monotonic() - start < 15
+
+
+def test_one_file_after_another(good: Path, tmp_path: Path) -> None:
+    """One process serves them, and a damaged one does not end it."""
+    mlferry.convert(good)
+    process = hdf5._WORKER._process
+    assert process is not None
+    bad = tmp_path / "bad.h5"
+    bad.write_bytes(good.read_bytes()[:700])
+    with pytest.raises(ModelFileError):
+        mlferry.convert(bad)
+    mlferry.convert(good)
+    assert hdf5._WORKER._process is process
+    process.kill()
+    process.wait()
+    mlferry.convert(good)  # by another one
+    assert hdf5._WORKER._process is not process
 
 
 def test_reading_in_this_process(good: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(isolated.sys, "executable", "")
+    monkeypatch.setattr(hdf5, "_WORKER", isolated.Worker(hdf5.hdf5_worker.__file__, "HDF5"))
     with pytest.raises(ModelFileError, match=r"no Python interpreter.*isolated=False"):
         mlferry.convert(good)
     with mlferry.limits.changed(isolated=False):
