@@ -391,7 +391,7 @@ def _label(first: Any, second: Any) -> tuple[dict[str, Any], float]:
 def _probabilities(
     first: NDArray[np.float64], second: NDArray[np.float64]
 ) -> tuple[dict[str, Any], float]:
-    best = int(first.argmax())
+    best = int(np.argmax(first))
     rank = int(np.argsort(-second.reshape(-1), kind="stable").tolist().index(best))
     largest = float(np.abs(first - second).max(initial=0))
     return {"top1": rank == 0, "top5": rank < _TOP, "largest_difference": largest}, -rank - largest

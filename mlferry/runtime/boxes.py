@@ -75,7 +75,7 @@ def suppressed(
     sorted_boxes, sorted_classes = Boxes.of(boxes[order]), classes[order]
     kept: list[int] = []
     while (count is None or len(kept) < count) and waiting.any():
-        first = int(waiting.argmax())
+        first = int(np.argmax(waiting))
         kept.append(int(order[first]))
         apart = sorted_boxes.overlap(first) <= iou_threshold
         if per_class:

@@ -220,7 +220,7 @@ def band_search(cells: Cells, bounds: Indices) -> Indices:
             trace.append(pick)
             best = gain[pick, np.arange(after.size)]
         best = best + cells.gain(places[-1], np.full(places.shape[1], cells.count))
-        at = int(best.argmax())
+        at = int(np.argmax(best))
         chosen = [at]
         for pick in reversed(trace):
             at = int(pick[at])

@@ -238,7 +238,7 @@ class LinearGrid:
         low, high = weights.min(axis=1), weights.max(axis=1)
         if shared:
             rows, share = rows.reshape(1, 1, -1), share.reshape(1, 1, -1)
-            low, high = low.min().reshape(1, 1), high.max().reshape(1, 1)
+            low, high = np.min(low).reshape(1, 1), np.max(high).reshape(1, 1)
         if centre is not None:
             high = np.maximum(-low, high)
             low = -high

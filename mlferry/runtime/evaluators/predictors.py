@@ -104,7 +104,7 @@ def glm_classifier(model: model_pb2.Model, classes: CustomClasses) -> Evaluator:
 
 def softmax(x: Vector) -> Vector:
     """exp(x) over its sum."""
-    raised: Vector = np.exp(x - x.max())
+    raised: Vector = np.exp(x - np.max(x))
     result: Vector = raised / raised.sum()
     return result
 

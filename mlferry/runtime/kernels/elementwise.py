@@ -69,7 +69,7 @@ def hard_sigmoid(x: Array, alpha: float, beta: float) -> Array:
 
 def scaled_tanh(x: Array, alpha: float, beta: float) -> Array:
     """alpha * tanh(beta * x)."""
-    return alpha * np.tanh(beta * x)
+    return np.float32(alpha) * np.tanh(np.float32(beta) * x)
 
 
 def softplus(x: Array) -> Array:

@@ -27,9 +27,9 @@ def _wrapped(indices: Array, extent: int) -> Index:
         PredictionError: one lies outside.
     """
     whole = indices.astype(np.int64)
-    if whole.size and (whole.min() < -extent or whole.max() >= extent):
+    if whole.size and (np.min(whole) < -extent or np.max(whole) >= extent):
         raise PredictionError(
-            f"indices go from {whole.min()} to {whole.max()}; the axis has {extent} entries"
+            f"indices go from {np.min(whole)} to {np.max(whole)}; the axis has {extent} entries"
         )
     return np.where(whole < 0, whole + extent, whole)
 

@@ -38,9 +38,9 @@ def rounded_to_int8(x: Array) -> Array:
 
 def _look_up(table: Array, indices: Array) -> Array:
     rows = indices.astype(np.int64)
-    if rows.size and (rows.min() < 0 or rows.max() >= len(table)):
+    if rows.size and (np.min(rows) < 0 or np.max(rows) >= len(table)):
         raise PredictionError(
-            f"indices go from {rows.min()} to {rows.max()}; the embedding has {len(table)} rows"
+            f"indices go from {np.min(rows)} to {np.max(rows)}; the embedding has {len(table)} rows"
         )
     return table[rows]
 

@@ -56,5 +56,5 @@ def reduce(p: Params, x: Array) -> Array:
     if p.mode == "LOGSUM":
         return np.log(x + p.epsilon).sum(axis=axes, keepdims=True)
     if p.mode == "ARGMAX":
-        return x.argmax(axis=axes[0], keepdims=True)
+        return np.argmax(x, axis=axes[0], keepdims=True).astype(np.float32)
     return _CLASSIC[p.mode](x, axis=axes, keepdims=True)

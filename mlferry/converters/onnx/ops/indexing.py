@@ -42,7 +42,7 @@ def indices_of(low: Lowering, x: Any, size: int) -> Blob:
         return emit(low, "addBroadcastable", x, moved)
     array = x.array
     if array.size and (array.min() < -size or array.max() >= size):
-        raise ConversionError(f"indices {array.min()}..{array.max()} of an axis of {size}")
+        raise ConversionError(f"indices {np.min(array)}..{np.max(array)} of an axis of {size}")
     resolved = np.where(array < 0, array + size, array)
     return low.stored(Constant(f"{x.name}/mod_{size}", resolved))
 
@@ -89,7 +89,7 @@ def points(low: Lowering, indices: Any, limits: Sequence[int]) -> Blob:
         return emit(low, "addBroadcastable", indices, moved)
     array = indices.array.astype(np.int64)
     if array.size and ((array < -sizes) | (array >= sizes)).any():
-        raise ConversionError(f"indices {array.min()}..{array.max()} into a shape of {limits}")
+        raise ConversionError(f"indices {np.min(array)}..{np.max(array)} into a shape of {limits}")
     return low.constant(np.where(array < 0, array + sizes, array))
 
 

@@ -187,7 +187,7 @@ def _with_indices(
     for axis, count in enumerate(counts):
         starts = (np.arange(count) * strides[axis] - pairs[axis][0]) * weights[axis]
         base = base + starts.reshape(-1, *(1,) * (len(sizes) - axis - 1))
-    if base.max() + max(steps) > _EXACT:
+    if np.max(base) + max(steps) > _EXACT:
         raise ConversionError("indices above 2**24, which Core ML's float32 cannot hold exactly")
     moved = low.layer("gather", low.constant(steps), _flat(low, chosen), layout=SOURCE, axis=0)
     start = low.constant(base.reshape(*outer, *counts))

@@ -139,7 +139,9 @@ def common(low: Lowering, *operands: Any) -> tuple[list[Blob], Layout]:
         elif layout == SOURCE or lead is None:
             found.append(low.stored(x))
         else:
-            found.append(low.constant(permuted(x.array, lead), layout=layout))  # type: ignore[arg-type]
+            turned = permuted(x.array, lead)
+            assert turned is not None  # else the layout is SOURCE
+            found.append(low.constant(turned, layout=layout))
     if all(x.is_scalar for x in found):
         layout = SCALAR
     return found, layout
