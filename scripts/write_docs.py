@@ -72,7 +72,7 @@ def keras_page() -> str:
 
 def onnx_page() -> str:
     """The ops of ONNX that convert."""
-    ledger = Path(__file__).resolve().parent.parent / "tests/converters/onnx/ledger.txt"
+    ledger = Path(__file__).resolve().parent.parent / "docs/onnx-node-suite.txt"
     refused = ledger.read_text(encoding="utf-8").count(": refused: ")
     return "\n\n".join(
         [
@@ -82,7 +82,7 @@ def onnx_page() -> str:
             "Ops that are functions in ONNX are converted by their bodies, and everything that can "
             "be computed while converting is. What is left goes to `custom_conversion_functions`.",
             f"Of the node suite of the onnx package, {refused} cases are refused, each with its "
-            "reason in [the ledger](../tests/converters/onnx/ledger.txt); of the others all agree.",
+            "reason in [the ledger](onnx-node-suite.txt); of the others all agree.",
             f"## Ops ({len(ONNX)})",
             ", ".join(f"`{name}`" for name in ONNX),
             "## Types\n\nInteger and boolean inputs and outputs are int32 multi-arrays, double "

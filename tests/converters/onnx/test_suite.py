@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from pathlib import Path
 
 import pytest
 
 from tests.converters.onnx import suite
 
-LEDGER = Path(__file__).parent / "ledger.txt"
 AT_LEAST = 1150
 
 
@@ -28,7 +26,7 @@ def test_enough_cases_agree(outcomes: list[suite.Outcome]) -> None:
 
 def test_the_ledger_is_that_of_this_onnx_package(outcomes: list[suite.Outcome]) -> None:
     """A case that starts to pass or to fail changes it: run `make onnx-suite`."""
-    written = LEDGER.read_text(encoding="utf-8")
+    written = suite.LEDGER.read_text(encoding="utf-8")
     if not written.startswith(suite.heading()):
         pytest.skip(f"the ledger is of another release: {written.splitlines()[0]}")
     assert written == suite.ledger(outcomes)
