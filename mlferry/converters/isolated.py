@@ -64,9 +64,14 @@ class Worker:
 
     def __init__(self, script: str, library: str) -> None:
         self.script, self.library = script, library
-        self._lock = threading.Lock()
+        self._renew()
+        if hasattr(os, "register_at_fork"):  # another thread may hold the lock just then
+            os.register_at_fork(after_in_child=self._renew)
         self._process: subprocess.Popen[bytes] | None = None
         self._owner = 0
+
+    def _renew(self) -> None:
+        self._lock = threading.Lock()
 
     def ask(
         self,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import struct
 import time
 import zipfile
@@ -197,6 +199,25 @@ def test_one_file_after_another(good: Path, tmp_path: Path) -> None:
     process.wait()
     mlferry.convert(good)  # by another one
     assert hdf5._WORKER._process is not process
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_fork_while_a_file_is_read(good: Path) -> None:
+    """The child reads by a process of its own, though the parent's is busy."""
+    mlferry.convert(good)
+    with hdf5._WORKER._lock:
+        child = os.fork()
+        if child == 0:
+            status = 1
+            signal.alarm(60)  # it would wait for ever
+            try:
+                mlferry.convert(good)
+                status = 0
+            finally:
+                hdf5._WORKER._stop()
+                os._exit(status)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 def test_reading_in_this_process(good: Path, monkeypatch: pytest.MonkeyPatch) -> None:
