@@ -90,9 +90,10 @@ class _Scan:
         return found
 
     def text(self, value: Any) -> Any:
+        if isinstance(value, str):  # h5py keeps bytes that are no UTF-8
+            value = value.encode("utf-8", "surrogateescape")
         if isinstance(value, bytes):
             value = value.decode("utf-8", "replace")
-        if isinstance(value, str):
             self.texts += len(value)
             self.count("config", self.texts, "its texts have characters:")
             return value

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import tempfile
 import zipfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -24,6 +25,7 @@ from mlferry.spec.shapes.rules import Shape
 
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 ZIP_MAGIC = b"PK\x03\x04"
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _BLOCK = 16 << 20  # bytes of an archive read at a time
 
 # Layers whose `activation` is applied last, to everything that they make: it is split off.
@@ -208,6 +210,8 @@ def _json(text: str | bytes, path: object) -> Any:
     limits.check("config", len(text), f"{path}: its architecture has bytes:")
     try:
         found = json.loads(text)
+        if _SURROGATE.search(text if isinstance(text, str) else text.decode("latin-1")):
+            json.dumps(found, ensure_ascii=False).encode()  # half a character is none
     except (ValueError, TypeError, RecursionError) as error:
         raise ModelFileError(f"{path}: the architecture is no valid JSON: {error}") from error
     if not isinstance(found, Mapping) or "class_name" not in found:

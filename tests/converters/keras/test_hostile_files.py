@@ -293,6 +293,22 @@ def test_models_in_models(depth: int, good: Path) -> None:
         mlferry.convert(good)
 
 
+@pytest.mark.parametrize("name", ["\\ud83d", "\\udc00x", "\\ud83d\\ud83d", "\\ud83d\\ude00"])
+def test_half_a_character(name: str, good: Path) -> None:
+    """A surrogate alone is no text that a model can hold; a pair is a character."""
+    with h5py.File(good, "r+") as file:
+        config = json.loads(file.attrs["model_config"])
+        text = json.dumps(config).replace('"name": "d"', f'"name": "{name}"', 1)
+        file.attrs["model_config"] = text
+        file.attrs["keras_version"] = np.bytes_(b"3.\xed\xa0")
+    if name == "\\ud83d\\ude00":  # the weights have another name
+        with pytest.raises(MlferryError, match="\U0001f600"):
+            mlferry.convert(good)
+    else:
+        with pytest.raises(ModelFileError, match=r"no valid JSON.*surrogates"):
+            mlferry.convert(good)
+
+
 def test_code_in_a_lambda_is_never_run(tmp_path: Path) -> None:
     import base64
     import marshal
