@@ -18,7 +18,7 @@ from typing import Any
 
 from mlferry import limits
 from mlferry.converters.graph import Attributes, Graph, Node, Value
-from mlferry.converters.tensorflow import rehearsal, untrusted
+from mlferry.converters.tensorflow import freezing, untrusted
 from mlferry.converters.types import EnumeratedShapes, RangeDim
 from mlferry.errors import ConversionError, MissingDependencyError, MlferryError, ModelFileError
 from mlferry.registry import did_you_mean
@@ -103,38 +103,75 @@ def read(
             shapes.
         MissingDependencyError: TensorFlow is not installed.
     """
-    if isinstance(source, str | os.PathLike) and limits.current().isolated:
-        arguments = {"inputs": inputs, "outputs": outputs, "signature": signature}
-        _rehearse(Path(source), arguments)
+    is_file = isinstance(source, str | os.PathLike)
+    name = str(source) if is_file else f"the {_kind(source)}"
+    arguments: dict[str, Any] = {"inputs": inputs, "outputs": outputs, "signature": signature}
+    if is_file and limits.current().isolated and importlib.util.find_spec("tensorflow"):
+        function, names = _imported(_frozen_apart(Path(source), name, arguments), name)
+    else:
+        function, names = frozen(source, name, **arguments)
+    return _Reader(_tensorflow(), function, name, names, is_file).graph()
+
+
+def frozen(
+    source: Any, name: str, *, inputs: Sequence[Any] | None, outputs: Sequence[Any] | None,
+    signature: str | None,
+) -> tuple[Any, Names]:  # fmt: skip
+    """The function of a model, with its variables as constants; arguments are those of `read`."""
     tf = _tensorflow()
-    name = str(source) if isinstance(source, str | os.PathLike) else f"the {_kind(source)}"
     with _as_our_errors(name):
         if isinstance(source, str | os.PathLike):
             path = Path(source)
             if _is_saved_model(path):
-                folder = path if path.is_dir() else path.parent
-                function, names = _from_saved_model(tf, folder, signature)
+                function, names = _from_saved_model(tf, _folder(path), name, signature)
             else:
-                function, names = _from_graph(tf, _graph_def(tf, path), name, inputs, outputs)
+                graph = _graph_def(tf, path, name)
+                function, names = _from_graph(tf, graph, name, inputs, outputs)
         elif type(source).__name__ == "GraphDef":
             function, names = _from_graph(tf, source, name, inputs, outputs)
         else:
             function, names = _from_object(tf, source, inputs, signature)
-        frozen = _frozen(tf, function)
-        return _Reader(tf, frozen, name, names, isinstance(source, str | os.PathLike)).graph()
+        return _frozen(tf, function), names
 
 
-def _rehearse(path: Path, arguments: dict[str, Any]) -> None:
-    if importlib.util.find_spec("tensorflow") is None:
-        return  # which is told later
+def _folder(path: Path) -> Path:
+    return path if path.is_dir() else path.parent
+
+
+def _frozen_apart(path: Path, name: str, arguments: dict[str, Any]) -> freezing.Frozen:
     if not _is_saved_model(path):
-        rehearsal.rehearse(path, path, arguments)
-        return
-    folder = path if path.is_dir() else path.parent
+        return freezing.frozen(path, path, name, arguments)
+    folder = _folder(path)
     messages = [folder / f"saved_model.{kind}" for kind in ("pb", "pbtxt")]
     message = next(message for message in messages if message.exists())
     limits.check_plain(message)
-    rehearsal.rehearse(folder, message, arguments)
+    return freezing.frozen(folder, message, name, arguments)
+
+
+def _imported(made: freezing.Frozen, name: str) -> tuple[Any, Names]:
+    """The function that another process froze."""
+    tf = _tensorflow()
+    with _as_our_errors(name):
+        graph = tf.compat.v1.GraphDef()
+        graph.ParseFromString(made.graph)
+        given = [tensor for tensor, _ in made.inputs]
+        function = _pruned(tf, graph, given, made.outputs)
+        for tensor, (_, shape) in zip(function.inputs, made.inputs, strict=True):
+            tensor.set_shape(shape)  # scalars lose theirs
+    return function, made.names
+
+
+def _pruned(tf: Any, graph: Any, inputs: Sequence[str], outputs: Sequence[str]) -> Any:
+    """The function of a GraphDef from some tensors to others, by name."""
+
+    def imported() -> None:
+        tf.import_graph_def(graph, name="")
+
+    wrapped = tf.compat.v1.wrap_function(imported, [])
+    feeds, fetches = (
+        [wrapped.graph.get_tensor_by_name(name) for name in names] for names in (inputs, outputs)
+    )
+    return wrapped.prune(feeds, fetches)
 
 
 def _tensorflow() -> Any:
@@ -169,10 +206,10 @@ def _as_our_errors(name: str) -> Any:
 Names = tuple[dict[str, str], list[str]]  # of inputs by tensor; of outputs in their order
 
 
-def _from_saved_model(tf: Any, folder: Path, signature: str | None) -> tuple[Any, Names]:
-    untrusted.check_saved_model(folder)
+def _from_saved_model(tf: Any, folder: Path, name: str, signature: str | None) -> tuple[Any, Names]:
+    untrusted.check_saved_model(folder, name)
     loaded = tf.saved_model.load(str(folder))
-    return _signature(loaded, str(folder), signature)
+    return _signature(loaded, name, signature)
 
 
 def _signature(loaded: Any, name: str, signature: str | None) -> tuple[Any, Names]:
@@ -204,7 +241,7 @@ def _keys(function: Any) -> list[str]:
     return [] if nested else [str(key) for key in sorted(structure)]
 
 
-def _graph_def(tf: Any, path: Path) -> Any:
+def _graph_def(tf: Any, path: Path, name: str) -> Any:
     from google.protobuf.message import DecodeError
 
     data = limits.read_message(path)
@@ -212,9 +249,9 @@ def _graph_def(tf: Any, path: Path) -> Any:
     try:
         graph.ParseFromString(data)
     except DecodeError as error:
-        raise ModelFileError(f"{path} is cut off, damaged, or no GraphDef: {error}") from error
+        raise ModelFileError(f"{name} is cut off, damaged, or no GraphDef: {error}") from error
     if not graph.node:
-        raise ModelFileError(f"{path} is no frozen graph: it has no nodes")
+        raise ModelFileError(f"{name} is no frozen graph: it has no nodes")
     return graph
 
 
@@ -241,20 +278,9 @@ def _from_graph(
         placeholder.attr["shape"].shape.CopyFrom(
             tf.TensorShape(shapes[placeholder.name]).as_proto()
         )
-
-    def imported() -> None:
-        tf.import_graph_def(graph_def, name="")
-
-    wrapped = tf.compat.v1.wrap_function(imported, [])
-    feeds, fetches = (
-        [wrapped.graph.get_tensor_by_name(_tensor_name(n)) for n in names]
-        for names in (given, ends)
-    )
-    function = wrapped.prune(feeds, fetches)
-    return function, (
-        {t.name: n for t, n in zip(feeds, given, strict=True)},
-        list(ends),
-    )
+    feeds, fetches = ([_tensor_name(n) for n in names] for names in (given, ends))
+    function = _pruned(tf, graph_def, feeds, fetches)
+    return function, (dict(zip(feeds, given, strict=True)), list(ends))
 
 
 def _explain_frames(name: str, frames: Sequence[str]) -> str:

@@ -48,14 +48,13 @@ def check_graph(graph: Any, name: str) -> None:
     limits.check("nodes", count, f"{name}: with its functions inlined, it has nodes:")
 
 
-def check_saved_model(folder: Path) -> None:
+def check_saved_model(folder: Path, name: str) -> None:
     """Refuse a SavedModel that acts while it is loaded; see `check_graph`.
 
     Raises:
         ModelFileError: also where the file is damaged.
     """
-    name = str(folder)
-    for graph in _message(folder).meta_graphs:
+    for graph in _message(folder, name).meta_graphs:
         check_graph(graph.graph_def, name)
         functions = {f.signature.name: f.node_def for f in graph.graph_def.library.function}
         _refuse(_SAVING, [_initializers(graph)], name)
@@ -68,7 +67,7 @@ def check_saved_model(folder: Path) -> None:
         _refuse(_SAVING, (functions[key] for key in reached), name)
 
 
-def _message(folder: Path) -> Any:
+def _message(folder: Path, name: str) -> Any:
     from google.protobuf import text_format
     from google.protobuf.message import DecodeError
     from tensorflow.core.protobuf import saved_model_pb2
@@ -83,7 +82,7 @@ def _message(folder: Path) -> Any:
         else:
             text_format.Parse(data, message)
     except (DecodeError, text_format.ParseError, RecursionError, ValueError) as error:
-        raise ModelFileError(f"{path} is cut off, damaged, or no SavedModel: {error}") from error
+        raise ModelFileError(f"{name} is cut off, damaged, or no SavedModel: {error}") from error
     return message
 
 

@@ -1,0 +1,119 @@
+"""Files of TensorFlow, loaded and frozen in a process of its own.
+
+TensorFlow dies on some hostile models, and loading a SavedModel runs functions of the file. What
+comes back to this process is a graph of constants without functions to inline, which TensorFlow
+only imports here.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import pickle
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NamedTuple
+
+_BYTES_A_SECOND = 100_000  # of a message: what adds to the processor time
+_TIMES = 10  # the seconds of other readers: TensorFlow is slow to start
+_COPIES = 8  # of a model, that TensorFlow makes
+
+
+class Frozen(NamedTuple):
+    """A function whose variables are constants.
+
+    Attributes:
+        graph: its GraphDef, as bytes.
+        inputs: names and shapes of its tensors; a shape is None where the rank is unknown.
+        outputs: names of its tensors.
+        names: what inputs and outputs are called, see `read.Names`.
+    """
+
+    graph: bytes
+    inputs: list[tuple[str, list[int | None] | None]]
+    outputs: list[str]
+    names: tuple[dict[str, str], list[str]]
+
+
+def frozen(path: Path, message: Path, name: str, arguments: dict[str, Any]) -> Frozen:
+    """Load a file in another process.
+
+    Args:
+        path: the file, or the folder of a SavedModel.
+        message: the file of its graph.
+        name: what messages call it.
+        arguments: of `mlferry.converters.tensorflow.read.frozen`.
+
+    Raises:
+        ModelFileError: TensorFlow cannot read it, or crashed.
+        ConversionError: as `mlferry.converters.tensorflow.read.read`.
+        LimitError: it took too much time or memory.
+    """
+    from mlferry import limits
+
+    size = message.stat().st_size
+    whole = sum(p.stat().st_size for p in path.rglob("*")) if path.is_dir() else size
+    told = {"path": str(path.resolve()), "name": name, "limits": asdict(limits.current()),
+            "arguments": base64.b64encode(pickle.dumps(arguments)).decode()}  # fmt: skip
+    seconds = _TIMES * limits.current().seconds + size / _BYTES_A_SECOND
+    answer, graph = _worker().ask(name, "freeze", told, [], seconds, whole * _COPIES)
+    found = json.loads(answer)
+    if "error" in found:
+        raise _error(**found["error"])
+    inputs = [(tensor, shape) for tensor, shape in found["inputs"]]
+    given, made = found["names"]
+    return Frozen(graph, inputs, found["outputs"], (given, made))
+
+
+def _error(kind: str, message: str, limit: str, enough: int | None) -> Exception:
+    """The error of the other process."""
+    from mlferry.errors import ConversionError, LimitError, ModelFileError
+
+    if kind == "LimitError":
+        return LimitError(message, limit, enough)
+    return (ModelFileError if kind == "ModelFileError" else ConversionError)(message)
+
+
+def _worker() -> Any:
+    from mlferry.converters.isolated import Worker
+
+    if not _STARTED:
+        _STARTED.append(Worker(__file__, "TensorFlow"))
+    return _STARTED[0]
+
+
+_STARTED: list[Any] = []
+
+
+# ---- in the other process ----------------------------------------------------------------------
+
+
+def load() -> None:
+    """Load what takes time and memory of its own."""
+    import tensorflow  # noqa: F401 - loaded before memory is limited
+
+    import mlferry.converters.tensorflow.read  # noqa: F401 - likewise
+
+
+def _freeze(told: dict[str, Any]) -> list[bytes]:
+    from mlferry import limits
+    from mlferry.converters.tensorflow import read
+    from mlferry.errors import MlferryError
+
+    arguments = pickle.loads(base64.b64decode(told["arguments"]))  # written by our own process
+    try:
+        with limits.changed(**told["limits"]):
+            function, names = read.frozen(told["path"], told["name"], **arguments)
+    except MlferryError as error:
+        limit, enough = getattr(error, "limit", ""), getattr(error, "enough", None)
+        what = {"kind": type(error).__name__, "message": str(error),
+                "limit": limit, "enough": enough}  # fmt: skip
+        return [json.dumps({"error": what}).encode(), b""]
+    inputs = [(t.name, None if t.shape.rank is None else t.shape.as_list())
+              for t in function.inputs]  # fmt: skip
+    answer = {"inputs": inputs, "outputs": [t.name for t in function.outputs], "names": names}
+    return [json.dumps(answer).encode(), function.graph.as_graph_def().SerializeToString()]
+
+
+CALLS: dict[str, Callable[..., list[bytes]]] = {"freeze": _freeze}
