@@ -40,7 +40,7 @@ class Limits:
             every 10 MB of it; for preparing an ONNX graph, with one for every 100 kB of it.
         reader_memory: bytes that the processes that do so may take (where the system can limit
             a process: not on Windows).
-        isolated: whether HDF5 and ONNX files are read with the help of processes of their own,
+        isolated: whether HDF5, ONNX and TensorFlow files are read by processes of their own,
             which a damaged file may crash without harm.
         nodes: nodes of a source with its functions inlined.
         unrolled: nodes that come from branches and from rounds of loops.
