@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
+import math
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -110,7 +111,8 @@ def read(
         function, names = _imported(_frozen_apart(Path(source), name, arguments), name)
     else:
         function, names = frozen(source, name, **arguments)
-    return _Reader(_tensorflow(), function, name, names, is_file).graph()
+    with _as_our_errors(name):
+        return _Reader(_tensorflow(), function, name, names, is_file).graph()
 
 
 def frozen(
@@ -478,6 +480,7 @@ def operations(
     nodes: list[Node] = []
     constants: dict[str, Any] = {}
     done: set[str] = set()
+    size = 0
     stack = [(t.op, False) for t in outputs if t.name not in renamed][::-1]
     while stack:
         op, ready = stack.pop()
@@ -495,12 +498,21 @@ def operations(
             continue
         done.add(op.name)
         if op.type == "Const":
-            constants[prefix + op.name] = tf.make_ndarray(op.get_attr("value"))
+            message = op.get_attr("value")
+            size += _bytes(tf, message)
+            limits.check("weights", size, f"{source}: its constants take bytes:")
+            constants[prefix + op.name] = tf.make_ndarray(message)
         elif op.type == "Placeholder":
             raise ConversionError(f"{source}: nothing gives a value to the placeholder {op.name!r}")
         else:
             nodes.append(node(op, renamed, prefix))
     return nodes, constants
+
+
+def _bytes(tf: Any, tensor: Any) -> int:
+    """What the values of a TensorProto take, of which one may stand for all."""
+    count: int = math.prod(dim.size for dim in tensor.tensor_shape.dim)
+    return max(0, count) * int(tf.as_dtype(tensor.dtype).size or 1)
 
 
 def node(op: Any, renamed: Mapping[str, str], prefix: str = "") -> Node:

@@ -103,7 +103,7 @@ HDF5: dict[str, tuple[Callable[[h5py.File], None], str]] = {
         r"lists an array 'd/0:0' and does not hold it",
     ),
     "an array in the place of a group": (
-        lambda f: (f.__delitem__("model_weights/d"), f.create_dataset("model_weights/d", (3,))),
+        lambda f: (f.__delitem__("model_weights/d"), f.update({"model_weights/d": [1.0]})),
         r"an array 'd' where a group should be",
     ),
     "an empty array": (

@@ -141,6 +141,32 @@ def test_hostile_graphs(tmp_path: Path) -> None:
     np.testing.assert_array_equal(made["y"], np.ones((1, 4)))
 
 
+LIES: dict[str, tuple[dict[str, Any], str]] = {
+    "more values than its shape": ({"shape": [4]}, "cannot be read by TensorFlow.*reshape"),
+    "fewer values than its shape": ({"shape": [3, 4]}, "cannot be read by TensorFlow.*reshape"),
+    "a giant shape": ({"shape": [1 << 40, 4]}, r"take bytes: 17,592,186,044,416; .*weights="),
+    "an overflowing shape": ({"shape": [1 << 40, 1 << 40]}, "TensorFlow"),
+    "a type that is none": ({"dtype": 28}, "cannot be read by TensorFlow"),
+    "bytes of half a number": ({"content": b"12345"}, "cannot be read by TensorFlow"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LIES)
+def test_a_constant_that_lies(name: str, tmp_path: Path) -> None:
+    told, message = LIES[name]
+    attrs = constant(np.ones((2, 4), np.float32))
+    tensor = attrs["value"].tensor
+    if "shape" in told:
+        tensor.tensor_shape.CopyFrom(tf.TensorShape(told["shape"]).as_proto())
+    tensor.dtype = told.get("dtype", tensor.dtype)
+    tensor.tensor_content = told.get("content", tensor.tensor_content)
+    made = graph(X, ("c", "Const", [], attrs), ("y", "Add", ["x", "c"], {"T": kind()}))
+    path = tmp_path / "m.pb"
+    path.write_bytes(made.SerializeToString())
+    with pytest.raises(MlferryError, match=message):
+        mlferry.convert(path)
+
+
 def test_a_folder_that_is_none(tmp_path: Path) -> None:
     (tmp_path / "saved_model.pb").write_bytes(b"\x0a\xff\xff")
     with pytest.raises(ModelFileError, match="no SavedModel"):
