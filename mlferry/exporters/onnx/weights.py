@@ -78,10 +78,8 @@ def _linear(e: Emitter, parts: weights.Linear, indices: str, axis: int, hint: st
     e.shapes[y] = shape
     if zero_point is not None:
         return y
-    if bias.size == 1:
-        spread = bias.reshape(())
-    else:
-        spread = bias.reshape([-1 if index == axis else 1 for index in range(len(shape))])
+    along = [-1 if index == axis else 1 for index in range(len(shape))]
+    spread = bias.reshape(() if bias.size == 1 else along)
     return e.node("Add", y, e.constant(spread, f"{hint}.bias"))
 
 

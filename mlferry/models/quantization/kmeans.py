@@ -101,12 +101,13 @@ class Cells:
         """The means between successive bounds."""
         kept = np.unique(bounds)
         means = np.diff(self.total[kept]) / np.diff(self.weight[kept])
-        return np.unique((means + self.shift).astype(np.float32))
+        found: NDArray[np.float32] = np.unique((means + self.shift).astype(np.float32))
+        return found
 
 
 def _distinct(ordered: NDArray[np.float32], limit: int) -> Indices | None:
     """Where each distinct value starts, or None for more than `limit` of them."""
-    found = [np.zeros(1, np.intp)]
+    found: list[Indices] = [np.zeros(1, np.intp)]
     size = 1
     for start in range(1, ordered.size, _CHUNK):
         end = min(start + _CHUNK, ordered.size)
@@ -146,7 +147,8 @@ def _edges(ordered: NDArray[np.float32], wanted: int) -> Indices:
     chosen = ordered[np.minimum(np.concatenate([at, ranks]), size - 1)]
     ends = np.searchsorted(ordered, ordered[ranks[:-1]][widths == 0], side="right")
     starts = np.concatenate([[0], np.searchsorted(ordered, chosen), ends[ends < size]])
-    return np.unique(starts)
+    found: Indices = np.unique(starts)
+    return found
 
 
 def full_search(cells: Cells, clusters: int) -> Indices:
@@ -194,7 +196,7 @@ def full_search(cells: Cells, clusters: int) -> Indices:
 def _levels(count: int) -> list[tuple[int, NDArray[np.int64]]]:
     """Prefix lengths 1..count from the coarsest level to the finest, with the level's step."""
     step = 1 << int(np.ceil(np.log2(count + 1)))
-    levels = []
+    levels: list[tuple[int, NDArray[np.int64]]] = []
     while step > 1:
         step //= 2
         levels.append((step, np.arange(step, count + 1, 2 * step)))

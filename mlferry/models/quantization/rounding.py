@@ -118,13 +118,13 @@ class Dense(Moments):
         """``(H + l)^-1 (E[q f'] + l) weights``, l the damping."""
         if self._cross is None:
             return weights
-        parts = []
+        parts: list[Floats] = []
         for own, cross, damping, block in zip(
             self.own, self._cross, self._damping, self.blocks, strict=True
         ):
             wanted = cross.swapaxes(1, 2) @ weights[:, block]
             wanted += damping[:, None, None] * weights[:, block]
-            parts.append(np.linalg.solve(own, wanted))
+            parts.append(np.linalg.solve(own, wanted).astype(np.float64, copy=False))
         self._cross = None
         return self._joined(parts)
 
@@ -323,7 +323,7 @@ def best_range(
     values, counts = rows.astype(np.float32), share.astype(np.float32)
     middle = values.mean(axis=1)
     last = np.float32((1 << bits) - 1)
-    best = np.full(len(rows), np.inf, np.float32)
+    best: NDArray[np.float32] = np.full(len(rows), np.inf, np.float32)
     scale, bias = np.ones_like(low), low.copy()
     for upper in _PARTS[bits][::-1].astype(np.float32):
         for lower in _PARTS[bits][::-1].astype(np.float32):

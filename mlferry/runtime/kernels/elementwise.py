@@ -211,7 +211,7 @@ def binary(p: Params, left: Array, right: Array) -> Array:
 @kernel(*_COMPARISONS)
 def comparison(p: Params, left: Array, right: Array | None = None) -> Array:
     """With one input, the other side is `alpha`."""
-    return _COMPARISONS[p.kind](left, np.float32(p.alpha) if right is None else right)
+    return _COMPARISONS[p.kind](left, np.full((), p.alpha, np.float32) if right is None else right)
 
 
 @kernel("add")

@@ -17,7 +17,7 @@ def inner_product(p: Params, x: Array) -> Array:
     """
     weights = p.weight("weights", (p.outputChannels, p.inputChannels))
     flattened = x.ndim >= 4
-    rows = x.reshape(-1, p.inputChannels)
+    rows: Array = x.reshape(-1, p.inputChannels)
     if p.int8DynamicQuantize:
         rows = rounded_to_int8(rows)
     y = rows @ weights.T

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from mlferry import limits
@@ -18,6 +20,11 @@ from mlferry.spec.shapes.reshaping import (
 )
 
 
+def _reshaped(x: Array, shape: Any) -> Array:
+    """By a shape of the rules; here all of its extents are known."""
+    return x.reshape(shape)
+
+
 @kernel("transpose")
 def transpose(p: Params, x: Array) -> Array:
     return x.transpose(p.axes)
@@ -25,7 +32,7 @@ def transpose(p: Params, x: Array) -> Array:
 
 @kernel("reshapeStatic")
 def reshape_static(p: Params, x: Array) -> Array:
-    return x.reshape(fit(x.shape, p.targetShape))
+    return _reshaped(x, fit(x.shape, p.targetShape))
 
 
 @kernel("reshape")
@@ -73,12 +80,12 @@ def flatten(p: Params, x: Array) -> Array:
 
 @kernel("squeeze")
 def squeeze(p: Params, x: Array) -> Array:
-    return x.reshape(squeezed(p, x.shape)[0])
+    return _reshaped(x, squeezed(p, x.shape)[0])
 
 
 @kernel("expandDims")
 def expand_dims(p: Params, x: Array) -> Array:
-    return x.reshape(expanded(p, x.shape)[0])
+    return _reshaped(x, expanded(p, x.shape)[0])
 
 
 _PAD_MODES = {"constant": "constant", "reflection": "reflect", "replication": "edge"}

@@ -115,13 +115,17 @@ def _upsample_mode(start: float, end: float, out: int) -> Grid:
     return np.minimum(start + np.arange(out) * spacing, max(start, end))
 
 
+def _align_endpoints(start: float, end: float, out: int) -> Grid:
+    if out == 1:
+        return np.full(1, (start + end) / 2)
+    return np.linspace(start, end, out, dtype=np.float64)
+
+
 # Where so many samples of the interval between two pixels lie. It is the whole axis when an
 # image is resized, and the side of a box when one is cut out.
 SAMPLING: dict[str, Callable[[float, float, int], Grid]] = {
     "STRICT_ALIGN_ENDPOINTS_MODE": np.linspace,
-    "ALIGN_ENDPOINTS_MODE": lambda start, end, out: (
-        np.full(1, (start + end) / 2) if out == 1 else np.linspace(start, end, out)
-    ),
+    "ALIGN_ENDPOINTS_MODE": _align_endpoints,
     "UPSAMPLE_MODE": _upsample_mode,
     "ROI_ALIGN_MODE": lambda start, end, out: (
         start + (np.arange(out) + 0.5) * max(1, end - start) / out

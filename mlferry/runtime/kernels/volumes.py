@@ -91,8 +91,8 @@ def _deconvolve(p: Params, x: Array, size: Triple) -> Array:
     extent = [max(f, e[0] + n) for f, e, n in zip(full, edges, size, strict=True)]
     y = np.zeros((batch, groups, p.outputChannels // groups, *extent), np.float32)
     x = x.reshape(batch, groups, -1, *x.shape[2:])
-    count: Triple = x.shape[3:]
-    for (i, j, k), places in _taps(kernel_size, dilation, stride, count):
+    planes, rows, columns = x.shape[3:]
+    for (i, j, k), places in _taps(kernel_size, dilation, stride, (planes, rows, columns)):
         y[places] += np.einsum("gco,bgcdhw->bgodhw", weights[..., i, j, k], x, optimize=True)
     depth, height, width = (slice(e[0], e[0] + n) for e, n in zip(edges, size, strict=True))
     return y[..., depth, height, width].reshape(batch, p.outputChannels, *size)

@@ -59,7 +59,7 @@ def _sampling(mode: str, transform: str, rounding: str = "floor", **more: Any) -
         raise ConversionError(f"coordinate_transformation_mode={transform!r}")
 
     # which entry is nearest depends on how runtimes round: they compute in float32
-    number = np.float32 if mode == "nearest" else np.float64
+    number: Any = np.float32 if mode == "nearest" else np.float64
 
     def positions(axis: int, size: int, out: int, factor: float) -> Any:
         return _TRANSFORMS[transform](np.arange(out, dtype=number), size, out, number(factor))

@@ -437,8 +437,8 @@ def extract_image_patches(low: Lowering, node: Node, x: Blob) -> Blob:
     sizes, strides, rates = (list(node.attrs[n][1:-1]) for n in ("ksizes", "strides", "rates"))
     channels = extent(x, 1)
     places = math.prod(sizes)
-    weights = np.eye(places * channels, dtype=np.float32).reshape(-1, places, channels)
-    weights = weights.transpose(0, 2, 1).reshape(-1, channels, *sizes)
+    single = np.eye(places * channels, dtype=np.float32).reshape(-1, places, channels)
+    weights = single.transpose(0, 2, 1).reshape(-1, channels, *sizes)
     how = windows(node, x, sizes, strides, rates)
     return convolved(low, x, np.ascontiguousarray(weights), how, layout=x.layout)
 

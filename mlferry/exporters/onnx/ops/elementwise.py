@@ -182,7 +182,7 @@ def logical_not(e: Emitter, p: Params, x: str) -> str:
 
 def _other(e: Emitter, p: Params, inputs: tuple[str, ...]) -> str:
     """The other side of a comparison: `alpha` where there is one input."""
-    return inputs[0] if inputs else e.number(np.float32(p.alpha))
+    return inputs[0] if inputs else e.number(float(np.float32(p.alpha)))
 
 
 @op(*_COMPARISONS)
