@@ -31,6 +31,8 @@ WRITER = load(ROOT / "scripts" / "write_docs.py")
 
 @pytest.mark.parametrize("name", WRITER.PAGES)
 def test_generated_pages_are_fresh(name: str) -> None:
+    if name == "keras.md" and sys.version_info < (3, 11):
+        pytest.skip("the page is of a Keras that needs Python 3.11")
     written = (ROOT / "docs" / name).read_text(encoding="utf-8")
     assert written == WRITER.PAGES[name](), "run `make docs`"
 
@@ -76,6 +78,9 @@ def test_swift_blocks_parse() -> None:
         assert not parser.parse(body.encode()).root_node.has_error, body
 
 
+@pytest.mark.skipif(
+    sys.version_info < (3, 11), reason="mkdocstrings of Python 3.10 does not go with pymdownx"
+)
 def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
     pytest.importorskip("mkdocs")
     pytest.importorskip("mkdocstrings")

@@ -323,6 +323,10 @@ def _own_arrays(group: Group) -> Named:
 # ---- models in memory ------------------------------------------------------------------
 
 
+# What Keras before 3.13 leaves out of its configs: a file of it has lost them, for Keras, too.
+_LEFT_OUT = ("output_padding",)
+
+
 class InMemory:
     """A model object of Keras 3 (any backend) or tf_keras."""
 
@@ -345,6 +349,9 @@ def _walk_objects(model: Layer, source: Any, path: Path, found: dict[Path, Named
             found[own] = []
             continue
         layer.source = item
+        for name in _LEFT_OUT:
+            if getattr(item, name, None) is not None:
+                layer.config.setdefault(name, getattr(item, name))
         if layer.model_kind is not None:
             _walk_objects(layer, item, own, found)
         else:

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import pytest
+
 KERAS_2, KERAS_3 = "tf_keras", "keras"
 
 IMAGE = (7, 6, 4)
@@ -48,6 +50,13 @@ class Case:
 def row(op: str, make: Callable[[Any], Any], *shapes: tuple[int, ...], **special: Any) -> Case:
     """A `Case` with its shapes in a row."""
     return Case(op, make, shapes, **special)
+
+
+def skip_if_older(keras: Any, error: Exception) -> None:
+    """Skip what the Keras of an older Python does not have."""
+    version = tuple(map(int, keras.__version__.split(".")[:2]))
+    if keras.__name__ == "keras" and version < (3, 15):
+        pytest.skip(f"Keras {keras.__version__}: {error}")
 
 
 LAYERS = [

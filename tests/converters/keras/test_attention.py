@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.converters.keras.cases import skip_if_older
 from tests.converters.keras.test_models import quietly
 from tests.converters.keras.test_recurrent import both_ways, filled
 
@@ -141,6 +142,10 @@ def test_attention(
 ) -> None:
     keras = library(keras_name)
     keras.backend.clear_session()
-    model = filled(build(keras), rng)
+    try:
+        model = filled(build(keras), rng)
+    except ValueError as error:
+        skip_if_older(keras, error)
+        raise
     data = data_for(model, rng)
     quietly(lambda: both_ways(model, data, tmp_path))

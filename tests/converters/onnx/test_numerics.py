@@ -62,6 +62,9 @@ UNARY = ("Relu", "Sigmoid", "Tanh", "Softplus", "Softsign", "Abs", "Neg", "Ceil"
 
 @pytest.mark.parametrize("op", UNARY)
 def test_each_value(op: str) -> None:
+    version = tuple(map(int, onnxruntime.__version__.split(".")[:2]))
+    if op == "Erf" and version < (1, 32):
+        pytest.skip(f"onnxruntime {onnxruntime.__version__} makes a number of what is none")
     # a value that is no number is under every threshold for onnxruntime alone
     given = [ENDS[~np.isnan(ENDS)] if op == "ThresholdedRelu" else ENDS]
     same(*both(model(op, given, [], {}), given))
