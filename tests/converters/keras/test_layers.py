@@ -13,7 +13,16 @@ import pytest
 
 import mlferry
 from mlferry.converters.keras.ops import OPS
-from tests.converters.keras.cases import AUGMENTATIONS, CASES, KERAS_2, KERAS_3, Case, skip_if_older
+from tests.converters.keras.cases import (
+    AUGMENTATIONS,
+    CASES,
+    IMAGE,
+    KERAS_2,
+    KERAS_3,
+    Case,
+    row,
+    skip_if_older,
+)
 
 Library = Callable[[str], Any]
 
@@ -88,6 +97,23 @@ def test_layer(
             warnings.simplefilter("ignore")  # of the legacy format
             model.save(path)
         check(mlferry.convert(path), data, expected)
+
+
+def test_an_option_that_older_configs_leave_out(
+    library: Library, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Keras before 3.13: a model in memory still knows it."""
+    keras = library("keras")
+    whole = keras.layers.Conv2DTranspose.get_config
+
+    def older(layer: Any) -> dict[str, Any]:
+        return {key: value for key, value in whole(layer).items() if key != "output_padding"}
+
+    monkeypatch.setattr(keras.layers.Conv2DTranspose, "get_config", older)
+    case = row("Conv2DTranspose", lambda k: k.Conv2DTranspose(5, 3, 2, output_padding=1), IMAGE)
+    model = build(keras, case, rng)
+    data = samples(case, rng)
+    check(mlferry.convert(model), data, np.asarray(model(data[0], training=False)))
 
 
 def test_every_registered_op_has_a_case() -> None:
