@@ -147,9 +147,9 @@ class Worker:
         if process is None or self._owner != os.getpid():
             return 0
         with contextlib.suppress(OSError):
-            process.stdin.close()  # type: ignore[union-attr] # pipes, by `_started`
+            process.stdin.close()  # type: ignore[union-attr] # a pipe, by `_started`
         with contextlib.suppress(OSError):
-            process.stdout.close()  # type: ignore[union-attr] # likewise
+            process.stdout.close()  # type: ignore[union-attr] # a pipe, by `_started`
         try:
             return process.wait(1)
         except subprocess.TimeoutExpired:
@@ -178,7 +178,10 @@ def _exchange(
         target.write(part)
     target.flush()
     answer: dict[str, Any] = json.loads(source.readline())
-    return answer, [source.read(size) for size in answer.get("sizes", ())]
+    found = [source.read(size) for size in answer.get("sizes", ())]
+    if [len(part) for part in found] != answer.get("sizes", []):
+        raise ValueError("the worker died while it answered")
+    return answer, found
 
 
 def _crashed(name: str, library: str, code: int, seconds: float) -> Exception:

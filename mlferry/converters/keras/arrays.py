@@ -323,7 +323,7 @@ def _own_arrays(group: Group) -> Named:
 # ---- models in memory ------------------------------------------------------------------
 
 
-# What Keras before 3.13 leaves out of its configs: a file of it has lost them, for Keras, too.
+# What Keras 3.12 leaves out of its configs (3.15 does not): its files have lost it, for Keras, too.
 _LEFT_OUT = ("output_padding",)
 
 

@@ -168,7 +168,10 @@ def _tree(path: Path, spill: Path, name: str) -> Mapping[str, Any]:
     }  # fmt: skip
     if found.isolated:
         seconds = found.seconds + size / _BYTES_A_SECOND
-        told = json.loads(*_WORKER.ask(name, "answer", request, [], seconds))
+        try:
+            told = json.loads(*_WORKER.ask(name, "answer", request, [], seconds))
+        except isolated.Refused as error:
+            told = {"damaged": str(error)}
     else:
         told = hdf5_worker.answer(request)
     if "limit" in told:

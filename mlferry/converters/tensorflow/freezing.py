@@ -51,13 +51,18 @@ def frozen(path: Path, message: Path, name: str, arguments: dict[str, Any]) -> F
         LimitError: it took too much time or memory.
     """
     from mlferry import limits
+    from mlferry.converters.isolated import Refused
+    from mlferry.errors import ModelFileError
 
     size = message.stat().st_size
     whole = sum(p.stat().st_size for p in path.rglob("*")) if path.is_dir() else size
     told = {"path": str(path.resolve()), "name": name, "limits": asdict(limits.current()),
             "arguments": base64.b64encode(pickle.dumps(arguments)).decode()}  # fmt: skip
     seconds = _TIMES * limits.current().seconds + size / _BYTES_A_SECOND
-    answer, graph = _worker().ask(name, "freeze", told, [], seconds, whole * _COPIES)
+    try:
+        answer, graph = _worker().ask(name, "freeze", told, [], seconds, whole * _COPIES)
+    except Refused as error:
+        raise ModelFileError(f"{name} cannot be frozen by TensorFlow: {error}") from error
     found = json.loads(answer)
     if "error" in found:
         raise _error(**found["error"])
@@ -93,7 +98,7 @@ def load() -> None:
     """Load what takes time and memory of its own."""
     import tensorflow  # noqa: F401 - loaded before memory is limited
 
-    import mlferry.converters.tensorflow.read  # noqa: F401 - likewise
+    import mlferry.converters.tensorflow.read  # noqa: F401 - loaded before memory is limited
 
 
 def _freeze(told: dict[str, Any]) -> list[bytes]:

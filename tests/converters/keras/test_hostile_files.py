@@ -157,6 +157,7 @@ def test_a_user_block_before_the_file(good: Path, tmp_path: Path) -> None:
 CRASHES: dict[str, tuple[str, str]] = {
     "a crash": ("os.kill(os.getpid(), 11)", r"the HDF5 library crashed.*exit -11"),
     "an end": ("os._exit(3)", r"the HDF5 library crashed.*exit 3"),
+    "an exception": ("raise OSError('odd')", r"damaged or cut off: odd"),
     "no end": ("while True: pass", r"more than 1 seconds.*changed\(seconds=600\)"),
     "sleep": ("time.sleep(60)", r"more than 0 seconds of processor time"),
     "memory": ("bytearray(1 << 40)", r"bytes of memory.*changed\(reader_memory="),

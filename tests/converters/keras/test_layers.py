@@ -102,7 +102,7 @@ def test_layer(
 def test_an_option_that_older_configs_leave_out(
     library: Library, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Keras before 3.13: a model in memory still knows it."""
+    """As Keras 3.12 does: a model in memory still knows it."""
     keras = library("keras")
     whole = keras.layers.Conv2DTranspose.get_config
 

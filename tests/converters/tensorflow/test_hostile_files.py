@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 
 import mlferry
+from mlferry.converters import isolated
+from mlferry.converters.tensorflow import freezing
 from mlferry.errors import LimitError, MlferryError, ModelFileError
 
 tf = pytest.importorskip("tensorflow")
@@ -165,6 +167,23 @@ def test_a_constant_that_lies(name: str, tmp_path: Path) -> None:
     path.write_bytes(made.SerializeToString())
     with pytest.raises(MlferryError, match=message):
         mlferry.convert(path)
+
+
+def test_what_cannot_be_handed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A graph that is too large for a message, say."""
+    script, path = tmp_path / "worker.py", tmp_path / "m.pb"
+    answers = {"raise ValueError('too large')": "cannot be frozen by TensorFlow: too large",
+               "sys.stdout.buffer.write(b'{\"sizes\": [9, 9]}\\n123'); sys.stdout.flush();"
+               " os._exit(0)": "TensorFlow crashed"}  # fmt: skip
+    path.write_bytes(calling(1).SerializeToString())
+    for statement, message in answers.items():
+        script.write_text(
+            f"import os, sys\ndef load(): pass\ndef freeze(told):\n    {statement}\n"
+            'CALLS = {"freeze": freeze}\n', encoding="utf-8",
+        )  # fmt: skip
+        monkeypatch.setattr(freezing, "_STARTED", [isolated.Worker(str(script), "TensorFlow")])
+        with pytest.raises(ModelFileError, match=message):
+            mlferry.convert(path)
 
 
 def test_a_folder_that_is_none(tmp_path: Path) -> None:
