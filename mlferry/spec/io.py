@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 from pathlib import Path
@@ -96,6 +97,15 @@ def write_atomic(file: Path, data: bytes) -> None:
         raise ModelFileError(f"cannot write {file}: it is there, and read-only")
     temporary = file.with_name(f".{file.name[:200]}.{secrets.token_hex(4)}.part")
     try:
+        _write(temporary, file, data)
+    except BaseException:  # an interrupt, too, as soon as there may be a file
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
+
+
+def _write(temporary: Path, file: Path, data: bytes) -> None:
+    try:
         # the system applies the user's mask; changing it to read it would affect other threads
         handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _BINARY, 0o666)
     except OSError as error:
@@ -108,11 +118,7 @@ def write_atomic(file: Path, data: bytes) -> None:
             os.fsync(stream.fileno())
         os.replace(temporary, file)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise ModelFileError(f"cannot write {file}: {error.strerror or error}") from error
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 _BINARY = getattr(os, "O_BINARY", 0)  # Windows translates line ends without it
