@@ -49,6 +49,11 @@ class CustomLayerParams:
             `CustomLayer` class tells it.
         channels_first: True hands the layer Core ML's channels-first data. By default it
             gets what the layer of the source model got: same shapes, same axis order.
+        takes_mask: whether the class gets the masks of its inputs, as further inputs behind
+            them: 1 where a step counts, 0 elsewhere. By default it does where the layer of the
+            source model computes with a mask; a file may not tell, and the conversion asks.
+        passes_mask: whether the layers behind it get the mask, too. By default what the layer of
+            the source model does; a file may not tell, and the conversion asks where it matters.
     """
 
     class_name: str
@@ -57,6 +62,8 @@ class CustomLayerParams:
     weights: Sequence[ArrayLike] = ()
     output_shapes: Sequence[Shape] | Callable[[list[Shape]], Sequence[Shape]] | None = None
     channels_first: bool = False
+    takes_mask: bool | None = None
+    passes_mask: bool | None = None
 
 
 class CustomLayer:

@@ -79,6 +79,7 @@ def _compose(
     given = [low.source_order(x) for x in inputs]
     names = [low.builder.unused_blob(value.name) for value in node.outputs]
     node.__dict__["input_names"] = [x.name for x in given]
+    node.__dict__["mask_names"] = [x.name for x in mask_blobs(low, node)]
     node.__dict__["output_names"] = names
     _guarded(function, node, low.builder)
     lacking = [name for name in names if name not in low.builder.shapes]
@@ -148,6 +149,11 @@ def add_custom(
         wanted = CHANNELS_FIRST if first and low.graph.channels_last else SOURCE
         given = [layouts.arrange(low, _unflattened(low, x), wanted) for x in inputs]
         layout = wanted
+    if isinstance(params, CustomLayerParams):
+        node.passes_mask = params.passes_mask
+        given += _masks(low, node, params.takes_mask)
+    else:
+        given += _masks(low, node, None)
     shapes = _custom_shapes(node, params, message, given, layout)
     count = len(node.outputs)
     blobs = low.outputs(
@@ -166,6 +172,30 @@ def add_custom(
         else blob
         for blob in blobs
     )
+
+
+def mask_blobs(low: Lowering, node: Node) -> list[Blob]:
+    """The masks of the inputs that have one, in the inputs' order."""
+    made = [mask.blob(low) for mask in node.masks if mask is not None]
+    return [blob for blob in made if blob is not None]
+
+
+def _masks(low: Lowering, node: Node, takes: bool | None) -> list[Blob]:
+    """The masks that a custom layer gets as further inputs.
+
+    Raises:
+        ConversionError: nothing tells whether the layer computes with the mask that reaches it.
+    """
+    found = [mask for mask in node.masks if mask is not None]
+    if takes is None and not all(mask.is_certain for mask in found):
+        origins = ", ".join(repr(mask.origin) for mask in found)
+        raise ConversionError(
+            f"the mask of {origins} reaches this layer, and a file does not tell whether the "
+            "layer computes with it. Say so in its conversion function: mlferry.CustomLayerParams"
+            "(..., takes_mask=True) makes the mask a further input of the custom layer, "
+            "takes_mask=False leaves it out"
+        )
+    return [] if takes is False else mask_blobs(low, node)
 
 
 def _unflattened(low: Lowering, x: Blob) -> Blob:

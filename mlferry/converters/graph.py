@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mlferry.converters.layout import Blob
 from mlferry.errors import ConversionError
 from mlferry.spec.shapes.rules import Shape
 
@@ -26,6 +27,32 @@ class Value:
     name: str
     shape: Shape | None = None
     dtype: str = "float32"
+
+
+@dataclass(frozen=True, eq=False)
+class Mask:
+    """Which entries of an input count, in sources that track it: 1 where they do, 0 elsewhere.
+
+    It is made when a layer asks for it.
+
+    Attributes:
+        origin: the nodes that it comes from.
+        make: adds the layers that compute it, given the `Lowering`; None where a layer between
+            does not pass it on.
+        is_certain: whether the layer that it is given to computes with it for sure.
+    """
+
+    origin: str
+    make: Callable[[Any], Blob | None]
+    is_certain: bool = True
+
+    def blob(self, low: Any) -> Blob | None:
+        """The mask as a blob in the order of axes of the source, made once a `Lowering`."""
+        made: Blob | None = low.once(self.make)
+        return made
+
+    def __repr__(self) -> str:
+        return repr(self.origin)
 
 
 class Attributes(Mapping[str, Any]):
@@ -74,7 +101,10 @@ class Node:
         layer: the source's own object, for models in memory.
         proto: the source's own message.
         parts: the layers inside it by their keys, as nodes without inputs.
-        call: how the source calls it: positional and named arguments, nested as there.
+        call: how the source calls it, in the frontend's own terms.
+        masks: which entries of each input count, where the node computes with it.
+        passes_mask: whether a layer of the user's own passes masks on, where its conversion
+            function says so.
         input_shapes: shapes of the inputs in the source's order of axes, set while lowering.
         output_shapes: shapes of the outputs, where the source tells them.
     """
@@ -91,6 +121,8 @@ class Node:
     proto: Any = None
     parts: Mapping[str, Node] = field(default_factory=dict)
     call: Any = None
+    masks: Sequence[Mask | None] = ()
+    passes_mask: bool | None = None
     input_shapes: list[Shape | None] = field(default_factory=list)
 
     def get_config(self) -> dict[str, Any]:
@@ -116,6 +148,11 @@ class Node:
         if array.dtype.itemsize > 4 and not np.array_equal(np.isinf(array), np.isinf(result)):
             raise ConversionError(f"weight {name!r} has values that do not fit into float32")
         return result
+
+    @property
+    def has_mask(self) -> bool:
+        """Whether a mask says which entries of an input count; a custom layer gets it, too."""
+        return any(mask is not None for mask in self.masks)
 
     @property
     def input_shape(self) -> Any:
@@ -202,3 +239,21 @@ class Graph:
         ]
         outputs = [(name, renamed.get(v.name, v)) for name, v in self.outputs]
         return replace(self, inputs=list(renamed.values()), nodes=nodes, outputs=outputs)
+
+
+def distinct_names(names: Sequence[str]) -> list[str]:
+    """The same names, with numbers behind those that are there already.
+
+    A name stays as it is where it stands first, so that only the later ones change.
+    """
+    taken = set(names)
+    seen: set[str] = set()
+    found = []
+    for name in names:
+        label, count = name, 0
+        while label in seen or (count and label in taken):
+            count += 1
+            label = f"{name}_{count}"
+        seen.add(label)
+        found.append(label)
+    return found

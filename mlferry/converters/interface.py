@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from mlferry.converters.graph import Graph, Value
+from mlferry.converters.graph import Graph, Value, distinct_names
 from mlferry.converters.layout import CHANNELS_FIRST, SCALAR, SOURCE, Blob, arrange
 from mlferry.converters.lower import Lowering
 from mlferry.converters.types import (
@@ -295,6 +295,12 @@ def finish(
         low.check_axes(blob)
         blobs.append(_as_image(low, name, blob, kind) if isinstance(kind, ImageType)
                      else (low.source_order(blob), None))  # fmt: skip
+    taken = [name for name in names or () if low.builder.is_input(name)]
+    if taken:
+        raise ConversionError(
+            f"an output cannot have the name of an input: {', '.join(map(repr, taken))}; "
+            "choose another name for it"
+        )
     final = _name_outputs(low, [blob for blob, _ in blobs], shown)
     low.builder.prune(final)
     for name, (_, feature), (asked, kind) in zip(final, blobs, wanted, strict=True):
@@ -404,9 +410,9 @@ def _name_outputs(low: Lowering, blobs: Sequence[Blob], names: Sequence[str]) ->
     that have the name of an output get another; an output with the name of an input, too.
     """
     builder = low.builder
-    final = [
-        builder.unused_blob(f"{name}_output") if builder.is_input(name) else name for name in names
-    ]
+    inputs = [name for name in names if builder.is_input(name)]
+    apart = [f"{name}_output" if name in inputs else name for name in names]
+    final = distinct_names([*(f.name for f in builder.description.input), *apart])[-len(names) :]
     current = [blob.name for blob in blobs]
     for index, blob in enumerate(current):
         if builder.is_input(blob) or blob in current[:index]:

@@ -82,6 +82,7 @@ class Lowering:
         self._constants = {name: Constant(name, a) for name, a in graph.constants.items()}
         self._computed = -4 * sum(a.nbytes for a in graph.constants.values())
         self._inverse: dict[tuple[str, str, tuple[int, ...]], Blob] = {}
+        self._made_once: dict[Callable[[Lowering], Any], Any] = {}
         self._node_name = ""
         self._layout = SOURCE
         self.convert_inner: Callable[[Node], None] = lambda node: None
@@ -132,7 +133,8 @@ class Lowering:
     def inside(self, *, kept: bool = True) -> Iterator[nn.NeuralNetwork]:
         """What is added in the block makes a network of its own; see `Builder.inside`."""
         caches: list[dict[Any, Any]] = [
-            self._values, self._constants, self.arranged, self._inverse, self._opaque
+            self._values, self._constants, self.arranged, self._inverse, self._opaque,
+            self._made_once,
         ]  # fmt: skip
         before = [dict(cache) for cache in caches]
         name, layout = self._node_name, self._layout
@@ -320,6 +322,12 @@ class Lowering:
                 self.bind(value, result)
             elif value.name:
                 self.give(value.name, result)
+
+    def once(self, make: Callable[[Lowering], Any]) -> Any:
+        """What a function adds, which is called the first time only."""
+        if make not in self._made_once:
+            self._made_once[make] = make(self)
+        return self._made_once[make]
 
     def assume_rank(self, x: Blob, rank: int) -> Blob:
         """A blob whose shape a custom layer hides, as one of the rank that its reader takes.

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlferry.converters.keras import quantization
-from mlferry.converters.keras.config import Layer
+from mlferry.converters.keras.config import SEQUENTIAL, Layer
 from mlferry.converters.keras.hdf5 import Group
 from mlferry.converters.keras.parts import snake_case
 from mlferry.errors import ModelFileError
@@ -342,25 +342,31 @@ class InMemory:
 
 def _walk_objects(model: Layer, source: Any, path: Path, found: dict[Path, Named]) -> None:
     objects = {item.name: item for item in source.layers}
+    if model.model_kind == SEQUENTIAL:  # the config of a user's layer may leave out its name
+        own = [layer for layer in model.layers if layer.class_name != "InputLayer"]
+        items = [item for item in source.layers if type(item).__name__ != "InputLayer"]
+        if len(own) == len(items):
+            for layer, item in zip(own, items, strict=True):
+                layer.name = item.name
     for layer in model.layers:
         item = objects.get(layer.name)
-        own = (*path, layer.name)
+        place = (*path, layer.name)
         if item is None:
-            found[own] = []
+            found[place] = []
             continue
         layer.source = item
         for name in _LEFT_OUT:
             if getattr(item, name, None) is not None:
                 layer.config.setdefault(name, getattr(item, name))
         if layer.model_kind is not None:
-            _walk_objects(layer, item, own, found)
+            _walk_objects(layer, item, place, found)
         else:
             for key, part in layer.parts.items():
                 inner = getattr(item, f"_{key}", None)
                 mode = getattr(getattr(inner, "dtype_policy", None), "quantization_mode", None)
                 if mode:
                     part.config["dtype"] = {"config": {"mode": mode}}
-            found |= _of_layer(layer, own, _arrays_of(item))
+            found |= _of_layer(layer, place, _arrays_of(item))
 
 
 def _arrays_of(item: Any) -> Named:

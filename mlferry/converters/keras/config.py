@@ -10,6 +10,7 @@ import numpy as np
 
 from mlferry import limits
 from mlferry.converters.keras import legacy
+from mlferry.converters.keras.calls import Call, Ref, Tensor, normalized
 from mlferry.converters.keras.parts import CELLS, PARTS
 from mlferry.errors import MlferryError, ModelFileError
 from mlferry.spec.shapes.rules import Shape
@@ -17,57 +18,6 @@ from mlferry.spec.shapes.rules import Shape
 SEQUENTIAL, FUNCTIONAL = "Sequential", "Functional"
 _KERAS = ("keras", "tf_keras", "tensorflow")
 _MODEL_CLASSES = {"Sequential": SEQUENTIAL, "Model": FUNCTIONAL, "Functional": FUNCTIONAL}
-
-
-@dataclass(frozen=True)
-class Tensor:
-    """An output of a call of a layer: what a later call reads.
-
-    Attributes:
-        layer: name of the layer that makes it.
-        call: which call of that layer.
-        index: which output of the call.
-        shape: where the config tells it.
-        dtype: where the config tells it.
-    """
-
-    layer: str
-    call: int
-    index: int
-    shape: Shape | None = None
-    dtype: str | None = None
-
-    def __post_init__(self) -> None:
-        if not (0 <= self.call < _MANY and 0 <= self.index < _MANY):
-            raise ModelFileError(
-                f"the config refers to output {self.index} of call {self.call} of {self.layer!r}"
-            )
-
-
-_MANY = 1 << 16  # calls of a layer, or outputs of a call
-
-
-@dataclass(frozen=True)
-class Call:
-    """One use of a layer.
-
-    Attributes:
-        inputs: the tensors that it reads.
-        args: the positional arguments, with a `Ref` in the place of each tensor.
-        kwargs: likewise the arguments by name.
-    """
-
-    inputs: tuple[Tensor, ...]
-    args: tuple[Any, ...] = ()
-    kwargs: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """The arguments besides the first tensors: what a layer may not overlook."""
-        found = {key: value for key, value in self.kwargs.items() if not _asks_nothing(key, value)}
-        if any(not only_refs(item) for item in self.args if item is not None):
-            found["args"] = list(self.args)
-        return found
 
 
 @dataclass
@@ -85,6 +35,8 @@ class Layer:
     layers: list[Layer] = field(default_factory=list)
     inputs: list[Tensor] = field(default_factory=list)
     outputs: list[Tensor] = field(default_factory=list)
+    output_keys: list[str] = field(default_factory=list)
+    takes_dict: bool = False
     parts: dict[str, Layer] = field(default_factory=dict)
     source: Any = None
 
@@ -117,7 +69,7 @@ class Layer:
     def reads(self) -> list[Tensor]:
         """Every tensor that a call, or an output of the model, reads."""
         calls = [call for layer in self.layers for call in layer.calls]
-        return [*self.outputs, *(tensor for call in calls for tensor in call.inputs)]
+        return [*self.outputs, *(tensor for call in calls for tensor in call.reads)]
 
     def find(self, name: str) -> Layer:
         """The layer of a name.
@@ -172,8 +124,7 @@ def _layer(entry: Mapping[str, Any], version: int, default_name: str, depth: int
         registered_name=str(registered) if registered and registered != class_name else None,
         # HDF5 files leave modules out; functions have no options of layers
         is_op=".ops." in f"{module}." or (version >= 3 and not module and _is_function(entry)),
-        is_users=">" in f"{registered}{class_name}"
-        or (module != "" and module.split(".", maxsplit=1)[0] not in _KERAS),
+        is_users=_is_users(entry),
         built_for=_single_shape((entry.get("build_config") or {}).get("input_shape")),
         calls=[_call(call) for call in entry.get("inbound_nodes") or ()],
     )
@@ -186,13 +137,29 @@ def _layer(entry: Mapping[str, Any], version: int, default_name: str, depth: int
             for index, item in enumerate(config["layers"])
         ]
         if kind == FUNCTIONAL:
-            layer.inputs = _ends(config["input_layers"])
-            layer.outputs = _ends(config["output_layers"])
-            _count_calls_from_zero(layer)
+            layer.inputs = [end for _, end in _ends(config["input_layers"])]
+            layer.takes_dict = isinstance(config["input_layers"], Mapping)
+            ends = _ends(config["output_layers"])
+            layer.output_keys = [key for key, _ in ends]
+            layer.outputs = [end for _, end in ends]
+            _count_calls_from_zero(layer, version)
     else:
         layer.class_name, layer.config = legacy.modern(class_name, layer.config, version)
         _add_parts(layer, version, depth)
+    if not (layer.is_op or (layer.is_users and not layer.layers)):
+        layer.calls = [normalized(call, layer.class_name) for call in layer.calls]
     return layer
+
+
+def _is_users(entry: Mapping[str, Any]) -> bool:
+    """Whether a class is none of Keras's own, as far as the entry tells."""
+    if ">" in f"{entry.get('registered_name')}{entry['class_name']}":
+        return True
+    if "module" not in entry:
+        return False
+    if entry["module"] is None:  # of a class that is not registered
+        return entry.get("registered_name") is not None
+    return str(entry["module"]).split(".", maxsplit=1)[0] not in _KERAS
 
 
 def _is_function(entry: Mapping[str, Any]) -> bool:
@@ -227,37 +194,53 @@ def _single_shape(value: Any) -> Shape | None:
     return tuple(value)
 
 
-def _count_calls_from_zero(model: Layer) -> None:
-    """Keras 2 counts the calls of a model inside from 1: call 0 is the one that made it."""
-    inner = {layer.name for layer in model.layers if layer.model_kind}
-    first: dict[str, int] = {}
-    for tensor in model.reads():
-        if tensor.layer in inner:
-            first[tensor.layer] = min(tensor.call, first.get(tensor.layer, tensor.call))
+def _count_calls_from_zero(model: Layer, version: int) -> None:
+    """Keras counts some calls of functional models inside from 1: call 0 is the one that made it.
 
-    def moved(tensor: Tensor) -> Tensor:
-        return replace(tensor, call=tensor.call - first.get(tensor.layer, 0))
+    Keras 2 does everywhere. Keras 3 does in `output_layers` alone, and there only for functional
+    models; a Sequential model is counted from 0.
+    """
+    functional = {layer.name for layer in model.layers if layer.model_kind == FUNCTIONAL}
+    if version >= 3:
+        change = dict.fromkeys(functional, 1)
+        if any(end.layer in functional and end.call == 0 for end in model.outputs):
+            raise ModelFileError(
+                f"model {model.name!r} shows an output of a model inside before its first call"
+            )
+    else:
+        inner = {layer.name for layer in model.layers if layer.model_kind}
+        change = {}
+        for tensor in model.reads():
+            if tensor.layer in inner:
+                change[tensor.layer] = min(tensor.call, change.get(tensor.layer, tensor.call))
+        for layer in model.layers:
+            layer.calls = [call.moved(change) for call in layer.calls]
+    shown = [(end, end.call - change.get(end.layer, 0)) for end in model.outputs]
+    model.outputs = [replace(end, call=call) for end, call in shown]
 
-    for layer in model.layers:
-        layer.calls = [replace(c, inputs=tuple(map(moved, c.inputs))) for c in layer.calls]
-    model.outputs = [moved(tensor) for tensor in model.outputs]
 
+def _ends(value: Any, key: str = "") -> list[tuple[str, Tensor]]:
+    """``["name", 0, 0]``, or a list or dict of such, with the keys of the dicts.
 
-def _ends(value: Any) -> list[Tensor]:
-    """``["name", 0, 0]`` or a list (or dict) of such."""
+    Dicts come in the order of their sorted keys, in which Keras numbers what they hold.
+    """
     if isinstance(value, Mapping):
-        return [end for item in value.values() for end in _ends(item)]
+        items = [(f"{key}_{name}" if key else str(name), value[name]) for name in sorted(value)]
+        return [end for name, item in items for end in _ends(item, name)]
     if len(value) == 3 and isinstance(value[0], str) and isinstance(value[1], int):
-        return [Tensor(value[0], value[1], value[2])]
-    return [end for item in value for end in _ends(item)]
+        return [(key, Tensor(value[0], value[1], value[2]))]
+    names = [f"{key}_{index}" if key and len(value) > 1 else key for index in range(len(value))]
+    return [end for name, item in zip(names, value, strict=True) for end in _ends(item, name)]
 
 
 def _call(call: Any) -> Call:
     tensors: list[Tensor] = []
-    if isinstance(call, Mapping):
+    if isinstance(call, Mapping) and not {*call} - {"args", "kwargs"}:
         args = tuple(_keep(item, tensors) for item in call.get("args", []))
         kwargs = {key: _keep(v, tensors) for key, v in call.get("kwargs", {}).items()}
         return Call(tuple(tensors), args, kwargs)
+    if isinstance(call, Mapping):  # Keras 2: a model that is called with a dict
+        return Call(*_tensors_by_key(call))
     positional: list[Any] = []
     given: dict[str, Any] = {}
     # layers take lists of tensors, functions of TensorFlow one tensor
@@ -273,15 +256,9 @@ def _call(call: Any) -> Call:
     return Call(tuple(tensors), args, kwargs)
 
 
-@dataclass(frozen=True)
-class Ref:
-    """Stands for an input of a node inside nested arguments.
-
-    Attributes:
-        index: which of the inputs.
-    """
-
-    index: int
+def _tensors_by_key(call: Mapping[str, Any]) -> tuple[tuple[Tensor, ...], tuple[Any, ...]]:
+    tensors = tuple(Tensor(str(item[0]), int(item[1]), int(item[2])) for item in call.values())
+    return tensors, ({key: Ref(index) for index, key in enumerate(call)},)
 
 
 def _keep(value: Any, tensors: list[Tensor]) -> Any:
@@ -329,18 +306,6 @@ def _keep_old(value: Any, tensors: list[Tensor]) -> Any:
     if isinstance(value, Mapping):
         return {key: _keep_old(item, tensors) for key, item in value.items()}
     return value
-
-
-def only_refs(value: Any) -> bool:
-    """Whether an argument is a tensor, or a list of tensors."""
-    if isinstance(value, list | tuple):
-        return all(only_refs(item) for item in value)
-    return isinstance(value, Ref)
-
-
-def _asks_nothing(name: str, value: Any) -> bool:
-    """`training` off, and options of None."""
-    return value is None or (name == "training" and not value)
 
 
 def input_shape_of(layer: Layer) -> tuple[Sequence[Any] | None, str]:

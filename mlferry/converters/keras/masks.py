@@ -1,23 +1,23 @@
 """Where a mask of `Embedding(mask_zero=True)` or `Masking` goes.
 
-Core ML has no masks. A layer that would compute with one gets it as an option: converters that
-compute with it read the option and ask for the blob; those that do not are refused, and a
-custom function can still take them. What passes a mask on, and how, is Keras's own rule.
+Core ML has no masks. A layer that computes with one gets it beside its inputs (`Node.masks`):
+converters that compute with it ask for the blob, and a custom layer gets it as one more input.
+Which layers take a mask, and what passes one on, are the rules of the Keras that runs the model:
+a mask that the config lists comes first, others are followed through the layers.
 """
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import Any
 
-from mlferry.converters.graph import Graph, Node
-from mlferry.converters.keras.config import Ref
+from mlferry.converters.graph import Graph, Mask, Node
+from mlferry.converters.keras.calls import SIGNATURES, LayerCall
 from mlferry.converters.layout import SOURCE, Blob
 from mlferry.converters.lower import Lowering
 from mlferry.errors import ConversionError
-
-OPTION = "mask of"
 
 _PASS = {
     "Dense", "BatchNormalization", "Dropout", "SpatialDropout1D", "SpatialDropout2D",
@@ -30,77 +30,103 @@ _PASS = {
 _MERGES = {"Add", "Subtract", "Multiply", "Average", "Maximum", "Minimum"}
 _RECURRENT = {"SimpleRNN", "LSTM", "GRU", "RNN", "Bidirectional", "ConvLSTM1D", "ConvLSTM2D",
               "ConvLSTM3D"}  # fmt: skip
+_HEADS = {"MultiHeadAttention", "GroupedQueryAttention"}
 _COMPUTE = {
-    "GlobalAveragePooling1D", "Softmax", "Attention", "AdditiveAttention", "MultiHeadAttention",
-    "GroupedQueryAttention", "TimeDistributed", *_RECURRENT,
+    "GlobalAveragePooling1D", "Softmax", "Attention", "AdditiveAttention", *_HEADS,
+    "TimeDistributed", *_RECURRENT,
 }  # fmt: skip
-
-
+SET = "Model.masks"  # the op of a node that gives masks to its inputs
 _COMPUTE_3 = {"Multiply", "Maximum", "Minimum"}  # since Keras 3
-
-
-@dataclass(eq=False)
-class Mask:
-    """A mask that is made when a layer asks for it: 1 where a step counts, 0 elsewhere.
-
-    Attributes:
-        origin: the layers that it comes from.
-        make: adds the layers that compute it.
-    """
-
-    origin: str
-    make: Callable[[Lowering], Blob]
-    _made: dict[int, Blob] = field(default_factory=dict)
-
-    def blob(self, low: Lowering) -> Blob:
-        """The mask, in the order of axes of the source, without that of the features."""
-        if id(low) not in self._made:
-            self._made[id(low)] = self.make(low)
-        return self._made[id(low)]
-
-    def __repr__(self) -> str:
-        return repr(self.origin)
 
 
 def of(low: Lowering, node: Node) -> list[Blob | None]:
     """The masks of a node's inputs; none where no input has one."""
-    found = node.attrs.get(OPTION)
-    if found is None:
-        return [None] * len(node.inputs)
-    masks = found if isinstance(found, list) else [found]
-    blobs = [None if mask is None else mask.blob(low) for mask in masks]
+    blobs = [None if mask is None else mask.blob(low) for mask in node.masks]
     return [*blobs, *[None] * (len(node.inputs) - len(blobs))]
+
+
+def explicit(value: Any) -> Mask:
+    """A mask that the call names: a value of the graph."""
+    return Mask(value.name, lambda low: low.source_order(low.blob(value)))
 
 
 def follow(graph: Graph) -> None:
     """Tell each layer that computes with a mask about it."""
-    masks: dict[str, Mask] = {}
+    carried: dict[str, Mask] = {}
     for node in graph.nodes:
-        given = [masks.get(value.name) for value in node.inputs]
-        explicit = _explicit(node)
-        if explicit is not None:
-            given[0] = explicit
-        computes = node.op in _COMPUTE or (node.op in _COMPUTE_3 and graph.version >= 3)
-        if computes and any(given):
-            node.attrs.add(OPTION, given[0] if len(given) == 1 else given)
-        passed = _passed(node, given, graph.version)
+        found = [carried.get(value.name) for value in node.inputs]
+        if node.op == SET:
+            carried |= {
+                value.name: mask
+                for index, value in enumerate(node.inputs)
+                if (mask := _call(node).masks.get(index)) is not None
+            }
+            continue
+        rule = _Rule.of(node, graph.version)
+        node.masks = rule.taken(node, found)
+        passed = rule.passed(node, rule.previous(node, found))
         for value, mask in zip(node.outputs, passed, strict=False):
             if mask is not None:
-                masks[value.name] = mask
+                carried[value.name] = mask
+        if node.op == "MultiHeadAttention" and graph.version >= 3:
+            for value in node.inputs:  # Keras takes the masks off the tensors themselves
+                carried.pop(value.name, None)
 
 
-def _explicit(node: Node) -> Mask | None:
-    """A mask given by name in the call: it takes the place of the input's own."""
-    given = (node.call[1] if node.call else {}).get("mask")
-    if not isinstance(given, Ref):
-        return None
-    node.attrs.get("argument mask")
-    value = node.inputs[given.index]
-    return Mask(value.name, lambda low: low.source_order(low.blob(value)))
+# ---- which layers take masks, and pass them on -----------------------------------------
+
+
+@dataclass(frozen=True)
+class _Rule:
+    """What one layer does with masks.
+
+    Attributes:
+        version: the major version of Keras that runs the model.
+        computes: whether `call` takes the masks of its inputs.
+        signature: the names of the arguments of `call`.
+        passing: the masks of the outputs, for the node and the masks of its inputs.
+    """
+
+    version: int
+    computes: bool
+    signature: Sequence[str]
+    passing: Callable[[Node, Sequence[Mask | None], int], list[Mask | None]]
+
+    @staticmethod
+    def of(node: Node, version: int) -> _Rule:
+        if _call(node).is_users:
+            return _of_users(node, version)
+        computes = node.op in _COMPUTE or (node.op in _COMPUTE_3 and version >= 3)
+        return _Rule(version, computes, SIGNATURES.get(node.op, ("inputs",)), _passed)
+
+    def taken(self, node: Node, found: Sequence[Mask | None]) -> list[Mask | None]:
+        """The mask of each input that the layer computes with."""
+        call = _call(node)
+        followed = list(found)
+        if not self.computes or (self.version >= 3 and not self._follows(call)):
+            followed = [None] * len(found)
+        return [call.masks.get(index, mask) for index, mask in enumerate(followed)]
+
+    def _follows(self, call: LayerCall) -> bool:
+        """Keras 3 looks for masks by itself where it knows for which argument they are."""
+        if call.tensor_arguments <= 1:
+            return not any(call.masks.values())
+        return any(name.endswith("_mask") and name != "attention_mask" for name in self.signature)
+
+    def previous(self, node: Node, found: Sequence[Mask | None]) -> list[Mask | None]:
+        """The masks that `compute_mask` gets."""
+        return [_call(node).masks.get(index) or mask for index, mask in enumerate(found)]
+
+    def passed(self, node: Node, previous: Sequence[Mask | None]) -> list[Mask | None]:
+        """The masks of the outputs."""
+        return self.passing(node, previous, self.version)
+
+
+def _call(node: Node) -> LayerCall:
+    return node.call or LayerCall()
 
 
 def _passed(node: Node, given: Sequence[Mask | None], version: int) -> list[Mask | None]:
-    """The masks of the outputs."""
     first = given[0] if given else None
     if node.op == "Masking":
         return [_differing(node)]
@@ -119,6 +145,95 @@ def _passed(node: Node, given: Sequence[Mask | None], version: int) -> list[Mask
     # activations that were split off or stand alone, in lower case
     passes = node.op in _PASS or (node.op[:1].islower() and "." not in node.op)
     return [first] if passes else []
+
+
+# ---- layers of a user's class ----------------------------------------------------------
+
+
+def _of_users(node: Node, version: int) -> _Rule:
+    """By the object in memory; a file does not tell, but for the masks that it lists."""
+    call = _call(node)
+    if node.layer is not None:
+        names = _signature(node.layer)
+        if not _takes_mask(node.layer, names):
+            return _Unmasked(version, False, names, _passed_by_object)
+        return _Rule(version, True, names, _passed_by_object)
+    if call.lists_masks and node.op != "Lambda":
+        return _Rule(version, False, (), lambda node, given, version: [])
+    return _Untold(version, True, ("inputs", "mask"), _passed_by_choice)
+
+
+class _Unmasked(_Rule):
+    """Keras lists the mask of every Lambda, also where its function takes none."""
+
+    def taken(self, node: Node, found: Sequence[Mask | None]) -> list[Mask | None]:
+        return []
+
+
+class _Untold(_Rule):
+    """A file does not tell whether the layer takes the mask: its conversion function does."""
+
+    def taken(self, node: Node, found: Sequence[Mask | None]) -> list[Mask | None]:
+        return [mask and replace(mask, is_certain=False) for mask in super().taken(node, found)]
+
+
+def _signature(layer: Any) -> list[str]:
+    try:
+        return list(inspect.signature(layer.call).parameters)
+    except (AttributeError, TypeError, ValueError):
+        return []
+
+
+def _takes_mask(layer: Any, names: Sequence[str]) -> bool:
+    wanted = getattr(layer, "_fn_expects_mask_arg", None)  # of a Lambda: its function's
+    return bool(wanted) if wanted is not None else any(n.endswith("mask") for n in names)
+
+
+class _Given:
+    """Stands for the mask while a layer's `compute_mask` is asked what it does with it."""
+
+
+def _passed_by_object(node: Node, given: Sequence[Mask | None], version: int) -> list[Mask | None]:
+    layer, count = node.layer, len(node.outputs)
+    first = next((mask for mask in given if mask is not None), None)
+    if first is None or not getattr(layer, "supports_masking", False):
+        return []
+    stand_ins: list[Any] = [None if mask is None else _Given() for mask in given]
+    asked = stand_ins[0] if len(given) == 1 else stand_ins
+    try:
+        answer = layer.compute_mask(object() if len(given) == 1 else [object()] * len(given), asked)
+    except Exception:  # any code of the user's
+        return [_untold(node, first)] * count
+    answers = list(answer) if isinstance(answer, list | tuple) else [answer] * count
+    known: dict[int, Mask | None] = {
+        id(stand_in): mask for stand_in, mask in zip(stand_ins, given, strict=True)
+    }
+    return [
+        None if item is None else known.get(id(item)) or _untold(node, first) for item in answers
+    ]
+
+
+def _passed_by_choice(node: Node, given: Sequence[Mask | None], version: int) -> list[Mask | None]:
+    first = next((mask for mask in given if mask is not None), None)
+    return [] if first is None else [_untold(node, first)] * len(node.outputs)
+
+
+def _untold(node: Node, mask: Mask) -> Mask:
+    """A mask behind a layer whose conversion function says whether it passes it on."""
+
+    def make(low: Lowering) -> Blob | None:
+        if node.passes_mask is None:
+            raise ConversionError(
+                f"it computes with the mask of {mask.origin!r}, which comes through {node}, a "
+                "layer of your own: nothing tells whether it passes the mask on. Say so in its "
+                "conversion function: mlferry.CustomLayerParams(..., passes_mask=True), or False"
+            )
+        return mask.blob(low) if node.passes_mask else None
+
+    return Mask(mask.origin, make)
+
+
+# ---- the masks of Keras's own layers ---------------------------------------------------
 
 
 def _of_sequences(node: Node, first: Mask | None) -> list[Mask | None]:
@@ -151,24 +266,35 @@ def _differing(node: Node) -> Mask:
     return Mask(node.name, make)
 
 
-def _joined(masks: Sequence[Mask], kind: str) -> Mask:
+def _blobs(low: Lowering, masks: Sequence[Mask | None]) -> list[Blob | None]:
+    return [None if mask is None else mask.blob(low) for mask in masks]
+
+
+def _origins(masks: Sequence[Mask | None]) -> str:
+    return ", ".join(dict.fromkeys(mask.origin for mask in masks if mask is not None))
+
+
+def _joined(low: Lowering, blobs: Sequence[Blob], kind: str) -> Blob:
     """One mask out of several."""
-
-    def make(low: Lowering) -> Blob:
-        made = masks[0].blob(low)
-        for mask in masks[1:]:
-            made = low.layer(kind, made, mask.blob(low), layout=SOURCE)
-        return made
-
-    return Mask(", ".join(dict.fromkeys(mask.origin for mask in masks)), make)
+    made = blobs[0]
+    for blob in blobs[1:]:
+        made = low.layer(kind, made, blob, layout=SOURCE)
+    return made
 
 
 def _merged(node: Node, given: Sequence[Mask | None], version: int) -> Mask | None:
     """Keras 3: a step counts where it does in any input; Keras 2: in all that have masks."""
-    present = [mask for mask in given if mask is not None]
-    if not present or (version >= 3 and len(present) < len(given)):
+    if not any(given):
         return None
-    return _joined(present, "maxBroadcastable" if version >= 3 else "minBroadcastable")
+
+    def make(low: Lowering) -> Blob | None:
+        blobs = _blobs(low, given)
+        present = [blob for blob in blobs if blob is not None]
+        if not present or (version >= 3 and len(present) < len(blobs)):
+            return None
+        return _joined(low, present, "maxBroadcastable" if version >= 3 else "minBroadcastable")
+
+    return Mask(_origins(given), make)
 
 
 def _concatenated(node: Node, given: Sequence[Mask | None], version: int) -> Mask | None:
@@ -177,23 +303,23 @@ def _concatenated(node: Node, given: Sequence[Mask | None], version: int) -> Mas
         return None
     axis = node.get_config().get("axis", -1)
 
-    def make(low: Lowering) -> Blob:
-        blobs = [low.blob(value) for value in node.inputs]
-        rank = blobs[0].rank
+    def make(low: Lowering) -> Blob | None:
+        rank = low.blob(node.inputs[0]).rank
+        blobs = _blobs(low, given)
+        present = [blob for blob in blobs if blob is not None]
+        if not present:
+            return None
         if axis % rank == rank - 1:
-            present = [mask for mask in given if mask is not None]
             if version < 3:
-                return _joined(present, "minBroadcastable").blob(low)
-            if len(present) < len(given):
-                x = present[0].blob(low)
-                return low.layer("fillLike", x, layout=SOURCE, value=1.0)
-            return _joined(present, "maxBroadcastable").blob(low)
-        if any(mask is None for mask in given):
+                return _joined(low, present, "minBroadcastable")
+            if len(present) < len(blobs):
+                return low.layer("fillLike", present[0], layout=SOURCE, value=1.0)
+            return _joined(low, present, "maxBroadcastable")
+        if len(present) < len(blobs):
             raise ConversionError("a Concatenate of masked and unmasked inputs along time")
-        parts = [mask.blob(low) for mask in given if mask is not None]
-        return low.layer("concatND", *parts, layout=SOURCE, axis=axis % rank)
+        return low.layer("concatND", *present, layout=SOURCE, axis=axis % rank)
 
-    return Mask(", ".join(mask.origin for mask in given if mask is not None), make)
+    return Mask(_origins(given), make)
 
 
 def _folded(node: Node, first: Mask | None) -> Mask | None:
@@ -201,8 +327,10 @@ def _folded(node: Node, first: Mask | None) -> Mask | None:
     if first is None:
         return None
 
-    def make(low: Lowering) -> Blob:
+    def make(low: Lowering) -> Blob | None:
         mask = first.blob(low)
+        if mask is None:
+            return None
         if mask.rank < 3:
             raise ConversionError(
                 f"the layer inside a TimeDistributed would compute with the mask of "
@@ -219,19 +347,20 @@ def _unfolded(node: Node, given: Sequence[Mask | None], version: int) -> Mask | 
     if version >= 3 or (inner is None and outer is None):
         return outer
 
-    def make(low: Lowering) -> Blob:
+    def make(low: Lowering) -> Blob | None:
         mask = None if outer is None else outer.blob(low)
         if mask is not None and mask.rank < 3:
             return mask
-        if inner is not None:
-            made = inner.blob(low)
+        made = None if inner is None else inner.blob(low)
+        if made is not None:
             outside = low.blob(node.inputs[1]).known[:2]
             return low.reshape(made, (*outside, *made.known[1:]), layout=SOURCE)
-        assert mask is not None
+        if mask is None:
+            return None
         axes = tuple(range(2, mask.rank))
         return low.layer("reduceMax", mask, layout=SOURCE, axes=axes, keepDims=False)
 
-    return Mask(", ".join(mask.origin for mask in given if mask is not None), make)
+    return Mask(_origins(given), make)
 
 
 def steps(low: Lowering, mask: Blob) -> list[Blob]:

@@ -16,9 +16,10 @@ from typing import Any
 from numpy.typing import NDArray
 
 from mlferry import limits
-from mlferry.converters.graph import Attributes, Graph, Node, Value
-from mlferry.converters.keras import arrays, hdf5, legacy
-from mlferry.converters.keras.config import Call, Layer, Ref, Tensor, input_shape_of, parse
+from mlferry.converters.graph import Attributes, Graph, Mask, Node, Value, distinct_names
+from mlferry.converters.keras import arrays, hdf5, legacy, masks
+from mlferry.converters.keras.calls import Call, LayerCall, Ref, Tensor
+from mlferry.converters.keras.config import FUNCTIONAL, Layer, input_shape_of, parse
 from mlferry.converters.keras.ops import OPS
 from mlferry.errors import ConversionError, MlferryError, ModelFileError
 from mlferry.spec.shapes.rules import Shape
@@ -291,9 +292,13 @@ class _Walk:
 
     def graph(self, source: str, release: str) -> Graph:
         inputs, outputs = self._top_level()
-        shown = self._output_names(outputs)
+        names = self._output_names()
+        if len(names) != len(outputs):
+            names = [value.name.replace("/", "_") for value in outputs]
         inputs += [before for before, _ in self.states]
-        shown += [(after.name.replace(":", "_"), after) for _, after in self.states]
+        outputs += [after for _, after in self.states]
+        names += [after.name.replace(":", "_") for _, after in self.states]
+        shown = list(zip(distinct_names(names), outputs, strict=True))
         formats = {
             layer.config["data_format"]
             for _, layer in self.model.leaves()
@@ -333,20 +338,13 @@ class _Walk:
                 given.append(Value(end.layer, None if shape is None else tuple(shape), dtype))
         return given, self._run_model(model, given, ())
 
-    def _output_names(self, outputs: Sequence[Value]) -> list[tuple[str, Value]]:
-        if self.model.model_kind == "Sequential":
-            ends = [Tensor(self.model.layers[-1].name, 0, 0)]
-        else:
-            ends = self.model.outputs
-        used: dict[str, int] = {}
-        shown = []
-        for end, value in zip(ends, outputs, strict=False):
-            count = used.get(end.layer, 0)
-            used[end.layer] = count + 1
-            shown.append((end.layer if not count else f"{end.layer}_{count}", value))
-        if len(ends) != len(outputs):
-            shown = [(value.name.replace("/", "_"), value) for value in outputs]
-        return shown
+    def _output_names(self) -> list[str]:
+        """The keys of a dict of outputs, else the names of the layers that make them."""
+        model = self.model
+        if model.model_kind == "Sequential":
+            return [model.layers[-1].name]
+        pairs = zip(model.output_keys, model.outputs, strict=True)
+        return [key or end.layer for key, end in pairs]
 
     def _run_model(self, model: Layer, given: Sequence[Value], path: arrays.Path) -> list[Value]:
         if model.model_kind == "Sequential":
@@ -358,6 +356,7 @@ class _Walk:
                 told = None if shape is None else {0: Tensor(layer.name, 0, 0, shape)}
                 values = self._apply(layer, Call(()), values, path, told)
             return values
+        listed = self.version >= 3 and not path
         made: dict[tuple[str, int], list[Value]] = {}
         if len(given) != len(model.inputs):
             raise ModelFileError(
@@ -367,12 +366,23 @@ class _Walk:
             made[(end.layer, end.call)] = [value]
         by_name = {layer.name: layer for layer in model.layers}
         shapes = _told_shapes(model)
-        for name, index in _order(model, by_name, set(made)):
+        order = _order(model, by_name, set(made))
+        heads = any(layer.class_name == "MultiHeadAttention" for layer in model.layers)
+        if self.version >= 3 and heads:
+            order = _by_depth(model, by_name, order)
+        for name, index in order:
             layer = by_name[name]
             call = layer.calls[index]
             values = [self._pick(made, tensor, model) for tensor in call.inputs]
             told = shapes.get((name, index))
-            made[(name, index)] = self._apply(layer, call, values, path, told)
+            given_masks = {
+                place: None if mask is None else masks.explicit(self._pick(made, mask, model))
+                for place, mask in call.masks.items()
+            }
+            use = LayerCall(
+                call.args or _positional(values), call.kwargs, given_masks, _is_users(layer), listed
+            )
+            made[(name, index)] = self._apply(layer, call, values, path, told, use)
         return [self._pick(made, end, model) for end in model.outputs]
 
     def _pick(
@@ -393,9 +403,11 @@ class _Walk:
         values: Sequence[Value],
         path: arrays.Path,
         told: Mapping[int, Tensor] | None,
+        use: LayerCall | None = None,
     ) -> list[Value]:
+        use = use or LayerCall(_positional(values), is_users=_is_users(layer))
         if layer.model_kind is not None:
-            return self._run_model(layer, values, (*path, layer.name))
+            return self._run_inside(layer, values, path, use)
         stem = "/".join((*path, layer.name))
         count = self.names.get(stem, 0)
         self.names[stem] = count + 1
@@ -403,7 +415,7 @@ class _Walk:
         keys = _keys(layer, name)
         taken_apart = layer.parts and not {*keys} & {*self.keep}
         if layer.class_name == "TimeDistributed" and taken_apart:
-            return self._time_distributed(layer, values, name, path)
+            return self._time_distributed(layer, values, name, path, use)
         if layer.class_name == "SpectralNormalization" and taken_apart:
             return self._inside(layer, layer.parts["layer"], values, path)  # only trained
         if layer.class_name == "Pipeline" and taken_apart:
@@ -434,7 +446,7 @@ class _Walk:
             weights=self._weights(layer, path),
             keys=keys,
             layer=layer.source,
-            call=(call.args or _positional(values), call.kwargs),
+            call=use,
         )
         node.parts = self._parts(node, layer, (*path, layer.name))
         self.nodes.append(node)
@@ -444,6 +456,20 @@ class _Walk:
             return outputs
         label = f"{name}/{activation_name(activation)}"
         return [self._activation(activation, label, layer, outputs, {})]
+
+    def _run_inside(
+        self, model: Layer, values: Sequence[Value], path: arrays.Path, use: LayerCall
+    ) -> list[Value]:
+        """A model inside another, its inputs in its own order and with the masks of the call."""
+        if any(use.masks.values()):
+            name = f"{'/'.join((*path, model.name))}/masks_{len(self.nodes)}"
+            attrs = Attributes({})
+            self.nodes.append(Node(masks.SET, name, tuple(values), (), attrs, call=use))
+        given = list(values)
+        if model.model_kind == FUNCTIONAL:
+            names = [end.layer for end in model.inputs]
+            given = [given[index] for index in use.in_order_of(names, keyed=model.takes_dict)]
+        return self._run_model(model, given, (*path, model.name))
 
     def _weights(self, layer: Layer, path: arrays.Path) -> dict[str, NDArray[Any]]:
         """The arrays of a layer and its parts; those of parts with their keys before the name."""
@@ -480,12 +506,18 @@ class _Walk:
             node.outputs += (after,)
 
     def _time_distributed(
-        self, layer: Layer, values: Sequence[Value], name: str, path: arrays.Path
+        self, layer: Layer, values: Sequence[Value], name: str, path: arrays.Path, use: LayerCall
     ) -> list[Value]:
         """Time goes into the batch, through the layer inside, and out again."""
-        folded = [self._reshaped("fold", name, layer, [value]) for value in values]
+        folded = [
+            self._reshaped("fold", name, layer, [value], {0: use.masks.get(index)})
+            for index, value in enumerate(values)
+        ]
         made = self._inside(layer, layer.parts["layer"], folded, path)
-        return [self._reshaped("unfold", name, layer, [value, *values[:1]]) for value in made]
+        outer = {1: use.masks.get(0)}
+        return [
+            self._reshaped("unfold", name, layer, [value, *values[:1]], outer) for value in made
+        ]
 
     def _inside(
         self, layer: Layer, inner: Layer, values: Sequence[Value], path: arrays.Path
@@ -502,7 +534,10 @@ class _Walk:
             self.found[moved] = self.found.get(owner, [])
         return self._apply(renamed, Call(()), values, path, None)
 
-    def _reshaped(self, what: str, name: str, layer: Layer, values: Sequence[Value]) -> Value:
+    def _reshaped(
+        self, what: str, name: str, layer: Layer, values: Sequence[Value],
+        given: Mapping[int, Mask | None],
+    ) -> Value:  # fmt: skip
         index = len(self.nodes)
         out = Value(f"{name}:{what}_{index}", None, values[0].dtype)
         self.nodes.append(
@@ -513,6 +548,7 @@ class _Walk:
                 outputs=(out,),
                 attrs=Attributes({}),
                 keys=_keys(layer, name),
+                call=LayerCall(masks={i: mask for i, mask in given.items() if mask is not None}),
             )
         )
         return out
@@ -594,8 +630,14 @@ def _op(layer: Layer) -> str:
     if name in ("TFOpLambda", "SlicingOpLambda", "ClassMethod"):
         return "tf." + str(layer.config.get("function", name)).removeprefix("compat.v1.")
     if layer.is_users and name in OPS:
-        return layer.registered_name or layer.class_name
+        full = layer.registered_name or layer.class_name
+        return full if ">" in full else f"Custom>{full}"  # Keras's own package for them
     return name
+
+
+def _is_users(layer: Layer) -> bool:
+    """Whether nothing but its own code tells what a layer does with masks."""
+    return layer.is_users or (layer.model_kind is None and _op(layer) not in OPS)
 
 
 def _keys(layer: Layer, name: str) -> tuple[str, ...]:
@@ -658,7 +700,7 @@ def _order(
             raise ModelFileError(
                 f"model {model.name!r} refers to call {key[1]} of {key[0]!r}, which does not exist"
             )
-        reads = [(tensor.layer, tensor.call) for tensor in layer.calls[key[1]].inputs]
+        reads = [(tensor.layer, tensor.call) for tensor in layer.calls[key[1]].reads]
         waiting = [read for read in reads if read not in done]
         if waiting:
             if key in active:
@@ -670,3 +712,23 @@ def _order(
         order.append(key)
         stack.pop()
     return order
+
+
+def _by_depth(
+    model: Layer, by_name: Mapping[str, Layer], order: Sequence[tuple[str, int]]
+) -> list[tuple[str, int]]:
+    """The calls in the order in which Keras 3 runs them: by their distance from the outputs.
+
+    It matters only where a layer changes what others see: `MultiHeadAttention` takes the masks
+    off its inputs. All calls of a layer are as far as the farthest that was looked at before.
+    """
+    depths: dict[tuple[str, int], int] = {}
+    of_layers: dict[str, int] = {}
+    for key in reversed(order):
+        depth = max(depths.setdefault(key, 0), of_layers.get(key[0], 0))
+        of_layers[key[0]] = depths[key] = depth
+        for tensor in by_name[key[0]].calls[key[1]].reads:
+            read = (tensor.layer, tensor.call)
+            depths[read] = max(depth + 1, depths.get(read, 0))
+    kept = {*order}
+    return sorted((key for key in depths if key in kept), key=lambda key: -depths[key])

@@ -122,7 +122,7 @@ def test_every_registered_op_has_a_case() -> None:
     # what needs arguments, or several of them: see test_functions and test_attention
     assert without == {
         "StochasticDepth", "LayerScale", "CustomScaleLayer", "threshold",
-        "MultiHeadAttention", "GroupedQueryAttention",
+        "MultiHeadAttention", "GroupedQueryAttention", "Model.masks",
     }  # fmt: skip
 
 

@@ -36,12 +36,15 @@ def test_a_custom_function_gets_the_mask(library: Library) -> None:
     seen = []
 
     def lstm(node: Any) -> mlferry.CustomLayerParams:
-        seen.append(node.get_config()["mask of"])
+        seen.append((node.has_mask, node.masks))
         return mlferry.CustomLayerParams("LSTM", output_shapes=[(1, 3)])
 
     model = text_model(k, k.layers.Dense(3), k.layers.LSTM(3))
-    mlferry.convert(model, custom_conversion_functions={"LSTM": lstm})
-    assert repr(seen) == "['words']"
+    converted = mlferry.convert(model, custom_conversion_functions={"LSTM": lstm})
+    assert repr(seen) == "[(True, ['words'])]"
+    layers = converted.get_spec().neuralNetwork.layers
+    (layer,) = [item for item in layers if item.WhichOneof("layer") == "custom"]
+    assert len(layer.input) == 2
 
 
 @pytest.mark.parametrize("keras_name", ["keras", "tf_keras"])

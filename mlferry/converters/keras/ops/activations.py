@@ -245,7 +245,7 @@ def sparse_sigmoid(low: Lowering, node: Node, x: Blob) -> Blob:
 
 
 @op("Softmax", layouts=UNFLATTENED)
-def softmax_layer(low: Lowering, node: Node, x: Blob, *mask: Blob) -> Blob:
+def softmax_layer(low: Lowering, node: Node, x: Blob) -> Blob:
     """Masked values count as -1e9; Keras 3 makes them 0 afterwards."""
     (found, *_) = masks.of(low, node)
     if found is None:

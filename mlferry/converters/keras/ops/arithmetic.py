@@ -375,6 +375,13 @@ def cast(low: Lowering, node: Node, x: Blob, dtype: Any) -> Blob:
     return x
 
 
+@function("ConvertToTensor", tf={"convert_to_tensor": {"value": "x"}}, layouts=ELEMENTWISE)
+def convert_to_tensor(
+    low: Lowering, node: Node, x: Blob, dtype: Any = None, sparse: Any = None, ragged: Any = None
+) -> Blob:
+    return x if dtype is None else cast(low, node, x, dtype)
+
+
 @function("OnesLike", "ZerosLike", "FullLike", tf={"ones_like": {"input": "x"}, "zeros_like": {
     "input": "x"}}, layouts=ELEMENTWISE)  # fmt: skip
 def full_like(low: Lowering, node: Node, x: Blob, fill_value: Any = None, dtype: Any = None) -> Any:
@@ -408,7 +415,7 @@ def _activation(name: str) -> Any:
     def convert(low: Lowering, node: Node, *inputs: Blob) -> Any:
         entry = OPS.find(name, low.graph.version)
         options = dict(node.attrs)
-        for key, value in (node.call[1] if node.call else {}).items():
+        for key, value in (node.call.kwargs if node.call else {}).items():
             node.attrs.get(f"argument {key}")
             options[_RENAMED.get(key, key)] = value
         if node.op.startswith("tf.nn.gelu"):

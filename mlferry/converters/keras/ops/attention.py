@@ -14,6 +14,7 @@ import numpy as np
 
 from mlferry.converters.graph import Node
 from mlferry.converters.keras import masks
+from mlferry.converters.keras.calls import SIGNATURES, Ref
 from mlferry.converters.keras.ops.functions import function, layer
 from mlferry.converters.keras.ops.linear import projected
 from mlferry.converters.keras.ops.registry import bound, choice, op, weight
@@ -62,15 +63,13 @@ def _triangle(low: Lowering, queries: int, keys: int, window: Any = None) -> Blo
 
 def _of_lists(low: Lowering, node: Node, inputs: Sequence[Blob]) -> tuple[list[Blob], list[_Mask]]:
     """[query, value, key] and the masks of query and value."""
-    names = ("inputs", "mask", "training", "return_attention_scores", "use_causal_mask")
-    given = bound(node, inputs, names)
+    given = bound(node, inputs, SIGNATURES["Attention"])
     found = given["inputs"]
     if not isinstance(found, list | tuple) or not 2 <= len(found) <= 3:
         raise ConversionError("an attention takes a list of query, value and perhaps key")
-    explicit = given.get("mask")
+    if given.get("mask") is not None:
+        raise ConversionError("a mask that is no tensor of the model")
     tracked = masks.of(low, node)[: len(found)]
-    if isinstance(explicit, list | tuple):
-        tracked = [_truth(low, mask) for mask in explicit]
     query, value = found[:2]
     key = found[2] if len(found) > 2 else value
     causal = given.get("use_causal_mask") or node.attrs.get("causal", False)
@@ -173,12 +172,6 @@ def attend(
     return low.layer("transpose", made, layout=SOURCE, axes=(0, 2, 1, 3)), weights
 
 
-_ARGUMENTS = (
-    "query", "value", "key", "query_mask", "value_mask", "key_mask", "attention_mask",
-    "return_attention_scores", "training", "use_causal_mask",
-)  # fmt: skip
-
-
 def _mask_of_heads(
     low: Lowering, node: Node, given: dict[str, Any], tracked: dict[str, _Mask]
 ) -> _Mask:
@@ -186,8 +179,8 @@ def _mask_of_heads(
     query, value = given["query"], given["value"]
     found: list[_Mask] = []
     for name, axis in (("query", 2), ("value", 1), ("key", 1)):
-        explicit = given.get(f"{name}_mask")
-        mask = tracked.get(name) if explicit is None else _truth(low, explicit)
+        told = given.get(f"{name}_mask")
+        mask = tracked.get(name) if told is None else _truth(low, told)
         found.append(None if mask is None else low.expand(mask, axis))
     window = node.attrs.get("sliding_window")
     if given.get("use_causal_mask"):
@@ -205,14 +198,14 @@ def _mask_of_heads(
     return low.expand(made, *((0, 1) if made.rank == 2 else (1,)))
 
 
-def _tracked(low: Lowering, node: Node, inputs: Sequence[Blob], given: Any) -> dict[str, _Mask]:
+def _tracked(low: Lowering, node: Node) -> dict[str, _Mask]:
     """The masks that come with the inputs, under the names of the arguments."""
     blobs = masks.of(low, node)
+    arguments = {"query": node.call.args[0], **node.call.kwargs}
     return {
-        name: mask
+        name: blobs[arguments[name].index]
         for name in ("query", "value", "key")
-        for blob, mask in zip(inputs, blobs, strict=True)
-        if given.get(name) is blob and mask is not None
+        if isinstance(arguments.get(name), Ref)
     }
 
 
@@ -275,7 +268,7 @@ def _finished(
 @op("MultiHeadAttention", layouts=(SOURCE,))
 def multi_head_attention(low: Lowering, node: Node, *inputs: Blob) -> Any:
     """Over all axes between batch and values, or over the last of them."""
-    given = bound(node, inputs, _ARGUMENTS)
+    given = bound(node, inputs, SIGNATURES[node.op])
     given.setdefault("key", given["value"])
     heads, size = int(node.attrs["num_heads"]), int(node.attrs["key_dim"])
     values = int(node.attrs.get("value_dim") or size)
@@ -286,7 +279,7 @@ def multi_head_attention(low: Lowering, node: Node, *inputs: Blob) -> Any:
     axes = list(range(1, inner + 1)) if axes is None else [a % (inner + 2) for a in
                 np.atleast_1d(axes).tolist()]  # fmt: skip
     if inner == 1:
-        tracked = _tracked(low, node, inputs, given)
+        tracked = _tracked(low, node)
         given["mask"] = _mask_of_heads(low, node, given, tracked)
         return _finished(low, node, given, (heads, heads, size), values)
     told = [name for name in given if name.endswith("_mask") and given[name] is not False]
@@ -313,12 +306,12 @@ def multi_head_attention(low: Lowering, node: Node, *inputs: Blob) -> Any:
 @op("GroupedQueryAttention", layouts=(SOURCE,))
 def grouped_query_attention(low: Lowering, node: Node, *inputs: Blob) -> Any:
     """Several heads of queries share one of keys and values."""
-    given = bound(node, inputs, _ARGUMENTS)
+    given = bound(node, inputs, SIGNATURES[node.op])
     given.setdefault("key", given["value"])
     node.attrs.get("use_bias")
     size = int(node.attrs["head_dim"])
     heads, groups = (int(node.attrs[f"num_{name}_heads"]) for name in ("query", "key_value"))
-    given["mask"] = _mask_of_heads(low, node, given, _tracked(low, node, inputs, given))
+    given["mask"] = _mask_of_heads(low, node, given, _tracked(low, node))
     return _finished(low, node, given, (heads, groups, size), size)
 
 

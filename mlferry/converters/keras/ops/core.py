@@ -58,9 +58,14 @@ PASSED_ON = (
 def nothing(low: Lowering, node: Node, x: Blob) -> Blob:
     """Active in training only."""
     for name in node.attrs:
-        if name != masks.OPTION:
-            node.attrs.get(name)
+        node.attrs.get(name)
     return x
+
+
+@op(masks.SET, layouts=(SOURCE,))
+def masked(low: Lowering, node: Node, *inputs: Blob) -> list[Blob]:
+    """A model inside is called with masks: whoever reads its inputs sees them from here on."""
+    return []
 
 
 @op("Dense", layouts=ANY)

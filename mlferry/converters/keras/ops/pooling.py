@@ -68,7 +68,7 @@ def global_max_pooling1d(low: Lowering, node: Node, x: Blob) -> Any:
 
 
 @op("GlobalAveragePooling1D", layouts=_steps_first, rank=3)
-def global_average_pooling1d(low: Lowering, node: Node, x: Blob, *mask: Blob) -> Any:
+def global_average_pooling1d(low: Lowering, node: Node, x: Blob) -> Any:
     """Over the steps that count."""
     (found, *_) = masks.of(low, node)
     if found is None:

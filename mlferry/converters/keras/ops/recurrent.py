@@ -28,7 +28,7 @@ from mlferry.converters.recurrent import (
 from mlferry.converters.slices import sliced
 from mlferry.errors import ConversionError
 
-_ARGUMENTS = ("sequences", "initial_state", "mask")
+_ARGUMENTS = ("sequences", "initial_state")
 
 
 def _given(node: Node, inputs: Sequence[Blob]) -> tuple[Blob, list[Blob]]:
@@ -47,7 +47,7 @@ def _given(node: Node, inputs: Sequence[Blob]) -> tuple[Blob, list[Blob]]:
 
 def _kept(node: Node, inputs: Sequence[Blob]) -> int:
     """How many states the model itself takes and gives."""
-    given = node.call[0] if node.call else ()
+    given = node.call.args if node.call else ()
     named = "argument initial_state" in node.attrs
     alone = len(given) <= 1 and not (given and isinstance(given[0], list | tuple))
     return sum(v.name.endswith("_in") for v in node.inputs) if alone and not named else 0

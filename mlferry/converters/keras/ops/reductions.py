@@ -196,7 +196,7 @@ def dot(low: Lowering, node: Node, x1: Any, x2: Any) -> Blob:
 
 @op("keras.ops.Einsum", layouts=(SOURCE,))
 def einsum(low: Lowering, node: Node, *inputs: Blob) -> Blob:
-    given = placed(node.call[0], inputs)
+    given = placed(node.call.args, inputs)
     node.attrs.get("argument args")
     return einsum_of(low, node.attrs["subscripts"], operands(low, *given))
 

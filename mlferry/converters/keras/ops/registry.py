@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from mlferry.converters.graph import Attributes, Node
 from mlferry.converters.keras import legacy, masks
-from mlferry.converters.keras.config import Ref
+from mlferry.converters.keras.calls import LayerCall, Ref
 from mlferry.converters.layout import CHANNELS_FIRST, SOURCE, Accepted, Blob
 from mlferry.converters.lower import Converter, Frontend, Lowering
 from mlferry.errors import ConversionError
@@ -129,7 +129,8 @@ def bound(node: Node, inputs: Sequence[Any], names: Sequence[str]) -> dict[str, 
 
     Inputs that the call does not name (states of stateful layers) are left out.
     """
-    args, kwargs = node.call if node.call else ((Ref(0),), {})
+    call: LayerCall = node.call or LayerCall()
+    args, kwargs = call.args, call.kwargs
     found = dict(zip(names, args, strict=False))
     for name in names:
         if name in kwargs:
