@@ -15,7 +15,7 @@ from mlferry import limits
 from mlferry.converters import expansion
 from mlferry.converters.graph import Attributes, Graph, Node, Value
 from mlferry.converters.isolated import Refused, Worker
-from mlferry.converters.onnx import native
+from mlferry.converters.onnx import native, untyped
 from mlferry.errors import ConversionError, MissingDependencyError, MlferryError, ModelFileError
 from mlferry.spec.shapes.rules import Shape
 
@@ -62,6 +62,7 @@ def read(source: Any, keep: Collection[str] = ()) -> Graph:
     name = str(source) if is_file else "the ONNX model"
     try:
         model = _load(source, name)
+        untyped.complete(model, name)
         inferred = _prepared(model, keep, name, isolated)
         return _Reader(model, inferred.graph, name, is_file, isolated).graph()
     except MlferryError:

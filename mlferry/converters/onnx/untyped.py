@@ -1,0 +1,101 @@
+"""Attributes without a type, and models without an opset: files of IR version 1 and 2.
+
+The field `type` of an attribute came with IR version 2, `opset_import` with 3. What an attribute
+is, is then told by the field that it holds, or by the op where it holds none (a zero, or an empty
+list, that the writer left out).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from mlferry.errors import ModelFileError
+
+_OPSETS_SINCE = 3  # IR version
+
+
+def complete(model: Any, source: str) -> None:
+    """Give every attribute its type, and the model its opset.
+
+    Args:
+        model: a `ModelProto`; is changed.
+        source: for messages.
+
+    Raises:
+        ModelFileError: an attribute holds several values, or nothing tells what it is; or a model
+            of IR version 3 or newer has no opset.
+    """
+    import onnx
+
+    if not model.opset_import:
+        if model.ir_version >= _OPSETS_SINCE:
+            raise ModelFileError(
+                f"{source} has IR version {model.ir_version} and does not tell its opset, without "
+                "which its ops have no meaning: export it again"
+            )
+        model.opset_import.append(onnx.helper.make_opsetid("", 1))
+    versions = {opset.domain: opset.version for opset in model.opset_import}
+    fields = _fields()
+    bodies = [model.graph.node, *(function.node for function in model.functions)]
+    for node in (node for nodes in bodies for node in _nodes(nodes)):
+        for attribute in node.attribute:
+            if not attribute.type and not attribute.ref_attr_name:
+                attribute.type = _type(attribute, node, versions, fields, source)
+
+
+def _nodes(nodes: Any) -> Iterator[Any]:
+    """The nodes, and those of the graphs in their attributes."""
+    for node in nodes:
+        yield node
+        for attribute in node.attribute:
+            for graph in (attribute.g, *attribute.graphs):
+                yield from _nodes(graph.node)
+
+
+def _fields() -> dict[str, int]:
+    """The types by the fields that hold their values."""
+    import onnx
+
+    kinds = onnx.AttributeProto
+    return {
+        "f": kinds.FLOAT, "i": kinds.INT, "s": kinds.STRING, "t": kinds.TENSOR, "g": kinds.GRAPH,
+        "floats": kinds.FLOATS, "ints": kinds.INTS, "strings": kinds.STRINGS,
+        "tensors": kinds.TENSORS, "graphs": kinds.GRAPHS,
+    }  # fmt: skip
+
+
+def _type(
+    attribute: Any, node: Any, versions: dict[str, int], fields: dict[str, int], source: str
+) -> int:
+    held = [kind for field, kind in fields.items() if _holds(attribute, field)]
+    if len(held) == 1:
+        return held[0]
+    where = f"{source}: attribute {attribute.name!r} of {node.op_type} {node.name!r}"
+    if held:
+        raise ModelFileError(f"{where} holds values of {len(held)} types")
+    known = _type_of_op(attribute.name, node, versions)
+    if known is None:
+        raise ModelFileError(f"{where} holds no value, and has no type")
+    return known
+
+
+def _holds(attribute: Any, field: str) -> bool:
+    if field.endswith("s") and len(field) > 1:
+        return len(getattr(attribute, field)) > 0
+    return bool(attribute.HasField(field))
+
+
+def _type_of_op(name: str, node: Any, versions: dict[str, int]) -> int | None:
+    """What the definition of the op says of an attribute."""
+    import onnx
+
+    domain = "" if node.domain == "ai.onnx" else node.domain
+    try:
+        schema = onnx.defs.get_schema(node.op_type, versions.get(domain, 1), domain)
+    except onnx.defs.SchemaError:
+        return None
+    found = schema.attributes.get(name)
+    if found is None:
+        return None
+    return onnx.AttributeProto.AttributeType.Value(str(found.type).rsplit(".", maxsplit=1)[-1])
