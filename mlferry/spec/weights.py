@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _CHUNK = 1 << 20  # values packed at a time: a multiple of 8, so that chunks end on a byte
 _LENGTH_DELIMITED = 2
 _FLOATS_TAG = 1 << 3 | _LENGTH_DELIMITED
-_HALF_MAX = 65504.0
+HALF_MAX = 65504.0
 
 FLOAT32, FLOAT16, LINEAR, LUT, INT8, RAW = "float32", "float16", "linear", "lut", "int8", "raw"
 
@@ -116,6 +116,11 @@ def write(target: nn.WeightParams, values: ArrayLike) -> None:
         target.MergeFromString(bytes([_FLOATS_TAG]) + _varint(len(payload)) + payload)
 
 
+def fits_half(array: NDArray[np.float32]) -> bool:
+    """Whether half precision has room for every finite value."""
+    return bool(np.abs(array[np.isfinite(array)]).max(initial=0) <= HALF_MAX)
+
+
 def write_half(target: nn.WeightParams, values: ArrayLike) -> None:
     """Store an array as float16.
 
@@ -123,10 +128,10 @@ def write_half(target: nn.WeightParams, values: ArrayLike) -> None:
         SpecError: a finite value is too large for half precision.
     """
     array = np.asarray(values, np.float32)
-    if array.size and np.abs(array[np.isfinite(array)]).max(initial=0) > _HALF_MAX:
+    if not fits_half(array):
         raise SpecError(
             f"a weight of {np.abs(array).max():g} does not fit into half precision "
-            f"(largest: {_HALF_MAX:g}); keep this model in float32"
+            f"(largest: {HALF_MAX:g}); keep this model in float32"
         )
     write(target, array.astype(np.float16))
 

@@ -15,16 +15,19 @@ import time
 import traceback
 import warnings
 from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
 import mlferry
 from mlferry.errors import MlferryError
+from mlferry.models.utils import change_input_output_types, rename_feature
 from mlferry.runtime.session import Session
 from mlferry.spec import networks
+from tests.fuzz.network import Network
 
-FRAMEWORKS = {"onnx": 3000, "keras": 1000, "tensorflow": 1000}
+FRAMEWORKS = {"onnx": 3000, "keras": 1000, "keras_nested": 1000, "tensorflow": 1000}
 Array = np.ndarray[Any, Any]
 
 
@@ -46,56 +49,79 @@ def apart(one: Array, other: Array) -> float:
 CLOSE = 1e-4
 
 
+Data = Mapping[str, Array]
+
+
 def disagreement(framework: str, seed: int, index: int) -> str:
     """ "same", the name of an error that refuses the network, or "WRONG: ..."."""
     rng = random.Random(f"{framework}/{seed}/{index}")
     generator = importlib.import_module(f"tests.fuzz.networks_{framework}")
     try:
-        source, inputs, oracle = generator.network(rng)
-        (x,) = inputs.values()
-        wanted = oracle(x)
+        network: Network = generator.network(rng)
+        wanted = network.oracle(network.inputs)
     except Exception:  # what the framework itself does not take is no network
         return "no network"
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            model = mlferry.convert(source, **getattr(generator, "OPTIONS", {}))
+            model = mlferry.convert(network.source, **network.options)
     except MlferryError as error:
         return f"refused ({type(error).__name__}): {str(error).splitlines()[0][:160]}"
     except Exception:
         return f"WRONG: {traceback.format_exc()[-600:]}"
     names = [item.name for item in model.get_spec().description.output]
-    (given,) = (item.name for item in model.get_spec().description.input)
-    try:
-        made = model.predict({given: x})
-    except Exception as error:
-        return f"WRONG: cannot run: {error!r:.400}"
-    found = [np.asarray(made[name]) for name in names]
-    for name, one, other in zip(names, found, wanted, strict=True):
-        distance = apart(one, other)
-        if distance > CLOSE and not _is_touchy(oracle, x, wanted, distance):
-            return f"WRONG: {name} {one.shape} {other.shape} is {distance:.2g} apart"
-    return _metamorphic(model, {given: x}, dict(zip(names, found, strict=True)))
+    if len(set(names)) != len(wanted) or (network.names and names != list(network.names)):
+        return f"WRONG: the outputs are {names}, of {len(wanted)}: {network.names}"
+    given = [item.name for item in model.get_spec().description.input]
+    same_names = set(given) == set(network.inputs)
+
+    def named(data: Data) -> Data:
+        """The values by the names of the converted model."""
+        return data if same_names else dict(zip(given, data.values(), strict=True))
+
+    for data in (network.inputs, *network.others):
+        values = wanted if data is network.inputs else network.oracle(data)
+        try:
+            made = model.predict(named(data))
+        except Exception as error:
+            return f"WRONG: cannot run: {error!r:.400}"
+        for name, other in zip(names, values, strict=True):
+            distance = apart(np.asarray(made[name]), other)
+            if distance > CLOSE and not _is_touchy(network.oracle, data, values, distance):
+                shapes = f"{np.shape(made[name])} {other.shape}"
+                return f"WRONG: {name} {shapes} is {distance:.2g} apart"
+    data = named(network.inputs)
+    found = model.predict(data)
+    return _metamorphic(model, data, {name: np.asarray(found[name]) for name in names})
 
 
-def _is_touchy(oracle: Any, x: Array, wanted: list[Array], distance: float) -> bool:
+def _is_touchy(
+    oracle: Callable[[Data], list[Array]], data: Data, wanted: list[Array], distance: float
+) -> bool:
     """Whether the framework itself answers otherwise for almost the same input."""
-    noise = np.random.default_rng(0).uniform(-1, 1, x.shape)
     for factor in (1e-6, -1e-6, 3e-6):
-        near = (x * (1 + factor * noise)).astype(np.float32)
+        noise = np.random.default_rng(0)
+        near = {
+            name: x
+            if x.dtype.kind != "f" or np.array_equal(x, np.round(x))
+            else (x * (1 + factor * noise.uniform(-1, 1, x.shape))).astype(np.float32)
+            for name, x in data.items()
+        }
         if any(apart(a, b) > distance / 10 for a, b in zip(oracle(near), wanted, strict=True)):
             return True
     return False
 
 
-def _metamorphic(model: Any, data: dict[str, Array], found: dict[str, Array]) -> str:
+def _metamorphic(model: Any, data: Data, found: dict[str, Array]) -> str:
     """Saved and loaded, dequantized, by another engine, unplanned, without tiles: the same."""
     spec = model.get_spec()
     small = mlferry.quantize_weights(model, 8)
+    half = mlferry.quantize_weights(model, 16)
     pairs: list[tuple[str, Any, Any, float]] = [
         ("by saving and loading", model, mlferry.MLModel(spec.SerializeToString()), 0.0),
         ("by onnxruntime", model, mlferry.MLModel(spec, engine="onnxruntime", threads=1), CLOSE),
         ("dequantized", small, mlferry.quantize_weights(small, 32, "dequantization"), CLOSE),
+        ("of half precision", half, mlferry.quantize_weights(half, 32, "dequantization"), CLOSE),
     ]
     for what, one, other, most in pairs:
         first, second = (
@@ -105,6 +131,11 @@ def _metamorphic(model: Any, data: dict[str, Array], found: dict[str, Array]) ->
             distance = apart(np.asarray(second[name]), np.asarray(first[name]))
             if distance > most and not (most and _is_unsteady(one, data, name, distance)):
                 return f"WRONG: {name} is another {what}: {distance:.2g} apart"
+    for what, edited, names in _edited(model, data, list(found)):
+        made = edited.predict({names.get(name, name): x for name, x in data.items()})
+        for name, array in found.items():
+            if apart(np.asarray(made[names.get(name, name)]).astype(np.float32), array) > 1e-6:
+                return f"WRONG: {name} is another {what}"
     network = networks.network_of(spec)
     assert network is not None
     blobs = model._network().blobs(data)
@@ -116,14 +147,26 @@ def _metamorphic(model: Any, data: dict[str, Array], found: dict[str, Array]) ->
     return "same"
 
 
-def _is_unsteady(model: Any, data: dict[str, Array], name: str, distance: float) -> bool:
+def _edited(
+    model: Any, data: Data, outputs: list[str]
+) -> Iterator[tuple[str, Any, dict[str, str]]]:
+    """What must not change the values: other names and types, with the names that changed."""
+    spec = model.get_spec()
+    names = {name: f"{name}/renamed" for name in (next(iter(data)), outputs[-1])}
+    for old, new in names.items():
+        rename_feature(spec, old, new)
+    yield "with other names", mlferry.MLModel(spec), names
+    types = dict.fromkeys((*data, *outputs), "float64")
+    yield "with other types", change_input_output_types(model, types), {}
+
+
+def _is_unsteady(model: Any, data: Data, name: str, distance: float) -> bool:
     """Whether the model itself answers otherwise for almost the same input."""
 
-    def oracle(x: Array) -> list[Array]:
-        return [np.asarray(model.predict(dict.fromkeys(data, x))[name])]
+    def oracle(given: Data) -> list[Array]:
+        return [np.asarray(model.predict(given)[name])]
 
-    (x,) = data.values()
-    return _is_touchy(oracle, x, oracle(x), distance)
+    return _is_touchy(oracle, data, oracle(data), distance)
 
 
 def run(framework: str, seed: int, count: int) -> tuple[Counter[str], list[str]]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
 import numpy as np
+
+from tests.fuzz.network import Network
 
 k = keras.layers
 Array = np.ndarray[Any, Any]
@@ -185,7 +187,7 @@ STEPS = each(
 )  # fmt: skip
 
 
-def network(rng: random.Random) -> tuple[Any, dict[str, Array], Callable[..., list[Array]]]:
+def network(rng: random.Random) -> Network:
     """A model, an input of it, and what Keras makes of inputs."""
     keras.utils.set_random_seed(rng.randrange(1 << 31))
     rank = rng.choice((2, 3, 3, 4, 4, 4, 5))
@@ -209,8 +211,9 @@ def network(rng: random.Random) -> tuple[Any, dict[str, Array], Callable[..., li
         for v, w in zip(model.weights, model.get_weights(), strict=True)
     ])  # fmt: skip
 
-    def oracle(x: Array) -> list[Array]:
-        made = model(x, training=False)
+    def oracle(data: Mapping[str, Array]) -> list[Array]:
+        made = model(data["given"], training=False)
         return [np.asarray(item) for item in (made if isinstance(made, list | tuple) else [made])]
 
-    return model, {"given": noise.standard_normal((1, *shape)).astype(np.float32)}, oracle
+    values = noise.standard_normal((1, *shape)).astype(np.float32)
+    return Network(model, {"given": values}, oracle)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper
+
+from tests.fuzz.network import Network
 
 OPSET = 18
 Array = np.ndarray[Any, Any]
@@ -397,7 +399,7 @@ STEPS: tuple[Step, ...] = (
 )  # fmt: skip
 
 
-def network(rng: random.Random) -> tuple[Any, dict[str, Array], Callable[..., list[Array]]]:
+def network(rng: random.Random) -> Network:
     """A model, an input of it, and what onnxruntime makes of inputs."""
     import onnxruntime
 
@@ -414,7 +416,8 @@ def network(rng: random.Random) -> tuple[Any, dict[str, Array], Callable[..., li
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(model.SerializeToString(), options)
 
-    def oracle(x: Array) -> list[Array]:
-        return [np.asarray(made) for made in session.run(outputs, {"x": x})]
+    def oracle(data: Mapping[str, Array]) -> list[Array]:
+        return [np.asarray(made) for made in session.run(outputs, dict(data))]
 
-    return model, {"x": g.values.standard_normal(g.shapes["x"]).astype(np.float32)}, oracle
+    values = g.values.standard_normal(g.shapes["x"]).astype(np.float32)
+    return Network(model, {"x": values}, oracle)

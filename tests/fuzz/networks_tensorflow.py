@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
+
+from tests.fuzz.network import Network
 
 Array = np.ndarray[Any, Any]
 Step = Callable[[random.Random, Any], Any]
@@ -163,7 +165,7 @@ ANY: tuple[Step, ...] = (
 IMAGES: tuple[Step, ...] = (convolved, convolved, pooled, images, images)
 
 
-def network(rng: random.Random) -> tuple[Any, dict[str, Array], Callable[..., list[Array]]]:
+def network(rng: random.Random) -> Network:
     """A function, an input of it, and what TensorFlow makes of inputs."""
     rank = rng.choice((1, 2, 3, 4, 4, 4))
     shape = [rng.choice((1, 2, 3, 4, 6)) for _ in range(rank)]
@@ -183,8 +185,8 @@ def network(rng: random.Random) -> tuple[Any, dict[str, Array], Callable[..., li
                 x = made
         return tf.identity(x)
 
-    def oracle(x: Array) -> list[Array]:
-        return [np.asarray(function(tf.constant(x)))]
+    def oracle(data: Mapping[str, Array]) -> list[Array]:
+        return [np.asarray(function(tf.constant(data["x"])))]
 
     values = np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
-    return function.get_concrete_function(), {"x": values}, oracle
+    return Network(function.get_concrete_function(), {"x": values}, oracle)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -294,11 +295,16 @@ def test_wrong_arguments(arguments: dict[str, Any], words: str) -> None:
         quantize_weights(mlferry.MLModel(small()), **arguments)
 
 
-def test_too_large_for_half() -> None:
+def test_too_large_for_half(caplog: pytest.LogCaptureFixture) -> None:
+    """The layer stays float32 as a whole, the others become half; it is named once."""
     spec = small()
     weights.write(next(iter(weights.iter_weights(spec))).message, np.full((8, 3, 3, 3), 7e4))
-    with pytest.raises(SpecError, match=r"half precision[\s\S]*'conv'"):
-        quantize_weights(mlferry.MLModel(spec), 16)
+    with caplog.at_level(logging.WARNING):
+        made = quantize_weights(mlferry.MLModel(spec), 16)
+    assert [record.getMessage().count("'conv'") for record in caplog.records] == [1]
+    kinds = stored(made)
+    assert {kind for name, kind in kinds.items() if name.startswith("conv.")} == {"float32"}
+    assert {kind for name, kind in kinds.items() if not name.startswith("conv.")} == {"float16"}
 
 
 @pytest.mark.parametrize("mode", ["linear", "kmeans"])

@@ -468,8 +468,25 @@ class _Walk:
         given = list(values)
         if model.model_kind == FUNCTIONAL:
             names = [end.layer for end in model.inputs]
-            given = [given[index] for index in use.in_order_of(names, keyed=model.takes_dict)]
+            order = use.in_order_of(names, keyed=model.takes_dict)
+            inputs = [model.find(name) for name in names]
+            given = [
+                self._as_typed(given[index], layer, "/".join((*path, model.name)))
+                for index, layer in zip(order, inputs, strict=False)
+            ]
         return self._run_model(model, given, (*path, model.name))
+
+    def _as_typed(self, value: Value, layer: Layer, name: str) -> Value:
+        """A value in the type of the model's input, which Keras casts to."""
+        _, dtype = input_shape_of(layer)
+        if dtype.startswith("float") or value.dtype == dtype or not value.dtype.startswith("float"):
+            return value
+        label = f"{name}/{layer.name}/cast_{len(self.nodes)}"
+        out = Value(f"{label}:0", value.shape, dtype)
+        call = LayerCall((Ref(0), dtype))
+        attrs = Attributes({})
+        self.nodes.append(Node("keras.ops.Cast", label, (value,), (out,), attrs, call=call))
+        return out
 
     def _weights(self, layer: Layer, path: arrays.Path) -> dict[str, NDArray[Any]]:
         """The arrays of a layer and its parts; those of parts with their keys before the name."""

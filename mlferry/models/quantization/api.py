@@ -65,7 +65,9 @@ def quantize_weights(
     float16 with the rest, since a layer has one float precision. Layer normalization, 3-D
     convolutions below 16 bits, custom layers and updatable layers keep their encoding: Core
     ML's own checker refuses a model whose 3-D convolution has quantized weights, so that it
-    would not open on a device; 16 bits are possible there.
+    would not open on a device; 16 bits are possible there. At 16 bits, a layer with a value
+    beyond 65504, such as the constant that masks the scores of a transformer, stays in float32;
+    a log message names it.
 
     Args:
         full_precision_model: an `MLModel`, or what `MLModel` takes.
@@ -85,8 +87,8 @@ def quantize_weights(
         selector: which weights: see `mlferry.models.quantization.selectors`.
 
     Raises:
-        SpecError: an argument is not as described above, a weight does not fit into float16,
-            or `lut_function` gave something that does not fit.
+        SpecError: an argument is not as described above, or `lut_function` gave something that
+            does not fit.
         PredictionError: `sample_data` does not fit the model.
         MissingCustomLayerError: with `sample_data`, classes of custom layers are missing.
     """
@@ -96,7 +98,13 @@ def quantize_weights(
     spec, classes = model.get_spec(), model._classes
     work = _WORK.get(task.mode)
     if work is not None:
-        _each_layer(spec, task, work)
+        too_large = _each_layer(spec, task, work)
+        if too_large:
+            logger.warning(
+                "kept in float32, as half precision ends at %g: %s",
+                weights.HALF_MAX,
+                ", ".join(too_large),
+            )
     elif sample_data is None or task.mode == CUSTOM:
         _by_values(spec, task)
     else:
@@ -178,29 +186,36 @@ def _networks(spec: model_pb2.Model) -> list[networks.Network]:
 
 
 def _each_layer(
-    spec: model_pb2.Model, task: Task, work: Callable[[list[Site], Task], None]
-) -> None:
+    spec: model_pb2.Model, task: Task, work: Callable[[list[Site]], list[str]]
+) -> list[str]:
+    """Change all layers; returns the weights that had to stay as they are."""
     layers = [layer for network in _networks(spec) for layer in sites(network)]
+    left = []
     for layer in progress(layers, task.mode):
         if any(task.selector(site) for site in layer):
-            work(layer, task)
+            left += work(layer)
+    return left
 
 
-def _to_half(layer: list[Site], task: Task) -> None:
+def _to_half(layer: list[Site]) -> list[str]:
     """Float32 to float16: all of a layer, as a layer has one float precision."""
     if any(site.floats and weights.FLOAT16 not in site.floats for site in layer):
-        return
-    for site in layer:
-        if site.encoding == weights.Encoding(weights.FLOAT32, 32):
-            with context(f"storing {site} as float16"):
-                weights.write_half(site.message, site.read())
+        return []
+    floats = [site for site in layer if site.encoding == weights.Encoding(weights.FLOAT32, 32)]
+    arrays = [site.read() for site in floats]
+    if not all(map(weights.fits_half, arrays)):
+        return [str(layer[0])]
+    for site, array in zip(floats, arrays, strict=True):
+        weights.write_half(site.message, array)
+    return []
 
 
-def _to_float(layer: list[Site], task: Task) -> None:
+def _to_float(layer: list[Site]) -> list[str]:
     """Everything but float32 to float32: all of a layer, for the same reason."""
     for site in layer:
         if site.encoding != weights.Encoding(weights.FLOAT32, 32):
             weights.write(site.message, site.read())
+    return []
 
 
-_WORK: dict[str, Callable[[list[Site], Task], None]] = {HALF: _to_half, DEQUANTIZATION: _to_float}
+_WORK: dict[str, Callable[[list[Site]], list[str]]] = {HALF: _to_half, DEQUANTIZATION: _to_float}

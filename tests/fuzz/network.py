@@ -1,0 +1,32 @@
+"""What a generator of random networks gives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass
+class Network:
+    """A network, and what its own framework makes of inputs.
+
+    Attributes:
+        source: what is converted.
+        inputs: values by the names of the inputs.
+        oracle: the outputs for such values, in the order of the source.
+        options: how it is converted.
+        names: of the outputs, where the source tells them.
+        others: inputs of other sizes that the conversion allows.
+    """
+
+    source: Any
+    inputs: Mapping[str, Array]
+    oracle: Callable[[Mapping[str, Array]], list[Array]]
+    options: Mapping[str, Any] = field(default_factory=dict)
+    names: Sequence[str] | None = None
+    others: Sequence[Mapping[str, Array]] = ()
