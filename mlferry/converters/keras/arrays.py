@@ -290,6 +290,8 @@ class KerasArchive:
 
     def _check_name(self, layer: Layer, group: Group) -> None:
         stored = group.group("vars").attrs.get("name")
+        if stored is not None and not layer.is_named:
+            layer.name = str(stored)
         if stored is not None and stored != layer.name:
             raise ModelFileError(
                 f"arrays of layer {stored!r} lie where those of {layer.class_name} "

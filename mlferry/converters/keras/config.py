@@ -37,6 +37,7 @@ class Layer:
     outputs: list[Tensor] = field(default_factory=list)
     output_keys: list[str] = field(default_factory=list)
     takes_dict: bool = False
+    is_named: bool = True
     parts: dict[str, Layer] = field(default_factory=dict)
     source: Any = None
 
@@ -114,7 +115,8 @@ def _layer(entry: Mapping[str, Any], version: int, default_name: str, depth: int
     config = entry.get("config") or {}
     if isinstance(config, list):
         config = {"layers": config}
-    name = str(config.get("name") or entry.get("name") or default_name)
+    told = config.get("name") or entry.get("name")  # a user's layer may leave it out
+    name = str(told or default_name)
     module = str(entry.get("module") or "")
     registered = entry.get("registered_name")
     layer = Layer(
@@ -127,6 +129,7 @@ def _layer(entry: Mapping[str, Any], version: int, default_name: str, depth: int
         is_users=_is_users(entry),
         built_for=_single_shape((entry.get("build_config") or {}).get("input_shape")),
         calls=[_call(call) for call in entry.get("inbound_nodes") or ()],
+        is_named=told is not None,
     )
     kind = _MODEL_CLASSES.get(class_name)
     if kind is None and "layers" in config and "output_layers" in config:

@@ -53,24 +53,25 @@ def explicit(value: Any) -> Mask:
 def follow(graph: Graph) -> None:
     """Tell each layer that computes with a mask about it."""
     carried: dict[str, Mask] = {}
+    unlisted: set[str] = set()  # values whose masks show when the model runs, not in its config
     for node in graph.nodes:
-        found = [carried.get(value.name) for value in node.inputs]
+        names = [value.name for value in node.inputs]
+        call = _call(node)
         if node.op == SET:
-            carried |= {
-                value.name: mask
-                for index, value in enumerate(node.inputs)
-                if (mask := _call(node).masks.get(index)) is not None
-            }
+            carried |= {names[i]: mask for i, mask in call.masks.items() if mask is not None}
             continue
-        rule = _Rule.of(node, graph.version)
+        found = [carried.get(name) for name in names]
+        listed = call.lists_masks and unlisted.isdisjoint(names)
+        rule = _Rule.of(node, graph.version, listed)
         node.masks = rule.taken(node, found)
         passed = rule.passed(node, rule.previous(node, found))
         for value, mask in zip(node.outputs, passed, strict=False):
             if mask is not None:
                 carried[value.name] = mask
+                unlisted |= set() if listed else {value.name}
         if node.op == "MultiHeadAttention" and graph.version >= 3:
-            for value in node.inputs:  # Keras takes the masks off the tensors themselves
-                carried.pop(value.name, None)
+            for name in names:  # Keras takes the masks off the tensors themselves
+                carried.pop(name, None)
 
 
 # ---- which layers take masks, and pass them on -----------------------------------------
@@ -93,9 +94,9 @@ class _Rule:
     passing: Callable[[Node, Sequence[Mask | None], int], list[Mask | None]]
 
     @staticmethod
-    def of(node: Node, version: int) -> _Rule:
+    def of(node: Node, version: int, listed: bool) -> _Rule:
         if _call(node).is_users:
-            return _of_users(node, version)
+            return _of_users(node, version, listed)
         computes = node.op in _COMPUTE or (node.op in _COMPUTE_3 and version >= 3)
         return _Rule(version, computes, SIGNATURES.get(node.op, ("inputs",)), _passed)
 
@@ -150,15 +151,14 @@ def _passed(node: Node, given: Sequence[Mask | None], version: int) -> list[Mask
 # ---- layers of a user's class ----------------------------------------------------------
 
 
-def _of_users(node: Node, version: int) -> _Rule:
+def _of_users(node: Node, version: int, listed: bool) -> _Rule:
     """By the object in memory; a file does not tell, but for the masks that it lists."""
-    call = _call(node)
     if node.layer is not None:
         names = _signature(node.layer)
         if not _takes_mask(node.layer, names):
             return _Unmasked(version, False, names, _passed_by_object)
         return _Rule(version, True, names, _passed_by_object)
-    if call.lists_masks and node.op != "Lambda":
+    if listed and node.op != "Lambda":
         return _Rule(version, False, (), lambda node, given, version: [])
     return _Untold(version, True, ("inputs", "mask"), _passed_by_choice)
 

@@ -430,7 +430,7 @@ class _Walk:
         if layer.class_name in _ACTIVATED and not layer.is_users:
             activation = config.pop("activation", None)
         elif layer.class_name == "Activation":
-            return [self._activation(config.pop("activation"), name, layer, values, config)]
+            return [self._activation(config.pop("activation"), name, layer, values, config, use)]
         told = told or {0: Tensor(layer.name, 0, 0)}
         shapes = _shapes_in_memory(layer)
         outputs = [
@@ -455,7 +455,7 @@ class _Walk:
         if activation is None or activation == "linear":
             return outputs
         label = f"{name}/{activation_name(activation)}"
-        return [self._activation(activation, label, layer, outputs, {})]
+        return [self._activation(activation, label, layer, outputs, {}, use)]
 
     def _run_inside(
         self, model: Layer, values: Sequence[Value], path: arrays.Path, use: LayerCall
@@ -527,13 +527,14 @@ class _Walk:
     ) -> list[Value]:
         """Time goes into the batch, through the layer inside, and out again."""
         folded = [
-            self._reshaped("fold", name, layer, [value], {0: use.masks.get(index)})
+            self._reshaped("fold", name, layer, [value], use, {0: use.masks.get(index)})
             for index, value in enumerate(values)
         ]
         made = self._inside(layer, layer.parts["layer"], folded, path)
         outer = {1: use.masks.get(0)}
         return [
-            self._reshaped("unfold", name, layer, [value, *values[:1]], outer) for value in made
+            self._reshaped("unfold", name, layer, [value, *values[:1]], use, outer)
+            for value in made
         ]
 
     def _inside(
@@ -552,9 +553,10 @@ class _Walk:
         return self._apply(renamed, Call(()), values, path, None)
 
     def _reshaped(
-        self, what: str, name: str, layer: Layer, values: Sequence[Value],
-        given: Mapping[int, Mask | None],
+        self, what: str, name: str, layer: Layer, values: Sequence[Value], use: LayerCall,
+        masks_of_inputs: Mapping[int, Mask | None],
     ) -> Value:  # fmt: skip
+        given = {i: mask for i, mask in masks_of_inputs.items() if mask is not None}
         index = len(self.nodes)
         out = Value(f"{name}:{what}_{index}", None, values[0].dtype)
         self.nodes.append(
@@ -565,7 +567,7 @@ class _Walk:
                 outputs=(out,),
                 attrs=Attributes({}),
                 keys=_keys(layer, name),
-                call=LayerCall(masks={i: mask for i, mask in given.items() if mask is not None}),
+                call=LayerCall(masks=given, lists_masks=use.lists_masks),
             )
         )
         return out
@@ -577,6 +579,7 @@ class _Walk:
         layer: Layer,
         values: Sequence[Value],
         config: Mapping[str, Any],
+        use: LayerCall,
     ) -> Value:
         """The node of an activation, given by name, as a function or as a layer."""
         op = activation_name(activation)
@@ -602,6 +605,7 @@ class _Walk:
                 keys=tuple(dict.fromkeys(keys)),
                 elementwise=op not in _ACROSS_VALUES,
                 layer=layer.source,
+                call=LayerCall(lists_masks=use.lists_masks),
             )
         )
         return out

@@ -109,6 +109,14 @@ def dicts_inside(k: Any) -> Any:
     return k.Model([a, b], [one["c"], other["z"], k.layers.Add()([one["z"], other["z"]])])
 
 
+def words_computed_outside(k: Any) -> Any:
+    """A model inside that takes integers casts what it gets."""
+    (a,) = vectors(k, "a")
+    ids = k.layers.Input((5,), dtype="int32")
+    inner = k.Model(ids, k.layers.LSTM(3)(k.layers.Embedding(9, 4, mask_zero=True)(ids)))
+    return k.Model(a, inner(k.layers.Rescaling(3.0)(k.layers.ReLU(max_value=2.0)(a))))
+
+
 def list_of_inputs_given_by_name(k: Any) -> Any:
     a, b = vectors(k, "a", "b")
     left, right = k.layers.Input((5,), name="one"), k.layers.Input((5,), name="two")
@@ -274,8 +282,8 @@ BUILDS: list[Build] = [
     first_call_is_an_output, second_call_is_an_output, both_calls_are_outputs,
     applied_to_its_own_result, three_calls_middle_unused, inner_outputs_of_two_calls,
     twice_in_a_model_called_twice, shared_with_another_model, sequential_called_twice,
-    model_in_sequential, dicts_inside, list_of_inputs_given_by_name, outputs_by_key,
-    results_named_like_the_next_layer, output_named_like_an_input,
+    model_in_sequential, dicts_inside, words_computed_outside, list_of_inputs_given_by_name,
+    outputs_by_key, results_named_like_the_next_layer, output_named_like_an_input,
     towers_with_the_same_names_inside, mask_into_a_model, mask_out_of_a_model,
     mask_through_sequentials, mask_and_time_distributed, mask_and_normalization,
     mask_and_initial_states, seq2seq, bidirectional_with_states, masks_given_by_name,
