@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mlferry import converters, limits, models, proto, utils
-from mlferry.converters.convert import convert
+from mlferry.converters.convert import convert, trace
 from mlferry.converters.types import (
     ClassifierConfig,
     EnumeratedShapes,
@@ -53,6 +53,7 @@ __all__ = [
     "register_custom_model",
     "search_quantization",
     "shapes",
+    "trace",
     "utils",
     "visualize_spec",
 ]

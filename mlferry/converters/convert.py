@@ -11,10 +11,11 @@ from typing import Any
 
 from mlferry import limits
 from mlferry.converters import plugins
-from mlferry.converters.custom_layers import CustomFunction
+from mlferry.converters.custom_layers import CustomFunction, Trace
 from mlferry.converters.graph import Graph
 from mlferry.converters.interface import InputType, OutputType, bind_inputs, finish
-from mlferry.converters.lower import Frontend, Lowering, as_conversion_errors, lower
+from mlferry.converters.lower import Choices, Frontend, Lowering, as_conversion_errors, lower
+from mlferry.converters.tracing import Tracer
 from mlferry.converters.types import ClassifierConfig
 from mlferry.errors import ConversionError, SpecError, ValidationError, context
 from mlferry.models.flexible_shapes import accepted_sizes
@@ -25,6 +26,8 @@ from mlferry.spec.validate import validate
 from mlferry.version import VERSION
 
 logger = logging.getLogger(__name__)
+
+trace = Trace()
 
 _Found = tuple[Graph, Frontend, "Options"]
 
@@ -44,6 +47,8 @@ class Options:
     minimum_deployment_target: str | int | None = None
     activation_quantization: str = "keep"
     signature: str | None = None
+    trace_custom_layers: bool = False
+    custom_objects: Mapping[str, Any] | None = None
 
 
 def convert(
@@ -57,6 +62,8 @@ def convert(
     minimum_deployment_target: str | int | None = None,
     activation_quantization: str = "keep",
     signature: str | None = None,
+    trace_custom_layers: bool = False,
+    custom_objects: Mapping[str, Any] | None = None,
 ) -> MLModel:
     """Convert a model to Core ML.
 
@@ -82,6 +89,11 @@ def convert(
             and back: "keep" computes the same rounding, "drop" leaves it out, which is faster on
             a device and usually as accurate. Quantized weights stay quantized either way.
         signature: of a SavedModel; by default "serving_default", or the only one.
+        trace_custom_layers: convert what layers of your own compute, instead of making custom
+            layers of them: their `call` runs once on symbolic tensors. `mlferry.trace` in the
+            place of a conversion function asks for it layer by layer.
+        custom_objects: your classes by name, for tracing the layers of a file, which holds
+            their options and arrays only.
 
     Returns:
         the Core ML model, in exact array mapping.
@@ -100,6 +112,8 @@ def convert(
         minimum_deployment_target=minimum_deployment_target,
         activation_quantization=activation_quantization,
         signature=signature,
+        trace_custom_layers=trace_custom_layers,
+        custom_objects=custom_objects,
     )
     return convert_graph(*_read(source, options))
 
@@ -199,9 +213,13 @@ def convert_graph(graph: Graph, frontend: Frontend, options: Options) -> MLModel
             graph,
             frontend,
             bind,
-            custom_conversion_functions=options.custom_conversion_functions,
-            add_custom_layers=options.add_custom_layers,
-            channels_first=options.channels_first,
+            Choices(
+                options.custom_conversion_functions or {},
+                options.add_custom_layers,
+                Tracer(options.custom_objects or {}),
+                options.trace_custom_layers,
+                options.channels_first,
+            ),
             activation_quantization=options.activation_quantization,
         )
         spec = finish(low, options.outputs, options.classifier_config, options.output_names)

@@ -26,6 +26,24 @@ if TYPE_CHECKING:
 CustomFunction = Callable[..., Any]
 
 
+class Trace:
+    """`mlferry.trace`: in the place of a conversion function, it converts what a layer computes."""
+
+    def __call__(self, *arguments: Any) -> Any:
+        """It is no function.
+
+        Raises:
+            ConversionError: always.
+        """
+        raise ConversionError(
+            "mlferry.trace is a value of custom_conversion_functions, not a function to call: "
+            "custom_conversion_functions={'MyLayer': mlferry.trace}"
+        )
+
+    def __repr__(self) -> str:
+        return "mlferry.trace"
+
+
 def call_user(
     low: Lowering,
     node: Node,

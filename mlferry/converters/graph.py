@@ -105,6 +105,8 @@ class Node:
         masks: which entries of each input count, where the node computes with it.
         passes_mask: whether a layer of the user's own passes masks on, where its conversion
             function says so.
+        is_traced: whether what its layer computes is converted, not the layer.
+        traced_masks: those of the outputs of a layer that was traced.
         input_shapes: shapes of the inputs in the source's order of axes, set while lowering.
         output_shapes: shapes of the outputs, where the source tells them.
     """
@@ -123,6 +125,8 @@ class Node:
     call: Any = None
     masks: Sequence[Mask | None] = ()
     passes_mask: bool | None = None
+    is_traced: bool = False
+    traced_masks: Sequence[Mask | None] = ()
     input_shapes: list[Shape | None] = field(default_factory=list)
 
     def get_config(self) -> dict[str, Any]:
@@ -202,6 +206,7 @@ class Graph:
         constants: values that are known, in the source's own types.
         functions: the model's own functions by domain and name.
         opsets: versions by domain.
+        masks: which entries of values count, by the names of the values.
         isolated: whether libraries that may crash on the source run in a process of their own.
     """
 
@@ -217,6 +222,7 @@ class Graph:
     constants: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     functions: Mapping[tuple[str, str], Any] = field(default_factory=dict)
     opsets: Mapping[str, int] = field(default_factory=dict)
+    masks: Mapping[str, Mask] = field(default_factory=dict)
     isolated: bool = False
 
     def readers(self, name: str) -> list[Node]:

@@ -6,12 +6,13 @@ Ops with neither are collected before anything is built, and reported in one err
 
 from __future__ import annotations
 
+import functools
 import itertools
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -20,12 +21,13 @@ from mlferry import limits
 from mlferry.converters import layout as layouts
 from mlferry.converters.custom_layers import (
     CustomFunction,
+    Trace,
     add_custom,
     automatic,
     call_user,
     offered,
 )
-from mlferry.converters.graph import Graph, Node, Value
+from mlferry.converters.graph import Graph, Mask, Node, Value
 from mlferry.converters.layout import (
     CHANNELS_FIRST,
     SOURCE,
@@ -85,7 +87,14 @@ class Lowering:
         self._made_once: dict[Callable[[Lowering], Any], Any] = {}
         self._node_name = ""
         self._layout = SOURCE
+        self.is_traced = False
         self.convert_inner: Callable[[Node], None] = lambda node: None
+        self.convert_inside: Callable[..., tuple[list[Blob], list[Mask | None]]] = _no_graphs
+
+    @property
+    def node_name(self) -> str:
+        """The name of the node that is converted now."""
+        return self._node_name
 
     # ---- what converters use -----------------------------------------------------------
 
@@ -356,14 +365,181 @@ class Lowering:
         return found
 
 
+@dataclass(frozen=True)
+class Choices:
+    """What becomes of the nodes that a frontend has no converter for, as the user chose.
+
+    Attributes:
+        functions: the user's functions, by node name, op or activation name.
+        add_custom_layers: make a custom layer of every op that has no converter and no
+            function, with its options as parameters and its arrays as weights.
+        tracer: converts what layers of the user's own compute.
+        trace_custom_layers: trace every layer without a converter that can be.
+        channels_first: the layout of custom layers whose function does not say.
+    """
+
+    functions: Mapping[str, CustomFunction] = field(default_factory=dict)
+    add_custom_layers: bool = False
+    tracer: Tracer | None = None
+    trace_custom_layers: bool = False
+    channels_first: bool = False
+
+
+class Tracer(Protocol):
+    """Converts what a layer of the user's own computes; see `mlferry.converters.tracing`."""
+
+    def can(self, node: Node) -> bool:
+        """Whether the layer's object is at hand, or can be made."""
+        ...
+
+    def works(self, node: Node) -> bool:
+        """Whether everything that the layer computes has a converter."""
+        ...
+
+    def convert(self, low: Lowering, node: Node, inputs: Sequence[Any]) -> list[Blob]:
+        """Add what a layer computes."""
+        ...
+
+
+_Convert = Callable[[Node, Sequence[Any]], Any]
+
+
+class _Walker:
+    """Converts the nodes of one graph: its own, or one that a layer was traced into."""
+
+    def __init__(self, low: Lowering, graph: Graph, frontend: Frontend, choices: Choices) -> None:
+        self.low, self.graph, self.frontend, self.choices = low, graph, frontend, choices
+        self.count = itertools.count(1)
+        low.convert_inner = self.run_inside
+        low.convert_inside = self.run_graph
+
+    def plan(self, unused: Sequence[str] = ()) -> list[tuple[Node, _Convert]]:
+        """How each node is converted.
+
+        Raises:
+            UnsupportedOpError: for all nodes that have neither a converter nor a function.
+        """
+        for node in self.graph.nodes:
+            node.is_traced = self._is_traced(node)
+        if self.frontend.prepare is not None:
+            self.frontend.prepare(self.graph)
+        found = [(node, self._way(node)) for node in self.graph.nodes]
+        missing = [node for node, way in found if way is None]
+        if missing:
+            raise self._unsupported(missing, unused)
+        return [(node, way) for node, way in found if way is not None]
+
+    def _unsupported(self, missing: Sequence[Node], unused: Sequence[str] = ()) -> Exception:
+        tracer = self.choices.tracer
+        firsts = {node.op: node for node in reversed(missing)}
+        traceable = [op for op, node in firsts.items() if tracer and tracer.works(node)]
+        return unsupported(missing, self.graph, self.frontend, unused, traceable[::-1])
+
+    def run(self, node: Node, way: _Convert) -> None:
+        """Convert one node."""
+        with context(f"converting {node} of {self.graph.source}"), as_conversion_errors():
+            self.low.run(node, way)
+
+    def run_inside(self, node: Node) -> None:
+        """Convert a node of a branch, or of a round of a loop."""
+        limits.check("unrolled", next(self.count), "nodes of branches and of rounds of loops:")
+        way = self._way(node)
+        if way is None:
+            raise self._unsupported([node])
+        with context(f"converting {node} inside"):
+            self.low.run(node, way)
+
+    def run_graph(
+        self, graph: Graph, frontend: Frontend, inputs: Sequence[Blob], masks: Sequence[Mask | None]
+    ) -> tuple[list[Blob], list[Mask | None]]:
+        """Convert a graph that stands for the node that is converted now.
+
+        Args:
+            graph: with one input for each blob.
+            frontend: its converters.
+            inputs: in the source's order of axes.
+            masks: those of the inputs.
+
+        Returns:
+            the blobs of the outputs, and their masks.
+        """
+        low = Lowering(self.low.builder, graph)
+        low.metadata, low.rounds_activations = self.low.metadata, self.low.rounds_activations
+        nodes = [replace(n, name=f"{self.low.node_name}/{n.name}") for n in graph.nodes]
+        given = [value.name for value in graph.inputs]
+        known = {
+            name: replace(mask, make=functools.partial(_made, mask.blob(self.low)))
+            for name, mask in zip(given, masks, strict=False)
+            if mask is not None
+        }
+        inside = replace(graph, nodes=nodes, masks=known)
+        low.is_traced = True
+        walker = _Walker(low, inside, frontend, self.choices)
+        plan = walker.plan()
+        for value, blob in zip(graph.inputs, inputs, strict=True):
+            low.bind(value, blob)
+        for node, way in plan:
+            walker.run(node, way)
+        made = [low.operand(value) for _, value in graph.outputs]
+        blobs = [low.stored(x) if isinstance(x, Constant) else x for x in made]
+        kept = [x for x in blobs if isinstance(x, Blob)]
+        if len(kept) < len(blobs):
+            raise ConversionError("a layer that gives what is no array")
+        passed = [inside.masks.get(value.name) for _, value in graph.outputs]
+        return kept, [
+            None if mask is None else replace(mask, make=functools.partial(_late, mask, low))
+            for mask in passed
+        ]
+
+    def _found(self, node: Node) -> CustomFunction | Entry[Converter] | None:
+        for key in node.keys:
+            if key in self.choices.functions:
+                return self.choices.functions[key]
+        return self.frontend.ops.find(node.op, self.graph.version)
+
+    def _is_traced(self, node: Node) -> bool:
+        found, tracer = self._found(node), self.choices.tracer
+        if isinstance(found, Trace):
+            return True
+        every = self.choices.trace_custom_layers or self.low.is_traced
+        return found is None and every and tracer is not None and tracer.can(node)
+
+    def _way(self, node: Node) -> _Convert | None:
+        found, low, tracer = self._found(node), self.low, self.choices.tracer
+        first = self.choices.channels_first
+        if node.is_traced and tracer is not None:
+            return functools.partial(tracer.convert, low)
+        if isinstance(found, Entry):
+            return functools.partial(_built_in, low, self.frontend, found)
+        if found is not None:
+            return lambda node, inputs: call_user(
+                low, node, offered(low, node, inputs), found, first
+            )
+        if self.choices.add_custom_layers:
+            return lambda node, inputs: add_custom(
+                low, node, offered(low, node, inputs), automatic(node), first
+            )
+        return None
+
+
+def _no_graphs(*arguments: Any) -> tuple[list[Blob], list[Mask | None]]:
+    raise ConversionError("a graph inside another, before the walk has begun")
+
+
+def _made(blob: Blob | None, low: Lowering) -> Blob | None:
+    return blob
+
+
+def _late(mask: Mask, inside: Lowering, low: Lowering) -> Blob | None:
+    return mask.blob(inside)
+
+
 def lower(
     graph: Graph,
     frontend: Frontend,
     bind_inputs: Callable[[Lowering], None],
+    choices: Choices,
     *,
-    custom_conversion_functions: Mapping[str, CustomFunction] | None = None,
-    add_custom_layers: bool = False,
-    channels_first: bool = False,
     activation_quantization: str = "keep",
 ) -> Lowering:
     """Build the network of a graph.
@@ -372,10 +548,7 @@ def lower(
         graph: the source.
         frontend: its converters.
         bind_inputs: adds the inputs to the builder and binds them.
-        custom_conversion_functions: the user's functions, by node name, op or activation name.
-        add_custom_layers: make a custom layer of every op that has no converter and no
-            function, with its options as parameters and its arrays as weights.
-        channels_first: the layout of custom layers whose function does not say.
+        choices: what becomes of ops without a converter.
         activation_quantization: "keep" or "drop"; see `mlferry.convert`.
 
     Raises:
@@ -384,48 +557,21 @@ def lower(
     """
     if activation_quantization not in ("keep", "drop"):
         raise ConversionError(f"activation_quantization={activation_quantization!r}: keep or drop")
-    functions = dict(custom_conversion_functions or {})
-    if frontend.prepare is not None:
-        frontend.prepare(graph)
-    plan = [(node, _find(node, frontend, functions, graph)) for node in graph.nodes]
-    unused = _unused(functions, graph)
-    missing = [node for node, found in plan if found is None]
-    if missing and not add_custom_layers:
-        raise unsupported(missing, graph, frontend, unused)
+    low = Lowering(Builder(), graph)
+    low.rounds_activations = activation_quantization == "keep"
+    walker = _Walker(low, graph, frontend, choices)
+    unused = _unused(choices.functions, graph)
+    plan = walker.plan(unused)
     if unused:
         warnings.warn(
             f"custom_conversion_functions: nothing in {graph.source} is named "
             f"{', '.join(map(repr, unused))}",
             stacklevel=3,
         )
-    low = Lowering(Builder(), graph)
-    low.rounds_activations = activation_quantization == "keep"
     bind_inputs(low)
-
-    inner = itertools.count(1)
-
-    def convert_inner(node: Node) -> None:
-        limits.check("unrolled", next(inner), "nodes of branches and of rounds of loops:")
-        found = _find(node, frontend, functions, graph)
-        if found is None and not add_custom_layers:
-            raise unsupported([node], graph, frontend, unused)
-        with context(f"converting {node} inside"):
-            low.run(node, _how(low, found, frontend, channels_first))
-
-    low.convert_inner = convert_inner
-    for node, found in plan:
-        with context(f"converting {node} of {graph.source}"), as_conversion_errors():
-            low.run(node, _how(low, found, frontend, channels_first))
+    for node, way in plan:
+        walker.run(node, way)
     return low
-
-
-def _find(
-    node: Node, frontend: Frontend, functions: Mapping[str, CustomFunction], graph: Graph
-) -> CustomFunction | Entry[Converter] | None:
-    for key in node.keys:
-        if key in functions:
-            return functions[key]
-    return frontend.ops.find(node.op, graph.version)
 
 
 def _unused(functions: Mapping[str, CustomFunction], graph: Graph) -> list[str]:
@@ -433,39 +579,24 @@ def _unused(functions: Mapping[str, CustomFunction], graph: Graph) -> list[str]:
     return [key for key in functions if key not in names]
 
 
-def _how(
-    low: Lowering,
-    found: CustomFunction | Entry[Converter] | None,
-    frontend: Frontend,
-    channels_first: bool,
-) -> Callable[[Node, Sequence[Blob]], Any]:
-    if found is None:
-        return lambda node, inputs: add_custom(
-            low, node, offered(low, node, inputs), automatic(node), channels_first
-        )
-    if not isinstance(found, Entry):
-        return lambda node, inputs: call_user(
-            low, node, offered(low, node, inputs), found, channels_first
-        )
-
-    def built_in(node: Node, inputs: Sequence[Any]) -> Any:
-        folded = _fold(low, node, inputs, frontend)
-        if folded is not None:
-            return folded
-        if "layouts" not in found.options and frontend.fold is not None:
-            made = found.value(low, node, *inputs)
-            _check_options(node, frontend)
-            return made
-        accepted = found.options.get("layouts", (SOURCE,))
-        if callable(accepted):
-            accepted = accepted(node)
-        rank = found.options.get("rank")
-        given = inputs if rank is None else [low.assume_rank(x, rank) for x in inputs]
-        made = found.value(low, node, *low.arranged_inputs(given, accepted))
+def _built_in(
+    low: Lowering, frontend: Frontend, found: Entry[Converter], node: Node, inputs: Sequence[Any]
+) -> Any:
+    folded = _fold(low, node, inputs, frontend)
+    if folded is not None:
+        return folded
+    if "layouts" not in found.options and frontend.fold is not None:
+        made = found.value(low, node, *inputs)
         _check_options(node, frontend)
         return made
-
-    return built_in
+    accepted = found.options.get("layouts", (SOURCE,))
+    if callable(accepted):
+        accepted = accepted(node)
+    rank = found.options.get("rank")
+    given = inputs if rank is None else [low.assume_rank(x, rank) for x in inputs]
+    made = found.value(low, node, *low.arranged_inputs(given, accepted))
+    _check_options(node, frontend)
+    return made
 
 
 def _fold(

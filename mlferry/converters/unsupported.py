@@ -18,9 +18,21 @@ _NO_OPTIONS = ("name", "trainable", "dtype")  # what Keras keeps of every layer
 
 
 def unsupported(
-    missing: Iterable[Node], graph: Graph, frontend: Frontend, unused: Sequence[str]
+    missing: Iterable[Node],
+    graph: Graph,
+    frontend: Frontend,
+    unused: Sequence[str],
+    traceable: Sequence[str] = (),
 ) -> UnsupportedOpError:
-    """One error for all ops that have neither a converter nor a function."""
+    """One error for all ops that have neither a converter nor a function.
+
+    Args:
+        missing: their nodes.
+        graph: the source.
+        frontend: its converters.
+        unused: keys of the user's functions that match nothing.
+        traceable: the ops of which mlferry can convert what they compute.
+    """
     ops: dict[str, list[Node]] = {}
     for node in missing:
         ops.setdefault(node.op, []).append(node)
@@ -48,6 +60,14 @@ def unsupported(
         "",
         "or pass add_custom_layers=True to make an entry of each with its own options.",
     ]
+    if traceable:
+        pairs = ", ".join(f"{op!r}: mlferry.trace" for op in traceable)
+        lines += [
+            "",
+            f"mlferry can also convert what {' and '.join(traceable)} computes: no class is then "
+            "needed on the device:",
+            f"mlferry.convert({graph.expression}, custom_conversion_functions={{{pairs}}})",
+        ]
     return UnsupportedOpError(
         "\n".join(lines), {op: [node.name for node in nodes] for op, nodes in ops.items()}
     )

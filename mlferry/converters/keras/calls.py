@@ -11,6 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from numpy.typing import NDArray
+
 from mlferry.converters.graph import Mask
 from mlferry.errors import ModelFileError
 from mlferry.spec.shapes.rules import Shape
@@ -105,6 +107,7 @@ class LayerCall:
         masks: the masks that the call names, by the index of the input that each belongs to.
         is_users: whether the layer is of a class that is none of Keras's.
         lists_masks: whether the config lists every mask that reaches the layer.
+        stored: the arrays of the layer under the full names that the file gives them.
     """
 
     args: tuple[Any, ...] = (Ref(0),)
@@ -112,6 +115,7 @@ class LayerCall:
     masks: Mapping[int, Mask | None] = field(default_factory=dict)
     is_users: bool = False
     lists_masks: bool = False
+    stored: Sequence[tuple[str, NDArray[Any]]] = ()
 
     @property
     def tensor_arguments(self) -> int:

@@ -149,9 +149,25 @@ def _layer(entry: Mapping[str, Any], version: int, default_name: str, depth: int
     else:
         layer.class_name, layer.config = legacy.modern(class_name, layer.config, version)
         _add_parts(layer, version, depth)
-    if not (layer.is_op or (layer.is_users and not layer.layers)):
+    if not (layer.is_op or is_users_own(layer)):
         layer.calls = [normalized(call, layer.class_name) for call in layer.calls]
     return layer
+
+
+def is_users_own(layer: Layer) -> bool:
+    """Whether a layer, other than a model, is of a class that is none of Keras's."""
+    return layer.is_users and not layer.layers
+
+
+def entry_of(entry: Mapping[str, Any], name: str, version: int = 3) -> Layer:
+    """One layer or function of a serialized model.
+
+    Args:
+        entry: the object as Keras serializes it.
+        name: where the entry has none.
+        version: the major version of the Keras that wrote it.
+    """
+    return _layer({**entry, "name": name}, version, name)
 
 
 def _is_users(entry: Mapping[str, Any]) -> bool:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from mlferry.converters.graph import Graph, Mask, Node
@@ -52,7 +53,7 @@ def explicit(value: Any) -> Mask:
 
 def follow(graph: Graph) -> None:
     """Tell each layer that computes with a mask about it."""
-    carried: dict[str, Mask] = {}
+    carried = dict(graph.masks)
     unlisted: set[str] = set()  # values whose masks show when the model runs, not in its config
     for node in graph.nodes:
         names = [value.name for value in node.inputs]
@@ -65,6 +66,8 @@ def follow(graph: Graph) -> None:
         rule = _Rule.of(node, graph.version, listed)
         node.masks = rule.taken(node, found)
         passed = rule.passed(node, rule.previous(node, found))
+        if node.is_traced:
+            passed = _passed_by_trace(node, passed)
         for value, mask in zip(node.outputs, passed, strict=False):
             if mask is not None:
                 carried[value.name] = mask
@@ -72,6 +75,7 @@ def follow(graph: Graph) -> None:
         if node.op == "MultiHeadAttention" and graph.version >= 3:
             for name in names:  # Keras takes the masks off the tensors themselves
                 carried.pop(name, None)
+    graph.masks = carried
 
 
 # ---- which layers take masks, and pass them on -----------------------------------------
@@ -216,6 +220,18 @@ def _passed_by_object(node: Node, given: Sequence[Mask | None], version: int) ->
 def _passed_by_choice(node: Node, given: Sequence[Mask | None], version: int) -> list[Mask | None]:
     first = next((mask for mask in given if mask is not None), None)
     return [] if first is None else [_untold(node, first)] * len(node.outputs)
+
+
+def _passed_by_trace(node: Node, told: Sequence[Mask | None]) -> list[Mask | None]:
+    """What the layers inside give their outputs, which a layer that passes masks on keeps."""
+
+    def made(index: int, low: Lowering) -> Blob | None:
+        inner = node.traced_masks[index] if index < len(node.traced_masks) else None
+        found = None if inner is None else inner.blob(low)
+        outer = told[index] if index < len(told) else None
+        return found if found is not None or outer is None else outer.blob(low)
+
+    return [Mask(node.name, partial(made, index)) for index in range(len(node.outputs))]
 
 
 def _untold(node: Node, mask: Mask) -> Mask:

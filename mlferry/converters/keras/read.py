@@ -276,13 +276,26 @@ def _graph(
     return _Walk(model, found, version, keep).graph(source, release)
 
 
+def graph_of(model: Layer, store: arrays.Store, source: str) -> Graph:
+    """The graph of layers in memory whose masks are known when the model runs."""
+    stored = store.assign(model)
+    found = {path: arrays.named(layer, stored.get(path, [])) for path, layer in model.holders()}
+    return _Walk(model, found, 3, (), lists_masks=False).graph(source, "")
+
+
 class _Walk:
     """Follows the calls of a model, into the models inside it."""
 
     def __init__(
-        self, model: Layer, found: Mapping[arrays.Path, arrays.Named], version: int, keep: Keep
+        self,
+        model: Layer,
+        found: Mapping[arrays.Path, arrays.Named],
+        version: int,
+        keep: Keep,
+        lists_masks: bool = True,
     ) -> None:
         self.model = model
+        self.lists_masks = lists_masks
         self.found = dict(found)
         self.version = version
         self.keep = keep
@@ -356,7 +369,7 @@ class _Walk:
                 told = None if shape is None else {0: Tensor(layer.name, 0, 0, shape)}
                 values = self._apply(layer, Call(()), values, path, told)
             return values
-        listed = self.version >= 3 and not path
+        listed = self.version >= 3 and not path and self.lists_masks
         made: dict[tuple[str, int], list[Value]] = {}
         if len(given) != len(model.inputs):
             raise ModelFileError(
@@ -406,6 +419,8 @@ class _Walk:
         use: LayerCall | None = None,
     ) -> list[Value]:
         use = use or LayerCall(_positional(values), is_users=_is_users(layer))
+        if use.is_users:
+            use = replace(use, stored=self.found.get((*path, layer.name), []))
         if layer.model_kind is not None:
             return self._run_inside(layer, values, path, use)
         stem = "/".join((*path, layer.name))

@@ -1,0 +1,124 @@
+"""Layers of a file as objects: the user's class, with the options and arrays of the file."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from numpy.typing import NDArray
+
+from mlferry.converters.graph import Node
+from mlferry.converters.keras.parts import snake_case
+from mlferry.converters.keras.tracing import arguments, is_keras_3
+from mlferry.errors import ConversionError
+from mlferry.spec.shapes.rules import Shape
+
+_Arrays = Mapping[str, NDArray[Any]]
+
+
+def layer_of(made: Any, node: Node, shapes: Sequence[Shape]) -> Any:
+    """An object of a user's class.
+
+    Args:
+        made: the class; its `from_config` gets the file's options.
+        node: of the file's layer.
+        shapes: of its inputs, which the layer is built for.
+
+    Raises:
+        ConversionError: the class does not take the options, or has other arrays.
+    """
+    name = made.__name__
+    try:
+        layer = made.from_config(dict(node.get_config()))
+        _build(layer, node, shapes)
+    except Exception as error:
+        raise ConversionError(
+            f"{name} of custom_objects cannot be made with the options of the file: "
+            f"{type(error).__name__}: {error!s:.300}"
+        ) from error
+    arrays = dict(node.call.stored)
+    if all(entry.rsplit("/", 1)[-1].isdigit() for entry in arrays):
+        _load(layer, arrays, name)
+    else:
+        _set(layer, list(arrays.values()), name)
+    return layer
+
+
+def _build(layer: Any, node: Node, shapes: Sequence[Shape]) -> None:
+    """Call the layer once on symbolic tensors, which makes its variables."""
+    library = "keras" if is_keras_3(layer) else "tf_keras"
+    keras = importlib.import_module(library)
+    values = zip(shapes, node.inputs, strict=True)
+    given = [keras.Input(batch_shape=tuple(s), dtype=v.dtype) for s, v in values]
+    args, kwargs = arguments(layer, node.call, given, None)
+    layer(*args, **kwargs)
+
+
+def _set(layer: Any, arrays: Sequence[NDArray[Any]], name: str) -> None:
+    """Arrays of an HDF5 file, in the order of the layer's own: trained first."""
+    wanted = [tuple(weight.shape) for weight in _ordered(layer)]
+    found = [array.shape for array in arrays]
+    if wanted != found:
+        raise ConversionError(
+            f"{name} of custom_objects has arrays of shapes {wanted}, the file {found}"
+        )
+    for weight, array in zip(_ordered(layer), arrays, strict=True):
+        weight.assign(array)
+
+
+def _ordered(layer: Any) -> list[Any]:
+    return [*layer.trainable_weights, *layer.non_trainable_weights]
+
+
+def _load(layer: Any, arrays: _Arrays, name: str) -> None:
+    """Arrays of a `.keras` file, which lie under the names of the layer's attributes."""
+    left = dict(arrays)
+    for path, part in _parts(layer, "", set()):
+        own = {
+            key.removeprefix(path): array
+            for key, array in left.items()
+            if key.startswith(path) and "/" not in key.removeprefix(path)
+        }
+        if not own and not part._trainable_variables and not part._non_trainable_variables:
+            continue
+        try:
+            part.load_own_variables(own)
+        except Exception as error:
+            raise ConversionError(
+                f"{path or name} of custom_objects does not take the arrays of the file: "
+                f"{error!s:.300}"
+            ) from error
+        for key in own:
+            del left[path + key]
+    if left:
+        raise ConversionError(
+            f"{name} of custom_objects has no place for the file's arrays {', '.join(left)}"
+        )
+
+
+def _parts(layer: Any, path: str, seen: set[int]) -> Iterator[tuple[str, Any]]:
+    """The layer and those in its attributes, with the folders in which Keras keeps them."""
+    keras = importlib.import_module("keras")
+    seen.add(id(layer))
+    yield path, layer
+    names = sorted(set(dir(layer)) - set(dir(keras.layers.Layer())))
+    for name in sorted(names, key=lambda text: f"~{text}" if text.startswith("_") else text):
+        value = getattr(layer, name, None)
+        if isinstance(value, keras.layers.Layer) and id(value) not in seen:
+            yield from _parts(value, f"{path}{name}/", seen)
+        elif isinstance(value, list | tuple | dict):
+            yield from _parts_of_container(value, f"{path}{name}/", seen)
+
+
+def _parts_of_container(value: Any, path: str, seen: set[int]) -> Iterator[tuple[str, Any]]:
+    keras = importlib.import_module("keras")
+    used: dict[str, int] = {}
+    for item in value.values() if isinstance(value, dict) else value:
+        if not isinstance(item, keras.layers.Layer):
+            continue
+        label = snake_case(type(item).__name__)
+        used[label] = used.get(label, -1) + 1
+        if id(item) not in seen:
+            label = f"{label}_{used[label]}" if used[label] else label
+            yield from _parts(item, f"{path}{label}/", seen)

@@ -1,0 +1,271 @@
+"""What a layer of a user's own computes, as a graph: its `call` runs once on symbolic tensors.
+
+Keras 3 records every function of `keras.ops` and every layer that `call` uses, on any backend.
+The code is the user's, in memory; no code of a file runs.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import threading
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from mlferry.converters.graph import Graph
+from mlferry.converters.keras import arrays
+from mlferry.converters.keras.calls import Call, LayerCall, Ref, Tensor, normalized
+from mlferry.converters.keras.config import FUNCTIONAL, Layer, entry_of, is_users_own
+from mlferry.converters.keras.read import graph_of
+from mlferry.errors import ConversionError
+from mlferry.spec.shapes.rules import Shape
+
+
+class NotTraceable(ConversionError):
+    """The code of a layer cannot run on symbolic tensors."""
+
+
+def is_keras_3(layer: Any) -> bool:
+    """Whether an object is a layer of Keras 3, which records what it computes."""
+    modules = {cls.__module__.split(".", maxsplit=1)[0] for cls in type(layer).__mro__}
+    return "keras" in modules and "tf_keras" not in modules
+
+
+def layer_graph(
+    layer: Any,
+    use: LayerCall,
+    inputs: Sequence[tuple[Shape, str]],
+    mask: Shape | None,
+    name: str,
+) -> Graph:
+    """The graph of one call of a layer.
+
+    Args:
+        layer: a built layer of Keras 3.
+        use: how it is called.
+        inputs: shape and type of each tensor of the call; None in a shape varies.
+        mask: the shape of the mask, where the layer gets one; it is the last input of the graph.
+        name: of the layer, for messages.
+
+    Raises:
+        NotTraceable: the code branches on values, or uses functions of another library.
+    """
+    keras = importlib.import_module("keras")
+    given = [
+        keras.Input(batch_shape=shape, dtype=dtype, name=f"input_{index}")
+        for index, (shape, dtype) in enumerate(inputs)
+    ]
+    masks = [] if mask is None else [keras.Input(batch_shape=mask, dtype="bool", name="mask")]
+    args, kwargs = arguments(layer, use, given, masks[0] if masks else None)
+    with _nodes_restored(layer), _operators_recorded(), _errors_of(layer, name):
+        made = keras.tree.flatten(layer.call(*args, **kwargs))
+        return _graph([*given, *masks], made, name)
+
+
+def model_graph(model: Any, inputs: Mapping[str, tuple[Shape, str]]) -> Graph:
+    """The graph of a subclassed model.
+
+    Args:
+        model: of Keras 3.
+        inputs: shape and type of each argument of `call`, by its name.
+
+    Raises:
+        NotTraceable: see `layer_graph`.
+    """
+    keras = importlib.import_module("keras")
+    given = {
+        name: keras.Input(batch_shape=shape, dtype=dtype, name=name)
+        for name, (shape, dtype) in inputs.items()
+    }
+    name = f"model {model.name!r}"
+    extra = {"training": False} if "training" in inspect.signature(model.call).parameters else {}
+    with _nodes_restored(model), _operators_recorded(), _errors_of(model, name):
+        made = model.call(*given.values(), **extra)
+        keys = sorted(made) if isinstance(made, Mapping) else []
+        return _graph(list(given.values()), keras.tree.flatten(made), name, keys)
+
+
+def arguments(
+    layer: Any, use: LayerCall, inputs: Sequence[Any], mask: Any
+) -> tuple[list[Any], dict[str, Any]]:
+    """The arguments of `call`, with tensors in the place of their `Ref`s, not for training."""
+    args = [_placed(value, inputs) for value in use.args]
+    kwargs = {name: _placed(value, inputs) for name, value in use.kwargs.items()}
+    names = inspect.signature(layer.call).parameters
+    if "training" in names:
+        kwargs["training"] = False
+    if mask is not None and "mask" in names:
+        kwargs["mask"] = mask
+    return args, kwargs
+
+
+def _placed(value: Any, inputs: Sequence[Any]) -> Any:
+    if isinstance(value, Ref):
+        return inputs[value.index]
+    if isinstance(value, list | tuple):
+        return type(value)(_placed(item, inputs) for item in value)
+    if isinstance(value, Mapping):
+        return {key: _placed(item, inputs) for key, item in value.items()}
+    return value
+
+
+@contextmanager
+def _nodes_restored(layer: Any) -> Iterator[None]:
+    """The layers inside forget the calls that are recorded here."""
+    layers = list(layer._flatten_layers())
+    counts = [(len(item._inbound_nodes), len(item._outbound_nodes)) for item in layers]
+    try:
+        yield
+    finally:
+        for item, (inbound, outbound) in zip(layers, counts, strict=True):
+            del item._inbound_nodes[inbound:], item._outbound_nodes[outbound:]
+
+
+_LOCK = threading.RLock()
+_OPERATORS = {
+    "add": "add", "sub": "subtract", "mul": "multiply", "truediv": "true_divide",
+    "floordiv": "floor_divide", "mod": "mod", "pow": "power", "matmul": "matmul",
+}  # fmt: skip
+_COMPARISONS = {
+    "eq": "equal", "ne": "not_equal", "lt": "less", "le": "less_equal", "gt": "greater",
+    "ge": "greater_equal",
+}  # fmt: skip
+
+
+@contextmanager
+def _operators_recorded() -> Iterator[None]:
+    """Operators between a variable or an array and a symbolic tensor behind it are recorded, too.
+
+    Keras itself leaves those to its backend, or to NumPy, which do not know symbolic tensors.
+    """
+    keras = importlib.import_module("keras")
+    symbolic = keras.KerasTensor
+    variable = next(cls for cls in keras.Variable.__mro__ if "__mul__" in vars(cls))
+    names = {f"__{name}__": function for name, function in (_OPERATORS | _COMPARISONS).items()}
+
+    def recorded(plain: Any, function: Any) -> Any:
+        def operator(self: Any, other: Any) -> Any:
+            return function(self, other) if isinstance(other, symbolic) else plain(self, other)
+
+        return operator
+
+    with _LOCK:
+        own = {name: vars(variable)[name] for name in names if name in vars(variable)}
+        for name, plain in own.items():
+            setattr(variable, name, recorded(plain, getattr(keras.ops, names[name])))
+        symbolic.__array_ufunc__ = None  # NumPy then asks the other side
+        try:
+            yield
+        finally:
+            del symbolic.__array_ufunc__
+            for name, plain in own.items():
+                setattr(variable, name, plain)
+
+
+@contextmanager
+def _errors_of(layer: Any, name: str) -> Iterator[None]:
+    try:
+        yield
+    except ConversionError:
+        raise
+    except Exception as error:
+        raise NotTraceable(
+            f"{name}: its call cannot be traced: {_where(layer, error)}{type(error).__name__}: "
+            f"{str(error).strip().splitlines()[0] if str(error).strip() else ''}"
+        ) from error
+
+
+def _where(layer: Any, error: Exception) -> str:
+    """The last line of the layer's own file that ran."""
+    try:
+        own = inspect.getsourcefile(type(layer))
+    except (OSError, TypeError):
+        own = None
+    frames = traceback.extract_tb(error.__traceback__)
+    found = [frame for frame in frames if frame.filename == own]
+    return f"{found[-1].filename}:{found[-1].lineno}: {found[-1].line}: " if found else ""
+
+
+# ---- to a graph ------------------------------------------------------------------------
+
+
+def _graph(
+    inputs: Sequence[Any], outputs: Sequence[Any], name: str, keys: Sequence[str] = ()
+) -> Graph:
+    keras = importlib.import_module("keras")
+    symbolic = [item for item in outputs if isinstance(item, keras.KerasTensor)]
+    if len(symbolic) < len(outputs):
+        raise NotTraceable(f"{name}: its call gives values that depend on no input")
+    functional = keras.Model(list(inputs), list(outputs))
+    model = _tree(functional)
+    model.output_keys = list(keys) or [""] * len(model.outputs)
+    return graph_of(model, arrays.InMemory(functional), name)
+
+
+def _tree(functional: Any) -> Layer:
+    """The operations of a functional model, with their calls, as a config has them."""
+    own = {id(node) for nodes in functional._nodes_by_depth.values() for node in nodes}
+    numbers: dict[int, int] = {}
+    for operation in functional.operations:
+        kept = (node for node in operation._inbound_nodes if id(node) in own)
+        numbers |= {id(node): index for index, node in enumerate(kept)}
+
+    def tensor(item: Any) -> Tensor:
+        operation, index, output = item._keras_history
+        call = numbers[id(operation._inbound_nodes[index])]
+        return Tensor(operation.name, call, output, tuple(item.shape), str(item.dtype))
+
+    layers = []
+    for operation in functional.operations:
+        layer = entry_of(_config(operation), operation.name)
+        layer.source = operation
+        for node in operation._inbound_nodes:
+            if id(node) in own and not node.is_input:
+                call = _call(node.arguments, tensor)
+                named = not (layer.is_op or is_users_own(layer))
+                layer.calls.append(normalized(call, layer.class_name) if named else call)
+        layers.append(layer)
+    model = Layer(FUNCTIONAL, functional.name, {"name": functional.name}, layers=layers)
+    model.inputs = [tensor(item) for item in functional.inputs]
+    model.outputs = [tensor(item) for item in functional.outputs]
+    model.source = functional
+    return model
+
+
+def _config(operation: Any) -> Mapping[str, Any]:
+    serialization = importlib.import_module("keras.saving")
+    try:
+        found: Mapping[str, Any] = serialization.serialize_keras_object(operation)
+    except Exception as error:  # a layer inside, whose options no config has
+        raise NotTraceable(
+            f"{type(operation).__name__} {operation.name!r} inside does not tell its options: "
+            f"{error!s:.200}"
+        ) from error
+    return found
+
+
+def _call(given: Any, tensor: Callable[[Any], Tensor]) -> Call:
+    """A recorded call; variables and arrays in it are known values."""
+    keras = importlib.import_module("keras")
+    tensors: list[Tensor] = []
+
+    def kept(value: Any) -> Any:
+        if isinstance(value, keras.KerasTensor):
+            tensors.append(tensor(value))
+            return Ref(len(tensors) - 1)
+        if isinstance(value, list | tuple):
+            items = [kept(item) for item in value]
+            return tuple(items) if type(value) is tuple else items
+        if isinstance(value, Mapping):
+            return {key: kept(item) for key, item in value.items()}
+        if isinstance(value, keras.Variable) or keras.ops.is_tensor(value):
+            return np.asarray(keras.ops.convert_to_numpy(value))
+        return value
+
+    args = tuple(kept(item) for item in given.args)
+    kwargs = {name: kept(item) for name, item in given.kwargs.items()}
+    return Call(tuple(tensors), args, kwargs)

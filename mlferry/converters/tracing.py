@@ -1,0 +1,120 @@
+"""Layers of a user's own converted by what their `call` computes, without a class on the device.
+
+Keras 3 records functions of `keras.ops` on symbolic tensors. Layers of Keras 2, and those written
+in TensorFlow's functions, are recorded by TensorFlow.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mlferry.converters.graph import Graph, Node
+from mlferry.converters.layout import Blob
+from mlferry.converters.lower import Frontend, Lowering
+from mlferry.errors import ConversionError
+from mlferry.spec.shapes.rules import Shape
+
+_Traced = tuple[Graph, Frontend]
+
+
+@dataclass(frozen=True)
+class Tracer:
+    """Traces the layers of one conversion.
+
+    Attributes:
+        custom_objects: the user's classes by name, for layers of files.
+    """
+
+    custom_objects: Mapping[str, Any]
+
+    def can(self, node: Node) -> bool:
+        """Whether the layer's object is at hand, or can be made."""
+        return hasattr(node.layer, "get_weights") or self._class_of(node) is not None
+
+    def works(self, node: Node) -> bool:
+        """Whether everything that the layer computes has a converter, as far as shapes tell."""
+        shapes = [value.shape for value in node.inputs]
+        if not self.can(node) or not all(shapes):
+            return False
+        known = [(1 if s[0] is None else s[0], *s[1:]) for s in shapes if s]
+        try:
+            graph, frontend = self._graph(node, known, None)
+        except ConversionError:
+            return False
+        return all(frontend.ops.find(item.op, graph.version) for item in graph.nodes)
+
+    def convert(self, low: Lowering, node: Node, inputs: Sequence[Any]) -> list[Blob]:
+        """Add what a layer computes.
+
+        Raises:
+            ConversionError: its code cannot be traced, or an op in it not be converted.
+        """
+        given = [low.source_order(x if isinstance(x, Blob) else low.stored(x)) for x in inputs]
+        shapes = [x.known for x in given]
+        found = [mask for mask in node.masks if mask is not None]
+        mask = found[0].blob(low) if found else None
+        graph, frontend = self._graph(node, shapes, None if mask is None else mask.known)
+        extra = [] if len(graph.inputs) == len(given) or mask is None else [mask]
+        made, node.traced_masks = low.convert_inside(
+            graph, frontend, [*given, *extra], [*node.masks, *(None for _ in extra)]
+        )
+        return made
+
+    def _graph(self, node: Node, shapes: Sequence[Shape], mask: Shape | None) -> _Traced:
+        layer = node.layer or self._made(node, shapes)
+        from mlferry.converters.keras import tracing
+
+        inputs = list(zip(shapes, (value.dtype for value in node.inputs), strict=True))
+        takes = mask if "mask" in inspect.signature(layer.call).parameters else None
+        if not tracing.is_keras_3(layer):
+            return self._by_tensorflow(layer, node, inputs, takes)
+        from mlferry.converters.keras.ops import FRONTEND
+
+        try:
+            return tracing.layer_graph(layer, node.call, inputs, takes, str(node)), FRONTEND
+        except tracing.NotTraceable as error:
+            if not _names_tensorflow(error):
+                raise
+            return self._by_tensorflow(layer, node, inputs, takes)
+
+    def _by_tensorflow(
+        self, layer: Any, node: Node, inputs: Sequence[tuple[Shape, str]], mask: Shape | None
+    ) -> _Traced:
+        from mlferry.converters.keras.tracing import arguments
+        from mlferry.converters.tensorflow import read
+        from mlferry.converters.tensorflow.ops import FRONTEND
+
+        types = [*inputs, *([] if mask is None else [(mask, "bool")])]
+
+        def call(*tensors: Any) -> Any:
+            given = tensors if mask is None else tensors[:-1]
+            args, kwargs = arguments(layer, node.call, given, None if mask is None else tensors[-1])
+            return layer.call(*args, **kwargs)
+
+        return read.traced(call, types, str(node)), FRONTEND
+
+    # ---- layers of files ---------------------------------------------------------------
+
+    def _class_of(self, node: Node) -> Any:
+        found = (self.custom_objects.get(key) for key in (*node.keys, node.op.split(">")[-1]))
+        return next((item for item in found if inspect.isclass(item)), None)
+
+    def _made(self, node: Node, shapes: Sequence[Shape]) -> Any:
+        """The layer of a file: the user's class, with the file's options and arrays."""
+        made = self._class_of(node)
+        if made is None:
+            raise ConversionError(
+                f"tracing {node} needs its class, which no file holds: pass custom_objects="
+                f"{{{node.op.split('>')[-1]!r}: the class}}"
+            )
+        from mlferry.converters.keras import revival
+
+        return revival.layer_of(made, node, shapes)
+
+
+def _names_tensorflow(error: Exception) -> bool:
+    """Whether a symbolic tensor was given to a function of TensorFlow."""
+    return "TensorFlow function" in str(error) or "tensorflow" in str(error).lower()

@@ -1,0 +1,163 @@
+"""`mlferry.trace`: layers of a user's own converted by what they compute; Keras is the oracle."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import mlferry
+from mlferry.errors import ConversionError, UnsupportedOpError
+
+Library = Callable[[str], Any]
+
+
+@pytest.fixture(scope="module")
+def table(library: Library) -> Any:
+    library("keras")
+    from tests.converters.keras import traced_layers
+
+    return traced_layers
+
+
+NAMES = [
+    "SelfAttention", "BahdanauAttention", "MaskedAttentionPooling", "LuongAttention",
+    "RelativeBias", "SqueezeExcite", "CBAM", "EfficientChannelAttention", "GlobalContext",
+    "SpatialTransformer", "CoordConv", "SubPixel", "Patches", "BlurPool", "Anchors", "PixelNorm",
+    "InstanceNorm", "GroupNorm", "WeightStandardization", "Squash", "UnitSphere", "Mish",
+    "SwishBeta", "Snake", "SReLU", "GatedLinearUnit", "Highway", "Maxout", "RBF",
+    "FactorizationMachine", "Sinusoids", "PositionEmbedding", "Rotary", "TransformerBlock",
+    "ResidualTower", "TaggerInside",
+]  # fmt: skip
+
+
+def inputs_of(k: Any, row: Any) -> list[Any]:
+    kind = "int32" if row.words else "float32"
+    return [
+        k.layers.Input(shape, name=f"x{index}", dtype=kind, batch_size=1)
+        for index, shape in enumerate(row.shapes)
+    ]
+
+
+def compare(source: Any, model: Any, data: list[np.ndarray], **options: Any) -> mlferry.MLModel:
+    converted = mlferry.convert(source, **options)
+    made = list(converted.predict({f"x{i}": x for i, x in enumerate(data)}).values())
+    wanted = model(data if len(data) > 1 else data[0], training=False)
+    for one, other in zip(made, wanted if isinstance(wanted, list | tuple) else [wanted],
+                          strict=True):  # fmt: skip
+        np.testing.assert_allclose(one, np.asarray(other), atol=1e-5, rtol=1e-4)
+    return converted
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.filterwarnings("ignore")  # Keras's, of its own formats
+def test_against_keras(
+    name: str, table: Any, library: Library, rng: np.random.Generator, tmp_path: Path
+) -> None:
+    k = library("keras")
+    k.utils.set_random_seed(1)
+    (row,) = [row for row in table.ROWS if type(row.make()).__name__ == name]
+    inputs = inputs_of(k, row)
+    layer = row.make()
+    made = layer(inputs if len(inputs) > 1 else inputs[0])
+    model = k.Model(inputs, made)
+    data = [
+        rng.integers(0, 9, (1, *shape)).astype(np.int32)
+        if row.words
+        else rng.standard_normal((1, *shape)).astype(np.float32)
+        for shape in row.shapes
+    ]
+    converted = compare(model, model, data, custom_conversion_functions={name: mlferry.trace})
+    assert not mlferry.utils.has_custom_layer(converted.get_spec())
+    for suffix in (".keras", ".h5"):
+        path = tmp_path / f"m{suffix}"
+        model.save(path)
+        compare(path, model, data, trace_custom_layers=True, custom_objects=table.CLASSES)
+
+
+def test_every_layer_of_the_table_is_here(table: Any) -> None:
+    assert [type(row.make()).__name__ for row in table.ROWS] == NAMES
+    assert len(NAMES) >= 25
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_masks_go_in_and_through(table: Any, library: Library, rng: np.random.Generator) -> None:
+    k = library("keras")
+    ids = k.layers.Input((5,), dtype="int32", name="x0")
+    x = k.layers.Embedding(9, 6, mask_zero=True)(ids)
+    tagged = table.TaggerInside()(x)
+    model = k.Model(ids, [table.MaskedAttentionPooling()(tagged), k.layers.LSTM(2)(tagged), tagged])
+    for words in ([[1, 2, 0, 0, 3]], [[0, 4, 5, 0, 0]]):
+        compare(model, model, [np.array(words, np.int32)], trace_custom_layers=True)
+
+
+@pytest.mark.parametrize("name", ["PixelNorm", "Mish", "SwishBeta", "InstanceNorm", "CBAM"])
+def test_sizes_that_vary(name: str, table: Any, library: Library, rng: np.random.Generator) -> None:
+    k = library("keras")
+    x = k.layers.Input((None, None, 4), name="x0")
+    row = next(row for row in table.ROWS if type(row.make()).__name__ == name)
+    model = k.Model(x, row.make()(k.layers.Conv2D(4, 3)(x)))
+    side = mlferry.RangeDim(5, 12)
+    kind = mlferry.TensorType(shape=(1, side, side, 4))
+    converted = mlferry.convert(model, inputs=[kind], trace_custom_layers=True)
+    for shape in ((5, 7), (12, 6)):
+        data = rng.standard_normal((1, *shape, 4)).astype(np.float32)
+        (made,) = converted.predict({"x0": data}).values()
+        np.testing.assert_allclose(made, np.asarray(model(data)), atol=1e-5)
+
+
+def test_the_error_suggests_it_where_it_works(table: Any, library: Library) -> None:
+    k = library("keras")
+
+    class Fourier(k.layers.Layer):  # type: ignore[misc,name-defined]
+        def call(self, x: Any) -> Any:
+            return k.ops.fft2((x, x))[0]
+
+    x = k.layers.Input((6, 4, 4))
+    model = k.Model(x, Fourier()(table.Mish()(x)))
+    with pytest.raises(UnsupportedOpError) as caught:
+        mlferry.convert(model)
+    assert "custom_conversion_functions={'Mish': mlferry.trace})" in str(caught.value)
+
+
+def test_a_layer_that_branches_on_values_says_where(library: Library) -> None:
+    k = library("keras")
+
+    class Branching(k.layers.Layer):  # type: ignore[misc,name-defined]
+        def call(self, x: Any) -> Any:
+            if isinstance(x, k.KerasTensor) and k.ops.sum(x) > 0:
+                return x
+            return -x
+
+        def compute_output_spec(self, x: Any) -> Any:
+            return k.KerasTensor(x.shape)
+
+    x = k.layers.Input((3,), name="x0")
+    model = k.Model(x, Branching()(x))
+    with pytest.raises(ConversionError, match=r"test_tracing.py:\d+: if .*ops.sum\(x\) > 0"):
+        mlferry.convert(model, trace_custom_layers=True)
+
+
+def test_files_need_the_class(table: Any, library: Library, tmp_path: Path) -> None:
+    k = library("keras")
+    x = k.layers.Input((6, 4, 4), name="x0")
+    k.Model(x, table.Mish()(x)).save(tmp_path / "m.keras")
+    functions = {"Mish": mlferry.trace}
+    with pytest.raises(ConversionError, match=r"pass custom_objects=\{'Mish': the class\}"):
+        mlferry.convert(tmp_path / "m.keras", custom_conversion_functions=functions)
+
+
+def test_layers_forget_that_they_were_traced(table: Any, library: Library) -> None:
+    k = library("keras")
+    x = k.layers.Input((6, 4, 4), name="x0")
+    layer = table.SqueezeExcite(ratio=2)
+    model = k.Model(x, layer(x))
+    before = model.to_json()
+    mlferry.convert(model, trace_custom_layers=True)
+    assert model.to_json() == before
+    assert not layer.down._inbound_nodes
+    with pytest.raises(ConversionError, match="a value of custom_conversion_functions"):
+        mlferry.trace(layer)
