@@ -106,6 +106,7 @@ class Node:
         passes_mask: whether a layer of the user's own passes masks on, where its conversion
             function says so.
         is_traced: whether what its layer computes is converted, not the layer.
+        carried_masks: those of the inputs that the layers inside see, where it is traced.
         traced_masks: those of the outputs of a layer that was traced.
         input_shapes: shapes of the inputs in the source's order of axes, set while lowering.
         output_shapes: shapes of the outputs, where the source tells them.
@@ -126,6 +127,7 @@ class Node:
     masks: Sequence[Mask | None] = ()
     passes_mask: bool | None = None
     is_traced: bool = False
+    carried_masks: Sequence[Mask | None] = ()
     traced_masks: Sequence[Mask | None] = ()
     input_shapes: list[Shape | None] = field(default_factory=list)
 

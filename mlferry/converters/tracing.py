@@ -59,7 +59,7 @@ class Tracer:
         graph, frontend = self._graph(node, shapes, None if mask is None else mask.known)
         extra = [] if len(graph.inputs) == len(given) or mask is None else [mask]
         made, node.traced_masks = low.convert_inside(
-            graph, frontend, [*given, *extra], [*node.masks, *(None for _ in extra)]
+            graph, frontend, [*given, *extra], [*node.carried_masks, *(None for _ in extra)]
         )
         return made
 

@@ -67,6 +67,7 @@ def follow(graph: Graph) -> None:
         node.masks = rule.taken(node, found)
         passed = rule.passed(node, rule.previous(node, found))
         if node.is_traced:
+            node.carried_masks = found
             passed = _passed_by_trace(node, passed)
         for value, mask in zip(node.outputs, passed, strict=False):
             if mask is not None:

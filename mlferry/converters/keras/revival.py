@@ -74,7 +74,7 @@ def _ordered(layer: Any) -> list[Any]:
 def _load(layer: Any, arrays: _Arrays, name: str) -> None:
     """Arrays of a `.keras` file, which lie under the names of the layer's attributes."""
     left = dict(arrays)
-    for path, part in _parts(layer, "", set()):
+    for path, part in _Folders(arrays).parts(layer, ""):
         own = {
             key.removeprefix(path): array
             for key, array in left.items()
@@ -97,28 +97,38 @@ def _load(layer: Any, arrays: _Arrays, name: str) -> None:
         )
 
 
-def _parts(layer: Any, path: str, seen: set[int]) -> Iterator[tuple[str, Any]]:
-    """The layer and those in its attributes, with the folders in which Keras keeps them."""
-    keras = importlib.import_module("keras")
-    seen.add(id(layer))
-    yield path, layer
-    names = sorted(set(dir(layer)) - set(dir(keras.layers.Layer())))
-    for name in sorted(names, key=lambda text: f"~{text}" if text.startswith("_") else text):
-        value = getattr(layer, name, None)
-        if isinstance(value, keras.layers.Layer) and id(value) not in seen:
-            yield from _parts(value, f"{path}{name}/", seen)
-        elif isinstance(value, list | tuple | dict):
-            yield from _parts_of_container(value, f"{path}{name}/", seen)
+class _Folders:
+    """The layers inside others, with the folders in which Keras keeps their arrays."""
 
+    def __init__(self, arrays: _Arrays) -> None:
+        self.keys = list(arrays)
+        self.seen: set[int] = set()
+        self.kind = importlib.import_module("keras").layers.Layer
 
-def _parts_of_container(value: Any, path: str, seen: set[int]) -> Iterator[tuple[str, Any]]:
-    keras = importlib.import_module("keras")
-    used: dict[str, int] = {}
-    for item in value.values() if isinstance(value, dict) else value:
-        if not isinstance(item, keras.layers.Layer):
-            continue
-        label = snake_case(type(item).__name__)
-        used[label] = used.get(label, -1) + 1
-        if id(item) not in seen:
+    def parts(self, layer: Any, path: str) -> Iterator[tuple[str, Any]]:
+        """The layer and those in its attributes, in Keras's order."""
+        self.seen.add(id(layer))
+        yield path, layer
+        names = sorted(set(dir(layer)) - set(dir(self.kind())))
+        for name in sorted(names, key=lambda text: f"~{text}" if text.startswith("_") else text):
+            value = getattr(layer, name, None)
+            if isinstance(value, self.kind):
+                if id(value) not in self.seen:
+                    yield from self.parts(value, f"{path}{name}/")
+            elif isinstance(value, list | tuple | dict):
+                yield from self._held(value, f"{path}{name}/")
+
+    def _held(self, value: Any, path: str) -> Iterator[tuple[str, Any]]:
+        """Layers in a list or dict, and in those inside it, which older Keras passes by."""
+        used: dict[str, int] = {}
+        for item in value.values() if isinstance(value, dict) else value:
+            is_layer = isinstance(item, self.kind)
+            if not is_layer and not isinstance(item, list | tuple | dict):
+                continue
+            label = snake_case(type(item).__name__) if is_layer else "container"
+            used[label] = used.get(label, -1) + 1
             label = f"{label}_{used[label]}" if used[label] else label
-            yield from _parts(item, f"{path}{label}/", seen)
+            if is_layer and id(item) not in self.seen:
+                yield from self.parts(item, f"{path}{label}/")
+            elif not is_layer and any(key.startswith(f"{path}{label}/") for key in self.keys):
+                yield from self._held(item, f"{path}{label}/")

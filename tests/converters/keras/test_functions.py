@@ -35,6 +35,11 @@ class Row:
     integers: bool = False
 
 
+def kernel(*shape: int) -> np.ndarray:
+    """Numbers that are the same in every run."""
+    return np.random.default_rng(3).standard_normal(shape).astype(np.float32)
+
+
 def row(name: str, compute: Callable[..., Any], *shapes: tuple[int, ...], **special: bool) -> Row:
     return Row(name, compute, *(shapes or ((3, 4),)), **special)
 
@@ -163,6 +168,28 @@ ROWS = [
     row("TopK", lambda o, x, y: o.top_k(x, 2)[1]),
     row("Sort", lambda o, x, y: o.sort(x, axis=-1)),
     row("Matmul", lambda o, x, y: o.matmul(x, o.transpose(y, (0, 2, 1)))),
+    row("Conv", lambda o, x, y: o.conv(x, kernel(2, 3, 4, 5), 2, "same"), (7, 6, 4)),
+    row("Conv", lambda o, x, y: o.conv(x, kernel(3, 4, 6), dilation_rate=2), (9, 4)),
+    row("Conv", lambda o, x, y: o.conv(x, kernel(2, 2, 2, 3, 2)), (4, 3, 5, 3)),
+    row("DepthwiseConv", lambda o, x, y: o.depthwise_conv(x, kernel(3, 3, 4, 2), 2, "same"),
+        (7, 6, 4)),
+    row("SeparableConv", lambda o, x, y: o.separable_conv(
+        x, kernel(2, 2, 4, 2), kernel(1, 1, 8, 3), padding="same"), (7, 6, 4)),
+    row("ConvTranspose", lambda o, x, y: o.conv_transpose(
+        x, kernel(3, 3, 5, 4), 2, "same", data_format="channels_last"), (4, 3, 4)),
+    row("ConvTranspose", lambda o, x, y: o.conv_transpose(
+        x, kernel(2, 5, 4), 3, data_format="channels_last"), (4, 4)),
+    row("MaxPool", lambda o, x, y: o.max_pool(x, 2, 1, "same"), (5, 4, 3)),
+    row("MaxPool", lambda o, x, y: o.max_pool(x, 3), (9, 3)),
+    row("AveragePool", lambda o, x, y: o.average_pool(x, (2, 3), padding="same"), (5, 4, 3)),
+    row("Moments", lambda o, x, y: o.moments(x, (1, 2))[1], (5, 4, 3)),
+    row("Moments", lambda o, x, y: o.moments(x, (1, 2), keepdims=True)[0], (5, 4, 3)),
+    row("Moments", lambda o, x, y: o.moments(x, -1)[1], (5, 4, 3)),
+    row("BatchNorm", lambda o, x, y: o.batch_normalization(
+        x, kernel(3), kernel(3) ** 2 + 1, -1, kernel(3), kernel(3)), (5, 4, 3)),
+    row("LayerNorm", lambda o, x, y: o.layer_normalization(x, kernel(4), kernel(4)), (3, 4)),
+    row("LayerNorm", lambda o, x, y: o.layer_normalization(x, epsilon=1e-3), (3, 4)),
+    row("ConvertToTensor", lambda o, x, y: o.convert_to_tensor(x * 2), (3, 4)),
     row("Matmul", lambda o, x, y: x @ np.ones((4, 2), np.float32)),
     row("Dot", lambda o, x, y: o.dot(x, np.ones((4, 2), np.float32))),
     row("Einsum", lambda o, x, y: o.einsum("btc,bsc->bts", x, y)),

@@ -22,6 +22,7 @@ from mlferry.converters.keras.ops import (  # noqa: F401 (they register their fu
     resizing,
     signals,
     volumes,
+    windows,
 )
 from mlferry.converters.keras.ops.registry import FRONTEND, OPS
 

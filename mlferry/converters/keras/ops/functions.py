@@ -26,7 +26,7 @@ _COMMON = {"axis": "axis", "keepdims": "keepdims"}
 def function(
     *names: str,
     tf: Mapping[str, Mapping[str, str]] | None = None,
-    layouts: Accepted = (SOURCE,),
+    layouts: Accepted | Callable[[Node], Accepted] = (SOURCE,),
 ) -> Callable[[Function], Function]:
     """Register a converter.
 

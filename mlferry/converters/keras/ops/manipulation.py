@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from mlferry.converters import reshapes
 from mlferry.converters.graph import Node
 from mlferry.converters.keras.ops.functions import axes_of, function, layer, operands
 from mlferry.converters.layout import CHANNELS_FIRST, SOURCE, UNFLATTENED, Blob
@@ -32,6 +33,8 @@ def reshape(low: Lowering, node: Node, x: Blob, newshape: Any) -> Blob:
             target[target.index(-1)] = size // rest
         if product(target) != size:
             raise ConversionError(f"a reshape of {x.known} to {tuple(target)}")
+    if max(len(target), x.rank) > reshapes.MOST_AXES:
+        return reshapes.reshaped(low, x, [None if n == -1 else n for n in target])
     return low.reshape(x, tuple(None if n == -1 else n for n in target))
 
 
@@ -55,7 +58,7 @@ def ravel(low: Lowering, node: Node, x: Blob) -> Blob:
 @function("Transpose", tf={"transpose": {"a": "x", "perm": "axes"}})
 def transpose(low: Lowering, node: Node, x: Blob, axes: Any = None) -> Blob:
     order = range(x.rank)[::-1] if axes is None else [positive(int(a), x.rank) for a in axes]
-    return low.layer("transpose", x, axes=tuple(order))
+    return reshapes.transposed(low, x, tuple(order))
 
 
 @function("Swapaxes")
