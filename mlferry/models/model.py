@@ -112,6 +112,26 @@ class MLModel:
         model._start(spec, CustomClasses({}, {}), problems)
         return model
 
+    def with_spec(self, spec: model_pb2.Model, *others: MLModel) -> MLModel:
+        """Another model that runs as this one: with its custom classes, engine and options.
+
+        Args:
+            spec: the `Model` message of the new model, which is copied.
+            others: models whose classes it needs as well. Where this model runs on the default
+                engine, the first engine of theirs that is another one is taken.
+
+        Raises:
+            ValidationError: the message breaks rules without which its numbers are undefined.
+            RegistrationError: two of the models have different classes of the same name.
+        """
+        classes = self._classes
+        for other in others:
+            classes = classes.joined(other._classes)
+        made = MLModel.__new__(type(self))
+        copied = _spec_of(spec)
+        made._start(copied, classes, validate.validate(copied))
+        return made
+
     def __reduce__(self) -> tuple[Any, ...]:
         """As its message, with the classes that it needs, registered ones too."""
         return _revived, (self._spec.SerializeToString(), self._with_registered())

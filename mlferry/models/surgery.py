@@ -23,9 +23,7 @@ def _checked(spec: model_pb2.Model, like: Sequence[MLModel], what: str) -> MLMod
     severe = [p for p in validate(spec) if p.severity != "note" and str(p) not in known]
     if severe:
         raise ValidationError(f"{what} would have problems:", severe)
-    layers = {name: cls for model in like for name, cls in model._classes.layers.items()}
-    models = {name: cls for model in like for name, cls in model._classes.models.items()}
-    return MLModel(spec, custom_layers=layers, custom_models=models)
+    return like[0].with_spec(spec, *like[1:])
 
 
 def _network(spec: model_pb2.Model) -> networks.Network:

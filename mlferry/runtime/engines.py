@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 from mlferry.errors import RegistrationError
 from mlferry.registry import did_you_mean
@@ -11,9 +12,21 @@ from mlferry.runtime.custom import CustomClasses
 from mlferry.runtime.session import Session
 from mlferry.spec import networks
 
-Engine = Callable[[networks.Network, CustomClasses], Session]
 NAMES = ("numpy", "onnxruntime")
-NUMPY: Engine = Session
+
+
+@dataclass(frozen=True)
+class Engine:
+    """What evaluates a network: a kind of session, and its options by name."""
+
+    session: Callable[..., Session]
+    options: tuple[tuple[str, Any], ...] = ()
+
+    def __call__(self, network: networks.Network, classes: CustomClasses) -> Session:
+        return self.session(network, classes, **dict(self.options))
+
+
+NUMPY = Engine(Session)
 
 
 def engine_named(name: str, threads: int | None = None, *, winograd: bool = True) -> Engine:
@@ -40,10 +53,10 @@ def engine_named(name: str, threads: int | None = None, *, winograd: bool = True
                 "threads is for engine='onnxruntime'; NumPy's are set before it is imported, by "
                 "OPENBLAS_NUM_THREADS"
             )
-        return NUMPY if winograd else functools.partial(Session, winograd=False)
+        return NUMPY if winograd else Engine(Session, (("winograd", False),))
     if not winograd:
         raise RegistrationError("winograd is for engine='numpy'; leave it out")
     from mlferry.runtime.onnx_session import OnnxSession, import_onnxruntime
 
     import_onnxruntime()
-    return functools.partial(OnnxSession, threads=threads)
+    return Engine(OnnxSession, (("threads", threads),))

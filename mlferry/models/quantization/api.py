@@ -113,7 +113,7 @@ def quantize_weights(
     for inner in networks.models_in(spec):
         needed = versions.required(inner)
         inner.specificationVersion = max(inner.specificationVersion, needed)
-    return MLModel(spec, custom_layers=classes.layers, custom_models=classes.models)
+    return model.with_spec(spec)
 
 
 def _task(

@@ -8,7 +8,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mlferry.custom import CustomLayer, CustomModel
-from mlferry.errors import MlferryError, PredictionError, UnsupportedModelError
+from mlferry.errors import (
+    MlferryError,
+    PredictionError,
+    RegistrationError,
+    UnsupportedModelError,
+)
 from mlferry.registry import Registry
 from mlferry.runtime import features, inputs
 from mlferry.runtime.engines import NUMPY, Engine
@@ -25,6 +30,24 @@ class CustomClasses:
     layers: Mapping[str, type[CustomLayer]] = field(default_factory=dict)
     models: Mapping[str, type[CustomModel]] = field(default_factory=dict)
     engine: Engine = NUMPY
+
+    def joined(self, other: CustomClasses) -> CustomClasses:
+        """What a model made of two models needs: the first engine that is not the default one.
+
+        Raises:
+            RegistrationError: both have a class of the same name, and not the same class.
+        """
+        for ours, theirs in ((self.layers, other.layers), (self.models, other.models)):
+            for name in ours.keys() & theirs.keys():
+                if ours[name] is not theirs[name]:
+                    raise RegistrationError(
+                        f"two models have different classes for {name!r}: "
+                        f"{ours[name].__qualname__} and {theirs[name].__qualname__}. Rename one "
+                        "with replace_custom_layer_name"
+                    )
+        engine = other.engine if self.engine == CustomClasses().engine else self.engine
+        return CustomClasses({**self.layers, **other.layers}, {**self.models, **other.models},
+                             engine)  # fmt: skip
 
 
 Factory = Callable[[model_pb2.Model, CustomClasses], Evaluator]
