@@ -12,6 +12,7 @@ from typing import Any
 
 from mlferry.errors import SpecError
 from mlferry.models.model import MLModel
+from mlferry.models.training import set_type
 from mlferry.registry import did_you_mean
 from mlferry.runtime.custom import shapes_of_classes
 from mlferry.spec import networks, versions
@@ -191,6 +192,7 @@ def _change(
     except BaseException:
         feature.type.CopyFrom(before)
         raise
+    set_type(spec, name, feature.type)
     spec.specificationVersion = max(spec.specificationVersion, versions.required(spec))
 
 

@@ -77,6 +77,9 @@ class Description:
         metadata: description, author, licence, version, and what the author added.
         inputs, outputs: the interface.
         labels: class labels of a classifier.
+        updatable: whether a device can train the model.
+        updatable_layers: the names of the layers that training changes.
+        training_inputs: what training takes.
         layers: how many layers of each kind.
         weights: how many weights of each encoding.
         dependencies: custom layers and custom models, those inside of pipelines too.
@@ -92,6 +95,9 @@ class Description:
     inputs: list[Feature]
     outputs: list[Feature]
     labels: list[str]
+    updatable: bool
+    updatable_layers: list[str]
+    training_inputs: list[Feature]
     layers: dict[str, int]
     weights: dict[str, int]
     dependencies: list[Dependency]
@@ -108,7 +114,16 @@ class Description:
         systems = ", ".join(f"{name} {first}" for name, first in self.systems.items())
         version = str(self.specification_version)
         yield "specification version", f"{version}, {systems}" if systems else version
+        if self.updatable:
+            yield "updatable on a device", ", ".join(self.updatable_layers) or "yes"
         yield from self.metadata.items()
+
+    def interface(self) -> Iterator[tuple[str, list[Feature]]]:
+        """Title and features of each group of them; the inputs of training where there are."""
+        yield "inputs", self.inputs
+        yield "outputs", self.outputs
+        if self.training_inputs:
+            yield "training inputs", self.training_inputs
 
     def layer_text(self) -> str:
         """All layers in one line."""
@@ -133,7 +148,7 @@ class Description:
     def __str__(self) -> str:
         lines = [f"Core ML model: {self.kind}, {readable_size(self.size)}"]
         lines += [f"  {label}: {value}" for label, value in self.facts()]
-        for title, described in (("inputs", self.inputs), ("outputs", self.outputs)):
+        for title, described in self.interface():
             lines.append(f"{title}:")
             for feature in described:
                 text = f"  {feature.name}: {feature.type}"
@@ -206,6 +221,9 @@ def describe(spec: model_pb2.Model, problems: Sequence[Problem] | None = None) -
         inputs=[_feature(feature) for feature in spec.description.input],
         outputs=[_feature(feature) for feature in spec.description.output],
         labels=_labels(spec),
+        updatable=spec.isUpdatable,
+        updatable_layers=_updatable_layers(spec),
+        training_inputs=[_feature(feature) for feature in spec.description.trainingInput],
         layers=dict(layers.most_common()),
         weights=dict(stored.most_common()),
         dependencies=[*_dependencies(spec), *(d for model in inner for d in model.dependencies)],
@@ -234,6 +252,17 @@ def _labels(spec: model_pb2.Model) -> list[str]:
         return []
     which = holder.WhichOneof("ClassLabels")
     return [str(label) for label in getattr(holder, which).vector] if which else []
+
+
+def _updatable_layers(spec: model_pb2.Model) -> list[str]:
+    """Of the model and of those inside of it."""
+    every = (networks.network_of(model) for model in networks.models_in(spec))
+    return [
+        layer.name
+        for network in every
+        for layer in (_layers(network) if network is not None else ())
+        if spec.isUpdatable and layer.isUpdatable
+    ]
 
 
 def _layers(network: networks.Network) -> list[nn.NeuralNetworkLayer]:

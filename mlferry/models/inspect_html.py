@@ -24,8 +24,8 @@ def page(description: Description, title: str = "Core ML model") -> str:
 
 def _body(d: Description) -> str:
     parts = [f"<h2>{escape(d.kind)}, {readable_size(d.size)}</h2>", table(d.facts())]
-    for title, described in (("Inputs", d.inputs), ("Outputs", d.outputs)):
-        parts.append(f"<h2>{title}</h2>")
+    for title, described in d.interface():
+        parts.append(f"<h2>{title.capitalize()}</h2>")
         parts.append(table((f.name, f.type, f.description) for f in described))
     if d.labels:
         shown = ", ".join(map(escape, d.labels))

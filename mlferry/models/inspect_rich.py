@@ -19,8 +19,8 @@ def renderables(d: Description) -> Iterator[RenderableType]:
     from rich.text import Text
 
     yield Panel(_table(d.facts()), title=f"{d.kind}, {readable_size(d.size)}", title_align="left")
-    yield _features("Inputs", d.inputs)
-    yield _features("Outputs", d.outputs)
+    for title, described in d.interface():
+        yield _features(title.capitalize(), described)
     if d.labels:
         yield Text.assemble(("Class labels  ", "bold"), d.label_text())
     for needed in d.dependencies:

@@ -26,11 +26,12 @@ def rename_feature(
     """Rename an input or output, and what bears its name inside, in place.
 
     Inside are the blobs of networks, in branches and loops too, their preprocessing, a
-    classifier's own names, and the models of a pipeline.
+    classifier's own names, losses and training inputs, and the models of a pipeline.
 
     Args:
         spec: the model.
-        current_name: of the input or output; in a pipeline also a feature between its models.
+        current_name: of the input or output; in a pipeline also a feature between its models,
+            in an updatable model also a training input.
         new_name: what it shall be called.
         rename_inputs: whether an input of this name is renamed.
         rename_outputs: whether an output of this name is renamed.
@@ -59,6 +60,7 @@ def _feature_names(spec: model_pb2.Model, inputs: bool, outputs: bool) -> set[st
     for model in networks.models_in(spec):
         if inputs:
             found.update(feature.name for feature in model.description.input)
+            found.update(feature.name for feature in model.description.trainingInput)
         if outputs:
             found.update(feature.name for feature in model.description.output)
     return found
@@ -66,9 +68,12 @@ def _feature_names(spec: model_pb2.Model, inputs: bool, outputs: bool) -> set[st
 
 def _every_name(spec: model_pb2.Model) -> Iterator[str]:
     for model in networks.models_in(spec):
-        for feature in (*model.description.input, *model.description.output):
+        description = model.description
+        for feature in (*description.input, *description.output, *description.trainingInput):
             yield feature.name
         network = networks.network_of(model)
+        for loss in networks.losses_of(network) if network is not None else ():
+            yield loss.target
         for layer in networks.layers_of(network) if network is not None else ():
             yield from layer.input
             yield from layer.output
@@ -102,6 +107,10 @@ def _rename_blob(network: networks.Network, old: str, new: str) -> None:
     for step in network.preprocessing:
         if step.featureName == old:
             step.featureName = new
+    for loss in networks.losses_of(network):
+        for field in ("input", "target"):
+            if getattr(loss, field) == old:
+                setattr(loss, field, new)
     if isinstance(network, nn.NeuralNetworkClassifier) and network.labelProbabilityLayerName == old:
         network.labelProbabilityLayerName = new
 

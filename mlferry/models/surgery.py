@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from mlferry.errors import SpecError, ValidationError
+from mlferry.models import training
 from mlferry.models.model import MLModel
 from mlferry.registry import did_you_mean
 from mlferry.runtime.custom import shapes_of_classes
@@ -50,8 +51,9 @@ def extract_submodel(
         a neural network; blobs that were no inputs or outputs are float32 multi-arrays.
 
     Raises:
-        SpecError: there is no such blob, the outputs need other inputs, or the shape of a blob
-            is unknown (behind a custom layer without a registered class).
+        SpecError: there is no such blob, the outputs need other inputs, the shape of a blob
+            is unknown (behind a custom layer without a registered class), or the model is
+            updatable and the part would lose its loss.
     """
     spec = model.get_spec()
     network = _network(spec)
@@ -91,6 +93,7 @@ def extract_submodel(
                 feature.CopyFrom(known[name])
             else:
                 feature.type.CopyFrom(_array(name, shapes[name], rank5))
+    training.carry_to_part(spec, made)
     return _checked(made, [model], "the part")
 
 
@@ -132,7 +135,8 @@ def make_pipeline(*models: MLModel) -> MLModel:
     """The models one after the other: outputs are inputs of the same name of a later one.
 
     The inputs are those that no model before makes; the outputs are those of the last model.
-    A pipeline that ends with a classifier or a regressor is one.
+    A pipeline that ends with a classifier or a regressor is one; one that ends with an updatable
+    model is updatable.
 
     Raises:
         SpecError: fewer than two models, an output that does not fit the input of its name, or
@@ -174,6 +178,7 @@ def make_pipeline(*models: MLModel) -> MLModel:
     made.description.output.extend(last.description.output)
     made.description.predictedFeatureName = last.description.predictedFeatureName
     made.description.predictedProbabilitiesName = last.description.predictedProbabilitiesName
+    training.carry_to_pipeline(made, last)
     return _checked(made, models, "the pipeline")
 
 
@@ -225,6 +230,7 @@ def change_input_output_types(model: MLModel, types: Mapping[str, str | ft.Featu
             close = did_you_mean(name, list(described))
             raise SpecError(f"the model has no input or output {name!r}.{close}")
         described[name].type.CopyFrom(_changed(name, described[name].type, wanted, spec))
+        training.set_type(spec, name, described[name].type)
     network = networks.network_of(spec)
     if network is not None and network.arrayInputShapeMapping != 0 and not had_images:
         network.imageInputShapeMapping = nn.RANK4_IMAGE_MAPPING
@@ -315,4 +321,5 @@ def attach_class_labels(
         "labels": list(class_labels), "blob": probabilities,
         "label_name": predicted_feature_name, "probabilities_name": probabilities,
     })  # fmt: skip
+    training.label_target(spec, probabilities)
     return _checked(spec, [model], "the classifier")

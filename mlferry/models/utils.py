@@ -28,6 +28,7 @@ from mlferry.models.surgery import (
     extract_submodel,
     make_pipeline,
 )
+from mlferry.models.training import without_training
 from mlferry.spec import io, networks, versions
 from mlferry.spec.io import load_spec
 from mlferry.spec.proto import features_pb2 as ft, model_pb2
@@ -52,6 +53,7 @@ __all__ = [
     "rename_layer",
     "replace_custom_layer_name",
     "save_spec",
+    "without_training",
 ]
 
 
@@ -90,9 +92,13 @@ def convert_neural_network_spec_weights_to_fp16(fp_spec: model_pb2.Model) -> mod
 
 
 def convert_double_to_float_multiarray_type(spec: model_pb2.Model) -> None:
-    """Make float32 multi-arrays of all inputs and outputs of doubles, in place."""
+    """Make float32 multi-arrays of all inputs and outputs of doubles, in place.
+
+    Inputs of training are changed likewise.
+    """
     for model in networks.models_in(spec):
-        for feature in (*model.description.input, *model.description.output):
+        description = model.description
+        for feature in (*description.input, *description.output, *description.trainingInput):
             array = feature.type.multiArrayType
             if array.dataType == ft.ArrayFeatureType.DOUBLE:
                 array.dataType = ft.ArrayFeatureType.FLOAT32

@@ -291,6 +291,8 @@ def write_classifier(
     target.preprocessing.extend(network.preprocessing)
     target.arrayInputShapeMapping = network.arrayInputShapeMapping
     target.imageInputShapeMapping = network.imageInputShapeMapping
+    if network.HasField("updateParams"):
+        target.updateParams.CopyFrom(network.updateParams)
     target.labelProbabilityLayerName = classifier["blob"]
     labels = classifier["labels"]
     strings = isinstance(labels[0], str)

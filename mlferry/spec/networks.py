@@ -66,6 +66,19 @@ def touched(layer: nn.NeuralNetworkLayer) -> tuple[set[str], set[str]]:
     return reads, writes
 
 
+Loss = nn.CategoricalCrossEntropyLossLayer | nn.MeanSquaredErrorLossLayer
+
+
+def losses_of(network: Network) -> list[Loss]:
+    """What training on a device compares: the `input` of each is a blob of the network."""
+    found = []
+    for layer in network.updateParams.lossLayers:
+        kind = layer.WhichOneof("LossLayerType")
+        if kind is not None:
+            found.append(getattr(layer, kind))
+    return found
+
+
 _VERSION_BY_NUMBER = ((500, 1), (501, 2), (1450, 4))
 
 
