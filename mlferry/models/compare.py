@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -30,6 +30,45 @@ _TOP = 5
 
 
 @dataclass(frozen=True)
+class Energy:
+    """What the signal-to-noise ratio of some values is made of.
+
+    Attributes:
+        signal: the sum of the squares of the first model's values.
+        noise: the sum of the squares of the differences.
+        peak: the largest magnitude of the first model's values.
+        count: how many values there are.
+    """
+
+    signal: float
+    noise: float
+    peak: float
+    count: int
+
+    @classmethod
+    def pooled(cls, parts: Sequence[Energy]) -> Energy:
+        """Of all values of several arrays."""
+        return cls(
+            sum(part.signal for part in parts),
+            sum(part.noise for part in parts),
+            float(np.max([part.peak for part in parts])),  # keeps NaN
+            sum(part.count for part in parts),
+        )
+
+    @property
+    def snr(self) -> float:
+        """Signal over noise, in dB."""
+        return math.inf if self.noise == 0 else _decibels(self.signal, self.noise)
+
+    @property
+    def psnr(self) -> float:
+        """The square of the peak over the mean noise, in dB."""
+        if self.noise == 0:
+            return math.inf
+        return _decibels(self.peak * self.peak, self.noise / self.count)
+
+
+@dataclass(frozen=True)
 class Row:
     """One sample and one output.
 
@@ -38,12 +77,14 @@ class Row:
         output: the name of the output.
         numbers: the measures of this output for this sample.
         score: how well they agree, higher is better: what `worst` sorts by.
+        energy: of an array, what its ratios are made of.
     """
 
     sample: str
     output: str
     numbers: dict[str, Any]
     score: float
+    energy: Energy | None = None
 
 
 @dataclass(frozen=True)
@@ -56,7 +97,8 @@ class OutputReport:
         numbers: for labels: `top1`, the part of samples with the same label. For
             probabilities: `top1` (the same best label) and `top5` (the first model's best
             label is among the second's best five), from 0 to 1, and `largest_difference`.
-            For arrays: means over the samples of `snr` and `psnr` (dB), `mean_difference` and
+            For arrays: `snr` and `psnr` (dB) of the values of all samples together, `worst_snr`
+            of the sample with the smallest one, means over the samples of `mean_difference` and
             `cosine`, and `largest_difference` of all.
     """
 
@@ -72,7 +114,8 @@ class OutputReport:
 
 
 _LABELS = {
-    "top1": "Top 1 agreement:", "top5": "Top 5 agreement:", "snr": "SNR:", "psnr": "PSNR:",
+    "top1": "Top 1 agreement:", "top5": "Top 5 agreement:", "snr": "SNR:",
+    "worst_snr": "SNR, worst sample:", "psnr": "PSNR:",
     "largest_difference": "Largest difference:", "mean_difference": "Mean difference:",
     "cosine": "Cosine:",
 }  # fmt: skip
@@ -81,7 +124,7 @@ _LABELS = {
 def _show(key: str, value: float) -> str:
     if key in ("top1", "top5"):
         return f"{value:.2%}"
-    if key in ("snr", "psnr"):
+    if key in ("snr", "worst_snr", "psnr"):
         return f"{value:.2f} dB"
     return f"{value:.6f}" if key == "cosine" else f"{value:.4g}"
 
@@ -208,7 +251,8 @@ def compare_models(
 
     Returns:
         A `Report`. Probabilities and labels are compared by agreement, images and arrays by
-        signal-to-noise ratio, differences and cosine; the first model is the reference.
+        signal-to-noise ratio (of all samples pooled, and of the worst one), differences and
+        cosine; the first model is the reference.
 
     Raises:
         PredictionError: the samples do not fit, or the models' outputs cannot be paired.
@@ -218,8 +262,9 @@ def compare_models(
     models = [_as_model(given) for given in (full_precision_model, quantized_model)]
     described = next((model for model in models if isinstance(model, MLModel)), None)
     samples = samples_for(described, sample_data, nested=nested)
+    order = _input_order(described)
     for model in models:
-        _runner(model)  # says early what cannot be compared
+        _runner(model, order)  # says early what cannot be compared
     rows: list[Row] = []
     kinds: dict[str, str] = {}
     count = 0
@@ -239,7 +284,7 @@ def compare_models(
             + "; ".join(f"{name}: {why}" for name, why in samples.unreadable.items())
         )
     outputs = {
-        name: OutputReport(name, kind, _summary([r.numbers for r in rows if r.output == name]))
+        name: OutputReport(name, kind, _summary([row for row in rows if row.output == name]))
         for name, kind in kinds.items()
     }
     return Report(count, outputs, rows, samples.unreadable)
@@ -253,11 +298,12 @@ def _compared(
     sample = loaded(load, *parcel)
     if isinstance(sample, Unreadable):
         return sample
-    pairs = _paired(_runner(first)(sample.data), _runner(second)(sample.data))
+    order = _input_order(next((m for m in (first, second) if isinstance(m, MLModel)), None))
+    made = (_runner(model, order)(sample.data) for model in (first, second))
+    pairs = _paired(*made)
     rows = []
     for name, (kind, one, other) in pairs.items():
-        numbers, score = _MEASURES[kind](one, other)
-        rows.append((kind, Row(sample.name, name, numbers, score)))
+        rows.append((kind, Row(sample.name, name, *_MEASURES[kind](one, other))))
     return rows
 
 
@@ -270,13 +316,19 @@ def _as_model(given: Any) -> Any:
     return given
 
 
-def _runner(model: Any) -> Callable[[Mapping[str, Any]], Outputs]:
+def _input_order(model: MLModel | None) -> list[str]:
+    """The names of a Core ML model's inputs: a conversion keeps the order of the source's."""
+    return [] if model is None else [feature.name for feature in model.spec.description.input]
+
+
+def _runner(model: Any, order: Sequence[str]) -> Callable[[Mapping[str, Any]], Outputs]:
+    """What evaluates a model for a sample; `order` is that of a Core ML model beside it."""
     if isinstance(model, MLModel):
         return model.predict
     if hasattr(model, "get_inputs") and hasattr(model, "run"):
-        return _onnx_runner(model)
+        return _onnx_runner(model, order)
     if hasattr(model, "predict_on_batch"):
-        return lambda data: _in_order(model.predict_on_batch(_only_or_list(data)))
+        return _keras_runner(model, order)
     if callable(model):
         return lambda data: _in_order(model(data))
     raise PredictionError(
@@ -285,15 +337,12 @@ def _runner(model: Any) -> Callable[[Mapping[str, Any]], Outputs]:
     )
 
 
-def _onnx_runner(session: Any) -> Callable[[Mapping[str, Any]], Outputs]:
+def _onnx_runner(session: Any, order: Sequence[str]) -> Callable[[Mapping[str, Any]], Outputs]:
     described = list(session.get_inputs())
     outputs = [output.name for output in session.get_outputs()]
 
     def run(data: Mapping[str, Any]) -> Outputs:
-        names = [one.name for one in described]
-        values = [data[name] for name in names] if set(names) <= data.keys() else [*data.values()]
-        if len(values) != len(names):
-            raise PredictionError(f"the session takes {names}; the sample has {[*data]}")
+        values = _by_name([one.name for one in described], data, order, "the session")
         feed = {
             one.name: np.asarray(value, _ONNX_TYPES.get(one.type, np.float32))
             for one, value in zip(described, values, strict=True)
@@ -309,9 +358,61 @@ _ONNX_TYPES: dict[str, Any] = {
 }  # fmt: skip
 
 
-def _only_or_list(data: Mapping[str, Any]) -> Any:
-    values = [np.asarray(value) for value in data.values()]
-    return values[0] if len(values) == 1 else values
+def _keras_runner(model: Any, order: Sequence[str]) -> Callable[[Mapping[str, Any]], Outputs]:
+    names = _keras_inputs(model)
+    keys = _keys(model)
+
+    def run(data: Mapping[str, Any]) -> Outputs:
+        wanted = names or [name for name in order if name in data] or [*data]
+        if not names and not order and len(data) > 1:
+            raise PredictionError(
+                "the Keras model does not name its inputs: compare a function that takes the "
+                "sample's dict and calls the model"
+            )
+        found = _by_name(wanted, data, order, "the Keras model")
+        values = [np.asarray(value) for value in found]
+        if keys:
+            return _in_order(model.predict_on_batch(dict(zip(keys, values, strict=True))))
+        return _in_order(model.predict_on_batch(values[0] if len(values) == 1 else values))
+
+    return run
+
+
+def _keras_inputs(model: Any) -> list[str]:
+    """The names of a Keras model's inputs; none where it is a class of its own."""
+    tensors = getattr(model, "inputs", None)
+    return [str(tensor.name).split(":")[0] for tensor in tensors] if tensors else []
+
+
+def _keys(model: Any) -> list[str]:
+    """The keys of the inputs of a Keras model that takes a dict, in the order of `inputs`."""
+    for name in ("_inputs_struct", "_nested_inputs"):  # of Keras 3, of Keras 2
+        struct = getattr(model, name, None)
+        if isinstance(struct, Mapping):
+            places = {id(tensor): key for key, tensor in struct.items()}
+            keys = [places.get(id(tensor)) for tensor in model.inputs]
+            return [key for key in keys if key is not None]
+    return []
+
+
+def _by_name(
+    names: Sequence[str], data: Mapping[str, Any], order: Sequence[str], whose: str
+) -> list[Any]:
+    """The values of a sample in the order of a model's inputs.
+
+    Where the model has other names than the sample, all of them, both follow one order.
+    """
+    if set(names) <= data.keys():
+        return [data[name] for name in names]
+    if len(names) == len(data) == 1:
+        return [*data.values()]
+    if len(names) == len(data) and not set(names) & data.keys() and set(order) == data.keys():
+        return [data[name] for name in order]
+    raise PredictionError(
+        f"{whose} takes {', '.join(map(repr, names))}; the sample has "
+        f"{', '.join(map(repr, data))}: give it the same names, or compare a function that takes "
+        "the sample's dict"
+    )
 
 
 def _in_order(made: Any) -> Outputs:
@@ -383,60 +484,66 @@ def _floats(value: Any) -> NDArray[np.float64]:
 # ---- measuring --------------------------------------------------------------------------------
 
 
-def _label(first: Any, second: Any) -> tuple[dict[str, Any], float]:
+Measured = tuple[dict[str, Any], float, Energy | None]  # numbers, score, energy: see `Row`
+
+
+def _label(first: Any, second: Any) -> Measured:
     same = bool(first == second)
-    return {"top1": same, "first": first, "second": second}, float(same)
+    return {"top1": same, "first": first, "second": second}, float(same), None
 
 
-def _probabilities(
-    first: NDArray[np.float64], second: NDArray[np.float64]
-) -> tuple[dict[str, Any], float]:
+def _probabilities(first: NDArray[np.float64], second: NDArray[np.float64]) -> Measured:
     best = int(np.argmax(first))
     rank = int(np.argsort(-second.reshape(-1), kind="stable").tolist().index(best))
     largest = float(np.abs(first - second).max(initial=0))
-    return {"top1": rank == 0, "top5": rank < _TOP, "largest_difference": largest}, -rank - largest
+    numbers = {"top1": rank == 0, "top5": rank < _TOP, "largest_difference": largest}
+    return numbers, -rank - largest, None
 
 
-def _array(first: NDArray[np.float64], second: NDArray[np.float64]) -> tuple[dict[str, Any], float]:
+def _array(first: NDArray[np.float64], second: NDArray[np.float64]) -> Measured:
     off = np.abs(first - second)
-    signal, noise = float(np.square(first).mean()), float(np.square(off).mean())
-    peak = float(np.abs(first).max(initial=0))
+    energy = Energy(
+        float(np.square(first).sum()), float(np.square(off).sum()),
+        float(np.abs(first).max(initial=0)), first.size,
+    )  # fmt: skip
     lengths = float(np.linalg.norm(first) * np.linalg.norm(second))
-    if noise == 0:
-        snr, psnr, cosine = math.inf, math.inf, 1.0
-    else:
-        snr, psnr = _decibels(signal, noise), _decibels(peak * peak, noise)
+    cosine = 1.0
+    if energy.noise != 0:
         cosine = float((first * second).sum()) / lengths if lengths else 0.0
     numbers = {
-        "snr": snr, "psnr": psnr, "largest_difference": float(off.max(initial=0)),
+        "snr": energy.snr, "psnr": energy.psnr, "largest_difference": float(off.max(initial=0)),
         "mean_difference": float(off.mean()), "cosine": cosine,
     }  # fmt: skip
-    return numbers, snr if snr == snr else -math.inf  # noqa: PLR0124 - NaN is the worst
+    return numbers, -math.inf if math.isnan(energy.snr) else energy.snr, energy
 
 
 def _decibels(signal: float, noise: float) -> float:
     return 10 * math.log10(signal / noise) if signal > 0 else (-math.inf if noise else math.nan)
 
 
-_MEASURES: dict[str, Callable[[Any, Any], tuple[dict[str, Any], float]]] = {
+_MEASURES: dict[str, Callable[[Any, Any], Measured]] = {
     "label": _label,
     "probabilities": _probabilities,
     "array": _array,
 }
 
 
-def _summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+def _summary(rows: Sequence[Row]) -> dict[str, float]:
+    """One number a measure: a mean of decibels would hide the samples that agree least."""
+    energies = [row.energy for row in rows if row.energy is not None]
     found: dict[str, float] = {}
-    for key in rows[0]:
-        if key in _LABELS:
-            values = [float(row[key]) for row in rows]
-            found[key] = max(values) if key == "largest_difference" else _mean(values)
+    for key in rows[0].numbers:
+        if key in _POOLED:
+            found[key] = float(getattr(Energy.pooled(energies), key))
+        elif key in _LABELS:
+            values = [float(row.numbers[key]) for row in rows]
+            found[key] = float(np.max(values) if key == "largest_difference" else np.mean(values))
+        if key == "snr":
+            found["worst_snr"] = float(np.min([row.numbers[key] for row in rows]))
     return found
 
 
-def _mean(values: Iterable[float]) -> float:
-    listed = list(values)
-    return sum(listed) / len(listed)
+_POOLED = ("snr", "psnr")
 
 
 # ---- where models differ ----------------------------------------------------------------------

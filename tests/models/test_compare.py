@@ -59,8 +59,9 @@ def test_arrays_beside_naive_measures() -> None:
     signals = [sum(v * v for v in one["x"].ravel()) / 4 for one in DATA]
     noise = 0.25**2
     peaks = [16, 1]
-    assert numbers["snr"] == pytest.approx(np.mean(10 * np.log10(np.divide(signals, noise))))
-    assert numbers["psnr"] == pytest.approx(np.mean(10 * np.log10(np.divide(peaks, noise))))
+    assert numbers["snr"] == pytest.approx(10 * np.log10(sum(signals) / (2 * noise)))
+    assert numbers["worst_snr"] == pytest.approx(10 * np.log10(min(signals) / noise))
+    assert numbers["psnr"] == pytest.approx(10 * np.log10(max(peaks) / noise))
     assert numbers["largest_difference"] == numbers["mean_difference"] == 0.25
     cosines = []
     for one in DATA:
@@ -70,6 +71,80 @@ def test_arrays_beside_naive_measures() -> None:
     assert numbers["cosine"] == pytest.approx(np.mean(cosines))
     assert report.worst(1)[0].sample == "sample 1"
     assert report.count == 2
+
+
+def test_one_sample_that_is_far_off_is_not_hidden() -> None:
+    """Of 50 samples 49 agree but for rounding; the mean of the decibels would be above 100."""
+    rng = np.random.default_rng(0)
+    data = [{"x": rng.normal(size=(1, 4))} for _ in range(50)]
+    bad = data[30]["x"]
+
+    def other(sample: Any) -> Any:
+        return sample["x"] + (0.3 if sample["x"] is bad else 1e-6)
+
+    report = compare_models(lambda sample: sample["x"], other, data)
+    numbers = report.outputs["output 0"].numbers
+    every = np.concatenate([one["x"] for one in data])
+    pooled = 10 * np.log10(np.square(every).sum() / (4 * 0.09 + 49 * 4 * 1e-12))
+    worst = 10 * np.log10(np.square(bad).sum() / (4 * 0.09))
+    assert numbers["snr"] == pytest.approx(pooled)
+    assert numbers["worst_snr"] == pytest.approx(worst)
+    assert numbers["snr"] < 40
+    for shown in (str(report), report.html(), report._repr_html_()):
+        assert f"{pooled:.2f} dB" in shown
+        assert f"{worst:.2f} dB" in shown
+        assert "SNR, worst sample" in shown
+    plain = report.to_dict()["outputs"]["output 0"]["numbers"]
+    assert (plain["snr"], plain["worst_snr"]) == (numbers["snr"], numbers["worst_snr"])
+
+
+def test_what_is_not_a_number_is_the_worst() -> None:
+    report = compare_models(
+        lambda sample: sample["x"], lambda sample: sample["x"] * np.nan, DATA[:1]
+    )
+    assert np.isnan(report.outputs["output 0"].numbers["worst_snr"])
+
+
+def two_inputs() -> mlferry.MLModel:
+    builder = Builder()
+    builder.input("left", (1, 3))
+    builder.input("right", (1, 3))
+    builder.layer("subtractBroadcastable", "d", ["left", "right"], ["y"])
+    builder.output("y")
+    return mlferry.MLModel(builder.model())
+
+
+LEFT, RIGHT = np.array([[1.0, 2, 3]], np.float32), np.array([[5.0, 7, 11]], np.float32)
+
+
+@pytest.mark.parametrize("form", ["names", "dict", "other names", "class"])
+@pytest.mark.parametrize("sample", [{"left": LEFT, "right": RIGHT}, {"right": RIGHT, "left": LEFT}])
+def test_inputs_of_a_keras_model_go_by_their_names(library: Any, form: str, sample: Any) -> None:
+    keras = library("keras")
+    names = ("a", "b") if form == "other names" else ("left", "right")
+    left, right = (keras.Input((3,), name=name) for name in names)
+    made = keras.layers.Subtract()([left, right])
+    given: Any = {"right": right, "left": left} if form == "dict" else [left, right]
+    model = keras.Model(given, made)
+    if form == "class":
+
+        class Difference(keras.Model):  # type: ignore[misc]
+            def call(self, inputs: Any) -> Any:
+                return inputs[0] - inputs[1]
+
+        model = Difference()
+    for pair in ((model, two_inputs()), (two_inputs(), model)):
+        report = compare_models(*pair, [sample])
+        (output,) = report.outputs.values()
+        assert output.numbers["largest_difference"] == 0
+
+
+def test_inputs_of_other_names_are_not_guessed(library: Any) -> None:
+    keras = library("keras")
+    inputs = [keras.Input((3,), name=name) for name in ("left", "other")]
+    model = keras.Model(inputs, keras.layers.Subtract()(inputs))
+    with pytest.raises(PredictionError, match=r"takes 'left', 'other'; the sample has 'left', 'ri"):
+        compare_models(model, two_inputs(), [{"left": LEFT, "right": RIGHT}])
 
 
 def test_the_same_model_agrees_fully() -> None:
