@@ -18,13 +18,31 @@ from mlferry.spec.validate import validate
 
 
 def _checked(spec: model_pb2.Model, like: Sequence[MLModel], what: str) -> MLModel:
-    """A model of a specification whose only problems are those that were there before."""
+    """A model of a specification whose only problems are those that were there before.
+
+    Raises:
+        ValidationError: it has others, or a layer does not take the described inputs any more.
+    """
     spec.specificationVersion = max(spec.specificationVersion, versions.required(spec))
     known = {str(problem) for model in like for problem in model._known_problems}
     severe = [p for p in validate(spec) if p.severity != "note" and str(p) not in known]
-    if severe:
-        raise ValidationError(f"{what} would have problems:", severe)
+    before = {text for model in like for text in _refusals(model.spec, [model])}
+    refused = [text for text in _refusals(spec, like) if text not in before]
+    if severe or refused:
+        raise ValidationError(f"{what} would have problems:", [*severe, *refused])
     return like[0].with_spec(spec, *like[1:])
+
+
+def _refusals(spec: model_pb2.Model, like: Sequence[MLModel]) -> list[str]:
+    """The layers of a model, and of those inside, that do not take the described inputs."""
+    classes = {name: cls for model in like for name, cls in model.custom_layers.items()}
+    found: list[str] = []
+    for each in networks.models_in(spec):
+        network = networks.network_of(each)
+        if network is not None:
+            traced = trace(network, blob_shapes(each), shapes_of_classes(classes))
+            found += map(str, traced.refusals)
+    return found
 
 
 def _network(spec: model_pb2.Model) -> networks.Network:
@@ -260,6 +278,13 @@ def _changed(
         known = ", ".join((*features.ARRAY_TYPES, *features.COLOR_SPACES))
         raise SpecError(f"the type {wanted!r} of {name!r} is none of {known}")
     if kind == "imageType":
+        channels = features.CHANNELS[features.LAYOUTS[old.imageType.colorSpace]]
+        if features.CHANNELS[wanted] != channels:
+            raise SpecError(
+                f"{name!r} is {features.show(old)}, of {channels} channels; an image {wanted} has "
+                f"{features.CHANNELS[wanted]}, which the network does not "
+                f"{'take' if any(f.name == name for f in spec.description.input) else 'make'}"
+            )
         made.imageType.colorSpace = features.COLOR_SPACES[wanted]
         return made
     shape = tuple(old.multiArrayType.shape)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,13 @@ import numpy as np
 import pytest
 
 import mlferry
-from mlferry.errors import ModelFileError, PredictionError, SpecError, ValidationError
+from mlferry.errors import (
+    ModelFileError,
+    PredictionError,
+    RegistrationError,
+    SpecError,
+    ValidationError,
+)
 from mlferry.models import utils
 from mlferry.spec import features, networks, weights
 from mlferry.spec.builder import Builder
@@ -293,6 +300,103 @@ WRONG: list[tuple[type[Exception], str, Callable[[mlferry.MLModel], object]]] = 
 def test_wrong_changes(error: Any, message: str, call: Any) -> None:
     with pytest.raises(error, match=message):
         call(mlferry.MLModel(network()))
+
+
+@pytest.mark.parametrize("wanted", ["GRAYSCALE", "GRAYSCALE_FLOAT16", "grey"])
+@pytest.mark.parametrize("name", ["x", "out"])
+def test_images_keep_their_number_of_channels(wanted: str, name: str) -> None:
+    """A network that takes or makes three channels; the same the other way round."""
+    builder = Builder()
+    builder.input("x", (1, 3, 6, 6), features.image(6, 6, "RGB"))
+    builder.layer("convolution", "conv", ["x"], ["out"], outputChannels=3, kernelChannels=3,
+                  kernelSize=[1, 1], valid={}, weights=RNG.normal(size=(3, 3, 1, 1)))  # fmt: skip
+    builder.output("out", features.image(6, 6, "RGB"))
+    model = mlferry.MLModel(builder.model())
+    kind = features.image(6, 6, "GRAYSCALE") if wanted == "grey" else wanted
+    with pytest.raises(SpecError, match="has 1, which|takes 3|problems"):
+        utils.change_input_output_types(model, {name: kind})
+    assert utils.change_input_output_types(model, {name: "BGR"}).spec.description.output
+
+
+def scaled_by_custom(factor: float) -> type[mlferry.CustomLayer]:
+    class Scaled(mlferry.CustomLayer):
+        def output_shapes(self, input_shapes: Any) -> Any:
+            return list(input_shapes)
+
+        def evaluate(self, inputs: Any) -> Any:
+            return [factor * inputs[0]]
+
+    return Scaled
+
+
+def with_custom(given: str, made: str, factor: float, **options: Any) -> mlferry.MLModel:
+    """A custom layer, with the class that belongs to it."""
+    builder = Builder()
+    builder.input(given, (1, 3, 6, 6))
+    builder.layer("activation", "relu", [given], [f"{made}/relu"], ReLU={})
+    builder.layer("custom", "own", [f"{made}/relu"], [made], className="ScaledByOwn",
+                  output_shapes=[(1, 3, 6, 6)])  # fmt: skip
+    builder.output(made)
+    return mlferry.MLModel(
+        builder.model(), custom_layers={"ScaledByOwn": scaled_by_custom(factor)}, **options
+    )
+
+
+OTHERS: dict[str, Callable[[mlferry.MLModel], mlferry.MLModel]] = {
+    "8 bits": lambda m: mlferry.quantize_weights(m, 8),
+    "half": utils.convert_neural_network_weights_to_fp16,
+    "part": lambda m: utils.extract_submodel(m, ["y"], ["y/relu"]),
+    "types": lambda m: utils.change_input_output_types(m, {"y": "float64"}),
+    "labels": lambda m: utils.attach_class_labels(m, [*range(108)]),
+    "pipeline": lambda m: utils.make_pipeline(m, mlferry.MLModel(copying("y", "z"))),
+    "pipeline, second": lambda m: utils.make_pipeline(mlferry.MLModel(copying("w", "x")), m),
+    "no training": utils.without_training,
+    "renamed": lambda m: m.with_spec(renamed_input(m)),
+    "pickled": lambda m: pickle.loads(cloudpickle().dumps(m)),
+}
+
+
+def copying(given: str, made: str) -> model_pb2.Model:
+    builder = Builder()
+    builder.input(given, (1, 3, 6, 6))
+    builder.layer("activation", "it", [given], [made], linear={"alpha": 1.0})
+    builder.output(made)
+    return builder.model()
+
+
+def renamed_input(model: mlferry.MLModel) -> model_pb2.Model:
+    spec = model.get_spec()
+    utils.rename_feature(spec, "x", "photo")
+    return spec
+
+
+def cloudpickle() -> Any:
+    return pytest.importorskip("cloudpickle")
+
+
+@pytest.mark.parametrize("tool", OTHERS)
+@pytest.mark.parametrize(
+    "options", [{"engine": "onnxruntime", "threads": 1}, {"engine": "numpy", "winograd": False}]
+)
+def test_tools_keep_engine_options_and_classes(
+    library: Any, tool: str, options: dict[str, Any]
+) -> None:
+    library("onnxruntime")
+    model = with_custom("x", "y", 3.0, **options)
+    made = OTHERS[tool](model)
+    assert made._classes.engine == model._classes.engine
+    assert set(made.custom_layers) == {"ScaledByOwn"}
+    (name,) = (f.name for f in made.spec.description.input)
+    sample = np.abs(SAMPLE)
+    wanted = sample * 3
+    results = [v for v in made.predict({name: sample}).values() if not isinstance(v, int)]
+    found = results[0].values() if isinstance(results[0], dict) else results[0]
+    np.testing.assert_allclose(np.ravel([*found]), wanted.ravel(), rtol=1e-3)
+
+
+def test_two_classes_of_one_name_are_refused() -> None:
+    with pytest.raises(RegistrationError, match="different classes for 'ScaledByOwn'"):
+        utils.make_pipeline(with_custom("x", "y", 2.0), with_custom("y", "z", 3.0))
 
 
 def test_labels_are_attached_and_replaced() -> None:

@@ -18,6 +18,7 @@ from mlferry.spec.validate import (  # noqa: F401 (they register their functions
     layer_weights,
     layers,
     model,
+    outputs,
     parameters,
     pipeline,
     preprocessing,
