@@ -596,7 +596,7 @@ def first_difference(
     shared = [blob for blob in makers if blob in others]
     if not shared:
         raise PredictionError("the networks have no blob of the same name")
-    ours, theirs = a.intermediate(sample, shared), b.intermediate(sample, shared)
+    ours, theirs = a.blobs(sample, shared), b.blobs(sample, shared)
     for blob in shared:
         one, other = np.asarray(ours[blob], np.float64), np.asarray(theirs[blob], np.float64)
         layer, kind = makers[blob]

@@ -279,9 +279,22 @@ class MLModel:
     def intermediate(self, data: Mapping[str, Any], blobs: Sequence[str]) -> dict[str, Any]:
         """The blobs of a network for one sample, by name: what to compare with a device.
 
+        In the classic mapping blobs have five axes, [Seq, Batch, C, H, W]; those that are outputs
+        come as `predict` gives them.
+
         Args:
             data: as for `predict`.
             blobs: names of blobs; see `mlferry.shapes` for all of them.
+
+        Raises:
+            PredictionError: there is no such blob.
+        """
+        network = self._network()
+        made = self.blobs(data, blobs)
+        return {name: network.as_described(name, blob) for name, blob in made.items()}
+
+    def blobs(self, data: Mapping[str, Any], blobs: Sequence[str]) -> dict[str, Any]:
+        """As `intermediate`, with outputs as the network has them, too.
 
         Raises:
             PredictionError: there is no such blob.

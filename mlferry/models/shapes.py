@@ -46,5 +46,5 @@ def shapes(model: MLModel, inputs: Mapping[str, Any]) -> BlobShapes:
         for blob in layer.output
     }
     names = [feature.name for feature in spec.description.input]
-    every = model.intermediate(inputs, [*names, *(name for name in makers if name not in names)])
+    every = model.blobs(inputs, [*names, *(name for name in makers if name not in names)])
     return BlobShapes({name: array.shape for name, array in every.items()}, makers)

@@ -100,4 +100,3 @@ def _targets(spec: model_pb2.Model) -> Sequence[model_pb2.FeatureDescription]:
     """The training inputs that are no inputs: what results are compared with."""
     inputs = {feature.name for feature in spec.description.input}
     return [f for f in spec.description.trainingInput if f.name not in inputs]
-

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from mlferry.spec.proto import features_pb2 as ft, model_pb2
@@ -74,6 +75,18 @@ def blob_shapes(feature: FeatureType) -> list[Shape]:
 
 def _bounds(size: ft.SizeRange) -> tuple[int, int | None]:
     return size.lowerBound, None if size.upperBound < 0 else size.upperBound
+
+
+def output_shape(feature: FeatureType, blob: Shape) -> Shape:
+    """The shape in which a blob of the classic mapping, of five axes, is an output.
+
+    It is the described one where that has as many values, as apps of the time read it; the
+    blob's own elsewhere: of images, of several steps or samples, without a described shape.
+    """
+    described = tuple(feature.multiArrayType.shape)
+    known = [extent for extent in blob if extent is not None]
+    same = len(known) == len(blob) and math.prod(known) == math.prod(described)
+    return described if described and same else blob
 
 
 def dictionary(string_keys: bool) -> FeatureType:

@@ -170,6 +170,6 @@ def test_training_survives_a_file(tmp_path: Path) -> None:
     loaded = mlferry.MLModel(tmp_path / "m.mlmodel")
     assert loaded.describe().updatable_layers == ["fc"]
     assert [f.name for f in loaded.describe().training_inputs] == ["image", "p_true"]
-    assert ft.ArrayFeatureType.INT32 == (
+    assert (
         loaded.spec.description.trainingInput[1].type.multiArrayType.dataType
-    )
+    ) == ft.ArrayFeatureType.INT32

@@ -313,7 +313,7 @@ def test_images_keep_their_number_of_channels(wanted: str, name: str) -> None:
     builder.output("out", features.image(6, 6, "RGB"))
     model = mlferry.MLModel(builder.model())
     kind = features.image(6, 6, "GRAYSCALE") if wanted == "grey" else wanted
-    with pytest.raises(SpecError, match="has 1, which|takes 3|problems"):
+    with pytest.raises(SpecError, match=r"has 1, which|takes 3|problems"):
         utils.change_input_output_types(model, {name: kind})
     assert utils.change_input_output_types(model, {name: "BGR"}).spec.description.output
 

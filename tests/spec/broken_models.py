@@ -221,6 +221,15 @@ CASES: list[Case] = [
     ("small version", on(plain, put("specificationVersion", 3)), W, "model",
      "is 3, but exact array mapping needs version 4, rank-4 image mapping needs version 4; "
      "write 4"),
+    ("output of another shape", on(plain, put(f"{OUTPUT}.type.multiArrayType.shape", [1, 2, 4, 5])),
+     W, "output 'y'", "multi-array float32 1 x 2 x 4 x 5; the layers make (1, 2, 4, 4)"),
+    ("output of another rank", on(plain, put(f"{OUTPUT}.type.multiArrayType.shape", [2, 4, 4])),
+     N, "output 'y'", "the layers make (1, 2, 4, 4)"),
+    ("output of other channels", on(plain, put(f"{OUTPUT}.type.imageType", {
+        "width": 4, "height": 4, "colorSpace": "RGB"})), W, "output 'y'",
+     "described as image RGB 4 x 4; the layers make (1, 2, 4, 4)"),
+    ("classic output of another size", on(legacy, put(f"{OUTPUT}.type.multiArrayType.shape", [5])),
+     W, "output 'y'", "the layers make (1, 1, 3, 1, 1)"),
     ("float16 input", on(plain, put(f"{ARRAY}.dataType", 65552)), W, "model",
      "the float16 multi-array 'x' needs version 7"),
     ("int8 input", on(plain, put(f"{ARRAY}.dataType", 131080)), W, "model", "needs version 10"),

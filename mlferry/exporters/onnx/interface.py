@@ -272,6 +272,8 @@ def add_outputs(
         if kind == "multiArrayType":
             stored = features.DTYPES.get(feature.multiArrayType.dataType, dtype)
             dtype = _DTYPES.get(stored, stored)
+        if networks.uses_rank5(network):
+            value = _as_described(t, value, feature)
         if kind == "imageType" and pixels:
             value, dtype = _picture(t, value, feature.imageType), "uint8"
         elif dtype != "float32":
@@ -279,6 +281,13 @@ def add_outputs(
             value = t.e.node("Cast", value, to=_NUMBERS[dtype])
             t.e.shapes[value] = shape
         t.output(name, value, dtype)
+
+
+def _as_described(t: Translation, value: str, feature: ft.FeatureType) -> str:
+    """A blob of five axes in the shape that it has as an output."""
+    shape = t.e.shape(value)
+    wanted = features.output_shape(feature, shape)
+    return value if wanted == shape else t.e.reshape(value, wanted)
 
 
 def metadata(spec: model_pb2.Model, network: networks.Network) -> dict[str, str]:

@@ -12,7 +12,7 @@ from mlferry.runtime import inputs
 from mlferry.runtime.evaluators.registry import CustomClasses, Evaluator, Features, evaluator
 from mlferry.runtime.kernels import Array
 from mlferry.runtime.session import Session
-from mlferry.spec import networks
+from mlferry.spec import features, networks
 from mlferry.spec.proto import model_pb2, neural_network_pb2 as nn
 
 
@@ -35,6 +35,7 @@ class NetworkEvaluator:
         # read once: the fields of a message take longer than a small network
         self._inputs = [(feature.name, feature.type) for feature in model.description.input]
         self._outputs = [(feature.name, feature.type) for feature in model.description.output]
+        self._types = dict(self._outputs)
         self._fixed = inputs.fixed_shapes(model.description, network)
         self._chances = ""
         special: tuple[str, ...] = ()
@@ -91,9 +92,17 @@ class NetworkEvaluator:
         if isinstance(self.network, nn.NeuralNetworkClassifier):
             named = classify(made[self._chances], class_labels(self.network), self.description)
         return {
-            name: named[name] if name in named else inputs.to_user(name, made[name], kind)
+            name: named[name]
+            if name in named
+            else inputs.to_user(name, self.as_described(name, made[name]), kind)
             for name, kind in self._outputs
         }
+
+    def as_described(self, name: str, blob: Array) -> Array:
+        """A blob in the shape that it has as an output; see `features.output_shape`."""
+        if not self.session.rank5 or name not in self._types:
+            return blob
+        return blob.reshape(features.output_shape(self._types[name], blob.shape))
 
 
 _ONE_BY_ONE = ("convolution", "pooling")  # the planned runtime takes sample after sample
