@@ -15,12 +15,13 @@ from mlferry.converters.custom_layers import CustomFunction, Trace
 from mlferry.converters.graph import Graph
 from mlferry.converters.interface import InputType, OutputType, bind_inputs, finish
 from mlferry.converters.lower import Choices, Frontend, Lowering, as_conversion_errors, lower
+from mlferry.converters.sizes import bound_axes
 from mlferry.converters.tracing import Tracer
 from mlferry.converters.types import ClassifierConfig
 from mlferry.errors import ConversionError, SpecError, ValidationError, context
 from mlferry.models.flexible_shapes import accepted_sizes
 from mlferry.models.model import MLModel
-from mlferry.spec import features, versions
+from mlferry.spec import features, sizes, versions
 from mlferry.spec.proto import model_pb2
 from mlferry.spec.validate import validate
 from mlferry.version import VERSION
@@ -222,7 +223,9 @@ def convert_graph(graph: Graph, frontend: Frontend, options: Options) -> MLModel
             ),
             activation_quantization=options.activation_quantization,
         )
+        record = bound_axes(low)
         spec = finish(low, options.outputs, options.classifier_config, options.output_names)
+    sizes.write(spec, record)
     told = spec.description.metadata.userDefined
     told["com.github.mlferry.version"] = VERSION
     told["com.github.mlferry.source"] = f"{graph.framework} {graph.release}".strip()

@@ -56,7 +56,7 @@ class Windows:
         pairs: padding before and after each axis; what is cut off the full result of a
             transposed convolution, negative where it is added.
         groups: how many parts of the channels are convolved on their own.
-        same: for two axes, an asymmetry mode in place of `pairs`, at any size.
+        same: for one or two axes, an asymmetry mode in place of `pairs`, at any size.
     """
 
     strides: Sequence[int]
@@ -158,5 +158,7 @@ def _with_height(low: Lowering, x: Blob, how: Windows, dimensions: int) -> tuple
     """One-dimensional data with a height of 1."""
     if dimensions != 1:
         return x, how
-    wide = Windows([1, *how.strides], [1, *how.dilations], [(0, 0), *how.pairs], how.groups)
+    wide = Windows(
+        [1, *how.strides], [1, *how.dilations], [(0, 0), *how.pairs], how.groups, how.same
+    )
     return low.expand(x, 2), wide

@@ -136,11 +136,13 @@ class Constant:
         array: what it is.
         quantized: for a weight that the source keeps quantized, its integers with their scale
             and zero point, and the axis of these.
+        origins: of one that is made of the extents of blobs, a code an element; see `sizes`.
     """
 
     name: str
     array: NDArray[Any]
     quantized: Quantized | None = None
+    origins: NDArray[np.int64] | None = None
 
 
 class Opaque:

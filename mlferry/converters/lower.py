@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from mlferry import limits
-from mlferry.converters import layout as layouts
+from mlferry.converters import layout as layouts, sizes
 from mlferry.converters.custom_layers import (
     CustomFunction,
     Trace,
@@ -59,6 +59,7 @@ class Frontend:
         neutral: values of an option that ask for nothing, so that it may stay unread.
         fold: evaluates a node whose inputs are all constants, or returns None where it cannot.
         prepare: looks at all nodes before the first is converted.
+        moving: ops that only move values, with the operands whose values they move.
     """
 
     name: str
@@ -67,6 +68,7 @@ class Frontend:
     neutral: tuple[Any, ...] = (None, False)
     fold: Callable[[Lowering, Node, Sequence[Any]], Sequence[Any] | None] | None = None
     prepare: Callable[[Graph], None] | None = None
+    moving: Mapping[str, slice] = field(default_factory=dict)
 
 
 class Lowering:
@@ -77,6 +79,7 @@ class Lowering:
         self.graph = graph
         self.arranged: dict[tuple[str, str], Blob] = {}
         self.metadata: dict[str, str] = {}
+        self.sizes = sizes.SizeLog()
         self.rounds_activations = True
         self._values: dict[str, Blob] = {}
         self._opaque: dict[str, Opaque] = {}
@@ -284,6 +287,7 @@ class Lowering:
         """
         if constant.name and constant.name in self._values:
             return self._values[constant.name]
+        self.sizes.use(self.sizes.behind(constant))
         array = constant.array
         if array.size == 0:
             raise ConversionError(
@@ -317,6 +321,7 @@ class Lowering:
     def run(self, node: Node, convert: Callable[[Node, Sequence[Any]], Any]) -> None:
         """Convert one node with its inputs and bind what comes back to its outputs."""
         self.start(node.name)
+        self.sizes.node = str(node)
         inputs = [self.operand(value) for value in node.inputs]
         node.input_shapes = [
             x.array.shape if isinstance(x, Constant) else x.source_shape if x is not None else None
@@ -465,6 +470,7 @@ class _Walker:
         """
         low = Lowering(self.low.builder, graph)
         low.metadata, low.rounds_activations = self.low.metadata, self.low.rounds_activations
+        low.sizes = self.low.sizes
         nodes = [replace(n, name=f"{self.low.node_name}/{n.name}") for n in graph.nodes]
         given = [value.name for value in graph.inputs]
         known = {
@@ -512,14 +518,23 @@ class _Walker:
         if isinstance(found, Entry):
             return functools.partial(_built_in, low, self.frontend, found)
         if found is not None:
-            return lambda node, inputs: call_user(
-                low, node, offered(low, node, inputs), found, first
-            )
+            return functools.partial(_users, low, found, first)
         if self.choices.add_custom_layers:
             return lambda node, inputs: add_custom(
                 low, node, offered(low, node, inputs), automatic(node), first
             )
         return None
+
+
+def _users(
+    low: Lowering, function: CustomFunction, first: bool, node: Node, inputs: Sequence[Any]
+) -> Any:
+    """What a user's function makes, which may be computed with any of the extents."""
+    for x in inputs:
+        if isinstance(x, Blob):
+            sizes.use(x)
+    low.sizes.use(low.sizes.behind(*inputs))
+    return call_user(low, node, offered(low, node, inputs), function, first)
 
 
 def _no_graphs(*arguments: Any) -> tuple[list[Blob], list[Mask | None]]:
@@ -569,8 +584,9 @@ def lower(
             stacklevel=3,
         )
     bind_inputs(low)
-    for node, way in plan:
-        walker.run(node, way)
+    with sizes.logged(low.sizes):
+        for node, way in plan:
+            walker.run(node, way)
     return low
 
 
@@ -585,6 +601,8 @@ def _built_in(
     folded = _fold(low, node, inputs, frontend)
     if folded is not None:
         return folded
+    if not found.options.get("sizes"):
+        low.sizes.use(low.sizes.behind(*inputs))
     if "layouts" not in found.options and frontend.fold is not None:
         made = found.value(low, node, *inputs)
         _check_options(node, frontend)
@@ -607,7 +625,20 @@ def _fold(
     if frontend.fold is None or not known:
         return None
     arrays = [None if x is None else x.array for x in inputs]
-    return frontend.fold(low, node, arrays)
+    made = frontend.fold(low, node, arrays)
+    if made is None or not low.sizes.behind(*inputs):
+        return made
+
+    def moved() -> Sequence[Any] | None:
+        which = range(len(inputs))[frontend.moving.get(node.op, slice(0))]
+        if low.sizes.behind(*(x for i, x in enumerate(inputs) if i not in which)):
+            return None
+        codes = [sizes.codes_of(x) if i in which else a
+                 for i, (x, a) in enumerate(zip(inputs, arrays, strict=True))]  # fmt: skip
+        assert frontend.fold is not None
+        return frontend.fold(low, node, codes)
+
+    return sizes.folded(low.sizes, inputs, made, moved)
 
 
 def _check_options(node: Node, frontend: Frontend) -> None:

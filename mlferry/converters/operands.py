@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mlferry.converters import sizes
 from mlferry.converters.graph import Node
 from mlferry.converters.layout import SCALAR, SOURCE, Blob, Constant
 from mlferry.converters.lower import Converter, Lowering
@@ -27,14 +28,15 @@ def decorator(ops: Registry[Converter]) -> Callable[..., Callable[[Converter], C
     """The decorator that registers converters in `ops`; see the module."""
 
     def op(
-        *names: str, since: int = 1, constants: Sequence[int] = (), raw: bool = False
+        *names: str, since: int = 1, constants: Sequence[int] = (), raw: bool = False,
+        **options: Any,
     ) -> Callable[[Converter], Converter]:
         def decorate(function: Converter) -> Converter:
             @functools.wraps(function)
             def convert(low: Lowering, node: Node, *operands: Any) -> Any:
                 return function(low, node, *prepared(low, node, operands, constants))
 
-            ops.register(*names, since=since)(function if raw else convert)
+            ops.register(*names, since=since, **options)(function if raw else convert)
             return function
 
         return decorate
@@ -94,6 +96,7 @@ def known(x: Blob) -> tuple[int, ...]:
     if x.is_scalar:
         return ()
     shape = x.known
+    sizes.use(x)
     if None in shape:
         raise ConversionError(
             f"the shape {show(shape)} of {x.name!r} is flexible and this op needs it: give fixed "
@@ -109,6 +112,8 @@ def extent(x: Blob, axis: int) -> int:
         ConversionError: it is flexible.
     """
     found = x.known[axis]
+    if found is not None:
+        sizes.use(x, axis)
     return known(x)[axis] if found is None else found
 
 

@@ -6,9 +6,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-from mlferry.converters.layout import SOURCE, Blob
+from mlferry.converters.layout import SOURCE, Blob, Constant
 from mlferry.converters.lower import Lowering
 from mlferry.converters.operands import known, rank, shaped, vector
+from mlferry.converters.sizes import spelled, use
 from mlferry.errors import ConversionError
 
 MOST_AXES = 5
@@ -22,15 +23,50 @@ def reshaped(low: Lowering, x: Blob, wanted: Sequence[int | None]) -> Blob:
     """
     target = list(wanted)
     if -1 in target:
-        place = target.index(-1)
-        source = () if x.is_scalar else x.known
-        target[place] = None
-        if None not in source:
-            rest = math.prod(n for n in target if n is not None)
-            target[place] = math.prod(known(x)) // max(rest, 1)
+        target[target.index(-1)] = None
+    source = () if x.is_scalar else x.known
+    if None not in target and tuple(target) == source:
+        use(x)  # the source refuses others
+    if target.count(None) != 1 or None in source:
+        return _reshaped(low, x, target)
+    place = target.index(None)
+    rest = math.prod(n for n in target if n is not None)
+    whole = list(target)
+    whole[place] = math.prod(n for n in source if n is not None) // max(rest, 1)
+    if len(target) > MOST_AXES or len(source) > MOST_AXES or not source:
+        known(x)  # a shape that is only remembered, or that of one number
+        return _reshaped(low, x, whole)
+    if tuple(whole) == source:  # at other sizes, too, where the others stay
+        use(x, *(axis for axis in range(x.rank) if axis != place))
+        return x
+    return low.reshape(x, tuple(target), layout=SOURCE)
+
+
+def _reshaped(low: Lowering, x: Blob, target: Sequence[int | None]) -> Blob:
     if len(target) > MOST_AXES:
         return replace(vector(x), shape=tuple(target))
     return shaped(low, as_stored(low, x), target)
+
+
+def to_shape(low: Lowering, x: Blob, shape: Constant) -> Blob:
+    """A blob in a shape that the source computes, partly of extents: for any size where it can be.
+
+    One of the extents may be left open; it is the one that depends on most.
+    """
+    wanted: list[int | None] = [int(n) for n in shape.array.ravel()]
+    like = spelled(low.sizes, shape)
+    stored = low.builder.shapes.get(like)
+    if like and stored == tuple(wanted) and rank(x) <= MOST_AXES and not x.is_scalar:
+        return low.layer("reshapeLike", x, Blob(like, stored), layout=SOURCE)
+    codes = [] if shape.origins is None else shape.origins.ravel().tolist()
+    made_of = [low.sizes.sets[code] for code in codes]
+    depend = [sum(axis != 0 for _, axis in each) * 2 + bool(each) for each in made_of]
+    if -1 not in wanted and any(depend) and len(wanted) <= MOST_AXES and rank(x) <= MOST_AXES:
+        place = len(depend) - 1 - depend[::-1].index(max(depend))
+        wanted[place] = -1
+        made_of[place] = frozenset()
+    low.sizes.use(frozenset().union(*made_of))
+    return reshaped(low, x, wanted)
 
 
 def as_stored(low: Lowering, x: Blob) -> Blob:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from mlferry.converters.layout import Blob
 from mlferry.converters.lower import Lowering
 from mlferry.converters.operands import known
+from mlferry.converters.sizes import use
 from mlferry.errors import ConversionError
 
 Positions = Callable[[int, int, int, float], NDArray[Any]]
@@ -78,6 +79,7 @@ def resize(
         positions = how.positions(axis, size, out, factor)
         if size == out and np.array_equal(positions, np.arange(size)):
             continue
+        use(x, axis)
         if how.mode == "nearest":
             places = np.clip(how.rounding(positions), 0, size - 1)
             x = low.layer("gather", x, low.constant(places), layout=x.layout, axis=axis)

@@ -6,23 +6,23 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mlferry.converters.convolutions import edges
+from mlferry.converters.convolutions import Pairs, edges
 from mlferry.converters.layout import SOURCE, Blob
 from mlferry.converters.lower import Lowering
-from mlferry.converters.operands import extent, known, positive
+from mlferry.converters.operands import extent, positive
+from mlferry.converters.sizes import use
 from mlferry.errors import ConversionError
-from mlferry.spec.shapes.rules import Shape, show
+from mlferry.spec.shapes.rules import show
 
 
 def sliced(low: Lowering, x: Blob, starts: Any, ends: Any, axes: Any, steps: Any) -> Blob:
-    """Bounds as Python has them, resolved against the shape."""
+    """Bounds as Python has them; they are written as they are, to hold for any size."""
     axes = range(len(starts)) if axes is None else axes
     steps = [1] * len(starts) if steps is None else steps
-    shape = x.known
     full = [slice(None)] * x.rank
     for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
         full[positive(axis, x.rank)] = slice(start, end, step)
-    parts = [_part(shape, axis, part) for axis, part in enumerate(full)]
+    parts = [_part(x, axis, part) for axis, part in enumerate(full)]
     if all(part.whole for part in parts):
         return x
     return low.layer(
@@ -36,6 +36,13 @@ def sliced(low: Lowering, x: Blob, starts: Any, ends: Any, axes: Any, steps: Any
         strides=[part.step for part in parts],
         squeezeMasks=[],
     )
+
+
+def entry(low: Lowering, x: Blob, axis: int, index: int) -> Blob:
+    """One entry of an axis, which goes; a negative index counts from the end, at any size."""
+    end = index + 1 or None
+    return low.layer("squeeze", sliced(low, x, [index], [end], [axis], None), layout=SOURCE,
+                     axes=(axis,))  # fmt: skip
 
 
 class _Part(NamedTuple):
@@ -54,31 +61,37 @@ class _Part(NamedTuple):
 _OPEN = 2**30  # exporters write the largest integers for "to the end"
 
 
-def _part(shape: Shape, axis: int, part: slice) -> _Part:
-    size = shape[axis]
-    if part == slice(None):
-        return _Part(None, None, 1)
-    if size is None:
-        return _flexible_part(shape, axis, part)
-    begin, end, step = part.indices(size)
-    if len(range(begin, end, step)) == 0:
+def _part(x: Blob, axis: int, part: slice) -> _Part:
+    """Bounds that reach the ends of the axis at every size are left open."""
+    shape, size, step = x.known, x.known[axis], part.step or 1
+    if size is not None and len(range(*part.indices(size))) == 0:
         raise ConversionError(f"a slice of {shape} without elements")
-    if (begin, end, step) == (0, size, 1):
-        return _Part(None, None, 1)
-    return _Part(begin, None if end < 0 else end, step)
-
-
-def _flexible_part(shape: Shape, axis: int, part: slice) -> _Part:
-    """Bounds of a flexible axis stay as they are: negative ones count from its end."""
-    begin, end, step = part.start, part.stop, part.step or 1
-    begin = None if begin in (0, None) and step > 0 else begin
-    end = None if end is None or end >= _OPEN else end
-    if step < 1 or (end is not None and end >= 0):
+    first, last = (0, _OPEN) if step > 0 else (-1, -_OPEN)
+    begin = None if part.start in (first, None) or abs(part.start) >= _OPEN else int(part.start)
+    end = None if part.stop is None or abs(part.stop) >= abs(last) else int(part.stop)
+    if size is None and (step < 1 or (end is not None and end >= 0)):
         raise ConversionError(
             f"a slice [{part.start}:{part.stop}:{step}] of axis {axis} of {show(shape)}, which is "
             "flexible: it may be shorter. Give fixed shapes with inputs=[mlferry.TensorType(...)]"
         )
-    return _Part(begin, end, step)
+    if size is None:
+        return _Part(begin, end, step)
+    return _Part(*_inside(x, axis, begin, end, step), step)
+
+
+def _inside(
+    x: Blob, axis: int, begin: int | None, end: int | None, step: int
+) -> tuple[int | None, int | None]:
+    """Bounds that lie within an axis; of those beyond it, it depends on the size what they are."""
+    size = x.known[axis] or 0
+    least, most = (-size, size) if step > 0 else (-size - 1, size - 1)
+    kept = []
+    for bound in (begin, end):
+        beyond = bound is not None and not least < bound < most
+        if beyond:
+            use(x, axis)
+        kept.append(None if beyond else bound)
+    return kept[0], kept[1]
 
 
 # Core ML's own padding of height and width, at any size.
@@ -86,22 +99,22 @@ _PADDINGS: dict[str, dict[str, Any]] = {"reflect": {"reflection": {}}, "edge": {
 
 
 def padded(low: Lowering, x: Blob, amounts: Any, mode: str, value: float) -> Blob:
-    """Negative amounts cut off; reflections and edges go by gathering along each axis."""
+    """Negative amounts cut off; what Core ML cannot pad is gathered along each axis."""
     pairs = list(zip(amounts[: x.rank], amounts[x.rank :], strict=True))
     if not any(map(any, pairs)):
         return x
     if mode == "constant":
         if any(n < 0 for pair in pairs for n in pair):
             starts = [max(0, -a) for a, _ in pairs]
-            ends = [n - max(0, -b) for n, (_, b) in zip(known(x), pairs, strict=True)]
+            ends = [b if b < 0 else None for _, b in pairs]
             x = sliced(low, x, starts, ends, None, None)
             pairs = [(max(0, a), max(0, b)) for a, b in pairs]
         flat = [n for pair in pairs for n in pair]
         return low.layer("constantPad", x, layout=SOURCE, padAmounts=flat, value=value)
     if mode not in ("reflect", "edge", "wrap", "symmetric"):
         raise ConversionError(f"mode={mode!r}")
-    if x.rank == 4 and None in x.known and not any(map(any, pairs[:2])) and mode in _PADDINGS:
-        return low.layer("padding", x, layout=SOURCE, **_PADDINGS[mode], **edges(pairs[2:]))
+    if mode in _PADDINGS and _can_be_padded(x, pairs, mode):
+        return _padded_at_any_size(low, x, pairs, mode)
     for axis, (before, after) in enumerate(pairs):
         if not before and not after:
             continue
@@ -111,3 +124,18 @@ def padded(low: Lowering, x: Blob, amounts: Any, mode: str, value: float) -> Blo
         indices = np.pad(places, widths, mode=mode)  # type: ignore[call-overload]
         x = low.layer("gather", x, low.constant(indices), layout=SOURCE, axis=axis)
     return x
+
+
+def _can_be_padded(x: Blob, pairs: Pairs, mode: str) -> bool:
+    """Whether Core ML's layer does it: height and width of [N, C, H, W], or of [N, C, W]."""
+    if x.rank not in (3, 4) or any(map(any, pairs[:2])) or min(map(min, pairs)) < 0:
+        return False
+    sizes = zip(x.known[2:], pairs[2:], strict=True)
+    return mode == "edge" or all(size is None or max(pair) < size for size, pair in sizes)
+
+
+def _padded_at_any_size(low: Lowering, x: Blob, pairs: Pairs, mode: str) -> Blob:
+    if x.rank == 3:
+        wide = _padded_at_any_size(low, low.expand(x, 2), [*pairs[:2], (0, 0), pairs[2]], mode)
+        return low.squeeze(wide, 2)
+    return low.layer("padding", x, layout=SOURCE, **_PADDINGS[mode], **edges(pairs[2:]))

@@ -10,14 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from mlferry.errors import SpecError
+from mlferry.errors import SpecError, context
 from mlferry.models.model import MLModel
 from mlferry.models.training import set_type
 from mlferry.registry import did_you_mean
 from mlferry.runtime.custom import shapes_of_classes
-from mlferry.spec import networks, versions
+from mlferry.spec import features, networks, versions
 from mlferry.spec.proto import features_pb2 as ft, model_pb2
-from mlferry.spec.shapes.flexible import Acceptance, acceptance
+from mlferry.spec.shapes.flexible import Acceptance, acceptance, flexible_axes
 
 __all__ = [
     "NeuralNetworkImageSize",
@@ -157,12 +157,23 @@ def accepted_sizes(model: MLModel | model_pb2.Model, *, most: int = 1024) -> Acc
     fewer in networks of hundreds of layers. Custom layers tell shapes by their registered
     classes.
 
+    Of a pipeline the networks in it are asked, each by the sizes that its own inputs may have.
+
     Raises:
-        SpecError: the model is no neural network.
+        SpecError: the model is no neural network, and no pipeline.
     """
     given = model._classes.layers if isinstance(model, MLModel) else {}
-    spec = model.get_spec() if isinstance(model, MLModel) else model
-    return acceptance(spec, shapes_of_classes(given), most)
+    spec = model.spec if isinstance(model, MLModel) else model
+    custom = shapes_of_classes(given)
+    if networks.pipeline_of(spec) is None:
+        return acceptance(spec, custom, most)
+    inner = [each for each in networks.models_in(spec) if networks.network_of(each) is not None]
+    found = [acceptance(each, custom, most) for each in inner]
+    return Acceptance(
+        [axis for each in found for axis in each.axes],
+        [name for each in found for name in each.opaque],
+        [name for each in found for name in each.varying],
+    )
 
 
 def _change(
@@ -182,18 +193,85 @@ def _change(
     if not feature.type.HasField(kind):
         wanted = {"imageType": "image", "multiArrayType": "multiArray"}[kind]
         raise SpecError(f"Trying to add sizes of an {wanted} to a non-{wanted} feature: {name!r}")
-    before = ft.FeatureType()
-    before.CopyFrom(feature.type)
+    before = [(each, each.specificationVersion, _copied(each)) for each in networks.models_in(spec)]
     try:
-        change(feature.type)
-        is_input = any(each.name == name for each in spec.description.input)
-        if check and is_input and networks.network_of(spec) is not None:
-            _refuse(name, accepted_sizes(spec))
+        _apply(spec, name, change, check=check)
     except BaseException:
-        feature.type.CopyFrom(before)
+        for each, version, description in before:
+            each.specificationVersion = version
+            each.description.CopyFrom(description)
         raise
+
+
+def _copied(spec: model_pb2.Model) -> model_pb2.ModelDescription:
+    copy = model_pb2.ModelDescription()
+    copy.CopyFrom(spec.description)
+    return copy
+
+
+def _apply(
+    spec: model_pb2.Model, name: str, change: Callable[[ft.FeatureType], None], *, check: bool
+) -> None:
+    """Change a feature of a model, and of those in a pipeline that take it as it is given."""
+    described = [*spec.description.input, *spec.description.output]
+    feature = next(each for each in described if each.name == name)
+    known = flexible_axes(feature.type)
+    change(feature.type)
+    is_input = any(each.name == name for each in spec.description.input)
+    pipeline = networks.pipeline_of(spec)
+    if pipeline is not None and is_input:
+        _apply_inside(pipeline, name, change, check=check)
+    elif pipeline is not None:
+        for model in pipeline.models:
+            if any(each.name == name for each in model.description.output):
+                _apply(model, name, change, check=check)
+    elif check and is_input and networks.network_of(spec) is not None:
+        new = flexible_axes(feature.type) - known
+        _refuse(name, acceptance(spec, shapes_of_classes({}), new={name: new}))
     set_type(spec, name, feature.type)
     spec.specificationVersion = max(spec.specificationVersion, versions.required(spec))
+
+
+def _apply_inside(
+    pipeline: model_pb2.Pipeline, name: str, change: Callable[[ft.FeatureType], None], *,
+    check: bool,
+) -> None:  # fmt: skip
+    """Change an input of a pipeline in the models that take it.
+
+    Raises:
+        SpecError: a model does not take the sizes, or another one would get what varies with
+            them, and takes one size.
+    """
+    varying: dict[str, str] = {}  # which model makes what varies
+    for index, model in enumerate(pipeline.models):
+        where = pipeline.names[index] if index < len(pipeline.names) else str(index)
+        with context(f"changing model {where!r} of the pipeline"):
+            taken = {each.name: each.type for each in model.description.input}
+            for other in (each for each in taken if each in varying and check):
+                if not flexible_axes(taken[other]):
+                    raise SpecError(
+                        f"its input {other!r}, {features.show(taken[other])}, has one shape, and "
+                        f"varies with the size of {name!r}: model {varying[other]!r} makes it. "
+                        "Give that model's input a range alone, or write check=False"
+                    )
+            if name in taken and name not in varying:
+                _apply(model, name, change, check=check)
+            if name in taken or taken.keys() & varying.keys():
+                varying |= dict.fromkeys(_varying_outputs(model), where)
+
+
+def _varying_outputs(model: model_pb2.Model) -> list[str]:
+    """The outputs whose shape follows the inputs'.
+
+    Of models that are no networks these are all, but of those that scale a picture themselves.
+    """
+    described = {each.name: each.type for each in model.description.output}
+    if networks.network_of(model) is not None:
+        loose = accepted_sizes(model).varying
+        return [*loose, *(name for name, kind in described.items() if flexible_axes(kind))]
+    return [] if any(each.type.HasField("imageType") for each in model.description.input) else [
+        *described
+    ]
 
 
 def _refuse(name: str, found: Acceptance) -> None:

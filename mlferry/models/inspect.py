@@ -10,6 +10,7 @@ from typing import Any
 from mlferry.custom import LAYOUT_KEY, model_parameters_of, parameters_of
 from mlferry.spec import features, networks, versions, weights
 from mlferry.spec.proto import model_pb2, neural_network_pb2 as nn, predictors_pb2
+from mlferry.spec.sizes import SIZES_KEY
 from mlferry.spec.validate import Problem, validate
 
 _ORDERS = {"source": "in the source's order of axes", "channels first": "channels first"}
@@ -210,7 +211,7 @@ def describe(spec: model_pb2.Model, problems: Sequence[Problem] | None = None) -
     metadata |= {
         key: value
         for key, value in sorted(told.userDefined.items())
-        if not key.startswith(LAYOUT_KEY)
+        if not key.startswith((LAYOUT_KEY, SIZES_KEY))
     }
     return Description(
         kind=spec.WhichOneof("Type") or "unknown",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from mlferry.custom import LAYOUT_KEY
 from mlferry.errors import SpecError
 from mlferry.registry import did_you_mean
-from mlferry.spec import networks
+from mlferry.spec import networks, sizes
 from mlferry.spec.proto import model_pb2, neural_network_pb2 as nn
 from mlferry.spec.reflection import is_map, is_repeated
 
@@ -84,6 +84,7 @@ def _rename(spec: model_pb2.Model, old: str, new: str) -> None:
     for feature in (*description.input, *description.output, *description.trainingInput):
         if feature.name == old:
             feature.name = new
+    sizes.rename(spec, old, new)
     for field in ("predictedFeatureName", "predictedProbabilitiesName"):
         if getattr(description, field) == old:
             setattr(description, field, new)

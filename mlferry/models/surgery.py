@@ -9,7 +9,7 @@ from mlferry.models import training
 from mlferry.models.model import MLModel
 from mlferry.registry import did_you_mean
 from mlferry.runtime.custom import shapes_of_classes
-from mlferry.spec import features, networks, versions
+from mlferry.spec import features, networks, sizes, versions
 from mlferry.spec.builder import write_classifier
 from mlferry.spec.proto import features_pb2 as ft, model_pb2, neural_network_pb2 as nn
 from mlferry.spec.shapes.rules import Shape, show
@@ -111,6 +111,8 @@ def extract_submodel(
                 feature.CopyFrom(known[name])
             else:
                 feature.type.CopyFrom(_array(name, shapes[name], rank5))
+    inner = [name for name in inputs if name not in own]
+    sizes.bind(made, inner, {name: len(shapes[name] or ()) for name in inner})
     training.carry_to_part(spec, made)
     return _checked(made, [model], "the part")
 

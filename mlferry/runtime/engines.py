@@ -23,6 +23,7 @@ class Engine:
     options: tuple[tuple[str, Any], ...] = ()
 
     def __call__(self, network: networks.Network, classes: CustomClasses) -> Session:
+        """A session of this engine for a network."""
         return self.session(network, classes, **dict(self.options))
 
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from mlferry.errors import SpecError
 from mlferry.spec.params import Params
 from mlferry.spec.shapes import windows
-from mlferry.spec.shapes.rules import Extent, Shape, need_rank, rule, show
+from mlferry.spec.shapes.rules import Change, Extent, Shape, need_rank, rule, show, size_check
 
 
 @rule("convolution")
@@ -159,3 +159,10 @@ def pooling_divisor(
             low, high = -edges[axis][0], extent + edges[axis][1]
         counts.append(np.minimum(ends, high) - np.maximum(starts, low))
     return np.multiply.outer(counts[0], counts[1]).astype(np.float32)
+
+
+@size_check("convolution")
+def bound_convolution(p: Params, change: Change) -> str:
+    """Only a transposed one has an output size of its own."""
+    bound = p.isDeconvolution and p.outputShape and (change.varies(-1) or change.varies(-2))
+    return f"its output has the fixed size {show(p.outputShape)}" if bound else ""

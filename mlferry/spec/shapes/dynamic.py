@@ -6,7 +6,16 @@ import numpy as np
 
 from mlferry.errors import SpecError
 from mlferry.spec.params import Params
-from mlferry.spec.shapes.rules import RankUnknownError, Shape, broadcast, product, rule, show
+from mlferry.spec.shapes.rules import (
+    Change,
+    RankUnknownError,
+    Shape,
+    broadcast,
+    product,
+    rule,
+    show,
+    size_check,
+)
 
 
 def held(shape: Shape) -> Shape:
@@ -96,3 +105,9 @@ def range_static(p: Params) -> list[Shape]:
 @rule("rangeDynamic")
 def range_dynamic(p: Params, end: Shape, *others: Shape) -> list[Shape]:
     return [(None,)]
+
+
+@size_check("broadcastToStatic")
+def bound_broadcast_to_static(p: Params, change: Change) -> str:
+    """Extents of 1 that vary would meet those that are fixed."""
+    return f"its target shape {show(p.targetShape)} is fixed" if change.varying() else ""

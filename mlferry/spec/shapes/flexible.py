@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from mlferry.spec import networks
+from mlferry.spec import networks, sizes as size_record
 from mlferry.spec.proto import features_pb2 as ft, model_pb2
 from mlferry.spec.shapes.rules import show
-from mlferry.spec.shapes.trace import CustomShapes, Trace, blob_shapes, nothing_known, trace
+from mlferry.spec.shapes.trace import (
+    CustomShapes,
+    Known,
+    Trace,
+    blob_shapes,
+    bound_to_sizes,
+    nothing_known,
+    trace,
+)
 
 Sizes = dict[str, tuple[int, ...]]  # by input: shape of an array, (height, width) of an image
 _MOST = 1024  # sizes tried along one axis
@@ -113,8 +121,68 @@ class Acceptance:
         return "\n".join(lines) or "no input is flexible"
 
 
+@dataclass(frozen=True)
+class _Tried:
+    """What some sizes lead to: the shapes of all blobs, and why the sizes are refused."""
+
+    shapes: Known
+    reasons: list[str]
+
+
+class _Network:
+    """A network whose sizes are tried.
+
+    Attributes:
+        base: the described sizes, by input.
+        plain: what these lead to.
+    """
+
+    def __init__(
+        self, spec: model_pb2.Model, custom: CustomShapes, new: Mapping[str, Collection[int]]
+    ) -> None:
+        blob_shapes(spec)  # refuses what is no network
+        network = networks.network_of(spec)
+        assert network is not None
+        self._spec, self._custom, self._new, self._network = spec, custom, new, network
+        self._record = size_record.read(spec)
+        defaults = {f.name: _default(f.type) for f in spec.description.input}
+        self.base: Sizes = {name: shape for name, shape in defaults.items() if shape}
+        self.layers = sum(1 for _ in networks.layers_of(network))
+        self.plain = self._traced({})
+
+    def _traced(self, changes: Sizes) -> Trace:
+        return trace(self._network, blob_shapes(self._spec, self.base | changes), self._custom)
+
+    def run(self, changes: Sizes) -> _Tried:
+        """Try some sizes; those that are left out are the described ones."""
+        traced = self._traced(changes)
+        reasons = list(map(str, traced.refusals))
+        changed = [
+            (name, axis - len(shape))
+            for name, shape in changes.items()
+            for axis, (extent, old) in enumerate(zip(shape, self.base.get(name, ()), strict=False))
+            if extent != old
+        ]
+        record = self._record or {}
+        reasons += [
+            f"{what}, which was converted for the described size alone: convert with "
+            "mlferry.RangeDim in the shape"
+            for name, axis in changed
+            for what in [record.get(name, {}).get(axis)]
+            if what is not None
+        ]
+        if any(axis in self._new.get(name, ()) for name, axis in changed):
+            reasons += map(str, bound_to_sizes(
+                self._network, self.plain.shapes, traced.shapes, recorded=self._record is not None
+            ))  # fmt: skip
+        return _Tried(traced.shapes, reasons)
+
+
 def acceptance(
-    spec: model_pb2.Model, custom: CustomShapes = nothing_known, most: int = _MOST
+    spec: model_pb2.Model,
+    custom: CustomShapes = nothing_known,
+    most: int = _MOST,
+    new: Mapping[str, Collection[int]] | None = None,
 ) -> Acceptance:
     """Try the sizes of every flexible input of a network.
 
@@ -122,21 +190,19 @@ def acceptance(
     and the largest; the other axes keep their default. A size that is refused alone is tried
     once more with all flexible axes of the same range alike.
 
+    Args:
+        spec: the model.
+        custom: tells the shapes of custom layers.
+        most: how many sizes of a range are tried.
+        new: axes by input, counted from the end, that nobody has converted for several sizes:
+            layers that hold for the described size alone are refused there.
+
     Raises:
         SpecError: the model is no neural network.
     """
-    defaults = {f.name: _default(f.type) for f in spec.description.input}
-    base = {name: shape for name, shape in defaults.items() if shape}
-
-    def run(changes: Sizes) -> Trace:
-        network = networks.network_of(spec)
-        assert network is not None
-        return trace(network, blob_shapes(spec, base | changes), custom)
-
-    blob_shapes(spec)  # refuses what is no network
-    network = networks.network_of(spec)
-    layers = sum(1 for _ in networks.layers_of(network)) if network is not None else 1
-    most = max(16, min(most, _WORK // max(1, layers)))
+    tried = _Network(spec, custom, new or {})
+    base, run = tried.base, tried.run
+    most = max(16, min(most, _WORK // max(1, tried.layers)))
     ranges = [
         found
         for f in spec.description.input
@@ -145,7 +211,7 @@ def acceptance(
     ]
     axes = [_along(found, ranges, base, run, most) for found in ranges]
     axes += [_listed(f.name, f.type, run) for f in spec.description.input if _shapes(f.type)]
-    plain = run({})
+    plain = tried.plain
     seen = [(axis, value) for axis in axes for value in axis.accepted[-1:]]
     return Acceptance(axes, sorted(set(plain.opaque)), _varying(spec, plain, seen, base, run))
 
@@ -171,6 +237,18 @@ def _default(feature: ft.FeatureType) -> tuple[int, ...]:
     if not array.shape and array.WhichOneof("ShapeFlexibility") == "shapeRange":
         return tuple(max(1, size.lowerBound) for size in array.shapeRange.sizeRanges)
     return tuple(array.shape) or next(iter(_shapes(feature)), ())
+
+
+def flexible_axes(feature: ft.FeatureType) -> set[int]:
+    """The axes along which a feature has several extents, counted from the end."""
+    ranges = {found.axis for found in _ranges("", feature)}
+    listed = [shape for shape in (_default(feature), *_shapes(feature)) if shape]
+    if feature.WhichOneof("Type") is None or len({len(shape) for shape in listed}) != 1:
+        return set()
+    rank = len(listed[0])
+    if _shapes(feature):
+        ranges |= {axis for axis in range(rank) if len({shape[axis] for shape in listed}) > 1}
+    return {axis - rank for axis in ranges}
 
 
 def _ranges(name: str, feature: ft.FeatureType) -> Iterator[_Range]:
@@ -200,7 +278,7 @@ def _along(
     found: _Range,
     ranges: Sequence[_Range],
     base: Sizes,
-    run: Callable[[Sizes], Trace],
+    run: Callable[[Sizes], _Tried],
     most: int,
 ) -> Axis:
     alike = [r for r in ranges if (r.lower, r.upper) == (found.lower, found.upper)]
@@ -211,14 +289,14 @@ def _along(
         tried.append(found.upper)
     alone: list[int] = []
     for value in tried:
-        refusals = run(_changed(base, [found], value)).refusals
-        if not refusals:
+        reasons = run(_changed(base, [found], value)).reasons
+        if not reasons:
             alone.append(value)
         else:
-            made.reasons[value] = str(refusals[0])
+            made.reasons[value] = reasons[0]
     made.tried, made.accepted = tried, alone
     if len(alone) < len(tried) and len(alike) > 1:
-        joint = [v for v in tried if not run(_changed(base, alike, v)).refusals]
+        joint = [v for v in tried if not run(_changed(base, alike, v)).reasons]
         if len(joint) > len(alone):
             made.accepted, made.together = joint, True
             made.reasons = {v: why for v, why in made.reasons.items() if v not in joint}
@@ -234,14 +312,14 @@ def _changed(base: Sizes, ranges: Sequence[_Range], value: int) -> Sizes:
     return made
 
 
-def _listed(name: str, feature: ft.FeatureType, run: Callable[[Sizes], Trace]) -> Axis:
+def _listed(name: str, feature: ft.FeatureType, run: Callable[[Sizes], _Tried]) -> Axis:
     shapes = _shapes(feature)
     made = Axis(name, -1, f"one of {', '.join(map(show, shapes))}", shapes)
     for index, shape in enumerate(shapes):
-        refusals = run({name: shape}).refusals
+        reasons = run({name: shape}).reasons
         made.tried.append(index)
-        if refusals:
-            made.reasons[index] = str(refusals[0])
+        if reasons:
+            made.reasons[index] = reasons[0]
         else:
             made.accepted.append(index)
     return made
@@ -252,7 +330,7 @@ def _varying(
     plain: Trace,
     seen: Sequence[tuple[Axis, int]],
     base: Sizes,
-    run: Callable[[Sizes], Trace],
+    run: Callable[[Sizes], _Tried],
 ) -> list[str]:
     """Outputs of a fixed description whose shape is another one at other sizes."""
     fixed = [

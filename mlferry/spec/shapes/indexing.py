@@ -5,6 +5,7 @@ from __future__ import annotations
 from mlferry.errors import SpecError
 from mlferry.spec.params import Params
 from mlferry.spec.shapes.rules import (
+    Change,
     RankUnknownError,
     Shape,
     axis_of,
@@ -13,6 +14,7 @@ from mlferry.spec.shapes.rules import (
     replaced,
     rule,
     show,
+    size_check,
 )
 
 
@@ -153,3 +155,20 @@ def reverse_seq(p: Params, shape: Shape, lengths: Shape) -> list[Shape]:
 def of_matrices(p: Params, shape: Shape) -> list[Shape]:
     need_rank(shape, 2)
     return [shape]
+
+
+_GATHERED = "its constant indices are those of the described size"
+
+
+@size_check("gather", "scatter", "gatherAlongAxis", "scatterAlongAxis")
+def indexed_along(p: Params, change: Change) -> str:
+    axis = axis_of(p.axis, len(change.now[0]))
+    bound = change.constant[1] and change.varies(axis) and not change.recorded
+    return _GATHERED if bound else ""
+
+
+@size_check("gatherND", "scatterND")
+def indexed_at_points(p: Params, change: Change) -> str:
+    depth = change.now[1][-1] or 0
+    bound = change.constant[1] and not change.recorded
+    return _GATHERED if bound and any(axis < depth for axis in change.varying()) else ""

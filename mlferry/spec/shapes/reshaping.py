@@ -6,6 +6,7 @@ from mlferry.errors import SpecError
 from mlferry.spec.params import Params
 from mlferry.spec.shapes import windows
 from mlferry.spec.shapes.rules import (
+    Change,
     RankUnknownError,
     Shape,
     axis_of,
@@ -13,6 +14,7 @@ from mlferry.spec.shapes.rules import (
     product,
     rule,
     show,
+    size_check,
 )
 
 
@@ -206,3 +208,51 @@ def constant_pad(p: Params, shape: Shape, *dynamic: Shape) -> list[Shape]:
     return [
         tuple(None if n is None else n + sum(pair) for n, pair in zip(shape, pairs, strict=True))
     ]
+
+
+@size_check("reshapeStatic")
+def bound_reshape_static(p: Params, change: Change) -> str:
+    return _bound(p.targetShape, change.before[0], change.now[0])
+
+
+@size_check("reshape")
+def bound_reshape(p: Params, change: Change) -> str:
+    """The batch stays; see `reshape`."""
+    before, now = (
+        (shape[0], *shape[2:]) if len(p.targetShape) == 4 else shape[2:]
+        for shape in (change.before[0], change.now[0])
+    )
+    return _bound(p.targetShape, before, now)
+
+
+@size_check("rankPreservingReshape")
+def bound_rank_preserving_reshape(p: Params, change: Change) -> str:
+    """An extent of 0 is that of the input, whatever that is."""
+    kept = [axis for axis, extent in enumerate(p.targetShape) if extent == 0]
+    before, now = (
+        tuple(1 if axis in kept else extent for axis, extent in enumerate(shape))
+        for shape in (change.before[0], change.now[0])
+    )
+    return _bound(tuple(extent or 1 for extent in p.targetShape), before, now)
+
+
+def _bound(target: tuple[int, ...], before: Shape, now: Shape) -> str:
+    """Whether fixed extents of a target stand for extents that vary: all must go into its -1."""
+    if before == now:
+        return ""
+    place = target.index(-1) if -1 in target else len(target)
+    first, last = product(target[:place]), product(target[place + 1 :])
+    rank = len(now)
+    starts = [i for i in range(rank + 1) if before[:i] == now[:i] and product(now[:i]) == first]
+    ends = [i for i in range(rank + 1) if before[i:] == now[i:] and product(now[i:]) == last]
+    if -1 in target and any(start <= end for start in starts for end in ends):
+        return ""
+    return f"its target shape {show(target)} is that of the described size"
+
+
+@size_check("constantPad")
+def bound_constant_pad(p: Params, change: Change) -> str:
+    if not p.padToGivenOutputSizeMode or change.recorded:
+        return ""
+    fixed = [axis for axis in change.varying() if any(p.padAmounts[2 * axis : 2 * axis + 2])]
+    return "it pads to a fixed size" if fixed else ""

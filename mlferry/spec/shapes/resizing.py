@@ -6,7 +6,7 @@ import numpy as np
 
 from mlferry.errors import SpecError
 from mlferry.spec.params import Params
-from mlferry.spec.shapes.rules import Shape, need_rank, rule, show
+from mlferry.spec.shapes.rules import Change, Shape, need_rank, rule, show, size_check
 
 
 @rule("upsample")
@@ -46,3 +46,15 @@ def crop_resize(p: Params, shape: Shape, boxes: Shape) -> list[Shape]:
         raise SpecError(f"the boxes {show(boxes)} are (N, 1, 4 or 5, 1, 1)")
     batch = {4: shape[1], 5: 1}.get(boxes[2] or 0)
     return [(boxes[0], batch, shape[2], *target_size(p))]
+
+
+@size_check("resizeBilinear")
+def bound_resize_bilinear(p: Params, change: Change) -> str:
+    bound = not change.recorded and (change.varies(-1) or change.varies(-2))
+    return f"it resizes to the fixed size {show(target_size(p))}" if bound else ""
+
+
+@size_check("cropResize")
+def bound_crop_resize(p: Params, change: Change) -> str:
+    bound = change.constant[1] and not change.recorded and (change.varies(-1) or change.varies(-2))
+    return "its constant boxes are those of the described size" if bound else ""

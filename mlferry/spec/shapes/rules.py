@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from mlferry.errors import SpecError
 from mlferry.registry import Registry
+from mlferry.spec.params import Params
 
 Extent = int | None
 Shape = tuple[Extent, ...]
@@ -14,6 +16,40 @@ Rule = Callable[..., list[Shape]]
 
 SHAPES: Registry[Rule] = Registry("shape rule")
 rule = SHAPES.register
+
+
+@dataclass(frozen=True)
+class Change:
+    """The inputs of a layer at the described sizes, and at others.
+
+    Attributes:
+        before: shapes at the described sizes.
+        now: shapes at the others; of the same ranks.
+        constant: which inputs are the same at all sizes.
+        recorded: whether the converter wrote down which sizes it computed with. Then a number in
+            the layer is the source's own; elsewhere it may stand for a size.
+    """
+
+    before: tuple[Shape, ...]
+    now: tuple[Shape, ...]
+    constant: tuple[bool, ...]
+    recorded: bool = False
+
+    def varies(self, axis: int, place: int = 0) -> bool:
+        """Whether an input has another extent along an axis."""
+        return self.before[place][axis] != self.now[place][axis]
+
+    def varying(self, place: int = 0) -> list[int]:
+        """The axes along which an input has other extents."""
+        return [axis for axis in range(len(self.now[place])) if self.varies(axis, place)]
+
+
+SizeCheck = Callable[[Params, Change], str]
+
+SIZE_CHECKS: Registry[SizeCheck] = Registry("size check")
+size_check = SIZE_CHECKS.register
+"""Registers what tells, of a layer kind that can be bound to one size, why it is: ``""`` where it
+is not. The other kinds hold for every size that their shape rule takes."""
 
 
 class RankUnknownError(Exception):

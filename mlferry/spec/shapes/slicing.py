@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from mlferry.errors import SpecError
 from mlferry.spec.params import Params
 from mlferry.spec.shapes.rules import (
+    Change,
     Extent,
     RankUnknownError,
     Shape,
@@ -15,6 +16,7 @@ from mlferry.spec.shapes.rules import (
     replaced,
     rule,
     show,
+    size_check,
 )
 
 AXIS_OF_SLICE = {"CHANNEL_AXIS": -3, "HEIGHT_AXIS": -2, "WIDTH_AXIS": -1}
@@ -138,3 +140,37 @@ def split(p: Params, shape: Shape) -> list[Shape]:
         raise SpecError(f"{channels} channels are not divided into {p.nOutputs} equal parts")
     part = None if channels is None else channels // p.nOutputs
     return [replaced(shape, -3, part)] * p.nOutputs
+
+
+@size_check("slice")
+def bound_slice(p: Params, change: Change) -> str:
+    axis = AXIS_OF_SLICE[p.axis]
+    return _bound(classic_slice(p), axis, change) if change.varies(axis) else ""
+
+
+@size_check("sliceStatic")
+def bound_slice_static(p: Params, change: Change) -> str:
+    kept = static_indices(p, len(change.now[0]))
+    reasons = (_bound(kept[axis], axis, change) for axis in change.varying())
+    return next(filter(None, reasons), "")
+
+
+def _bound(kept: Index, axis: int, change: Change) -> str:
+    """Why what is kept of an axis does not hold at another size; see `size_check`."""
+    extent = change.now[0][axis]
+    if not isinstance(kept, slice):
+        return "" if kept <= 0 or change.recorded else f"it takes the fixed entry {kept}"
+    last = kept.stop if (kept.step or 1) > 0 else kept.start
+    if last is None or last < 0:
+        return ""
+    where = "ends" if (kept.step or 1) > 0 else "begins"
+    if not change.recorded:
+        return f"it {where} at the fixed entry {last} of an axis of another size"
+    beyond = extent is not None and last > extent
+    return f"it {where} at entry {last}, behind an axis of {extent}" if beyond else ""
+
+
+@size_check("sliceBySize")
+def bound_slice_by_size(p: Params, change: Change) -> str:
+    bound = change.varies(axis_of(p.axis, len(change.now[0]))) and not change.recorded
+    return f"it takes a fixed number of entries, {p.size}" if bound else ""

@@ -10,6 +10,7 @@ from mlferry.spec import features, networks
 from mlferry.spec.params import Params
 from mlferry.spec.proto import features_pb2 as ft, model_pb2, neural_network_pb2 as nn
 from mlferry.spec.shapes import Shape, infer
+from mlferry.spec.shapes.rules import SIZE_CHECKS, Change
 
 Known = dict[str, Shape | None]
 CustomShapes = Callable[[nn.NeuralNetworkLayer, Sequence[Shape]], Sequence[Shape] | None]
@@ -93,6 +94,50 @@ def _walk(
         for index, name in enumerate(layer.output):
             fits = made is not None and index < len(made)
             found.shapes[name] = tuple(made[index]) if made is not None and fits else None
+
+
+def bound_to_sizes(
+    network: networks.Network, before: Known, now: Known, *, recorded: bool
+) -> list[Refusal]:
+    """The layers that hold for the described sizes only, though they take others.
+
+    Args:
+        network: a neural network.
+        before: shapes of all blobs for the described sizes of the inputs.
+        now: for other sizes.
+        recorded: whether the model says which sizes it was computed for; see `spec.sizes`.
+    """
+    constant: dict[str, bool] = {}
+    found: list[Refusal] = []
+    for layer in networks.layers_of(network):
+        reads, writes = networks.touched(layer)
+        kind = layer.WhichOneof("layer") or ""
+        same = kind not in _NEVER_CONSTANT and all(constant.get(blob) for blob in reads)
+        constant |= {blob: same and constant.get(blob, True) for blob in writes}
+        entry = SIZE_CHECKS.find(kind)
+        names = list(layer.input) if kind != "loop" else sorted(reads)
+        shapes = [(before.get(name), now.get(name)) for name in names]
+        if entry is None or all(one == other for one, other in shapes):
+            continue
+        known = [(a, b) for a, b in shapes if a is not None and b is not None and len(a) == len(b)]
+        if len(known) < len(shapes):
+            continue
+        change = Change(
+            tuple(a for a, _ in known), tuple(b for _, b in known),
+            tuple(constant.get(name, False) for name in names), recorded,
+        )  # fmt: skip
+        reason = entry.value(Params.of(layer), change)
+        if reason:
+            found.append(Refusal(layer, change.now, reason))
+    return found
+
+
+_NEVER_CONSTANT = (
+    "custom", "branch", "loop", "categoricalDistribution", "randomNormalLike",
+    "randomNormalStatic", "randomNormalDynamic", "randomUniformLike", "randomUniformStatic",
+    "randomUniformDynamic", "randomBernoulliLike", "randomBernoulliStatic",
+    "randomBernoulliDynamic",
+)  # fmt: skip
 
 
 def _walk_bodies(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from mlferry.errors import SpecError
 from mlferry.spec.params import Params
 from mlferry.spec.shapes import windows
-from mlferry.spec.shapes.rules import Extent, Shape, rule, show
+from mlferry.spec.shapes.rules import Change, Extent, Shape, rule, show, size_check
 
 _AXES = ("Depth", "Height", "Width")
 _SIDES = (("Front", "Back"), ("Top", "Bottom"), ("Left", "Right"))
@@ -96,3 +96,10 @@ def pooling3d(p: Params, shape: Shape) -> list[Shape]:
 def global_pooling3d(p: Params, shape: Shape) -> list[Shape]:
     _need_five(shape)
     return [(*shape[:2], 1, 1, 1)]
+
+
+@size_check("convolution3d")
+def bound_convolution3d(p: Params, change: Change) -> str:
+    """Only a transposed one has an output size of its own."""
+    bound = p.isDeconvolution and p.outputShape and any(axis > 1 for axis in change.varying())
+    return f"its output has the fixed size {show(p.outputShape)}" if bound else ""

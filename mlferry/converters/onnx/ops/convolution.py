@@ -43,8 +43,8 @@ def windows(
     spans = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
     groups = node.attrs.get("group", 1)
     mode = node.attrs.get("auto_pad", "NOTSET")
-    if len(spans) == 2 and mode in _SAME and None in x.known[2:] and max(strides) > 1:
-        return Windows(strides, dilations, [(0, 0), (0, 0)], groups, _SAME[mode])
+    if len(spans) <= 2 and mode in _SAME and max(strides) > 1:
+        return Windows(strides, dilations, [(0, 0)] * len(spans), groups, _SAME[mode])
     return Windows(strides, dilations, pads_of(node, x, spans, strides), groups)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mlferry.converters.graph import Node
 from mlferry.converters.layout import SOURCE, Blob, Constant
@@ -24,6 +25,8 @@ from mlferry.converters.operands import (
     shaped,
     vector,
 )
+from mlferry.converters.sizes import use
+from mlferry.converters.slices import entry
 from mlferry.errors import ConversionError
 
 _MODES = {"none": "SCATTER_UPDATE", "add": "SCATTER_ADD", "mul": "SCATTER_MUL",
@@ -41,10 +44,15 @@ def indices_of(low: Lowering, x: Any, size: int) -> Blob:
         moved = emit(low, "activation", negative, linear={"alpha": float(size)})
         return emit(low, "addBroadcastable", x, moved)
     array = x.array
-    if array.size and (array.min() < -size or array.max() >= size):
-        raise ConversionError(f"indices {np.min(array)}..{np.max(array)} of an axis of {size}")
+    _check(array, size)
     resolved = np.where(array < 0, array + size, array)
     return low.stored(Constant(f"{x.name}/mod_{size}", resolved))
+
+
+def _check(array: NDArray[Any], size: int) -> None:
+    """Raise a `ConversionError` where an index is out of bounds."""
+    if array.size and (array.min() < -size or array.max() >= size):
+        raise ConversionError(f"indices {np.min(array)}..{np.max(array)} of an axis of {size}")
 
 
 @op("Gather", raw=True)
@@ -52,7 +60,16 @@ def gather(low: Lowering, node: Node, x: Any, indices: Any) -> Blob:
     """The rank is that of both together, less the axis."""
     x = low.stored(x) if isinstance(x, Constant) else x
     axis = positive(node.attrs.get("axis", 0), x.rank)
-    places = indices_of(low, indices, extent(x, axis))
+    if isinstance(indices, Constant) and x.known[axis] is not None and indices.array.size:
+        size = x.known[axis] or 0
+        _check(indices.array, size)
+        if not indices.array.ndim and x.rank > 1:
+            return entry(low, x, axis, int(indices.array))
+        if np.min(indices.array) < 0:
+            use(x, axis)
+        places = indices_of(low, indices, size)
+    else:
+        places = indices_of(low, indices, extent(x, axis))
     made = low.layer("gather", x, vector(places), layout=SOURCE, axis=axis)
     if not places.is_scalar:
         return made

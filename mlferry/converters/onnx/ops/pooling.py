@@ -31,12 +31,16 @@ def pool(low: Lowering, node: Node, x: Blob) -> Any:
         return _with_indices(low, node, x, (kernel, strides, dilations), column_major)
     spans = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
     how = windows(node, x, kernel, strides, dilations)
-    pairs = list(how.pairs)
-    if dimensions == 2 and None in x.known[2:] and node.attrs.get("ceil_mode", 0):
-        return _rounded_up(low, node, x, (kernel, strides, dilations, pairs))
-    extra = _ceil(node, x, spans, strides, pairs)
     counts = bool(node.attrs.get("count_include_pad", 0))
     p = node.attrs.get("p", 2)
+    own = max(dilations) == 1 and p == 2
+    same = how.same if own else ""
+    pairs = list(how.pairs) if same == how.same else list(pads_of(node, x, spans, strides))
+    if dimensions == 2 and own and not same and node.attrs.get("ceil_mode", 0):
+        made = _rounded_up(low, node, x, (kernel, strides, pairs))
+        if made is not None:
+            return made
+    extra = [0] * dimensions if same else _ceil(node, x, spans, strides, pairs)
     if node.op == "LpPool" and (p != 2 or dimensions > 2 or max(dilations) > 1):
         return _power_mean(low, node, x, p)
     if dimensions > 2:
@@ -51,7 +55,7 @@ def pool(low: Lowering, node: Node, x: Blob) -> Any:
     made = low.layer(
         "pooling", given, layout=SOURCE, type=_KINDS[node.op], kernelSize=kernel, stride=strides,
         avgPoolExcludePadding=node.op == "AveragePool" and not counts,
-        **padding(full, how.same),
+        **padding(full, same),
     )  # fmt: skip
     return low.squeeze(made, 2) if dimensions == 1 else made
 
@@ -144,11 +148,17 @@ def _by_slices(low: Lowering, node: Node, x: Blob, how: Any, *, counts: bool) ->
     return emit(low, "divideBroadcastable", total, low.constant(number[None, None]))
 
 
-def _rounded_up(low: Lowering, node: Node, x: Blob, how: Any) -> Blob:
-    """`ceil_mode` at any size: Core ML's own, where both ends have the same padding."""
-    kernel, strides, dilations, pairs = how
+def _rounded_up(low: Lowering, node: Node, x: Blob, how: Any) -> Blob | None:
+    """`ceil_mode` at any size: Core ML's own, where both ends have the same padding.
+
+    Raises:
+        ConversionError: they have not, and the size is flexible.
+    """
+    kernel, strides, pairs = how
     counts = node.attrs.get("count_include_pad", 0) and node.op == "AveragePool"
-    if max(dilations) > 1 or counts or any(a != b for a, b in pairs):
+    if counts or any(a != b for a, b in pairs):
+        if None not in x.known[2:]:
+            return None
         raise ConversionError(
             f"ceil_mode with dilations, unequal pads or count_include_pad needs the flexible "
             f"shape {show(x.known)} to be fixed: inputs=[mlferry.TensorType(shape=...)]"

@@ -86,4 +86,14 @@ _BYTES = {1: 4, 2: 1, 3: 1, 6: 4, 7: 8, 9: 1, 10: 2, 11: 8}  # of an element, by
 _NOT_FOLDED = {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike",
                "Bernoulli", "Multinomial", "DequantizeLinear", "If", "Loop", "Scan"}  # fmt: skip
 
-FRONTEND = Frontend("ONNX", OPS, frozenset(), (None,), fold)
+# What of their operands they move: the values of one, or of all.
+_MOVING = {
+    **dict.fromkeys(
+        ("Cast", "Expand", "Flatten", "Gather", "Identity", "Reshape", "Slice", "Split",
+         "Squeeze", "Tile", "Transpose", "Unsqueeze"),
+        slice(1),
+    ),
+    "Concat": slice(None),
+}  # fmt: skip
+
+FRONTEND = Frontend("ONNX", OPS, frozenset(), (None,), fold, moving=_MOVING)

@@ -12,6 +12,7 @@ from mlferry.converters.layout import SOURCE, Blob, Constant
 from mlferry.converters.lower import Lowering
 from mlferry.converters.onnx.ops.registry import op
 from mlferry.converters.operands import (
+    array_of,
     emit,
     extent,
     ints,
@@ -22,12 +23,13 @@ from mlferry.converters.operands import (
     shaped,
     vector,
 )
-from mlferry.converters.reshapes import as_stored, reshaped, transposed
+from mlferry.converters.reshapes import MOST_AXES, as_stored, reshaped, to_shape, transposed
+from mlferry.converters.sizes import as_constant, spelled, use
 from mlferry.converters.slices import padded, sliced
 from mlferry.errors import ConversionError
 
 
-@op("Reshape", raw=True)
+@op("Reshape", raw=True, sizes=True)
 def reshape(low: Lowering, node: Node, x: Any, shape: Any = None) -> Blob:
     """0 copies the input's extent, unless `allowzero`; -1 takes what is left."""
     node.attrs.get("consumed_inputs")
@@ -39,10 +41,15 @@ def reshape(low: Lowering, node: Node, x: Any, shape: Any = None) -> Blob:
     zero = node.attrs.get("allowzero", 0)
     if 0 in wanted and zero:
         raise ConversionError("a value without elements")
+    if shape is not None and 0 not in wanted:
+        return to_shape(low, x, shape)
     source = () if x.is_scalar else x.known
     target: list[int | None] = []
     for index, size in enumerate(wanted):
+        if size == 0:
+            use(x, index)
         target.append(source[index] if size == 0 else size)
+    low.sizes.use(low.sizes.behind(shape))
     return reshaped(low, x, target)
 
 
@@ -53,7 +60,9 @@ def flatten(low: Lowering, node: Node, x: Blob) -> Blob:
         return shaped(low, x, (1, 1))
     axis = node.attrs.get("axis", 1)
     axis = axis + x.rank if axis < 0 else axis
-    if None in x.known:
+    if x.rank == 2 and axis == 1:
+        return x
+    if x.rank <= MOST_AXES:
         return low.layer("flattenTo2D", x, layout=SOURCE, axis=axis)
     shape = known(x)
     return shaped(low, x, (math.prod(shape[:axis]), math.prod(shape[axis:])))
@@ -131,9 +140,18 @@ def split(low: Lowering, node: Node, x: Blob, sizes: Any = None) -> Any:
     return [next(made) if size else nothing for size in given]
 
 
-@op("Expand", constants=(1,))
-def expand(low: Lowering, node: Node, x: Blob, shape: Any) -> Blob:
-    target = np.broadcast_shapes(known(x), ints(shape))
+@op("Expand", raw=True, sizes=True)
+def expand(low: Lowering, node: Node, x: Any, shape: Any) -> Blob:
+    """To the shape of a blob, at any size, or to a fixed one."""
+    x = low.stored(x) if isinstance(x, Constant) else x
+    wanted = ints(array_of(node, 1, shape))
+    like = spelled(low.sizes, shape)
+    if like and not x.is_scalar and None not in x.known:
+        target = np.broadcast_shapes(x.known, wanted)  # type: ignore[arg-type]
+        if target == wanted == low.builder.shapes[like]:
+            return low.layer("broadcastToLike", x, Blob(like, wanted), layout=SOURCE)
+    low.sizes.use(low.sizes.behind(shape))
+    target = np.broadcast_shapes(known(x), wanted)
     if 0 in target:
         raise ConversionError("a value without elements")
     if target == known(x):
@@ -237,13 +255,14 @@ def trilu(low: Lowering, node: Node, x: Blob, k: Any = None) -> Blob:
 def shape_of(low: Lowering, node: Node, x: Any) -> Any:
     """Known shapes are constants: the arithmetic that exporters write vanishes."""
     start, end = node.attrs.get("start", 0), node.attrs.get("end")
-    if x.is_scalar:
+    if not isinstance(x, Constant) and x.is_scalar:
         return np.zeros(0, np.int64)
-    if None not in x.known:
-        return np.array(x.known, np.int64)[start:end]
+    if isinstance(x, Constant):
+        return np.array(x.array.shape, np.int64)[start:end]
     parts = x.known[start:end]
     if None not in parts:
-        return np.array(parts, np.int64)
+        axes = range(x.rank)[start:end]
+        return as_constant(low.sizes, x, np.array(parts, np.int64), axes)
     made = low.layer("getShape", x, layout=SOURCE)
     return made if (start, end) == (0, None) else sliced(
         low, made, [start], [x.rank if end is None else end], None, None

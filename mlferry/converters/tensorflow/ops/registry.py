@@ -39,6 +39,7 @@ def op(
     constants: Sequence[int] = (),
     raw: bool = False,
     layouts: Accepted = (SOURCE,),
+    **options: Any,
 ) -> Callable[[Converter], Converter]:
     """Register a converter; see the module."""
 
@@ -55,7 +56,7 @@ def op(
                 found[place] = array_of(node, place, operands[place])
             return function(low, node, *found)
 
-        OPS.register(*names)(function if raw else convert)
+        OPS.register(*names, **options)(function if raw else convert)
         return function
 
     return decorate
@@ -222,7 +223,20 @@ _NOT_FOLDED = {
     "StatelessCase", "Dequantize", "TensorListReserve", "TensorListFromTensor",
 }  # fmt: skip
 
-FRONTEND = Frontend("TensorFlow", OPS, frozenset(), (None,), fold)
+# What of their operands they move: the values of one, or of several.
+_MOVING = {
+    **dict.fromkeys(
+        ("Cast", "BroadcastTo", "ExpandDims", "Gather", "GatherV2", "Identity", "Reshape",
+         "Slice", "SplitV", "Squeeze", "StridedSlice", "Tile", "Transpose", "Unpack"),
+        slice(1),
+    ),
+    "Split": slice(1, 2),
+    "Concat": slice(1, None),
+    "ConcatV2": slice(-1),
+    "Pack": slice(None),
+}  # fmt: skip
+
+FRONTEND = Frontend("TensorFlow", OPS, frozenset(), (None,), fold, moving=_MOVING)
 
 
 def refuse(node: Node, name: str, *allowed: Any) -> None:

@@ -31,7 +31,8 @@ from mlferry.converters.operands import (
     shaped,
     vector,
 )
-from mlferry.converters.reshapes import as_stored, reshaped, transposed
+from mlferry.converters.reshapes import as_stored, reshaped, to_shape, transposed
+from mlferry.converters.sizes import as_constant
 from mlferry.converters.slices import padded, sliced
 from mlferry.converters.tensorflow.ops.convolution import windows
 from mlferry.converters.tensorflow.ops.registry import blob, maps, op, source
@@ -39,7 +40,7 @@ from mlferry.errors import ConversionError
 from mlferry.spec.shapes.rules import product
 
 
-@op("Reshape", raw=True)
+@op("Reshape", raw=True, sizes=True)
 def reshape(low: Lowering, node: Node, x: Any, shape: Any) -> Blob:
     """Flattened channels-first data stay as they lie; who reads them permutes weights."""
     given = blob(low, x)
@@ -52,8 +53,9 @@ def reshape(low: Lowering, node: Node, x: Any, shape: Any) -> Blob:
     for known_way in (_flattened, _as_pixel):
         made = known_way(low, given, wanted)
         if made is not None:
+            low.sizes.use(low.sizes.behind(shape))
             return made
-    return reshaped(low, low.source_order(given), wanted)
+    return to_shape(low, low.source_order(given), shape)
 
 
 def _as_pixel(low: Lowering, x: Blob, wanted: tuple[int, ...]) -> Blob | None:
@@ -346,13 +348,15 @@ def reverse_sequence(low: Lowering, node: Node, x: Blob, lengths: Any) -> Blob:
 @op("Roll", constants=(1, 2))
 def roll(low: Lowering, node: Node, x: Blob, shifts: Any, axes: Any) -> Blob:
     """The end of each axis moves to its front."""
-    for shift, axis in zip(ints(shifts), ints(axes), strict=True):
+    for moved, axis in zip(ints(shifts), ints(axes), strict=True):
         place = positive(axis, x.rank)
-        size = extent(x, place)
-        moved = shift % size
-        if moved:
-            first, second = _parts(low, x, place, [size - moved, moved])
-            x = low.layer("concatND", second, first, layout=SOURCE, axis=place)
+        size = x.known[place]
+        inside = size is not None and -size < moved < size
+        shift = moved if inside else moved % extent(x, place)
+        if shift:
+            front = sliced(low, x, [-shift], [None], [place], None)
+            rest = sliced(low, x, [0], [-shift], [place], None)
+            x = low.layer("concatND", front, rest, layout=SOURCE, axis=place)
     return x
 
 
@@ -458,7 +462,7 @@ def _shape(low: Lowering, x: Any) -> Any:
         return np.array(x.array.shape, np.int32)
     shape = x.source_shape
     if shape is not None and None not in shape:
-        return np.array(shape, np.int32)
+        return as_constant(low.sizes, x, np.array(shape, np.int32), range(len(shape)))
     return low.layer("getShape", as_stored(low, low.source_order(x)), layout=SOURCE)
 
 

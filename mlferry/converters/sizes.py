@@ -1,0 +1,191 @@
+"""Which extents a conversion computes with.
+
+What a converter computes with an extent that is known holds for that extent alone: a constant, a
+parameter, a choice between two ways. Each such use is logged, and in the end traced back to the
+axes of the inputs on which it depends; see `mlferry.spec.sizes`. Converters that write layers for
+any size do not ask for extents, and nothing is logged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlferry.converters.layout import Blob, Constant
+from mlferry.spec.shapes.rules import Shape
+from mlferry.spec.shapes.trace import trace
+
+if TYPE_CHECKING:
+    from mlferry.converters.lower import Lowering
+    from mlferry.spec.sizes import Record
+
+Extent = tuple[str, int]  # a blob and its axis
+Extents = frozenset[Extent]
+
+
+@dataclass
+class SizeLog:
+    """What one conversion has computed with.
+
+    Attributes:
+        node: what is converted now.
+        uses: each extent, with the first node that computed with it.
+        sets: what an element of a constant can be made of: its code is an index into this list.
+    """
+
+    node: str = ""
+    uses: dict[Extent, str] = field(default_factory=dict)
+    sets: list[Extents] = field(default_factory=lambda: [frozenset()])
+
+    def use(self, extents: Extents) -> None:
+        """Log that the layers of this node hold for these extents alone."""
+        for extent in extents:
+            self.uses.setdefault(extent, self.node)
+
+    def code(self, extents: Extents) -> int:
+        """The number that stands for some extents."""
+        if extents not in self.sets:
+            self.sets.append(extents)
+        return self.sets.index(extents)
+
+    def behind(self, *operands: Any) -> Extents:
+        """The extents of which constants are made."""
+        codes = {
+            int(code)
+            for x in operands
+            if isinstance(x, Constant) and x.origins is not None
+            for code in np.unique(x.origins)
+        }
+        return frozenset().union(*(self.sets[code] for code in codes))
+
+
+_LOG: ContextVar[SizeLog | None] = ContextVar("sizes", default=None)
+
+
+@contextmanager
+def logged(log: SizeLog) -> Iterator[None]:
+    """Log what is used in the block."""
+    token = _LOG.set(log)
+    try:
+        yield
+    finally:
+        _LOG.reset(token)
+
+
+def use(x: Blob, *axes: int) -> None:
+    """Say that what follows is computed with extents of a blob, by default with all."""
+    log = _LOG.get()
+    if log is not None and x.shape is not None and not x.is_scalar:
+        log.use(frozenset(_extent(x, axis % x.rank) for axis in axes or range(x.rank)))
+
+
+_MOST_AXES = 5
+_ANY = -1
+
+
+def _extent(x: Blob, axis: int) -> Extent:
+    """An extent of a blob; any of it where the source's value has more axes than the blob."""
+    return x.name, axis if x.rank <= _MOST_AXES else _ANY
+
+
+def as_constant(log: SizeLog, x: Blob, array: NDArray[Any], axes: Sequence[int]) -> Constant:
+    """Extents of a blob as a constant that knows what it is made of.
+
+    Args:
+        log: of the conversion.
+        x: the blob.
+        array: its extents along `axes`, in the source's order.
+        axes: of the source.
+    """
+    codes = [log.code(frozenset([_extent(x, x.axis(axis))])) for axis in axes]
+    return Constant("", array, origins=np.array(codes, np.int64))
+
+
+def folded(
+    log: SizeLog, inputs: Sequence[Any], made: Sequence[Any],
+    moves: Callable[[], Sequence[Any] | None],
+) -> Sequence[Any]:
+    """What a node of constants makes, which knows what it is made of.
+
+    Args:
+        log: of the conversion.
+        inputs: the operands.
+        made: the outputs.
+        moves: evaluates a node that only moves values on codes in place of them; gives None for
+            other nodes, where every value depends on every operand.
+    """
+    behind = log.behind(*inputs)
+    if not behind:
+        return made
+    codes = moves()
+    if codes is None or any(np.asarray(c).dtype.kind == "b" for c in codes):
+        code = log.code(behind)
+        codes = [None if x is None else np.full(np.shape(x), code, np.int64) for x in made]
+    return [
+        None if x is None else Constant("", np.asarray(x), origins=np.asarray(c, np.int64))
+        for x, c in zip(made, codes, strict=True)
+    ]
+
+
+def codes_of(x: Any) -> NDArray[Any]:
+    """The codes of a constant, in the type of its values."""
+    known = x.origins if x.origins is not None else np.zeros(x.array.shape)
+    codes: NDArray[Any] = np.asarray(known).astype(x.array.dtype)
+    return codes
+
+
+def spelled(log: SizeLog, x: Constant) -> str:
+    """The blob whose shape a constant is, all of it and in its order; "" where it is none."""
+    if x.origins is None or x.origins.ndim != 1:
+        return ""
+    extents = [log.sets[code] for code in x.origins.tolist()]
+    names = {name for each in extents for name, _ in each}
+    whole = all(each == frozenset([(name, i)]) for i, each in enumerate(extents) for name in names)
+    return names.pop() if len(names) == 1 and whole else ""
+
+
+def bound_axes(low: Lowering) -> Record:
+    """The axes of the inputs on which the layers depend, with what depends on them.
+
+    Every axis is given other extents, one at a time: those that are logged vary with it, or not.
+    """
+    builder, log = low.builder, low.sizes
+    inputs = {feature.name: builder.shapes[feature.name] for feature in builder.description.input}
+    found: Record = {}
+    if not log.uses:
+        return found
+    for name, shape in inputs.items():
+        for axis, extent in enumerate(shape or ()):
+            what = None if extent is None else _dependent(low, inputs, name, axis)
+            if what is not None:
+                found.setdefault(name, {})[axis - len(shape or ())] = what
+    return found
+
+
+def _dependent(
+    low: Lowering, inputs: dict[str, Shape | None], name: str, axis: int
+) -> str | None:
+    """The first node that computed with what varies with an axis of an input."""
+    left = dict(low.sizes.uses)
+    shape = inputs[name] or ()
+    size = shape[axis] or 1
+    for other in (2 * size, size + 1):
+        changed = (*shape[:axis], other, *shape[axis + 1 :])
+        shapes = trace(low.builder.network, {**inputs, name: changed}).shapes
+        for (blob, place), node in list(left.items()):
+            before, now = low.builder.shapes.get(blob), shapes.get(blob)
+            if before is None or now is None or len(before) != len(now):
+                continue  # nothing is known of it at this size
+            if now != before if place == _ANY else now[place] != before[place]:
+                return node
+            del left[blob, place]
+        if not left:
+            return None
+    return next(iter(left.values()), None)
+
