@@ -208,6 +208,7 @@ class Lowering:
     def reshape(self, x: Blob, shape: Shape, *, layout: Layout | None = None) -> Blob:
         """Reshape; one unknown extent is allowed."""
         if x.shape == shape and None not in shape:
+            sizes.use(x)
             return replace(x, layout=layout or self._layout)
         target = tuple(-1 if extent is None else extent for extent in shape)
         if target.count(-1) > 1:

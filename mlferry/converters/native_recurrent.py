@@ -14,6 +14,7 @@ import numpy as np
 from mlferry.converters.layout import SOURCE, Blob
 from mlferry.converters.lower import Lowering
 from mlferry.converters.recurrent import GRU, LSTM, Activation, Gates, Simple
+from mlferry.converters.sizes import use
 
 Params = dict[str, Any]
 
@@ -64,6 +65,7 @@ def run(
         batch = x.known[1]
         if batch is None:
             return None
+        use(x, 1)
         states = [low.constant(np.zeros((batch, gates.units), np.float32), layout=SOURCE)]
     options = params["params"] if kind == "uniDirectionalLSTM" else params
     options["sequenceOutput"] = sequence

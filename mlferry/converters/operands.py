@@ -28,7 +28,10 @@ def decorator(ops: Registry[Converter]) -> Callable[..., Callable[[Converter], C
     """The decorator that registers converters in `ops`; see the module."""
 
     def op(
-        *names: str, since: int = 1, constants: Sequence[int] = (), raw: bool = False,
+        *names: str,
+        since: int = 1,
+        constants: Sequence[int] = (),
+        raw: bool = False,
         **options: Any,
     ) -> Callable[[Converter], Converter]:
         def decorate(function: Converter) -> Converter:

@@ -108,7 +108,9 @@ def as_constant(log: SizeLog, x: Blob, array: NDArray[Any], axes: Sequence[int])
 
 
 def folded(
-    log: SizeLog, inputs: Sequence[Any], made: Sequence[Any],
+    log: SizeLog,
+    inputs: Sequence[Any],
+    made: Sequence[Any],
     moves: Callable[[], Sequence[Any] | None],
 ) -> Sequence[Any]:
     """What a node of constants makes, which knows what it is made of.
@@ -158,6 +160,8 @@ def bound_axes(low: Lowering) -> Record:
     builder, log = low.builder, low.sizes
     inputs = {feature.name: builder.shapes[feature.name] for feature in builder.description.input}
     found: Record = {}
+    log.node = "an output"
+    log.use(log.behind(*(low.operand(value) for _, value in low.graph.outputs)))
     if not log.uses:
         return found
     for name, shape in inputs.items():
@@ -168,9 +172,7 @@ def bound_axes(low: Lowering) -> Record:
     return found
 
 
-def _dependent(
-    low: Lowering, inputs: dict[str, Shape | None], name: str, axis: int
-) -> str | None:
+def _dependent(low: Lowering, inputs: dict[str, Shape | None], name: str, axis: int) -> str | None:
     """The first node that computed with what varies with an axis of an input."""
     left = dict(low.sizes.uses)
     shape = inputs[name] or ()
@@ -188,4 +190,3 @@ def _dependent(
         if not left:
             return None
     return next(iter(left.values()), None)
-

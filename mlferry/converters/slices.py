@@ -127,15 +127,25 @@ def padded(low: Lowering, x: Blob, amounts: Any, mode: str, value: float) -> Blo
 
 
 def _can_be_padded(x: Blob, pairs: Pairs, mode: str) -> bool:
-    """Whether Core ML's layer does it: height and width of [N, C, H, W], or of [N, C, W]."""
-    if x.rank not in (3, 4) or any(map(any, pairs[:2])) or min(map(min, pairs)) < 0:
+    """Whether Core ML's layer does it, which pads two axes."""
+    padded = [(n, pair) for n, pair in zip(x.known, pairs, strict=True) if any(pair)]
+    if x.rank not in (3, 4) or len(padded) > 2 or min(map(min, pairs)) < 0:
         return False
-    sizes = zip(x.known[2:], pairs[2:], strict=True)
-    return mode == "edge" or all(size is None or max(pair) < size for size, pair in sizes)
+    return mode == "edge" or all(n is None or max(pair) < n for n, pair in padded)
 
 
 def _padded_at_any_size(low: Lowering, x: Blob, pairs: Pairs, mode: str) -> Blob:
+    """The axes that are padded go to the end for it."""
     if x.rank == 3:
-        wide = _padded_at_any_size(low, low.expand(x, 2), [*pairs[:2], (0, 0), pairs[2]], mode)
-        return low.squeeze(wide, 2)
-    return low.layer("padding", x, layout=SOURCE, **_PADDINGS[mode], **edges(pairs[2:]))
+        return low.squeeze(_padded_at_any_size(low, low.expand(x, 0), [(0, 0), *pairs], mode), 0)
+    order = sorted(range(4), key=lambda axis: (any(pairs[axis]), axis))
+    if not any(map(any, pairs[:2])):
+        order = [0, 1, 2, 3]
+    turned = order != [0, 1, 2, 3]
+    if turned:
+        x = low.layer("transpose", x, layout=SOURCE, axes=order)
+    amounts = edges([pairs[axis] for axis in order[2:]])
+    x = low.layer("padding", x, layout=SOURCE, **_PADDINGS[mode], **amounts)
+    if not turned:
+        return x
+    return low.layer("transpose", x, layout=SOURCE, axes=[order.index(axis) for axis in range(4)])

@@ -269,9 +269,11 @@ def _varying_outputs(model: model_pb2.Model) -> list[str]:
     if networks.network_of(model) is not None:
         loose = accepted_sizes(model).varying
         return [*loose, *(name for name, kind in described.items() if flexible_axes(kind))]
-    return [] if any(each.type.HasField("imageType") for each in model.description.input) else [
-        *described
-    ]
+    return (
+        []
+        if any(each.type.HasField("imageType") for each in model.description.input)
+        else [*described]
+    )
 
 
 def _refuse(name: str, found: Acceptance) -> None:

@@ -287,7 +287,7 @@ def _as_described(t: Translation, value: str, feature: ft.FeatureType) -> str:
     """A blob of five axes in the shape that it has as an output."""
     shape = t.e.shape(value)
     wanted = features.output_shape(feature, shape)
-    return value if wanted == shape else t.e.reshape(value, wanted)
+    return value if wanted == shape else t.e.reshape(value, [n for n in wanted if n is not None])
 
 
 def metadata(spec: model_pb2.Model, network: networks.Network) -> dict[str, str]:

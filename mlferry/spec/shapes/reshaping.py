@@ -240,13 +240,17 @@ def _bound(target: tuple[int, ...], before: Shape, now: Shape) -> str:
     """Whether fixed extents of a target stand for extents that vary: all must go into its -1."""
     if before == now:
         return ""
-    place = target.index(-1) if -1 in target else len(target)
-    first, last = product(target[:place]), product(target[place + 1 :])
-    rank = len(now)
-    starts = [i for i in range(rank + 1) if before[:i] == now[:i] and product(now[:i]) == first]
-    ends = [i for i in range(rank + 1) if before[i:] == now[i:] and product(now[i:]) == last]
-    if -1 in target and any(start <= end for start in starts for end in ends):
-        return ""
+    if -1 in target:
+        place, rank = target.index(-1), len(now)
+        first, last = product(target[:place]), product(target[place + 1 :])
+        # an extent of 1 belongs to those that are fixed, where there are any
+        starts = [i for i in range(rank + 1) if product(before[:i]) == first]
+        ends = [i for i in range(rank + 1) if product(before[i:]) == last]
+        start = starts[-1] if place and starts else 0
+        end = ends[0] if place + 1 < len(target) and ends else rank
+        found = (starts or not place) and (ends or place + 1 == len(target))
+        if found and start <= end and (before[:start], before[end:]) == (now[:start], now[end:]):
+            return ""
     return f"its target shape {show(target)} is that of the described size"
 
 

@@ -34,7 +34,7 @@ def _extents(feature: ft.FeatureType) -> tuple[int, ...]:
     if feature.HasField("imageType"):
         image = feature.imageType
         channels = features.CHANNELS.get(features.LAYOUTS.get(image.colorSpace, ""), 0)
-        found = (channels, image.height, image.width)
+        found: tuple[int, ...] = (channels, image.height, image.width)
     else:
         found = tuple(feature.multiArrayType.shape)
     return found if all(extent > 0 for extent in found) else ()

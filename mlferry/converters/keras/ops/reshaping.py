@@ -9,6 +9,8 @@ from mlferry.converters.keras.ops.convolution import as_image, edges, from_image
 from mlferry.converters.keras.ops.registry import op, spatial
 from mlferry.converters.layout import CHANNELS_FIRST, SOURCE, UNFLATTENED, Blob, Layout
 from mlferry.converters.lower import Lowering
+from mlferry.converters.reshapes import MOST_AXES, reshaped
+from mlferry.converters.sizes import use
 from mlferry.errors import ConversionError
 from mlferry.spec.shapes.rules import product
 
@@ -45,14 +47,17 @@ def flatten(low: Lowering, node: Node, x: Blob) -> Blob:
 @op("Reshape", layouts=UNFLATTENED)
 def reshape(low: Lowering, node: Node, x: Blob) -> Blob:
     if x.layout == CHANNELS_FIRST and product(x.known[2:]) == 1:
+        use(x, *range(2, x.rank))
         x = low.relabel(x, SOURCE)  # one value a channel lies the same way round
     x = low.source_order(x)
     target = list(node.attrs["target_shape"])
     size = product(x.known[1:])
+    rest: list[Any] = list(target)
     if -1 in target or None in target:
         target = [-1 if n is None else n for n in target]
         if target.count(-1) > 1:
             raise ConversionError(f"target_shape={tuple(target)}: only one extent may be -1")
+        rest = [None if n == -1 else n for n in target]
         known = product(n for n in target if n != -1)
         if size is not None and known:
             target[target.index(-1)] = size // known
@@ -64,7 +69,9 @@ def reshape(low: Lowering, node: Node, x: Blob) -> Blob:
         # as squeeze and excitation has it
         shape = (x.known[0], target[-1], *target[:-1])
         return low.reshape(x, shape, layout=CHANNELS_FIRST)
-    return low.reshape(x, (x.known[0], *target), layout=SOURCE)
+    if x.known[0] is None or x.rank > MOST_AXES or len(target) >= MOST_AXES:
+        return low.reshape(x, (x.known[0], *target), layout=SOURCE)
+    return reshaped(low, x, (x.known[0], *rest))
 
 
 @op("Permute", layouts=(SOURCE,))

@@ -27,6 +27,7 @@ from mlferry.converters.recurrent import (
     steps_of,
     walk,
 )
+from mlferry.converters.sizes import use
 from mlferry.errors import ConversionError
 
 Directed = tuple[Blob, list[Blob]]  # the outputs [time, batch, units] and the last states
@@ -116,7 +117,7 @@ def _run(low: Lowering, node: Node, operands: Any, directions: list[Gates], stat
         [_initial(low, operands, 5 + s, d, directions[d].units, batchwise) for s in range(states)]
         for d in range(len(directions))
     ]
-    lengths = _lengths(node, operands, x.known[0])
+    lengths = _lengths(node, operands, x)
     backward = node.attrs.get("direction", "forward") == "reverse"
     if lengths is None and len(directions) == 2:
         found = _both(low, directions, x, first)
@@ -184,12 +185,13 @@ def _one(
     return stacked(low, outputs), last
 
 
-def _lengths(node: Node, operands: Any, length: int | None) -> Any:
+def _lengths(node: Node, operands: Any, x: Blob) -> Any:
     given = operands[4] if len(operands) > 4 else None
     if given is None:
         return None
     lengths = array_of(node, 4, given)
-    return None if (lengths == length).all() else lengths
+    use(x, 0)
+    return None if (lengths == x.known[0]).all() else lengths
 
 
 def _mask(low: Lowering, lengths: Any, place: int) -> Blob | None:

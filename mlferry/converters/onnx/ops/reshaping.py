@@ -27,6 +27,7 @@ from mlferry.converters.reshapes import MOST_AXES, as_stored, reshaped, to_shape
 from mlferry.converters.sizes import as_constant, spelled, use
 from mlferry.converters.slices import padded, sliced
 from mlferry.errors import ConversionError
+from mlferry.spec.shapes.rules import broadcast
 
 
 @op("Reshape", raw=True, sizes=True)
@@ -141,15 +142,14 @@ def split(low: Lowering, node: Node, x: Blob, sizes: Any = None) -> Any:
 
 
 @op("Expand", raw=True, sizes=True)
-def expand(low: Lowering, node: Node, x: Any, shape: Any) -> Blob:
+def expand(low: Lowering, node: Node, given: Any, shape: Any) -> Blob:
     """To the shape of a blob, at any size, or to a fixed one."""
-    x = low.stored(x) if isinstance(x, Constant) else x
+    x: Blob = low.stored(given) if isinstance(given, Constant) else given
     wanted = ints(array_of(node, 1, shape))
     like = spelled(low.sizes, shape)
-    if like and not x.is_scalar and None not in x.known:
-        target = np.broadcast_shapes(x.known, wanted)  # type: ignore[arg-type]
-        if target == wanted == low.builder.shapes[like]:
-            return low.layer("broadcastToLike", x, Blob(like, wanted), layout=SOURCE)
+    fits = like and not x.is_scalar and broadcast(x.known, wanted) == wanted
+    if fits and wanted == low.builder.shapes[like]:
+        return low.layer("broadcastToLike", x, Blob(like, wanted), layout=SOURCE)
     low.sizes.use(low.sizes.behind(shape))
     target = np.broadcast_shapes(known(x), wanted)
     if 0 in target:
