@@ -252,7 +252,8 @@ def _apply_inside(
                     raise SpecError(
                         f"its input {other!r}, {features.show(taken[other])}, has one shape, and "
                         f"varies with the size of {name!r}: model {varying[other]!r} makes it. "
-                        "Give that model's input a range alone, or write check=False"
+                        f"Set a range of {other!r} in spec.pipeline.models[{index}] first, or "
+                        "write check=False"
                     )
             if name in taken and name not in varying:
                 _apply(model, name, change, check=check)

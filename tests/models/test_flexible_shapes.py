@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 
 import mlferry
 from mlferry.errors import SpecError
-from mlferry.models import flexible_shapes as flexible
+from mlferry.models import flexible_shapes as flexible, utils
 from mlferry.spec import features, versions
 from mlferry.spec.builder import Builder
 from mlferry.spec.proto import model_pb2, neural_network_pb2 as nn
@@ -92,6 +93,156 @@ RANGES: list[tuple[Callable[[], model_pb2.Model], tuple[int, int], str]] = [
     (one_size, (4, 12), "take 8; 4 is refused by reshapeStatic 'flat'"),
     (square, (1, 8), ""),
 ]
+
+
+# Layers that take other sizes than the described one, though a number in them may stand for it.
+# Nothing is known of who wrote the network: kind, parameters, and whether it is refused.
+def _row(kind: str, refused: str, *, before: str = "", **params: Any) -> Any:
+    return pytest.param(kind, refused, before, params, id=f"{kind} {refused or 'taken'}")
+
+
+CUT = {"strides": [1, 1, 1, 1], "beginIds": [0, 0, 0, 0]}
+BOUND = [
+    _row("gather", "constant indices", before="places", axis=2),
+    _row("gather", "", before="places", axis=1),
+    _row("gatherND", "", before="points"),
+    _row("sliceStatic", "ends at the fixed entry 8", **CUT, beginMasks=[1, 1, 1, 1],
+         endIds=[0, 0, 8, 0], endMasks=[1, 1, 0, 1]),
+    _row("sliceStatic", "takes the fixed entry 7", strides=[1] * 4, beginIds=[0, 0, 0, 7],
+         beginMasks=[1, 1, 1, 0], endIds=[0] * 4, endMasks=[1] * 4, squeezeMasks=[0, 0, 0, 1]),
+    _row("sliceStatic", "", strides=[1, 1, 2, -1], beginIds=[0, 0, 1, 0],
+         beginMasks=[1, 1, 0, 1], endIds=[0, 0, -1, 0], endMasks=[1, 1, 0, 1]),
+    _row("slice", "ends at the fixed entry 6", startIndex=1, endIndex=6, stride=1,
+         axis="WIDTH_AXIS"),
+    _row("slice", "", startIndex=1, endIndex=-1, stride=1, axis="HEIGHT_AXIS"),
+    _row("reshapeStatic", "target shape", targetShape=[-1, 8]),
+    _row("reshapeStatic", "", targetShape=[3, -1]),
+    _row("rankPreservingReshape", "target shape", targetShape=[1, 3, -1, 8]),
+    _row("rankPreservingReshape", "", targetShape=[0, 0, -1, 1]),
+    _row("resizeBilinear", "fixed size (4, 4)", targetSize=[4, 4]),
+    _row("upsample", "", scalingFactor=[2, 2]),
+    _row("crop", "", cropAmounts={"borderAmounts": [{"startEdgeSize": 1}, {"endEdgeSize": 2}]}),
+    _row("constantPad", "pads to a fixed size", padAmounts=[0, 0, 0, 0, 0, 12, 0, 12],
+         padToGivenOutputSizeMode=True),
+    _row("constantPad", "", padAmounts=[0, 0, 0, 0, 1, 2, 0, 1]),
+    _row("convolution", "fixed size (16, 16)", isDeconvolution=True, outputShape=[16, 16],
+         kernelSize=[2, 2], stride=[2, 2], outputChannels=3, kernelChannels=3, valid={},
+         weights=np.ones((3, 3, 2, 2), np.float32)),
+    _row("padding", "", reflection={}, paddingAmounts={
+        "borderAmounts": [{"startEdgeSize": 1, "endEdgeSize": 2}, {}]}),
+]  # fmt: skip
+INDICES = {"places": np.float32([0, 2, 1]), "points": np.float32([[0, 1], [0, 2]])}
+
+
+@pytest.mark.parametrize(("kind", "refused", "before", "params"), BOUND)
+def test_layers_that_may_stand_for_one_size(
+    kind: str, refused: str, before: str, params: dict[str, Any]
+) -> None:
+    builder = Builder()
+    builder.input("x", (1, 3, 8, 8))
+    builder.layer("activation", "relu", ["x"], ["a"], ReLU={})
+    inputs = ["a"]
+    if before:
+        array = INDICES[before]
+        builder.layer("loadConstantND", "load", [], ["i"], shape=array.shape, data=array)
+        builder.layer("copy", "indices", ["i"], ["j"])
+        inputs.append("j")
+    builder.layer(kind, "it", inputs, ["y"], **params)
+    spec = finish(builder)
+    unchanged = spec.SerializeToString(deterministic=True)
+    if refused:
+        with pytest.raises(SpecError, match=rf"refused by {kind} 'it': .*{re.escape(refused)}"):
+            flexible.set_multiarray_ndshape_range(spec, "x", [1, 3, 8, 8], [1, 3, 12, 12])
+        assert spec.SerializeToString(deterministic=True) == unchanged
+        return
+    flexible.set_multiarray_ndshape_range(spec, "x", [1, 3, 8, 8], [1, 3, 12, 12])
+    x = np.random.default_rng(0).normal(size=(1, 3, 11, 12)).astype(np.float32)
+    assert mlferry.MLModel(spec).predict({"x": x})["y"].size
+
+
+def test_a_loop_of_so_many_rounds_may_stand_for_a_size() -> None:
+    builder = Builder()
+    builder.input("x", (8, 2))
+    builder.layer("copy", "start", ["x"], ["y"])
+    loop = builder.layer("loop", "again", [], [], maxLoopIterations=8).loop
+    loop.bodyNetwork.arrayInputShapeMapping = nn.EXACT_ARRAY_MAPPING
+    inner = loop.bodyNetwork.layers.add(name="more", input=["y"], output=["y"])
+    inner.activation.linear.alpha = 2
+    with pytest.raises(SpecError, match="loop 'again': it makes 8 rounds"):
+        flexible.set_multiarray_ndshape_range(finish(builder), "x", [8, 2], [9, 2])
+
+
+# ---- pipelines --------------------------------------------------------------------------------
+
+
+def step(given: str, made: str, *, image: bool = False, pooled: bool = False) -> mlferry.MLModel:
+    builder = Builder()
+    kind = features.image(16, 16, "RGB") if image else None
+    builder.input(given, (1, 3, 16, 16), kind)
+    if pooled:
+        builder.layer("pooling", made, [given], [made], type="AVERAGE", globalPooling=True,
+                      valid={})  # fmt: skip
+    else:
+        builder.layer("activation", f"to {made}", [given], [made], linear={"alpha": 2})
+    builder.output(made)
+    return mlferry.MLModel(builder.model())
+
+
+def scores() -> mlferry.MLModel:
+    """[1, 3, 1, 1] to its square."""
+    builder = Builder()
+    builder.input("pooled", (1, 3, 1, 1))
+    builder.layer("multiplyBroadcastable", "square", ["pooled", "pooled"], ["score"])
+    builder.output("score")
+    return mlferry.MLModel(builder.model())
+
+
+WIDE = flexible.NeuralNetworkImageSizeRange((16, 32), (16, 32))
+
+
+def test_pipelines_are_changed_through_their_models() -> None:
+    pipeline = utils.make_pipeline(step("image", "pooled", image=True, pooled=True), scores())
+    spec = pipeline.get_spec()
+    flexible.update_image_size_range(spec, "image", WIDE)
+    assert not [p for p in validate(spec) if p.severity != "note"]
+    assert flexible.accepted_sizes(spec).is_whole
+    for size in (16, 25, 32):
+        pixels = np.random.default_rng(size).integers(0, 256, (size, 20, 3)).astype(np.uint8)
+        made = mlferry.MLModel(spec).predict({"image": pixels})["score"]
+        np.testing.assert_allclose(made.ravel(), pixels.mean((0, 1)) ** 2, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("models", "message"),
+    [
+        (lambda: [step("image", "mid", image=True), step("mid", "out")],
+         r"'mid'.* has one shape, and varies with the size of 'image'.*\n.*'model_2'"),
+        (lambda: [two_values(), mlferry.MLModel(taking_y())],
+         r"reshapeStatic 'flat'.*(?s:.*)model 'model_1' of the pipeline"),
+    ],
+)  # fmt: skip
+def test_pipelines_whose_models_take_one_size(models: Any, message: str) -> None:
+    spec = utils.make_pipeline(*models()).get_spec()
+    before = spec.SerializeToString(deterministic=True)
+    bounds = (8, 32)
+    with pytest.raises(SpecError, match=message):
+        flexible.update_image_size_range(
+            spec, "image", flexible.NeuralNetworkImageSizeRange(bounds, bounds)
+        )
+    assert spec.SerializeToString(deterministic=True) == before
+
+
+def two_values() -> mlferry.MLModel:
+    spec = one_size()
+    spec.description.output[0].type.multiArrayType.shape[:] = [1, 2]
+    return mlferry.MLModel(spec)
+
+
+def taking_y() -> model_pb2.Model:
+    builder = Builder()
+    builder.input("y", (1, 2))
+    builder.layer("softmaxND", "soft", ["y"], ["p"], axis=-1)
+    return finish(builder, "p")
 
 
 @pytest.mark.parametrize(("make", "bounds", "refused"), RANGES)
