@@ -12,8 +12,9 @@ from mlferry.runtime.custom import shapes_of_classes
 from mlferry.spec import features, networks, sizes, versions
 from mlferry.spec.builder import write_classifier
 from mlferry.spec.proto import features_pb2 as ft, model_pb2, neural_network_pb2 as nn
+from mlferry.spec.shapes.flexible import acceptance, flexible_axes, reasons_against
 from mlferry.spec.shapes.rules import Shape, show
-from mlferry.spec.shapes.trace import blob_shapes, trace
+from mlferry.spec.shapes.trace import blob_shape, blob_shapes, trace
 from mlferry.spec.validate import validate
 
 
@@ -249,12 +250,41 @@ def change_input_output_types(model: MLModel, types: Mapping[str, str | ft.Featu
         if name not in described:
             close = did_you_mean(name, list(described))
             raise SpecError(f"the model has no input or output {name!r}.{close}")
-        described[name].type.CopyFrom(_changed(name, described[name].type, wanted, spec))
+        made = _changed(name, described[name].type, wanted, spec)
+        if any(feature.name == name for feature in model.spec.description.input):
+            _check_size(model, name, made)
+        described[name].type.CopyFrom(made)
         training.set_type(spec, name, described[name].type)
     network = networks.network_of(spec)
     if network is not None and network.arrayInputShapeMapping != 0 and not had_images:
         network.imageInputShapeMapping = nn.RANK4_IMAGE_MAPPING
     return _checked(spec, [model], "the model")
+
+
+def _check_size(model: MLModel, name: str, made: ft.FeatureType) -> None:
+    """Raise a `SpecError` where an input gets a size, or ranges, that the layers do not take."""
+    network = networks.network_of(model.spec)
+    if network is None:
+        return
+    old = next(f.type for f in model.spec.description.input if f.name == name)
+    custom = shapes_of_classes(model.custom_layers)
+    before, now = blob_shape(old, network), blob_shape(made, network)
+    if before is not None and now is not None and len(before) == len(now) and before != now:
+        size = now[-2:] if old.HasField("imageType") else now[-len(old.multiArrayType.shape) :]
+        known = tuple(extent for extent in size if extent is not None)
+        reasons = reasons_against(model.spec, {name: known}, custom)
+        if reasons:
+            raise SpecError(f"the layers do not take {name!r} as {features.show(made)}: "
+                            f"{reasons[0]}")  # fmt: skip
+    new = flexible_axes(made) - flexible_axes(old)
+    if new:
+        spec = model.get_spec()
+        next(f for f in spec.description.input if f.name == name).type.CopyFrom(made)
+        broken = [str(axis) for axis in acceptance(spec, custom, new={name: new}).axes
+                  if axis.input == name and not axis.is_whole]  # fmt: skip
+        if broken:
+            raise SpecError("the layers do not take all of these sizes:\n  - "
+                            + "\n  - ".join(broken))  # fmt: skip
 
 
 def _changed(

@@ -318,6 +318,26 @@ def test_images_keep_their_number_of_channels(wanted: str, name: str) -> None:
     assert utils.change_input_output_types(model, {name: "BGR"}).spec.description.output
 
 
+def test_other_sizes_are_checked() -> None:
+    """A type of another size, or with ranges, is taken where the layers hold for it."""
+    builder = Builder()
+    builder.input("x", (1, 3, 6, 6))
+    builder.layer("sliceStatic", "cut", ["x"], ["y"], strides=[1] * 4, beginIds=[0] * 4,
+                  beginMasks=[1] * 4, endIds=[0, 0, 0, 6], endMasks=[1, 1, 1, 0])  # fmt: skip
+    builder.output("y", features.multi_array(None))
+    model = mlferry.MLModel(builder.model())
+    higher = features.multi_array((1, 3, 9, 6))
+    made = utils.change_input_output_types(model, {"x": higher})
+    assert predict(made, {"x": np.ones((1, 3, 9, 6))})["y"].shape == (1, 3, 9, 6)
+    with pytest.raises(SpecError, match=r"do not take 'x' as.*sliceStatic 'cut'"):
+        utils.change_input_output_types(model, {"x": features.image(9, 6, "RGB")})
+    ranged = features.multi_array((1, 3, 6, 6))
+    for low, high in ((1, 1), (3, 3), (6, 6), (6, 9)):
+        features.set_range(ranged.multiArrayType.shapeRange.sizeRanges.add(), low, high)
+    with pytest.raises(SpecError, match=r"not take all of these sizes.*\n.*sliceStatic 'cut'"):
+        utils.change_input_output_types(model, {"x": ranged})
+
+
 def scaled_by_custom(factor: float) -> type[mlferry.CustomLayer]:
     class Scaled(mlferry.CustomLayer):
         def output_shapes(self, input_shapes: Any) -> Any:

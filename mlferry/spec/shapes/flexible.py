@@ -216,6 +216,23 @@ def acceptance(
     return Acceptance(axes, sorted(set(plain.opaque)), _varying(spec, plain, seen, base, run))
 
 
+def reasons_against(
+    spec: model_pb2.Model, changed: Sizes, custom: CustomShapes = nothing_known
+) -> list[str]:
+    """Why a network does not hold for other sizes than the described ones; [] where it does.
+
+    Args:
+        spec: the model, converted for the described sizes.
+        changed: shapes of arrays, (height, width) of images, by input.
+        custom: tells the shapes of custom layers.
+
+    Raises:
+        SpecError: the model is no neural network.
+    """
+    axes = {name: range(-len(shape), 0) for name, shape in changed.items()}
+    return _Network(spec, custom, axes).run(changed).reasons
+
+
 @dataclass(frozen=True)
 class _Range:
     input: str
