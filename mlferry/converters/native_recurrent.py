@@ -65,7 +65,7 @@ def run(
         batch = x.known[1]
         if batch is None:
             return None
-        use(x, 1)
+        use(x, [1])
         states = [low.constant(np.zeros((batch, gates.units), np.float32), layout=SOURCE)]
     options = params["params"] if kind == "uniDirectionalLSTM" else params
     options["sequenceOutput"] = sequence

@@ -116,7 +116,7 @@ def extent(x: Blob, axis: int) -> int:
     """
     found = x.known[axis]
     if found is not None:
-        sizes.use(x, axis)
+        sizes.use(x, [axis])
     return known(x)[axis] if found is None else found
 
 

@@ -37,7 +37,7 @@ def reshaped(low: Lowering, x: Blob, wanted: Sequence[int | None]) -> Blob:
         known(x)  # a shape that is only remembered, or that of one number
         return _reshaped(low, x, whole)
     if tuple(whole) == source:  # at other sizes, too, where the others stay
-        use(x, *(axis for axis in range(x.rank) if axis != place))
+        use(x, [axis for axis in range(x.rank) if axis != place])
         return x
     return low.reshape(x, tuple(target), layout=SOURCE)
 

@@ -79,7 +79,7 @@ def resize(
         positions = how.positions(axis, size, out, factor)
         if size == out and np.array_equal(positions, np.arange(size)):
             continue
-        use(x, axis)
+        use(x, [axis])
         if how.mode == "nearest":
             places = np.clip(how.rounding(positions), 0, size - 1)
             x = low.layer("gather", x, low.constant(places), layout=x.layout, axis=axis)

@@ -8,7 +8,7 @@ any size do not ask for extents, and nothing is logged.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -78,11 +78,12 @@ def logged(log: SizeLog) -> Iterator[None]:
         _LOG.reset(token)
 
 
-def use(x: Blob, *axes: int) -> None:
+def use(x: Blob, axes: Iterable[int] | None = None) -> None:
     """Say that what follows is computed with extents of a blob, by default with all."""
     log = _LOG.get()
     if log is not None and x.shape is not None and not x.is_scalar:
-        log.use(frozenset(_extent(x, axis % x.rank) for axis in axes or range(x.rank)))
+        chosen = range(x.rank) if axes is None else axes
+        log.use(frozenset(_extent(x, axis % x.rank) for axis in chosen))
 
 
 _MOST_AXES = 5

@@ -89,7 +89,7 @@ def _inside(
     for bound in (begin, end):
         beyond = bound is not None and not least < bound < most
         if beyond:
-            use(x, axis)
+            use(x, [axis])
         kept.append(None if beyond else bound)
     return kept[0], kept[1]
 

@@ -47,7 +47,7 @@ def flatten(low: Lowering, node: Node, x: Blob) -> Blob:
 @op("Reshape", layouts=UNFLATTENED)
 def reshape(low: Lowering, node: Node, x: Blob) -> Blob:
     if x.layout == CHANNELS_FIRST and product(x.known[2:]) == 1:
-        use(x, *range(2, x.rank))
+        use(x, range(2, x.rank))
         x = low.relabel(x, SOURCE)  # one value a channel lies the same way round
     x = low.source_order(x)
     target = list(node.attrs["target_shape"])

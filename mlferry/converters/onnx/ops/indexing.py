@@ -66,7 +66,7 @@ def gather(low: Lowering, node: Node, x: Any, indices: Any) -> Blob:
         if not indices.array.ndim and x.rank > 1:
             return entry(low, x, axis, int(indices.array))
         if np.min(indices.array) < 0:
-            use(x, axis)
+            use(x, [axis])
         places = indices_of(low, indices, size)
     else:
         places = indices_of(low, indices, extent(x, axis))

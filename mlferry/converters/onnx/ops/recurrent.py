@@ -190,7 +190,7 @@ def _lengths(node: Node, operands: Any, x: Blob) -> Any:
     if given is None:
         return None
     lengths = array_of(node, 4, given)
-    use(x, 0)
+    use(x, [0])
     return None if (lengths == x.known[0]).all() else lengths
 
 

@@ -48,7 +48,7 @@ def reshape(low: Lowering, node: Node, x: Any, shape: Any = None) -> Blob:
     target: list[int | None] = []
     for index, size in enumerate(wanted):
         if size == 0:
-            use(x, index)
+            use(x, [index])
         target.append(source[index] if size == 0 else size)
     low.sizes.use(low.sizes.behind(shape))
     return reshaped(low, x, target)
