@@ -146,7 +146,8 @@ def _read_keras(source: Any, options: Options) -> _Found:
     from mlferry.converters.keras import read
     from mlferry.converters.keras.ops import FRONTEND
 
-    return read.read(source, _functions(options)), FRONTEND, options
+    graph = read.read(source, _functions(options), options.custom_objects)
+    return graph, FRONTEND, options
 
 
 def _is_onnx(source: Any) -> bool:

@@ -106,6 +106,7 @@ class Node:
         passes_mask: whether a layer of the user's own passes masks on, where its conversion
             function says so.
         is_traced: whether what its layer computes is converted, not the layer.
+        functions: those among the options, by the option's name, where a file tells of them.
         carried_masks: those of the inputs that the layers inside see, where it is traced.
         traced_masks: those of the outputs of a layer that was traced.
         input_shapes: shapes of the inputs in the source's order of axes, set while lowering.
@@ -127,6 +128,7 @@ class Node:
     masks: Sequence[Mask | None] = ()
     passes_mask: bool | None = None
     is_traced: bool = False
+    functions: Mapping[str, Any] = field(default_factory=dict)
     carried_masks: Sequence[Mask | None] = ()
     traced_masks: Sequence[Mask | None] = ()
     input_shapes: list[Shape | None] = field(default_factory=list)
@@ -178,9 +180,16 @@ class Node:
         return [shape for shape in shapes if shape] if all(shapes) else None
 
     def __getattr__(self, name: str) -> Any:
-        attrs = self.__dict__.get("attrs")
+        attrs, layer = self.__dict__.get("attrs"), self.__dict__.get("layer")
+        own = None if layer is None or name.startswith("_") else getattr(layer, name, None)
+        if name in self.__dict__.get("functions", ()):
+            return self.functions[name]
         if attrs is not None and name in attrs:
-            return attrs[name]
+            value = attrs[name]
+            # a config has a function as its name or as code, the object itself
+            return own if callable(own) and not isinstance(value, str) else value
+        if own is not None:
+            return own
         known = ", ".join(attrs or ()) or "none"
         raise AttributeError(
             f"{self.__dict__.get('op')} {self.__dict__.get('name')!r} has no option {name!r}; "

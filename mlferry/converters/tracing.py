@@ -14,6 +14,7 @@ from typing import Any
 from mlferry.converters.graph import Graph, Node
 from mlferry.converters.layout import Blob
 from mlferry.converters.lower import Frontend, Lowering
+from mlferry.converters.stored_functions import StoredFunction
 from mlferry.errors import ConversionError
 from mlferry.spec.shapes.rules import Shape
 
@@ -32,7 +33,11 @@ class Tracer:
 
     def can(self, node: Node) -> bool:
         """Whether the layer's object is at hand, or can be made."""
-        return hasattr(node.layer, "get_weights") or self._class_of(node) is not None
+        if self._function_of(node) is not None:
+            return True
+        is_activation = node.elementwise or node.call is None
+        has_object = hasattr(node.layer, "get_weights") and not is_activation
+        return has_object or self._class_of(node) is not None
 
     def works(self, node: Node) -> bool:
         """Whether everything that the layer computes has a converter, as far as shapes tell."""
@@ -64,12 +69,14 @@ class Tracer:
         return made
 
     def _graph(self, node: Node, shapes: Sequence[Shape], mask: Shape | None) -> _Traced:
-        layer = node.layer or self._made(node, shapes)
         from mlferry.converters.keras import tracing
 
+        function = self._function_of(node)
+        layer = tracing.Called(function, node) if function else node.layer
+        layer = layer or self._made(node, shapes)
         inputs = list(zip(shapes, (value.dtype for value in node.inputs), strict=True))
         takes = mask if "mask" in inspect.signature(layer.call).parameters else None
-        if not tracing.is_keras_3(layer):
+        if function is None and not tracing.is_keras_3(layer):
             return self._by_tensorflow(layer, node, inputs, takes)
         from mlferry.converters.keras.ops import FRONTEND
 
@@ -96,7 +103,14 @@ class Tracer:
 
         return read.traced(call, types, str(node)), FRONTEND
 
-    # ---- layers of files ---------------------------------------------------------------
+    # ---- functions, and layers of files ------------------------------------------------
+
+    def _function_of(self, node: Node) -> Any:
+        """The function of an activation, or of a Lambda of a file, where it is at hand."""
+        named = node.functions.get("function")
+        found = [self.custom_objects.get(node.op), getattr(node.call, "function", None)]
+        found += [named] if node.layer is None and not isinstance(named, StoredFunction) else []
+        return next((item for item in found if inspect.isroutine(item)), None)
 
     def _class_of(self, node: Node) -> Any:
         found = (self.custom_objects.get(key) for key in (*node.keys, node.op.split(">")[-1]))

@@ -107,6 +107,7 @@ class LayerCall:
         masks: the masks that the call names, by the index of the input that each belongs to.
         is_users: whether the layer is of a class that is none of Keras's.
         lists_masks: whether the config lists every mask that reaches the layer.
+        function: what an activation or a Lambda calls, where it is at hand.
         stored: the arrays of the layer under the full names that the file gives them.
     """
 
@@ -115,6 +116,7 @@ class LayerCall:
     masks: Mapping[int, Mask | None] = field(default_factory=dict)
     is_users: bool = False
     lists_masks: bool = False
+    function: Any = None
     stored: Sequence[tuple[str, NDArray[Any]]] = ()
 
     @property

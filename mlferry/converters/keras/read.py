@@ -21,6 +21,7 @@ from mlferry.converters.keras import arrays, hdf5, legacy, masks
 from mlferry.converters.keras.calls import Call, LayerCall, Ref, Tensor
 from mlferry.converters.keras.config import FUNCTIONAL, Layer, input_shape_of, parse
 from mlferry.converters.keras.ops import OPS
+from mlferry.converters.stored_functions import StoredFunction, functions_of
 from mlferry.errors import ConversionError, MlferryError, ModelFileError
 from mlferry.spec.shapes.rules import Shape
 
@@ -41,13 +42,14 @@ _ACROSS_VALUES = {"softmax", "log_softmax", "sparsemax", "glu"}
 Keep = Collection[str]
 
 
-def read(source: Any, keep: Keep = ()) -> Graph:
+def read(source: Any, keep: Keep = (), custom_objects: Mapping[str, Any] | None = None) -> Graph:
     """A Keras model as a graph.
 
     Args:
         source: path of an `.h5` or `.keras` file (told by content, not by suffix), a pair of
             paths (architecture `.json`, weights `.h5`), or a model object.
         keep: names and classes of wrappers that are not taken apart.
+        custom_objects: the user's classes and functions by the names that a file has for them.
 
     Raises:
         ModelFileError: the file is damaged, or no Keras model.
@@ -55,11 +57,17 @@ def read(source: Any, keep: Keep = ()) -> Graph:
     """
     if isinstance(source, tuple | list):
         with _our_errors(source):
-            return _read_pair(source, keep)
-    if isinstance(source, str | os.PathLike):
+            graph = _read_pair(source, keep)
+    elif isinstance(source, str | os.PathLike):
         with _our_errors(source):
-            return _read_file(Path(source), keep)
-    return _read_object(source, keep)
+            graph = _read_file(Path(source), keep)
+    else:
+        return _read_object(source, keep)
+    own = custom_objects or {}
+    for node in graph.nodes:
+        told = {name: own.get(stored.__name__, stored) for name, stored in node.functions.items()}
+        node.functions = {**told, **functions_of(node.get_config(), own)}
+    return graph
 
 
 def claims(source: Any) -> bool:
@@ -620,7 +628,11 @@ class _Walk:
                 keys=tuple(dict.fromkeys(keys)),
                 elementwise=op not in _ACROSS_VALUES,
                 layer=layer.source,
-                call=LayerCall(lists_masks=use.lists_masks),
+                functions={} if layer.source else {"activation": StoredFunction(op, "activation")},
+                call=LayerCall(
+                    lists_masks=use.lists_masks,
+                    function=getattr(layer.source, "activation", None),
+                ),
             )
         )
         return out

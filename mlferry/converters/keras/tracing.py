@@ -6,6 +6,7 @@ The code is the user's, in memory; no code of a file runs.
 
 from __future__ import annotations
 
+import functools
 import importlib
 import inspect
 import threading
@@ -16,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from mlferry.converters.graph import Graph
+from mlferry.converters.graph import Graph, Node
 from mlferry.converters.keras import arrays
 from mlferry.converters.keras.calls import Call, LayerCall, Ref, Tensor, normalized
 from mlferry.converters.keras.config import FUNCTIONAL, Layer, entry_of, is_users_own
@@ -33,6 +34,25 @@ def is_keras_3(layer: Any) -> bool:
     """Whether an object is a layer of Keras 3, which records what it computes."""
     modules = {cls.__module__.split(".", maxsplit=1)[0] for cls in type(layer).__mro__}
     return "keras" in modules and "tf_keras" not in modules
+
+
+class Called:
+    """A function in the place of a layer: that of an activation, or of a Lambda."""
+
+    def __init__(self, function: Callable[..., Any], node: Node) -> None:
+        options = node.get_config().get("arguments") or {}
+        known = inspect.signature(function).parameters
+
+        @functools.wraps(function)
+        def call(*inputs: Any, **given: Any) -> Any:
+            more = {name: value for name, value in given.items() if name in known}
+            return function(*inputs, **options, **more)
+
+        self.name = node.name
+        self.call = call
+
+    def _flatten_layers(self) -> list[Any]:
+        return []
 
 
 def layer_graph(

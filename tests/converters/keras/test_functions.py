@@ -175,10 +175,6 @@ ROWS = [
         (7, 6, 4)),
     row("SeparableConv", lambda o, x, y: o.separable_conv(
         x, kernel(2, 2, 4, 2), kernel(1, 1, 8, 3), padding="same"), (7, 6, 4)),
-    row("ConvTranspose", lambda o, x, y: o.conv_transpose(
-        x, kernel(3, 3, 5, 4), 2, "same", data_format="channels_last"), (4, 3, 4)),
-    row("ConvTranspose", lambda o, x, y: o.conv_transpose(
-        x, kernel(2, 5, 4), 3, data_format="channels_last"), (4, 4)),
     row("MaxPool", lambda o, x, y: o.max_pool(x, 2, 1, "same"), (5, 4, 3)),
     row("MaxPool", lambda o, x, y: o.max_pool(x, 3), (9, 3)),
     row("AveragePool", lambda o, x, y: o.average_pool(x, (2, 3), padding="same"), (5, 4, 3)),

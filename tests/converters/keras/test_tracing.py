@@ -26,9 +26,9 @@ def table(library: Library) -> Any:
 NAMES = [
     "SelfAttention", "BahdanauAttention", "MaskedAttentionPooling", "LuongAttention",
     "RelativeBias", "SqueezeExcite", "CBAM", "EfficientChannelAttention", "GlobalContext",
-    "SpatialTransformer", "CoordConv", "SubPixel", "Patches", "BlurPool", "Anchors", "PixelNorm",
-    "InstanceNorm", "GroupNorm", "WeightStandardization", "Squash", "UnitSphere", "Mish",
-    "SwishBeta", "Snake", "SReLU", "GatedLinearUnit", "Highway", "Maxout", "RBF",
+    "SpatialTransformer", "CoordConv", "SubPixel", "Patches", "BlurPool", "Upsample", "Anchors",
+    "PixelNorm", "InstanceNorm", "GroupNorm", "WeightStandardization", "Squash", "UnitSphere",
+    "Mish", "SwishBeta", "Snake", "SReLU", "GatedLinearUnit", "Highway", "Maxout", "RBF",
     "FactorizationMachine", "Sinusoids", "PositionEmbedding", "Rotary", "TransformerBlock",
     "ResidualTower", "TaggerInside",
 ]  # fmt: skip
@@ -161,3 +161,91 @@ def test_layers_forget_that_they_were_traced(table: Any, library: Library) -> No
     assert not layer.down._inbound_nodes
     with pytest.raises(ConversionError, match="a value of custom_conversion_functions"):
         mlferry.trace(layer)
+
+
+# ---- functions -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("keras_name", ["keras", "tf_keras"])
+@pytest.mark.filterwarnings("ignore")  # of Keras, of its own formats
+def test_functions_are_the_sources_own(keras_name: str, library: Library, tmp_path: Path) -> None:
+    """In memory a node has the very function; of a file, what the file tells."""
+    k = library(keras_name)
+
+    def swish(x: Any) -> Any:
+        return x * 0.5
+
+    seen: list[Any] = []
+
+    def convert(node: Any) -> Any:
+        seen.append(node.function if node.op == "Lambda" else node.activation)
+        return mlferry.CustomLayerParams("Swish", output_shapes=lambda shapes: shapes)
+
+    x = k.layers.Input((3,), name="x0")
+    model = k.Model(x, k.layers.Dense(2, activation=swish)(k.layers.Lambda(swish)(x)))
+    functions = {"Lambda": convert, "swish": convert}
+    mlferry.convert(model, custom_conversion_functions=functions)
+    assert seen[0] is swish
+    assert seen[1] is swish
+    for suffix in (".keras", ".h5"):
+        model.save(tmp_path / f"m{suffix}")
+        seen.clear()
+        mlferry.convert(tmp_path / f"m{suffix}", custom_conversion_functions=functions)
+        known = keras_name == "keras"  # Keras 2 stores code alone
+        assert seen[0].__name__ == ("swish" if known else "<lambda>")
+        assert (seen[0] == swish) is known
+        with pytest.raises(ConversionError, match="whose code is never run: pass custom_objects="):
+            seen[0](1)
+    if keras_name == "keras":
+        seen.clear()
+        mlferry.convert(
+            tmp_path / "m.keras", custom_conversion_functions=functions,
+            custom_objects={"swish": swish},
+        )  # fmt: skip
+        assert seen == [swish, swish]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_options_that_no_config_has(library: Library) -> None:
+    k = library("keras")
+
+    class Proposals(k.layers.Layer):  # type: ignore[misc,name-defined]
+        def __init__(self, most: int) -> None:
+            super().__init__()
+            self.pre_nms_max_proposals = most
+
+        def call(self, x: Any) -> Any:
+            return x
+
+    x = k.layers.Input((3,))
+    found = []
+
+    def convert(node: Any) -> Any:
+        found.append(node.pre_nms_max_proposals)
+        with pytest.raises(AttributeError, match="has no option 'post_nms'"):
+            node.post_nms  # noqa: B018 (the access itself is what is tried)
+        return mlferry.CustomLayerParams("Proposals")
+
+    model = k.Model(x, Proposals(7)(x))
+    mlferry.convert(model, custom_conversion_functions={"Proposals": convert})
+    assert found == [7]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_functions_are_traced(library: Library, tmp_path: Path) -> None:
+    k = library("keras")
+
+    def swish(x: Any, beta: float = 1.0) -> Any:
+        return x * k.ops.sigmoid(beta * x)
+
+    x = k.layers.Input((3,), name="x0")
+    y = k.layers.Lambda(swish, arguments={"beta": 2.0})(x)
+    model = k.Model(x, k.layers.Activation(swish)(k.layers.Dense(2, activation=swish)(y)))
+    data = [np.array([[-1.0, 0.5, 2.0]], np.float32)]
+    compare(model, model, data, trace_custom_layers=True)
+    functions = {"Lambda": mlferry.trace, "swish": mlferry.trace}
+    compare(model, model, data, custom_conversion_functions=functions)
+    for suffix in (".keras", ".h5"):
+        model.save(tmp_path / f"m{suffix}")
+        own = {"swish": swish}
+        compare(tmp_path / f"m{suffix}", model, data, trace_custom_layers=True, custom_objects=own)

@@ -228,6 +228,14 @@ class BlurPool(Layer):
         return ops.depthwise_conv(x, kernel, strides=2, padding="same")
 
 
+class Upsample(Layer):
+    def build(self, shape: Any) -> None:
+        self.kernel = self.weight("kernel", 3, 3, 2, shape[-1])
+
+    def call(self, x: Any) -> Any:
+        return ops.conv_transpose(x, self.kernel, 2, "same")
+
+
 class Anchors(Layer):
     """Boxes for every place of a feature map, moved by what the network says."""
 
@@ -482,6 +490,7 @@ ROWS: list[Row] = [
     Row(lambda: SubPixel(block=2), (IMAGE,)),
     Row(lambda: Patches(size=2), (IMAGE,)),
     Row(BlurPool, (IMAGE,)),
+    Row(Upsample, (IMAGE,)),
     Row(lambda: Anchors(stride=8.0), (IMAGE,)),
     Row(PixelNorm, (IMAGE,)),
     Row(InstanceNorm, (IMAGE,)),

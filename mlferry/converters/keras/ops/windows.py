@@ -173,8 +173,8 @@ def _dropped(low: Lowering, x: Blob, places: Sequence[int]) -> Blob:
 
 @function("BatchNorm", layouts=UNFLATTENED)
 def batch_norm(
-    low: Lowering, node: Node, x: Blob, mean: Any, variance: Any, axis: int, offset: Any = None,
-    scale: Any = None, epsilon: float = 1e-3,
+    low: Lowering, node: Node, x: Blob, mean: Any, variance: Any, offset: Any = None,
+    scale: Any = None, axis: int = -1, epsilon: float = 1e-3,
 ) -> Any:  # fmt: skip
     given = {"gamma": scale, "beta": offset, "moving_mean": mean, "moving_variance": variance}
     return _by_layer(

@@ -1,0 +1,74 @@
+"""Functions among the options of a file's layers: what the file tells of them, never their code."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from mlferry.errors import ConversionError
+
+_OPTIONS = ("function", "activation", "recurrent_activation", "mask", "output_shape")
+
+
+class StoredFunction:
+    """A function that a file names, or whose code it holds.
+
+    Attributes:
+        __name__: as the file has it; ``"<lambda>"`` where it holds code alone.
+    """
+
+    def __init__(self, name: str, option: str) -> None:
+        self.__name__ = name
+        self._option = option
+
+    def __call__(self, *arguments: Any, **options: Any) -> Any:
+        """Refuse: code of a file is never run.
+
+        Raises:
+            ConversionError: always.
+        """
+        raise ConversionError(
+            f"the {self._option} {self.__name__!r} comes from a file, whose code is never run: "
+            f"pass custom_objects={{{self.__name__!r}: the function}}, or the model in memory"
+        )
+
+    def __eq__(self, other: object) -> bool:
+        """Whether another function has the name that the file tells."""
+        return self.__name__ != _LAMBDA and getattr(other, "__name__", None) == self.__name__
+
+    def __hash__(self) -> int:
+        return hash(self.__name__)
+
+    def __repr__(self) -> str:
+        return f"<function {self.__name__} of a file>"
+
+
+_LAMBDA = "<lambda>"
+
+
+def functions_of(config: Mapping[str, Any], custom_objects: Mapping[str, Any]) -> dict[str, Any]:
+    """The functions among the options of a layer.
+
+    Args:
+        config: the layer's options as the file has them.
+        custom_objects: the user's own functions by name, which take the place of the file's.
+    """
+    found = {}
+    for option in _OPTIONS:
+        name = _name(config.get(option), named=config.get(f"{option}_type") == "function")
+        if name:
+            own = custom_objects.get(name)
+            found[option] = own if callable(own) else StoredFunction(name, option)
+    return found
+
+
+def _name(value: Any, *, named: bool) -> str:
+    """The name of a function in one of the forms that Keras writes; "" for what is none."""
+    if isinstance(value, Mapping):
+        kind, inner = value.get("class_name"), value.get("config")
+        if kind == "__lambda__":
+            return _LAMBDA
+        return str(inner).rsplit(">", 1)[-1] if kind == "function" else ""
+    if isinstance(value, list | tuple):  # marshalled code, defaults, closure
+        return _LAMBDA if len(value) == 3 and isinstance(value[0], str) else ""
+    return value if isinstance(value, str) and named else ""
