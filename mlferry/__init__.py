@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mlferry import converters, limits, models, proto, utils
-from mlferry.converters.convert import convert, trace
+from mlferry.converters.convert import channels_first, convert, trace
 from mlferry.converters.types import (
     ClassifierConfig,
     EnumeratedShapes,
@@ -39,6 +39,7 @@ __all__ = [
     "MlferryError",
     "RangeDim",
     "TensorType",
+    "channels_first",
     "compare_models",
     "convert",
     "converters",

@@ -11,7 +11,7 @@ from typing import Any
 
 from mlferry import limits
 from mlferry.converters import plugins
-from mlferry.converters.custom_layers import CustomFunction, Trace
+from mlferry.converters.custom_layers import CustomFunction, Trace, channels_first
 from mlferry.converters.graph import Graph
 from mlferry.converters.interface import InputType, OutputType, bind_inputs, finish
 from mlferry.converters.lower import Choices, Frontend, Lowering, as_conversion_errors, lower
@@ -27,6 +27,8 @@ from mlferry.spec.validate import validate
 from mlferry.version import VERSION
 
 logger = logging.getLogger(__name__)
+
+__all__ = ["Options", "channels_first", "convert", "convert_graph", "trace"]
 
 trace = Trace()
 

@@ -6,7 +6,7 @@ import inspect
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -93,8 +93,9 @@ def _guarded(function: CustomFunction, *arguments: Any) -> Any:
 def _compose(
     low: Lowering, node: Node, inputs: Sequence[Blob], function: CustomFunction
 ) -> tuple[Blob, ...]:
-    """``function(node, builder)`` adds layers itself, between blobs of the source's layout."""
-    given = [low.source_order(x) for x in inputs]
+    """``function(node, builder)`` adds layers itself, between blobs of the layout it asks for."""
+    wanted = layout_of(low, function)
+    given = [layouts.arrange(low, x, wanted) for x in inputs]
     names = [low.builder.unused_blob(value.name) for value in node.outputs]
     node.__dict__["input_names"] = [x.name for x in given]
     node.__dict__["mask_names"] = [x.name for x in mask_blobs(low, node)]
@@ -108,7 +109,30 @@ def _compose(
             "    builder.layer('activation', node.name, node.input_names, node.output_names, "
             "ReLU={})"
         )
-    return tuple(Blob(name, low.builder.shapes[name], SOURCE, node.name) for name in names)
+    return tuple(Blob(name, low.builder.shapes[name], wanted, node.name) for name in names)
+
+
+F = TypeVar("F", bound=CustomFunction)
+
+
+def channels_first(function: F) -> F:
+    """Let a composed function ``(node, builder)`` have Core ML's own order of axes.
+
+    Its inputs are then [batch, channels, height, width], as Core ML's layers compute, and so are
+    its outputs: no transposes are needed around a `batchnorm`, say::
+
+        @mlferry.channels_first
+        def instance_normalization(node, builder):
+            ...
+    """
+    function.__dict__["channels_first"] = True
+    return function
+
+
+def layout_of(low: Lowering, function: CustomFunction) -> Layout:
+    """The layout that a composed function asks for; a channels-first source has it already."""
+    asks = getattr(function, "channels_first", False)
+    return CHANNELS_FIRST if asks and low.graph.channels_last else SOURCE
 
 
 def _as_params(answer: Any, node: Node, function: CustomFunction) -> CustomLayerParams | Any:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from mlferry.converters import transposes
 from mlferry.converters.graph import Graph, Value, distinct_names
 from mlferry.converters.layout import CHANNELS_FIRST, SCALAR, SOURCE, Blob, arrange
 from mlferry.converters.lower import Lowering
@@ -194,8 +195,17 @@ def feature_dtype(value: Value) -> str:
     return "float64" if value.dtype == "float64" else "float32"
 
 
+def _is_channels_first(low: Lowering, wanted: ImageType, shape: Shape) -> bool:
+    """As the user says; else as the source has images, or as alone the channels fit."""
+    if wanted.channel_first is not None:
+        return wanted.channel_first
+    fits = [n in CHANNELS.values() for n in (shape[1], shape[-1])] if len(shape) == 4 else []
+    usual = not low.graph.channels_last
+    return fits[0] if fits in ([True, False], [False, True]) and not fits[not usual] else usual
+
+
 def _bind_image(low: Lowering, value: Value, wanted: ImageType, shape: _Asked) -> None:
-    first = not low.graph.channels_last if wanted.channel_first is None else wanted.channel_first
+    first = _is_channels_first(low, wanted, shape.known)
     if len(shape.extents) != 4 or shape.extents[0] != 1:
         raise ConversionError(
             f"input {value.name!r} of shape {show(value.shape)} cannot be an image: images have "
@@ -301,6 +311,7 @@ def finish(
             f"an output cannot have the name of an input: {', '.join(map(repr, taken))}; "
             "choose another name for it"
         )
+    transposes.merge(low.builder, {blob.name for blob, _ in blobs})
     final = _name_outputs(low, [blob for blob, _ in blobs], shown)
     low.builder.prune(final)
     for name, (_, feature), (asked, kind) in zip(final, blobs, wanted, strict=True):

@@ -39,7 +39,7 @@ from mlferry.converters.layout import (
 )
 from mlferry.converters.unsupported import unsupported
 from mlferry.errors import ConversionError, MlferryError, SpecError, context
-from mlferry.registry import Entry, Registry
+from mlferry.registry import Entry, Registry, did_you_mean
 from mlferry.spec.builder import Builder
 from mlferry.spec.proto import neural_network_pb2 as nn
 from mlferry.spec.shapes.rules import Shape
@@ -419,7 +419,7 @@ class _Walker:
         low.convert_inner = self.run_inside
         low.convert_inside = self.run_graph
 
-    def plan(self, unused: Sequence[str] = ()) -> list[tuple[Node, _Convert]]:
+    def plan(self, unused: Mapping[str, str] | None = None) -> list[tuple[Node, _Convert]]:
         """How each node is converted.
 
         Raises:
@@ -435,11 +435,13 @@ class _Walker:
             raise self._unsupported(missing, unused)
         return [(node, way) for node, way in found if way is not None]
 
-    def _unsupported(self, missing: Sequence[Node], unused: Sequence[str] = ()) -> Exception:
+    def _unsupported(
+        self, missing: Sequence[Node], unused: Mapping[str, str] | None = None
+    ) -> Exception:
         tracer = self.choices.tracer
         firsts = {node.op: node for node in reversed(missing)}
         traceable = [op for op, node in firsts.items() if tracer and tracer.works(node)]
-        return unsupported(missing, self.graph, self.frontend, unused, traceable[::-1])
+        return unsupported(missing, self.graph, self.frontend, unused or {}, traceable[::-1])
 
     def run(self, node: Node, way: _Convert) -> None:
         """Convert one node."""
@@ -581,7 +583,7 @@ def lower(
     if unused:
         warnings.warn(
             f"custom_conversion_functions: nothing in {graph.source} is named "
-            f"{', '.join(map(repr, unused))}",
+            f"{', '.join(map(_with_hint, unused, unused.values()))}",
             stacklevel=3,
         )
     bind_inputs(low)
@@ -591,9 +593,14 @@ def lower(
     return low
 
 
-def _unused(functions: Mapping[str, CustomFunction], graph: Graph) -> list[str]:
+def _with_hint(key: str, hint: str) -> str:
+    return f"{key!r}.{hint}" if hint else repr(key)
+
+
+def _unused(functions: Mapping[str, CustomFunction], graph: Graph) -> dict[str, str]:
+    """The user's keys that match nothing, with a hint at what was near."""
     names = {key for node in graph.nodes for key in node.keys}
-    return [key for key in functions if key not in names]
+    return {key: did_you_mean(key, sorted(names)) for key in functions if key not in names}
 
 
 def _built_in(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mlferry.converters.graph import Graph, Node
@@ -21,7 +21,7 @@ def unsupported(
     missing: Iterable[Node],
     graph: Graph,
     frontend: Frontend,
-    unused: Sequence[str],
+    unused: Mapping[str, str],
     traceable: Sequence[str] = (),
 ) -> UnsupportedOpError:
     """One error for all ops that have neither a converter nor a function.
@@ -30,7 +30,7 @@ def unsupported(
         missing: their nodes.
         graph: the source.
         frontend: its converters.
-        unused: keys of the user's functions that match nothing.
+        unused: keys of the user's functions that match nothing, with hints at what is near.
         traceable: the ops of which mlferry can convert what they compute.
     """
     ops: dict[str, list[Node]] = {}
@@ -48,7 +48,8 @@ def unsupported(
         lines.append(f"  - {op}{count}: {names}{more}{hint}")
     if unused:
         lines.append(
-            "custom_conversion_functions has keys that match nothing: " + ", ".join(unused)
+            "custom_conversion_functions has keys that match nothing: "
+            + ", ".join(f"{key}.{hint}" if hint else key for key, hint in unused.items())
         )
     lines.append("Make custom layers of them: write a function for each and pass it:")
     for op, nodes in ops.items():

@@ -606,6 +606,13 @@ class _Walk:
     ) -> Value:
         """The node of an activation, given by name, as a function or as a layer."""
         op = activation_name(activation)
+        function = getattr(layer.source, "activation", None)
+        full = _full_name(activation)
+        keys = (
+            [name, layer.name, full, op] if layer.class_name == "Activation" else [name, full, op]
+        )
+        if OPS.find(op) is not None and _is_users_function(activation, function):
+            op = full if ">" in full else f"Custom>{op}"  # Keras's own package for them
         options = dict(config)
         if isinstance(activation, Mapping) and activation.get("class_name") != "function":
             inner = activation.get("config")
@@ -613,9 +620,6 @@ class _Walk:
                 _, modern = legacy.modern(op, dict(inner), self.version)
                 options |= {k: v for k, v in modern.items() if k != "name"}
         out = Value(f"{name}:activation", values[0].shape, values[0].dtype)
-        keys = [name, layer.name, op] if layer.class_name == "Activation" else [name, op]
-        package = activation.get("registered_name") if isinstance(activation, Mapping) else None
-        keys += [package] if isinstance(package, str) else []
         if layer.class_name == "Activation":
             keys.append("Activation")
         self.nodes.append(
@@ -631,7 +635,7 @@ class _Walk:
                 functions={} if layer.source else {"activation": StoredFunction(op, "activation")},
                 call=LayerCall(
                     lists_masks=use.lists_masks,
-                    function=getattr(layer.source, "activation", None),
+                    function=function,
                 ),
             )
         )
@@ -706,6 +710,31 @@ def activation_name(activation: Any) -> str:
             name = name.get("name")
         return str(name).rsplit(">", 1)[-1]
     return str(activation).rsplit(">", 1)[-1]
+
+
+def _full_name(activation: Any) -> str:
+    """The name of an activation, with its package where it is registered in one."""
+    if not isinstance(activation, Mapping):
+        return str(activation)
+    inner = activation.get("config")
+    found = (
+        inner if activation.get("class_name") == "function" else activation.get("registered_name")
+    )
+    return found if isinstance(found, str) else activation_name(activation)
+
+
+def _is_users_function(activation: Any, function: Any) -> bool:
+    """Whether an activation only shares its name with one of Keras's own.
+
+    Keras 3 writes its own as their names alone, Keras 2 any: there the object in memory tells.
+    """
+    if isinstance(activation, Mapping):
+        return activation.get("class_name") == "function" and not isinstance(
+            activation.get("config"), Mapping
+        )
+    root = str(getattr(function, "__module__", None) or "keras").split(".", maxsplit=1)[0]
+    is_function = getattr(function, "__name__", None) == activation
+    return is_function and root not in ("keras", "tf_keras", "tensorflow")
 
 
 def _distinct(items: arrays.Named) -> arrays.Named:

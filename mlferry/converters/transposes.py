@@ -1,0 +1,44 @@
+"""Transposes behind each other become one, or vanish where they undo each other."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection
+
+from mlferry.spec import networks
+from mlferry.spec.builder import Builder
+from mlferry.spec.proto import neural_network_pb2 as nn
+
+
+def merge(builder: Builder, outputs: Collection[str]) -> None:
+    """Read through chains of transposes; what nobody reads any more is left for `prune`.
+
+    Args:
+        builder: the network.
+        outputs: blobs that are outputs of the model, which keep their makers.
+    """
+    every = list(networks.layers_of(builder.network))
+    written = Counter(name for layer in every for name in layer.output)
+    makers: dict[str, nn.NeuralNetworkLayer] = {}
+    same: dict[str, str] = {}
+    for layer in builder.network.layers:
+        if layer.WhichOneof("layer") != "transpose" or written[layer.output[0]] != 1:
+            continue
+        given = same.get(layer.input[0], layer.input[0])
+        before = makers.get(given)
+        axes = list(layer.transpose.axes)
+        if before is not None and written[before.input[0]] <= 1:
+            given = before.input[0]
+            axes = [before.transpose.axes[axis] for axis in axes]
+        made = layer.output[0]
+        if axes == sorted(axes) and made not in outputs:
+            same[made] = given
+            continue
+        layer.input[0] = given
+        layer.transpose.axes[:] = axes
+        makers[made] = layer
+    if same:
+        for layer in every:
+            for index, name in enumerate(layer.input):
+                if name in same:
+                    layer.input[index] = same[name]
