@@ -175,12 +175,10 @@ def _read_tensorflow(source: Any, options: Options) -> _Found:
     from mlferry.converters.tensorflow import read
     from mlferry.converters.tensorflow.ops import FRONTEND
 
-    graph = read.read(
+    found = read.read(
         source, inputs=options.inputs, outputs=options.outputs, signature=options.signature
     )
-    # the features have names without slashes and colons
-    inputs, outputs = (read.renamed(types) for types in (options.inputs, options.outputs))
-    return graph, FRONTEND, replace(options, inputs=inputs, outputs=outputs)
+    return found.graph, FRONTEND, replace(options, inputs=found.inputs, outputs=found.outputs)
 
 
 def _functions(options: Options) -> list[str]:

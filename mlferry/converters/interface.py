@@ -73,6 +73,8 @@ def _by_name(graph: Graph, inputs: Sequence[InputType]) -> dict[str, InputType]:
             raise ConversionError(
                 f"{graph.source} has no input {name!r}.{close} Its inputs: {', '.join(names)}"
             )
+        if name in found:
+            raise ConversionError(f"input {name!r} is given twice: {found[name]} and {wanted}")
         found[name] = wanted
     return found
 

@@ -1,7 +1,8 @@
 """Libraries that may crash on a hostile file, in a process of their own.
 
-The process is started once, answers one request after another, and ends with this one. One that
-crashes, takes too long or too much memory is replaced; the request ends in an error of ours.
+The process is started once, answers one request after another, and ends with this one, however
+this one ends. One that crashes, hangs, takes too long or too much memory is replaced; the request
+ends in an error of ours.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ import atexit
 import contextlib
 import json
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -18,12 +18,15 @@ from collections.abc import Sequence
 from typing import Any
 
 from mlferry import limits
-from mlferry.converters import worker
+from mlferry.converters import watching, worker
 from mlferry.errors import LimitError, ModelFileError
 
 PATIENCE = 10  # times the processor time that a busy machine may make it last
-_ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-_TIME_SIGNALS = (9, 24)  # SIGKILL by the hard limit, SIGXCPU
+_IDLE = 20  # times the limit `seconds` that may pass without any use of the processor
+_TO_START = 300.0  # seconds in which a library must be loaded
+_ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1",
+               "MALLOC_ARENA_MAX": "2"}  # fmt: skip
+_SIGKILL, _SIGXCPU = 9, 24
 
 
 class Refused(Exception):
@@ -64,14 +67,22 @@ class Worker:
 
     def __init__(self, script: str, library: str) -> None:
         self.script, self.library = script, library
-        self._renew()
-        if hasattr(os, "register_at_fork"):  # another thread may hold the lock just then
-            os.register_at_fork(after_in_child=self._renew)
-        self._process: subprocess.Popen[bytes] | None = None
-        self._owner = 0
-
-    def _renew(self) -> None:
         self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._line = -1  # an open pipe, whose end tells the process that this one has ended
+        self._first = 0  # bytes that it took when it had started
+        self._left: list[subprocess.Popen[bytes]] = []  # of the parent of a fork; kept as they are
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._forget)
+
+    def _forget(self) -> None:
+        """Leave the process to the parent; another thread of it may have held the lock."""
+        self._lock = threading.Lock()
+        process, self._process = self._process, None
+        if process is not None:
+            self._left.append(process)
+            process.returncode = 0  # it is no child of this process
+            _abandon(process, self._line)
 
     def ask(
         self,
@@ -97,74 +108,109 @@ class Worker:
             ModelFileError: the library crashed.
             LimitError: it took too much time or memory.
         """
+        allowed = limits.current().reader_memory + memory
         header = {"call": call, "told": told, "sizes": [len(part) for part in parts],
-                  "seconds": seconds,
-                  "memory": limits.current().reader_memory + memory}  # fmt: skip
+                  "seconds": seconds, "memory": allowed}  # fmt: skip
+        idle = _IDLE * limits.current().seconds
         with self._lock:
             process = self._started(name)
-            timer = threading.Timer(seconds * PATIENCE, _kill, [process])
-            timer.daemon = True  # an interrupt may come before it can be cancelled
+            watch = watching.Watch(process, seconds * PATIENCE, idle, allowed)
             try:
-                timer.start()
-                answer, found = _exchange(process, header, parts)
+                with watch:
+                    answer, found = _exchange(process, header, parts)
             except (OSError, ValueError):
                 answer, found = {}, []
             except BaseException:
                 self._stop()
                 raise
-            finally:
-                timer.cancel()
-            if "sizes" not in answer:
-                code = answer["died"] if "died" in answer else self._stop()
+            code = 0 if "sizes" in answer else answer.get("died")
+            if code is None:
+                code = self._stop()
         if "sizes" in answer:
             return found
         if "error" in answer:
             raise Refused(answer["error"])
-        if "memory" in answer:
-            raise over_memory(name, self.library)
-        raise _crashed(name, self.library, code, seconds)
+        reason: watching.Reason = "memory" if "memory" in answer else watch.reason
+        raise _unanswered(name, self.library, reason, code, seconds, idle, allowed)
 
     def _started(self, name: str) -> subprocess.Popen[bytes]:
-        if self._process is not None and self._process.poll() is not None:
-            self._stop()  # it died between two requests
-        process = self._process
-        if process is None or self._owner != os.getpid():
-            process = self._process = subprocess.Popen(
-                command(name, worker.__file__, self.script), env=environment(),
+        if self._process is not None and (
+            self._process.poll() is not None  # it died between two requests
+            or self._has_grown(self._process)
+        ):
+            self._stop()
+        return self._process or self._start(name)
+
+    def _has_grown(self, process: subprocess.Popen[bytes]) -> bool:
+        """Whether earlier requests left more memory behind than one may take."""
+        left = watching.resident(process.pid) - self._first
+        return left > limits.current().reader_memory
+
+    def _start(self, name: str) -> subprocess.Popen[bytes]:
+        line, self._line = os.pipe()
+        given = [line] if os.name == "posix" else []
+        try:
+            self._process = process = subprocess.Popen(
+                command(name, worker.__file__, self.script, *map(str, given)), env=environment(),
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-                start_new_session=True,
+                start_new_session=True, pass_fds=given,
             )  # fmt: skip
-            self._owner = os.getpid()
-            first = {"sys_path": search_path()}
-            assert process.stdin is not None
-            process.stdin.write(json.dumps(first).encode() + b"\n")
-            atexit.register(self._stop)
+        except BaseException:
+            os.close(self._line)
+            raise
+        finally:
+            os.close(line)
+        atexit.register(self._end)
+        watch = watching.Watch(process, _TO_START, _TO_START, sys.maxsize)
+        first = {"sys_path": search_path()}
+        try:
+            with watch:
+                ready, _ = _exchange(process, first, [])
+        except (OSError, ValueError):
+            ready = {}
+        except BaseException:
+            self._stop()
+            raise
+        if "ready" not in ready:
+            raise ModelFileError(
+                f"{name} cannot be read: the process that reads it could not load {self.library} "
+                f"(exit {self._stop()}). If you trust the file: with "
+                "mlferry.limits.changed(isolated=False): ..."
+            )
+        self._first = watching.resident(process.pid)
         return process
+
+    def _end(self) -> None:
+        """At the end of this process, while another thread may be waiting for the answer."""
+        if self._process is not None:
+            watching.kill(self._process)
+            self._process.wait()
 
     def _stop(self) -> int:
         process, self._process = self._process, None
-        atexit.unregister(self._stop)
-        if process is None or self._owner != os.getpid():
+        atexit.unregister(self._end)
+        if process is None:
             return 0
-        with contextlib.suppress(OSError):
-            process.stdin.close()  # type: ignore[union-attr] # a pipe, by `_started`
-        with contextlib.suppress(OSError):
-            process.stdout.close()  # type: ignore[union-attr] # a pipe, by `_started`
+        for stream in (process.stdin, process.stdout):
+            with contextlib.suppress(OSError):
+                stream.close()  # type: ignore[union-attr] # a pipe, by `_start`
         try:
             return process.wait(1)
         except subprocess.TimeoutExpired:
-            _kill(process)
+            watching.kill(process)
             process.wait()
             return 0
+        finally:
+            os.close(self._line)
 
 
-def _kill(process: subprocess.Popen[bytes]) -> None:
-    """End a worker, and the process that answers for it, if there is one."""
-    if hasattr(os, "killpg"):
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)
-    else:
-        process.kill()
+def _abandon(process: subprocess.Popen[bytes], line: int) -> None:
+    """Hold the pipes to a process no longer open, without writing what was still to be written."""
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for stream in (process.stdin, process.stdout):
+        os.dup2(nothing, stream.fileno())  # type: ignore[union-attr] # a pipe, by `Worker._start`
+    os.close(nothing)
+    os.close(line)
 
 
 def _exchange(
@@ -177,36 +223,53 @@ def _exchange(
     for part in parts:
         target.write(part)
     target.flush()
-    answer: dict[str, Any] = json.loads(source.readline())
+    answer = json.loads(source.readline())
+    if not isinstance(answer, dict):
+        raise ValueError("the worker answered by something else")
     found = [source.read(size) for size in answer.get("sizes", ())]
     if [len(part) for part in found] != answer.get("sizes", []):
         raise ValueError("the worker died while it answered")
     return answer, found
 
 
-def _crashed(name: str, library: str, code: int, seconds: float) -> Exception:
+def _unanswered(
+    name: str, library: str, reason: watching.Reason, code: int, seconds: float, idle: float,
+    memory: int,
+) -> Exception:  # fmt: skip
     """The error for a worker that ended without an answer."""
-    if -code in _TIME_SIGNALS:
-        return _over_time(name, library, seconds)
+    if reason == "memory":
+        return over_memory(name, library, memory)
+    if reason == "idle":
+        return _over_time(f"{library} stands still, for {idle:.0f} seconds, while it reads {name}")
+    if reason == "seconds" or -code == _SIGXCPU:
+        return _over_time(
+            f"{library} takes more than {seconds:.0f} seconds of processor time to find its way "
+            f"in {name}"
+        )
+    if -code == _SIGKILL:
+        return ModelFileError(
+            f"{name} cannot be read: something killed the process that reads it with {library}. "
+            "The machine may have run out of memory"
+        )
     return ModelFileError(f"{name} is damaged: {library} crashed on it (exit {code})")
 
 
-def _over_time(name: str, library: str, seconds: float) -> LimitError:
+def _over_time(what: str) -> LimitError:
     """The error for a worker that does not end."""
-    return limits.over(
-        "seconds",
-        f"{name} is damaged, or larger than most: {library} takes more than {seconds:.0f} seconds "
-        "of processor time to find its way in it",
-        int(10 * max(seconds, 60)),
-    )
+    return limits.over("seconds", what, int(10 * max(limits.current().seconds, 60)))
 
 
-def over_memory(name: str, library: str) -> LimitError:
-    """The error for a worker that takes too much memory."""
+def over_memory(name: str, library: str, memory: int = 0) -> LimitError:
+    """The error for a worker that takes too much memory.
+
+    Args:
+        name: what messages call the file.
+        library: what reads it.
+        memory: bytes that it could take; by default the limit itself.
+    """
     most = limits.current().reader_memory
     return limits.over(
         "reader_memory",
-        f"{name} is damaged, or larger than most: {library} takes more than {most:,} bytes of "
-        "memory to find its way in it",
+        f"{library} takes more than {memory or most:,} bytes of memory to find its way in {name}",
         8 * most,
     )

@@ -1,8 +1,9 @@
-"""What a process of `mlferry.converters.isolated` runs: `python worker.py MODULE.py`.
+"""What a process of `mlferry.converters.isolated` runs: `python worker.py MODULE.py [PIPE]`.
 
 Answers requests by the functions in `CALLS` of the module, which is loaded from its file: nothing
 of mlferry is imported but by the module itself. A module with `EACH_APART = True` gets a fresh
-process for every request, as one may damage what the next would use.
+process for every request, as one may damage what the next would use. The process ends as soon as
+the other end of the pipe is closed, by the end of the caller at the latest.
 """
 
 from __future__ import annotations
@@ -11,9 +12,15 @@ import contextlib
 import importlib.util
 import json
 import os
+import signal
 import sys
+import threading
 from types import ModuleType
 from typing import Any, BinaryIO
+
+# What may be reserved beyond what may be used, which the caller watches: threads and allocators
+# reserve address space by the gigabyte. A request for more at once fails here.
+_RESERVED = 16 << 30
 
 
 def _used() -> int:
@@ -28,7 +35,7 @@ def _used() -> int:
 
 
 def _allow(seconds: float, memory: int) -> None:
-    """Let this process take so much more processor time, and memory in all."""
+    """Let this process take so much more processor time, and address space in all."""
     with contextlib.suppress(ImportError, ValueError, OSError):
         import resource
 
@@ -97,15 +104,41 @@ def _answer_apart(
         target.flush()
 
 
+def _end_with_caller(pipe: int) -> None:
+    """End the group of this process when nothing can write to a pipe any more.
+
+    By a signal of the system where it has one: no library can keep it waiting, and it ends a
+    stopped process, too.
+    """
+    import fcntl
+    import select
+
+    if hasattr(fcntl, "F_SETSIG"):
+        fcntl.fcntl(pipe, fcntl.F_SETOWN, -os.getpgrp())
+        fcntl.fcntl(pipe, fcntl.F_SETSIG, signal.SIGKILL)
+        flags = fcntl.fcntl(pipe, fcntl.F_GETFL)
+        fcntl.fcntl(pipe, fcntl.F_SETFL, flags | os.O_ASYNC)
+        if select.select([pipe], [], [], 0)[0]:  # it was closed before
+            os._exit(1)
+    else:
+        threading.Thread(target=_wait_for_end, args=(pipe,), daemon=True).start()
+
+
+def _wait_for_end(pipe: int) -> None:
+    os.read(pipe, 1)
+    os.killpg(0, signal.SIGKILL)
+
+
 def serve(path: str, source: BinaryIO, target: BinaryIO) -> None:
     """Answer requests until the input ends."""
     sys.path[:] = json.loads(source.readline())["sys_path"]
     module = _loaded(path)
-    apart, base = getattr(module, "EACH_APART", False), _used()
+    _write(target, {"ready": True})
+    apart = getattr(module, "EACH_APART", False)
     while line := source.readline():
         header = json.loads(line)
         parts = [source.read(size) for size in header["sizes"]]
-        memory = base + header["memory"]
+        memory = _used() + header["memory"] + _RESERVED
         if apart and hasattr(os, "fork"):
             _answer_apart(module, header, parts, memory, target)
         else:
@@ -115,4 +148,6 @@ def serve(path: str, source: BinaryIO, target: BinaryIO) -> None:
 
 
 if __name__ == "__main__":
+    for given in sys.argv[2:]:
+        _end_with_caller(int(given))
     serve(sys.argv[1], sys.stdin.buffer, sys.stdout.buffer)

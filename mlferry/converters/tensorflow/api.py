@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from mlferry.converters.convert import Options, convert_graph
 from mlferry.converters.custom_layers import CustomFunction
-from mlferry.converters.graph import Value
+from mlferry.converters.graph import Graph, Value
 from mlferry.converters.tensorflow import read
 from mlferry.converters.tensorflow.ops import FRONTEND
 from mlferry.converters.types import ClassifierConfig, ImageType, TensorType
@@ -78,25 +79,29 @@ def convert(
     shapes = {_plain(name): shape for name, shape in (input_name_shape_dict or {}).items()}
     asked = [TensorType(name=n, shape=_fixed(s)) for n, s in shapes.items()]
     outputs = [_plain(name) for name in output_feature_names or ()] or None
-    graph = read.read(tf_model_path, inputs=asked or None, outputs=outputs)
+    found = read.read(tf_model_path, inputs=asked or None, outputs=outputs)
+    graph = found.graph
     given = image_input_names
     images = [_plain(n) for n in ([given] if isinstance(given, str) else given or ())]
     names = [value.name for value in graph.inputs]
-    unknown = [n for n in (*images, *shapes) if read.shown_name(n) not in names]
+    originals = {found.input_feature(n): n for n in (*images, *shapes)}
+    unknown = [n for feature, n in originals.items() if feature not in names]
     if unknown:
         raise ConversionError(
             f"no input {', '.join(map(repr, unknown))}; the inputs are {', '.join(names)}"
         )
-    features = [_classic(n) for n in _originals(names, [*images, *shapes])]
+    features = [_classic(originals.get(n, n)) for n in names]
+    _check_names(features, graph)
     colors = (red_bias, green_bias, blue_bias)
     kinds: list[TensorType | ImageType] = []
+    sizes = {found.input_feature(n): _fixed(shape) for n, shape in shapes.items()}
+    pictures = set(map(found.input_feature, images))
     for value, feature in zip(graph.inputs, features, strict=True):
-        shape = next((_fixed(s) for n, s in shapes.items() if read.shown_name(n) == value.name),
-                     None)  # fmt: skip
-        if value.name not in map(read.shown_name, images):
+        shape = sizes.get(value.name)
+        if value.name not in pictures:
             kinds.append(TensorType(name=feature, shape=shape))
             continue
-        kinds.append(_image(value, feature, shape, tf_image_format, image_scale, is_bgr,
+        kinds.append(_image(found, value, feature, shape, tf_image_format, image_scale, is_bgr,
                             (*colors, gray_bias)))  # fmt: skip
     shown = [_classic(n) for n in outputs] if outputs else [name for name, _ in graph.outputs]
     classifier = None
@@ -122,6 +127,17 @@ def convert(
     return model
 
 
+def _check_names(features: Sequence[str], graph: Graph) -> None:
+    """Raise a `ConversionError` where two inputs, or an input and a value, have one name."""
+    inner = {v.name for node in graph.nodes for v in node.outputs} | set(graph.constants)
+    clashing = [n for n, count in Counter(features).items() if count > 1 or n in inner]
+    if clashing:
+        raise ConversionError(
+            f"in classic names, {', '.join(clashing)} stands for several tensors of "
+            f"{graph.source}; convert it with mlferry.convert, which gives each a name"
+        )
+
+
 def _plain(name: str) -> str:
     """A tensor's name as that of its operation, where it is the first output."""
     return name[:-2] if name.endswith(":0") else name
@@ -133,24 +149,18 @@ def _classic(name: str) -> str:
     return full.replace(":", "__").replace("/", "__")
 
 
-def _originals(names: Sequence[str], told: Sequence[str]) -> list[str]:
-    """The tensors' own names of features, where the user gave them."""
-    by_feature = {read.shown_name(n): n for n in told}
-    return [by_feature.get(n, n) for n in names]
-
-
 def _fixed(shape: Sequence[int | None]) -> list[int]:
     return [1 if n is None or n < 0 else n for n in shape]
 
 
 def _image(
-    value: Value, feature: str, shape: Any, layout: str | None, scale: PerInput, is_bgr: Any,
-    biases: Sequence[PerInput],
+    found: read.Read, value: Value, feature: str, shape: Any, layout: str | None,
+    scale: PerInput, is_bgr: Any, biases: Sequence[PerInput],
 ) -> ImageType:  # fmt: skip
     def pick(given: Any, default: Any) -> Any:
         if not isinstance(given, Mapping):
             return given
-        by_name = {read.shown_name(_plain(n)): v for n, v in given.items()}
+        by_name = {found.input_feature(_plain(n)): v for n, v in given.items()}
         return by_name.get(value.name, default)
 
     first = _FORMATS.get(layout or "NHWC", False)

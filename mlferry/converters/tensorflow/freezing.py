@@ -33,7 +33,7 @@ class Frozen(NamedTuple):
     graph: bytes
     inputs: list[tuple[str, list[int | None] | None]]
     outputs: list[str]
-    names: tuple[dict[str, str], list[str]]
+    names: tuple[list[str], list[str]]
 
 
 def frozen(path: Path, message: Path, name: str, arguments: dict[str, Any]) -> Frozen:
@@ -110,6 +110,7 @@ def _freeze(told: dict[str, Any]) -> list[bytes]:
     try:
         with limits.changed(**told["limits"]):
             function, names = read.frozen(told["path"], told["name"], **arguments)
+            message = read.serialized(function, told["name"])
     except MlferryError as error:
         limit, enough = getattr(error, "limit", ""), getattr(error, "enough", None)
         what = {"kind": type(error).__name__, "message": str(error),
@@ -118,7 +119,7 @@ def _freeze(told: dict[str, Any]) -> list[bytes]:
     inputs = [(t.name, None if t.shape.rank is None else t.shape.as_list())
               for t in function.inputs]  # fmt: skip
     answer = {"inputs": inputs, "outputs": [t.name for t in function.outputs], "names": names}
-    return [json.dumps(answer).encode(), function.graph.as_graph_def().SerializeToString()]
+    return [json.dumps(answer).encode(), message]
 
 
 CALLS: dict[str, Callable[..., list[bytes]]] = {"freeze": _freeze}

@@ -6,27 +6,38 @@ here are the operations that are left.
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import inspect
 import math
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from mlferry import limits
 from mlferry.converters.graph import Attributes, Graph, Node, Value
+from mlferry.converters.isolated import over_memory
 from mlferry.converters.tensorflow import freezing, untrusted
 from mlferry.converters.types import EnumeratedShapes, RangeDim
-from mlferry.errors import ConversionError, MissingDependencyError, MlferryError, ModelFileError
+from mlferry.errors import (
+    ConversionError,
+    LimitError,
+    MissingDependencyError,
+    MlferryError,
+    ModelFileError,
+)
 from mlferry.registry import did_you_mean
 
 DEFAULT_SIGNATURE = "serving_default"
 _FRAMES = {"Enter", "Exit", "NextIteration", "LoopCond", "RefEnter"}
 _SILENT = {"NoOp", "Assert", "Placeholder", "Const", "PlaceholderWithDefault"}
+_TOO_LARGE = ("Failed to serialize proto", "maximum protobuf size", "larger than 2GB")
+_ASSIGNS = re.compile(r"Assign|ResourceApply|ResourceScatter|ResourceStridedSliceAssign|^Scatter")
 _UNREAD = {
     "container", "shared_name", "use_cudnn_on_gpu", "cudnn_off", "_output_shapes", "validate_shape",
     "parallel_iterations", "allowed_devices", "message", "incompatible_shape_error",
@@ -82,13 +93,30 @@ def _is_subclassed(source: Any) -> bool:
     )
 
 
+@dataclass(frozen=True)
+class Read:
+    """A model, and what the user says of it by the names of features.
+
+    Attributes:
+        graph: the model.
+        inputs: the types that the user gives, each with the name of an input of the graph.
+        outputs: the outputs wanted, likewise.
+        input_feature: what the graph calls an input that the user names.
+    """
+
+    graph: Graph
+    inputs: list[Any] | None
+    outputs: list[Any] | None
+    input_feature: Callable[[str], str]
+
+
 def read(
     source: Any,
     *,
     inputs: Sequence[Any] | None = None,
     outputs: Sequence[Any] | None = None,
     signature: str | None = None,
-) -> Graph:
+) -> Read:
     """A TensorFlow model as a graph.
 
     Args:
@@ -112,7 +140,16 @@ def read(
     else:
         function, names = frozen(source, name, **arguments)
     with _as_our_errors(name):
-        return _Reader(_tensorflow(), function, name, names, is_file).graph()
+        reader = _Reader(_tensorflow(), function, name, names, is_file)
+        feature_of, shown = (
+            functools.partial(_feature_of, dict(zip(map(_tensor_name, names), found, strict=True)))
+            for names, found in (
+                (reader.inputs, reader.input_features), (reader.outputs, reader.output_features)
+            )
+        )  # fmt: skip
+        return Read(
+            reader.graph(), _renamed(inputs, feature_of), _renamed(outputs, shown), feature_of
+        )
 
 
 def frozen(
@@ -133,7 +170,18 @@ def frozen(
             function, names = _from_graph(tf, source, name, inputs, outputs)
         else:
             function, names = _from_object(tf, source, inputs, signature)
-        return _frozen(tf, function), names
+        return _frozen(tf, function, name), names
+
+
+def serialized(function: Any, name: str) -> bytes:
+    """The GraphDef of a function, as bytes.
+
+    Raises:
+        LimitError: it is larger than a message of protobuf can be.
+    """
+    with _as_our_errors(name):
+        data: bytes = function.graph.as_graph_def().SerializeToString()
+    return data
 
 
 def _folder(path: Path) -> Path:
@@ -196,8 +244,17 @@ def _as_our_errors(name: str) -> Any:
         yield
     except MlferryError:
         raise
+    except MemoryError as error:
+        raise over_memory(name, "TensorFlow") from error
     except Exception as error:
         text = str(error).strip().split("\n")[0][:300]
+        if type(error).__name__ == "ResourceExhaustedError":
+            raise over_memory(name, "TensorFlow") from error
+        if any(sign in text for sign in _TOO_LARGE):
+            raise LimitError(
+                f"{name} with its weights is larger than the {limits.MODEL_BYTES:,} bytes that a "
+                "graph of TensorFlow, and a Core ML model, can have", "MODEL_BYTES",
+            ) from error  # fmt: skip
         raise ModelFileError(
             f"{name} cannot be read by TensorFlow: {type(error).__name__}: {text}"
         ) from error
@@ -205,7 +262,7 @@ def _as_our_errors(name: str) -> Any:
 
 # ---- to a function ---------------------------------------------------------------------
 
-Names = tuple[dict[str, str], list[str]]  # of inputs by tensor; of outputs in their order
+Names = tuple[list[str], list[str]]  # of inputs and of outputs; none for those of the tensors
 
 
 def _from_saved_model(tf: Any, folder: Path, name: str, signature: str | None) -> tuple[Any, Names]:
@@ -227,7 +284,14 @@ def _signature(loaded: Any, name: str, signature: str | None) -> tuple[Any, Name
         )
     function = loaded.signatures[chosen]
     function._mlferry_owner = loaded  # the variables live as long as what holds them
-    return function, ({}, _keys(function))
+    return function, (_input_keys(function), _keys(function))
+
+
+def _input_keys(function: Any) -> list[str]:
+    """The keys of a signature's inputs, in the order of the tensors."""
+    positional, named = function.structured_input_signature
+    count = len(function.inputs) - len(function.captured_inputs)
+    return sorted(named) if not positional and len(named) == count else []
 
 
 def _keys(function: Any) -> list[str]:
@@ -275,6 +339,9 @@ def _from_graph(
         if missing:
             close = did_you_mean(_node_name(missing[0]), list(nodes))
             raise ConversionError(f"{name} has no node {missing[0]!r} for an {kind}.{close}")
+        twice = [n for n, count in Counter(map(_tensor_name, names)).items() if count > 1]
+        if twice:
+            raise ConversionError(f"{kind} {', '.join(map(repr, twice))} is named twice")
     shapes = {t.name: _fixed(t.shape) for t in inputs or () if getattr(t, "shape", None)}
     for placeholder in (nodes[n] for n in found if n in shapes):
         placeholder.attr["shape"].shape.CopyFrom(
@@ -282,7 +349,7 @@ def _from_graph(
         )
     feeds, fetches = ([_tensor_name(n) for n in names] for names in (given, ends))
     function = _pruned(tf, graph_def, feeds, fetches)
-    return function, (dict(zip(feeds, given, strict=True)), list(ends))
+    return function, (list(given), list(ends))
 
 
 def _explain_frames(name: str, frames: Sequence[str]) -> str:
@@ -310,7 +377,7 @@ def _from_object(
     tf: Any, source: Any, inputs: Sequence[Any] | None, signature: str | None
 ) -> tuple[Any, Names]:
     if hasattr(source, "structured_outputs"):  # a concrete function
-        return source, ({}, _keys(source))
+        return source, ([], _keys(source))
     if hasattr(source, "signatures") and not hasattr(source, "get_config"):
         return _signature(source, "the SavedModel", signature)
     called, names = source, None
@@ -319,12 +386,12 @@ def _from_object(
         called = tf.function(_inference(source), autograph=False)
     elif source.input_signature is not None:
         function = source.get_concrete_function()
-        return function, ({}, _keys(function))
+        return function, ([], _keys(function))
     else:
         names = _arguments(source.python_function)
     specs = _specs(tf, source, inputs, names)
     function = called.get_concrete_function(*specs)
-    return function, ({}, _keys(function))
+    return function, ([], _keys(function))
 
 
 def _inference(model: Any) -> Any:
@@ -376,62 +443,80 @@ def _fixed(shape: Any) -> list[int | None]:
     return [None if isinstance(n, RangeDim) else n for n in shape]
 
 
-def _frozen(tf: Any, function: Any) -> Any:
+def _frozen(tf: Any, function: Any, name: str) -> Any:
     """The function with its variables as constants, and the functions that it calls inlined."""
     from tensorflow.python.framework.convert_to_constants import (
         convert_variables_to_constants_v2,
     )
 
-    return convert_variables_to_constants_v2(
-        function, lower_control_flow=False, aggressive_inlining=True
-    )
+    try:
+        return convert_variables_to_constants_v2(
+            function, lower_control_flow=False, aggressive_inlining=True
+        )
+    except Exception as error:
+        assigns = _assigning(function.graph.as_graph_def())
+        if not assigns or isinstance(error, MemoryError):
+            raise
+        listed = ", ".join(f"{op} {node!r}" for op, node in assigns[:5])
+        raise ConversionError(
+            f"{name} keeps a state between its calls: {listed}. A Core ML network has none: export "
+            "a function that takes the state as an input and returns the new one as an output"
+        ) from error
+
+
+def _assigning(graph: Any) -> list[tuple[str, str]]:
+    """Op and name of the nodes that change a variable."""
+    bodies = [graph.node, *(f.node_def for f in graph.library.function)]
+    return [(node.op, node.name) for nodes in bodies for node in nodes if _ASSIGNS.search(node.op)]
 
 
 # ---- to a graph ------------------------------------------------------------------------
 
 
 class _Reader:
+    """Reads the operations of a function.
+
+    Attributes:
+        inputs: what the source calls its inputs.
+        outputs: what it calls its outputs.
+        input_features: the names of the features for them.
+        output_features: likewise.
+    """
+
     def __init__(self, tf: Any, frozen: Any, source: str, names: Names, is_file: bool) -> None:
         self.tf, self.frozen, self.source, self.is_file = tf, frozen, source, is_file
-        self.input_names, self.output_names = names
+        self.inputs, self.outputs = (
+            list(known) if len(known) == len(tensors) else [tensor_name(t) for t in tensors]
+            for known, tensors in zip(names, (frozen.inputs, frozen.outputs), strict=True)
+        )
+        self.input_features = feature_names(self.inputs)
+        self.output_features = feature_names(self.outputs)
 
     def graph(self) -> Graph:
-        taken: set[str] = set()
-        given = {t.name: self._shown(self.input_names.get(t.name), t, taken)
-                 for t in self.frozen.inputs}  # fmt: skip
-        inputs = [value(t, given[t.name]) for t in self.frozen.inputs]
-        made = self.frozen.outputs
-        known = len(self.output_names) == len(made)
-        names = self.output_names if known else [tensor_name(t) for t in made]
-        used: set[str] = set()
-        outputs = [
-            (self._shown(name, t, used), value(t, given.get(t.name)))
-            for name, t in zip(names, made, strict=True)
-        ]
-        nodes, constants = operations(made, given, self.source)
+        tensors, made = self.frozen.inputs, self.frozen.outputs
+        given = dict(zip([t.name for t in tensors], self.input_features, strict=True))
+        if len(given) < len(tensors):
+            raise ConversionError(
+                f"{self.source}: some of the inputs {', '.join(self.inputs)} are one tensor; give "
+                "each a placeholder of its own"
+            )
+        naming = Naming(given)
+        nodes, constants = operations(made, naming, self.source)
         library = self.frozen.graph.as_graph_def().library.function
         return Graph(
             source=self.source,
             framework="TensorFlow",
             version=2,
-            inputs=inputs,
-            outputs=outputs,
+            inputs=[naming.value(t) for t in tensors],
+            outputs=[
+                (name, naming.value(t)) for name, t in zip(self.output_features, made, strict=True)
+            ],
             nodes=nodes,
             release=self.tf.__version__,
             is_file=self.is_file,
             constants=constants,
             functions={("", f.signature.name): f for f in library},
         )
-
-    def _shown(self, name: str | None, tensor: Any, taken: set[str]) -> str:
-        """A name that can be one of a Core ML feature."""
-        found = stem = shown_name(name or tensor_name(tensor))
-        index = 0
-        while found in taken:
-            index += 1
-            found = f"{stem}_{index}"
-        taken.add(found)
-        return found
 
 
 def shown_name(name: str) -> str:
@@ -440,15 +525,76 @@ def shown_name(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9_.\-]", "_", plain)
 
 
-def renamed(types: Sequence[Any] | None) -> list[Any] | None:
+def feature_names(names: Sequence[str]) -> list[str]:
+    """A feature's name for each name of the source, no two the same.
+
+    What can be the name of a feature as it is stays so, whatever the others are called.
+    """
+    taken = {name for name in names if shown_name(name) == name}
+    kept: set[str] = set()
+    found = []
+    for name in names:
+        feature = stem = shown_name(name)
+        index = 0
+        while feature in taken and not (feature == name and name not in kept):
+            index += 1
+            feature = f"{stem}_{index}"
+        taken.add(feature)
+        kept.add(name)
+        found.append(feature)
+    return found
+
+
+def _feature_of(features: Mapping[str, str], name: str) -> str:
+    """The feature that a user means: by the source's name, the feature's, or one that is close.
+
+    Args:
+        features: by the source's names, as those of tensors.
+        name: what the user writes.
+    """
+    near = name if name in features.values() else shown_name(name)
+    return features.get(_tensor_name(name), near)
+
+
+def _renamed(types: Sequence[Any] | None, feature_of: Callable[[str], str]) -> list[Any] | None:
     """What the user says of inputs or outputs, by the names of features."""
     if types is None:
         return None
     return [
-        shown_name(t) if isinstance(t, str)
-        else replace(t, name=shown_name(t.name)) if getattr(t, "name", None) else t
+        feature_of(t) if isinstance(t, str)
+        else replace(t, name=feature_of(t.name)) if getattr(t, "name", None) else t
         for t in types
     ]  # fmt: skip
+
+
+class Naming:
+    """What the values of a graph of TensorFlow are called.
+
+    Args:
+        inputs: names of the tensors that are inputs, by TensorFlow's name.
+        prefix: of the names of all values and nodes but these.
+    """
+
+    def __init__(self, inputs: Mapping[str, str], prefix: str = "") -> None:
+        self.inputs, self.prefix = inputs, prefix
+        self._taken = set(inputs.values())
+
+    def is_input(self, tensor: Any) -> bool:
+        """Whether a tensor is an input."""
+        return tensor.name in self.inputs
+
+    def name(self, tensor: Any) -> str:
+        """The name of the value that a tensor is."""
+        if tensor.name in self.inputs:
+            return self.inputs[tensor.name]
+        found = f"{self.prefix}{tensor_name(tensor)}"
+        return f"{found}:0" if found in self._taken else found  # no feature has a colon
+
+    def value(self, tensor: Any) -> Value:
+        """A tensor as a `Value`."""
+        shape = tensor.shape
+        known = None if shape.rank is None else tuple(shape.as_list())
+        return Value(self.name(tensor), known, tensor.dtype.base_dtype.name)
 
 
 def tensor_name(tensor: Any) -> str:
@@ -457,23 +603,15 @@ def tensor_name(tensor: Any) -> str:
     return name if index == "0" else f"{name}:{index}"
 
 
-def value(tensor: Any, name: str | None = None, prefix: str = "") -> Value:
-    """A tensor as a `Value`."""
-    shape = tensor.shape
-    known = None if shape.rank is None else tuple(shape.as_list())
-    return Value(name or prefix + tensor_name(tensor), known, tensor.dtype.base_dtype.name)
-
-
 def operations(
-    outputs: Iterable[Any], renamed: Mapping[str, str], source: str, prefix: str = ""
+    outputs: Iterable[Any], naming: Naming, source: str
 ) -> tuple[list[Node], dict[str, Any]]:
     """The nodes that some tensors need, in order, and the constants by name.
 
     Args:
         outputs: the tensors.
-        renamed: names of tensors that are inputs to what they are called.
+        naming: the inputs, and what all values are called.
         source: for messages.
-        prefix: of the names of all values and nodes but these.
     """
     import tensorflow as tf
 
@@ -481,7 +619,7 @@ def operations(
     constants: dict[str, Any] = {}
     done: set[str] = set()
     size = 0
-    stack = [(t.op, False) for t in outputs if t.name not in renamed][::-1]
+    stack = [(t.op, False) for t in outputs if not naming.is_input(t)][::-1]
     while stack:
         op, ready = stack.pop()
         if op.name in done:
@@ -493,7 +631,7 @@ def operations(
             stack += [
                 (t.op, False)
                 for t in reversed(op.inputs)
-                if t.name not in renamed and t.op.name not in done
+                if not naming.is_input(t) and t.op.name not in done
             ]
             continue
         done.add(op.name)
@@ -501,11 +639,11 @@ def operations(
             message = op.get_attr("value")
             size += _bytes(tf, message)
             limits.check("weights", size, f"{source}: its constants take bytes:")
-            constants[prefix + op.name] = tf.make_ndarray(message)
+            constants[naming.name(op.outputs[0])] = tf.make_ndarray(message)
         elif op.type == "Placeholder":
             raise ConversionError(f"{source}: nothing gives a value to the placeholder {op.name!r}")
         else:
-            nodes.append(node(op, renamed, prefix))
+            nodes.append(node(op, naming))
     return nodes, constants
 
 
@@ -515,13 +653,13 @@ def _bytes(tf: Any, tensor: Any) -> int:
     return max(0, count) * int(tf.as_dtype(tensor.dtype).size or 1)
 
 
-def node(op: Any, renamed: Mapping[str, str], prefix: str = "") -> Node:
+def node(op: Any, naming: Naming) -> Node:
     """An operation with its attributes as Python values."""
     return Node(
         op=op.type,
-        name=prefix + op.name,
-        inputs=tuple(value(t, renamed.get(t.name), prefix) for t in op.inputs),
-        outputs=tuple(value(t, renamed.get(t.name), prefix) for t in op.outputs),
+        name=naming.prefix + op.name,
+        inputs=tuple(map(naming.value, op.inputs)),
+        outputs=tuple(map(naming.value, op.outputs)),
         attrs=Attributes(attributes(op)),
         keys=(op.name, op.type),
         proto=op,

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from mlferry.converters import control_flow
-from mlferry.converters.graph import Node, Value
+from mlferry.converters.graph import Node
 from mlferry.converters.layout import Blob, Constant
 from mlferry.converters.lower import Lowering
 from mlferry.converters.tensorflow import read
@@ -33,19 +33,15 @@ def inlined(low: Lowering, function: Any, prefix: str, operands: Sequence[Any]) 
         operands: its inputs.
     """
     given = {t.name: f"{prefix}/{read.tensor_name(t)}" for t in function.inputs}
+    naming = read.Naming(given, f"{prefix}/")
     for tensor, operand in zip(function.inputs, operands, strict=True):
         low.alias(given[tensor.name], operand)
-    nodes, constants = read.operations(
-        function.outputs, given, low.graph.source, prefix=f"{prefix}/"
-    )
+    nodes, constants = read.operations(function.outputs, naming, low.graph.source)
     for name, array in constants.items():
         low.give(name, array)
     for node in nodes:
         low.convert_inner(node)
-    return [
-        low.operand(Value(given.get(t.name) or f"{prefix}/{read.tensor_name(t)}"))
-        for t in function.outputs
-    ]
+    return [low.operand(naming.value(t)) for t in function.outputs]
 
 
 @op("PartitionedCall", "StatefulPartitionedCall", raw=True)
