@@ -7,6 +7,7 @@ Ops with neither are collected before anything is built, and reported in one err
 from __future__ import annotations
 
 import functools
+import hashlib
 import itertools
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -83,6 +84,7 @@ class Lowering:
         self.rounds_activations = True
         self._values: dict[str, Blob] = {}
         self._opaque: dict[str, Opaque] = {}
+        self._contents: dict[Any, Blob] = {}  # of constants, by shape, type and numbers
         self.is_repeated = False
         self._constants = {name: Constant(name, a) for name, a in graph.constants.items()}
         self._computed = -4 * sum(a.nbytes for a in graph.constants.values())
@@ -146,7 +148,7 @@ class Lowering:
         """What is added in the block makes a network of its own; see `Builder.inside`."""
         caches: list[dict[Any, Any]] = [
             self._values, self._constants, self.arranged, self._inverse, self._opaque,
-            self._made_once,
+            self._made_once, self._contents,
         ]  # fmt: skip
         before = [dict(cache) for cache in caches]
         name, layout = self._node_name, self._layout
@@ -281,7 +283,7 @@ class Lowering:
         return known or self.blob(value)
 
     def stored(self, constant: Constant) -> Blob:
-        """The blob of a constant, written once.
+        """The blob of a constant; what holds the same numbers is written once.
 
         Raises:
             ConversionError: it has no elements, or integers that float32 cannot hold.
@@ -300,9 +302,11 @@ class Lowering:
                 f"constant {constant.name!r} has integers above 2**24, which Core ML's float32 "
                 "cannot hold exactly"
             )
-        made = self.constant(array.astype(np.float32))
-        if array.ndim == 0:
-            made = replace(made, layout=layouts.SCALAR)
+        content = (array.shape, array.dtype.str, hashlib.sha256(array.tobytes()).digest())
+        if content not in self._contents:
+            layout = layouts.SCALAR if array.ndim == 0 else self._layout
+            self._contents[content] = self.constant(array.astype(np.float32), layout=layout)
+        made = self._contents[content]
         if constant.name:
             self._values[constant.name] = made
         return made

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 _BYTES_A_SECOND = 100_000  # of a message: what adds to the processor time
+_WEIGHTS_A_SECOND = 20_000_000  # bytes of the other files: likewise
 _TIMES = 10  # the seconds of other readers: TensorFlow is slow to start
 _COPIES = 8  # of a model, that TensorFlow makes
 
@@ -58,7 +59,7 @@ def frozen(path: Path, message: Path, name: str, arguments: dict[str, Any]) -> F
     whole = sum(p.stat().st_size for p in path.rglob("*")) if path.is_dir() else size
     told = {"path": str(path.resolve()), "name": name, "limits": asdict(limits.current()),
             "arguments": base64.b64encode(pickle.dumps(arguments)).decode()}  # fmt: skip
-    seconds = _TIMES * limits.current().seconds + size / _BYTES_A_SECOND
+    seconds = _TIMES * limits.current().seconds + size / _BYTES_A_SECOND + whole / _WEIGHTS_A_SECOND
     try:
         answer, graph = _worker().ask(name, "freeze", told, [], seconds, whole * _COPIES)
     except Refused as error:

@@ -1,12 +1,14 @@
-"""Subgraphs: conditions that are known choose a branch, known trip counts are unrolled.
+"""Subgraphs: conditions that are known choose a branch, a few known rounds are unrolled.
 
-What is computed becomes a branch or a loop of Core ML.
+What is computed, and many rounds, become a branch or a loop of Core ML, which holds the weights of
+its body once.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,9 +20,14 @@ from mlferry.converters.lower import Lowering
 from mlferry.converters.onnx import read
 from mlferry.converters.onnx.ops.registry import op
 from mlferry.converters.operands import joined, known, positive, scalar, shaped, vector
-from mlferry.errors import ConversionError
+from mlferry.errors import ConversionError, SpecError
 
-MAX_UNROLLED = 256
+FEW_ROUNDS = 8  # that are rather unrolled
+MAX_UNROLLED = 256  # where Core ML's loop cannot do what the body does
+_WITH_WEIGHTS = {
+    "MatMul", "Gemm", "Conv", "ConvTranspose", "LSTM", "GRU", "RNN", "Einsum", "Gather",
+    "Attention", "BatchNormalization", "QLinearConv", "QLinearMatMul", "MatMulNBits", "If", "Loop", "Scan",
+}  # fmt: skip
 TRUE = Constant("", np.array(True))  # what a condition is inside a loop
 
 
@@ -90,13 +97,36 @@ def if_(low: Lowering, node: Node, condition: Any) -> Any:
 
 @op("Loop", raw=True)
 def loop(low: Lowering, node: Node, trips: Any, condition: Any, *states: Any) -> Any:
-    """A known number of iterations whose condition stays true is unrolled."""
-    body = node.attrs["body"]
-    names = [v.name for v in body.input]
+    """A few rounds whose condition stays true are unrolled."""
     going: Any = TRUE if condition is None else condition
     if not isinstance(going, Constant) or not _is_known(low, node, trips, going, states):
         return _looped(low, node, trips, going, states)
     count = int(trips.array.ravel()[0])
+    if count > _few(node.attrs["body"]) and going.array.ravel()[0]:
+        found = _tried(functools.partial(_looped, low, node, trips, going, states))
+        if found is not None:
+            return found
+    return _unrolled(low, node, count, going, states)
+
+
+def _few(body: Any) -> int:
+    """How many rounds are rather unrolled: none that would copy weights."""
+    return 1 if any(item.op_type in _WITH_WEIGHTS for item in body.node) else FEW_ROUNDS
+
+
+def _tried(convert: Callable[[], Any]) -> Any:
+    """What a conversion makes, or None where Core ML's loop cannot do it."""
+    try:
+        return convert()
+    except (ConversionError, SpecError):
+        return None  # what was begun is pruned
+
+
+def _unrolled(
+    low: Lowering, node: Node, count: int, going: Constant, states: Sequence[Any]
+) -> list[Any]:
+    body = node.attrs["body"]
+    names = [v.name for v in body.input]
     current: list[Any] = list(states)
     collected: list[list[Any]] = []
     for index in range(count):
@@ -157,23 +187,62 @@ def _looped(low: Lowering, node: Node, trips: Any, going: Any, states: Sequence[
             "a loop that gathers results of each round, and whose number of rounds is computed: "
             "the shape of the results would depend on the data"
         )
-    buffers = [low.constant(np.zeros((limit, *shapes[place]), np.float32)) for place in wanted]
+    def round_of(index: Blob, current: list[Blob]) -> tuple[Any, list[Any], list[Any]]:
+        again, *rest = inlined(low, body, f"{node.name}/round", given(index, current))
+        return again, rest[: len(states)], [rest[len(states) + place] for place in wanted]
+
+    told = start if ends else None
+    final, rows = _gathering(low, limit, told, blobs, round_of, [shapes[p] for p in wanted])
+    gathered: list[Any] = [None] * (len(node.outputs) - len(states))
+    for place, row in zip(wanted, rows, strict=True):
+        gathered[place] = row
+    return [*final, *gathered]
+
+
+def _gathering(
+    low: Lowering, limit: Any, condition: Blob | None, states: Sequence[Blob],
+    body: Callable[[Blob, list[Blob]], tuple[Any, list[Any], list[Any]]],
+    shapes: Sequence[Any], backwards: Sequence[Any] = (),
+) -> tuple[list[Blob], list[Blob]]:  # fmt: skip
+    """Core ML's loop, with the results of each round as rows of a blob.
+
+    Args:
+        low: the lowering.
+        limit: the number of rounds; fixed where there are rows.
+        condition: whether there is a first round, where rounds say so.
+        states: the first states.
+        body: takes the number of the round and the states; returns whether there is another
+            round, the new states and the rows.
+        shapes: of the rows.
+        backwards: which rows fill their blob from its end.
+
+    Returns:
+        the last states, and the blobs of all rows.
+    """
+    buffers = [
+        low.layer("fillStatic", layout=SOURCE, targetShape=(limit, *shape), value=0.0)
+        for shape in shapes
+    ]
+    turned = backwards or [False] * len(shapes)
+    count = len(states)
 
     def round_of(index: Blob, current: list[Blob]) -> tuple[Any, list[Any]]:
-        count = len(states)
-        again, *rest = inlined(low, body, f"{node.name}/round", given(index, current[:count]))
+        again, new, rows = body(index, current[:count])
         filled = []
-        for place, buffer in zip(wanted, current[count:], strict=True):
-            row = shaped(low, as_blob(low, rest[count + place]), (1, *shapes[place]))
-            at = vector(index)
+        for buffer, x, shape, back in zip(current[count:], rows, shapes, turned, strict=True):
+            row = shaped(low, as_blob(low, x), (1, *shape))
+            at = vector(_from_end(low, index, limit) if back else index)
             filled.append(low.layer("scatter", buffer, at, row, layout=SOURCE, axis=0))
-        return again, [*rest[:count], *filled]
+        return again, [*new, *filled]
 
-    made = control_flow.loop(low, limit, start if ends else None, [*blobs, *buffers], round_of)
-    gathered: list[Any] = [None] * (len(node.outputs) - len(states))
-    for place, buffer in zip(wanted, made[len(states) :], strict=True):
-        gathered[place] = buffer
-    return [*made[: len(states)], *gathered]
+    made = control_flow.loop(low, limit, condition, [*states, *buffers], round_of)
+    return made[:count], made[count:]
+
+
+def _from_end(low: Lowering, index: Blob, count: int) -> Blob:
+    """The place of a round counted from the last one."""
+    linear = {"alpha": -1.0, "beta": count - 1.0}
+    return low.layer("activation", index, layout=index.layout, linear=linear)
 
 
 def _finished(low: Lowering, node: Node, states: list[Any], collected: list[Any]) -> list[Any]:
@@ -190,38 +259,102 @@ def _finished(low: Lowering, node: Node, states: list[Any], collected: list[Any]
     return results
 
 
+@dataclass(frozen=True)
+class _Scan:
+    """What a Scan says.
+
+    Attributes:
+        body: the subgraph of a round.
+        sequences: what is scanned.
+        axes: along which, for each.
+        backwards: which of them are scanned from the end.
+        out_backwards: which results are written from the end.
+        count: rounds.
+    """
+
+    body: Any
+    sequences: list[Blob]
+    axes: list[int]
+    backwards: list[int]
+    out_backwards: list[int]
+    count: int
+
+
 @op("Scan", since=9, raw=True)
 def scan(low: Lowering, node: Node, *operands: Any) -> Any:
-    """Unrolled along the scanned axis."""
-    body, scanned = node.attrs["body"], node.attrs["num_scan_inputs"]
-    states, sequences = operands[:-scanned], operands[-scanned:]
+    """Along the scanned axis; a few rounds are unrolled."""
+    scanned = node.attrs["num_scan_inputs"]
+    states = operands[:-scanned]
+    told = _scan_of(low, node, len(states), operands[-scanned:])
+    if told.count > _few(told.body):
+        found = _tried(functools.partial(_scan_looped, low, node, told, states))
+        if found is not None:
+            return found
+    if told.count > MAX_UNROLLED:
+        raise ConversionError(f"{told.count} iterations; up to {MAX_UNROLLED} are unrolled")
+    return _scan_unrolled(low, node, told, states)
+
+
+def _scan_of(low: Lowering, node: Node, states: int, sequences: Sequence[Any]) -> _Scan:
+    body, scanned = node.attrs["body"], len(sequences)
     blobs = [as_blob(low, x) for x in sequences]
     axes = node.attrs.get("scan_input_axes") or [0] * scanned
     axes = [positive(a, x.rank) for a, x in zip(axes, blobs, strict=True)]
     backwards = node.attrs.get("scan_input_directions") or [0] * scanned
-    outputs = len(body.output) - len(states)
+    outputs = len(body.output) - states
     out_axes = node.attrs.get("scan_output_axes") or [0] * outputs
     out_backwards = node.attrs.get("scan_output_directions") or [0] * outputs
     if any(out_axes):
         raise ConversionError(f"scan_output_axes={out_axes}: only the first axis")
-    count = known(blobs[0])[axes[0]]
-    if count > MAX_UNROLLED:
-        raise ConversionError(f"{count} iterations; up to {MAX_UNROLLED} are unrolled")
-    parts = [_entries(low, x, axis) for x, axis in zip(blobs, axes, strict=True)]
-    names = [v.name for v in body.input]
+    return _Scan(body, blobs, axes, backwards, out_backwards, known(blobs[0])[axes[0]])
+
+
+def _scan_looped(low: Lowering, node: Node, told: _Scan, states: Sequence[Any]) -> list[Any]:
+    names = [v.name for v in told.body.input]
+    start = [as_blob(low, x) for x in states]
+
+    def round_of(
+        index: Blob, current: Sequence[Blob], prefix: str = "round"
+    ) -> tuple[None, list[Any], list[Any]]:
+        rows = [
+            _entry(low, x, axis, _from_end(low, index, told.count) if back else index)
+            for x, axis, back in zip(told.sequences, told.axes, told.backwards, strict=True)
+        ]
+        given = dict(zip(names, [*current, *rows], strict=True))
+        made = inlined(low, told.body, f"{node.name}/{prefix}", given)
+        return None, made[: len(states)], made[len(states) :]
+
+    with low.inside(kept=False):
+        _, _, rows = round_of(scalar(low.constant([0.0])), start, "tried")
+        shapes = [known(as_blob(low, row)) for row in rows]
+    made, gathered = _gathering(low, told.count, None, start, round_of, shapes, told.out_backwards)
+    return [*made, *gathered]
+
+
+def _entry(low: Lowering, x: Blob, axis: int, index: Blob) -> Blob:
+    """The slice of an axis at a computed place, without it."""
+    row = low.layer("gather", x, vector(index), layout=SOURCE, axis=axis)
+    shape = known(x)
+    return shaped(low, row, (*shape[:axis], *shape[axis + 1 :]))
+
+
+def _scan_unrolled(low: Lowering, node: Node, told: _Scan, states: Sequence[Any]) -> list[Any]:
+    count = told.count
+    parts = [_entries(low, x, axis) for x, axis in zip(told.sequences, told.axes, strict=True)]
+    names = [v.name for v in told.body.input]
     current: list[Any] = list(states)
     collected: list[list[Any]] = []
     for index in range(count):
         rows = [
             part[count - 1 - index if back else index]
-            for part, back in zip(parts, backwards, strict=True)
+            for part, back in zip(parts, told.backwards, strict=True)
         ]
         given = dict(zip(names, [*current, *rows], strict=True))
-        made = inlined(low, body, f"{node.name}/{index}", given)
+        made = inlined(low, told.body, f"{node.name}/{index}", given)
         current, collected = made[: len(states)], [*collected, made[len(states) :]]
-    if any(out_backwards):
+    if any(told.out_backwards):
         turned = [list(column) for column in zip(*collected, strict=True)]
-        turned = [c[::-1] if b else c for c, b in zip(turned, out_backwards, strict=True)]
+        turned = [c[::-1] if b else c for c, b in zip(turned, told.out_backwards, strict=True)]
         collected = [list(row) for row in zip(*turned, strict=True)]
     return _finished(low, node, current, collected)
 

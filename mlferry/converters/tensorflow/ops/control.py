@@ -18,9 +18,10 @@ from mlferry.converters.lower import Lowering
 from mlferry.converters.tensorflow import read
 from mlferry.converters.tensorflow.ops.lists import Items, stacked
 from mlferry.converters.tensorflow.ops.registry import blob, op, read_all
-from mlferry.errors import ConversionError
+from mlferry.errors import ConversionError, SpecError
 
-MOST_ROUNDS = 128  # that are unrolled
+FEW_ROUNDS = 8  # that are rather unrolled
+MOST_ROUNDS = 128  # that are unrolled where Core ML's loop cannot do what the body does
 
 
 def inlined(low: Lowering, function: Any, prefix: str, operands: Sequence[Any]) -> list[Any]:
@@ -78,29 +79,45 @@ def case(low: Lowering, node: Node, index: Any, *operands: Any) -> list[Any]:
 
 @op("While", "StatelessWhile", raw=True)
 def while_(low: Lowering, node: Node, *operands: Any) -> list[Any]:
-    """Unrolled while the condition is known; a loop where it never is, or for many rounds."""
+    """A few rounds whose condition is known are unrolled; the rest is Core ML's loop.
+
+    More are unrolled only where that loop cannot do what the body does.
+    """
     read_all(node)
     condition, body = (read.body(low.graph, node.attrs[n]) for n in ("cond", "body"))
-    if not _is_short(low, node, condition, operands):
-        return _looped(low, node, condition, body, operands)
+    few = 1 if _has_layers_with_weights(body) else FEW_ROUNDS
     current: list[Any] = list(operands)
     before, low.is_repeated = low.is_repeated, True
     try:
         for index in range(MOST_ROUNDS):
             going = _asked(low, condition, f"{node.name}/{index}", current)
             if going is None:
-                raise ConversionError("a condition that is computed from some round on")
+                return _looped(low, node, condition, body, current)
             if not going:
                 return current
+            if index == few:
+                found = _tried(low, node, condition, body, operands)
+                if found is not None:
+                    return found  # what was unrolled is pruned
             current = inlined(low, body, f"{node.name}/{index}", current)
     finally:
         low.is_repeated = before
-    return _looped(low, node, condition, body, operands)  # what was unrolled is pruned
+    return _looped(low, node, condition, body, operands)
 
 
-def _is_short(low: Lowering, node: Node, condition: Any, operands: Sequence[Any]) -> bool:
-    """Whether a loop can be unrolled: its first condition is known."""
-    return _asked(low, condition, f"{node.name}/tried", operands) is not None
+def _has_layers_with_weights(body: Any) -> bool:
+    """Whether unrolling copies weights: those of convolutions are a part of the layer."""
+    return any("Conv" in op.type for op in body.get_operations())
+
+
+def _tried(
+    low: Lowering, node: Node, condition: Any, body: Any, operands: Sequence[Any]
+) -> list[Any] | None:
+    """Core ML's loop, or None where it cannot do what the body does."""
+    try:
+        return _looped(low, node, condition, body, operands)
+    except (ConversionError, SpecError):
+        return None  # what was begun is pruned
 
 
 def _asked(low: Lowering, condition: Any, prefix: str, operands: Sequence[Any]) -> bool | None:

@@ -49,7 +49,8 @@ def stacked(low: Lowering, items: Items) -> Blob:
             f"a list of {len(items.entries)} tensors of shape {items.shape}: give fixed shapes"
         )
     if not present:
-        return low.constant(np.zeros((len(items.entries), *shape), np.float32))
+        target = (len(items.entries), *shape)
+        return low.layer("fillStatic", layout=SOURCE, targetShape=target, value=0.0)
     zero = low.constant(np.zeros((1, *shape))) if len(present) < len(items.entries) else None
     rows = [zero if x is None else shaped(low, source(low, x), (1, *shape)) for x in items.entries]
     return joined(low, [row for row in rows if row is not None], 0)

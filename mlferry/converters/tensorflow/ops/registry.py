@@ -183,7 +183,7 @@ def fold(low: Lowering, node: Node, arrays: Sequence[Any]) -> Sequence[Any] | No
     size = _size(node)
     if size is None and node.op not in _NO_LARGER:
         return None
-    low.compute(size or 0)
+    low.compute(sum(a.nbytes for a in arrays) if size is None else size)
     try:
         with tf.device("CPU:0"):
             given = [
@@ -202,7 +202,11 @@ def fold(low: Lowering, node: Node, arrays: Sequence[Any]) -> Sequence[Any] | No
     return None if any(a.dtype.kind not in "biufc" for a in found) else found
 
 
-_NO_LARGER = {"Where", "Unique", "UniqueV2", "BooleanMask", "DynamicPartition", "ListDiff"}
+_NO_LARGER = {
+    "Where", "Unique", "UniqueV2", "BooleanMask", "DynamicPartition", "ListDiff", "Identity",
+    "IdentityN", "StopGradient", "Split", "SplitV", "Unpack", "Slice", "StridedSlice", "Transpose",
+    "Reshape", "Squeeze", "ExpandDims", "ReverseV2", "Neg",
+}  # fmt: skip
 
 
 def _size(node: Node) -> int | None:
