@@ -495,11 +495,6 @@ class _Reader:
     def graph(self) -> Graph:
         tensors, made = self.frozen.inputs, self.frozen.outputs
         given = dict(zip([t.name for t in tensors], self.input_features, strict=True))
-        if len(given) < len(tensors):
-            raise ConversionError(
-                f"{self.source}: some of the inputs {', '.join(self.inputs)} are one tensor; give "
-                "each a placeholder of its own"
-            )
         naming = Naming(given)
         nodes, constants = operations(made, naming, self.source)
         library = self.frozen.graph.as_graph_def().library.function

@@ -200,6 +200,24 @@ for _op in ("FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3"):
     row(_op, _op, lambda tf, x, o=_op: getattr(tf.raw_ops, o)(
         x=x, scale=STATISTICS[0], offset=STATISTICS[1], mean=STATISTICS[2], variance=STATISTICS[3],
         is_training=False, epsilon=0.01)[0], IMAGE)  # fmt: skip
+    row(f"{_op}, its statistics", _op, lambda tf, x, o=_op: list(getattr(tf.raw_ops, o)(
+        x=x, scale=STATISTICS[0], offset=STATISTICS[1], mean=STATISTICS[2], variance=STATISTICS[3],
+        is_training=False))[:3], IMAGE)  # fmt: skip
+row("FusedBatchNormV3 of volumes, its statistics", "FusedBatchNormV3",
+    lambda tf, x: list(tf.raw_ops.FusedBatchNormV3(
+        x=x, scale=STATISTICS[0][:2], offset=STATISTICS[1][:2], mean=STATISTICS[2][:2],
+        variance=STATISTICS[3][:2], is_training=False, data_format="NDHWC"))[:3],
+    VOLUME)  # fmt: skip
+
+
+def _by_its_statistics(tf: Any, x: Any) -> Any:
+    y, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
+        x=tf.nn.relu(x), scale=STATISTICS[0], offset=STATISTICS[1], mean=STATISTICS[2],
+        variance=STATISTICS[3], is_training=False)  # fmt: skip
+    return (y - mean) * variance
+
+
+row("FusedBatchNormV3, computed with its statistics", "FusedBatchNormV3", _by_its_statistics, IMAGE)
 row("LRN", "LRN", lambda tf, x: tf.nn.lrn(x, 1, 2.0, 0.3, 0.6), WIDE)
 for _axis in (-1, 1):
     row(f"Softmax {_axis}", "Softmax", lambda tf, x, a=_axis: tf.nn.softmax(x, a), IMAGE)
@@ -493,3 +511,58 @@ for _op in ("BlockLSTM", "BlockLSTMV2"):
 row("GRUBlockCell", "GRUBlockCell", lambda tf, x, h: tf.raw_ops.GRUBlockCell(
     x=x, h_prev=h, w_ru=GATES[:, :8], w_c=GATES[:, 8:12], b_ru=np.arange(8, dtype="f") / 9,
     b_c=np.arange(4, dtype="f") / 9), normal(2, 3), normal(2, 4))  # fmt: skip
+
+
+# ---- all outputs -----------------------------------------------------------------------
+
+TIES = np.float32([[1, 3, 3, 2], [0, 0, 0, 0], [-1, 5, -1, 5]])
+row("all of TopKV2", "TopKV2", lambda tf, x: list(tf.math.top_k(x, 3)), TIES)
+row("all of TopKV2 of a vector", "TopKV2", lambda tf, x: list(tf.math.top_k(x, 5)), VECTOR)
+row("all of TopKV2 of volumes", "TopKV2", lambda tf, x: list(tf.math.top_k(x, 2)), VOLUME)
+row("all of Unpack", "Unpack", lambda tf, x: tf.unstack(x, axis=1), MATRIX)
+row("all of Unpack, of channels", "Unpack", lambda tf, x: tf.unstack(
+    tf.nn.conv2d(x, K3, 1, "SAME"), axis=-1), IMAGE)  # fmt: skip
+row("all of Unpack of a vector", "Unpack", lambda tf, x: [
+    v * 2 for v in tf.unstack(x)], VECTOR)  # fmt: skip
+row("all of Split", "Split", lambda tf, x: tf.split(tf.nn.conv2d(x, K6, 1, "SAME"), 3, -1), IMAGE)
+row("all of Split, the input among them", "Split", lambda tf, x: [*tf.split(x, 1, 0), x], MATRIX)
+row("all of SplitV", "SplitV", lambda tf, x: tf.split(x, [1, -1, 2], 1), MATRIX)
+row("all of IdentityN", "IdentityN", lambda tf, x, y: tf.raw_ops.IdentityN(input=[x, y, x]), MATRIX,
+    VECTOR)  # fmt: skip
+row("all of ShapeN", "ShapeN", lambda tf, x, y: [
+    x + 1, *(tf.cast(s, tf.float32) for s in tf.shape_n([x, y]))], MATRIX, IMAGE)  # fmt: skip
+row("all of UniqueV2", "UniqueV2", lambda tf, x: [
+    tf.gather(x, part) for part in tf.raw_ops.UniqueV2(x=[3, 1, 3, 0], axis=[0])],
+    VECTOR)  # fmt: skip
+row("all of ListDiff", "ListDiff", lambda tf, x: [
+    tf.gather(x, part) for part in tf.raw_ops.ListDiff(x=[4, 3, 1, 0], y=[3])], VECTOR)  # fmt: skip
+for _pad in (False, True):
+    row(f"all of NonMaxSuppressionV4, padded: {_pad}", "NonMaxSuppressionV4",
+        lambda tf, b, s, pad=_pad: list(tf.raw_ops.NonMaxSuppressionV4(
+            boxes=b, scores=s, max_output_size=9, iou_threshold=0.3, score_threshold=0.4,
+            pad_to_max_output_size=pad)), CORNERS, CHANCES)  # fmt: skip
+row("all of NonMaxSuppressionV5", "NonMaxSuppressionV5", lambda tf, b, s: list(
+    tf.raw_ops.NonMaxSuppressionV5(boxes=b, scores=s, max_output_size=30, iou_threshold=0.5,
+    score_threshold=0.1, soft_nms_sigma=0.0)), CORNERS, CHANCES)  # fmt: skip
+for _op in ("BlockLSTM", "BlockLSTMV2"):
+    for _clip in (0.0, 0.4):
+        row(f"all of {_op}, clipped at {_clip}", _op,
+            lambda tf, x, o=_op, clip=_clip: list(getattr(tf.raw_ops, o)(
+                seq_len_max=np.int64(5), x=x, cs_prev=np.full((2, 4), 0.5, "f"),
+                h_prev=np.ones((2, 4), "f"), w=GATES, wci=np.zeros(4, "f"), wcf=np.zeros(4, "f"),
+                wco=np.zeros(4, "f"), b=np.arange(16, dtype="f") / 9, cell_clip=clip)),
+            normal(5, 2, 3))  # fmt: skip
+row("all of GRUBlockCell", "GRUBlockCell", lambda tf, x, h: list(tf.raw_ops.GRUBlockCell(
+    x=x, h_prev=h, w_ru=GATES[:, :8], w_c=GATES[:, 8:12], b_ru=np.arange(8, dtype="f") / 9,
+    b_c=np.arange(4, dtype="f") / 9)), normal(2, 3), normal(2, 4))  # fmt: skip
+row("all of If", "If", lambda tf, x: tf.cond(
+    tf.reduce_sum(x) > 0, lambda: (x, x * 2, tf.constant(1.0)),
+    lambda: (x * 3, x, tf.reduce_max(x))), MATRIX)  # fmt: skip
+row("all of While", "While", lambda tf, x: tf.while_loop(
+    lambda i, a, b: i < 3, lambda i, a, b: (i + 1, b, a * 2), (0, x, x + 1)), MATRIX)  # fmt: skip
+row("all of a long While", "While", lambda tf, x: tf.while_loop(
+    lambda i, a, b: i < 30, lambda i, a, b: (i + 1, b, a * 0.9), (0, x, x + 1)),
+    MATRIX)  # fmt: skip
+row("all of a computed While", "While", lambda tf, x: tf.while_loop(
+    lambda i, a, b: tf.reduce_max(a) > 0.5, lambda i, a, b: (i + 1, a * 0.5, b + a), (0, x, x + 1)),
+    MATRIX)  # fmt: skip

@@ -26,7 +26,8 @@ FEW_ROUNDS = 8  # that are rather unrolled
 MAX_UNROLLED = 256  # where Core ML's loop cannot do what the body does
 _WITH_WEIGHTS = {
     "MatMul", "Gemm", "Conv", "ConvTranspose", "LSTM", "GRU", "RNN", "Einsum", "Gather",
-    "Attention", "BatchNormalization", "QLinearConv", "QLinearMatMul", "MatMulNBits", "If", "Loop", "Scan",
+    "Attention", "BatchNormalization", "QLinearConv", "QLinearMatMul", "MatMulNBits", "If",
+    "Loop", "Scan",
 }  # fmt: skip
 TRUE = Constant("", np.array(True))  # what a condition is inside a loop
 
@@ -187,6 +188,7 @@ def _looped(low: Lowering, node: Node, trips: Any, going: Any, states: Sequence[
             "a loop that gathers results of each round, and whose number of rounds is computed: "
             "the shape of the results would depend on the data"
         )
+
     def round_of(index: Blob, current: list[Blob]) -> tuple[Any, list[Any], list[Any]]:
         again, *rest = inlined(low, body, f"{node.name}/round", given(index, current))
         return again, rest[: len(states)], [rest[len(states) + place] for place in wanted]

@@ -16,7 +16,7 @@ from mlferry.errors import ConversionError
 
 @op("FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3", raw=True)
 def fused_batch_norm(low: Lowering, node: Node, x: Any, *rest: Any) -> Any:
-    """By stored statistics, along the channels."""
+    """By stored statistics, along the channels; these are the second and third output."""
     if node.attrs.get("is_training", True):
         raise ConversionError("batch normalization in training mode")
     node.attrs.get("exponential_avg_factor")
@@ -39,7 +39,8 @@ def fused_batch_norm(low: Lowering, node: Node, x: Any, *rest: Any) -> Any:
             "batchnorm", given, layout=given.layout, channels=gamma.size, epsilon=epsilon,
             gamma=gamma, beta=beta, mean=mean, variance=variance,
         )  # fmt: skip
-    return (made, *(v.array for v in rest), *[None] * 3)[: len(node.outputs)]
+    nothing = np.zeros_like(mean)  # what TensorFlow leaves undefined, for gradients
+    return (made, mean, variance, nothing, nothing, np.float32(0))[: len(node.outputs)]
 
 
 @op("LRN", raw=True)
