@@ -423,9 +423,11 @@ def _name_outputs(low: Lowering, blobs: Sequence[Blob], names: Sequence[str]) ->
     that have the name of an output get another; an output with the name of an input, too.
     """
     builder = low.builder
-    inputs = [name for name in names if builder.is_input(name)]
-    apart = [f"{name}_output" if name in inputs else name for name in names]
-    final = distinct_names([*(f.name for f in builder.description.input), *apart])[-len(names) :]
+    inputs = [f.name for f in builder.description.input]
+    kept = [name for name in names if name not in inputs]
+    apart = [f"{name}_output" for name in names if name in inputs]
+    free = iter(distinct_names([*inputs, *kept, *apart])[len(inputs) + len(kept) :])
+    final = [next(free) if name in inputs else name for name in names]
     current = [blob.name for blob in blobs]
     for index, blob in enumerate(current):
         if builder.is_input(blob) or blob in current[:index]:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from mlferry import limits
-from mlferry.converters.graph import Attributes, Graph, Node, Value
+from mlferry.converters.graph import Attributes, Graph, Node, Value, distinct_names
 from mlferry.converters.isolated import over_memory
 from mlferry.converters.tensorflow import freezing, untrusted
 from mlferry.converters.types import EnumeratedShapes, RangeDim
@@ -525,19 +525,11 @@ def feature_names(names: Sequence[str]) -> list[str]:
 
     What can be the name of a feature as it is stays so, whatever the others are called.
     """
-    taken = {name for name in names if shown_name(name) == name}
-    kept: set[str] = set()
-    found = []
-    for name in names:
-        feature = stem = shown_name(name)
-        index = 0
-        while feature in taken and not (feature == name and name not in kept):
-            index += 1
-            feature = f"{stem}_{index}"
-        taken.add(feature)
-        kept.add(name)
-        found.append(feature)
-    return found
+    shown = [shown_name(name) for name in names]
+    order = sorted(range(len(names)), key=lambda place: shown[place] != names[place])
+    made = distinct_names([shown[place] for place in order])
+    by_place = dict(zip(order, made, strict=True))
+    return [by_place[place] for place in range(len(names))]
 
 
 def _feature_of(features: Mapping[str, str], name: str) -> str:
