@@ -126,6 +126,8 @@ class Worker:
             code = 0 if "sizes" in answer else answer.get("died")
             if code is None:
                 code = self._stop()
+            elif self._has_grown(process):
+                self._stop()  # what it holds may be needed to convert the model
         if "sizes" in answer:
             return found
         if "error" in answer:
@@ -134,15 +136,12 @@ class Worker:
         raise _unanswered(name, self.library, reason, code, seconds, idle, allowed)
 
     def _started(self, name: str) -> subprocess.Popen[bytes]:
-        if self._process is not None and (
-            self._process.poll() is not None  # it died between two requests
-            or self._has_grown(self._process)
-        ):
-            self._stop()
+        if self._process is not None and self._process.poll() is not None:
+            self._stop()  # it died between two requests
         return self._process or self._start(name)
 
     def _has_grown(self, process: subprocess.Popen[bytes]) -> bool:
-        """Whether earlier requests left more memory behind than one may take."""
+        """Whether requests left more memory behind than one may take."""
         left = watching.resident(process.pid) - self._first
         return left > limits.current().reader_memory
 

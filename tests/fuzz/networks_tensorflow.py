@@ -6,9 +6,11 @@ import random
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 
+import mlferry
 from tests.fuzz.network import Network
 
 Array = np.ndarray[Any, Any]
@@ -155,38 +157,197 @@ def controlled(r: random.Random, x: Any) -> Any:
     ))()  # fmt: skip
 
 
+# ---- several outputs -------------------------------------------------------------------
+
+
+def several(r: random.Random, x: Any) -> Any:
+    """All outputs of an op that has several; the first one flows on."""
+    channels = x.shape[-1]
+    numbers = tf.abs(normal(r, channels)) + 0.5
+    rows, rounds = r.randrange(len(x.shape)), rounds_of(r)
+    return r.choice((
+        lambda: tf.math.top_k(x, r.randint(1, channels), index_type=tf.int32),
+        lambda: tf.unstack(x, axis=rows), lambda: tf.split(x, x.shape[rows], axis=rows),
+        lambda: tf.split(x, [x.shape[rows] - 1, 1], axis=rows),
+        lambda: list(tf.raw_ops.FusedBatchNormV3(
+            x=x, scale=numbers, offset=-numbers, mean=numbers * 2, variance=numbers,
+            is_training=False))[:3],
+        lambda: tf.nn.moments(x, [rows], keepdims=r.random() < 0.5),
+        lambda: tf.raw_ops.IdentityN(input=[x, x * 2, numbers]),
+        lambda: tf.cond(tf.reduce_sum(x) > 0, lambda: (x, numbers), lambda: (x * 2, numbers - 1)),
+        lambda: tf.while_loop(lambda i, a, b: i < rounds, lambda i, a, b: (i + 1, b, a * 0.9),
+                              (0, x, x + 1))[1:],
+    ))()  # fmt: skip
+
+
+def rounds_of(r: random.Random) -> int:
+    return r.choice((0, 1, 3, 9, 14))
+
+
+# ---- loops -----------------------------------------------------------------------------
+
+
+def block_lstm(r: random.Random, x: Any) -> Any:
+    time, batch, inputs = x.shape
+    units = r.randint(1, 4)
+    state = normal(r, batch, units)
+    return list(getattr(tf.raw_ops, r.choice(("BlockLSTM", "BlockLSTMV2")))(
+        seq_len_max=np.int64(time), x=x, cs_prev=state, h_prev=state * 0.5,
+        w=normal(r, inputs + units, 4 * units) * 0.4, wci=tf.zeros(units), wcf=tf.zeros(units),
+        wco=tf.zeros(units), b=normal(r, 4 * units), cell_clip=r.choice((0.0, 0.6)),
+    ))[::-1]  # fmt: skip
+
+
+def scanned(r: random.Random, x: Any) -> Any:
+    """Loops over the entries of the first axis."""
+    n = x.shape[-1]
+    weights, rounds = normal(r, n, n) * 0.3, rounds_of(r)
+
+    def mixed(row: Any) -> Any:
+        flat = tf.reshape(row, (-1, n))
+        return tf.reshape(tf.tanh(flat @ weights), tf.shape(row))
+
+    return r.choice((
+        lambda: tf.scan(lambda a, row: a * 0.5 + row, x, tf.zeros(x.shape[1:])),
+        lambda: tf.scan(lambda a, row: mixed(a) + row, x, tf.ones(x.shape[1:]), reverse=True),
+        lambda: tf.map_fn(lambda row: mixed(row) * 2, x),
+        lambda: tf.map_fn(lambda row: (row + 1, tf.reduce_sum(row)), x,
+                          fn_output_signature=(tf.float32, tf.float32)),
+        lambda: tf.while_loop(lambda i, v: i < rounds, lambda i, v: (i + 1, mixed(v)), (0, x))[1],
+    ))()  # fmt: skip
+
+
+def recurrent(r: random.Random, x: Any) -> Any:
+    """A layer of Keras; its weights are made once, see `Layers`."""
+    units = r.randint(1, 5)
+    options = {"return_sequences": r.random() < 0.6, "go_backwards": r.random() < 0.3,
+               "return_state": r.random() < 0.3}  # fmt: skip
+    kind = r.choice(("LSTM", "GRU", "SimpleRNN"))
+    if kind == "GRU":
+        options["reset_after"] = r.random() < 0.5
+    both, masked = r.random() < 0.25, r.random() < 0.3
+    if both:
+        options |= {"go_backwards": False, "return_state": False}
+
+    def make() -> Any:
+        layer = getattr(keras.layers, kind)(units, bias_initializer="random_normal", **options)
+        layer = keras.layers.Bidirectional(layer) if both else layer
+        return (keras.layers.Masking(), layer) if masked else (layer,)
+
+    for layer in LAYERS.get(make):
+        x = layer(x)
+    return x
+
+
+class Layers:
+    """The layers of a network, by their place: tracing a function may not make variables."""
+
+    def __init__(self) -> None:
+        self.made: dict[int, Any] = {}
+        self.place = 0
+
+    def get(self, make: Callable[[], Any]) -> Any:
+        if self.place not in self.made:
+            self.made[self.place] = make()
+        return self.made[self.place]
+
+
+LAYERS = Layers()
+
 ANY: tuple[Step, ...] = (
     lambda r, x: getattr(tf.math, r.choice(UNARY[:12]), tf.identity)(x),
     lambda r, x: getattr(tf.math, r.choice(UNARY[12:]), tf.identity)(x),
     lambda r, x: getattr(tf.nn, r.choice(NN))(x),
     binary, binary, reduced, reshaped, sliced, sliced, gathered, padded, transposed, split,
-    scattered, scattered, scattered, product, controlled,
+    scattered, scattered, scattered, product, controlled, several, several, scanned,
 )  # fmt: skip
 IMAGES: tuple[Step, ...] = (convolved, convolved, pooled, images, images)
 
 
+SEQUENCES: tuple[Step, ...] = (recurrent, recurrent, recurrent, block_lstm, scanned)
+NAMES = ("a/b", "a_b", "a_b_1", "y", "y_1", "a:b", "y_output", "out/y", "out_y")
+FREE = 7  # the largest extent of a free axis
+
+
+def steps_for(x: Any) -> tuple[Step, ...]:
+    more = {3: SEQUENCES * 3, 4: IMAGES * 4}
+    return ANY + more.get(len(x.shape), ())
+
+
+def grown(seed: int, count: int, x: Any) -> list[Any]:
+    """What a random network makes of a tensor."""
+    r = random.Random(seed)
+    kept = []
+    for place in range(count):
+        LAYERS.place = place
+        step = r.choice(steps_for(x))
+        try:
+            made = step(r, x)
+        except Exception:  # what TensorFlow does not take is left out
+            continue
+        first, *others = tf.nest.flatten(made)
+        size = first.shape.num_elements()
+        if first.dtype == tf.float32 and size and size < 1 << 14 and 0 < len(first.shape) <= 5:
+            x = first
+            kept += [tf.cast(other, tf.float32) for other in others if 0 not in other.shape]
+    return [x, *r.sample(kept, min(len(kept), r.randint(0, 3)))]
+
+
 def network(rng: random.Random) -> Network:
-    """A function, an input of it, and what TensorFlow makes of inputs."""
-    rank = rng.choice((1, 2, 3, 4, 4, 4))
-    shape = [rng.choice((1, 2, 3, 4, 6)) for _ in range(rank)]
+    """A function, an input of it, and what TensorFlow makes of inputs.
+
+    A part of them are frozen graphs whose outputs a user names, or take several sizes.
+    """
+    rank = rng.choice((1, 2, 3, 3, 4, 4, 4))
+    shape: list[int | None] = [rng.choice((1, 2, 3, 4, 6)) for _ in range(rank)]
+    if rank == 3 and rng.random() < 0.4:
+        shape[rng.randrange(2)] = 12
+    values = np.random.default_rng(rng.randrange(1 << 32))
+    x = values.standard_normal(shape).astype(np.float32)
     count, seed = rng.randint(1, 7), rng.randrange(1 << 32)
+    LAYERS.made.clear()
+    keras.utils.set_random_seed(seed % (1 << 31))
+    grown(seed, count, tf.constant(x))  # makes the layers
+    kind = rng.choice(("function", "function", "graph", "sizes"))
+    if kind == "sizes":
+        shape[0] = None
+    names = rng.sample(NAMES, 4)
+    tensors: list[str] = []
 
     @tf.function(input_signature=[tf.TensorSpec(shape, name="x")], autograph=False)  # type: ignore[misc]
     def function(x: Any) -> Any:
-        r = random.Random(seed)
-        for _ in range(count):
-            step = r.choice(ANY + IMAGES * 4 if len(x.shape) == 4 else ANY)
-            try:
-                made = step(r, x)
-            except Exception:  # what TensorFlow does not take is left out
-                continue
-            size = made.shape.num_elements()
-            if size and size < 1 << 14 and 0 < len(made.shape) <= 5:
-                x = made
-        return tf.identity(x)
+        made = grown(seed, count, x)
+        named = {n: tf.identity(y, n.replace(":", ".")) for n, y in zip(names, made, strict=False)}
+        tensors[:] = [y.op.name for y in named.values()]
+        return named
+
+    concrete = function.get_concrete_function()
+    order = sorted(names[: len(tensors)])
+    if kind == "graph":
+        order = rng.sample(order, len(order))
 
     def oracle(data: Mapping[str, Array]) -> list[Array]:
-        return [np.asarray(function(tf.constant(data["x"])))]
+        made = concrete(tf.constant(data["x"]))
+        return [np.asarray(made[name]) for name in order]
 
-    values = np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
-    return Network(function.get_concrete_function(), {"x": values}, oracle)
+    if kind == "graph":
+        by_name = dict(zip(names, tensors, strict=False))
+        options = {"outputs": [by_name[name] for name in order]}
+        return Network(frozen(concrete), {"x": x}, oracle, options)
+    if kind == "function":
+        return Network(concrete, {"x": x}, oracle)
+    sizes = (mlferry.RangeDim(1, FREE, x.shape[0]), *x.shape[1:])
+    others = [{"x": values.standard_normal((n, *x.shape[1:])).astype(np.float32)}
+              for n in (1, FREE)]  # fmt: skip
+    options = {"inputs": [mlferry.TensorType("x", shape=sizes)]}
+    return Network(concrete, {"x": x}, oracle, options, others=others)
+
+
+def frozen(concrete: Any) -> Any:
+    """The graph of a function, whose variables are constants."""
+    from tensorflow.python.framework.convert_to_constants import (
+        convert_variables_to_constants_v2,
+    )
+
+    made = convert_variables_to_constants_v2(concrete, lower_control_flow=False)
+    return made.graph.as_graph_def()

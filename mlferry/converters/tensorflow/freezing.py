@@ -110,17 +110,14 @@ def _freeze(told: dict[str, Any]) -> list[bytes]:
     arguments = pickle.loads(base64.b64decode(told["arguments"]))  # written by our own process
     try:
         with limits.changed(**told["limits"]):
-            function, names = read.frozen(told["path"], told["name"], **arguments)
-            message = read.serialized(function, told["name"])
+            made = read.frozen_message(told["path"], told["name"], **arguments)
     except MlferryError as error:
         limit, enough = getattr(error, "limit", ""), getattr(error, "enough", None)
         what = {"kind": type(error).__name__, "message": str(error),
                 "limit": limit, "enough": enough}  # fmt: skip
         return [json.dumps({"error": what}).encode(), b""]
-    inputs = [(t.name, None if t.shape.rank is None else t.shape.as_list())
-              for t in function.inputs]  # fmt: skip
-    answer = {"inputs": inputs, "outputs": [t.name for t in function.outputs], "names": names}
-    return [json.dumps(answer).encode(), message]
+    answer = {"inputs": made.inputs, "outputs": made.outputs, "names": made.names}
+    return [json.dumps(answer).encode(), made.graph]
 
 
 CALLS: dict[str, Callable[..., list[bytes]]] = {"freeze": _freeze}

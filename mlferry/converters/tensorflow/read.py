@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from mlferry import limits
@@ -33,6 +34,7 @@ from mlferry.errors import (
 )
 from mlferry.registry import did_you_mean
 
+_LARGE = 256 << 20  # bytes of variables
 DEFAULT_SIGNATURE = "serving_default"
 _FRAMES = {"Enter", "Exit", "NextIteration", "LoopCond", "RefEnter"}
 _SILENT = {"NoOp", "Assert", "Placeholder", "Const", "PlaceholderWithDefault"}
@@ -159,29 +161,39 @@ def frozen(
     """The function of a model, with its variables as constants; arguments are those of `read`."""
     tf = _tensorflow()
     with _as_our_errors(name):
-        if isinstance(source, str | os.PathLike):
-            path = Path(source)
-            if _is_saved_model(path):
-                function, names = _from_saved_model(tf, _folder(path), name, signature)
-            else:
-                graph = _graph_def(tf, path, name)
-                function, names = _from_graph(tf, graph, name, inputs, outputs)
-        elif type(source).__name__ == "GraphDef":
-            function, names = _from_graph(tf, source, name, inputs, outputs)
-        else:
-            function, names = _from_object(tf, source, inputs, signature)
-        return _frozen(tf, function, name), names
+        function, names = _function(tf, source, name, inputs, outputs, signature)
+        with _telling_of_states(function, name):
+            return _frozen(function), names
 
 
-def serialized(function: Any, name: str) -> bytes:
-    """The GraphDef of a function, as bytes.
+def frozen_message(path: str, name: str, **arguments: Any) -> freezing.Frozen:
+    """The same of a file, as a message for another process; arguments are those of `frozen`.
 
     Raises:
         LimitError: it is larger than a message of protobuf can be.
     """
+    tf = _tensorflow()
     with _as_our_errors(name):
-        data: bytes = function.graph.as_graph_def().SerializeToString()
-    return data
+        function, names = _function(tf, path, name, **arguments)
+        with _telling_of_states(function, name):
+            graph, inputs = _frozen_graph(function)
+        shapes = [(t.name, None if t.shape.rank is None else t.shape.as_list()) for t in inputs]
+        outputs = [t.name for t in function.outputs]
+        return freezing.Frozen(graph.SerializeToString(), shapes, outputs, names)
+
+
+def _function(
+    tf: Any, source: Any, name: str, inputs: Sequence[Any] | None, outputs: Sequence[Any] | None,
+    signature: str | None,
+) -> tuple[Any, Names]:  # fmt: skip
+    if isinstance(source, str | os.PathLike):
+        path = Path(source)
+        if _is_saved_model(path):
+            return _from_saved_model(tf, _folder(path), name, signature)
+        return _from_graph(tf, _graph_def(tf, path, name), name, inputs, outputs)
+    if type(source).__name__ == "GraphDef":
+        return _from_graph(tf, source, name, inputs, outputs)
+    return _from_object(tf, source, inputs, signature)
 
 
 def _folder(path: Path) -> Path:
@@ -201,14 +213,15 @@ def _frozen_apart(path: Path, name: str, arguments: dict[str, Any]) -> freezing.
 def _imported(made: freezing.Frozen, name: str) -> tuple[Any, Names]:
     """The function that another process froze."""
     tf = _tensorflow()
-    with _as_our_errors(name):
-        graph = tf.compat.v1.GraphDef()
-        graph.ParseFromString(made.graph)
-        given = [tensor for tensor, _ in made.inputs]
-        function = _pruned(tf, graph, given, made.outputs)
-        for tensor, (_, shape) in zip(function.inputs, made.inputs, strict=True):
+    with _as_our_errors(name), tf.Graph().as_default() as graph:
+        message = tf.compat.v1.GraphDef()
+        message.ParseFromString(made.graph)
+        tf.import_graph_def(message, name="")
+        inputs = [graph.get_tensor_by_name(tensor) for tensor, _ in made.inputs]
+        outputs = [graph.get_tensor_by_name(tensor) for tensor in made.outputs]
+        for tensor, (_, shape) in zip(inputs, made.inputs, strict=True):
             tensor.set_shape(shape)  # scalars lose theirs
-    return function, made.names
+    return SimpleNamespace(graph=graph, inputs=inputs, outputs=outputs), made.names
 
 
 def _pruned(tf: Any, graph: Any, inputs: Sequence[str], outputs: Sequence[str]) -> Any:
@@ -443,16 +456,42 @@ def _fixed(shape: Any) -> list[int | None]:
     return [None if isinstance(n, RangeDim) else n for n in shape]
 
 
-def _frozen(tf: Any, function: Any, name: str) -> Any:
+def _frozen(function: Any) -> Any:
     """The function with its variables as constants, and the functions that it calls inlined."""
     from tensorflow.python.framework.convert_to_constants import (
         convert_variables_to_constants_v2,
     )
 
+    return convert_variables_to_constants_v2(
+        function, lower_control_flow=False, aggressive_inlining=True
+    )
+
+
+def _frozen_graph(function: Any) -> tuple[Any, list[Any]]:
+    """As `_frozen`: the GraphDef, and the tensors of the function that are its inputs.
+
+    A large graph is not imported once more, which takes eight times its size: that is left to the
+    process that reads it.
+    """
+    from tensorflow.python.framework import convert_to_constants
+
+    size = sum(v.shape.num_elements() * v.dtype.size for v in function.graph.variables)
+    if size < _LARGE or not hasattr(convert_to_constants, "_replace_variables_by_constants"):
+        made = _frozen(function)
+        return made.graph.as_graph_def(), made.inputs
+    data = convert_to_constants._FunctionConverterDataInEager(
+        func=function, lower_control_flow=False, aggressive_inlining=True
+    )
+    graph, converted = convert_to_constants._replace_variables_by_constants(converter_data=data)
+    variables = {function.graph.internal_captures[place].name for place in converted}
+    return graph, [tensor for tensor in function.inputs if tensor.name not in variables]
+
+
+@contextmanager
+def _telling_of_states(function: Any, name: str) -> Any:
+    """Say so where a function cannot be frozen because it changes variables."""
     try:
-        return convert_variables_to_constants_v2(
-            function, lower_control_flow=False, aggressive_inlining=True
-        )
+        yield
     except Exception as error:
         assigns = _assigning(function.graph.as_graph_def())
         if not assigns or isinstance(error, MemoryError):
@@ -497,7 +536,6 @@ class _Reader:
         given = dict(zip([t.name for t in tensors], self.input_features, strict=True))
         naming = Naming(given)
         nodes, constants = operations(made, naming, self.source)
-        library = self.frozen.graph.as_graph_def().library.function
         return Graph(
             source=self.source,
             framework="TensorFlow",
@@ -510,8 +548,17 @@ class _Reader:
             release=self.tf.__version__,
             is_file=self.is_file,
             constants=constants,
-            functions={("", f.signature.name): f for f in library},
+            functions={("", f.signature.name): f for f in _library(self.frozen.graph)},
         )
+
+
+def _library(graph: Any) -> Sequence[Any]:
+    """The functions that operations of a graph call; the message of a graph copies its weights."""
+    kinds = {attr.type for op in graph.get_operations() for attr in op.op_def.attr}
+    if not kinds & {"func", "list(func)"}:
+        return []
+    found: Sequence[Any] = graph.as_graph_def().library.function
+    return found
 
 
 def shown_name(name: str) -> str:
