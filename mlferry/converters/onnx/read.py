@@ -463,7 +463,7 @@ def _ordered(nodes: Sequence[Node], known: set[str], source: str) -> list[Node]:
         for name in [*(v.name for v in item.inputs), *sorted(captured(item.proto))]:
             if name not in made:
                 raise ConversionError(f"{source}: {item} reads {name!r}, which nothing makes")
-    makers = {v.name: index for index, item in enumerate(nodes) for v in item.outputs}
+    makers = {v.name: index for index, item in enumerate(nodes) for v in item.outputs if v.name}
     waits: list[set[int]] = []
     readers: list[list[int]] = [[] for _ in nodes]
     for index, item in enumerate(nodes):

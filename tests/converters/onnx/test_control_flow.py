@@ -147,6 +147,55 @@ MODELS: dict[str, onnx.ModelProto] = {
         inner_ten=np.float32(10),
     ),
 }  # fmt: skip
+W = (np.arange(9, dtype=np.float32).reshape(3, 3) - 4) / 20
+MIXED = [node("MatMul", ["s0", "w"], ["m"]), node("Tanh", ["m"], ["h"])]
+
+
+def scanning(count: int, **attributes: Any) -> onnx.ModelProto:
+    """A recurrence over many rows, which gives the state and its sum at each."""
+    nodes = [*MIXED, node("Add", ["h", "row"], ["t0"]),
+             node("ReduceSum", ["t0"], ["total"], keepdims=0)]  # fmt: skip
+    given = [info("s0", F, (2, 3)), info("row", F, (2, 3))]
+    made = [info("t0", F, (2, 3)), info("total", F, ()), info("kept", F, (2, 3))]
+    round_of = body([*nodes, node("Identity", ["h"], ["kept"])], given, made, w=W)
+    axis = attributes.get("scan_input_axes", [0])[0]
+    shape = [2, 3]
+    shape.insert(axis, 1)
+    repeats = [1, 1, 1]
+    repeats[axis] = count
+    before = [node("Reshape", ["x", "shape"], ["one"]), node("Tile", ["one", "repeats"], ["all"]),
+              node("CumSum", ["all", "axis"], ["rows"])]  # fmt: skip
+    scan = node("Scan", ["x", "rows"], ["y", "totals", "states"], body=round_of, num_scan_inputs=1,
+                **attributes)  # fmt: skip
+    return model(
+        [*before, scan], [X], [info(name, F, None) for name in ("y", "totals", "states")],
+        shape=np.array(shape), repeats=np.array(repeats), axis=np.array(axis),
+    )  # fmt: skip
+
+
+WEIGHED: dict[str, onnx.ModelProto] = {
+    f"{name}, {count} rounds": network
+    for count in (3, 40)
+    for name, network in {
+        "loop": looping([*MIXED, node("Add", ["h", "s0"], ["t0"]), GO],
+                        [info("go_on", B), info("t0", F, None)], n=np.array(count), inner_w=W),
+        "loop that gathers": looping(
+            [*MIXED, node("Add", ["h", "s0"], ["t0"]), GO, node("Cast", ["i"], ["at"], to=F),
+             node("Mul", ["h", "at"], ["kept"])],
+            [info("go_on", B), info("t0", F, None), info("kept", F, None)], results=("y", "all"),
+            n=np.array(count), inner_w=W),
+        "loop that gathers only": looping(
+            [*MIXED, node("Add", ["h", "s0"], ["t0"]), GO],
+            [info("go_on", B), info("t0", F, None), info("h", F, None)], results=("", "all"),
+            n=np.array(count), inner_w=W),
+        "scan": scanning(count),
+        "scan backwards": scanning(count, scan_input_directions=[1]),
+        "scan written backwards": scanning(count, scan_output_directions=[1, 0]),
+        "scan of the last axis": scanning(count, scan_input_axes=[2], scan_input_directions=[1],
+                                          scan_output_directions=[0, 1]),
+    }.items()
+}  # fmt: skip
+MODELS |= WEIGHED
 SAMPLES = [[[1, 2, 3], [4, 5, 6]], [[-1, -2, 3], [-4, 0, 1]], [[0, 0, 0], [0, 0, 0.5]]]
 
 
@@ -174,6 +223,12 @@ def test_what_is_written() -> None:
     assert "loop" in kinds(MODELS["loop that a condition ends"])
     few = looping([*STEP, GO], [info("go_on", B), info("t0", F, None)], n=N, inner_one=ONE)
     assert kinds(few).count("addBroadcastable") == 4  # few rounds are unrolled
+
+
+@pytest.mark.parametrize("name", WEIGHED)
+def test_weights_are_stored_once(name: str) -> None:
+    weights = mlferry.convert(WEIGHED[name]).describe().weights
+    assert sum(weights.values()) < 2 * W.size + 6
 
 
 def test_what_is_refused() -> None:
