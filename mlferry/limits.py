@@ -37,9 +37,12 @@ class Limits:
         objects: groups, arrays and attributes of an HDF5 file.
         depth: levels of models, networks, groups or functions inside each other.
         seconds: processor time for finding one's way in an HDF5 file, with a second more for
-            every 10 MB of it; for preparing an ONNX graph, with one for every 100 kB of it.
-        reader_memory: bytes that the processes that do so may take (where the system can limit
-            a process: not on Windows).
+            every 10 MB of it; for preparing an ONNX graph, with one for every 100 kB of it; ten
+            times as much for a model of TensorFlow, with one for every 100 kB of its graph and
+            every 20 MB of its files. The process may last ten times as long.
+        reader_memory: bytes that the processes that do so may hold in memory beyond what their
+            libraries take, and eight times the size of an ONNX or TensorFlow model more (on
+            Linux; address space that is only reserved does not count).
         isolated: whether HDF5, ONNX and TensorFlow files are read by processes of their own,
             which a damaged file may crash without harm.
         nodes: nodes of a source with its functions inlined.

@@ -95,8 +95,9 @@ def onnx_page() -> str:
             "## Shapes that vary\n\n`RangeDim` and `EnumeratedShapes` go through convolutions, "
             "pooling, upsampling, normalization and all that works value by value, for arrays and "
             "for images. An op that needs a fixed extent says so.",
-            "## Control flow\n\nConditions and numbers of rounds that are known are resolved; "
-            "others become Core ML's branch and loop, where shapes stay the same.\n",
+            "## Control flow\n\nConditions that are known are resolved, and up to eight rounds of "
+            "a loop that has no weights; others become Core ML's branch and loop, where shapes "
+            "stay the same. The weights of a loop's body are stored once.\n",
         ]
     )
 
@@ -116,16 +117,21 @@ def tensorflow_page() -> str:
             "model = mlferry.convert(net, inputs=[mlferry.TensorType(shape=(1, 8, 8, 3))])\n"
             'model.predict({"image": np.zeros((1, 8, 8, 3))})\n```',
             'Which outputs, of a frozen graph: `outputs=["scope/name"]`; which signature, of a '
-            'SavedModel: `signature="serving_default"`. Features have names without slashes. '
-            "Images are channels-last in TensorFlow and channels-first in Core ML: transposes are "
-            "put only where the order really changes, none inside a convolutional network.",
+            'SavedModel: `signature="serving_default"`, whose keys are the names of the features. '
+            "Features have names without slashes and colons: what has one already keeps it, and "
+            "`scope/x` beside a `scope_x` becomes `scope_x_1`. You may name inputs and outputs by "
+            "either name. Images are channels-last in TensorFlow and channels-first in Core ML: "
+            "transposes are put only where the order really changes, none inside a convolutional "
+            "network.",
             f"## Ops ({len(TENSORFLOW)})",
             ", ".join(f"`{name}`" for name in TENSORFLOW),
             "What only depends on known values is computed while converting. Every other op goes "
             "to `custom_conversion_functions`, by the name of the node or by the op.",
-            "## Control flow\n\nConditions and loops that are known round by round are resolved; "
-            "others, and loops of many rounds, become Core ML's branch and loop. Loops of "
-            "TensorFlow 1 (`Enter`, `Exit`) are refused.",
+            "## Control flow\n\nConditions that are known are resolved, and loops of up to eight "
+            "rounds; others become Core ML's branch and loop. So do recurrent layers of Keras that "
+            "come through TensorFlow: their weights are stored once, however many steps there are. "
+            "Loops of TensorFlow 1 (`Enter`, `Exit`) are refused, and functions that change a "
+            "variable: Core ML's networks keep no state.",
             "## Quantization\n\nWeights behind `FakeQuantWithMinMaxVars` of up to 8 bits stay "
             "quantized. Activations are rounded as TensorFlow does; "
             '`activation_quantization="drop"` leaves the rounding out.\n',
