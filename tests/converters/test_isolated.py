@@ -66,7 +66,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     monkeypatch.setattr(subprocess, "Popen", noting)
     yield found
     assert found
-    assert not any(map(group_exists, found))
+    assert wait(lambda: not any(map(group_exists, found)))
 
 
 def group_exists(group: int) -> bool:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import mlferry
-from mlferry.converters.tensorflow import convert as classic
+from mlferry.converters.tensorflow import convert as classic, read
 from mlferry.errors import ConversionError, MlferryError, ModelFileError, UnsupportedOpError
 from mlferry.spec import weights
 
@@ -410,3 +410,37 @@ def test_loops_of_tensorflow_1(tf: Any) -> None:
             tf.compat.v1.enable_control_flow_v2()
     with pytest.raises(ConversionError, match=r"loops of TensorFlow 1 .* export the model again"):
         mlferry.convert(graph.as_graph_def())
+
+
+def test_a_large_model_is_frozen_without_a_copy(
+    tf: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The graph is that of the usual way, recurrent layers and scalars among its inputs."""
+
+    class Model(tf.Module):  # type: ignore[misc, name-defined]
+        def __init__(self) -> None:
+            super().__init__()
+            self.w = tf.Variable(np.arange(6, dtype=np.float32).reshape(2, 3))
+
+        @tf.function(input_signature=[tf.TensorSpec([1, 2], name="x"), tf.TensorSpec([], name="s")])  # type: ignore[misc]
+        def call(self, x: Any, s: Any) -> Any:
+            def step(i: Any, y: Any) -> Any:
+                return i + 1, y @ self.w @ tf.transpose(self.w) * s
+
+            return {"y": tf.while_loop(lambda i, y: i < 12, step, (0, x))[1] @ self.w, "x": x}
+
+    model = Model()
+    tf.saved_model.save(model, str(tmp_path / "m"), signatures=model.call)
+    data = {"x": np.float32([[1, -2]]), "s": np.float32(0.05)}
+    right = model.call(**{name: tf.constant(value) for name, value in data.items()})
+    arguments: dict[str, Any] = {"inputs": None, "outputs": None, "signature": None}
+    for size in (0, 1 << 30):
+        monkeypatch.setattr(read, "_LARGE", size)
+        monkeypatch.setattr(
+            read,
+            "_frozen_apart",
+            lambda path, name, _: read.frozen_message(path, name, **arguments),
+        )
+        made = mlferry.convert(tmp_path / "m").predict({**data, "s": np.float32([0.05])})
+        np.testing.assert_allclose(made["y"], right["y"], rtol=1e-5)
+        assert set(made) == {"y", "x_output"}
