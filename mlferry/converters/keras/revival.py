@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -47,12 +48,23 @@ def layer_of(made: Any, node: Node, shapes: Sequence[Shape]) -> Any:
 
 def _build(layer: Any, node: Node, shapes: Sequence[Shape]) -> None:
     """Call the layer once on symbolic tensors, which makes its variables."""
-    library = "keras" if is_keras_3(layer) else "tf_keras"
-    keras = importlib.import_module(library)
+    keras = _library_of(layer)
     values = zip(shapes, node.inputs, strict=True)
     given = [keras.Input(batch_shape=tuple(s), dtype=v.dtype) for s, v in values]
     args, kwargs = arguments(layer, node.call, given, None)
     layer(*args, **kwargs)
+
+
+def _library_of(layer: Any) -> Any:
+    return importlib.import_module("keras" if is_keras_3(layer) else "tf_keras")
+
+
+def _own_variables(layer: Any) -> list[Any]:
+    """The variables that a layer made itself, in Keras 3 or Keras 2."""
+    names = ("_trainable_variables", "_non_trainable_variables")
+    if not is_keras_3(layer):
+        names = ("_trainable_weights", "_non_trainable_weights")
+    return [variable for name in names for variable in getattr(layer, name)]
 
 
 def _set(layer: Any, arrays: Sequence[NDArray[Any]], name: str) -> None:
@@ -74,13 +86,13 @@ def _ordered(layer: Any) -> list[Any]:
 def _load(layer: Any, arrays: _Arrays, name: str) -> None:
     """Arrays of a `.keras` file, which lie under the names of the layer's attributes."""
     left = dict(arrays)
-    for path, part in _Folders(arrays).parts(layer, ""):
+    for path, part in _Folders(arrays, _library_of(layer)).parts(layer, ""):
         own = {
             key.removeprefix(path): array
             for key, array in left.items()
             if key.startswith(path) and "/" not in key.removeprefix(path)
         }
-        if not own and not part._trainable_variables and not part._non_trainable_variables:
+        if not own and not _own_variables(part):
             continue
         try:
             part.load_own_variables(own)
@@ -100,10 +112,10 @@ def _load(layer: Any, arrays: _Arrays, name: str) -> None:
 class _Folders:
     """The layers inside others, with the folders in which Keras keeps their arrays."""
 
-    def __init__(self, arrays: _Arrays) -> None:
+    def __init__(self, arrays: _Arrays, keras: Any) -> None:
         self.keys = list(arrays)
         self.seen: set[int] = set()
-        self.kind = importlib.import_module("keras").layers.Layer
+        self.kind = keras.layers.Layer
 
     def parts(self, layer: Any, path: str) -> Iterator[tuple[str, Any]]:
         """The layer and those in its attributes, in Keras's order."""
@@ -111,7 +123,9 @@ class _Folders:
         yield path, layer
         names = sorted(set(dir(layer)) - set(dir(self.kind())))
         for name in sorted(names, key=lambda text: f"~{text}" if text.startswith("_") else text):
-            value = getattr(layer, name, None)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of properties that Keras means to remove
+                value = getattr(layer, name, None)
             if isinstance(value, self.kind):
                 if id(value) not in self.seen:
                     yield from self.parts(value, f"{path}{name}/")

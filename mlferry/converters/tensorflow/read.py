@@ -33,6 +33,7 @@ from mlferry.errors import (
     ModelFileError,
 )
 from mlferry.registry import did_you_mean
+from mlferry.spec.shapes.rules import Shape
 
 _LARGE = 256 << 20  # bytes of variables
 DEFAULT_SIGNATURE = "serving_default"
@@ -152,6 +153,31 @@ def read(
         return Read(
             reader.graph(), _renamed(inputs, feature_of), _renamed(outputs, shown), feature_of
         )
+
+
+def traced(call: Any, inputs: Sequence[tuple[Shape, str]], name: str) -> Graph:
+    """What a function computes.
+
+    Args:
+        call: takes and gives tensors.
+        inputs: shape and type of each; None in a shape varies.
+        name: for messages.
+
+    Raises:
+        ConversionError: the function branches on values, or cannot be frozen.
+        MissingDependencyError: TensorFlow is not installed.
+    """
+    tf = _tensorflow()
+    specs = [tf.TensorSpec(shape, getattr(tf, dtype)) for shape, dtype in inputs]
+    with _as_our_errors(name):
+        try:
+            function = tf.function(call, autograph=False).get_concrete_function(*specs)
+        except Exception as error:
+            line = str(error).strip().partition("\n")[0]
+            raise ConversionError(
+                f"{name}: its call cannot be traced by TensorFlow: {type(error).__name__}: {line}"
+            ) from error
+        return _Reader(tf, _frozen(function), name, ([], []), is_file=False).graph()
 
 
 def frozen(
