@@ -152,6 +152,19 @@ def _read_keras(source: Any, options: Options) -> _Found:
     return graph, FRONTEND, options
 
 
+def _is_subclassed(source: Any) -> bool:
+    from mlferry.converters.keras import subclassed
+
+    return subclassed.claims(source)
+
+
+def _read_subclassed(source: Any, options: Options) -> _Found:
+    from mlferry.converters.keras import subclassed
+    from mlferry.converters.keras.ops import FRONTEND
+
+    return subclassed.read(source, options.inputs), FRONTEND, options
+
+
 def _is_onnx(source: Any) -> bool:
     from mlferry.converters.onnx import read
 
@@ -195,6 +208,7 @@ def _read_installed(source: Any, options: Options) -> _Found:
 
 
 _FRONTENDS: tuple[tuple[Callable[[Any], bool], Callable[[Any, Options], _Found]], ...] = (
+    (_is_subclassed, _read_subclassed),
     (_is_tensorflow, _read_tensorflow),
     (_is_onnx, _read_onnx),
     (_is_installed, _read_installed),

@@ -73,7 +73,7 @@ class Tracer:
 
         function = self._function_of(node)
         layer = tracing.Called(function, node) if function else node.layer
-        layer = layer or self._made(node, shapes)
+        layer = layer or self._made(node, shapes, mask)
         inputs = list(zip(shapes, (value.dtype for value in node.inputs), strict=True))
         takes = mask if "mask" in inspect.signature(layer.call).parameters else None
         if function is None and not tracing.is_keras_3(layer):
@@ -116,7 +116,7 @@ class Tracer:
         found = (self.custom_objects.get(key) for key in (*node.keys, node.op.split(">")[-1]))
         return next((item for item in found if inspect.isclass(item)), None)
 
-    def _made(self, node: Node, shapes: Sequence[Shape]) -> Any:
+    def _made(self, node: Node, shapes: Sequence[Shape], mask: Shape | None) -> Any:
         """The layer of a file: the user's class, with the file's options and arrays."""
         made = self._class_of(node)
         if made is None:
@@ -126,7 +126,7 @@ class Tracer:
             )
         from mlferry.converters.keras import revival
 
-        return revival.layer_of(made, node, shapes)
+        return revival.layer_of(made, node, shapes, mask)
 
 
 def _names_tensorflow(error: Exception) -> bool:

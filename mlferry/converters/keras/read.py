@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from mlferry import limits
 from mlferry.converters.graph import Attributes, Graph, Mask, Node, Value, distinct_names
 from mlferry.converters.keras import arrays, hdf5, legacy, masks
-from mlferry.converters.keras.calls import Call, LayerCall, Ref, Tensor
+from mlferry.converters.keras.calls import Call, LayerCall, Ref, Tensor, only_refs
 from mlferry.converters.keras.config import FUNCTIONAL, Layer, input_shape_of, parse
 from mlferry.converters.keras.ops import OPS
 from mlferry.converters.stored_functions import StoredFunction, functions_of
@@ -446,7 +446,11 @@ class _Walk:
                 values = self._inside(layer, part, values, path)
             return list(values)
         config = dict(layer.config)
-        config |= {f"argument {key}": value for key, value in call.options.items()}
+        config |= {
+            f"argument {key}": value
+            for key, value in call.options.items()
+            if not (use.is_users and only_refs(value))
+        }
         if self.version >= 3:
             config.pop("argument training", None)  # `predict` overrules it
         activation = None

@@ -18,21 +18,23 @@ from mlferry.spec.shapes.rules import Shape
 _Arrays = Mapping[str, NDArray[Any]]
 
 
-def layer_of(made: Any, node: Node, shapes: Sequence[Shape]) -> Any:
+def layer_of(made: Any, node: Node, shapes: Sequence[Shape], mask: Shape | None) -> Any:
     """An object of a user's class.
 
     Args:
         made: the class; its `from_config` gets the file's options.
         node: of the file's layer.
         shapes: of its inputs, which the layer is built for.
+        mask: the shape of the mask that it gets, if it gets one.
 
     Raises:
         ConversionError: the class does not take the options, or has other arrays.
     """
     name = made.__name__
     try:
-        layer = made.from_config(dict(node.get_config()))
-        _build(layer, node, shapes)
+        options = node.get_config().items()
+        layer = made.from_config({k: v for k, v in options if not k.startswith("argument ")})
+        _build(layer, node, shapes, mask)
     except Exception as error:
         raise ConversionError(
             f"{name} of custom_objects cannot be made with the options of the file: "
@@ -46,12 +48,13 @@ def layer_of(made: Any, node: Node, shapes: Sequence[Shape]) -> Any:
     return layer
 
 
-def _build(layer: Any, node: Node, shapes: Sequence[Shape]) -> None:
+def _build(layer: Any, node: Node, shapes: Sequence[Shape], mask: Shape | None) -> None:
     """Call the layer once on symbolic tensors, which makes its variables."""
     keras = _library_of(layer)
     values = zip(shapes, node.inputs, strict=True)
     given = [keras.Input(batch_shape=tuple(s), dtype=v.dtype) for s, v in values]
-    args, kwargs = arguments(layer, node.call, given, None)
+    kept = None if mask is None else keras.Input(batch_shape=tuple(mask), dtype="bool")
+    args, kwargs = arguments(layer, node.call, given, kept)
     layer(*args, **kwargs)
 
 

@@ -249,3 +249,125 @@ def test_functions_are_traced(library: Library, tmp_path: Path) -> None:
         model.save(tmp_path / f"m{suffix}")
         own = {"swish": swish}
         compare(tmp_path / f"m{suffix}", model, data, trace_custom_layers=True, custom_objects=own)
+
+
+# ---- through TensorFlow, and on other backends -----------------------------------------
+
+
+@pytest.mark.parametrize("keras_name", ["keras", "tf_keras"])
+@pytest.mark.filterwarnings("ignore")  # of Keras, of its own formats
+def test_layers_in_the_functions_of_tensorflow(
+    keras_name: str, library: Library, rng: np.random.Generator, tmp_path: Path
+) -> None:
+    k, tf = library(keras_name), library("tensorflow")
+
+    class Norm(k.layers.Layer):  # type: ignore[misc,name-defined]
+        def build(self, shape: Any) -> None:
+            self.scale = self.add_weight(name="scale", shape=(shape[-1],), initializer="uniform")
+            self.inner = k.layers.Dense(shape[-1])
+            self.inner.build(shape)
+
+        def call(self, x: Any, training: Any = None) -> Any:
+            mean, variance = tf.nn.moments(x, (1, 2), keepdims=True)
+            return self.inner((x - mean) / tf.sqrt(variance + 1e-3)) * self.scale
+
+    class Masked(k.layers.Layer):  # type: ignore[misc,name-defined]
+        def call(self, x: Any, mask: Any = None) -> Any:
+            kept = tf.cast(mask, x.dtype)[..., None]
+            return tf.reduce_sum(x * kept, 1) / tf.reduce_sum(kept, 1)
+
+        def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
+            return None
+
+    images, ids = k.layers.Input((6, 5, 4), name="x0"), k.layers.Input((5,), name="x1")
+    normed = k.layers.Flatten()(Norm()(k.layers.Conv2D(4, 3)(images)))
+    model = k.Model(
+        [images, ids], [normed, Masked()(k.layers.Embedding(9, 4, mask_zero=True)(ids))]
+    )
+    data = [
+        rng.standard_normal((1, 6, 5, 4)).astype(np.float32),
+        np.array([[1, 0, 3, 0, 2]], np.float32),
+    ]
+    compare(model, model, data, trace_custom_layers=True)
+    own = {"Norm": Norm, "Masked": Masked}
+    for suffix in (".keras", ".h5"):
+        model.save(tmp_path / f"m{suffix}")
+        compare(tmp_path / f"m{suffix}", model, data, trace_custom_layers=True, custom_objects=own)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_activations_of_packages(library: Library) -> None:
+    """Found by their full name, two of one name apart, and never taken for Keras's own."""
+    k = library("keras")
+    register = k.saving.register_keras_serializable
+
+    def first(x: Any) -> Any:
+        return x * 2.0
+
+    def second(x: Any) -> Any:
+        return x * 3.0
+
+    first.__name__ = second.__name__ = "relu"
+    first, second = register("one", "relu")(first), register("two", "relu")(second)
+    x = k.layers.Input((3,), name="x0")
+    hidden = k.layers.Dense(2, activation=first)(x)
+    model = k.Model(x, k.layers.Dense(2, activation=second)(hidden))
+    with pytest.raises(UnsupportedOpError, match=r"one>relu[\s\S]*two>relu"):
+        mlferry.convert(model)
+    functions = {
+        f"{name}>relu": lambda node, name=name: mlferry.CustomLayerParams(f"{name.title()}Relu")
+        for name in ("one", "two")
+    }
+    made = mlferry.convert(model, custom_conversion_functions=functions)
+    assert mlferry.utils.get_custom_layer_names(made.get_spec()) == {"OneRelu", "TwoRelu"}
+    compare(model, model, [np.array([[-1, 2, 3]], np.float32)], trace_custom_layers=True)
+    with pytest.warns(UserWarning, match=r"'one>rleu'. Did you mean 'one>relu'"):
+        mlferry.convert(
+            model, custom_conversion_functions={**functions, "one>rleu": functions["one>relu"]}
+        )
+
+
+def subclassed(k: Any, table: Any) -> Any:
+    class Net(k.Model):  # type: ignore[misc,name-defined]
+        def __init__(self) -> None:
+            super().__init__()
+            self.blocks = [table.SqueezeExcite(ratio=2), table.Mish()]
+            self.first, self.norm = k.layers.Conv2D(4, 3), k.layers.BatchNormalization()
+
+        def call(self, image: Any, training: bool = False) -> Any:
+            x = self.norm(self.first(image), training=training)
+            for block in self.blocks:
+                x = block(x)
+            return {"pooled": k.ops.mean(x, (1, 2)), "map": x}
+
+    return Net()
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_subclassed_models_without_tensorflow(
+    told: bool, table: Any, library: Library, rng: np.random.Generator,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """On other backends they are traced; here TensorFlow runs what is traced, and is not asked."""
+    k = library("keras")
+    model = subclassed(k, table)
+    x = rng.standard_normal((1, 6, 6, 3)).astype(np.float32)
+    wanted = model(x)
+    monkeypatch.setattr(k.backend, "backend", lambda: "jax")
+    monkeypatch.delattr("mlferry.converters.tensorflow.read.read")
+    inputs = [mlferry.TensorType(name="image", shape=(1, 6, 6, 3))] if told else None
+    made = mlferry.convert(model, inputs=inputs, trace_custom_layers=True).predict({"image": x})
+    assert list(made) == ["map", "pooled"]
+    for name, values in made.items():
+        np.testing.assert_allclose(values, np.asarray(wanted[name]), atol=1e-5)
+
+
+def test_a_subclassed_model_that_was_never_built(
+    table: Any, library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    k = library("keras")
+    model = subclassed(k, table)
+    monkeypatch.setattr(k.backend, "backend", lambda: "jax")
+    message = r"does not tell the shape of its input 'image'; give it: .*TensorType\(name='image'"
+    with pytest.raises(ConversionError, match=message):
+        mlferry.convert(model)

@@ -1,0 +1,83 @@
+"""Subclassed models of Keras 3 where TensorFlow is not its backend: `call` is traced."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mlferry.converters.graph import Graph
+from mlferry.converters.keras import tracing
+from mlferry.converters.types import EnumeratedShapes, ImageType, RangeDim, TensorType
+from mlferry.errors import ConversionError
+from mlferry.spec.shapes.rules import Shape
+
+
+def claims(source: Any) -> bool:
+    """Whether a source is such a model."""
+    classes = type(source).__mro__
+    names = {cls.__name__ for cls in classes}
+    if "Model" not in names or names & {"Functional", "Sequential"}:
+        return False
+    return tracing.is_keras_3(source) and importlib.import_module("keras").backend.backend() != (
+        "tensorflow"
+    )
+
+
+def read(source: Any, inputs: Sequence[TensorType | ImageType] | None) -> Graph:
+    """The graph of a model.
+
+    Args:
+        source: the model.
+        inputs: the types that the user gives, by the names or in the order of the arguments of
+            `call`; a model that was called or built tells its shapes itself.
+
+    Raises:
+        ConversionError: nothing tells the shape of an input, or the code cannot be traced.
+    """
+    names = _arguments(source)
+    given = {kind.name or name: kind for kind, name in zip(inputs or (), names, strict=False)}
+    built = _built_shapes(source, names)
+    shapes: dict[str, tuple[Shape, str]] = {}
+    for name in names:
+        kind = given.get(name)
+        shape = built.get(name) if kind is None or kind.shape is None else _extents(kind.shape)
+        if shape is None:
+            example = ", ".join(
+                f"mlferry.TensorType(name={missing!r}, shape=(1, ...))" for missing in names
+            )
+            raise ConversionError(
+                f"model {source.name!r} does not tell the shape of its input {name!r}; give it: "
+                f"mlferry.convert(..., inputs=[{example}])"
+            )
+        first = 1 if shape[0] is None and kind is None else shape[0]
+        shapes[name] = ((first, *shape[1:]), getattr(kind, "dtype", None) or "float32")
+    return tracing.model_graph(source, shapes)
+
+
+def _arguments(model: Any) -> list[str]:
+    """The arguments of `call` that are tensors: those without a default."""
+    found = inspect.signature(model.call).parameters.values()
+    return [p.name for p in found if p.default is p.empty and p.kind == p.POSITIONAL_OR_KEYWORD]
+
+
+def _built_shapes(model: Any, names: Sequence[str]) -> Mapping[str, Shape | None]:
+    """The shapes that a model was built for."""
+    known = model.get_build_config() or {}
+    listed = known.get("shapes_dict") or {"input_shape": known.get("input_shape")}
+    found = {key.removesuffix("_shape"): shape for key, shape in listed.items()}
+    if len(names) == 1 and len(found) == 1:
+        found = {names[0]: next(iter(found.values()))}
+    return {
+        name: tuple(shape)
+        for name, shape in found.items()
+        if isinstance(shape, list | tuple) and all(n is None or isinstance(n, int) for n in shape)
+    }
+
+
+def _extents(shape: Any) -> Shape:
+    if isinstance(shape, EnumeratedShapes):
+        columns = zip(*shape.ordered(), strict=True)
+        return tuple(column[0] if len(set(column)) == 1 else None for column in columns)
+    return tuple(None if isinstance(n, RangeDim) else n for n in shape)
