@@ -16,6 +16,8 @@ Python                                Swift
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -31,6 +33,9 @@ from mlferry.spec.proto import neural_network_pb2 as nn, predictors_pb2
 # Metadata under this key and a layer's name tell in which order of axes its data come.
 LAYOUT_KEY = "com.github.mlferry.custom_layer_layout."
 
+# The parameter that tells names and shapes of weights, which the format stores flat: JSON.
+WEIGHTS_KEY = "com.github.mlferry.weights"
+
 Shape = tuple[int, ...]
 ParameterValue = bool | int | float | str
 
@@ -43,7 +48,9 @@ class CustomLayerParams:
         class_name: name of the class that evaluates the layer, in Swift and in Python.
         description: shown to whoever opens the model in Xcode or with ``mlferry inspect``.
         parameters: values handed to the class: bool, int, float or str (NumPy scalars too).
-        weights: arrays, kept as float32, or as half or uint8 when they are given so.
+        weights: arrays, kept as float32, or as half or uint8 when they are given so. By their
+            names (``weights=node.weights``) the model tells their shapes, too: the Python class
+            then gets shaped arrays, the scaffolds say them, and others may ignore it.
         output_shapes: the shapes of the outputs, or a function from the input shapes to
             them. Only needed where later layers must know the shape and no registered
             `CustomLayer` class tells it.
@@ -59,7 +66,7 @@ class CustomLayerParams:
     class_name: str
     description: str = ""
     parameters: Mapping[str, ParameterValue] = field(default_factory=dict)
-    weights: Sequence[ArrayLike] = ()
+    weights: Sequence[ArrayLike] | Mapping[str, ArrayLike] = ()
     output_shapes: Sequence[Shape] | Callable[[list[Shape]], Sequence[Shape]] | None = None
     channels_first: bool = False
     takes_mask: bool | None = None
@@ -83,9 +90,10 @@ class CustomLayer:
         self.weights: list[NDArray[Any]] = []
 
     def set_weights(self, weights: list[NDArray[Any]]) -> None:
-        """Take the layer's weights as flat arrays in their stored encoding; called once.
+        """Take the layer's weights in their stored encoding; called once.
 
-        float32, float16, or uint8 where the file holds raw bytes.
+        float32, float16, or uint8 where the file holds raw bytes; flat, or in the shapes that
+        the model tells.
         """
         self.weights = weights
 
@@ -171,6 +179,40 @@ def parameters_of(params: nn.CustomLayerParams) -> dict[str, ParameterValue]:
     return found
 
 
+def class_parameters_of(params: nn.CustomLayerParams) -> dict[str, ParameterValue]:
+    """The parameters that a class is made with: without what tells of the weights."""
+    found = parameters_of(params)
+    found.pop(WEIGHTS_KEY, None)
+    return found
+
+
+def weight_shapes_of(params: nn.CustomLayerParams) -> list[tuple[str, Shape]]:
+    """Names and shapes of the weights of a custom layer; nothing where the model does not tell.
+
+    Raises:
+        CustomLayerError: what it tells is no list of names and shapes, one a weight.
+    """
+    if WEIGHTS_KEY not in params.parameters:
+        return []
+    try:
+        told = json.loads(params.parameters[WEIGHTS_KEY].stringValue)
+        found = [(str(item["name"]), tuple(int(n) for n in item["shape"])) for item in told]
+        counts = [stored_weights.count(weight) for weight in params.weights]
+        fits = [math.prod(shape) for _, shape in found] == counts
+    except (ValueError, TypeError, KeyError) as error:
+        raise CustomLayerError(
+            f"parameter {WEIGHTS_KEY!r} of {params.className!r} does not tell names and shapes: "
+            f"{error!r:.200}"
+        ) from error
+    if not fits:
+        shown = ", ".join(f"{name} {shape}" for name, shape in found)
+        raise CustomLayerError(
+            f"{params.className!r} has weights of {counts} values; parameter {WEIGHTS_KEY!r} says "
+            f"{shown}"
+        )
+    return found
+
+
 class Instance:
     """A user's object for one custom layer; every call is guarded and its answer checked.
 
@@ -191,9 +233,12 @@ class Instance:
         self.cls = cls
         self.outputs = outputs
         self._shapes: dict[tuple[Shape, ...], list[Shape]] = {}
-        self._object: CustomLayer = self._call("__init__", cls, parameters_of(params))
+        self._object: CustomLayer = self._call("__init__", cls, class_parameters_of(params))
         if params.weights:
             arrays = [stored_weights.stored(weight) for weight in params.weights]
+            shapes = [shape for _, shape in weight_shapes_of(params)]
+            if shapes:
+                arrays = [a.reshape(s) for a, s in zip(arrays, shapes, strict=True)]
             self._call("set_weights", self._object.set_weights, arrays)
 
     def output_shapes(self, input_shapes: Sequence[Shape]) -> list[Shape]:

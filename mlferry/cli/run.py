@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import numpy as np
@@ -13,6 +13,9 @@ import numpy as np
 from mlferry.cli.common import FILE, custom_classes_option, model_argument, print_json, run_file
 from mlferry.errors import ModelFileError
 from mlferry.spec.features import FeatureType, show
+
+if TYPE_CHECKING:
+    from mlferry.models.model import MLModel
 
 EPILOG = """\b
 examples:
@@ -47,13 +50,22 @@ def predict(
 
     run_file(custom)
     loaded = MLModel(model, engine=engine)
-    types = {feature.name: feature.type for feature in loaded.get_spec().description.input}
-    outputs = loaded.predict(dict(_input(item, types) for item in inputs))
+    outputs = loaded.predict(sample_of(inputs, loaded))
     assert isinstance(outputs, dict)
     if out is not None:
         _write_arrays(out, outputs)
     else:
         print_json(outputs)
+
+
+def sample_of(items: Iterable[str], model: MLModel) -> dict[str, Any]:
+    """A sample of ``NAME=FILE`` arguments: arrays, and pictures for image inputs.
+
+    Raises:
+        ModelFileError: a file cannot be read, or is none for its input.
+    """
+    types = {feature.name: feature.type for feature in model.get_spec().description.input}
+    return dict(_input(item, types) for item in items)
 
 
 def _input(item: str, types: Mapping[str, FeatureType]) -> tuple[str, Any]:

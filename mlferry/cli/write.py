@@ -6,13 +6,21 @@ from pathlib import Path
 
 import click
 
-from mlferry.cli.common import FILE, json_option, model_argument, print_json
+from mlferry.cli.common import (
+    FILE,
+    custom_classes_option,
+    json_option,
+    model_argument,
+    print_json,
+    run_file,
+)
 
 EPILOG = """\b
 examples:
   mlferry scaffold digits.mlmodel
   mlferry scaffold digits.mlmodel -o Sources/Layers --gpu
   mlferry scaffold digits.mlmodel --language python -o .
+  mlferry scaffold digits.mlmodel --test image=digit.npy --custom grid_sampler.py
 """
 
 
@@ -34,11 +42,30 @@ examples:
     help="Which classes are written.",
 )
 @click.option("--gpu", is_flag=True, help="Add encode(commandBuffer:inputs:outputs:) in Swift.")
+@click.option(
+    "--test",
+    "sample",
+    multiple=True,
+    metavar="NAME=FILE",
+    help="Also write a unit test in Swift, with what the Python classes give for this input.",
+)
+@custom_classes_option
 @click.option("--force", is_flag=True, help="Write over files that are there.")
 @json_option
-def scaffold(model: Path, out: Path, language: str, gpu: bool, force: bool, as_json: bool) -> None:
+def scaffold(
+    model: Path,
+    out: Path,
+    language: str,
+    gpu: bool,
+    sample: tuple[str, ...],
+    custom: Path | None,
+    force: bool,
+    as_json: bool,
+) -> None:
     """Write the classes that MODEL's custom layers and custom models need."""
-    from mlferry.models.scaffold import python_files, swift_files, write_files
+    from mlferry.cli.run import sample_of
+    from mlferry.models.model import MLModel
+    from mlferry.models.scaffold import python_files, swift_files, swift_tests, write_files
     from mlferry.spec.io import load_spec
 
     spec = load_spec(model)
@@ -47,6 +74,10 @@ def scaffold(model: Path, out: Path, language: str, gpu: bool, force: bool, as_j
         files |= swift_files(spec, gpu=gpu)
     if language != "swift":
         files |= python_files(spec)
+    if sample:
+        run_file(custom)
+        loaded = MLModel(spec)
+        files |= swift_tests(loaded, sample_of(sample, loaded))
     written = write_files(files, out, force=force)
     if as_json:
         print_json([str(path) for path in written])

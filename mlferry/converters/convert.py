@@ -162,7 +162,8 @@ def _read_subclassed(source: Any, options: Options) -> _Found:
     from mlferry.converters.keras import subclassed
     from mlferry.converters.keras.ops import FRONTEND
 
-    return subclassed.read(source, options.inputs), FRONTEND, options
+    graph = subclassed.read(source, options.inputs)
+    return graph, FRONTEND, replace(options, trace_custom_layers=True)
 
 
 def _is_onnx(source: Any) -> bool:

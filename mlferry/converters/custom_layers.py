@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -14,7 +14,7 @@ from mlferry.converters import layout as layouts
 from mlferry.converters.graph import Node
 from mlferry.converters.layout import CHANNELS_FIRST, SOURCE, Blob, Constant, Layout
 from mlferry.converters.unsupported import identifier, options
-from mlferry.custom import CUSTOM_LAYERS, LAYOUT_KEY, CustomLayerParams, Instance
+from mlferry.custom import CUSTOM_LAYERS, LAYOUT_KEY, WEIGHTS_KEY, CustomLayerParams, Instance
 from mlferry.errors import ConversionError, MlferryError
 from mlferry.spec import weights
 from mlferry.spec.proto import neural_network_pb2 as nn
@@ -154,10 +154,10 @@ def automatic(node: Node) -> CustomLayerParams:
     be is written as JSON, and arrays follow the weights.
     """
     parameters: dict[str, Any] = {}
-    arrays = node.get_weights()
+    arrays: dict[str, Any] = dict(node.weights)
     for name, value, read in options(node):
         if isinstance(value, np.ndarray):
-            arrays.append(value)
+            arrays[name] = value
         else:
             parameters[name] = value if read else json.dumps(value, default=str)
     return CustomLayerParams(
@@ -313,7 +313,14 @@ def custom_message(params: CustomLayerParams) -> nn.CustomLayerParams:
             f"parameters of a custom layer are bool, int, float or str, not {', '.join(wrong)}; "
             "write lists as text (json.dumps) or as weights"
         )
-    for array in params.weights:
+    if isinstance(params.weights, Mapping):
+        arrays = {name: np.asarray(array) for name, array in params.weights.items()}
+        if arrays:
+            told = [{"name": name, "shape": list(array.shape)} for name, array in arrays.items()]
+            message.parameters[WEIGHTS_KEY].stringValue = json.dumps(told)
+    else:
+        arrays = {str(index): np.asarray(array) for index, array in enumerate(params.weights)}
+    for array in arrays.values():
         weights.write(message.weights.add(), array)
     return message
 

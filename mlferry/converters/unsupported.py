@@ -109,7 +109,7 @@ def _snippet(op: str, node: Node) -> list[str]:
     if left:
         lines.append(f"        # it has more options: {', '.join(left)}")
     if node.weights:
-        lines.append(f"        weights=node.get_weights(),  # {', '.join(node.weights)}")
+        lines.append(f"        weights=node.weights,  # {', '.join(node.weights)}")
     return [*lines, "    )"]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from mlferry.custom import CUSTOM_LAYERS, CustomLayer, Instance, parameters_of
+from mlferry.custom import CUSTOM_LAYERS, CustomLayer, Instance, class_parameters_of
 from mlferry.errors import MissingCustomLayerError, MlferryError, SpecError
 from mlferry.spec.proto import neural_network_pb2 as nn
 from mlferry.spec.shapes import Shape
@@ -46,7 +46,7 @@ def _explain(missing: Mapping[str, nn.NeuralNetworkLayer]) -> str:
         lines.append(f"  - {name}, e.g. layer {layer.name!r}")
         if layer.custom.description:
             lines.append(f"      description: {layer.custom.description}")
-        shown = ", ".join(f"{k}={v!r}" for k, v in parameters_of(layer.custom).items())
+        shown = ", ".join(f"{k}={v!r}" for k, v in class_parameters_of(layer.custom).items())
         lines.append(f"      parameters: {shown or 'none'}; weights: {len(layer.custom.weights)}")
     lines.append("write and register each before the model predicts:")
     for name in missing:

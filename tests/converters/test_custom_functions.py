@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 import mlferry
-from mlferry.errors import ConversionError, UnsupportedOpError
+from mlferry.custom import WEIGHTS_KEY
+from mlferry.errors import ConversionError, CustomLayerError, UnsupportedOpError
+from mlferry.models.scaffold import python_files
 
 Library = Callable[[str], Any]
 
@@ -335,11 +338,55 @@ def test_add_custom_layers_writes_options_and_weights(model: Any) -> None:
     converted = mlferry.convert(model, add_custom_layers=True)
     (layer,) = custom_layers(converted)
     assert layer.custom.className == "Scaled"
-    assert set(layer.custom.parameters) == {"factor"}  # nothing that every Keras layer has
+    # nothing that every Keras layer has
+    assert set(layer.custom.parameters) == {"factor", WEIGHTS_KEY}
     assert layer.custom.parameters["factor"].doubleValue == 3.0
     assert [len(weight.floatValue) for weight in layer.custom.weights] == [2, 1]
     x = np.ones((1, 5, 4, 3), np.float32)
     np.testing.assert_allclose(run(converted, x, Scaled=ScaledLayer), model(x), atol=1e-5)
+
+
+def test_weights_by_name_keep_their_shapes(model: Any, tmp_path: Path) -> None:
+    """In the model, in the class that runs it, through saving, quantizing and ONNX."""
+    given = {"kernel": np.arange(6, dtype=np.float32).reshape(2, 3), "bias": np.float16([7, 8])}
+
+    def function(node: Any) -> Any:
+        return mlferry.CustomLayerParams("Shaped", parameters={"a": 1}, weights=given)
+
+    seen = []
+
+    class Shaped(mlferry.CustomLayer):
+        def __init__(self, parameters: Any) -> None:
+            super().__init__(parameters)
+            assert parameters == {"a": 1}
+
+        def set_weights(self, weights: Any) -> None:
+            seen.append([(w.shape, w.dtype.name) for w in weights])
+            np.testing.assert_array_equal(weights[0], given["kernel"])
+
+        def evaluate(self, inputs: Any) -> Any:
+            return inputs
+
+    own = {"Shaped": Shaped}
+    converted = mlferry.convert(model, custom_conversion_functions={"Scaled": function})
+    (layer,) = custom_layers(converted)
+    told = json.loads(layer.custom.parameters[WEIGHTS_KEY].stringValue)
+    assert told == [{"name": "kernel", "shape": [2, 3]}, {"name": "bias", "shape": [2]}]
+    converted.save(tmp_path / "m.mlmodel")
+    small = mlferry.quantize_weights(tmp_path / "m.mlmodel", 8)
+    small.save(tmp_path / "s.mlmodel")
+    x = np.ones((1, 5, 4, 3), np.float32)
+    for engine in ("numpy", "onnxruntime"):
+        run_by = mlferry.MLModel(tmp_path / "s.mlmodel", custom_layers=own, engine=engine)
+        run_by.predict({"x": x})
+    assert set(map(tuple, seen)) == {(((2, 3), "float32"), ((2,), "float16"))}
+    scaffolded = python_files(small.get_spec())["shaped.py"]
+    assert "# weight 0: kernel: 2 x 3, float32" in scaffolded
+    spec = converted.get_spec()
+    (broken,) = [la for la in spec.neuralNetwork.layers if la.WhichOneof("layer") == "custom"]
+    broken.custom.parameters[WEIGHTS_KEY].stringValue = '[{"name": "kernel", "shape": [4]}]'
+    with pytest.raises(CustomLayerError, match=r"weights of \[6, 2\] values.*says kernel \(4,\)"):
+        mlferry.MLModel(spec, custom_layers=own).predict({"x": x})
 
 
 def test_what_is_automatic_is_what_the_error_suggests() -> None:

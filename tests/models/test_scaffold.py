@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import re
 import runpy
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,9 +13,15 @@ import numpy as np
 import pytest
 
 import mlferry
+from mlferry.cli import main
 from mlferry.custom import CUSTOM_MODELS
-from mlferry.errors import CustomLayerError, ModelFileError, SpecError
-from mlferry.models.scaffold import python_files, swift_files, write_files
+from mlferry.errors import (
+    CustomLayerError,
+    MissingCustomLayerError,
+    ModelFileError,
+    SpecError,
+)
+from mlferry.models.scaffold import python_files, swift_files, swift_tests, write_files
 from mlferry.spec import features
 from mlferry.spec.builder import Builder
 from mlferry.spec.proto import model_pb2
@@ -194,3 +202,90 @@ def test_two_classes_of_one_file() -> None:
     builder.output("y1")
     with pytest.raises(SpecError, match="one file: a_b"):
         swift_files(builder.model())
+
+
+# ---- tests of the port to Swift --------------------------------------------------------
+
+
+class WarpGrid(mlferry.CustomLayer):
+    """Gives its first input, turned into no number where it is large; takes one batch only."""
+
+    def evaluate(self, inputs: Any) -> Any:
+        x, theta = inputs
+        if len(x) != 1:
+            raise ValueError("one at a time")
+        with np.errstate(all="ignore"):
+            return [np.exp(x) + theta[:, :1]]
+
+    def output_shapes(self, input_shapes: Any) -> Any:
+        return [input_shapes[0]]
+
+
+class Bent(mlferry.CustomLayer):
+    def evaluate(self, inputs: Any) -> Any:
+        return [self.parameters["beta"] * inputs[0]]
+
+
+SAMPLE = {"x": np.ones((1, 4)), "theta": np.ones((1, 6))}
+
+
+def values_of(text: str) -> list[tuple[tuple[int, ...], np.ndarray]]:
+    """Every array that a test holds."""
+    found = re.findall(r'array\(\[([\d, ]*)\], Data\(base64Encoded: "([^"]*)"\)!\)', text)
+    return [
+        (tuple(map(int, extents.split(", "))), np.frombuffer(base64.b64decode(data), "<f4"))
+        for extents, data in found
+    ]
+
+
+def test_swift_tests_hold_what_the_python_class_gives(swift: Any) -> None:
+    model = mlferry.MLModel(network(), custom_layers={"WarpGrid": WarpGrid, "Bent": Bent})
+    files = swift_tests(model, SAMPLE)
+    assert [*files] == ["WarpGridTests.swift", "BentTests.swift"]
+    for name, text in files.items():
+        root = swift(text)
+        (made,) = nodes(root, "class_declaration")
+        assert text_of(made, "name") == name.removesuffix(".swift")
+    warp, bent = files.values()
+    # large values overflow, and two of a batch are refused: neither is a test
+    assert re.findall(r"func (test\w+)", warp) == ["testRandom", "testZeros", "testSmall"]
+    assert "testBatchOfTwo" in bent
+    assert "testLarge" in bent
+    for index in range(3):
+        (_, x), (_, theta), (shape, y) = values_of(warp)[3 * index : 3 * index + 3]
+        assert shape == (1, 4)
+        np.testing.assert_allclose(y, np.exp(x) + theta[0], rtol=1e-6)
+    for (_, given), (_, wanted) in zip(values_of(bent)[::2], values_of(bent)[1::2], strict=True):
+        np.testing.assert_array_equal(wanted, given)
+    weights = re.findall(r'^            Data\(base64Encoded: "(.*)"\)!,$', warp, re.MULTILINE)
+    assert [len(base64.b64decode(weight)) for weight in weights] == [16, 6, 2]
+    assert '"far": 1099511627776,' in warp
+    assert '"on": true,' in warp
+
+
+def test_swift_tests_need_the_classes() -> None:
+    with pytest.raises(MissingCustomLayerError, match="Nowhere"):
+        swift_tests(mlferry.MLModel(network(className="Nowhere")), SAMPLE)
+    builder = Builder()
+    builder.input("x", (1, 4))
+    builder.layer("softmaxND", "s", ["x"], ["y"], axis=1)
+    builder.output("y")
+    with pytest.raises(SpecError, match="no custom layers"):
+        swift_tests(mlferry.MLModel(builder.model()), {"x": np.ones((1, 4))})
+
+
+def test_swift_tests_from_a_shell(tmp_path: Path) -> None:
+    mlferry.MLModel(network()).save(tmp_path / "m.mlmodel")
+    source = Path(__file__).read_text().split("class WarpGrid", 1)[1].split("SAMPLE =")[0]
+    classes = "import mlferry\nimport numpy as np\nfrom typing import Any\n\n\nclass WarpGrid"
+    register = "".join(
+        f"mlferry.register_custom_layer({name!r})({name})\n" for name in ("WarpGrid", "Bent")
+    )
+    (tmp_path / "classes.py").write_text(classes + source + register)
+    for name, array in SAMPLE.items():
+        np.save(tmp_path / f"{name}.npy", array)
+    given = [f"--test={name}={tmp_path / name}.npy" for name in SAMPLE]
+    arguments = ["scaffold", str(tmp_path / "m.mlmodel"), "-o", str(tmp_path / "out"), *given]
+    assert main([*arguments, "--custom", str(tmp_path / "classes.py")]) == 0
+    made = {path.name for path in (tmp_path / "out").iterdir()}
+    assert {"WarpGridTests.swift", "BentTests.swift"} <= made

@@ -10,10 +10,11 @@ from mlferry.errors import ModelFileError
 from mlferry.models.scaffold.needs import needs_of
 from mlferry.models.scaffold.python import python_class
 from mlferry.models.scaffold.swift import swift_class
+from mlferry.models.scaffold.swift_test import swift_tests
 from mlferry.spec import io
 from mlferry.spec.proto import model_pb2
 
-__all__ = ["python_files", "swift_files", "write_files"]
+__all__ = ["python_files", "swift_files", "swift_tests", "write_files"]
 
 
 def swift_files(spec: model_pb2.Model, *, gpu: bool = False) -> dict[str, str]:

@@ -7,7 +7,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from mlferry.custom import LAYOUT_KEY, model_parameters_of, parameters_of
+from mlferry.custom import (
+    LAYOUT_KEY,
+    class_parameters_of,
+    model_parameters_of,
+    weight_shapes_of,
+)
 from mlferry.errors import SpecError
 from mlferry.spec import features, networks, weights
 from mlferry.spec.proto import model_pb2, neural_network_pb2 as nn
@@ -36,6 +41,7 @@ class Need:
         parameters: what the class is made with.
         uses: the layers that use it: name, inputs and outputs.
         weights: the encoding and count of each weight of the first layer that has any.
+        weight_shapes: their names and shapes, where the model tells them.
         channels_first: whether its data come channels first; None where the model does not tell.
         inputs, outputs: of a custom model, by name and type.
     """
@@ -46,6 +52,7 @@ class Need:
     parameters: list[Parameter] = field(default_factory=list)
     uses: list[tuple[str, int, int]] = field(default_factory=list)
     weights: list[tuple[str, int]] = field(default_factory=list)
+    weight_shapes: list[tuple[str, tuple[int, ...]]] = field(default_factory=list)
     channels_first: bool | None = None
     inputs: dict[str, str] = field(default_factory=dict)
     outputs: dict[str, str] = field(default_factory=dict)
@@ -54,6 +61,14 @@ class Need:
     def identifier(self) -> str:
         """The class's name as a name of both languages."""
         return identifier(self.class_name)
+
+    def described(self, index: int) -> str:
+        """A weight by its name and shape, or by its count where the model does not tell."""
+        kind, count = self.weights[index]
+        if not self.weight_shapes:
+            return f"{count:,} values, {kind}"
+        name, shape = self.weight_shapes[index]
+        return f"{name}: {' x '.join(map(str, shape)) or 'one value'}, {kind}"
 
     @property
     def module(self) -> str:
@@ -108,7 +123,7 @@ def _users(spec: model_pb2.Model) -> Iterator[tuple[tuple[str, bool], Any, str, 
             if layer.HasField("custom"):
                 yield (
                     (layer.custom.className, False),
-                    parameters_of(layer.custom),
+                    class_parameters_of(layer.custom),
                     layer.custom.description,
                     lambda need, layer=layer, told=metadata: _fill_layer(need, layer, told),
                 )
@@ -120,6 +135,7 @@ def _fill_layer(need: Need, layer: nn.NeuralNetworkLayer, metadata: Mapping[str,
     if order is not None:
         need.channels_first = order != "source"
     if not need.weights:
+        need.weight_shapes = weight_shapes_of(layer.custom)
         for weight in layer.custom.weights:
             kind = weights.encoding(weight)
             need.weights.append((kind.kind if kind else weights.RAW, weights.count(weight)))

@@ -41,8 +41,9 @@ def _layer(need: Need) -> Iterator[str]:
     if need.weights:
         names = ", ".join(f"self.weight{index}" for index in range(len(need.weights)))
         yield "    def set_weights(self, weights):"
-        for index, (kind, count) in enumerate(need.weights):
-            yield f"        # weight {index}: {count:,} values, {kind}, flat"
+        flat = "" if need.weight_shapes else ", flat"
+        for index in range(len(need.weights)):
+            yield f"        # weight {index}: {need.described(index)}{flat}"
         yield f"        {names}{',' if len(need.weights) == 1 else ''} = weights"
         yield ""
     _, inputs, outputs = need.uses[0]

@@ -167,8 +167,9 @@ def _model(need: Need) -> Iterator[str]:
     yield "    ) throws -> MLFeatureProvider {"
     for name, type_ in need.inputs.items():
         yield f"        // {_one_line(name)}: {type_}"
-        yield f"        guard input.featureValue(for: {_literal(name)}) != nil else {{"
-        yield f'            throw {need.identifier}.failure("no value for " + {_literal(name)})'
+        yield f"        guard input.featureValue(for: {string_literal(name)}) != nil else {{"
+        shown = string_literal(name)
+        yield f'            throw {need.identifier}.failure("no value for " + {shown})'
         yield "        }"
     for name, type_ in need.outputs.items():
         yield f"        // gives {_one_line(name)}: {type_}"
@@ -184,19 +185,22 @@ def _properties(need: Need) -> Iterator[str]:
     for parameter in need.parameters:
         optional = "?" if parameter.optional else ""
         yield f"    let {_name(parameter)}: {_TYPES[parameter.kind]}{optional}"
-    for index, (kind, count) in enumerate(need.weights):
+    for index, (kind, _) in enumerate(need.weights):
         element = _ELEMENTS.get(kind)
         type_ = f"[{element}] = []" if element else "Data()"
         declared = f": {type_}" if element else f" = {type_}"
         note = _NOTES.get(kind, "")
-        yield f"    private var weight{index}{declared} // {count:,} values, {kind}{note}"
+        yield f"    private var weight{index}{declared} // {need.described(index)}{note}"
+    for index, (_, shape) in enumerate(need.weight_shapes):
+        extents = ", ".join(map(str, shape))
+        yield f"    private let weight{index}Shape: [Int] = [{extents}] // row-major"
     if need.parameters or need.weights:
         yield ""
 
 
 def _reading(need: Need) -> Iterator[str]:
     for parameter in need.parameters:
-        type_, key = _TYPES[parameter.kind], _literal(parameter.key)
+        type_, key = _TYPES[parameter.kind], string_literal(parameter.key)
         if parameter.optional:
             yield f"        {_name(parameter)} = parameters[{key}] as? {type_}"
             continue
@@ -225,6 +229,7 @@ def _name(parameter: Parameter) -> str:
     return f"{name}Value" if name in _WORDS else name
 
 
-def _literal(text: str) -> str:
+def string_literal(text: str) -> str:
+    """A text as Swift has it."""
     escaped = text.replace("\\", "\\\\").replace('"', '\\"')
     return '"' + escaped.replace("\n", "\\n").replace("\r", "\\r").replace("\t", "\\t") + '"'
