@@ -40,11 +40,13 @@ class Mask:
         make: adds the layers that compute it, given the `Lowering`; None where a layer between
             does not pass it on.
         is_certain: whether the layer that it is given to computes with it for sure.
+        unless_listed: whether it is none for a layer whose call lists its masks.
     """
 
     origin: str
     make: Callable[[Any], Blob | None]
     is_certain: bool = True
+    unless_listed: bool = False
 
     def blob(self, low: Any) -> Blob | None:
         """The mask as a blob in the order of axes of the source, made once a `Lowering`."""

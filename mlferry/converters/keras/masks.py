@@ -108,7 +108,8 @@ class _Rule:
     def taken(self, node: Node, found: Sequence[Mask | None]) -> list[Mask | None]:
         """The mask of each input that the layer computes with."""
         call = _call(node)
-        followed = list(found)
+        listed = call.lists_masks and "mask" in call.kwargs
+        followed = [None if mask and listed and mask.unless_listed else mask for mask in found]
         if not self.computes or (self.version >= 3 and not self._follows(call)):
             followed = [None] * len(found)
         return [call.masks.get(index, mask) for index, mask in enumerate(followed)]
@@ -164,7 +165,7 @@ def _of_users(node: Node, version: int, listed: bool) -> _Rule:
             return _Unmasked(version, False, names, _passed_by_object)
         return _Rule(version, True, names, _passed_by_object)
     if listed and node.op != "Lambda":
-        return _Rule(version, False, (), lambda node, given, version: [])
+        return _Rule(version, False, (), _passed_unless_listed)
     return _Untold(version, True, ("inputs", "mask"), _passed_by_choice)
 
 
@@ -215,6 +216,16 @@ def _passed_by_object(node: Node, given: Sequence[Mask | None], version: int) ->
     }
     return [
         None if item is None else known.get(id(item)) or _untold(node, first) for item in answers
+    ]
+
+
+def _passed_unless_listed(
+    node: Node, given: Sequence[Mask | None], version: int
+) -> list[Mask | None]:
+    """Calls of one tensor list their masks; others do not, and the function is asked."""
+    return [
+        mask and replace(mask, unless_listed=True)
+        for mask in _passed_by_choice(node, given, version)
     ]
 
 
