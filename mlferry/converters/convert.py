@@ -223,7 +223,7 @@ def convert_graph(graph: Graph, frontend: Frontend, options: Options) -> MLModel
         graph = graph.with_input_names(options.input_names)
 
     def bind(low: Lowering) -> None:
-        bind_inputs(low, options.inputs)
+        bind_inputs(low, options.inputs, takes_constants=frontend.fold is not None)
 
     with context(f"converting {graph.source}"), as_conversion_errors():
         low = lower(

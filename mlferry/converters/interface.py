@@ -10,7 +10,7 @@ import numpy as np
 
 from mlferry.converters import transposes
 from mlferry.converters.graph import Graph, Value, distinct_names
-from mlferry.converters.layout import CHANNELS_FIRST, SCALAR, SOURCE, Blob, arrange
+from mlferry.converters.layout import CHANNELS_FIRST, SCALAR, SOURCE, Blob, Constant, arrange
 from mlferry.converters.lower import Lowering
 from mlferry.converters.types import (
     ClassifierConfig,
@@ -30,8 +30,15 @@ InputType = TensorType | ImageType
 OutputType = TensorType | ImageType | str
 
 
-def bind_inputs(low: Lowering, inputs: Sequence[InputType] | None) -> None:
+def bind_inputs(
+    low: Lowering, inputs: Sequence[InputType] | None, *, takes_constants: bool
+) -> None:
     """Add every input of the graph and bind it.
+
+    Args:
+        low: the lowering.
+        inputs: what the user says of them.
+        takes_constants: whether the frontend's converters take known values; others get blobs.
 
     Raises:
         ConversionError: types for inputs that do not exist, or shapes that are not known;
@@ -41,6 +48,9 @@ def bind_inputs(low: Lowering, inputs: Sequence[InputType] | None) -> None:
     missing = []
     for value in low.graph.inputs:
         wanted = chosen.get(value.name) or TensorType()
+        if isinstance(wanted, TensorType) and wanted.value is not None:
+            _fix(low, value, wanted.value, takes_constants)
+            continue
         shape = _shape(value, wanted)
         if shape is None:
             missing.append(value)
@@ -50,6 +60,37 @@ def bind_inputs(low: Lowering, inputs: Sequence[InputType] | None) -> None:
             _bind_array(low, value, wanted, shape)
     if missing:
         raise _open_shapes(missing, low.graph)
+
+
+def _fix(low: Lowering, value: Value, given: Any, takes_constants: bool) -> None:
+    """An input that has one value for good.
+
+    Raises:
+        ConversionError: the value is none of the input's type or shape.
+    """
+    try:
+        array = np.asarray(given).astype(_numpy_dtype(value))
+    except (TypeError, ValueError) as error:
+        raise ConversionError(f"value={given!r:.80} of input {value.name!r}: {error}") from error
+    shape = value.shape
+    if shape is not None and array.ndim == 0:
+        array = np.full([1 if n is None else n for n in shape], array)
+    fits = shape is None or (
+        len(shape) == array.ndim
+        and all(n in (None, m) for n, m in zip(shape, array.shape, strict=True))
+    )
+    if not fits:
+        raise ConversionError(
+            f"value of shape {array.shape} for input {value.name!r} of shape {show(shape or ())}"
+        )
+    low.give(value.name, array)
+    if not takes_constants:
+        low.start(value.name)
+        low.bind(value, low.stored(Constant(value.name, array)))
+
+
+def _numpy_dtype(value: Value) -> str:
+    return value.dtype if value.dtype != "unknown" else "float32"
 
 
 def _by_name(graph: Graph, inputs: Sequence[InputType]) -> dict[str, InputType]:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from numpy.typing import ArrayLike
+
 from mlferry.errors import ConversionError, ModelFileError
 from mlferry.spec.features import ARRAY_TYPES, COLOR_SPACES
 
@@ -67,11 +69,14 @@ class TensorType:
         shape: in the source's order of axes, batch included; an extent may be a `RangeDim`, or
             the whole an `EnumeratedShapes`.
         dtype: "float32", "float64", "int32" or "float16"; by default the source's.
+        value: what the input is for good: it is no input of the model then, and what depends on
+            it alone is computed while converting. A number, or an array of the input's shape.
     """
 
     name: str | None = None
     shape: Sequence[int | RangeDim] | EnumeratedShapes | None = None
     dtype: str | None = None
+    value: ArrayLike | None = None
 
     def __post_init__(self) -> None:
         if self.dtype is not None and self.dtype not in ARRAY_TYPES:

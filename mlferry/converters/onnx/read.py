@@ -6,6 +6,7 @@ import heapq
 import math
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -203,7 +204,7 @@ class _Reader:
         light = self.inferred  # bodies know their types, too
         types = _types(self.model.graph, light)
         constants = {t.name: to_array(t, self.source) for t in proto.initializer}
-        inputs = [_value(v.name, v.type) for v in proto.input if v.name not in constants]
+        inputs = [_input(v.name, v.type) for v in proto.input if v.name not in constants]
         nodes = [node(item, types, self.source) for item in light.node]
         known = {v.name for v in inputs} | set(constants)
         nodes = _ordered(nodes, known, self.source)
@@ -211,6 +212,7 @@ class _Reader:
         for output in proto.output:
             if output.name not in made:
                 raise ConversionError(f"{self.source}: nothing makes the output {output.name!r}")
+        nodes = _needed(nodes, [output.name for output in proto.output])
         opset = self.opsets.get("", self.opsets.get("ai.onnx", 1))
         values = {v.name: v for item in nodes for v in item.outputs}
         values |= {v.name: v for v in inputs}
@@ -350,13 +352,21 @@ def _type_of(tensor: Any) -> Any:
     return onnx.helper.make_tensor_type_proto(tensor.data_type, list(tensor.dims))
 
 
+def _input(name: str, kind: Any) -> Value:
+    """An input of the model; some exporters write a free axis as an extent of 0 or -1."""
+    value = _value(name, kind)
+    shape = value.shape and tuple(None if n is None or n < 1 else n for n in value.shape)
+    return replace(value, shape=shape)
+
+
 def _value(name: str, kind: Any) -> Value:
     tensor = kind.tensor_type
     dtype = _dtype(tensor.elem_type)
     if not tensor.HasField("shape"):
         return Value(name, None, dtype)
     shape: Shape = tuple(
-        d.dim_value if d.WhichOneof("value") == "dim_value" else None for d in tensor.shape.dim
+        d.dim_value if d.WhichOneof("value") == "dim_value" and d.dim_value >= 0 else None
+        for d in tensor.shape.dim
     )
     return Value(name, shape, dtype)
 
@@ -450,6 +460,17 @@ def captured(proto: Any) -> set[str]:
             reads |= captured(item)
         found |= reads - local
     return found
+
+
+def _needed(nodes: Sequence[Node], outputs: Sequence[str]) -> list[Node]:
+    """The nodes that an output of the model depends on."""
+    wanted = set(outputs)
+    kept = []
+    for item in reversed(nodes):
+        if any(value.name in wanted for value in item.outputs if value.name):
+            kept.append(item)
+            wanted |= {value.name for value in item.inputs} | captured(item.proto)
+    return kept[::-1]
 
 
 def _ordered(nodes: Sequence[Node], known: set[str], source: str) -> list[Node]:

@@ -455,3 +455,74 @@ def test_a_transposed_convolution_that_runtimes_compute_differently() -> None:
     proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
     with pytest.raises(ConversionError, match=r"runtimes differ.*give output_shape"):
         mlferry.convert(proto)
+
+
+# ---- what is free, dead or fixed -------------------------------------------------------
+
+
+@pytest.mark.parametrize("extent", [-1, 0])
+def test_extents_that_mean_a_free_axis(extent: int) -> None:
+    """Older exporters of PaddlePaddle write -1, others 0."""
+    network = model([helper.make_node("Relu", ["x"], ["y"])], {"x": [extent, 3]}, {"y": None})
+    for inputs, count in (
+        (None, 1),
+        ([mlferry.TensorType("x", shape=(2, 3))], 2),
+        ([mlferry.TensorType("x", shape=(mlferry.RangeDim(1, 4), 3))], 3),
+    ):
+        converted = mlferry.convert(network, inputs=inputs)
+        assert run(converted, x=np.ones((count, 3), np.float32)).shape == (count, 3)
+
+
+def test_nodes_that_no_output_needs_are_no_reason_to_refuse() -> None:
+    nodes = [
+        helper.make_node("Relu", ["x"], ["y"]),
+        helper.make_node("Debug", ["y"], ["shown"]),
+        helper.make_node("Print", ["shown"], []),
+        helper.make_node("Loop", ["", "", "y"], ["z"], body=helper.make_graph([], "b", [], [])),
+    ]
+    converted = mlferry.convert(model(nodes, {"x": [1, 3]}, {"y": [1, 3]}))
+    assert [layer.name for layer in converted.get_spec().neuralNetwork.layers] == ["y"]
+
+
+def branches() -> onnx.ModelProto:
+    """A condition chooses between two networks, one of which does not take the input."""
+
+    def branch(name: str, shape: str, op: str) -> onnx.GraphProto:
+        nodes = [
+            helper.make_node("Reshape", ["x", shape], [f"{name}0"]),
+            helper.make_node(op, [f"{name}0"], [name]),
+        ]
+        return helper.make_graph(nodes, name, [], [helper.make_empty_tensor_value_info(name)])
+
+    nodes = [
+        helper.make_node("Equal", ["rate", "k"], ["c"]),
+        helper.make_node(
+            "If", ["c"], ["y"], then_branch=branch("a", "s1", "Relu"),
+            else_branch=branch("b", "s2", "Abs"),
+        ),
+    ]  # fmt: skip
+    constants = {"k": np.array(16000), "s1": np.array([1, 8]), "s2": np.array([1, 5])}
+    kinds = {"rate": TensorProto.INT64}
+    return model(nodes, {"x": [1, 8], "rate": []}, {"y": None}, constants, kinds=kinds)
+
+
+@pytest.mark.parametrize("given", [16000, np.int64(16000), np.array(16000)])
+def test_an_input_that_has_one_value_for_good(given: Any) -> None:
+    inputs = [mlferry.TensorType("x"), mlferry.TensorType("rate", value=given)]
+    converted = mlferry.convert(branches(), inputs=inputs)
+    assert [feature.name for feature in converted.get_spec().description.input] == ["x"]
+    x = np.linspace(-1, 1, 8, dtype=np.float32)[None]
+    np.testing.assert_array_equal(run(converted, x=x), np.maximum(x, 0))
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (np.ones((2, 2)), r"value of shape \(2, 2\) for input 'rate'"),
+        ("fast", "of input 'rate'"),
+    ],
+)
+def test_values_that_do_not_fit(value: Any, message: str) -> None:
+    inputs = [mlferry.TensorType("x"), mlferry.TensorType("rate", value=value)]
+    with pytest.raises(ConversionError, match=message):
+        mlferry.convert(branches(), inputs=inputs)

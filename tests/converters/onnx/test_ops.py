@@ -41,10 +41,26 @@ def regions(count: int) -> np.ndarray:
     return np.concatenate([start, start + size], axis=1).astype(np.float32)
 
 
+WHOLE = np.arange(-700, 700, 13, dtype=np.int32)
+BYTES = np.arange(0, 256, 5, dtype=np.uint8)
 IMAGES, WHICH = normal(2, 3, 7, 9), np.array([0, 1, 1, 0], np.int64)
 MOST, IOU, LEAST = np.array(4, np.int64), np.array(0.3, np.float32), np.array(0.4, np.float32)
 W3 = normal(4, 2, 2, 3, 2)
 CASES: dict[str, Case] = {
+    "integers to bytes": Case("Cast", [WHOLE], [], {"to": onnx.TensorProto.UINT8}),
+    "integers to small ones": Case("Cast", [WHOLE], [], {"to": onnx.TensorProto.INT8}),
+    "integers to 16 bits": Case("Cast", [WHOLE * 300], [], {"to": onnx.TensorProto.INT16}),
+    "bytes to small integers": Case("Cast", [BYTES], [], {"to": onnx.TensorProto.INT8}),
+    "small integers to 16 bits without a sign": Case(
+        "Cast", [BYTES.astype(np.int8)], [], {"to": onnx.TensorProto.UINT16}
+    ),
+    "floats to bytes": Case("Cast", [np.abs(normal(4, 5)) * 80], [],
+                            {"to": onnx.TensorProto.UINT8}),
+    "floats to half and back": Case(
+        "Cast", [np.float16([0.5, -2, 3.25])], [], {"to": onnx.TensorProto.FLOAT}
+    ),
+    "floats to half": Case("Cast", [np.float32([0.5, -2, 3.25])], [],
+                           {"to": onnx.TensorProto.FLOAT16}),
     "nms": Case("NonMaxSuppression", [corners(2, 20), normal(2, 3, 20)], [MOST, IOU, LEAST]),
     "nms without threshold": Case(
         "NonMaxSuppression", [corners(1, 30), normal(1, 1, 30)], [np.array(100, np.int64), IOU]

@@ -186,19 +186,40 @@ def cast(low: Lowering, node: Node, x: Any, like: Any = None) -> Any:
     x = low.stored(x) if isinstance(x, Constant) else x
     if target == "bool":
         return emit(low, "notEqual", x, alpha=0.0)
-    plain = ("float32", "float64", "int32", "int64", "bool")
-    floats = ("float32", "float64")
-    if source == target or (source in plain and target in floats):
-        return x
-    if source in floats and target in ("int32", "int64"):
-        return truncated(low, x)
-    if source in ("int32", "int64", "bool", "uint8", "int8", "uint16", "int16") and target in (
-        "int32", "int64", "float32", "float64",
-    ):  # fmt: skip
-        return x
-    raise ConversionError(
-        f"a cast from {source} to {target}: Core ML computes in float32, which rounds otherwise"
-    )
+    if source not in _FLOATS | {*_BITS, "bool"} or target not in _FLOATS | {*_BITS}:
+        raise ConversionError(f"a cast from {source} to {target}")
+    if source in _FLOATS and target in _BITS:
+        return truncated(low, x)  # what does not fit is undefined in ONNX
+    if source in _BITS and target in _BITS and not _holds(target, source):
+        return _wrapped(low, x, target)
+    return x
+
+
+# Core ML computes all of them in float32: half precision is not rounded to.
+_FLOATS = {"float16", "bfloat16", "float32", "float64"}
+_BITS = {
+    "int8": 8, "int16": 16, "int32": 32, "int64": 64, "uint8": 8, "uint16": 16, "uint32": 32,
+    "uint64": 64,
+}  # fmt: skip
+
+
+def _holds(target: str, source: str) -> bool:
+    """Whether a type has room for another's integers, as far as float32 holds them exactly."""
+    if _BITS[target] >= 32:
+        return not target.startswith("u") or source.startswith("u")
+    one, other = np.iinfo(target), np.iinfo(source)
+    return bool(one.min <= other.min and one.max >= other.max)
+
+
+def _wrapped(low: Lowering, x: Blob, target: str) -> Blob:
+    """Integers modulo the size of a narrower type."""
+    if _BITS[target] >= 32:
+        raise ConversionError(f"a cast to {target} of numbers that may be negative")
+    size, least = 2.0 ** _BITS[target], float(np.iinfo(target).min)
+    moved = emit(low, "activation", x, linear={"alpha": 1 / size, "beta": -least / size})
+    rounds = emit(low, "floor", moved)
+    whole = emit(low, "activation", rounds, linear={"alpha": size})
+    return emit(low, "subtractBroadcastable", x, whole)
 
 
 # ---- activations -----------------------------------------------------------------------
