@@ -318,6 +318,43 @@ def test_any_number_of_steps(
         same_outputs(converted, model, [with_gaps(x, rng) if masked_too else x])
 
 
+VARYING: dict[str, tuple[Callable[[Any], Any], tuple[int, ...]]] = {
+    "GRU": (lambda k: k.layers.GRU(3), (4, 2)),
+    "GRU, reset before": (lambda k: k.layers.GRU(3, reset_after=False), (4, 2)),
+    "simple, backwards": (lambda k: k.layers.SimpleRNN(3, go_backwards=True), (4, 2)),
+    "relu": (lambda k: k.layers.LSTM(3, activation="relu", return_sequences=True), (4, 2)),
+    "both directions": (lambda k: k.layers.Bidirectional(k.layers.GRU(3)), (4, 2)),
+    "cells": (
+        lambda k: k.layers.RNN([k.layers.LSTMCell(5), k.layers.GRUCell(2)]), (4, 2)
+    ),
+    "maps": (lambda k: k.layers.ConvLSTM2D(2, 2), (3, 5, 4, 2)),
+    "rows of maps": (lambda k: k.layers.ConvLSTM1D(2, 2, return_sequences=True), (3, 5, 2)),
+    "many steps": (lambda k: k.layers.GRU(2, return_sequences=True), (300, 2)),
+}  # fmt: skip
+
+
+# maps have no steps to mask
+MASKED_TOO = [(name, False) for name in VARYING] + [
+    (name, True) for name, (_, shape) in VARYING.items() if len(shape) == 2
+]
+
+
+@pytest.mark.parametrize("keras_name", ["keras", "tf_keras"])
+@pytest.mark.parametrize(("name", "masked_too"), MASKED_TOO)
+def test_any_number_of_samples(
+    name: str, masked_too: bool, keras_name: str, library: Library, rng: np.random.Generator
+) -> None:
+    k = library(keras_name)
+    make, shape = VARYING[name]
+    front = [k.layers.Masking(0.5)] if masked_too else []
+    model = filled(k.Sequential([k.layers.Input(shape), *front, make(k)]), rng)
+    given = mlferry.TensorType(shape=(mlferry.RangeDim(1, 5), *shape))
+    converted = mlferry.convert(model, inputs=[given])
+    for count in (1, 2, 5):
+        x = rng.normal(size=(count, *shape)).astype(np.float32)
+        same_outputs(converted, model, [with_gaps(x, rng) if masked_too else x])
+
+
 def test_weights_of_a_composed_layer_are_stored_once(library: Library) -> None:
     k = library("keras")
     model = k.Sequential([k.layers.Input((50, 4)), k.layers.GRU(64)])

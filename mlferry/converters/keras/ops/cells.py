@@ -21,7 +21,7 @@ from mlferry.converters.keras.ops.registry import (
 )
 from mlferry.converters.layout import SOURCE, Blob
 from mlferry.converters.lower import Lowering
-from mlferry.converters.operands import known
+from mlferry.converters.operands import extent, known
 from mlferry.converters.recurrent import (
     GRU,
     LSTM,
@@ -34,7 +34,7 @@ from mlferry.converters.recurrent import (
     split,
 )
 from mlferry.errors import ConversionError
-from mlferry.spec.shapes.rules import Shape
+from mlferry.spec.shapes.rules import Shape, product
 
 Matrix = NDArray[np.float32]
 _LSTM_ORDER = (0, 3, 1, 2)  # Keras: i, f, c, o
@@ -134,17 +134,22 @@ class Convolutional:
 
     def project(self, low: Lowering, x: Blob) -> Blob:
         """See `Cell`; x is [time, batch, *spatial, channels]."""
-        time, batch, *rest = known(x)
-        flat = low.reshape(x, (time * batch, *rest), layout=SOURCE)
+        time, batch, *rest = x.known
+        if time is None or None in rest:
+            known(x)  # only the batch may vary
+        flat = low.reshape(x, (product((time, batch)), *rest), layout=SOURCE)
         if not self.first:
             order = (0, flat.rank - 1, *range(1, flat.rank - 1))
             flat = low.layer("transpose", flat, layout=SOURCE, axes=order)
         pairs = self.how.pairs or same_pairs(
-            known(flat)[2:], self.kernel.shape[2:], self.how.strides, self.how.dilations
+            [extent(flat, axis) for axis in range(2, flat.rank)],
+            self.kernel.shape[2:],
+            self.how.strides,
+            self.how.dilations,
         )
         how = replace(self.how, pairs=pairs)
         made = convolved(low, flat, self.kernel, how, bias=self.bias)
-        return low.reshape(made, (time, batch, *known(made)[1:]), layout=SOURCE)
+        return low.reshape(made, (time, batch, *made.known[1:]), layout=SOURCE)
 
     def step(self, low: Lowering, x: Blob, states: list[Blob]) -> tuple[Blob, list[Blob]]:
         """See `Cell`."""
@@ -204,7 +209,7 @@ _CELLS: dict[str, Callable[[Lowering, Node], Cell]] = {
 def first_states(node: Node, batch: int, steps: Blob) -> list[tuple[int, ...]]:
     """The shapes of a cell's states, given what it projects: [time, batch, ...]."""
     if node.op == "ConvLSTMCell":
-        _, _, gates, *spatial = known(steps)
+        gates, *spatial = (extent(steps, axis) for axis in range(2, steps.rank))
         return [(batch, gates // 4, *spatial)] * 2
     return [(batch, size) for size in sizes(node)]
 

@@ -98,10 +98,7 @@ def _composed(
     timewise = low.layer("transpose", x, layout=SOURCE, axes=(1, 0, *range(2, x.rank)))
     steps = cell.project(low, timewise)
     if not states:
-        states = [
-            low.constant(np.zeros(shape, np.float32), layout=SOURCE)
-            for shape in first_states(node.parts["cell"], extent(x, 0), steps)
-        ]
+        states = _zeros(low, node, x, steps)
     how = {"reverse": bool(node.attrs.get("go_backwards", False)), "zero": zero}
     sequence = bool(node.attrs.get("return_sequences", False))
     length = steps.known[0]
@@ -111,6 +108,23 @@ def _composed(
     outputs, last = walk(low, cell, steps_of(low, steps), states, masks=kept, **how)
     walked = outputs[::-1] if how["reverse"] else outputs
     return (stacked(low, walked, axis=1) if sequence else walked[-1]), last
+
+
+def _zeros(low: Lowering, node: Node, x: Blob, steps: Blob) -> list[Blob]:
+    """The states before the first step; where the batch varies, one row a sample of `x`."""
+    batch = x.known[0]
+    shapes = first_states(node.parts["cell"], 1 if batch is None else extent(x, 0), steps)
+    zeros = [low.constant(np.zeros(shape, np.float32), layout=SOURCE) for shape in shapes]
+    if batch is not None:
+        return zeros
+    single = low.layer("reduceSum", x, layout=SOURCE, axes=tuple(range(1, x.rank)), keepDims=False)
+    column = low.layer("fillLike", single, layout=SOURCE, value=0.0)
+    made = []
+    for zero in zeros:
+        axes = tuple(range(1, zero.rank))
+        wide = low.layer("expandDims", column, layout=SOURCE, axes=axes)
+        made.append(low.layer("addBroadcastable", zero, wide, layout=SOURCE))
+    return made
 
 
 def _in_a_loop(
