@@ -258,6 +258,8 @@ class KerasArchive:
 
     def _walk(self, model: Layer, group: Group, path: Path, found: dict[Path, Named]) -> None:
         folder = group.group("layers", "_layer_checkpoint_dependencies")
+        # Keras 2.12 to 2.14 list a layer that has arrays twice
+        twice = "layers" not in group and "_layer_checkpoint_dependencies" in group
         used: dict[str, int] = {}
         for layer in model.layers:
             if layer.is_op:
@@ -269,6 +271,8 @@ class KerasArchive:
             else:
                 used[label] = 0
             inner = folder.group(label)
+            if twice and _holds_arrays(inner):
+                used[snake_case(_python_class(layer))] += 1
             if layer.model_kind is not None:
                 self._walk(layer, inner, (*path, layer.name), found)
                 continue
@@ -297,6 +301,12 @@ class KerasArchive:
                 f"arrays of layer {stored!r} lie where those of {layer.class_name} "
                 f"{layer.name!r} should be"
             )
+
+
+def _holds_arrays(group: Group) -> bool:
+    """Whether a folder, or one inside it, holds arrays."""
+    entries = (group[name] for name in group)
+    return any(_holds_arrays(item) if isinstance(item, Group) else True for item in entries)
 
 
 def _python_class(layer: Layer) -> str:

@@ -37,6 +37,13 @@ _ALIASES = {
     "BatchNormalizationV2": "BatchNormalization",
     "SyncBatchNormalization": "BatchNormalization",
     "GroupQueryAttention": "GroupedQueryAttention",
+    "CuDNNLSTM": "LSTM",
+    "CuDNNGRU": "GRU",
+}
+# What the layers of CuDNN compute, which their configs leave out.
+_CUDNN: dict[str, Config] = {
+    "CuDNNLSTM": {"activation": "tanh", "recurrent_activation": "sigmoid"},
+    "CuDNNGRU": {"activation": "tanh", "recurrent_activation": "sigmoid", "reset_after": True},
 }
 _RENAMED_1 = {
     "nb_filter": "filters",
@@ -76,6 +83,7 @@ def modern(class_name: str, config: Config, version: int) -> tuple[str, Config]:
     config = dict(config)
     if version == 1:
         class_name, config = _from_1(class_name, config)
+    config = {**_CUDNN.get(class_name, {}), **config}
     class_name = _ALIASES.get(class_name, class_name)
     change = _CHANGES.get(class_name)
     if change is not None:
@@ -235,6 +243,32 @@ def _gates_together(arrays: list[tuple[str, Any]], gates: tuple[str, ...]) -> li
     ]
 
 
+_CUDNN_GATES = {"LSTMCell": 4, "GRUCell": 3}
+
+
+def _of_cudnn(arrays: list[tuple[str, Any]], gates: int) -> list[tuple[str, Any]]:
+    """Arrays as Keras has them, of those of CuDNN, which a file of either layer may hold.
+
+    CuDNN keeps two biases one behind the other and the matrices of each gate transposed; the
+    input's also lie in the other order, under the shape of Keras's.
+    """
+    found = dict(arrays)
+    bias, recurrent = found.get("bias"), found.get("recurrent_kernel")
+    if bias is None or recurrent is None or bias.shape != (2 * gates * recurrent.shape[0],):
+        return arrays
+
+    def each(matrix: Any, change: Callable[[Any], Any]) -> Any:
+        return np.concatenate([change(part) for part in np.split(matrix, gates, axis=1)], axis=1)
+
+    kernel = each(found["kernel"], lambda part: part.reshape(part.shape[::-1]).T)
+    biases = bias.reshape(2, -1)
+    return [
+        ("kernel", kernel),
+        ("recurrent_kernel", each(recurrent, lambda part: part.T)),
+        ("bias", biases.sum(axis=0) if gates == 4 else biases),
+    ]
+
+
 def kernels(
     class_name: str, config: Config, arrays: list[tuple[str, Any]], version: int, backend: str
 ) -> list[tuple[str, Any]]:
@@ -248,6 +282,8 @@ def kernels(
         return arrays
     if "gates_apart" in config:
         return _gates_together(arrays, config.pop("gates_apart"))
+    if class_name in _CUDNN_GATES:
+        return _of_cudnn(arrays, _CUDNN_GATES[class_name])
     (name, kernel), *rest = arrays
     if version == 1:
         first = config.get("data_format") == "channels_first"

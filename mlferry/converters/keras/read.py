@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import re
@@ -256,18 +257,61 @@ def _read_object(source: Any, keep: Keep) -> Graph:
         )
     if not hasattr(source, "layers"):
         raise ConversionError(f"a {type(source).__name__} is a Keras layer; give the model")
+    plain = _as_functional(source)
     try:
-        text = source.to_json()
+        text = plain.to_json()
     except (NotImplementedError, ValueError, TypeError) as error:
         raise ConversionError(
             f"{type(source).__name__} {source.name!r} is a subclassed model: its config does not "
             "tell what it computes; rebuild it with the functional API"
         ) from error
     config = json.loads(text)
+    _complete(config, plain)
     release = _release(config)
     model = parse(config, _major(release), source.name)
     model.source = source
     return _graph(model, arrays.InMemory(source), f"model {source.name!r}", release, "", keep)
+
+
+def _as_functional(model: Any) -> Any:
+    """A model of a user's class that was built of inputs and outputs, as one of Keras's own."""
+    names = {cls.__name__ for cls in type(model).__mro__}
+    is_users = type(model).__name__ not in ("Functional", "Model", "Sequential")
+    if not is_users or "Functional" not in names or "layers" in _config_of(model):
+        return model
+    library = next(
+        root
+        for cls in type(model).__mro__
+        if (root := cls.__module__.split(".")[0]) in ("keras", "tf_keras")
+    )
+    kind = importlib.import_module(library).Model
+    return kind(model.inputs, model.outputs, name=model.name)
+
+
+def _config_of(model: Any) -> Mapping[str, Any]:
+    try:
+        found: Mapping[str, Any] = model.get_config()
+    except (NotImplementedError, TypeError, ValueError):
+        return {}
+    return found
+
+
+def _complete(config: dict[str, Any], model: Any) -> None:
+    """Give the models inside, of classes of the user's own, the layers that their configs lack."""
+    entries = config["config"]
+    listed = entries if isinstance(entries, list) else entries.get("layers", ())
+    layers = {layer.name: layer for layer in model.layers}
+    for entry in listed:
+        inner = layers.get(entry.get("name") or entry["config"].get("name"))
+        if inner is None or not hasattr(inner, "layers"):
+            continue
+        plain = _as_functional(inner)
+        if plain is not inner:
+            told = json.loads(plain.to_json())
+            entry |= {"class_name": told["class_name"], "config": told["config"]}
+            entry["registered_name"] = told.get("registered_name")
+            entry["module"] = told.get("module")
+        _complete(entry, plain)
 
 
 # ---- the graph -------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from mlferry.converters.keras.ops import (  # noqa: F401 (they register their fu
     convolution,
     core,
     linear,
+    local,
     manipulation,
     merging,
     normalization,

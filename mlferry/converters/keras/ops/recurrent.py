@@ -175,6 +175,7 @@ def bidirectional(low: Lowering, node: Node, *inputs: Blob) -> list[Blob]:
     mode = node.attrs.get("merge_mode", "concat")
     if mode not in _MERGES:
         raise ConversionError(f"merge_mode={mode!r}")
+    run = _run_maps if forward.op.startswith("ConvLSTM") else _run
     made = _at_once(low, forward, backward, x, states) if mask is None else None
     if made is not None:
         y, after, before = made
@@ -184,10 +185,11 @@ def bidirectional(low: Lowering, node: Node, *inputs: Blob) -> list[Blob]:
         if sequence:
             ahead, back = low.outputs(2, "splitND", y, layout=SOURCE, axis=-1, numSplits=2)
     else:
-        ahead, after = _run(low, forward, x, states[:half], mask, zero=sequence)
-        back, before = _run(low, backward, x, states[half:], mask, zero=sequence)
+        ahead, after = run(low, forward, x, states[:half], mask, zero=sequence)
+        back, before = run(low, backward, x, states[half:], mask, zero=sequence)
         if sequence:
-            back = low.layer("reverse", back, layout=SOURCE, reverseDim=(False, True, False))
+            turned = tuple(axis == 1 for axis in range(back.rank))
+            back = low.layer("reverse", back, layout=SOURCE, reverseDim=turned)
     return _results(node, inputs, _MERGES[mode](low, ahead, back), [*after, *before])
 
 
@@ -195,6 +197,8 @@ def _at_once(
     low: Lowering, forward: Node, backward: Node, x: Blob, states: list[Blob]
 ) -> tuple[Blob, list[Blob], list[Blob]] | None:
     """Outputs [batch, time, 2 * units] and last states, where one layer of Core ML has both."""
+    if forward.op.startswith("ConvLSTM"):
+        return None
     directions = [bool(part.attrs.get("go_backwards", False)) for part in (forward, backward)]
     ahead, behind = (cell_of(low, part.parts["cell"]) for part in (forward, backward))
     if directions != [False, True] or len(states) not in (0, 4):
@@ -223,8 +227,17 @@ _MERGES: dict[str | None, Any] = {
 
 @op("ConvLSTM1D", "ConvLSTM2D", layouts=(SOURCE,))
 def conv_lstm(low: Lowering, node: Node, *inputs: Blob) -> list[Blob]:
-    """States and steps lie channels-first inside."""
+    """One direction over maps."""
     x, states = _given(node, inputs)
+    zero = bool(node.attrs.get("zero_output_for_mask", False))
+    y, last = _run_maps(low, node, x, states, masks.of(low, node)[0], zero=zero)
+    return _results(node, inputs, [y], last)
+
+
+def _run_maps(
+    low: Lowering, node: Node, x: Blob, states: list[Blob], mask: Blob | None, *, zero: bool
+) -> tuple[Blob, list[Blob]]:
+    """As `_run`, for maps: states and steps lie channels-first inside."""
     first = node.attrs.get("data_format") == "channels_first"
     rank = x.rank - 1
 
@@ -234,12 +247,10 @@ def conv_lstm(low: Lowering, node: Node, *inputs: Blob) -> list[Blob]:
         axes = (*range(outer), *order)
         return y if first else low.layer("transpose", y, layout=SOURCE, axes=axes)
 
-    zero = bool(node.attrs.get("zero_output_for_mask", False))
-    mask = masks.of(low, node)[0]
     given = [turned(state, back=False) for state in states]
     y, last = _composed(low, node, cell_of(low, node.parts["cell"]), x, given, mask, zero)
     shown = turned(y, back=True, outer=1 + y.rank - rank)
-    return _results(node, inputs, [shown], [turned(state, back=True) for state in last])
+    return shown, [turned(state, back=True) for state in last]
 
 
 # ---- around them -----------------------------------------------------------------------

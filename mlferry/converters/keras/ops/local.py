@@ -1,0 +1,72 @@
+"""Locally connected layers of Keras 1 and 2: a kernel of its own for every place."""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import Any
+
+import numpy as np
+
+from mlferry.converters.graph import Node
+from mlferry.converters.keras.ops.registry import choice, op, sizes, weight
+from mlferry.converters.layout import SOURCE, Blob
+from mlferry.converters.lower import Lowering
+from mlferry.converters.operands import extent
+from mlferry.errors import ConversionError
+
+
+def _connected(low: Lowering, node: Node, x: Blob, dimensions: int) -> Any:
+    """The values under each place of the kernel, gathered, times the weights of that place."""
+    attrs = node.attrs
+    choice(node, "padding", ("valid",), "valid")
+    if attrs.get("implementation", 1) != 1:
+        raise ConversionError(
+            f"implementation={attrs['implementation']!r}: 1 can be converted. Set it to 1 in the "
+            "model, give it the same weights, and save it again"
+        )
+    first = attrs.get("data_format") == "channels_first"
+    if first:
+        x = low.layer("transpose", x, layout=SOURCE, axes=(0, *range(2, x.rank), 1))
+    *space, channels = (extent(x, axis) for axis in range(1, x.rank))
+    kernel = sizes(attrs["kernel_size"], dimensions, "kernel_size")
+    strides = sizes(attrs.get("strides", 1), dimensions, "strides")
+    counts = [(n - k) // s + 1 for n, k, s in zip(space, kernel, strides, strict=True)]
+    filters, places = int(attrs["filters"]), int(np.prod(counts))
+    numbers = np.arange(int(np.prod(space))).reshape(space)
+    windows = [
+        numbers[tuple(slice(i * s, i * s + k) for i, s, k in zip(at, strides, kernel, strict=True))]
+        for at in product(*map(range, counts))
+    ]
+    held = int(np.prod(kernel)) * channels
+    kernels = weight(node, "kernel", places, held, filters)
+    if first:  # the weights of a channel lie together
+        kernels = kernels.reshape(places, channels, -1, filters).transpose(0, 2, 1, 3)
+        kernels = kernels.reshape(places, held, filters)
+    batch = x.known[0]
+    flat = low.reshape(x, (batch, numbers.size, channels), layout=SOURCE)
+    index = low.constant(np.stack(windows).ravel().astype(np.float32), layout=SOURCE)
+    taken = low.layer("gather", flat, index, layout=SOURCE, axis=1)
+    rows = low.reshape(taken, (batch, places, held), layout=SOURCE)
+    by_place = low.layer("transpose", rows, layout=SOURCE, axes=(1, 0, 2))
+    made = low.layer("batchedMatmul", by_place, low.constant(kernels, layout=SOURCE), layout=SOURCE)
+    shaped = low.layer("transpose", made, layout=SOURCE, axes=(1, 0, 2))
+    shaped = low.reshape(shaped, (batch, *counts, filters), layout=SOURCE)
+    if attrs.get("use_bias", True):
+        bias = weight(node, "bias", *counts, filters)
+        shaped = low.layer(
+            "addBroadcastable", shaped, low.constant(bias, layout=SOURCE), layout=SOURCE
+        )
+    if first:
+        axes = (0, shaped.rank - 1, *range(1, shaped.rank - 1))
+        shaped = low.layer("transpose", shaped, layout=SOURCE, axes=axes)
+    return shaped
+
+
+@op("LocallyConnected1D", layouts=(SOURCE,))
+def locally_connected1d(low: Lowering, node: Node, x: Blob) -> Any:
+    return _connected(low, node, x, 1)
+
+
+@op("LocallyConnected2D", layouts=(SOURCE,))
+def locally_connected2d(low: Lowering, node: Node, x: Blob) -> Any:
+    return _connected(low, node, x, 2)
