@@ -27,7 +27,13 @@ from mlferry.runtime.session import Session
 from mlferry.spec import networks
 from tests.fuzz.network import Network
 
-FRAMEWORKS = {"onnx": 3000, "keras": 1000, "keras_nested": 1000, "tensorflow": 1000}
+FRAMEWORKS = {
+    "onnx": 3000,
+    "keras": 1000,
+    "keras_nested": 1000,
+    "onnx_mixed": 3000,
+    "tensorflow": 1000,
+}
 Array = np.ndarray[Any, Any]
 
 
@@ -92,7 +98,7 @@ def disagreement(framework: str, seed: int, index: int) -> str:
             return f"WRONG: cannot run: {error!r:.400}"
         for name, other in zip(names, values, strict=True):
             distance = apart(np.asarray(made[name]), other)
-            if distance > CLOSE and not _is_touchy(network.oracle, data, values, distance):
+            if distance > network.close and not _is_touchy(network.oracle, data, values, distance):
                 shapes = f"{np.shape(made[name])} {other.shape}"
                 return f"WRONG: {name} {shapes} is {distance:.2g} apart"
     data = named(network.inputs)

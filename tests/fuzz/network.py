@@ -22,6 +22,7 @@ class Network:
         options: how it is converted.
         names: of the outputs, where the source tells them.
         others: inputs of other sizes that the conversion allows.
+        close: how far the values may be apart, beside their size.
     """
 
     source: Any
@@ -30,3 +31,4 @@ class Network:
     options: Mapping[str, Any] = field(default_factory=dict)
     names: Sequence[str] | None = None
     others: Sequence[Mapping[str, Array]] = ()
+    close: float = 1e-4

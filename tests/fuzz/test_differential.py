@@ -6,7 +6,7 @@ import pytest
 
 from tests.fuzz.differential import FRAMEWORKS, run
 
-SLICE = {"onnx": 300, "keras": 25, "tensorflow": 25}
+SLICE = {"onnx": 300, "onnx_mixed": 200, "keras": 25, "keras_nested": 15, "tensorflow": 25}
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
