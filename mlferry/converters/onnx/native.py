@@ -6,7 +6,7 @@ It aborts on some hostile models. Files of strangers therefore go through a proc
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 INLINED = "mlferry.inlined"
@@ -34,7 +34,8 @@ def inlined(model: Any, keep: Collection[str]) -> Any:
     while True:
         found = {
             (node.domain, node.op_type)
-            for node in model.graph.node
+            for graph in graphs(model.graph)
+            for node in graph.node
             if node.op_type not in keep
             and f"{node.domain}.{node.op_type}" not in keep
             and node.name not in keep
@@ -50,6 +51,15 @@ def inlined(model: Any, keep: Collection[str]) -> Any:
         if made == model:
             return model
         model, own = made, {(f.domain, f.name) for f in made.functions}
+
+
+def graphs(graph: Any) -> Iterator[Any]:
+    """A graph and those in the attributes of its nodes: branches, and bodies of loops."""
+    yield graph
+    for node in graph.node:
+        for attribute in node.attribute:
+            for inner in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
+                yield from graphs(inner)
 
 
 def inferred(model: Any, data_prop: bool = False) -> Any:
@@ -69,14 +79,15 @@ def _with_bodies(model: Any, wanted: Collection[tuple[str, str]]) -> Any:
     """The model with the bodies of function ops as functions of its own, one a node."""
     import onnx
 
-    graph = inferred(model).graph
-    types = {v.name: v.type for v in (*graph.value_info, *graph.input, *graph.output)}
-    for tensor in model.graph.initializer:
-        kind = onnx.helper.make_tensor_type_proto(tensor.data_type, list(tensor.dims))
-        types[tensor.name] = kind
+    types: dict[str, Any] = {}
+    for graph in graphs(inferred(model).graph):
+        types |= {v.name: v.type for v in (*graph.value_info, *graph.input, *graph.output)}
+        for tensor in graph.initializer:
+            kind = onnx.helper.make_tensor_type_proto(tensor.data_type, list(tensor.dims))
+            types[tensor.name] = kind
     result = onnx.ModelProto()
     result.CopyFrom(model)
-    for index, node in enumerate(result.graph.node):
+    for index, node in enumerate([n for graph in graphs(result.graph) for n in graph.node]):
         if (node.domain, node.op_type) not in wanted:
             continue
         version = next((o.version for o in model.opset_import if o.domain == node.domain), 1)
