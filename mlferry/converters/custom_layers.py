@@ -19,6 +19,7 @@ from mlferry.errors import ConversionError, MlferryError
 from mlferry.spec import weights
 from mlferry.spec.proto import neural_network_pb2 as nn
 from mlferry.spec.shapes.rules import Shape
+from mlferry.spec.shapes.trace import declare
 
 if TYPE_CHECKING:
     from mlferry.converters.lower import Lowering
@@ -201,7 +202,11 @@ def add_custom(
     blobs = low.outputs(
         count, "custom", *given, layout=layout, output_shapes=shapes, **_fields(message)
     )
-    name = low.builder.network.layers[-1].name
+    added = low.builder.network.layers[-1]
+    taken = [x.shape for x in given]
+    if all(shape is not None and None not in shape for shape in (*taken, *(shapes or [None]))):
+        declare(added, [shape for shape in taken if shape], shapes or [])
+    name = added.name
     if not node.elementwise:
         low.metadata[LAYOUT_KEY + name] = "channels first" if first else "source"
     return tuple(

@@ -15,6 +15,7 @@ import mlferry
 from mlferry.custom import WEIGHTS_KEY
 from mlferry.errors import ConversionError, CustomLayerError, UnsupportedOpError
 from mlferry.models.scaffold import python_files
+from mlferry.spec.shapes.trace import trace
 
 Library = Callable[[str], Any]
 
@@ -519,3 +520,24 @@ def test_three_ways_to_tell_the_shape(
     converted = mlferry.convert(path, custom_conversion_functions={"Halved": lambda node: params})
     x = rng.normal(size=(1, 8, 6, 2)).astype(np.float32)
     np.testing.assert_allclose(run(converted, x, **{name: HalvedLayer}), built(x), atol=1e-5)
+
+
+def test_shapes_that_the_source_told_stay_in_the_model(keras: Any, tmp_path: Path) -> None:
+    """Without a class, what is behind a custom layer is known at the size that was converted."""
+
+    class Pool(keras.layers.Layer):  # type: ignore[misc,name-defined]
+        def call(self, x: Any) -> Any:
+            return keras.ops.mean(x, 1)
+
+    x = keras.layers.Input((8, 6, 3), name="x", batch_size=1)
+    network = keras.Model(x, keras.layers.Dense(2, name="last")(Pool()(x)))
+    functions = {"Pool": lambda node: mlferry.CustomLayerParams("PoolWithoutClass")}
+    converted = mlferry.convert(network, custom_conversion_functions=functions)
+    converted.save(tmp_path / "m.mlmodel")
+    spec = mlferry.MLModel(tmp_path / "m.mlmodel").get_spec()
+    found = trace(spec.neuralNetwork, {"x": (1, 8, 6, 3)})
+    assert found.shapes["last"] == (1, 6, 2)
+    assert not found.opaque
+    other = trace(spec.neuralNetwork, {"x": (1, 9, 6, 3)})  # nobody told of this size
+    assert other.shapes["last"] is None
+    assert len(other.opaque) == 1

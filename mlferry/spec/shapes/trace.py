@@ -80,6 +80,7 @@ def _walk(
         try:
             if layer.HasField("custom"):
                 made = custom(layer, known) if len(known) == len(given) else None
+                made = _declared(layer, known) if made is None else made
                 if made is None:
                     found.opaque.append(layer.name)
             else:
@@ -94,6 +95,25 @@ def _walk(
         for index, name in enumerate(layer.output):
             fits = made is not None and index < len(made)
             found.shapes[name] = tuple(made[index]) if made is not None and fits else None
+
+
+def declare(
+    layer: nn.NeuralNetworkLayer, inputs: Sequence[Shape], outputs: Sequence[Shape]
+) -> None:
+    """Let a layer itself say which shapes it takes and makes, where no rule can tell them."""
+    for target, told in ((layer.inputTensor, inputs), (layer.outputTensor, outputs)):
+        for shape in told:
+            target.add(rank=len(shape), dimValue=[n or 0 for n in shape])
+
+
+def _declared(layer: nn.NeuralNetworkLayer, inputs: Sequence[Shape]) -> list[Shape] | None:
+    """The shapes that a layer declares for just these shapes of its inputs."""
+    taken, made = (
+        [tuple(tensor.dimValue) for tensor in told]
+        for told in (layer.inputTensor, layer.outputTensor)
+    )
+    fits = taken == list(inputs) and len(made) == len(layer.output) > 0
+    return list(made) if fits and all(all(shape) for shape in made) else None
 
 
 def bound_to_sizes(
