@@ -72,7 +72,7 @@ class Builder:
         """
         with context(f"adding {kind} {name!r}"):
             self._check(kind, name, inputs, outputs)
-            self._bytes += sum(map(_stored, params.values()))
+            self._bytes += sum(map(stored_bytes, params.values()))
             limits.check_model(self._bytes)
             # filled in its place: appending a message would copy its weights
             layer = self.network.layers.add(name=name, input=inputs, output=outputs)
@@ -309,12 +309,12 @@ def write_classifier(
     description.output.extend(others)
 
 
-def _stored(value: Any) -> int:
-    """The bytes that the arrays of a parameter take in a file."""
+def stored_bytes(value: Any) -> int:
+    """The bytes that the arrays of a layer's parameter take in a file."""
     if isinstance(value, np.ndarray):
         return value.size * {"float16": 2, "uint8": 1}.get(str(value.dtype), 4)
     if isinstance(value, weights.Linear):
         return value.indices.size * value.bits // 8
     if isinstance(value, Mapping):
-        return sum(map(_stored, value.values()))
-    return sum(map(_stored, value)) if isinstance(value, list | tuple) else 0
+        return sum(map(stored_bytes, value.values()))
+    return sum(map(stored_bytes, value)) if isinstance(value, list | tuple) else 0

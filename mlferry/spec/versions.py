@@ -153,14 +153,24 @@ def _network_reasons(network: networks.Network) -> Iterator[tuple[int, str]]:
     if network.HasField("updateParams"):
         yield 4, "parameters for updates on the device"
     for layer in networks.layers_of(network):
-        kind = layer.WhichOneof("layer")
-        yield networks.layer_version(layer), f"the {kind} layer {layer.name!r}"
-        if layer.isUpdatable:
-            yield 4, f"the updatable layer {layer.name!r}"
-        for applies, version, what in _LAYER_FEATURES.get(kind or "", ()):
-            if applies(layer):
-                yield version, f"{what} of {layer.name!r}"
-    for weight in weights.iter_weights(network):
+        yield from _layer_reasons(layer)
+    yield from _weight_reasons(network)
+
+
+def _layer_reasons(layer: nn.NeuralNetworkLayer) -> Iterator[tuple[int, str]]:
+    kind = layer.WhichOneof("layer")
+    yield networks.layer_version(layer), f"the {kind} layer {layer.name!r}"
+    if layer.isUpdatable:
+        yield 4, f"the updatable layer {layer.name!r}"
+    for applies, version, what in _LAYER_FEATURES.get(kind or "", ()):
+        if applies(layer):
+            yield version, f"{what} of {layer.name!r}"
+
+
+def _weight_reasons(
+    holder: networks.Network | nn.NeuralNetworkLayer,
+) -> Iterator[tuple[int, str]]:
+    for weight in weights.iter_weights(holder):
         stored = _encoding(weight.message)
         if stored is not None and weight.kind != "custom":
             needs = _WEIGHT_VERSIONS.get(stored.kind, 1)
@@ -195,6 +205,12 @@ _LAYER_FEATURES: dict[str, tuple[_Feature, ...]] = {
 def required(spec: model_pb2.Model) -> int:
     """The smallest specification version that has every feature of a model."""
     return max(version for version, _ in reasons(spec))
+
+
+def required_by_layer(layer: nn.NeuralNetworkLayer) -> int:
+    """The smallest specification version that has a layer, with its options and weights."""
+    reasons_found = (*_layer_reasons(layer), *_weight_reasons(layer))
+    return max(version for version, _ in reasons_found)
 
 
 def why(spec: model_pb2.Model, above: int) -> list[str]:

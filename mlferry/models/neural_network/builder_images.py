@@ -1,0 +1,127 @@
+"""Image inputs of `NeuralNetworkBuilder`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from mlferry.errors import SpecError
+from mlferry.spec import networks
+from mlferry.spec.proto import features_pb2 as ft
+
+if TYPE_CHECKING:
+    from mlferry.models.neural_network.builder import NeuralNetworkBuilder
+
+PerInput = Any
+_BIASES = {"red_bias": "redBias", "green_bias": "greenBias", "blue_bias": "blueBias",
+           "gray_bias": "grayBias"}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class PixelArguments:
+    """What becomes of pixels: every value is for all inputs, or a mapping from their names."""
+
+    names: Sequence[str]
+    is_bgr: PerInput
+    red_bias: PerInput
+    green_bias: PerInput
+    blue_bias: PerInput
+    gray_bias: PerInput
+    image_scale: PerInput
+
+    def __post_init__(self) -> None:
+        for argument in ("is_bgr", *_BIASES, "image_scale"):
+            given = getattr(self, argument)
+            wrong = [key for key in given if key not in self.names] if _is_mapping(given) else []
+            if wrong:
+                raise SpecError(
+                    f"{argument}: there is no image input {wrong[0]!r}; there are "
+                    f"{', '.join(map(repr, self.names))}"
+                )
+
+    def of(self, argument: str, name: str, default: Any) -> Any:
+        """The value of an argument for an input."""
+        given = getattr(self, argument)
+        return given.get(name, default) if _is_mapping(given) else given
+
+
+def _is_mapping(given: Any) -> bool:
+    return isinstance(given, Mapping)
+
+
+def set_images(builder: NeuralNetworkBuilder, given: PixelArguments, image_format: str) -> None:
+    """Make images of inputs, and set what is done with their pixels; see the builder's method."""
+    layout = image_format.upper()
+    if layout not in ("NCHW", "NHWC"):
+        raise SpecError(f"image_format={image_format!r}: 'NCHW' and 'NHWC' are possible")
+    for feature in builder.model.description.input:
+        if feature.name not in given.names:
+            continue
+        if feature.type.WhichOneof("Type") == "multiArrayType":
+            channels_last, rank = layout == "NHWC", len(feature.type.multiArrayType.shape)
+            _make_image(feature, channels_last, bool(given.of("is_bgr", feature.name, False)))
+            if channels_last:
+                _give_channels_last(builder, feature.name, rank)
+        _add_scaler(builder, feature.name, given)
+
+
+def _make_image(feature: Any, channels_last: bool, is_bgr: bool) -> None:
+    shape = tuple(feature.type.multiArrayType.shape)
+    if len(shape) not in (3, 4):
+        raise SpecError(f"input {feature.name!r} has {len(shape)} axes; an image has 3, or 4")
+    if channels_last:
+        height, width, channels = shape[-3:]
+    else:
+        channels, height, width = shape[-3:]
+    if channels not in (1, 3):
+        raise SpecError(f"input {feature.name!r} has {channels} channels; an image has 1 or 3")
+    image = feature.type.imageType
+    color = ft.ImageFeatureType.BGR if is_bgr else ft.ImageFeatureType.RGB
+    image.colorSpace = ft.ImageFeatureType.GRAYSCALE if channels == 1 else color
+    image.width, image.height = width, height
+
+
+def _add_scaler(builder: NeuralNetworkBuilder, name: str, given: PixelArguments) -> None:
+    step = builder.nn_spec.preprocessing.add(featureName=name)
+    step.scaler.channelScale = given.of("image_scale", name, 1.0)
+    for argument, field in _BIASES.items():
+        setattr(step.scaler, field, given.of(argument, name, 0.0))
+
+
+_TO_CHANNELS_FIRST, _TO_CHANNELS_LAST = [0, 3, 1, 2], [0, 2, 3, 1]
+
+
+def _give_channels_last(builder: NeuralNetworkBuilder, name: str, rank: int) -> None:
+    """Let layers that read [N, H, W, C] go on doing so: images are [1, C, H, W].
+
+    Where all of them are transposes to [N, C, H, W], these are dropped instead.
+    """
+    network, outputs = builder.nn_spec, builder.model.description.output
+    readers = [layer for layer in networks.layers_of(network) if name in layer.input]
+    dropped = [layer for layer in network.layers if name in layer.input]
+    if (
+        rank == 4
+        and readers == dropped
+        and all(list(layer.transpose.axes) == _TO_CHANNELS_FIRST for layer in readers)
+        and not any(out.name in layer.output for out in outputs for layer in readers)
+    ):
+        for layer in readers:
+            _read_instead(network, layer.output[0], name)
+            builder.forget(layer.name)
+        return
+    turned = f"{name}_to_nhwc"
+    _read_instead(network, name, turned)
+    # an image has a batch axis, which the array may not have had
+    blob = turned if rank == 4 else f"{turned}_batch"
+    builder.add_transpose(blob, _TO_CHANNELS_LAST, name, blob)
+    if rank == 3:
+        builder.add_squeeze(turned, blob, turned, axes=[0])
+        builder.move_to_front(turned)
+    builder.move_to_front(blob)
+
+
+def _read_instead(network: networks.Network, old: str, new: str) -> None:
+    """Let every layer that reads a blob read another one."""
+    for layer in networks.layers_of(network):
+        layer.input[:] = [new if blob == old else blob for blob in layer.input]

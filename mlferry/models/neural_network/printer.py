@@ -1,0 +1,69 @@
+"""`print_network_spec`: a network in a terminal, as a list or as a program."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mlferry.models.neural_network.summaries import parameters_of, write
+from mlferry.spec import features, networks
+from mlferry.spec.proto import neural_network_pb2 as nn
+
+__all__ = ["print_network_spec"]
+
+
+def print_network_spec(mlmodel_spec: Any, interface_only: bool = False, style: str = "") -> None:
+    """Write the inputs, outputs and layers of a model to the standard output.
+
+    Args:
+        mlmodel_spec: the `Model` message.
+        interface_only: whether layers are left out.
+        style: "coding" writes one line a layer, as a program would have it.
+    """
+    for title, described in (
+        ("Inputs", mlmodel_spec.description.input),
+        ("Outputs", mlmodel_spec.description.output),
+    ):
+        write(f"{title}:")
+        for feature in described:
+            write(f"  {feature.name}: {features.show(feature.type)}")
+    if interface_only:
+        return
+    network = networks.network_of(mlmodel_spec)
+    if network is None:
+        write(f"\nNo layers: a model of the kind {mlmodel_spec.WhichOneof('Type')}")
+    elif style == "coding":
+        arguments = ", ".join(feature.name for feature in mlmodel_spec.description.input)
+        write(f"\ndef model({arguments}):")
+        _write_program(network, depth=1)
+        made = ", ".join(feature.name for feature in mlmodel_spec.description.output)
+        write(f"    return {made}")
+    else:
+        write("\nLayers:")
+        _write_list(network)
+
+
+def _write_list(network: networks.Network) -> None:
+    for index, layer in enumerate(network.layers):
+        write(f"[{index}] ({layer.WhichOneof('layer')}) {layer.name}")
+        write(f"  Input blobs: {list(layer.input)}")
+        write(f"  Output blobs: {list(layer.output)}")
+        for name, value in parameters_of(layer):
+            write(f"    {name} = {value}")
+
+
+def _write_program(network: networks.Network, depth: int) -> None:
+    indent = "    " * depth
+    for layer in network.layers:
+        kind = layer.WhichOneof("layer")
+        made = f"{', '.join(layer.output)} = " if layer.output else ""
+        write(f"{indent}{made}{kind}({', '.join(layer.input)})")
+        for title, inner in _inner(layer):
+            if inner.layers:
+                write(f"{indent}{title}:")
+                _write_program(inner, depth + 1)
+
+
+def _inner(layer: nn.NeuralNetworkLayer) -> list[tuple[str, nn.NeuralNetwork]]:
+    titles = {"branch": ("if", "else"), "loop": ("while", "do")}
+    kind = layer.WhichOneof("layer") or ""
+    return list(zip(titles.get(kind, ()), networks.subnetworks(layer), strict=True))
