@@ -156,10 +156,15 @@ class Training:
         return target
 
     def _add_loss(self, name: str) -> Any:
-        loss = self.nn_spec.updateParams.lossLayers.add(name=name)
+        loss = self._update_params().lossLayers.add(name=name)
         self.layers.append(name)
         self.layer_specs[name] = loss
         return loss
+
+    def _update_params(self) -> nn.NetworkUpdateParameters:
+        """How the model is trained; a network without a model around it is not."""
+        assert self.model is not None
+        return self.nn_spec.updateParams
 
     def set_sgd_optimizer(self, sgd_params: SgdParams) -> None:
         """Train by stochastic gradient descent.
@@ -180,7 +185,7 @@ class Training:
     def _set_optimizer(self, kind: str, given: Any, wanted: type[SgdParams | AdamParams]) -> None:
         if not isinstance(given, wanted):
             raise SpecError(f"give a {wanted.__name__}, not a {type(given).__name__}")
-        optimizer = self.nn_spec.updateParams.optimizer
+        optimizer = self._update_params().optimizer
         optimizer.Clear()
         fields.fill(getattr(optimizer, kind), given.fields())
 
@@ -197,7 +202,7 @@ class Training:
         allowed = [epochs] if allowed_set is None else list(allowed_set)
         if epochs not in allowed or any(number < 1 for number in allowed):
             raise SpecError(f"epochs={epochs} and allowed_set={allowed}: positive, one of the set")
-        target = self.nn_spec.updateParams.epochs
+        target = self._update_params().epochs
         target.defaultValue = epochs
         target.set.values[:] = allowed
 
@@ -209,7 +214,7 @@ class Training:
         """
         if seed is not None and (not isinstance(seed, int) or isinstance(seed, bool)):
             raise SpecError(f"the seed is an integer, not {seed!r}")
-        params = self.nn_spec.updateParams
+        params = self._update_params()
         params.shuffle.defaultValue = True
         if seed is not None:
             params.seed.defaultValue = seed
