@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from mlferry import converters, limits, models, proto, utils
 from mlferry.converters.convert import channels_first, convert, trace
+from mlferry.converters.settings import (
+    AvailableTarget as target,
+    ColorLayout as colorlayout,
+    ComputePrecision as precision,
+    ComputeUnit,
+)
 from mlferry.converters.types import (
     ClassifierConfig,
     EnumeratedShapes,
     ImageType,
     RangeDim,
+    Shape,
     TensorType,
 )
 from mlferry.custom import (
@@ -30,6 +37,7 @@ from mlferry.version import VERSION
 
 __all__ = [
     "ClassifierConfig",
+    "ComputeUnit",
     "CustomLayer",
     "CustomLayerParams",
     "CustomModel",
@@ -38,8 +46,10 @@ __all__ = [
     "MLModel",
     "MlferryError",
     "RangeDim",
+    "Shape",
     "TensorType",
     "channels_first",
+    "colorlayout",
     "compare_models",
     "convert",
     "converters",
@@ -48,12 +58,14 @@ __all__ = [
     "limits",
     "make_custom_model",
     "models",
+    "precision",
     "proto",
     "quantize_weights",
     "register_custom_layer",
     "register_custom_model",
     "search_quantization",
     "shapes",
+    "target",
     "trace",
     "utils",
     "visualize_spec",

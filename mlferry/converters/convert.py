@@ -15,6 +15,12 @@ from mlferry.converters.custom_layers import CustomFunction, Trace, channels_fir
 from mlferry.converters.graph import Graph
 from mlferry.converters.interface import InputType, OutputType, bind_inputs, finish
 from mlferry.converters.lower import Choices, Frontend, Lowering, as_conversion_errors, lower
+from mlferry.converters.settings import (
+    ComputePrecision,
+    ComputeUnit,
+    check_format,
+    check_precision,
+)
 from mlferry.converters.sizes import bound_axes
 from mlferry.converters.tracing import Tracer
 from mlferry.converters.types import ClassifierConfig
@@ -55,7 +61,8 @@ class Options:
 
 
 def convert(
-    source: Any,
+    model: Any,
+    source: str = "auto",
     *,
     inputs: Sequence[InputType] | None = None,
     outputs: Sequence[OutputType] | None = None,
@@ -67,15 +74,21 @@ def convert(
     signature: str | None = None,
     trace_custom_layers: bool = False,
     custom_objects: Mapping[str, Any] | None = None,
+    convert_to: str | None = None,
+    compute_precision: ComputePrecision | str | None = None,
+    compute_units: ComputeUnit = ComputeUnit.ALL,
+    skip_model_load: bool = False,
 ) -> MLModel:
     """Convert a model to Core ML.
 
     Args:
-        source: a Keras model: path of an `.h5` or `.keras` file, a pair of paths
+        model: a Keras model: path of an `.h5` or `.keras` file, a pair of paths
             (`.json`, `.h5`), or a model object; an ONNX model: path, bytes or `ModelProto`;
             a TensorFlow model: folder of a SavedModel, frozen graph (`.pb` or `GraphDef`),
             `tf.function`, concrete function, or subclassed Keras model.
             The content decides, not the suffix.
+        source: "auto", or the framework that the model has to be of: "keras", "onnx" or
+            "tensorflow", which has Keras models, too.
         inputs: `TensorType` or `ImageType` for inputs that shall differ from the source's.
         outputs: the outputs wanted, by name, as `TensorType` or as `ImageType`; by default
             all, as multi-arrays.
@@ -97,6 +110,10 @@ def convert(
             place of a conversion function asks for it layer by layer.
         custom_objects: your classes by name, for tracing the layers of a file, which holds
             their options and arrays only.
+        convert_to: None or "neuralnetwork": what mlferry writes.
+        compute_precision: None or "float32"; see `quantize_weights` for half precision.
+        compute_units: taken from scripts of coremltools; an app says what it computes on.
+        skip_model_load: likewise; nothing is loaded.
 
     Returns:
         the Core ML model, in exact array mapping.
@@ -106,6 +123,8 @@ def convert(
         ConversionError: something of the source cannot be carried over.
         ModelFileError: the source is damaged, or of a kind that mlferry does not read.
     """
+    check_format(convert_to)
+    check_precision(compute_precision)
     options = Options(
         inputs=inputs,
         outputs=outputs,
@@ -118,16 +137,28 @@ def convert(
         trace_custom_layers=trace_custom_layers,
         custom_objects=custom_objects,
     )
-    return convert_graph(*_read(source, options))
+    return convert_graph(*_read(model, options, source))
 
 
-def _read(source: Any, options: Options) -> _Found:
+def _read(source: Any, options: Options, framework: str = "auto") -> _Found:
+    if framework not in _SOURCES:
+        hint = (
+            ""
+            if framework not in ("pytorch", "milinternal")
+            else ("; export a PyTorch model with torch.onnx.export, and convert the .onnx file")
+        )
+        possible = ", ".join(map(repr, _SOURCES))
+        raise ConversionError(f"source={framework!r}: possible are {possible}{hint}")
     for path in source if isinstance(source, tuple | list) else (source,):
         if isinstance(path, str | os.PathLike):
             limits.check_plain(Path(path))
-    for claims, read in _FRONTENDS:
-        if claims(source):
+    for name, claims, read in _FRONTENDS:
+        if name in _SOURCES[framework] and claims(source):
             return read(source, options)
+    if framework != "auto":
+        raise ConversionError(
+            f"source={framework!r}, and {source!r:.200} is no such model: leave source out"
+        )
     names = ", ".join(name for name, _ in plugins.readers())
     others = f"; of installed frontends, {names} do not know it" if names else ""
     raise ConversionError(
@@ -208,13 +239,19 @@ def _read_installed(source: Any, options: Options) -> _Found:
     return *found.read(source, _functions(options)), options
 
 
-_FRONTENDS: tuple[tuple[Callable[[Any], bool], Callable[[Any, Options], _Found]], ...] = (
-    (_is_subclassed, _read_subclassed),
-    (_is_tensorflow, _read_tensorflow),
-    (_is_onnx, _read_onnx),
-    (_is_installed, _read_installed),
-    (_is_keras, _read_keras),  # claims any path, to tell what is wrong with it
+_FRONTENDS: tuple[tuple[str, Callable[[Any], bool], Callable[[Any, Options], _Found]], ...] = (
+    ("keras", _is_subclassed, _read_subclassed),
+    ("tensorflow", _is_tensorflow, _read_tensorflow),
+    ("onnx", _is_onnx, _read_onnx),
+    ("installed", _is_installed, _read_installed),
+    ("keras", _is_keras, _read_keras),  # claims any path, to tell what is wrong with it
 )
+_SOURCES = {
+    "auto": ("tensorflow", "onnx", "installed", "keras"),
+    "keras": ("keras",),
+    "onnx": ("onnx",),
+    "tensorflow": ("tensorflow", "keras"),
+}
 
 
 def convert_graph(graph: Graph, frontend: Frontend, options: Options) -> MLModel:
@@ -279,5 +316,6 @@ def _check_target(spec: model_pb2.Model, target: str | int | None) -> None:
         needs = versions.release(spec.specificationVersion)
         reasons = "".join(f"\n  - {reason}" for reason in versions.why(spec, allowed))
         raise ConversionError(
-            f"the model needs iOS {needs.ios} or macOS {needs.macos}, newer than {target}:{reasons}"
+            f"the model needs iOS {needs.ios} or macOS {needs.macos}, newer than "
+            f"{getattr(target, 'name', target)}:{reasons}"
         )

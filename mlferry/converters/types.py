@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import ArrayLike
 
 from mlferry.errors import ConversionError, ModelFileError
@@ -22,6 +23,7 @@ class RangeDim:
     lower_bound: int = 1
     upper_bound: int = -1
     default: int | None = None
+    symbol: str | None = None  # coremltools' name for the extent; a file holds none
 
     def __post_init__(self) -> None:
         bounded = self.upper_bound >= 0
@@ -60,6 +62,35 @@ class EnumeratedShapes:
         return list(dict.fromkeys([*default, *(tuple(shape) for shape in self.shapes)]))
 
 
+class Shape(tuple[int | RangeDim, ...]):
+    """A shape, as coremltools writes it: its extents, in the source's order, batch included.
+
+    Args:
+        shape: the extents; one may be a `RangeDim`.
+        default: the extents that the model is described with; by default the ranges' own.
+
+    Raises:
+        ConversionError: the default does not fit the extents.
+    """
+
+    def __new__(
+        cls, shape: Sequence[int | RangeDim], default: Sequence[int] | None = None
+    ) -> Shape:
+        """The extents, with the default in the ranges."""
+        chosen = shape if default is None else default
+        if len(chosen) != len(shape):
+            raise ConversionError(f"{len(shape)} extents, and {len(chosen)} in the default")
+        return super().__new__(cls, map(_extent, shape, chosen))
+
+
+def _extent(extent: int | RangeDim, default: int | RangeDim) -> int | RangeDim:
+    if isinstance(extent, RangeDim) and not isinstance(default, RangeDim):
+        return replace(extent, default=default)
+    if default != extent:
+        raise ConversionError(f"the extent {extent} has the default {default}")
+    return extent
+
+
 @dataclass(frozen=True)
 class TensorType:
     """A multi-array input or output.
@@ -68,20 +99,31 @@ class TensorType:
         name: of the input; may be left out where the model has one.
         shape: in the source's order of axes, batch included; an extent may be a `RangeDim`, or
             the whole an `EnumeratedShapes`.
-        dtype: "float32", "float64", "int32" or "float16"; by default the source's.
+        dtype: "float32", "float64", "int32" or "float16", or NumPy's type; by default the
+            source's.
         value: what the input is for good: it is no input of the model then, and what depends on
             it alone is computed while converting. A number, or an array of the input's shape.
     """
 
     name: str | None = None
     shape: Sequence[int | RangeDim] | EnumeratedShapes | None = None
-    dtype: str | None = None
+    dtype: Any = None
     value: ArrayLike | None = None
 
     def __post_init__(self) -> None:
+        if self.dtype is not None and not isinstance(self.dtype, str):
+            object.__setattr__(self, "dtype", _type_name(self.dtype))
         if self.dtype is not None and self.dtype not in ARRAY_TYPES:
             known = ", ".join(ARRAY_TYPES)
             raise ConversionError(f"dtype {self.dtype!r} is none of {known}")
+
+
+def _type_name(given: Any) -> str:
+    """NumPy's name of a type."""
+    try:
+        return str(np.dtype(given).name)
+    except TypeError as error:
+        raise ConversionError(f"dtype {given!r} is no type of numbers: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -106,6 +148,11 @@ class ImageType:
     channel_first: bool | None = None
 
     def __post_init__(self) -> None:
+        if self.color_layout is not None:
+            # a value of ColorLayout is text; "G" is coremltools' short form
+            name = str.__str__(getattr(self.color_layout, "value", self.color_layout))
+            long = {"G": "GRAYSCALE", "G_FLOAT16": "GRAYSCALE_FLOAT16"}.get(name, name)
+            object.__setattr__(self, "color_layout", long)
         if self.color_layout is not None and self.color_layout not in COLOR_SPACES:
             known = ", ".join(COLOR_SPACES)
             raise ConversionError(f"color_layout {self.color_layout!r} is none of {known}")
