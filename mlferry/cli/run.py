@@ -49,7 +49,7 @@ def predict(
     from mlferry.models.model import MLModel
 
     run_file(custom)
-    loaded = MLModel(model, engine=engine)
+    loaded = MLModel(model, engine=engine, images="array")
     outputs = loaded.predict(sample_of(inputs, loaded))
     assert isinstance(outputs, dict)
     if out is not None:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Iterator, Sequence
 from enum import Enum, IntEnum
 
 from mlferry.errors import ConversionError
 from mlferry.spec.features import COLOR_SPACES
 from mlferry.spec.versions import RELEASES
+
+logger = logging.getLogger(__name__)
+
+_EXACT = 13  # the iOS release that brought exact array mapping
 
 
 def _targets() -> Iterator[tuple[str, int]]:
@@ -45,6 +50,37 @@ class ComputePrecision(Enum):
 
     FLOAT16 = "float16"
     FLOAT32 = "float32"
+
+
+def exact_target(asked: str | float) -> str:
+    """The deployment target of a classic entry point: iOS 13, or the later one asked for.
+
+    Args:
+        asked: the iOS release, such as "12". One before 13 is taken, and a warning is logged.
+
+    Raises:
+        ConversionError: it is no number.
+    """
+    try:
+        release = float(asked)
+    except ValueError:
+        raise ConversionError(
+            f"minimum_ios_deployment_target={asked!r}: a release of iOS, such as '13'"
+        ) from None
+    if release < _EXACT:
+        logger.warning(
+            "minimum_ios_deployment_target=%r: the model is written in exact array mapping, where "
+            "arrays keep the shapes of the source, and needs iOS %d",
+            asked,
+            _EXACT,
+        )
+        return f"iOS{_EXACT}"
+    return f"iOS{asked}"
+
+
+def listed(names: str | Sequence[str] | None) -> list[str]:
+    """Names that are given as one, as several, or not at all."""
+    return [names] if isinstance(names, str) else list(names or ())
 
 
 def check_format(convert_to: str | None) -> None:

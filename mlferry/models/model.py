@@ -13,6 +13,7 @@ from mlferry.errors import MlferryError, ModelFileError, UnsupportedModelError, 
 from mlferry.models import inspect
 from mlferry.models.workers import Executors, in_order
 from mlferry.registry import Registry
+from mlferry.runtime import pictures
 from mlferry.runtime.engines import engine_named
 from mlferry.runtime.evaluators import Evaluator, prepare
 from mlferry.runtime.evaluators.network import NetworkEvaluator
@@ -67,12 +68,19 @@ class MLModel:
         threads: how many onnxruntime uses; by default as many as there are cores.
         winograd: whether convolutions on NumPy may go by Winograd's tiles, which are faster and
             round two to ten times as much as a plain sum: some 1e-6 of the result's range.
+        images: what `predict` gives for image outputs: "pil", images of Pillow, as on a Mac
+            (`numpy.asarray` takes them; arrays where Pillow is not installed), or "array".
+        useCPUOnly: taken from scripts of coremltools, as are the next two: nothing here depends
+            on them.
+        skip_model_load: see `useCPUOnly`.
+        compute_units: see `useCPUOnly`.
 
     Raises:
         ModelFileError: the file is missing, cut off, or no Core ML model.
         ValidationError: the model breaks rules without which its numbers are undefined.
         MissingDependencyError: the engine is not installed.
-        RegistrationError: there is no such engine, or it has no threads to set.
+        RegistrationError: there is no such engine, or it has no threads to set; or there is no
+            such kind of images.
     """
 
     def __init__(
@@ -84,16 +92,25 @@ class MLModel:
         engine: str = "numpy",
         threads: int | None = None,
         winograd: bool = True,
+        images: str = "pil",
+        useCPUOnly: bool = False,
+        skip_model_load: bool = False,
+        compute_units: Any = None,
     ) -> None:
         runs = engine_named(engine, threads, winograd=winograd)
+        pictures.check_kind(images)
         spec = _spec_of(model)
         classes = CustomClasses(custom_layers or {}, custom_models or {}, runs)
-        self._start(spec, classes, validate.validate(spec))
+        self._start(spec, classes, validate.validate(spec), images)
 
     def _start(
-        self, spec: model_pb2.Model, classes: CustomClasses, problems: Sequence[validate.Problem]
+        self,
+        spec: model_pb2.Model,
+        classes: CustomClasses,
+        problems: Sequence[validate.Problem],
+        images: str = "pil",
     ) -> None:
-        self._spec, self._classes = spec, classes
+        self._spec, self._classes, self._images = spec, classes, images
         self._evaluator: Evaluator | None = None
         self._known_problems = list(problems)
         severe = [p for p in problems if p.severity == "error"]
@@ -113,7 +130,7 @@ class MLModel:
         return model
 
     def with_spec(self, spec: model_pb2.Model, *others: MLModel) -> MLModel:
-        """Another model that runs as this one: with its custom classes, engine and options.
+        """Another model that runs as this one: with its classes, engine, images and options.
 
         Args:
             spec: the `Model` message of the new model, which is copied.
@@ -129,12 +146,12 @@ class MLModel:
             classes = classes.joined(other._classes)
         made = MLModel.__new__(type(self))
         copied = _spec_of(spec)
-        made._start(copied, classes, validate.validate(copied))
+        made._start(copied, classes, validate.validate(copied), self._images)
         return made
 
     def __reduce__(self) -> tuple[Any, ...]:
         """As its message, with the classes that it needs, registered ones too."""
-        return _revived, (self._spec.SerializeToString(), self._with_registered())
+        return _revived, (self._spec.SerializeToString(), self._with_registered(), self._images)
 
     def _with_registered(self) -> CustomClasses:
         layers, models = dict(self._classes.layers), dict(self._classes.models)
@@ -276,6 +293,12 @@ class MLModel:
             self._evaluator = prepare(self._spec, self._classes)
         return self._evaluator
 
+    def _shown(self, made: dict[str, Any]) -> dict[str, Any]:
+        """Results with images as they were asked for."""
+        if self._images == "array":
+            return made
+        return pictures.as_pictures(made, self._spec.description.output)
+
     def intermediate(self, data: Mapping[str, Any], blobs: Sequence[str]) -> dict[str, Any]:
         """The blobs of a network for one sample, by name: what to compare with a device.
 
@@ -304,20 +327,33 @@ class MLModel:
 
     @overload
     def predict(
-        self, data: Mapping[str, Any], *, executor: Executors | None = None
+        self,
+        data: Mapping[str, Any],
+        useCPUOnly: bool = False,
+        *,
+        executor: Executors | None = None,
     ) -> dict[str, Any]: ...
     @overload
     def predict(
-        self, data: list[Mapping[str, Any]], *, executor: Executors | None = None
+        self,
+        data: list[Mapping[str, Any]],
+        useCPUOnly: bool = False,
+        *,
+        executor: Executors | None = None,
     ) -> list[dict[str, Any]]: ...
     @overload
     def predict(
-        self, data: Iterator[Mapping[str, Any]] | Path, *, executor: Executors | None = None
+        self,
+        data: Iterator[Mapping[str, Any]] | Path,
+        useCPUOnly: bool = False,
+        *,
+        executor: Executors | None = None,
     ) -> Iterator[dict[str, Any]]: ...
 
     def predict(
         self,
         data: Mapping[str, Any] | list[Mapping[str, Any]] | Iterator[Mapping[str, Any]] | Path,
+        useCPUOnly: bool = False,
         *,
         executor: Executors | None = None,
     ) -> dict[str, Any] | list[dict[str, Any]] | Iterator[dict[str, Any]]:
@@ -326,15 +362,19 @@ class MLModel:
         Args:
             data: a dict from input names to values, a list of such dicts, an iterator of such
                 dicts, or the `Path` of a folder of pictures. Multi-arrays are arrays in the
-                described shape; images are PIL images, or arrays of 0 to 255 of shape
-                [H, W, 3] (R, G, B) or [H, W].
+                described shape, where a first axis of 1 may be missing, or be there in spite of
+                it; images are PIL images, or arrays of 0 to 255 of shape [H, W, 3] (R, G, B) or
+                [H, W].
+            useCPUOnly: taken from scripts of coremltools; nothing here depends on it.
             executor: works on several samples at a time: a `concurrent.futures.Executor`, of
                 processes here or of a Dask cluster, or a function that makes one; see
                 `mlferry.models.workers`.
 
         Returns:
             The outputs by name, in the order of the description; a list for a list. Images
-            come as uint8 arrays, class probabilities as a dict from labels. For an iterator or
+            come as PIL images, or, with ``MLModel(..., images="array")`` and where Pillow is not
+            installed, as uint8 arrays [H, W, 3] or [H, W]; class probabilities as a dict from
+            labels. For an iterator or
             a folder, an iterator: one sample at a time is in memory, sixteen of a classic
             network, or as many as the executor works on; pictures in the order of their names.
 
@@ -350,7 +390,7 @@ class MLModel:
             return self._each(data, executor)
         if isinstance(data, list):
             return list(self._each(iter(data), executor))
-        return evaluate(data)
+        return self._shown(evaluate(data))
 
     def _each(
         self, data: Iterator[Mapping[str, Any]], executor: Executors | None
@@ -365,7 +405,7 @@ class MLModel:
                 made = evaluate.many(samples)
             except MlferryError:  # of one sample: those before it have results
                 made = None
-            yield from made if made is not None else map(evaluate, samples)
+            yield from map(self._shown, made if made is not None else map(evaluate, samples))
 
     def _pictures(self, folder: Path, executor: Executors | None) -> Iterator[dict[str, Any]]:
         """What is made of the pictures of a folder; those that cannot be read are left out."""
@@ -401,10 +441,10 @@ def _add_registered(classes: dict[str, Any], name: str, registered: Registry[Any
         classes[name] = entry.value
 
 
-def _revived(data: bytes, classes: CustomClasses) -> MLModel:
+def _revived(data: bytes, classes: CustomClasses, images: str) -> MLModel:
     model = MLModel.__new__(MLModel)
     spec = io.parse_spec(data, "the model")
-    model._start(spec, classes, validate.validate(spec))
+    model._start(spec, classes, validate.validate(spec), images)
     return model
 
 

@@ -37,6 +37,7 @@ __all__ = [
     "attach_class_labels",
     "change_input_output_types",
     "convert_double_to_float_multiarray_type",
+    "convert_float_to_double_multiarray_type",
     "convert_neural_network_spec_weights_to_fp16",
     "convert_neural_network_weights_to_fp16",
     "evaluate_classifier",
@@ -96,9 +97,21 @@ def convert_double_to_float_multiarray_type(spec: model_pb2.Model) -> None:
 
     Inputs of training are changed likewise.
     """
+    _change_arrays(spec, ft.ArrayFeatureType.DOUBLE, ft.ArrayFeatureType.FLOAT32)
+
+
+def convert_float_to_double_multiarray_type(spec: model_pb2.Model) -> None:
+    """Make multi-arrays of doubles of all inputs and outputs of float32, in place.
+
+    Inputs of training are changed likewise.
+    """
+    _change_arrays(spec, ft.ArrayFeatureType.FLOAT32, ft.ArrayFeatureType.DOUBLE)
+
+
+def _change_arrays(spec: model_pb2.Model, old: int, new: int) -> None:
     for model in networks.models_in(spec):
         description = model.description
         for feature in (*description.input, *description.output, *description.trainingInput):
             array = feature.type.multiArrayType
-            if array.dataType == ft.ArrayFeatureType.DOUBLE:
-                array.dataType = ft.ArrayFeatureType.FLOAT32
+            if feature.type.WhichOneof("Type") == "multiArrayType" and array.dataType == old:
+                array.dataType = new  # type: ignore[assignment]

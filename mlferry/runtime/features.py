@@ -61,8 +61,7 @@ def _array(name: str, value: Any, feature: ft.FeatureType) -> NDArray[Any]:
         raise PredictionError(f"{name!r} is no rectangular array: {error}") from error
     if array.dtype.kind not in "fiub":
         raise _refuse(name, value, feature)
-    check_shape(name, array.shape, feature)
-    return array.astype(np.float64)
+    return fitted(name, array, feature).astype(np.float64)
 
 
 def _dictionary(name: str, value: Any, feature: ft.FeatureType) -> dict[Any, float]:
@@ -99,29 +98,38 @@ _KINDS: dict[str, Any] = {
 }
 
 
-def check_shape(name: str, shape: tuple[int, ...], feature: ft.FeatureType) -> None:
-    """Raise a `PredictionError` unless a multi-array has a shape that the feature allows."""
+def fitted(name: str, array: NDArray[Any], feature: ft.FeatureType) -> NDArray[Any]:
+    """A multi-array in a shape that the feature allows: its own, or with one axis more or less.
+
+    That is a first axis of 1, the batch, which apps and scripts write or leave out.
+
+    Raises:
+        PredictionError: none of these shapes is allowed.
+    """
+    shape = array.shape
+    for allowed in (shape, (1, *shape), shape[1:] if shape[:1] == (1,) else shape):
+        if _allows(feature, allowed):
+            return array.reshape(allowed)
+    default = tuple(feature.multiArrayType.shape)
+    hint = ""
+    if len(shape) == len(default) and shape[1:] == default[1:] and default[0] == 1:
+        hint = ". For several samples, give predict a list of dicts"
+    raise PredictionError(
+        f"input {name!r} takes a {features.show(feature)}, not shape {show(shape)}{hint}"
+    )
+
+
+def _allows(feature: ft.FeatureType, shape: tuple[int, ...]) -> bool:
     array = feature.multiArrayType
     kind = array.WhichOneof("ShapeFlexibility")
     default = tuple(array.shape)
     if kind == "enumeratedShapes":
         allowed = [tuple(item.shape) for item in array.enumeratedShapes.shapes]
-        fits = shape in (*allowed, default)
-    elif kind == "shapeRange":
+        return shape in (*allowed, default)
+    if kind == "shapeRange":
         ranges = array.shapeRange.sizeRanges
-        fits = len(shape) == len(ranges) and all(map(images.in_range, shape, ranges))
-    else:
-        fits = not default or shape == default
-    if fits:
-        return
-    hint = ""
-    if len(shape) == len(default) and shape[1:] == default[1:] and default[0] == 1:
-        hint = ". For several samples, give predict a list of dicts"
-    elif shape == default[1:]:
-        hint = ". Its first axis is the batch: write array[None]"
-    raise PredictionError(
-        f"input {name!r} takes a {features.show(feature)}, not shape {show(shape)}{hint}"
-    )
+        return len(shape) == len(ranges) and all(map(images.in_range, shape, ranges))
+    return not default or shape == default
 
 
 def default_of(feature: ft.FeatureType) -> float:

@@ -127,14 +127,19 @@ def preprocess(
     return blob
 
 
-def from_blob(name: str, blob: Array, feature: ft.ImageFeatureType) -> NDArray[np.uint8]:
-    """An image output: [C, H, W] clamped to 0..255 as [H, W, 3] in R, G, B, or [H, W]."""
+def from_blob(name: str, blob: Array, feature: ft.ImageFeatureType) -> NDArray[Any]:
+    """An image output: [C, H, W] clamped to 0..255 as uint8 [H, W, 3] in R, G, B, or [H, W].
+
+    Values of GRAYSCALE_FLOAT16 are neither clamped nor rounded: float32 [H, W].
+    """
     layout = color_layout(feature)
     channels = CHANNELS[layout]
     if blob.ndim < 3 or blob.shape[-3] != channels or blob.size != np.prod(blob.shape[-3:]):
         raise PredictionError(
             f"output {name!r} is an image of {channels} channels; the network made {blob.shape}"
         )
+    if layout == "GRAYSCALE_FLOAT16":
+        return blob.astype(np.float16).astype(np.float32).reshape(blob.shape[-2:])
     pixels: NDArray[np.uint8] = np.clip(np.rint(blob.reshape(blob.shape[-3:])), 0, 255).astype(
         np.uint8
     )

@@ -60,8 +60,7 @@ def to_blob(
         array = _numbers(name, value)
         if rank5 or network.arrayInputShapeMapping == 0:
             return _classic(name, array, feature.multiArrayType)
-        values.check_shape(name, array.shape, feature)
-        return array
+        return values.fitted(name, array, feature)
     if kind in ("doubleType", "int64Type"):
         array = _numbers(name, value)
         if array.size != 1:

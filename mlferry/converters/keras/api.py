@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,17 @@ from mlferry.converters.custom_layers import CustomFunction
 from mlferry.converters.graph import Graph
 from mlferry.converters.keras import read
 from mlferry.converters.keras.ops import FRONTEND
+from mlferry.converters.keras.trainable import compiled, trained_layers
 from mlferry.converters.types import ClassifierConfig, ImageType, TensorType
-from mlferry.errors import ConversionError
+from mlferry.errors import ConversionError, ValidationError
 from mlferry.models.model import MLModel
+from mlferry.models.neural_network.trainable import make_trainable
+from mlferry.models.quantization import quantize_weights
+from mlferry.models.utils import convert_float_to_double_multiarray_type
+from mlferry.spec.training import TrainingOptions
+from mlferry.spec.validate import validate
+
+logger = logging.getLogger(__name__)
 
 PerInput = float | Mapping[str, float]
 
@@ -32,9 +41,15 @@ def convert(
     image_scale: PerInput = 1.0,
     class_labels: Sequence[str] | Sequence[int] | str | Path | None = None,
     predicted_feature_name: str | None = None,
+    model_precision: str = "float32",
     predicted_probabilities_output: str = "",
     add_custom_layers: bool = False,
     custom_conversion_functions: Mapping[str, CustomFunction] | None = None,
+    input_shapes: Sequence[Sequence[int | None]] | None = None,
+    output_shapes: Sequence[Sequence[int | None]] | None = None,
+    respect_trainable: bool = False,
+    use_float_arraytype: bool = True,
+    custom_objects: Mapping[str, Any] | None = None,
 ) -> MLModel:
     """Convert a Keras model with the arguments of the classic converters.
 
@@ -56,14 +71,29 @@ def convert(
         image_scale: what pixels of 0 to 255 are multiplied by.
         class_labels: a list, or the path of a file with one label a line.
         predicted_feature_name: of the output with the likeliest label; "classLabel".
+        model_precision: of the weights: "float32", or "float16", which is
+            `quantize_weights` with 16 bits.
         predicted_probabilities_output: the output with the probabilities.
         add_custom_layers: see `mlferry.convert`.
         custom_conversion_functions: see `mlferry.convert`.
+        input_shapes: as `input_name_shape_dict`, in Keras's order of the inputs.
+        output_shapes: not needed, and not read: shapes of outputs are computed.
+        respect_trainable: let an app train the layers that Keras trains; see
+            `mlferry.converters.keras.trainable`.
+        use_float_arraytype: whether arrays are of float32; False makes doubles of them, which
+            coremltools did by default.
+        custom_objects: see `mlferry.convert`.
 
     Raises:
-        ConversionError: names or shapes do not fit the model; see also `mlferry.convert`.
+        ConversionError: names, shapes or options do not fit the model; see also
+            `mlferry.convert`.
     """
-    graph = read.read(model, list(custom_conversion_functions or ()))
+    _check_precision(model_precision, respect_trainable)
+    graph = (
+        model
+        if isinstance(model, Graph)
+        else read.read(model, list(custom_conversion_functions or ()), custom_objects)
+    )
     inputs = _names(input_names, len(graph.inputs), "input")
     images = [image_input_names] if isinstance(image_input_names, str) else image_input_names or ()
     unknown = [name for name in images if name not in inputs]
@@ -72,7 +102,7 @@ def convert(
             f"image_input_names: no input {', '.join(map(repr, unknown))}; the inputs are "
             f"{', '.join(inputs)}"
         )
-    shapes = dict(input_name_shape_dict or {})
+    shapes = dict(zip(inputs, input_shapes or (), strict=False)) | dict(input_name_shape_dict or {})
     types: list[TensorType | ImageType] = []
     for name, value in zip(inputs, graph.inputs, strict=True):
         shape = shapes.pop(name, None) or shapes.pop(value.name, None)
@@ -113,8 +143,55 @@ def convert(
         custom_conversion_functions=custom_conversion_functions,
         add_custom_layers=add_custom_layers,
         channels_first=True,
+        custom_objects=custom_objects,
     )
-    return convert_graph(graph, FRONTEND, options)
+    made = convert_graph(graph, FRONTEND, options)
+    if respect_trainable:
+        made = _trainable(made, graph, compiled(model))
+    if not use_float_arraytype:
+        convert_float_to_double_multiarray_type(made.spec)
+    return quantize_weights(made, 16) if model_precision == "float16" else made
+
+
+def _trainable(model: MLModel, graph: Graph, told: TrainingOptions) -> MLModel:
+    """A converted model that a device trains as Keras does.
+
+    Raises:
+        ValidationError: a device could not train it; all reasons are told.
+    """
+    spec = model.get_spec()
+    layers, others = trained_layers(graph, spec)
+    if not layers:
+        raise ConversionError(
+            "respect_trainable: no layer is trainable that Core ML can train: convolutions and "
+            "dense layers"
+        )
+    if others:
+        logger.warning("a device trains %s, but not %s", ", ".join(layers), ", ".join(others))
+    make_trainable(spec, layers, told)
+    problems = validate(spec)
+    missing = [what for what in ("loss", "optimizer") if getattr(told, what) is None]
+    if missing:
+        logger.warning(
+            "the model tells no %s to train with: set it with NeuralNetworkBuilder(spec=...)",
+            " and no ".join(missing),
+        )
+    elif severe := [problem for problem in problems if problem.severity != "note"]:
+        raise ValidationError("respect_trainable: a device could not train the model:", severe)
+    return MLModel.adopt(spec, problems)
+
+
+def _check_precision(precision: str, respect_trainable: bool) -> None:
+    if precision not in ("float32", "float16"):
+        raise ConversionError(
+            f"model_precision={precision!r}: 'float32' and 'float16' are possible; for fewer bits "
+            "convert first, and then write mlferry.quantize_weights(model, 8)"
+        )
+    if precision == "float16" and respect_trainable:
+        raise ConversionError(
+            "respect_trainable=True needs model_precision='float32': networks with weights of "
+            "half precision cannot be trained"
+        )
 
 
 def _names(given: str | Sequence[str] | None, count: int, what: str) -> list[str]:

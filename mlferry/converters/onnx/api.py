@@ -10,19 +10,18 @@ from mlferry.converters.convert import Options, convert_graph
 from mlferry.converters.custom_layers import CustomFunction
 from mlferry.converters.onnx import read
 from mlferry.converters.onnx.ops import FRONTEND, OPS
+from mlferry.converters.settings import exact_target, listed
 from mlferry.converters.types import ClassifierConfig, ImageType, TensorType
 from mlferry.errors import ConversionError
 from mlferry.models.model import MLModel
-
-_OLDEST = 13
 
 
 def convert(
     model: Any,
     mode: str | None = None,
-    image_input_names: Sequence[str] = (),
+    image_input_names: str | Sequence[str] = (),
     preprocessing_args: Mapping[str, Any] | None = None,
-    image_output_names: Sequence[str] = (),
+    image_output_names: str | Sequence[str] = (),
     deprocessing_args: Mapping[str, Any] | None = None,
     class_labels: Sequence[str] | Sequence[int] | str | Path | None = None,
     predicted_feature_name: str = "classLabel",
@@ -30,15 +29,16 @@ def convert(
     custom_conversion_functions: Mapping[str, CustomFunction] | None = None,
     onnx_coreml_input_shape_map: Mapping[str, Sequence[int]] | None = None,
     minimum_ios_deployment_target: str = "13",
+    target_ios: str | None = None,
 ) -> MLModel:
     """Convert an ONNX model with the arguments of the classic converters.
 
     Args:
         model: path, bytes or `ModelProto`.
         mode: None or "classifier".
-        image_input_names: the inputs that shall be images, [N, C, H, W] in the source.
+        image_input_names: the input or inputs that shall be images, [N, C, H, W] in the source.
         preprocessing_args: is_bgr, red_bias, green_bias, blue_bias, gray_bias, image_scale.
-        image_output_names: the outputs that shall be images.
+        image_output_names: the output or outputs that shall be images.
         deprocessing_args: likewise for image outputs.
         class_labels: a list, or the path of a file with one label a line.
         predicted_feature_name: of the output with the likeliest label.
@@ -46,7 +46,9 @@ def convert(
         custom_conversion_functions: see `mlferry.convert`; functions take the node, or the node
             and the builder.
         onnx_coreml_input_shape_map: not needed here, and refused: arrays keep ONNX's shapes.
-        minimum_ios_deployment_target: "13" or later.
+        minimum_ios_deployment_target: the model needs iOS 13 even where an earlier release is
+            given; a warning is logged then.
+        target_ios: the same, as releases of onnx-coreml before 1.0 have it.
 
     Raises:
         ConversionError: arguments that do not fit; see also `mlferry.convert`.
@@ -58,35 +60,30 @@ def convert(
             "onnx_coreml_input_shape_map belongs to the classic five-axis mapping; arrays keep "
             "ONNX's own shapes here: leave it out"
         )
-    if float(minimum_ios_deployment_target) < _OLDEST:
-        raise ConversionError(
-            f"minimum_ios_deployment_target={minimum_ios_deployment_target!r}: models in exact "
-            "array mapping need iOS 13"
-        )
+    target = exact_target(target_ios or minimum_ios_deployment_target)
+    pictures, shown = listed(image_input_names), listed(image_output_names)
     functions = dict(custom_conversion_functions or {})
     graph = read.read(model, keep={*OPS, *functions})
     shapes = {value.name: value.shape for value in graph.inputs}
-    _check(image_input_names, list(shapes), "input")
+    _check(pictures, list(shapes), "input")
     outputs = [name for name, _ in graph.outputs]
-    _check(image_output_names, outputs, "output")
+    _check(shown, outputs, "output")
     classifier = None
     if mode == "classifier" or class_labels is not None:
         if class_labels is None:
             raise ConversionError("mode='classifier' needs class_labels")
         classifier = ClassifierConfig(class_labels, predicted_feature_name)
     options = Options(
-        inputs=[_image(n, shapes[n], preprocessing_args or {}) for n in image_input_names],
+        inputs=[_image(n, shapes[n], preprocessing_args or {}) for n in pictures],
         outputs=[
-            _image(n, None, deprocessing_args or {})
-            if n in image_output_names
-            else TensorType(name=n)
+            _image(n, None, deprocessing_args or {}) if n in shown else TensorType(name=n)
             for n in outputs
         ],
         classifier_config=classifier,
         custom_conversion_functions=functions,
         add_custom_layers=add_custom_layers,
         channels_first=True,
-        minimum_deployment_target=f"iOS{minimum_ios_deployment_target}",
+        minimum_deployment_target=target,
     )
     return convert_graph(graph, FRONTEND, options)
 

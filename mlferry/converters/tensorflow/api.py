@@ -7,9 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mlferry.converters.classic import PIXELS, convert_keras_model, is_keras_model
 from mlferry.converters.convert import Options, convert_graph
 from mlferry.converters.custom_layers import CustomFunction
 from mlferry.converters.graph import Graph, Value
+from mlferry.converters.settings import exact_target, listed
 from mlferry.converters.tensorflow import read
 from mlferry.converters.tensorflow.ops import FRONTEND
 from mlferry.converters.types import ClassifierConfig, ImageType, TensorType
@@ -17,14 +19,13 @@ from mlferry.errors import ConversionError
 from mlferry.models.model import MLModel
 
 PerInput = float | Mapping[str, float]
-_OLDEST = 13
 _FORMATS = {"NHWC": False, "NCHW": True}
 
 
 def convert(
     tf_model_path: Any,
     mlmodel_path: str | Path | None = None,
-    output_feature_names: Sequence[str] | None = None,
+    output_feature_names: str | Sequence[str] | None = None,
     input_name_shape_dict: Mapping[str, Sequence[int | None]] | None = None,
     image_input_names: str | Sequence[str] | None = None,
     tf_image_format: str | None = None,
@@ -40,10 +41,13 @@ def convert(
     add_custom_layers: bool = False,
     custom_conversion_functions: Mapping[str, CustomFunction] | None = None,
     minimum_ios_deployment_target: str = "13",
+    custom_objects: Mapping[str, Any] | None = None,
 ) -> MLModel:
     """Convert a TensorFlow model with the arguments of the classic converter.
 
-    Features have the classic names: tensor ``scope/x:0`` is ``scope__x__0``.
+    Features have the classic names: tensor ``scope/x:0`` is ``scope__x__0``. Tensors are named
+    in either way. Of a Keras model, features have the names that you give, or Keras's own;
+    ``Identity`` and ``Identity_1`` are its outputs in their order.
 
     Args:
         tf_model_path: a frozen graph, or whatever else `mlferry.convert` reads.
@@ -64,26 +68,39 @@ def convert(
         add_custom_layers: see `mlferry.convert`.
         custom_conversion_functions: see `mlferry.convert`; functions take the node, or the node
             and the builder.
-        minimum_ios_deployment_target: "13" or later.
+        minimum_ios_deployment_target: the model needs iOS 13 even where an earlier release is
+            given; a warning is logged then.
+        custom_objects: see `mlferry.convert`.
 
     Raises:
         ConversionError: names or options that do not fit; see also `mlferry.convert`.
     """
-    if float(minimum_ios_deployment_target) < _OLDEST:
-        raise ConversionError(
-            f"minimum_ios_deployment_target={minimum_ios_deployment_target!r}: models in exact "
-            "array mapping need iOS 13"
-        )
+    target = exact_target(minimum_ios_deployment_target)
     if tf_image_format not in (None, *_FORMATS):
         raise ConversionError(f"tf_image_format={tf_image_format!r}: {' or '.join(_FORMATS)}")
     shapes = {_plain(name): shape for name, shape in (input_name_shape_dict or {}).items()}
     asked = [TensorType(name=n, shape=_fixed(s)) for n, s in shapes.items()]
-    outputs = [_plain(name) for name in output_feature_names or ()] or None
+    outputs = [_plain(name) for name in listed(output_feature_names)] or None
+    colors = (red_bias, green_bias, blue_bias)
+    if is_keras_model(tf_model_path):
+        arguments = {
+            "image_input_names": [_plain(n) for n in listed(image_input_names)],
+            "input_name_shape_dict": shapes,
+            "class_labels": class_labels,
+            "predicted_feature_name": predicted_feature_name,
+            "predicted_probabilities_output": _plain(predicted_probabilities_output),
+            "add_custom_layers": add_custom_layers,
+            "custom_conversion_functions": custom_conversion_functions,
+            "custom_objects": custom_objects,
+        }
+        pixels = dict(zip(PIXELS, (is_bgr, *colors, gray_bias, image_scale), strict=True))
+        by_name = {key: _plainly(value) for key, value in pixels.items()}
+        model = convert_keras_model(tf_model_path, outputs, **arguments, **by_name)
+        return _saved(model, mlmodel_path)
     found = read.read(tf_model_path, inputs=asked or None, outputs=outputs)
     graph = found.graph
-    given = image_input_names
-    images = [_plain(n) for n in ([given] if isinstance(given, str) else given or ())]
     names = [value.name for value in graph.inputs]
+    images = [_spelled(found, n) for n in listed(image_input_names)]
     originals = {found.input_feature(n): n for n in (*images, *shapes)}
     unknown = [n for feature, n in originals.items() if feature not in names]
     if unknown:
@@ -92,7 +109,6 @@ def convert(
         )
     features = [_classic(originals.get(n, n)) for n in names]
     _check_names(features, graph)
-    colors = (red_bias, green_bias, blue_bias)
     kinds: list[TensorType | ImageType] = []
     sizes = {found.input_feature(n): _fixed(shape) for n, shape in shapes.items()}
     pictures = set(map(found.input_feature, images))
@@ -119,12 +135,21 @@ def convert(
         custom_conversion_functions=custom_conversion_functions,
         add_custom_layers=add_custom_layers,
         channels_first=True,
-        minimum_deployment_target=f"iOS{minimum_ios_deployment_target}",
+        minimum_deployment_target=target,
+        custom_objects=custom_objects,
     )
-    model = convert_graph(graph, FRONTEND, options)
-    if mlmodel_path is not None:
-        model.save(mlmodel_path)
+    return _saved(convert_graph(graph, FRONTEND, options), mlmodel_path)
+
+
+def _saved(model: MLModel, path: str | Path | None) -> MLModel:
+    if path is not None:
+        model.save(path)
     return model
+
+
+def _plainly(value: Any) -> Any:
+    """A value for all inputs, or the values by their plain names."""
+    return {_plain(n): v for n, v in value.items()} if isinstance(value, Mapping) else value
 
 
 def _check_names(features: Sequence[str], graph: Graph) -> None:
@@ -141,6 +166,14 @@ def _check_names(features: Sequence[str], graph: Graph) -> None:
 def _plain(name: str) -> str:
     """A tensor's name as that of its operation, where it is the first output."""
     return name[:-2] if name.endswith(":0") else name
+
+
+def _spelled(found: read.Read, name: str) -> str:
+    """The tensor that a user names, as TensorFlow or as a classic model spells it."""
+    known = {value.name for value in found.graph.inputs}
+    short = name.removesuffix("__0")
+    spellings = (_plain(name), short, short.replace("__", "/"))
+    return next((s for s in spellings if found.input_feature(s) in known), _plain(name))
 
 
 def _classic(name: str) -> str:
@@ -160,7 +193,7 @@ def _image(
     def pick(given: Any, default: Any) -> Any:
         if not isinstance(given, Mapping):
             return given
-        by_name = {found.input_feature(_plain(n)): v for n, v in given.items()}
+        by_name = {found.input_feature(_spelled(found, n)): v for n, v in given.items()}
         return by_name.get(value.name, default)
 
     first = _FORMATS.get(layout or "NHWC", False)

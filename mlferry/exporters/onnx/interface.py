@@ -218,10 +218,12 @@ def _scaled(t: Translation, value: str, scaler: nn.NeuralNetworkImageScaler, lay
     return value
 
 
-def _picture(t: Translation, value: str, feature: ft.ImageFeatureType) -> str:
-    """An image output as pixels, as `MLModel.predict` gives them."""
+def _picture(t: Translation, value: str, feature: ft.ImageFeatureType) -> tuple[str, str]:
+    """An image output as `MLModel.predict` gives it as an array, and the type of its values."""
     layout = features.LAYOUTS.get(feature.colorSpace, "RGB")
     channels, shape = features.CHANNELS[layout], t.e.shape(value)
+    if layout == "GRAYSCALE_FLOAT16":
+        return t.e.reshape(value, t.e.extents(value)[-2:]), "float32"
     pixels = t.e.node("Clip", t.e.node("Round", value), t.e.number(0), t.e.number(255))
     t.e.shapes[pixels] = shape
     size = t.e.extents(pixels)[-2:]
@@ -236,7 +238,7 @@ def _picture(t: Translation, value: str, feature: ft.ImageFeatureType) -> str:
     found = t.e.shapes.get(pixels)
     pixels = t.e.node("Cast", pixels, to=_NUMBERS["uint8"])
     t.e.shapes[pixels] = found
-    return pixels
+    return pixels, "uint8"
 
 
 # ---- outputs ------------------------------------------------------------------------------------
@@ -275,7 +277,7 @@ def add_outputs(
         if networks.uses_rank5(network):
             value = _as_described(t, value, feature)
         if kind == "imageType" and pixels:
-            value, dtype = _picture(t, value, feature.imageType), "uint8"
+            value, dtype = _picture(t, value, feature.imageType)
         elif dtype != "float32":
             shape = t.e.shapes.get(value)
             value = t.e.node("Cast", value, to=_NUMBERS[dtype])

@@ -1,9 +1,8 @@
 """Everything that is wrong with a model, all at once.
 
 Each module holds one family of rules; a rule is a small function in a registry (`rules`), so a
-further one is a function with a decorator. What a device computes with is checked; the
-parameters of on-device training, and the insides of models that are no neural networks, are
-not.
+further one is a function with a decorator. What a device computes with is checked, and what it
+trains; the insides of models that are no neural networks are not.
 """
 
 from __future__ import annotations
@@ -24,6 +23,7 @@ from mlferry.spec.validate import (  # noqa: F401 (they register their functions
     preprocessing,
     recurrent,
     topology,
+    training,
     windows,
 )
 from mlferry.spec.validate.rules import MODEL_RULES, Problem, error

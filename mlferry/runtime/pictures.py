@@ -1,0 +1,41 @@
+"""Image outputs as images of Pillow."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from mlferry.errors import RegistrationError
+from mlferry.spec.proto import model_pb2
+
+KINDS = ("pil", "array")
+
+
+def check_kind(images: str) -> None:
+    """Raise a `RegistrationError` unless images can be given so."""
+    if images not in KINDS:
+        raise RegistrationError(f"images={images!r}: {' and '.join(map(repr, KINDS))} are possible")
+
+
+def as_pictures(
+    made: dict[str, Any], outputs: Iterable[model_pb2.FeatureDescription]
+) -> dict[str, Any]:
+    """Results with Pillow's images in the place of arrays; as they are where it is missing."""
+    names = [output.name for output in outputs if output.type.WhichOneof("Type") == "imageType"]
+    pillow = _pillow() if names else None
+    if pillow is None:
+        return made
+    images = {name: pillow.fromarray(np.ascontiguousarray(made[name])) for name in names}
+    return {**made, **images}
+
+
+@functools.cache
+def _pillow() -> Any:
+    try:
+        from PIL import Image
+    except ImportError:
+        return None
+    return Image
