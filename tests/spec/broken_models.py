@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from mlferry.models import datatypes
+from mlferry.models.neural_network import NeuralNetworkBuilder, SgdParams
 from mlferry.spec import features, fields
 from mlferry.spec.builder import Builder
 from mlferry.spec.proto import model_pb2, neural_network_pb2 as nn
@@ -106,7 +108,14 @@ def pipeline() -> Model:
 
 def updatable_pipeline() -> Model:
     spec = pipeline()
-    spec.isUpdatable = spec.pipeline.models[1].isUpdatable = True
+    builder = NeuralNetworkBuilder(spec=spec.pipeline.models[1])
+    builder.make_updatable(["conv"])
+    shape = spec.description.output[0].type.multiArrayType.shape
+    blob = spec.description.output[0].name
+    builder.set_mean_squared_error_loss("loss", (blob, datatypes.Array(*shape)))
+    builder.set_sgd_optimizer(SgdParams())
+    builder.set_epochs(3)
+    spec.isUpdatable = True
     return spec
 
 

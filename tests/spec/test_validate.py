@@ -18,6 +18,7 @@ from mlferry.spec.validate import Problem, validate
 from mlferry.spec.validate.arity import ARITIES, EVALUATED, MANY
 from mlferry.spec.validate.layer_weights import NEEDS
 from mlferry.spec.validate.rules import FEATURE_RULES, LAYER_RULES, MODEL_RULES, Feature
+from tests.spec import broken_training
 from tests.spec.broken_layers import LAYER_CASES, MORE_SANE, SANE_PARAMS, WITH_INPUTS, layer_model
 from tests.spec.broken_models import ARRAY, CASES, LAYER, OUTPUT, SANE, Case, on, plain, put
 
@@ -25,12 +26,15 @@ Model = model_pb2.Model
 OUTSIDE_OF_LOOPS = ("loopBreak", "loopContinue")
 
 
-@pytest.mark.parametrize("name", SANE)
+@pytest.mark.parametrize("name", [*SANE, *broken_training.SANE])
 def test_sane_models_have_no_problems(name: str) -> None:
-    assert validate(SANE[name]()) == []
+    assert validate({**SANE, **broken_training.SANE}[name]()) == []
 
 
-@pytest.mark.parametrize("case", CASES, ids=[case[0] for case in CASES])
+ALL = [*CASES, *broken_training.CASES]
+
+
+@pytest.mark.parametrize("case", ALL, ids=[case[0] for case in ALL])
 def test_broken_model(case: Case) -> None:
     _, make, severity, where, text = case
     problems = validate(make())
@@ -168,7 +172,7 @@ def test_number_of_inputs_or_outputs(kind: str, role: str, count: int, severity:
 
 
 def every_broken_model() -> Iterator[Model]:
-    yield from (case[1]() for case in CASES)
+    yield from (case[1]() for case in ALL)
     yield from (layer_model(kind, params) for kind, params, _, _ in LAYER_CASES)
     yield from (layer_model(row[1], row[2], row[3]) for row in WITH_INPUTS)
     yield layer_model("round", {}, 3, 0)

@@ -43,7 +43,8 @@ def updatable_layers(spec: model_pb2.Model, network: networks.Network) -> Proble
         if kind not in UPDATABLE_LAYERS:
             allowed = " and ".join(UPDATABLE_LAYERS)
             yield warning(
-                f"isUpdatable is set on a {kind}; possible are {allowed}", f"layer {layer.name!r}"
+                f"isUpdatable is set on a {kind}; possible are {allowed}",
+                f"{layer.WhichOneof('layer')} {layer.name!r}",
             )
             continue
         for weight in weights.iter_weights(layer):
@@ -51,15 +52,15 @@ def updatable_layers(spec: model_pb2.Model, network: networks.Network) -> Proble
 
 
 def _weight_is_trained(weight: weights.Weight) -> Problems:
-    where = f"layer {weight.layer.name!r}"
+    where, field = f"{weight.kind} {weight.layer.name!r}", weight.path.split(".")[-1]
     try:
         stored = weights.encoding(weight.message)
     except SpecError:
         return  # told by the rules about weights
     if stored is not None and stored.kind != weights.FLOAT32:
-        yield warning(f"its {weight.path} are {stored}; trained weights are float32", where)
+        yield warning(f"its {field} are {stored}; trained weights are float32", where)
     elif stored is not None and not weight.message.isUpdatable:
-        yield warning(f"the layer is updatable, its {weight.path} are not marked", where)
+        yield warning(f"the layer is updatable, its {field} are not marked", where)
 
 
 @network_rule
@@ -111,7 +112,7 @@ def gradients_reach_the_layers(spec: model_pb2.Model, network: networks.Network)
                 f"it is a {layer.WhichOneof('layer')}, through which a device cannot train "
                 f"{trained!r}; possible are convolution, innerProduct, flatten, pooling, "
                 "batchnorm, softmax, and the activations ReLU, sigmoid and tanh",
-                f"layer {layer.name!r}",
+                f"{layer.WhichOneof('layer')} {layer.name!r}",
             )
 
 
