@@ -105,7 +105,7 @@ def test_an_image_output(keras: Any, rng: np.random.Generator) -> None:
     output = mlferry.ImageType(name="y", scale=127.5, bias=127.5)
     converted = mlferry.convert(model, outputs=[output])
     x = rng.uniform(-1.5, 1.5, (1, 4, 5, 3)).astype(np.float32)
-    made = converted.predict({"x": x})["y"]
+    made = np.asarray(converted.predict({"x": x})["y"])
     assert made.dtype == np.uint8
     expected = np.clip(x[0] * 127.5 + 127.5, 0, 255)
     assert np.abs(made - expected).max() <= 0.5

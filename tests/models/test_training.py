@@ -17,6 +17,7 @@ from mlferry.models.inspect_rich import renderables
 from mlferry.spec import features
 from mlferry.spec.builder import Builder
 from mlferry.spec.proto import features_pb2 as ft, model_pb2, neural_network_pb2 as nn
+from mlferry.spec.training import mark_updatable
 
 WEIGHTS = np.random.default_rng(0).normal(size=(3, 3, 4, 4)).astype(np.float32)
 SAMPLE = {"image": np.random.default_rng(1).random((1, 3, 4, 4), np.float32)}
@@ -36,11 +37,12 @@ def updatable(name: str = "image") -> mlferry.MLModel:
     spec = builder.model()
     spec.isUpdatable = True
     trained = spec.neuralNetwork.layers[1]
-    trained.isUpdatable = trained.convolution.weights.isUpdatable = True
+    mark_updatable(trained)
     update = spec.neuralNetwork.updateParams
     loss = update.lossLayers.add(name="loss").categoricalCrossEntropyLossLayer
     loss.input, loss.target = "p", "p_true"
     update.optimizer.sgdOptimizer.learningRate.defaultValue = 0.01
+    update.optimizer.sgdOptimizer.miniBatchSize.defaultValue = 4
     update.epochs.defaultValue = 5
     spec.description.trainingInput.add().CopyFrom(spec.description.input[0])
     spec.description.trainingInput.add(name="p_true").type.CopyFrom(
