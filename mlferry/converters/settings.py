@@ -25,6 +25,7 @@ def _targets() -> Iterator[tuple[str, int]]:
             ("tvOS", release.tvos),
         ):
             yield f"{system}{number.replace('.', '_')}", release.version
+    yield "macOS10_16", 5  # what macOS 11 was called at first
 
 
 AvailableTarget = IntEnum("AvailableTarget", list(_targets()))  # type: ignore[misc]

@@ -197,7 +197,7 @@ WRONG_INPUTS: list[tuple[Any, str]] = [
     ({}, "no value for input 'x'"),
     ({"x": [[1, 2]]}, r"1 x 3, not shape \(1, 2\)"),
     ({"x": np.ones((4, 3))}, "list of dicts"),
-    ({"x": np.ones(3)}, r"array\[None\]"),
+    ({"x": np.ones(4)}, r"1 x 3, not shape \(4,\)"),
     ({"x": "text"}, "takes numbers"),
     ({"x": [[1, 2], [3]]}, "rectangular"),
     (np.ones((1, 3)), "takes a dict"),

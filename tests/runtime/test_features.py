@@ -53,7 +53,7 @@ def enumerated() -> Any:
 @pytest.mark.parametrize(
     ("feature", "good", "bad", "shown"),
     [
-        (ranged(), [(1, 4), (3, 90)], [(4, 4), (1, 3), (4,)], r"1\.\.3 x 4\.\."),
+        (ranged(), [(1, 4), (3, 90)], [(4, 4), (1, 3), (3,), (1, 1, 1, 4)], r"1\.\.3 x 4\.\."),
         (enumerated(), [(1, 4), (2, 6)], [(2, 4), (1, 6)], "one of 1 x 4, 2 x 6"),
     ],
 )
@@ -63,6 +63,24 @@ def test_shapes_that_vary(feature: Any, good: Any, bad: Any, shown: str) -> None
         assert run(spec, x=np.zeros(shape)).shape == shape
     for shape in bad:
         with pytest.raises(PredictionError, match=shown):
+            run(spec, x=np.zeros(shape))
+
+
+@pytest.mark.parametrize(
+    ("described", "good", "bad"),
+    [
+        ((1, 2, 3), [(2, 3), (1, 2, 3), (1, 1, 2, 3)], [(3, 2), (1, 3, 2), (1, 1, 1, 2, 3), (6,)]),
+        ((2, 3), [(2, 3), (1, 2, 3)], [(2, 3, 1), (2, 2, 3), (3,)]),
+    ],
+)
+def test_a_first_axis_of_one_comes_and_goes(described: Any, good: Any, bad: Any) -> None:
+    """Scripts write arrays of [C, H, W] for inputs of [1, C, H, W], and the other way round."""
+    spec = passing(ft.multi_array(described), described)
+    for shape in good:
+        x = np.arange(6.0).reshape(shape)
+        np.testing.assert_array_equal(run(spec, x=x), x.reshape(described))
+    for shape in bad:
+        with pytest.raises(PredictionError, match="takes a multi-array"):
             run(spec, x=np.zeros(shape))
 
 
@@ -86,6 +104,9 @@ def test_a_grayscale_image_of_floats() -> None:
     image = pytest.importorskip("PIL.Image").fromarray(np.array([[0.5, 1], [2, 3]], np.float32))
     spec = passing(ft.image(2, 2, "GRAYSCALE_FLOAT16"), (1, 1, 2, 2))
     np.testing.assert_array_equal(run(spec, x=image)[0, 0], [[0.5, 1], [2, 3]])
+    both = passing(ft.image(2, 2, "GRAYSCALE_FLOAT16"), (1, 1, 2, 2),
+                   ft.image(2, 2, "GRAYSCALE_FLOAT16"))  # fmt: skip
+    np.testing.assert_array_equal(run(both, x=image), [[0.5, 1], [2, 3]])
 
 
 def sizes(image: Any) -> None:

@@ -13,6 +13,7 @@ from mlferry.converters.graph import Graph
 from mlferry.converters.keras import read
 from mlferry.converters.keras.ops import FRONTEND
 from mlferry.converters.keras.trainable import compiled, trained_layers
+from mlferry.converters.lower import as_conversion_errors
 from mlferry.converters.types import ClassifierConfig, ImageType, TensorType
 from mlferry.errors import ConversionError, ValidationError
 from mlferry.models.model import MLModel
@@ -168,7 +169,8 @@ def _trainable(model: MLModel, graph: Graph, told: TrainingOptions) -> MLModel:
         )
     if others:
         logger.warning("a device trains %s, but not %s", ", ".join(layers), ", ".join(others))
-    make_trainable(spec, layers, told)
+    with as_conversion_errors():
+        make_trainable(spec, layers, told)
     problems = validate(spec)
     missing = [what for what in ("loss", "optimizer") if getattr(told, what) is None]
     if missing:
