@@ -240,7 +240,33 @@ def exported_page() -> str:
     )
 
 
+def names_page() -> str:
+    """Every name of coremltools 2 to 5, and what mlferry has of it."""
+    sys.path.insert(0, str(Path(__file__).parent))
+    from coremltools_names import table as names
+
+    rows = names()
+    counts = Counter(row.status for row in rows)
+    return "\n\n".join(
+        [
+            NOTE,
+            "# Names of coremltools",
+            f"Every public function, class and method of coremltools 2 to 5 for Keras, ONNX and "
+            f"neural networks, with its arguments, and what mlferry has under the same name: of "
+            f"{len(rows)}, {counts['same']} are the same, {counts['differs']} differ as told, and "
+            f"{counts['left out']} are left out. See also [coming from coremltools]"
+            "(coming-from-coremltools.md).",
+            table(
+                ("name, arguments", "releases", "", "how, or why"),
+                ((f"`{r.name}({r.arguments})`", r.releases, r.status, r.remark) for r in rows),
+            )
+            + "\n",
+        ]
+    )
+
+
 PAGES = {
+    "coremltools-names.md": names_page,
     "keras.md": keras_page,
     "onnx.md": onnx_page,
     "tensorflow.md": tensorflow_page,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -13,6 +14,8 @@ from mlferry.models.model import MLModel
 from mlferry.spec.proto import model_pb2
 
 _TOLERANCE = 1e-5
+
+N = TypeVar("N", int, float)
 
 
 def _model(given: Any) -> MLModel:
@@ -75,13 +78,16 @@ def _predicted(spec: model_pb2.Model) -> str:
     return name
 
 
-def evaluate_regressor(model: Any, data: Any, target: str = "target") -> dict[str, float]:
+def evaluate_regressor(
+    model: Any, data: Any, target: str = "target", verbose: bool = False
+) -> dict[str, float]:
     """The errors of a regressor: `samples`, `rmse` and `max_error`.
 
     Args:
         model: an `MLModel`, or what it takes.
         data: rows with the inputs and the answer: dicts, a data frame, or a CSV file's path.
         target: the column with the answer.
+        verbose: whether the result is written to the standard output, too.
 
     Raises:
         PredictionError: the rows do not fit, or the model is no regressor.
@@ -90,14 +96,17 @@ def evaluate_regressor(model: Any, data: Any, target: str = "target") -> dict[st
     name = _predicted(loaded.get_spec())
     pairs = _split(loaded, data, target)
     errors = [float(np.ravel(_predict(loaded, x)[name])[0]) - float(y) for x, y in pairs]
-    return {
+    result = {
         "samples": len(errors),
         "rmse": float(np.sqrt(np.mean(np.square(errors)))),
         "max_error": float(np.max(np.abs(errors))),
     }
+    return _told(result, verbose)
 
 
-def evaluate_classifier(model: Any, data: Any, target: str = "target") -> dict[str, int]:
+def evaluate_classifier(
+    model: Any, data: Any, target: str = "target", verbose: bool = False
+) -> dict[str, int]:
     """The wrong labels of a classifier: `num_samples` and `num_errors`.
 
     Args and Raises: as for `evaluate_regressor`.
@@ -106,11 +115,11 @@ def evaluate_classifier(model: Any, data: Any, target: str = "target") -> dict[s
     name = _predicted(loaded.get_spec())
     pairs = _split(loaded, data, target)
     wrong = sum(_predict(loaded, x)[name] != y for x, y in pairs)
-    return {"num_samples": len(pairs), "num_errors": int(wrong)}
+    return _told({"num_samples": len(pairs), "num_errors": int(wrong)}, verbose)
 
 
 def evaluate_classifier_with_probabilities(
-    model: Any, data: Any, probabilities: str = "probabilities"
+    model: Any, data: Any, probabilities: str = "probabilities", verbose: bool = False
 ) -> dict[str, float]:
     """The errors of a classifier's probabilities.
 
@@ -118,6 +127,7 @@ def evaluate_classifier_with_probabilities(
         model: as for `evaluate_regressor`.
         data: rows with the inputs and, in the column `probabilities`, a dict by label.
         probabilities: the column.
+        verbose: as for `evaluate_regressor`.
 
     Returns:
         `num_samples`, `max_probability_error`, and `num_key_mismatch`, the samples whose
@@ -135,15 +145,19 @@ def evaluate_classifier_with_probabilities(
             mismatches += 1
             continue
         largest = max([largest, *(abs(made[key] - wanted[key]) for key in wanted)])
-    return {
+    result = {
         "num_samples": len(pairs),
         "max_probability_error": largest,
         "num_key_mismatch": mismatches,
     }
+    return _told(result, verbose)
 
 
 def evaluate_transformer(
-    model: Any, input_data: Sequence[Mapping[str, Any]], reference_output: Sequence[Any]
+    model: Any,
+    input_data: Sequence[Mapping[str, Any]],
+    reference_output: Sequence[Any],
+    verbose: bool = False,
 ) -> dict[str, int]:
     """How many samples give other outputs than known: `num_samples` and `num_errors`.
 
@@ -151,6 +165,7 @@ def evaluate_transformer(
         model: as for `evaluate_regressor`.
         input_data: dicts of inputs.
         reference_output: dicts of outputs, as many.
+        verbose: as for `evaluate_regressor`.
     """
     loaded = _model(model)
     if len(input_data) != len(reference_output):
@@ -160,7 +175,13 @@ def evaluate_transformer(
         any(not _same(_predict(loaded, x).get(name), value) for name, value in wanted.items())
         for x, wanted in pairs
     )
-    return {"num_samples": len(input_data), "num_errors": int(wrong)}
+    return _told({"num_samples": len(input_data), "num_errors": int(wrong)}, verbose)
+
+
+def _told(result: dict[str, N], verbose: bool) -> dict[str, N]:
+    if verbose:
+        sys.stdout.write(f"{result}\n")
+    return result
 
 
 def _same(made: Any, wanted: Any) -> bool:

@@ -4,6 +4,6 @@ Nothing here imports Keras, and no code that a file carries is ever run: configs
 weights are arrays.
 """
 
-from mlferry.converters.keras.api import convert
+from mlferry.converters.keras.api import convert, convertToSpec
 
-__all__ = ["convert"]
+__all__ = ["convert", "convertToSpec"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,6 +21,7 @@ from mlferry.models.model import MLModel
 from mlferry.models.neural_network.trainable import make_trainable
 from mlferry.models.quantization import quantize_weights
 from mlferry.models.utils import convert_float_to_double_multiarray_type
+from mlferry.spec.proto import model_pb2
 from mlferry.spec.training import TrainingOptions
 from mlferry.spec.validate import validate
 
@@ -152,6 +154,12 @@ def convert(
     if not use_float_arraytype:
         convert_float_to_double_multiarray_type(made.spec)
     return quantize_weights(made, 16) if model_precision == "float16" else made
+
+
+@functools.wraps(convert)
+def convertToSpec(*args: Any, **kwargs: Any) -> model_pb2.Model:
+    """As `convert`, but the message of the model."""
+    return convert(*args, **kwargs).get_spec()
 
 
 def _trainable(model: MLModel, graph: Graph, told: TrainingOptions) -> MLModel:

@@ -17,6 +17,10 @@ class RangeParam:
         SpecError: the bounds are in no order, or the number lies outside.
     """
 
+    value: float
+    min: float
+    max: float
+
     def __init__(self, value: float, min: float = 0, max: float = 1) -> None:
         if min >= max:
             raise SpecError(f"the lower bound {min} is not below the upper bound {max}")
@@ -31,6 +35,9 @@ class Batch:
     Raises:
         SpecError: a number is no positive integer or given twice, or the value is none of them.
     """
+
+    value: int
+    allowed_set: Sequence[int]
 
     def __init__(self, value: int, allowed_set: Sequence[int] | None = None) -> None:
         allowed = [value] if allowed_set is None else list(allowed_set)
@@ -86,6 +93,8 @@ class SgdParams(_Params):
         momentum: likewise, 0 to 1.
     """
 
+    momentum: RangeParam
+
     def __init__(self, lr: float = 0.01, batch: int = 10, momentum: float = 0) -> None:
         self.lr, self.batch, self.momentum = RangeParam(lr), Batch(batch), RangeParam(momentum)
 
@@ -108,6 +117,10 @@ class AdamParams(_Params):
         beta2: how much of the mean of their squares stays.
         eps: added to what is divided by.
     """
+
+    beta1: RangeParam
+    beta2: RangeParam
+    eps: RangeParam
 
     def __init__(
         self,
