@@ -23,7 +23,7 @@ from typing import Any
 from mlferry import limits
 from mlferry.converters.graph import Attributes, Graph, Node, Value, distinct_names
 from mlferry.converters.isolated import over_memory
-from mlferry.converters.tensorflow import freezing, untrusted
+from mlferry.converters.tensorflow import freezing, unknown_ops, untrusted
 from mlferry.converters.types import EnumeratedShapes, RangeDim
 from mlferry.errors import (
     ConversionError,
@@ -305,8 +305,9 @@ Names = tuple[list[str], list[str]]  # of inputs and of outputs; none for those 
 
 
 def _from_saved_model(tf: Any, folder: Path, name: str, signature: str | None) -> tuple[Any, Names]:
-    untrusted.check_saved_model(folder, name)
-    loaded = tf.saved_model.load(str(folder))
+    message = untrusted.check_saved_model(folder, name)
+    with unknown_ops.readable(folder, message) as known:
+        loaded = tf.saved_model.load(str(known))
     return _signature(loaded, name, signature)
 
 
@@ -387,7 +388,7 @@ def _from_graph(
             tf.TensorShape(shapes[placeholder.name]).as_proto()
         )
     feeds, fetches = ([_tensor_name(n) for n in names] for names in (given, ends))
-    function = _pruned(tf, graph_def, feeds, fetches)
+    function = _pruned(tf, unknown_ops.replaced(graph_def, fetches), feeds, fetches)
     return function, (list(given), list(ends))
 
 
@@ -715,25 +716,48 @@ def _bytes(tf: Any, tensor: Any) -> int:
 
 def node(op: Any, naming: Naming) -> Node:
     """An operation with its attributes as Python values."""
+    unknown = unknown_ops.original(op)
+    kind = op.type if unknown is None else unknown.op
+    found = attributes(op) if unknown is None else _attributes_of_message(unknown)
     return Node(
-        op=op.type,
+        op=kind,
         name=naming.prefix + op.name,
         inputs=tuple(map(naming.value, op.inputs)),
         outputs=tuple(map(naming.value, op.outputs)),
-        attrs=Attributes(attributes(op)),
-        keys=(op.name, op.type),
-        proto=op,
+        attrs=Attributes(found),
+        keys=(op.name, kind),
+        proto=op if unknown is None else unknown,
     )
 
 
 def attributes(op: Any) -> dict[str, Any]:
     """The attributes of an operation, but for types and what only matters to TensorFlow."""
-    found = {}
-    for item in op.op_def.attr:
-        if item.name.startswith("_") or item.name in _UNREAD or "type" in item.type:
-            continue
-        found[item.name] = _plain(op.get_attr(item.name))
-    return found
+    return {
+        item.name: _plain(op.get_attr(item.name))
+        for item in op.op_def.attr
+        if _matters(item.name) and "type" not in item.type
+    }
+
+
+def _matters(name: str) -> bool:
+    return not name.startswith("_") and name not in _UNREAD
+
+
+def _attributes_of_message(node: Any) -> dict[str, Any]:
+    """The same of an op that TensorFlow does not know."""
+    return {
+        name: _plain(_value(node.attr[name]))
+        for name in sorted(node.attr)
+        if _matters(name) and not node.attr[name].type and not node.attr[name].list.type
+    }
+
+
+def _value(attr: Any) -> Any:
+    """What an AttrValue holds."""
+    kind = attr.WhichOneof("value")
+    if kind != "list":
+        return None if kind is None else getattr(attr, kind)
+    return next((list(items) for _, items in attr.list.ListFields()), [])
 
 
 def _plain(given: Any) -> Any:
@@ -741,9 +765,28 @@ def _plain(given: Any) -> Any:
         return given.decode("utf-8", "replace")
     if isinstance(given, list | tuple):
         return [_plain(item) for item in given]
-    if hasattr(given, "name") and type(given).__name__ in ("NameAttrList", "AttrValue"):
-        return given.name
-    return given
+    read = _MESSAGES.get(type(given).__name__)
+    return given if read is None else read(given)
+
+
+def _extents(shape: Any) -> list[int | None] | None:
+    """A shape as a list, with None for what may vary; None where the rank is unknown."""
+    if shape.unknown_rank:
+        return None
+    return [None if dim.size < 0 else dim.size for dim in shape.dim]
+
+
+def _array(tensor: Any) -> Any:
+    import tensorflow as tf
+
+    return tf.make_ndarray(tensor)
+
+
+_MESSAGES: dict[str, Callable[[Any], Any]] = {
+    "NameAttrList": lambda given: given.name,
+    "TensorShapeProto": _extents,
+    "TensorProto": _array,
+}
 
 
 def body(graph: Graph, name: str) -> Any:

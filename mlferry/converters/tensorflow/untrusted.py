@@ -48,13 +48,17 @@ def check_graph(graph: Any, name: str) -> None:
     limits.check("nodes", count, f"{name}: with its functions inlined, it has nodes:")
 
 
-def check_saved_model(folder: Path, name: str) -> None:
+def check_saved_model(folder: Path, name: str) -> Any:
     """Refuse a SavedModel that acts while it is loaded; see `check_graph`.
+
+    Returns:
+        its message.
 
     Raises:
         ModelFileError: also where the file is damaged.
     """
-    for graph in _message(folder, name).meta_graphs:
+    message = _message(folder, name)
+    for graph in message.meta_graphs:
         check_graph(graph.graph_def, name)
         functions = {f.signature.name: f.node_def for f in graph.graph_def.library.function}
         _refuse(_SAVING, [_initializers(graph)], name)
@@ -65,6 +69,7 @@ def check_saved_model(folder: Path, name: str) -> None:
                 reached.add(key)
                 waiting += _calls(functions[key])
         _refuse(_SAVING, (functions[key] for key in reached), name)
+    return message
 
 
 def _message(folder: Path, name: str) -> Any:

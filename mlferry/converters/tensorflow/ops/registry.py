@@ -167,13 +167,14 @@ def joint(low: Lowering, kind: str, *operands: Any, **params: Any) -> Blob:
 
 def fold(low: Lowering, node: Node, arrays: Sequence[Any]) -> Sequence[Any] | None:
     """Evaluate an operation of constants with TensorFlow itself."""
-    if node.op in _NOT_FOLDED or node.proto is None or node.proto.op_def.is_stateful:
+    definition = getattr(node.proto, "op_def", None)  # None of what TensorFlow does not know
+    if node.op in _NOT_FOLDED or definition is None or definition.is_stateful:
         return None
     import tensorflow as tf
     from tensorflow.python.eager import context, execute
 
     told: list[Any] = []
-    for item in node.proto.op_def.attr:
+    for item in definition.attr:
         value = node.proto.get_attr(item.name)
         if "type" in item.type:
             kinds = value if isinstance(value, list) else [value]

@@ -1,0 +1,306 @@
+"""Ops that the installed TensorFlow does not know: a user's own, or those of tf.contrib.
+
+TensorFlow imports no graph that has one. Before it does, each such node gives its place to one of
+an op that TensorFlow knows, with the same inputs and outputs, which carries the node. TensorFlow
+freezes, inlines and infers around it; whoever reads the operations gets the node back.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from mlferry.errors import ConversionError
+
+_STAND_IN = "XlaCallModule"  # any inputs and outputs, with shapes that may be open
+_RESULTS = "output"
+_MARK = b"mlferry"
+_FLOAT, _REFERENCE = 1, 100  # of TensorFlow's enum DataType
+_MOST = 1 << 16  # inputs or outputs that one number can stand for
+_TYPES = ("T", "Tout", "out_type", "dtype", "output_type")  # what ops name the type of outputs by
+
+Reference = tuple[str, str, int]  # node, name of its output (or nothing), number
+
+
+def original(op: Any) -> Any:
+    """The node that an operation stands for, or None where it stands for itself."""
+    if op.type != _STAND_IN or list(op.get_attr("dim_args_spec")) != [_MARK]:
+        return None
+    from tensorflow.core.framework import node_def_pb2
+
+    return node_def_pb2.NodeDef.FromString(op.get_attr("module"))
+
+
+def replaced(graph: Any, wanted: Iterable[str] = (), told: Mapping[str, Any] | None = None) -> Any:
+    """The graph with stand-ins for what TensorFlow does not know; itself where it knows all.
+
+    Args:
+        graph: a GraphDef, which is left as it is.
+        wanted: tensors that are read from outside.
+        told: the definitions of unknown ops by name, as far as the file has them.
+
+    Raises:
+        ConversionError: nothing tells the order of the outputs of a node.
+    """
+    functions = {f.signature.name: f.signature for f in graph.library.function}
+    if not _has_unknown(graph, functions):
+        return graph
+    made = type(graph)()
+    made.CopyFrom(graph)
+    definitions = _Definitions(functions, told or {})
+    _Body(made.node, definitions, readers=[_in_graph(name) for name in wanted]).replace()
+    for function in made.library.function:
+        given = {arg.name: arg.type for arg in function.signature.input_arg}
+        results = {arg.name: arg.type for arg in function.signature.output_arg}
+        body = _Body(function.node_def, definitions, given, in_function=True)
+        body.replace({name: (function.ret, results[name]) for name in function.ret})
+    return made
+
+
+@contextmanager
+def readable(folder: Path, message: Any) -> Iterator[Path]:
+    """A folder of a SavedModel that TensorFlow can load: another one where it has unknown ops.
+
+    Args:
+        folder: of the SavedModel.
+        message: what its file holds.
+    """
+    changed = False
+    for graph in message.meta_graphs:
+        told = {op.name: op for op in graph.meta_info_def.stripped_op_list.op}
+        made = replaced(graph.graph_def, _of_signatures(graph), told)
+        if made is not graph.graph_def:
+            graph.graph_def.CopyFrom(made)
+            changed = True
+    if not changed:
+        yield folder
+        return
+    with tempfile.TemporaryDirectory(prefix="mlferry-") as name:
+        other = Path(name)
+        for item in folder.iterdir():
+            if item.is_dir():
+                _linked(item, other / item.name)
+        (other / "saved_model.pb").write_bytes(message.SerializeToString())
+        yield other
+
+
+def _linked(folder: Path, target: Path) -> None:
+    try:
+        target.symlink_to(folder.resolve(), target_is_directory=True)
+    except OSError:  # a system that allows no links
+        shutil.copytree(folder, target)
+
+
+def _of_signatures(graph: Any) -> list[str]:
+    """The tensors that the signatures of a graph give."""
+    return [t.name for s in graph.signature_def.values() for t in s.outputs.values() if t.name]
+
+
+def _has_unknown(graph: Any, functions: Mapping[str, Any]) -> bool:
+    known = _Definitions(functions, {})
+    bodies = [graph.node, *(f.node_def for f in graph.library.function)]
+    ops = {node.op for nodes in bodies for node in nodes}
+    return any(known.is_unknown(op) for op in ops)
+
+
+class _Definitions:
+    """What inputs and outputs ops have: TensorFlow's own, functions of the file, and others."""
+
+    def __init__(self, functions: Mapping[str, Any], told: Mapping[str, Any]) -> None:
+        from tensorflow.python.framework import op_def_registry
+
+        self._own = op_def_registry.get
+        self._functions, self._told = functions, told
+
+    def is_unknown(self, op: str) -> bool:
+        """Whether TensorFlow can do nothing with it."""
+        return op not in self._functions and self._own(op) is None
+
+    def find(self, op: str) -> Any:
+        """An OpDef, or None."""
+        return self._functions.get(op) or self._own(op) or self._told.get(op)
+
+
+class _Body:
+    """The nodes of a graph or of a function, with the types of what they make.
+
+    Args:
+        nodes: messages, which `replace` changes.
+        definitions: of their ops.
+        given: types of the arguments by name.
+        readers: what is read from outside.
+        in_function: references have three parts.
+    """
+
+    def __init__(
+        self, nodes: Any, definitions: _Definitions, given: Mapping[str, int] | None = None,
+        readers: Sequence[Reference] = (), *, in_function: bool = False,
+    ) -> None:  # fmt: skip
+        self.nodes = {node.name: node for node in nodes}
+        self.definitions, self.given = definitions, given or {}
+        self.parse = _in_function if in_function else _in_graph
+        self.read: dict[str, dict[tuple[str, int], int | None]] = {}
+        for name, output, place in readers:
+            self.read.setdefault(name, {})[output, place] = None
+        self.outputs: dict[str, list[tuple[str, int]]] = {}
+
+    def replace(self, results: Mapping[str, tuple[Any, int]] | None = None) -> None:
+        """Put stand-ins in the places of unknown nodes.
+
+        Args:
+            results: of a function: by name, the map that says which tensor it is, and its type.
+        """
+        unknown = [n for n in self.nodes.values() if self.definitions.is_unknown(n.op)]
+        if not unknown:
+            return
+        self._look_at_readers(results or {})
+        names = {node.name for node in unknown}
+        inputs = {node.name: self._input_types(node) for node in unknown}
+        for node in self.nodes.values():
+            self._rename(node.input, range(len(node.input)), names)
+        for name, (target, _) in (results or {}).items():
+            self._rename(target, [name], names)
+        for node in unknown:
+            _write(node, inputs[node.name], [kind for _, kind in self._made(node)])
+
+    def _look_at_readers(self, results: Mapping[str, tuple[Any, int]]) -> None:
+        for node in self.nodes.values():
+            definition = self.definitions.find(node.op)
+            kinds = [] if definition is None else _expanded(node, definition.input_arg, definition)
+            data = [text for text in node.input if not text.startswith("^")]
+            for place, text in enumerate(data):
+                self._note(text, kinds[place][1] if place < len(kinds) else None)
+        for name, (target, kind) in results.items():
+            self._note(target[name], kind)
+
+    def _note(self, text: str, kind: int | None) -> None:
+        name, output, place = self.parse(text)
+        known = self.read.setdefault(name, {})
+        known[output, place] = known.get((output, place)) or kind
+
+    def _input_types(self, node: Any) -> list[int]:
+        return [self._type(self.parse(text)) for text in node.input if not text.startswith("^")]
+
+    def _type(self, reference: Reference) -> int:
+        name, output, place = reference
+        if name in self.given:
+            return self.given[name] % _REFERENCE
+        if name not in self.nodes:
+            return _FLOAT  # TensorFlow will say that it is missing
+        made = self._made(self.nodes[name])
+        index = _index(made, output, place)
+        return made[index][1] if index < len(made) else _FLOAT
+
+    def _made(self, node: Any) -> list[tuple[str, int]]:
+        """Name and type of each output of a node."""
+        if node.name not in self.outputs:
+            definition = self.definitions.find(node.op)
+            self.outputs[node.name] = (
+                self._guessed(node) if definition is None
+                else _expanded(node, definition.output_arg, definition)
+            )  # fmt: skip
+        return self.outputs[node.name]
+
+    def _guessed(self, node: Any) -> list[tuple[str, int]]:
+        """The outputs of an op that nothing defines: those that are read, or told."""
+        read = self.read.get(node.name, {})
+        names = sorted({output for output, _ in read if output})
+        if len(names) > 1:
+            raise ConversionError(
+                f"nothing tells the order of the outputs {', '.join(names)} of {node.op} "
+                f"{node.name!r}, which the installed TensorFlow does not know. Convert a "
+                "SavedModel, which describes its ops"
+            )
+        name = names[0] if names else ""
+        shapes = node.attr["_output_shapes"].list.shape if "_output_shapes" in node.attr else ()
+        count = max([1, len(shapes), *(place + 1 for _, place in read)])
+        kinds = _told_types(node, count)
+        for (_, place), kind in read.items():
+            kinds[place] = kind or kinds[place]
+        return [(name, kind % _REFERENCE) for kind in kinds]
+
+    def _rename(self, target: Any, keys: Iterable[Any], names: set[str]) -> None:
+        """References of a function to outputs of what becomes a stand-in, by their number."""
+        if self.parse is _in_graph:
+            return
+        for key in keys:
+            text = target[key]
+            name, output, place = self.parse(text)
+            if name in names and not text.startswith("^") and ":" in text:
+                index = _index(self._made(self.nodes[name]), output, place)
+                target[key] = f"{name}:{_RESULTS}:{index}"
+
+
+def _in_graph(text: str) -> Reference:
+    """``name`` or ``name:1``"""
+    name, _, place = text.lstrip("^").partition(":")
+    return name, "", int(place) if place.isdigit() else 0
+
+
+def _in_function(text: str) -> Reference:
+    """An argument, or ``name:output:0``."""
+    name, _, rest = text.lstrip("^").partition(":")
+    output, _, place = rest.partition(":")
+    return name, output, int(place) if place.isdigit() else 0
+
+
+def _index(made: Sequence[tuple[str, int]], output: str, place: int) -> int:
+    """The number of an output among all of its node."""
+    first = next((i for i, (name, _) in enumerate(made) if name == output), 0) if output else 0
+    return first + place
+
+
+def _expanded(node: Any, args: Iterable[Any], definition: Any) -> list[tuple[str, int]]:
+    """Name and type of each input or output that the arguments of an op stand for."""
+    found: list[tuple[str, int]] = []
+    for arg in args:
+        if arg.type_list_attr:
+            kinds = list(_attr(node, arg.type_list_attr, definition).list.type)
+        else:
+            kind = _attr(node, arg.type_attr, definition).type if arg.type_attr else arg.type
+            count = _attr(node, arg.number_attr, definition).i if arg.number_attr else 1
+            kinds = [kind] * min(max(count, 0), _MOST)
+        found += [(arg.name, kind % _REFERENCE) for kind in kinds]
+    return found
+
+
+def _attr(node: Any, name: str, definition: Any) -> Any:
+    """An attribute of a node, or its default."""
+    if name in node.attr:
+        return node.attr[name]
+    from tensorflow.core.framework import attr_value_pb2
+
+    found = (attr.default_value for attr in definition.attr if attr.name == name)
+    return next(found, attr_value_pb2.AttrValue())
+
+
+def _told_types(node: Any, count: int) -> list[int]:
+    """The types of outputs, as the attributes of a node have them; float32 where none does."""
+    lists = [value.list.type for value in node.attr.values() if value.list.type]
+    fitting = next((list(kinds) for kinds in lists if len(kinds) == count), None)
+    if fitting:
+        return fitting
+    single = {name: value.type for name, value in node.attr.items() if value.type}
+    named = [single[name] for name in _TYPES if name in single] + list(single.values())
+    return [named[0] if named else _FLOAT] * count
+
+
+def _write(node: Any, inputs: Sequence[int], outputs: Sequence[int]) -> None:
+    """Turn a node into its stand-in."""
+    kept = node.SerializeToString()
+    shapes = list(node.attr["_output_shapes"].list.shape) if "_output_shapes" in node.attr else []
+    node.op = _STAND_IN
+    node.attr.clear()
+    node.attr["dim_args_spec"].list.s.append(_MARK)
+    node.attr["module"].s = kept
+    node.attr["version"].i = 0
+    node.attr["Tin"].list.type.extend(inputs)
+    node.attr["Tout"].list.type.extend(outputs)
+    for place in range(len(outputs)):
+        shape = node.attr["Sout"].list.shape.add(unknown_rank=True)
+        if len(shapes) == len(outputs):
+            shape.CopyFrom(shapes[place])
