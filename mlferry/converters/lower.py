@@ -59,6 +59,7 @@ class Frontend:
         ignored: options that change training or names only.
         neutral: values of an option that ask for nothing, so that it may stay unread.
         fold: evaluates a node whose inputs are all constants, or returns None where it cannot.
+        foldable: whether `fold` may evaluate a node that has no converter, too.
         prepare: looks at all nodes before the first is converted.
         moving: ops that only move values, with the operands whose values they move.
     """
@@ -70,6 +71,7 @@ class Frontend:
     fold: Callable[[Lowering, Node, Sequence[Any]], Sequence[Any] | None] | None = None
     prepare: Callable[[Graph], None] | None = None
     moving: Mapping[str, slice] = field(default_factory=dict)
+    foldable: Callable[[Node], bool] | None = None
 
 
 class Lowering:
@@ -433,7 +435,13 @@ class _Walker:
             node.is_traced = self._is_traced(node)
         if self.frontend.prepare is not None:
             self.frontend.prepare(self.graph)
-        found = [(node, self._way(node)) for node in self.graph.nodes]
+        known = set(self.graph.constants)
+        found: list[tuple[Node, _Convert | None]] = []
+        for node in self.graph.nodes:
+            is_known = self._is_foldable(node) and all(v.name in known for v in node.inputs)
+            if is_known:
+                known |= {value.name for value in node.outputs}
+            found.append((node, self._way(node) or (self._folded if is_known else None)))
         missing = [node for node, way in found if way is None]
         if missing:
             raise self._unsupported(missing, unused)
@@ -455,9 +463,7 @@ class _Walker:
     def run_inside(self, node: Node) -> None:
         """Convert a node of a branch, or of a round of a loop."""
         limits.check("unrolled", next(self.count), "nodes of branches and of rounds of loops:")
-        way = self._way(node)
-        if way is None:
-            raise self._unsupported([node])
+        way = self._way(node) or self._folded
         with context(f"converting {node} inside"):
             self.low.run(node, way)
 
@@ -504,6 +510,15 @@ class _Walker:
             for mask in passed
         ]
 
+    def _is_foldable(self, node: Node) -> bool:
+        return self.frontend.foldable is not None and self.frontend.foldable(node)
+
+    def _folded(self, node: Node, inputs: Sequence[Any]) -> Any:
+        made = _fold(self.low, node, inputs, self.frontend)
+        if made is None:
+            raise self._unsupported([node])
+        return made
+
     def _found(self, node: Node) -> CustomFunction | Entry[Converter] | None:
         for key in node.keys:
             if key in self.choices.functions:
@@ -526,11 +541,15 @@ class _Walker:
             return functools.partial(_built_in, low, self.frontend, found)
         if found is not None:
             return functools.partial(_users, low, found, first)
-        if self.choices.add_custom_layers:
-            return lambda node, inputs: add_custom(
-                low, node, offered(low, node, inputs), automatic(node), first
-            )
-        return None
+        return self._automatic if self.choices.add_custom_layers else None
+
+    def _automatic(self, node: Node, inputs: Sequence[Any]) -> Any:
+        """A custom layer with the options of a node, or what it makes of constants."""
+        made = _fold(self.low, node, inputs, self.frontend) if self._is_foldable(node) else None
+        if made is not None:
+            return made
+        blobs = offered(self.low, node, inputs)
+        return add_custom(self.low, node, blobs, automatic(node), self.choices.channels_first)
 
 
 def _users(

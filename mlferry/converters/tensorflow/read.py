@@ -23,7 +23,7 @@ from typing import Any
 from mlferry import limits
 from mlferry.converters.graph import Attributes, Graph, Node, Value, distinct_names
 from mlferry.converters.isolated import over_memory
-from mlferry.converters.tensorflow import freezing, unknown_ops, untrusted
+from mlferry.converters.tensorflow import frames, freezing, unknown_ops, untrusted
 from mlferry.converters.types import EnumeratedShapes, RangeDim
 from mlferry.errors import (
     ConversionError,
@@ -35,9 +35,10 @@ from mlferry.errors import (
 from mlferry.registry import did_you_mean
 from mlferry.spec.shapes.rules import Shape
 
+_SAVED_MODELS = ("saved_model.pb", "saved_model.pbtxt")
+_TEXT = re.compile(rb"(\s|#[^\n]*\n)*(node|library|versions)\s*:?\s*\{")  # of a GraphDef
 _LARGE = 256 << 20  # bytes of variables
 DEFAULT_SIGNATURE = "serving_default"
-_FRAMES = {"Enter", "Exit", "NextIteration", "LoopCond", "RefEnter"}
 _SILENT = {"NoOp", "Assert", "Placeholder", "Const", "PlaceholderWithDefault"}
 _TOO_LARGE = ("Failed to serialize proto", "maximum protobuf size", "larger than 2GB")
 _ASSIGNS = re.compile(r"Assign|ResourceApply|ResourceScatter|ResourceStridedSliceAssign|^Scatter")
@@ -66,17 +67,22 @@ def claims(source: Any) -> bool:
 
 def _is_saved_model(path: Path) -> bool:
     if path.is_dir():
-        return any((path / f"saved_model.{kind}").exists() for kind in ("pb", "pbtxt"))
-    return path.name == "saved_model.pb"
+        return any((path / name).exists() for name in _SAVED_MODELS)
+    return path.name in _SAVED_MODELS
 
 
 def _looks_like_graph(path: Path) -> bool:
-    """A GraphDef starts with a node, field 1, which starts with its name, field 1 as well."""
+    """A GraphDef starts with a node, field 1, which starts with its name, field 1 as well.
+
+    As text, it starts with one of its fields.
+    """
     try:
         with path.open("rb") as stream:
-            start = stream.read(16)
+            start = stream.read(4096)
     except OSError:
         return False
+    if _TEXT.match(start):
+        return True
     if start[:1] != b"\x0a":
         return False
     index = 1
@@ -230,7 +236,7 @@ def _frozen_apart(path: Path, name: str, arguments: dict[str, Any]) -> freezing.
     if not _is_saved_model(path):
         return freezing.frozen(path, path, name, arguments)
     folder = _folder(path)
-    messages = [folder / f"saved_model.{kind}" for kind in ("pb", "pbtxt")]
+    messages = [folder / name for name in _SAVED_MODELS]
     message = next(message for message in messages if message.exists())
     limits.check_plain(message)
     return freezing.frozen(folder, message, name, arguments)
@@ -348,13 +354,18 @@ def _keys(function: Any) -> list[str]:
 
 
 def _graph_def(tf: Any, path: Path, name: str) -> Any:
+    """The message of a file, binary or text."""
+    from google.protobuf import text_format
     from google.protobuf.message import DecodeError
 
     data = limits.read_message(path)
     graph = tf.compat.v1.GraphDef()
     try:
-        graph.ParseFromString(data)
-    except DecodeError as error:
+        if _TEXT.match(data[:4096]):
+            text_format.Parse(data, graph)
+        else:
+            graph.ParseFromString(data)
+    except (DecodeError, text_format.ParseError, RecursionError, ValueError) as error:
         raise ModelFileError(f"{name} is cut off, damaged, or no GraphDef: {error}") from error
     if not graph.node:
         raise ModelFileError(f"{name} is no frozen graph: it has no nodes")
@@ -366,13 +377,12 @@ def _from_graph(
 ) -> tuple[Any, Names]:
     """A function of a frozen graph, from its placeholders, or what is named, to its ends."""
     untrusted.check_graph(graph_def, name)
-    frames = sorted({node.op for node in graph_def.node} & _FRAMES)
-    if frames:
-        raise ConversionError(_explain_frames(name, frames))
     nodes = {node.name: node for node in graph_def.node}
     wanted = [t.name for t in inputs or () if getattr(t, "name", None)]
     found = [node.name for node in graph_def.node if node.op == "Placeholder"]
     given = [n for n in wanted if n is not None] if set(wanted) - set(found) else found
+    if not given:
+        raise ConversionError(_explain_inputs(graph_def, name))
     ends = [getattr(t, "name", t) for t in outputs or ()] or _ends(graph_def)
     for kind, names in (("input", given), ("output", ends)):
         missing = [n for n in names if _node_name(n) not in nodes]
@@ -392,11 +402,43 @@ def _from_graph(
     return function, (list(given), list(ends))
 
 
-def _explain_frames(name: str, frames: Sequence[str]) -> str:
+_CANDIDATES = ("PlaceholderWithDefault", "Variable", "VariableV2", "VarHandleOp", "Const")
+_SHOWN, _FLOAT = 5, 1  # of the candidates; of TensorFlow's enum DataType
+
+
+def _explain_inputs(graph_def: Any, name: str) -> str:
+    """What to do about a graph without placeholders: which nodes may have been its inputs."""
+    by_op = {op: [n for n in graph_def.node if n.op == op] for op in _CANDIDATES}
+    found = next((nodes for nodes in by_op.values() if nodes), list(graph_def.node))
+    found = sorted(found, key=_is_unlikely)
+    shown = [f"{node.name!r} ({', '.join(_told_of(node))})" for node in found[:_SHOWN]]
+    more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+    shape = _shape_of(found[0])
+    example = "(1, ...)" if shape is None else repr(tuple(n or 1 for n in shape))
     return (
-        f"{name} has loops of TensorFlow 1 ({', '.join(frames)}), which cannot be converted: "
-        "export the model again after tf.compat.v1.enable_control_flow_v2()"
+        f"{name} has no placeholder, so that nothing tells its inputs: they may have been "
+        f"variables, which became constants. It has {', '.join(shown)}{more}. Name the inputs: "
+        f"mlferry.convert(..., inputs=[mlferry.TensorType(name={found[0].name!r}, "
+        f"shape={example})])"
     )
+
+
+def _is_unlikely(node: Any) -> tuple[bool, bool]:
+    """Whether a node is a single number, and whether it holds integers."""
+    kind = node.attr["dtype"].type if "dtype" in node.attr else _FLOAT
+    return not _shape_of(node), kind != _FLOAT
+
+
+def _told_of(node: Any) -> list[str]:
+    shape = _shape_of(node)
+    return [node.op] if shape is None else [node.op, f"shape {tuple(shape)}"]
+
+
+def _shape_of(node: Any) -> list[int | None] | None:
+    """The shape that a node's attributes tell."""
+    if "value" in node.attr:
+        return _extents(node.attr["value"].tensor.tensor_shape)
+    return _extents(node.attr["shape"].shape) if "shape" in node.attr else None
 
 
 def _ends(graph_def: Any) -> list[str]:
@@ -680,23 +722,26 @@ def operations(
     constants: dict[str, Any] = {}
     done: set[str] = set()
     size = 0
+    legacy = frames.Frames(source)
     stack = [(t.op, False) for t in outputs if not naming.is_input(t)][::-1]
     while stack:
         op, ready = stack.pop()
-        if op.name in done:
+        whole = legacy.whole(op)
+        step = op if whole is None else whole
+        if step.name in done:
             continue
-        if op.type in _FRAMES:
-            raise ConversionError(_explain_frames(source, [op.type]))
         if not ready:
             stack.append((op, True))
             stack += [
                 (t.op, False)
-                for t in reversed(op.inputs)
+                for t in reversed(step.inputs)
                 if not naming.is_input(t) and t.op.name not in done
             ]
             continue
-        done.add(op.name)
-        if op.type == "Const":
+        done.add(step.name)
+        if whole is not None:
+            nodes.append(_node_of_whole(whole, naming))
+        elif op.type == "Const":
             message = op.get_attr("value")
             size += _bytes(tf, message)
             limits.check("weights", size, f"{source}: its constants take bytes:")
@@ -727,6 +772,19 @@ def node(op: Any, naming: Naming) -> Node:
         attrs=Attributes(found),
         keys=(op.name, kind),
         proto=op if unknown is None else unknown,
+    )
+
+
+def _node_of_whole(whole: frames.Whole, naming: Naming) -> Node:
+    """A condition or a loop of TensorFlow 1, as one of TensorFlow 2."""
+    nothing = Value("", None, "")
+    return Node(
+        op=whole.op,
+        name=naming.prefix + whole.name,
+        inputs=tuple(map(naming.value, whole.inputs)),
+        outputs=tuple(nothing if t is None else naming.value(t) for t in whole.outputs),
+        attrs=Attributes(whole.parts),
+        keys=(whole.name, whole.op),
     )
 
 

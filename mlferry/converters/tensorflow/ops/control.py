@@ -15,8 +15,8 @@ from mlferry.converters import control_flow
 from mlferry.converters.graph import Node
 from mlferry.converters.layout import Blob, Constant
 from mlferry.converters.lower import Lowering
-from mlferry.converters.tensorflow import read
-from mlferry.converters.tensorflow.ops.lists import Items, stacked
+from mlferry.converters.tensorflow import frames, read
+from mlferry.converters.tensorflow.ops.lists import Items, shaped_as, stacked
 from mlferry.converters.tensorflow.ops.registry import blob, op, read_all
 from mlferry.errors import ConversionError, SpecError
 
@@ -45,6 +45,12 @@ def inlined(low: Lowering, function: Any, prefix: str, operands: Sequence[Any]) 
     return [low.operand(naming.value(t)) for t in function.outputs]
 
 
+def _body(low: Lowering, node: Node, name: str) -> Any:
+    """What an attribute names: a function, or a part of a graph of TensorFlow 1."""
+    given = node.attrs[name]
+    return given if isinstance(given, frames.Part) else read.body(low.graph, given)
+
+
 @op("PartitionedCall", "StatefulPartitionedCall", raw=True)
 def call(low: Lowering, node: Node, *operands: Any) -> list[Any]:
     read_all(node)
@@ -54,7 +60,7 @@ def call(low: Lowering, node: Node, *operands: Any) -> list[Any]:
 @op("If", "StatelessIf", raw=True)
 def if_(low: Lowering, node: Node, condition: Any, *operands: Any) -> list[Any]:
     read_all(node)
-    ways = [read.body(low.graph, node.attrs[n]) for n in ("then_branch", "else_branch")]
+    ways = [_body(low, node, n) for n in ("then_branch", "else_branch")]
     if isinstance(condition, Constant):
         chosen = ways[0] if condition.array.ravel()[0] else ways[1]
         return inlined(low, chosen, node.name, operands)
@@ -84,7 +90,7 @@ def while_(low: Lowering, node: Node, *operands: Any) -> list[Any]:
     More are unrolled only where that loop cannot do what the body does.
     """
     read_all(node)
-    condition, body = (read.body(low.graph, node.attrs[n]) for n in ("cond", "body"))
+    condition, body = (_body(low, node, n) for n in ("cond", "body"))
     few = 1 if _has_layers_with_weights(body) else FEW_ROUNDS
     current: list[Any] = list(operands)
     before, low.is_repeated = low.is_repeated, True
@@ -96,6 +102,7 @@ def while_(low: Lowering, node: Node, *operands: Any) -> list[Any]:
             if not going:
                 return current
             if index == few:
+                operands = [shaped_as(low, *pair) for pair in zip(operands, current, strict=True)]
                 found = _tried(low, node, condition, body, operands)
                 if found is not None:
                     return found  # what was unrolled is pruned

@@ -56,6 +56,17 @@ def stacked(low: Lowering, items: Items) -> Blob:
     return joined(low, [row for row in rows if row is not None], 0)
 
 
+def shaped_as(low: Lowering, x: Any, later: Any) -> Any:
+    """A list whose entries nobody has told the shape of, with that of what was written later."""
+    if not isinstance(x, Items) or not isinstance(later, Items) or min(x.shape, default=1) > 0:
+        return x
+    entry = next((item for item in later.entries if item is not None), None)
+    if entry is None:
+        return x
+    written = source(low, entry)
+    return replace(x, shape=known(written) if rank(written) else ())
+
+
 @op("TensorListReserve", "EmptyTensorList", raw=True)
 def reserve(low: Lowering, node: Node, shape: Any, count: Any) -> Items:
     """`EmptyTensorList` is told the most that it will hold, and starts without any."""
@@ -68,6 +79,10 @@ def reserve(low: Lowering, node: Node, shape: Any, count: Any) -> Items:
 @op("TensorListFromTensor", raw=True)
 def from_tensor(low: Lowering, node: Node, x: Any, shape: Any) -> Items:
     read_all(node)
+    return _rows(low, x)
+
+
+def _rows(low: Lowering, x: Any) -> Items:
     if isinstance(x, Constant):
         return Items(tuple(Constant("", row) for row in x.array), x.array.shape[1:])
     given = source(low, x)
@@ -83,6 +98,10 @@ def from_tensor(low: Lowering, node: Node, x: Any, shape: Any) -> Items:
 @op("TensorListGetItem", raw=True)
 def get_item(low: Lowering, node: Node, items: Any, index: Any, shape: Any) -> Any:
     read_all(node)
+    return _entry(low, node, items, index)
+
+
+def _entry(low: Lowering, node: Node, items: Any, index: Any) -> Any:
     if not isinstance(items, Items):
         at = vector(source(low, index))
         made = low.layer("gather", source(low, items), at, layout=SOURCE, axis=0)
@@ -99,6 +118,10 @@ def get_item(low: Lowering, node: Node, items: Any, index: Any, shape: Any) -> A
 @op("TensorListSetItem", raw=True)
 def set_item(low: Lowering, node: Node, items: Any, index: Any, item: Any) -> Any:
     read_all(node)
+    return _with_entry(low, node, items, index, item)
+
+
+def _with_entry(low: Lowering, node: Node, items: Any, index: Any, item: Any) -> Any:
     if not isinstance(items, Items):
         row = source(low, item)
         wide = shaped(low, row, (1, *(known(row) if rank(row) else ())))
@@ -134,3 +157,96 @@ def push_back(low: Lowering, node: Node, items: Any, item: Any) -> Items:
 def length(low: Lowering, node: Node, items: Any) -> Any:
     count = len(items.entries) if isinstance(items, Items) else known(items)[0]
     return np.array(count, np.int32)
+
+
+# ---- the arrays of TensorFlow 1: a handle, and a flow that stands for the list -----------------
+
+
+@dataclass(frozen=True)
+class Handle(Opaque):
+    """What names a list; its entries go along the flow."""
+
+
+@op("TensorArrayV3", raw=True)
+def tensor_array(low: Lowering, node: Node, count: Any) -> list[Any]:
+    shape = node.attrs.get("element_shape")
+    read_all(node)
+    number = int(array_of(node, 0, count).ravel()[0])
+    extents = (-1,) if shape is None else tuple(-1 if n is None else n for n in shape)
+    return [Handle(), Items((None,) * number, extents)]
+
+
+@op("TensorArrayReadV3", raw=True)
+def array_read(low: Lowering, node: Node, handle: Any, index: Any, flow: Any) -> Any:
+    read_all(node)
+    return _entry(low, node, flow, index)
+
+
+@op("TensorArrayWriteV3", raw=True)
+def array_write(low: Lowering, node: Node, handle: Any, index: Any, item: Any, flow: Any) -> Any:
+    read_all(node)
+    return _with_entry(low, node, flow, index, item)
+
+
+@op("TensorArrayScatterV3", raw=True)
+def array_scatter(
+    low: Lowering, node: Node, handle: Any, indices: Any, x: Any, flow: Any
+) -> Items:
+    """The rows of a tensor, each at its index."""
+    read_all(node)
+    places = array_of(node, 1, indices).ravel().tolist()
+    rows = _rows(low, x)
+    before = flow.entries if isinstance(flow, Items) else ()
+    if places == list(range(max(len(before), len(places)))):
+        return rows
+    entries = list(before) + [None] * (max(places, default=-1) + 1 - len(before))
+    for place, row in zip(places, rows.entries, strict=True):
+        entries[place] = row
+    return Items(tuple(entries), rows.shape)
+
+
+@op("TensorArrayGatherV3", raw=True)
+def array_gather(low: Lowering, node: Node, handle: Any, indices: Any, flow: Any) -> Blob:
+    """Some entries along a new first axis."""
+    read_all(node)
+    if not isinstance(flow, Items):
+        return low.layer("gather", source(low, flow), vector(source(low, indices)), layout=SOURCE,
+                         axis=0)  # fmt: skip
+    places = array_of(node, 1, indices).ravel().tolist()
+    if places == list(range(len(flow.entries))):
+        return stacked(low, flow)
+    return stacked(low, Items(tuple(flow.entries[place] for place in places), flow.shape))
+
+
+@op("TensorArraySplitV3", raw=True)
+def array_split(
+    low: Lowering, node: Node, handle: Any, x: Any, lengths: Any, flow: Any
+) -> Items:
+    """Parts along the first axis."""
+    read_all(node)
+    sizes = array_of(node, 2, lengths).ravel().tolist()
+    given = source(low, x)
+    parts = [given] if len(sizes) == 1 else list(
+        low.outputs(len(sizes), "splitND", given, layout=SOURCE, axis=0, numSplits=len(sizes),
+                    splitSizes=sizes)
+    )  # fmt: skip
+    return Items(tuple(parts), known(parts[0]))
+
+
+@op("TensorArrayConcatV3", raw=True)
+def array_concat(low: Lowering, node: Node, handle: Any, flow: Any) -> list[Any]:
+    """The entries one after another along their own first axis, and how long each is."""
+    read_all(node)
+    if not isinstance(flow, Items):
+        whole = known(source(low, flow))
+        made = shaped(low, source(low, flow), (whole[0] * whole[1], *whole[2:]))
+        return [made, np.full(whole[0], whole[1], np.int64)]
+    if not flow.entries or None in flow.entries:
+        raise ConversionError("entries of a list are read before they are written")
+    parts = [source(low, x) for x in flow.entries]
+    return [joined(low, parts, 0), np.array([known(part)[0] for part in parts], np.int64)]
+
+
+@op("TensorArraySizeV3", raw=True)
+def array_size(low: Lowering, node: Node, handle: Any, flow: Any) -> Any:
+    return length(low, node, flow)

@@ -167,21 +167,22 @@ def joint(low: Lowering, kind: str, *operands: Any, **params: Any) -> Blob:
 
 def fold(low: Lowering, node: Node, arrays: Sequence[Any]) -> Sequence[Any] | None:
     """Evaluate an operation of constants with TensorFlow itself."""
-    definition = getattr(node.proto, "op_def", None)  # None of what TensorFlow does not know
-    if node.op in _NOT_FOLDED or definition is None or definition.is_stateful:
+    if not foldable(node):
         return None
     import tensorflow as tf
     from tensorflow.python.eager import context, execute
 
     told: list[Any] = []
-    for item in definition.attr:
+    for item in node.proto.op_def.attr:
         value = node.proto.get_attr(item.name)
         if "type" in item.type:
             kinds = value if isinstance(value, list) else [value]
             numbers = [kind.as_datatype_enum for kind in kinds]
             value = numbers if isinstance(value, list) else numbers[0]
         told += [item.name, value]
-    size = _size(node)
+    size = _size(node.proto.outputs)
+    if size is None:
+        size = _size_of_operands(node, arrays)
     if size is None and node.op not in _NO_LARGER:
         return None
     low.compute(sum(a.nbytes for a in arrays) if size is None else size)
@@ -203,22 +204,47 @@ def fold(low: Lowering, node: Node, arrays: Sequence[Any]) -> Sequence[Any] | No
     return None if any(a.dtype.kind not in "biufc" for a in found) else found
 
 
+def foldable(node: Node) -> bool:
+    """Whether TensorFlow can evaluate an operation of constants on its own."""
+    definition = getattr(node.proto, "op_def", None)  # none of what TensorFlow does not know
+    return definition is not None and not definition.is_stateful and node.op not in _NOT_FOLDED
+
+
+# Whose size depends on the values, but is not larger than that of the operands.
 _NO_LARGER = {
-    "Where", "Unique", "UniqueV2", "BooleanMask", "DynamicPartition", "ListDiff", "Identity",
-    "IdentityN", "StopGradient", "Split", "SplitV", "Unpack", "Slice", "StridedSlice", "Transpose",
-    "Reshape", "Squeeze", "ExpandDims", "ReverseV2", "Neg",
+    "Where", "Unique", "UniqueV2", "UniqueWithCounts", "UniqueWithCountsV2", "BooleanMask",
+    "DynamicPartition", "ListDiff", "NonMaxSuppression", "NonMaxSuppressionV2",
+    "NonMaxSuppressionV3", "NonMaxSuppressionV4", "NonMaxSuppressionV5",
 }  # fmt: skip
 
 
-def _size(node: Node) -> int | None:
-    """The bytes of all outputs, as TensorFlow infers them; None where it cannot."""
+def _size(tensors: Sequence[Any]) -> int | None:
+    """The bytes of tensors, as TensorFlow infers them; None where it cannot."""
     total = 0
-    for tensor in node.proto.outputs:
+    for tensor in tensors:
         count = tensor.shape.num_elements()
         if count is None:
             return None
         total += count * max(tensor.dtype.size or 1, 1)
     return total
+
+
+def _size_of_operands(node: Node, arrays: Sequence[Any]) -> int | None:
+    """The same by the operands that are known now, which the graph did not tell."""
+    import tensorflow as tf
+
+    with tf.Graph().as_default() as graph:
+        try:
+            given = [
+                tf.constant(array, tensor.dtype)
+                for array, tensor in zip(arrays, node.proto.inputs, strict=True)
+            ]
+            kinds = [tensor.dtype for tensor in node.proto.outputs]
+            message = node.proto.node_def
+            made = graph.create_op(node.op, given, kinds, attrs=dict(message.attr))
+        except Exception:
+            return None  # evaluating it fails in the same way
+        return _size(made.outputs)
 
 
 _NOT_FOLDED = {
@@ -241,7 +267,7 @@ _MOVING = {
     "Pack": slice(None),
 }  # fmt: skip
 
-FRONTEND = Frontend("TensorFlow", OPS, frozenset(), (None,), fold, moving=_MOVING)
+FRONTEND = Frontend("TensorFlow", OPS, frozenset(), (None,), fold, moving=_MOVING, foldable=foldable)
 
 
 def refuse(node: Node, name: str, *allowed: Any) -> None:
