@@ -27,7 +27,7 @@ def fill(low: Lowering, node: Node, shape: Any, value: Any) -> Blob:
     if isinstance(value, Constant):
         filler = float(value.array.ravel()[0])
         return low.layer("fillDynamic", shape, layout=SOURCE, value=filler)
-    raise ConversionError("a computed value in a computed shape")
+    return low.layer("broadcastToDynamic", vector(source(low, value)), shape, layout=SOURCE)
 
 
 @op("Range", raw=True)

@@ -67,29 +67,36 @@ def non_max_suppression_v3(low: Lowering, node: Node, *operands: Any) -> Blob:
     return _present(low, flat, there)
 
 
-@op("NonMaxSuppressionV4", raw=True)
-def non_max_suppression_v4(low: Lowering, node: Node, *operands: Any) -> tuple[Blob, Blob]:
-    """The number of boxes that stay is a second output; padded, missing ones are 0."""
-    flat, _, there = _kept(low, node, operands)
+def _answers(
+    low: Lowering, node: Node, found: tuple[Blob, Blob, Blob], most: Any, values: list[Blob]
+) -> list[Blob]:
+    """Values of the boxes that stay, and how many there are; padded, missing ones are 0."""
+    flat, _, there = found
     count = low.layer("reduceSum", there, layout=SOURCE, reduceAll=True, keepDims=False)
     if not node.attrs.get("pad_to_max_output_size", False):
-        return _present(low, flat, there), scalar(count)
-    full = ints(array_of(node, 2, operands[2]))[0]
-    held = low.layer("multiplyBroadcastable", flat, there, layout=SOURCE)
-    missing = full - known(flat)[0]
-    if missing:
-        held = low.layer("constantPad", held, layout=SOURCE, padAmounts=(0, missing))
-    return held, scalar(count)
+        return [*(_present(low, x, there) for x in values), scalar(count)]
+    missing = ints(array_of(node, 2, most))[0] - known(flat)[0]
+    zero = low.constant([0.0])
+    padded = []
+    for x in values:
+        held = low.layer("whereBroadcastable", there, x, zero, layout=SOURCE)
+        if missing:
+            held = low.layer("constantPad", held, layout=SOURCE, padAmounts=(0, missing))
+        padded.append(held)
+    return [*padded, scalar(count)]
+
+
+@op("NonMaxSuppressionV4", raw=True)
+def non_max_suppression_v4(low: Lowering, node: Node, *operands: Any) -> list[Blob]:
+    found = _kept(low, node, operands)
+    return _answers(low, node, found, operands[2], [found[0]])
 
 
 @op("NonMaxSuppressionV5", raw=True)
-def non_max_suppression_v5(low: Lowering, node: Node, *operands: Any) -> tuple[Blob, Blob, Blob]:
+def non_max_suppression_v5(low: Lowering, node: Node, *operands: Any) -> list[Blob]:
     """Without soft suppression only."""
     *plain, sigma = operands
     if _number(node, 5, sigma, 0.0):
         raise ConversionError("soft suppression: soft_nms_sigma=0 can be converted")
-    if node.attrs.get("pad_to_max_output_size", False):
-        raise ConversionError("pad_to_max_output_size")
-    flat, best, there = _kept(low, node, plain)
-    count = low.layer("reduceSum", there, layout=SOURCE, reduceAll=True, keepDims=False)
-    return _present(low, flat, there), _present(low, best, there), scalar(count)
+    found = _kept(low, node, plain)
+    return _answers(low, node, found, operands[2], [found[0], found[1]])

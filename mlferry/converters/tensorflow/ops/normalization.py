@@ -2,45 +2,104 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from mlferry.converters.graph import Node
-from mlferry.converters.layout import UNFLATTENED, Blob, Constant
+from mlferry.converters.layout import SOURCE, UNFLATTENED, Blob, Constant
 from mlferry.converters.lower import Lowering
-from mlferry.converters.operands import rank
-from mlferry.converters.tensorflow.ops.registry import joint, maps, op
+from mlferry.converters.operands import rank, vector
+from mlferry.converters.tensorflow.ops.registry import apply, blob, joint, maps, op
 from mlferry.errors import ConversionError
 
 
 @op("FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3", raw=True)
 def fused_batch_norm(low: Lowering, node: Node, x: Any, *rest: Any) -> Any:
-    """By stored statistics, along the channels; these are the second and third output."""
-    if node.attrs.get("is_training", True):
-        raise ConversionError("batch normalization in training mode")
-    node.attrs.get("exponential_avg_factor")
-    given = maps(low, node, x)
-    if not all(isinstance(v, Constant) for v in rest):
-        raise ConversionError("computed statistics")
-    gamma, beta, mean, variance = (v.array.astype(np.float32).ravel() for v in rest)
+    """Along the channels, by stored statistics or by those of the batch."""
+    factor = node.attrs.get("exponential_avg_factor", 1.0)
     epsilon = node.attrs.get("epsilon", 1e-4)
-    if given.rank == 5:
-        scale = gamma / np.sqrt(variance + np.float32(epsilon))
-        shape = (1, -1, 1, 1, 1)
-        factor, shift = (
-            low.constant(v.reshape(shape), layout=given.layout)
-            for v in (scale, beta - mean * scale)
-        )
-        made = joint(low, "addBroadcastable", joint(low, "multiplyBroadcastable", given, factor),
-                     shift)  # fmt: skip
-    else:
+    given = maps(low, node, x)
+    if node.attrs.get("is_training", True):
+        return _of_the_batch(low, node, given, rest, epsilon, factor)
+    scale, offset, mean, variance = rest
+    if given.rank == 4 and all(isinstance(v, Constant) for v in rest):
+        gamma, beta, *known = (v.array.astype(np.float32).ravel() for v in rest)
         made = low.layer(
             "batchnorm", given, layout=given.layout, channels=gamma.size, epsilon=epsilon,
-            gamma=gamma, beta=beta, mean=mean, variance=variance,
+            gamma=gamma, beta=beta, mean=known[0], variance=known[1],
         )  # fmt: skip
-    nothing = np.zeros_like(mean)  # what TensorFlow leaves undefined, for gradients
-    return (made, mean, variance, nothing, nothing, np.float32(0))[: len(node.outputs)]
+    else:
+        wide = (_by_channel(low, given, v) for v in (mean, variance))
+        made = _normalized(low, given, *wide, scale, offset, epsilon)
+    found = [v.array if isinstance(v, Constant) else v for v in (mean, variance)]
+    return (made, *found, *_reserved(scale))[: len(node.outputs)]
+
+
+def _reserved(scale: Any) -> list[Any]:
+    """What TensorFlow leaves undefined, for gradients."""
+    size = scale.array.size if isinstance(scale, Constant) else (scale.known[0] or 1)
+    nothing = np.zeros(size, np.float32)
+    return [nothing, nothing, np.float32(0)]
+
+
+def _by_channel(low: Lowering, like: Blob, x: Any) -> Blob:
+    """A vector over the channels, as it broadcasts with channels-first data."""
+    shape = (1, -1, *(1,) * (like.rank - 2))
+    if isinstance(x, Constant):
+        return low.constant(x.array.reshape(shape), layout=like.layout)
+    return low.reshape(vector(x), shape, layout=like.layout)
+
+
+def _normalized(
+    low: Lowering, x: Blob, mean: Blob, variance: Blob, scale: Any, offset: Any, epsilon: float
+) -> Blob:
+    """(x - mean) / sqrt(variance + epsilon) * scale + offset"""
+    root = apply(low, "unary", variance, type="SQRT", shift=epsilon)
+    factor = joint(low, "divideBroadcastable", _by_channel(low, x, scale), root)
+    centred = joint(low, "subtractBroadcastable", x, mean)
+    scaled = joint(low, "multiplyBroadcastable", centred, factor)
+    return joint(low, "addBroadcastable", scaled, _by_channel(low, x, offset))
+
+
+def _of_the_batch(
+    low: Lowering, node: Node, x: Blob, rest: Any, epsilon: float, factor: float
+) -> Any:
+    """The variance that comes out is that of a sample: divided by one less than their number."""
+    scale, offset, *before = rest
+    axes = [axis for axis in range(x.rank) if axis != 1]
+    mean = low.layer("reduceMean", x, layout=x.layout, axes=axes, keepDims=True)
+    gap = joint(low, "subtractBroadcastable", x, mean)
+    square = joint(low, "multiplyBroadcastable", gap, gap)
+    variance = low.layer("reduceMean", square, layout=x.layout, axes=axes, keepDims=True)
+    made = _normalized(low, x, mean, variance, scale, offset, epsilon)
+    told = (mean, _of_a_sample(low, x, variance, axes))
+    moved = [
+        _moved(low, low.relabel(low.squeeze(v, *axes), SOURCE), old, factor)
+        for v, old in zip(told, before, strict=True)
+    ]
+    return (made, *moved, *_reserved(scale))[: len(node.outputs)]
+
+
+def _of_a_sample(low: Lowering, x: Blob, variance: Blob, axes: Sequence[int]) -> Blob:
+    """The variance times n / (n - 1), for any number n of values."""
+    ones = low.layer("fillLike", x, layout=x.layout, value=1.0)
+    count = low.layer("reduceSum", ones, layout=x.layout, axes=axes, keepDims=True)
+    less = apply(low, "activation", count, linear={"alpha": 1.0, "beta": -1.0})
+    divisor = joint(low, "maxBroadcastable", less, low.constant([1.0]))
+    return joint(
+        low, "divideBroadcastable", joint(low, "multiplyBroadcastable", variance, count), divisor
+    )
+
+
+def _moved(low: Lowering, new: Blob, old: Any, factor: float) -> Blob:
+    """A running average."""
+    if factor == 1:
+        return new
+    part = apply(low, "activation", new, linear={"alpha": factor})
+    rest = apply(low, "activation", blob(low, old), linear={"alpha": 1 - factor})
+    return joint(low, "addBroadcastable", rest, part)
 
 
 @op("LRN", raw=True)

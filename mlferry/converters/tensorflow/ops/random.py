@@ -7,13 +7,12 @@ from typing import Any
 from mlferry.converters.graph import Node
 from mlferry.converters.layout import SOURCE, Blob
 from mlferry.converters.lower import Lowering
-from mlferry.converters.operands import array_of, ints, vector
+from mlferry.converters.operands import array_of, ints, scalar, vector
 from mlferry.converters.tensorflow.ops.registry import op, source
-from mlferry.errors import ConversionError
 
 _KINDS: dict[str, tuple[str, dict[str, Any]]] = {
-    "RandomUniform": ("randomUniformStatic", {"minVal": 0.0, "maxVal": 1.0}),
-    "RandomStandardNormal": ("randomNormalStatic", {"mean": 0.0, "stdDev": 1.0}),
+    "RandomUniform": ("randomUniform", {"minVal": 0.0, "maxVal": 1.0}),
+    "RandomStandardNormal": ("randomNormal", {"mean": 0.0, "stdDev": 1.0}),
 }
 
 
@@ -22,10 +21,23 @@ def random(low: Lowering, node: Node, shape: Any) -> Blob:
     seed = node.attrs.get("seed", 0)
     node.attrs.get("seed2")
     kind, params = _KINDS[node.op]
-    extents = ints(array_of(node, 0, shape))
-    if not extents:
-        raise ConversionError("a random value without axes")
-    return low.layer(kind, layout=SOURCE, outputShape=extents, seed=seed or -1, **params)
+    return drawn(low, kind, shape, seed=seed or -1, **params)
+
+
+def drawn(low: Lowering, kind: str, shape: Any, **params: Any) -> Blob:
+    """Random values of a shape that is known or computed.
+
+    Args:
+        low: the lowering.
+        kind: "randomUniform" or "randomNormal".
+        shape: an operand.
+        params: of the layer.
+    """
+    if isinstance(shape, Blob):
+        return low.layer(f"{kind}Dynamic", shape, layout=SOURCE, **params)
+    extents = ints(shape.array)
+    made = low.layer(f"{kind}Static", layout=SOURCE, outputShape=extents or (1,), **params)
+    return made if extents else scalar(made)
 
 
 @op("Multinomial", raw=True)

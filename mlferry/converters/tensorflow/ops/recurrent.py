@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -30,12 +31,17 @@ def _tanh(low: Lowering, x: Blob) -> Blob:
 class _Cell:
     """One step of a fused LSTM."""
 
-    def __init__(self, low: Lowering, node: Node, matrix: Any, bias: Any) -> None:
+    def __init__(
+        self, low: Lowering, node: Node, matrix: Any, peepholes: Sequence[Any], bias: Any
+    ) -> None:
         self.order = _ORDERS[node.op]
         forget = node.attrs.get("forget_bias", 0.0 if node.op == "BlockLSTMV2" else 1.0)
         self.clip = node.attrs.get("cell_clip", 0.0)
-        if node.attrs.get("use_peephole", False):
-            raise ConversionError("use_peephole=True")
+        peeps = node.attrs.get("use_peephole", False)
+        self.peepholes = {
+            gate: low.constant(array.reshape(1, -1))
+            for gate, array in zip("ifo", peepholes, strict=True) if peeps
+        }  # fmt: skip
         units = bias.size // 4
         shifted = bias.astype(np.float32).copy()
         place = self.order.index("f") * units
@@ -43,26 +49,41 @@ class _Cell:
         self.matrix = low.constant(matrix)
         self.bias = low.constant(shifted[None])
 
+    def _seeing(self, low: Lowering, gate: str, x: Blob, c: Blob) -> Blob:
+        """A gate that also looks at the cell's state, where there is a peephole."""
+        if gate not in self.peepholes:
+            return x
+        return binary(low, "add", x, binary(low, "multiply", c, self.peepholes[gate]))
+
     def step(self, low: Lowering, x: Blob, h: Blob, c: Blob) -> dict[str, Blob]:
         """What `_OUTPUTS` names, for one step."""
         both = low.layer("concatND", x, h, layout=SOURCE, axis=1)
         product = low.layer("batchedMatmul", both, self.matrix, layout=SOURCE)
         parts = split(low, binary(low, "add", product, self.bias), 4)
         gates = dict(zip(self.order, parts, strict=True))
-        i, f, o = (_sigmoid(low, gates[k]) for k in "ifo")
+        i, f = (_sigmoid(low, self._seeing(low, k, gates[k], c)) for k in "if")
         ci = _tanh(low, gates["c"])
         cs = binary(low, "add", binary(low, "multiply", ci, i), binary(low, "multiply", c, f))
         if self.clip > 0:
             cs = low.layer("clip", cs, layout=SOURCE, minVal=-self.clip, maxVal=self.clip)
+        o = _sigmoid(low, self._seeing(low, "o", gates["o"], cs))
         co = _tanh(low, cs)
         made = {"i": i, "cs": cs, "f": f, "o": o, "ci": ci, "co": co}
         return {**made, "h": binary(low, "multiply", co, o)}
 
 
+def _cell(low: Lowering, node: Node, operands: Sequence[Any], first: int) -> _Cell:
+    """The matrix, the peepholes of the gates i, f and o and the bias lie side by side."""
+    matrix, *peepholes, bias = (
+        array_of(node, place, operands[place]) for place in range(first, first + 5)
+    )
+    return _Cell(low, node, matrix, peepholes, bias)
+
+
 @op("LSTMBlockCell", raw=True)
 def lstm_block_cell(low: Lowering, node: Node, *operands: Any) -> list[Blob]:
-    x, c, h, w, *_, b = operands
-    cell = _Cell(low, node, array_of(node, 3, w), array_of(node, 7, b))
+    x, c, h, *_ = operands
+    cell = _cell(low, node, operands, 3)
     made = cell.step(low, source(low, x), source(low, h), source(low, c))
     return [made[name] for name in _OUTPUTS]
 
@@ -70,11 +91,11 @@ def lstm_block_cell(low: Lowering, node: Node, *operands: Any) -> list[Blob]:
 @op("BlockLSTM", "BlockLSTMV2", raw=True)
 def block_lstm(low: Lowering, node: Node, *operands: Any) -> list[Blob]:
     """All steps [time, batch, inputs], where the length that is given is that of the sequence."""
-    length, x, first_c, first_h, w, *_, b = operands
+    length, x, first_c, first_h, *_ = operands
     steps = steps_of(low, source(low, x))
     if int(array_of(node, 0, length).ravel()[0]) != len(steps):
         raise ConversionError("a length that is shorter than the sequence")
-    cell = _Cell(low, node, array_of(node, 4, w), array_of(node, 8, b))
+    cell = _cell(low, node, operands, 4)
     h, c = source(low, first_h), source(low, first_c)
     rows: dict[str, list[Blob]] = {name: [] for name in _OUTPUTS}
     for part in steps:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -28,6 +29,7 @@ from mlferry.converters.operands import (
     known,
     positive,
     rank,
+    scalar,
     shaped,
     vector,
 )
@@ -216,56 +218,151 @@ def split_v(low: Lowering, node: Node, x: Blob, sizes: Any, axis: Any) -> list[A
     return [next(made) if size else nothing for size in given]
 
 
-@op("Slice", constants=(1, 2), layouts=UNFLATTENED)
-def slice_(low: Lowering, node: Node, x: Blob, begin: Any, size: Any) -> Any:
+@op("Slice", raw=True)
+def slice_(low: Lowering, node: Node, x: Any, begin: Any, size: Any) -> Any:
     """A size of -1 goes to the end."""
-    parts = [
-        slice(b, None if s == -1 else b + s) for b, s in zip(ints(begin), ints(size), strict=True)
-    ]
-    return cut(low, x, parts)
+    if not (isinstance(begin, Constant) and isinstance(size, Constant)):
+        return _slice_of_computed(low, source(low, x), begin, size)
+    given = low.arranged_inputs([blob(low, x)], UNFLATTENED)[0]
+    pairs = zip(ints(begin.array), ints(size.array), strict=True)
+    return cut(low, given, [slice(b, None if s == -1 else b + s) for b, s in pairs])
+
+
+def _slice_of_computed(low: Lowering, x: Blob, begin: Any, size: Any) -> Blob:
+    """Core ML takes begins and ends, as further inputs."""
+    sizes = ints(size.array) if isinstance(size, Constant) else (None,) * x.rank
+    first, many = (low.stored(v) if isinstance(v, Constant) else v for v in (begin, size))
+    end = low.layer("addBroadcastable", first, many, layout=SOURCE)
+    if None in sizes:
+        whole = blob(low, _shape(low, x))
+        to_end = low.layer("lessThan", many, layout=SOURCE, alpha=0.0)
+        end = low.layer("whereBroadcastable", to_end, whole, end, layout=SOURCE)
+    masks = [n == -1 for n in sizes]
+    shape = tuple(None if n is None or n < 0 else n for n in sizes)
+    return _dynamic_slice(
+        low, x, first, end, shape, strides=[1] * x.rank, beginMasks=[False] * x.rank,
+        endMasks=masks, squeezeMasks=[False] * x.rank,
+    )  # fmt: skip
+
+
+def _dynamic_slice(
+    low: Lowering, x: Blob, begin: Blob, end: Blob, shape: tuple[int | None, ...], **params: Any
+) -> Blob:
+    """A slice whose bounds are computed; `shape` is what is known of the result."""
+    made = low.layer("sliceDynamic", x, begin, end, layout=SOURCE, **params)
+    return _of_shape(low, made, shape)
+
+
+def _of_shape(low: Lowering, x: Blob, shape: tuple[int | None, ...]) -> Blob:
+    """A blob of which more is known than its layer tells."""
+    low.builder.shapes[x.name] = shape
+    return replace(x, shape=shape)
+
+
+class _Axis(NamedTuple):
+    """What a StridedSlice does to one axis.
+
+    Attributes:
+        place: of its bounds among the operands; None where it is taken whole.
+        begins: whether its first bound counts.
+        ends: whether its second bound counts.
+        single: whether one entry is taken and the axis goes.
+    """
+
+    place: int | None = None
+    begins: bool = False
+    ends: bool = False
+    single: bool = False
+
+
+def _axes_of(node: Node, count: int, rank: int) -> tuple[list[_Axis], list[int]]:
+    """What happens to each axis of the operand, and where the result has new ones.
+
+    Args:
+        node: the StridedSlice.
+        count: of its bounds.
+        rank: of its operand.
+    """
+    masks = {
+        name: node.attrs.get(f"{name}_mask", 0)
+        for name in ("begin", "end", "ellipsis", "new_axis", "shrink_axis")
+    }
+    axes: list[_Axis] = []
+    added: list[int] = []
+    for index in range(count):
+        masked = {name for name, mask in masks.items() if mask >> index & 1}
+        if "ellipsis" in masked:
+            later = sum(bool(masks["new_axis"] >> i & 1) for i in range(index + 1, count))
+            axes += [_Axis()] * (rank - len(axes) - (count - index - 1 - later))
+        elif "new_axis" in masked:
+            added.append(len(axes) + len(added) - sum(axis.single for axis in axes))
+        elif "shrink_axis" in masked:
+            axes.append(_Axis(index, begins=True, single=True))
+        else:
+            axes.append(_Axis(index, "begin" not in masked, "end" not in masked))
+    return axes + [_Axis()] * (rank - len(axes)), added
 
 
 @op("StridedSlice", raw=True)
 def strided_slice(low: Lowering, node: Node, x: Any, begin: Any, end: Any, strides: Any) -> Any:
     """Python's slices: masks leave bounds open, add axes and take single entries."""
-    masks = {
-        name: node.attrs.get(f"{name}_mask", 0)
-        for name in ("begin", "end", "ellipsis", "new_axis", "shrink_axis")
-    }
-    starts, stops, steps = (ints(array_of(node, i + 1, v)) for i, v in
-                            enumerate((begin, end, strides)))  # fmt: skip
     given = blob(low, x)
-    total = rank(given)
-    parts: list[slice] = []
-    added: list[int] = []
-    gone: list[int] = []
-    for index in range(len(starts)):
-
-        def masked(name: str, index: int = index) -> bool:
-            return bool(masks[name] >> index & 1)
-
-        if masked("ellipsis"):
-            later = sum(bool(masks["new_axis"] >> i & 1) for i in range(index + 1, len(starts)))
-            rest = total - len(parts) - (len(starts) - index - 1 - later)
-            parts += [slice(None)] * rest
-        elif masked("new_axis"):
-            added.append(len(parts) + len(added) - len(gone))
-        elif masked("shrink_axis"):
-            start = starts[index]
-            gone.append(len(parts))
-            parts.append(slice(start, start + 1 if start != -1 else None))
-        else:
-            parts.append(
-                slice(
-                    None if masked("begin") else starts[index],
-                    None if masked("end") else stops[index],
-                    steps[index],
-                )
-            )
-    parts += [slice(None)] * (total - len(parts))
+    steps = ints(array_of(node, 3, strides))
+    axes, added = _axes_of(node, len(steps), rank(given))
+    if not (isinstance(begin, Constant) and isinstance(end, Constant)):
+        made = _sliced_at_computed(low, low.source_order(given), axes, begin, end, steps)
+        return _with_axes(low, made, [], added)
+    starts, stops = (ints(v.array) for v in (begin, end))
+    gone = [i for i, axis in enumerate(axes) if axis.single]
     given = low.source_order(given) if gone or added or given.layout.kind == "flat" else given
-    made = cut(low, given, parts)
+    made = cut(low, given, [_part(axis, starts, stops, steps) for axis in axes])
     return _with_axes(low, made, gone, added)
+
+
+def _part(
+    axis: _Axis, starts: Sequence[int], stops: Sequence[int], steps: Sequence[int]
+) -> slice:
+    if axis.place is None:
+        return slice(None)
+    start = starts[axis.place]
+    if axis.single:
+        return slice(start, start + 1 if start != -1 else None)
+    return slice(
+        start if axis.begins else None, stops[axis.place] if axis.ends else None, steps[axis.place]
+    )
+
+
+def _sliced_at_computed(
+    low: Lowering, x: Blob, axes: Sequence[_Axis], begin: Any, end: Any, steps: Sequence[int]
+) -> Blob:
+    """Bounds as further inputs of Core ML's layer; those that do not count are masked."""
+    shape = tuple(
+        n if axis.place is None or not (axis.begins or axis.ends) and abs(steps[axis.place]) == 1
+        else None
+        for n, axis in zip(x.known, axes, strict=True) if not axis.single
+    )  # fmt: skip
+    bounds = [_bounds(low, axes, v) for v in (begin, end)]
+    made = _dynamic_slice(
+        low, x, *bounds, shape or (1,),
+        strides=[1 if a.place is None or a.single else steps[a.place] for a in axes],
+        beginMasks=[not a.begins for a in axes], endMasks=[not a.ends for a in axes],
+        squeezeMasks=[a.single for a in axes],
+    )  # fmt: skip
+    return made if shape else scalar(made)
+
+
+def _bounds(low: Lowering, axes: Sequence[_Axis], given: Any) -> Blob:
+    """The bounds of all axes as a vector; any where an axis has none."""
+    places = [axis.place or 0 for axis in axes]
+    if isinstance(given, Constant):
+        chosen = np.clip(given.array.ravel()[places].astype(np.float64), -_FAR, _FAR)
+        return low.constant(chosen)
+    if places == list(range(*given.known)):
+        return vector(given)
+    return low.layer("gather", vector(given), low.constant(places), layout=SOURCE, axis=0)
+
+
+_FAR = 2**24  # beyond any axis, and exact in float32
 
 
 def _with_axes(low: Lowering, x: Blob, gone: list[int], added: list[int]) -> Blob:
@@ -291,6 +388,9 @@ def cut(low: Lowering, x: Blob, parts: list[slice]) -> Blob:
 @op("Pad", "PadV2", raw=True)
 def pad(low: Lowering, node: Node, x: Any, amounts: Any, value: Any = None) -> Blob:
     filler = 0.0 if value is None else float(array_of(node, 2, value).ravel()[0])
+    if isinstance(amounts, Blob):
+        pairs = low.reshape(amounts, (-1,), layout=SOURCE)
+        return low.layer("constantPad", source(low, x), pairs, layout=SOURCE, value=filler)
     return _padded(low, x, array_of(node, 1, amounts), "constant", filler)
 
 
@@ -311,9 +411,12 @@ def _padded(low: Lowering, x: Any, amounts: Any, mode: str, value: float) -> Blo
     return replace(padded(low, flat, (*starts, *ends), mode, value), layout=flat.layout)
 
 
-@op("Tile", constants=(1,), layouts=UNFLATTENED)
-def tile(low: Lowering, node: Node, x: Blob, repeats: Any) -> Blob:
-    given = ints(repeats)
+@op("Tile", raw=True)
+def tile(low: Lowering, node: Node, operand: Any, repeats: Any) -> Blob:
+    if isinstance(repeats, Blob):
+        return low.layer("tile", source(low, operand), repeats, layout=SOURCE)
+    x = low.arranged_inputs([blob(low, operand)], UNFLATTENED)[0]
+    given = ints(repeats.array)
     if any(n < 1 for n in given):
         raise ConversionError(f"multiples={given}: a value without elements")
     if x.is_scalar or set(given) == {1}:
@@ -321,9 +424,12 @@ def tile(low: Lowering, node: Node, x: Blob, repeats: Any) -> Blob:
     return low.layer("tile", x, layout=x.layout, reps=x.layout.to_blob(given))
 
 
-@op("BroadcastTo", constants=(1,))
-def broadcast_to(low: Lowering, node: Node, x: Blob, shape: Any) -> Blob:
-    target = ints(shape)
+@op("BroadcastTo", raw=True)
+def broadcast_to(low: Lowering, node: Node, operand: Any, shape: Any) -> Blob:
+    x = source(low, operand)
+    if isinstance(shape, Blob):
+        return low.layer("broadcastToDynamic", vector(x), shape, layout=SOURCE)
+    target = ints(shape.array)
     if target == (() if x.is_scalar else x.known):
         return x
     return low.layer("broadcastToStatic", vector(x), layout=SOURCE, targetShape=target)
