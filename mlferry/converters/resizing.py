@@ -32,6 +32,7 @@ class Sampling:
         half_pixel: whether positions are ``(i + 0.5) / factor - 0.5``.
         cubic: Keys's parameter.
         exclude_outside: whether weights of entries outside are left out rather than the edge's.
+        steps: of the distances that a cubic kernel is tabulated at; by default it is exact.
         antialias: whether the kernel is stretched where the result is smaller.
     """
 
@@ -42,6 +43,7 @@ class Sampling:
     half_pixel: bool = False
     cubic: float = -0.75
     exclude_outside: bool = False
+    steps: int = 0
     antialias: bool = False
 
 
@@ -137,6 +139,8 @@ def matrix(size: int, positions: NDArray[Any], factor: float, how: Sampling) -> 
         first = math.ceil(position - radius)
         places = np.arange(first, math.floor(position + radius) + 1)
         distance = np.abs(places - position) * stretch
+        if how.steps and not linear:
+            distance = np.rint(distance * how.steps) / how.steps
         weights = np.clip(1 - distance, 0, None) if linear else _keys(distance, how.cubic)
         if how.exclude_outside:
             weights = np.where((places >= 0) & (places < size), weights, 0)

@@ -2,6 +2,7 @@
 
 from mlferry.converters.tensorflow.ops import (  # noqa: F401 (they register their functions)
     arrays,
+    colors,
     control,
     convolution,
     detection,
@@ -17,6 +18,7 @@ from mlferry.converters.tensorflow.ops import (  # noqa: F401 (they register the
     reduction,
     reshaping,
     resizing,
+    segments,
 )
 from mlferry.converters.tensorflow.ops.registry import FRONTEND, OPS
 

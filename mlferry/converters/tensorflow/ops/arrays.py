@@ -9,7 +9,7 @@ import numpy as np
 from mlferry.converters.graph import Node
 from mlferry.converters.layout import SOURCE, Blob, Constant
 from mlferry.converters.lower import Lowering
-from mlferry.converters.operands import vector
+from mlferry.converters.operands import extent, vector
 from mlferry.converters.tensorflow.ops.registry import joint, op, source
 from mlferry.errors import ConversionError
 
@@ -47,3 +47,34 @@ def lin_space(low: Lowering, node: Node, start: Any, stop: Any, count: Any) -> B
     way = joint(low, "subtractBroadcastable", stop, start)
     moved = joint(low, "multiplyBroadcastable", way, parts)
     return joint(low, "addBroadcastable", moved, start)
+
+
+@op("Empty", raw=True)
+def empty(low: Lowering, node: Node, shape: Any) -> Any:
+    """What nobody has written: zeros."""
+    node.attrs.get("init")
+    if isinstance(shape, Constant):
+        return np.zeros(shape.array.ravel(), np.float32)
+    return low.layer("fillDynamic", shape, layout=SOURCE, value=0.0)
+
+
+@op("BroadcastArgs", raw=True)
+def broadcast_args(low: Lowering, node: Node, left: Any, right: Any) -> Blob:
+    """The shape that two shapes broadcast to: the other extent where one is 1."""
+    shapes = [vector(source(low, x)) for x in (left, right)]
+    longest = max(extent(x, 0) for x in shapes)
+    first, second = (_in_front(low, x, longest - extent(x, 0)) for x in shapes)
+    single = low.layer("equal", first, layout=SOURCE, alpha=1.0)
+    return low.layer("whereBroadcastable", single, second, first, layout=SOURCE)
+
+
+def _in_front(low: Lowering, x: Blob, count: int) -> Blob:
+    """With so many ones in front."""
+    if not count:
+        return x
+    return low.layer("constantPad", x, layout=SOURCE, padAmounts=(count, 0), value=1.0)
+
+
+@op("InvertPermutation")
+def invert_permutation(low: Lowering, node: Node, x: Blob) -> Blob:
+    return low.layer("argSort", x, layout=SOURCE, axis=0, descending=False)

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlferry.converters.convolutions import Windows, convolved, transposed
+from mlferry.converters.convolutions import Windows, convolved, padding, transposed
 from mlferry.converters.graph import Node
-from mlferry.converters.layout import Blob, Constant
+from mlferry.converters.layout import SOURCE, Blob, Constant
 from mlferry.converters.lower import Lowering
-from mlferry.converters.operands import array_of, extent
+from mlferry.converters.operands import array_of, extent, known
 from mlferry.converters.tensorflow.ops.quantization import stored
 from mlferry.converters.tensorflow.ops.registry import is_channels_first, maps, op, spatial
 from mlferry.errors import ConversionError
@@ -72,7 +72,7 @@ def _channels_first(array: NDArray[Any]) -> NDArray[Any]:
 def conv(low: Lowering, node: Node, x: Any, w: Any) -> Blob:
     given = maps(low, node, x)
     if not isinstance(w, Constant):
-        raise ConversionError("computed weights")
+        return _by_computed(low, node, given, low.source_order(w))
     weights = np.ascontiguousarray(_channels_first(w.array).astype(np.float32))
     strides, dilations = _steps(node)
     groups = (given.known[1] or weights.shape[1]) // weights.shape[1]
@@ -81,10 +81,36 @@ def conv(low: Lowering, node: Node, x: Any, w: Any) -> Blob:
                      layout=given.layout)  # fmt: skip
 
 
+def _by_computed(low: Lowering, node: Node, x: Blob, w: Blob) -> Blob:
+    """By a kernel that is computed, [height, width, inputs, outputs]."""
+    if node.op == "Conv3D":
+        raise ConversionError("a kernel that is computed: Core ML takes one in two dimensions")
+    turned = low.layer("transpose", w, layout=SOURCE, axes=(3, 2, 0, 1))
+    return _with_weights(low, node, x, turned)
+
+
+def _with_weights(low: Lowering, node: Node, x: Blob, weights: Blob) -> Blob:
+    """Core ML takes the weights as a second input, [outputs, inputs / groups, height, width]."""
+    outputs, inputs, *kernel = known(weights)
+    strides, dilations = _steps(node)
+    groups = extent(x, 1) // inputs
+    how = windows(node, x, kernel, strides, dilations, groups)
+    return low.layer(
+        "convolution", x, weights, layout=x.layout, outputChannels=outputs, kernelChannels=inputs,
+        nGroups=groups, kernelSize=kernel, stride=how.strides, dilationFactor=how.dilations,
+        **padding(how.pairs, how.same),
+    )  # fmt: skip
+
+
 @op("DepthwiseConv2dNative", raw=True)
 def depthwise(low: Lowering, node: Node, x: Any, w: Any) -> Blob:
     """[h, w, C, multiplier] is one group a channel."""
     given = maps(low, node, x)
+    if not isinstance(w, Constant):
+        height, width, channels, multiplier = known(w)
+        rows = low.layer("transpose", low.source_order(w), layout=SOURCE, axes=(2, 3, 0, 1))
+        shape = (channels * multiplier, 1, height, width)
+        return _with_weights(low, node, given, low.reshape(rows, shape, layout=SOURCE))
     array = array_of(node, 1, w)
 
     def turned(kernel: NDArray[Any]) -> NDArray[Any]:

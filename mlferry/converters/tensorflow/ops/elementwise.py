@@ -11,8 +11,10 @@ from mlferry.converters.absorbing import absorbed
 from mlferry.converters.graph import Node
 from mlferry.converters.layout import ANY, Blob, Constant
 from mlferry.converters.lower import Lowering
-from mlferry.converters.operands import scalar
+from mlferry.converters.operands import array_of, scalar
 from mlferry.converters.tensorflow.ops.registry import (
+    RANGES,
+    SMALL,
     apply,
     blob,
     is_channels_first,
@@ -20,6 +22,7 @@ from mlferry.converters.tensorflow.ops.registry import (
     maps,
     op,
     read_all,
+    wrapped,
 )
 from mlferry.errors import ConversionError
 
@@ -57,12 +60,40 @@ def plain(low: Lowering, node: Node, x: Blob) -> Blob:
 
 @op(
     "Identity", "StopGradient", "PreventGradient", "CheckNumerics", "Snapshot", "IdentityN",
-    "PlaceholderWithDefault", "EnsureShape", raw=True,
+    "PlaceholderWithDefault", "EnsureShape", "DeepCopy", raw=True,
 )  # fmt: skip
 def nothing(low: Lowering, node: Node, *operands: Any) -> Any:
     """Values pass through."""
     read_all(node)
     return [x.array if isinstance(x, Constant) else x for x in operands]
+
+
+@op("Bitcast", raw=True)
+def bitcast(low: Lowering, node: Node, x: Any) -> Any:
+    before, after = node.inputs[0].dtype, node.outputs[0].dtype
+    if before != after:
+        raise ConversionError(
+            f"a bitcast of {before} to {after}, of values that are computed: Core ML's numbers "
+            "have no bits to look at"
+        )
+    return x.array if isinstance(x, Constant) else x
+
+
+@op("Invert", layouts=ANY)
+def invert(low: Lowering, node: Node, x: Blob) -> Blob:
+    """All bits flipped: -1 - x of signed integers."""
+    least, most = RANGES[node.inputs[0].dtype]
+    return affine(low, x, -1.0, -1.0 if least else float(most))
+
+
+@op("LeftShift", "RightShift", raw=True)
+def shift(low: Lowering, node: Node, x: Any, places: Any) -> Blob:
+    """By a number of bits that is known: a product with a power of two, or a quotient."""
+    factor = Constant("", np.exp2(array_of(node, 1, places).astype(np.float32)))
+    if node.op == "LeftShift":
+        product = joint(low, "multiplyBroadcastable", x, factor)
+        return wrapped(low, product, node.outputs[0].dtype)
+    return apply(low, "floor", joint(low, "divideBroadcastable", x, factor))
 
 
 # ---- two operands ----------------------------------------------------------------------
@@ -212,9 +243,10 @@ def atan2(low: Lowering, node: Node, y: Any, x: Any) -> Blob:
     return joint(low, "whereBroadcastable", nothing_there, low.constant([0.0]), moved)
 
 
-@op("AddN", raw=True)
+@op("AddN", "AccumulateNV2", raw=True)
 def add_n(low: Lowering, node: Node, *operands: Any) -> Blob:
-    node.attrs.get("N")
+    for name in ("N", "shape"):
+        node.attrs.get(name)
     total = functools.reduce(lambda a, b: joint(low, "addBroadcastable", a, b), operands)
     return blob(low, total)
 
@@ -243,21 +275,42 @@ def is_finite(low: Lowering, node: Node, x: Blob) -> Blob:
     return apply(low, "lessEqual", size, alpha=FLOAT_MAX)
 
 
+_FLOATS = {"float16", "bfloat16", "float32", "float64"}
+
+
 @op("Cast", raw=True)
 def cast(low: Lowering, node: Node, x: Any) -> Any:
-    """Floats to integers drop the fraction; anything to bool asks whether it is not zero."""
+    """Floats to integers drop the fraction; anything to bool asks whether it is not zero.
+
+    Core ML computes in float32, which stands for the shorter floats, too.
+    """
     before, after = node.inputs[0].dtype, node.outputs[0].dtype
     node.attrs.get("Truncate")
     given = blob(low, x)
-    floats = ("float32", "float64", "bfloat16", "float16")
     if after == "bool":
         return given if before == "bool" else apply(low, "notEqual", given, alpha=0.0)
-    if after in ("float32", "float64"):
+    if after in _FLOATS and before in {*_FLOATS, *RANGES, "bool"}:
         return given
-    if after in ("int32", "int64"):
-        return truncated(low, given) if before in floats else given
+    if after in RANGES and before in _FLOATS:
+        return wrapped(low, truncated(low, given), after)
+    if after in RANGES and before == "bool":
+        return given
+    if after in RANGES and before in RANGES:
+        return _cast_integers(low, given, before, after)
+    raise ConversionError(f"a cast from {before} to {after}: Core ML has no such numbers")
+
+
+def _cast_integers(low: Lowering, x: Blob, before: str, after: str) -> Blob:
+    """What does not fit loses its upper bits, where float32 can tell."""
+    least, most = RANGES[before]
+    if (RANGES[after][0] <= least and most <= RANGES[after][1]) or least < 0 > RANGES[after][0]:
+        return wrapped(low, x, after) if RANGES[after][1] < most else x
+    if after in SMALL:
+        return wrapped(low, x, after)
+    if least == 0:
+        return x
     raise ConversionError(
-        f"a cast from {before} to {after}: Core ML computes in float32, which rounds otherwise"
+        f"a cast from {before} to {after}: float32 cannot hold what negative numbers become"
     )
 
 

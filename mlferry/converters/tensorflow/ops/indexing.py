@@ -113,10 +113,14 @@ def where(low: Lowering, node: Node, condition: Any) -> Blob:
     return low.layer("whereNonZero", source(low, condition), layout=SOURCE)
 
 
-@op(
-    "BitwiseAnd", "BitwiseOr", "BitwiseXor", "BroadcastArgs", "DynamicStitch", "InvertPermutation",
-    "LeftShift", "ListDiff", "ParallelDynamicStitch", "RightShift", "Unique", "UniqueV2", raw=True,
-)  # fmt: skip
+@op("BitwiseAnd", "BitwiseOr", "BitwiseXor", "ListDiff", "Unique", "UniqueV2", raw=True)
 def known_only(low: Lowering, node: Node, *operands: Any) -> Blob:
     """Of constants they are computed while converting."""
-    raise ConversionError("of computed values; of values that are known it can be converted")
+    names = ", ".join(
+        repr(v.name) for v, x in zip(node.inputs, operands, strict=True) if isinstance(x, Blob)
+    )
+    raise ConversionError(
+        f"{names} is computed at run time, where Core ML has no layer for {node.op}; of constants "
+        f"it converts. Make a custom layer of it: custom_conversion_functions={{{node.op!r}: "
+        "function}"
+    )

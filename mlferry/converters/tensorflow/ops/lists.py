@@ -189,9 +189,7 @@ def array_write(low: Lowering, node: Node, handle: Any, index: Any, item: Any, f
 
 
 @op("TensorArrayScatterV3", raw=True)
-def array_scatter(
-    low: Lowering, node: Node, handle: Any, indices: Any, x: Any, flow: Any
-) -> Items:
+def array_scatter(low: Lowering, node: Node, handle: Any, indices: Any, x: Any, flow: Any) -> Items:
     """The rows of a tensor, each at its index."""
     read_all(node)
     places = array_of(node, 1, indices).ravel().tolist()
@@ -219,9 +217,7 @@ def array_gather(low: Lowering, node: Node, handle: Any, indices: Any, flow: Any
 
 
 @op("TensorArraySplitV3", raw=True)
-def array_split(
-    low: Lowering, node: Node, handle: Any, x: Any, lengths: Any, flow: Any
-) -> Items:
+def array_split(low: Lowering, node: Node, handle: Any, x: Any, lengths: Any, flow: Any) -> Items:
     """Parts along the first axis."""
     read_all(node)
     sizes = array_of(node, 2, lengths).ravel().tolist()

@@ -10,8 +10,8 @@ import numpy as np
 from mlferry.converters.graph import Node
 from mlferry.converters.layout import SOURCE, UNFLATTENED, Blob, Constant
 from mlferry.converters.lower import Lowering
-from mlferry.converters.operands import rank, vector
-from mlferry.converters.tensorflow.ops.registry import apply, blob, joint, maps, op
+from mlferry.converters.operands import extent, rank, vector
+from mlferry.converters.tensorflow.ops.registry import apply, blob, joint, maps, op, source
 from mlferry.errors import ConversionError
 
 
@@ -123,3 +123,32 @@ def softmax(low: Lowering, node: Node, x: Blob) -> Blob:
         return low.layer("softmaxND", x, layout=x.layout, axis=axis)
     total = low.layer("reduceLogSumExp", x, layout=x.layout, axes=(axis,), keepDims=True)
     return low.layer("subtractBroadcastable", x, total, layout=x.layout)
+
+
+def _log_softmax(low: Lowering, x: Blob) -> Blob:
+    total = low.layer("reduceLogSumExp", x, layout=SOURCE, axes=(-1,), keepDims=True)
+    return joint(low, "subtractBroadcastable", x, total)
+
+
+@op("SoftmaxCrossEntropyWithLogits", raw=True)
+def softmax_cross_entropy(low: Lowering, node: Node, x: Any, labels: Any) -> list[Blob]:
+    """The loss of each row, and its gradient."""
+    return _cross_entropy(low, source(low, x), source(low, labels))
+
+
+@op("SparseSoftmaxCrossEntropyWithLogits", raw=True)
+def sparse_softmax_cross_entropy(low: Lowering, node: Node, x: Any, labels: Any) -> list[Blob]:
+    """The labels are the numbers of the classes."""
+    given = source(low, x)
+    classes = low.constant(np.arange(extent(given, -1))[None])
+    hits = joint(low, "equal", low.expand(source(low, labels), -1), classes)
+    return _cross_entropy(low, given, hits)
+
+
+def _cross_entropy(low: Lowering, x: Blob, labels: Blob) -> list[Blob]:
+    logs = _log_softmax(low, x)
+    products = joint(low, "multiplyBroadcastable", logs, labels)
+    total = low.layer("reduceSum", products, layout=SOURCE, axes=(-1,), keepDims=False)
+    likely = low.layer("softmaxND", x, layout=SOURCE, axis=-1)
+    loss = apply(low, "activation", total, linear={"alpha": -1.0})
+    return [loss, joint(low, "subtractBroadcastable", likely, labels)]

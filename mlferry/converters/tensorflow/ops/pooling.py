@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
+
+import numpy as np
 
 from mlferry.converters.convolutions import each, padding, sides
 from mlferry.converters.graph import Node
-from mlferry.converters.layout import Blob
+from mlferry.converters.layout import SOURCE, Blob
 from mlferry.converters.lower import Lowering
-from mlferry.converters.operands import array_of, ints
-from mlferry.converters.tensorflow.ops.convolution import windows
-from mlferry.converters.tensorflow.ops.registry import maps, op, spatial
+from mlferry.converters.operands import array_of, ints, joined, known
+from mlferry.converters.slices import sliced
+from mlferry.converters.tensorflow.ops.convolution import Pairs, same_pads, windows
+from mlferry.converters.tensorflow.ops.registry import joint, maps, op, spatial
 from mlferry.errors import ConversionError
 
+_LOWEST = float(np.finfo(np.float32).min)
 _KINDS = {"MaxPool": "MAX", "AvgPool": "AVERAGE", "MaxPool3D": "MAX", "AvgPool3D": "AVERAGE"}
 
 
@@ -48,3 +55,70 @@ def pool(low: Lowering, node: Node, x: Any) -> Blob:
 def pool_v2(low: Lowering, node: Node, x: Any, sizes: Any, strides: Any) -> Blob:
     told = (ints(array_of(node, place, v)) for place, v in ((1, sizes), (2, strides)))
     return _pool(low, node, x, "MAX", *told)
+
+
+@op("MaxPoolWithArgmax", raw=True)
+def pool_with_places(low: Lowering, node: Node, x: Any) -> list[Blob]:
+    """The largest values, and where they lie in the flattened image; of equal ones the first."""
+    sizes, strides = (list(node.attrs[n][1:3]) for n in ("ksize", "strides"))
+    most = _pool(low, node, x, "MAX", node.attrs["ksize"], node.attrs["strides"])
+    given = maps(low, node, x)
+    batch, channels, height, width = known(given)
+    views, pads = shifted(low, node, given, sizes, strides, [1, 1])
+    wide = [low.expand(view, 0) for view in views]
+    best = low.layer("argMax", joined(low, wide, 0), layout=given.layout, axis=0, removeDim=True)
+    inner = [(i * width + j) * channels for i, j in np.ndindex(*sizes)]
+    moved = low.layer("gather", low.constant(inner), low.reshape(best, (-1,), layout=SOURCE),
+                      layout=SOURCE, axis=0)  # fmt: skip
+    shape = known(best)
+    rows, columns = (
+        np.arange(n) * step - before
+        for n, step, (before, _) in zip(shape[2:], strides, pads, strict=True)
+    )
+    first = (rows[:, None] * width + columns) * channels + np.arange(channels)[:, None, None]
+    outer = np.arange(batch) * (height * width * channels)
+    if not node.attrs.get("include_batch_in_index", False):
+        outer = outer * 0
+    start = low.constant(outer[:, None, None, None] + first, layout=given.layout)
+    places = low.reshape(moved, shape, layout=given.layout)
+    return [most, joint(low, "addBroadcastable", places, start)]
+
+
+def shifted(
+    low: Lowering, node: Node, x: Blob, kernel: Sequence[int], strides: list[int], rates: list[int]
+) -> tuple[list[Blob], Pairs]:
+    """What each place of a window sees of channels-first data, and the padding of both axes.
+
+    The padding is the lowest number, so that it is never the largest.
+    """
+    how = windows(node, x, kernel, strides, rates)
+    pairs = same_pads(x, kernel, strides, rates) if how.same else list(how.pairs)
+    if any(map(any, pairs)):
+        amounts = [0, 0, 0, 0, *(n for pair in pairs for n in pair)]
+        x = replace(
+            low.layer("constantPad", x, layout=x.layout, padAmounts=amounts, value=_LOWEST),
+            layout=x.layout,
+        )
+    sizes = known(x)[2:]
+    spans = [(k - 1) * r + 1 for k, r in zip(kernel, rates, strict=True)]
+    counts = [(n - span) // s + 1 for n, span, s in zip(sizes, spans, strides, strict=True)]
+    views = []
+    for index in np.ndindex(*kernel):
+        begins = [int(i) * rate for i, rate in zip(index, rates, strict=True)]
+        ends = [b + (c - 1) * s + 1 for b, c, s in zip(begins, counts, strides, strict=True)]
+        views.append(replace(sliced(low, x, begins, ends, (2, 3), strides), layout=x.layout))
+    return views, pairs
+
+
+@op("Dilation2D", raw=True)
+def dilation(low: Lowering, node: Node, x: Any, kernel: Any) -> Blob:
+    """The largest sum of a window and the kernel [height, width, channels]."""
+    array = array_of(node, 1, kernel).astype(np.float32)
+    strides, rates = (list(node.attrs[n][1:3]) for n in ("strides", "rates"))
+    views, _ = shifted(low, node, maps(low, node, x), array.shape[:2], strides, rates)
+    sums = [
+        joint(low, "addBroadcastable", view, low.constant(row[None, :, None, None],
+                                                          layout=view.layout))
+        for view, row in zip(views, array.reshape(-1, array.shape[2]), strict=True)
+    ]  # fmt: skip
+    return functools.reduce(lambda a, b: joint(low, "maxBroadcastable", a, b), sums)

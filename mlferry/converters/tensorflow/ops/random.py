@@ -7,8 +7,8 @@ from typing import Any
 from mlferry.converters.graph import Node
 from mlferry.converters.layout import SOURCE, Blob
 from mlferry.converters.lower import Lowering
-from mlferry.converters.operands import array_of, ints, scalar, vector
-from mlferry.converters.tensorflow.ops.registry import op, source
+from mlferry.converters.operands import array_of, extent, ints, scalar, vector
+from mlferry.converters.tensorflow.ops.registry import apply, op, source
 
 _KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "RandomUniform": ("randomUniform", {"minVal": 0.0, "maxVal": 1.0}),
@@ -48,3 +48,25 @@ def multinomial(low: Lowering, node: Node, logits: Any, count: Any) -> Blob:
         "categoricalDistribution", vector(source(low, logits)), layout=SOURCE, isLogits=True,
         numSamples=ints(array_of(node, 1, count))[0], seed=seed or -1,
     )  # fmt: skip
+
+
+@op("RandomUniformInt", raw=True)
+def random_integers(low: Lowering, node: Node, shape: Any, least: Any, end: Any) -> Blob:
+    """From the first number up to the second, which is not drawn."""
+    node.attrs.get("seed2")
+    first, last = (int(ints(array_of(node, place, v))[0]) for place, v in ((1, least), (2, end)))
+    numbers = drawn(low, "randomUniform", shape, seed=node.attrs.get("seed", 0) or -1,
+                   minVal=float(first), maxVal=float(last))  # fmt: skip
+    whole = apply(low, "floor", numbers)
+    return apply(low, "clip", whole, minVal=float(first), maxVal=float(last - 1))
+
+
+@op("RandomShuffle", raw=True)
+def random_shuffle(low: Lowering, node: Node, x: Any) -> Blob:
+    """The rows in the order of random numbers."""
+    node.attrs.get("seed2")
+    given = source(low, x)
+    keys = low.layer("randomUniformStatic", layout=SOURCE, outputShape=(extent(given, 0),),
+                     seed=node.attrs.get("seed", 0) or -1, minVal=0.0, maxVal=1.0)  # fmt: skip
+    order = low.layer("argSort", keys, layout=SOURCE, axis=0, descending=False)
+    return low.layer("gather", given, order, layout=SOURCE, axis=0)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 from mlferry.converters.graph import Node
 from mlferry.converters.layout import CHANNELS_FIRST, SOURCE, UNFLATTENED, Blob
 from mlferry.converters.lower import Lowering
-from mlferry.converters.operands import array_of, extent, ints, positive, rank, scalar
-from mlferry.converters.tensorflow.ops.registry import apply, blob, op, source
+from mlferry.converters.operands import array_of, extent, ints, joined, positive, rank, scalar
+from mlferry.converters.slices import sliced
+from mlferry.converters.tensorflow.ops.registry import apply, blob, joint, op, source
 from mlferry.errors import ConversionError
 
 _REDUCTIONS = {
@@ -83,3 +85,38 @@ def in_top_k(low: Lowering, node: Node, predictions: Any, targets: Any, k: Any) 
     count = low.layer("reduceSum", above, layout=SOURCE, axes=(1,), keepDims=False)
     limit = float(ints(array_of(node, 2, k))[0])
     return low.layer("lessThan", count, layout=SOURCE, alpha=limit)
+
+
+@op("Cumprod", constants=(1,))
+def cumprod(low: Lowering, node: Node, x: Blob, axis: Any) -> Blob:
+    """One product after another."""
+    place = positive(ints(axis)[0], x.rank)
+    count = extent(x, place)
+    exclusive, reverse = (bool(node.attrs.get(n, False)) for n in ("exclusive", "reverse"))
+    parts = [x] if count == 1 else list(
+        low.outputs(count, "splitND", x, layout=SOURCE, axis=place, numSplits=count)
+    )  # fmt: skip
+    order = parts[::-1] if reverse else parts
+    ones = low.layer("fillLike", order[0], layout=SOURCE, value=1.0)
+    factors = [ones, *order[:-1]] if exclusive else order
+    made = list(
+        itertools.accumulate(factors, lambda a, b: joint(low, "multiplyBroadcastable", a, b))
+    )
+    return joined(low, made[::-1] if reverse else made, place)
+
+
+@op("NthElement", raw=True)
+def nth_element(low: Lowering, node: Node, x: Any, n: Any) -> Blob:
+    """The value at a place of the sorted last axis."""
+    place = ints(array_of(node, 1, n))[0]
+    given = source(low, x)
+    if not 0 <= place < extent(given, -1):
+        raise ConversionError(f"n={place} of {extent(given, -1)} values")
+    values, _ = low.outputs(
+        2, "topK", given, layout=SOURCE, axis=-1, K=place + 1,
+        useBottomK=not node.attrs.get("reverse", False),
+    )  # fmt: skip
+    made = sliced(low, values, [place], [place + 1], [given.rank - 1], None)
+    if given.rank == 1:
+        return scalar(made)
+    return low.layer("squeeze", made, layout=SOURCE, axes=(-1,))

@@ -56,10 +56,46 @@ def op(
                 found[place] = array_of(node, place, operands[place])
             return function(low, node, *found)
 
-        OPS.register(*names, **options)(function if raw else convert)
+        OPS.register(*names, **options)(_within_range(function if raw else convert))
         return function
 
     return decorate
+
+
+RANGES = {
+    "int8": (-(2**7), 2**7 - 1), "uint8": (0, 2**8 - 1), "int16": (-(2**15), 2**15 - 1),
+    "uint16": (0, 2**16 - 1), "int32": (-(2**31), 2**31 - 1), "uint32": (0, 2**32 - 1),
+    "int64": (-(2**63), 2**63 - 1), "uint64": (0, 2**64 - 1),
+}  # fmt: skip
+SMALL = frozenset({"int8", "uint8", "int16", "uint16"})  # whose overflow float32 can tell
+_OVERFLOWING = {
+    "Abs", "Add", "AddN", "AddV2", "Cumsum", "MatMul", "Mul", "Neg", "Prod", "Square",
+    "SquaredDifference", "Sub", "Sum",
+}  # fmt: skip
+
+
+def _within_range(convert: Converter) -> Converter:
+    """A converter whose results overflow as small integers do."""
+
+    @functools.wraps(convert)
+    def converted(low: Lowering, node: Node, *operands: Any) -> Any:
+        made = convert(low, node, *operands)
+        if node.op not in _OVERFLOWING or node.outputs[0].dtype not in SMALL:
+            return made
+        return wrapped(low, made, node.outputs[0].dtype)
+
+    return converted
+
+
+def wrapped(low: Lowering, x: Blob, dtype: str) -> Blob:
+    """Whole numbers without the bits that a type has no place for; large types are left alone."""
+    if dtype not in SMALL:
+        return x
+    least, most = RANGES[dtype]
+    count = Constant("", np.float32(most - least + 1))
+    moved = apply(low, "activation", x, linear={"alpha": 1.0, "beta": -least}) if least else x
+    rest = joint(low, "modBroadcastable", moved, count)
+    return apply(low, "activation", rest, linear={"alpha": 1.0, "beta": least}) if least else rest
 
 
 def read_all(node: Node) -> None:
@@ -267,7 +303,9 @@ _MOVING = {
     "Pack": slice(None),
 }  # fmt: skip
 
-FRONTEND = Frontend("TensorFlow", OPS, frozenset(), (None,), fold, moving=_MOVING, foldable=foldable)
+FRONTEND = Frontend(
+    "TensorFlow", OPS, frozenset(), (None,), fold, moving=_MOVING, foldable=foldable
+)
 
 
 def refuse(node: Node, name: str, *allowed: Any) -> None:

@@ -159,6 +159,13 @@ def _joined(low: Lowering, blobs: list[Blob], axis: int) -> Blob:
     return low.layer("concatND", *arranged, layout=layout, axis=place)
 
 
+@op("ParallelConcat", raw=True)
+def parallel_concat(low: Lowering, node: Node, *operands: Any) -> Blob:
+    for name in ("N", "shape"):
+        node.attrs.get(name)
+    return joined(low, [source(low, x) for x in operands], 0)
+
+
 @op("Pack", raw=True)
 def pack(low: Lowering, node: Node, *operands: Any) -> Blob:
     """Side by side along a new axis."""
@@ -319,9 +326,7 @@ def strided_slice(low: Lowering, node: Node, x: Any, begin: Any, end: Any, strid
     return _with_axes(low, made, gone, added)
 
 
-def _part(
-    axis: _Axis, starts: Sequence[int], stops: Sequence[int], steps: Sequence[int]
-) -> slice:
+def _part(axis: _Axis, starts: Sequence[int], stops: Sequence[int], steps: Sequence[int]) -> slice:
     if axis.place is None:
         return slice(None)
     start = starts[axis.place]
@@ -337,7 +342,7 @@ def _sliced_at_computed(
 ) -> Blob:
     """Bounds as further inputs of Core ML's layer; those that do not count are masked."""
     shape = tuple(
-        n if axis.place is None or not (axis.begins or axis.ends) and abs(steps[axis.place]) == 1
+        n if axis.place is None or (not (axis.begins or axis.ends) and abs(steps[axis.place]) == 1)
         else None
         for n, axis in zip(x.known, axes, strict=True) if not axis.single
     )  # fmt: skip
@@ -539,6 +544,44 @@ def matrix_diag_part(low: Lowering, node: Node, x: Any, *rest: Any) -> Blob:
     kept = low.layer("multiplyBroadcastable", given, unit, layout=SOURCE)
     axis = -1 if rows <= columns else -2
     return low.layer("reduceSum", kept, layout=SOURCE, axes=(axis,), keepDims=False)
+
+
+@op("MatrixSetDiag", "MatrixSetDiagV2", "MatrixSetDiagV3", raw=True)
+def matrix_set_diag(low: Lowering, node: Node, x: Any, diagonal: Any, k: Any = None) -> Blob:
+    """The values of a vector on the main diagonal."""
+    node.attrs.get("align")
+    if k is not None and ints(array_of(node, 2, k)) != (0,):
+        raise ConversionError("diagonals other than the main one")
+    given = source(low, x)
+    rows, columns = extent(given, -2), extent(given, -1)
+    unit = low.constant(np.eye(rows, columns, dtype=np.float32))
+    wide = low.expand(source(low, diagonal), -1 if rows <= columns else -2)
+    return low.layer("whereBroadcastable", unit, wide, given, layout=SOURCE)
+
+
+@op("Diag", raw=True)
+def diag(low: Lowering, node: Node, x: Any) -> Blob:
+    """[*shape] on the diagonal of [*shape, *shape]."""
+    given = source(low, x)
+    shape = known(given)
+    count = math.prod(shape)
+    column = shaped(low, given, (count, 1))
+    zero = low.constant([0.0])
+    unit = low.constant(np.eye(count, dtype=np.float32))
+    made = low.layer("whereBroadcastable", unit, column, zero, layout=SOURCE)
+    return reshaped(low, made, (*shape, *shape))
+
+
+@op("DiagPart", raw=True)
+def diag_part(low: Lowering, node: Node, x: Any) -> Blob:
+    """The inverse of `diag`."""
+    given = source(low, x)
+    shape = known(given)[: given.rank // 2]
+    count = math.prod(shape)
+    flat = shaped(low, given, (count * count,))
+    places = low.constant(np.arange(count) * (count + 1))
+    made = low.layer("gather", flat, places, layout=SOURCE, axis=0)
+    return shaped(low, made, shape)
 
 
 @op("ExtractImagePatches", layouts=(CHANNELS_FIRST,))

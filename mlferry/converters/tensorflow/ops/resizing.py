@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mlferry.converters.graph import Node
 from mlferry.converters.layout import CHANNELS_FIRST, SOURCE, Blob
 from mlferry.converters.lower import Lowering
 from mlferry.converters.operands import extent, ints, shaped
-from mlferry.converters.resizing import Sampling, resize
+from mlferry.converters.resizing import Sampling, along, resize
 from mlferry.converters.tensorflow.ops.registry import joint, op
 from mlferry.errors import ConversionError
 
+_STEPS = 1024
 _MODES = {
     "ResizeBilinear": "linear",
     "ResizeNearestNeighbor": "nearest",
@@ -23,10 +26,7 @@ _MODES = {
 
 @op(*_MODES, constants=(1,), layouts=(CHANNELS_FIRST,))
 def resize_images(low: Lowering, node: Node, x: Blob, size: Any) -> Blob:
-    """Positions are computed in float32, as TensorFlow does.
-
-    Its cubic weights come from a table of 1,024 entries; these are exact.
-    """
+    """Positions are computed in float32, cubic weights at 1,024 distances: as TensorFlow does."""
     corners = bool(node.attrs.get("align_corners", False))
     centers = bool(node.attrs.get("half_pixel_centers", False))
     mode = _MODES[node.op]
@@ -47,9 +47,31 @@ def resize_images(low: Lowering, node: Node, x: Blob, size: Any) -> Blob:
     how = Sampling(
         mode, positions, rounding=(lambda v: np.floor(v + 0.5)) if corners else np.floor,
         repeats=not corners, half_pixel=centers and not corners,
-        cubic=-0.5 if centers else -0.75, exclude_outside=centers,
+        cubic=-0.5 if centers else -0.75, exclude_outside=centers, steps=_STEPS,
     )  # fmt: skip
     return resize(low, x, target, factors, how)
+
+
+@op("ResizeArea", constants=(1,), layouts=(CHANNELS_FIRST,))
+def resize_area(low: Lowering, node: Node, x: Blob, size: Any) -> Blob:
+    """Means of the pixels, and parts of pixels, that a new one covers."""
+    corners = bool(node.attrs.get("align_corners", False))
+    for axis, after in enumerate(ints(size), 2):
+        before = extent(x, axis)
+        scale = (before - 1) / (after - 1) if corners and after > 1 else before / after
+        x = along(low, x, axis, _areas(before, after, scale))
+    return x
+
+
+def _areas(before: int, after: int, scale: float) -> NDArray[np.float32]:
+    """[after, before]: the parts of the old pixels in each new one; edges repeat."""
+    made = np.zeros((after, before))
+    for row in range(after):
+        start, end = row * scale, (row + 1) * scale
+        for place in range(math.floor(start), math.ceil(end)):
+            part = min(place + 1, end) - max(place, start)
+            made[row, min(place, before - 1)] += part / scale
+    return made.astype(np.float32)
 
 
 @op("CropAndResize", constants=(3,), layouts=(SOURCE,))
