@@ -102,7 +102,8 @@ def while_(low: Lowering, node: Node, *operands: Any) -> list[Any]:
             if not going:
                 return current
             if index == few:
-                operands = [shaped_as(low, *pair) for pair in zip(operands, current, strict=True)]
+                pairs = zip(operands, current, strict=True)
+                operands = tuple(shaped_as(low, x, now) for x, now in pairs)
                 found = _tried(low, node, condition, body, operands)
                 if found is not None:
                     return found  # what was unrolled is pruned

@@ -31,8 +31,8 @@ def fused_batch_norm(low: Lowering, node: Node, x: Any, *rest: Any) -> Any:
             gamma=gamma, beta=beta, mean=known[0], variance=known[1],
         )  # fmt: skip
     else:
-        wide = (_by_channel(low, given, v) for v in (mean, variance))
-        made = _normalized(low, given, *wide, scale, offset, epsilon)
+        centre, spread = (_by_channel(low, given, v) for v in (mean, variance))
+        made = _normalized(low, given, centre, spread, scale, offset, epsilon)
     found = [v.array if isinstance(v, Constant) else v for v in (mean, variance)]
     return (made, *found, *_reserved(scale))[: len(node.outputs)]
 

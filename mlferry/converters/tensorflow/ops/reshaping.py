@@ -346,9 +346,9 @@ def _sliced_at_computed(
         else None
         for n, axis in zip(x.known, axes, strict=True) if not axis.single
     )  # fmt: skip
-    bounds = [_bounds(low, axes, v) for v in (begin, end)]
+    first, last = (_bounds(low, axes, v) for v in (begin, end))
     made = _dynamic_slice(
-        low, x, *bounds, shape or (1,),
+        low, x, first, last, shape or (1,),
         strides=[1 if a.place is None or a.single else steps[a.place] for a in axes],
         beginMasks=[not a.begins for a in axes], endMasks=[not a.ends for a in axes],
         squeezeMasks=[a.single for a in axes],

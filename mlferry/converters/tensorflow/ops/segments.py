@@ -126,11 +126,11 @@ def dynamic_partition(low: Lowering, node: Node, x: Any, partitions: Any) -> lis
     found: list[Any] = []
     for number in range(node.attrs["num_partitions"]):
         places = np.flatnonzero(array.ravel() == number)
-        if places.size:
-            made = low.layer("gather", given, low.constant(places), layout=SOURCE, axis=0)
-        else:
-            made = np.zeros((0, *known(given)[1:]), np.float32)
-        found.append(made)
+        found.append(
+            low.layer("gather", given, low.constant(places), layout=SOURCE, axis=0)
+            if places.size
+            else np.zeros((0, *known(given)[1:]), np.float32)
+        )
     return found
 
 
