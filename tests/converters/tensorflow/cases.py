@@ -566,3 +566,269 @@ row("all of a long While", "While", lambda tf, x: tf.while_loop(
 row("all of a computed While", "While", lambda tf, x: tf.while_loop(
     lambda i, a, b: tf.reduce_max(a) > 0.5, lambda i, a, b: (i + 1, a * 0.5, b + a), (0, x, x + 1)),
     MATRIX)  # fmt: skip
+
+
+# ---- colours ---------------------------------------------------------------------------
+
+COLOURS = np.concatenate([
+    RNG.uniform(0, 1, (2, 3, 4, 3)),
+    np.float32([[0, 0, 0], [0.5, 0.5, 0.5], [1, 1, 0], [0, 1, 1]]) * np.ones((2, 1, 1, 1)),
+], 1).astype(np.float32)  # fmt: skip
+row("RGBToHSV", "RGBToHSV", lambda tf, x: tf.image.rgb_to_hsv(x), COLOURS)
+row("HSVToRGB", "HSVToRGB", lambda tf, x: tf.image.hsv_to_rgb(x), COLOURS)
+row("HSVToRGB of pixels", "HSVToRGB", lambda tf, x: tf.image.hsv_to_rgb(x), COLOURS[0, 0])
+for _delta in (0.3, -0.7):
+    row(f"AdjustHue {_delta}", "AdjustHue", lambda tf, x, d=_delta: tf.image.adjust_hue(x, d),
+        COLOURS, tol=3e-5)  # fmt: skip
+row("AdjustHue by a computed angle", "AdjustHue", lambda tf, x, d: tf.image.adjust_hue(x, d),
+    COLOURS, np.float32(0.2), tol=3e-5)  # fmt: skip
+for _scale in (0.4, 3.0):
+    row(f"AdjustSaturation {_scale}", "AdjustSaturation",
+        lambda tf, x, s=_scale: tf.image.adjust_saturation(x, s), COLOURS)  # fmt: skip
+row("AdjustContrastv2", "AdjustContrastv2", lambda tf, x: tf.image.adjust_contrast(
+    tf.nn.max_pool2d(x, 1, 1, "SAME"), 2.5), COLOURS)  # fmt: skip
+
+# ---- segments --------------------------------------------------------------------------
+
+ROWS = normal(6, 3, 2)
+for _kind in ("Sum", "Prod", "Max", "Min", "Mean"):
+    row(f"Segment{_kind}", f"Segment{_kind}", lambda tf, x, k=_kind: getattr(
+        tf.raw_ops, f"Segment{k}")(data=x, segment_ids=[0, 0, 1, 3, 3, 3]), ROWS)  # fmt: skip
+    if _kind == "Mean":
+        continue
+    _unsorted = lambda tf, x, i, k=_kind: getattr(  # noqa: E731
+        tf.raw_ops, f"UnsortedSegment{k}")(data=x, segment_ids=i, num_segments=5)  # fmt: skip
+    row(f"UnsortedSegment{_kind}", f"UnsortedSegment{_kind}",
+        lambda tf, x, f=_unsorted: f(tf, x, [3, 0, -1, 3, 1, 0]), ROWS)  # fmt: skip
+    row(f"UnsortedSegment{_kind} by computed numbers", f"UnsortedSegment{_kind}", _unsorted, ROWS,
+        np.int32([[3, 0, -1], [3, 1, 0]] * 3))  # fmt: skip
+row("UnsortedSegmentMax of integers", "UnsortedSegmentMax",
+    lambda tf, x: tf.math.unsorted_segment_max(x, [1, 1, 0, 2], 4), whole(4, 2))  # fmt: skip
+row("SegmentSum of a vector", "SegmentSum", lambda tf, x: tf.math.segment_sum(x, [0, 0, 1, 1, 2]),
+    VECTOR)  # fmt: skip
+row("Bincount", "Bincount", lambda tf, x: tf.raw_ops.Bincount(
+    arr=x, size=5, weights=np.zeros(0, np.float32)), whole(20, least=0, most=7))  # fmt: skip
+row("Bincount of weights", "Bincount", lambda tf, x, w: tf.raw_ops.Bincount(
+    arr=x, size=5, weights=w), whole(20, least=0, most=7), normal(20))  # fmt: skip
+row("HistogramFixedWidth", "HistogramFixedWidth",
+    lambda tf, x: tf.histogram_fixed_width(x, [-1.0, 1.5], 7), normal(60))  # fmt: skip
+row(
+    "SparseTensorDenseAdd",
+    "SparseTensorDenseAdd",
+    lambda tf, x, v: tf.raw_ops.SparseTensorDenseAdd(
+        a_indices=np.int64([[0, 1], [3, 4]]), a_values=v, a_shape=np.int64([4, 5]), b=x
+    ),
+    MATRIX,
+    normal(2),
+)
+row("DynamicPartition", "DynamicPartition", lambda tf, x: [
+    y * 2 for y in tf.dynamic_partition(x, [[2, 0, 2], [0, 0, 2], [2] * 3, [0] * 3, [2] * 3,
+                                            [0, 2, 0]], 3)[::2]], ROWS)  # fmt: skip
+row("DynamicStitch", "DynamicStitch", lambda tf, x, y, z: tf.dynamic_stitch(
+    [[[4, 1, 0]] * 1, 2, [3, 1]], [x, y, z]), normal(1, 3, 2), normal(2), normal(2, 2))  # fmt: skip
+
+# ---- diagonals, products, orders -------------------------------------------------------
+
+for _shape in ((3, 3), (2, 3, 5), (2, 5, 3)):
+    _size = (*_shape[:-2], min(_shape[-2:]))
+    row(
+        f"MatrixSetDiag {_shape}",
+        "MatrixSetDiag MatrixSetDiagV3" if len(_shape) == 2 else "MatrixSetDiagV2",
+        lambda tf, x, d: (
+            tf.linalg.set_diag(tf.raw_ops.MatrixSetDiag(input=x, diagonal=d * 2), d)
+            if len(x.shape) == 2
+            else tf.raw_ops.MatrixSetDiagV2(input=x, diagonal=d, k=0)
+        ),
+        normal(*_shape),
+        normal(*_size),
+    )
+row("Diag", "Diag", lambda tf, x: tf.raw_ops.Diag(diagonal=x), VECTOR)
+row("Diag of a matrix", "Diag", lambda tf, x: tf.raw_ops.Diag(diagonal=x), normal(2, 3))
+row("DiagPart", "DiagPart", lambda tf, x: tf.raw_ops.DiagPart(input=x), normal(4, 4))
+row("DiagPart of a matrix", "DiagPart", lambda tf, x: tf.raw_ops.DiagPart(input=x),
+    normal(2, 3, 2, 3))  # fmt: skip
+for _exclusive in (False, True):
+    for _reverse in (False, True):
+        row(f"Cumprod {_exclusive} {_reverse}", "Cumprod",
+            lambda tf, x, e=_exclusive, r=_reverse: tf.math.cumprod(x, 1, e, r),
+            positive(3, 4, 2))  # fmt: skip
+row("NthElement", "NthElement", lambda tf, x: tf.raw_ops.NthElement(input=x, n=2), MATRIX)
+row("NthElement from above", "NthElement",
+    lambda tf, x: tf.raw_ops.NthElement(input=x, n=1, reverse=True), normal(2, 3, 7))  # fmt: skip
+row("NthElement of a vector", "NthElement", lambda tf, x: tf.raw_ops.NthElement(input=x, n=4),
+    VECTOR)  # fmt: skip
+row("InvertPermutation", "InvertPermutation", lambda tf, x: tf.math.invert_permutation(x),
+    np.int32([3, 0, 2, 4, 1]))  # fmt: skip
+row("BroadcastArgs", "BroadcastArgs", lambda tf, x: tf.raw_ops.BroadcastArgs(s0=x, s1=[3, 1, 5]),
+    np.int32([4, 1]))  # fmt: skip
+row("DeepCopy", "DeepCopy", lambda tf, x: tf.raw_ops.DeepCopy(x=x) * 2, MATRIX)
+row("Bitcast", "Bitcast", lambda tf, x: tf.bitcast(x, tf.float32) * 2, MATRIX)
+row("Empty", "Empty", lambda tf, x: tf.raw_ops.Empty(shape=[5], dtype=tf.float32, init=True) + x,
+    VECTOR)  # fmt: skip
+row("Invert", "Invert", lambda tf, x: tf.bitwise.invert(x), whole(9))
+row("Invert of bytes", "Invert", lambda tf, x: tf.bitwise.invert(tf.cast(x, tf.uint8)),
+    whole(9, least=0, most=255))  # fmt: skip
+row("RightShift", "RightShift", lambda tf, x: tf.bitwise.right_shift(x, [1, 2, 3]),
+    whole(4, 3, least=-99, most=99))  # fmt: skip
+row("LeftShift", "LeftShift", lambda tf, x: tf.bitwise.left_shift(x, 3), whole(9))
+row("LeftShift of bytes", "LeftShift", lambda tf, x: tf.bitwise.left_shift(
+    tf.cast(x, tf.int8), np.int8(3)), whole(30, least=-60, most=60))  # fmt: skip
+
+# ---- losses, pools ---------------------------------------------------------------------
+
+for _place in (0, 1):
+    row(f"SoftmaxCrossEntropyWithLogits:{_place}", "SoftmaxCrossEntropyWithLogits",
+        lambda tf, x, y, i=_place: tf.raw_ops.SoftmaxCrossEntropyWithLogits(
+            features=x, labels=y)[i], MATRIX, positive(4, 5))  # fmt: skip
+    row(f"SparseSoftmaxCrossEntropyWithLogits:{_place}", "SparseSoftmaxCrossEntropyWithLogits",
+        lambda tf, x, y, i=_place: tf.raw_ops.SparseSoftmaxCrossEntropyWithLogits(
+            features=x, labels=y)[i], MATRIX, np.int32([1, 4, 0, 2]))  # fmt: skip
+for _mode in ("SAME", "VALID"):
+    for _with_batch in (False, True):
+        row(f"MaxPoolWithArgmax {_mode} {_with_batch}", "MaxPoolWithArgmax",
+            lambda tf, x, m=_mode, b=_with_batch: tf.nn.max_pool_with_argmax(
+                x, (3, 2), (2, 2), m, include_batch_in_index=b), IMAGE)  # fmt: skip
+    row(f"Dilation2D {_mode}", "Dilation2D", lambda tf, x, m=_mode: tf.raw_ops.Dilation2D(
+        input=x, filter=DILATING, strides=[1, 2, 1, 1], rates=[1, 1, 2, 1], padding=m),
+        IMAGE)  # fmt: skip
+DILATING = normal(3, 2, 3)
+for _size, _corners in (((4, 5), False), ((3, 7), True), ((9, 14), False), ((6, 1), False)):
+    row(f"ResizeArea {_size} {_corners}", "ResizeArea",
+        lambda tf, x, s=_size, c=_corners: tf.raw_ops.ResizeArea(
+            images=x, size=s, align_corners=c), IMAGE)  # fmt: skip
+for _flags in ((False, False), (True, False), (False, True)):
+    row(
+        f"ResizeBicubic by a table {_flags}",
+        "ResizeBicubic",
+        lambda tf, x, f=_flags: tf.raw_ops.ResizeBicubic(
+            images=x, size=(11, 5), align_corners=f[0], half_pixel_centers=f[1]
+        ),
+        IMAGE,
+    )
+
+# ---- batch normalization by statistics that are not stored -----------------------------
+
+for _factor in (1.0, 0.3):
+    row(f"FusedBatchNormV3 in training {_factor}", "FusedBatchNormV3",
+        lambda tf, x, f=_factor: list(tf.raw_ops.FusedBatchNormV3(
+            x=x, scale=[1.0, 2, 3], offset=[0.1, 0.2, 0.3], mean=[1.0, 2, 3][:0 if f == 1 else 3],
+            variance=[1.0, 2, 3][:0 if f == 1 else 3], is_training=True,
+            exponential_avg_factor=f)[:3]), IMAGE)  # fmt: skip
+row("FusedBatchNorm in training, a volume", "FusedBatchNormV3",
+    lambda tf, x: tf.raw_ops.FusedBatchNormV3(
+        x=x, scale=[1.0, 2], offset=[0.1, 0.2], mean=[], variance=[], is_training=True,
+        data_format="NDHWC")[0], VOLUME)  # fmt: skip
+row("FusedBatchNormV3 by computed statistics", "FusedBatchNormV3",
+    lambda tf, x, s, o, m, v: tf.nn.relu(tf.raw_ops.FusedBatchNormV3(
+        x=x, scale=s, offset=o, mean=m, variance=v, is_training=False)[0]), IMAGE, normal(3),
+    normal(3), normal(3), positive(3))  # fmt: skip
+
+# ---- operands that are computed --------------------------------------------------------
+
+CUBE, PAIR = normal(5, 4, 3), np.int32([1, 2])
+_SLICES: dict[str, Callable[..., Any]] = {
+    "x[a:, ..., b]": lambda tf, x, p: x[p[0] :, ..., p[1]],
+    "x[:, a:b][..., ::-1]": lambda tf, x, p: x[:, p[0] : p[1]][..., ::-1],
+    "x[a]": lambda tf, x, p: x[p[0]],
+    "x[new, a:b, :2]": lambda tf, x, p: x[tf.newaxis, p[0] : p[1], :2],
+    "x[a-1:b, 1, new]": lambda tf, x, p: x[p[0] - 1 : p[1], 1, tf.newaxis],
+    "one of a vector": lambda tf, x, p: tf.reshape(x, [60])[p[1]],
+    "x[-b:]": lambda tf, x, p: x[-p[1] :] * 2,
+}
+for _name, _call in _SLICES.items():
+    row(f"StridedSlice {_name}", "StridedSlice", _call, CUBE, PAIR)
+row("Slice to a computed place", "Slice",
+    lambda tf, x, p: tf.slice(x, [1, 1, 0], tf.concat([p, [-1]], 0)), CUBE, PAIR)  # fmt: skip
+row(
+    "Slice from a computed place",
+    "Slice",
+    lambda tf, x, p: tf.nn.relu(
+        tf.slice(tf.nn.max_pool2d(x[None], 1, 1, "SAME")[0], tf.concat([p, [0]], 0), [2, -1, 2])
+    ),
+    CUBE,
+    PAIR,
+)
+row("Pad by computed amounts", "PadV2", lambda tf, x, p: tf.pad(
+    x, p, constant_values=0.5), MATRIX, np.int32([[1, 0], [2, 3]]))  # fmt: skip
+row("Pad of an image by computed amounts", "Pad", lambda tf, x, p: tf.pad(tf.nn.max_pool2d(
+    x, 1, 1, "SAME"), p), IMAGE, np.int32([[0, 0], [1, 2], [0, 3], [0, 0]]))  # fmt: skip
+row("Tile by computed multiples", "Tile", lambda tf, x, p: tf.tile(x, p), MATRIX, np.int32([2, 3]))
+row("Tile of a constant", "Tile", lambda tf, p: tf.tile(tf.ones((2, 3)), p), np.int32([2, 1]))
+row("BroadcastTo a computed shape", "BroadcastTo", lambda tf, x, p: tf.broadcast_to(x, p), VECTOR,
+    np.int32([2, 3, 5]))  # fmt: skip
+row("Fill of a computed value and shape", "Fill", lambda tf, p, v: tf.fill(p, v), PAIR,
+    np.float32(3))  # fmt: skip
+for _rate, _mode in ((1, "SAME"), (2, "VALID")):
+    row(f"Conv2D by a computed kernel {_mode}", "Conv2D",
+        lambda tf, x, w, r=_rate, m=_mode: tf.nn.conv2d(x, w, 1, m, dilations=r), IMAGE,
+        normal(3, 2, 3, 4))  # fmt: skip
+row(
+    "Conv2D by a computed kernel, strides and groups",
+    "Conv2D",
+    lambda tf, x, w: tf.nn.relu(tf.nn.conv2d(x, w * 2, 2, "SAME")),
+    WIDE,
+    normal(3, 3, 2, 6),
+)
+row("DepthwiseConv2dNative by a computed kernel", "DepthwiseConv2dNative",
+    lambda tf, x, w: tf.nn.depthwise_conv2d(x, w, (1, 1, 1, 1), "SAME"), IMAGE,
+    normal(3, 3, 3, 2))  # fmt: skip
+
+# ---- casts -----------------------------------------------------------------------------
+
+for _type in ("uint8", "int8", "uint16", "int16"):
+    row(f"Cast of integers to {_type}", "Cast", lambda tf, x, t=_type: tf.cast(x, t),
+        whole(40, least=-99999, most=99999))  # fmt: skip
+    row(f"{_type} overflows", "AddV2 Sub", lambda tf, x, t=_type: (
+        tf.cast(x, t) + tf.constant(100, t) - tf.constant(9, t)), whole(40, least=-99999,
+                                                                        most=99999))  # fmt: skip
+row("Cast of pixels to bytes", "Cast", lambda tf, x: tf.cast(
+    tf.clip_by_value(x * 300, 0, 255), tf.uint8), positive(1, 4, 4, 3) / 2)  # fmt: skip
+row("Cast of bytes to floats", "Cast", lambda tf, x: tf.cast(
+    tf.cast(x, tf.uint8), tf.float32) / 255, whole(9, least=0, most=255))  # fmt: skip
+for _type in ("float16", "bfloat16"):
+    row(f"Cast to {_type}", "Cast", lambda tf, x, t=_type: tf.cast(
+        tf.cast(x, t) * tf.constant(2, t), tf.float32), MATRIX, tol=1e-2)  # fmt: skip
+for _peephole in (False, True):
+    row(f"BlockLSTM, peephole {_peephole}", "BlockLSTM", lambda tf, x, p=_peephole:
+        tf.raw_ops.BlockLSTM(
+            seq_len_max=np.int64(4), x=x, cs_prev=CELL[:2], h_prev=CELL[2:4], w=CELL_MATRIX,
+            wci=CELL[4], wcf=CELL[5], wco=CELL[6], b=CELL_MATRIX[0], use_peephole=p,
+            cell_clip=-1.0).h, normal(4, 2, 3))  # fmt: skip
+    row(
+        f"LSTMBlockCell, peephole {_peephole}",
+        "LSTMBlockCell",
+        lambda tf, x, p=_peephole: list(
+            tf.raw_ops.LSTMBlockCell(
+                x=x,
+                cs_prev=CELL[:2],
+                h_prev=CELL[2:4],
+                w=CELL_MATRIX,
+                wci=CELL[4],
+                wcf=CELL[5],
+                wco=CELL[6],
+                b=CELL_MATRIX[0],
+                use_peephole=p,
+                cell_clip=-1.0,
+            )
+        ),
+        normal(2, 3),
+    )
+CELL, CELL_MATRIX = normal(7, 2), normal(5, 8)
+for _size in (3, 5):
+    row(
+        f"NonMaxSuppressionV5, padded to {_size}",
+        "NonMaxSuppressionV5",
+        lambda tf, x, s, n=_size: list(
+            tf.raw_ops.NonMaxSuppressionV5(
+                boxes=x,
+                scores=s,
+                max_output_size=n,
+                iou_threshold=0.5,
+                score_threshold=0.1,
+                soft_nms_sigma=0.0,
+                pad_to_max_output_size=True,
+            )
+        ),
+        np.float32([[0, 0, 1, 1], [0, 0, 1, 0.9], [2, 2, 3, 3]]),
+        np.float32([0.9, 0.8, 0.7]),
+    )

@@ -399,19 +399,6 @@ def test_damaged_saved_models(tf: Any, tmp_path: Path) -> None:
         mlferry.convert(tmp_path / "empty")
 
 
-def test_loops_of_tensorflow_1(tf: Any) -> None:
-    graph = tf.Graph()
-    with graph.as_default():
-        tf.compat.v1.disable_control_flow_v2()
-        try:
-            x = tf.compat.v1.placeholder(tf.float32, (), name="x")
-            tf.identity(tf.while_loop(lambda v: v < 9, lambda v: (v * 2,), [x])[0], name="y")
-        finally:
-            tf.compat.v1.enable_control_flow_v2()
-    with pytest.raises(ConversionError, match=r"loops of TensorFlow 1 .* export the model again"):
-        mlferry.convert(graph.as_graph_def())
-
-
 def test_a_large_model_is_frozen_without_a_copy(
     tf: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

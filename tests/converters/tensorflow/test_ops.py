@@ -37,13 +37,19 @@ def test_op(name: str, library: Library) -> None:
         np.testing.assert_allclose(got, right, rtol=case.tolerance, atol=case.tolerance * span)
 
 
-RANDOM = {"RandomUniform", "RandomStandardNormal", "Multinomial"}  # test_converting.py
-# what TensorFlow resolves itself when it freezes a graph, or what only known values take
+# test_converting.py, test_graphs.py
+RANDOM = {
+    "RandomUniform", "RandomStandardNormal", "RandomUniformInt", "RandomShuffle", "Multinomial"
+}  # fmt: skip
+# what TensorFlow resolves itself when it freezes a graph, or runs in a graph only (test_graphs.py),
+# or what only known values take
 OTHERS = {
     "PartitionedCall", "StatefulPartitionedCall", "Case", "StatelessCase", "EmptyTensorList",
     "TensorListPushBack", "TensorListLength", "QuantizeAndDequantizeV2", "BitwiseOr", "BitwiseXor",
-    "QuantizeAndDequantizeV3", "QuantizeAndDequantizeV4", "DynamicStitch", "LeftShift",
-    "ParallelDynamicStitch", "RightShift", "Unique",
+    "QuantizeAndDequantizeV3", "QuantizeAndDequantizeV4", "ParallelDynamicStitch", "Unique",
+    "AccumulateNV2", "ParallelConcat", "TensorArrayV3", "TensorArrayReadV3", "TensorArrayWriteV3",
+    "TensorArrayScatterV3", "TensorArrayGatherV3", "TensorArraySplitV3", "TensorArrayConcatV3",
+    "TensorArraySizeV3",
 }  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from mlferry.converters.graph import Node
 from mlferry.converters.layout import SOURCE, Blob, Constant
 from mlferry.converters.lower import Lowering
 from mlferry.converters.operands import array_of, extent, known
+from mlferry.converters.slices import sliced
 from mlferry.converters.tensorflow.ops.quantization import stored
 from mlferry.converters.tensorflow.ops.registry import is_channels_first, maps, op, spatial
 from mlferry.errors import ConversionError
@@ -91,15 +92,30 @@ def _by_computed(low: Lowering, node: Node, x: Blob, w: Blob) -> Blob:
 
 def _with_weights(low: Lowering, node: Node, x: Blob, weights: Blob) -> Blob:
     """Core ML takes the weights as a second input, [outputs, inputs / groups, height, width]."""
-    outputs, inputs, *kernel = known(weights)
     strides, dilations = _steps(node)
+    weights = _dilated(low, weights, dilations)
+    outputs, inputs, *kernel = known(weights)
     groups = extent(x, 1) // inputs
-    how = windows(node, x, kernel, strides, dilations, groups)
+    how = windows(node, x, kernel, strides, [1] * len(kernel), groups)
     return low.layer(
         "convolution", x, weights, layout=x.layout, outputChannels=outputs, kernelChannels=inputs,
         nGroups=groups, kernelSize=kernel, stride=how.strides, dilationFactor=how.dilations,
         **padding(how.pairs, how.same),
     )  # fmt: skip
+
+
+def _dilated(low: Lowering, weights: Blob, dilations: Sequence[int]) -> Blob:
+    """With zeros in between, as Core ML dilates no kernel that is an input."""
+    if max(dilations) == 1:
+        return weights
+    outputs, inputs, height, width = known(weights)
+    down, across = dilations
+    apart = low.reshape(weights, (outputs * inputs, height, 1, width, 1), layout=SOURCE)
+    amounts = (0, 0, 0, 0, 0, down - 1, 0, 0, 0, across - 1)
+    wide = low.layer("constantPad", apart, layout=SOURCE, padAmounts=amounts, value=0.0)
+    whole = low.reshape(wide, (outputs, inputs, height * down, width * across), layout=SOURCE)
+    ends = [(height - 1) * down + 1, (width - 1) * across + 1]
+    return sliced(low, whole, [0, 0], ends, [2, 3], None)
 
 
 @op("DepthwiseConv2dNative", raw=True)
