@@ -108,9 +108,10 @@ def tensorflow_page() -> str:
         [
             NOTE,
             "# TensorFlow support",
-            "A SavedModel's folder, a frozen graph (`.pb` or `GraphDef`), a `tf.function`, a "
-            "concrete function, or a Keras model that is a class of its own. TensorFlow itself "
-            "freezes variables and inlines functions: `pip install 'mlferry[tensorflow]'`.",
+            "A SavedModel's folder, a frozen graph (`.pb`, `.pbtxt` or `GraphDef`), a "
+            "`tf.function`, a concrete function, or a Keras model that is a class of its own. "
+            "TensorFlow itself freezes variables and inlines functions: "
+            "`pip install 'mlferry[tensorflow]'`.",
             "```python\nimport mlferry\nimport numpy as np\nimport tensorflow as tf\n\n\n"
             "@tf.function(autograph=False)\n"
             "def net(image):\n    return tf.nn.softmax(tf.reduce_mean(image, (1, 2)))\n\n\n"
@@ -125,13 +126,19 @@ def tensorflow_page() -> str:
             "network.",
             f"## Ops ({len(TENSORFLOW)})",
             ", ".join(f"`{name}`" for name in TENSORFLOW),
-            "What only depends on known values is computed while converting. Every other op goes "
-            "to `custom_conversion_functions`, by the name of the node or by the op.",
+            "What only depends on known values is computed while converting, by TensorFlow "
+            "itself, whatever the op. Every other op goes to `custom_conversion_functions`, by the "
+            "name of the node or by the op. So do ops that the installed TensorFlow does not know: "
+            "your own, or those of tf.contrib, such as `Resampler`.",
+            "Core ML computes in float32, which stands for float16 and bfloat16, too. Casts to "
+            "integers of 8 and 16 bits, and sums and products of them, overflow as TensorFlow's "
+            "do.",
             "## Control flow\n\nConditions that are known are resolved, and loops of up to eight "
             "rounds; others become Core ML's branch and loop. So do recurrent layers of Keras that "
             "come through TensorFlow: their weights are stored once, however many steps there are. "
-            "Loops of TensorFlow 1 (`Enter`, `Exit`) are refused, and functions that change a "
-            "variable: Core ML's networks keep no state.",
+            "Those of TensorFlow 1 (`Switch`, `Merge`, `Enter`, `Exit`, `TensorArray`) are read as "
+            "the others. Functions that change a variable are refused: Core ML's networks keep no "
+            "state.",
             "## Quantization\n\nWeights behind `FakeQuantWithMinMaxVars` of up to 8 bits stay "
             "quantized. Activations are rounded as TensorFlow does; "
             '`activation_quantization="drop"` leaves the rounding out.\n',

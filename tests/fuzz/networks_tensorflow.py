@@ -110,6 +110,33 @@ def product(r: random.Random, x: Any) -> Any:
     ))()  # fmt: skip
 
 
+def computed(r: random.Random, x: Any) -> Any:
+    """Operands that are computed at run time, and rows joined by numbers."""
+    n, rest = x.shape[0], x.shape[1:]
+    place = tf.cast(tf.reduce_sum(x) > 0, tf.int32)
+    numbers = [r.randrange(-1, 4) for _ in range(n)]
+    joined = getattr(tf.math, r.choice((
+        "unsorted_segment_sum", "unsorted_segment_max", "unsorted_segment_min",
+        "unsorted_segment_prod"
+    )))  # fmt: skip
+    ordered = getattr(tf.math, r.choice(("segment_sum", "segment_mean", "segment_max")))
+    begin = [place] + [0] * len(rest)
+    return r.choice((
+        lambda: tf.slice(tf.concat([x, x + 1], 0), begin, x.shape),
+        lambda: tf.ensure_shape(tf.concat([x, x], 0)[place : place + n], x.shape),
+        lambda: tf.concat([x, x * 2], 0)[place],
+        lambda: tf.ensure_shape(tf.broadcast_to(x, tf.concat([[2 + 0 * place], x.shape], 0)),
+                                (2, *x.shape)),
+        lambda: joined(x, numbers, 4) * tf.reshape(
+            tf.constant([float(i in numbers) for i in range(4)]), (4, *(1 for _ in rest))),
+        lambda: ordered(x, sorted(max(0, i) for i in numbers)),
+        lambda: tf.dynamic_partition(x, [max(0, i) for i in numbers], 4)[max(0, numbers[0])],
+        lambda: tf.math.cumprod(x, axis(r, x), r.random() < 0.5, r.random() < 0.5),
+        lambda: tf.linalg.set_diag(x, normal(r, *x.shape[:-2], min(x.shape[-2:]))),
+        lambda: tf.raw_ops.NthElement(input=x, n=r.randrange(x.shape[-1])),
+    ))()  # fmt: skip
+
+
 def window(r: random.Random) -> dict[str, Any]:
     # strides that differ: TensorFlow's oneDNN reads memory that it never wrote
     return {"strides": r.choice((1, 1, 2, 3)), "padding": r.choice(("SAME", "VALID"))}
@@ -145,6 +172,13 @@ def images(r: random.Random, x: Any) -> Any:
         lambda: tf.image.resize(x, size), lambda: tf.image.resize(x, size, "nearest"),
         lambda: tf.nn.depth_to_space(x, 2), lambda: tf.nn.space_to_depth(x, 2),
         lambda: tf.nn.batch_normalization(x, numbers, tf.abs(numbers) + 0.5, numbers, None, 0.01),
+        lambda: tf.nn.conv2d(x, normal(r, 2, 3, channels, 2) * tf.reduce_mean(x), **window(r)),
+        lambda: tf.raw_ops.FusedBatchNormV3(
+            x=x, scale=numbers, offset=numbers, mean=[], variance=[], is_training=True)[0],
+        lambda: tf.image.adjust_contrast(x, 1.5), lambda: tf.image.adjust_hue(x, 0.2),
+        lambda: tf.raw_ops.ResizeBicubic(images=x, size=size, half_pixel_centers=True),
+        lambda: tf.raw_ops.ResizeArea(images=x, size=size),
+        lambda: tf.nn.max_pool_with_argmax(x, 2, r.choice((1, 2)), "SAME"),
         lambda: tf.image.flip_left_right(x), lambda: tf.nn.local_response_normalization(x, 2),
     ))()  # fmt: skip
 
@@ -260,6 +294,7 @@ ANY: tuple[Step, ...] = (
     lambda r, x: getattr(tf.nn, r.choice(NN))(x),
     binary, binary, reduced, reshaped, sliced, sliced, gathered, padded, transposed, split,
     scattered, scattered, scattered, product, controlled, several, several, scanned,
+    computed, computed,
 )  # fmt: skip
 IMAGES: tuple[Step, ...] = (convolved, convolved, pooled, images, images)
 

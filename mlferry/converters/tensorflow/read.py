@@ -12,9 +12,10 @@ import inspect
 import math
 import os
 import re
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -37,6 +38,7 @@ from mlferry.spec.shapes.rules import Shape
 
 _SAVED_MODELS = ("saved_model.pb", "saved_model.pbtxt")
 _TEXT = re.compile(rb"(\s|#[^\n]*\n)*(node|library|versions)\s*:?\s*\{")  # of a GraphDef
+_LOG_LEVEL = "TF_CPP_MIN_LOG_LEVEL"
 _LARGE = 256 << 20  # bytes of variables
 DEFAULT_SIGNATURE = "serving_default"
 _SILENT = {"NoOp", "Assert", "Placeholder", "Const", "PlaceholderWithDefault"}
@@ -269,9 +271,26 @@ def _pruned(tf: Any, graph: Any, inputs: Sequence[str], outputs: Sequence[str]) 
     return wrapped.prune(feeds, fetches)
 
 
+@contextmanager
+def _quiet() -> Any:
+    """While TensorFlow is loaded: its log goes nowhere, unless somebody has chosen a level."""
+    if "tensorflow" in sys.modules or _LOG_LEVEL in os.environ:
+        yield
+        return
+    os.environ[_LOG_LEVEL] = "3"  # read when the first message comes, which may be later
+    with open(os.devnull, "wb") as nothing, ExitStack() as stack:  # noqa: PTH123
+        with suppress(OSError):  # a process without a standard error
+            before = os.dup(2)
+            stack.callback(os.close, before)
+            stack.callback(os.dup2, before, 2)
+            os.dup2(nothing.fileno(), 2)  # some of it is written before the level is read
+        yield
+
+
 def _tensorflow() -> Any:
     try:
-        import tensorflow as tf
+        with _quiet():
+            import tensorflow as tf
     except ImportError as error:
         raise MissingDependencyError(
             "reading TensorFlow models needs TensorFlow: pip install 'mlferry[tensorflow]'"
