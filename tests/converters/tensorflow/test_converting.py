@@ -181,21 +181,26 @@ def test_a_subclassed_keras_model(library: Library) -> None:
 
 
 def with_unknown(tf: Any) -> Any:
-    """Cumprod has no converter; Bessel functions, neither."""
-    return frozen(tf, lambda x: tf.math.cumprod(tf.nn.relu(x, name="r"), 1, name="twist") + 1)
+    """CumulativeLogsumexp has no converter; Bessel functions, neither."""
+    return frozen(
+        tf, lambda x: tf.math.cumulative_logsumexp(tf.nn.relu(x, name="r"), 1, name="twist") + 1
+    )
 
 
 def test_unsupported_ops_are_all_named(tf: Any) -> None:
     graph = frozen(
-        tf, lambda x: tf.math.cumprod(tf.math.bessel_i0e(tf.math.cumprod(x, 1)), 2, name="last")
+        tf,
+        lambda x: tf.math.cumulative_logsumexp(
+            tf.math.bessel_i0e(tf.math.cumulative_logsumexp(x, 1)), 2, name="last"
+        ),
     )
     with pytest.raises(UnsupportedOpError) as caught:
         mlferry.convert(graph)
-    assert set(caught.value.ops) == {"Cumprod", "BesselI0e"}
-    assert len(caught.value.ops["Cumprod"]) == 2
+    assert set(caught.value.ops) == {"CumulativeLogsumexp", "BesselI0e"}
+    assert len(caught.value.ops["CumulativeLogsumexp"]) == 2
 
 
-class Product(mlferry.CustomLayer):
+class Total(mlferry.CustomLayer):
     """Sees what the source's op saw: channels last."""
 
     shapes: list[tuple[int, ...]] = []
@@ -204,27 +209,29 @@ class Product(mlferry.CustomLayer):
         return input_shapes
 
     def evaluate(self, inputs: Any) -> Any:
-        Product.shapes.append(inputs[0].shape)
-        return [np.cumprod(inputs[0], self.parameters["axis"])]
+        Total.shapes.append(inputs[0].shape)
+        return [np.logaddexp.accumulate(inputs[0], self.parameters["axis"])]
 
 
-@pytest.mark.parametrize("key", ["Cumprod", "scope/twist/Cumprod", "scope/twist"])
+@pytest.mark.parametrize(
+    "key", ["CumulativeLogsumexp", "scope/twist/CumulativeLogsumexp", "scope/twist"]
+)
 def test_functions_by_op_and_by_name(tf: Any, key: str, picture: np.ndarray) -> None:
     graph = with_unknown(tf)
-    names = {node.name for node in graph.node if node.op == "Cumprod"}
-    key = key if key in ("Cumprod", *names) else next(iter(names))
+    names = {node.name for node in graph.node if node.op == "CumulativeLogsumexp"}
+    key = key if key in ("CumulativeLogsumexp", *names) else next(iter(names))
     seen = []
 
-    def product(node: Any) -> mlferry.CustomLayerParams:
+    def total(node: Any) -> mlferry.CustomLayerParams:
         seen.append([w.tolist() for w in node.get_weights()])
-        return mlferry.CustomLayerParams("Product", parameters={"axis": int(node.get_weights()[0])})
+        return mlferry.CustomLayerParams("Total", parameters={"axis": int(node.get_weights()[0])})
 
-    model = mlferry.convert(graph, custom_conversion_functions={key: product})
-    loaded = mlferry.MLModel(model.get_spec(), custom_layers={"Product": Product})
-    wanted = np.cumprod(np.maximum(picture, 0), 1) + 1
+    model = mlferry.convert(graph, custom_conversion_functions={key: total})
+    loaded = mlferry.MLModel(model.get_spec(), custom_layers={"Total": Total})
+    wanted = np.logaddexp.accumulate(np.maximum(picture, 0), 1) + 1
     np.testing.assert_allclose(value(loaded, scope_x=picture), wanted, rtol=1e-5)
     assert seen == [[1]]  # constant inputs are offered as arrays
-    assert Product.shapes[-1] == (1, 6, 5, 3)
+    assert Total.shapes[-1] == (1, 6, 5, 3)
 
 
 def test_the_user_comes_first(tf: Any) -> None:
