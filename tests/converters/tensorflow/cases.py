@@ -832,3 +832,12 @@ for _size in (3, 5):
         np.float32([[0, 0, 1, 1], [0, 0, 1, 0.9], [2, 2, 3, 3]]),
         np.float32([0.9, 0.8, 0.7]),
     )
+row(
+    "products of bytes",
+    "Mul Square Sum",
+    lambda tf, x: (
+        tf.reduce_sum(tf.cast(x, tf.int8) * tf.cast(x + 5, tf.int8), 0)
+        + tf.square(tf.cast(x[0], tf.int8))
+    ),
+    whole(40, 3, least=-128, most=127),
+)

@@ -243,6 +243,13 @@ def test_ops_of_what_is_not_known_are_told_together(tf: Any) -> None:
         mlferry.convert(graph)
 
 
+@pytest.mark.parametrize("dtype", ["int16", "uint16"])
+def test_products_that_float32_cannot_tell(tf: Any, dtype: str) -> None:
+    x = np.array([300, 900], dtype)
+    with pytest.raises(ConversionError, match=f"Mul of {dtype}: its results overflow"):
+        mlferry.convert(graph_of(tf, lambda tf, v1, x: x * x, x))
+
+
 # ---- sizes that vary, random values ----------------------------------------------------
 
 

@@ -69,9 +69,16 @@ RANGES = {
 }  # fmt: skip
 SMALL = frozenset({"int8", "uint8", "int16", "uint16"})  # whose overflow float32 can tell
 _OVERFLOWING = {
-    "Abs", "Add", "AddN", "AddV2", "Cumsum", "MatMul", "Mul", "Neg", "Prod", "Square",
+    "Abs", "Add", "AddN", "AddV2", "Cumsum", "MatMul", "Mul", "Neg", "Square",
     "SquaredDifference", "Sub", "Sum",
 }  # fmt: skip
+# Whose results may be above 2**24, where float32 does not tell how they overflow.
+_BEYOND = {
+    **dict.fromkeys(("Cumprod", "Pow", "Prod"), SMALL),
+    **dict.fromkeys(
+        ("MatMul", "Mul", "Square", "SquaredDifference"), SMALL - frozenset({"int8", "uint8"})
+    ),
+}
 
 
 def _within_range(convert: Converter) -> Converter:
@@ -80,9 +87,14 @@ def _within_range(convert: Converter) -> Converter:
     @functools.wraps(convert)
     def converted(low: Lowering, node: Node, *operands: Any) -> Any:
         made = convert(low, node, *operands)
-        if node.op not in _OVERFLOWING or node.outputs[0].dtype not in SMALL:
-            return made
-        return wrapped(low, made, node.outputs[0].dtype)
+        dtype = node.outputs[0].dtype if node.outputs else ""
+        if dtype in _BEYOND.get(node.op, ()):
+            raise ConversionError(
+                f"{node.op} of {dtype}: its results overflow, and Core ML's float32 cannot tell "
+                "how. Cast its operands to int32 or to a float before"
+            )
+        overflows = node.op in _OVERFLOWING and dtype in SMALL
+        return wrapped(low, made, dtype) if overflows else made
 
     return converted
 
