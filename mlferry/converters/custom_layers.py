@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from mlferry.converters import layout as layouts
+from mlferry.converters import classic_functions, layout as layouts
 from mlferry.converters.graph import Node
 from mlferry.converters.layout import CHANNELS_FIRST, SOURCE, Blob, Constant, Layout
 from mlferry.converters.unsupported import identifier, options
@@ -48,11 +48,18 @@ class Trace:
 def call_user(
     low: Lowering,
     node: Node,
-    inputs: Sequence[Blob],
+    inputs: Sequence[Any],
     function: CustomFunction,
     channels_first: bool,
 ) -> Any:
-    """Convert a node by a user\'s function of one argument (the node) or two (and the builder)."""
+    """Convert a node by a user's function.
+
+    It takes one argument (the node) or two (and the builder), or has the signature of the
+    framework's converter of 2018.
+    """
+    if classic_functions.is_classic(function, low.graph.framework):
+        return _classic(low, node, inputs, function)
+    inputs = offered(low, node, inputs)
     arity = _arity(function)
     if arity == 1:
         answer = _guarded(function, node)
@@ -89,6 +96,35 @@ def _guarded(function: CustomFunction, *arguments: Any) -> Any:
         raise ConversionError(
             f"the conversion function {name_of(function)} raised {type(error).__name__}: {error}"
         ) from error
+
+
+def _classic(
+    low: Lowering, node: Node, inputs: Sequence[Any], function: CustomFunction
+) -> tuple[Blob, ...]:
+    """A function of 2018: it names values as the source does."""
+    blobs = {
+        value.name: low.source_order(x)
+        for value, x in zip(node.inputs, inputs, strict=True)
+        if isinstance(x, Blob)
+    }
+    made = {value.name: low.builder.unused_blob(value.name) for value in node.outputs}
+    by_name = {blob.name: blob for blob in blobs.values()}
+
+    def shapes_of(message: nn.CustomLayerParams, names: Sequence[str]) -> list[Shape] | None:
+        given = [by_name.get(name) or Blob(name, low.builder.shapes.get(name)) for name in names]
+        return _custom_shapes(node, message, message, given, SOURCE)
+
+    names = {name: blob.name for name, blob in blobs.items()} | made
+    builder = classic_functions.ClassicBuilder(low.builder, names, shapes_of)
+    framework = low.graph.framework
+    classic_functions.run(function, node, builder, inputs, framework, _guarded)
+    lacking = [name for name, blob in made.items() if blob not in low.builder.shapes]
+    if lacking:
+        raise ConversionError(
+            f"{name_of(function)} made no value {lacking[0]!r}: the last layer that it adds writes "
+            "the node's outputs"
+        )
+    return tuple(Blob(blob, low.builder.shapes[blob], SOURCE, node.name) for blob in made.values())
 
 
 def _compose(
@@ -203,9 +239,9 @@ def add_custom(
         count, "custom", *given, layout=layout, output_shapes=shapes, **_fields(message)
     )
     added = low.builder.network.layers[-1]
-    taken = [x.shape for x in given]
-    if all(shape is not None and None not in shape for shape in (*taken, *(shapes or [None]))):
-        declare(added, [shape for shape in taken if shape], shapes or [])
+    taken = [x.shape for x in given if x.shape is not None and None not in x.shape]
+    if shapes and len(taken) == len(given) and not any(None in shape for shape in shapes):
+        declare(added, taken, shapes)
     name = added.name
     if not node.elementwise:
         low.metadata[LAYOUT_KEY + name] = "channels first" if first else "source"

@@ -560,7 +560,7 @@ def _users(
         if isinstance(x, Blob):
             sizes.use(x)
     low.sizes.use(low.sizes.behind(*inputs))
-    return call_user(low, node, offered(low, node, inputs), function, first)
+    return call_user(low, node, inputs, function, first)
 
 
 def _no_graphs(*arguments: Any) -> tuple[list[Blob], list[Mask | None]]:
