@@ -371,3 +371,106 @@ def test_a_subclassed_model_that_was_never_built(
     message = r"does not tell the shape of its input 'image'; give it: .*TensorType\(name='image'"
     with pytest.raises(ConversionError, match=message):
         mlferry.convert(model)
+
+
+# ---- the talk's layer, three ways ------------------------------------------------------
+
+
+def sampled(image: np.ndarray, theta: np.ndarray, rows: int, columns: int) -> np.ndarray:
+    """Bilinear samples of one image [height, width, channels], pixel by pixel."""
+    height, width, channels = image.shape
+    made = np.zeros((rows, columns, channels))
+    for i, v in enumerate(np.linspace(-1, 1, rows)):
+        for j, u in enumerate(np.linspace(-1, 1, columns)):
+            x, y = theta.reshape(2, 3) @ [u, v, 1]
+            x, y = (x + 1) / 2 * (width - 1), (y + 1) / 2 * (height - 1)
+            for row in (int(np.floor(y)), int(np.floor(y)) + 1):
+                for column in (int(np.floor(x)), int(np.floor(x)) + 1):
+                    if 0 <= row < height and 0 <= column < width:
+                        near = (1 - abs(x - column)) * (1 - abs(y - row))
+                        made[i, j] += near * image[row, column]
+    return made
+
+
+class Sampler(mlferry.CustomLayer):
+    def output_shapes(self, input_shapes: Any) -> Any:
+        (batch, _, _, channels), _ = input_shapes
+        return [(batch, self.parameters["rows"], self.parameters["columns"], channels)]
+
+    def evaluate(self, inputs: Any) -> Any:
+        size = self.parameters["rows"], self.parameters["columns"]
+        return [np.stack([sampled(x, t, *size) for x, t in zip(*inputs, strict=True)])]
+
+
+def composed(node: Any, builder: Any) -> None:
+    """Weights of all pixels for each place, by the distance along both axes; then one product."""
+    _, height, width, channels = node.input_shapes[0]
+    rows, columns = node.rows, node.columns
+    grid = np.stack(
+        np.broadcast_arrays(
+            np.linspace(-1, 1, columns)[None], np.linspace(-1, 1, rows)[:, None], 1.0
+        )
+    ).reshape(3, -1)
+
+    def layer(kind: str, inputs: list[str], **params: Any) -> str:
+        name = f"{node.name}/{len(builder.network.layers)}"
+        builder.layer(kind, name, inputs, [name], **params)
+        return name
+
+    def constant(array: Any) -> str:
+        values = np.asarray(array, np.float32)
+        return layer("loadConstantND", [], shape=values.shape, data=values)
+
+    image, theta = node.input_names
+    matrix = layer("reshapeStatic", [theta], targetShape=(1, 2, 3))
+    places = layer("batchedMatmul", [matrix, constant(grid[None])])
+    near = []
+    for index, size in enumerate((width, height)):
+        one = layer(
+            "sliceStatic",
+            [places],
+            beginIds=(0, index, 0),
+            endIds=(1, index + 1, 0),
+            beginMasks=(False,) * 3,
+            endMasks=(False, False, True),
+            strides=(1, 1, 1),
+        )
+        half = (size - 1) / 2
+        at = layer("activation", [one], linear={"alpha": half, "beta": half})
+        column = layer("transpose", [at], axes=(0, 2, 1))
+        apart = layer("subtractBroadcastable", [column, constant(np.arange(size)[None, None])])
+        away = layer("unary", [apart], type="ABS")
+        left = layer("activation", [away], linear={"alpha": -1.0, "beta": 1.0})
+        near.append(layer("activation", [left], ReLU={}))
+    across = layer("expandDims", [near[0]], axes=(2,))
+    down = layer("expandDims", [near[1]], axes=(3,))
+    weights = layer("multiplyBroadcastable", [across, down])
+    flat = layer("reshapeStatic", [weights], targetShape=(1, rows * columns, height * width))
+    pixels = layer("reshapeStatic", [image], targetShape=(1, height * width, channels))
+    samples = layer("batchedMatmul", [flat, pixels])
+    builder.layer("reshapeStatic", node.name, [samples], node.output_names,
+                  targetShape=(1, rows, columns, channels))  # fmt: skip
+
+
+def test_the_spatial_transformer_three_ways(
+    table: Any, library: Library, rng: np.random.Generator
+) -> None:
+    """A custom layer, Core ML's layers composed, and what its `call` computes: the same numbers."""
+    k = library("keras")
+    image = k.layers.Input((6, 5, 2), name="x0", batch_size=1)
+    theta = k.layers.Input((6,), name="x1", batch_size=1)
+    model = k.Model([image, theta], table.SpatialTransformer(rows=4, columns=3)([image, theta]))
+
+    def as_custom(node: Any) -> Any:
+        size = {"rows": node.rows, "columns": node.columns}
+        return mlferry.CustomLayerParams("ThreeWaysSampler", parameters=size)
+
+    mlferry.register_custom_layer("ThreeWaysSampler")(Sampler)
+    data = [
+        rng.standard_normal((1, 6, 5, 2)).astype(np.float32),
+        np.array([[0.9, 0.2, 0.1, -0.3, 1.1, 0.05]], np.float32),
+    ]
+    for way, custom in ((as_custom, True), (composed, False), (mlferry.trace, False)):
+        functions = {"SpatialTransformer": way}
+        converted = compare(model, model, data, custom_conversion_functions=functions)
+        assert mlferry.utils.has_custom_layer(converted.get_spec()) is custom
