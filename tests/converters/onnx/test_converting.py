@@ -334,7 +334,7 @@ def test_the_classic_entry_point(rng: np.random.Generator) -> None:
     pixels = rng.integers(0, 256, (2, 2, 3)).astype(np.uint8)
     wanted = pixels[..., ::-1].transpose(2, 0, 1) * 2.0 - np.array([1, 0, 0])[:, None, None]
     np.testing.assert_allclose(run(converted, image=pixels), wanted.reshape(1, -1))
-    for wrong in ({"mode": "regressor"}, {"minimum_ios_deployment_target": "12"},
+    for wrong in ({"mode": "regressor"}, {"minimum_ios_deployment_target": "new"},
                   {"image_input_names": ["img"]}, {"mode": "classifier"}):  # fmt: skip
         with pytest.raises(ConversionError):
             classic(graph, **wrong)

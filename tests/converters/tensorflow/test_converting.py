@@ -371,7 +371,7 @@ def test_the_classic_entry_point(tf: Any, tmp_path: Path) -> None:
     made = model.predict({"scope__x__0": pixels})
     wanted = network(tf, (pixels[None] / 127.5 - 1).astype(np.float32)).numpy()[0]
     np.testing.assert_allclose(list(made["scope__y__0"].values()), wanted, atol=1e-5)
-    for wrong in ({"minimum_ios_deployment_target": "12"}, {"image_input_names": "z"},
+    for wrong in ({"minimum_ios_deployment_target": "new"}, {"image_input_names": "z"},
                   {"tf_image_format": "HWC"}, {"output_feature_names": ["z:0"]}):  # fmt: skip
         with pytest.raises(ConversionError):
             classic(str(tmp_path / "net.pb"), **wrong)
