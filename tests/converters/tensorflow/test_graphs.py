@@ -5,6 +5,9 @@ TensorFlow's own session is the oracle.
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -327,3 +330,20 @@ def test_a_graph_without_placeholders(tf: Any) -> None:
     model = mlferry.convert(message, inputs=inputs)
     (made,) = model.predict({"start": np.float32([[-3, 4.5]])}).values()
     np.testing.assert_allclose(made, [1.5])
+
+
+def test_tensorflow_is_loaded_in_silence(tf: Any, tmp_path: Path) -> None:
+    """A user who converts a file sees nothing of TensorFlow's log, and keeps standard error."""
+    path = tmp_path / "net.pb"
+    path.write_bytes(graph_of(tf, FLOW["loop"][0], VECTOR).SerializeToString())
+    lines = (
+        "import sys, mlferry",
+        "with mlferry.limits.changed(isolated=False): mlferry.convert(sys.argv[1])",
+        "print('mine', file=sys.stderr)",
+    )
+    kept = {k: v for k, v in os.environ.items() if k != "TF_CPP_MIN_LOG_LEVEL"}
+    ran = subprocess.run(
+        [sys.executable, "-c", "\n".join(lines), str(path)], env=kept, capture_output=True,
+        text=True, check=True,
+    )  # fmt: skip
+    assert ran.stderr == "mine\n"
