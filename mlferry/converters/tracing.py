@@ -108,7 +108,8 @@ class Tracer:
     def _function_of(self, node: Node) -> Any:
         """The function of an activation, or of a Lambda of a file, where it is at hand."""
         named = node.functions.get("function")
-        found = [self.custom_objects.get(node.op), getattr(node.call, "function", None)]
+        names = (node.op, node.op.removeprefix("Custom>"), node.op.rsplit(">", 1)[-1])
+        found = [*map(self.custom_objects.get, names), getattr(node.call, "function", None)]
         found += [named] if node.layer is None and not isinstance(named, StoredFunction) else []
         return next((item for item in found if inspect.isroutine(item)), None)
 

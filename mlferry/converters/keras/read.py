@@ -653,7 +653,7 @@ class _Walk:
         use: LayerCall,
     ) -> Value:
         """The node of an activation, given by name, as a function or as a layer."""
-        op = activation_name(activation)
+        op = plain = activation_name(activation)
         function = getattr(layer.source, "activation", None)
         full = _full_name(activation)
         keys = (
@@ -680,7 +680,9 @@ class _Walk:
                 keys=tuple(dict.fromkeys(keys)),
                 elementwise=op not in _ACROSS_VALUES,
                 layer=layer.source,
-                functions={} if layer.source else {"activation": StoredFunction(op, "activation")},
+                functions={}
+                if layer.source
+                else {"activation": StoredFunction(plain, "activation")},
                 call=LayerCall(
                     lists_masks=use.lists_masks,
                     function=function,

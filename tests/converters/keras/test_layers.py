@@ -119,10 +119,12 @@ def test_an_option_that_older_configs_leave_out(
 def test_every_registered_op_has_a_case() -> None:
     layers = {name for name in OPS if not name.startswith(("keras.ops.", "tf."))}
     without = layers - {case.op for case in CASES} - set(AUGMENTATIONS)
-    # what needs arguments, or several of them: see test_functions and test_attention
+    # what needs arguments, or several of them: see test_functions, test_attention, test_nested;
+    # what only Keras 2 has: see test_keras_2
     assert without == {
         "StochasticDepth", "LayerScale", "CustomScaleLayer", "threshold",
         "MultiHeadAttention", "GroupedQueryAttention", "Model.masks",
+        "LocallyConnected1D", "LocallyConnected2D",
     }  # fmt: skip
 
 

@@ -6,6 +6,7 @@ import warnings
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 from onnx import helper, numpy_helper
@@ -110,9 +111,17 @@ EMPTY = [(0,), (1, 0), (0, 3), (2, 0, 3), (1, 3, 0, 4)]
 @pytest.mark.parametrize("shape", EMPTY)
 @pytest.mark.parametrize("op", ["Relu", "Softmax", "ReduceSum", "ReduceMax", "Transpose"])
 def test_values_without_elements_are_refused(op: str, shape: tuple[int, ...]) -> None:
-    """Core ML has no blob of no elements."""
-    with pytest.raises(MlferryError, match=r"shape.*0|no elements"):
-        mlferry.convert(model(op, [np.zeros(shape, np.float32)], [], {}))
+    """Core ML has no blob of no elements; an input's extent of 0 stands for a free axis."""
+    network = model(op, [np.zeros(shape, np.float32)], [], {})
+    kind = mlferry.TensorType(shape=shape)
+    with pytest.raises(MlferryError, match=r"shape.*0|extents are positive|no elements"):
+        mlferry.convert(network, inputs=[kind])
+    constant = onnx.helper.make_tensor("i0", onnx.TensorProto.FLOAT, shape, [])
+    inner = onnx.ModelProto()
+    inner.CopyFrom(network)
+    inner.graph.initializer.append(constant)
+    with pytest.raises(MlferryError, match=r"shape.*0|extents are positive|no elements|no inputs"):
+        mlferry.convert(inner)
 
 
 @pytest.mark.parametrize("count", [1, 2, 20_000])

@@ -41,6 +41,8 @@ def scales(*shape: int) -> np.ndarray:
 
 
 node = helper.make_node
+# The weights of QLinearConv are halved: on processors without VNNI, onnxruntime adds products of
+# uint8 and int8 in 16 bits, which saturate.
 ROUNDED = [node("QuantizeLinear", ["x", "xs", "xz"], ["q"])]
 BACK = [node("DequantizeLinear", ["r", "ys", "yz"], ["y"])]
 X = {"xs": np.float32(0.03), "xz": np.uint8(120)}
@@ -66,7 +68,7 @@ PRODUCTS: dict[str, onnx.ModelProto] = {
     "QLinearConv": model(
         [*ROUNDED, node("QLinearConv", ["q", "xs", "xz", "w", "ws", "wz", "ys", "yz", "b"], ["r"],
                         strides=[2, 1]), *BACK],
-        (1, 2, 7, 6), **X, **Y, w=ints("int8", 3, 2, 3, 3), ws=scales(3),
+        (1, 2, 7, 6), **X, **Y, w=ints("int8", 3, 2, 3, 3) // 2, ws=scales(3),
         wz=np.zeros(3, np.int8), b=RNG.integers(-500, 500, 3).astype(np.int32),
     ),
     "DynamicQuantizeLinear": model(
