@@ -23,6 +23,7 @@ class Network:
         names: of the outputs, where the source tells them.
         others: inputs of other sizes that the conversion allows.
         close: how far the values may be apart, beside their size.
+        rounding: relative error of the coarsest rounding inside, for networks that jump.
     """
 
     source: Any
@@ -32,3 +33,4 @@ class Network:
     names: Sequence[str] | None = None
     others: Sequence[Mapping[str, Array]] = ()
     close: float = 1e-4
+    rounding: float = 1e-6

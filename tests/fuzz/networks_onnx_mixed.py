@@ -151,4 +151,5 @@ def network(rng: random.Random) -> Network:
     x = g.values.standard_normal(shape).astype(np.float32)
     if half:  # then half precision changes nothing at the start, and little later
         x = x.astype(np.float16).astype(np.float32)
-    return Network(model, {"x": x}, oracle, options, others=others, close=5e-3 if half else 1e-4)
+    limits = {"close": 5e-3, "rounding": 2.0**-11} if half else {}
+    return Network(model, {"x": x}, oracle, options, others=others, **limits)
