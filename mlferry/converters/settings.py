@@ -28,10 +28,10 @@ def _targets() -> Iterator[tuple[str, int]]:
     yield "macOS10_16", 5  # what macOS 11 was called at first
 
 
-AvailableTarget = IntEnum("AvailableTarget", list(_targets()))  # type: ignore[misc]
+AvailableTarget = IntEnum("AvailableTarget", list(_targets()))  # type: ignore[misc] # computed names
 AvailableTarget.__doc__ = "System releases, for `minimum_deployment_target`."
 
-ColorLayout = Enum(  # type: ignore[misc]
+ColorLayout = Enum(  # type: ignore[misc] # computed names
     "ColorLayout", [(name, name) for name in COLOR_SPACES], type=str
 )
 ColorLayout.__doc__ = "The order of colours, for `ImageType`."

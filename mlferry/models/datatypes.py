@@ -87,7 +87,7 @@ class Array(_Datatype):
 
     def write(self, target: ft.FeatureType, array_type: int) -> None:
         """See the base class."""
-        target.multiArrayType.dataType = array_type  # type: ignore[assignment]
+        target.multiArrayType.dataType = array_type  # type: ignore[assignment] # an enum is an int
         target.multiArrayType.shape[:] = self.dimensions
 
 

@@ -114,4 +114,4 @@ def _change_arrays(spec: model_pb2.Model, old: int, new: int) -> None:
         for feature in (*description.input, *description.output, *description.trainingInput):
             array = feature.type.multiArrayType
             if feature.type.WhichOneof("Type") == "multiArrayType" and array.dataType == old:
-                array.dataType = new  # type: ignore[assignment]
+                array.dataType = new  # type: ignore[assignment] # an enum is an int

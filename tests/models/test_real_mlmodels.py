@@ -118,3 +118,32 @@ def test_loading_and_saving_changes_nothing(shared_data: Path, tmp_path: Path) -
         saved = model.save(tmp_path / path.name)
         assert mlferry.MLModel(saved).get_spec() == model.get_spec()
         assert str(model.get_spec().WhichOneof("Type")) in repr(model)
+
+
+def test_the_style_network_costs_no_transposes_inside(shared_data: Path) -> None:
+    """Composed channels-first, it has the layers of Apple's conversion and a transpose an end."""
+
+    @mlferry.channels_first
+    def normalization(node: Any, builder: Any) -> None:
+        gamma, beta, *_ = node.get_weights()
+        builder.layer(
+            "batchnorm", node.name, node.input_names, node.output_names, channels=gamma.size,
+            computeMeanVar=True, instanceNormalization=True, epsilon=1e-3, gamma=gamma, beta=beta,
+        )  # fmt: skip
+
+    def deprocess(node: Any, builder: Any) -> None:
+        builder.layer(
+            "activation", node.name, node.input_names, node.output_names,
+            linear={"alpha": 127.5, "beta": 127.5},
+        )  # fmt: skip
+
+    model = mlferry.convert(
+        shared_data / "keras/fritz_starry_night_256x256_025.h5",
+        custom_conversion_functions={
+            "InstanceNormalization": normalization, "DeprocessStylizedImage": deprocess,
+        },
+    )  # fmt: skip
+    theirs = mlferry.MLModel(shared_data / "mlmodel/fritz_starry_night_640x480_025.mlmodel")
+    kinds = [item.WhichOneof("layer") for item in model.get_spec().neuralNetwork.layers]
+    assert kinds.count("transpose") == 2
+    assert len(kinds) - 2 == len(theirs.get_spec().neuralNetwork.layers)

@@ -292,7 +292,7 @@ def _config_of(model: Any) -> Mapping[str, Any]:
     try:
         found: Mapping[str, Any] = model.get_config()
     except (NotImplementedError, TypeError, ValueError):
-        return {}
+        return {}  # Keras raises these where a class of the user's cannot tell its own arguments
     return found
 
 

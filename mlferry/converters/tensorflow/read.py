@@ -278,7 +278,7 @@ def _quiet() -> Any:
         yield
         return
     os.environ[_LOG_LEVEL] = "3"  # read when the first message comes, which may be later
-    with open(os.devnull, "wb") as nothing, ExitStack() as stack:  # noqa: PTH123
+    with open(os.devnull, "wb") as nothing, ExitStack() as stack:  # noqa: PTH123 # no file of the user's
         with suppress(OSError):  # a process without a standard error
             before = os.dup(2)
             stack.callback(os.close, before)

@@ -48,7 +48,7 @@ def _function(method: Method) -> Callable[..., nn.NeuralNetworkLayer]:
     add_layer.__name__ = method.name
     add_layer.__qualname__ = f"{LayerMethods.__name__}.{method.name}"
     add_layer.__doc__ = method.doc
-    add_layer.__signature__ = method.bound_signature  # type: ignore[attr-defined]
+    add_layer.__signature__ = method.bound_signature  # type: ignore[attr-defined] # `inspect` reads it
     return add_layer
 
 
