@@ -55,7 +55,12 @@ def conv(
 ) -> Any:  # fmt: skip
     array = _array(kernel, "a kernel")
     dimensions = array.ndim - 2
-    channels = inputs.known[1] or array.shape[-2]
+    channels = inputs.known[1]
+    if channels is None:
+        raise ConversionError(
+            "the channels of the input are unknown, so that the groups of the kernel are: give the "
+            "input of the model a fixed number of channels"
+        )
     return _by_layer(
         low, node, f"Conv{dimensions}D", inputs,
         {"filters": array.shape[-1], "kernel_size": list(array.shape[:dimensions]),
