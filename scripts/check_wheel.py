@@ -10,11 +10,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PROGRAM = """
-import sys, time
-import numpy, google.protobuf.message
-start = time.perf_counter()
+import sys
 import mlferry
-spent = time.perf_counter() - start
+mlferry.MLModel
 loaded = {"h5py", "onnx", "keras", "tensorflow", "PIL"} & set(sys.modules)
 assert not loaded, f"import mlferry loads {loaded}"
 assert "site-packages" in mlferry.__file__, mlferry.__file__
@@ -26,9 +24,16 @@ builder.output("y")
 mlferry.MLModel(builder.model()).save("relu.mlmodel")
 made = mlferry.MLModel("relu.mlmodel").predict({"x": [[-1.0, 0.0, 2.0]]})["y"]
 assert made.tolist() == [[0.0, 0.0, 2.0]], made
-print(f"the wheel works; import took {spent:.3f} s beyond NumPy and protobuf")
-assert spent < 0.2, f"import mlferry took {spent:.3f} s beyond NumPy and protobuf"
+print("the wheel works")
 """
+IMPORT = """
+import time
+import numpy, google.protobuf.message
+start = time.perf_counter()
+import mlferry
+print(time.perf_counter() - start)
+"""
+SECONDS = 0.1  # for `import mlferry`, beyond NumPy and protobuf
 
 
 def main() -> None:
@@ -45,6 +50,14 @@ def main() -> None:
         elsewhere = there / "elsewhere"
         elsewhere.mkdir()
         subprocess.run([python, "-c", PROGRAM], check=True, cwd=elsewhere)
+        # the best of several: another process may hold the machine up in one of them
+        took = min(
+            float(subprocess.run([python, "-c", IMPORT], check=True, cwd=elsewhere,
+                                 capture_output=True, text=True).stdout)
+            for _ in range(5)
+        )  # fmt: skip
+        sys.stdout.write(f"import mlferry takes {took:.3f} s beyond NumPy and protobuf\n")
+        assert took < SECONDS, f"import mlferry takes {took:.3f} s, more than {SECONDS} s"
         command = there / "env" / "bin" / "mlferry"
         bare = subprocess.run([command, "inspect", "relu.mlmodel"], cwd=elsewhere, check=False,
                               capture_output=True, text=True)  # fmt: skip

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -16,18 +18,23 @@ PACKAGE = Path(mlferry.__file__).parent
 # Which parts of the package a part may import.
 ALLOWED = {
     "errors": set(),
+    "lazy": set(),
     "limits": {"errors"},
     "registry": {"errors"},
-    "spec": {"errors", "limits", "registry", "spec"},
+    "spec": {"errors", "lazy", "limits", "registry", "spec"},
     "custom": {"errors", "registry", "spec"},
-    "exporters": {"errors", "limits", "registry", "spec", "custom", "exporters", "version"},
-    "runtime": {"errors", "limits", "registry", "spec", "custom", "exporters", "runtime"},
-    "models": {"errors", "limits", "registry", "spec", "custom", "exporters", "runtime", "models"},
+    "exporters": {"errors", "lazy", "limits", "registry", "spec", "custom", "exporters", "version"},
+    "runtime": {"errors", "lazy", "limits", "registry", "spec", "custom", "exporters", "runtime"},
+    "models": {
+        "errors", "lazy", "limits", "registry", "spec", "custom", "exporters", "runtime", "models",
+    },
     "proto": {"spec", "proto"},
     "utils": {"models"},
     "frontends": {"converters", "spec", "registry"},
-    "converters": {"errors", "limits", "registry", "spec", "custom", "converters", "version"},
-}
+    "converters": {
+        "errors", "lazy", "limits", "registry", "spec", "custom", "converters", "version",
+    },
+}  # fmt: skip
 # The entry points return an MLModel; nothing else in converters/ may know of it.
 RETURNS_MODELS = {
     "converters/convert.py",
@@ -92,6 +99,47 @@ def test_no_prints_in_the_library() -> None:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             called = isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
             assert not (called and node.func.id == "print"), path
+
+
+def modules_after(program: str) -> list[str]:
+    """The modules of mlferry that a fresh process has loaded after a program."""
+    program += "\nimport sys; print(*sorted(m for m in sys.modules if m.startswith('mlferry')))"
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    return done.stdout.split()
+
+
+def test_importing_loads_only_how_to_import() -> None:
+    assert modules_after("import mlferry") == ["mlferry", "mlferry.lazy", "mlferry.version"]
+
+
+def test_predicting_loads_no_converter_and_no_exporter() -> None:
+    loaded = modules_after("import mlferry; mlferry.MLModel")
+    unwanted = ("mlferry.converters.", "mlferry.exporters.")
+    assert not [name for name in loaded if name.startswith(unwanted)]
+
+
+@pytest.mark.parametrize("package", [mlferry, mlferry.models, mlferry.models.neural_network])
+def test_public_names_are_what_type_checkers_see(package: ModuleType) -> None:
+    tree = ast.parse(Path(str(package.__file__)).read_text(encoding="utf-8"))
+    (block,) = [node for node in tree.body if isinstance(node, ast.If)]
+    seen = {}
+    for node in block.body:
+        assert isinstance(node, ast.ImportFrom)
+        for alias in node.names:
+            home = importlib.import_module(f"{node.module}")
+            seen[alias.asname or alias.name] = getattr(home, alias.name)
+    assert sorted(seen) == sorted(package.__all__)
+    assert all(getattr(package, name) is value for name, value in seen.items())
+    assert set(package.__all__) <= set(dir(package))
+
+
+def test_modules_are_found_without_importing_them_first() -> None:
+    program = "import mlferry; mlferry.spec.validate.validate; mlferry.errors.SpecError"
+    assert "mlferry.spec.validate" in modules_after(program)
+    with pytest.raises(AttributeError, match="module 'mlferry' has no attribute 'Convert'"):
+        mlferry.Convert  # noqa: B018
 
 
 @pytest.mark.parametrize("name", mlferry.__all__)

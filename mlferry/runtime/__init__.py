@@ -1,1 +1,5 @@
 """Evaluate a Core ML network with NumPy. Knows nothing of converters."""
+
+from mlferry import lazy
+
+__getattr__, __dir__ = lazy.names(__name__)
