@@ -279,8 +279,8 @@ def compared(row: Row, runs: int) -> dict[str, Any]:
     import onnxruntime as ort
 
     from mlferry.exporters.onnx import export
+    from mlferry.layers.builder import Builder
     from mlferry.runtime.session import Session
-    from mlferry.spec.builder import Builder
 
     builder = Builder()
     given = {f"x{index}": x for index, x in enumerate(row.inputs)}

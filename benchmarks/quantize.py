@@ -32,9 +32,9 @@ from typing import Any
 import numpy as np
 
 import mlferry
+from mlferry.layers.builder import Builder
 from mlferry.models.quantization import quantize_weights
 from mlferry.models.quantization.kmeans import kmeans, nearest
-from mlferry.spec.builder import Builder
 
 LARGE = (512, 512, 3, 3)
 STAGES = ((64, 256, 3), (128, 512, 4), (256, 1024, 6), (512, 2048, 3))

@@ -17,8 +17,8 @@ from mlferry.converters.graph import Attributes, Graph, Node, Value
 from mlferry.converters.layout import ANY, CHANNELS_FIRST, SOURCE, Blob
 from mlferry.converters.lower import Converter, Frontend, Lowering
 from mlferry.converters.plugins import GROUP, Reader
+from mlferry.layers.builder import Builder
 from mlferry.registry import Registry
-from mlferry.spec.builder import Builder
 
 __all__ = [
     "ANY",

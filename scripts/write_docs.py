@@ -11,13 +11,13 @@ from mlferry.converters.keras.ops import OPS as KERAS
 from mlferry.converters.onnx.ops import OPS as ONNX
 from mlferry.converters.tensorflow.ops import OPS as TENSORFLOW
 from mlferry.exporters.onnx.network import SPECIAL
-from mlferry.exporters.onnx.ops import OPS as EXPORTS
-from mlferry.runtime.kernels import KERNELS
+from mlferry.layers import versions
+from mlferry.layers.builder import LAYER_KINDS
+from mlferry.layers.definitions import DEFINITIONS
+from mlferry.layers.exports import OPS as EXPORTS
+from mlferry.layers.kernels import KERNELS
 from mlferry.runtime.session import CONTROL_FLOW
-from mlferry.spec import networks
-from mlferry.spec.builder import LAYER_KINDS
 from mlferry.spec.proto import neural_network_pb2 as nn
-from mlferry.spec.shapes import SHAPES
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 CONTROL = {*CONTROL_FLOW, "custom"}
@@ -161,14 +161,14 @@ def layers_page() -> str:
     for kind in LAYER_KINDS:
         layer = nn.NeuralNetworkLayer()
         getattr(layer, kind).SetInParent()
-        version = networks.layer_version(layer)
+        version = versions.layer_version(layer)
         by_session = kind in CONTROL
         rows.append(
             (
                 f"`{kind}`",
                 str(version),
                 "session" if by_session else "yes" if kind in KERNELS else "no",
-                "session" if by_session else "yes" if kind in SHAPES else "no",
+                "session" if by_session else "yes" if kind in DEFINITIONS else "no",
                 str(tested[(kind, False)] or ""),
                 str(tested[(kind, True)] or ""),
             )

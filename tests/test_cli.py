@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from mlferry.cli import main
+from mlferry.layers.builder import Builder
 from mlferry.spec import features
-from mlferry.spec.builder import Builder
 from mlferry.spec.io import load_spec, save_spec
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "spatial_transformer"

@@ -19,22 +19,36 @@ PACKAGE = Path(mlferry.__file__).parent
 ALLOWED = {
     "errors": set(),
     "lazy": set(),
+    "version": set(),
     "limits": {"errors"},
     "registry": {"errors"},
-    "spec": {"errors", "lazy", "limits", "registry", "spec"},
+    "numerics": {"errors", "numerics"},
+    "spec": {"errors", "lazy", "limits", "numerics", "registry", "spec"},
     "custom": {"errors", "registry", "spec"},
-    "exporters": {"errors", "lazy", "limits", "registry", "spec", "custom", "exporters", "version"},
-    "runtime": {"errors", "lazy", "limits", "registry", "spec", "custom", "exporters", "runtime"},
+    "onnx_graph": {"errors", "numerics", "onnx_graph", "version"},
+    "layers": {"errors", "lazy", "limits", "numerics", "registry", "spec", "onnx_graph", "layers"},
+    "exporters": {
+        "errors", "lazy", "limits", "numerics", "registry", "spec", "custom", "onnx_graph",
+        "layers", "exporters", "version",
+    },
+    "runtime": {
+        "errors", "lazy", "limits", "numerics", "registry", "spec", "custom", "onnx_graph",
+        "layers", "exporters", "runtime",
+    },
     "models": {
-        "errors", "lazy", "limits", "registry", "spec", "custom", "exporters", "runtime", "models",
+        "errors", "lazy", "limits", "numerics", "registry", "spec", "custom", "onnx_graph",
+        "layers", "exporters", "runtime", "models",
     },
     "proto": {"spec", "proto"},
     "utils": {"models"},
-    "frontends": {"converters", "spec", "registry"},
+    "frontends": {"converters", "layers", "spec", "registry"},
     "converters": {
-        "errors", "lazy", "limits", "registry", "spec", "custom", "converters", "version",
+        "errors", "lazy", "limits", "numerics", "registry", "spec", "custom", "layers",
+        "converters", "version",
     },
 }  # fmt: skip
+# Documented addresses of what lies elsewhere.
+ADDRESSES = {"spec/builder.py": "layers", "spec/validate.py": "layers"}
 # The entry points return an MLModel; nothing else in converters/ may know of it.
 RETURNS_MODELS = {
     "converters/convert.py",
@@ -65,9 +79,76 @@ def test_dependencies_point_one_way(part: str) -> None:
     assert files
     for path in files:
         allowed = set(ALLOWED[part])
-        if path.relative_to(PACKAGE).as_posix() in RETURNS_MODELS:
+        relative = path.relative_to(PACKAGE).as_posix()
+        if relative in RETURNS_MODELS:
             allowed.add("models")
+        if relative in ADDRESSES:
+            allowed.add(ADDRESSES[relative])
         assert imports_of(path) <= allowed, path
+
+
+# Of the modules of a family of layers, what each may import of mlferry besides the definitions.
+ROOMS = {
+    "definition.py": {"layers.definitions", "layers.params", "layers.borders", "spec", "numerics"},
+    "kernel.py": {"layers.kernels", "layers.params", "layers.borders", "spec", "numerics"},
+    "onnx.py": {
+        "layers.exports", "layers.onnx_weights", "layers.params", "layers.borders", "numerics",
+        "onnx_graph", "spec",
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", sorted(ROOMS))
+def test_a_module_of_a_family_knows_its_own_concern_only(name: str) -> None:
+    paths = sorted((PACKAGE / "layers").glob(f"*/{name}"))
+    assert len(paths) >= 15
+    for path in paths:
+        for module in modules_imported(path):
+            part = module.removeprefix("mlferry.").split(".")
+            family = len(part) == 3 and part[0] == "layers"
+            if family:
+                assert part[2] in {"definition", name.removesuffix(".py")}, (path, module)
+            elif part[0] not in {"errors", "limits"}:
+                near = {part[0], ".".join(part[:2])}
+                assert near & ROOMS[name], (path, module)
+
+
+def modules_imported(path: Path) -> set[str]:
+    """The modules of mlferry that a module imports, wherever it does so."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and str(node.module).startswith("mlferry"):
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                found.add(inner if inner in MODULES else str(node.module))
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names if alias.name in MODULES}
+    return found
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module_name(path): path for path in PACKAGE.rglob("*.py")}
+
+
+def test_no_circles() -> None:
+    """Also none that an import inside a function, or for type checkers only, hides."""
+    # a package that imports its names when they are asked for imports nothing by itself
+    graph = {
+        name: modules_imported(path) - {name}
+        for name, path in MODULES.items()
+        if not (path.name == "__init__.py" and "lazy.names" in path.read_text(encoding="utf-8"))
+    }
+    while True:
+        needed = set().union(*graph.values())
+        ends = {name for name in graph if name not in needed or not graph[name] & graph.keys()}
+        if not ends:
+            break
+        graph = {name: graph[name] for name in graph.keys() - ends}
+    assert not graph, {name: sorted(imported & graph.keys()) for name, imported in graph.items()}
 
 
 def test_frontends_do_not_import_each_other() -> None:

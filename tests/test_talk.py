@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 import mlferry
+from mlferry.layers.builder import Builder
 from mlferry.spec import features
-from mlferry.spec.builder import Builder
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "spatial_transformer"
 

@@ -110,8 +110,8 @@ def view(
 @json_option
 def validate(model: Path, as_json: bool) -> int:
     """Check MODEL against the format's rules; exit code 1 if a device would refuse it."""
+    from mlferry.layers.validate import validate as check
     from mlferry.spec.io import load_spec
-    from mlferry.spec.validate import validate as check
 
     problems = check(load_spec(model))
     if as_json:

@@ -19,8 +19,8 @@ from google.protobuf.message import Message
 from mlferry.converters.graph import Node
 from mlferry.converters.layout import Constant
 from mlferry.errors import ConversionError
-from mlferry.spec.builder import Builder
-from mlferry.spec.layer_methods import Layer, LayerMethods
+from mlferry.layers.builder import Builder
+from mlferry.layers.methods import Layer, LayerMethods
 from mlferry.spec.proto import neural_network_pb2 as nn
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from mlferry.converters.layout import SCALAR, Blob, Constant
 from mlferry.converters.lower import Lowering
 from mlferry.errors import ConversionError
-from mlferry.spec.shapes.rules import Shape, show
+from mlferry.numerics.shapes import Shape, show
 
 Body = Callable[[], Sequence[Blob | Constant]]
 Round = Callable[[Blob, list[Blob]], tuple["Blob | Constant | None", Sequence[Blob | Constant]]]

@@ -25,11 +25,12 @@ from mlferry.converters.sizes import bound_axes
 from mlferry.converters.tracing import Tracer
 from mlferry.converters.types import ClassifierConfig
 from mlferry.errors import ConversionError, SpecError, ValidationError, context
+from mlferry.layers import versions
+from mlferry.layers.validate import validate
 from mlferry.models.flexible_shapes import accepted_sizes
 from mlferry.models.model import MLModel
-from mlferry.spec import features, sizes, versions
+from mlferry.spec import features, releases, sizes
 from mlferry.spec.proto import model_pb2
-from mlferry.spec.validate import validate
 from mlferry.version import VERSION
 
 logger = logging.getLogger(__name__)
@@ -309,11 +310,11 @@ def _check_target(spec: model_pb2.Model, target: str | int | None) -> None:
     if target is None:
         return
     try:
-        allowed = versions.version_for(target)
+        allowed = releases.version_for(target)
     except SpecError as error:
         raise ConversionError(str(error)) from error
     if spec.specificationVersion > allowed:
-        needs = versions.release(spec.specificationVersion)
+        needs = releases.release(spec.specificationVersion)
         reasons = "".join(f"\n  - {reason}" for reason in versions.why(spec, allowed))
         raise ConversionError(
             f"the model needs iOS {needs.ios} or macOS {needs.macos}, newer than "

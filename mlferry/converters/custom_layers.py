@@ -16,10 +16,10 @@ from mlferry.converters.layout import CHANNELS_FIRST, SOURCE, Blob, Constant, La
 from mlferry.converters.unsupported import identifier, options
 from mlferry.custom import CUSTOM_LAYERS, LAYOUT_KEY, WEIGHTS_KEY, CustomLayerParams, Instance
 from mlferry.errors import ConversionError, MlferryError
+from mlferry.layers.trace import declare
+from mlferry.numerics.shapes import Shape
 from mlferry.spec import weights
 from mlferry.spec.proto import neural_network_pb2 as nn
-from mlferry.spec.shapes.rules import Shape
-from mlferry.spec.shapes.trace import declare
 
 if TYPE_CHECKING:
     from mlferry.converters.lower import Lowering

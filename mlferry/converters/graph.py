@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from mlferry.converters.layout import Blob
 from mlferry.errors import ConversionError
-from mlferry.spec.shapes.rules import Shape
+from mlferry.numerics.shapes import Shape
 
 
 @dataclass(frozen=True)

@@ -20,11 +20,11 @@ from mlferry.converters.types import (
     TensorType,
 )
 from mlferry.errors import ConversionError, OpenShapesError, SpecError
+from mlferry.numerics.shapes import Shape, show
 from mlferry.registry import did_you_mean
 from mlferry.spec import features
 from mlferry.spec.features import CHANNELS
 from mlferry.spec.proto import model_pb2
-from mlferry.spec.shapes.rules import Shape, show
 
 InputType = TensorType | ImageType
 OutputType = TensorType | ImageType | str

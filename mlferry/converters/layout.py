@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlferry.errors import ConversionError
-from mlferry.spec.shapes.rules import Shape, axis_of, product
+from mlferry.numerics.shapes import Shape, axis_of, product
 
 if TYPE_CHECKING:
     from mlferry.converters.lower import Lowering

@@ -40,10 +40,10 @@ from mlferry.converters.layout import (
 )
 from mlferry.converters.unsupported import unsupported
 from mlferry.errors import ConversionError, MlferryError, SpecError, context
+from mlferry.layers.builder import Builder
+from mlferry.numerics.shapes import Shape
 from mlferry.registry import Entry, Registry, did_you_mean
-from mlferry.spec.builder import Builder
 from mlferry.spec.proto import neural_network_pb2 as nn
-from mlferry.spec.shapes.rules import Shape
 
 Converter = Callable[..., Any]
 _EXACT = 2**24  # the largest range in which float32 holds every integer

@@ -20,8 +20,8 @@ from mlferry.converters.graph import Node
 from mlferry.converters.layout import SCALAR, SOURCE, Blob, Constant
 from mlferry.converters.lower import Converter, Lowering
 from mlferry.errors import ConversionError
+from mlferry.numerics.shapes import show
 from mlferry.registry import Registry
-from mlferry.spec.shapes.rules import show
 
 
 def decorator(ops: Registry[Converter]) -> Callable[..., Callable[[Converter], Converter]]:

@@ -21,7 +21,7 @@ from mlferry.converters.layout import SOURCE, Blob
 from mlferry.converters.lower import Lowering
 from mlferry.converters.operands import extent
 from mlferry.errors import ConversionError
-from mlferry.spec.shapes.rules import Shape
+from mlferry.numerics.shapes import Shape
 
 MAX_UNROLLED = 256
 

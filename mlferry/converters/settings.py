@@ -8,7 +8,7 @@ from enum import Enum, IntEnum
 
 from mlferry.errors import ConversionError
 from mlferry.spec.features import COLOR_SPACES
-from mlferry.spec.versions import RELEASES
+from mlferry.spec.releases import RELEASES
 
 logger = logging.getLogger(__name__)
 

@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlferry.converters.layout import Blob, Constant
-from mlferry.spec.shapes.rules import Shape
-from mlferry.spec.shapes.trace import trace
+from mlferry.layers.trace import trace
+from mlferry.numerics.shapes import Shape
 
 if TYPE_CHECKING:
     from mlferry.converters.lower import Lowering

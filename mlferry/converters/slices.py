@@ -12,7 +12,7 @@ from mlferry.converters.lower import Lowering
 from mlferry.converters.operands import extent, positive
 from mlferry.converters.sizes import use
 from mlferry.errors import ConversionError
-from mlferry.spec.shapes.rules import show
+from mlferry.numerics.shapes import show
 
 
 def sliced(low: Lowering, x: Blob, starts: Any, ends: Any, axes: Any, steps: Any) -> Blob:

@@ -16,7 +16,7 @@ from mlferry.converters.layout import Blob
 from mlferry.converters.lower import Frontend, Lowering
 from mlferry.converters.stored_functions import StoredFunction
 from mlferry.errors import ConversionError
-from mlferry.spec.shapes.rules import Shape
+from mlferry.numerics.shapes import Shape
 
 _Traced = tuple[Graph, Frontend]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection
 
+from mlferry.layers.builder import Builder
 from mlferry.spec import networks
-from mlferry.spec.builder import Builder
 from mlferry.spec.proto import neural_network_pb2 as nn
 
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from mlferry.errors import ModelFileError
 from mlferry.exporters import onnx as exporter
-from mlferry.exporters.onnx.graph import Extent, serialized
 from mlferry.models.model import MLModel
+from mlferry.onnx_graph.graph import Extent, serialized
 from mlferry.runtime.custom import shapes_of_classes
 from mlferry.spec import io
 

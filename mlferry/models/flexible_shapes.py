@@ -11,13 +11,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from mlferry.errors import SpecError, context
+from mlferry.layers import versions
+from mlferry.layers.flexible import Acceptance, acceptance, flexible_axes
 from mlferry.models.model import MLModel
 from mlferry.models.training import set_type
 from mlferry.registry import did_you_mean
 from mlferry.runtime.custom import shapes_of_classes
-from mlferry.spec import features, networks, versions
+from mlferry.spec import features, networks
 from mlferry.spec.proto import features_pb2 as ft, model_pb2
-from mlferry.spec.shapes.flexible import Acceptance, acceptance, flexible_axes
 
 __all__ = [
     "NeuralNetworkImageSize",

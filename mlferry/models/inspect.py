@@ -8,10 +8,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from mlferry.custom import LAYOUT_KEY, model_parameters_of, parameters_of
-from mlferry.spec import features, networks, versions, weights
+from mlferry.layers.validate import validate
+from mlferry.spec import features, networks, releases, weights
+from mlferry.spec.problems import Problem
 from mlferry.spec.proto import model_pb2, neural_network_pb2 as nn, predictors_pb2
 from mlferry.spec.sizes import SIZES_KEY
-from mlferry.spec.validate import Problem, validate
 
 _ORDERS = {"source": "in the source's order of axes", "channels first": "channels first"}
 _METADATA = (
@@ -238,9 +239,9 @@ def _feature(feature: Any) -> Feature:
 
 
 def _systems(version: int) -> dict[str, str]:
-    if not 1 <= version <= versions.NEWEST:
+    if not 1 <= version <= releases.NEWEST:
         return {}
-    needs = versions.release(version)
+    needs = releases.release(version)
     return {
         "iOS": needs.ios, "macOS": needs.macos, "tvOS": needs.tvos, "watchOS": needs.watchos,
     }  # fmt: skip

@@ -10,6 +10,7 @@ from typing import Any, overload
 
 from mlferry.custom import CUSTOM_LAYERS, CUSTOM_MODELS, CustomLayer, CustomModel
 from mlferry.errors import MlferryError, ModelFileError, UnsupportedModelError, ValidationError
+from mlferry.layers import validate
 from mlferry.models import inspect
 from mlferry.models.workers import Executors, in_order
 from mlferry.registry import Registry
@@ -19,7 +20,7 @@ from mlferry.runtime.evaluators import Evaluator, prepare
 from mlferry.runtime.evaluators.network import NetworkEvaluator
 from mlferry.runtime.evaluators.registry import CustomClasses
 from mlferry.runtime.session import Session
-from mlferry.spec import io, networks, validate
+from mlferry.spec import io, networks
 from mlferry.spec.proto import model_pb2
 
 _SIDE_BY_SIDE = 16  # samples of a classic network that are evaluated at once

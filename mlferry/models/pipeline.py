@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from mlferry.errors import SpecError
+from mlferry.layers import versions
 from mlferry.models.datatypes import (
     Dictionary,
     Double,
@@ -17,7 +18,7 @@ from mlferry.models.datatypes import (
     training_inputs,
 )
 from mlferry.models.model import MLModel
-from mlferry.spec import networks, versions
+from mlferry.spec import networks
 from mlferry.spec.proto import model_pb2
 
 __all__ = ["Pipeline", "PipelineClassifier", "PipelineRegressor"]

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mlferry.models.model import MLModel
+from mlferry.numerics.shapes import show
 from mlferry.spec import networks
-from mlferry.spec.shapes.rules import show
 
 
 class BlobShapes(dict[str, tuple[int, ...]]):

@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from mlferry.errors import SpecError, ValidationError
+from mlferry.layers import versions
+from mlferry.layers.builder import write_classifier
+from mlferry.layers.flexible import acceptance, flexible_axes, reasons_against
+from mlferry.layers.trace import blob_shape, blob_shapes, trace
+from mlferry.layers.validate import validate
 from mlferry.models import training
 from mlferry.models.model import MLModel
+from mlferry.numerics.shapes import Shape, show
 from mlferry.registry import did_you_mean
 from mlferry.runtime.custom import shapes_of_classes
-from mlferry.spec import features, networks, sizes, versions
-from mlferry.spec.builder import write_classifier
+from mlferry.spec import features, networks, sizes
 from mlferry.spec.proto import features_pb2 as ft, model_pb2, neural_network_pb2 as nn
-from mlferry.spec.shapes.flexible import acceptance, flexible_axes, reasons_against
-from mlferry.spec.shapes.rules import Shape, show
-from mlferry.spec.shapes.trace import blob_shape, blob_shapes, trace
-from mlferry.spec.validate import validate
 
 
 def _checked(spec: model_pb2.Model, like: Sequence[MLModel], what: str) -> MLModel:
@@ -101,7 +102,7 @@ def extract_submodel(
     part.imageInputShapeMapping = network.imageInputShapeMapping
     part.preprocessing.extend(p for p in network.preprocessing if p.featureName in inputs)
     described = {feature.name: feature for feature in spec.description.output}
-    rank5 = networks.uses_rank5(network)
+    rank5 = versions.uses_rank5(network)
     for target, names, known in (
         (made.description.input, inputs, own),
         (made.description.output, outputs, described),

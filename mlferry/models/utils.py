@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from mlferry.layers import versions
 from mlferry.models.evaluate import (
     evaluate_classifier,
     evaluate_classifier_with_probabilities,
@@ -29,7 +30,7 @@ from mlferry.models.surgery import (
     make_pipeline,
 )
 from mlferry.models.training import without_training
-from mlferry.spec import io, networks, versions
+from mlferry.spec import io, networks
 from mlferry.spec.io import load_spec
 from mlferry.spec.proto import features_pb2 as ft, model_pb2
 

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from mlferry.custom import CUSTOM_LAYERS, CustomLayer, Instance, class_parameters_of
 from mlferry.errors import MissingCustomLayerError, MlferryError, SpecError
+from mlferry.layers.trace import CustomShapes
+from mlferry.numerics.shapes import Shape
 from mlferry.spec.proto import neural_network_pb2 as nn
-from mlferry.spec.shapes import Shape
-from mlferry.spec.shapes.trace import CustomShapes
 
 CustomClasses = Mapping[str, type[CustomLayer]]
 

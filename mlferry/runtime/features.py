@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlferry.errors import PredictionError
+from mlferry.numerics.shapes import show
 from mlferry.runtime import images
 from mlferry.spec import features
 from mlferry.spec.proto import features_pb2 as ft
-from mlferry.spec.shapes.rules import show
 
 
 def to_feature(name: str, value: Any, feature: ft.FeatureType) -> Any:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mlferry.errors import PredictionError
-from mlferry.runtime.kernels.registry import Array
+from mlferry.layers.kernels import Array
 from mlferry.spec import features
 from mlferry.spec.features import CHANNELS
 from mlferry.spec.proto import features_pb2 as ft, neural_network_pb2 as nn

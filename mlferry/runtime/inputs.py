@@ -9,12 +9,12 @@ import numpy as np
 
 from mlferry import limits
 from mlferry.errors import PredictionError
+from mlferry.layers.kernels import Array
+from mlferry.numerics.shapes import show
 from mlferry.registry import did_you_mean
 from mlferry.runtime import features as values, images
-from mlferry.runtime.kernels.registry import Array
 from mlferry.spec import features, networks
 from mlferry.spec.proto import features_pb2 as ft, model_pb2
-from mlferry.spec.shapes.rules import show
 
 
 def check_names(data: Any, description: model_pb2.ModelDescription) -> None:

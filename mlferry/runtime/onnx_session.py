@@ -14,15 +14,15 @@ import numpy as np
 
 from mlferry.errors import MissingDependencyError, MlferryError, PredictionError
 from mlferry.exporters.onnx import parts
-from mlferry.exporters.onnx.graph import serialized
-from mlferry.exporters.onnx.ops import OPS
+from mlferry.layers.exports import OPS
+from mlferry.layers.kernels import Array
+from mlferry.layers.trace import trace
+from mlferry.numerics.shapes import Shape
+from mlferry.onnx_graph.graph import serialized
 from mlferry.runtime.custom import CustomClasses, shapes_of_classes
-from mlferry.runtime.kernels import Array
 from mlferry.runtime.session import Blobs, Session
 from mlferry.spec import networks
 from mlferry.spec.proto import neural_network_pb2 as nn
-from mlferry.spec.shapes import Shape
-from mlferry.spec.shapes.trace import trace
 
 _PLANS_MOST = 16  # sets of shapes for which compiled parts are kept
 _FITTING_MOST = 1 << 12  # sets of shapes that are remembered as checked

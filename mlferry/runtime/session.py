@@ -13,15 +13,15 @@ import numpy as np
 from mlferry import limits
 from mlferry.custom import CustomLayer, Instance
 from mlferry.errors import MlferryError, PredictionError, SpecError
+from mlferry.layers import versions
+from mlferry.layers.definitions import infer
+from mlferry.layers.kernels import KERNELS, Array, Kernel
+from mlferry.layers.params import Params
 from mlferry.registry import did_you_mean
 from mlferry.runtime.custom import CustomClasses, resolve
-from mlferry.runtime.kernels import KERNELS, Array
-from mlferry.runtime.kernels.registry import Kernel
 from mlferry.runtime.planned import regions
 from mlferry.spec import networks
-from mlferry.spec.params import Params
 from mlferry.spec.proto import neural_network_pb2 as nn
-from mlferry.spec.shapes import infer
 
 _CHECKED_MOST = 1 << 14  # sets of shapes that are remembered as checked
 
@@ -120,7 +120,7 @@ class Session:
         planned: bool = True, winograd: bool = True,
     ) -> None:  # fmt: skip
         self.planned, self.winograd = planned, winograd
-        self.rank5 = networks.uses_rank5(network)
+        self.rank5 = versions.uses_rank5(network)
         every = networks.layers_of(network)
         custom = [layer for layer in every if layer.WhichOneof("layer") == "custom"]
         classes = resolve(custom, custom_layers)

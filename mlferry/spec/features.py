@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from mlferry.numerics.shapes import Shape
 from mlferry.spec.proto import features_pb2 as ft, model_pb2
-from mlferry.spec.shapes.rules import Shape
 
 FeatureType = ft.FeatureType
 

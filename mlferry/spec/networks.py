@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from mlferry.spec.proto import model_pb2, neural_network_pb2 as nn
 
@@ -77,47 +77,3 @@ def losses_of(network: Network) -> list[Loss]:
         if kind is not None:
             found.append(getattr(layer, kind))
     return found
-
-
-_VERSION_BY_NUMBER = ((500, 1), (501, 2), (1450, 4))
-
-
-def layer_version(layer: nn.NeuralNetworkLayer) -> int:
-    """The specification version that brought the kind of a layer."""
-    kind = layer.WhichOneof("layer")
-    if kind is None:
-        return 1
-    if kind in ("resizeBilinear", "cropResize"):
-        return 3
-    number = nn.NeuralNetworkLayer.DESCRIPTOR.fields_by_name[kind].number
-    return next((version for limit, version in _VERSION_BY_NUMBER if number < limit), 5)
-
-
-def uses_rank5(network: Network) -> bool:
-    """Whether blobs are [Seq, Batch, C, H, W], as in the classic mapping.
-
-    A network with a layer or feature of version 4 or later, or with any mapping set, is not.
-    """
-    return (
-        network.arrayInputShapeMapping == nn.RANK5_ARRAY_MAPPING
-        and network.imageInputShapeMapping == nn.RANK5_IMAGE_MAPPING
-        and not any(needs_exact_mapping(layer) for layer in layers_of(network))
-    )
-
-
-_NEWER_FEATURES: dict[str, Callable[[nn.NeuralNetworkLayer], bool]] = {
-    "convolution": lambda layer: len(layer.input) > 1,
-    "innerProduct": lambda layer: layer.innerProduct.int8DynamicQuantize,
-    "upsample": lambda layer: bool(
-        layer.upsample.linearUpsampleMode or layer.upsample.fractionalScalingFactor
-    ),
-    "reorganizeData": lambda layer: layer.reorganizeData.mode == 2,
-}
-
-
-def needs_exact_mapping(layer: nn.NeuralNetworkLayer) -> bool:
-    """Whether a layer, or a feature of it, is of version 4 or later: not classic."""
-    if layer_version(layer) >= 4:
-        return True
-    newer = _NEWER_FEATURES.get(layer.WhichOneof("layer") or "")
-    return newer is not None and newer(layer)

@@ -14,8 +14,8 @@ import pytest
 import mlferry
 from mlferry.custom import WEIGHTS_KEY
 from mlferry.errors import ConversionError, CustomLayerError, UnsupportedOpError
+from mlferry.layers.trace import trace
 from mlferry.models.scaffold import python_files
-from mlferry.spec.shapes.trace import trace
 
 Library = Callable[[str], Any]
 

@@ -93,7 +93,7 @@ def _mlmodels() -> list[bytes]:
 
 def _layers() -> list[bytes]:
     """A network of each kind of layer."""
-    from mlferry.spec.builder import LAYER_KINDS
+    from mlferry.layers.builder import LAYER_KINDS
     from tests.spec.broken_layers import SANE_PARAMS, layer_model
 
     made = [layer_model(kind, SANE_PARAMS.get(kind, {})) for kind in LAYER_KINDS]

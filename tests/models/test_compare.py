@@ -11,10 +11,10 @@ import pytest
 
 import mlferry
 from mlferry.errors import PredictionError, UnsupportedModelError
+from mlferry.layers.builder import Builder
 from mlferry.models.compare import compare_models, first_difference
 from mlferry.models.samples import samples_for
 from mlferry.spec import features
-from mlferry.spec.builder import Builder
 from mlferry.spec.proto import model_pb2
 
 

@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 
 import mlferry
-from mlferry.spec.builder import Builder
+from mlferry.layers.builder import Builder
 from mlferry.spec.proto import model_pb2
 from tests.spec import broken_models
 

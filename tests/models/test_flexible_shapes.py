@@ -13,12 +13,13 @@ import pytest
 
 import mlferry
 from mlferry.errors import SpecError
+from mlferry.layers import versions
+from mlferry.layers.builder import Builder
+from mlferry.layers.flexible import _series
+from mlferry.layers.validate import validate
 from mlferry.models import flexible_shapes as flexible, utils
-from mlferry.spec import features, versions
-from mlferry.spec.builder import Builder
+from mlferry.spec import features
 from mlferry.spec.proto import model_pb2, neural_network_pb2 as nn
-from mlferry.spec.shapes.flexible import _series
-from mlferry.spec.validate import validate
 from tests import doc_blocks
 
 

@@ -13,8 +13,8 @@ import pytest
 
 import mlferry
 from mlferry.errors import LimitError, MlferryError, ModelFileError
+from mlferry.layers.builder import Builder
 from mlferry.spec import features, fields
-from mlferry.spec.builder import Builder
 from mlferry.spec.proto import model_pb2, neural_network_pb2 as nn
 
 Model = model_pb2.Model

@@ -16,10 +16,10 @@ import pytest
 import mlferry
 from mlferry.cli import main
 from mlferry.errors import RegistrationError
+from mlferry.layers.builder import Builder
 from mlferry.models import utils
 from mlferry.runtime import pictures
 from mlferry.spec import features
-from mlferry.spec.builder import Builder
 
 Image = pytest.importorskip("PIL.Image")
 

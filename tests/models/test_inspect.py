@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 import mlferry
+from mlferry.layers.builder import Builder
 from mlferry.models.inspect import Description
 from mlferry.models.inspect_html import page
 from mlferry.models.inspect_rich import renderables
 from mlferry.spec import features
-from mlferry.spec.builder import Builder
 from mlferry.spec.proto import model_pb2
 
 

@@ -18,9 +18,9 @@ from mlferry.errors import (
     UnsupportedModelError,
     ValidationError,
 )
+from mlferry.layers.builder import Builder
 from mlferry.runtime.session import Session
 from mlferry.spec import features, fields
-from mlferry.spec.builder import Builder
 from mlferry.spec.proto import model_pb2
 
 

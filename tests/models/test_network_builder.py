@@ -12,12 +12,12 @@ import pytest
 
 import mlferry
 from mlferry.errors import SpecError
+from mlferry.layers import versions
+from mlferry.layers.methods import METHODS
 from mlferry.models import datatypes
 from mlferry.models.neural_network import AdamParams, NeuralNetworkBuilder, SgdParams
 from mlferry.models.neural_network.printer import print_network_spec
 from mlferry.proto import NeuralNetwork_pb2
-from mlferry.spec import versions
-from mlferry.spec.layer_methods import METHODS
 from mlferry.spec.proto import model_pb2
 
 from .builder_calls import CALLS, GIVEN_NETWORKS

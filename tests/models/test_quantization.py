@@ -14,6 +14,10 @@ from hypothesis.extra.numpy import arrays
 
 import mlferry
 from mlferry.errors import MissingCustomLayerError, PredictionError, SpecError
+from mlferry.layers import versions
+from mlferry.layers.builder import Builder
+from mlferry.layers.definitions import WEIGHTS
+from mlferry.layers.validate import validate
 from mlferry.models.quantization import (
     AdvancedQuantizedLayerSelector,
     QuantizedLayerSelector,
@@ -28,11 +32,8 @@ from mlferry.models.quantization import (
 from mlferry.models.quantization.kmeans import kmeans, nearest
 from mlferry.models.quantization.modes import linear
 from mlferry.models.quantization.search import Search, Trial
-from mlferry.spec import features, networks, versions, weights
-from mlferry.spec.builder import Builder
+from mlferry.spec import features, networks, weights
 from mlferry.spec.proto import model_pb2, neural_network_pb2 as nn
-from mlferry.spec.validate import validate
-from mlferry.spec.validate.layer_weights import NEEDS
 from tests.spec.broken_layers import LSTM_FUNCTIONS, layer_model, lstm_weights
 
 TABLE_MODES = ("linear_lut", "kmeans", "kmeans_lut")
@@ -372,7 +373,7 @@ def test_the_table_of_shapes_knows_every_kind_with_weights() -> None:
             for inner in field.message_type.fields
         )
     }
-    assert with_weights - {"custom"} <= NEEDS.keys()
+    assert with_weights - {"custom"} <= set(WEIGHTS)
 
 
 GROUPED_UP = {"outputChannels": 4, "kernelChannels": 6, "nGroups": 2, "kernelSize": [1, 1],

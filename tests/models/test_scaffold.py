@@ -21,9 +21,9 @@ from mlferry.errors import (
     ModelFileError,
     SpecError,
 )
+from mlferry.layers.builder import Builder
 from mlferry.models.scaffold import python_files, swift_files, swift_tests, write_files
 from mlferry.spec import features
-from mlferry.spec.builder import Builder
 from mlferry.spec.proto import model_pb2
 
 PARAMETERS = {

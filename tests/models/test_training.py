@@ -12,12 +12,12 @@ import pytest
 
 import mlferry
 from mlferry.errors import SpecError, ValidationError
+from mlferry.layers.builder import Builder
+from mlferry.layers.training import mark_updatable
 from mlferry.models import flexible_shapes, utils
 from mlferry.models.inspect_rich import renderables
 from mlferry.spec import features
-from mlferry.spec.builder import Builder
 from mlferry.spec.proto import features_pb2 as ft, model_pb2, neural_network_pb2 as nn
-from mlferry.spec.training import mark_updatable
 
 WEIGHTS = np.random.default_rng(0).normal(size=(3, 3, 4, 4)).astype(np.float32)
 SAMPLE = {"image": np.random.default_rng(1).random((1, 3, 4, 4), np.float32)}

@@ -19,11 +19,11 @@ from mlferry.errors import (
     SpecError,
     ValidationError,
 )
+from mlferry.layers.builder import Builder
+from mlferry.layers.validate import validate
 from mlferry.models import utils
 from mlferry.spec import features, networks, weights
-from mlferry.spec.builder import Builder
 from mlferry.spec.proto import features_pb2 as ft, model_pb2, neural_network_pb2 as nn
-from mlferry.spec.validate import validate
 
 RNG = np.random.default_rng(0)
 IP = RNG.normal(size=(3, 4)).astype(np.float32)

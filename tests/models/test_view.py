@@ -14,12 +14,12 @@ import pytest
 
 import mlferry
 from mlferry.errors import MissingDependencyError, ModelFileError, SpecError
+from mlferry.layers.builder import Builder
 from mlferry.models.view import open_netron, parse_shape
 from mlferry.models.view.graph import Graph, graph_of
 from mlferry.models.view.layout import lay_out
 from mlferry.models.view.page import page
 from mlferry.spec import features
-from mlferry.spec.builder import Builder
 from mlferry.spec.proto import model_pb2, neural_network_pb2 as nn
 
 pytest.importorskip("igraph")

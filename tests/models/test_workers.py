@@ -20,9 +20,9 @@ import pytest
 import mlferry
 from mlferry import errors
 from mlferry.errors import MissingCustomLayerError, PredictionError, SpecError, WorkerError
+from mlferry.layers.builder import Builder
 from mlferry.models import workers
 from mlferry.models.workers import in_order
-from mlferry.spec.builder import Builder
 from mlferry.spec.proto import model_pb2
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from mlferry.runtime.kernels import KERNELS
+from mlferry.layers.definitions import DEFINITIONS
+from mlferry.layers.kernels import KERNELS
 from mlferry.runtime.session import CONTROL_FLOW
 from mlferry.spec.proto import neural_network_pb2 as nn
-from mlferry.spec.shapes import SHAPES
 from tests.runtime.test_kernels import CASES
 
 FIELDS = nn.NeuralNetworkLayer.DESCRIPTOR.oneofs_by_name["layer"].fields
@@ -26,7 +26,7 @@ def test_the_schema_is_whole() -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_kind_is_complete(kind: str) -> None:
     assert kind in KERNELS or kind in ELSEWHERE
-    assert kind in SHAPES
+    assert kind in DEFINITIONS
     mappings = {case.mapping for case in CASES if case.kind == kind}
     if kind not in ELSEWHERE:
         assert "exact" in mappings
@@ -34,4 +34,4 @@ def test_kind_is_complete(kind: str) -> None:
 
 
 def test_nothing_is_registered_that_the_schema_lacks() -> None:
-    assert set(KERNELS) | ELSEWHERE == set(KINDS) == set(SHAPES)
+    assert set(KERNELS) | ELSEWHERE == set(KINDS) == set(DEFINITIONS)

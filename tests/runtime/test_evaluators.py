@@ -328,7 +328,7 @@ def test_broken_custom_models(index: int) -> None:
 
 
 def test_a_network_with_a_custom_layer_inside_a_pipeline() -> None:
-    from mlferry.spec.builder import Builder
+    from mlferry.layers.builder import Builder
 
     builder = Builder()
     builder.input("x", (2,))

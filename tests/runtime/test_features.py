@@ -9,8 +9,8 @@ import pytest
 
 import mlferry
 from mlferry.errors import PredictionError
+from mlferry.layers.builder import Builder
 from mlferry.spec import features as ft
-from mlferry.spec.builder import Builder
 from mlferry.spec.proto import model_pb2, neural_network_pb2 as nn
 
 

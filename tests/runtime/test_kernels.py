@@ -8,10 +8,10 @@ import pkgutil
 import numpy as np
 import pytest
 
+from mlferry.layers import definitions as shapes
+from mlferry.layers.params import Params
 from mlferry.runtime.evaluators.network import _is_apart
 from mlferry.runtime.session import Session
-from mlferry.spec import shapes
-from mlferry.spec.params import Params
 from tests.runtime import cases
 from tests.runtime.case import Case, network, run
 

@@ -10,7 +10,7 @@ import pytest
 
 import mlferry
 from mlferry.errors import PredictionError, RegistrationError
-from mlferry.runtime.kernels import Array
+from mlferry.layers.kernels import Array
 from mlferry.runtime.onnx_session import Compiled, OnnxSession
 from mlferry.runtime.session import Session
 from tests.exporters.onnx import test_control_flow as flows

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 import mlferry
+from mlferry.layers.builder import Builder
 from mlferry.runtime.planned.regions import Region
 from mlferry.runtime.session import Session
-from mlferry.spec.builder import Builder
 from mlferry.spec.proto import neural_network_pb2 as nn
 
 RNG = np.random.default_rng(17)

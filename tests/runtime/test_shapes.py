@@ -10,10 +10,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
 from mlferry.errors import MlferryError, SpecError
-from mlferry.spec import shapes
-from mlferry.spec.params import Params
+from mlferry.layers import definitions as shapes
+from mlferry.layers.elementwise import definition as elementwise
+from mlferry.layers.params import Params
+from mlferry.layers.reduction import definition as reduction
 from mlferry.spec.proto import neural_network_pb2 as nn
-from mlferry.spec.shapes import elementwise, reduction
 from tests.runtime.case import network, run
 from tests.runtime.test_kernels import fits
 
@@ -66,12 +67,18 @@ def near(draw: Draw, shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(draw(st.sampled_from([n, 1, n, 1, 3])) for n in tail)
 
 
-@strategy(*elementwise.UNARY, "fillLike", "copy", "getShape", "whereNonZero")
+@strategy("activation", "unary", *elementwise.UNARY, "fillLike", "copy", "getShape", "whereNonZero")
 def unary(draw: Draw) -> Layer:
     return {}, [zeros(*shape_of(draw))]
 
 
-@strategy(*elementwise.N_ARY, *elementwise.BINARY, "broadcastToLike")
+@strategy(
+    *elementwise.N_ARY,
+    *elementwise.BROADCASTABLE,
+    *elementwise.COMPARISONS,
+    *elementwise.BINARY,
+    "broadcastToLike",
+)
 def binary(draw: Draw) -> Layer:
     shape = shape_of(draw)
     inputs = [zeros(*shape), zeros(*near(draw, shape))]
@@ -758,4 +765,4 @@ def test_rule_and_kernel_agree(kind: str, data: st.DataObject) -> None:
 
 def test_every_kind_has_a_strategy() -> None:
     elsewhere = {"branch", "loop", "loopBreak", "loopContinue", "custom"}
-    assert set(shapes.SHAPES) - set(STRATEGIES) == elsewhere
+    assert set(shapes.DEFINITIONS) - set(STRATEGIES) == elsewhere

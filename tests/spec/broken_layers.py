@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from mlferry.spec import features, fields, versions
+from mlferry.layers import versions
+from mlferry.layers.definitions import definition_of
+from mlferry.spec import features, fields
 from mlferry.spec.proto import model_pb2, neural_network_pb2 as nn
-from mlferry.spec.validate.arity import ARITIES
 
 Model = model_pb2.Model
 E, W, N = "error", "warning", "note"
@@ -18,7 +19,7 @@ def layer_model(
     kind: str, params: dict[str, Any], inputs: int | None = None, outputs: int | None = None
 ) -> Model:
     """A model of one layer, by default with the fewest inputs and outputs that it needs."""
-    arity = ARITIES[kind]
+    arity = definition_of(kind)
     spec = Model()
     network = spec.neuralNetwork
     network.arrayInputShapeMapping = nn.EXACT_ARRAY_MAPPING

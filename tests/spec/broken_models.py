@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from mlferry.layers.builder import Builder
 from mlferry.models import datatypes
 from mlferry.models.neural_network import NeuralNetworkBuilder, SgdParams
 from mlferry.spec import features, fields
-from mlferry.spec.builder import Builder
 from mlferry.spec.proto import model_pb2, neural_network_pb2 as nn
 
 Model = model_pb2.Model

@@ -11,11 +11,11 @@ from hypothesis import given, settings, strategies as st
 
 from mlferry import limits
 from mlferry.errors import LimitError, SpecError
+from mlferry.layers.builder import LAYER_KINDS, Builder
+from mlferry.layers.validate import validate
 from mlferry.spec import features, fields, weights
-from mlferry.spec.builder import LAYER_KINDS, Builder
 from mlferry.spec.proto import features_pb2 as ft, model_pb2, neural_network_pb2 as nn
 from mlferry.spec.reflection import is_map, is_repeated
-from mlferry.spec.validate import validate
 
 
 @pytest.fixture

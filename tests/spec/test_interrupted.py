@@ -19,8 +19,8 @@ import pytest
 
 import mlferry
 from mlferry.errors import ModelFileError
+from mlferry.layers.builder import Builder
 from mlferry.spec import io
-from mlferry.spec.builder import Builder
 from mlferry.spec.proto import model_pb2
 
 POSIX = pytest.mark.skipif(os.name != "posix", reason="signals and limits are POSIX's")

@@ -13,8 +13,8 @@ from hypothesis import given, settings, strategies as st
 
 from mlferry import limits
 from mlferry.errors import LimitError, ModelFileError
+from mlferry.layers.builder import Builder
 from mlferry.spec import io, weights
-from mlferry.spec.builder import Builder
 from mlferry.spec.proto import model_pb2
 
 UNKNOWN, OTHER = 1998, 1999  # no fields of any message, nor layer kinds

@@ -14,7 +14,7 @@ import pytest
 from google.protobuf import descriptor_pb2
 
 import mlferry
-from mlferry.spec.builder import LAYER_KINDS
+from mlferry.layers.builder import LAYER_KINDS
 from mlferry.spec.proto import (
     apple_pb2,
     features_pb2,

@@ -10,14 +10,21 @@ from typing import Any
 import pytest
 from google.protobuf.descriptor import FieldDescriptor
 
+from mlferry.layers.builder import LAYER_KINDS
+from mlferry.layers.definitions import (
+    DEFINITIONS,
+    LAYER_RULES,
+    MANY,
+    WEIGHTS,
+    definition_of,
+    rules_of,
+)
+from mlferry.layers.validate import validate
+from mlferry.layers.validate.rules import FEATURE_RULES, MODEL_RULES, Feature
 from mlferry.spec import features, io, networks, weights
-from mlferry.spec.builder import LAYER_KINDS
+from mlferry.spec.problems import Problem
 from mlferry.spec.proto import features_pb2 as ft, model_pb2, neural_network_pb2 as nn
 from mlferry.spec.reflection import is_map, is_repeated
-from mlferry.spec.validate import Problem, validate
-from mlferry.spec.validate.arity import ARITIES, EVALUATED, MANY
-from mlferry.spec.validate.layer_weights import NEEDS
-from mlferry.spec.validate.rules import FEATURE_RULES, LAYER_RULES, MODEL_RULES, Feature
 from tests.spec import broken_training
 from tests.spec.broken_layers import LAYER_CASES, MORE_SANE, SANE_PARAMS, WITH_INPUTS, layer_model
 from tests.spec.broken_models import ARRAY, CASES, LAYER, OUTPUT, SANE, Case, on, plain, put
@@ -148,13 +155,14 @@ def test_ranks_that_do_not_fit(ranks: list[int], extents: list[int], text: str) 
 
 
 def test_every_kind_has_its_numbers_of_inputs_and_outputs() -> None:
-    assert set(ARITIES) == set(LAYER_KINDS)
-    assert set(EVALUATED) <= set(LAYER_KINDS)
+    assert set(DEFINITIONS) == set(LAYER_KINDS)
 
 
 def counts() -> Iterator[tuple[str, str, int, str]]:
-    for kind, (inputs, outputs) in ARITIES.items():
-        low, high = EVALUATED.get(kind, inputs)
+    for kind in DEFINITIONS:
+        definition = definition_of(kind)
+        inputs, outputs = definition.inputs, definition.outputs
+        low, high = definition.evaluated
         for count in {inputs[0] - 1, inputs[1] + 1} - {-1, MANY + 1}:
             yield kind, "inputs", count, "warning" if low <= count <= high else "error"
         for count in {outputs[0] - 1, outputs[1] + 1} - {-1, MANY + 1}:
@@ -198,8 +206,8 @@ def broken_rules(spec: Model) -> Iterator[object]:
     for layer in networks.layers_of(network) if network is not None else ():
         kind = layer.WhichOneof("layer")
         if kind is not None:
-            rules = [*LAYER_RULES[""], *LAYER_RULES.get(kind, ())]
-            yield from (rule for rule in rules if any(rule(layer, getattr(layer, kind))))
+            params = getattr(layer, kind)
+            yield from (rule for rule in rules_of(kind) if any(rule(layer, params)))
 
 
 def test_every_rule_is_broken_by_some_model() -> None:
@@ -210,7 +218,9 @@ def test_every_rule_is_broken_by_some_model() -> None:
     assert {rule.__name__ for rule in rules - broken} == set()
     families = (*FEATURE_RULES.values(), *LAYER_RULES.values())
     told = len(MODEL_RULES) + sum(map(len, families))  # a rule counts once for each kind it is of
-    assert told >= 120
+    kinds = [definition_of(kind) for kind in DEFINITIONS]  # and what they say as data once
+    told += sum(len(kind.lists) + bool(kind.positive or kind.positive_alone) for kind in kinds)
+    assert told + len(WEIGHTS) >= 155
     assert len(list(every_broken_model())) >= told
 
 
@@ -233,7 +243,7 @@ def test_every_kind_with_weights_tells_which_it_needs() -> None:
             field.message_type is not None and "Weight" in field.message_type.name
             for field in params.DESCRIPTOR.fields
         )
-        assert (kind in NEEDS) == ((own and kind != "custom") or kind == "activation"), kind
+        assert (kind in WEIGHTS) == ((own and kind != "custom") or kind == "activation"), kind
 
 
 # ---- hostile models ----------------------------------------------------------------------------
@@ -347,7 +357,7 @@ def test_models_that_apples_tools_took_have_no_errors(shared_data: Path, folder:
 def test_weights_are_counted_not_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("stored", "read", "unpack_bits"):
         monkeypatch.setattr(weights, name, None)
-    for kind in NEEDS:
+    for kind in WEIGHTS:
         assert validate(layer_model(kind, SANE_PARAMS[kind])) == []
 
 

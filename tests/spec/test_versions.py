@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from mlferry.errors import SpecError
-from mlferry.spec import networks, versions
-from mlferry.spec.builder import LAYER_KINDS
+from mlferry.layers import versions
+from mlferry.layers.builder import LAYER_KINDS
+from mlferry.spec import releases
 from mlferry.spec.proto import features_pb2 as ft, model_pb2, neural_network_pb2 as nn
 
 Model = model_pb2.Model
@@ -183,7 +184,7 @@ def test_features_are_found_in_pipelines(
 def test_version_of_every_layer_kind(kind: str) -> None:
     (expected,) = [version for version, kinds in ADDED_IN.items() if kind in kinds]
     spec = layer(kind)
-    assert networks.layer_version(spec.neuralNetwork.layers[0]) == expected
+    assert versions.layer_version(spec.neuralNetwork.layers[0]) == expected
     assert versions.required(spec) == expected
     if expected > 1:
         assert versions.why(spec, 1) == [f"the {kind} layer 'it' needs version {expected}"]
@@ -250,7 +251,7 @@ def test_a_feature_is_told_once() -> None:
     ],
 )
 def test_version_of_a_deployment_target(target: str | int, version: int) -> None:
-    assert versions.version_for(target) == version
+    assert releases.version_for(target) == version
 
 
 @pytest.mark.parametrize(
@@ -258,19 +259,19 @@ def test_version_of_a_deployment_target(target: str | int, version: int) -> None
 )
 def test_unknown_deployment_target(target: str) -> None:
     with pytest.raises(SpecError, match=r"write e\.g\. 'iOS13'"):
-        versions.version_for(target)
+        releases.version_for(target)
 
 
 @pytest.mark.parametrize("version", [0, -1, 11])
 def test_unknown_version(version: int) -> None:
     with pytest.raises(SpecError, match="from 1 to 10"):
-        versions.version_for(version)
+        releases.version_for(version)
     with pytest.raises(SpecError, match="from 1 to 10"):
-        versions.release(version)
+        releases.release(version)
 
 
-@pytest.mark.parametrize("release", versions.RELEASES, ids=str)
-def test_each_system_of_a_release_reads_its_version(release: versions.Release) -> None:
-    assert versions.release(release.version) is release
+@pytest.mark.parametrize("release", releases.RELEASES, ids=str)
+def test_each_system_of_a_release_reads_its_version(release: releases.Release) -> None:
+    assert releases.release(release.version) is release
     for system in ("ios", "macos", "tvos", "watchos"):
-        assert versions.version_for(system + getattr(release, system)) == release.version
+        assert releases.version_for(system + getattr(release, system)) == release.version

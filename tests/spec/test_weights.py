@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from mlferry.errors import SpecError
+from mlferry.layers.builder import LAYER_KINDS
 from mlferry.spec import weights
-from mlferry.spec.builder import LAYER_KINDS
 from mlferry.spec.proto import model_pb2, neural_network_pb2 as nn
 from mlferry.spec.reflection import is_map, is_repeated
 

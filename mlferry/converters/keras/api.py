@@ -17,13 +17,13 @@ from mlferry.converters.keras.trainable import compiled, trained_layers
 from mlferry.converters.lower import as_conversion_errors
 from mlferry.converters.types import ClassifierConfig, ImageType, TensorType
 from mlferry.errors import ConversionError, ValidationError
+from mlferry.layers.training import TrainingOptions
+from mlferry.layers.validate import validate
 from mlferry.models.model import MLModel
 from mlferry.models.neural_network.trainable import make_trainable
 from mlferry.models.quantization import quantize_weights
 from mlferry.models.utils import convert_float_to_double_multiarray_type
 from mlferry.spec.proto import model_pb2
-from mlferry.spec.training import TrainingOptions
-from mlferry.spec.validate import validate
 
 logger = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from mlferry.converters.graph import Mask
 from mlferry.errors import ModelFileError
-from mlferry.spec.shapes.rules import Shape
+from mlferry.numerics.shapes import Shape
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from mlferry.converters.keras import legacy
 from mlferry.converters.keras.calls import Call, Ref, Tensor, normalized
 from mlferry.converters.keras.parts import CELLS, PARTS
 from mlferry.errors import MlferryError, ModelFileError
-from mlferry.spec.shapes.rules import Shape
+from mlferry.numerics.shapes import Shape
 
 SEQUENTIAL, FUNCTIONAL = "Sequential", "Functional"
 _KERAS = ("keras", "tf_keras", "tensorflow")

@@ -24,7 +24,7 @@ from mlferry.converters.keras.config import FUNCTIONAL, Layer, input_shape_of, p
 from mlferry.converters.keras.ops import OPS
 from mlferry.converters.stored_functions import StoredFunction, functions_of
 from mlferry.errors import ConversionError, MlferryError, ModelFileError
-from mlferry.spec.shapes.rules import Shape
+from mlferry.numerics.shapes import Shape
 
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 ZIP_MAGIC = b"PK\x03\x04"

@@ -13,7 +13,7 @@ from mlferry.converters.graph import Node
 from mlferry.converters.keras.parts import snake_case
 from mlferry.converters.keras.tracing import arguments, is_keras_3
 from mlferry.errors import ConversionError
-from mlferry.spec.shapes.rules import Shape
+from mlferry.numerics.shapes import Shape
 
 _Arrays = Mapping[str, NDArray[Any]]
 

@@ -11,7 +11,7 @@ from mlferry.converters.graph import Graph
 from mlferry.converters.keras import tracing
 from mlferry.converters.types import EnumeratedShapes, ImageType, RangeDim, TensorType
 from mlferry.errors import ConversionError
-from mlferry.spec.shapes.rules import Shape
+from mlferry.numerics.shapes import Shape
 
 
 def claims(source: Any) -> bool:

@@ -23,7 +23,7 @@ from mlferry.converters.keras.calls import Call, LayerCall, Ref, Tensor, normali
 from mlferry.converters.keras.config import FUNCTIONAL, Layer, entry_of, is_users_own
 from mlferry.converters.keras.read import graph_of
 from mlferry.errors import ConversionError
-from mlferry.spec.shapes.rules import Shape
+from mlferry.numerics.shapes import Shape
 
 
 class NotTraceable(ConversionError):

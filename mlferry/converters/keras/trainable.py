@@ -13,9 +13,9 @@ from typing import Any
 from mlferry.converters.graph import Graph
 from mlferry.converters.keras import hdf5
 from mlferry.errors import ConversionError
+from mlferry.layers.training import TrainingOptions, updatable_kinds
 from mlferry.spec import networks
 from mlferry.spec.proto import model_pb2
-from mlferry.spec.training import UPDATABLE_LAYERS, TrainingOptions
 
 _LOSSES = {
     "categorical_crossentropy": "cross entropy",
@@ -134,7 +134,7 @@ def trained_layers(graph: Graph, spec: model_pb2.Model) -> tuple[list[str], list
         for node in graph.nodes
         if node.weights and node.get_config().get("trainable", True) is not False
     ]
-    possible = [node for node in trained if kinds.get(node.name) in UPDATABLE_LAYERS]
+    possible = [node for node in trained if kinds.get(node.name) in updatable_kinds()]
     held = [id(next(iter(node.weights.values()))) for node in possible]
     twice = [n.name for n, weight in zip(possible, held, strict=True) if held.count(weight) > 1]
     if twice:

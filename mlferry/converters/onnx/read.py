@@ -18,7 +18,7 @@ from mlferry.converters.graph import Attributes, Graph, Node, Value
 from mlferry.converters.isolated import Refused, Worker
 from mlferry.converters.onnx import native, untyped
 from mlferry.errors import ConversionError, MissingDependencyError, MlferryError, ModelFileError
-from mlferry.spec.shapes.rules import Shape
+from mlferry.numerics.shapes import Shape
 
 DEFAULT_DOMAINS = ("", "ai.onnx")
 _TENSOR, _GRAPH, _TENSORS, _GRAPHS = 4, 5, 9, 10

@@ -33,8 +33,8 @@ from mlferry.errors import (
     MlferryError,
     ModelFileError,
 )
+from mlferry.numerics.shapes import Shape
 from mlferry.registry import did_you_mean
-from mlferry.spec.shapes.rules import Shape
 
 _SAVED_MODELS = ("saved_model.pb", "saved_model.pbtxt")
 _TEXT = re.compile(rb"(\s|#[^\n]*\n)*(node|library|versions)\s*:?\s*\{")  # of a GraphDef

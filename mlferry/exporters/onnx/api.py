@@ -7,11 +7,11 @@ from typing import Any
 
 from mlferry.errors import ExportError
 from mlferry.exporters.onnx import interface
-from mlferry.exporters.onnx.graph import Extent, import_onnx
 from mlferry.exporters.onnx.network import Translation
+from mlferry.layers.trace import CustomShapes, nothing_known
+from mlferry.onnx_graph.graph import Extent, import_onnx
 from mlferry.spec import networks
 from mlferry.spec.proto import model_pb2
-from mlferry.spec.shapes.trace import CustomShapes, nothing_known
 
 
 def export(

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mlferry.errors import SpecError
-from mlferry.exporters.onnx.graph import Body, Node, Port
 from mlferry.exporters.onnx.liveness import LEAVES, leaves, needs, read_first
-from mlferry.exporters.onnx.refusals import refuse
+from mlferry.numerics.shapes import Shape
+from mlferry.onnx_graph.graph import Body, Node, Port
+from mlferry.onnx_graph.refusals import refuse
 from mlferry.spec import networks
 from mlferry.spec.proto import neural_network_pb2 as nn
-from mlferry.spec.shapes.rules import Shape
 
 if TYPE_CHECKING:
     from mlferry.exporters.onnx.network import Translation

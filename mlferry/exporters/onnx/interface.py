@@ -8,13 +8,14 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from mlferry.errors import ExportError
-from mlferry.exporters.onnx.emitter import FLOAT
-from mlferry.exporters.onnx.graph import Extent, Port
 from mlferry.exporters.onnx.network import Translation
+from mlferry.layers import versions
+from mlferry.numerics.shapes import Shape
+from mlferry.onnx_graph.emitter import FLOAT
+from mlferry.onnx_graph.graph import Extent, Port
 from mlferry.registry import did_you_mean
 from mlferry.spec import features, networks
 from mlferry.spec.proto import features_pb2 as ft, model_pb2, neural_network_pb2 as nn
-from mlferry.spec.shapes import Shape
 
 _NUMBERS = {"float16": 10, "int8": 3, "int32": 6, "uint8": 2}  # of TensorProto
 _DTYPES = {"float64": "float32"}  # Core ML's DOUBLE arrays hold float32 inside of a network
@@ -119,8 +120,8 @@ def _ones(
         ExportError: the classic mapping has no place for so many axes.
     """
     if not feature.type.HasField("multiArrayType"):
-        return (2, 2) if networks.uses_rank5(network) else (0, 0)
-    if not networks.uses_rank5(network) and network.arrayInputShapeMapping != 0:
+        return (2, 2) if versions.uses_rank5(network) else (0, 0)
+    if not versions.uses_rank5(network) and network.arrayInputShapeMapping != 0:
         return 0, 0
     default = tuple(feature.type.multiArrayType.shape)
     possible = _CLASSIC.get(len(default), {len(default): (0, 0), 5: (0, 0)})
@@ -274,7 +275,7 @@ def add_outputs(
         if kind == "multiArrayType":
             stored = features.DTYPES.get(feature.multiArrayType.dataType, dtype)
             dtype = _DTYPES.get(stored, stored)
-        if networks.uses_rank5(network):
+        if versions.uses_rank5(network):
             value = _as_described(t, value, feature)
         if kind == "imageType" and pixels:
             value, dtype = _picture(t, value, feature.imageType)

@@ -10,16 +10,18 @@ from typing import Any
 from mlferry.custom import parameters_of
 from mlferry.errors import MlferryError, SpecError, UnsupportedLayersError, context
 from mlferry.exporters.onnx import control, liveness
-from mlferry.exporters.onnx.emitter import Emitter
-from mlferry.exporters.onnx.graph import CUSTOM_DOMAIN, Graph, Port, walk
-from mlferry.exporters.onnx.ops import OPS
-from mlferry.exporters.onnx.refusals import CannotExpressError, RankHiddenError
-from mlferry.exporters.onnx.simplify import simplified
+from mlferry.layers import versions
+from mlferry.layers.definitions import infer
+from mlferry.layers.exports import OPS
+from mlferry.layers.params import Params
+from mlferry.layers.trace import CustomShapes, nothing_known
+from mlferry.numerics.shapes import Shape
+from mlferry.onnx_graph.emitter import Emitter
+from mlferry.onnx_graph.graph import CUSTOM_DOMAIN, Graph, Port, walk
+from mlferry.onnx_graph.refusals import CannotExpressError, RankHiddenError
+from mlferry.onnx_graph.simplify import simplified
 from mlferry.spec import networks, weights
-from mlferry.spec.params import Params
 from mlferry.spec.proto import neural_network_pb2 as nn
-from mlferry.spec.shapes import Shape, infer
-from mlferry.spec.shapes.trace import CustomShapes, nothing_known
 
 BLOB_INPUTS = "blob_inputs"  # the attribute that tells blobs from weights
 
@@ -59,7 +61,7 @@ class Translation:
     """
 
     def __init__(self, network: networks.Network, custom: CustomShapes = nothing_known) -> None:
-        self.rank5 = networks.uses_rank5(network)
+        self.rank5 = versions.uses_rank5(network)
         blobs = {name for layer in networks.layers_of(network) for name in layer.output}
         self.e = Emitter(sorted(blobs))
         self.values: dict[str, str] = {}

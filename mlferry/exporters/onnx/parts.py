@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from mlferry.exporters.onnx.graph import Graph, Port
 from mlferry.exporters.onnx.liveness import needs, read_first
 from mlferry.exporters.onnx.network import Translation
+from mlferry.layers.trace import CustomShapes, nothing_known
+from mlferry.numerics.shapes import Shape
+from mlferry.onnx_graph.graph import Graph, Port
 from mlferry.spec import networks
 from mlferry.spec.proto import neural_network_pb2 as nn
-from mlferry.spec.shapes import Shape
-from mlferry.spec.shapes.trace import CustomShapes, nothing_known
 
 CONSTANTS = ("loadConstant", "loadConstantND", "fillStatic", "rangeStatic")
 Known = Mapping[str, Shape | None]

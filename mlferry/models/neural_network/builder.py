@@ -11,6 +11,9 @@ from typing import Any
 
 from mlferry import limits
 from mlferry.errors import SpecError, context
+from mlferry.layers import versions
+from mlferry.layers.builder import stored_bytes
+from mlferry.layers.methods import Layer, LayerMethods
 from mlferry.models import datatypes
 from mlferry.models.datatypes import add_features, pairs, training_inputs
 from mlferry.models.neural_network.builder_images import PixelArguments, set_images
@@ -18,9 +21,7 @@ from mlferry.models.neural_network.builder_inspection import Inspection
 from mlferry.models.neural_network.builder_training import Training
 from mlferry.models.neural_network.update_optimizer_utils import AdamParams, SgdParams
 from mlferry.registry import did_you_mean
-from mlferry.spec import fields, networks, versions
-from mlferry.spec.builder import stored_bytes
-from mlferry.spec.layer_methods import Layer, LayerMethods
+from mlferry.spec import fields, networks
 from mlferry.spec.proto import features_pb2 as ft, model_pb2, neural_network_pb2 as nn
 
 __all__ = ["AdamParams", "NeuralNetworkBuilder", "SgdParams", "datatypes"]

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from mlferry.errors import SpecError
+from mlferry.layers.training import mark_updatable, updatable_kinds
 from mlferry.models.datatypes import Array, add_features, training_inputs
 from mlferry.models.neural_network.update_optimizer_utils import AdamParams, SgdParams
 from mlferry.registry import did_you_mean
 from mlferry.spec import fields, networks, weights
 from mlferry.spec.proto import features_pb2 as ft, model_pb2, neural_network_pb2 as nn
-from mlferry.spec.training import UPDATABLE_LAYERS, mark_updatable
 
 logger = logging.getLogger(__name__)
 
@@ -73,10 +73,10 @@ class Training:
         kind = layer.WhichOneof("layer") if isinstance(layer, nn.NeuralNetworkLayer) else "loss"
         if layer is None:
             raise SpecError(f"there is no layer {name!r}.{did_you_mean(name, self.layers)}")
-        if kind not in UPDATABLE_LAYERS:
+        if kind not in updatable_kinds():
             raise SpecError(
                 f"layer {name!r} is of the kind {kind}; an app can train "
-                f"{' and '.join(UPDATABLE_LAYERS)}"
+                f"{' and '.join(updatable_kinds())}"
             )
 
     def set_categorical_cross_entropy_loss(self, name: str, input: str) -> None:

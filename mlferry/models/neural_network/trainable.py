@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mlferry.errors import SpecError
+from mlferry.layers.training import TrainingOptions, carries_gradient
 from mlferry.models.datatypes import Array
 from mlferry.models.neural_network.builder import NeuralNetworkBuilder
 from mlferry.models.neural_network.update_optimizer_utils import AdamParams, SgdParams
 from mlferry.spec import networks
 from mlferry.spec.proto import model_pb2, neural_network_pb2 as nn
-from mlferry.spec.training import TrainingOptions, carries_gradient
 
 _BATCHES = [1, 16, 32]  # what an app chooses from; as coremltools does
 

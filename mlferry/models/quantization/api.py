@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from mlferry.errors import SpecError, context
+from mlferry.layers import versions
 from mlferry.models.model import MLModel
 from mlferry.models.progress import progress
 from mlferry.models.quantization import calibration, modes, selectors
 from mlferry.models.quantization.sites import Site, sites
 from mlferry.registry import did_you_mean
-from mlferry.spec import networks, versions, weights
+from mlferry.spec import networks, weights
 from mlferry.spec.proto import model_pb2
 
 logger = logging.getLogger(__name__)

@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 
 from mlferry.errors import context
+from mlferry.layers import versions
+from mlferry.layers.kernels import Array
 from mlferry.models.model import MLModel
 from mlferry.models.progress import progress
 from mlferry.models.quantization import modes
@@ -33,7 +35,6 @@ from mlferry.models.samples import samples_for
 from mlferry.runtime.evaluators import prepare
 from mlferry.runtime.evaluators.network import NetworkEvaluator
 from mlferry.runtime.evaluators.registry import CustomClasses
-from mlferry.runtime.kernels.registry import Array
 from mlferry.runtime.session import Session
 from mlferry.spec import networks
 from mlferry.spec.proto import model_pb2, neural_network_pb2 as nn
@@ -159,7 +160,7 @@ def _alone(
 ) -> Session:
     """A session of one layer, in the network's mapping of arrays."""
     made = nn.NeuralNetwork(layers=[layer])
-    if not networks.uses_rank5(network):
+    if not versions.uses_rank5(network):
         made.arrayInputShapeMapping = nn.EXACT_ARRAY_MAPPING
     return Session(made, classes.layers)
 

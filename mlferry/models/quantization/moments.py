@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mlferry.layers.borders import borders
+from mlferry.layers.kernels import Array
+from mlferry.layers.params import Params
 from mlferry.models.quantization.rounding import Dense, Diagonal, Floats, Moments
 from mlferry.models.quantization.sites import Site
-from mlferry.runtime.kernels.registry import Array
-from mlferry.spec.params import Params
-from mlferry.spec.shapes import windows
+from mlferry.numerics import windows
 
 Weights = Any  # arrays: of the weights, or of their indices
 _LARGEST_BLOCK = 4608  # inputs whose moments are held in one matrix
@@ -193,7 +194,7 @@ class Convolution(Product):
     def _edges(self, size: tuple[int, ...]) -> tuple[windows.Edges, ...]:
         p = self.params
         if p.which("ConvolutionPaddingType") != "same":
-            return windows.borders(p.valid)
+            return borders(p.valid)
         return tuple(
             windows.same_edges(extent, (k - 1) * d + 1, s, p.same.asymmetryMode)
             for extent, k, s, d in zip(size, p.kernelSize, p.stride, p.dilationFactor, strict=True)

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlferry.errors import SpecError, context
+from mlferry.layers.definitions import WEIGHTS, StoredWeight
 from mlferry.spec import networks, weights
 from mlferry.spec.proto import neural_network_pb2 as nn
-from mlferry.spec.validate.layer_weights import NEEDS, Need
 
 _NORMALIZATION = ("batchnorm", "scale", "bias", "layerNormalization", "activation")
 _CONSTANTS = ("loadConstant", "loadConstantND")
@@ -99,22 +99,24 @@ def sites(holder: nn.NeuralNetworkLayer | networks.Network) -> Iterator[list[Sit
 
 def _sites_of(layer: nn.NeuralNetworkLayer, found: list[weights.Weight]) -> Iterator[Site]:
     kind = layer.WhichOneof("layer") or ""
-    if kind not in NEEDS:
+    entry = WEIGHTS.find(kind)
+    if entry is None:
         return
-    needs = {
-        f"{kind}.{need.field}": need
-        for need in NEEDS[kind](layer, getattr(layer, kind))
-        if need.used
+    used = {
+        f"{kind}.{stored.field}": stored
+        for stored in entry.value(layer, getattr(layer, kind))
+        if stored.used
     }
     for weight in found:
-        need = needs.get(weight.path)
-        if need is None or not _is_values(weight.message):
+        stored = used.get(weight.path)
+        if stored is None or not _is_values(weight.message):
             continue
-        shape = need.shape if need.shape is not None else (weights.count(weight.message),)
-        axis = need.channel_axis if _per_channel(need, shape) else None
+        shape = stored.shape if stored.shape is not None else (weights.count(weight.message),)
+        axis = stored.channel_axis if _per_channel(stored, shape) else None
         yield Site(
-            layer, kind, need.field, weight.message, shape, axis, need.channel_axis, need.floats
-        )
+            layer, kind, stored.field, weight.message, shape, axis, stored.channel_axis,
+            stored.floats,
+        )  # fmt: skip
 
 
 def _is_values(message: nn.WeightParams) -> bool:
@@ -125,9 +127,9 @@ def _is_values(message: nn.WeightParams) -> bool:
     return stored is not None and stored.kind not in (weights.RAW, weights.INT8)
 
 
-def _per_channel(need: Need, shape: tuple[int, ...]) -> bool:
+def _per_channel(stored: StoredWeight, shape: tuple[int, ...]) -> bool:
     """Devices allow one scale, or as many as outputs; those of grouped deconvolutions are more
     than the axis has, so that one scale remains.
     """
-    channels = shape[need.channel_axis]
-    return need.scales == channels and int(np.prod(shape, dtype=np.int64)) > channels > 1
+    channels = shape[stored.channel_axis]
+    return stored.scales == channels and int(np.prod(shape, dtype=np.int64)) > channels > 1

@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from mlferry.custom import CustomLayer
+from mlferry.layers.params import defaults_of
+from mlferry.layers.trace import Known, Trace, blob_shapes, trace
 from mlferry.models.inspect import custom_layer, describe
 from mlferry.runtime.custom import shapes_of_classes
 from mlferry.spec import networks, weights
 from mlferry.spec.features import show
-from mlferry.spec.params import DEFAULTS
 from mlferry.spec.proto import model_pb2, neural_network_pb2 as nn
 from mlferry.spec.reflection import is_map, is_repeated
-from mlferry.spec.shapes.trace import Known, Trace, blob_shapes, trace
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message
@@ -245,8 +245,8 @@ def _fields(message: Message, prefix: str) -> Iterator[tuple[str, str]]:
             yield from inner or [(name, "set")]
         else:
             yield name, _scalar(descriptor, value)
-    for (owner, field_name), default in DEFAULTS.items():
-        if owner == message.DESCRIPTOR.name and field_name not in present:
+    for field_name, default in defaults_of(message.DESCRIPTOR.name).items():
+        if field_name not in present:
             shown = ", ".join(map(str, default)) if isinstance(default, tuple) else str(default)
             yield f"{prefix}{field_name}", f"{shown} (default)"
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlferry.errors import PredictionError
-from mlferry.runtime.boxes import suppressed
+from mlferry.numerics.boxes import suppressed
 from mlferry.runtime.evaluators.registry import CustomClasses, Evaluator, checked, evaluator
 from mlferry.spec.proto import model_pb2
 

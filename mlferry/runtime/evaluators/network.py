@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from mlferry.errors import PredictionError
+from mlferry.layers.kernels import Array
 from mlferry.runtime import inputs
 from mlferry.runtime.evaluators.registry import CustomClasses, Evaluator, Features, evaluator
-from mlferry.runtime.kernels import Array
 from mlferry.runtime.session import Session
 from mlferry.spec import features, networks
 from mlferry.spec.proto import model_pb2, neural_network_pb2 as nn

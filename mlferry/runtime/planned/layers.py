@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mlferry.runtime.kernels import KERNELS
-from mlferry.runtime.kernels.elementwise import clipped
+from mlferry.layers.convolution import definition as sizes
+from mlferry.layers.elementwise.kernel import clipped
+from mlferry.layers.kernels import KERNELS
+from mlferry.layers.params import Params
 from mlferry.runtime.planned import convolution as conv, transposed, winograd
 from mlferry.runtime.planned.maps import NO_BORDER, Array, Border
 from mlferry.runtime.planned.plan import NotPlannedError, Plan, follower, padding_of, planned
 from mlferry.runtime.planned.pooling import pool
 from mlferry.runtime.planned.products import Finish, Pointwise, blocks
-from mlferry.spec.params import Params
-from mlferry.spec.shapes import convolution as sizes
 
 if TYPE_CHECKING:
     from mlferry.runtime.session import Step

@@ -9,10 +9,10 @@ import numpy as np
 
 from mlferry import limits
 from mlferry.errors import SpecError, context
+from mlferry.layers.definitions import infer
 from mlferry.registry import Registry
 from mlferry.runtime.planned.maps import NO_BORDER, Array, Border, Map, Workspace, size_of
 from mlferry.runtime.planned.products import Finish, Pointwise
-from mlferry.spec.shapes import infer
 
 if TYPE_CHECKING:
     from mlferry.runtime.session import Step

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mlferry.runtime.kernels.registry import Array
+from mlferry.layers.kernels import Array
 from mlferry.runtime.planned import layers
 from mlferry.runtime.planned.plan import PLANNERS, NotPlannedError, Plan, Shape
 

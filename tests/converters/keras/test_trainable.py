@@ -13,8 +13,8 @@ import pytest
 
 from mlferry.converters.keras import convert
 from mlferry.errors import ConversionError, ValidationError
+from mlferry.layers.validate import validate
 from mlferry.spec import networks
-from mlferry.spec.validate import validate
 
 Library = Callable[[str], Any]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mlferry.exporters.onnx.network import SPECIAL
-from mlferry.exporters.onnx.ops import OPS
+from mlferry.layers.exports import OPS
 from tests.exporters.onnx.test_layers import NEEDS_EXTENTS, REFUSED
 from tests.runtime.test_complete import KINDS
 from tests.runtime.test_kernels import CASES

@@ -21,11 +21,11 @@ from mlferry.errors import (
     UnsupportedLayersError,
 )
 from mlferry.exporters.onnx import export
-from mlferry.exporters.onnx.graph import IR_VERSION, OPSET
 from mlferry.exporters.onnx.interface import LABELS, PREDICTED, PROBABILITIES
+from mlferry.layers.builder import Builder
 from mlferry.models.utils import make_pipeline
+from mlferry.onnx_graph.graph import IR_VERSION, OPSET
 from mlferry.spec import features, weights
-from mlferry.spec.builder import Builder
 from mlferry.spec.proto import model_pb2, neural_network_pb2 as nn
 from tests.exporters.onnx.support import Array, checked, run
 

@@ -23,7 +23,7 @@ from mlferry.converters.layout import SOURCE, Blob
 from mlferry.converters.lower import Lowering
 from mlferry.converters.operands import extent, shaped
 from mlferry.errors import ConversionError
-from mlferry.spec.shapes.rules import product
+from mlferry.numerics.shapes import product
 
 _SMALLEST = -1e9
 _Mask = Blob | None

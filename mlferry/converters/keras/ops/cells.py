@@ -34,7 +34,7 @@ from mlferry.converters.recurrent import (
     split,
 )
 from mlferry.errors import ConversionError
-from mlferry.spec.shapes.rules import Shape, product
+from mlferry.numerics.shapes import Shape, product
 
 Matrix = NDArray[np.float32]
 _LSTM_ORDER = (0, 3, 1, 2)  # Keras: i, f, c, o

@@ -16,7 +16,7 @@ from mlferry.converters.lower import Lowering
 from mlferry.converters.operands import shaped
 from mlferry.converters.slices import sliced
 from mlferry.errors import ConversionError
-from mlferry.spec.shapes.rules import product
+from mlferry.numerics.shapes import product
 
 
 def projected(low: Lowering, x: Blob, node: Node, matrix: Matrix, bias: Any = None) -> Blob:

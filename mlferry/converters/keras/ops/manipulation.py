@@ -15,7 +15,7 @@ from mlferry.converters.lower import Lowering
 from mlferry.converters.operands import extent, known, positive
 from mlferry.converters.slices import padded, sliced
 from mlferry.errors import ConversionError
-from mlferry.spec.shapes.rules import product
+from mlferry.numerics.shapes import product
 
 
 @function("Reshape", tf={"reshape": {"tensor": "x", "shape": "newshape"}})

@@ -11,7 +11,7 @@ from mlferry.converters.keras.ops.registry import op
 from mlferry.converters.layout import SOURCE, UNFLATTENED, Blob
 from mlferry.converters.lower import Lowering
 from mlferry.errors import ConversionError
-from mlferry.spec.shapes.rules import axis_of
+from mlferry.numerics.shapes import axis_of
 
 
 def _aligned(low: Lowering, inputs: Sequence[Blob]) -> list[Blob]:

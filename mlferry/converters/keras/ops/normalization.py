@@ -14,7 +14,7 @@ from mlferry.converters.layout import CHANNELS_FIRST, SOURCE, UNFLATTENED, Accep
 from mlferry.converters.lower import Lowering
 from mlferry.converters.operands import extent
 from mlferry.errors import ConversionError
-from mlferry.spec.shapes.rules import product
+from mlferry.numerics.shapes import product
 
 
 @op("BatchNormalization", layouts=UNFLATTENED)

@@ -12,7 +12,7 @@ from mlferry.converters.lower import Lowering
 from mlferry.converters.reshapes import MOST_AXES, reshaped
 from mlferry.converters.sizes import use
 from mlferry.errors import ConversionError
-from mlferry.spec.shapes.rules import product
+from mlferry.numerics.shapes import product
 
 
 @op("Flatten", layouts=UNFLATTENED)

@@ -15,7 +15,7 @@ from mlferry.converters.onnx.ops.convolution import options, pads_of, windows
 from mlferry.converters.onnx.ops.registry import op
 from mlferry.converters.operands import emit, ints, joined, known
 from mlferry.errors import ConversionError
-from mlferry.spec.shapes.rules import show
+from mlferry.numerics.shapes import show
 
 _KINDS = {"MaxPool": "MAX", "AveragePool": "AVERAGE", "LpPool": "L2"}
 

@@ -27,7 +27,7 @@ from mlferry.converters.reshapes import MOST_AXES, as_stored, reshaped, to_shape
 from mlferry.converters.sizes import as_constant, spelled, use
 from mlferry.converters.slices import padded, sliced
 from mlferry.errors import ConversionError
-from mlferry.spec.shapes.rules import broadcast
+from mlferry.numerics.shapes import broadcast
 
 
 @op("Reshape", raw=True, sizes=True)

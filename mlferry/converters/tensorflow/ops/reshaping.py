@@ -39,7 +39,7 @@ from mlferry.converters.slices import padded, sliced
 from mlferry.converters.tensorflow.ops.convolution import windows
 from mlferry.converters.tensorflow.ops.registry import blob, maps, op, source
 from mlferry.errors import ConversionError
-from mlferry.spec.shapes.rules import product
+from mlferry.numerics.shapes import product
 
 
 @op("Reshape", raw=True, sizes=True)

@@ -1,0 +1,265 @@
+"""Convolution, transposed convolution and pooling."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlferry.errors import SpecError
+from mlferry.layers.borders import borders, borders_are_two, padding_is_set
+from mlferry.layers.definitions import (
+    SECOND_INPUT,
+    TWO_OR_DEFAULT,
+    Change,
+    Feature,
+    StoredWeight,
+    StoredWeights,
+    layer_kind,
+    layer_rule,
+    size_check,
+    stored_bias,
+    stored_weights,
+)
+from mlferry.layers.params import Params
+from mlferry.numerics import windows
+from mlferry.numerics.shapes import Extent, Shape, need_rank, show
+from mlferry.spec.problems import Problems, error, listed, note, warning
+from mlferry.spec.proto import neural_network_pb2 as nn
+
+
+@layer_kind(
+    "convolution",
+    inputs=(1, 2),
+    evaluated=(1, 3),
+    defaults={"kernelSize": (3, 3), "stride": (1, 1), "dilationFactor": (1, 1), "nGroups": 1},
+    positive=("outputChannels",),
+    positive_alone=("kernelChannels",),
+    lists={
+        "kernelSize": TWO_OR_DEFAULT,
+        "stride": TWO_OR_DEFAULT,
+        "dilationFactor": TWO_OR_DEFAULT,
+        "outputShape": TWO_OR_DEFAULT,
+    },
+    features=(Feature(lambda layer: len(layer.input) > 1, 4, "the weights as an input"),),
+    updatable=True,
+    gradient=True,
+)
+def convolution(p: Params, shape: Shape, weights: Shape | None = None, *_: Shape) -> list[Shape]:
+    need_rank(shape, 4)
+    *outer, channels, height, width = shape
+    wanted = p.kernelChannels if p.isDeconvolution else p.kernelChannels * p.nGroups
+    if channels not in (wanted, None):
+        raise SpecError(f"input {show(shape)} has {channels} channels, the layer takes {wanted}")
+    if weights is not None:
+        first, second = p.outputChannels, p.kernelChannels
+        if p.isDeconvolution:
+            first, second = p.kernelChannels, p.outputChannels // p.nGroups
+        stored = (first, second, *p.kernelSize)
+        if len(weights) != 4 or any(
+            extent not in (other, None) for extent, other in zip(weights, stored, strict=True)
+        ):
+            raise SpecError(f"weights of shape {show(weights)}; {show(stored)} is needed")
+    if p.isDeconvolution:
+        spatial = deconvolution_size(p, (height, width))
+    else:
+        spatial = tuple(
+            windows.slide_same(size, stride)
+            if p.which("ConvolutionPaddingType") == "same"
+            else windows.slide(size, (kernel - 1) * dilation + 1, stride, edges)
+            for size, kernel, stride, dilation, edges in zip(
+                (height, width),
+                p.kernelSize,
+                p.stride,
+                p.dilationFactor,
+                borders(p.valid),
+                strict=True,
+            )
+        )
+    return [(*outer, p.outputChannels, *spatial)]
+
+
+def deconvolution_size(p: Params, sizes: tuple[Extent, Extent]) -> tuple[Extent, ...]:
+    """Output height and width: `outputShape` if set, else what the padding leaves."""
+    if p.outputShape:
+        return tuple(p.outputShape)
+    if p.which("ConvolutionPaddingType") == "same":
+        return tuple(
+            None if size is None else size * stride
+            for size, stride in zip(sizes, p.stride, strict=True)
+        )
+    return tuple(
+        windows.spread(size, (kernel - 1) * dilation + 1, stride, edges)
+        for size, kernel, stride, dilation, edges in zip(
+            sizes,
+            p.kernelSize,
+            p.stride,
+            p.dilationFactor,
+            borders(p.valid),
+            strict=True,
+        )
+    )
+
+
+def edges_of(p: Params, shape: tuple[int, ...]) -> tuple[windows.Edges, ...]:
+    """The padding of height and width of an input of a shape."""
+    if p.which("ConvolutionPaddingType") != "same":
+        return borders(p.valid)
+    return tuple(
+        windows.same_edges(size, (kernel - 1) * dilation + 1, stride, p.same.asymmetryMode)
+        for size, kernel, dilation, stride in zip(
+            shape[-2:], p.kernelSize, p.dilationFactor, p.stride, strict=True
+        )
+    )
+
+
+def deconvolution_edges(
+    p: Params, full: tuple[int, int], wanted: tuple[int, int]
+) -> tuple[windows.Edges, ...]:
+    """What is cut off the full result of a transposed convolution."""
+    mode = p.which("ConvolutionPaddingType")
+    if mode == "valid" and not p.outputShape:
+        return borders(p.valid)
+    if mode == "valid" and any(map(any, borders(p.valid))):
+        return borders(p.valid)
+    heavy_start = mode == "same" and p.same.asymmetryMode == "TOP_LEFT_HEAVY"
+    edges = []
+    for size, out in zip(full, wanted, strict=True):
+        excess = max(0, size - out)
+        small, large = excess // 2, excess - excess // 2
+        edges.append((large, small) if heavy_start else (small, large))
+    return tuple(edges)
+
+
+@layer_kind("pooling", inputs=1, defaults={"kernelSize": (3, 3), "stride": (1, 1)}, gradient=True)
+def pooling(p: Params, shape: Shape) -> list[Shape]:
+    need_rank(shape, 4)
+    *outer, height, width = shape
+    if p.globalPooling:
+        return [(*outer, 1, 1)]
+    mode = p.which("PoolingPaddingType")
+    spatial: list[Extent] = []
+    for axis, size in enumerate((height, width)):
+        span, stride = p.kernelSize[axis], p.stride[axis]
+        if mode == "same":
+            spatial.append(windows.slide_same(size, stride))
+        elif mode == "includeLastPixel":
+            pads = p.includeLastPixel.paddingAmounts or (0, 0)
+            spatial.append(windows.slide_complete(size, span, stride, pads[axis]))
+        else:
+            edges = borders(p.valid)[axis]
+            spatial.append(windows.slide(size, span, stride, edges))
+    return [(*outer, *spatial)]
+
+
+def pooling_size(
+    p: Params, size: tuple[int, ...]
+) -> tuple[tuple[int, int], tuple[windows.Edges, ...]]:
+    """Output height and width, and the padding that makes the windows fit exactly."""
+    mode = p.which("PoolingPaddingType")
+    out, edges = [], []
+    for axis, extent in enumerate(size):
+        span, stride = p.kernelSize[axis], p.stride[axis]
+        if mode == "same":
+            edge = windows.same_edges(extent, span, stride, p.same.asymmetryMode)
+            count = windows.slide_same(extent, stride)
+        elif mode == "includeLastPixel":
+            pad = (p.includeLastPixel.paddingAmounts or (0, 0))[axis]
+            count = windows.slide_complete(extent, span, stride, pad)
+            edge = (pad, max(pad, ((count or 1) - 1) * stride + span - extent - pad))
+        else:
+            edge = borders(p.valid)[axis]
+            count = windows.slide(extent, span, stride, edge)
+        out.append(count or 0)
+        edges.append(edge)
+    return (out[0], out[1]), tuple(edges)
+
+
+def pooling_divisor(
+    p: Params, size: tuple[int, ...], out: tuple[int, int], edges: tuple[windows.Edges, ...]
+) -> NDArray[np.float32]:
+    """How many entries every window of an average counts."""
+    counts = []
+    for axis, extent in enumerate(size):
+        starts = np.arange(out[axis]) * p.stride[axis] - edges[axis][0]
+        ends = starts + p.kernelSize[axis]
+        if p.avgPoolExcludePadding:
+            low, high = 0, extent
+        elif p.which("PoolingPaddingType") == "includeLastPixel":
+            pad = (p.includeLastPixel.paddingAmounts or (0, 0))[axis]
+            low, high = -pad, extent + pad
+        else:
+            low, high = -edges[axis][0], extent + edges[axis][1]
+        counts.append(np.minimum(ends, high) - np.maximum(starts, low))
+    return np.multiply.outer(counts[0], counts[1]).astype(np.float32)
+
+
+@size_check("convolution")
+def bound_convolution(p: Params, change: Change) -> str:
+    """Only a transposed one has an output size of its own."""
+    bound = p.isDeconvolution and p.outputShape and (change.varies(-1) or change.varies(-2))
+    return f"its output has the fixed size {show(p.outputShape)}" if bound else ""
+
+
+# ---- rules and stored weights ------------------------------------------------------------------
+
+
+@layer_rule("convolution")
+def check_convolution_groups(layer: nn.NeuralNetworkLayer, params: Any) -> Problems:
+    """Groups divide the channels."""
+    groups = params.nGroups or 1
+    fields = ["outputChannels"]
+    if params.isDeconvolution and len(layer.input) < 2:
+        fields.append("kernelChannels")
+    yield from groups_divide(params, groups, fields)
+
+
+def groups_divide(params: Any, groups: int, fields: list[str]) -> Problems:
+    """Groups divide these numbers of channels."""
+    for field in fields:
+        if groups < 1 or getattr(params, field) % groups:
+            yield error(f"nGroups {groups} does not divide {field} {getattr(params, field)}")
+
+
+@layer_rule("convolution")
+def check_convolution_padding(layer: nn.NeuralNetworkLayer, params: Any) -> Problems:
+    """The padding is told."""
+    yield from padding_is_set(params, "ConvolutionPaddingType", ("valid", "same"))
+    yield from borders_are_two(params.valid.paddingAmounts, "valid.paddingAmounts")
+
+
+@layer_rule("convolution")
+def check_convolution_weights_as_input(layer: nn.NeuralNetworkLayer, params: Any) -> Problems:
+    """What a convolution cannot do when its weights are an input."""
+    if len(layer.input) < 2:
+        return
+    if params.isDeconvolution:
+        yield error("isDeconvolution is set, but its weights come as an input")
+    if any(factor > 1 for factor in params.dilationFactor):
+        yield warning(
+            f"dilationFactor is {listed(params.dilationFactor)}, but its weights come as an input"
+        )
+    if params.hasBias:
+        yield warning("hasBias is set, but its weights come as an input: it has no stored bias")
+
+
+@layer_rule("convolution", "convolution3d")
+def check_output_shape_of_deconvolution(layer: nn.NeuralNetworkLayer, params: Any) -> Problems:
+    """`outputShape` is for deconvolutions."""
+    if params.outputShape and not params.isDeconvolution:
+        yield note("outputShape is ignored: isDeconvolution is not set")
+
+
+@stored_weights("convolution")
+def weights_of_convolution(layer: nn.NeuralNetworkLayer, p: Any) -> StoredWeights:
+    stored = len(layer.input) < 2
+    kernel = tuple(p.kernelSize) or (3, 3)
+    out, groups = p.outputChannels, p.nGroups or 1
+    shape = (p.kernelChannels, out // groups) if p.isDeconvolution else (out, p.kernelChannels)
+    axis = 1 if p.isDeconvolution else 0
+    full = (*shape, *kernel) if len(kernel) == 2 else None
+    yield StoredWeight(
+        "weights", p.weights, full, SECOND_INPUT, stored, scales=out, channel_axis=axis
+    )
+    yield stored_bias(p, out, stored=stored)

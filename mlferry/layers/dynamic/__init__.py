@@ -1,0 +1,1 @@
+"""Shapes and values that are computed while the network runs."""

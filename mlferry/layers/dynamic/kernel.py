@@ -1,0 +1,103 @@
+"""Layers whose output has the shape of another blob, or one that a blob holds."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mlferry import limits
+from mlferry.errors import PredictionError
+from mlferry.layers.dynamic.definition import steps
+from mlferry.layers.kernels import Array, integers, kernel, number
+from mlferry.layers.params import Params
+from mlferry.layers.reshaping.definition import fit
+
+
+def extents(shape: Array) -> tuple[int, ...]:
+    """A shape that a blob holds.
+
+    Raises:
+        PredictionError: the blob is no vector, or holds what is no extent.
+    """
+    if shape.ndim != 1:
+        raise PredictionError(f"a shape comes as a vector, not as {shape.shape}")
+    found = integers(shape)
+    if any(extent < 0 for extent in found):
+        raise PredictionError(f"no shape: {found}")
+    limits.check_blob(found)
+    return found
+
+
+@kernel("copy")
+def copy(p: Params, x: Array) -> Array:
+    return x.copy()
+
+
+@kernel("getShape")
+def get_shape(p: Params, x: Array) -> Array:
+    return np.array(x.shape, np.float32)
+
+
+@kernel("fillLike")
+def fill_like(p: Params, x: Array) -> Array:
+    return np.full(x.shape, p.value, np.float32)
+
+
+@kernel("fillStatic")
+def fill_static(p: Params) -> Array:
+    return np.full(p.targetShape, p.value, np.float32)
+
+
+@kernel("fillDynamic")
+def fill_dynamic(p: Params, shape: Array) -> Array:
+    return np.full(extents(shape), p.value, np.float32)
+
+
+@kernel("broadcastToLike")
+def broadcast_to_like(p: Params, x: Array, like: Array) -> Array:
+    return np.broadcast_to(x, like.shape)
+
+
+@kernel("broadcastToStatic")
+def broadcast_to_static(p: Params, x: Array) -> Array:
+    return np.broadcast_to(x, p.targetShape)
+
+
+@kernel("broadcastToDynamic")
+def broadcast_to_dynamic(p: Params, x: Array, shape: Array) -> Array:
+    return np.broadcast_to(x, extents(shape))
+
+
+@kernel("reshapeLike")
+def reshape_like(p: Params, x: Array, like: Array) -> Array:
+    return x.reshape(like.shape)
+
+
+@kernel("reshapeDynamic")
+def reshape_dynamic(p: Params, x: Array, shape: Array) -> Array:
+    """One extent of the shape may be -1; it takes what is left."""
+    if shape.ndim != 1:
+        raise PredictionError(f"a shape comes as a vector, not as {shape.shape}")
+    return x.reshape([extent or 0 for extent in fit(x.shape, integers(shape))])
+
+
+def _range(start: float, end: float, step: float) -> Array:
+    count = steps(start, end, step)
+    limits.check_blob((count,))
+    return np.float32(start) + np.float32(step) * np.arange(count, dtype=np.float32)
+
+
+@kernel("rangeStatic")
+def range_static(p: Params) -> Array:
+    return _range(p.startValue, p.endValue, p.stepSizeValue)
+
+
+@kernel("rangeDynamic")
+def range_dynamic(
+    p: Params, end: Array, start: Array | None = None, step: Array | None = None
+) -> Array:
+    """What does not come as an input is that of the parameters."""
+    return _range(
+        p.startValue if start is None else number(start, "start"),
+        number(end, "end"),
+        p.stepSizeValue if step is None else number(step, "step"),
+    )

@@ -1,0 +1,367 @@
+"""Which sizes of a flexible input the layers take, found by the shape rules: nothing is run."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from mlferry.layers.trace import (
+    CustomShapes,
+    Known,
+    Trace,
+    blob_shapes,
+    bound_to_sizes,
+    nothing_known,
+    trace,
+)
+from mlferry.numerics.shapes import show
+from mlferry.spec import networks, sizes as size_record
+from mlferry.spec.proto import features_pb2 as ft, model_pb2
+
+Sizes = dict[str, tuple[int, ...]]  # by input: shape of an array, (height, width) of an image
+_MOST = 1024  # sizes tried along one axis
+_WORK = 40_000  # layers looked at along one axis
+_LISTED = 6
+
+
+@dataclass
+class Axis:
+    """One flexible extent of one input, or the list of shapes that it may have.
+
+    Attributes:
+        input: the name of the input.
+        axis: its index in the shape of the array, or in (height, width); -1 for a list.
+        wanted: the range, or the list, for people.
+        listed: the shapes of the list.
+        tried: extents that were tried, or indices into the list.
+        accepted: those that every layer takes.
+        complete: whether every size of the range was tried.
+        together: whether they were accepted only with all flexible axes of this range alike.
+        reasons: by refused extent, which layer does not take it.
+    """
+
+    input: str
+    axis: int
+    wanted: str
+    listed: list[tuple[int, ...]] = field(default_factory=list)
+    tried: list[int] = field(default_factory=list)
+    accepted: list[int] = field(default_factory=list)
+    complete: bool = True
+    together: bool = False
+    reasons: dict[int, str] = field(default_factory=dict)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether everything that was tried is accepted."""
+        return len(self.accepted) == len(self.tried)
+
+    def __str__(self) -> str:
+        what = f"input {self.input!r}, {self.wanted}"
+        if not self.complete:
+            what = f"{what} (tried: {_series(self.tried)})"
+        if self.is_whole:
+            return f"{what}: the layers take all of it"
+        first = min(self.reasons)
+        alike = ", with all flexible axes of this range alike" if self.together else ""
+        if self.listed:
+            taken = ", ".join(show(self.listed[i]) for i in self.accepted) or "none of it"
+            refused = show(self.listed[first])
+        else:
+            taken, refused = _series(self.accepted), str(first)
+        why = f"{refused} is refused by {self.reasons[first]}"
+        return f"{what}: the layers take {taken}{alike}; {why}"
+
+
+def _series(values: Sequence[int]) -> str:
+    """A sorted list of extents for people."""
+    if not values:
+        return "none of it"
+    steps = {b - a for a, b in itertools.pairwise(values)}
+    if len(values) > 2 and len(steps) == 1 and steps != {1}:
+        (step,) = steps
+        if values[0] % step == 0:
+            return f"multiples of {step}, {values[0]} to {values[-1]}"
+        return f"{values[0]}, {values[1]}, ... {values[-1]}, in steps of {step}"
+    runs: list[list[int]] = []
+    for value in values:
+        if runs and value == runs[-1][-1] + 1:
+            runs[-1].append(value)
+        else:
+            runs.append([value])
+    shown = [f"{run[0]} to {run[-1]}" if len(run) > 1 else str(run[0]) for run in runs[:_LISTED]]
+    return ", ".join([*shown, *(["..."] if len(runs) > _LISTED else [])])
+
+
+@dataclass(frozen=True)
+class Acceptance:
+    """What the layers take of the flexible inputs; prints as text.
+
+    Attributes:
+        axes: every flexible extent.
+        opaque: custom layers whose shapes nothing tells: what comes behind them is not checked.
+        varying: outputs that are described as fixed but vary with the inputs.
+    """
+
+    axes: list[Axis]
+    opaque: list[str]
+    varying: list[str]
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all sizes are accepted."""
+        return all(axis.is_whole for axis in self.axes)
+
+    def __str__(self) -> str:
+        lines = [str(axis) for axis in self.axes]
+        if self.opaque:
+            lines.append(f"not checked behind custom layers: {', '.join(self.opaque)}")
+        if self.varying:
+            lines.append(f"described as fixed, but varying: {', '.join(self.varying)}")
+        return "\n".join(lines) or "no input is flexible"
+
+
+@dataclass(frozen=True)
+class _Tried:
+    """What some sizes lead to: the shapes of all blobs, and why the sizes are refused."""
+
+    shapes: Known
+    reasons: list[str]
+
+
+class _Network:
+    """A network whose sizes are tried.
+
+    Attributes:
+        base: the described sizes, by input.
+        plain: what these lead to.
+    """
+
+    def __init__(
+        self, spec: model_pb2.Model, custom: CustomShapes, new: Mapping[str, Collection[int]]
+    ) -> None:
+        blob_shapes(spec)  # refuses what is no network
+        network = networks.network_of(spec)
+        assert network is not None
+        self._spec, self._custom, self._new, self._network = spec, custom, new, network
+        self._record = size_record.read(spec)
+        defaults = {f.name: _default(f.type) for f in spec.description.input}
+        self.base: Sizes = {name: shape for name, shape in defaults.items() if shape}
+        self.layers = sum(1 for _ in networks.layers_of(network))
+        self.plain = self._traced({})
+
+    def _traced(self, changes: Sizes) -> Trace:
+        return trace(self._network, blob_shapes(self._spec, self.base | changes), self._custom)
+
+    def run(self, changes: Sizes) -> _Tried:
+        """Try some sizes; those that are left out are the described ones."""
+        traced = self._traced(changes)
+        reasons = list(map(str, traced.refusals))
+        changed = [
+            (name, axis - len(shape))
+            for name, shape in changes.items()
+            for axis, (extent, old) in enumerate(zip(shape, self.base.get(name, ()), strict=False))
+            if extent != old
+        ]
+        record = self._record or {}
+        reasons += [
+            f"{what}, which was converted for the described size alone: convert with "
+            "mlferry.RangeDim in the shape"
+            for name, axis in changed
+            for what in [record.get(name, {}).get(axis)]
+            if what is not None
+        ]
+        if any(axis in self._new.get(name, ()) for name, axis in changed):
+            reasons += map(str, bound_to_sizes(
+                self._network, self.plain.shapes, traced.shapes, recorded=self._record is not None
+            ))  # fmt: skip
+        return _Tried(traced.shapes, reasons)
+
+
+def acceptance(
+    spec: model_pb2.Model,
+    custom: CustomShapes = nothing_known,
+    most: int = _MOST,
+    new: Mapping[str, Collection[int]] | None = None,
+) -> Acceptance:
+    """Try the sizes of every flexible input of a network.
+
+    Along a range the first `most` sizes are tried (fewer in networks of hundreds of layers),
+    and the largest; the other axes keep their default. A size that is refused alone is tried
+    once more with all flexible axes of the same range alike.
+
+    Args:
+        spec: the model.
+        custom: tells the shapes of custom layers.
+        most: how many sizes of a range are tried.
+        new: axes by input, counted from the end, that nobody has converted for several sizes:
+            layers that hold for the described size alone are refused there.
+
+    Raises:
+        SpecError: the model is no neural network.
+    """
+    tried = _Network(spec, custom, new or {})
+    base, run = tried.base, tried.run
+    most = max(16, min(most, _WORK // max(1, tried.layers)))
+    ranges = [
+        found
+        for f in spec.description.input
+        for found in _ranges(f.name, f.type)
+        if found.axis < len(base.get(f.name, ()))  # validate tells where there are more
+    ]
+    axes = [_along(found, ranges, base, run, most) for found in ranges]
+    axes += [_listed(f.name, f.type, run) for f in spec.description.input if _shapes(f.type)]
+    plain = tried.plain
+    seen = [(axis, value) for axis in axes for value in axis.accepted[-1:]]
+    return Acceptance(axes, sorted(set(plain.opaque)), _varying(spec, plain, seen, base, run))
+
+
+def reasons_against(
+    spec: model_pb2.Model, changed: Sizes, custom: CustomShapes = nothing_known
+) -> list[str]:
+    """Why a network does not hold for other sizes than the described ones; [] where it does.
+
+    Args:
+        spec: the model, converted for the described sizes.
+        changed: shapes of arrays, (height, width) of images, by input.
+        custom: tells the shapes of custom layers.
+
+    Raises:
+        SpecError: the model is no neural network.
+    """
+    axes = {name: range(-len(shape), 0) for name, shape in changed.items()}
+    return _Network(spec, custom, axes).run(changed).reasons
+
+
+@dataclass(frozen=True)
+class _Range:
+    input: str
+    axis: int
+    lower: int
+    upper: int  # -1: unbounded
+    name: str
+
+    @property
+    def wanted(self) -> str:
+        return f"{self.name} {self.lower}..{'' if self.upper < 0 else self.upper}"
+
+
+def _default(feature: ft.FeatureType) -> tuple[int, ...]:
+    """The described shape; where only its flexibility is described, the smallest one."""
+    if feature.HasField("imageType"):
+        return feature.imageType.height, feature.imageType.width
+    array = feature.multiArrayType
+    if not array.shape and array.WhichOneof("ShapeFlexibility") == "shapeRange":
+        return tuple(max(1, size.lowerBound) for size in array.shapeRange.sizeRanges)
+    return tuple(array.shape) or next(iter(_shapes(feature)), ())
+
+
+def flexible_axes(feature: ft.FeatureType) -> set[int]:
+    """The axes along which a feature has several extents, counted from the end."""
+    ranges = {found.axis for found in _ranges("", feature)}
+    listed = [shape for shape in (_default(feature), *_shapes(feature)) if shape]
+    if feature.WhichOneof("Type") is None or len({len(shape) for shape in listed}) != 1:
+        return set()
+    rank = len(listed[0])
+    if _shapes(feature):
+        ranges |= {axis for axis in range(rank) if len({shape[axis] for shape in listed}) > 1}
+    return {axis - rank for axis in ranges}
+
+
+def _ranges(name: str, feature: ft.FeatureType) -> Iterator[_Range]:
+    image, array = feature.imageType, feature.multiArrayType
+    sizes: Sequence[ft.SizeRange] = ()
+    names: Sequence[str] = ("height", "width")
+    if image.WhichOneof("SizeFlexibility") == "imageSizeRange":
+        sizes = (image.imageSizeRange.heightRange, image.imageSizeRange.widthRange)
+    elif array.WhichOneof("ShapeFlexibility") == "shapeRange":
+        sizes = array.shapeRange.sizeRanges
+        names = [f"axis {axis}" for axis in range(len(sizes))]
+    for axis, size in enumerate(sizes):
+        if size.upperBound < 0 or size.upperBound > size.lowerBound:
+            yield _Range(name, axis, max(1, size.lowerBound), size.upperBound, names[axis])
+
+
+def _shapes(feature: ft.FeatureType) -> list[tuple[int, ...]]:
+    image, array = feature.imageType, feature.multiArrayType
+    if image.WhichOneof("SizeFlexibility") == "enumeratedSizes":
+        return [(size.height, size.width) for size in image.enumeratedSizes.sizes]
+    if array.WhichOneof("ShapeFlexibility") == "enumeratedShapes":
+        return [tuple(shape.shape) for shape in array.enumeratedShapes.shapes]
+    return []
+
+
+def _along(
+    found: _Range,
+    ranges: Sequence[_Range],
+    base: Sizes,
+    run: Callable[[Sizes], _Tried],
+    most: int,
+) -> Axis:
+    alike = [r for r in ranges if (r.lower, r.upper) == (found.lower, found.upper)]
+    last = found.lower + most - 1
+    made = Axis(found.input, found.axis, found.wanted, complete=0 <= found.upper <= last + 1)
+    tried = list(range(found.lower, (last if found.upper < 0 else min(last, found.upper)) + 1))
+    if found.upper > tried[-1]:
+        tried.append(found.upper)
+    alone: list[int] = []
+    for value in tried:
+        reasons = run(_changed(base, [found], value)).reasons
+        if not reasons:
+            alone.append(value)
+        else:
+            made.reasons[value] = reasons[0]
+    made.tried, made.accepted = tried, alone
+    if len(alone) < len(tried) and len(alike) > 1:
+        joint = [v for v in tried if not run(_changed(base, alike, v)).reasons]
+        if len(joint) > len(alone):
+            made.accepted, made.together = joint, True
+            made.reasons = {v: why for v, why in made.reasons.items() if v not in joint}
+    return made
+
+
+def _changed(base: Sizes, ranges: Sequence[_Range], value: int) -> Sizes:
+    made = dict(base)
+    for each in ranges:
+        shape = list(made[each.input])
+        shape[each.axis] = value
+        made[each.input] = tuple(shape)
+    return made
+
+
+def _listed(name: str, feature: ft.FeatureType, run: Callable[[Sizes], _Tried]) -> Axis:
+    shapes = _shapes(feature)
+    made = Axis(name, -1, f"one of {', '.join(map(show, shapes))}", shapes)
+    for index, shape in enumerate(shapes):
+        reasons = run({name: shape}).reasons
+        made.tried.append(index)
+        if reasons:
+            made.reasons[index] = reasons[0]
+        else:
+            made.accepted.append(index)
+    return made
+
+
+def _varying(
+    spec: model_pb2.Model,
+    plain: Trace,
+    seen: Sequence[tuple[Axis, int]],
+    base: Sizes,
+    run: Callable[[Sizes], _Tried],
+) -> list[str]:
+    """Outputs of a fixed description whose shape is another one at other sizes."""
+    fixed = [
+        feature.name
+        for feature in spec.description.output
+        if _default(feature.type) and not _shapes(feature.type)
+        and not list(_ranges(feature.name, feature.type))
+    ]  # fmt: skip
+    found: list[str] = []
+    for axis, value in seen:
+        if axis.axis < 0:
+            feature = next(f for f in spec.description.input if f.name == axis.input)
+            shapes = run({axis.input: _shapes(feature.type)[value]}).shapes
+        else:
+            shapes = run(_changed(base, [_Range(axis.input, axis.axis, 0, 0, "")], value)).shapes
+        found += [n for n in fixed if n not in found and shapes.get(n) != plain.shapes.get(n)]
+    return found

@@ -1,0 +1,238 @@
+"""Gather, scatter, sorting, and what else works through indices.
+
+Indices travel as floats; negative ones count from the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlferry import limits
+from mlferry.errors import PredictionError
+from mlferry.layers.kernels import Array, integer, kernel
+from mlferry.layers.params import Params
+from mlferry.numerics.shapes import axis_of
+
+Index = NDArray[np.int64]
+
+
+def _wrapped(indices: Array, extent: int) -> Index:
+    """Indices into an axis, as positive integers.
+
+    Raises:
+        PredictionError: one lies outside.
+    """
+    whole = indices.astype(np.int64)
+    if whole.size and (np.min(whole) < -extent or np.max(whole) >= extent):
+        raise PredictionError(
+            f"indices go from {np.min(whole)} to {np.max(whole)}; the axis has {extent} entries"
+        )
+    return np.where(whole < 0, whole + extent, whole)
+
+
+def _divide_at(target: Array, index: Any, updates: Array) -> None:
+    np.true_divide.at(target, index, updates)
+
+
+def _set_at(target: Array, index: Any, updates: Array) -> None:
+    target[index] = updates
+
+
+# A place that is named several times gets all of its updates in turn; SCATTER_UPDATE keeps
+# the last.
+_SCATTER: dict[str, Callable[[Array, Any, Array], None]] = {
+    "SCATTER_UPDATE": _set_at,
+    "SCATTER_ADD": np.add.at,
+    "SCATTER_SUB": np.subtract.at,
+    "SCATTER_MUL": np.multiply.at,
+    "SCATTER_DIV": _divide_at,
+    "SCATTER_MAX": np.maximum.at,
+    "SCATTER_MIN": np.minimum.at,
+}
+
+
+@kernel("gather")
+def gather(p: Params, x: Array, indices: Array) -> Array:
+    axis = axis_of(p.axis, x.ndim)
+    try:
+        return np.take(x, indices.astype(np.int64), axis=axis)
+    except IndexError:
+        return np.take(x, _wrapped(indices, x.shape[axis]), axis=axis)  # says which
+
+
+@kernel("scatter")
+def scatter(p: Params, x: Array, indices: Array, updates: Array) -> Array:
+    """The inverse of `gather`: slices of the first input are updated."""
+    axis = axis_of(p.axis, x.ndim)
+    y = x.copy()
+    index = (slice(None),) * axis + (_wrapped(indices, x.shape[axis]),)
+    _SCATTER[p.mode](y, index, updates)
+    return y
+
+
+def _points(x: Array, indices: Array) -> tuple[Index, ...]:
+    depth = indices.shape[-1]
+    return tuple(_wrapped(indices[..., axis], x.shape[axis]) for axis in range(depth))
+
+
+@kernel("gatherND")
+def gather_nd(p: Params, x: Array, indices: Array) -> Array:
+    """The last axis of the indices is a position in the first axes of the data."""
+    return np.atleast_1d(x[_points(x, indices)])
+
+
+@kernel("scatterND")
+def scatter_nd(p: Params, x: Array, indices: Array, updates: Array) -> Array:
+    y = x.copy()
+    index = _points(x, indices)
+    _SCATTER[p.mode](y, index, updates.reshape(y[index].shape))
+    return y
+
+
+def _along(p: Params, x: Array, indices: Array) -> tuple[Index, ...]:
+    axis = axis_of(p.axis, x.ndim)
+    places: list[Index] = [*np.indices(indices.shape, sparse=True)]
+    places[axis] = _wrapped(indices, x.shape[axis])
+    return tuple(places)
+
+
+@kernel("gatherAlongAxis")
+def gather_along_axis(p: Params, x: Array, indices: Array) -> Array:
+    return x[_along(p, x, indices)]
+
+
+@kernel("scatterAlongAxis")
+def scatter_along_axis(p: Params, x: Array, indices: Array, updates: Array) -> Array:
+    y = x.copy()
+    _SCATTER[p.mode](y, _along(p, x, indices), updates)
+    return y
+
+
+@kernel("whereNonZero")
+def where_non_zero(p: Params, x: Array) -> Index:
+    """The positions of values other than 0, one a row, in row-major order."""
+    return np.argwhere(x != 0)
+
+
+@kernel("whereBroadcastable")
+def where_broadcastable(p: Params, condition: Array, left: Array, right: Array) -> Array:
+    return np.where(condition != 0, left, right)
+
+
+@kernel("oneHot")
+def one_hot(p: Params, x: Array, size: Array | None = None) -> Array:
+    """`onValue` at the index, `offValue` elsewhere, and everywhere for an index outside."""
+    count = p.oneHotVectorSize if size is None else integer(size, "size")
+    limits.check_blob((*x.shape, count))
+    axis = axis_of(p.axis, x.ndim + 1)
+    places = np.arange(count).reshape(-1, *(1,) * (x.ndim - axis))
+    hit = np.expand_dims(x.astype(np.int64), axis) == places
+    return np.where(hit, np.float32(p.onValue), np.float32(p.offValue))
+
+
+def _order(x: Array, axis: int, descending: bool) -> Index:
+    """The order of a sort; among equals the first comes first."""
+    return np.argsort(-x if descending else x, axis=axis, kind="stable")
+
+
+def _first(x: Array, axis: int, count: int, descending: bool) -> Index:
+    """The first entries of `_order`; few of many without sorting all.
+
+    A value and its place make one integer, which sorts as both: no two are equal.
+    """
+    if count * _FEW > x.shape[axis]:
+        return np.take(_order(x, axis, descending), np.arange(count), axis=axis)
+    lines = np.moveaxis(x, axis, -1)
+    values = np.ascontiguousarray(-lines if descending else lines, np.float32) + np.float32(0)
+    bits = values.view(np.int32).astype(np.int64)
+    np.bitwise_xor(bits, 0x7FFFFFFF, out=bits, where=bits < 0)  # floats as ordered integers
+    bits[np.isnan(values)] = 0x7FFFFFFF
+    bits <<= 32
+    bits |= np.arange(lines.shape[-1])
+    found = np.sort(np.partition(bits, count - 1, axis=-1)[..., :count], axis=-1)
+    return np.moveaxis(found & 0xFFFFFFFF, -1, axis)
+
+
+_FEW = 8  # as a part of an axis, sorting it all takes about as long
+
+
+@kernel("topK")
+def top_k(p: Params, x: Array, count: Array | None = None) -> tuple[Array, Index]:
+    """The largest values, largest first, and their indices; or the smallest."""
+    axis = axis_of(p.axis, x.ndim)
+    k = p.K if count is None else integer(count, "K")
+    if not 1 <= k <= x.shape[axis]:
+        raise PredictionError(f"the top {k} of an axis of {x.shape[axis]}")
+    order = _first(x, axis, k, not p.useBottomK)
+    return np.take_along_axis(x, order, axis), order
+
+
+@kernel("argSort")
+def arg_sort(p: Params, x: Array) -> Index:
+    return _order(x, axis_of(p.axis, x.ndim), p.descending)
+
+
+_EXTREMES: dict[str, Callable[..., Any]] = {"argMax": np.argmax, "argMin": np.argmin}
+
+
+@kernel(*_EXTREMES)
+def arg_extreme(p: Params, x: Array) -> Index:
+    """The first index among equals."""
+    axis = axis_of(p.axis, x.ndim)
+    return np.atleast_1d(_EXTREMES[p.kind](x, axis=axis, keepdims=not p.removeDim))
+
+
+@kernel("cumSum")
+def cum_sum(p: Params, x: Array, axis: Array | None = None) -> Array:
+    """`excludeFinalSum` shifts the sums by one; `reverse` sums from the end."""
+    along = axis_of(p.axis if axis is None else integer(axis, "axis"), x.ndim)
+    y = np.flip(x, along) if p.reverse else x
+    total = np.cumsum(y, axis=along, dtype=np.float32)
+    if p.excludeFinalSum:
+        zeros = np.zeros_like(np.take(total, [0], axis=along))
+        kept = np.take(total, np.arange(x.shape[along] - 1), axis=along)
+        total = np.concatenate([zeros, kept], axis=along)
+    return np.flip(total, along) if p.reverse else total
+
+
+@kernel("reverse")
+def reverse(p: Params, x: Array) -> Array:
+    return np.flip(x, tuple(axis for axis, flag in enumerate(p.reverseDim) if flag))
+
+
+@kernel("reverseSeq")
+def reverse_seq(p: Params, x: Array, lengths: Array) -> Array:
+    """For each entry of the batch axis, as much of the sequence as its length says."""
+    batch, sequence = axis_of(p.batchAxis, x.ndim), axis_of(p.sequenceAxis, x.ndim)
+    moved = np.moveaxis(x, (batch, sequence), (0, 1))
+    y = moved.copy()
+    for index, length in enumerate(lengths.astype(int)):
+        if not 0 <= length <= moved.shape[1]:
+            raise PredictionError(f"length {length} of sequences of {moved.shape[1]}")
+        y[index, :length] = moved[index, :length][::-1]
+    return np.moveaxis(y, (0, 1), (batch, sequence))
+
+
+@kernel("matrixBandPart")
+def matrix_band_part(p: Params, x: Array) -> Array:
+    """Keep so many diagonals below and above the main one; all of them for a negative number."""
+    distance = np.subtract.outer(np.arange(x.shape[-2]), np.arange(x.shape[-1]))
+    keep = (p.numLower < 0) | (distance <= p.numLower)
+    keep = keep & ((p.numUpper < 0) | (-distance <= p.numUpper))
+    return np.where(keep, x, 0)
+
+
+@kernel("lowerTriangular")
+def lower_triangular(p: Params, x: Array) -> Array:
+    """Zero above diagonal `k`."""
+    return np.tril(x, p.k)
+
+
+@kernel("upperTriangular")
+def upper_triangular(p: Params, x: Array) -> Array:
+    """Zero below diagonal `k`."""
+    return np.triu(x, p.k)

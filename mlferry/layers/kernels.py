@@ -1,0 +1,43 @@
+"""The registry of kernels: one function a layer kind, parameters and float32 arrays in, arrays out.
+
+A kernel has the name of its kind and takes the layer's `Params` and its inputs. It works in
+both array mappings: "width" is axis -1, "height" -2, "channel" -3, "batch" -4, "sequence" -5.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlferry.errors import PredictionError
+from mlferry.layers.rooms import RoomRegistry
+
+Array = NDArray[np.float32]
+Kernel = Callable[..., Any]
+
+KERNELS: RoomRegistry[Kernel] = RoomRegistry("kernel", "kernel")
+kernel = KERNELS.register
+
+
+def number(blob: Array, what: str) -> float:
+    """The value of a blob of one element.
+
+    Raises:
+        PredictionError: it has several.
+    """
+    if blob.size != 1:
+        raise PredictionError(f"{what} is one number, not an array of shape {blob.shape}")
+    return float(blob.reshape(-1)[0])
+
+
+def integer(blob: Array, what: str) -> int:
+    """The value of a blob of one element as an integer; see `number`."""
+    return int(number(blob, what))
+
+
+def integers(blob: Array) -> tuple[int, ...]:
+    """The values of a blob as integers."""
+    return tuple(int(value) for value in blob.reshape(-1))

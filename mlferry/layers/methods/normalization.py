@@ -1,0 +1,114 @@
+"""Normalization, reduction and sorting."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from mlferry.errors import SpecError
+from mlferry.layers.methods.table import Params, method, row
+from mlferry.layers.methods.values import floats, upper_as
+
+row("add_lrn(name, input_name, output_name, alpha, beta, local_size, k=1.0)")
+row(
+    "add_mvn(name, input_name, output_name, across_channels=True, normalize_variance=True, "
+    "epsilon=1e-05)"
+)
+row("add_l2_normalize(name, input_name, output_name, epsilon=1e-05)", kind="l2normalize")
+row("add_softmax_nd(name, input_name, output_name, axis)")
+
+
+@method(
+    "add_batchnorm(name, channels, gamma, beta, mean=None, variance=None, input_name='data', "
+    "output_name='out', compute_mean_var=False, instance_normalization=False, epsilon=1e-05)"
+)
+def _batchnorm(given: Any) -> Params:
+    """Arrays of [channels]; mean and variance are computed where `compute_mean_var` says so."""
+    computed = given.compute_mean_var
+    if computed and not given.instance_normalization:
+        raise SpecError("compute_mean_var=True goes with instance_normalization=True")
+    if not computed and (given.mean is None or given.variance is None):
+        raise SpecError("mean and variance are missing; compute_mean_var=True computes them")
+    return {
+        "channels": given.channels,
+        "gamma": floats(given.gamma),
+        "beta": floats(given.beta),
+        "mean": None if computed else floats(given.mean),
+        "variance": None if computed else floats(given.variance),
+        "epsilon": given.epsilon,
+        "computeMeanVar": computed,
+        "instanceNormalization": given.instance_normalization,
+    }
+
+
+@method(
+    "add_layer_normalization(name, input_name, output_name, normalized_shape, gamma, beta, "
+    "eps=1e-05)"
+)
+def _layer_normalization(given: Any) -> Params:
+    """Arrays of `normalized_shape`."""
+    shape = tuple(given.normalized_shape)
+    for name in ("gamma", "beta"):
+        found = np.shape(getattr(given, name))
+        if found != shape:
+            raise SpecError(f"{name} has the shape {list(found)}, not {list(shape)}")
+    return {
+        "normalizedShape": shape,
+        "gamma": floats(given.gamma),
+        "beta": floats(given.beta),
+        "eps": given.eps,
+    }
+
+
+row(
+    "add_reduce(name, input_name, output_name, axis, mode, epsilon=1e-06)",
+    axis=upper_as("axis"),
+    mode=upper_as("mode"),
+)
+
+
+def _reduction(given: Any) -> Params:
+    """Over `axes`, by default over all."""
+    axes = [] if given.axes is None else [int(axis) for axis in given.axes]
+    return {
+        "axes": axes,
+        "keepDims": given.keepdims,
+        "reduceAll": not axes or given.reduce_all,
+    }
+
+
+for _name, _kind in {
+    "sum": "Sum", "prod": "Prod", "mean": "Mean", "max": "Max", "min": "Min", "l2": "L2",
+    "l1": "L1", "sumsquare": "SumSquare", "logsum": "LogSum", "logsumexp": "LogSumExp",
+}.items():  # fmt: skip
+    method(
+        f"add_reduce_{_name}(name, input_name, output_name, axes=None, keepdims=True, "
+        "reduce_all=False)",
+        kind=f"reduce{_kind}",
+    )(_reduction)
+
+
+def _dropped(keepdims: bool) -> Params:
+    return {"removeDim": not keepdims}
+
+
+for _name, _kind in {"argmax": "argMax", "argmin": "argMin"}.items():
+    row(
+        f"add_{_name}(name, input_name, output_name, axis, keepdims=True)",
+        kind=_kind,
+        keepdims=_dropped,
+    )
+
+row("add_topk(name, input_names, output_names, k=0, axis=0, use_bottom_k=False)", "topK", k="K")
+row("add_argsort(name, input_name, output_name, axis=0, descending=False)", kind="argSort")
+row(
+    "add_cumsum(name, input_names, output_name, axis=-1, reverse=False, exclusive=False)",
+    kind="cumSum",
+    exclusive="excludeFinalSum",
+)
+row(
+    "add_nms(name, input_names, output_names, iou_threshold=0.5, score_threshold=0.0, "
+    "max_boxes=1, per_class_suppression=False)",
+    kind="NonMaximumSuppression",
+)

@@ -1,0 +1,192 @@
+"""Layers that change the shape, the order or the number of values."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mlferry.errors import SpecError
+from mlferry.layers.methods.table import Layer, Params, method, row
+from mlferry.layers.methods.values import choice_as, integers_as, positive_as
+
+_ORDERS = {0: "CHANNEL_FIRST", 1: "CHANNEL_LAST"}
+
+row("add_flatten(name, mode, input_name, output_name)", mode=choice_as("mode", _ORDERS))
+row("add_sequence_repeat(name, nrep, input_name, output_name)", nrep="nRepetitions")
+row("add_flatten_to_2d(name, input_name, output_name, axis=1)", kind="flattenTo2D")
+row("add_reshape_like(name, input_names, output_name)")
+row("add_reshape_static(name, input_name, output_name, output_shape)", output_shape="targetShape")
+row("add_reshape_dynamic(name, input_names, output_name)")
+row("add_expand_dims(name, input_name, output_name, axes)", axes=integers_as("axes"))
+row(
+    "add_squeeze(name, input_name, output_name, axes=None, squeeze_all=False)",
+    axes=integers_as("axes"),
+)
+row("add_stack(name, input_names, output_name, axis=0)")
+row("add_concat_nd(name, input_names, output_name, axis, interleave=False)")
+row("add_get_shape(name, input_name, output_name)")
+row("add_broadcast_to_like(name, input_names, output_name)")
+row(
+    "add_broadcast_to_static(name, input_name, output_name, output_shape)",
+    output_shape="targetShape",
+)
+row("add_broadcast_to_dynamic(name, input_names, output_name)")
+row("add_sliding_windows(name, input_name, output_name, axis, window_size, step=1)")
+row("add_slice_by_size(name, input_names, output_name, axis, size)", size=positive_as("size"))
+
+
+@method("add_permute(name, dim, input_name, output_name)")
+def _permute(given: Any) -> Params:
+    """`dim` tells where the axes Seq, C, H, W come from."""
+    return {"axis": _of_length(given.dim, (4,), "dim")}
+
+
+@method("add_reshape(name, input_name, output_name, target_shape, mode)")
+def _reshape(given: Any) -> Params:
+    """`target_shape` is [C, H, W] or [Seq, C, H, W]; mode 0 reads channels first, 1 last."""
+    return {
+        "targetShape": _of_length(given.target_shape, (3, 4), "target_shape"),
+        "mode": "CHANNEL_FIRST" if given.mode == 0 else "CHANNEL_LAST",
+    }
+
+
+def _of_length(values: Any, lengths: tuple[int, ...], what: str) -> list[int]:
+    found = [int(value) for value in values]
+    if len(found) not in lengths:
+        raise SpecError(f"{what} has {' or '.join(map(str, lengths))} numbers, not {len(found)}")
+    return found
+
+
+@method("add_transpose(name, axes, input_name, output_name)")
+def _transpose(given: Any) -> Params:
+    """Negative axes count from the last one."""
+    rank = len(given.axes)
+    return {"axes": [axis + rank if axis < 0 else axis for axis in given.axes]}
+
+
+@method("add_rank_preserving_reshape(name, input_name, output_name, output_shape)")
+def _rank_preserving_reshape(given: Any) -> Layer:
+    """0 in `output_shape` keeps an extent, one -1 is computed."""
+    shape = [int(extent) for extent in given.output_shape]
+    told = [{"rank": len(shape), "dimValue": shape}]
+    return Layer(
+        "rankPreservingReshape",
+        {"targetShape": shape},
+        {"inputTensor": told, "outputTensor": told},
+    )
+
+
+@method("add_split(name, input_name, output_names)")
+def _split(given: Any) -> Params:
+    """Into parts of one size along the channels."""
+    return {"nOutputs": len(given.output_names)}
+
+
+@method("add_split_nd(name, input_name, output_names, axis, num_splits=2, split_sizes=None)")
+def _split_nd(given: Any) -> Params:
+    """Into parts of one size, or of `split_sizes`."""
+    sizes = list(given.split_sizes or ())
+    count = len(sizes) or given.num_splits
+    if count != len(given.output_names):
+        raise SpecError(f"{count} parts have {len(given.output_names)} names in output_names")
+    return {"axis": given.axis, "numSplits": count, "splitSizes": sizes}
+
+
+_AXES = {"CHANNEL": "CHANNEL_AXIS", "HEIGHT": "HEIGHT_AXIS", "WIDTH": "WIDTH_AXIS"}
+
+
+def _start(value: int) -> Params:
+    if value < 0:
+        raise SpecError(f"start_index is {value}; it is not negative")
+    return {"startIndex": value}
+
+
+row(
+    "add_slice(name, input_name, output_name, axis, start_index=0, end_index=-1, stride=1)",
+    axis=choice_as("axis", _AXES),
+    start_index=_start,
+    stride=positive_as("stride"),
+)
+
+
+@method(
+    "add_slice_static(name, input_name, output_name, begin_ids, end_ids, strides, begin_masks, "
+    "end_masks, squeeze_masks=None)"
+)
+def _slice_static(given: Any) -> Params:
+    """One entry an axis in every list; a mask lets the slice begin, or end, at the edge."""
+    lists = {
+        "beginIds": given.begin_ids,
+        "endIds": given.end_ids,
+        "strides": given.strides,
+        "beginMasks": given.begin_masks,
+        "endMasks": given.end_masks,
+        **_squeezed(given),
+    }
+    rank = len(given.begin_ids)
+    wrong = [name for name, values in lists.items() if len(values) != rank]
+    if wrong:
+        raise SpecError(f"beginIds has {rank} entries, and not {' and not '.join(wrong)}")
+    return lists
+
+
+_MOST_AXES = 5
+
+
+@method(
+    "add_slice_dynamic(name, input_names, output_name, end_ids=None, strides=None, "
+    "begin_masks=None, end_masks=None, squeeze_masks=None)"
+)
+def _slice_dynamic(given: Any) -> Params:
+    """As `add_slice_static`; the second input has the starts, further ones what is not given."""
+    ones, no = [1] * _MOST_AXES, [False] * _MOST_AXES
+    return {
+        "endIds": given.end_ids or ones,
+        "strides": given.strides or ones,
+        "beginMasks": given.begin_masks or no,
+        "endMasks": given.end_masks or no,
+        **_squeezed(given),
+    }
+
+
+def _squeezed(given: Any) -> Params:
+    masks = list(given.squeeze_masks or ())
+    return {"squeezeMasks": masks} if any(masks) else {}
+
+
+@method("add_tile(name, input_name, output_name, reps=[])")
+def _tile(given: Any) -> Params:
+    """How often along every axis; a second input tells it instead of `reps`."""
+    if not isinstance(given.input_name, str) and len(given.input_name) == 2:
+        return {}
+    if any(count <= 0 for count in given.reps):
+        raise SpecError(f"reps are positive, not {list(given.reps)}")
+    return {"reps": given.reps}
+
+
+@method("add_reverse(name, input_name, output_name, reverse_dim=None)")
+def _reverse(given: Any) -> Params:
+    """`reverse_dim` tells for every axis whether it is reversed."""
+    return {"reverseDim": [bool(turned) for turned in given.reverse_dim or [1]]}
+
+
+row(
+    "add_reverse_sequence(name, input_names, output_name, batch_axis=0, seq_axis=-1)",
+    kind="reverseSeq",
+    seq_axis="sequenceAxis",
+)
+
+
+@method(
+    "add_constant_pad(name, input_names, output_name, value=0.0, "
+    "pad_to_given_output_size_mode=False, pad_amounts=[])"
+)
+def _constant_pad(given: Any) -> Params:
+    """Before and after every axis; a second input tells it instead of `pad_amounts`."""
+    single = isinstance(given.input_names, str) or len(given.input_names) == 1
+    if single and len(given.pad_amounts) == 0:
+        raise SpecError("pad_amounts is missing; one input is padded by it")
+    return {
+        "value": given.value,
+        "padToGivenOutputSizeMode": given.pad_to_given_output_size_mode,
+        "padAmounts": [int(amount) for amount in given.pad_amounts],
+    }

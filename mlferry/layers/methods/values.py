@@ -1,0 +1,188 @@
+"""What several methods make of their arguments: weights, borders, activations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from mlferry.errors import SpecError
+from mlferry.layers.methods.table import Params, one_of
+from mlferry.spec import weights
+
+
+def floats(value: Any) -> Any:
+    """Weights as float32 or float64 numbers, as they are stored; None stays."""
+    if value is None:
+        return None
+    array = np.asarray(value)
+    return array.astype(np.float32) if array.dtype.itemsize < 4 else array
+
+
+def floats_as(field: str) -> Callable[[Any], Params]:
+    """A setter: the numbers go into this field."""
+    return lambda value: {field: floats(value)}
+
+
+def upper_as(field: str) -> Callable[[Any], Params]:
+    """A setter: the name of an enum's value, whatever its case."""
+    return lambda value: {field: value.upper()}
+
+
+def number_as(field: str) -> Callable[[Any], Params]:
+    """A setter: an integer argument goes into a field of floats."""
+    return lambda value: {field: float(value)}
+
+
+def choice_as(field: str, choices: Mapping[Any, Any]) -> Callable[[Any], Params]:
+    """A setter: a choice becomes the value that it stands for."""
+    return lambda value: {field: one_of(choices, value, field)}
+
+
+def integers_as(field: str) -> Callable[[Any], Params]:
+    """A setter: a list of integers; None sets none."""
+    return lambda value: {} if value is None else {field: [int(n) for n in value]}
+
+
+def positive_as(field: str, least: int = 1) -> Callable[[Any], Params]:
+    """A setter: an integer that is not below `least`."""
+
+    def set_positive(value: Any) -> Params:
+        if value < least:
+            raise SpecError(f"{field} is {value}; it is at least {least}")
+        return {field: value}
+
+    return set_positive
+
+
+def borders(*edges: tuple[int, int]) -> Params:
+    """`BorderAmounts`: the start and the end of every axis."""
+    return {"borderAmounts": [{"startEdgeSize": start, "endEdgeSize": end} for start, end in edges]}
+
+
+def edges_of(given: Any) -> tuple[tuple[int, int], tuple[int, int]]:
+    """The padding of height and width, from the arguments of that name."""
+    return (
+        (given.padding_top, given.padding_bottom),
+        (given.padding_left, given.padding_right),
+    )
+
+
+def same_padding(given: Any) -> Params:
+    """`SamePadding`, from the argument `same_padding_asymmetry_mode`."""
+    return {"same": {"asymmetryMode": given.same_padding_asymmetry_mode.upper()}}
+
+
+QUANTIZATION = ("quantization_type", "nbits", "quant_scale", "quant_bias", "quant_lut")
+
+
+def quantization_of(given: Any) -> Params:
+    """The arguments that describe quantized weights."""
+    return {name: getattr(given, name) for name in QUANTIZATION}
+
+
+def quantized(
+    data: bytes,
+    channels: int,
+    *,
+    int8: bool = False,
+    quantization_type: str = "linear",
+    nbits: int = 8,
+    quant_scale: Any = None,
+    quant_bias: Any = None,
+    quant_lut: Any = None,
+) -> Params:
+    """Quantized weights, as fields of `WeightParams`.
+
+    Args:
+        data: the packed bits.
+        channels: how many output channels the weights have.
+        int8: whether activations are quantized while running; then the bytes are signed.
+        quantization_type: "linear" or "lut".
+        nbits: of every value, 1 to 8.
+        quant_scale: of linear quantization: one, or one a channel.
+        quant_bias: likewise.
+        quant_lut: the table, of ``2 ** nbits`` values.
+
+    Raises:
+        SpecError: arguments that do not fit.
+    """
+    if not isinstance(data, bytes):
+        raise SpecError(f"quantized weights are bytes, not {type(data).__name__}")
+    if not 1 <= nbits <= 8:
+        raise SpecError(f"nbits={nbits}: 1 to 8 are possible")
+    kind = one_of(
+        {"LINEAR": "linearQuantization", "LUT": "lookupTableQuantization"},
+        quantization_type,
+        "quantization_type",
+    )
+    if kind == "linearQuantization":
+        stored = _linear(channels, quant_scale, quant_bias, nbits, int8=int8)
+    else:
+        if quant_lut is None or len(quant_lut) != 2**nbits:
+            raise SpecError(f"quant_lut has {2**nbits} values for {nbits} bits")
+        stored = {"floatValue": _listed(quant_lut)}
+    field = "int8RawValue" if int8 else "rawValue"
+    return {field: data, "quantization": {"numberOfBits": nbits, kind: stored}}
+
+
+def _linear(channels: int, scale: Any, bias: Any, bits: int, *, int8: bool) -> Params:
+    if int8 and (bits != 8 or bias is not None or np.size(scale) != 1):
+        raise SpecError("int_8_dynamic_quantize takes 8 bits, one quant_scale and no quant_bias")
+    wanted: Sequence[tuple[str, Any]] = [("scale", scale), *([] if int8 else [("bias", bias)])]
+    for name, value in wanted:
+        if value is None or np.size(value) not in (1, channels):
+            raise SpecError(f"quant_{name} has one value, or one for each of {channels} channels")
+    return {name: _listed(value) for name, value in wanted}
+
+
+def _listed(values: Any) -> list[float]:
+    return [float(value) for value in np.ravel(values)]
+
+
+def reordered(
+    data: Any, shape: Sequence[int], axes: Sequence[int], bits: int, *, quantized_: bool
+) -> Any:
+    """Weights with their axes in another order; quantized ones are unpacked and packed for it.
+
+    Args:
+        data: an array, or packed bits.
+        shape: of the weights before; an array brings its own.
+        axes: where the axes come from.
+        bits: of every quantized value.
+        quantized_: whether `data` are packed bits.
+    """
+    if not quantized_:
+        return floats(data).transpose(axes)
+    count = int(np.prod(shape))
+    if not isinstance(data, bytes) or len(data) < -(-count * bits // 8):
+        raise SpecError(f"{count} weights of {bits} bits are {-(-count * bits // 8)} bytes")
+    values = weights.unpack_bits(data, bits, count).reshape(shape)
+    return weights.pack_bits(values.transpose(axes), bits)
+
+
+_RECURRENT = {
+    "SIGMOID": "sigmoid",
+    "TANH": "tanh",
+    "LINEAR": "linear",
+    "SIGMOID_HARD": "sigmoidHard",
+    "SCALED_TANH": "scaledTanh",
+    "RELU": "ReLU",
+}
+
+
+def recurrent_activation(name: Any) -> Params:
+    """The activation of a recurrent layer, as fields of `ActivationParams`."""
+    text = name.decode() if isinstance(name, bytes) else name
+    return {one_of(_RECURRENT, text, "activation"): {}}
+
+
+def gates(names: Iterable[str], what: str, values: Any) -> Params:
+    """One array a gate, as fields; None sets none."""
+    if values is None:
+        return {}
+    listed = list(names)
+    if len(values) != len(listed):
+        raise SpecError(f"{len(values)} arrays of {what}; there is one for {', '.join(listed)}")
+    return {f"{name}{what}": floats(value) for name, value in zip(listed, values, strict=True)}

@@ -1,0 +1,140 @@
+"""Normalization and softmax: the shape stays."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mlferry.errors import SpecError
+from mlferry.layers.definitions import (
+    EXTENTS,
+    Entries,
+    StoredWeight,
+    StoredWeights,
+    layer_kind,
+    layer_rule,
+    per_channel,
+    stored_weights,
+)
+from mlferry.layers.params import Params
+from mlferry.numerics.shapes import Shape, axis_of, broadcast, need_rank, show
+from mlferry.spec import weights
+from mlferry.spec.problems import Problems, error, warning
+from mlferry.spec.proto import neural_network_pb2 as nn
+
+
+@layer_kind(
+    "batchnorm",
+    inputs=1,
+    defaults={"epsilon": 1e-05},
+    positive=("channels",),
+    gradient=True,
+)
+def batchnorm(p: Params, shape: Shape) -> list[Shape]:
+    need_rank(shape, 3)
+    if shape[-3] not in (p.channels, None):
+        raise SpecError(
+            f"input {show(shape)} has {shape[-3]} channels, the layer takes {p.channels}"
+        )
+    return [shape]
+
+
+@layer_kind("lrn", inputs=1, defaults={"k": 1.0}, positive=("localSize",))
+def lrn(p: Params, shape: Shape) -> list[Shape]:
+    need_rank(shape, 3)
+    if not p.localSize:
+        raise SpecError("localSize, the number of channels of a window, is not set")
+    return [shape]
+
+
+@layer_kind("softmax", inputs=1, gradient=True)
+@layer_kind("mvn", "l2normalize", inputs=1, defaults={"epsilon": 1e-06})
+def across_channels(p: Params, shape: Shape) -> list[Shape]:
+    need_rank(shape, 3)
+    return [shape]
+
+
+@layer_kind("softmaxND", inputs=1)
+def softmax_nd(p: Params, shape: Shape) -> list[Shape]:
+    axis_of(p.axis, len(shape))
+    return [shape]
+
+
+@layer_kind(
+    "layerNormalization",
+    inputs=1,
+    defaults={"eps": 1e-05},
+    lists={"normalizedShape": EXTENTS._replace(least=1)},
+)
+def layer_normalization(p: Params, shape: Shape) -> list[Shape]:
+    need_rank(shape, len(p.normalizedShape))
+    inner = shape[len(shape) - len(p.normalizedShape) :]
+    if not p.normalizedShape or any(
+        extent not in (wanted, None)
+        for extent, wanted in zip(inner, p.normalizedShape, strict=True)
+    ):
+        raise SpecError(f"input {show(shape)} does not end in {show(p.normalizedShape)}")
+    return [shape]
+
+
+@layer_kind("scale", inputs=1, lists={"shapeScale": Entries((1, 3), 1)})
+def scale(p: Params, shape: Shape) -> list[Shape]:
+    need_rank(shape, 3)
+    shapes = [p.shapeScale, p.shapeBias if p.hasBias else (1,)]
+    return [broadcast(shape, *map(broadcast_shape, shapes))]
+
+
+@layer_kind("bias", inputs=1, lists={"shape": Entries((1, 3), 1)})
+def bias(p: Params, shape: Shape) -> list[Shape]:
+    need_rank(shape, 3)
+    return [broadcast(shape, broadcast_shape(p.shape))]
+
+
+def broadcast_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The stored shape of a scale or bias, [C] or [C, H, W], as it is broadcast."""
+    return (*shape, 1, 1) if len(shape) == 1 else shape
+
+
+# ---- rules and stored weights ------------------------------------------------------------------
+
+
+@layer_rule("lrn")
+def check_lrn(layer: nn.NeuralNetworkLayer, params: Any) -> Problems:
+    """k is positive."""
+    if params.k < 0:
+        yield warning(f"k is {params.k:g}; it must be positive")
+
+
+@stored_weights("batchnorm")
+def weights_of_batchnorm(layer: nn.NeuralNetworkLayer, p: Any) -> StoredWeights:
+    for field in ("gamma", "beta"):
+        yield StoredWeight(field, getattr(p, field), (p.channels,))
+    for field in ("mean", "variance"):
+        stored = getattr(p, field)
+        yield StoredWeight(
+            field, stored, (p.channels,), "computeMeanVar is set", not p.computeMeanVar
+        )
+
+
+@stored_weights("scale")
+def weights_of_scale(layer: nn.NeuralNetworkLayer, p: Any) -> StoredWeights:
+    yield per_channel("scale", p, tuple(p.shapeScale))
+    yield per_channel("bias", p, tuple(p.shapeBias), "hasBias", p.hasBias)
+
+
+@stored_weights("bias")
+def weights_of_bias_layer(layer: nn.NeuralNetworkLayer, p: Any) -> StoredWeights:
+    yield per_channel("bias", p, tuple(p.shape))
+
+
+@stored_weights("layerNormalization")
+def weights_of_layer_normalization(layer: nn.NeuralNetworkLayer, p: Any) -> StoredWeights:
+    for field in ("gamma", "beta"):
+        shape = tuple(p.normalizedShape)
+        yield StoredWeight(field, getattr(p, field), shape, floats=(weights.FLOAT32,))
+
+
+@layer_rule("scale")
+def check_shape_of_scale_bias(layer: nn.NeuralNetworkLayer, params: Any) -> Problems:
+    """The bias of a scale layer has 1 or 3 axes."""
+    if params.hasBias and len(params.shapeBias) not in (1, 3):
+        yield error(f"shapeBias has {len(params.shapeBias)} entries; possible are 1 or 3")

@@ -1,0 +1,97 @@
+"""Stored weights as constants of a graph; quantized ones stay quantized.
+
+Linear quantization becomes `DequantizeLinear` of uint8 values, with an `Add` where the bias is no
+whole multiple of the scale; a lookup table becomes a `Gather` from the table; half precision a
+`Cast`. onnxruntime computes these once, when it loads a model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlferry.errors import SpecError
+from mlferry.layers.params import Params
+from mlferry.onnx_graph.emitter import FLOAT, INT32, Emitter
+from mlferry.spec import weights
+
+_ZERO_POINT_MOST = 255
+
+
+def weight(
+    e: Emitter, p: Params, field: str, shape: Sequence[int], *, channel_axis: int = 0,
+    axes: Sequence[int] | None = None,
+) -> str:  # fmt: skip
+    """A weight of a layer as a float32 value.
+
+    Args:
+        e: the emitter.
+        p: the layer's parameters, or a part of them.
+        field: which weight.
+        shape: its stored shape.
+        channel_axis: the axis along which several scales go.
+        axes: the order of the axes of the result.
+
+    Raises:
+        SpecError: the number of stored values does not fit.
+    """
+    message = getattr(p.message, field)
+    order = tuple(range(len(shape))) if axes is None else tuple(axes)
+    hint = f"{e.layer}.{field}"
+    encoding = weights.encoding(message)
+    if encoding is None or encoding.kind == weights.FLOAT32:
+        return e.constant(_moved(p.weight(field, shape), order), hint)
+    try:
+        if encoding.kind == weights.FLOAT16:
+            half = weights.half(message, shape)
+            return e.node("Cast", e.constant(_moved(half, order), hint), to=FLOAT)
+        parts = weights.parts(message, shape, channel_axis=channel_axis)
+    except SpecError as error:
+        error.add_context(f"reading {field} of {p.kind} {p.name!r}")
+        raise
+    indices = e.constant(_moved(parts.indices, order), hint)
+    if isinstance(parts, weights.Lookup):
+        wide = e.node("Cast", indices, to=INT32)  # bytes in the file; Gather takes int32
+        y = e.node("Gather", e.constant(parts.table, f"{hint}.table"), wide)
+        e.shapes[y] = e.shapes[indices]
+        return y
+    return _linear(e, parts, indices, order.index(channel_axis % max(1, len(order))), hint)
+
+
+def _moved(array: NDArray[Any], order: tuple[int, ...]) -> NDArray[Any]:
+    return np.ascontiguousarray(array.transpose(order))
+
+
+def _linear(e: Emitter, parts: weights.Linear, indices: str, axis: int, hint: str) -> str:
+    shape = e.shape(indices)
+    scale, bias = parts.scale, parts.bias
+    if scale.size == 1:
+        scale = scale.reshape(())
+    zero_point = _zero_point(parts)
+    inputs = [indices, e.constant(scale, f"{hint}.scale")]
+    if zero_point is not None and zero_point.any():
+        inputs.append(e.constant(zero_point.reshape(scale.shape), f"{hint}.zero_point"))
+    y = e.node("DequantizeLinear", *inputs, axis=axis if scale.ndim else None)
+    e.shapes[y] = shape
+    if zero_point is not None:
+        return y
+    along = [-1 if index == axis else 1 for index in range(len(shape))]
+    spread = bias.reshape(() if bias.size == 1 else along)
+    return e.node("Add", y, e.constant(spread, f"{hint}.bias"))
+
+
+def _zero_point(parts: weights.Linear) -> NDArray[Any] | None:
+    """The bias as a whole number of steps, where it is one exactly."""
+    kind = parts.indices.dtype
+    if not parts.bias.size:
+        return np.zeros(parts.scale.shape, kind)
+    if kind != np.uint8 or parts.bias.size != parts.scale.size or not parts.scale.all():
+        return None
+    steps = np.round(-parts.bias / parts.scale)
+    exact = np.array_equal(-steps * parts.scale, parts.bias)
+    if not exact or steps.min() < 0 or steps.max() > _ZERO_POINT_MOST:
+        return None
+    return steps.astype(np.uint8)

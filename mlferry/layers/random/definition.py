@@ -1,0 +1,58 @@
+"""Layers that draw random values."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mlferry.layers.definitions import EXTENTS, layer_kind, layer_rule
+from mlferry.layers.dynamic.definition import held
+from mlferry.layers.elementwise.definition import bounds_are_ordered
+from mlferry.layers.params import Params
+from mlferry.numerics.shapes import Shape, need_rank
+from mlferry.spec.problems import Problems, warning
+from mlferry.spec.proto import neural_network_pb2 as nn
+
+
+@layer_kind("randomNormalLike", "randomUniformLike", "randomBernoulliLike", inputs=1)
+def random_like(p: Params, shape: Shape) -> list[Shape]:
+    return [shape]
+
+
+@layer_kind(
+    "randomNormalStatic",
+    "randomUniformStatic",
+    "randomBernoulliStatic",
+    inputs=0,
+    lists={"outputShape": EXTENTS},
+)
+def random_static(p: Params) -> list[Shape]:
+    return [p.outputShape]
+
+
+@layer_kind("randomNormalDynamic", "randomUniformDynamic", "randomBernoulliDynamic", inputs=1)
+def random_dynamic(p: Params, target: Shape) -> list[Shape]:
+    return [held(target)]
+
+
+@layer_kind(
+    "categoricalDistribution",
+    inputs=1,
+    defaults={"numSamples": 1, "eps": 1e-10, "temperature": 1.0},
+    positive=("numSamples",),
+)
+def categorical_distribution(p: Params, shape: Shape) -> list[Shape]:
+    need_rank(shape, 1)
+    return [(*shape[:-1], p.numSamples)]
+
+
+# ---- rules ------------------------------------------------------------------
+
+
+layer_rule("randomUniformLike", "randomUniformStatic", "randomUniformDynamic")(bounds_are_ordered)
+
+
+@layer_rule("randomBernoulliLike", "randomBernoulliStatic", "randomBernoulliDynamic")
+def check_probability(layer: nn.NeuralNetworkLayer, params: Any) -> Problems:
+    """A probability is in 0..1."""
+    if not 0 <= params.prob <= 1:
+        yield warning(f"prob is {params.prob:g}; it must be from 0 to 1")

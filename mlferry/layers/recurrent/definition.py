@@ -1,0 +1,202 @@
+"""Recurrent layers: [Seq, Batch, C, 1, 1] in; the output and the last states out."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from mlferry.errors import SpecError
+from mlferry.layers.definitions import (
+    StoredWeight,
+    StoredWeights,
+    layer_kind,
+    layer_rule,
+    stored_weights,
+)
+from mlferry.layers.params import Params
+from mlferry.numerics.shapes import Shape, product, show
+from mlferry.spec.problems import Problems, error, warning
+from mlferry.spec.proto import neural_network_pb2 as nn
+
+# Their states may be left out of the outputs.
+RECURRENT = ("simpleRecurrent", "gru", "uniDirectionalLSTM", "biDirectionalLSTM")
+
+
+def recurrent(
+    p: Params, shape: Shape, states: tuple[Shape, ...], sequence: bool, names: int, directions: int
+) -> list[Shape]:
+    """The output and `names` states; initial states are given all or not at all."""
+    if len(shape) != 5:
+        raise SpecError(f"input of shape {show(shape)} needs 5 axes: Seq, Batch, C, 1, 1")
+    size = product(shape[2:])
+    if size not in (p.inputVectorSize, None):
+        raise SpecError(
+            f"input {show(shape)} has vectors of {size}, the layer takes {p.inputVectorSize}"
+        )
+    if len(states) not in (0, names):
+        raise SpecError(f"{len(states)} initial states; it takes none or {names}")
+    units = p.outputVectorSize
+    for state in states:
+        if product(state[-3:]) not in (units, None):
+            raise SpecError(f"an initial state of shape {show(state)}; {units} units are needed")
+    batch = shape[1]
+    steps = shape[0] if sequence else 1
+    return [(steps, batch, directions * units, 1, 1), *[(1, batch, units, 1, 1)] * names]
+
+
+@layer_kind(
+    "simpleRecurrent",
+    inputs=2,
+    outputs=2,
+    evaluated=(1, 2),
+    positive=(
+        "inputVectorSize",
+        "outputVectorSize",
+    ),
+)
+@layer_kind(
+    "gru",
+    inputs=(1, 2),
+    outputs=2,
+    positive=(
+        "inputVectorSize",
+        "outputVectorSize",
+    ),
+)
+def one_state(p: Params, shape: Shape, *states: Shape) -> list[Shape]:
+    return recurrent(p, shape, states, p.sequenceOutput, 1, 1)
+
+
+@layer_kind(
+    "uniDirectionalLSTM",
+    inputs=(1, 3),
+    outputs=3,
+    defaults={"params.cellClipThreshold": 50.0},
+    positive=(
+        "inputVectorSize",
+        "outputVectorSize",
+    ),
+)
+def lstm(p: Params, shape: Shape, *states: Shape) -> list[Shape]:
+    return recurrent(p, shape, states, p.params.sequenceOutput, 2, 1)
+
+
+@layer_kind(
+    "biDirectionalLSTM",
+    inputs=(1, 5),
+    outputs=5,
+    defaults={"params.cellClipThreshold": 50.0},
+    positive=(
+        "inputVectorSize",
+        "outputVectorSize",
+    ),
+)
+def bidirectional_lstm(p: Params, shape: Shape, *states: Shape) -> list[Shape]:
+    return recurrent(p, shape, states, p.params.sequenceOutput, 4, 2)
+
+
+# ---- rules and stored weights ------------------------------------------------------------------
+
+
+_RECURRENT = ("linear", "sigmoid", "tanh", "ReLU", "scaledTanh", "sigmoidHard")
+
+
+_CONSTANTS = {"scaledTanh": (1.7159, 2 / 3), "sigmoidHard": (0.2, 0.5)}
+
+
+ACTIVATIONS: dict[str, dict[str, int]] = {
+    "simpleRecurrent": {"activation": 1},
+    "gru": {"activations": 2},
+    "uniDirectionalLSTM": {"activations": 3},
+    "biDirectionalLSTM": {"activationsForwardLSTM": 3, "activationsBackwardLSTM": 3},
+}
+
+
+@layer_rule(*ACTIVATIONS)
+def recurrent_activations(layer: nn.NeuralNetworkLayer, params: Any) -> Problems:
+    """As many functions as gates, of the kinds that devices have."""
+    for field, count in ACTIVATIONS[layer.WhichOneof("layer") or ""].items():
+        value = getattr(params, field)
+        functions = [value] if isinstance(value, nn.ActivationParams) else list(value)
+        if len(functions) != count:
+            yield error(f"{field} has {len(functions)} functions; {count} are needed")
+        for index, function in enumerate(functions):
+            yield from _recurrent_activation(f"{field}[{index}]", function)
+
+
+def _recurrent_activation(field: str, function: nn.ActivationParams) -> Problems:
+    kind = function.WhichOneof("NonlinearityType")
+    allowed = f"recurrent layers have {', '.join(_RECURRENT)}"
+    if kind is None:
+        yield error(f"{field} is not set; {allowed}")
+    elif kind not in _RECURRENT:
+        yield warning(f"{field} is {kind}; {allowed}")
+    elif kind in _CONSTANTS:
+        message, wanted = getattr(function, kind), _CONSTANTS[kind]
+        found = (message.alpha, message.beta)
+        fits = all(math.isclose(a, b, abs_tol=0.01) for a, b in zip(found, wanted, strict=True))
+        if any(found) and not fits:  # coremltools' converters leave both at 0
+            yield warning(
+                f"{field} is {kind} with alpha {found[0]:g} and beta {found[1]:g}; in recurrent "
+                f"layers these are {wanted[0]:g} and {wanted[1]:g}"
+            )
+
+
+@layer_rule("biDirectionalLSTM")
+def both_directions(layer: nn.NeuralNetworkLayer, params: Any) -> Problems:
+    """Weights for both directions, and the same functions."""
+    if len(params.weightParams) != 2:
+        yield error(
+            f"weightParams has {len(params.weightParams)} entries; 2 are needed: forward, backward"
+        )
+    if list(params.activationsForwardLSTM) != list(params.activationsBackwardLSTM):
+        yield warning("activationsForwardLSTM and activationsBackwardLSTM must be the same")
+
+
+@stored_weights("simpleRecurrent")
+def weights_of_simple_recurrent(layer: nn.NeuralNetworkLayer, p: Any) -> StoredWeights:
+    out = p.outputVectorSize
+    yield StoredWeight("weightMatrix", p.weightMatrix, (out, p.inputVectorSize), scales=out)
+    yield StoredWeight("recursionMatrix", p.recursionMatrix, (out, out), scales=out)
+    yield StoredWeight("biasVector", p.biasVector, (out,), "hasBiasVector", p.hasBiasVector)
+
+
+def _gates(
+    p: Any, prefix: str, gates: tuple[str, ...], sizes: tuple[int, int], bias: bool
+) -> StoredWeights:
+    out, width = sizes
+    for gate in gates:
+        for name, shape in (("WeightMatrix", (out, width)), ("RecursionMatrix", (out, out))):
+            field = f"{gate}{name}"
+            yield StoredWeight(prefix + field, getattr(p, field), shape, scales=out)
+        field = f"{gate}BiasVector"
+        yield StoredWeight(prefix + field, getattr(p, field), (out,), "hasBiasVectors", bias)
+
+
+@stored_weights("gru")
+def weights_of_gru(layer: nn.NeuralNetworkLayer, p: Any) -> StoredWeights:
+    gates = ("updateGate", "resetGate", "outputGate")
+    yield from _gates(p, "", gates, (p.outputVectorSize, p.inputVectorSize), p.hasBiasVectors)
+
+
+@stored_weights("uniDirectionalLSTM")
+def weights_of_lstm(layer: nn.NeuralNetworkLayer, p: Any) -> StoredWeights:
+    yield from _lstm_direction(p, p.weightParams, "weightParams.")
+
+
+@stored_weights("biDirectionalLSTM")
+def weights_of_bidirectional_lstm(layer: nn.NeuralNetworkLayer, p: Any) -> StoredWeights:
+    for index, stored in enumerate(p.weightParams):
+        yield from _lstm_direction(p, stored, f"weightParams[{index}].")
+
+
+def _lstm_direction(p: Any, stored: nn.LSTMWeightParams, prefix: str) -> StoredWeights:
+    out, options = p.outputVectorSize, p.params
+    gates = ("inputGate", "forgetGate", "blockInput", "outputGate")
+    sizes = (out, p.inputVectorSize)
+    yield from _gates(stored, prefix, gates, sizes, options.hasBiasVectors)
+    for gate in ("inputGate", "forgetGate", "outputGate"):
+        field = f"{gate}PeepholeVector"
+        used = options.hasPeepholeVectors
+        message = getattr(stored, field)
+        yield StoredWeight(prefix + field, message, (out,), "hasPeepholeVectors", used)

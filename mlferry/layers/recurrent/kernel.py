@@ -1,0 +1,305 @@
+"""Recurrent layers: [Seq, Batch, C, 1, 1] in; the output and the last states out.
+
+Initial states may come as further inputs, [1, Batch, units, 1, 1] each; without them they are
+zero. `reverseInput` walks the sequence from its end; the outputs of a sequence come in the
+order of the walk, except those of the backward half of a bidirectional layer, which are in the
+order of the input.
+
+Inside, arrays have an axis of directions: states [directions, Batch, units]. What does not depend
+on the states is computed for all steps at once, and all gates of a step, [gates, directions,
+Batch, units], are one product.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from mlferry.layers.elementwise.kernel import (
+    clipped,
+    function_of,
+    hard_sigmoid,
+    scaled_tanh,
+    sigmoid,
+)
+from mlferry.layers.kernels import Array, kernel
+from mlferry.layers.params import Params
+
+_CLIP, _ONE, _HALF = np.float32(50), np.float32(1), np.float32(0.5)
+
+States = tuple[Array, ...]
+Step = Callable[[Array, States, Array], States]
+Function = Callable[[Array, Array], object]  # of the first array, into the second
+
+# Recurrent layers know these with these constants only, so writers leave them out.
+_FIXED: dict[str, Callable[[Array], Array]] = {
+    "scaledTanh": lambda x: scaled_tanh(x, 1.7159, 2 / 3),
+    "sigmoidHard": lambda x: hard_sigmoid(x, 0.2, 0.5),
+    "linear": lambda x: x,
+}
+_INTO: dict[str, Function] = {"tanh": np.tanh, "sigmoid": sigmoid}
+_SATURATED = ("tanh", "sigmoid", "scaledTanh", "sigmoidHard")
+
+
+def _function(a: Params, *, clip: bool = False) -> Function:
+    """An activation of a recurrent layer.
+
+    With `clip` of a sum, which is clipped first: some have reached their ends there anyway.
+    """
+    return a.once(f"function, clip={clip}", lambda: _made(a, clip))
+
+
+def _made(a: Params, clip: bool) -> Function:
+    kind = a.which("NonlinearityType") or "linear"
+    message = getattr(a, kind)
+    fixed = not (getattr(message, "alpha", 0) or getattr(message, "beta", 0))
+    if kind in _INTO:
+        return _INTO[kind]
+    function = _FIXED[kind] if kind in _FIXED and fixed else function_of(a)
+    if clip and not (kind in _SATURATED and fixed):
+        return lambda x, out: np.copyto(out, function(clipped(x, -_CLIP, _CLIP)))
+    return lambda x, out: np.copyto(out, function(x))
+
+
+class Gates(NamedTuple):
+    """The weights of gates that are computed together, in all directions.
+
+    Attributes:
+        matrix: [gates, directions, C + 1, units]; the last row is the bias.
+        recursion: [gates, directions, units, units].
+    """
+
+    matrix: Array
+    recursion: Array
+
+    def project(self, x: Array, reverse: Sequence[bool]) -> Array:
+        """[Seq, gates, directions, Batch, units], each direction in the order of its walk."""
+        length, batch = x.shape[:2]
+        rows = np.ones((len(reverse), length, batch, self.matrix.shape[2]), np.float32)
+        for walked, back in zip(rows, reverse, strict=True):
+            walked[..., :-1] = (x[::-1] if back else x).reshape(length, batch, -1)
+        made = np.matmul(rows.reshape(len(reverse), length * batch, -1), self.matrix)
+        return made.reshape(*made.shape[:2], length, batch, -1).transpose(2, 0, 1, 3, 4)
+
+
+def _gates(
+    p: Params, parts: Sequence[Params], weights: Sequence[str], recursions: Sequence[str],
+    biases: Sequence[str], halved: int = 0,
+) -> Gates:  # fmt: skip
+    """Gates one after another, read once; `biases` may be empty, the first gates halved."""
+    units = p.outputVectorSize
+
+    def joined(names: Sequence[str], shape: tuple[int, ...]) -> Array:
+        """[gates, directions, *shape]."""
+        return np.stack([np.stack([part.weight(name, shape) for part in parts]) for name in names])
+
+    def read() -> Gates:
+        matrix = joined(weights, (units, p.inputVectorSize)).swapaxes(-1, -2)
+        recursion = joined(recursions, (units, units)).swapaxes(-1, -2)
+        bias = np.zeros((*matrix.shape[:2], units), np.float32)
+        if biases:
+            bias = joined(biases, (units,))
+        matrix = np.concatenate([matrix, bias[:, :, None]], axis=2)
+        recursion = np.ascontiguousarray(recursion)
+        matrix[:halved] *= _HALF
+        recursion[:halved] *= _HALF
+        return Gates(matrix, recursion)
+
+    return parts[0].once(f"gates {'+'.join(weights)} of {len(parts)}", read)
+
+
+def _initial(
+    states: Sequence[Array], count: int, directions: int, shape: tuple[int, int]
+) -> States:
+    """The first states [directions, Batch, units]; the inputs are ordered by direction."""
+    if not states:
+        return (np.zeros((directions, *shape), np.float32),) * count
+    return tuple(
+        np.stack([
+            np.broadcast_to(states[count * d + s].reshape(-1, shape[1]), shape)
+            for d in range(directions)
+        ])
+        for s in range(count)
+    )  # fmt: skip
+
+
+def _walk(step: Step, entries: Array, states: States) -> tuple[Array, States]:
+    """The outputs [Seq, directions, Batch, units], which are the first state; the last states."""
+    outputs = np.empty((len(entries), *states[0].shape), np.float32)
+    for entry, output in zip(entries, outputs, strict=True):
+        states = step(entry, states, output)
+    return outputs, states
+
+
+def _blobs(y: Array, states: States, sequence: bool) -> tuple[Array, ...]:
+    """The output [Seq, Batch, units], whole or its last step, and the states, in five axes."""
+    shown = y if sequence else y[-1:]
+    apart = (state[d] for d in range(len(states[0])) for state in states)
+    return (shown[..., None, None], *(state[None, :, :, None, None] for state in apart))
+
+
+@kernel("simpleRecurrent")
+def simple_recurrent(p: Params, x: Array, *states: Array) -> tuple[Array, ...]:
+    """y = f(W x + R y' + b)."""
+    bias = ["biasVector"] if p.hasBiasVector else []
+    gates = _gates(p, [p], ["weightMatrix"], ["recursionMatrix"], bias)
+    function = _function(p.activation, clip=True)
+    recursion = gates.recursion[0]
+
+    def step(entry: Array, state: States, output: Array) -> States:
+        np.matmul(state[0], recursion, out=output)
+        np.add(output, entry[0], out=output)
+        function(output, output)
+        return (output,)
+
+    first = _initial(states, 1, 1, (x.shape[1], p.outputVectorSize))
+    y, last = _walk(step, gates.project(x, [p.reverseInput]), first)
+    return _blobs(y[:, 0], last, p.sequenceOutput)
+
+
+@kernel("gru")
+def gru(p: Params, x: Array, *states: Array) -> tuple[Array, ...]:
+    """The reset gate is applied to the state before the recursion matrix.
+
+    z = f(Wz x + Rz y' + bz), r = f(Wr x + Rr y' + br), o = g(Wo x + Ro (r y') + bo),
+    y = (1 - z) o + z y'.
+    """
+    units = p.outputVectorSize
+
+    def of(*names: str) -> Gates:
+        weights, recursions, biases = (
+            [f"{name}Gate{what}" for name in names]
+            for what in ("WeightMatrix", "RecursionMatrix", "BiasVector")
+        )
+        return _gates(p, [p], weights, recursions, biases if p.hasBiasVectors else [])
+
+    early, late = of("update", "reset"), of("output")
+    inner, outer = (_function(a, clip=True) for a in p.activations)
+    first, second = early.recursion, late.recursion[0]
+    total = np.empty((3, 1, x.shape[1], units), np.float32)
+    opened, (z, r, o) = total[:2], total
+
+    def step(entry: Array, state: States, output: Array) -> States:
+        (before,) = state
+        np.matmul(before, first, out=opened)
+        np.add(opened, entry[:2], out=opened)
+        inner(opened, opened)
+        np.multiply(before, r, out=r)
+        np.matmul(r, second, out=o)
+        np.add(o, entry[2], out=o)
+        outer(o, o)
+        np.subtract(before, o, out=output)  # (1 - z) o + z y' = o + z (y' - o)
+        np.multiply(output, z, out=output)
+        np.add(output, o, out=output)
+        return (output,)
+
+    reverse = [p.reverseInput]
+    entries = np.concatenate([early.project(x, reverse), late.project(x, reverse)], axis=1)
+    y, last = _walk(step, entries, _initial(states, 1, 1, (x.shape[1], units)))
+    return _blobs(y[:, 0], last, p.sequenceOutput)
+
+
+def _lstm(
+    p: Params, parts: Sequence[Params], activations: Sequence[Params], x: Array,
+    states: Sequence[Array], reverse: Sequence[bool],
+) -> tuple[Array, States]:  # fmt: skip
+    """Output and cell, in one or both directions.
+
+    i = f(Wi x + Ri y' + pi c' + bi), f likewise, z = g(Wz x + Rz y' + bz), c = c' f + i z,
+    clipped, o = f(Wo x + Ro y' + po c + bo), y = h(c) o. With coupled gates 1 - i is in the
+    place of f.
+    """
+    units, options = p.outputVectorSize, p.params
+    coupled = options.coupledInputAndForgetGate
+    early = ["inputGate"] if coupled else ["inputGate", "forgetGate"]
+    names = [*early, "outputGate", "blockInput"]
+    weights, recursions, biases = (
+        [f"{name}{what}" for name in names]
+        for what in ("WeightMatrix", "RecursionMatrix", "BiasVector")
+    )
+    kinds = [a.which("NonlinearityType") for a in activations]
+    usual = kinds[:2] == ["sigmoid", "tanh"] and not options.hasPeepholeVectors
+    gates = _gates(
+        p, parts, weights, recursions, biases if options.hasBiasVectors else [],
+        len(names) - 1 if usual else 0,
+    )  # fmt: skip
+    entries = gates.project(x, reverse)
+    if options.forgetBias and not options.hasBiasVectors and not coupled:
+        entries[:, 1] += _HALF if usual else _ONE
+    peepholes = [
+        np.stack([part.weight(f"{name}PeepholeVector", (units,)) for part in parts])[:, None]
+        for name in [*early, "outputGate"]
+    ] if options.hasPeepholeVectors else []  # fmt: skip
+    f, g = (_function(a, clip=True) for a in activations[:2])
+    h = _function(activations[2])
+    at_once = list(enumerate(peepholes[:-1]))
+    limit = np.float32(options.cellClipThreshold)
+    least, recursion = -limit, gates.recursion
+    before, cell = _initial(states, 2, len(parts), (x.shape[1], units))
+    cell = cell.copy()
+    # Without clipping a cell grows by one a step at most.
+    clips = not (usual and len(x) + np.abs(cell).max(initial=0) <= limit)
+    total = np.empty((len(names), *cell.shape), np.float32)
+    first, i, o, z = total[: len(early) if peepholes else -1], total[0], total[-2], total[-1]
+    kept = np.empty_like(cell) if coupled else total[1]
+
+    def step(entry: Array, state: States, output: Array) -> States:
+        np.matmul(state[0], recursion, total)
+        np.add(total, entry, total)
+        for gate, peephole in at_once:
+            total[gate] += peephole * cell
+        if usual:  # sigmoid(x) is (tanh(x / 2) + 1) / 2
+            np.tanh(total, total)
+            np.multiply(first, _HALF, first)
+            np.add(first, _HALF, first)
+        else:
+            f(first, first)
+            g(z, z)
+        if coupled:
+            np.subtract(_ONE, i, kept)
+        np.multiply(cell, kept, cell)
+        np.multiply(i, z, z)
+        np.add(cell, z, cell)
+        if clips:
+            clipped(cell, least, limit, out=cell)
+        if peepholes:
+            np.add(o, peepholes[-1] * cell, o)
+            f(o, o)
+        h(cell, output)
+        np.multiply(output, o, output)
+        return output, cell
+
+    return _walk(step, entries, (before, cell))
+
+
+@kernel("uniDirectionalLSTM")
+def uni_directional_lstm(p: Params, x: Array, *states: Array) -> tuple[Array, ...]:
+    """Output, last output and last cell."""
+    y, last = _lstm(p, [p.weightParams], p.activations, x, states, [p.reverseInput])
+    return _blobs(y[:, 0], last, p.params.sequenceOutput)
+
+
+@kernel("biDirectionalLSTM")
+def bi_directional_lstm(p: Params, x: Array, *states: Array) -> tuple[Array, ...]:
+    """Output, last output and cell forward, last output and cell backward.
+
+    The output has the forward half first.
+    """
+    ahead = p.activationsForwardLSTM
+    behind = p.activationsBackwardLSTM or ahead
+    if [a.message for a in ahead] == [a.message for a in behind]:
+        y, last = _lstm(p, p.weightParams, ahead, x, states, [False, True])
+        forward, backward = y[:, 0], y[:, 1]
+    else:
+        one, other = p.weightParams
+        y, end = _lstm(p, [one], ahead, x, states[:2], [False])
+        z, start = _lstm(p, [other], behind, x, states[2:], [True])
+        forward, backward = y[:, 0], z[:, 0]
+        last = tuple(np.concatenate(pair) for pair in zip(end, start, strict=True))
+    if p.params.sequenceOutput:
+        y = np.concatenate([forward, backward[::-1]], axis=-1)
+    else:
+        y = np.concatenate([forward[-1:], backward[-1:]], axis=-1)
+    return _blobs(y, last, True)

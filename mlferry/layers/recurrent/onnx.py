@@ -1,0 +1,390 @@
+"""Recurrent layers: [Seq, Batch, C, 1, 1] in; the output and the last states out.
+
+ONNX's own nodes compute them wherever their clipping cannot tell: Core ML clips sums at 50, where
+bounded activations are constant, and the cells of an LSTM at a threshold, which so many steps may
+not be able to reach. Everything else is a `Scan` over the steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from mlferry.layers.elementwise.onnx import ACTIVATIONS
+from mlferry.layers.exports import op, refuse
+from mlferry.layers.onnx_weights import weight
+from mlferry.layers.params import Params
+from mlferry.onnx_graph.emitter import Emitter
+from mlferry.onnx_graph.graph import Body, Port
+
+_CLIP = 50.0
+_NO_LIMIT = 50000.0  # what Apple's builder writes where cells are not to be clipped
+# ONNX's name, and how many of alpha and beta it takes
+_NODES = {
+    "linear": ("Affine", 2), "ReLU": ("Relu", 0), "leakyReLU": ("LeakyRelu", 1),
+    "thresholdedReLU": ("ThresholdedRelu", 1), "tanh": ("Tanh", 0), "sigmoid": ("Sigmoid", 0),
+    "scaledTanh": ("ScaledTanh", 2), "sigmoidHard": ("HardSigmoid", 2), "ELU": ("Elu", 1),
+    "softsign": ("Softsign", 0), "softplus": ("Softplus", 0),
+}  # fmt: skip
+# Recurrent layers know these with these constants only, so writers leave them out.
+_FIXED = {"scaledTanh": (1.7159, 2 / 3), "sigmoidHard": (0.2, 0.5), "linear": (1.0, 0.0)}
+
+_LIMITS = "activations with weights: PReLU and parametricSoftplus"
+
+
+@dataclass(frozen=True)
+class Function:
+    """An activation with its constants."""
+
+    kind: str
+    message: Any
+
+    @classmethod
+    def of(cls, a: Params) -> Function:
+        """What an `ActivationParams` message of a recurrent layer describes."""
+        kind = a.which("NonlinearityType") or "linear"
+        message = getattr(a, kind)
+        if kind in _FIXED and not (message.alpha or message.beta):
+            alpha, beta = _FIXED[kind]
+            message = SimpleNamespace(alpha=alpha, beta=beta)
+        return cls(kind, message)
+
+    def apply(self, e: Emitter, x: str) -> str:
+        """The activation of a value."""
+        return ACTIVATIONS[self.kind](e, self.message, x)
+
+    @property
+    def bound(self) -> float | None:
+        """The largest magnitude, of one that is constant from a sum of 50 on; else None."""
+        if self.kind in ("sigmoid", "tanh"):
+            return 1.0
+        alpha, beta = getattr(self.message, "alpha", 0), getattr(self.message, "beta", 0)
+        if self.kind == "sigmoidHard" and alpha * _CLIP >= 1 + abs(beta):
+            return 1.0
+        if self.kind == "scaledTanh" and abs(beta) * _CLIP >= 10:
+            return abs(float(alpha))
+        return None
+
+
+def _attributes(functions: Sequence[Function]) -> dict[str, Any]:
+    """The activations of a node, with their constants in one list each."""
+    names, alphas, betas = [], [], []
+    for function in functions:
+        if function.kind not in _NODES:
+            raise refuse(f"the activation {function.kind} in a recurrent layer")
+        name, count = _NODES[function.kind]
+        names.append(name)
+        alphas += [float(function.message.alpha)] if count else []
+        betas += [float(function.message.beta)] if count > 1 else []
+    return {
+        "activations": names, "activation_alpha": alphas or None, "activation_beta": betas or None
+    }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A recurrent layer with its input.
+
+    Attributes:
+        p: its parameters.
+        parts: the messages that hold the weights, one a direction.
+        reverse: whether a direction walks from the end.
+        x: [Seq, Batch, C].
+        states: first states [1, Batch, units], direction by direction; none for zeros.
+    """
+
+    p: Params
+    parts: Sequence[Params]
+    reverse: Sequence[bool]
+    x: str
+    states: Sequence[str]
+
+    @property
+    def direction(self) -> str:
+        """ONNX's name of the directions."""
+        if len(self.parts) == 2:
+            return "bidirectional"
+        return "reverse" if self.reverse[0] else "forward"
+
+
+def _layer(
+    e: Emitter, p: Params, parts: Sequence[Params], reverse: Sequence[bool], x: str,
+    states: Sequence[str],
+) -> Layer:  # fmt: skip
+    steps, batch = e.extents(x)[:2]
+    given = [e.reshape(state, [1, e.extent(state, 1), p.outputVectorSize]) for state in states]
+    spread = []
+    for state in given:
+        if e.shape(state)[1] == batch:
+            spread.append(state)
+            continue
+        spread.append(e.node("Expand", state, e.vector([1, batch, p.outputVectorSize])))
+        e.shapes[spread[-1]] = (1, e.shape(x)[1], p.outputVectorSize)
+    return Layer(p, parts, reverse, e.reshape(x, [steps, batch, p.inputVectorSize]), spread)
+
+
+def _stacked(e: Emitter, layer: Layer, names: Sequence[str], shape: tuple[int, ...]) -> str:
+    """Weights of several gates, one below the other, [directions, gates * units, ...]."""
+    rows = [
+        e.unsqueeze(e.joined([_gate(e, layer, part, name, shape) for name in names], 0), [0])
+        for part in layer.parts
+    ]
+    return e.joined(rows, 0)
+
+
+def _gate(e: Emitter, layer: Layer, part: Params, name: str, shape: tuple[int, ...]) -> str:
+    """A weight; a gate that the layer does not have is 0."""
+    if not name:
+        return e.constant(np.zeros(shape, np.float32))
+    return weight(e, part, name, shape)
+
+
+def _weights(
+    e: Emitter, layer: Layer, names: tuple[list[str], list[str], list[str]], extra: Any = None
+) -> list[str]:
+    """Matrices, recursions, and biases where there are some; `extra` is added to these."""
+    units, inputs = layer.p.outputVectorSize, layer.p.inputVectorSize
+    matrices, recursions, biases = names
+    found = [
+        _stacked(e, layer, matrices, (units, inputs)),
+        _stacked(e, layer, recursions, (units, units)),
+    ]
+    none = e.constant(np.zeros((len(layer.parts), len(matrices) * units), np.float32))
+    if biases:
+        return [*found, e.joined([_stacked(e, layer, biases, (units,)), none], 1)]
+    if extra is not None:
+        both = np.tile(np.concatenate([extra, 0 * extra]), (len(layer.parts), 1))
+        return [*found, e.constant(both.astype(np.float32))]
+    return [*found, ""]
+
+
+def _blobs(
+    e: Emitter, layer: Layer, sequence: bool, y: str, last: Sequence[str]
+) -> tuple[str, ...]:
+    """The outputs of a layer.
+
+    Args:
+        e: the emitter.
+        layer: the layer.
+        sequence: whether the output has all steps.
+        y: [Seq, directions, Batch, units] in the order of the input.
+        last: the last states, [directions, Batch, units] each.
+    """
+    units, both = layer.p.outputVectorSize, len(layer.parts) == 2
+    steps, batch, _ = e.extents(layer.x)
+    known = e.shape(layer.x)[:2]
+    e.shapes[y] = (known[0], len(layer.parts), known[1], units)
+    for state in last:
+        e.shapes[state] = (len(layer.parts), known[1], units)
+    if sequence and layer.direction == "reverse":
+        y = e.sliced(y, 0, -1, np.iinfo(np.int64).min, -1)
+        e.shapes[y] = (known[0], 1, known[1], units)
+    if sequence:
+        turned = e.transpose(y, [0, 2, 1, 3]) if both else y
+        shown = e.reshape(turned, [steps, batch, len(layer.parts) * units, 1, 1])
+    else:
+        turned = e.transpose(last[0], [1, 0, 2]) if both else last[0]
+        shown = e.reshape(turned, [1, batch, len(layer.parts) * units, 1, 1])
+    results = [shown]
+    for direction in range(len(layer.parts)):
+        for state in last:
+            one = e.sliced(state, 0, direction, direction + 1) if both else state
+            results.append(e.reshape(one, [1, batch, units, 1, 1]))
+    return tuple(results)
+
+
+def _first(e: Emitter, layer: Layer, index: int, count: int) -> str:
+    """One of the first states, [directions, Batch, units], or nothing for zeros."""
+    if not layer.states:
+        return ""
+    return e.joined([layer.states[index + count * d] for d in range(len(layer.parts))], 0)
+
+
+def _named(names: Sequence[str], biased: bool) -> tuple[list[str], list[str], list[str]]:
+    matrices, recursions, biases = (
+        [name and f"{name}{what}" for name in names]
+        for what in ("WeightMatrix", "RecursionMatrix", "BiasVector")
+    )
+    return matrices, recursions, biases if biased else []
+
+
+@op("simpleRecurrent", five_axes=True, limits=_LIMITS)
+def simple_recurrent(e: Emitter, p: Params, x: str, *states: str) -> tuple[str, ...]:
+    """y = f(W x + R y' + b)."""
+    layer = _layer(e, p, [p], [p.reverseInput], x, states)
+    names = (["weightMatrix"], ["recursionMatrix"], ["biasVector"] if p.hasBiasVector else [])
+    function = Function.of(p.activation)
+    y, last = e.nodes(
+        "RNN", [layer.x, *_weights(e, layer, names), "", _first(e, layer, 0, 1)], 2,
+        hidden_size=p.outputVectorSize, direction=layer.direction, **_attributes([function]),
+        clip=None if function.bound else _CLIP,
+    )  # fmt: skip
+    return _blobs(e, layer, p.sequenceOutput, y, [last])
+
+
+@op("gru", five_axes=True, limits=_LIMITS)
+def gru(e: Emitter, p: Params, x: str, *states: str) -> tuple[str, ...]:
+    """The reset gate is applied to the state before the recursion matrix."""
+    layer = _layer(e, p, [p], [p.reverseInput], x, states)
+    names = _named(["updateGate", "resetGate", "outputGate"], p.hasBiasVectors)
+    functions = [Function.of(a) for a in p.activations]
+    y, last = e.nodes(
+        "GRU", [layer.x, *_weights(e, layer, names), "", _first(e, layer, 0, 1)], 2,
+        hidden_size=p.outputVectorSize, direction=layer.direction, **_attributes(functions),
+        linear_before_reset=0, clip=None if all(f.bound for f in functions) else _CLIP,
+    )  # fmt: skip
+    return _blobs(e, layer, p.sequenceOutput, y, [last])
+
+
+# ---- LSTM ---------------------------------------------------------------------------------------
+
+
+@op("uniDirectionalLSTM", five_axes=True, limits=_LIMITS)
+def uni_directional_lstm(e: Emitter, p: Params, x: str, *states: str) -> tuple[str, ...]:
+    """Output, last output and last cell."""
+    layer = _layer(e, p, [p.weightParams], [p.reverseInput], x, states)
+    return _lstm(e, layer, [[Function.of(a) for a in p.activations]])
+
+
+@op("biDirectionalLSTM", five_axes=True, limits=_LIMITS)
+def bi_directional_lstm(e: Emitter, p: Params, x: str, *states: str) -> tuple[str, ...]:
+    """Output, last output and cell forward, last output and cell backward."""
+    layer = _layer(e, p, list(p.weightParams), [False, True], x, states)
+    ahead = p.activationsForwardLSTM
+    both = (ahead, p.activationsBackwardLSTM or ahead)
+    return _lstm(e, layer, [[Function.of(a) for a in one] for one in both])
+
+
+def _lstm(e: Emitter, layer: Layer, functions: list[list[Function]]) -> tuple[str, ...]:
+    native = all(_never_clipped(e, layer, one) for one in functions)
+    make = _lstm_node if native else _lstm_steps
+    y, *last = make(e, layer, functions)
+    return _blobs(e, layer, layer.p.params.sequenceOutput, y, last)
+
+
+def _never_clipped(e: Emitter, layer: Layer, functions: Sequence[Function]) -> bool:
+    """Whether neither the clipping of sums nor that of cells can change a value."""
+    gate, block = (function.bound for function in functions[:2])
+    limit = layer.p.params.cellClipThreshold
+    if gate is None or block is None or gate > 1:
+        return False
+    steps = e.shape(layer.x)[0]
+    if steps is None or layer.states:
+        return bool(limit >= _NO_LIMIT)
+    return bool(steps * block <= limit)
+
+
+def _lstm_node(e: Emitter, layer: Layer, functions: list[list[Function]]) -> tuple[str, ...]:
+    p, options = layer.p, layer.p.params
+    coupled = options.coupledInputAndForgetGate
+    gates = ["inputGate", "outputGate", "" if coupled else "forgetGate", "blockInput"]
+    units = p.outputVectorSize
+    one_more = None
+    if options.forgetBias and not options.hasBiasVectors and not coupled:
+        one_more = np.repeat(np.array([0, 0, 1, 0], np.float32), units)
+    names = _named(gates, options.hasBiasVectors)
+    inputs = [layer.x, *_weights(e, layer, names, one_more), ""]
+    inputs += [_first(e, layer, index, 2) for index in range(2)]
+    if options.hasPeepholeVectors:
+        peepholes = [name and f"{name}PeepholeVector" for name in gates[:3]]
+        inputs.append(_stacked(e, layer, peepholes, (units,)))
+    every = [function for one in functions for function in one]
+    return e.nodes(
+        "LSTM", inputs, 3, hidden_size=units, direction=layer.direction, **_attributes(every),
+        input_forget=1 if coupled else None,
+    )  # fmt: skip
+
+
+def _bounded(e: Emitter, x: str, limit: float = _CLIP) -> str:
+    return e.node("Clip", x, e.number(-limit), e.number(limit))
+
+
+Step = Callable[[str, str, str], tuple[str, str]]
+
+
+def _lstm_steps(e: Emitter, layer: Layer, functions: list[list[Function]]) -> tuple[str, ...]:
+    """One `Scan` a direction, with every clip of Core ML's equations."""
+    ys, outputs, cells = [], [], []
+    for index, part in enumerate(layer.parts):
+        y, output, cell = _scan(e, layer, index, _step(e, layer, part, functions[index]))
+        ys.append(e.unsqueeze(y, [1]))
+        outputs.append(output)
+        cells.append(cell)
+    return e.joined(ys, 1), *(
+        e.joined([e.unsqueeze(state, [0]) for state in states], 0) for states in (outputs, cells)
+    )
+
+
+def _step(e: Emitter, layer: Layer, part: Params, functions: list[Function]) -> Step:
+    """i = f(Wi x + Ri y' + pi c' + bi), f likewise, z = g(Wz x + Rz y' + bz), c = c' f + i z,
+    clipped, o = f(Wo x + Ro y' + po c + bo), y = h(c) o.
+    """
+    p, options = layer.p, layer.p.params
+    units, coupled = p.outputVectorSize, options.coupledInputAndForgetGate
+    f, g, h = functions
+    stored: dict[str, tuple[str, str, str, str]] = {}
+    for gate in ("inputGate", "forgetGate", "outputGate", "blockInput"):
+        if gate == "forgetGate" and coupled:
+            continue
+        matrix = weight(e, part, f"{gate}WeightMatrix", (units, p.inputVectorSize), axes=(1, 0))
+        recursion = weight(e, part, f"{gate}RecursionMatrix", (units, units), axes=(1, 0))
+        bias = weight(e, part, f"{gate}BiasVector", (units,)) if options.hasBiasVectors else ""
+        if options.forgetBias and not bias and gate == "forgetGate":
+            bias = e.number(1)
+        peephole = ""
+        if options.hasPeepholeVectors and gate != "blockInput":
+            peephole = weight(e, part, f"{gate}PeepholeVector", (units,))
+        stored[gate] = (matrix, recursion, bias, peephole)
+
+    def total(gate: str, x: str, before: str, cell: str) -> str:
+        matrix, recursion, bias, peephole = stored[gate]
+        y = e.node("Add", e.node("MatMul", x, matrix), e.node("MatMul", before, recursion))
+        y = e.node("Add", y, bias) if bias else y
+        y = e.node("Add", y, e.node("Mul", cell, peephole)) if peephole else y
+        return _bounded(e, y)
+
+    def step(x: str, before: str, cell: str) -> tuple[str, str]:
+        i = f.apply(e, total("inputGate", x, before, cell))
+        kept = (
+            e.node("Sub", e.number(1), i) if coupled
+            else f.apply(e, total("forgetGate", x, before, cell))
+        )  # fmt: skip
+        z = g.apply(e, total("blockInput", x, before, cell))
+        sums = e.node("Add", e.node("Mul", cell, kept), e.node("Mul", i, z))
+        made = _bounded(e, sums, options.cellClipThreshold)
+        o = f.apply(e, total("outputGate", x, before, made))
+        return e.node("Mul", h.apply(e, made), o), made
+
+    return step
+
+
+def _scan(e: Emitter, layer: Layer, index: int, step: Step) -> tuple[str, str, str]:
+    """The outputs [Seq, Batch, units] in the order of the input, the last output and cell."""
+    units, batch = layer.p.outputVectorSize, e.extents(layer.x)[1]
+    if layer.states:
+        first = [e.squeeze(state, [0]) for state in layer.states[2 * index : 2 * index + 2]]
+    else:
+        size = e.vector([batch, units])
+        first = [e.node("ConstantOfShape", size, value=np.zeros(1, np.float32))] * 2
+    names = [e.fresh(f"{e.layer}/{what}") for what in ("before", "cell", "entry")]
+    e.shapes |= {
+        names[0]: (None, units), names[1]: (None, units), names[2]: (None, layer.p.inputVectorSize)
+    }  # fmt: skip
+    with e.inside() as nodes:
+        made, cell = step(names[2], names[0], names[1])
+        again = e.node("Identity", made)
+    ports = [Port(name, shape=(None, n)) for name, n in zip(
+        names, (units, units, layer.p.inputVectorSize), strict=True)]  # fmt: skip
+    results = [Port(name, shape=(None, units)) for name in (made, cell, again)]
+    back = int(layer.reverse[index])
+    output, last_cell, y = e.nodes(
+        "Scan", [*first, layer.x], 3, num_scan_inputs=1, body=Body(nodes, ports, results),
+        scan_input_directions=[back], scan_output_directions=[back],
+    )  # fmt: skip
+    known = e.shape(layer.x)[:2]
+    e.shapes |= {y: (*known, units), output: (known[1], units), last_cell: (known[1], units)}
+    return y, output, last_cell

@@ -1,0 +1,60 @@
+"""Reductions over axes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from mlferry.layers.kernels import Array, kernel
+from mlferry.layers.params import Params
+from mlferry.layers.reduction.definition import AXES_OF_REDUCE, reduced_axes
+
+
+def _log_sum_exp(x: Array, axis: tuple[int, ...], keepdims: bool) -> Any:
+    top = x.max(axis=axis, keepdims=True)
+    top = np.where(np.isfinite(top), top, 0)  # the difference of infinities is no number
+    total = np.log(np.exp(x - top).sum(axis=axis, keepdims=True)) + top
+    return total if keepdims else np.squeeze(total, axis=axis)
+
+
+_REDUCTIONS: dict[str, Callable[..., Any]] = {
+    "reduceL1": lambda x, **k: np.abs(x).sum(**k),
+    "reduceL2": lambda x, **k: np.sqrt(np.square(x).sum(**k)),
+    "reduceMax": np.max,
+    "reduceMin": np.min,
+    "reduceSum": np.sum,
+    "reduceProd": np.prod,
+    "reduceMean": np.mean,
+    "reduceLogSum": lambda x, **k: np.log(x.sum(**k)),
+    "reduceSumSquare": lambda x, **k: np.square(x).sum(**k),
+    "reduceLogSumExp": _log_sum_exp,
+}
+_CLASSIC: dict[str, Callable[..., Any]] = {
+    "SUM": np.sum,
+    "AVG": np.mean,
+    "PROD": np.prod,
+    "SUMSQUARE": _REDUCTIONS["reduceSumSquare"],
+    "L1": _REDUCTIONS["reduceL1"],
+    "L2": _REDUCTIONS["reduceL2"],
+    "MAX": np.max,
+    "MIN": np.min,
+}
+
+
+@kernel(*_REDUCTIONS)
+def reduce_nd(p: Params, x: Array) -> Array:
+    axes = reduced_axes(p, x.ndim)
+    return np.atleast_1d(_REDUCTIONS[p.kind](x, axis=axes, keepdims=p.keepDims))
+
+
+@kernel("reduce")
+def reduce(p: Params, x: Array) -> Array:
+    """Of the last axes; they stay with extent 1."""
+    axes = AXES_OF_REDUCE[p.axis]
+    if p.mode == "LOGSUM":
+        return np.log(x + p.epsilon).sum(axis=axes, keepdims=True)
+    if p.mode == "ARGMAX":
+        return np.argmax(x, axis=axes[0], keepdims=True).astype(np.float32)
+    return _CLASSIC[p.mode](x, axis=axes, keepdims=True)

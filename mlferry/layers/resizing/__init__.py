@@ -1,0 +1,1 @@
+"""Upsampling and resizing of height and width."""

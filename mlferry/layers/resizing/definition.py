@@ -1,0 +1,118 @@
+"""Upsampling and resizing of height and width."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from mlferry.errors import SpecError
+from mlferry.layers.definitions import (
+    TWO_OR_DEFAULT,
+    Change,
+    Entries,
+    Feature,
+    layer_kind,
+    layer_rule,
+    size_check,
+)
+from mlferry.layers.params import Params
+from mlferry.numerics.shapes import Shape, need_rank, show
+from mlferry.spec.problems import Problems, error, warning
+from mlferry.spec.proto import neural_network_pb2 as nn
+
+
+@layer_kind(
+    "upsample",
+    inputs=1,
+    defaults={"scalingFactor": (1, 1)},
+    lists={
+        "scalingFactor": TWO_OR_DEFAULT,
+        "fractionalScalingFactor": Entries((0, 2), math.ulp(0.0)),
+    },
+    features=(
+        Feature(
+            lambda layer: layer.upsample.linearUpsampleMode != 0, 5, "the linear upsample mode"
+        ),
+        Feature(
+            lambda layer: bool(layer.upsample.fractionalScalingFactor), 5, "the fractional factor"
+        ),
+    ),
+)
+def upsample(p: Params, shape: Shape) -> list[Shape]:
+    need_rank(shape, 3)
+    factors = p.fractionalScalingFactor or p.scalingFactor
+    spatial = (
+        None if size is None else scaled(size, factor)
+        for size, factor in zip(shape[-2:], factors, strict=True)
+    )
+    return [(*shape[:-2], *spatial)]
+
+
+def scaled(size: int, factor: float) -> int:
+    """A size by a factor that is stored in float32: 10 by 0.7 is 7, not 6."""
+    return int(np.floor(np.float32(size) * np.float32(factor or 1)))
+
+
+@layer_kind(
+    "resizeBilinear",
+    inputs=1,
+    defaults={"targetSize": (1, 1)},
+    lists={"targetSize": TWO_OR_DEFAULT},
+)
+def resize_bilinear(p: Params, shape: Shape) -> list[Shape]:
+    need_rank(shape, 3)
+    return [(*shape[:-2], *target_size(p))]
+
+
+def target_size(p: Params) -> tuple[int, int]:
+    """Height and width asked for; unset or 0 is 1."""
+    height, width = p.targetSize
+    return height or 1, width or 1
+
+
+@layer_kind(
+    "cropResize",
+    inputs=2,
+    defaults={"targetSize": (1, 1), "spatialScale": 1.0},
+    lists={"targetSize": TWO_OR_DEFAULT},
+)
+def crop_resize(p: Params, shape: Shape, boxes: Shape) -> list[Shape]:
+    """[1, Batch, C, H, W] and boxes [N, 1, 4, 1, 1], or [N, 1, 5, 1, 1] with a batch index."""
+    if len(shape) != 5 or shape[0] not in (1, None):
+        raise SpecError(f"the image {show(shape)} is (1, Batch, C, H, W)")
+    if len(boxes) != 5 or boxes[1] not in (1, None) or boxes[2] not in (4, 5, None):
+        raise SpecError(f"the boxes {show(boxes)} are (N, 1, 4 or 5, 1, 1)")
+    batch = {4: shape[1], 5: 1}.get(boxes[2] or 0)
+    return [(boxes[0], batch, shape[2], *target_size(p))]
+
+
+@size_check("resizeBilinear")
+def bound_resize_bilinear(p: Params, change: Change) -> str:
+    bound = not change.recorded and (change.varies(-1) or change.varies(-2))
+    return f"it resizes to the fixed size {show(target_size(p))}" if bound else ""
+
+
+@size_check("cropResize")
+def bound_crop_resize(p: Params, change: Change) -> str:
+    bound = change.constant[1] and not change.recorded and (change.varies(-1) or change.varies(-2))
+    return "its constant boxes are those of the described size" if bound else ""
+
+
+# ---- rules and stored weights ------------------------------------------------------------------
+
+
+@layer_rule("upsample")
+def check_upsample(layer: nn.NeuralNetworkLayer, params: Any) -> Problems:
+    """One kind of factor; linear modes only with BILINEAR, and fractions only with them."""
+    if params.scalingFactor and params.fractionalScalingFactor:
+        yield error("scalingFactor and fractionalScalingFactor are both set")
+    linear = params.mode == nn.UpsampleLayerParams.BILINEAR and params.linearUpsampleMode
+    if params.fractionalScalingFactor and not linear:
+        yield warning(
+            "fractionalScalingFactor needs mode BILINEAR and a linearUpsampleMode other than "
+            "DEFAULT"
+        )
+    if params.linearUpsampleMode and not linear:
+        yield warning("linearUpsampleMode is set, but mode is not BILINEAR")

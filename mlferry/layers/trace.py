@@ -1,0 +1,250 @@
+"""The shape of every blob of a network, by the shape rules alone: nothing is evaluated."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from mlferry.errors import SpecError
+from mlferry.layers import versions
+from mlferry.layers.definitions import SIZE_CHECKS, Change, infer
+from mlferry.layers.params import Params
+from mlferry.numerics.shapes import Shape
+from mlferry.spec import features, networks
+from mlferry.spec.proto import features_pb2 as ft, model_pb2, neural_network_pb2 as nn
+
+Known = dict[str, Shape | None]
+CustomShapes = Callable[[nn.NeuralNetworkLayer, Sequence[Shape]], Sequence[Shape] | None]
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A layer that does not take the shapes of its inputs."""
+
+    layer: nn.NeuralNetworkLayer
+    inputs: tuple[Shape, ...]
+    reason: str
+
+    def __str__(self) -> str:
+        kind = self.layer.WhichOneof("layer")
+        return f"{kind} {self.layer.name!r}: {self.reason}"
+
+
+@dataclass
+class Trace:
+    """What is known of the blobs of a network.
+
+    Attributes:
+        shapes: by blob; None where nothing tells the rank, an extent of None where nothing
+            tells the extent.
+        refusals: the layers that do not take the shapes of their inputs.
+        opaque: custom layers whose output shapes nothing tells.
+    """
+
+    shapes: Known
+    refusals: list[Refusal] = field(default_factory=list)
+    opaque: list[str] = field(default_factory=list)
+
+
+def nothing_known(layer: nn.NeuralNetworkLayer, shapes: Sequence[Shape]) -> None:
+    """No class of a custom layer is at hand."""
+
+
+def trace(
+    network: networks.Network,
+    inputs: Mapping[str, Shape | None],
+    custom: CustomShapes = nothing_known,
+) -> Trace:
+    """The shapes of all blobs for those of the inputs.
+
+    Args:
+        network: a neural network.
+        inputs: shapes by input; see `blob_shape`.
+        custom: tells the output shapes of a custom layer, or None.
+    """
+    found = Trace(dict(inputs))
+    _walk(network.layers, found, custom, rank5=versions.uses_rank5(network))
+    return found
+
+
+def _walk(
+    layers: Sequence[nn.NeuralNetworkLayer], found: Trace, custom: CustomShapes, *, rank5: bool
+) -> None:
+    for layer in layers:
+        bodies = networks.subnetworks(layer)
+        if bodies:
+            _walk_bodies(layer, bodies, found, custom, rank5=rank5)
+            continue
+        given = [found.shapes.get(name) for name in layer.input]
+        made: Sequence[Shape] | None
+        known = tuple(shape for shape in given if shape is not None)
+        try:
+            if layer.HasField("custom"):
+                made = custom(layer, known) if len(known) == len(given) else None
+                made = _declared(layer, known) if made is None else made
+                if made is None:
+                    found.opaque.append(layer.name)
+            else:
+                made = infer(Params.of(layer, rank5=rank5), given)
+        except SpecError as error:
+            reason = str(error).splitlines()[0]
+            found.refusals.append(Refusal(layer, known, reason))
+            made = None
+        except Exception as error:  # a layer whose parameters validate would refuse
+            found.refusals.append(Refusal(layer, known, f"its parameters do not fit: {error}"))
+            made = None
+        for index, name in enumerate(layer.output):
+            fits = made is not None and index < len(made)
+            found.shapes[name] = tuple(made[index]) if made is not None and fits else None
+
+
+def declare(
+    layer: nn.NeuralNetworkLayer, inputs: Sequence[Shape], outputs: Sequence[Shape]
+) -> None:
+    """Let a layer itself say which shapes it takes and makes, where no rule can tell them."""
+    for target, told in ((layer.inputTensor, inputs), (layer.outputTensor, outputs)):
+        for shape in told:
+            target.add(rank=len(shape), dimValue=[n or 0 for n in shape])
+
+
+def _declared(layer: nn.NeuralNetworkLayer, inputs: Sequence[Shape]) -> list[Shape] | None:
+    """The shapes that a layer declares for just these shapes of its inputs."""
+    taken, made = (
+        [tuple(tensor.dimValue) for tensor in told]
+        for told in (layer.inputTensor, layer.outputTensor)
+    )
+    fits = taken == list(inputs) and len(made) == len(layer.output) > 0
+    return list(made) if fits and all(all(shape) for shape in made) else None
+
+
+def bound_to_sizes(
+    network: networks.Network, before: Known, now: Known, *, recorded: bool
+) -> list[Refusal]:
+    """The layers that hold for the described sizes only, though they take others.
+
+    Args:
+        network: a neural network.
+        before: shapes of all blobs for the described sizes of the inputs.
+        now: for other sizes.
+        recorded: whether the model says which sizes it was computed for; see `spec.sizes`.
+    """
+    constant: dict[str, bool] = {}
+    found: list[Refusal] = []
+    for layer in networks.layers_of(network):
+        reads, writes = networks.touched(layer)
+        kind = layer.WhichOneof("layer") or ""
+        same = kind not in _NEVER_CONSTANT and all(constant.get(blob) for blob in reads)
+        constant |= {blob: same and constant.get(blob, True) for blob in writes}
+        entry = SIZE_CHECKS.find(kind)
+        names = list(layer.input) if kind != "loop" else sorted(reads)
+        shapes = [(before.get(name), now.get(name)) for name in names]
+        if entry is None or all(one == other for one, other in shapes):
+            continue
+        known = [(a, b) for a, b in shapes if a is not None and b is not None and len(a) == len(b)]
+        if len(known) < len(shapes):
+            continue
+        change = Change(
+            tuple(a for a, _ in known), tuple(b for _, b in known),
+            tuple(constant.get(name, False) for name in names), recorded,
+        )  # fmt: skip
+        reason = entry.value(Params.of(layer), change)
+        if reason:
+            found.append(Refusal(layer, change.now, reason))
+    return found
+
+
+_NEVER_CONSTANT = (
+    "custom", "branch", "loop", "categoricalDistribution", "randomNormalLike",
+    "randomNormalStatic", "randomNormalDynamic", "randomUniformLike", "randomUniformStatic",
+    "randomUniformDynamic", "randomBernoulliLike", "randomBernoulliStatic",
+    "randomBernoulliDynamic",
+)  # fmt: skip
+
+
+def _walk_bodies(
+    layer: nn.NeuralNetworkLayer,
+    bodies: Sequence[nn.NeuralNetwork],
+    found: Trace,
+    custom: CustomShapes,
+    *,
+    rank5: bool,
+) -> None:
+    """Blobs that a branch or a loop may or may not change keep what all ways agree on."""
+    before = dict(found.shapes)
+    if layer.HasField("branch"):
+        ends: list[Known] = []
+        for body in bodies:
+            found.shapes = dict(before)
+            _walk(body.layers, found, custom, rank5=rank5)
+            ends.append(found.shapes)
+        found.shapes = _agreed(*ends)
+        return
+    for _ in range(2):  # the second round sees the shapes that the first one left
+        for body in bodies:
+            _walk(body.layers, found, custom, rank5=rank5)
+        found.shapes = _agreed(before, found.shapes)
+        before = dict(found.shapes)
+
+
+def _agreed(first: Known, second: Known) -> Known:
+    merged = {**first, **second}
+    for name in first.keys() & second.keys():
+        one, other = first[name], second[name]
+        if one is None or other is None or len(one) != len(other):
+            merged[name] = None
+        else:
+            merged[name] = tuple(a if a == b else None for a, b in zip(one, other, strict=True))
+    return merged
+
+
+# ---- inputs -----------------------------------------------------------------------------------
+
+
+def blob_shape(
+    feature: ft.FeatureType, network: networks.Network, shape: Sequence[int | None] | None = None
+) -> Shape | None:
+    """The shape of the blob that a network gets for an input.
+
+    Args:
+        feature: the type of the input.
+        network: tells the mapping of shapes.
+        shape: of the array, or [height, width] of the image, instead of the described one.
+    """
+    kind = feature.WhichOneof("Type")
+    if kind == "imageType":
+        image = feature.imageType
+        height, width = (image.height, image.width) if shape is None else shape
+        layout = features.LAYOUTS.get(image.colorSpace, "RGB")
+        blob = (1, features.CHANNELS[layout], height, width)
+        return (1, *blob) if network.imageInputShapeMapping == 0 else blob
+    extents = tuple(feature.multiArrayType.shape) if shape is None else tuple(shape)
+    if kind in ("doubleType", "int64Type"):
+        extents = (1,)
+    elif kind != "multiArrayType" or not extents:
+        return None
+    if not (versions.uses_rank5(network) or network.arrayInputShapeMapping == 0):
+        return extents
+    if len(extents) == 1:
+        return (1, 1, *extents, 1, 1)
+    return (1, 1, *extents) if len(extents) == 3 else extents
+
+
+def blob_shapes(
+    spec: model_pb2.Model, given: Mapping[str, Sequence[int | None]] | None = None
+) -> Known:
+    """The shapes of all input blobs of a network, those of `given` instead of the described.
+
+    Raises:
+        SpecError: there is no such input, or the model is no neural network.
+    """
+    network = networks.network_of(spec)
+    if network is None:
+        raise SpecError(f"a model of kind {spec.WhichOneof('Type')!r} has no blobs")
+    wanted = dict(given or {})
+    shapes = {
+        feature.name: blob_shape(feature.type, network, wanted.pop(feature.name, None))
+        for feature in spec.description.input
+    }
+    if wanted:
+        raise SpecError(f"no input {', '.join(map(repr, wanted))}; the inputs: {[*shapes]}")
+    return shapes

@@ -1,0 +1,63 @@
+"""Everything that is wrong with a model, all at once.
+
+Each module holds one family of rules; a rule is a small function in a registry (`rules`), so a
+further one is a function with a decorator. What a device computes with is checked, and what it
+trains; the insides of models that are no neural networks are not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from mlferry.layers.validate import (  # noqa: F401 (they register their functions)
+    classifier,
+    interface,
+    layer_weights,
+    layers,
+    model,
+    outputs,
+    pipeline,
+    preprocessing,
+    topology,
+    training,
+)
+from mlferry.layers.validate.rules import MODEL_RULES
+from mlferry.spec import networks
+from mlferry.spec.problems import Problem, error
+from mlferry.spec.proto import model_pb2, neural_network_pb2 as nn
+
+__all__ = ["Problem", "validate"]
+
+_DEEPEST = 50  # protobuf reads 100 nested messages; a pipeline or a branch takes two or more
+
+
+def validate(spec: model_pb2.Model) -> list[Problem]:
+    """Every problem of a model."""
+    if _is_too_deep(spec):
+        what = f"pipelines, branches or loops are nested in more than {_DEEPEST} levels"
+        return [error(what, "model")]
+    return [problem for rule in MODEL_RULES for problem in rule(spec)]
+
+
+def _is_too_deep(spec: model_pb2.Model) -> bool:
+    models, inner = [spec], list[nn.NeuralNetwork]()
+    for _ in range(_DEEPEST):
+        inner = [found for network in inner for found in _inside(network)]
+        for each in models:
+            inner += _inside(networks.network_of(each))
+        models = [found for each in models for found in _models_in(each)]
+        if not models and not inner:
+            return False
+    return True
+
+
+def _models_in(spec: model_pb2.Model) -> Iterator[model_pb2.Model]:
+    pipeline_found = networks.pipeline_of(spec)
+    if pipeline_found is not None:
+        yield from pipeline_found.models
+
+
+def _inside(network: networks.Network | None) -> list[nn.NeuralNetwork]:
+    if network is None:
+        return []
+    return [found for layer in network.layers for found in networks.subnetworks(layer)]

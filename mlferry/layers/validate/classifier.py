@@ -1,0 +1,119 @@
+"""Rules about what classifiers and regressors tell of their prediction."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from mlferry.layers.validate.rules import network_rule
+from mlferry.spec import networks
+from mlferry.spec.problems import Problems, error, hint, listed, note, warning
+from mlferry.spec.proto import features_pb2 as ft, model_pb2, neural_network_pb2 as nn
+
+_LABELS = {  # field of the labels: type of the predicted label, type of the keys
+    "stringClassLabels": ("stringType", "stringKeyType"),
+    "int64ClassLabels": ("int64Type", "int64KeyType"),
+}
+
+
+def _output(spec: model_pb2.Model, name: str) -> ft.FeatureType | None:
+    for feature in spec.description.output:
+        if feature.name == name:
+            return feature.type
+    return None
+
+
+@network_rule
+def labels(spec: model_pb2.Model, network: networks.Network) -> Problems:
+    """A classifier has labels, each once."""
+    if not isinstance(network, nn.NeuralNetworkClassifier):
+        return
+    field = network.WhichOneof("ClassLabels")
+    found = getattr(network, field).vector if field else ()
+    if not found:
+        yield error(f"it has no labels: {' or '.join(_LABELS)}", "classifier")
+    twice = [label for label, count in Counter(found).items() if count > 1]
+    if twice:
+        yield warning(f"labels are there more than once: {listed(map(repr, twice))}", "classifier")
+
+
+@network_rule
+def predicted_label(spec: model_pb2.Model, network: networks.Network) -> Problems:
+    """The predicted label is an output of the labels' type."""
+    if not isinstance(network, nn.NeuralNetworkClassifier):
+        return
+    name = spec.description.predictedFeatureName
+    if not name:
+        yield warning("predictedFeatureName is empty; it names the label's output", "description")
+        return
+    type_ = _output(spec, name)
+    if type_ is None:
+        known = hint(name, (feature.name for feature in spec.description.output))
+        yield warning(f"predictedFeatureName {name!r} is no output.{known}", "description")
+        return
+    wanted, found = _LABELS.get(network.WhichOneof("ClassLabels") or ""), type_.WhichOneof("Type")
+    if wanted and found != wanted[0]:
+        yield warning(f"its type is {found}; for these labels it is {wanted[0]}",
+                      f"output {name!r}")  # fmt: skip
+
+
+@network_rule
+def predicted_probabilities(spec: model_pb2.Model, network: networks.Network) -> Problems:
+    """The probabilities are an output: a dictionary with keys of the labels' type."""
+    if not isinstance(network, nn.NeuralNetworkClassifier):
+        return
+    name = spec.description.predictedProbabilitiesName
+    if not name:
+        return
+    type_ = _output(spec, name)
+    if type_ is None:
+        known = hint(name, (feature.name for feature in spec.description.output))
+        yield warning(f"predictedProbabilitiesName {name!r} is no output.{known}", "description")
+        return
+    wanted, found = _LABELS.get(network.WhichOneof("ClassLabels") or ""), type_.WhichOneof("Type")
+    where = f"output {name!r}"
+    if found == "multiArrayType":
+        yield note("its type is multiArrayType; dictionaryType is usual", where)
+    elif found != "dictionaryType":
+        yield warning(f"its type is {found}; probabilities are a dictionaryType", where)
+    elif wanted:
+        key = type_.dictionaryType.WhichOneof("KeyType")
+        if key not in (None, wanted[1]):
+            yield warning(f"its keys are {key}; for these labels they are {wanted[1]}", where)
+
+
+@network_rule
+def probability_blob(spec: model_pb2.Model, network: networks.Network) -> Problems:
+    """The blob of the probabilities exists."""
+    if not isinstance(network, nn.NeuralNetworkClassifier):
+        return
+    name = network.labelProbabilityLayerName
+    if name:
+        made = dict.fromkeys(blob for layer in networks.layers_of(network) for blob in layer.output)
+        if name not in made:
+            yield error(
+                f"labelProbabilityLayerName {name!r} is made by no layer.{hint(name, made)}",
+                "classifier",
+            )
+    elif network.layers and not network.layers[-1].output:
+        yield error(
+            "labelProbabilityLayerName is empty, and the last layer makes nothing to use instead",
+            "classifier",
+        )
+
+
+@network_rule
+def regression(spec: model_pb2.Model, network: networks.Network) -> Problems:
+    """The predicted value of a regressor is an output: a number or a multi-array."""
+    if not isinstance(network, nn.NeuralNetworkRegressor):
+        return
+    name = spec.description.predictedFeatureName
+    type_ = _output(spec, name)
+    if type_ is None:
+        known = hint(name, (feature.name for feature in spec.description.output))
+        yield warning(f"predictedFeatureName {name!r} is no output.{known}", "description")
+    elif type_.WhichOneof("Type") not in ("doubleType", "multiArrayType"):
+        yield warning(
+            f"its type is {type_.WhichOneof('Type')}; a regression gives doubleType or "
+            "multiArrayType",
+            f"output {name!r}",
+        )

@@ -1,0 +1,121 @@
+"""Rules about stored weights: how they are encoded, and how many values there are.
+
+No weight is decoded: counting is enough.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from mlferry.errors import SpecError
+from mlferry.layers.definitions import FLOATS, WEIGHTS, StoredWeight, layer_rule
+from mlferry.spec import weights
+from mlferry.spec.problems import Problems, error, note, warning
+from mlferry.spec.proto import neural_network_pb2 as nn
+
+
+@layer_rule()
+def weights_fit(layer: nn.NeuralNetworkLayer, params: Any) -> Problems:
+    """Each weight is stored in one encoding, with as many values as its shape has."""
+    kind = layer.WhichOneof("layer") or ""
+    precisions = set()
+    entry = WEIGHTS.find(kind)
+    for weight in entry.value(layer, params) if entry is not None else ():
+        try:
+            found = weights.encoding(weight.message)
+        except SpecError as problem:
+            yield error(f"{weight.field}: {problem}")
+            continue
+        if found is None:
+            yield from _missing(weight)
+        elif not weight.used:
+            because = f"{weight.switch} is not set" if weight.is_flag else weight.switch
+            yield note(f"{weight.field} is stored, but not used: {because}")
+        else:
+            precisions.add(found.kind)
+            yield from _count(weight, found)
+            yield from _quantization(weight, found)
+            yield from _encoding_is_allowed(weight, found, params)
+    if precisions.issuperset(FLOATS):
+        yield warning("its weights mix float32 and float16; a layer has one of them")
+
+
+def _missing(weight: StoredWeight) -> Problems:
+    if weight.used and (weight.shape is None or 0 not in weight.shape):
+        because = f", though {weight.switch} is set" if weight.is_flag else ""
+        what = f" of shape {list(weight.shape)}" if weight.shape else ""
+        yield error(f"{weight.field}{what} is not stored{because}")
+
+
+def _count(weight: StoredWeight, found: weights.Encoding) -> Problems:
+    if weight.shape is None:
+        return
+    wanted, shape = math.prod(weight.shape), list(weight.shape)
+    if found.kind in (weights.LINEAR, weights.LUT):
+        size, least = len(weight.message.rawValue), -(-found.bits * wanted // 8)
+        if size < least:
+            yield error(
+                f"{weight.field} has {size} bytes; {wanted} values of {found.bits} bits, shape "
+                f"{shape}, need {least}"
+            )
+        return
+    if found.kind == weights.FLOAT16 and len(weight.message.float16Value) % 2:
+        yield error(f"{weight.field} has half a float16 value at its end")
+        return
+    count = weights.count(weight.message)
+    if found.kind != weights.RAW and count != wanted:
+        yield error(f"{weight.field} has {count} values; shape {shape} needs {wanted}")
+
+
+def _quantization(weight: StoredWeight, found: weights.Encoding) -> Problems:
+    table = weight.message.quantization
+    if found.kind == weights.RAW:
+        yield error(f"{weight.field} has raw bytes without quantization: their meaning is unknown")
+    elif found.kind == weights.LUT:
+        size = len(table.lookupTableQuantization.floatValue)
+        if size != 1 << found.bits:
+            yield error(
+                f"{weight.field} has a lookup table of {size} entries; {found.bits} bits need "
+                f"{1 << found.bits}"
+            )
+    elif found.kind == weights.LINEAR:
+        yield from _linear(weight, table.linearQuantization)
+    elif found.kind == weights.INT8 and len(table.linearQuantization.scale) != 1:
+        count = len(table.linearQuantization.scale)
+        yield error(f"{weight.field} has int8 values and {count} scales; 1 is needed")
+
+
+def _linear(weight: StoredWeight, linear: nn.LinearQuantizationParams) -> Problems:
+    scales, biases = len(linear.scale), len(linear.bias)
+    channels = weight.shape[weight.channel_axis] if weight.shape else 1
+    if scales not in (1, channels):
+        yield error(
+            f"{weight.field} has {scales} quantization scales; possible are 1 or {channels}"
+        )
+    elif scales not in (1, weight.scales):
+        yield warning(
+            f"{weight.field} has {scales} quantization scales; devices allow "
+            + ("1" if weight.scales == 1 else f"1 or {weight.scales}")
+        )
+    if biases in (0, scales):
+        return
+    text = f"{weight.field} has {biases} quantization biases for {scales} scales"
+    yield warning(text) if biases in (1, channels) else error(text)
+
+
+_INT8_FIELD = "int8DynamicQuantize"
+
+
+def _encoding_is_allowed(weight: StoredWeight, found: weights.Encoding, params: Any) -> Problems:
+    if weight.floats and found.kind not in weight.floats:
+        yield warning(f"{weight.field} is stored as {found}; here it must be "
+                      f"{' or '.join(weight.floats)}")  # fmt: skip
+    dynamic = getattr(params, _INT8_FIELD, False)
+    if weight.field == "weights" and dynamic != (found.kind == weights.INT8):
+        wanted = "int8 values are needed" if dynamic else "int8 values need it"
+        flag = str(dynamic).lower()
+        yield warning(f"weights are stored as {found} and {_INT8_FIELD} is {flag}: {wanted}")
+    elif weight.field != "weights" and found.kind == weights.INT8:
+        yield warning(f"{weight.field} is stored as int8; only weights of innerProduct and "
+                      "batchedMatmul can be")  # fmt: skip

@@ -1,0 +1,57 @@
+"""Rules about what the layers make of the described inputs."""
+
+from __future__ import annotations
+
+import math
+
+from mlferry.layers import versions
+from mlferry.layers.trace import blob_shapes, trace
+from mlferry.layers.validate.rules import network_rule
+from mlferry.numerics.shapes import Shape, show
+from mlferry.spec import features, networks
+from mlferry.spec.problems import Problems, note, warning, within
+from mlferry.spec.proto import features_pb2 as ft, model_pb2
+
+
+@network_rule
+def outputs_have_their_shapes(spec: model_pb2.Model, network: networks.Network) -> Problems:
+    """Outputs have the shapes that the layers give, where the shape rules tell these.
+
+    Every system loads such a model, and gives what the layers make.
+    """
+    described = [f for f in spec.description.output if _extents(f.type)]
+    if not described:
+        return
+    shapes = trace(network, blob_shapes(spec)).shapes
+    classic = versions.uses_rank5(network)
+    for feature in described:
+        made = shapes.get(feature.name)
+        if made is not None and None not in made:
+            where = f"output {feature.name!r}"
+            yield from within(where, _fits(feature.type, made, classic=classic))
+
+
+def _extents(feature: ft.FeatureType) -> tuple[int, ...]:
+    """The described shape; of an image channels, height and width; () where there is none."""
+    if feature.HasField("imageType"):
+        image = feature.imageType
+        channels = features.CHANNELS.get(features.LAYOUTS.get(image.colorSpace, ""), 0)
+        found: tuple[int, ...] = (channels, image.height, image.width)
+    else:
+        found = tuple(feature.multiArrayType.shape)
+    return found if all(extent > 0 for extent in found) else ()
+
+
+def _fits(feature: ft.FeatureType, made: Shape, *, classic: bool) -> Problems:
+    wanted = _extents(feature)
+    entries = made[2:] if classic and len(made) == 5 else made  # each step of each sequence
+    known = tuple(extent for extent in entries if extent is not None)
+    if feature.HasField("imageType"):
+        fits, alike = known[-3:] == wanted, False
+    else:
+        alike = math.prod(known) == math.prod(wanted)
+        fits = alike if classic else known == wanted
+    if fits:
+        return
+    told = note if alike else warning
+    yield told(f"it is described as {features.show(feature)}; the layers make {show(made)}")

@@ -1,0 +1,196 @@
+"""Rules about models that a device trains. One that breaks them predicts, but is refused there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from mlferry.errors import SpecError
+from mlferry.layers.training import carries_gradient, updatable_kinds
+from mlferry.layers.validate.rules import model_rule, network_rule
+from mlferry.spec import networks, weights
+from mlferry.spec.problems import Problems, hint, listed, warning
+from mlferry.spec.proto import model_pb2, neural_network_pb2 as nn
+
+# The numbers that an optimizer has to have, and those that it may have.
+_NUMBERS = {
+    "sgdOptimizer": (("learningRate",), ("momentum",)),
+    "adamOptimizer": (("learningRate", "beta1", "beta2", "eps"), ()),
+}
+
+
+@network_rule
+def marks_belong_to_updatable_models(spec: model_pb2.Model, network: networks.Network) -> Problems:
+    """A layer that is trained is one of an updatable model."""
+    if spec.isUpdatable:
+        return
+    marked = [layer.name for layer in networks.layers_of(network) if layer.isUpdatable]
+    if marked:
+        yield warning(
+            f"isUpdatable is set on the layers {listed(marked)}, but not on the model", "model"
+        )
+
+
+@network_rule
+def updatable_layers(spec: model_pb2.Model, network: networks.Network) -> Problems:
+    """Convolutions and inner products are trained, with float32 weights that are marked, too."""
+    if not spec.isUpdatable:
+        return
+    trained = [layer for layer in networks.layers_of(network) if layer.isUpdatable]
+    if not trained:
+        yield warning("the model is updatable, and none of its layers is", "model")
+    for layer in trained:
+        kind = layer.WhichOneof("layer")
+        if kind not in updatable_kinds():
+            allowed = " and ".join(updatable_kinds())
+            yield warning(
+                f"isUpdatable is set on a {kind}; possible are {allowed}",
+                f"{layer.WhichOneof('layer')} {layer.name!r}",
+            )
+            continue
+        for weight in weights.iter_weights(layer):
+            yield from _weight_is_trained(weight)
+
+
+def _weight_is_trained(weight: weights.Weight) -> Problems:
+    where, field = f"{weight.kind} {weight.layer.name!r}", weight.path.split(".")[-1]
+    try:
+        stored = weights.encoding(weight.message)
+    except SpecError:
+        return  # told by the rules about weights
+    if stored is not None and stored.kind != weights.FLOAT32:
+        yield warning(f"its {field} are {stored}; trained weights are float32", where)
+    elif stored is not None and not weight.message.isUpdatable:
+        yield warning(f"the layer is updatable, its {field} are not marked", where)
+
+
+@network_rule
+def one_loss(spec: model_pb2.Model, network: networks.Network) -> Problems:
+    """There is one loss, on a blob of the network, with a target that is none of its blobs."""
+    if not spec.isUpdatable:
+        return
+    losses = network.updateParams.lossLayers
+    if len(losses) != 1:
+        yield warning(f"the model is updatable and has {len(losses)} losses; it has one", "model")
+    made = {blob: layer for layer in network.layers for blob in layer.output}
+    for loss in losses:
+        yield from _loss(loss, made, spec)
+
+
+def _loss(loss: nn.LossLayer, made: dict[str, Any], spec: model_pb2.Model) -> Problems:
+    where = f"loss {loss.name!r}"
+    kind = loss.WhichOneof("LossLayerType")
+    if kind is None:
+        yield warning("it is of no kind", where)
+        return
+    compared = getattr(loss, kind)
+    maker = made.get(compared.input)
+    if maker is None:
+        yield warning(
+            f"no layer makes its input {compared.input!r}.{hint(compared.input, made)}", where
+        )
+    elif kind == "categoricalCrossEntropyLossLayer" and maker.WhichOneof("layer") != "softmax":
+        yield warning(
+            f"the cross entropy is of what a softmax layer makes; {compared.input!r} is made by a "
+            f"{maker.WhichOneof('layer')}",
+            where,
+        )
+    features = (*spec.description.input, *spec.description.output)
+    if not compared.target or compared.target in made:
+        yield warning(f"its target {compared.target!r} is a blob of the network", where)
+    elif any(feature.name == compared.target for feature in features):
+        yield warning(f"its target {compared.target!r} is an input or output of the model", where)
+
+
+@network_rule
+def gradients_reach_the_layers(spec: model_pb2.Model, network: networks.Network) -> Problems:
+    """Between what is trained and the loss lie layers that a device can train through."""
+    if not spec.isUpdatable:
+        return
+    for loss in networks.losses_of(network):
+        for layer, trained in _in_the_way(network, loss.input):
+            yield warning(
+                f"it is a {layer.WhichOneof('layer')}, through which a device cannot train "
+                f"{trained!r}; possible are convolution, innerProduct, flatten, pooling, "
+                "batchnorm, softmax, and the activations ReLU, sigmoid and tanh",
+                f"{layer.WhichOneof('layer')} {layer.name!r}",
+            )
+
+
+def _in_the_way(
+    network: networks.Network, blob: str
+) -> Iterator[tuple[nn.NeuralNetworkLayer, str]]:
+    """Layers without a gradient between a blob and layers that are trained, with one of these."""
+    needs = {blob}
+    behind: list[nn.NeuralNetworkLayer] = []
+    for layer in reversed(network.layers):
+        if not needs & set(layer.output):
+            continue
+        needs |= set(layer.input)
+        if layer.isUpdatable:
+            yield from ((found, layer.name) for found in behind)
+            behind = []
+        if not carries_gradient(layer):
+            behind.append(layer)
+
+
+@network_rule
+def training_is_complete(spec: model_pb2.Model, network: networks.Network) -> Problems:
+    """There is an optimizer, and epochs; every number is one of those that are allowed."""
+    if not spec.isUpdatable:
+        return
+    update = network.updateParams
+    kind = update.optimizer.WhichOneof("OptimizerType")
+    if kind is None:
+        yield warning("the model is updatable and has no optimizer: SGD or Adam", "optimizer")
+    else:
+        optimizer = getattr(update.optimizer, kind)
+        needed, others = _NUMBERS[kind]
+        for field in (*needed, *filter(optimizer.HasField, others)):
+            yield from _number(optimizer, field)
+        yield from _count(optimizer, "miniBatchSize", "optimizer")
+    yield from _count(update, "epochs", "model")
+
+
+def _number(optimizer: Any, field: str) -> Problems:
+    if not optimizer.HasField(field):
+        yield warning(f"it has no {field}", "optimizer")
+        return
+    number = getattr(optimizer, field)
+    low, high = number.range.minValue, number.range.maxValue
+    if number.HasField("range") and not low <= number.defaultValue <= high:
+        yield warning(f"{field} is {number.defaultValue}, not in {low} to {high}", "optimizer")
+
+
+def _count(holder: Any, field: str, where: str) -> Problems:
+    if not holder.HasField(field):
+        yield warning(f"it has no {field}", where)
+        return
+    number = getattr(holder, field)
+    value, allowed = number.defaultValue, list(number.set.values)
+    if value < 1 or any(choice < 1 for choice in allowed):
+        yield warning(f"{field} is {value}, of {listed(allowed)}; they are positive", where)
+    elif number.HasField("set") and value not in allowed:
+        yield warning(f"{field} is {value}, none of {listed(allowed)}", where)
+    elif number.HasField("range") and not (number.range.minValue <= value <= number.range.maxValue):
+        yield warning(f"{field} is {value}, outside its range", where)
+
+
+@model_rule
+def training_inputs(spec: model_pb2.Model) -> Problems:
+    """The model is trained with its inputs, and with what each loss compares with."""
+    network = networks.network_of(spec)
+    if not spec.isUpdatable or network is None:
+        return
+    description = spec.description
+    told = {feature.name for feature in description.trainingInput}
+    missing = [feature.name for feature in description.input if feature.name not in told]
+    for loss in networks.losses_of(network):
+        of_label = (
+            isinstance(network, nn.NeuralNetworkClassifier)
+            and loss.input == description.predictedProbabilitiesName
+        )
+        target = description.predictedFeatureName if of_label else loss.target
+        missing += [target] if target not in told | set(missing) else []
+    if missing:
+        yield warning(f"trainingInput lacks {', '.join(map(repr, missing))}", "model")

@@ -1,0 +1,1 @@
+"""Convolution and pooling over depth, height and width."""

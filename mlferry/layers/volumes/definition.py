@@ -1,0 +1,228 @@
+"""Convolution and pooling over depth, height and width."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from mlferry.errors import SpecError
+from mlferry.layers.borders import borders_are_two, padding_is_set
+from mlferry.layers.convolution.definition import groups_divide
+from mlferry.layers.definitions import (
+    FLOATS,
+    TWO_OR_DEFAULT,
+    Change,
+    Entries,
+    StoredWeight,
+    StoredWeights,
+    check_list,
+    layer_kind,
+    layer_rule,
+    size_check,
+    stored_bias,
+    stored_weights,
+)
+from mlferry.layers.params import Params
+from mlferry.numerics import windows
+from mlferry.numerics.shapes import Extent, Shape, show
+from mlferry.spec.problems import Problems, error, warning
+from mlferry.spec.proto import neural_network_pb2 as nn
+
+_AXES = ("Depth", "Height", "Width")
+_SIDES = (("Front", "Back"), ("Top", "Bottom"), ("Left", "Right"))
+
+
+def triple(p: Params, field: str) -> tuple[int, int, int]:
+    """A parameter of depth, height and width."""
+    depth, height, width = (getattr(p, field + axis) for axis in _AXES)
+    return depth, height, width
+
+
+def custom_edges(p: Params) -> list[windows.Edges]:
+    """The custom padding, which counts with that type of padding only."""
+    if p.paddingType != "CUSTOM":
+        return [(0, 0)] * 3
+    return [
+        (getattr(p, f"customPadding{start}"), getattr(p, f"customPadding{end}"))
+        for start, end in _SIDES
+    ]
+
+
+def spans_of(p: Params) -> tuple[int, int, int]:
+    """How far a dilated kernel reaches."""
+    depth, height, width = (
+        (kernel - 1) * dilation + 1
+        for kernel, dilation in zip(triple(p, "kernel"), triple(p, "dilation"), strict=True)
+    )
+    return depth, height, width
+
+
+def edges_of(p: Params, sizes: Shape, spans: tuple[int, int, int]) -> list[windows.Edges]:
+    """The padding of an input of these depths, heights and widths."""
+    if p.paddingType != "SAME":
+        return custom_edges(p)
+    return [
+        windows.same_edges(size, span, stride, "BOTTOM_RIGHT_HEAVY")
+        for size, span, stride in zip(sizes, spans, triple(p, "stride"), strict=True)
+    ]
+
+
+def _need_five(shape: Shape) -> None:
+    if len(shape) != 5:
+        raise SpecError(f"input of shape {show(shape)} needs 5 axes: Batch, C, D, H, W")
+
+
+@layer_kind(
+    "convolution3d",
+    inputs=1,
+    defaults={
+        "nGroups": 1,
+        "strideDepth": 1,
+        "strideHeight": 1,
+        "strideWidth": 1,
+        "dilationDepth": 1,
+        "dilationHeight": 1,
+        "dilationWidth": 1,
+        "kernelDepth": 3,
+        "kernelHeight": 3,
+        "kernelWidth": 3,
+    },
+    positive=(
+        "inputChannels",
+        "outputChannels",
+    ),
+    lists={"outputShape": Entries((0, 3), 1)},
+)
+def convolution3d(p: Params, shape: Shape) -> list[Shape]:
+    _need_five(shape)
+    if shape[1] not in (p.inputChannels, None):
+        raise SpecError(
+            f"input {show(shape)} has {shape[1]} channels, the layer takes {p.inputChannels}"
+        )
+    return [(shape[0], p.outputChannels, *convolved(p, shape[2:]))]
+
+
+def convolved(p: Params, sizes: Shape) -> Shape:
+    """Depth, height and width of the output of a `convolution3d`."""
+    if p.isDeconvolution and p.outputShape:
+        return tuple(p.outputShape)
+    result: list[Extent] = []
+    for size, span, stride, edges in zip(
+        sizes, spans_of(p), triple(p, "stride"), custom_edges(p), strict=True
+    ):
+        if not p.isDeconvolution:
+            result.append(slid(p, size, span, stride, edges))
+        elif p.paddingType == "SAME":
+            result.append(None if size is None else size * stride)
+        else:
+            result.append(windows.spread(size, span, stride, edges))
+    return tuple(result)
+
+
+def slid(p: Params, size: Extent, span: int, stride: int, edges: windows.Edges) -> Extent:
+    """How many windows there are along an axis."""
+    if p.paddingType == "SAME":
+        return windows.slide_same(size, stride)
+    return windows.slide(size, span, stride, edges)
+
+
+@layer_kind(
+    "pooling3d",
+    inputs=1,
+    defaults={"strideDepth": 1, "strideHeight": 1, "strideWidth": 1},
+    positive=(
+        "kernelDepth",
+        "kernelHeight",
+        "kernelWidth",
+        "strideDepth",
+        "strideHeight",
+        "strideWidth",
+    ),
+)
+def pooling3d(p: Params, shape: Shape) -> list[Shape]:
+    _need_five(shape)
+    axes = zip(shape[2:], triple(p, "kernel"), triple(p, "stride"), custom_edges(p), strict=True)
+    return [(*shape[:2], *(slid(p, *axis) for axis in axes))]
+
+
+@layer_kind("globalPooling3d", inputs=1)
+def global_pooling3d(p: Params, shape: Shape) -> list[Shape]:
+    _need_five(shape)
+    return [(*shape[:2], 1, 1, 1)]
+
+
+@size_check("convolution3d")
+def bound_convolution3d(p: Params, change: Change) -> str:
+    """Only a transposed one has an output size of its own."""
+    bound = p.isDeconvolution and p.outputShape and any(axis > 1 for axis in change.varying())
+    return f"its output has the fixed size {show(p.outputShape)}" if bound else ""
+
+
+# ---- rules and stored weights ------------------------------------------------------------------
+
+
+@stored_weights("convolution3d")
+def weights_of_convolution3d(layer: nn.NeuralNetworkLayer, p: Any) -> StoredWeights:
+    kernel = tuple(getattr(p, f"kernel{axis}") or 3 for axis in ("Depth", "Height", "Width"))
+    groups = p.nGroups or 1
+    first, second = p.outputChannels, p.inputChannels
+    if p.isDeconvolution:
+        first, second = second, first
+    shape = (first, second // groups, *kernel)
+    yield StoredWeight("weights", p.weights, shape, floats=FLOATS)
+    yield replace(stored_bias(p, p.outputChannels), floats=FLOATS)
+
+
+@layer_rule("convolution3d")
+def check_convolution3d_groups(layer: nn.NeuralNetworkLayer, params: Any) -> Problems:
+    """Groups divide the channels."""
+    yield from groups_divide(params, params.nGroups or 1, ["inputChannels", "outputChannels"])
+
+
+_AXES3D = ("Depth", "Height", "Width")
+
+
+_SIDES3D = ("Front", "Back", "Top", "Bottom", "Left", "Right")
+
+
+@layer_rule("convolution3d")
+def check_convolution3d_windows(layer: nn.NeuralNetworkLayer, params: Any) -> Problems:
+    """Kernel, stride, dilation and groups are told: devices have no defaults here."""
+    windows = [f"{what}{axis}" for what in ("kernel", "stride", "dilation") for axis in _AXES3D]
+    for field in (*windows, "nGroups"):
+        value = getattr(params, field)
+        if value < 0:
+            yield error(f"{field} is {value}; it must be at least 1")
+        elif value == 0:
+            yield warning(f"{field} is not set; it must be at least 1")
+
+
+@layer_rule("convolution3d", "pooling3d")
+def check_padding3d(layer: nn.NeuralNetworkLayer, params: Any) -> Problems:
+    """Custom padding is not negative; a pooling has it only where it is used."""
+    custom = params.paddingType == 0
+    for field in (f"customPadding{side}" for side in _SIDES3D):
+        value = getattr(params, field)
+        if value < 0:
+            yield error(f"{field} is {value}; it must not be negative")
+        elif value and not custom and layer.HasField("pooling3d"):
+            yield warning(f"{field} is {value}, but paddingType is not CUSTOM")
+
+
+@layer_rule("pooling")
+def check_pooling_windows(layer: nn.NeuralNetworkLayer, params: Any) -> Problems:
+    """Kernel, stride and padding are told, unless the whole plane is pooled."""
+    allowed = ("valid", "same", "includeLastPixel")
+    if params.globalPooling:
+        if params.WhichOneof("PoolingPaddingType") is None:
+            yield warning(f"PoolingPaddingType is not set; possible are {', '.join(allowed)}")
+        return
+    yield from check_list(params, "kernelSize", TWO_OR_DEFAULT)
+    yield from check_list(params, "stride", TWO_OR_DEFAULT)
+    yield from padding_is_set(params, "PoolingPaddingType", allowed)
+    yield from borders_are_two(params.valid.paddingAmounts, "valid.paddingAmounts")
+    amounts = params.includeLastPixel.paddingAmounts
+    if len(amounts) not in (0, 2):
+        yield error(
+            f"includeLastPixel.paddingAmounts has {len(amounts)} entries; possible are 0 or 2"
+        )

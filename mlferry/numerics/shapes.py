@@ -1,0 +1,79 @@
+"""Shapes whose extents may be unknown, and the arithmetic on them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from mlferry.errors import SpecError
+
+Extent = int | None
+Shape = tuple[Extent, ...]
+
+
+def need_rank(shape: Shape, least: int, what: str = "input") -> None:
+    """Raise a `SpecError` where a shape has fewer than `least` axes."""
+    if len(shape) < least:
+        raise SpecError(f"{what} of shape {show(shape)} needs at least {least} axes")
+
+
+def axis_of(axis: int, rank: int) -> int:
+    """A negative or positive axis as a positive one.
+
+    Raises:
+        SpecError: there is no such axis.
+    """
+    if not -rank <= axis < rank:
+        raise SpecError(f"axis {axis} does not exist in a blob of rank {rank}")
+    return axis % rank
+
+
+def product(extents: Iterable[Extent]) -> Extent:
+    """The product, or None where a factor is unknown."""
+    result = 1
+    for extent in extents:
+        if extent is None:
+            return None
+        result *= extent
+    return result
+
+
+def total(extents: Iterable[Extent]) -> Extent:
+    """The sum, or None where a term is unknown."""
+    result = 0
+    for extent in extents:
+        if extent is None:
+            return None
+        result += extent
+    return result
+
+
+def broadcast(*shapes: Shape) -> Shape:
+    """The shape that NumPy-style broadcasting gives.
+
+    Raises:
+        SpecError: two extents differ and neither is 1.
+    """
+    rank = max(map(len, shapes))
+    result: list[Extent] = []
+    for axis in range(-rank, 0):
+        extents = {shape[axis] for shape in shapes if len(shape) >= -axis} - {1}
+        known = extents - {None}
+        if len(known) > 1:
+            raise SpecError(f"shapes {', '.join(map(show, shapes))} do not broadcast")
+        result.append(known.pop() if known else None if extents else 1)
+    return tuple(result)
+
+
+def replaced(shape: Shape, axis: int, extent: Extent) -> Shape:
+    """`shape` with another extent at `axis`."""
+    axis = axis_of(axis, len(shape))
+    return (*shape[:axis], extent, *shape[axis + 1 :])
+
+
+def show(shape: Sequence[Any] | None) -> str:
+    """A shape for people: ``(1, ?, 3)``."""
+    if shape is None:
+        return "unknown"
+    inside = ", ".join("?" if extent is None else str(extent) for extent in shape)
+    return f"({inside},)" if len(shape) == 1 else f"({inside})"

@@ -1,0 +1,57 @@
+"""Padding and output extents of windows that slide: convolution, pooling, padding, cropping."""
+
+from __future__ import annotations
+
+from mlferry.errors import SpecError
+from mlferry.numerics.shapes import Extent
+
+Edges = tuple[int, int]
+
+
+def same_edges(size: Extent, span: int, stride: int, mode: str) -> Edges:
+    """SAME padding of one axis: the output has ``ceil(size / stride)`` entries.
+
+    BOTTOM_RIGHT_HEAVY puts an odd pixel behind, TOP_LEFT_HEAVY in front.
+    """
+    if size is None:
+        raise SpecError("SAME padding of a flexible extent is known only at run time")
+    out = -(-size // stride)
+    excess = max(0, (out - 1) * stride + span - size)
+    small, large = excess // 2, excess - excess // 2
+    return (large, small) if mode == "TOP_LEFT_HEAVY" else (small, large)
+
+
+def slide(size: Extent, span: int, stride: int, edges: Edges) -> Extent:
+    """How many windows of `span` fit into a padded axis."""
+    if size is None:
+        return None
+    room = size + sum(edges) - span
+    if room < 0:
+        raise SpecError(f"a window of {span} does not fit into {size + sum(edges)}")
+    return room // stride + 1
+
+
+def spread(size: Extent, span: int, stride: int, edges: Edges) -> Extent:
+    """The extent of a transposed convolution, cut by padding."""
+    if size is None:
+        return None
+    full = (size - 1) * stride + span
+    if full <= sum(edges):
+        raise SpecError(f"nothing is left of {full} after cutting {sum(edges)}")
+    return full - sum(edges)
+
+
+def slide_same(size: Extent, stride: int) -> Extent:
+    """How many windows SAME padding gives."""
+    return None if size is None else -(-size // stride)
+
+
+def slide_complete(size: Extent, span: int, stride: int, pad: int) -> Extent:
+    """Windows of `includeLastPixel`: rounded up; none starts in the padding at the end."""
+    if size is None:
+        return None
+    room = size + 2 * pad - span
+    if room < 0:
+        raise SpecError(f"a window of {span} does not fit into {size + 2 * pad}")
+    out = -(-room // stride) + 1
+    return out - 1 if (out - 1) * stride >= size + pad else out

@@ -1,0 +1,339 @@
+"""What the functions of layer kinds write nodes with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from mlferry.numerics.shapes import Shape, axis_of, broadcast, product
+from mlferry.onnx_graph.graph import Graph, Node
+from mlferry.onnx_graph.refusals import RankHiddenError
+
+FLOAT, INT32, INT64, BOOL = 1, 6, 7, 9  # TensorProto's numbers
+FARTHEST = np.iinfo(np.int64).max
+Extents = Sequence[int | str]  # an extent is known, or a value of one int64 holds it
+
+_SHARED_MOST = 64  # constants of so many values are kept once
+_SAME_SHAPE = {
+    "Abs", "Acos", "Acosh", "Asin", "Asinh", "Atan", "Atanh", "Cast", "Ceil", "Clip", "Cos", "Cosh",
+    "CumSum", "Elu", "Erf", "Exp", "Floor", "HardSigmoid", "Identity", "LeakyRelu", "Log", "Neg",
+    "Not", "Reciprocal", "Relu", "Round", "Sigmoid", "Sign", "Sin", "Sinh", "Softmax", "Softplus",
+    "Softsign", "Sqrt", "Tan", "Tanh", "Trilu",
+}  # fmt: skip
+_BROADCAST = {
+    "Add", "And", "Div", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Max", "Mean",
+    "Min", "Mod", "Mul", "Or", "Pow", "PRelu", "Sub", "Where", "Xor",
+}  # fmt: skip
+
+_BOOLEAN = {
+    "And", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Not", "Or", "Xor",
+}  # fmt: skip
+
+
+class Emitter:
+    """Adds nodes and constants to a graph; values are named by strings.
+
+    Attributes:
+        graph: what is made.
+        layer: the name of the layer at hand.
+        results: the shapes of its outputs, where they are known.
+        shapes: what is known of the shapes of values.
+        made: the node that makes a value.
+        booleans: those that are no numbers.
+    """
+
+    def __init__(self, taken: Sequence[str] = ()) -> None:
+        self.graph = Graph()
+        self.layer = ""
+        self.results: list[Shape] | None = None
+        self.shapes: dict[str, Shape | None] = {}
+        self._nodes = self.graph.nodes
+        self._taken = set(taken)
+        self._last: dict[str, int] = {}  # the number behind the last name of a hint
+        self._shared: dict[tuple[str, tuple[int, ...], bytes], str] = {}
+        self._wholes: dict[str, str] = {}
+        self._flags: dict[str, str] = {}
+        self.made: dict[str, Node] = {}
+        self.booleans: set[str] = set()
+
+    # ---- values ------------------------------------------------------------------------------
+
+    def fresh(self, hint: str) -> str:
+        """A name that no value has."""
+        name = hint
+        while name in self._taken or not name:
+            self._last[hint] = self._last.get(hint, 0) + 1
+            name = f"{hint}_{self._last[hint]}"
+        self._taken.add(name)
+        return name
+
+    def shape(self, x: str) -> Shape:
+        """The shape of a value; an extent of None is known at run time only.
+
+        Raises:
+            CannotExpressError: not even its rank is known.
+        """
+        found = self.shapes.get(x)
+        if found is None:
+            raise RankHiddenError(
+                "the rank of an input is unknown: a custom layer before it hides it; register its "
+                "class with output_shapes"
+            )
+        return found
+
+    def rank(self, x: str) -> int:
+        """How many axes a value has; see `shape`."""
+        return len(self.shape(x))
+
+    def known(self, x: str) -> NDArray[Any] | None:
+        """The values of a constant."""
+        return self.graph.arrays.get(x)
+
+    def constant(self, values: ArrayLike, hint: str = "constant") -> str:
+        """An array as it is; small ones are shared."""
+        array = np.asarray(values)
+        key = (array.dtype.str, array.shape, array.tobytes() if array.size <= _SHARED_MOST else b"")
+        if array.size <= _SHARED_MOST and key in self._shared:
+            return self._shared[key]
+        name = self.fresh(hint)
+        self.graph.arrays[name] = array
+        self.shapes[name] = array.shape
+        if array.size <= _SHARED_MOST:
+            self._shared[key] = name
+        return name
+
+    def number(self, value: float) -> str:
+        """One float32."""
+        return self.constant(np.float32(value))
+
+    def integers(self, values: Sequence[int]) -> str:
+        """A vector of int64."""
+        return self.constant(np.array(values, np.int64).reshape(-1))
+
+    # ---- nodes -------------------------------------------------------------------------------
+
+    def node(self, op: str, *inputs: str, domain: str = "", **attributes: Any) -> str:
+        """One node with one output."""
+        return self.nodes(op, inputs, 1, domain, **attributes)[0]
+
+    def nodes(
+        self, op: str, inputs: Sequence[str], outputs: int, domain: str = "", **attributes: Any
+    ) -> tuple[str, ...]:
+        """One node with several outputs; an attribute of None is left out."""
+        kept = {key: value for key, value in attributes.items() if value is not None}
+        return self.add(op, inputs, outputs, kept, domain)
+
+    def add(
+        self, op: str, inputs: Sequence[str], outputs: int, attributes: dict[str, Any],
+        domain: str = "",
+    ) -> tuple[str, ...]:  # fmt: skip
+        """One node, with attributes of any names."""
+        made = [self.fresh(f"{self.layer}/{op}") for _ in range(outputs)]
+        node = Node(op, list(inputs), made, attributes, domain, self.fresh(f"{made[0]}/op"))
+        self.made |= dict.fromkeys(made, node)
+        self._nodes.append(node)
+        self.shapes[made[0]] = self._shape_of(op, inputs)
+        if op in _BOOLEAN or (op == "Reshape" and inputs[0] in self.booleans):
+            self.booleans.add(made[0])
+        return tuple(made)
+
+    def _shape_of(self, op: str, inputs: Sequence[str]) -> Shape | None:
+        if op in _SAME_SHAPE:
+            return self.shapes.get(inputs[0])
+        if op in _BROADCAST:
+            given = [self.shapes.get(name) for name in inputs]
+            known = [shape for shape in given if shape is not None]
+            return broadcast(*known) if len(known) == len(given) else None
+        return None
+
+    @contextmanager
+    def inside(self) -> Iterator[list[Node]]:
+        """Nodes added in the block go into a list of their own, for the body of a node."""
+        outer, self._nodes = self._nodes, []
+        try:
+            yield self._nodes
+        finally:
+            self._nodes = outer
+
+    # ---- types -------------------------------------------------------------------------------
+
+    def whole(self, x: str) -> str:
+        """A blob cut off to int64; a blob that was made of int64 gives these."""
+        if x in self._wholes:
+            return self._wholes[x]
+        array = self.known(x)
+        if array is not None:
+            return self.constant(array.astype(np.int64))
+        return self.node("Cast", x, to=INT64)
+
+    def flag(self, x: str) -> str:
+        """Whether the values of a blob are other than 0."""
+        return self._flags[x] if x in self._flags else self.node("Cast", x, to=BOOL)
+
+    def is_flag(self, x: str) -> bool:
+        """Whether a blob was made of booleans."""
+        return x in self._flags
+
+    def dtype(self, x: str) -> str:
+        """NumPy's name of the type of a blob, a flag or a count of the control flow."""
+        array = self.known(x)
+        if array is not None:
+            return str(array.dtype)
+        return "bool" if x in self.booleans else "float32"
+
+    def from_whole(self, x: str) -> str:
+        """A blob of int64 values."""
+        array = self.known(x)
+        if array is not None:
+            return self.constant(array.astype(np.float32))
+        made = self.node("Cast", x, to=FLOAT)
+        self._wholes[made] = x
+        return made
+
+    def from_flag(self, x: str) -> str:
+        """A blob of 1 and 0."""
+        made = self.node("Cast", x, to=FLOAT)
+        self._flags[made] = x
+        return made
+
+    # ---- shapes ------------------------------------------------------------------------------
+
+    def extent(self, x: str, axis: int) -> int | str:
+        """The size of an axis: a number, or a vector of one int64 that is made at run time."""
+        shape = self.shape(x)
+        axis = axis_of(axis, len(shape))
+        found = shape[axis]
+        if found is not None:
+            return found
+        return self.node("Shape", x, start=axis, end=axis + 1)
+
+    def extents(self, x: str) -> list[int | str]:
+        """The sizes of all axes; see `extent`."""
+        return [self.extent(x, axis) for axis in range(self.rank(x))]
+
+    def vector(self, extents: Extents) -> str:
+        """Sizes, known ones and others, as a vector of int64."""
+        parts: list[str] = []
+        run: list[int] = []
+        for extent in [*extents, None]:
+            if isinstance(extent, int):
+                run.append(extent)
+                continue
+            if run:
+                parts.append(self.integers(run))
+                run = []
+            if extent is not None:
+                parts.append(extent)
+        if not parts:
+            return self.integers([])
+        return parts[0] if len(parts) == 1 else self.node("Concat", *parts, axis=0)
+
+    def shape_vector(self, x: str) -> str:
+        """The shape of a value as a vector of int64, whatever is known of it."""
+        shape = self.shapes.get(x)
+        if shape is not None and None not in shape:
+            return self.vector(self.extents(x))
+        return self.node("Shape", x)
+
+    def reshape(self, x: str, extents: Extents) -> str:
+        """`x` in another shape; one extent may be -1, which takes what is left."""
+        target = list(extents)
+        computed = [index for index, extent in enumerate(target) if isinstance(extent, str)]
+        if len(computed) == 1 and -1 not in target:
+            target[computed[0]] = -1
+        found = self.shapes.get(x)
+        result = _filled(found, target)
+        if result == found and found is not None and None not in found:
+            return x
+        array = self.known(x)
+        if array is not None and None not in result:
+            return self.constant(array.reshape([n or 0 for n in result]))
+        if None not in result:
+            target = [n or 0 for n in result]
+        y = self.node("Reshape", x, self.vector(target), allowzero=1 if 0 in target else None)
+        self.shapes[y] = result
+        return y
+
+    def transpose(self, x: str, axes: Sequence[int]) -> str:
+        """`x` with its axes in another order."""
+        order = list(axes)
+        if order == list(range(len(order))):
+            return x
+        array = self.known(x)
+        if array is not None:
+            return self.constant(np.ascontiguousarray(array.transpose(order)))
+        y = self.node("Transpose", x, perm=order)
+        found = self.shapes.get(x)
+        self.shapes[y] = None if found is None else tuple(found[axis] for axis in order)
+        return y
+
+    def unsqueeze(self, x: str, axes: Sequence[int]) -> str:
+        """`x` with axes of extent 1 at places of the result."""
+        if not axes:
+            return x
+        array = self.known(x)
+        if array is not None:
+            return self.constant(np.expand_dims(array, tuple(axes)))
+        y = self.node("Unsqueeze", x, self.integers(axes))
+        found = self.shapes.get(x)
+        if found is not None:
+            rank = len(found) + len(axes)
+            places = {axis_of(axis, rank) for axis in axes}
+            rest = iter(found)
+            self.shapes[y] = tuple(1 if axis in places else next(rest) for axis in range(rank))
+        return y
+
+    def squeeze(self, x: str, axes: Sequence[int]) -> str:
+        """`x` without axes of extent 1."""
+        if not axes:
+            return x
+        array = self.known(x)
+        if array is not None:
+            return self.constant(np.squeeze(array, tuple(axes)))
+        y = self.node("Squeeze", x, self.integers(axes))
+        found = self.shapes.get(x)
+        if found is not None:
+            gone = {axis_of(axis, len(found)) for axis in axes}
+            self.shapes[y] = tuple(n for axis, n in enumerate(found) if axis not in gone)
+        return y
+
+    def at_least_1d(self, x: str, shape: Shape) -> str:
+        """A value of a known shape, a scalar as a vector of one: Core ML has no scalars."""
+        self.shapes[x] = shape
+        return self.reshape(x, [1]) if shape == () else x
+
+    def joined(self, values: Sequence[str], axis: int) -> str:
+        """Values one after another along an axis."""
+        if len(values) == 1:
+            return values[0]
+        arrays = [self.known(x) for x in values]
+        found = [array for array in arrays if array is not None]
+        if len(found) == len(arrays):
+            return self.constant(np.concatenate(found, axis=axis))
+        return self.node("Concat", *values, axis=axis)
+
+    def sliced(self, x: str, axis: int, start: int, end: int, step: int = 1) -> str:
+        """Part of an axis."""
+        y = self.node("Slice", x, *(self.integers([n]) for n in (start, end, axis, step)))
+        found = self.shapes.get(x)
+        if found is not None:
+            place = axis_of(axis, len(found))
+            extent = found[place]
+            size = None if extent is None else len(range(*slice(start, end, step).indices(extent)))
+            self.shapes[y] = (*found[:place], size, *found[place + 1 :])
+        return y
+
+
+def _filled(shape: Shape | None, target: Extents) -> Shape:
+    """What is known of the result of a reshape."""
+    numbers = [extent if isinstance(extent, int) else None for extent in target]
+    if -1 not in numbers:
+        return tuple(numbers)
+    size = product(shape) if shape is not None else None
+    others = product(n for n in numbers if n != -1)
+    rest = size // others if size is not None and others else None
+    return tuple(rest if n == -1 else n for n in numbers)
