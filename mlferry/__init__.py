@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from mlferry.models.model import MLModel
     from mlferry.models.quantization import quantize_weights, search_quantization
     from mlferry.models.shapes import shapes
-    from mlferry.models.view import visualize_spec
+    from mlferry.models.visualize import visualize_spec
 
 __all__ = [
     "ClassifierConfig",
@@ -111,7 +111,7 @@ __getattr__, __dir__ = lazy.names(
         "target": "mlferry.converters.settings:AvailableTarget",
         "trace": "mlferry.converters.convert:trace",
         "utils": "mlferry.utils",
-        "visualize_spec": "mlferry.models.view:visualize_spec",
+        "visualize_spec": "mlferry.models.visualize:visualize_spec",
     },
 )
 

@@ -13,10 +13,11 @@ takes any path.
 
 from __future__ import annotations
 
+from mlferry.converters.frontend import Converter, Frontend
 from mlferry.converters.graph import Attributes, Graph, Node, Value
-from mlferry.converters.layout import ANY, CHANNELS_FIRST, SOURCE, Blob
-from mlferry.converters.lower import Converter, Frontend, Lowering
+from mlferry.converters.lowering import Lowering
 from mlferry.converters.plugins import GROUP, Reader
+from mlferry.converters.values import ANY, CHANNELS_FIRST, SOURCE, Blob
 from mlferry.layers.builder import Builder
 from mlferry.registry import Registry
 

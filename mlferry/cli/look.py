@@ -93,15 +93,14 @@ def view(
     """Draw MODEL as a graph, in a page of its own."""
     from mlferry.models import view as drawing
     from mlferry.models.model import MLModel
+    from mlferry.models.visualize import visualize_spec
 
     if netron:
         drawing.open_netron(model)
         return
     run_file(custom)
     given = {name: drawing.parse_shape(text) for name, text in pairs(shapes, "shapes").items()}
-    path = drawing.visualize_spec(
-        MLModel(model), given, path=out, open_browser=opens, title=model.name
-    )
+    path = visualize_spec(MLModel(model), given, path=out, open_browser=opens, title=model.name)
     click.echo(f"written to {path}")
 
 

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlferry.converters.graph import Value
-from mlferry.converters.layout import CHANNELS_FIRST, Blob
-from mlferry.converters.lower import Lowering
+from mlferry.converters.lowering import Lowering
+from mlferry.converters.values import CHANNELS_FIRST, Blob
 from mlferry.spec import weights
 from mlferry.spec.proto import neural_network_pb2 as nn
 

@@ -17,7 +17,7 @@ from typing import Any
 from google.protobuf.message import Message
 
 from mlferry.converters.graph import Node
-from mlferry.converters.layout import Constant
+from mlferry.converters.values import Constant
 from mlferry.errors import ConversionError
 from mlferry.layers.builder import Builder
 from mlferry.layers.methods import Layer, LayerMethods

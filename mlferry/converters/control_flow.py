@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from mlferry.converters.layout import SCALAR, Blob, Constant
-from mlferry.converters.lower import Lowering
+from mlferry.converters.lowering import Lowering
+from mlferry.converters.values import SCALAR, Blob, Constant
 from mlferry.errors import ConversionError
 from mlferry.numerics.shapes import Shape, show
 

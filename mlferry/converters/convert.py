@@ -11,17 +11,19 @@ from typing import Any
 
 from mlferry import limits
 from mlferry.converters import plugins
+from mlferry.converters.bound_axes import bound_axes
 from mlferry.converters.custom_layers import CustomFunction, Trace, channels_first
+from mlferry.converters.frontend import Frontend
 from mlferry.converters.graph import Graph
 from mlferry.converters.interface import InputType, OutputType, bind_inputs, finish
-from mlferry.converters.lower import Choices, Frontend, Lowering, as_conversion_errors, lower
+from mlferry.converters.lower import Choices, as_conversion_errors, lower
+from mlferry.converters.lowering import Lowering
 from mlferry.converters.settings import (
     ComputePrecision,
     ComputeUnit,
     check_format,
     check_precision,
 )
-from mlferry.converters.sizes import bound_axes
 from mlferry.converters.tracing import Tracer
 from mlferry.converters.types import ClassifierConfig
 from mlferry.errors import ConversionError, SpecError, ValidationError, context

@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlferry.converters.layout import SOURCE, Blob, Layout, spread
-from mlferry.converters.lower import Lowering
+from mlferry.converters.lowering import Lowering
 from mlferry.converters.operands import emit
+from mlferry.converters.values import SOURCE, Blob, Layout
+from mlferry.numerics.windows import dilated
 
 Pairs = Sequence[tuple[int, int]]
 _AXES = ("Depth", "Height", "Width")
@@ -120,9 +121,9 @@ def transposed(
         bias: [outputs].
         layout: of the blobs.
     """
-    dilated = max(how.dilations) > 1
-    weights = spread(weights, how.dilations)
-    kept = weights if stored is None or dilated else stored
+    is_dilated = max(how.dilations) > 1
+    weights = dilated(weights, how.dilations)
+    kept = weights if stored is None or is_dilated else stored
     kernel, channels = weights.shape[2:], weights.shape[1] * how.groups
     beyond = [(max(0, -a), max(0, -b)) for a, b in how.pairs]
     cut = [(max(0, a), max(0, b)) for a, b in how.pairs]

@@ -12,8 +12,8 @@ import numpy as np
 
 from mlferry.converters import classic_functions, layout as layouts
 from mlferry.converters.graph import Node
-from mlferry.converters.layout import CHANNELS_FIRST, SOURCE, Blob, Constant, Layout
 from mlferry.converters.unsupported import identifier, options
+from mlferry.converters.values import CHANNELS_FIRST, SOURCE, Blob, Constant, Layout
 from mlferry.custom import CUSTOM_LAYERS, LAYOUT_KEY, WEIGHTS_KEY, CustomLayerParams, Instance
 from mlferry.errors import ConversionError, MlferryError
 from mlferry.layers.trace import declare
@@ -22,7 +22,7 @@ from mlferry.spec import weights
 from mlferry.spec.proto import neural_network_pb2 as nn
 
 if TYPE_CHECKING:
-    from mlferry.converters.lower import Lowering
+    from mlferry.converters.lowering import Lowering
 
 CustomFunction = Callable[..., Any]
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from mlferry.converters.layout import SOURCE, Blob
-from mlferry.converters.lower import Lowering
+from mlferry.converters.lowering import Lowering
 from mlferry.converters.operands import affine, emit
+from mlferry.converters.values import SOURCE, Blob
 
 
 def centred(low: Lowering, boxes: Blob) -> Blob:

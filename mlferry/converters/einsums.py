@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mlferry.converters.layout import SOURCE, Blob
-from mlferry.converters.lower import Lowering
+from mlferry.converters.lowering import Lowering
 from mlferry.converters.operands import emit, known, rank, scalar, shaped
+from mlferry.converters.values import SOURCE, Blob
 from mlferry.errors import ConversionError
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlferry.converters.layout import Blob
+from mlferry.converters.values import Blob
 from mlferry.errors import ConversionError
 from mlferry.numerics.shapes import Shape
 

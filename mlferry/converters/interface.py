@@ -10,8 +10,8 @@ import numpy as np
 
 from mlferry.converters import transposes
 from mlferry.converters.graph import Graph, Value, distinct_names
-from mlferry.converters.layout import CHANNELS_FIRST, SCALAR, SOURCE, Blob, Constant, arrange
-from mlferry.converters.lower import Lowering
+from mlferry.converters.layout import arrange
+from mlferry.converters.lowering import Lowering
 from mlferry.converters.types import (
     ClassifierConfig,
     EnumeratedShapes,
@@ -19,6 +19,7 @@ from mlferry.converters.types import (
     RangeDim,
     TensorType,
 )
+from mlferry.converters.values import CHANNELS_FIRST, SCALAR, SOURCE, Blob, Constant
 from mlferry.errors import ConversionError, OpenShapesError, SpecError
 from mlferry.numerics.shapes import Shape, show
 from mlferry.registry import did_you_mean

@@ -7,7 +7,6 @@ Ops with neither are collected before anything is built, and reported in one err
 from __future__ import annotations
 
 import functools
-import hashlib
 import itertools
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,11 +14,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
-import numpy as np
-from numpy.typing import ArrayLike
-
 from mlferry import limits
-from mlferry.converters import layout as layouts, sizes
+from mlferry.converters import sizes
 from mlferry.converters.custom_layers import (
     CustomFunction,
     Trace,
@@ -28,353 +24,18 @@ from mlferry.converters.custom_layers import (
     call_user,
     offered,
 )
-from mlferry.converters.graph import Graph, Mask, Node, Value
-from mlferry.converters.layout import (
-    CHANNELS_FIRST,
+from mlferry.converters.frontend import Converter, Frontend
+from mlferry.converters.graph import Graph, Mask, Node
+from mlferry.converters.lowering import Lowering
+from mlferry.converters.unsupported import unsupported
+from mlferry.converters.values import (
     SOURCE,
     Blob,
     Constant,
-    Layout,
-    Opaque,
-    Operand,
 )
-from mlferry.converters.unsupported import unsupported
 from mlferry.errors import ConversionError, MlferryError, SpecError, context
 from mlferry.layers.builder import Builder
-from mlferry.numerics.shapes import Shape
-from mlferry.registry import Entry, Registry, did_you_mean
-from mlferry.spec.proto import neural_network_pb2 as nn
-
-Converter = Callable[..., Any]
-_EXACT = 2**24  # the largest range in which float32 holds every integer
-
-
-@dataclass(frozen=True)
-class Frontend:
-    """What the walker needs to know of a source framework.
-
-    Attributes:
-        name: for messages.
-        ops: its converters: ``convert(low, node, *inputs) -> Blob | tuple[Blob, ...]``.
-        ignored: options that change training or names only.
-        neutral: values of an option that ask for nothing, so that it may stay unread.
-        fold: evaluates a node whose inputs are all constants, or returns None where it cannot.
-        foldable: whether `fold` may evaluate a node that has no converter, too.
-        prepare: looks at all nodes before the first is converted.
-        moving: ops that only move values, with the operands whose values they move.
-    """
-
-    name: str
-    ops: Registry[Converter]
-    ignored: frozenset[str] = frozenset()
-    neutral: tuple[Any, ...] = (None, False)
-    fold: Callable[[Lowering, Node, Sequence[Any]], Sequence[Any] | None] | None = None
-    prepare: Callable[[Graph], None] | None = None
-    moving: Mapping[str, slice] = field(default_factory=dict)
-    foldable: Callable[[Node], bool] | None = None
-
-
-class Lowering:
-    """Adds layers for one node after another; what converters work with."""
-
-    def __init__(self, builder: Builder, graph: Graph) -> None:
-        self.builder = builder
-        self.graph = graph
-        self.arranged: dict[tuple[str, str], Blob] = {}
-        self.metadata: dict[str, str] = {}
-        self.sizes = sizes.SizeLog()
-        self.rounds_activations = True
-        self._values: dict[str, Blob] = {}
-        self._opaque: dict[str, Opaque] = {}
-        self._contents: dict[Any, Blob] = {}  # of constants, by shape, type and numbers
-        self.is_repeated = False
-        self._constants = {name: Constant(name, a) for name, a in graph.constants.items()}
-        self._computed = -4 * sum(a.nbytes for a in graph.constants.values())
-        self._inverse: dict[tuple[str, str, tuple[int, ...]], Blob] = {}
-        self._made_once: dict[Callable[[Lowering], Any], Any] = {}
-        self._node_name = ""
-        self._layout = SOURCE
-        self.is_traced = False
-        self.convert_inner: Callable[[Node], None] = lambda node: None
-        self.convert_inside: Callable[..., tuple[list[Blob], list[Mask | None]]] = _no_graphs
-
-    @property
-    def node_name(self) -> str:
-        """The name of the node that is converted now."""
-        return self._node_name
-
-    # ---- what converters use -----------------------------------------------------------
-
-    def layer(
-        self,
-        kind: str,
-        *inputs: Blob,
-        name: str | None = None,
-        layout: Layout | None = None,
-        **params: Any,
-    ) -> Blob:
-        """Add a layer and return its output blob.
-
-        Args:
-            kind: Core ML's name of the layer kind.
-            inputs: the blobs that it reads.
-            name: of the layer; by default the node's, then the node's with the kind behind it.
-            layout: of the output; by default the one that the node's inputs came in.
-            params: fields of the layer's parameters.
-        """
-        return self.outputs(1, kind, *inputs, name=name, layout=layout, **params)[0]
-
-    def outputs(
-        self,
-        count: int,
-        kind: str,
-        *inputs: Blob,
-        name: str | None = None,
-        layout: Layout | None = None,
-        **params: Any,
-    ) -> tuple[Blob, ...]:
-        """Add a layer of several outputs; see `layer`."""
-        for x in inputs:
-            self.check_axes(x)
-        label = self._unique(name or self._node_name, kind)
-        blobs = [label] if count == 1 else [f"{label}:{index}" for index in range(count)]
-        added = self.builder.layer(kind, label, [x.name for x in inputs], blobs, **params)
-        hidden = next((x.hidden_by for x in inputs if x.shape is None), "")
-        return tuple(
-            Blob(blob, self.builder.shapes[blob], layout or self._layout, hidden)
-            for blob in added.output
-        )
-
-    @contextmanager
-    def inside(self, *, kept: bool = True) -> Iterator[nn.NeuralNetwork]:
-        """What is added in the block makes a network of its own; see `Builder.inside`."""
-        caches: list[dict[Any, Any]] = [
-            self._values, self._constants, self.arranged, self._inverse, self._opaque,
-            self._made_once, self._contents,
-        ]  # fmt: skip
-        before = [dict(cache) for cache in caches]
-        name, layout = self._node_name, self._layout
-        try:
-            with self.builder.inside(kept=kept) as network:
-                yield network
-        finally:
-            for cache, old in zip(caches, before, strict=True):
-                cache.clear()
-                cache.update(old)
-            self._node_name, self._layout = name, layout
-
-    def fresh(self, name: str) -> str:
-        """A name for a blob that no blob or layer has, made of the node's."""
-        return self.builder.unused_blob(f"{self._node_name}/{name}")
-
-    def copy(self, x: Blob, target: str) -> None:
-        """Copy a blob into another one, which may exist."""
-        label = self.builder.unused_layer(f"{target}/copy")
-        self.builder.layer("copy", label, [x.name], [target])
-
-    def check_axes(self, x: Blob) -> None:
-        """Raise a `ConversionError` where a value has more axes than the blob that holds it."""
-        if x.shape is not None and x.shape != self.builder.shapes[x.name]:
-            raise ConversionError(
-                f"a value of {len(x.shape)} axes, {x.shape}: Core ML has at most five, and only a "
-                "transpose between two reshapes can do with more"
-            )
-
-    def constant(self, array: ArrayLike, *, layout: Layout | None = None) -> Blob:
-        """A blob that holds an array of at least one axis."""
-        values = np.atleast_1d(np.asarray(array, np.float32))
-        return self.layer(
-            "loadConstantND",
-            name=f"{self._node_name}/constant",
-            layout=layout,
-            shape=values.shape,
-            data=values,
-        )
-
-    def expand(self, x: Blob, *axes: int) -> Blob:
-        """Insert axes of extent 1; undoes a `squeeze` of the same axes."""
-        return self._or_undone("expandDims", "squeeze", "expand", x, axes)
-
-    def squeeze(self, x: Blob, *axes: int) -> Blob:
-        """Remove axes of extent 1; undoes an `expand` of the same axes."""
-        return self._or_undone("squeeze", "expandDims", "squeeze", x, axes)
-
-    def _or_undone(
-        self, kind: str, inverse: str, name: str, x: Blob, axes: tuple[int, ...]
-    ) -> Blob:
-        undone = self._inverse.get((x.name, kind, axes))
-        if undone is not None:
-            return undone
-        made = self.layer(kind, x, name=f"{self._node_name}/{name}", layout=x.layout, axes=axes)
-        self._inverse[(made.name, inverse, axes)] = x
-        return made
-
-    def reshape(self, x: Blob, shape: Shape, *, layout: Layout | None = None) -> Blob:
-        """Reshape; one unknown extent is allowed."""
-        if x.shape == shape and None not in shape:
-            sizes.use(x)
-            return replace(x, layout=layout or self._layout)
-        target = tuple(-1 if extent is None else extent for extent in shape)
-        if target.count(-1) > 1:
-            raise ConversionError(
-                f"a reshape to {target} with more than one flexible extent; "
-                "convert with fixed shapes"
-            )
-        return self.layer("reshapeStatic", x, layout=layout, targetShape=target)
-
-    def source_order(self, x: Blob) -> Blob:
-        """The blob in the source's order of axes."""
-        return layouts.arrange(self, x, SOURCE)
-
-    def relabel(self, x: Blob, layout: Layout) -> Blob:
-        """The same blob, read in another layout."""
-        return replace(x, layout=layout)
-
-    def _unique(self, name: str, kind: str) -> str:
-        taken = self.builder.is_taken
-        if not taken(name):
-            return name
-        stem = name if name.endswith(f"/{kind}") else f"{name}/{kind}"
-        index = 0
-        label = stem
-        while taken(label):
-            index += 1
-            label = f"{stem}_{index}"
-        return label
-
-    # ---- the walk ----------------------------------------------------------------------
-
-    def start(self, name: str) -> None:
-        """Name the layers that follow after `name`."""
-        self._node_name, self._layout = name, SOURCE
-
-    def bind(self, value: Value, blob: Blob) -> None:
-        """Say which blob holds a value of the graph."""
-        self._values[value.name] = blob
-
-    def blob(self, value: Value) -> Blob:
-        """The blob that holds a value; a constant is written into the model now."""
-        if value.name not in self._values:
-            self._values[value.name] = self.stored(self._constants[value.name])
-        return self._values[value.name]
-
-    def give(self, name: str, operand: Any) -> None:
-        """Say what a name stands for: a blob, or what is known."""
-        if isinstance(operand, Blob):
-            self._values[name] = operand
-        elif isinstance(operand, Opaque):
-            self._opaque[name] = operand
-        else:
-            known = (
-                operand if isinstance(operand, Constant) else Constant(name, np.asarray(operand))
-            )
-            self._constants[name] = replace(known, name=name)
-
-    def alias(self, name: str, operand: Any) -> None:
-        """Give an operand another name; a constant stays the same, and is stored once."""
-        if isinstance(operand, Constant) and operand.name:
-            self._constants[name] = operand
-        else:
-            self.give(name, operand)
-
-    def operand(self, value: Value) -> Operand:
-        """What a converter gets for a value: its blob, its constant, or None for no name."""
-        if not value.name:
-            return None
-        known = self._constants.get(value.name) or self._opaque.get(value.name)
-        return known or self.blob(value)
-
-    def stored(self, constant: Constant) -> Blob:
-        """The blob of a constant; what holds the same numbers is written once.
-
-        Raises:
-            ConversionError: it has no elements, or integers that float32 cannot hold.
-        """
-        if constant.name and constant.name in self._values:
-            return self._values[constant.name]
-        self.sizes.use(self.sizes.behind(constant))
-        array = constant.array
-        if array.size == 0:
-            raise ConversionError(
-                f"constant {constant.name!r} of shape {array.shape} has no elements, which Core "
-                "ML cannot hold"
-            )
-        if array.dtype.kind in "iu" and np.abs(array.astype(np.float64)).max() > _EXACT:
-            raise ConversionError(
-                f"constant {constant.name!r} has integers above 2**24, which Core ML's float32 "
-                "cannot hold exactly"
-            )
-        content = (array.shape, array.dtype.str, hashlib.sha256(array.tobytes()).digest())
-        if content not in self._contents:
-            layout = layouts.SCALAR if array.ndim == 0 else self._layout
-            self._contents[content] = self.constant(array.astype(np.float32), layout=layout)
-        made = self._contents[content]
-        if constant.name:
-            self._values[constant.name] = made
-        return made
-
-    def compute(self, size: int) -> None:
-        """Account for an array that is computed from constants, before it is.
-
-        Args:
-            size: its number of bytes.
-
-        Raises:
-            LimitError: the constants of this conversion take too much memory.
-        """
-        self._computed += size
-        limits.check("constants", self._computed, "arrays computed from constants take bytes:")
-
-    def run(self, node: Node, convert: Callable[[Node, Sequence[Any]], Any]) -> None:
-        """Convert one node with its inputs and bind what comes back to its outputs."""
-        self.start(node.name)
-        self.sizes.node = str(node)
-        inputs = [self.operand(value) for value in node.inputs]
-        node.input_shapes = [
-            x.array.shape if isinstance(x, Constant) else x.source_shape if x is not None else None
-            for x in inputs
-        ]
-        made = convert(node, inputs)
-        results = made if isinstance(made, tuple | list) else (made,)
-        if len(results) < len(node.outputs):
-            raise ConversionError(f"{len(results)} outputs were made, not {len(node.outputs)}")
-        for value, result in zip(node.outputs, results, strict=False):
-            if isinstance(result, Blob):
-                self.bind(value, result)
-            elif value.name:
-                self.give(value.name, result)
-
-    def once(self, make: Callable[[Lowering], Any]) -> Any:
-        """What a function adds, which is called the first time only."""
-        if make not in self._made_once:
-            self._made_once[make] = make(self)
-        return self._made_once[make]
-
-    def assume_rank(self, x: Blob, rank: int) -> Blob:
-        """A blob whose shape a custom layer hides, as one of the rank that its reader takes.
-
-        Its batch is that of the graph's inputs; the other extents stay unknown.
-        """
-        if x.shape is not None:
-            return x
-        batches = {
-            blob.known[0] for blob in map(self.blob, self.graph.inputs) if blob.shape is not None
-        }
-        batch = batches.pop() if len(batches) == 1 else None
-        shape = (batch, *(None,) * (rank - 1))
-        self.builder.shapes[x.name] = shape
-        return replace(x, shape=shape)
-
-    def arranged_inputs(self, inputs: Sequence[Blob], accepted: layouts.Accepted) -> list[Blob]:
-        """The inputs in one layout out of those accepted; new layers take it, too."""
-        chosen = layouts.choose(inputs, accepted)
-        found = [layouts.arrange(self, x, chosen) for x in inputs]
-        self._layout = found[0].layout if found else SOURCE
-        if any(x.layout.kind != chosen.kind and x.rank >= 3 for x in found):
-            raise ConversionError("inputs of different layouts")
-        if chosen == CHANNELS_FIRST:
-            self._layout = CHANNELS_FIRST
-        return found
+from mlferry.registry import Entry, did_you_mean
 
 
 @dataclass(frozen=True)
@@ -561,10 +222,6 @@ def _users(
             sizes.use(x)
     low.sizes.use(low.sizes.behind(*inputs))
     return call_user(low, node, inputs, function, first)
-
-
-def _no_graphs(*arguments: Any) -> tuple[list[Blob], list[Mask | None]]:
-    raise ConversionError("a graph inside another, before the walk has begun")
 
 
 def _made(blob: Blob | None, low: Lowering) -> Blob | None:

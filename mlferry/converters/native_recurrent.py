@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from mlferry.converters.layout import SOURCE, Blob
-from mlferry.converters.lower import Lowering
+from mlferry.converters.lowering import Lowering
 from mlferry.converters.recurrent import GRU, LSTM, Activation, Gates, Simple
 from mlferry.converters.sizes import use
+from mlferry.converters.values import SOURCE, Blob
 
 Params = dict[str, Any]
 

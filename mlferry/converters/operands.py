@@ -16,9 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlferry.converters import sizes
+from mlferry.converters.frontend import Converter
 from mlferry.converters.graph import Node
-from mlferry.converters.layout import SCALAR, SOURCE, Blob, Constant
-from mlferry.converters.lower import Converter, Lowering
+from mlferry.converters.lowering import Lowering
+from mlferry.converters.values import SCALAR, SOURCE, Blob, Constant
 from mlferry.errors import ConversionError
 from mlferry.numerics.shapes import show
 from mlferry.registry import Registry

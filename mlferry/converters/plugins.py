@@ -9,8 +9,8 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from mlferry.converters.frontend import Frontend
 from mlferry.converters.graph import Graph
-from mlferry.converters.lower import Frontend
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint

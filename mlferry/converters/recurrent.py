@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlferry.converters import control_flow
-from mlferry.converters.layout import SOURCE, Blob
-from mlferry.converters.lower import Lowering
+from mlferry.converters.lowering import Lowering
 from mlferry.converters.operands import extent
+from mlferry.converters.values import SOURCE, Blob
 from mlferry.errors import ConversionError
 from mlferry.numerics.shapes import Shape
 

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlferry.converters.layout import Blob
-from mlferry.converters.lower import Lowering
+from mlferry.converters.lowering import Lowering
 from mlferry.converters.operands import known
 from mlferry.converters.sizes import use
+from mlferry.converters.values import Blob
 from mlferry.errors import ConversionError
 
 Positions = Callable[[int, int, int, float], NDArray[Any]]

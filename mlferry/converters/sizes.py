@@ -12,18 +12,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mlferry.converters.layout import Blob, Constant
-from mlferry.layers.trace import trace
-from mlferry.numerics.shapes import Shape
-
-if TYPE_CHECKING:
-    from mlferry.converters.lower import Lowering
-    from mlferry.spec.sizes import Record
+from mlferry.converters.values import Blob, Constant
 
 Extent = tuple[str, int]  # a blob and its axis
 Extents = frozenset[Extent]
@@ -87,12 +81,12 @@ def use(x: Blob, axes: Iterable[int] | None = None) -> None:
 
 
 _MOST_AXES = 5
-_ANY = -1
+ANY_AXIS = -1
 
 
 def _extent(x: Blob, axis: int) -> Extent:
     """An extent of a blob; any of it where the source's value has more axes than the blob."""
-    return x.name, axis if x.rank <= _MOST_AXES else _ANY
+    return x.name, axis if x.rank <= _MOST_AXES else ANY_AXIS
 
 
 def as_constant(log: SizeLog, x: Blob, array: NDArray[Any], axes: Sequence[int]) -> Constant:
@@ -151,43 +145,3 @@ def spelled(log: SizeLog, x: Constant) -> str:
     names = {name for each in extents for name, _ in each}
     whole = all(each == frozenset([(name, i)]) for i, each in enumerate(extents) for name in names)
     return names.pop() if len(names) == 1 and whole else ""
-
-
-def bound_axes(low: Lowering) -> Record:
-    """The axes of the inputs on which the layers depend, with what depends on them.
-
-    Every axis is given other extents, one at a time: those that are logged vary with it, or not.
-    """
-    builder, log = low.builder, low.sizes
-    inputs = {feature.name: builder.shapes[feature.name] for feature in builder.description.input}
-    found: Record = {}
-    log.node = "an output"
-    log.use(log.behind(*(low.operand(value) for _, value in low.graph.outputs)))
-    if not log.uses:
-        return found
-    for name, shape in inputs.items():
-        for axis, extent in enumerate(shape or ()):
-            what = None if extent is None else _dependent(low, inputs, name, axis)
-            if what is not None:
-                found.setdefault(name, {})[axis - len(shape or ())] = what
-    return found
-
-
-def _dependent(low: Lowering, inputs: dict[str, Shape | None], name: str, axis: int) -> str | None:
-    """The first node that computed with what varies with an axis of an input."""
-    left = dict(low.sizes.uses)
-    shape = inputs[name] or ()
-    size = shape[axis] or 1
-    for other in (2 * size, size + 1):
-        changed = (*shape[:axis], other, *shape[axis + 1 :])
-        shapes = trace(low.builder.network, {**inputs, name: changed}).shapes
-        for (blob, place), node in list(left.items()):
-            before, now = low.builder.shapes.get(blob), shapes.get(blob)
-            if before is None or now is None or len(before) != len(now):
-                continue  # nothing is known of it at this size
-            if now != before if place == _ANY else now[place] != before[place]:
-                return node
-            del left[blob, place]
-        if not left:
-            return None
-    return next(iter(left.values()), None)

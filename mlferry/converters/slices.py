@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mlferry.converters.convolutions import Pairs, edges
-from mlferry.converters.layout import SOURCE, Blob
-from mlferry.converters.lower import Lowering
+from mlferry.converters.lowering import Lowering
 from mlferry.converters.operands import extent, positive
 from mlferry.converters.sizes import use
+from mlferry.converters.values import SOURCE, Blob
 from mlferry.errors import ConversionError
 from mlferry.numerics.shapes import show
 

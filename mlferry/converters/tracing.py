@@ -11,10 +11,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mlferry.converters.frontend import Frontend
 from mlferry.converters.graph import Graph, Node
-from mlferry.converters.layout import Blob
-from mlferry.converters.lower import Frontend, Lowering
+from mlferry.converters.lowering import Lowering
 from mlferry.converters.stored_functions import StoredFunction
+from mlferry.converters.values import Blob
 from mlferry.errors import ConversionError
 from mlferry.numerics.shapes import Shape
 

@@ -10,7 +10,7 @@ from mlferry.errors import UnsupportedOpError
 from mlferry.registry import did_you_mean
 
 if TYPE_CHECKING:
-    from mlferry.converters.lower import Frontend
+    from mlferry.converters.frontend import Frontend
 
 _SIMPLE = (bool, int, float, str)  # what a parameter of a custom layer can be
 _PARAMETERS, _ENTRIES = 8, 4  # most that an example shows; of a list that becomes parameters

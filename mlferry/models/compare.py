@@ -261,7 +261,8 @@ def compare_models(
     """
     models = [_as_model(given) for given in (full_precision_model, quantized_model)]
     described = next((model for model in models if isinstance(model, MLModel)), None)
-    samples = samples_for(described, sample_data, nested=nested)
+    spec = None if described is None else described.get_spec()
+    samples = samples_for(spec, sample_data, nested=nested)
     order = _input_order(described)
     for model in models:
         _runner(model, order)  # says early what cannot be compared

@@ -6,23 +6,23 @@ from collections.abc import Sequence
 from html import escape
 
 from mlferry.models import html_page
+from mlferry.models.facts import Facts, readable_size
 from mlferry.models.html_page import table
-from mlferry.models.inspect import Description, readable_size
 
 _BAR = 160  # pixels of the longest bar of the histogram
 
 
-def fragment(description: Description) -> str:
+def fragment(description: Facts) -> str:
     """What a notebook shows."""
     return html_page.fragment(_body(description))
 
 
-def page(description: Description, title: str = "Core ML model") -> str:
+def page(description: Facts, title: str = "Core ML model") -> str:
     """A file of its own, which loads nothing; the facts are in it as JSON, too."""
     return html_page.page(_body(description), title, description.to_dict())
 
 
-def _body(d: Description) -> str:
+def _body(d: Facts) -> str:
     parts = [f"<h2>{escape(d.kind)}, {readable_size(d.size)}</h2>", table(d.facts())]
     for title, described in d.interface():
         parts.append(f"<h2>{title.capitalize()}</h2>")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from mlferry.models.inspect import Description, Feature, readable_size
+from mlferry.models.facts import Facts, Feature, readable_size
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 _BAR = 30  # cells of the longest bar of the histogram
 
 
-def renderables(d: Description) -> Iterator[RenderableType]:
+def renderables(d: Facts) -> Iterator[RenderableType]:
     """What to print, in order."""
     from rich.panel import Panel
     from rich.text import Text

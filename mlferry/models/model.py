@@ -259,9 +259,10 @@ class MLModel:
         title: str = "Core ML model",
     ) -> Path:
         """Draw the model in the browser: see `mlferry.visualize_spec`; `port` is not used."""
-        from mlferry.models.view import visualize_spec
+        from mlferry.models.view import draw
 
-        return visualize_spec(self, input_shape_dict, title=title)
+        shapes = input_shape_dict or {}
+        return draw(self._spec, self._classes.layers, shapes, None, title, open_browser=True)
 
     def __repr__(self) -> str:
         return str(self.describe())
@@ -412,7 +413,7 @@ class MLModel:
         """What is made of the pictures of a folder; those that cannot be read are left out."""
         from mlferry.models.samples import Unreadable, samples_for
 
-        samples = samples_for(self, folder)
+        samples = samples_for(self._spec, folder)
         if executor is None:
             yield from self._each((sample.data for sample in samples), None)
             return

@@ -14,8 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlferry.errors import MissingDependencyError, MlferryError, PredictionError
-from mlferry.models.model import MLModel
-from mlferry.spec.proto import features_pb2 as ft
+from mlferry.spec.proto import features_pb2 as ft, model_pb2
 
 logger = logging.getLogger(__name__)
 
@@ -102,11 +101,11 @@ class _Pictures:
         return {self.name: picture_for(self.image, source)}
 
 
-def samples_for(model: MLModel | None, sample_data: Any, *, nested: bool = False) -> Samples:
+def samples_for(spec: model_pb2.Model | None, sample_data: Any, *, nested: bool = False) -> Samples:
     """What a user gave as samples of a model.
 
     Args:
-        model: says which inputs there are; None where only dicts can be given.
+        spec: of the model, which says what its inputs are; None where only dicts can be given.
         sample_data: a list of dicts from input names to values; for a model of one input also
             an array of samples or a list of arrays or images; for a model of one image input
             also a folder of pictures (jpg, png, bmp, webp). A picture is turned to RGB or grey
@@ -119,11 +118,11 @@ def samples_for(model: MLModel | None, sample_data: Any, *, nested: bool = False
         MissingDependencyError: pictures without Pillow.
     """
     if isinstance(sample_data, str | os.PathLike):
-        return _pictures(_only_input(model, "a folder of pictures"), Path(sample_data), nested)
+        return _pictures(_only_input(spec, "a folder of pictures"), Path(sample_data), nested)
     if isinstance(sample_data, Mapping):
         sample_data = [sample_data]
     if isinstance(sample_data, np.ndarray):
-        sample_data = _split(_only_input(model, "an array"), sample_data)
+        sample_data = _split(_only_input(spec, "an array"), sample_data)
     try:
         given = list(sample_data)
     except TypeError as error:
@@ -134,13 +133,13 @@ def samples_for(model: MLModel | None, sample_data: Any, *, nested: bool = False
     if not given:
         raise PredictionError("there is no sample in the sample data")
     if not all(isinstance(one, Mapping) for one in given):
-        name = _only_input(model, "a list of arrays").name
+        name = _only_input(spec, "a list of arrays").name
         given = [{name: one} for one in given]
     return Samples([(f"sample {index}", one) for index, one in enumerate(given)], dict)
 
 
-def _only_input(model: MLModel | None, what: str) -> Any:
-    described = [] if model is None else list(model.get_spec().description.input)
+def _only_input(spec: model_pb2.Model | None, what: str) -> Any:
+    described = [] if spec is None else list(spec.description.input)
     needed = [feature for feature in described if not feature.type.isOptional] or described
     if len(needed) == 1:
         return needed[0]

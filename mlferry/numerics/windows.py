@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
 from mlferry.errors import SpecError
 from mlferry.numerics.shapes import Extent
 
@@ -55,3 +61,21 @@ def slide_complete(size: Extent, span: int, stride: int, pad: int) -> Extent:
         raise SpecError(f"a window of {span} does not fit into {size + 2 * pad}")
     out = -(-room // stride) + 1
     return out - 1 if (out - 1) * stride >= size + pad else out
+
+
+def dilated(kernel: NDArray[Any], dilations: Sequence[int]) -> NDArray[Any]:
+    """A kernel with zeros between its entries: what a dilation of 1 then computes.
+
+    For transposed convolutions: the format's comments say that devices ignore their dilation.
+
+    Args:
+        kernel: [a, b, *spatial].
+        dilations: one an axis of `spatial`.
+    """
+    if all(d == 1 for d in dilations):
+        return kernel
+    spatial = [(n - 1) * d + 1 for n, d in zip(kernel.shape[2:], dilations, strict=True)]
+    wide = np.zeros((*kernel.shape[:2], *spatial), kernel.dtype)
+    place = (slice(None), slice(None), *(slice(None, None, d) for d in dilations))
+    wide[place] = kernel
+    return wide

@@ -20,6 +20,7 @@ from mlferry.layers.params import Params
 from mlferry.registry import did_you_mean
 from mlferry.runtime.custom import CustomClasses, resolve
 from mlferry.runtime.planned import regions
+from mlferry.runtime.steps import Step
 from mlferry.spec import networks
 from mlferry.spec.proto import neural_network_pb2 as nn
 
@@ -34,32 +35,6 @@ class Blobs(dict[str, Array]):
     """
 
     rounds = 0
-
-
-@dataclass(frozen=True)
-class Step:
-    """One layer of the plan.
-
-    Attributes:
-        kernel: what computes it; None for control flow.
-        params: its parameters.
-        inputs: blobs that it takes.
-        outputs: blobs that it makes.
-        bodies: the plans of the networks inside a branch or a loop.
-        reads: every blob that it, or a network inside it, may read.
-        writes: every blob that it, or a network inside it, may make.
-    """
-
-    kernel: Kernel | None
-    params: Params
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-    bodies: tuple[tuple[Step, ...], ...] = ()
-    reads: frozenset[str] = frozenset()
-    writes: frozenset[str] = frozenset()
-
-    def __str__(self) -> str:
-        return f"{self.params.kind} {self.params.name!r}"
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ from typing import Any
 
 from mlferry.converters.graph import Graph, Mask, Node
 from mlferry.converters.keras.calls import SIGNATURES, LayerCall
-from mlferry.converters.layout import SOURCE, Blob
-from mlferry.converters.lower import Lowering
+from mlferry.converters.lowering import Lowering
+from mlferry.converters.values import SOURCE, Blob
 from mlferry.errors import ConversionError
 
 _PASS = {

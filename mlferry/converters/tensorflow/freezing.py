@@ -13,28 +13,15 @@ import pickle
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mlferry.converters.tensorflow.loading import Frozen
 
 _BYTES_A_SECOND = 100_000  # of a message: what adds to the processor time
 _WEIGHTS_A_SECOND = 20_000_000  # bytes of the other files: likewise
 _TIMES = 10  # the seconds of other readers: TensorFlow is slow to start
 _COPIES = 8  # of a model, that TensorFlow makes
-
-
-class Frozen(NamedTuple):
-    """A function whose variables are constants.
-
-    Attributes:
-        graph: its GraphDef, as bytes.
-        inputs: names and shapes of its tensors; a shape is None where the rank is unknown.
-        outputs: names of its tensors.
-        names: what inputs and outputs are called, see `read.Names`.
-    """
-
-    graph: bytes
-    inputs: list[tuple[str, list[int | None] | None]]
-    outputs: list[str]
-    names: tuple[list[str], list[str]]
 
 
 def frozen(path: Path, message: Path, name: str, arguments: dict[str, Any]) -> Frozen:
@@ -44,7 +31,7 @@ def frozen(path: Path, message: Path, name: str, arguments: dict[str, Any]) -> F
         path: the file, or the folder of a SavedModel.
         message: the file of its graph.
         name: what messages call it.
-        arguments: of `mlferry.converters.tensorflow.read.frozen`.
+        arguments: of `mlferry.converters.tensorflow.loading.frozen`.
 
     Raises:
         ModelFileError: TensorFlow cannot read it, or crashed.
@@ -53,6 +40,7 @@ def frozen(path: Path, message: Path, name: str, arguments: dict[str, Any]) -> F
     """
     from mlferry import limits
     from mlferry.converters.isolated import Refused
+    from mlferry.converters.tensorflow.loading import Frozen
     from mlferry.errors import ModelFileError
 
     size = message.stat().st_size
@@ -99,18 +87,18 @@ def load() -> None:
     """Load what takes time and memory of its own."""
     import tensorflow  # noqa: F401 - loaded before memory is limited
 
-    import mlferry.converters.tensorflow.read  # noqa: F401 - loaded before memory is limited
+    import mlferry.converters.tensorflow.loading  # noqa: F401 - loaded before memory is limited
 
 
 def _freeze(told: dict[str, Any]) -> list[bytes]:
     from mlferry import limits
-    from mlferry.converters.tensorflow import read
+    from mlferry.converters.tensorflow import loading
     from mlferry.errors import MlferryError
 
     arguments = pickle.loads(base64.b64decode(told["arguments"]))  # written by our own process
     try:
         with limits.changed(**told["limits"]):
-            made = read.frozen_message(told["path"], told["name"], **arguments)
+            made = loading.frozen_message(told["path"], told["name"], **arguments)
     except MlferryError as error:
         limit, enough = getattr(error, "limit", ""), getattr(error, "enough", None)
         what = {"kind": type(error).__name__, "message": str(error),

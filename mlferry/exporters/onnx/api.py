@@ -7,7 +7,7 @@ from typing import Any
 
 from mlferry.errors import ExportError
 from mlferry.exporters.onnx import interface
-from mlferry.exporters.onnx.network import Translation
+from mlferry.exporters.onnx.network import translation_of
 from mlferry.layers.trace import CustomShapes, nothing_known
 from mlferry.onnx_graph.graph import Extent, import_onnx
 from mlferry.spec import networks
@@ -36,7 +36,7 @@ def export(
     network = networks.network_of(spec)
     if network is None:
         raise ExportError(_why_not(spec))
-    t = Translation(network, custom)
+    t = translation_of(network, custom)
     interface.add_inputs(t, spec, network, input_shapes or {}, pixels=pixels)
     t.run(network.layers, set(interface.outputs_of(spec, network).values()))
     t.check()

@@ -8,20 +8,17 @@ that may leave the round of its loop takes the rest of the round into both of it
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mlferry.errors import SpecError
 from mlferry.exporters.onnx.liveness import LEAVES, leaves, needs, read_first
+from mlferry.exporters.onnx.translation import Translation
 from mlferry.numerics.shapes import Shape
 from mlferry.onnx_graph.graph import Body, Node, Port
 from mlferry.onnx_graph.refusals import refuse
 from mlferry.spec import networks
 from mlferry.spec.proto import neural_network_pb2 as nn
-
-if TYPE_CHECKING:
-    from mlferry.exporters.onnx.network import Translation
 
 TRUE_ABOVE = 1e-6
 Layer = nn.NeuralNetworkLayer

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from mlferry.errors import ExportError
-from mlferry.exporters.onnx.network import Translation
+from mlferry.exporters.onnx.translation import Translation
 from mlferry.layers import versions
 from mlferry.numerics.shapes import Shape
 from mlferry.onnx_graph.emitter import FLOAT

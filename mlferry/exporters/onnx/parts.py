@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from mlferry.exporters.onnx.liveness import needs, read_first
-from mlferry.exporters.onnx.network import Translation
+from mlferry.exporters.onnx.network import translation_of
+from mlferry.exporters.onnx.translation import Translation
 from mlferry.layers.trace import CustomShapes, nothing_known
 from mlferry.numerics.shapes import Shape
 from mlferry.onnx_graph.graph import Graph, Port
@@ -135,7 +136,7 @@ def _started(
     network: networks.Network, inputs: Known, custom: CustomShapes
 ) -> tuple[Translation, dict[str, str]]:
     """A translation, and the names of its inputs by blob: a part may make a blob that it reads."""
-    t = Translation(network, custom)
+    t = translation_of(network, custom)
     names = {blob: t.e.fresh(f"{blob}/given") for blob in inputs}
     for blob, shape in inputs.items():
         t.e.graph.inputs.append(Port(names[blob], shape=shape))

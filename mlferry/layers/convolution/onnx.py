@@ -1,4 +1,4 @@
-"""Convolution, transposed convolution and pooling, over two axes and over three."""
+"""Convolution, transposed convolution and pooling."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from mlferry.layers.convolution import definition as sizes
 from mlferry.layers.exports import op, refuse
 from mlferry.layers.onnx_weights import weight
 from mlferry.layers.params import Params
-from mlferry.layers.volumes import definition as volumes
 from mlferry.numerics import windows
 from mlferry.numerics.shapes import Shape, product
 from mlferry.onnx_graph.emitter import Emitter
@@ -35,14 +34,14 @@ def over_maps(e: Emitter, x: str, compute: Callable[[str], str]) -> str:
     return e.reshape(y, [*lead, *e.extents(y)[1:]])
 
 
-def _pads(edges: Edges) -> list[int]:
+def pads_of(edges: Edges) -> list[int]:
     return [edge[0] for edge in edges] + [edge[1] for edge in edges]
 
 
 def padded(e: Emitter, x: str, edges: Edges, value: float) -> str:
     """A blob with its last axes padded."""
     lead = [(0, 0)] * (e.rank(x) - len(edges))
-    y = e.node("Pad", x, e.integers(_pads([*lead, *edges])), e.number(value))
+    y = e.node("Pad", x, e.integers(pads_of([*lead, *edges])), e.number(value))
     spread = zip(e.shape(x), [*lead, *edges], strict=True)
     e.shapes[y] = tuple(None if n is None else n + sum(edge) for n, edge in spread)
     return y
@@ -83,7 +82,7 @@ def convolution(e: Emitter, p: Params, x: str, *given: str) -> str:
             padding: dict[str, Any] = {"auto_pad": _AUTO_PAD[p.same.asymmetryMode]}
         else:
             known = tuple(n or 0 for n in e.shape(maps))
-            padding = {"pads": _pads(sizes.edges_of(p, known))}
+            padding = {"pads": pads_of(sizes.edges_of(p, known))}
         return e.node("Conv", maps, *stored, **attributes, **padding)
 
     return over_maps(e, x, compute)
@@ -171,58 +170,16 @@ def spread_out(
         for n, s, d in zip(more, attributes["strides"], attributes["dilations"], strict=True)
     ):
         # output_padding is smaller than a stride; the bias is added to the zeros, too
-        y = e.node("ConvTranspose", *inputs[:2], **attributes, pads=_pads(pads))
+        y = e.node("ConvTranspose", *inputs[:2], **attributes, pads=pads_of(pads))
         e.shapes[y] = (None, None, *[None] * len(more))
         y = padded(e, y, [(0, n) for n in more], 0)
         if len(inputs) < 3:
             return y
         return e.node("Add", y, e.reshape(inputs[2], [-1, *[1] * len(more)]))
     return e.node(
-        "ConvTranspose", *inputs, **attributes, pads=_pads(pads),
+        "ConvTranspose", *inputs, **attributes, pads=pads_of(pads),
         output_padding=more if any(more) else None,
     )  # fmt: skip
-
-
-@op(
-    "convolution3d",
-    limits="SAME padding with dilation, and `outputShape`, for an input whose size is not known",
-)
-def convolution3d(e: Emitter, p: Params, x: str) -> str:
-    kernel, stride, dilation = (volumes.triple(p, f) for f in ("kernel", "stride", "dilation"))
-    shape = (p.outputChannels, p.inputChannels // p.nGroups, *kernel)
-    if p.isDeconvolution:
-        shape = (p.inputChannels, p.outputChannels // p.nGroups, *kernel)
-    stored = [weight(e, p, "weights", shape, channel_axis=1 if p.isDeconvolution else 0)]
-    if p.hasBias:
-        stored.append(weight(e, p, "bias", (p.outputChannels,)))
-    attributes = {
-        "kernel_shape": list(kernel), "strides": list(stride), "dilations": list(dilation),
-        "group": p.nGroups,
-    }  # fmt: skip
-    spans, extents = volumes.spans_of(p), e.shape(x)[2:]
-    if not p.isDeconvolution:
-        padding = _volume_padding(p, extents, spans)
-        return e.node("Conv", x, *stored, **attributes, **padding)
-    full = [
-        None if n is None else (n - 1) * s + span
-        for n, s, span in zip(extents, stride, spans, strict=True)
-    ]
-    wanted = volumes.convolved(p, extents)
-    edges: Edges = volumes.custom_edges(p)
-    if p.paddingType == "SAME" or (p.outputShape and not any(map(any, edges))):
-        if None in full:
-            raise refuse("SAME padding or outputShape for a volume whose size is not known")
-        pairs = zip(full, wanted, strict=True)
-        edges = [(max(0, (f or 0) - (n or 0)) // 2, 0) for f, n in pairs]
-    return spread_out(e, [x, *stored], attributes, tuple(full), wanted, edges)
-
-
-def _volume_padding(p: Params, extents: Shape, spans: tuple[int, int, int]) -> dict[str, Any]:
-    if p.paddingType == "SAME" and None in extents:
-        if max(volumes.triple(p, "dilation") if p.kind == "convolution3d" else (1,)) > 1:
-            raise refuse("SAME padding and dilation for a volume whose size is not known")
-        return {"auto_pad": "SAME_UPPER"}
-    return {"pads": _pads(volumes.edges_of(p, extents, spans))}
 
 
 # ---- pooling ------------------------------------------------------------------------------------
@@ -252,20 +209,20 @@ def _pooled(e: Emitter, p: Params, maps: str) -> str:
             return _pooled_to_the_end(e, p, maps, attributes)
         if mode == "same":
             padding: dict[str, Any] = {"auto_pad": _AUTO_PAD[p.same.asymmetryMode]}
-            return _pool_node(e, p.type, maps, attributes, padding, p.avgPoolExcludePadding)
+            return pool_node(e, p.type, maps, attributes, padding, p.avgPoolExcludePadding)
         edges: Edges = borders(p.valid)
-        return _with_edges(e, p.type, maps, attributes, edges, p.avgPoolExcludePadding)
+        return with_edges(e, p.type, maps, attributes, edges, p.avgPoolExcludePadding)
     known = tuple(n or 0 for n in size)
     out, edges = sizes.pooling_size(p, known)
     if p.type != "AVERAGE":
-        return _with_edges(e, p.type, maps, attributes, edges, False)
+        return with_edges(e, p.type, maps, attributes, edges, False)
     divisor = sizes.pooling_divisor(p, known, out, edges)
     area = math.prod(p.kernelSize)
     if (divisor == area).all():
-        return _with_edges(e, p.type, maps, attributes, edges, False)
+        return with_edges(e, p.type, maps, attributes, edges, False)
     if p.avgPoolExcludePadding and (divisor > 0).all():
-        return _with_edges(e, p.type, maps, attributes, edges, True)
-    mean = _with_edges(e, p.type, maps, attributes, edges, False)
+        return with_edges(e, p.type, maps, attributes, edges, True)
+    mean = with_edges(e, p.type, maps, attributes, edges, False)
     return e.node("Mul", mean, e.constant((area / divisor).astype(np.float32)))
 
 
@@ -286,7 +243,7 @@ def _pooled_to_the_end(e: Emitter, p: Params, maps: str, attributes: dict[str, A
         inside.append((size, pad))
     filler = _LOWEST if p.type == "MAX" else 0
     source = padded_by(e, maps, pads, filler)
-    y = _pool_node(e, p.type, source, attributes, {}, False)
+    y = pool_node(e, p.type, source, attributes, {}, False)
     if p.type != "AVERAGE":
         return y
     # the part of every window that counts: the real pixels, or the padding of both sides as well
@@ -297,11 +254,11 @@ def _pooled_to_the_end(e: Emitter, p: Params, maps: str, attributes: dict[str, A
         ones = padded(e, ones, [(pad, pad) for _, pad in inside], 1)
         pads = [(e.integers([0]), e.node("Sub", end, e.integers([pad])))
                 for (_, end), (_, pad) in zip(pads, inside, strict=True)]  # fmt: skip
-    counted = _pool_node(e, "AVERAGE", padded_by(e, ones, pads, 0), attributes, {}, False)
+    counted = pool_node(e, "AVERAGE", padded_by(e, ones, pads, 0), attributes, {}, False)
     return e.node("Div", y, counted)
 
 
-def _with_edges(
+def with_edges(
     e: Emitter, kind: str, x: str, attributes: dict[str, Any], edges: Edges, exclude: bool
 ) -> str:
     """Pooling with known padding; what is as wide as the kernel comes before the node."""
@@ -311,10 +268,10 @@ def _with_edges(
             raise refuse("padding as wide as the kernel, which the average leaves out")
         x = padded(e, x, edges, _LOWEST if kind == "MAX" else 0)
         edges = [(0, 0)] * len(edges)
-    return _pool_node(e, kind, x, attributes, {"pads": _pads(edges)}, exclude)
+    return pool_node(e, kind, x, attributes, {"pads": pads_of(edges)}, exclude)
 
 
-def _pool_node(
+def pool_node(
     e: Emitter, kind: str, x: str, attributes: dict[str, Any], padding: dict[str, Any],
     exclude: bool,
 ) -> str:  # fmt: skip
@@ -324,21 +281,3 @@ def _pool_node(
         return e.node("LpPool", x, p=2, **attributes, **padding)
     include = int(not exclude)
     return e.node("AveragePool", x, count_include_pad=include, **attributes, **padding)
-
-
-@op("pooling3d", limits="averages that leave out padding as wide as the kernel")
-def pooling3d(e: Emitter, p: Params, x: str) -> str:
-    kernel, stride = volumes.triple(p, "kernel"), volumes.triple(p, "stride")
-    attributes = {"kernel_shape": list(kernel), "strides": list(stride)}
-    extents = e.shape(x)[2:]
-    if p.paddingType == "SAME" and None in extents:
-        padding = _volume_padding(p, extents, kernel)
-        return _pool_node(e, p.type, x, attributes, padding, p.countExcludePadding)
-    edges = volumes.edges_of(p, extents, kernel)
-    exclude = p.countExcludePadding and p.type == "AVERAGE"
-    return _with_edges(e, p.type, x, attributes, edges, exclude)
-
-
-@op("globalPooling3d")
-def global_pooling3d(e: Emitter, p: Params, x: str) -> str:
-    return e.node("GlobalMaxPool" if p.type == "MAX" else "GlobalAveragePool", x)

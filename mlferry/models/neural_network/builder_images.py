@@ -4,18 +4,37 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from mlferry.errors import SpecError
 from mlferry.spec import networks
-from mlferry.spec.proto import features_pb2 as ft
-
-if TYPE_CHECKING:
-    from mlferry.models.neural_network.builder import NeuralNetworkBuilder
+from mlferry.spec.proto import features_pb2 as ft, model_pb2
 
 PerInput = Any
 _BIASES = {"red_bias": "redBias", "green_bias": "greenBias", "blue_bias": "blueBias",
            "gray_bias": "grayBias"}  # fmt: skip
+
+
+class NetworkOfImages(Protocol):
+    """The builder whose inputs become images."""
+
+    nn_spec: networks.Network
+
+    @property
+    def model(self) -> model_pb2.Model:
+        """The model that is built."""
+
+    def add_transpose(self, name: str, axes: Any, input_name: str, output_name: str) -> Any:
+        """Add a transpose."""
+
+    def add_squeeze(self, name: str, input_name: str, output_name: str, axes: Any) -> Any:
+        """Add a layer that drops axes."""
+
+    def move_to_front(self, name: str) -> None:
+        """Let a layer be the first."""
+
+    def forget(self, name: str) -> None:
+        """Remove a layer."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +69,7 @@ def _is_mapping(given: Any) -> bool:
     return isinstance(given, Mapping)
 
 
-def set_images(builder: NeuralNetworkBuilder, given: PixelArguments, image_format: str) -> None:
+def set_images(builder: NetworkOfImages, given: PixelArguments, image_format: str) -> None:
     """Make images of inputs, and set what is done with their pixels; see the builder's method."""
     layout = image_format.upper()
     if layout not in ("NCHW", "NHWC"):
@@ -82,7 +101,7 @@ def _make_image(feature: Any, channels_last: bool, is_bgr: bool) -> None:
     image.width, image.height = width, height
 
 
-def _add_scaler(builder: NeuralNetworkBuilder, name: str, given: PixelArguments) -> None:
+def _add_scaler(builder: NetworkOfImages, name: str, given: PixelArguments) -> None:
     step = builder.nn_spec.preprocessing.add(featureName=name)
     step.scaler.channelScale = given.of("image_scale", name, 1.0)
     for argument, field in _BIASES.items():
@@ -92,7 +111,7 @@ def _add_scaler(builder: NeuralNetworkBuilder, name: str, given: PixelArguments)
 _TO_CHANNELS_FIRST, _TO_CHANNELS_LAST = [0, 3, 1, 2], [0, 2, 3, 1]
 
 
-def _give_channels_last(builder: NeuralNetworkBuilder, name: str, rank: int) -> None:
+def _give_channels_last(builder: NetworkOfImages, name: str, rank: int) -> None:
     """Let layers that read [N, H, W, C] go on doing so: images are [1, C, H, W].
 
     Where all of them are transposes to [N, C, H, W], these are dropped instead.

@@ -69,7 +69,7 @@ def calibrate(model: MLModel, spec: model_pb2.Model, sample_data: Any, job: Job)
     Raises:
         PredictionError: the data does not fit, or there is none.
     """
-    given = [dict(sample.data) for sample in samples_for(model, sample_data)]
+    given = [dict(sample.data) for sample in samples_for(model.get_spec(), sample_data)]
     _quantize_model(spec, given, given, job, last=True)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from mlferry.errors import MissingDependencyError, SpecError
 from mlferry.models.compare import Report, compare_models
-from mlferry.models.inspect import readable_size
+from mlferry.models.facts import readable_size
 from mlferry.models.model import MLModel
 from mlferry.models.quantization.api import quantize_weights
 from mlferry.models.samples import samples_for
@@ -141,7 +141,7 @@ def search_quantization(
     if not callable(metric) and metric not in METRICS:
         raise SpecError(f"the metric {metric!r} is unknown: {', '.join(METRICS)}, or a function")
     samples: list[Mapping[str, Any]] = [
-        dict(sample.data) for sample in samples_for(model, sample_data)
+        dict(sample.data) for sample in samples_for(model.get_spec(), sample_data)
     ]
     if len(samples) < 2:
         raise SpecError("the search needs two samples at least: to quantize and to measure")

@@ -9,49 +9,32 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mlferry.custom import CustomLayer
 from mlferry.errors import MissingDependencyError, ModelFileError, SpecError
-from mlferry.models.model import MLModel
 from mlferry.models.view.graph import graph_of
 from mlferry.models.view.page import page
 from mlferry.spec import io
+from mlferry.spec.proto import model_pb2
 
-__all__ = ["open_netron", "parse_shape", "visualize_spec"]
+__all__ = ["draw", "open_netron", "parse_shape"]
 
 
-def visualize_spec(
-    model: Any,
-    input_shape_dict: Mapping[str, Sequence[int]] | None = None,
-    *,
-    path: str | os.PathLike[str] | None = None,
-    open_browser: bool = True,
-    title: str | None = None,
-) -> Path:
-    """Draw a model as a graph: layers with their parameters, blobs with their shapes.
-
-    Custom layers stand out; pipelines, branches and loops open up. The page holds everything
-    that it needs and loads nothing.
+def draw(
+    spec: model_pb2.Model, classes: Mapping[str, type[CustomLayer]],
+    shapes: Mapping[str, Sequence[int]], path: str | os.PathLike[str] | None, title: str,
+    *, open_browser: bool,
+) -> Path:  # fmt: skip
+    """Write the page of a model, and open it; see `mlferry.visualize_spec`.
 
     Args:
-        model: an `MLModel`, or what `MLModel` takes.
-        input_shape_dict: shapes of inputs, batch included, of images (height, width), where
-            they shall differ from the described ones.
-        path: where to write the page; by default a temporary file.
+        spec: of the model.
+        classes: those of its custom layers, by name.
+        shapes: of inputs, where they differ from the described ones.
+        path: of the page; None for a temporary file.
+        title: of the page.
         open_browser: whether to open it.
-        title: of the page; by default the file's name, or the kind of the model.
-
-    Returns:
-        the path of the page.
-
-    Raises:
-        MissingDependencyError: igraph is missing.
-        SpecError: there is no such input.
-        ModelFileError: the page cannot be written.
     """
-    if title is None:
-        title = Path(model).name if isinstance(model, str | os.PathLike) else "Core ML model"
-    loaded = model if isinstance(model, MLModel) else MLModel(model)
-    graph = graph_of(loaded.get_spec(), loaded._classes.layers, input_shape_dict or {})
-    text = page(graph, title)
+    text = page(graph_of(spec, classes, shapes), title)
     if path is None:
         path = Path(tempfile.mkdtemp(prefix="mlferry-")) / f"{Path(title).stem or 'model'}.html"
     io.write_atomic(Path(path), text.encode("utf-8"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -16,9 +16,7 @@ from mlferry.runtime.planned.maps import NO_BORDER, Array, Border
 from mlferry.runtime.planned.plan import NotPlannedError, Plan, follower, padding_of, planned
 from mlferry.runtime.planned.pooling import pool
 from mlferry.runtime.planned.products import Finish, Pointwise, blocks
-
-if TYPE_CHECKING:
-    from mlferry.runtime.session import Step
+from mlferry.runtime.steps import Step
 
 Shape = tuple[int, ...]
 _ZERO, _LARGEST = np.float32(0), np.float32(np.inf)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,9 +12,7 @@ from mlferry.layers.definitions import infer
 from mlferry.registry import Registry
 from mlferry.runtime.planned.maps import NO_BORDER, Array, Border, Map, Workspace, size_of
 from mlferry.runtime.planned.products import Finish, Pointwise
-
-if TYPE_CHECKING:
-    from mlferry.runtime.session import Step
+from mlferry.runtime.steps import Step
 
 Shape = tuple[int, ...]
 Planner = Callable[["Plan", "Step"], None]

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mlferry.layers.kernels import Array
 from mlferry.runtime.planned import layers
 from mlferry.runtime.planned.plan import PLANNERS, NotPlannedError, Plan, Shape
-
-if TYPE_CHECKING:
-    from mlferry.runtime.session import Step
+from mlferry.runtime.steps import Step
 
 _WORTH = ("convolution", "pooling")
 _REMEMBERED = 16  # sets of shapes that stay planned

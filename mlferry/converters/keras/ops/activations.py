@@ -9,8 +9,8 @@ import numpy as np
 from mlferry.converters.graph import Node
 from mlferry.converters.keras import masks
 from mlferry.converters.keras.ops.registry import op, weight
-from mlferry.converters.layout import ANY, UNFLATTENED, Blob
-from mlferry.converters.lower import Lowering
+from mlferry.converters.lowering import Lowering
+from mlferry.converters.values import ANY, UNFLATTENED, Blob
 from mlferry.errors import ConversionError
 
 # Activations that are one `activation` layer without further arithmetic.

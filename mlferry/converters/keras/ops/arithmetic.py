@@ -15,8 +15,8 @@ from mlferry.converters.keras.ops.functions import (
     operands,
 )
 from mlferry.converters.keras.ops.registry import OPS
-from mlferry.converters.layout import UNFLATTENED, Blob
-from mlferry.converters.lower import Lowering
+from mlferry.converters.lowering import Lowering
+from mlferry.converters.values import UNFLATTENED, Blob
 from mlferry.errors import ConversionError
 
 _PAIR = {"x": "x1", "y": "x2"}

@@ -19,9 +19,9 @@ from mlferry.converters.keras.ops.functions import function, layer
 from mlferry.converters.keras.ops.linear import projected
 from mlferry.converters.keras.ops.registry import bound, choice, op, weight
 from mlferry.converters.keras.quantization import matrix
-from mlferry.converters.layout import SOURCE, Blob
-from mlferry.converters.lower import Lowering
+from mlferry.converters.lowering import Lowering
 from mlferry.converters.operands import extent, shaped
+from mlferry.converters.values import SOURCE, Blob
 from mlferry.errors import ConversionError
 from mlferry.numerics.shapes import product
 

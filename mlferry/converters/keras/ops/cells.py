@@ -19,8 +19,7 @@ from mlferry.converters.keras.ops.registry import (
     sizes as sizes_of,
     weight,
 )
-from mlferry.converters.layout import SOURCE, Blob
-from mlferry.converters.lower import Lowering
+from mlferry.converters.lowering import Lowering
 from mlferry.converters.operands import extent, known
 from mlferry.converters.recurrent import (
     GRU,
@@ -33,6 +32,7 @@ from mlferry.converters.recurrent import (
     binary,
     split,
 )
+from mlferry.converters.values import SOURCE, Blob
 from mlferry.errors import ConversionError
 from mlferry.numerics.shapes import Shape, product
 

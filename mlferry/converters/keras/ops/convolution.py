@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from mlferry.converters.graph import Node
 from mlferry.converters.keras.ops.registry import choice, op, sizes, spatial, weight
-from mlferry.converters.layout import Blob, spread
-from mlferry.converters.lower import Lowering
+from mlferry.converters.lowering import Lowering
+from mlferry.converters.values import Blob
 from mlferry.errors import ConversionError
+from mlferry.numerics.windows import dilated
 
 Pair = tuple[int, int]
 
@@ -215,7 +216,7 @@ def _transposed(low: Lowering, node: Node, x: Blob, dimensions: int) -> Blob:
     beyond = [max(0, -end) for _, end in crops]
     cut = [(start, max(0, end)) for start, end in crops]
     bias = _bias(node, filters)
-    weights = spread(kernel.transpose(3, 2, 0, 1), dilation)
+    weights = dilated(kernel.transpose(3, 2, 0, 1), dilation)
     y = low.layer(
         "convolution",
         x,

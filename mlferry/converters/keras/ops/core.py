@@ -10,9 +10,9 @@ from mlferry.converters.graph import Node
 from mlferry.converters.keras import masks, quantization
 from mlferry.converters.keras.ops.linear import projected
 from mlferry.converters.keras.ops.registry import op, weight
-from mlferry.converters.layout import ANY, CHANNELS_FIRST, SOURCE, UNFLATTENED, Blob
-from mlferry.converters.lower import Lowering
+from mlferry.converters.lowering import Lowering
 from mlferry.converters.operands import extent
+from mlferry.converters.values import ANY, CHANNELS_FIRST, SOURCE, UNFLATTENED, Blob
 from mlferry.errors import ConversionError
 from mlferry.spec.weights import Linear
 

@@ -15,8 +15,8 @@ import numpy as np
 
 from mlferry.converters.graph import Node
 from mlferry.converters.keras.ops.registry import OPS, bound
-from mlferry.converters.layout import CHANNELS_FIRST, SOURCE, UNFLATTENED, Accepted, Blob
-from mlferry.converters.lower import Lowering
+from mlferry.converters.lowering import Lowering
+from mlferry.converters.values import CHANNELS_FIRST, SOURCE, UNFLATTENED, Accepted, Blob
 from mlferry.errors import ConversionError
 
 Function = Callable[..., Any]

@@ -11,10 +11,10 @@ from mlferry.converters.einsums import einsum, parsed
 from mlferry.converters.graph import Node
 from mlferry.converters.keras.ops.registry import op
 from mlferry.converters.keras.quantization import Matrix, matrix, mode
-from mlferry.converters.layout import SOURCE, Blob
-from mlferry.converters.lower import Lowering
+from mlferry.converters.lowering import Lowering
 from mlferry.converters.operands import shaped
 from mlferry.converters.slices import sliced
+from mlferry.converters.values import SOURCE, Blob
 from mlferry.errors import ConversionError
 from mlferry.numerics.shapes import product
 

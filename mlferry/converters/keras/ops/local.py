@@ -9,9 +9,9 @@ import numpy as np
 
 from mlferry.converters.graph import Node
 from mlferry.converters.keras.ops.registry import choice, op, sizes, weight
-from mlferry.converters.layout import SOURCE, Blob
-from mlferry.converters.lower import Lowering
+from mlferry.converters.lowering import Lowering
 from mlferry.converters.operands import extent
+from mlferry.converters.values import SOURCE, Blob
 from mlferry.errors import ConversionError
 
 

@@ -10,10 +10,10 @@ import numpy as np
 from mlferry.converters import reshapes
 from mlferry.converters.graph import Node
 from mlferry.converters.keras.ops.functions import axes_of, function, layer, operands
-from mlferry.converters.layout import CHANNELS_FIRST, SOURCE, UNFLATTENED, Blob
-from mlferry.converters.lower import Lowering
+from mlferry.converters.lowering import Lowering
 from mlferry.converters.operands import extent, known, positive
 from mlferry.converters.slices import padded, sliced
+from mlferry.converters.values import CHANNELS_FIRST, SOURCE, UNFLATTENED, Blob
 from mlferry.errors import ConversionError
 from mlferry.numerics.shapes import product
 

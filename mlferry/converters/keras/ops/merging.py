@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from mlferry.converters.graph import Node
 from mlferry.converters.keras import masks
 from mlferry.converters.keras.ops.registry import op
-from mlferry.converters.layout import SOURCE, UNFLATTENED, Blob
-from mlferry.converters.lower import Lowering
+from mlferry.converters.lowering import Lowering
+from mlferry.converters.values import SOURCE, UNFLATTENED, Blob
 from mlferry.errors import ConversionError
 from mlferry.numerics.shapes import axis_of
 

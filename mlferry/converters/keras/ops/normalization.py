@@ -10,9 +10,9 @@ import numpy as np
 from mlferry.converters.graph import Node
 from mlferry.converters.keras.ops.core import affine
 from mlferry.converters.keras.ops.registry import op, weight
-from mlferry.converters.layout import CHANNELS_FIRST, SOURCE, UNFLATTENED, Accepted, Blob
-from mlferry.converters.lower import Lowering
+from mlferry.converters.lowering import Lowering
 from mlferry.converters.operands import extent
+from mlferry.converters.values import CHANNELS_FIRST, SOURCE, UNFLATTENED, Accepted, Blob
 from mlferry.errors import ConversionError
 from mlferry.numerics.shapes import product
 

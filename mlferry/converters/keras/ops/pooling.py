@@ -8,8 +8,8 @@ from mlferry.converters.graph import Node
 from mlferry.converters.keras import masks
 from mlferry.converters.keras.ops.convolution import as_image, from_image, padding, pair
 from mlferry.converters.keras.ops.registry import op, spatial
-from mlferry.converters.layout import SOURCE, Accepted, Blob
-from mlferry.converters.lower import Lowering
+from mlferry.converters.lowering import Lowering
+from mlferry.converters.values import SOURCE, Accepted, Blob
 
 
 def _pooling(low: Lowering, node: Node, x: Blob, dimensions: int, kind: str) -> Blob:

@@ -11,10 +11,10 @@ from mlferry.converters.graph import Node
 from mlferry.converters.keras.ops.functions import function
 from mlferry.converters.keras.ops.registry import choice, op, spatial
 from mlferry.converters.keras.ops.resizing import resized
-from mlferry.converters.layout import CHANNELS_FIRST, SOURCE, UNFLATTENED, Blob
-from mlferry.converters.lower import Lowering
+from mlferry.converters.lowering import Lowering
 from mlferry.converters.operands import extent
 from mlferry.converters.slices import padded, sliced
+from mlferry.converters.values import CHANNELS_FIRST, SOURCE, UNFLATTENED, Blob
 from mlferry.errors import ConversionError
 
 _INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos3", "lanczos5")

@@ -12,8 +12,7 @@ from mlferry.converters.graph import Node
 from mlferry.converters.keras import masks
 from mlferry.converters.keras.ops.cells import cell_of, first_states, sizes
 from mlferry.converters.keras.ops.registry import bound, op
-from mlferry.converters.layout import SOURCE, Blob
-from mlferry.converters.lower import Lowering
+from mlferry.converters.lowering import Lowering
 from mlferry.converters.operands import extent
 from mlferry.converters.recurrent import (
     LSTM,
@@ -26,6 +25,7 @@ from mlferry.converters.recurrent import (
     walk,
 )
 from mlferry.converters.slices import sliced
+from mlferry.converters.values import SOURCE, Blob
 from mlferry.errors import ConversionError
 
 _ARGUMENTS = ("sequences", "initial_state")

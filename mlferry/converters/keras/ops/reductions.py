@@ -8,9 +8,9 @@ from mlferry.converters.einsums import einsum as einsum_of
 from mlferry.converters.graph import Node
 from mlferry.converters.keras.ops.functions import axes_of, function, layer, operands
 from mlferry.converters.keras.ops.registry import op, placed
-from mlferry.converters.layout import SCALAR, SOURCE, UNFLATTENED, Blob
-from mlferry.converters.lower import Lowering
+from mlferry.converters.lowering import Lowering
 from mlferry.converters.operands import positive
+from mlferry.converters.values import SCALAR, SOURCE, UNFLATTENED, Blob
 from mlferry.errors import ConversionError
 
 _TF = {"input_tensor": "x"}

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mlferry.converters.frontend import Converter, Frontend
 from mlferry.converters.graph import Attributes, Node
 from mlferry.converters.keras import legacy, masks
 from mlferry.converters.keras.calls import LayerCall, Ref
-from mlferry.converters.layout import CHANNELS_FIRST, SOURCE, Accepted, Blob
-from mlferry.converters.lower import Converter, Frontend, Lowering
+from mlferry.converters.lowering import Lowering
+from mlferry.converters.values import CHANNELS_FIRST, SOURCE, Accepted, Blob
 from mlferry.errors import ConversionError
 from mlferry.registry import Registry
 

@@ -7,10 +7,10 @@ from typing import Any
 from mlferry.converters.graph import Node
 from mlferry.converters.keras.ops.convolution import as_image, edges, from_image
 from mlferry.converters.keras.ops.registry import op, spatial
-from mlferry.converters.layout import CHANNELS_FIRST, SOURCE, UNFLATTENED, Blob, Layout
-from mlferry.converters.lower import Lowering
+from mlferry.converters.lowering import Lowering
 from mlferry.converters.reshapes import MOST_AXES, reshaped
 from mlferry.converters.sizes import use
+from mlferry.converters.values import CHANNELS_FIRST, SOURCE, UNFLATTENED, Blob, Layout
 from mlferry.errors import ConversionError
 from mlferry.numerics.shapes import product
 

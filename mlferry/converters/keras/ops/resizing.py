@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from mlferry.converters.graph import Node
 from mlferry.converters.keras.ops.convolution import as_image, from_image
 from mlferry.converters.keras.ops.registry import choice, op, sizes, spatial
-from mlferry.converters.layout import Blob
-from mlferry.converters.lower import Lowering
+from mlferry.converters.lowering import Lowering
 from mlferry.converters.operands import extent
+from mlferry.converters.values import Blob
 from mlferry.errors import ConversionError
 
 

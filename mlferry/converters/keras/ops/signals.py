@@ -13,10 +13,10 @@ from mlferry.converters.graph import Node
 from mlferry.converters.keras.ops.arithmetic import arctan2
 from mlferry.converters.keras.ops.convolution import same_pairs
 from mlferry.converters.keras.ops.registry import choice, op, weight
-from mlferry.converters.layout import SOURCE, Blob
-from mlferry.converters.lower import Lowering
+from mlferry.converters.lowering import Lowering
 from mlferry.converters.operands import extent, known
 from mlferry.converters.slices import padded
+from mlferry.converters.values import SOURCE, Blob
 from mlferry.errors import ConversionError
 
 _MODES = ("log", "magnitude", "psd", "real", "imag", "angle", "stft")

@@ -10,10 +10,10 @@ from mlferry.converters.convolutions import Pairs, Windows, convolved, each, sid
 from mlferry.converters.graph import Node
 from mlferry.converters.keras.ops.convolution import cuts, same_pairs
 from mlferry.converters.keras.ops.registry import choice, op, sizes, spatial, weight
-from mlferry.converters.layout import SOURCE, Blob
-from mlferry.converters.lower import Lowering
+from mlferry.converters.lowering import Lowering
 from mlferry.converters.operands import extent
 from mlferry.converters.slices import padded, sliced
+from mlferry.converters.values import SOURCE, Blob
 from mlferry.errors import ConversionError
 
 Triple = tuple[int, int, int]

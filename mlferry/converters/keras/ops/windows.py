@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from mlferry.converters.graph import Attributes, Node
 from mlferry.converters.keras.ops.functions import function, layer
 from mlferry.converters.keras.ops.registry import OPS, spatial
-from mlferry.converters.layout import SOURCE, UNFLATTENED, Blob
-from mlferry.converters.lower import Lowering
+from mlferry.converters.lowering import Lowering
+from mlferry.converters.values import SOURCE, UNFLATTENED, Blob
 from mlferry.errors import ConversionError
 
 

@@ -15,11 +15,11 @@ import numpy as np
 
 from mlferry.converters import control_flow
 from mlferry.converters.graph import Node, Value
-from mlferry.converters.layout import SOURCE, Blob, Constant
-from mlferry.converters.lower import Lowering
+from mlferry.converters.lowering import Lowering
 from mlferry.converters.onnx import read
 from mlferry.converters.onnx.ops.registry import op
 from mlferry.converters.operands import joined, known, positive, scalar, shaped, vector
+from mlferry.converters.values import SOURCE, Blob, Constant
 from mlferry.errors import ConversionError, SpecError
 
 FEW_ROUNDS = 8  # that are rather unrolled

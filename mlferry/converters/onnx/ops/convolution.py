@@ -10,11 +10,11 @@ import numpy as np
 
 from mlferry.converters.convolutions import Pairs, Windows, convolved, edges, transposed
 from mlferry.converters.graph import Node
-from mlferry.converters.layout import SOURCE, Blob, Constant
-from mlferry.converters.lower import Lowering
+from mlferry.converters.lowering import Lowering
 from mlferry.converters.onnx.ops.quantization import weights_of
 from mlferry.converters.onnx.ops.registry import op
 from mlferry.converters.operands import array_of, emit, extent, ints, known, shaped
+from mlferry.converters.values import SOURCE, Blob, Constant
 from mlferry.errors import ConversionError
 
 

@@ -8,10 +8,10 @@ import numpy as np
 
 from mlferry.converters.detection import centred
 from mlferry.converters.graph import Node
-from mlferry.converters.layout import SOURCE, Blob
-from mlferry.converters.lower import Lowering
+from mlferry.converters.lowering import Lowering
 from mlferry.converters.onnx.ops.registry import op
 from mlferry.converters.operands import affine, emit, extent, ints, known, shaped
+from mlferry.converters.values import SOURCE, Blob
 from mlferry.errors import ConversionError
 
 _LEAST = float(np.finfo(np.float32).min)

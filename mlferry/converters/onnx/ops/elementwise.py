@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from mlferry.converters.graph import Node
-from mlferry.converters.layout import Blob, Constant
-from mlferry.converters.lower import Lowering
+from mlferry.converters.lowering import Lowering
 from mlferry.converters.onnx.ops.registry import op
 from mlferry.converters.operands import affine, dtype, emit, is_integer, scalar
+from mlferry.converters.values import Blob, Constant
 from mlferry.errors import ConversionError
 
 FLOAT_MAX = float(np.finfo(np.float32).max)

@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlferry.converters.graph import Node
-from mlferry.converters.layout import SOURCE, Blob, Constant
-from mlferry.converters.lower import Lowering
+from mlferry.converters.lowering import Lowering
 from mlferry.converters.onnx.ops.registry import op
 from mlferry.converters.operands import (
     emit,
@@ -27,6 +26,7 @@ from mlferry.converters.operands import (
 )
 from mlferry.converters.sizes import use
 from mlferry.converters.slices import entry
+from mlferry.converters.values import SOURCE, Blob, Constant
 from mlferry.errors import ConversionError
 
 _MODES = {"none": "SCATTER_UPDATE", "add": "SCATTER_ADD", "mul": "SCATTER_MUL",

@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 
 from mlferry.converters.graph import Node
-from mlferry.converters.layout import Blob, Constant
-from mlferry.converters.lower import Lowering
+from mlferry.converters.lowering import Lowering
 from mlferry.converters.onnx.ops.convolution import conv
 from mlferry.converters.onnx.ops.linear import matmul
 from mlferry.converters.onnx.ops.quantization import along, quantize_linear, remembered
 from mlferry.converters.onnx.ops.registry import op
 from mlferry.converters.operands import emit
+from mlferry.converters.values import Blob, Constant
 from mlferry.errors import ConversionError
 
 _ONE = Constant("", np.ones((), np.float32))

@@ -8,11 +8,11 @@ import numpy as np
 
 from mlferry.converters import einsums
 from mlferry.converters.graph import Node
-from mlferry.converters.layout import SOURCE, Blob, Constant
-from mlferry.converters.lower import Lowering
+from mlferry.converters.lowering import Lowering
 from mlferry.converters.onnx.ops.quantization import weights_of
 from mlferry.converters.onnx.ops.registry import op
 from mlferry.converters.operands import affine, emit, known, shaped
+from mlferry.converters.values import SOURCE, Blob, Constant
 
 
 @op("MatMul", raw=True)

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from mlferry.converters.graph import Node
-from mlferry.converters.layout import SOURCE, Blob, Constant
-from mlferry.converters.lower import Lowering
+from mlferry.converters.lowering import Lowering
 from mlferry.converters.onnx.ops.registry import op
 from mlferry.converters.operands import emit, extent, known, positive, shaped
+from mlferry.converters.values import SOURCE, Blob, Constant
 from mlferry.errors import ConversionError
 
 

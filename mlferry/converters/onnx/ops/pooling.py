@@ -9,11 +9,11 @@ import numpy as np
 
 from mlferry.converters.convolutions import each, padding, sides
 from mlferry.converters.graph import Node
-from mlferry.converters.layout import SOURCE, Blob
-from mlferry.converters.lower import Lowering
+from mlferry.converters.lowering import Lowering
 from mlferry.converters.onnx.ops.convolution import options, pads_of, windows
 from mlferry.converters.onnx.ops.registry import op
 from mlferry.converters.operands import emit, ints, joined, known
+from mlferry.converters.values import SOURCE, Blob
 from mlferry.errors import ConversionError
 from mlferry.numerics.shapes import show
 

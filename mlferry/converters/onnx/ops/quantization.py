@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from mlferry.converters.graph import Node
-from mlferry.converters.layout import SOURCE, Blob, Constant, Quantized
-from mlferry.converters.lower import Lowering
+from mlferry.converters.lowering import Lowering
 from mlferry.converters.onnx.ops.registry import op
 from mlferry.converters.operands import affine, emit, known, scalar, shaped, vector
+from mlferry.converters.values import SOURCE, Blob, Constant, Quantized
 from mlferry.errors import ConversionError
 from mlferry.spec.weights import Linear
 

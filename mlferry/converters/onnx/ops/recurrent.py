@@ -9,8 +9,7 @@ import numpy as np
 
 from mlferry.converters import native_recurrent
 from mlferry.converters.graph import Node
-from mlferry.converters.layout import SOURCE, Blob, Constant
-from mlferry.converters.lower import Lowering
+from mlferry.converters.lowering import Lowering
 from mlferry.converters.onnx.ops.control import as_blob
 from mlferry.converters.onnx.ops.registry import op
 from mlferry.converters.operands import array_of, extent
@@ -28,6 +27,7 @@ from mlferry.converters.recurrent import (
     walk,
 )
 from mlferry.converters.sizes import use
+from mlferry.converters.values import SOURCE, Blob, Constant
 from mlferry.errors import ConversionError
 
 Directed = tuple[Blob, list[Blob]]  # the outputs [time, batch, units] and the last states

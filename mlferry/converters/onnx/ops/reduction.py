@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from mlferry.converters.graph import Node
-from mlferry.converters.layout import SOURCE, Blob
-from mlferry.converters.lower import Lowering
+from mlferry.converters.lowering import Lowering
 from mlferry.converters.onnx.ops.registry import op
 from mlferry.converters.operands import emit, extent, ints, positive, rank, scalar
+from mlferry.converters.values import SOURCE, Blob
 from mlferry.errors import ConversionError
 
 _REDUCTIONS = {

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mlferry.converters.frontend import Converter, Frontend
 from mlferry.converters.graph import Graph, Node
-from mlferry.converters.lower import Converter, Frontend, Lowering
+from mlferry.converters.lowering import Lowering
 from mlferry.converters.onnx import read
 from mlferry.converters.operands import decorator
 from mlferry.registry import Registry

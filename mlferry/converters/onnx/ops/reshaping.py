@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 
 from mlferry.converters.graph import Node
-from mlferry.converters.layout import SOURCE, Blob, Constant
-from mlferry.converters.lower import Lowering
+from mlferry.converters.lowering import Lowering
 from mlferry.converters.onnx.ops.registry import op
 from mlferry.converters.operands import (
     array_of,
@@ -26,6 +25,7 @@ from mlferry.converters.operands import (
 from mlferry.converters.reshapes import MOST_AXES, as_stored, reshaped, to_shape, transposed
 from mlferry.converters.sizes import as_constant, spelled, use
 from mlferry.converters.slices import padded, sliced
+from mlferry.converters.values import SOURCE, Blob, Constant
 from mlferry.errors import ConversionError
 from mlferry.numerics.shapes import broadcast
 

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from mlferry.converters.graph import Node
-from mlferry.converters.layout import Blob, Constant
-from mlferry.converters.lower import Lowering
+from mlferry.converters.lowering import Lowering
 from mlferry.converters.onnx.ops.registry import op
 from mlferry.converters.operands import array_of, emit, known, positive
 from mlferry.converters.resizing import Sampling, resize, scaled
+from mlferry.converters.values import Blob, Constant
 from mlferry.errors import ConversionError
 
 

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from mlferry.converters.graph import Node
-from mlferry.converters.layout import SOURCE, Blob
-from mlferry.converters.lower import Lowering
+from mlferry.converters.lowering import Lowering
 from mlferry.converters.onnx.ops.registry import op
 from mlferry.converters.operands import affine, emit, known
+from mlferry.converters.values import SOURCE, Blob
 from mlferry.errors import ConversionError
 
 

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from mlferry.converters.graph import Node
-from mlferry.converters.layout import SOURCE, Blob, Constant
-from mlferry.converters.lower import Lowering
+from mlferry.converters.lowering import Lowering
 from mlferry.converters.operands import extent, vector
 from mlferry.converters.tensorflow.ops.registry import joint, op, source
+from mlferry.converters.values import SOURCE, Blob, Constant
 from mlferry.errors import ConversionError
 
 

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from mlferry.converters.graph import Node
-from mlferry.converters.layout import SOURCE, Blob, Constant
-from mlferry.converters.lower import Lowering
+from mlferry.converters.lowering import Lowering
 from mlferry.converters.tensorflow.ops.registry import apply, joint, op, source
+from mlferry.converters.values import SOURCE, Blob, Constant
 
 _ZERO = Constant("", np.float32(0))
 

@@ -13,11 +13,11 @@ from typing import Any
 
 from mlferry.converters import control_flow
 from mlferry.converters.graph import Node
-from mlferry.converters.layout import Blob, Constant
-from mlferry.converters.lower import Lowering
+from mlferry.converters.lowering import Lowering
 from mlferry.converters.tensorflow import frames, read
 from mlferry.converters.tensorflow.ops.lists import Items, shaped_as, stacked
 from mlferry.converters.tensorflow.ops.registry import blob, op, read_all
+from mlferry.converters.values import Blob, Constant
 from mlferry.errors import ConversionError, SpecError
 
 FEW_ROUNDS = 8  # that are rather unrolled

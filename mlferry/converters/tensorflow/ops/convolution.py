@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 
 from mlferry.converters.convolutions import Windows, convolved, padding, transposed
 from mlferry.converters.graph import Node
-from mlferry.converters.layout import SOURCE, Blob, Constant
-from mlferry.converters.lower import Lowering
+from mlferry.converters.lowering import Lowering
 from mlferry.converters.operands import array_of, extent, known
 from mlferry.converters.slices import sliced
 from mlferry.converters.tensorflow.ops.quantization import stored
 from mlferry.converters.tensorflow.ops.registry import is_channels_first, maps, op, spatial
+from mlferry.converters.values import SOURCE, Blob, Constant
 from mlferry.errors import ConversionError
 
 _SAME = "BOTTOM_RIGHT_HEAVY"

@@ -8,10 +8,10 @@ import numpy as np
 
 from mlferry.converters.detection import centred
 from mlferry.converters.graph import Node
-from mlferry.converters.layout import SOURCE, Blob, Constant
-from mlferry.converters.lower import Lowering
+from mlferry.converters.lowering import Lowering
 from mlferry.converters.operands import array_of, ints, known, scalar
 from mlferry.converters.tensorflow.ops.registry import op, source
+from mlferry.converters.values import SOURCE, Blob, Constant
 from mlferry.errors import ConversionError
 
 _LEAST = float(np.finfo(np.float32).min)

@@ -9,8 +9,7 @@ import numpy as np
 
 from mlferry.converters.absorbing import absorbed
 from mlferry.converters.graph import Node
-from mlferry.converters.layout import ANY, Blob, Constant
-from mlferry.converters.lower import Lowering
+from mlferry.converters.lowering import Lowering
 from mlferry.converters.operands import array_of, scalar
 from mlferry.converters.tensorflow.ops.registry import (
     RANGES,
@@ -24,6 +23,7 @@ from mlferry.converters.tensorflow.ops.registry import (
     read_all,
     wrapped,
 )
+from mlferry.converters.values import ANY, Blob, Constant
 from mlferry.errors import ConversionError
 
 FLOAT_MAX = float(np.finfo(np.float32).max)

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from mlferry.converters.graph import Node
-from mlferry.converters.layout import CHANNELS_FIRST, SOURCE, Blob, Constant
-from mlferry.converters.lower import Lowering
+from mlferry.converters.lowering import Lowering
 from mlferry.converters.operands import array_of, ints, known, positive, rank, scalar, vector
 from mlferry.converters.tensorflow.ops.registry import blob, op, source
+from mlferry.converters.values import CHANNELS_FIRST, SOURCE, Blob, Constant
 from mlferry.errors import ConversionError
 
 

@@ -9,10 +9,11 @@ from numpy.typing import NDArray
 
 from mlferry.converters import einsums
 from mlferry.converters.graph import Node
-from mlferry.converters.layout import SOURCE, Blob, Constant, arrange
-from mlferry.converters.lower import Lowering
+from mlferry.converters.layout import arrange
+from mlferry.converters.lowering import Lowering
 from mlferry.converters.tensorflow.ops.quantization import stored
 from mlferry.converters.tensorflow.ops.registry import op, source
+from mlferry.converters.values import SOURCE, Blob, Constant
 
 
 @op("MatMul", "BatchMatMul", "BatchMatMulV2", "BatchMatMulV3", raw=True)

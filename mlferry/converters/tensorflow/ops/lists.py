@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from mlferry.converters.graph import Node
-from mlferry.converters.layout import SOURCE, Blob, Constant, Opaque
-from mlferry.converters.lower import Lowering
+from mlferry.converters.lowering import Lowering
 from mlferry.converters.operands import array_of, joined, known, rank, scalar, shaped, vector
 from mlferry.converters.tensorflow.ops.registry import op, read_all, source
+from mlferry.converters.values import SOURCE, Blob, Constant, Opaque
 from mlferry.errors import ConversionError
 
 

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from mlferry.converters.graph import Node
-from mlferry.converters.layout import SOURCE, UNFLATTENED, Blob, Constant
-from mlferry.converters.lower import Lowering
+from mlferry.converters.lowering import Lowering
 from mlferry.converters.operands import extent, rank, vector
 from mlferry.converters.tensorflow.ops.registry import apply, blob, joint, maps, op, source
+from mlferry.converters.values import SOURCE, UNFLATTENED, Blob, Constant
 from mlferry.errors import ConversionError
 
 

@@ -11,12 +11,12 @@ import numpy as np
 
 from mlferry.converters.convolutions import each, padding, sides
 from mlferry.converters.graph import Node
-from mlferry.converters.layout import SOURCE, Blob
-from mlferry.converters.lower import Lowering
+from mlferry.converters.lowering import Lowering
 from mlferry.converters.operands import array_of, ints, joined, known
 from mlferry.converters.slices import sliced
 from mlferry.converters.tensorflow.ops.convolution import Pairs, same_pads, windows
 from mlferry.converters.tensorflow.ops.registry import joint, maps, op, spatial
+from mlferry.converters.values import SOURCE, Blob
 from mlferry.errors import ConversionError
 
 _LOWEST = float(np.finfo(np.float32).min)

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlferry.converters.graph import Node
-from mlferry.converters.layout import ANY, Blob, Constant, Quantized
-from mlferry.converters.lower import Lowering
+from mlferry.converters.lowering import Lowering
 from mlferry.converters.operands import array_of
 from mlferry.converters.tensorflow.ops.registry import apply, blob, joint, op, refuse
+from mlferry.converters.values import ANY, Blob, Constant, Quantized
 from mlferry.errors import ConversionError
 from mlferry.spec.weights import Linear
 

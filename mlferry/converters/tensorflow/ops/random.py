@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from mlferry.converters.graph import Node
-from mlferry.converters.layout import SOURCE, Blob
-from mlferry.converters.lower import Lowering
+from mlferry.converters.lowering import Lowering
 from mlferry.converters.operands import array_of, extent, ints, scalar, vector
 from mlferry.converters.tensorflow.ops.registry import apply, op, source
+from mlferry.converters.values import SOURCE, Blob
 
 _KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "RandomUniform": ("randomUniform", {"minVal": 0.0, "maxVal": 1.0}),

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from mlferry.converters.graph import Node
-from mlferry.converters.layout import SOURCE, Blob
-from mlferry.converters.lower import Lowering
+from mlferry.converters.lowering import Lowering
 from mlferry.converters.operands import array_of
 from mlferry.converters.recurrent import binary, one_less, split, stacked, steps_of
 from mlferry.converters.tensorflow.ops.registry import op, source
+from mlferry.converters.values import SOURCE, Blob
 from mlferry.errors import ConversionError
 
 # The order of the gates in the weights: input, candidate, forget, output.

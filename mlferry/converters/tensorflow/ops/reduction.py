@@ -6,11 +6,11 @@ import itertools
 from typing import Any
 
 from mlferry.converters.graph import Node
-from mlferry.converters.layout import CHANNELS_FIRST, SOURCE, UNFLATTENED, Blob
-from mlferry.converters.lower import Lowering
+from mlferry.converters.lowering import Lowering
 from mlferry.converters.operands import array_of, extent, ints, joined, positive, rank, scalar
 from mlferry.converters.slices import sliced
 from mlferry.converters.tensorflow.ops.registry import apply, blob, joint, op, source
+from mlferry.converters.values import CHANNELS_FIRST, SOURCE, UNFLATTENED, Blob
 from mlferry.errors import ConversionError
 
 _REDUCTIONS = {

@@ -15,8 +15,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mlferry.converters.frontend import Converter, Frontend
 from mlferry.converters.graph import Node
-from mlferry.converters.layout import (
+from mlferry.converters.layout import arrange
+from mlferry.converters.lowering import Lowering
+from mlferry.converters.operands import array_of
+from mlferry.converters.values import (
     CHANNELS_FIRST,
     SCALAR,
     SOURCE,
@@ -24,10 +28,7 @@ from mlferry.converters.layout import (
     Blob,
     Constant,
     Layout,
-    arrange,
 )
-from mlferry.converters.lower import Converter, Frontend, Lowering
-from mlferry.converters.operands import array_of
 from mlferry.errors import ConversionError
 from mlferry.registry import Registry
 

@@ -11,16 +11,8 @@ import numpy as np
 
 from mlferry.converters.convolutions import convolved
 from mlferry.converters.graph import Node
-from mlferry.converters.layout import (
-    CHANNELS_FIRST,
-    SOURCE,
-    UNFLATTENED,
-    Blob,
-    Constant,
-    Layout,
-    arrange,
-)
-from mlferry.converters.lower import Lowering
+from mlferry.converters.layout import arrange
+from mlferry.converters.lowering import Lowering
 from mlferry.converters.operands import (
     array_of,
     extent,
@@ -38,6 +30,7 @@ from mlferry.converters.sizes import as_constant
 from mlferry.converters.slices import padded, sliced
 from mlferry.converters.tensorflow.ops.convolution import windows
 from mlferry.converters.tensorflow.ops.registry import blob, maps, op, source
+from mlferry.converters.values import CHANNELS_FIRST, SOURCE, UNFLATTENED, Blob, Constant, Layout
 from mlferry.errors import ConversionError
 from mlferry.numerics.shapes import product
 

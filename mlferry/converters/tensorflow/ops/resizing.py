@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlferry.converters.graph import Node
-from mlferry.converters.layout import CHANNELS_FIRST, SOURCE, Blob
-from mlferry.converters.lower import Lowering
+from mlferry.converters.lowering import Lowering
 from mlferry.converters.operands import extent, ints, shaped
 from mlferry.converters.resizing import Sampling, along, resize
 from mlferry.converters.tensorflow.ops.registry import joint, op
+from mlferry.converters.values import CHANNELS_FIRST, SOURCE, Blob
 from mlferry.errors import ConversionError
 
 _STEPS = 1024

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from mlferry.converters.graph import Node
-from mlferry.converters.layout import SOURCE, Blob, Constant
-from mlferry.converters.lower import Lowering
+from mlferry.converters.lowering import Lowering
 from mlferry.converters.operands import array_of, ints, known, rank, shaped, vector
 from mlferry.converters.slices import sliced
 from mlferry.converters.tensorflow.ops.registry import RANGES, apply, joint, op, source
+from mlferry.converters.values import SOURCE, Blob, Constant
 from mlferry.errors import ConversionError
 
 _FLOAT_MAX = float(np.finfo(np.float32).max)

@@ -1,0 +1,38 @@
+"""What the walker needs to know of a source framework."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from mlferry.converters.graph import Graph, Node
+from mlferry.converters.lowering import Lowering
+from mlferry.registry import Registry
+
+Converter = Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class Frontend:
+    """What the walker needs to know of a source framework.
+
+    Attributes:
+        name: for messages.
+        ops: its converters: ``convert(low, node, *inputs) -> Blob | tuple[Blob, ...]``.
+        ignored: options that change training or names only.
+        neutral: values of an option that ask for nothing, so that it may stay unread.
+        fold: evaluates a node whose inputs are all constants, or returns None where it cannot.
+        foldable: whether `fold` may evaluate a node that has no converter, too.
+        prepare: looks at all nodes before the first is converted.
+        moving: ops that only move values, with the operands whose values they move.
+    """
+
+    name: str
+    ops: Registry[Converter]
+    ignored: frozenset[str] = frozenset()
+    neutral: tuple[Any, ...] = (None, False)
+    fold: Callable[[Lowering, Node, Sequence[Any]], Sequence[Any] | None] | None = None
+    prepare: Callable[[Graph], None] | None = None
+    moving: Mapping[str, slice] = field(default_factory=dict)
+    foldable: Callable[[Node], bool] | None = None

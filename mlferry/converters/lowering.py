@@ -1,0 +1,221 @@
+"""The table of values of one conversion, and what converters work with."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from mlferry import limits
+from mlferry.converters import layout as layouts, sizes
+from mlferry.converters.graph import Graph, Mask, Node, Value
+from mlferry.converters.values import (
+    CHANNELS_FIRST,
+    SCALAR,
+    SOURCE,
+    Accepted,
+    Blob,
+    Constant,
+    Layout,
+    Opaque,
+    Operand,
+)
+from mlferry.converters.writer import LayerWriter
+from mlferry.errors import ConversionError
+from mlferry.layers.builder import Builder
+from mlferry.numerics.shapes import Shape
+from mlferry.spec.proto import neural_network_pb2 as nn
+
+_EXACT = 2**24  # the largest range in which float32 holds every integer
+
+
+def _no_graphs(*arguments: Any) -> tuple[list[Blob], list[Mask | None]]:
+    raise ConversionError("a graph inside another, before the walk has begun")
+
+
+class Lowering(LayerWriter):
+    """Adds layers for one node after another, and knows what each value of the graph became."""
+
+    def __init__(self, builder: Builder, graph: Graph) -> None:
+        super().__init__(builder)
+        self.graph = graph
+        self.metadata: dict[str, str] = {}
+        self.sizes = sizes.SizeLog()
+        self.rounds_activations = True
+        self._values: dict[str, Blob] = {}
+        self._opaque: dict[str, Opaque] = {}
+        self._contents: dict[Any, Blob] = {}  # of constants, by shape, type and numbers
+        self.is_repeated = False
+        self._constants = {name: Constant(name, a) for name, a in graph.constants.items()}
+        self._computed = -4 * sum(a.nbytes for a in graph.constants.values())
+        self._made_once: dict[Callable[[Lowering], Any], Any] = {}
+        self.is_traced = False
+        self.convert_inner: Callable[[Node], None] = lambda node: None
+        self.convert_inside: Callable[..., tuple[list[Blob], list[Mask | None]]] = _no_graphs
+
+    @contextmanager
+    def inside(self, *, kept: bool = True) -> Iterator[nn.NeuralNetwork]:
+        """What is added in the block makes a network of its own; see `Builder.inside`."""
+        caches: list[dict[Any, Any]] = [
+            self._values, self._constants, self.arranged, self._inverse, self._opaque,
+            self._made_once, self._contents,
+        ]  # fmt: skip
+        before = [dict(cache) for cache in caches]
+        name, layout = self._node_name, self._layout
+        try:
+            with self.builder.inside(kept=kept) as network:
+                yield network
+        finally:
+            for cache, old in zip(caches, before, strict=True):
+                cache.clear()
+                cache.update(old)
+            self._node_name, self._layout = name, layout
+
+    def reshape(self, x: Blob, shape: Shape, *, layout: Layout | None = None) -> Blob:
+        """Reshape; one unknown extent is allowed."""
+        if x.shape == shape and None not in shape:
+            sizes.use(x)
+            return replace(x, layout=layout or self._layout)
+        target = tuple(-1 if extent is None else extent for extent in shape)
+        if target.count(-1) > 1:
+            raise ConversionError(
+                f"a reshape to {target} with more than one flexible extent; "
+                "convert with fixed shapes"
+            )
+        return self.layer("reshapeStatic", x, layout=layout, targetShape=target)
+
+    def source_order(self, x: Blob) -> Blob:
+        """The blob in the source's order of axes."""
+        return layouts.arrange(self, x, SOURCE)
+
+    def bind(self, value: Value, blob: Blob) -> None:
+        """Say which blob holds a value of the graph."""
+        self._values[value.name] = blob
+
+    def blob(self, value: Value) -> Blob:
+        """The blob that holds a value; a constant is written into the model now."""
+        if value.name not in self._values:
+            self._values[value.name] = self.stored(self._constants[value.name])
+        return self._values[value.name]
+
+    def give(self, name: str, operand: Any) -> None:
+        """Say what a name stands for: a blob, or what is known."""
+        if isinstance(operand, Blob):
+            self._values[name] = operand
+        elif isinstance(operand, Opaque):
+            self._opaque[name] = operand
+        else:
+            known = (
+                operand if isinstance(operand, Constant) else Constant(name, np.asarray(operand))
+            )
+            self._constants[name] = replace(known, name=name)
+
+    def alias(self, name: str, operand: Any) -> None:
+        """Give an operand another name; a constant stays the same, and is stored once."""
+        if isinstance(operand, Constant) and operand.name:
+            self._constants[name] = operand
+        else:
+            self.give(name, operand)
+
+    def operand(self, value: Value) -> Operand:
+        """What a converter gets for a value: its blob, its constant, or None for no name."""
+        if not value.name:
+            return None
+        known = self._constants.get(value.name) or self._opaque.get(value.name)
+        return known or self.blob(value)
+
+    def stored(self, constant: Constant) -> Blob:
+        """The blob of a constant; what holds the same numbers is written once.
+
+        Raises:
+            ConversionError: it has no elements, or integers that float32 cannot hold.
+        """
+        if constant.name and constant.name in self._values:
+            return self._values[constant.name]
+        self.sizes.use(self.sizes.behind(constant))
+        array = constant.array
+        if array.size == 0:
+            raise ConversionError(
+                f"constant {constant.name!r} of shape {array.shape} has no elements, which Core "
+                "ML cannot hold"
+            )
+        if array.dtype.kind in "iu" and np.abs(array.astype(np.float64)).max() > _EXACT:
+            raise ConversionError(
+                f"constant {constant.name!r} has integers above 2**24, which Core ML's float32 "
+                "cannot hold exactly"
+            )
+        content = (array.shape, array.dtype.str, hashlib.sha256(array.tobytes()).digest())
+        if content not in self._contents:
+            layout = SCALAR if array.ndim == 0 else self._layout
+            self._contents[content] = self.constant(array.astype(np.float32), layout=layout)
+        made = self._contents[content]
+        if constant.name:
+            self._values[constant.name] = made
+        return made
+
+    def compute(self, size: int) -> None:
+        """Account for an array that is computed from constants, before it is.
+
+        Args:
+            size: its number of bytes.
+
+        Raises:
+            LimitError: the constants of this conversion take too much memory.
+        """
+        self._computed += size
+        limits.check("constants", self._computed, "arrays computed from constants take bytes:")
+
+    def run(self, node: Node, convert: Callable[[Node, Sequence[Any]], Any]) -> None:
+        """Convert one node with its inputs and bind what comes back to its outputs."""
+        self.start(node.name)
+        self.sizes.node = str(node)
+        inputs = [self.operand(value) for value in node.inputs]
+        node.input_shapes = [
+            x.array.shape if isinstance(x, Constant) else x.source_shape if x is not None else None
+            for x in inputs
+        ]
+        made = convert(node, inputs)
+        results = made if isinstance(made, tuple | list) else (made,)
+        if len(results) < len(node.outputs):
+            raise ConversionError(f"{len(results)} outputs were made, not {len(node.outputs)}")
+        for value, result in zip(node.outputs, results, strict=False):
+            if isinstance(result, Blob):
+                self.bind(value, result)
+            elif value.name:
+                self.give(value.name, result)
+
+    def once(self, make: Callable[[Lowering], Any]) -> Any:
+        """What a function adds, which is called the first time only."""
+        if make not in self._made_once:
+            self._made_once[make] = make(self)
+        return self._made_once[make]
+
+    def assume_rank(self, x: Blob, rank: int) -> Blob:
+        """A blob whose shape a custom layer hides, as one of the rank that its reader takes.
+
+        Its batch is that of the graph's inputs; the other extents stay unknown.
+        """
+        if x.shape is not None:
+            return x
+        batches = {
+            blob.known[0] for blob in map(self.blob, self.graph.inputs) if blob.shape is not None
+        }
+        batch = batches.pop() if len(batches) == 1 else None
+        shape = (batch, *(None,) * (rank - 1))
+        self.builder.shapes[x.name] = shape
+        return replace(x, shape=shape)
+
+    def arranged_inputs(self, inputs: Sequence[Blob], accepted: Accepted) -> list[Blob]:
+        """The inputs in one layout out of those accepted; new layers take it, too."""
+        chosen = layouts.choose(inputs, accepted)
+        found = [layouts.arrange(self, x, chosen) for x in inputs]
+        self._layout = found[0].layout if found else SOURCE
+        if any(x.layout.kind != chosen.kind and x.rank >= 3 for x in found):
+            raise ConversionError("inputs of different layouts")
+        if chosen == CHANNELS_FIRST:
+            self._layout = CHANNELS_FIRST
+        return found

@@ -1,0 +1,474 @@
+"""TensorFlow models loaded by TensorFlow, as functions whose variables are constants."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import re
+import sys
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from mlferry import limits
+from mlferry.converters.isolated import over_memory
+from mlferry.converters.tensorflow import unknown_ops, untrusted
+from mlferry.converters.types import EnumeratedShapes, RangeDim
+from mlferry.errors import (
+    ConversionError,
+    LimitError,
+    MissingDependencyError,
+    MlferryError,
+    ModelFileError,
+)
+from mlferry.registry import did_you_mean
+
+
+class Frozen(NamedTuple):
+    """A function whose variables are constants.
+
+    Attributes:
+        graph: its GraphDef, as bytes.
+        inputs: names and shapes of its tensors; a shape is None where the rank is unknown.
+        outputs: names of its tensors.
+        names: what inputs and outputs are called, see `Names`.
+    """
+
+    graph: bytes
+    inputs: list[tuple[str, list[int | None] | None]]
+    outputs: list[str]
+    names: tuple[list[str], list[str]]
+
+
+SAVED_MODELS = ("saved_model.pb", "saved_model.pbtxt")
+
+
+TEXT_GRAPH = re.compile(rb"(\s|#[^\n]*\n)*(node|library|versions)\s*:?\s*\{")  # of a GraphDef
+
+
+_LOG_LEVEL = "TF_CPP_MIN_LOG_LEVEL"
+
+
+_LARGE = 256 << 20  # bytes of variables
+
+
+DEFAULT_SIGNATURE = "serving_default"
+
+
+_SILENT = {"NoOp", "Assert", "Placeholder", "Const", "PlaceholderWithDefault"}
+
+
+_TOO_LARGE = ("Failed to serialize proto", "maximum protobuf size", "larger than 2GB")
+
+
+_ASSIGNS = re.compile(r"Assign|ResourceApply|ResourceScatter|ResourceStridedSliceAssign|^Scatter")
+
+
+def is_saved_model(path: Path) -> bool:
+    """Whether a path is that of a SavedModel: its folder, or the message in it."""
+    if path.is_dir():
+        return any((path / name).exists() for name in SAVED_MODELS)
+    return path.name in SAVED_MODELS
+
+
+def frozen(
+    source: Any, name: str, *, inputs: Sequence[Any] | None, outputs: Sequence[Any] | None,
+    signature: str | None,
+) -> tuple[Any, Names]:  # fmt: skip
+    """The function of a model, with its variables as constants; arguments are those of `read`."""
+    tf = import_tensorflow()
+    with as_our_errors(name):
+        function, names = _function(tf, source, name, inputs, outputs, signature)
+        with _telling_of_states(function, name):
+            return constant_function(function), names
+
+
+def frozen_message(path: str, name: str, **arguments: Any) -> Frozen:
+    """The same of a file, as a message for another process; arguments are those of `frozen`.
+
+    Raises:
+        LimitError: it is larger than a message of protobuf can be.
+    """
+    tf = import_tensorflow()
+    with as_our_errors(name):
+        function, names = _function(tf, path, name, **arguments)
+        with _telling_of_states(function, name):
+            graph, inputs = _frozen_graph(function)
+        shapes = [(t.name, None if t.shape.rank is None else t.shape.as_list()) for t in inputs]
+        outputs = [t.name for t in function.outputs]
+        return Frozen(graph.SerializeToString(), shapes, outputs, names)
+
+
+def _function(
+    tf: Any, source: Any, name: str, inputs: Sequence[Any] | None, outputs: Sequence[Any] | None,
+    signature: str | None,
+) -> tuple[Any, Names]:  # fmt: skip
+    if isinstance(source, str | os.PathLike):
+        path = Path(source)
+        if is_saved_model(path):
+            return _from_saved_model(tf, folder_of(path), name, signature)
+        return _from_graph(tf, _graph_def(tf, path, name), name, inputs, outputs)
+    if type(source).__name__ == "GraphDef":
+        return _from_graph(tf, source, name, inputs, outputs)
+    return _from_object(tf, source, inputs, signature)
+
+
+def folder_of(path: Path) -> Path:
+    """The folder of a SavedModel, for its path or that of its message."""
+    return path if path.is_dir() else path.parent
+
+
+def _pruned(tf: Any, graph: Any, inputs: Sequence[str], outputs: Sequence[str]) -> Any:
+    """The function of a GraphDef from some tensors to others, by name."""
+
+    def imported() -> None:
+        tf.import_graph_def(graph, name="")
+
+    wrapped = tf.compat.v1.wrap_function(imported, [])
+    feeds, fetches = (
+        [wrapped.graph.get_tensor_by_name(name) for name in names] for names in (inputs, outputs)
+    )
+    return wrapped.prune(feeds, fetches)
+
+
+@contextmanager
+def _quiet() -> Any:
+    """While TensorFlow is loaded: its log goes nowhere, unless somebody has chosen a level."""
+    if "tensorflow" in sys.modules or _LOG_LEVEL in os.environ:
+        yield
+        return
+    os.environ[_LOG_LEVEL] = "3"  # read when the first message comes, which may be later
+    with open(os.devnull, "wb") as nothing, ExitStack() as stack:  # noqa: PTH123 # no file of the user's
+        with suppress(OSError):  # a process without a standard error
+            before = os.dup(2)
+            stack.callback(os.close, before)
+            stack.callback(os.dup2, before, 2)
+            os.dup2(nothing.fileno(), 2)  # some of it is written before the level is read
+        yield
+
+
+def import_tensorflow() -> Any:
+    """TensorFlow, loaded quietly.
+
+    Raises:
+        MissingDependencyError: it is not installed.
+    """
+    try:
+        with _quiet():
+            import tensorflow as tf
+    except ImportError as error:
+        raise MissingDependencyError(
+            "reading TensorFlow models needs TensorFlow: pip install 'mlferry[tensorflow]'"
+        ) from error
+    return tf
+
+
+def kind_of(source: Any) -> str:
+    """What messages call a source that is no file."""
+    return "model" if hasattr(source, "get_config") else type(source).__name__
+
+
+@contextmanager
+def as_our_errors(name: str) -> Any:
+    """Turn what TensorFlow raises into errors that name the source."""
+    try:
+        yield
+    except MlferryError:
+        raise
+    except MemoryError as error:
+        raise over_memory(name, "TensorFlow") from error
+    except Exception as error:
+        text = str(error).strip().split("\n")[0][:300]
+        if type(error).__name__ == "ResourceExhaustedError":
+            raise over_memory(name, "TensorFlow") from error
+        if any(sign in text for sign in _TOO_LARGE):
+            raise LimitError(
+                f"{name} with its weights is larger than the {limits.MODEL_BYTES:,} bytes that a "
+                "graph of TensorFlow, and a Core ML model, can have", "MODEL_BYTES",
+            ) from error  # fmt: skip
+        raise ModelFileError(
+            f"{name} cannot be read by TensorFlow: {type(error).__name__}: {text}"
+        ) from error
+
+
+Names = tuple[list[str], list[str]]  # of inputs and of outputs; none for those of the tensors
+
+
+def _from_saved_model(tf: Any, folder: Path, name: str, signature: str | None) -> tuple[Any, Names]:
+    message = untrusted.check_saved_model(folder, name)
+    with unknown_ops.readable(folder, message) as known:
+        loaded = tf.saved_model.load(str(known))
+    return _signature(loaded, name, signature)
+
+
+def _signature(loaded: Any, name: str, signature: str | None) -> tuple[Any, Names]:
+    known = list(loaded.signatures)
+    chosen = signature or (DEFAULT_SIGNATURE if DEFAULT_SIGNATURE in known else None)
+    if chosen is None and len(known) == 1:
+        chosen = known[0]
+    if chosen not in known:
+        listed = ", ".join(map(repr, known)) or "none"
+        raise ConversionError(
+            f"{name} has no signature {chosen or DEFAULT_SIGNATURE!r}; it has {listed}. Name one: "
+            "mlferry.convert(..., signature='...')"
+        )
+    function = loaded.signatures[chosen]
+    function._mlferry_owner = loaded  # the variables live as long as what holds them
+    return function, (_input_keys(function), _keys(function))
+
+
+def _input_keys(function: Any) -> list[str]:
+    """The keys of a signature's inputs, in the order of the tensors."""
+    positional, named = function.structured_input_signature
+    count = len(function.inputs) - len(function.captured_inputs)
+    return sorted(named) if not positional and len(named) == count else []
+
+
+def _keys(function: Any) -> list[str]:
+    """The keys of outputs in a dictionary, in the order of the tensors; nothing for others.
+
+    TensorFlow orders tensors by their sorted keys; the dictionary of a loaded signature has
+    another order in every process.
+    """
+    structure = function.structured_outputs
+    if not isinstance(structure, Mapping) or len(structure) != len(function.outputs):
+        return []
+    nested = any(v is None or isinstance(v, Mapping | list | tuple) for v in structure.values())
+    return [] if nested else [str(key) for key in sorted(structure)]
+
+
+def _graph_def(tf: Any, path: Path, name: str) -> Any:
+    """The message of a file, binary or text."""
+    from google.protobuf import text_format
+    from google.protobuf.message import DecodeError
+
+    data = limits.read_message(path)
+    graph = tf.compat.v1.GraphDef()
+    try:
+        if TEXT_GRAPH.match(data[:4096]):
+            text_format.Parse(data, graph)
+        else:
+            graph.ParseFromString(data)
+    except (DecodeError, text_format.ParseError, RecursionError, ValueError) as error:
+        raise ModelFileError(f"{name} is cut off, damaged, or no GraphDef: {error}") from error
+    if not graph.node:
+        raise ModelFileError(f"{name} is no frozen graph: it has no nodes")
+    return graph
+
+
+def _from_graph(
+    tf: Any, graph_def: Any, name: str, inputs: Sequence[Any] | None, outputs: Sequence[Any] | None
+) -> tuple[Any, Names]:
+    """A function of a frozen graph, from its placeholders, or what is named, to its ends."""
+    untrusted.check_graph(graph_def, name)
+    nodes = {node.name: node for node in graph_def.node}
+    wanted = [t.name for t in inputs or () if getattr(t, "name", None)]
+    found = [node.name for node in graph_def.node if node.op == "Placeholder"]
+    given = [n for n in wanted if n is not None] if set(wanted) - set(found) else found
+    if not given:
+        raise ConversionError(_explain_inputs(graph_def, name))
+    ends = [getattr(t, "name", t) for t in outputs or ()] or _ends(graph_def)
+    for kind, names in (("input", given), ("output", ends)):
+        missing = [n for n in names if _node_name(n) not in nodes]
+        if missing:
+            close = did_you_mean(_node_name(missing[0]), list(nodes))
+            raise ConversionError(f"{name} has no node {missing[0]!r} for an {kind}.{close}")
+        twice = [n for n, count in Counter(map(with_index, names)).items() if count > 1]
+        if twice:
+            raise ConversionError(f"{kind} {', '.join(map(repr, twice))} is named twice")
+    shapes = {t.name: _fixed(t.shape) for t in inputs or () if getattr(t, "shape", None)}
+    for placeholder in (nodes[n] for n in found if n in shapes):
+        placeholder.attr["shape"].shape.CopyFrom(
+            tf.TensorShape(shapes[placeholder.name]).as_proto()
+        )
+    feeds, fetches = ([with_index(n) for n in names] for names in (given, ends))
+    function = _pruned(tf, unknown_ops.replaced(graph_def, fetches), feeds, fetches)
+    return function, (list(given), list(ends))
+
+
+_CANDIDATES = ("PlaceholderWithDefault", "Variable", "VariableV2", "VarHandleOp", "Const")
+
+
+_SHOWN, _FLOAT = 5, 1  # of the candidates; of TensorFlow's enum DataType
+
+
+def _explain_inputs(graph_def: Any, name: str) -> str:
+    """What to do about a graph without placeholders: which nodes may have been its inputs."""
+    by_op = {op: [n for n in graph_def.node if n.op == op] for op in _CANDIDATES}
+    found = next((nodes for nodes in by_op.values() if nodes), list(graph_def.node))
+    found = sorted(found, key=_is_unlikely)
+    shown = [f"{node.name!r} ({', '.join(_told_of(node))})" for node in found[:_SHOWN]]
+    more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+    shape = _shape_of(found[0])
+    example = "(1, ...)" if shape is None else repr(tuple(n or 1 for n in shape))
+    return (
+        f"{name} has no placeholder, so that nothing tells its inputs: they may have been "
+        f"variables, which became constants. It has {', '.join(shown)}{more}. Name the inputs: "
+        f"mlferry.convert(..., inputs=[mlferry.TensorType(name={found[0].name!r}, "
+        f"shape={example})])"
+    )
+
+
+def _is_unlikely(node: Any) -> tuple[bool, bool]:
+    """Whether a node is a single number, and whether it holds integers."""
+    kind = node.attr["dtype"].type if "dtype" in node.attr else _FLOAT
+    return not _shape_of(node), kind != _FLOAT
+
+
+def _told_of(node: Any) -> list[str]:
+    shape = _shape_of(node)
+    return [node.op] if shape is None else [node.op, f"shape {tuple(shape)}"]
+
+
+def _shape_of(node: Any) -> list[int | None] | None:
+    """The shape that a node's attributes tell."""
+    if "value" in node.attr:
+        return extents_of(node.attr["value"].tensor.tensor_shape)
+    return extents_of(node.attr["shape"].shape) if "shape" in node.attr else None
+
+
+def _ends(graph_def: Any) -> list[str]:
+    """The nodes that none reads."""
+    read = {_node_name(name) for node in graph_def.node for name in node.input}
+    return [n.name for n in graph_def.node if n.name not in read and n.op not in _SILENT]
+
+
+def _node_name(name: str) -> str:
+    return name.lstrip("^").split(":")[0]
+
+
+def with_index(name: str) -> str:
+    """The name of a tensor, of which the index may be left out."""
+    return name if ":" in name else f"{name}:0"
+
+
+def _from_object(
+    tf: Any, source: Any, inputs: Sequence[Any] | None, signature: str | None
+) -> tuple[Any, Names]:
+    if hasattr(source, "structured_outputs"):  # a concrete function
+        return source, ([], _keys(source))
+    if hasattr(source, "signatures") and not hasattr(source, "get_config"):
+        return _signature(source, "the SavedModel", signature)
+    called, names = source, None
+    if hasattr(source, "get_config") or not hasattr(source, "get_concrete_function"):
+        names = _arguments(source.call if hasattr(source, "call") else source)
+        called = tf.function(_inference(source), autograph=False)
+    elif source.input_signature is not None:
+        function = source.get_concrete_function()
+        return function, ([], _keys(function))
+    else:
+        names = _arguments(source.python_function)
+    specs = _specs(tf, source, inputs, names)
+    function = called.get_concrete_function(*specs)
+    return function, ([], _keys(function))
+
+
+def _inference(model: Any) -> Any:
+    """A call of a model that is not training."""
+    takes = "training" in inspect.signature(model.call).parameters
+
+    def call(*arguments: Any) -> Any:
+        return model(*arguments, training=False) if takes else model(*arguments)
+
+    return call
+
+
+def _arguments(function: Any) -> list[str]:
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    found = inspect.signature(function).parameters.values()
+    required = [p.name for p in found if p.kind in kinds and p.default is p.empty]
+    return [name for name in required if name != "self"]
+
+
+def _specs(tf: Any, source: Any, inputs: Sequence[Any] | None, names: Sequence[str]) -> list[Any]:
+    """A `TensorSpec` an argument, from what the user gives."""
+    given = list(inputs or ())
+    if not given or any(t.shape is None for t in given):
+        example = ", ".join(
+            f"mlferry.TensorType(name={name!r}, shape=(1, ...))" for name in names or ["x"]
+        )
+        raise ConversionError(
+            f"{kind_of(source)} does not tell the shapes of its inputs; give them: "
+            f"mlferry.convert(..., inputs=[{example}])"
+        )
+    by_name = {t.name: t for t in given}
+    if set(names) <= set(by_name):
+        given = [by_name[name] for name in names]
+    return [
+        tf.TensorSpec(
+            _fixed(kind.shape),
+            getattr(tf, getattr(kind, "dtype", None) or "float32"),
+            name=kind.name or (names[index] if index < len(names) else f"input_{index}"),
+        )
+        for index, kind in enumerate(given)
+    ]
+
+
+def _fixed(shape: Any) -> list[int | None]:
+    """A shape for TensorFlow: what may vary is None."""
+    if isinstance(shape, EnumeratedShapes):
+        columns = zip(*shape.ordered(), strict=True)
+        return [column[0] if len(set(column)) == 1 else None for column in columns]
+    return [None if isinstance(n, RangeDim) else n for n in shape]
+
+
+def constant_function(function: Any) -> Any:
+    """The function with its variables as constants, and the functions that it calls inlined."""
+    from tensorflow.python.framework.convert_to_constants import (
+        convert_variables_to_constants_v2,
+    )
+
+    return convert_variables_to_constants_v2(
+        function, lower_control_flow=False, aggressive_inlining=True
+    )
+
+
+def _frozen_graph(function: Any) -> tuple[Any, list[Any]]:
+    """As `constant_function`: the GraphDef, and the tensors of the function that are its inputs.
+
+    A large graph is not imported once more, which takes eight times its size: that is left to the
+    process that reads it.
+    """
+    from tensorflow.python.framework import convert_to_constants
+
+    size = sum(v.shape.num_elements() * v.dtype.size for v in function.graph.variables)
+    if size < _LARGE or not hasattr(convert_to_constants, "_replace_variables_by_constants"):
+        made = constant_function(function)
+        return made.graph.as_graph_def(), made.inputs
+    data = convert_to_constants._FunctionConverterDataInEager(
+        func=function, lower_control_flow=False, aggressive_inlining=True
+    )
+    graph, converted = convert_to_constants._replace_variables_by_constants(converter_data=data)
+    variables = {function.graph.internal_captures[place].name for place in converted}
+    return graph, [tensor for tensor in function.inputs if tensor.name not in variables]
+
+
+@contextmanager
+def _telling_of_states(function: Any, name: str) -> Any:
+    """Say so where a function cannot be frozen because it changes variables."""
+    try:
+        yield
+    except Exception as error:
+        assigns = _assigning(function.graph.as_graph_def())
+        if not assigns or isinstance(error, MemoryError):
+            raise
+        listed = ", ".join(f"{op} {node!r}" for op, node in assigns[:5])
+        raise ConversionError(
+            f"{name} keeps a state between its calls: {listed}. A Core ML network has none: export "
+            "a function that takes the state as an input and returns the new one as an output"
+        ) from error
+
+
+def _assigning(graph: Any) -> list[tuple[str, str]]:
+    """Op and name of the nodes that change a variable."""
+    bodies = [graph.node, *(f.node_def for f in graph.library.function)]
+    return [(node.op, node.name) for nodes in bodies for node in nodes if _ASSIGNS.search(node.op)]
+
+
+def extents_of(shape: Any) -> list[int | None] | None:
+    """A shape as a list, with None for what may vary; None where the rank is unknown."""
+    if shape.unknown_rank:
+        return None
+    return [None if dim.size < 0 else dim.size for dim in shape.dim]

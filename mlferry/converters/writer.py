@@ -1,0 +1,140 @@
+"""What adds layers to the network that is being built, named after the node that they are of."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from mlferry.converters.values import SOURCE, Blob, Layout
+from mlferry.errors import ConversionError
+from mlferry.layers.builder import Builder
+
+
+class LayerWriter:
+    """Adds layers for the node that is converted now.
+
+    Attributes:
+        builder: the network.
+        arranged: blobs by name and layout, so that none is transposed twice.
+    """
+
+    def __init__(self, builder: Builder) -> None:
+        self.builder = builder
+        self.arranged: dict[tuple[str, str], Blob] = {}
+        self._inverse: dict[tuple[str, str, tuple[int, ...]], Blob] = {}
+        self._node_name = ""
+        self._layout = SOURCE
+
+    @property
+    def node_name(self) -> str:
+        """The name of the node that is converted now."""
+        return self._node_name
+
+    def layer(
+        self,
+        kind: str,
+        *inputs: Blob,
+        name: str | None = None,
+        layout: Layout | None = None,
+        **params: Any,
+    ) -> Blob:
+        """Add a layer and return its output blob.
+
+        Args:
+            kind: Core ML's name of the layer kind.
+            inputs: the blobs that it reads.
+            name: of the layer; by default the node's, then the node's with the kind behind it.
+            layout: of the output; by default the one that the node's inputs came in.
+            params: fields of the layer's parameters.
+        """
+        return self.outputs(1, kind, *inputs, name=name, layout=layout, **params)[0]
+
+    def outputs(
+        self,
+        count: int,
+        kind: str,
+        *inputs: Blob,
+        name: str | None = None,
+        layout: Layout | None = None,
+        **params: Any,
+    ) -> tuple[Blob, ...]:
+        """Add a layer of several outputs; see `layer`."""
+        for x in inputs:
+            self.check_axes(x)
+        label = self._unique(name or self._node_name, kind)
+        blobs = [label] if count == 1 else [f"{label}:{index}" for index in range(count)]
+        added = self.builder.layer(kind, label, [x.name for x in inputs], blobs, **params)
+        hidden = next((x.hidden_by for x in inputs if x.shape is None), "")
+        return tuple(
+            Blob(blob, self.builder.shapes[blob], layout or self._layout, hidden)
+            for blob in added.output
+        )
+
+    def fresh(self, name: str) -> str:
+        """A name for a blob that no blob or layer has, made of the node's."""
+        return self.builder.unused_blob(f"{self._node_name}/{name}")
+
+    def copy(self, x: Blob, target: str) -> None:
+        """Copy a blob into another one, which may exist."""
+        label = self.builder.unused_layer(f"{target}/copy")
+        self.builder.layer("copy", label, [x.name], [target])
+
+    def check_axes(self, x: Blob) -> None:
+        """Raise a `ConversionError` where a value has more axes than the blob that holds it."""
+        if x.shape is not None and x.shape != self.builder.shapes[x.name]:
+            raise ConversionError(
+                f"a value of {len(x.shape)} axes, {x.shape}: Core ML has at most five, and only a "
+                "transpose between two reshapes can do with more"
+            )
+
+    def constant(self, array: ArrayLike, *, layout: Layout | None = None) -> Blob:
+        """A blob that holds an array of at least one axis."""
+        values = np.atleast_1d(np.asarray(array, np.float32))
+        return self.layer(
+            "loadConstantND",
+            name=f"{self._node_name}/constant",
+            layout=layout,
+            shape=values.shape,
+            data=values,
+        )
+
+    def expand(self, x: Blob, *axes: int) -> Blob:
+        """Insert axes of extent 1; undoes a `squeeze` of the same axes."""
+        return self._or_undone("expandDims", "squeeze", "expand", x, axes)
+
+    def squeeze(self, x: Blob, *axes: int) -> Blob:
+        """Remove axes of extent 1; undoes an `expand` of the same axes."""
+        return self._or_undone("squeeze", "expandDims", "squeeze", x, axes)
+
+    def _or_undone(
+        self, kind: str, inverse: str, name: str, x: Blob, axes: tuple[int, ...]
+    ) -> Blob:
+        undone = self._inverse.get((x.name, kind, axes))
+        if undone is not None:
+            return undone
+        made = self.layer(kind, x, name=f"{self._node_name}/{name}", layout=x.layout, axes=axes)
+        self._inverse[(made.name, inverse, axes)] = x
+        return made
+
+    def relabel(self, x: Blob, layout: Layout) -> Blob:
+        """The same blob, read in another layout."""
+        return replace(x, layout=layout)
+
+    def _unique(self, name: str, kind: str) -> str:
+        taken = self.builder.is_taken
+        if not taken(name):
+            return name
+        stem = name if name.endswith(f"/{kind}") else f"{name}/{kind}"
+        index = 0
+        label = stem
+        while taken(label):
+            index += 1
+            label = f"{stem}_{index}"
+        return label
+
+    def start(self, name: str) -> None:
+        """Name the layers that follow after `name`."""
+        self._node_name, self._layout = name, SOURCE

@@ -1,0 +1,289 @@
+"""The walk over the layers of a network, each of which becomes nodes of a graph."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+from mlferry.custom import parameters_of
+from mlferry.errors import MlferryError, SpecError, UnsupportedLayersError, context
+from mlferry.exporters.onnx import liveness
+from mlferry.layers import versions
+from mlferry.layers.definitions import infer
+from mlferry.layers.exports import OPS
+from mlferry.layers.params import Params
+from mlferry.layers.trace import CustomShapes
+from mlferry.numerics.shapes import Shape
+from mlferry.onnx_graph.emitter import Emitter
+from mlferry.onnx_graph.graph import CUSTOM_DOMAIN, Graph, Port, walk
+from mlferry.onnx_graph.refusals import CannotExpressError, RankHiddenError
+from mlferry.onnx_graph.simplify import simplified
+from mlferry.spec import networks, weights
+from mlferry.spec.proto import neural_network_pb2 as nn
+
+BLOB_INPUTS = "blob_inputs"  # the attribute that tells blobs from weights
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A layer that ONNX cannot express; `follows` where only another one stands in its way."""
+
+    layer: nn.NeuralNetworkLayer
+    reason: str
+    follows: bool = False
+
+    @property
+    def kind(self) -> str:
+        """The kind of the layer."""
+        return self.layer.WhichOneof("layer") or ""
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.layer.name!r}: {self.reason}"
+
+
+Special = Callable[["Translation", nn.NeuralNetworkLayer, set[str]], None]
+
+
+class Translation:
+    """Walks over layers and writes their nodes.
+
+    A blob that is made again, by a copy, is another value from there on. In the classic mapping
+    the values of blobs whose sequence has one step go without that axis, so that a convolution is
+    one node.
+
+    Args:
+        network: tells the mapping.
+        special: what writes layers that are no nodes of their own: those of control flow.
+        custom: tells the output shapes of custom layers.
+
+    Attributes:
+        e: what writes.
+        values: the value of every blob.
+        refusals: the layers that cannot be expressed.
+    """
+
+    def __init__(
+        self, network: networks.Network, special: Mapping[str, Special], custom: CustomShapes
+    ) -> None:
+        self.rank5 = versions.uses_rank5(network)
+        blobs = {name for layer in networks.layers_of(network) for name in layer.output}
+        self.e = Emitter(sorted(blobs))
+        self.values: dict[str, str] = {}
+        self.refusals: list[Refusal] = []
+        self._custom = custom
+        self._special = {"custom": Translation.custom, **special}
+        self._cut: set[str] = set()  # values without their sequence axis
+        self._names: dict[str, str] = {}  # of values that are named after a blob
+        self._used: set[str] = set()
+
+    # ---- blobs -------------------------------------------------------------------------------
+
+    def given(self, blob: str, value: str, shape: Shape | None) -> None:
+        """A blob that comes from outside, in the shape that the network has it in."""
+        self.e.shapes[value] = shape
+        self.values[blob] = self._without_sequence(value)
+
+    def shape(self, blob: str) -> Shape | None:
+        """The shape of a blob, as Core ML has it."""
+        value = self.values[blob]
+        found = self.e.shapes.get(value)
+        return (1, *found) if found is not None and value in self._cut else found
+
+    def whole(self, blob: str) -> str:
+        """The value of a blob with all of its axes."""
+        return self._with_sequence(self.values[blob])
+
+    def _without_sequence(self, value: str) -> str:
+        shape = self.e.shapes.get(value)
+        if not self.rank5 or shape is None or len(shape) != 5 or shape[0] != 1:
+            return value
+        cut = self.e.squeeze(value, [0])
+        self._cut.add(cut)
+        return cut
+
+    def _with_sequence(self, value: str) -> str:
+        return self.e.unsqueeze(value, [0]) if value in self._cut else value
+
+    # ---- layers ------------------------------------------------------------------------------
+
+    def run(self, layers: liveness.Layers, wanted: set[str]) -> None:
+        """Write layers, after which `wanted` blobs are read."""
+        for layer, live in zip(layers, liveness.needs(layers, wanted), strict=True):
+            self.layer(layer, live)
+
+    def layer(self, layer: nn.NeuralNetworkLayer, live: set[str]) -> None:
+        """Write one layer; `live` are the blobs that something behind it may read."""
+        self.e.layer = layer.name
+        kind = layer.WhichOneof("layer") or ""
+        write = self._special.get(kind)
+        try:
+            if write is not None:
+                write(self, layer, live)
+            else:
+                with context(f"exporting {kind} {layer.name!r}"):
+                    self._plain(layer)
+        except CannotExpressError as error:
+            self._refuse(layer, error, live)
+
+    def _refuse(
+        self, layer: nn.NeuralNetworkLayer, error: CannotExpressError, live: set[str]
+    ) -> None:
+        """Note that a layer cannot be expressed, and go on as if it could."""
+        follows = isinstance(error, RankHiddenError) and bool(self.refusals)
+        self.refusals.append(Refusal(layer, str(error), follows))
+        _, writes = networks.touched(layer)
+        for blob in writes & (live | set(layer.output)):
+            self.values[blob] = self.e.fresh(blob)
+
+    def _plain(self, layer: nn.NeuralNetworkLayer) -> None:
+        p = Params.of(layer, rank5=self.rank5)
+        entry = OPS.find(p.kind)
+        if entry is None:
+            raise CannotExpressError("there is no export of this kind")
+        five = entry.options.get("five_axes", False)
+        inputs = self._inputs(layer, five(p) if callable(five) else five)
+        shapes = [self.e.shapes.get(x) for x in inputs]
+        self.e.results = infer(p, shapes)
+        try:
+            made = entry.value(self.e, p, *inputs)
+        except (CannotExpressError, MlferryError):
+            raise
+        except Exception as error:  # a layer whose parameters validate would refuse
+            raise SpecError(f"its parameters do not fit: {error}") from error
+        results = made if isinstance(made, tuple) else (made,)
+        if len(results) < len(layer.output):
+            raise SpecError(f"it makes {len(results)} outputs; {len(layer.output)} are named")
+        cut = bool(inputs) and all(x in self._cut for x in inputs)
+        for index, blob in enumerate(layer.output):
+            value = results[index]
+            known = self.e.results[index] if self.e.results is not None else None
+            before = self.e.shapes.get(value)
+            if before is None or None in before:
+                self.e.shapes[value] = known if known is not None else before
+            if cut:
+                self._cut.add(value)
+            self.made(blob, value if cut else self._without_sequence(value))
+
+    def _inputs(self, layer: nn.NeuralNetworkLayer, five: bool) -> list[str]:
+        """Values of the inputs: all of them with the axis of the sequence, or none."""
+        missing = [blob for blob in layer.input if blob not in self.values]
+        if missing:
+            raise CannotExpressError(f"nothing before it surely makes {missing[0]!r}")
+        values = [self.values[blob] for blob in layer.input]
+        if five or not all(value in self._cut for value in values):
+            values = [self._with_sequence(value) for value in values]
+        return values
+
+    def made(self, blob: str, value: str) -> None:
+        """Say which value a blob has from now on; the value is named after its first blob."""
+        self.values[blob] = value
+        if value in self.e.made and value not in self._names and blob not in self._used:
+            self._names[value] = blob
+            self._used.add(blob)
+
+    def custom(self, layer: nn.NeuralNetworkLayer, live: set[str]) -> None:
+        """A custom layer: an op of a domain of its own, named by its class.
+
+        Its inputs are those of the layer, then its weights, flat and as they are stored; the
+        attribute `blob_inputs` tells how many are blobs. Parameters are attributes.
+        """
+        inputs = self._inputs(layer, True)
+        shapes = [self.e.shapes.get(x) for x in inputs]
+        known = [shape for shape in shapes if shape is not None]
+        made = self._custom(layer, known) if len(known) == len(shapes) else None
+        stored = [
+            self.e.constant(weights.stored(weight), f"{layer.name}.weights.{index}")
+            for index, weight in enumerate(layer.custom.weights)
+        ]
+        attributes: dict[str, Any] = {
+            key: int(value) if isinstance(value, bool) else value
+            for key, value in parameters_of(layer.custom).items()
+        }
+        if BLOB_INPUTS in attributes:
+            raise CannotExpressError(f"a parameter is called {BLOB_INPUTS!r}, which is taken")
+        attributes[BLOB_INPUTS] = len(inputs)
+        results = self.e.add(
+            layer.custom.className, [*inputs, *stored], len(layer.output), attributes,
+            CUSTOM_DOMAIN,
+        )  # fmt: skip
+        for index, blob in enumerate(layer.output):
+            value = results[index]
+            self.e.shapes[value] = tuple(made[index]) if made is not None else None
+            self.made(blob, self._without_sequence(value))
+
+    @contextmanager
+    def inside(self) -> Iterator[list[Any]]:
+        """Nodes of a body; what blobs become inside is not seen outside."""
+        outer = dict(self.values)
+        try:
+            with self.e.inside() as nodes:
+                yield nodes
+        finally:
+            self.values = outer
+
+    # ---- the end -----------------------------------------------------------------------------
+
+    def output(self, name: str, value: str, dtype: str = "float32") -> None:
+        """Make a value an output of the graph, of this name."""
+        graph = self.e.graph
+        own = {made for node in graph.nodes for made in node.outputs}
+        if value not in own or self._names.get(value) in {port.name for port in graph.outputs}:
+            shape = self.e.shapes.get(value)
+            value = self.e.node("Identity", value)
+            self.e.shapes[value] = shape
+        for other, blob in list(self._names.items()):
+            if blob == name:
+                del self._names[other]
+        self._names[value] = name
+        graph.outputs.append(Port(name, dtype, self.e.shapes.get(value)))
+
+    def finish(self) -> Graph:
+        """The graph without what computes nothing, its values named after blobs.
+
+        Raises:
+            UnsupportedLayersError: layers that ONNX cannot express; all are named.
+        """
+        self.check()
+        graph = self.e.graph
+        for node in walk(graph.nodes):
+            node.inputs = [self._names.get(name, name) for name in node.inputs]
+            node.outputs = [self._names.get(name, name) for name in node.outputs]
+            for body in node.bodies:
+                body.inputs = [renamed(port, self._names) for port in body.inputs]
+                body.outputs = [renamed(port, self._names) for port in body.outputs]
+        shapes = {self._names.get(name, name): shape for name, shape in self.e.shapes.items()}
+        return simplified(graph, shapes)
+
+    def check(self) -> None:
+        """Raise an `UnsupportedLayersError` that names every layer that cannot be expressed."""
+        if not self.refusals:
+            return
+        first = {str(refusal): refusal for refusal in self.refusals if not refusal.follows}
+        shown = list(first.values())  # a round of a loop may have been written several times
+        count = len(shown)
+        varying = [
+            port.name for port in self.e.graph.inputs
+            if not all(isinstance(n, int) for n in port.shape or ())
+        ]  # fmt: skip
+        fixed = [
+            f"sizes that vary can be given: input_shapes={{{name!r}: (...)}}" for name in varying
+        ]
+        raise UnsupportedLayersError(
+            "\n".join(
+                [
+                    f"ONNX cannot express {count} layer{'s' if count > 1 else ''}:",
+                    *(f"  - {refusal}" for refusal in shown),
+                    *fixed,
+                    'mlferry.MLModel(model, engine="onnxruntime") runs these on NumPy and the '
+                    "others with onnxruntime",
+                ]
+            ),
+            [(refusal.layer.name, refusal.kind, refusal.reason) for refusal in shown],
+        )
+
+
+def renamed(port: Port, names: Mapping[str, str]) -> Port:
+    """A port under another name."""
+    return replace(port, name=names.get(port.name, port.name))

@@ -1,0 +1,179 @@
+"""The facts about a model, and their text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from mlferry.spec import networks
+
+_LABELS_SHOWN = 6
+
+
+@dataclass(frozen=True)
+class Feature:
+    """An input or output: its name, its type for people, and what its author says of it."""
+
+    name: str
+    type: str
+    description: str
+
+
+@dataclass(frozen=True)
+class Dependency:
+    """A class that an app must bring.
+
+    Attributes:
+        kind: "custom layer" or "custom model".
+        class_name: of the class, in Swift and in Python.
+        name: of the layer; of a model: where it is.
+        description: what the model says about it.
+        parameters: what the class is made with.
+        weights: count and encoding of each of its weights.
+        data: in which order of axes its data come; empty where the model does not tell.
+    """
+
+    kind: str
+    class_name: str
+    name: str
+    description: str
+    parameters: dict[str, Any]
+    weights: list[str]
+    data: str
+
+    def details(self) -> Iterator[tuple[str, str]]:
+        """Label and value of each fact."""
+        if self.description:
+            yield "description", self.description
+        for name, value in self.parameters.items():
+            yield f"parameter {name}", repr(value)
+        if self.data:
+            yield "data", self.data
+        for index, weight in enumerate(self.weights):
+            yield f"weight {index}", weight
+
+
+@dataclass(frozen=True)
+class Facts:
+    """The facts about a model; prints as text.
+
+    Attributes:
+        kind: Core ML's name of the kind of model.
+        size: in bytes.
+        specification_version: of the format.
+        systems: the first release of each system that reads the model.
+        metadata: description, author, licence, version, and what the author added.
+        inputs, outputs: the interface.
+        labels: class labels of a classifier.
+        updatable: whether a device can train the model.
+        updatable_layers: the names of the layers that training changes.
+        training_inputs: what training takes.
+        layers: how many layers of each kind.
+        weights: how many weights of each encoding.
+        dependencies: custom layers and custom models, those inside of pipelines too.
+        problems: what breaks the format's rules, as "severity: where: message".
+        models: those inside of a pipeline.
+    """
+
+    kind: str
+    size: int
+    specification_version: int
+    systems: dict[str, str]
+    metadata: dict[str, str]
+    inputs: list[Feature]
+    outputs: list[Feature]
+    labels: list[str]
+    updatable: bool
+    updatable_layers: list[str]
+    training_inputs: list[Feature]
+    layers: dict[str, int]
+    weights: dict[str, int]
+    dependencies: list[Dependency]
+    problems: list[str]
+    models: Sequence[Facts]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything, as plain dicts, lists, numbers and strings."""
+        plain: dict[str, Any] = _plain(asdict(self))
+        return plain
+
+    def facts(self) -> Iterator[tuple[str, str]]:
+        """Label and value of each fact that is one line."""
+        systems = ", ".join(f"{name} {first}" for name, first in self.systems.items())
+        version = str(self.specification_version)
+        yield "specification version", f"{version}, {systems}" if systems else version
+        if self.updatable:
+            yield "updatable on a device", ", ".join(self.updatable_layers) or "yes"
+        yield from self.metadata.items()
+
+    def interface(self) -> Iterator[tuple[str, list[Feature]]]:
+        """Title and features of each group of them; the inputs of training where there are."""
+        yield "inputs", self.inputs
+        yield "outputs", self.outputs
+        if self.training_inputs:
+            yield "training inputs", self.training_inputs
+
+    def layer_text(self) -> str:
+        """All layers in one line."""
+        shown = ", ".join(f"{kind} {count}" for kind, count in self.layers.items())
+        return f"{sum(self.layers.values())} ({shown})" if shown else "none"
+
+    def weight_text(self) -> str:
+        """All weights in one line."""
+        return ", ".join(f"{count:,} {kind}" for kind, count in self.weights.items()) or "none"
+
+    def label_text(self) -> str:
+        """How many labels there are, and the first ones."""
+        first = ", ".join(self.labels[:_LABELS_SHOWN])
+        more = ", ..." if len(self.labels) > _LABELS_SHOWN else ""
+        return f"{len(self.labels)} ({first}{more})"
+
+    @property
+    def has_network(self) -> bool:
+        """Whether the model, or one inside of it, is a neural network."""
+        return self.kind in networks.NETWORK_KINDS or any(one.has_network for one in self.models)
+
+    def __str__(self) -> str:
+        lines = [f"Core ML model: {self.kind}, {readable_size(self.size)}"]
+        lines += [f"  {label}: {value}" for label, value in self.facts()]
+        for title, described in self.interface():
+            lines.append(f"{title}:")
+            for feature in described:
+                text = f"  {feature.name}: {feature.type}"
+                note = feature.description
+                lines.append(f"{text}  ({note})" if note else text)
+        if self.labels:
+            lines.append(f"labels: {self.label_text()}")
+        if self.models:
+            lines.append(f"models: {', '.join(model.kind for model in self.models)}")
+        if self.has_network:
+            lines += [f"layers: {self.layer_text()}", f"weights: {self.weight_text()}"]
+        if self.dependencies:
+            lines.append("dependencies:")
+        for needed in self.dependencies:
+            where = f" ({needed.name})" if needed.name else ""
+            lines.append(f"  {needed.kind} {needed.class_name}{where}")
+            lines += [f"    {label}: {value}" for label, value in needed.details()]
+        if self.problems:
+            lines += ["problems:", *(f"  {problem}" for problem in self.problems)]
+        return "\n".join(lines)
+
+
+def _plain(value: Any) -> Any:
+    """Bytes, which custom models may have as parameters, as hexadecimal digits."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return value.hex() if isinstance(value, bytes) else value
+
+
+def readable_size(size: int) -> str:
+    """Bytes for people: ``1.3 MB`` (a megabyte is a million bytes, as Finder counts)."""
+    amount = float(size)
+    for unit in ("bytes", "kB", "MB"):
+        if amount < 1000:
+            return f"{amount:.0f} {unit}" if unit == "bytes" else f"{amount:.1f} {unit}"
+        amount /= 1000
+    return f"{amount:.1f} GB"

@@ -1,0 +1,49 @@
+"""Draw a model in the browser."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mlferry.models.model import MLModel
+from mlferry.models.view import draw
+
+
+def visualize_spec(
+    model: Any,
+    input_shape_dict: Mapping[str, Sequence[int]] | None = None,
+    *,
+    path: str | os.PathLike[str] | None = None,
+    open_browser: bool = True,
+    title: str | None = None,
+) -> Path:
+    """Draw a model as a graph: layers with their parameters, blobs with their shapes.
+
+    Custom layers stand out; pipelines, branches and loops open up. The page holds everything
+    that it needs and loads nothing.
+
+    Args:
+        model: an `MLModel`, or what `MLModel` takes.
+        input_shape_dict: shapes of inputs, batch included, of images (height, width), where
+            they shall differ from the described ones.
+        path: where to write the page; by default a temporary file.
+        open_browser: whether to open it.
+        title: of the page; by default the file's name, or the kind of the model.
+
+    Returns:
+        the path of the page.
+
+    Raises:
+        MissingDependencyError: igraph is missing.
+        SpecError: there is no such input.
+        ModelFileError: the page cannot be written.
+    """
+    if title is None:
+        title = Path(model).name if isinstance(model, str | os.PathLike) else "Core ML model"
+    loaded = model if isinstance(model, MLModel) else MLModel(model)
+    return draw(
+        loaded.get_spec(), loaded._classes.layers, input_shape_dict or {}, path, title,
+        open_browser=open_browser,
+    )  # fmt: skip
