@@ -315,7 +315,7 @@ def test_pictures_cover_the_input_and_keep_their_shape(tmp_path: Path) -> None:
     stripes = np.zeros((16, 60, 3), np.uint8)
     stripes[:, 24:36] = 200  # the middle, as wide as 6 of 8 rows are high
     image.fromarray(stripes).save(tmp_path / "wide.png")
-    (sample,) = samples_for(pictures(1.0), tmp_path)
+    (sample,) = samples_for(pictures(1.0).get_spec(), tmp_path)
     assert sample.data["image"].size == (6, 8)
     assert np.asarray(sample.data["image"])[:, 1:5].min() > 190
 
