@@ -173,9 +173,21 @@ def joined(low: Lowering, blobs: Sequence[Blob], axis: int) -> Blob:
     return low.layer("concatND", *blobs, layout=SOURCE, axis=axis)
 
 
+def valuewise(low: Lowering, kind: str, x: Blob, **params: Any) -> Blob:
+    """A layer that works value by value: the layout stays."""
+    return low.layer(kind, x, layout=x.layout, **params)
+
+
 def affine(low: Lowering, x: Blob, scale: float, shift: float = 0.0) -> Blob:
     """scale * x + shift"""
-    return emit(low, "activation", x, linear={"alpha": scale, "beta": shift})
+    return valuewise(low, "activation", x, linear={"alpha": scale, "beta": shift})
+
+
+def truncated(low: Lowering, x: Blob) -> Blob:
+    """The integer part: sign(x) * floor(abs(x))."""
+    whole = valuewise(low, "floor", valuewise(low, "unary", x, type="ABS"))
+    sign = valuewise(low, "sign", x)
+    return low.layer("multiplyBroadcastable", sign, whole, layout=x.layout)
 
 
 def ints(value: Any) -> tuple[int, ...]:

@@ -14,7 +14,7 @@ from mlferry.numerics.shapes import Extent
 Edges = tuple[int, int]
 
 
-def same_edges(size: Extent, span: int, stride: int, mode: str) -> Edges:
+def same_edges(size: Extent, span: int, stride: int, mode: str = "BOTTOM_RIGHT_HEAVY") -> Edges:
     """SAME padding of one axis: the output has ``ceil(size / stride)`` entries.
 
     BOTTOM_RIGHT_HEAVY puts an odd pixel behind, TOP_LEFT_HEAVY in front.

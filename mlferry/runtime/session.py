@@ -14,6 +14,7 @@ from mlferry import limits
 from mlferry.custom import CustomLayer, Instance
 from mlferry.errors import MlferryError, PredictionError, SpecError
 from mlferry.layers import versions
+from mlferry.layers.control.definition import TRUE_ABOVE
 from mlferry.layers.definitions import infer
 from mlferry.layers.kernels import KERNELS, Array, Kernel
 from mlferry.layers.params import Params
@@ -348,7 +349,6 @@ def _goes_on(session: Session, step: Step, blobs: Blobs) -> bool:
     return _truth(blobs[name], step)
 
 
-TRUE_ABOVE = 1e-6
 CONTROL_FLOW: dict[str, Callable[[Session, Step, Blobs], Flow]] = {
     "branch": _branch,
     "loop": _loop,

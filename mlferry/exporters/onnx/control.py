@@ -14,13 +14,13 @@ import numpy as np
 from mlferry.errors import SpecError
 from mlferry.exporters.onnx.liveness import LEAVES, leaves, needs, read_first
 from mlferry.exporters.onnx.translation import Translation
+from mlferry.layers.control.definition import TRUE_ABOVE
 from mlferry.numerics.shapes import Shape
 from mlferry.onnx_graph.graph import Body, Node, Port
 from mlferry.onnx_graph.refusals import refuse
 from mlferry.spec import networks
 from mlferry.spec.proto import neural_network_pb2 as nn
 
-TRUE_ABOVE = 1e-6
 Layer = nn.NeuralNetworkLayer
 Shapes = list[Shape | None]
 

@@ -19,6 +19,8 @@ from mlferry.spec import weights
 from mlferry.spec.problems import Problems, error, warning
 from mlferry.spec.proto import neural_network_pb2 as nn
 
+TRUE_ABOVE = 1e-6  # the absolute value above which a condition holds
+
 
 @layer_kind("branch", inputs=1, outputs=0)
 @layer_kind("loop", inputs=(0, 1), outputs=0)

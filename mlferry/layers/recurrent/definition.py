@@ -14,6 +14,7 @@ from mlferry.layers.definitions import (
     stored_weights,
 )
 from mlferry.layers.params import Params
+from mlferry.numerics.gates import CELL_CLIP, FIXED
 from mlferry.numerics.shapes import Shape, product, show
 from mlferry.spec.problems import Problems, error, warning
 from mlferry.spec.proto import neural_network_pb2 as nn
@@ -71,7 +72,7 @@ def one_state(p: Params, shape: Shape, *states: Shape) -> list[Shape]:
     "uniDirectionalLSTM",
     inputs=(1, 3),
     outputs=3,
-    defaults={"params.cellClipThreshold": 50.0},
+    defaults={"params.cellClipThreshold": CELL_CLIP},
     positive=(
         "inputVectorSize",
         "outputVectorSize",
@@ -85,7 +86,7 @@ def lstm(p: Params, shape: Shape, *states: Shape) -> list[Shape]:
     "biDirectionalLSTM",
     inputs=(1, 5),
     outputs=5,
-    defaults={"params.cellClipThreshold": 50.0},
+    defaults={"params.cellClipThreshold": CELL_CLIP},
     positive=(
         "inputVectorSize",
         "outputVectorSize",
@@ -99,9 +100,6 @@ def bidirectional_lstm(p: Params, shape: Shape, *states: Shape) -> list[Shape]:
 
 
 _RECURRENT = ("linear", "sigmoid", "tanh", "ReLU", "scaledTanh", "sigmoidHard")
-
-
-_CONSTANTS = {"scaledTanh": (1.7159, 2 / 3), "sigmoidHard": (0.2, 0.5)}
 
 
 ACTIVATIONS: dict[str, dict[str, int]] = {
@@ -131,8 +129,8 @@ def _recurrent_activation(field: str, function: nn.ActivationParams) -> Problems
         yield error(f"{field} is not set; {allowed}")
     elif kind not in _RECURRENT:
         yield warning(f"{field} is {kind}; {allowed}")
-    elif kind in _CONSTANTS:
-        message, wanted = getattr(function, kind), _CONSTANTS[kind]
+    elif kind in FIXED:
+        message, wanted = getattr(function, kind), FIXED[kind]
         found = (message.alpha, message.beta)
         fits = all(math.isclose(a, b, abs_tol=0.01) for a, b in zip(found, wanted, strict=True))
         if any(found) and not fits:  # coremltools' converters leave both at 0

@@ -26,8 +26,9 @@ from mlferry.layers.elementwise.kernel import (
 )
 from mlferry.layers.kernels import Array, kernel
 from mlferry.layers.params import Params
+from mlferry.numerics.gates import CELL_CLIP, FIXED
 
-_CLIP, _ONE, _HALF = np.float32(50), np.float32(1), np.float32(0.5)
+_CLIP, _ONE, _HALF = np.float32(CELL_CLIP), np.float32(1), np.float32(0.5)
 
 States = tuple[Array, ...]
 Step = Callable[[Array, States, Array], States]
@@ -35,8 +36,8 @@ Function = Callable[[Array, Array], object]  # of the first array, into the seco
 
 # Recurrent layers know these with these constants only, so writers leave them out.
 _FIXED: dict[str, Callable[[Array], Array]] = {
-    "scaledTanh": lambda x: scaled_tanh(x, 1.7159, 2 / 3),
-    "sigmoidHard": lambda x: hard_sigmoid(x, 0.2, 0.5),
+    "scaledTanh": lambda x: scaled_tanh(x, *FIXED["scaledTanh"]),
+    "sigmoidHard": lambda x: hard_sigmoid(x, *FIXED["sigmoidHard"]),
     "linear": lambda x: x,
 }
 _INTO: dict[str, Function] = {"tanh": np.tanh, "sigmoid": sigmoid}

@@ -18,10 +18,10 @@ from mlferry.layers.elementwise.onnx import ACTIVATIONS
 from mlferry.layers.exports import op, refuse
 from mlferry.layers.onnx_weights import weight
 from mlferry.layers.params import Params
+from mlferry.numerics.gates import CELL_CLIP, FIXED
 from mlferry.onnx_graph.emitter import Emitter
 from mlferry.onnx_graph.graph import Body, Port
 
-_CLIP = 50.0
 _NO_LIMIT = 50000.0  # what Apple's builder writes where cells are not to be clipped
 # ONNX's name, and how many of alpha and beta it takes
 _NODES = {
@@ -31,7 +31,7 @@ _NODES = {
     "softsign": ("Softsign", 0), "softplus": ("Softplus", 0),
 }  # fmt: skip
 # Recurrent layers know these with these constants only, so writers leave them out.
-_FIXED = {"scaledTanh": (1.7159, 2 / 3), "sigmoidHard": (0.2, 0.5), "linear": (1.0, 0.0)}
+_FIXED = {**FIXED, "linear": (1.0, 0.0)}
 
 _LIMITS = "activations with weights: PReLU and parametricSoftplus"
 
@@ -63,9 +63,9 @@ class Function:
         if self.kind in ("sigmoid", "tanh"):
             return 1.0
         alpha, beta = getattr(self.message, "alpha", 0), getattr(self.message, "beta", 0)
-        if self.kind == "sigmoidHard" and alpha * _CLIP >= 1 + abs(beta):
+        if self.kind == "sigmoidHard" and alpha * CELL_CLIP >= 1 + abs(beta):
             return 1.0
-        if self.kind == "scaledTanh" and abs(beta) * _CLIP >= 10:
+        if self.kind == "scaledTanh" and abs(beta) * CELL_CLIP >= 10:
             return abs(float(alpha))
         return None
 
@@ -221,7 +221,7 @@ def simple_recurrent(e: Emitter, p: Params, x: str, *states: str) -> tuple[str, 
     y, last = e.nodes(
         "RNN", [layer.x, *_weights(e, layer, names), "", _first(e, layer, 0, 1)], 2,
         hidden_size=p.outputVectorSize, direction=layer.direction, **_attributes([function]),
-        clip=None if function.bound else _CLIP,
+        clip=None if function.bound else CELL_CLIP,
     )  # fmt: skip
     return _blobs(e, layer, p.sequenceOutput, y, [last])
 
@@ -235,7 +235,7 @@ def gru(e: Emitter, p: Params, x: str, *states: str) -> tuple[str, ...]:
     y, last = e.nodes(
         "GRU", [layer.x, *_weights(e, layer, names), "", _first(e, layer, 0, 1)], 2,
         hidden_size=p.outputVectorSize, direction=layer.direction, **_attributes(functions),
-        linear_before_reset=0, clip=None if all(f.bound for f in functions) else _CLIP,
+        linear_before_reset=0, clip=None if all(f.bound for f in functions) else CELL_CLIP,
     )  # fmt: skip
     return _blobs(e, layer, p.sequenceOutput, y, [last])
 
@@ -299,7 +299,7 @@ def _lstm_node(e: Emitter, layer: Layer, functions: list[list[Function]]) -> tup
     )  # fmt: skip
 
 
-def _bounded(e: Emitter, x: str, limit: float = _CLIP) -> str:
+def _bounded(e: Emitter, x: str, limit: float = CELL_CLIP) -> str:
     return e.node("Clip", x, e.number(-limit), e.number(limit))
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numpy as np
-
 from mlferry.errors import SpecError
 from mlferry.layers.definitions import (
     TWO_OR_DEFAULT,
@@ -18,6 +16,7 @@ from mlferry.layers.definitions import (
     size_check,
 )
 from mlferry.layers.params import Params
+from mlferry.numerics.resizing import scaled
 from mlferry.numerics.shapes import Shape, need_rank, show
 from mlferry.spec.problems import Problems, error, warning
 from mlferry.spec.proto import neural_network_pb2 as nn
@@ -48,11 +47,6 @@ def upsample(p: Params, shape: Shape) -> list[Shape]:
         for size, factor in zip(shape[-2:], factors, strict=True)
     )
     return [(*shape[:-2], *spatial)]
-
-
-def scaled(size: int, factor: float) -> int:
-    """A size by a factor that is stored in float32: 10 by 0.7 is 7, not 6."""
-    return int(np.floor(np.float32(size) * np.float32(factor or 1)))
 
 
 @layer_kind(

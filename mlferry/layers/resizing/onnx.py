@@ -16,6 +16,7 @@ from mlferry.layers.elementwise.onnx import affine
 from mlferry.layers.exports import op, refuse
 from mlferry.layers.params import Params
 from mlferry.layers.resizing.definition import target_size, upsample as upsampled
+from mlferry.numerics.resizing import BOX_CODINGS
 from mlferry.onnx_graph.emitter import FLOAT, Emitter
 
 _UPSAMPLE = {
@@ -153,14 +154,6 @@ _SAMPLING: dict[str, Grid] = {
     "ROI_ALIGN_MODE": _centres,
 }
 
-# The places of top, left, bottom and right in a box, and whether its centre and size stand there.
-_BOXES = {
-    "CORNERS_HEIGHT_FIRST": ((0, 1, 2, 3), False),
-    "CORNERS_WIDTH_FIRST": ((1, 0, 3, 2), False),
-    "CENTER_SIZE_HEIGHT_FIRST": ((0, 1, 2, 3), True),
-    "CENTER_SIZE_WIDTH_FIRST": ((1, 0, 3, 2), True),
-}
-
 
 @op("cropResize", five_axes=True, limits="boxes whose number of values is not known")
 def crop_resize(e: Emitter, p: Params, x: str, boxes: str) -> str:
@@ -178,7 +171,7 @@ def crop_resize(e: Emitter, p: Params, x: str, boxes: str) -> str:
         images = e.node("Gather", x, which, axis=1)
         e.shapes[images] = (1, e.shape(boxes)[0], *e.shape(x)[2:])
         images = e.transpose(images, [1, 0, 2, 3, 4])
-    order, centered = _BOXES[p.boxIndicesMode.boxMode]
+    order, centered = BOX_CODINGS[p.boxIndicesMode.boxMode]
     first = values - 4
     top, left, bottom, right = (
         affine(e, e.sliced(rows, 1, first + place, first + place + 1), p.spatialScale, 0)

@@ -10,6 +10,7 @@ from mlferry.converters.graph import Node
 from mlferry.converters.keras import masks
 from mlferry.converters.keras.ops.registry import op, weight
 from mlferry.converters.lowering import Lowering
+from mlferry.converters.operands import affine
 from mlferry.converters.values import ANY, UNFLATTENED, Blob
 from mlferry.errors import ConversionError
 
@@ -37,11 +38,6 @@ def multiply(low: Lowering, x: Blob, y: Blob) -> Blob:
     return _layer(low, "multiply", x, y)
 
 
-def scaled(low: Lowering, x: Blob, scale: float, shift: float = 0.0) -> Blob:
-    """scale * x + shift."""
-    return activation(low, x, linear={"alpha": scale, "beta": shift})
-
-
 @op("linear", "tanh", "sigmoid", "softplus", "softsign", layouts=ANY)
 def plain(low: Lowering, node: Node, x: Blob) -> Blob:
     return x if node.op == "linear" else activation(low, x, **_PLAIN[node.op])
@@ -58,7 +54,7 @@ def relu(low: Lowering, node: Node, x: Blob) -> Blob:
     elif slope == 0:
         y = activation(low, x, thresholdedReLU={"alpha": threshold})
     else:
-        below = scaled(
+        below = affine(
             low, _layer(low, "clip", x, minVal=-3.4e38, maxVal=threshold), slope, -slope * threshold
         )
         above = activation(low, x, thresholdedReLU={"alpha": threshold})
@@ -92,14 +88,14 @@ def elu(low: Lowering, node: Node, x: Blob) -> Blob:
 @op("selu", layouts=ANY)
 def selu(low: Lowering, node: Node, x: Blob) -> Blob:
     alpha, scale = 1.6732632423543772, 1.0507009873554805
-    return scaled(low, activation(low, x, ELU={"alpha": alpha}), scale)
+    return affine(low, activation(low, x, ELU={"alpha": alpha}), scale)
 
 
 @op("celu", layouts=ANY)
 def celu(low: Lowering, node: Node, x: Blob) -> Blob:
     """max(0, x) + min(0, alpha * (exp(x / alpha) - 1))"""
     alpha = node.attrs.get("alpha", 1.0)
-    return scaled(low, activation(low, scaled(low, x, 1 / alpha), ELU={"alpha": 1.0}), alpha)
+    return affine(low, activation(low, affine(low, x, 1 / alpha), ELU={"alpha": 1.0}), alpha)
 
 
 @op("ThresholdedReLU", layouts=ANY)
@@ -117,7 +113,7 @@ def threshold(low: Lowering, node: Node, x: Blob) -> Blob:
     """x above `threshold`, else `default_value`."""
     limit, default = _needed(node, "threshold"), _needed(node, "default_value")
     passes = _layer(low, "greaterThan", x, alpha=limit)
-    fails = scaled(low, passes, -default, default)
+    fails = affine(low, passes, -default, default)
     return _layer(low, "add", multiply(low, x, passes), fails)
 
 
@@ -216,22 +212,22 @@ def exponential(low: Lowering, node: Node, x: Blob) -> Blob:
 @op("log_sigmoid", layouts=ANY)
 def log_sigmoid(low: Lowering, node: Node, x: Blob) -> Blob:
     """-softplus(-x)"""
-    return scaled(low, activation(low, scaled(low, x, -1.0), softplus={}), -1.0)
+    return affine(low, activation(low, affine(low, x, -1.0), softplus={}), -1.0)
 
 
 @op("squareplus", layouts=ANY)
 def squareplus(low: Lowering, node: Node, x: Blob) -> Blob:
     """(x + sqrt(x * x + b)) / 2"""
     b = node.attrs.get("b", 4)
-    root = _layer(low, "unary", scaled(low, multiply(low, x, x), 1.0, b), type="SQRT")
-    return scaled(low, _layer(low, "add", x, root), 0.5)
+    root = _layer(low, "unary", affine(low, multiply(low, x, x), 1.0, b), type="SQRT")
+    return affine(low, _layer(low, "add", x, root), 0.5)
 
 
 @op("sparse_plus", layouts=ANY)
 def sparse_plus(low: Lowering, node: Node, x: Blob) -> Blob:
     """0 up to -1, x from 1 on, (x + 1) ** 2 / 4 between."""
-    inside = scaled(low, _layer(low, "clip", x, minVal=-1.0, maxVal=1.0), 0.5, 0.5)
-    beyond = activation(low, scaled(low, x, 1.0, -1.0), ReLU={})
+    inside = affine(low, _layer(low, "clip", x, minVal=-1.0, maxVal=1.0), 0.5, 0.5)
+    beyond = activation(low, affine(low, x, 1.0, -1.0), ReLU={})
     return _layer(low, "add", multiply(low, inside, inside), beyond)
 
 
@@ -306,9 +302,9 @@ def sparsemax(low: Lowering, node: Node, x: Blob) -> Blob:
     ranks = low.constant(np.arange(1, extent + 1).reshape(shape), layout=x.layout)
     top, _ = low.outputs(2, "topK", x, layout=x.layout, axis=axis, K=extent)
     sums = _layer(low, "cumSum", top, axis=axis)
-    bound = scaled(low, _layer(low, "multiplyBroadcastable", top, ranks), 1.0, 1.0)
+    bound = affine(low, _layer(low, "multiplyBroadcastable", top, ranks), 1.0, 1.0)
     inside = _layer(low, "greaterThan", bound, sums)
     size = _layer(low, "reduceSum", inside, axes=(axis,), keepDims=True)
     total = _layer(low, "reduceSum", multiply(low, sums, inside), axes=(axis,), keepDims=True)
-    tau = _layer(low, "divideBroadcastable", scaled(low, total, 1.0, -1.0), size)
+    tau = _layer(low, "divideBroadcastable", affine(low, total, 1.0, -1.0), size)
     return activation(low, _layer(low, "subtractBroadcastable", x, tau), ReLU={})

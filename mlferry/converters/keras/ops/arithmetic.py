@@ -16,6 +16,7 @@ from mlferry.converters.keras.ops.functions import (
 )
 from mlferry.converters.keras.ops.registry import OPS
 from mlferry.converters.lowering import Lowering
+from mlferry.converters.operands import affine, truncated
 from mlferry.converters.values import UNFLATTENED, Blob
 from mlferry.errors import ConversionError
 
@@ -24,11 +25,6 @@ _PAIR = {"x": "x1", "y": "x2"}
 
 def _is_number(value: Any) -> bool:
     return not isinstance(value, Blob) and np.ndim(value) == 0
-
-
-def affine(low: Lowering, x: Blob, scale: float, shift: float = 0.0) -> Blob:
-    """scale * x + shift"""
-    return layer(low, "activation", x, linear={"alpha": scale, "beta": shift})
 
 
 def unary(low: Lowering, x: Blob, kind: str, **params: float) -> Blob:
@@ -330,8 +326,7 @@ def erfc(low: Lowering, node: Node, x: Blob) -> Blob:
 @function("Trunc", layouts=ELEMENTWISE)
 def trunc(low: Lowering, node: Node, x: Blob) -> Blob:
     """Towards 0."""
-    whole = layer(low, "floor", unary(low, x, "ABS"))
-    return layer(low, "multiply", whole, layer(low, "sign", x))
+    return truncated(low, x)
 
 
 @function("Round", tf={"math.round": {}, "round": {}}, layouts=ELEMENTWISE)
@@ -371,7 +366,7 @@ def cast(low: Lowering, node: Node, x: Blob, dtype: Any) -> Blob:
         return layer(low, "notEqual", x, alpha=0.0)
     whole = node.inputs[0].dtype == "bool" or is_integer(node)
     if target.startswith(("int", "uint")) and not whole:
-        return trunc(low, node, x)  # type: ignore[no-any-return]
+        return truncated(low, x)
     return x
 
 

@@ -16,7 +16,7 @@ from mlferry.converters.keras.ops.registry import choice, op, sizes, spatial, we
 from mlferry.converters.lowering import Lowering
 from mlferry.converters.values import Blob
 from mlferry.errors import ConversionError
-from mlferry.numerics.windows import dilated
+from mlferry.numerics.windows import dilated, same_edges
 
 Pair = tuple[int, int]
 
@@ -55,11 +55,8 @@ def same_pairs(
     sizes: Sequence[int], kernel: Sequence[int], strides: Sequence[int], dilations: Sequence[int]
 ) -> list[tuple[int, int]]:
     """What "same" puts before and after each axis."""
-    found = []
-    for size, k, s, d in zip(sizes, kernel, strides, dilations, strict=True):
-        total = max((-(-size // s) - 1) * s + (k - 1) * d + 1 - size, 0)
-        found.append((total // 2, total - total // 2))
-    return found
+    axes = zip(sizes, kernel, strides, dilations, strict=True)
+    return [same_edges(size, (k - 1) * d + 1, s) for size, k, s, d in axes]
 
 
 def edges(height: Pair, width: Pair, field: str = "paddingAmounts") -> dict[str, Any]:

@@ -11,7 +11,7 @@ from mlferry.converters.keras import masks, quantization
 from mlferry.converters.keras.ops.linear import projected
 from mlferry.converters.keras.ops.registry import op, weight
 from mlferry.converters.lowering import Lowering
-from mlferry.converters.operands import extent
+from mlferry.converters.operands import affine, extent
 from mlferry.converters.values import ANY, CHANNELS_FIRST, SOURCE, UNFLATTENED, Blob
 from mlferry.errors import ConversionError
 from mlferry.spec.weights import Linear
@@ -184,19 +184,14 @@ def reversible_embedding(low: Lowering, node: Node, x: Blob) -> Blob:
 @op("Rescaling", layouts=UNFLATTENED)
 def rescaling(low: Lowering, node: Node, x: Blob) -> Blob:
     """scale * x + offset; lists go along the last axis."""
-    return affine(low, x, node.attrs["scale"], node.attrs.get("offset", 0.0))
+    return rescaled(low, x, node.attrs["scale"], node.attrs.get("offset", 0.0))
 
 
-def affine(low: Lowering, x: Blob, scale: Any, offset: Any, axis: int = -1) -> Blob:
+def rescaled(low: Lowering, x: Blob, scale: Any, offset: Any, axis: int = -1) -> Blob:
     """scale * x + offset for numbers, or for one value an entry of an axis of the source."""
     factors, shifts = (np.asarray(v, np.float32) for v in (scale, offset))
     if factors.size == 1 and shifts.size == 1:
-        return low.layer(
-            "activation",
-            x,
-            layout=x.layout,
-            linear={"alpha": factors.item(), "beta": shifts.item()},
-        )
+        return affine(low, x, factors.item(), shifts.item())
     for values, kind, neutral in (
         (factors, "multiplyBroadcastable", 1.0),
         (shifts, "addBroadcastable", 0.0),
@@ -229,19 +224,19 @@ def normalization(low: Lowering, node: Node, x: Blob) -> Blob:
     spread = np.maximum(np.sqrt(variance.ravel()), np.float32(1e-7))
     mean = mean.ravel()
     if node.attrs.get("invert", False):
-        return affine(low, x, spread, mean, -1 if axis is None else axis)
-    return affine(low, x, 1 / spread, -mean / spread, -1 if axis is None else axis)
+        return rescaled(low, x, spread, mean, -1 if axis is None else axis)
+    return rescaled(low, x, 1 / spread, -mean / spread, -1 if axis is None else axis)
 
 
 @op("LayerScale", layouts=UNFLATTENED)
 def layer_scale(low: Lowering, node: Node, x: Blob) -> Blob:
     """Of keras.applications: each channel times a number of its own."""
     node.attrs.get("init_values")
-    return affine(low, x, weight(node, "gamma", node.attrs["projection_dim"]), 0.0)
+    return rescaled(low, x, weight(node, "gamma", node.attrs["projection_dim"]), 0.0)
 
 
 @op("CustomScaleLayer", layouts=UNFLATTENED)
 def custom_scale(low: Lowering, node: Node, x: Blob, y: Blob) -> Blob:
     """Of keras.applications: x + scale * y."""
-    scaled = affine(low, y, node.attrs["scale"], 0.0)
+    scaled = rescaled(low, y, node.attrs["scale"], 0.0)
     return low.layer("add", x, scaled, layout=x.layout)

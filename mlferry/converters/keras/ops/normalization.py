@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from mlferry.converters.graph import Node
-from mlferry.converters.keras.ops.core import affine
+from mlferry.converters.keras.ops.core import rescaled
 from mlferry.converters.keras.ops.registry import op, weight
 from mlferry.converters.lowering import Lowering
 from mlferry.converters.operands import extent
@@ -38,7 +38,7 @@ def batch_normalization(low: Lowering, node: Node, x: Blob) -> Blob:
     place = x.axis(axis)
     if x.rank > 5 or place != 1 or x.rank == 5:
         scale = gamma / np.sqrt(variance + np.float32(epsilon))
-        return affine(low, x, scale, beta - mean * scale, axis)
+        return rescaled(low, x, scale, beta - mean * scale, axis)
     missing = {2: (-1, -2), 3: (-2,), 4: ()}[x.rank]
     given = low.expand(x, *missing) if missing else x
     y = low.layer(

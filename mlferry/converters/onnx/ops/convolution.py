@@ -16,6 +16,7 @@ from mlferry.converters.onnx.ops.registry import op
 from mlferry.converters.operands import array_of, emit, extent, ints, known, shaped
 from mlferry.converters.values import SOURCE, Blob, Constant
 from mlferry.errors import ConversionError
+from mlferry.numerics.windows import same_edges
 
 
 def pads_of(node: Node, x: Blob, spans: list[int], strides: list[int]) -> Pairs:
@@ -30,9 +31,7 @@ def pads_of(node: Node, x: Blob, spans: list[int], strides: list[int]) -> Pairs:
     pairs = []
     for axis, (span, stride) in enumerate(zip(spans, strides, strict=True), -len(spans)):
         size = 1 if stride == 1 else extent(x, axis)  # with a stride of 1 it does not matter
-        total = max(0, (-(-size // stride) - 1) * stride + span - size)
-        small, large = total // 2, total - total // 2
-        pairs.append((small, large) if mode == "SAME_UPPER" else (large, small))
+        pairs.append(same_edges(size, span, stride, _SAME[mode]))
     return pairs
 
 

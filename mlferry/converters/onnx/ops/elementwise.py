@@ -10,7 +10,7 @@ import numpy as np
 from mlferry.converters.graph import Node
 from mlferry.converters.lowering import Lowering
 from mlferry.converters.onnx.ops.registry import op
-from mlferry.converters.operands import affine, dtype, emit, is_integer, scalar
+from mlferry.converters.operands import affine, dtype, emit, is_integer, scalar, truncated
 from mlferry.converters.values import Blob, Constant
 from mlferry.errors import ConversionError
 
@@ -99,12 +99,6 @@ def div(low: Lowering, node: Node, left: Blob, right: Blob) -> Blob:
     """Integers are divided towards zero."""
     quotient = emit(low, "divideBroadcastable", *align(low, node, left, right))
     return truncated(low, quotient) if is_integer(node) else quotient
-
-
-def truncated(low: Lowering, x: Blob) -> Blob:
-    """The integer part: sign(x) * floor(abs(x))."""
-    whole = emit(low, "floor", emit(low, "unary", x, type="ABS"))
-    return emit(low, "multiplyBroadcastable", emit(low, "sign", x), whole)
 
 
 @op("Mod")

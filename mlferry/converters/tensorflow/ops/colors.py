@@ -8,14 +8,15 @@ import numpy as np
 
 from mlferry.converters.graph import Node
 from mlferry.converters.lowering import Lowering
-from mlferry.converters.tensorflow.ops.registry import apply, joint, op, source
+from mlferry.converters.operands import valuewise
+from mlferry.converters.tensorflow.ops.registry import joint, op, source
 from mlferry.converters.values import SOURCE, Blob, Constant
 
 _ZERO = Constant("", np.float32(0))
 
 
 def _line(low: Lowering, x: Blob, scale: float, shift: float = 0.0) -> Blob:
-    return apply(low, "activation", x, linear={"alpha": scale, "beta": shift})
+    return valuewise(low, "activation", x, linear={"alpha": scale, "beta": shift})
 
 
 def _channels(low: Lowering, x: Blob) -> tuple[Blob, ...]:
@@ -46,13 +47,13 @@ def _to_hsv(low: Lowering, x: Blob) -> tuple[Blob, Blob, Blob]:
 
 def _or_zero(low: Lowering, guard: Blob, x: Blob) -> Blob:
     """0 where the guard is not positive."""
-    positive = apply(low, "greaterThan", guard, alpha=0.0)
+    positive = valuewise(low, "greaterThan", guard, alpha=0.0)
     return joint(low, "whereBroadcastable", positive, x, _ZERO)
 
 
 def _turned(low: Lowering, hue: Blob) -> Blob:
     """A hue of one turn more where it is negative."""
-    below = apply(low, "lessThan", hue, alpha=0.0)
+    below = valuewise(low, "lessThan", hue, alpha=0.0)
     return joint(low, "addBroadcastable", hue, below)
 
 
@@ -62,8 +63,8 @@ def _to_rgb(low: Lowering, hue: Blob, saturation: Blob, value: Blob) -> Blob:
     colour = joint(low, "multiplyBroadcastable", saturation, value)
     parts = []
     for middle, scale, shift in ((3, 1.0, -1.0), (2, -1.0, 2.0), (4, -1.0, 2.0)):
-        distance = apply(low, "unary", _line(low, hue, 6.0, -middle), type="ABS")
-        share = apply(low, "clip", _line(low, distance, scale, shift), minVal=0.0, maxVal=1.0)
+        distance = valuewise(low, "unary", _line(low, hue, 6.0, -middle), type="ABS")
+        share = valuewise(low, "clip", _line(low, distance, scale, shift), minVal=0.0, maxVal=1.0)
         tinted = joint(low, "multiplyBroadcastable", share, colour)
         parts.append(joint(low, "addBroadcastable", white, tinted))
     return _joined(low, *parts)
@@ -92,7 +93,7 @@ def adjust_hue(low: Lowering, node: Node, x: Any, delta: Any) -> Blob:
 def adjust_saturation(low: Lowering, node: Node, x: Any, scale: Any) -> Blob:
     hue, saturation, value = _to_hsv(low, source(low, x))
     scaled = joint(low, "multiplyBroadcastable", saturation, scale)
-    return _to_rgb(low, hue, apply(low, "clip", scaled, minVal=0.0, maxVal=1.0), value)
+    return _to_rgb(low, hue, valuewise(low, "clip", scaled, minVal=0.0, maxVal=1.0), value)
 
 
 @op("AdjustContrastv2", raw=True)

@@ -17,6 +17,7 @@ from mlferry.converters.tensorflow.ops.quantization import stored
 from mlferry.converters.tensorflow.ops.registry import is_channels_first, maps, op, spatial
 from mlferry.converters.values import SOURCE, Blob, Constant
 from mlferry.errors import ConversionError
+from mlferry.numerics.windows import same_edges
 
 _SAME = "BOTTOM_RIGHT_HEAVY"
 Pairs = list[tuple[int, int]]
@@ -47,8 +48,7 @@ def same_pads(
     pairs = []
     for axis, (k, s, d) in enumerate(zip(kernel, strides, dilations, strict=True), -len(kernel)):
         size = 1 if s == 1 else extent(x, axis)
-        total = max(0, (-(-size // s) - 1) * s + (k - 1) * d + 1 - size)
-        pairs.append((total // 2, total - total // 2))
+        pairs.append(same_edges(size, (k - 1) * d + 1, s))
     return pairs
 
 
@@ -161,7 +161,7 @@ def transposed_conv(low: Lowering, node: Node, sizes: Any, w: Any, x: Any) -> Bl
         full = (extent(given, axis + 2) - 1) * s + span
         before = 0
         if mode == "SAME":
-            before = max(0, (-(-size // s) - 1) * s + span - size) // 2
+            before = same_edges(size, span, s)[0]
         elif mode == "EXPLICIT":
             before = told[axis][0]
         cuts.append((before, full - before - size))

@@ -10,11 +10,10 @@ import numpy as np
 from mlferry.converters.absorbing import absorbed
 from mlferry.converters.graph import Node
 from mlferry.converters.lowering import Lowering
-from mlferry.converters.operands import array_of, scalar
+from mlferry.converters.operands import affine, array_of, scalar, truncated, valuewise
 from mlferry.converters.tensorflow.ops.registry import (
     RANGES,
     SMALL,
-    apply,
     blob,
     is_channels_first,
     joint,
@@ -55,7 +54,7 @@ _PLAIN: dict[str, tuple[str, dict[str, Any]]] = {
 @op(*_PLAIN, layouts=ANY)
 def plain(low: Lowering, node: Node, x: Blob) -> Blob:
     kind, params = _PLAIN[node.op]
-    return apply(low, kind, x, **params)
+    return valuewise(low, kind, x, **params)
 
 
 @op(
@@ -93,7 +92,7 @@ def shift(low: Lowering, node: Node, x: Any, places: Any) -> Blob:
     if node.op == "LeftShift":
         product = joint(low, "multiplyBroadcastable", x, factor)
         return wrapped(low, product, node.outputs[0].dtype)
-    return apply(low, "floor", joint(low, "divideBroadcastable", x, factor))
+    return valuewise(low, "floor", joint(low, "divideBroadcastable", x, factor))
 
 
 # ---- two operands ----------------------------------------------------------------------
@@ -153,12 +152,6 @@ def is_integer(node: Node, place: int = 0) -> bool:
     return node.inputs[place].dtype.startswith(("int", "uint"))
 
 
-def truncated(low: Lowering, x: Blob) -> Blob:
-    """The integer part: sign(x) * floor(abs(x))."""
-    whole = apply(low, "floor", apply(low, "unary", x, type="ABS"))
-    return joint(low, "multiplyBroadcastable", apply(low, "sign", x), whole)
-
-
 @op("Div", "TruncateDiv", raw=True)
 def div(low: Lowering, node: Node, left: Any, right: Any) -> Blob:
     """Integers are divided towards zero."""
@@ -168,7 +161,7 @@ def div(low: Lowering, node: Node, left: Any, right: Any) -> Blob:
 
 @op("FloorDiv", raw=True)
 def floor_div(low: Lowering, node: Node, left: Any, right: Any) -> Blob:
-    return apply(low, "floor", joint(low, "divideBroadcastable", left, right))
+    return valuewise(low, "floor", joint(low, "divideBroadcastable", left, right))
 
 
 @op("Mod", "TruncateMod", raw=True)
@@ -186,9 +179,9 @@ def guarded(low: Lowering, node: Node, left: Any, right: Any) -> Blob:
     zero = joint(low, "equal", guard, Constant("", np.zeros((), np.float32)))
     inner = right
     if node.op == "Xlogy":
-        inner = apply(low, "unary", blob(low, right), type="LOG")
+        inner = valuewise(low, "unary", blob(low, right), type="LOG")
     elif node.op == "Xlog1py":
-        inner = apply(low, "unary", blob(low, right), type="LOG", shift=1.0)
+        inner = valuewise(low, "unary", blob(low, right), type="LOG", shift=1.0)
     divides = node.op in ("DivNoNan", "Xdivy")
     kind = "divideBroadcastable" if divides else "multiplyBroadcastable"
     made = joint(low, kind, left, inner)
@@ -209,29 +202,24 @@ def square(low: Lowering, node: Node, x: Blob) -> Blob:
 @op("Rsqrt", "Reciprocal", "Inv", layouts=ANY)
 def inverse(low: Lowering, node: Node, x: Blob) -> Blob:
     """Core ML's own inverses add an epsilon; a division does not."""
-    root = apply(low, "unary", x, type="SQRT") if node.op == "Rsqrt" else x
+    root = valuewise(low, "unary", x, type="SQRT") if node.op == "Rsqrt" else x
     return low.layer("divideBroadcastable", low.constant([1.0]), root, layout=x.layout)
 
 
 @op("Expm1", layouts=ANY)
 def expm1(low: Lowering, node: Node, x: Blob) -> Blob:
-    return affine(low, apply(low, "unary", x, type="EXP"), 1.0, -1.0)
+    return affine(low, valuewise(low, "unary", x, type="EXP"), 1.0, -1.0)
 
 
 @op("Erfc", layouts=ANY)
 def erfc(low: Lowering, node: Node, x: Blob) -> Blob:
-    return affine(low, apply(low, "erf", x), -1.0, 1.0)
-
-
-def affine(low: Lowering, x: Blob, scale: float, shift: float = 0.0) -> Blob:
-    """scale * x + shift"""
-    return apply(low, "activation", x, linear={"alpha": scale, "beta": shift})
+    return affine(low, valuewise(low, "erf", x), -1.0, 1.0)
 
 
 @op("Atan2", raw=True)
 def atan2(low: Lowering, node: Node, y: Any, x: Any) -> Blob:
     """By the arc tangent of the quotient, moved into the quadrant; 0 where both are 0."""
-    slope = apply(low, "atan", joint(low, "divideBroadcastable", y, x))
+    slope = valuewise(low, "atan", joint(low, "divideBroadcastable", y, x))
     zero = Constant("", np.zeros((), np.float32))
     left = joint(low, "lessThan", x, zero)
     below = joint(low, "lessThan", y, zero)
@@ -269,10 +257,10 @@ def is_nan(low: Lowering, node: Node, x: Blob) -> Blob:
 
 @op("IsInf", "IsFinite", layouts=ANY)
 def is_finite(low: Lowering, node: Node, x: Blob) -> Blob:
-    size = apply(low, "unary", x, type="ABS")
+    size = valuewise(low, "unary", x, type="ABS")
     if node.op == "IsInf":
-        return apply(low, "greaterThan", size, alpha=FLOAT_MAX)
-    return apply(low, "lessEqual", size, alpha=FLOAT_MAX)
+        return valuewise(low, "greaterThan", size, alpha=FLOAT_MAX)
+    return valuewise(low, "lessEqual", size, alpha=FLOAT_MAX)
 
 
 _FLOATS = {"float16", "bfloat16", "float32", "float64"}
@@ -288,7 +276,7 @@ def cast(low: Lowering, node: Node, x: Any) -> Any:
     node.attrs.get("Truncate")
     given = blob(low, x)
     if after == "bool":
-        return given if before == "bool" else apply(low, "notEqual", given, alpha=0.0)
+        return given if before == "bool" else valuewise(low, "notEqual", given, alpha=0.0)
     if after in _FLOATS and before in {*_FLOATS, *RANGES, "bool"}:
         return given
     if after in RANGES and before in _FLOATS:
@@ -319,12 +307,12 @@ def _cast_integers(low: Lowering, x: Blob, before: str, after: str) -> Blob:
 
 @op("LeakyRelu", layouts=ANY)
 def leaky_relu(low: Lowering, node: Node, x: Blob) -> Blob:
-    return apply(low, "activation", x, leakyReLU={"alpha": node.attrs.get("alpha", 0.2)})
+    return valuewise(low, "activation", x, leakyReLU={"alpha": node.attrs.get("alpha", 0.2)})
 
 
 @op("Selu", layouts=ANY)
 def selu(low: Lowering, node: Node, x: Blob) -> Blob:
-    made = apply(low, "activation", x, ELU={"alpha": 1.6732632423543772})
+    made = valuewise(low, "activation", x, ELU={"alpha": 1.6732632423543772})
     return affine(low, made, 1.0507009873554805)
 
 

@@ -9,8 +9,8 @@ import numpy as np
 
 from mlferry.converters.graph import Node
 from mlferry.converters.lowering import Lowering
-from mlferry.converters.operands import extent, rank, vector
-from mlferry.converters.tensorflow.ops.registry import apply, blob, joint, maps, op, source
+from mlferry.converters.operands import extent, rank, valuewise, vector
+from mlferry.converters.tensorflow.ops.registry import blob, joint, maps, op, source
 from mlferry.converters.values import SOURCE, UNFLATTENED, Blob, Constant
 from mlferry.errors import ConversionError
 
@@ -56,7 +56,7 @@ def _normalized(
     low: Lowering, x: Blob, mean: Blob, variance: Blob, scale: Any, offset: Any, epsilon: float
 ) -> Blob:
     """(x - mean) / sqrt(variance + epsilon) * scale + offset"""
-    root = apply(low, "unary", variance, type="SQRT", shift=epsilon)
+    root = valuewise(low, "unary", variance, type="SQRT", shift=epsilon)
     factor = joint(low, "divideBroadcastable", _by_channel(low, x, scale), root)
     centred = joint(low, "subtractBroadcastable", x, mean)
     scaled = joint(low, "multiplyBroadcastable", centred, factor)
@@ -86,7 +86,7 @@ def _of_a_sample(low: Lowering, x: Blob, variance: Blob, axes: Sequence[int]) ->
     """The variance times n / (n - 1), for any number n of values."""
     ones = low.layer("fillLike", x, layout=x.layout, value=1.0)
     count = low.layer("reduceSum", ones, layout=x.layout, axes=axes, keepDims=True)
-    less = apply(low, "activation", count, linear={"alpha": 1.0, "beta": -1.0})
+    less = valuewise(low, "activation", count, linear={"alpha": 1.0, "beta": -1.0})
     divisor = joint(low, "maxBroadcastable", less, low.constant([1.0]))
     return joint(
         low, "divideBroadcastable", joint(low, "multiplyBroadcastable", variance, count), divisor
@@ -97,8 +97,8 @@ def _moved(low: Lowering, new: Blob, old: Any, factor: float) -> Blob:
     """A running average."""
     if factor == 1:
         return new
-    part = apply(low, "activation", new, linear={"alpha": factor})
-    rest = apply(low, "activation", blob(low, old), linear={"alpha": 1 - factor})
+    part = valuewise(low, "activation", new, linear={"alpha": factor})
+    rest = valuewise(low, "activation", blob(low, old), linear={"alpha": 1 - factor})
     return joint(low, "addBroadcastable", rest, part)
 
 
@@ -150,5 +150,5 @@ def _cross_entropy(low: Lowering, x: Blob, labels: Blob) -> list[Blob]:
     products = joint(low, "multiplyBroadcastable", logs, labels)
     total = low.layer("reduceSum", products, layout=SOURCE, axes=(-1,), keepDims=False)
     likely = low.layer("softmaxND", x, layout=SOURCE, axis=-1)
-    loss = apply(low, "activation", total, linear={"alpha": -1.0})
+    loss = valuewise(low, "activation", total, linear={"alpha": -1.0})
     return [loss, joint(low, "subtractBroadcastable", likely, labels)]

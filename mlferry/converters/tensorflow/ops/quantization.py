@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from mlferry.converters.graph import Node
 from mlferry.converters.lowering import Lowering
-from mlferry.converters.operands import array_of
-from mlferry.converters.tensorflow.ops.registry import apply, blob, joint, op, refuse
+from mlferry.converters.operands import array_of, valuewise
+from mlferry.converters.tensorflow.ops.registry import blob, joint, op, refuse
 from mlferry.converters.values import ANY, Blob, Constant, Quantized
 from mlferry.errors import ConversionError
 from mlferry.spec.weights import Linear
@@ -80,7 +80,9 @@ def _rounded(low: Lowering, node: Node, x: Any, least: Any, most: Any) -> Any:
     held = joint(low, "minBroadcastable", held, fixed[1])
     moved = joint(low, "subtractBroadcastable", held, fixed[0])
     steps = joint(low, "divideBroadcastable", moved, fixed[2])
-    whole = apply(low, "floor", apply(low, "activation", steps, linear={"alpha": 1.0, "beta": 0.5}))
+    whole = valuewise(
+        low, "floor", valuewise(low, "activation", steps, linear={"alpha": 1.0, "beta": 0.5})
+    )
     back = joint(low, "multiplyBroadcastable", whole, fixed[2])
     return joint(low, "addBroadcastable", back, fixed[0])
 

@@ -6,8 +6,8 @@ from typing import Any
 
 from mlferry.converters.graph import Node
 from mlferry.converters.lowering import Lowering
-from mlferry.converters.operands import array_of, extent, ints, scalar, vector
-from mlferry.converters.tensorflow.ops.registry import apply, op, source
+from mlferry.converters.operands import array_of, extent, ints, scalar, valuewise, vector
+from mlferry.converters.tensorflow.ops.registry import op, source
 from mlferry.converters.values import SOURCE, Blob
 
 _KINDS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -57,8 +57,8 @@ def random_integers(low: Lowering, node: Node, shape: Any, least: Any, end: Any)
     first, last = (int(ints(array_of(node, place, v))[0]) for place, v in ((1, least), (2, end)))
     numbers = drawn(low, "randomUniform", shape, seed=node.attrs.get("seed", 0) or -1,
                    minVal=float(first), maxVal=float(last))  # fmt: skip
-    whole = apply(low, "floor", numbers)
-    return apply(low, "clip", whole, minVal=float(first), maxVal=float(last - 1))
+    whole = valuewise(low, "floor", numbers)
+    return valuewise(low, "clip", whole, minVal=float(first), maxVal=float(last - 1))
 
 
 @op("RandomShuffle", raw=True)

@@ -7,9 +7,18 @@ from typing import Any
 
 from mlferry.converters.graph import Node
 from mlferry.converters.lowering import Lowering
-from mlferry.converters.operands import array_of, extent, ints, joined, positive, rank, scalar
+from mlferry.converters.operands import (
+    array_of,
+    extent,
+    ints,
+    joined,
+    positive,
+    rank,
+    scalar,
+    valuewise,
+)
 from mlferry.converters.slices import sliced
-from mlferry.converters.tensorflow.ops.registry import apply, blob, joint, op, source
+from mlferry.converters.tensorflow.ops.registry import blob, joint, op, source
 from mlferry.converters.values import CHANNELS_FIRST, SOURCE, UNFLATTENED, Blob
 from mlferry.errors import ConversionError
 
@@ -24,7 +33,7 @@ def reduce(low: Lowering, node: Node, x: Blob, axes: Any) -> Blob:
     """Channels-first data stay so while the channels and the batch do."""
     keep = bool(node.attrs.get("keep_dims", False))
     if rank(x) == 0 or not axes.size:
-        return apply(low, "unary", x, type="ABS") if node.op == "EuclideanNorm" else x
+        return valuewise(low, "unary", x, type="ABS") if node.op == "EuclideanNorm" else x
     gone = sorted({positive(a, x.rank) for a in ints(axes)})
     left = x.rank if keep else x.rank - len(gone)
     stays = keep or not {0, x.rank - 1} & set(gone)

@@ -19,7 +19,7 @@ from mlferry.converters.frontend import Converter, Frontend
 from mlferry.converters.graph import Node
 from mlferry.converters.layout import arrange
 from mlferry.converters.lowering import Lowering
-from mlferry.converters.operands import array_of
+from mlferry.converters.operands import array_of, valuewise
 from mlferry.converters.values import (
     CHANNELS_FIRST,
     SCALAR,
@@ -106,9 +106,11 @@ def wrapped(low: Lowering, x: Blob, dtype: str) -> Blob:
         return x
     least, most = RANGES[dtype]
     count = Constant("", np.float32(most - least + 1))
-    moved = apply(low, "activation", x, linear={"alpha": 1.0, "beta": -least}) if least else x
+    moved = valuewise(low, "activation", x, linear={"alpha": 1.0, "beta": -least}) if least else x
     rest = joint(low, "modBroadcastable", moved, count)
-    return apply(low, "activation", rest, linear={"alpha": 1.0, "beta": least}) if least else rest
+    return (
+        valuewise(low, "activation", rest, linear={"alpha": 1.0, "beta": least}) if least else rest
+    )
 
 
 def read_all(node: Node) -> None:
@@ -125,11 +127,6 @@ def blob(low: Lowering, x: Any) -> Blob:
 def source(low: Lowering, x: Any) -> Blob:
     """An operand as a blob in the source's order of axes."""
     return low.source_order(blob(low, x))
-
-
-def apply(low: Lowering, kind: str, x: Blob, **params: Any) -> Blob:
-    """A layer that works value by value: the layout stays."""
-    return low.layer(kind, x, layout=x.layout, **params)
 
 
 def is_channels_first(node: Node) -> bool:

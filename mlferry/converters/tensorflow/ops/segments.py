@@ -9,9 +9,9 @@ import numpy as np
 
 from mlferry.converters.graph import Node
 from mlferry.converters.lowering import Lowering
-from mlferry.converters.operands import array_of, ints, known, rank, shaped, vector
+from mlferry.converters.operands import array_of, ints, known, rank, shaped, valuewise, vector
 from mlferry.converters.slices import sliced
-from mlferry.converters.tensorflow.ops.registry import RANGES, apply, joint, op, source
+from mlferry.converters.tensorflow.ops.registry import RANGES, joint, op, source
 from mlferry.converters.values import SOURCE, Blob, Constant
 from mlferry.errors import ConversionError
 
@@ -33,7 +33,7 @@ def _gathered(low: Lowering, kind: str, x: Blob, ids: Any, count: int, neutral: 
         array = ids.array.ravel()
         numbers = low.constant(np.where(array < 0, count, array))
     else:
-        below = apply(low, "lessThan", ids, alpha=0.0)
+        below = valuewise(low, "lessThan", ids, alpha=0.0)
         last = Constant("", np.float32(count))
         numbers = joint(low, "whereBroadcastable", below, last, ids)
     made = low.layer(
@@ -99,8 +99,8 @@ def histogram(low: Lowering, node: Node, x: Any, ends: Any, bins: Any) -> Blob:
     least, most = (float(n) for n in array_of(node, 1, ends).ravel())
     moved = joint(low, "subtractBroadcastable", source(low, x), Constant("", np.float32(least)))
     step = Constant("", np.float32((most - least) / count))
-    places = apply(low, "floor", joint(low, "divideBroadcastable", moved, step))
-    held = apply(low, "clip", places, minVal=0.0, maxVal=float(count - 1))
+    places = valuewise(low, "floor", joint(low, "divideBroadcastable", moved, step))
+    held = valuewise(low, "clip", places, minVal=0.0, maxVal=float(count - 1))
     return _counted(low, held, count)
 
 
