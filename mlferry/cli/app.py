@@ -40,9 +40,13 @@ Every command has --help. Exit codes: 0 done, 1 an error, 2 wrong usage.
 @click.group(epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 @click.option(
-    "--limit", "raised", metavar="NAME=VALUE", multiple=True, callback=limits_of,
+    "--limit",
+    "raised",
+    metavar="NAME=VALUE",
+    multiple=True,
+    callback=limits_of,
     help="Raise a limit for a file that you trust: weights=32GiB, seconds=600.",
-)  # fmt: skip
+)
 @click.version_option(VERSION, package_name="mlferry", prog_name="mlferry")
 @click.pass_context
 def app(context: click.Context, debug: bool, raised: dict[str, float]) -> None:
@@ -88,8 +92,11 @@ def run(argv: list[str]) -> int:
     """
     debug = "--debug" in argv
     arguments = [argument for argument in argv if argument != "--debug"]
-    logging.basicConfig(level=logging.DEBUG if debug else logging.WARNING,
-                        format="mlferry: %(message)s", force=False)  # fmt: skip
+    logging.basicConfig(
+        level=logging.DEBUG if debug else logging.WARNING,
+        format="mlferry: %(message)s",
+        force=False,
+    )
     try:
         result: Any = app.main(arguments, prog_name="mlferry", standalone_mode=False)
     except click.Abort:

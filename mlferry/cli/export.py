@@ -41,9 +41,13 @@ examples:
 @custom_classes_option
 @json_option
 def export(
-    model: Path, target: Path, pixels: bool, shapes: tuple[str, ...], custom: Path | None,
+    model: Path,
+    target: Path,
+    pixels: bool,
+    shapes: tuple[str, ...],
+    custom: Path | None,
     as_json: bool,
-) -> None:  # fmt: skip
+) -> None:
     """Write MODEL, a neural network, as the ONNX model FILE.onnx."""
     from mlferry.models.export import export_onnx
 
@@ -54,8 +58,15 @@ def export(
     custom_ops = sorted({node.op_type for node in made.graph.node if node.domain})
     if as_json:
         names = [[value.name for value in part] for part in (made.graph.input, made.graph.output)]
-        print_json({"path": target, "nodes": count, "inputs": names[0], "outputs": names[1],
-                    "custom": custom_ops})  # fmt: skip
+        print_json(
+            {
+                "path": target,
+                "nodes": count,
+                "inputs": names[0],
+                "outputs": names[1],
+                "custom": custom_ops,
+            }
+        )
         return
     click.echo(f"{count} node{'' if count == 1 else 's'} written to {target}")
     if custom_ops:

@@ -39,9 +39,13 @@ examples:
 )
 @click.option("--json", is_flag=True, help="JSON is what it prints in any case.")
 def predict(
-    model: Path, inputs: tuple[str, ...], custom: Path | None, out: Path | None, engine: str,
+    model: Path,
+    inputs: tuple[str, ...],
+    custom: Path | None,
+    out: Path | None,
+    engine: str,
     json: bool,
-) -> None:  # fmt: skip
+) -> None:
     """Evaluate MODEL on one sample: .npy arrays, or pictures for image inputs.
 
     Pictures are scaled to cover the input's size, their shape kept, and cut to the middle.

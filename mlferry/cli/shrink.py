@@ -64,8 +64,9 @@ def quantize(
     path = small.save(out)
     before, after = model.stat().st_size, path.stat().st_size
     if as_json:
-        print_json({"path": path, "before": before, "after": after,
-                    "model": small.describe().to_dict()})  # fmt: skip
+        print_json(
+            {"path": path, "before": before, "after": after, "model": small.describe().to_dict()}
+        )
     else:
         click.echo(f"{small!r}\nwritten to {path}: {before / after:.2f} times smaller")
 

@@ -18,16 +18,21 @@ _LOOK_BACK = 8  # layers that hold constants may stand between
 
 
 def absorbed(
-    low: Lowering, x: Blob, value: Value, *, factor: NDArray[Any] | None = None,
-    shift: NDArray[Any] | None = None, channels_first: bool = False,
-) -> Blob | None:  # fmt: skip
+    context: Lowering,
+    x: Blob,
+    value: Value,
+    *,
+    factor: NDArray[Any] | None = None,
+    shift: NDArray[Any] | None = None,
+    channels_first: bool = False,
+) -> Blob | None:
     """The blob with a constant a channel put into the layer that made it, where that is possible.
 
     It is for a convolution or an inner product with weights in float32, whose result is read
     here only.
 
     Args:
-        low: the lowering.
+        context: what adds layers.
         x: the blob.
         value: the source's value that it holds.
         factor: one number, or one a channel.
@@ -35,8 +40,8 @@ def absorbed(
         channels_first: whether the source's channels lie behind the batch.
     """
     array = factor if factor is not None else shift
-    layer = _maker(low, x)
-    if array is None or layer is None or not _read_once(low, value):
+    layer = _maker(context, x)
+    if array is None or layer is None or not _read_once(context, value):
         return None
     params: Any = getattr(layer, layer.WhichOneof("layer") or "")
     channels = params.outputChannels
@@ -55,8 +60,8 @@ def absorbed(
     return x
 
 
-def _maker(low: Lowering, x: Blob) -> nn.NeuralNetworkLayer | None:
-    layers = low.builder.network.layers
+def _maker(context: Lowering, x: Blob) -> nn.NeuralNetworkLayer | None:
+    layers = context.builder.network.layers
     for layer in reversed(layers[max(0, len(layers) - _LOOK_BACK) :]):
         if x.name in layer.output:
             kind = layer.WhichOneof("layer")
@@ -65,9 +70,9 @@ def _maker(low: Lowering, x: Blob) -> nn.NeuralNetworkLayer | None:
     return None
 
 
-def _read_once(low: Lowering, value: Value) -> bool:
-    shown = any(output.name == value.name for _, output in low.graph.outputs)
-    return not shown and len(low.graph.readers(value.name)) == 1
+def _read_once(context: Lowering, value: Value) -> bool:
+    shown = any(output.name == value.name for _, output in context.graph.outputs)
+    return not shown and len(context.graph.readers(value.name)) == 1
 
 
 def _a_channel(

@@ -9,36 +9,38 @@ from mlferry.numerics.shapes import Shape
 from mlferry.spec.sizes import Record
 
 
-def bound_axes(low: Lowering) -> Record:
+def bound_axes(context: Lowering) -> Record:
     """The axes of the inputs on which the layers depend, with what depends on them.
 
     Every axis is given other extents, one at a time: those that are logged vary with it, or not.
     """
-    builder, log = low.builder, low.sizes
+    builder, log = context.builder, context.sizes
     inputs = {feature.name: builder.shapes[feature.name] for feature in builder.description.input}
     found: Record = {}
     log.node = "an output"
-    log.use(log.behind(*(low.operand(value) for _, value in low.graph.outputs)))
+    log.use(log.behind(*(context.operand(value) for _, value in context.graph.outputs)))
     if not log.uses:
         return found
     for name, shape in inputs.items():
         for axis, extent in enumerate(shape or ()):
-            what = None if extent is None else _dependent(low, inputs, name, axis)
+            what = None if extent is None else _dependent(context, inputs, name, axis)
             if what is not None:
                 found.setdefault(name, {})[axis - len(shape or ())] = what
     return found
 
 
-def _dependent(low: Lowering, inputs: dict[str, Shape | None], name: str, axis: int) -> str | None:
+def _dependent(
+    context: Lowering, inputs: dict[str, Shape | None], name: str, axis: int
+) -> str | None:
     """The first node that computed with what varies with an axis of an input."""
-    left = dict(low.sizes.uses)
+    left = dict(context.sizes.uses)
     shape = inputs[name] or ()
     size = shape[axis] or 1
     for other in (2 * size, size + 1):
         changed = (*shape[:axis], other, *shape[axis + 1 :])
-        shapes = trace(low.builder.network, {**inputs, name: changed}).shapes
+        shapes = trace(context.builder.network, {**inputs, name: changed}).shapes
         for (blob, place), node in list(left.items()):
-            before, now = low.builder.shapes.get(blob), shapes.get(blob)
+            before, now = context.builder.shapes.get(blob), shapes.get(blob)
             if before is None or now is None or len(before) != len(now):
                 continue  # nothing is known of it at this size
             if now != before if place == ANY_AXIS else now[place] != before[place]:

@@ -71,9 +71,11 @@ class ClassicBuilder(LayerMethods):
             message = nn.CustomLayerParams.FromString(params.SerializeToString())
             told["output_shapes"] = self._shapes_of_custom(message, given)
             params = {
-                "className": message.className, "description": message.description,
-                "parameters": dict(message.parameters), "weights": list(message.weights),
-            }  # fmt: skip
+                "className": message.className,
+                "description": message.description,
+                "parameters": dict(message.parameters),
+                "weights": list(message.weights),
+            }
         made = [self._names.get(text, text) for text in outputs]
         label = self._builder.unused_layer(name) if self._builder.is_taken(name) else name
         return self._builder.layer(layer.kind, label, given, made, **told, **params)
@@ -109,21 +111,33 @@ def run(
     }
     if framework == "ONNX":
         told = SimpleNamespace(
-            name=node.name, op_type=node.op.rsplit(".", 1)[-1], attrs=node.get_config(),
-            inputs=[v.name for v in node.inputs if v.name], outputs=[v.name for v in node.outputs],
-            input_tensors=constants, parents=[], children=[], metadata={},
-        )  # fmt: skip
+            name=node.name,
+            op_type=node.op.rsplit(".", 1)[-1],
+            attrs=node.get_config(),
+            inputs=[v.name for v in node.inputs if v.name],
+            outputs=[v.name for v in node.outputs],
+            input_tensors=constants,
+            parents=[],
+            children=[],
+            metadata={},
+        )
         graph = SimpleNamespace(
-            shape_dict=shapes, onnx_coreml_shape_mapping={}, nodes=[told], constants_loaded=set(),
-            inputs=[], outputs=[],
-        )  # fmt: skip
+            shape_dict=shapes,
+            onnx_coreml_shape_mapping={},
+            nodes=[told],
+            constants_loaded=set(),
+            inputs=[],
+            outputs=[],
+        )
         guarded(function, builder, told, graph, _Errors())
         return
     context = SimpleNamespace(translated={}, shape_dict=shapes, builder=builder)
     arguments = {
-        "op": _Operation(node, shapes), "nn_builder": builder, "context": context,
+        "op": _Operation(node, shapes),
+        "nn_builder": builder,
+        "context": context,
         "constant_inputs": constants,
-    }  # fmt: skip
+    }
     names = inspect.signature(function).parameters
     takes_all = any(p.kind == p.VAR_KEYWORD for p in names.values())
     kept = arguments if takes_all else {k: v for k, v in arguments.items() if k in names}

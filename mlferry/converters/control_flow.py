@@ -19,11 +19,11 @@ Body = Callable[[], Sequence[Blob | Constant]]
 Round = Callable[[Blob, list[Blob]], tuple["Blob | Constant | None", Sequence[Blob | Constant]]]
 
 
-def branch(low: Lowering, condition: Blob, yes: Body, no: Body) -> list[Blob]:
+def branch(context: Lowering, condition: Blob, yes: Body, no: Body) -> list[Blob]:
     """What one of two ways makes.
 
     Args:
-        low: the lowering.
+        context: what adds layers.
         condition: one number, true where it is not 0.
         yes: converts the way that is taken where the condition is true; returns its results.
         no: the other way; as many results, of the same ranks.
@@ -36,21 +36,23 @@ def branch(low: Lowering, condition: Blob, yes: Body, no: Body) -> list[Blob]:
     ways: list[Any] = []
     targets: list[str] = []
     for body in (yes, no):
-        with low.inside() as network:
-            made = [_plain(low, x) for x in body()]
-            targets = targets or [low.fresh(f"result_{index}") for index in range(len(made))]
+        with context.inside() as network:
+            made = [_plain(context, x) for x in body()]
+            targets = targets or [context.fresh(f"result_{index}") for index in range(len(made))]
             if len(made) != len(targets):
                 raise ConversionError(f"one way makes {len(targets)} results, one {len(made)}")
             for x, target in zip(made, targets, strict=True):
-                low.copy(x, target)
+                context.copy(x, target)
             results.append(made)
             ways.append(network)
-    label = low.builder.unused_layer(low.fresh("branch"))
-    low.builder.layer("branch", label, [condition.name], [], ifBranch=ways[0], elseBranch=ways[1])
+    label = context.builder.unused_layer(context.fresh("branch"))
+    context.builder.layer(
+        "branch", label, [condition.name], [], ifBranch=ways[0], elseBranch=ways[1]
+    )
     found = []
     for target, first, second in zip(targets, *results, strict=True):
         shape = _common(first, second)
-        low.builder.made_inside(target, shape)
+        context.builder.made_inside(target, shape)
         hidden = first.hidden_by or second.hidden_by
         found.append(Blob(target, shape, first.layout, hidden if shape is None else ""))
     return found
@@ -70,13 +72,16 @@ def _common(first: Blob, second: Blob) -> Shape | None:
 
 
 def loop(
-    low: Lowering, limit: Blob | int | None, condition: Blob | None, states: Sequence[Any],
+    context: Lowering,
+    limit: Blob | int | None,
+    condition: Blob | None,
+    states: Sequence[Any],
     body: Round,
-) -> list[Blob]:  # fmt: skip
+) -> list[Blob]:
     """What the states are after rounds of a body.
 
     Args:
-        low: the lowering.
+        context: what adds layers.
         limit: the number of rounds at most; None is no limit.
         condition: whether there is a first round; None where only the limit counts.
         states: blobs or constants; their shapes stay the same.
@@ -90,55 +95,55 @@ def loop(
         raise ConversionError("a loop that nothing ends")
     if isinstance(limit, Blob):
         _check_single(limit, "a number of rounds")
-    given = [_plain(low, x) for x in states]
-    variables = [replace(x, name=_variable(low, x, f"state_{i}")) for i, x in enumerate(given)]
-    zero = low.constant([0.0])
-    index = replace(zero, name=_variable(low, zero, "round"), layout=SCALAR)
+    given = [_plain(context, x) for x in states]
+    variables = [replace(x, name=_variable(context, x, f"state_{i}")) for i, x in enumerate(given)]
+    zero = context.constant([0.0])
+    index = replace(zero, name=_variable(context, zero, "round"), layout=SCALAR)
     going = None
     if condition is not None:
         _check_single(condition, "a condition")
-        going = replace(condition, name=_variable(low, condition, "goes_on"))
-    with low.inside() as network:
+        going = replace(condition, name=_variable(context, condition, "goes_on"))
+    with context.inside() as network:
         again, results = body(index, variables)
-        made = [_plain(low, x) for x in results]
+        made = [_plain(context, x) for x in results]
         _check_states(variables, made)
         changed = dict(zip(variables, made, strict=True))
         if going is not None and again is not None:
-            changed[going] = _plain(low, again)
-        changed[index] = low.layer("activation", index, linear={"alpha": 1.0, "beta": 1.0})
-        _assign(low, changed)
+            changed[going] = _plain(context, again)
+        changed[index] = context.layer("activation", index, linear={"alpha": 1.0, "beta": 1.0})
+        _assign(context, changed)
     told: dict[str, Any] = {}
     if going is not None:
-        name = low.fresh("condition")
-        with low.inside() as question:
-            low.copy(going, name)
+        name = context.fresh("condition")
+        with context.inside() as question:
+            context.copy(going, name)
         told = {"conditionNetwork": question, "conditionVar": name}
     if isinstance(limit, int):
         told["maxLoopIterations"] = limit
-    label = low.builder.unused_layer(low.fresh("loop"))
+    label = context.builder.unused_layer(context.fresh("loop"))
     inputs = [limit.name] if isinstance(limit, Blob) else []
-    low.builder.layer("loop", label, inputs, [], bodyNetwork=network, **told)
+    context.builder.layer("loop", label, inputs, [], bodyNetwork=network, **told)
     return variables
 
 
-def _variable(low: Lowering, x: Blob, name: str) -> str:
+def _variable(context: Lowering, x: Blob, name: str) -> str:
     """A blob of its own that starts as another one."""
-    target = low.fresh(name)
-    low.copy(x, target)
+    target = context.fresh(name)
+    context.copy(x, target)
     return target
 
 
-def _assign(low: Lowering, changed: dict[Blob, Blob]) -> None:
+def _assign(context: Lowering, changed: dict[Blob, Blob]) -> None:
     """Give variables new values at once: what is itself a variable is set aside first."""
     names = {variable.name for variable in changed}
     values = {}
     for variable, value in changed.items():
         if value.name in names and value.name != variable.name:
-            value = replace(value, name=_variable(low, value, "aside"))  # noqa: PLW2901
+            value = replace(value, name=_variable(context, value, "aside"))  # noqa: PLW2901
         values[variable] = value
     for variable, value in values.items():
         if value.name != variable.name:
-            low.copy(value, variable.name)
+            context.copy(value, variable.name)
 
 
 def _check_states(variables: Sequence[Blob], made: Sequence[Blob]) -> None:
@@ -152,8 +157,8 @@ def _check_states(variables: Sequence[Blob], made: Sequence[Blob]) -> None:
             )
 
 
-def _plain(low: Lowering, x: Blob | Constant) -> Blob:
-    return low.stored(x) if isinstance(x, Constant) else low.source_order(x)
+def _plain(context: Lowering, x: Blob | Constant) -> Blob:
+    return context.stored(x) if isinstance(x, Constant) else context.source_order(x)
 
 
 def _check_single(x: Blob, what: str) -> None:

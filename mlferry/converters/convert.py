@@ -262,11 +262,11 @@ def convert_graph(graph: Graph, frontend: Frontend, options: Options) -> MLModel
     if options.input_names is not None:
         graph = graph.with_input_names(options.input_names)
 
-    def bind(low: Lowering) -> None:
-        bind_inputs(low, options.inputs, takes_constants=frontend.fold is not None)
+    def bind(lowering: Lowering) -> None:
+        bind_inputs(lowering, options.inputs, takes_constants=frontend.fold is not None)
 
     with context(f"converting {graph.source}"), as_conversion_errors():
-        low = lower(
+        lowering = lower(
             graph,
             frontend,
             bind,
@@ -279,8 +279,8 @@ def convert_graph(graph: Graph, frontend: Frontend, options: Options) -> MLModel
             ),
             activation_quantization=options.activation_quantization,
         )
-        record = bound_axes(low)
-        spec = finish(low, options.outputs, options.classifier_config, options.output_names)
+        record = bound_axes(lowering)
+        spec = finish(lowering, options.outputs, options.classifier_config, options.output_names)
     sizes.write(spec, record)
     told = spec.description.metadata.userDefined
     told["com.github.mlferry.version"] = VERSION

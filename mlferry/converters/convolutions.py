@@ -72,13 +72,19 @@ def _with_bias(bias: NDArray[Any] | None) -> dict[str, Any]:
 
 
 def convolved(
-    low: Lowering, x: Blob, weights: NDArray[np.float32], how: Windows, *, stored: Any = None,
-    bias: NDArray[Any] | None = None, layout: Layout = SOURCE,
-) -> Blob:  # fmt: skip
+    context: Lowering,
+    x: Blob,
+    weights: NDArray[np.float32],
+    how: Windows,
+    *,
+    stored: Any = None,
+    bias: NDArray[Any] | None = None,
+    layout: Layout = SOURCE,
+) -> Blob:
     """A convolution.
 
     Args:
-        low: the lowering.
+        context: what adds layers.
         x: [N, C, *spatial].
         weights: [outputs, C / groups, *kernel].
         how: strides, dilations, padding and groups.
@@ -89,31 +95,53 @@ def convolved(
     kept = weights if stored is None else stored
     kernel = weights.shape[2:]
     if len(kernel) == 3:
-        return low.layer(
-            "convolution3d", x, layout=layout, outputChannels=weights.shape[0],
-            inputChannels=weights.shape[1] * how.groups, nGroups=how.groups, weights=kept,
-            paddingType="CUSTOM", **each("kernel", kernel), **each("stride", how.strides),
-            **each("dilation", how.dilations), **sides(how.pairs), **_with_bias(bias),
-        )  # fmt: skip
-    given, flat = _with_height(low, x, how, len(kernel))
-    made = low.layer(
-        "convolution", given, layout=layout, outputChannels=weights.shape[0],
-        kernelChannels=weights.shape[1], nGroups=how.groups, kernelSize=(1, 1, *kernel)[-2:],
-        stride=flat.strides, dilationFactor=flat.dilations, weights=kept,
+        return context.layer(
+            "convolution3d",
+            x,
+            layout=layout,
+            outputChannels=weights.shape[0],
+            inputChannels=weights.shape[1] * how.groups,
+            nGroups=how.groups,
+            weights=kept,
+            paddingType="CUSTOM",
+            **each("kernel", kernel),
+            **each("stride", how.strides),
+            **each("dilation", how.dilations),
+            **sides(how.pairs),
+            **_with_bias(bias),
+        )
+    given, flat = _with_height(context, x, how, len(kernel))
+    made = context.layer(
+        "convolution",
+        given,
+        layout=layout,
+        outputChannels=weights.shape[0],
+        kernelChannels=weights.shape[1],
+        nGroups=how.groups,
+        kernelSize=(1, 1, *kernel)[-2:],
+        stride=flat.strides,
+        dilationFactor=flat.dilations,
+        weights=kept,
         **padding(flat.pairs, how.same),
         **_with_bias(bias),
-    )  # fmt: skip
-    return low.squeeze(made, 2) if len(kernel) == 1 else made
+    )
+    return context.squeeze(made, 2) if len(kernel) == 1 else made
 
 
 def transposed(
-    low: Lowering, x: Blob, weights: NDArray[np.float32], how: Windows, *, stored: Any = None,
-    bias: NDArray[Any] | None = None, layout: Layout = SOURCE,
-) -> Blob:  # fmt: skip
+    context: Lowering,
+    x: Blob,
+    weights: NDArray[np.float32],
+    how: Windows,
+    *,
+    stored: Any = None,
+    bias: NDArray[Any] | None = None,
+    layout: Layout = SOURCE,
+) -> Blob:
     """A transposed convolution; `pairs` cut the full result, or add to it bias alone.
 
     Args:
-        low: the lowering.
+        context: what adds layers.
         x: [N, C, *spatial].
         weights: [C, outputs / groups, *kernel]; dilations are written into them.
         how: strides, dilations, cuts and groups.
@@ -129,37 +157,56 @@ def transposed(
     cut = [(max(0, a), max(0, b)) for a, b in how.pairs]
     grown = any(map(any, beyond))
     inner = Windows(how.strides, [1] * len(kernel), cut, how.groups)
-    given, flat = _with_height(low, x, inner, len(kernel))
+    given, flat = _with_height(context, x, inner, len(kernel))
     biased = {} if grown else _with_bias(bias)
     if len(kernel) == 3:
-        made = low.layer(
-            "convolution3d", given, layout=layout, isDeconvolution=True, outputChannels=channels,
-            inputChannels=weights.shape[0], nGroups=how.groups, weights=kept,
-            paddingType="CUSTOM", **each("kernel", kernel), **each("stride", how.strides),
-            **each("dilation", flat.dilations), **sides(cut), **biased,
-        )  # fmt: skip
+        made = context.layer(
+            "convolution3d",
+            given,
+            layout=layout,
+            isDeconvolution=True,
+            outputChannels=channels,
+            inputChannels=weights.shape[0],
+            nGroups=how.groups,
+            weights=kept,
+            paddingType="CUSTOM",
+            **each("kernel", kernel),
+            **each("stride", how.strides),
+            **each("dilation", flat.dilations),
+            **sides(cut),
+            **biased,
+        )
     else:
-        made = low.layer(
-            "convolution", given, layout=layout, isDeconvolution=True, outputChannels=channels,
-            kernelChannels=weights.shape[0], nGroups=how.groups, kernelSize=(1, 1, *kernel)[-2:],
-            stride=flat.strides, weights=kept, valid=edges(flat.pairs), **biased,
-        )  # fmt: skip
-    made = low.squeeze(made, 2) if len(kernel) == 1 else made
+        made = context.layer(
+            "convolution",
+            given,
+            layout=layout,
+            isDeconvolution=True,
+            outputChannels=channels,
+            kernelChannels=weights.shape[0],
+            nGroups=how.groups,
+            kernelSize=(1, 1, *kernel)[-2:],
+            stride=flat.strides,
+            weights=kept,
+            valid=edges(flat.pairs),
+            **biased,
+        )
+    made = context.squeeze(made, 2) if len(kernel) == 1 else made
     if not grown:
         return made
     amounts = [0, 0, 0, 0, *(n for pair in beyond for n in pair)]
-    made = low.layer("constantPad", made, layout=layout, padAmounts=amounts, value=0.0)
+    made = context.layer("constantPad", made, layout=layout, padAmounts=amounts, value=0.0)
     if bias is None:
         return made
     shaped = np.reshape(bias, (1, channels, *(1,) * len(kernel)))
-    return emit(low, "addBroadcastable", made, low.constant(shaped, layout=layout))
+    return emit(context, "addBroadcastable", made, context.constant(shaped, layout=layout))
 
 
-def _with_height(low: Lowering, x: Blob, how: Windows, dimensions: int) -> tuple[Blob, Windows]:
+def _with_height(context: Lowering, x: Blob, how: Windows, dimensions: int) -> tuple[Blob, Windows]:
     """One-dimensional data with a height of 1."""
     if dimensions != 1:
         return x, how
     wide = Windows(
         [1, *how.strides], [1, *how.dilations], [(0, 0), *how.pairs], how.groups, how.same
     )
-    return low.expand(x, 2), wide
+    return context.expand(x, 2), wide

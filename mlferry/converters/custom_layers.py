@@ -46,7 +46,7 @@ class Trace:
 
 
 def call_user(
-    low: Lowering,
+    context: Lowering,
     node: Node,
     inputs: Sequence[Any],
     function: CustomFunction,
@@ -57,15 +57,15 @@ def call_user(
     It takes one argument (the node) or two (and the builder), or has the signature of the
     framework's converter of 2018.
     """
-    if classic_functions.is_classic(function, low.graph.framework):
-        return _classic(low, node, inputs, function)
-    inputs = offered(low, node, inputs)
+    if classic_functions.is_classic(function, context.graph.framework):
+        return _classic(context, node, inputs, function)
+    inputs = offered(context, node, inputs)
     arity = _arity(function)
     if arity == 1:
         answer = _guarded(function, node)
-        return add_custom(low, node, inputs, _as_params(answer, node, function), channels_first)
+        return add_custom(context, node, inputs, _as_params(answer, node, function), channels_first)
     if arity == 2:
-        return _compose(low, node, inputs, function)
+        return _compose(context, node, inputs, function)
     raise ConversionError(
         f"{name_of(function)} takes {'no' if arity == 0 else arity} arguments. A conversion "
         "function takes the node, or the node and the builder:\n"
@@ -99,46 +99,50 @@ def _guarded(function: CustomFunction, *arguments: Any) -> Any:
 
 
 def _classic(
-    low: Lowering, node: Node, inputs: Sequence[Any], function: CustomFunction
+    context: Lowering, node: Node, inputs: Sequence[Any], function: CustomFunction
 ) -> tuple[Blob, ...]:
     """A function of 2018: it names values as the source does."""
     blobs = {
-        value.name: low.source_order(x)
+        value.name: context.source_order(x)
         for value, x in zip(node.inputs, inputs, strict=True)
         if isinstance(x, Blob)
     }
-    made = {value.name: low.builder.unused_blob(value.name) for value in node.outputs}
+    made = {value.name: context.builder.unused_blob(value.name) for value in node.outputs}
     by_name = {blob.name: blob for blob in blobs.values()}
 
     def shapes_of(message: nn.CustomLayerParams, names: Sequence[str]) -> list[Shape] | None:
-        given = [by_name.get(name) or Blob(name, low.builder.shapes.get(name)) for name in names]
+        given = [
+            by_name.get(name) or Blob(name, context.builder.shapes.get(name)) for name in names
+        ]
         return _custom_shapes(node, message, message, given, SOURCE)
 
     names = {name: blob.name for name, blob in blobs.items()} | made
-    builder = classic_functions.ClassicBuilder(low.builder, names, shapes_of)
-    framework = low.graph.framework
+    builder = classic_functions.ClassicBuilder(context.builder, names, shapes_of)
+    framework = context.graph.framework
     classic_functions.run(function, node, builder, inputs, framework, _guarded)
-    lacking = [name for name, blob in made.items() if blob not in low.builder.shapes]
+    lacking = [name for name, blob in made.items() if blob not in context.builder.shapes]
     if lacking:
         raise ConversionError(
             f"{name_of(function)} made no value {lacking[0]!r}: the last layer that it adds writes "
             "the node's outputs"
         )
-    return tuple(Blob(blob, low.builder.shapes[blob], SOURCE, node.name) for blob in made.values())
+    return tuple(
+        Blob(blob, context.builder.shapes[blob], SOURCE, node.name) for blob in made.values()
+    )
 
 
 def _compose(
-    low: Lowering, node: Node, inputs: Sequence[Blob], function: CustomFunction
+    context: Lowering, node: Node, inputs: Sequence[Blob], function: CustomFunction
 ) -> tuple[Blob, ...]:
     """``function(node, builder)`` adds layers itself, between blobs of the layout it asks for."""
-    wanted = layout_of(low, function)
-    given = [layouts.arrange(low, x, wanted) for x in inputs]
-    names = [low.builder.unused_blob(value.name) for value in node.outputs]
+    wanted = layout_of(context, function)
+    given = [layouts.arrange(context, x, wanted) for x in inputs]
+    names = [context.builder.unused_blob(value.name) for value in node.outputs]
     node.__dict__["input_names"] = [x.name for x in given]
-    node.__dict__["mask_names"] = [x.name for x in mask_blobs(low, node)]
+    node.__dict__["mask_names"] = [x.name for x in mask_blobs(context, node)]
     node.__dict__["output_names"] = names
-    _guarded(function, node, low.builder)
-    lacking = [name for name in names if name not in low.builder.shapes]
+    _guarded(function, node, context.builder)
+    lacking = [name for name in names if name not in context.builder.shapes]
     if lacking:
         raise ConversionError(
             f"{name_of(function)} made no blob {lacking[0]!r}; its last layer writes "
@@ -146,7 +150,7 @@ def _compose(
             "    builder.layer('activation', node.name, node.input_names, node.output_names, "
             "ReLU={})"
         )
-    return tuple(Blob(name, low.builder.shapes[name], wanted, node.name) for name in names)
+    return tuple(Blob(name, context.builder.shapes[name], wanted, node.name) for name in names)
 
 
 F = TypeVar("F", bound=CustomFunction)
@@ -166,10 +170,10 @@ def channels_first(function: F) -> F:
     return function
 
 
-def layout_of(low: Lowering, function: CustomFunction) -> Layout:
+def layout_of(context: Lowering, function: CustomFunction) -> Layout:
     """The layout that a composed function asks for; a channels-first source has it already."""
     asks = getattr(function, "channels_first", False)
-    return CHANNELS_FIRST if asks and low.graph.channels_last else SOURCE
+    return CHANNELS_FIRST if asks and context.graph.channels_last else SOURCE
 
 
 def _as_params(answer: Any, node: Node, function: CustomFunction) -> CustomLayerParams | Any:
@@ -206,7 +210,7 @@ def automatic(node: Node) -> CustomLayerParams:
 
 
 def add_custom(
-    low: Lowering,
+    context: Lowering,
     node: Node,
     inputs: Sequence[Blob],
     params: CustomLayerParams | nn.CustomLayerParams,
@@ -225,26 +229,26 @@ def add_custom(
         layout = given[0].layout
     else:
         # a channels-first source has that order already
-        wanted = CHANNELS_FIRST if first and low.graph.channels_last else SOURCE
-        given = [layouts.arrange(low, _unflattened(low, x), wanted) for x in inputs]
+        wanted = CHANNELS_FIRST if first and context.graph.channels_last else SOURCE
+        given = [layouts.arrange(context, _unflattened(context, x), wanted) for x in inputs]
         layout = wanted
     if isinstance(params, CustomLayerParams):
         node.passes_mask = params.passes_mask
-        given += _masks(low, node, params.takes_mask)
+        given += _masks(context, node, params.takes_mask)
     else:
-        given += _masks(low, node, None)
+        given += _masks(context, node, None)
     shapes = _custom_shapes(node, params, message, given, layout)
     count = len(node.outputs)
-    blobs = low.outputs(
+    blobs = context.outputs(
         count, "custom", *given, layout=layout, output_shapes=shapes, **_fields(message)
     )
-    added = low.builder.network.layers[-1]
+    added = context.builder.network.layers[-1]
     taken = [x.shape for x in given if x.shape is not None and None not in x.shape]
     if shapes and len(taken) == len(given) and not any(None in shape for shape in shapes):
         declare(added, taken, shapes)
     name = added.name
     if not node.elementwise:
-        low.metadata[LAYOUT_KEY + name] = "channels first" if first else "source"
+        context.metadata[LAYOUT_KEY + name] = "channels first" if first else "source"
     return tuple(
         replace(
             blob,
@@ -257,13 +261,13 @@ def add_custom(
     )
 
 
-def mask_blobs(low: Lowering, node: Node) -> list[Blob]:
+def mask_blobs(context: Lowering, node: Node) -> list[Blob]:
     """The masks of the inputs that have one, in the inputs' order."""
-    made = [mask.blob(low) for mask in node.masks if mask is not None]
+    made = [mask.blob(context) for mask in node.masks if mask is not None]
     return [blob for blob in made if blob is not None]
 
 
-def _masks(low: Lowering, node: Node, takes: bool | None) -> list[Blob]:
+def _masks(context: Lowering, node: Node, takes: bool | None) -> list[Blob]:
     """The masks that a custom layer gets as further inputs.
 
     Raises:
@@ -278,12 +282,12 @@ def _masks(low: Lowering, node: Node, takes: bool | None) -> list[Blob]:
             "(..., takes_mask=True) makes the mask a further input of the custom layer, "
             "takes_mask=False leaves it out"
         )
-    return [] if takes is False else mask_blobs(low, node)
+    return [] if takes is False else mask_blobs(context, node)
 
 
-def _unflattened(low: Lowering, x: Blob) -> Blob:
+def _unflattened(context: Lowering, x: Blob) -> Blob:
     """A blob that is not flat: custom layers see no permuted vectors."""
-    return low.source_order(x) if x.layout.kind == "flat" else x
+    return context.source_order(x) if x.layout.kind == "flat" else x
 
 
 def _fields(message: nn.CustomLayerParams) -> dict[str, Any]:
@@ -383,14 +387,14 @@ def _set_parameter(target: nn.CustomLayerParams.CustomLayerParamValue, value: An
     return True
 
 
-def offered(low: Lowering, node: Node, inputs: Sequence[Any]) -> list[Blob]:
+def offered(context: Lowering, node: Node, inputs: Sequence[Any]) -> list[Blob]:
     """The blobs that a custom layer reads; constants are offered as the node's weights."""
     constants = [x for x in inputs if isinstance(x, Constant)]
     if constants:
         node.weights = {**node.weights, **{x.name: x.array for x in constants}}
     blobs = [x for x in inputs if isinstance(x, Blob)]
     if not blobs:
-        blobs = [low.stored(x) for x in constants[:1]]
+        blobs = [context.stored(x) for x in constants[:1]]
     return blobs
 
 

@@ -7,11 +7,11 @@ from mlferry.converters.operands import affine, emit
 from mlferry.converters.values import SOURCE, Blob
 
 
-def centred(low: Lowering, boxes: Blob) -> Blob:
+def centred(context: Lowering, boxes: Blob) -> Blob:
     """Boxes [..., 4] by two opposite corners, as centre and size: what Core ML suppresses."""
-    first, second = low.outputs(
+    first, second = context.outputs(
         2, "splitND", boxes, layout=SOURCE, axis=-1, numSplits=2, splitSizes=(2, 2)
     )
-    middle = affine(low, emit(low, "addBroadcastable", first, second), 0.5)
-    size = emit(low, "unary", emit(low, "subtractBroadcastable", first, second), type="ABS")
-    return low.layer("concatND", middle, size, layout=SOURCE, axis=-1)
+    middle = affine(context, emit(context, "addBroadcastable", first, second), 0.5)
+    size = emit(context, "unary", emit(context, "subtractBroadcastable", first, second), type="ABS")
+    return context.layer("concatND", middle, size, layout=SOURCE, axis=-1)

@@ -22,11 +22,11 @@ class Term(NamedTuple):
     letters: str
 
 
-def einsum(low: Lowering, equation: str, inputs: Sequence[Blob]) -> Blob:
+def einsum(context: Lowering, equation: str, inputs: Sequence[Blob]) -> Blob:
     """What `numpy.einsum` computes, from left to right.
 
     Args:
-        low: the lowering.
+        context: what adds layers.
         equation: with or without "->" and "...".
         inputs: the operands, in the source's order of axes.
 
@@ -34,15 +34,15 @@ def einsum(low: Lowering, equation: str, inputs: Sequence[Blob]) -> Blob:
         ConversionError: the equation does not fit the operands.
     """
     terms, wanted = parsed(equation, [rank(x) for x in inputs])
-    operands = [_diagonal(low, Term(x, term)) for x, term in zip(inputs, terms, strict=True)]
+    operands = [_diagonal(context, Term(x, term)) for x, term in zip(inputs, terms, strict=True)]
     current, *rest = operands
     for index, following in enumerate(rest):
         later = "".join(term.letters for term in rest[index + 1 :]) + wanted
-        first = _summed(low, current, following.letters + later)
-        second = _summed(low, following, current.letters + later)
-        current = _product(low, first, second, later)
-    current = _summed(low, current, wanted)
-    return _spread(low, current, wanted)
+        first = _summed(context, current, following.letters + later)
+        second = _summed(context, following, current.letters + later)
+        current = _product(context, first, second, later)
+    current = _summed(context, current, wanted)
+    return _spread(context, current, wanted)
 
 
 def parsed(equation: str, ranks: Sequence[int]) -> tuple[list[str], str]:
@@ -77,7 +77,7 @@ def parsed(equation: str, ranks: Sequence[int]) -> tuple[list[str], str]:
     return terms, wanted
 
 
-def _diagonal(low: Lowering, term: Term) -> Term:
+def _diagonal(context: Lowering, term: Term) -> Term:
     """A letter that an operand has twice keeps the entries where both places are the same."""
     x, letters = term
     for letter in dict.fromkeys(letters):
@@ -87,34 +87,34 @@ def _diagonal(low: Lowering, term: Term) -> Term:
             size = known(x)[first]
             shape = [size if axis in (first, second) else 1 for axis in range(len(letters))]
             mask = np.eye(size, dtype=np.float32).reshape(shape)
-            kept = emit(low, "multiplyBroadcastable", x, low.constant(mask))
-            x = low.layer("reduceSum", kept, layout=SOURCE, axes=(second,), keepDims=False)
+            kept = emit(context, "multiplyBroadcastable", x, context.constant(mask))
+            x = context.layer("reduceSum", kept, layout=SOURCE, axes=(second,), keepDims=False)
             letters = letters[:second] + letters[second + 1 :]
     return Term(x, letters)
 
 
-def _summed(low: Lowering, term: Term, others: str) -> Term:
+def _summed(context: Lowering, term: Term, others: str) -> Term:
     """Letters that appear nowhere else are summed away."""
     x, letters = term
     gone = [axis for axis, letter in enumerate(letters) if letter not in others]
     if not gone:
         return term
-    made = low.layer("reduceSum", x, layout=SOURCE, axes=gone, keepDims=False)
+    made = context.layer("reduceSum", x, layout=SOURCE, axes=gone, keepDims=False)
     rest = "".join(letter for letter in letters if letter in others)
     return Term(made if rest else scalar(made), rest)
 
 
-def _spread(low: Lowering, term: Term, wanted: str) -> Blob:
+def _spread(context: Lowering, term: Term, wanted: str) -> Blob:
     """The result in the order that is asked for."""
     x, letters = term
     if letters == wanted:
         return x
-    return low.layer("transpose", x, layout=SOURCE, axes=[letters.index(c) for c in wanted])
+    return context.layer("transpose", x, layout=SOURCE, axes=[letters.index(c) for c in wanted])
 
 
-def _product(low: Lowering, a: Term, b: Term, later: str) -> Term:
+def _product(context: Lowering, a: Term, b: Term, later: str) -> Term:
     """As [batch, rows, inner] times [batch, inner, columns]; extents of 1 broadcast."""
-    a, b = _without_ones(low, a, b)
+    a, b = _without_ones(context, a, b)
     left, right = a.letters, b.letters
     sizes = dict(zip(left + right, (*known(a.blob), *known(b.blob)), strict=True))
     batch = [c for c in left if c in right and c in later]
@@ -127,17 +127,17 @@ def _product(low: Lowering, a: Term, b: Term, later: str) -> Term:
 
     def matrix(term: Term, first: list[str], second: list[str]) -> Blob:
         order = "".join([*batch, *first, *second])
-        turned = _spread(low, term, order) if term.letters else term.blob
-        return shaped(low, turned, (count(batch), count(first), count(second)))
+        turned = _spread(context, term, order) if term.letters else term.blob
+        return shaped(context, turned, (count(batch), count(first), count(second)))
 
-    made = low.layer(
+    made = context.layer(
         "batchedMatmul", matrix(a, rows, inner), matrix(b, inner, columns), layout=SOURCE
     )
     letters = "".join([*batch, *rows, *columns])
-    return Term(shaped(low, made, tuple(sizes[c] for c in letters)), letters)
+    return Term(shaped(context, made, tuple(sizes[c] for c in letters)), letters)
 
 
-def _without_ones(low: Lowering, a: Term, b: Term) -> tuple[Term, Term]:
+def _without_ones(context: Lowering, a: Term, b: Term) -> tuple[Term, Term]:
     """Where one operand has extent 1 for a letter and the other more, the axis goes."""
 
     def trimmed(term: Term, other: Term) -> Term:
@@ -148,6 +148,6 @@ def _without_ones(low: Lowering, a: Term, b: Term) -> tuple[Term, Term]:
         if not gone:
             return term
         rest = "".join(c for c in letters if c not in gone)
-        return Term(shaped(low, x, tuple(mine[c] for c in rest)), rest)
+        return Term(shaped(context, x, tuple(mine[c] for c in rest)), rest)
 
     return trimmed(a, b), trimmed(b, a)

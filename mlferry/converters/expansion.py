@@ -28,8 +28,9 @@ def nodes(main: Sequence[Key], functions: Mapping[Key, Sequence[Key]]) -> int:
         stack, active = [start], set[Key]()
         while stack:
             key = stack[-1]
-            waiting = [called for called in functions[key] if called in functions
-                       and called not in sizes]  # fmt: skip
+            waiting = [
+                called for called in functions[key] if called in functions and called not in sizes
+            ]
             if key not in sizes and not waiting:
                 sizes[key] = 1 + sum(sizes.get(called, 1) for called in functions[key])
             if key in sizes:

@@ -19,7 +19,7 @@ class Frontend:
 
     Attributes:
         name: for messages.
-        ops: its converters: ``convert(low, node, *inputs) -> Blob | tuple[Blob, ...]``.
+        ops: its converters: ``convert(context, node, *inputs) -> Blob | tuple[Blob, ...]``.
         ignored: options that change training or names only.
         neutral: values of an option that ask for nothing, so that it may stay unread.
         fold: evaluates a node whose inputs are all constants, or returns None where it cannot.

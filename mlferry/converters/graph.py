@@ -48,9 +48,9 @@ class Mask:
     is_certain: bool = True
     unless_listed: bool = False
 
-    def blob(self, low: Any) -> Blob | None:
+    def blob(self, context: Any) -> Blob | None:
         """The mask as a blob in the order of axes of the source, made once a `Lowering`."""
-        made: Blob | None = low.once(self.make)
+        made: Blob | None = context.once(self.make)
         return made
 
     def __repr__(self) -> str:

@@ -32,12 +32,12 @@ OutputType = TensorType | ImageType | str
 
 
 def bind_inputs(
-    low: Lowering, inputs: Sequence[InputType] | None, *, takes_constants: bool
+    context: Lowering, inputs: Sequence[InputType] | None, *, takes_constants: bool
 ) -> None:
     """Add every input of the graph and bind it.
 
     Args:
-        low: the lowering.
+        context: what adds layers.
         inputs: what the user says of them.
         takes_constants: whether the frontend's converters take known values; others get blobs.
 
@@ -45,25 +45,25 @@ def bind_inputs(
         ConversionError: types for inputs that do not exist, or shapes that are not known;
             all inputs are reported together.
     """
-    chosen = _by_name(low.graph, inputs or ())
+    chosen = _by_name(context.graph, inputs or ())
     missing = []
-    for value in low.graph.inputs:
+    for value in context.graph.inputs:
         wanted = chosen.get(value.name) or TensorType()
         if isinstance(wanted, TensorType) and wanted.value is not None:
-            _fix(low, value, wanted.value, takes_constants)
+            _fix(context, value, wanted.value, takes_constants)
             continue
         shape = _shape(value, wanted)
         if shape is None:
             missing.append(value)
         elif isinstance(wanted, ImageType):
-            _bind_image(low, value, wanted, shape)
+            _bind_image(context, value, wanted, shape)
         else:
-            _bind_array(low, value, wanted, shape)
+            _bind_array(context, value, wanted, shape)
     if missing:
-        raise _open_shapes(missing, low.graph)
+        raise _open_shapes(missing, context.graph)
 
 
-def _fix(low: Lowering, value: Value, given: Any, takes_constants: bool) -> None:
+def _fix(context: Lowering, value: Value, given: Any, takes_constants: bool) -> None:
     """An input that has one value for good.
 
     Raises:
@@ -84,10 +84,10 @@ def _fix(low: Lowering, value: Value, given: Any, takes_constants: bool) -> None
         raise ConversionError(
             f"value of shape {array.shape} for input {value.name!r} of shape {show(shape or ())}"
         )
-    low.give(value.name, array)
+    context.give(value.name, array)
     if not takes_constants:
-        low.start(value.name)
-        low.bind(value, low.stored(Constant(value.name, array)))
+        context.start(value.name)
+        context.bind(value, context.stored(Constant(value.name, array)))
 
 
 def _numpy_dtype(value: Value) -> str:
@@ -203,7 +203,7 @@ def _example(shape: Shape | None) -> tuple[int, ...]:
     )
 
 
-def _bind_array(low: Lowering, value: Value, wanted: TensorType, shape: _Asked) -> None:
+def _bind_array(context: Lowering, value: Value, wanted: TensorType, shape: _Asked) -> None:
     feature = features.multi_array(shape.default or (1,), wanted.dtype or feature_dtype(value))
     array = feature.multiArrayType
     if shape.choices:
@@ -213,8 +213,8 @@ def _bind_array(low: Lowering, value: Value, wanted: TensorType, shape: _Asked) 
         for n in shape.extents:
             _set_range(array.shapeRange.sizeRanges.add(), n)
     known = shape.known or (1,)
-    low.builder.input(value.name, known, feature)
-    low.bind(value, Blob(value.name, known, SOURCE if shape.extents else SCALAR))
+    context.builder.input(value.name, known, feature)
+    context.bind(value, Blob(value.name, known, SOURCE if shape.extents else SCALAR))
 
 
 def _set_range(target: Any, extent: int | RangeDim) -> None:
@@ -239,17 +239,17 @@ def feature_dtype(value: Value) -> str:
     return "float64" if value.dtype == "float64" else "float32"
 
 
-def _is_channels_first(low: Lowering, wanted: ImageType, shape: Shape) -> bool:
+def _is_channels_first(context: Lowering, wanted: ImageType, shape: Shape) -> bool:
     """As the user says; else as the source has images, or as alone the channels fit."""
     if wanted.channel_first is not None:
         return wanted.channel_first
     fits = [n in CHANNELS.values() for n in (shape[1], shape[-1])] if len(shape) == 4 else []
-    usual = not low.graph.channels_last
+    usual = not context.graph.channels_last
     return fits[0] if fits in ([True, False], [False, True]) and not fits[not usual] else usual
 
 
-def _bind_image(low: Lowering, value: Value, wanted: ImageType, shape: _Asked) -> None:
-    first = _is_channels_first(low, wanted, shape.known)
+def _bind_image(context: Lowering, value: Value, wanted: ImageType, shape: _Asked) -> None:
+    first = _is_channels_first(context, wanted, shape.known)
     if len(shape.extents) != 4 or shape.extents[0] != 1:
         raise ConversionError(
             f"input {value.name!r} of shape {show(value.shape)} cannot be an image: images have "
@@ -276,24 +276,26 @@ def _bind_image(low: Lowering, value: Value, wanted: ImageType, shape: _Asked) -
         _set_range(sizes.heightRange, shape.extents[order[1]])
         _set_range(sizes.widthRange, shape.extents[order[2]])
     known = (1, *(shape.known[axis] for axis in order))
-    low.builder.input(value.name, known, feature)
+    context.builder.input(value.name, known, feature)
     data = SOURCE if first else CHANNELS_FIRST
     blob = Blob(value.name, known, data)
-    ready = _preprocess(low, blob, wanted, layout)
+    ready = _preprocess(context, blob, wanted, layout)
     # only frontends of channels-last sources follow layouts; others read shapes as they are
-    low.bind(value, ready if low.graph.channels_last or first else low.source_order(ready))
+    context.bind(
+        value, ready if context.graph.channels_last or first else context.source_order(ready)
+    )
 
 
-def _preprocess(low: Lowering, x: Blob, wanted: ImageType, layout: str) -> Blob:
+def _preprocess(context: Lowering, x: Blob, wanted: ImageType, layout: str) -> Blob:
     """By the format's own scale and biases; a scale of several values needs a layer."""
     channels = CHANNELS[layout]
     scale = _values(wanted.scale, channels, "scale")
     bias = _values(0.0 if wanted.bias is None else wanted.bias, channels, "bias")
     if len(set(scale)) > 1:
-        return _scaled(low, x, f"{x.name}/preprocessing", scale, bias)
+        return _scaled(context, x, f"{x.name}/preprocessing", scale, bias)
     if scale[0] == 1 and not any(bias):
         return x
-    step = low.builder.network.preprocessing.add(featureName=x.name)
+    step = context.builder.network.preprocessing.add(featureName=x.name)
     step.scaler.channelScale = scale[0]
     names = {1: ["grayBias"], 3: ["redBias", "greenBias", "blueBias"]}[channels]
     for name, value in zip(reversed(names) if layout == "BGR" else names, bias, strict=True):
@@ -301,13 +303,20 @@ def _preprocess(low: Lowering, x: Blob, wanted: ImageType, layout: str) -> Blob:
     return x
 
 
-def _scaled(low: Lowering, x: Blob, name: str, scale: list[float], bias: list[float]) -> Blob:
+def _scaled(context: Lowering, x: Blob, name: str, scale: list[float], bias: list[float]) -> Blob:
     """Each channel multiplied, and added to."""
     shape = (len(scale), 1, 1)
-    return low.layer(
-        "scale", x, name=name, layout=x.layout, hasBias=True, shapeScale=shape, shapeBias=shape,
-        scale=np.array(scale, np.float32), bias=np.array(bias, np.float32),
-    )  # fmt: skip
+    return context.layer(
+        "scale",
+        x,
+        name=name,
+        layout=x.layout,
+        hasBias=True,
+        shapeScale=shape,
+        shapeBias=shape,
+        scale=np.array(scale, np.float32),
+        bias=np.array(bias, np.float32),
+    )
 
 
 def _values(value: Any, channels: int, what: str) -> list[float]:
@@ -321,7 +330,7 @@ def _values(value: Any, channels: int, what: str) -> list[float]:
 
 
 def finish(
-    low: Lowering,
+    context: Lowering,
     outputs: Sequence[OutputType] | None,
     classifier: ClassifierConfig | None,
     names: Sequence[str] | None = None,
@@ -329,7 +338,7 @@ def finish(
     """Add the outputs, drop layers that none needs, and make the model.
 
     Args:
-        low: the lowered graph.
+        context: the lowered graph.
         outputs: the outputs wanted, by name; all by default.
         classifier: labels, to make a classifier of it.
         names: new names for the outputs, in their order.
@@ -337,34 +346,39 @@ def finish(
     Raises:
         ConversionError: outputs that do not exist, or a classifier that does not fit.
     """
-    known = dict(low.graph.outputs)
-    wanted = _wanted(outputs, known, low.graph)
+    known = dict(context.graph.outputs)
+    wanted = _wanted(outputs, known, context.graph)
     shown = list(names) if names is not None else [name for name, _ in wanted]
     if len(shown) != len(wanted) or len(set(shown)) != len(shown):
         raise ConversionError(f"{len(shown)} names {shown} for {len(wanted)} outputs")
     blobs = []
     for name, kind in wanted:
-        low.start(f"{name}/output")
-        blob = low.blob(known[name])
-        low.check_axes(blob)
-        blobs.append(_as_image(low, name, blob, kind) if isinstance(kind, ImageType)
-                     else (low.source_order(blob), None))  # fmt: skip
-    taken = [name for name in names or () if low.builder.is_input(name)]
+        context.start(f"{name}/output")
+        blob = context.blob(known[name])
+        context.check_axes(blob)
+        blobs.append(
+            _as_image(context, name, blob, kind)
+            if isinstance(kind, ImageType)
+            else (context.source_order(blob), None)
+        )
+    taken = [name for name in names or () if context.builder.is_input(name)]
     if taken:
         raise ConversionError(
             f"an output cannot have the name of an input: {', '.join(map(repr, taken))}; "
             "choose another name for it"
         )
-    transposes.merge(low.builder, {blob.name for blob, _ in blobs})
-    final = _name_outputs(low, [blob for blob, _ in blobs], shown)
-    low.builder.prune(final)
+    transposes.merge(context.builder, {blob.name for blob, _ in blobs})
+    final = _name_outputs(context, [blob for blob, _ in blobs], shown)
+    context.builder.prune(final)
     for name, (_, feature), (asked, kind) in zip(final, blobs, wanted, strict=True):
         told = kind.dtype if isinstance(kind, TensorType) else None
         dtype = told or feature_dtype(known[asked])
-        low.builder.output(name, feature or features.multi_array(low.builder.shapes[name], dtype))
-    spec = low.builder.finished(_classifier(low, classifier, final))
+        context.builder.output(
+            name, feature or features.multi_array(context.builder.shapes[name], dtype)
+        )
+    spec = context.builder.finished(_classifier(context, classifier, final))
     metadata = spec.description.metadata.userDefined
-    for key, text in low.metadata.items():
+    for key, text in context.metadata.items():
         metadata[key] = text
     return spec
 
@@ -390,10 +404,10 @@ def _wanted(
 
 
 def _as_image(
-    low: Lowering, name: str, blob: Blob, kind: ImageType
+    context: Lowering, name: str, blob: Blob, kind: ImageType
 ) -> tuple[Blob, features.FeatureType]:
-    first = not low.graph.channels_last if kind.channel_first is None else kind.channel_first
-    x = low.source_order(blob) if first else arrange(low, blob, CHANNELS_FIRST)
+    first = not context.graph.channels_last if kind.channel_first is None else kind.channel_first
+    x = context.source_order(blob) if first else arrange(context, blob, CHANNELS_FIRST)
     shape = x.known
     channels = shape[1] if len(shape) == 4 else None
     layout = kind.color_layout or ("GRAYSCALE" if channels == 1 else "RGB")
@@ -404,21 +418,21 @@ def _as_image(
     scale = _values(kind.scale, channels, "scale")
     bias = _values(0.0 if kind.bias is None else kind.bias, channels, "bias")
     if set(scale) != {1.0} or any(bias):
-        x = _scaled(low, x, f"{name}/postprocessing", scale, bias)
-    return x, _picture(low, name, x, layout)
+        x = _scaled(context, x, f"{name}/postprocessing", scale, bias)
+    return x, _picture(context, name, x, layout)
 
 
-def _picture(low: Lowering, name: str, x: Blob, layout: str) -> features.FeatureType:
+def _picture(context: Lowering, name: str, x: Blob, layout: str) -> features.FeatureType:
     """The image that a blob is: its size follows those of the inputs."""
     if None not in x.known:
         _, _, height, width = x.known
         return features.image(width or 0, height or 0, layout)
-    sizes = _sizes(low, name, x)
+    sizes = _sizes(context, name, x)
     (height, width), *others = sizes
     if height is None or width is None:
         raise ConversionError(f"the height and width of image output {name!r} depend on the data")
     feature = features.image(width, height, layout)
-    if _has_choices(low):
+    if _has_choices(context):
         for tall, wide in dict.fromkeys([sizes[0], *others]):
             feature.imageType.enumeratedSizes.sizes.add(height=tall, width=wide)
         return feature
@@ -429,18 +443,18 @@ def _picture(low: Lowering, name: str, x: Blob, layout: str) -> features.Feature
     return feature
 
 
-def _sizes(low: Lowering, name: str, x: Blob) -> list[tuple[int | None, int | None]]:
+def _sizes(context: Lowering, name: str, x: Blob) -> list[tuple[int | None, int | None]]:
     """Height and width of a blob for the default inputs, and for each choice or both bounds."""
-    columns = [features.blob_shapes(f.type) for f in low.builder.description.input]
+    columns = [features.blob_shapes(f.type) for f in context.builder.description.input]
     count = max(map(len, columns))
     found = []
     for index in range(count):
         given = {
             feature.name: column[min(index, len(column) - 1)]
-            for feature, column in zip(low.builder.description.input, columns, strict=True)
+            for feature, column in zip(context.builder.description.input, columns, strict=True)
         }
         try:
-            shape = low.builder.shapes_at(given)[x.name] or (1, 1, None, None)
+            shape = context.builder.shapes_at(given)[x.name] or (1, 1, None, None)
         except SpecError as error:
             raise ConversionError(
                 f"inputs of shape {', '.join(map(show, given.values()))}, which the flexible "
@@ -450,21 +464,21 @@ def _sizes(low: Lowering, name: str, x: Blob) -> list[tuple[int | None, int | No
     return found
 
 
-def _has_choices(low: Lowering) -> bool:
+def _has_choices(context: Lowering) -> bool:
     return any(
         f.type.multiArrayType.HasField("enumeratedShapes")
         or f.type.imageType.HasField("enumeratedSizes")
-        for f in low.builder.description.input
+        for f in context.builder.description.input
     )
 
 
-def _name_outputs(low: Lowering, blobs: Sequence[Blob], names: Sequence[str]) -> list[str]:
+def _name_outputs(context: Lowering, blobs: Sequence[Blob], names: Sequence[str]) -> list[str]:
     """Give blobs the names of the outputs that they are; returns the names.
 
     An output that is an input, or is shown twice, gets a layer that copies it; blobs inside
     that have the name of an output get another; an output with the name of an input, too.
     """
-    builder = low.builder
+    builder = context.builder
     inputs = [f.name for f in builder.description.input]
     kept = [name for name in names if name not in inputs]
     apart = [f"{name}_output" for name in names if name in inputs]
@@ -490,7 +504,7 @@ def _name_outputs(low: Lowering, blobs: Sequence[Blob], names: Sequence[str]) ->
 
 
 def _classifier(
-    low: Lowering, config: ClassifierConfig | None, names: Sequence[str]
+    context: Lowering, config: ClassifierConfig | None, names: Sequence[str]
 ) -> Mapping[str, Any] | None:
     if config is None:
         return None
@@ -504,7 +518,7 @@ def _classifier(
             f"predicted_probabilities_output={names[0]!r})"
         )
     labels = config.labels()
-    shape = low.builder.shapes[blob]
+    shape = context.builder.shapes[blob]
     size = None if shape is None or None in shape else int(np.prod([n or 0 for n in shape]))
     if size is not None and size != len(labels):
         raise ConversionError(f"{len(labels)} class labels for {size} values of output {blob!r}")
@@ -512,6 +526,6 @@ def _classifier(
         raise ConversionError(
             f"predicted_feature_name={config.predicted_feature_name!r} is the name of an output"
         )
-    return low.builder.classifier(
+    return context.builder.classifier(
         labels, blob, predicted_feature_name=config.predicted_feature_name
     )

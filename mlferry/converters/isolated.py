@@ -24,8 +24,12 @@ from mlferry.errors import LimitError, ModelFileError
 PATIENCE = 10  # times the processor time that a busy machine may make it last
 _IDLE = 20  # times the limit `seconds` that may pass without any use of the processor
 _TO_START = 300.0  # seconds in which a library must be loaded
-_ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1",
-               "MALLOC_ARENA_MAX": "2"}  # fmt: skip
+_ONE_THREAD = {
+    "OPENBLAS_NUM_THREADS": "1",
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "MALLOC_ARENA_MAX": "2",
+}
 _SIGKILL, _SIGXCPU = 9, 24
 
 
@@ -109,8 +113,13 @@ class Worker:
             LimitError: it took too much time or memory.
         """
         allowed = limits.current().reader_memory + memory
-        header = {"call": call, "told": told, "sizes": [len(part) for part in parts],
-                  "seconds": seconds, "memory": allowed}  # fmt: skip
+        header = {
+            "call": call,
+            "told": told,
+            "sizes": [len(part) for part in parts],
+            "seconds": seconds,
+            "memory": allowed,
+        }
         idle = _IDLE * limits.current().seconds
         with self._lock:
             process = self._started(name)
@@ -150,10 +159,14 @@ class Worker:
         given = [line] if os.name == "posix" else []
         try:
             self._process = process = subprocess.Popen(
-                command(name, worker.__file__, self.script, *map(str, given)), env=environment(),
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-                start_new_session=True, pass_fds=given,
-            )  # fmt: skip
+                command(name, worker.__file__, self.script, *map(str, given)),
+                env=environment(),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+                pass_fds=given,
+            )
         except BaseException:
             os.close(self._line)
             raise
@@ -232,9 +245,14 @@ def _exchange(
 
 
 def _unanswered(
-    name: str, library: str, reason: watching.Reason, code: int, seconds: float, idle: float,
+    name: str,
+    library: str,
+    reason: watching.Reason,
+    code: int,
+    seconds: float,
+    idle: float,
     memory: int,
-) -> Exception:  # fmt: skip
+) -> Exception:
     """The error for a worker that ended without an answer."""
     if reason == "memory":
         return over_memory(name, library, memory)

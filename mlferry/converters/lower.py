@@ -69,7 +69,7 @@ class Tracer(Protocol):
         """Whether everything that the layer computes has a converter."""
         ...
 
-    def convert(self, low: Lowering, node: Node, inputs: Sequence[Any]) -> list[Blob]:
+    def convert(self, lowering: Lowering, node: Node, inputs: Sequence[Any]) -> list[Blob]:
         """Add what a layer computes."""
         ...
 
@@ -80,11 +80,13 @@ _Convert = Callable[[Node, Sequence[Any]], Any]
 class _Walker:
     """Converts the nodes of one graph: its own, or one that a layer was traced into."""
 
-    def __init__(self, low: Lowering, graph: Graph, frontend: Frontend, choices: Choices) -> None:
-        self.low, self.graph, self.frontend, self.choices = low, graph, frontend, choices
+    def __init__(
+        self, lowering: Lowering, graph: Graph, frontend: Frontend, choices: Choices
+    ) -> None:
+        self.lowering, self.graph, self.frontend, self.choices = lowering, graph, frontend, choices
         self.count = itertools.count(1)
-        low.convert_inner = self.run_inside
-        low.convert_inside = self.run_graph
+        lowering.convert_inner = self.run_inside
+        lowering.convert_inside = self.run_graph
 
     def plan(self, unused: Mapping[str, str] | None = None) -> list[tuple[Node, _Convert]]:
         """How each node is converted.
@@ -119,14 +121,14 @@ class _Walker:
     def run(self, node: Node, way: _Convert) -> None:
         """Convert one node."""
         with context(f"converting {node} of {self.graph.source}"), as_conversion_errors():
-            self.low.run(node, way)
+            self.lowering.run(node, way)
 
     def run_inside(self, node: Node) -> None:
         """Convert a node of a branch, or of a round of a loop."""
         limits.check("unrolled", next(self.count), "nodes of branches and of rounds of loops:")
         way = self._way(node) or self._folded
         with context(f"converting {node} inside"):
-            self.low.run(node, way)
+            self.lowering.run(node, way)
 
     def run_graph(
         self, graph: Graph, frontend: Frontend, inputs: Sequence[Blob], masks: Sequence[Mask | None]
@@ -142,32 +144,35 @@ class _Walker:
         Returns:
             the blobs of the outputs, and their masks.
         """
-        low = Lowering(self.low.builder, graph)
-        low.metadata, low.rounds_activations = self.low.metadata, self.low.rounds_activations
-        low.sizes = self.low.sizes
-        nodes = [replace(n, name=f"{self.low.node_name}/{n.name}") for n in graph.nodes]
+        lowering = Lowering(self.lowering.builder, graph)
+        lowering.metadata, lowering.rounds_activations = (
+            self.lowering.metadata,
+            self.lowering.rounds_activations,
+        )
+        lowering.sizes = self.lowering.sizes
+        nodes = [replace(n, name=f"{self.lowering.node_name}/{n.name}") for n in graph.nodes]
         given = [value.name for value in graph.inputs]
         known = {
-            name: replace(mask, make=functools.partial(_made, mask.blob(self.low)))
+            name: replace(mask, make=functools.partial(_made, mask.blob(self.lowering)))
             for name, mask in zip(given, masks, strict=False)
             if mask is not None
         }
         inside = replace(graph, nodes=nodes, masks=known)
-        low.is_traced = True
-        walker = _Walker(low, inside, frontend, self.choices)
+        lowering.is_traced = True
+        walker = _Walker(lowering, inside, frontend, self.choices)
         plan = walker.plan()
         for value, blob in zip(graph.inputs, inputs, strict=True):
-            low.bind(value, blob)
+            lowering.bind(value, blob)
         for node, way in plan:
             walker.run(node, way)
-        made = [low.operand(value) for _, value in graph.outputs]
-        blobs = [low.stored(x) if isinstance(x, Constant) else x for x in made]
+        made = [lowering.operand(value) for _, value in graph.outputs]
+        blobs = [lowering.stored(x) if isinstance(x, Constant) else x for x in made]
         kept = [x for x in blobs if isinstance(x, Blob)]
         if len(kept) < len(blobs):
             raise ConversionError("a layer that gives what is no array")
         passed = [inside.masks.get(value.name) for _, value in graph.outputs]
         return kept, [
-            None if mask is None else replace(mask, make=functools.partial(_late, mask, low))
+            None if mask is None else replace(mask, make=functools.partial(_late, mask, lowering))
             for mask in passed
         ]
 
@@ -175,7 +180,7 @@ class _Walker:
         return self.frontend.foldable is not None and self.frontend.foldable(node)
 
     def _folded(self, node: Node, inputs: Sequence[Any]) -> Any:
-        made = _fold(self.low, node, inputs, self.frontend)
+        made = _fold(self.lowering, node, inputs, self.frontend)
         if made is None:
             raise self._unsupported([node])
         return made
@@ -190,45 +195,47 @@ class _Walker:
         found, tracer = self._found(node), self.choices.tracer
         if isinstance(found, Trace):
             return True
-        every = self.choices.trace_custom_layers or self.low.is_traced
+        every = self.choices.trace_custom_layers or self.lowering.is_traced
         return found is None and every and tracer is not None and tracer.can(node)
 
     def _way(self, node: Node) -> _Convert | None:
-        found, low, tracer = self._found(node), self.low, self.choices.tracer
+        found, lowering, tracer = self._found(node), self.lowering, self.choices.tracer
         first = self.choices.channels_first
         if node.is_traced and tracer is not None:
-            return functools.partial(tracer.convert, low)
+            return functools.partial(tracer.convert, lowering)
         if isinstance(found, Entry):
-            return functools.partial(_built_in, low, self.frontend, found)
+            return functools.partial(_built_in, lowering, self.frontend, found)
         if found is not None:
-            return functools.partial(_users, low, found, first)
+            return functools.partial(_users, lowering, found, first)
         return self._automatic if self.choices.add_custom_layers else None
 
     def _automatic(self, node: Node, inputs: Sequence[Any]) -> Any:
         """A custom layer with the options of a node, or what it makes of constants."""
-        made = _fold(self.low, node, inputs, self.frontend) if self._is_foldable(node) else None
+        made = (
+            _fold(self.lowering, node, inputs, self.frontend) if self._is_foldable(node) else None
+        )
         if made is not None:
             return made
-        blobs = offered(self.low, node, inputs)
-        return add_custom(self.low, node, blobs, automatic(node), self.choices.channels_first)
+        blobs = offered(self.lowering, node, inputs)
+        return add_custom(self.lowering, node, blobs, automatic(node), self.choices.channels_first)
 
 
 def _users(
-    low: Lowering, function: CustomFunction, first: bool, node: Node, inputs: Sequence[Any]
+    lowering: Lowering, function: CustomFunction, first: bool, node: Node, inputs: Sequence[Any]
 ) -> Any:
     """What a user's function makes, which may be computed with any of the extents."""
     for x in inputs:
         if isinstance(x, Blob):
             sizes.use(x)
-    low.sizes.use(low.sizes.behind(*inputs))
-    return call_user(low, node, inputs, function, first)
+    lowering.sizes.use(lowering.sizes.behind(*inputs))
+    return call_user(lowering, node, inputs, function, first)
 
 
-def _made(blob: Blob | None, low: Lowering) -> Blob | None:
+def _made(blob: Blob | None, lowering: Lowering) -> Blob | None:
     return blob
 
 
-def _late(mask: Mask, inside: Lowering, low: Lowering) -> Blob | None:
+def _late(mask: Mask, inside: Lowering, lowering: Lowering) -> Blob | None:
     return mask.blob(inside)
 
 
@@ -255,9 +262,9 @@ def lower(
     """
     if activation_quantization not in ("keep", "drop"):
         raise ConversionError(f"activation_quantization={activation_quantization!r}: keep or drop")
-    low = Lowering(Builder(), graph)
-    low.rounds_activations = activation_quantization == "keep"
-    walker = _Walker(low, graph, frontend, choices)
+    lowering = Lowering(Builder(), graph)
+    lowering.rounds_activations = activation_quantization == "keep"
+    walker = _Walker(lowering, graph, frontend, choices)
     unused = _unused(choices.functions, graph)
     plan = walker.plan(unused)
     if unused:
@@ -266,11 +273,11 @@ def lower(
             f"{', '.join(map(_with_hint, unused, unused.values()))}",
             stacklevel=3,
         )
-    bind_inputs(low)
-    with sizes.logged(low.sizes):
+    bind_inputs(lowering)
+    with sizes.logged(lowering.sizes):
         for node, way in plan:
             walker.run(node, way)
-    return low
+    return lowering
 
 
 def _with_hint(key: str, hint: str) -> str:
@@ -284,49 +291,55 @@ def _unused(functions: Mapping[str, CustomFunction], graph: Graph) -> dict[str, 
 
 
 def _built_in(
-    low: Lowering, frontend: Frontend, found: Entry[Converter], node: Node, inputs: Sequence[Any]
+    lowering: Lowering,
+    frontend: Frontend,
+    found: Entry[Converter],
+    node: Node,
+    inputs: Sequence[Any],
 ) -> Any:
-    folded = _fold(low, node, inputs, frontend)
+    folded = _fold(lowering, node, inputs, frontend)
     if folded is not None:
         return folded
     if not found.options.get("sizes"):
-        low.sizes.use(low.sizes.behind(*inputs))
+        lowering.sizes.use(lowering.sizes.behind(*inputs))
     if "layouts" not in found.options and frontend.fold is not None:
-        made = found.value(low, node, *inputs)
+        made = found.value(lowering, node, *inputs)
         _check_options(node, frontend)
         return made
     accepted = found.options.get("layouts", (SOURCE,))
     if callable(accepted):
         accepted = accepted(node)
     rank = found.options.get("rank")
-    given = inputs if rank is None else [low.assume_rank(x, rank) for x in inputs]
-    made = found.value(low, node, *low.arranged_inputs(given, accepted))
+    given = inputs if rank is None else [lowering.assume_rank(x, rank) for x in inputs]
+    made = found.value(lowering, node, *lowering.arranged_inputs(given, accepted))
     _check_options(node, frontend)
     return made
 
 
 def _fold(
-    low: Lowering, node: Node, inputs: Sequence[Any], frontend: Frontend
+    lowering: Lowering, node: Node, inputs: Sequence[Any], frontend: Frontend
 ) -> Sequence[Any] | None:
     """What a node of constants makes, where the frontend can evaluate it."""
     known = all(x is None or isinstance(x, Constant) for x in inputs)
     if frontend.fold is None or not known:
         return None
     arrays = [None if x is None else x.array for x in inputs]
-    made = frontend.fold(low, node, arrays)
-    if made is None or not low.sizes.behind(*inputs):
+    made = frontend.fold(lowering, node, arrays)
+    if made is None or not lowering.sizes.behind(*inputs):
         return made
 
     def moved() -> Sequence[Any] | None:
         which = range(len(inputs))[frontend.moving.get(node.op, slice(0))]
-        if low.sizes.behind(*(x for i, x in enumerate(inputs) if i not in which)):
+        if lowering.sizes.behind(*(x for i, x in enumerate(inputs) if i not in which)):
             return None
-        codes = [sizes.codes_of(x) if i in which else a
-                 for i, (x, a) in enumerate(zip(inputs, arrays, strict=True))]  # fmt: skip
+        codes = [
+            sizes.codes_of(x) if i in which else a
+            for i, (x, a) in enumerate(zip(inputs, arrays, strict=True))
+        ]
         assert frontend.fold is not None
-        return frontend.fold(low, node, codes)
+        return frontend.fold(lowering, node, codes)
 
-    return sizes.folded(low.sizes, inputs, made, moved)
+    return sizes.folded(lowering.sizes, inputs, made, moved)
 
 
 def _check_options(node: Node, frontend: Frontend) -> None:

@@ -61,9 +61,14 @@ class Lowering(LayerWriter):
     def inside(self, *, kept: bool = True) -> Iterator[nn.NeuralNetwork]:
         """What is added in the block makes a network of its own; see `Builder.inside`."""
         caches: list[dict[Any, Any]] = [
-            self._values, self._constants, self.arranged, self._inverse, self._opaque,
-            self._made_once, self._contents,
-        ]  # fmt: skip
+            self._values,
+            self._constants,
+            self.arranged,
+            self._inverse,
+            self._opaque,
+            self._made_once,
+            self._contents,
+        ]
         before = [dict(cache) for cache in caches]
         name, layout = self._node_name, self._layout
         try:

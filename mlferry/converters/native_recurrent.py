@@ -40,13 +40,18 @@ def exists_for_both(ahead: Gates, behind: Gates) -> bool:
 
 
 def run(
-    low: Lowering, gates: Gates, x: Blob, states: Sequence[Blob], *, sequence: bool = True,
+    context: Lowering,
+    gates: Gates,
+    x: Blob,
+    states: Sequence[Blob],
+    *,
+    sequence: bool = True,
     reverse: bool = False,
-) -> tuple[Blob, list[Blob]] | None:  # fmt: skip
+) -> tuple[Blob, list[Blob]] | None:
     """One direction.
 
     Args:
-        low: the lowering.
+        context: what adds layers.
         gates: the weights.
         x: [time, batch, inputs].
         states: the first states [batch, units]; none for zeros.
@@ -66,23 +71,29 @@ def run(
         if batch is None:
             return None
         use(x, [1])
-        states = [low.constant(np.zeros((batch, gates.units), np.float32), layout=SOURCE)]
+        states = [context.constant(np.zeros((batch, gates.units), np.float32), layout=SOURCE)]
     options = params["params"] if kind == "uniDirectionalLSTM" else params
     options["sequenceOutput"] = sequence
-    y, *last = low.outputs(
-        1 + count, kind, _five(low, x, 3, 4), *(_five(low, s, 0, 3, 4) for s in states),
-        layout=SOURCE, reverseInput=reverse, **_sizes(gates), **params,
-    )  # fmt: skip
-    return _three(low, y), [_two(low, state) for state in last]
+    y, *last = context.outputs(
+        1 + count,
+        kind,
+        _five(context, x, 3, 4),
+        *(_five(context, s, 0, 3, 4) for s in states),
+        layout=SOURCE,
+        reverseInput=reverse,
+        **_sizes(gates),
+        **params,
+    )
+    return _three(context, y), [_two(context, state) for state in last]
 
 
 def run_both(
-    low: Lowering, ahead: Gates, behind: Gates, x: Blob, states: Sequence[Blob]
+    context: Lowering, ahead: Gates, behind: Gates, x: Blob, states: Sequence[Blob]
 ) -> tuple[Blob, list[Blob], list[Blob]] | None:
     """Both directions of an LSTM by one layer.
 
     Args:
-        low: the lowering.
+        context: what adds layers.
         ahead: the weights of the forward direction.
         behind: those of the backward direction.
         x: [time, batch, inputs].
@@ -96,27 +107,32 @@ def run_both(
     if not exists_for_both(ahead, behind):
         return None
     first, second = (found[1] for found in map(_described, (ahead, behind)) if found is not None)
-    y, *last = low.outputs(
-        5, "biDirectionalLSTM", _five(low, x, 3, 4), *(_five(low, s, 0, 3, 4) for s in states),
-        layout=SOURCE, activationsForwardLSTM=first["activations"],
+    y, *last = context.outputs(
+        5,
+        "biDirectionalLSTM",
+        _five(context, x, 3, 4),
+        *(_five(context, s, 0, 3, 4) for s in states),
+        layout=SOURCE,
+        activationsForwardLSTM=first["activations"],
         activationsBackwardLSTM=first["activations"],
         params={**first["params"], "sequenceOutput": True},
-        weightParams=[first["weightParams"], second["weightParams"]], **_sizes(ahead),
-    )  # fmt: skip
-    states = [_two(low, state) for state in last]
-    return _three(low, y), list(states[:2]), list(states[2:])
+        weightParams=[first["weightParams"], second["weightParams"]],
+        **_sizes(ahead),
+    )
+    states = [_two(context, state) for state in last]
+    return _three(context, y), list(states[:2]), list(states[2:])
 
 
-def _five(low: Lowering, x: Blob, *axes: int) -> Blob:
-    return low.layer("expandDims", x, layout=SOURCE, axes=axes)
+def _five(context: Lowering, x: Blob, *axes: int) -> Blob:
+    return context.layer("expandDims", x, layout=SOURCE, axes=axes)
 
 
-def _three(low: Lowering, y: Blob) -> Blob:
-    return low.layer("squeeze", y, layout=SOURCE, axes=(3, 4))
+def _three(context: Lowering, y: Blob) -> Blob:
+    return context.layer("squeeze", y, layout=SOURCE, axes=(3, 4))
 
 
-def _two(low: Lowering, state: Blob) -> Blob:
-    return low.layer("squeeze", state, layout=SOURCE, axes=(0, 3, 4))
+def _two(context: Lowering, state: Blob) -> Blob:
+    return context.layer("squeeze", state, layout=SOURCE, axes=(0, 3, 4))
 
 
 def _sizes(gates: Gates) -> Params:
@@ -165,17 +181,29 @@ def _blocks(gates: Gates, names: Sequence[str], suffixes: Sequence[str]) -> Para
 def _simple(gates: Gates, functions: list[Params]) -> tuple[str, Params, int]:
     bias = _bias(gates)
     given = {} if bias is None else {"hasBiasVector": True, "biasVector": bias}
-    return "simpleRecurrent", {
-        "activation": functions[0], "weightMatrix": gates.w, "recursionMatrix": gates.r, **given,
-    }, 1  # fmt: skip
+    return (
+        "simpleRecurrent",
+        {
+            "activation": functions[0],
+            "weightMatrix": gates.w,
+            "recursionMatrix": gates.r,
+            **given,
+        },
+        1,
+    )
 
 
 def _gru(gates: Gates, functions: list[Params]) -> tuple[str, Params, int]:
     names = ("GateWeightMatrix", "GateRecursionMatrix", "GateBiasVector")
-    return "gru", {
-        "activations": functions, "hasBiasVectors": _bias(gates) is not None,
-        **_blocks(gates, ("update", "reset", "output"), names),
-    }, 1  # fmt: skip
+    return (
+        "gru",
+        {
+            "activations": functions,
+            "hasBiasVectors": _bias(gates) is not None,
+            **_blocks(gates, ("update", "reset", "output"), names),
+        },
+        1,
+    )
 
 
 def _lstm(gates: Gates, functions: list[Params]) -> tuple[str, Params, int]:
@@ -185,16 +213,23 @@ def _lstm(gates: Gates, functions: list[Params]) -> tuple[str, Params, int]:
         ("WeightMatrix", "RecursionMatrix", "BiasVector"),
     )
     options: Params = {
-        "hasBiasVectors": _bias(gates) is not None, "cellClipThreshold": _NO_CLIPPING,
-    }  # fmt: skip
+        "hasBiasVectors": _bias(gates) is not None,
+        "cellClipThreshold": _NO_CLIPPING,
+    }
     if gates.peephole is not None:
         options["hasPeepholeVectors"] = True
         for index, gate in enumerate(("input", "output", "forget")):
             part = gates.peephole[index * gates.units : (index + 1) * gates.units]
             weights[f"{gate}GatePeepholeVector"] = part
-    return "uniDirectionalLSTM", {
-        "activations": functions, "params": options, "weightParams": weights,
-    }, 2  # fmt: skip
+    return (
+        "uniDirectionalLSTM",
+        {
+            "activations": functions,
+            "params": options,
+            "weightParams": weights,
+        },
+        2,
+    )
 
 
 _WRITERS: dict[type[Gates], Callable[[Gates, list[Params]], tuple[str, Params, int]]] = {

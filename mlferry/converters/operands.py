@@ -37,8 +37,8 @@ def decorator(ops: Registry[Converter]) -> Callable[..., Callable[[Converter], C
     ) -> Callable[[Converter], Converter]:
         def decorate(function: Converter) -> Converter:
             @functools.wraps(function)
-            def convert(low: Lowering, node: Node, *operands: Any) -> Any:
-                return function(low, node, *prepared(low, node, operands, constants))
+            def convert(context: Lowering, node: Node, *operands: Any) -> Any:
+                return function(context, node, *prepared(context, node, operands, constants))
 
             ops.register(*names, since=since, **options)(function if raw else convert)
             return function
@@ -49,7 +49,7 @@ def decorator(ops: Registry[Converter]) -> Callable[..., Callable[[Converter], C
 
 
 def prepared(
-    low: Lowering, node: Node, operands: Sequence[Any], constants: Sequence[int]
+    context: Lowering, node: Node, operands: Sequence[Any], constants: Sequence[int]
 ) -> list[Any]:
     """Blobs, and arrays at the places in `constants`.
 
@@ -63,7 +63,7 @@ def prepared(
         elif place in constants:
             found.append(array_of(node, place, x))
         else:
-            found.append(low.stored(x) if isinstance(x, Constant) else x)
+            found.append(context.stored(x) if isinstance(x, Constant) else x)
     return found
 
 
@@ -147,13 +147,13 @@ def vector(x: Blob) -> Blob:
     return Blob(x.name, x.shape, SOURCE, x.hidden_by)
 
 
-def shaped(low: Lowering, x: Blob, shape: Sequence[int | None]) -> Blob:
+def shaped(context: Lowering, x: Blob, shape: Sequence[int | None]) -> Blob:
     """Reshape to a source shape; ``()`` is a value without axes."""
     if not shape:
-        return scalar(x if x.shape == (1,) else low.reshape(x, (1,), layout=SOURCE))
+        return scalar(x if x.shape == (1,) else context.reshape(x, (1,), layout=SOURCE))
     if x.shape == tuple(shape):
         return vector(x) if x.is_scalar else x
-    return low.reshape(x, tuple(shape), layout=SOURCE)
+    return context.reshape(x, tuple(shape), layout=SOURCE)
 
 
 def like(x: Blob, *inputs: Blob) -> Blob:
@@ -161,33 +161,33 @@ def like(x: Blob, *inputs: Blob) -> Blob:
     return scalar(x) if all(i.is_scalar for i in inputs) else x
 
 
-def emit(low: Lowering, kind: str, *inputs: Blob, **params: Any) -> Blob:
+def emit(context: Lowering, kind: str, *inputs: Blob, **params: Any) -> Blob:
     """A layer whose result has no axes where none of its inputs has."""
-    return like(low.layer(kind, *inputs, layout=SOURCE, **params), *inputs)
+    return like(context.layer(kind, *inputs, layout=SOURCE, **params), *inputs)
 
 
-def joined(low: Lowering, blobs: Sequence[Blob], axis: int) -> Blob:
+def joined(context: Lowering, blobs: Sequence[Blob], axis: int) -> Blob:
     """Blobs one after another along an axis."""
     if len(blobs) == 1:
         return blobs[0]
-    return low.layer("concatND", *blobs, layout=SOURCE, axis=axis)
+    return context.layer("concatND", *blobs, layout=SOURCE, axis=axis)
 
 
-def valuewise(low: Lowering, kind: str, x: Blob, **params: Any) -> Blob:
+def valuewise(context: Lowering, kind: str, x: Blob, **params: Any) -> Blob:
     """A layer that works value by value: the layout stays."""
-    return low.layer(kind, x, layout=x.layout, **params)
+    return context.layer(kind, x, layout=x.layout, **params)
 
 
-def affine(low: Lowering, x: Blob, scale: float, shift: float = 0.0) -> Blob:
+def affine(context: Lowering, x: Blob, scale: float, shift: float = 0.0) -> Blob:
     """scale * x + shift"""
-    return valuewise(low, "activation", x, linear={"alpha": scale, "beta": shift})
+    return valuewise(context, "activation", x, linear={"alpha": scale, "beta": shift})
 
 
-def truncated(low: Lowering, x: Blob) -> Blob:
+def truncated(context: Lowering, x: Blob) -> Blob:
     """The integer part: sign(x) * floor(abs(x))."""
-    whole = valuewise(low, "floor", valuewise(low, "unary", x, type="ABS"))
-    sign = valuewise(low, "sign", x)
-    return low.layer("multiplyBroadcastable", sign, whole, layout=x.layout)
+    whole = valuewise(context, "floor", valuewise(context, "unary", x, type="ABS"))
+    sign = valuewise(context, "sign", x)
+    return context.layer("multiplyBroadcastable", sign, whole, layout=x.layout)
 
 
 def ints(value: Any) -> tuple[int, ...]:

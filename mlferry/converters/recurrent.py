@@ -35,19 +35,19 @@ class Activation:
 
     params: dict[str, Any]
 
-    def __call__(self, low: Lowering, x: Blob) -> Blob:
+    def __call__(self, context: Lowering, x: Blob) -> Blob:
         """The activation of a blob."""
-        return low.layer("activation", x, layout=SOURCE, **self.params)
+        return context.layer("activation", x, layout=SOURCE, **self.params)
 
 
 class Cell(Protocol):
     """One step of a recurrence."""
 
-    def project(self, low: Lowering, x: Blob) -> Blob:
+    def project(self, context: Lowering, x: Blob) -> Blob:
         """What can be computed for all steps [time, batch, ...] at once."""
         ...
 
-    def step(self, low: Lowering, x: Blob, states: list[Blob]) -> tuple[Blob, list[Blob]]:
+    def step(self, context: Lowering, x: Blob, states: list[Blob]) -> tuple[Blob, list[Blob]]:
         """The output and the next states, of what `project` made for one step."""
         ...
 
@@ -82,7 +82,7 @@ class Gates(ABC):
         """The size of a state."""
         return int(self.r.shape[1])
 
-    def project(self, low: Lowering, x: Blob) -> Blob:
+    def project(self, context: Lowering, x: Blob) -> Blob:
         """W x + bias, and the recursion's bias where it is only added."""
         alone = self.behind and self.rb is not None
         bias = self.wb
@@ -93,108 +93,119 @@ class Gates(ABC):
             added[2 * self.units :] = 0
             bias = added if bias is None else bias + added
         extra: dict[str, Any] = {} if bias is None else {"hasBias": True, "bias": bias}
-        return low.layer(
-            "innerProduct", x, layout=SOURCE, inputChannels=self.w.shape[1],
-            outputChannels=self.w.shape[0], weights=self.w, **extra,
-        )  # fmt: skip
+        return context.layer(
+            "innerProduct",
+            x,
+            layout=SOURCE,
+            inputChannels=self.w.shape[1],
+            outputChannels=self.w.shape[0],
+            weights=self.w,
+            **extra,
+        )
 
-    def constant(self, low: Lowering, name: str, array: Matrix) -> Blob:
+    def constant(self, context: Lowering, name: str, array: Matrix) -> Blob:
         """An array that all steps share."""
         if name not in self.constants:
-            self.constants[name] = low.constant(array, layout=SOURCE)
+            self.constants[name] = context.constant(array, layout=SOURCE)
         return self.constants[name]
 
     @abstractmethod
-    def step(self, low: Lowering, x: Blob, states: list[Blob]) -> tuple[Blob, list[Blob]]:
+    def step(self, context: Lowering, x: Blob, states: list[Blob]) -> tuple[Blob, list[Blob]]:
         """See `Cell`."""
 
-    def recur(self, low: Lowering, state: Blob, first: int = 0, last: int | None = None) -> Blob:
+    def recur(
+        self, context: Lowering, state: Blob, first: int = 0, last: int | None = None
+    ) -> Blob:
         """The recursion's product for some gates, without bias."""
         rows = self.r if last is None and not first else self.r[first * self.units :]
         rows = rows if last is None else rows[: (last - first) * self.units]
-        matrix = self.constant(low, f"r{first}:{last}", np.ascontiguousarray(rows.T))
-        return low.layer("batchedMatmul", state, matrix, layout=SOURCE)
+        matrix = self.constant(context, f"r{first}:{last}", np.ascontiguousarray(rows.T))
+        return context.layer("batchedMatmul", state, matrix, layout=SOURCE)
 
 
-def binary(low: Lowering, kind: str, x: Blob, y: Blob) -> Blob:
+def binary(context: Lowering, kind: str, x: Blob, y: Blob) -> Blob:
     """An elementwise layer of two blobs."""
-    return low.layer(f"{kind}Broadcastable", x, y, layout=SOURCE)
+    return context.layer(f"{kind}Broadcastable", x, y, layout=SOURCE)
 
 
-def one_less(low: Lowering, x: Blob) -> Blob:
+def one_less(context: Lowering, x: Blob) -> Blob:
     """1 - x"""
-    return low.layer("activation", x, layout=SOURCE, linear={"alpha": -1.0, "beta": 1.0})
+    return context.layer("activation", x, layout=SOURCE, linear={"alpha": -1.0, "beta": 1.0})
 
 
-def split(low: Lowering, x: Blob, count: int, axis: int = -1) -> tuple[Blob, ...]:
+def split(context: Lowering, x: Blob, count: int, axis: int = -1) -> tuple[Blob, ...]:
     """Equal parts along an axis."""
     if count == 1:
         return (x,)
-    return low.outputs(count, "splitND", x, layout=SOURCE, axis=axis, numSplits=count)
+    return context.outputs(count, "splitND", x, layout=SOURCE, axis=axis, numSplits=count)
 
 
 class Simple(Gates):
     """h = f(W x + R h + b)"""
 
-    def step(self, low: Lowering, x: Blob, states: list[Blob]) -> tuple[Blob, list[Blob]]:
+    def step(self, context: Lowering, x: Blob, states: list[Blob]) -> tuple[Blob, list[Blob]]:
         """See `Cell`."""
-        h = self.functions[0](low, binary(low, "add", x, self.recur(low, states[0])))
+        h = self.functions[0](context, binary(context, "add", x, self.recur(context, states[0])))
         return h, [h]
 
 
 class GRU(Gates):
     """h = (1 - z) * g(xh + ...) + z * h; the reset comes before or behind the product."""
 
-    def step(self, low: Lowering, x: Blob, states: list[Blob]) -> tuple[Blob, list[Blob]]:
+    def step(self, context: Lowering, x: Blob, states: list[Blob]) -> tuple[Blob, list[Blob]]:
         """See `Cell`."""
         (h,) = states
-        xz, xr, xh = split(low, x, 3)
+        xz, xr, xh = split(context, x, 3)
         if self.behind:
-            hz, hr, hh = split(low, self.recur(low, h), 3)
+            hz, hr, hh = split(context, self.recur(context, h), 3)
         else:
-            hz, hr = split(low, self.recur(low, h, 0, 2), 2)
-        z = self.functions[0](low, binary(low, "add", xz, hz))
-        r = self.functions[0](low, binary(low, "add", xr, hr))
+            hz, hr = split(context, self.recur(context, h, 0, 2), 2)
+        z = self.functions[0](context, binary(context, "add", xz, hz))
+        r = self.functions[0](context, binary(context, "add", xr, hr))
         if self.behind:
             if self.rb is not None and self.rb[2 * self.units :].any():
-                bias = self.constant(low, "rb", self.rb[None, 2 * self.units :])
-                hh = binary(low, "add", hh, bias)
-            product = binary(low, "multiply", r, hh)
+                bias = self.constant(context, "rb", self.rb[None, 2 * self.units :])
+                hh = binary(context, "add", hh, bias)
+            product = binary(context, "multiply", r, hh)
         else:
-            product = self.recur(low, binary(low, "multiply", r, h), 2)
-        candidate = self.functions[1](low, binary(low, "add", xh, product))
-        new = binary(low, "multiply", one_less(low, z), candidate)
-        made = binary(low, "add", new, binary(low, "multiply", z, h))
+            product = self.recur(context, binary(context, "multiply", r, h), 2)
+        candidate = self.functions[1](context, binary(context, "add", xh, product))
+        new = binary(context, "multiply", one_less(context, z), candidate)
+        made = binary(context, "add", new, binary(context, "multiply", z, h))
         return made, [made]
 
 
 class LSTM(Gates):
     """c = f * c + i * g(...), h = o * h(c)"""
 
-    def step(self, low: Lowering, x: Blob, states: list[Blob]) -> tuple[Blob, list[Blob]]:
+    def step(self, context: Lowering, x: Blob, states: list[Blob]) -> tuple[Blob, list[Blob]]:
         """See `Cell`."""
         h, c = states
-        total = binary(low, "add", x, self.recur(low, h))
-        gate_i, gate_o, gate_f, gate_c = split(low, total, 4)
+        total = binary(context, "add", x, self.recur(context, h))
+        gate_i, gate_o, gate_f, gate_c = split(context, total, 4)
         first, second, third = self.functions
-        i = first(low, self._peek(low, gate_i, c, 0))
-        f = one_less(low, i) if self.coupled else first(low, self._peek(low, gate_f, c, 2))
-        candidate = second(low, gate_c)
-        kept = binary(low, "multiply", f, c)
-        cell = binary(low, "add", kept, binary(low, "multiply", i, candidate))
-        o = first(low, self._peek(low, gate_o, cell, 1))
-        made = binary(low, "multiply", o, third(low, cell))
+        i = first(context, self._peek(context, gate_i, c, 0))
+        f = (
+            one_less(context, i)
+            if self.coupled
+            else first(context, self._peek(context, gate_f, c, 2))
+        )
+        candidate = second(context, gate_c)
+        kept = binary(context, "multiply", f, c)
+        cell = binary(context, "add", kept, binary(context, "multiply", i, candidate))
+        o = first(context, self._peek(context, gate_o, cell, 1))
+        made = binary(context, "multiply", o, third(context, cell))
         return made, [made, cell]
 
-    def _peek(self, low: Lowering, gate: Blob, cell: Blob, index: int) -> Blob:
+    def _peek(self, context: Lowering, gate: Blob, cell: Blob, index: int) -> Blob:
         if self.peephole is None:
             return gate
         part = self.peephole[index * self.units : (index + 1) * self.units]
-        weights = self.constant(low, f"peephole {index}", part[None])
-        return binary(low, "add", gate, binary(low, "multiply", cell, weights))
+        weights = self.constant(context, f"peephole {index}", part[None])
+        return binary(context, "add", gate, binary(context, "multiply", cell, weights))
 
 
-def steps_of(low: Lowering, x: Blob) -> list[Blob]:
+def steps_of(context: Lowering, x: Blob) -> list[Blob]:
     """The entries of the first axis, without it.
 
     Raises:
@@ -203,12 +214,12 @@ def steps_of(low: Lowering, x: Blob) -> list[Blob]:
     length = extent(x, 0)
     if length > MAX_UNROLLED:
         raise ConversionError(f"{length} steps; up to {MAX_UNROLLED} are unrolled")
-    parts = split(low, x, length, axis=0)
-    return [low.layer("squeeze", part, layout=SOURCE, axes=(0,)) for part in parts]
+    parts = split(context, x, length, axis=0)
+    return [context.layer("squeeze", part, layout=SOURCE, axes=(0,)) for part in parts]
 
 
 def walk(
-    low: Lowering,
+    context: Lowering,
     cell: Cell,
     steps: Sequence[Blob],
     states: Sequence[Blob],
@@ -220,7 +231,7 @@ def walk(
     """All steps one after the other.
 
     Args:
-        low: the lowering.
+        context: what adds layers.
         cell: what a step computes.
         steps: what the cell's `project` made, one a step.
         states: the first states.
@@ -235,21 +246,23 @@ def walk(
     outputs: dict[int, Blob] = {}
     before: Blob | None = None
     for place in range(len(steps))[:: -1 if reverse else 1]:
-        output, made = cell.step(low, steps[place], current)
+        output, made = cell.step(context, steps[place], current)
         mask = masks[place] if masks else None
         if mask is not None:
-            made = [_chosen(low, mask, new, old) for new, old in zip(made, current, strict=True)]
+            made = [
+                _chosen(context, mask, new, old) for new, old in zip(made, current, strict=True)
+            ]
             if zero or before is None:
-                output = binary(low, "multiply", output, _wide(low, mask, output))
+                output = binary(context, "multiply", output, _wide(context, mask, output))
             else:
-                output = _chosen(low, mask, output, before)
+                output = _chosen(context, mask, output, before)
         current, before = made, output
         outputs[place] = output
     return [outputs[place] for place in range(len(steps))], current
 
 
 def looped(
-    low: Lowering,
+    context: Lowering,
     cell: Cell,
     steps: Blob,
     states: Sequence[Blob],
@@ -261,7 +274,7 @@ def looped(
     """As `walk`, by a `loop` layer: for many steps, or a number that is not fixed.
 
     Args:
-        low: the lowering.
+        context: what adds layers.
         cell: what a step computes.
         steps: what the cell's `project` made, [time, batch, ...].
         states: the first states.
@@ -273,66 +286,83 @@ def looped(
         the outputs [time, batch, units] in the order of `steps`, and the last states.
     """
     count = len(states)
-    first = low.layer("getShape", steps, layout=SOURCE)
+    first = context.layer("getShape", steps, layout=SOURCE)
     ends: dict[str, Any] = {
         "beginMasks": [False],
         "endMasks": [False],
         "strides": [1],
         "squeezeMasks": [],
     }
-    length = low.layer("sliceStatic", first, layout=SOURCE, beginIds=[0], endIds=[1], **ends)
+    length = context.layer("sliceStatic", first, layout=SOURCE, beginIds=[0], endIds=[1], **ends)
     # the first call makes the constants that all rounds read
-    shape = cell.step(low, _entry(low, steps, low.constant([0.0])), list(states))[0].known
-    column = low.layer("fillLike", _like_states(low, steps, shape), layout=SOURCE, value=0.0)
-    before = low.layer("fillLike", states[0], layout=SOURCE, value=0.0)
+    shape = cell.step(context, _entry(context, steps, context.constant([0.0])), list(states))[
+        0
+    ].known
+    column = context.layer(
+        "fillLike", _like_states(context, steps, shape), layout=SOURCE, value=0.0
+    )
+    before = context.layer("fillLike", states[0], layout=SOURCE, value=0.0)
 
     def body(index: Blob, variables: Sequence[Blob]) -> tuple[None, list[Blob]]:
         *current, shown, made = variables
         at = replace(index, layout=SOURCE)
         if reverse:
-            last = low.layer("activation", length, layout=SOURCE, linear={"alpha": 1, "beta": -1})
-            at = binary(low, "subtract", last, at)
-        output, new = cell.step(low, _entry(low, steps, at), list(current))
-        if masks is not None:
-            mask = _entry(low, masks, at)
-            new = [_chosen(low, mask, a, b) for a, b in zip(new, current, strict=True)]
-            output = (
-                binary(low, "multiply", output, mask) if zero else _chosen(low, mask, output, shown)
+            last = context.layer(
+                "activation", length, layout=SOURCE, linear={"alpha": 1, "beta": -1}
             )
-        row = low.layer("expandDims", output, layout=SOURCE, axes=(0,))
-        written = low.layer("scatter", made, at, row, layout=SOURCE, axis=0, mode="SCATTER_UPDATE")
+            at = binary(context, "subtract", last, at)
+        output, new = cell.step(context, _entry(context, steps, at), list(current))
+        if masks is not None:
+            mask = _entry(context, masks, at)
+            new = [_chosen(context, mask, a, b) for a, b in zip(new, current, strict=True)]
+            output = (
+                binary(context, "multiply", output, mask)
+                if zero
+                else _chosen(context, mask, output, shown)
+            )
+        row = context.layer("expandDims", output, layout=SOURCE, axes=(0,))
+        written = context.layer(
+            "scatter", made, at, row, layout=SOURCE, axis=0, mode="SCATTER_UPDATE"
+        )
         return None, [*new, output, replace(written, shape=made.shape)]
 
-    results = control_flow.loop(low, length, None, [*states, before, column], body)
+    results = control_flow.loop(context, length, None, [*states, before, column], body)
     return results[-1], results[:count]
 
 
-def _entry(low: Lowering, x: Blob, index: Blob) -> Blob:
+def _entry(context: Lowering, x: Blob, index: Blob) -> Blob:
     """The entry of the first axis, without it."""
-    row = low.layer("gather", x, index, layout=SOURCE, axis=0)
-    return low.layer("squeeze", row, layout=SOURCE, axes=(0,))
+    row = context.layer("gather", x, index, layout=SOURCE, axis=0)
+    return context.layer("squeeze", row, layout=SOURCE, axes=(0,))
 
 
-def _like_states(low: Lowering, steps: Blob, shape: Shape) -> Blob:
+def _like_states(context: Lowering, steps: Blob, shape: Shape) -> Blob:
     """A blob [time, batch, units], of any values: a part of what was projected."""
     units = shape[-1] or 0
-    return low.layer(
-        "sliceStatic", steps, layout=SOURCE, beginIds=[0, 0, 0], endIds=[0, 0, units],
-        beginMasks=[True] * 3, endMasks=[True, True, False], strides=[1] * 3, squeezeMasks=[],
-    )  # fmt: skip
+    return context.layer(
+        "sliceStatic",
+        steps,
+        layout=SOURCE,
+        beginIds=[0, 0, 0],
+        endIds=[0, 0, units],
+        beginMasks=[True] * 3,
+        endMasks=[True, True, False],
+        strides=[1] * 3,
+        squeezeMasks=[],
+    )
 
 
-def _chosen(low: Lowering, mask: Blob, new: Blob, old: Blob) -> Blob:
+def _chosen(context: Lowering, mask: Blob, new: Blob, old: Blob) -> Blob:
     """Of `new` where the mask is 1, of `old` elsewhere."""
-    return low.layer("whereBroadcastable", _wide(low, mask, new), new, old, layout=SOURCE)
+    return context.layer("whereBroadcastable", _wide(context, mask, new), new, old, layout=SOURCE)
 
 
-def _wide(low: Lowering, mask: Blob, x: Blob) -> Blob:
+def _wide(context: Lowering, mask: Blob, x: Blob) -> Blob:
     """A mask [batch, 1] with as many axes as a blob."""
-    return low.expand(mask, *range(2, x.rank)) if x.rank > 2 else mask
+    return context.expand(mask, *range(2, x.rank)) if x.rank > 2 else mask
 
 
-def stacked(low: Lowering, parts: Sequence[Blob], axis: int = 0) -> Blob:
+def stacked(context: Lowering, parts: Sequence[Blob], axis: int = 0) -> Blob:
     """Blobs of one shape side by side along a new axis."""
-    wide = [low.layer("expandDims", part, layout=SOURCE, axes=(axis,)) for part in parts]
-    return wide[0] if len(wide) == 1 else low.layer("concatND", *wide, layout=SOURCE, axis=axis)
+    wide = [context.layer("expandDims", part, layout=SOURCE, axes=(axis,)) for part in parts]
+    return wide[0] if len(wide) == 1 else context.layer("concatND", *wide, layout=SOURCE, axis=axis)

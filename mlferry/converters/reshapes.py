@@ -15,7 +15,7 @@ from mlferry.errors import ConversionError
 MOST_AXES = 5
 
 
-def reshaped(low: Lowering, x: Blob, wanted: Sequence[int | None]) -> Blob:
+def reshaped(context: Lowering, x: Blob, wanted: Sequence[int | None]) -> Blob:
     """A blob in a shape of the source, in which one extent may be -1 or unknown.
 
     A shape of more than five axes is remembered only: a transpose between two such reshapes
@@ -28,53 +28,53 @@ def reshaped(low: Lowering, x: Blob, wanted: Sequence[int | None]) -> Blob:
     if None not in target and tuple(target) == source:
         use(x)  # the source refuses others
     if target.count(None) != 1 or None in source:
-        return _reshaped(low, x, target)
+        return _reshaped(context, x, target)
     place = target.index(None)
     rest = math.prod(n for n in target if n is not None)
     whole = list(target)
     whole[place] = math.prod(n for n in source if n is not None) // max(rest, 1)
     if len(target) > MOST_AXES or len(source) > MOST_AXES or not source:
         known(x)  # a shape that is only remembered, or that of one number
-        return _reshaped(low, x, whole)
+        return _reshaped(context, x, whole)
     if tuple(whole) == source:  # at other sizes, too, where the others stay
         use(x, [axis for axis in range(x.rank) if axis != place])
         return x
-    return low.reshape(x, tuple(target), layout=SOURCE)
+    return context.reshape(x, tuple(target), layout=SOURCE)
 
 
-def _reshaped(low: Lowering, x: Blob, target: Sequence[int | None]) -> Blob:
+def _reshaped(context: Lowering, x: Blob, target: Sequence[int | None]) -> Blob:
     if len(target) > MOST_AXES:
         return replace(vector(x), shape=tuple(target))
-    return shaped(low, as_stored(low, x), target)
+    return shaped(context, as_stored(context, x), target)
 
 
-def to_shape(low: Lowering, x: Blob, shape: Constant) -> Blob:
+def to_shape(context: Lowering, x: Blob, shape: Constant) -> Blob:
     """A blob in a shape that the source computes, partly of extents: for any size where it can be.
 
     One of the extents may be left open; it is the one that depends on most.
     """
     wanted: list[int | None] = [int(n) for n in shape.array.ravel()]
-    like = spelled(low.sizes, shape)
-    stored = low.builder.shapes.get(like)
+    like = spelled(context.sizes, shape)
+    stored = context.builder.shapes.get(like)
     if like and stored == tuple(wanted) and rank(x) <= MOST_AXES and not x.is_scalar:
-        return low.layer("reshapeLike", x, Blob(like, stored), layout=SOURCE)
+        return context.layer("reshapeLike", x, Blob(like, stored), layout=SOURCE)
     codes = [] if shape.origins is None else shape.origins.ravel().tolist()
-    made_of = [low.sizes.sets[code] for code in codes]
+    made_of = [context.sizes.sets[code] for code in codes]
     depend = [sum(axis != 0 for _, axis in each) * 2 + bool(each) for each in made_of]
     if -1 not in wanted and any(depend) and len(wanted) <= MOST_AXES and rank(x) <= MOST_AXES:
         place = len(depend) - 1 - depend[::-1].index(max(depend))
         wanted[place] = -1
         made_of[place] = frozenset()
-    low.sizes.use(frozenset().union(*made_of))
-    return reshaped(low, x, wanted)
+    context.sizes.use(frozenset().union(*made_of))
+    return reshaped(context, x, wanted)
 
 
-def as_stored(low: Lowering, x: Blob) -> Blob:
+def as_stored(context: Lowering, x: Blob) -> Blob:
     """A blob of more axes than Core ML has, with those that it really has."""
-    return x if rank(x) <= MOST_AXES else replace(x, shape=low.builder.shapes[x.name])
+    return x if rank(x) <= MOST_AXES else replace(x, shape=context.builder.shapes[x.name])
 
 
-def transposed(low: Lowering, x: Blob, axes: Sequence[int]) -> Blob:
+def transposed(context: Lowering, x: Blob, axes: Sequence[int]) -> Blob:
     """The axes of the source in another order.
 
     Raises:
@@ -83,7 +83,7 @@ def transposed(low: Lowering, x: Blob, axes: Sequence[int]) -> Blob:
     if x.is_scalar or list(axes) == list(range(x.rank)):
         return x
     if x.rank <= MOST_AXES:
-        return low.layer("transpose", x, layout=SOURCE, axes=axes)
+        return context.layer("transpose", x, layout=SOURCE, axes=axes)
     shape = known(x)
     groups: list[list[int]] = []
     for axis in axes:
@@ -98,6 +98,8 @@ def transposed(low: Lowering, x: Blob, axes: Sequence[int]) -> Blob:
         )
     order = sorted(groups)
     merged = tuple(math.prod(shape[a] for a in group) for group in order)
-    folded = low.reshape(as_stored(low, x), merged, layout=SOURCE)
-    turned = low.layer("transpose", folded, layout=SOURCE, axes=[order.index(g) for g in groups])
+    folded = context.reshape(as_stored(context, x), merged, layout=SOURCE)
+    turned = context.layer(
+        "transpose", folded, layout=SOURCE, axes=[order.index(g) for g in groups]
+    )
     return replace(turned, shape=tuple(shape[a] for a in axes))

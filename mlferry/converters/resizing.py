@@ -54,12 +54,16 @@ def scaled(x: Blob, factors: Sequence[float]) -> list[int | None]:
 
 
 def resize(
-    low: Lowering, x: Blob, target: Sequence[int | None], factors: Sequence[float], how: Sampling
+    context: Lowering,
+    x: Blob,
+    target: Sequence[int | None],
+    factors: Sequence[float],
+    how: Sampling,
 ) -> Blob:
     """A blob with other extents, axis by axis.
 
     Args:
-        low: the lowering.
+        context: what adds layers.
         x: the blob; axes are its own.
         target: the new extents.
         factors: the new extents over the old ones, as the source computes them.
@@ -70,7 +74,7 @@ def resize(
     """
     if any(n is not None and n < 1 for n in target):
         raise ConversionError(f"a resize to {list(target)}")
-    whole = _by_whole_factors(low, x, factors, how)
+    whole = _by_whole_factors(context, x, factors, how)
     if whole is not None:
         return whole
     for axis, (size, out, factor) in enumerate(zip(x.known, target, factors, strict=True)):
@@ -84,14 +88,14 @@ def resize(
         use(x, [axis])
         if how.mode == "nearest":
             places = np.clip(how.rounding(positions), 0, size - 1)
-            x = low.layer("gather", x, low.constant(places), layout=x.layout, axis=axis)
+            x = context.layer("gather", x, context.constant(places), layout=x.layout, axis=axis)
         else:
-            x = along(low, x, axis, matrix(size, positions, factor, how))
+            x = along(context, x, axis, matrix(size, positions, factor, how))
     return x
 
 
 def _by_whole_factors(
-    low: Lowering, x: Blob, factors: Sequence[float], how: Sampling
+    context: Lowering, x: Blob, factors: Sequence[float], how: Sampling
 ) -> Blob | None:
     """Core ML's own upsampling of height and width, at any size, where it computes the same.
 
@@ -104,27 +108,29 @@ def _by_whole_factors(
     smooth = how.mode == "linear" and how.half_pixel and not how.antialias
     if not nearest and not (smooth and None in x.known):
         return None
-    mode = {"mode": "NN"} if nearest else {
-        "mode": "BILINEAR", "linearUpsampleMode": "ALIGN_CORNERS_FALSE"
-    }  # fmt: skip
-    return low.layer(
+    mode = (
+        {"mode": "NN"}
+        if nearest
+        else {"mode": "BILINEAR", "linearUpsampleMode": "ALIGN_CORNERS_FALSE"}
+    )
+    return context.layer(
         "upsample", x, layout=x.layout, scalingFactor=(int(height), int(width)), **mode
     )
 
 
-def along(low: Lowering, x: Blob, axis: int, weights: NDArray[Any]) -> Blob:
+def along(context: Lowering, x: Blob, axis: int, weights: NDArray[Any]) -> Blob:
     """Multiply one axis by a matrix [new, old]."""
     rank, layout = x.rank, x.layout
-    constant = low.constant(weights)
+    constant = context.constant(weights)
     if axis == rank - 2:
-        return low.layer("batchedMatmul", constant, x, layout=layout)
+        return context.layer("batchedMatmul", constant, x, layout=layout)
     if axis == rank - 1:
-        return low.layer("batchedMatmul", x, constant, layout=layout, transposeB=True)
+        return context.layer("batchedMatmul", x, constant, layout=layout, transposeB=True)
     order = [i for i in range(rank) if i != axis] + [axis]
-    turned = low.layer("transpose", x, layout=layout, axes=order)
-    made = low.layer("batchedMatmul", turned, constant, layout=layout, transposeB=True)
+    turned = context.layer("transpose", x, layout=layout, axes=order)
+    made = context.layer("batchedMatmul", turned, constant, layout=layout, transposeB=True)
     back = [order.index(i) for i in range(rank)]
-    return low.layer("transpose", made, layout=layout, axes=back)
+    return context.layer("transpose", made, layout=layout, axes=back)
 
 
 def matrix(size: int, positions: NDArray[Any], factor: float, how: Sampling) -> NDArray[Any]:

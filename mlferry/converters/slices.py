@@ -15,7 +15,7 @@ from mlferry.errors import ConversionError
 from mlferry.numerics.shapes import show
 
 
-def sliced(low: Lowering, x: Blob, starts: Any, ends: Any, axes: Any, steps: Any) -> Blob:
+def sliced(context: Lowering, x: Blob, starts: Any, ends: Any, axes: Any, steps: Any) -> Blob:
     """Bounds as Python has them; they are written as they are, to hold for any size."""
     axes = range(len(starts)) if axes is None else axes
     steps = [1] * len(starts) if steps is None else steps
@@ -25,7 +25,7 @@ def sliced(low: Lowering, x: Blob, starts: Any, ends: Any, axes: Any, steps: Any
     parts = [_part(x, axis, part) for axis, part in enumerate(full)]
     if all(part.whole for part in parts):
         return x
-    return low.layer(
+    return context.layer(
         "sliceStatic",
         x,
         layout=SOURCE,
@@ -38,11 +38,12 @@ def sliced(low: Lowering, x: Blob, starts: Any, ends: Any, axes: Any, steps: Any
     )
 
 
-def entry(low: Lowering, x: Blob, axis: int, index: int) -> Blob:
+def entry(context: Lowering, x: Blob, axis: int, index: int) -> Blob:
     """One entry of an axis, which goes; a negative index counts from the end, at any size."""
     end = index + 1 or None
-    return low.layer("squeeze", sliced(low, x, [index], [end], [axis], None), layout=SOURCE,
-                     axes=(axis,))  # fmt: skip
+    return context.layer(
+        "squeeze", sliced(context, x, [index], [end], [axis], None), layout=SOURCE, axes=(axis,)
+    )
 
 
 class _Part(NamedTuple):
@@ -98,7 +99,7 @@ def _inside(
 _PADDINGS: dict[str, dict[str, Any]] = {"reflect": {"reflection": {}}, "edge": {"replication": {}}}
 
 
-def padded(low: Lowering, x: Blob, amounts: Any, mode: str, value: float) -> Blob:
+def padded(context: Lowering, x: Blob, amounts: Any, mode: str, value: float) -> Blob:
     """Negative amounts cut off; what Core ML cannot pad is gathered along each axis."""
     pairs = list(zip(amounts[: x.rank], amounts[x.rank :], strict=True))
     if not any(map(any, pairs)):
@@ -107,14 +108,14 @@ def padded(low: Lowering, x: Blob, amounts: Any, mode: str, value: float) -> Blo
         if any(n < 0 for pair in pairs for n in pair):
             starts = [max(0, -a) for a, _ in pairs]
             ends = [b if b < 0 else None for _, b in pairs]
-            x = sliced(low, x, starts, ends, None, None)
+            x = sliced(context, x, starts, ends, None, None)
             pairs = [(max(0, a), max(0, b)) for a, b in pairs]
         flat = [n for pair in pairs for n in pair]
-        return low.layer("constantPad", x, layout=SOURCE, padAmounts=flat, value=value)
+        return context.layer("constantPad", x, layout=SOURCE, padAmounts=flat, value=value)
     if mode not in ("reflect", "edge", "wrap", "symmetric"):
         raise ConversionError(f"mode={mode!r}")
     if mode in _PADDINGS and _can_be_padded(x, pairs, mode):
-        return _padded_at_any_size(low, x, pairs, mode)
+        return _padded_at_any_size(context, x, pairs, mode)
     for axis, (before, after) in enumerate(pairs):
         if not before and not after:
             continue
@@ -122,7 +123,7 @@ def padded(low: Lowering, x: Blob, amounts: Any, mode: str, value: float) -> Blo
         places = np.arange(max(0, -before), size - max(0, -after))
         widths = (max(0, before), max(0, after))
         indices = np.pad(places, widths, mode=mode)  # type: ignore[call-overload]
-        x = low.layer("gather", x, low.constant(indices), layout=SOURCE, axis=axis)
+        x = context.layer("gather", x, context.constant(indices), layout=SOURCE, axis=axis)
     return x
 
 
@@ -134,18 +135,22 @@ def _can_be_padded(x: Blob, pairs: Pairs, mode: str) -> bool:
     return mode == "edge" or all(n is None or max(pair) < n for n, pair in padded)
 
 
-def _padded_at_any_size(low: Lowering, x: Blob, pairs: Pairs, mode: str) -> Blob:
+def _padded_at_any_size(context: Lowering, x: Blob, pairs: Pairs, mode: str) -> Blob:
     """The axes that are padded go to the end for it."""
     if x.rank == 3:
-        return low.squeeze(_padded_at_any_size(low, low.expand(x, 0), [(0, 0), *pairs], mode), 0)
+        return context.squeeze(
+            _padded_at_any_size(context, context.expand(x, 0), [(0, 0), *pairs], mode), 0
+        )
     order = sorted(range(4), key=lambda axis: (any(pairs[axis]), axis))
     if not any(map(any, pairs[:2])):
         order = [0, 1, 2, 3]
     turned = order != [0, 1, 2, 3]
     if turned:
-        x = low.layer("transpose", x, layout=SOURCE, axes=order)
+        x = context.layer("transpose", x, layout=SOURCE, axes=order)
     amounts = edges([pairs[axis] for axis in order[2:]])
-    x = low.layer("padding", x, layout=SOURCE, **_PADDINGS[mode], **amounts)
+    x = context.layer("padding", x, layout=SOURCE, **_PADDINGS[mode], **amounts)
     if not turned:
         return x
-    return low.layer("transpose", x, layout=SOURCE, axes=[order.index(axis) for axis in range(4)])
+    return context.layer(
+        "transpose", x, layout=SOURCE, axes=[order.index(axis) for axis in range(4)]
+    )

@@ -52,19 +52,21 @@ class Tracer:
             return False
         return all(frontend.ops.find(item.op, graph.version) for item in graph.nodes)
 
-    def convert(self, low: Lowering, node: Node, inputs: Sequence[Any]) -> list[Blob]:
+    def convert(self, context: Lowering, node: Node, inputs: Sequence[Any]) -> list[Blob]:
         """Add what a layer computes.
 
         Raises:
             ConversionError: its code cannot be traced, or an op in it not be converted.
         """
-        given = [low.source_order(x if isinstance(x, Blob) else low.stored(x)) for x in inputs]
+        given = [
+            context.source_order(x if isinstance(x, Blob) else context.stored(x)) for x in inputs
+        ]
         shapes = [x.known for x in given]
         found = [mask for mask in node.masks if mask is not None]
-        mask = found[0].blob(low) if found else None
+        mask = found[0].blob(context) if found else None
         graph, frontend = self._graph(node, shapes, None if mask is None else mask.known)
         extra = [] if len(graph.inputs) == len(given) or mask is None else [mask]
-        made, node.traced_masks = low.convert_inside(
+        made, node.traced_masks = context.convert_inside(
             graph, frontend, [*given, *extra], [*node.carried_masks, *(None for _ in extra)]
         )
         return made

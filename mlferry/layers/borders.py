@@ -11,13 +11,13 @@ from mlferry.spec.problems import Problems, error
 from mlferry.spec.proto import neural_network_pb2 as nn
 
 
-def borders(p: Params, field: str = "paddingAmounts") -> tuple[Edges, Edges]:
+def borders(params: Params, field: str = "paddingAmounts") -> tuple[Edges, Edges]:
     """A `BorderAmounts` field as ((top, bottom), (left, right)); unset is zero.
 
     Raises:
         SpecError: amounts for other than two axes.
     """
-    amounts = getattr(p, field).borderAmounts
+    amounts = getattr(params, field).borderAmounts
     if not amounts:
         return (0, 0), (0, 0)
     if len(amounts) != 2:

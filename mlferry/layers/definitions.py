@@ -83,12 +83,18 @@ DEFINITIONS: RoomRegistry[Definition] = RoomRegistry("layer kind", "definition")
 
 
 def layer_kind(
-    *kinds: str, inputs: int | Count, outputs: int | Count = 1, evaluated: Count | None = None,
-    defaults: Mapping[str, Any] | None = None, positive: Sequence[str] = (),
-    positive_alone: Sequence[str] = (), lists: Mapping[str, Entries] | None = None,
-    features: Sequence[Feature] = (), updatable: bool = False,
+    *kinds: str,
+    inputs: int | Count,
+    outputs: int | Count = 1,
+    evaluated: Count | None = None,
+    defaults: Mapping[str, Any] | None = None,
+    positive: Sequence[str] = (),
+    positive_alone: Sequence[str] = (),
+    lists: Mapping[str, Entries] | None = None,
+    features: Sequence[Feature] = (),
+    updatable: bool = False,
     gradient: bool | Callable[[nn.NeuralNetworkLayer], bool] = False,
-) -> Callable[[F], F]:  # fmt: skip
+) -> Callable[[F], F]:
     """Register kinds of layers; see `Definition`.
 
     Args:
@@ -100,9 +106,17 @@ def layer_kind(
         takes, makes = _count(inputs), _count(outputs)
         through = gradient if callable(gradient) else lambda layer: bool(gradient)
         definition = Definition(
-            shape, takes, makes, evaluated or takes, tuple(positive), tuple(positive_alone),
-            dict(lists or {}), tuple(features), updatable, through,
-        )  # fmt: skip
+            shape,
+            takes,
+            makes,
+            evaluated or takes,
+            tuple(positive),
+            tuple(positive_alone),
+            dict(lists or {}),
+            tuple(features),
+            updatable,
+            through,
+        )
         for kind in kinds:
             DEFINITIONS.add(kind, definition)
             for path, value in (defaults or {}).items():
@@ -143,25 +157,25 @@ class RankUnknownError(Exception):
     """The number of axes of an output depends on data, or on a custom layer's class."""
 
 
-def infer(p: Params, shapes: Sequence[Shape | None]) -> list[Shape] | None:
+def infer(params: Params, shapes: Sequence[Shape | None]) -> list[Shape] | None:
     """The output shapes of a layer, or None where the shape of an input, or a rank, is unknown.
 
     Raises:
         SpecError: the kind is unknown, or the shapes do not fit the layer.
     """
-    definition = definition_of(p.kind)
+    definition = definition_of(params.kind)
     known = [shape for shape in shapes if shape is not None]
     if len(known) < len(shapes):
         return None
-    with context(f"inferring the shape of {p.kind} {p.name!r}"):
+    with context(f"inferring the shape of {params.kind} {params.name!r}"):
         try:
-            return definition.shape(p, *known)
+            return definition.shape(params, *known)
         except RankUnknownError:
             return None
         except TypeError as problem:
             if "positional argument" not in str(problem):
                 raise
-            raise SpecError(f"{len(shapes)} inputs do not fit a {p.kind} layer") from problem
+            raise SpecError(f"{len(shapes)} inputs do not fit a {params.kind} layer") from problem
 
 
 @dataclass(frozen=True)

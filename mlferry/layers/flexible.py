@@ -172,9 +172,15 @@ class _Network:
             if what is not None
         ]
         if any(axis in self._new.get(name, ()) for name, axis in changed):
-            reasons += map(str, bound_to_sizes(
-                self._network, self.plain.shapes, traced.shapes, recorded=self._record is not None
-            ))  # fmt: skip
+            reasons += map(
+                str,
+                bound_to_sizes(
+                    self._network,
+                    self.plain.shapes,
+                    traced.shapes,
+                    recorded=self._record is not None,
+                ),
+            )
         return _Tried(traced.shapes, reasons)
 
 
@@ -353,9 +359,10 @@ def _varying(
     fixed = [
         feature.name
         for feature in spec.description.output
-        if _default(feature.type) and not _shapes(feature.type)
+        if _default(feature.type)
+        and not _shapes(feature.type)
         and not list(_ranges(feature.name, feature.type))
-    ]  # fmt: skip
+    ]
     found: list[str] = []
     for axis, value in seen:
         if axis.axis < 0:

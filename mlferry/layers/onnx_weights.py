@@ -22,14 +22,19 @@ _ZERO_POINT_MOST = 255
 
 
 def weight(
-    e: Emitter, p: Params, field: str, shape: Sequence[int], *, channel_axis: int = 0,
+    emitter: Emitter,
+    params: Params,
+    field: str,
+    shape: Sequence[int],
+    *,
+    channel_axis: int = 0,
     axes: Sequence[int] | None = None,
-) -> str:  # fmt: skip
+) -> str:
     """A weight of a layer as a float32 value.
 
     Args:
-        e: the emitter.
-        p: the layer's parameters, or a part of them.
+        emitter: the emitter.
+        params: the layer's parameters, or a part of them.
         field: which weight.
         shape: its stored shape.
         channel_axis: the axis along which several scales go.
@@ -38,49 +43,49 @@ def weight(
     Raises:
         SpecError: the number of stored values does not fit.
     """
-    message = getattr(p.message, field)
+    message = getattr(params.message, field)
     order = tuple(range(len(shape))) if axes is None else tuple(axes)
-    hint = f"{e.layer}.{field}"
+    hint = f"{emitter.layer}.{field}"
     encoding = weights.encoding(message)
     if encoding is None or encoding.kind == weights.FLOAT32:
-        return e.constant(_moved(p.weight(field, shape), order), hint)
+        return emitter.constant(_moved(params.weight(field, shape), order), hint)
     try:
         if encoding.kind == weights.FLOAT16:
             half = weights.half(message, shape)
-            return e.node("Cast", e.constant(_moved(half, order), hint), to=FLOAT)
+            return emitter.node("Cast", emitter.constant(_moved(half, order), hint), to=FLOAT)
         parts = weights.parts(message, shape, channel_axis=channel_axis)
     except SpecError as error:
-        error.add_context(f"reading {field} of {p.kind} {p.name!r}")
+        error.add_context(f"reading {field} of {params.kind} {params.name!r}")
         raise
-    indices = e.constant(_moved(parts.indices, order), hint)
+    indices = emitter.constant(_moved(parts.indices, order), hint)
     if isinstance(parts, weights.Lookup):
-        wide = e.node("Cast", indices, to=INT32)  # bytes in the file; Gather takes int32
-        y = e.node("Gather", e.constant(parts.table, f"{hint}.table"), wide)
-        e.shapes[y] = e.shapes[indices]
+        wide = emitter.node("Cast", indices, to=INT32)  # bytes in the file; Gather takes int32
+        y = emitter.node("Gather", emitter.constant(parts.table, f"{hint}.table"), wide)
+        emitter.shapes[y] = emitter.shapes[indices]
         return y
-    return _linear(e, parts, indices, order.index(channel_axis % max(1, len(order))), hint)
+    return _linear(emitter, parts, indices, order.index(channel_axis % max(1, len(order))), hint)
 
 
 def _moved(array: NDArray[Any], order: tuple[int, ...]) -> NDArray[Any]:
     return np.ascontiguousarray(array.transpose(order))
 
 
-def _linear(e: Emitter, parts: weights.Linear, indices: str, axis: int, hint: str) -> str:
-    shape = e.shape(indices)
+def _linear(emitter: Emitter, parts: weights.Linear, indices: str, axis: int, hint: str) -> str:
+    shape = emitter.shape(indices)
     scale, bias = parts.scale, parts.bias
     if scale.size == 1:
         scale = scale.reshape(())
     zero_point = _zero_point(parts)
-    inputs = [indices, e.constant(scale, f"{hint}.scale")]
+    inputs = [indices, emitter.constant(scale, f"{hint}.scale")]
     if zero_point is not None and zero_point.any():
-        inputs.append(e.constant(zero_point.reshape(scale.shape), f"{hint}.zero_point"))
-    y = e.node("DequantizeLinear", *inputs, axis=axis if scale.ndim else None)
-    e.shapes[y] = shape
+        inputs.append(emitter.constant(zero_point.reshape(scale.shape), f"{hint}.zero_point"))
+    y = emitter.node("DequantizeLinear", *inputs, axis=axis if scale.ndim else None)
+    emitter.shapes[y] = shape
     if zero_point is not None:
         return y
     along = [-1 if index == axis else 1 for index in range(len(shape))]
     spread = bias.reshape(() if bias.size == 1 else along)
-    return e.node("Add", y, e.constant(spread, f"{hint}.bias"))
+    return emitter.node("Add", y, emitter.constant(spread, f"{hint}.bias"))
 
 
 def _zero_point(parts: weights.Linear) -> NDArray[Any] | None:

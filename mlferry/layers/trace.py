@@ -144,9 +144,11 @@ def bound_to_sizes(
         if len(known) < len(shapes):
             continue
         change = Change(
-            tuple(a for a, _ in known), tuple(b for _, b in known),
-            tuple(constant.get(name, False) for name in names), recorded,
-        )  # fmt: skip
+            tuple(a for a, _ in known),
+            tuple(b for _, b in known),
+            tuple(constant.get(name, False) for name in names),
+            recorded,
+        )
         reason = entry.value(Params.of(layer), change)
         if reason:
             found.append(Refusal(layer, change.now, reason))
@@ -154,11 +156,20 @@ def bound_to_sizes(
 
 
 _NEVER_CONSTANT = (
-    "custom", "branch", "loop", "categoricalDistribution", "randomNormalLike",
-    "randomNormalStatic", "randomNormalDynamic", "randomUniformLike", "randomUniformStatic",
-    "randomUniformDynamic", "randomBernoulliLike", "randomBernoulliStatic",
+    "custom",
+    "branch",
+    "loop",
+    "categoricalDistribution",
+    "randomNormalLike",
+    "randomNormalStatic",
+    "randomNormalDynamic",
+    "randomUniformLike",
+    "randomUniformStatic",
+    "randomUniformDynamic",
+    "randomBernoulliLike",
+    "randomBernoulliStatic",
     "randomBernoulliDynamic",
-)  # fmt: skip
+)
 
 
 def _walk_bodies(

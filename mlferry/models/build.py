@@ -52,9 +52,12 @@ def _set_parameter(
 ) -> None:
     plain = value.item() if isinstance(value, np.generic) else value
     fields: tuple[tuple[type, str], ...] = (
-        (bool, "boolValue"), (int, "longValue"), (float, "doubleValue"), (str, "stringValue"),
+        (bool, "boolValue"),
+        (int, "longValue"),
+        (float, "doubleValue"),
+        (str, "stringValue"),
         (bytes, "bytesValue"),
-    )  # fmt: skip
+    )
     field = next((field for kind, field in fields if isinstance(plain, kind)), None)
     if field == "longValue" and -(2**31) <= plain < 2**31:
         field = "intValue"

@@ -114,11 +114,15 @@ class OutputReport:
 
 
 _LABELS = {
-    "top1": "Top 1 agreement:", "top5": "Top 5 agreement:", "snr": "SNR:",
-    "worst_snr": "SNR, worst sample:", "psnr": "PSNR:",
-    "largest_difference": "Largest difference:", "mean_difference": "Mean difference:",
+    "top1": "Top 1 agreement:",
+    "top5": "Top 5 agreement:",
+    "snr": "SNR:",
+    "worst_snr": "SNR, worst sample:",
+    "psnr": "PSNR:",
+    "largest_difference": "Largest difference:",
+    "mean_difference": "Mean difference:",
     "cosine": "Cosine:",
-}  # fmt: skip
+}
 
 
 def _show(key: str, value: float) -> str:
@@ -354,9 +358,13 @@ def _onnx_runner(session: Any, order: Sequence[str]) -> Callable[[Mapping[str, A
 
 
 _ONNX_TYPES: dict[str, Any] = {
-    "tensor(double)": np.float64, "tensor(int64)": np.int64, "tensor(int32)": np.int32,
-    "tensor(uint8)": np.uint8, "tensor(float16)": np.float16, "tensor(bool)": np.bool_,
-}  # fmt: skip
+    "tensor(double)": np.float64,
+    "tensor(int64)": np.int64,
+    "tensor(int32)": np.int32,
+    "tensor(uint8)": np.uint8,
+    "tensor(float16)": np.float16,
+    "tensor(bool)": np.bool_,
+}
 
 
 def _keras_runner(model: Any, order: Sequence[str]) -> Callable[[Mapping[str, Any]], Outputs]:
@@ -504,17 +512,22 @@ def _probabilities(first: NDArray[np.float64], second: NDArray[np.float64]) -> M
 def _array(first: NDArray[np.float64], second: NDArray[np.float64]) -> Measured:
     off = np.abs(first - second)
     energy = Energy(
-        float(np.square(first).sum()), float(np.square(off).sum()),
-        float(np.abs(first).max(initial=0)), first.size,
-    )  # fmt: skip
+        float(np.square(first).sum()),
+        float(np.square(off).sum()),
+        float(np.abs(first).max(initial=0)),
+        first.size,
+    )
     lengths = float(np.linalg.norm(first) * np.linalg.norm(second))
     cosine = 1.0
     if energy.noise != 0:
         cosine = float((first * second).sum()) / lengths if lengths else 0.0
     numbers = {
-        "snr": energy.snr, "psnr": energy.psnr, "largest_difference": float(off.max(initial=0)),
-        "mean_difference": float(off.mean()), "cosine": cosine,
-    }  # fmt: skip
+        "snr": energy.snr,
+        "psnr": energy.psnr,
+        "largest_difference": float(off.max(initial=0)),
+        "mean_difference": float(off.mean()),
+        "cosine": cosine,
+    }
     return numbers, -math.inf if math.isnan(energy.snr) else energy.snr, energy
 
 

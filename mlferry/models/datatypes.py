@@ -118,9 +118,16 @@ class Dictionary(_Datatype):
 
 
 _SHORT: dict[Any, type[_Datatype]] = {
-    int: Int64, float: Double, str: String, Int64: Int64, Double: Double, String: String,
-    "Int64": Int64, "Double": Double, "String": String,
-}  # fmt: skip
+    int: Int64,
+    float: Double,
+    str: String,
+    Int64: Int64,
+    Double: Double,
+    String: String,
+    "Int64": Int64,
+    "Double": Double,
+    "String": String,
+}
 
 
 def normalized(given: Any) -> _Datatype:

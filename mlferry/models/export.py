@@ -16,9 +16,12 @@ from mlferry.spec import io
 
 
 def export_onnx(
-    model: Any, path: str | os.PathLike[str] | None = None, *,
-    input_shapes: Mapping[str, Sequence[Extent]] | None = None, pixels: bool = False,
-) -> Any:  # fmt: skip
+    model: Any,
+    path: str | os.PathLike[str] | None = None,
+    *,
+    input_shapes: Mapping[str, Sequence[Extent]] | None = None,
+    pixels: bool = False,
+) -> Any:
     """A Core ML neural network as an ONNX model.
 
     It takes and gives what `MLModel.predict` takes and gives, under the same names: arrays in

@@ -234,9 +234,12 @@ def _apply(
 
 
 def _apply_inside(
-    pipeline: model_pb2.Pipeline, name: str, change: Callable[[ft.FeatureType], None], *,
+    pipeline: model_pb2.Pipeline,
+    name: str,
+    change: Callable[[ft.FeatureType], None],
+    *,
     check: bool,
-) -> None:  # fmt: skip
+) -> None:
     """Change an input of a pipeline in the models that take it.
 
     Raises:
@@ -328,8 +331,10 @@ def update_image_size_range(
         SpecError: there is no such image, or a layer does not take all of the sizes; the
             message tells which ones all layers take.
     """
-    ranges = [_range(size_range.height_range, "the height"),
-              _range(size_range.width_range, "the width")]  # fmt: skip
+    ranges = [
+        _range(size_range.height_range, "the height"),
+        _range(size_range.width_range, "the width"),
+    ]
 
     def change(feature: ft.FeatureType) -> None:
         image = feature.imageType

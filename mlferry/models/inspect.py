@@ -85,8 +85,11 @@ def _systems(version: int) -> dict[str, str]:
         return {}
     needs = releases.release(version)
     return {
-        "iOS": needs.ios, "macOS": needs.macos, "tvOS": needs.tvos, "watchOS": needs.watchos,
-    }  # fmt: skip
+        "iOS": needs.ios,
+        "macOS": needs.macos,
+        "tvOS": needs.tvos,
+        "watchOS": needs.watchos,
+    }
 
 
 def _labels(spec: model_pb2.Model) -> list[str]:

@@ -26,8 +26,9 @@ def renderables(d: Facts) -> Iterator[RenderableType]:
     for needed in d.dependencies:
         where = f" ({needed.name})" if needed.name else ""
         title = f"dependency: {needed.kind} {needed.class_name}{where}"
-        yield Panel(_table(needed.details()), title=Text(title), title_align="left",
-                    border_style="yellow")  # fmt: skip
+        yield Panel(
+            _table(needed.details()), title=Text(title), title_align="left", border_style="yellow"
+        )
     if d.models:
         inner = ((model.kind, readable_size(model.size)) for model in d.models)
         yield _titled("Models", inner)

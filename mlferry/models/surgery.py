@@ -275,17 +275,22 @@ def _check_size(model: MLModel, name: str, made: ft.FeatureType) -> None:
         known = tuple(extent for extent in size if extent is not None)
         reasons = reasons_against(model.spec, {name: known}, custom)
         if reasons:
-            raise SpecError(f"the layers do not take {name!r} as {features.show(made)}: "
-                            f"{reasons[0]}")  # fmt: skip
+            raise SpecError(
+                f"the layers do not take {name!r} as {features.show(made)}: {reasons[0]}"
+            )
     new = flexible_axes(made) - flexible_axes(old)
     if new:
         spec = model.get_spec()
         next(f for f in spec.description.input if f.name == name).type.CopyFrom(made)
-        broken = [str(axis) for axis in acceptance(spec, custom, new={name: new}).axes
-                  if axis.input == name and not axis.is_whole]  # fmt: skip
+        broken = [
+            str(axis)
+            for axis in acceptance(spec, custom, new={name: new}).axes
+            if axis.input == name and not axis.is_whole
+        ]
         if broken:
-            raise SpecError("the layers do not take all of these sizes:\n  - "
-                            + "\n  - ".join(broken))  # fmt: skip
+            raise SpecError(
+                "the layers do not take all of these sizes:\n  - " + "\n  - ".join(broken)
+            )
 
 
 def _changed(
@@ -354,8 +359,9 @@ def attach_class_labels(
     if isinstance(network, nn.NeuralNetworkClassifier):
         which = "stringClassLabels" if isinstance(class_labels[0], str) else "int64ClassLabels"
         if which != network.WhichOneof("ClassLabels"):
-            raise SpecError(f"the classifier has {network.WhichOneof('ClassLabels')}: labels keep "
-                            "their kind")  # fmt: skip
+            raise SpecError(
+                f"the classifier has {network.WhichOneof('ClassLabels')}: labels keep their kind"
+            )
         holder = getattr(network, which)
         if len(holder.vector) != len(class_labels):
             raise SpecError(f"{len(class_labels)} labels for {len(holder.vector)} classes")
@@ -375,9 +381,15 @@ def attach_class_labels(
         raise SpecError(f"{len(class_labels)} labels for {size} values of {probabilities!r}")
     plain = nn.NeuralNetwork()  # writing the classifier clears the network of the message
     plain.ParseFromString(network.SerializeToString())
-    write_classifier(spec, plain, {
-        "labels": list(class_labels), "blob": probabilities,
-        "label_name": predicted_feature_name, "probabilities_name": probabilities,
-    })  # fmt: skip
+    write_classifier(
+        spec,
+        plain,
+        {
+            "labels": list(class_labels),
+            "blob": probabilities,
+            "label_name": predicted_feature_name,
+            "probabilities_name": probabilities,
+        },
+    )
     training.label_target(spec, probabilities)
     return _checked(spec, [model], "the classifier")

@@ -44,6 +44,10 @@ def visualize_spec(
         title = Path(model).name if isinstance(model, str | os.PathLike) else "Core ML model"
     loaded = model if isinstance(model, MLModel) else MLModel(model)
     return draw(
-        loaded.get_spec(), loaded._classes.layers, input_shape_dict or {}, path, title,
+        loaded.get_spec(),
+        loaded._classes.layers,
+        input_shape_dict or {},
+        path,
+        title,
         open_browser=open_browser,
-    )  # fmt: skip
+    )

@@ -40,9 +40,13 @@ _HELD_MOST = 4  # shared things that a worker keeps
 
 
 def in_order(
-    work: Callable[[S, T], R], shared: S, items: Iterable[T], executor: Executors | None = None, *,
+    work: Callable[[S, T], R],
+    shared: S,
+    items: Iterable[T],
+    executor: Executors | None = None,
+    *,
     chunk_size: int = CHUNK,
-) -> Iterator[R]:  # fmt: skip
+) -> Iterator[R]:
     """``work(shared, item)`` for each item, in their order.
 
     Args:
@@ -90,11 +94,14 @@ def _worked(digest: str, payload: bytes | None, chunk: bytes) -> _Done[Any] | _M
         try:
             found = pickle.loads(payload)
         except Exception as error:
-            return _Done([], WorkerError(
-                f"a worker cannot take the model: {type(error).__name__}: {error}. Classes and "
-                "functions of modules have to be importable there: install the module, or call "
-                "cloudpickle.register_pickle_by_value(module) first"
-            ))  # fmt: skip
+            return _Done(
+                [],
+                WorkerError(
+                    f"a worker cannot take the model: {type(error).__name__}: {error}. Classes and "
+                    "functions of modules have to be importable there: install the module, or call "
+                    "cloudpickle.register_pickle_by_value(module) first"
+                ),
+            )
         _HELD[digest] = found
         while len(_HELD) > _HELD_MOST:
             _HELD.popitem(last=False)

@@ -30,8 +30,16 @@ _BROADCAST = {
 }  # fmt: skip
 
 _BOOLEAN = {
-    "And", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Not", "Or", "Xor",
-}  # fmt: skip
+    "And",
+    "Equal",
+    "Greater",
+    "GreaterOrEqual",
+    "Less",
+    "LessOrEqual",
+    "Not",
+    "Or",
+    "Xor",
+}
 
 
 class Emitter:
@@ -128,9 +136,13 @@ class Emitter:
         return self.add(op, inputs, outputs, kept, domain)
 
     def add(
-        self, op: str, inputs: Sequence[str], outputs: int, attributes: dict[str, Any],
+        self,
+        op: str,
+        inputs: Sequence[str],
+        outputs: int,
+        attributes: dict[str, Any],
         domain: str = "",
-    ) -> tuple[str, ...]:  # fmt: skip
+    ) -> tuple[str, ...]:
         """One node, with attributes of any names."""
         made = [self.fresh(f"{self.layer}/{op}") for _ in range(outputs)]
         node = Node(op, list(inputs), made, attributes, domain, self.fresh(f"{made[0]}/op"))

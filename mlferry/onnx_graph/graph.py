@@ -93,9 +93,11 @@ class Graph:
         if any(node.domain for node in walk(self.nodes)):
             opsets.append(helper.make_opsetid(CUSTOM_DOMAIN, 1))
         model = onnx.ModelProto(
-            ir_version=IR_VERSION, producer_name="mlferry", producer_version=VERSION,
+            ir_version=IR_VERSION,
+            producer_name="mlferry",
+            producer_version=VERSION,
             opset_import=opsets,
-        )  # fmt: skip
+        )
         model.graph.name = name
         for key, array in self.arrays.items():  # in place: every copy of the weights counts
             tensor = model.graph.initializer.add(name=key, dims=array.shape)

@@ -94,9 +94,11 @@ class _Simplifier:
     def is_view(self, node: Node | None) -> bool:
         """Whether a node changes nothing but the shape, and to a known one."""
         return (
-            node is not None and node.op in _VIEWS and not node.domain
+            node is not None
+            and node.op in _VIEWS
+            and not node.domain
             and self.whole(node.outputs[0]) is not None
-        )  # fmt: skip
+        )
 
     def round(self, nodes: list[Node], outputs: set[str]) -> bool:
         """Simplify each node of one scope once; whether anything changed."""
@@ -104,9 +106,11 @@ class _Simplifier:
         reads = Counter(name for node in walk(self.graph.nodes) for name in node.inputs)
         reads.update(outputs)
         reads.update(
-            port.name for node in walk(self.graph.nodes) for body in node.bodies
+            port.name
+            for node in walk(self.graph.nodes)
+            for body in node.bodies
             for port in body.outputs
-        )  # fmt: skip
+        )
         changed = False
         for node in list(nodes):
             before = made_by.get(node.inputs[0]) if node.inputs else None
@@ -121,9 +125,11 @@ class _Simplifier:
                 node.attributes["perm"] = [inner[axis] for axis in outer]
                 changed = True
             elif (
-                before is not None and self.is_view(before) and reads[before.outputs[0]] == 1
+                before is not None
+                and self.is_view(before)
+                and reads[before.outputs[0]] == 1
                 and self._swapped(before, node)
-            ):  # fmt: skip
+            ):
                 made_by[before.outputs[0]] = before
                 made_by[node.outputs[0]] = node
                 changed = True
@@ -184,9 +190,10 @@ class _Simplifier:
             return node.attributes if alone else None
         if node.op == "Softmax":
             axis = _same_axis(
-                self.whole(view.outputs[0]) or (), self.whole(view.inputs[0]) or (),
+                self.whole(view.outputs[0]) or (),
+                self.whole(view.inputs[0]) or (),
                 node.attributes["axis"],
-            )  # fmt: skip
+            )
             return None if axis is None else {**node.attributes, "axis": axis}
         return None
 

@@ -70,8 +70,9 @@ class Compiled:
         try:
             made = self.session.run(list(self.outputs.values()), given)
         except Exception as error:
-            shapes = ", ".join(f"{blob} {x.shape}" for blob, x in zip(
-                self.inputs, given.values(), strict=True))  # fmt: skip
+            shapes = ", ".join(
+                f"{blob} {x.shape}" for blob, x in zip(self.inputs, given.values(), strict=True)
+            )
             raise PredictionError(
                 f"onnxruntime cannot evaluate {self.kinds} for {shapes}: {error}\n"
                 'MLModel(..., engine="numpy") names the layer'
@@ -113,9 +114,12 @@ class OnnxSession(Session):
     """
 
     def __init__(
-        self, network: networks.Network, custom_layers: CustomClasses | None = None, *,
+        self,
+        network: networks.Network,
+        custom_layers: CustomClasses | None = None,
+        *,
         threads: int | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         import_onnxruntime()
         super().__init__(network, custom_layers, planned=False)
         self._network, self._threads = network, threads

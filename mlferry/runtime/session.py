@@ -92,9 +92,13 @@ class Session:
     """
 
     def __init__(
-        self, network: networks.Network, custom_layers: CustomClasses | None = None, *,
-        planned: bool = True, winograd: bool = True,
-    ) -> None:  # fmt: skip
+        self,
+        network: networks.Network,
+        custom_layers: CustomClasses | None = None,
+        *,
+        planned: bool = True,
+        winograd: bool = True,
+    ) -> None:
         self.planned, self.winograd = planned, winograd
         self.rank5 = versions.uses_rank5(network)
         every = networks.layers_of(network)

@@ -14,9 +14,11 @@ from mlferry.errors import ModelFileError
 from mlferry.spec.proto import model_pb2
 
 _SOURCES = {
-    ".onnx": "an ONNX model", ".h5": "a Keras model", ".keras": "a Keras model",
+    ".onnx": "an ONNX model",
+    ".h5": "a Keras model",
+    ".keras": "a Keras model",
     ".pb": "a TensorFlow model",
-}  # fmt: skip
+}
 _FOREIGN = (
     (b"\x89HDF\r\n\x1a\n", "an HDF5 file; convert it: mlferry.convert({path!r})"),
     (b"PK\x03\x04", "a zip archive (a .keras file?); convert it: mlferry.convert({path!r})"),

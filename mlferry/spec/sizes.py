@@ -56,6 +56,7 @@ def bind(spec: model_pb2.Model, names: Iterable[str], ranks: Mapping[str, int]) 
     if not record or not any(record.values()):
         return
     for name in names:
-        record[name] = {-axis: "the network of which this is a part" for axis in
-                        range(1, ranks[name] + 1)}  # fmt: skip
+        record[name] = {
+            -axis: "the network of which this is a part" for axis in range(1, ranks[name] + 1)
+        }
     write(spec, record)

@@ -141,9 +141,17 @@ class LayerCall:
 
 _RECURRENT = ("sequences", "initial_state", "mask", "training")
 _HEADS = (
-    "query", "value", "key", "query_mask", "value_mask", "key_mask", "attention_mask",
-    "return_attention_scores", "training", "use_causal_mask",
-)  # fmt: skip
+    "query",
+    "value",
+    "key",
+    "query_mask",
+    "value_mask",
+    "key_mask",
+    "attention_mask",
+    "return_attention_scores",
+    "training",
+    "use_causal_mask",
+)
 _LISTED = ("inputs", "mask", "training", "return_attention_scores", "use_causal_mask")
 _MASKED = ("inputs", "training", "mask")
 

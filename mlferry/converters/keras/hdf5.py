@@ -165,7 +165,7 @@ def _tree(path: Path, spill: Path, name: str) -> Mapping[str, Any]:
         "spill": str(spill),
         "skip": _UNREAD,
         "limits": {**asdict(found), "size": size},
-    }  # fmt: skip
+    }
     if found.isolated:
         seconds = found.seconds + size / _BYTES_A_SECOND
         try:

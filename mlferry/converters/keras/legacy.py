@@ -163,7 +163,7 @@ _KNOWN_1 = {
 }
 # Recurrent layers of Keras 1 kept the arrays of each gate apart, in this order.
 GATES_1 = {"LSTM": ("i", "c", "f", "o"), "GRU": ("z", "r", "h")}
-_GATES_3 = {"LSTM": ("i", "f", "c", "o"), "GRU": ("z", "r", "h")}  # fmt: skip
+_GATES_3 = {"LSTM": ("i", "f", "c", "o"), "GRU": ("z", "r", "h")}
 
 
 def _merge(config: Config) -> tuple[str, Config]:

@@ -29,26 +29,39 @@ _PASS = {
     "AdditiveAttention",
 }  # fmt: skip
 _MERGES = {"Add", "Subtract", "Multiply", "Average", "Maximum", "Minimum"}
-_RECURRENT = {"SimpleRNN", "LSTM", "GRU", "RNN", "Bidirectional", "ConvLSTM1D", "ConvLSTM2D",
-              "ConvLSTM3D"}  # fmt: skip
+_RECURRENT = {
+    "SimpleRNN",
+    "LSTM",
+    "GRU",
+    "RNN",
+    "Bidirectional",
+    "ConvLSTM1D",
+    "ConvLSTM2D",
+    "ConvLSTM3D",
+}
 _HEADS = {"MultiHeadAttention", "GroupedQueryAttention"}
 _COMPUTE = {
-    "GlobalAveragePooling1D", "Softmax", "Attention", "AdditiveAttention", *_HEADS,
-    "TimeDistributed", *_RECURRENT,
-}  # fmt: skip
+    "GlobalAveragePooling1D",
+    "Softmax",
+    "Attention",
+    "AdditiveAttention",
+    *_HEADS,
+    "TimeDistributed",
+    *_RECURRENT,
+}
 SET = "Model.masks"  # the op of a node that gives masks to its inputs
 _COMPUTE_3 = {"Multiply", "Maximum", "Minimum"}  # since Keras 3
 
 
-def of(low: Lowering, node: Node) -> list[Blob | None]:
+def of(context: Lowering, node: Node) -> list[Blob | None]:
     """The masks of a node's inputs; none where no input has one."""
-    blobs = [None if mask is None else mask.blob(low) for mask in node.masks]
+    blobs = [None if mask is None else mask.blob(context) for mask in node.masks]
     return [*blobs, *[None] * (len(node.inputs) - len(blobs))]
 
 
 def explicit(value: Any) -> Mask:
     """A mask that the call names: a value of the graph."""
-    return Mask(value.name, lambda low: low.source_order(low.blob(value)))
+    return Mask(value.name, lambda context: context.source_order(context.blob(value)))
 
 
 def follow(graph: Graph) -> None:
@@ -237,11 +250,11 @@ def _passed_by_choice(node: Node, given: Sequence[Mask | None], version: int) ->
 def _passed_by_trace(node: Node, told: Sequence[Mask | None]) -> list[Mask | None]:
     """What the layers inside give their outputs, which a layer that passes masks on keeps."""
 
-    def made(index: int, low: Lowering) -> Blob | None:
+    def made(index: int, context: Lowering) -> Blob | None:
         inner = node.traced_masks[index] if index < len(node.traced_masks) else None
-        found = None if inner is None else inner.blob(low)
+        found = None if inner is None else inner.blob(context)
         outer = told[index] if index < len(told) else None
-        return found if found is not None or outer is None else outer.blob(low)
+        return found if found is not None or outer is None else outer.blob(context)
 
     return [Mask(node.name, partial(made, index)) for index in range(len(node.outputs))]
 
@@ -249,14 +262,14 @@ def _passed_by_trace(node: Node, told: Sequence[Mask | None]) -> list[Mask | Non
 def _untold(node: Node, mask: Mask) -> Mask:
     """A mask behind a layer whose conversion function says whether it passes it on."""
 
-    def make(low: Lowering) -> Blob | None:
+    def make(context: Lowering) -> Blob | None:
         if node.passes_mask is None:
             raise ConversionError(
                 f"it computes with the mask of {mask.origin!r}, which comes through {node}, a "
                 "layer of your own: nothing tells whether it passes the mask on. Say so in its "
                 "conversion function: mlferry.CustomLayerParams(..., passes_mask=True), or False"
             )
-        return mask.blob(low) if node.passes_mask else None
+        return mask.blob(context) if node.passes_mask else None
 
     return Mask(mask.origin, make)
 
@@ -272,41 +285,43 @@ def _of_sequences(node: Node, first: Mask | None) -> list[Mask | None]:
     return [first, first] if "merge_mode" in config and config["merge_mode"] is None else [first]
 
 
-def _compare(low: Lowering, x: Blob, name: str, kind: str, alpha: float) -> Blob:
-    return low.layer(kind, x, name=name, layout=SOURCE, alpha=alpha)
+def _compare(context: Lowering, x: Blob, name: str, kind: str, alpha: float) -> Blob:
+    return context.layer(kind, x, name=name, layout=SOURCE, alpha=alpha)
 
 
 def _not_zero(node: Node) -> Mask:
     value = node.inputs[0]
     name = f"{node.name}/mask"
-    return Mask(node.name, lambda low: _compare(low, low.blob(value), name, "notEqual", 0.0))
+    return Mask(
+        node.name, lambda context: _compare(context, context.blob(value), name, "notEqual", 0.0)
+    )
 
 
 def _differing(node: Node) -> Mask:
     """A step counts where any of its values differs from the one that stands for nothing."""
     value, skipped = node.inputs[0], float(node.get_config().get("mask_value", 0.0))
 
-    def make(low: Lowering) -> Blob:
-        x = low.source_order(low.blob(value))
-        other = _compare(low, x, f"{node.name}/mask", "notEqual", skipped)
-        return low.layer("reduceMax", other, layout=SOURCE, axes=(-1,), keepDims=False)
+    def make(context: Lowering) -> Blob:
+        x = context.source_order(context.blob(value))
+        other = _compare(context, x, f"{node.name}/mask", "notEqual", skipped)
+        return context.layer("reduceMax", other, layout=SOURCE, axes=(-1,), keepDims=False)
 
     return Mask(node.name, make)
 
 
-def _blobs(low: Lowering, masks: Sequence[Mask | None]) -> list[Blob | None]:
-    return [None if mask is None else mask.blob(low) for mask in masks]
+def _blobs(context: Lowering, masks: Sequence[Mask | None]) -> list[Blob | None]:
+    return [None if mask is None else mask.blob(context) for mask in masks]
 
 
 def _origins(masks: Sequence[Mask | None]) -> str:
     return ", ".join(dict.fromkeys(mask.origin for mask in masks if mask is not None))
 
 
-def _joined(low: Lowering, blobs: Sequence[Blob], kind: str) -> Blob:
+def _joined(context: Lowering, blobs: Sequence[Blob], kind: str) -> Blob:
     """One mask out of several."""
     made = blobs[0]
     for blob in blobs[1:]:
-        made = low.layer(kind, made, blob, layout=SOURCE)
+        made = context.layer(kind, made, blob, layout=SOURCE)
     return made
 
 
@@ -315,12 +330,12 @@ def _merged(node: Node, given: Sequence[Mask | None], version: int) -> Mask | No
     if not any(given):
         return None
 
-    def make(low: Lowering) -> Blob | None:
-        blobs = _blobs(low, given)
+    def make(context: Lowering) -> Blob | None:
+        blobs = _blobs(context, given)
         present = [blob for blob in blobs if blob is not None]
         if not present or (version >= 3 and len(present) < len(blobs)):
             return None
-        return _joined(low, present, "maxBroadcastable" if version >= 3 else "minBroadcastable")
+        return _joined(context, present, "maxBroadcastable" if version >= 3 else "minBroadcastable")
 
     return Mask(_origins(given), make)
 
@@ -331,21 +346,21 @@ def _concatenated(node: Node, given: Sequence[Mask | None], version: int) -> Mas
         return None
     axis = node.get_config().get("axis", -1)
 
-    def make(low: Lowering) -> Blob | None:
-        rank = low.blob(node.inputs[0]).rank
-        blobs = _blobs(low, given)
+    def make(context: Lowering) -> Blob | None:
+        rank = context.blob(node.inputs[0]).rank
+        blobs = _blobs(context, given)
         present = [blob for blob in blobs if blob is not None]
         if not present:
             return None
         if axis % rank == rank - 1:
             if version < 3:
-                return _joined(low, present, "minBroadcastable")
+                return _joined(context, present, "minBroadcastable")
             if len(present) < len(blobs):
-                return low.layer("fillLike", present[0], layout=SOURCE, value=1.0)
-            return _joined(low, present, "maxBroadcastable")
+                return context.layer("fillLike", present[0], layout=SOURCE, value=1.0)
+            return _joined(context, present, "maxBroadcastable")
         if len(present) < len(blobs):
             raise ConversionError("a Concatenate of masked and unmasked inputs along time")
-        return low.layer("concatND", *present, layout=SOURCE, axis=axis % rank)
+        return context.layer("concatND", *present, layout=SOURCE, axis=axis % rank)
 
     return Mask(_origins(given), make)
 
@@ -355,8 +370,8 @@ def _folded(node: Node, first: Mask | None) -> Mask | None:
     if first is None:
         return None
 
-    def make(low: Lowering) -> Blob | None:
-        mask = first.blob(low)
+    def make(context: Lowering) -> Blob | None:
+        mask = first.blob(context)
         if mask is None:
             return None
         if mask.rank < 3:
@@ -364,7 +379,7 @@ def _folded(node: Node, first: Mask | None) -> Mask | None:
                 f"the layer inside a TimeDistributed would compute with the mask of "
                 f"{first.origin!r}, which has one value a step"
             )
-        return low.reshape(mask, (None, *mask.known[2:]), layout=SOURCE)
+        return context.reshape(mask, (None, *mask.known[2:]), layout=SOURCE)
 
     return Mask(first.origin, make)
 
@@ -375,23 +390,23 @@ def _unfolded(node: Node, given: Sequence[Mask | None], version: int) -> Mask | 
     if version >= 3 or (inner is None and outer is None):
         return outer
 
-    def make(low: Lowering) -> Blob | None:
-        mask = None if outer is None else outer.blob(low)
+    def make(context: Lowering) -> Blob | None:
+        mask = None if outer is None else outer.blob(context)
         if mask is not None and mask.rank < 3:
             return mask
-        made = None if inner is None else inner.blob(low)
+        made = None if inner is None else inner.blob(context)
         if made is not None:
-            outside = low.blob(node.inputs[1]).known[:2]
-            return low.reshape(made, (*outside, *made.known[1:]), layout=SOURCE)
+            outside = context.blob(node.inputs[1]).known[:2]
+            return context.reshape(made, (*outside, *made.known[1:]), layout=SOURCE)
         if mask is None:
             return None
         axes = tuple(range(2, mask.rank))
-        return low.layer("reduceMax", mask, layout=SOURCE, axes=axes, keepDims=False)
+        return context.layer("reduceMax", mask, layout=SOURCE, axes=axes, keepDims=False)
 
     return Mask(_origins(given), make)
 
 
-def steps(low: Lowering, mask: Blob) -> list[Blob]:
+def steps(context: Lowering, mask: Blob) -> list[Blob]:
     """[batch, 1] for every step of a mask [batch, time].
 
     Raises:
@@ -399,11 +414,11 @@ def steps(low: Lowering, mask: Blob) -> list[Blob]:
     """
     if mask.rank != 2:
         raise ConversionError(f"a mask of rank {mask.rank} for a recurrent layer; it has 2")
-    wide = low.layer("expandDims", mask, layout=SOURCE, axes=(2,))
+    wide = context.layer("expandDims", mask, layout=SOURCE, axes=(2,))
     length: Any = mask.known[1]
     if length is None:
         raise ConversionError("a mask over a flexible number of steps: give a fixed shape")
     if length == 1:
-        return [low.layer("squeeze", wide, layout=SOURCE, axes=(1,))]
-    parts = low.outputs(length, "splitND", wide, layout=SOURCE, axis=1, numSplits=length)
-    return [low.layer("squeeze", part, layout=SOURCE, axes=(1,)) for part in parts]
+        return [context.layer("squeeze", wide, layout=SOURCE, axes=(1,))]
+    parts = context.outputs(length, "splitND", wide, layout=SOURCE, axis=1, numSplits=length)
+    return [context.layer("squeeze", part, layout=SOURCE, axes=(1,)) for part in parts]

@@ -33,10 +33,21 @@ _BLOCK = 16 << 20  # bytes of an archive read at a time
 
 # Layers whose `activation` is applied last, to everything that they make: it is split off.
 _ACTIVATED = {
-    "Dense", "Conv1D", "Conv2D", "Conv1DTranspose", "Conv2DTranspose", "DepthwiseConv1D",
-    "DepthwiseConv2D", "SeparableConv1D", "SeparableConv2D", "Conv3D", "Conv3DTranspose",
-    "EinsumDense", "LocallyConnected1D", "LocallyConnected2D",
-}  # fmt: skip
+    "Dense",
+    "Conv1D",
+    "Conv2D",
+    "Conv1DTranspose",
+    "Conv2DTranspose",
+    "DepthwiseConv1D",
+    "DepthwiseConv2D",
+    "SeparableConv1D",
+    "SeparableConv2D",
+    "Conv3D",
+    "Conv3DTranspose",
+    "EinsumDense",
+    "LocallyConnected1D",
+    "LocallyConnected2D",
+}
 _ACROSS_VALUES = {"softmax", "log_softmax", "sparsemax", "glu"}
 
 
@@ -624,9 +635,14 @@ class _Walk:
         return self._apply(renamed, Call(()), values, path, None)
 
     def _reshaped(
-        self, what: str, name: str, layer: Layer, values: Sequence[Value], use: LayerCall,
+        self,
+        what: str,
+        name: str,
+        layer: Layer,
+        values: Sequence[Value],
+        use: LayerCall,
         masks_of_inputs: Mapping[int, Mask | None],
-    ) -> Value:  # fmt: skip
+    ) -> Value:
         given = {i: mask for i, mask in masks_of_inputs.items() if mask is not None}
         index = len(self.nodes)
         out = Value(f"{name}:{what}_{index}", None, values[0].dtype)

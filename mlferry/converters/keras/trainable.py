@@ -41,8 +41,10 @@ def compiled(source: Any) -> TrainingOptions:
     if isinstance(source, str | os.PathLike):
         config = _of_file(Path(source))
     elif hasattr(source, "get_config"):
-        config = {"loss": getattr(source, "loss", None),
-                  "optimizer_config": getattr(source, "optimizer", None)}  # fmt: skip
+        config = {
+            "loss": getattr(source, "loss", None),
+            "optimizer_config": getattr(source, "optimizer", None),
+        }
     else:
         config = {}
     optimizer = config.get("optimizer_config") or config.get("optimizer")

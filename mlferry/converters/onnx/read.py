@@ -175,8 +175,16 @@ class _External:
         self.tensor.data_location = 0
 
 
-_HOLD_TENSORS = ("GraphProto", "NodeProto", "AttributeProto", "FunctionProto", "TensorProto",
-                 "SparseTensorProto", "ModelProto", "TrainingInfoProto")  # fmt: skip
+_HOLD_TENSORS = (
+    "GraphProto",
+    "NodeProto",
+    "AttributeProto",
+    "FunctionProto",
+    "TensorProto",
+    "SparseTensorProto",
+    "ModelProto",
+    "TrainingInfoProto",
+)
 
 
 def _tensors(message: Any) -> Iterator[Any]:

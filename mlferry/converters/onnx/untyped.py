@@ -59,10 +59,17 @@ def _fields() -> dict[str, int]:
 
     kinds = onnx.AttributeProto
     return {
-        "f": kinds.FLOAT, "i": kinds.INT, "s": kinds.STRING, "t": kinds.TENSOR, "g": kinds.GRAPH,
-        "floats": kinds.FLOATS, "ints": kinds.INTS, "strings": kinds.STRINGS,
-        "tensors": kinds.TENSORS, "graphs": kinds.GRAPHS,
-    }  # fmt: skip
+        "f": kinds.FLOAT,
+        "i": kinds.INT,
+        "s": kinds.STRING,
+        "t": kinds.TENSOR,
+        "g": kinds.GRAPH,
+        "floats": kinds.FLOATS,
+        "ints": kinds.INTS,
+        "strings": kinds.STRINGS,
+        "tensors": kinds.TENSORS,
+        "graphs": kinds.GRAPHS,
+    }
 
 
 def _type(

@@ -117,16 +117,27 @@ def convert(
         if value.name not in pictures:
             kinds.append(TensorType(name=feature, shape=shape))
             continue
-        kinds.append(_image(found, value, feature, shape, tf_image_format, image_scale, is_bgr,
-                            (*colors, gray_bias)))  # fmt: skip
+        kinds.append(
+            _image(
+                found,
+                value,
+                feature,
+                shape,
+                tf_image_format,
+                image_scale,
+                is_bgr,
+                (*colors, gray_bias),
+            )
+        )
     shown = [_classic(n) for n in outputs] if outputs else [name for name, _ in graph.outputs]
     classifier = None
     if class_labels is not None:
         chosen = predicted_probabilities_output
         classifier = ClassifierConfig(
-            class_labels, predicted_feature_name or "classLabel",
+            class_labels,
+            predicted_feature_name or "classLabel",
             (_classic(chosen) if chosen else None),
-        )  # fmt: skip
+        )
     options = Options(
         inputs=kinds,
         input_names=features,
@@ -187,9 +198,15 @@ def _fixed(shape: Sequence[int | None]) -> list[int]:
 
 
 def _image(
-    found: read.Read, value: Value, feature: str, shape: Any, layout: str | None,
-    scale: PerInput, is_bgr: Any, biases: Sequence[PerInput],
-) -> ImageType:  # fmt: skip
+    found: read.Read,
+    value: Value,
+    feature: str,
+    shape: Any,
+    layout: str | None,
+    scale: PerInput,
+    is_bgr: Any,
+    biases: Sequence[PerInput],
+) -> ImageType:
     def pick(given: Any, default: Any) -> Any:
         if not isinstance(given, Mapping):
             return given

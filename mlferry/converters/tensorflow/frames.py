@@ -138,9 +138,12 @@ class Frames:
             [r.inputs[0] for r in rounds] + kept,
         )
         return Whole(
-            "While", condition.name, inputs, [*exits, *(None for _ in kept)],
+            "While",
+            condition.name,
+            inputs,
+            [*exits, *(None for _ in kept)],
             {"cond": tested, "body": body},
-        )  # fmt: skip
+        )
 
     def _entered(self, merge: Any) -> tuple[Any, Any]:
         """How a variable of a loop comes in, and how it comes around."""
@@ -173,9 +176,12 @@ class Frames:
         operands = [self._outside(t, name) for t in tensors]
         then, otherwise = (Part(tensors, [tensor]) for tensor in ways)
         return Whole(
-            "If", merge.name, [condition, *operands], [merge.outputs[0]],
+            "If",
+            merge.name,
+            [condition, *operands],
+            [merge.outputs[0]],
             {"then_branch": then, "else_branch": otherwise},
-        )  # fmt: skip
+        )
 
     def _outside(self, tensor: Any, condition: str) -> Any:
         """What an input of a branch is before the condition."""

@@ -45,8 +45,12 @@ def frozen(path: Path, message: Path, name: str, arguments: dict[str, Any]) -> F
 
     size = message.stat().st_size
     whole = sum(p.stat().st_size for p in path.rglob("*")) if path.is_dir() else size
-    told = {"path": str(path.resolve()), "name": name, "limits": asdict(limits.current()),
-            "arguments": base64.b64encode(pickle.dumps(arguments)).decode()}  # fmt: skip
+    told = {
+        "path": str(path.resolve()),
+        "name": name,
+        "limits": asdict(limits.current()),
+        "arguments": base64.b64encode(pickle.dumps(arguments)).decode(),
+    }
     seconds = _TIMES * limits.current().seconds + size / _BYTES_A_SECOND + whole / _WEIGHTS_A_SECOND
     try:
         answer, graph = _worker().ask(name, "freeze", told, [], seconds, whole * _COPIES)
@@ -101,8 +105,12 @@ def _freeze(told: dict[str, Any]) -> list[bytes]:
             made = loading.frozen_message(told["path"], told["name"], **arguments)
     except MlferryError as error:
         limit, enough = getattr(error, "limit", ""), getattr(error, "enough", None)
-        what = {"kind": type(error).__name__, "message": str(error),
-                "limit": limit, "enough": enough}  # fmt: skip
+        what = {
+            "kind": type(error).__name__,
+            "message": str(error),
+            "limit": limit,
+            "enough": enough,
+        }
         return [json.dumps({"error": what}).encode(), b""]
     answer = {"inputs": made.inputs, "outputs": made.outputs, "names": made.names}
     return [json.dumps(answer).encode(), made.graph]

@@ -74,9 +74,13 @@ def is_saved_model(path: Path) -> bool:
 
 
 def frozen(
-    source: Any, name: str, *, inputs: Sequence[Any] | None, outputs: Sequence[Any] | None,
+    source: Any,
+    name: str,
+    *,
+    inputs: Sequence[Any] | None,
+    outputs: Sequence[Any] | None,
     signature: str | None,
-) -> tuple[Any, Names]:  # fmt: skip
+) -> tuple[Any, Names]:
     """The function of a model, with its variables as constants; arguments are those of `read`."""
     tf = import_tensorflow()
     with as_our_errors(name):
@@ -102,9 +106,13 @@ def frozen_message(path: str, name: str, **arguments: Any) -> Frozen:
 
 
 def _function(
-    tf: Any, source: Any, name: str, inputs: Sequence[Any] | None, outputs: Sequence[Any] | None,
+    tf: Any,
+    source: Any,
+    name: str,
+    inputs: Sequence[Any] | None,
+    outputs: Sequence[Any] | None,
     signature: str | None,
-) -> tuple[Any, Names]:  # fmt: skip
+) -> tuple[Any, Names]:
     if isinstance(source, str | os.PathLike):
         path = Path(source)
         if is_saved_model(path):
@@ -186,8 +194,9 @@ def as_our_errors(name: str) -> Any:
         if any(sign in text for sign in _TOO_LARGE):
             raise LimitError(
                 f"{name} with its weights is larger than the {limits.MODEL_BYTES:,} bytes that a "
-                "graph of TensorFlow, and a Core ML model, can have", "MODEL_BYTES",
-            ) from error  # fmt: skip
+                "graph of TensorFlow, and a Core ML model, can have",
+                "MODEL_BYTES",
+            ) from error
         raise ModelFileError(
             f"{name} cannot be read by TensorFlow: {type(error).__name__}: {text}"
         ) from error

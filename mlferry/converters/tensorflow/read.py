@@ -41,10 +41,21 @@ from mlferry.errors import (
 from mlferry.numerics.shapes import Shape
 
 _UNREAD = {
-    "container", "shared_name", "use_cudnn_on_gpu", "cudnn_off", "_output_shapes", "validate_shape",
-    "parallel_iterations", "allowed_devices", "message", "incompatible_shape_error",
-    "validate_indices", "output_shapes", "use_locking", "debug_name",
-}  # fmt: skip
+    "container",
+    "shared_name",
+    "use_cudnn_on_gpu",
+    "cudnn_off",
+    "_output_shapes",
+    "validate_shape",
+    "parallel_iterations",
+    "allowed_devices",
+    "message",
+    "incompatible_shape_error",
+    "validate_indices",
+    "output_shapes",
+    "use_locking",
+    "debug_name",
+}
 
 
 def claims(source: Any) -> bool:
@@ -145,9 +156,10 @@ def read(
         feature_of, shown = (
             functools.partial(_feature_of, dict(zip(map(with_index, names), found, strict=True)))
             for names, found in (
-                (reader.inputs, reader.input_features), (reader.outputs, reader.output_features)
+                (reader.inputs, reader.input_features),
+                (reader.outputs, reader.output_features),
             )
-        )  # fmt: skip
+        )
         return Read(
             reader.graph(), _renamed(inputs, feature_of), _renamed(outputs, shown), feature_of
         )
@@ -291,10 +303,13 @@ def _renamed(types: Sequence[Any] | None, feature_of: Callable[[str], str]) -> l
     if types is None:
         return None
     return [
-        feature_of(t) if isinstance(t, str)
-        else replace(t, name=feature_of(t.name)) if getattr(t, "name", None) else t
+        feature_of(t)
+        if isinstance(t, str)
+        else replace(t, name=feature_of(t.name))
+        if getattr(t, "name", None)
+        else t
         for t in types
-    ]  # fmt: skip
+    ]
 
 
 class Naming:

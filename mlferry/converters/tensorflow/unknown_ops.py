@@ -137,9 +137,14 @@ class _Body:
     """
 
     def __init__(
-        self, nodes: Any, definitions: _Definitions, given: Mapping[str, int] | None = None,
-        readers: Sequence[Reference] = (), *, in_function: bool = False,
-    ) -> None:  # fmt: skip
+        self,
+        nodes: Any,
+        definitions: _Definitions,
+        given: Mapping[str, int] | None = None,
+        readers: Sequence[Reference] = (),
+        *,
+        in_function: bool = False,
+    ) -> None:
         self.nodes = {node.name: node for node in nodes}
         self.definitions, self.given = definitions, given or {}
         self.parse = _in_function if in_function else _in_graph
@@ -200,9 +205,10 @@ class _Body:
         if node.name not in self.outputs:
             definition = self.definitions.find(node.op)
             self.outputs[node.name] = (
-                self._guessed(node) if definition is None
+                self._guessed(node)
+                if definition is None
                 else _expanded(node, definition.output_arg, definition)
-            )  # fmt: skip
+            )
         return self.outputs[node.name]
 
     def _guessed(self, node: Any) -> list[tuple[str, int]]:

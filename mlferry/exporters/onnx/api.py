@@ -15,9 +15,12 @@ from mlferry.spec.proto import model_pb2
 
 
 def export(
-    spec: model_pb2.Model, *, input_shapes: Mapping[str, Sequence[Extent]] | None = None,
-    pixels: bool = False, custom: CustomShapes = nothing_known,
-) -> Any:  # fmt: skip
+    spec: model_pb2.Model,
+    *,
+    input_shapes: Mapping[str, Sequence[Extent]] | None = None,
+    pixels: bool = False,
+    custom: CustomShapes = nothing_known,
+) -> Any:
     """A `ModelProto` that computes what a neural network computes.
 
     Args:

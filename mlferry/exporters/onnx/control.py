@@ -65,8 +65,9 @@ def branch(t: Translation, layer: Layer, live: set[str]) -> None:
         t.made(blob, t.values[blob])
 
 
-def _body(t: Translation, nodes: list[Node], values: Sequence[str], inputs: Sequence[Port] = ()
-) -> Body:  # fmt: skip
+def _body(
+    t: Translation, nodes: list[Node], values: Sequence[str], inputs: Sequence[Port] = ()
+) -> Body:
     """A body whose outputs are made by nodes of its own, each once."""
     own = {made for node in nodes for made in node.outputs}
     outputs: list[str] = []
@@ -76,8 +77,11 @@ def _body(t: Translation, nodes: list[Node], values: Sequence[str], inputs: Sequ
             shown = t.e.fresh(f"{t.e.layer}/Identity")
             nodes.append(Node("Identity", [value], [shown], name=t.e.fresh(f"{shown}/op")))
         outputs.append(shown)
-    return Body(nodes, list(inputs), [Port(name, t.e.dtype(value)) for name, value in zip(
-        outputs, values, strict=True)])  # fmt: skip
+    return Body(
+        nodes,
+        list(inputs),
+        [Port(name, t.e.dtype(value)) for name, value in zip(outputs, values, strict=True)],
+    )
 
 
 def _agreed(one: Shape | None, other: Shape | None) -> Shape | None:
@@ -144,9 +148,13 @@ def _start(t: Translation, layer: Layer, blob: str, exposed: set[str]) -> str:
 
 
 def _round(
-    t: Translation, layer: Layer, asked: list[Layer], body: list[Layer], states: list[str],
+    t: Translation,
+    layer: Layer,
+    asked: list[Layer],
+    body: list[Layer],
+    states: list[str],
     shapes: Shapes,
-) -> tuple[Body, Shapes]:  # fmt: skip
+) -> tuple[Body, Shapes]:
     """The body of a `Loop`, and the shapes of the states after it."""
     ends: list[Shapes] = []
     with t.inside() as nodes:
@@ -179,9 +187,12 @@ def _flag(t: Translation, value: bool) -> str:
 
 
 def _steps(
-    t: Translation, layers: Sequence[Layer], after: set[str], finish: Callable[[], list[str]],
+    t: Translation,
+    layers: Sequence[Layer],
+    after: set[str],
+    finish: Callable[[], list[str]],
     leave: Callable[[str], list[str]],
-) -> list[str]:  # fmt: skip
+) -> list[str]:
     """The rest of a round: whether another one follows, and the states."""
     for index, (layer, live) in enumerate(zip(layers, needs(layers, after), strict=True)):
         kind = layer.WhichOneof("layer")
@@ -199,9 +210,12 @@ def _steps(
                 bodies.append(_body(t, nodes, values))
         t.e.layer = layer.name
         made = t.e.nodes(
-            "If", [condition], len(bodies[0].outputs), then_branch=bodies[0],
+            "If",
+            [condition],
+            len(bodies[0].outputs),
+            then_branch=bodies[0],
             else_branch=bodies[1],
-        )  # fmt: skip
+        )
         t.e.booleans.add(made[0])
         return list(made)
     return finish()

@@ -38,9 +38,13 @@ def described(feature: ft.FeatureType) -> list[Extent]:
 
 
 def add_inputs(
-    t: Translation, spec: model_pb2.Model, network: networks.Network,
-    shapes: Mapping[str, Sequence[Extent]], *, pixels: bool,
-) -> None:  # fmt: skip
+    t: Translation,
+    spec: model_pb2.Model,
+    network: networks.Network,
+    shapes: Mapping[str, Sequence[Extent]],
+    *,
+    pixels: bool,
+) -> None:
     """Add every input and make blobs of them.
 
     Args:
@@ -81,9 +85,11 @@ def _open(shape: Sequence[Extent]) -> Shape:
 
 
 def _array_input(
-    t: Translation, feature: model_pb2.FeatureDescription, network: networks.Network,
+    t: Translation,
+    feature: model_pb2.FeatureDescription,
+    network: networks.Network,
     given: list[Extent],
-) -> None:  # fmt: skip
+) -> None:
     name, array = feature.name, feature.type.multiArrayType
     dtype = features.DTYPES.get(array.dataType, "float32")
     dtype = _DTYPES.get(dtype, dtype)
@@ -151,9 +157,13 @@ def _default(
 
 
 def _image_input(
-    t: Translation, feature: model_pb2.FeatureDescription, network: networks.Network,
-    given: list[Extent], *, pixels: bool,
-) -> None:  # fmt: skip
+    t: Translation,
+    feature: model_pb2.FeatureDescription,
+    network: networks.Network,
+    given: list[Extent],
+    *,
+    pixels: bool,
+) -> None:
     """[1, C, H, W] as the network gets it, or pixels as `MLModel.predict` takes them.
 
     Pixels are uint8 [H, W, 3] in the order R, G, B, or [H, W].

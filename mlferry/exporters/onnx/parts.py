@@ -40,9 +40,12 @@ class Part:
 
 
 def split(
-    network: networks.Network, inputs: Known, wanted: set[str],
-    stays: Callable[[nn.NeuralNetworkLayer], bool], custom: CustomShapes = nothing_known,
-) -> list[Part]:  # fmt: skip
+    network: networks.Network,
+    inputs: Known,
+    wanted: set[str],
+    stays: Callable[[nn.NeuralNetworkLayer], bool],
+    custom: CustomShapes = nothing_known,
+) -> list[Part]:
     """The parts of a network, in the order in which they run.
 
     Args:
@@ -106,9 +109,10 @@ def _repeat_constants(found: list[Part], layers: Sequence[nn.NeuralNetworkLayer]
         for blob in networks.touched(layers[place])[1]:
             makers.setdefault(blob, []).append(place)
     constants = {
-        blob: places[0] for blob, places in makers.items()
+        blob: places[0]
+        for blob, places in makers.items()
         if len(places) == 1 and layers[places[0]].WhichOneof("layer") in CONSTANTS
-    }  # fmt: skip
+    }
     for part in found:
         read, _ = read_first([layers[place] for place in part.layers])
         more = {constants[blob] for blob in read if blob in constants}

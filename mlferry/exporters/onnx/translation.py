@@ -205,9 +205,12 @@ class Translation:
             raise CannotExpressError(f"a parameter is called {BLOB_INPUTS!r}, which is taken")
         attributes[BLOB_INPUTS] = len(inputs)
         results = self.e.add(
-            layer.custom.className, [*inputs, *stored], len(layer.output), attributes,
+            layer.custom.className,
+            [*inputs, *stored],
+            len(layer.output),
+            attributes,
             CUSTOM_DOMAIN,
-        )  # fmt: skip
+        )
         for index, blob in enumerate(layer.output):
             value = results[index]
             self.e.shapes[value] = tuple(made[index]) if made is not None else None
@@ -264,9 +267,10 @@ class Translation:
         shown = list(first.values())  # a round of a loop may have been written several times
         count = len(shown)
         varying = [
-            port.name for port in self.e.graph.inputs
+            port.name
+            for port in self.e.graph.inputs
             if not all(isinstance(n, int) for n in port.shape or ())
-        ]  # fmt: skip
+        ]
         fixed = [
             f"sizes that vary can be given: input_shapes={{{name!r}: (...)}}" for name in varying
         ]

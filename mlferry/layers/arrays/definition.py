@@ -47,8 +47,8 @@ def joined(shapes: tuple[Shape, ...], axis: int) -> Shape:
 
 
 @layer_kind("concat", inputs=(2, MANY), evaluated=(1, MANY))
-def concat(p: Params, *shapes: Shape) -> list[Shape]:
-    return [joined(shapes, -5 if p.sequenceConcat else -3)]
+def concat(params: Params, *shapes: Shape) -> list[Shape]:
+    return [joined(shapes, -5 if params.sequenceConcat else -3)]
 
 
 @layer_kind(
@@ -57,67 +57,67 @@ def concat(p: Params, *shapes: Shape) -> list[Shape]:
     evaluated=(1, MANY),
     features=(Feature(lambda layer: layer.concatND.interleave, 5, "the interleaving"),),
 )
-def concat_nd(p: Params, *shapes: Shape) -> list[Shape]:
-    if p.interleave and len({shape for shape in shapes if None not in shape}) > 1:
+def concat_nd(params: Params, *shapes: Shape) -> list[Shape]:
+    if params.interleave and len({shape for shape in shapes if None not in shape}) > 1:
         raise SpecError(f"interleaved inputs differ: {', '.join(map(show, shapes))}")
-    return [joined(shapes, p.axis)]
+    return [joined(shapes, params.axis)]
 
 
 @layer_kind("stack", inputs=(2, MANY), evaluated=(1, MANY))
-def stack(p: Params, *shapes: Shape) -> list[Shape]:
+def stack(params: Params, *shapes: Shape) -> list[Shape]:
     if not shapes:
         raise SpecError("nothing to stack")
-    axis = axis_of(p.axis, len(shapes[0]) + 1)
+    axis = axis_of(params.axis, len(shapes[0]) + 1)
     if len(set(shapes)) != 1:
         raise SpecError(f"inputs differ: {', '.join(map(show, shapes))}")
     return [(*shapes[0][:axis], len(shapes), *shapes[0][axis:])]
 
 
 @layer_kind("tile", inputs=(1, 2))
-def tile(p: Params, shape: Shape, *dynamic: Shape) -> list[Shape]:
+def tile(params: Params, shape: Shape, *dynamic: Shape) -> list[Shape]:
     """Fewer repetitions than axes are those of the last axes."""
     if dynamic:
         return [(None,) * len(shape)]
-    if len(p.reps) > len(shape):
-        raise SpecError(f"{len(p.reps)} repetitions for {show(shape)}")
-    reps = (1,) * (len(shape) - len(p.reps)) + p.reps
+    if len(params.reps) > len(shape):
+        raise SpecError(f"{len(params.reps)} repetitions for {show(shape)}")
+    reps = (1,) * (len(shape) - len(params.reps)) + params.reps
     return [tuple(None if n is None else n * r for n, r in zip(shape, reps, strict=True))]
 
 
 @layer_kind("loadConstantND", inputs=0, lists={"shape": EXTENTS})
-def load_constant_nd(p: Params) -> list[Shape]:
-    return [tuple(p.shape)]
+def load_constant_nd(params: Params) -> list[Shape]:
+    return [tuple(params.shape)]
 
 
 @layer_kind("loadConstant", inputs=0, lists={"shape": Entries((3,), 1)})
-def load_constant(p: Params) -> list[Shape]:
-    if len(p.shape) != 3:
-        raise SpecError(f"the shape of a constant is C, H, W, not {show(p.shape)}")
-    return [(1, 1, *p.shape)]
+def load_constant(params: Params) -> list[Shape]:
+    if len(params.shape) != 3:
+        raise SpecError(f"the shape of a constant is C, H, W, not {show(params.shape)}")
+    return [(1, 1, *params.shape)]
 
 
 @layer_kind("sequenceRepeat", inputs=1, defaults={"nRepetitions": 1})
-def sequence_repeat(p: Params, shape: Shape) -> list[Shape]:
+def sequence_repeat(params: Params, shape: Shape) -> list[Shape]:
     need_rank(shape, 5)
     steps = shape[-5]
-    return [replaced(shape, -5, None if steps is None else steps * p.nRepetitions)]
+    return [replaced(shape, -5, None if steps is None else steps * params.nRepetitions)]
 
 
 @layer_kind("splitND", inputs=1, outputs=(2, MANY))
-def split_nd(p: Params, shape: Shape) -> list[Shape]:
-    axis = axis_of(p.axis, len(shape))
+def split_nd(params: Params, shape: Shape) -> list[Shape]:
+    axis = axis_of(params.axis, len(shape))
     extent = shape[axis]
-    if p.splitSizes:
-        sizes = list(p.splitSizes)
+    if params.splitSizes:
+        sizes = list(params.splitSizes)
         if extent is not None and sum(sizes) != extent:
             raise SpecError(f"split sizes {sizes} do not add up to {extent}")
         return [replaced(shape, axis, size) for size in sizes]
-    if p.numSplits < 1 or (extent is not None and extent < p.numSplits):
-        raise SpecError(f"{p.numSplits} parts of axis {axis} of {show(shape)}")
+    if params.numSplits < 1 or (extent is not None and extent < params.numSplits):
+        raise SpecError(f"{params.numSplits} parts of axis {axis} of {show(shape)}")
     if extent is None:
-        return [replaced(shape, axis, None)] * p.numSplits
-    part, longer = divmod(extent, p.numSplits)  # the first parts take what is over
-    return [replaced(shape, axis, part + (index < longer)) for index in range(p.numSplits)]
+        return [replaced(shape, axis, None)] * params.numSplits
+    part, longer = divmod(extent, params.numSplits)  # the first parts take what is over
+    return [replaced(shape, axis, part + (index < longer)) for index in range(params.numSplits)]
 
 
 # ---- rules and stored weights ------------------------------------------------------------------

@@ -14,30 +14,30 @@ from mlferry.numerics.shapes import axis_of
 
 
 @kernel("concat")
-def concat(p: Params, *inputs: Array) -> Array:
-    return np.concatenate(inputs, axis=-5 if p.sequenceConcat else -3)
+def concat(params: Params, *inputs: Array) -> Array:
+    return np.concatenate(inputs, axis=-5 if params.sequenceConcat else -3)
 
 
 @kernel("concatND")
-def concat_nd(p: Params, *inputs: Array) -> Array:
+def concat_nd(params: Params, *inputs: Array) -> Array:
     """`interleave` takes one entry of each input in turn."""
-    if not p.interleave:
-        return np.concatenate(inputs, axis=p.axis)
-    axis = p.axis % inputs[0].ndim
+    if not params.interleave:
+        return np.concatenate(inputs, axis=params.axis)
+    axis = params.axis % inputs[0].ndim
     shape = list(inputs[0].shape)
     shape[axis] *= len(inputs)
     return np.stack(inputs, axis=axis + 1).reshape(shape)
 
 
 @kernel("stack")
-def stack(p: Params, *inputs: Array) -> Array:
-    return np.stack(inputs, axis=p.axis)
+def stack(params: Params, *inputs: Array) -> Array:
+    return np.stack(inputs, axis=params.axis)
 
 
 @kernel("tile")
-def tile(p: Params, x: Array, reps: Array | None = None) -> Array:
+def tile(params: Params, x: Array, reps: Array | None = None) -> Array:
     """Fewer repetitions than axes are those of the last axes."""
-    counts = p.reps if reps is None else integers(reps)
+    counts = params.reps if reps is None else integers(reps)
     if len(counts) > x.ndim:
         raise PredictionError(f"{len(counts)} repetitions for an input of rank {x.ndim}")
     limits.check_blob((x.size, *counts))
@@ -45,30 +45,31 @@ def tile(p: Params, x: Array, reps: Array | None = None) -> Array:
 
 
 @kernel("loadConstantND")
-def load_constant_nd(p: Params) -> Array:
-    return p.weight("data", p.shape)
+def load_constant_nd(params: Params) -> Array:
+    return params.weight("data", params.shape)
 
 
 @kernel("loadConstant")
-def load_constant(p: Params) -> Array:
+def load_constant(params: Params) -> Array:
     """[C, H, W], in any mapping as [1, 1, C, H, W]."""
-    return p.weight("data", p.shape)[None, None]
+    return params.weight("data", params.shape)[None, None]
 
 
 @kernel("sequenceRepeat")
-def sequence_repeat(p: Params, x: Array) -> Array:
+def sequence_repeat(params: Params, x: Array) -> Array:
     """The whole sequence (axis -5) again and again."""
-    return np.concatenate([x] * p.nRepetitions, axis=-5)
+    return np.concatenate([x] * params.nRepetitions, axis=-5)
 
 
 @kernel("splitND")
-def split_nd(p: Params, x: Array) -> tuple[Array, ...]:
+def split_nd(params: Params, x: Array) -> tuple[Array, ...]:
     """Into parts of `splitSizes`, or into `numSplits` of which the first take what is over."""
-    if p.splitSizes:
-        before = (slice(None),) * axis_of(p.axis, x.ndim)
-        ends = itertools.accumulate(p.splitSizes)
+    if params.splitSizes:
+        before = (slice(None),) * axis_of(params.axis, x.ndim)
+        ends = itertools.accumulate(params.splitSizes)
         parts = [
-            (*before, slice(end - size, end)) for end, size in zip(ends, p.splitSizes, strict=True)
+            (*before, slice(end - size, end))
+            for end, size in zip(ends, params.splitSizes, strict=True)
         ]
         return tuple(x[part] for part in parts)
-    return tuple(np.array_split(x, p.numSplits, axis=p.axis))
+    return tuple(np.array_split(x, params.numSplits, axis=params.axis))

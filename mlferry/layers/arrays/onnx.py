@@ -10,75 +10,77 @@ from mlferry.onnx_graph.emitter import Emitter
 
 
 @op("concat", five_axes=lambda p: p.sequenceConcat)
-def concat(e: Emitter, p: Params, *inputs: str) -> str:
-    return e.joined(inputs, -5 if p.sequenceConcat else -3)
+def concat(emitter: Emitter, params: Params, *inputs: str) -> str:
+    return emitter.joined(inputs, -5 if params.sequenceConcat else -3)
 
 
 @op("concatND")
-def concat_nd(e: Emitter, p: Params, *inputs: str) -> str:
+def concat_nd(emitter: Emitter, params: Params, *inputs: str) -> str:
     """`interleave` takes one entry of each input in turn."""
-    axis = axis_of(p.axis, e.rank(inputs[0]))
-    if not p.interleave:
-        return e.joined(inputs, axis)
-    extents = e.extents(inputs[0])
+    axis = axis_of(params.axis, emitter.rank(inputs[0]))
+    if not params.interleave:
+        return emitter.joined(inputs, axis)
+    extents = emitter.extents(inputs[0])
     extents[axis] = -1
-    return e.reshape(_stacked(e, inputs, axis + 1), extents)
+    return emitter.reshape(_stacked(emitter, inputs, axis + 1), extents)
 
 
-def _stacked(e: Emitter, inputs: tuple[str, ...], axis: int) -> str:
-    return e.joined([e.unsqueeze(x, [axis]) for x in inputs], axis)
+def _stacked(emitter: Emitter, inputs: tuple[str, ...], axis: int) -> str:
+    return emitter.joined([emitter.unsqueeze(x, [axis]) for x in inputs], axis)
 
 
 @op("stack")
-def stack(e: Emitter, p: Params, *inputs: str) -> str:
-    return _stacked(e, inputs, axis_of(p.axis, e.rank(inputs[0]) + 1))
+def stack(emitter: Emitter, params: Params, *inputs: str) -> str:
+    return _stacked(emitter, inputs, axis_of(params.axis, emitter.rank(inputs[0]) + 1))
 
 
 @op("tile", limits="repetitions that come as an input of unknown length")
-def tile(e: Emitter, p: Params, x: str, *reps: str) -> str:
+def tile(emitter: Emitter, params: Params, x: str, *reps: str) -> str:
     """Fewer repetitions than axes are those of the last axes."""
-    rank = e.rank(x)
+    rank = emitter.rank(x)
     if not reps:
-        return e.node("Tile", x, e.integers((1,) * (rank - len(p.reps)) + p.reps))
-    count = e.shape(reps[0])[0]
+        return emitter.node(
+            "Tile", x, emitter.integers((1,) * (rank - len(params.reps)) + params.reps)
+        )
+    count = emitter.shape(reps[0])[0]
     if count is None or count > rank:
         raise refuse("the number of repetitions is unknown, or larger than the rank")
-    return e.node("Tile", x, e.vector([*[1] * (rank - count), e.whole(reps[0])]))
+    return emitter.node("Tile", x, emitter.vector([*[1] * (rank - count), emitter.whole(reps[0])]))
 
 
 @op("loadConstantND")
-def load_constant_nd(e: Emitter, p: Params) -> str:
-    return weight(e, p, "data", p.shape)
+def load_constant_nd(emitter: Emitter, params: Params) -> str:
+    return weight(emitter, params, "data", params.shape)
 
 
 @op("loadConstant", five_axes=True)
-def load_constant(e: Emitter, p: Params) -> str:
-    return e.unsqueeze(weight(e, p, "data", p.shape), [0, 1])
+def load_constant(emitter: Emitter, params: Params) -> str:
+    return emitter.unsqueeze(weight(emitter, params, "data", params.shape), [0, 1])
 
 
 @op("sequenceRepeat", five_axes=True)
-def sequence_repeat(e: Emitter, p: Params, x: str) -> str:
-    ones = [1] * e.rank(x)
-    ones[-5] = p.nRepetitions
-    return e.node("Tile", x, e.integers(ones))
+def sequence_repeat(emitter: Emitter, params: Params, x: str) -> str:
+    ones = [1] * emitter.rank(x)
+    ones[-5] = params.nRepetitions
+    return emitter.node("Tile", x, emitter.integers(ones))
 
 
 @op("split")
-def split(e: Emitter, p: Params, x: str) -> tuple[str, ...]:
-    return e.nodes("Split", [x], p.nOutputs, axis=-3, num_outputs=p.nOutputs)
+def split(emitter: Emitter, params: Params, x: str) -> tuple[str, ...]:
+    return emitter.nodes("Split", [x], params.nOutputs, axis=-3, num_outputs=params.nOutputs)
 
 
 @op("splitND")
-def split_nd(e: Emitter, p: Params, x: str) -> tuple[str, ...]:
+def split_nd(emitter: Emitter, params: Params, x: str) -> tuple[str, ...]:
     """Into parts of `splitSizes`, or into `numSplits` of which the first take what is over."""
-    axis = axis_of(p.axis, e.rank(x))
-    extent = e.extent(x, axis)
-    count = len(p.splitSizes) or p.numSplits
-    if p.splitSizes:
-        sizes = e.integers(p.splitSizes)
+    axis = axis_of(params.axis, emitter.rank(x))
+    extent = emitter.extent(x, axis)
+    count = len(params.splitSizes) or params.numSplits
+    if params.splitSizes:
+        sizes = emitter.integers(params.splitSizes)
     elif isinstance(extent, int):
-        sizes = e.integers([(extent + count - 1 - index) // count for index in range(count)])
+        sizes = emitter.integers([(extent + count - 1 - index) // count for index in range(count)])
     else:
-        over = e.integers(range(count - 1, -1, -1))
-        sizes = e.node("Div", e.node("Add", extent, over), e.integers([count]))
-    return e.nodes("Split", [x, sizes], count, axis=axis)
+        over = emitter.integers(range(count - 1, -1, -1))
+        sizes = emitter.node("Div", emitter.node("Add", extent, over), emitter.integers([count]))
+    return emitter.nodes("Split", [x, sizes], count, axis=axis)

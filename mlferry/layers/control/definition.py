@@ -25,19 +25,19 @@ TRUE_ABOVE = 1e-6  # the absolute value above which a condition holds
 @layer_kind("branch", inputs=1, outputs=0)
 @layer_kind("loop", inputs=(0, 1), outputs=0)
 @layer_kind("loopBreak", "loopContinue", inputs=0, outputs=0)
-def control_flow(p: Params, *shapes: Shape) -> list[Shape]:
+def control_flow(params: Params, *shapes: Shape) -> list[Shape]:
     return []
 
 
 @size_check("loop")
-def bound_loop(p: Params, change: Change) -> str:
+def bound_loop(params: Params, change: Change) -> str:
     """The inputs are all blobs that the loop, or a network inside it, reads."""
-    bound = p.maxLoopIterations and not change.recorded
-    return f"it makes {p.maxLoopIterations} rounds, whatever the size" if bound else ""
+    bound = params.maxLoopIterations and not change.recorded
+    return f"it makes {params.maxLoopIterations} rounds, whatever the size" if bound else ""
 
 
 @layer_kind("custom", inputs=(1, MANY), outputs=(1, MANY))
-def custom(p: Params, *shapes: Shape) -> list[Shape]:
+def custom(params: Params, *shapes: Shape) -> list[Shape]:
     """Only the class of the layer knows."""
     raise RankUnknownError
 

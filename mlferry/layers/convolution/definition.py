@@ -46,84 +46,88 @@ from mlferry.spec.proto import neural_network_pb2 as nn
     updatable=True,
     gradient=True,
 )
-def convolution(p: Params, shape: Shape, weights: Shape | None = None, *_: Shape) -> list[Shape]:
+def convolution(
+    params: Params, shape: Shape, weights: Shape | None = None, *_: Shape
+) -> list[Shape]:
     need_rank(shape, 4)
     *outer, channels, height, width = shape
-    wanted = p.kernelChannels if p.isDeconvolution else p.kernelChannels * p.nGroups
+    wanted = (
+        params.kernelChannels if params.isDeconvolution else params.kernelChannels * params.nGroups
+    )
     if channels not in (wanted, None):
         raise SpecError(f"input {show(shape)} has {channels} channels, the layer takes {wanted}")
     if weights is not None:
-        first, second = p.outputChannels, p.kernelChannels
-        if p.isDeconvolution:
-            first, second = p.kernelChannels, p.outputChannels // p.nGroups
-        stored = (first, second, *p.kernelSize)
+        first, second = params.outputChannels, params.kernelChannels
+        if params.isDeconvolution:
+            first, second = params.kernelChannels, params.outputChannels // params.nGroups
+        stored = (first, second, *params.kernelSize)
         if len(weights) != 4 or any(
             extent not in (other, None) for extent, other in zip(weights, stored, strict=True)
         ):
             raise SpecError(f"weights of shape {show(weights)}; {show(stored)} is needed")
-    if p.isDeconvolution:
-        spatial = deconvolution_size(p, (height, width))
+    if params.isDeconvolution:
+        spatial = deconvolution_size(params, (height, width))
     else:
         spatial = tuple(
             windows.slide_same(size, stride)
-            if p.which("ConvolutionPaddingType") == "same"
+            if params.which("ConvolutionPaddingType") == "same"
             else windows.slide(size, (kernel - 1) * dilation + 1, stride, edges)
             for size, kernel, stride, dilation, edges in zip(
                 (height, width),
-                p.kernelSize,
-                p.stride,
-                p.dilationFactor,
-                borders(p.valid),
+                params.kernelSize,
+                params.stride,
+                params.dilationFactor,
+                borders(params.valid),
                 strict=True,
             )
         )
-    return [(*outer, p.outputChannels, *spatial)]
+    return [(*outer, params.outputChannels, *spatial)]
 
 
-def deconvolution_size(p: Params, sizes: tuple[Extent, Extent]) -> tuple[Extent, ...]:
+def deconvolution_size(params: Params, sizes: tuple[Extent, Extent]) -> tuple[Extent, ...]:
     """Output height and width: `outputShape` if set, else what the padding leaves."""
-    if p.outputShape:
-        return tuple(p.outputShape)
-    if p.which("ConvolutionPaddingType") == "same":
+    if params.outputShape:
+        return tuple(params.outputShape)
+    if params.which("ConvolutionPaddingType") == "same":
         return tuple(
             None if size is None else size * stride
-            for size, stride in zip(sizes, p.stride, strict=True)
+            for size, stride in zip(sizes, params.stride, strict=True)
         )
     return tuple(
         windows.spread(size, (kernel - 1) * dilation + 1, stride, edges)
         for size, kernel, stride, dilation, edges in zip(
             sizes,
-            p.kernelSize,
-            p.stride,
-            p.dilationFactor,
-            borders(p.valid),
+            params.kernelSize,
+            params.stride,
+            params.dilationFactor,
+            borders(params.valid),
             strict=True,
         )
     )
 
 
-def edges_of(p: Params, shape: tuple[int, ...]) -> tuple[windows.Edges, ...]:
+def edges_of(params: Params, shape: tuple[int, ...]) -> tuple[windows.Edges, ...]:
     """The padding of height and width of an input of a shape."""
-    if p.which("ConvolutionPaddingType") != "same":
-        return borders(p.valid)
+    if params.which("ConvolutionPaddingType") != "same":
+        return borders(params.valid)
     return tuple(
-        windows.same_edges(size, (kernel - 1) * dilation + 1, stride, p.same.asymmetryMode)
+        windows.same_edges(size, (kernel - 1) * dilation + 1, stride, params.same.asymmetryMode)
         for size, kernel, dilation, stride in zip(
-            shape[-2:], p.kernelSize, p.dilationFactor, p.stride, strict=True
+            shape[-2:], params.kernelSize, params.dilationFactor, params.stride, strict=True
         )
     )
 
 
 def deconvolution_edges(
-    p: Params, full: tuple[int, int], wanted: tuple[int, int]
+    params: Params, full: tuple[int, int], wanted: tuple[int, int]
 ) -> tuple[windows.Edges, ...]:
     """What is cut off the full result of a transposed convolution."""
-    mode = p.which("ConvolutionPaddingType")
-    if mode == "valid" and not p.outputShape:
-        return borders(p.valid)
-    if mode == "valid" and any(map(any, borders(p.valid))):
-        return borders(p.valid)
-    heavy_start = mode == "same" and p.same.asymmetryMode == "TOP_LEFT_HEAVY"
+    mode = params.which("ConvolutionPaddingType")
+    if mode == "valid" and not params.outputShape:
+        return borders(params.valid)
+    if mode == "valid" and any(map(any, borders(params.valid))):
+        return borders(params.valid)
+    heavy_start = mode == "same" and params.same.asymmetryMode == "TOP_LEFT_HEAVY"
     edges = []
     for size, out in zip(full, wanted, strict=True):
         excess = max(0, size - out)
@@ -133,43 +137,43 @@ def deconvolution_edges(
 
 
 @layer_kind("pooling", inputs=1, defaults={"kernelSize": (3, 3), "stride": (1, 1)}, gradient=True)
-def pooling(p: Params, shape: Shape) -> list[Shape]:
+def pooling(params: Params, shape: Shape) -> list[Shape]:
     need_rank(shape, 4)
     *outer, height, width = shape
-    if p.globalPooling:
+    if params.globalPooling:
         return [(*outer, 1, 1)]
-    mode = p.which("PoolingPaddingType")
+    mode = params.which("PoolingPaddingType")
     spatial: list[Extent] = []
     for axis, size in enumerate((height, width)):
-        span, stride = p.kernelSize[axis], p.stride[axis]
+        span, stride = params.kernelSize[axis], params.stride[axis]
         if mode == "same":
             spatial.append(windows.slide_same(size, stride))
         elif mode == "includeLastPixel":
-            pads = p.includeLastPixel.paddingAmounts or (0, 0)
+            pads = params.includeLastPixel.paddingAmounts or (0, 0)
             spatial.append(windows.slide_complete(size, span, stride, pads[axis]))
         else:
-            edges = borders(p.valid)[axis]
+            edges = borders(params.valid)[axis]
             spatial.append(windows.slide(size, span, stride, edges))
     return [(*outer, *spatial)]
 
 
 def pooling_size(
-    p: Params, size: tuple[int, ...]
+    params: Params, size: tuple[int, ...]
 ) -> tuple[tuple[int, int], tuple[windows.Edges, ...]]:
     """Output height and width, and the padding that makes the windows fit exactly."""
-    mode = p.which("PoolingPaddingType")
+    mode = params.which("PoolingPaddingType")
     out, edges = [], []
     for axis, extent in enumerate(size):
-        span, stride = p.kernelSize[axis], p.stride[axis]
+        span, stride = params.kernelSize[axis], params.stride[axis]
         if mode == "same":
-            edge = windows.same_edges(extent, span, stride, p.same.asymmetryMode)
+            edge = windows.same_edges(extent, span, stride, params.same.asymmetryMode)
             count = windows.slide_same(extent, stride)
         elif mode == "includeLastPixel":
-            pad = (p.includeLastPixel.paddingAmounts or (0, 0))[axis]
+            pad = (params.includeLastPixel.paddingAmounts or (0, 0))[axis]
             count = windows.slide_complete(extent, span, stride, pad)
             edge = (pad, max(pad, ((count or 1) - 1) * stride + span - extent - pad))
         else:
-            edge = borders(p.valid)[axis]
+            edge = borders(params.valid)[axis]
             count = windows.slide(extent, span, stride, edge)
         out.append(count or 0)
         edges.append(edge)
@@ -177,17 +181,17 @@ def pooling_size(
 
 
 def pooling_divisor(
-    p: Params, size: tuple[int, ...], out: tuple[int, int], edges: tuple[windows.Edges, ...]
+    params: Params, size: tuple[int, ...], out: tuple[int, int], edges: tuple[windows.Edges, ...]
 ) -> NDArray[np.float32]:
     """How many entries every window of an average counts."""
     counts = []
     for axis, extent in enumerate(size):
-        starts = np.arange(out[axis]) * p.stride[axis] - edges[axis][0]
-        ends = starts + p.kernelSize[axis]
-        if p.avgPoolExcludePadding:
+        starts = np.arange(out[axis]) * params.stride[axis] - edges[axis][0]
+        ends = starts + params.kernelSize[axis]
+        if params.avgPoolExcludePadding:
             low, high = 0, extent
-        elif p.which("PoolingPaddingType") == "includeLastPixel":
-            pad = (p.includeLastPixel.paddingAmounts or (0, 0))[axis]
+        elif params.which("PoolingPaddingType") == "includeLastPixel":
+            pad = (params.includeLastPixel.paddingAmounts or (0, 0))[axis]
             low, high = -pad, extent + pad
         else:
             low, high = -edges[axis][0], extent + edges[axis][1]
@@ -196,10 +200,12 @@ def pooling_divisor(
 
 
 @size_check("convolution")
-def bound_convolution(p: Params, change: Change) -> str:
+def bound_convolution(params: Params, change: Change) -> str:
     """Only a transposed one has an output size of its own."""
-    bound = p.isDeconvolution and p.outputShape and (change.varies(-1) or change.varies(-2))
-    return f"its output has the fixed size {show(p.outputShape)}" if bound else ""
+    bound = (
+        params.isDeconvolution and params.outputShape and (change.varies(-1) or change.varies(-2))
+    )
+    return f"its output has the fixed size {show(params.outputShape)}" if bound else ""
 
 
 # ---- rules and stored weights ------------------------------------------------------------------

@@ -20,28 +20,35 @@ _BLOCK = 1 << 22  # float32 values of unfolded input that are held at a time
 
 
 @kernel("convolution")
-def convolution(p: Params, x: Array, weights: Array | None = None, bias: Array | None = None
-) -> Array:  # fmt: skip
+def convolution(
+    params: Params, x: Array, weights: Array | None = None, bias: Array | None = None
+) -> Array:
     """Weights are [outC, kernC, kH, kW], for a deconvolution [inC, outC / groups, kH, kW].
 
     In a network of version 4 weights may come as an input.
     """
     outer, maps = x.shape[:-3], x.reshape(-1, *x.shape[-3:])
     if weights is None:
-        weights = _weights(p)
-    if bias is None and p.hasBias:
-        bias = p.weight("bias", (p.outputChannels,))
-    y = _deconvolve(p, maps, weights) if p.isDeconvolution else _convolve(p, maps, weights)
+        weights = _weights(params)
+    if bias is None and params.hasBias:
+        bias = params.weight("bias", (params.outputChannels,))
+    y = (
+        _deconvolve(params, maps, weights)
+        if params.isDeconvolution
+        else _convolve(params, maps, weights)
+    )
     if bias is not None:
         y += bias.reshape(-1, 1, 1)
     return y.reshape(*outer, *y.shape[1:])
 
 
-def _weights(p: Params) -> Array:
-    if p.isDeconvolution:
-        shape = (p.kernelChannels, p.outputChannels // p.nGroups, *p.kernelSize)
-        return p.weight("weights", shape, channel_axis=1)
-    return p.weight("weights", (p.outputChannels, p.kernelChannels, *p.kernelSize))
+def _weights(params: Params) -> Array:
+    if params.isDeconvolution:
+        shape = (params.kernelChannels, params.outputChannels // params.nGroups, *params.kernelSize)
+        return params.weight("weights", shape, channel_axis=1)
+    return params.weight(
+        "weights", (params.outputChannels, params.kernelChannels, *params.kernelSize)
+    )
 
 
 def padded(x: Array, edges: tuple[windows.Edges, ...], value: float = 0.0) -> Array:
@@ -52,11 +59,11 @@ def padded(x: Array, edges: tuple[windows.Edges, ...], value: float = 0.0) -> Ar
     return np.pad(x, widths, constant_values=np.float32(value))
 
 
-def _convolve(p: Params, x: Array, weights: Array) -> Array:
-    kernel_size, stride, dilation = p.kernelSize, p.stride, p.dilationFactor
-    x = padded(x, edges_of(p, x.shape))
+def _convolve(params: Params, x: Array, weights: Array) -> Array:
+    kernel_size, stride, dilation = params.kernelSize, params.stride, params.dilationFactor
+    x = padded(x, edges_of(params, x.shape))
     count, channels, height, width = x.shape
-    groups, out_channels = p.nGroups, weights.shape[0]
+    groups, out_channels = params.nGroups, weights.shape[0]
     out_h, out_w = (
         windows.slide(size, (k - 1) * d + 1, s, (0, 0)) or 0
         for size, k, s, d in zip((height, width), kernel_size, stride, dilation, strict=True)
@@ -120,12 +127,12 @@ def _depthwise(
     return y.reshape(x.shape[0], -1, *size)
 
 
-def _deconvolve(p: Params, x: Array, weights: Array) -> Array:
+def _deconvolve(params: Params, x: Array, weights: Array) -> Array:
     """Each input value adds its scaled kernel; what lies in the padding is cut off."""
-    (kernel_h, kernel_w), (stride_h, stride_w) = p.kernelSize, p.stride
-    dilation_h, dilation_w = p.dilationFactor
+    (kernel_h, kernel_w), (stride_h, stride_w) = params.kernelSize, params.stride
+    dilation_h, dilation_w = params.dilationFactor
     count, channels, height, width = x.shape
-    groups, per_group = p.nGroups, weights.shape[1]
+    groups, per_group = params.nGroups, weights.shape[1]
     full = (
         (height - 1) * stride_h + (kernel_h - 1) * dilation_h + 1,
         (width - 1) * stride_w + (kernel_w - 1) * dilation_w + 1,
@@ -133,8 +140,8 @@ def _deconvolve(p: Params, x: Array, weights: Array) -> Array:
     matrix = weights.reshape(groups, channels // groups, -1).transpose(0, 2, 1)
     spread = np.matmul(matrix, x.reshape(count, groups, channels // groups, height * width))
     spread = spread.reshape(count, groups * per_group, kernel_h, kernel_w, height, width)
-    wanted = deconvolution_size(p, (height, width))
-    edges = deconvolution_edges(p, full, (wanted[0] or 0, wanted[1] or 0))
+    wanted = deconvolution_size(params, (height, width))
+    edges = deconvolution_edges(params, full, (wanted[0] or 0, wanted[1] or 0))
     extent = [max(f, e[0] + (w or 0)) for f, e, w in zip(full, edges, wanted, strict=True)]
     y = np.zeros((count, groups * per_group, *extent), np.float32)
     for i in range(kernel_h):
@@ -149,38 +156,38 @@ def _deconvolve(p: Params, x: Array, weights: Array) -> Array:
 
 
 @kernel("pooling")
-def pooling(p: Params, x: Array) -> Array:
+def pooling(params: Params, x: Array) -> Array:
     """MAX, AVERAGE, or L2: the square root of the sum of squares.
 
     Padding never wins a maximum. With `includeLastPixel` an average divides by the part of the
     window inside the padded input, as Caffe does, for which that mode was made.
     """
-    if p.globalPooling:
-        return _global_pooling(p, x)
-    out, edges = pooling_size(p, x.shape[-2:])
-    filler = -np.inf if p.type == "MAX" else 0.0
+    if params.globalPooling:
+        return _global_pooling(params, x)
+    out, edges = pooling_size(params, x.shape[-2:])
+    filler = -np.inf if params.type == "MAX" else 0.0
     y = np.full((*x.shape[:-2], *out), filler, np.float32)
-    source = padded(np.square(x) if p.type == "L2" else x, edges, filler)
-    (kernel_h, kernel_w), (stride_h, stride_w) = p.kernelSize, p.stride
-    combine = np.maximum if p.type == "MAX" else np.add
+    source = padded(np.square(x) if params.type == "L2" else x, edges, filler)
+    (kernel_h, kernel_w), (stride_h, stride_w) = params.kernelSize, params.stride
+    combine = np.maximum if params.type == "MAX" else np.add
     for i in range(kernel_h):
         lines = slice(i, i + (out[0] - 1) * stride_h + 1, stride_h)
         for j in range(kernel_w):
             cells = slice(j, j + (out[1] - 1) * stride_w + 1, stride_w)
             combine(y, source[..., lines, cells], out=y)
-    if p.type == "L2":
+    if params.type == "L2":
         return np.sqrt(y)
-    if p.type == "AVERAGE":
-        y /= pooling_divisor(p, x.shape[-2:], out, edges)
+    if params.type == "AVERAGE":
+        y /= pooling_divisor(params, x.shape[-2:], out, edges)
     return y
 
 
-def _global_pooling(p: Params, x: Array) -> Array:
+def _global_pooling(params: Params, x: Array) -> Array:
     axes = (-2, -1)
-    if p.type == "MAX":
+    if params.type == "MAX":
         return x.max(axis=axes, keepdims=True)
-    if p.type == "AVERAGE":
+    if params.type == "AVERAGE":
         return x.mean(axis=axes, keepdims=True, dtype=np.float32)
-    if p.type == "L2":
+    if params.type == "L2":
         return np.sqrt(np.square(x).sum(axis=axes, keepdims=True))
-    raise SpecError(f"pooling type {p.type}")
+    raise SpecError(f"pooling type {params.type}")

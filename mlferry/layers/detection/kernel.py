@@ -12,7 +12,7 @@ from mlferry.numerics.boxes import suppressed
 
 @kernel("NonMaximumSuppression")
 def non_maximum_suppression(
-    p: Params,
+    params: Params,
     boxes: Array,
     scores: Array,
     iou_threshold: Array | None = None,
@@ -24,11 +24,13 @@ def non_maximum_suppression(
     Missing boxes and scores are 0, missing indices -1. Where no score reaches the threshold,
     the best box stays.
     """
-    iou = p.iouThreshold if iou_threshold is None else number(iou_threshold, "IoU threshold")
+    iou = params.iouThreshold if iou_threshold is None else number(iou_threshold, "IoU threshold")
     least = (
-        p.scoreThreshold if score_threshold is None else number(score_threshold, "score threshold")
+        params.scoreThreshold
+        if score_threshold is None
+        else number(score_threshold, "score threshold")
     )
-    count = p.maxBoxes if max_boxes is None else integer(max_boxes, "number of boxes")
+    count = params.maxBoxes if max_boxes is None else integer(max_boxes, "number of boxes")
     if count < 1:
         raise PredictionError(f"at most {count} boxes are asked for; at least 1 is needed")
     batch = boxes.shape[0]
@@ -38,7 +40,12 @@ def non_maximum_suppression(
     numbers = np.zeros(batch, np.float32)
     for sample in range(batch):
         kept = suppressed(
-            boxes[sample], scores[sample], iou, least, per_class=p.perClassSuppression, count=count
+            boxes[sample],
+            scores[sample],
+            iou,
+            least,
+            per_class=params.perClassSuppression,
+            count=count,
         ) or [int(scores[sample].max(axis=-1).argmax())]
         size = len(kept)
         found_boxes[sample, :size] = boxes[sample, kept]

@@ -14,7 +14,7 @@ _LOWEST = float(np.finfo(np.float32).min)
 
 @op("NonMaximumSuppression")
 def non_maximum_suppression(
-    e: Emitter, p: Params, boxes: str, scores: str, *given: str
+    emitter: Emitter, params: Params, boxes: str, scores: str, *given: str
 ) -> tuple[str, str, str, str]:
     """Boxes, scores and indices of those that stay, filled up to `maxBoxes`, and their number.
 
@@ -22,80 +22,109 @@ def non_maximum_suppression(
     threshold, and compares scores strictly. It is asked which boxes survive; they are ordered by
     their best score afterwards.
     """
-    iou = e.reshape(given[0], [1]) if given else e.constant(np.array([p.iouThreshold], np.float32))
-    least = e.reshape(given[1], [1]) if len(given) > 1 else e.number(p.scoreThreshold)
-    count = e.reshape(e.whole(given[2]), [1]) if len(given) > 2 else e.integers([p.maxBoxes])
-    best = e.node("ReduceMax", scores, e.integers([2]), keepdims=0)  # [B, N]
-    e.shapes[best] = e.shape(scores)[:2]
-    enough = e.node("GreaterOrEqual", best, least)
-    candidates = _by_class(e, scores, best, enough, apart=p.perClassSuppression)
-    kept = _or_best(e, best, _survivors(e, boxes, candidates, best, iou))
-    return _filled(e, boxes, scores, best, kept, count, None if len(given) > 2 else p.maxBoxes)
+    iou = (
+        emitter.reshape(given[0], [1])
+        if given
+        else emitter.constant(np.array([params.iouThreshold], np.float32))
+    )
+    least = (
+        emitter.reshape(given[1], [1]) if len(given) > 1 else emitter.number(params.scoreThreshold)
+    )
+    count = (
+        emitter.reshape(emitter.whole(given[2]), [1])
+        if len(given) > 2
+        else emitter.integers([params.maxBoxes])
+    )
+    best = emitter.node("ReduceMax", scores, emitter.integers([2]), keepdims=0)  # [B, N]
+    emitter.shapes[best] = emitter.shape(scores)[:2]
+    enough = emitter.node("GreaterOrEqual", best, least)
+    candidates = _by_class(emitter, scores, best, enough, apart=params.perClassSuppression)
+    kept = _or_best(emitter, best, _survivors(emitter, boxes, candidates, best, iou))
+    return _filled(
+        emitter, boxes, scores, best, kept, count, None if len(given) > 2 else params.maxBoxes
+    )
 
 
-def _counted(e: Emitter, limit: str) -> str:
+def _counted(emitter: Emitter, limit: str) -> str:
     """0, 1, 2 and so on, as many as a vector of one tells."""
-    ends = (e.constant(np.int64(0)), e.squeeze(limit, [0]), e.constant(np.int64(1)))
-    y = e.node("Range", *ends)
-    e.shapes[y] = (None,)
+    ends = (
+        emitter.constant(np.int64(0)),
+        emitter.squeeze(limit, [0]),
+        emitter.constant(np.int64(1)),
+    )
+    y = emitter.node("Range", *ends)
+    emitter.shapes[y] = (None,)
     return y
 
 
-def _by_class(e: Emitter, scores: str, best: str, enough: str, *, apart: bool) -> str:
+def _by_class(emitter: Emitter, scores: str, best: str, enough: str, *, apart: bool) -> str:
     """The scores [B, C, N] that count: of one class, or that of each box's own class."""
     if not apart:
-        return e.unsqueeze(e.node("Where", enough, best, e.number(_OUT)), [1])
-    classes = e.node("ArgMax", scores, axis=2, keepdims=1)
-    own = e.node("Equal", classes, _counted(e, e.vector([e.extent(scores, 2)])))
-    counts = e.node("And", own, e.unsqueeze(enough, [2]))
-    masked = e.node("Where", counts, scores, e.number(_OUT))
-    e.shapes[masked] = e.shape(scores)
-    return e.transpose(masked, [0, 2, 1])
+        return emitter.unsqueeze(emitter.node("Where", enough, best, emitter.number(_OUT)), [1])
+    classes = emitter.node("ArgMax", scores, axis=2, keepdims=1)
+    own = emitter.node(
+        "Equal", classes, _counted(emitter, emitter.vector([emitter.extent(scores, 2)]))
+    )
+    counts = emitter.node("And", own, emitter.unsqueeze(enough, [2]))
+    masked = emitter.node("Where", counts, scores, emitter.number(_OUT))
+    emitter.shapes[masked] = emitter.shape(scores)
+    return emitter.transpose(masked, [0, 2, 1])
 
 
-def _survivors(e: Emitter, boxes: str, candidates: str, best: str, iou: str) -> str:
+def _survivors(emitter: Emitter, boxes: str, candidates: str, best: str, iou: str) -> str:
     """1 where a box [B, N] is not suppressed, 0 elsewhere."""
-    chosen = e.node(
-        "NonMaxSuppression", boxes, candidates, e.integers([FARTHEST >> 1]), iou,
-        e.constant(np.array([0.99 * _OUT], np.float32)), center_point_box=1,
-    )  # fmt: skip
-    e.shapes[chosen] = (None, 3)
-    places = e.joined([e.sliced(chosen, 1, 0, 1), e.sliced(chosen, 1, 2, 3)], 1)
-    nothing = e.node("ConstantOfShape", e.shape_vector(best), value=np.zeros(1, np.int64))
-    ones = e.node("Expand", e.integers([1]), e.node("Shape", places, end=1))
-    return e.node("ScatterND", nothing, places, ones)
+    chosen = emitter.node(
+        "NonMaxSuppression",
+        boxes,
+        candidates,
+        emitter.integers([FARTHEST >> 1]),
+        iou,
+        emitter.constant(np.array([0.99 * _OUT], np.float32)),
+        center_point_box=1,
+    )
+    emitter.shapes[chosen] = (None, 3)
+    places = emitter.joined([emitter.sliced(chosen, 1, 0, 1), emitter.sliced(chosen, 1, 2, 3)], 1)
+    nothing = emitter.node(
+        "ConstantOfShape", emitter.shape_vector(best), value=np.zeros(1, np.int64)
+    )
+    ones = emitter.node("Expand", emitter.integers([1]), emitter.node("Shape", places, end=1))
+    return emitter.node("ScatterND", nothing, places, ones)
 
 
-def _or_best(e: Emitter, best: str, survivors: str) -> str:
+def _or_best(emitter: Emitter, best: str, survivors: str) -> str:
     """Whether a box stays: the best one does where no other is left."""
-    none = e.node("Equal", e.node("ReduceMax", survivors, e.integers([1])), e.integers([0]))
-    first = e.node("ArgMax", best, axis=1, keepdims=1)
-    places = _counted(e, e.vector([e.extent(best, 1)]))
-    alone = e.node("And", none, e.node("Equal", places, first))
-    kept = e.node("Or", e.flag(survivors), alone)
-    e.shapes[kept] = e.shape(best)
+    none = emitter.node(
+        "Equal", emitter.node("ReduceMax", survivors, emitter.integers([1])), emitter.integers([0])
+    )
+    first = emitter.node("ArgMax", best, axis=1, keepdims=1)
+    places = _counted(emitter, emitter.vector([emitter.extent(best, 1)]))
+    alone = emitter.node("And", none, emitter.node("Equal", places, first))
+    kept = emitter.node("Or", emitter.flag(survivors), alone)
+    emitter.shapes[kept] = emitter.shape(best)
     return kept
 
 
 def _filled(
-    e: Emitter, boxes: str, scores: str, best: str, kept: str, count: str, most: int | None
+    emitter: Emitter, boxes: str, scores: str, best: str, kept: str, count: str, most: int | None
 ) -> tuple[str, str, str, str]:
     """What stays, sorted by score; then zeros, and -1 for indices."""
-    batch, one, zero = e.shape(best)[0], e.integers([1]), e.integers([0])
-    ranked = e.node("Where", kept, best, e.number(_LOWEST))
-    available = e.node("Min", count, e.vector([e.extent(best, 1)]))
-    _, indices = e.nodes("TopK", [ranked, available], 2, axis=1)
-    missing = e.node("Sub", count, available)
-    padding = e.node("Concat", zero, zero, zero, missing, axis=0)
-    indices = e.node("Pad", indices, padding, e.constant(np.int64(0)))
-    total = e.node("Min", e.node("ReduceSum", e.node("Cast", kept, to=INT64), one), count)
-    real = e.node("Less", _counted(e, count), total)
-    e.shapes[indices] = e.shapes[real] = (batch, most)
+    batch, one, zero = emitter.shape(best)[0], emitter.integers([1]), emitter.integers([0])
+    ranked = emitter.node("Where", kept, best, emitter.number(_LOWEST))
+    available = emitter.node("Min", count, emitter.vector([emitter.extent(best, 1)]))
+    _, indices = emitter.nodes("TopK", [ranked, available], 2, axis=1)
+    missing = emitter.node("Sub", count, available)
+    padding = emitter.node("Concat", zero, zero, zero, missing, axis=0)
+    indices = emitter.node("Pad", indices, padding, emitter.constant(np.int64(0)))
+    total = emitter.node(
+        "Min", emitter.node("ReduceSum", emitter.node("Cast", kept, to=INT64), one), count
+    )
+    real = emitter.node("Less", _counted(emitter, count), total)
+    emitter.shapes[indices] = emitter.shapes[real] = (batch, most)
     results = []
     for table in (boxes, scores):
-        rows = e.node("GatherND", table, e.unsqueeze(indices, [2]), batch_dims=1)
-        e.shapes[rows] = (batch, most, e.shape(table)[2])
-        results.append(e.node("Where", e.unsqueeze(real, [2]), rows, e.number(0)))
-    shown = e.node("Where", real, e.node("Cast", indices, to=FLOAT), e.number(-1))
-    number = e.reshape(e.from_whole(total), [-1 if batch is None else batch])
+        rows = emitter.node("GatherND", table, emitter.unsqueeze(indices, [2]), batch_dims=1)
+        emitter.shapes[rows] = (batch, most, emitter.shape(table)[2])
+        results.append(emitter.node("Where", emitter.unsqueeze(real, [2]), rows, emitter.number(0)))
+    shown = emitter.node("Where", real, emitter.node("Cast", indices, to=FLOAT), emitter.number(-1))
+    number = emitter.reshape(emitter.from_whole(total), [-1 if batch is None else batch])
     return results[0], results[1], shown, number

@@ -31,22 +31,22 @@ def held(shape: Shape) -> Shape:
 
 
 @layer_kind("getShape", inputs=1)
-def get_shape(p: Params, shape: Shape) -> list[Shape]:
+def get_shape(params: Params, shape: Shape) -> list[Shape]:
     return [(len(shape),)]
 
 
 @layer_kind("fillLike", "copy", inputs=1)
-def like(p: Params, shape: Shape) -> list[Shape]:
+def like(params: Params, shape: Shape) -> list[Shape]:
     return [shape]
 
 
 @layer_kind("fillStatic", inputs=0, lists={"targetShape": EXTENTS})
-def fill_static(p: Params) -> list[Shape]:
-    return [p.targetShape]
+def fill_static(params: Params) -> list[Shape]:
+    return [params.targetShape]
 
 
 @layer_kind("fillDynamic", inputs=1)
-def fill_dynamic(p: Params, target: Shape) -> list[Shape]:
+def fill_dynamic(params: Params, target: Shape) -> list[Shape]:
     return [held(target)]
 
 
@@ -65,22 +65,22 @@ def to(shape: Shape, target: Shape) -> Shape:
 
 
 @layer_kind("broadcastToLike", inputs=2)
-def broadcast_to_like(p: Params, shape: Shape, target: Shape) -> list[Shape]:
+def broadcast_to_like(params: Params, shape: Shape, target: Shape) -> list[Shape]:
     return [to(shape, target)]
 
 
 @layer_kind("broadcastToStatic", inputs=1, lists={"targetShape": EXTENTS})
-def broadcast_to_static(p: Params, shape: Shape) -> list[Shape]:
-    return [to(shape, p.targetShape)]
+def broadcast_to_static(params: Params, shape: Shape) -> list[Shape]:
+    return [to(shape, params.targetShape)]
 
 
 @layer_kind("broadcastToDynamic", inputs=2)
-def broadcast_to_dynamic(p: Params, shape: Shape, target: Shape) -> list[Shape]:
+def broadcast_to_dynamic(params: Params, shape: Shape, target: Shape) -> list[Shape]:
     return [held(target)]
 
 
 @layer_kind("reshapeLike", inputs=2)
-def reshape_like(p: Params, shape: Shape, target: Shape) -> list[Shape]:
+def reshape_like(params: Params, shape: Shape, target: Shape) -> list[Shape]:
     sizes = product(shape), product(target)
     if None not in sizes and sizes[0] != sizes[1]:
         raise SpecError(f"{show(shape)} and {show(target)} have different numbers of elements")
@@ -88,7 +88,7 @@ def reshape_like(p: Params, shape: Shape, target: Shape) -> list[Shape]:
 
 
 @layer_kind("reshapeDynamic", inputs=2)
-def reshape_dynamic(p: Params, shape: Shape, target: Shape) -> list[Shape]:
+def reshape_dynamic(params: Params, shape: Shape, target: Shape) -> list[Shape]:
     return [held(target)]
 
 
@@ -101,19 +101,19 @@ def steps(start: float, end: float, step: float) -> int:
 
 
 @layer_kind("rangeStatic", inputs=0, defaults={"stepSizeValue": 1.0})
-def range_static(p: Params) -> list[Shape]:
-    return [(steps(p.startValue, p.endValue, p.stepSizeValue),)]
+def range_static(params: Params) -> list[Shape]:
+    return [(steps(params.startValue, params.endValue, params.stepSizeValue),)]
 
 
 @layer_kind("rangeDynamic", inputs=(0, 3), defaults={"stepSizeValue": 1.0})
-def range_dynamic(p: Params, end: Shape, *others: Shape) -> list[Shape]:
+def range_dynamic(params: Params, end: Shape, *others: Shape) -> list[Shape]:
     return [(None,)]
 
 
 @size_check("broadcastToStatic")
-def bound_broadcast_to_static(p: Params, change: Change) -> str:
+def bound_broadcast_to_static(params: Params, change: Change) -> str:
     """Extents of 1 that vary would meet those that are fixed."""
-    return f"its target shape {show(p.targetShape)} is fixed" if change.varying() else ""
+    return f"its target shape {show(params.targetShape)} is fixed" if change.varying() else ""
 
 
 # ---- rules and stored weights ------------------------------------------------------------------

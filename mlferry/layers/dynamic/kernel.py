@@ -28,52 +28,52 @@ def extents(shape: Array) -> tuple[int, ...]:
 
 
 @kernel("copy")
-def copy(p: Params, x: Array) -> Array:
+def copy(params: Params, x: Array) -> Array:
     return x.copy()
 
 
 @kernel("getShape")
-def get_shape(p: Params, x: Array) -> Array:
+def get_shape(params: Params, x: Array) -> Array:
     return np.array(x.shape, np.float32)
 
 
 @kernel("fillLike")
-def fill_like(p: Params, x: Array) -> Array:
-    return np.full(x.shape, p.value, np.float32)
+def fill_like(params: Params, x: Array) -> Array:
+    return np.full(x.shape, params.value, np.float32)
 
 
 @kernel("fillStatic")
-def fill_static(p: Params) -> Array:
-    return np.full(p.targetShape, p.value, np.float32)
+def fill_static(params: Params) -> Array:
+    return np.full(params.targetShape, params.value, np.float32)
 
 
 @kernel("fillDynamic")
-def fill_dynamic(p: Params, shape: Array) -> Array:
-    return np.full(extents(shape), p.value, np.float32)
+def fill_dynamic(params: Params, shape: Array) -> Array:
+    return np.full(extents(shape), params.value, np.float32)
 
 
 @kernel("broadcastToLike")
-def broadcast_to_like(p: Params, x: Array, like: Array) -> Array:
+def broadcast_to_like(params: Params, x: Array, like: Array) -> Array:
     return np.broadcast_to(x, like.shape)
 
 
 @kernel("broadcastToStatic")
-def broadcast_to_static(p: Params, x: Array) -> Array:
-    return np.broadcast_to(x, p.targetShape)
+def broadcast_to_static(params: Params, x: Array) -> Array:
+    return np.broadcast_to(x, params.targetShape)
 
 
 @kernel("broadcastToDynamic")
-def broadcast_to_dynamic(p: Params, x: Array, shape: Array) -> Array:
+def broadcast_to_dynamic(params: Params, x: Array, shape: Array) -> Array:
     return np.broadcast_to(x, extents(shape))
 
 
 @kernel("reshapeLike")
-def reshape_like(p: Params, x: Array, like: Array) -> Array:
+def reshape_like(params: Params, x: Array, like: Array) -> Array:
     return x.reshape(like.shape)
 
 
 @kernel("reshapeDynamic")
-def reshape_dynamic(p: Params, x: Array, shape: Array) -> Array:
+def reshape_dynamic(params: Params, x: Array, shape: Array) -> Array:
     """One extent of the shape may be -1; it takes what is left."""
     if shape.ndim != 1:
         raise PredictionError(f"a shape comes as a vector, not as {shape.shape}")
@@ -87,17 +87,17 @@ def _range(start: float, end: float, step: float) -> Array:
 
 
 @kernel("rangeStatic")
-def range_static(p: Params) -> Array:
-    return _range(p.startValue, p.endValue, p.stepSizeValue)
+def range_static(params: Params) -> Array:
+    return _range(params.startValue, params.endValue, params.stepSizeValue)
 
 
 @kernel("rangeDynamic")
 def range_dynamic(
-    p: Params, end: Array, start: Array | None = None, step: Array | None = None
+    params: Params, end: Array, start: Array | None = None, step: Array | None = None
 ) -> Array:
     """What does not come as an input is that of the parameters."""
     return _range(
-        p.startValue if start is None else number(start, "start"),
+        params.startValue if start is None else number(start, "start"),
         number(end, "end"),
-        p.stepSizeValue if step is None else number(step, "step"),
+        params.stepSizeValue if step is None else number(step, "step"),
     )

@@ -26,13 +26,22 @@ UNARY = (
 )  # fmt: skip
 N_ARY = ("add", "multiply", "average", "max", "min")
 BROADCASTABLE = (
-    "addBroadcastable", "multiplyBroadcastable", "maxBroadcastable", "minBroadcastable",
-)  # fmt: skip
+    "addBroadcastable",
+    "multiplyBroadcastable",
+    "maxBroadcastable",
+    "minBroadcastable",
+)
 COMPARISONS = ("equal", "notEqual", "lessThan", "lessEqual", "greaterThan", "greaterEqual")
 BINARY = (
-    "subtractBroadcastable", "divideBroadcastable", "floorDivBroadcastable", "modBroadcastable",
-    "powBroadcastable", "logicalOr", "logicalXor", "logicalAnd",
-)  # fmt: skip
+    "subtractBroadcastable",
+    "divideBroadcastable",
+    "floorDivBroadcastable",
+    "modBroadcastable",
+    "powBroadcastable",
+    "logicalOr",
+    "logicalXor",
+    "logicalAnd",
+)
 
 
 def _carries_gradient(layer: nn.NeuralNetworkLayer) -> bool:
@@ -42,21 +51,21 @@ def _carries_gradient(layer: nn.NeuralNetworkLayer) -> bool:
 @layer_kind("activation", inputs=1, gradient=_carries_gradient)
 @layer_kind("unary", inputs=1, defaults={"epsilon": 1e-06, "scale": 1.0})
 @layer_kind(*UNARY, inputs=1)
-def unary(p: Params, shape: Shape) -> list[Shape]:
+def unary(params: Params, shape: Shape) -> list[Shape]:
     return [shape]
 
 
 @layer_kind(*N_ARY, inputs=(1, MANY))
 @layer_kind(*BROADCASTABLE, inputs=2, evaluated=(1, MANY))
 @layer_kind(*COMPARISONS, inputs=(1, 2))
-def n_ary(p: Params, *shapes: Shape) -> list[Shape]:
+def n_ary(params: Params, *shapes: Shape) -> list[Shape]:
     if not shapes:
-        raise SpecError(f"a {p.kind} layer needs an input")
+        raise SpecError(f"a {params.kind} layer needs an input")
     return [broadcast(*shapes)]
 
 
 @layer_kind(*BINARY, inputs=2)
-def binary(p: Params, left: Shape, right: Shape) -> list[Shape]:
+def binary(params: Params, left: Shape, right: Shape) -> list[Shape]:
     return [broadcast(left, right)]
 
 

@@ -19,14 +19,28 @@ _ZERO, _HALF, _INFINITY = np.float32(0), np.float32(0.5), np.float32(np.inf)
 # erf(x) / x is P(x^2) / Q(x^2) up to 4, where erf is 1 in float32: coefficients of a rational fit
 # of degrees 5 and 5, weighted to the least largest error (2.5e-8 before rounding).
 _ERF_END = np.float32(4)
-_ERF_P = np.array([
-    1.1283791393781542, 0.19354148030997984, 0.05310127806731575, 0.003883195320526176,
-    0.0002845633484390156, 1.9868177038086396e-06,
-], np.float32)  # fmt: skip
-_ERF_Q = np.array([
-    1.0, 0.5048542272382941, 0.11534852562026046, 0.01520694853239893, 0.0011855368443761379,
-    3.7420413972095994e-05,
-], np.float32)  # fmt: skip
+_ERF_P = np.array(
+    [
+        1.1283791393781542,
+        0.19354148030997984,
+        0.05310127806731575,
+        0.003883195320526176,
+        0.0002845633484390156,
+        1.9868177038086396e-06,
+    ],
+    np.float32,
+)
+_ERF_Q = np.array(
+    [
+        1.0,
+        0.5048542272382941,
+        0.11534852562026046,
+        0.01520694853239893,
+        0.0011855368443761379,
+        3.7420413972095994e-05,
+    ],
+    np.float32,
+)
 _AT_A_TIME = 1 << 14  # values that stay in the cache from one pass to the next
 
 
@@ -123,8 +137,8 @@ def function_of(a: Params) -> Callable[[Array], Array]:
 
 
 @kernel("activation")
-def activation(p: Params, x: Array) -> Array:
-    return function_of(p)(x)
+def activation(params: Params, x: Array) -> Array:
+    return function_of(params)(x)
 
 
 _UNARY: dict[str, Callable[[Params, Array], Array]] = {
@@ -140,33 +154,35 @@ _UNARY: dict[str, Callable[[Params, Array], Array]] = {
 
 
 @kernel("unary")
-def unary(p: Params, x: Array) -> Array:
+def unary(params: Params, x: Array) -> Array:
     """The input is scaled and shifted first."""
-    return _UNARY[p.type](p, p.scale * x + p.shift if p.scale != 1 or p.shift else x)
+    return _UNARY[params.type](
+        params, params.scale * x + params.shift if params.scale != 1 or params.shift else x
+    )
 
 
 @kernel("clip")
-def clip(p: Params, x: Array) -> Array:
-    return np.clip(x, p.minVal, p.maxVal)
+def clip(params: Params, x: Array) -> Array:
+    return np.clip(x, params.minVal, params.maxVal)
 
 
 @kernel("clampedReLU")
-def clamped_relu(p: Params, x: Array) -> Array:
-    return np.where(x >= 0, np.minimum(x, p.beta), np.minimum(p.alpha * x, p.beta))
+def clamped_relu(params: Params, x: Array) -> Array:
+    return np.where(x >= 0, np.minimum(x, params.beta), np.minimum(params.alpha * x, params.beta))
 
 
 @kernel("gelu")
-def gelu(p: Params, x: Array) -> Array:
-    if p.mode == "TANH_APPROXIMATION":
+def gelu(params: Params, x: Array) -> Array:
+    if params.mode == "TANH_APPROXIMATION":
         inner = math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)
         return 0.5 * x * (1 + np.tanh(inner))
-    if p.mode == "SIGMOID_APPROXIMATION":
+    if params.mode == "SIGMOID_APPROXIMATION":
         return x * sigmoid(1.702 * x)
     return 0.5 * x * (1 + erf(x / np.float32(math.sqrt(2))))
 
 
 @kernel("erf")
-def erf_layer(p: Params, x: Array) -> Array:
+def erf_layer(params: Params, x: Array) -> Array:
     return erf(x)
 
 
@@ -177,57 +193,74 @@ _FUNCTIONS: dict[str, Callable[[Array], Array]] = {
     "acosh": np.arccosh, "atanh": np.arctanh, "logicalNot": lambda x: x == 0,
 }  # fmt: skip
 _REDUCERS: dict[str, Callable[[Array, Array], Array]] = {
-    "max": np.maximum, "min": np.minimum, "addBroadcastable": np.add,
-    "multiplyBroadcastable": np.multiply, "maxBroadcastable": np.maximum,
+    "max": np.maximum,
+    "min": np.minimum,
+    "addBroadcastable": np.add,
+    "multiplyBroadcastable": np.multiply,
+    "maxBroadcastable": np.maximum,
     "minBroadcastable": np.minimum,
-}  # fmt: skip
+}
 _BINARY: dict[str, Callable[[Array, Array], Array]] = {
-    "subtractBroadcastable": np.subtract, "divideBroadcastable": np.divide,
-    "floorDivBroadcastable": np.floor_divide, "modBroadcastable": np.mod,
-    "powBroadcastable": np.power, "logicalOr": lambda a, b: (a != 0) | (b != 0),
-    "logicalXor": lambda a, b: (a != 0) ^ (b != 0), "logicalAnd": lambda a, b: (a != 0) & (b != 0),
-}  # fmt: skip
+    "subtractBroadcastable": np.subtract,
+    "divideBroadcastable": np.divide,
+    "floorDivBroadcastable": np.floor_divide,
+    "modBroadcastable": np.mod,
+    "powBroadcastable": np.power,
+    "logicalOr": lambda a, b: (a != 0) | (b != 0),
+    "logicalXor": lambda a, b: (a != 0) ^ (b != 0),
+    "logicalAnd": lambda a, b: (a != 0) & (b != 0),
+}
 _COMPARISONS: dict[str, Callable[[Array, Array], Array]] = {
-    "equal": np.equal, "notEqual": np.not_equal, "lessThan": np.less, "lessEqual": np.less_equal,
-    "greaterThan": np.greater, "greaterEqual": np.greater_equal,
-}  # fmt: skip
+    "equal": np.equal,
+    "notEqual": np.not_equal,
+    "lessThan": np.less,
+    "lessEqual": np.less_equal,
+    "greaterThan": np.greater,
+    "greaterEqual": np.greater_equal,
+}
 
 
 @kernel(*_FUNCTIONS)
-def function(p: Params, x: Array) -> Array:
-    return _FUNCTIONS[p.kind](x)
+def function(params: Params, x: Array) -> Array:
+    return _FUNCTIONS[params.kind](x)
 
 
 @kernel(*_REDUCERS)
-def reducer(p: Params, *inputs: Array) -> Array:
-    return functools.reduce(_REDUCERS[p.kind], inputs)
+def reducer(params: Params, *inputs: Array) -> Array:
+    return functools.reduce(_REDUCERS[params.kind], inputs)
 
 
 @kernel(*_BINARY)
-def binary(p: Params, left: Array, right: Array) -> Array:
-    return _BINARY[p.kind](left, right)
+def binary(params: Params, left: Array, right: Array) -> Array:
+    return _BINARY[params.kind](left, right)
 
 
 @kernel(*_COMPARISONS)
-def comparison(p: Params, left: Array, right: Array | None = None) -> Array:
+def comparison(params: Params, left: Array, right: Array | None = None) -> Array:
     """With one input, the other side is `alpha`."""
-    return _COMPARISONS[p.kind](left, np.full((), p.alpha, np.float32) if right is None else right)
+    return _COMPARISONS[params.kind](
+        left, np.full((), params.alpha, np.float32) if right is None else right
+    )
 
 
 @kernel("add")
-def add(p: Params, *inputs: Array) -> Array:
+def add(params: Params, *inputs: Array) -> Array:
     """With one input, `alpha` is added."""
-    return inputs[0] + np.float32(p.alpha) if len(inputs) == 1 else functools.reduce(np.add, inputs)
+    return (
+        inputs[0] + np.float32(params.alpha)
+        if len(inputs) == 1
+        else functools.reduce(np.add, inputs)
+    )
 
 
 @kernel("multiply")
-def multiply(p: Params, *inputs: Array) -> Array:
+def multiply(params: Params, *inputs: Array) -> Array:
     """With one input, it is multiplied by `alpha`."""
     if len(inputs) == 1:
-        return inputs[0] * np.float32(p.alpha)
+        return inputs[0] * np.float32(params.alpha)
     return functools.reduce(np.multiply, inputs)
 
 
 @kernel("average")
-def average(p: Params, *inputs: Array) -> Array:
+def average(params: Params, *inputs: Array) -> Array:
     return functools.reduce(np.add, inputs) / np.float32(len(inputs))

@@ -16,26 +16,28 @@ from mlferry.onnx_graph.emitter import Emitter
 from mlferry.spec import weights
 
 
-def affine(e: Emitter, x: str, scale: float, shift: float) -> str:
+def affine(emitter: Emitter, x: str, scale: float, shift: float) -> str:
     """scale * x + shift, without what changes nothing."""
-    y = x if scale == 1 else e.node("Mul", x, e.number(scale))
-    return y if shift == 0 else e.node("Add", y, e.number(shift))
+    y = x if scale == 1 else emitter.node("Mul", x, emitter.number(scale))
+    return y if shift == 0 else emitter.node("Add", y, emitter.number(shift))
 
 
-def _per_channel(e: Emitter, a: Params, field: str, x: str) -> str:
+def _per_channel(emitter: Emitter, a: Params, field: str, x: str) -> str:
     """One value, or one a channel (axis -3)."""
     size = weights.count(getattr(a.message, field))
-    return weight(e, a, field, (1,) if size == 1 else (e.shape(x)[-3] or size, 1, 1))
+    return weight(emitter, a, field, (1,) if size == 1 else (emitter.shape(x)[-3] or size, 1, 1))
 
 
-def _thresholded(e: Emitter, a: Any, x: str) -> str:
-    kept = e.node("GreaterOrEqual", x, e.number(a.alpha))
-    return e.node("Where", kept, x, e.number(0))
+def _thresholded(emitter: Emitter, a: Any, x: str) -> str:
+    kept = emitter.node("GreaterOrEqual", x, emitter.number(a.alpha))
+    return emitter.node("Where", kept, x, emitter.number(0))
 
 
-def _parametric_softplus(e: Emitter, a: Params, x: str) -> str:
-    inner = e.node("Mul", _per_channel(e, a, "beta", x), x)
-    return e.node("Mul", _per_channel(e, a, "alpha", x), e.node("Softplus", inner))
+def _parametric_softplus(emitter: Emitter, a: Params, x: str) -> str:
+    inner = emitter.node("Mul", _per_channel(emitter, a, "beta", x), x)
+    return emitter.node(
+        "Mul", _per_channel(emitter, a, "alpha", x), emitter.node("Softplus", inner)
+    )
 
 
 ACTIVATIONS: dict[str, Callable[[Emitter, Any, str], str]] = {
@@ -58,9 +60,9 @@ ACTIVATIONS: dict[str, Callable[[Emitter, Any, str], str]] = {
 
 
 @op("activation")
-def activation(e: Emitter, p: Params, x: str) -> str:
-    kind = p.which("NonlinearityType") or "linear"
-    return ACTIVATIONS[kind](e, getattr(p, kind), x)
+def activation(emitter: Emitter, params: Params, x: str) -> str:
+    kind = params.which("NonlinearityType") or "linear"
+    return ACTIVATIONS[kind](emitter, getattr(params, kind), x)
 
 
 _UNARY: dict[str, Callable[[Emitter, Params, str], str]] = {
@@ -76,31 +78,37 @@ _UNARY: dict[str, Callable[[Emitter, Params, str], str]] = {
 
 
 @op("unary")
-def unary(e: Emitter, p: Params, x: str) -> str:
-    return _UNARY[p.type](e, p, affine(e, x, p.scale, p.shift))
+def unary(emitter: Emitter, params: Params, x: str) -> str:
+    return _UNARY[params.type](emitter, params, affine(emitter, x, params.scale, params.shift))
 
 
 @op("clip")
-def clip(e: Emitter, p: Params, x: str) -> str:
-    return e.node("Clip", x, e.number(p.minVal), e.number(p.maxVal))
+def clip(emitter: Emitter, params: Params, x: str) -> str:
+    return emitter.node("Clip", x, emitter.number(params.minVal), emitter.number(params.maxVal))
 
 
 @op("clampedReLU")
-def clamped_relu(e: Emitter, p: Params, x: str) -> str:
-    return e.node("Min", e.node("LeakyRelu", x, alpha=p.alpha), e.number(p.beta))
+def clamped_relu(emitter: Emitter, params: Params, x: str) -> str:
+    return emitter.node(
+        "Min", emitter.node("LeakyRelu", x, alpha=params.alpha), emitter.number(params.beta)
+    )
 
 
 @op("gelu")
-def gelu(e: Emitter, p: Params, x: str) -> str:
-    if p.mode == "SIGMOID_APPROXIMATION":
-        return e.node("Mul", x, e.node("Sigmoid", affine(e, x, 1.702, 0)))
-    if p.mode == "TANH_APPROXIMATION":
-        cube = e.node("Mul", e.node("Mul", x, e.node("Mul", x, x)), e.number(0.044715))
-        inner = affine(e, e.node("Add", x, cube), math.sqrt(2 / math.pi), 0)
-        gate = affine(e, e.node("Tanh", inner), 1, 1)
+def gelu(emitter: Emitter, params: Params, x: str) -> str:
+    if params.mode == "SIGMOID_APPROXIMATION":
+        return emitter.node("Mul", x, emitter.node("Sigmoid", affine(emitter, x, 1.702, 0)))
+    if params.mode == "TANH_APPROXIMATION":
+        cube = emitter.node(
+            "Mul", emitter.node("Mul", x, emitter.node("Mul", x, x)), emitter.number(0.044715)
+        )
+        inner = affine(emitter, emitter.node("Add", x, cube), math.sqrt(2 / math.pi), 0)
+        gate = affine(emitter, emitter.node("Tanh", inner), 1, 1)
     else:
-        gate = affine(e, e.node("Erf", e.node("Div", x, e.number(math.sqrt(2)))), 1, 1)
-    return affine(e, e.node("Mul", x, gate), 0.5, 0)
+        gate = affine(
+            emitter, emitter.node("Erf", emitter.node("Div", x, emitter.number(math.sqrt(2)))), 1, 1
+        )
+    return affine(emitter, emitter.node("Mul", x, gate), 0.5, 0)
 
 
 _FUNCTIONS = {
@@ -109,87 +117,112 @@ _FUNCTIONS = {
     "tanh": "Tanh", "asinh": "Asinh", "acosh": "Acosh", "atanh": "Atanh", "erf": "Erf",
 }  # fmt: skip
 _REDUCERS = {
-    "add": "Add", "addBroadcastable": "Add", "multiply": "Mul", "multiplyBroadcastable": "Mul",
-    "max": "Max", "maxBroadcastable": "Max", "min": "Min", "minBroadcastable": "Min",
-}  # fmt: skip
+    "add": "Add",
+    "addBroadcastable": "Add",
+    "multiply": "Mul",
+    "multiplyBroadcastable": "Mul",
+    "max": "Max",
+    "maxBroadcastable": "Max",
+    "min": "Min",
+    "minBroadcastable": "Min",
+}
 _BINARY = {
-    "subtractBroadcastable": "Sub", "divideBroadcastable": "Div", "powBroadcastable": "Pow",
-}  # fmt: skip
+    "subtractBroadcastable": "Sub",
+    "divideBroadcastable": "Div",
+    "powBroadcastable": "Pow",
+}
 _LOGICAL = {"logicalOr": "Or", "logicalXor": "Xor", "logicalAnd": "And"}
 _COMPARISONS = {
-    "equal": "Equal", "lessThan": "Less", "lessEqual": "LessOrEqual", "greaterThan": "Greater",
+    "equal": "Equal",
+    "lessThan": "Less",
+    "lessEqual": "LessOrEqual",
+    "greaterThan": "Greater",
     "greaterEqual": "GreaterOrEqual",
-}  # fmt: skip
+}
 
 
 @op(*_FUNCTIONS)
-def function(e: Emitter, p: Params, x: str) -> str:
-    return e.node(_FUNCTIONS[p.kind], x)
+def function(emitter: Emitter, params: Params, x: str) -> str:
+    return emitter.node(_FUNCTIONS[params.kind], x)
 
 
 @op("exp2")
-def exp2(e: Emitter, p: Params, x: str) -> str:
-    return e.node("Pow", e.number(2), x)
+def exp2(emitter: Emitter, params: Params, x: str) -> str:
+    return emitter.node("Pow", emitter.number(2), x)
 
 
 @op(*_REDUCERS)
-def reducer(e: Emitter, p: Params, *inputs: str) -> str:
+def reducer(emitter: Emitter, params: Params, *inputs: str) -> str:
     """With one input, `add` and `multiply` take `alpha` as the other."""
-    if len(inputs) == 1 and p.kind in ("add", "multiply"):
-        return affine(e, inputs[0], *((1, p.alpha) if p.kind == "add" else (p.alpha, 0)))
-    return functools.reduce(functools.partial(e.node, _REDUCERS[p.kind]), inputs)
+    if len(inputs) == 1 and params.kind in ("add", "multiply"):
+        return affine(
+            emitter, inputs[0], *((1, params.alpha) if params.kind == "add" else (params.alpha, 0))
+        )
+    return functools.reduce(functools.partial(emitter.node, _REDUCERS[params.kind]), inputs)
 
 
 @op("average")
-def average(e: Emitter, p: Params, *inputs: str) -> str:
-    return e.node("Mean", *inputs)
+def average(emitter: Emitter, params: Params, *inputs: str) -> str:
+    return emitter.node("Mean", *inputs)
 
 
 @op(*_BINARY)
-def binary(e: Emitter, p: Params, left: str, right: str) -> str:
-    return e.node(_BINARY[p.kind], left, right)
+def binary(emitter: Emitter, params: Params, left: str, right: str) -> str:
+    return emitter.node(_BINARY[params.kind], left, right)
 
 
-def _remainder(e: Emitter, left: str, right: str) -> str:
+def _remainder(emitter: Emitter, left: str, right: str) -> str:
     """The remainder with the sign of the divisor; ONNX has that of the dividend for floats."""
-    rest = e.node("Mod", left, right, fmod=1)
-    signs = e.node("Less", e.node("Mul", e.node("Sign", rest), right), e.number(0))
-    return e.node("Where", signs, e.node("Add", rest, right), rest)
+    rest = emitter.node("Mod", left, right, fmod=1)
+    signs = emitter.node(
+        "Less", emitter.node("Mul", emitter.node("Sign", rest), right), emitter.number(0)
+    )
+    return emitter.node("Where", signs, emitter.node("Add", rest, right), rest)
 
 
 @op("modBroadcastable")
-def mod(e: Emitter, p: Params, left: str, right: str) -> str:
-    return _remainder(e, left, right)
+def mod(emitter: Emitter, params: Params, left: str, right: str) -> str:
+    return _remainder(emitter, left, right)
 
 
 @op("floorDivBroadcastable")
-def floor_div(e: Emitter, p: Params, left: str, right: str) -> str:
+def floor_div(emitter: Emitter, params: Params, left: str, right: str) -> str:
     """Whole, as what the remainder leaves is divided; by zero it is the plain quotient."""
-    quotient = e.node("Div", e.node("Sub", left, _remainder(e, left, right)), right)
-    by_zero = e.node("Equal", right, e.number(0))
-    return e.node("Where", by_zero, e.node("Div", left, right), e.node("Round", quotient))
+    quotient = emitter.node(
+        "Div", emitter.node("Sub", left, _remainder(emitter, left, right)), right
+    )
+    by_zero = emitter.node("Equal", right, emitter.number(0))
+    return emitter.node(
+        "Where", by_zero, emitter.node("Div", left, right), emitter.node("Round", quotient)
+    )
 
 
 @op(*_LOGICAL)
-def logical(e: Emitter, p: Params, left: str, right: str) -> str:
-    return e.from_flag(e.node(_LOGICAL[p.kind], e.flag(left), e.flag(right)))
+def logical(emitter: Emitter, params: Params, left: str, right: str) -> str:
+    return emitter.from_flag(
+        emitter.node(_LOGICAL[params.kind], emitter.flag(left), emitter.flag(right))
+    )
 
 
 @op("logicalNot")
-def logical_not(e: Emitter, p: Params, x: str) -> str:
-    return e.from_flag(e.node("Not", e.flag(x)))
+def logical_not(emitter: Emitter, params: Params, x: str) -> str:
+    return emitter.from_flag(emitter.node("Not", emitter.flag(x)))
 
 
-def _other(e: Emitter, p: Params, inputs: tuple[str, ...]) -> str:
+def _other(emitter: Emitter, params: Params, inputs: tuple[str, ...]) -> str:
     """The other side of a comparison: `alpha` where there is one input."""
-    return inputs[0] if inputs else e.number(float(np.float32(p.alpha)))
+    return inputs[0] if inputs else emitter.number(float(np.float32(params.alpha)))
 
 
 @op(*_COMPARISONS)
-def comparison(e: Emitter, p: Params, left: str, *right: str) -> str:
-    return e.from_flag(e.node(_COMPARISONS[p.kind], left, _other(e, p, right)))
+def comparison(emitter: Emitter, params: Params, left: str, *right: str) -> str:
+    return emitter.from_flag(
+        emitter.node(_COMPARISONS[params.kind], left, _other(emitter, params, right))
+    )
 
 
 @op("notEqual")
-def not_equal(e: Emitter, p: Params, left: str, *right: str) -> str:
-    return e.from_flag(e.node("Not", e.node("Equal", left, _other(e, p, right))))
+def not_equal(emitter: Emitter, params: Params, left: str, *right: str) -> str:
+    return emitter.from_flag(
+        emitter.node("Not", emitter.node("Equal", left, _other(emitter, params, right)))
+    )

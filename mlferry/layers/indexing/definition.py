@@ -20,14 +20,14 @@ def agree(left: Shape, right: Shape) -> bool:
 
 
 @layer_kind("gather", inputs=2)
-def gather(p: Params, shape: Shape, indices: Shape) -> list[Shape]:
-    axis = axis_of(p.axis, len(shape))
+def gather(params: Params, shape: Shape, indices: Shape) -> list[Shape]:
+    axis = axis_of(params.axis, len(shape))
     return [(*shape[:axis], *indices, *shape[axis + 1 :])]
 
 
 @layer_kind("scatter", inputs=3)
-def scatter(p: Params, shape: Shape, indices: Shape, updates: Shape) -> list[Shape]:
-    axis = axis_of(p.axis, len(shape))
+def scatter(params: Params, shape: Shape, indices: Shape, updates: Shape) -> list[Shape]:
+    axis = axis_of(params.axis, len(shape))
     wanted = (*shape[:axis], *indices, *shape[axis + 1 :])
     if not agree(wanted, updates):
         raise SpecError(f"updates of shape {show(updates)}; {show(wanted)} is needed")
@@ -46,98 +46,100 @@ def points(shape: Shape, indices: Shape) -> tuple[Shape, Shape]:
 
 
 @layer_kind("gatherND", inputs=2)
-def gather_nd(p: Params, shape: Shape, indices: Shape) -> list[Shape]:
+def gather_nd(params: Params, shape: Shape, indices: Shape) -> list[Shape]:
     outer, inner = points(shape, indices)
     return [(*outer, *inner) or (1,)]
 
 
 @layer_kind("scatterND", inputs=3)
-def scatter_nd(p: Params, shape: Shape, indices: Shape, updates: Shape) -> list[Shape]:
+def scatter_nd(params: Params, shape: Shape, indices: Shape, updates: Shape) -> list[Shape]:
     outer, inner = points(shape, indices)
     if not agree((*outer, *inner) or (1,), updates):
         raise SpecError(f"updates of shape {show(updates)}; {show((*outer, *inner))} is needed")
     return [shape]
 
 
-def along(p: Params, shape: Shape, indices: Shape) -> None:
+def along(params: Params, shape: Shape, indices: Shape) -> None:
     """Check that indices differ from the data in one axis only."""
-    axis = axis_of(p.axis, len(shape))
+    axis = axis_of(params.axis, len(shape))
     if not agree(replaced(shape, axis, None), indices):
         raise SpecError(f"indices {show(indices)} for data {show(shape)} along axis {axis}")
 
 
 @layer_kind("gatherAlongAxis", inputs=2)
-def gather_along_axis(p: Params, shape: Shape, indices: Shape) -> list[Shape]:
-    along(p, shape, indices)
+def gather_along_axis(params: Params, shape: Shape, indices: Shape) -> list[Shape]:
+    along(params, shape, indices)
     return [indices]
 
 
 @layer_kind("scatterAlongAxis", inputs=3)
-def scatter_along_axis(p: Params, shape: Shape, indices: Shape, updates: Shape) -> list[Shape]:
-    along(p, shape, indices)
+def scatter_along_axis(params: Params, shape: Shape, indices: Shape, updates: Shape) -> list[Shape]:
+    along(params, shape, indices)
     if not agree(indices, updates):
         raise SpecError(f"indices {show(indices)} and updates {show(updates)} differ")
     return [shape]
 
 
 @layer_kind("whereNonZero", inputs=1)
-def where_non_zero(p: Params, shape: Shape) -> list[Shape]:
+def where_non_zero(params: Params, shape: Shape) -> list[Shape]:
     return [(None, len(shape))]
 
 
 @layer_kind("whereBroadcastable", inputs=3)
-def where_broadcastable(p: Params, condition: Shape, left: Shape, right: Shape) -> list[Shape]:
+def where_broadcastable(params: Params, condition: Shape, left: Shape, right: Shape) -> list[Shape]:
     return [broadcast(condition, left, right)]
 
 
 @layer_kind("oneHot", inputs=(1, 2), positive_alone=("oneHotVectorSize",))
-def one_hot(p: Params, shape: Shape, *size: Shape) -> list[Shape]:
-    axis = axis_of(p.axis, len(shape) + 1)
-    return [(*shape[:axis], None if size else p.oneHotVectorSize, *shape[axis:])]
+def one_hot(params: Params, shape: Shape, *size: Shape) -> list[Shape]:
+    axis = axis_of(params.axis, len(shape) + 1)
+    return [(*shape[:axis], None if size else params.oneHotVectorSize, *shape[axis:])]
 
 
 @layer_kind("topK", inputs=(1, 2), outputs=2, positive_alone=("K",))
-def top_k(p: Params, shape: Shape, *count: Shape) -> list[Shape]:
-    axis = axis_of(p.axis, len(shape))
+def top_k(params: Params, shape: Shape, *count: Shape) -> list[Shape]:
+    axis = axis_of(params.axis, len(shape))
     extent = shape[axis]
     if count:
         return [replaced(shape, axis, None)] * 2
-    if not p.K or (extent is not None and extent < p.K):
-        raise SpecError(f"K = {p.K} of axis {axis} of {show(shape)}")
-    return [replaced(shape, axis, p.K)] * 2
+    if not params.K or (extent is not None and extent < params.K):
+        raise SpecError(f"K = {params.K} of axis {axis} of {show(shape)}")
+    return [replaced(shape, axis, params.K)] * 2
 
 
 @layer_kind("argMax", "argMin", inputs=1)
-def arg_extreme(p: Params, shape: Shape) -> list[Shape]:
-    axis = axis_of(p.axis, len(shape))
-    if p.removeDim:
+def arg_extreme(params: Params, shape: Shape) -> list[Shape]:
+    axis = axis_of(params.axis, len(shape))
+    if params.removeDim:
         return [(*shape[:axis], *shape[axis + 1 :]) or (1,)]
     return [replaced(shape, axis, 1)]
 
 
 @layer_kind("argSort", inputs=1)
-def arg_sort(p: Params, shape: Shape) -> list[Shape]:
-    axis_of(p.axis, len(shape))
+def arg_sort(params: Params, shape: Shape) -> list[Shape]:
+    axis_of(params.axis, len(shape))
     return [shape]
 
 
 @layer_kind("cumSum", inputs=(1, 2))
-def cum_sum(p: Params, shape: Shape, *axis: Shape) -> list[Shape]:
+def cum_sum(params: Params, shape: Shape, *axis: Shape) -> list[Shape]:
     if not axis:
-        axis_of(p.axis, len(shape))
+        axis_of(params.axis, len(shape))
     return [shape]
 
 
 @layer_kind("reverse", inputs=1)
-def reverse(p: Params, shape: Shape) -> list[Shape]:
-    if len(p.reverseDim) != len(shape):
-        raise SpecError(f"{len(p.reverseDim)} flags for the axes of {show(shape)}")
+def reverse(params: Params, shape: Shape) -> list[Shape]:
+    if len(params.reverseDim) != len(shape):
+        raise SpecError(f"{len(params.reverseDim)} flags for the axes of {show(shape)}")
     return [shape]
 
 
 @layer_kind("reverseSeq", inputs=2)
-def reverse_seq(p: Params, shape: Shape, lengths: Shape) -> list[Shape]:
-    batch, sequence = (axis_of(axis, len(shape)) for axis in (p.batchAxis, p.sequenceAxis))
+def reverse_seq(params: Params, shape: Shape, lengths: Shape) -> list[Shape]:
+    batch, sequence = (
+        axis_of(axis, len(shape)) for axis in (params.batchAxis, params.sequenceAxis)
+    )
     if batch == sequence:
         raise SpecError(f"batch and sequence are the same axis, {batch}")
     if not agree((shape[batch],), lengths):
@@ -146,7 +148,7 @@ def reverse_seq(p: Params, shape: Shape, lengths: Shape) -> list[Shape]:
 
 
 @layer_kind("matrixBandPart", "lowerTriangular", "upperTriangular", inputs=1)
-def of_matrices(p: Params, shape: Shape) -> list[Shape]:
+def of_matrices(params: Params, shape: Shape) -> list[Shape]:
     need_rank(shape, 2)
     return [shape]
 
@@ -155,14 +157,14 @@ _GATHERED = "its constant indices are those of the described size"
 
 
 @size_check("gather", "scatter", "gatherAlongAxis", "scatterAlongAxis")
-def indexed_along(p: Params, change: Change) -> str:
-    axis = axis_of(p.axis, len(change.now[0]))
+def indexed_along(params: Params, change: Change) -> str:
+    axis = axis_of(params.axis, len(change.now[0]))
     bound = change.constant[1] and change.varies(axis) and not change.recorded
     return _GATHERED if bound else ""
 
 
 @size_check("gatherND", "scatterND")
-def indexed_at_points(p: Params, change: Change) -> str:
+def indexed_at_points(params: Params, change: Change) -> str:
     depth = change.now[1][-1] or 0
     bound = change.constant[1] and not change.recorded
     return _GATHERED if bound and any(axis < depth for axis in change.varying()) else ""

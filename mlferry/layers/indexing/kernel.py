@@ -56,8 +56,8 @@ _SCATTER: dict[str, Callable[[Array, Any, Array], None]] = {
 
 
 @kernel("gather")
-def gather(p: Params, x: Array, indices: Array) -> Array:
-    axis = axis_of(p.axis, x.ndim)
+def gather(params: Params, x: Array, indices: Array) -> Array:
+    axis = axis_of(params.axis, x.ndim)
     try:
         return np.take(x, indices.astype(np.int64), axis=axis)
     except IndexError:
@@ -65,12 +65,12 @@ def gather(p: Params, x: Array, indices: Array) -> Array:
 
 
 @kernel("scatter")
-def scatter(p: Params, x: Array, indices: Array, updates: Array) -> Array:
+def scatter(params: Params, x: Array, indices: Array, updates: Array) -> Array:
     """The inverse of `gather`: slices of the first input are updated."""
-    axis = axis_of(p.axis, x.ndim)
+    axis = axis_of(params.axis, x.ndim)
     y = x.copy()
     index = (slice(None),) * axis + (_wrapped(indices, x.shape[axis]),)
-    _SCATTER[p.mode](y, index, updates)
+    _SCATTER[params.mode](y, index, updates)
     return y
 
 
@@ -80,58 +80,58 @@ def _points(x: Array, indices: Array) -> tuple[Index, ...]:
 
 
 @kernel("gatherND")
-def gather_nd(p: Params, x: Array, indices: Array) -> Array:
+def gather_nd(params: Params, x: Array, indices: Array) -> Array:
     """The last axis of the indices is a position in the first axes of the data."""
     return np.atleast_1d(x[_points(x, indices)])
 
 
 @kernel("scatterND")
-def scatter_nd(p: Params, x: Array, indices: Array, updates: Array) -> Array:
+def scatter_nd(params: Params, x: Array, indices: Array, updates: Array) -> Array:
     y = x.copy()
     index = _points(x, indices)
-    _SCATTER[p.mode](y, index, updates.reshape(y[index].shape))
+    _SCATTER[params.mode](y, index, updates.reshape(y[index].shape))
     return y
 
 
-def _along(p: Params, x: Array, indices: Array) -> tuple[Index, ...]:
-    axis = axis_of(p.axis, x.ndim)
+def _along(params: Params, x: Array, indices: Array) -> tuple[Index, ...]:
+    axis = axis_of(params.axis, x.ndim)
     places: list[Index] = [*np.indices(indices.shape, sparse=True)]
     places[axis] = _wrapped(indices, x.shape[axis])
     return tuple(places)
 
 
 @kernel("gatherAlongAxis")
-def gather_along_axis(p: Params, x: Array, indices: Array) -> Array:
-    return x[_along(p, x, indices)]
+def gather_along_axis(params: Params, x: Array, indices: Array) -> Array:
+    return x[_along(params, x, indices)]
 
 
 @kernel("scatterAlongAxis")
-def scatter_along_axis(p: Params, x: Array, indices: Array, updates: Array) -> Array:
+def scatter_along_axis(params: Params, x: Array, indices: Array, updates: Array) -> Array:
     y = x.copy()
-    _SCATTER[p.mode](y, _along(p, x, indices), updates)
+    _SCATTER[params.mode](y, _along(params, x, indices), updates)
     return y
 
 
 @kernel("whereNonZero")
-def where_non_zero(p: Params, x: Array) -> Index:
+def where_non_zero(params: Params, x: Array) -> Index:
     """The positions of values other than 0, one a row, in row-major order."""
     return np.argwhere(x != 0)
 
 
 @kernel("whereBroadcastable")
-def where_broadcastable(p: Params, condition: Array, left: Array, right: Array) -> Array:
+def where_broadcastable(params: Params, condition: Array, left: Array, right: Array) -> Array:
     return np.where(condition != 0, left, right)
 
 
 @kernel("oneHot")
-def one_hot(p: Params, x: Array, size: Array | None = None) -> Array:
+def one_hot(params: Params, x: Array, size: Array | None = None) -> Array:
     """`onValue` at the index, `offValue` elsewhere, and everywhere for an index outside."""
-    count = p.oneHotVectorSize if size is None else integer(size, "size")
+    count = params.oneHotVectorSize if size is None else integer(size, "size")
     limits.check_blob((*x.shape, count))
-    axis = axis_of(p.axis, x.ndim + 1)
+    axis = axis_of(params.axis, x.ndim + 1)
     places = np.arange(count).reshape(-1, *(1,) * (x.ndim - axis))
     hit = np.expand_dims(x.astype(np.int64), axis) == places
-    return np.where(hit, np.float32(p.onValue), np.float32(p.offValue))
+    return np.where(hit, np.float32(params.onValue), np.float32(params.offValue))
 
 
 def _order(x: Array, axis: int, descending: bool) -> Index:
@@ -161,53 +161,53 @@ _FEW = 8  # as a part of an axis, sorting it all takes about as long
 
 
 @kernel("topK")
-def top_k(p: Params, x: Array, count: Array | None = None) -> tuple[Array, Index]:
+def top_k(params: Params, x: Array, count: Array | None = None) -> tuple[Array, Index]:
     """The largest values, largest first, and their indices; or the smallest."""
-    axis = axis_of(p.axis, x.ndim)
-    k = p.K if count is None else integer(count, "K")
+    axis = axis_of(params.axis, x.ndim)
+    k = params.K if count is None else integer(count, "K")
     if not 1 <= k <= x.shape[axis]:
         raise PredictionError(f"the top {k} of an axis of {x.shape[axis]}")
-    order = _first(x, axis, k, not p.useBottomK)
+    order = _first(x, axis, k, not params.useBottomK)
     return np.take_along_axis(x, order, axis), order
 
 
 @kernel("argSort")
-def arg_sort(p: Params, x: Array) -> Index:
-    return _order(x, axis_of(p.axis, x.ndim), p.descending)
+def arg_sort(params: Params, x: Array) -> Index:
+    return _order(x, axis_of(params.axis, x.ndim), params.descending)
 
 
 _EXTREMES: dict[str, Callable[..., Any]] = {"argMax": np.argmax, "argMin": np.argmin}
 
 
 @kernel(*_EXTREMES)
-def arg_extreme(p: Params, x: Array) -> Index:
+def arg_extreme(params: Params, x: Array) -> Index:
     """The first index among equals."""
-    axis = axis_of(p.axis, x.ndim)
-    return np.atleast_1d(_EXTREMES[p.kind](x, axis=axis, keepdims=not p.removeDim))
+    axis = axis_of(params.axis, x.ndim)
+    return np.atleast_1d(_EXTREMES[params.kind](x, axis=axis, keepdims=not params.removeDim))
 
 
 @kernel("cumSum")
-def cum_sum(p: Params, x: Array, axis: Array | None = None) -> Array:
+def cum_sum(params: Params, x: Array, axis: Array | None = None) -> Array:
     """`excludeFinalSum` shifts the sums by one; `reverse` sums from the end."""
-    along = axis_of(p.axis if axis is None else integer(axis, "axis"), x.ndim)
-    y = np.flip(x, along) if p.reverse else x
+    along = axis_of(params.axis if axis is None else integer(axis, "axis"), x.ndim)
+    y = np.flip(x, along) if params.reverse else x
     total = np.cumsum(y, axis=along, dtype=np.float32)
-    if p.excludeFinalSum:
+    if params.excludeFinalSum:
         zeros = np.zeros_like(np.take(total, [0], axis=along))
         kept = np.take(total, np.arange(x.shape[along] - 1), axis=along)
         total = np.concatenate([zeros, kept], axis=along)
-    return np.flip(total, along) if p.reverse else total
+    return np.flip(total, along) if params.reverse else total
 
 
 @kernel("reverse")
-def reverse(p: Params, x: Array) -> Array:
-    return np.flip(x, tuple(axis for axis, flag in enumerate(p.reverseDim) if flag))
+def reverse(params: Params, x: Array) -> Array:
+    return np.flip(x, tuple(axis for axis, flag in enumerate(params.reverseDim) if flag))
 
 
 @kernel("reverseSeq")
-def reverse_seq(p: Params, x: Array, lengths: Array) -> Array:
+def reverse_seq(params: Params, x: Array, lengths: Array) -> Array:
     """For each entry of the batch axis, as much of the sequence as its length says."""
-    batch, sequence = axis_of(p.batchAxis, x.ndim), axis_of(p.sequenceAxis, x.ndim)
+    batch, sequence = axis_of(params.batchAxis, x.ndim), axis_of(params.sequenceAxis, x.ndim)
     moved = np.moveaxis(x, (batch, sequence), (0, 1))
     y = moved.copy()
     for index, length in enumerate(lengths.astype(int)):
@@ -218,21 +218,21 @@ def reverse_seq(p: Params, x: Array, lengths: Array) -> Array:
 
 
 @kernel("matrixBandPart")
-def matrix_band_part(p: Params, x: Array) -> Array:
+def matrix_band_part(params: Params, x: Array) -> Array:
     """Keep so many diagonals below and above the main one; all of them for a negative number."""
     distance = np.subtract.outer(np.arange(x.shape[-2]), np.arange(x.shape[-1]))
-    keep = (p.numLower < 0) | (distance <= p.numLower)
-    keep = keep & ((p.numUpper < 0) | (-distance <= p.numUpper))
+    keep = (params.numLower < 0) | (distance <= params.numLower)
+    keep = keep & ((params.numUpper < 0) | (-distance <= params.numUpper))
     return np.where(keep, x, 0)
 
 
 @kernel("lowerTriangular")
-def lower_triangular(p: Params, x: Array) -> Array:
+def lower_triangular(params: Params, x: Array) -> Array:
     """Zero above diagonal `k`."""
-    return np.tril(x, p.k)
+    return np.tril(x, params.k)
 
 
 @kernel("upperTriangular")
-def upper_triangular(p: Params, x: Array) -> Array:
+def upper_triangular(params: Params, x: Array) -> Array:
     """Zero below diagonal `k`."""
-    return np.triu(x, p.k)
+    return np.triu(x, params.k)

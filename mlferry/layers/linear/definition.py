@@ -36,18 +36,18 @@ from mlferry.spec.proto import neural_network_pb2 as nn
     updatable=True,
     gradient=True,
 )
-def inner_product(p: Params, shape: Shape) -> list[Shape]:
+def inner_product(params: Params, shape: Shape) -> list[Shape]:
     """Ranks 1 to 3: the last axis is multiplied; 4 and 5: C, H and W flattened."""
     need_rank(shape, 1)
     flattened = len(shape) >= 4
     channels = product(shape[-3:]) if flattened else shape[-1]
-    if channels is not None and channels != p.inputChannels:
+    if channels is not None and channels != params.inputChannels:
         raise SpecError(
-            f"input {show(shape)} has {channels} channels, the layer takes {p.inputChannels}"
+            f"input {show(shape)} has {channels} channels, the layer takes {params.inputChannels}"
         )
     if flattened:
-        return [(*shape[:-3], p.outputChannels, 1, 1)]
-    return [(*shape[:-1], p.outputChannels)]
+        return [(*shape[:-3], params.outputChannels, 1, 1)]
+    return [(*shape[:-1], params.outputChannels)]
 
 
 @layer_kind(
@@ -58,9 +58,9 @@ def inner_product(p: Params, shape: Shape) -> list[Shape]:
         "outputChannels",
     ),
 )
-def embedding(p: Params, shape: Shape) -> list[Shape]:
+def embedding(params: Params, shape: Shape) -> list[Shape]:
     need_rank(shape, 4)
-    return [(*shape[:-3], p.outputChannels, 1, 1)]
+    return [(*shape[:-3], params.outputChannels, 1, 1)]
 
 
 @layer_kind(
@@ -71,11 +71,11 @@ def embedding(p: Params, shape: Shape) -> list[Shape]:
         "embeddingSize",
     ),
 )
-def embedding_nd(p: Params, shape: Shape) -> list[Shape]:
+def embedding_nd(params: Params, shape: Shape) -> list[Shape]:
     need_rank(shape, 2)
     if shape[-1] not in (1, None):
         raise SpecError(f"the last extent of the input {show(shape)} must be 1")
-    return [(*shape[:-1], p.embeddingSize)]
+    return [(*shape[:-1], params.embeddingSize)]
 
 
 @layer_kind(
@@ -91,19 +91,19 @@ def embedding_nd(p: Params, shape: Shape) -> list[Shape]:
         ),
     ),
 )
-def batched_matmul(p: Params, left: Shape, right: Shape | None = None) -> list[Shape]:
+def batched_matmul(params: Params, left: Shape, right: Shape | None = None) -> list[Shape]:
     """Of two inputs, a vector is a row at the left, a column at the right, and stays a matrix."""
     if right is None:
         need_rank(left, 1)
-        inner, columns = p.weightMatrixFirstDimension, p.weightMatrixSecondDimension
+        inner, columns = params.weightMatrixFirstDimension, params.weightMatrixSecondDimension
         if left[-1] not in (inner, None):
             raise SpecError(f"input {show(left)} ends in {left[-1]}, the weights take {inner}")
         return [(*left[:-1], columns)]
     a = (1, *left) if len(left) == 1 else left
     b = (*right, 1) if len(right) == 1 else right
-    if p.transposeA and len(left) > 1:
+    if params.transposeA and len(left) > 1:
         a = (*a[:-2], a[-1], a[-2])
-    if p.transposeB and len(right) > 1:
+    if params.transposeB and len(right) > 1:
         b = (*b[:-2], b[-1], b[-2])
     if None not in (a[-1], b[-2]) and a[-1] != b[-2]:
         raise SpecError(f"matrices {show(left)} and {show(right)} do not multiply")
@@ -112,7 +112,7 @@ def batched_matmul(p: Params, left: Shape, right: Shape | None = None) -> list[S
 
 
 @layer_kind("dot", inputs=2)
-def dot(p: Params, left: Shape, right: Shape) -> list[Shape]:
+def dot(params: Params, left: Shape, right: Shape) -> list[Shape]:
     need_rank(left, 3)
     need_rank(right, 3, "second input")
     for shape in (left, right):
@@ -168,8 +168,9 @@ def check_int8_dynamic(layer: nn.NeuralNetworkLayer, params: Any) -> Problems:
         return
     table = params.weights.quantization
     if table.numberOfBits != 8:
-        yield warning(f"weights.quantization.numberOfBits is {table.numberOfBits}; "
-                      f"{_INT8_FIELD} needs 8")  # fmt: skip
+        yield warning(
+            f"weights.quantization.numberOfBits is {table.numberOfBits}; {_INT8_FIELD} needs 8"
+        )
     if table.WhichOneof("QuantizationType") != "linearQuantization":
         yield warning(f"weights.quantization is not linear; {_INT8_FIELD} needs it")
     if table.linearQuantization.bias:

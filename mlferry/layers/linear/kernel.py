@@ -10,21 +10,21 @@ from mlferry.layers.params import Params
 
 
 @kernel("innerProduct")
-def inner_product(p: Params, x: Array) -> Array:
+def inner_product(params: Params, x: Array) -> Array:
     """Weights are [outC, inC]; from rank 4 on, C, H and W are flattened first.
 
     With `int8DynamicQuantize` the input is quantized to int8 as well.
     """
-    weights = p.weight("weights", (p.outputChannels, p.inputChannels))
+    weights = params.weight("weights", (params.outputChannels, params.inputChannels))
     flattened = x.ndim >= 4
-    rows: Array = x.reshape(-1, p.inputChannels)
-    if p.int8DynamicQuantize:
+    rows: Array = x.reshape(-1, params.inputChannels)
+    if params.int8DynamicQuantize:
         rows = rounded_to_int8(rows)
     y = rows @ weights.T
-    if p.hasBias:
-        y += p.weight("bias", (p.outputChannels,))
-    outer = (*x.shape[:-3], p.outputChannels, 1, 1)
-    return y.reshape(outer if flattened else (*x.shape[:-1], p.outputChannels))
+    if params.hasBias:
+        y += params.weight("bias", (params.outputChannels,))
+    outer = (*x.shape[:-3], params.outputChannels, 1, 1)
+    return y.reshape(outer if flattened else (*x.shape[:-1], params.outputChannels))
 
 
 def rounded_to_int8(x: Array) -> Array:
@@ -46,50 +46,50 @@ def _look_up(table: Array, indices: Array) -> Array:
 
 
 @kernel("embedding")
-def embedding(p: Params, x: Array) -> Array:
+def embedding(params: Params, x: Array) -> Array:
     """Weights are [outputChannels, inputDim]; one index a position."""
-    table = p.weight("weights", (p.outputChannels, p.inputDim)).T
+    table = params.weight("weights", (params.outputChannels, params.inputDim)).T
     y = _look_up(table, x.reshape(x.shape[:-3]))
-    if p.hasBias:
-        y = y + p.weight("bias", (p.outputChannels,))
-    return y.reshape(*x.shape[:-3], p.outputChannels, 1, 1)
+    if params.hasBias:
+        y = y + params.weight("bias", (params.outputChannels,))
+    return y.reshape(*x.shape[:-3], params.outputChannels, 1, 1)
 
 
 @kernel("embeddingND")
-def embedding_nd(p: Params, x: Array) -> Array:
+def embedding_nd(params: Params, x: Array) -> Array:
     """Weights are [embeddingSize, vocabSize]; the last extent of the input is 1."""
-    table = p.weight("weights", (p.embeddingSize, p.vocabSize)).T
+    table = params.weight("weights", (params.embeddingSize, params.vocabSize)).T
     y = _look_up(table, x[..., 0])
-    return y + p.weight("bias", (p.embeddingSize,)) if p.hasBias else y
+    return y + params.weight("bias", (params.embeddingSize,)) if params.hasBias else y
 
 
 @kernel("batchedMatmul")
-def batched_matmul(p: Params, left: Array, right: Array | None = None) -> Array:
+def batched_matmul(params: Params, left: Array, right: Array | None = None) -> Array:
     """With one input, it is multiplied by stored weights, kept column-major.
 
     A vector is a row at the left, a column at the right; the result is a matrix all the same.
     """
     if right is None:
-        if p.int8DynamicQuantize:
+        if params.int8DynamicQuantize:
             left = rounded_to_int8(left)
-        rows, columns = p.weightMatrixFirstDimension, p.weightMatrixSecondDimension
-        y = left @ p.weight("weights", (columns, rows)).T
-        return y + p.weight("bias", (columns,)) if p.hasBias else y
-    if p.transposeA and left.ndim > 1:
+        rows, columns = params.weightMatrixFirstDimension, params.weightMatrixSecondDimension
+        y = left @ params.weight("weights", (columns, rows)).T
+        return y + params.weight("bias", (columns,)) if params.hasBias else y
+    if params.transposeA and left.ndim > 1:
         left = left.swapaxes(-1, -2)
-    if p.transposeB and right.ndim > 1:
+    if params.transposeB and right.ndim > 1:
         right = right.swapaxes(-1, -2)
     return np.matmul(np.atleast_2d(left), right[:, None] if right.ndim == 1 else right)
 
 
 @kernel("dot")
-def dot(p: Params, left: Array, right: Array) -> Array:
+def dot(params: Params, left: Array, right: Array) -> Array:
     """Of vectors along the channels; the cosine of the angle between them if asked.
 
     The cosine with a vector of length 0 is 0.
     """
     product = (left * right).sum(axis=-3, keepdims=True)
-    if not p.cosineSimilarity:
+    if not params.cosineSimilarity:
         return product
     lengths = np.sqrt(
         np.square(left).sum(axis=-3, keepdims=True) * np.square(right).sum(axis=-3, keepdims=True)

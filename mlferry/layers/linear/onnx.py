@@ -12,108 +12,136 @@ _FLOATS = (weights.FLOAT32, weights.FLOAT16)
 
 
 @op("innerProduct")
-def inner_product(e: Emitter, p: Params, x: str) -> str:
+def inner_product(emitter: Emitter, params: Params, x: str) -> str:
     """Weights are [outC, inC]; from rank 4 on, C, H and W are flattened first."""
-    if e.rank(x) < 4:
-        return _multiplied(e, p, x, p.inputChannels, p.outputChannels)
-    rows = e.reshape(x, [-1, p.inputChannels])
-    y = _multiplied(e, p, rows, p.inputChannels, p.outputChannels)
-    return e.reshape(y, [*e.extents(x)[:-3], p.outputChannels, 1, 1])
+    if emitter.rank(x) < 4:
+        return _multiplied(emitter, params, x, params.inputChannels, params.outputChannels)
+    rows = emitter.reshape(x, [-1, params.inputChannels])
+    y = _multiplied(emitter, params, rows, params.inputChannels, params.outputChannels)
+    return emitter.reshape(y, [*emitter.extents(x)[:-3], params.outputChannels, 1, 1])
 
 
-def _multiplied(e: Emitter, p: Params, x: str, inputs: int, outputs: int) -> str:
+def _multiplied(emitter: Emitter, params: Params, x: str, inputs: int, outputs: int) -> str:
     """The last axis of `x` multiplied by stored weights [outputs, inputs], and the bias added.
 
     onnxruntime fuses a `MatMul` with a `DequantizeLinear` before it, and rounds the other side to
     int8 then; a `Gemm` that transposes its weights stays as it is.
     """
-    if p.int8DynamicQuantize:
-        x = rounded_to_int8(e, x)
-    bias = [weight(e, p, "bias", (outputs,))] if p.hasBias else []
-    floats = str(weights.encoding(p.weights.message)) in _FLOATS
-    if e.rank(x) != 2 and floats:
-        y = e.node("MatMul", x, weight(e, p, "weights", (outputs, inputs), axes=(1, 0)))
-        e.shapes[y] = (*e.shape(x)[:-1], outputs)
-        return e.node("Add", y, bias[0]) if bias else y
-    rows = e.reshape(x, [-1, inputs]) if e.rank(x) != 2 else x
-    y = e.node("Gemm", rows, weight(e, p, "weights", (outputs, inputs)), *bias, transB=1)
-    e.shapes[y] = (e.shape(rows)[0], outputs)
-    return e.reshape(y, [*e.extents(x)[:-1], outputs])
+    if params.int8DynamicQuantize:
+        x = rounded_to_int8(emitter, x)
+    bias = [weight(emitter, params, "bias", (outputs,))] if params.hasBias else []
+    floats = str(weights.encoding(params.weights.message)) in _FLOATS
+    if emitter.rank(x) != 2 and floats:
+        y = emitter.node(
+            "MatMul", x, weight(emitter, params, "weights", (outputs, inputs), axes=(1, 0))
+        )
+        emitter.shapes[y] = (*emitter.shape(x)[:-1], outputs)
+        return emitter.node("Add", y, bias[0]) if bias else y
+    rows = emitter.reshape(x, [-1, inputs]) if emitter.rank(x) != 2 else x
+    y = emitter.node(
+        "Gemm", rows, weight(emitter, params, "weights", (outputs, inputs)), *bias, transB=1
+    )
+    emitter.shapes[y] = (emitter.shape(rows)[0], outputs)
+    return emitter.reshape(y, [*emitter.extents(x)[:-1], outputs])
 
 
-def rounded_to_int8(e: Emitter, x: str) -> str:
+def rounded_to_int8(emitter: Emitter, x: str) -> str:
     """What is left of an input when it is quantized to int8 on the way into a product.
 
     One scale for the whole input, so that its largest magnitude is 127.
     """
-    largest = e.node("ReduceMax", e.node("Abs", x), keepdims=0)
-    scale = e.node("Div", largest, e.number(127))
-    divisor = e.node("Where", e.node("Equal", scale, e.number(0)), e.number(1), scale)
-    y = e.node("Mul", e.node("Round", e.node("Div", x, divisor)), scale)
-    e.shapes[y] = e.shape(x)
+    largest = emitter.node("ReduceMax", emitter.node("Abs", x), keepdims=0)
+    scale = emitter.node("Div", largest, emitter.number(127))
+    divisor = emitter.node(
+        "Where", emitter.node("Equal", scale, emitter.number(0)), emitter.number(1), scale
+    )
+    y = emitter.node("Mul", emitter.node("Round", emitter.node("Div", x, divisor)), scale)
+    emitter.shapes[y] = emitter.shape(x)
     return y
 
 
-def _never_from_the_end(e: Emitter, indices: str, count: int) -> str:
+def _never_from_the_end(emitter: Emitter, indices: str, count: int) -> str:
     """Indices of an embedding, negative ones behind its end: an error, where ONNX would wrap."""
-    negative = e.node("Less", indices, e.integers([0]))
-    y = e.node("Where", negative, e.integers([count]), indices)
-    e.shapes[y] = e.shapes.get(indices)
+    negative = emitter.node("Less", indices, emitter.integers([0]))
+    y = emitter.node("Where", negative, emitter.integers([count]), indices)
+    emitter.shapes[y] = emitter.shapes.get(indices)
     return y
 
 
 @op("embedding")
-def embedding(e: Emitter, p: Params, x: str) -> str:
+def embedding(emitter: Emitter, params: Params, x: str) -> str:
     """Weights are [outputChannels, inputDim]; one index a position."""
-    shape = (p.outputChannels, p.inputDim)
-    indices = e.reshape(e.whole(x), e.extents(x)[:-3])
-    table = weight(e, p, "weights", shape, axes=(1, 0))
-    y = e.node("Gather", table, _never_from_the_end(e, indices, p.inputDim))
-    e.shapes[y] = (*e.shape(x)[:-3], p.outputChannels)
-    if p.hasBias:
-        y = e.node("Add", y, weight(e, p, "bias", (p.outputChannels,)))
-    return e.reshape(y, [*e.extents(x)[:-3], p.outputChannels, 1, 1])
+    shape = (params.outputChannels, params.inputDim)
+    indices = emitter.reshape(emitter.whole(x), emitter.extents(x)[:-3])
+    table = weight(emitter, params, "weights", shape, axes=(1, 0))
+    y = emitter.node("Gather", table, _never_from_the_end(emitter, indices, params.inputDim))
+    emitter.shapes[y] = (*emitter.shape(x)[:-3], params.outputChannels)
+    if params.hasBias:
+        y = emitter.node("Add", y, weight(emitter, params, "bias", (params.outputChannels,)))
+    return emitter.reshape(y, [*emitter.extents(x)[:-3], params.outputChannels, 1, 1])
 
 
 @op("embeddingND")
-def embedding_nd(e: Emitter, p: Params, x: str) -> str:
+def embedding_nd(emitter: Emitter, params: Params, x: str) -> str:
     """Weights are [embeddingSize, vocabSize]; the last extent of the input is 1."""
-    table = weight(e, p, "weights", (p.embeddingSize, p.vocabSize), axes=(1, 0))
-    indices = _never_from_the_end(e, e.squeeze(e.whole(x), [-1]), p.vocabSize)
-    y = e.node("Gather", table, indices)
-    return e.node("Add", y, weight(e, p, "bias", (p.embeddingSize,))) if p.hasBias else y
+    table = weight(
+        emitter, params, "weights", (params.embeddingSize, params.vocabSize), axes=(1, 0)
+    )
+    indices = _never_from_the_end(
+        emitter, emitter.squeeze(emitter.whole(x), [-1]), params.vocabSize
+    )
+    y = emitter.node("Gather", table, indices)
+    return (
+        emitter.node("Add", y, weight(emitter, params, "bias", (params.embeddingSize,)))
+        if params.hasBias
+        else y
+    )
 
 
 @op("batchedMatmul")
-def batched_matmul(e: Emitter, p: Params, left: str, *right: str) -> str:
+def batched_matmul(emitter: Emitter, params: Params, left: str, *right: str) -> str:
     """With one input, it is multiplied by stored weights, kept column-major.
 
     A vector is a row at the left, a column at the right; the result is a matrix all the same.
     """
     if not right:
-        return _multiplied(e, p, left, p.weightMatrixFirstDimension, p.weightMatrixSecondDimension)
-    a = e.unsqueeze(left, [0]) if e.rank(left) == 1 else _turned(e, left, p.transposeA)
+        return _multiplied(
+            emitter,
+            params,
+            left,
+            params.weightMatrixFirstDimension,
+            params.weightMatrixSecondDimension,
+        )
+    a = (
+        emitter.unsqueeze(left, [0])
+        if emitter.rank(left) == 1
+        else _turned(emitter, left, params.transposeA)
+    )
     b = right[0]
-    b = e.unsqueeze(b, [1]) if e.rank(b) == 1 else _turned(e, b, p.transposeB)
-    return e.node("MatMul", a, b)
+    b = (
+        emitter.unsqueeze(b, [1])
+        if emitter.rank(b) == 1
+        else _turned(emitter, b, params.transposeB)
+    )
+    return emitter.node("MatMul", a, b)
 
 
-def _turned(e: Emitter, x: str, turn: bool) -> str:
+def _turned(emitter: Emitter, x: str, turn: bool) -> str:
     if not turn:
         return x
-    *outer, rows, columns = range(e.rank(x))
-    return e.transpose(x, [*outer, columns, rows])
+    *outer, rows, columns = range(emitter.rank(x))
+    return emitter.transpose(x, [*outer, columns, rows])
 
 
 @op("dot")
-def dot(e: Emitter, p: Params, left: str, right: str) -> str:
+def dot(emitter: Emitter, params: Params, left: str, right: str) -> str:
     """Of vectors along the channels; the cosine with a vector of length 0 is 0."""
-    axis = e.integers([-3])
-    product = e.node("ReduceSum", e.node("Mul", left, right), axis)
-    if not p.cosineSimilarity:
+    axis = emitter.integers([-3])
+    product = emitter.node("ReduceSum", emitter.node("Mul", left, right), axis)
+    if not params.cosineSimilarity:
         return product
-    squares = [e.node("ReduceSumSquare", x, axis) for x in (left, right)]
-    lengths = e.node("Sqrt", e.node("Mul", *squares))
-    positive = e.node("Greater", lengths, e.number(0))
-    divisor = e.node("Where", positive, lengths, e.number(1))
-    return e.node("Where", positive, e.node("Div", product, divisor), e.number(0))
+    squares = [emitter.node("ReduceSumSquare", x, axis) for x in (left, right)]
+    lengths = emitter.node("Sqrt", emitter.node("Mul", *squares))
+    positive = emitter.node("Greater", lengths, emitter.number(0))
+    divisor = emitter.node("Where", positive, lengths, emitter.number(1))
+    return emitter.node("Where", positive, emitter.node("Div", product, divisor), emitter.number(0))

@@ -17,9 +17,15 @@ from mlferry.spec.proto import neural_network_pb2 as nn
 __all__ = ["METHODS", "Layer", "LayerMethods", "Method"]
 
 for _family in (
-    "control", "convolution", "elementwise", "indexing", "linear", "normalization", "recurrent",
+    "control",
+    "convolution",
+    "elementwise",
+    "indexing",
+    "linear",
+    "normalization",
+    "recurrent",
     "reshaping",
-):  # fmt: skip
+):
     importlib.import_module(f"{__name__}.{_family}")
 
 

@@ -12,14 +12,41 @@ from mlferry.layers.methods.table import Layer, Params, method, one_of, row
 from mlferry.layers.methods.values import floats, number_as, upper_as
 
 for _name in (
-    "erf", "sin", "cos", "tan", "asin", "acos", "atan", "sinh", "cosh", "tanh", "asinh", "acosh",
-    "atanh", "exp2", "ceil", "floor", "round", "sign", "copy", "softmax",
-):  # fmt: skip
+    "erf",
+    "sin",
+    "cos",
+    "tan",
+    "asin",
+    "acos",
+    "atan",
+    "sinh",
+    "cosh",
+    "tanh",
+    "asinh",
+    "acosh",
+    "atanh",
+    "exp2",
+    "ceil",
+    "floor",
+    "round",
+    "sign",
+    "copy",
+    "softmax",
+):
     row(f"add_{_name}(name, input_name, output_name)")
 
 for _name in (
-    "add", "multiply", "divide", "subtract", "max", "min", "floor_div", "mod", "pow", "where",
-):  # fmt: skip
+    "add",
+    "multiply",
+    "divide",
+    "subtract",
+    "max",
+    "min",
+    "floor_div",
+    "mod",
+    "pow",
+    "where",
+):
     row(f"add_{_name}_broadcastable(name, input_names, output_name)")
 
 row("add_gelu(name, input_name, output_name, mode='EXACT')", mode=upper_as("mode"))
@@ -170,9 +197,11 @@ method("add_equal(name, input_names, output_name, alpha=0.0)")(_with_alpha)
 method("add_not_equal(name, input_names, output_name, alpha=0.0)")(_with_alpha)
 
 _LOGICAL = {
-    "AND": ("logicalAnd", 2), "OR": ("logicalOr", 2), "XOR": ("logicalXor", 2),
+    "AND": ("logicalAnd", 2),
+    "OR": ("logicalOr", 2),
+    "XOR": ("logicalXor", 2),
     "NOT": ("logicalNot", 1),
-}  # fmt: skip
+}
 
 
 @method("add_logical(name, input_names, output_name, mode)")

@@ -112,8 +112,9 @@ def _scale(given: Any) -> Params:
     """`W` and `b` are numbers or arrays; their shapes are [1], [C] or [C, H, W]."""
     params: Params = {"hasBias": given.has_bias}
     params |= _shaped("scale", given.W, "shapeScale", given.shape_scale)
-    return params | (_shaped("bias", given.b, "shapeBias", given.shape_bias)
-                     if given.has_bias else {})  # fmt: skip
+    return params | (
+        _shaped("bias", given.b, "shapeBias", given.shape_bias) if given.has_bias else {}
+    )
 
 
 @method("add_bias(name, b, input_name, output_name, shape_bias=None)")

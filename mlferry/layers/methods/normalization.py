@@ -79,9 +79,17 @@ def _reduction(given: Any) -> Params:
 
 
 for _name, _kind in {
-    "sum": "Sum", "prod": "Prod", "mean": "Mean", "max": "Max", "min": "Min", "l2": "L2",
-    "l1": "L1", "sumsquare": "SumSquare", "logsum": "LogSum", "logsumexp": "LogSumExp",
-}.items():  # fmt: skip
+    "sum": "Sum",
+    "prod": "Prod",
+    "mean": "Mean",
+    "max": "Max",
+    "min": "Min",
+    "l2": "L2",
+    "l1": "L1",
+    "sumsquare": "SumSquare",
+    "logsum": "LogSum",
+    "logsumexp": "LogSumExp",
+}.items():
     method(
         f"add_reduce_{_name}(name, input_name, output_name, axes=None, keepdims=True, "
         "reduce_all=False)",

@@ -29,33 +29,33 @@ from mlferry.spec.proto import neural_network_pb2 as nn
     positive=("channels",),
     gradient=True,
 )
-def batchnorm(p: Params, shape: Shape) -> list[Shape]:
+def batchnorm(params: Params, shape: Shape) -> list[Shape]:
     need_rank(shape, 3)
-    if shape[-3] not in (p.channels, None):
+    if shape[-3] not in (params.channels, None):
         raise SpecError(
-            f"input {show(shape)} has {shape[-3]} channels, the layer takes {p.channels}"
+            f"input {show(shape)} has {shape[-3]} channels, the layer takes {params.channels}"
         )
     return [shape]
 
 
 @layer_kind("lrn", inputs=1, defaults={"k": 1.0}, positive=("localSize",))
-def lrn(p: Params, shape: Shape) -> list[Shape]:
+def lrn(params: Params, shape: Shape) -> list[Shape]:
     need_rank(shape, 3)
-    if not p.localSize:
+    if not params.localSize:
         raise SpecError("localSize, the number of channels of a window, is not set")
     return [shape]
 
 
 @layer_kind("softmax", inputs=1, gradient=True)
 @layer_kind("mvn", "l2normalize", inputs=1, defaults={"epsilon": 1e-06})
-def across_channels(p: Params, shape: Shape) -> list[Shape]:
+def across_channels(params: Params, shape: Shape) -> list[Shape]:
     need_rank(shape, 3)
     return [shape]
 
 
 @layer_kind("softmaxND", inputs=1)
-def softmax_nd(p: Params, shape: Shape) -> list[Shape]:
-    axis_of(p.axis, len(shape))
+def softmax_nd(params: Params, shape: Shape) -> list[Shape]:
+    axis_of(params.axis, len(shape))
     return [shape]
 
 
@@ -65,28 +65,28 @@ def softmax_nd(p: Params, shape: Shape) -> list[Shape]:
     defaults={"eps": 1e-05},
     lists={"normalizedShape": EXTENTS._replace(least=1)},
 )
-def layer_normalization(p: Params, shape: Shape) -> list[Shape]:
-    need_rank(shape, len(p.normalizedShape))
-    inner = shape[len(shape) - len(p.normalizedShape) :]
-    if not p.normalizedShape or any(
+def layer_normalization(params: Params, shape: Shape) -> list[Shape]:
+    need_rank(shape, len(params.normalizedShape))
+    inner = shape[len(shape) - len(params.normalizedShape) :]
+    if not params.normalizedShape or any(
         extent not in (wanted, None)
-        for extent, wanted in zip(inner, p.normalizedShape, strict=True)
+        for extent, wanted in zip(inner, params.normalizedShape, strict=True)
     ):
-        raise SpecError(f"input {show(shape)} does not end in {show(p.normalizedShape)}")
+        raise SpecError(f"input {show(shape)} does not end in {show(params.normalizedShape)}")
     return [shape]
 
 
 @layer_kind("scale", inputs=1, lists={"shapeScale": Entries((1, 3), 1)})
-def scale(p: Params, shape: Shape) -> list[Shape]:
+def scale(params: Params, shape: Shape) -> list[Shape]:
     need_rank(shape, 3)
-    shapes = [p.shapeScale, p.shapeBias if p.hasBias else (1,)]
+    shapes = [params.shapeScale, params.shapeBias if params.hasBias else (1,)]
     return [broadcast(shape, *map(broadcast_shape, shapes))]
 
 
 @layer_kind("bias", inputs=1, lists={"shape": Entries((1, 3), 1)})
-def bias(p: Params, shape: Shape) -> list[Shape]:
+def bias(params: Params, shape: Shape) -> list[Shape]:
     need_rank(shape, 3)
-    return [broadcast(shape, broadcast_shape(p.shape))]
+    return [broadcast(shape, broadcast_shape(params.shape))]
 
 
 def broadcast_shape(shape: tuple[int, ...]) -> tuple[int, ...]:

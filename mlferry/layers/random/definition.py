@@ -14,7 +14,7 @@ from mlferry.spec.proto import neural_network_pb2 as nn
 
 
 @layer_kind("randomNormalLike", "randomUniformLike", "randomBernoulliLike", inputs=1)
-def random_like(p: Params, shape: Shape) -> list[Shape]:
+def random_like(params: Params, shape: Shape) -> list[Shape]:
     return [shape]
 
 
@@ -25,12 +25,12 @@ def random_like(p: Params, shape: Shape) -> list[Shape]:
     inputs=0,
     lists={"outputShape": EXTENTS},
 )
-def random_static(p: Params) -> list[Shape]:
-    return [p.outputShape]
+def random_static(params: Params) -> list[Shape]:
+    return [params.outputShape]
 
 
 @layer_kind("randomNormalDynamic", "randomUniformDynamic", "randomBernoulliDynamic", inputs=1)
-def random_dynamic(p: Params, target: Shape) -> list[Shape]:
+def random_dynamic(params: Params, target: Shape) -> list[Shape]:
     return [held(target)]
 
 
@@ -40,9 +40,9 @@ def random_dynamic(p: Params, target: Shape) -> list[Shape]:
     defaults={"numSamples": 1, "eps": 1e-10, "temperature": 1.0},
     positive=("numSamples",),
 )
-def categorical_distribution(p: Params, shape: Shape) -> list[Shape]:
+def categorical_distribution(params: Params, shape: Shape) -> list[Shape]:
     need_rank(shape, 1)
-    return [(*shape[:-1], p.numSamples)]
+    return [(*shape[:-1], params.numSamples)]
 
 
 # ---- rules ------------------------------------------------------------------

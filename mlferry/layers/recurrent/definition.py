@@ -24,19 +24,24 @@ RECURRENT = ("simpleRecurrent", "gru", "uniDirectionalLSTM", "biDirectionalLSTM"
 
 
 def recurrent(
-    p: Params, shape: Shape, states: tuple[Shape, ...], sequence: bool, names: int, directions: int
+    params: Params,
+    shape: Shape,
+    states: tuple[Shape, ...],
+    sequence: bool,
+    names: int,
+    directions: int,
 ) -> list[Shape]:
     """The output and `names` states; initial states are given all or not at all."""
     if len(shape) != 5:
         raise SpecError(f"input of shape {show(shape)} needs 5 axes: Seq, Batch, C, 1, 1")
     size = product(shape[2:])
-    if size not in (p.inputVectorSize, None):
+    if size not in (params.inputVectorSize, None):
         raise SpecError(
-            f"input {show(shape)} has vectors of {size}, the layer takes {p.inputVectorSize}"
+            f"input {show(shape)} has vectors of {size}, the layer takes {params.inputVectorSize}"
         )
     if len(states) not in (0, names):
         raise SpecError(f"{len(states)} initial states; it takes none or {names}")
-    units = p.outputVectorSize
+    units = params.outputVectorSize
     for state in states:
         if product(state[-3:]) not in (units, None):
             raise SpecError(f"an initial state of shape {show(state)}; {units} units are needed")
@@ -64,8 +69,8 @@ def recurrent(
         "outputVectorSize",
     ),
 )
-def one_state(p: Params, shape: Shape, *states: Shape) -> list[Shape]:
-    return recurrent(p, shape, states, p.sequenceOutput, 1, 1)
+def one_state(params: Params, shape: Shape, *states: Shape) -> list[Shape]:
+    return recurrent(params, shape, states, params.sequenceOutput, 1, 1)
 
 
 @layer_kind(
@@ -78,8 +83,8 @@ def one_state(p: Params, shape: Shape, *states: Shape) -> list[Shape]:
         "outputVectorSize",
     ),
 )
-def lstm(p: Params, shape: Shape, *states: Shape) -> list[Shape]:
-    return recurrent(p, shape, states, p.params.sequenceOutput, 2, 1)
+def lstm(params: Params, shape: Shape, *states: Shape) -> list[Shape]:
+    return recurrent(params, shape, states, params.params.sequenceOutput, 2, 1)
 
 
 @layer_kind(
@@ -92,8 +97,8 @@ def lstm(p: Params, shape: Shape, *states: Shape) -> list[Shape]:
         "outputVectorSize",
     ),
 )
-def bidirectional_lstm(p: Params, shape: Shape, *states: Shape) -> list[Shape]:
-    return recurrent(p, shape, states, p.params.sequenceOutput, 4, 2)
+def bidirectional_lstm(params: Params, shape: Shape, *states: Shape) -> list[Shape]:
+    return recurrent(params, shape, states, params.params.sequenceOutput, 4, 2)
 
 
 # ---- rules and stored weights ------------------------------------------------------------------

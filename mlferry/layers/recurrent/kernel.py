@@ -86,18 +86,22 @@ class Gates(NamedTuple):
 
 
 def _gates(
-    p: Params, parts: Sequence[Params], weights: Sequence[str], recursions: Sequence[str],
-    biases: Sequence[str], halved: int = 0,
-) -> Gates:  # fmt: skip
+    params: Params,
+    parts: Sequence[Params],
+    weights: Sequence[str],
+    recursions: Sequence[str],
+    biases: Sequence[str],
+    halved: int = 0,
+) -> Gates:
     """Gates one after another, read once; `biases` may be empty, the first gates halved."""
-    units = p.outputVectorSize
+    units = params.outputVectorSize
 
     def joined(names: Sequence[str], shape: tuple[int, ...]) -> Array:
         """[gates, directions, *shape]."""
         return np.stack([np.stack([part.weight(name, shape) for part in parts]) for name in names])
 
     def read() -> Gates:
-        matrix = joined(weights, (units, p.inputVectorSize)).swapaxes(-1, -2)
+        matrix = joined(weights, (units, params.inputVectorSize)).swapaxes(-1, -2)
         recursion = joined(recursions, (units, units)).swapaxes(-1, -2)
         bias = np.zeros((*matrix.shape[:2], units), np.float32)
         if biases:
@@ -118,12 +122,14 @@ def _initial(
     if not states:
         return (np.zeros((directions, *shape), np.float32),) * count
     return tuple(
-        np.stack([
-            np.broadcast_to(states[count * d + s].reshape(-1, shape[1]), shape)
-            for d in range(directions)
-        ])
+        np.stack(
+            [
+                np.broadcast_to(states[count * d + s].reshape(-1, shape[1]), shape)
+                for d in range(directions)
+            ]
+        )
         for s in range(count)
-    )  # fmt: skip
+    )
 
 
 def _walk(step: Step, entries: Array, states: States) -> tuple[Array, States]:
@@ -142,11 +148,11 @@ def _blobs(y: Array, states: States, sequence: bool) -> tuple[Array, ...]:
 
 
 @kernel("simpleRecurrent")
-def simple_recurrent(p: Params, x: Array, *states: Array) -> tuple[Array, ...]:
+def simple_recurrent(params: Params, x: Array, *states: Array) -> tuple[Array, ...]:
     """y = f(W x + R y' + b)."""
-    bias = ["biasVector"] if p.hasBiasVector else []
-    gates = _gates(p, [p], ["weightMatrix"], ["recursionMatrix"], bias)
-    function = _function(p.activation, clip=True)
+    bias = ["biasVector"] if params.hasBiasVector else []
+    gates = _gates(params, [params], ["weightMatrix"], ["recursionMatrix"], bias)
+    function = _function(params.activation, clip=True)
     recursion = gates.recursion[0]
 
     def step(entry: Array, state: States, output: Array) -> States:
@@ -155,29 +161,31 @@ def simple_recurrent(p: Params, x: Array, *states: Array) -> tuple[Array, ...]:
         function(output, output)
         return (output,)
 
-    first = _initial(states, 1, 1, (x.shape[1], p.outputVectorSize))
-    y, last = _walk(step, gates.project(x, [p.reverseInput]), first)
-    return _blobs(y[:, 0], last, p.sequenceOutput)
+    first = _initial(states, 1, 1, (x.shape[1], params.outputVectorSize))
+    y, last = _walk(step, gates.project(x, [params.reverseInput]), first)
+    return _blobs(y[:, 0], last, params.sequenceOutput)
 
 
 @kernel("gru")
-def gru(p: Params, x: Array, *states: Array) -> tuple[Array, ...]:
+def gru(params: Params, x: Array, *states: Array) -> tuple[Array, ...]:
     """The reset gate is applied to the state before the recursion matrix.
 
     z = f(Wz x + Rz y' + bz), r = f(Wr x + Rr y' + br), o = g(Wo x + Ro (r y') + bo),
     y = (1 - z) o + z y'.
     """
-    units = p.outputVectorSize
+    units = params.outputVectorSize
 
     def of(*names: str) -> Gates:
         weights, recursions, biases = (
             [f"{name}Gate{what}" for name in names]
             for what in ("WeightMatrix", "RecursionMatrix", "BiasVector")
         )
-        return _gates(p, [p], weights, recursions, biases if p.hasBiasVectors else [])
+        return _gates(
+            params, [params], weights, recursions, biases if params.hasBiasVectors else []
+        )
 
     early, late = of("update", "reset"), of("output")
-    inner, outer = (_function(a, clip=True) for a in p.activations)
+    inner, outer = (_function(a, clip=True) for a in params.activations)
     first, second = early.recursion, late.recursion[0]
     total = np.empty((3, 1, x.shape[1], units), np.float32)
     opened, (z, r, o) = total[:2], total
@@ -196,23 +204,27 @@ def gru(p: Params, x: Array, *states: Array) -> tuple[Array, ...]:
         np.add(output, o, out=output)
         return (output,)
 
-    reverse = [p.reverseInput]
+    reverse = [params.reverseInput]
     entries = np.concatenate([early.project(x, reverse), late.project(x, reverse)], axis=1)
     y, last = _walk(step, entries, _initial(states, 1, 1, (x.shape[1], units)))
-    return _blobs(y[:, 0], last, p.sequenceOutput)
+    return _blobs(y[:, 0], last, params.sequenceOutput)
 
 
 def _lstm(
-    p: Params, parts: Sequence[Params], activations: Sequence[Params], x: Array,
-    states: Sequence[Array], reverse: Sequence[bool],
-) -> tuple[Array, States]:  # fmt: skip
+    params: Params,
+    parts: Sequence[Params],
+    activations: Sequence[Params],
+    x: Array,
+    states: Sequence[Array],
+    reverse: Sequence[bool],
+) -> tuple[Array, States]:
     """Output and cell, in one or both directions.
 
     i = f(Wi x + Ri y' + pi c' + bi), f likewise, z = g(Wz x + Rz y' + bz), c = c' f + i z,
     clipped, o = f(Wo x + Ro y' + po c + bo), y = h(c) o. With coupled gates 1 - i is in the
     place of f.
     """
-    units, options = p.outputVectorSize, p.params
+    units, options = params.outputVectorSize, params.params
     coupled = options.coupledInputAndForgetGate
     early = ["inputGate"] if coupled else ["inputGate", "forgetGate"]
     names = [*early, "outputGate", "blockInput"]
@@ -223,16 +235,24 @@ def _lstm(
     kinds = [a.which("NonlinearityType") for a in activations]
     usual = kinds[:2] == ["sigmoid", "tanh"] and not options.hasPeepholeVectors
     gates = _gates(
-        p, parts, weights, recursions, biases if options.hasBiasVectors else [],
+        params,
+        parts,
+        weights,
+        recursions,
+        biases if options.hasBiasVectors else [],
         len(names) - 1 if usual else 0,
-    )  # fmt: skip
+    )
     entries = gates.project(x, reverse)
     if options.forgetBias and not options.hasBiasVectors and not coupled:
         entries[:, 1] += _HALF if usual else _ONE
-    peepholes = [
-        np.stack([part.weight(f"{name}PeepholeVector", (units,)) for part in parts])[:, None]
-        for name in [*early, "outputGate"]
-    ] if options.hasPeepholeVectors else []  # fmt: skip
+    peepholes = (
+        [
+            np.stack([part.weight(f"{name}PeepholeVector", (units,)) for part in parts])[:, None]
+            for name in [*early, "outputGate"]
+        ]
+        if options.hasPeepholeVectors
+        else []
+    )
     f, g = (_function(a, clip=True) for a in activations[:2])
     h = _function(activations[2])
     at_once = list(enumerate(peepholes[:-1]))
@@ -276,30 +296,32 @@ def _lstm(
 
 
 @kernel("uniDirectionalLSTM")
-def uni_directional_lstm(p: Params, x: Array, *states: Array) -> tuple[Array, ...]:
+def uni_directional_lstm(params: Params, x: Array, *states: Array) -> tuple[Array, ...]:
     """Output, last output and last cell."""
-    y, last = _lstm(p, [p.weightParams], p.activations, x, states, [p.reverseInput])
-    return _blobs(y[:, 0], last, p.params.sequenceOutput)
+    y, last = _lstm(
+        params, [params.weightParams], params.activations, x, states, [params.reverseInput]
+    )
+    return _blobs(y[:, 0], last, params.params.sequenceOutput)
 
 
 @kernel("biDirectionalLSTM")
-def bi_directional_lstm(p: Params, x: Array, *states: Array) -> tuple[Array, ...]:
+def bi_directional_lstm(params: Params, x: Array, *states: Array) -> tuple[Array, ...]:
     """Output, last output and cell forward, last output and cell backward.
 
     The output has the forward half first.
     """
-    ahead = p.activationsForwardLSTM
-    behind = p.activationsBackwardLSTM or ahead
+    ahead = params.activationsForwardLSTM
+    behind = params.activationsBackwardLSTM or ahead
     if [a.message for a in ahead] == [a.message for a in behind]:
-        y, last = _lstm(p, p.weightParams, ahead, x, states, [False, True])
+        y, last = _lstm(params, params.weightParams, ahead, x, states, [False, True])
         forward, backward = y[:, 0], y[:, 1]
     else:
-        one, other = p.weightParams
-        y, end = _lstm(p, [one], ahead, x, states[:2], [False])
-        z, start = _lstm(p, [other], behind, x, states[2:], [True])
+        one, other = params.weightParams
+        y, end = _lstm(params, [one], ahead, x, states[:2], [False])
+        z, start = _lstm(params, [other], behind, x, states[2:], [True])
         forward, backward = y[:, 0], z[:, 0]
         last = tuple(np.concatenate(pair) for pair in zip(end, start, strict=True))
-    if p.params.sequenceOutput:
+    if params.params.sequenceOutput:
         y = np.concatenate([forward, backward[::-1]], axis=-1)
     else:
         y = np.concatenate([forward[-1:], backward[-1:]], axis=-1)

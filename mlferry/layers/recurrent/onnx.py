@@ -53,9 +53,9 @@ class Function:
             message = SimpleNamespace(alpha=alpha, beta=beta)
         return cls(kind, message)
 
-    def apply(self, e: Emitter, x: str) -> str:
+    def apply(self, emitter: Emitter, x: str) -> str:
         """The activation of a value."""
-        return ACTIVATIONS[self.kind](e, self.message, x)
+        return ACTIVATIONS[self.kind](emitter, self.message, x)
 
     @property
     def bound(self) -> float | None:
@@ -81,8 +81,10 @@ def _attributes(functions: Sequence[Function]) -> dict[str, Any]:
         alphas += [float(function.message.alpha)] if count else []
         betas += [float(function.message.beta)] if count > 1 else []
     return {
-        "activations": names, "activation_alpha": alphas or None, "activation_beta": betas or None
-    }  # fmt: skip
+        "activations": names,
+        "activation_alpha": alphas or None,
+        "activation_beta": betas or None,
+    }
 
 
 @dataclass(frozen=True)
@@ -112,96 +114,109 @@ class Layer:
 
 
 def _layer(
-    e: Emitter, p: Params, parts: Sequence[Params], reverse: Sequence[bool], x: str,
+    emitter: Emitter,
+    params: Params,
+    parts: Sequence[Params],
+    reverse: Sequence[bool],
+    x: str,
     states: Sequence[str],
-) -> Layer:  # fmt: skip
-    steps, batch = e.extents(x)[:2]
-    given = [e.reshape(state, [1, e.extent(state, 1), p.outputVectorSize]) for state in states]
+) -> Layer:
+    steps, batch = emitter.extents(x)[:2]
+    given = [
+        emitter.reshape(state, [1, emitter.extent(state, 1), params.outputVectorSize])
+        for state in states
+    ]
     spread = []
     for state in given:
-        if e.shape(state)[1] == batch:
+        if emitter.shape(state)[1] == batch:
             spread.append(state)
             continue
-        spread.append(e.node("Expand", state, e.vector([1, batch, p.outputVectorSize])))
-        e.shapes[spread[-1]] = (1, e.shape(x)[1], p.outputVectorSize)
-    return Layer(p, parts, reverse, e.reshape(x, [steps, batch, p.inputVectorSize]), spread)
+        spread.append(
+            emitter.node("Expand", state, emitter.vector([1, batch, params.outputVectorSize]))
+        )
+        emitter.shapes[spread[-1]] = (1, emitter.shape(x)[1], params.outputVectorSize)
+    return Layer(
+        params, parts, reverse, emitter.reshape(x, [steps, batch, params.inputVectorSize]), spread
+    )
 
 
-def _stacked(e: Emitter, layer: Layer, names: Sequence[str], shape: tuple[int, ...]) -> str:
+def _stacked(emitter: Emitter, layer: Layer, names: Sequence[str], shape: tuple[int, ...]) -> str:
     """Weights of several gates, one below the other, [directions, gates * units, ...]."""
     rows = [
-        e.unsqueeze(e.joined([_gate(e, layer, part, name, shape) for name in names], 0), [0])
+        emitter.unsqueeze(
+            emitter.joined([_gate(emitter, layer, part, name, shape) for name in names], 0), [0]
+        )
         for part in layer.parts
     ]
-    return e.joined(rows, 0)
+    return emitter.joined(rows, 0)
 
 
-def _gate(e: Emitter, layer: Layer, part: Params, name: str, shape: tuple[int, ...]) -> str:
+def _gate(emitter: Emitter, layer: Layer, part: Params, name: str, shape: tuple[int, ...]) -> str:
     """A weight; a gate that the layer does not have is 0."""
     if not name:
-        return e.constant(np.zeros(shape, np.float32))
-    return weight(e, part, name, shape)
+        return emitter.constant(np.zeros(shape, np.float32))
+    return weight(emitter, part, name, shape)
 
 
 def _weights(
-    e: Emitter, layer: Layer, names: tuple[list[str], list[str], list[str]], extra: Any = None
+    emitter: Emitter, layer: Layer, names: tuple[list[str], list[str], list[str]], extra: Any = None
 ) -> list[str]:
     """Matrices, recursions, and biases where there are some; `extra` is added to these."""
     units, inputs = layer.p.outputVectorSize, layer.p.inputVectorSize
     matrices, recursions, biases = names
     found = [
-        _stacked(e, layer, matrices, (units, inputs)),
-        _stacked(e, layer, recursions, (units, units)),
+        _stacked(emitter, layer, matrices, (units, inputs)),
+        _stacked(emitter, layer, recursions, (units, units)),
     ]
-    none = e.constant(np.zeros((len(layer.parts), len(matrices) * units), np.float32))
+    none = emitter.constant(np.zeros((len(layer.parts), len(matrices) * units), np.float32))
     if biases:
-        return [*found, e.joined([_stacked(e, layer, biases, (units,)), none], 1)]
+        return [*found, emitter.joined([_stacked(emitter, layer, biases, (units,)), none], 1)]
     if extra is not None:
         both = np.tile(np.concatenate([extra, 0 * extra]), (len(layer.parts), 1))
-        return [*found, e.constant(both.astype(np.float32))]
+        return [*found, emitter.constant(both.astype(np.float32))]
     return [*found, ""]
 
 
 def _blobs(
-    e: Emitter, layer: Layer, sequence: bool, y: str, last: Sequence[str]
+    emitter: Emitter, layer: Layer, sequence: bool, y: str, last: Sequence[str]
 ) -> tuple[str, ...]:
     """The outputs of a layer.
 
     Args:
-        e: the emitter.
+        emitter: the emitter.
         layer: the layer.
         sequence: whether the output has all steps.
         y: [Seq, directions, Batch, units] in the order of the input.
         last: the last states, [directions, Batch, units] each.
     """
     units, both = layer.p.outputVectorSize, len(layer.parts) == 2
-    steps, batch, _ = e.extents(layer.x)
-    known = e.shape(layer.x)[:2]
-    e.shapes[y] = (known[0], len(layer.parts), known[1], units)
+    steps, batch, _ = emitter.extents(layer.x)
+    known = emitter.shape(layer.x)[:2]
+    emitter.shapes[y] = (known[0], len(layer.parts), known[1], units)
     for state in last:
-        e.shapes[state] = (len(layer.parts), known[1], units)
+        emitter.shapes[state] = (len(layer.parts), known[1], units)
     if sequence and layer.direction == "reverse":
-        y = e.sliced(y, 0, -1, np.iinfo(np.int64).min, -1)
-        e.shapes[y] = (known[0], 1, known[1], units)
+        y = emitter.sliced(y, 0, -1, np.iinfo(np.int64).min, -1)
+        emitter.shapes[y] = (known[0], 1, known[1], units)
     if sequence:
-        turned = e.transpose(y, [0, 2, 1, 3]) if both else y
-        shown = e.reshape(turned, [steps, batch, len(layer.parts) * units, 1, 1])
+        turned = emitter.transpose(y, [0, 2, 1, 3]) if both else y
+        shown = emitter.reshape(turned, [steps, batch, len(layer.parts) * units, 1, 1])
     else:
-        turned = e.transpose(last[0], [1, 0, 2]) if both else last[0]
-        shown = e.reshape(turned, [1, batch, len(layer.parts) * units, 1, 1])
+        turned = emitter.transpose(last[0], [1, 0, 2]) if both else last[0]
+        shown = emitter.reshape(turned, [1, batch, len(layer.parts) * units, 1, 1])
     results = [shown]
     for direction in range(len(layer.parts)):
         for state in last:
-            one = e.sliced(state, 0, direction, direction + 1) if both else state
-            results.append(e.reshape(one, [1, batch, units, 1, 1]))
+            one = emitter.sliced(state, 0, direction, direction + 1) if both else state
+            results.append(emitter.reshape(one, [1, batch, units, 1, 1]))
     return tuple(results)
 
 
-def _first(e: Emitter, layer: Layer, index: int, count: int) -> str:
+def _first(emitter: Emitter, layer: Layer, index: int, count: int) -> str:
     """One of the first states, [directions, Batch, units], or nothing for zeros."""
     if not layer.states:
         return ""
-    return e.joined([layer.states[index + count * d] for d in range(len(layer.parts))], 0)
+    return emitter.joined([layer.states[index + count * d] for d in range(len(layer.parts))], 0)
 
 
 def _named(names: Sequence[str], biased: bool) -> tuple[list[str], list[str], list[str]]:
@@ -213,72 +228,81 @@ def _named(names: Sequence[str], biased: bool) -> tuple[list[str], list[str], li
 
 
 @op("simpleRecurrent", five_axes=True, limits=_LIMITS)
-def simple_recurrent(e: Emitter, p: Params, x: str, *states: str) -> tuple[str, ...]:
+def simple_recurrent(emitter: Emitter, params: Params, x: str, *states: str) -> tuple[str, ...]:
     """y = f(W x + R y' + b)."""
-    layer = _layer(e, p, [p], [p.reverseInput], x, states)
-    names = (["weightMatrix"], ["recursionMatrix"], ["biasVector"] if p.hasBiasVector else [])
-    function = Function.of(p.activation)
-    y, last = e.nodes(
-        "RNN", [layer.x, *_weights(e, layer, names), "", _first(e, layer, 0, 1)], 2,
-        hidden_size=p.outputVectorSize, direction=layer.direction, **_attributes([function]),
+    layer = _layer(emitter, params, [params], [params.reverseInput], x, states)
+    names = (["weightMatrix"], ["recursionMatrix"], ["biasVector"] if params.hasBiasVector else [])
+    function = Function.of(params.activation)
+    y, last = emitter.nodes(
+        "RNN",
+        [layer.x, *_weights(emitter, layer, names), "", _first(emitter, layer, 0, 1)],
+        2,
+        hidden_size=params.outputVectorSize,
+        direction=layer.direction,
+        **_attributes([function]),
         clip=None if function.bound else CELL_CLIP,
-    )  # fmt: skip
-    return _blobs(e, layer, p.sequenceOutput, y, [last])
+    )
+    return _blobs(emitter, layer, params.sequenceOutput, y, [last])
 
 
 @op("gru", five_axes=True, limits=_LIMITS)
-def gru(e: Emitter, p: Params, x: str, *states: str) -> tuple[str, ...]:
+def gru(emitter: Emitter, params: Params, x: str, *states: str) -> tuple[str, ...]:
     """The reset gate is applied to the state before the recursion matrix."""
-    layer = _layer(e, p, [p], [p.reverseInput], x, states)
-    names = _named(["updateGate", "resetGate", "outputGate"], p.hasBiasVectors)
-    functions = [Function.of(a) for a in p.activations]
-    y, last = e.nodes(
-        "GRU", [layer.x, *_weights(e, layer, names), "", _first(e, layer, 0, 1)], 2,
-        hidden_size=p.outputVectorSize, direction=layer.direction, **_attributes(functions),
-        linear_before_reset=0, clip=None if all(f.bound for f in functions) else CELL_CLIP,
-    )  # fmt: skip
-    return _blobs(e, layer, p.sequenceOutput, y, [last])
+    layer = _layer(emitter, params, [params], [params.reverseInput], x, states)
+    names = _named(["updateGate", "resetGate", "outputGate"], params.hasBiasVectors)
+    functions = [Function.of(a) for a in params.activations]
+    y, last = emitter.nodes(
+        "GRU",
+        [layer.x, *_weights(emitter, layer, names), "", _first(emitter, layer, 0, 1)],
+        2,
+        hidden_size=params.outputVectorSize,
+        direction=layer.direction,
+        **_attributes(functions),
+        linear_before_reset=0,
+        clip=None if all(f.bound for f in functions) else CELL_CLIP,
+    )
+    return _blobs(emitter, layer, params.sequenceOutput, y, [last])
 
 
 # ---- LSTM ---------------------------------------------------------------------------------------
 
 
 @op("uniDirectionalLSTM", five_axes=True, limits=_LIMITS)
-def uni_directional_lstm(e: Emitter, p: Params, x: str, *states: str) -> tuple[str, ...]:
+def uni_directional_lstm(emitter: Emitter, params: Params, x: str, *states: str) -> tuple[str, ...]:
     """Output, last output and last cell."""
-    layer = _layer(e, p, [p.weightParams], [p.reverseInput], x, states)
-    return _lstm(e, layer, [[Function.of(a) for a in p.activations]])
+    layer = _layer(emitter, params, [params.weightParams], [params.reverseInput], x, states)
+    return _lstm(emitter, layer, [[Function.of(a) for a in params.activations]])
 
 
 @op("biDirectionalLSTM", five_axes=True, limits=_LIMITS)
-def bi_directional_lstm(e: Emitter, p: Params, x: str, *states: str) -> tuple[str, ...]:
+def bi_directional_lstm(emitter: Emitter, params: Params, x: str, *states: str) -> tuple[str, ...]:
     """Output, last output and cell forward, last output and cell backward."""
-    layer = _layer(e, p, list(p.weightParams), [False, True], x, states)
-    ahead = p.activationsForwardLSTM
-    both = (ahead, p.activationsBackwardLSTM or ahead)
-    return _lstm(e, layer, [[Function.of(a) for a in one] for one in both])
+    layer = _layer(emitter, params, list(params.weightParams), [False, True], x, states)
+    ahead = params.activationsForwardLSTM
+    both = (ahead, params.activationsBackwardLSTM or ahead)
+    return _lstm(emitter, layer, [[Function.of(a) for a in one] for one in both])
 
 
-def _lstm(e: Emitter, layer: Layer, functions: list[list[Function]]) -> tuple[str, ...]:
-    native = all(_never_clipped(e, layer, one) for one in functions)
+def _lstm(emitter: Emitter, layer: Layer, functions: list[list[Function]]) -> tuple[str, ...]:
+    native = all(_never_clipped(emitter, layer, one) for one in functions)
     make = _lstm_node if native else _lstm_steps
-    y, *last = make(e, layer, functions)
-    return _blobs(e, layer, layer.p.params.sequenceOutput, y, last)
+    y, *last = make(emitter, layer, functions)
+    return _blobs(emitter, layer, layer.p.params.sequenceOutput, y, last)
 
 
-def _never_clipped(e: Emitter, layer: Layer, functions: Sequence[Function]) -> bool:
+def _never_clipped(emitter: Emitter, layer: Layer, functions: Sequence[Function]) -> bool:
     """Whether neither the clipping of sums nor that of cells can change a value."""
     gate, block = (function.bound for function in functions[:2])
     limit = layer.p.params.cellClipThreshold
     if gate is None or block is None or gate > 1:
         return False
-    steps = e.shape(layer.x)[0]
+    steps = emitter.shape(layer.x)[0]
     if steps is None or layer.states:
         return bool(limit >= _NO_LIMIT)
     return bool(steps * block <= limit)
 
 
-def _lstm_node(e: Emitter, layer: Layer, functions: list[list[Function]]) -> tuple[str, ...]:
+def _lstm_node(emitter: Emitter, layer: Layer, functions: list[list[Function]]) -> tuple[str, ...]:
     p, options = layer.p, layer.p.params
     coupled = options.coupledInputAndForgetGate
     gates = ["inputGate", "outputGate", "" if coupled else "forgetGate", "blockInput"]
@@ -287,39 +311,47 @@ def _lstm_node(e: Emitter, layer: Layer, functions: list[list[Function]]) -> tup
     if options.forgetBias and not options.hasBiasVectors and not coupled:
         one_more = np.repeat(np.array([0, 0, 1, 0], np.float32), units)
     names = _named(gates, options.hasBiasVectors)
-    inputs = [layer.x, *_weights(e, layer, names, one_more), ""]
-    inputs += [_first(e, layer, index, 2) for index in range(2)]
+    inputs = [layer.x, *_weights(emitter, layer, names, one_more), ""]
+    inputs += [_first(emitter, layer, index, 2) for index in range(2)]
     if options.hasPeepholeVectors:
         peepholes = [name and f"{name}PeepholeVector" for name in gates[:3]]
-        inputs.append(_stacked(e, layer, peepholes, (units,)))
+        inputs.append(_stacked(emitter, layer, peepholes, (units,)))
     every = [function for one in functions for function in one]
-    return e.nodes(
-        "LSTM", inputs, 3, hidden_size=units, direction=layer.direction, **_attributes(every),
+    return emitter.nodes(
+        "LSTM",
+        inputs,
+        3,
+        hidden_size=units,
+        direction=layer.direction,
+        **_attributes(every),
         input_forget=1 if coupled else None,
-    )  # fmt: skip
+    )
 
 
-def _bounded(e: Emitter, x: str, limit: float = CELL_CLIP) -> str:
-    return e.node("Clip", x, e.number(-limit), e.number(limit))
+def _bounded(emitter: Emitter, x: str, limit: float = CELL_CLIP) -> str:
+    return emitter.node("Clip", x, emitter.number(-limit), emitter.number(limit))
 
 
 Step = Callable[[str, str, str], tuple[str, str]]
 
 
-def _lstm_steps(e: Emitter, layer: Layer, functions: list[list[Function]]) -> tuple[str, ...]:
+def _lstm_steps(emitter: Emitter, layer: Layer, functions: list[list[Function]]) -> tuple[str, ...]:
     """One `Scan` a direction, with every clip of Core ML's equations."""
     ys, outputs, cells = [], [], []
     for index, part in enumerate(layer.parts):
-        y, output, cell = _scan(e, layer, index, _step(e, layer, part, functions[index]))
-        ys.append(e.unsqueeze(y, [1]))
+        y, output, cell = _scan(
+            emitter, layer, index, _step(emitter, layer, part, functions[index])
+        )
+        ys.append(emitter.unsqueeze(y, [1]))
         outputs.append(output)
         cells.append(cell)
-    return e.joined(ys, 1), *(
-        e.joined([e.unsqueeze(state, [0]) for state in states], 0) for states in (outputs, cells)
+    return emitter.joined(ys, 1), *(
+        emitter.joined([emitter.unsqueeze(state, [0]) for state in states], 0)
+        for states in (outputs, cells)
     )
 
 
-def _step(e: Emitter, layer: Layer, part: Params, functions: list[Function]) -> Step:
+def _step(emitter: Emitter, layer: Layer, part: Params, functions: list[Function]) -> Step:
     """i = f(Wi x + Ri y' + pi c' + bi), f likewise, z = g(Wz x + Rz y' + bz), c = c' f + i z,
     clipped, o = f(Wo x + Ro y' + po c + bo), y = h(c) o.
     """
@@ -330,61 +362,77 @@ def _step(e: Emitter, layer: Layer, part: Params, functions: list[Function]) -> 
     for gate in ("inputGate", "forgetGate", "outputGate", "blockInput"):
         if gate == "forgetGate" and coupled:
             continue
-        matrix = weight(e, part, f"{gate}WeightMatrix", (units, p.inputVectorSize), axes=(1, 0))
-        recursion = weight(e, part, f"{gate}RecursionMatrix", (units, units), axes=(1, 0))
-        bias = weight(e, part, f"{gate}BiasVector", (units,)) if options.hasBiasVectors else ""
+        matrix = weight(
+            emitter, part, f"{gate}WeightMatrix", (units, p.inputVectorSize), axes=(1, 0)
+        )
+        recursion = weight(emitter, part, f"{gate}RecursionMatrix", (units, units), axes=(1, 0))
+        bias = (
+            weight(emitter, part, f"{gate}BiasVector", (units,)) if options.hasBiasVectors else ""
+        )
         if options.forgetBias and not bias and gate == "forgetGate":
-            bias = e.number(1)
+            bias = emitter.number(1)
         peephole = ""
         if options.hasPeepholeVectors and gate != "blockInput":
-            peephole = weight(e, part, f"{gate}PeepholeVector", (units,))
+            peephole = weight(emitter, part, f"{gate}PeepholeVector", (units,))
         stored[gate] = (matrix, recursion, bias, peephole)
 
     def total(gate: str, x: str, before: str, cell: str) -> str:
         matrix, recursion, bias, peephole = stored[gate]
-        y = e.node("Add", e.node("MatMul", x, matrix), e.node("MatMul", before, recursion))
-        y = e.node("Add", y, bias) if bias else y
-        y = e.node("Add", y, e.node("Mul", cell, peephole)) if peephole else y
-        return _bounded(e, y)
+        y = emitter.node(
+            "Add", emitter.node("MatMul", x, matrix), emitter.node("MatMul", before, recursion)
+        )
+        y = emitter.node("Add", y, bias) if bias else y
+        y = emitter.node("Add", y, emitter.node("Mul", cell, peephole)) if peephole else y
+        return _bounded(emitter, y)
 
     def step(x: str, before: str, cell: str) -> tuple[str, str]:
-        i = f.apply(e, total("inputGate", x, before, cell))
+        i = f.apply(emitter, total("inputGate", x, before, cell))
         kept = (
-            e.node("Sub", e.number(1), i) if coupled
-            else f.apply(e, total("forgetGate", x, before, cell))
-        )  # fmt: skip
-        z = g.apply(e, total("blockInput", x, before, cell))
-        sums = e.node("Add", e.node("Mul", cell, kept), e.node("Mul", i, z))
-        made = _bounded(e, sums, options.cellClipThreshold)
-        o = f.apply(e, total("outputGate", x, before, made))
-        return e.node("Mul", h.apply(e, made), o), made
+            emitter.node("Sub", emitter.number(1), i)
+            if coupled
+            else f.apply(emitter, total("forgetGate", x, before, cell))
+        )
+        z = g.apply(emitter, total("blockInput", x, before, cell))
+        sums = emitter.node("Add", emitter.node("Mul", cell, kept), emitter.node("Mul", i, z))
+        made = _bounded(emitter, sums, options.cellClipThreshold)
+        o = f.apply(emitter, total("outputGate", x, before, made))
+        return emitter.node("Mul", h.apply(emitter, made), o), made
 
     return step
 
 
-def _scan(e: Emitter, layer: Layer, index: int, step: Step) -> tuple[str, str, str]:
+def _scan(emitter: Emitter, layer: Layer, index: int, step: Step) -> tuple[str, str, str]:
     """The outputs [Seq, Batch, units] in the order of the input, the last output and cell."""
-    units, batch = layer.p.outputVectorSize, e.extents(layer.x)[1]
+    units, batch = layer.p.outputVectorSize, emitter.extents(layer.x)[1]
     if layer.states:
-        first = [e.squeeze(state, [0]) for state in layer.states[2 * index : 2 * index + 2]]
+        first = [emitter.squeeze(state, [0]) for state in layer.states[2 * index : 2 * index + 2]]
     else:
-        size = e.vector([batch, units])
-        first = [e.node("ConstantOfShape", size, value=np.zeros(1, np.float32))] * 2
-    names = [e.fresh(f"{e.layer}/{what}") for what in ("before", "cell", "entry")]
-    e.shapes |= {
-        names[0]: (None, units), names[1]: (None, units), names[2]: (None, layer.p.inputVectorSize)
-    }  # fmt: skip
-    with e.inside() as nodes:
+        size = emitter.vector([batch, units])
+        first = [emitter.node("ConstantOfShape", size, value=np.zeros(1, np.float32))] * 2
+    names = [emitter.fresh(f"{emitter.layer}/{what}") for what in ("before", "cell", "entry")]
+    emitter.shapes |= {
+        names[0]: (None, units),
+        names[1]: (None, units),
+        names[2]: (None, layer.p.inputVectorSize),
+    }
+    with emitter.inside() as nodes:
         made, cell = step(names[2], names[0], names[1])
-        again = e.node("Identity", made)
-    ports = [Port(name, shape=(None, n)) for name, n in zip(
-        names, (units, units, layer.p.inputVectorSize), strict=True)]  # fmt: skip
+        again = emitter.node("Identity", made)
+    ports = [
+        Port(name, shape=(None, n))
+        for name, n in zip(names, (units, units, layer.p.inputVectorSize), strict=True)
+    ]
     results = [Port(name, shape=(None, units)) for name in (made, cell, again)]
     back = int(layer.reverse[index])
-    output, last_cell, y = e.nodes(
-        "Scan", [*first, layer.x], 3, num_scan_inputs=1, body=Body(nodes, ports, results),
-        scan_input_directions=[back], scan_output_directions=[back],
-    )  # fmt: skip
-    known = e.shape(layer.x)[:2]
-    e.shapes |= {y: (*known, units), output: (known[1], units), last_cell: (known[1], units)}
+    output, last_cell, y = emitter.nodes(
+        "Scan",
+        [*first, layer.x],
+        3,
+        num_scan_inputs=1,
+        body=Body(nodes, ports, results),
+        scan_input_directions=[back],
+        scan_output_directions=[back],
+    )
+    known = emitter.shape(layer.x)[:2]
+    emitter.shapes |= {y: (*known, units), output: (known[1], units), last_cell: (known[1], units)}
     return y, output, last_cell

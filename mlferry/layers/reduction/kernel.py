@@ -44,17 +44,17 @@ _CLASSIC: dict[str, Callable[..., Any]] = {
 
 
 @kernel(*_REDUCTIONS)
-def reduce_nd(p: Params, x: Array) -> Array:
-    axes = reduced_axes(p, x.ndim)
-    return np.atleast_1d(_REDUCTIONS[p.kind](x, axis=axes, keepdims=p.keepDims))
+def reduce_nd(params: Params, x: Array) -> Array:
+    axes = reduced_axes(params, x.ndim)
+    return np.atleast_1d(_REDUCTIONS[params.kind](x, axis=axes, keepdims=params.keepDims))
 
 
 @kernel("reduce")
-def reduce(p: Params, x: Array) -> Array:
+def reduce(params: Params, x: Array) -> Array:
     """Of the last axes; they stay with extent 1."""
-    axes = AXES_OF_REDUCE[p.axis]
-    if p.mode == "LOGSUM":
-        return np.log(x + p.epsilon).sum(axis=axes, keepdims=True)
-    if p.mode == "ARGMAX":
+    axes = AXES_OF_REDUCE[params.axis]
+    if params.mode == "LOGSUM":
+        return np.log(x + params.epsilon).sum(axis=axes, keepdims=True)
+    if params.mode == "ARGMAX":
         return np.argmax(x, axis=axes[0], keepdims=True).astype(np.float32)
-    return _CLASSIC[p.mode](x, axis=axes, keepdims=True)
+    return _CLASSIC[params.mode](x, axis=axes, keepdims=True)

@@ -23,16 +23,16 @@ from mlferry.spec.proto import neural_network_pb2 as nn
 
 
 @layer_kind("transpose", inputs=1, lists={"axes": Entries(EXTENTS.lengths)})
-def transpose(p: Params, shape: Shape) -> list[Shape]:
-    if sorted(p.axes) != list(range(len(shape))):
-        raise SpecError(f"axes {p.axes} are no permutation of the axes of {show(shape)}")
-    return [tuple(shape[axis] for axis in p.axes)]
+def transpose(params: Params, shape: Shape) -> list[Shape]:
+    if sorted(params.axes) != list(range(len(shape))):
+        raise SpecError(f"axes {params.axes} are no permutation of the axes of {show(shape)}")
+    return [tuple(shape[axis] for axis in params.axes)]
 
 
 @layer_kind("reshapeStatic", inputs=1, lists={"targetShape": EXTENTS._replace(least=-1)})
-def reshape_static(p: Params, shape: Shape) -> list[Shape]:
+def reshape_static(params: Params, shape: Shape) -> list[Shape]:
     """One extent of the target may be -1; it takes what is left."""
-    return [fit(shape, p.targetShape)]
+    return [fit(shape, params.targetShape)]
 
 
 def fit(shape: Shape, target: tuple[int, ...]) -> Shape:
@@ -56,16 +56,16 @@ def fit(shape: Shape, target: tuple[int, ...]) -> Shape:
 
 
 @layer_kind("reshape", inputs=1, lists={"targetShape": Entries((3, 4), 1)})
-def reshape(p: Params, shape: Shape) -> list[Shape]:
+def reshape(params: Params, shape: Shape) -> list[Shape]:
     """To [C, H, W] of each step, or to [Seq, C, H, W]; the batch stays."""
     need_five(shape)
-    if len(p.targetShape) == 3:
+    if len(params.targetShape) == 3:
         steps, batch = shape[:2]
-        return [(steps, batch, *fit(shape[2:], p.targetShape))]
-    if len(p.targetShape) == 4:
-        steps, *inner = fit((shape[0], *shape[2:]), p.targetShape)
+        return [(steps, batch, *fit(shape[2:], params.targetShape))]
+    if len(params.targetShape) == 4:
+        steps, *inner = fit((shape[0], *shape[2:]), params.targetShape)
         return [(steps, shape[1], *inner)]
-    raise SpecError(f"target shape {p.targetShape}: C, H, W or Seq, C, H, W are needed")
+    raise SpecError(f"target shape {params.targetShape}: C, H, W or Seq, C, H, W are needed")
 
 
 def need_five(shape: Shape) -> None:
@@ -75,35 +75,37 @@ def need_five(shape: Shape) -> None:
 
 
 @layer_kind("permute", inputs=1, defaults={"axis": (0, 1, 2, 3)}, lists={"axis": Entries((4,))})
-def permute(p: Params, shape: Shape) -> list[Shape]:
+def permute(params: Params, shape: Shape) -> list[Shape]:
     """Axes count in [Seq, C, H, W]; the batch stays."""
     need_five(shape)
-    if sorted(p.axis) != [0, 1, 2, 3]:
-        raise SpecError(f"axes {p.axis} are no permutation of 0, 1, 2, 3")
+    if sorted(params.axis) != [0, 1, 2, 3]:
+        raise SpecError(f"axes {params.axis} are no permutation of 0, 1, 2, 3")
     movable = (shape[0], *shape[2:])
-    steps, *inner = (movable[axis] for axis in p.axis)
+    steps, *inner = (movable[axis] for axis in params.axis)
     return [(steps, shape[1], *inner)]
 
 
 @layer_kind("flattenTo2D", inputs=1)
-def flatten_to_2d(p: Params, shape: Shape) -> list[Shape]:
+def flatten_to_2d(params: Params, shape: Shape) -> list[Shape]:
     """The axes before `axis`, which may be the rank, are the rows; the others the columns."""
     rank = len(shape)
-    axis = rank if p.axis == rank else axis_of(p.axis, rank)
+    axis = rank if params.axis == rank else axis_of(params.axis, rank)
     return [(product(shape[:axis]), product(shape[axis:]))]
 
 
 @layer_kind("rankPreservingReshape", inputs=1, lists={"targetShape": EXTENTS._replace(least=-1)})
-def rank_preserving_reshape(p: Params, shape: Shape) -> list[Shape]:
+def rank_preserving_reshape(params: Params, shape: Shape) -> list[Shape]:
     """A 0 keeps an extent; one -1 takes what is left."""
-    if len(p.targetShape) != len(shape):
-        raise SpecError(f"target shape {p.targetShape} has another rank than {show(shape)}")
+    if len(params.targetShape) != len(shape):
+        raise SpecError(f"target shape {params.targetShape} has another rank than {show(shape)}")
     kept = [
-        axis for axis, extent in enumerate(p.targetShape) if extent == 0 and shape[axis] is None
+        axis
+        for axis, extent in enumerate(params.targetShape)
+        if extent == 0 and shape[axis] is None
     ]
     target: list[int] = [
         (extent or 1) if wanted == 0 else wanted
-        for axis, (wanted, extent) in enumerate(zip(p.targetShape, shape, strict=True))
+        for axis, (wanted, extent) in enumerate(zip(params.targetShape, shape, strict=True))
     ]
     source = [1 if axis in kept else extent for axis, extent in enumerate(shape)]
     fitted = fit(tuple(source), tuple(target))
@@ -111,21 +113,21 @@ def rank_preserving_reshape(p: Params, shape: Shape) -> list[Shape]:
 
 
 @layer_kind("flatten", inputs=1, gradient=True)
-def flatten(p: Params, shape: Shape) -> list[Shape]:
+def flatten(params: Params, shape: Shape) -> list[Shape]:
     need_rank(shape, 3)
     return [(*shape[:-3], product(shape[-3:]), 1, 1)]
 
 
 @layer_kind("squeeze", inputs=1)
-def squeeze(p: Params, shape: Shape) -> list[Shape]:
+def squeeze(params: Params, shape: Shape) -> list[Shape]:
     """Without axes, or with `squeezeAll`, every axis of extent 1 goes; never all of them."""
     rank = len(shape)
-    if p.squeezeAll or not p.axes:
+    if params.squeezeAll or not params.axes:
         if None in shape:
             raise RankUnknownError
         axes = {axis for axis, extent in enumerate(shape) if extent == 1}
     else:
-        axes = {axis_of(axis, rank) for axis in p.axes}
+        axes = {axis_of(axis, rank) for axis in params.axes}
     for axis in axes:
         if shape[axis] not in (1, None):
             raise SpecError(f"axis {axis} of {show(shape)} is not 1")
@@ -133,21 +135,21 @@ def squeeze(p: Params, shape: Shape) -> list[Shape]:
 
 
 @layer_kind("expandDims", inputs=1)
-def expand_dims(p: Params, shape: Shape) -> list[Shape]:
+def expand_dims(params: Params, shape: Shape) -> list[Shape]:
     """Axes count in the output."""
-    rank = len(shape) + len(p.axes)
-    axes = {axis_of(axis, rank) for axis in p.axes}
-    if len(axes) < len(p.axes):
-        raise SpecError(f"axes {p.axes} name one axis twice")
+    rank = len(shape) + len(params.axes)
+    axes = {axis_of(axis, rank) for axis in params.axes}
+    if len(axes) < len(params.axes):
+        raise SpecError(f"axes {params.axes} name one axis twice")
     rest = iter(shape)
     return [tuple(1 if axis in axes else next(rest) for axis in range(rank))]
 
 
 @layer_kind("padding", inputs=1)
-def padding(p: Params, shape: Shape) -> list[Shape]:
+def padding(params: Params, shape: Shape) -> list[Shape]:
     need_rank(shape, 2)
-    edges = borders(p)
-    if p.which("PaddingType") == "reflection" and any(
+    edges = borders(params)
+    if params.which("PaddingType") == "reflection" and any(
         size is not None and max(edge) >= size for size, edge in zip(shape[-2:], edges, strict=True)
     ):
         raise SpecError(f"a reflection is at least as wide as the input {show(shape)}")
@@ -159,16 +161,18 @@ def padding(p: Params, shape: Shape) -> list[Shape]:
 
 
 @layer_kind("crop", inputs=(1, 2))
-def crop(p: Params, shape: Shape, like: Shape | None = None) -> list[Shape]:
+def crop(params: Params, shape: Shape, like: Shape | None = None) -> list[Shape]:
     need_rank(shape, 3)
     if like is not None:
         if len(like) != len(shape):
             raise SpecError(f"inputs of different ranks: {show(shape)}, {show(like)}")
-        for size, wanted, first in zip(shape[-2:], like[-2:], p.offset or (0, 0), strict=True):
+        for size, wanted, first in zip(shape[-2:], like[-2:], params.offset or (0, 0), strict=True):
             if size is not None and wanted is not None and first + wanted > size:
-                raise SpecError(f"a crop of {show(like)} from {p.offset} on leaves {show(shape)}")
+                raise SpecError(
+                    f"a crop of {show(like)} from {params.offset} on leaves {show(shape)}"
+                )
         return [(*shape[:-2], *like[-2:])]
-    edges = borders(p, "cropAmounts")
+    edges = borders(params, "cropAmounts")
     spatial = tuple(
         None if size is None else size - sum(edge)
         for size, edge in zip(shape[-2:], edges, strict=True)
@@ -184,16 +188,16 @@ def crop(p: Params, shape: Shape, like: Shape | None = None) -> list[Shape]:
     positive=("blockSize",),
     features=(Feature(lambda layer: layer.reorganizeData.mode == 2, 5, "PIXEL_SHUFFLE"),),
 )
-def reorganize_data(p: Params, shape: Shape) -> list[Shape]:
+def reorganize_data(params: Params, shape: Shape) -> list[Shape]:
     need_rank(shape, 3)
     *outer, channels, height, width = shape
     if None in (channels, height, width):
         return [(*outer, None, None, None)]
-    block = p.blockSize
+    block = params.blockSize
     assert channels is not None
     assert height is not None
     assert width is not None
-    if p.mode == "SPACE_TO_DEPTH":
+    if params.mode == "SPACE_TO_DEPTH":
         if height % block or width % block:
             raise SpecError(f"{show(shape)} is not divided by a block of {block}")
         return [(*outer, channels * block**2, height // block, width // block)]
@@ -203,16 +207,16 @@ def reorganize_data(p: Params, shape: Shape) -> list[Shape]:
 
 
 @layer_kind("constantPad", inputs=(1, 2))
-def constant_pad(p: Params, shape: Shape, *dynamic: Shape) -> list[Shape]:
+def constant_pad(params: Params, shape: Shape, *dynamic: Shape) -> list[Shape]:
     if dynamic:
         return [(None,) * len(shape)]
-    pairs = list(zip(p.padAmounts[::2], p.padAmounts[1::2], strict=True))
+    pairs = list(zip(params.padAmounts[::2], params.padAmounts[1::2], strict=True))
     if len(pairs) != len(shape):
-        raise SpecError(f"{len(p.padAmounts)} pad amounts for {show(shape)}: two per axis")
-    if p.padToGivenOutputSizeMode:
+        raise SpecError(f"{len(params.padAmounts)} pad amounts for {show(shape)}: two per axis")
+    if params.padToGivenOutputSizeMode:
         sizes = zip(shape, pairs, strict=True)
         if any(min(pair) for pair in pairs):
-            raise SpecError(f"pad amounts {p.padAmounts}: one of each pair is 0 in this mode")
+            raise SpecError(f"pad amounts {params.padAmounts}: one of each pair is 0 in this mode")
         return [tuple(None if n is None else max(n, *pair) for n, pair in sizes)]
     return [
         tuple(None if n is None else n + sum(pair) for n, pair in zip(shape, pairs, strict=True))
@@ -220,29 +224,29 @@ def constant_pad(p: Params, shape: Shape, *dynamic: Shape) -> list[Shape]:
 
 
 @size_check("reshapeStatic")
-def bound_reshape_static(p: Params, change: Change) -> str:
-    return _bound(p.targetShape, change.before[0], change.now[0])
+def bound_reshape_static(params: Params, change: Change) -> str:
+    return _bound(params.targetShape, change.before[0], change.now[0])
 
 
 @size_check("reshape")
-def bound_reshape(p: Params, change: Change) -> str:
+def bound_reshape(params: Params, change: Change) -> str:
     """The batch stays; see `reshape`."""
     before, now = (
-        (shape[0], *shape[2:]) if len(p.targetShape) == 4 else shape[2:]
+        (shape[0], *shape[2:]) if len(params.targetShape) == 4 else shape[2:]
         for shape in (change.before[0], change.now[0])
     )
-    return _bound(p.targetShape, before, now)
+    return _bound(params.targetShape, before, now)
 
 
 @size_check("rankPreservingReshape")
-def bound_rank_preserving_reshape(p: Params, change: Change) -> str:
+def bound_rank_preserving_reshape(params: Params, change: Change) -> str:
     """An extent of 0 is that of the input, whatever that is."""
-    kept = [axis for axis, extent in enumerate(p.targetShape) if extent == 0]
+    kept = [axis for axis, extent in enumerate(params.targetShape) if extent == 0]
     before, now = (
         tuple(1 if axis in kept else extent for axis, extent in enumerate(shape))
         for shape in (change.before[0], change.now[0])
     )
-    return _bound(tuple(extent or 1 for extent in p.targetShape), before, now)
+    return _bound(tuple(extent or 1 for extent in params.targetShape), before, now)
 
 
 def _bound(target: tuple[int, ...], before: Shape, now: Shape) -> str:
@@ -264,10 +268,10 @@ def _bound(target: tuple[int, ...], before: Shape, now: Shape) -> str:
 
 
 @size_check("constantPad")
-def bound_constant_pad(p: Params, change: Change) -> str:
-    if not p.padToGivenOutputSizeMode or change.recorded:
+def bound_constant_pad(params: Params, change: Change) -> str:
+    if not params.padToGivenOutputSizeMode or change.recorded:
         return ""
-    fixed = [axis for axis in change.varying() if any(p.padAmounts[2 * axis : 2 * axis + 2])]
+    fixed = [axis for axis in change.varying() if any(params.padAmounts[2 * axis : 2 * axis + 2])]
     return "it pads to a fixed size" if fixed else ""
 
 

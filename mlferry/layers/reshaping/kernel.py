@@ -26,24 +26,24 @@ def _reshaped(x: Array, shape: Any) -> Array:
 
 
 @kernel("transpose")
-def transpose(p: Params, x: Array) -> Array:
-    return x.transpose(p.axes)
+def transpose(params: Params, x: Array) -> Array:
+    return x.transpose(params.axes)
 
 
 @kernel("reshapeStatic")
-def reshape_static(p: Params, x: Array) -> Array:
-    return _reshaped(x, fit(x.shape, p.targetShape))
+def reshape_static(params: Params, x: Array) -> Array:
+    return _reshaped(x, fit(x.shape, params.targetShape))
 
 
 @kernel("reshape")
-def reshape(p: Params, x: Array) -> Array:
+def reshape(params: Params, x: Array) -> Array:
     """To [C, H, W] of each step, or to [Seq, C, H, W], batch by batch.
 
     CHANNEL_LAST reads and writes the values in the order H, W, C.
     """
-    steps, batch, *size = (extent or 0 for extent in reshaped(p, x.shape)[0])
+    steps, batch, *size = (extent or 0 for extent in reshaped(params, x.shape)[0])
     samples = np.moveaxis(x, 1, 0)
-    if p.mode == "CHANNEL_FIRST":
+    if params.mode == "CHANNEL_FIRST":
         y = samples.reshape(batch, steps, *size)
     else:
         channels, height, width = size
@@ -53,79 +53,79 @@ def reshape(p: Params, x: Array) -> Array:
 
 
 @kernel("permute")
-def permute(p: Params, x: Array) -> Array:
+def permute(params: Params, x: Array) -> Array:
     """Axes count in [Seq, C, H, W]; the batch stays."""
-    steps, *inner = ((0, 2, 3, 4)[axis] for axis in p.axis)
+    steps, *inner = ((0, 2, 3, 4)[axis] for axis in params.axis)
     return x.transpose(steps, 1, *inner)
 
 
 @kernel("flattenTo2D")
-def flatten_to_2d(p: Params, x: Array) -> Array:
-    rows, columns = (extent or 0 for extent in flattened(p, x.shape)[0])
+def flatten_to_2d(params: Params, x: Array) -> Array:
+    rows, columns = (extent or 0 for extent in flattened(params, x.shape)[0])
     return x.reshape(rows, columns)
 
 
 @kernel("rankPreservingReshape")
-def rank_preserving_reshape(p: Params, x: Array) -> Array:
-    return x.reshape([extent or 0 for extent in same_rank(p, x.shape)[0]])
+def rank_preserving_reshape(params: Params, x: Array) -> Array:
+    return x.reshape([extent or 0 for extent in same_rank(params, x.shape)[0]])
 
 
 @kernel("flatten")
-def flatten(p: Params, x: Array) -> Array:
+def flatten(params: Params, x: Array) -> Array:
     """CHANNEL_LAST flattens in the order H, W, C."""
-    if p.mode == "CHANNEL_LAST":
+    if params.mode == "CHANNEL_LAST":
         x = np.moveaxis(x, -3, -1)
     return x.reshape(*x.shape[:-3], -1, 1, 1)
 
 
 @kernel("squeeze")
-def squeeze(p: Params, x: Array) -> Array:
-    return _reshaped(x, squeezed(p, x.shape)[0])
+def squeeze(params: Params, x: Array) -> Array:
+    return _reshaped(x, squeezed(params, x.shape)[0])
 
 
 @kernel("expandDims")
-def expand_dims(p: Params, x: Array) -> Array:
-    return _reshaped(x, expanded(p, x.shape)[0])
+def expand_dims(params: Params, x: Array) -> Array:
+    return _reshaped(x, expanded(params, x.shape)[0])
 
 
 _PAD_MODES = {"constant": "constant", "reflection": "reflect", "replication": "edge"}
 
 
 @kernel("padding")
-def padding(p: Params, x: Array) -> Array:
+def padding(params: Params, x: Array) -> Array:
     """Of height and width; a reflection leaves the edge itself out."""
-    widths = [(0, 0)] * (x.ndim - 2) + list(borders(p))
-    kind = p.which("PaddingType") or "constant"
+    widths = [(0, 0)] * (x.ndim - 2) + list(borders(params))
+    kind = params.which("PaddingType") or "constant"
     if kind == "constant":
-        return np.pad(x, widths, constant_values=p.constant.value)
+        return np.pad(x, widths, constant_values=params.constant.value)
     return np.pad(x, widths, mode=_PAD_MODES[kind])  # type: ignore[call-overload]
 
 
 @kernel("crop")
-def crop(p: Params, x: Array, like: Array | None = None) -> Array:
+def crop(params: Params, x: Array, like: Array | None = None) -> Array:
     """By border amounts, or, with two inputs, to the size of the second from an offset on."""
     if like is not None:
-        top, left = p.offset or (0, 0)
+        top, left = params.offset or (0, 0)
         height, width = like.shape[-2:]
         return x[..., top : top + height, left : left + width]
-    (top, bottom), (left, right) = borders(p, "cropAmounts")
+    (top, bottom), (left, right) = borders(params, "cropAmounts")
     return x[..., top : x.shape[-2] - bottom, left : x.shape[-1] - right]
 
 
 @kernel("reorganizeData")
-def reorganize_data(p: Params, x: Array) -> Array:
+def reorganize_data(params: Params, x: Array) -> Array:
     """Blocks of space into channels and back; PIXEL_SHUFFLE keeps channels outermost."""
     *outer, channels, height, width = x.shape
-    n, lead = p.blockSize, len(outer)
+    n, lead = params.blockSize, len(outer)
     keep = tuple(range(lead))
-    if p.mode == "SPACE_TO_DEPTH":
+    if params.mode == "SPACE_TO_DEPTH":
         blocks = x.reshape(*outer, channels, height // n, n, width // n, n)
         order = (lead + 2, lead + 4, lead, lead + 1, lead + 3)
         return blocks.transpose(*keep, *order).reshape(
             *outer, channels * n * n, height // n, width // n
         )
     depth = channels // (n * n)
-    if p.mode == "DEPTH_TO_SPACE":
+    if params.mode == "DEPTH_TO_SPACE":
         blocks = x.reshape(*outer, n, n, depth, height, width)
         order = (lead + 2, lead + 3, lead, lead + 4, lead + 1)
     else:
@@ -135,15 +135,15 @@ def reorganize_data(p: Params, x: Array) -> Array:
 
 
 @kernel("constantPad")
-def constant_pad(p: Params, x: Array, amounts: Array | None = None) -> Array:
+def constant_pad(params: Params, x: Array, amounts: Array | None = None) -> Array:
     """By amounts before and after each axis.
 
     With `padToGivenOutputSizeMode` the amounts are sizes: an axis grows to the one that is not
     0, in front if it stands first, else behind; a longer axis stays.
     """
-    flat = p.padAmounts if amounts is None else amounts.astype(int).ravel().tolist()
+    flat = params.padAmounts if amounts is None else amounts.astype(int).ravel().tolist()
     pairs = list(zip(flat[::2], flat[1::2], strict=True))
-    if p.padToGivenOutputSizeMode:
+    if params.padToGivenOutputSizeMode:
         widths = [
             (max(0, before - extent), 0) if before else (0, max(0, after - extent))
             for (before, after), extent in zip(pairs, x.shape, strict=True)
@@ -151,4 +151,4 @@ def constant_pad(p: Params, x: Array, amounts: Array | None = None) -> Array:
     else:
         widths = pairs
     limits.check_blob(n + sum(edges) for n, edges in zip(x.shape, widths, strict=True))
-    return np.pad(x, widths, constant_values=p.value)
+    return np.pad(x, widths, constant_values=params.value)

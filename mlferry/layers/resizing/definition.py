@@ -39,9 +39,9 @@ from mlferry.spec.proto import neural_network_pb2 as nn
         ),
     ),
 )
-def upsample(p: Params, shape: Shape) -> list[Shape]:
+def upsample(params: Params, shape: Shape) -> list[Shape]:
     need_rank(shape, 3)
-    factors = p.fractionalScalingFactor or p.scalingFactor
+    factors = params.fractionalScalingFactor or params.scalingFactor
     spatial = (
         None if size is None else scaled(size, factor)
         for size, factor in zip(shape[-2:], factors, strict=True)
@@ -55,14 +55,14 @@ def upsample(p: Params, shape: Shape) -> list[Shape]:
     defaults={"targetSize": (1, 1)},
     lists={"targetSize": TWO_OR_DEFAULT},
 )
-def resize_bilinear(p: Params, shape: Shape) -> list[Shape]:
+def resize_bilinear(params: Params, shape: Shape) -> list[Shape]:
     need_rank(shape, 3)
-    return [(*shape[:-2], *target_size(p))]
+    return [(*shape[:-2], *target_size(params))]
 
 
-def target_size(p: Params) -> tuple[int, int]:
+def target_size(params: Params) -> tuple[int, int]:
     """Height and width asked for; unset or 0 is 1."""
-    height, width = p.targetSize
+    height, width = params.targetSize
     return height or 1, width or 1
 
 
@@ -72,24 +72,24 @@ def target_size(p: Params) -> tuple[int, int]:
     defaults={"targetSize": (1, 1), "spatialScale": 1.0},
     lists={"targetSize": TWO_OR_DEFAULT},
 )
-def crop_resize(p: Params, shape: Shape, boxes: Shape) -> list[Shape]:
+def crop_resize(params: Params, shape: Shape, boxes: Shape) -> list[Shape]:
     """[1, Batch, C, H, W] and boxes [N, 1, 4, 1, 1], or [N, 1, 5, 1, 1] with a batch index."""
     if len(shape) != 5 or shape[0] not in (1, None):
         raise SpecError(f"the image {show(shape)} is (1, Batch, C, H, W)")
     if len(boxes) != 5 or boxes[1] not in (1, None) or boxes[2] not in (4, 5, None):
         raise SpecError(f"the boxes {show(boxes)} are (N, 1, 4 or 5, 1, 1)")
     batch = {4: shape[1], 5: 1}.get(boxes[2] or 0)
-    return [(boxes[0], batch, shape[2], *target_size(p))]
+    return [(boxes[0], batch, shape[2], *target_size(params))]
 
 
 @size_check("resizeBilinear")
-def bound_resize_bilinear(p: Params, change: Change) -> str:
+def bound_resize_bilinear(params: Params, change: Change) -> str:
     bound = not change.recorded and (change.varies(-1) or change.varies(-2))
-    return f"it resizes to the fixed size {show(target_size(p))}" if bound else ""
+    return f"it resizes to the fixed size {show(target_size(params))}" if bound else ""
 
 
 @size_check("cropResize")
-def bound_crop_resize(p: Params, change: Change) -> str:
+def bound_crop_resize(params: Params, change: Change) -> str:
     bound = change.constant[1] and not change.recorded and (change.varies(-1) or change.varies(-2))
     return "its constant boxes are those of the described size" if bound else ""
 

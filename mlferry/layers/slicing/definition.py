@@ -23,16 +23,16 @@ from mlferry.spec.proto import neural_network_pb2 as nn
 AXIS_OF_SLICE = {"CHANNEL_AXIS": -3, "HEIGHT_AXIS": -2, "WIDTH_AXIS": -1}
 
 
-def classic_slice(p: Params) -> slice:
+def classic_slice(params: Params) -> slice:
     """The interval of a `slice` layer; an end of 0 is the end of the axis."""
-    return slice(p.startIndex, p.endIndex or None, p.stride)
+    return slice(params.startIndex, params.endIndex or None, params.stride)
 
 
 @layer_kind("slice", inputs=1, defaults={"stride": 1}, positive=("stride",))
-def slice_(p: Params, shape: Shape) -> list[Shape]:
-    axis = AXIS_OF_SLICE[p.axis]
+def slice_(params: Params, shape: Shape) -> list[Shape]:
+    axis = AXIS_OF_SLICE[params.axis]
     need_rank(shape, -axis)
-    return [replaced(shape, axis, length(shape[axis], classic_slice(p)))]
+    return [replaced(shape, axis, length(shape[axis], classic_slice(params)))]
 
 
 def length(extent: Extent, interval: slice) -> Extent:
@@ -87,9 +87,17 @@ def indices(
     )
 
 
-def static_indices(p: Params, rank: int) -> tuple[Index, ...]:
+def static_indices(params: Params, rank: int) -> tuple[Index, ...]:
     """What a `sliceStatic` layer takes of each axis."""
-    return indices(rank, p.beginIds, p.endIds, p.strides, p.beginMasks, p.endMasks, p.squeezeMasks)
+    return indices(
+        rank,
+        params.beginIds,
+        params.endIds,
+        params.strides,
+        params.beginMasks,
+        params.endMasks,
+        params.squeezeMasks,
+    )
 
 
 @layer_kind(
@@ -97,9 +105,9 @@ def static_indices(p: Params, rank: int) -> tuple[Index, ...]:
     inputs=1,
     features=(Feature(lambda layer: any(layer.sliceStatic.squeezeMasks), 5, "the squeezing"),),
 )
-def slice_static(p: Params, shape: Shape) -> list[Shape]:
+def slice_static(params: Params, shape: Shape) -> list[Shape]:
     result = []
-    for extent, index in zip(shape, static_indices(p, len(shape)), strict=True):
+    for extent, index in zip(shape, static_indices(params, len(shape)), strict=True):
         if isinstance(index, slice):
             result.append(length(extent, index))
         elif extent is not None and not -extent <= index < extent:
@@ -115,23 +123,23 @@ def slice_static(p: Params, shape: Shape) -> list[Shape]:
         Feature(lambda layer: len(layer.input) == 7, 5, "the seven inputs"),
     ),
 )
-def slice_dynamic(p: Params, shape: Shape, *dynamic: Shape) -> list[Shape]:
+def slice_dynamic(params: Params, shape: Shape, *dynamic: Shape) -> list[Shape]:
     """With masks for squeezing as seventh input even the rank depends on data."""
     if len(dynamic) > 6:
         raise SpecError(f"{len(dynamic) + 1} inputs; it takes up to 7")
     if len(dynamic) == 6:
         raise RankUnknownError
-    squeezed = per_axis(p.squeezeMasks, len(shape), 0, "squeeze masks")
+    squeezed = per_axis(params.squeezeMasks, len(shape), 0, "squeeze masks")
     return [tuple(None for squeeze in squeezed if not squeeze) or (1,)]
 
 
 @layer_kind("sliceBySize", inputs=2, positive=("size",))
-def slice_by_size(p: Params, shape: Shape, begin: Shape) -> list[Shape]:
-    axis = axis_of(p.axis, len(shape))
+def slice_by_size(params: Params, shape: Shape, begin: Shape) -> list[Shape]:
+    axis = axis_of(params.axis, len(shape))
     extent = shape[axis]
-    if p.size < 1 or (extent is not None and p.size > extent):
-        raise SpecError(f"a slice of {p.size} entries of axis {axis} of {show(shape)}")
-    return [replaced(shape, axis, p.size)]
+    if params.size < 1 or (extent is not None and params.size > extent):
+        raise SpecError(f"a slice of {params.size} entries of axis {axis} of {show(shape)}")
+    return [replaced(shape, axis, params.size)]
 
 
 @layer_kind(
@@ -143,34 +151,34 @@ def slice_by_size(p: Params, shape: Shape, begin: Shape) -> list[Shape]:
         "step",
     ),
 )
-def sliding_windows(p: Params, shape: Shape) -> list[Shape]:
-    axis = axis_of(p.axis, len(shape))
+def sliding_windows(params: Params, shape: Shape) -> list[Shape]:
+    axis = axis_of(params.axis, len(shape))
     extent = shape[axis]
-    if p.windowSize < 1 or (extent is not None and p.windowSize > extent):
-        raise SpecError(f"windows of {p.windowSize} in axis {axis} of {show(shape)}")
-    count = None if extent is None else (extent - p.windowSize) // p.step + 1
-    return [(*shape[:axis], count, p.windowSize, *shape[axis + 1 :])]
+    if params.windowSize < 1 or (extent is not None and params.windowSize > extent):
+        raise SpecError(f"windows of {params.windowSize} in axis {axis} of {show(shape)}")
+    count = None if extent is None else (extent - params.windowSize) // params.step + 1
+    return [(*shape[:axis], count, params.windowSize, *shape[axis + 1 :])]
 
 
 @layer_kind("split", inputs=1, outputs=(2, MANY), positive=("nOutputs",))
-def split(p: Params, shape: Shape) -> list[Shape]:
+def split(params: Params, shape: Shape) -> list[Shape]:
     need_rank(shape, 3)
     channels = shape[-3]
-    if p.nOutputs < 1 or (channels is not None and channels % p.nOutputs):
-        raise SpecError(f"{channels} channels are not divided into {p.nOutputs} equal parts")
-    part = None if channels is None else channels // p.nOutputs
-    return [replaced(shape, -3, part)] * p.nOutputs
+    if params.nOutputs < 1 or (channels is not None and channels % params.nOutputs):
+        raise SpecError(f"{channels} channels are not divided into {params.nOutputs} equal parts")
+    part = None if channels is None else channels // params.nOutputs
+    return [replaced(shape, -3, part)] * params.nOutputs
 
 
 @size_check("slice")
-def bound_slice(p: Params, change: Change) -> str:
-    axis = AXIS_OF_SLICE[p.axis]
-    return _bound(classic_slice(p), axis, change) if change.varies(axis) else ""
+def bound_slice(params: Params, change: Change) -> str:
+    axis = AXIS_OF_SLICE[params.axis]
+    return _bound(classic_slice(params), axis, change) if change.varies(axis) else ""
 
 
 @size_check("sliceStatic")
-def bound_slice_static(p: Params, change: Change) -> str:
-    kept = static_indices(p, len(change.now[0]))
+def bound_slice_static(params: Params, change: Change) -> str:
+    kept = static_indices(params, len(change.now[0]))
     reasons = (_bound(kept[axis], axis, change) for axis in change.varying())
     return next(filter(None, reasons), "")
 
@@ -191,9 +199,9 @@ def _bound(kept: Index, axis: int, change: Change) -> str:
 
 
 @size_check("sliceBySize")
-def bound_slice_by_size(p: Params, change: Change) -> str:
-    bound = change.varies(axis_of(p.axis, len(change.now[0]))) and not change.recorded
-    return f"it takes a fixed number of entries, {p.size}" if bound else ""
+def bound_slice_by_size(params: Params, change: Change) -> str:
+    bound = change.varies(axis_of(params.axis, len(change.now[0]))) and not change.recorded
+    return f"it takes a fixed number of entries, {params.size}" if bound else ""
 
 
 # ---- rules and stored weights ------------------------------------------------------------------

@@ -19,10 +19,10 @@ from mlferry.numerics.shapes import axis_of
 
 
 @kernel("slice")
-def slice_(p: Params, x: Array) -> Array:
+def slice_(params: Params, x: Array) -> Array:
     """Along the channels, the height or the width."""
-    axis = AXIS_OF_SLICE[p.axis] + x.ndim
-    return x[(slice(None),) * axis + (classic_slice(p),)]
+    axis = AXIS_OF_SLICE[params.axis] + x.ndim
+    return x[(slice(None),) * axis + (classic_slice(params),)]
 
 
 def _take(x: Array, index: tuple[Index, ...]) -> Array:
@@ -30,13 +30,13 @@ def _take(x: Array, index: tuple[Index, ...]) -> Array:
 
 
 @kernel("sliceStatic")
-def slice_static(p: Params, x: Array) -> Array:
-    return _take(x, static_indices(p, x.ndim))
+def slice_static(params: Params, x: Array) -> Array:
+    return _take(x, static_indices(params, x.ndim))
 
 
 @kernel("sliceDynamic")
 def slice_dynamic(
-    p: Params,
+    params: Params,
     x: Array,
     begin: Array | None = None,
     end: Array | None = None,
@@ -49,34 +49,36 @@ def slice_dynamic(
     index = indices(
         x.ndim,
         integers(begin) if begin is not None else (),
-        integers(end) if end is not None else p.endIds,
-        integers(strides) if strides is not None else p.strides,
-        integers(begin_masks) if begin_masks is not None else p.beginMasks,
-        integers(end_masks) if end_masks is not None else p.endMasks,
-        integers(squeeze_masks) if squeeze_masks is not None else p.squeezeMasks,
+        integers(end) if end is not None else params.endIds,
+        integers(strides) if strides is not None else params.strides,
+        integers(begin_masks) if begin_masks is not None else params.beginMasks,
+        integers(end_masks) if end_masks is not None else params.endMasks,
+        integers(squeeze_masks) if squeeze_masks is not None else params.squeezeMasks,
     )
     return _take(x, index)
 
 
 @kernel("sliceBySize")
-def slice_by_size(p: Params, x: Array, begin: Array) -> Array:
-    axis, first = axis_of(p.axis, x.ndim), integer(begin, "begin")
+def slice_by_size(params: Params, x: Array, begin: Array) -> Array:
+    axis, first = axis_of(params.axis, x.ndim), integer(begin, "begin")
     first += x.shape[axis] if first < 0 else 0
-    if not 0 <= first <= x.shape[axis] - p.size:
-        raise PredictionError(f"{p.size} entries from {first} on in an axis of {x.shape[axis]}")
-    return x[(slice(None),) * axis + (slice(first, first + p.size),)]
+    if not 0 <= first <= x.shape[axis] - params.size:
+        raise PredictionError(
+            f"{params.size} entries from {first} on in an axis of {x.shape[axis]}"
+        )
+    return x[(slice(None),) * axis + (slice(first, first + params.size),)]
 
 
 @kernel("slidingWindows")
-def sliding_windows(p: Params, x: Array) -> Array:
+def sliding_windows(params: Params, x: Array) -> Array:
     """The axis becomes two: windows, and the entries of a window."""
-    axis = axis_of(p.axis, x.ndim)
-    windows = sliding_window_view(x, p.windowSize, axis=axis)
-    chosen = windows[(slice(None),) * axis + (slice(None, None, p.step),)]
+    axis = axis_of(params.axis, x.ndim)
+    windows = sliding_window_view(x, params.windowSize, axis=axis)
+    chosen = windows[(slice(None),) * axis + (slice(None, None, params.step),)]
     return np.moveaxis(chosen, -1, axis + 1)
 
 
 @kernel("split")
-def split(p: Params, x: Array) -> tuple[Array, ...]:
+def split(params: Params, x: Array) -> tuple[Array, ...]:
     """Into equal parts of the channels."""
-    return tuple(np.split(x, p.nOutputs, axis=-3))
+    return tuple(np.split(x, params.nOutputs, axis=-3))

@@ -52,8 +52,9 @@ def predicted_label(spec: model_pb2.Model, network: networks.Network) -> Problem
         return
     wanted, found = _LABELS.get(network.WhichOneof("ClassLabels") or ""), type_.WhichOneof("Type")
     if wanted and found != wanted[0]:
-        yield warning(f"its type is {found}; for these labels it is {wanted[0]}",
-                      f"output {name!r}")  # fmt: skip
+        yield warning(
+            f"its type is {found}; for these labels it is {wanted[0]}", f"output {name!r}"
+        )
 
 
 @network_rule

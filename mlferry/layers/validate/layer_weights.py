@@ -109,13 +109,16 @@ _INT8_FIELD = "int8DynamicQuantize"
 
 def _encoding_is_allowed(weight: StoredWeight, found: weights.Encoding, params: Any) -> Problems:
     if weight.floats and found.kind not in weight.floats:
-        yield warning(f"{weight.field} is stored as {found}; here it must be "
-                      f"{' or '.join(weight.floats)}")  # fmt: skip
+        yield warning(
+            f"{weight.field} is stored as {found}; here it must be {' or '.join(weight.floats)}"
+        )
     dynamic = getattr(params, _INT8_FIELD, False)
     if weight.field == "weights" and dynamic != (found.kind == weights.INT8):
         wanted = "int8 values are needed" if dynamic else "int8 values need it"
         flag = str(dynamic).lower()
         yield warning(f"weights are stored as {found} and {_INT8_FIELD} is {flag}: {wanted}")
     elif weight.field != "weights" and found.kind == weights.INT8:
-        yield warning(f"{weight.field} is stored as int8; only weights of innerProduct and "
-                      "batchedMatmul can be")  # fmt: skip
+        yield warning(
+            f"{weight.field} is stored as int8; only weights of innerProduct and "
+            "batchedMatmul can be"
+        )

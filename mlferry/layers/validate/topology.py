@@ -33,8 +33,9 @@ def has_inputs_and_outputs(spec: model_pb2.Model, network: networks.Network) -> 
     if not described:
         yield warning("it has no inputs; a neural network needs one", "description")
     elif all(feature.type.isOptional for feature in described):
-        yield warning("all inputs are optional; a neural network needs one that is not",
-                      "description")  # fmt: skip
+        yield warning(
+            "all inputs are optional; a neural network needs one that is not", "description"
+        )
     if not spec.description.output:
         yield warning("it has no outputs", "description")
 
@@ -156,8 +157,9 @@ def _walk(layers: Iterable[nn.NeuralNetworkLayer], blobs: Blobs, *, in_loop: boo
 def _reads(layer: nn.NeuralNetworkLayer, blobs: Blobs) -> Problems:
     for name in dict.fromkeys(layer.input):
         if name not in blobs:
-            yield error(f"its input {name!r} is no input of the model, and no layer before "
-                        "it makes it")  # fmt: skip
+            yield error(
+                f"its input {name!r} is no input of the model, and no layer before it makes it"
+            )
 
 
 def _writes(layer: nn.NeuralNetworkLayer, where: str, blobs: Blobs) -> Problems:

@@ -32,38 +32,40 @@ _AXES = ("Depth", "Height", "Width")
 _SIDES = (("Front", "Back"), ("Top", "Bottom"), ("Left", "Right"))
 
 
-def triple(p: Params, field: str) -> tuple[int, int, int]:
+def triple(params: Params, field: str) -> tuple[int, int, int]:
     """A parameter of depth, height and width."""
-    depth, height, width = (getattr(p, field + axis) for axis in _AXES)
+    depth, height, width = (getattr(params, field + axis) for axis in _AXES)
     return depth, height, width
 
 
-def custom_edges(p: Params) -> list[windows.Edges]:
+def custom_edges(params: Params) -> list[windows.Edges]:
     """The custom padding, which counts with that type of padding only."""
-    if p.paddingType != "CUSTOM":
+    if params.paddingType != "CUSTOM":
         return [(0, 0)] * 3
     return [
-        (getattr(p, f"customPadding{start}"), getattr(p, f"customPadding{end}"))
+        (getattr(params, f"customPadding{start}"), getattr(params, f"customPadding{end}"))
         for start, end in _SIDES
     ]
 
 
-def spans_of(p: Params) -> tuple[int, int, int]:
+def spans_of(params: Params) -> tuple[int, int, int]:
     """How far a dilated kernel reaches."""
     depth, height, width = (
         (kernel - 1) * dilation + 1
-        for kernel, dilation in zip(triple(p, "kernel"), triple(p, "dilation"), strict=True)
+        for kernel, dilation in zip(
+            triple(params, "kernel"), triple(params, "dilation"), strict=True
+        )
     )
     return depth, height, width
 
 
-def edges_of(p: Params, sizes: Shape, spans: tuple[int, int, int]) -> list[windows.Edges]:
+def edges_of(params: Params, sizes: Shape, spans: tuple[int, int, int]) -> list[windows.Edges]:
     """The padding of an input of these depths, heights and widths."""
-    if p.paddingType != "SAME":
-        return custom_edges(p)
+    if params.paddingType != "SAME":
+        return custom_edges(params)
     return [
         windows.same_edges(size, span, stride, "BOTTOM_RIGHT_HEAVY")
-        for size, span, stride in zip(sizes, spans, triple(p, "stride"), strict=True)
+        for size, span, stride in zip(sizes, spans, triple(params, "stride"), strict=True)
     ]
 
 
@@ -93,35 +95,35 @@ def _need_five(shape: Shape) -> None:
     ),
     lists={"outputShape": Entries((0, 3), 1)},
 )
-def convolution3d(p: Params, shape: Shape) -> list[Shape]:
+def convolution3d(params: Params, shape: Shape) -> list[Shape]:
     _need_five(shape)
-    if shape[1] not in (p.inputChannels, None):
+    if shape[1] not in (params.inputChannels, None):
         raise SpecError(
-            f"input {show(shape)} has {shape[1]} channels, the layer takes {p.inputChannels}"
+            f"input {show(shape)} has {shape[1]} channels, the layer takes {params.inputChannels}"
         )
-    return [(shape[0], p.outputChannels, *convolved(p, shape[2:]))]
+    return [(shape[0], params.outputChannels, *convolved(params, shape[2:]))]
 
 
-def convolved(p: Params, sizes: Shape) -> Shape:
+def convolved(params: Params, sizes: Shape) -> Shape:
     """Depth, height and width of the output of a `convolution3d`."""
-    if p.isDeconvolution and p.outputShape:
-        return tuple(p.outputShape)
+    if params.isDeconvolution and params.outputShape:
+        return tuple(params.outputShape)
     result: list[Extent] = []
     for size, span, stride, edges in zip(
-        sizes, spans_of(p), triple(p, "stride"), custom_edges(p), strict=True
+        sizes, spans_of(params), triple(params, "stride"), custom_edges(params), strict=True
     ):
-        if not p.isDeconvolution:
-            result.append(slid(p, size, span, stride, edges))
-        elif p.paddingType == "SAME":
+        if not params.isDeconvolution:
+            result.append(slid(params, size, span, stride, edges))
+        elif params.paddingType == "SAME":
             result.append(None if size is None else size * stride)
         else:
             result.append(windows.spread(size, span, stride, edges))
     return tuple(result)
 
 
-def slid(p: Params, size: Extent, span: int, stride: int, edges: windows.Edges) -> Extent:
+def slid(params: Params, size: Extent, span: int, stride: int, edges: windows.Edges) -> Extent:
     """How many windows there are along an axis."""
-    if p.paddingType == "SAME":
+    if params.paddingType == "SAME":
         return windows.slide_same(size, stride)
     return windows.slide(size, span, stride, edges)
 
@@ -139,23 +141,31 @@ def slid(p: Params, size: Extent, span: int, stride: int, edges: windows.Edges) 
         "strideWidth",
     ),
 )
-def pooling3d(p: Params, shape: Shape) -> list[Shape]:
+def pooling3d(params: Params, shape: Shape) -> list[Shape]:
     _need_five(shape)
-    axes = zip(shape[2:], triple(p, "kernel"), triple(p, "stride"), custom_edges(p), strict=True)
-    return [(*shape[:2], *(slid(p, *axis) for axis in axes))]
+    axes = zip(
+        shape[2:],
+        triple(params, "kernel"),
+        triple(params, "stride"),
+        custom_edges(params),
+        strict=True,
+    )
+    return [(*shape[:2], *(slid(params, *axis) for axis in axes))]
 
 
 @layer_kind("globalPooling3d", inputs=1)
-def global_pooling3d(p: Params, shape: Shape) -> list[Shape]:
+def global_pooling3d(params: Params, shape: Shape) -> list[Shape]:
     _need_five(shape)
     return [(*shape[:2], 1, 1, 1)]
 
 
 @size_check("convolution3d")
-def bound_convolution3d(p: Params, change: Change) -> str:
+def bound_convolution3d(params: Params, change: Change) -> str:
     """Only a transposed one has an output size of its own."""
-    bound = p.isDeconvolution and p.outputShape and any(axis > 1 for axis in change.varying())
-    return f"its output has the fixed size {show(p.outputShape)}" if bound else ""
+    bound = (
+        params.isDeconvolution and params.outputShape and any(axis > 1 for axis in change.varying())
+    )
+    return f"its output has the fixed size {show(params.outputShape)}" if bound else ""
 
 
 # ---- rules and stored weights ------------------------------------------------------------------

@@ -17,57 +17,61 @@ from mlferry.onnx_graph.emitter import Emitter
     "convolution3d",
     limits="SAME padding with dilation, and `outputShape`, for an input whose size is not known",
 )
-def convolution3d(e: Emitter, p: Params, x: str) -> str:
-    kernel, stride, dilation = (triple(p, f) for f in ("kernel", "stride", "dilation"))
-    shape = (p.outputChannels, p.inputChannels // p.nGroups, *kernel)
-    if p.isDeconvolution:
-        shape = (p.inputChannels, p.outputChannels // p.nGroups, *kernel)
-    stored = [weight(e, p, "weights", shape, channel_axis=1 if p.isDeconvolution else 0)]
-    if p.hasBias:
-        stored.append(weight(e, p, "bias", (p.outputChannels,)))
+def convolution3d(emitter: Emitter, params: Params, x: str) -> str:
+    kernel, stride, dilation = (triple(params, f) for f in ("kernel", "stride", "dilation"))
+    shape = (params.outputChannels, params.inputChannels // params.nGroups, *kernel)
+    if params.isDeconvolution:
+        shape = (params.inputChannels, params.outputChannels // params.nGroups, *kernel)
+    stored = [
+        weight(emitter, params, "weights", shape, channel_axis=1 if params.isDeconvolution else 0)
+    ]
+    if params.hasBias:
+        stored.append(weight(emitter, params, "bias", (params.outputChannels,)))
     attributes = {
-        "kernel_shape": list(kernel), "strides": list(stride), "dilations": list(dilation),
-        "group": p.nGroups,
-    }  # fmt: skip
-    spans, extents = spans_of(p), e.shape(x)[2:]
-    if not p.isDeconvolution:
-        padding = _volume_padding(p, extents, spans)
-        return e.node("Conv", x, *stored, **attributes, **padding)
+        "kernel_shape": list(kernel),
+        "strides": list(stride),
+        "dilations": list(dilation),
+        "group": params.nGroups,
+    }
+    spans, extents = spans_of(params), emitter.shape(x)[2:]
+    if not params.isDeconvolution:
+        padding = _volume_padding(params, extents, spans)
+        return emitter.node("Conv", x, *stored, **attributes, **padding)
     full = [
         None if n is None else (n - 1) * s + span
         for n, s, span in zip(extents, stride, spans, strict=True)
     ]
-    wanted = convolved(p, extents)
-    edges: Edges = custom_edges(p)
-    if p.paddingType == "SAME" or (p.outputShape and not any(map(any, edges))):
+    wanted = convolved(params, extents)
+    edges: Edges = custom_edges(params)
+    if params.paddingType == "SAME" or (params.outputShape and not any(map(any, edges))):
         if None in full:
             raise refuse("SAME padding or outputShape for a volume whose size is not known")
         pairs = zip(full, wanted, strict=True)
         edges = [(max(0, (f or 0) - (n or 0)) // 2, 0) for f, n in pairs]
-    return spread_out(e, [x, *stored], attributes, tuple(full), wanted, edges)
+    return spread_out(emitter, [x, *stored], attributes, tuple(full), wanted, edges)
 
 
-def _volume_padding(p: Params, extents: Shape, spans: tuple[int, int, int]) -> dict[str, Any]:
-    if p.paddingType == "SAME" and None in extents:
-        if max(triple(p, "dilation") if p.kind == "convolution3d" else (1,)) > 1:
+def _volume_padding(params: Params, extents: Shape, spans: tuple[int, int, int]) -> dict[str, Any]:
+    if params.paddingType == "SAME" and None in extents:
+        if max(triple(params, "dilation") if params.kind == "convolution3d" else (1,)) > 1:
             raise refuse("SAME padding and dilation for a volume whose size is not known")
         return {"auto_pad": "SAME_UPPER"}
-    return {"pads": pads_of(edges_of(p, extents, spans))}
+    return {"pads": pads_of(edges_of(params, extents, spans))}
 
 
 @op("pooling3d", limits="averages that leave out padding as wide as the kernel")
-def pooling3d(e: Emitter, p: Params, x: str) -> str:
-    kernel, stride = triple(p, "kernel"), triple(p, "stride")
+def pooling3d(emitter: Emitter, params: Params, x: str) -> str:
+    kernel, stride = triple(params, "kernel"), triple(params, "stride")
     attributes = {"kernel_shape": list(kernel), "strides": list(stride)}
-    extents = e.shape(x)[2:]
-    if p.paddingType == "SAME" and None in extents:
-        padding = _volume_padding(p, extents, kernel)
-        return pool_node(e, p.type, x, attributes, padding, p.countExcludePadding)
-    edges = edges_of(p, extents, kernel)
-    exclude = p.countExcludePadding and p.type == "AVERAGE"
-    return with_edges(e, p.type, x, attributes, edges, exclude)
+    extents = emitter.shape(x)[2:]
+    if params.paddingType == "SAME" and None in extents:
+        padding = _volume_padding(params, extents, kernel)
+        return pool_node(emitter, params.type, x, attributes, padding, params.countExcludePadding)
+    edges = edges_of(params, extents, kernel)
+    exclude = params.countExcludePadding and params.type == "AVERAGE"
+    return with_edges(emitter, params.type, x, attributes, edges, exclude)
 
 
 @op("globalPooling3d")
-def global_pooling3d(e: Emitter, p: Params, x: str) -> str:
-    return e.node("GlobalMaxPool" if p.type == "MAX" else "GlobalAveragePool", x)
+def global_pooling3d(emitter: Emitter, params: Params, x: str) -> str:
+    return emitter.node("GlobalMaxPool" if params.type == "MAX" else "GlobalAveragePool", x)

@@ -244,8 +244,10 @@ class NeuralNetworkBuilder(LayerMethods, Training, Inspection):
             (self.model.description.input, optionals_in),
             (self.model.description.output, optionals_out),
         ):
-            states = [(str(name), datatypes.Array(shape) if shape else None)
-                      for name, shape in given or ()]  # fmt: skip
+            states = [
+                (str(name), datatypes.Array(shape) if shape else None)
+                for name, shape in given or ()
+            ]
             add_features(described, states, optional=described is self.model.description.input)
 
     def set_class_labels(

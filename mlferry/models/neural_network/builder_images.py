@@ -11,8 +11,12 @@ from mlferry.spec import networks
 from mlferry.spec.proto import features_pb2 as ft, model_pb2
 
 PerInput = Any
-_BIASES = {"red_bias": "redBias", "green_bias": "greenBias", "blue_bias": "blueBias",
-           "gray_bias": "grayBias"}  # fmt: skip
+_BIASES = {
+    "red_bias": "redBias",
+    "green_bias": "greenBias",
+    "blue_bias": "blueBias",
+    "gray_bias": "grayBias",
+}
 
 
 class NetworkOfImages(Protocol):

@@ -103,9 +103,10 @@ def _with_classic_softmax(spec: model_pb2.Model, network: networks.Network, blob
 
 
 def _chain(
-    network: networks.Network, made: Mapping[str, nn.NeuralNetworkLayer],
+    network: networks.Network,
+    made: Mapping[str, nn.NeuralNetworkLayer],
     last: nn.NeuralNetworkLayer,
-) -> list[nn.NeuralNetworkLayer]:  # fmt: skip
+) -> list[nn.NeuralNetworkLayer]:
     """The layers before a softmax that nothing else reads, back to one without a gradient.
 
     All of them take [1, C, 1, 1] in the place of [1, C].

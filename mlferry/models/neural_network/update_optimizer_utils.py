@@ -148,5 +148,8 @@ class AdamParams(_Params):
     def numbers(self) -> dict[str, RangeParam]:
         """See the base class."""
         return {
-            "learningRate": self.lr, "beta1": self.beta1, "beta2": self.beta2, "eps": self.eps,
-        }  # fmt: skip
+            "learningRate": self.lr,
+            "beta1": self.beta1,
+            "beta2": self.beta2,
+            "eps": self.eps,
+        }

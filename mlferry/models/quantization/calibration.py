@@ -90,9 +90,12 @@ def _quantize_model(
         known, known_quantized = floats, quantized
         for index, inner in enumerate(pipeline.models):
             made = _quantize_model(
-                inner, _inputs(inner, known), _inputs(inner, known_quantized), job,
+                inner,
+                _inputs(inner, known),
+                _inputs(inner, known_quantized),
+                job,
                 last=index == len(pipeline.models) - 1,
-            )  # fmt: skip
+            )
             known = [old | new for old, new in zip(known, made[0], strict=False)]
             known_quantized = [
                 old | new for old, new in zip(known_quantized, made[1], strict=False)

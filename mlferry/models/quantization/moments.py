@@ -170,9 +170,7 @@ class Convolution(Product):
         taps = self._taps(size, out, place)
         return self._gathered(maps, sample, taps), self._gathered(others, sample, taps)
 
-    def _gathered(
-        self, maps: Array, sample: NDArray[np.intp], taps: NDArray[np.intp]
-    ) -> Array:  # fmt: skip
+    def _gathered(self, maps: Array, sample: NDArray[np.intp], taps: NDArray[np.intp]) -> Array:
         """Values at `taps` [kH * kW, rows], flat in a map; -1 is padding."""
         count, channels = maps.shape[:2]
         flat = maps.reshape(count, channels, -1)

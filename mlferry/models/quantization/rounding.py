@@ -243,9 +243,12 @@ class LinearGrid:
             high = np.maximum(-low, high)
             low = -high
         scale, bias = best_range(
-            rows.reshape(-1, rows.shape[-1]), share.reshape(-1, rows.shape[-1]),
-            (low.reshape(-1), high.reshape(-1)), bits, centre,
-        )  # fmt: skip
+            rows.reshape(-1, rows.shape[-1]),
+            share.reshape(-1, rows.shape[-1]),
+            (low.reshape(-1), high.reshape(-1)),
+            bits,
+            centre,
+        )
         return cls(scale.reshape(low.shape), bias.reshape(low.shape), bits, centre)
 
     def _steps(self, weights: Floats, scale: Floats, bias: Floats) -> Floats:
@@ -276,10 +279,12 @@ class LinearGrid:
         ones = np.ones((*steps.shape[:2], 1))
         pulled, even = moments.times(steps), moments.times(ones)
         sums = [
-            (pulled * steps).sum(axis=1), (even * steps).sum(axis=1),
+            (pulled * steps).sum(axis=1),
+            (even * steps).sum(axis=1),
             np.broadcast_to((even * ones).sum(axis=1), self._full(steps)),
-            (pulled * target).sum(axis=1), (even * target).sum(axis=1),
-        ]  # fmt: skip
+            (pulled * target).sum(axis=1),
+            (even * target).sum(axis=1),
+        ]
         if self.scale.size == 1:
             sums = [each.sum().reshape(1, 1) for each in sums]
         a, b, c, r1, r2 = sums

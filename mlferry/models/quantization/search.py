@@ -56,9 +56,12 @@ class Search:
         """Everything but the model, as plain dicts, lists, numbers and strings."""
         rows = [asdict(trial) for trial in self.trials]
         return {
-            "best": asdict(self.best), "trials": rows, "metric": self.metric,
-            "target": self.target, "full_size": self.full_size,
-        }  # fmt: skip
+            "best": asdict(self.best),
+            "trials": rows,
+            "metric": self.metric,
+            "target": self.target,
+            "full_size": self.full_size,
+        }
 
     def __str__(self) -> str:
         return _table(self.trials, self.metric, self.target, self.best)
@@ -87,14 +90,23 @@ class Search:
             above = index % 2 == 0  # the bits of two modes are written apart
             for trial in line:
                 axes.annotate(
-                    str(trial.bits), (trial.size / divisor, trial.score),
-                    (0, 6 if above else -6), textcoords="offset points", ha="center",
-                    va="bottom" if above else "top", color=drawn.get_color(),
-                )  # fmt: skip
+                    str(trial.bits),
+                    (trial.size / divisor, trial.score),
+                    (0, 6 if above else -6),
+                    textcoords="offset points",
+                    ha="center",
+                    va="bottom" if above else "top",
+                    color=drawn.get_color(),
+                )
         axes.plot(
-            self.best.size / divisor, self.best.score, "o", markersize=14, fillstyle="none",
-            color="black", label=f"smallest: {self.best.mode}, {self.best.bits} bits",
-        )  # fmt: skip
+            self.best.size / divisor,
+            self.best.score,
+            "o",
+            markersize=14,
+            fillstyle="none",
+            color="black",
+            label=f"smallest: {self.best.mode}, {self.best.bits} bits",
+        )
         axes.axhline(self.target, linestyle="--", color="grey", label=f"target {self.target:g}")
         axes.margins(y=0.1)
         axes.set_xlabel(f"size in {unit}; the float model has {readable_size(self.full_size)}")
@@ -159,9 +171,10 @@ def search_quantization(
         answers = itertools.cycle(reference)
         results = iter(made.predict(measured, executor=executor))
         report = compare_models(
-            lambda _, answers=answers: next(answers), lambda _, results=results: next(results),
+            lambda _, answers=answers: next(answers),
+            lambda _, results=results: next(results),
             measured,
-        )  # fmt: skip
+        )
         score = _score(report, metric)
         trial = Trial(mode, bits, made.get_spec().ByteSize(), score, score >= target)
         trials.append(trial)

@@ -114,9 +114,15 @@ def _sites_of(layer: nn.NeuralNetworkLayer, found: list[weights.Weight]) -> Iter
         shape = stored.shape if stored.shape is not None else (weights.count(weight.message),)
         axis = stored.channel_axis if _per_channel(stored, shape) else None
         yield Site(
-            layer, kind, stored.field, weight.message, shape, axis, stored.channel_axis,
+            layer,
+            kind,
+            stored.field,
+            weight.message,
+            shape,
+            axis,
+            stored.channel_axis,
             stored.floats,
-        )  # fmt: skip
+        )
 
 
 def _is_values(message: nn.WeightParams) -> bool:

@@ -20,10 +20,14 @@ __all__ = ["draw", "open_netron", "parse_shape"]
 
 
 def draw(
-    spec: model_pb2.Model, classes: Mapping[str, type[CustomLayer]],
-    shapes: Mapping[str, Sequence[int]], path: str | os.PathLike[str] | None, title: str,
-    *, open_browser: bool,
-) -> Path:  # fmt: skip
+    spec: model_pb2.Model,
+    classes: Mapping[str, type[CustomLayer]],
+    shapes: Mapping[str, Sequence[int]],
+    path: str | os.PathLike[str] | None,
+    title: str,
+    *,
+    open_browser: bool,
+) -> Path:
     """Write the page of a model, and open it; see `mlferry.visualize_spec`.
 
     Args:

@@ -154,8 +154,9 @@ def _layers(
             reads, writes = networks.touched(layer)
         order = [*layer.input, *sorted(reads - set(layer.input))]
         made = [*layer.output, *sorted(writes - set(layer.output))]
-        graph.add(box, [(n, _times(shapes, n)) for n in order],
-                  [(n, _times(shapes, n)) for n in made])  # fmt: skip
+        graph.add(
+            box, [(n, _times(shapes, n)) for n in order], [(n, _times(shapes, n)) for n in made]
+        )
 
 
 _TITLES = {"branch": ("if true", "else"), "loop": ("condition", "body")}
@@ -174,8 +175,9 @@ def _body(
         reads, writes = networks.touched(layer)
         for name in sorted(reads - made):
             shown = _times(shapes, name)
-            graph.add(Box(name, "from outside", [("shape", shown)], role="input"), [],
-                      [(name, shown)])  # fmt: skip
+            graph.add(
+                Box(name, "from outside", [("shape", shown)], role="input"), [], [(name, shown)]
+            )
             made.add(name)
         made |= writes
     _layers(graph, network.layers, shapes, refused, metadata)
@@ -206,8 +208,9 @@ def _model(
         box.role = "custom"
     if networks.network_of(spec) is not None or networks.pipeline_of(spec) is not None:
         box.inside.append((name, graph_of(spec, classes, {})))
-    graph.add(box, [(f.name, f.type) for f in facts.inputs],
-              [(f.name, f.type) for f in facts.outputs])  # fmt: skip
+    graph.add(
+        box, [(f.name, f.type) for f in facts.inputs], [(f.name, f.type) for f in facts.outputs]
+    )
 
 
 def _facts(spec: model_pb2.Model) -> Rows:

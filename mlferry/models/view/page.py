@@ -54,10 +54,15 @@ def _add(
         ]
         entry["boxes"].append(
             {
-                "name": box.name, "kind": box.kind, "role": box.role, "rows": box.rows,
-                "inputs": box.inputs, "outputs": box.outputs, "inside": inside,
+                "name": box.name,
+                "kind": box.kind,
+                "role": box.role,
+                "rows": box.rows,
+                "inputs": box.inputs,
+                "outputs": box.outputs,
+                "inside": inside,
             }
-        )  # fmt: skip
+        )
     return number
 
 

@@ -46,8 +46,9 @@ class CustomClasses:
                         "with replace_custom_layer_name"
                     )
         engine = other.engine if self.engine == CustomClasses().engine else self.engine
-        return CustomClasses({**self.layers, **other.layers}, {**self.models, **other.models},
-                             engine)  # fmt: skip
+        return CustomClasses(
+            {**self.layers, **other.layers}, {**self.models, **other.models}, engine
+        )
 
 
 Factory = Callable[[model_pb2.Model, CustomClasses], Evaluator]

@@ -139,9 +139,11 @@ def imputer(model: model_pb2.Model, value: Any) -> Any:
         table = filler.map
         return {k: table.get(k, v) if _missing(v, wanted) else v for k, v in value.items()}
     if isinstance(value, np.ndarray):
-        gone = np.isnan(value) if isinstance(wanted, float) and math.isnan(wanted) else (
-            value == wanted
-        )  # fmt: skip
+        gone = (
+            np.isnan(value)
+            if isinstance(wanted, float) and math.isnan(wanted)
+            else (value == wanted)
+        )
         values = np.array(filler.vector if hasattr(filler, "vector") else [filler], np.float64)
         if values.size not in (1, value.size):
             raise PredictionError(f"{values.size} values to fill in for {value.size} elements")

@@ -131,11 +131,15 @@ def grouped(
     nothing = Finish()
     parts = [
         unfolded(
-            x[..., g * inside : (g + 1) * inside], matrix, window,
-            y[..., g * outside : (g + 1) * outside], nothing, work,
+            x[..., g * inside : (g + 1) * inside],
+            matrix,
+            window,
+            y[..., g * outside : (g + 1) * outside],
+            nothing,
+            work,
         )
         for g, matrix in enumerate(weights)
-    ]  # fmt: skip
+    ]
 
     def run() -> None:
         for part in parts:

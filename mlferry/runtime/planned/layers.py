@@ -25,48 +25,52 @@ _ZERO, _LARGEST = np.float32(0), np.float32(np.inf)
 # ---- value by value --------------------------------------------------------------------
 
 
-def _function(p: Params) -> Pointwise | None:
+def _function(params: Params) -> Pointwise | None:
     """A layer that works value by value, on any order of axes; None for other layers."""
-    kind = p.which("NonlinearityType") if p.kind == "activation" else p.kind
+    kind = params.which("NonlinearityType") if params.kind == "activation" else params.kind
     if kind == "ReLU":
         return lambda x, out: clipped(x, _ZERO, _LARGEST, out=out)
     if kind == "clip":
-        least, most = np.float32(p.minVal), np.float32(p.maxVal)
+        least, most = np.float32(params.minVal), np.float32(params.maxVal)
         return lambda x, out: clipped(x, least, most, out=out)
     if kind in ("PReLU", "parametricSoftplus", None):
         return None
-    kernel = KERNELS.find(p.kind).value  # type: ignore[union-attr] # `Session` checked it
-    return lambda x, out: np.copyto(out, kernel(p, x))
+    kernel = KERNELS.find(params.kind).value  # type: ignore[union-attr] # `Session` checked it
+    return lambda x, out: np.copyto(out, kernel(params, x))
 
 
-def _affine(p: Params, channels: int) -> tuple[Array, Array] | None:
+def _affine(params: Params, channels: int) -> tuple[Array, Array] | None:
     """The factor and the shift a channel of a normalization, scale or bias."""
-    if p.kind == "batchnorm":
-        if p.computeMeanVar:
+    if params.kind == "batchnorm":
+        if params.computeMeanVar:
             return None
-        scale, shift = p.once("factor and shift", lambda: _statistics(p))
+        scale, shift = params.once("factor and shift", lambda: _statistics(params))
         return scale, shift
     one, zero = np.ones(channels, np.float32), np.zeros(channels, np.float32)
     found: list[Array] = []
     for name, shape, default in (
-        ("scale", p.shapeScale if p.kind == "scale" else (), one),
-        ("bias", p.shape if p.kind == "bias" else p.shapeBias if p.hasBias else (), zero),
+        ("scale", params.shapeScale if params.kind == "scale" else (), one),
+        (
+            "bias",
+            params.shape if params.kind == "bias" else params.shapeBias if params.hasBias else (),
+            zero,
+        ),
     ):
         if not shape:
             found.append(default)
         elif tuple(shape) in ((channels, 1, 1), (channels,), (1,), (1, 1, 1)):
-            values = p.weight(name, (int(np.prod(shape)),))
+            values = params.weight(name, (int(np.prod(shape)),))
             found.append(np.broadcast_to(values, (channels,)).astype(np.float32))
         else:
             return None
     return found[0], found[1]
 
 
-def _statistics(p: Params) -> tuple[Array, Array]:
+def _statistics(params: Params) -> tuple[Array, Array]:
     gamma, beta, mean, variance = (
-        p.weight(name, (p.channels,)) for name in ("gamma", "beta", "mean", "variance")
+        params.weight(name, (params.channels,)) for name in ("gamma", "beta", "mean", "variance")
     )
-    scale = gamma / np.sqrt(variance + np.float32(p.epsilon))
+    scale = gamma / np.sqrt(variance + np.float32(params.epsilon))
     return scale, beta - mean * scale
 
 
@@ -205,11 +209,17 @@ def instance_normalization(plan: Plan, step: Step) -> None:
 # ---- several inputs --------------------------------------------------------------------
 
 _JOINED = {
-    "add": np.add, "addBroadcastable": np.add, "multiply": np.multiply,
-    "multiplyBroadcastable": np.multiply, "subtractBroadcastable": np.subtract,
-    "divideBroadcastable": np.divide, "maxBroadcastable": np.maximum,
-    "minBroadcastable": np.minimum, "max": np.maximum, "min": np.minimum,
-}  # fmt: skip
+    "add": np.add,
+    "addBroadcastable": np.add,
+    "multiply": np.multiply,
+    "multiplyBroadcastable": np.multiply,
+    "subtractBroadcastable": np.subtract,
+    "divideBroadcastable": np.divide,
+    "maxBroadcastable": np.maximum,
+    "minBroadcastable": np.minimum,
+    "max": np.maximum,
+    "min": np.minimum,
+}
 
 
 @planned(*_JOINED, when=lambda step: len(step.inputs) > 1)
@@ -268,9 +278,7 @@ def convolution_padding(plan: Plan, step: Step, shape: Shape) -> tuple[Border, f
     """Tiles of Winograd's may reach beyond the end."""
     if step.params.isDeconvolution:
         tall, wide = _phases(plan, step)
-        return (
-            *transposed.border(tall, shape[2]), *transposed.border(wide, shape[3])
-        ), 0.0  # fmt: skip
+        return (*transposed.border(tall, shape[2]), *transposed.border(wide, shape[3])), 0.0
     above, below, left, right = _border_of(sizes.edges_of(step.params, shape))
     tile = _tile(plan, step)
     if tile:
@@ -361,11 +369,13 @@ def convolution(plan: Plan, step: Step) -> None:
     plan.add(run or conv.unfolded(x, matrices[0], window, y, finish, plan.work))
 
 
-def _weights(p: Params, finish: Finish) -> Callable[[], Array]:
+def _weights(params: Params, finish: Finish) -> Callable[[], Array]:
     """[M, C, kH, kW], times the factors of what follows."""
 
     def read() -> Array:
-        stored = p.decoded("weights", (p.outputChannels, p.kernelChannels, *p.kernelSize))
+        stored = params.decoded(
+            "weights", (params.outputChannels, params.kernelChannels, *params.kernelSize)
+        )
         if not finish.folded or finish.factor is None:
             return stored
         return stored * finish.factor[:, None, None, None]
@@ -447,7 +457,8 @@ def upsample(plan: Plan, step: Step) -> None:
     down, across = p.scalingFactor
     x, y = plan.map(source).inner, plan.map(name).inner
     target = np.lib.stride_tricks.as_strided(
-        y, (height, down, width, across, channels),
+        y,
+        (height, down, width, across, channels),
         (y.strides[0] * down, y.strides[0], y.strides[1] * across, y.strides[1], y.strides[2]),
-    )  # fmt: skip
+    )
     plan.add(lambda: np.copyto(target, x[:, None, :, None]))

@@ -41,9 +41,13 @@ class Plan:
     """
 
     def __init__(
-        self, steps: Sequence[Step], given: Mapping[str, Shape], shown: Sequence[str], *,
+        self,
+        steps: Sequence[Step],
+        given: Mapping[str, Shape],
+        shown: Sequence[str],
+        *,
         winograd: bool = True,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.steps, self.shown, self.winograd = steps, list(shown), winograd
         self.shapes = _shapes(steps, given)
         self.readers: dict[str, list[Step]] = {}

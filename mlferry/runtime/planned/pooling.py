@@ -12,9 +12,14 @@ _CACHE = 200_000  # bytes of rows that are held
 
 
 def pool(
-    x: Array, window: Window, y: Array, finish: Finish, combine: np.ufunc, divisor: Array | None,
+    x: Array,
+    window: Window,
+    y: Array,
+    finish: Finish,
+    combine: np.ufunc,
+    divisor: Array | None,
     work: Workspace,
-) -> Run:  # fmt: skip
+) -> Run:
     """The maximum or the sum over windows: along the height first, then along the width.
 
     Args:

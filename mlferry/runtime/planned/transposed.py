@@ -53,9 +53,15 @@ def border(parts: list[Phase], size: int) -> tuple[int, int]:
 
 
 def transposed(
-    x: Array, weights: Array, axes: tuple[list[Phase], list[Phase]], stride: tuple[int, int],
-    around: tuple[int, int], y: Array, finish: Finish, work: Workspace,
-) -> Run:  # fmt: skip
+    x: Array,
+    weights: Array,
+    axes: tuple[list[Phase], list[Phase]],
+    stride: tuple[int, int],
+    around: tuple[int, int],
+    y: Array,
+    finish: Finish,
+    work: Workspace,
+) -> Run:
     """A transposed convolution.
 
     Args:

@@ -114,9 +114,10 @@ def convolved(
         made = products[: a * a * n * count].reshape(a * a, n * count)
         done = results[: m * m * n * count].reshape(m * m, n * count)
         windows = strided(
-            x[top * m :], (a, a, number, across, channels),
+            x[top * m :],
+            (a, a, number, across, channels),
             (line, pixel, m * line, m * pixel, value),
-        )  # fmt: skip
+        )
         blocked.append(
             (
                 (given.reshape(a, a, number, across, channels), windows),

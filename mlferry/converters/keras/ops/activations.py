@@ -24,97 +24,106 @@ _PLAIN: dict[str, dict[str, Any]] = {
 }
 
 
-def activation(low: Lowering, x: Blob, **kind: Any) -> Blob:
+def activation(context: Lowering, x: Blob, **kind: Any) -> Blob:
     """An `activation` layer in the layout of its input."""
-    return low.layer("activation", x, layout=x.layout, **kind)
+    return context.layer("activation", x, layout=x.layout, **kind)
 
 
-def _layer(low: Lowering, kind: str, *inputs: Blob, **params: Any) -> Blob:
-    return low.layer(kind, *inputs, layout=inputs[0].layout, **params)
+def _layer(context: Lowering, kind: str, *inputs: Blob, **params: Any) -> Blob:
+    return context.layer(kind, *inputs, layout=inputs[0].layout, **params)
 
 
-def multiply(low: Lowering, x: Blob, y: Blob) -> Blob:
+def multiply(context: Lowering, x: Blob, y: Blob) -> Blob:
     """Elementwise product of equal shapes."""
-    return _layer(low, "multiply", x, y)
+    return _layer(context, "multiply", x, y)
 
 
 @op("linear", "tanh", "sigmoid", "softplus", "softsign", layouts=ANY)
-def plain(low: Lowering, node: Node, x: Blob) -> Blob:
-    return x if node.op == "linear" else activation(low, x, **_PLAIN[node.op])
+def plain(context: Lowering, node: Node, x: Blob) -> Blob:
+    return x if node.op == "linear" else activation(context, x, **_PLAIN[node.op])
 
 
 @op("relu", "ReLU", layouts=ANY)
-def relu(low: Lowering, node: Node, x: Blob) -> Blob:
+def relu(context: Lowering, node: Node, x: Blob) -> Blob:
     """x above `threshold`, up to `max_value`; negative_slope * (x - threshold) below."""
     ceiling = node.attrs.get("max_value")
     slope = node.attrs.get("negative_slope", 0.0) or 0.0
     threshold = node.attrs.get("threshold", 0.0) or 0.0
     if threshold == 0:
-        y = activation(low, x, leakyReLU={"alpha": slope}) if slope else activation(low, x, ReLU={})
+        y = (
+            activation(context, x, leakyReLU={"alpha": slope})
+            if slope
+            else activation(context, x, ReLU={})
+        )
     elif slope == 0:
-        y = activation(low, x, thresholdedReLU={"alpha": threshold})
+        y = activation(context, x, thresholdedReLU={"alpha": threshold})
     else:
         below = affine(
-            low, _layer(low, "clip", x, minVal=-3.4e38, maxVal=threshold), slope, -slope * threshold
+            context,
+            _layer(context, "clip", x, minVal=-3.4e38, maxVal=threshold),
+            slope,
+            -slope * threshold,
         )
-        above = activation(low, x, thresholdedReLU={"alpha": threshold})
-        y = _layer(low, "add", above, below)
+        above = activation(context, x, thresholdedReLU={"alpha": threshold})
+        y = _layer(context, "add", above, below)
     if ceiling is None:
         return y
-    return _layer(low, "clip", y, minVal=-3.4e38, maxVal=ceiling)
+    return _layer(context, "clip", y, minVal=-3.4e38, maxVal=ceiling)
 
 
 @op("relu6", layouts=ANY)
-def relu6(low: Lowering, node: Node, x: Blob) -> Blob:
-    return _layer(low, "clip", x, minVal=0.0, maxVal=6.0)
+def relu6(context: Lowering, node: Node, x: Blob) -> Blob:
+    return _layer(context, "clip", x, minVal=0.0, maxVal=6.0)
 
 
 @op("leaky_relu", layouts=ANY)
-def leaky_relu(low: Lowering, node: Node, x: Blob) -> Blob:
+def leaky_relu(context: Lowering, node: Node, x: Blob) -> Blob:
     slope = node.attrs.get("negative_slope", node.attrs.get("alpha", 0.2))
-    return activation(low, x, leakyReLU={"alpha": slope})
+    return activation(context, x, leakyReLU={"alpha": slope})
 
 
 @op("LeakyReLU", layouts=ANY)
-def leaky_relu_layer(low: Lowering, node: Node, x: Blob) -> Blob:
-    return activation(low, x, leakyReLU={"alpha": node.attrs.get("negative_slope", 0.3)})
+def leaky_relu_layer(context: Lowering, node: Node, x: Blob) -> Blob:
+    return activation(context, x, leakyReLU={"alpha": node.attrs.get("negative_slope", 0.3)})
 
 
 @op("elu", "ELU", layouts=ANY)
-def elu(low: Lowering, node: Node, x: Blob) -> Blob:
-    return activation(low, x, ELU={"alpha": node.attrs.get("alpha", 1.0)})
+def elu(context: Lowering, node: Node, x: Blob) -> Blob:
+    return activation(context, x, ELU={"alpha": node.attrs.get("alpha", 1.0)})
 
 
 @op("selu", layouts=ANY)
-def selu(low: Lowering, node: Node, x: Blob) -> Blob:
+def selu(context: Lowering, node: Node, x: Blob) -> Blob:
     alpha, scale = 1.6732632423543772, 1.0507009873554805
-    return affine(low, activation(low, x, ELU={"alpha": alpha}), scale)
+    return affine(context, activation(context, x, ELU={"alpha": alpha}), scale)
 
 
 @op("celu", layouts=ANY)
-def celu(low: Lowering, node: Node, x: Blob) -> Blob:
+def celu(context: Lowering, node: Node, x: Blob) -> Blob:
     """max(0, x) + min(0, alpha * (exp(x / alpha) - 1))"""
     alpha = node.attrs.get("alpha", 1.0)
-    return affine(low, activation(low, affine(low, x, 1 / alpha), ELU={"alpha": 1.0}), alpha)
+    return affine(
+        context, activation(context, affine(context, x, 1 / alpha), ELU={"alpha": 1.0}), alpha
+    )
 
 
 @op("ThresholdedReLU", layouts=ANY)
-def thresholded_relu(low: Lowering, node: Node, x: Blob) -> Blob:
-    return _more_than(low, x, node.attrs.get("theta", 1.0))
+def thresholded_relu(context: Lowering, node: Node, x: Blob) -> Blob:
+    return _more_than(context, x, node.attrs.get("theta", 1.0))
 
 
-def _more_than(low: Lowering, x: Blob, threshold: float) -> Blob:
+def _more_than(context: Lowering, x: Blob, threshold: float) -> Blob:
     """x where it is above the threshold, else 0."""
-    return multiply(low, x, _layer(low, "greaterThan", x, alpha=threshold))
+    return multiply(context, x, _layer(context, "greaterThan", x, alpha=threshold))
 
 
 @op("threshold", layouts=ANY)
-def threshold(low: Lowering, node: Node, x: Blob) -> Blob:
+def threshold(context: Lowering, node: Node, x: Blob) -> Blob:
     """x above `threshold`, else `default_value`."""
     limit, default = _needed(node, "threshold"), _needed(node, "default_value")
-    passes = _layer(low, "greaterThan", x, alpha=limit)
-    fails = affine(low, passes, -default, default)
-    return _layer(low, "add", multiply(low, x, passes), fails)
+    passes = _layer(context, "greaterThan", x, alpha=limit)
+    fails = affine(context, passes, -default, default)
+    return _layer(context, "add", multiply(context, x, passes), fails)
 
 
 def _needed(node: Node, name: str) -> float:
@@ -124,7 +133,7 @@ def _needed(node: Node, name: str) -> float:
 
 
 @op("PReLU", layouts=UNFLATTENED)
-def prelu(low: Lowering, node: Node, x: Blob) -> Blob:
+def prelu(context: Lowering, node: Node, x: Blob) -> Blob:
     """One slope a channel is Core ML's own; other shapes are computed from two halves."""
     shared = list(node.attrs.get("shared_axes") or ())
     shape = x.source_shape or ()
@@ -136,157 +145,160 @@ def prelu(low: Lowering, node: Node, x: Blob) -> Blob:
     if x.layout.kind == "channels first" and slopes.ndim >= 3:
         slopes = np.moveaxis(slopes, -1, 1)
     if slopes.ndim == 4 and slopes.shape[2:] == (1, 1):
-        return activation(low, x, PReLU={"alpha": slopes.ravel()})
-    positive = activation(low, x, ReLU={})
-    negative = _layer(low, "clip", x, minVal=-3.4e38, maxVal=0.0)
-    factor = low.constant(slopes, layout=x.layout)
+        return activation(context, x, PReLU={"alpha": slopes.ravel()})
+    positive = activation(context, x, ReLU={})
+    negative = _layer(context, "clip", x, minVal=-3.4e38, maxVal=0.0)
+    factor = context.constant(slopes, layout=x.layout)
     return _layer(
-        low, "addBroadcastable", positive, _layer(low, "multiplyBroadcastable", negative, factor)
+        context,
+        "addBroadcastable",
+        positive,
+        _layer(context, "multiplyBroadcastable", negative, factor),
     )
 
 
 @op("hard_sigmoid", layouts=ANY)
-def hard_sigmoid_2(low: Lowering, node: Node, x: Blob) -> Blob:
+def hard_sigmoid_2(context: Lowering, node: Node, x: Blob) -> Blob:
     """Keras 1 and 2: 0.2 * x + 0.5, from 0 to 1."""
-    return activation(low, x, sigmoidHard={"alpha": 0.2, "beta": 0.5})
+    return activation(context, x, sigmoidHard={"alpha": 0.2, "beta": 0.5})
 
 
 @op("hard_sigmoid", since=3, layouts=ANY)
-def hard_sigmoid_3(low: Lowering, node: Node, x: Blob) -> Blob:
+def hard_sigmoid_3(context: Lowering, node: Node, x: Blob) -> Blob:
     """Keras 3: x / 6 + 0.5, from 0 to 1."""
-    return activation(low, x, sigmoidHard={"alpha": 1 / 6, "beta": 0.5})
+    return activation(context, x, sigmoidHard={"alpha": 1 / 6, "beta": 0.5})
 
 
 @op("silu", "swish", layouts=ANY)
-def silu(low: Lowering, node: Node, x: Blob) -> Blob:
-    return multiply(low, x, activation(low, x, sigmoid={}))
+def silu(context: Lowering, node: Node, x: Blob) -> Blob:
+    return multiply(context, x, activation(context, x, sigmoid={}))
 
 
 @op("hard_silu", "hard_swish", layouts=ANY)
-def hard_silu(low: Lowering, node: Node, x: Blob) -> Blob:
-    return multiply(low, x, activation(low, x, sigmoidHard={"alpha": 1 / 6, "beta": 0.5}))
+def hard_silu(context: Lowering, node: Node, x: Blob) -> Blob:
+    return multiply(context, x, activation(context, x, sigmoidHard={"alpha": 1 / 6, "beta": 0.5}))
 
 
 @op("hard_tanh", layouts=ANY)
-def hard_tanh(low: Lowering, node: Node, x: Blob) -> Blob:
-    return _layer(low, "clip", x, minVal=-1.0, maxVal=1.0)
+def hard_tanh(context: Lowering, node: Node, x: Blob) -> Blob:
+    return _layer(context, "clip", x, minVal=-1.0, maxVal=1.0)
 
 
 @op("tanh_shrink", layouts=ANY)
-def tanh_shrink(low: Lowering, node: Node, x: Blob) -> Blob:
-    return _layer(low, "subtractBroadcastable", x, activation(low, x, tanh={}))
+def tanh_shrink(context: Lowering, node: Node, x: Blob) -> Blob:
+    return _layer(context, "subtractBroadcastable", x, activation(context, x, tanh={}))
 
 
 @op("hard_shrink", layouts=ANY)
-def hard_shrink(low: Lowering, node: Node, x: Blob) -> Blob:
+def hard_shrink(context: Lowering, node: Node, x: Blob) -> Blob:
     """x where its magnitude is above `threshold`, else 0."""
-    magnitude = _layer(low, "unary", x, type="ABS")
+    magnitude = _layer(context, "unary", x, type="ABS")
     limit = node.attrs.get("threshold", 0.5)
-    return multiply(low, x, _layer(low, "greaterThan", magnitude, alpha=limit))
+    return multiply(context, x, _layer(context, "greaterThan", magnitude, alpha=limit))
 
 
 @op("soft_shrink", layouts=ANY)
-def soft_shrink(low: Lowering, node: Node, x: Blob) -> Blob:
+def soft_shrink(context: Lowering, node: Node, x: Blob) -> Blob:
     """x moved towards 0 by `threshold`: x less what of it lies within."""
     limit = node.attrs.get("threshold", 0.5)
-    inside = _layer(low, "clip", x, minVal=-limit, maxVal=limit)
-    return _layer(low, "subtractBroadcastable", x, inside)
+    inside = _layer(context, "clip", x, minVal=-limit, maxVal=limit)
+    return _layer(context, "subtractBroadcastable", x, inside)
 
 
 @op("gelu", layouts=ANY)
-def gelu(low: Lowering, node: Node, x: Blob) -> Blob:
+def gelu(context: Lowering, node: Node, x: Blob) -> Blob:
     mode = "TANH_APPROXIMATION" if node.attrs.get("approximate", False) else "EXACT"
-    return _layer(low, "gelu", x, mode=mode)
+    return _layer(context, "gelu", x, mode=mode)
 
 
 @op("mish", layouts=ANY)
-def mish(low: Lowering, node: Node, x: Blob) -> Blob:
-    return multiply(low, x, activation(low, activation(low, x, softplus={}), tanh={}))
+def mish(context: Lowering, node: Node, x: Blob) -> Blob:
+    return multiply(context, x, activation(context, activation(context, x, softplus={}), tanh={}))
 
 
 @op("exponential", layouts=ANY)
-def exponential(low: Lowering, node: Node, x: Blob) -> Blob:
-    return _layer(low, "unary", x, type="EXP")
+def exponential(context: Lowering, node: Node, x: Blob) -> Blob:
+    return _layer(context, "unary", x, type="EXP")
 
 
 @op("log_sigmoid", layouts=ANY)
-def log_sigmoid(low: Lowering, node: Node, x: Blob) -> Blob:
+def log_sigmoid(context: Lowering, node: Node, x: Blob) -> Blob:
     """-softplus(-x)"""
-    return affine(low, activation(low, affine(low, x, -1.0), softplus={}), -1.0)
+    return affine(context, activation(context, affine(context, x, -1.0), softplus={}), -1.0)
 
 
 @op("squareplus", layouts=ANY)
-def squareplus(low: Lowering, node: Node, x: Blob) -> Blob:
+def squareplus(context: Lowering, node: Node, x: Blob) -> Blob:
     """(x + sqrt(x * x + b)) / 2"""
     b = node.attrs.get("b", 4)
-    root = _layer(low, "unary", affine(low, multiply(low, x, x), 1.0, b), type="SQRT")
-    return affine(low, _layer(low, "add", x, root), 0.5)
+    root = _layer(context, "unary", affine(context, multiply(context, x, x), 1.0, b), type="SQRT")
+    return affine(context, _layer(context, "add", x, root), 0.5)
 
 
 @op("sparse_plus", layouts=ANY)
-def sparse_plus(low: Lowering, node: Node, x: Blob) -> Blob:
+def sparse_plus(context: Lowering, node: Node, x: Blob) -> Blob:
     """0 up to -1, x from 1 on, (x + 1) ** 2 / 4 between."""
-    inside = affine(low, _layer(low, "clip", x, minVal=-1.0, maxVal=1.0), 0.5, 0.5)
-    beyond = activation(low, affine(low, x, 1.0, -1.0), ReLU={})
-    return _layer(low, "add", multiply(low, inside, inside), beyond)
+    inside = affine(context, _layer(context, "clip", x, minVal=-1.0, maxVal=1.0), 0.5, 0.5)
+    beyond = activation(context, affine(context, x, 1.0, -1.0), ReLU={})
+    return _layer(context, "add", multiply(context, inside, inside), beyond)
 
 
 @op("sparse_sigmoid", layouts=ANY)
-def sparse_sigmoid(low: Lowering, node: Node, x: Blob) -> Blob:
+def sparse_sigmoid(context: Lowering, node: Node, x: Blob) -> Blob:
     """x / 2 + 1 / 2, from 0 to 1."""
-    return activation(low, x, sigmoidHard={"alpha": 0.5, "beta": 0.5})
+    return activation(context, x, sigmoidHard={"alpha": 0.5, "beta": 0.5})
 
 
 # ---- across values ---------------------------------------------------------------------
 
 
 @op("Softmax", layouts=UNFLATTENED)
-def softmax_layer(low: Lowering, node: Node, x: Blob) -> Blob:
+def softmax_layer(context: Lowering, node: Node, x: Blob) -> Blob:
     """Masked values count as -1e9; Keras 3 makes them 0 afterwards."""
-    (found, *_) = masks.of(low, node)
+    (found, *_) = masks.of(context, node)
     if found is None:
-        plain: Blob = softmax(low, node, x)
+        plain: Blob = softmax(context, node, x)
         return plain
-    x = low.source_order(x)
+    x = context.source_order(x)
     if found.rank > x.rank:
         raise ConversionError(f"a mask of rank {found.rank} for an input of rank {x.rank}")
-    low_value = low.constant([-1e9])
-    y: Blob = softmax(low, node, _layer(low, "whereBroadcastable", found, x, low_value))
-    return _layer(low, "multiplyBroadcastable", y, found) if low.graph.version >= 3 else y
+    low_value = context.constant([-1e9])
+    y: Blob = softmax(context, node, _layer(context, "whereBroadcastable", found, x, low_value))
+    return _layer(context, "multiplyBroadcastable", y, found) if context.graph.version >= 3 else y
 
 
 @op("softmax", layouts=UNFLATTENED)
-def softmax(low: Lowering, node: Node, x: Blob) -> Blob:
+def softmax(context: Lowering, node: Node, x: Blob) -> Blob:
     """Along one axis, or several at once by way of exponentials."""
     axis = node.attrs.get("axis", -1)
     if not isinstance(axis, list | tuple):
-        return _layer(low, "softmaxND", x, axis=x.axis(axis))
+        return _layer(context, "softmaxND", x, axis=x.axis(axis))
     axes = tuple(x.axis(a) for a in axis)
-    top = _layer(low, "reduceMax", x, axes=axes, keepDims=True)
-    shifted = _layer(low, "subtractBroadcastable", x, top)
-    raised = _layer(low, "unary", shifted, type="EXP")
-    total = _layer(low, "reduceSum", raised, axes=axes, keepDims=True)
-    return _layer(low, "divideBroadcastable", raised, total)
+    top = _layer(context, "reduceMax", x, axes=axes, keepDims=True)
+    shifted = _layer(context, "subtractBroadcastable", x, top)
+    raised = _layer(context, "unary", shifted, type="EXP")
+    total = _layer(context, "reduceSum", raised, axes=axes, keepDims=True)
+    return _layer(context, "divideBroadcastable", raised, total)
 
 
 @op("log_softmax", layouts=UNFLATTENED)
-def log_softmax(low: Lowering, node: Node, x: Blob) -> Blob:
+def log_softmax(context: Lowering, node: Node, x: Blob) -> Blob:
     """x - logsumexp(x), which does not underflow as the logarithm of a softmax does."""
     axis = x.axis(node.attrs.get("axis", -1))
-    total = _layer(low, "reduceLogSumExp", x, axes=(axis,), keepDims=True)
-    return _layer(low, "subtractBroadcastable", x, total)
+    total = _layer(context, "reduceLogSumExp", x, axes=(axis,), keepDims=True)
+    return _layer(context, "subtractBroadcastable", x, total)
 
 
 @op("glu", layouts=UNFLATTENED)
-def glu(low: Lowering, node: Node, x: Blob) -> Blob:
+def glu(context: Lowering, node: Node, x: Blob) -> Blob:
     """The first half times the sigmoid of the second."""
     axis = x.axis(node.attrs.get("axis", -1))
-    first, second = low.outputs(2, "splitND", x, layout=x.layout, axis=axis, numSplits=2)
-    return multiply(low, first, activation(low, second, sigmoid={}))
+    first, second = context.outputs(2, "splitND", x, layout=x.layout, axis=axis, numSplits=2)
+    return multiply(context, first, activation(context, second, sigmoid={}))
 
 
 @op("sparsemax", layouts=UNFLATTENED)
-def sparsemax(low: Lowering, node: Node, x: Blob) -> Blob:
+def sparsemax(context: Lowering, node: Node, x: Blob) -> Blob:
     """The largest values less a threshold, as Keras computes it, by sorting.
 
     With z sorted downwards and s_k the sum of its first k values, the support has the k with
@@ -299,12 +311,14 @@ def sparsemax(low: Lowering, node: Node, x: Blob) -> Blob:
         raise ConversionError("sparsemax along a flexible axis")
     shape = [1] * x.rank
     shape[axis] = extent
-    ranks = low.constant(np.arange(1, extent + 1).reshape(shape), layout=x.layout)
-    top, _ = low.outputs(2, "topK", x, layout=x.layout, axis=axis, K=extent)
-    sums = _layer(low, "cumSum", top, axis=axis)
-    bound = affine(low, _layer(low, "multiplyBroadcastable", top, ranks), 1.0, 1.0)
-    inside = _layer(low, "greaterThan", bound, sums)
-    size = _layer(low, "reduceSum", inside, axes=(axis,), keepDims=True)
-    total = _layer(low, "reduceSum", multiply(low, sums, inside), axes=(axis,), keepDims=True)
-    tau = _layer(low, "divideBroadcastable", affine(low, total, 1.0, -1.0), size)
-    return activation(low, _layer(low, "subtractBroadcastable", x, tau), ReLU={})
+    ranks = context.constant(np.arange(1, extent + 1).reshape(shape), layout=x.layout)
+    top, _ = context.outputs(2, "topK", x, layout=x.layout, axis=axis, K=extent)
+    sums = _layer(context, "cumSum", top, axis=axis)
+    bound = affine(context, _layer(context, "multiplyBroadcastable", top, ranks), 1.0, 1.0)
+    inside = _layer(context, "greaterThan", bound, sums)
+    size = _layer(context, "reduceSum", inside, axes=(axis,), keepDims=True)
+    total = _layer(
+        context, "reduceSum", multiply(context, sums, inside), axes=(axis,), keepDims=True
+    )
+    tau = _layer(context, "divideBroadcastable", affine(context, total, 1.0, -1.0), size)
+    return activation(context, _layer(context, "subtractBroadcastable", x, tau), ReLU={})

@@ -27,277 +27,298 @@ def _is_number(value: Any) -> bool:
     return not isinstance(value, Blob) and np.ndim(value) == 0
 
 
-def unary(low: Lowering, x: Blob, kind: str, **params: float) -> Blob:
+def unary(context: Lowering, x: Blob, kind: str, **params: float) -> Blob:
     """A `unary` layer."""
-    return layer(low, "unary", x, type=kind, **params)
+    return layer(context, "unary", x, type=kind, **params)
 
 
-def _pairwise(low: Lowering, kind: str, x1: Any, x2: Any) -> Blob:
-    return layer(low, f"{kind}Broadcastable", *operands(low, x1, x2))
+def _pairwise(context: Lowering, kind: str, x1: Any, x2: Any) -> Blob:
+    return layer(context, f"{kind}Broadcastable", *operands(context, x1, x2))
 
 
 @function(
-    "Add", tf={"__operators__.add": _PAIR, "math.add": _PAIR, "add": _PAIR, "nn.bias_add": {
-        "value": "x1", "bias": "x2"}}, layouts=ELEMENTWISE,
-)  # fmt: skip
-def add(low: Lowering, node: Node, x1: Any, x2: Any) -> Blob:
+    "Add",
+    tf={
+        "__operators__.add": _PAIR,
+        "math.add": _PAIR,
+        "add": _PAIR,
+        "nn.bias_add": {"value": "x1", "bias": "x2"},
+    },
+    layouts=ELEMENTWISE,
+)
+def add(context: Lowering, node: Node, x1: Any, x2: Any) -> Blob:
     if _is_number(x1) or _is_number(x2):
         x, number = (x2, x1) if _is_number(x1) else (x1, x2)
-        return affine(low, x, 1.0, float(number))
-    return _pairwise(low, "add", x1, x2)
+        return affine(context, x, 1.0, float(number))
+    return _pairwise(context, "add", x1, x2)
 
 
 @function("Subtract", tf={"math.subtract": _PAIR, "subtract": _PAIR}, layouts=ELEMENTWISE)
-def subtract(low: Lowering, node: Node, x1: Any, x2: Any) -> Blob:
+def subtract(context: Lowering, node: Node, x1: Any, x2: Any) -> Blob:
     if _is_number(x2):
-        return affine(low, x1, 1.0, -float(x2))
+        return affine(context, x1, 1.0, -float(x2))
     if _is_number(x1):
-        return affine(low, x2, -1.0, float(x1))
-    return _pairwise(low, "subtract", x1, x2)
+        return affine(context, x2, -1.0, float(x1))
+    return _pairwise(context, "subtract", x1, x2)
 
 
 @function("Multiply", tf={"math.multiply": _PAIR, "multiply": _PAIR}, layouts=ELEMENTWISE)
-def multiply(low: Lowering, node: Node, x1: Any, x2: Any) -> Blob:
+def multiply(context: Lowering, node: Node, x1: Any, x2: Any) -> Blob:
     if _is_number(x1) or _is_number(x2):
         x, number = (x2, x1) if _is_number(x1) else (x1, x2)
-        return affine(low, x, float(number))
-    return _pairwise(low, "multiply", x1, x2)
+        return affine(context, x, float(number))
+    return _pairwise(context, "multiply", x1, x2)
 
 
 @function(
-    "Divide", "TrueDivide",
+    "Divide",
+    "TrueDivide",
     tf={"math.divide": _PAIR, "divide": _PAIR, "math.truediv": _PAIR, "truediv": _PAIR},
     layouts=ELEMENTWISE,
-)  # fmt: skip
-def divide(low: Lowering, node: Node, x1: Any, x2: Any) -> Blob:
-    return _pairwise(low, "divide", x1, x2)
+)
+def divide(context: Lowering, node: Node, x1: Any, x2: Any) -> Blob:
+    return _pairwise(context, "divide", x1, x2)
 
 
 @function("DivideNoNan", tf={"math.divide_no_nan": _PAIR}, layouts=ELEMENTWISE)
-def divide_no_nan(low: Lowering, node: Node, x1: Any, x2: Any) -> Blob:
+def divide_no_nan(context: Lowering, node: Node, x1: Any, x2: Any) -> Blob:
     """0 where the divisor is."""
-    left, right = operands(low, x1, x2)
-    zero = layer(low, "equal", right, alpha=0.0)
-    safe = layer(low, "addBroadcastable", right, zero)
-    nonzero = affine(low, zero, -1.0, 1.0)
-    quotient = layer(low, "divideBroadcastable", left, safe)
-    return layer(low, "multiplyBroadcastable", quotient, nonzero)
+    left, right = operands(context, x1, x2)
+    zero = layer(context, "equal", right, alpha=0.0)
+    safe = layer(context, "addBroadcastable", right, zero)
+    nonzero = affine(context, zero, -1.0, 1.0)
+    quotient = layer(context, "divideBroadcastable", left, safe)
+    return layer(context, "multiplyBroadcastable", quotient, nonzero)
 
 
 @function("FloorDivide", tf={"math.floordiv": _PAIR, "floor_div": _PAIR}, layouts=ELEMENTWISE)
-def floor_divide(low: Lowering, node: Node, x1: Any, x2: Any) -> Blob:
-    return _pairwise(low, "floorDiv", x1, x2)
+def floor_divide(context: Lowering, node: Node, x1: Any, x2: Any) -> Blob:
+    return _pairwise(context, "floorDiv", x1, x2)
 
 
 @function("Mod", tf={"math.floormod": _PAIR, "math.mod": _PAIR}, layouts=ELEMENTWISE)
-def mod(low: Lowering, node: Node, x1: Any, x2: Any) -> Blob:
+def mod(context: Lowering, node: Node, x1: Any, x2: Any) -> Blob:
     """x1 - x2 * floor(x1 / x2)"""
-    left, right = operands(low, x1, x2)
-    whole = layer(low, "floorDivBroadcastable", left, right)
-    product = layer(low, "multiplyBroadcastable", whole, right)
-    return layer(low, "subtractBroadcastable", left, product)
+    left, right = operands(context, x1, x2)
+    whole = layer(context, "floorDivBroadcastable", left, right)
+    product = layer(context, "multiplyBroadcastable", whole, right)
+    return layer(context, "subtractBroadcastable", left, product)
 
 
 @function("Power", tf={"math.pow": _PAIR, "pow": _PAIR}, layouts=ELEMENTWISE)
-def power(low: Lowering, node: Node, x1: Any, x2: Any) -> Blob:
+def power(context: Lowering, node: Node, x1: Any, x2: Any) -> Blob:
     if _is_number(x2) and float(x2) == 2:
-        return layer(low, "multiply", x1, x1)
+        return layer(context, "multiply", x1, x1)
     if _is_number(x2):
-        return unary(low, x1, "POWER", alpha=float(x2))
-    return _pairwise(low, "pow", x1, x2)
+        return unary(context, x1, "POWER", alpha=float(x2))
+    return _pairwise(context, "pow", x1, x2)
 
 
 @function("Maximum", "Fmax", tf={"math.maximum": _PAIR, "maximum": _PAIR}, layouts=ELEMENTWISE)
-def maximum(low: Lowering, node: Node, x1: Any, x2: Any) -> Blob:
-    return _pairwise(low, "max", x1, x2)
+def maximum(context: Lowering, node: Node, x1: Any, x2: Any) -> Blob:
+    return _pairwise(context, "max", x1, x2)
 
 
 @function("Minimum", "Fmin", tf={"math.minimum": _PAIR, "minimum": _PAIR}, layouts=ELEMENTWISE)
-def minimum(low: Lowering, node: Node, x1: Any, x2: Any) -> Blob:
-    return _pairwise(low, "min", x1, x2)
+def minimum(context: Lowering, node: Node, x1: Any, x2: Any) -> Blob:
+    return _pairwise(context, "min", x1, x2)
 
 
 @function("Arctan2", tf={"math.atan2": {"y": "x1", "x": "x2"}}, layouts=ELEMENTWISE)
-def arctan2(low: Lowering, node: Node, x1: Any, x2: Any) -> Blob:
+def arctan2(context: Lowering, node: Node, x1: Any, x2: Any) -> Blob:
     """2 * arctan(y / (r + x)), with pi where y is 0 and x negative."""
-    y, x = operands(low, x1, x2)
+    y, x = operands(context, x1, x2)
     squares = layer(
-        low, "addBroadcastable",
-        layer(low, "multiplyBroadcastable", x, x), layer(low, "multiplyBroadcastable", y, y),
-    )  # fmt: skip
-    root = unary(low, squares, "SQRT")
-    bottom = layer(low, "addBroadcastable", root, x)
-    flat = layer(low, "equal", bottom, alpha=0.0)
-    safe = layer(low, "addBroadcastable", bottom, flat)
-    angle = affine(low, layer(low, "atan", layer(low, "divideBroadcastable", y, safe)), 2.0)
-    negative = layer(low, "lessThan", x, alpha=0.0)
-    beyond = affine(low, layer(low, "multiplyBroadcastable", flat, negative), float(np.pi))
-    kept = layer(low, "multiplyBroadcastable", angle, affine(low, flat, -1.0, 1.0))
-    return layer(low, "addBroadcastable", kept, beyond)
+        context,
+        "addBroadcastable",
+        layer(context, "multiplyBroadcastable", x, x),
+        layer(context, "multiplyBroadcastable", y, y),
+    )
+    root = unary(context, squares, "SQRT")
+    bottom = layer(context, "addBroadcastable", root, x)
+    flat = layer(context, "equal", bottom, alpha=0.0)
+    safe = layer(context, "addBroadcastable", bottom, flat)
+    angle = affine(
+        context, layer(context, "atan", layer(context, "divideBroadcastable", y, safe)), 2.0
+    )
+    negative = layer(context, "lessThan", x, alpha=0.0)
+    beyond = affine(context, layer(context, "multiplyBroadcastable", flat, negative), float(np.pi))
+    kept = layer(context, "multiplyBroadcastable", angle, affine(context, flat, -1.0, 1.0))
+    return layer(context, "addBroadcastable", kept, beyond)
 
 
 @function("Logaddexp", layouts=ELEMENTWISE)
-def logaddexp(low: Lowering, node: Node, x1: Any, x2: Any) -> Blob:
+def logaddexp(context: Lowering, node: Node, x1: Any, x2: Any) -> Blob:
     """max + softplus(-|x1 - x2|)"""
-    left, right = operands(low, x1, x2)
-    most = layer(low, "maxBroadcastable", left, right)
-    apart = unary(low, layer(low, "subtractBroadcastable", left, right), "ABS")
-    rest = layer(low, "activation", affine(low, apart, -1.0), softplus={})
-    return layer(low, "addBroadcastable", most, rest)
+    left, right = operands(context, x1, x2)
+    most = layer(context, "maxBroadcastable", left, right)
+    apart = unary(context, layer(context, "subtractBroadcastable", left, right), "ABS")
+    rest = layer(context, "activation", affine(context, apart, -1.0), softplus={})
+    return layer(context, "addBroadcastable", most, rest)
 
 
 @function("SquaredDifference", tf={"math.squared_difference": _PAIR}, layouts=ELEMENTWISE)
-def squared_difference(low: Lowering, node: Node, x1: Any, x2: Any) -> Blob:
-    apart = subtract(low, node, x1, x2)
-    return layer(low, "multiply", apart, apart)
+def squared_difference(context: Lowering, node: Node, x1: Any, x2: Any) -> Blob:
+    apart = subtract(context, node, x1, x2)
+    return layer(context, "multiply", apart, apart)
 
 
 # ---- comparisons and logic -------------------------------------------------------------
 
 
-def _compared(low: Lowering, kind: str, x1: Any, x2: Any) -> Blob:
+def _compared(context: Lowering, kind: str, x1: Any, x2: Any) -> Blob:
     if _is_number(x2):
-        return layer(low, kind, x1, alpha=float(x2))
-    return layer(low, kind, *operands(low, x1, x2))
+        return layer(context, kind, x1, alpha=float(x2))
+    return layer(context, kind, *operands(context, x1, x2))
 
 
-@function("Equal", tf={"math.equal": _PAIR, "equal": _PAIR, "__operators__.eq": {
-    "self": "x1", "other": "x2"}}, layouts=ELEMENTWISE)  # fmt: skip
-def equal(low: Lowering, node: Node, x1: Any, x2: Any) -> Blob:
-    return _compared(low, "equal", x1, x2)
+@function(
+    "Equal",
+    tf={"math.equal": _PAIR, "equal": _PAIR, "__operators__.eq": {"self": "x1", "other": "x2"}},
+    layouts=ELEMENTWISE,
+)
+def equal(context: Lowering, node: Node, x1: Any, x2: Any) -> Blob:
+    return _compared(context, "equal", x1, x2)
 
 
-@function("NotEqual", tf={"math.not_equal": _PAIR, "not_equal": _PAIR, "__operators__.ne": {
-    "self": "x1", "other": "x2"}}, layouts=ELEMENTWISE)  # fmt: skip
-def not_equal(low: Lowering, node: Node, x1: Any, x2: Any) -> Blob:
-    return _compared(low, "notEqual", x1, x2)
+@function(
+    "NotEqual",
+    tf={
+        "math.not_equal": _PAIR,
+        "not_equal": _PAIR,
+        "__operators__.ne": {"self": "x1", "other": "x2"},
+    },
+    layouts=ELEMENTWISE,
+)
+def not_equal(context: Lowering, node: Node, x1: Any, x2: Any) -> Blob:
+    return _compared(context, "notEqual", x1, x2)
 
 
 @function("Less", tf={"math.less": _PAIR, "less": _PAIR}, layouts=ELEMENTWISE)
-def less(low: Lowering, node: Node, x1: Any, x2: Any) -> Blob:
-    return _compared(low, "lessThan", x1, x2)
+def less(context: Lowering, node: Node, x1: Any, x2: Any) -> Blob:
+    return _compared(context, "lessThan", x1, x2)
 
 
 @function("LessEqual", tf={"math.less_equal": _PAIR, "less_equal": _PAIR}, layouts=ELEMENTWISE)
-def less_equal(low: Lowering, node: Node, x1: Any, x2: Any) -> Blob:
-    return _compared(low, "lessEqual", x1, x2)
+def less_equal(context: Lowering, node: Node, x1: Any, x2: Any) -> Blob:
+    return _compared(context, "lessEqual", x1, x2)
 
 
 @function("Greater", tf={"math.greater": _PAIR, "greater": _PAIR}, layouts=ELEMENTWISE)
-def greater(low: Lowering, node: Node, x1: Any, x2: Any) -> Blob:
-    return _compared(low, "greaterThan", x1, x2)
+def greater(context: Lowering, node: Node, x1: Any, x2: Any) -> Blob:
+    return _compared(context, "greaterThan", x1, x2)
 
 
 @function(
     "GreaterEqual", tf={"math.greater_equal": _PAIR, "greater_equal": _PAIR}, layouts=ELEMENTWISE
 )
-def greater_equal(low: Lowering, node: Node, x1: Any, x2: Any) -> Blob:
-    return _compared(low, "greaterEqual", x1, x2)
+def greater_equal(context: Lowering, node: Node, x1: Any, x2: Any) -> Blob:
+    return _compared(context, "greaterEqual", x1, x2)
 
 
 @function("LogicalAnd", tf={"math.logical_and": _PAIR, "logical_and": _PAIR}, layouts=ELEMENTWISE)
-def logical_and(low: Lowering, node: Node, x1: Any, x2: Any) -> Blob:
-    return layer(low, "logicalAnd", *operands(low, x1, x2))
+def logical_and(context: Lowering, node: Node, x1: Any, x2: Any) -> Blob:
+    return layer(context, "logicalAnd", *operands(context, x1, x2))
 
 
 @function("LogicalOr", tf={"math.logical_or": _PAIR, "logical_or": _PAIR}, layouts=ELEMENTWISE)
-def logical_or(low: Lowering, node: Node, x1: Any, x2: Any) -> Blob:
-    return layer(low, "logicalOr", *operands(low, x1, x2))
+def logical_or(context: Lowering, node: Node, x1: Any, x2: Any) -> Blob:
+    return layer(context, "logicalOr", *operands(context, x1, x2))
 
 
 @function("LogicalXor", layouts=ELEMENTWISE)
-def logical_xor(low: Lowering, node: Node, x1: Any, x2: Any) -> Blob:
-    return layer(low, "logicalXor", *operands(low, x1, x2))
+def logical_xor(context: Lowering, node: Node, x1: Any, x2: Any) -> Blob:
+    return layer(context, "logicalXor", *operands(context, x1, x2))
 
 
 @function("LogicalNot", tf={"math.logical_not": {}, "logical_not": {}}, layouts=ELEMENTWISE)
-def logical_not(low: Lowering, node: Node, x: Blob) -> Blob:
-    return layer(low, "logicalNot", x)
+def logical_not(context: Lowering, node: Node, x: Blob) -> Blob:
+    return layer(context, "logicalNot", x)
 
 
 @function("Where", tf={"where": {"x": "x1", "y": "x2"}}, layouts=ELEMENTWISE)
-def where(low: Lowering, node: Node, condition: Any, x1: Any = None, x2: Any = None) -> Blob:
+def where(context: Lowering, node: Node, condition: Any, x1: Any = None, x2: Any = None) -> Blob:
     if x1 is None or x2 is None:
         raise ConversionError("where of a condition alone: the number of places is not fixed")
-    return layer(low, "whereBroadcastable", *operands(low, condition, x1, x2))
+    return layer(context, "whereBroadcastable", *operands(context, condition, x1, x2))
 
 
 @function("Isnan", layouts=ELEMENTWISE)
-def isnan(low: Lowering, node: Node, x: Blob) -> Blob:
-    return layer(low, "notEqual", x, x)
+def isnan(context: Lowering, node: Node, x: Blob) -> Blob:
+    return layer(context, "notEqual", x, x)
 
 
 # ---- one value -------------------------------------------------------------------------
 
 
 @function("Square", tf={"math.square": {}, "square": {}}, layouts=ELEMENTWISE)
-def square(low: Lowering, node: Node, x: Blob) -> Blob:
-    return layer(low, "multiply", x, x)
+def square(context: Lowering, node: Node, x: Blob) -> Blob:
+    return layer(context, "multiply", x, x)
 
 
 @function("Sqrt", tf={"math.sqrt": {}, "sqrt": {}}, layouts=ELEMENTWISE)
-def sqrt(low: Lowering, node: Node, x: Blob) -> Blob:
-    return unary(low, x, "SQRT")
+def sqrt(context: Lowering, node: Node, x: Blob) -> Blob:
+    return unary(context, x, "SQRT")
 
 
 @function("Rsqrt", tf={"math.rsqrt": {}}, layouts=ELEMENTWISE)
-def rsqrt(low: Lowering, node: Node, x: Blob) -> Blob:
-    return layer(low, "divideBroadcastable", *operands(low, 1.0, unary(low, x, "SQRT")))
+def rsqrt(context: Lowering, node: Node, x: Blob) -> Blob:
+    return layer(context, "divideBroadcastable", *operands(context, 1.0, unary(context, x, "SQRT")))
 
 
 @function("Reciprocal", tf={"math.reciprocal": {}}, layouts=ELEMENTWISE)
-def reciprocal(low: Lowering, node: Node, x: Blob) -> Blob:
-    return layer(low, "divideBroadcastable", *operands(low, 1.0, x))
+def reciprocal(context: Lowering, node: Node, x: Blob) -> Blob:
+    return layer(context, "divideBroadcastable", *operands(context, 1.0, x))
 
 
 @function("Exp", tf={"math.exp": {}, "exp": {}}, layouts=ELEMENTWISE)
-def exp(low: Lowering, node: Node, x: Blob) -> Blob:
-    return unary(low, x, "EXP")
+def exp(context: Lowering, node: Node, x: Blob) -> Blob:
+    return unary(context, x, "EXP")
 
 
 @function("Exp2", layouts=ELEMENTWISE)
-def exp2(low: Lowering, node: Node, x: Blob) -> Blob:
-    return layer(low, "exp2", x)
+def exp2(context: Lowering, node: Node, x: Blob) -> Blob:
+    return layer(context, "exp2", x)
 
 
 @function("Expm1", tf={"math.expm1": {}}, layouts=ELEMENTWISE)
-def expm1(low: Lowering, node: Node, x: Blob) -> Blob:
-    return affine(low, unary(low, x, "EXP"), 1.0, -1.0)
+def expm1(context: Lowering, node: Node, x: Blob) -> Blob:
+    return affine(context, unary(context, x, "EXP"), 1.0, -1.0)
 
 
-def _log(low: Lowering, x: Blob, base: float = np.e, shift: float = 0.0) -> Blob:
-    made = unary(low, x, "LOG", shift=shift)
-    return made if base == np.e else affine(low, made, float(1 / np.log(base)))
+def _log(context: Lowering, x: Blob, base: float = np.e, shift: float = 0.0) -> Blob:
+    made = unary(context, x, "LOG", shift=shift)
+    return made if base == np.e else affine(context, made, float(1 / np.log(base)))
 
 
 @function("Log", tf={"math.log": {}}, layouts=ELEMENTWISE)
-def log(low: Lowering, node: Node, x: Blob) -> Blob:
-    return _log(low, x)
+def log(context: Lowering, node: Node, x: Blob) -> Blob:
+    return _log(context, x)
 
 
 @function("Log2", layouts=ELEMENTWISE)
-def log2(low: Lowering, node: Node, x: Blob) -> Blob:
-    return _log(low, x, 2.0)
+def log2(context: Lowering, node: Node, x: Blob) -> Blob:
+    return _log(context, x, 2.0)
 
 
 @function("Log10", layouts=ELEMENTWISE)
-def log10(low: Lowering, node: Node, x: Blob) -> Blob:
-    return _log(low, x, 10.0)
+def log10(context: Lowering, node: Node, x: Blob) -> Blob:
+    return _log(context, x, 10.0)
 
 
 @function("Log1p", tf={"math.log1p": {}}, layouts=ELEMENTWISE)
-def log1p(low: Lowering, node: Node, x: Blob) -> Blob:
-    return _log(low, x, shift=1.0)
+def log1p(context: Lowering, node: Node, x: Blob) -> Blob:
+    return _log(context, x, shift=1.0)
 
 
 @function("Absolute", "Abs", "Fabs", tf={"math.abs": {}, "abs": {}}, layouts=ELEMENTWISE)
-def absolute(low: Lowering, node: Node, x: Blob) -> Blob:
-    return unary(low, x, "ABS")
+def absolute(context: Lowering, node: Node, x: Blob) -> Blob:
+    return unary(context, x, "ABS")
 
 
 @function("Negative", tf={"math.negative": {}, "negative": {}}, layouts=ELEMENTWISE)
-def negative(low: Lowering, node: Node, x: Blob) -> Blob:
-    return affine(low, x, -1.0)
+def negative(context: Lowering, node: Node, x: Blob) -> Blob:
+    return affine(context, x, -1.0)
 
 
 _LAYERS = {
@@ -308,8 +329,8 @@ _LAYERS = {
 
 
 def _plain(kind: str) -> Any:
-    def convert(low: Lowering, node: Node, x: Blob) -> Blob:
-        return layer(low, kind, x)
+    def convert(context: Lowering, node: Node, x: Blob) -> Blob:
+        return layer(context, kind, x)
 
     return convert
 
@@ -319,39 +340,47 @@ for _name, _kind in _LAYERS.items():
 
 
 @function("Erfc", layouts=ELEMENTWISE)
-def erfc(low: Lowering, node: Node, x: Blob) -> Blob:
-    return affine(low, layer(low, "erf", x), -1.0, 1.0)
+def erfc(context: Lowering, node: Node, x: Blob) -> Blob:
+    return affine(context, layer(context, "erf", x), -1.0, 1.0)
 
 
 @function("Trunc", layouts=ELEMENTWISE)
-def trunc(low: Lowering, node: Node, x: Blob) -> Blob:
+def trunc(context: Lowering, node: Node, x: Blob) -> Blob:
     """Towards 0."""
-    return truncated(low, x)
+    return truncated(context, x)
 
 
 @function("Round", tf={"math.round": {}, "round": {}}, layouts=ELEMENTWISE)
-def round_(low: Lowering, node: Node, x: Blob, decimals: int = 0) -> Blob:
+def round_(context: Lowering, node: Node, x: Blob, decimals: int = 0) -> Blob:
     """Halves go to even."""
     if not decimals:
-        return layer(low, "round", x)
+        return layer(context, "round", x)
     factor = 10.0**decimals
-    return affine(low, layer(low, "round", affine(low, x, factor)), 1 / factor)
+    return affine(context, layer(context, "round", affine(context, x, factor)), 1 / factor)
 
 
 @function(
-    "Clip", tf={"clip_by_value": {"t": "x", "clip_value_min": "x_min", "clip_value_max": "x_max"}},
+    "Clip",
+    tf={"clip_by_value": {"t": "x", "clip_value_min": "x_min", "clip_value_max": "x_max"}},
     layouts=ELEMENTWISE,
-)  # fmt: skip
-def clip(low: Lowering, node: Node, x: Blob, x_min: Any = None, x_max: Any = None) -> Blob:
+)
+def clip(context: Lowering, node: Node, x: Blob, x_min: Any = None, x_max: Any = None) -> Blob:
     for value, kind in ((x_min, "max"), (x_max, "min")):
         if value is not None:
-            x = _pairwise(low, kind, x, value)
+            x = _pairwise(context, kind, x, value)
     return x
 
 
-@function("StopGradient", "Copy", "Real", tf={"stop_gradient": {"input": "x"}, "identity": {
-    "input": "x"}}, layouts=ELEMENTWISE)  # fmt: skip
-def stop_gradient(low: Lowering, node: Node, x: Blob | None = None, variable: Any = None) -> Blob:
+@function(
+    "StopGradient",
+    "Copy",
+    "Real",
+    tf={"stop_gradient": {"input": "x"}, "identity": {"input": "x"}},
+    layouts=ELEMENTWISE,
+)
+def stop_gradient(
+    context: Lowering, node: Node, x: Blob | None = None, variable: Any = None
+) -> Blob:
     found = variable if x is None else x
     if not isinstance(found, Blob):
         raise ConversionError("a function of numbers alone")
@@ -359,30 +388,42 @@ def stop_gradient(low: Lowering, node: Node, x: Blob | None = None, variable: An
 
 
 @function("Cast", "SaturateCast", tf={"cast": {}}, layouts=ELEMENTWISE)
-def cast(low: Lowering, node: Node, x: Blob, dtype: Any) -> Blob:
+def cast(context: Lowering, node: Node, x: Blob, dtype: Any) -> Blob:
     """To integers by cutting off what lies behind the point; to booleans by comparing with 0."""
     target = str(dtype)
     if target == "bool":
-        return layer(low, "notEqual", x, alpha=0.0)
+        return layer(context, "notEqual", x, alpha=0.0)
     whole = node.inputs[0].dtype == "bool" or is_integer(node)
     if target.startswith(("int", "uint")) and not whole:
-        return truncated(low, x)
+        return truncated(context, x)
     return x
 
 
 @function("ConvertToTensor", tf={"convert_to_tensor": {"value": "x"}}, layouts=ELEMENTWISE)
 def convert_to_tensor(
-    low: Lowering, node: Node, x: Blob, dtype: Any = None, sparse: Any = None, ragged: Any = None
+    context: Lowering,
+    node: Node,
+    x: Blob,
+    dtype: Any = None,
+    sparse: Any = None,
+    ragged: Any = None,
 ) -> Blob:
-    return x if dtype is None else cast(low, node, x, dtype)
+    return x if dtype is None else cast(context, node, x, dtype)
 
 
-@function("OnesLike", "ZerosLike", "FullLike", tf={"ones_like": {"input": "x"}, "zeros_like": {
-    "input": "x"}}, layouts=ELEMENTWISE)  # fmt: skip
-def full_like(low: Lowering, node: Node, x: Blob, fill_value: Any = None, dtype: Any = None) -> Any:
+@function(
+    "OnesLike",
+    "ZerosLike",
+    "FullLike",
+    tf={"ones_like": {"input": "x"}, "zeros_like": {"input": "x"}},
+    layouts=ELEMENTWISE,
+)
+def full_like(
+    context: Lowering, node: Node, x: Blob, fill_value: Any = None, dtype: Any = None
+) -> Any:
     if fill_value is None:
         fill_value = 1.0 if "nes" in node.op else 0.0
-    return layer(low, "fillLike", x, value=float(fill_value))
+    return layer(context, "fillLike", x, value=float(fill_value))
 
 
 # ---- activations and others that are layers, too ---------------------------------------
@@ -407,8 +448,8 @@ _TF_ACTIVATIONS = {
 
 
 def _activation(name: str) -> Any:
-    def convert(low: Lowering, node: Node, *inputs: Blob) -> Any:
-        entry = OPS.find(name, low.graph.version)
+    def convert(context: Lowering, node: Node, *inputs: Blob) -> Any:
+        entry = OPS.find(name, context.graph.version)
         options = dict(node.attrs)
         for key, value in (node.call.kwargs if node.call else {}).items():
             node.attrs.get(f"argument {key}")
@@ -417,7 +458,7 @@ def _activation(name: str) -> Any:
             options.setdefault("approximate", False)
         assert entry is not None
         inner = Node(name, node.name, node.inputs, node.outputs, Attributes(options))
-        return entry.value(low, inner, inputs[0])
+        return entry.value(context, inner, inputs[0])
 
     return convert
 

@@ -29,39 +29,41 @@ _SMALLEST = -1e9
 _Mask = Blob | None
 
 
-def _scaled(low: Lowering, x: Blob, scale: float, shift: float = 0.0) -> Blob:
-    return low.layer("activation", x, layout=SOURCE, linear={"alpha": scale, "beta": shift})
+def _scaled(context: Lowering, x: Blob, scale: float, shift: float = 0.0) -> Blob:
+    return context.layer("activation", x, layout=SOURCE, linear={"alpha": scale, "beta": shift})
 
 
-def _both(low: Lowering, given: Sequence[_Mask]) -> _Mask:
+def _both(context: Lowering, given: Sequence[_Mask]) -> _Mask:
     """Where all masks are 1."""
     made: _Mask = None
     for mask in given:
         if mask is not None:
-            made = mask if made is None else layer(low, "multiplyBroadcastable", made, mask)
+            made = mask if made is None else layer(context, "multiplyBroadcastable", made, mask)
     return made
 
 
-def _truth(low: Lowering, mask: Any) -> _Mask:
+def _truth(context: Lowering, mask: Any) -> _Mask:
     """A mask given in the call: everything but 0 counts."""
     if mask is None:
         return None
     if not isinstance(mask, Blob):
-        return low.constant(np.asarray(mask) != 0, layout=SOURCE)
-    return low.layer("notEqual", low.source_order(mask), layout=SOURCE, alpha=0.0)
+        return context.constant(np.asarray(mask) != 0, layout=SOURCE)
+    return context.layer("notEqual", context.source_order(mask), layout=SOURCE, alpha=0.0)
 
 
-def _triangle(low: Lowering, queries: int, keys: int, window: Any = None) -> Blob:
+def _triangle(context: Lowering, queries: int, keys: int, window: Any = None) -> Blob:
     """[1, queries, keys]: no query sees a later key, or one that is too far away."""
     rows, columns = np.arange(queries)[:, None], np.arange(keys)[None]
     seen = rows >= columns if window is None else np.abs(rows - columns) < int(window)
-    return low.constant(seen[None].astype(np.float32), layout=SOURCE)
+    return context.constant(seen[None].astype(np.float32), layout=SOURCE)
 
 
 # ---- Attention and AdditiveAttention ---------------------------------------------------
 
 
-def _of_lists(low: Lowering, node: Node, inputs: Sequence[Blob]) -> tuple[list[Blob], list[_Mask]]:
+def _of_lists(
+    context: Lowering, node: Node, inputs: Sequence[Blob]
+) -> tuple[list[Blob], list[_Mask]]:
     """[query, value, key] and the masks of query and value."""
     given = bound(node, inputs, SIGNATURES["Attention"])
     found = given["inputs"]
@@ -69,80 +71,88 @@ def _of_lists(low: Lowering, node: Node, inputs: Sequence[Blob]) -> tuple[list[B
         raise ConversionError("an attention takes a list of query, value and perhaps key")
     if given.get("mask") is not None:
         raise ConversionError("a mask that is no tensor of the model")
-    tracked = masks.of(low, node)[: len(found)]
+    tracked = masks.of(context, node)[: len(found)]
     query, value = found[:2]
     key = found[2] if len(found) > 2 else value
     causal = given.get("use_causal_mask") or node.attrs.get("causal", False)
     value_mask = tracked[1]
     if value_mask is not None:
-        value_mask = low.expand(value_mask, 1)
+        value_mask = context.expand(value_mask, 1)
     if causal:
-        corner = _triangle(low, extent(query, 1), extent(key, 1))
-        value_mask = _both(low, [value_mask, corner])
+        corner = _triangle(context, extent(query, 1), extent(key, 1))
+        value_mask = _both(context, [value_mask, corner])
     return [query, value, key], [tracked[0], value_mask]
 
 
 def _attended(
-    low: Lowering, node: Node, scores: Blob, value: Blob, given: Sequence[_Mask]
-) -> Any:  # fmt: skip
+    context: Lowering, node: Node, scores: Blob, value: Blob, given: Sequence[_Mask]
+) -> Any:
     query_mask, mask = given
     if mask is not None:
         # the weights of masked places vanish, unless all places of a row are masked
-        lowered = _scaled(low, mask, -_SMALLEST, _SMALLEST)
-        scores = low.layer("addBroadcastable", scores, lowered)
-    weights = low.layer("softmaxND", scores, axis=-1)
-    made = low.layer("batchedMatmul", weights, value)
+        lowered = _scaled(context, mask, -_SMALLEST, _SMALLEST)
+        scores = context.layer("addBroadcastable", scores, lowered)
+    weights = context.layer("softmaxND", scores, axis=-1)
+    made = context.layer("batchedMatmul", weights, value)
     if query_mask is not None:
-        made = low.layer("multiplyBroadcastable", made, low.expand(query_mask, 2))
+        made = context.layer("multiplyBroadcastable", made, context.expand(query_mask, 2))
     return (made, weights)
 
 
-def _sums(low: Lowering, query: Blob, key: Blob) -> Blob:
+def _sums(context: Lowering, query: Blob, key: Blob) -> Blob:
     """tanh(query + key), [batch, queries, keys, values]."""
-    rows, columns = low.expand(query, 2), low.expand(key, 1)
-    return low.layer("activation", low.layer("addBroadcastable", rows, columns), tanh={})
+    rows, columns = context.expand(query, 2), context.expand(key, 1)
+    return context.layer("activation", context.layer("addBroadcastable", rows, columns), tanh={})
 
 
 @op("Attention", layouts=(SOURCE,))
-def attention(low: Lowering, node: Node, *inputs: Blob) -> Any:
+def attention(context: Lowering, node: Node, *inputs: Blob) -> Any:
     """Scores are products, or sums of tanh with a weight."""
-    (query, value, key), given = _of_lists(low, node, inputs)
+    (query, value, key), given = _of_lists(context, node, inputs)
     scale = float(weight(node, "scale")) if node.attrs.get("use_scale", False) else None
     if choice(node, "score_mode", ("dot", "concat"), "dot") == "dot":
-        scores = low.layer("batchedMatmul", query, key, transposeB=True)
-        scores = scores if scale is None else _scaled(low, scores, scale)
+        scores = context.layer("batchedMatmul", query, key, transposeB=True)
+        scores = scores if scale is None else _scaled(context, scores, scale)
     else:
         if scale is not None:
-            query, key = _scaled(low, query, scale), _scaled(low, key, scale)
-        total = low.layer("reduceSum", _sums(low, query, key), axes=(3,), keepDims=False)
-        scores = _scaled(low, total, float(weight(node, "concat_score_weight")))
-    return _attended(low, node, scores, value, given)
+            query, key = _scaled(context, query, scale), _scaled(context, key, scale)
+        total = context.layer("reduceSum", _sums(context, query, key), axes=(3,), keepDims=False)
+        scores = _scaled(context, total, float(weight(node, "concat_score_weight")))
+    return _attended(context, node, scores, value, given)
 
 
 @op("AdditiveAttention", layouts=(SOURCE,))
-def additive_attention(low: Lowering, node: Node, *inputs: Blob) -> Any:
+def additive_attention(context: Lowering, node: Node, *inputs: Blob) -> Any:
     """Scores are sums of tanh, each value with a weight."""
-    (query, value, key), given = _of_lists(low, node, inputs)
+    (query, value, key), given = _of_lists(context, node, inputs)
     node.attrs.get("score_mode")
-    made = _sums(low, query, key)
+    made = _sums(context, query, key)
     if node.attrs.get("use_scale", True):
-        scale = low.constant(weight(node, "scale", None))
-        made = low.layer("multiplyBroadcastable", made, scale)
-    scores = low.layer("reduceSum", made, axes=(3,), keepDims=False)
-    return _attended(low, node, scores, value, given)
+        scale = context.constant(weight(node, "scale", None))
+        made = context.layer("multiplyBroadcastable", made, scale)
+    scores = context.layer("reduceSum", made, axes=(3,), keepDims=False)
+    return _attended(context, node, scores, value, given)
 
 
 # ---- several heads ---------------------------------------------------------------------
 
 
 def attend(
-    low: Lowering, query: Blob, key: Blob, value: Blob, mask: _Mask, scale: float, *,
-    zero: bool = False, bias: _Mask = None, cap: float | None = None,
-) -> tuple[Blob, Blob]:  # fmt: skip
+    context: Lowering,
+    query: Blob,
+    key: Blob,
+    value: Blob,
+    mask: _Mask,
+    scale: float,
+    *,
+    zero: bool = False,
+    bias: _Mask = None,
+    cap: float | None = None,
+) -> tuple[Blob, Blob]:
     """The values [batch, queries, heads, size] and the weights [batch, heads, queries, keys].
 
     Args:
-        low: the lowering.
+        context: what adds layers.
         query: [batch, queries, heads, size]; key and value likewise, with their own length.
         key: see `query`.
         value: see `query`.
@@ -153,54 +163,56 @@ def attend(
         cap: scores are kept within, by tanh.
     """
     rows, columns, values = (
-        low.layer("transpose", x, layout=SOURCE, axes=(0, 2, 1, 3)) for x in (query, key, value)
+        context.layer("transpose", x, layout=SOURCE, axes=(0, 2, 1, 3)) for x in (query, key, value)
     )
-    scores = low.layer("batchedMatmul", rows, columns, layout=SOURCE, transposeB=True)
-    scores = _scaled(low, scores, scale)
+    scores = context.layer("batchedMatmul", rows, columns, layout=SOURCE, transposeB=True)
+    scores = _scaled(context, scores, scale)
     if cap is not None:
-        flat = low.layer("activation", _scaled(low, scores, 1 / cap), layout=SOURCE, tanh={})
-        scores = _scaled(low, flat, cap)
+        flat = context.layer(
+            "activation", _scaled(context, scores, 1 / cap), layout=SOURCE, tanh={}
+        )
+        scores = _scaled(context, flat, cap)
     if bias is not None:
-        scores = low.layer("addBroadcastable", scores, bias, layout=SOURCE)
+        scores = context.layer("addBroadcastable", scores, bias, layout=SOURCE)
     if mask is not None:
-        lowest = low.constant([_SMALLEST], layout=SOURCE)
-        scores = low.layer("whereBroadcastable", mask, scores, lowest, layout=SOURCE)
-    weights = low.layer("softmaxND", scores, layout=SOURCE, axis=-1)
+        lowest = context.constant([_SMALLEST], layout=SOURCE)
+        scores = context.layer("whereBroadcastable", mask, scores, lowest, layout=SOURCE)
+    weights = context.layer("softmaxND", scores, layout=SOURCE, axis=-1)
     if mask is not None and zero:
-        weights = low.layer("multiplyBroadcastable", weights, mask, layout=SOURCE)
-    made = low.layer("batchedMatmul", weights, values, layout=SOURCE)
-    return low.layer("transpose", made, layout=SOURCE, axes=(0, 2, 1, 3)), weights
+        weights = context.layer("multiplyBroadcastable", weights, mask, layout=SOURCE)
+    made = context.layer("batchedMatmul", weights, values, layout=SOURCE)
+    return context.layer("transpose", made, layout=SOURCE, axes=(0, 2, 1, 3)), weights
 
 
 def _mask_of_heads(
-    low: Lowering, node: Node, given: dict[str, Any], tracked: dict[str, _Mask]
+    context: Lowering, node: Node, given: dict[str, Any], tracked: dict[str, _Mask]
 ) -> _Mask:
     """All masks together, [batch, 1 or heads, queries, keys]."""
     query, value = given["query"], given["value"]
     found: list[_Mask] = []
     for name, axis in (("query", 2), ("value", 1), ("key", 1)):
         told = given.get(f"{name}_mask")
-        mask = tracked.get(name) if told is None else _truth(low, told)
-        found.append(None if mask is None else low.expand(mask, axis))
+        mask = tracked.get(name) if told is None else _truth(context, told)
+        found.append(None if mask is None else context.expand(mask, axis))
     window = node.attrs.get("sliding_window")
     if given.get("use_causal_mask"):
-        found.append(_triangle(low, extent(query, 1), extent(value, 1)))
+        found.append(_triangle(context, extent(query, 1), extent(value, 1)))
     if window is not None:
-        found.append(_triangle(low, extent(query, 1), extent(value, 1), window))
-    told = _truth(low, given.get("attention_mask"))
+        found.append(_triangle(context, extent(query, 1), extent(value, 1), window))
+    told = _truth(context, given.get("attention_mask"))
     if told is not None and told.rank == 4:
-        automatic = _both(low, found)
-        wide = None if automatic is None else low.expand(automatic, 1)
-        return _both(low, [told, wide])
-    made = _both(low, [*found, told])
+        automatic = _both(context, found)
+        wide = None if automatic is None else context.expand(automatic, 1)
+        return _both(context, [told, wide])
+    made = _both(context, [*found, told])
     if made is None:
         return None
-    return low.expand(made, *((0, 1) if made.rank == 2 else (1,)))
+    return context.expand(made, *((0, 1) if made.rank == 2 else (1,)))
 
 
-def _tracked(low: Lowering, node: Node) -> dict[str, _Mask]:
+def _tracked(context: Lowering, node: Node) -> dict[str, _Mask]:
     """The masks that come with the inputs, under the names of the arguments."""
-    blobs = masks.of(low, node)
+    blobs = masks.of(context, node)
     arguments = {"query": node.call.args[0], **node.call.kwargs}
     return {
         name: blobs[arguments[name].index]
@@ -210,27 +222,31 @@ def _tracked(low: Lowering, node: Node) -> dict[str, _Mask]:
 
 
 def _heads(
-    low: Lowering, node: Node, x: Blob, key: str, heads: int, size: int, *, gate: bool = False
+    context: Lowering, node: Node, x: Blob, key: str, heads: int, size: int, *, gate: bool = False
 ) -> Blob:
     """[batch, length, heads, size] of [batch, length, values]."""
     part = node.parts[f"{key}_dense"]
     held = matrix(part, extent(x, -1), heads * size)
     bias = weight(part, "bias", heads, size) if part.attrs.get("bias_axes") else None
-    made = projected(low, x, part, held, bias)
+    made = projected(context, x, part, held, bias)
     if gate:
-        made = low.layer("activation", made, layout=SOURCE, sigmoid={})
-    return low.reshape(made, (*x.known[:2], heads, size), layout=SOURCE)
+        made = context.layer("activation", made, layout=SOURCE, sigmoid={})
+    return context.reshape(made, (*x.known[:2], heads, size), layout=SOURCE)
 
 
-def _joined(low: Lowering, node: Node, x: Blob) -> Blob:
+def _joined(context: Lowering, node: Node, x: Blob) -> Blob:
     """[batch, length, ...] of [batch, length, heads, size]."""
     part = node.parts["output_dense"]
     rows = extent(x, 2) * extent(x, 3)
     columns = _columns(part, rows)
     bias = weight(part, "bias", *columns) if part.attrs.get("bias_axes") else None
-    flat = low.reshape(x, (*x.known[:2], rows), layout=SOURCE)
-    made = projected(low, flat, part, matrix(part, rows, math.prod(columns)), bias)
-    return made if len(columns) == 1 else low.reshape(made, (*x.known[:2], *columns), layout=SOURCE)
+    flat = context.reshape(x, (*x.known[:2], rows), layout=SOURCE)
+    made = projected(context, flat, part, matrix(part, rows, math.prod(columns)), bias)
+    return (
+        made
+        if len(columns) == 1
+        else context.reshape(made, (*x.known[:2], *columns), layout=SOURCE)
+    )
 
 
 def _columns(part: Node, rows: int) -> tuple[int, ...]:
@@ -244,29 +260,33 @@ def _columns(part: Node, rows: int) -> tuple[int, ...]:
 
 
 def _finished(
-    low: Lowering, node: Node, given: dict[str, Any], sizes: tuple[int, int, int], values: int
+    context: Lowering, node: Node, given: dict[str, Any], sizes: tuple[int, int, int], values: int
 ) -> Any:
     """What both layers of several heads have in common."""
     heads, groups, size = sizes
     shows = bool(given.get("return_attention_scores"))
-    plain = low.graph.version >= 3 and not shows and not node.get_config().get("dropout")
-    query = _heads(low, node, given["query"], "query", heads, size)
-    key = _heads(low, node, given["key"], "key", groups, size)
-    value = _heads(low, node, given["value"], "value", groups, values)
+    plain = context.graph.version >= 3 and not shows and not node.get_config().get("dropout")
+    query = _heads(context, node, given["query"], "query", heads, size)
+    key = _heads(context, node, given["key"], "key", groups, size)
+    value = _heads(context, node, given["value"], "value", groups, values)
     if groups != heads:
-        order = low.constant(np.repeat(np.arange(groups), heads // groups), layout=SOURCE)
-        key, value = (low.layer("gather", x, order, layout=SOURCE, axis=2) for x in (key, value))
-    zero = not plain and low.graph.version >= 3
-    made, weights = attend(low, query, key, value, given["mask"], 1 / math.sqrt(size), zero=zero)
+        order = context.constant(np.repeat(np.arange(groups), heads // groups), layout=SOURCE)
+        key, value = (
+            context.layer("gather", x, order, layout=SOURCE, axis=2) for x in (key, value)
+        )
+    zero = not plain and context.graph.version >= 3
+    made, weights = attend(
+        context, query, key, value, given["mask"], 1 / math.sqrt(size), zero=zero
+    )
     if node.attrs.get("use_gate", False):
-        gate = _heads(low, node, given["query"], "gate", heads, values, gate=True)
-        made = low.layer("multiply", made, gate, layout=SOURCE)
-    result = _joined(low, node, made)
+        gate = _heads(context, node, given["query"], "gate", heads, values, gate=True)
+        made = context.layer("multiply", made, gate, layout=SOURCE)
+    result = _joined(context, node, made)
     return (result, weights) if shows else result
 
 
 @op("MultiHeadAttention", layouts=(SOURCE,))
-def multi_head_attention(low: Lowering, node: Node, *inputs: Blob) -> Any:
+def multi_head_attention(context: Lowering, node: Node, *inputs: Blob) -> Any:
     """Over all axes between batch and values, or over the last of them."""
     given = bound(node, inputs, SIGNATURES[node.op])
     given.setdefault("key", given["value"])
@@ -276,12 +296,15 @@ def multi_head_attention(low: Lowering, node: Node, *inputs: Blob) -> Any:
         node.attrs.get(name)
     axes = node.attrs.get("attention_axes")
     inner = given["query"].rank - 2
-    axes = list(range(1, inner + 1)) if axes is None else [a % (inner + 2) for a in
-                np.atleast_1d(axes).tolist()]  # fmt: skip
+    axes = (
+        list(range(1, inner + 1))
+        if axes is None
+        else [a % (inner + 2) for a in np.atleast_1d(axes).tolist()]
+    )
     if inner == 1:
-        tracked = _tracked(low, node)
-        given["mask"] = _mask_of_heads(low, node, given, tracked)
-        return _finished(low, node, given, (heads, heads, size), values)
+        tracked = _tracked(context, node)
+        given["mask"] = _mask_of_heads(context, node, given, tracked)
+        return _finished(context, node, given, (heads, heads, size), values)
     told = [name for name in given if name.endswith("_mask") and given[name] is not False]
     if told or axes != list(range(inner + 1 - len(axes), inner + 1)):
         raise ConversionError(
@@ -290,41 +313,49 @@ def multi_head_attention(low: Lowering, node: Node, *inputs: Blob) -> Any:
         )
     if given.get("return_attention_scores"):
         raise ConversionError("return_attention_scores of more than one axis of attention")
-    masks.of(low, node)
+    masks.of(context, node)
     node.attrs.get("sliding_window")
     shape = given["query"].known
     outer = inner - len(axes)
     for name in ("query", "key", "value"):
         x = given[name]
         batch, length = product(x.known[: 1 + outer]), product(x.known[1 + outer : -1])
-        given[name] = shaped(low, x, (batch, length, x.known[-1]))
+        given[name] = shaped(context, x, (batch, length, x.known[-1]))
     given["mask"] = None
-    made = _finished(low, node, given, (heads, heads, size), values)
-    return shaped(low, made, (*shape[:-1], *made.known[2:]))
+    made = _finished(context, node, given, (heads, heads, size), values)
+    return shaped(context, made, (*shape[:-1], *made.known[2:]))
 
 
 @op("GroupedQueryAttention", layouts=(SOURCE,))
-def grouped_query_attention(low: Lowering, node: Node, *inputs: Blob) -> Any:
+def grouped_query_attention(context: Lowering, node: Node, *inputs: Blob) -> Any:
     """Several heads of queries share one of keys and values."""
     given = bound(node, inputs, SIGNATURES[node.op])
     given.setdefault("key", given["value"])
     node.attrs.get("use_bias")
     size = int(node.attrs["head_dim"])
     heads, groups = (int(node.attrs[f"num_{name}_heads"]) for name in ("query", "key_value"))
-    given["mask"] = _mask_of_heads(low, node, given, _tracked(low, node))
-    return _finished(low, node, given, (heads, groups, size), size)
+    given["mask"] = _mask_of_heads(context, node, given, _tracked(context, node))
+    return _finished(context, node, given, (heads, groups, size), size)
 
 
 @function("DotProductAttention")
 def dot_product_attention(
-    low: Lowering, node: Node, query: Blob, key: Blob, value: Blob, bias: Any = None,
-    mask: Any = None, scale: Any = None, is_causal: Any = False, attn_logits_soft_cap: Any = None,
-) -> Blob:  # fmt: skip
+    context: Lowering,
+    node: Node,
+    query: Blob,
+    key: Blob,
+    value: Blob,
+    bias: Any = None,
+    mask: Any = None,
+    scale: Any = None,
+    is_causal: Any = False,
+    attn_logits_soft_cap: Any = None,
+) -> Blob:
     size = extent(query, 3)
-    found = _truth(low, mask)
+    found = _truth(context, mask)
     if is_causal:
-        corner = low.expand(_triangle(low, extent(query, 1), extent(key, 1)), 1)
-        found = _both(low, [found, corner])
+        corner = context.expand(_triangle(context, extent(query, 1), extent(key, 1)), 1)
+        found = _both(context, [found, corner])
     factor = 1 / math.sqrt(size) if scale is None else float(scale)
     cap = None if attn_logits_soft_cap is None else float(attn_logits_soft_cap)
-    return attend(low, query, key, value, found, factor, bias=bias, cap=cap)[0]
+    return attend(context, query, key, value, found, factor, bias=bias, cap=cap)[0]

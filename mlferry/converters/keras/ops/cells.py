@@ -47,23 +47,23 @@ class Stacked:
     cells: list[Cell]
     counts: list[int]
 
-    def project(self, low: Lowering, x: Blob) -> Blob:
+    def project(self, context: Lowering, x: Blob) -> Blob:
         """See `Cell`."""
-        return self.cells[0].project(low, x)
+        return self.cells[0].project(context, x)
 
-    def step(self, low: Lowering, x: Blob, states: list[Blob]) -> tuple[Blob, list[Blob]]:
+    def step(self, context: Lowering, x: Blob, states: list[Blob]) -> tuple[Blob, list[Blob]]:
         """See `Cell`."""
         made: list[Blob] = []
         for index, (cell, count) in enumerate(zip(self.cells, self.counts, strict=True)):
-            given = x if not index else cell.project(low, x)
+            given = x if not index else cell.project(context, x)
             own = states[len(made) : len(made) + count]
-            x, new = cell.step(low, given, own)
+            x, new = cell.step(context, given, own)
             made += new
         return x, made
 
 
 def _gated(
-    low: Lowering, node: Node, kind: type[Gates], order: Sequence[int], names: Sequence[str]
+    context: Lowering, node: Node, kind: type[Gates], order: Sequence[int], names: Sequence[str]
 ) -> Gates:
     """The weights of a cell, its gates in ONNX's order."""
     attrs, units, gates = node.attrs, int(node.attrs["units"]), len(order)
@@ -83,32 +83,32 @@ def _gated(
             wb, rb = turned(both[0]), turned(both[1])
         else:
             wb = turned(weight(node, "bias", gates * units))
-    functions = [_function(low, attrs.get(name), node.name) for name in names]
+    functions = [_function(context, attrs.get(name), node.name) for name in names]
     return kind(w, r, wb, rb, functions, behind=behind)
 
 
-def _function(low: Lowering, given: Any, layer: str) -> Function:
+def _function(context: Lowering, given: Any, layer: str) -> Function:
     """An activation, as Core ML's parameters where its recurrent layers may have it."""
-    name, options = described(given, low.graph.version)
+    name, options = described(given, context.graph.version)
     if name in ("tanh", "sigmoid") and not options:
         return Activation({name: {}})
-    if name == "hard_sigmoid" and low.graph.version < 3:
+    if name == "hard_sigmoid" and context.graph.version < 3:
         return Activation({"sigmoidHard": {"alpha": 0.2, "beta": 0.5}})
-    return activation_of(low, given, layer)
+    return activation_of(context, given, layer)
 
 
-def _simple(low: Lowering, node: Node) -> Cell:
-    return _gated(low, node, Simple, (0,), ("activation",))
+def _simple(context: Lowering, node: Node) -> Cell:
+    return _gated(context, node, Simple, (0,), ("activation",))
 
 
-def _gru(low: Lowering, node: Node) -> Cell:
+def _gru(context: Lowering, node: Node) -> Cell:
     names = ("recurrent_activation", "activation")
-    return _gated(low, node, GRU, (0, 1, 2), names)
+    return _gated(context, node, GRU, (0, 1, 2), names)
 
 
-def _lstm(low: Lowering, node: Node) -> Cell:
+def _lstm(context: Lowering, node: Node) -> Cell:
     names = ("recurrent_activation", "activation", "activation")
-    return _gated(low, node, LSTM, _LSTM_ORDER, names)
+    return _gated(context, node, LSTM, _LSTM_ORDER, names)
 
 
 @dataclass
@@ -132,15 +132,15 @@ class Convolutional:
     first: bool
     shared: Blob | None = None
 
-    def project(self, low: Lowering, x: Blob) -> Blob:
+    def project(self, context: Lowering, x: Blob) -> Blob:
         """See `Cell`; x is [time, batch, *spatial, channels]."""
         time, batch, *rest = x.known
         if time is None or None in rest:
             known(x)  # only the batch may vary
-        flat = low.reshape(x, (product((time, batch)), *rest), layout=SOURCE)
+        flat = context.reshape(x, (product((time, batch)), *rest), layout=SOURCE)
         if not self.first:
             order = (0, flat.rank - 1, *range(1, flat.rank - 1))
-            flat = low.layer("transpose", flat, layout=SOURCE, axes=order)
+            flat = context.layer("transpose", flat, layout=SOURCE, axes=order)
         pairs = self.how.pairs or same_pairs(
             [extent(flat, axis) for axis in range(2, flat.rank)],
             self.kernel.shape[2:],
@@ -148,31 +148,38 @@ class Convolutional:
             self.how.dilations,
         )
         how = replace(self.how, pairs=pairs)
-        made = convolved(low, flat, self.kernel, how, bias=self.bias)
-        return low.reshape(made, (time, batch, *made.known[1:]), layout=SOURCE)
+        made = convolved(context, flat, self.kernel, how, bias=self.bias)
+        return context.reshape(made, (time, batch, *made.known[1:]), layout=SOURCE)
 
-    def step(self, low: Lowering, x: Blob, states: list[Blob]) -> tuple[Blob, list[Blob]]:
+    def step(self, context: Lowering, x: Blob, states: list[Blob]) -> tuple[Blob, list[Blob]]:
         """See `Cell`."""
         h, c = states
         kernel = self.recurrent if self.recurrent.ndim == 4 else self.recurrent[:, :, None]
         if self.shared is None:
-            self.shared = low.constant(kernel, layout=SOURCE)
+            self.shared = context.constant(kernel, layout=SOURCE)
         flat = self.recurrent.ndim == 3
-        made = low.layer(
-            "convolution", low.expand(h, 2) if flat else h, self.shared, layout=SOURCE,
-            outputChannels=kernel.shape[0], kernelChannels=kernel.shape[1], nGroups=1,
-            kernelSize=kernel.shape[2:], stride=(1, 1), same={},
-        )  # fmt: skip
-        made = low.squeeze(made, 2) if flat else made
+        made = context.layer(
+            "convolution",
+            context.expand(h, 2) if flat else h,
+            self.shared,
+            layout=SOURCE,
+            outputChannels=kernel.shape[0],
+            kernelChannels=kernel.shape[1],
+            nGroups=1,
+            kernelSize=kernel.shape[2:],
+            stride=(1, 1),
+            same={},
+        )
+        made = context.squeeze(made, 2) if flat else made
         gates, values = self.functions
-        i, f, new, o = split(low, binary(low, "add", x, made), 4, axis=1)
-        taken = binary(low, "multiply", gates(low, i), values(low, new))
-        cell = binary(low, "add", binary(low, "multiply", gates(low, f), c), taken)
-        output = binary(low, "multiply", gates(low, o), values(low, cell))
+        i, f, new, o = split(context, binary(context, "add", x, made), 4, axis=1)
+        taken = binary(context, "multiply", gates(context, i), values(context, new))
+        cell = binary(context, "add", binary(context, "multiply", gates(context, f), c), taken)
+        output = binary(context, "multiply", gates(context, o), values(context, cell))
         return output, [output, cell]
 
 
-def _convolutional(low: Lowering, node: Node) -> Cell:
+def _convolutional(context: Lowering, node: Node) -> Cell:
     attrs = node.attrs
     filters = int(attrs["filters"])
     rank = node.weight("kernel").ndim - 2
@@ -186,15 +193,15 @@ def _convolutional(low: Lowering, node: Node) -> Cell:
     bias = weight(node, "bias", 4 * filters) if attrs.get("use_bias", True) else None
     how = Windows(strides, dilations, [(0, 0)] * rank if valid else [])
     names = ("recurrent_activation", "activation")
-    functions = [activation_of(low, attrs.get(name), node.name) for name in names]
+    functions = [activation_of(context, attrs.get(name), node.name) for name in names]
     first = attrs.get("data_format") == "channels_first"
     return Convolutional(kernel, recurrent.transpose(order), bias, how, functions, first)
 
 
-def _stacked(low: Lowering, node: Node) -> Cell:
+def _stacked(context: Lowering, node: Node) -> Cell:
     node.attrs["cells"]
     parts = list(node.parts.values())
-    return Stacked([cell_of(low, part) for part in parts], [len(sizes(part)) for part in parts])
+    return Stacked([cell_of(context, part) for part in parts], [len(sizes(part)) for part in parts])
 
 
 _CELLS: dict[str, Callable[[Lowering, Node], Cell]] = {
@@ -214,7 +221,7 @@ def first_states(node: Node, batch: int, steps: Blob) -> list[tuple[int, ...]]:
     return [(batch, size) for size in sizes(node)]
 
 
-def cell_of(low: Lowering, node: Node) -> Cell:
+def cell_of(context: Lowering, node: Node) -> Cell:
     """The cell that a node stands for.
 
     Raises:
@@ -222,7 +229,7 @@ def cell_of(low: Lowering, node: Node) -> Cell:
     """
     if node.op not in _CELLS:
         raise ConversionError(f"the cell {node.op}: {', '.join(_CELLS)} can be converted")
-    return _CELLS[node.op](low, node)
+    return _CELLS[node.op](context, node)
 
 
 def sizes(node: Node) -> list[int]:

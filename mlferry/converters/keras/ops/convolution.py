@@ -21,16 +21,16 @@ from mlferry.numerics.windows import dilated, same_edges
 Pair = tuple[int, int]
 
 
-def as_image(low: Lowering, x: Blob, dimensions: int) -> Blob:
+def as_image(context: Lowering, x: Blob, dimensions: int) -> Blob:
     """[N, C, T] as [N, C, 1, T]; images stay."""
     if x.rank != dimensions + 2:
         raise ConversionError(f"an input of rank {x.rank}; this layer takes {dimensions + 2}")
-    return low.expand(x, -2) if dimensions == 1 else x
+    return context.expand(x, -2) if dimensions == 1 else x
 
 
-def from_image(low: Lowering, x: Blob, dimensions: int) -> Blob:
+def from_image(context: Lowering, x: Blob, dimensions: int) -> Blob:
     """Undo `as_image`."""
-    return low.squeeze(x, -2) if dimensions == 1 else x
+    return context.squeeze(x, -2) if dimensions == 1 else x
 
 
 def pair(value: Any, dimensions: int, what: str, fill: int = 1) -> Pair:
@@ -81,8 +81,8 @@ def _channels(node: Node, x: Blob, kernel: str = "kernel", *, axis: int = -2) ->
     return x.known[1] or node.weight(kernel).shape[axis]
 
 
-def _convolution(low: Lowering, node: Node, x: Blob, dimensions: int) -> Blob:
-    x = as_image(low, x, dimensions)
+def _convolution(context: Lowering, node: Node, x: Blob, dimensions: int) -> Blob:
+    x = as_image(context, x, dimensions)
     attrs = node.attrs
     kernel_size = pair(attrs["kernel_size"], dimensions, "kernel_size")
     stride = pair(attrs.get("strides", 1), dimensions, "strides")
@@ -91,7 +91,7 @@ def _convolution(low: Lowering, node: Node, x: Blob, dimensions: int) -> Blob:
     spans = kernel_size[-dimensions:]
     channels = node.weight("kernel").shape[-2] if x.known[1] is None else x.known[1] // groups
     kernel = weight(node, "kernel", *spans, channels, filters)
-    y = low.layer(
+    y = context.layer(
         "convolution",
         x,
         outputChannels=filters,
@@ -104,21 +104,21 @@ def _convolution(low: Lowering, node: Node, x: Blob, dimensions: int) -> Blob:
         **_bias(node, filters),
         **padding(node, dimensions, kernel_size, stride, dilation),
     )
-    return from_image(low, y, dimensions)
+    return from_image(context, y, dimensions)
 
 
 @op("Conv1D", layouts=spatial, rank=3)
-def conv1d(low: Lowering, node: Node, x: Blob) -> Blob:
-    return _convolution(low, node, x, 1)
+def conv1d(context: Lowering, node: Node, x: Blob) -> Blob:
+    return _convolution(context, node, x, 1)
 
 
 @op("Conv2D", layouts=spatial, rank=4)
-def conv2d(low: Lowering, node: Node, x: Blob) -> Blob:
-    return _convolution(low, node, x, 2)
+def conv2d(context: Lowering, node: Node, x: Blob) -> Blob:
+    return _convolution(context, node, x, 2)
 
 
 def _depthwise(
-    low: Lowering, node: Node, x: Blob, dimensions: int, kernel_name: str, **bias: Any
+    context: Lowering, node: Node, x: Blob, dimensions: int, kernel_name: str, **bias: Any
 ) -> Blob:
     attrs = node.attrs
     kernel_size = pair(attrs["kernel_size"], dimensions, "kernel_size")
@@ -127,7 +127,7 @@ def _depthwise(
     channels, multiplier = _channels(node, x, kernel_name), attrs.get("depth_multiplier", 1)
     spans = kernel_size[-dimensions:]
     kernel = _square(weight(node, kernel_name, *spans, channels, multiplier), dimensions)
-    return low.layer(
+    return context.layer(
         "convolution",
         x,
         outputChannels=channels * multiplier,
@@ -142,28 +142,30 @@ def _depthwise(
     )
 
 
-def _depthwise_layer(low: Lowering, node: Node, x: Blob, dimensions: int) -> Blob:
-    x = as_image(low, x, dimensions)
+def _depthwise_layer(context: Lowering, node: Node, x: Blob, dimensions: int) -> Blob:
+    x = as_image(context, x, dimensions)
     bias = _bias(node, _channels(node, x) * node.attrs.get("depth_multiplier", 1))
-    return from_image(low, _depthwise(low, node, x, dimensions, "kernel", **bias), dimensions)
+    return from_image(
+        context, _depthwise(context, node, x, dimensions, "kernel", **bias), dimensions
+    )
 
 
 @op("DepthwiseConv1D", layouts=spatial, rank=3)
-def depthwise_conv1d(low: Lowering, node: Node, x: Blob) -> Blob:
-    return _depthwise_layer(low, node, x, 1)
+def depthwise_conv1d(context: Lowering, node: Node, x: Blob) -> Blob:
+    return _depthwise_layer(context, node, x, 1)
 
 
 @op("DepthwiseConv2D", layouts=spatial, rank=4)
-def depthwise_conv2d(low: Lowering, node: Node, x: Blob) -> Blob:
-    return _depthwise_layer(low, node, x, 2)
+def depthwise_conv2d(context: Lowering, node: Node, x: Blob) -> Blob:
+    return _depthwise_layer(context, node, x, 2)
 
 
-def _separable(low: Lowering, node: Node, x: Blob, dimensions: int) -> Blob:
-    x = as_image(low, x, dimensions)
-    y = _depthwise(low, node, x, dimensions, "depthwise_kernel")
+def _separable(context: Lowering, node: Node, x: Blob, dimensions: int) -> Blob:
+    x = as_image(context, x, dimensions)
+    y = _depthwise(context, node, x, dimensions, "depthwise_kernel")
     filters, channels = node.attrs["filters"], _channels(node, y, "pointwise_kernel")
     kernel = weight(node, "pointwise_kernel", *(1,) * dimensions, channels, filters)
-    z = low.layer(
+    z = context.layer(
         "convolution",
         y,
         outputChannels=filters,
@@ -175,22 +177,22 @@ def _separable(low: Lowering, node: Node, x: Blob, dimensions: int) -> Blob:
         valid={},
         **_bias(node, filters),
     )
-    return from_image(low, z, dimensions)
+    return from_image(context, z, dimensions)
 
 
 @op("SeparableConv1D", layouts=spatial, rank=3)
-def separable_conv1d(low: Lowering, node: Node, x: Blob) -> Blob:
-    return _separable(low, node, x, 1)
+def separable_conv1d(context: Lowering, node: Node, x: Blob) -> Blob:
+    return _separable(context, node, x, 1)
 
 
 @op("SeparableConv2D", layouts=spatial, rank=4)
-def separable_conv2d(low: Lowering, node: Node, x: Blob) -> Blob:
-    return _separable(low, node, x, 2)
+def separable_conv2d(context: Lowering, node: Node, x: Blob) -> Blob:
+    return _separable(context, node, x, 2)
 
 
-def _transposed(low: Lowering, node: Node, x: Blob, dimensions: int) -> Blob:
+def _transposed(context: Lowering, node: Node, x: Blob, dimensions: int) -> Blob:
     """What is cut off: see `cuts`. What the output has beyond that is bias alone."""
-    x = as_image(low, x, dimensions)
+    x = as_image(context, x, dimensions)
     attrs = node.attrs
     kernel_size = pair(attrs["kernel_size"], dimensions, "kernel_size")
     stride = pair(attrs.get("strides", 1), dimensions, "strides")
@@ -214,7 +216,7 @@ def _transposed(low: Lowering, node: Node, x: Blob, dimensions: int) -> Blob:
     cut = [(start, max(0, end)) for start, end in crops]
     bias = _bias(node, filters)
     weights = dilated(kernel.transpose(3, 2, 0, 1), dilation)
-    y = low.layer(
+    y = context.layer(
         "convolution",
         x,
         isDeconvolution=True,
@@ -229,10 +231,10 @@ def _transposed(low: Lowering, node: Node, x: Blob, dimensions: int) -> Blob:
     )
     if any(beyond):
         amounts = edges((0, beyond[0]), (0, beyond[1]))
-        y = low.layer("padding", y, constant={"value": 0.0}, **amounts)
+        y = context.layer("padding", y, constant={"value": 0.0}, **amounts)
         if bias:
-            y = low.layer("bias", y, shape=(filters, 1, 1), bias=bias["bias"])
-    return from_image(low, y, dimensions)
+            y = context.layer("bias", y, shape=(filters, 1, 1), bias=bias["bias"])
+    return from_image(context, y, dimensions)
 
 
 def cuts(mode: str, kernel: int, stride: int, dilation: int, extra: int | None) -> Pair:
@@ -255,10 +257,10 @@ def cuts(mode: str, kernel: int, stride: int, dilation: int, extra: int | None) 
 
 
 @op("Conv1DTranspose", layouts=spatial, rank=3)
-def conv1d_transpose(low: Lowering, node: Node, x: Blob) -> Blob:
-    return _transposed(low, node, x, 1)
+def conv1d_transpose(context: Lowering, node: Node, x: Blob) -> Blob:
+    return _transposed(context, node, x, 1)
 
 
 @op("Conv2DTranspose", layouts=spatial, rank=4)
-def conv2d_transpose(low: Lowering, node: Node, x: Blob) -> Blob:
-    return _transposed(low, node, x, 2)
+def conv2d_transpose(context: Lowering, node: Node, x: Blob) -> Blob:
+    return _transposed(context, node, x, 2)

@@ -49,13 +49,21 @@ _AUGMENTATIONS = (
 
 
 PASSED_ON = (
-    "Dropout", "SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D", "GaussianDropout",
-    "GaussianNoise", "AlphaDropout", "ActivityRegularization", "Identity", *_AUGMENTATIONS,
-)  # fmt: skip
+    "Dropout",
+    "SpatialDropout1D",
+    "SpatialDropout2D",
+    "SpatialDropout3D",
+    "GaussianDropout",
+    "GaussianNoise",
+    "AlphaDropout",
+    "ActivityRegularization",
+    "Identity",
+    *_AUGMENTATIONS,
+)
 
 
-@op(*PASSED_ON, layouts=ANY)  # fmt: skip
-def nothing(low: Lowering, node: Node, x: Blob) -> Blob:
+@op(*PASSED_ON, layouts=ANY)
+def nothing(context: Lowering, node: Node, x: Blob) -> Blob:
     """Active in training only."""
     for name in node.attrs:
         node.attrs.get(name)
@@ -63,20 +71,20 @@ def nothing(low: Lowering, node: Node, x: Blob) -> Blob:
 
 
 @op(masks.SET, layouts=(SOURCE,))
-def masked(low: Lowering, node: Node, *inputs: Blob) -> list[Blob]:
+def masked(context: Lowering, node: Node, *inputs: Blob) -> list[Blob]:
     """A model inside is called with masks: whoever reads its inputs sees them from here on."""
     return []
 
 
 @op("Dense", layouts=ANY)
-def dense(low: Lowering, node: Node, x: Blob) -> Blob:
+def dense(context: Lowering, node: Node, x: Blob) -> Blob:
     """A matrix product along the last axis; what was flattened before permutes its rows."""
     units = node.attrs["units"]
     if quantization.mode(node.get_config()):
-        given = low.source_order(x)
+        given = context.source_order(x)
         bias = weight(node, "bias", units) if node.attrs.get("use_bias", True) else None
         held = quantization.matrix(node, extent(given, -1), units)
-        return projected(low, given, node, held, bias)
+        return projected(context, given, node, held, bias)
     kernel = weight(node, "kernel", None, units)
     biased: dict[str, Any] = {}
     if node.attrs.get("use_bias", True):
@@ -85,7 +93,7 @@ def dense(low: Lowering, node: Node, x: Blob) -> Blob:
         rows = kernel.reshape(-1, x.layout.inner[-1] or 1, units)
         kernel = rows.swapaxes(0, 1).reshape(-1, units)
     if x.rank == 4 and x.layout == CHANNELS_FIRST:
-        return low.layer(
+        return context.layer(
             "convolution",
             x,
             outputChannels=units,
@@ -97,7 +105,7 @@ def dense(low: Lowering, node: Node, x: Blob) -> Blob:
             weights=kernel.T[:, :, None, None],
             **biased,
         )
-    x = low.source_order(x) if x.layout != SOURCE and x.layout.kind != "flat" else x
+    x = context.source_order(x) if x.layout != SOURCE and x.layout.kind != "flat" else x
     params = {
         "inputChannels": kernel.shape[0],
         "outputChannels": units,
@@ -105,32 +113,32 @@ def dense(low: Lowering, node: Node, x: Blob) -> Blob:
         **biased,
     }
     if x.rank <= 3:
-        made = low.layer("innerProduct", x, layout=SOURCE, **params)
+        made = context.layer("innerProduct", x, layout=SOURCE, **params)
         return made
     outer = x.known[:-1]
-    rows_in = low.reshape(x, (None, kernel.shape[0]), layout=SOURCE)
-    rows_out = low.layer("innerProduct", rows_in, layout=SOURCE, **params)
-    return low.reshape(rows_out, (*outer, units), layout=SOURCE)
+    rows_in = context.reshape(x, (None, kernel.shape[0]), layout=SOURCE)
+    rows_out = context.layer("innerProduct", rows_in, layout=SOURCE, **params)
+    return context.reshape(rows_out, (*outer, units), layout=SOURCE)
 
 
 @op("Embedding", layouts=(SOURCE,))
-def embedding(low: Lowering, node: Node, x: Blob) -> Blob:
+def embedding(context: Lowering, node: Node, x: Blob) -> Blob:
     node.attrs.get("mask_zero")
     rows, size = node.attrs["input_dim"], node.attrs["output_dim"]
     if quantization.mode(node.get_config()):
-        return _quantized_rows(low, node, x, rows, size)
-    return _looked_up(low, x, weight(node, "embeddings", rows, size))
+        return _quantized_rows(context, node, x, rows, size)
+    return _looked_up(context, x, weight(node, "embeddings", rows, size))
 
 
-def _looked_up(low: Lowering, x: Blob, table: Any, stored: Any = None) -> Blob:
+def _looked_up(context: Lowering, x: Blob, table: Any, stored: Any = None) -> Blob:
     """The rows [rows, size] of a table at integers."""
     kept = np.ascontiguousarray(table.T) if stored is None else stored
     rows, size = table.shape
-    wide = low.expand(x, -1)
-    return low.layer("embeddingND", wide, vocabSize=rows, embeddingSize=size, weights=kept)
+    wide = context.expand(x, -1)
+    return context.layer("embeddingND", wide, vocabSize=rows, embeddingSize=size, weights=kept)
 
 
-def _quantized_rows(low: Lowering, node: Node, x: Blob, rows: int, size: int) -> Blob:
+def _quantized_rows(context: Lowering, node: Node, x: Blob, rows: int, size: int) -> Blob:
     """Integers, less the zero point of their row, times its scale.
 
     Core ML has scales for each column of such a table, Keras for each row: they are tables of
@@ -141,26 +149,28 @@ def _quantized_rows(low: Lowering, node: Node, x: Blob, rows: int, size: int) ->
     bits = 8 if quantization.mode(node.get_config()) == "int8" else 4
     offset = 1 << (bits - 1)
     stored = Linear(
-        np.ascontiguousarray(codes.T + offset).astype(np.uint8), bits,
-        np.ones(1, np.float32), np.full(1, -offset, np.float32),
-    )  # fmt: skip
-    made = _looked_up(low, x, codes, stored)
+        np.ascontiguousarray(codes.T + offset).astype(np.uint8),
+        bits,
+        np.ones(1, np.float32),
+        np.full(1, -offset, np.float32),
+    )
+    made = _looked_up(context, x, codes, stored)
     scale, zero = scale.reshape(rows, -1), zero.reshape(rows, -1)
     owner = node.weight("g_idx").astype(int) if "g_idx" in node.weights else None
 
     def spread(table: Any) -> Blob:
-        found = _looked_up(low, x, table)
+        found = _looked_up(context, x, table)
         if table.shape[1] == 1 or owner is None:
             return found
-        return low.layer("gather", found, low.constant(owner), axis=found.rank - 1)
+        return context.layer("gather", found, context.constant(owner), axis=found.rank - 1)
 
     if zero.any():
-        made = low.layer("subtractBroadcastable", made, spread(zero))
-    return low.layer("multiplyBroadcastable", made, spread(scale))
+        made = context.layer("subtractBroadcastable", made, spread(zero))
+    return context.layer("multiplyBroadcastable", made, spread(scale))
 
 
 @op("ReversibleEmbedding", layouts=(SOURCE,))
-def reversible_embedding(low: Lowering, node: Node, x: Blob) -> Blob:
+def reversible_embedding(context: Lowering, node: Node, x: Blob) -> Blob:
     """An embedding, or the product with its table, transposed."""
     for name in ("tie_weights", "reverse_dtype", "mask_zero"):
         node.attrs.get(name)
@@ -171,27 +181,30 @@ def reversible_embedding(low: Lowering, node: Node, x: Blob) -> Blob:
     tied = node.attrs.get("tie_weights", True)
     reverse = node.attrs.get("argument reverse", False)
     if not reverse:
-        return _looked_up(low, x, weight(node, "embeddings", rows, size))
-    table = weight(node, "embeddings", rows, size).T if tied else weight(
-        node, "reverse_embeddings", size, rows)  # fmt: skip
-    logits = projected(low, x, node, quantization.Matrix(np.ascontiguousarray(table)))
+        return _looked_up(context, x, weight(node, "embeddings", rows, size))
+    table = (
+        weight(node, "embeddings", rows, size).T
+        if tied
+        else weight(node, "reverse_embeddings", size, rows)
+    )
+    logits = projected(context, x, node, quantization.Matrix(np.ascontiguousarray(table)))
     if cap is None:
         return logits
-    flat = low.layer("activation", logits, scaledTanh={"alpha": float(cap), "beta": 1 / cap})
+    flat = context.layer("activation", logits, scaledTanh={"alpha": float(cap), "beta": 1 / cap})
     return flat
 
 
 @op("Rescaling", layouts=UNFLATTENED)
-def rescaling(low: Lowering, node: Node, x: Blob) -> Blob:
+def rescaling(context: Lowering, node: Node, x: Blob) -> Blob:
     """scale * x + offset; lists go along the last axis."""
-    return rescaled(low, x, node.attrs["scale"], node.attrs.get("offset", 0.0))
+    return rescaled(context, x, node.attrs["scale"], node.attrs.get("offset", 0.0))
 
 
-def rescaled(low: Lowering, x: Blob, scale: Any, offset: Any, axis: int = -1) -> Blob:
+def rescaled(context: Lowering, x: Blob, scale: Any, offset: Any, axis: int = -1) -> Blob:
     """scale * x + offset for numbers, or for one value an entry of an axis of the source."""
     factors, shifts = (np.asarray(v, np.float32) for v in (scale, offset))
     if factors.size == 1 and shifts.size == 1:
-        return affine(low, x, factors.item(), shifts.item())
+        return affine(context, x, factors.item(), shifts.item())
     for values, kind, neutral in (
         (factors, "multiplyBroadcastable", 1.0),
         (shifts, "addBroadcastable", 0.0),
@@ -200,13 +213,13 @@ def rescaled(low: Lowering, x: Blob, scale: Any, offset: Any, axis: int = -1) ->
             continue
         shape = [1] * x.rank
         shape[x.axis(axis)] = values.size
-        constant = low.constant(values.reshape(shape), layout=x.layout)
-        x = low.layer(kind, x, constant, layout=x.layout)
+        constant = context.constant(values.reshape(shape), layout=x.layout)
+        x = context.layer(kind, x, constant, layout=x.layout)
     return x
 
 
 @op("Normalization", layouts=UNFLATTENED)
-def normalization(low: Lowering, node: Node, x: Blob) -> Blob:
+def normalization(context: Lowering, node: Node, x: Blob) -> Blob:
     """(x - mean) / sqrt(variance) along `axis`, or the inverse."""
     axis = node.attrs.get("axis", -1)
     given = node.attrs.get("mean")
@@ -224,19 +237,19 @@ def normalization(low: Lowering, node: Node, x: Blob) -> Blob:
     spread = np.maximum(np.sqrt(variance.ravel()), np.float32(1e-7))
     mean = mean.ravel()
     if node.attrs.get("invert", False):
-        return rescaled(low, x, spread, mean, -1 if axis is None else axis)
-    return rescaled(low, x, 1 / spread, -mean / spread, -1 if axis is None else axis)
+        return rescaled(context, x, spread, mean, -1 if axis is None else axis)
+    return rescaled(context, x, 1 / spread, -mean / spread, -1 if axis is None else axis)
 
 
 @op("LayerScale", layouts=UNFLATTENED)
-def layer_scale(low: Lowering, node: Node, x: Blob) -> Blob:
+def layer_scale(context: Lowering, node: Node, x: Blob) -> Blob:
     """Of keras.applications: each channel times a number of its own."""
     node.attrs.get("init_values")
-    return rescaled(low, x, weight(node, "gamma", node.attrs["projection_dim"]), 0.0)
+    return rescaled(context, x, weight(node, "gamma", node.attrs["projection_dim"]), 0.0)
 
 
 @op("CustomScaleLayer", layouts=UNFLATTENED)
-def custom_scale(low: Lowering, node: Node, x: Blob, y: Blob) -> Blob:
+def custom_scale(context: Lowering, node: Node, x: Blob, y: Blob) -> Blob:
     """Of keras.applications: x + scale * y."""
-    scaled = rescaled(low, y, node.attrs["scale"], 0.0)
-    return low.layer("add", x, scaled, layout=x.layout)
+    scaled = rescaled(context, y, node.attrs["scale"], 0.0)
+    return context.layer("add", x, scaled, layout=x.layout)

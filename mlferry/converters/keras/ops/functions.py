@@ -49,7 +49,7 @@ def function(
 
 
 def _called(convert: Function, wanted: list[str], renamed: Mapping[str, str]) -> Function:
-    def converter(low: Lowering, node: Node, *inputs: Blob) -> Any:
+    def converter(context: Lowering, node: Node, *inputs: Blob) -> Any:
         theirs = {ours: name for name, ours in renamed.items()}
         names = [theirs.get(name, name) for name in wanted]
         given = bound(node, inputs, names)
@@ -61,12 +61,12 @@ def _called(convert: Function, wanted: list[str], renamed: Mapping[str, str]) ->
                 found[ours] = node.attrs[ours]
         for ignored in ("function", "argument name"):
             node.attrs.get(ignored)
-        return convert(low, node, **found)
+        return convert(context, node, **found)
 
     return converter
 
 
-def constant(low: Lowering, value: Any, like: Blob) -> Blob:
+def constant(context: Lowering, value: Any, like: Blob) -> Blob:
     """A number or array as a blob that broadcasts with another.
 
     Raises:
@@ -80,10 +80,10 @@ def constant(low: Lowering, value: Any, like: Blob) -> Blob:
         array = np.moveaxis(array.reshape((1,) * (like.rank - array.ndim) + array.shape), -1, 1)
     elif like.layout == CHANNELS_FIRST and array.ndim == 1 and like.rank >= 3:
         array = array.reshape((-1,) + (1,) * (like.rank - 2))
-    return low.constant(array, layout=like.layout)
+    return context.constant(array, layout=like.layout)
 
 
-def operands(low: Lowering, *values: Any) -> list[Blob]:
+def operands(context: Lowering, *values: Any) -> list[Blob]:
     """Blobs for the arguments of an elementwise function, one of which is a blob.
 
     Raises:
@@ -93,13 +93,13 @@ def operands(low: Lowering, *values: Any) -> list[Blob]:
     if not blobs:
         raise ConversionError("a function of numbers alone")
     like = max(blobs, key=lambda blob: blob.rank)
-    return [v if isinstance(v, Blob) else constant(low, v, like) for v in values]
+    return [v if isinstance(v, Blob) else constant(context, v, like) for v in values]
 
 
-def layer(low: Lowering, kind: str, *inputs: Blob, **params: Any) -> Blob:
+def layer(context: Lowering, kind: str, *inputs: Blob, **params: Any) -> Blob:
     """A layer in the layout of its input of most axes."""
     like = max(inputs, key=lambda blob: blob.rank)
-    return low.layer(kind, *inputs, layout=like.layout, **params)
+    return context.layer(kind, *inputs, layout=like.layout, **params)
 
 
 def axes_of(x: Blob, axis: Any) -> tuple[int, ...]:

@@ -19,35 +19,40 @@ from mlferry.errors import ConversionError
 from mlferry.numerics.shapes import product
 
 
-def projected(low: Lowering, x: Blob, node: Node, matrix: Matrix, bias: Any = None) -> Blob:
+def projected(context: Lowering, x: Blob, node: Node, matrix: Matrix, bias: Any = None) -> Blob:
     """x @ matrix + bias along the last axis, of a blob of any rank.
 
     Args:
-        low: the lowering.
+        context: what adds layers.
         x: [..., n], in the source's order of axes.
         node: whose weights these are.
         matrix: [n, m]; kept in groups of rows it becomes a sum of products.
         bias: of m values, in any shape, or None.
     """
     outer, (rows, columns) = x.known[:-1], matrix.floats.shape
-    given = x if x.rank <= 3 else low.reshape(x, (product(outer), rows), layout=SOURCE)
-    if matrix.parts and low.rounds_activations and _rounds(node):
-        given = _rounded(low, given)
+    given = x if x.rank <= 3 else context.reshape(x, (product(outer), rows), layout=SOURCE)
+    if matrix.parts and context.rounds_activations and _rounds(node):
+        given = _rounded(context, given)
     extra: dict[str, Any] = {} if bias is None else {"hasBias": True, "bias": np.ravel(bias)}
     parts: Any = matrix.parts or ((0, rows, np.ascontiguousarray(matrix.floats.T)),)
     made: Blob | None = None
     for first, last, weights in parts:
         part = given
         if len(parts) > 1:
-            part = sliced(low, given, [first], [last], [-1], None)
-        term = low.layer(
-            "innerProduct", part, layout=SOURCE, inputChannels=last - first,
-            outputChannels=columns, weights=weights, **extra,
-        )  # fmt: skip
-        made = term if made is None else low.layer("add", made, term, layout=SOURCE)
+            part = sliced(context, given, [first], [last], [-1], None)
+        term = context.layer(
+            "innerProduct",
+            part,
+            layout=SOURCE,
+            inputChannels=last - first,
+            outputChannels=columns,
+            weights=weights,
+            **extra,
+        )
+        made = term if made is None else context.layer("add", made, term, layout=SOURCE)
         extra = {}
     assert made is not None
-    return made if x.rank <= 3 else low.reshape(made, (*outer, columns), layout=SOURCE)
+    return made if x.rank <= 3 else context.reshape(made, (*outer, columns), layout=SOURCE)
 
 
 def _rounds(node: Node) -> bool:
@@ -61,21 +66,21 @@ def _rounds(node: Node) -> bool:
     return mode(node.get_config()) == "int8"
 
 
-def _rounded(low: Lowering, x: Blob) -> Blob:
+def _rounded(context: Lowering, x: Blob) -> Blob:
     """Each row in 255 steps of its largest magnitude."""
-    size = low.layer("unary", x, layout=SOURCE, type="ABS")
-    most = low.layer("reduceMax", size, layout=SOURCE, axes=(-1,), keepDims=True)
-    step = low.layer(
+    size = context.layer("unary", x, layout=SOURCE, type="ABS")
+    most = context.layer("reduceMax", size, layout=SOURCE, axes=(-1,), keepDims=True)
+    step = context.layer(
         "activation", most, layout=SOURCE, linear={"alpha": 1 / 127, "beta": 1e-7 / 127}
     )
-    scaled = low.layer("divideBroadcastable", x, step, layout=SOURCE)
-    whole = low.layer("round", scaled, layout=SOURCE)
-    inside = low.layer("clip", whole, layout=SOURCE, minVal=-127.0, maxVal=127.0)
-    return low.layer("multiplyBroadcastable", inside, step, layout=SOURCE)
+    scaled = context.layer("divideBroadcastable", x, step, layout=SOURCE)
+    whole = context.layer("round", scaled, layout=SOURCE)
+    inside = context.layer("clip", whole, layout=SOURCE, minVal=-127.0, maxVal=127.0)
+    return context.layer("multiplyBroadcastable", inside, step, layout=SOURCE)
 
 
 @op("EinsumDense", layouts=(SOURCE,))
-def einsum_dense(low: Lowering, node: Node, x: Blob) -> Blob:
+def einsum_dense(context: Lowering, node: Node, x: Blob) -> Blob:
     """An inner product where the equation is one, the general way elsewhere."""
     equation = node.attrs["equation"]
     term = equation.replace(" ", "").partition("->")[0].partition(",")[2]
@@ -99,10 +104,12 @@ def einsum_dense(low: Lowering, node: Node, x: Blob) -> Blob:
     if plain and kept and ordered and rows and all(outputs):
         outer = x.known[: len(kept)]
         held = matrix(node, rows, math.prod(outputs))
-        made = projected(low, shaped(low, x, (*outer, rows)), node, held, bias)
-        return shaped(low, made, (*outer, *outputs))
+        made = projected(context, shaped(context, x, (*outer, rows)), node, held, bias)
+        return shaped(context, made, (*outer, *outputs))
     if mode(node.get_config()):
         raise ConversionError(f"a quantized layer with the equation {equation!r}")
-    made = einsum(low, f"{left},{right}->{wanted}", [x, low.constant(node.weight("kernel"))])
+    made = einsum(
+        context, f"{left},{right}->{wanted}", [x, context.constant(node.weight("kernel"))]
+    )
     # the bias has the axes of the output from its own first one on
-    return made if bias is None else low.layer("addBroadcastable", made, low.constant(bias))
+    return made if bias is None else context.layer("addBroadcastable", made, context.constant(bias))

@@ -15,7 +15,7 @@ from mlferry.converters.values import SOURCE, Blob
 from mlferry.errors import ConversionError
 
 
-def _connected(low: Lowering, node: Node, x: Blob, dimensions: int) -> Any:
+def _connected(context: Lowering, node: Node, x: Blob, dimensions: int) -> Any:
     """The values under each place of the kernel, gathered, times the weights of that place."""
     attrs = node.attrs
     choice(node, "padding", ("valid",), "valid")
@@ -26,7 +26,7 @@ def _connected(low: Lowering, node: Node, x: Blob, dimensions: int) -> Any:
         )
     first = attrs.get("data_format") == "channels_first"
     if first:
-        x = low.layer("transpose", x, layout=SOURCE, axes=(0, *range(2, x.rank), 1))
+        x = context.layer("transpose", x, layout=SOURCE, axes=(0, *range(2, x.rank), 1))
     *space, channels = (extent(x, axis) for axis in range(1, x.rank))
     kernel = sizes(attrs["kernel_size"], dimensions, "kernel_size")
     strides = sizes(attrs.get("strides", 1), dimensions, "strides")
@@ -43,30 +43,32 @@ def _connected(low: Lowering, node: Node, x: Blob, dimensions: int) -> Any:
         kernels = kernels.reshape(places, channels, -1, filters).transpose(0, 2, 1, 3)
         kernels = kernels.reshape(places, held, filters)
     batch = x.known[0]
-    flat = low.reshape(x, (batch, numbers.size, channels), layout=SOURCE)
-    index = low.constant(np.stack(windows).ravel().astype(np.float32), layout=SOURCE)
-    taken = low.layer("gather", flat, index, layout=SOURCE, axis=1)
-    rows = low.reshape(taken, (batch, places, held), layout=SOURCE)
-    by_place = low.layer("transpose", rows, layout=SOURCE, axes=(1, 0, 2))
-    made = low.layer("batchedMatmul", by_place, low.constant(kernels, layout=SOURCE), layout=SOURCE)
-    shaped = low.layer("transpose", made, layout=SOURCE, axes=(1, 0, 2))
-    shaped = low.reshape(shaped, (batch, *counts, filters), layout=SOURCE)
+    flat = context.reshape(x, (batch, numbers.size, channels), layout=SOURCE)
+    index = context.constant(np.stack(windows).ravel().astype(np.float32), layout=SOURCE)
+    taken = context.layer("gather", flat, index, layout=SOURCE, axis=1)
+    rows = context.reshape(taken, (batch, places, held), layout=SOURCE)
+    by_place = context.layer("transpose", rows, layout=SOURCE, axes=(1, 0, 2))
+    made = context.layer(
+        "batchedMatmul", by_place, context.constant(kernels, layout=SOURCE), layout=SOURCE
+    )
+    shaped = context.layer("transpose", made, layout=SOURCE, axes=(1, 0, 2))
+    shaped = context.reshape(shaped, (batch, *counts, filters), layout=SOURCE)
     if attrs.get("use_bias", True):
         bias = weight(node, "bias", *counts, filters)
-        shaped = low.layer(
-            "addBroadcastable", shaped, low.constant(bias, layout=SOURCE), layout=SOURCE
+        shaped = context.layer(
+            "addBroadcastable", shaped, context.constant(bias, layout=SOURCE), layout=SOURCE
         )
     if first:
         axes = (0, shaped.rank - 1, *range(1, shaped.rank - 1))
-        shaped = low.layer("transpose", shaped, layout=SOURCE, axes=axes)
+        shaped = context.layer("transpose", shaped, layout=SOURCE, axes=axes)
     return shaped
 
 
 @op("LocallyConnected1D", layouts=(SOURCE,))
-def locally_connected1d(low: Lowering, node: Node, x: Blob) -> Any:
-    return _connected(low, node, x, 1)
+def locally_connected1d(context: Lowering, node: Node, x: Blob) -> Any:
+    return _connected(context, node, x, 1)
 
 
 @op("LocallyConnected2D", layouts=(SOURCE,))
-def locally_connected2d(low: Lowering, node: Node, x: Blob) -> Any:
-    return _connected(low, node, x, 2)
+def locally_connected2d(context: Lowering, node: Node, x: Blob) -> Any:
+    return _connected(context, node, x, 2)

@@ -19,7 +19,7 @@ from mlferry.numerics.shapes import product
 
 
 @function("Reshape", tf={"reshape": {"tensor": "x", "shape": "newshape"}})
-def reshape(low: Lowering, node: Node, x: Blob, newshape: Any) -> Blob:
+def reshape(context: Lowering, node: Node, x: Blob, newshape: Any) -> Blob:
     """None and -1 are what is left; the batch counts."""
     target = [-1 if n is None else int(n) for n in _numbers(newshape, "newshape")]
     size = product(x.known)
@@ -34,8 +34,8 @@ def reshape(low: Lowering, node: Node, x: Blob, newshape: Any) -> Blob:
         if product(target) != size:
             raise ConversionError(f"a reshape of {x.known} to {tuple(target)}")
     if max(len(target), x.rank) > reshapes.MOST_AXES:
-        return reshapes.reshaped(low, x, [None if n == -1 else n for n in target])
-    return low.reshape(x, tuple(None if n == -1 else n for n in target))
+        return reshapes.reshaped(context, x, [None if n == -1 else n for n in target])
+    return context.reshape(x, tuple(None if n == -1 else n for n in target))
 
 
 def _numbers(value: Any, what: str) -> Sequence[Any]:
@@ -51,43 +51,43 @@ def _numbers(value: Any, what: str) -> Sequence[Any]:
 
 
 @function("Ravel")
-def ravel(low: Lowering, node: Node, x: Blob) -> Blob:
-    return low.reshape(x, (product(known(x)),))
+def ravel(context: Lowering, node: Node, x: Blob) -> Blob:
+    return context.reshape(x, (product(known(x)),))
 
 
 @function("Transpose", tf={"transpose": {"a": "x", "perm": "axes"}})
-def transpose(low: Lowering, node: Node, x: Blob, axes: Any = None) -> Blob:
+def transpose(context: Lowering, node: Node, x: Blob, axes: Any = None) -> Blob:
     order = range(x.rank)[::-1] if axes is None else [positive(int(a), x.rank) for a in axes]
-    return reshapes.transposed(low, x, tuple(order))
+    return reshapes.transposed(context, x, tuple(order))
 
 
 @function("Swapaxes")
-def swapaxes(low: Lowering, node: Node, x: Blob, axis1: int, axis2: int) -> Blob:
+def swapaxes(context: Lowering, node: Node, x: Blob, axis1: int, axis2: int) -> Blob:
     order = list(range(x.rank))
     first, second = positive(axis1, x.rank), positive(axis2, x.rank)
     order[first], order[second] = second, first
-    return low.layer("transpose", x, axes=tuple(order))
+    return context.layer("transpose", x, axes=tuple(order))
 
 
 @function("Moveaxis")
-def moveaxis(low: Lowering, node: Node, x: Blob, source: Any, destination: Any) -> Blob:
+def moveaxis(context: Lowering, node: Node, x: Blob, source: Any, destination: Any) -> Blob:
     front = [positive(a, x.rank) for a in np.atleast_1d(source)]
     back = [positive(a, x.rank) for a in np.atleast_1d(destination)]
     rest = [a for a in range(x.rank) if a not in front]
     final = dict(zip(back, front, strict=True))
     axes = tuple(final[i] if i in final else rest.pop(0) for i in range(x.rank))
-    return low.layer("transpose", x, axes=axes)
+    return context.layer("transpose", x, axes=axes)
 
 
 @function("ExpandDims", tf={"expand_dims": {"input": "x"}})
-def expand_dims(low: Lowering, node: Node, x: Blob, axis: Any) -> Blob:
+def expand_dims(context: Lowering, node: Node, x: Blob, axis: Any) -> Blob:
     axes = axis if isinstance(axis, list | tuple) else (axis,)
     rank = x.rank + len(axes)
-    return low.layer("expandDims", x, axes=tuple(sorted(positive(int(a), rank) for a in axes)))
+    return context.layer("expandDims", x, axes=tuple(sorted(positive(int(a), rank) for a in axes)))
 
 
 @function("Squeeze", tf={"squeeze": {"input": "x"}})
-def squeeze(low: Lowering, node: Node, x: Blob, axis: Any = None) -> Blob:
+def squeeze(context: Lowering, node: Node, x: Blob, axis: Any = None) -> Blob:
     """The batch stays where no axis is given and Keras leaves it open."""
     if axis is None or axis in ([], ()):
         told = node.inputs[0].shape
@@ -96,64 +96,64 @@ def squeeze(low: Lowering, node: Node, x: Blob, axis: Any = None) -> Blob:
         places = list(axes_of(x, axis))
     if not places:
         return x
-    return low.layer("squeeze", x, axes=tuple(sorted(places)))
+    return context.layer("squeeze", x, axes=tuple(sorted(places)))
 
 
 @function("BroadcastTo", tf={"broadcast_to": {"input": "x"}})
-def broadcast_to(low: Lowering, node: Node, x: Blob, shape: Any) -> Blob:
+def broadcast_to(context: Lowering, node: Node, x: Blob, shape: Any) -> Blob:
     target = [x.known[0] if n is None else int(n) for n in _numbers(shape, "shape")]
-    return low.layer("broadcastToStatic", x, targetShape=target)
+    return context.layer("broadcastToStatic", x, targetShape=target)
 
 
 @function("Concatenate", "Append", tf={"concat": {"values": "xs"}}, layouts=UNFLATTENED)
-def concatenate(low: Lowering, node: Node, xs: Any, axis: Any = 0) -> Blob:
-    blobs = operands(low, *xs)
+def concatenate(context: Lowering, node: Node, xs: Any, axis: Any = 0) -> Blob:
+    blobs = operands(context, *xs)
     if len(blobs) == 1:
         return blobs[0]
-    return layer(low, "concatND", *blobs, axis=blobs[0].axis(int(axis)))
+    return layer(context, "concatND", *blobs, axis=blobs[0].axis(int(axis)))
 
 
 @function("Stack", tf={"stack": {"values": "x"}})
-def stack(low: Lowering, node: Node, x: Any, axis: int = 0) -> Blob:
-    blobs = operands(low, *x)
+def stack(context: Lowering, node: Node, x: Any, axis: int = 0) -> Blob:
+    blobs = operands(context, *x)
     place = positive(int(axis), blobs[0].rank + 1)
-    wide = [low.layer("expandDims", blob, axes=(place,)) for blob in blobs]
-    return wide[0] if len(wide) == 1 else low.layer("concatND", *wide, axis=place)
+    wide = [context.layer("expandDims", blob, axes=(place,)) for blob in blobs]
+    return wide[0] if len(wide) == 1 else context.layer("concatND", *wide, axis=place)
 
 
 @function("Hstack")
-def hstack(low: Lowering, node: Node, xs: Any) -> Blob:
-    return low.layer("concatND", *operands(low, *xs), axis=1 if xs[0].rank > 1 else 0)
+def hstack(context: Lowering, node: Node, xs: Any) -> Blob:
+    return context.layer("concatND", *operands(context, *xs), axis=1 if xs[0].rank > 1 else 0)
 
 
 @function("Vstack")
-def vstack(low: Lowering, node: Node, xs: Any) -> Blob:
-    return low.layer("concatND", *operands(low, *xs), axis=0)
+def vstack(context: Lowering, node: Node, xs: Any) -> Blob:
+    return context.layer("concatND", *operands(context, *xs), axis=0)
 
 
-def _parts(low: Lowering, x: Blob, sizes: Sequence[int], axis: int) -> tuple[Blob, ...]:
+def _parts(context: Lowering, x: Blob, sizes: Sequence[int], axis: int) -> tuple[Blob, ...]:
     if len(sizes) == 1:
         return (x,)
-    return low.outputs(
+    return context.outputs(
         len(sizes), "splitND", x, layout=x.layout, axis=axis, numSplits=len(sizes), splitSizes=sizes
     )
 
 
 @function("Split", "ArraySplit", layouts=UNFLATTENED)
 def split(
-    low: Lowering, node: Node, x: Blob, indices_or_sections: Any, axis: int = 0
+    context: Lowering, node: Node, x: Blob, indices_or_sections: Any, axis: int = 0
 ) -> tuple[Blob, ...]:
     """Into equal parts, or at places."""
     place = x.axis(axis)
     size = extent(x, place)
     given = indices_or_sections
     parts = np.array_split(np.arange(size), given if isinstance(given, int) else list(given))
-    return _parts(low, x, [len(part) for part in parts], place)
+    return _parts(context, x, [len(part) for part in parts], place)
 
 
 @function("TfSplit", tf={"split": {"value": "x"}}, layouts=UNFLATTENED)
 def tf_split(
-    low: Lowering, node: Node, x: Blob, num_or_size_splits: Any, axis: int = 0, num: Any = None
+    context: Lowering, node: Node, x: Blob, num_or_size_splits: Any, axis: int = 0, num: Any = None
 ) -> tuple[Blob, ...]:
     """Into equal parts, or parts of sizes."""
     place = x.axis(axis)
@@ -163,73 +163,77 @@ def tf_split(
     else:
         sizes = [int(n) for n in given]
         sizes = [size - sum(m for m in sizes if m > 0) if n < 0 else n for n in sizes]
-    return _parts(low, x, sizes, place)
+    return _parts(context, x, sizes, place)
 
 
 @function("Unstack", tf={"unstack": {"value": "x"}})
-def unstack(low: Lowering, node: Node, x: Blob, num: Any = None, axis: int = 0) -> list[Blob]:
+def unstack(context: Lowering, node: Node, x: Blob, num: Any = None, axis: int = 0) -> list[Blob]:
     place = positive(axis, x.rank)
-    parts = _parts(low, x, [1] * extent(x, place), place)
-    return [low.layer("squeeze", part, axes=(place,)) for part in parts]
+    parts = _parts(context, x, [1] * extent(x, place), place)
+    return [context.layer("squeeze", part, axes=(place,)) for part in parts]
 
 
 @function("Repeat", tf={"repeat": {"input": "x"}})
-def repeat(low: Lowering, node: Node, x: Blob, repeats: Any, axis: Any = None) -> Blob:
+def repeat(context: Lowering, node: Node, x: Blob, repeats: Any, axis: Any = None) -> Blob:
     """Entries several times in a row, by gathering."""
     if axis is None:
         raise ConversionError("axis=None: repeated over all axes")
     place = positive(axis, x.rank)
     counts = np.atleast_1d(np.asarray(_numbers(repeats, "repeats"), int))
     indices = np.repeat(np.arange(extent(x, place)), counts if counts.size > 1 else counts[0])
-    return low.layer("gather", x, low.constant(indices), axis=place)
+    return context.layer("gather", x, context.constant(indices), axis=place)
 
 
 @function("Tile", tf={"tile": {"input": "x", "multiples": "repeats"}})
-def tile(low: Lowering, node: Node, x: Blob, repeats: Any) -> Blob:
+def tile(context: Lowering, node: Node, x: Blob, repeats: Any) -> Blob:
     reps = [int(n) for n in _numbers(repeats, "repeats")]
     if len(reps) > x.rank:
-        x = low.expand(x, *range(len(reps) - x.rank))
-    return low.layer("tile", x, reps=[1] * (x.rank - len(reps)) + reps)
+        x = context.expand(x, *range(len(reps) - x.rank))
+    return context.layer("tile", x, reps=[1] * (x.rank - len(reps)) + reps)
 
 
 @function("Flip", tf={"reverse": {"tensor": "x"}}, layouts=UNFLATTENED)
-def flip(low: Lowering, node: Node, x: Blob, axis: Any = None) -> Blob:
+def flip(context: Lowering, node: Node, x: Blob, axis: Any = None) -> Blob:
     turned = axes_of(x, axis)
-    return layer(low, "reverse", x, reverseDim=[i in turned for i in range(x.rank)])
+    return layer(context, "reverse", x, reverseDim=[i in turned for i in range(x.rank)])
 
 
 @function("Roll", tf={"roll": {"input": "x"}})
-def roll(low: Lowering, node: Node, x: Blob, shift: Any, axis: Any = None) -> Blob:
+def roll(context: Lowering, node: Node, x: Blob, shift: Any, axis: Any = None) -> Blob:
     """By gathering along each axis."""
     if axis is None:
         raise ConversionError("axis=None: rolled over all axes")
     shifts, axes = np.atleast_1d(shift), axes_of(x, axis)
     for amount, place in zip(np.broadcast_to(shifts, len(axes)), axes, strict=True):
         indices = np.roll(np.arange(extent(x, place)), int(amount))
-        x = low.layer("gather", x, low.constant(indices), axis=place)
+        x = context.layer("gather", x, context.constant(indices), axis=place)
     return x
 
 
 @function("Pad", tf={"pad": {"tensor": "x", "paddings": "pad_width"}})
 def pad(
-    low: Lowering, node: Node, x: Blob, pad_width: Any, mode: str = "constant",
+    context: Lowering,
+    node: Node,
+    x: Blob,
+    pad_width: Any,
+    mode: str = "constant",
     constant_values: Any = 0,
-) -> Blob:  # fmt: skip
+) -> Blob:
     pairs = np.broadcast_to(np.asarray(pad_width, int), (x.rank, 2))
     if mode.lower() == "symmetric":
         raise ConversionError("mode='symmetric': constant, reflect and edge can be converted")
     amounts = [*(int(n) for n in pairs[:, 0]), *(int(n) for n in pairs[:, 1])]
-    return padded(low, x, amounts, mode.lower(), float(constant_values or 0))
+    return padded(context, x, amounts, mode.lower(), float(constant_values or 0))
 
 
 @function("Take", tf={"gather": {"params": "x"}})
 def take(
-    low: Lowering, node: Node, x: Any, indices: Any, axis: Any = None, batch_dims: int = 0
+    context: Lowering, node: Node, x: Any, indices: Any, axis: Any = None, batch_dims: int = 0
 ) -> Blob:
     """Indices that are computed count from the front."""
     if batch_dims:
         raise ConversionError(f"batch_dims={batch_dims}")
-    table, place = operands(low, x, x if isinstance(x, Blob) else indices)[0], axis
+    table, place = operands(context, x, x if isinstance(x, Blob) else indices)[0], axis
     if place is None:
         if not node.op.startswith("tf."):
             raise ConversionError("axis=None: taken from all values in a row")
@@ -238,21 +242,21 @@ def take(
     if not isinstance(indices, Blob):
         chosen = np.asarray(indices, int)
         chosen = np.where(chosen < 0, chosen + extent(table, place), chosen)
-        made = low.layer("gather", table, low.constant(np.atleast_1d(chosen)), axis=place)
-        return low.layer("squeeze", made, axes=(place,)) if chosen.ndim == 0 else made
-    made = low.layer("gather", table, indices, axis=place)
+        made = context.layer("gather", table, context.constant(np.atleast_1d(chosen)), axis=place)
+        return context.layer("squeeze", made, axes=(place,)) if chosen.ndim == 0 else made
+    made = context.layer("gather", table, indices, axis=place)
     shape = (*table.known[:place], *indices.known, *table.known[place + 1 :])
-    return low.reshape(made, shape)
+    return context.reshape(made, shape)
 
 
 @function("TakeAlongAxis")
-def take_along_axis(low: Lowering, node: Node, x: Blob, indices: Any, axis: int = -1) -> Blob:
-    places = operands(low, indices, x)[0]
-    return low.layer("gatherAlongAxis", x, places, axis=positive(axis, x.rank))
+def take_along_axis(context: Lowering, node: Node, x: Blob, indices: Any, axis: int = -1) -> Blob:
+    places = operands(context, indices, x)[0]
+    return context.layer("gatherAlongAxis", x, places, axis=positive(axis, x.rank))
 
 
 @function("GetItem", tf={"__operators__.getitem": {"slice_spec": "key"}})
-def get_item(low: Lowering, node: Node, x: Blob, key: Any) -> Blob:
+def get_item(context: Lowering, node: Node, x: Blob, key: Any) -> Blob:
     """Slices, integers, new axes, an ellipsis, and one array of indices."""
     items = [_item(item) for item in (key if isinstance(key, list | tuple) else [key])]
     arrays = [item for item in items if isinstance(item, np.ndarray | Blob)]
@@ -287,12 +291,12 @@ def get_item(low: Lowering, node: Node, x: Blob, key: Any) -> Blob:
     if len(bounds) != x.rank:
         raise ConversionError(f"a key of {len(bounds)} axes for a value of {x.rank}")
     steps = [b.step or 1 for b in bounds]
-    made = sliced(low, x, [b.start for b in bounds], [b.stop for b in bounds], None, steps)
+    made = sliced(context, x, [b.start for b in bounds], [b.stop for b in bounds], None, steps)
     if gathered is not None:
-        made = take(low, node, made, gathered[1], gathered[0])
+        made = take(context, node, made, gathered[1], gathered[0])
     if gone:
-        made = low.layer("squeeze", made, axes=tuple(gone))
-    return low.layer("expandDims", made, axes=tuple(new)) if new else made
+        made = context.layer("squeeze", made, axes=tuple(gone))
+    return context.layer("expandDims", made, axes=tuple(new)) if new else made
 
 
 def _item(item: Any) -> Any:
@@ -309,43 +313,43 @@ def _item(item: Any) -> Any:
 
 
 @function("Slice", tf={"slice": {"input_": "inputs", "begin": "start_indices", "size": "shape"}})
-def slice_(low: Lowering, node: Node, inputs: Blob, start_indices: Any, shape: Any) -> Blob:
+def slice_(context: Lowering, node: Node, inputs: Blob, start_indices: Any, shape: Any) -> Blob:
     starts = [int(n) for n in _numbers(start_indices, "start_indices")]
     sizes = [-1 if n is None else int(n) for n in _numbers(shape, "shape")]
     ends = [None if n == -1 else a + n for a, n in zip(starts, sizes, strict=True)]
-    return sliced(low, inputs, starts, ends, None, None)
+    return sliced(context, inputs, starts, ends, None, None)
 
 
 @function("Tril")
-def tril(low: Lowering, node: Node, x: Blob, k: int = 0) -> Blob:
-    return low.layer("lowerTriangular", x, k=k)
+def tril(context: Lowering, node: Node, x: Blob, k: int = 0) -> Blob:
+    return context.layer("lowerTriangular", x, k=k)
 
 
 @function("Triu")
-def triu(low: Lowering, node: Node, x: Blob, k: int = 0) -> Blob:
-    return low.layer("upperTriangular", x, k=k)
+def triu(context: Lowering, node: Node, x: Blob, k: int = 0) -> Blob:
+    return context.layer("upperTriangular", x, k=k)
 
 
 @function("DepthToSpace", tf={"nn.depth_to_space": {"input": "x"}}, layouts=(CHANNELS_FIRST,))
 def depth_to_space(
-    low: Lowering, node: Node, x: Blob, block_size: int, data_format: Any = None
+    context: Lowering, node: Node, x: Blob, block_size: int, data_format: Any = None
 ) -> Blob:
-    return _reorganized(low, x, "DEPTH_TO_SPACE", block_size, data_format)
+    return _reorganized(context, x, "DEPTH_TO_SPACE", block_size, data_format)
 
 
 @function("SpaceToDepth", tf={"nn.space_to_depth": {"input": "x"}}, layouts=(CHANNELS_FIRST,))
 def space_to_depth(
-    low: Lowering, node: Node, x: Blob, block_size: int, data_format: Any = None
+    context: Lowering, node: Node, x: Blob, block_size: int, data_format: Any = None
 ) -> Blob:
-    return _reorganized(low, x, "SPACE_TO_DEPTH", block_size, data_format)
+    return _reorganized(context, x, "SPACE_TO_DEPTH", block_size, data_format)
 
 
-def _reorganized(low: Lowering, x: Blob, mode: str, size: int, data_format: Any) -> Blob:
+def _reorganized(context: Lowering, x: Blob, mode: str, size: int, data_format: Any) -> Blob:
     if data_format not in (None, "NHWC", "channels_last"):
         raise ConversionError(f"data_format={data_format!r}")
-    return low.layer("reorganizeData", x, mode=mode, blockSize=size)
+    return context.layer("reorganizeData", x, mode=mode, blockSize=size)
 
 
 @function("TfShape", tf={"shape": {"input": "x"}})
-def shape(low: Lowering, node: Node, x: Blob, out_type: Any = None) -> Blob:
-    return low.layer("getShape", x, layout=SOURCE)
+def shape(context: Lowering, node: Node, x: Blob, out_type: Any = None) -> Blob:
+    return context.layer("getShape", x, layout=SOURCE)

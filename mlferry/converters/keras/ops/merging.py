@@ -14,90 +14,94 @@ from mlferry.errors import ConversionError
 from mlferry.numerics.shapes import axis_of
 
 
-def _aligned(low: Lowering, inputs: Sequence[Blob]) -> list[Blob]:
+def _aligned(context: Lowering, inputs: Sequence[Blob]) -> list[Blob]:
     """Inputs of fewer axes get axes of 1 behind the batch, as Keras does."""
     if len(inputs) < 2:
         raise ConversionError(f"{len(inputs)} inputs; a merge takes at least two")
     rank = max(x.rank for x in inputs)
-    return [low.expand(x, *range(1, 1 + rank - x.rank)) if x.rank < rank else x for x in inputs]
+    return [context.expand(x, *range(1, 1 + rank - x.rank)) if x.rank < rank else x for x in inputs]
 
 
-def _merge(low: Lowering, inputs: Sequence[Blob], equal: str, broadcast: str) -> Blob:
+def _merge(context: Lowering, inputs: Sequence[Blob], equal: str, broadcast: str) -> Blob:
     """One layer for inputs of one shape, a chain of broadcasting layers for others."""
-    given = _aligned(low, inputs)
+    given = _aligned(context, inputs)
     if len({x.shape for x in given}) == 1:
-        return low.layer(equal, *given, layout=given[0].layout)
+        return context.layer(equal, *given, layout=given[0].layout)
     return functools.reduce(
-        lambda x, y: low.layer(broadcast, x, y, layout=x.layout), given[1:], given[0]
+        lambda x, y: context.layer(broadcast, x, y, layout=x.layout), given[1:], given[0]
     )
 
 
 @op("Add", layouts=UNFLATTENED)
-def add(low: Lowering, node: Node, *inputs: Blob) -> Blob:
-    return _merge(low, inputs, "add", "addBroadcastable")
+def add(context: Lowering, node: Node, *inputs: Blob) -> Blob:
+    return _merge(context, inputs, "add", "addBroadcastable")
 
 
 @op("Multiply", layouts=UNFLATTENED)
-def multiply(low: Lowering, node: Node, *inputs: Blob) -> Blob:
+def multiply(context: Lowering, node: Node, *inputs: Blob) -> Blob:
     """Keras 3 takes 1 for what is masked, and 0 for what is masked in all inputs."""
-    found = masks.of(low, node)
+    found = masks.of(context, node)
     if any(mask is not None for mask in found):
-        return _masked_product(low, [low.source_order(x) for x in inputs], found)
-    return _merge(low, inputs, "multiply", "multiplyBroadcastable")
+        return _masked_product(context, [context.source_order(x) for x in inputs], found)
+    return _merge(context, inputs, "multiply", "multiplyBroadcastable")
 
 
-def _wide(low: Lowering, inputs: Sequence[Blob], found: Sequence[Blob | None]) -> list[Blob | None]:
+def _wide(
+    context: Lowering, inputs: Sequence[Blob], found: Sequence[Blob | None]
+) -> list[Blob | None]:
     """Masks with as many axes as their inputs."""
     return [
-        None if mask is None else low.expand(mask, *range(mask.rank, x.rank))
+        None if mask is None else context.expand(mask, *range(mask.rank, x.rank))
         for x, mask in zip(inputs, found, strict=True)
     ]
 
 
-def _masked_product(low: Lowering, inputs: list[Blob], found: Sequence[Blob | None]) -> Blob:
-    wide = _wide(low, inputs, found)
-    one = low.constant([1.0], layout=SOURCE)
+def _masked_product(context: Lowering, inputs: list[Blob], found: Sequence[Blob | None]) -> Blob:
+    wide = _wide(context, inputs, found)
+    one = context.constant([1.0], layout=SOURCE)
     given = [
-        x if mask is None else low.layer("whereBroadcastable", mask, x, one, layout=SOURCE)
+        x if mask is None else context.layer("whereBroadcastable", mask, x, one, layout=SOURCE)
         for x, mask in zip(inputs, wide, strict=True)
     ]
-    made = _merge(low, given, "multiply", "multiplyBroadcastable")
+    made = _merge(context, given, "multiply", "multiplyBroadcastable")
     counting = [mask for mask in wide if mask is not None]
     if len(counting) < len(inputs):
         return made
     kept = functools.reduce(
-        lambda x, y: low.layer("maxBroadcastable", x, y, layout=SOURCE), counting[1:], counting[0]
+        lambda x, y: context.layer("maxBroadcastable", x, y, layout=SOURCE),
+        counting[1:],
+        counting[0],
     )
-    return low.layer("multiplyBroadcastable", made, kept, layout=SOURCE)
+    return context.layer("multiplyBroadcastable", made, kept, layout=SOURCE)
 
 
 @op("Maximum", layouts=UNFLATTENED)
-def maximum(low: Lowering, node: Node, *inputs: Blob) -> Blob:
-    return _extreme(low, node, inputs, "max")
+def maximum(context: Lowering, node: Node, *inputs: Blob) -> Blob:
+    return _extreme(context, node, inputs, "max")
 
 
 @op("Minimum", layouts=UNFLATTENED)
-def minimum(low: Lowering, node: Node, *inputs: Blob) -> Blob:
-    return _extreme(low, node, inputs, "min")
+def minimum(context: Lowering, node: Node, *inputs: Blob) -> Blob:
+    return _extreme(context, node, inputs, "min")
 
 
-def _extreme(low: Lowering, node: Node, inputs: Sequence[Blob], kind: str) -> Blob:
+def _extreme(context: Lowering, node: Node, inputs: Sequence[Blob], kind: str) -> Blob:
     """Keras 3 takes the other input for what is masked."""
-    found = masks.of(low, node)
+    found = masks.of(context, node)
     if all(mask is None for mask in found):
-        return _merge(low, inputs, kind, f"{kind}Broadcastable")
-    given = [low.source_order(x) for x in inputs]
+        return _merge(context, inputs, kind, f"{kind}Broadcastable")
+    given = [context.source_order(x) for x in inputs]
 
     def where(mask: Blob, x: Blob, y: Blob) -> Blob:
-        return low.layer("whereBroadcastable", mask, x, y, layout=SOURCE)
+        return context.layer("whereBroadcastable", mask, x, y, layout=SOURCE)
 
-    made, kept = given[0], _wide(low, given, found)[0]
-    for x, mask in zip(given[1:], _wide(low, given, found)[1:], strict=True):
+    made, kept = given[0], _wide(context, given, found)[0]
+    for x, mask in zip(given[1:], _wide(context, given, found)[1:], strict=True):
         other = x if mask is None else where(mask, x, made)
         made = made if kept is None else where(kept, made, other)
-        made = low.layer(f"{kind}Broadcastable", made, other, layout=SOURCE)
+        made = context.layer(f"{kind}Broadcastable", made, other, layout=SOURCE)
         kept = (
-            low.layer("maxBroadcastable", kept, mask, layout=SOURCE)
+            context.layer("maxBroadcastable", kept, mask, layout=SOURCE)
             if mask is not None and kept is not None
             else None
         )
@@ -105,33 +109,33 @@ def _extreme(low: Lowering, node: Node, inputs: Sequence[Blob], kind: str) -> Bl
 
 
 @op("Average", layouts=UNFLATTENED)
-def average(low: Lowering, node: Node, *inputs: Blob) -> Blob:
-    given = _aligned(low, inputs)
+def average(context: Lowering, node: Node, *inputs: Blob) -> Blob:
+    given = _aligned(context, inputs)
     if len({x.shape for x in given}) == 1:
-        return low.layer("average", *given, layout=given[0].layout)
-    total = _merge(low, given, "add", "addBroadcastable")
-    made = low.layer("multiply", total, layout=total.layout, alpha=1 / len(given))
+        return context.layer("average", *given, layout=given[0].layout)
+    total = _merge(context, given, "add", "addBroadcastable")
+    made = context.layer("multiply", total, layout=total.layout, alpha=1 / len(given))
     return made
 
 
 @op("Subtract", layouts=UNFLATTENED)
-def subtract(low: Lowering, node: Node, *inputs: Blob) -> Blob:
+def subtract(context: Lowering, node: Node, *inputs: Blob) -> Blob:
     if len(inputs) != 2:
         raise ConversionError(f"{len(inputs)} inputs; a Subtract takes two")
-    left, right = _aligned(low, inputs)
-    return low.layer("subtractBroadcastable", left, right, layout=left.layout)
+    left, right = _aligned(context, inputs)
+    return context.layer("subtractBroadcastable", left, right, layout=left.layout)
 
 
 @op("Concatenate", layouts=UNFLATTENED)
-def concatenate(low: Lowering, node: Node, *inputs: Blob) -> Blob:
+def concatenate(context: Lowering, node: Node, *inputs: Blob) -> Blob:
     axis = node.attrs.get("axis", -1)
     if len(inputs) == 1:
         return inputs[0]
-    return low.layer("concatND", *inputs, layout=inputs[0].layout, axis=inputs[0].axis(axis))
+    return context.layer("concatND", *inputs, layout=inputs[0].layout, axis=inputs[0].axis(axis))
 
 
 @op("Dot", layouts=(SOURCE,))
-def dot(low: Lowering, node: Node, x: Blob, y: Blob) -> Blob:
+def dot(context: Lowering, node: Node, x: Blob, y: Blob) -> Blob:
     """Sums over one axis of each, for each sample; `normalize` makes cosines of it."""
     axes = node.attrs["axes"]
     pair = tuple(axes) if isinstance(axes, list | tuple) else (axes, axes)
@@ -141,31 +145,31 @@ def dot(low: Lowering, node: Node, x: Blob, y: Blob) -> Blob:
     if 0 in (left, right):
         raise ConversionError(f"axes={axes!r}: the batch cannot be summed over")
     if node.attrs.get("normalize", False):
-        x, y = _normalized(low, x, left), _normalized(low, y, right)
+        x, y = _normalized(context, x, left), _normalized(context, y, right)
     if x.rank == 2 and y.rank == 2:
-        return low.layer("reduceSum", low.layer("multiply", x, y), axes=(1,), keepDims=True)
+        return context.layer("reduceSum", context.layer("multiply", x, y), axes=(1,), keepDims=True)
     rest_x = [n for axis, n in enumerate(x.known) if axis not in (0, left)]
     rest_y = [n for axis, n in enumerate(y.known) if axis not in (0, right)]
-    rows = _matrix(low, x, left, last=True)
-    columns = _matrix(low, y, right, last=False)
-    product = low.layer("batchedMatmul", rows, columns)
-    return low.reshape(product, (x.known[0], *rest_x, *rest_y))
+    rows = _matrix(context, x, left, last=True)
+    columns = _matrix(context, y, right, last=False)
+    product = context.layer("batchedMatmul", rows, columns)
+    return context.reshape(product, (x.known[0], *rest_x, *rest_y))
 
 
-def _normalized(low: Lowering, x: Blob, axis: int) -> Blob:
+def _normalized(context: Lowering, x: Blob, axis: int) -> Blob:
     """x / sqrt(max(sum of squares, 1e-12))"""
-    squares = low.layer("reduceSumSquare", x, axes=(axis,), keepDims=True)
-    floor = low.layer("clip", squares, minVal=1e-12, maxVal=3.4e38)
-    root = low.layer("unary", floor, type="SQRT")
-    return low.layer("divideBroadcastable", x, root)
+    squares = context.layer("reduceSumSquare", x, axes=(axis,), keepDims=True)
+    floor = context.layer("clip", squares, minVal=1e-12, maxVal=3.4e38)
+    root = context.layer("unary", floor, type="SQRT")
+    return context.layer("divideBroadcastable", x, root)
 
 
-def _matrix(low: Lowering, x: Blob, axis: int, *, last: bool) -> Blob:
+def _matrix(context: Lowering, x: Blob, axis: int, *, last: bool) -> Blob:
     """[batch, rest, axis], or [batch, axis, rest]."""
     rest = [i for i in range(1, x.rank) if i != axis]
     order = (0, *rest, axis) if last else (0, axis, *rest)
     if order != tuple(range(x.rank)):
-        x = low.layer("transpose", x, axes=order)
+        x = context.layer("transpose", x, axes=order)
     extent = x.known[-1] if last else x.known[1]
     shape = (x.known[0], None, extent) if last else (x.known[0], extent, None)
     sizes = [n for i, n in enumerate(x.known) if i and i != (x.rank - 1 if last else 1)]
@@ -175,4 +179,4 @@ def _matrix(low: Lowering, x: Blob, axis: int, *, last: bool) -> Blob:
             raise ConversionError("a Dot over inputs of flexible shapes")
         total *= size
     fixed = tuple(total if n is None and i else n for i, n in enumerate(shape))
-    return low.reshape(x, fixed)
+    return context.reshape(x, fixed)

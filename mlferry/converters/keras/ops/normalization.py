@@ -18,7 +18,7 @@ from mlferry.numerics.shapes import product
 
 
 @op("BatchNormalization", layouts=UNFLATTENED)
-def batch_normalization(low: Lowering, node: Node, x: Blob) -> Blob:
+def batch_normalization(context: Lowering, node: Node, x: Blob) -> Blob:
     """By the moving statistics, along any one axis.
 
     Core ML's layer works on axis -3 of at least three; other axes are scaled and shifted.
@@ -38,10 +38,10 @@ def batch_normalization(low: Lowering, node: Node, x: Blob) -> Blob:
     place = x.axis(axis)
     if x.rank > 5 or place != 1 or x.rank == 5:
         scale = gamma / np.sqrt(variance + np.float32(epsilon))
-        return rescaled(low, x, scale, beta - mean * scale, axis)
+        return rescaled(context, x, scale, beta - mean * scale, axis)
     missing = {2: (-1, -2), 3: (-2,), 4: ()}[x.rank]
-    given = low.expand(x, *missing) if missing else x
-    y = low.layer(
+    given = context.expand(x, *missing) if missing else x
+    y = context.layer(
         "batchnorm",
         given,
         layout=x.layout,
@@ -52,7 +52,7 @@ def batch_normalization(low: Lowering, node: Node, x: Blob) -> Blob:
         mean=mean,
         variance=variance,
     )
-    return low.squeeze(y, *missing) if missing else y
+    return context.squeeze(y, *missing) if missing else y
 
 
 def _axes(x: Blob, axis: Any) -> tuple[list[int], list[int]]:
@@ -63,7 +63,7 @@ def _axes(x: Blob, axis: Any) -> tuple[list[int], list[int]]:
 
 
 def _affine(
-    low: Lowering, x: Blob, order: list[int], gamma: Any, beta: Any, sizes: Sequence[int]
+    context: Lowering, x: Blob, order: list[int], gamma: Any, beta: Any, sizes: Sequence[int]
 ) -> Blob:
     """gamma * x + beta, for arrays over some axes of the source."""
     for array, kind in ((gamma, "multiplyBroadcastable"), (beta, "addBroadcastable")):
@@ -75,12 +75,18 @@ def _affine(
         # gamma's axes come in the source's order, which channels-first data only rotates
         wide = array.reshape(shape)
         wide = np.moveaxis(wide, -1, 1) if x.layout == CHANNELS_FIRST and x.rank > 2 else wide
-        x = low.layer(kind, x, low.constant(wide, layout=x.layout), layout=x.layout)
+        x = context.layer(kind, x, context.constant(wide, layout=x.layout), layout=x.layout)
     return x
 
 
 def _over(
-    low: Lowering, x: Blob, axes: Sequence[int], epsilon: float, *, center: bool, move: bool = True
+    context: Lowering,
+    x: Blob,
+    axes: Sequence[int],
+    epsilon: float,
+    *,
+    center: bool,
+    move: bool = True,
 ) -> Blob:
     """x over the root of its mean square, or of its variance, along axes of the blob.
 
@@ -89,17 +95,17 @@ def _over(
     layout = x.layout
     centered = x
     if center:
-        mean = low.layer("reduceMean", x, layout=layout, axes=axes, keepDims=True)
-        centered = low.layer("subtractBroadcastable", x, mean, layout=layout)
+        mean = context.layer("reduceMean", x, layout=layout, axes=axes, keepDims=True)
+        centered = context.layer("subtractBroadcastable", x, mean, layout=layout)
         x = centered if move else x
-    squares = low.layer("multiply", centered, centered, layout=layout)
-    power = low.layer("reduceMean", squares, layout=layout, axes=axes, keepDims=True)
-    root = low.layer("unary", power, layout=layout, type="SQRT", shift=epsilon)
-    return low.layer("divideBroadcastable", x, root, layout=layout)
+    squares = context.layer("multiply", centered, centered, layout=layout)
+    power = context.layer("reduceMean", squares, layout=layout, axes=axes, keepDims=True)
+    root = context.layer("unary", power, layout=layout, type="SQRT", shift=epsilon)
+    return context.layer("divideBroadcastable", x, root, layout=layout)
 
 
 @op("LayerNormalization", layouts=UNFLATTENED)
-def layer_normalization(low: Lowering, node: Node, x: Blob) -> Blob:
+def layer_normalization(context: Lowering, node: Node, x: Blob) -> Blob:
     """Core ML's own over the last axes; over others, as channels-first data has, composed."""
     order, axes = _axes(x, node.attrs.get("axis", -1))
     sizes = [extent(x, axis) for axis in axes]
@@ -113,21 +119,26 @@ def layer_normalization(low: Lowering, node: Node, x: Blob) -> Blob:
     if last and not uncentered:
         gamma = np.ones(sizes, np.float32) if gamma is None else gamma
         beta = np.zeros(sizes, np.float32) if beta is None else beta
-        return low.layer(
-            "layerNormalization", x, layout=x.layout, normalizedShape=sizes, eps=epsilon,
-            gamma=gamma, beta=beta,
-        )  # fmt: skip
+        return context.layer(
+            "layerNormalization",
+            x,
+            layout=x.layout,
+            normalizedShape=sizes,
+            eps=epsilon,
+            gamma=gamma,
+            beta=beta,
+        )
     # Keras's `rms_scaling` divides by the deviation, though it leaves the mean
-    made = _over(low, x, axes, epsilon, center=True, move=not uncentered)
-    return _affine(low, made, order, gamma, beta, sizes)
+    made = _over(context, x, axes, epsilon, center=True, move=not uncentered)
+    return _affine(context, made, order, gamma, beta, sizes)
 
 
 @op("RMSNormalization", layouts=UNFLATTENED)
-def rms_normalization(low: Lowering, node: Node, x: Blob) -> Blob:
+def rms_normalization(context: Lowering, node: Node, x: Blob) -> Blob:
     order, axes = _axes(x, node.attrs.get("axis", -1))
     sizes = [extent(x, axis) for axis in axes]
-    made = _over(low, x, axes, float(node.attrs.get("epsilon", 1e-6)), center=False)
-    return _affine(low, made, order, weight(node, "scale", *sizes), None, sizes)
+    made = _over(context, x, axes, float(node.attrs.get("epsilon", 1e-6)), center=False)
+    return _affine(context, made, order, weight(node, "scale", *sizes), None, sizes)
 
 
 def _channels_before(node: Node) -> Accepted:
@@ -137,7 +148,7 @@ def _channels_before(node: Node) -> Accepted:
 
 
 @op("GroupNormalization", layouts=_channels_before)
-def group_normalization(low: Lowering, node: Node, x: Blob) -> Blob:
+def group_normalization(context: Lowering, node: Node, x: Blob) -> Blob:
     """Each group of neighbouring channels, over all places."""
     axis = int(node.attrs.get("axis", -1))
     if x.axis(axis) != 1:
@@ -150,17 +161,17 @@ def group_normalization(low: Lowering, node: Node, x: Blob) -> Blob:
     shape = x.known
     size = product(shape[1:])
     inner = None if size is None else size // groups
-    folded = low.reshape(x, (shape[0], groups, inner), layout=SOURCE)
-    made = _over(low, folded, [2], float(node.attrs.get("epsilon", 1e-3)), center=True)
-    back = low.reshape(made, shape, layout=x.layout)
-    return _affine(low, back, [axis % x.rank], gamma, beta, [channels])
+    folded = context.reshape(x, (shape[0], groups, inner), layout=SOURCE)
+    made = _over(context, folded, [2], float(node.attrs.get("epsilon", 1e-3)), center=True)
+    back = context.reshape(made, shape, layout=x.layout)
+    return _affine(context, back, [axis % x.rank], gamma, beta, [channels])
 
 
 @op("UnitNormalization", layouts=UNFLATTENED)
-def unit_normalization(low: Lowering, node: Node, x: Blob) -> Blob:
+def unit_normalization(context: Lowering, node: Node, x: Blob) -> Blob:
     """x over its length, which counts as 1e-12 at least."""
     _, axes = _axes(x, node.attrs.get("axis", -1))
-    length = low.layer("reduceL2", x, layout=x.layout, axes=axes, keepDims=True)
-    least = 1e-12 if low.graph.version >= 3 else 1e-6  # Keras 2: of the square
-    safe = low.layer("clip", length, layout=x.layout, minVal=least, maxVal=3.4e38)
-    return low.layer("divideBroadcastable", x, safe, layout=x.layout)
+    length = context.layer("reduceL2", x, layout=x.layout, axes=axes, keepDims=True)
+    least = 1e-12 if context.graph.version >= 3 else 1e-6  # Keras 2: of the square
+    safe = context.layer("clip", length, layout=x.layout, minVal=least, maxVal=3.4e38)
+    return context.layer("divideBroadcastable", x, safe, layout=x.layout)

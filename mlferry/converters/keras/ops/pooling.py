@@ -12,14 +12,14 @@ from mlferry.converters.lowering import Lowering
 from mlferry.converters.values import SOURCE, Accepted, Blob
 
 
-def _pooling(low: Lowering, node: Node, x: Blob, dimensions: int, kind: str) -> Blob:
+def _pooling(context: Lowering, node: Node, x: Blob, dimensions: int, kind: str) -> Blob:
     """Keras averages over what lies inside the input, not over padding."""
-    x = as_image(low, x, dimensions)
+    x = as_image(context, x, dimensions)
     default = 2 if dimensions == 1 else (2, 2)
     size = pair(node.attrs.get("pool_size", default), dimensions, "pool_size")
     given = node.attrs.get("strides")
     stride = size if given is None else pair(given, dimensions, "strides")
-    y = low.layer(
+    y = context.layer(
         "pooling",
         x,
         type=kind,
@@ -28,27 +28,27 @@ def _pooling(low: Lowering, node: Node, x: Blob, dimensions: int, kind: str) -> 
         avgPoolExcludePadding=kind == "AVERAGE",
         **padding(node, dimensions, size, stride, (1, 1)),
     )
-    return from_image(low, y, dimensions)
+    return from_image(context, y, dimensions)
 
 
 @op("MaxPooling1D", layouts=spatial, rank=3)
-def max_pooling1d(low: Lowering, node: Node, x: Blob) -> Blob:
-    return _pooling(low, node, x, 1, "MAX")
+def max_pooling1d(context: Lowering, node: Node, x: Blob) -> Blob:
+    return _pooling(context, node, x, 1, "MAX")
 
 
 @op("MaxPooling2D", layouts=spatial, rank=4)
-def max_pooling2d(low: Lowering, node: Node, x: Blob) -> Blob:
-    return _pooling(low, node, x, 2, "MAX")
+def max_pooling2d(context: Lowering, node: Node, x: Blob) -> Blob:
+    return _pooling(context, node, x, 2, "MAX")
 
 
 @op("AveragePooling1D", layouts=spatial, rank=3)
-def average_pooling1d(low: Lowering, node: Node, x: Blob) -> Blob:
-    return _pooling(low, node, x, 1, "AVERAGE")
+def average_pooling1d(context: Lowering, node: Node, x: Blob) -> Blob:
+    return _pooling(context, node, x, 1, "AVERAGE")
 
 
 @op("AveragePooling2D", layouts=spatial, rank=4)
-def average_pooling2d(low: Lowering, node: Node, x: Blob) -> Blob:
-    return _pooling(low, node, x, 2, "AVERAGE")
+def average_pooling2d(context: Lowering, node: Node, x: Blob) -> Blob:
+    return _pooling(context, node, x, 2, "AVERAGE")
 
 
 def _steps_first(node: Node) -> Accepted:
@@ -56,43 +56,43 @@ def _steps_first(node: Node) -> Accepted:
     return spatial(node) if node.attrs.get("data_format") == "channels_first" else (SOURCE,)
 
 
-def _global_1d(low: Lowering, node: Node, x: Blob, kind: str) -> Any:
+def _global_1d(context: Lowering, node: Node, x: Blob, kind: str) -> Any:
     first = node.attrs.get("data_format") == "channels_first"
     axis = 2 if first else 1
-    return low.layer(kind, x, axes=(axis,), keepDims=bool(node.attrs.get("keepdims", False)))
+    return context.layer(kind, x, axes=(axis,), keepDims=bool(node.attrs.get("keepdims", False)))
 
 
 @op("GlobalMaxPooling1D", layouts=_steps_first, rank=3)
-def global_max_pooling1d(low: Lowering, node: Node, x: Blob) -> Any:
-    return _global_1d(low, node, x, "reduceMax")
+def global_max_pooling1d(context: Lowering, node: Node, x: Blob) -> Any:
+    return _global_1d(context, node, x, "reduceMax")
 
 
 @op("GlobalAveragePooling1D", layouts=_steps_first, rank=3)
-def global_average_pooling1d(low: Lowering, node: Node, x: Blob) -> Any:
+def global_average_pooling1d(context: Lowering, node: Node, x: Blob) -> Any:
     """Over the steps that count."""
-    (found, *_) = masks.of(low, node)
+    (found, *_) = masks.of(context, node)
     if found is None:
-        return _global_1d(low, node, x, "reduceMean")
+        return _global_1d(context, node, x, "reduceMean")
     first = node.attrs.get("data_format") == "channels_first"
-    wide = low.expand(found, 1 if first else 2)
-    kept = low.layer("multiplyBroadcastable", x, wide)
-    return low.layer(
+    wide = context.expand(found, 1 if first else 2)
+    kept = context.layer("multiplyBroadcastable", x, wide)
+    return context.layer(
         "divideBroadcastable",
-        _global_1d(low, node, kept, "reduceSum"),
-        _global_1d(low, node, wide, "reduceSum"),
+        _global_1d(context, node, kept, "reduceSum"),
+        _global_1d(context, node, wide, "reduceSum"),
     )
 
 
-def _global_2d(low: Lowering, node: Node, x: Blob, kind: str) -> Blob:
-    y = low.layer("pooling", x, type=kind, globalPooling=True, valid={})
-    return y if node.attrs.get("keepdims", False) else low.squeeze(y, -2, -1)
+def _global_2d(context: Lowering, node: Node, x: Blob, kind: str) -> Blob:
+    y = context.layer("pooling", x, type=kind, globalPooling=True, valid={})
+    return y if node.attrs.get("keepdims", False) else context.squeeze(y, -2, -1)
 
 
 @op("GlobalMaxPooling2D", layouts=spatial, rank=4)
-def global_max_pooling2d(low: Lowering, node: Node, x: Blob) -> Blob:
-    return _global_2d(low, node, x, "MAX")
+def global_max_pooling2d(context: Lowering, node: Node, x: Blob) -> Blob:
+    return _global_2d(context, node, x, "MAX")
 
 
 @op("GlobalAveragePooling2D", layouts=spatial, rank=4)
-def global_average_pooling2d(low: Lowering, node: Node, x: Blob) -> Blob:
-    return _global_2d(low, node, x, "AVERAGE")
+def global_average_pooling2d(context: Lowering, node: Node, x: Blob) -> Blob:
+    return _global_2d(context, node, x, "AVERAGE")

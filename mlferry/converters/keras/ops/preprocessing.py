@@ -20,12 +20,12 @@ from mlferry.errors import ConversionError
 _INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos3", "lanczos5")
 
 
-def _part(low: Lowering, x: Blob, top: int, left: int, height: int, width: int) -> Blob:
-    made = sliced(low, x, [top, left], [top + height, left + width], [2, 3], None)
-    return low.relabel(made, x.layout)
+def _part(context: Lowering, x: Blob, top: int, left: int, height: int, width: int) -> Blob:
+    made = sliced(context, x, [top, left], [top + height, left + width], [2, 3], None)
+    return context.relabel(made, x.layout)
 
 
-def _fitted(low: Lowering, node: Node, x: Blob, size: tuple[int, int]) -> Blob:
+def _fitted(context: Lowering, node: Node, x: Blob, size: tuple[int, int]) -> Blob:
     """Cut, or with more around it, to the ratio of the sizes wanted."""
     value = float(node.attrs.get("fill_value", 0.0))
     choice(node, "fill_mode", ("constant",), "constant")
@@ -34,45 +34,61 @@ def _fitted(low: Lowering, node: Node, x: Blob, size: tuple[int, int]) -> Blob:
     if node.attrs.get("crop_to_aspect_ratio", False):
         rows, columns = min(height, ratio[0]), min(width, ratio[1])
         top, left = int((height - rows) / 2), int((width - columns) / 2)
-        return _part(low, x, top, left, rows, columns)
+        return _part(context, x, top, left, rows, columns)
     if node.attrs.get("pad_to_aspect_ratio", False):
         rows, columns = max(height, ratio[0]), max(width, ratio[1])
         top, left = int((rows - height) / 2), int((columns - width) / 2)
         amounts = [0, 0, top, left] * 2  # Keras puts as much behind as before
-        return low.relabel(padded(low, x, amounts, "constant", value), x.layout)
+        return context.relabel(padded(context, x, amounts, "constant", value), x.layout)
     return x
 
 
 @op("Resizing", layouts=spatial, rank=4)
-def resizing(low: Lowering, node: Node, x: Blob) -> Blob:
+def resizing(context: Lowering, node: Node, x: Blob) -> Blob:
     size = int(node.attrs["height"]), int(node.attrs["width"])
     mode = choice(node, "interpolation", _INTERPOLATIONS, "bilinear")
     antialias = bool(node.attrs.get("antialias", False))
-    return resized(low, _fitted(low, node, x, size), size, mode, antialias)
+    return resized(context, _fitted(context, node, x, size), size, mode, antialias)
 
 
 @function("Resize", tf={"image.resize": {"method": "interpolation"}})
 def resize(
-    low: Lowering, node: Node, images: Blob, size: Any, interpolation: str = "bilinear",
-    antialias: Any = False, crop_to_aspect_ratio: Any = False, pad_to_aspect_ratio: Any = False,
-    fill_mode: Any = None, fill_value: Any = None, data_format: Any = None,
-) -> Blob:  # fmt: skip
+    context: Lowering,
+    node: Node,
+    images: Blob,
+    size: Any,
+    interpolation: str = "bilinear",
+    antialias: Any = False,
+    crop_to_aspect_ratio: Any = False,
+    pad_to_aspect_ratio: Any = False,
+    fill_mode: Any = None,
+    fill_value: Any = None,
+    data_format: Any = None,
+) -> Blob:
     """As the layer of that name; TensorFlow keeps sizes and ratios as they are."""
     if interpolation not in _INTERPOLATIONS:
         raise ConversionError(f"interpolation={interpolation!r}")
     first = data_format == "channels_first"
     order = (0, 3, 1, 2)
-    x = images if first else low.layer("transpose", images, layout=SOURCE, axes=order)
+    x = images if first else context.layer("transpose", images, layout=SOURCE, axes=order)
     wanted = int(size[0]), int(size[1])
-    made = resized(low, _fitted(low, node, x, wanted), wanted, interpolation, bool(antialias))
-    return made if first else low.layer("transpose", made, layout=SOURCE, axes=(0, 2, 3, 1))
+    made = resized(
+        context, _fitted(context, node, x, wanted), wanted, interpolation, bool(antialias)
+    )
+    return made if first else context.layer("transpose", made, layout=SOURCE, axes=(0, 2, 3, 1))
 
 
 @function("ExtractPatches", layouts=(CHANNELS_FIRST,))
 def extract_patches(
-    low: Lowering, node: Node, images: Blob, size: Any, strides: Any = None,
-    dilation_rate: Any = 1, padding: str = "valid", data_format: Any = None,
-) -> Blob:  # fmt: skip
+    context: Lowering,
+    node: Node,
+    images: Blob,
+    size: Any,
+    strides: Any = None,
+    dilation_rate: Any = 1,
+    padding: str = "valid",
+    data_format: Any = None,
+) -> Blob:
     """Each patch as a row of values, by a convolution that moves them."""
     if data_format == "channels_first":
         raise ConversionError("data_format='channels_first'")
@@ -89,91 +105,96 @@ def extract_patches(
     same = "BOTTOM_RIGHT_HEAVY" if padding == "same" else ""
     how = Windows(step, spread, [(0, 0), (0, 0)], same=same)
     weights = np.ascontiguousarray(moved.transpose(0, 3, 1, 2))
-    return convolved(low, images, weights, how, layout=images.layout)
+    return convolved(context, images, weights, how, layout=images.layout)
 
 
 @op("CenterCrop", layouts=spatial, rank=4)
-def center_crop(low: Lowering, node: Node, x: Blob) -> Blob:
+def center_crop(context: Lowering, node: Node, x: Blob) -> Blob:
     """The middle of the image; smaller images are cut to the ratio and resized."""
     size = int(node.attrs["height"]), int(node.attrs["width"])
     height, width = extent(x, 2), extent(x, 3)
     if height >= size[0] and width >= size[1]:
         top, left = int((height - size[0]) / 2), int((width - size[1]) / 2)
-        return _part(low, x, top, left, *size)
+        return _part(context, x, top, left, *size)
     node.attrs.add("crop_to_aspect_ratio", True)
-    return resized(low, _fitted(low, node, x, size), size, "bilinear", False)
+    return resized(context, _fitted(context, node, x, size), size, "bilinear", False)
 
 
 @op("AutoContrast", layouts=UNFLATTENED)
-def auto_contrast(low: Lowering, node: Node, x: Blob) -> Blob:
+def auto_contrast(context: Lowering, node: Node, x: Blob) -> Blob:
     """Each channel stretched to the whole range; one of a single value stays."""
     node.attrs.get("data_format")
     lowest, highest = node.attrs.get("value_range", (0, 255))
     if (lowest, highest) != (0, 255):
         raise ConversionError(f"value_range={(lowest, highest)}: (0, 255) can be converted")
     axes = tuple(x.axis(axis) for axis in (1, 2))
-    least = low.layer("reduceMin", x, layout=x.layout, axes=axes, keepDims=True)
-    most = low.layer("reduceMax", x, layout=x.layout, axes=axes, keepDims=True)
-    span = low.layer("subtractBroadcastable", most, least, layout=x.layout)
-    flat = low.layer("equal", span, layout=x.layout, alpha=0.0)
-    safe = low.layer("addBroadcastable", span, flat, layout=x.layout)
-    scale = low.layer("divideBroadcastable", low.constant([255.0], layout=x.layout), safe,
-                      layout=x.layout)  # fmt: skip
-    moved = low.layer("subtractBroadcastable", x, least, layout=x.layout)
-    stretched = low.layer("multiplyBroadcastable", moved, scale, layout=x.layout)
-    inside = low.layer("clip", stretched, layout=x.layout, minVal=0.0, maxVal=255.0)
-    return low.layer("whereBroadcastable", flat, x, inside, layout=x.layout)
+    least = context.layer("reduceMin", x, layout=x.layout, axes=axes, keepDims=True)
+    most = context.layer("reduceMax", x, layout=x.layout, axes=axes, keepDims=True)
+    span = context.layer("subtractBroadcastable", most, least, layout=x.layout)
+    flat = context.layer("equal", span, layout=x.layout, alpha=0.0)
+    safe = context.layer("addBroadcastable", span, flat, layout=x.layout)
+    scale = context.layer(
+        "divideBroadcastable", context.constant([255.0], layout=x.layout), safe, layout=x.layout
+    )
+    moved = context.layer("subtractBroadcastable", x, least, layout=x.layout)
+    stretched = context.layer("multiplyBroadcastable", moved, scale, layout=x.layout)
+    inside = context.layer("clip", stretched, layout=x.layout, minVal=0.0, maxVal=255.0)
+    return context.layer("whereBroadcastable", flat, x, inside, layout=x.layout)
 
 
 # ---- categories ------------------------------------------------------------------------
 
 
-def encoded(low: Lowering, node: Node, x: Blob, mode: str, depth: int, weights: Any = None) -> Blob:
+def encoded(
+    context: Lowering, node: Node, x: Blob, mode: str, depth: int, weights: Any = None
+) -> Blob:
     """Integers as they are, or each as a row of zeros and a one, or such rows together."""
     if mode == "int":
         return x
     if mode == "one_hot":
         if x.rank > 1 and x.known[-1] == 1:
-            x = low.layer("squeeze", x, layout=SOURCE, axes=(-1,))
-        return low.layer("oneHot", x, layout=SOURCE, oneHotVectorSize=depth, axis=-1, onValue=1.0)
+            x = context.layer("squeeze", x, layout=SOURCE, axes=(-1,))
+        return context.layer(
+            "oneHot", x, layout=SOURCE, oneHotVectorSize=depth, axis=-1, onValue=1.0
+        )
     if x.rank == 1:
-        x = low.expand(x, 1)
-    rows = low.layer("oneHot", x, layout=SOURCE, oneHotVectorSize=depth, axis=-1, onValue=1.0)
+        x = context.expand(x, 1)
+    rows = context.layer("oneHot", x, layout=SOURCE, oneHotVectorSize=depth, axis=-1, onValue=1.0)
     if weights is not None:
-        wide = low.expand(weights, weights.rank)
-        rows = low.layer("multiplyBroadcastable", rows, wide, layout=SOURCE)
+        wide = context.expand(weights, weights.rank)
+        rows = context.layer("multiplyBroadcastable", rows, wide, layout=SOURCE)
     kind = "reduceMax" if mode == "multi_hot" else "reduceSum"
-    return low.layer(kind, rows, layout=SOURCE, axes=(x.rank - 1,), keepDims=False)
+    return context.layer(kind, rows, layout=SOURCE, axes=(x.rank - 1,), keepDims=False)
 
 
 _MODES = ("int", "one_hot", "multi_hot", "count")
 
 
 @op("CategoryEncoding", layouts=(SOURCE,))
-def category_encoding(low: Lowering, node: Node, x: Blob, *weights: Blob) -> Blob:
+def category_encoding(context: Lowering, node: Node, x: Blob, *weights: Blob) -> Blob:
     mode = choice(node, "output_mode", _MODES, "multi_hot")
     node.attrs.get("argument count_weights")
     given = weights[0] if weights else None
-    return encoded(low, node, x, mode, int(node.attrs["num_tokens"]), given)
+    return encoded(context, node, x, mode, int(node.attrs["num_tokens"]), given)
 
 
 @op("Discretization", layouts=(SOURCE,))
-def discretization(low: Lowering, node: Node, x: Blob) -> Blob:
+def discretization(context: Lowering, node: Node, x: Blob) -> Blob:
     """How many boundaries a value reaches."""
     for name in ("num_bins", "epsilon"):
         node.attrs.get(name)
     bounds = node.attrs.get("bin_boundaries")
     if bounds is None:
         raise ConversionError("bin_boundaries are missing: adapt the layer before it is saved")
-    limits = low.constant(np.asarray(bounds, np.float32))
-    reached = low.layer("greaterEqual", low.expand(x, x.rank), limits)
-    count = low.layer("reduceSum", reached, axes=(x.rank,), keepDims=False)
+    limits = context.constant(np.asarray(bounds, np.float32))
+    reached = context.layer("greaterEqual", context.expand(x, x.rank), limits)
+    count = context.layer("reduceSum", reached, axes=(x.rank,), keepDims=False)
     mode = choice(node, "output_mode", _MODES, "int")
-    return encoded(low, node, count, mode, len(bounds) + 1)
+    return encoded(context, node, count, mode, len(bounds) + 1)
 
 
 @op("IntegerLookup", layouts=(SOURCE,))
-def integer_lookup(low: Lowering, node: Node, x: Blob) -> Blob:
+def integer_lookup(context: Lowering, node: Node, x: Blob) -> Blob:
     """The place of each integer in the vocabulary, as sums over comparisons."""
     attrs = node.attrs
     words = attrs.get("vocabulary")
@@ -192,35 +213,38 @@ def integer_lookup(low: Lowering, node: Node, x: Blob) -> Blob:
     first = (1 if token is not None and mode == "int" else 0) + unknown
     if max(map(abs, words), default=0) >= 2**24:
         raise ConversionError("a vocabulary with integers above 2**24, which float32 cannot hold")
-    table = low.constant(np.asarray(words, np.float32))
-    same = low.layer("equal", low.expand(x, x.rank), table)
+    table = context.constant(np.asarray(words, np.float32))
+    same = context.layer("equal", context.expand(x, x.rank), table)
     places = np.arange(first, first + len(words), dtype=np.float32)
-    found = low.layer("multiplyBroadcastable", same, low.constant(places))
-    index = low.layer("reduceSum", found, axes=(x.rank,), keepDims=False)
-    known = low.layer("reduceMax", same, axes=(x.rank,), keepDims=False)
+    found = context.layer("multiplyBroadcastable", same, context.constant(places))
+    index = context.layer("reduceSum", found, axes=(x.rank,), keepDims=False)
+    known = context.layer("reduceMax", same, axes=(x.rank,), keepDims=False)
     if unknown == 0:
         raise ConversionError("num_oov_indices=0: Keras fails on values outside the vocabulary")
     start = first - unknown
-    other = low.layer("activation", known, linear={"alpha": -1.0, "beta": 1.0})
+    other = context.layer("activation", known, linear={"alpha": -1.0, "beta": 1.0})
     if unknown > 1:
-        whole = low.constant([float(unknown)])
-        rounds = low.layer("floorDivBroadcastable", x, whole)
-        rest = low.layer("subtractBroadcastable", x, low.layer(
-            "multiplyBroadcastable", rounds, whole))  # fmt: skip
-        moved = low.layer("activation", rest, linear={"alpha": 1.0, "beta": float(start)})
-        other = low.layer("multiply", other, moved)
+        whole = context.constant([float(unknown)])
+        rounds = context.layer("floorDivBroadcastable", x, whole)
+        rest = context.layer(
+            "subtractBroadcastable", x, context.layer("multiplyBroadcastable", rounds, whole)
+        )
+        moved = context.layer("activation", rest, linear={"alpha": 1.0, "beta": float(start)})
+        other = context.layer("multiply", other, moved)
     else:
-        other = low.layer("activation", other, linear={"alpha": float(start)})
-    index = low.layer("add", index, other)
+        other = context.layer("activation", other, linear={"alpha": float(start)})
+    index = context.layer("add", index, other)
     if token is not None and mode == "int":
-        masked = low.layer("notEqual", x, alpha=float(token))
-        index = low.layer("multiply", index, masked)
+        masked = context.layer("notEqual", x, alpha=float(token))
+        index = context.layer("multiply", index, masked)
     elif token is not None:
         raise ConversionError(f"mask_token={token} with output_mode={mode!r}")
-    counted = encoded(low, node, index, "count" if mode == "tf_idf" else mode, first + len(words))
+    counted = encoded(
+        context, node, index, "count" if mode == "tf_idf" else mode, first + len(words)
+    )
     if mode != "tf_idf":
         attrs.get("idf_weights")
         return counted
     idf = np.asarray(attrs["idf_weights"], np.float32)
     factors = np.concatenate([np.full(unknown, idf.mean(), np.float32), idf])
-    return low.layer("multiplyBroadcastable", counted, low.constant(factors))
+    return context.layer("multiplyBroadcastable", counted, context.constant(factors))

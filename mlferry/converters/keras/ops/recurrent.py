@@ -63,101 +63,113 @@ def _results(
 
 
 def _run(
-    low: Lowering, node: Node, x: Blob, states: list[Blob], mask: Blob | None, *, zero: bool
+    context: Lowering, node: Node, x: Blob, states: list[Blob], mask: Blob | None, *, zero: bool
 ) -> tuple[Blob, list[Blob]]:
     """The sequence or its last entry, and the last states, of a layer with its cell."""
     part = node.parts["cell"]
     count = len(sizes(part))
     if states and len(states) != count:
         raise ConversionError(f"{len(states)} initial states; the layer has {count}")
-    cell = cell_of(low, part)
+    cell = cell_of(context, part)
     if mask is None and isinstance(cell, Gates) and native_recurrent.exists(cell):
-        made = _native(low, node, cell, x, states)
+        made = _native(context, node, cell, x, states)
         if made is not None:
             return made
-    return _composed(low, node, cell, x, states, mask, zero)
+    return _composed(context, node, cell, x, states, mask, zero)
 
 
 def _native(
-    low: Lowering, node: Node, cell: Gates, x: Blob, states: list[Blob]
+    context: Lowering, node: Node, cell: Gates, x: Blob, states: list[Blob]
 ) -> tuple[Blob, list[Blob]] | None:
     """By Core ML's own layer."""
-    timewise = low.layer("transpose", x, layout=SOURCE, axes=(1, 0, 2))
+    timewise = context.layer("transpose", x, layout=SOURCE, axes=(1, 0, 2))
     sequence = bool(node.attrs.get("return_sequences", False))
     reverse = bool(node.attrs.get("go_backwards", False))
-    made = native_recurrent.run(low, cell, timewise, states, sequence=sequence, reverse=reverse)
+    made = native_recurrent.run(context, cell, timewise, states, sequence=sequence, reverse=reverse)
     if made is None or not sequence:
         return made and (made[1][0], made[1])
-    return low.layer("transpose", made[0], layout=SOURCE, axes=(1, 0, 2)), made[1]
+    return context.layer("transpose", made[0], layout=SOURCE, axes=(1, 0, 2)), made[1]
 
 
 def _composed(
-    low: Lowering, node: Node, cell: Cell, x: Blob, states: list[Blob], mask: Blob | None,
+    context: Lowering,
+    node: Node,
+    cell: Cell,
+    x: Blob,
+    states: list[Blob],
+    mask: Blob | None,
     zero: bool,
-) -> tuple[Blob, list[Blob]]:  # fmt: skip
-    timewise = low.layer("transpose", x, layout=SOURCE, axes=(1, 0, *range(2, x.rank)))
-    steps = cell.project(low, timewise)
+) -> tuple[Blob, list[Blob]]:
+    timewise = context.layer("transpose", x, layout=SOURCE, axes=(1, 0, *range(2, x.rank)))
+    steps = cell.project(context, timewise)
     if not states:
-        states = _zeros(low, node, x, steps)
+        states = _zeros(context, node, x, steps)
     how = {"reverse": bool(node.attrs.get("go_backwards", False)), "zero": zero}
     sequence = bool(node.attrs.get("return_sequences", False))
     length = steps.known[0]
     if length is None or length > MAX_UNROLLED:
-        return _in_a_loop(low, cell, steps, states, mask, sequence, how)
-    kept = [] if mask is None else masks.steps(low, mask)
-    outputs, last = walk(low, cell, steps_of(low, steps), states, masks=kept, **how)
+        return _in_a_loop(context, cell, steps, states, mask, sequence, how)
+    kept = [] if mask is None else masks.steps(context, mask)
+    outputs, last = walk(context, cell, steps_of(context, steps), states, masks=kept, **how)
     walked = outputs[::-1] if how["reverse"] else outputs
-    return (stacked(low, walked, axis=1) if sequence else walked[-1]), last
+    return (stacked(context, walked, axis=1) if sequence else walked[-1]), last
 
 
-def _zeros(low: Lowering, node: Node, x: Blob, steps: Blob) -> list[Blob]:
+def _zeros(context: Lowering, node: Node, x: Blob, steps: Blob) -> list[Blob]:
     """The states before the first step; where the batch varies, one row a sample of `x`."""
     batch = x.known[0]
     shapes = first_states(node.parts["cell"], 1 if batch is None else extent(x, 0), steps)
-    zeros = [low.constant(np.zeros(shape, np.float32), layout=SOURCE) for shape in shapes]
+    zeros = [context.constant(np.zeros(shape, np.float32), layout=SOURCE) for shape in shapes]
     if batch is not None:
         return zeros
-    single = low.layer("reduceSum", x, layout=SOURCE, axes=tuple(range(1, x.rank)), keepDims=False)
-    column = low.layer("fillLike", single, layout=SOURCE, value=0.0)
+    single = context.layer(
+        "reduceSum", x, layout=SOURCE, axes=tuple(range(1, x.rank)), keepDims=False
+    )
+    column = context.layer("fillLike", single, layout=SOURCE, value=0.0)
     made = []
     for zero in zeros:
         axes = tuple(range(1, zero.rank))
-        wide = low.layer("expandDims", column, layout=SOURCE, axes=axes)
-        made.append(low.layer("addBroadcastable", zero, wide, layout=SOURCE))
+        wide = context.layer("expandDims", column, layout=SOURCE, axes=axes)
+        made.append(context.layer("addBroadcastable", zero, wide, layout=SOURCE))
     return made
 
 
 def _in_a_loop(
-    low: Lowering, cell: Cell, steps: Blob, states: list[Blob], mask: Blob | None, sequence: bool,
+    context: Lowering,
+    cell: Cell,
+    steps: Blob,
+    states: list[Blob],
+    mask: Blob | None,
+    sequence: bool,
     how: dict[str, bool],
-) -> tuple[Blob, list[Blob]]:  # fmt: skip
+) -> tuple[Blob, list[Blob]]:
     if steps.rank != 3:
         raise ConversionError(f"{steps.known[0]} steps of maps; up to {MAX_UNROLLED} are unrolled")
     rows = None
     if mask is not None:
-        rows = low.layer("transpose", low.expand(mask, 2), layout=SOURCE, axes=(1, 0, 2))
-    made, last = looped(low, cell, steps, states, masks=rows, **how)
+        rows = context.layer("transpose", context.expand(mask, 2), layout=SOURCE, axes=(1, 0, 2))
+    made, last = looped(context, cell, steps, states, masks=rows, **how)
     if how["reverse"]:
-        made = low.layer("reverse", made, layout=SOURCE, reverseDim=(True, False, False))
+        made = context.layer("reverse", made, layout=SOURCE, reverseDim=(True, False, False))
     if sequence:
-        return low.layer("transpose", made, layout=SOURCE, axes=(1, 0, 2)), last
-    end = sliced(low, made, [-1], [None], [0], None)
-    return low.layer("squeeze", end, layout=SOURCE, axes=(0,)), last
+        return context.layer("transpose", made, layout=SOURCE, axes=(1, 0, 2)), last
+    end = sliced(context, made, [-1], [None], [0], None)
+    return context.layer("squeeze", end, layout=SOURCE, axes=(0,)), last
 
 
 @op("SimpleRNN", "LSTM", "GRU", "RNN", layouts=(SOURCE,))
-def recurrent(low: Lowering, node: Node, *inputs: Blob) -> list[Blob]:
+def recurrent(context: Lowering, node: Node, *inputs: Blob) -> list[Blob]:
     """One direction; a cell given to `RNN` may be any of Keras's, or several of them."""
     node.attrs.get("cell")
     x, states = _given(node, inputs)
-    mask = masks.of(low, node)[0]
+    mask = masks.of(context, node)[0]
     zero = bool(node.attrs.get("zero_output_for_mask", False))
-    y, last = _run(low, node, x, states, mask, zero=zero)
+    y, last = _run(context, node, x, states, mask, zero=zero)
     return _results(node, inputs, [y], last)
 
 
 @op("Bidirectional", layouts=(SOURCE,))
-def bidirectional(low: Lowering, node: Node, *inputs: Blob) -> list[Blob]:
+def bidirectional(context: Lowering, node: Node, *inputs: Blob) -> list[Blob]:
     """Both directions, joined by `merge_mode`."""
     forward, backward = node.parts["forward_layer"], node.parts["backward_layer"]
     for name in ("layer", "backward_layer"):
@@ -168,7 +180,7 @@ def bidirectional(low: Lowering, node: Node, *inputs: Blob) -> list[Blob]:
     sequence = node.attrs["return_sequences"]
     x, states = _given(node, inputs)
     half = len(states) // 2
-    mask = masks.of(low, node)[0]
+    mask = masks.of(context, node)[0]
     for part in (forward, backward):
         part.attrs.get("cell")
         part.attrs.get("zero_output_for_mask")
@@ -176,66 +188,66 @@ def bidirectional(low: Lowering, node: Node, *inputs: Blob) -> list[Blob]:
     if mode not in _MERGES:
         raise ConversionError(f"merge_mode={mode!r}")
     run = _run_maps if forward.op.startswith("ConvLSTM") else _run
-    made = _at_once(low, forward, backward, x, states) if mask is None else None
+    made = _at_once(context, forward, backward, x, states) if mask is None else None
     if made is not None:
         y, after, before = made
         if sequence and mode == "concat":
             return _results(node, inputs, [y], [*after, *before])
         ahead, back = after[0], before[0]
         if sequence:
-            ahead, back = low.outputs(2, "splitND", y, layout=SOURCE, axis=-1, numSplits=2)
+            ahead, back = context.outputs(2, "splitND", y, layout=SOURCE, axis=-1, numSplits=2)
     else:
-        ahead, after = run(low, forward, x, states[:half], mask, zero=sequence)
-        back, before = run(low, backward, x, states[half:], mask, zero=sequence)
+        ahead, after = run(context, forward, x, states[:half], mask, zero=sequence)
+        back, before = run(context, backward, x, states[half:], mask, zero=sequence)
         if sequence:
             turned = tuple(axis == 1 for axis in range(back.rank))
-            back = low.layer("reverse", back, layout=SOURCE, reverseDim=turned)
-    return _results(node, inputs, _MERGES[mode](low, ahead, back), [*after, *before])
+            back = context.layer("reverse", back, layout=SOURCE, reverseDim=turned)
+    return _results(node, inputs, _MERGES[mode](context, ahead, back), [*after, *before])
 
 
 def _at_once(
-    low: Lowering, forward: Node, backward: Node, x: Blob, states: list[Blob]
+    context: Lowering, forward: Node, backward: Node, x: Blob, states: list[Blob]
 ) -> tuple[Blob, list[Blob], list[Blob]] | None:
     """Outputs [batch, time, 2 * units] and last states, where one layer of Core ML has both."""
     if forward.op.startswith("ConvLSTM"):
         return None
     directions = [bool(part.attrs.get("go_backwards", False)) for part in (forward, backward)]
-    ahead, behind = (cell_of(low, part.parts["cell"]) for part in (forward, backward))
+    ahead, behind = (cell_of(context, part.parts["cell"]) for part in (forward, backward))
     if directions != [False, True] or len(states) not in (0, 4):
         return None
     if not isinstance(ahead, LSTM) or not isinstance(behind, LSTM):
         return None
     if not native_recurrent.exists_for_both(ahead, behind):
         return None
-    timewise = low.layer("transpose", x, layout=SOURCE, axes=(1, 0, 2))
-    made = native_recurrent.run_both(low, ahead, behind, timewise, states)
-    return made and (low.layer("transpose", made[0], layout=SOURCE, axes=(1, 0, 2)), *made[1:])
+    timewise = context.layer("transpose", x, layout=SOURCE, axes=(1, 0, 2))
+    made = native_recurrent.run_both(context, ahead, behind, timewise, states)
+    return made and (context.layer("transpose", made[0], layout=SOURCE, axes=(1, 0, 2)), *made[1:])
 
 
-def _concat(low: Lowering, x: Blob, y: Blob) -> list[Blob]:
-    return [low.layer("concatND", x, y, layout=SOURCE, axis=-1)]
+def _concat(context: Lowering, x: Blob, y: Blob) -> list[Blob]:
+    return [context.layer("concatND", x, y, layout=SOURCE, axis=-1)]
 
 
 _MERGES: dict[str | None, Any] = {
     "concat": _concat,
-    "sum": lambda low, x, y: [low.layer("add", x, y, layout=SOURCE)],
-    "mul": lambda low, x, y: [low.layer("multiply", x, y, layout=SOURCE)],
-    "ave": lambda low, x, y: [low.layer("average", x, y, layout=SOURCE)],
-    None: lambda low, x, y: [x, y],
+    "sum": lambda context, x, y: [context.layer("add", x, y, layout=SOURCE)],
+    "mul": lambda context, x, y: [context.layer("multiply", x, y, layout=SOURCE)],
+    "ave": lambda context, x, y: [context.layer("average", x, y, layout=SOURCE)],
+    None: lambda context, x, y: [x, y],
 }
 
 
 @op("ConvLSTM1D", "ConvLSTM2D", layouts=(SOURCE,))
-def conv_lstm(low: Lowering, node: Node, *inputs: Blob) -> list[Blob]:
+def conv_lstm(context: Lowering, node: Node, *inputs: Blob) -> list[Blob]:
     """One direction over maps."""
     x, states = _given(node, inputs)
     zero = bool(node.attrs.get("zero_output_for_mask", False))
-    y, last = _run_maps(low, node, x, states, masks.of(low, node)[0], zero=zero)
+    y, last = _run_maps(context, node, x, states, masks.of(context, node)[0], zero=zero)
     return _results(node, inputs, [y], last)
 
 
 def _run_maps(
-    low: Lowering, node: Node, x: Blob, states: list[Blob], mask: Blob | None, *, zero: bool
+    context: Lowering, node: Node, x: Blob, states: list[Blob], mask: Blob | None, *, zero: bool
 ) -> tuple[Blob, list[Blob]]:
     """As `_run`, for maps: states and steps lie channels-first inside."""
     first = node.attrs.get("data_format") == "channels_first"
@@ -245,10 +257,10 @@ def _run_maps(
         inner = range(outer, y.rank)
         order = (*inner[1:], inner[0]) if back else (inner[-1], *inner[:-1])
         axes = (*range(outer), *order)
-        return y if first else low.layer("transpose", y, layout=SOURCE, axes=axes)
+        return y if first else context.layer("transpose", y, layout=SOURCE, axes=axes)
 
     given = [turned(state, back=False) for state in states]
-    y, last = _composed(low, node, cell_of(low, node.parts["cell"]), x, given, mask, zero)
+    y, last = _composed(context, node, cell_of(context, node.parts["cell"]), x, given, mask, zero)
     shown = turned(y, back=True, outer=1 + y.rank - rank)
     return shown, [turned(state, back=True) for state in last]
 
@@ -257,23 +269,23 @@ def _run_maps(
 
 
 @op("Masking", layouts=(SOURCE,))
-def masking(low: Lowering, node: Node, x: Blob) -> Blob:
+def masking(context: Lowering, node: Node, x: Blob) -> Blob:
     """Masked steps become 0; the layers behind get the mask itself."""
     value = float(node.attrs.get("mask_value", 0.0))
-    other = low.layer("notEqual", x, alpha=value)
-    kept = low.layer("reduceMax", other, axes=(-1,), keepDims=True)
-    return low.layer("multiplyBroadcastable", x, kept)
+    other = context.layer("notEqual", x, alpha=value)
+    kept = context.layer("reduceMax", other, axes=(-1,), keepDims=True)
+    return context.layer("multiplyBroadcastable", x, kept)
 
 
 @op("TimeDistributed.fold", layouts=(SOURCE,))
-def fold(low: Lowering, node: Node, x: Blob) -> Blob:
+def fold(context: Lowering, node: Node, x: Blob) -> Blob:
     """[batch, time, ...] as [batch * time, ...]."""
     batch, time, *rest = x.known
     count = None if batch is None or time is None else batch * time
-    return low.reshape(x, (count, *rest))
+    return context.reshape(x, (count, *rest))
 
 
 @op("TimeDistributed.unfold", layouts=(SOURCE,))
-def unfold(low: Lowering, node: Node, y: Blob, x: Blob) -> Blob:
+def unfold(context: Lowering, node: Node, y: Blob, x: Blob) -> Blob:
     """[batch * time, ...] as [batch, time, ...]."""
-    return low.reshape(y, (*x.known[:2], *y.known[1:]))
+    return context.reshape(y, (*x.known[:2], *y.known[1:]))

@@ -16,9 +16,9 @@ from mlferry.errors import ConversionError
 _TF = {"input_tensor": "x"}
 
 
-def _reduced(low: Lowering, kind: str, x: Blob, axis: Any, keepdims: Any) -> Blob:
+def _reduced(context: Lowering, kind: str, x: Blob, axis: Any, keepdims: Any) -> Blob:
     axes = axes_of(x, axis)
-    made = layer(low, kind, x, axes=axes, keepDims=bool(keepdims))
+    made = layer(context, kind, x, axes=axes, keepDims=bool(keepdims))
     if keepdims:
         return made
     if len(axes) == x.rank:
@@ -32,23 +32,28 @@ def _reduced(low: Lowering, kind: str, x: Blob, axis: Any, keepdims: Any) -> Blo
     return made
 
 
-def _in_order(low: Lowering, x: Blob, axis: Any, keepdims: Any) -> Blob:
+def _in_order(context: Lowering, x: Blob, axis: Any, keepdims: Any) -> Blob:
     """Only reductions of height and width, or that keep their axes, run channels-first."""
     axes = set(axes_of(x, axis))
     spatial = x.rank == 4 and axes == {2, 3}
-    return x if keepdims or spatial or x.layout == SOURCE else low.source_order(x)
+    return x if keepdims or spatial or x.layout == SOURCE else context.source_order(x)
 
 
 def _register(name: str, kind: str, *tf: str) -> None:
     @function(name, tf=dict.fromkeys(tf, _TF), layouts=UNFLATTENED)
     def convert(
-        low: Lowering, node: Node, x: Blob, axis: Any = None, keepdims: Any = False,
-        initial: Any = None, dtype: Any = None,
-    ) -> Blob:  # fmt: skip
+        context: Lowering,
+        node: Node,
+        x: Blob,
+        axis: Any = None,
+        keepdims: Any = False,
+        initial: Any = None,
+        dtype: Any = None,
+    ) -> Blob:
         if initial is not None:
             raise ConversionError(f"initial={initial!r}")
-        given = _in_order(low, x, axis, keepdims)
-        return _reduced(low, kind, given, axis, keepdims)
+        given = _in_order(context, x, axis, keepdims)
+        return _reduced(context, kind, given, axis, keepdims)
 
 
 for _name, _kind, *_tf in (
@@ -67,102 +72,118 @@ for _name, _kind, *_tf in (
 
 
 @function("Var", tf={"math.reduce_variance": _TF})
-def var(low: Lowering, node: Node, x: Blob, axis: Any = None, keepdims: Any = False) -> Blob:
-    mean = low.layer("reduceMean", x, axes=axes_of(x, axis), keepDims=True)
-    centered = low.layer("subtractBroadcastable", x, mean)
-    return _reduced(low, "reduceMean", low.layer("multiply", centered, centered), axis, keepdims)
+def var(context: Lowering, node: Node, x: Blob, axis: Any = None, keepdims: Any = False) -> Blob:
+    mean = context.layer("reduceMean", x, axes=axes_of(x, axis), keepDims=True)
+    centered = context.layer("subtractBroadcastable", x, mean)
+    return _reduced(
+        context, "reduceMean", context.layer("multiply", centered, centered), axis, keepdims
+    )
 
 
 @function("Std", tf={"math.reduce_std": _TF})
-def std(low: Lowering, node: Node, x: Blob, axis: Any = None, keepdims: Any = False) -> Blob:
-    spread: Blob = var(low, node, x, axis, keepdims)
-    return low.layer("unary", spread, layout=spread.layout, type="SQRT")
+def std(context: Lowering, node: Node, x: Blob, axis: Any = None, keepdims: Any = False) -> Blob:
+    spread: Blob = var(context, node, x, axis, keepdims)
+    return context.layer("unary", spread, layout=spread.layout, type="SQRT")
 
 
 @function("Norm", tf={"norm": {"tensor": "x", "ord": "order"}})
 def norm(
-    low: Lowering, node: Node, x: Blob, ord: Any = None, axis: Any = None, keepdims: Any = False,
+    context: Lowering,
+    node: Node,
+    x: Blob,
+    ord: Any = None,
+    axis: Any = None,
+    keepdims: Any = False,
     order: Any = None,
-) -> Blob:  # fmt: skip
+) -> Blob:
     """Of vectors, by their squares or magnitudes."""
     which = ord if order is None else order
     kinds = {None: "reduceL2", 2: "reduceL2", "euclidean": "reduceL2", 1: "reduceL1"}
     if which not in kinds or (isinstance(axis, list | tuple) and len(axis) > 1 and which):
         raise ConversionError(f"ord={which!r}: 1 and 2 of vectors can be converted")
-    return _reduced(low, kinds[which], x, axis, keepdims)
+    return _reduced(context, kinds[which], x, axis, keepdims)
 
 
 @function("Normalize")
 def normalize(
-    low: Lowering, node: Node, x: Blob, axis: Any = -1, order: Any = 2, epsilon: Any = None
+    context: Lowering, node: Node, x: Blob, axis: Any = -1, order: Any = 2, epsilon: Any = None
 ) -> Blob:
     """x / max(norm, epsilon)"""
     if order not in (1, 2):
         raise ConversionError(f"order={order!r}: 1 and 2 can be converted")
     floor = 1e-7 if epsilon is None else float(epsilon)
     kind = "reduceL2" if order == 2 else "reduceL1"
-    length = low.layer(kind, x, axes=axes_of(x, axis), keepDims=True)
-    safe = low.layer("clip", length, minVal=floor, maxVal=3.4e38)
-    return low.layer("divideBroadcastable", x, safe)
+    length = context.layer(kind, x, axes=axes_of(x, axis), keepDims=True)
+    safe = context.layer("clip", length, minVal=floor, maxVal=3.4e38)
+    return context.layer("divideBroadcastable", x, safe)
 
 
 @function("L2Normalize", tf={"math.l2_normalize": {}, "nn.l2_normalize": {}})
 def l2_normalize(
-    low: Lowering, node: Node, x: Blob, axis: Any = None, epsilon: float = 1e-12
+    context: Lowering, node: Node, x: Blob, axis: Any = None, epsilon: float = 1e-12
 ) -> Blob:
     """x / sqrt(max(sum of squares, epsilon))"""
-    squares = low.layer("reduceSumSquare", x, axes=axes_of(x, axis), keepDims=True)
-    safe = low.layer("clip", squares, minVal=float(epsilon), maxVal=3.4e38)
-    return low.layer("divideBroadcastable", x, low.layer("unary", safe, type="SQRT"))
+    squares = context.layer("reduceSumSquare", x, axes=axes_of(x, axis), keepDims=True)
+    safe = context.layer("clip", squares, minVal=float(epsilon), maxVal=3.4e38)
+    return context.layer("divideBroadcastable", x, context.layer("unary", safe, type="SQRT"))
 
 
-def _extreme(low: Lowering, kind: str, x: Blob, axis: Any, keepdims: Any) -> Blob:
+def _extreme(context: Lowering, kind: str, x: Blob, axis: Any, keepdims: Any) -> Blob:
     if axis is None:
         raise ConversionError("axis=None: the place among all values")
-    return low.layer(kind, x, axis=positive(int(axis), x.rank), removeDim=not keepdims)
+    return context.layer(kind, x, axis=positive(int(axis), x.rank), removeDim=not keepdims)
 
 
 @function("Argmax", tf={"math.argmax": {"input": "x"}, "argmax": {"input": "x"}})
-def argmax(low: Lowering, node: Node, x: Blob, axis: Any = None, keepdims: Any = False) -> Blob:
+def argmax(context: Lowering, node: Node, x: Blob, axis: Any = None, keepdims: Any = False) -> Blob:
     if axis is None and node.op.startswith("tf."):
         axis = 0
-    return _extreme(low, "argMax", x, axis, keepdims)
+    return _extreme(context, "argMax", x, axis, keepdims)
 
 
 @function("Argmin", tf={"math.argmin": {"input": "x"}})
-def argmin(low: Lowering, node: Node, x: Blob, axis: Any = None, keepdims: Any = False) -> Blob:
-    return _extreme(low, "argMin", x, axis, keepdims)
+def argmin(context: Lowering, node: Node, x: Blob, axis: Any = None, keepdims: Any = False) -> Blob:
+    return _extreme(context, "argMin", x, axis, keepdims)
 
 
 @function("CountNonzero")
-def count_nonzero(low: Lowering, node: Node, x: Blob, axis: Any = None) -> Blob:
-    return _reduced(low, "reduceSum", low.layer("notEqual", x, alpha=0.0), axis, False)
+def count_nonzero(context: Lowering, node: Node, x: Blob, axis: Any = None) -> Blob:
+    return _reduced(context, "reduceSum", context.layer("notEqual", x, alpha=0.0), axis, False)
 
 
 @function("Cumsum", tf={"math.cumsum": {}, "cumsum": {}})
 def cumsum(
-    low: Lowering, node: Node, x: Blob, axis: Any = 0, exclusive: Any = False, reverse: Any = False,
+    context: Lowering,
+    node: Node,
+    x: Blob,
+    axis: Any = 0,
+    exclusive: Any = False,
+    reverse: Any = False,
     dtype: Any = None,
-) -> Blob:  # fmt: skip
+) -> Blob:
     place = positive(int(axis), x.rank)
-    return low.layer(
+    return context.layer(
         "cumSum", x, axis=place, excludeFinalSum=bool(exclusive), reverse=bool(reverse)
     )
 
 
 @function("TopK", tf={"math.top_k": {"input": "x"}, "nn.top_k": {"input": "x"}})
-def top_k(low: Lowering, node: Node, x: Blob, k: int = 1, sorted: Any = True) -> tuple[Blob, ...]:
-    return low.outputs(2, "topK", x, axis=x.rank - 1, K=int(k))
+def top_k(
+    context: Lowering, node: Node, x: Blob, k: int = 1, sorted: Any = True
+) -> tuple[Blob, ...]:
+    return context.outputs(2, "topK", x, axis=x.rank - 1, K=int(k))
 
 
 @function("Sort", tf={"sort": {"values": "x"}})
-def sort(low: Lowering, node: Node, x: Blob, axis: int = -1, direction: str = "ASCENDING") -> Blob:
+def sort(
+    context: Lowering, node: Node, x: Blob, axis: int = -1, direction: str = "ASCENDING"
+) -> Blob:
     place = positive(axis, x.rank)
     size = x.known[place]
     if size is None:
         raise ConversionError("sorting along a flexible axis")
     down = direction == "DESCENDING"
-    return low.outputs(2, "topK", x, axis=place, K=size, useBottomK=not down)[0]
+    return context.outputs(2, "topK", x, axis=place, K=size, useBottomK=not down)[0]
 
 
 # ---- products --------------------------------------------------------------------------
@@ -170,40 +191,49 @@ def sort(low: Lowering, node: Node, x: Blob, axis: int = -1, direction: str = "A
 
 @function("Matmul", tf={"linalg.matmul": {"a": "x1", "b": "x2"}, "matmul": {"a": "x1", "b": "x2"}})
 def matmul(
-    low: Lowering, node: Node, x1: Any, x2: Any, transpose_a: Any = False, transpose_b: Any = False
+    context: Lowering,
+    node: Node,
+    x1: Any,
+    x2: Any,
+    transpose_a: Any = False,
+    transpose_b: Any = False,
 ) -> Blob:
     """Vectors count as one row, or one column."""
-    left, right = operands(low, x1, x2)
+    left, right = operands(context, x1, x2)
     rows, columns = left.rank == 1, right.rank == 1
-    left = low.expand(left, 0) if rows else left
-    right = low.expand(right, 1) if columns else right
-    made = low.layer(
-        "batchedMatmul", left, right, layout=SOURCE,
-        transposeA=bool(transpose_a), transposeB=bool(transpose_b),
-    )  # fmt: skip
+    left = context.expand(left, 0) if rows else left
+    right = context.expand(right, 1) if columns else right
+    made = context.layer(
+        "batchedMatmul",
+        left,
+        right,
+        layout=SOURCE,
+        transposeA=bool(transpose_a),
+        transposeB=bool(transpose_b),
+    )
     gone = [made.rank - 2] * rows + [made.rank - 1] * columns
-    return low.layer("squeeze", made, layout=SOURCE, axes=tuple(gone)) if gone else made
+    return context.layer("squeeze", made, layout=SOURCE, axes=tuple(gone)) if gone else made
 
 
 @function("Dot")
-def dot(low: Lowering, node: Node, x1: Any, x2: Any) -> Blob:
-    left, right = operands(low, x1, x2)
+def dot(context: Lowering, node: Node, x1: Any, x2: Any) -> Blob:
+    left, right = operands(context, x1, x2)
     if right.rank > 2:
         raise ConversionError("dot of a second operand of more than two axes")
-    made: Blob = matmul(low, node, left, right)
+    made: Blob = matmul(context, node, left, right)
     return made
 
 
 @op("keras.ops.Einsum", layouts=(SOURCE,))
-def einsum(low: Lowering, node: Node, *inputs: Blob) -> Blob:
+def einsum(context: Lowering, node: Node, *inputs: Blob) -> Blob:
     given = placed(node.call.args, inputs)
     node.attrs.get("argument args")
-    return einsum_of(low, node.attrs["subscripts"], operands(low, *given))
+    return einsum_of(context, node.attrs["subscripts"], operands(context, *given))
 
 
 @function("Tensordot", tf={"tensordot": {"a": "x1", "b": "x2"}})
-def tensordot(low: Lowering, node: Node, x1: Any, x2: Any, axes: Any = 2) -> Blob:
-    left, right = operands(low, x1, x2)
+def tensordot(context: Lowering, node: Node, x1: Any, x2: Any, axes: Any = 2) -> Blob:
+    left, right = operands(context, x1, x2)
     if isinstance(axes, int):
         first, second = list(range(left.rank - axes, left.rank)), list(range(axes))
     else:
@@ -215,21 +245,32 @@ def tensordot(low: Lowering, node: Node, x1: Any, x2: Any, axes: Any = 2) -> Blo
     two = [one[first[second.index(i)]] if i in second else next(letters) for i in range(right.rank)]
     rest = [c for i, c in enumerate(one) if i not in first]
     rest += [c for i, c in enumerate(two) if i not in second]
-    return einsum_of(low, f"{''.join(one)},{''.join(two)}->{''.join(rest)}", [left, right])
+    return einsum_of(context, f"{''.join(one)},{''.join(two)}->{''.join(rest)}", [left, right])
 
 
 @function("Outer")
-def outer(low: Lowering, node: Node, x1: Any, x2: Any) -> Blob:
-    left, right = operands(low, x1, x2)
-    return einsum_of(low, "a,b->ab", [left, right])
+def outer(context: Lowering, node: Node, x1: Any, x2: Any) -> Blob:
+    left, right = operands(context, x1, x2)
+    return einsum_of(context, "a,b->ab", [left, right])
 
 
 @function("OneHot", tf={"one_hot": {"indices": "x", "depth": "num_classes"}})
 def one_hot(
-    low: Lowering, node: Node, x: Blob, num_classes: int, axis: int = -1, on_value: Any = 1,
-    off_value: Any = 0, dtype: Any = None, sparse: Any = False,
-) -> Blob:  # fmt: skip
-    return low.layer(
-        "oneHot", x, oneHotVectorSize=int(num_classes), axis=positive(axis, x.rank + 1),
-        onValue=float(on_value), offValue=float(off_value),
-    )  # fmt: skip
+    context: Lowering,
+    node: Node,
+    x: Blob,
+    num_classes: int,
+    axis: int = -1,
+    on_value: Any = 1,
+    off_value: Any = 0,
+    dtype: Any = None,
+    sparse: Any = False,
+) -> Blob:
+    return context.layer(
+        "oneHot",
+        x,
+        oneHotVectorSize=int(num_classes),
+        axis=positive(axis, x.rank + 1),
+        onValue=float(on_value),
+        offValue=float(off_value),
+    )

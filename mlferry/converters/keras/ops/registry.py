@@ -29,9 +29,19 @@ _TRAINING = {
     "recurrent_dropout", "unit_forget_bias", "use_cudnn", "flash_attention", "rate", "seed_mode",
 }  # fmt: skip
 _WEIGHTS = (
-    "kernel", "bias", "depthwise", "pointwise", "gamma", "beta", "moving_mean",
-    "moving_variance", "alpha", "embeddings", "recurrent", "state",
-)  # fmt: skip
+    "kernel",
+    "bias",
+    "depthwise",
+    "pointwise",
+    "gamma",
+    "beta",
+    "moving_mean",
+    "moving_variance",
+    "alpha",
+    "embeddings",
+    "recurrent",
+    "state",
+)
 IGNORED = frozenset(
     _TRAINING
     | {
@@ -92,20 +102,20 @@ def weight(node: Node, name: str, *shape: int | None) -> NDArray[np.float32]:
     return array
 
 
-def activation_of(low: Lowering, given: Any, layer: str) -> Callable[[Lowering, Blob], Blob]:
+def activation_of(context: Lowering, given: Any, layer: str) -> Callable[[Lowering, Blob], Blob]:
     """A function that applies an activation, given as in a config.
 
     Raises:
         ConversionError: there is no converter for it.
     """
-    name, options = described(given, low.graph.version)
-    entry = OPS.find(name, low.graph.version)
+    name, options = described(given, context.graph.version)
+    entry = OPS.find(name, context.graph.version)
     if entry is None:
         raise ConversionError(f"the activation {name!r}; write a conversion function for {layer!r}")
 
-    def apply(low: Lowering, x: Blob) -> Blob:
+    def apply(context: Lowering, x: Blob) -> Blob:
         node = Node(name, f"{layer}/{name}", (), (), Attributes(options))
-        made: Blob = entry.value(low, node, x)
+        made: Blob = entry.value(context, node, x)
         return made
 
     return apply

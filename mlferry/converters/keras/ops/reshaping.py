@@ -16,40 +16,40 @@ from mlferry.numerics.shapes import product
 
 
 @op("Flatten", layouts=UNFLATTENED)
-def flatten(low: Lowering, node: Node, x: Blob) -> Blob:
+def flatten(context: Lowering, node: Node, x: Blob) -> Blob:
     """Channels-first data is flattened as it lies; who reads it permutes weights or values.
 
     Keras itself flattens channels-first models in the order of channels-last ones.
     """
     first = node.attrs.get("data_format") == "channels_first"
     if first and (x.shape is None or x.rank > 2):
-        x = low.layer(
-            "transpose", low.source_order(x), layout=SOURCE, axes=(0, *range(2, x.rank), 1)
+        x = context.layer(
+            "transpose", context.source_order(x), layout=SOURCE, axes=(0, *range(2, x.rank), 1)
         )
     if x.shape is None:
-        return low.layer("flattenTo2D", x, axis=1)
+        return context.layer("flattenTo2D", x, axis=1)
     if x.rank == 2:
         return x
     shape = x.source_shape or ()
     if x.rank == 1:
-        return low.reshape(x, (*shape, 1), layout=SOURCE)
+        return context.reshape(x, (*shape, 1), layout=SOURCE)
     size, channels = product(shape[1:-1]), shape[-1]
     if channels is None:
-        x = low.source_order(x)
+        x = context.source_order(x)
     permuted = x.layout == CHANNELS_FIRST and size != 1 and channels not in (1, None)
     inner = shape[1:] if size is not None else (None, channels)
     layout = Layout("flat", inner) if permuted else SOURCE
     if product(shape[1:]) is None:
-        return low.layer("flattenTo2D", x, layout=layout, axis=1)
-    return low.reshape(x, (shape[0], product(shape[1:])), layout=layout)
+        return context.layer("flattenTo2D", x, layout=layout, axis=1)
+    return context.reshape(x, (shape[0], product(shape[1:])), layout=layout)
 
 
 @op("Reshape", layouts=UNFLATTENED)
-def reshape(low: Lowering, node: Node, x: Blob) -> Blob:
+def reshape(context: Lowering, node: Node, x: Blob) -> Blob:
     if x.layout == CHANNELS_FIRST and product(x.known[2:]) == 1:
         use(x, range(2, x.rank))
-        x = low.relabel(x, SOURCE)  # one value a channel lies the same way round
-    x = low.source_order(x)
+        x = context.relabel(x, SOURCE)  # one value a channel lies the same way round
+    x = context.source_order(x)
     target = list(node.attrs["target_shape"])
     size = product(x.known[1:])
     rest: list[Any] = list(target)
@@ -68,20 +68,20 @@ def reshape(low: Lowering, node: Node, x: Blob) -> Blob:
     if x.rank == 2 and None not in target and len(target) >= 2 and product(target[:-1]) == 1:
         # as squeeze and excitation has it
         shape = (x.known[0], target[-1], *target[:-1])
-        return low.reshape(x, shape, layout=CHANNELS_FIRST)
+        return context.reshape(x, shape, layout=CHANNELS_FIRST)
     if x.known[0] is None or x.rank > MOST_AXES or len(target) >= MOST_AXES:
-        return low.reshape(x, (x.known[0], *target), layout=SOURCE)
-    return reshaped(low, x, (x.known[0], *rest))
+        return context.reshape(x, (x.known[0], *target), layout=SOURCE)
+    return reshaped(context, x, (x.known[0], *rest))
 
 
 @op("Permute", layouts=(SOURCE,))
-def permute(low: Lowering, node: Node, x: Blob) -> Any:
-    return low.layer("transpose", x, axes=(0, *node.attrs["dims"]))
+def permute(context: Lowering, node: Node, x: Blob) -> Any:
+    return context.layer("transpose", x, axes=(0, *node.attrs["dims"]))
 
 
 @op("RepeatVector", layouts=(SOURCE,))
-def repeat_vector(low: Lowering, node: Node, x: Blob) -> Any:
-    return low.layer("tile", low.expand(x, 1), reps=(1, node.attrs["n"], 1))
+def repeat_vector(context: Lowering, node: Node, x: Blob) -> Any:
+    return context.layer("tile", context.expand(x, 1), reps=(1, node.attrs["n"], 1))
 
 
 def _pairs(value: Any, what: str) -> tuple[tuple[int, int], tuple[int, int]]:
@@ -111,33 +111,33 @@ def _line(value: Any, what: str) -> tuple[int, int]:
     return value[0], value[1]
 
 
-def _pad(low: Lowering, x: Blob, dimensions: int, *amounts: tuple[int, int]) -> Blob:
-    x = as_image(low, x, dimensions)
-    y = low.layer("padding", x, constant={"value": 0.0}, **edges(amounts[0], amounts[1]))
-    return from_image(low, y, dimensions)
+def _pad(context: Lowering, x: Blob, dimensions: int, *amounts: tuple[int, int]) -> Blob:
+    x = as_image(context, x, dimensions)
+    y = context.layer("padding", x, constant={"value": 0.0}, **edges(amounts[0], amounts[1]))
+    return from_image(context, y, dimensions)
 
 
 @op("ZeroPadding1D", layouts=spatial, rank=3)
-def zero_padding1d(low: Lowering, node: Node, x: Blob) -> Blob:
-    return _pad(low, x, 1, (0, 0), _line(node.attrs.get("padding", 1), "padding"))
+def zero_padding1d(context: Lowering, node: Node, x: Blob) -> Blob:
+    return _pad(context, x, 1, (0, 0), _line(node.attrs.get("padding", 1), "padding"))
 
 
 @op("ZeroPadding2D", layouts=spatial, rank=4)
-def zero_padding2d(low: Lowering, node: Node, x: Blob) -> Blob:
-    return _pad(low, x, 2, *_pairs(node.attrs.get("padding", (1, 1)), "padding"))
+def zero_padding2d(context: Lowering, node: Node, x: Blob) -> Blob:
+    return _pad(context, x, 2, *_pairs(node.attrs.get("padding", (1, 1)), "padding"))
 
 
-def _crop(low: Lowering, x: Blob, dimensions: int, *amounts: tuple[int, int]) -> Blob:
-    x = as_image(low, x, dimensions)
-    y = low.layer("crop", x, **edges(amounts[0], amounts[1], "cropAmounts"))
-    return from_image(low, y, dimensions)
+def _crop(context: Lowering, x: Blob, dimensions: int, *amounts: tuple[int, int]) -> Blob:
+    x = as_image(context, x, dimensions)
+    y = context.layer("crop", x, **edges(amounts[0], amounts[1], "cropAmounts"))
+    return from_image(context, y, dimensions)
 
 
 @op("Cropping1D", layouts=spatial, rank=3)
-def cropping1d(low: Lowering, node: Node, x: Blob) -> Blob:
-    return _crop(low, x, 1, (0, 0), _line(node.attrs.get("cropping", (1, 1)), "cropping"))
+def cropping1d(context: Lowering, node: Node, x: Blob) -> Blob:
+    return _crop(context, x, 1, (0, 0), _line(node.attrs.get("cropping", (1, 1)), "cropping"))
 
 
 @op("Cropping2D", layouts=spatial, rank=4)
-def cropping2d(low: Lowering, node: Node, x: Blob) -> Blob:
-    return _crop(low, x, 2, *_pairs(node.attrs.get("cropping", ((0, 0), (0, 0))), "cropping"))
+def cropping2d(context: Lowering, node: Node, x: Blob) -> Blob:
+    return _crop(context, x, 2, *_pairs(node.attrs.get("cropping", ((0, 0), (0, 0))), "cropping"))

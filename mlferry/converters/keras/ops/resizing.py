@@ -16,26 +16,26 @@ from mlferry.converters.values import Blob
 from mlferry.errors import ConversionError
 
 
-def _nearest(low: Lowering, x: Blob, factors: tuple[int, int]) -> Blob:
-    return low.layer("upsample", x, mode="NN", scalingFactor=factors)
+def _nearest(context: Lowering, x: Blob, factors: tuple[int, int]) -> Blob:
+    return context.layer("upsample", x, mode="NN", scalingFactor=factors)
 
 
 @op("UpSampling1D", layouts=spatial, rank=3)
-def up_sampling1d(low: Lowering, node: Node, x: Blob) -> Blob:
+def up_sampling1d(context: Lowering, node: Node, x: Blob) -> Blob:
     """Every step `size` times."""
     size = sizes(node.attrs.get("size", 2), 1, "size")[0]
-    return from_image(low, _nearest(low, as_image(low, x, 1), (1, size)), 1)
+    return from_image(context, _nearest(context, as_image(context, x, 1), (1, size)), 1)
 
 
 @op("UpSampling2D", layouts=spatial, rank=4)
-def up_sampling2d(low: Lowering, node: Node, x: Blob) -> Blob:
+def up_sampling2d(context: Lowering, node: Node, x: Blob) -> Blob:
     """Nearest and half-pixel bilinear are Core ML's own; the others are two matrix products."""
     size = sizes(node.attrs.get("size", (2, 2)), 2, "size")
     mode = choice(node, "interpolation", ("nearest", "bilinear", *_FILTERS), "nearest")
     if mode == "nearest":
-        return _nearest(low, x, (size[0], size[1]))
-    if mode == "bilinear" and not _is_old(low):
-        return low.layer(
+        return _nearest(context, x, (size[0], size[1]))
+    if mode == "bilinear" and not _is_old(context):
+        return context.layer(
             "upsample",
             x,
             mode="BILINEAR",
@@ -46,16 +46,21 @@ def up_sampling2d(low: Lowering, node: Node, x: Blob) -> Blob:
     if height is None or width is None:
         raise ConversionError(f"interpolation={mode!r} of an input of flexible size")
     target = (height * size[0], width * size[1])
-    return resized(low, x, target, mode, False, shift=0.0 if _is_old(low) else 0.5)
+    return resized(context, x, target, mode, False, shift=0.0 if _is_old(context) else 0.5)
 
 
 def resized(
-    low: Lowering, x: Blob, size: tuple[int, int], mode: str, antialias: bool, shift: float = 0.5
+    context: Lowering,
+    x: Blob,
+    size: tuple[int, int],
+    mode: str,
+    antialias: bool,
+    shift: float = 0.5,
 ) -> Blob:
     """[N, C, H, W] in another size, by gathering or by two matrix products.
 
     Args:
-        low: the lowering.
+        context: what adds layers.
         x: its height and width are known.
         size: the height and width wanted.
         mode: "nearest", "bilinear", "bicubic", "lanczos3" or "lanczos5".
@@ -68,24 +73,24 @@ def resized(
             continue
         if mode == "nearest":
             places = np.floor((np.arange(target) + shift) * count / target)
-            chosen = low.constant(np.minimum(places, count - 1), layout=x.layout)
-            x = low.layer("gather", x, chosen, layout=x.layout, axis=axis)
+            chosen = context.constant(np.minimum(places, count - 1), layout=x.layout)
+            x = context.layer("gather", x, chosen, layout=x.layout, axis=axis)
             continue
         kernel = _FILTERS.get(mode, _triangle)
         matrix = _matrix(count, target, shift, kernel, antialias)
-        weights = low.constant(matrix, layout=x.layout)
+        weights = context.constant(matrix, layout=x.layout)
         x = (
-            low.layer("batchedMatmul", weights, x, layout=x.layout)
+            context.layer("batchedMatmul", weights, x, layout=x.layout)
             if axis == 2
-            else low.layer("batchedMatmul", x, weights, layout=x.layout, transposeB=True)
+            else context.layer("batchedMatmul", x, weights, layout=x.layout, transposeB=True)
         )
     return x
 
 
-def _is_old(low: Lowering) -> bool:
+def _is_old(context: Lowering) -> bool:
     """Whether a standalone Keras 2 on TensorFlow 1 wrote the model: it sampled i * in / out."""
-    release = low.graph.release
-    if low.graph.version != 2 or "-tf" in release:
+    release = context.graph.release
+    if context.graph.version != 2 or "-tf" in release:
         return False
     numbers = [int(part) for part in release.split(".")[:2] if part.isdigit()]
     return numbers < [2, 4]

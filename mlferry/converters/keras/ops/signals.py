@@ -22,21 +22,21 @@ from mlferry.errors import ConversionError
 _MODES = ("log", "magnitude", "psd", "real", "imag", "angle", "stft")
 
 
-def _squares(low: Lowering, real: Blob, imag: Blob) -> Blob:
-    first, second = (low.layer("multiply", part, part, layout=SOURCE) for part in (real, imag))
-    return low.layer("add", first, second, layout=SOURCE)
+def _squares(context: Lowering, real: Blob, imag: Blob) -> Blob:
+    first, second = (context.layer("multiply", part, part, layout=SOURCE) for part in (real, imag))
+    return context.layer("add", first, second, layout=SOURCE)
 
 
-def _root(low: Lowering, x: Blob) -> Blob:
-    return low.layer("unary", x, layout=SOURCE, type="SQRT")
+def _root(context: Lowering, x: Blob) -> Blob:
+    return context.layer("unary", x, layout=SOURCE, type="SQRT")
 
 
-def _at_least(low: Lowering, x: Blob, least: float) -> Blob:
-    return low.layer("clip", x, layout=SOURCE, minVal=least, maxVal=3.4e38)
+def _at_least(context: Lowering, x: Blob, least: float) -> Blob:
+    return context.layer("clip", x, layout=SOURCE, minVal=least, maxVal=3.4e38)
 
 
 @op("STFTSpectrogram", layouts=(SOURCE,))
-def stft_spectrogram(low: Lowering, node: Node, x: Blob) -> Blob:
+def stft_spectrogram(context: Lowering, node: Node, x: Blob) -> Blob:
     """The transform of each channel, [batch, channels, frequencies, time] inside."""
     attrs = node.attrs
     for name in ("window", "periodic", "scaling", "fft_length", "trainable"):
@@ -45,27 +45,27 @@ def stft_spectrogram(low: Lowering, node: Node, x: Blob) -> Blob:
     length = int(attrs["frame_length"])
     step = int(attrs.get("frame_step") or length // 2)
     first = attrs.get("data_format") == "channels_first"
-    x = x if first else low.layer("transpose", x, axes=(0, 2, 1))
+    x = x if first else context.layer("transpose", x, axes=(0, 2, 1))
     batch, channels, time = known(x)
-    signal = low.reshape(x, (batch * channels, 1, time))
+    signal = context.reshape(x, (batch * channels, 1, time))
     pairs = [(0, 0)]
     if choice(node, "padding", ("valid", "same"), "valid") == "same":
         pairs = same_pairs([time], [length], [step], [1])
 
     def transformed(name: str) -> Blob:
         kernel = weight(node, name, length, 1, None)
-        made = convolved(low, signal, kernel.transpose(2, 1, 0), Windows([step], [1], pairs))
-        return low.reshape(made, (batch, channels, *known(made)[1:]))
+        made = convolved(context, signal, kernel.transpose(2, 1, 0), Windows([step], [1], pairs))
+        return context.reshape(made, (batch, channels, *known(made)[1:]))
 
-    made = _shown(low, node, mode, transformed)
+    made = _shown(context, node, mode, transformed)
     if attrs.get("expand_dims", False):
-        return low.layer("transpose", made, axes=(0, 1, 3, 2) if first else (0, 3, 2, 1))
+        return context.layer("transpose", made, axes=(0, 1, 3, 2) if first else (0, 3, 2, 1))
     _, _, frequencies, steps = known(made)
-    flat = low.reshape(made, (batch, channels * frequencies, steps))
-    return flat if first else low.layer("transpose", flat, axes=(0, 2, 1))
+    flat = context.reshape(made, (batch, channels * frequencies, steps))
+    return flat if first else context.layer("transpose", flat, axes=(0, 2, 1))
 
 
-def _shown(low: Lowering, node: Node, mode: str, transformed: Any) -> Blob:
+def _shown(context: Lowering, node: Node, mode: str, transformed: Any) -> Blob:
     """What a mode shows of the transform."""
     made: Blob
     if mode in ("real", "imag"):
@@ -73,22 +73,25 @@ def _shown(low: Lowering, node: Node, mode: str, transformed: Any) -> Blob:
         return made
     real, imag = transformed("real_kernel"), transformed("imag_kernel")
     if mode == "angle":
-        made = arctan2(low, node, imag, real)
+        made = arctan2(context, node, imag, real)
         return made
     if mode == "stft":
-        return low.layer("concatND", real, imag, axis=2)
-    power = _squares(low, real, imag)
+        return context.layer("concatND", real, imag, axis=2)
+    power = _squares(context, real, imag)
     if mode == "psd":
         twice = np.full((1, 1, extent(power, 2), 1), 2.0)
         twice[:, :, [0, -1]] = 1.0
-        return low.layer("multiplyBroadcastable", power, low.constant(twice))
-    size = _root(low, _at_least(low, power, 1e-7))
-    return size if mode == "magnitude" else low.layer("unary", _at_least(low, size, 1e-7),
-                                                      type="LOG")  # fmt: skip
+        return context.layer("multiplyBroadcastable", power, context.constant(twice))
+    size = _root(context, _at_least(context, power, 1e-7))
+    return (
+        size
+        if mode == "magnitude"
+        else context.layer("unary", _at_least(context, size, 1e-7), type="LOG")
+    )
 
 
 @op("MelSpectrogram", layouts=(SOURCE,))
-def mel_spectrogram(low: Lowering, node: Node, x: Blob) -> Blob:
+def mel_spectrogram(context: Lowering, node: Node, x: Blob) -> Blob:
     """[batch, samples] to [batch, bins, time]."""
     attrs = node.attrs
     size, step = int(attrs["fft_length"]), int(attrs["sequence_stride"])
@@ -96,34 +99,38 @@ def mel_spectrogram(low: Lowering, node: Node, x: Blob) -> Blob:
     rate = float(attrs["sampling_rate"])
     batch, samples = known(x)
     half = size // 2
-    wide = padded(low, x, [0, half, 0, half], "reflect", 0.0)
-    signal = low.reshape(wide, (batch, 1, samples + 2 * half))
+    wide = padded(context, x, [0, half, 0, half], "reflect", 0.0)
+    signal = context.reshape(wide, (batch, 1, samples + 2 * half))
     window = _window(attrs.get("window"), length)
     before = (size - length) // 2
     window = np.pad(window, (before, size - length - before))
     angles = 2 * np.pi * np.outer(np.arange(half + 1), np.arange(size)) / size
     parts = [
-        convolved(low, signal, (wave(angles) * window)[:, None].astype(np.float32),
-                  Windows([step], [1], [(0, 0)]))
+        convolved(
+            context,
+            signal,
+            (wave(angles) * window)[:, None].astype(np.float32),
+            Windows([step], [1], [(0, 0)]),
+        )
         for wave in (np.cos, np.sin)
-    ]  # fmt: skip
-    power = _squares(low, *parts)
+    ]
+    power = _squares(context, *parts)
     exponent = float(attrs.get("mag_exp", 2.0))
     if exponent != 2:
-        power = low.layer("unary", power, type="POWER", alpha=exponent / 2)
+        power = context.layer("unary", power, type="POWER", alpha=exponent / 2)
     low_edge, high_edge = float(attrs["min_freq"]), float(attrs.get("max_freq") or int(rate / 2))
     bins = _mel(int(attrs["num_mel_bins"]), half + 1, rate, low_edge, high_edge)
-    made = low.layer("batchedMatmul", low.constant(bins.T[None]), power)
+    made = context.layer("batchedMatmul", context.constant(bins.T[None]), power)
     least = float(attrs.get("min_power", 1e-10))
     reference, top = float(attrs.get("ref_power", 1.0)), float(attrs.get("top_db", 80.0))
     if not attrs.get("power_to_db", True):
         return made
-    logs = low.layer("unary", _at_least(low, made, least), type="LOG")
+    logs = context.layer("unary", _at_least(context, made, least), type="LOG")
     shift = -10 * math.log10(max(abs(reference), least))
-    decibels = low.layer("activation", logs, linear={"alpha": 10 / math.log(10), "beta": shift})
-    most = low.layer("reduceMax", decibels, axes=(0, 1, 2), keepDims=True)
-    floor = low.layer("activation", most, linear={"alpha": 1.0, "beta": -top})
-    return low.layer("maxBroadcastable", decibels, floor)
+    decibels = context.layer("activation", logs, linear={"alpha": 10 / math.log(10), "beta": shift})
+    most = context.layer("reduceMax", decibels, axes=(0, 1, 2), keepDims=True)
+    floor = context.layer("activation", most, linear={"alpha": 1.0, "beta": -top})
+    return context.layer("maxBroadcastable", decibels, floor)
 
 
 def _window(given: Any, length: int) -> NDArray[np.float64]:

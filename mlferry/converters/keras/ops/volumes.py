@@ -33,7 +33,7 @@ def _pairs(node: Node, x: Blob, kernel: Triple, strides: Triple, dilations: Trip
 
 
 @op("Conv3D", layouts=spatial, rank=5)
-def conv3d(low: Lowering, node: Node, x: Blob) -> Blob:
+def conv3d(context: Lowering, node: Node, x: Blob) -> Blob:
     attrs = node.attrs
     kernel_size = _triple(attrs["kernel_size"], "kernel_size")
     strides = _triple(attrs.get("strides", 1), "strides")
@@ -43,11 +43,11 @@ def conv3d(low: Lowering, node: Node, x: Blob) -> Blob:
     bias = weight(node, "bias", filters) if attrs.get("use_bias", True) else None
     pairs = _pairs(node, x, kernel_size, strides, dilations)
     how = Windows(strides, dilations, pairs, groups)
-    return convolved(low, x, kernel.transpose(4, 3, 0, 1, 2), how, bias=bias, layout=x.layout)
+    return convolved(context, x, kernel.transpose(4, 3, 0, 1, 2), how, bias=bias, layout=x.layout)
 
 
 @op("Conv3DTranspose", layouts=spatial, rank=5)
-def conv3d_transpose(low: Lowering, node: Node, x: Blob) -> Blob:
+def conv3d_transpose(context: Lowering, node: Node, x: Blob) -> Blob:
     attrs = node.attrs
     kernel_size = _triple(attrs["kernel_size"], "kernel_size")
     strides = _triple(attrs.get("strides", 1), "strides")
@@ -65,46 +65,52 @@ def conv3d_transpose(low: Lowering, node: Node, x: Blob) -> Blob:
         for axis, (k, s, d) in enumerate(zip(kernel_size, strides, dilations, strict=True))
     ]
     how = Windows(strides, dilations, pairs)
-    made = transposed(low, x, kernel.transpose(4, 3, 0, 1, 2), how, bias=bias, layout=x.layout)
-    return low.relabel(made, x.layout)
+    made = transposed(context, x, kernel.transpose(4, 3, 0, 1, 2), how, bias=bias, layout=x.layout)
+    return context.relabel(made, x.layout)
 
 
-def _pooling(low: Lowering, node: Node, x: Blob, kind: str) -> Blob:
+def _pooling(context: Lowering, node: Node, x: Blob, kind: str) -> Blob:
     kernel = _triple(node.attrs.get("pool_size", 2), "pool_size")
     given = node.attrs.get("strides")
     strides = kernel if given is None else _triple(given, "strides")
     pairs = _pairs(node, x, kernel, strides, (1, 1, 1))
-    return low.layer(
-        "pooling3d", x, layout=x.layout, type=kind, paddingType="CUSTOM",
+    return context.layer(
+        "pooling3d",
+        x,
+        layout=x.layout,
+        type=kind,
+        paddingType="CUSTOM",
         countExcludePadding=kind == "AVERAGE",
-        **each("kernel", kernel), **each("stride", strides), **sides(pairs),
-    )  # fmt: skip
+        **each("kernel", kernel),
+        **each("stride", strides),
+        **sides(pairs),
+    )
 
 
 @op("MaxPooling3D", layouts=spatial, rank=5)
-def max_pooling3d(low: Lowering, node: Node, x: Blob) -> Blob:
-    return _pooling(low, node, x, "MAX")
+def max_pooling3d(context: Lowering, node: Node, x: Blob) -> Blob:
+    return _pooling(context, node, x, "MAX")
 
 
 @op("AveragePooling3D", layouts=spatial, rank=5)
-def average_pooling3d(low: Lowering, node: Node, x: Blob) -> Blob:
-    return _pooling(low, node, x, "AVERAGE")
+def average_pooling3d(context: Lowering, node: Node, x: Blob) -> Blob:
+    return _pooling(context, node, x, "AVERAGE")
 
 
-def _whole(low: Lowering, node: Node, x: Blob, kind: str) -> Blob:
+def _whole(context: Lowering, node: Node, x: Blob, kind: str) -> Blob:
     keep = bool(node.attrs.get("keepdims", False))
     layout = x.layout if keep else SOURCE
-    return low.layer(kind, x, layout=layout, axes=(2, 3, 4), keepDims=keep)
+    return context.layer(kind, x, layout=layout, axes=(2, 3, 4), keepDims=keep)
 
 
 @op("GlobalMaxPooling3D", layouts=spatial, rank=5)
-def global_max_pooling3d(low: Lowering, node: Node, x: Blob) -> Blob:
-    return _whole(low, node, x, "reduceMax")
+def global_max_pooling3d(context: Lowering, node: Node, x: Blob) -> Blob:
+    return _whole(context, node, x, "reduceMax")
 
 
 @op("GlobalAveragePooling3D", layouts=spatial, rank=5)
-def global_average_pooling3d(low: Lowering, node: Node, x: Blob) -> Blob:
-    return _whole(low, node, x, "reduceMean")
+def global_average_pooling3d(context: Lowering, node: Node, x: Blob) -> Blob:
+    return _whole(context, node, x, "reduceMean")
 
 
 def _amounts(value: Any, what: str) -> list[tuple[int, int]]:
@@ -116,33 +122,33 @@ def _amounts(value: Any, what: str) -> list[tuple[int, int]]:
 
 
 @op("ZeroPadding3D", layouts=spatial, rank=5)
-def zero_padding3d(low: Lowering, node: Node, x: Blob) -> Blob:
+def zero_padding3d(context: Lowering, node: Node, x: Blob) -> Blob:
     pairs = _amounts(node.attrs.get("padding", 1), "padding")
     amounts = [0, 0, *(a for a, _ in pairs), 0, 0, *(b for _, b in pairs)]
-    return low.relabel(padded(low, x, amounts, "constant", 0.0), x.layout)
+    return context.relabel(padded(context, x, amounts, "constant", 0.0), x.layout)
 
 
 @op("Cropping3D", layouts=spatial, rank=5)
-def cropping3d(low: Lowering, node: Node, x: Blob) -> Blob:
+def cropping3d(context: Lowering, node: Node, x: Blob) -> Blob:
     pairs = _amounts(node.attrs.get("cropping", 1), "cropping")
     starts, ends = [a for a, _ in pairs], [-b if b else None for _, b in pairs]
-    return low.relabel(sliced(low, x, starts, ends, (2, 3, 4), None), x.layout)
+    return context.relabel(sliced(context, x, starts, ends, (2, 3, 4), None), x.layout)
 
 
 @op("UpSampling3D", layouts=spatial, rank=5)
-def up_sampling3d(low: Lowering, node: Node, x: Blob) -> Blob:
+def up_sampling3d(context: Lowering, node: Node, x: Blob) -> Blob:
     """Every entry several times, by gathering along each axis."""
     for axis, factor in enumerate(_triple(node.attrs.get("size", 2), "size"), start=2):
         if factor != 1:
-            places = low.constant(np.repeat(np.arange(extent(x, axis)), factor), layout=SOURCE)
-            x = low.layer("gather", x, places, layout=x.layout, axis=axis)
+            places = context.constant(np.repeat(np.arange(extent(x, axis)), factor), layout=SOURCE)
+            x = context.layer("gather", x, places, layout=x.layout, axis=axis)
     return x
 
 
 # ---- pooling to a size -----------------------------------------------------------------
 
 
-def _adaptive(low: Lowering, node: Node, x: Blob, kind: str) -> Blob:
+def _adaptive(context: Lowering, node: Node, x: Blob, kind: str) -> Blob:
     """Output i of an axis covers the entries from floor(i n / m) to ceil((i + 1) n / m)."""
     dimensions = x.rank - 2
     given = node.attrs["output_size"]
@@ -152,23 +158,25 @@ def _adaptive(low: Lowering, node: Node, x: Blob, kind: str) -> Blob:
         parts = []
         for index in range(target):
             start, end = index * size // target, -(-(index + 1) * size // target)
-            part = sliced(low, x, [start], [end], [axis], None)
-            parts.append(low.layer(kind, part, layout=x.layout, axes=(axis,), keepDims=True))
+            part = sliced(context, x, [start], [end], [axis], None)
+            parts.append(context.layer(kind, part, layout=x.layout, axes=(axis,), keepDims=True))
         joined = parts[0]
         if len(parts) > 1:
-            joined = low.layer("concatND", *parts, layout=x.layout, axis=axis)
+            joined = context.layer("concatND", *parts, layout=x.layout, axis=axis)
         x = joined
     return x
 
 
 @op(
-    "AdaptiveAveragePooling1D", "AdaptiveAveragePooling2D", "AdaptiveAveragePooling3D",
+    "AdaptiveAveragePooling1D",
+    "AdaptiveAveragePooling2D",
+    "AdaptiveAveragePooling3D",
     layouts=spatial,
-)  # fmt: skip
-def adaptive_average_pooling(low: Lowering, node: Node, x: Blob) -> Blob:
-    return _adaptive(low, node, x, "reduceMean")
+)
+def adaptive_average_pooling(context: Lowering, node: Node, x: Blob) -> Blob:
+    return _adaptive(context, node, x, "reduceMean")
 
 
 @op("AdaptiveMaxPooling1D", "AdaptiveMaxPooling2D", "AdaptiveMaxPooling3D", layouts=spatial)
-def adaptive_max_pooling(low: Lowering, node: Node, x: Blob) -> Blob:
-    return _adaptive(low, node, x, "reduceMax")
+def adaptive_max_pooling(context: Lowering, node: Node, x: Blob) -> Blob:
+    return _adaptive(context, node, x, "reduceMax")

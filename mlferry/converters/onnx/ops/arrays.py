@@ -15,26 +15,26 @@ from mlferry.errors import ConversionError
 
 
 @op("EyeLike")
-def eye_like(low: Lowering, node: Node, x: Blob) -> Blob:
+def eye_like(context: Lowering, node: Node, x: Blob) -> Blob:
     node.attrs.get("dtype")
     rows, columns = known(x)
-    return low.constant(np.eye(rows, columns, node.attrs.get("k", 0)))
+    return context.constant(np.eye(rows, columns, node.attrs.get("k", 0)))
 
 
 @op("ConstantOfShape", raw=True)
-def constant_of_shape(low: Lowering, node: Node, shape: Any) -> Blob:
+def constant_of_shape(context: Lowering, node: Node, shape: Any) -> Blob:
     value = node.attrs.get("value")
     filler = 0.0 if value is None else float(value.ravel()[0])
-    return low.layer("fillDynamic", shape, layout=SOURCE, value=filler)
+    return context.layer("fillDynamic", shape, layout=SOURCE, value=filler)
 
 
 @op("Range")
-def range_of(low: Lowering, node: Node, start: Blob, limit: Blob, delta: Blob) -> Blob:
+def range_of(context: Lowering, node: Node, start: Blob, limit: Blob, delta: Blob) -> Blob:
     """Core ML takes the end first; the number of values is known only at run time."""
-    return low.layer("rangeDynamic", vector(limit), vector(start), vector(delta), layout=SOURCE)
+    return context.layer("rangeDynamic", vector(limit), vector(start), vector(delta), layout=SOURCE)
 
 
 @op("Constant", raw=True)
-def constant(low: Lowering, node: Node) -> Any:
+def constant(context: Lowering, node: Node) -> Any:
     """Folded in ONNX's own types; only what is no array arrives here."""
     raise ConversionError(f"a constant of {', '.join(node.attrs)}: arrays can be converted")

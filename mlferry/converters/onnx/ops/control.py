@@ -25,18 +25,32 @@ from mlferry.errors import ConversionError, SpecError
 FEW_ROUNDS = 8  # that are rather unrolled
 MAX_UNROLLED = 256  # where Core ML's loop cannot do what the body does
 _WITH_WEIGHTS = {
-    "MatMul", "Gemm", "Conv", "ConvTranspose", "LSTM", "GRU", "RNN", "Einsum", "Gather",
-    "Attention", "BatchNormalization", "QLinearConv", "QLinearMatMul", "MatMulNBits", "If",
-    "Loop", "Scan",
-}  # fmt: skip
+    "MatMul",
+    "Gemm",
+    "Conv",
+    "ConvTranspose",
+    "LSTM",
+    "GRU",
+    "RNN",
+    "Einsum",
+    "Gather",
+    "Attention",
+    "BatchNormalization",
+    "QLinearConv",
+    "QLinearMatMul",
+    "MatMulNBits",
+    "If",
+    "Loop",
+    "Scan",
+}
 TRUE = Constant("", np.array(True))  # what a condition is inside a loop
 
 
-def inlined(low: Lowering, body: Any, prefix: str, given: dict[str, Any]) -> list[Any]:
+def inlined(context: Lowering, body: Any, prefix: str, given: dict[str, Any]) -> list[Any]:
     """Convert the nodes of a subgraph in place and return what its outputs are.
 
     Args:
-        low: the lowering.
+        context: what adds layers.
         body: the `GraphProto`; it sees the values around it.
         prefix: makes the names inside unique.
         given: its inputs.
@@ -45,9 +59,9 @@ def inlined(low: Lowering, body: Any, prefix: str, given: dict[str, Any]) -> lis
     local = {v.name for v in body.input} | {t.name for t in body.initializer} | made
     rename = {name: f"{prefix}/{name}" for name in local}
     for tensor in body.initializer:
-        low.give(rename[tensor.name], read.to_array(tensor, low.graph.source))
+        context.give(rename[tensor.name], read.to_array(tensor, context.graph.source))
     for name, operand in given.items():
-        low.give(rename[name], operand)
+        context.give(rename[name], operand)
     types = {v.name: v.type for v in (*body.value_info, *body.input, *body.output)}
     for item in body.node:
         renamed = type(item)()
@@ -60,9 +74,9 @@ def inlined(low: Lowering, body: Any, prefix: str, given: dict[str, Any]) -> lis
             if attribute.HasField("g"):
                 _rename(attribute.g, rename)
         told = {rename.get(name, name): kind for name, kind in types.items()}
-        low.convert_inner(read.node(renamed, told, low.graph.source))
+        context.convert_inner(read.node(renamed, told, context.graph.source))
     values = (Value(rename.get(v.name, v.name)) for v in body.output)
-    return [low.operand(value) for value in values]
+    return [context.operand(value) for value in values]
 
 
 def _rename(body: Any, rename: dict[str, str]) -> None:
@@ -79,35 +93,39 @@ def _rename(body: Any, rename: dict[str, str]) -> None:
         value.name = outer.get(value.name, value.name)
 
 
-def as_blob(low: Lowering, x: Any) -> Blob:
+def as_blob(context: Lowering, x: Any) -> Blob:
     """An operand as a blob."""
-    return low.stored(x) if isinstance(x, Constant) else x
+    return context.stored(x) if isinstance(x, Constant) else x
 
 
 @op("If", raw=True)
-def if_(low: Lowering, node: Node, condition: Any) -> Any:
+def if_(context: Lowering, node: Node, condition: Any) -> Any:
     """A condition that is known while converting chooses its branch."""
     branches = node.attrs["then_branch"], node.attrs["else_branch"]
     if not isinstance(condition, Constant):
-        yes, no = (functools.partial(inlined, low, body, f"{node.name}/{way}", {})
-                   for body, way in zip(branches, ("then", "else"), strict=True))  # fmt: skip
-        return control_flow.branch(low, condition, yes, no)
+        yes, no = (
+            functools.partial(inlined, context, body, f"{node.name}/{way}", {})
+            for body, way in zip(branches, ("then", "else"), strict=True)
+        )
+        return control_flow.branch(context, condition, yes, no)
     chosen = branches[0] if condition.array.ravel()[0] else branches[1]
-    return [x.array if isinstance(x, Constant) else x for x in inlined(low, chosen, node.name, {})]
+    return [
+        x.array if isinstance(x, Constant) else x for x in inlined(context, chosen, node.name, {})
+    ]
 
 
 @op("Loop", raw=True)
-def loop(low: Lowering, node: Node, trips: Any, condition: Any, *states: Any) -> Any:
+def loop(context: Lowering, node: Node, trips: Any, condition: Any, *states: Any) -> Any:
     """A few rounds whose condition stays true are unrolled."""
     going: Any = TRUE if condition is None else condition
-    if not isinstance(going, Constant) or not _is_known(low, node, trips, going, states):
-        return _looped(low, node, trips, going, states)
+    if not isinstance(going, Constant) or not _is_known(context, node, trips, going, states):
+        return _looped(context, node, trips, going, states)
     count = int(trips.array.ravel()[0])
     if count > _few(node.attrs["body"]) and going.array.ravel()[0]:
-        found = _tried(functools.partial(_looped, low, node, trips, going, states))
+        found = _tried(functools.partial(_looped, context, node, trips, going, states))
         if found is not None:
             return found
-    return _unrolled(low, node, count, going, states)
+    return _unrolled(context, node, count, going, states)
 
 
 def _few(body: Any) -> int:
@@ -124,7 +142,7 @@ def _tried(convert: Callable[[], Any]) -> Any:
 
 
 def _unrolled(
-    low: Lowering, node: Node, count: int, going: Constant, states: Sequence[Any]
+    context: Lowering, node: Node, count: int, going: Constant, states: Sequence[Any]
 ) -> list[Any]:
     body = node.attrs["body"]
     names = [v.name for v in body.input]
@@ -134,15 +152,15 @@ def _unrolled(
         if not going.array.ravel()[0]:
             break
         given = dict(zip(names, [np.array(index, np.int64), going, *current], strict=True))
-        going, *rest = inlined(low, body, f"{node.name}/{index}", given)
+        going, *rest = inlined(context, body, f"{node.name}/{index}", given)
         if not isinstance(going, Constant):
             raise ConversionError("a loop whose condition is computed in some rounds only")
         current, collected = rest[: len(states)], [*collected, rest[len(states) :]]
-    return _finished(low, node, current, collected)
+    return _finished(context, node, current, collected)
 
 
 def _is_known(
-    low: Lowering, node: Node, trips: Any, going: Constant, states: Sequence[Any]
+    context: Lowering, node: Node, trips: Any, going: Constant, states: Sequence[Any]
 ) -> bool:
     """Whether a loop can be unrolled: few rounds, and a condition that is no computed value."""
     if not isinstance(trips, Constant) or int(trips.array.ravel()[0]) > MAX_UNROLLED:
@@ -151,15 +169,15 @@ def _is_known(
         return True
     body = node.attrs["body"]
     given = dict(zip([v.name for v in body.input], [np.array(0), TRUE, *states], strict=True))
-    with low.inside(kept=False):
-        again, *_ = inlined(low, body, f"{node.name}/tried", given)
+    with context.inside(kept=False):
+        again, *_ = inlined(context, body, f"{node.name}/tried", given)
     return isinstance(again, Constant)
 
 
 _NO_LIMIT = 2**31 - 1  # exporters write the largest integers where only the condition counts
 
 
-def _looped(low: Lowering, node: Node, trips: Any, going: Any, states: Sequence[Any]) -> Any:
+def _looped(context: Lowering, node: Node, trips: Any, going: Any, states: Sequence[Any]) -> Any:
     """Core ML's loop; results of each round are gathered where their number is known."""
     body = node.attrs["body"]
     names = [v.name for v in body.input]
@@ -170,16 +188,16 @@ def _looped(low: Lowering, node: Node, trips: Any, going: Any, states: Sequence[
     computed = not isinstance(going, Constant)
     if not computed and not going.array.ravel()[0]:
         limit = 0
-    start = as_blob(low, going)
-    blobs = [as_blob(low, x) for x in states]
+    start = as_blob(context, going)
+    blobs = [as_blob(context, x) for x in states]
 
     def given(index: Blob, current: Sequence[Any]) -> dict[str, Any]:
         return dict(zip(names, [index, TRUE, *current], strict=True))
 
-    with low.inside(kept=False):
-        index = scalar(low.constant([0.0]))
-        again, *rest = inlined(low, body, f"{node.name}/tried", given(index, blobs))
-        rows = [as_blob(low, x) for x in rest[len(states) :]]
+    with context.inside(kept=False):
+        index = scalar(context.constant([0.0]))
+        again, *rest = inlined(context, body, f"{node.name}/tried", given(index, blobs))
+        rows = [as_blob(context, x) for x in rest[len(states) :]]
         shapes = [known(row) for row in rows]
     ends = computed or not isinstance(again, Constant)
     wanted = [place for place, value in enumerate(node.outputs[len(states) :]) if value.name]
@@ -190,11 +208,11 @@ def _looped(low: Lowering, node: Node, trips: Any, going: Any, states: Sequence[
         )
 
     def round_of(index: Blob, current: list[Blob]) -> tuple[Any, list[Any], list[Any]]:
-        again, *rest = inlined(low, body, f"{node.name}/round", given(index, current))
+        again, *rest = inlined(context, body, f"{node.name}/round", given(index, current))
         return again, rest[: len(states)], [rest[len(states) + place] for place in wanted]
 
     told = start if ends else None
-    final, rows = _gathering(low, limit, told, blobs, round_of, [shapes[p] for p in wanted])
+    final, rows = _gathering(context, limit, told, blobs, round_of, [shapes[p] for p in wanted])
     gathered: list[Any] = [None] * (len(node.outputs) - len(states))
     for place, row in zip(wanted, rows, strict=True):
         gathered[place] = row
@@ -202,14 +220,18 @@ def _looped(low: Lowering, node: Node, trips: Any, going: Any, states: Sequence[
 
 
 def _gathering(
-    low: Lowering, limit: Any, condition: Blob | None, states: Sequence[Blob],
+    context: Lowering,
+    limit: Any,
+    condition: Blob | None,
+    states: Sequence[Blob],
     body: Callable[[Blob, list[Blob]], tuple[Any, list[Any], list[Any]]],
-    shapes: Sequence[Any], backwards: Sequence[Any] = (),
-) -> tuple[list[Blob], list[Blob]]:  # fmt: skip
+    shapes: Sequence[Any],
+    backwards: Sequence[Any] = (),
+) -> tuple[list[Blob], list[Blob]]:
     """Core ML's loop, with the results of each round as rows of a blob.
 
     Args:
-        low: the lowering.
+        context: what adds layers.
         limit: the number of rounds; fixed where there are rows.
         condition: whether there is a first round, where rounds say so.
         states: the first states.
@@ -222,7 +244,7 @@ def _gathering(
         the last states, and the blobs of all rows.
     """
     buffers = [
-        low.layer("fillStatic", layout=SOURCE, targetShape=(limit, *shape), value=0.0)
+        context.layer("fillStatic", layout=SOURCE, targetShape=(limit, *shape), value=0.0)
         for shape in shapes
     ]
     turned = backwards or [False] * len(shapes)
@@ -232,22 +254,22 @@ def _gathering(
         again, new, rows = body(index, current[:count])
         filled = []
         for buffer, x, shape, back in zip(current[count:], rows, shapes, turned, strict=True):
-            row = shaped(low, as_blob(low, x), (1, *shape))
-            at = vector(_from_end(low, index, limit) if back else index)
-            filled.append(low.layer("scatter", buffer, at, row, layout=SOURCE, axis=0))
+            row = shaped(context, as_blob(context, x), (1, *shape))
+            at = vector(_from_end(context, index, limit) if back else index)
+            filled.append(context.layer("scatter", buffer, at, row, layout=SOURCE, axis=0))
         return again, [*new, *filled]
 
-    made = control_flow.loop(low, limit, condition, [*states, *buffers], round_of)
+    made = control_flow.loop(context, limit, condition, [*states, *buffers], round_of)
     return made[:count], made[count:]
 
 
-def _from_end(low: Lowering, index: Blob, count: int) -> Blob:
+def _from_end(context: Lowering, index: Blob, count: int) -> Blob:
     """The place of a round counted from the last one."""
     linear = {"alpha": -1.0, "beta": count - 1.0}
-    return low.layer("activation", index, layout=index.layout, linear=linear)
+    return context.layer("activation", index, layout=index.layout, linear=linear)
 
 
-def _finished(low: Lowering, node: Node, states: list[Any], collected: list[Any]) -> list[Any]:
+def _finished(context: Lowering, node: Node, states: list[Any], collected: list[Any]) -> list[Any]:
     results: list[Any] = [x.array if isinstance(x, Constant) else x for x in states]
     if not collected and len(node.outputs) > len(states):
         raise ConversionError("a loop that never runs")
@@ -255,9 +277,9 @@ def _finished(low: Lowering, node: Node, states: list[Any], collected: list[Any]
         if all(isinstance(x, Constant) for x in column):
             results.append(np.stack([x.array for x in column]))
             continue
-        blobs = [as_blob(low, x) for x in column]
-        rows = [shaped(low, x, (1, *known(x))) for x in blobs]
-        results.append(joined(low, rows, 0))
+        blobs = [as_blob(context, x) for x in column]
+        rows = [shaped(context, x, (1, *known(x))) for x in blobs]
+        results.append(joined(context, rows, 0))
     return results
 
 
@@ -283,23 +305,23 @@ class _Scan:
 
 
 @op("Scan", since=9, raw=True)
-def scan(low: Lowering, node: Node, *operands: Any) -> Any:
+def scan(context: Lowering, node: Node, *operands: Any) -> Any:
     """Along the scanned axis; a few rounds are unrolled."""
     scanned = node.attrs["num_scan_inputs"]
     states = operands[:-scanned]
-    told = _scan_of(low, node, len(states), operands[-scanned:])
+    told = _scan_of(context, node, len(states), operands[-scanned:])
     if told.count > _few(told.body):
-        found = _tried(functools.partial(_scan_looped, low, node, told, states))
+        found = _tried(functools.partial(_scan_looped, context, node, told, states))
         if found is not None:
             return found
     if told.count > MAX_UNROLLED:
         raise ConversionError(f"{told.count} iterations; up to {MAX_UNROLLED} are unrolled")
-    return _scan_unrolled(low, node, told, states)
+    return _scan_unrolled(context, node, told, states)
 
 
-def _scan_of(low: Lowering, node: Node, states: int, sequences: Sequence[Any]) -> _Scan:
+def _scan_of(context: Lowering, node: Node, states: int, sequences: Sequence[Any]) -> _Scan:
     body, scanned = node.attrs["body"], len(sequences)
-    blobs = [as_blob(low, x) for x in sequences]
+    blobs = [as_blob(context, x) for x in sequences]
     axes = node.attrs.get("scan_input_axes") or [0] * scanned
     axes = [positive(a, x.rank) for a, x in zip(axes, blobs, strict=True)]
     backwards = node.attrs.get("scan_input_directions") or [0] * scanned
@@ -311,38 +333,40 @@ def _scan_of(low: Lowering, node: Node, states: int, sequences: Sequence[Any]) -
     return _Scan(body, blobs, axes, backwards, out_backwards, known(blobs[0])[axes[0]])
 
 
-def _scan_looped(low: Lowering, node: Node, told: _Scan, states: Sequence[Any]) -> list[Any]:
+def _scan_looped(context: Lowering, node: Node, told: _Scan, states: Sequence[Any]) -> list[Any]:
     names = [v.name for v in told.body.input]
-    start = [as_blob(low, x) for x in states]
+    start = [as_blob(context, x) for x in states]
 
     def round_of(
         index: Blob, current: Sequence[Blob], prefix: str = "round"
     ) -> tuple[None, list[Any], list[Any]]:
         rows = [
-            _entry(low, x, axis, _from_end(low, index, told.count) if back else index)
+            _entry(context, x, axis, _from_end(context, index, told.count) if back else index)
             for x, axis, back in zip(told.sequences, told.axes, told.backwards, strict=True)
         ]
         given = dict(zip(names, [*current, *rows], strict=True))
-        made = inlined(low, told.body, f"{node.name}/{prefix}", given)
+        made = inlined(context, told.body, f"{node.name}/{prefix}", given)
         return None, made[: len(states)], made[len(states) :]
 
-    with low.inside(kept=False):
-        _, _, rows = round_of(scalar(low.constant([0.0])), start, "tried")
-        shapes = [known(as_blob(low, row)) for row in rows]
-    made, gathered = _gathering(low, told.count, None, start, round_of, shapes, told.out_backwards)
+    with context.inside(kept=False):
+        _, _, rows = round_of(scalar(context.constant([0.0])), start, "tried")
+        shapes = [known(as_blob(context, row)) for row in rows]
+    made, gathered = _gathering(
+        context, told.count, None, start, round_of, shapes, told.out_backwards
+    )
     return [*made, *gathered]
 
 
-def _entry(low: Lowering, x: Blob, axis: int, index: Blob) -> Blob:
+def _entry(context: Lowering, x: Blob, axis: int, index: Blob) -> Blob:
     """The slice of an axis at a computed place, without it."""
-    row = low.layer("gather", x, vector(index), layout=SOURCE, axis=axis)
+    row = context.layer("gather", x, vector(index), layout=SOURCE, axis=axis)
     shape = known(x)
-    return shaped(low, row, (*shape[:axis], *shape[axis + 1 :]))
+    return shaped(context, row, (*shape[:axis], *shape[axis + 1 :]))
 
 
-def _scan_unrolled(low: Lowering, node: Node, told: _Scan, states: Sequence[Any]) -> list[Any]:
+def _scan_unrolled(context: Lowering, node: Node, told: _Scan, states: Sequence[Any]) -> list[Any]:
     count = told.count
-    parts = [_entries(low, x, axis) for x, axis in zip(told.sequences, told.axes, strict=True)]
+    parts = [_entries(context, x, axis) for x, axis in zip(told.sequences, told.axes, strict=True)]
     names = [v.name for v in told.body.input]
     current: list[Any] = list(states)
     collected: list[list[Any]] = []
@@ -352,20 +376,22 @@ def _scan_unrolled(low: Lowering, node: Node, told: _Scan, states: Sequence[Any]
             for part, back in zip(parts, told.backwards, strict=True)
         ]
         given = dict(zip(names, [*current, *rows], strict=True))
-        made = inlined(low, told.body, f"{node.name}/{index}", given)
+        made = inlined(context, told.body, f"{node.name}/{index}", given)
         current, collected = made[: len(states)], [*collected, made[len(states) :]]
     if any(told.out_backwards):
         turned = [list(column) for column in zip(*collected, strict=True)]
         turned = [c[::-1] if b else c for c, b in zip(turned, told.out_backwards, strict=True)]
         collected = [list(row) for row in zip(*turned, strict=True)]
-    return _finished(low, node, current, collected)
+    return _finished(context, node, current, collected)
 
 
-def _entries(low: Lowering, x: Blob, axis: int) -> list[Blob]:
+def _entries(context: Lowering, x: Blob, axis: int) -> list[Blob]:
     """The slices of one axis, without it."""
     shape = known(x)
     rest = (*shape[:axis], *shape[axis + 1 :])
     if shape[axis] == 1:
-        return [shaped(low, x, rest)]
-    parts = low.outputs(shape[axis], "splitND", x, layout=SOURCE, axis=axis, numSplits=shape[axis])
-    return [shaped(low, part, rest) for part in parts]
+        return [shaped(context, x, rest)]
+    parts = context.outputs(
+        shape[axis], "splitND", x, layout=SOURCE, axis=axis, numSplits=shape[axis]
+    )
+    return [shaped(context, part, rest) for part in parts]

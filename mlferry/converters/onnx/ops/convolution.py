@@ -61,33 +61,33 @@ def options(node: Node, dimensions: int, kernel: tuple[int, ...]) -> tuple[list[
 
 
 @op("Conv", raw=True)
-def conv(low: Lowering, node: Node, x: Any, w: Any, b: Any = None) -> Blob:
-    x = low.stored(x) if isinstance(x, Constant) else x
+def conv(context: Lowering, node: Node, x: Any, w: Any, b: Any = None) -> Blob:
+    x = context.stored(x) if isinstance(x, Constant) else x
     if not isinstance(w, Constant):
-        return _dynamic(low, node, x, w, b)
+        return _dynamic(context, node, x, w, b)
     weights = w.array.astype(np.float32)
     strides, dilations = options(node, weights.ndim - 2, weights.shape[2:])
     how = windows(node, x, weights.shape[2:], strides, dilations)
     stored = weights_of(w, weights, 0)
-    return convolved(low, x, weights, how, stored=stored, bias=_bias(node, b))
+    return convolved(context, x, weights, how, stored=stored, bias=_bias(node, b))
 
 
 def _bias(node: Node, b: Any) -> Any:
     return None if b is None else array_of(node, 2, b).astype(np.float32)
 
 
-def _dynamic(low: Lowering, node: Node, x: Blob, w: Blob, b: Any) -> Blob:
+def _dynamic(context: Lowering, node: Node, x: Blob, w: Blob, b: Any) -> Blob:
     """Weights that are computed: Core ML takes them as an input, in two dimensions."""
     shape = known(w)
     if len(shape) == 3:
-        wide = _dynamic_2d(low, node, low.expand(x, 2), low.expand(w, 2), b, line=True)
-        return low.squeeze(wide, 2)
+        wide = _dynamic_2d(context, node, context.expand(x, 2), context.expand(w, 2), b, line=True)
+        return context.squeeze(wide, 2)
     if len(shape) != 4:
         raise ConversionError("computed weights are possible in one and two dimensions")
-    return _dynamic_2d(low, node, x, w, b, line=False)
+    return _dynamic_2d(context, node, x, w, b, line=False)
 
 
-def _dynamic_2d(low: Lowering, node: Node, x: Blob, w: Blob, b: Any, *, line: bool) -> Blob:
+def _dynamic_2d(context: Lowering, node: Node, x: Blob, w: Blob, b: Any, *, line: bool) -> Blob:
     shape = known(w)
     kernel = shape[3:] if line else shape[2:]
     strides, dilations = options(node, len(kernel), kernel)
@@ -96,28 +96,38 @@ def _dynamic_2d(low: Lowering, node: Node, x: Blob, w: Blob, b: Any, *, line: bo
     if line:
         strides, dilations, pairs = [1, *strides], [1, *dilations], [(0, 0), *pairs]
     if any(map(any, pairs)):
-        x = low.layer("padding", x, layout=SOURCE, constant={"value": 0.0}, **edges(pairs))
-    made = low.layer(
-        "convolution", x, w, layout=SOURCE, outputChannels=shape[0], kernelChannels=shape[1],
-        nGroups=node.attrs.get("group", 1), kernelSize=shape[2:], stride=strides,
-        dilationFactor=dilations, valid={},
-    )  # fmt: skip
+        x = context.layer("padding", x, layout=SOURCE, constant={"value": 0.0}, **edges(pairs))
+    made = context.layer(
+        "convolution",
+        x,
+        w,
+        layout=SOURCE,
+        outputChannels=shape[0],
+        kernelChannels=shape[1],
+        nGroups=node.attrs.get("group", 1),
+        kernelSize=shape[2:],
+        stride=strides,
+        dilationFactor=dilations,
+        valid={},
+    )
     if b is None:
         return made
-    bias = low.stored(b) if isinstance(b, Constant) else b
-    return emit(low, "addBroadcastable", made, shaped(low, bias, (1, shape[0], 1, 1)))
+    bias = context.stored(b) if isinstance(b, Constant) else b
+    return emit(context, "addBroadcastable", made, shaped(context, bias, (1, shape[0], 1, 1)))
 
 
 @op("ConvTranspose", raw=True)
-def conv_transpose(low: Lowering, node: Node, x: Any, w: Any, b: Any = None) -> Blob:
+def conv_transpose(context: Lowering, node: Node, x: Any, w: Any, b: Any = None) -> Blob:
     """Padding cuts the full result; what `output_padding` adds beyond it is bias alone."""
-    x = low.stored(x) if isinstance(x, Constant) else x
+    x = context.stored(x) if isinstance(x, Constant) else x
     weights = array_of(node, 1, w).astype(np.float32)
     kernel = weights.shape[2:]
     strides, dilations = options(node, len(kernel), kernel)
     cuts = _cuts(node, x, kernel, strides, dilations)
     how = Windows(strides, dilations, cuts, node.attrs.get("group", 1))
-    return transposed(low, x, weights, how, stored=weights_of(w, weights, 1), bias=_bias(node, b))
+    return transposed(
+        context, x, weights, how, stored=weights_of(w, weights, 1), bias=_bias(node, b)
+    )
 
 
 def _cuts(
@@ -152,7 +162,7 @@ def _cuts(
 
 
 @op("Col2Im", constants=(1, 2))
-def col2im(low: Lowering, node: Node, x: Blob, image: Any, block: Any) -> Blob:
+def col2im(context: Lowering, node: Node, x: Blob, image: Any, block: Any) -> Blob:
     """Blocks added up where they overlap: a transposed convolution by single ones."""
     sizes, kernel = ints(image), ints(block)
     dimensions = len(kernel)
@@ -175,5 +185,5 @@ def col2im(low: Lowering, node: Node, x: Blob, image: Any, block: Any) -> Blob:
     channels = rows // places
     single = np.eye(places, dtype=np.float32).reshape(places, 1, *kernel)
     weights = np.concatenate([single] * channels)
-    blocks = shaped(low, x, (batch, rows, *counts))
-    return transposed(low, blocks, weights, Windows(strides, dilations, cuts, channels))
+    blocks = shaped(context, x, (batch, rows, *counts))
+    return transposed(context, blocks, weights, Windows(strides, dilations, cuts, channels))

@@ -19,9 +19,14 @@ _LEAST = float(np.finfo(np.float32).min)
 
 @op("NonMaxSuppression", constants=(2, 3, 4))
 def non_max_suppression(
-    low: Lowering, node: Node, boxes: Blob, scores: Blob, most: Any = None, iou: Any = None,
+    context: Lowering,
+    node: Node,
+    boxes: Blob,
+    scores: Blob,
+    most: Any = None,
+    iou: Any = None,
     least: Any = None,
-) -> Blob:  # fmt: skip
+) -> Blob:
     """Rows of (batch, class, box): every class of every image is suppressed on its own.
 
     Core ML keeps the best box where none reaches the threshold, so scores are asked again.
@@ -32,78 +37,108 @@ def non_max_suppression(
     if keep < 1:
         raise ConversionError("max_output_boxes_per_class of 0: a result without elements")
     limit = None if least is None else float(np.ravel(least)[0])
-    middle = boxes if node.attrs.get("center_point_box", 0) else centred(low, boxes)
-    rows = _for_every_class(low, middle, (batch, classes, count))
-    values = shaped(low, scores, (batch * classes, count, 1))
-    _, best, places, _ = low.outputs(
-        4, "NonMaximumSuppression", rows, values, layout=SOURCE, maxBoxes=keep,
+    middle = boxes if node.attrs.get("center_point_box", 0) else centred(context, boxes)
+    rows = _for_every_class(context, middle, (batch, classes, count))
+    values = shaped(context, scores, (batch * classes, count, 1))
+    _, best, places, _ = context.outputs(
+        4,
+        "NonMaximumSuppression",
+        rows,
+        values,
+        layout=SOURCE,
+        maxBoxes=keep,
         iouThreshold=0.0 if iou is None else float(np.ravel(iou)[0]),
-        scoreThreshold=_LEAST if limit is None else limit, perClassSuppression=False,
-    )  # fmt: skip
-    there = emit(low, "greaterEqual", places, alpha=0.0)
-    if limit is not None:
-        best = shaped(low, best, (batch * classes, keep))
-        there = emit(low, "logicalAnd", there, emit(low, "greaterThan", best, alpha=limit))
-    group = np.arange(batch * classes)[:, None].repeat(keep, 1)
-    fixed = low.constant(np.stack([group // classes, group % classes], axis=-1))
-    listed = low.layer(
-        "concatND", fixed, shaped(low, places, (batch * classes, keep, 1)), layout=SOURCE, axis=-1
+        scoreThreshold=_LEAST if limit is None else limit,
+        perClassSuppression=False,
     )
-    rows_there = low.layer("whereNonZero", there, layout=SOURCE)
-    return low.layer("gatherND", listed, rows_there, layout=SOURCE)
+    there = emit(context, "greaterEqual", places, alpha=0.0)
+    if limit is not None:
+        best = shaped(context, best, (batch * classes, keep))
+        there = emit(context, "logicalAnd", there, emit(context, "greaterThan", best, alpha=limit))
+    group = np.arange(batch * classes)[:, None].repeat(keep, 1)
+    fixed = context.constant(np.stack([group // classes, group % classes], axis=-1))
+    listed = context.layer(
+        "concatND",
+        fixed,
+        shaped(context, places, (batch * classes, keep, 1)),
+        layout=SOURCE,
+        axis=-1,
+    )
+    rows_there = context.layer("whereNonZero", there, layout=SOURCE)
+    return context.layer("gatherND", listed, rows_there, layout=SOURCE)
 
 
-def _for_every_class(low: Lowering, boxes: Blob, sizes: tuple[int, int, int]) -> Blob:
+def _for_every_class(context: Lowering, boxes: Blob, sizes: tuple[int, int, int]) -> Blob:
     batch, classes, count = sizes
     if classes == 1:
         return boxes
-    repeated = low.layer("tile", low.expand(boxes, 1), layout=SOURCE, reps=(1, classes, 1, 1))
-    return shaped(low, repeated, (batch * classes, count, 4))
+    repeated = context.layer(
+        "tile", context.expand(boxes, 1), layout=SOURCE, reps=(1, classes, 1, 1)
+    )
+    return shaped(context, repeated, (batch * classes, count, 4))
 
 
 @op("RoiAlign")
-def roi_align(low: Lowering, node: Node, x: Blob, rois: Blob, batch: Blob) -> Blob:
+def roi_align(context: Lowering, node: Node, x: Blob, rois: Blob, batch: Blob) -> Blob:
     """Bilinear samples averaged over each bin: two products with matrices, one an axis."""
     if node.attrs.get("mode", "avg") != "avg":
         raise ConversionError(f"mode={node.attrs['mode']!r}: avg can be converted")
     ratio = node.attrs.get("sampling_ratio", 0)
     if ratio < 1:
         raise ConversionError(f"sampling_ratio={ratio}: the number of samples depends on the data")
-    default = "half_pixel" if low.graph.version >= 16 else "output_half_pixel"
+    default = "half_pixel" if context.graph.version >= 16 else "output_half_pixel"
     aligned = node.attrs.get("coordinate_transformation_mode", default) == "half_pixel"
     scale = node.attrs.get("spatial_scale", 1.0)
-    moved = affine(low, rois, scale, -0.5 if aligned else 0.0)
-    left, top, right, bottom = low.outputs(4, "splitND", moved, layout=SOURCE, axis=-1, numSplits=4)
-    down = _bins(low, top, bottom, (node.attrs.get("output_height", 1), ratio),
-                 extent(x, 2), aligned=aligned)  # fmt: skip
-    across = _bins(low, left, right, (node.attrs.get("output_width", 1), ratio),
-                   extent(x, 3), aligned=aligned)  # fmt: skip
-    images = low.layer("gather", x, batch, layout=SOURCE, axis=0)
-    rows = low.layer("batchedMatmul", low.expand(down, 1), images, layout=SOURCE)
-    return low.layer("batchedMatmul", rows, low.expand(across, 1), layout=SOURCE, transposeB=True)
+    moved = affine(context, rois, scale, -0.5 if aligned else 0.0)
+    left, top, right, bottom = context.outputs(
+        4, "splitND", moved, layout=SOURCE, axis=-1, numSplits=4
+    )
+    down = _bins(
+        context,
+        top,
+        bottom,
+        (node.attrs.get("output_height", 1), ratio),
+        extent(x, 2),
+        aligned=aligned,
+    )
+    across = _bins(
+        context,
+        left,
+        right,
+        (node.attrs.get("output_width", 1), ratio),
+        extent(x, 3),
+        aligned=aligned,
+    )
+    images = context.layer("gather", x, batch, layout=SOURCE, axis=0)
+    rows = context.layer("batchedMatmul", context.expand(down, 1), images, layout=SOURCE)
+    return context.layer(
+        "batchedMatmul", rows, context.expand(across, 1), layout=SOURCE, transposeB=True
+    )
 
 
 def _bins(
-    low: Lowering, start: Blob, end: Blob, bins: tuple[int, int], size: int, *, aligned: bool
+    context: Lowering, start: Blob, end: Blob, bins: tuple[int, int], size: int, *, aligned: bool
 ) -> Blob:
     """[regions, bins, size]: how much each pixel of an axis counts for each bin."""
     count, ratio = bins
-    span = emit(low, "subtractBroadcastable", end, start)
+    span = emit(context, "subtractBroadcastable", end, start)
     if not aligned:
-        span = emit(low, "maxBroadcastable", span, low.constant([1.0]))
+        span = emit(context, "maxBroadcastable", span, context.constant([1.0]))
     steps = (np.arange(count * ratio) + 0.5) / (count * ratio)
-    offsets = emit(low, "multiplyBroadcastable", span, low.constant(steps[None]))
-    positions = emit(low, "addBroadcastable", start, offsets)
+    offsets = emit(context, "multiplyBroadcastable", span, context.constant(steps[None]))
+    positions = emit(context, "addBroadcastable", start, offsets)
     # samples beyond a pixel's width outside are 0, nearer ones take the edge
     inside = emit(
-        low, "logicalAnd", emit(low, "greaterEqual", positions, alpha=-1.0),
-        emit(low, "lessEqual", positions, alpha=float(size)),
-    )  # fmt: skip
-    clipped = emit(low, "clip", positions, minVal=0.0, maxVal=float(size - 1))
-    pixels = low.constant(np.arange(size)[None, None])
-    distance = emit(low, "subtractBroadcastable", low.expand(clipped, -1), pixels)
-    hat = emit(low, "unary", distance, type="ABS")
-    weights = emit(low, "activation", affine(low, hat, -1.0, 1.0), ReLU={})
-    weights = emit(low, "multiplyBroadcastable", weights, low.expand(inside, -1))
-    grouped = shaped(low, weights, (weights.known[0], count, ratio, size))
-    return low.layer("reduceMean", grouped, layout=SOURCE, axes=(2,), keepDims=False)
+        context,
+        "logicalAnd",
+        emit(context, "greaterEqual", positions, alpha=-1.0),
+        emit(context, "lessEqual", positions, alpha=float(size)),
+    )
+    clipped = emit(context, "clip", positions, minVal=0.0, maxVal=float(size - 1))
+    pixels = context.constant(np.arange(size)[None, None])
+    distance = emit(context, "subtractBroadcastable", context.expand(clipped, -1), pixels)
+    hat = emit(context, "unary", distance, type="ABS")
+    weights = emit(context, "activation", affine(context, hat, -1.0, 1.0), ReLU={})
+    weights = emit(context, "multiplyBroadcastable", weights, context.expand(inside, -1))
+    grouped = shaped(context, weights, (weights.known[0], count, ratio, size))
+    return context.layer("reduceMean", grouped, layout=SOURCE, axes=(2,), keepDims=False)

@@ -37,14 +37,14 @@ _PLAIN: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 @op(*_PLAIN)
-def plain(low: Lowering, node: Node, x: Blob) -> Blob:
+def plain(context: Lowering, node: Node, x: Blob) -> Blob:
     node.attrs.get("consumed_inputs")
     kind, params = _PLAIN[node.op]
-    return emit(low, kind, x, **params)
+    return emit(context, kind, x, **params)
 
 
 @op("Identity", "Dropout", raw=True)
-def nothing(low: Lowering, node: Node, x: Any, *rest: Any) -> Any:
+def nothing(context: Lowering, node: Node, x: Any, *rest: Any) -> Any:
     """Dropout does nothing when a model predicts; its mask is all ones."""
     for name in ("ratio", "is_test", "seed", "consumed_inputs"):
         node.attrs.get(name)
@@ -53,30 +53,30 @@ def nothing(low: Lowering, node: Node, x: Any, *rest: Any) -> Any:
         raise ConversionError("Dropout in training mode")
     made = x.array if hasattr(x, "array") else x
     if len(node.outputs) > 1 and node.outputs[1].name:
-        blob = low.stored(x) if hasattr(x, "array") else x
-        return made, emit(low, "equal", blob, blob)
+        blob = context.stored(x) if hasattr(x, "array") else x
+        return made, emit(context, "equal", blob, blob)
     return (made, None)[: len(node.outputs)]
 
 
 @op("Reciprocal")
-def reciprocal(low: Lowering, node: Node, x: Blob) -> Blob:
+def reciprocal(context: Lowering, node: Node, x: Blob) -> Blob:
     """Core ML's own inverse adds an epsilon; a division does not."""
     node.attrs.get("consumed_inputs")
-    return emit(low, "divideBroadcastable", low.constant([1.0]), x)
+    return emit(context, "divideBroadcastable", context.constant([1.0]), x)
 
 
 # ---- two operands ----------------------------------------------------------------------
 
 
-def align(low: Lowering, node: Node, left: Blob, right: Blob) -> tuple[Blob, Blob]:
+def align(context: Lowering, node: Node, left: Blob, right: Blob) -> tuple[Blob, Blob]:
     """Opsets before 7 broadcast the second operand from a given axis on, where asked."""
     node.attrs.get("consumed_inputs")
     axis = node.attrs.get("axis")
     wanted = node.attrs.get("broadcast", 0)
-    if low.graph.version >= 7 or not wanted or axis is None or right.is_scalar:
+    if context.graph.version >= 7 or not wanted or axis is None or right.is_scalar:
         return left, right
     missing = left.rank - right.rank - (axis % left.rank)
-    return left, low.expand(right, *range(-missing, 0)) if missing > 0 else right
+    return left, context.expand(right, *range(-missing, 0)) if missing > 0 else right
 
 
 _BINARY = {
@@ -88,33 +88,33 @@ _BINARY = {
 
 
 @op(*_BINARY)
-def binary(low: Lowering, node: Node, left: Blob, right: Blob) -> Blob:
+def binary(context: Lowering, node: Node, left: Blob, right: Blob) -> Blob:
     if dtype(node) == "string":
         raise ConversionError("strings cannot be compared")
-    return emit(low, _BINARY[node.op], *align(low, node, left, right))
+    return emit(context, _BINARY[node.op], *align(context, node, left, right))
 
 
 @op("Div")
-def div(low: Lowering, node: Node, left: Blob, right: Blob) -> Blob:
+def div(context: Lowering, node: Node, left: Blob, right: Blob) -> Blob:
     """Integers are divided towards zero."""
-    quotient = emit(low, "divideBroadcastable", *align(low, node, left, right))
-    return truncated(low, quotient) if is_integer(node) else quotient
+    quotient = emit(context, "divideBroadcastable", *align(context, node, left, right))
+    return truncated(context, quotient) if is_integer(node) else quotient
 
 
 @op("Mod")
-def mod(low: Lowering, node: Node, left: Blob, right: Blob) -> Blob:
+def mod(context: Lowering, node: Node, left: Blob, right: Blob) -> Blob:
     """The sign is the divisor's, with fmod=1 the dividend's."""
     if not node.attrs.get("fmod", 0):
-        return emit(low, "modBroadcastable", left, right)
-    quotient = truncated(low, emit(low, "divideBroadcastable", left, right))
-    product = emit(low, "multiplyBroadcastable", quotient, right)
-    return emit(low, "subtractBroadcastable", left, product)
+        return emit(context, "modBroadcastable", left, right)
+    quotient = truncated(context, emit(context, "divideBroadcastable", left, right))
+    product = emit(context, "multiplyBroadcastable", quotient, right)
+    return emit(context, "subtractBroadcastable", left, product)
 
 
 @op("Pow")
-def power(low: Lowering, node: Node, left: Blob, right: Blob) -> Blob:
-    raised = emit(low, "powBroadcastable", *align(low, node, left, right))
-    return truncated(low, raised) if is_integer(node) and not is_integer(node, 1) else raised
+def power(context: Lowering, node: Node, left: Blob, right: Blob) -> Blob:
+    raised = emit(context, "powBroadcastable", *align(context, node, left, right))
+    return truncated(context, raised) if is_integer(node) and not is_integer(node, 1) else raised
 
 
 _VARIADIC = {
@@ -125,43 +125,43 @@ _VARIADIC = {
 
 
 @op(*_VARIADIC)
-def variadic(low: Lowering, node: Node, *inputs: Blob) -> Blob:
+def variadic(context: Lowering, node: Node, *inputs: Blob) -> Blob:
     node.attrs.get("consumed_inputs")
     if len(inputs) == 1:
         return inputs[0]
     kind = _VARIADIC[node.op]
-    return functools.reduce(lambda x, y: emit(low, kind, x, y), inputs)
+    return functools.reduce(lambda x, y: emit(context, kind, x, y), inputs)
 
 
 @op("Mean")
-def mean(low: Lowering, node: Node, *inputs: Blob) -> Blob:
+def mean(context: Lowering, node: Node, *inputs: Blob) -> Blob:
     node.attrs.get("consumed_inputs")
-    total = functools.reduce(lambda x, y: emit(low, "addBroadcastable", x, y), inputs)
-    return affine(low, total, 1 / len(inputs))
+    total = functools.reduce(lambda x, y: emit(context, "addBroadcastable", x, y), inputs)
+    return affine(context, total, 1 / len(inputs))
 
 
 @op("Where")
-def where(low: Lowering, node: Node, condition: Blob, x: Blob, y: Blob) -> Blob:
+def where(context: Lowering, node: Node, condition: Blob, x: Blob, y: Blob) -> Blob:
     if dtype(node, 1) == "string":
         raise ConversionError("strings cannot be selected")
-    return emit(low, "whereBroadcastable", condition, x, y)
+    return emit(context, "whereBroadcastable", condition, x, y)
 
 
 @op("IsNaN")
-def is_nan(low: Lowering, node: Node, x: Blob) -> Blob:
+def is_nan(context: Lowering, node: Node, x: Blob) -> Blob:
     """What is not equal to itself."""
-    return emit(low, "notEqual", x, x)
+    return emit(context, "notEqual", x, x)
 
 
 @op("IsInf")
-def is_inf(low: Lowering, node: Node, x: Blob) -> Blob:
-    up = emit(low, "greaterThan", x, alpha=FLOAT_MAX)
-    down = emit(low, "lessThan", x, alpha=-FLOAT_MAX)
+def is_inf(context: Lowering, node: Node, x: Blob) -> Blob:
+    up = emit(context, "greaterThan", x, alpha=FLOAT_MAX)
+    down = emit(context, "lessThan", x, alpha=-FLOAT_MAX)
     wanted = node.attrs.get("detect_positive", 1), node.attrs.get("detect_negative", 1)
     if all(wanted):
-        return emit(low, "logicalOr", up, down)
+        return emit(context, "logicalOr", up, down)
     if not any(wanted):
-        return emit(low, "logicalAnd", up, down)
+        return emit(context, "logicalAnd", up, down)
     return up if wanted[0] else down
 
 
@@ -169,7 +169,7 @@ _NUMPY = ("float16", "float32", "float64", "int32", "int64", "bool")
 
 
 @op("Cast", "CastLike", raw=True)
-def cast(low: Lowering, node: Node, x: Any, like: Any = None) -> Any:
+def cast(context: Lowering, node: Node, x: Any, like: Any = None) -> Any:
     """Floats to integers drop the fraction; anything to bool asks whether it is not zero."""
     source, target = dtype(node), node.outputs[0].dtype
     node.attrs.get("to")
@@ -177,24 +177,30 @@ def cast(low: Lowering, node: Node, x: Any, like: Any = None) -> Any:
     node.attrs.get("round_mode")
     if isinstance(x, Constant) and target in _NUMPY:
         return x.array.astype(target)
-    x = low.stored(x) if isinstance(x, Constant) else x
+    x = context.stored(x) if isinstance(x, Constant) else x
     if target == "bool":
-        return emit(low, "notEqual", x, alpha=0.0)
+        return emit(context, "notEqual", x, alpha=0.0)
     if source not in _FLOATS | {*_BITS, "bool"} or target not in _FLOATS | {*_BITS}:
         raise ConversionError(f"a cast from {source} to {target}")
     if source in _FLOATS and target in _BITS:
-        return truncated(low, x)  # what does not fit is undefined in ONNX
+        return truncated(context, x)  # what does not fit is undefined in ONNX
     if source in _BITS and target in _BITS and not _holds(target, source):
-        return _wrapped(low, x, target)
+        return _wrapped(context, x, target)
     return x
 
 
 # Core ML computes all of them in float32: half precision is not rounded to.
 _FLOATS = {"float16", "bfloat16", "float32", "float64"}
 _BITS = {
-    "int8": 8, "int16": 16, "int32": 32, "int64": 64, "uint8": 8, "uint16": 16, "uint32": 32,
+    "int8": 8,
+    "int16": 16,
+    "int32": 32,
+    "int64": 64,
+    "uint8": 8,
+    "uint16": 16,
+    "uint32": 32,
     "uint64": 64,
-}  # fmt: skip
+}
 
 
 def _holds(target: str, source: str) -> bool:
@@ -205,135 +211,135 @@ def _holds(target: str, source: str) -> bool:
     return bool(one.min <= other.min and one.max >= other.max)
 
 
-def _wrapped(low: Lowering, x: Blob, target: str) -> Blob:
+def _wrapped(context: Lowering, x: Blob, target: str) -> Blob:
     """Integers modulo the size of a narrower type."""
     if _BITS[target] >= 32:
         raise ConversionError(f"a cast to {target} of numbers that may be negative")
     size, least = 2.0 ** _BITS[target], float(np.iinfo(target).min)
-    moved = emit(low, "activation", x, linear={"alpha": 1 / size, "beta": -least / size})
-    rounds = emit(low, "floor", moved)
-    whole = emit(low, "activation", rounds, linear={"alpha": size})
-    return emit(low, "subtractBroadcastable", x, whole)
+    moved = emit(context, "activation", x, linear={"alpha": 1 / size, "beta": -least / size})
+    rounds = emit(context, "floor", moved)
+    whole = emit(context, "activation", rounds, linear={"alpha": size})
+    return emit(context, "subtractBroadcastable", x, whole)
 
 
 # ---- activations -----------------------------------------------------------------------
 
 
 @op("LeakyRelu")
-def leaky_relu(low: Lowering, node: Node, x: Blob) -> Blob:
+def leaky_relu(context: Lowering, node: Node, x: Blob) -> Blob:
     node.attrs.get("consumed_inputs")
-    return emit(low, "activation", x, leakyReLU={"alpha": node.attrs.get("alpha", 0.01)})
+    return emit(context, "activation", x, leakyReLU={"alpha": node.attrs.get("alpha", 0.01)})
 
 
 @op("Elu")
-def elu(low: Lowering, node: Node, x: Blob) -> Blob:
+def elu(context: Lowering, node: Node, x: Blob) -> Blob:
     node.attrs.get("consumed_inputs")
-    return emit(low, "activation", x, ELU={"alpha": node.attrs.get("alpha", 1.0)})
+    return emit(context, "activation", x, ELU={"alpha": node.attrs.get("alpha", 1.0)})
 
 
 @op("Celu")
-def celu(low: Lowering, node: Node, x: Blob) -> Blob:
+def celu(context: Lowering, node: Node, x: Blob) -> Blob:
     alpha = node.attrs.get("alpha", 1.0)
-    inner = emit(low, "activation", affine(low, x, 1 / alpha), ELU={"alpha": 1.0})
-    return affine(low, inner, alpha)
+    inner = emit(context, "activation", affine(context, x, 1 / alpha), ELU={"alpha": 1.0})
+    return affine(context, inner, alpha)
 
 
 @op("Selu")
-def selu(low: Lowering, node: Node, x: Blob) -> Blob:
+def selu(context: Lowering, node: Node, x: Blob) -> Blob:
     """Opset 1 has shorter defaults than opset 6."""
     node.attrs.get("consumed_inputs")
-    old = low.graph.version < 6
+    old = context.graph.version < 6
     alpha = node.attrs.get("alpha", 1.6732 if old else 1.67326319217681884765625)
     gamma = node.attrs.get("gamma", 1.0507 if old else 1.05070102214813232421875)
-    return affine(low, emit(low, "activation", x, ELU={"alpha": alpha}), gamma)
+    return affine(context, emit(context, "activation", x, ELU={"alpha": alpha}), gamma)
 
 
 @op("ThresholdedRelu")
-def thresholded_relu(low: Lowering, node: Node, x: Blob) -> Blob:
+def thresholded_relu(context: Lowering, node: Node, x: Blob) -> Blob:
     """x above alpha, else 0."""
-    above = emit(low, "greaterThan", x, alpha=node.attrs.get("alpha", 1.0))
+    above = emit(context, "greaterThan", x, alpha=node.attrs.get("alpha", 1.0))
     # no product: infinity times 0 is no number
-    return emit(low, "whereBroadcastable", above, x, scalar(low.constant([0.0])))
+    return emit(context, "whereBroadcastable", above, x, scalar(context.constant([0.0])))
 
 
 @op("HardSigmoid")
-def hard_sigmoid(low: Lowering, node: Node, x: Blob) -> Blob:
+def hard_sigmoid(context: Lowering, node: Node, x: Blob) -> Blob:
     node.attrs.get("consumed_inputs")
     line = {"alpha": node.attrs.get("alpha", 0.2), "beta": node.attrs.get("beta", 0.5)}
-    return emit(low, "activation", x, sigmoidHard=line)
+    return emit(context, "activation", x, sigmoidHard=line)
 
 
 @op("HardSwish")
-def hard_swish(low: Lowering, node: Node, x: Blob) -> Blob:
-    gate = emit(low, "activation", x, sigmoidHard={"alpha": 1 / 6, "beta": 0.5})
-    return emit(low, "multiplyBroadcastable", x, gate)
+def hard_swish(context: Lowering, node: Node, x: Blob) -> Blob:
+    gate = emit(context, "activation", x, sigmoidHard={"alpha": 1 / 6, "beta": 0.5})
+    return emit(context, "multiplyBroadcastable", x, gate)
 
 
 @op("Swish")
-def swish(low: Lowering, node: Node, x: Blob) -> Blob:
-    gate = emit(low, "activation", affine(low, x, node.attrs.get("alpha", 1.0)), sigmoid={})
-    return emit(low, "multiplyBroadcastable", x, gate)
+def swish(context: Lowering, node: Node, x: Blob) -> Blob:
+    gate = emit(context, "activation", affine(context, x, node.attrs.get("alpha", 1.0)), sigmoid={})
+    return emit(context, "multiplyBroadcastable", x, gate)
 
 
 @op("Mish")
-def mish(low: Lowering, node: Node, x: Blob) -> Blob:
-    gate = emit(low, "activation", emit(low, "activation", x, softplus={}), tanh={})
-    return emit(low, "multiplyBroadcastable", x, gate)
+def mish(context: Lowering, node: Node, x: Blob) -> Blob:
+    gate = emit(context, "activation", emit(context, "activation", x, softplus={}), tanh={})
+    return emit(context, "multiplyBroadcastable", x, gate)
 
 
 @op("Gelu")
-def gelu(low: Lowering, node: Node, x: Blob) -> Blob:
+def gelu(context: Lowering, node: Node, x: Blob) -> Blob:
     tanh = node.attrs.get("approximate", "none") == "tanh"
-    return emit(low, "gelu", x, mode="TANH_APPROXIMATION" if tanh else "EXACT")
+    return emit(context, "gelu", x, mode="TANH_APPROXIMATION" if tanh else "EXACT")
 
 
 @op("Shrink")
-def shrink(low: Lowering, node: Node, x: Blob) -> Blob:
+def shrink(context: Lowering, node: Node, x: Blob) -> Blob:
     """x moved by bias towards 0 where its magnitude is above lambd, else 0."""
     limit, bias = node.attrs.get("lambd", 0.5), node.attrs.get("bias", 0.0)
-    low_side = emit(low, "lessThan", x, alpha=-limit)
-    high_side = emit(low, "greaterThan", x, alpha=limit)
-    lifted = emit(low, "multiplyBroadcastable", low_side, affine(low, x, 1.0, bias))
-    lowered = emit(low, "multiplyBroadcastable", high_side, affine(low, x, 1.0, -bias))
-    return emit(low, "addBroadcastable", lifted, lowered)
+    low_side = emit(context, "lessThan", x, alpha=-limit)
+    high_side = emit(context, "greaterThan", x, alpha=limit)
+    lifted = emit(context, "multiplyBroadcastable", low_side, affine(context, x, 1.0, bias))
+    lowered = emit(context, "multiplyBroadcastable", high_side, affine(context, x, 1.0, -bias))
+    return emit(context, "addBroadcastable", lifted, lowered)
 
 
 @op("PRelu")
-def prelu(low: Lowering, node: Node, x: Blob, slope: Blob) -> Blob:
+def prelu(context: Lowering, node: Node, x: Blob, slope: Blob) -> Blob:
     """Slopes broadcast; before opset 7 one slope a channel goes along axis 1."""
     node.attrs.get("consumed_inputs")
-    if low.graph.version < 7 and slope.rank == 1 and slope.known[0] != 1 and x.rank > 2:
-        slope = low.expand(slope, *range(-(x.rank - 2), 0))
-    positive = emit(low, "activation", x, ReLU={})
-    negative = emit(low, "clip", x, minVal=-FLOAT_MAX, maxVal=0.0)
-    scaled = emit(low, "multiplyBroadcastable", negative, slope)
-    return emit(low, "addBroadcastable", positive, scaled)
+    if context.graph.version < 7 and slope.rank == 1 and slope.known[0] != 1 and x.rank > 2:
+        slope = context.expand(slope, *range(-(x.rank - 2), 0))
+    positive = emit(context, "activation", x, ReLU={})
+    negative = emit(context, "clip", x, minVal=-FLOAT_MAX, maxVal=0.0)
+    scaled = emit(context, "multiplyBroadcastable", negative, slope)
+    return emit(context, "addBroadcastable", positive, scaled)
 
 
 @op("Clip")
-def clip_6(low: Lowering, node: Node, x: Blob) -> Blob:
+def clip_6(context: Lowering, node: Node, x: Blob) -> Blob:
     node.attrs.get("consumed_inputs")
     least, most = node.attrs.get("min", -FLOAT_MAX), node.attrs.get("max", FLOAT_MAX)
-    return emit(low, "clip", x, minVal=max(least, -FLOAT_MAX), maxVal=min(most, FLOAT_MAX))
+    return emit(context, "clip", x, minVal=max(least, -FLOAT_MAX), maxVal=min(most, FLOAT_MAX))
 
 
 @op("Clip", since=11, raw=True)
-def clip_11(low: Lowering, node: Node, x: Any, least: Any = None, most: Any = None) -> Blob:
+def clip_11(context: Lowering, node: Node, x: Any, least: Any = None, most: Any = None) -> Blob:
     """Either bound may be left out; the upper one wins where they cross."""
-    x = low.stored(x) if isinstance(x, Constant) else x
+    x = context.stored(x) if isinstance(x, Constant) else x
     if isinstance(least, Constant) and isinstance(most, Constant):
         bounds = [float(bound.array.ravel()[0]) for bound in (least, most)]
         if -FLOAT_MAX <= bounds[0] <= bounds[1] <= FLOAT_MAX:
-            return emit(low, "clip", x, minVal=bounds[0], maxVal=bounds[1])
-    least, most = (low.stored(b) if isinstance(b, Constant) else b for b in (least, most))
+            return emit(context, "clip", x, minVal=bounds[0], maxVal=bounds[1])
+    least, most = (context.stored(b) if isinstance(b, Constant) else b for b in (least, most))
     if least is not None:
-        x = emit(low, "maxBroadcastable", x, least)
-    return x if most is None else emit(low, "minBroadcastable", x, most)
+        x = emit(context, "maxBroadcastable", x, least)
+    return x if most is None else emit(context, "minBroadcastable", x, most)
 
 
 @op("BitwiseNot")
-def bitwise_not(low: Lowering, node: Node, x: Blob) -> Blob:
+def bitwise_not(context: Lowering, node: Node, x: Blob) -> Blob:
     """-x - 1 for signed integers."""
     if not dtype(node).startswith("int"):
         raise ConversionError(f"bits of {dtype(node)}")
-    return affine(low, x, -1.0, -1.0)
+    return affine(context, x, -1.0, -1.0)

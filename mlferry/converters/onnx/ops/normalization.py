@@ -16,103 +16,125 @@ from mlferry.errors import ConversionError
 
 
 @op("BatchNormalization", raw=True)
-def batch_normalization(low: Lowering, node: Node, x: Blob, *rest: Any) -> Blob:
+def batch_normalization(context: Lowering, node: Node, x: Blob, *rest: Any) -> Blob:
     """By stored statistics, along axis 1; training mode is refused."""
     node.attrs.get("momentum")
     node.attrs.get("consumed_inputs")
     test = node.attrs.get("is_test", 0)
     if node.attrs.get("training_mode", 0) or (
-        low.graph.version < 7 and not test and any(v.name for v in node.outputs[1:])
+        context.graph.version < 7 and not test and any(v.name for v in node.outputs[1:])
     ):
         raise ConversionError("batch normalization in training mode")
     if node.attrs.get("spatial", 1) != 1:
         raise ConversionError("spatial=0")
     if any(v.name for v in node.outputs[1:]):
         raise ConversionError("outputs of training")
-    x = low.stored(x) if isinstance(x, Constant) else x
+    x = context.stored(x) if isinstance(x, Constant) else x
     epsilon = node.attrs.get("epsilon", 1e-5)
     channels = extent(x, 1)
     if all(isinstance(v, Constant) for v in rest) and x.rank in (3, 4):
         gamma, beta, mean, variance = (v.array.astype(np.float32).ravel() for v in rest)
-        given = low.expand(x, -1) if x.rank == 3 else x
-        made = low.layer(
-            "batchnorm", given, layout=SOURCE, channels=channels, epsilon=epsilon, gamma=gamma,
-            beta=beta, mean=mean, variance=variance,
-        )  # fmt: skip
-        return low.squeeze(made, -1) if x.rank == 3 else made
+        given = context.expand(x, -1) if x.rank == 3 else x
+        made = context.layer(
+            "batchnorm",
+            given,
+            layout=SOURCE,
+            channels=channels,
+            epsilon=epsilon,
+            gamma=gamma,
+            beta=beta,
+            mean=mean,
+            variance=variance,
+        )
+        return context.squeeze(made, -1) if x.rank == 3 else made
     shape = (1, channels, *(1,) * (x.rank - 2))
     if all(isinstance(v, Constant) for v in rest):
         gamma, beta, mean, variance = (v.array.astype(np.float32).ravel() for v in rest)
         scale = gamma / np.sqrt(variance + np.float32(epsilon))
-        factor, shift = (low.constant(v.reshape(shape)) for v in (scale, beta - mean * scale))
-        return emit(low, "addBroadcastable", emit(low, "multiplyBroadcastable", x, factor), shift)
-    blobs = [low.stored(v) if isinstance(v, Constant) else v for v in rest]
-    gamma, beta, mean, variance = (shaped(low, v, shape) for v in blobs)
-    root = emit(low, "unary", variance, type="SQRT", shift=epsilon)
-    centered = emit(low, "subtractBroadcastable", x, mean)
-    scaled = emit(low, "divideBroadcastable", emit(low, "multiplyBroadcastable", centered, gamma),
-                  root)  # fmt: skip
-    return emit(low, "addBroadcastable", scaled, beta)
+        factor, shift = (context.constant(v.reshape(shape)) for v in (scale, beta - mean * scale))
+        return emit(
+            context, "addBroadcastable", emit(context, "multiplyBroadcastable", x, factor), shift
+        )
+    blobs = [context.stored(v) if isinstance(v, Constant) else v for v in rest]
+    gamma, beta, mean, variance = (shaped(context, v, shape) for v in blobs)
+    root = emit(context, "unary", variance, type="SQRT", shift=epsilon)
+    centered = emit(context, "subtractBroadcastable", x, mean)
+    scaled = emit(
+        context,
+        "divideBroadcastable",
+        emit(context, "multiplyBroadcastable", centered, gamma),
+        root,
+    )
+    return emit(context, "addBroadcastable", scaled, beta)
 
 
-def standardized(low: Lowering, x: Blob, axes: tuple[int, ...], epsilon: float) -> Blob:
+def standardized(context: Lowering, x: Blob, axes: tuple[int, ...], epsilon: float) -> Blob:
     """(x - mean) / sqrt(variance + epsilon) over axes."""
-    mean = low.layer("reduceMean", x, layout=SOURCE, axes=axes, keepDims=True)
-    centered = emit(low, "subtractBroadcastable", x, mean)
-    squares = emit(low, "multiplyBroadcastable", centered, centered)
-    variance = low.layer("reduceMean", squares, layout=SOURCE, axes=axes, keepDims=True)
-    root = emit(low, "unary", variance, type="SQRT", shift=epsilon)
-    return emit(low, "divideBroadcastable", centered, root)
+    mean = context.layer("reduceMean", x, layout=SOURCE, axes=axes, keepDims=True)
+    centered = emit(context, "subtractBroadcastable", x, mean)
+    squares = emit(context, "multiplyBroadcastable", centered, centered)
+    variance = context.layer("reduceMean", squares, layout=SOURCE, axes=axes, keepDims=True)
+    root = emit(context, "unary", variance, type="SQRT", shift=epsilon)
+    return emit(context, "divideBroadcastable", centered, root)
 
 
 @op("InstanceNormalization", raw=True)
-def instance_normalization(low: Lowering, node: Node, x: Any, scale: Any, bias: Any) -> Blob:
+def instance_normalization(context: Lowering, node: Node, x: Any, scale: Any, bias: Any) -> Blob:
     """Of images with constant parameters it is Core ML's own."""
     node.attrs.get("consumed_inputs")
-    x = low.stored(x) if isinstance(x, Constant) else x
+    x = context.stored(x) if isinstance(x, Constant) else x
     if x.rank == 4 and isinstance(scale, Constant) and isinstance(bias, Constant):
-        return low.layer(
-            "batchnorm", x, layout=SOURCE, channels=extent(x, 1), computeMeanVar=True,
-            instanceNormalization=True, epsilon=node.attrs.get("epsilon", 1e-5),
+        return context.layer(
+            "batchnorm",
+            x,
+            layout=SOURCE,
+            channels=extent(x, 1),
+            computeMeanVar=True,
+            instanceNormalization=True,
+            epsilon=node.attrs.get("epsilon", 1e-5),
             gamma=scale.array.astype(np.float32).ravel(),
             beta=bias.array.astype(np.float32).ravel(),
-        )  # fmt: skip
-    scale, bias = (low.stored(v) if isinstance(v, Constant) else v for v in (scale, bias))
+        )
+    scale, bias = (context.stored(v) if isinstance(v, Constant) else v for v in (scale, bias))
     axes = tuple(range(2, x.rank))
-    made = standardized(low, x, axes, node.attrs.get("epsilon", 1e-5))
+    made = standardized(context, x, axes, node.attrs.get("epsilon", 1e-5))
     shape = (1, extent(x, 1), *(1,) * (x.rank - 2))
-    scaled = emit(low, "multiplyBroadcastable", made, shaped(low, scale, shape))
-    return emit(low, "addBroadcastable", scaled, shaped(low, bias, shape))
+    scaled = emit(context, "multiplyBroadcastable", made, shaped(context, scale, shape))
+    return emit(context, "addBroadcastable", scaled, shaped(context, bias, shape))
 
 
 @op("LayerNormalization", raw=True)
-def layer_normalization(low: Lowering, node: Node, x: Any, scale: Any, bias: Any = None) -> Any:
+def layer_normalization(context: Lowering, node: Node, x: Any, scale: Any, bias: Any = None) -> Any:
     """Over all axes from `axis` on; the mean and inverse deviation are outputs, too."""
     node.attrs.get("stash_type")
-    x = low.stored(x) if isinstance(x, Constant) else x
+    x = context.stored(x) if isinstance(x, Constant) else x
     axes = tuple(range(positive(node.attrs.get("axis", -1), x.rank), x.rank))
     epsilon = node.attrs.get("epsilon", 1e-5)
     if len(node.outputs) == 1:
-        made = _native_layer_normalization(low, x, axes, scale, bias, epsilon)
+        made = _native_layer_normalization(context, x, axes, scale, bias, epsilon)
         if made is not None:
             return made
-    scale, bias = (low.stored(v) if isinstance(v, Constant) else v for v in (scale, bias))
-    mean = low.layer("reduceMean", x, layout=SOURCE, axes=axes, keepDims=True)
-    centered = emit(low, "subtractBroadcastable", x, mean)
-    squares = emit(low, "multiplyBroadcastable", centered, centered)
-    variance = low.layer("reduceMean", squares, layout=SOURCE, axes=axes, keepDims=True)
-    root = emit(low, "unary", variance, type="SQRT", shift=epsilon)
-    scaled = emit(low, "multiplyBroadcastable", emit(low, "divideBroadcastable", centered, root),
-                  scale)  # fmt: skip
-    made = scaled if bias is None else emit(low, "addBroadcastable", scaled, bias)
+    scale, bias = (context.stored(v) if isinstance(v, Constant) else v for v in (scale, bias))
+    mean = context.layer("reduceMean", x, layout=SOURCE, axes=axes, keepDims=True)
+    centered = emit(context, "subtractBroadcastable", x, mean)
+    squares = emit(context, "multiplyBroadcastable", centered, centered)
+    variance = context.layer("reduceMean", squares, layout=SOURCE, axes=axes, keepDims=True)
+    root = emit(context, "unary", variance, type="SQRT", shift=epsilon)
+    scaled = emit(
+        context,
+        "multiplyBroadcastable",
+        emit(context, "divideBroadcastable", centered, root),
+        scale,
+    )
+    made = scaled if bias is None else emit(context, "addBroadcastable", scaled, bias)
     if len(node.outputs) == 1:
         return made
-    inverse = emit(low, "divideBroadcastable", low.constant([1.0]), root)
+    inverse = emit(context, "divideBroadcastable", context.constant([1.0]), root)
     return (made, mean, inverse)[: len(node.outputs)]
 
 
 def _native_layer_normalization(
-    low: Lowering, x: Blob, axes: tuple[int, ...], scale: Any, bias: Any, epsilon: float
+    context: Lowering, x: Blob, axes: tuple[int, ...], scale: Any, bias: Any, epsilon: float
 ) -> Blob | None:
     """By Core ML's own layer, where factors and shifts are constants for every value."""
     sizes = [x.known[axis] for axis in axes]
@@ -123,99 +145,124 @@ def _native_layer_normalization(
     if any(array.ndim > len(shape) for array in arrays):
         return None
     gamma, beta = (np.broadcast_to(a, shape).astype(np.float32) for a in arrays)
-    return low.layer(
-        "layerNormalization", x, layout=SOURCE, normalizedShape=shape, eps=epsilon, gamma=gamma,
+    return context.layer(
+        "layerNormalization",
+        x,
+        layout=SOURCE,
+        normalizedShape=shape,
+        eps=epsilon,
+        gamma=gamma,
         beta=beta,
-    )  # fmt: skip
+    )
 
 
 @op("RMSNormalization")
-def rms_normalization(low: Lowering, node: Node, x: Blob, scale: Blob) -> Blob:
+def rms_normalization(context: Lowering, node: Node, x: Blob, scale: Blob) -> Blob:
     node.attrs.get("stash_type")
     axes = tuple(range(positive(node.attrs.get("axis", -1), x.rank), x.rank))
-    squares = emit(low, "multiplyBroadcastable", x, x)
-    mean = low.layer("reduceMean", squares, layout=SOURCE, axes=axes, keepDims=True)
-    root = emit(low, "unary", mean, type="SQRT", shift=node.attrs.get("epsilon", 1e-5))
-    return emit(low, "multiplyBroadcastable", emit(low, "divideBroadcastable", x, root), scale)
+    squares = emit(context, "multiplyBroadcastable", x, x)
+    mean = context.layer("reduceMean", squares, layout=SOURCE, axes=axes, keepDims=True)
+    root = emit(context, "unary", mean, type="SQRT", shift=node.attrs.get("epsilon", 1e-5))
+    return emit(
+        context, "multiplyBroadcastable", emit(context, "divideBroadcastable", x, root), scale
+    )
 
 
 @op("GroupNormalization")
-def group_normalization(low: Lowering, node: Node, x: Blob, scale: Blob, bias: Blob) -> Blob:
+def group_normalization(context: Lowering, node: Node, x: Blob, scale: Blob, bias: Blob) -> Blob:
     """Opset 18 scales by group, 21 by channel."""
     node.attrs.get("stash_type")
     groups = node.attrs["num_groups"]
     batch, channels, *spatial = known(x)
     inner = channels // groups * math.prod(spatial)
-    folded = shaped(low, x, (batch, groups, inner))
-    made = standardized(low, folded, (2,), node.attrs.get("epsilon", 1e-5))
-    if low.graph.version < 21 and scale.known[0] == groups:
-        made = emit(low, "multiplyBroadcastable", made, shaped(low, scale, (1, groups, 1)))
-        made = emit(low, "addBroadcastable", made, shaped(low, bias, (1, groups, 1)))
-        return shaped(low, made, known(x))
-    made = shaped(low, made, known(x))
+    folded = shaped(context, x, (batch, groups, inner))
+    made = standardized(context, folded, (2,), node.attrs.get("epsilon", 1e-5))
+    if context.graph.version < 21 and scale.known[0] == groups:
+        made = emit(context, "multiplyBroadcastable", made, shaped(context, scale, (1, groups, 1)))
+        made = emit(context, "addBroadcastable", made, shaped(context, bias, (1, groups, 1)))
+        return shaped(context, made, known(x))
+    made = shaped(context, made, known(x))
     shape = (1, channels, *(1,) * len(spatial))
-    scaled = emit(low, "multiplyBroadcastable", made, shaped(low, scale, shape))
-    return emit(low, "addBroadcastable", scaled, shaped(low, bias, shape))
+    scaled = emit(context, "multiplyBroadcastable", made, shaped(context, scale, shape))
+    return emit(context, "addBroadcastable", scaled, shaped(context, bias, shape))
 
 
 @op("MeanVarianceNormalization")
-def mean_variance_normalization(low: Lowering, node: Node, x: Blob) -> Blob:
+def mean_variance_normalization(context: Lowering, node: Node, x: Blob) -> Blob:
     """The function's own epsilon is 1e-9, added to the deviation."""
     axes = tuple(positive(a, x.rank) for a in node.attrs.get("axes", (0, 2, 3)))
-    mean = low.layer("reduceMean", x, layout=SOURCE, axes=axes, keepDims=True)
-    centered = emit(low, "subtractBroadcastable", x, mean)
-    squares = emit(low, "multiplyBroadcastable", centered, centered)
-    variance = low.layer("reduceMean", squares, layout=SOURCE, axes=axes, keepDims=True)
-    deviation = emit(low, "unary", variance, type="SQRT")
-    floor = emit(low, "activation", deviation, linear={"alpha": 1.0, "beta": 1e-9})
-    return emit(low, "divideBroadcastable", centered, floor)
+    mean = context.layer("reduceMean", x, layout=SOURCE, axes=axes, keepDims=True)
+    centered = emit(context, "subtractBroadcastable", x, mean)
+    squares = emit(context, "multiplyBroadcastable", centered, centered)
+    variance = context.layer("reduceMean", squares, layout=SOURCE, axes=axes, keepDims=True)
+    deviation = emit(context, "unary", variance, type="SQRT")
+    floor = emit(context, "activation", deviation, linear={"alpha": 1.0, "beta": 1e-9})
+    return emit(context, "divideBroadcastable", centered, floor)
 
 
 @op("LRN")
-def lrn(low: Lowering, node: Node, x: Blob) -> Blob:
+def lrn(context: Lowering, node: Node, x: Blob) -> Blob:
     if x.rank != 4:
         raise ConversionError(f"an input of rank {x.rank}; Core ML's LRN takes 4")
-    return low.layer(
-        "lrn", x, layout=SOURCE, alpha=node.attrs.get("alpha", 1e-4),
-        beta=node.attrs.get("beta", 0.75), k=node.attrs.get("bias", 1.0),
+    return context.layer(
+        "lrn",
+        x,
+        layout=SOURCE,
+        alpha=node.attrs.get("alpha", 1e-4),
+        beta=node.attrs.get("beta", 0.75),
+        k=node.attrs.get("bias", 1.0),
         localSize=node.attrs["size"],
-    )  # fmt: skip
+    )
 
 
 _SOFTMAX = ("Softmax", "LogSoftmax", "Hardmax")
 
 
 @op(*_SOFTMAX)
-def softmax_1(low: Lowering, node: Node, x: Blob) -> Blob:
+def softmax_1(context: Lowering, node: Node, x: Blob) -> Blob:
     """Before opset 13 the input is flattened to two axes at `axis`."""
     axis = positive(node.attrs.get("axis", 1), x.rank)
     if axis == x.rank - 1:
-        return _softmax(low, node, x, axis)
+        return _softmax(context, node, x, axis)
     if None in x.known:
-        flat = low.layer("flattenTo2D", x, layout=SOURCE, axis=axis)
-        return low.layer("reshapeLike", _softmax(low, node, flat, 1), x, layout=SOURCE)
+        flat = context.layer("flattenTo2D", x, layout=SOURCE, axis=axis)
+        return context.layer("reshapeLike", _softmax(context, node, flat, 1), x, layout=SOURCE)
     shape = known(x)
-    flat = shaped(low, x, (math.prod(shape[:axis]), math.prod(shape[axis:])))
-    return shaped(low, _softmax(low, node, flat, 1), shape)
+    flat = shaped(context, x, (math.prod(shape[:axis]), math.prod(shape[axis:])))
+    return shaped(context, _softmax(context, node, flat, 1), shape)
 
 
 @op(*_SOFTMAX, since=13)
-def softmax_13(low: Lowering, node: Node, x: Blob) -> Blob:
+def softmax_13(context: Lowering, node: Node, x: Blob) -> Blob:
     if x.is_scalar:
         raise ConversionError("softmax of a value without axes")
-    return _softmax(low, node, x, positive(node.attrs.get("axis", -1), x.rank))
+    return _softmax(context, node, x, positive(node.attrs.get("axis", -1), x.rank))
 
 
-def _softmax(low: Lowering, node: Node, x: Blob, axis: int) -> Blob:
+def _softmax(context: Lowering, node: Node, x: Blob, axis: int) -> Blob:
     if node.op == "Softmax":
-        return low.layer("softmaxND", x, layout=SOURCE, axis=axis)
+        return context.layer("softmaxND", x, layout=SOURCE, axis=axis)
     if node.op == "LogSoftmax":
-        total = low.layer("reduceLogSumExp", x, layout=SOURCE, axes=(axis,), keepDims=True)
-        return emit(low, "subtractBroadcastable", x, total)
-    best = low.layer("argMax", x, layout=SOURCE, axis=axis, removeDim=True)
+        total = context.layer("reduceLogSumExp", x, layout=SOURCE, axes=(axis,), keepDims=True)
+        return emit(context, "subtractBroadcastable", x, total)
+    best = context.layer("argMax", x, layout=SOURCE, axis=axis, removeDim=True)
     if x.rank == 1:
-        made = low.layer("oneHot", best, layout=SOURCE, oneHotVectorSize=known(x)[0], axis=-1,
-                         onValue=1.0, offValue=0.0)  # fmt: skip
-        return shaped(low, made, known(x))
-    return low.layer("oneHot", best, layout=SOURCE, oneHotVectorSize=extent(x, axis), axis=axis,
-                     onValue=1.0, offValue=0.0)  # fmt: skip
+        made = context.layer(
+            "oneHot",
+            best,
+            layout=SOURCE,
+            oneHotVectorSize=known(x)[0],
+            axis=-1,
+            onValue=1.0,
+            offValue=0.0,
+        )
+        return shaped(context, made, known(x))
+    return context.layer(
+        "oneHot",
+        best,
+        layout=SOURCE,
+        oneHotVectorSize=extent(x, axis),
+        axis=axis,
+        onValue=1.0,
+        offValue=0.0,
+    )

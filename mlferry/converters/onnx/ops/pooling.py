@@ -21,14 +21,14 @@ _KINDS = {"MaxPool": "MAX", "AveragePool": "AVERAGE", "LpPool": "L2"}
 
 
 @op(*_KINDS)
-def pool(low: Lowering, node: Node, x: Blob) -> Any:
+def pool(context: Lowering, node: Node, x: Blob) -> Any:
     """Windows of `ceil_mode` that start in the padding at the end are dropped."""
     dimensions = x.rank - 2
     kernel = list(node.attrs["kernel_shape"])
     strides, dilations = options(node, dimensions, tuple(kernel))
     column_major = node.attrs.get("storage_order", 0)
     if len(node.outputs) > 1 and node.outputs[1].name:
-        return _with_indices(low, node, x, (kernel, strides, dilations), column_major)
+        return _with_indices(context, node, x, (kernel, strides, dilations), column_major)
     spans = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
     how = windows(node, x, kernel, strides, dilations)
     counts = bool(node.attrs.get("count_include_pad", 0))
@@ -37,30 +37,37 @@ def pool(low: Lowering, node: Node, x: Blob) -> Any:
     same = how.same if own else ""
     pairs = list(how.pairs) if same == how.same else list(pads_of(node, x, spans, strides))
     if dimensions == 2 and own and not same and node.attrs.get("ceil_mode", 0):
-        made = _rounded_up(low, node, x, (kernel, strides, pairs))
+        made = _rounded_up(context, node, x, (kernel, strides, pairs))
         if made is not None:
             return made
     extra = [0] * dimensions if same else _ceil(node, x, spans, strides, pairs)
     if node.op == "LpPool" and (p != 2 or dimensions > 2 or max(dilations) > 1):
-        return _power_mean(low, node, x, p)
+        return _power_mean(context, node, x, p)
     if dimensions > 2:
-        return _volume(low, node, x, (kernel, strides, dilations, pairs, extra), counts=counts)
+        return _volume(context, node, x, (kernel, strides, dilations, pairs, extra), counts=counts)
     beyond = node.op == "AveragePool" and counts and any(extra)
     if beyond or any(d > 1 for d in dilations):
-        return _by_slices(low, node, x, (kernel, strides, dilations, pairs, extra), counts=counts)
+        return _by_slices(
+            context, node, x, (kernel, strides, dilations, pairs, extra), counts=counts
+        )
     full = [(a, b + e) for (a, b), e in zip(pairs, extra, strict=True)]
-    given = low.expand(x, 2) if dimensions == 1 else x
+    given = context.expand(x, 2) if dimensions == 1 else x
     if dimensions == 1:
         kernel, strides, full = [1, *kernel], [1, *strides], [(0, 0), *full]
-    made = low.layer(
-        "pooling", given, layout=SOURCE, type=_KINDS[node.op], kernelSize=kernel, stride=strides,
+    made = context.layer(
+        "pooling",
+        given,
+        layout=SOURCE,
+        type=_KINDS[node.op],
+        kernelSize=kernel,
+        stride=strides,
         avgPoolExcludePadding=node.op == "AveragePool" and not counts,
         **padding(full, same),
-    )  # fmt: skip
-    return low.squeeze(made, 2) if dimensions == 1 else made
+    )
+    return context.squeeze(made, 2) if dimensions == 1 else made
 
 
-def _power_mean(low: Lowering, node: Node, x: Blob, p: int) -> Blob:
+def _power_mean(context: Lowering, node: Node, x: Blob, p: int) -> Blob:
     """(sum of |x| ** p) ** (1 / p): a convolution of ones, one group a channel."""
     kernel = list(node.attrs["kernel_shape"])
     strides = list(node.attrs.get("strides") or [1] * len(kernel))
@@ -68,26 +75,26 @@ def _power_mean(low: Lowering, node: Node, x: Blob, p: int) -> Blob:
     spans = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
     pairs = pads_of(node, x, spans, strides)
     extra = _ceil(node, x, spans, strides, pairs)
-    magnitude = emit(low, "unary", x, type="ABS")
-    raised = emit(low, "unary", magnitude, type="POWER", alpha=float(p))
+    magnitude = emit(context, "unary", x, type="ABS")
+    raised = emit(context, "unary", magnitude, type="POWER", alpha=float(p))
     full = [(a, b + e) for (a, b), e in zip(pairs, extra, strict=True)]
     if any(map(any, full)):
         flat = [0, 0, 0, 0, *(n for pair in full for n in pair)]
-        raised = low.layer("constantPad", raised, layout=SOURCE, padAmounts=flat)
-    total = _sum_of_windows(low, raised, kernel, strides, dilations)
-    return emit(low, "unary", total, type="POWER", alpha=1.0 / p)
+        raised = context.layer("constantPad", raised, layout=SOURCE, padAmounts=flat)
+    total = _sum_of_windows(context, raised, kernel, strides, dilations)
+    return emit(context, "unary", total, type="POWER", alpha=1.0 / p)
 
 
 def _sum_of_windows(
-    low: Lowering, x: Blob, kernel: list[int], strides: list[int], dilations: list[int]
+    context: Lowering, x: Blob, kernel: list[int], strides: list[int], dilations: list[int]
 ) -> Blob:
     """The sum over shifted slices."""
-    parts = _slices(low, x, kernel, strides, dilations)
-    return parts[0] if len(parts) == 1 else low.layer("add", *parts, layout=SOURCE)
+    parts = _slices(context, x, kernel, strides, dilations)
+    return parts[0] if len(parts) == 1 else context.layer("add", *parts, layout=SOURCE)
 
 
 def _slices(
-    low: Lowering, x: Blob, kernel: list[int], strides: list[int], dilations: list[int]
+    context: Lowering, x: Blob, kernel: list[int], strides: list[int], dilations: list[int]
 ) -> list[Blob]:
     """One slice of the padded input for every place of the kernel."""
     counts = [
@@ -100,28 +107,40 @@ def _slices(
         begin = [i * d for i, d in zip(place, dilations, strict=True)]
         end = [b + (c - 1) * s + 1 for b, c, s in zip(begin, counts, strides, strict=True)]
         parts.append(
-            low.layer(
-                "sliceStatic", x, layout=SOURCE, beginIds=[0, 0, *begin], endIds=[0, 0, *end],
-                beginMasks=[*keep, *cut], endMasks=[*keep, *cut], strides=[1, 1, *strides],
+            context.layer(
+                "sliceStatic",
+                x,
+                layout=SOURCE,
+                beginIds=[0, 0, *begin],
+                endIds=[0, 0, *end],
+                beginMasks=[*keep, *cut],
+                endMasks=[*keep, *cut],
+                strides=[1, 1, *strides],
             )
-        )  # fmt: skip
+        )
     return parts
 
 
-def _volume(low: Lowering, node: Node, x: Blob, how: Any, *, counts: bool) -> Blob:
+def _volume(context: Lowering, node: Node, x: Blob, how: Any, *, counts: bool) -> Blob:
     """Three dimensions without dilation and rounding up are Core ML's own; others are slices."""
     kernel, strides, dilations, pairs, extra = how
     average = node.op == "AveragePool"
     if max(dilations) == 1 and not any(extra):
-        return low.layer(
-            "pooling3d", x, layout=SOURCE, type="AVERAGE" if average else "MAX",
-            paddingType="CUSTOM", countExcludePadding=average and not counts,
-            **each("kernel", kernel), **each("stride", strides), **sides(pairs),
-        )  # fmt: skip
-    return _by_slices(low, node, x, how, counts=counts)
+        return context.layer(
+            "pooling3d",
+            x,
+            layout=SOURCE,
+            type="AVERAGE" if average else "MAX",
+            paddingType="CUSTOM",
+            countExcludePadding=average and not counts,
+            **each("kernel", kernel),
+            **each("stride", strides),
+            **sides(pairs),
+        )
+    return _by_slices(context, node, x, how, counts=counts)
 
 
-def _by_slices(low: Lowering, node: Node, x: Blob, how: Any, *, counts: bool) -> Blob:
+def _by_slices(context: Lowering, node: Node, x: Blob, how: Any, *, counts: bool) -> Blob:
     kernel, strides, dilations, pairs, extra = how
     average = node.op == "AveragePool"
     full = [(a, b + e) for (a, b), e in zip(pairs, extra, strict=True)]
@@ -129,11 +148,11 @@ def _by_slices(low: Lowering, node: Node, x: Blob, how: Any, *, counts: bool) ->
     sizes = known(x)[2:]
     if any(map(any, full)):
         flat = [0, 0, 0, 0, *(n for pair in full for n in pair)]
-        x = low.layer("constantPad", x, layout=SOURCE, padAmounts=flat, value=filler)
-    parts = _slices(low, x, kernel, strides, dilations)
+        x = context.layer("constantPad", x, layout=SOURCE, padAmounts=flat, value=filler)
+    parts = _slices(context, x, kernel, strides, dilations)
     if not average:
-        return parts[0] if len(parts) == 1 else low.layer("max", *parts, layout=SOURCE)
-    total = parts[0] if len(parts) == 1 else low.layer("add", *parts, layout=SOURCE)
+        return parts[0] if len(parts) == 1 else context.layer("max", *parts, layout=SOURCE)
+    total = parts[0] if len(parts) == 1 else context.layer("add", *parts, layout=SOURCE)
     inside = np.ones(sizes)
     inside = np.pad(inside, pairs, constant_values=float(counts))
     inside = np.pad(inside, [(0, e) for e in extra])
@@ -145,10 +164,10 @@ def _by_slices(low: Lowering, node: Node, x: Blob, how: Any, *, counts: bool) ->
                 for i, d, n, s in zip(place, dilations, number.shape, strides, strict=True)
             )
         ]
-    return emit(low, "divideBroadcastable", total, low.constant(number[None, None]))
+    return emit(context, "divideBroadcastable", total, context.constant(number[None, None]))
 
 
-def _rounded_up(low: Lowering, node: Node, x: Blob, how: Any) -> Blob | None:
+def _rounded_up(context: Lowering, node: Node, x: Blob, how: Any) -> Blob | None:
     """`ceil_mode` at any size: Core ML's own, where both ends have the same padding.
 
     Raises:
@@ -163,15 +182,20 @@ def _rounded_up(low: Lowering, node: Node, x: Blob, how: Any) -> Blob | None:
             f"ceil_mode with dilations, unequal pads or count_include_pad needs the flexible "
             f"shape {show(x.known)} to be fixed: inputs=[mlferry.TensorType(shape=...)]"
         )
-    return low.layer(
-        "pooling", x, layout=SOURCE, type=_KINDS[node.op], kernelSize=kernel, stride=strides,
+    return context.layer(
+        "pooling",
+        x,
+        layout=SOURCE,
+        type=_KINDS[node.op],
+        kernelSize=kernel,
+        stride=strides,
         avgPoolExcludePadding=node.op == "AveragePool",
         includeLastPixel={"paddingAmounts": [a for a, _ in pairs]},
-    )  # fmt: skip
+    )
 
 
 def _with_indices(
-    low: Lowering, node: Node, x: Blob, how: Any, column_major: int
+    context: Lowering, node: Node, x: Blob, how: Any, column_major: int
 ) -> tuple[Blob, Blob]:
     """The maximum of the shifted slices, and the place of the first one that has it."""
     kernel, strides, dilations = how
@@ -181,11 +205,11 @@ def _with_indices(
     outer, sizes = known(x)[:2], known(x)[2:]
     amounts = [0, 0, 0, 0, *(n for (a, b), e in zip(pairs, extra, strict=True) for n in (a, b + e))]
     if any(amounts):
-        x = low.layer("constantPad", x, layout=SOURCE, padAmounts=amounts, value=_LOWEST)
-    parts = _slices(low, x, kernel, strides, dilations)
-    stacked = joined(low, [_row(low, part) for part in parts], 0)
-    best = low.layer("reduceMax", stacked, layout=SOURCE, axes=(0,), keepDims=False)
-    chosen = low.layer("argMax", stacked, layout=SOURCE, axis=0, removeDim=True)
+        x = context.layer("constantPad", x, layout=SOURCE, padAmounts=amounts, value=_LOWEST)
+    parts = _slices(context, x, kernel, strides, dilations)
+    stacked = joined(context, [_row(context, part) for part in parts], 0)
+    best = context.layer("reduceMax", stacked, layout=SOURCE, axes=(0,), keepDims=False)
+    chosen = context.layer("argMax", stacked, layout=SOURCE, axis=0, removeDim=True)
     counts = known(parts[0])[2:]
     shape = (math.prod(outer), *counts)
     order = "F" if column_major else "C"
@@ -199,23 +223,25 @@ def _with_indices(
         base = base + starts.reshape(-1, *(1,) * (len(sizes) - axis - 1))
     if np.max(base) + max(steps) > _EXACT:
         raise ConversionError("indices above 2**24, which Core ML's float32 cannot hold exactly")
-    moved = low.layer("gather", low.constant(steps), _flat(low, chosen), layout=SOURCE, axis=0)
-    start = low.constant(base.reshape(*outer, *counts))
-    offset = low.reshape(moved, (*outer, *counts), layout=SOURCE)
-    return best, emit(low, "addBroadcastable", offset, start)
+    moved = context.layer(
+        "gather", context.constant(steps), _flat(context, chosen), layout=SOURCE, axis=0
+    )
+    start = context.constant(base.reshape(*outer, *counts))
+    offset = context.reshape(moved, (*outer, *counts), layout=SOURCE)
+    return best, emit(context, "addBroadcastable", offset, start)
 
 
 _LOWEST = float(np.finfo(np.float32).min)
 _EXACT = 2**24
 
 
-def _flat(low: Lowering, x: Blob) -> Blob:
-    return low.reshape(x, (math.prod(known(x)),), layout=SOURCE)
+def _flat(context: Lowering, x: Blob) -> Blob:
+    return context.reshape(x, (math.prod(known(x)),), layout=SOURCE)
 
 
-def _row(low: Lowering, x: Blob) -> Blob:
+def _row(context: Lowering, x: Blob) -> Blob:
     """Batch and channels as one axis behind a new first one, to stay within five axes."""
-    return low.expand(x, 0) if x.rank < 5 else _refuse_volume()
+    return context.expand(x, 0) if x.rank < 5 else _refuse_volume()
 
 
 def _refuse_volume() -> Blob:
@@ -223,7 +249,7 @@ def _refuse_volume() -> Blob:
 
 
 @op("MaxUnpool", constants=(2,))
-def max_unpool(low: Lowering, node: Node, x: Blob, indices: Blob, shape: Any = None) -> Blob:
+def max_unpool(context: Lowering, node: Node, x: Blob, indices: Blob, shape: Any = None) -> Blob:
     """Values at their places, which count through the whole result; zeros elsewhere."""
     kernel = list(node.attrs["kernel_shape"])
     strides, _ = options(node, len(kernel), tuple(kernel))
@@ -236,14 +262,14 @@ def max_unpool(low: Lowering, node: Node, x: Blob, indices: Blob, shape: Any = N
     target = plain if shape is None else ints(shape)
     if target[:2] != plain[:2] or math.prod(target) > _EXACT:
         raise ConversionError(f"an output_shape of {target} for {plain}")
-    zeros = low.constant(np.zeros(math.prod(target), np.float32))
-    places = _relocated(low, _flat(low, indices), plain, target)
-    filled = low.layer("scatter", zeros, places, _flat(low, x), layout=SOURCE, axis=0)
-    return low.reshape(filled, target, layout=SOURCE)
+    zeros = context.constant(np.zeros(math.prod(target), np.float32))
+    places = _relocated(context, _flat(context, indices), plain, target)
+    filled = context.layer("scatter", zeros, places, _flat(context, x), layout=SOURCE, axis=0)
+    return context.reshape(filled, target, layout=SOURCE)
 
 
 def _relocated(
-    low: Lowering, places: Blob, plain: tuple[int, ...], target: tuple[int, ...]
+    context: Lowering, places: Blob, plain: tuple[int, ...], target: tuple[int, ...]
 ) -> Blob:
     """Indices count through the result without an output_shape: they are looked up for it."""
     if plain == target:
@@ -252,7 +278,7 @@ def _relocated(
         raise ConversionError(f"an output_shape of {target}, smaller than {plain}")
     grid = np.indices(plain).reshape(len(plain), -1)
     table = np.ravel_multi_index(tuple(grid), target)
-    return low.layer("gather", low.constant(table), places, layout=SOURCE, axis=0)
+    return context.layer("gather", context.constant(table), places, layout=SOURCE, axis=0)
 
 
 def _ceil(node: Node, x: Blob, spans: Any, strides: Any, pairs: Any) -> list[int]:
@@ -274,18 +300,18 @@ _GLOBAL = {"GlobalMaxPool": "reduceMax", "GlobalAveragePool": "reduceMean"}
 
 
 @op(*_GLOBAL)
-def global_pool(low: Lowering, node: Node, x: Blob) -> Blob:
+def global_pool(context: Lowering, node: Node, x: Blob) -> Blob:
     if x.rank == 4:
         kind = "MAX" if node.op == "GlobalMaxPool" else "AVERAGE"
-        return low.layer("pooling", x, layout=SOURCE, type=kind, globalPooling=True, valid={})
+        return context.layer("pooling", x, layout=SOURCE, type=kind, globalPooling=True, valid={})
     axes = range(2, x.rank)
-    return low.layer(_GLOBAL[node.op], x, layout=SOURCE, axes=axes, keepDims=True)
+    return context.layer(_GLOBAL[node.op], x, layout=SOURCE, axes=axes, keepDims=True)
 
 
 @op("GlobalLpPool")
-def global_lp_pool(low: Lowering, node: Node, x: Blob) -> Blob:
+def global_lp_pool(context: Lowering, node: Node, x: Blob) -> Blob:
     p = node.attrs.get("p", 2)
     kind = {1: "reduceL1", 2: "reduceL2"}.get(int(p))
     if kind is None:
         raise ConversionError(f"p={p}: the L1 and L2 norms can be converted")
-    return low.layer(kind, x, layout=SOURCE, axes=range(2, x.rank), keepDims=True)
+    return context.layer(kind, x, layout=SOURCE, axes=range(2, x.rank), keepDims=True)

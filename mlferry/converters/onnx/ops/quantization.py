@@ -19,31 +19,31 @@ _RANGES = {"int8": (-128, 127), "uint8": (0, 255), "int4": (-8, 7), "uint4": (0,
            "int16": (-32768, 32767), "uint16": (0, 65535)}  # fmt: skip
 
 
-def along(low: Lowering, x: Blob, values: Any, axis: int) -> Blob:
+def along(context: Lowering, x: Blob, values: Any, axis: int) -> Blob:
     """Scales or zero points in the shape that broadcasts along an axis."""
     if isinstance(values, Constant):
         array = values.array.astype(np.float32)
         if array.size == 1:
-            return low.constant(array.reshape(1))
+            return context.constant(array.reshape(1))
         shape = [1] * x.rank
         shape[axis] = array.size
-        return low.constant(array.reshape(shape))
+        return context.constant(array.reshape(shape))
     blob: Blob = values
     if blob.is_scalar or known(blob) == (1,):
         return blob
     shape = [1] * x.rank
     shape[axis] = known(blob)[0]
-    return shaped(low, blob, shape)
+    return shaped(context, blob, shape)
 
 
-def _along(low: Lowering, node: Node, x: Blob, values: Any) -> Blob:
+def _along(context: Lowering, node: Node, x: Blob, values: Any) -> Blob:
     if node.attrs.get("block_size", 0):
         raise ConversionError("quantization in blocks")
-    return along(low, x, values, node.attrs.get("axis", 1))
+    return along(context, x, values, node.attrs.get("axis", 1))
 
 
 @op("QuantizeLinear", raw=True)
-def quantize_linear(low: Lowering, node: Node, x: Any, scale: Any, zero: Any = None) -> Blob:
+def quantize_linear(context: Lowering, node: Node, x: Any, scale: Any, zero: Any = None) -> Blob:
     """round(x / scale) + zero point, kept in the type's range; halves go to even."""
     for name in ("saturate", "precision"):
         node.attrs.get(name)
@@ -51,73 +51,83 @@ def quantize_linear(low: Lowering, node: Node, x: Any, scale: Any, zero: Any = N
     node.attrs.get("output_dtype")
     if kind not in _RANGES:
         raise ConversionError(f"quantization to {kind}")
-    blob: Blob = low.stored(x) if isinstance(x, Constant) else x
-    if not low.rounds_activations and _only_dequantized(low, node):
+    blob: Blob = context.stored(x) if isinstance(x, Constant) else x
+    if not context.rounds_activations and _only_dequantized(context, node):
         for name in ("axis", "block_size"):
             node.attrs.get(name)
         return blob
     least, most = _RANGES[kind]
-    made = emit(low, "divideBroadcastable", blob, _along(low, node, blob, scale))
-    made = emit(low, "round", made)
+    made = emit(context, "divideBroadcastable", blob, _along(context, node, blob, scale))
+    made = emit(context, "round", made)
     if zero is not None:
-        made = emit(low, "addBroadcastable", made, _along(low, node, blob, zero))
-    return emit(low, "clip", made, minVal=float(least), maxVal=float(most))
+        made = emit(context, "addBroadcastable", made, _along(context, node, blob, zero))
+    return emit(context, "clip", made, minVal=float(least), maxVal=float(most))
 
 
 @op("DequantizeLinear", raw=True)
-def dequantize_linear(low: Lowering, node: Node, x: Any, scale: Any, zero: Any = None) -> Any:
+def dequantize_linear(context: Lowering, node: Node, x: Any, scale: Any, zero: Any = None) -> Any:
     """(x - zero point) * scale; a constant remembers its integers."""
     node.attrs.get("output_dtype")
     fixed = all(v is None or isinstance(v, Constant) for v in (x, scale, zero))
     if fixed:
         return remembered(node, x, scale, zero, node.inputs[0].dtype)
-    maker = _maker(low, node.inputs[0].name)
-    if not low.rounds_activations and maker is not None and _only_dequantized(low, maker):
+    maker = _maker(context, node.inputs[0].name)
+    if not context.rounds_activations and maker is not None and _only_dequantized(context, maker):
         for name in ("axis", "block_size"):
             node.attrs.get(name)
         return x
-    x = low.stored(x) if isinstance(x, Constant) else x
-    moved = x if zero is None else emit(low, "subtractBroadcastable", x, _along(low, node, x, zero))
-    return emit(low, "multiplyBroadcastable", moved, _along(low, node, x, scale))
+    x = context.stored(x) if isinstance(x, Constant) else x
+    moved = (
+        x
+        if zero is None
+        else emit(context, "subtractBroadcastable", x, _along(context, node, x, zero))
+    )
+    return emit(context, "multiplyBroadcastable", moved, _along(context, node, x, scale))
 
 
 @op("DynamicQuantizeLinear")
-def dynamic_quantize_linear(low: Lowering, node: Node, x: Blob) -> tuple[Blob, Blob, Blob]:
+def dynamic_quantize_linear(context: Lowering, node: Node, x: Blob) -> tuple[Blob, Blob, Blob]:
     """To 0..255, by the range of the values and 0; the scale and the zero point are computed."""
     source = vector(x)
     most, least = (
-        scalar(low.layer(kind, source, layout=SOURCE, reduceAll=True, keepDims=False))
+        scalar(context.layer(kind, source, layout=SOURCE, reduceAll=True, keepDims=False))
         for kind in ("reduceMax", "reduceMin")
     )
-    zero = low.constant([0.0])
-    most = emit(low, "maxBroadcastable", most, zero)
-    least = emit(low, "minBroadcastable", least, zero)
-    scale = scalar(affine(low, emit(low, "subtractBroadcastable", most, least), 1 / 255))
-    shift = emit(low, "round", emit(low, "divideBroadcastable", affine(low, least, -1.0), scale))
-    shift = scalar(emit(low, "clip", shift, minVal=0.0, maxVal=255.0))
-    steps = emit(low, "round", emit(low, "divideBroadcastable", x, scale))
-    moved = emit(low, "addBroadcastable", steps, shift)
-    return emit(low, "clip", moved, minVal=0.0, maxVal=255.0), scale, shift
+    zero = context.constant([0.0])
+    most = emit(context, "maxBroadcastable", most, zero)
+    least = emit(context, "minBroadcastable", least, zero)
+    scale = scalar(affine(context, emit(context, "subtractBroadcastable", most, least), 1 / 255))
+    shift = emit(
+        context, "round", emit(context, "divideBroadcastable", affine(context, least, -1.0), scale)
+    )
+    shift = scalar(emit(context, "clip", shift, minVal=0.0, maxVal=255.0))
+    steps = emit(context, "round", emit(context, "divideBroadcastable", x, scale))
+    moved = emit(context, "addBroadcastable", steps, shift)
+    return emit(context, "clip", moved, minVal=0.0, maxVal=255.0), scale, shift
 
 
-def _only_dequantized(low: Lowering, node: Node) -> bool:
+def _only_dequantized(context: Lowering, node: Node) -> bool:
     """Whether a rounding is undone at once by every reader."""
     if node.op != "QuantizeLinear":
         return False
     name = node.outputs[0].name
-    readers = low.graph.readers(name)
-    shown = any(value.name == name for _, value in low.graph.outputs)
+    readers = context.graph.readers(name)
+    shown = any(value.name == name for _, value in context.graph.outputs)
     return bool(readers) and not shown and all(n.op == "DequantizeLinear" for n in readers)
 
 
-def _maker(low: Lowering, name: str) -> Node | None:
-    return next((n for n in low.graph.nodes if any(v.name == name for v in n.outputs)), None)
+def _maker(context: Lowering, name: str) -> Node | None:
+    return next((n for n in context.graph.nodes if any(v.name == name for v in n.outputs)), None)
 
 
 def remembered(
-    node: Node, x: Constant, scale: Constant, zero: Constant | None, kind: str | None = None,
+    node: Node,
+    x: Constant,
+    scale: Constant,
+    zero: Constant | None,
+    kind: str | None = None,
     axis: int | None = None,
-) -> Constant:  # fmt: skip
+) -> Constant:
     """The floats that constant integers stand for, with the integers.
 
     Core ML has no scales for blocks of a channel: such weights become floats.

@@ -98,91 +98,108 @@ def _directions(
     size = len(names)
     return [
         kind(
-            w[i], r[i], b[i, : gates * hidden], b[i, gates * hidden :],
-            functions[i * size : (i + 1) * size], None if p is None else p[i], **options,
+            w[i],
+            r[i],
+            b[i, : gates * hidden],
+            b[i, gates * hidden :],
+            functions[i * size : (i + 1) * size],
+            None if p is None else p[i],
+            **options,
         )
         for i in range(count)
-    ]  # fmt: skip
+    ]
 
 
-def _run(low: Lowering, node: Node, operands: Any, directions: list[Gates], states: int) -> Any:
+def _run(context: Lowering, node: Node, operands: Any, directions: list[Gates], states: int) -> Any:
     """All steps of all directions; outputs are Y, Y_h and for an LSTM Y_c."""
-    x = as_blob(low, operands[0])
+    x = as_blob(context, operands[0])
     batchwise = node.attrs.get("layout", 0)
     if batchwise:
-        x = low.layer("transpose", x, layout=SOURCE, axes=(1, 0, 2))
+        x = context.layer("transpose", x, layout=SOURCE, axes=(1, 0, 2))
     if node.attrs.get("clip") is not None:
         raise ConversionError("clip of a recurrent op")
     first = [
-        [_initial(low, operands, 5 + s, d, directions[d].units, batchwise) for s in range(states)]
+        [
+            _initial(context, operands, 5 + s, d, directions[d].units, batchwise)
+            for s in range(states)
+        ]
         for d in range(len(directions))
     ]
     lengths = _lengths(node, operands, x)
     backward = node.attrs.get("direction", "forward") == "reverse"
     if lengths is None and len(directions) == 2:
-        found = _both(low, directions, x, first)
+        found = _both(context, directions, x, first)
         if found is not None:
             joined, *last = found
-            y = _apart(low, joined) if node.outputs[0].name else None
-            return _collected(low, y, last, batchwise)
+            y = _apart(context, joined) if node.outputs[0].name else None
+            return _collected(context, y, last, batchwise)
     made = [
-        _one(low, gates, x, given, lengths, reverse=backward or d == 1)
+        _one(context, gates, x, given, lengths, reverse=backward or d == 1)
         for d, (gates, given) in enumerate(zip(directions, first, strict=True))
     ]
-    y = stacked(low, [outputs for outputs, _ in made], axis=1) if node.outputs[0].name else None
-    return _collected(low, y, [last for _, last in made], batchwise)
+    y = stacked(context, [outputs for outputs, _ in made], axis=1) if node.outputs[0].name else None
+    return _collected(context, y, [last for _, last in made], batchwise)
 
 
 def _both(
-    low: Lowering, directions: list[Gates], x: Blob, first: Any
+    context: Lowering, directions: list[Gates], x: Blob, first: Any
 ) -> tuple[Blob, list[Blob], list[Blob]] | None:
     """Both directions by one layer of Core ML; see `native_recurrent.run_both`."""
     given = [state for states in first for state in states]
     if any(state is None for state in given):
-        given = [] if all(state is None for state in given) else _filled(low, directions, x, given)
-    return native_recurrent.run_both(low, directions[0], directions[1], x, given)
+        given = (
+            [] if all(state is None for state in given) else _filled(context, directions, x, given)
+        )
+    return native_recurrent.run_both(context, directions[0], directions[1], x, given)
 
 
-def _apart(low: Lowering, y: Blob) -> Blob:
+def _apart(context: Lowering, y: Blob) -> Blob:
     """[time, batch, 2 * units] as [time, directions, batch, units]."""
     time, batch, width = y.known
     if time is None and batch is None:
-        return stacked(low, split(low, y, 2), axis=1)
-    apart = low.reshape(y, (time, batch, 2, (width or 0) // 2), layout=SOURCE)
-    return low.layer("transpose", apart, layout=SOURCE, axes=(0, 2, 1, 3))
+        return stacked(context, split(context, y, 2), axis=1)
+    apart = context.reshape(y, (time, batch, 2, (width or 0) // 2), layout=SOURCE)
+    return context.layer("transpose", apart, layout=SOURCE, axes=(0, 2, 1, 3))
 
 
 def _filled(
-    low: Lowering, directions: list[Gates], x: Blob, states: Sequence[Blob | None]
+    context: Lowering, directions: list[Gates], x: Blob, states: Sequence[Blob | None]
 ) -> list[Blob]:
     """The first states, zeros for those that are not given."""
     zeros = np.zeros((extent(x, 1), directions[0].units), np.float32)
-    return [low.constant(zeros) if state is None else state for state in states]
+    return [context.constant(zeros) if state is None else state for state in states]
 
 
 def _one(
-    low: Lowering, gates: Gates, x: Blob, first: Sequence[Blob | None], lengths: Any, *,
+    context: Lowering,
+    gates: Gates,
+    x: Blob,
+    first: Sequence[Blob | None],
+    lengths: Any,
+    *,
     reverse: bool,
-) -> Directed:  # fmt: skip
+) -> Directed:
     """One direction: by Core ML's own layer, else step by step, or by a loop."""
     given: list[Blob] = [s for s in first if s is not None]
     if given and len(given) < len(first):
-        given = _filled(low, [gates], x, first)
+        given = _filled(context, [gates], x, first)
     if lengths is None:
-        found = native_recurrent.run(low, gates, x, given, reverse=reverse)
+        found = native_recurrent.run(context, gates, x, given, reverse=reverse)
         if found is not None:
             y, last = found
             if reverse:
-                y = low.layer("reverse", y, layout=SOURCE, reverseDim=(True, False, False))
+                y = context.layer("reverse", y, layout=SOURCE, reverseDim=(True, False, False))
             return y, last
-    given = given or _filled(low, [gates], x, first)
-    steps = gates.project(low, x)
+    given = given or _filled(context, [gates], x, first)
+    steps = gates.project(context, x)
     length = x.known[0]
     if lengths is None and (length is None or length > MAX_UNROLLED):
-        return looped(low, gates, steps, given, reverse=reverse)
-    masks = [_mask(low, lengths, place) for place in range(extent(x, 0))]
-    outputs, last = walk(low, gates, steps_of(low, steps), given, reverse=reverse, masks=masks)
-    return stacked(low, outputs), last
+        return looped(context, gates, steps, given, reverse=reverse)
+    masks = [_mask(context, lengths, place) for place in range(extent(x, 0))]
+    outputs, last = walk(
+        context, gates, steps_of(context, steps), given, reverse=reverse, masks=masks
+    )
+    return stacked(context, outputs), last
 
 
 def _lengths(node: Node, operands: Any, x: Blob) -> Any:
@@ -194,15 +211,15 @@ def _lengths(node: Node, operands: Any, x: Blob) -> Any:
     return None if (lengths == x.known[0]).all() else lengths
 
 
-def _mask(low: Lowering, lengths: Any, place: int) -> Blob | None:
+def _mask(context: Lowering, lengths: Any, place: int) -> Blob | None:
     """Beyond a sample's length states stay and outputs are 0."""
     if lengths is None or (lengths > place).all():
         return None
-    return low.constant((lengths > place).astype(np.float32)[:, None])
+    return context.constant((lengths > place).astype(np.float32)[:, None])
 
 
 def _initial(
-    low: Lowering, operands: Any, place: int, direction: int, units: int, batchwise: Any
+    context: Lowering, operands: Any, place: int, direction: int, units: int, batchwise: Any
 ) -> Blob | None:
     """The first state [batch, units] of a direction, or None for zeros."""
     given = operands[place] if len(operands) > place else None
@@ -211,39 +228,40 @@ def _initial(
         return None
     if isinstance(given, Constant):
         array = np.take(given.array, direction, axis)
-        return low.constant(array.astype(np.float32)) if array.any() else None
-    parts = split(low, given, extent(given, axis), axis=axis)
-    return low.layer("squeeze", parts[direction], layout=SOURCE, axes=(axis,))
+        return context.constant(array.astype(np.float32)) if array.any() else None
+    parts = split(context, given, extent(given, axis), axis=axis)
+    return context.layer("squeeze", parts[direction], layout=SOURCE, axes=(axis,))
 
 
-def _collected(low: Lowering, y: Blob | None, last: list[list[Blob]], batchwise: Any) -> Any:
+def _collected(context: Lowering, y: Blob | None, last: list[list[Blob]], batchwise: Any) -> Any:
     """Y [time, directions, batch, units], and Y_h and Y_c [directions, batch, units]."""
     finals = [
-        stacked(low, list(states), axis=1 if batchwise else 0) for states in zip(*last, strict=True)
+        stacked(context, list(states), axis=1 if batchwise else 0)
+        for states in zip(*last, strict=True)
     ]
     if batchwise and y is not None:
-        y = low.layer("transpose", y, layout=SOURCE, axes=(2, 0, 1, 3))
+        y = context.layer("transpose", y, layout=SOURCE, axes=(2, 0, 1, 3))
     return [y, *finals]
 
 
 @op("RNN", raw=True)
-def rnn(low: Lowering, node: Node, *operands: Any) -> Any:
-    return _run(low, node, operands, _directions(Simple, node, operands, ["Tanh"]), 1)
+def rnn(context: Lowering, node: Node, *operands: Any) -> Any:
+    return _run(context, node, operands, _directions(Simple, node, operands, ["Tanh"]), 1)
 
 
 @op("GRU", raw=True)
-def gru(low: Lowering, node: Node, *operands: Any) -> Any:
+def gru(context: Lowering, node: Node, *operands: Any) -> Any:
     """Gates z, r, h; with `linear_before_reset` the reset comes behind the product."""
     behind = bool(node.attrs.get("linear_before_reset", 0))
     names = ["Sigmoid", "Tanh"]
     directions = _directions(GRU, node, operands, names, behind=behind)
-    return _run(low, node, operands, directions, 1)
+    return _run(context, node, operands, directions, 1)
 
 
 @op("LSTM", raw=True)
-def lstm(low: Lowering, node: Node, *operands: Any) -> Any:
+def lstm(context: Lowering, node: Node, *operands: Any) -> Any:
     """Gates i, o, f, c; peepholes in the order i, o, f."""
     coupled = bool(node.attrs.get("input_forget", 0))
     names = ["Sigmoid", "Tanh", "Tanh"]
     directions = _directions(LSTM, node, operands, names, coupled=coupled)
-    return _run(low, node, operands, directions, 2)
+    return _run(context, node, operands, directions, 2)

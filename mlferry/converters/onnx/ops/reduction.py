@@ -14,60 +14,70 @@ from mlferry.errors import ConversionError
 _REDUCTIONS = {
     name: f"r{name[1:]}"
     for name in (
-        "ReduceL1", "ReduceL2", "ReduceMax", "ReduceMin", "ReduceSum", "ReduceProd", "ReduceMean",
-        "ReduceLogSum", "ReduceSumSquare", "ReduceLogSumExp",
+        "ReduceL1",
+        "ReduceL2",
+        "ReduceMax",
+        "ReduceMin",
+        "ReduceSum",
+        "ReduceProd",
+        "ReduceMean",
+        "ReduceLogSum",
+        "ReduceSumSquare",
+        "ReduceLogSumExp",
     )
-}  # fmt: skip
+}
 
 
 @op(*_REDUCTIONS, constants=(1,))
-def reduce(low: Lowering, node: Node, x: Blob, axes: Any = None) -> Blob:
+def reduce(context: Lowering, node: Node, x: Blob, axes: Any = None) -> Blob:
     """Axes come as an attribute, from opset 13 or 18 on as an input."""
     given = node.attrs.get("axes") if axes is None else ints(axes)
     keep = bool(node.attrs.get("keepdims", 1))
     empty = given is None or len(given) == 0
     if node.attrs.get("noop_with_empty_axes", 0) and empty:
-        return _pointwise(low, node, x)
+        return _pointwise(context, node, x)
     if rank(x) == 0:
-        return _pointwise(low, node, x)
+        return _pointwise(context, node, x)
     wanted = range(x.rank) if empty else [positive(a, x.rank) for a in given or ()]
     axes_of = tuple(sorted(set(wanted)))
-    made = low.layer(
+    made = context.layer(
         _REDUCTIONS[node.op], x, layout=SOURCE, axes=axes_of, keepDims=keep, reduceAll=False
     )
     return made if keep or len(axes_of) < x.rank else scalar(made)
 
 
-def _pointwise(low: Lowering, node: Node, x: Blob) -> Blob:
+def _pointwise(context: Lowering, node: Node, x: Blob) -> Blob:
     """A reduction over no axes still applies its function to each value."""
     if node.op in ("ReduceL1", "ReduceL2"):
-        return emit(low, "unary", x, type="ABS")
+        return emit(context, "unary", x, type="ABS")
     if node.op == "ReduceSumSquare":
-        return emit(low, "multiplyBroadcastable", x, x)
+        return emit(context, "multiplyBroadcastable", x, x)
     if node.op == "ReduceLogSum":
-        return emit(low, "unary", x, type="LOG")
+        return emit(context, "unary", x, type="LOG")
     return x
 
 
 @op("ArgMax", "ArgMin")
-def arg(low: Lowering, node: Node, x: Blob) -> Blob:
+def arg(context: Lowering, node: Node, x: Blob) -> Blob:
     """The first extreme wins, with `select_last_index` the last: that of the reversed values."""
     axis = positive(node.attrs.get("axis", 0), x.rank)
     keep = bool(node.attrs.get("keepdims", 1))
     kind = "argMax" if node.op == "ArgMax" else "argMin"
     last = node.attrs.get("select_last_index", 0)
     if last:
-        x = low.layer("reverse", x, layout=SOURCE, reverseDim=[i == axis for i in range(x.rank)])
-    made = low.layer(kind, x, layout=SOURCE, axis=axis, removeDim=not keep)
+        x = context.layer(
+            "reverse", x, layout=SOURCE, reverseDim=[i == axis for i in range(x.rank)]
+        )
+    made = context.layer(kind, x, layout=SOURCE, axis=axis, removeDim=not keep)
     if not keep and x.rank == 1:
         made = scalar(made)
     if not last:
         return made
-    return emit(low, "activation", made, linear={"alpha": -1.0, "beta": extent(x, axis) - 1.0})
+    return emit(context, "activation", made, linear={"alpha": -1.0, "beta": extent(x, axis) - 1.0})
 
 
 @op("TopK", constants=(1,))
-def top_k(low: Lowering, node: Node, x: Blob, k: Any = None) -> Any:
+def top_k(context: Lowering, node: Node, x: Blob, k: Any = None) -> Any:
     """The order of equal values is Core ML's; `sorted=0` allows any order."""
     count = int(node.attrs["k"]) if k is None else ints(k)[0]
     node.attrs.get("sorted")
@@ -75,12 +85,12 @@ def top_k(low: Lowering, node: Node, x: Blob, k: Any = None) -> Any:
     axis = positive(node.attrs.get("axis", -1), x.rank)
     if not 1 <= count <= extent(x, axis):
         raise ConversionError(f"k={count} of {extent(x, axis)} values")
-    return low.outputs(2, "topK", x, layout=SOURCE, axis=axis, K=count, useBottomK=not largest)
+    return context.outputs(2, "topK", x, layout=SOURCE, axis=axis, K=count, useBottomK=not largest)
 
 
 @op("CumSum", constants=(1,))
-def cum_sum(low: Lowering, node: Node, x: Blob, axis: Any) -> Blob:
-    return low.layer(
+def cum_sum(context: Lowering, node: Node, x: Blob, axis: Any) -> Blob:
+    return context.layer(
         "cumSum",
         x,
         layout=SOURCE,
@@ -91,10 +101,10 @@ def cum_sum(low: Lowering, node: Node, x: Blob, axis: Any) -> Blob:
 
 
 @op("LpNormalization")
-def lp_normalization(low: Lowering, node: Node, x: Blob) -> Blob:
+def lp_normalization(context: Lowering, node: Node, x: Blob) -> Blob:
     """x over its L1 or L2 norm along an axis; 0 where the norm is 0."""
     axis = positive(node.attrs.get("axis", -1), x.rank)
     kind = {1: "reduceL1", 2: "reduceL2"}[node.attrs.get("p", 2)]
-    norm = low.layer(kind, x, layout=SOURCE, axes=(axis,), keepDims=True)
-    gone = emit(low, "equal", norm, alpha=0.0)
-    return emit(low, "divideBroadcastable", x, emit(low, "addBroadcastable", norm, gone))
+    norm = context.layer(kind, x, layout=SOURCE, axes=(axis,), keepDims=True)
+    gone = emit(context, "equal", norm, alpha=0.0)
+    return emit(context, "divideBroadcastable", x, emit(context, "addBroadcastable", norm, gone))

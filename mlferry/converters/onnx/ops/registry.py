@@ -20,7 +20,7 @@ OPS: Registry[Converter] = Registry("ONNX op")
 op = decorator(OPS)
 
 
-def fold(low: Lowering, node: Node, arrays: Sequence[Any]) -> Sequence[Any] | None:
+def fold(context: Lowering, node: Node, arrays: Sequence[Any]) -> Sequence[Any] | None:
     """Evaluate a node of constants in ONNX's own types, with onnx's reference evaluator."""
     if node.op in _NOT_FOLDED or node.proto is None:
         return None
@@ -37,14 +37,14 @@ def fold(low: Lowering, node: Node, arrays: Sequence[Any]) -> Sequence[Any] | No
         for name, array in feeds.items()
     ]
     outputs = [onnx.helper.make_empty_tensor_value_info(v.name) for v in node.outputs if v.name]
-    opsets = [onnx.helper.make_opsetid(d, v) for d, v in low.graph.opsets.items()]
+    opsets = [onnx.helper.make_opsetid(d, v) for d, v in context.graph.opsets.items()]
     built = onnx.helper.make_model(
         onnx.helper.make_graph([node.proto], "constant", infos, outputs), opset_imports=opsets
     )
-    sizes = _sizes(built, feeds, low.graph)
+    sizes = _sizes(built, feeds, context.graph)
     if None in sizes and node.op not in _NO_LARGER:
         return None
-    low.compute(sum(size or 0 for size in sizes))
+    context.compute(sum(size or 0 for size in sizes))
     try:
         with np.errstate(all="ignore"):
             made = iter(ReferenceEvaluator(built).run(None, feeds))
@@ -84,17 +84,39 @@ def _sizes(model: Any, feeds: Mapping[str, NDArray[Any]], graph: Graph) -> list[
 
 _BYTES = {1: 4, 2: 1, 3: 1, 6: 4, 7: 8, 9: 1, 10: 2, 11: 8}  # of an element, by ONNX's type
 
-_NOT_FOLDED = {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike",
-               "Bernoulli", "Multinomial", "DequantizeLinear", "If", "Loop", "Scan"}  # fmt: skip
+_NOT_FOLDED = {
+    "RandomNormal",
+    "RandomUniform",
+    "RandomNormalLike",
+    "RandomUniformLike",
+    "Bernoulli",
+    "Multinomial",
+    "DequantizeLinear",
+    "If",
+    "Loop",
+    "Scan",
+}
 
 # What of their operands they move: the values of one, or of all.
 _MOVING = {
     **dict.fromkeys(
-        ("Cast", "Expand", "Flatten", "Gather", "Identity", "Reshape", "Slice", "Split",
-         "Squeeze", "Tile", "Transpose", "Unsqueeze"),
+        (
+            "Cast",
+            "Expand",
+            "Flatten",
+            "Gather",
+            "Identity",
+            "Reshape",
+            "Slice",
+            "Split",
+            "Squeeze",
+            "Tile",
+            "Transpose",
+            "Unsqueeze",
+        ),
         slice(1),
     ),
     "Concat": slice(None),
-}  # fmt: skip
+}
 
 FRONTEND = Frontend("ONNX", OPS, frozenset(), (None,), fold, moving=_MOVING)

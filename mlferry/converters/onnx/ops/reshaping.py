@@ -31,46 +31,46 @@ from mlferry.numerics.shapes import broadcast
 
 
 @op("Reshape", raw=True, sizes=True)
-def reshape(low: Lowering, node: Node, x: Any, shape: Any = None) -> Blob:
+def reshape(context: Lowering, node: Node, x: Any, shape: Any = None) -> Blob:
     """0 copies the input's extent, unless `allowzero`; -1 takes what is left."""
     node.attrs.get("consumed_inputs")
-    x = low.stored(x) if isinstance(x, Constant) else x
+    x = context.stored(x) if isinstance(x, Constant) else x
     if isinstance(shape, Blob):
         node.attrs.get("allowzero")
-        return low.layer("reshapeDynamic", as_stored(low, vector(x)), shape, layout=SOURCE)
+        return context.layer("reshapeDynamic", as_stored(context, vector(x)), shape, layout=SOURCE)
     wanted = list(ints(node.attrs["shape"] if shape is None else shape.array))
     zero = node.attrs.get("allowzero", 0)
     if 0 in wanted and zero:
         raise ConversionError("a value without elements")
     if shape is not None and 0 not in wanted:
-        return to_shape(low, x, shape)
+        return to_shape(context, x, shape)
     source = () if x.is_scalar else x.known
     target: list[int | None] = []
     for index, size in enumerate(wanted):
         if size == 0:
             use(x, [index])
         target.append(source[index] if size == 0 else size)
-    low.sizes.use(low.sizes.behind(shape))
-    return reshaped(low, x, target)
+    context.sizes.use(context.sizes.behind(shape))
+    return reshaped(context, x, target)
 
 
 @op("Flatten")
-def flatten(low: Lowering, node: Node, x: Blob) -> Blob:
+def flatten(context: Lowering, node: Node, x: Blob) -> Blob:
     """To two axes, split before `axis`."""
     if x.is_scalar:
-        return shaped(low, x, (1, 1))
+        return shaped(context, x, (1, 1))
     axis = node.attrs.get("axis", 1)
     axis = axis + x.rank if axis < 0 else axis
     if x.rank == 2 and axis == 1:
         return x
     if x.rank <= MOST_AXES:
-        return low.layer("flattenTo2D", x, layout=SOURCE, axis=axis)
+        return context.layer("flattenTo2D", x, layout=SOURCE, axis=axis)
     shape = known(x)
-    return shaped(low, x, (math.prod(shape[:axis]), math.prod(shape[axis:])))
+    return shaped(context, x, (math.prod(shape[:axis]), math.prod(shape[axis:])))
 
 
 @op("Squeeze", constants=(1,))
-def squeeze(low: Lowering, node: Node, x: Blob, axes: Any = None) -> Blob:
+def squeeze(context: Lowering, node: Node, x: Blob, axes: Any = None) -> Blob:
     given = node.attrs.get("axes") if axes is None else ints(axes)
     if x.is_scalar:
         return x
@@ -85,39 +85,39 @@ def squeeze(low: Lowering, node: Node, x: Blob, axes: Any = None) -> Blob:
     if not gone:
         return x
     if not rest:
-        return shaped(low, x, ())
-    return low.layer("squeeze", x, layout=SOURCE, axes=sorted(gone))
+        return shaped(context, x, ())
+    return context.layer("squeeze", x, layout=SOURCE, axes=sorted(gone))
 
 
 @op("Unsqueeze", constants=(1,))
-def unsqueeze(low: Lowering, node: Node, x: Blob, axes: Any = None) -> Blob:
+def unsqueeze(context: Lowering, node: Node, x: Blob, axes: Any = None) -> Blob:
     given = ints(node.attrs["axes"] if axes is None else axes)
     total = rank(x) + len(given)
     places = sorted(positive(a, total) for a in given)
     if len(set(places)) < len(places):
         raise ConversionError(f"axes {given} name one axis twice")
     if x.is_scalar:
-        return shaped(low, vector(x), (1,) * total)
-    return low.layer("expandDims", x, layout=SOURCE, axes=places) if places else x
+        return shaped(context, vector(x), (1,) * total)
+    return context.layer("expandDims", x, layout=SOURCE, axes=places) if places else x
 
 
 @op("Transpose")
-def transpose(low: Lowering, node: Node, x: Blob) -> Blob:
+def transpose(context: Lowering, node: Node, x: Blob) -> Blob:
     axes = list(node.attrs.get("perm") or list(range(rank(x)))[::-1])
-    return transposed(low, x, axes)
+    return transposed(context, x, axes)
 
 
 @op("Concat", raw=True)
-def concat(low: Lowering, node: Node, *operands: Any) -> Blob:
+def concat(context: Lowering, node: Node, *operands: Any) -> Blob:
     """Opset 1 joins along axis 1 by default; parts without elements add nothing."""
     full = [x for x in operands if not (isinstance(x, Constant) and not x.array.size)]
-    inputs = [low.stored(x) if isinstance(x, Constant) else x for x in full]
+    inputs = [context.stored(x) if isinstance(x, Constant) else x for x in full]
     axis = positive(node.attrs.get("axis", 1), inputs[0].rank)
-    return joined(low, inputs, axis)
+    return joined(context, inputs, axis)
 
 
 @op("Split", constants=(1,))
-def split(low: Lowering, node: Node, x: Blob, sizes: Any = None) -> Any:
+def split(context: Lowering, node: Node, x: Blob, sizes: Any = None) -> Any:
     """Into parts of given sizes, or equal ones, of which the last may be smaller."""
     axis = positive(node.attrs.get("axis", 0), x.rank)
     given = node.attrs.get("split") if sizes is None else ints(sizes)
@@ -132,72 +132,85 @@ def split(low: Lowering, node: Node, x: Blob, sizes: Any = None) -> Any:
     made = iter(
         [x]
         if len(sizes_left) == 1
-        else low.outputs(
-            len(sizes_left), "splitND", x, layout=SOURCE, axis=axis, numSplits=len(sizes_left),
+        else context.outputs(
+            len(sizes_left),
+            "splitND",
+            x,
+            layout=SOURCE,
+            axis=axis,
+            numSplits=len(sizes_left),
             splitSizes=sizes_left,
         )
-    )  # fmt: skip
+    )
     nothing = np.zeros([0 if i == axis else n or 1 for i, n in enumerate(x.known)], np.float32)
     return [next(made) if size else nothing for size in given]
 
 
 @op("Expand", raw=True, sizes=True)
-def expand(low: Lowering, node: Node, given: Any, shape: Any) -> Blob:
+def expand(context: Lowering, node: Node, given: Any, shape: Any) -> Blob:
     """To the shape of a blob, at any size, or to a fixed one."""
-    x: Blob = low.stored(given) if isinstance(given, Constant) else given
+    x: Blob = context.stored(given) if isinstance(given, Constant) else given
     wanted = ints(array_of(node, 1, shape))
-    like = spelled(low.sizes, shape)
+    like = spelled(context.sizes, shape)
     fits = like and not x.is_scalar and broadcast(x.known, wanted) == wanted
-    if fits and wanted == low.builder.shapes[like]:
-        return low.layer("broadcastToLike", x, Blob(like, wanted), layout=SOURCE)
-    low.sizes.use(low.sizes.behind(shape))
+    if fits and wanted == context.builder.shapes[like]:
+        return context.layer("broadcastToLike", x, Blob(like, wanted), layout=SOURCE)
+    context.sizes.use(context.sizes.behind(shape))
     target = np.broadcast_shapes(known(x), wanted)
     if 0 in target:
         raise ConversionError("a value without elements")
     if target == known(x):
         return x
     source = vector(x) if x.is_scalar else x
-    return low.layer("broadcastToStatic", source, layout=SOURCE, targetShape=target)
+    return context.layer("broadcastToStatic", source, layout=SOURCE, targetShape=target)
 
 
 @op("Tile", constants=(1, 2))
-def tile_1(low: Lowering, node: Node, x: Blob, tiles: Any, axis: Any) -> Blob:
+def tile_1(context: Lowering, node: Node, x: Blob, tiles: Any, axis: Any) -> Blob:
     reps = [1] * x.rank
     reps[positive(ints(axis)[0], x.rank)] = ints(tiles)[0]
-    return low.layer("tile", x, layout=SOURCE, reps=reps)
+    return context.layer("tile", x, layout=SOURCE, reps=reps)
 
 
 @op("Tile", since=6, constants=(1,))
-def tile_6(low: Lowering, node: Node, x: Blob, repeats: Any) -> Blob:
+def tile_6(context: Lowering, node: Node, x: Blob, repeats: Any) -> Blob:
     reps = ints(repeats)
     if any(n < 1 for n in reps):
         raise ConversionError(f"repeats={reps}: a value without elements")
-    return low.layer("tile", x, layout=SOURCE, reps=reps) if not x.is_scalar else x
+    return context.layer("tile", x, layout=SOURCE, reps=reps) if not x.is_scalar else x
 
 
 @op("Slice")
-def slice_1(low: Lowering, node: Node, x: Blob) -> Blob:
+def slice_1(context: Lowering, node: Node, x: Blob) -> Blob:
     starts, ends = node.attrs["starts"], node.attrs["ends"]
-    return sliced(low, x, starts, ends, node.attrs.get("axes"), None)
+    return sliced(context, x, starts, ends, node.attrs.get("axes"), None)
 
 
 @op("Slice", since=10, constants=(1, 2, 3, 4))
 def slice_10(
-    low: Lowering, node: Node, x: Blob, starts: Any, ends: Any, axes: Any = None, steps: Any = None
+    context: Lowering,
+    node: Node,
+    x: Blob,
+    starts: Any,
+    ends: Any,
+    axes: Any = None,
+    steps: Any = None,
 ) -> Blob:
     given = (None if v is None else ints(v) for v in (starts, ends, axes, steps))
-    return sliced(low, x, *given)
+    return sliced(context, x, *given)
 
 
 @op("Pad")
-def pad_1(low: Lowering, node: Node, x: Blob) -> Blob:
+def pad_1(context: Lowering, node: Node, x: Blob) -> Blob:
     amounts = node.attrs.get("pads") or node.attrs["paddings"]
-    return padded(low, x, amounts, node.attrs.get("mode", "constant"), node.attrs.get("value", 0.0))
+    return padded(
+        context, x, amounts, node.attrs.get("mode", "constant"), node.attrs.get("value", 0.0)
+    )
 
 
 @op("Pad", since=11, constants=(1, 2, 3))
 def pad_11(
-    low: Lowering, node: Node, x: Blob, pads: Any, value: Any = None, axes: Any = None
+    context: Lowering, node: Node, x: Blob, pads: Any, value: Any = None, axes: Any = None
 ) -> Blob:
     amounts = ints(pads)
     if axes is not None:
@@ -209,50 +222,57 @@ def pad_11(
             full[place + x.rank] = amounts[index + len(chosen)]
         amounts = tuple(full)
     filler = 0.0 if value is None or value.size == 0 else float(value.ravel()[0])
-    return padded(low, x, amounts, node.attrs.get("mode", "constant"), filler)
+    return padded(context, x, amounts, node.attrs.get("mode", "constant"), filler)
 
 
 @op("DepthToSpace")
-def depth_to_space(low: Lowering, node: Node, x: Blob) -> Blob:
+def depth_to_space(context: Lowering, node: Node, x: Blob) -> Blob:
     mode = node.attrs.get("mode", "DCR")
     kind = {"DCR": "DEPTH_TO_SPACE", "CRD": "PIXEL_SHUFFLE"}[mode]
     size = node.attrs["blocksize"]
-    return low.layer("reorganizeData", x, layout=SOURCE, mode=kind, blockSize=size)
+    return context.layer("reorganizeData", x, layout=SOURCE, mode=kind, blockSize=size)
 
 
 @op("SpaceToDepth")
-def space_to_depth(low: Lowering, node: Node, x: Blob) -> Blob:
+def space_to_depth(context: Lowering, node: Node, x: Blob) -> Blob:
     """The mode CRD keeps the channels outermost: a permutation of those of DCR."""
     size = node.attrs["blocksize"]
     if node.attrs.get("mode", "DCR") == "CRD":
-        made = low.layer("reorganizeData", x, layout=SOURCE, mode="SPACE_TO_DEPTH", blockSize=size)
+        made = context.layer(
+            "reorganizeData", x, layout=SOURCE, mode="SPACE_TO_DEPTH", blockSize=size
+        )
         channels = known(x)[1]
         order = np.arange(channels * size * size).reshape(size * size, channels).T.ravel()
-        return low.layer("gather", made, low.constant(order), layout=SOURCE, axis=1)
-    return low.layer("reorganizeData", x, layout=SOURCE, mode="SPACE_TO_DEPTH", blockSize=size)
+        return context.layer("gather", made, context.constant(order), layout=SOURCE, axis=1)
+    return context.layer("reorganizeData", x, layout=SOURCE, mode="SPACE_TO_DEPTH", blockSize=size)
 
 
 @op("ReverseSequence", constants=(1,))
-def reverse_sequence(low: Lowering, node: Node, x: Blob, lengths: Any) -> Blob:
+def reverse_sequence(context: Lowering, node: Node, x: Blob, lengths: Any) -> Blob:
     batch, time = node.attrs.get("batch_axis", 1), node.attrs.get("time_axis", 0)
-    return low.layer(
-        "reverseSeq", x, low.constant(lengths), layout=SOURCE, batchAxis=batch, sequenceAxis=time
+    return context.layer(
+        "reverseSeq",
+        x,
+        context.constant(lengths),
+        layout=SOURCE,
+        batchAxis=batch,
+        sequenceAxis=time,
     )
 
 
 @op("Trilu", constants=(1,))
-def trilu(low: Lowering, node: Node, x: Blob, k: Any = None) -> Blob:
+def trilu(context: Lowering, node: Node, x: Blob, k: Any = None) -> Blob:
     shift = 0 if k is None else ints(k)[0]
     upper = node.attrs.get("upper", 1)
     rows, columns = known(x)[-2:]
     mask = np.tri(rows, columns, shift - 1 if upper else shift, dtype=np.float32)
     mask = 1 - mask if upper else mask
-    zero = emit(low, "activation", x, linear={"alpha": 0.0})
-    return emit(low, "whereBroadcastable", low.constant(mask), x, zero)
+    zero = emit(context, "activation", x, linear={"alpha": 0.0})
+    return emit(context, "whereBroadcastable", context.constant(mask), x, zero)
 
 
 @op("Shape", raw=True)
-def shape_of(low: Lowering, node: Node, x: Any) -> Any:
+def shape_of(context: Lowering, node: Node, x: Any) -> Any:
     """Known shapes are constants: the arithmetic that exporters write vanishes."""
     start, end = node.attrs.get("start", 0), node.attrs.get("end")
     if not isinstance(x, Constant) and x.is_scalar:
@@ -262,20 +282,22 @@ def shape_of(low: Lowering, node: Node, x: Any) -> Any:
     parts = x.known[start:end]
     if None not in parts:
         axes = range(x.rank)[start:end]
-        return as_constant(low.sizes, x, np.array(parts, np.int64), axes)
-    made = low.layer("getShape", x, layout=SOURCE)
-    return made if (start, end) == (0, None) else sliced(
-        low, made, [start], [x.rank if end is None else end], None, None
-    )  # fmt: skip
+        return as_constant(context.sizes, x, np.array(parts, np.int64), axes)
+    made = context.layer("getShape", x, layout=SOURCE)
+    return (
+        made
+        if (start, end) == (0, None)
+        else sliced(context, made, [start], [x.rank if end is None else end], None, None)
+    )
 
 
 @op("Size", raw=True)
-def size_of(low: Lowering, node: Node, x: Any) -> Any:
+def size_of(context: Lowering, node: Node, x: Any) -> Any:
     return np.array(math.prod(known(x)), np.int64)
 
 
 @op("CenterCropPad", constants=(1,))
-def center_crop_pad(low: Lowering, node: Node, x: Blob, shape: Any) -> Blob:
+def center_crop_pad(context: Lowering, node: Node, x: Blob, shape: Any) -> Blob:
     """An odd pixel is cut or padded at the end."""
     axes = node.attrs.get("axes") or list(range(x.rank))
     starts, ends, pads = [0] * x.rank, list(known(x)), [0] * (2 * x.rank)
@@ -288,4 +310,4 @@ def center_crop_pad(low: Lowering, node: Node, x: Blob, shape: Any) -> Blob:
         else:
             pads[place] = (wanted - size) // 2
             pads[place + x.rank] = wanted - size - pads[place]
-    return padded(low, sliced(low, x, starts, ends, None, None), pads, "constant", 0.0)
+    return padded(context, sliced(context, x, starts, ends, None, None), pads, "constant", 0.0)

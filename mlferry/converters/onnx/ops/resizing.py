@@ -65,13 +65,17 @@ def _sampling(mode: str, transform: str, rounding: str = "floor", **more: Any) -
         return _TRANSFORMS[transform](np.arange(out, dtype=number), size, out, number(factor))
 
     return Sampling(
-        mode, positions, _ROUNDINGS[rounding], repeats=rounding in _REPEATS.get(transform, ()),
-        half_pixel=transform == "half_pixel", **more,
-    )  # fmt: skip
+        mode,
+        positions,
+        _ROUNDINGS[rounding],
+        repeats=rounding in _REPEATS.get(transform, ()),
+        half_pixel=transform == "half_pixel",
+        **more,
+    )
 
 
 @op("Upsample", raw=True)
-def upsample(low: Lowering, node: Node, x: Any, scales: Any = None) -> Blob:
+def upsample(context: Lowering, node: Node, x: Any, scales: Any = None) -> Blob:
     """By factors, from the corner: asymmetric, nearest by rounding down."""
     factors = node.attrs.get("scales")
     if factors is None:
@@ -82,23 +86,23 @@ def upsample(low: Lowering, node: Node, x: Any, scales: Any = None) -> Blob:
         )
     mode = node.attrs.get("mode", "nearest")
     how = _sampling({"bilinear": "linear"}.get(mode, mode), "asymmetric")
-    return resize(low, x, scaled(x, factors), list(factors), how)
+    return resize(context, x, scaled(x, factors), list(factors), how)
 
 
 @op("Resize", raw=True)
-def resize_10(low: Lowering, node: Node, x: Any, scales: Any) -> Blob:
+def resize_10(context: Lowering, node: Node, x: Any, scales: Any) -> Blob:
     if not isinstance(scales, Constant):
         raise ConversionError("computed scales")
     factors = scales.array.tolist()
     how = _sampling(node.attrs.get("mode", "nearest"), "asymmetric")
-    return resize(low, x, scaled(x, factors), factors, how)
+    return resize(context, x, scaled(x, factors), factors, how)
 
 
 @op("Resize", since=11, raw=True)
 def resize_11(
-    low: Lowering, node: Node, x: Any, roi: Any = None, scales: Any = None, sizes: Any = None
+    context: Lowering, node: Node, x: Any, roi: Any = None, scales: Any = None, sizes: Any = None
 ) -> Blob:
-    x = low.stored(x) if isinstance(x, Constant) else x
+    x = context.stored(x) if isinstance(x, Constant) else x
     axes = [positive(a, x.rank) for a in node.attrs.get("axes") or range(x.rank)]
     factors, target = _extents(node, x, axes, scales, sizes)
     transform = node.attrs.get("coordinate_transformation_mode", "half_pixel")
@@ -111,14 +115,16 @@ def resize_11(
     }
     mode = node.attrs.get("mode", "nearest")
     if transform != "tf_crop_and_resize":
-        return resize(low, x, target, factors, _sampling(mode, transform, rounding, **more))
+        return resize(context, x, target, factors, _sampling(mode, transform, rounding, **more))
     bounds = np.array([[0.0] * x.rank, [1.0] * x.rank])
     bounds[:, axes] = array_of(node, 1, roi).reshape(2, -1)
 
     def positions(axis: int, size: int, out: int, factor: float) -> Any:
         return _cropped(size, out, bounds[:, axis])
 
-    made = resize(low, x, target, factors, Sampling(mode, positions, _ROUNDINGS[rounding], **more))
+    made = resize(
+        context, x, target, factors, Sampling(mode, positions, _ROUNDINGS[rounding], **more)
+    )
     inside = np.ones([1] * x.rank, bool)
     for axis, (size, out) in enumerate(zip(known(x), target, strict=True)):
         places = _cropped(size, out or 1, bounds[:, axis])
@@ -126,8 +132,8 @@ def resize_11(
         inside = inside & within.reshape(-1, *(1,) * (x.rank - axis - 1))
     if inside.all():
         return made
-    filler = low.constant([outside])
-    return emit(low, "whereBroadcastable", low.constant(inside), made, filler)
+    filler = context.constant([outside])
+    return emit(context, "whereBroadcastable", context.constant(inside), made, filler)
 
 
 def _extents(

@@ -16,7 +16,7 @@ from mlferry.errors import ConversionError
 
 
 @op("GridSample")
-def grid_sample(low: Lowering, node: Node, x: Blob, grid: Blob) -> Blob:
+def grid_sample(context: Lowering, node: Node, x: Blob, grid: Blob) -> Blob:
     """Gathers the neighbours of every position, in two or three dimensions."""
     mode = {"bilinear": "linear", "bicubic": "cubic"}.get(
         node.attrs.get("mode", "linear"), node.attrs.get("mode", "linear")
@@ -27,92 +27,107 @@ def grid_sample(low: Lowering, node: Node, x: Blob, grid: Blob) -> Blob:
     dimensions = len(sizes)
     if mode == "cubic" and dimensions != 2:
         raise ConversionError("cubic sampling of volumes")
-    parts = low.outputs(dimensions, "splitND", grid, layout=SOURCE, axis=-1, numSplits=dimensions)
+    parts = context.outputs(
+        dimensions, "splitND", grid, layout=SOURCE, axis=-1, numSplits=dimensions
+    )
     positions = []
     for part, size in zip(parts[::-1], sizes, strict=True):
         scale = (size - 1) / 2 if corners else size / 2
         shift = (size - 1) / 2
-        positions.append(affine(low, part, scale, shift))
+        positions.append(affine(context, part, scale, shift))
     if padding == "border":
-        positions = [_clipped(low, p, n) for p, n in zip(positions, sizes, strict=True)]
+        positions = [_clipped(context, p, n) for p, n in zip(positions, sizes, strict=True)]
     elif padding == "reflection" and mode != "cubic":
-        positions = [_reflected(low, p, n, corners) for p, n in zip(positions, sizes, strict=True)]
-    return _sampled(low, x, positions, (mode, padding, corners))
+        positions = [
+            _reflected(context, p, n, corners) for p, n in zip(positions, sizes, strict=True)
+        ]
+    return _sampled(context, x, positions, (mode, padding, corners))
 
 
-def _clipped(low: Lowering, p: Blob, size: int) -> Blob:
-    return emit(low, "clip", p, minVal=0.0, maxVal=float(size - 1))
+def _clipped(context: Lowering, p: Blob, size: int) -> Blob:
+    return emit(context, "clip", p, minVal=0.0, maxVal=float(size - 1))
 
 
-def _reflected(low: Lowering, p: Blob, size: int, corners: Any) -> Blob:
+def _reflected(context: Lowering, p: Blob, size: int, corners: Any) -> Blob:
     """Back and forth between the outermost pixels' centres, or their edges."""
     start, span = (0.0, size - 1.0) if corners else (-0.5, float(size))
     if span == 0:
-        return affine(low, p, 0.0)
-    moved = emit(low, "unary", affine(low, p, 1.0, -start), type="ABS")
-    period = low.constant([2 * span])
-    within = emit(low, "modBroadcastable", moved, period)
-    back = affine(low, within, -1.0, 2 * span)
-    folded = affine(low, emit(low, "minBroadcastable", within, back), 1.0, start)
-    return _clipped(low, folded, size)
+        return affine(context, p, 0.0)
+    moved = emit(context, "unary", affine(context, p, 1.0, -start), type="ABS")
+    period = context.constant([2 * span])
+    within = emit(context, "modBroadcastable", moved, period)
+    back = affine(context, within, -1.0, 2 * span)
+    folded = affine(context, emit(context, "minBroadcastable", within, back), 1.0, start)
+    return _clipped(context, folded, size)
 
 
-def _sampled(low: Lowering, x: Blob, positions: list[Blob], how: Any) -> Blob:
+def _sampled(context: Lowering, x: Blob, positions: list[Blob], how: Any) -> Blob:
     """The sum over neighbours of weight times value, as [N, C, ...]."""
     mode, _, _ = how
-    choices = [_neighbours(low, p, mode) for p in positions]
+    choices = [_neighbours(context, p, mode) for p in positions]
     total: Blob | None = None
-    channels_last = low.layer("transpose", x, layout=SOURCE, axes=(0, *range(2, x.rank), 1))
+    channels_last = context.layer("transpose", x, layout=SOURCE, axes=(0, *range(2, x.rank), 1))
     for corner in itertools.product(*choices):
         places, weights = [c[0] for c in corner], [c[1] for c in corner]
-        value = _values(low, channels_last, places, known(x)[2:], how)
+        value = _values(context, channels_last, places, known(x)[2:], how)
         for weight in weights:
-            value = value if weight is None else emit(low, "multiplyBroadcastable", value, weight)
-        total = value if total is None else emit(low, "addBroadcastable", total, value)
+            value = (
+                value if weight is None else emit(context, "multiplyBroadcastable", value, weight)
+            )
+        total = value if total is None else emit(context, "addBroadcastable", total, value)
     assert total is not None
     axes = (0, total.rank - 1, *range(1, total.rank - 1))
-    return low.layer("transpose", total, layout=SOURCE, axes=axes)
+    return context.layer("transpose", total, layout=SOURCE, axes=axes)
 
 
-def _neighbours(low: Lowering, p: Blob, mode: str) -> list[tuple[Blob, Blob | None]]:
+def _neighbours(context: Lowering, p: Blob, mode: str) -> list[tuple[Blob, Blob | None]]:
     """Along one axis: the places around a position and their weights."""
     if mode == "nearest":
-        return [(emit(low, "round", p), None)]
-    floor = emit(low, "floor", p)
-    fraction = emit(low, "subtractBroadcastable", p, floor)
+        return [(emit(context, "round", p), None)]
+    floor = emit(context, "floor", p)
+    fraction = emit(context, "subtractBroadcastable", p, floor)
     if mode == "linear":
-        return [(floor, affine(low, fraction, -1.0, 1.0)), (affine(low, floor, 1.0, 1.0), fraction)]
+        return [
+            (floor, affine(context, fraction, -1.0, 1.0)),
+            (affine(context, floor, 1.0, 1.0), fraction),
+        ]
     found: list[tuple[Blob, Blob | None]] = []
     for offset in (-1, 0, 1, 2):
-        distance = emit(low, "unary", affine(low, fraction, 1.0, -float(offset)), type="ABS")
-        found.append((affine(low, floor, 1.0, float(offset)), _cubic(low, distance, offset)))
+        distance = emit(
+            context, "unary", affine(context, fraction, 1.0, -float(offset)), type="ABS"
+        )
+        found.append(
+            (affine(context, floor, 1.0, float(offset)), _cubic(context, distance, offset))
+        )
     return found
 
 
-def _cubic(low: Lowering, d: Blob, offset: int, a: float = -0.75) -> Blob:
+def _cubic(context: Lowering, d: Blob, offset: int, a: float = -0.75) -> Blob:
     """Keys's kernel, in Horner's form, of the inner or the outer neighbours."""
     inner = offset in (0, 1)
     third, second, first, zeroth = (
         (a + 2, -(a + 3), 0.0, 1.0) if inner else (a, -5 * a, 8 * a, -4 * a)
     )
-    value = affine(low, d, third, second)
-    value = affine(low, emit(low, "multiplyBroadcastable", value, d), 1.0, first)
-    return affine(low, emit(low, "multiplyBroadcastable", value, d), 1.0, zeroth)
+    value = affine(context, d, third, second)
+    value = affine(context, emit(context, "multiplyBroadcastable", value, d), 1.0, first)
+    return affine(context, emit(context, "multiplyBroadcastable", value, d), 1.0, zeroth)
 
 
-def _values(low: Lowering, x: Blob, places: list[Blob], sizes: tuple[int, ...], how: Any) -> Blob:
+def _values(
+    context: Lowering, x: Blob, places: list[Blob], sizes: tuple[int, ...], how: Any
+) -> Blob:
     """The values of [N, ..., C] at integer places; outside they are 0, or those of the edge."""
     mode, padding, corners = how
     if padding == "reflection" and mode == "cubic":
-        places = [_reflected(low, p, n, corners) for p, n in zip(places, sizes, strict=True)]
-    kept = [_clipped(low, p, n) for p, n in zip(places, sizes, strict=True)]
+        places = [_reflected(context, p, n, corners) for p, n in zip(places, sizes, strict=True)]
+    kept = [_clipped(context, p, n) for p, n in zip(places, sizes, strict=True)]
     shape = known(kept[0])
     batch = np.broadcast_to(np.arange(shape[0]).reshape(-1, *(1,) * (len(shape) - 1)), shape)
-    indices = low.layer("concatND", low.constant(batch), *kept, layout=SOURCE, axis=-1)
-    found = low.layer("gatherND", x, indices, layout=SOURCE)
+    indices = context.layer("concatND", context.constant(batch), *kept, layout=SOURCE, axis=-1)
+    found = context.layer("gatherND", x, indices, layout=SOURCE)
     if padding != "zeros":
         return found
     for place, inside in zip(places, kept, strict=True):
-        there = emit(low, "equal", place, inside)
-        found = emit(low, "multiplyBroadcastable", found, there)
+        there = emit(context, "equal", place, inside)
+        found = emit(context, "multiplyBroadcastable", found, there)
     return found

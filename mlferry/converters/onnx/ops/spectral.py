@@ -15,9 +15,9 @@ from mlferry.errors import ConversionError
 
 
 @op("DFT", constants=(1, 2))
-def dft(low: Lowering, node: Node, x: Blob, length: Any = None, axis: Any = None) -> Blob:
+def dft(context: Lowering, node: Node, x: Blob, length: Any = None, axis: Any = None) -> Blob:
     """Real and imaginary parts lie along the last axis; the matrix has both."""
-    default = 1 if low.graph.version < 20 else -2
+    default = 1 if context.graph.version < 20 else -2
     told = node.attrs.get("axis", default) if axis is None else ints(axis)[0]
     place = positive(told, x.rank)
     inverse, onesided = node.attrs.get("inverse", 0), node.attrs.get("onesided", 0)
@@ -29,14 +29,14 @@ def dft(low: Lowering, node: Node, x: Blob, length: Any = None, axis: Any = None
     matrix = _matrix(shape[place], size, shape[-1], inverse=inverse, onesided=onesided)
     rest = [i for i in range(x.rank - 1) if i != place]
     order = [*rest, place, x.rank - 1]
-    turned = low.layer("transpose", x, layout=SOURCE, axes=order)
+    turned = context.layer("transpose", x, layout=SOURCE, axes=order)
     outer = [shape[i] for i in rest]
-    flat = low.reshape(turned, (*outer, shape[place] * shape[-1]), layout=SOURCE)
-    product = low.layer("batchedMatmul", flat, low.constant(matrix), layout=SOURCE)
+    flat = context.reshape(turned, (*outer, shape[place] * shape[-1]), layout=SOURCE)
+    product = context.layer("batchedMatmul", flat, context.constant(matrix), layout=SOURCE)
     parts = 1 if full else 2
-    split = low.reshape(product, (*outer, matrix.shape[1] // parts, parts), layout=SOURCE)
+    split = context.reshape(product, (*outer, matrix.shape[1] // parts, parts), layout=SOURCE)
     back = [order.index(i) for i in range(x.rank)]
-    return low.layer("transpose", split, layout=SOURCE, axes=back)
+    return context.layer("transpose", split, layout=SOURCE, axes=back)
 
 
 def _matrix(rows: int, size: int, parts: int, *, inverse: Any, onesided: Any) -> Any:
@@ -55,7 +55,7 @@ def _matrix(rows: int, size: int, parts: int, *, inverse: Any, onesided: Any) ->
 
 @op("STFT", constants=(1, 2, 3))
 def stft(
-    low: Lowering, node: Node, x: Blob, step: Any, window: Any = None, length: Any = None
+    context: Lowering, node: Node, x: Blob, step: Any, window: Any = None, length: Any = None
 ) -> Blob:
     """Frames times the matrix of the transform: a convolution, one kernel a part and frequency."""
     onesided = node.attrs.get("onesided", 1)
@@ -70,25 +70,33 @@ def stft(
     if window is not None:
         matrix = matrix * np.asarray(window, np.float32).reshape(-1, 1)
     batch, samples = shape[:2]
-    line = low.reshape(x, (batch, 1, 1, samples), layout=SOURCE)
-    made = low.layer(
-        "convolution", line, layout=SOURCE, outputChannels=matrix.shape[1], kernelChannels=1,
-        nGroups=1, kernelSize=(1, size), stride=(1, ints(step)[0]), dilationFactor=(1, 1),
-        weights=np.ascontiguousarray(matrix.T).reshape(-1, 1, 1, size), valid={},
-    )  # fmt: skip
+    line = context.reshape(x, (batch, 1, 1, samples), layout=SOURCE)
+    made = context.layer(
+        "convolution",
+        line,
+        layout=SOURCE,
+        outputChannels=matrix.shape[1],
+        kernelChannels=1,
+        nGroups=1,
+        kernelSize=(1, size),
+        stride=(1, ints(step)[0]),
+        dilationFactor=(1, 1),
+        weights=np.ascontiguousarray(matrix.T).reshape(-1, 1, 1, size),
+        valid={},
+    )
     frames = known(made)[3]
-    split = low.reshape(made, (batch, matrix.shape[1] // 2, 2, frames), layout=SOURCE)
-    return low.layer("transpose", split, layout=SOURCE, axes=(0, 3, 1, 2))
+    split = context.reshape(made, (batch, matrix.shape[1] // 2, 2, frames), layout=SOURCE)
+    return context.layer("transpose", split, layout=SOURCE, axes=(0, 3, 1, 2))
 
 
 @op("Det")
-def det(low: Lowering, node: Node, x: Blob) -> Blob:
+def det(context: Lowering, node: Node, x: Blob) -> Blob:
     """Of two by two matrices: ad - bc."""
     shape = known(x)
     if shape[-2:] != (2, 2) or x.rank < 3:
         raise ConversionError(f"determinants of {shape}: of batches of 2 x 2 only")
-    flat = low.reshape(x, (*shape[:-2], 4), layout=SOURCE)
-    a, b, c, d = low.outputs(4, "splitND", flat, layout=SOURCE, axis=-1, numSplits=4)
-    left, right = (emit(low, "multiplyBroadcastable", *p) for p in ((a, d), (b, c)))
-    difference = emit(low, "subtractBroadcastable", left, right)
-    return low.layer("squeeze", difference, layout=SOURCE, axes=(-1,))
+    flat = context.reshape(x, (*shape[:-2], 4), layout=SOURCE)
+    a, b, c, d = context.outputs(4, "splitND", flat, layout=SOURCE, axis=-1, numSplits=4)
+    left, right = (emit(context, "multiplyBroadcastable", *p) for p in ((a, d), (b, c)))
+    difference = emit(context, "subtractBroadcastable", left, right)
+    return context.layer("squeeze", difference, layout=SOURCE, axes=(-1,))

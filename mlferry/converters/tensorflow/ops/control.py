@@ -24,11 +24,11 @@ FEW_ROUNDS = 8  # that are rather unrolled
 MOST_ROUNDS = 128  # that are unrolled where Core ML's loop cannot do what the body does
 
 
-def inlined(low: Lowering, function: Any, prefix: str, operands: Sequence[Any]) -> list[Any]:
+def inlined(context: Lowering, function: Any, prefix: str, operands: Sequence[Any]) -> list[Any]:
     """Convert the nodes of a function in place; returns what its outputs are.
 
     Args:
-        low: the lowering.
+        context: what adds layers.
         function: TensorFlow's own graph of it.
         prefix: makes the names inside unique.
         operands: its inputs.
@@ -36,43 +36,43 @@ def inlined(low: Lowering, function: Any, prefix: str, operands: Sequence[Any]) 
     given = {t.name: f"{prefix}/{read.tensor_name(t)}" for t in function.inputs}
     naming = read.Naming(given, f"{prefix}/")
     for tensor, operand in zip(function.inputs, operands, strict=True):
-        low.alias(given[tensor.name], operand)
-    nodes, constants = read.operations(function.outputs, naming, low.graph.source)
+        context.alias(given[tensor.name], operand)
+    nodes, constants = read.operations(function.outputs, naming, context.graph.source)
     for name, array in constants.items():
-        low.give(name, array)
+        context.give(name, array)
     for node in nodes:
-        low.convert_inner(node)
-    return [low.operand(naming.value(t)) for t in function.outputs]
+        context.convert_inner(node)
+    return [context.operand(naming.value(t)) for t in function.outputs]
 
 
-def _body(low: Lowering, node: Node, name: str) -> Any:
+def _body(context: Lowering, node: Node, name: str) -> Any:
     """What an attribute names: a function, or a part of a graph of TensorFlow 1."""
     given = node.attrs[name]
-    return given if isinstance(given, frames.Part) else read.body(low.graph, given)
+    return given if isinstance(given, frames.Part) else read.body(context.graph, given)
 
 
 @op("PartitionedCall", "StatefulPartitionedCall", raw=True)
-def call(low: Lowering, node: Node, *operands: Any) -> list[Any]:
+def call(context: Lowering, node: Node, *operands: Any) -> list[Any]:
     read_all(node)
-    return inlined(low, read.body(low.graph, node.attrs["f"]), node.name, operands)
+    return inlined(context, read.body(context.graph, node.attrs["f"]), node.name, operands)
 
 
 @op("If", "StatelessIf", raw=True)
-def if_(low: Lowering, node: Node, condition: Any, *operands: Any) -> list[Any]:
+def if_(context: Lowering, node: Node, condition: Any, *operands: Any) -> list[Any]:
     read_all(node)
-    ways = [_body(low, node, n) for n in ("then_branch", "else_branch")]
+    ways = [_body(context, node, n) for n in ("then_branch", "else_branch")]
     if isinstance(condition, Constant):
         chosen = ways[0] if condition.array.ravel()[0] else ways[1]
-        return inlined(low, chosen, node.name, operands)
+        return inlined(context, chosen, node.name, operands)
     yes, no = (
-        functools.partial(inlined, low, way, f"{node.name}/{name}", operands)
+        functools.partial(inlined, context, way, f"{node.name}/{name}", operands)
         for way, name in zip(ways, ("then", "else"), strict=True)
     )
-    return list(control_flow.branch(low, condition, yes, no))
+    return list(control_flow.branch(context, condition, yes, no))
 
 
 @op("Case", "StatelessCase", raw=True)
-def case(low: Lowering, node: Node, index: Any, *operands: Any) -> list[Any]:
+def case(context: Lowering, node: Node, index: Any, *operands: Any) -> list[Any]:
     """A known index chooses; any other than the first ones takes the last branch."""
     read_all(node)
     names = node.attrs["branches"]
@@ -80,37 +80,37 @@ def case(low: Lowering, node: Node, index: Any, *operands: Any) -> list[Any]:
         raise ConversionError("a computed index of a branch")
     place = int(index.array.ravel()[0])
     place = place if 0 <= place < len(names) else len(names) - 1
-    return inlined(low, read.body(low.graph, names[place]), node.name, operands)
+    return inlined(context, read.body(context.graph, names[place]), node.name, operands)
 
 
 @op("While", "StatelessWhile", raw=True)
-def while_(low: Lowering, node: Node, *operands: Any) -> list[Any]:
+def while_(context: Lowering, node: Node, *operands: Any) -> list[Any]:
     """A few rounds whose condition is known are unrolled; the rest is Core ML's loop.
 
     More are unrolled only where that loop cannot do what the body does.
     """
     read_all(node)
-    condition, body = (_body(low, node, n) for n in ("cond", "body"))
+    condition, body = (_body(context, node, n) for n in ("cond", "body"))
     few = 1 if _has_layers_with_weights(body) else FEW_ROUNDS
     current: list[Any] = list(operands)
-    before, low.is_repeated = low.is_repeated, True
+    before, context.is_repeated = context.is_repeated, True
     try:
         for index in range(MOST_ROUNDS):
-            going = _asked(low, condition, f"{node.name}/{index}", current)
+            going = _asked(context, condition, f"{node.name}/{index}", current)
             if going is None:
-                return _looped(low, node, condition, body, current)
+                return _looped(context, node, condition, body, current)
             if not going:
                 return current
             if index == few:
                 pairs = zip(operands, current, strict=True)
-                operands = tuple(shaped_as(low, x, now) for x, now in pairs)
-                found = _tried(low, node, condition, body, operands)
+                operands = tuple(shaped_as(context, x, now) for x, now in pairs)
+                found = _tried(context, node, condition, body, operands)
                 if found is not None:
                     return found  # what was unrolled is pruned
-            current = inlined(low, body, f"{node.name}/{index}", current)
+            current = inlined(context, body, f"{node.name}/{index}", current)
     finally:
-        low.is_repeated = before
-    return _looped(low, node, condition, body, operands)
+        context.is_repeated = before
+    return _looped(context, node, condition, body, operands)
 
 
 def _has_layers_with_weights(body: Any) -> bool:
@@ -119,29 +119,29 @@ def _has_layers_with_weights(body: Any) -> bool:
 
 
 def _tried(
-    low: Lowering, node: Node, condition: Any, body: Any, operands: Sequence[Any]
+    context: Lowering, node: Node, condition: Any, body: Any, operands: Sequence[Any]
 ) -> list[Any] | None:
     """Core ML's loop, or None where it cannot do what the body does."""
     try:
-        return _looped(low, node, condition, body, operands)
+        return _looped(context, node, condition, body, operands)
     except (ConversionError, SpecError):
         return None  # what was begun is pruned
 
 
-def _asked(low: Lowering, condition: Any, prefix: str, operands: Sequence[Any]) -> bool | None:
+def _asked(context: Lowering, condition: Any, prefix: str, operands: Sequence[Any]) -> bool | None:
     """What a condition is, or None where it is computed."""
-    with low.inside(kept=False):
-        (answer,) = inlined(low, condition, f"{prefix}/condition", operands)
+    with context.inside(kept=False):
+        (answer,) = inlined(context, condition, f"{prefix}/condition", operands)
     return bool(answer.array.ravel()[0]) if isinstance(answer, Constant) else None
 
 
 def _looped(
-    low: Lowering, node: Node, condition: Any, body: Any, operands: Sequence[Any]
+    context: Lowering, node: Node, condition: Any, body: Any, operands: Sequence[Any]
 ) -> list[Any]:
     """Core ML's loop; operands that the body hands on as they are stay outside."""
     changing = [i for i, t in enumerate(body.outputs) if _handed_on(t) is not body.inputs[i]]
-    outside = [stacked(low, x) if isinstance(x, Items) else x for x in operands]
-    states = [blob(low, outside[i]) for i in changing]
+    outside = [stacked(context, x) if isinstance(x, Items) else x for x in operands]
+    states = [blob(context, outside[i]) for i in changing]
 
     def filled(values: Sequence[Any]) -> list[Any]:
         whole = list(outside)
@@ -149,15 +149,15 @@ def _looped(
             whole[place] = x
         return whole
 
-    (start,) = inlined(low, condition, f"{node.name}/first", filled(states))
+    (start,) = inlined(context, condition, f"{node.name}/first", filled(states))
 
     def round_of(index: Blob, current: list[Blob]) -> tuple[Any, list[Any]]:
-        made = inlined(low, body, f"{node.name}/round", filled(current))
+        made = inlined(context, body, f"{node.name}/round", filled(current))
         chosen = [made[i] for i in changing]
-        (again,) = inlined(low, condition, f"{node.name}/again", filled(chosen))
+        (again,) = inlined(context, condition, f"{node.name}/again", filled(chosen))
         return again, chosen
 
-    found = control_flow.loop(low, None, blob(low, start), states, round_of)
+    found = control_flow.loop(context, None, blob(context, start), states, round_of)
     return filled(found)
 
 

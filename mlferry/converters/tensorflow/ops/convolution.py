@@ -24,9 +24,13 @@ Pairs = list[tuple[int, int]]
 
 
 def windows(
-    node: Node, x: Blob, kernel: Sequence[int], strides: list[int], dilations: list[int],
+    node: Node,
+    x: Blob,
+    kernel: Sequence[int],
+    strides: list[int],
+    dilations: list[int],
     groups: int = 1,
-) -> Windows:  # fmt: skip
+) -> Windows:
     """How a kernel goes over channels-first data, by the node's `padding`."""
     mode = node.attrs.get("padding", "VALID")
     explicit = node.attrs.get("explicit_paddings") or []
@@ -70,63 +74,72 @@ def _channels_first(array: NDArray[Any]) -> NDArray[Any]:
 
 
 @op("Conv2D", "Conv3D", raw=True)
-def conv(low: Lowering, node: Node, x: Any, w: Any) -> Blob:
-    given = maps(low, node, x)
+def conv(context: Lowering, node: Node, x: Any, w: Any) -> Blob:
+    given = maps(context, node, x)
     if not isinstance(w, Constant):
-        return _by_computed(low, node, given, low.source_order(w))
+        return _by_computed(context, node, given, context.source_order(w))
     weights = np.ascontiguousarray(_channels_first(w.array).astype(np.float32))
     strides, dilations = _steps(node)
     groups = (given.known[1] or weights.shape[1]) // weights.shape[1]
     how = windows(node, given, weights.shape[2:], strides, dilations, groups)
-    return convolved(low, given, weights, how, stored=stored(w, _channels_first, 0),
-                     layout=given.layout)  # fmt: skip
+    return convolved(
+        context, given, weights, how, stored=stored(w, _channels_first, 0), layout=given.layout
+    )
 
 
-def _by_computed(low: Lowering, node: Node, x: Blob, w: Blob) -> Blob:
+def _by_computed(context: Lowering, node: Node, x: Blob, w: Blob) -> Blob:
     """By a kernel that is computed, [height, width, inputs, outputs]."""
     if node.op == "Conv3D":
         raise ConversionError("a kernel that is computed: Core ML takes one in two dimensions")
-    turned = low.layer("transpose", w, layout=SOURCE, axes=(3, 2, 0, 1))
-    return _with_weights(low, node, x, turned)
+    turned = context.layer("transpose", w, layout=SOURCE, axes=(3, 2, 0, 1))
+    return _with_weights(context, node, x, turned)
 
 
-def _with_weights(low: Lowering, node: Node, x: Blob, weights: Blob) -> Blob:
+def _with_weights(context: Lowering, node: Node, x: Blob, weights: Blob) -> Blob:
     """Core ML takes the weights as a second input, [outputs, inputs / groups, height, width]."""
     strides, dilations = _steps(node)
-    weights = _dilated(low, weights, dilations)
+    weights = _dilated(context, weights, dilations)
     outputs, inputs, *kernel = known(weights)
     groups = extent(x, 1) // inputs
     how = windows(node, x, kernel, strides, [1] * len(kernel), groups)
-    return low.layer(
-        "convolution", x, weights, layout=x.layout, outputChannels=outputs, kernelChannels=inputs,
-        nGroups=groups, kernelSize=kernel, stride=how.strides, dilationFactor=how.dilations,
+    return context.layer(
+        "convolution",
+        x,
+        weights,
+        layout=x.layout,
+        outputChannels=outputs,
+        kernelChannels=inputs,
+        nGroups=groups,
+        kernelSize=kernel,
+        stride=how.strides,
+        dilationFactor=how.dilations,
         **padding(how.pairs, how.same),
-    )  # fmt: skip
+    )
 
 
-def _dilated(low: Lowering, weights: Blob, dilations: Sequence[int]) -> Blob:
+def _dilated(context: Lowering, weights: Blob, dilations: Sequence[int]) -> Blob:
     """With zeros in between, as Core ML dilates no kernel that is an input."""
     if max(dilations) == 1:
         return weights
     outputs, inputs, height, width = known(weights)
     down, across = dilations
-    apart = low.reshape(weights, (outputs * inputs, height, 1, width, 1), layout=SOURCE)
+    apart = context.reshape(weights, (outputs * inputs, height, 1, width, 1), layout=SOURCE)
     amounts = (0, 0, 0, 0, 0, down - 1, 0, 0, 0, across - 1)
-    wide = low.layer("constantPad", apart, layout=SOURCE, padAmounts=amounts, value=0.0)
-    whole = low.reshape(wide, (outputs, inputs, height * down, width * across), layout=SOURCE)
+    wide = context.layer("constantPad", apart, layout=SOURCE, padAmounts=amounts, value=0.0)
+    whole = context.reshape(wide, (outputs, inputs, height * down, width * across), layout=SOURCE)
     ends = [(height - 1) * down + 1, (width - 1) * across + 1]
-    return sliced(low, whole, [0, 0], ends, [2, 3], None)
+    return sliced(context, whole, [0, 0], ends, [2, 3], None)
 
 
 @op("DepthwiseConv2dNative", raw=True)
-def depthwise(low: Lowering, node: Node, x: Any, w: Any) -> Blob:
+def depthwise(context: Lowering, node: Node, x: Any, w: Any) -> Blob:
     """[h, w, C, multiplier] is one group a channel."""
-    given = maps(low, node, x)
+    given = maps(context, node, x)
     if not isinstance(w, Constant):
         height, width, channels, multiplier = known(w)
-        rows = low.layer("transpose", low.source_order(w), layout=SOURCE, axes=(2, 3, 0, 1))
+        rows = context.layer("transpose", context.source_order(w), layout=SOURCE, axes=(2, 3, 0, 1))
         shape = (channels * multiplier, 1, height, width)
-        return _with_weights(low, node, given, low.reshape(rows, shape, layout=SOURCE))
+        return _with_weights(context, node, given, context.reshape(rows, shape, layout=SOURCE))
     array = array_of(node, 1, w)
 
     def turned(kernel: NDArray[Any]) -> NDArray[Any]:
@@ -137,13 +150,13 @@ def depthwise(low: Lowering, node: Node, x: Any, w: Any) -> Blob:
     strides, dilations = _steps(node)
     how = windows(node, given, weights.shape[2:], strides, dilations, array.shape[2])
     kept = stored(w, turned, 0) if array.shape[3] == 1 else None
-    return convolved(low, given, weights, how, stored=kept, layout=given.layout)
+    return convolved(context, given, weights, how, stored=kept, layout=given.layout)
 
 
 @op("Conv2DBackpropInput", "Conv3DBackpropInputV2", raw=True)
-def transposed_conv(low: Lowering, node: Node, sizes: Any, w: Any, x: Any) -> Blob:
+def transposed_conv(context: Lowering, node: Node, sizes: Any, w: Any, x: Any) -> Blob:
     """The gradient of a convolution: padding cuts the full result to the size that is given."""
-    given = maps(low, node, x)
+    given = maps(context, node, x)
     weights = np.ascontiguousarray(_channels_first(array_of(node, 1, w)).astype(np.float32))
     strides, dilations = _steps(node)
     target = spatial(node, _target(node, sizes))
@@ -166,8 +179,9 @@ def transposed_conv(low: Lowering, node: Node, sizes: Any, w: Any, x: Any) -> Bl
             before = told[axis][0]
         cuts.append((before, full - before - size))
     how = Windows(strides, dilations, cuts)
-    return transposed(low, given, weights, how, stored=stored(w, _channels_first, 1),
-                      layout=given.layout)  # fmt: skip
+    return transposed(
+        context, given, weights, how, stored=stored(w, _channels_first, 1), layout=given.layout
+    )
 
 
 def _target(node: Node, sizes: Any) -> list[int | None]:

@@ -24,79 +24,86 @@ def _number(node: Node, place: int, x: Any, default: float) -> float:
     return float(array.ravel()[0])
 
 
-def _kept(low: Lowering, node: Node, operands: Any) -> tuple[Blob, Blob, Blob]:
+def _kept(context: Lowering, node: Node, operands: Any) -> tuple[Blob, Blob, Blob]:
     """Indices of the boxes that stay, their scores and whether each place has one."""
     boxes, scores, most, *rest = operands
-    count = known(source(low, boxes))[0]
+    count = known(source(context, boxes))[0]
     keep = min(ints(array_of(node, 2, most))[0], count)
     if keep < 1:
         raise ConversionError("max_output_size of 0: a result without elements")
     iou = _number(node, 3, rest[0] if rest else None, 0.5)
     least = _number(node, 4, rest[1] if len(rest) > 1 else None, -np.inf)
-    given = low.expand(centred(low, source(low, boxes)), 0)
-    values = low.expand(source(low, scores), 0, 2)
-    _, best, places, _ = low.outputs(
-        4, "NonMaximumSuppression", given, values, layout=SOURCE, maxBoxes=keep, iouThreshold=iou,
-        scoreThreshold=max(least, _LEAST), perClassSuppression=False,
-    )  # fmt: skip
-    flat = low.layer("squeeze", places, layout=SOURCE, axes=(0,))
-    best = low.layer("squeeze", best, layout=SOURCE, axes=(0, 2))
-    there = low.layer("greaterEqual", flat, layout=SOURCE, alpha=0.0)
+    given = context.expand(centred(context, source(context, boxes)), 0)
+    values = context.expand(source(context, scores), 0, 2)
+    _, best, places, _ = context.outputs(
+        4,
+        "NonMaximumSuppression",
+        given,
+        values,
+        layout=SOURCE,
+        maxBoxes=keep,
+        iouThreshold=iou,
+        scoreThreshold=max(least, _LEAST),
+        perClassSuppression=False,
+    )
+    flat = context.layer("squeeze", places, layout=SOURCE, axes=(0,))
+    best = context.layer("squeeze", best, layout=SOURCE, axes=(0, 2))
+    there = context.layer("greaterEqual", flat, layout=SOURCE, alpha=0.0)
     if np.isfinite(least):
-        above = low.layer("greaterThan", best, layout=SOURCE, alpha=least)
-        there = low.layer("logicalAnd", there, above, layout=SOURCE)
+        above = context.layer("greaterThan", best, layout=SOURCE, alpha=least)
+        there = context.layer("logicalAnd", there, above, layout=SOURCE)
     return flat, best, there
 
 
-def _present(low: Lowering, x: Blob, there: Blob) -> Blob:
-    places = low.layer("whereNonZero", there, layout=SOURCE)
-    return low.layer("gatherND", x, places, layout=SOURCE)
+def _present(context: Lowering, x: Blob, there: Blob) -> Blob:
+    places = context.layer("whereNonZero", there, layout=SOURCE)
+    return context.layer("gatherND", x, places, layout=SOURCE)
 
 
 @op("NonMaxSuppression", raw=True)
-def non_max_suppression(low: Lowering, node: Node, *operands: Any) -> Blob:
+def non_max_suppression(context: Lowering, node: Node, *operands: Any) -> Blob:
     threshold = Constant("", np.array(node.attrs.get("iou_threshold", 0.5), np.float32))
-    flat, _, there = _kept(low, node, (*operands, threshold))
-    return _present(low, flat, there)
+    flat, _, there = _kept(context, node, (*operands, threshold))
+    return _present(context, flat, there)
 
 
 @op("NonMaxSuppressionV2", "NonMaxSuppressionV3", raw=True)
-def non_max_suppression_v3(low: Lowering, node: Node, *operands: Any) -> Blob:
+def non_max_suppression_v3(context: Lowering, node: Node, *operands: Any) -> Blob:
     """Best first."""
-    flat, _, there = _kept(low, node, operands)
-    return _present(low, flat, there)
+    flat, _, there = _kept(context, node, operands)
+    return _present(context, flat, there)
 
 
 def _answers(
-    low: Lowering, node: Node, found: tuple[Blob, Blob, Blob], most: Any, values: list[Blob]
+    context: Lowering, node: Node, found: tuple[Blob, Blob, Blob], most: Any, values: list[Blob]
 ) -> list[Blob]:
     """Values of the boxes that stay, and how many there are; padded, missing ones are 0."""
     flat, _, there = found
-    count = low.layer("reduceSum", there, layout=SOURCE, reduceAll=True, keepDims=False)
+    count = context.layer("reduceSum", there, layout=SOURCE, reduceAll=True, keepDims=False)
     if not node.attrs.get("pad_to_max_output_size", False):
-        return [*(_present(low, x, there) for x in values), scalar(count)]
+        return [*(_present(context, x, there) for x in values), scalar(count)]
     missing = ints(array_of(node, 2, most))[0] - known(flat)[0]
-    zero = low.constant([0.0])
+    zero = context.constant([0.0])
     padded = []
     for x in values:
-        held = low.layer("whereBroadcastable", there, x, zero, layout=SOURCE)
+        held = context.layer("whereBroadcastable", there, x, zero, layout=SOURCE)
         if missing:
-            held = low.layer("constantPad", held, layout=SOURCE, padAmounts=(0, missing))
+            held = context.layer("constantPad", held, layout=SOURCE, padAmounts=(0, missing))
         padded.append(held)
     return [*padded, scalar(count)]
 
 
 @op("NonMaxSuppressionV4", raw=True)
-def non_max_suppression_v4(low: Lowering, node: Node, *operands: Any) -> list[Blob]:
-    found = _kept(low, node, operands)
-    return _answers(low, node, found, operands[2], [found[0]])
+def non_max_suppression_v4(context: Lowering, node: Node, *operands: Any) -> list[Blob]:
+    found = _kept(context, node, operands)
+    return _answers(context, node, found, operands[2], [found[0]])
 
 
 @op("NonMaxSuppressionV5", raw=True)
-def non_max_suppression_v5(low: Lowering, node: Node, *operands: Any) -> list[Blob]:
+def non_max_suppression_v5(context: Lowering, node: Node, *operands: Any) -> list[Blob]:
     """Without soft suppression only."""
     *plain, sigma = operands
     if _number(node, 5, sigma, 0.0):
         raise ConversionError("soft suppression: soft_nms_sigma=0 can be converted")
-    found = _kept(low, node, plain)
-    return _answers(low, node, found, operands[2], [found[0], found[1]])
+    found = _kept(context, node, plain)
+    return _answers(context, node, found, operands[2], [found[0], found[1]])

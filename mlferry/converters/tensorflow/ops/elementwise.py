@@ -52,23 +52,31 @@ _PLAIN: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 @op(*_PLAIN, layouts=ANY)
-def plain(low: Lowering, node: Node, x: Blob) -> Blob:
+def plain(context: Lowering, node: Node, x: Blob) -> Blob:
     kind, params = _PLAIN[node.op]
-    return valuewise(low, kind, x, **params)
+    return valuewise(context, kind, x, **params)
 
 
 @op(
-    "Identity", "StopGradient", "PreventGradient", "CheckNumerics", "Snapshot", "IdentityN",
-    "PlaceholderWithDefault", "EnsureShape", "DeepCopy", raw=True,
-)  # fmt: skip
-def nothing(low: Lowering, node: Node, *operands: Any) -> Any:
+    "Identity",
+    "StopGradient",
+    "PreventGradient",
+    "CheckNumerics",
+    "Snapshot",
+    "IdentityN",
+    "PlaceholderWithDefault",
+    "EnsureShape",
+    "DeepCopy",
+    raw=True,
+)
+def nothing(context: Lowering, node: Node, *operands: Any) -> Any:
     """Values pass through."""
     read_all(node)
     return [x.array if isinstance(x, Constant) else x for x in operands]
 
 
 @op("Bitcast", raw=True)
-def bitcast(low: Lowering, node: Node, x: Any) -> Any:
+def bitcast(context: Lowering, node: Node, x: Any) -> Any:
     before, after = node.inputs[0].dtype, node.outputs[0].dtype
     if before != after:
         raise ConversionError(
@@ -79,20 +87,20 @@ def bitcast(low: Lowering, node: Node, x: Any) -> Any:
 
 
 @op("Invert", layouts=ANY)
-def invert(low: Lowering, node: Node, x: Blob) -> Blob:
+def invert(context: Lowering, node: Node, x: Blob) -> Blob:
     """All bits flipped: -1 - x of signed integers."""
     least, most = RANGES[node.inputs[0].dtype]
-    return affine(low, x, -1.0, -1.0 if least else float(most))
+    return affine(context, x, -1.0, -1.0 if least else float(most))
 
 
 @op("LeftShift", "RightShift", raw=True)
-def shift(low: Lowering, node: Node, x: Any, places: Any) -> Blob:
+def shift(context: Lowering, node: Node, x: Any, places: Any) -> Blob:
     """By a number of bits that is known: a product with a power of two, or a quotient."""
     factor = Constant("", np.exp2(array_of(node, 1, places).astype(np.float32)))
     if node.op == "LeftShift":
-        product = joint(low, "multiplyBroadcastable", x, factor)
-        return wrapped(low, product, node.outputs[0].dtype)
-    return valuewise(low, "floor", joint(low, "divideBroadcastable", x, factor))
+        product = joint(context, "multiplyBroadcastable", x, factor)
+        return wrapped(context, product, node.outputs[0].dtype)
+    return valuewise(context, "floor", joint(context, "divideBroadcastable", x, factor))
 
 
 # ---- two operands ----------------------------------------------------------------------
@@ -107,44 +115,47 @@ _BINARY = {
 
 
 @op(*_BINARY, raw=True)
-def binary(low: Lowering, node: Node, left: Any, right: Any) -> Blob:
+def binary(context: Lowering, node: Node, left: Any, right: Any) -> Blob:
     if node.inputs[0].dtype == "string":
         raise ConversionError("strings cannot be compared")
-    return joint(low, _BINARY[node.op], left, right)
+    return joint(context, _BINARY[node.op], left, right)
 
 
 _ABSORBED = {
-    "Add": ("addBroadcastable", "shift"), "AddV2": ("addBroadcastable", "shift"),
+    "Add": ("addBroadcastable", "shift"),
+    "AddV2": ("addBroadcastable", "shift"),
     "Mul": ("multiplyBroadcastable", "factor"),
-}  # fmt: skip
+}
 
 
 @op(*_ABSORBED, raw=True)
-def combined(low: Lowering, node: Node, left: Any, right: Any) -> Blob:
+def combined(context: Lowering, node: Node, left: Any, right: Any) -> Blob:
     """A constant a channel joins the layer before, where nobody else reads that."""
     kind, role = _ABSORBED[node.op]
     for x, other, place in ((left, right, 0), (right, left, 1)):
         if isinstance(x, Blob) and isinstance(other, Constant):
             given: dict[str, Any] = {role: other.array}
-            made = absorbed(low, x, node.inputs[place], **given)
+            made = absorbed(context, x, node.inputs[place], **given)
             if made is not None:
                 return made
-    return joint(low, kind, left, right)
+    return joint(context, kind, left, right)
 
 
 @op("BiasAdd", "BiasAddV1", raw=True)
-def bias_add(low: Lowering, node: Node, x: Any, bias: Any) -> Blob:
+def bias_add(context: Lowering, node: Node, x: Any, bias: Any) -> Blob:
     """One number a channel."""
     first = is_channels_first(node)
     if isinstance(x, Blob) and isinstance(bias, Constant):
-        joined = absorbed(low, x, node.inputs[0], shift=bias.array, channels_first=first)
+        joined = absorbed(context, x, node.inputs[0], shift=bias.array, channels_first=first)
         if joined is not None:
             return joined
     if not first:
-        return joint(low, "addBroadcastable", x, bias)
-    given = maps(low, node, x)
-    wide = low.expand(blob(low, bias), *range(1, given.rank - 1)) if given.rank > 2 else bias
-    return joint(low, "addBroadcastable", given, wide)
+        return joint(context, "addBroadcastable", x, bias)
+    given = maps(context, node, x)
+    wide = (
+        context.expand(blob(context, bias), *range(1, given.rank - 1)) if given.rank > 2 else bias
+    )
+    return joint(context, "addBroadcastable", given, wide)
 
 
 def is_integer(node: Node, place: int = 0) -> bool:
@@ -153,148 +164,148 @@ def is_integer(node: Node, place: int = 0) -> bool:
 
 
 @op("Div", "TruncateDiv", raw=True)
-def div(low: Lowering, node: Node, left: Any, right: Any) -> Blob:
+def div(context: Lowering, node: Node, left: Any, right: Any) -> Blob:
     """Integers are divided towards zero."""
-    quotient = joint(low, "divideBroadcastable", left, right)
-    return truncated(low, quotient) if is_integer(node) else quotient
+    quotient = joint(context, "divideBroadcastable", left, right)
+    return truncated(context, quotient) if is_integer(node) else quotient
 
 
 @op("FloorDiv", raw=True)
-def floor_div(low: Lowering, node: Node, left: Any, right: Any) -> Blob:
-    return valuewise(low, "floor", joint(low, "divideBroadcastable", left, right))
+def floor_div(context: Lowering, node: Node, left: Any, right: Any) -> Blob:
+    return valuewise(context, "floor", joint(context, "divideBroadcastable", left, right))
 
 
 @op("Mod", "TruncateMod", raw=True)
-def truncate_mod(low: Lowering, node: Node, left: Any, right: Any) -> Blob:
+def truncate_mod(context: Lowering, node: Node, left: Any, right: Any) -> Blob:
     """What is left of a division towards zero."""
-    quotient = truncated(low, joint(low, "divideBroadcastable", left, right))
-    product = joint(low, "multiplyBroadcastable", quotient, right)
-    return joint(low, "subtractBroadcastable", left, product)
+    quotient = truncated(context, joint(context, "divideBroadcastable", left, right))
+    product = joint(context, "multiplyBroadcastable", quotient, right)
+    return joint(context, "subtractBroadcastable", left, product)
 
 
 @op("DivNoNan", "MulNoNan", "Xdivy", "Xlogy", "Xlog1py", raw=True)
-def guarded(low: Lowering, node: Node, left: Any, right: Any) -> Blob:
+def guarded(context: Lowering, node: Node, left: Any, right: Any) -> Blob:
     """0 where the guard is 0: the divisor, the second factor, or the first operand."""
     guard = left if node.op.startswith("X") else right
-    zero = joint(low, "equal", guard, Constant("", np.zeros((), np.float32)))
+    zero = joint(context, "equal", guard, Constant("", np.zeros((), np.float32)))
     inner = right
     if node.op == "Xlogy":
-        inner = valuewise(low, "unary", blob(low, right), type="LOG")
+        inner = valuewise(context, "unary", blob(context, right), type="LOG")
     elif node.op == "Xlog1py":
-        inner = valuewise(low, "unary", blob(low, right), type="LOG", shift=1.0)
+        inner = valuewise(context, "unary", blob(context, right), type="LOG", shift=1.0)
     divides = node.op in ("DivNoNan", "Xdivy")
     kind = "divideBroadcastable" if divides else "multiplyBroadcastable"
-    made = joint(low, kind, left, inner)
-    return joint(low, "whereBroadcastable", zero, low.constant([0.0]), made)
+    made = joint(context, kind, left, inner)
+    return joint(context, "whereBroadcastable", zero, context.constant([0.0]), made)
 
 
 @op("SquaredDifference", raw=True)
-def squared_difference(low: Lowering, node: Node, left: Any, right: Any) -> Blob:
-    gap = joint(low, "subtractBroadcastable", left, right)
-    return joint(low, "multiplyBroadcastable", gap, gap)
+def squared_difference(context: Lowering, node: Node, left: Any, right: Any) -> Blob:
+    gap = joint(context, "subtractBroadcastable", left, right)
+    return joint(context, "multiplyBroadcastable", gap, gap)
 
 
 @op("Square", layouts=ANY)
-def square(low: Lowering, node: Node, x: Blob) -> Blob:
-    return joint(low, "multiplyBroadcastable", x, x)
+def square(context: Lowering, node: Node, x: Blob) -> Blob:
+    return joint(context, "multiplyBroadcastable", x, x)
 
 
 @op("Rsqrt", "Reciprocal", "Inv", layouts=ANY)
-def inverse(low: Lowering, node: Node, x: Blob) -> Blob:
+def inverse(context: Lowering, node: Node, x: Blob) -> Blob:
     """Core ML's own inverses add an epsilon; a division does not."""
-    root = valuewise(low, "unary", x, type="SQRT") if node.op == "Rsqrt" else x
-    return low.layer("divideBroadcastable", low.constant([1.0]), root, layout=x.layout)
+    root = valuewise(context, "unary", x, type="SQRT") if node.op == "Rsqrt" else x
+    return context.layer("divideBroadcastable", context.constant([1.0]), root, layout=x.layout)
 
 
 @op("Expm1", layouts=ANY)
-def expm1(low: Lowering, node: Node, x: Blob) -> Blob:
-    return affine(low, valuewise(low, "unary", x, type="EXP"), 1.0, -1.0)
+def expm1(context: Lowering, node: Node, x: Blob) -> Blob:
+    return affine(context, valuewise(context, "unary", x, type="EXP"), 1.0, -1.0)
 
 
 @op("Erfc", layouts=ANY)
-def erfc(low: Lowering, node: Node, x: Blob) -> Blob:
-    return affine(low, valuewise(low, "erf", x), -1.0, 1.0)
+def erfc(context: Lowering, node: Node, x: Blob) -> Blob:
+    return affine(context, valuewise(context, "erf", x), -1.0, 1.0)
 
 
 @op("Atan2", raw=True)
-def atan2(low: Lowering, node: Node, y: Any, x: Any) -> Blob:
+def atan2(context: Lowering, node: Node, y: Any, x: Any) -> Blob:
     """By the arc tangent of the quotient, moved into the quadrant; 0 where both are 0."""
-    slope = valuewise(low, "atan", joint(low, "divideBroadcastable", y, x))
+    slope = valuewise(context, "atan", joint(context, "divideBroadcastable", y, x))
     zero = Constant("", np.zeros((), np.float32))
-    left = joint(low, "lessThan", x, zero)
-    below = joint(low, "lessThan", y, zero)
-    turn = joint(low, "multiplyBroadcastable", left, affine(low, below, -2 * np.pi, np.pi))
-    moved = joint(low, "addBroadcastable", slope, turn)
+    left = joint(context, "lessThan", x, zero)
+    below = joint(context, "lessThan", y, zero)
+    turn = joint(context, "multiplyBroadcastable", left, affine(context, below, -2 * np.pi, np.pi))
+    moved = joint(context, "addBroadcastable", slope, turn)
     nothing_there = joint(
-        low, "logicalAnd", joint(low, "equal", x, zero), joint(low, "equal", y, zero)
+        context, "logicalAnd", joint(context, "equal", x, zero), joint(context, "equal", y, zero)
     )
-    return joint(low, "whereBroadcastable", nothing_there, low.constant([0.0]), moved)
+    return joint(context, "whereBroadcastable", nothing_there, context.constant([0.0]), moved)
 
 
 @op("AddN", "AccumulateNV2", raw=True)
-def add_n(low: Lowering, node: Node, *operands: Any) -> Blob:
+def add_n(context: Lowering, node: Node, *operands: Any) -> Blob:
     for name in ("N", "shape"):
         node.attrs.get(name)
-    total = functools.reduce(lambda a, b: joint(low, "addBroadcastable", a, b), operands)
-    return blob(low, total)
+    total = functools.reduce(lambda a, b: joint(context, "addBroadcastable", a, b), operands)
+    return blob(context, total)
 
 
 @op("Select", "SelectV2", raw=True)
-def select(low: Lowering, node: Node, condition: Any, x: Any, y: Any) -> Blob:
+def select(context: Lowering, node: Node, condition: Any, x: Any, y: Any) -> Blob:
     """The older op takes a vector for the rows of the others."""
     if node.op == "Select" and isinstance(condition, Blob) and condition.rank == 1:
-        rank = blob(low, x).rank
+        rank = blob(context, x).rank
         if rank > 1 and not condition.is_scalar:
-            condition = low.expand(condition, *range(1, rank))
-    return joint(low, "whereBroadcastable", condition, x, y)
+            condition = context.expand(condition, *range(1, rank))
+    return joint(context, "whereBroadcastable", condition, x, y)
 
 
 @op("IsNan", layouts=ANY)
-def is_nan(low: Lowering, node: Node, x: Blob) -> Blob:
+def is_nan(context: Lowering, node: Node, x: Blob) -> Blob:
     """What is not equal to itself."""
-    return low.layer("notEqual", x, x, layout=x.layout)
+    return context.layer("notEqual", x, x, layout=x.layout)
 
 
 @op("IsInf", "IsFinite", layouts=ANY)
-def is_finite(low: Lowering, node: Node, x: Blob) -> Blob:
-    size = valuewise(low, "unary", x, type="ABS")
+def is_finite(context: Lowering, node: Node, x: Blob) -> Blob:
+    size = valuewise(context, "unary", x, type="ABS")
     if node.op == "IsInf":
-        return valuewise(low, "greaterThan", size, alpha=FLOAT_MAX)
-    return valuewise(low, "lessEqual", size, alpha=FLOAT_MAX)
+        return valuewise(context, "greaterThan", size, alpha=FLOAT_MAX)
+    return valuewise(context, "lessEqual", size, alpha=FLOAT_MAX)
 
 
 _FLOATS = {"float16", "bfloat16", "float32", "float64"}
 
 
 @op("Cast", raw=True)
-def cast(low: Lowering, node: Node, x: Any) -> Any:
+def cast(context: Lowering, node: Node, x: Any) -> Any:
     """Floats to integers drop the fraction; anything to bool asks whether it is not zero.
 
     Core ML computes in float32, which stands for the shorter floats, too.
     """
     before, after = node.inputs[0].dtype, node.outputs[0].dtype
     node.attrs.get("Truncate")
-    given = blob(low, x)
+    given = blob(context, x)
     if after == "bool":
-        return given if before == "bool" else valuewise(low, "notEqual", given, alpha=0.0)
+        return given if before == "bool" else valuewise(context, "notEqual", given, alpha=0.0)
     if after in _FLOATS and before in {*_FLOATS, *RANGES, "bool"}:
         return given
     if after in RANGES and before in _FLOATS:
-        return wrapped(low, truncated(low, given), after)
+        return wrapped(context, truncated(context, given), after)
     if after in RANGES and before == "bool":
         return given
     if after in RANGES and before in RANGES:
-        return _cast_integers(low, given, before, after)
+        return _cast_integers(context, given, before, after)
     raise ConversionError(f"a cast from {before} to {after}: Core ML has no such numbers")
 
 
-def _cast_integers(low: Lowering, x: Blob, before: str, after: str) -> Blob:
+def _cast_integers(context: Lowering, x: Blob, before: str, after: str) -> Blob:
     """What does not fit loses its upper bits, where float32 can tell."""
     least, most = RANGES[before]
     if (RANGES[after][0] <= least and most <= RANGES[after][1]) or least < 0 > RANGES[after][0]:
-        return wrapped(low, x, after) if RANGES[after][1] < most else x
+        return wrapped(context, x, after) if RANGES[after][1] < most else x
     if after in SMALL:
-        return wrapped(low, x, after)
+        return wrapped(context, x, after)
     if least == 0:
         return x
     raise ConversionError(
@@ -306,23 +317,23 @@ def _cast_integers(low: Lowering, x: Blob, before: str, after: str) -> Blob:
 
 
 @op("LeakyRelu", layouts=ANY)
-def leaky_relu(low: Lowering, node: Node, x: Blob) -> Blob:
-    return valuewise(low, "activation", x, leakyReLU={"alpha": node.attrs.get("alpha", 0.2)})
+def leaky_relu(context: Lowering, node: Node, x: Blob) -> Blob:
+    return valuewise(context, "activation", x, leakyReLU={"alpha": node.attrs.get("alpha", 0.2)})
 
 
 @op("Selu", layouts=ANY)
-def selu(low: Lowering, node: Node, x: Blob) -> Blob:
-    made = valuewise(low, "activation", x, ELU={"alpha": 1.6732632423543772})
-    return affine(low, made, 1.0507009873554805)
+def selu(context: Lowering, node: Node, x: Blob) -> Blob:
+    made = valuewise(context, "activation", x, ELU={"alpha": 1.6732632423543772})
+    return affine(context, made, 1.0507009873554805)
 
 
 @op("ClipByValue", raw=True)
-def clip_by_value(low: Lowering, node: Node, x: Any, least: Any, most: Any) -> Blob:
-    raised = joint(low, "maxBroadcastable", x, least)
-    return joint(low, "minBroadcastable", raised, most)
+def clip_by_value(context: Lowering, node: Node, x: Any, least: Any, most: Any) -> Blob:
+    raised = joint(context, "maxBroadcastable", x, least)
+    return joint(context, "minBroadcastable", raised, most)
 
 
 @op("L2Loss", layouts=ANY)
-def l2_loss(low: Lowering, node: Node, x: Blob) -> Blob:
-    total = low.layer("reduceSumSquare", x, reduceAll=True, keepDims=False)
-    return affine(low, scalar(total), 0.5)
+def l2_loss(context: Lowering, node: Node, x: Blob) -> Blob:
+    total = context.layer("reduceSumSquare", x, reduceAll=True, keepDims=False)
+    return affine(context, scalar(total), 0.5)

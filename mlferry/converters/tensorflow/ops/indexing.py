@@ -23,98 +23,109 @@ def _checked(x: Any, size: int | None) -> None:
 
 
 @op("Gather", "GatherV2", raw=True)
-def gather(low: Lowering, node: Node, x: Any, indices: Any, axis: Any = None) -> Blob:
+def gather(context: Lowering, node: Node, x: Any, indices: Any, axis: Any = None) -> Blob:
     """The rank is that of both together, less the axis."""
     batch = node.attrs.get("batch_dims", 0)
-    given = blob(low, x)
+    given = blob(context, x)
     place = 0 if axis is None else positive(ints(array_of(node, 2, axis))[0], given.rank)
     if batch:
-        return _gather_in_batches(low, source(low, x), source(low, indices), place, batch)
-    places = source(low, indices)
+        return _gather_in_batches(
+            context, source(context, x), source(context, indices), place, batch
+        )
+    places = source(context, indices)
     keeps = given.layout == CHANNELS_FIRST and place > 0 and rank(places) == 1
-    given = given if keeps else low.source_order(given)
+    given = given if keeps else context.source_order(given)
     where = given.axis(place)
     _checked(indices, given.known[where])
-    made = low.layer("gather", given, vector(places), layout=given.layout, axis=where)
+    made = context.layer("gather", given, vector(places), layout=given.layout, axis=where)
     if not places.is_scalar:
         return made
-    return scalar(made) if given.rank == 1 else low.layer("squeeze", made, layout=SOURCE,
-                                                          axes=(where,))  # fmt: skip
+    return (
+        scalar(made)
+        if given.rank == 1
+        else context.layer("squeeze", made, layout=SOURCE, axes=(where,))
+    )
 
 
-def _gather_in_batches(low: Lowering, x: Blob, places: Blob, axis: int, batch: int) -> Blob:
+def _gather_in_batches(context: Lowering, x: Blob, places: Blob, axis: int, batch: int) -> Blob:
     """With one index an entry of the batch axes, or along the axis right behind them."""
     if axis != batch:
         raise ConversionError(f"batch_dims={batch} with axis={axis}: the axis behind the batch")
     shape = known(places)
     if x.rank == axis + 1 and places.rank == x.rank:
-        return low.layer("gatherAlongAxis", x, places, layout=SOURCE, axis=axis)
+        return context.layer("gatherAlongAxis", x, places, layout=SOURCE, axis=axis)
     fixed = np.moveaxis(np.indices(shape)[:batch], 0, -1)
-    wide = low.expand(places, -1)
-    points = low.layer("concatND", low.constant(fixed), wide, layout=SOURCE, axis=-1)
-    return low.layer("gatherND", x, points, layout=SOURCE)
+    wide = context.expand(places, -1)
+    points = context.layer("concatND", context.constant(fixed), wide, layout=SOURCE, axis=-1)
+    return context.layer("gatherND", x, points, layout=SOURCE)
 
 
 @op("GatherNd")
-def gather_nd(low: Lowering, node: Node, x: Blob, indices: Blob) -> Blob:
+def gather_nd(context: Lowering, node: Node, x: Blob, indices: Blob) -> Blob:
     node.attrs.get("bad_indices_policy")
-    made = low.layer("gatherND", x, indices, layout=SOURCE)
+    made = context.layer("gatherND", x, indices, layout=SOURCE)
     depth = indices.known[-1]
     return scalar(made) if indices.rank == 1 and depth == x.rank else made
 
 
 _SCATTERS = {
-    "TensorScatterUpdate": "SCATTER_UPDATE", "TensorScatterAdd": "SCATTER_ADD",
-    "TensorScatterSub": "SCATTER_SUB", "TensorScatterMax": "SCATTER_MAX",
+    "TensorScatterUpdate": "SCATTER_UPDATE",
+    "TensorScatterAdd": "SCATTER_ADD",
+    "TensorScatterSub": "SCATTER_SUB",
+    "TensorScatterMax": "SCATTER_MAX",
     "TensorScatterMin": "SCATTER_MIN",
-}  # fmt: skip
+}
 
 
 @op(*_SCATTERS)
-def tensor_scatter(low: Lowering, node: Node, x: Blob, indices: Blob, updates: Blob) -> Blob:
+def tensor_scatter(context: Lowering, node: Node, x: Blob, indices: Blob, updates: Blob) -> Blob:
     node.attrs.get("bad_indices_policy")
-    return low.layer(
+    return context.layer(
         "scatterND", x, indices, vector(updates), layout=SOURCE, mode=_SCATTERS[node.op]
     )
 
 
 @op("ScatterNd", raw=True)
-def scatter_nd(low: Lowering, node: Node, indices: Any, updates: Any, shape: Any) -> Blob:
+def scatter_nd(context: Lowering, node: Node, indices: Any, updates: Any, shape: Any) -> Blob:
     """Added to zeros."""
     node.attrs.get("bad_indices_policy")
-    zeros = low.constant(np.zeros(ints(array_of(node, 2, shape)), np.float32))
-    return low.layer(
-        "scatterND", zeros, source(low, indices), vector(source(low, updates)), layout=SOURCE,
+    zeros = context.constant(np.zeros(ints(array_of(node, 2, shape)), np.float32))
+    return context.layer(
+        "scatterND",
+        zeros,
+        source(context, indices),
+        vector(source(context, updates)),
+        layout=SOURCE,
         mode="SCATTER_ADD",
-    )  # fmt: skip
+    )
 
 
 @op("OneHot", raw=True)
-def one_hot(low: Lowering, node: Node, indices: Any, depth: Any, on: Any, off: Any) -> Blob:
+def one_hot(context: Lowering, node: Node, indices: Any, depth: Any, on: Any, off: Any) -> Blob:
     """Indices out of range make no entry."""
     size = ints(array_of(node, 1, depth))[0]
     values = [float(array_of(node, i, v).ravel()[0]) for i, v in ((2, on), (3, off))]
-    given = source(low, indices)
+    given = source(context, indices)
     axis = positive(node.attrs.get("axis", -1), rank(given) + 1)
-    steps = low.constant(np.arange(size))
-    wide = vector(given) if given.is_scalar else low.expand(given, axis)
+    steps = context.constant(np.arange(size))
+    wide = vector(given) if given.is_scalar else context.expand(given, axis)
     shape = [1] * (max(rank(given), 0) + 1)
     shape[axis] = size
     if len(shape) > 1:
-        steps = low.constant(np.arange(size).reshape(shape))
-    same = low.layer("equal", wide, steps, layout=SOURCE)
+        steps = context.constant(np.arange(size).reshape(shape))
+    same = context.layer("equal", wide, steps, layout=SOURCE)
     line = {"alpha": values[0] - values[1], "beta": values[1]}
-    return low.layer("activation", same, layout=SOURCE, linear=line)
+    return context.layer("activation", same, layout=SOURCE, linear=line)
 
 
 @op("Where", raw=True)
-def where(low: Lowering, node: Node, condition: Any) -> Blob:
+def where(context: Lowering, node: Node, condition: Any) -> Blob:
     """The places of what is not zero, one a row."""
-    return low.layer("whereNonZero", source(low, condition), layout=SOURCE)
+    return context.layer("whereNonZero", source(context, condition), layout=SOURCE)
 
 
 @op("BitwiseAnd", "BitwiseOr", "BitwiseXor", "ListDiff", "Unique", "UniqueV2", raw=True)
-def known_only(low: Lowering, node: Node, *operands: Any) -> Blob:
+def known_only(context: Lowering, node: Node, *operands: Any) -> Blob:
     """Of constants they are computed while converting."""
     names = ", ".join(
         repr(v.name) for v, x in zip(node.inputs, operands, strict=True) if isinstance(x, Blob)

@@ -17,7 +17,7 @@ from mlferry.converters.values import SOURCE, Blob, Constant
 
 
 @op("MatMul", "BatchMatMul", "BatchMatMulV2", "BatchMatMulV3", raw=True)
-def matmul(low: Lowering, node: Node, left: Any, right: Any) -> Blob:
+def matmul(context: Lowering, node: Node, left: Any, right: Any) -> Blob:
     """By a constant matrix: an inner product; otherwise Core ML's batched one."""
     complex_ = node.op != "MatMul"
     turn_left = node.attrs.get("adj_x" if complex_ else "transpose_a", False)
@@ -25,23 +25,27 @@ def matmul(low: Lowering, node: Node, left: Any, right: Any) -> Blob:
     for name in ("grad_x", "grad_y", "grad_a", "grad_b"):
         node.attrs.get(name)
     fixed = isinstance(right, Constant) and right.array.ndim == 2
-    single = fixed and isinstance(left, Blob) and not turn_left and not low.is_repeated
+    single = fixed and isinstance(left, Blob) and not turn_left and not context.is_repeated
     if single and left.rank in (2, 3):
-        return _inner(low, left, right, turned=turn_right)
-    return low.layer(
-        "batchedMatmul", source(low, left), source(low, right), layout=SOURCE,
-        transposeA=bool(turn_left), transposeB=bool(turn_right),
-    )  # fmt: skip
+        return _inner(context, left, right, turned=turn_right)
+    return context.layer(
+        "batchedMatmul",
+        source(context, left),
+        source(context, right),
+        layout=SOURCE,
+        transposeA=bool(turn_left),
+        transposeB=bool(turn_right),
+    )
 
 
-def _inner(low: Lowering, x: Blob, right: Constant, *, turned: bool) -> Blob:
+def _inner(context: Lowering, x: Blob, right: Constant, *, turned: bool) -> Blob:
     """x @ matrix; what was flattened channels-first permutes the rows of the matrix."""
 
     def rows(array: NDArray[Any]) -> NDArray[Any]:
         return array if turned else array.T
 
     flat = x.layout.kind == "flat"
-    given = x if flat else arrange(low, x, SOURCE)
+    given = x if flat else arrange(context, x, SOURCE)
     matrix = rows(right.array).astype(np.float32)
     kept = None if flat else stored(right, rows, 0)
     if flat:
@@ -49,30 +53,33 @@ def _inner(low: Lowering, x: Blob, right: Constant, *, turned: bool) -> Blob:
         order = np.moveaxis(np.arange(matrix.shape[1]).reshape(-1, inner[-1]), -1, 0).ravel()
         matrix = matrix[:, order]
         kept = stored(right, lambda array: rows(array)[:, order], 0)
-    return low.layer(
-        "innerProduct", given, layout=SOURCE, inputChannels=matrix.shape[1],
+    return context.layer(
+        "innerProduct",
+        given,
+        layout=SOURCE,
+        inputChannels=matrix.shape[1],
         outputChannels=matrix.shape[0],
         weights=np.ascontiguousarray(matrix) if kept is None else kept,
-    )  # fmt: skip
+    )
 
 
 @op("Einsum", raw=True)
-def einsum(low: Lowering, node: Node, *operands: Any) -> Blob:
+def einsum(context: Lowering, node: Node, *operands: Any) -> Blob:
     """A sum over the channels of an image with a matrix stays a convolution of one pixel."""
     node.attrs.get("N")
-    return einsums.einsum(low, node.attrs["equation"], [source(low, x) for x in operands])
+    return einsums.einsum(context, node.attrs["equation"], [source(context, x) for x in operands])
 
 
 @op("Cross", raw=True)
-def cross(low: Lowering, node: Node, left: Any, right: Any) -> Blob:
+def cross(context: Lowering, node: Node, left: Any, right: Any) -> Blob:
     """Of vectors of three."""
     a, b = (
-        low.outputs(3, "splitND", source(low, x), layout=SOURCE, axis=-1, numSplits=3)
+        context.outputs(3, "splitND", source(context, x), layout=SOURCE, axis=-1, numSplits=3)
         for x in (left, right)
     )
     parts = []
     for i, j in ((1, 2), (2, 0), (0, 1)):
-        first = low.layer("multiplyBroadcastable", a[i], b[j], layout=SOURCE)
-        second = low.layer("multiplyBroadcastable", a[j], b[i], layout=SOURCE)
-        parts.append(low.layer("subtractBroadcastable", first, second, layout=SOURCE))
-    return low.layer("concatND", *parts, layout=SOURCE, axis=-1)
+        first = context.layer("multiplyBroadcastable", a[i], b[j], layout=SOURCE)
+        second = context.layer("multiplyBroadcastable", a[j], b[i], layout=SOURCE)
+        parts.append(context.layer("subtractBroadcastable", first, second, layout=SOURCE))
+    return context.layer("concatND", *parts, layout=SOURCE, axis=-1)

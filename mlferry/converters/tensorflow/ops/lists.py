@@ -34,7 +34,7 @@ class Items(Opaque):
     whole: Blob | None = None
 
 
-def stacked(low: Lowering, items: Items) -> Blob:
+def stacked(context: Lowering, items: Items) -> Blob:
     """The entries along a new first axis; zeros where there is none.
 
     Raises:
@@ -42,7 +42,7 @@ def stacked(low: Lowering, items: Items) -> Blob:
     """
     if items.whole is not None:
         return items.whole
-    present = [source(low, x) for x in items.entries if x is not None]
+    present = [source(context, x) for x in items.entries if x is not None]
     shape = known(present[0]) if present else items.shape
     if min(shape, default=1) < 1 or not items.entries:
         raise ConversionError(
@@ -50,25 +50,28 @@ def stacked(low: Lowering, items: Items) -> Blob:
         )
     if not present:
         target = (len(items.entries), *shape)
-        return low.layer("fillStatic", layout=SOURCE, targetShape=target, value=0.0)
-    zero = low.constant(np.zeros((1, *shape))) if len(present) < len(items.entries) else None
-    rows = [zero if x is None else shaped(low, source(low, x), (1, *shape)) for x in items.entries]
-    return joined(low, [row for row in rows if row is not None], 0)
+        return context.layer("fillStatic", layout=SOURCE, targetShape=target, value=0.0)
+    zero = context.constant(np.zeros((1, *shape))) if len(present) < len(items.entries) else None
+    rows = [
+        zero if x is None else shaped(context, source(context, x), (1, *shape))
+        for x in items.entries
+    ]
+    return joined(context, [row for row in rows if row is not None], 0)
 
 
-def shaped_as(low: Lowering, x: Any, later: Any) -> Any:
+def shaped_as(context: Lowering, x: Any, later: Any) -> Any:
     """A list whose entries nobody has told the shape of, with that of what was written later."""
     if not isinstance(x, Items) or not isinstance(later, Items) or min(x.shape, default=1) > 0:
         return x
     entry = next((item for item in later.entries if item is not None), None)
     if entry is None:
         return x
-    written = source(low, entry)
+    written = source(context, entry)
     return replace(x, shape=known(written) if rank(written) else ())
 
 
 @op("TensorListReserve", "EmptyTensorList", raw=True)
-def reserve(low: Lowering, node: Node, shape: Any, count: Any) -> Items:
+def reserve(context: Lowering, node: Node, shape: Any, count: Any) -> Items:
     """`EmptyTensorList` is told the most that it will hold, and starts without any."""
     read_all(node)
     number = int(array_of(node, 1, count).ravel()[0]) if node.op == "TensorListReserve" else 0
@@ -77,37 +80,37 @@ def reserve(low: Lowering, node: Node, shape: Any, count: Any) -> Items:
 
 
 @op("TensorListFromTensor", raw=True)
-def from_tensor(low: Lowering, node: Node, x: Any, shape: Any) -> Items:
+def from_tensor(context: Lowering, node: Node, x: Any, shape: Any) -> Items:
     read_all(node)
-    return _rows(low, x)
+    return _rows(context, x)
 
 
-def _rows(low: Lowering, x: Any) -> Items:
+def _rows(context: Lowering, x: Any) -> Items:
     if isinstance(x, Constant):
         return Items(tuple(Constant("", row) for row in x.array), x.array.shape[1:])
-    given = source(low, x)
+    given = source(context, x)
     count, *inner = known(given)
     parts = (
         [given]
         if count == 1
-        else list(low.outputs(count, "splitND", given, layout=SOURCE, axis=0, numSplits=count))
+        else list(context.outputs(count, "splitND", given, layout=SOURCE, axis=0, numSplits=count))
     )
-    return Items(tuple(shaped(low, part, inner) for part in parts), tuple(inner), given)
+    return Items(tuple(shaped(context, part, inner) for part in parts), tuple(inner), given)
 
 
 @op("TensorListGetItem", raw=True)
-def get_item(low: Lowering, node: Node, items: Any, index: Any, shape: Any) -> Any:
+def get_item(context: Lowering, node: Node, items: Any, index: Any, shape: Any) -> Any:
     read_all(node)
-    return _entry(low, node, items, index)
+    return _entry(context, node, items, index)
 
 
-def _entry(low: Lowering, node: Node, items: Any, index: Any) -> Any:
+def _entry(context: Lowering, node: Node, items: Any, index: Any) -> Any:
     if not isinstance(items, Items):
-        at = vector(source(low, index))
-        made = low.layer("gather", source(low, items), at, layout=SOURCE, axis=0)
+        at = vector(source(context, index))
+        made = context.layer("gather", source(context, items), at, layout=SOURCE, axis=0)
         if made.rank == 1:
             return scalar(made)
-        return low.layer("squeeze", made, layout=SOURCE, axes=(0,))
+        return context.layer("squeeze", made, layout=SOURCE, axes=(0,))
     place = _place(node, items, index)
     entry = items.entries[place]
     if entry is None:
@@ -116,17 +119,17 @@ def _entry(low: Lowering, node: Node, items: Any, index: Any) -> Any:
 
 
 @op("TensorListSetItem", raw=True)
-def set_item(low: Lowering, node: Node, items: Any, index: Any, item: Any) -> Any:
+def set_item(context: Lowering, node: Node, items: Any, index: Any, item: Any) -> Any:
     read_all(node)
-    return _with_entry(low, node, items, index, item)
+    return _with_entry(context, node, items, index, item)
 
 
-def _with_entry(low: Lowering, node: Node, items: Any, index: Any, item: Any) -> Any:
+def _with_entry(context: Lowering, node: Node, items: Any, index: Any, item: Any) -> Any:
     if not isinstance(items, Items):
-        row = source(low, item)
-        wide = shaped(low, row, (1, *(known(row) if rank(row) else ())))
-        at = vector(source(low, index))
-        return low.layer("scatter", source(low, items), at, wide, layout=SOURCE, axis=0)
+        row = source(context, item)
+        wide = shaped(context, row, (1, *(known(row) if rank(row) else ())))
+        at = vector(source(context, index))
+        return context.layer("scatter", source(context, items), at, wide, layout=SOURCE, axis=0)
     entries = list(items.entries)
     entries[_place(node, items, index)] = item
     return replace(items, entries=tuple(entries), whole=None)
@@ -140,13 +143,13 @@ def _place(node: Node, items: Items, index: Any) -> int:
 
 
 @op("TensorListStack", raw=True)
-def stack(low: Lowering, node: Node, items: Any, shape: Any) -> Blob:
+def stack(context: Lowering, node: Node, items: Any, shape: Any) -> Blob:
     read_all(node)
-    return stacked(low, items) if isinstance(items, Items) else source(low, items)
+    return stacked(context, items) if isinstance(items, Items) else source(context, items)
 
 
 @op("TensorListPushBack", raw=True)
-def push_back(low: Lowering, node: Node, items: Any, item: Any) -> Items:
+def push_back(context: Lowering, node: Node, items: Any, item: Any) -> Items:
     read_all(node)
     if not isinstance(items, Items):
         raise ConversionError("a list that grows inside a loop whose rounds are computed")
@@ -154,7 +157,7 @@ def push_back(low: Lowering, node: Node, items: Any, item: Any) -> Items:
 
 
 @op("TensorListLength", raw=True)
-def length(low: Lowering, node: Node, items: Any) -> Any:
+def length(context: Lowering, node: Node, items: Any) -> Any:
     count = len(items.entries) if isinstance(items, Items) else known(items)[0]
     return np.array(count, np.int32)
 
@@ -168,7 +171,7 @@ class Handle(Opaque):
 
 
 @op("TensorArrayV3", raw=True)
-def tensor_array(low: Lowering, node: Node, count: Any) -> list[Any]:
+def tensor_array(context: Lowering, node: Node, count: Any) -> list[Any]:
     shape = node.attrs.get("element_shape")
     read_all(node)
     number = int(array_of(node, 0, count).ravel()[0])
@@ -177,23 +180,27 @@ def tensor_array(low: Lowering, node: Node, count: Any) -> list[Any]:
 
 
 @op("TensorArrayReadV3", raw=True)
-def array_read(low: Lowering, node: Node, handle: Any, index: Any, flow: Any) -> Any:
+def array_read(context: Lowering, node: Node, handle: Any, index: Any, flow: Any) -> Any:
     read_all(node)
-    return _entry(low, node, flow, index)
+    return _entry(context, node, flow, index)
 
 
 @op("TensorArrayWriteV3", raw=True)
-def array_write(low: Lowering, node: Node, handle: Any, index: Any, item: Any, flow: Any) -> Any:
+def array_write(
+    context: Lowering, node: Node, handle: Any, index: Any, item: Any, flow: Any
+) -> Any:
     read_all(node)
-    return _with_entry(low, node, flow, index, item)
+    return _with_entry(context, node, flow, index, item)
 
 
 @op("TensorArrayScatterV3", raw=True)
-def array_scatter(low: Lowering, node: Node, handle: Any, indices: Any, x: Any, flow: Any) -> Items:
+def array_scatter(
+    context: Lowering, node: Node, handle: Any, indices: Any, x: Any, flow: Any
+) -> Items:
     """The rows of a tensor, each at its index."""
     read_all(node)
     places = array_of(node, 1, indices).ravel().tolist()
-    rows = _rows(low, x)
+    rows = _rows(context, x)
     before = flow.entries if isinstance(flow, Items) else ()
     if places == list(range(max(len(before), len(places)))):
         return rows
@@ -204,45 +211,59 @@ def array_scatter(low: Lowering, node: Node, handle: Any, indices: Any, x: Any, 
 
 
 @op("TensorArrayGatherV3", raw=True)
-def array_gather(low: Lowering, node: Node, handle: Any, indices: Any, flow: Any) -> Blob:
+def array_gather(context: Lowering, node: Node, handle: Any, indices: Any, flow: Any) -> Blob:
     """Some entries along a new first axis."""
     read_all(node)
     if not isinstance(flow, Items):
-        return low.layer("gather", source(low, flow), vector(source(low, indices)), layout=SOURCE,
-                         axis=0)  # fmt: skip
+        return context.layer(
+            "gather", source(context, flow), vector(source(context, indices)), layout=SOURCE, axis=0
+        )
     places = array_of(node, 1, indices).ravel().tolist()
     if places == list(range(len(flow.entries))):
-        return stacked(low, flow)
-    return stacked(low, Items(tuple(flow.entries[place] for place in places), flow.shape))
+        return stacked(context, flow)
+    return stacked(context, Items(tuple(flow.entries[place] for place in places), flow.shape))
 
 
 @op("TensorArraySplitV3", raw=True)
-def array_split(low: Lowering, node: Node, handle: Any, x: Any, lengths: Any, flow: Any) -> Items:
+def array_split(
+    context: Lowering, node: Node, handle: Any, x: Any, lengths: Any, flow: Any
+) -> Items:
     """Parts along the first axis."""
     read_all(node)
     sizes = array_of(node, 2, lengths).ravel().tolist()
-    given = source(low, x)
-    parts = [given] if len(sizes) == 1 else list(
-        low.outputs(len(sizes), "splitND", given, layout=SOURCE, axis=0, numSplits=len(sizes),
-                    splitSizes=sizes)
-    )  # fmt: skip
+    given = source(context, x)
+    parts = (
+        [given]
+        if len(sizes) == 1
+        else list(
+            context.outputs(
+                len(sizes),
+                "splitND",
+                given,
+                layout=SOURCE,
+                axis=0,
+                numSplits=len(sizes),
+                splitSizes=sizes,
+            )
+        )
+    )
     return Items(tuple(parts), known(parts[0]))
 
 
 @op("TensorArrayConcatV3", raw=True)
-def array_concat(low: Lowering, node: Node, handle: Any, flow: Any) -> list[Any]:
+def array_concat(context: Lowering, node: Node, handle: Any, flow: Any) -> list[Any]:
     """The entries one after another along their own first axis, and how long each is."""
     read_all(node)
     if not isinstance(flow, Items):
-        whole = known(source(low, flow))
-        made = shaped(low, source(low, flow), (whole[0] * whole[1], *whole[2:]))
+        whole = known(source(context, flow))
+        made = shaped(context, source(context, flow), (whole[0] * whole[1], *whole[2:]))
         return [made, np.full(whole[0], whole[1], np.int64)]
     if not flow.entries or None in flow.entries:
         raise ConversionError("entries of a list are read before they are written")
-    parts = [source(low, x) for x in flow.entries]
-    return [joined(low, parts, 0), np.array([known(part)[0] for part in parts], np.int64)]
+    parts = [source(context, x) for x in flow.entries]
+    return [joined(context, parts, 0), np.array([known(part)[0] for part in parts], np.int64)]
 
 
 @op("TensorArraySizeV3", raw=True)
-def array_size(low: Lowering, node: Node, handle: Any, flow: Any) -> Any:
-    return length(low, node, flow)
+def array_size(context: Lowering, node: Node, handle: Any, flow: Any) -> Any:
+    return length(context, node, flow)

@@ -23,9 +23,9 @@ _LOWEST = float(np.finfo(np.float32).min)
 _KINDS = {"MaxPool": "MAX", "AvgPool": "AVERAGE", "MaxPool3D": "MAX", "AvgPool3D": "AVERAGE"}
 
 
-def _pool(low: Lowering, node: Node, x: Any, kind: str, sizes: Any, strides: Any) -> Blob:
+def _pool(context: Lowering, node: Node, x: Any, kind: str, sizes: Any, strides: Any) -> Blob:
     """Averages leave the padding out."""
-    given = maps(low, node, x)
+    given = maps(context, node, x)
     for name, values in (("ksize", sizes), ("strides", strides)):
         outer = [n for n in values if n != 1]
         inner = [n for n in spatial(node, values) if n != 1]
@@ -34,42 +34,61 @@ def _pool(low: Lowering, node: Node, x: Any, kind: str, sizes: Any, strides: Any
     kernel, steps = spatial(node, sizes), spatial(node, strides)
     how = windows(node, given, kernel, steps, [1] * len(kernel))
     if len(kernel) == 3:
-        return low.layer(
-            "pooling3d", given, layout=given.layout, type=kind, paddingType="CUSTOM",
-            countExcludePadding=kind == "AVERAGE", **each("kernel", kernel),
-            **each("stride", steps), **sides(how.pairs),
-        )  # fmt: skip
-    return low.layer(
-        "pooling", given, layout=given.layout, type=kind, kernelSize=kernel, stride=steps,
-        avgPoolExcludePadding=kind == "AVERAGE", **padding(how.pairs, how.same),
-    )  # fmt: skip
+        return context.layer(
+            "pooling3d",
+            given,
+            layout=given.layout,
+            type=kind,
+            paddingType="CUSTOM",
+            countExcludePadding=kind == "AVERAGE",
+            **each("kernel", kernel),
+            **each("stride", steps),
+            **sides(how.pairs),
+        )
+    return context.layer(
+        "pooling",
+        given,
+        layout=given.layout,
+        type=kind,
+        kernelSize=kernel,
+        stride=steps,
+        avgPoolExcludePadding=kind == "AVERAGE",
+        **padding(how.pairs, how.same),
+    )
 
 
 @op(*_KINDS, raw=True)
-def pool(low: Lowering, node: Node, x: Any) -> Blob:
+def pool(context: Lowering, node: Node, x: Any) -> Blob:
     sizes, strides = node.attrs["ksize"], node.attrs["strides"]
-    return _pool(low, node, x, _KINDS[node.op], sizes, strides)
+    return _pool(context, node, x, _KINDS[node.op], sizes, strides)
 
 
 @op("MaxPoolV2", raw=True)
-def pool_v2(low: Lowering, node: Node, x: Any, sizes: Any, strides: Any) -> Blob:
+def pool_v2(context: Lowering, node: Node, x: Any, sizes: Any, strides: Any) -> Blob:
     told = (ints(array_of(node, place, v)) for place, v in ((1, sizes), (2, strides)))
-    return _pool(low, node, x, "MAX", *told)
+    return _pool(context, node, x, "MAX", *told)
 
 
 @op("MaxPoolWithArgmax", raw=True)
-def pool_with_places(low: Lowering, node: Node, x: Any) -> list[Blob]:
+def pool_with_places(context: Lowering, node: Node, x: Any) -> list[Blob]:
     """The largest values, and where they lie in the flattened image; of equal ones the first."""
     sizes, strides = (list(node.attrs[n][1:3]) for n in ("ksize", "strides"))
-    most = _pool(low, node, x, "MAX", node.attrs["ksize"], node.attrs["strides"])
-    given = maps(low, node, x)
+    most = _pool(context, node, x, "MAX", node.attrs["ksize"], node.attrs["strides"])
+    given = maps(context, node, x)
     batch, channels, height, width = known(given)
-    views, pads = shifted(low, node, given, sizes, strides, [1, 1])
-    wide = [low.expand(view, 0) for view in views]
-    best = low.layer("argMax", joined(low, wide, 0), layout=given.layout, axis=0, removeDim=True)
+    views, pads = shifted(context, node, given, sizes, strides, [1, 1])
+    wide = [context.expand(view, 0) for view in views]
+    best = context.layer(
+        "argMax", joined(context, wide, 0), layout=given.layout, axis=0, removeDim=True
+    )
     inner = [(i * width + j) * channels for i, j in np.ndindex(*sizes)]
-    moved = low.layer("gather", low.constant(inner), low.reshape(best, (-1,), layout=SOURCE),
-                      layout=SOURCE, axis=0)  # fmt: skip
+    moved = context.layer(
+        "gather",
+        context.constant(inner),
+        context.reshape(best, (-1,), layout=SOURCE),
+        layout=SOURCE,
+        axis=0,
+    )
     shape = known(best)
     rows, columns = (
         np.arange(n) * step - before
@@ -79,13 +98,18 @@ def pool_with_places(low: Lowering, node: Node, x: Any) -> list[Blob]:
     outer = np.arange(batch) * (height * width * channels)
     if not node.attrs.get("include_batch_in_index", False):
         outer = outer * 0
-    start = low.constant(outer[:, None, None, None] + first, layout=given.layout)
-    places = low.reshape(moved, shape, layout=given.layout)
-    return [most, joint(low, "addBroadcastable", places, start)]
+    start = context.constant(outer[:, None, None, None] + first, layout=given.layout)
+    places = context.reshape(moved, shape, layout=given.layout)
+    return [most, joint(context, "addBroadcastable", places, start)]
 
 
 def shifted(
-    low: Lowering, node: Node, x: Blob, kernel: Sequence[int], strides: list[int], rates: list[int]
+    context: Lowering,
+    node: Node,
+    x: Blob,
+    kernel: Sequence[int],
+    strides: list[int],
+    rates: list[int],
 ) -> tuple[list[Blob], Pairs]:
     """What each place of a window sees of channels-first data, and the padding of both axes.
 
@@ -96,7 +120,7 @@ def shifted(
     if any(map(any, pairs)):
         amounts = [0, 0, 0, 0, *(n for pair in pairs for n in pair)]
         x = replace(
-            low.layer("constantPad", x, layout=x.layout, padAmounts=amounts, value=_LOWEST),
+            context.layer("constantPad", x, layout=x.layout, padAmounts=amounts, value=_LOWEST),
             layout=x.layout,
         )
     sizes = known(x)[2:]
@@ -106,19 +130,23 @@ def shifted(
     for index in np.ndindex(*kernel):
         begins = [int(i) * rate for i, rate in zip(index, rates, strict=True)]
         ends = [b + (c - 1) * s + 1 for b, c, s in zip(begins, counts, strides, strict=True)]
-        views.append(replace(sliced(low, x, begins, ends, (2, 3), strides), layout=x.layout))
+        views.append(replace(sliced(context, x, begins, ends, (2, 3), strides), layout=x.layout))
     return views, pairs
 
 
 @op("Dilation2D", raw=True)
-def dilation(low: Lowering, node: Node, x: Any, kernel: Any) -> Blob:
+def dilation(context: Lowering, node: Node, x: Any, kernel: Any) -> Blob:
     """The largest sum of a window and the kernel [height, width, channels]."""
     array = array_of(node, 1, kernel).astype(np.float32)
     strides, rates = (list(node.attrs[n][1:3]) for n in ("strides", "rates"))
-    views, _ = shifted(low, node, maps(low, node, x), array.shape[:2], strides, rates)
+    views, _ = shifted(context, node, maps(context, node, x), array.shape[:2], strides, rates)
     sums = [
-        joint(low, "addBroadcastable", view, low.constant(row[None, :, None, None],
-                                                          layout=view.layout))
+        joint(
+            context,
+            "addBroadcastable",
+            view,
+            context.constant(row[None, :, None, None], layout=view.layout),
+        )
         for view, row in zip(views, array.reshape(-1, array.shape[2]), strict=True)
-    ]  # fmt: skip
-    return functools.reduce(lambda a, b: joint(low, "maxBroadcastable", a, b), sums)
+    ]
+    return functools.reduce(lambda a, b: joint(context, "maxBroadcastable", a, b), sums)

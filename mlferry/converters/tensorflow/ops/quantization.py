@@ -58,7 +58,7 @@ def nudged(least: Any, most: Any, bits: int, narrow: bool) -> tuple[Any, Any, An
     return scale, (lowest - zero) * scale, (highest - zero) * scale
 
 
-def _rounded(low: Lowering, node: Node, x: Any, least: Any, most: Any) -> Any:
+def _rounded(context: Lowering, node: Node, x: Any, least: Any, most: Any) -> Any:
     bits, narrow = node.attrs.get("num_bits", 8), bool(node.attrs.get("narrow_range", False))
     scale, start, end = nudged(least, most, bits, narrow)
     if isinstance(x, Constant):
@@ -72,38 +72,40 @@ def _rounded(low: Lowering, node: Node, x: Any, least: Any, most: Any) -> Any:
         zero = np.broadcast_to(-start / scale, (size,)).astype(np.float32)
         kept = Quantized(codes.astype(np.uint8), bits, flat, zero, x.array.ndim - 1)
         return Constant(x.name, values, kept)
-    given = blob(low, x)
-    if not low.rounds_activations:
+    given = blob(context, x)
+    if not context.rounds_activations:
         return given
     fixed = [Constant("", np.asarray(v, np.float32)) for v in (start, end, scale)]
-    held = joint(low, "maxBroadcastable", given, fixed[0])
-    held = joint(low, "minBroadcastable", held, fixed[1])
-    moved = joint(low, "subtractBroadcastable", held, fixed[0])
-    steps = joint(low, "divideBroadcastable", moved, fixed[2])
+    held = joint(context, "maxBroadcastable", given, fixed[0])
+    held = joint(context, "minBroadcastable", held, fixed[1])
+    moved = joint(context, "subtractBroadcastable", held, fixed[0])
+    steps = joint(context, "divideBroadcastable", moved, fixed[2])
     whole = valuewise(
-        low, "floor", valuewise(low, "activation", steps, linear={"alpha": 1.0, "beta": 0.5})
+        context,
+        "floor",
+        valuewise(context, "activation", steps, linear={"alpha": 1.0, "beta": 0.5}),
     )
-    back = joint(low, "multiplyBroadcastable", whole, fixed[2])
-    return joint(low, "addBroadcastable", back, fixed[0])
+    back = joint(context, "multiplyBroadcastable", whole, fixed[2])
+    return joint(context, "addBroadcastable", back, fixed[0])
 
 
 @op("FakeQuantWithMinMaxArgs", raw=True)
-def fake_quant_args(low: Lowering, node: Node, x: Any) -> Any:
-    return _rounded(low, node, x, node.attrs.get("min", -6.0), node.attrs.get("max", 6.0))
+def fake_quant_args(context: Lowering, node: Node, x: Any) -> Any:
+    return _rounded(context, node, x, node.attrs.get("min", -6.0), node.attrs.get("max", 6.0))
 
 
 @op("FakeQuantWithMinMaxVars", "FakeQuantWithMinMaxVarsPerChannel", raw=True)
-def fake_quant_vars(low: Lowering, node: Node, x: Any, least: Any, most: Any) -> Any:
-    return _rounded(low, node, x, array_of(node, 1, least), array_of(node, 2, most))
+def fake_quant_vars(context: Lowering, node: Node, x: Any, least: Any, most: Any) -> Any:
+    return _rounded(context, node, x, array_of(node, 1, least), array_of(node, 2, most))
 
 
 @op("QuantizeAndDequantizeV2", "QuantizeAndDequantizeV3", "QuantizeAndDequantizeV4", layouts=ANY)
-def quantize_and_dequantize(low: Lowering, node: Node, x: Blob, *rest: Blob) -> Blob:
+def quantize_and_dequantize(context: Lowering, node: Node, x: Blob, *rest: Blob) -> Blob:
     """Left out where activations are not rounded; the rounding itself is refused."""
     refuse(node, "range_given", False)
     for name in ("num_bits", "signed_input", "round_mode", "narrow_range", "axis"):
         node.attrs.get(name)
-    if low.rounds_activations:
+    if context.rounds_activations:
         raise ConversionError(
             "rounding by the range of each batch: pass activation_quantization='drop' to leave it "
             "out"

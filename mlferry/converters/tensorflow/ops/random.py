@@ -17,56 +17,72 @@ _KINDS: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 @op(*_KINDS, raw=True)
-def random(low: Lowering, node: Node, shape: Any) -> Blob:
+def random(context: Lowering, node: Node, shape: Any) -> Blob:
     seed = node.attrs.get("seed", 0)
     node.attrs.get("seed2")
     kind, params = _KINDS[node.op]
-    return drawn(low, kind, shape, seed=seed or -1, **params)
+    return drawn(context, kind, shape, seed=seed or -1, **params)
 
 
-def drawn(low: Lowering, kind: str, shape: Any, **params: Any) -> Blob:
+def drawn(context: Lowering, kind: str, shape: Any, **params: Any) -> Blob:
     """Random values of a shape that is known or computed.
 
     Args:
-        low: the lowering.
+        context: what adds layers.
         kind: "randomUniform" or "randomNormal".
         shape: an operand.
         params: of the layer.
     """
     if isinstance(shape, Blob):
-        return low.layer(f"{kind}Dynamic", shape, layout=SOURCE, **params)
+        return context.layer(f"{kind}Dynamic", shape, layout=SOURCE, **params)
     extents = ints(shape.array)
-    made = low.layer(f"{kind}Static", layout=SOURCE, outputShape=extents or (1,), **params)
+    made = context.layer(f"{kind}Static", layout=SOURCE, outputShape=extents or (1,), **params)
     return made if extents else scalar(made)
 
 
 @op("Multinomial", raw=True)
-def multinomial(low: Lowering, node: Node, logits: Any, count: Any) -> Blob:
+def multinomial(context: Lowering, node: Node, logits: Any, count: Any) -> Blob:
     seed = node.attrs.get("seed", 0)
     node.attrs.get("seed2")
-    return low.layer(
-        "categoricalDistribution", vector(source(low, logits)), layout=SOURCE, isLogits=True,
-        numSamples=ints(array_of(node, 1, count))[0], seed=seed or -1,
-    )  # fmt: skip
+    return context.layer(
+        "categoricalDistribution",
+        vector(source(context, logits)),
+        layout=SOURCE,
+        isLogits=True,
+        numSamples=ints(array_of(node, 1, count))[0],
+        seed=seed or -1,
+    )
 
 
 @op("RandomUniformInt", raw=True)
-def random_integers(low: Lowering, node: Node, shape: Any, least: Any, end: Any) -> Blob:
+def random_integers(context: Lowering, node: Node, shape: Any, least: Any, end: Any) -> Blob:
     """From the first number up to the second, which is not drawn."""
     node.attrs.get("seed2")
     first, last = (int(ints(array_of(node, place, v))[0]) for place, v in ((1, least), (2, end)))
-    numbers = drawn(low, "randomUniform", shape, seed=node.attrs.get("seed", 0) or -1,
-                   minVal=float(first), maxVal=float(last))  # fmt: skip
-    whole = valuewise(low, "floor", numbers)
-    return valuewise(low, "clip", whole, minVal=float(first), maxVal=float(last - 1))
+    numbers = drawn(
+        context,
+        "randomUniform",
+        shape,
+        seed=node.attrs.get("seed", 0) or -1,
+        minVal=float(first),
+        maxVal=float(last),
+    )
+    whole = valuewise(context, "floor", numbers)
+    return valuewise(context, "clip", whole, minVal=float(first), maxVal=float(last - 1))
 
 
 @op("RandomShuffle", raw=True)
-def random_shuffle(low: Lowering, node: Node, x: Any) -> Blob:
+def random_shuffle(context: Lowering, node: Node, x: Any) -> Blob:
     """The rows in the order of random numbers."""
     node.attrs.get("seed2")
-    given = source(low, x)
-    keys = low.layer("randomUniformStatic", layout=SOURCE, outputShape=(extent(given, 0),),
-                     seed=node.attrs.get("seed", 0) or -1, minVal=0.0, maxVal=1.0)  # fmt: skip
-    order = low.layer("argSort", keys, layout=SOURCE, axis=0, descending=False)
-    return low.layer("gather", given, order, layout=SOURCE, axis=0)
+    given = source(context, x)
+    keys = context.layer(
+        "randomUniformStatic",
+        layout=SOURCE,
+        outputShape=(extent(given, 0),),
+        seed=node.attrs.get("seed", 0) or -1,
+        minVal=0.0,
+        maxVal=1.0,
+    )
+    order = context.layer("argSort", keys, layout=SOURCE, axis=0, descending=False)
+    return context.layer("gather", given, order, layout=SOURCE, axis=0)

@@ -23,109 +23,125 @@ from mlferry.converters.values import CHANNELS_FIRST, SOURCE, UNFLATTENED, Blob
 from mlferry.errors import ConversionError
 
 _REDUCTIONS = {
-    "Sum": "reduceSum", "Mean": "reduceMean", "Max": "reduceMax", "Min": "reduceMin",
-    "Prod": "reduceProd", "Any": "reduceMax", "All": "reduceMin", "EuclideanNorm": "reduceL2",
-}  # fmt: skip
+    "Sum": "reduceSum",
+    "Mean": "reduceMean",
+    "Max": "reduceMax",
+    "Min": "reduceMin",
+    "Prod": "reduceProd",
+    "Any": "reduceMax",
+    "All": "reduceMin",
+    "EuclideanNorm": "reduceL2",
+}
 
 
 @op(*_REDUCTIONS, constants=(1,), layouts=UNFLATTENED)
-def reduce(low: Lowering, node: Node, x: Blob, axes: Any) -> Blob:
+def reduce(context: Lowering, node: Node, x: Blob, axes: Any) -> Blob:
     """Channels-first data stay so while the channels and the batch do."""
     keep = bool(node.attrs.get("keep_dims", False))
     if rank(x) == 0 or not axes.size:
-        return valuewise(low, "unary", x, type="ABS") if node.op == "EuclideanNorm" else x
+        return valuewise(context, "unary", x, type="ABS") if node.op == "EuclideanNorm" else x
     gone = sorted({positive(a, x.rank) for a in ints(axes)})
     left = x.rank if keep else x.rank - len(gone)
     stays = keep or not {0, x.rank - 1} & set(gone)
     if x.layout == CHANNELS_FIRST and not stays and left > 1:
-        x = low.source_order(x)
+        x = context.source_order(x)
     layout = x.layout if left > 2 else SOURCE
     places = sorted(x.axis(a) for a in gone)
-    made = low.layer(
+    made = context.layer(
         _REDUCTIONS[node.op], x, layout=layout, axes=places, keepDims=keep, reduceAll=False
     )
     return made if left else scalar(made)
 
 
 @op("ArgMax", "ArgMin", raw=True)
-def arg(low: Lowering, node: Node, x: Any, axis: Any) -> Blob:
+def arg(context: Lowering, node: Node, x: Any, axis: Any) -> Blob:
     """The first extreme wins."""
-    given = blob(low, x)
+    given = blob(context, x)
     place = positive(ints(array_of(node, 1, axis))[0], given.rank)
     if given.layout != CHANNELS_FIRST or place == 0:
-        given = low.source_order(given)
+        given = context.source_order(given)
     # without their channels, channels-first data lie as the source has them
     loses_channels = place == given.rank - 1
     layout = SOURCE if loses_channels or given.rank < 4 else given.layout
     where = given.axis(place)
     kind = "argMax" if node.op == "ArgMax" else "argMin"
-    made = low.layer(kind, given, layout=layout, axis=where, removeDim=True)
+    made = context.layer(kind, given, layout=layout, axis=where, removeDim=True)
     return scalar(made) if given.rank == 1 else made
 
 
 @op("TopKV2", raw=True)
-def top_k(low: Lowering, node: Node, x: Any, k: Any) -> tuple[Blob, ...]:
+def top_k(context: Lowering, node: Node, x: Any, k: Any) -> tuple[Blob, ...]:
     """Along the last axis; of equal values the first comes first."""
     node.attrs.get("sorted")
     node.attrs.get("index_type")
     count = ints(array_of(node, 1, k))[0]
-    given = source(low, x)
+    given = source(context, x)
     if not 1 <= count <= extent(given, -1):
         raise ConversionError(f"k={count} of {extent(given, -1)} values")
-    return low.outputs(2, "topK", given, layout=SOURCE, axis=-1, K=count, useBottomK=False)
+    return context.outputs(2, "topK", given, layout=SOURCE, axis=-1, K=count, useBottomK=False)
 
 
 @op("Cumsum", constants=(1,))
-def cumsum(low: Lowering, node: Node, x: Blob, axis: Any) -> Blob:
-    return low.layer(
-        "cumSum", x, layout=SOURCE, axis=positive(ints(axis)[0], x.rank),
+def cumsum(context: Lowering, node: Node, x: Blob, axis: Any) -> Blob:
+    return context.layer(
+        "cumSum",
+        x,
+        layout=SOURCE,
+        axis=positive(ints(axis)[0], x.rank),
         excludeFinalSum=bool(node.attrs.get("exclusive", False)),
         reverse=bool(node.attrs.get("reverse", False)),
-    )  # fmt: skip
+    )
 
 
 @op("InTopKV2", raw=True)
-def in_top_k(low: Lowering, node: Node, predictions: Any, targets: Any, k: Any) -> Blob:
+def in_top_k(context: Lowering, node: Node, predictions: Any, targets: Any, k: Any) -> Blob:
     """Whether fewer than k predictions are above that of the target."""
-    given = source(low, predictions)
-    places = low.expand(source(low, targets), 1)
-    chosen = low.layer("gatherAlongAxis", given, places, layout=SOURCE, axis=1)
-    above = low.layer("greaterThan", given, chosen, layout=SOURCE)
-    count = low.layer("reduceSum", above, layout=SOURCE, axes=(1,), keepDims=False)
+    given = source(context, predictions)
+    places = context.expand(source(context, targets), 1)
+    chosen = context.layer("gatherAlongAxis", given, places, layout=SOURCE, axis=1)
+    above = context.layer("greaterThan", given, chosen, layout=SOURCE)
+    count = context.layer("reduceSum", above, layout=SOURCE, axes=(1,), keepDims=False)
     limit = float(ints(array_of(node, 2, k))[0])
-    return low.layer("lessThan", count, layout=SOURCE, alpha=limit)
+    return context.layer("lessThan", count, layout=SOURCE, alpha=limit)
 
 
 @op("Cumprod", constants=(1,))
-def cumprod(low: Lowering, node: Node, x: Blob, axis: Any) -> Blob:
+def cumprod(context: Lowering, node: Node, x: Blob, axis: Any) -> Blob:
     """One product after another."""
     place = positive(ints(axis)[0], x.rank)
     count = extent(x, place)
     exclusive, reverse = (bool(node.attrs.get(n, False)) for n in ("exclusive", "reverse"))
-    parts = [x] if count == 1 else list(
-        low.outputs(count, "splitND", x, layout=SOURCE, axis=place, numSplits=count)
-    )  # fmt: skip
+    parts = (
+        [x]
+        if count == 1
+        else list(context.outputs(count, "splitND", x, layout=SOURCE, axis=place, numSplits=count))
+    )
     order = parts[::-1] if reverse else parts
-    ones = low.layer("fillLike", order[0], layout=SOURCE, value=1.0)
+    ones = context.layer("fillLike", order[0], layout=SOURCE, value=1.0)
     factors = [ones, *order[:-1]] if exclusive else order
     made = list(
-        itertools.accumulate(factors, lambda a, b: joint(low, "multiplyBroadcastable", a, b))
+        itertools.accumulate(factors, lambda a, b: joint(context, "multiplyBroadcastable", a, b))
     )
-    return joined(low, made[::-1] if reverse else made, place)
+    return joined(context, made[::-1] if reverse else made, place)
 
 
 @op("NthElement", raw=True)
-def nth_element(low: Lowering, node: Node, x: Any, n: Any) -> Blob:
+def nth_element(context: Lowering, node: Node, x: Any, n: Any) -> Blob:
     """The value at a place of the sorted last axis."""
     place = ints(array_of(node, 1, n))[0]
-    given = source(low, x)
+    given = source(context, x)
     if not 0 <= place < extent(given, -1):
         raise ConversionError(f"n={place} of {extent(given, -1)} values")
-    values, _ = low.outputs(
-        2, "topK", given, layout=SOURCE, axis=-1, K=place + 1,
+    values, _ = context.outputs(
+        2,
+        "topK",
+        given,
+        layout=SOURCE,
+        axis=-1,
+        K=place + 1,
         useBottomK=not node.attrs.get("reverse", False),
-    )  # fmt: skip
-    made = sliced(low, values, [place], [place + 1], [given.rank - 1], None)
+    )
+    made = sliced(context, values, [place], [place + 1], [given.rank - 1], None)
     if given.rank == 1:
         return scalar(made)
-    return low.layer("squeeze", made, layout=SOURCE, axes=(-1,))
+    return context.layer("squeeze", made, layout=SOURCE, axes=(-1,))

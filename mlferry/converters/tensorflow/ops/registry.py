@@ -46,16 +46,16 @@ def op(
 
     def decorate(function: Converter) -> Converter:
         @functools.wraps(function)
-        def convert(low: Lowering, node: Node, *operands: Any) -> Any:
+        def convert(context: Lowering, node: Node, *operands: Any) -> Any:
             places = {place % max(len(operands), 1) for place in constants}
             found: list[Any] = list(operands)
             flowing = [i for i, x in enumerate(operands) if i not in places]
-            blobs = low.arranged_inputs([blob(low, operands[i]) for i in flowing], layouts)
+            blobs = context.arranged_inputs([blob(context, operands[i]) for i in flowing], layouts)
             for place, made in zip(flowing, blobs, strict=True):
                 found[place] = made
             for place in places:
                 found[place] = array_of(node, place, operands[place])
-            return function(low, node, *found)
+            return function(context, node, *found)
 
         OPS.register(*names, **options)(_within_range(function if raw else convert))
         return function
@@ -70,9 +70,19 @@ RANGES = {
 }  # fmt: skip
 SMALL = frozenset({"int8", "uint8", "int16", "uint16"})  # whose overflow float32 can tell
 _OVERFLOWING = {
-    "Abs", "Add", "AddN", "AddV2", "Cumsum", "MatMul", "Mul", "Neg", "Square",
-    "SquaredDifference", "Sub", "Sum",
-}  # fmt: skip
+    "Abs",
+    "Add",
+    "AddN",
+    "AddV2",
+    "Cumsum",
+    "MatMul",
+    "Mul",
+    "Neg",
+    "Square",
+    "SquaredDifference",
+    "Sub",
+    "Sum",
+}
 # Whose results may be above 2**24, where float32 does not tell how they overflow.
 _BEYOND = {
     **dict.fromkeys(("Cumprod", "Pow", "Prod"), SMALL),
@@ -86,8 +96,8 @@ def _within_range(convert: Converter) -> Converter:
     """A converter whose results overflow as small integers do."""
 
     @functools.wraps(convert)
-    def converted(low: Lowering, node: Node, *operands: Any) -> Any:
-        made = convert(low, node, *operands)
+    def converted(context: Lowering, node: Node, *operands: Any) -> Any:
+        made = convert(context, node, *operands)
         dtype = node.outputs[0].dtype if node.outputs else ""
         if dtype in _BEYOND.get(node.op, ()):
             raise ConversionError(
@@ -95,21 +105,25 @@ def _within_range(convert: Converter) -> Converter:
                 "how. Cast its operands to int32 or to a float before"
             )
         overflows = node.op in _OVERFLOWING and dtype in SMALL
-        return wrapped(low, made, dtype) if overflows else made
+        return wrapped(context, made, dtype) if overflows else made
 
     return converted
 
 
-def wrapped(low: Lowering, x: Blob, dtype: str) -> Blob:
+def wrapped(context: Lowering, x: Blob, dtype: str) -> Blob:
     """Whole numbers without the bits that a type has no place for; large types are left alone."""
     if dtype not in SMALL:
         return x
     least, most = RANGES[dtype]
     count = Constant("", np.float32(most - least + 1))
-    moved = valuewise(low, "activation", x, linear={"alpha": 1.0, "beta": -least}) if least else x
-    rest = joint(low, "modBroadcastable", moved, count)
+    moved = (
+        valuewise(context, "activation", x, linear={"alpha": 1.0, "beta": -least}) if least else x
+    )
+    rest = joint(context, "modBroadcastable", moved, count)
     return (
-        valuewise(low, "activation", rest, linear={"alpha": 1.0, "beta": least}) if least else rest
+        valuewise(context, "activation", rest, linear={"alpha": 1.0, "beta": least})
+        if least
+        else rest
     )
 
 
@@ -119,14 +133,14 @@ def read_all(node: Node) -> None:
         node.attrs.get(name)
 
 
-def blob(low: Lowering, x: Any) -> Blob:
+def blob(context: Lowering, x: Any) -> Blob:
     """An operand as a blob."""
-    return low.stored(x) if isinstance(x, Constant) else x
+    return context.stored(x) if isinstance(x, Constant) else x
 
 
-def source(low: Lowering, x: Any) -> Blob:
+def source(context: Lowering, x: Any) -> Blob:
     """An operand as a blob in the source's order of axes."""
-    return low.source_order(blob(low, x))
+    return context.source_order(blob(context, x))
 
 
 def is_channels_first(node: Node) -> bool:
@@ -134,12 +148,12 @@ def is_channels_first(node: Node) -> bool:
     return str(node.attrs.get("data_format", "NHWC")).startswith("NC")
 
 
-def maps(low: Lowering, node: Node, x: Any) -> Blob:
+def maps(context: Lowering, node: Node, x: Any) -> Blob:
     """An operand whose channels lie first, by its layout or because the source has them so."""
-    found = blob(low, x)
+    found = blob(context, x)
     if is_channels_first(node):
-        return low.source_order(found)
-    return arrange(low, found, CHANNELS_FIRST)
+        return context.source_order(found)
+    return arrange(context, found, CHANNELS_FIRST)
 
 
 def spatial(node: Node, values: Sequence[Any]) -> list[Any]:
@@ -166,7 +180,7 @@ def permuted(array: NDArray[Any], x: Blob) -> NDArray[Any] | None:
     return array
 
 
-def common(low: Lowering, *operands: Any) -> tuple[list[Blob], Layout]:
+def common(context: Lowering, *operands: Any) -> tuple[list[Blob], Layout]:
     """Operands that broadcast with each other, in one layout.
 
     Constants are permuted now; blobs of several ranks go to the source's order.
@@ -182,13 +196,13 @@ def common(low: Lowering, *operands: Any) -> tuple[list[Blob], Layout]:
     found = []
     for x in operands:
         if isinstance(x, Blob):
-            found.append(x if x.is_scalar else arrange(low, x, layout))
+            found.append(x if x.is_scalar else arrange(context, x, layout))
         elif layout == SOURCE or lead is None:
-            found.append(low.stored(x))
+            found.append(context.stored(x))
         else:
             turned = permuted(x.array, lead)
             assert turned is not None  # else the layout is SOURCE
-            found.append(low.constant(turned, layout=layout))
+            found.append(context.constant(turned, layout=layout))
     if all(x.is_scalar for x in found):
         layout = SCALAR
     return found, layout
@@ -205,18 +219,18 @@ def _shared(flowing: Sequence[Blob]) -> Layout:
     return CHANNELS_FIRST if layouts == {SOURCE, CHANNELS_FIRST} else SOURCE
 
 
-def joint(low: Lowering, kind: str, *operands: Any, **params: Any) -> Blob:
+def joint(context: Lowering, kind: str, *operands: Any, **params: Any) -> Blob:
     """A layer of several operands that broadcast."""
-    found, layout = common(low, *operands)
-    return low.layer(kind, *found, layout=layout, **params)
+    found, layout = common(context, *operands)
+    return context.layer(kind, *found, layout=layout, **params)
 
 
-def fold(low: Lowering, node: Node, arrays: Sequence[Any]) -> Sequence[Any] | None:
+def fold(context: Lowering, node: Node, arrays: Sequence[Any]) -> Sequence[Any] | None:
     """Evaluate an operation of constants with TensorFlow itself."""
     if not foldable(node):
         return None
     import tensorflow as tf
-    from tensorflow.python.eager import context, execute
+    from tensorflow.python.eager import context as eager, execute
 
     told: list[Any] = []
     for item in node.proto.op_def.attr:
@@ -231,7 +245,7 @@ def fold(low: Lowering, node: Node, arrays: Sequence[Any]) -> Sequence[Any] | No
         size = _size_of_operands(node, arrays)
     if size is None and node.op not in _NO_LARGER:
         return None
-    low.compute(sum(a.nbytes for a in arrays) if size is None else size)
+    context.compute(sum(a.nbytes for a in arrays) if size is None else size)
     try:
         with tf.device("CPU:0"):
             given = [
@@ -239,7 +253,7 @@ def fold(low: Lowering, node: Node, arrays: Sequence[Any]) -> Sequence[Any] | No
                 for array, tensor in zip(arrays, node.proto.inputs, strict=True)
             ]
             made = execute.execute(
-                node.op.encode(), len(node.outputs), given, tuple(told), context.context()
+                node.op.encode(), len(node.outputs), given, tuple(told), eager.context()
             )
     except Exception:
         return None  # what TensorFlow cannot evaluate on its own is converted
@@ -258,10 +272,20 @@ def foldable(node: Node) -> bool:
 
 # Whose size depends on the values, but is not larger than that of the operands.
 _NO_LARGER = {
-    "Where", "Unique", "UniqueV2", "UniqueWithCounts", "UniqueWithCountsV2", "BooleanMask",
-    "DynamicPartition", "ListDiff", "NonMaxSuppression", "NonMaxSuppressionV2",
-    "NonMaxSuppressionV3", "NonMaxSuppressionV4", "NonMaxSuppressionV5",
-}  # fmt: skip
+    "Where",
+    "Unique",
+    "UniqueV2",
+    "UniqueWithCounts",
+    "UniqueWithCountsV2",
+    "BooleanMask",
+    "DynamicPartition",
+    "ListDiff",
+    "NonMaxSuppression",
+    "NonMaxSuppressionV2",
+    "NonMaxSuppressionV3",
+    "NonMaxSuppressionV4",
+    "NonMaxSuppressionV5",
+}
 
 
 def _size(tensors: Sequence[Any]) -> int | None:
@@ -294,11 +318,23 @@ def _size_of_operands(node: Node, arrays: Sequence[Any]) -> int | None:
 
 
 _NOT_FOLDED = {
-    "FakeQuantWithMinMaxArgs", "FakeQuantWithMinMaxVars", "FakeQuantWithMinMaxVarsPerChannel",
-    "QuantizeAndDequantizeV2", "QuantizeAndDequantizeV3", "QuantizeAndDequantizeV4",
-    "QuantizeAndDequantizeV4Grad", "If", "StatelessIf", "While", "StatelessWhile", "Case",
-    "StatelessCase", "Dequantize", "TensorListReserve", "TensorListFromTensor",
-}  # fmt: skip
+    "FakeQuantWithMinMaxArgs",
+    "FakeQuantWithMinMaxVars",
+    "FakeQuantWithMinMaxVarsPerChannel",
+    "QuantizeAndDequantizeV2",
+    "QuantizeAndDequantizeV3",
+    "QuantizeAndDequantizeV4",
+    "QuantizeAndDequantizeV4Grad",
+    "If",
+    "StatelessIf",
+    "While",
+    "StatelessWhile",
+    "Case",
+    "StatelessCase",
+    "Dequantize",
+    "TensorListReserve",
+    "TensorListFromTensor",
+}
 
 # What of their operands they move: the values of one, or of several.
 _MOVING = {

@@ -25,7 +25,7 @@ _MODES = {
 
 
 @op(*_MODES, constants=(1,), layouts=(CHANNELS_FIRST,))
-def resize_images(low: Lowering, node: Node, x: Blob, size: Any) -> Blob:
+def resize_images(context: Lowering, node: Node, x: Blob, size: Any) -> Blob:
     """Positions are computed in float32, cubic weights at 1,024 distances: as TensorFlow does."""
     corners = bool(node.attrs.get("align_corners", False))
     centers = bool(node.attrs.get("half_pixel_centers", False))
@@ -45,21 +45,26 @@ def resize_images(low: Lowering, node: Node, x: Blob, size: Any) -> Blob:
     target = (x.known[0], x.known[1], height, width)
     factors = [1.0, 1.0, height / extent(x, 2), width / extent(x, 3)]
     how = Sampling(
-        mode, positions, rounding=(lambda v: np.floor(v + 0.5)) if corners else np.floor,
-        repeats=not corners, half_pixel=centers and not corners,
-        cubic=-0.5 if centers else -0.75, exclude_outside=centers, steps=_STEPS,
-    )  # fmt: skip
-    return resize(low, x, target, factors, how)
+        mode,
+        positions,
+        rounding=(lambda v: np.floor(v + 0.5)) if corners else np.floor,
+        repeats=not corners,
+        half_pixel=centers and not corners,
+        cubic=-0.5 if centers else -0.75,
+        exclude_outside=centers,
+        steps=_STEPS,
+    )
+    return resize(context, x, target, factors, how)
 
 
 @op("ResizeArea", constants=(1,), layouts=(CHANNELS_FIRST,))
-def resize_area(low: Lowering, node: Node, x: Blob, size: Any) -> Blob:
+def resize_area(context: Lowering, node: Node, x: Blob, size: Any) -> Blob:
     """Means of the pixels, and parts of pixels, that a new one covers."""
     corners = bool(node.attrs.get("align_corners", False))
     for axis, after in enumerate(ints(size), 2):
         before = extent(x, axis)
         scale = (before - 1) / (after - 1) if corners and after > 1 else before / after
-        x = along(low, x, axis, _areas(before, after, scale))
+        x = along(context, x, axis, _areas(before, after, scale))
     return x
 
 
@@ -76,7 +81,7 @@ def _areas(before: int, after: int, scale: float) -> NDArray[np.float32]:
 
 @op("CropAndResize", constants=(3,), layouts=(SOURCE,))
 def crop_and_resize(
-    low: Lowering, node: Node, x: Blob, boxes: Blob, which: Blob, size: Any
+    context: Lowering, node: Node, x: Blob, boxes: Blob, which: Blob, size: Any
 ) -> Blob:
     """Boxes in parts of the image; samples outside are `extrapolation_value`.
 
@@ -87,46 +92,61 @@ def crop_and_resize(
     if method not in ("bilinear", "nearest"):
         raise ConversionError(f"method={method!r}")
     height, width = ints(size)
-    images = low.layer("transpose", x, layout=SOURCE, axes=(0, 3, 1, 2))
-    chosen = low.layer("gather", images, which, layout=SOURCE, axis=0)
-    top, left, bottom, right = low.outputs(4, "splitND", boxes, layout=SOURCE, axis=-1, numSplits=4)
-    down, rows_inside = _samples(low, top, bottom, height, extent(x, 1), method)
-    across, columns_inside = _samples(low, left, right, width, extent(x, 2), method)
-    rows = low.layer("batchedMatmul", low.expand(down, 1), chosen, layout=SOURCE)
-    made = low.layer("batchedMatmul", rows, low.expand(across, 1), layout=SOURCE, transposeB=True)
+    images = context.layer("transpose", x, layout=SOURCE, axes=(0, 3, 1, 2))
+    chosen = context.layer("gather", images, which, layout=SOURCE, axis=0)
+    top, left, bottom, right = context.outputs(
+        4, "splitND", boxes, layout=SOURCE, axis=-1, numSplits=4
+    )
+    down, rows_inside = _samples(context, top, bottom, height, extent(x, 1), method)
+    across, columns_inside = _samples(context, left, right, width, extent(x, 2), method)
+    rows = context.layer("batchedMatmul", context.expand(down, 1), chosen, layout=SOURCE)
+    made = context.layer(
+        "batchedMatmul", rows, context.expand(across, 1), layout=SOURCE, transposeB=True
+    )
     inside = joint(
-        low, "logicalAnd", shaped(low, rows_inside, (rows_inside.known[0], 1, height, 1)),
-        shaped(low, columns_inside, (columns_inside.known[0], 1, 1, width)),
-    )  # fmt: skip
-    kept = low.layer("whereBroadcastable", inside, made, low.constant([outside]), layout=SOURCE)
-    return low.relabel(kept, CHANNELS_FIRST)
+        context,
+        "logicalAnd",
+        shaped(context, rows_inside, (rows_inside.known[0], 1, height, 1)),
+        shaped(context, columns_inside, (columns_inside.known[0], 1, 1, width)),
+    )
+    kept = context.layer(
+        "whereBroadcastable", inside, made, context.constant([outside]), layout=SOURCE
+    )
+    return context.relabel(kept, CHANNELS_FIRST)
 
 
 def _samples(
-    low: Lowering, start: Blob, end: Blob, count: int, size: int, method: str
+    context: Lowering, start: Blob, end: Blob, count: int, size: int, method: str
 ) -> tuple[Blob, Blob]:
     """[boxes, count, size] weights of pixels, and which of [boxes, count] lie inside."""
     if count > 1:
-        first = low.layer("activation", start, layout=SOURCE, linear={"alpha": float(size - 1)})
-        span = low.layer("subtractBroadcastable", end, start, layout=SOURCE)
-        step = low.layer(
+        first = context.layer("activation", start, layout=SOURCE, linear={"alpha": float(size - 1)})
+        span = context.layer("subtractBroadcastable", end, start, layout=SOURCE)
+        step = context.layer(
             "activation", span, layout=SOURCE, linear={"alpha": (size - 1) / (count - 1)}
         )
-        moved = joint(low, "multiplyBroadcastable", step, low.constant(np.arange(count)[None]))
-        places = joint(low, "addBroadcastable", first, moved)
+        moved = joint(
+            context, "multiplyBroadcastable", step, context.constant(np.arange(count)[None])
+        )
+        places = joint(context, "addBroadcastable", first, moved)
     else:
-        both = low.layer("addBroadcastable", start, end, layout=SOURCE)
-        places = low.layer("activation", both, layout=SOURCE, linear={"alpha": 0.5 * (size - 1)})
+        both = context.layer("addBroadcastable", start, end, layout=SOURCE)
+        places = context.layer(
+            "activation", both, layout=SOURCE, linear={"alpha": 0.5 * (size - 1)}
+        )
     inside = joint(
-        low, "logicalAnd", low.layer("greaterEqual", places, layout=SOURCE, alpha=0.0),
-        low.layer("lessEqual", places, layout=SOURCE, alpha=float(size - 1)),
-    )  # fmt: skip
+        context,
+        "logicalAnd",
+        context.layer("greaterEqual", places, layout=SOURCE, alpha=0.0),
+        context.layer("lessEqual", places, layout=SOURCE, alpha=float(size - 1)),
+    )
     if method == "nearest":
-        half_up = low.layer("activation", places, layout=SOURCE,
-                            linear={"alpha": 1.0, "beta": 0.5})  # fmt: skip
-        places = low.layer("floor", half_up, layout=SOURCE)
-    pixels = low.constant(np.arange(size)[None, None])
-    gap = joint(low, "subtractBroadcastable", low.expand(places, -1), pixels)
-    distance = low.layer("unary", gap, layout=SOURCE, type="ABS")
-    hat = low.layer("activation", distance, layout=SOURCE, linear={"alpha": -1.0, "beta": 1.0})
-    return low.layer("activation", hat, layout=SOURCE, ReLU={}), inside
+        half_up = context.layer(
+            "activation", places, layout=SOURCE, linear={"alpha": 1.0, "beta": 0.5}
+        )
+        places = context.layer("floor", half_up, layout=SOURCE)
+    pixels = context.constant(np.arange(size)[None, None])
+    gap = joint(context, "subtractBroadcastable", context.expand(places, -1), pixels)
+    distance = context.layer("unary", gap, layout=SOURCE, type="ABS")
+    hat = context.layer("activation", distance, layout=SOURCE, linear={"alpha": -1.0, "beta": 1.0})
+    return context.layer("activation", hat, layout=SOURCE, ReLU={}), inside

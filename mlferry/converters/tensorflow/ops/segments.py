@@ -25,132 +25,144 @@ def _neutral(kind: str, dtype: str) -> float:
     return {"Sum": 0.0, "Prod": 1.0, "Max": float(least), "Min": float(most)}[kind]
 
 
-def _gathered(low: Lowering, kind: str, x: Blob, ids: Any, count: int, neutral: float) -> Blob:
+def _gathered(context: Lowering, kind: str, x: Blob, ids: Any, count: int, neutral: float) -> Blob:
     """Rows of the first axis, joined by their numbers; a last row is there for negative ones."""
     _, *rest = known(x)
     start = np.full((count + 1, *rest), neutral, np.float32)
     if isinstance(ids, Constant):
         array = ids.array.ravel()
-        numbers = low.constant(np.where(array < 0, count, array))
+        numbers = context.constant(np.where(array < 0, count, array))
     else:
-        below = valuewise(low, "lessThan", ids, alpha=0.0)
+        below = valuewise(context, "lessThan", ids, alpha=0.0)
         last = Constant("", np.float32(count))
-        numbers = joint(low, "whereBroadcastable", below, last, ids)
-    made = low.layer(
-        "scatter", low.constant(start), numbers, x, layout=SOURCE, axis=0, mode=_MODES[kind]
+        numbers = joint(context, "whereBroadcastable", below, last, ids)
+    made = context.layer(
+        "scatter", context.constant(start), numbers, x, layout=SOURCE, axis=0, mode=_MODES[kind]
     )
-    return sliced(low, made, [0], [count], [0], None)
+    return sliced(context, made, [0], [count], [0], None)
 
 
 @op(*(f"Segment{kind}" for kind in (*_MODES, "Mean")), raw=True)
-def segment(low: Lowering, node: Node, x: Any, ids: Any) -> Blob:
+def segment(context: Lowering, node: Node, x: Any, ids: Any) -> Blob:
     """Sorted numbers; rows that nothing joins are 0, or 1 where it is a product."""
     kind = node.op.removeprefix("Segment")
     array = array_of(node, 1, ids).ravel()
-    given = source(low, x)
+    given = source(context, x)
     if not array.size:
         raise ConversionError("no segments: a result without elements")
     count = int(array[-1]) + 1
     counts = np.bincount(array, minlength=count).reshape(-1, *(1,) * (given.rank - 1))
     joins = "Sum" if kind == "Mean" else kind
     neutral = _neutral(joins, node.inputs[0].dtype)
-    made = _gathered(low, joins, given, ids, count, neutral)
+    made = _gathered(context, joins, given, ids, count, neutral)
     if kind == "Mean":
-        return joint(low, "divideBroadcastable", made, low.constant(np.maximum(counts, 1)))
+        return joint(context, "divideBroadcastable", made, context.constant(np.maximum(counts, 1)))
     if kind in ("Max", "Min") and not counts.all():
-        return joint(low, "multiplyBroadcastable", made, low.constant(counts > 0))
+        return joint(context, "multiplyBroadcastable", made, context.constant(counts > 0))
     return made
 
 
 @op(*(f"UnsortedSegment{kind}" for kind in _MODES), raw=True)
-def unsorted_segment(low: Lowering, node: Node, x: Any, ids: Any, count: Any) -> Blob:
+def unsorted_segment(context: Lowering, node: Node, x: Any, ids: Any, count: Any) -> Blob:
     """Numbers in any order; negative ones are left out."""
     kind = node.op.removeprefix("UnsortedSegment")
     number = ints(array_of(node, 2, count))[0]
-    given = source(low, x)
+    given = source(context, x)
     axes = ids.array.ndim if isinstance(ids, Constant) else rank(ids)
     shape = known(given)
-    rows = shaped(low, given, (math.prod(shape[:axes]), *shape[axes:]))
-    numbers = ids if isinstance(ids, Constant) else shaped(low, source(low, ids), rows.known[:1])
+    rows = shaped(context, given, (math.prod(shape[:axes]), *shape[axes:]))
+    numbers = (
+        ids if isinstance(ids, Constant) else shaped(context, source(context, ids), rows.known[:1])
+    )
     neutral = _neutral(kind, node.inputs[0].dtype)
-    return _gathered(low, kind, rows, numbers, number, neutral)
+    return _gathered(context, kind, rows, numbers, number, neutral)
 
 
-def _counted(low: Lowering, x: Blob, size: int, weights: Blob | None = None) -> Blob:
+def _counted(context: Lowering, x: Blob, size: int, weights: Blob | None = None) -> Blob:
     """How many values are 0, 1, ..., each counted once or by its weight."""
-    column = shaped(low, x, (math.prod(known(x)), 1))
-    hits = joint(low, "equal", column, low.constant(np.arange(size)[None]))
+    column = shaped(context, x, (math.prod(known(x)), 1))
+    hits = joint(context, "equal", column, context.constant(np.arange(size)[None]))
     if weights is not None:
-        hits = joint(low, "multiplyBroadcastable", hits, shaped(low, weights, column.known))
-    return low.layer("reduceSum", hits, layout=SOURCE, axes=(0,), keepDims=False)
+        hits = joint(context, "multiplyBroadcastable", hits, shaped(context, weights, column.known))
+    return context.layer("reduceSum", hits, layout=SOURCE, axes=(0,), keepDims=False)
 
 
 @op("Bincount", raw=True)
-def bincount(low: Lowering, node: Node, x: Any, size: Any, weights: Any) -> Blob:
+def bincount(context: Lowering, node: Node, x: Any, size: Any, weights: Any) -> Blob:
     plain = isinstance(weights, Constant) and not weights.array.size
-    factor = None if plain else source(low, weights)
-    return _counted(low, source(low, x), ints(array_of(node, 1, size))[0], factor)
+    factor = None if plain else source(context, weights)
+    return _counted(context, source(context, x), ints(array_of(node, 1, size))[0], factor)
 
 
 @op("HistogramFixedWidth", raw=True)
-def histogram(low: Lowering, node: Node, x: Any, ends: Any, bins: Any) -> Blob:
+def histogram(context: Lowering, node: Node, x: Any, ends: Any, bins: Any) -> Blob:
     """Values beyond the range count in the first and the last bin."""
     count = ints(array_of(node, 2, bins))[0]
     least, most = (float(n) for n in array_of(node, 1, ends).ravel())
-    moved = joint(low, "subtractBroadcastable", source(low, x), Constant("", np.float32(least)))
+    moved = joint(
+        context, "subtractBroadcastable", source(context, x), Constant("", np.float32(least))
+    )
     step = Constant("", np.float32((most - least) / count))
-    places = valuewise(low, "floor", joint(low, "divideBroadcastable", moved, step))
-    held = valuewise(low, "clip", places, minVal=0.0, maxVal=float(count - 1))
-    return _counted(low, held, count)
+    places = valuewise(context, "floor", joint(context, "divideBroadcastable", moved, step))
+    held = valuewise(context, "clip", places, minVal=0.0, maxVal=float(count - 1))
+    return _counted(context, held, count)
 
 
 @op("SparseTensorDenseAdd", raw=True)
-def sparse_add(low: Lowering, node: Node, indices: Any, values: Any, shape: Any, x: Any) -> Blob:
-    return low.layer(
-        "scatterND", source(low, x), source(low, indices), vector(source(low, values)),
-        layout=SOURCE, mode="SCATTER_ADD",
-    )  # fmt: skip
+def sparse_add(
+    context: Lowering, node: Node, indices: Any, values: Any, shape: Any, x: Any
+) -> Blob:
+    return context.layer(
+        "scatterND",
+        source(context, x),
+        source(context, indices),
+        vector(source(context, values)),
+        layout=SOURCE,
+        mode="SCATTER_ADD",
+    )
 
 
-def _rows(low: Lowering, x: Blob, axes: int) -> Blob:
+def _rows(context: Lowering, x: Blob, axes: int) -> Blob:
     """The first axes as one."""
     shape = known(x)
-    return shaped(low, x, (math.prod(shape[:axes]), *shape[axes:]))
+    return shaped(context, x, (math.prod(shape[:axes]), *shape[axes:]))
 
 
 @op("DynamicPartition", raw=True)
-def dynamic_partition(low: Lowering, node: Node, x: Any, partitions: Any) -> list[Any]:
+def dynamic_partition(context: Lowering, node: Node, x: Any, partitions: Any) -> list[Any]:
     """The rows of each number, which must be known."""
     array = array_of(node, 1, partitions)
-    given = _rows(low, source(low, x), array.ndim)
+    given = _rows(context, source(context, x), array.ndim)
     found: list[Any] = []
     for number in range(node.attrs["num_partitions"]):
         places = np.flatnonzero(array.ravel() == number)
         found.append(
-            low.layer("gather", given, low.constant(places), layout=SOURCE, axis=0)
+            context.layer("gather", given, context.constant(places), layout=SOURCE, axis=0)
             if places.size
             else np.zeros((0, *known(given)[1:]), np.float32)
         )
     return found
 
 
-def _stitched(low: Lowering, x: Blob, axes: int) -> Blob:
+def _stitched(context: Lowering, x: Blob, axes: int) -> Blob:
     """The rows of one operand, whose places have so many axes."""
     if axes:
-        return _rows(low, x, axes)
-    return shaped(low, x, (1, *known(x)))
+        return _rows(context, x, axes)
+    return shaped(context, x, (1, *known(x)))
 
 
 @op("DynamicStitch", "ParallelDynamicStitch", raw=True)
-def dynamic_stitch(low: Lowering, node: Node, *operands: Any) -> Blob:
+def dynamic_stitch(context: Lowering, node: Node, *operands: Any) -> Blob:
     """Rows at places that are known; of two at one place, the later one stays."""
     node.attrs.get("N")
     half = len(operands) // 2
     places = [array_of(node, place, x) for place, x in enumerate(operands[:half])]
     pairs = zip(places, operands[half:], strict=True)
-    parts = [_stitched(low, source(low, x), at.ndim) for at, x in pairs if at.size]
+    parts = [_stitched(context, source(context, x), at.ndim) for at, x in pairs if at.size]
     targets = np.concatenate([at.ravel() for at in places])
     order = np.zeros(int(targets.max()) + 1, np.int64)
     order[targets] = np.arange(targets.size)
-    whole = parts[0] if len(parts) == 1 else low.layer("concatND", *parts, layout=SOURCE, axis=0)
-    return low.layer("gather", whole, low.constant(order), layout=SOURCE, axis=0)
+    whole = (
+        parts[0] if len(parts) == 1 else context.layer("concatND", *parts, layout=SOURCE, axis=0)
+    )
+    return context.layer("gather", whole, context.constant(order), layout=SOURCE, axis=0)
