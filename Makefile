@@ -23,6 +23,7 @@ test: lint type unit wheel  ## everything that CI runs
 lint: .venv/ready
 	$(DEV)/ruff format --check .
 	$(DEV)/ruff check .
+	$(DEV)/codespell
 
 type: .venv/ready
 	$(DEV)/mypy
@@ -66,7 +67,7 @@ test-newest: .venv-newest/ready  ## with the newest versions, on the newest Pyth
 	MLFERRY_FEW_ORACLES=1 $(NEWEST)/python -m pytest $(VERSIONS_TESTS)
 
 bench: .venv/ready  ## the published figures, us and a peer in one run (Python 3.11 or newer)
-	$(DEV)/python -m pip install --quiet --disable-pip-version-check -e '.[bench]'
+	$(DEV)/python -m pip install --quiet --disable-pip-version-check -e '.[all]' --group bench
 	$(DEV)/python benchmarks/runtime.py --docs
 	$(DEV)/python benchmarks/runtime.py --docs --batches 1 --threads 0
 	$(DEV)/python benchmarks/hotspots.py --docs
@@ -83,7 +84,8 @@ docs: .venv/ready  ## write the generated tables of docs/, and the site into bui
 
 .venv/ready: pyproject.toml
 	$(PYTHON) -m venv .venv
-	$(DEV)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	$(DEV)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
+	$(DEV)/python -m pip install --quiet --disable-pip-version-check -e '.[all]' --group dev
 	touch $@
 
 .venv-demo/ready: pyproject.toml

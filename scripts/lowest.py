@@ -6,7 +6,7 @@ import re
 import sys
 from importlib.metadata import requires
 
-_TOOLS = ("dev", "docs", "tensorflow", "netron")  # extras that are not of the package itself
+_TOOLS = ("tensorflow", "netron")  # extras that are not of the package itself
 
 
 def lowest() -> list[str]:
