@@ -14,8 +14,8 @@ from typing import Any, NamedTuple, TypeVar
 
 from mlferry.errors import SpecError, context
 from mlferry.layers.params import Params, set_default
-from mlferry.layers.rooms import RoomRegistry
 from mlferry.numerics.shapes import Shape
+from mlferry.rooms import LAYERS, RoomRegistry
 from mlferry.spec import weights
 from mlferry.spec.problems import Problems, error, listed, warning
 from mlferry.spec.proto import neural_network_pb2 as nn
@@ -79,7 +79,7 @@ class Definition:
     gradient: Callable[[nn.NeuralNetworkLayer], bool] = lambda layer: False
 
 
-DEFINITIONS: RoomRegistry[Definition] = RoomRegistry("layer kind", "definition")
+DEFINITIONS: RoomRegistry[Definition] = RoomRegistry("layer kind", LAYERS, "definition")
 
 
 def layer_kind(
@@ -206,7 +206,7 @@ class Change:
 
 SizeCheck = Callable[[Params, Change], str]
 
-SIZE_CHECKS: RoomRegistry[SizeCheck] = RoomRegistry("size check", "definition")
+SIZE_CHECKS: RoomRegistry[SizeCheck] = RoomRegistry("size check", LAYERS, "definition")
 size_check = SIZE_CHECKS.register
 """Registers what tells, of a layer kind that can be bound to one size, why it is: ``""`` where it
 is not. The other kinds hold for every size that their shape rule takes."""
@@ -250,7 +250,7 @@ SECOND_INPUT = "they come as an input"
 FLOATS = (weights.FLOAT32, weights.FLOAT16)
 
 WEIGHTS: RoomRegistry[Callable[[nn.NeuralNetworkLayer, Any], StoredWeights]] = RoomRegistry(
-    "stored weights", "definition"
+    "stored weights", LAYERS, "definition"
 )
 stored_weights = WEIGHTS.register
 """Registers which weights layers of a kind store, from the layer and its parameter message."""

@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlferry.errors import PredictionError
-from mlferry.layers.rooms import RoomRegistry
+from mlferry.rooms import LAYERS, RoomRegistry
 
 Array = NDArray[np.float32]
 Kernel = Callable[..., Any]
 
-KERNELS: RoomRegistry[Kernel] = RoomRegistry("kernel", "kernel")
+KERNELS: RoomRegistry[Kernel] = RoomRegistry("kernel", LAYERS, "kernel")
 kernel = KERNELS.register
 
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from mlferry import rooms
 from mlferry.errors import SpecError
-from mlferry.layers import rooms
 from mlferry.spec import weights
 from mlferry.spec.proto import neural_network_pb2 as nn
 from mlferry.spec.reflection import is_repeated
@@ -31,12 +31,12 @@ def set_default(message: str, field: str, value: Any) -> None:
 
 def defaults_of(message: str) -> dict[str, Any]:
     """The defaults of a parameter message by field; zero and its like are not listed."""
-    rooms.load("definition")
+    rooms.load(rooms.LAYERS, "definition")
     return {field: value for (owner, field), value in _DEFAULTS.items() if owner == message}
 
 
 def _default(message: str, field: str, unset: Any) -> Any:
-    rooms.load("definition")
+    rooms.load(rooms.LAYERS, "definition")
     return _DEFAULTS.get((message, field), unset)
 
 

@@ -7,6 +7,7 @@ import numpy as np
 from mlferry.layers.kernels import Array, kernel
 from mlferry.layers.normalization.definition import broadcast_shape
 from mlferry.layers.params import Params
+from mlferry.numerics.functions import softmax_along
 
 
 @kernel("batchnorm")
@@ -43,14 +44,6 @@ def _scale_and_shift(params: Params) -> tuple[Array, Array]:
     )
     scale = gamma / np.sqrt(variance + np.float32(params.epsilon))
     return scale, beta - mean * scale
-
-
-def softmax_along(x: Array, axis: int) -> Array:
-    """exp(x) over its sum along an axis, without overflow."""
-    y = x - x.max(axis=axis, keepdims=True)
-    np.exp(y, out=y)
-    y /= y.sum(axis=axis, keepdims=True)
-    return y
 
 
 @kernel("softmax")

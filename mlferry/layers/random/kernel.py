@@ -11,8 +11,8 @@ import numpy as np
 
 from mlferry.layers.dynamic.kernel import extents
 from mlferry.layers.kernels import Array, kernel
-from mlferry.layers.normalization.kernel import softmax_along
 from mlferry.layers.params import Params
+from mlferry.numerics.functions import softmax_along
 
 Shape = tuple[int, ...]
 

@@ -17,15 +17,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mlferry.layers.elementwise.kernel import (
-    clipped,
-    function_of,
-    hard_sigmoid,
-    scaled_tanh,
-    sigmoid,
-)
+from mlferry.layers.elementwise.kernel import clipped, function_of
 from mlferry.layers.kernels import Array, kernel
 from mlferry.layers.params import Params
+from mlferry.numerics.functions import hard_sigmoid, scaled_tanh, sigmoid
 from mlferry.numerics.gates import CELL_CLIP, FIXED
 
 _CLIP, _ONE, _HALF = np.float32(CELL_CLIP), np.float32(1), np.float32(0.5)

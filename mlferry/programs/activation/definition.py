@@ -1,0 +1,48 @@
+"""Activation functions: values keep their shape and type."""
+
+from __future__ import annotations
+
+from mlferry.errors import SpecError
+from mlferry.programs.definitions import FLOATS, STRING, Operands, const, need, op_kind, option
+from mlferry.programs.types import TensorType
+
+MIXED = {"U": FLOATS}  # from opset 7 on, parameters may be of another precision than x
+
+
+@op_kind("relu", "relu6", "sigmoid", "silu", "softplus", "softsign", x=need("T"))
+@op_kind("elu", "leaky_relu", "thresholded_relu", x=need("T"), alpha=const("T"))
+@op_kind("elu", "leaky_relu", "thresholded_relu", since=7, variables=MIXED,
+         x=need("T"), alpha=const("U"))  # fmt: skip
+@op_kind("clamped_relu", "linear_activation", "scaled_tanh", "sigmoid_hard",
+         x=need("T"), alpha=const("T"), beta=const("T"))  # fmt: skip
+@op_kind("clamped_relu", "linear_activation", "scaled_tanh", "sigmoid_hard", since=7,
+         variables=MIXED, x=need("T"), alpha=const("U"), beta=const("U"))  # fmt: skip
+@op_kind("gelu", x=need("T"), mode=option(STRING, "EXACT"))
+def same(operands: Operands) -> TensorType:
+    """What comes out has the type of what goes in."""
+    return operands.x.tensor
+
+
+@op_kind("softmax", x=need("T"), axis=option(frozenset({"int32"}), -1))
+def softmax(operands: Operands) -> TensorType:
+    rank, axis = operands.x.rank, operands.axis.known
+    if not -rank <= axis < rank:
+        raise SpecError(f"axis {axis} does not exist in {operands.x.type}")
+    return operands.x.tensor
+
+
+@op_kind("prelu", x=need("T"), alpha=const("T"))
+@op_kind("prelu", since=7, variables=MIXED, x=need("T"), alpha=const("U"))
+@op_kind("softplus_parametric", x=need("T"), alpha=const("T"), beta=const("T"))
+@op_kind("softplus_parametric", since=7, variables=MIXED,
+         x=need("T"), alpha=const("U"), beta=const("U"))  # fmt: skip
+def per_channel(operands: Operands) -> TensorType:
+    """alpha and beta have a value for each channel, which is axis 1."""
+    shape = operands.x.shape
+    if len(shape) < 3:
+        raise SpecError(f"x is {operands.x.type}; it needs at least 3 axes")
+    for name in ("alpha", "beta"):
+        given = getattr(operands, name, None)
+        if given is not None and (given.rank != 1 or given.shape[0] not in (shape[1], None)):
+            raise SpecError(f"{name} is {given.type}; it needs one value for each channel of x")
+    return operands.x.tensor

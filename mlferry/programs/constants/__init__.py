@@ -1,0 +1,1 @@
+"""Constants that are stored in fewer bits, and made whole before the program runs."""

@@ -1,0 +1,1 @@
+"""Constants, branches, loops, lists and states."""

@@ -1,0 +1,142 @@
+"""Constants, branches, loops, lists, states and labels."""
+
+from __future__ import annotations
+
+from mlferry.errors import SpecError
+from mlferry.numerics.shapes import broadcast
+from mlferry.programs.definitions import (
+    ANY,
+    BOOL,
+    INT32,
+    NUMBERS,
+    STRING,
+    Operands,
+    Parameter,
+    need,
+    op_kind,
+    option,
+    other,
+)
+from mlferry.programs.types import (
+    DictionaryType,
+    ListType,
+    StateType,
+    TensorType,
+    ValueType,
+)
+
+_ELEMENTS = NUMBERS | BOOL
+
+
+@op_kind("const", val=Parameter(frozenset(), constant=True, tensor=False))
+def constant(operands: Operands) -> ValueType:
+    return operands.val.type  # type: ignore[no-any-return]
+
+
+@op_kind("select", variables={"T": ANY}, cond=need(BOOL), a=need("T"), b=need("T"))
+def select(operands: Operands) -> TensorType:
+    shape = broadcast(operands.cond.shape, operands.a.shape, operands.b.shape)
+    return TensorType(operands.a.dtype, shape)
+
+
+@op_kind("cond", blocks=2, pred=need(BOOL))
+def cond(operands: Operands) -> tuple[ValueType, ...]:
+    """Both blocks make values of the same types."""
+    return joined(*operands.blocks)
+
+
+@op_kind("while_loop", blocks=2, loop_vars=Parameter(ANY, many=True, tensor=False))
+def while_loop(operands: Operands) -> tuple[ValueType, ...]:
+    """The first block tells whether to go on; the second makes the next values."""
+    started = tuple(operand.type for operand in operands.loop_vars)
+    return joined(started, operands.blocks[1])
+
+
+def joined(one: tuple[ValueType, ...], two: tuple[ValueType, ...]) -> tuple[ValueType, ...]:
+    """The types of values that come in one of two ways: extents that differ are open."""
+    if len(one) != len(two):
+        raise SpecError(f"there are {len(one)} values in one way and {len(two)} in the other")
+    return tuple(_either(a, b) for a, b in zip(one, two, strict=True))
+
+
+def _either(one: ValueType, two: ValueType) -> ValueType:
+    if not (isinstance(one, TensorType) and isinstance(two, TensorType)):
+        if type(one) is not type(two):
+            raise SpecError(f"a value is a {one} in one way and a {two} in the other")
+        return one
+    if one.dtype != two.dtype:
+        raise SpecError(f"a value is {one} in one way and {two} in the other")
+    if one.shape is None or two.shape is None or len(one.shape) != len(two.shape):
+        return TensorType(one.dtype, None)
+    pairs = zip(one.shape, two.shape, strict=True)
+    return TensorType(one.dtype, tuple(a if a == b else None for a, b in pairs))
+
+
+@op_kind("make_list", init_length=Parameter(INT32, required=False, default=1),
+         dynamic_length=option(BOOL, default=True),
+         elem_shape=Parameter(INT32, many=True), dtype=option(STRING, "fp32"))  # fmt: skip
+def make_list(operands: Operands) -> ListType:
+    extents = tuple(
+        None if extent.value is None or extent.dtype == "string" else int(extent.known)
+        for extent in operands.elem_shape
+    )
+    length = operands.init_length.value
+    fixed = not operands.dynamic_length.known and length is not None
+    return ListType(
+        TensorType(operands.dtype.known, extents), operands.init_length.known if fixed else None
+    )
+
+
+def _list(operands: Operands) -> ListType:
+    kind = operands.ls.type
+    if not isinstance(kind, ListType):
+        raise SpecError(f"ls is a {kind}, not a list")
+    return kind
+
+
+@op_kind("list_length", ls=other())
+def list_length(operands: Operands) -> TensorType:
+    _list(operands)
+    return TensorType("int32", ())
+
+
+@op_kind("list_read", ls=other(), index=need(INT32))
+def list_read(operands: Operands) -> ValueType:
+    return _list(operands).element
+
+
+@op_kind("list_write", ls=other(), index=need(INT32), value=need(_ELEMENTS))
+@op_kind("list_scatter", ls=other(), indices=need(INT32), value=need(_ELEMENTS))
+def list_write(operands: Operands) -> ListType:
+    return _list(operands)
+
+
+@op_kind("list_gather", ls=other(), indices=need(INT32))
+def list_gather(operands: Operands) -> TensorType:
+    element = _list(operands).element
+    if not isinstance(element, TensorType) or element.shape is None:
+        raise SpecError(f"a list of {element} cannot be gathered")
+    return TensorType(element.dtype, (operands.indices.shape[0], *element.shape))
+
+
+@op_kind("read_state", since=8, input=other())
+def read_state(operands: Operands) -> ValueType:
+    if not isinstance(operands.input.type, StateType):
+        raise SpecError(f"input is a {operands.input.type}, not a state")
+    return operands.input.type.wrapped
+
+
+@op_kind("write_state", since=8, input=other(), data=need(ANY))
+def write_state(operands: Operands) -> tuple[ValueType, ...]:
+    return ()
+
+
+@op_kind("classify", probabilities=need(frozenset({"fp32"})),
+         classes=Parameter(frozenset(), constant=True, tensor=False))  # fmt: skip
+def classify(operands: Operands) -> tuple[ValueType, ...]:
+    """The likeliest label, and every label with its probability."""
+    labels = operands.classes.type
+    if not isinstance(labels, ListType) or not isinstance(labels.element, TensorType):
+        raise SpecError(f"classes is a {labels}, not a list of labels")
+    label = TensorType(labels.element.dtype, ())
+    return label, DictionaryType(label, TensorType("fp64", ()))

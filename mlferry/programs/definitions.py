@@ -1,0 +1,223 @@
+"""What an op of ML Programs is: its parameters in each opset, and the types that it makes.
+
+`op_kind` registers an op by its type rule, which gets the operands by the names of parameters and
+returns the types of the outputs; an extent that is not known is None. An op that changed with an
+opset is registered again, with `since`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+
+from mlferry.errors import SpecError
+from mlferry.numerics.shapes import Shape
+from mlferry.programs.types import TensorType, ValueType
+from mlferry.rooms import PROGRAMS, RoomRegistry
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+OPSETS = {"CoreML5": 5, "CoreML6": 6, "CoreML7": 7, "CoreML8": 8, "CoreML9": 9}
+UNKNOWN: Any = None  # the value of an operand that is computed while the program runs
+
+# Sets of types of elements, for the parameters of ops.
+FLOATS = frozenset({"fp16", "fp32"})
+NUMBERS = FLOATS | {"int32"}
+SMALL = frozenset({"int8", "uint8", "int16", "uint16"})
+ANY = NUMBERS | SMALL | {"bool"}
+ALL = (
+    ANY
+    | {"uint32", "int64", "uint64", "fp64", "string", "int4"}
+    | {f"uint{bits}" for bits in (1, 2, 3, 4, 6)}
+)
+INT32, BOOL, STRING = frozenset({"int32"}), frozenset({"bool"}), frozenset({"string"})
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A parameter of an op.
+
+    Attributes:
+        dtypes: the types of its elements, or the name of a variable that several parameters share.
+        required: whether it has to be there.
+        constant: whether its value has to be known beforehand.
+        default: what it is where it is left out; None where nothing is computed with it then.
+        many: whether it takes several values.
+        tensor: whether it takes tensors, and not lists, states or labels.
+    """
+
+    dtypes: frozenset[str] | str
+    required: bool = True
+    constant: bool = False
+    default: Any = None
+    many: bool = False
+    tensor: bool = True
+
+
+def need(dtypes: frozenset[str] | str) -> Parameter:
+    """A tensor that has to be there."""
+    return Parameter(dtypes)
+
+
+def maybe(dtypes: frozenset[str] | str) -> Parameter:
+    """A tensor that may be left out."""
+    return Parameter(dtypes, required=False)
+
+
+def const(dtypes: frozenset[str] | str) -> Parameter:
+    """A value that has to be there, and known."""
+    return Parameter(dtypes, constant=True)
+
+
+def option(dtypes: frozenset[str] | str, default: Any = None) -> Parameter:
+    """A known value that may be left out."""
+    return Parameter(dtypes, required=False, constant=True, default=default)
+
+
+def several(dtypes: frozenset[str] | str) -> Parameter:
+    """One or more tensors."""
+    return Parameter(dtypes, many=True)
+
+
+def other() -> Parameter:
+    """A list, a state, or a list of labels."""
+    return Parameter(frozenset(), tensor=False)
+
+
+class Operand(NamedTuple):
+    """What an op is given for a parameter.
+
+    Attributes:
+        type: its type.
+        value: what it is, where that is known beforehand: an array, a list, or `UNKNOWN`.
+    """
+
+    type: ValueType
+    value: Any = UNKNOWN
+
+    @property
+    def tensor(self) -> TensorType:
+        """The type of a tensor.
+
+        Raises:
+            SpecError: it is no tensor.
+        """
+        if not isinstance(self.type, TensorType):
+            raise SpecError(f"a {self.type} is given where a tensor is needed")
+        return self.type
+
+    @property
+    def dtype(self) -> str:
+        """The type of the elements of a tensor."""
+        return self.tensor.dtype
+
+    @property
+    def shape(self) -> Shape:
+        """The shape of a tensor.
+
+        Raises:
+            UnknownRankError: not even its rank is known.
+        """
+        if self.tensor.shape is None:
+            raise UnknownRankError
+        return self.tensor.shape
+
+    @property
+    def rank(self) -> int:
+        """The number of axes of a tensor."""
+        return len(self.shape)
+
+    @property
+    def known(self) -> Any:
+        """The value of a constant as Python has it: a scalar, or a tuple."""
+        array = np.asarray(self.value)
+        return array.item() if array.ndim == 0 else tuple(array.tolist())
+
+
+class UnknownRankError(Exception):
+    """The rank of an operand is not known, so that nothing is known of the outputs."""
+
+
+class Operands:
+    """The operands of an op, as attributes; None for those that are left out without a default."""
+
+    def __init__(self, values: Mapping[str, Any], blocks: Sequence[Any] = ()) -> None:
+        self._values = dict(values)
+        self.blocks = blocks
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_") or name not in self._values:
+            raise AttributeError(name)
+        return self._values[name]
+
+
+TypeRule = Callable[[Operands], Any]
+
+
+@dataclass(frozen=True)
+class Definition:
+    """An op, from one opset on.
+
+    Attributes:
+        rule: the types of its outputs.
+        parameters: by name, in their order.
+        variables: the types of elements that a variable may stand for.
+        blocks: how many blocks it has.
+    """
+
+    rule: TypeRule
+    parameters: Mapping[str, Parameter]
+    variables: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    blocks: int = 0
+
+
+DEFINITIONS: RoomRegistry[Definition] = RoomRegistry("program op", PROGRAMS, "definition")
+
+
+def op_kind(
+    *names: str,
+    since: int = 5,
+    variables: Mapping[str, frozenset[str]] | None = None,
+    blocks: int = 0,
+    **parameters: Parameter,
+) -> Callable[[F], F]:
+    """Register ops; see `Definition`.
+
+    Args:
+        names: their names in the format.
+        since: the opset that brought them in this form.
+        variables: names for types of elements that several parameters share; T stands for FLOATS
+            where it is not told.
+        blocks: how many blocks they have.
+        parameters: what they take.
+    """
+
+    def register(rule: F) -> F:
+        shared = {"T": FLOATS, **(variables or {})}
+        definition = Definition(rule, dict(parameters), shared, blocks)
+        for name in names:
+            DEFINITIONS.add(name, definition, since=since)
+        return rule
+
+    return register
+
+
+def definition_of(name: str, opset: int) -> Definition:
+    """An op as an opset has it.
+
+    Raises:
+        SpecError: the opset has no such op.
+    """
+    entry = DEFINITIONS.find(name, opset)
+    if entry is not None:
+        return entry.value
+    later = DEFINITIONS.find(name)
+    if later is None:
+        close = DEFINITIONS.suggest(name)
+        hint = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
+        raise SpecError(f"there is no op {name!r} in ML Programs.{hint}")
+    first = min(n for n in OPSETS.values() if DEFINITIONS.find(name, n) is not None)
+    raise SpecError(f"the op {name!r} came with the opset CoreML{first}, not with CoreML{opset}")

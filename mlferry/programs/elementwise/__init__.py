@@ -1,0 +1,1 @@
+"""Functions of each value, and of values in pairs."""

@@ -1,0 +1,46 @@
+"""The registry of kernels: one function an op, arrays by the names of parameters in, arrays out.
+
+Values of float16 come as float32, and results are rounded to the type that the program says: a
+kernel accumulates in float32, as devices do. Constants that an op needs beforehand come as Python
+has them: scalars, and tuples for vectors of integers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlferry.programs.types import ValueType
+from mlferry.rooms import PROGRAMS, RoomRegistry
+
+Array = NDArray[Any]
+Kernel = Callable[..., Any]
+
+KERNELS: RoomRegistry[Kernel] = RoomRegistry("kernel of a program op", PROGRAMS, "kernel")
+kernel = KERNELS.register
+"""Registers kernels: `kernel("relu")`. Options: `raw=True` gets values of float16 as they are."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """One operation while it runs.
+
+    Attributes:
+        op: what it is.
+        name: its own.
+        opset: the number of the function's opset.
+        outputs: the types that the program says.
+        blocks: functions that run its blocks: values in, values out.
+        random: what random ops draw from that have no seed.
+    """
+
+    op: str
+    name: str
+    opset: int
+    outputs: tuple[ValueType, ...]
+    blocks: Sequence[Callable[..., list[Any]]] = ()
+    random: np.random.Generator = field(default_factory=np.random.default_rng)

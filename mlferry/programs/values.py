@@ -1,0 +1,166 @@
+"""Values that stand in a program: constants, by themselves or in `weight.bin`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlferry import limits
+from mlferry.errors import ModelFileError, SpecError
+from mlferry.numerics.bits import unpacked
+from mlferry.programs.types import (
+    DTYPES,
+    DictionaryType,
+    ListType,
+    TensorType,
+    TupleType,
+    ValueType,
+    type_of,
+)
+from mlferry.spec.blobs import BlobFile
+from mlferry.spec.package import MODEL_PATH
+from mlferry.spec.proto import mil_pb2 as mil
+
+Array = NDArray[Any]
+
+# The field of an immediate tensor that holds elements of a type; all others are bytes.
+_FIELDS = {
+    "bool": "bools",
+    "string": "strings",
+    "int16": "ints",
+    "uint16": "ints",
+    "int32": "ints",
+    "int64": "longInts",
+    "fp32": "floats",
+    "fp64": "doubles",
+}
+
+
+class Weights:
+    """The files of constants of a model.
+
+    Args:
+        folder: that of the model's message; None for a model in memory, which has no such files.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self.folder = folder
+        self._files: dict[str, BlobFile] = {}
+
+    def file(self, name: str) -> BlobFile:
+        """A file by its name in messages.
+
+        Raises:
+            ModelFileError: there is none, or its name leads out of the model's folder.
+        """
+        if name not in self._files:
+            self._files[name] = self._opened(name)
+        return self._files[name]
+
+    def _opened(self, name: str) -> BlobFile:
+        inside = name.removeprefix(f"{MODEL_PATH}/")
+        if inside == name or ".." in inside.split("/") or inside.startswith("/") or "\\" in inside:
+            raise ModelFileError(f"the weights lie in {name!r}, which is no file beside the model")
+        if self.folder is None:
+            raise ModelFileError(
+                f"the weights lie in {name!r}, and the model comes from no folder: load it by its "
+                "path, mlferry.MLModel('model.mlpackage')"
+            )
+        return BlobFile(self.folder / inside)
+
+
+def value_of(message: mil.Value, weights: Weights) -> Any:
+    """A value as NumPy and Python have it: arrays, lists, tuples, dicts; strings as arrays of them.
+
+    Raises:
+        SpecError: it contradicts its type.
+        ModelFileError: its file, or its place in the file, is not there.
+    """
+    kind = type_of(message.type)
+    where = message.WhichOneof("value")
+    if where == "blobFileValue":
+        return _from_file(kind, message.blobFileValue, weights)
+    if where != "immediateValue":
+        raise SpecError(f"a constant of type {kind} has no value")
+    return _immediate(kind, message.immediateValue, weights)
+
+
+def _immediate(kind: ValueType, message: mil.Value.ImmediateValue, weights: Weights) -> Any:
+    found = message.WhichOneof("value")
+    if isinstance(kind, TensorType) and found == "tensor":
+        return _tensor(kind, message.tensor)
+    if isinstance(kind, ListType) and found == "list":
+        return [value_of(each, weights) for each in message.list.values]
+    if isinstance(kind, TupleType) and found == "tuple":
+        return tuple(value_of(each, weights) for each in message.tuple.values)
+    if isinstance(kind, DictionaryType) and found == "dictionary":
+        pairs = message.dictionary.values
+        return {_key(pair.key, weights): value_of(pair.value, weights) for pair in pairs}
+    raise SpecError(f"a constant of type {kind} has a value of another kind: {found}")
+
+
+def _key(message: mil.Value, weights: Weights) -> Any:
+    key = value_of(message, weights)
+    if not isinstance(key, np.ndarray) or key.ndim:
+        raise SpecError("a key of a dictionary is a scalar")
+    return key.item()
+
+
+def _tensor(kind: TensorType, message: mil.TensorValue) -> Array:
+    if kind.shape is None or None in kind.shape:
+        raise SpecError(f"a constant has the open type {kind}")
+    field = _FIELDS.get(kind.dtype, "bytes")
+    stored = message.WhichOneof("value")
+    if stored != field:
+        raise SpecError(f"a constant of type {kind} has its values in {stored}; {field} is needed")
+    values = getattr(message, field).values
+    dtype = DTYPES[kind.dtype]
+    if field == "bytes":
+        return _from_bytes(kind, np.frombuffer(values, np.uint8))
+    array = np.array(values, dtype=object if kind.dtype == "string" else None)
+    return _shaped(kind, array.astype(dtype.array))
+
+
+def _from_bytes(kind: TensorType, data: NDArray[np.uint8]) -> Array:
+    dtype, count = DTYPES[kind.dtype], _count(kind)
+    needed = -(-count * dtype.bits // 8)
+    if len(data) != needed:
+        raise SpecError(f"a constant of type {kind} has {len(data)} bytes; {needed} are needed")
+    if dtype.bits < 8:
+        signed = kind.dtype.startswith("int")
+        return _shaped(kind, unpacked(data, dtype.bits, count, signed=signed))
+    return _shaped(kind, data.view(dtype.array.newbyteorder("<")))
+
+
+def _count(kind: TensorType) -> int:
+    shape = kind.shape or ()
+    count = math.prod(extent or 0 for extent in shape)
+    limits.check("weights", 4 * count, f"a constant of type {kind} takes bytes:")
+    return count
+
+
+def _shaped(kind: TensorType, array: Array) -> Array:
+    count = _count(kind)
+    if array.size != count:
+        raise SpecError(f"a constant of type {kind} has {array.size} values; {count} are needed")
+    return array.reshape([extent or 0 for extent in kind.shape or ()])
+
+
+def _from_file(kind: ValueType, place: mil.Value.BlobFileValue, weights: Weights) -> Array:
+    if not isinstance(kind, TensorType) or kind.shape is None or None in kind.shape:
+        raise SpecError(f"a constant of type {kind} lies in a file; only fixed tensors can")
+    blob = weights.file(place.fileName).read(place.offset)
+    if blob.dtype != kind.dtype:
+        raise SpecError(
+            f"a constant of type {kind} lies at {place.offset} of {place.fileName}, where there "
+            f"are values of {blob.dtype}"
+        )
+    return _from_bytes(kind, blob.data)
+
+
+Decode = Callable[[mil.Value], Any]

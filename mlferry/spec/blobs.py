@@ -1,0 +1,96 @@
+"""`weight.bin`: the constants of an ML Program, outside of its message.
+
+Little endian throughout. A header of 64 bytes has the number of blobs and the version, 2. A blob
+has metadata of 64 bytes (a sentinel, its type, its size in bytes, the offset of its data, its
+padding in bits) and data behind it; each begins at a multiple of 64. A message names a blob by the
+offset of its metadata.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlferry.errors import ModelFileError
+
+_ALIGNMENT = 64
+_VERSION = 2
+_SENTINEL = 0xDEADBEEF
+_HEADER = struct.Struct("<II56x")
+_METADATA = struct.Struct("<IIQQQ32x")
+
+# The storage's own numbers of types, which differ from those of messages.
+DTYPES = {
+    1: "fp16", 2: "fp32", 3: "uint8", 4: "int8", 5: "bf16", 6: "int16", 7: "uint16", 8: "int4",
+    9: "uint1", 10: "uint2", 11: "uint4", 12: "uint3", 13: "uint6", 14: "int32", 15: "uint32",
+    16: "fp8e4m3fn", 17: "fp8e5m2",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Blob:
+    """A constant in a file.
+
+    Attributes:
+        dtype: the type of its elements.
+        data: its bytes, a view of the file.
+    """
+
+    dtype: str
+    data: NDArray[np.uint8]
+
+
+class BlobFile:
+    """A `weight.bin`, mapped into memory.
+
+    Raises:
+        ModelFileError: it cannot be read, or is no such file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            size = path.stat().st_size
+            if not path.is_file() or path.is_symlink():
+                raise ModelFileError(f"{path} is not a regular file")
+            if size < _HEADER.size:
+                raise ModelFileError(f"{path} has {size} bytes; its header alone has 64")
+            self._bytes: NDArray[np.uint8] = np.memmap(path, np.uint8, "r")
+        except OSError as error:
+            raise ModelFileError(f"{path} cannot be read: {error.strerror}") from error
+        _, version = _HEADER.unpack(self._bytes[: _HEADER.size].tobytes())
+        if version != _VERSION:
+            raise ModelFileError(
+                f"{path} has version {version} of the storage; {_VERSION} is known"
+            )
+
+    def __len__(self) -> int:
+        return len(self._bytes)
+
+    def read(self, offset: int) -> Blob:
+        """The blob whose metadata begin at an offset.
+
+        Raises:
+            ModelFileError: there are no such metadata, or the data do not lie in the file.
+        """
+        where = f"offset {offset} of {self.path}"
+        if offset % _ALIGNMENT or not _HEADER.size <= offset <= len(self) - _METADATA.size:
+            raise ModelFileError(
+                f"{where}: no blob can begin there; the file has {len(self)} bytes"
+            )
+        raw = self._bytes[offset : offset + _METADATA.size].tobytes()
+        sentinel, code, size, begin, _ = _METADATA.unpack(raw)
+        if sentinel != _SENTINEL:
+            raise ModelFileError(f"{where}: no blob begins there")
+        if code not in DTYPES:
+            raise ModelFileError(f"{where}: the type of this blob has the unknown number {code}")
+        if begin % _ALIGNMENT or begin < offset + _METADATA.size or begin + size > len(self):
+            raise ModelFileError(
+                f"{where}: the data of this blob, {size} bytes at {begin}, do not lie in the file "
+                f"of {len(self)} bytes"
+            )
+        return Blob(DTYPES[code], self._bytes[begin : begin + size])
