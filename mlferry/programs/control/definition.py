@@ -30,7 +30,7 @@ _ELEMENTS = NUMBERS | BOOL
 
 @op_kind("const", val=Parameter(frozenset(), constant=True, tensor=False))
 def constant(operands: Operands) -> ValueType:
-    return operands.val.type  # type: ignore[no-any-return]
+    return operands.val.type
 
 
 @op_kind("select", variables={"T": ANY}, cond=need(BOOL), a=need("T"), b=need("T"))
