@@ -1,0 +1,216 @@
+"""Convolution, transposed convolution and pooling: [N, C, *spatial], of one to three axes."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from mlferry.errors import SpecError
+from mlferry.numerics import windows
+from mlferry.numerics.shapes import Extent, Shape
+from mlferry.programs.definitions import (
+    BOOL,
+    FLOATS,
+    INT32,
+    STRING,
+    Operands,
+    const,
+    maybe,
+    need,
+    op_kind,
+    option,
+)
+from mlferry.programs.reshaping.definition import vector
+from mlferry.programs.types import TensorType
+
+_MIXED = {"U": FLOATS}
+PADDINGS = ("valid", "same", "same_lower", "custom")
+Ints = tuple[int, ...]
+
+
+class Sliding(NamedTuple):
+    """How a window goes over the spatial axes.
+
+    Attributes:
+        kernel: its size.
+        strides: its steps.
+        dilations: the distances inside of it.
+        pad_type: one of `PADDINGS`.
+        pads: for "custom", two amounts an axis.
+    """
+
+    kernel: tuple[Extent, ...]
+    strides: Ints
+    dilations: Ints
+    pad_type: str
+    pads: Ints
+
+    def edges(self, size: Shape) -> list[windows.Edges]:
+        """The padding of each axis of an input.
+
+        Raises:
+            SpecError: "same" of an extent that varies.
+        """
+        count = len(self.kernel)
+        if self.pad_type == "valid":
+            return [(0, 0)] * count
+        if self.pad_type == "custom":
+            return [(self.pads[2 * i], self.pads[2 * i + 1]) for i in range(count)]
+        heavy = "TOP_LEFT_HEAVY" if self.pad_type == "same_lower" else "BOTTOM_RIGHT_HEAVY"
+        return [
+            windows.same_edges(extent, span, stride, heavy)
+            for extent, span, stride in zip(size, self.spans, self.strides, strict=True)
+        ]
+
+    @property
+    def spans(self) -> list[int]:
+        """How far the dilated window reaches."""
+        pairs = zip(self.kernel, self.dilations, strict=True)
+        return [((k or 1) - 1) * d + 1 for k, d in pairs]
+
+
+def sliding(
+    kernel: tuple[Extent, ...],
+    strides: object,
+    dilations: object,
+    pad_type: str,
+    pads: object,
+) -> Sliding:
+    """What the parameters of an op say.
+
+    Raises:
+        SpecError: a list does not have an entry for each spatial axis, or a number is too small.
+    """
+    count = len(kernel)
+    if pad_type not in PADDINGS:
+        raise SpecError(f"pad_type is {pad_type!r}; possible are {', '.join(PADDINGS)}")
+    steps = (1,) * count if strides is None else vector(strides)
+    apart = (1,) * count if dilations is None else vector(dilations)
+    amounts = (0,) * (2 * count) if pads is None or pad_type != "custom" else vector(pads)
+    if len(steps) != count or len(apart) != count or len(amounts) != 2 * count:
+        raise SpecError(
+            f"a window of {count} axes has {len(steps)} strides, {len(apart)} dilations and "
+            f"{len(amounts)} amounts of padding"
+        )
+    if min((*steps, *apart, *(k if k is not None else 1 for k in kernel)), default=1) < 1:
+        raise SpecError("sizes, strides and dilations of a window are at least 1")
+    return Sliding(kernel, steps, apart, pad_type, amounts)
+
+
+def _window(operands: Operands, kernel: tuple[Extent, ...]) -> Sliding:
+    known = {
+        name: None if operand is None else operand.known
+        for name, operand in (
+            ("strides", operands.strides),
+            ("dilations", getattr(operands, "dilations", None)),
+            ("pad", operands.pad),
+        )
+    }
+    return sliding(
+        kernel, known["strides"], known["dilations"], operands.pad_type.known, known["pad"]
+    )
+
+
+@op_kind("conv", x=need("T"), weight=need("T"), bias=option("T"), strides=option(INT32),
+         pad_type=option(STRING, "valid"), pad=option(INT32), dilations=option(INT32),
+         groups=option(INT32, 1))  # fmt: skip
+@op_kind("conv", since=7, variables=_MIXED, x=need("T"), weight=need("U"), bias=maybe("U"),
+         strides=option(INT32), pad_type=option(STRING, "valid"), pad=option(INT32),
+         dilations=option(INT32), groups=option(INT32, 1))  # fmt: skip
+def conv(operands: Operands) -> TensorType:
+    """weight is [outputs, C / groups, *kernel]."""
+    x, weight, groups = operands.x, operands.weight, operands.groups.known
+    if not 3 <= x.rank <= 5 or weight.rank != x.rank:
+        raise SpecError(f"x is {x.type} and weight {weight.type}; both need the same 3 to 5 axes")
+    channels, outputs = x.shape[1], weight.shape[0]
+    if groups < 1 or (outputs is not None and outputs % groups):
+        raise SpecError(f"groups is {groups}; weight is {weight.type}")
+    if None not in (channels, weight.shape[1]) and channels != weight.shape[1] * groups:
+        raise SpecError(f"weight is {weight.type}; {x.type} has {channels} channels")
+    window = _window(operands, weight.shape[2:])
+    return TensorType(x.dtype, (x.shape[0], outputs, *slid(window, x.shape[2:])))
+
+
+def slid(window: Sliding, size: Shape, *, ceil: bool = False) -> tuple[Extent, ...]:
+    """How many windows there are along each axis."""
+    if window.pad_type.startswith("same"):
+        pairs = zip(size, window.strides, strict=True)
+        return tuple(windows.slide_same(extent, stride) for extent, stride in pairs)
+    axes = zip(size, window.spans, window.strides, window.edges(size), strict=True)
+    if not ceil:
+        return tuple(windows.slide(*axis) for axis in axes)
+    return tuple(_rounded_up(*axis) for axis in axes)
+
+
+def _rounded_up(extent: Extent, span: int, stride: int, edges: windows.Edges) -> Extent:
+    """None starts in the padding at the end."""
+    if extent is None:
+        return None
+    room = extent + sum(edges) - span
+    if room < 0:
+        raise SpecError(f"a window of {span} does not fit into {extent + sum(edges)}")
+    count = -(-room // stride) + 1
+    return count - 1 if (count - 1) * stride >= extent + edges[0] else count
+
+
+@op_kind("conv_transpose", x=need("T"), weight=const("T"), bias=option("T"), pad=option(INT32),
+         output_shape=option(INT32), pad_type=option(STRING, "valid"), strides=option(INT32),
+         dilations=option(INT32), groups=option(INT32, 1))  # fmt: skip
+@op_kind("conv_transpose", since=7, variables=_MIXED, x=need("T"), weight=need("U"),
+         bias=maybe("U"), pad=option(INT32), output_shape=option(INT32),
+         pad_type=option(STRING, "valid"), strides=option(INT32), dilations=option(INT32),
+         groups=option(INT32, 1))  # fmt: skip
+def conv_transpose(operands: Operands) -> TensorType:
+    """weight is [C, outputs / groups, *kernel]."""
+    x, weight, groups = operands.x, operands.weight, operands.groups.known
+    if not 3 <= x.rank <= 5 or weight.rank != x.rank or groups < 1:
+        raise SpecError(f"x is {x.type} and weight {weight.type}; both need the same 3 to 5 axes")
+    if None not in (x.shape[1], weight.shape[0]) and x.shape[1] != weight.shape[0]:
+        raise SpecError(f"weight is {weight.type}; {x.type} has {x.shape[1]} channels")
+    per_group = weight.shape[1]
+    outputs = None if per_group is None else per_group * groups
+    if operands.output_shape is not None:
+        return TensorType(x.dtype, vector(operands.output_shape.known))
+    window = _window(operands, weight.shape[2:])
+    size = tuple(
+        None if extent is None else wide
+        for extent, wide in zip(x.shape[2:], widened(window, x.shape[2:]), strict=True)
+    )
+    return TensorType(x.dtype, (x.shape[0], outputs, *size))
+
+
+def widened(window: Sliding, size: Shape) -> tuple[Extent, ...]:
+    """The extents of a transposed convolution."""
+    found: list[Extent] = []
+    for place, (extent, span, stride) in enumerate(
+        zip(size, window.spans, window.strides, strict=True)
+    ):
+        if extent is None:
+            found.append(None)
+        elif window.pad_type.startswith("same"):
+            found.append(extent * stride)
+        else:
+            cut = sum(window.pads[2 * place : 2 * place + 2])
+            found.append((extent - 1) * stride + span - cut)
+    return tuple(found)
+
+
+@op_kind(
+    "max_pool",
+    "l2_pool",
+    x=need("T"),
+    kernel_sizes=const(INT32),
+    strides=option(INT32),
+    pad_type=const(STRING),
+    pad=option(INT32),
+    ceil_mode=option(BOOL, default=False),
+)
+@op_kind("avg_pool", x=need("T"), kernel_sizes=const(INT32), strides=option(INT32),
+         pad_type=const(STRING), pad=option(INT32), ceil_mode=option(BOOL, default=False),
+         exclude_padding_from_average=option(BOOL, default=False))  # fmt: skip
+def pool(operands: Operands) -> TensorType:
+    x, kernel = operands.x, vector(operands.kernel_sizes.known)
+    if not 3 <= x.rank <= 5 or len(kernel) != x.rank - 2:
+        raise SpecError(f"x is {x.type} and kernel_sizes {list(kernel)}")
+    window = _window(operands, kernel)
+    size = slid(window, x.shape[2:], ceil=operands.ceil_mode.known)
+    return TensorType(x.dtype, (*x.shape[:2], *size))

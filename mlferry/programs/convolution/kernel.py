@@ -1,0 +1,104 @@
+"""Convolution, transposed convolution and pooling."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from mlferry.numerics import convolution
+from mlferry.programs.convolution.definition import slid, sliding, widened
+from mlferry.programs.kernels import Array, Call, kernel
+from mlferry.programs.reshaping.definition import vector
+
+Ints = tuple[int, ...]
+
+
+def _with_bias(y: Array, bias: Array | None) -> Array:
+    return y if bias is None else y + bias.reshape(-1, *[1] * (y.ndim - 2))
+
+
+@kernel("conv")
+def conv(
+    call: Call,
+    x: Array,
+    weight: Array,
+    bias: Array | None,
+    strides: Any,
+    pad_type: str,
+    pad: Any,
+    dilations: Any,
+    groups: int,
+) -> Array:
+    window = sliding(weight.shape[2:], strides, dilations, pad_type, pad)
+    edges = window.edges(x.shape[2:])
+    y = convolution.convolve(x, weight, window.strides, window.dilations, edges, groups)
+    return _with_bias(y, bias)
+
+
+@kernel("conv_transpose")
+def conv_transpose(
+    call: Call,
+    x: Array,
+    weight: Array,
+    bias: Array | None,
+    pad: Any,
+    output_shape: Any,
+    pad_type: str,
+    strides: Any,
+    dilations: Any,
+    groups: int,
+) -> Array:
+    """What is too much is cut off: by the padding, or on both sides, an odd entry at the end."""
+    window = sliding(weight.shape[2:], strides, dilations, pad_type, pad)
+    size = [extent or 0 for extent in widened(window, x.shape[2:])]
+    axes = zip(x.shape[2:], window.strides, window.spans, strict=True)
+    full = [(n - 1) * stride + span for n, stride, span in axes]
+    if output_shape is not None:
+        size = list(vector(output_shape)[2:])
+    if pad_type == "same_lower":
+        cuts = [-(-max(0, f - n) // 2) for f, n in zip(full, size, strict=True)]
+    elif pad_type == "same":
+        cuts = [max(0, f - n) // 2 for f, n in zip(full, size, strict=True)]
+    else:
+        cuts = list(window.pads[::2])
+    y = convolution.transposed(x, weight, window.strides, window.dilations, cuts, size, groups)
+    return _with_bias(y, bias)
+
+
+@kernel("max_pool", "avg_pool", "l2_pool")
+def pool(
+    call: Call,
+    x: Array,
+    kernel_sizes: Any,
+    strides: Any,
+    pad_type: str,
+    pad: Any,
+    ceil_mode: bool,
+    exclude_padding_from_average: bool = False,
+) -> Array:
+    """Padding never wins a maximum."""
+    window = sliding(vector(kernel_sizes), strides, None, pad_type, pad)
+    shape = x.shape[2:]
+    size = [extent or 0 for extent in slid(window, shape, ceil=ceil_mode)]
+    edges = window.edges(shape)
+    axes = zip(size, window.strides, window.spans, shape, edges, strict=True)
+    reach = [
+        (begin, max(end, (n - 1) * stride + span - extent - begin))
+        for n, stride, span, extent, (begin, end) in axes
+    ]
+    largest = call.op == "max_pool"
+    combine, filler = (np.maximum, -np.inf) if largest else (np.add, 0.0)
+    source = np.square(x) if call.op == "l2_pool" else x
+    y = convolution.pool(source, window.spans, window.strides, reach, size, combine, filler)
+    if largest:
+        return y
+    if call.op == "l2_pool":
+        return np.sqrt(y)
+    counted = np.ones(shape, np.float32)
+    if not exclude_padding_from_average:
+        counted = convolution.padded(counted, edges, 1.0)
+        reach = [
+            (0, max(0, after - end)) for (_, after), (_, end) in zip(reach, edges, strict=True)
+        ]
+    return y / convolution.pool(counted, window.spans, window.strides, reach, size, np.add, 0.0)

@@ -1,0 +1,177 @@
+"""Gathering, scattering, sorting and selecting."""
+
+from __future__ import annotations
+
+from mlferry.errors import SpecError
+from mlferry.numerics.shapes import Extent, axis_of, replaced
+from mlferry.programs.definitions import (
+    ANY,
+    BOOL,
+    INT32,
+    NUMBERS,
+    SMALL,
+    STRING,
+    Operands,
+    const,
+    need,
+    op_kind,
+    option,
+)
+from mlferry.programs.types import TensorType
+
+MODES = ("add", "div", "max", "min", "mul", "sub", "update")
+_FIVE = {"T": NUMBERS | BOOL}
+_SIX = {"T": NUMBERS | BOOL, "I": INT32 | {"uint16", "int16"}}
+_SEVEN = {"T": ANY, "I": INT32 | SMALL}
+_FLAG = option(BOOL, default=False)
+
+
+@op_kind("gather", variables=_FIVE, x=need("T"), indices=need(INT32), axis=option(INT32, 0))
+@op_kind("gather", since=6, variables=_SIX, x=need("T"), indices=need("I"),
+         axis=option(INT32, 0), batch_dims=option(INT32, 0))  # fmt: skip
+@op_kind("gather", since=7, variables=_SEVEN, x=need("T"), indices=need("I"),
+         axis=option(INT32, 0), batch_dims=option(INT32, 0), validate_indices=_FLAG)  # fmt: skip
+def gather(operands: Operands) -> TensorType:
+    """Entries of one axis; the first `batch_dims` axes of both are gone through together."""
+    x, indices = operands.x, operands.indices
+    axis = axis_of(operands.axis.known, x.rank)
+    batch = _batch_dims(operands)
+    if not 0 <= batch <= min(axis, indices.rank):
+        raise SpecError(f"batch_dims is {batch}; axis is {axis}, indices are {indices.type}")
+    shape = (*x.shape[:axis], *indices.shape[batch:], *x.shape[axis + 1 :])
+    return TensorType(x.dtype, shape)
+
+
+def _batch_dims(operands: Operands) -> int:
+    given = getattr(operands, "batch_dims", None)
+    return 0 if given is None else given.known
+
+
+@op_kind("gather_nd", variables=_FIVE, x=need("T"), indices=need(INT32))
+@op_kind("gather_nd", since=6, variables=_SIX, x=need("T"), indices=need("I"),
+         batch_dims=option(INT32, 0))  # fmt: skip
+@op_kind("gather_nd", since=7, variables=_SEVEN, x=need("T"), indices=need("I"),
+         batch_dims=option(INT32, 0), validate_indices=_FLAG)  # fmt: skip
+def gather_nd(operands: Operands) -> TensorType:
+    """The last axis of the indices names a place in as many axes."""
+    x, indices, batch = operands.x, operands.indices, _batch_dims(operands)
+    depth = indices.shape[-1]
+    if depth is None:
+        return TensorType(x.dtype, None)
+    if batch + depth > x.rank:
+        raise SpecError(f"indices {indices.type} name {depth} axes of {x.type}")
+    return TensorType(x.dtype, (*indices.shape[:-1], *x.shape[batch + depth :]))
+
+
+@op_kind("gather_along_axis", variables=_FIVE, x=need("T"), indices=need(INT32),
+         axis=option(INT32, 0))  # fmt: skip
+@op_kind("gather_along_axis", since=6, variables=_SIX, x=need("T"), indices=need("I"),
+         axis=option(INT32, 0))  # fmt: skip
+@op_kind("gather_along_axis", since=7, variables=_SEVEN, x=need("T"), indices=need("I"),
+         axis=option(INT32, 0), validate_indices=_FLAG)  # fmt: skip
+def gather_along_axis(operands: Operands) -> TensorType:
+    x, indices = operands.x, operands.indices
+    axis = axis_of(operands.axis.known, x.rank)
+    fits = indices.rank == x.rank and all(
+        i == axis or a == b or None in (a, b)
+        for i, (a, b) in enumerate(zip(x.shape, indices.shape, strict=True))
+    )
+    if not fits:
+        raise SpecError(f"indices {indices.type} do not go along axis {axis} of {x.type}")
+    return TensorType(x.dtype, indices.shape)
+
+
+@op_kind("scatter", "scatter_along_axis", variables={"T": NUMBERS}, data=need("T"),
+         indices=need(INT32), updates=need("T"), axis=option(INT32, 0),
+         mode=option(STRING, "add"))  # fmt: skip
+@op_kind("scatter", "scatter_along_axis", since=7, variables={"T": NUMBERS}, data=need("T"),
+         indices=need(INT32), updates=need("T"), axis=option(INT32, 0),
+         mode=option(STRING, "add"), validate_indices=_FLAG)  # fmt: skip
+@op_kind("scatter_nd", variables={"T": NUMBERS}, data=need("T"), indices=need(INT32),
+         updates=need("T"), mode=option(STRING, "add"))  # fmt: skip
+@op_kind("scatter_nd", since=7, variables={"T": NUMBERS}, data=need("T"), indices=need(INT32),
+         updates=need("T"), mode=option(STRING, "add"), validate_indices=_FLAG)  # fmt: skip
+def scatter(operands: Operands) -> TensorType:
+    """The data, with the updates at the indices."""
+    if operands.mode.known not in MODES:
+        raise SpecError(f"mode is {operands.mode.known!r}; possible are {', '.join(MODES)}")
+    axis = getattr(operands, "axis", None)
+    if axis is not None:
+        axis_of(axis.known, operands.data.rank)
+    return operands.data.tensor
+
+
+@op_kind("argsort", variables={"T": NUMBERS}, x=need("T"), axis=option(INT32, -1),
+         ascending=_FLAG)  # fmt: skip
+def argsort(operands: Operands) -> TensorType:
+    axis_of(operands.axis.known, operands.x.rank)
+    return TensorType("int32", operands.x.shape)
+
+
+@op_kind("topk", variables={"T": NUMBERS}, x=need("T"), k=option(INT32, 1),
+         axis=option(INT32, -1), ascending=_FLAG)  # fmt: skip
+@op_kind("topk", since=6, variables={"T": NUMBERS}, x=need("T"), k=option(INT32, 1),
+         axis=option(INT32, -1), ascending=_FLAG, sort=option(BOOL, default=True),
+         return_indices=option(BOOL, default=True))  # fmt: skip
+@op_kind("topk", since=7, variables={"T": NUMBERS | SMALL, "K": INT32 | SMALL}, x=need("T"),
+         k=option("K", 1), axis=option(INT32, -1), ascending=_FLAG,
+         sort=option(BOOL, default=True), return_indices=option(BOOL, default=True),
+         output_indices_dtype=option(STRING, "int32"))  # fmt: skip
+def topk(operands: Operands) -> tuple[TensorType, ...]:
+    """The largest or smallest values, and where they are; all where k is -1."""
+    x, k = operands.x, operands.k.known
+    axis = axis_of(operands.axis.known, x.rank)
+    extent: Extent = x.shape[axis] if k == -1 else k
+    if k != -1 and (k < 1 or (x.shape[axis] is not None and k > (x.shape[axis] or 0))):
+        raise SpecError(f"k is {k}; axis {axis} of {x.type} has not as many")
+    shape = replaced(x.shape, axis, extent)
+    wanted, dtype = (getattr(operands, n, None) for n in ("return_indices", "output_indices_dtype"))
+    values = TensorType(x.dtype, shape)
+    if wanted is not None and not wanted.known:
+        return (values,)
+    return values, TensorType("int32" if dtype is None else dtype.known, shape)
+
+
+@op_kind("one_hot", variables={"T": NUMBERS | BOOL}, indices=need(INT32),
+         one_hot_vector_size=need(INT32), axis=option(INT32, -1), on_value=option("T", 1),
+         off_value=option("T", 0))  # fmt: skip
+def one_hot(operands: Operands) -> TensorType:
+    indices = operands.indices
+    axis = axis_of(operands.axis.known, indices.rank + 1)
+    size = operands.one_hot_vector_size
+    shape = list(indices.shape)
+    shape.insert(axis, None if size.value is None else size.known)
+    return TensorType(operands.on_value.dtype, tuple(shape))
+
+
+@op_kind("non_zero", variables={"T": NUMBERS | BOOL}, x=need("T"))
+def non_zero(operands: Operands) -> TensorType:
+    """The places of what is not 0, one a row."""
+    return TensorType("int32", (None, operands.x.rank))
+
+
+@op_kind("cumsum", variables={"T": NUMBERS}, x=need("T"), axis=option(INT32, 0),
+         exclusive=_FLAG, reverse=_FLAG)  # fmt: skip
+def cumsum(operands: Operands) -> TensorType:
+    axis_of(operands.axis.known, operands.x.rank)
+    return operands.x.tensor
+
+
+@op_kind("non_maximum_suppression", boxes=need("T"), scores=need("T"), iou_threshold=const("T"),
+         score_threshold=const("T"), max_boxes=const(INT32),
+         per_class_suppression=_FLAG)  # fmt: skip
+@op_kind("non_maximum_suppression", since=7, boxes=need("T"), scores=need("T"),
+         iou_threshold=const("T"), max_boxes=const(INT32),
+         per_class_suppression=_FLAG)  # fmt: skip
+def non_maximum_suppression(operands: Operands) -> tuple[TensorType, ...]:
+    """Boxes [n, B, 4] and scores [n, B, K]: those that stay, their indices, and how many."""
+    boxes, scores, most = operands.boxes, operands.scores, operands.max_boxes.known
+    if boxes.rank != 3 or scores.rank != 3 or boxes.shape[2] != 4:
+        raise SpecError(f"boxes (n, B, 4) and scores (n, B, K): {boxes.type}, {scores.type}")
+    n, classes = boxes.shape[0], scores.shape[2]
+    return (
+        TensorType(boxes.dtype, (n, most, 4)),
+        TensorType(scores.dtype, (n, most, classes)),
+        TensorType("int32", (n, most)),
+        TensorType("int32", (n,)),
+    )

@@ -1,0 +1,218 @@
+"""Gathering, scattering, sorting and selecting."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from mlferry import limits
+from mlferry.errors import PredictionError
+from mlferry.numerics.boxes import suppressed
+from mlferry.programs.kernels import Array, Call, kernel
+
+_UPDATES: dict[str, Callable[[Array, Any, Array], None]] = {
+    "add": np.add.at,
+    "sub": np.subtract.at,
+    "mul": np.multiply.at,
+    "max": np.maximum.at,
+    "min": np.minimum.at,
+}
+
+
+def _inside(indices: Array, extent: int) -> Array:
+    """Indices that count from the front; negative ones count from the end."""
+    wide = indices.astype(np.int64)
+    if wide.size and not (-extent <= wide.min() and wide.max() < extent):
+        wrong = wide[(wide < -extent) | (wide >= extent)][0]
+        raise PredictionError(f"index {wrong} into an axis of {extent}")
+    return np.where(wide < 0, wide + extent, wide)
+
+
+@kernel("gather", raw=True)
+def gather(
+    call: Call,
+    x: Array,
+    indices: Array,
+    axis: int,
+    batch_dims: int = 0,
+    validate_indices: bool = False,
+) -> Array:
+    axis %= x.ndim
+    places = _inside(np.asarray(indices), x.shape[axis])
+    if not batch_dims:
+        return x.take(places, axis)
+    outer = x.shape[:batch_dims]
+    parts = [x[i].take(places[i], axis - batch_dims) for i in np.ndindex(*outer)]
+    return np.stack(parts).reshape(*outer, *parts[0].shape)
+
+
+def _points(shape: tuple[int, ...], indices: Array) -> tuple[Array, ...]:
+    """What the last axis of indices names, one array an axis."""
+    columns = np.moveaxis(np.asarray(indices), -1, 0)
+    return tuple(_inside(column, n) for column, n in zip(columns, shape, strict=False))
+
+
+@kernel("gather_nd", raw=True)
+def gather_nd(
+    call: Call, x: Array, indices: Array, batch_dims: int = 0, validate_indices: bool = False
+) -> Array:
+    if not batch_dims:
+        return x[_points(x.shape, indices)]
+    outer = x.shape[:batch_dims]
+    inner = x.shape[batch_dims:]
+    parts = [x[i][_points(inner, indices[i])] for i in np.ndindex(*outer)]
+    return np.stack(parts).reshape(*outer, *parts[0].shape)
+
+
+@kernel("gather_along_axis", raw=True)
+def gather_along_axis(
+    call: Call, x: Array, indices: Array, axis: int, validate_indices: bool = False
+) -> Array:
+    return np.take_along_axis(x, _inside(indices, x.shape[axis]), axis)
+
+
+def _changed(data: Array, index: Any, updates: Array, mode: str) -> Array:
+    y = data.copy()
+    if mode == "update":
+        y[index] = updates
+    elif mode == "div":
+        factors = np.ones(y.shape, np.float64)
+        np.multiply.at(factors, index, updates)
+        y = (y / factors).astype(y.dtype)
+    else:
+        _UPDATES[mode](y, index, updates)
+    return y
+
+
+@kernel("scatter")
+def scatter(
+    call: Call,
+    data: Array,
+    indices: Array,
+    updates: Array,
+    axis: int,
+    mode: str,
+    validate_indices: bool = False,
+) -> Array:
+    axis %= data.ndim
+    places = _inside(indices, data.shape[axis])
+    return _changed(data, (*[slice(None)] * axis, places), updates, mode)
+
+
+@kernel("scatter_along_axis")
+def scatter_along_axis(
+    call: Call,
+    data: Array,
+    indices: Array,
+    updates: Array,
+    axis: int,
+    mode: str,
+    validate_indices: bool = False,
+) -> Array:
+    axis %= data.ndim
+    index = list(np.ogrid[tuple(map(slice, indices.shape))])
+    index[axis] = _inside(indices, data.shape[axis])
+    return _changed(data, tuple(index), updates, mode)
+
+
+@kernel("scatter_nd")
+def scatter_nd(
+    call: Call,
+    data: Array,
+    indices: Array,
+    updates: Array,
+    mode: str,
+    validate_indices: bool = False,
+) -> Array:
+    return _changed(data, _points(data.shape, indices), updates, mode)
+
+
+def _order(x: Array, axis: int, ascending: bool) -> Array:
+    """Equal values stay in their order."""
+    if ascending:
+        return np.argsort(x, axis=axis, kind="stable")
+    backwards = np.flip(x, axis)
+    order = np.flip(np.argsort(backwards, axis=axis, kind="stable"), axis)
+    return x.shape[axis] - 1 - order
+
+
+@kernel("argsort")
+def argsort(call: Call, x: Array, axis: int, ascending: bool) -> Array:
+    return _order(x, axis, ascending)
+
+
+@kernel("topk")
+def topk(
+    call: Call,
+    x: Array,
+    k: int,
+    axis: int,
+    ascending: bool,
+    sort: bool = True,
+    return_indices: bool = True,
+    output_indices_dtype: str = "int32",
+) -> tuple[Array, ...]:
+    """Sorted in any case: without `sort` their order is open."""
+    count = x.shape[axis] if k == -1 else k
+    order = _order(x, axis, ascending).take(range(count), axis)
+    values = np.take_along_axis(x, order, axis)
+    return (values, order) if return_indices else (values,)
+
+
+@kernel("one_hot")
+def one_hot(
+    call: Call, indices: Array, one_hot_vector_size: Any, axis: int, on_value: Any, off_value: Any
+) -> Array:
+    """Indices from the end count, too; others give a vector without a mark."""
+    size = int(np.ravel(one_hot_vector_size)[0])
+    limits.check("blob", 4 * size * indices.size, "one-hot vectors take bytes:")
+    places = np.where(indices < 0, indices + size, indices)
+    marked = places[..., None] == np.arange(size)
+    return np.moveaxis(np.where(marked, on_value, off_value), -1, axis)
+
+
+@kernel("non_zero")
+def non_zero(call: Call, x: Array) -> Array:
+    return np.argwhere(x)
+
+
+@kernel("cumsum")
+def cumsum(call: Call, x: Array, axis: int, exclusive: bool, reverse: bool) -> Array:
+    if reverse:
+        x = np.flip(x, axis)
+    y = np.cumsum(x, axis, dtype=x.dtype)
+    if exclusive:
+        y = y - x
+    return np.flip(y, axis) if reverse else y
+
+
+@kernel("non_maximum_suppression")
+def non_maximum_suppression(
+    call: Call,
+    boxes: Array,
+    scores: Array,
+    iou_threshold: float,
+    max_boxes: int,
+    per_class_suppression: bool,
+    score_threshold: float = -np.inf,
+) -> tuple[Array, ...]:
+    """The best boxes of each sample; places that stay empty have scores and indices of -1."""
+    n, _, classes = scores.shape
+    limits.check("blob", 4 * n * max_boxes * (4 + classes), "boxes that stay take bytes:")
+    kept_boxes = np.zeros((n, max_boxes, 4), np.float32)
+    kept_scores = np.zeros((n, max_boxes, classes), np.float32)
+    kept = np.full((n, max_boxes), -1, np.int32)
+    counts = np.zeros(n, np.int32)
+    for sample in range(n):
+        chosen = suppressed(
+            boxes[sample], scores[sample], iou_threshold, score_threshold,
+            per_class=per_class_suppression, count=max_boxes,
+        )  # fmt: skip
+        count = len(chosen)
+        kept_boxes[sample, :count] = boxes[sample, chosen]
+        kept_scores[sample, :count] = scores[sample, chosen]
+        kept[sample, :count] = chosen
+        counts[sample] = count
+    return kept_boxes, kept_scores, kept, counts

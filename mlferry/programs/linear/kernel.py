@@ -1,0 +1,39 @@
+"""Products with matrices, and attention."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from mlferry.numerics.functions import softmax_along
+from mlferry.programs.kernels import Array, Call, kernel
+
+
+@kernel("linear")
+def linear(call: Call, x: Array, weight: Array, bias: Array | None) -> Array:
+    y = np.matmul(x, weight.T)
+    return y if bias is None else y + bias
+
+
+@kernel("matmul")
+def matmul(call: Call, x: Array, y: Array, transpose_x: bool, transpose_y: bool) -> Array:
+    left = x.swapaxes(-1, -2) if transpose_x and x.ndim > 1 else x
+    right = y.swapaxes(-1, -2) if transpose_y and y.ndim > 1 else y
+    return np.matmul(left, right)
+
+
+@kernel("einsum")
+def einsum(call: Call, values: list[Array], equation: str) -> Array:
+    return np.einsum(equation.replace(" ", ""), *values, optimize=True)
+
+
+@kernel("scaled_dot_product_attention")
+def attention(call: Call, query: Array, key: Array, value: Array, attn_mask: Array | None) -> Array:
+    """A mask of booleans leaves out what is false; another one is added."""
+    scores = np.matmul(query, key.swapaxes(-1, -2)) / np.float32(math.sqrt(query.shape[-1]))
+    if attn_mask is not None and attn_mask.dtype == np.bool_:
+        scores = np.where(attn_mask, scores, np.float32(-np.inf))
+    elif attn_mask is not None:
+        scores = scores + attn_mask
+    return np.matmul(softmax_along(scores, -1), value)

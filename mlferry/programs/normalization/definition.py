@@ -1,0 +1,70 @@
+"""Normalization over channels, axes and neighbours."""
+
+from __future__ import annotations
+
+from mlferry.errors import SpecError
+from mlferry.programs.definitions import FLOATS, INT32, Operands, const, need, op_kind, option
+from mlferry.programs.reshaping.definition import axes_of, vector
+from mlferry.programs.types import TensorType
+
+_MIXED = {"U": FLOATS}
+
+
+@op_kind("batch_norm", x=need("T"), mean=const("T"), variance=const("T"), gamma=option("T"),
+         beta=option("T"), epsilon=option("T", 1e-5))  # fmt: skip
+@op_kind("batch_norm", since=7, variables=_MIXED, x=need("T"), mean=const("U"),
+         variance=const("U"), gamma=option("U"), beta=option("U"),
+         epsilon=option("U", 1e-5))  # fmt: skip
+@op_kind("instance_norm", x=need("T"), gamma=option("T"), beta=option("T"),
+         epsilon=option("T", 1e-5))  # fmt: skip
+@op_kind("instance_norm", since=7, variables=_MIXED, x=need("T"), gamma=option("U"),
+         beta=option("U"), epsilon=option("U", 1e-5))  # fmt: skip
+def per_channel(operands: Operands) -> TensorType:
+    """Statistics, gamma and beta have a value for each channel, which is axis 1."""
+    x = operands.x
+    if not 3 <= x.rank <= 5:
+        raise SpecError(f"x is {x.type}; it needs 3 to 5 axes")
+    for name in ("mean", "variance", "gamma", "beta"):
+        given = getattr(operands, name, None)
+        if given is not None and (given.rank != 1 or x.shape[1] not in (given.shape[0], None)):
+            raise SpecError(f"{name} is {given.type}; it needs one value for each channel of x")
+    return x.tensor
+
+
+@op_kind("layer_norm", x=need("T"), axes=option(INT32), gamma=option("T"), beta=option("T"),
+         epsilon=option("T", 1e-5))  # fmt: skip
+@op_kind("layer_norm", since=7, variables=_MIXED, x=need("T"), axes=option(INT32),
+         gamma=option("U"), beta=option("U"), epsilon=option("U", 1e-5))  # fmt: skip
+def layer_norm(operands: Operands) -> TensorType:
+    """Over some axes, by default all; gamma and beta have the shape of these."""
+    x = operands.x
+    axes = tuple(range(x.rank))
+    if operands.axes is not None:
+        axes = axes_of(vector(operands.axes.known), x.rank)
+    wanted = tuple(x.shape[axis] for axis in sorted(axes))
+    for name in ("gamma", "beta"):
+        given = getattr(operands, name)
+        if given is not None and (
+            given.rank != len(wanted)
+            or any(a != b and b is not None for a, b in zip(given.shape, wanted, strict=True))
+        ):
+            raise SpecError(f"{name} is {given.type}; it needs the shape of the axes {list(axes)}")
+    return x.tensor
+
+
+@op_kind("l2_norm", x=need("T"), epsilon=option("T", 1e-6))
+@op_kind("l2_norm", since=7, variables=_MIXED, x=need("T"), epsilon=option("U", 1e-6))
+def l2_norm(operands: Operands) -> TensorType:
+    if operands.x.rank < 3:
+        raise SpecError(f"x is {operands.x.type}; it needs at least 3 axes")
+    return operands.x.tensor
+
+
+@op_kind("local_response_norm", x=need("T"), size=const(INT32), alpha=option("T", 1e-4),
+         beta=option("T", 0.75), k=option("T", 1.0))  # fmt: skip
+@op_kind("local_response_norm", since=7, variables=_MIXED, x=need("T"), size=const(INT32),
+         alpha=option("U", 1e-4), beta=option("U", 0.75), k=option("U", 1.0))  # fmt: skip
+def local_response_norm(operands: Operands) -> TensorType:
+    if operands.x.rank < 3 or operands.size.known < 1:
+        raise SpecError(f"x is {operands.x.type} and size {operands.size.known}")
+    return operands.x.tensor

@@ -1,0 +1,90 @@
+"""Normalization over channels, axes and neighbours."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mlferry.programs.kernels import Array, Call, kernel
+from mlferry.programs.reshaping.definition import axes_of, vector
+
+
+def _along(values: Array, x: Array) -> Array:
+    """One value a channel, which is axis 1."""
+    return np.asarray(values).reshape(-1, *[1] * (x.ndim - 2))
+
+
+def _moved(y: Array, gamma: Array | None, beta: Array | None) -> Array:
+    if gamma is not None:
+        y = y * gamma
+    return y if beta is None else y + beta
+
+
+@kernel("batch_norm")
+def batch_norm(
+    call: Call,
+    x: Array,
+    mean: Array,
+    variance: Array,
+    gamma: Array | None,
+    beta: Array | None,
+    epsilon: float,
+) -> Array:
+    scale = 1 / np.sqrt(variance + np.float32(epsilon))
+    scale = scale if gamma is None else scale * gamma
+    shift = -mean * scale if beta is None else beta - mean * scale
+    return x * _along(scale, x) + _along(shift, x)
+
+
+@kernel("instance_norm")
+def instance_norm(
+    call: Call, x: Array, gamma: Array | None, beta: Array | None, epsilon: float
+) -> Array:
+    """Over all axes behind the channels."""
+    scaled = _standard(x, tuple(range(2, x.ndim)), epsilon)
+    factors = [None if values is None else _along(values, x) for values in (gamma, beta)]
+    return _moved(scaled, *factors)
+
+
+def _standard(x: Array, axes: tuple[int, ...], epsilon: float) -> Array:
+    centered = x - x.mean(axis=axes, keepdims=True)
+    variance = np.square(centered).mean(axis=axes, keepdims=True)
+    return centered / np.sqrt(variance + np.float32(epsilon))
+
+
+@kernel("layer_norm")
+def layer_norm(
+    call: Call,
+    x: Array,
+    axes: tuple[int, ...] | None,
+    gamma: Array | None,
+    beta: Array | None,
+    epsilon: float,
+) -> Array:
+    over = tuple(range(x.ndim)) if axes is None else axes_of(vector(axes), x.ndim)
+    shape = [x.shape[axis] if axis in over else 1 for axis in range(x.ndim)]
+    factors = [None if values is None else values.reshape(shape) for values in (gamma, beta)]
+    return _moved(_standard(x, over, epsilon), *factors)
+
+
+@kernel("l2_norm")
+def l2_norm(call: Call, x: Array, epsilon: float) -> Array:
+    """Over the last three axes."""
+    total = np.square(x).sum(axis=(-3, -2, -1), keepdims=True)
+    return x / np.sqrt(total + np.float32(epsilon))
+
+
+@kernel("local_response_norm")
+def local_response_norm(
+    call: Call, x: Array, size: int, alpha: float, beta: float, k: float
+) -> Array:
+    """By the squares of the neighbouring channels; channels are axis 1, of three axes the first."""
+    axis = 1 if x.ndim > 3 else x.ndim - 3
+    squares = np.moveaxis(np.square(x), axis, 0)
+    before = (size - 1) // 2
+    total = np.zeros_like(squares)
+    for offset in range(-before, size - before):
+        source = slice(max(0, offset), len(squares) + min(0, offset))
+        target = slice(max(0, -offset), len(squares) + min(0, -offset))
+        total[target] += squares[source]
+    total = np.moveaxis(total, 0, axis)
+    return x / np.power(np.float32(k) + np.float32(alpha / size) * total, np.float32(beta))

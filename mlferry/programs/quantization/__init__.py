@@ -1,0 +1,1 @@
+"""Values of eight bits that stand for others."""

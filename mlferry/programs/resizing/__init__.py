@@ -1,0 +1,1 @@
+"""Upsampling, resizing, cropping and sampling of height and width."""
