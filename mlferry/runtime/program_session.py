@@ -426,12 +426,15 @@ def _argument(parameter: Parameter, bindings: list[tuple[str | None, Any]]) -> A
 
 
 def _plain(value: Any) -> Any:
-    """A constant as Python has it, where it is a scalar or a vector of integers."""
+    """A constant as Python has it, where it is a scalar or a vector of indices or flags."""
     if not isinstance(value, np.ndarray):
         return value
     if value.ndim == 0:
         return value.item()
-    return tuple(value.tolist()) if value.ndim == 1 and value.dtype.kind in "iub" else value
+    return tuple(value.tolist()) if value.ndim == 1 and value.dtype in _INDICES else value
+
+
+_INDICES = (np.dtype(np.int32), np.dtype(np.uint32), np.dtype(np.int64), np.dtype(np.bool_))
 
 
 def _fixed(argument: Argument, raw: bool) -> Any:

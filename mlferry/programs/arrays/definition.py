@@ -10,6 +10,7 @@ from mlferry.programs.definitions import (
     INT32,
     NUMBERS,
     STRING,
+    Operand,
     Operands,
     const,
     need,
@@ -25,7 +26,12 @@ _ELEMENTS = {"T": NUMBERS | BOOL}
 
 @op_kind("concat", values=several(ANY), axis=const(INT32), interleave=option(BOOL, default=False))
 def concat(operands: Operands) -> TensorType:
-    values, first = operands.values, operands.values[0]
+    """Scalars count as vectors of one."""
+    values = [
+        value if value.shape else Operand(TensorType(value.dtype, (1,)))
+        for value in operands.values
+    ]
+    first = values[0]
     axis = axis_of(operands.axis.known, first.rank)
     for value in values[1:]:
         fits = value.rank == first.rank and all(

@@ -23,7 +23,7 @@ def _checked(shape: Ints, size: int = 4) -> Ints:
 @kernel("concat", raw=True)
 def concat(call: Call, values: list[Array], axis: int, interleave: bool) -> Array:
     if not interleave:
-        return np.concatenate(values, axis)
+        return np.concatenate([np.atleast_1d(value) for value in values], axis)
     stacked = np.stack(values, axis % values[0].ndim + 1)
     axis %= values[0].ndim
     return stacked.reshape(*stacked.shape[:axis], -1, *stacked.shape[axis + 2 :])

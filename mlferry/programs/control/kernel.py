@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy as np
 from mlferry import limits
 from mlferry.errors import PredictionError
 from mlferry.programs.kernels import Array, Call, kernel
+from mlferry.programs.types import DTYPES
 
 
 @kernel("select")
@@ -32,57 +34,72 @@ def while_loop(call: Call, loop_vars: list[Any]) -> tuple[Any, ...]:
     return tuple(values)
 
 
-# ---- lists: Python's own; elements that were not written are None --------------------------------
+# ---- lists ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Elements:
+    """A list: its elements, and what those are that nobody has written yet."""
+
+    values: tuple[Any, ...]
+    empty: Any
+
+    def read(self, index: int) -> Any:
+        """An element; its index counts from the front."""
+        if not 0 <= index < len(self.values):
+            raise PredictionError(f"element {index} of a list of {len(self.values)} is read")
+        found = self.values[index]
+        if found is None and self.empty is None:
+            raise PredictionError(f"element {index} of a list is read before it is written")
+        return self.empty if found is None else found
+
+    def written(self, index: int, value: Any) -> Elements:
+        """The list with another element; it grows where it is too short."""
+        if index < 0:
+            raise PredictionError(f"element {index} of a list is written; the first is 0")
+        limits.check("rounds", index, "elements of a list:")
+        longer = [*self.values, *[None] * (index + 1 - len(self.values))]
+        longer[index] = value
+        return Elements(tuple(longer), self.empty)
 
 
 @kernel("make_list", raw=True)
 def make_list(
     call: Call, init_length: Any, dynamic_length: bool, elem_shape: Any, dtype: str
-) -> list[Any]:
+) -> Elements:
+    """Elements are 0 before they are written, where their shape is known."""
     length = int(init_length)
     limits.check("rounds", length, f"elements of the list {call.name!r}:")
-    return [None] * length
+    extents = [np.asarray(extent) for extent in elem_shape]
+    known = all(extent.dtype.kind in "iu" for extent in extents)
+    empty = np.zeros([int(n) for n in extents], DTYPES[dtype].array) if known else None
+    return Elements((None,) * length, empty)
 
 
 @kernel("list_length", raw=True)
-def list_length(call: Call, ls: list[Any]) -> Array:
-    return np.asarray(len(ls), np.int32)
-
-
-def _element(ls: list[Any], index: int) -> Any:
-    if not -len(ls) <= index < len(ls) or ls[index] is None:
-        raise PredictionError(f"element {index} of a list of {len(ls)} was not written")
-    return ls[index]
+def list_length(call: Call, ls: Elements) -> Array:
+    return np.asarray(len(ls.values), np.int32)
 
 
 @kernel("list_read", raw=True)
-def list_read(call: Call, ls: list[Any], index: Array) -> Any:
-    return _element(ls, int(index))
+def list_read(call: Call, ls: Elements, index: Array) -> Any:
+    return ls.read(int(index))
 
 
 @kernel("list_write", raw=True)
-def list_write(call: Call, ls: list[Any], index: Array, value: Array) -> list[Any]:
-    return _written(ls, int(index), value)
-
-
-def _written(ls: list[Any], index: int, value: Array) -> list[Any]:
-    if index < 0:
-        raise PredictionError(f"element {index} of a list is written; the first is 0")
-    limits.check("rounds", index, "elements of a list:")
-    longer = [*ls, *[None] * (index + 1 - len(ls))]
-    longer[index] = value
-    return longer
+def list_write(call: Call, ls: Elements, index: Array, value: Array) -> Elements:
+    return ls.written(int(index), value)
 
 
 @kernel("list_gather", raw=True)
-def list_gather(call: Call, ls: list[Any], indices: Array) -> Array:
-    return np.stack([_element(ls, int(index)) for index in indices])
+def list_gather(call: Call, ls: Elements, indices: Array) -> Array:
+    return np.stack([ls.read(int(index)) for index in indices])
 
 
 @kernel("list_scatter", raw=True)
-def list_scatter(call: Call, ls: list[Any], indices: Array, value: Array) -> list[Any]:
+def list_scatter(call: Call, ls: Elements, indices: Array, value: Array) -> Elements:
     for index, each in zip(indices, value, strict=True):
-        ls = _written(ls, int(index), each)
+        ls = ls.written(int(index), each)
     return ls
 
 

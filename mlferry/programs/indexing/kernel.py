@@ -198,7 +198,10 @@ def non_maximum_suppression(
     per_class_suppression: bool,
     score_threshold: float = -np.inf,
 ) -> tuple[Array, ...]:
-    """The best boxes of each sample; places that stay empty have scores and indices of -1."""
+    """The best boxes of each sample: one at least, whatever its score.
+
+    In places that stay empty boxes and scores are 0, and indices -1.
+    """
     n, _, classes = scores.shape
     limits.check("blob", 4 * n * max_boxes * (4 + classes), "boxes that stay take bytes:")
     kept_boxes = np.zeros((n, max_boxes, 4), np.float32)
@@ -209,7 +212,7 @@ def non_maximum_suppression(
         chosen = suppressed(
             boxes[sample], scores[sample], iou_threshold, score_threshold,
             per_class=per_class_suppression, count=max_boxes,
-        )  # fmt: skip
+        ) or [int(scores[sample].max(axis=-1).argmax())]  # fmt: skip
         count = len(chosen)
         kept_boxes[sample, :count] = boxes[sample, chosen]
         kept_scores[sample, :count] = scores[sample, chosen]

@@ -1,0 +1,111 @@
+"""Recurrent ops: x is [steps, batch, inputs]."""
+
+from __future__ import annotations
+
+from mlferry.errors import SpecError
+from mlferry.numerics.shapes import Extent
+from mlferry.programs.definitions import (
+    BOOL,
+    STRING,
+    Operand,
+    Operands,
+    const,
+    need,
+    op_kind,
+    option,
+)
+from mlferry.programs.types import TensorType
+
+ACTIVATIONS = ("linear", "relu", "scaled_tanh", "sigmoid", "sigmoid_hard", "tanh")
+_FIVE = {"T": frozenset({"fp32"})}
+_SEQUENCE = option(BOOL, default=False)
+_TANH, _SIGMOID = option(STRING, "tanh"), option(STRING, "sigmoid")
+_FORWARD = option(STRING, "forward")
+
+
+def _checked(operands: Operands, gates: int, directions: tuple[str, ...]) -> tuple[Extent, int]:
+    """The batch, and the number of units."""
+    x, weights, state = operands.x, operands.weight_ih, operands.weight_hh
+    if x.rank != 3 or weights.rank != 2 or state.rank != 2:
+        raise SpecError(f"x {x.type}, weight_ih {weights.type}, weight_hh {state.type}")
+    units = state.shape[1] or 0
+    wanted = ((gates * units, x.shape[2]), (gates * units, units))
+    for name, given, shape in (("weight_ih", weights, wanted[0]), ("weight_hh", state, wanted[1])):
+        if any(b is not None and a != b for a, b in zip(given.shape, shape, strict=True)):
+            raise SpecError(f"{name} is {given.type}; {shape} is needed")
+    _vector(operands, "bias", gates * units)
+    if operands.direction.known not in directions:
+        raise SpecError(
+            f"direction is {operands.direction.known!r}; possible are {', '.join(directions)}"
+        )
+    for name in ("activation", "recurrent_activation", "cell_activation"):
+        given = getattr(operands, name, None)
+        if given is not None and given.known not in ACTIVATIONS:
+            raise SpecError(f"{name} is {given.known!r}; possible are {', '.join(ACTIVATIONS)}")
+    return x.shape[1], units
+
+
+def _vector(operands: Operands, name: str, size: int) -> None:
+    given: Operand | None = getattr(operands, name, None)
+    if given is not None and given.shape != (size,):
+        raise SpecError(f"{name} is {given.type}; it needs {size} values")
+
+
+def _steps(operands: Operands) -> Extent:
+    return operands.x.shape[0] if operands.output_sequence.known else 1
+
+
+@op_kind("rnn", variables=_FIVE, x=need("T"), initial_h=need("T"), weight_ih=const("T"),
+         weight_hh=const("T"), bias=option("T"), direction=_FORWARD, output_sequence=_SEQUENCE,
+         activation=_TANH)  # fmt: skip
+@op_kind("rnn", since=7, x=need("T"), initial_h=need("T"), weight_ih=const("T"),
+         weight_hh=const("T"), bias=option("T"), direction=_FORWARD, output_sequence=_SEQUENCE,
+         activation=_TANH)  # fmt: skip
+def rnn(operands: Operands) -> tuple[TensorType, ...]:
+    return _one_state(operands, 1)
+
+
+@op_kind("gru", variables=_FIVE, x=need("T"), initial_h=need("T"), weight_ih=const("T"),
+         weight_hh=const("T"), bias=option("T"), direction=_FORWARD, output_sequence=_SEQUENCE,
+         recurrent_activation=_SIGMOID, activation=_TANH)  # fmt: skip
+@op_kind("gru", since=7, x=need("T"), initial_h=need("T"), weight_ih=const("T"),
+         weight_hh=const("T"), bias=option("T"), direction=_FORWARD, output_sequence=_SEQUENCE,
+         recurrent_activation=_SIGMOID, activation=_TANH)  # fmt: skip
+@op_kind("gru", since=8, x=need("T"), initial_h=need("T"), weight_ih=const("T"),
+         weight_hh=const("T"), bias=option("T"), direction=_FORWARD, output_sequence=_SEQUENCE,
+         recurrent_activation=_SIGMOID, activation=_TANH,
+         reset_after=option(BOOL, default=False), input_bias=option("T"))  # fmt: skip
+def gru(operands: Operands) -> tuple[TensorType, ...]:
+    """Gates are reset, output, update, one after another."""
+    return _one_state(operands, 3)
+
+
+def _one_state(operands: Operands, gates: int) -> tuple[TensorType, ...]:
+    batch, units = _checked(operands, gates, ("forward", "reverse"))
+    dtype = operands.x.dtype
+    whole = TensorType(dtype, (_steps(operands), batch, units))
+    return whole, TensorType(dtype, (batch, units))
+
+
+@op_kind("lstm", variables=_FIVE, x=need("T"), initial_h=need("T"), initial_c=need("T"),
+         weight_ih=const("T"), weight_hh=const("T"), bias=option("T"), peephole=option("T"),
+         weight_ih_back=option("T"), weight_hh_back=option("T"), bias_back=option("T"),
+         peephole_back=option("T"), direction=_FORWARD, output_sequence=_SEQUENCE,
+         recurrent_activation=_SIGMOID, cell_activation=_TANH, activation=_TANH,
+         clip=option("T"))  # fmt: skip
+@op_kind("lstm", since=7, x=need("T"), initial_h=need("T"), initial_c=need("T"),
+         weight_ih=const("T"), weight_hh=const("T"), bias=option("T"), peephole=option("T"),
+         weight_ih_back=option("T"), weight_hh_back=option("T"), bias_back=option("T"),
+         peephole_back=option("T"), direction=_FORWARD, output_sequence=_SEQUENCE,
+         recurrent_activation=_SIGMOID, cell_activation=_TANH, activation=_TANH,
+         clip=option("T"))  # fmt: skip
+def lstm(operands: Operands) -> tuple[TensorType, ...]:
+    """Gates are input, forget, output, cell, one after another."""
+    batch, units = _checked(operands, 4, ("forward", "reverse", "bidirectional"))
+    _vector(operands, "peephole", 3 * units)
+    both = operands.direction.known == "bidirectional"
+    if both and (operands.weight_ih_back is None or operands.weight_hh_back is None):
+        raise SpecError("a bidirectional lstm needs weight_ih_back and weight_hh_back")
+    width, dtype = units * (2 if both else 1), operands.x.dtype
+    state = TensorType(dtype, (batch, width))
+    return TensorType(dtype, (_steps(operands), batch, width)), state, state

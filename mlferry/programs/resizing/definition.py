@@ -1,0 +1,204 @@
+"""Upsampling, resizing, cropping and sampling of height and width."""
+
+from __future__ import annotations
+
+import math
+
+from mlferry.errors import SpecError
+from mlferry.numerics.resizing import BOX_CODINGS
+from mlferry.numerics.shapes import Extent
+from mlferry.programs.definitions import (
+    BOOL,
+    FLOATS,
+    INT32,
+    NUMBERS,
+    SMALL,
+    STRING,
+    Operand,
+    Operands,
+    const,
+    maybe,
+    need,
+    op_kind,
+    option,
+)
+from mlferry.programs.reshaping.definition import vector
+from mlferry.programs.types import TensorType
+
+_FACTOR = frozenset({"fp32", "int32"})
+_FP32 = frozenset({"fp32"})
+_INDICES = INT32 | SMALL | {"uint32"}
+SAMPLINGS = ("DEFAULT", "STRICT_ALIGN_CORNERS", "ALIGN_CORNERS", "OFFSET_CORNERS",
+             "UNALIGN_CORNERS")  # fmt: skip
+COORDINATES = ("unnormalized", "normalized_minus_one_to_one", "normalized_zero_to_one")
+PADDINGS = ("constant", "border", "reflection", "symmetric")
+
+
+def _one_of(operand: Operand, name: str, possible: object) -> None:
+    if operand.known not in possible:  # type: ignore[operator]
+        raise SpecError(f"{name} is {operand.known!r}; possible are {', '.join(possible)}")  # type: ignore[arg-type]
+
+
+def grown(extent: Extent, factor: float) -> Extent:
+    """An extent by a factor, rounded down."""
+    return None if extent is None else math.floor(extent * factor)
+
+
+@op_kind("upsample_nearest_neighbor", x=need("T"), scale_factor_height=option(_FACTOR, 1),
+         scale_factor_width=option(_FACTOR, 1))  # fmt: skip
+@op_kind(
+    "upsample_bilinear",
+    x=need("T"),
+    scale_factor_height=option(_FACTOR, 1),
+    scale_factor_width=option(_FACTOR, 1),
+    align_corners=option(BOOL, default=True),
+)
+@op_kind("upsample_bilinear", since=6, x=need("T"), scale_factor_height=option(_FACTOR, 1),
+         scale_factor_width=option(_FACTOR, 1), align_corners=option(BOOL, default=True),
+         half_pixel_centers=option(BOOL))  # fmt: skip
+def upsample(operands: Operands) -> TensorType:
+    x = _image(operands.x)
+    height, width = x.shape[-2:]
+    size = (
+        grown(height, operands.scale_factor_height.known),
+        grown(width, operands.scale_factor_width.known),
+    )
+    return TensorType(x.dtype, (*x.shape[:-2], *size))
+
+
+def _image(x: Operand, rank: int = 3) -> Operand:
+    if x.rank < rank:
+        raise SpecError(f"x is {x.type}; it needs at least {rank} axes")
+    return x
+
+
+@op_kind("resize_nearest_neighbor", x=need("T"), target_size_height=const(INT32),
+         target_size_width=const(INT32))  # fmt: skip
+@op_kind(
+    "resize_bilinear",
+    x=need("T"),
+    target_size_height=option(INT32, 1),
+    target_size_width=option(INT32, 1),
+    sampling_mode=option(STRING, "DEFAULT"),
+)
+def resize_to(operands: Operands) -> TensorType:
+    x = _image(operands.x)
+    size = (operands.target_size_height.known, operands.target_size_width.known)
+    if min(size) < 1:
+        raise SpecError(f"the target size is {size}")
+    mode = getattr(operands, "sampling_mode", None)
+    if mode is not None:
+        _one_of(mode, "sampling_mode", SAMPLINGS)
+    return TensorType(x.dtype, (*x.shape[:-2], *size))
+
+
+@op_kind("resize", since=7, variables={"T": NUMBERS}, x=need("T"), shape=need(_INDICES),
+         resized_dims=const(frozenset({"uint32", "int32"})),
+         interpolation_mode=option(STRING, "LINEAR"),
+         sampling_mode=option(STRING, "DEFAULT"))  # fmt: skip
+def resize(operands: Operands) -> TensorType:
+    """The last `resized_dims` axes become those of `shape`, where 0 keeps an extent."""
+    x, count = operands.x, operands.resized_dims.known
+    _one_of(operands.sampling_mode, "sampling_mode", SAMPLINGS)
+    _one_of(operands.interpolation_mode, "interpolation_mode", ("LINEAR", "NEAREST_NEIGHBOR"))
+    if operands.shape.value is None:
+        return TensorType(x.dtype, (*x.shape[: x.rank - count], *[None] * count))
+    wanted = vector(operands.shape.known)
+    if not 0 <= count <= min(len(wanted), x.rank, 2):
+        raise SpecError(f"resized_dims is {count} for a shape of {len(wanted)} and {x.type}")
+    first = x.rank - count
+    targets = wanted[len(wanted) - count :]
+    sizes = tuple(n or x.shape[first + place] for place, n in enumerate(targets))
+    return TensorType(x.dtype, (*x.shape[:first], *sizes))
+
+
+@op_kind("crop", x=need("T"), crop_height=const(INT32), crop_width=const(INT32))
+def crop(operands: Operands) -> TensorType:
+    """What is cut off in front and behind."""
+    x = _image(operands.x)
+    shape = list(x.shape)
+    for axis, amounts in ((-2, operands.crop_height), (-1, operands.crop_width)):
+        pair, extent = vector(amounts.known), shape[axis]
+        if len(pair) != 2 or min(pair) < 0 or (extent is not None and sum(pair) >= extent):
+            raise SpecError(f"a crop of {list(pair)} from axis {axis} of {x.type}")
+        shape[axis] = None if extent is None else extent - sum(pair)
+    return TensorType(x.dtype, tuple(shape))
+
+
+@op_kind("crop_resize", x=need("T"), roi=need("T"), target_height=option(INT32, 1),
+         target_width=option(INT32, 1), normalized_coordinates=option(BOOL, default=False),
+         spatial_scale=option(_FP32, 1.0),
+         box_coordinate_mode=option(STRING, "CORNERS_HEIGHT_FIRST"),
+         sampling_mode=option(STRING, "DEFAULT"))  # fmt: skip
+@op_kind("crop_resize", since=6, x=need("T"), roi=need("T"), target_height=option(INT32, 1),
+         target_width=option(INT32, 1), normalized_coordinates=option(BOOL, default=False),
+         spatial_scale=option(_FP32, 1.0),
+         box_coordinate_mode=option(STRING, "CORNERS_HEIGHT_FIRST"),
+         sampling_mode=option(STRING, "DEFAULT"), pad_value=option("T", 0.0))  # fmt: skip
+def crop_resize(operands: Operands) -> TensorType:
+    """Boxes [N, 1, 4, 1, 1] out of every image, or with an index in front out of one."""
+    x, roi = operands.x, operands.roi
+    if x.rank != 4 or roi.rank != 5 or roi.shape[2] not in (4, 5):
+        raise SpecError(f"x is {x.type} and roi {roi.type}; (N, 1, 4 or 5, 1, 1) is needed")
+    _one_of(operands.box_coordinate_mode, "box_coordinate_mode", BOX_CODINGS)
+    _one_of(operands.sampling_mode, "sampling_mode", SAMPLINGS)
+    batch = x.shape[0] if roi.shape[2] == 4 else 1
+    size = (operands.target_height.known, operands.target_width.known)
+    return TensorType(x.dtype, (roi.shape[0], batch, x.shape[1], *size))
+
+
+@op_kind("crop_resize", since=7,
+         variables={"B": FLOATS | INT32, "I": frozenset({"uint16", "int32"})},
+         x=need("T"), boxes=need("B"), box_indices=maybe("I"), target_height=option(INT32, 1),
+         target_width=option(INT32, 1), normalized_coordinates=option(BOOL, default=False),
+         spatial_scale=option(_FP32, 1.0),
+         box_coordinate_mode=option(STRING, "CORNERS_HEIGHT_FIRST"),
+         sampling_mode=option(STRING, "DEFAULT"), pad_value=option("T", 0.0))  # fmt: skip
+def crop_boxes(operands: Operands) -> TensorType:
+    """Each box out of the image that its index names."""
+    x, boxes = operands.x, operands.boxes
+    if x.rank != 4 or boxes.rank != 2 or boxes.shape[1] not in (4, None):
+        raise SpecError(f"x is {x.type} and boxes {boxes.type}; (N, 4) is needed")
+    _one_of(operands.box_coordinate_mode, "box_coordinate_mode", BOX_CODINGS)
+    _one_of(operands.sampling_mode, "sampling_mode", SAMPLINGS)
+    size = (operands.target_height.known, operands.target_width.known)
+    return TensorType(x.dtype, (boxes.shape[0], x.shape[1], *size))
+
+
+def _sampling(operands: Operands) -> None:
+    _one_of(operands.sampling_mode, "sampling_mode", ("bilinear", "nearest"))
+    _one_of(operands.padding_mode, "padding_mode", PADDINGS)
+    _one_of(operands.coordinates_mode, "coordinates_mode", COORDINATES)
+
+
+@op_kind("affine", x=need("T"), transform_matrix=need("T"), output_height=const(INT32),
+         output_width=const(INT32), sampling_mode=const(STRING), padding_mode=const(STRING),
+         padding_value=const("T"), coordinates_mode=const(STRING),
+         align_corners=const(BOOL))  # fmt: skip
+def affine(operands: Operands) -> TensorType:
+    x, matrix = operands.x, operands.transform_matrix
+    if x.rank != 4 or matrix.rank != 2 or matrix.shape[1] not in (6, None):
+        raise SpecError(f"x is {x.type} and transform_matrix {matrix.type}; (B or 1, 6) is needed")
+    _sampling(operands)
+    size = (operands.output_height.known, operands.output_width.known)
+    return TensorType(x.dtype, (*x.shape[:2], *size))
+
+
+@op_kind("resample", variables={"U": frozenset({"fp32", "int32"})}, x=need("T"),
+         coordinates=need("U"), sampling_mode=const(STRING), padding_mode=const(STRING),
+         padding_value=const("T"), coordinates_mode=const(STRING),
+         align_corners=const(BOOL))  # fmt: skip
+@op_kind("resample", since=6, variables={"U": NUMBERS}, x=need("T"), coordinates=need("U"),
+         sampling_mode=const(STRING), padding_mode=const(STRING), padding_value=const("T"),
+         coordinates_mode=const(STRING), align_corners=const(BOOL))  # fmt: skip
+@op_kind("resample", since=7, variables={"U": NUMBERS | SMALL}, x=need("T"),
+         coordinates=need("U"), sampling_mode=const(STRING), padding_mode=const(STRING),
+         padding_value=const("T"), coordinates_mode=const(STRING),
+         align_corners=const(BOOL))  # fmt: skip
+def resample(operands: Operands) -> TensorType:
+    """The image at coordinates (x, y), [B, height, width, 2]."""
+    x, coordinates = operands.x, operands.coordinates
+    if x.rank != 4 or coordinates.rank != 4 or coordinates.shape[3] not in (2, None):
+        raise SpecError(f"x is {x.type} and coordinates {coordinates.type}; (B, H, W, 2) is needed")
+    _sampling(operands)
+    return TensorType(x.dtype, (*x.shape[:2], *coordinates.shape[1:3]))
