@@ -119,11 +119,18 @@ def resize(
     whole = (x.shape[-2], size[0]) if resized_dims == 1 else (size[0], size[1])
     if interpolation_mode == "NEAREST_NEIGHBOR":
         for axis, count in enumerate(whole, -2):
-            last = x.shape[axis] - 1
-            places = np.floor(_SAMPLING[sampling_mode](0, last, count) + 0.5)
-            x = np.take(x, np.clip(places, 0, last).astype(int), axis)
+            x = np.take(x, _closest(x.shape[axis], count, sampling_mode), axis)
         return x
     return _bilinear(x.astype(np.float32), whole, sampling_mode)
+
+
+def _closest(extent: int, count: int, mode: str) -> Array:
+    """The pixels whose centres are nearest; halves go up."""
+    if mode in ("DEFAULT", "UNALIGN_CORNERS"):
+        places = np.floor((np.arange(count) + 0.5) * (extent / count))
+    else:
+        places = np.floor(_SAMPLING[mode](0, extent - 1, count) + 0.5)
+    return np.clip(places, 0, extent - 1).astype(int)
 
 
 @kernel("crop", raw=True)
@@ -141,17 +148,15 @@ def _patch(
         np.asarray(box, np.float64) * scale, BOX_CODINGS[coding], images.shape[-2:],
         normalized=normalized,
     )  # fmt: skip
-    # a box that ends before it begins reads all of the axis: Apple's own test expects it
-    if bottom < top:
-        top, bottom = 0.0, images.shape[-2] - 1.0
-    if right < left:
-        left, right = 0.0, images.shape[-1] - 1.0
+    height, width = images.shape[-2:]
+    if top > height - 1 and left > width - 1:
+        # a box that begins behind the image reads all of it: a test of coremltools expects so
+        top, bottom, left, right = 0.0, height - 1.0, 0.0, width - 1.0
     grid = _SAMPLING[mode]
     rows, columns = grid(top, bottom, size[0]), grid(left, right, size[1])
     patch = interpolate(images, rows, columns)
     if filler is None:
         return patch
-    height, width = images.shape[-2:]
     inside = (rows >= 0) & (rows <= height - 1)
     across = (columns >= 0) & (columns <= width - 1)
     return np.where(inside[:, None] & across, patch, np.float32(filler))
