@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +89,17 @@ def value_of(message: mil.Value, weights: Weights) -> Any:
     return _immediate(kind, message.immediateValue, weights)
 
 
+def check_value(message: mil.Value, weights: Weights) -> None:
+    """Raise as `value_of` does, without unpacking what a file holds."""
+    kind = type_of(message.type)
+    if message.WhichOneof("value") != "blobFileValue":
+        value_of(message, weights)
+        return
+    if not isinstance(kind, TensorType):
+        raise SpecError(f"a constant of type {kind} lies in a file; only fixed tensors can")
+    _checked_blob(kind, message.blobFileValue, weights)
+
+
 def _immediate(kind: ValueType, message: mil.Value.ImmediateValue, weights: Weights) -> Any:
     found = message.WhichOneof("value")
     if isinstance(kind, TensorType) and found == "tensor":
@@ -152,7 +162,15 @@ def _shaped(kind: TensorType, array: Array) -> Array:
 
 
 def _from_file(kind: ValueType, place: mil.Value.BlobFileValue, weights: Weights) -> Array:
-    if not isinstance(kind, TensorType) or kind.shape is None or None in kind.shape:
+    if not isinstance(kind, TensorType):
+        raise SpecError(f"a constant of type {kind} lies in a file; only fixed tensors can")
+    return _from_bytes(kind, _checked_blob(kind, place, weights))
+
+
+def _checked_blob(
+    kind: TensorType, place: mil.Value.BlobFileValue, weights: Weights
+) -> NDArray[np.uint8]:
+    if kind.shape is None or None in kind.shape:
         raise SpecError(f"a constant of type {kind} lies in a file; only fixed tensors can")
     blob = weights.file(place.fileName).read(place.offset)
     if blob.dtype != kind.dtype:
@@ -160,7 +178,10 @@ def _from_file(kind: ValueType, place: mil.Value.BlobFileValue, weights: Weights
             f"a constant of type {kind} lies at {place.offset} of {place.fileName}, where there "
             f"are values of {blob.dtype}"
         )
-    return _from_bytes(kind, blob.data)
-
-
-Decode = Callable[[mil.Value], Any]
+    needed = -(-_count(kind) * DTYPES[kind.dtype].bits // 8)
+    if len(blob.data) != needed:
+        raise SpecError(
+            f"a constant of type {kind} needs {needed} bytes; at {place.offset} of "
+            f"{place.fileName} there are {len(blob.data)}"
+        )
+    return blob.data

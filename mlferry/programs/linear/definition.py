@@ -65,7 +65,12 @@ def matmul(operands: Operands) -> TensorType:
         shape = (*shape[:-2], shape[-1])
     if len(two) == 1:
         shape = shape[:-1]
-    return TensorType(operands.x.dtype, shape)
+    return TensorType(_joint(operands.x.dtype, operands.y.dtype), shape)
+
+
+def _joint(one: str, two: str) -> str:
+    """A float wins over an integer, and the narrower float over the wider."""
+    return next(dtype for dtype in ("fp16", "fp32", "int32") if dtype in (one, two))
 
 
 @op_kind("einsum", values=several(FLOATS), equation=const(STRING))

@@ -60,7 +60,7 @@ def transpose(operands: Operands) -> TensorType:
 
 
 @op_kind("reshape", variables=OLD, x=need("T"), shape=need(INT32))
-@op_kind("reshape", since=7, variables={**NEW, "U": frozenset({"int16", "uint16", "int32"})},
+@op_kind("reshape", since=7, variables={**NEW, "U": INT32 | SMALL},
          x=need("T"), shape=need("U"))  # fmt: skip
 def reshape(operands: Operands) -> TensorType:
     """0 keeps an extent, -1 takes what is left."""
@@ -206,7 +206,7 @@ def to_space(operands: Operands) -> TensorType:
 
 
 @op_kind("space_to_depth", x=need("T"), block_size=const(INT32))
-@op_kind("pixel_unshuffle", since=6, x=need("T"), downscale_factor=const(INT32))
+@op_kind("pixel_unshuffle", since=6, x=need("T"), downscale_factor=const(INT32 | {"uint32"}))
 def to_depth(operands: Operands) -> TensorType:
     block = getattr(operands, "block_size", None) or operands.downscale_factor
     n, c, h, w = _maps(operands.x)

@@ -1,0 +1,499 @@
+"""Everything that is wrong with an ML Program, all at once.
+
+What the opset's definitions say is compared with what the file says: operations, parameters, types,
+names, and the ends of the program with the model's description. coremltools writes such files and
+checks none.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from mlferry.errors import MlferryError
+from mlferry.programs.definitions import (
+    OPSETS,
+    UNKNOWN,
+    Definition,
+    Operand,
+    Operands,
+    Parameter,
+    UnknownRankError,
+    definition_of,
+)
+from mlferry.programs.types import (
+    DictionaryType,
+    ListType,
+    StateType,
+    TensorType,
+    ValueType,
+    type_of,
+)
+from mlferry.programs.values import Weights, check_value, value_of
+from mlferry.spec.problems import Problem, Problems, error, listed, warning, within
+from mlferry.spec.proto import features_pb2 as ft, mil_pb2 as mil, model_pb2
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_@]*")
+_SMALL = 4096  # elements of constants that are looked at
+_DEEPEST = 50  # blocks in blocks
+_ENDS = {
+    ft.ArrayFeatureType.FLOAT32: "fp32",
+    ft.ArrayFeatureType.FLOAT16: "fp16",
+    ft.ArrayFeatureType.INT32: "int32",
+    ft.ArrayFeatureType.INT8: "int8",
+    ft.ArrayFeatureType.DOUBLE: "fp64",
+}
+
+
+def validate_program(spec: model_pb2.Model, weights: Weights) -> list[Problem]:
+    """Every problem of a model's program; none for a model of another kind.
+
+    Args:
+        spec: the model.
+        weights: the files of its constants.
+    """
+    if spec.WhichOneof("Type") != "mlProgram":
+        return []
+    return list(_program(spec, weights))
+
+
+def _program(spec: model_pb2.Model, weights: Weights) -> Problems:
+    program = spec.mlProgram
+    if not program.functions:
+        yield error("it has no functions", "program")
+    described = _descriptions(spec)
+    for name in sorted(described.keys() - set(program.functions)):
+        yield error(f"the function {name!r} is described, and not there", "program")
+    for name in sorted(program.functions):
+        function = program.functions[name]
+        yield from within(f"function {name!r}", _function(function, weights))
+        opset = OPSETS.get(function.opset)
+        if opset is not None and spec.specificationVersion < opset + 1:
+            yield error(
+                f"the opset {function.opset} needs version {opset + 1}; the model has version "
+                f"{spec.specificationVersion}",
+                f"function {name!r}",
+            )
+        if name in described:
+            yield from within(f"function {name!r}", _ends(function, described[name]))
+
+
+def _descriptions(spec: model_pb2.Model) -> dict[str, Any]:
+    """What is said of each function: its inputs, outputs and states."""
+    description = spec.description
+    if description.functions:
+        return {each.name: each for each in description.functions}
+    return {"main": description}
+
+
+# ---- the ends ------------------------------------------------------------------------------------
+
+
+def _ends(function: mil.Function, described: Any) -> Problems:
+    block = function.block_specializations.get(function.opset)
+    given = {value.name: value for value in function.inputs}
+    states = {feature.name for feature in described.state}
+    for feature in (*described.input, *described.state):
+        value = given.get(feature.name)
+        if value is None:
+            yield error(f"the function has no input {feature.name!r}, which is described")
+            continue
+        try:
+            kind = type_of(value.type)
+        except MlferryError:
+            continue  # told where the inputs are checked
+        yield from within(f"input {feature.name!r}", _end(kind, feature.type))
+    told = {feature.name for feature in described.input} | states
+    for name in sorted(set(given) - told):
+        yield error(f"its input {name!r} is not described")
+    made = _types_of(block) if block is not None else {}
+    outputs = set(block.outputs) if block is not None else set()
+    for feature in described.output:
+        if feature.name not in outputs:
+            yield error(f"the function does not give {feature.name!r}, which is described")
+        elif feature.name in made:
+            yield from within(f"output {feature.name!r}", _end(made[feature.name], feature.type))
+    for name in sorted(outputs - {feature.name for feature in described.output}):
+        yield warning(f"its output {name!r} is not described")
+
+
+def _types_of(block: mil.Block) -> dict[str, ValueType]:
+    found = {}
+    for operation in block.operations:
+        for value in operation.outputs:
+            try:
+                found[value.name] = type_of(value.type)
+            except MlferryError:
+                continue  # told where the operation is checked
+    return found
+
+
+def _end(kind: ValueType, feature: ft.FeatureType) -> Problems:
+    """Whether a value of the program is what the description says."""
+    said = feature.WhichOneof("Type")
+    if said == "multiArrayType":
+        yield from _array_end(kind, feature.multiArrayType)
+    elif said == "imageType":
+        yield from _image_end(kind, feature.imageType)
+    elif said == "stateType":
+        wrapped = kind.wrapped if isinstance(kind, StateType) else None
+        if wrapped is None:
+            yield error(f"it is described as a state, and is {kind}")
+        else:
+            yield from _array_end(wrapped, feature.stateType.arrayType)
+    elif said == "dictionaryType":
+        if not isinstance(kind, DictionaryType):
+            yield error(f"it is described as a dictionary, and is {kind}")
+    elif said in ("stringType", "int64Type", "doubleType"):
+        wanted = {"stringType": ("string",), "int64Type": ("int64", "int32")}.get(
+            said, ("fp32", "fp64", "fp16")
+        )
+        if not isinstance(kind, TensorType) or kind.dtype not in wanted:
+            yield error(f"it is described as {said.removesuffix('Type')}, and is {kind}")
+    else:
+        yield error(f"it is described as {said}, which no program has")
+
+
+def _array_end(kind: ValueType, array: ft.ArrayFeatureType) -> Problems:
+    if not isinstance(kind, TensorType):
+        yield error(f"it is described as a multi-array, and is {kind}")
+        return
+    dtype = _ENDS.get(array.dataType)
+    if dtype != kind.dtype:
+        yield error(f"it is described as {dtype}, and is {kind}")
+    shape = tuple(array.shape)
+    flexible = array.WhichOneof("ShapeFlexibility") is not None
+    if kind.shape is None or not shape:
+        return
+    wanted = kind.shape or (1,)
+    if len(shape) != len(wanted) or any(
+        a != b for a, b in zip(shape, wanted, strict=True) if b is not None
+    ):
+        yield error(f"it is described with the shape {listed(shape)}, and is {kind}")
+    elif None in wanted and not flexible:
+        yield error(f"it is described with one shape, and is {kind}")
+
+
+def _image_end(kind: ValueType, image: ft.ImageFeatureType) -> Problems:
+    grey = image.colorSpace in (
+        ft.ImageFeatureType.GRAYSCALE,
+        ft.ImageFeatureType.GRAYSCALE_FLOAT16,
+    )
+    channels = 1 if grey else 3
+    if not isinstance(kind, TensorType) or kind.shape is None or len(kind.shape) != 4:
+        yield error(f"it is described as an image, and is {kind}; [1, C, H, W] is needed")
+        return
+    wanted = (1, channels, image.height, image.width)
+    pairs = zip(kind.shape, wanted, strict=True)
+    if any(a not in (b, None) for a, b in pairs) or kind.dtype not in ("fp32", "fp16"):
+        yield error(f"it is described as an image of {listed(wanted)}, and is {kind}")
+
+
+# ---- functions and blocks ------------------------------------------------------------------------
+
+
+@dataclass
+class _Scope:
+    """What is known inside of a block.
+
+    Attributes:
+        opset: of the function.
+        weights: the files of constants.
+        values: operands by name, those around the block as well.
+        names: every name that is given here, or around the block.
+        deep: how many blocks it is inside of.
+    """
+
+    opset: int
+    weights: Weights
+    values: dict[str, Operand]
+    names: set[str] = field(default_factory=set)
+    deep: int = 0
+
+    def inside(self) -> _Scope:
+        """A block in this one."""
+        return _Scope(self.opset, self.weights, dict(self.values), set(self.names), self.deep + 1)
+
+
+def _function(function: mil.Function, weights: Weights) -> Problems:
+    opset = OPSETS.get(function.opset)
+    if opset is None:
+        yield error(f"the opset {function.opset!r} is not known; known are {', '.join(OPSETS)}")
+        return
+    block = function.block_specializations.get(function.opset)
+    if block is None:
+        yield error(f"it has no block for its opset {function.opset}")
+        return
+    scope = _Scope(opset, weights, {})
+    for value in function.inputs:
+        yield from _named(value, scope)
+    if block.inputs:
+        yield error("the block of a function has no inputs of its own")
+    yield from _block(block, scope)
+
+
+def _named(value: mil.NamedValueType, scope: _Scope) -> Problems:
+    """A name is given once, and is one that the language has."""
+    if not _NAME.fullmatch(value.name):
+        yield error(f"{value.name!r} is no name: letters, digits, _ and @, no digit in front")
+    if value.name in scope.names:
+        yield error(f"the name {value.name!r} is given twice")
+    scope.names.add(value.name)
+    try:
+        scope.values[value.name] = Operand(type_of(value.type))
+    except MlferryError as problem:
+        yield error(f"the type of {value.name!r}: {problem}")
+
+
+def _block(block: mil.Block, scope: _Scope) -> Problems:
+    if scope.deep > _DEEPEST:
+        yield error(f"blocks are nested in more than {_DEEPEST} levels")
+        return
+    for operation in block.operations:
+        where = f"{operation.type} {_name(operation)!r}"
+        yield from within(where, _operation(operation, scope))
+    for name in block.outputs:
+        if name not in scope.values:
+            yield error(f"it gives {name!r}, which nothing makes")
+
+
+def _name(operation: mil.Operation) -> str:
+    return operation.outputs[0].name if operation.outputs else ""
+
+
+def _operation(operation: mil.Operation, scope: _Scope) -> Problems:
+    try:
+        definition = definition_of(operation.type, scope.opset)
+    except MlferryError as problem:
+        yield error(str(problem))
+        definition = None
+    operands: dict[str, Any] = {}
+    if definition is not None:
+        problems = list(_arguments(operation, definition, scope, operands))
+        yield from problems
+        blocks: list[tuple[ValueType, ...]] = []
+        yield from _blocks(operation, definition, scope, operands, blocks)
+        if not any(problem.severity == "error" for problem in problems):
+            yield from _types(operation, definition, operands, blocks)
+    for value in operation.outputs:
+        yield from _named(value, scope)
+    yield from _known(operation, scope)
+
+
+def _known(operation: mil.Operation, scope: _Scope) -> Problems:
+    """A constant has a value, of its type; what is stored in fewer bits is known as well."""
+    if operation.type.startswith("constexpr_"):
+        for made in operation.outputs:
+            if made.name in scope.values:
+                scope.values[made.name] = Operand(scope.values[made.name].type, _Large())
+    if operation.type != "const":
+        return
+    value = operation.attributes.get("val")
+    if value is None:
+        yield error("it has no value")
+        return
+    if len(operation.outputs) != 1:
+        yield error(f"a constant has one output, not {len(operation.outputs)}")
+        return
+    try:
+        kind = type_of(value.type)
+        if kind != type_of(operation.outputs[0].type):
+            yield error(f"its value is {kind}, its output {type_of(operation.outputs[0].type)}")
+        scope.values[operation.outputs[0].name] = _constant(value, scope.weights)
+    except MlferryError as problem:
+        yield error(str(problem))
+
+
+class _Large:
+    """A constant that is known, and too large to look at."""
+
+
+def _constant(value: mil.Value, weights: Weights) -> Operand:
+    """A constant with its value, where that is small; whether it is stored is checked anyway."""
+    kind = type_of(value.type)
+    shape = kind.shape if isinstance(kind, TensorType) else ()
+    if shape is not None and math.prod(n or 0 for n in shape) > _SMALL:
+        check_value(value, weights)
+        return Operand(kind, _Large())
+    return Operand(kind, value_of(value, weights))
+
+
+def _arguments(
+    operation: mil.Operation, definition: Definition, scope: _Scope, operands: dict[str, Any]
+) -> Problems:
+    if operation.type == "const":
+        return
+    parameters = definition.parameters
+    given: dict[str, list[Operand]] = {}
+    yield from _given(operation, scope, given)
+    for name in sorted(given.keys() - parameters.keys()):
+        yield error(f"it has no parameter {name!r}; it has {', '.join(parameters)}")
+    for name, parameter in parameters.items():
+        if name not in given:
+            if parameter.required:
+                yield error(f"the parameter {name!r} is missing")
+            operands[name] = _default(parameter)
+            continue
+        found = given[name]
+        if not found or (len(found) > 1 and not parameter.many):
+            yield error(f"{name} has {len(found)} values")
+            continue
+        yield from _fits(name, parameter, found, definition)
+        operands[name] = found if parameter.many else found[0]
+    yield from _variables(definition, given)
+
+
+def _given(operation: mil.Operation, scope: _Scope, given: dict[str, list[Operand]]) -> Problems:
+    """What an operation gets: values made before it, and constants."""
+    for name, argument in operation.inputs.items():
+        given[name] = []
+        for binding in argument.arguments:
+            if binding.WhichOneof("binding") == "name" and binding.name in scope.values:
+                given[name].append(scope.values[binding.name])
+            elif binding.WhichOneof("binding") == "name":
+                yield error(f"{name} is {binding.name!r}, which nothing before it makes")
+            else:
+                yield from _literal(name, binding.value, scope, given)
+    for name, value in operation.attributes.items():
+        if name != "name":
+            yield from _literal(name, value, scope, given)
+
+
+def _literal(
+    name: str, value: mil.Value, scope: _Scope, given: dict[str, list[Operand]]
+) -> Problems:
+    try:
+        given.setdefault(name, []).append(_constant(value, scope.weights))
+    except MlferryError as problem:
+        yield error(f"{name}: {problem}")
+
+
+def _default(parameter: Parameter) -> Operand | None:
+    """The operand of a parameter that is left out."""
+    if parameter.default is None:
+        return None
+    value = parameter.default
+    if isinstance(value, bool):
+        return Operand(TensorType("bool", ()), value)
+    if isinstance(value, str):
+        return Operand(TensorType("string", ()), value)
+    return Operand(TensorType("int32" if isinstance(value, int) else "fp32", ()), value)
+
+
+def _fits(
+    name: str, parameter: Parameter, found: list[Operand], definition: Definition
+) -> Problems:
+    allowed = parameter.dtypes
+    if isinstance(allowed, str):
+        allowed = definition.variables[allowed]
+    for operand in found:
+        if parameter.constant and operand.value is UNKNOWN:
+            yield error(f"{name} is computed while the program runs; it has to be a constant")
+        if not parameter.tensor:
+            continue
+        if not isinstance(operand.type, TensorType):
+            yield error(f"{name} is {operand.type}, not a tensor")
+        elif operand.type.dtype not in allowed:
+            possible = ", ".join(sorted(allowed))
+            yield error(f"{name} is {operand.type}; possible are {possible}")
+
+
+def _variables(definition: Definition, given: Mapping[str, list[Operand]]) -> Problems:
+    """Parameters that share a variable are of one type of elements."""
+    for variable in definition.variables:
+        seen: dict[str, str] = {}
+        for name, parameter in definition.parameters.items():
+            if parameter.dtypes != variable:
+                continue
+            for operand in given.get(name, ()):
+                if isinstance(operand.type, TensorType):
+                    seen.setdefault(operand.type.dtype, name)
+        if len(seen) > 1:
+            shown = ", ".join(f"{name} {dtype}" for dtype, name in seen.items())
+            yield error(f"its parameters differ in the type of their elements: {shown}")
+
+
+def _blocks(
+    operation: mil.Operation,
+    definition: Definition,
+    scope: _Scope,
+    operands: dict[str, Any],
+    types: list[tuple[ValueType, ...]],
+) -> Problems:
+    if len(operation.blocks) != definition.blocks:
+        yield error(f"it has {len(operation.blocks)} blocks; {definition.blocks} are needed")
+        return
+    carried = operands.get("loop_vars")
+    for index, block in enumerate(operation.blocks):
+        inside = scope.inside()
+        where = f"block {index}"
+        for value in block.inputs:
+            yield from within(where, _named(value, inside))
+        wanted = 0 if carried is None else len(carried)
+        if len(block.inputs) != wanted:
+            yield error(f"it takes {len(block.inputs)} values; {wanted} are given", where)
+        yield from within(where, _block(block, inside))
+        found = [inside.values[name].type for name in block.outputs if name in inside.values]
+        types.append(tuple(found))
+    if operation.type == "while_loop" and types and not _is_flag(types[0]):
+        yield error(f"block 0 tells whether to go on, and gives {', '.join(map(str, types[0]))}")
+
+
+def _is_flag(types: tuple[ValueType, ...]) -> bool:
+    return types in ((TensorType("bool", ()),), (TensorType("bool", (1,)),))
+
+
+def _types(
+    operation: mil.Operation,
+    definition: Definition,
+    operands: dict[str, Any],
+    blocks: list[tuple[ValueType, ...]],
+) -> Problems:
+    """What the op makes is what the file says."""
+    if operation.type == "const":
+        return
+    if any(isinstance(o, Operand) and isinstance(o.value, _Large) for o in operands.values()):
+        operands = {
+            name: Operand(o.type) if isinstance(o, Operand) and isinstance(o.value, _Large) else o
+            for name, o in operands.items()
+        }
+    try:
+        made = definition.rule(Operands(operands, blocks))
+    except UnknownRankError:
+        return
+    except MlferryError as problem:
+        yield error(str(problem))
+        return
+    except Exception as problem:
+        yield error(f"its parameters do not fit together: {problem!r:.200}")
+        return
+    types = made if isinstance(made, tuple) else (made,)
+    if len(types) != len(operation.outputs):
+        yield error(f"it has {len(operation.outputs)} outputs; it makes {len(types)}")
+        return
+    for value, kind in zip(operation.outputs, types, strict=True):
+        try:
+            said = type_of(value.type)
+        except MlferryError:
+            continue  # told where the name is given
+        if not _agree(said, kind):
+            yield error(f"its output {value.name!r} is described as {said}; it is {kind}")
+
+
+def _agree(said: ValueType, made: ValueType) -> bool:
+    if isinstance(said, TensorType) and isinstance(made, TensorType):
+        if said.dtype != made.dtype:
+            return False
+        if said.shape is None or made.shape is None:
+            return True
+        return len(said.shape) == len(made.shape) and all(
+            a == b or None in (a, b) for a, b in zip(said.shape, made.shape, strict=True)
+        )
+    if isinstance(said, ListType) and isinstance(made, ListType):
+        return _agree(said.element, made.element)
+    if isinstance(said, DictionaryType) and isinstance(made, DictionaryType):
+        return _agree(said.key, made.key)
+    return type(said) is type(made)
