@@ -9,18 +9,29 @@ from pathlib import Path
 from typing import Any, overload
 
 from mlferry.custom import CUSTOM_LAYERS, CUSTOM_MODELS, CustomLayer, CustomModel
-from mlferry.errors import MlferryError, ModelFileError, UnsupportedModelError, ValidationError
+from mlferry.errors import (
+    MlferryError,
+    ModelFileError,
+    PredictionError,
+    UnsupportedModelError,
+    ValidationError,
+)
 from mlferry.layers import validate
 from mlferry.models import inspect
 from mlferry.models.workers import Executors, in_order
+from mlferry.programs.validate import validate_program
+from mlferry.programs.values import Weights, has_blobs
 from mlferry.registry import Registry
 from mlferry.runtime import pictures
 from mlferry.runtime.engines import engine_named
 from mlferry.runtime.evaluators import Evaluator, prepare
 from mlferry.runtime.evaluators.network import NetworkEvaluator
-from mlferry.runtime.evaluators.registry import CustomClasses
+from mlferry.runtime.evaluators.program import ProgramEvaluator, check_options
+from mlferry.runtime.evaluators.registry import CustomClasses, ProgramOptions
+from mlferry.runtime.program_session import State
 from mlferry.runtime.session import Session
-from mlferry.spec import io, networks
+from mlferry.spec import io, networks, package
+from mlferry.spec.problems import Problem
 from mlferry.spec.proto import model_pb2
 
 _SIDE_BY_SIDE = 16  # samples of a classic network that are evaluated at once
@@ -58,8 +69,8 @@ class MLModel:
     """A Core ML model.
 
     Args:
-        model: path of a `.mlmodel` file, its bytes, or a `Model` message (mlferry's or
-            coremltools').
+        model: path of a `.mlmodel` file or of an `.mlpackage`, the bytes of the former, or a
+            `Model` message (mlferry's or coremltools').
         custom_layers: classes of custom layers by class name, for this model only; they come
             before those of `register_custom_layer`.
         custom_models: likewise for custom models.
@@ -69,6 +80,10 @@ class MLModel:
         threads: how many onnxruntime uses; by default as many as there are cores.
         winograd: whether convolutions on NumPy may go by Winograd's tiles, which are faster and
             round two to ten times as much as a plain sum: some 1e-6 of the result's range.
+        precision: of ML Programs: "half" rounds values of float16 wherever the program does, as
+            devices do; "exact" computes in float32 what the program means.
+        function_name: the function of an ML Program that runs, where it has several; by default
+            the one that the model says.
         images: what `predict` gives for image outputs: "pil", images of Pillow, as on a Mac
             (`numpy.asarray` takes them; arrays where Pillow is not installed), or "array".
         useCPUOnly: taken from scripts of coremltools, as are the next two: nothing here depends
@@ -93,6 +108,8 @@ class MLModel:
         engine: str = "numpy",
         threads: int | None = None,
         winograd: bool = True,
+        precision: str = "half",
+        function_name: str | None = None,
         images: str = "pil",
         useCPUOnly: bool = False,
         skip_model_load: bool = False,
@@ -100,15 +117,18 @@ class MLModel:
     ) -> None:
         runs = engine_named(engine, threads, winograd=winograd)
         pictures.check_kind(images)
-        spec = _spec_of(model)
-        classes = CustomClasses(custom_layers or {}, custom_models or {}, runs)
-        self._start(spec, classes, validate.validate(spec), images)
+        spec, weights = _read(model)
+        program = ProgramOptions(weights, precision, function_name)
+        classes = CustomClasses(custom_layers or {}, custom_models or {}, runs, program)
+        self._start(spec, classes, _problems(spec, classes), images)
+        if function_name is not None or precision != "half":
+            check_options(spec, program)
 
     def _start(
         self,
         spec: model_pb2.Model,
         classes: CustomClasses,
-        problems: Sequence[validate.Problem],
+        problems: Sequence[Problem],
         images: str = "pil",
     ) -> None:
         self._spec, self._classes, self._images = spec, classes, images
@@ -119,7 +139,7 @@ class MLModel:
             raise ValidationError("the model breaks the format's rules:", severe)
 
     @classmethod
-    def adopt(cls, spec: model_pb2.Model, problems: Sequence[validate.Problem]) -> MLModel:
+    def adopt(cls, spec: model_pb2.Model, problems: Sequence[Problem]) -> MLModel:
         """A model around a message that nobody else changes from now on; nothing is copied.
 
         Args:
@@ -146,8 +166,8 @@ class MLModel:
         for other in others:
             classes = classes.joined(other._classes)
         made = MLModel.__new__(type(self))
-        copied = _spec_of(spec)
-        made._start(copied, classes, validate.validate(copied), self._images)
+        copied, _ = _read(spec)
+        made._start(copied, classes, _problems(copied, classes), self._images)
         return made
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -163,7 +183,7 @@ class MLModel:
             for layer in networks.layers_of(network) if network is not None else ():
                 if layer.WhichOneof("layer") == "custom":
                     _add_registered(layers, layer.custom.className, CUSTOM_LAYERS)
-        return CustomClasses(layers, models, self._classes.engine)
+        return CustomClasses(layers, models, self._classes.engine, self._classes.program)
 
     # ---- description -------------------------------------------------------------------
 
@@ -235,18 +255,37 @@ class MLModel:
         return self._classes.layers
 
     def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write the model to a `.mlmodel` file, whole or not at all, and return its path.
+        """Write the model to a `.mlmodel` file or an `.mlpackage`, whole or not at all.
+
+        A program whose weights lie in a file beside it needs a package. A package that is there
+        is replaced.
+
+        Returns:
+            the path.
 
         Raises:
             ModelFileError: another suffix, or a folder that cannot be written.
             ValidationError: the model has problems that it did not have when it was loaded;
                 nothing is written.
         """
-        problems = validate.validate(self._spec)
+        problems = _problems(self._spec, self._classes)
         severe = [p for p in problems if p.severity != "note" and p not in self._known_problems]
         if severe:
             raise ValidationError(f"{path} is not written: the model has problems:", severe)
+        stored = has_blobs(self._spec)
+        if Path(path).suffix == ".mlpackage":
+            data = io.serialized(self._spec)
+            return package.save_package(data, Path(path), self._source(), stored)
+        if stored:
+            raise ModelFileError(
+                f"{path}: the weights of this model lie in a file beside it, which an .mlmodel "
+                f"cannot hold: model.save({str(Path(path).with_suffix('.mlpackage'))!r})"
+            )
         return io.save_spec(self._spec, path)
+
+    def _source(self) -> Path | None:
+        """The file of the message that the model was read from, where it has weights beside it."""
+        return self._classes.program.weights.message
 
     def describe(self) -> inspect.Description:
         """What Xcode shows of a model, and more: prints as text, `to_dict`, `html`."""
@@ -331,32 +370,36 @@ class MLModel:
     def predict(
         self,
         data: Mapping[str, Any],
-        useCPUOnly: bool = False,
+        state: State | bool | None = None,
         *,
+        useCPUOnly: bool = False,
         executor: Executors | None = None,
     ) -> dict[str, Any]: ...
     @overload
     def predict(
         self,
         data: list[Mapping[str, Any]],
-        useCPUOnly: bool = False,
+        state: State | bool | None = None,
         *,
+        useCPUOnly: bool = False,
         executor: Executors | None = None,
     ) -> list[dict[str, Any]]: ...
     @overload
     def predict(
         self,
         data: Iterator[Mapping[str, Any]] | Path,
-        useCPUOnly: bool = False,
+        state: State | bool | None = None,
         *,
+        useCPUOnly: bool = False,
         executor: Executors | None = None,
     ) -> Iterator[dict[str, Any]]: ...
 
     def predict(
         self,
         data: Mapping[str, Any] | list[Mapping[str, Any]] | Iterator[Mapping[str, Any]] | Path,
-        useCPUOnly: bool = False,
+        state: State | bool | None = None,
         *,
+        useCPUOnly: bool = False,
         executor: Executors | None = None,
     ) -> dict[str, Any] | list[dict[str, Any]] | Iterator[dict[str, Any]]:
         """Evaluate the model.
@@ -367,6 +410,8 @@ class MLModel:
                 described shape, where a first axis of 1 may be missing, or be there in spite of
                 it; images are PIL images, or arrays of 0 to 255 of shape [H, W, 3] (R, G, B) or
                 [H, W].
+            state: of a model that has one, see `make_state`; it is changed. A boolean in its place
+                is `useCPUOnly` of older scripts.
             useCPUOnly: taken from scripts of coremltools; nothing here depends on it.
             executor: works on several samples at a time: a `concurrent.futures.Executor`, of
                 processes here or of a Dask cluster, or a function that makes one; see
@@ -386,6 +431,8 @@ class MLModel:
             WorkerError: the executor cannot do it.
         """
         evaluate = self._prepared()
+        if isinstance(state, State):
+            return self._with_state(evaluate, data, state)
         if isinstance(data, Path):
             return self._pictures(data, executor)
         if isinstance(data, Iterator):
@@ -393,6 +440,24 @@ class MLModel:
         if isinstance(data, list):
             return list(self._each(iter(data), executor))
         return self._shown(evaluate(data))
+
+    def make_state(self) -> State:
+        """The state of a model that has one, before the first prediction: zeros.
+
+        Raises:
+            UnsupportedModelError: the model has none.
+        """
+        evaluate = self._prepared()
+        if not isinstance(evaluate, ProgramEvaluator) or not evaluate.session.states:
+            raise UnsupportedModelError("the model has no state: model.predict(data)")
+        return evaluate.make_state()
+
+    def _with_state(self, evaluate: Evaluator, data: Any, state: State) -> dict[str, Any]:
+        if not isinstance(evaluate, ProgramEvaluator):
+            raise UnsupportedModelError("the model has no state: model.predict(data)")
+        if not isinstance(data, Mapping):
+            raise PredictionError("with a state, samples are predicted one by one: give a dict")
+        return self._shown(evaluate(data, state))
 
     def _each(
         self, data: Iterator[Mapping[str, Any]], executor: Executors | None
@@ -446,21 +511,31 @@ def _add_registered(classes: dict[str, Any], name: str, registered: Registry[Any
 def _revived(data: bytes, classes: CustomClasses, images: str) -> MLModel:
     model = MLModel.__new__(MLModel)
     spec = io.parse_spec(data, "the model")
-    model._start(spec, classes, validate.validate(spec), images)
+    model._start(spec, classes, _problems(spec, classes), images)
     return model
 
 
-def _spec_of(model: Any) -> model_pb2.Model:
+def _problems(spec: model_pb2.Model, classes: CustomClasses) -> list[Problem]:
+    """What breaks the rules in a model, and in the programs of it."""
+    found = validate.validate(spec)
+    for inner in networks.models_in(spec):
+        found += validate_program(inner, classes.program.weights)
+    return found
+
+
+def _read(model: Any) -> tuple[model_pb2.Model, Weights]:
+    """A model's message, and the files of the weights that lie beside it."""
     if isinstance(model, str | os.PathLike):
-        return io.load_spec(model)
+        file = io.file_of(Path(model))
+        return io.load_spec(file), Weights(file)
     if isinstance(model, bytes):
-        return io.parse_spec(model)
+        return io.parse_spec(model), Weights()
     if isinstance(model, model_pb2.Model):
         spec = model_pb2.Model()
         spec.CopyFrom(model)
-        return spec
+        return spec, Weights()
     if hasattr(model, "SerializeToString") and type(model).__name__ == "Model":
-        return io.parse_spec(model.SerializeToString(), "the message")
+        return io.parse_spec(model.SerializeToString(), "the message"), Weights()
     raise ModelFileError(
         "MLModel takes the path of an .mlmodel file, its bytes, or a Model message, not a "
         f"{type(model).__name__}; mlferry.convert takes models of other frameworks"

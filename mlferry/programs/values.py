@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,10 @@ from mlferry.programs.types import (
     ValueType,
     type_of,
 )
+from mlferry.spec import networks
 from mlferry.spec.blobs import BlobFile
 from mlferry.spec.package import MODEL_PATH
-from mlferry.spec.proto import mil_pb2 as mil
+from mlferry.spec.proto import mil_pb2 as mil, model_pb2
 
 Array = NDArray[Any]
 
@@ -44,12 +46,18 @@ class Weights:
     """The files of constants of a model.
 
     Args:
-        folder: that of the model's message; None for a model in memory, which has no such files.
+        message: the file of the model's message, beside which they lie; None for a model in
+            memory, which has no such files.
     """
 
-    def __init__(self, folder: Path | None = None) -> None:
-        self.folder = folder
+    def __init__(self, message: Path | None = None) -> None:
+        self.message = message
+        self.folder = None if message is None else message.parent
         self._files: dict[str, BlobFile] = {}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """As the path: the files are opened again."""
+        return Weights, (self.message,)
 
     def file(self, name: str) -> BlobFile:
         """A file by its name in messages.
@@ -185,3 +193,24 @@ def _checked_blob(
             f"{place.fileName} there are {len(blob.data)}"
         )
     return blob.data
+
+
+def has_blobs(spec: model_pb2.Model) -> bool:
+    """Whether a constant of a model, or of one inside of it, lies in a file."""
+    return any(
+        value.WhichOneof("value") == "blobFileValue"
+        for model in networks.models_in(spec)
+        if model.WhichOneof("Type") == "mlProgram"
+        for function in model.mlProgram.functions.values()
+        for block in function.block_specializations.values()
+        for value in _values_in(block)
+    )
+
+
+def _values_in(block: mil.Block) -> Iterator[mil.Value]:
+    for operation in block.operations:
+        yield from operation.attributes.values()
+        for argument in operation.inputs.values():
+            yield from (each.value for each in argument.arguments if each.HasField("value"))
+        for inner in operation.blocks:
+            yield from _values_in(inner)

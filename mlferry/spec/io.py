@@ -11,6 +11,7 @@ from google.protobuf.message import DecodeError, EncodeError
 
 from mlferry import limits
 from mlferry.errors import ModelFileError
+from mlferry.spec import package
 from mlferry.spec.proto import model_pb2
 
 _SOURCES = {
@@ -26,19 +27,29 @@ _FOREIGN = (
 
 
 def load_spec(path: str | os.PathLike[str]) -> model_pb2.Model:
-    """Read a `.mlmodel` file.
+    """Read a `.mlmodel` file, or that of a `.mlpackage`.
 
     Raises:
         ModelFileError: the file is missing, empty, cut off, or no Core ML model.
     """
-    file = Path(path)
-    if file.is_dir():
+    file = file_of(Path(path))
+    return parse_spec(limits.read_message(file), str(path))
+
+
+def file_of(path: Path) -> Path:
+    """The file of a model's message: the path itself, or inside of an `.mlpackage`.
+
+    Raises:
+        ModelFileError: it is another folder, or a damaged package.
+    """
+    if package.is_package(path):
+        return package.model_file(path)
+    if path.is_dir():
         raise ModelFileError(
-            f"{path} is a folder. An .mlpackage holds an ML Program, which mlferry does not "
-            "read; give the path of an .mlmodel file"
+            f"{path} is a folder without a {package.MANIFEST}: give the path of an .mlmodel file, "
+            "or of an .mlpackage"
         )
-    data = limits.read_message(file)
-    return parse_spec(data, str(path))
+    return path
 
 
 def parse_spec(data: bytes, path: str = "the data") -> model_pb2.Model:
@@ -77,13 +88,23 @@ def save_spec(spec: model_pb2.Model, path: str | os.PathLike[str]) -> Path:
         file = file.with_name(file.name + ".mlmodel")
     if file.suffix != ".mlmodel":
         raise ModelFileError(f"{path}: the suffix must be .mlmodel, not {file.suffix}")
+    write_atomic(file, serialized(spec))
+    return file
+
+
+def serialized(spec: model_pb2.Model) -> bytes:
+    """The bytes of a model.
+
+    Raises:
+        ModelFileError: a message cannot be written.
+        LimitError: a model over 2 GB.
+    """
     try:
         data = spec.SerializeToString()
     except (EncodeError, ValueError) as error:
         raise ModelFileError(f"the model cannot be written: {error}") from error
     limits.check_model(len(data))
-    write_atomic(file, data)
-    return file
+    return data
 
 
 def write_atomic(file: Path, data: bytes) -> None:

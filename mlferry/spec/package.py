@@ -7,7 +7,13 @@ NAME.mlpackage/Data/com.apple.CoreML/weights/weight.bin
 
 from __future__ import annotations
 
+import ctypes
 import json
+import os
+import secrets
+import shutil
+import sys
+import uuid
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -86,3 +92,123 @@ def _inside(package: Path, relative: str) -> Path:
             f"{package / MANIFEST} names {relative!r}, which is not in the package"
         )
     return path
+
+
+_AUTHOR = "com.apple.CoreML"
+
+
+def save_package(spec: bytes, path: Path, source: Path | None, has_weights: bool) -> Path:
+    """Write an `.mlpackage` whole or not at all.
+
+    Args:
+        spec: the model's message.
+        path: of the package; one that is there is replaced.
+        source: the file of the message that the model was read from, whose weights and, where it
+            lay in a package, whose other entries are kept; None for a model in memory.
+        has_weights: whether the model needs the weights of the source.
+
+    Returns:
+        the path.
+
+    Raises:
+        ModelFileError: the folder is missing or cannot be written, or another thing is there.
+    """
+    if path.suffix != ".mlpackage":
+        raise ModelFileError(f"{path}: the suffix of a package must be .mlpackage")
+    if path.exists() and not is_package(path):
+        raise ModelFileError(f"cannot write {path}: what is there is no package")
+    temporary = path.with_name(f".{path.name[:200]}.{secrets.token_hex(4)}.part")
+    try:
+        _write(temporary, spec, source, has_weights)
+        _put_in_place(temporary, path)
+    except OSError as error:
+        raise ModelFileError(f"cannot write {path}: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return path
+
+
+def _write(folder: Path, spec: bytes, source: Path | None, has_weights: bool) -> None:
+    """A package, file by file."""
+    folder.mkdir()
+    old = _package_of(source)
+    if old is not None and source is not None:
+        shutil.copytree(old, folder, dirs_exist_ok=True)
+        message = folder / source.relative_to(old)
+        manifest = _manifest(folder / MANIFEST)
+    else:
+        message = folder / DATA / _AUTHOR / "model.mlmodel"
+        message.parent.mkdir(parents=True)
+        manifest = _new_manifest(has_weights)
+        if has_weights and source is not None:
+            shutil.copytree(source.parent / WEIGHTS, message.parent / WEIGHTS)
+    message.write_bytes(spec)
+    (folder / MANIFEST).write_text(json.dumps(manifest, indent=4), encoding="utf-8")
+    for file in folder.rglob("*"):
+        if file.is_file():
+            with file.open("rb") as stream:
+                os.fsync(stream.fileno())
+
+
+def _package_of(message: Path | None) -> Path | None:
+    """The package in which a message lies."""
+    for folder in message.parents if message is not None else ():
+        if is_package(folder):
+            return folder
+    return None
+
+
+def _new_manifest(has_weights: bool) -> dict[str, Any]:
+    root = str(uuid.uuid4())
+    entries = {root: _entry("model.mlmodel", "CoreML Model Specification")}
+    if has_weights:
+        entries[str(uuid.uuid4())] = _entry(WEIGHTS, "CoreML Model Weights")
+    return {
+        "fileFormatVersion": "1.0.0",
+        "itemInfoEntries": entries,
+        "rootModelIdentifier": root,
+    }
+
+
+def _entry(name: str, description: str) -> dict[str, str]:
+    return {
+        "author": _AUTHOR,
+        "description": description,
+        "name": name,
+        "path": f"{_AUTHOR}/{name}",
+    }
+
+
+def _put_in_place(temporary: Path, path: Path) -> None:
+    """Give a folder its name; what had the name goes, at the same instant where that can be."""
+    if not path.exists():
+        temporary.rename(path)
+        return
+    if _exchanged(temporary, path):
+        return
+    old = path.with_name(f".{path.name[:200]}.{secrets.token_hex(4)}.old")
+    path.rename(old)
+    try:
+        temporary.rename(path)
+    except OSError:
+        old.rename(path)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+_EXCHANGE = 2  # RENAME_EXCHANGE of Linux, RENAME_SWAP of macOS
+_HERE = -100  # AT_FDCWD of Linux
+
+
+def _exchanged(one: Path, two: Path) -> bool:
+    """Let two paths change places in one step; False where the system cannot."""
+    names = os.fsencode(one), os.fsencode(two)
+    try:
+        library = ctypes.CDLL(None, use_errno=True)
+        if sys.platform == "linux":
+            return bool(library.renameat2(_HERE, names[0], _HERE, names[1], _EXCHANGE) == 0)
+        if sys.platform == "darwin":
+            return bool(library.renamex_np(names[0], names[1], _EXCHANGE) == 0)
+    except (AttributeError, OSError, TypeError):
+        return False
+    return False

@@ -10,6 +10,7 @@ from mlferry.runtime.evaluators import (  # noqa: F401 (they register their func
     network,
     pipeline,
     predictors,
+    program,
     transforms,
 )
 from mlferry.runtime.evaluators.registry import EVALUATORS, Evaluator, prepare

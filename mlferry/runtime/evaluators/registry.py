@@ -14,6 +14,7 @@ from mlferry.errors import (
     RegistrationError,
     UnsupportedModelError,
 )
+from mlferry.programs.values import Weights
 from mlferry.registry import Registry
 from mlferry.runtime import features, inputs
 from mlferry.runtime.engines import NUMPY, Engine
@@ -24,12 +25,29 @@ Evaluator = Callable[[Features], dict[str, Any]]
 
 
 @dataclass(frozen=True)
+class ProgramOptions:
+    """How ML Programs run.
+
+    Attributes:
+        weights: the files of their constants.
+        precision: "half" rounds values of float16 where the program does, "exact" computes in
+            float32 what it means.
+        function: the function that runs; None for the default one.
+    """
+
+    weights: Weights = field(default_factory=Weights)
+    precision: str = "half"
+    function: str | None = None
+
+
+@dataclass(frozen=True)
 class CustomClasses:
     """Classes given with a model, which come before registered ones, and what runs networks."""
 
     layers: Mapping[str, type[CustomLayer]] = field(default_factory=dict)
     models: Mapping[str, type[CustomModel]] = field(default_factory=dict)
     engine: Engine = NUMPY
+    program: ProgramOptions = field(default_factory=ProgramOptions)
 
     def joined(self, other: CustomClasses) -> CustomClasses:
         """What a model made of two models needs: the first engine that is not the default one.
@@ -47,7 +65,10 @@ class CustomClasses:
                     )
         engine = other.engine if self.engine == CustomClasses().engine else self.engine
         return CustomClasses(
-            {**self.layers, **other.layers}, {**self.models, **other.models}, engine
+            {**self.layers, **other.layers},
+            {**self.models, **other.models},
+            engine,
+            self.program if self.program.weights.folder is not None else other.program,
         )
 
 
@@ -57,7 +78,6 @@ EVALUATORS: Registry[Factory] = Registry("evaluator")
 evaluator = EVALUATORS.register
 
 _WHY_NOT = {
-    "mlProgram": "ML Programs (.mlpackage) are another format, for another runtime",
     "supportVectorRegressor": "support vector machines are not evaluated yet",
     "supportVectorClassifier": "support vector machines are not evaluated yet",
     "kNearestNeighborsClassifier": "nearest neighbours are not evaluated yet",

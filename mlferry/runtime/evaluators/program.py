@@ -1,0 +1,169 @@
+"""ML Programs: one of their functions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from mlferry.errors import PredictionError, SpecError, UnsupportedModelError
+from mlferry.programs.types import TensorType, ValueType
+from mlferry.registry import did_you_mean
+from mlferry.runtime import features as values, images, inputs
+from mlferry.runtime.evaluators.registry import (
+    CustomClasses,
+    Evaluator,
+    Features,
+    ProgramOptions,
+    evaluator,
+)
+from mlferry.runtime.program_session import ProgramSession, State
+from mlferry.spec import features
+from mlferry.spec.proto import features_pb2 as ft, model_pb2
+
+
+def description_of(model: model_pb2.Model, function: str | None) -> tuple[str, Any]:
+    """The function that runs, and what is said of it: its inputs, outputs and states.
+
+    Raises:
+        SpecError: there is no such function.
+    """
+    described = model.description
+    if not described.functions:
+        name = function or "main"
+        if name not in model.mlProgram.functions:
+            known = sorted(model.mlProgram.functions)
+            raise SpecError(
+                f"the program has no function {name!r}.{did_you_mean(name, known)} It has "
+                f"{', '.join(known)}"
+            )
+        return name, described
+    name = function or described.defaultFunctionName
+    found = {each.name: each for each in described.functions}
+    if name not in found:
+        raise SpecError(
+            f"the model has no function {name!r}.{did_you_mean(name, list(found))} It has "
+            f"{', '.join(found)}: mlferry.MLModel(path, function_name={next(iter(found))!r})"
+        )
+    return name, found[name]
+
+
+class ProgramEvaluator:
+    """A function with its inputs and outputs.
+
+    Attributes:
+        session: the plan; `run` takes the names of any values as outputs.
+    """
+
+    def __init__(self, model: model_pb2.Model, classes: CustomClasses) -> None:
+        options = classes.program
+        name, self._described = description_of(model, options.function)
+        self.session = ProgramSession(
+            model.mlProgram.functions[name], options.weights, precision=options.precision
+        )
+        self._inputs = {feature.name: feature.type for feature in self._described.input}
+        self._outputs = {feature.name: feature.type for feature in self._described.output}
+
+    def make_state(self) -> State:
+        """The state before the first prediction."""
+        return self.session.make_state()
+
+    def values(self, data: Features) -> dict[str, Any]:
+        """What the function gets for the features of a sample."""
+        inputs.check_names(data, self._described)
+        return {
+            name: _given(name, data[name], kind, self.session.inputs[name])
+            if data.get(name) is not None
+            else _default(kind)
+            for name, kind in self._inputs.items()
+        }
+
+    def __call__(self, data: Features, state: State | None = None) -> dict[str, Any]:
+        """The outputs for the features of a sample.
+
+        Raises:
+            PredictionError: a name, shape or value does not fit.
+        """
+        if self.session.states and state is None:
+            raise PredictionError(
+                "the model has a state: state = model.make_state(), and model.predict(data, state)"
+            )
+        made = self.session.run(self.values(data), list(self._outputs), state)
+        return {name: _shown(name, made[name], kind) for name, kind in self._outputs.items()}
+
+
+def _given(name: str, value: Any, feature: ft.FeatureType, kind: ValueType) -> Any:
+    said = feature.WhichOneof("Type")
+    if said == "imageType":
+        return images.to_blob(name, value, feature.imageType)
+    if said == "multiArrayType":
+        array = _checked(name, value, kind)
+        shape = kind.shape if isinstance(kind, TensorType) else None
+        if shape == ():
+            return values.fitted(name, np.atleast_1d(array), feature).reshape(())
+        return values.fitted(name, array, feature)
+    return values.to_feature(name, value, feature)
+
+
+def _checked(name: str, value: Any, kind: ValueType) -> Any:
+    """An array of numbers that the type of an input holds.
+
+    Raises:
+        PredictionError: it is none, or its values do not fit.
+    """
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise PredictionError(f"input {name!r} is no rectangular array: {error}") from error
+    if array.dtype.kind not in "fiub":
+        raise PredictionError(f"input {name!r} takes numbers, not {array.dtype}")
+    dtype = kind.dtype if isinstance(kind, TensorType) else "fp32"
+    if dtype.startswith(("int", "uint")) and array.dtype.kind == "f":
+        with np.errstate(invalid="ignore"):
+            whole = array.astype(np.int64)
+        if not np.array_equal(whole, array):
+            raise PredictionError(f"input {name!r} takes {dtype}; its value has fractions")
+        array = whole
+    if dtype == "int32" and array.size and np.abs(array.astype(np.float64)).max() >= 2**31:
+        raise PredictionError(f"input {name!r} has values that int32 cannot hold")
+    return array
+
+
+def _default(feature: ft.FeatureType) -> Any:
+    """The value of an optional input that is not given."""
+    shape = tuple(feature.multiArrayType.shape)
+    dtype = features.DTYPES.get(feature.multiArrayType.dataType, "float32")
+    return np.full(shape, values.default_of(feature), dtype)
+
+
+def _shown(name: str, value: Any, feature: ft.FeatureType) -> Any:
+    if isinstance(value, np.ndarray) and value.shape == ():
+        value = value.reshape(1)
+    if feature.WhichOneof("Type") == "stringType" and isinstance(value, np.ndarray):
+        return str(value.item())
+    return inputs.to_user(name, value, feature)
+
+
+def check_options(model: model_pb2.Model, options: ProgramOptions) -> None:
+    """Raise where options for programs do not fit a model.
+
+    Raises:
+        SpecError: there is no such function, or no such precision.
+        UnsupportedModelError: the model is no program, and has no functions.
+    """
+    if options.precision not in ("half", "exact"):
+        raise SpecError(f"precision={options.precision!r}: half or exact")
+    if options.function is None:
+        return
+    if model.WhichOneof("Type") != "mlProgram":
+        raise UnsupportedModelError(
+            f"function_name={options.function!r}: the model is a {model.WhichOneof('Type')}; "
+            "ML Programs have functions"
+        )
+    description_of(model, options.function)
+
+
+@evaluator("mlProgram")
+def program(model: model_pb2.Model, classes: CustomClasses) -> Evaluator:
+    """A function of an ML Program."""
+    return ProgramEvaluator(model, classes)
