@@ -1,0 +1,143 @@
+"""Programs that coremltools wrote, with the values that its own tests expect of them."""
+
+from __future__ import annotations
+
+import json
+import lzma
+import os
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import mlferry
+from mlferry.errors import MlferryError
+from mlferry.programs.types import DTYPES
+from mlferry.spec.proto import mil_pb2 as mil, model_pb2
+
+ARCHIVE = Path(os.environ.get("MLFERRY_DATA", "/nonexistent")) / "mil_cases.tar.xz"
+PARTS = 16  # tests, each with its share of the cases
+
+# What is expected, and cannot be given, by case.
+OTHERWISE = {
+    "mil-01618": "a quotient of 121,364 is infinite in float16",
+    "mil-02575": "values that are rounded to three decimals in the source of the test",
+}
+REFUSED = {
+    "torch-00406": "the initial state of the lstm is of a batch of 10, x of 3",
+    "torch-00784": "index 65535 into an axis of 4: -1 that became uint16",
+    "mil-01030": "batch_norm of float32 whose output is described as float16",
+}
+
+
+@pytest.fixture(scope="module")
+def cases(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    if not ARCHIVE.exists():
+        pytest.skip("MLFERRY_DATA does not name a folder with mil_cases.tar.xz")
+    folder = tmp_path_factory.mktemp("mil")
+    with lzma.open(ARCHIVE) as stream, tarfile.open(fileobj=stream) as archive:
+        archive.extractall(folder, filter="data")
+    return folder / "mil_cases"
+
+
+def model_path(base: Path) -> Path:
+    package = base.with_suffix(".mlpackage")
+    return package if package.exists() else base.with_suffix(".mlmodel")
+
+
+def halves(block: mil.Block) -> bool:
+    """Whether anything in a block is of float16."""
+    return any(
+        value.type.tensorType.dataType == DTYPES["fp16"].number
+        for operation in block.operations
+        for value in operation.outputs
+    ) or any(halves(inner) for operation in block.operations for inner in operation.blocks)
+
+
+def is_half(spec: model_pb2.Model) -> bool:
+    kinds = [
+        spec.mlProgram,
+        *(inner.mlProgram for inner in spec.pipeline.models),
+    ]
+    return any(
+        halves(block) or any(v.type.tensorType.dataType == mil.FLOAT16 for v in function.inputs)
+        for program in kinds
+        for function in program.functions.values()
+        for block in function.block_specializations.values()
+    )
+
+
+def expected(stored: Any, step: int) -> Iterator[tuple[str, Any]]:
+    prefix = f"out{step}:"
+    for key in stored.files:
+        name = key.removeprefix(prefix)
+        if name == key or name.endswith(":values"):
+            continue
+        if name.endswith(":keys"):
+            name = name.removesuffix(":keys")
+            yield name, dict(zip(stored[key].tolist(), stored[f"{prefix}{name}:values"],
+                                 strict=True))  # fmt: skip
+        else:
+            yield name, stored[key]
+
+
+def close(found: Any, wanted: Any, atol: float, rtol: float) -> bool:
+    if isinstance(wanted, dict):
+        return found.keys() == wanted.keys() and all(
+            close(found[key], value, atol, rtol) for key, value in wanted.items()
+        )
+    if isinstance(found, str | int):
+        return bool(found == wanted.item())
+    found = np.asarray(found)
+    if wanted.shape == () and found.shape == (1,):
+        found = found.reshape(())
+    if found.shape != wanted.shape:
+        return False
+    if found.dtype.kind == "f" or wanted.dtype.kind == "f":
+        one, two = found.astype(np.float64), wanted.astype(np.float64)
+        return np.allclose(one, two, atol=atol, rtol=rtol, equal_nan=True)
+    return bool((found.astype(np.int64) == wanted.astype(np.int64)).all())
+
+
+def difference(base: Path) -> str:
+    """What is wrong with a case; nothing where all is right."""
+    stored = np.load(base.with_suffix(".npz"))
+    meta = json.loads(str(stored["meta"]))
+    function = meta.get("function")
+    several = function not in (None, "", "main")
+    model = mlferry.MLModel(
+        model_path(base), images="array", function_name=function if several else None
+    )
+    half = meta.get("half") or is_half(model.spec)
+    atol, rtol = meta["atol"], meta["rtol"]
+    if half:  # ten bits, and sums of rounded values; the sources compare at 0.5 and 0.05
+        atol, rtol = max(atol, 5e-2), max(rtol, 1e-2)
+    state = model.make_state() if meta.get("stateful") else None
+    for step in range(meta["steps"]):
+        prefix = f"in{step}:"
+        given = {k.removeprefix(prefix): stored[k] for k in stored.files if k.startswith(prefix)}
+        made = model.predict(given, state)
+        for name, wanted in expected(stored, step):
+            if not close(made[name], wanted, atol, rtol):
+                return f"{name} differs in step {step}"
+    return ""
+
+
+@pytest.mark.parametrize("part", range(PARTS))
+def test_values_are_those_of_the_source(cases: Path, part: int) -> None:
+    bases = [path.with_suffix("") for path in sorted(cases.glob("*.npz"))]
+    assert len(bases) > 1800
+    wrong, refused = {}, {}
+    for base in bases[part::PARTS]:
+        try:
+            found = difference(base)
+        except MlferryError as error:
+            refused[base.name] = str(error)
+            continue
+        if found:
+            wrong[base.name] = found
+    assert {name: text for name, text in wrong.items() if name not in OTHERWISE} == {}
+    assert {name: text for name, text in refused.items() if name not in REFUSED} == {}
