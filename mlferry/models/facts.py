@@ -64,7 +64,9 @@ class Facts:
         specification_version: of the format.
         systems: the first release of each system that reads the model.
         metadata: description, author, licence, version, and what the author added.
-        inputs, outputs: the interface.
+        inputs, outputs: the interface; of a model with several functions, that of the default one.
+        states: what an ML Program keeps from one prediction to the next.
+        functions: those of an ML Program, with their opsets.
         labels: class labels of a classifier.
         updatable: whether a device can train the model.
         updatable_layers: the names of the layers that training changes.
@@ -83,6 +85,8 @@ class Facts:
     metadata: dict[str, str]
     inputs: list[Feature]
     outputs: list[Feature]
+    states: list[Feature]
+    functions: list[str]
     labels: list[str]
     updatable: bool
     updatable_layers: list[str]
@@ -103,6 +107,8 @@ class Facts:
         systems = ", ".join(f"{name} {first}" for name, first in self.systems.items())
         version = str(self.specification_version)
         yield "specification version", f"{version}, {systems}" if systems else version
+        if self.functions:
+            yield "functions", ", ".join(self.functions)
         if self.updatable:
             yield "updatable on a device", ", ".join(self.updatable_layers) or "yes"
         yield from self.metadata.items()
@@ -111,6 +117,8 @@ class Facts:
         """Title and features of each group of them; the inputs of training where there are."""
         yield "inputs", self.inputs
         yield "outputs", self.outputs
+        if self.states:
+            yield "states", self.states
         if self.training_inputs:
             yield "training inputs", self.training_inputs
 
@@ -131,8 +139,17 @@ class Facts:
 
     @property
     def has_network(self) -> bool:
-        """Whether the model, or one inside of it, is a neural network."""
-        return self.kind in networks.NETWORK_KINDS or any(one.has_network for one in self.models)
+        """Whether the model, or one inside of it, is a neural network or an ML Program."""
+        own = self.kind in (*networks.NETWORK_KINDS, "mlProgram")
+        return own or any(one.has_network for one in self.models)
+
+    @property
+    def parts(self) -> str:
+        """What the model consists of: "layers" or "operations"."""
+        kinds = {self.kind, *(model.kind for model in self.models)}
+        if "mlProgram" not in kinds:
+            return "layers"
+        return "layers and operations" if kinds & set(networks.NETWORK_KINDS) else "operations"
 
     def __str__(self) -> str:
         lines = [f"Core ML model: {self.kind}, {readable_size(self.size)}"]
@@ -148,7 +165,7 @@ class Facts:
         if self.models:
             lines.append(f"models: {', '.join(model.kind for model in self.models)}")
         if self.has_network:
-            lines += [f"layers: {self.layer_text()}", f"weights: {self.weight_text()}"]
+            lines += [f"{self.parts}: {self.layer_text()}", f"weights: {self.weight_text()}"]
         if self.dependencies:
             lines.append("dependencies:")
         for needed in self.dependencies:

@@ -10,6 +10,7 @@ from mlferry.custom import LAYOUT_KEY, model_parameters_of, parameters_of
 from mlferry.layers.validate import validate
 from mlferry.models import inspect_html
 from mlferry.models.facts import Dependency, Facts, Feature
+from mlferry.programs import contents
 from mlferry.spec import features, networks, releases, weights
 from mlferry.spec.problems import Problem
 from mlferry.spec.proto import model_pb2, neural_network_pb2 as nn, predictors_pb2
@@ -49,6 +50,10 @@ def describe(spec: model_pb2.Model, problems: Sequence[Problem] | None = None) -
     if network is not None:
         layers.update(layer.WhichOneof("layer") or "unknown" for layer in _layers(network))
         stored.update(_weights(network))
+    if spec.WhichOneof("Type") == "mlProgram":
+        layers.update(contents.operation_counts(spec.mlProgram))
+        stored.update(contents.weight_counts(spec.mlProgram))
+    ends = _default_function(spec)
     told = spec.description.metadata
     metadata = {label: getattr(told, field) for label, field in _METADATA if getattr(told, field)}
     metadata |= {
@@ -62,8 +67,10 @@ def describe(spec: model_pb2.Model, problems: Sequence[Problem] | None = None) -
         specification_version=spec.specificationVersion,
         systems=_systems(spec.specificationVersion),
         metadata=metadata,
-        inputs=[_feature(feature) for feature in spec.description.input],
-        outputs=[_feature(feature) for feature in spec.description.output],
+        inputs=[_feature(feature) for feature in ends.input],
+        outputs=[_feature(feature) for feature in ends.output],
+        states=[_feature(feature) for feature in ends.state],
+        functions=_functions(spec),
         labels=_labels(spec),
         updatable=spec.isUpdatable,
         updatable_layers=_updatable_layers(spec),
@@ -74,6 +81,25 @@ def describe(spec: model_pb2.Model, problems: Sequence[Problem] | None = None) -
         problems=[f"{problem.severity}: {problem}" for problem in found],
         models=inner,
     )
+
+
+def _default_function(spec: model_pb2.Model) -> Any:
+    """What has the inputs and outputs: the description, or that of the default function."""
+    described = spec.description
+    name = described.defaultFunctionName
+    return next((each for each in described.functions if each.name == name), described)
+
+
+def _functions(spec: model_pb2.Model) -> list[str]:
+    """The functions of a program with their opsets; the default one is told."""
+    if spec.WhichOneof("Type") != "mlProgram":
+        return []
+    default = spec.description.defaultFunctionName or "main"
+    functions = spec.mlProgram.functions
+    return [
+        f"{name} ({functions[name].opset}{', the default' if name == default else ''})"
+        for name in sorted(functions)
+    ]
 
 
 def _feature(feature: Any) -> Feature:

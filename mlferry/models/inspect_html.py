@@ -44,7 +44,10 @@ def _body(d: Facts) -> str:
     if d.has_network:
         weights = ((kind, f"{count:,}") for kind, count in d.weights.items())
         parts += ["<h2>Storage precision</h2>", table(weights) or "no weights"]
-        parts += [f"<h2>Layers ({sum(d.layers.values())})</h2>", _histogram(d.layers)]
+        parts += [
+            f"<h2>{d.parts.capitalize()} ({sum(d.layers.values())})</h2>",
+            _histogram(d.layers),
+        ]
     for inner in d.models:
         parts.append(
             f"<details><summary>{escape(inner.kind)}, {readable_size(inner.size)}</summary>"

@@ -1,0 +1,106 @@
+"""What a program has in it: its operations and the constants that they read."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator
+
+from mlferry.errors import MlferryError
+from mlferry.programs.types import TensorType, type_of
+from mlferry.spec.proto import mil_pb2 as mil
+
+_STORED = {  # the parameter that holds the values of a compressed constant
+    "constexpr_affine_dequantize": "quantized_data",
+    "constexpr_blockwise_shift_scale": "data",
+    "constexpr_cast": "source_val",
+    "constexpr_lut_to_dense": "indices",
+    "constexpr_lut_to_sparse": "indices_nonzero_data",
+    "constexpr_sparse_blockwise_shift_scale": "nonzero_data",
+    "constexpr_sparse_to_dense": "nonzero_data",
+}
+
+
+def blocks_of(program: mil.Program) -> Iterator[mil.Block]:
+    """The blocks of its functions, one a function: that of the function's opset."""
+    for name in sorted(program.functions):
+        function = program.functions[name]
+        if function.opset in function.block_specializations:
+            yield function.block_specializations[function.opset]
+
+
+def operations_of(block: mil.Block) -> Iterator[mil.Operation]:
+    """Every operation, with those of inner blocks behind the one that holds them."""
+    for operation in block.operations:
+        yield operation
+        for inner in operation.blocks:
+            yield from operations_of(inner)
+
+
+def operation_counts(program: mil.Program) -> Counter[str]:
+    """How many operations there are of each kind; constants are none."""
+    return Counter(
+        operation.type
+        for block in blocks_of(program)
+        for operation in operations_of(block)
+        if operation.type != "const"
+    )
+
+
+def weight_counts(program: mil.Program) -> Counter[str]:
+    """How many values constants have, by the type in which they are stored.
+
+    Those that are made whole before the program runs count as they are stored, and are called
+    by how: "uint4 constexpr_lut_to_dense". A value that several functions share counts once.
+    """
+    found = Counter[str]()
+    places: set[tuple[str, int]] = set()
+    for block in blocks_of(program):
+        for value, how in _constants(block):
+            place = (value.blobFileValue.fileName, value.blobFileValue.offset)
+            if value.WhichOneof("value") == "blobFileValue":
+                if place in places:
+                    continue
+                places.add(place)
+            count, dtype = _size(value)
+            if count > 1:
+                found[f"{dtype} {how}".rstrip()] += count
+    return found
+
+
+def _constants(block: mil.Block) -> Iterator[tuple[mil.Value, str]]:
+    """The constants of a block, each with the op that makes it whole, if one does.
+
+    Tables, scales and masks of compressed constants are left out.
+    """
+    plain: dict[str, mil.Value] = {}
+    helpers: set[str] = set()
+    for operation in operations_of(block):
+        if operation.type == "const" and operation.outputs:
+            plain[operation.outputs[0].name] = operation.attributes["val"]
+        stored = _STORED.get(operation.type)
+        if stored is None:
+            continue
+        if stored in operation.attributes:
+            yield operation.attributes[stored], operation.type
+        for name, argument in operation.inputs.items():
+            for binding in argument.arguments:
+                if binding.WhichOneof("binding") == "name":
+                    helpers.add(binding.name)
+                    value = plain.get(binding.name)
+                else:
+                    value = binding.value
+                if name == stored and value is not None:
+                    yield value, operation.type
+    yield from ((value, "") for name, value in plain.items() if name not in helpers)
+
+
+def _size(value: mil.Value) -> tuple[int, str]:
+    """How many numbers a constant has, and of which type."""
+    try:
+        kind = type_of(value.type)
+    except MlferryError:
+        return 0, ""
+    if not isinstance(kind, TensorType) or kind.shape is None or kind.dtype in ("string", "bool"):
+        return 0, ""
+    return math.prod(extent or 0 for extent in kind.shape), kind.dtype
