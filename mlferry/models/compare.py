@@ -15,14 +15,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlferry.errors import PredictionError, UnsupportedModelError
+from mlferry.errors import PredictionError
 from mlferry.models import html_page
 from mlferry.models.html_page import table
 from mlferry.models.model import MLModel
 from mlferry.models.progress import progress
 from mlferry.models.samples import Load, Unreadable, loaded, samples_for
 from mlferry.models.workers import Executors, in_order
-from mlferry.spec import networks
 from mlferry.spec.proto import model_pb2
 
 Outputs = Mapping[str, Any] | Sequence[Any]
@@ -593,20 +592,20 @@ class Difference:
 def first_difference(
     a: MLModel, b: MLModel, sample: Mapping[str, Any], *, tolerance: float = 1e-3
 ) -> Difference | None:
-    """The first layer whose blob differs between two networks, or None.
+    """The first layer or operation whose value differs between two models, or None.
 
     Args:
-        a: a model with a neural network.
-        b: another one, whose blobs have the same names.
+        a: a neural network or an ML Program.
+        b: another one, whose blobs have the same names: the same program with another
+            `precision`, say.
         sample: as for `MLModel.predict`.
         tolerance: how large a difference may be, as a part of the largest value of the blob.
 
     Raises:
-        UnsupportedModelError: a model is no neural network.
+        UnsupportedModelError: a model is neither a neural network nor an ML Program.
         PredictionError: the sample does not fit, or no blob has the same name in both.
     """
-    makers = _makers(a)
-    others = _makers(b)
+    makers, others = a.makers(), b.makers()
     shared = [blob for blob in makers if blob in others]
     if not shared:
         raise PredictionError("the networks have no blob of the same name")
@@ -623,15 +622,3 @@ def first_difference(
             relative = largest / peak if peak else math.inf
             return Difference(blob, layer, kind, (one.shape, other.shape), largest, relative)
     return None
-
-
-def _makers(model: MLModel) -> dict[str, tuple[str, str]]:
-    """Layer and kind by blob, in the order in which blobs are made."""
-    network = networks.network_of(model.get_spec())
-    if network is None:
-        raise UnsupportedModelError("first_difference looks into neural networks, one in a model")
-    return {
-        blob: (layer.name, layer.WhichOneof("layer") or "")
-        for layer in network.layers
-        for blob in layer.output
-    }

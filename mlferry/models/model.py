@@ -341,7 +341,7 @@ class MLModel:
         return pictures.as_pictures(made, self._spec.description.output)
 
     def intermediate(self, data: Mapping[str, Any], blobs: Sequence[str]) -> dict[str, Any]:
-        """The blobs of a network for one sample, by name: what to compare with a device.
+        """The blobs of a network, or the values of a program, for one sample, by name.
 
         In the classic mapping blobs have five axes, [Seq, Batch, C, H, W]; those that are outputs
         come as `predict` gives them.
@@ -353,9 +353,11 @@ class MLModel:
         Raises:
             PredictionError: there is no such blob.
         """
-        network = self._network()
+        evaluate = self._with_parts()
         made = self.blobs(data, blobs)
-        return {name: network.as_described(name, blob) for name, blob in made.items()}
+        if isinstance(evaluate, ProgramEvaluator):
+            return made
+        return {name: evaluate.as_described(name, blob) for name, blob in made.items()}
 
     def blobs(self, data: Mapping[str, Any], blobs: Sequence[str]) -> dict[str, Any]:
         """As `intermediate`, with outputs as the network has them, too.
@@ -363,8 +365,37 @@ class MLModel:
         Raises:
             PredictionError: there is no such blob.
         """
-        network = self._network()
-        return dict(network.session.run(network.blobs(data), list(blobs)))
+        evaluate = self._with_parts()
+        if isinstance(evaluate, ProgramEvaluator):
+            return evaluate.session.run(evaluate.values(data), list(blobs))
+        return dict(evaluate.session.run(evaluate.blobs(data), list(blobs)))
+
+    def makers(self) -> dict[str, tuple[str, str]]:
+        """What makes each blob of a network or value of a program: its name and its kind.
+
+        They come in the order in which they are made; those inside of branches, loops and blocks
+        are left out.
+
+        Raises:
+            UnsupportedModelError: the model has neither layers nor operations.
+        """
+        evaluate = self._with_parts()
+        if isinstance(evaluate, ProgramEvaluator):
+            return evaluate.session.makers()
+        return {
+            blob: (layer.name, layer.WhichOneof("layer") or "")
+            for layer in evaluate.network.layers
+            for blob in layer.output
+        }
+
+    def _with_parts(self) -> NetworkEvaluator | ProgramEvaluator:
+        evaluate = self._prepared()
+        if not isinstance(evaluate, NetworkEvaluator | ProgramEvaluator):
+            kind = self._spec.WhichOneof("Type")
+            raise UnsupportedModelError(
+                f"a model of kind {kind!r} has no layers or operations to look into"
+            )
+        return evaluate
 
     @overload
     def predict(

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from mlferry.models.model import MLModel
 from mlferry.numerics.shapes import show
-from mlferry.spec import networks
 
 
 class BlobShapes(dict[str, tuple[int, ...]]):
@@ -27,24 +28,17 @@ class BlobShapes(dict[str, tuple[int, ...]]):
 
 
 def shapes(model: MLModel, inputs: Mapping[str, Any]) -> BlobShapes:
-    """The shape that every blob of a network has for one sample.
+    """The shape that every blob of a network, or value of a program, has for one sample.
 
     Args:
-        model: a neural network.
+        model: a neural network or an ML Program.
         inputs: as for `MLModel.predict`.
 
     Raises:
-        UnsupportedModelError: the model is no neural network.
+        UnsupportedModelError: the model is neither.
         PredictionError: the inputs do not fit.
     """
-    spec = model.get_spec()
-    network = networks.network_of(spec)
-    layers = network.layers if network is not None else ()
-    makers = {
-        blob: f"{layer.WhichOneof('layer')} {layer.name!r}"
-        for layer in layers
-        for blob in layer.output
-    }
-    names = [feature.name for feature in spec.description.input]
+    makers = {blob: f"{kind} {name!r}" for blob, (name, kind) in model.makers().items()}
+    names = [feature.name for feature in model.spec.description.input]
     every = model.blobs(inputs, [*names, *(name for name in makers if name not in names)])
-    return BlobShapes({name: array.shape for name, array in every.items()}, makers)
+    return BlobShapes({name: np.shape(value) for name, value in every.items()}, makers)

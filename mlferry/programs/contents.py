@@ -75,11 +75,19 @@ def _constants(block: mil.Block) -> Iterator[tuple[mil.Value, str]]:
     """
     plain: dict[str, mil.Value] = {}
     helpers: set[str] = set()
+    tables = {
+        binding.name
+        for operation in operations_of(block)
+        if operation.type in _STORED
+        for name, argument in operation.inputs.items()
+        for binding in argument.arguments
+        if name != _STORED[operation.type]
+    }
     for operation in operations_of(block):
         if operation.type == "const" and operation.outputs:
             plain[operation.outputs[0].name] = operation.attributes["val"]
         stored = _STORED.get(operation.type)
-        if stored is None:
+        if stored is None or any(value.name in tables for value in operation.outputs):
             continue
         if stored in operation.attributes:
             yield operation.attributes[stored], operation.type

@@ -164,6 +164,17 @@ class ProgramSession:
         self._half = precision == "half"
         self.outputs = self._plan.outputs
 
+    def makers(self) -> dict[str, tuple[str, str]]:
+        """The name and the kind of the operation that makes each value, in their order.
+
+        Constants and what is inside of blocks are left out.
+        """
+        return {
+            name: (operation.call.name, operation.call.op)
+            for operation in self._plan.operations
+            for name in operation.outputs
+        }
+
     def make_state(self) -> State:
         """The state before the first prediction: zeros."""
         made = {}
