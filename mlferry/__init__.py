@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from mlferry.models.compare import compare_models, first_difference
     from mlferry.models.export import export_onnx
     from mlferry.models.model import MLModel
+    from mlferry.models.precision import check_precision
     from mlferry.models.quantization import quantize_weights, search_quantization
     from mlferry.models.shapes import shapes
     from mlferry.models.visualize import visualize_spec
@@ -54,6 +55,7 @@ __all__ = [
     "Shape",
     "TensorType",
     "channels_first",
+    "check_precision",
     "colorlayout",
     "compare_models",
     "convert",
@@ -92,6 +94,7 @@ __getattr__, __dir__ = lazy.names(
         "Shape": "mlferry.converters.types:Shape",
         "TensorType": "mlferry.converters.types:TensorType",
         "channels_first": "mlferry.converters.convert:channels_first",
+        "check_precision": "mlferry.models.precision:check_precision",
         "colorlayout": "mlferry.converters.settings:ColorLayout",
         "compare_models": "mlferry.models.compare:compare_models",
         "convert": "mlferry.converters.convert:convert",

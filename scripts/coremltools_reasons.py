@@ -17,7 +17,6 @@ _PROGRAMS = "of ML programs, which are not written"
 LEFT_OUT: dict[str, str] = {
     "models.utils.macos_version": _TAKEN,
     "models.utils.is_macos": _TAKEN,
-    "models.MLModel.weights_dir": _PROGRAMS,
     f"{_FLEXIBLE}.*": "the classes only hold what functions are given; the spec has the result",
     f"{_FLEXIBLE}.get_allowed_shape_ranges": "`mlferry.models.flexible_shapes.accepted_sizes`",
     f"{_FLEXIBLE}.can_allow_multiple_input_shapes": (
@@ -47,12 +46,10 @@ DIFFERENT: dict[str, str] = {
     ),
     "models.MLModel(is_temp_package)": _PROGRAMS,
     "models.MLModel(mil_program)": _PROGRAMS,
-    "models.MLModel(weights_dir)": _PROGRAMS,
     "models.MLModel.predict(**kwargs)": "no further arguments had an effect",
     "models.MLModel.save(filename)": "is called `path`",
     "models.MLModel.visualize_spec(title)": "'Core ML model' by default",
     "models.utils.load_spec(filename)": "is called `path`",
-    "models.utils.save_spec(weights_dir)": _PROGRAMS,
     "models.neural_network.builder.NeuralNetworkBuilder.add_inner_product(**kwargs)": (
         "the options of quantized weights have names, as in coremltools 4"
     ),

@@ -56,7 +56,7 @@ ALLOWED = {
     },
 }  # fmt: skip
 # Documented addresses of what lies elsewhere.
-ADDRESSES = {"spec/builder.py": "layers", "spec/validate.py": "layers"}
+ADDRESSES = {"spec/builder.py": "layers", "spec/validate.py": "models"}
 # The entry points return an MLModel; nothing else in converters/ may know of it.
 RETURNS_MODELS = {
     "converters/convert.py",

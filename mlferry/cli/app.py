@@ -78,6 +78,7 @@ for _command in (
     look.inspect,
     look.view,
     look.validate,
+    look.precision,
     write.scaffold,
 ):
     app.add_command(_command)

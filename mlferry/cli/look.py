@@ -1,4 +1,4 @@
-"""`mlferry inspect`, `view` and `validate`."""
+"""`mlferry inspect`, `view`, `validate` and `precision`."""
 
 from __future__ import annotations
 
@@ -34,6 +34,12 @@ VALIDATE_EPILOG = """\b
 example:
   mlferry validate net.mlmodel && echo fine
 """
+PRECISION_EPILOG = """\b
+examples:
+  mlferry precision net.mlpackage photos/
+  mlferry precision net.mlpackage photos/ --html precision.html
+  mlferry precision net.mlpackage photos/ --json | jq .keep_in_float32
+"""
 
 
 @click.command(epilog=INSPECT_EPILOG)
@@ -44,9 +50,11 @@ def inspect(model: Path, as_json: bool, html: Path | None) -> None:
     """Show what MODEL is: interface, dependencies, precision, systems, layers, problems."""
     from mlferry.models.inspect import describe
     from mlferry.models.inspect_html import page
-    from mlferry.spec.io import load_spec, write_atomic
+    from mlferry.models.problems import read, validate as check
+    from mlferry.spec.io import write_atomic
 
-    found = describe(load_spec(model))
+    spec, weights = read(model)
+    found = describe(spec, check(spec, weights))
     if html is not None:
         write_atomic(html, page(found, model.name).encode())
     if as_json:
@@ -109,10 +117,9 @@ def view(
 @json_option
 def validate(model: Path, as_json: bool) -> int:
     """Check MODEL against the format's rules; exit code 1 if a device would refuse it."""
-    from mlferry.layers.validate import validate as check
-    from mlferry.spec.io import load_spec
+    from mlferry.models.problems import read, validate as check
 
-    problems = check(load_spec(model))
+    problems = check(*read(model))
     if as_json:
         print_json([vars(problem) for problem in problems])
     else:
@@ -121,3 +128,26 @@ def validate(model: Path, as_json: bool) -> int:
         if not problems:
             click.echo("no problems")
     return int(any(problem.severity != "note" for problem in problems))
+
+
+@click.command(epilog=PRECISION_EPILOG)
+@model_argument
+@click.argument("folder", type=FILE)
+@click.option("--html", type=FILE, metavar="FILE.html", help="Write the report as a page, too.")
+@json_option
+def precision(model: Path, folder: Path, html: Path | None, as_json: bool) -> None:
+    """Show where the ML Program MODEL loses what it means by computing in float16.
+
+    It runs in both precisions on every sample in FOLDER.
+    """
+    from mlferry.models.model import MLModel
+    from mlferry.models.precision import check_precision
+    from mlferry.spec.io import write_atomic
+
+    report = check_precision(MLModel(model), folder)
+    if html is not None:
+        write_atomic(html, report.html().encode())
+    if as_json:
+        print_json(report.to_dict())
+    else:
+        click.echo(str(report))

@@ -14,6 +14,7 @@ from mlferry.errors import SpecError, context
 from mlferry.layers import versions
 from mlferry.layers.flexible import Acceptance, acceptance, flexible_axes
 from mlferry.models.model import MLModel
+from mlferry.models.problems import refuse_programs
 from mlferry.models.training import set_type
 from mlferry.registry import did_you_mean
 from mlferry.runtime.custom import shapes_of_classes
@@ -186,6 +187,11 @@ def _change(
     check: bool,
 ) -> None:
     """Change a feature and raise the version; leave everything as it was on an error."""
+    refuse_programs(
+        spec,
+        "changing which sizes a model takes",
+        "the sizes of a program stand in its operations; convert the source once more with them",
+    )
     described = [*spec.description.input, *spec.description.output]
     feature = next((each for each in described if each.name == name), None)
     if feature is None:

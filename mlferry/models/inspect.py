@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from mlferry.custom import LAYOUT_KEY, model_parameters_of, parameters_of
-from mlferry.layers.validate import validate
 from mlferry.models import inspect_html
 from mlferry.models.facts import Dependency, Facts, Feature
+from mlferry.models.problems import validate
 from mlferry.programs import contents
 from mlferry.spec import features, networks, releases, weights
 from mlferry.spec.problems import Problem

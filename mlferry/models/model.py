@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Iterator, Mapping, MutableMapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, overload
 
@@ -16,10 +17,9 @@ from mlferry.errors import (
     UnsupportedModelError,
     ValidationError,
 )
-from mlferry.layers import validate
 from mlferry.models import inspect
+from mlferry.models.problems import read, validate
 from mlferry.models.workers import Executors, in_order
-from mlferry.programs.validate import validate_program
 from mlferry.programs.values import Weights, has_blobs
 from mlferry.registry import Registry
 from mlferry.runtime import pictures
@@ -84,6 +84,8 @@ class MLModel:
             devices do; "exact" computes in float32 what the program means.
         function_name: the function of an ML Program that runs, where it has several; by default
             the one that the model says.
+        weights_dir: of ML Programs: the folder with the files of their weights, where `model` is
+            a message or bytes.
         images: what `predict` gives for image outputs: "pil", images of Pillow, as on a Mac
             (`numpy.asarray` takes them; arrays where Pillow is not installed), or "array".
         useCPUOnly: taken from scripts of coremltools, as are the next two: nothing here depends
@@ -110,6 +112,7 @@ class MLModel:
         winograd: bool = True,
         precision: str = "half",
         function_name: str | None = None,
+        weights_dir: str | os.PathLike[str] | None = None,
         images: str = "pil",
         useCPUOnly: bool = False,
         skip_model_load: bool = False,
@@ -117,10 +120,12 @@ class MLModel:
     ) -> None:
         runs = engine_named(engine, threads, winograd=winograd)
         pictures.check_kind(images)
-        spec, weights = _read(model)
+        spec, weights = read(model)
+        if weights_dir is not None:
+            weights = Weights.of_folder(Path(weights_dir))
         program = ProgramOptions(weights, precision, function_name)
         classes = CustomClasses(custom_layers or {}, custom_models or {}, runs, program)
-        self._start(spec, classes, _problems(spec, classes), images)
+        self._start(spec, classes, validate(spec, classes.program.weights), images)
         if function_name is not None or precision != "half":
             check_options(spec, program)
 
@@ -150,13 +155,16 @@ class MLModel:
         model._start(spec, CustomClasses({}, {}), problems)
         return model
 
-    def with_spec(self, spec: model_pb2.Model, *others: MLModel) -> MLModel:
+    def with_spec(
+        self, spec: model_pb2.Model, *others: MLModel, weights: Weights | None = None
+    ) -> MLModel:
         """Another model that runs as this one: with its classes, engine, images and options.
 
         Args:
             spec: the `Model` message of the new model, which is copied.
             others: models whose classes it needs as well. Where this model runs on the default
                 engine, the first engine of theirs that is another one is taken.
+            weights: the files of the constants of ML Programs; by default those of this model.
 
         Raises:
             ValidationError: the message breaks rules without which its numbers are undefined.
@@ -165,10 +173,30 @@ class MLModel:
         classes = self._classes
         for other in others:
             classes = classes.joined(other._classes)
+        if weights is not None:
+            classes = replace(classes, program=replace(classes.program, weights=weights))
         made = MLModel.__new__(type(self))
-        copied, _ = _read(spec)
-        made._start(copied, classes, _problems(copied, classes), self._images)
+        copied, _ = read(spec)
+        made._start(copied, classes, validate(copied, classes.program.weights), self._images)
         return made
+
+    def with_precision(self, precision: str) -> MLModel:
+        """The same ML Program in another precision, "half" or "exact"; see `MLModel`.
+
+        Raises:
+            SpecError: there is no such precision.
+        """
+        program = replace(self._classes.program, precision=precision)
+        check_options(self._spec, program)
+        made = MLModel.__new__(type(self))
+        classes = replace(self._classes, program=program)
+        made._start(self._spec, classes, self._known_problems, self._images)
+        return made
+
+    @property
+    def evaluator(self) -> Evaluator:
+        """What evaluates the model: features in, features out; made at the first use."""
+        return self._prepared()
 
     def __reduce__(self) -> tuple[Any, ...]:
         """As its message, with the classes that it needs, registered ones too."""
@@ -268,14 +296,17 @@ class MLModel:
             ValidationError: the model has problems that it did not have when it was loaded;
                 nothing is written.
         """
-        problems = _problems(self._spec, self._classes)
+        problems = validate(self._spec, self._classes.program.weights)
         severe = [p for p in problems if p.severity != "note" and p not in self._known_problems]
         if severe:
             raise ValidationError(f"{path} is not written: the model has problems:", severe)
         stored = has_blobs(self._spec)
         if Path(path).suffix == ".mlpackage":
             data = io.serialized(self._spec)
-            return package.save_package(data, Path(path), self._source(), stored)
+            weights = self._classes.program.weights
+            return package.save_package(
+                data, Path(path), weights.message, stored, weights.elsewhere
+            )
         if stored:
             raise ModelFileError(
                 f"{path}: the weights of this model lie in a file beside it, which an .mlmodel "
@@ -283,13 +314,22 @@ class MLModel:
             )
         return io.save_spec(self._spec, path)
 
-    def _source(self) -> Path | None:
-        """The file of the message that the model was read from, where it has weights beside it."""
-        return self._classes.program.weights.message
+    @property
+    def program_weights(self) -> Weights:
+        """The files in which the constants of ML Programs lie."""
+        return self._classes.program.weights
+
+    @property
+    def weights_dir(self) -> str | None:
+        """The folder with the weights of ML Programs; None where there is none, or not one."""
+        weights = self.program_weights
+        folder = weights.folder / package.WEIGHTS if weights.folder is not None else None
+        return str(folder) if folder is not None and folder.is_dir() else None
 
     def describe(self) -> inspect.Description:
         """What Xcode shows of a model, and more: prints as text, `to_dict`, `html`."""
-        return inspect.describe(self._spec)
+        weights = self.program_weights
+        return inspect.describe(self._spec, validate(self._spec, weights))
 
     def visualize_spec(
         self,
@@ -542,32 +582,5 @@ def _add_registered(classes: dict[str, Any], name: str, registered: Registry[Any
 def _revived(data: bytes, classes: CustomClasses, images: str) -> MLModel:
     model = MLModel.__new__(MLModel)
     spec = io.parse_spec(data, "the model")
-    model._start(spec, classes, _problems(spec, classes), images)
+    model._start(spec, classes, validate(spec, classes.program.weights), images)
     return model
-
-
-def _problems(spec: model_pb2.Model, classes: CustomClasses) -> list[Problem]:
-    """What breaks the rules in a model, and in the programs of it."""
-    found = validate.validate(spec)
-    for inner in networks.models_in(spec):
-        found += validate_program(inner, classes.program.weights)
-    return found
-
-
-def _read(model: Any) -> tuple[model_pb2.Model, Weights]:
-    """A model's message, and the files of the weights that lie beside it."""
-    if isinstance(model, str | os.PathLike):
-        file = io.file_of(Path(model))
-        return io.load_spec(file), Weights(file)
-    if isinstance(model, bytes):
-        return io.parse_spec(model), Weights()
-    if isinstance(model, model_pb2.Model):
-        spec = model_pb2.Model()
-        spec.CopyFrom(model)
-        return spec, Weights()
-    if hasattr(model, "SerializeToString") and type(model).__name__ == "Model":
-        return io.parse_spec(model.SerializeToString(), "the message"), Weights()
-    raise ModelFileError(
-        "MLModel takes the path of an .mlmodel file, its bytes, or a Model message, not a "
-        f"{type(model).__name__}; mlferry.convert takes models of other frameworks"
-    )

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mlferry.custom import LAYOUT_KEY
 from mlferry.errors import SpecError
+from mlferry.programs.rename import check_name, rename_value, value_names
 from mlferry.registry import did_you_mean
 from mlferry.spec import networks, sizes
 from mlferry.spec.proto import model_pb2, neural_network_pb2 as nn
@@ -26,7 +27,8 @@ def rename_feature(
     """Rename an input or output, and what bears its name inside, in place.
 
     Inside are the blobs of networks, in branches and loops too, their preprocessing, a
-    classifier's own names, losses and training inputs, and the models of a pipeline.
+    classifier's own names, losses and training inputs, the values of ML Programs, and the models
+    of a pipeline.
 
     Args:
         spec: the model.
@@ -38,7 +40,7 @@ def rename_feature(
 
     Raises:
         SpecError: there is no such feature, or the new name is taken. coremltools changes
-            nothing then and says nothing.
+            nothing then and says nothing. A name that a program cannot have.
     """
     if current_name == new_name:
         return
@@ -51,6 +53,8 @@ def rename_feature(
     taken = set(_every_name(spec))
     if new_name in taken:
         raise SpecError(f"the name {new_name!r} is taken by another feature or blob of the model")
+    if any(model.WhichOneof("Type") == "mlProgram" for model in networks.models_in(spec)):
+        check_name(new_name)
     for model in networks.models_in(spec):
         _rename(model, current_name, new_name)
 
@@ -58,19 +62,30 @@ def rename_feature(
 def _feature_names(spec: model_pb2.Model, inputs: bool, outputs: bool) -> set[str]:
     found: set[str] = set()
     for model in networks.models_in(spec):
+        for ends in _ends(model):
+            if inputs:
+                found.update(feature.name for feature in ends.input)
+            if outputs:
+                found.update(feature.name for feature in ends.output)
         if inputs:
-            found.update(feature.name for feature in model.description.input)
             found.update(feature.name for feature in model.description.trainingInput)
-        if outputs:
-            found.update(feature.name for feature in model.description.output)
     return found
+
+
+def _ends(spec: model_pb2.Model) -> Iterator[Any]:
+    """What has inputs and outputs: the description, and those of the functions of a program."""
+    yield spec.description
+    yield from spec.description.functions
 
 
 def _every_name(spec: model_pb2.Model) -> Iterator[str]:
     for model in networks.models_in(spec):
         description = model.description
-        for feature in (*description.input, *description.output, *description.trainingInput):
-            yield feature.name
+        for ends in _ends(model):
+            yield from (feature.name for feature in (*ends.input, *ends.output))
+        yield from (feature.name for feature in description.trainingInput)
+        if model.WhichOneof("Type") == "mlProgram":
+            yield from value_names(model.mlProgram)
         network = networks.network_of(model)
         for loss in networks.losses_of(network) if network is not None else ():
             yield loss.target
@@ -81,13 +96,20 @@ def _every_name(spec: model_pb2.Model) -> Iterator[str]:
 
 def _rename(spec: model_pb2.Model, old: str, new: str) -> None:
     description = spec.description
-    for feature in (*description.input, *description.output, *description.trainingInput):
+    for ends in _ends(spec):
+        for feature in (*ends.input, *ends.output):
+            if feature.name == old:
+                feature.name = new
+        for field in ("predictedFeatureName", "predictedProbabilitiesName"):
+            if getattr(ends, field) == old:
+                setattr(ends, field, new)
+    for feature in description.trainingInput:
         if feature.name == old:
             feature.name = new
     sizes.rename(spec, old, new)
-    for field in ("predictedFeatureName", "predictedProbabilitiesName"):
-        if getattr(description, field) == old:
-            setattr(description, field, new)
+    if spec.WhichOneof("Type") == "mlProgram":
+        rename_value(spec.mlProgram, old, new)
+        return
     network = networks.network_of(spec)
     if network is not None:
         _rename_blob(network, old, new)

@@ -1,4 +1,4 @@
-"""Samples to run a model on: dicts, arrays, or a folder of pictures."""
+"""Samples to run a model on: dicts, arrays, or a folder of pictures or arrays."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ logger = logging.getLogger(__name__)
 
 Load = Callable[[Any], Mapping[str, Any]]
 
+ARRAY_SUFFIXES = (".npz", ".npy")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 
 
@@ -110,15 +111,16 @@ def samples_for(spec: model_pb2.Model | None, sample_data: Any, *, nested: bool 
             an array of samples or a list of arrays or images; for a model of one image input
             also a folder of pictures (jpg, png, bmp, webp). A picture is turned to RGB or grey
             as the input wants, scaled (Lanczos) until it covers the input's size, its shape
-            kept, and cut to its middle.
-        nested: whether pictures in folders of the folder count.
+            kept, and cut to its middle. Or a folder of arrays: a sample is an .npz file, whose
+            arrays bear the names of inputs, or an .npy file for a model of one input.
+        nested: whether files in folders of the folder count.
 
     Raises:
         PredictionError: it is none of these, or empty.
         MissingDependencyError: pictures without Pillow.
     """
     if isinstance(sample_data, str | os.PathLike):
-        return _pictures(_only_input(spec, "a folder of pictures"), Path(sample_data), nested)
+        return _folder(spec, Path(sample_data), nested)
     if isinstance(sample_data, Mapping):
         sample_data = [sample_data]
     if isinstance(sample_data, np.ndarray):
@@ -128,7 +130,8 @@ def samples_for(spec: model_pb2.Model | None, sample_data: Any, *, nested: bool 
     except TypeError as error:
         raise PredictionError(
             "sample data is a list of dicts from input names to values, an array, a list of "
-            f"arrays, or the path of a folder of pictures, not a {type(sample_data).__name__}"
+            f"arrays, or the path of a folder of pictures or arrays, not a "
+            f"{type(sample_data).__name__}"
         ) from error
     if not given:
         raise PredictionError("there is no sample in the sample data")
@@ -136,6 +139,12 @@ def samples_for(spec: model_pb2.Model | None, sample_data: Any, *, nested: bool 
         name = _only_input(spec, "a list of arrays").name
         given = [{name: one} for one in given]
     return Samples([(f"sample {index}", one) for index, one in enumerate(given)], dict)
+
+
+def loaded_samples(spec: model_pb2.Model | None, sample_data: Any) -> Iterator[Mapping[str, Any]]:
+    """The values of each sample, one after another; pictures that cannot be read are left out."""
+    for sample in samples_for(spec, sample_data):
+        yield sample.data
 
 
 def _only_input(spec: model_pb2.Model | None, what: str) -> Any:
@@ -163,26 +172,69 @@ def _split(feature: Any, array: NDArray[Any]) -> list[NDArray[Any]]:
     return list(array)
 
 
-def _pictures(feature: Any, folder: Path, nested: bool) -> Samples:
+def _folder(spec: model_pb2.Model | None, folder: Path, nested: bool) -> Samples:
+    """The samples in a folder: pictures, or arrays."""
+    if not folder.is_dir():
+        raise PredictionError(f"there is no folder {folder}")
+    files = [path for path in (folder.rglob("*") if nested else folder.iterdir()) if path.is_file()]
+    pictures = sorted(path for path in files if path.suffix.lower() in SUFFIXES)
+    arrays = sorted(path for path in files if path.suffix in ARRAY_SUFFIXES)
+    if pictures and arrays:
+        raise PredictionError(
+            f"{folder} holds pictures and arrays, {pictures[0].name} and {arrays[0].name}: give "
+            "each kind a folder of its own"
+        )
+    if arrays:
+        return _named(folder, arrays, _Arrays(_names(spec)))
+    feature = _only_input(spec, "a folder of pictures")
     if feature.type.WhichOneof("Type") != "imageType":
         raise PredictionError(
             f"a folder of pictures is possible for models of one image input; {feature.name!r} "
-            "is none: give a list of dicts, or convert the model with an image input "
-            "(mlferry.ImageType; in a shell --image)"
+            "is none: give a list of dicts, a folder of arrays (.npz, .npy), or convert the model "
+            "with an image input (mlferry.ImageType; in a shell --image)"
         )
-    if not folder.is_dir():
-        raise PredictionError(f"there is no folder {folder}")
-    found = sorted(
-        path
-        for path in (folder.rglob("*") if nested else folder.iterdir())
-        if path.suffix.lower() in SUFFIXES and path.is_file()
-    )
-    if not found:
+    if not pictures:
         hint = "" if nested else "; for those in inner folders, set nested=True"
-        raise PredictionError(f"{folder} holds no picture ({', '.join(SUFFIXES)}){hint}")
-    image = feature.type.imageType
-    sources = [(str(path.relative_to(folder)), path) for path in found]
-    return Samples(sources, _Pictures(feature.name, image))
+        raise PredictionError(
+            f"{folder} holds no picture ({', '.join(SUFFIXES)}) and no arrays "
+            f"({', '.join(ARRAY_SUFFIXES)}){hint}"
+        )
+    return _named(folder, pictures, _Pictures(feature.name, feature.type.imageType))
+
+
+def _named(folder: Path, files: Sequence[Path], load: Load) -> Samples:
+    return Samples([(str(path.relative_to(folder)), path) for path in files], load)
+
+
+def _names(spec: model_pb2.Model | None) -> list[str]:
+    """The inputs that a sample needs, or all where none does."""
+    described = [] if spec is None else list(spec.description.input)
+    needed = [feature for feature in described if not feature.type.isOptional] or described
+    return [feature.name for feature in needed]
+
+
+@dataclass(frozen=True)
+class _Arrays:
+    """Makes the sample of a file of arrays.
+
+    Attributes:
+        names: of the inputs that a sample needs; an .npy file is for the only one.
+    """
+
+    names: Sequence[str]
+
+    def __call__(self, source: Path | bytes) -> dict[str, Any]:
+        stream = io.BytesIO(source if isinstance(source, bytes) else source.read_bytes())
+        found = np.load(stream, allow_pickle=False)
+        if not isinstance(found, np.ndarray):
+            return {name: found[name] for name in found.files}
+        if len(self.names) != 1:
+            raise PredictionError(
+                f"an .npy file is a sample of a model of one input; this one needs "
+                f"{', '.join(self.names) or 'unknown ones'}: write .npz files, "
+                "numpy.savez(path, NAME=array)"
+            )
+        return {self.names[0]: found}
 
 
 _COLOURS = (ft.ImageFeatureType.RGB, ft.ImageFeatureType.BGR)

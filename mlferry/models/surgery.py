@@ -9,30 +9,40 @@ from mlferry.layers import versions
 from mlferry.layers.builder import write_classifier
 from mlferry.layers.flexible import acceptance, flexible_axes, reasons_against
 from mlferry.layers.trace import blob_shape, blob_shapes, trace
-from mlferry.layers.validate import validate
 from mlferry.models import training
 from mlferry.models.model import MLModel
+from mlferry.models.problems import refuse_programs, validate
 from mlferry.numerics.shapes import Shape, show
+from mlferry.programs.values import Weights, joined_weights
 from mlferry.registry import did_you_mean
 from mlferry.runtime.custom import shapes_of_classes
 from mlferry.spec import features, networks, sizes
 from mlferry.spec.proto import features_pb2 as ft, model_pb2, neural_network_pb2 as nn
 
 
-def _checked(spec: model_pb2.Model, like: Sequence[MLModel], what: str) -> MLModel:
+def _checked(
+    spec: model_pb2.Model, like: Sequence[MLModel], what: str, weights: Weights | None = None
+) -> MLModel:
     """A model of a specification whose only problems are those that were there before.
+
+    Args:
+        spec: of the model.
+        like: the models that it is made of; it runs as they do.
+        what: it is, for the error.
+        weights: the files of the constants of programs; by default those of the first model.
 
     Raises:
         ValidationError: it has others, or a layer does not take the described inputs any more.
     """
     spec.specificationVersion = max(spec.specificationVersion, versions.required(spec))
     known = {str(problem) for model in like for problem in model._known_problems}
-    severe = [p for p in validate(spec) if p.severity != "note" and str(p) not in known]
+    found = validate(spec, weights or like[0].program_weights)
+    severe = [p for p in found if p.severity != "note" and str(p) not in known]
     before = {text for model in like for text in _refusals(model.spec, [model])}
     refused = [text for text in _refusals(spec, like) if text not in before]
     if severe or refused:
         raise ValidationError(f"{what} would have problems:", [*severe, *refused])
-    return like[0].with_spec(spec, *like[1:])
+    return like[0].with_spec(spec, *like[1:], weights=weights)
 
 
 def _refusals(spec: model_pb2.Model, like: Sequence[MLModel]) -> list[str]:
@@ -166,7 +176,7 @@ def make_pipeline(*models: MLModel) -> MLModel:
     """
     if len(models) < 2:
         raise SpecError("a pipeline needs two models at least")
-    specs = [model.get_spec() for model in models]
+    specs, weights = joined_weights([(model.spec, model.program_weights) for model in models])
     last = specs[-1]
     made = model_pb2.Model(specificationVersion=max(s.specificationVersion for s in specs))
     kind = _pipeline_kind(last)
@@ -201,7 +211,7 @@ def make_pipeline(*models: MLModel) -> MLModel:
     made.description.predictedFeatureName = last.description.predictedFeatureName
     made.description.predictedProbabilitiesName = last.description.predictedProbabilitiesName
     training.carry_to_pipeline(made, last)
-    return _checked(made, models, "the pipeline")
+    return _checked(made, models, "the pipeline", weights)
 
 
 def _pipeline_kind(spec: model_pb2.Model) -> str:
@@ -243,7 +253,13 @@ def change_input_output_types(model: MLModel, types: Mapping[str, str | ft.Featu
     Raises:
         SpecError: there is no such feature, or the type does not fit it.
         ValidationError: the model would break the format's rules.
+        UnsupportedModelError: the model is an ML Program.
     """
+    refuse_programs(
+        model.spec,
+        "changing the types of inputs and outputs",
+        "the types of a program stand in its operations; convert the source once more with them",
+    )
     spec = model.get_spec()
     described = {f.name: f for f in (*spec.description.input, *spec.description.output)}
     had_images = any(feature.type.HasField("imageType") for feature in spec.description.input)

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from mlferry.errors import ModelFileError
 from mlferry.layers import versions
 from mlferry.models.evaluate import (
     evaluate_classifier,
@@ -14,6 +15,7 @@ from mlferry.models.evaluate import (
     evaluate_transformer,
 )
 from mlferry.models.model import MLModel
+from mlferry.models.problems import refuse_programs
 from mlferry.models.quantization import quantize_weights
 from mlferry.models.rename import (
     get_custom_layer_names,
@@ -30,8 +32,10 @@ from mlferry.models.surgery import (
     make_pipeline,
 )
 from mlferry.models.training import without_training
+from mlferry.programs.values import Weights, has_blobs
 from mlferry.spec import io, networks
 from mlferry.spec.io import load_spec
+from mlferry.spec.package import save_package
 from mlferry.spec.proto import features_pb2 as ft, model_pb2
 
 __all__ = [
@@ -63,20 +67,41 @@ def save_spec(
     spec: model_pb2.Model,
     filename: str | os.PathLike[str],
     auto_set_specification_version: bool = False,
+    weights_dir: str | os.PathLike[str] | None = None,
 ) -> Path:
-    """Write a `Model` message to a `.mlmodel` file, whole or not at all.
+    """Write a `Model` message to a `.mlmodel` file or an `.mlpackage`, whole or not at all.
 
     Args:
         spec: the message; it is not checked, as `MLModel.save` does.
         filename: the suffix is added where it is missing.
-        auto_set_specification_version: set the smallest version that has all its features.
+        auto_set_specification_version: set the smallest version that has all its features; that
+            of an ML Program follows from its opset and stays.
+        weights_dir: for an `.mlpackage`: the folder with the weights of ML Programs, as
+            `MLModel.weights_dir` tells it.
 
     Raises:
-        ModelFileError: another suffix, or a folder that cannot be written.
+        ModelFileError: another suffix, a folder that cannot be written, or an ML Program with
+            weights in files, without `weights_dir`.
     """
     if auto_set_specification_version:
-        spec.specificationVersion = versions.required(spec)
+        spec.specificationVersion = max(versions.required(spec), _of_programs(spec))
+    path = Path(filename)
+    stored = has_blobs(spec)
+    if stored and (weights_dir is None or path.suffix != ".mlpackage"):
+        raise ModelFileError(
+            f"{path}: the weights of this model lie in files beside it: save_spec(spec, "
+            f"{str(path.with_suffix('.mlpackage'))!r}, weights_dir=model.weights_dir)"
+        )
+    if path.suffix == ".mlpackage":
+        files = Weights.of_folder(Path(weights_dir)).elsewhere if weights_dir is not None else {}
+        return save_package(io.serialized(spec), path, None, stored, files)
     return io.save_spec(spec, filename)
+
+
+def _of_programs(spec: model_pb2.Model) -> int:
+    """The version that a model has, where there is a program in it; 0 elsewhere."""
+    found = [each.WhichOneof("Type") for each in networks.models_in(spec)]
+    return spec.specificationVersion if "mlProgram" in found else 0
 
 
 def convert_neural_network_weights_to_fp16(full_precision_model: Any) -> MLModel:
@@ -110,6 +135,11 @@ def convert_float_to_double_multiarray_type(spec: model_pb2.Model) -> None:
 
 
 def _change_arrays(spec: model_pb2.Model, old: int, new: int) -> None:
+    refuse_programs(
+        spec,
+        "changing the types of inputs and outputs",
+        "the types of a program stand in its operations; convert the source once more with them",
+    )
     for model in networks.models_in(spec):
         description = model.description
         for feature in (*description.input, *description.output, *description.trainingInput):

@@ -10,7 +10,7 @@ from mlferry.errors import MlferryError
 from mlferry.programs.types import TensorType, type_of
 from mlferry.spec.proto import mil_pb2 as mil
 
-_STORED = {  # the parameter that holds the values of a compressed constant
+STORED = {  # the parameter that holds the values of a compressed constant
     "constexpr_affine_dequantize": "quantized_data",
     "constexpr_blockwise_shift_scale": "data",
     "constexpr_cast": "source_val",
@@ -35,6 +35,23 @@ def operations_of(block: mil.Block) -> Iterator[mil.Operation]:
         yield operation
         for inner in operation.blocks:
             yield from operations_of(inner)
+
+
+def reads_of(operation: mil.Operation) -> list[str]:
+    """The values from outside that an operation reads, those of its inner blocks too."""
+    found = dict.fromkeys(
+        binding.name
+        for argument in operation.inputs.values()
+        for binding in argument.arguments
+        if binding.WhichOneof("binding") == "name"
+    )
+    for block in operation.blocks:
+        made = {each.name for each in block.inputs}
+        for inner in block.operations:
+            found |= dict.fromkeys(name for name in reads_of(inner) if name not in made)
+            made |= {each.name for each in inner.outputs}
+        found |= dict.fromkeys(name for name in block.outputs if name not in made)
+    return list(found)
 
 
 def operation_counts(program: mil.Program) -> Counter[str]:
@@ -78,15 +95,15 @@ def _constants(block: mil.Block) -> Iterator[tuple[mil.Value, str]]:
     tables = {
         binding.name
         for operation in operations_of(block)
-        if operation.type in _STORED
+        if operation.type in STORED
         for name, argument in operation.inputs.items()
         for binding in argument.arguments
-        if name != _STORED[operation.type]
+        if name != STORED[operation.type]
     }
     for operation in operations_of(block):
         if operation.type == "const" and operation.outputs:
             plain[operation.outputs[0].name] = operation.attributes["val"]
-        stored = _STORED.get(operation.type)
+        stored = STORED.get(operation.type)
         if stored is None or any(value.name in tables for value in operation.outputs):
             continue
         if stored in operation.attributes:

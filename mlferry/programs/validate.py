@@ -8,7 +8,6 @@ checks none.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,6 +23,7 @@ from mlferry.programs.definitions import (
     UnknownRankError,
     definition_of,
 )
+from mlferry.programs.rename import NAME
 from mlferry.programs.types import (
     DictionaryType,
     ListType,
@@ -36,7 +36,6 @@ from mlferry.programs.values import Weights, check_value, value_of
 from mlferry.spec.problems import Problem, Problems, error, listed, warning, within
 from mlferry.spec.proto import features_pb2 as ft, mil_pb2 as mil, model_pb2
 
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_@]*")
 _SMALL = 4096  # elements of constants that are looked at
 _DEEPEST = 50  # blocks in blocks
 _ENDS = {
@@ -237,7 +236,7 @@ def _function(function: mil.Function, weights: Weights) -> Problems:
 
 def _named(value: mil.NamedValueType, scope: _Scope) -> Problems:
     """A name is given once, and is one that the language has."""
-    if not _NAME.fullmatch(value.name):
+    if not NAME.fullmatch(value.name):
         yield error(f"{value.name!r} is no name: letters, digits, _ and @, no digit in front")
     if value.name in scope.names:
         yield error(f"the name {value.name!r} is given twice")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from mlferry.programs.types import (
 )
 from mlferry.spec import networks
 from mlferry.spec.blobs import BlobFile
-from mlferry.spec.package import MODEL_PATH
+from mlferry.spec.package import MODEL_PATH, WEIGHTS
 from mlferry.spec.proto import mil_pb2 as mil, model_pb2
 
 Array = NDArray[Any]
@@ -48,16 +48,32 @@ class Weights:
     Args:
         message: the file of the model's message, beside which they lie; None for a model in
             memory, which has no such files.
+        elsewhere: files that lie in other folders until the model is saved, by their name in
+            messages: those of a pipeline of several packages.
     """
 
-    def __init__(self, message: Path | None = None) -> None:
+    def __init__(
+        self, message: Path | None = None, elsewhere: Mapping[str, Path] | None = None
+    ) -> None:
         self.message = message
+        self.elsewhere = dict(elsewhere or {})
         self.folder = None if message is None else message.parent
         self._files: dict[str, BlobFile] = {}
 
+    @classmethod
+    def of_folder(cls, folder: Path) -> Weights:
+        """The files of a folder, which messages call ``@model_path/weights/NAME``.
+
+        Raises:
+            ModelFileError: there is no such folder.
+        """
+        if not folder.is_dir():
+            raise ModelFileError(f"{folder} is no folder; the weights of an ML Program lie in one")
+        return cls(None, {f"{MODEL_PATH}/{WEIGHTS}/{f.name}": f for f in sorted(folder.iterdir())})
+
     def __reduce__(self) -> tuple[Any, ...]:
-        """As the path: the files are opened again."""
-        return Weights, (self.message,)
+        """As the paths: the files are opened again."""
+        return Weights, (self.message, self.elsewhere)
 
     def file(self, name: str) -> BlobFile:
         """A file by its name in messages.
@@ -66,10 +82,17 @@ class Weights:
             ModelFileError: there is none, or its name leads out of the model's folder.
         """
         if name not in self._files:
-            self._files[name] = self._opened(name)
+            self._files[name] = BlobFile(self.path(name))
         return self._files[name]
 
-    def _opened(self, name: str) -> BlobFile:
+    def path(self, name: str) -> Path:
+        """Where a file of this name in messages lies.
+
+        Raises:
+            ModelFileError: its name leads out of the model's folder, or there is no folder.
+        """
+        if name in self.elsewhere:
+            return self.elsewhere[name]
         inside = name.removeprefix(f"{MODEL_PATH}/")
         if inside == name or ".." in inside.split("/") or inside.startswith("/") or "\\" in inside:
             raise ModelFileError(f"the weights lie in {name!r}, which is no file beside the model")
@@ -78,7 +101,7 @@ class Weights:
                 f"the weights lie in {name!r}, and the model comes from no folder: load it by its "
                 "path, mlferry.MLModel('model.mlpackage')"
             )
-        return BlobFile(self.folder / inside)
+        return self.folder / inside
 
 
 def value_of(message: mil.Value, weights: Weights) -> Any:
@@ -197,14 +220,45 @@ def _checked_blob(
 
 def has_blobs(spec: model_pb2.Model) -> bool:
     """Whether a constant of a model, or of one inside of it, lies in a file."""
-    return any(
-        value.WhichOneof("value") == "blobFileValue"
-        for model in networks.models_in(spec)
-        if model.WhichOneof("Type") == "mlProgram"
-        for function in model.mlProgram.functions.values()
-        for block in function.block_specializations.values()
-        for value in _values_in(block)
-    )
+    return any(True for _ in _blobs_in(spec))
+
+
+def joined_weights(
+    models: Sequence[tuple[model_pb2.Model, Weights]],
+) -> tuple[list[model_pb2.Model], Weights]:
+    """Models that become one: with files of weights whose names differ.
+
+    Returns:
+        copies of the messages, and where the files of all of them lie.
+
+    Raises:
+        ModelFileError: a model has weights in a file, and comes from no folder.
+    """
+    made: list[model_pb2.Model] = []
+    elsewhere: dict[str, Path] = {}
+    for index, (spec, weights) in enumerate(models):
+        copy = model_pb2.Model()
+        copy.CopyFrom(spec)
+        names: dict[str, str] = {}
+        for blob in _blobs_in(copy):
+            if blob.fileName not in names:
+                path = weights.path(blob.fileName)
+                new = f"{MODEL_PATH}/{WEIGHTS}/{index}-{len(names)}-{path.name}"
+                names[blob.fileName], elsewhere[new] = new, path
+            blob.fileName = names[blob.fileName]
+        made.append(copy)
+    return made, Weights(None, elsewhere)
+
+
+def _blobs_in(spec: model_pb2.Model) -> Iterator[mil.Value.BlobFileValue]:
+    """Every place of a file that a model, or one inside of it, names."""
+    for model in networks.models_in(spec):
+        if model.WhichOneof("Type") == "mlProgram":
+            for function in model.mlProgram.functions.values():
+                for block in function.block_specializations.values():
+                    for value in _values_in(block):
+                        if value.WhichOneof("value") == "blobFileValue":
+                            yield value.blobFileValue
 
 
 def _values_in(block: mil.Block) -> Iterator[mil.Value]:

@@ -175,6 +175,24 @@ class ProgramSession:
             for name in operation.outputs
         }
 
+    def types(self) -> dict[str, ValueType]:
+        """The type of each value that `makers` has."""
+        return {
+            name: kind
+            for operation in self._plan.operations
+            for name, kind in zip(operation.outputs, operation.call.outputs, strict=True)
+        }
+
+    def reads(self) -> dict[str, set[str]]:
+        """The values that are read to make each value that `makers` has; constants left out."""
+        return {
+            name: {n for a in operation.moving.values() for n in a.names if n}.union(
+                *(block.reads for block in operation.blocks)
+            )
+            for operation in self._plan.operations
+            for name in operation.outputs
+        }
+
     def make_state(self) -> State:
         """The state before the first prediction: zeros."""
         made = {}

@@ -14,6 +14,7 @@ import secrets
 import shutil
 import sys
 import uuid
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -97,7 +98,13 @@ def _inside(package: Path, relative: str) -> Path:
 _AUTHOR = "com.apple.CoreML"
 
 
-def save_package(spec: bytes, path: Path, source: Path | None, has_weights: bool) -> Path:
+def save_package(
+    spec: bytes,
+    path: Path,
+    source: Path | None,
+    has_weights: bool,
+    elsewhere: Mapping[str, Path] | None = None,
+) -> Path:
     """Write an `.mlpackage` whole or not at all.
 
     Args:
@@ -106,6 +113,7 @@ def save_package(spec: bytes, path: Path, source: Path | None, has_weights: bool
         source: the file of the message that the model was read from, whose weights and, where it
             lay in a package, whose other entries are kept; None for a model in memory.
         has_weights: whether the model needs the weights of the source.
+        elsewhere: files of weights in other folders, by the names that the message has for them.
 
     Returns:
         the path.
@@ -119,7 +127,7 @@ def save_package(spec: bytes, path: Path, source: Path | None, has_weights: bool
         raise ModelFileError(f"cannot write {path}: what is there is no package")
     temporary = path.with_name(f".{path.name[:200]}.{secrets.token_hex(4)}.part")
     try:
-        _write(temporary, spec, source, has_weights)
+        _write(temporary, spec, source, has_weights, elsewhere or {})
         _put_in_place(temporary, path)
     except OSError as error:
         raise ModelFileError(f"cannot write {path}: {error.strerror or error}") from error
@@ -128,7 +136,13 @@ def save_package(spec: bytes, path: Path, source: Path | None, has_weights: bool
     return path
 
 
-def _write(folder: Path, spec: bytes, source: Path | None, has_weights: bool) -> None:
+def _write(
+    folder: Path,
+    spec: bytes,
+    source: Path | None,
+    has_weights: bool,
+    elsewhere: Mapping[str, Path],
+) -> None:
     """A package, file by file."""
     folder.mkdir()
     old = _package_of(source)
@@ -142,6 +156,10 @@ def _write(folder: Path, spec: bytes, source: Path | None, has_weights: bool) ->
         manifest = _new_manifest(has_weights)
         if has_weights and source is not None:
             shutil.copytree(source.parent / WEIGHTS, message.parent / WEIGHTS)
+    for name, file in elsewhere.items():
+        place = message.parent / name.removeprefix(f"{MODEL_PATH}/")
+        place.parent.mkdir(exist_ok=True)
+        shutil.copyfile(file, place)
     message.write_bytes(spec)
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=4), encoding="utf-8")
     for file in folder.rglob("*"):

@@ -1,5 +1,6 @@
-"""`mlferry.layers.validate` at its documented address."""
+"""`mlferry.models.problems.validate` at its documented address."""
 
-from mlferry.layers.validate import Problem, validate
+from mlferry.models.problems import validate
+from mlferry.spec.problems import Problem
 
 __all__ = ["Problem", "validate"]

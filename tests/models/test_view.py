@@ -16,7 +16,8 @@ import mlferry
 from mlferry.errors import MissingDependencyError, ModelFileError, SpecError
 from mlferry.layers.builder import Builder
 from mlferry.models.view import open_netron, parse_shape
-from mlferry.models.view.graph import Graph, graph_of
+from mlferry.models.view.boxes import Graph
+from mlferry.models.view.graph import graph_of
 from mlferry.models.view.layout import lay_out
 from mlferry.models.view.page import page
 from mlferry.spec import features

@@ -10,6 +10,7 @@ from typing import Any
 from mlferry.errors import SpecError, context
 from mlferry.layers import versions
 from mlferry.models.model import MLModel
+from mlferry.models.problems import refuse_programs
 from mlferry.models.progress import progress
 from mlferry.models.quantization import calibration, modes, selectors
 from mlferry.models.quantization.sites import Site, sites
@@ -92,10 +93,17 @@ def quantize_weights(
             does not fit.
         PredictionError: `sample_data` does not fit the model.
         MissingCustomLayerError: with `sample_data`, classes of custom layers are missing.
+        UnsupportedModelError: the model is an ML Program.
     """
     task = _task(nbits, quantization_mode, lut_function, selector)
     given = full_precision_model
     model = given if isinstance(given, MLModel) else MLModel(given)
+    refuse_programs(
+        model.spec,
+        "quantizing",
+        "coremltools.optimize.coreml makes weights of fewer bits in them, on every system, and "
+        "mlferry runs and compares the result",
+    )
     spec, classes = model.get_spec(), model._classes
     work = _WORK.get(task.mode)
     if work is not None:

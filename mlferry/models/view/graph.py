@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from mlferry.custom import CustomLayer
 from mlferry.layers.params import defaults_of
 from mlferry.layers.trace import Known, Trace, blob_shapes, trace
 from mlferry.models.inspect import custom_layer, describe
+from mlferry.models.view import programs
+from mlferry.models.view.boxes import Box, Graph, Rows
 from mlferry.runtime.custom import shapes_of_classes
 from mlferry.spec import networks, weights
 from mlferry.spec.features import show
@@ -21,61 +22,6 @@ if TYPE_CHECKING:
 
 _TIMES = " \N{MULTIPLICATION SIGN} "
 _SHOWN = 24  # entries of a list of numbers
-Rows = list[tuple[str, str]]
-
-
-@dataclass
-class Box:
-    """A layer, a model of a pipeline, or an input or output.
-
-    Attributes:
-        name: of the layer.
-        kind: of the layer; "input" and "output" for those.
-        rows: its parameters as label and value.
-        inputs, outputs: blobs with their shapes.
-        role: "layer", "custom", "input" or "output"; what the page colours by.
-        inside: graphs that open up, with a title each.
-    """
-
-    name: str
-    kind: str
-    rows: Rows
-    inputs: list[tuple[str, str]] = field(default_factory=list)
-    outputs: list[tuple[str, str]] = field(default_factory=list)
-    role: str = "layer"
-    inside: list[tuple[str, Graph]] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class Edge:
-    """A blob from the box that makes it to one that reads it; `label` is its shape."""
-
-    start: int
-    end: int
-    blob: str
-    label: str
-
-
-@dataclass
-class Graph:
-    """Boxes in an order in which every edge goes forward."""
-
-    boxes: list[Box] = field(default_factory=list)
-    edges: list[Edge] = field(default_factory=list)
-    makers: dict[str, int] = field(default_factory=dict)
-
-    def add(
-        self, box: Box, reads: Sequence[tuple[str, str]], writes: Sequence[tuple[str, str]]
-    ) -> None:
-        """Add a box behind the boxes that make what it reads."""
-        box.inputs, box.outputs = list(reads), list(writes)
-        place = len(self.boxes)
-        self.boxes.append(box)
-        for blob, label in dict(reads).items():
-            if blob in self.makers:
-                self.edges.append(Edge(self.makers[blob], place, blob, label))
-        for blob, _ in writes:
-            self.makers[blob] = place
 
 
 def graph_of(
@@ -96,6 +42,8 @@ def graph_of(
     elif pipeline is not None:
         for index, model in enumerate(pipeline.models):
             _model(graph, model, pipeline.names[index : index + 1], classes)
+    elif spec.WhichOneof("Type") == "mlProgram":
+        labels |= programs.draw(graph, spec)
     else:
         _model(graph, spec, (), classes)
     for feature in spec.description.output:
@@ -206,7 +154,9 @@ def _model(
     box = Box(name, facts.kind, _facts(spec))
     if facts.kind == "customModel":
         box.role = "custom"
-    if networks.network_of(spec) is not None or networks.pipeline_of(spec) is not None:
+    if facts.kind == "mlProgram" or any(
+        found is not None for found in (networks.network_of(spec), networks.pipeline_of(spec))
+    ):
         box.inside.append((name, graph_of(spec, classes, {})))
     graph.add(
         box, [(f.name, f.type) for f in facts.inputs], [(f.name, f.type) for f in facts.outputs]

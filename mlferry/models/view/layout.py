@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mlferry.errors import MissingDependencyError
-from mlferry.models.view.graph import Edge, Graph
+from mlferry.models.view.boxes import Edge, Graph
 
 Point = tuple[float, float]
 

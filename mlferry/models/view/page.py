@@ -8,7 +8,7 @@ from html import escape
 from importlib import resources
 from typing import Any
 
-from mlferry.models.view.graph import Box, Graph
+from mlferry.models.view.boxes import Box, Graph
 from mlferry.models.view.layout import Layout, Point, lay_out
 
 WIDTH, HEIGHT = 190, 44  # of a box, in pixels

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from mlferry.custom import CustomLayer, CustomModel
@@ -12,6 +12,7 @@ from mlferry.errors import (
     MlferryError,
     PredictionError,
     RegistrationError,
+    SpecError,
     UnsupportedModelError,
 )
 from mlferry.programs.values import Weights
@@ -39,6 +40,20 @@ class ProgramOptions:
     precision: str = "half"
     function: str | None = None
 
+    def joined(self, other: ProgramOptions) -> ProgramOptions:
+        """Of two models that become one; the weights are those of the first that has some.
+
+        Raises:
+            SpecError: the precisions differ.
+        """
+        if self.precision != other.precision:
+            raise SpecError(
+                f"one model runs in precision {self.precision!r}, another in {other.precision!r}: "
+                "give both the same with model.with_precision('half')"
+            )
+        has_files = self.weights.message is not None or self.weights.elsewhere
+        return replace(self, weights=self.weights if has_files else other.weights)
+
 
 @dataclass(frozen=True)
 class CustomClasses:
@@ -54,6 +69,7 @@ class CustomClasses:
 
         Raises:
             RegistrationError: both have a class of the same name, and not the same class.
+            SpecError: their programs run in different precisions.
         """
         for ours, theirs in ((self.layers, other.layers), (self.models, other.models)):
             for name in ours.keys() & theirs.keys():
@@ -68,7 +84,7 @@ class CustomClasses:
             {**self.layers, **other.layers},
             {**self.models, **other.models},
             engine,
-            self.program if self.program.weights.folder is not None else other.program,
+            self.program.joined(other.program),
         )
 
 

@@ -1,0 +1,278 @@
+"""Where half precision goes wrong in an ML Program: both precisions side by side."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlferry.errors import UnsupportedModelError
+from mlferry.models.model import MLModel
+from mlferry.models.precision_html import page, percent
+from mlferry.models.samples import loaded_samples
+from mlferry.programs.types import TensorType
+from mlferry.runtime.evaluators.program import ProgramEvaluator
+
+Array = NDArray[Any]
+
+LARGEST_HALF = 65504.0
+_LOSES_MOST = 4.0  # times the error of its inputs: an operation that itself loses digits
+_LOSES_SOME = 1.5  # likewise, where values vanish besides
+_TOO_FAR = 1e-2  # of the largest value: about two digits are left
+_ROUNDING = 2.0**-11  # of float16, of a value's size
+_SHOWN = 10
+
+
+@dataclass
+class OperationPrecision:
+    """What half precision does to the values of one operation, over all samples.
+
+    Attributes:
+        name: of the value that it makes.
+        kind: of the operation.
+        largest: the largest magnitude that it has in exact arithmetic.
+        overflows: how many values are finite, and infinite or no number in half precision.
+        vanishes: how many values are not 0, and 0 in half precision.
+        count: how many values there are.
+        error: the largest difference, divided by `largest`.
+        error_of_inputs: the largest such error of the values that it reads.
+        is_half: whether the program says float16 here.
+        is_cause: whether the operation should stay in float32.
+    """
+
+    name: str
+    kind: str
+    largest: float = 0.0
+    overflows: int = 0
+    vanishes: int = 0
+    count: int = 0
+    error: float = 0.0
+    error_of_inputs: float = 0.0
+    is_half: bool = True
+
+    is_cause: bool = False
+
+    @property
+    def growth(self) -> float:
+        """How much larger the error is than that of the values that are read."""
+        return self.error / max(self.error_of_inputs, _ROUNDING)
+
+    @property
+    def loses(self) -> bool:
+        """Whether the error grows here to where few digits are left."""
+        vanishing = self.vanishes > 0.01 * max(self.count, 1)
+        return self.error > _TOO_FAR and self.growth > (_LOSES_SOME if vanishing else _LOSES_MOST)
+
+    def __str__(self) -> str:
+        notes = []
+        if self.overflows:
+            notes.append(f"{self.overflows:,} of {self.count:,} values overflow")
+        if self.vanishes:
+            notes.append(f"{self.vanishes:,} vanish")
+        notes.append(f"largest value {self.largest:.4g}")
+        notes.append(f"error {percent(self.error)}, of its inputs {percent(self.error_of_inputs)}")
+        return f"{self.kind} {self.name!r}: {', '.join(notes)}"
+
+
+@dataclass
+class PrecisionReport:
+    """What half precision costs a program; prints as text.
+
+    Attributes:
+        operations: in the order in which they run.
+        outputs: the error that arrives at each output, divided by its largest value.
+        samples: how many were run.
+    """
+
+    operations: list[OperationPrecision]
+    outputs: dict[str, float]
+    samples: int = 0
+    title: str = field(default="Half precision", repr=False)
+
+    @property
+    def ranked(self) -> list[OperationPrecision]:
+        """The operations, the worst first: overflows, then those that lose most digits."""
+        return sorted(
+            (each for each in self.operations if each.is_half),
+            key=lambda each: (each.overflows > 0, each.is_cause, each.growth * each.error),
+            reverse=True,
+        )
+
+    @property
+    def keep_in_float32(self) -> list[str]:
+        """The names of the values whose operations should stay in float32."""
+        return [each.name for each in self.operations if each.is_cause]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything, as plain dicts, lists, numbers and strings."""
+        return {
+            "samples": self.samples,
+            "outputs": {name: _number(error) for name, error in self.outputs.items()},
+            "keep_in_float32": self.keep_in_float32,
+            "operations": [
+                {key: _number(value) for key, value in asdict(each).items()}
+                for each in self.operations
+            ],
+        }
+
+    def html(self) -> str:
+        """A page of its own, with the error over the depth of the program."""
+        return page(self)
+
+    def __str__(self) -> str:
+        lines = [f"half precision over {self.samples} sample{'s' if self.samples != 1 else ''}"]
+        lines += [
+            f"  output {name!r}: error {percent(error)}" for name, error in self.outputs.items()
+        ]
+        causes = [each for each in self.ranked if each.is_cause]
+        if causes:
+            lines.append("operations that go wrong, the worst first:")
+            lines += [f"  {each}" for each in causes[:_SHOWN]]
+            lines.append(f"keep in float32: {self.keep_in_float32}")
+        else:
+            lines.append("no operation goes wrong; those that lose most:")
+            lines += [f"  {each}" for each in self.ranked[:3]]
+        return "\n".join(lines)
+
+
+def _number(value: Any) -> Any:
+    """JSON has no infinity."""
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def check_precision(model: MLModel, samples: Any) -> PrecisionReport:
+    """Where an ML Program loses what it means by computing in float16.
+
+    The program runs twice for each sample: rounding every value of float16 as a device does, and
+    in float32 throughout.
+
+    Args:
+        model: an ML Program with values of float16.
+        samples: as for `compare_models`: a dict or a list of dicts from input names to values, an
+            array, or a folder of pictures or of arrays (.npz, .npy).
+
+    Raises:
+        UnsupportedModelError: the model is no ML Program, or has no value of float16.
+        PredictionError: the samples do not fit.
+    """
+    half, exact = (_evaluator(model, precision) for precision in ("half", "exact"))
+    types = half.session.types()
+    if not any(isinstance(kind, TensorType) and kind.dtype == "fp16" for kind in types.values()):
+        raise UnsupportedModelError(
+            "the program computes in float32 throughout: half precision costs it nothing"
+        )
+    made_by = half.session.makers()
+    operations = {
+        name: OperationPrecision(name, kind, is_half=_is_half(types[name]))
+        for name, (_, kind) in made_by.items()
+    }
+    names = [*half.session.inputs, *operations]
+    reads = half.session.reads()
+    outputs = dict.fromkeys(half.session.outputs, 0.0)
+    count = 0
+    for data in loaded_samples(model.spec, samples):
+        values = half.values(data)
+        given = [
+            evaluate.session.run(values, names, evaluate.make_state()) for evaluate in (half, exact)
+        ]
+        errors = {name: _error(given[0][name], given[1][name]) for name in names}
+        for name, operation in operations.items():
+            _add(operation, given[0][name], given[1][name])
+            operation.error = max(operation.error, errors[name])
+            before = max((errors.get(read, 0.0) for read in reads[name]), default=0.0)
+            operation.error_of_inputs = max(operation.error_of_inputs, before)
+        for name in outputs:
+            outputs[name] = max(outputs[name], errors.get(name, 0.0))
+        count += 1
+    _mark_causes(operations, reads)
+    return PrecisionReport(list(operations.values()), outputs, count)
+
+
+def _mark_causes(
+    operations: Mapping[str, OperationPrecision], reads: Mapping[str, set[str]]
+) -> None:
+    """Tell which operations should stay in float32.
+
+    They are those whose values are too large, and those where many digits are lost at once. What
+    is lost there may be the rounding of values that were read: a difference of large values. Those
+    that make such values should stay, too, and so should those that read what float16 cannot have.
+    """
+    readers: dict[str, list[OperationPrecision]] = {}
+    for name, operation in operations.items():
+        for read in reads[name]:
+            readers.setdefault(read, []).append(operation)
+    for operation in operations.values():
+        # Values that fit are infinite here because those read are: a fault of the one before.
+        beyond = operation.largest > LARGEST_HALF or math.isfinite(operation.error_of_inputs)
+        if operation.overflows and beyond:
+            for each in (operation, *readers.get(operation.name, ())):
+                each.is_cause |= each.is_half
+        elif operation.loses and math.isfinite(operation.error_of_inputs):
+            gone = readers.get(operation.name, ()) if operation.vanishes else ()
+            for each in (operation, *gone):
+                each.is_cause |= each.is_half
+            _mark_rounded(operation.name, operation.largest * _TOO_FAR / 4, operations, reads)
+
+
+def _mark_rounded(
+    name: str,
+    harm: float,
+    operations: Mapping[str, OperationPrecision],
+    reads: Mapping[str, set[str]],
+) -> None:
+    """Mark what is read, and what that was made of, where its rounding is larger than `harm`."""
+    waiting, seen = [name], {name}
+    while waiting:
+        for read in reads[waiting.pop()] & operations.keys() - seen:
+            seen.add(read)
+            if operations[read].largest * _ROUNDING > harm:
+                operations[read].is_cause |= operations[read].is_half
+                waiting.append(read)
+
+
+def _evaluator(model: MLModel, precision: str) -> ProgramEvaluator:
+    evaluate = model.with_precision(precision).evaluator
+    if not isinstance(evaluate, ProgramEvaluator):
+        kind = model.spec.WhichOneof("Type")
+        raise UnsupportedModelError(
+            f"the model is a {kind}, whose values are all of float32; ML Programs have others"
+        )
+    return evaluate
+
+
+def _is_half(kind: Any) -> bool:
+    return isinstance(kind, TensorType) and kind.dtype == "fp16"
+
+
+def _floats(value: Any) -> Array | None:
+    array = np.asarray(value) if isinstance(value, np.ndarray) else None
+    return array.astype(np.float64) if array is not None and array.dtype.kind == "f" else None
+
+
+def _error(half: Any, exact: Any) -> float:
+    """The largest difference, divided by the largest exact value; infinite after an overflow."""
+    one, two = _floats(half), _floats(exact)
+    if one is None or two is None or one.shape != two.shape or not one.size:
+        return 0.0
+    sound = np.isfinite(two)
+    if (sound & ~np.isfinite(one)).any():
+        return math.inf
+    largest = float(np.abs(two[sound]).max(initial=0))
+    apart = float(np.abs(one - two)[sound].max(initial=0))
+    return apart / largest if largest else (math.inf if apart else 0.0)
+
+
+def _add(operation: OperationPrecision, half: Any, exact: Any) -> None:
+    one, two = _floats(half), _floats(exact)
+    if one is None or two is None or one.shape != two.shape:
+        return
+    sound = np.isfinite(two)
+    operation.count += one.size
+    operation.overflows += int((sound & ~np.isfinite(one)).sum())
+    operation.vanishes += int(((two != 0) & (one == 0)).sum())
+    largest = float(np.abs(two[sound]).max(initial=0))
+    operation.largest = max(operation.largest, largest)

@@ -1,0 +1,71 @@
+"""Models as they are given, and everything that is wrong with them, whatever their kind."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from mlferry.errors import ModelFileError, UnsupportedModelError
+from mlferry.layers.validate import validate as validate_networks
+from mlferry.programs.validate import validate_program
+from mlferry.programs.values import Weights
+from mlferry.spec import io, networks
+from mlferry.spec.problems import Problem
+from mlferry.spec.proto import model_pb2
+
+
+def validate(spec: model_pb2.Model, weights: Weights | None = None) -> list[Problem]:
+    """Every problem of a model, of the networks and of the programs in it.
+
+    Args:
+        spec: the model.
+        weights: the files of the constants of programs, `read` gives them; without them, those
+            that lie in files are problems.
+    """
+    found = validate_networks(spec)
+    for inner in networks.models_in(spec):
+        found += validate_program(inner, weights or Weights())
+    return found
+
+
+def read(model: Any) -> tuple[model_pb2.Model, Weights]:
+    """A model's message, and the files of the weights that lie beside it.
+
+    Args:
+        model: a path, the bytes of an `.mlmodel` file, or a `Model` message, which is copied.
+
+    Raises:
+        ModelFileError: it is none of these, or no Core ML model.
+    """
+    if isinstance(model, str | os.PathLike):
+        file = io.file_of(Path(model))
+        return io.load_spec(file), Weights(file)
+    if isinstance(model, bytes):
+        return io.parse_spec(model), Weights()
+    if isinstance(model, model_pb2.Model):
+        spec = model_pb2.Model()
+        spec.CopyFrom(model)
+        return spec, Weights()
+    if hasattr(model, "SerializeToString") and type(model).__name__ == "Model":
+        return io.parse_spec(model.SerializeToString(), "the message"), Weights()
+    raise ModelFileError(
+        "MLModel takes the path of an .mlmodel file or an .mlpackage, the bytes of an .mlmodel "
+        f"file, or a Model message, not a {type(model).__name__}; mlferry.convert takes models of "
+        "other frameworks"
+    )
+
+
+def refuse_programs(spec: model_pb2.Model, task: str, way_on: str) -> None:
+    """Refuse what is not possible for ML Programs, wherever in a model they are.
+
+    Args:
+        spec: the model.
+        task: what is not possible, as the beginning of a sentence.
+        way_on: what to do instead.
+
+    Raises:
+        UnsupportedModelError: there is a program.
+    """
+    if any(each.WhichOneof("Type") == "mlProgram" for each in networks.models_in(spec)):
+        raise UnsupportedModelError(f"{task} is for neural networks, not ML Programs: {way_on}")

@@ -1,0 +1,62 @@
+"""Boxes and edges: what a page draws."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+Rows = list[tuple[str, str]]
+
+
+@dataclass
+class Box:
+    """A layer, a model of a pipeline, or an input or output.
+
+    Attributes:
+        name: of the layer.
+        kind: of the layer; "input" and "output" for those.
+        rows: its parameters as label and value.
+        inputs, outputs: blobs with their shapes.
+        role: "layer", "custom", "input" or "output"; what the page colours by.
+        inside: graphs that open up, with a title each.
+    """
+
+    name: str
+    kind: str
+    rows: Rows
+    inputs: list[tuple[str, str]] = field(default_factory=list)
+    outputs: list[tuple[str, str]] = field(default_factory=list)
+    role: str = "layer"
+    inside: list[tuple[str, Graph]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Edge:
+    """A blob from the box that makes it to one that reads it; `label` is its shape."""
+
+    start: int
+    end: int
+    blob: str
+    label: str
+
+
+@dataclass
+class Graph:
+    """Boxes in an order in which every edge goes forward."""
+
+    boxes: list[Box] = field(default_factory=list)
+    edges: list[Edge] = field(default_factory=list)
+    makers: dict[str, int] = field(default_factory=dict)
+
+    def add(
+        self, box: Box, reads: Sequence[tuple[str, str]], writes: Sequence[tuple[str, str]]
+    ) -> None:
+        """Add a box behind the boxes that make what it reads."""
+        box.inputs, box.outputs = list(reads), list(writes)
+        place = len(self.boxes)
+        self.boxes.append(box)
+        for blob, label in dict(reads).items():
+            if blob in self.makers:
+                self.edges.append(Edge(self.makers[blob], place, blob, label))
+        for blob, _ in writes:
+            self.makers[blob] = place

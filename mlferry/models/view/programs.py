@@ -1,0 +1,160 @@
+"""An ML Program as boxes and edges; inner blocks and other functions open up."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from mlferry.errors import MlferryError
+from mlferry.models.view.boxes import Box, Graph
+from mlferry.programs.contents import STORED, reads_of
+from mlferry.programs.types import TensorType, type_of
+from mlferry.spec.proto import mil_pb2 as mil, model_pb2
+
+_TITLES = {"cond": ("if true", "else"), "while_loop": ("condition", "body")}
+_SHOWN = 24  # elements of a constant
+_CONSTANT = frozenset({"const", *STORED})
+
+
+def draw(graph: Graph, spec: model_pb2.Model) -> dict[str, str]:
+    """Add the operations of the default function, and a box for each other function.
+
+    Returns:
+        the type of each value of the default function.
+    """
+    program = spec.mlProgram
+    default = spec.description.defaultFunctionName or "main"
+    labels: dict[str, str] = {}
+    if default in program.functions:
+        function = program.functions[default]
+        block = _block(function)
+        labels = _labels(function, block, {})
+        _operations(graph, block, labels)
+    for name in sorted(program.functions):
+        if name != default:
+            function = program.functions[name]
+            graph.add(_function(name, function), [], [])
+    return labels
+
+
+def _block(function: mil.Function) -> mil.Block:
+    """That of the function's opset; an empty one where it is missing, which is a problem."""
+    if function.opset in function.block_specializations:
+        return function.block_specializations[function.opset]
+    return mil.Block()
+
+
+def _function(name: str, function: mil.Function) -> Box:
+    block = _block(function)
+    labels = _labels(function, block, {})
+    inside = Graph()
+    for each in function.inputs:
+        label = labels[each.name]
+        inside.add(
+            Box(each.name, "input", [("type", label)], role="input"), [], [(each.name, label)]
+        )
+    _operations(inside, block, labels)
+    for output in block.outputs:
+        label = labels.get(output, "?")
+        inside.add(Box(output, "output", [("type", label)], role="output"), [(output, label)], [])
+    return Box(name, "function", [("opset", function.opset)], inside=[(name, inside)])
+
+
+def _labels(
+    function: mil.Function | None, block: mil.Block, outside: Mapping[str, str]
+) -> dict[str, str]:
+    given = [*(function.inputs if function is not None else ()), *block.inputs]
+    made = [each for operation in block.operations for each in operation.outputs]
+    return {**outside, **{each.name: _type(each.type) for each in (*given, *made)}}
+
+
+def _type(message: mil.ValueType) -> str:
+    try:
+        return str(type_of(message))
+    except MlferryError:
+        return "?"
+
+
+def _operations(graph: Graph, block: mil.Block, labels: Mapping[str, str]) -> None:
+    """The operations that compute something; constants are rows of those that read them."""
+    constants: dict[str, str] = {}
+    for operation in block.operations:
+        if operation.type in _CONSTANT:
+            for output in operation.outputs:
+                constants[output.name] = _constant(
+                    operation, labels.get(output.name, "?"), constants
+                )
+            continue
+        rows = list(_rows(operation, constants))
+        name = operation.outputs[0].name if operation.outputs else ""
+        box = Box(name, operation.type, rows)
+        for title, inner in zip(_TITLES.get(operation.type, ()), operation.blocks, strict=False):
+            box.inside.append((title, _inner(inner, labels)))
+        reads = [read for read in reads_of(operation) if read not in constants]
+        graph.add(
+            box,
+            [(read, labels.get(read, "?")) for read in reads],
+            [(each.name, labels.get(each.name, "?")) for each in operation.outputs],
+        )
+
+
+def _inner(block: mil.Block, outside: Mapping[str, str]) -> Graph:
+    """The inside of a branch or loop; values from outside are its inputs."""
+    labels = _labels(None, block, outside)
+    graph = Graph()
+    for each in block.inputs:
+        label = labels[each.name]
+        graph.add(
+            Box(each.name, "carried", [("type", label)], role="input"), [], [(each.name, label)]
+        )
+    inside = {each.name for operation in block.operations for each in operation.outputs}
+    for operation in block.operations:
+        for read in reads_of(operation):
+            if read not in inside and read not in graph.makers:
+                label = labels.get(read, "?")
+                box = Box(read, "from outside", [("type", label)], role="input")
+                graph.add(box, [], [(read, label)])
+    _operations(graph, block, labels)
+    for output in block.outputs:
+        label = labels.get(output, "?")
+        graph.add(Box(output, "result", [("type", label)], role="output"), [(output, label)], [])
+    return graph
+
+
+def _rows(operation: mil.Operation, constants: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    for parameter in sorted(operation.inputs):
+        shown = [
+            constants.get(binding.name, binding.name)
+            if binding.WhichOneof("binding") == "name"
+            else _value(binding.value)
+            for binding in operation.inputs[parameter].arguments
+        ]
+        yield parameter, ", ".join(shown)
+    for attribute in sorted(operation.attributes):
+        if attribute != "name":
+            yield attribute, _value(operation.attributes[attribute])
+
+
+def _constant(operation: mil.Operation, label: str, constants: Mapping[str, str]) -> str:
+    """What a constant is: its value where it is short, and how it is stored where it is not."""
+    rows = dict(_rows(operation, constants))
+    if operation.type == "const":
+        return rows.get("val", label)
+    stored = rows.get(STORED[operation.type], "?")
+    return f"{label}: {operation.type} of {stored}"
+
+
+def _value(value: mil.Value) -> str:
+    kind = _type(value.type)
+    if value.WhichOneof("value") == "blobFileValue":
+        return f"{kind}, in {value.blobFileValue.fileName.rsplit('/', 1)[-1]}"
+    tensor = value.immediateValue.tensor
+    if value.type.WhichOneof("type") != "tensorType" or tensor.WhichOneof("value") is None:
+        return kind
+    which = tensor.WhichOneof("value")
+    if which == "bytes":
+        return kind
+    elements = list(getattr(tensor, which).values)
+    shown = ", ".join(f"{e:g}" if isinstance(e, float) else str(e) for e in elements[:_SHOWN])
+    more = f", ... ({len(elements)})" if len(elements) > _SHOWN else ""
+    scalar = isinstance(type_of(value.type), TensorType) and len(elements) == 1
+    return f"{shown}{more}" if scalar else f"{kind}: {shown}{more}"

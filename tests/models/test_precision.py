@@ -1,0 +1,143 @@
+"""`check_precision`: where half precision goes wrong, on networks that go wrong on purpose."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import mlferry
+from mlferry.cli import main
+from mlferry.errors import PredictionError, SpecError, UnsupportedModelError
+from mlferry.layers.builder import Builder
+
+ct = pytest.importorskip("coremltools")
+mb = ct.converters.mil.Builder
+
+SAMPLES = [
+    {"x": np.random.default_rng(seed).standard_normal((1, 8)).astype(np.float32)}
+    for seed in range(4)
+]
+
+
+def made(network: Callable[[Any], Any], path: Path, precision: Any = None) -> mlferry.MLModel:
+    """A program that coremltools writes, in half precision unless told otherwise."""
+
+    @mb.program(input_specs=[mb.TensorSpec(shape=(1, 8))], opset_version=ct.target.iOS16)  # type: ignore[untyped-decorator]
+    def program(x: Any) -> Any:
+        return mb.identity(x=network(x), name="y")
+
+    converted = ct.convert(
+        program,
+        minimum_deployment_target=ct.target.iOS16,
+        compute_precision=precision or ct.precision.FLOAT16,
+        skip_model_load=True,
+    )
+    converted.save(str(path))
+    return mlferry.MLModel(path)
+
+
+def overflow(x: Any) -> Any:
+    """e to the power of 12 is more than float16 has."""
+    grown = mb.exp(x=mb.add(x=x, y=12.0, name="shift"), name="grow")
+    return mb.log(x=grown, name="back")
+
+
+def vanish(x: Any) -> Any:
+    small = mb.mul(x=mb.sigmoid(x=x, name="share"), y=1e-5, name="small")
+    smaller = mb.mul(x=small, y=0.003, name="smaller")
+    return mb.mul(x=smaller, y=60000.0, name="large")
+
+
+def cancel(x: Any) -> Any:
+    """Ten of eleven bits go into the thousands; what is left is a difference of roundings."""
+    far = mb.relu(x=mb.add(x=x, y=1000.0, name="far"), name="positive")
+    return mb.sub(x=far, y=1000.0, name="near")
+
+
+WRONG = {"overflow": (overflow, "grow"), "vanish": (vanish, "smaller"), "cancel": (cancel, "far")}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_cause_is_named_and_mends_the_model(name: str, tmp_path: Path) -> None:
+    network, cause = WRONG[name]
+    report = mlferry.check_precision(made(network, tmp_path / "half.mlpackage"), SAMPLES)
+    kept = {value.removesuffix("_cast_fp16") for value in report.keep_in_float32}
+    assert cause in kept
+    assert report.ranked[0].is_cause
+    assert max(report.outputs.values()) > 0.01
+    mended = made(
+        network,
+        tmp_path / "mended.mlpackage",
+        ct.transform.FP16ComputePrecision(op_selector=lambda op: op.name not in kept),
+    )
+    after = mlferry.check_precision(mended, SAMPLES)
+    assert not after.keep_in_float32
+    assert max(after.outputs.values()) < 0.005
+
+
+def test_sound_network_has_no_cause(tmp_path: Path) -> None:
+    model = made(lambda x: mb.tanh(x=mb.mul(x=x, y=0.5)), tmp_path / "sound.mlpackage")
+    report = mlferry.check_precision(model, SAMPLES)
+    assert report.keep_in_float32 == []
+    assert max(report.outputs.values()) < 0.002
+    assert "no operation goes wrong" in str(report)
+
+
+def test_numbers_are_those_of_numpy(tmp_path: Path) -> None:
+    report = mlferry.check_precision(made(overflow, tmp_path / "half.mlpackage"), SAMPLES)
+    (grown,) = (each for each in report.operations if each.name.startswith("grow"))
+    exact = [np.exp(sample["x"].astype(np.float16).astype(np.float64) + 12) for sample in SAMPLES]
+    assert grown.largest == pytest.approx(max(value.max() for value in exact), rel=1e-3)
+    assert grown.overflows == pytest.approx(sum((value > 65519).sum() for value in exact), abs=1)
+    assert grown.count == sum(value.size for value in exact)
+
+
+def test_what_has_one_precision_is_refused(tmp_path: Path) -> None:
+    model = made(overflow, tmp_path / "single.mlpackage", ct.precision.FLOAT32)
+    with pytest.raises(UnsupportedModelError, match="float32 throughout"):
+        mlferry.check_precision(model, SAMPLES)
+    builder = Builder()
+    builder.input("x", (1, 3))
+    builder.layer("activation", "relu", ["x"], ["y"], ReLU={})
+    builder.output("y")
+    network = mlferry.MLModel(builder.model())
+    with pytest.raises((UnsupportedModelError, SpecError)):
+        mlferry.check_precision(network, [{"x": np.ones((1, 3))}])
+
+
+def test_shell(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, folder, page = tmp_path / "half.mlpackage", tmp_path / "samples", tmp_path / "p.html"
+    made(overflow, path)
+    folder.mkdir()
+    for index, sample in enumerate(SAMPLES):
+        np.savez(folder / f"{index}.npz", **sample)  # type: ignore[arg-type]
+    assert main(["precision", str(path), str(folder), "--html", str(page)]) == 0
+    said = capsys.readouterr().out
+    assert "4 samples" in said
+    assert "keep in float32: ['grow" in said
+    assert main(["precision", str(path), str(folder), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found == mlferry.check_precision(mlferry.MLModel(path), folder).to_dict()
+    text = page.read_text()
+    assert text.count("<circle") == len(found["operations"])
+    assert "grow" in text
+
+
+def test_folder_of_arrays(tmp_path: Path) -> None:
+    model = made(cancel, tmp_path / "half.mlpackage")
+    folder = tmp_path / "samples"
+    folder.mkdir()
+    for index, sample in enumerate(SAMPLES):
+        np.save(folder / f"{index}.npy", sample["x"])
+    assert (
+        mlferry.check_precision(model, folder).to_dict()
+        == mlferry.check_precision(model, SAMPLES).to_dict()
+    )
+    (folder / "cat.png").write_bytes(b"")
+    with pytest.raises(PredictionError, match="pictures and arrays"):
+        mlferry.check_precision(model, folder)
