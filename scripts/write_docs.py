@@ -81,8 +81,11 @@ def onnx_page() -> str:
             "Every opset; every attribute of these ops is carried over or refused with an error. "
             "Ops that are functions in ONNX are converted by their bodies, and everything that can "
             "be computed while converting is. What is left goes to `custom_conversion_functions`.",
-            f"Of the node suite of the onnx package, {refused} cases are refused, each with its "
-            "reason in [the ledger](onnx-node-suite.txt); of the others all agree.",
+            f"Of the node suite of the onnx package, all types of numbers, {refused} cases are "
+            "refused, each with its reason in [the ledger](onnx-node-suite.txt); of the others "
+            "all agree.",
+            "Ops of the domain `com.microsoft` are those that onnxruntime's optimizer and its "
+            "quantizers write; `custom_conversion_functions` comes before them, by either name.",
             f"## Ops ({len(ONNX)})",
             ", ".join(f"`{name}`" for name in ONNX),
             "## Types\n\nInteger and boolean inputs and outputs are int32 multi-arrays, double "
@@ -94,10 +97,14 @@ def onnx_page() -> str:
             "the rounding out.",
             "## Shapes that vary\n\n`RangeDim` and `EnumeratedShapes` go through convolutions, "
             "pooling, upsampling, normalization and all that works value by value, for arrays and "
-            "for images. An op that needs a fixed extent says so.",
+            "for images; through transformers of any length, and resizes to the size of another "
+            "map. Shapes may be computed of shapes, and operands of `Slice`, `Pad`, `Tile`, "
+            "`Expand`, `Range`, `TopK` and `OneHot`, too. An op that needs a fixed extent says so. "
+            "Where a file leaves shapes open, the error suggests some that fit together.",
             "## Control flow\n\nConditions that are known are resolved, and up to eight rounds of "
             "a loop that has no weights; others become Core ML's branch and loop, where shapes "
-            "stay the same. The weights of a loop's body are stored once.\n",
+            "stay the same. The weights of a loop's body are stored once. A condition on an input "
+            'that is always the same: `mlferry.TensorType("rate", value=16000)`.\n',
         ]
     )
 

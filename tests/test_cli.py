@@ -314,7 +314,7 @@ def test_open_shapes_are_given_in_a_shell(
     source.write_bytes(helper.make_model(graph).SerializeToString())
     assert main(["convert", str(source), str(target)]) == 1
     told = capsys.readouterr().err.splitlines()[-1]
-    assert told.startswith("In a shell: --shape x=1,3,224;")
+    assert told.startswith("In a shell: --shape x=1,3,16;")
     out(capsys, "convert", source, target, "--shape", told.split()[4].rstrip(";"))
 
 

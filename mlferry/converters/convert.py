@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mlferry import limits
-from mlferry.converters import plugins
+from mlferry.converters import flexible_errors, plugins
 from mlferry.converters.bound_axes import bound_axes
 from mlferry.converters.custom_layers import CustomFunction, Trace, channels_first
 from mlferry.converters.frontend import Frontend
@@ -262,6 +262,38 @@ def convert_graph(graph: Graph, frontend: Frontend, options: Options) -> MLModel
     if options.input_names is not None:
         graph = graph.with_input_names(options.input_names)
 
+    try:
+        spec, record = _converted(graph, frontend, options)
+    except ConversionError as error:
+        fixed = flexible_errors.fixed(options.inputs)
+        if fixed is None or type(error) is not ConversionError:
+            raise
+        told = flexible_errors.explained(
+            error, fixed, lambda: _converted(graph, frontend, replace(options, inputs=fixed))
+        )
+        if told is error:
+            raise
+        raise told from error
+    sizes.write(spec, record)
+    told = spec.description.metadata.userDefined
+    told["com.github.mlferry.version"] = VERSION
+    told["com.github.mlferry.source"] = f"{graph.framework} {graph.release}".strip()
+    _check_target(spec, options.minimum_deployment_target)
+    found = validate(spec)
+    problems = [problem for problem in found if problem.severity != "note"]
+    if problems:
+        raise ValidationError(
+            f"the model made of {graph.source} breaks the format's rules:", problems
+        )
+    model = MLModel.adopt(spec, found)
+    if features.has_flexible_input(spec.description):
+        _tell_sizes(model)
+    return model
+
+
+def _converted(graph: Graph, frontend: Frontend, options: Options) -> tuple[Any, sizes.Record]:
+    """The specification, and the axes of its inputs on which the layers depend."""
+
     def bind(lowering: Lowering) -> None:
         bind_inputs(lowering, options.inputs, takes_constants=frontend.fold is not None)
 
@@ -281,21 +313,7 @@ def convert_graph(graph: Graph, frontend: Frontend, options: Options) -> MLModel
         )
         record = bound_axes(lowering)
         spec = finish(lowering, options.outputs, options.classifier_config, options.output_names)
-    sizes.write(spec, record)
-    told = spec.description.metadata.userDefined
-    told["com.github.mlferry.version"] = VERSION
-    told["com.github.mlferry.source"] = f"{graph.framework} {graph.release}".strip()
-    _check_target(spec, options.minimum_deployment_target)
-    found = validate(spec)
-    problems = [problem for problem in found if problem.severity != "note"]
-    if problems:
-        raise ValidationError(
-            f"the model made of {graph.source} breaks the format's rules:", problems
-        )
-    model = MLModel.adopt(spec, found)
-    if features.has_flexible_input(spec.description):
-        _tell_sizes(model)
-    return model
+    return spec, record
 
 
 _TRIED = 64  # sizes along each flexible axis that a conversion looks at

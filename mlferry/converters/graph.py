@@ -22,11 +22,13 @@ class Value:
         name: unique in its graph.
         shape: in the source's order of axes; None, or a None in it, where it is unknown.
         dtype: NumPy's name of the type.
+        axes: the source's names of the axes, "" for those without one; or nothing.
     """
 
     name: str
     shape: Shape | None = None
     dtype: str = "float32"
+    axes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from mlferry.converters import transposes
+from mlferry.converters import open_shapes, transposes
 from mlferry.converters.graph import Graph, Value, distinct_names
 from mlferry.converters.layout import arrange
 from mlferry.converters.lowering import Lowering
@@ -20,7 +20,7 @@ from mlferry.converters.types import (
     TensorType,
 )
 from mlferry.converters.values import CHANNELS_FIRST, SCALAR, SOURCE, Blob, Constant
-from mlferry.errors import ConversionError, OpenShapesError, SpecError
+from mlferry.errors import ConversionError, SpecError
 from mlferry.numerics.shapes import Shape, show
 from mlferry.registry import did_you_mean
 from mlferry.spec import features
@@ -47,6 +47,7 @@ def bind_inputs(
     """
     chosen = _by_name(context.graph, inputs or ())
     missing = []
+    given: dict[str, tuple[int, ...]] = {}
     for value in context.graph.inputs:
         wanted = chosen.get(value.name) or TensorType()
         if isinstance(wanted, TensorType) and wanted.value is not None:
@@ -55,12 +56,14 @@ def bind_inputs(
         shape = _shape(value, wanted)
         if shape is None:
             missing.append(value)
-        elif isinstance(wanted, ImageType):
+            continue
+        given[value.name] = shape.default
+        if isinstance(wanted, ImageType):
             _bind_image(context, value, wanted, shape)
         else:
             _bind_array(context, value, wanted, shape)
     if missing:
-        raise _open_shapes(missing, context.graph)
+        raise open_shapes.error(missing, context.graph, given)
 
 
 def _fix(context: Lowering, value: Value, given: Any, takes_constants: bool) -> None:
@@ -180,27 +183,6 @@ def _span(extents: Sequence[int]) -> int | RangeDim:
     """One extent of several shapes."""
     least, most = min(extents), max(extents)
     return least if least == most else RangeDim(least, most, extents[0])
-
-
-def _open_shapes(missing: Sequence[Value], graph: Graph) -> OpenShapesError:
-    shapes = {value.name: _example(value.shape) for value in missing}
-    example = ", ".join(
-        f"mlferry.TensorType(name={name!r}, shape={shape or '(1, ...)'})"
-        for name, shape in shapes.items()
-    )
-    lines = [
-        f"{graph.source} leaves shapes of inputs open:",
-        *(f"  - {value.name}: {show(value.shape)}" for value in missing),
-        f"give them: mlferry.convert(..., inputs=[{example}])",
-    ]
-    return OpenShapesError("\n".join(lines), shapes)
-
-
-def _example(shape: Shape | None) -> tuple[int, ...]:
-    """One sample, 224 values along an axis that is open; nothing where even the rank is."""
-    return tuple(
-        1 if i == 0 and n is None else 224 if n is None else n for i, n in enumerate(shape or ())
-    )
 
 
 def _bind_array(context: Lowering, value: Value, wanted: TensorType, shape: _Asked) -> None:

@@ -52,8 +52,10 @@ def _transpose(writer: LayerWriter, x: Blob, layout: Layout) -> Blob:
 def _unflatten(writer: LayerWriter, x: Blob, layout: Layout) -> Blob:
     if None in x.layout.inner:
         raise ConversionError(
-            f"the order of the flattened values {x.name!r} depends on a shape that a custom layer "
-            "hides: return CustomLayerParams(..., output_shapes=...) from its conversion function"
+            f"the order of the flattened values {x.name!r} depends on a size that is not known: "
+            "where it is flexible, give fixed shapes with inputs=[mlferry.TensorType(...)]; where "
+            "an own layer hides it, return CustomLayerParams(..., output_shapes=...) from its "
+            "conversion function"
         )
     *spatial, channels = x.layout.inner
     batch = -1 if x.known[0] is None else x.known[0]

@@ -45,6 +45,7 @@ class Lowering(LayerWriter):
         self.graph = graph
         self.metadata: dict[str, str] = {}
         self.sizes = sizes.SizeLog()
+        self.elements: dict[str, Any] = {}  # what is known of blobs that hold shapes
         self.rounds_activations = True
         self._values: dict[str, Blob] = {}
         self._opaque: dict[str, Opaque] = {}

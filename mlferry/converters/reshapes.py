@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from mlferry.converters.lowering import Lowering
-from mlferry.converters.operands import known, rank, shaped, vector
+from mlferry.converters.operands import extent, known, rank, shaped, vector
 from mlferry.converters.sizes import spelled, use
 from mlferry.converters.values import SOURCE, Blob, Constant
 from mlferry.errors import ConversionError
@@ -40,6 +40,33 @@ def reshaped(context: Lowering, x: Blob, wanted: Sequence[int | None]) -> Blob:
         use(x, [axis for axis in range(x.rank) if axis != place])
         return x
     return context.reshape(x, tuple(target), layout=SOURCE)
+
+
+def heads_apart(context: Lowering, x: Blob, heads: int) -> Blob:
+    """[batch, length, heads * units] as [batch, length, heads, units], at any size."""
+    batch, length, _ = x.known
+    units = extent(x, 2) // heads
+    if None not in (batch, length):
+        return context.reshape(x, (batch, length, heads, units), layout=SOURCE)
+    return of_same_rank(context, context.expand(x, 3), (0, 0, heads, units))
+
+
+def heads_joined(context: Lowering, x: Blob) -> Blob:
+    """[batch, length, heads, units] as [batch, length, heads * units], at any size."""
+    batch, length, *_ = x.known
+    width = extent(x, 2) * extent(x, 3)
+    if None not in (batch, length):
+        return context.reshape(x, (batch, length, width), layout=SOURCE)
+    return context.squeeze(of_same_rank(context, x, (0, 0, width, 1)), 3)
+
+
+def of_same_rank(context: Lowering, x: Blob, target: Sequence[int]) -> Blob:
+    """A reshape in which a 0 keeps an extent, whatever it is, and one -1 takes what is left."""
+    made = context.layer("rankPreservingReshape", x, layout=SOURCE, targetShape=target)
+    layer = context.builder.network.layers[-1]
+    for told in (layer.inputTensor, layer.outputTensor):
+        told.add(rank=len(target))
+    return made
 
 
 def _reshaped(context: Lowering, x: Blob, target: Sequence[int | None]) -> Blob:

@@ -48,9 +48,9 @@ class Sampling:
 
 
 def scaled(x: Blob, factors: Sequence[float]) -> list[int | None]:
-    """The extents of a blob by factors, rounded down."""
+    """The extents of a blob by factors, rounded down; in float32, as runtimes compute them."""
     pairs = zip(x.known, factors, strict=True)
-    return [None if n is None else math.floor(n * f) for n, f in pairs]
+    return [None if n is None else math.floor(np.float32(n) * np.float32(f)) for n, f in pairs]
 
 
 def resize(
@@ -101,13 +101,10 @@ def _by_whole_factors(
 
     Its half-pixel grid needs iOS 14, so a known size goes by matrices.
     """
-    *outer, height, width = factors
-    if x.rank != 4 or set(outer) != {1.0} or height % 1 or width % 1 or min(height, width) < 1:
+    if not by_whole_factors(x, factors, how):
         return None
-    nearest = how.mode == "nearest" and how.repeats
-    smooth = how.mode == "linear" and how.half_pixel and not how.antialias
-    if not nearest and not (smooth and None in x.known):
-        return None
+    height, width = factors[-2:]
+    nearest = how.mode == "nearest"
     mode = (
         {"mode": "NN"}
         if nearest
@@ -116,6 +113,16 @@ def _by_whole_factors(
     return context.layer(
         "upsample", x, layout=x.layout, scalingFactor=(int(height), int(width)), **mode
     )
+
+
+def by_whole_factors(x: Blob, factors: Sequence[float], how: Sampling) -> bool:
+    """Whether Core ML's own upsampling computes it."""
+    *outer, height, width = factors
+    if x.rank != 4 or set(outer) != {1.0} or height % 1 or width % 1 or min(height, width) < 1:
+        return False
+    nearest = how.mode == "nearest" and how.repeats
+    smooth = how.mode == "linear" and how.half_pixel and not how.antialias
+    return nearest or (smooth and None in x.known)
 
 
 def along(context: Lowering, x: Blob, axis: int, weights: NDArray[Any]) -> Blob:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -38,6 +39,92 @@ def sliced(context: Lowering, x: Blob, starts: Any, ends: Any, axes: Any, steps:
     )
 
 
+def sliced_anywhere(
+    context: Lowering,
+    x: Blob,
+    starts: Sequence[Any],
+    ends: Sequence[Any],
+    axes: Sequence[int] | None,
+    steps: Sequence[int] | None,
+) -> Blob:
+    """The same with bounds that may be computed, and with ends that a flexible axis may not reach.
+
+    Core ML takes such bounds as further inputs. They are cut at the ends of the axis, as Python's.
+    """
+    axes = list(range(len(starts))) if axes is None else [positive(a, x.rank) for a in axes]
+    steps = [1] * len(starts) if steps is None else list(steps)
+    fixed, moving = [], []
+    for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
+        known = isinstance(start, int) and isinstance(end, int)
+        if known and (x.known[axis] is not None or _is_open(start, end, step)):
+            fixed.append((start, end, axis, step))
+        elif step < 1:
+            whole = known and step == -1 and (start == -1 or start >= _LAST) and end <= -_OPEN
+            if not whole:
+                raise ConversionError(
+                    f"a slice of axis {axis} of {show(x.known)}, which is flexible, backwards: "
+                    "give fixed shapes with inputs=[mlferry.TensorType(...)]"
+                )
+            turned = [place == axis for place in range(x.rank)]
+            x = context.layer("reverse", x, layout=SOURCE, reverseDim=turned)
+        else:
+            moving.append((start, end, axis, step))
+    if fixed:
+        x = sliced(context, x, *map(list, zip(*fixed, strict=True)))
+    if not moving:
+        return x
+    begin, stop = [0] * x.rank, [0] * x.rank
+    open_begin, open_end, stride = [True] * x.rank, [True] * x.rank, [1] * x.rank
+    bounds: list[dict[int, int | Blob]] = [{}, {}]
+    for start, end, axis, step in moving:
+        bounds[0][axis], bounds[1][axis], stride[axis] = start, end, step
+        open_begin[axis] = isinstance(start, int) and start == 0
+        open_end[axis] = isinstance(end, int) and end >= _OPEN
+    shape = context.layer("getShape", x, layout=SOURCE)
+    vectors = []
+    for given, unmasked in zip(bounds, (begin, stop), strict=True):
+        parts = [given.get(axis, value) for axis, value in enumerate(unmasked)]
+        blobs = [
+            context.constant([float(min(max(p, -_OPEN), _OPEN))]) if isinstance(p, int) else p
+            for p in parts
+        ]
+        joined = (
+            context.layer("concatND", *blobs, layout=SOURCE, axis=0) if x.rank > 1 else blobs[0]
+        )
+        vectors.append(_from_front(context, joined, shape))
+    made = context.layer(
+        "sliceDynamic",
+        x,
+        *vectors,
+        layout=SOURCE,
+        beginMasks=open_begin,
+        endMasks=open_end,
+        strides=stride,
+        squeezeMasks=[False] * x.rank,
+    )
+    left = {axis for _, _, axis, _ in moving}
+    kept = tuple(None if axis in left else n for axis, n in enumerate(x.known))
+    context.builder.shapes[made.name] = kept
+    return Blob(made.name, kept, SOURCE)
+
+
+def _from_front(context: Lowering, bounds: Blob, shape: Blob) -> Blob:
+    """Bounds counted from the front of each axis, and cut at its ends."""
+    negative = context.layer("lessThan", bounds, layout=SOURCE, alpha=0.0)
+    moved = context.layer("multiplyBroadcastable", negative, shape, layout=SOURCE)
+    counted = context.layer("addBroadcastable", bounds, moved, layout=SOURCE)
+    cut = context.layer("minBroadcastable", counted, shape, layout=SOURCE)
+    return context.layer("activation", cut, layout=SOURCE, ReLU={})
+
+
+_LAST = 2**31 - 1  # what some exporters write for the last entry
+
+
+def _is_open(start: Any, end: Any, step: int) -> bool:
+    """Whether bounds hold for any size of the axis."""
+    return step >= 1 and (end < 0 or end >= _OPEN or start >= _OPEN)
+
+
 def entry(context: Lowering, x: Blob, axis: int, index: int) -> Blob:
     """One entry of an axis, which goes; a negative index counts from the end, at any size."""
     end = index + 1 or None
@@ -67,9 +154,19 @@ def _part(x: Blob, axis: int, part: slice) -> _Part:
     shape, size, step = x.known, x.known[axis], part.step or 1
     if size is not None and len(range(*part.indices(size))) == 0:
         raise ConversionError(f"a slice of {shape} without elements")
-    first, last = (0, _OPEN) if step > 0 else (-1, -_OPEN)
-    begin = None if part.start in (first, None) or abs(part.start) >= _OPEN else int(part.start)
-    end = None if part.stop is None or abs(part.stop) >= abs(last) else int(part.stop)
+    least, most = (-_OPEN, _OPEN) if step > 0 else (_OPEN, -_OPEN)  # beyond every axis
+
+    def beyond(bound: int, limit: int) -> bool:
+        return bound >= limit if limit > 0 else bound <= limit
+
+    if (part.start is not None and beyond(part.start, most)) or (
+        part.stop is not None and beyond(part.stop, least)
+    ):
+        raise ConversionError(f"a slice [{part.start}:{part.stop}:{step}] without elements")
+    first = 0 if step > 0 else -1
+    opens = part.start in (first, None) or beyond(part.start, least)
+    begin = None if opens else int(part.start)
+    end = None if part.stop is None or beyond(part.stop, most) else int(part.stop)
     if size is None and (step < 1 or (end is not None and end >= 0)):
         raise ConversionError(
             f"a slice [{part.start}:{part.stop}:{step}] of axis {axis} of {show(shape)}, which is "
@@ -114,7 +211,7 @@ def padded(context: Lowering, x: Blob, amounts: Any, mode: str, value: float) ->
         return context.layer("constantPad", x, layout=SOURCE, padAmounts=flat, value=value)
     if mode not in ("reflect", "edge", "wrap", "symmetric"):
         raise ConversionError(f"mode={mode!r}")
-    if mode in _PADDINGS and _can_be_padded(x, pairs, mode):
+    if can_be_padded(x, pairs, mode):
         return _padded_at_any_size(context, x, pairs, mode)
     for axis, (before, after) in enumerate(pairs):
         if not before and not after:
@@ -127,8 +224,10 @@ def padded(context: Lowering, x: Blob, amounts: Any, mode: str, value: float) ->
     return x
 
 
-def _can_be_padded(x: Blob, pairs: Pairs, mode: str) -> bool:
+def can_be_padded(x: Blob, pairs: Pairs, mode: str) -> bool:
     """Whether Core ML's layer does it, which pads two axes."""
+    if mode not in _PADDINGS:
+        return False
     padded = [(n, pair) for n, pair in zip(x.known, pairs, strict=True) if any(pair)]
     if x.rank not in (3, 4) or len(padded) > 2 or min(map(min, pairs)) < 0:
         return False

@@ -92,6 +92,7 @@ def _with_bodies(model: Any, wanted: Collection[tuple[str, str]]) -> Any:
             continue
         version = next((o.version for o in model.opset_import if o.domain == node.domain), 1)
         schema: Any = onnx.defs.get_schema(node.op_type, version, node.domain)
+        _spell_defaults(node, schema)
         body = onnx.FunctionProto()
         if schema.has_context_dependent_function:
             given = [types.get(name, onnx.TypeProto()).SerializeToString() for name in node.input]
@@ -107,6 +108,14 @@ def _with_bodies(model: Any, wanted: Collection[tuple[str, str]]) -> Any:
     if not any(o.domain == INLINED for o in result.opset_import):
         result.opset_import.append(onnx.helper.make_opsetid(INLINED, 1))
     return result
+
+
+def _spell_defaults(node: Any, schema: Any) -> None:
+    """Attributes that a node leaves out, with their defaults: its body may refer to them."""
+    told = {attribute.name for attribute in node.attribute}
+    for name, attribute in schema.attributes.items():
+        if name not in told and attribute.default_value.type:
+            node.attribute.append(attribute.default_value)
 
 
 def _is_function(node: Any, model: Any) -> bool:

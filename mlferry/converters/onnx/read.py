@@ -16,7 +16,7 @@ from mlferry import limits
 from mlferry.converters import expansion
 from mlferry.converters.graph import Attributes, Graph, Node, Value
 from mlferry.converters.isolated import Refused, Worker
-from mlferry.converters.onnx import native, untyped
+from mlferry.converters.onnx import element_types, native, untyped
 from mlferry.errors import ConversionError, MissingDependencyError, MlferryError, ModelFileError
 from mlferry.numerics.shapes import Shape
 
@@ -65,6 +65,7 @@ def read(source: Any, keep: Collection[str] = ()) -> Graph:
         model = _load(source, name)
         untyped.complete(model, name)
         inferred = _prepared(model, keep, name, isolated)
+        _check_layout(inferred.graph, keep, name)
         return _Reader(model, inferred.graph, name, is_file, isolated).graph()
     except MlferryError:
         raise
@@ -211,6 +212,7 @@ class _Reader:
         proto = self.model.graph
         light = self.inferred  # bodies know their types, too
         types = _types(self.model.graph, light)
+        element_types.complete(light, types, self.opsets)
         constants = {t.name: to_array(t, self.source) for t in proto.initializer}
         inputs = [_input(v.name, v.type) for v in proto.input if v.name not in constants]
         nodes = [node(item, types, self.source) for item in light.node]
@@ -279,6 +281,26 @@ def _prepared(model: Any, keep: Collection[str], name: str, isolated: bool) -> A
             del target[:]
             target.extend(getattr(inlined, field))
     return inferred
+
+
+_BLOCKED = "com.microsoft.nchwc"
+
+
+def _check_layout(graph: Any, keep: Collection[str], name: str) -> None:
+    """Refuse what onnxruntime has arranged for one kind of processor.
+
+    Raises:
+        ConversionError: there is such an op, and no function for it.
+    """
+    for item in graph.node:
+        full = f"{item.domain}.{item.op_type}"
+        if item.domain == _BLOCKED and not {full, item.name} & set(keep):
+            raise ConversionError(
+                f"{name} was optimized for one kind of processor: {full} {item.name!r} takes "
+                "channels in its blocks. Let onnxruntime write it again with "
+                "options.graph_optimization_level = "
+                "onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED"
+            )
 
 
 def _ask(name: str, call: str, told: Any, model: Any) -> list[bytes]:
@@ -364,7 +386,8 @@ def _input(name: str, kind: Any) -> Value:
     """An input of the model; some exporters write a free axis as an extent of 0 or -1."""
     value = _value(name, kind)
     shape = value.shape and tuple(None if n is None or n < 1 else n for n in value.shape)
-    return replace(value, shape=shape)
+    names = tuple(d.dim_param for d in kind.tensor_type.shape.dim)
+    return replace(value, shape=shape, axes=names if any(names) else ())
 
 
 def _value(name: str, kind: Any) -> Value:

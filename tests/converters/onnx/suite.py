@@ -18,8 +18,9 @@ LEDGER = Path(__file__).parents[3] / "docs" / "onnx-node-suite.txt"
 # Inputs that exporters write as constants: op to places. The harness freezes them.
 CONSTANTS: dict[str, tuple[int, ...]] = {
     "BatchNormalization": (1, 2, 3, 4), "CenterCropPad": (1,), "Clip": (1, 2),
-    "Compress": (1,), "ConstantOfShape": (0,), "Conv": (1, 2), "ConvTranspose": (1, 2),
-    "CumSum": (1,), "DequantizeLinear": (1, 2), "Dropout": (1, 2), "Expand": (1,),
+    "Compress": (1,), "ConstantOfShape": (0,), "Conv": (1, 2),
+    "ConvTranspose": (1, 2),
+    "CumProd": (1,), "CumSum": (1,), "DequantizeLinear": (1, 2), "Dropout": (1, 2), "Expand": (1,),
     "GatherND": (1,), "GRU": (1, 2, 3, 4), "LSTM": (1, 2, 3, 4, 7), "RNN": (1, 2, 3, 4),
     "NonMaxSuppression": (2, 3, 4), "OneHot": (1, 2), "Pad": (1, 2, 3),
     "QuantizeLinear": (1, 2), "Range": (0, 1, 2), "ReduceL1": (1,), "ReduceL2": (1,),
@@ -31,7 +32,10 @@ CONSTANTS: dict[str, tuple[int, ...]] = {
     "AffineGrid": (1,), "DFT": (1, 2), "STFT": (1, 2, 3), "Col2Im": (1, 2),
     "MaxUnpool": (1, 2), "GridSample": (),
 }  # fmt: skip
-CORE_TYPES = {1: np.float32, 6: np.int32, 7: np.int64, 9: np.bool_}
+# float16, double, and integers of 8 to 64 bits, beside the four that most models have
+TYPES = {1: np.float32, 6: np.int32, 7: np.int64, 9: np.bool_, 10: np.float16, 11: np.float64,
+         2: np.uint8, 3: np.int8, 4: np.uint16, 5: np.int16, 12: np.uint32,
+         13: np.uint64}  # fmt: skip
 # Cases of these ops, or of training, are not for comparing.
 LEFT_OUT = {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Bernoulli",
             "Multinomial", "Adagrad", "Adam", "Momentum", "Gradient"}  # fmt: skip
@@ -55,22 +59,30 @@ def cases() -> list[Any]:
         return loader.load_model_tests(kind="node")
 
 
-def is_core(case: Any) -> bool:
-    """Whether inputs and outputs are of the four core types; nothing random, no training."""
+def is_numeric(case: Any) -> bool:
+    """Whether inputs and outputs are tensors of numbers; nothing random, no training."""
     graph = case.model.graph
     if "training" in case.name or any(node.op_type in LEFT_OUT for node in graph.node):
         return False
     return all(
-        v.type.WhichOneof("value") == "tensor_type" and v.type.tensor_type.elem_type in CORE_TYPES
+        v.type.WhichOneof("value") == "tensor_type" and v.type.tensor_type.elem_type in TYPES
         for v in (*graph.input, *graph.output)
     )
+
+
+def arrays(case: Any, place: int) -> list[Any]:
+    """What a case is given (0), or makes (1); some cases hold messages."""
+    return [
+        onnx.numpy_helper.to_array(x) if isinstance(x, onnx.TensorProto) else x
+        for x in case.data_sets[0][place]
+    ]
 
 
 def frozen(case: Any) -> tuple[onnx.ModelProto, list[np.ndarray], list[str]]:
     """The model with the inputs of `CONSTANTS` as initializers, and what is still given."""
     model = onnx.ModelProto()
     model.CopyFrom(case.model)
-    given = case.data_sets[0][0]
+    given = arrays(case, 0)
     named = dict(zip([v.name for v in model.graph.input], given, strict=False))
     fixed = {
         node.input[place]
@@ -78,7 +90,10 @@ def frozen(case: Any) -> tuple[onnx.ModelProto, list[np.ndarray], list[str]]:
         for place in CONSTANTS.get(node.op_type, ())
         if place < len(node.input)
     }
+    fixed |= {name for name, array in named.items() if not np.size(array)}  # no input holds it
     kept = [v for v in model.graph.input if v.name not in fixed]
+    if not kept:  # a network needs an input
+        fixed, kept = set(), list(model.graph.input)
     for name in fixed & set(named):
         model.graph.initializer.append(onnx.numpy_helper.from_array(named[name], name))
     del model.graph.input[:]
@@ -92,7 +107,7 @@ def run(case: Any, *, freeze: bool = True) -> Outcome:
     if freeze:
         model, given, names = frozen(case)
     else:
-        model, given = case.model, case.data_sets[0][0]
+        model, given = case.model, arrays(case, 0)
         names = [v.name for v in model.graph.input]
     try:
         with warnings.catch_warnings():
@@ -103,7 +118,7 @@ def run(case: Any, *, freeze: bool = True) -> Outcome:
         return Outcome(case.name, "refused", str(error).split("\n")[0][:200])
     except Exception as error:
         return Outcome(case.name, "crashed", f"{type(error).__name__}: {error}"[:300])
-    for wanted, got in zip(case.data_sets[0][1], made.values(), strict=True):
+    for wanted, got in zip(arrays(case, 1), made.values(), strict=True):
         problem = difference(np.asarray(wanted), np.asarray(got), case)
         if problem:
             return Outcome(case.name, "differs", problem)
@@ -117,15 +132,18 @@ def difference(wanted: np.ndarray, got: np.ndarray, case: Any) -> str:
         return f"shape {got.shape}, not {shape}"
     left = got.astype(np.float64)
     right = wanted.astype(np.float64).reshape(shape)
+    if wanted.dtype.kind in "iub":  # exact, as far as float32 is
+        close = np.abs(left - right) <= np.abs(right) * 2.0**-23 * (np.abs(right) > 2**24)
+        return "" if close.all() else f"integers differ, by {np.abs(left - right).max():g}"
     close = np.isclose(left, right, rtol=max(case.rtol, 1e-3), atol=max(case.atol, 1e-5),
                        equal_nan=True)  # fmt: skip
     return "" if close.all() else f"values differ, by {np.nanmax(np.abs(left - right)):g}"
 
 
 def outcomes(*, freeze: bool = True) -> Iterator[Outcome]:
-    """Every core case."""
+    """Every case of numbers."""
     for case in cases():
-        if is_core(case):
+        if is_numeric(case):
             yield run(case, freeze=freeze)
 
 

@@ -168,6 +168,22 @@ CASES: dict[str, Case] = {
         "STFT", [normal(2, 40, 1)], [np.array(7), None, np.array(9)], {"onesided": 0}, 17
     ),
 }  # fmt: skip
+SHIFTS = (BYTES % 9).astype(np.uint8)
+SIGNED = np.arange(-128, 128, 5, dtype=np.int8)
+OTHERS = np.roll(SIGNED, 7) * 3
+for _op in ("BitwiseAnd", "BitwiseOr", "BitwiseXor"):
+    CASES[f"{_op} of bytes"] = Case(_op, [BYTES, np.roll(BYTES, 9)], [], {}, 18)
+    CASES[f"{_op} of small integers"] = Case(_op, [SIGNED, OTHERS], [], {}, 18)
+    CASES[f"{_op} with a mask"] = Case(
+        _op, [(WHOLE * 31).astype(np.int16).reshape(4, -1)], [np.array(0x0F0F, np.int16)], {}, 18
+    )
+CASES["BitwiseNot of bytes"] = Case("BitwiseNot", [BYTES], [], {}, 18)
+for _way in ("LEFT", "RIGHT"):
+    CASES[f"BitShift {_way} of bytes"] = Case("BitShift", [BYTES, SHIFTS], [], {"direction": _way})
+    CASES[f"BitShift {_way} of 32 bits"] = Case(
+        "BitShift", [BYTES.astype(np.uint32)], [np.array(3, np.uint32)], {"direction": _way}
+    )
+CASES["Det of one matrix"] = Case("Det", [normal(2, 2)])
 ROWS, FOUR = normal(3, 4), [np.abs(normal(4)) + 0.5, normal(4), normal(4), np.abs(normal(4)) + 0.5]
 SEQUENCE = normal(5, 2, 3)
 LSTM = [SEQUENCE, *(x * 0.4 for x in (normal(1, 16, 3), normal(1, 16, 4), normal(1, 32)))]

@@ -201,6 +201,19 @@ def test_a_dynamic_model_at_three_sizes(
     size: tuple[int, int], shared_data: Path, library: Callable[[str], Any]
 ) -> None:
     path = shared_data / "onnx/yunet_n_dynamic.onnx"
-    with pytest.raises(mlferry.errors.ConversionError, match=r"input: \(\?, 3, \?, \?\)"):
+    with pytest.raises(mlferry.errors.ConversionError, match=r"input: \(batch, 3, height, width\)"):
         mlferry.convert(path)
     check(path, library, by_onnxruntime, (1, 3, *size))
+
+
+def test_a_face_detector_at_any_size(shared_data: Path, library: Callable[[str], Any]) -> None:
+    """It resizes maps to the sizes of others, and flattens them by shapes that it computes."""
+    path = shared_data / "onnx/yunet_n_dynamic.onnx"
+    side = mlferry.RangeDim(64, 640, 64)
+    model = mlferry.convert(path, inputs=[mlferry.TensorType(shape=(1, 3, side, side))])
+    for size in ((64, 96), (320, 192)):
+        x = np.random.default_rng(5).uniform(0, 255, (1, 3, *size)).astype(np.float32)
+        wanted = by_onnxruntime(path, library, {"input": x})
+        for right, got in zip(wanted, model.predict({"input": x}).values(), strict=True):
+            assert got.shape == right.shape
+            np.testing.assert_allclose(got, right, rtol=1e-4, atol=1e-5)

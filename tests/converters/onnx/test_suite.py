@@ -8,7 +8,7 @@ import pytest
 
 from tests.converters.onnx import suite
 
-AT_LEAST = 1150
+AT_LEAST = 1520
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 from mlferry.converters.onnx.ops import (  # noqa: F401 (they register their functions)
     arrays,
+    attention,
     control,
     convolution,
     detection,

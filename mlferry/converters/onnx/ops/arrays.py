@@ -8,6 +8,7 @@ import numpy as np
 
 from mlferry.converters.graph import Node
 from mlferry.converters.lowering import Lowering
+from mlferry.converters.onnx.extents import elements_of, refined
 from mlferry.converters.onnx.ops.registry import op
 from mlferry.converters.operands import known, vector
 from mlferry.converters.values import SOURCE, Blob
@@ -25,7 +26,12 @@ def eye_like(context: Lowering, node: Node, x: Blob) -> Blob:
 def constant_of_shape(context: Lowering, node: Node, shape: Any) -> Blob:
     value = node.attrs.get("value")
     filler = 0.0 if value is None else float(value.ravel()[0])
-    return context.layer("fillDynamic", shape, layout=SOURCE, value=filler)
+    made = context.layer("fillDynamic", shape, layout=SOURCE, value=filler)
+    told = elements_of(context, shape)
+    if told is None:
+        return made
+    context.sizes.use(frozenset().union(*(e.made_of for e in told)))
+    return refined(context, made, [e.value for e in told])
 
 
 @op("Range")

@@ -7,7 +7,7 @@ its body once.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,7 @@ from mlferry.converters.onnx import read
 from mlferry.converters.onnx.ops.registry import op
 from mlferry.converters.operands import joined, known, positive, scalar, shaped, vector
 from mlferry.converters.values import SOURCE, Blob, Constant
-from mlferry.errors import ConversionError, SpecError
+from mlferry.errors import ConversionError, SpecError, UnsupportedOpError, context
 
 FEW_ROUNDS = 8  # that are rather unrolled
 MAX_UNROLLED = 256  # where Core ML's loop cannot do what the body does
@@ -104,14 +104,60 @@ def if_(context: Lowering, node: Node, condition: Any) -> Any:
     branches = node.attrs["then_branch"], node.attrs["else_branch"]
     if not isinstance(condition, Constant):
         yes, no = (
-            functools.partial(inlined, context, body, f"{node.name}/{way}", {})
+            functools.partial(_way_of, context, node, body, way)
             for body, way in zip(branches, ("then", "else"), strict=True)
         )
-        return control_flow.branch(context, condition, yes, no)
+        try:
+            return control_flow.branch(context, condition, yes, no)
+        except (ConversionError, SpecError) as error:
+            raise _with_way_on(context, node, error) from error
     chosen = branches[0] if condition.array.ravel()[0] else branches[1]
     return [
         x.array if isinstance(x, Constant) else x for x in inlined(context, chosen, node.name, {})
     ]
+
+
+def _way_of(lowering: Lowering, node: Node, body: Any, way: str) -> list[Any]:
+    with context(f"converting the way {way!r} of a condition"):
+        return inlined(lowering, body, f"{node.name}/{way}", {})
+
+
+def _with_way_on(context: Lowering, node: Node, error: Exception) -> ConversionError:
+    """What the error says, and how an input that the condition depends on is given for good."""
+    makers = {value.name: item for item in context.graph.nodes for value in item.outputs}
+    seen: set[str] = set()
+    waiting = [node.inputs[0].name]
+    while waiting:
+        name = waiting.pop()
+        if name not in seen:
+            seen.add(name)
+            waiting += [value.name for value in makers[name].inputs] if name in makers else []
+    inputs = [value for value in context.graph.inputs if value.name in seen]
+    single = [v for v in inputs if v.shape is not None and all(n == 1 for n in v.shape)]
+    if not inputs:
+        return ConversionError(str(error))
+    given = ", ".join(
+        f"mlferry.TensorType({v.name!r}, value={_compared(context, makers, node) or '...'})"
+        for v in single or inputs
+    )
+    text = (
+        f"{error}\n  both ways of a condition are converted, as it depends on "
+        f"{', '.join(repr(v.name) for v in inputs)}; give the input for good where only one is "
+        f"taken: inputs=[{given}]"
+    )
+    if isinstance(error, UnsupportedOpError):
+        return UnsupportedOpError(text, error.ops)
+    return ConversionError(text)
+
+
+def _compared(context: Lowering, makers: Mapping[str, Node], node: Node) -> str:
+    """The number that a condition compares an input with."""
+    maker = makers.get(node.inputs[0].name)
+    if maker is None or maker.op != "Equal":
+        return ""
+    found = [context.operand(value) for value in maker.inputs]
+    numbers = [x.array for x in found if isinstance(x, Constant) and x.array.size == 1]
+    return str(numbers[0].item()) if len(numbers) == 1 else ""
 
 
 @op("Loop", raw=True)

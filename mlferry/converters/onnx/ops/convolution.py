@@ -11,6 +11,7 @@ import numpy as np
 from mlferry.converters.convolutions import Pairs, Windows, convolved, edges, transposed
 from mlferry.converters.graph import Node
 from mlferry.converters.lowering import Lowering
+from mlferry.converters.onnx.ops.elementwise import activated
 from mlferry.converters.onnx.ops.quantization import weights_of
 from mlferry.converters.onnx.ops.registry import op
 from mlferry.converters.operands import array_of, emit, extent, ints, known, shaped
@@ -114,6 +115,18 @@ def _dynamic_2d(context: Lowering, node: Node, x: Blob, w: Blob, b: Any, *, line
         return made
     bias = context.stored(b) if isinstance(b, Constant) else b
     return emit(context, "addBroadcastable", made, shaped(context, bias, (1, shape[0], 1, 1)))
+
+
+@op("com.microsoft.FusedConv", "FusedConv", raw=True)
+def fused_conv(context: Lowering, node: Node, x: Any, w: Any, b: Any = None, z: Any = None) -> Blob:
+    """A convolution, then the sum with another map, then an activation."""
+    made: Blob = conv(context, node, x, w, b)
+    if z is not None:
+        z = context.stored(z) if isinstance(z, Constant) else z
+        made = emit(context, "addBroadcastable", made, z)
+    given = list(node.attrs.get("activation_params") or [])
+    names = ("min", "max") if node.attrs.get("activation", "") == "Clip" else ("alpha", "beta")
+    return activated(context, node, made, dict(zip(names, given, strict=False)))
 
 
 @op("ConvTranspose", raw=True)

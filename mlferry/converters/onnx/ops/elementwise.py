@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 import functools
+import operator
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from mlferry.converters.graph import Node
+from mlferry.converters.graph import Attributes, Node
 from mlferry.converters.lowering import Lowering
-from mlferry.converters.onnx.ops.registry import op
-from mlferry.converters.operands import affine, dtype, emit, is_integer, scalar, truncated
-from mlferry.converters.values import Blob, Constant
+from mlferry.converters.onnx.extents import chosen, combined, elements_of, equal_shapes, noted
+from mlferry.converters.onnx.ops.registry import OPS, op
+from mlferry.converters.operands import (
+    affine,
+    dtype,
+    emit,
+    is_integer,
+    like,
+    scalar,
+    truncated,
+    vector,
+)
+from mlferry.converters.values import SOURCE, Blob, Constant
 from mlferry.errors import ConversionError
 
 FLOAT_MAX = float(np.finfo(np.float32).max)
@@ -87,11 +100,23 @@ _BINARY = {
 }  # fmt: skip
 
 
-@op(*_BINARY)
-def binary(context: Lowering, node: Node, left: Blob, right: Blob) -> Blob:
+@op(*_BINARY, raw=True)
+def binary(context: Lowering, node: Node, left: Any, right: Any) -> Any:
     if dtype(node) == "string":
         raise ConversionError("strings cannot be compared")
-    return emit(context, _BINARY[node.op], *align(context, node, left, right))
+    blobs = [context.stored(x) if isinstance(x, Constant) else x for x in (left, right)]
+    made = emit(context, _BINARY[node.op], *align(context, node, blobs[0], blobs[1]))
+    if node.op == "Equal" and is_integer(node):
+        return equal_shapes(context, made, left, right)
+    compute = _OF_SHAPES.get(node.op) if is_integer(node) else None
+    return made if compute is None else combined(context, made, left, right, compute)
+
+
+_OF_SHAPES: dict[str, Callable[[int, int], int]] = {
+    "Add": operator.add,
+    "Sub": operator.sub,
+    "Mul": operator.mul,
+}
 
 
 @op("Div")
@@ -140,11 +165,13 @@ def mean(context: Lowering, node: Node, *inputs: Blob) -> Blob:
     return affine(context, total, 1 / len(inputs))
 
 
-@op("Where")
-def where(context: Lowering, node: Node, condition: Blob, x: Blob, y: Blob) -> Blob:
+@op("Where", raw=True)
+def where(context: Lowering, node: Node, condition: Any, x: Any, y: Any) -> Any:
     if dtype(node, 1) == "string":
         raise ConversionError("strings cannot be selected")
-    return emit(context, "whereBroadcastable", condition, x, y)
+    blobs = [context.stored(v) if isinstance(v, Constant) else v for v in (condition, x, y)]
+    made = emit(context, "whereBroadcastable", *blobs)
+    return chosen(context, made, condition, x, y) if is_integer(node, 1) else made
 
 
 @op("IsNaN")
@@ -182,6 +209,8 @@ def cast(context: Lowering, node: Node, x: Any, like: Any = None) -> Any:
         return emit(context, "notEqual", x, alpha=0.0)
     if source not in _FLOATS | {*_BITS, "bool"} or target not in _FLOATS | {*_BITS}:
         raise ConversionError(f"a cast from {source} to {target}")
+    if target in ("int32", "int64") and source in ("int32", "int64"):
+        return noted(context, x, elements_of(context, x))
     if source in _FLOATS and target in _BITS:
         return truncated(context, x)  # what does not fit is undefined in ONNX
     if source in _BITS and target in _BITS and not _holds(target, source):
@@ -215,6 +244,11 @@ def _wrapped(context: Lowering, x: Blob, target: str) -> Blob:
     """Integers modulo the size of a narrower type."""
     if _BITS[target] >= 32:
         raise ConversionError(f"a cast to {target} of numbers that may be negative")
+    return _modulo(context, x, target)
+
+
+def _modulo(context: Lowering, x: Blob, target: str) -> Blob:
+    """Integers modulo the size of a type."""
     size, least = 2.0 ** _BITS[target], float(np.iinfo(target).min)
     moved = emit(context, "activation", x, linear={"alpha": 1 / size, "beta": -least / size})
     rounds = emit(context, "floor", moved)
@@ -277,7 +311,12 @@ def hard_swish(context: Lowering, node: Node, x: Blob) -> Blob:
 
 @op("Swish")
 def swish(context: Lowering, node: Node, x: Blob) -> Blob:
-    gate = emit(context, "activation", affine(context, x, node.attrs.get("alpha", 1.0)), sigmoid={})
+    return _gated(context, x, node.attrs.get("alpha", 1.0))
+
+
+def _gated(context: Lowering, x: Blob, alpha: float) -> Blob:
+    """x * sigmoid(alpha * x)"""
+    gate = emit(context, "activation", affine(context, x, alpha), sigmoid={})
     return emit(context, "multiplyBroadcastable", x, gate)
 
 
@@ -287,10 +326,23 @@ def mish(context: Lowering, node: Node, x: Blob) -> Blob:
     return emit(context, "multiplyBroadcastable", x, gate)
 
 
-@op("Gelu")
+@op("Gelu", "com.microsoft.Gelu")
 def gelu(context: Lowering, node: Node, x: Blob) -> Blob:
     tanh = node.attrs.get("approximate", "none") == "tanh"
     return emit(context, "gelu", x, mode="TANH_APPROXIMATION" if tanh else "EXACT")
+
+
+@op("com.microsoft.BiasGelu", "com.microsoft.FastGelu")
+def gelu_of_sum(context: Lowering, node: Node, x: Blob, bias: Blob | None = None) -> Blob:
+    """gelu(x + bias); the fast one computes a tanh, and may do without a bias."""
+    moved = x if bias is None else emit(context, "addBroadcastable", x, bias)
+    exact = node.op == "com.microsoft.BiasGelu"
+    return emit(context, "gelu", moved, mode="EXACT" if exact else "TANH_APPROXIMATION")
+
+
+@op("com.microsoft.QuickGelu")
+def quick_gelu(context: Lowering, node: Node, x: Blob) -> Blob:
+    return _gated(context, x, node.attrs.get("alpha", 1.702))
 
 
 @op("Shrink")
@@ -337,9 +389,92 @@ def clip_11(context: Lowering, node: Node, x: Any, least: Any = None, most: Any 
     return x if most is None else emit(context, "minBroadcastable", x, most)
 
 
+# ---- bits ------------------------------------------------------------------------------
+
+
 @op("BitwiseNot")
 def bitwise_not(context: Lowering, node: Node, x: Blob) -> Blob:
-    """-x - 1 for signed integers."""
-    if not dtype(node).startswith("int"):
-        raise ConversionError(f"bits of {dtype(node)}")
-    return affine(context, x, -1.0, -1.0)
+    """-x - 1 for signed integers, the largest number less x for others."""
+    kind = dtype(node)
+    if kind.startswith("int"):
+        return affine(context, x, -1.0, -1.0)
+    if kind not in ("uint8", "uint16"):
+        raise ConversionError(f"bits of {kind}: Core ML's float32 has 24")
+    return affine(context, x, -1.0, 2.0 ** _BITS[kind] - 1)
+
+
+_BITWISE = {
+    "BitwiseAnd": "multiplyBroadcastable",
+    "BitwiseOr": "maxBroadcastable",
+    "BitwiseXor": "notEqual",
+}
+
+
+@op(*_BITWISE)
+def bitwise(context: Lowering, node: Node, left: Blob, right: Blob) -> Blob:
+    """Bit by bit, along an axis of their own; the highest bit of a signed integer is negative."""
+    kind = dtype(node)
+    count = _BITS.get(kind, 64)
+    if count > 16:
+        raise ConversionError(f"bits of {kind}: Core ML's float32 has 24")
+    if max(left.rank, right.rank) > 4:
+        raise ConversionError("bits of values of five axes: Core ML has no sixth for them")
+    weights = 2.0 ** np.arange(count)
+    bits = []
+    for x in (left, right):
+        wide = context.expand(vector(x), -1)
+        quotient = emit(context, "divideBroadcastable", wide, context.constant(weights))
+        whole = emit(context, "floor", quotient)
+        bits.append(emit(context, "modBroadcastable", whole, context.constant([2.0])))
+    made = emit(context, _BITWISE[node.op], *bits)
+    weights[-1] *= -1 if kind.startswith("int") else 1
+    weighted = emit(context, "multiplyBroadcastable", made, context.constant(weights))
+    total = context.layer("reduceSum", weighted, layout=SOURCE, axes=(-1,), keepDims=False)
+    return like(total, left, right)
+
+
+@op("BitShift")
+def bit_shift(context: Lowering, node: Node, x: Blob, by: Blob) -> Blob:
+    """By a power of two; all bits are lost by a shift of the width of the type, or a negative."""
+    kind = dtype(node)
+    width = float(_BITS[kind])
+    outside = emit(context, "lessThan", by, alpha=0.0)
+    moved = emit(context, "addBroadcastable", by, affine(context, outside, 1e6))
+    limited = emit(context, "clip", moved, minVal=0.0, maxVal=width)
+    factor = emit(context, "exp2", limited)
+    if node.attrs["direction"] == "RIGHT":
+        return emit(context, "floor", emit(context, "divideBroadcastable", x, factor))
+    return _modulo(context, emit(context, "multiplyBroadcastable", x, factor), kind)
+
+
+# ---- activations that other ops hold -----------------------------------------------------
+
+_HELD = {
+    "Relu",
+    "Sigmoid",
+    "Tanh",
+    "Softplus",
+    "Softsign",
+    "LeakyRelu",
+    "Elu",
+    "Selu",
+    "HardSigmoid",
+    "ThresholdedRelu",
+    "Clip",
+}
+_BEFORE_OPERANDS = 6  # the opset of Clip whose bounds are options
+
+
+def activated(context: Lowering, node: Node, x: Blob, options: Mapping[str, float | None]) -> Blob:
+    """The activation that an op of onnxruntime names, with its options where they are told."""
+    name = node.attrs.get("activation", "")
+    if not name:
+        return x
+    if name not in _HELD:
+        raise ConversionError(f"activation={name!r}: {', '.join(sorted(_HELD))} are possible")
+    told = {key: value for key, value in options.items() if value is not None}
+    held = replace(node, op=name, attrs=Attributes(told))
+    entry = OPS.find(name, _BEFORE_OPERANDS)
+    assert entry is not None
+    made: Blob = entry.value(context, held, x)
+    return made

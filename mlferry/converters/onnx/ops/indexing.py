@@ -11,8 +11,11 @@ from numpy.typing import NDArray
 
 from mlferry.converters.graph import Node
 from mlferry.converters.lowering import Lowering
+from mlferry.converters.onnx.extents import noted, numbered, size_of
 from mlferry.converters.onnx.ops.registry import op
 from mlferry.converters.operands import (
+    affine,
+    array_of,
     emit,
     extent,
     ints,
@@ -38,12 +41,17 @@ _MODES = {
 }
 
 
-def indices_of(context: Lowering, x: Any, size: int) -> Blob:
+def indices_of(context: Lowering, x: Any, size: int | Blob) -> Blob:
     """Indices counted from the front; constant ones are resolved and checked now.
 
     Raises:
         ConversionError: a constant index is out of bounds.
     """
+    if isinstance(size, Blob):
+        places = context.stored(x) if isinstance(x, Constant) else x
+        negative = emit(context, "lessThan", places, alpha=0.0)
+        moved = emit(context, "multiplyBroadcastable", negative, scalar(size))
+        return emit(context, "addBroadcastable", places, moved)
     if not isinstance(x, Constant):
         negative = emit(context, "lessThan", x, alpha=0.0)
         moved = emit(context, "activation", negative, linear={"alpha": float(size)})
@@ -61,10 +69,17 @@ def _check(array: NDArray[Any], size: int) -> None:
 
 
 @op("Gather", raw=True)
-def gather(context: Lowering, node: Node, x: Any, indices: Any) -> Blob:
+def gather(context: Lowering, node: Node, x: Any, indices: Any) -> Any:
     """The rank is that of both together, less the axis."""
     x = context.stored(x) if isinstance(x, Constant) else x
     axis = positive(node.attrs.get("axis", 0), x.rank)
+    told = context.elements.get(x.name) if x.rank == 1 else None
+    if told is not None and isinstance(indices, Constant) and indices.array.ndim < 2:
+        _check(indices.array, len(told))
+        chosen = [told[i] for i in indices.array.ravel().tolist()]
+        places = context.constant(np.atleast_1d(indices.array) % len(told))
+        made = context.layer("gather", x, places, layout=SOURCE, axis=0)
+        return noted(context, scalar(made) if not indices.array.ndim else made, chosen)
     if isinstance(indices, Constant) and x.known[axis] is not None and indices.array.size:
         size = x.known[axis] or 0
         _check(indices.array, size)
@@ -73,6 +88,8 @@ def gather(context: Lowering, node: Node, x: Any, indices: Any) -> Blob:
         if np.min(indices.array) < 0:
             use(x, [axis])
         places = indices_of(context, indices, size)
+    elif x.known[axis] is None:
+        places = indices_of(context, indices, size_of(context, x, axis))
     else:
         places = indices_of(context, indices, extent(x, axis))
     made = context.layer("gather", x, vector(places), layout=SOURCE, axis=axis)
@@ -171,11 +188,42 @@ def scatter_nd(context: Lowering, node: Node, x: Any, indices: Any, updates: Any
     return context.layer("scatterND", x, places, vector(updates), layout=SOURCE, mode=mode)
 
 
-@op("OneHot", constants=(1, 2))
-def one_hot(context: Lowering, node: Node, indices: Blob, depth: Any, values: Any) -> Blob:
-    size = ints(depth)[0]
-    off, on = (float(v) for v in np.asarray(values).ravel())
+@op("TensorScatter")
+def tensor_scatter(
+    context: Lowering, node: Node, past: Blob, update: Blob, starts: Blob | None = None
+) -> Blob:
+    """New entries in the place of old ones from a place on that each sample has its own."""
+    axis = positive(node.attrs.get("axis", -2), past.rank)
+    if axis != past.rank - 2:
+        raise ConversionError(f"axis={axis} of {past.rank}: the last but one can be converted")
+    length, count = extent(past, axis), extent(update, axis)
+    numbers = context.constant(np.arange(count)[None])
+    places = (
+        numbers
+        if starts is None
+        else emit(context, "addBroadcastable", context.expand(starts, 1), numbers)
+    )
+    if node.attrs.get("mode", "linear") == "circular":
+        places = emit(context, "modBroadcastable", places, context.constant([float(length)]))
+    rows = context.constant(np.arange(length)[None, :, None])
+    chosen = emit(context, "equal", rows, context.expand(places, 1))  # [batch, length, count]
+    inner = range(1, past.rank - 2)
+    chosen = context.expand(chosen, *inner) if inner else chosen
+    moved = context.layer("batchedMatmul", chosen, update, layout=SOURCE)
+    written = context.layer("reduceMax", chosen, layout=SOURCE, axes=(-1,), keepDims=True)
+    return emit(context, "whereBroadcastable", written, moved, past)
+
+
+@op("OneHot", raw=True)
+def one_hot(context: Lowering, node: Node, indices: Any, depth: Any, values: Any) -> Blob:
+    """The depth may be computed."""
+    indices = context.stored(indices) if isinstance(indices, Constant) else indices
+    off, on = (float(v) for v in array_of(node, 2, values).ravel())
     axis = positive(node.attrs.get("axis", -1), rank(indices) + 1)
+    if not isinstance(depth, Constant):
+        return _one_hot_of(context, indices, vector(depth), axis, off, on)
+    size = ints(depth.array)[0]
+    context.sizes.use(context.sizes.behind(depth))
     negative = emit(context, "lessThan", indices, alpha=0.0)
     moved = emit(context, "activation", negative, linear={"alpha": float(size)})
     places = emit(context, "addBroadcastable", indices, moved)
@@ -193,6 +241,21 @@ def one_hot(context: Lowering, node: Node, indices: Blob, depth: Any, values: An
     return context.layer(
         "oneHot", places, layout=SOURCE, oneHotVectorSize=size, axis=axis, onValue=on, offValue=off
     )
+
+
+def _one_hot_of(
+    context: Lowering, indices: Blob, depth: Blob, axis: int, off: float, on: float
+) -> Blob:
+    """Indices beside the numbers up to a computed depth."""
+    places = vector(indices_of(context, indices, depth))
+    if not indices.is_scalar:
+        places = context.expand(places, axis)
+    numbers = numbered(context, depth)
+    after = rank(indices) - axis
+    if after:
+        numbers = context.expand(numbers, *range(1, after + 1))
+    same = emit(context, "equal", places, numbers)
+    return affine(context, same, on - off, off)
 
 
 @op("NonZero")

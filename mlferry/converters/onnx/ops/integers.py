@@ -6,24 +6,34 @@ quantized op follows, so that a result may be one step off where it lies between
 
 from __future__ import annotations
 
+import functools
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from mlferry.converters.graph import Node
+from mlferry.converters.graph import Attributes, Node
 from mlferry.converters.lowering import Lowering
+from mlferry.converters.onnx.ops.control import as_blob
 from mlferry.converters.onnx.ops.convolution import conv
-from mlferry.converters.onnx.ops.linear import matmul
-from mlferry.converters.onnx.ops.quantization import along, quantize_linear, remembered
+from mlferry.converters.onnx.ops.linear import gemm, matmul
+from mlferry.converters.onnx.ops.normalization import softmax_1, softmax_13
+from mlferry.converters.onnx.ops.pooling import pool
+from mlferry.converters.onnx.ops.quantization import (
+    along,
+    quantize_linear,
+    remembered,
+    rounded,
+)
 from mlferry.converters.onnx.ops.registry import op
-from mlferry.converters.operands import emit
-from mlferry.converters.values import Blob, Constant
+from mlferry.converters.operands import array_of, emit, joined, positive
+from mlferry.converters.values import SOURCE, Blob, Constant
 from mlferry.errors import ConversionError
 
 _ONE = Constant("", np.ones((), np.float32))
 
 
-def _floats(
+def floats(
     context: Lowering, node: Node, place: int, scale: Any, zero: Any, axis: int
 ) -> Blob | Constant:
     """(x - zero point) * scale"""
@@ -46,16 +56,16 @@ def _zero(operands: Any, place: int) -> Any:
 @op("MatMulInteger", raw=True)
 def matmul_integer(context: Lowering, node: Node, *operands: Any) -> Blob:
     """Zero points of A go along its rows, those of B along its columns."""
-    a = _floats(context, node, 0, _ONE, _zero(operands, 2), -2)
-    b = _floats(context, node, 1, _ONE, _zero(operands, 3), -1)
+    a = floats(context, node, 0, _ONE, _zero(operands, 2), -2)
+    b = floats(context, node, 1, _ONE, _zero(operands, 3), -1)
     made: Blob = matmul(context, node, a, b)
     return made
 
 
 @op("ConvInteger", raw=True)
 def conv_integer(context: Lowering, node: Node, *operands: Any) -> Blob:
-    x = _floats(context, node, 0, _ONE, _zero(operands, 2), 1)
-    w = _floats(context, node, 1, _ONE, _zero(operands, 3), 0)
+    x = floats(context, node, 0, _ONE, _zero(operands, 2), 1)
+    w = floats(context, node, 1, _ONE, _zero(operands, 3), 0)
     made: Blob = conv(context, node, x, w)
     return made
 
@@ -63,23 +73,170 @@ def conv_integer(context: Lowering, node: Node, *operands: Any) -> Blob:
 @op("QLinearMatMul", raw=True)
 def qlinear_matmul(context: Lowering, node: Node, *operands: Any) -> Blob:
     _, a_scale, a_zero, _, b_scale, b_zero, y_scale, y_zero = operands
-    a = _floats(context, node, 0, a_scale, a_zero, -2)
-    b = _floats(context, node, 3, b_scale, b_zero, -1)
+    a = floats(context, node, 0, a_scale, a_zero, -2)
+    b = floats(context, node, 3, b_scale, b_zero, -1)
     made: Blob = quantize_linear(context, node, matmul(context, node, a, b), y_scale, y_zero)
     return made
 
 
-@op("QLinearConv", raw=True)
+@op("QLinearConv", "com.microsoft.QLinearConv", raw=True)
 def qlinear_conv(context: Lowering, node: Node, *operands: Any) -> Blob:
-    """The bias has the scale of the products."""
+    """The bias has the scale of the products; channels lie last where onnxruntime says so."""
+    last = bool(node.attrs.get("channels_last", 0))
     _, x_scale, x_zero, _, w_scale, w_zero, y_scale, y_zero, *rest = operands
-    x = _floats(context, node, 0, x_scale, x_zero, 1)
-    w = _floats(context, node, 3, w_scale, w_zero, 0)
+    x = floats(context, node, 0, x_scale, x_zero, 1)
+    if last:
+        x = channels_first(context, as_blob(context, x))
+    w = floats(context, node, 3, w_scale, w_zero, 0)
     bias = None
     if rest and rest[0] is not None:
         if not all(isinstance(v, Constant) for v in (rest[0], x_scale, w_scale)):
             raise ConversionError("a bias or scale that is computed")
         step = x_scale.array.ravel() * w_scale.array.ravel()
         bias = Constant("", (rest[0].array * step).astype(np.float32))
-    made: Blob = quantize_linear(context, node, conv(context, node, x, w, bias), y_scale, y_zero)
+    made: Blob = conv(context, node, x, w, bias)
+    made = channels_last(context, made) if last else made
+    return _quantized(context, node, made, y_scale, y_zero)
+
+
+# ---- onnxruntime's own -----------------------------------------------------------------
+
+
+def _quantized(context: Lowering, node: Node, x: Blob, scale: Any, zero: Any) -> Blob:
+    made: Blob = quantize_linear(context, node, x, scale, zero)
     return made
+
+
+@op("com.microsoft.QGemm", raw=True)
+def qgemm(context: Lowering, node: Node, *operands: Any) -> Blob:
+    """A bias has the scale of the products; the result stays float where no scale is given."""
+    _, a_scale, a_zero, _, b_scale, b_zero, bias, y_scale, y_zero = (*operands, None, None)[:9]
+    turned = bool(node.attrs.get("transB", 0))
+    a = floats(context, node, 0, a_scale, a_zero, 0)
+    b = floats(context, node, 3, b_scale, b_zero, 0 if turned else 1)
+    alpha, shift = node.attrs.get("alpha", 1.0), None
+    if bias is not None:
+        step = _step(alpha, a_scale, b_scale)
+        shift = Constant("", (array_of(node, 6, bias) * step).astype(np.float32))
+    made: Blob = gemm(context, node, a, b, shift)
+    return made if y_scale is None else _quantized(context, node, made, y_scale, y_zero)
+
+
+def _step(factor: float, *scales: Any) -> Any:
+    """The product of scales that are known."""
+    if not all(isinstance(scale, Constant) for scale in scales):
+        raise ConversionError("a bias whose scale is computed")
+    steps = [scale.array.astype(np.float32).ravel() for scale in scales]
+    return functools.reduce(np.multiply, steps, np.float32(factor))
+
+
+@op("com.microsoft.MatMulIntegerToFloat", raw=True)
+def matmul_integer_to_float(context: Lowering, node: Node, *operands: Any) -> Blob:
+    _, _, a_scale, b_scale, a_zero, b_zero, bias = (*operands, None, None, None)[:7]
+    a = floats(context, node, 0, a_scale, a_zero, -1)
+    b = floats(context, node, 1, b_scale, b_zero, -1)
+    made: Blob = matmul(context, node, a, b)
+    return made if bias is None else emit(context, "addBroadcastable", made, as_blob(context, bias))
+
+
+@op("com.microsoft.DynamicQuantizeMatMul", raw=True)
+def dynamic_quantize_matmul(context: Lowering, node: Node, x: Any, *operands: Any) -> Blob:
+    """The activations are rounded to 8 bits by their own range."""
+    _, b_scale, b_zero, bias = (*operands, None, None)[:4]
+    a = rounded(context, as_blob(context, x))
+    b = floats(context, node, 1, b_scale, b_zero, -1)
+    made: Blob = matmul(context, node, a, b)
+    return made if bias is None else emit(context, "addBroadcastable", made, as_blob(context, bias))
+
+
+_ARITHMETIC = {
+    "com.microsoft.QLinearAdd": "addBroadcastable",
+    "com.microsoft.QLinearMul": "multiplyBroadcastable",
+}
+
+
+@op(*_ARITHMETIC, raw=True)
+def qlinear_binary(context: Lowering, node: Node, *operands: Any) -> Blob:
+    _, a_scale, a_zero, _, b_scale, b_zero, y_scale, y_zero = (*operands, None)[:8]
+    a = as_blob(context, floats(context, node, 0, a_scale, a_zero, 0))
+    b = as_blob(context, floats(context, node, 3, b_scale, b_zero, 0))
+    made = emit(context, _ARITHMETIC[node.op], a, b)
+    return _quantized(context, node, made, y_scale, y_zero)
+
+
+@op("com.microsoft.QLinearConcat", raw=True)
+def qlinear_concat(context: Lowering, node: Node, y_scale: Any, y_zero: Any, *parts: Any) -> Blob:
+    """Each part has its scale and zero point behind it."""
+    blobs = [
+        as_blob(context, floats(context, node, place, parts[place - 1], parts[place], 0))
+        for place in range(2, 2 + len(parts), 3)
+    ]
+    axis = positive(node.attrs["axis"], blobs[0].rank)
+    return _quantized(context, node, joined(context, blobs, axis), y_scale, y_zero)
+
+
+@op("com.microsoft.QLinearSigmoid", "com.microsoft.QLinearLeakyRelu", raw=True)
+def qlinear_activation(context: Lowering, node: Node, *operands: Any) -> Blob:
+    _, x_scale, x_zero, y_scale, y_zero = (*operands, None)[:5]
+    x = as_blob(context, floats(context, node, 0, x_scale, x_zero, 0))
+    leaky = node.op == "com.microsoft.QLinearLeakyRelu"
+    how: dict[str, Any] = (
+        {"leakyReLU": {"alpha": node.attrs.get("alpha", 0.01)}} if leaky else {"sigmoid": {}}
+    )
+    return _quantized(context, node, emit(context, "activation", x, **how), y_scale, y_zero)
+
+
+@op("com.microsoft.QLinearSoftmax", raw=True)
+def qlinear_softmax(context: Lowering, node: Node, *operands: Any) -> Blob:
+    """Before opset 13 over all axes from `axis` on."""
+    _, x_scale, x_zero, y_scale, y_zero = (*operands, None)[:5]
+    x = as_blob(context, floats(context, node, 0, x_scale, x_zero, 0))
+    told = Attributes({"axis": node.attrs.get("axis", -1)})
+    softmax = softmax_1 if node.attrs["opset"] < 13 else softmax_13
+    made = softmax(context, replace(node, op="Softmax", attrs=told), x)
+    return _quantized(context, node, made, y_scale, y_zero)
+
+
+@op("com.microsoft.QLinearAveragePool", "com.microsoft.QLinearGlobalAveragePool", raw=True)
+def qlinear_pool(context: Lowering, node: Node, *operands: Any) -> Blob:
+    _, x_scale, x_zero, y_scale, y_zero = (*operands, None)[:5]
+    x = as_blob(context, floats(context, node, 0, x_scale, x_zero, 0))
+    last = bool(node.attrs.get("channels_last", 0))
+    x = channels_first(context, x) if last else x
+    if node.op == "com.microsoft.QLinearGlobalAveragePool":
+        axes = tuple(range(2, x.rank))
+        made: Blob = context.layer("reduceMean", x, layout=SOURCE, axes=axes, keepDims=True)
+    else:
+        if node.attrs.get("ceil_mode", 0) and node.attrs.get("count_include_pad", 0):
+            raise ConversionError(
+                "ceil_mode with count_include_pad: onnxruntime divides the last windows by "
+                "another number than the standard"
+            )
+        made = pool(context, replace(node, op="AveragePool"), x)
+    made = channels_last(context, made) if last else made
+    return _quantized(context, node, made, y_scale, y_zero)
+
+
+@op("com.microsoft.NhwcMaxPool")
+def nhwc_max_pool(context: Lowering, node: Node, x: Blob) -> Blob:
+    """Of integers, whose channels lie last."""
+    made: Blob = pool(context, replace(node, op="MaxPool"), channels_first(context, x))
+    return channels_last(context, made)
+
+
+@op("com.microsoft.QLinearWhere", raw=True)
+def qlinear_where(context: Lowering, node: Node, condition: Any, *operands: Any) -> Blob:
+    _, x_scale, x_zero, _, y_scale, y_zero, z_scale, z_zero = operands
+    x = as_blob(context, floats(context, node, 1, x_scale, x_zero, 0))
+    y = as_blob(context, floats(context, node, 4, y_scale, y_zero, 0))
+    made = emit(context, "whereBroadcastable", as_blob(context, condition), x, y)
+    return _quantized(context, node, made, z_scale, z_zero)
+
+
+def channels_first(context: Lowering, x: Blob) -> Blob:
+    axes = (0, x.rank - 1, *range(1, x.rank - 1))
+    return context.layer("transpose", x, layout=SOURCE, axes=axes)
+
+
+def channels_last(context: Lowering, x: Blob) -> Blob:
+    return context.layer("transpose", x, layout=SOURCE, axes=(0, *range(2, x.rank), 1))

@@ -9,10 +9,12 @@ import numpy as np
 from mlferry.converters import einsums
 from mlferry.converters.graph import Node
 from mlferry.converters.lowering import Lowering
+from mlferry.converters.onnx.ops.elementwise import activated
 from mlferry.converters.onnx.ops.quantization import weights_of
 from mlferry.converters.onnx.ops.registry import op
-from mlferry.converters.operands import affine, emit, known, shaped
-from mlferry.converters.values import SOURCE, Blob, Constant
+from mlferry.converters.operands import affine, array_of, emit, shaped
+from mlferry.converters.values import SOURCE, Blob, Constant, Quantized
+from mlferry.errors import ConversionError
 
 
 @op("MatMul", raw=True)
@@ -24,15 +26,18 @@ def matmul(context: Lowering, node: Node, left: Any, right: Any) -> Blob:
         return _inner(context, left, matrix, None, weights_of(right, matrix.T, 0, turned=True))
     left = context.stored(left) if isinstance(left, Constant) else left
     right = context.stored(right) if isinstance(right, Constant) else right
+    return product(context, left, right)
+
+
+def product(context: Lowering, left: Blob, right: Blob, **options: Any) -> Blob:
+    """NumPy's matmul of any ranks, at any size; `options` are those of Core ML's layer."""
     first = context.expand(left, 0) if left.rank == 1 else left
     second = context.expand(right, -1) if right.rank == 1 else right
-    made = context.layer("batchedMatmul", first, second, layout=SOURCE)
-    shape = known(made)
-    if left.rank == 1:
-        shape = (*shape[:-2], shape[-1])
-    if right.rank == 1:
-        shape = shape[:-1]
-    return shaped(context, made, shape)
+    made = context.layer("batchedMatmul", first, second, layout=SOURCE, **options)
+    gone = [made.rank - 2] * (left.rank == 1) + [made.rank - 1] * (right.rank == 1)
+    if len(gone) == made.rank:
+        return shaped(context, made, ())
+    return context.layer("squeeze", made, layout=SOURCE, axes=gone) if gone else made
 
 
 def _inner(context: Lowering, x: Blob, matrix: Any, bias: Any, stored: Any = None) -> Blob:
@@ -87,6 +92,93 @@ def gemm(context: Lowering, node: Node, a: Any, b: Any, c: Any = None) -> Blob:
     extra = context.stored(c) if isinstance(c, Constant) else c
     extra = extra if beta == 1 else affine(context, extra, beta)
     return emit(context, "addBroadcastable", product, extra)
+
+
+@op("com.microsoft.FusedMatMul", "com.microsoft.TransposeMatMul", raw=True)
+def fused_matmul(context: Lowering, node: Node, left: Any, right: Any) -> Blob:
+    """alpha * A' * B'; `transBatch` moves the first axis before the last but one."""
+    turns = [bool(node.attrs.get(f"trans{side}", 0)) for side in "AB"]
+    batch = [bool(node.attrs.get(f"transBatch{side}", 0)) for side in "AB"]
+    alpha = node.attrs.get("alpha", 1.0)
+    if (
+        isinstance(right, Constant)
+        and right.array.ndim == 2
+        and isinstance(left, Blob)
+        and left.rank in (2, 3)
+        and not any(batch)
+        and not turns[0]
+    ):
+        matrix = right.array.astype(np.float32).T if turns[1] else right.array.astype(np.float32)
+        stored = weights_of(right, matrix.T, 0, turned=not turns[1], factor=alpha)
+        if right.quantized is None:
+            stored = np.ascontiguousarray(matrix.T) * np.float32(alpha)
+        return _inner(context, left, matrix, None, stored)
+    blobs = [context.stored(v) if isinstance(v, Constant) else v for v in (left, right)]
+    for place, (blob, moves) in enumerate(zip(blobs, batch, strict=True)):
+        if moves and blob.rank > 2:
+            axes = [*range(1, blob.rank - 1), 0, blob.rank - 1]
+            blobs[place] = context.layer("transpose", blob, layout=SOURCE, axes=axes)
+    flags = [turn and blob.rank > 1 for turn, blob in zip(turns, blobs, strict=True)]
+    made = product(context, *blobs, transposeA=flags[0], transposeB=flags[1])
+    return made if alpha == 1 else affine(context, made, alpha)
+
+
+@op("com.microsoft.FusedGemm", raw=True)
+def fused_gemm(context: Lowering, node: Node, a: Any, b: Any, c: Any = None) -> Blob:
+    """Gemm, and an activation."""
+    made: Blob = gemm(context, node, a, b, c)
+    told = {name: node.attrs.get(f"activation_{name}") for name in ("alpha", "beta", "gamma")}
+    return activated(context, node, made, told)
+
+
+@op("com.microsoft.MatMulNBits", raw=True)
+def matmul_n_bits(context: Lowering, node: Node, x: Any, b: Any, scales: Any, *rest: Any) -> Blob:
+    """By a matrix kept in few bits, in blocks of its inputs: floats where there are several.
+
+    Its bytes hold the first values in their lowest bits.
+    """
+    node.attrs.get("accuracy_level")  # how exactly activations are taken
+    if node.attrs.get("weight_prepacked", 0):
+        raise ConversionError("weight_prepacked: the layout of one kind of processor")
+    zeros, groups, bias = (*rest, None, None, None)[:3]
+    inputs, outputs, bits = node.attrs["K"], node.attrs["N"], node.attrs.get("bits", 4)
+    size = node.attrs["block_size"]
+    if bits not in (2, 4, 8):
+        raise ConversionError(f"bits={bits}: 2, 4 and 8 are possible")
+    blocks = -(-inputs // size)
+    packed = array_of(node, 1, b)
+    if not packed.size:
+        raise ConversionError("a matrix that is left out")
+    codes = _unpacked(packed.reshape(outputs, -1), bits)[:, :inputs].astype(np.int32)
+    if codes.shape[1] != inputs:
+        raise ConversionError(f"K={inputs}, but there are {codes.shape[1]} values for each output")
+    steps = array_of(node, 2, scales).astype(np.float32).reshape(outputs, blocks)
+    offsets = np.full((outputs, blocks), 2.0 ** (bits - 1), np.float32)
+    if zeros is not None:
+        given = array_of(node, 3, zeros)
+        whole = given.dtype == np.uint8
+        given = _unpacked(given.reshape(outputs, -1), bits)[:, :blocks] if whole else given
+        offsets = given.astype(np.float32).reshape(outputs, blocks)
+    block = np.arange(inputs) // size if groups is None else array_of(node, 4, groups)
+    kept = None
+    if blocks == 1:
+        kept = Quantized(codes.astype(np.uint8), bits, steps.ravel(), offsets.ravel(), 0)
+    matrix = ((codes - offsets[:, block]) * steps[:, block]).astype(np.float32)
+    known_bias = None if bias is None else array_of(node, 5, bias).astype(np.float32)
+    left = context.stored(x) if isinstance(x, Constant) else x
+    if left.rank > 3:
+        made = product(context, left, context.constant(matrix.T))
+        if known_bias is None:
+            return made
+        return emit(context, "addBroadcastable", made, context.constant(known_bias))
+    stored = weights_of(Constant("", matrix, kept), matrix, 0)
+    return _inner(context, left, matrix.T, known_bias, stored)
+
+
+def _unpacked(rows: Any, bits: int) -> Any:
+    """The values in the bytes of each row, the lowest bits first."""
+    parts = [(rows >> shift) & (2**bits - 1) for shift in range(0, 8, bits)]
+    return np.stack(parts, -1).reshape(len(rows), -1)
 
 
 @op("Einsum")

@@ -11,6 +11,7 @@ from mlferry.converters.graph import Node
 from mlferry.converters.lowering import Lowering
 from mlferry.converters.onnx.ops.registry import op
 from mlferry.converters.operands import emit, extent, known, positive, shaped
+from mlferry.converters.reshapes import of_same_rank
 from mlferry.converters.values import SOURCE, Blob, Constant
 from mlferry.errors import ConversionError
 
@@ -110,7 +111,20 @@ def layer_normalization(context: Lowering, node: Node, x: Any, scale: Any, bias:
     x = context.stored(x) if isinstance(x, Constant) else x
     axes = tuple(range(positive(node.attrs.get("axis", -1), x.rank), x.rank))
     epsilon = node.attrs.get("epsilon", 1e-5)
-    if len(node.outputs) == 1:
+    return layer_normalized(context, x, axes, scale, bias, epsilon, len(node.outputs))
+
+
+def layer_normalized(
+    context: Lowering,
+    x: Blob,
+    axes: tuple[int, ...],
+    scale: Any,
+    bias: Any,
+    epsilon: float,
+    count: int,
+) -> Any:
+    """The result, and as many of its mean and its inverse deviation as are asked for."""
+    if count == 1:
         made = _native_layer_normalization(context, x, axes, scale, bias, epsilon)
         if made is not None:
             return made
@@ -127,10 +141,10 @@ def layer_normalization(context: Lowering, node: Node, x: Any, scale: Any, bias:
         scale,
     )
     made = scaled if bias is None else emit(context, "addBroadcastable", scaled, bias)
-    if len(node.outputs) == 1:
+    if count == 1:
         return made
     inverse = emit(context, "divideBroadcastable", context.constant([1.0]), root)
-    return (made, mean, inverse)[: len(node.outputs)]
+    return (made, mean, inverse)[:count]
 
 
 def _native_layer_normalization(
@@ -156,16 +170,55 @@ def _native_layer_normalization(
     )
 
 
-@op("RMSNormalization")
-def rms_normalization(context: Lowering, node: Node, x: Blob, scale: Blob) -> Blob:
+@op("RMSNormalization", "SimplifiedLayerNormalization")
+def rms_normalization(context: Lowering, node: Node, x: Blob, scale: Blob) -> Any:
+    """onnxruntime's own form has the inverse root as an output, too."""
     node.attrs.get("stash_type")
     axes = tuple(range(positive(node.attrs.get("axis", -1), x.rank), x.rank))
+    made, root = _by_root_mean_square(context, x, axes, scale, node.attrs.get("epsilon", 1e-5))
+    if len(node.outputs) == 1:
+        return made
+    return made, emit(context, "divideBroadcastable", context.constant([1.0]), root)
+
+
+def _by_root_mean_square(
+    context: Lowering, x: Blob, axes: tuple[int, ...], scale: Blob, epsilon: float
+) -> tuple[Blob, Blob]:
+    """x / root * scale, and the root of the mean square."""
     squares = emit(context, "multiplyBroadcastable", x, x)
     mean = context.layer("reduceMean", squares, layout=SOURCE, axes=axes, keepDims=True)
-    root = emit(context, "unary", mean, type="SQRT", shift=node.attrs.get("epsilon", 1e-5))
-    return emit(
-        context, "multiplyBroadcastable", emit(context, "divideBroadcastable", x, root), scale
-    )
+    root = emit(context, "unary", mean, type="SQRT", shift=epsilon)
+    quotient = emit(context, "divideBroadcastable", x, root)
+    return emit(context, "multiplyBroadcastable", quotient, scale), root
+
+
+@op(
+    "com.microsoft.SkipLayerNormalization",
+    "com.microsoft.SkipSimplifiedLayerNormalization",
+    raw=True,
+)
+def skip_layer_normalization(
+    context: Lowering, node: Node, x: Any, skip: Any, gamma: Any, *rest: Any
+) -> Any:
+    """The last axis of x + skip + bias; the sum is the fourth output."""
+    simple = node.op == "com.microsoft.SkipSimplifiedLayerNormalization"
+    beta, bias = ([None, *rest] if simple else [*rest, None, None])[:2] if rest else (None, None)
+    x, skip = (context.stored(v) if isinstance(v, Constant) else v for v in (x, skip))
+    total = emit(context, "addBroadcastable", x, skip)
+    if bias is not None:
+        bias = context.stored(bias) if isinstance(bias, Constant) else bias
+        total = emit(context, "addBroadcastable", total, bias)
+    names = [*(value.name for value in node.outputs), "", "", ""]
+    axes, epsilon = (total.rank - 1,), node.attrs.get("epsilon", 1e-12)
+    statistics = any(names[1:3])
+    if statistics:
+        raise ConversionError("the mean and the deviation, which onnxruntime leaves empty")
+    if simple:
+        scale = context.stored(gamma) if isinstance(gamma, Constant) else gamma
+        made, _ = _by_root_mean_square(context, total, axes, scale, epsilon)
+    else:
+        made = layer_normalized(context, total, axes, gamma, beta, epsilon, 1)
+    return (made, None, None, total)[: len(node.outputs)]
 
 
 @op("GroupNormalization")
@@ -173,8 +226,11 @@ def group_normalization(context: Lowering, node: Node, x: Blob, scale: Blob, bia
     """Opset 18 scales by group, 21 by channel."""
     node.attrs.get("stash_type")
     groups = node.attrs["num_groups"]
-    batch, channels, *spatial = known(x)
-    inner = channels // groups * math.prod(spatial)
+    channels, spatial = extent(x, 1), x.known[2:]
+    if None in x.known:
+        return _grouped_at_any_size(context, node, x, scale, bias)
+    batch = known(x)[0]
+    inner = channels // groups * math.prod(n or 1 for n in spatial)
     folded = shaped(context, x, (batch, groups, inner))
     made = standardized(context, folded, (2,), node.attrs.get("epsilon", 1e-5))
     if context.graph.version < 21 and scale.known[0] == groups:
@@ -183,6 +239,27 @@ def group_normalization(context: Lowering, node: Node, x: Blob, scale: Blob, bia
         return shaped(context, made, known(x))
     made = shaped(context, made, known(x))
     shape = (1, channels, *(1,) * len(spatial))
+    scaled = emit(context, "multiplyBroadcastable", made, shaped(context, scale, shape))
+    return emit(context, "addBroadcastable", scaled, shaped(context, bias, shape))
+
+
+def _grouped_at_any_size(context: Lowering, node: Node, x: Blob, scale: Blob, bias: Blob) -> Blob:
+    """[batch, channels, ...] as [batch, groups, values, 1, ...] and back."""
+    groups, channels = node.attrs["num_groups"], extent(x, 1)
+    target = [0, groups, -1, *(1,) * (x.rank - 3)]
+    apart = of_same_rank(context, x, target)
+    made = standardized(context, apart, (2,), node.attrs.get("epsilon", 1e-5))
+    ones = (1,) * (x.rank - 2)
+    each = context.graph.version < 21 and scale.known[0] == groups
+    if each:
+        made = emit(
+            context, "multiplyBroadcastable", made, shaped(context, scale, (1, groups, *ones))
+        )
+        made = emit(context, "addBroadcastable", made, shaped(context, bias, (1, groups, *ones)))
+    made = context.layer("reshapeLike", made, x, layout=SOURCE)
+    if each:
+        return made
+    shape = (1, channels, *ones)
     scaled = emit(context, "multiplyBroadcastable", made, shaped(context, scale, shape))
     return emit(context, "addBroadcastable", scaled, shaped(context, bias, shape))
 

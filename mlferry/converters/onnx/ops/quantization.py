@@ -9,13 +9,16 @@ import numpy as np
 from mlferry.converters.graph import Node
 from mlferry.converters.lowering import Lowering
 from mlferry.converters.onnx.ops.registry import op
-from mlferry.converters.operands import affine, emit, known, scalar, shaped, vector
+from mlferry.converters.operands import affine, emit, extent, known, scalar, shaped, vector
 from mlferry.converters.values import SOURCE, Blob, Constant, Quantized
 from mlferry.errors import ConversionError
 from mlferry.spec.weights import Linear
 
-_BITS = {"int8": 8, "uint8": 8, "int4": 4, "uint4": 4}
+_QUANTIZE = ("QuantizeLinear", "com.microsoft.QuantizeLinear")
+_DEQUANTIZE = ("DequantizeLinear", "com.microsoft.DequantizeLinear")
+_BITS = {"int8": 8, "uint8": 8, "int4": 4, "uint4": 4, "int2": 2, "uint2": 2}
 _RANGES = {"int8": (-128, 127), "uint8": (0, 255), "int4": (-8, 7), "uint4": (0, 15),
+           "int2": (-2, 1), "uint2": (0, 3),
            "int16": (-32768, 32767), "uint16": (0, 65535)}  # fmt: skip
 
 
@@ -36,13 +39,24 @@ def along(context: Lowering, x: Blob, values: Any, axis: int) -> Blob:
     return shaped(context, blob, shape)
 
 
+def rounded(context: Lowering, x: Blob) -> Blob:
+    """What is left of values that are kept in 8 bits by their own range."""
+    codes, scale, shift = _by_range(context, x)
+    moved = emit(context, "subtractBroadcastable", codes, shift)
+    return emit(context, "multiplyBroadcastable", moved, scale)
+
+
 def _along(context: Lowering, node: Node, x: Blob, values: Any) -> Blob:
-    if node.attrs.get("block_size", 0):
-        raise ConversionError("quantization in blocks")
-    return along(context, x, values, node.attrs.get("axis", 1))
+    axis, block = node.attrs.get("axis", 1), node.attrs.get("block_size", 0)
+    if not block:
+        return along(context, x, values, axis)
+    size = extent(x, axis)
+    places = context.constant(np.arange(size) // block)
+    blob = context.stored(values) if isinstance(values, Constant) else values
+    return context.layer("gather", blob, places, layout=SOURCE, axis=axis)
 
 
-@op("QuantizeLinear", raw=True)
+@op(*_QUANTIZE, raw=True)
 def quantize_linear(context: Lowering, node: Node, x: Any, scale: Any, zero: Any = None) -> Blob:
     """round(x / scale) + zero point, kept in the type's range; halves go to even."""
     for name in ("saturate", "precision"):
@@ -64,7 +78,7 @@ def quantize_linear(context: Lowering, node: Node, x: Any, scale: Any, zero: Any
     return emit(context, "clip", made, minVal=float(least), maxVal=float(most))
 
 
-@op("DequantizeLinear", raw=True)
+@op(*_DEQUANTIZE, raw=True)
 def dequantize_linear(context: Lowering, node: Node, x: Any, scale: Any, zero: Any = None) -> Any:
     """(x - zero point) * scale; a constant remembers its integers."""
     node.attrs.get("output_dtype")
@@ -87,6 +101,10 @@ def dequantize_linear(context: Lowering, node: Node, x: Any, scale: Any, zero: A
 
 @op("DynamicQuantizeLinear")
 def dynamic_quantize_linear(context: Lowering, node: Node, x: Blob) -> tuple[Blob, Blob, Blob]:
+    return _by_range(context, x)
+
+
+def _by_range(context: Lowering, x: Blob) -> tuple[Blob, Blob, Blob]:
     """To 0..255, by the range of the values and 0; the scale and the zero point are computed."""
     source = vector(x)
     most, least = (
@@ -96,7 +114,9 @@ def dynamic_quantize_linear(context: Lowering, node: Node, x: Blob) -> tuple[Blo
     zero = context.constant([0.0])
     most = emit(context, "maxBroadcastable", most, zero)
     least = emit(context, "minBroadcastable", least, zero)
-    scale = scalar(affine(context, emit(context, "subtractBroadcastable", most, least), 1 / 255))
+    step = scalar(affine(context, emit(context, "subtractBroadcastable", most, least), 1 / 255))
+    empty = emit(context, "equal", step, alpha=0.0)
+    scale = emit(context, "addBroadcastable", step, empty)  # 1 where all is 0
     shift = emit(
         context, "round", emit(context, "divideBroadcastable", affine(context, least, -1.0), scale)
     )
@@ -108,12 +128,12 @@ def dynamic_quantize_linear(context: Lowering, node: Node, x: Blob) -> tuple[Blo
 
 def _only_dequantized(context: Lowering, node: Node) -> bool:
     """Whether a rounding is undone at once by every reader."""
-    if node.op != "QuantizeLinear":
+    if node.op not in _QUANTIZE:
         return False
     name = node.outputs[0].name
     readers = context.graph.readers(name)
     shown = any(value.name == name for _, value in context.graph.outputs)
-    return bool(readers) and not shown and all(n.op == "DequantizeLinear" for n in readers)
+    return bool(readers) and not shown and all(n.op in _DEQUANTIZE for n in readers)
 
 
 def _maker(context: Lowering, name: str) -> Node | None:

@@ -11,6 +11,7 @@ from mlferry.converters import native_recurrent
 from mlferry.converters.graph import Node
 from mlferry.converters.lowering import Lowering
 from mlferry.converters.onnx.ops.control import as_blob
+from mlferry.converters.onnx.ops.quantization import rounded
 from mlferry.converters.onnx.ops.registry import op
 from mlferry.converters.operands import array_of, extent
 from mlferry.converters.recurrent import (
@@ -80,7 +81,7 @@ def _directions(
         if given is None
         else array_of(node, 3, given).astype(np.float32)
     )
-    peepholes = operands[7] if len(operands) > 7 and node.op == "LSTM" else None
+    peepholes = operands[7] if len(operands) > 7 and issubclass(kind, LSTM) else None
     p = None if peepholes is None else array_of(node, 7, peepholes).astype(np.float32)
     told = node.attrs.get("activations") or names * count
     alphas = list(node.attrs.get("activation_alpha") or [])
@@ -127,7 +128,8 @@ def _run(context: Lowering, node: Node, operands: Any, directions: list[Gates], 
     ]
     lengths = _lengths(node, operands, x)
     backward = node.attrs.get("direction", "forward") == "reverse"
-    if lengths is None and len(directions) == 2:
+    native = not isinstance(directions[0], RoundedLSTM)
+    if native and lengths is None and len(directions) == 2:
         found = _both(context, directions, x, first)
         if found is not None:
             joined, *last = found
@@ -183,7 +185,7 @@ def _one(
     given: list[Blob] = [s for s in first if s is not None]
     if given and len(given) < len(first):
         given = _filled(context, [gates], x, first)
-    if lengths is None:
+    if lengths is None and not isinstance(gates, RoundedLSTM):
         found = native_recurrent.run(context, gates, x, given, reverse=reverse)
         if found is not None:
             y, last = found
@@ -265,3 +267,42 @@ def lstm(context: Lowering, node: Node, *operands: Any) -> Any:
     names = ["Sigmoid", "Tanh", "Tanh"]
     directions = _directions(LSTM, node, operands, names, coupled=coupled)
     return _run(context, node, operands, directions, 2)
+
+
+class RoundedLSTM(LSTM):
+    """An LSTM whose states are rounded to 8 bits before the recursion's product."""
+
+    def recur(
+        self, context: Lowering, state: Blob, first: int = 0, last: int | None = None
+    ) -> Blob:
+        """See `Gates`."""
+        return super().recur(context, rounded(context, state), first, last)
+
+
+@op("com.microsoft.DynamicQuantizeLSTM", raw=True)
+def dynamic_quantize_lstm(context: Lowering, node: Node, x: Any, *operands: Any) -> Any:
+    """Weights in 8 bits [directions, inputs, gates]; what they multiply is rounded as it comes."""
+    w, r, bias, lengths, first_h, first_c, peepholes = operands[:7]
+    scales = operands[7:11]
+    weights = [
+        _of_integers(node, array_of(node, place, given), scales[2 * place - 2 : 2 * place], place)
+        for place, given in ((1, w), (2, r))
+    ]
+    coupled = bool(node.attrs.get("input_forget", 0))
+    x = as_blob(context, x)
+    kind: type[LSTM] = LSTM
+    if context.rounds_activations:
+        kind, x = RoundedLSTM, rounded(context, x)
+    told = [x, *weights, bias, lengths, first_h, first_c, peepholes]
+    directions = _directions(kind, node, told, ["Sigmoid", "Tanh", "Tanh"], coupled=coupled)
+    return _run(context, node, told, directions, 2)
+
+
+def _of_integers(node: Node, codes: Any, scales: Sequence[Any], place: int) -> Constant:
+    """[directions, gates, inputs] as floats, from one scale a direction or one a gate."""
+    steps, shifts = (
+        array_of(node, 6 + 2 * place + i, v).astype(np.float32) for i, v in enumerate(scales)
+    )
+    shape = (len(codes), 1, -1)
+    made = (codes.astype(np.float32) - shifts.reshape(shape)) * steps.reshape(shape)
+    return Constant("", np.ascontiguousarray(made.transpose(0, 2, 1)))

@@ -6,9 +6,11 @@ from typing import Any
 
 from mlferry.converters.graph import Node
 from mlferry.converters.lowering import Lowering
+from mlferry.converters.onnx.extents import size_of
 from mlferry.converters.onnx.ops.registry import op
-from mlferry.converters.operands import emit, extent, ints, positive, rank, scalar
-from mlferry.converters.values import SOURCE, Blob
+from mlferry.converters.operands import affine, emit, extent, ints, positive, rank, scalar, vector
+from mlferry.converters.slices import sliced
+from mlferry.converters.values import SOURCE, Blob, Constant
 from mlferry.errors import ConversionError
 
 _REDUCTIONS = {
@@ -73,19 +75,26 @@ def arg(context: Lowering, node: Node, x: Blob) -> Blob:
         made = scalar(made)
     if not last:
         return made
+    if x.known[axis] is None:
+        most = affine(context, size_of(context, x, axis), 1.0, -1.0)
+        return emit(context, "subtractBroadcastable", scalar(most), made)
     return emit(context, "activation", made, linear={"alpha": -1.0, "beta": extent(x, axis) - 1.0})
 
 
-@op("TopK", constants=(1,))
-def top_k(context: Lowering, node: Node, x: Blob, k: Any = None) -> Any:
-    """The order of equal values is Core ML's; `sorted=0` allows any order."""
-    count = int(node.attrs["k"]) if k is None else ints(k)[0]
+@op("TopK", raw=True)
+def top_k(context: Lowering, node: Node, x: Any, k: Any = None) -> Any:
+    """The order of equal values is Core ML's; `sorted=0` allows any order. k may be computed."""
+    x = context.stored(x) if isinstance(x, Constant) else x
     node.attrs.get("sorted")
-    largest = node.attrs.get("largest", 1)
+    fewest = not node.attrs.get("largest", 1)
     axis = positive(node.attrs.get("axis", -1), x.rank)
-    if not 1 <= count <= extent(x, axis):
-        raise ConversionError(f"k={count} of {extent(x, axis)} values")
-    return context.outputs(2, "topK", x, layout=SOURCE, axis=axis, K=count, useBottomK=not largest)
+    if isinstance(k, Blob):
+        return context.outputs(2, "topK", x, vector(k), layout=SOURCE, axis=axis, useBottomK=fewest)
+    count = int(node.attrs["k"]) if k is None else ints(k.array)[0]
+    size = x.known[axis]
+    if count < 1 or (size is not None and count > extent(x, axis)):
+        raise ConversionError(f"k={count} of {size} values")
+    return context.outputs(2, "topK", x, layout=SOURCE, axis=axis, K=count, useBottomK=fewest)
 
 
 @op("CumSum", constants=(1,))
@@ -98,6 +107,30 @@ def cum_sum(context: Lowering, node: Node, x: Blob, axis: Any) -> Blob:
         excludeFinalSum=bool(node.attrs.get("exclusive", 0)),
         reverse=bool(node.attrs.get("reverse", 0)),
     )
+
+
+@op("CumProd", constants=(1,))
+def cum_prod(context: Lowering, node: Node, x: Blob, axis: Any) -> Blob:
+    """Each product is that of two of the step before: of 1, 2, 4, ... values."""
+    place = positive(ints(axis)[0], x.rank)
+    size = extent(x, place)
+    turned = bool(node.attrs.get("reverse", 0))
+    flags = [turned and i == place for i in range(x.rank)]
+    made = context.layer("reverse", x, layout=SOURCE, reverseDim=flags) if turned else x
+    if node.attrs.get("exclusive", 0):
+        made = _moved_on(context, made, place, 1)
+    step = 1
+    while step < size:
+        made = emit(context, "multiplyBroadcastable", made, _moved_on(context, made, place, step))
+        step *= 2
+    return context.layer("reverse", made, layout=SOURCE, reverseDim=flags) if turned else made
+
+
+def _moved_on(context: Lowering, x: Blob, axis: int, count: int) -> Blob:
+    """The values of an axis some places further on, behind ones."""
+    amounts = [count if i == 2 * axis else 0 for i in range(2 * x.rank)]
+    longer = context.layer("constantPad", x, layout=SOURCE, padAmounts=amounts, value=1.0)
+    return sliced(context, longer, [0], [-count], [axis], None)
 
 
 @op("LpNormalization")

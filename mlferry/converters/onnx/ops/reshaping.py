@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from mlferry.converters.graph import Node
 from mlferry.converters.lowering import Lowering
+from mlferry.converters.onnx.extents import (
+    UNKNOWN,
+    Element,
+    Elements,
+    as_vector,
+    elements_of,
+    extents,
+    noted,
+    refined,
+    shape_of as extents_of,
+    size_of,
+)
 from mlferry.converters.onnx.ops.registry import op
 from mlferry.converters.operands import (
+    affine,
     array_of,
     emit,
     extent,
@@ -19,32 +33,50 @@ from mlferry.converters.operands import (
     known,
     positive,
     rank,
+    scalar,
     shaped,
     vector,
 )
-from mlferry.converters.reshapes import MOST_AXES, as_stored, reshaped, to_shape, transposed
-from mlferry.converters.sizes import as_constant, spelled, use
-from mlferry.converters.slices import padded, sliced
+from mlferry.converters.reshapes import (
+    MOST_AXES,
+    as_stored,
+    of_same_rank,
+    reshaped,
+    to_shape,
+    transposed,
+)
+from mlferry.converters.sizes import spelled, use
+from mlferry.converters.slices import can_be_padded, padded, sliced, sliced_anywhere
 from mlferry.converters.values import SOURCE, Blob, Constant
 from mlferry.errors import ConversionError
 from mlferry.numerics.shapes import broadcast
 
 
 @op("Reshape", raw=True, sizes=True)
-def reshape(context: Lowering, node: Node, x: Any, shape: Any = None) -> Blob:
+def reshape(context: Lowering, node: Node, x: Any, shape: Any = None) -> Any:
     """0 copies the input's extent, unless `allowzero`; -1 takes what is left."""
     node.attrs.get("consumed_inputs")
     x = context.stored(x) if isinstance(x, Constant) else x
-    if isinstance(shape, Blob):
-        node.attrs.get("allowzero")
-        return context.layer("reshapeDynamic", as_stored(context, vector(x)), shape, layout=SOURCE)
-    wanted = list(ints(node.attrs["shape"] if shape is None else shape.array))
     zero = node.attrs.get("allowzero", 0)
+    if isinstance(shape, Blob):
+        told = elements_of(context, shape)
+        if told is None:
+            return context.layer(
+                "reshapeDynamic", as_stored(context, vector(x)), shape, layout=SOURCE
+            )
+        return _to_elements(context, x, told if zero else _copied(context, x, told), shape)
+    wanted = list(ints(node.attrs["shape"] if shape is None else shape.array))
+    flat = elements_of(context, x) if isinstance(x, Blob) and x.shape is not None else None
+    if flat is not None and wanted in ([-1], [len(flat)]) and (x.is_scalar or x.rank == 1):
+        return noted(context, vector(x), flat)
     if 0 in wanted and zero:
         raise ConversionError("a value without elements")
     if shape is not None and 0 not in wanted:
         return to_shape(context, x, shape)
     source = () if x.is_scalar else x.known
+    if sum(n == -1 or (n == 0 and source[i] is None) for i, n in enumerate(wanted)) > 1:
+        told = elements_of(context, Constant("", np.array(wanted))) or ()
+        return _to_elements(context, x, _copied(context, x, told), None)
     target: list[int | None] = []
     for index, size in enumerate(wanted):
         if size == 0:
@@ -52,6 +84,54 @@ def reshape(context: Lowering, node: Node, x: Any, shape: Any = None) -> Blob:
         target.append(source[index] if size == 0 else size)
     context.sizes.use(context.sizes.behind(shape))
     return reshaped(context, x, target)
+
+
+def _copied(context: Lowering, x: Blob, told: Elements) -> Elements:
+    """Zeros stand for extents of the input."""
+    if all(e.value != 0 for e in told):
+        return told
+    own = extents(context, x)
+    return tuple(own[i] if e.value == 0 else e for i, e in enumerate(told))
+
+
+def _to_elements(context: Lowering, x: Blob, told: Elements, shape: Blob | None) -> Blob:
+    """To a shape of which extents are known, others are those of blobs, or computed."""
+    free = [i for i, e in enumerate(told) if e.value is None or e.value == -1]
+    if len(free) <= 1:
+        context.sizes.use(frozenset().union(*(e.made_of for e in told)))
+        return reshaped(context, x, [None if i in free else e.value for i, e in enumerate(told)])
+    found = _with_leading_axes(context, x, told)
+    if found is not None:
+        return found
+    target = as_vector(context, told, shape)
+    made = context.layer("reshapeDynamic", as_stored(context, vector(x)), target, layout=SOURCE)
+    return refined(context, made, [None if i in free else e.value for i, e in enumerate(told)])
+
+
+def _with_leading_axes(context: Lowering, x: Blob, told: Elements) -> Blob | None:
+    """The first axes stay, whatever their extents; of the others one extent is free at most."""
+    kept = 0
+    while kept < min(x.rank, len(told)) and (
+        told[kept].is_extent(x, kept)
+        or (x.known[kept] is not None and told[kept].value == x.known[kept])
+    ):
+        kept += 1
+    rest = [-1 if e.value is None else e.value for e in told[kept:]]
+    before = x.known[kept:]
+    if rest.count(-1) > 1 or max(x.rank, len(told)) > MOST_AXES:
+        return None
+    if None in before and -1 not in rest:
+        return None
+    made_of = [e.made_of - {(x.name, i)} if i < kept else e.made_of for i, e in enumerate(told)]
+    context.sizes.use(frozenset().union(*made_of))
+    longer = len(rest) - len(before)
+    if longer > 0:
+        x = context.layer("expandDims", x, layout=SOURCE, axes=range(x.rank, x.rank + longer))
+    target = [0] * kept + rest + [1] * -longer
+    made = of_same_rank(context, x, target)
+    if longer >= 0:
+        return made
+    return context.layer("squeeze", made, layout=SOURCE, axes=range(len(told), made.rank))
 
 
 @op("Flatten")
@@ -70,7 +150,7 @@ def flatten(context: Lowering, node: Node, x: Blob) -> Blob:
 
 
 @op("Squeeze", constants=(1,))
-def squeeze(context: Lowering, node: Node, x: Blob, axes: Any = None) -> Blob:
+def squeeze(context: Lowering, node: Node, x: Blob, axes: Any = None) -> Any:
     given = node.attrs.get("axes") if axes is None else ints(axes)
     if x.is_scalar:
         return x
@@ -85,17 +165,19 @@ def squeeze(context: Lowering, node: Node, x: Blob, axes: Any = None) -> Blob:
     if not gone:
         return x
     if not rest:
-        return shaped(context, x, ())
+        return noted(context, shaped(context, x, ()), elements_of(context, x))
     return context.layer("squeeze", x, layout=SOURCE, axes=sorted(gone))
 
 
 @op("Unsqueeze", constants=(1,))
-def unsqueeze(context: Lowering, node: Node, x: Blob, axes: Any = None) -> Blob:
+def unsqueeze(context: Lowering, node: Node, x: Blob, axes: Any = None) -> Any:
     given = ints(node.attrs["axes"] if axes is None else axes)
     total = rank(x) + len(given)
     places = sorted(positive(a, total) for a in given)
     if len(set(places)) < len(places):
         raise ConversionError(f"axes {given} name one axis twice")
+    if x.is_scalar and total == 1:
+        return noted(context, vector(x), elements_of(context, x))
     if x.is_scalar:
         return shaped(context, vector(x), (1,) * total)
     return context.layer("expandDims", x, layout=SOURCE, axes=places) if places else x
@@ -108,12 +190,17 @@ def transpose(context: Lowering, node: Node, x: Blob) -> Blob:
 
 
 @op("Concat", raw=True)
-def concat(context: Lowering, node: Node, *operands: Any) -> Blob:
+def concat(context: Lowering, node: Node, *operands: Any) -> Any:
     """Opset 1 joins along axis 1 by default; parts without elements add nothing."""
     full = [x for x in operands if not (isinstance(x, Constant) and not x.array.size)]
     inputs = [context.stored(x) if isinstance(x, Constant) else x for x in full]
     axis = positive(node.attrs.get("axis", 1), inputs[0].rank)
-    return joined(context, inputs, axis)
+    made = joined(context, inputs, axis)
+    told = [elements_of(context, x) for x in full] if made.rank == 1 else [None]
+    parts = [part for part in told if part is not None]
+    if len(parts) < len(told):
+        return made
+    return noted(context, made, [element for part in parts for element in part])
 
 
 @op("Split", constants=(1,))
@@ -122,6 +209,8 @@ def split(context: Lowering, node: Node, x: Blob, sizes: Any = None) -> Any:
     axis = positive(node.attrs.get("axis", 0), x.rank)
     given = node.attrs.get("split") if sizes is None else ints(sizes)
     count = node.attrs.get("num_outputs") or len(node.outputs)
+    if given is None and x.known[axis] is None and not node.attrs.get("num_outputs"):
+        return context.outputs(count, "splitND", x, layout=SOURCE, axis=axis, numSplits=count)
     if given is None:
         size = extent(x, axis)
         part = -(-size // count)
@@ -148,20 +237,33 @@ def split(context: Lowering, node: Node, x: Blob, sizes: Any = None) -> Any:
 
 @op("Expand", raw=True, sizes=True)
 def expand(context: Lowering, node: Node, given: Any, shape: Any) -> Blob:
-    """To the shape of a blob, at any size, or to a fixed one."""
+    """To the shape of a blob, at any size, to a fixed one, or to a computed one."""
     x: Blob = context.stored(given) if isinstance(given, Constant) else given
+    source = vector(x) if x.is_scalar else x
+    if not isinstance(shape, Constant):
+        told = elements_of(context, shape)
+        if told is None:
+            raise ConversionError("an Expand to a shape whose rank is computed")
+        context.sizes.use(frozenset().union(*(e.made_of for e in told)))
+        ones = context.layer(
+            "fillDynamic", as_vector(context, told, shape), layout=SOURCE, value=1.0
+        )
+        ones = refined(context, ones, [e.value for e in told])
+        return emit(context, "multiplyBroadcastable", source, ones)
     wanted = ints(array_of(node, 1, shape))
     like = spelled(context.sizes, shape)
     fits = like and not x.is_scalar and broadcast(x.known, wanted) == wanted
     if fits and wanted == context.builder.shapes[like]:
         return context.layer("broadcastToLike", x, Blob(like, wanted), layout=SOURCE)
     context.sizes.use(context.sizes.behind(shape))
-    target = np.broadcast_shapes(known(x), wanted)
-    if 0 in target:
+    if 0 in wanted:
         raise ConversionError("a value without elements")
+    if None in x.known:  # an extent of 1 would become the one that is wanted
+        ones = context.layer("fillStatic", layout=SOURCE, targetShape=wanted, value=1.0)
+        return emit(context, "multiplyBroadcastable", source, ones)
+    target = np.broadcast_shapes(known(x), wanted)
     if target == known(x):
         return x
-    source = vector(x) if x.is_scalar else x
     return context.layer("broadcastToStatic", source, layout=SOURCE, targetShape=target)
 
 
@@ -172,9 +274,16 @@ def tile_1(context: Lowering, node: Node, x: Blob, tiles: Any, axis: Any) -> Blo
     return context.layer("tile", x, layout=SOURCE, reps=reps)
 
 
-@op("Tile", since=6, constants=(1,))
-def tile_6(context: Lowering, node: Node, x: Blob, repeats: Any) -> Blob:
-    reps = ints(repeats)
+@op("Tile", since=6, raw=True)
+def tile_6(context: Lowering, node: Node, x: Any, repeats: Any) -> Blob:
+    """How often may be computed."""
+    x = context.stored(x) if isinstance(x, Constant) else x
+    if isinstance(repeats, Blob):
+        told = elements_of(context, repeats) or (UNKNOWN,) * x.rank
+        made = context.layer("tile", x, repeats, layout=SOURCE)
+        pairs = zip(x.known, told, strict=True)
+        return refined(context, made, [n and e.value and n * e.value for n, e in pairs])
+    reps = ints(repeats.array)
     if any(n < 1 for n in reps):
         raise ConversionError(f"repeats={reps}: a value without elements")
     return context.layer("tile", x, layout=SOURCE, reps=reps) if not x.is_scalar else x
@@ -186,18 +295,48 @@ def slice_1(context: Lowering, node: Node, x: Blob) -> Blob:
     return sliced(context, x, starts, ends, node.attrs.get("axes"), None)
 
 
-@op("Slice", since=10, constants=(1, 2, 3, 4))
+@op("Slice", since=10, raw=True)
 def slice_10(
     context: Lowering,
     node: Node,
-    x: Blob,
+    x: Any,
     starts: Any,
     ends: Any,
     axes: Any = None,
     steps: Any = None,
-) -> Blob:
-    given = (None if v is None else ints(v) for v in (starts, ends, axes, steps))
-    return sliced(context, x, *given)
+) -> Any:
+    """Bounds may be computed; axes and steps are constants."""
+    x = context.stored(x) if isinstance(x, Constant) else x
+    chosen, strides = (
+        None if v is None else ints(array_of(node, place, v))
+        for place, v in ((3, axes), (4, steps))
+    )
+    if isinstance(starts, Constant) and isinstance(ends, Constant):
+        first, last = (ints(v.array) for v in (starts, ends))
+        context.sizes.use(context.sizes.behind(starts, ends))
+        told = elements_of(context, x) if x.rank == 1 else None
+        made = sliced_anywhere(context, x, first, last, chosen, strides)
+        if told is None:
+            return made
+        return noted(context, made, told[first[0] : last[0] : (strides or (1,))[0]])
+    bounds = [elements_of(context, v) for v in (starts, ends)]
+    if bounds[0] is None or bounds[1] is None:
+        raise ConversionError("a slice whose number of bounds is computed")
+    places = range(len(bounds[0])) if chosen is None else chosen
+    parts = []
+    for given, told in ((starts, bounds[0]), (ends, bounds[1])):
+        context.sizes.use(frozenset().union(*(e.made_of for e in told)))
+        parts.append(
+            [
+                as_vector(context, [e], None)
+                if e.extent is not None
+                else e.value
+                if e.value is not None
+                else sliced(context, vector(given), [i], [i + 1], [0], None)
+                for i, e in enumerate(told)
+            ]
+        )
+    return sliced_anywhere(context, x, parts[0], parts[1], list(places), strides)
 
 
 @op("Pad")
@@ -208,21 +347,79 @@ def pad_1(context: Lowering, node: Node, x: Blob) -> Blob:
     )
 
 
-@op("Pad", since=11, constants=(1, 2, 3))
+@op("Pad", since=11, raw=True)
 def pad_11(
-    context: Lowering, node: Node, x: Blob, pads: Any, value: Any = None, axes: Any = None
+    context: Lowering, node: Node, x: Any, pads: Any, value: Any = None, axes: Any = None
 ) -> Blob:
-    amounts = ints(pads)
-    if axes is not None:
-        full = [0] * (2 * x.rank)
-        chosen = ints(axes)
-        for index, axis in enumerate(chosen):
-            place = positive(axis, x.rank)
-            full[place] = amounts[index]
-            full[place + x.rank] = amounts[index + len(chosen)]
-        amounts = tuple(full)
-    filler = 0.0 if value is None or value.size == 0 else float(value.ravel()[0])
-    return padded(context, x, amounts, node.attrs.get("mode", "constant"), filler)
+    """The amounts may be computed."""
+    x = context.stored(x) if isinstance(x, Constant) else x
+    told = elements_of(context, pads)
+    if told is None:
+        raise ConversionError("a padding of which the number of axes is computed")
+    chosen = range(x.rank) if axes is None else ints(array_of(node, 3, axes))
+    full: list[Element | Blob] = [Element(0)] * (2 * x.rank)
+    for index, axis in enumerate(chosen):
+        place = positive(axis, x.rank)
+        for target, at in ((place, index), (place + x.rank, index + len(chosen))):
+            element: Element | Blob = told[at]
+            if isinstance(pads, Blob) and told[at] == UNKNOWN:
+                element = sliced(context, pads, [at], [at + 1], [0], None)
+            full[target] = element
+    filler = array_of(node, 2, value).ravel() if value is not None else np.zeros(0)
+    mode, number = node.attrs.get("mode", "constant"), float(filler[0]) if filler.size else 0.0
+    known_amounts = [e.value if isinstance(e, Element) else None for e in full]
+    if None not in known_amounts:
+        context.sizes.use(context.sizes.behind(pads))
+        amounts = tuple(n or 0 for n in known_amounts)
+        if not _varies(x, amounts, mode):
+            return padded(context, x, amounts, mode, number)
+    return _padded_at_run_time(context, x, full, mode, number)
+
+
+def _varies(x: Blob, amounts: Sequence[int], mode: str) -> bool:
+    """Whether an axis of any extent is padded in a way that Core ML has no layer for."""
+    pairs = list(zip(amounts[: x.rank], amounts[x.rank :], strict=True))
+    padded_axes = [n for n, pair in zip(x.known, pairs, strict=True) if any(pair)]
+    return mode != "constant" and None in padded_axes and not can_be_padded(x, pairs, mode)
+
+
+def _padded_at_run_time(
+    context: Lowering, x: Blob, amounts: Sequence[Element | Blob], mode: str, value: float
+) -> Blob:
+    """By a vector of amounts, or by gathering along each axis."""
+    pairs = list(zip(amounts[: x.rank], amounts[x.rank :], strict=True))
+    if mode == "constant":
+        vector_of = as_vector(context, [e for pair in pairs for e in pair])
+        made = context.layer("constantPad", x, vector_of, layout=SOURCE, value=value)
+        still = [pair == (Element(0), Element(0)) for pair in pairs]
+        return refined(
+            context, made, [n if s else None for n, s in zip(x.known, still, strict=True)]
+        )
+    if mode not in ("reflect", "edge", "wrap"):
+        raise ConversionError(f"mode={mode!r}")
+    for axis, (before, after) in enumerate(pairs):
+        if (before, after) == (Element(0), Element(0)):
+            continue
+        first, last = as_vector(context, [before]), as_vector(context, [after])
+        size = size_of(context, x, axis)
+        end = emit(context, "addBroadcastable", size, last)
+        places = context.layer(
+            "rangeDynamic", end, affine(context, first, -1.0), layout=SOURCE, stepSizeValue=1.0
+        )
+        most = affine(context, size, 1.0, -1.0)
+        if mode == "edge":
+            places = emit(
+                context, "minBroadcastable", emit(context, "activation", places, ReLU={}), most
+            )
+        elif mode == "wrap":
+            places = emit(context, "modBroadcastable", places, size)
+        else:
+            magnitude = emit(context, "unary", places, type="ABS")
+            beyond = emit(context, "subtractBroadcastable", most, magnitude)
+            beyond = emit(context, "unary", beyond, type="ABS")
+            places = emit(context, "subtractBroadcastable", most, beyond)
+        x = context.layer("gather", x, places, layout=SOURCE, axis=axis)
+    return x
 
 
 @op("DepthToSpace")
@@ -264,6 +461,10 @@ def reverse_sequence(context: Lowering, node: Node, x: Blob, lengths: Any) -> Bl
 def trilu(context: Lowering, node: Node, x: Blob, k: Any = None) -> Blob:
     shift = 0 if k is None else ints(k)[0]
     upper = node.attrs.get("upper", 1)
+    if None in x.known:
+        return context.layer(
+            "upperTriangular" if upper else "lowerTriangular", x, layout=SOURCE, k=shift
+        )
     rows, columns = known(x)[-2:]
     mask = np.tri(rows, columns, shift - 1 if upper else shift, dtype=np.float32)
     mask = 1 - mask if upper else mask
@@ -279,21 +480,15 @@ def shape_of(context: Lowering, node: Node, x: Any) -> Any:
         return np.zeros(0, np.int64)
     if isinstance(x, Constant):
         return np.array(x.array.shape, np.int64)[start:end]
-    parts = x.known[start:end]
-    if None not in parts:
-        axes = range(x.rank)[start:end]
-        return as_constant(context.sizes, x, np.array(parts, np.int64), axes)
-    made = context.layer("getShape", x, layout=SOURCE)
-    return (
-        made
-        if (start, end) == (0, None)
-        else sliced(context, made, [start], [x.rank if end is None else end], None, None)
-    )
+    return extents_of(context, x, start, end)
 
 
 @op("Size", raw=True)
-def size_of(context: Lowering, node: Node, x: Any) -> Any:
-    return np.array(math.prod(known(x)), np.int64)
+def size(context: Lowering, node: Node, x: Any) -> Any:
+    if isinstance(x, Constant) or None not in x.known:
+        return np.array(x.array.size if isinstance(x, Constant) else math.prod(known(x)), np.int64)
+    shape = context.layer("getShape", x, layout=SOURCE)
+    return scalar(context.layer("reduceProd", shape, layout=SOURCE, axes=(0,), keepDims=True))
 
 
 @op("CenterCropPad", constants=(1,))

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
+from mlferry.converters.flexible_resizing import Axis, Number, positions, resized
 from mlferry.converters.graph import Node
 from mlferry.converters.lowering import Lowering
+from mlferry.converters.onnx.extents import UNKNOWN, elements_of, size_of, zeros_along
 from mlferry.converters.onnx.ops.registry import op
 from mlferry.converters.operands import array_of, emit, known, positive
-from mlferry.converters.resizing import Sampling, resize, scaled
+from mlferry.converters.resizing import Sampling, by_whole_factors, resize, scaled
+from mlferry.converters.sizes import use
+from mlferry.converters.slices import sliced
 from mlferry.converters.values import Blob, Constant
 from mlferry.errors import ConversionError
 
@@ -86,15 +90,20 @@ def upsample(context: Lowering, node: Node, x: Any, scales: Any = None) -> Blob:
         )
     mode = node.attrs.get("mode", "nearest")
     how = _sampling({"bilinear": "linear"}.get(mode, mode), "asymmetric")
+    if _moves(x, factors, how):
+        given, axes = Constant("", np.array(factors)), list(range(x.rank))
+        return _at_run_time(context, x, axes, given, None, how, ("asymmetric", "floor", "stretch"))
     return resize(context, x, scaled(x, factors), list(factors), how)
 
 
 @op("Resize", raw=True)
 def resize_10(context: Lowering, node: Node, x: Any, scales: Any) -> Blob:
-    if not isinstance(scales, Constant):
-        raise ConversionError("computed scales")
-    factors = scales.array.tolist()
+    x = context.stored(x) if isinstance(x, Constant) else x
     how = _sampling(node.attrs.get("mode", "nearest"), "asymmetric")
+    if not isinstance(scales, Constant) or _moves(x, scales.array.tolist(), how):
+        axes = list(range(x.rank))
+        return _at_run_time(context, x, axes, scales, None, how, ("asymmetric", "floor", "stretch"))
+    factors = scales.array.tolist()
     return resize(context, x, scaled(x, factors), factors, how)
 
 
@@ -104,7 +113,6 @@ def resize_11(
 ) -> Blob:
     x = context.stored(x) if isinstance(x, Constant) else x
     axes = [positive(a, x.rank) for a in node.attrs.get("axes") or range(x.rank)]
-    factors, target = _extents(node, x, axes, scales, sizes)
     transform = node.attrs.get("coordinate_transformation_mode", "half_pixel")
     rounding = node.attrs.get("nearest_mode", "round_prefer_floor")
     outside = node.attrs.get("extrapolation_value", 0.0)
@@ -114,8 +122,29 @@ def resize_11(
         "antialias": bool(node.attrs.get("antialias", 0)),
     }
     mode = node.attrs.get("mode", "nearest")
+    policy = node.attrs.get("keep_aspect_ratio_policy", "stretch")
+    given = _given(node, scales, sizes)
     if transform != "tf_crop_and_resize":
-        return resize(context, x, target, factors, _sampling(mode, transform, rounding, **more))
+        how = _sampling(mode, transform, rounding, **more)
+        if not isinstance(given, Constant) or _is_flexible(x, axes, given, sizes is not None, how):
+            told = transform, rounding, policy
+            return _at_run_time(
+                context,
+                x,
+                axes,
+                None if given is sizes else given,
+                sizes if given is sizes else None,
+                how,
+                told,
+            )
+        factors, target = _extents(node, x, axes, scales, sizes)
+        return resize(context, x, target, factors, how)
+    if not isinstance(given, Constant):
+        raise ConversionError(
+            "a crop whose size is computed: give fixed shapes with "
+            "inputs=[mlferry.TensorType(name=..., shape=...)]"
+        )
+    factors, target = _extents(node, x, axes, scales, sizes)
     bounds = np.array([[0.0] * x.rank, [1.0] * x.rank])
     bounds[:, axes] = array_of(node, 1, roi).reshape(2, -1)
 
@@ -136,6 +165,102 @@ def resize_11(
     return emit(context, "whereBroadcastable", context.constant(inside), made, filler)
 
 
+def _given(node: Node, scales: Any, sizes: Any) -> Any:
+    """The sizes or the scales, whichever there are.
+
+    Raises:
+        ConversionError: there are none.
+    """
+    if sizes is not None:
+        return sizes
+    if scales is None or (isinstance(scales, Constant) and not scales.array.size):
+        raise ConversionError("neither scales nor sizes")
+    return scales
+
+
+def _moves(x: Blob, factors: Sequence[float], how: Sampling) -> bool:
+    """Whether an axis of unknown extent is resized in a way that depends on it."""
+    open_axes = any(n is None and f != 1 for n, f in zip(x.known, factors, strict=True))
+    return open_axes and not by_whole_factors(x, factors, how)
+
+
+def _is_flexible(
+    x: Blob, axes: Sequence[int], given: Constant, is_size: bool, how: Sampling
+) -> bool:
+    if is_size:
+        return any(x.known[axis] is None for axis in axes)
+    factors = [1.0] * x.rank
+    for axis, factor in zip(axes, given.array.tolist(), strict=True):
+        factors[axis] = factor
+    return _moves(x, factors, how)
+
+
+def _at_run_time(
+    context: Lowering,
+    x: Blob,
+    axes: list[int],
+    scales: Any,
+    sizes: Any,
+    how: Sampling,
+    told: tuple[str, str, str],
+) -> Blob:
+    """Where the extents are computed, or vary: positions are computed, too."""
+    transform, rounding, policy = told
+    given = scales if sizes is None else sizes
+    elements = elements_of(context, given) if sizes is not None else None
+    blob = None if isinstance(given, Constant) else given
+    ratios = []
+    found: list[Axis] = []
+    for place, axis in enumerate(axes):
+        size = _size(context, x, axis)
+        if sizes is None:
+            factor = Number(context, _entry(context, given, blob, place))
+            out = (size * factor).floor()
+            found.append(Axis(size, out, factor, is_scaled=True))
+            continue
+        element = elements[place] if elements is not None else UNKNOWN
+        context.sizes.use(element.made_of)
+        value = element.value
+        if element.is_extent(x, axis) or (value is not None and value == x.known[axis]):
+            out = size
+        else:
+            out = Number(context, _entry(context, given, blob, place) if value is None else value)
+        ratios.append(out / size)
+        like = zeros_along(context, element) if policy == "stretch" else None
+        found.append(Axis(size, out, out / size, is_scaled=False, like=like))
+    if policy != "stretch" and sizes is not None:
+        ratio = ratios[0]
+        for other in ratios[1:]:
+            ratio = ratio.at_most(other) if policy == "not_larger" else ratio.at_least(other)
+        found = [
+            Axis(a.size, (a.size * ratio + 0.5).floor(), ratio, is_scaled=False) for a in found
+        ]
+    for axis, told_of in zip(axes, found, strict=True):
+        if told_of.out.value is told_of.size.value or _is_one(told_of.factor):
+            continue
+        places = positions(told_of, transform)
+        x = resized(context, x, axis, told_of, places, how, rounding)
+    return x
+
+
+def _is_one(factor: Number) -> bool:
+    return not isinstance(factor.value, Blob) and bool(factor.value == 1)
+
+
+def _size(context: Lowering, x: Blob, axis: int) -> Number:
+    known_size = x.known[axis]
+    if known_size is None:
+        return Number(context, size_of(context, x, axis))
+    use(x, [axis])
+    return Number(context, np.float32(known_size))
+
+
+def _entry(context: Lowering, given: Any, blob: Blob | None, place: int) -> Any:
+    if blob is None:
+        return np.float32(given.array.ravel()[place])
+    return sliced(context, blob, [place], [place + 1], [0], None)
+
+
 def _extents(
     node: Node, x: Blob, axes: list[int], scales: Any, sizes: Any
 ) -> tuple[list[float], list[int | None]]:
@@ -143,13 +268,9 @@ def _extents(
     factors = [1.0] * x.rank
     policy = node.attrs.get("keep_aspect_ratio_policy", "stretch")
     if sizes is None:
-        if not isinstance(scales, Constant) or not scales.array.size:
-            raise ConversionError("computed scales")
         for axis, factor in zip(axes, scales.array.tolist(), strict=True):
             factors[axis] = factor
         return factors, scaled(x, factors)
-    if not isinstance(sizes, Constant):
-        raise ConversionError("computed sizes")
     shape = known(x)
     target: list[int | None] = list(shape)
     wanted = dict(zip(axes, sizes.array.tolist(), strict=True))

@@ -9,7 +9,7 @@ import numpy as np
 from mlferry.converters.graph import Node
 from mlferry.converters.lowering import Lowering
 from mlferry.converters.onnx.ops.registry import op
-from mlferry.converters.operands import emit, ints, known, positive
+from mlferry.converters.operands import emit, ints, known, positive, shaped
 from mlferry.converters.values import SOURCE, Blob
 from mlferry.errors import ConversionError
 
@@ -93,10 +93,10 @@ def stft(
 def det(context: Lowering, node: Node, x: Blob) -> Blob:
     """Of two by two matrices: ad - bc."""
     shape = known(x)
-    if shape[-2:] != (2, 2) or x.rank < 3:
-        raise ConversionError(f"determinants of {shape}: of batches of 2 x 2 only")
+    if shape[-2:] != (2, 2):
+        raise ConversionError(f"determinants of {shape}: of 2 x 2 only")
     flat = context.reshape(x, (*shape[:-2], 4), layout=SOURCE)
     a, b, c, d = context.outputs(4, "splitND", flat, layout=SOURCE, axis=-1, numSplits=4)
     left, right = (emit(context, "multiplyBroadcastable", *p) for p in ((a, d), (b, c)))
     difference = emit(context, "subtractBroadcastable", left, right)
-    return context.layer("squeeze", difference, layout=SOURCE, axes=(-1,))
+    return shaped(context, difference, shape[:-2])

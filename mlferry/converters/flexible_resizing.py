@@ -1,0 +1,262 @@
+"""Resizing where an extent varies or is computed: what positions and weights are, by layers.
+
+Each axis is gathered at positions that are computed from its extents when the model runs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mlferry.converters.lowering import Lowering
+from mlferry.converters.operands import affine, emit, vector
+from mlferry.converters.values import SOURCE, Blob, Constant
+from mlferry.errors import ConversionError
+
+_EPSILON = 1e-3
+_SHIFTS = {"floor": 0.0, "ceil": 0.0, "round_prefer_floor": -0.5, "round_prefer_ceil": 0.5}
+
+
+@dataclass(frozen=True)
+class Number:
+    """A number, or a vector of them, that is known or computed by layers.
+
+    Attributes:
+        low: the lowering.
+        value: an array of at most one axis, or a blob of one.
+    """
+
+    low: Lowering
+    value: Any
+
+    @property
+    def blob(self) -> Blob:
+        """The values as a blob of one axis."""
+        if isinstance(self.value, Blob):
+            return vector(self.value)
+        return self.low.stored(Constant("", np.atleast_1d(np.asarray(self.value, np.float32))))
+
+    def _known(self, other: Any) -> bool:
+        return not isinstance(self.value, Blob) and not isinstance(_value(other), Blob)
+
+    def _layer(self, kind: str, other: Any) -> Number:
+        return Number(self.low, emit(self.low, kind, self.blob, _number(self.low, other).blob))
+
+    def _affine(self, scale: float, shift: float) -> Number:
+        return Number(self.low, affine(self.low, self.blob, scale, shift))
+
+    def __add__(self, other: Any) -> Number:
+        if _is_one(other) and _value(other) == 0:
+            return self
+        if self._known(other):
+            return Number(self.low, np.float32(self.value + _value(other)))
+        if _is_one(other):
+            return self._affine(1.0, float(_value(other)))
+        return self._layer("addBroadcastable", other)
+
+    __radd__ = __add__
+
+    def __sub__(self, other: Any) -> Number:
+        if self._known(other):
+            return Number(self.low, np.float32(self.value - _value(other)))
+        if _is_one(other):
+            return self._affine(1.0, -float(_value(other)))
+        return self._layer("subtractBroadcastable", other)
+
+    def __rsub__(self, other: Any) -> Number:
+        return _number(self.low, other) - self
+
+    def __mul__(self, other: Any) -> Number:
+        if self._known(other):
+            return Number(self.low, np.float32(self.value * _value(other)))
+        if _is_one(other):
+            return self._affine(float(_value(other)), 0.0)
+        return self._layer("multiplyBroadcastable", other)
+
+    __rmul__ = __mul__
+
+    def __truediv__(self, other: Any) -> Number:
+        if self._known(other):
+            return Number(self.low, np.float32(np.divide(self.value, _value(other))))
+        return self._layer("divideBroadcastable", other)
+
+    def __rtruediv__(self, other: Any) -> Number:
+        return _number(self.low, other) / self
+
+    def at_least(self, other: Any) -> Number:
+        """The larger of two."""
+        if self._known(other):
+            return Number(self.low, np.float32(np.maximum(self.value, _value(other))))
+        if _is_one(other) and _value(other) == 0:
+            return Number(self.low, emit(self.low, "activation", self.blob, ReLU={}))
+        return self._layer("maxBroadcastable", other)
+
+    def at_most(self, other: Any) -> Number:
+        """The smaller of two."""
+        if self._known(other):
+            return Number(self.low, np.float32(np.minimum(self.value, _value(other))))
+        return self._layer("minBroadcastable", other)
+
+    def floor(self) -> Number:
+        """Rounded down."""
+        if not isinstance(self.value, Blob):
+            return Number(self.low, np.floor(self.value))
+        return Number(self.low, emit(self.low, "floor", self.blob))
+
+    def ceil(self) -> Number:
+        """Rounded up."""
+        return 0.0 - (0.0 - self).floor()
+
+    def is_above(self, other: float) -> Number:
+        """1 where it is above a number, else 0."""
+        if not isinstance(self.value, Blob):
+            return Number(self.low, np.float32(self.value > other))
+        return Number(self.low, emit(self.low, "greaterThan", self.blob, alpha=other))
+
+    def inside(self, size: Number) -> Number:
+        """1 where a place is one of an axis of that size, else 0."""
+        return self.is_above(-0.5) * (size - self).is_above(0.5)
+
+
+def _value(x: Any) -> Any:
+    return x.value if isinstance(x, Number) else np.float32(x)
+
+
+def _number(context: Lowering, x: Any) -> Number:
+    return x if isinstance(x, Number) else Number(context, np.float32(x))
+
+
+def _is_one(x: Any) -> bool:
+    return not isinstance(_value(x), Blob) and np.ndim(_value(x)) == 0
+
+
+@dataclass(frozen=True)
+class Axis:
+    """What is resized along an axis.
+
+    Attributes:
+        size: the old extent.
+        out: the new one.
+        factor: the new one over the old one, as the source computes it.
+        is_scaled: whether the source says the factor, and the new extent follows from it.
+        like: zeros, as many as the new extent, where a blob has it: it tells the shape.
+    """
+
+    size: Number
+    out: Number
+    factor: Number
+    is_scaled: bool
+    like: Blob | None = None
+
+
+def positions(axis: Axis, transform: str) -> Number:
+    """Where the samples lie, in entries of the input.
+
+    Raises:
+        ConversionError: a transformation that is not computed at run time.
+    """
+    low, size, out, factor = axis.out.low, axis.size, axis.out, axis.factor
+    if isinstance(out.value, Blob):
+        i = Number(
+            low,
+            low.layer("rangeDynamic", out.blob, layout=SOURCE, startValue=0.0, stepSizeValue=1.0),
+        )
+    else:
+        i = Number(low, np.arange(int(out.value), dtype=np.float32))
+    if axis.like is not None:
+        i = Number(low, emit(low, "addBroadcastable", i.blob, axis.like))
+    if transform == "asymmetric":
+        return i / factor
+    middle: Number = (i + 0.5) / factor
+    half = middle - 0.5
+    if transform == "half_pixel":
+        return half
+    if transform == "pytorch_half_pixel":
+        return half * out.is_above(1.5)
+    if transform == "half_pixel_symmetric":
+        return size * 0.5 * (1.0 - out / (factor * size)) + middle - 0.5
+    if transform == "align_corners":
+        last = _end(axis) - 1.0
+        return i * (size - 1.0) / (last + (1.0 - _nonzero(last)))
+    raise ConversionError(
+        f"coordinate_transformation_mode={transform!r} of a flexible size: give fixed shapes with "
+        "inputs=[mlferry.TensorType(name=..., shape=...)]"
+    )
+
+
+def _end(axis: Axis) -> Number:
+    """The new extent before it is rounded down, but for what float32 loses."""
+    if not axis.is_scaled:
+        return axis.out
+    whole = axis.size * axis.factor
+    apart = (whole - axis.out).at_least(axis.out - whole).is_above(_EPSILON)
+    return axis.out + apart * (whole - axis.out)
+
+
+def _nonzero(x: Number) -> Number:
+    return x.is_above(0.0) + (0.0 - x).is_above(0.0)
+
+
+def resized(
+    context: Lowering, x: Blob, along: int, axis: Axis, places: Number, how: Any, rounding: str
+) -> Blob:
+    """One axis of a blob, at computed places.
+
+    Args:
+        context: the lowering.
+        x: the blob.
+        along: which axis.
+        axis: its extents.
+        places: where the samples lie.
+        how: a `Sampling`: its mode and its cubic kernel count.
+        rounding: of places, for "nearest": "floor", "ceil", "round_prefer_floor" or
+            "round_prefer_ceil".
+    """
+    last = axis.size - 1.0
+    if how.mode == "nearest":
+        moved = places + _SHIFTS[rounding]
+        chosen = moved.floor() if rounding in ("floor", "round_prefer_ceil") else moved.ceil()
+        return _entries(context, x, along, chosen.at_least(0.0).at_most(last))
+    if how.antialias:
+        raise ConversionError(
+            "antialias of a flexible size: give fixed shapes with "
+            "inputs=[mlferry.TensorType(name=..., shape=...)]"
+        )
+    first = places.floor()
+    part = places - first
+    if how.mode == "linear":
+        taps = [(0.0, 1.0 - part), (1.0, part)]
+    elif how.mode == "cubic":
+        taps = [(float(k), _keys(part, k, how.cubic)) for k in (-1, 0, 1, 2)]
+    else:
+        raise ConversionError(f"mode={how.mode!r}")
+    if how.exclude_outside:
+        taps = [(k, w * (first + k).inside(axis.size)) for k, w in taps]
+        total = taps[0][1]
+        for _, weight in taps[1:]:
+            total = total + weight
+        taps = [(k, w / total) for k, w in taps]
+    made: Blob | None = None
+    for k, weight in taps:
+        entries = _entries(context, x, along, (first + k).at_least(0.0).at_most(last))
+        wide = weight.blob
+        if along < x.rank - 1:
+            wide = context.expand(wide, *range(1, x.rank - along))
+        product = emit(context, "multiplyBroadcastable", entries, wide)
+        made = product if made is None else emit(context, "addBroadcastable", made, product)
+    assert made is not None
+    return made
+
+
+def _entries(context: Lowering, x: Blob, along: int, places: Number) -> Blob:
+    return context.layer("gather", x, places.blob, layout=x.layout, axis=along)
+
+
+def _keys(part: Number, k: int, a: float) -> Number:
+    """Keys's cubic kernel of the entry at `k` from the one before the place."""
+    x = part + 1.0 if k == -1 else part if k == 0 else float(k) - part
+    if k in (0, 1):
+        return (x * (a + 2) - (a + 3)) * x * x + 1.0
+    return ((x * a - 5 * a) * x + 8 * a) * x - 4 * a

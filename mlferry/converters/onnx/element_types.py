@@ -1,0 +1,109 @@
+"""The element types that onnx does not infer: of onnxruntime's own ops, and behind them.
+
+What an integer division, a cast or a rounding computes depends on them.
+"""
+
+from __future__ import annotations
+
+from collections import ChainMap
+from collections.abc import Mapping, MutableMapping, Sequence
+from typing import Any
+
+_UINT8, _INT32 = 2, 6
+# The operands of which an output has the type: the first that is there.
+RULES: dict[str, tuple[int, ...]] = {
+    **dict.fromkeys(
+        ("Attention", "BiasGelu", "DynamicQuantizeLSTM", "DynamicQuantizeMatMul", "FastGelu",
+         "FusedConv", "FusedGemm", "FusedMatMul", "Gelu", "MatMulNBits", "MultiHeadAttention",
+         "NhwcMaxPool",
+         "QLinearAdd", "QLinearAveragePool", "QLinearGlobalAveragePool", "QLinearLeakyRelu",
+         "QLinearMul", "QLinearSigmoid", "QLinearSoftmax", "QuickGelu", "RotaryEmbedding",
+         "SkipLayerNormalization", "SkipSimplifiedLayerNormalization", "TransposeMatMul"),
+        (0,),
+    ),
+    "QuantizeLinear": (2,), "DequantizeLinear": (1,), "QLinearConcat": (1,), "QLinearConv": (7,),
+    "QGemm": (8, 1), "QLinearWhere": (1,), "MatMulIntegerToFloat": (2,), "QAttention": (3,),
+    "EmbedLayerNormalization": (2,), "QEmbedLayerNormalization": (8,),
+}  # fmt: skip
+_WITHOUT = {"QuantizeLinear": _UINT8}
+_OTHERS = {("EmbedLayerNormalization", 1): _INT32, ("QEmbedLayerNormalization", 1): _INT32}
+_RUNTIMES = "com.microsoft"
+
+
+def complete(graph: Any, types: MutableMapping[str, Any], opsets: Mapping[str, int]) -> None:
+    """Add types without shapes to those that are known.
+
+    Args:
+        graph: a `GraphProto`.
+        types: `TypeProto`s by the names of values; is changed.
+        opsets: versions by domain.
+    """
+    import onnx
+
+    for node in graph.node:
+        for place, name in enumerate(node.output):
+            if not name or _element(types.get(name)):
+                continue
+            found = _of_output(node, place, types, opsets)
+            if found:
+                kind = onnx.TypeProto()
+                kind.tensor_type.elem_type = found
+                types[name] = kind
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                inside = {v.name: v.type for v in (*attribute.g.value_info, *attribute.g.input)}
+                known = ChainMap(inside, types)
+                complete(attribute.g, known, opsets)
+                told = {v.name for v in attribute.g.value_info}
+                for name in {n for item in attribute.g.node for n in item.output} - told:
+                    if name in known:
+                        attribute.g.value_info.add(name=name).type.CopyFrom(known[name])
+
+
+def _element(kind: Any) -> int:
+    return kind.tensor_type.elem_type if kind is not None else 0
+
+
+def _of_output(node: Any, place: int, types: Mapping[str, Any], opsets: Mapping[str, int]) -> int:
+    if node.domain == _RUNTIMES:
+        fixed = _OTHERS.get((node.op_type, place))
+        places: Sequence[int] = RULES.get(node.op_type, ())
+        return fixed or _first(node, places, types) or _WITHOUT.get(node.op_type, 0)
+    return _by_schema(node, place, types, opsets)
+
+
+def _first(node: Any, places: Sequence[int], types: Mapping[str, Any]) -> int:
+    found = (_element(types.get(node.input[i])) for i in places if i < len(node.input))
+    return next((kind for kind in found if kind), 0)
+
+
+def _by_schema(node: Any, place: int, types: Mapping[str, Any], opsets: Mapping[str, int]) -> int:
+    """By the definition of a standard op: a type of its own, or that of an operand."""
+    import onnx
+
+    for attribute in node.attribute:
+        if attribute.name in ("to", "dtype", "output_dtype") and attribute.i:
+            return int(attribute.i)
+    domain = "" if node.domain == "ai.onnx" else node.domain
+    if node.op_type == "SimplifiedLayerNormalization":
+        return _first(node, (0,), types)
+    try:
+        schema: Any = onnx.defs.get_schema(node.op_type, opsets.get(domain, 1), domain)
+    except onnx.defs.SchemaError:
+        return 0
+    if not schema.outputs:
+        return 0
+    wanted = schema.outputs[min(place, len(schema.outputs) - 1)].type_str
+    for constraint in schema.type_constraints:
+        if constraint.type_param_str == wanted and len(constraint.allowed_type_strs) == 1:
+            wanted = constraint.allowed_type_strs[0]
+    if wanted.startswith("tensor("):
+        name = {"float": "FLOAT", "double": "DOUBLE"}.get(wanted[7:-1], wanted[7:-1].upper())
+        return int(onnx.TensorProto.DataType.Value(name))
+    formal = schema.inputs
+    same = [
+        i
+        for i in range(len(node.input))
+        if formal and formal[min(i, len(formal) - 1)].type_str == wanted
+    ]
+    return _first(node, same, types)

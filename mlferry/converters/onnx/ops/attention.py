@@ -1,0 +1,397 @@
+"""What onnxruntime makes of transformers: embeddings, rotations, attention in one op."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mlferry.converters.graph import Node
+from mlferry.converters.lowering import Lowering
+from mlferry.converters.onnx.ops.elementwise import FLOAT_MAX
+from mlferry.converters.onnx.ops.integers import floats
+from mlferry.converters.onnx.ops.linear import matmul, product
+from mlferry.converters.onnx.ops.normalization import layer_normalized
+from mlferry.converters.onnx.ops.registry import op
+from mlferry.converters.operands import affine, emit, extent, joined
+from mlferry.converters.reshapes import heads_apart, heads_joined
+from mlferry.converters.sizes import use
+from mlferry.converters.slices import sliced
+from mlferry.converters.values import SOURCE, Blob, Constant
+from mlferry.errors import ConversionError
+from mlferry.numerics.shapes import show
+
+_MASKED = -10000.0  # what onnxruntime adds where a mask is 0
+
+
+def _blob(context: Lowering, x: Any) -> Any:
+    return context.stored(x) if isinstance(x, Constant) else x
+
+
+def _numbered(context: Lowering, x: Blob, axis: int) -> Blob:
+    """0, 1, ... along an axis, of any extent."""
+    size = x.known[axis]
+    if size is not None:
+        return context.constant(np.arange(extent(x, axis)))
+    shape = context.layer("getShape", x, layout=SOURCE)
+    end = sliced(context, shape, [axis], [axis + 1], None, None)
+    return context.layer("rangeDynamic", end, layout=SOURCE, startValue=0.0, stepSizeValue=1.0)
+
+
+# ---- embeddings ------------------------------------------------------------------------
+
+
+@op("com.microsoft.EmbedLayerNormalization", raw=True)
+def embed_layer_normalization(context: Lowering, node: Node, *operands: Any) -> Any:
+    """The sum of the embeddings of words, positions and segments, normalized.
+
+    The second output counts what the mask keeps of each sentence, the third is the sum.
+    """
+    words, segments, *tables, gamma, beta = operands[:7]
+    mask, positions = (*operands[7:], None, None)[:2]
+    node.attrs.get("mask_index_type")
+    return _embedded(context, node, words, segments, tables, (gamma, beta), mask, positions)
+
+
+@op("com.microsoft.QEmbedLayerNormalization", raw=True)
+def q_embed_layer_normalization(context: Lowering, node: Node, *operands: Any) -> Any:
+    """The same with tables in 8 bits; scales and zero points follow, in the same order."""
+    words, segments = operands[:2]
+    given = [
+        None
+        if operands[2 + i] is None
+        else floats(context, node, 2 + i, operands[8 + i], operands[13 + i], 0)
+        for i in range(5)
+    ]
+    return _embedded(context, node, words, segments, given[:3], given[3:], operands[7], None)
+
+
+def _embedded(
+    context: Lowering,
+    node: Node,
+    words: Any,
+    segments: Any,
+    tables: Sequence[Any],
+    norm: Sequence[Any],
+    mask: Any,
+    positions: Any,
+) -> Any:
+    words = _blob(context, words)
+    word_table, position_table, segment_table = tables
+    total = _rows(context, word_table, words)
+    places = _numbered(context, words, 1) if positions is None else positions
+    total = emit(context, "addBroadcastable", total, _rows(context, position_table, places))
+    if segments is not None:
+        total = emit(context, "addBroadcastable", total, _rows(context, segment_table, segments))
+    made: Any = layer_normalized(
+        context, total, (2,), norm[0], norm[1], node.attrs.get("epsilon", 1e-12), 1
+    )
+    counted = None
+    if len(node.outputs) > 1 and node.outputs[1].name:
+        counted = _counted(context, words, mask)
+    return (made, counted, total)[: len(node.outputs)]
+
+
+def _rows(context: Lowering, table: Any, indices: Any) -> Blob:
+    """The rows of a table, [..., units]."""
+    indices = _blob(context, indices)
+    return context.layer("gather", _blob(context, table), indices, layout=SOURCE, axis=0)
+
+
+def _counted(context: Lowering, words: Blob, mask: Any) -> Blob:
+    """How many words of each sentence count: none without a mask, as onnxruntime has it."""
+    kept = affine(context, words, 0.0) if mask is None else _blob(context, mask)
+    kept = emit(context, "equal", kept, alpha=1.0)
+    return context.layer("reduceSum", kept, layout=SOURCE, axes=(1,), keepDims=False)
+
+
+# ---- rotations -------------------------------------------------------------------------
+
+
+@op("com.microsoft.RotaryEmbedding", raw=True)
+def rotary_embedding(
+    context: Lowering, node: Node, x: Any, positions: Any, cosines: Any, sines: Any
+) -> Blob:
+    """Pairs of values of each head turned by an angle of the position; values beyond stay."""
+    if node.attrs.get("is_packed_batching", 0):
+        raise ConversionError("is_packed_batching: sentences one after another without padding")
+    node.attrs.get("scale")  # onnxruntime does not look at it
+    x = _blob(context, x)
+    width = 2 * (cosines.array.shape[1] if isinstance(cosines, Constant) else extent(cosines, 1))
+    count, part = node.attrs.get("num_heads", 0), node.attrs.get("rotary_embedding_dim", 0)
+    split = x.rank == 3
+    if split:
+        size = extent(x, 2) // count if part and count else width
+        x = heads_apart(context, x, extent(x, 2) // size)
+        x = context.layer("transpose", x, layout=SOURCE, axes=(0, 2, 1, 3))
+    size = extent(x, 3)
+    if part and part != width:
+        raise ConversionError(f"rotary_embedding_dim={part} of a table for {width} values")
+    turned = sliced(context, x, [0], [width], [3], None) if width < size else x
+    interleaved = bool(node.attrs.get("interleaved", 0))
+    made = _rotated(context, turned, _places(context, x, positions), cosines, sines, interleaved)
+    if width < size:
+        made = joined(context, [made, sliced(context, x, [width], [size], [3], None)], 3)
+    if not split:
+        return made
+    return heads_joined(context, context.layer("transpose", made, layout=SOURCE, axes=(0, 2, 1, 3)))
+
+
+def _places(context: Lowering, x: Blob, positions: Any) -> Any:
+    """The positions [batch or 1, length] of values [batch, heads, length, units]."""
+    shape = positions.array.shape if isinstance(positions, Constant) else positions.known
+    if len(shape) == 2:
+        return positions
+    if isinstance(positions, Constant) and x.known[2] is not None:
+        places = positions.array.ravel()[0] + np.arange(extent(x, 2))
+        return Constant("", places[None])
+    numbers = emit(context, "addBroadcastable", _numbered(context, x, 2), _blob(context, positions))
+    return context.expand(numbers, 0)
+
+
+def _rotated(
+    context: Lowering, x: Blob, places: Any, cosines: Any, sines: Any, interleaved: bool
+) -> Blob:
+    """x * cos + partner * sin: the partner of the first of a pair is the second, negated."""
+    width = extent(x, 3)
+    columns = np.arange(width)
+    angle = columns // 2 if interleaved else columns % (width // 2)
+    second = columns % 2 == 1 if interleaved else columns >= width // 2
+    step = 1 if interleaved else width // 2
+    partner = np.where(second, columns - step, columns + step)
+    signs = np.where(second, 1.0, -1.0)
+    tables = []
+    for table, factors in ((cosines, None), (sines, signs)):
+        if isinstance(table, Constant):
+            full = table.array.astype(np.float32)[:, angle]
+            wide: Any = Constant("", full if factors is None else full * np.float32(factors))
+        else:
+            wide = context.layer("gather", table, context.constant(angle), layout=SOURCE, axis=1)
+            if factors is not None:
+                wide = emit(context, "multiplyBroadcastable", wide, context.constant(factors))
+        if isinstance(wide, Constant) and isinstance(places, Constant):
+            rows: Any = context.constant(wide.array[places.array])
+        else:
+            rows = _rows(context, wide, places)
+        tables.append(context.expand(rows, 1))
+    moved = context.layer("gather", x, context.constant(partner), layout=SOURCE, axis=3)
+    return emit(
+        context,
+        "addBroadcastable",
+        emit(context, "multiplyBroadcastable", x, tables[0]),
+        emit(context, "multiplyBroadcastable", moved, tables[1]),
+    )
+
+
+# ---- attention -------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Attended:
+    """What goes into attention.
+
+    Attributes:
+        heads: their number.
+        mask: integers that are 0 where nothing is attended to, in one of onnxruntime's forms.
+        bias: what is added to the scores.
+        past: earlier keys and values, [batch, heads, length, units] each.
+    """
+
+    heads: int
+    mask: Any = None
+    bias: Any = None
+    past: tuple[Any, Any] | None = None
+
+
+@op("com.microsoft.Attention", raw=True)
+def attention(context: Lowering, node: Node, x: Any, weights: Any, *rest: Any) -> Any:
+    """Self-attention with its projection: queries, keys and values are one product."""
+    bias, mask, past, extra, filled = (*rest, *[None] * 5)[:5]
+    if filled is not None:
+        raise ConversionError("past_sequence_length: one buffer for what was and what is")
+    return _self_attention(context, node, x, weights, bias, mask, past, extra)
+
+
+@op("com.microsoft.QAttention", raw=True)
+def q_attention(context: Lowering, node: Node, *operands: Any) -> Any:
+    """The same of 8-bit integers."""
+    _, _, bias, scale, steps, mask, zero, shifts, past = (*operands, *[None] * 4)[:9]
+    x = floats(context, node, 0, scale, zero, -1)
+    weights = floats(context, node, 1, steps, shifts, -1)
+    return _self_attention(context, node, x, weights, bias, mask, past, None)
+
+
+def _self_attention(
+    context: Lowering, node: Node, x: Any, weights: Any, bias: Any, mask: Any, past: Any, extra: Any
+) -> Any:
+    if node.attrs.get("past_present_share_buffer", 0):
+        raise ConversionError("past_present_share_buffer: one buffer for what was and what is")
+    node.attrs.get("rotary_embedding_dim")
+    if node.attrs.get("do_rotary", 0):
+        raise ConversionError("do_rotary: onnxruntime does not compute it on processors, either")
+    sizes = node.attrs.get("qkv_hidden_sizes")
+    x = _blob(context, x)
+    made = matmul(context, node, x, weights)
+    if bias is not None:
+        made = emit(context, "addBroadcastable", made, _blob(context, bias))
+    total = extent(made, 2)
+    parts = context.outputs(
+        3,
+        "splitND",
+        made,
+        layout=SOURCE,
+        axis=2,
+        numSplits=3,
+        splitSizes=list(sizes) if sizes else [total // 3] * 3,
+    )
+    earlier = None
+    if past is not None:
+        halves = context.outputs(
+            2, "splitND", _blob(context, past), layout=SOURCE, axis=0, numSplits=2
+        )
+        earlier = tuple(context.layer("squeeze", h, layout=SOURCE, axes=(0,)) for h in halves)
+    heads = node.attrs["num_heads"]
+    q, k, v = (_heads(context, part, heads) for part in parts)
+    told = _Attended(heads, mask, extra, earlier)  # type: ignore[arg-type]
+    output, k, v, _ = _attend(context, node, q, k, v, told)
+    if len(node.outputs) < 2 or not node.outputs[1].name:
+        return (output, None)[: len(node.outputs)]
+    present = joined(context, [context.expand(part, 0) for part in (k, v)], 0)
+    return output, present
+
+
+@op("com.microsoft.MultiHeadAttention", raw=True)
+def multi_head_attention(context: Lowering, node: Node, query: Any, *rest: Any) -> Any:
+    """Attention of projected values, which may lie packed in one operand."""
+    key, value, bias, mask, extra, past_key, past_value, filled, beams = (*rest, *[None] * 9)[:9]
+    if filled is not None or beams is not None:
+        raise ConversionError("past_sequence_length: one buffer for what was and what is")
+    heads = node.attrs["num_heads"]
+    query, key, value = (_blob(context, x) for x in (query, key, value))
+    if key is None:
+        parts = _packed(context, query, 3)
+    elif value is None:
+        parts = [query, *_packed(context, key, 2)]
+    else:
+        parts = [query, key, value]
+    if bias is not None:
+        parts = _biased(context, parts, bias, heads)
+    q, k, v = (x if x.rank == 4 else _heads(context, x, heads) for x in parts)
+    past = None if past_key is None else (_blob(context, past_key), _blob(context, past_value))
+    output, k, v, scores = _attend(context, node, q, k, v, _Attended(heads, mask, extra, past))
+    return (output, k, v, scores)[: len(node.outputs)]
+
+
+def _packed(context: Lowering, x: Blob, count: int) -> list[Blob]:
+    """The parts of [batch, length, heads, count, units], as [batch, heads, length, units]."""
+    parts = context.outputs(count, "splitND", x, layout=SOURCE, axis=3, numSplits=count)
+    flat = [context.layer("squeeze", part, layout=SOURCE, axes=(3,)) for part in parts]
+    return [context.layer("transpose", part, layout=SOURCE, axes=(0, 2, 1, 3)) for part in flat]
+
+
+def _biased(context: Lowering, parts: Sequence[Blob], bias: Any, heads: int) -> list[Blob]:
+    """Each part with its stretch of the bias."""
+    sizes = [extent(x, 2) if x.rank == 3 else extent(x, 3) * heads for x in parts]
+    made, start = [], 0
+    for x, size in zip(parts, sizes, strict=True):
+        if isinstance(bias, Constant):
+            stretch = context.constant(bias.array.astype(np.float32)[start : start + size])
+        else:
+            stretch = sliced(context, bias, [start], [start + size], [0], None)
+        if x.rank == 4:
+            stretch = context.reshape(stretch, (heads, 1, size // heads), layout=SOURCE)
+        made.append(emit(context, "addBroadcastable", x, stretch))
+        start += size
+    return made
+
+
+def _heads(context: Lowering, x: Blob, heads: int) -> Blob:
+    """[batch, length, heads * units] as [batch, heads, length, units]."""
+    return context.layer(
+        "transpose", heads_apart(context, x, heads), layout=SOURCE, axes=(0, 2, 1, 3)
+    )
+
+
+def _attend(
+    context: Lowering, node: Node, q: Blob, k: Blob, v: Blob, told: _Attended
+) -> tuple[Blob, Blob, Blob, Blob]:
+    """The output [batch, length, units], all keys and values, and what they are weighted by."""
+    before = 0
+    lengths = q.known[2], k.known[2]
+    if node.attrs.get("unidirectional", 0) and lengths[0] != lengths[1]:
+        raise ConversionError(
+            f"unidirectional, of {show(lengths)} queries and keys: which come before which is not "
+            "told where their numbers differ"
+        )
+    if told.past is not None:
+        before = extent(told.past[0], 2) if node.attrs.get("unidirectional", 0) else 0
+        k, v = (joined(context, [old, new], 2) for old, new in zip(told.past, (k, v), strict=True))
+    scale = node.attrs.get("scale", 0.0) or 1 / math.sqrt(extent(q, 3))
+    scores = product(context, affine(context, q, scale), k, transposeB=True)
+    filler = node.attrs.get("mask_filter_value", _MASKED)
+    if told.mask is not None:
+        scores = emit(
+            context, "addBroadcastable", scores, _added(context, scores, told.mask, filler)
+        )
+    if node.attrs.get("unidirectional", 0):
+        scores = _causal(context, scores, before)
+    if told.bias is not None:
+        scores = emit(context, "addBroadcastable", scores, _blob(context, told.bias))
+    weighted = context.layer("softmaxND", scores, layout=SOURCE, axis=-1)
+    mixed = context.layer(
+        "transpose", product(context, weighted, v), layout=SOURCE, axes=(0, 2, 1, 3)
+    )
+    return heads_joined(context, mixed), k, v, weighted
+
+
+def _causal(context: Lowering, scores: Blob, before: int) -> Blob:
+    """Nothing is attended to that comes later."""
+    ones = context.layer("fillLike", scores, layout=SOURCE, value=1.0)
+    later = context.layer("upperTriangular", ones, layout=SOURCE, k=before + 1)
+    least = context.constant([-FLOAT_MAX])
+    return emit(context, "whereBroadcastable", later, least, scores)
+
+
+def _added(context: Lowering, scores: Blob, mask: Any, filler: float) -> Blob:
+    """What a mask adds to scores [batch, heads, length, keys]: 0, or a large negative number.
+
+    A mask is [batch, keys], [batch, length, keys], or the number of keys that count, [batch],
+    perhaps followed by the place of the first that does.
+    """
+    array = mask.array if isinstance(mask, Constant) else None
+    rank = array.ndim if array is not None else mask.rank
+    if rank == 4:
+        raise ConversionError("a mask of four axes: onnxruntime does not take it, either")
+    if rank == 1:
+        return _by_lengths(context, scores, _blob(context, mask), filler)
+    kept = (
+        emit(context, "greaterThan", mask, alpha=0.0)
+        if array is None
+        else context.constant(array > 0)
+    )
+    axes = (1, 2) if rank == 2 else (1,)
+    return context.expand(affine(context, kept, -filler, filler), *axes)
+
+
+def _by_lengths(context: Lowering, scores: Blob, counts: Blob, filler: float) -> Blob:
+    batch, given = scores.known[0], counts.known[0]
+    if batch is None or given is None:  # a number for each sentence; others do not fit
+        last = sliced(context, scores, [-1] * 3, [2**31 - 1] * 3, [1, 2, 3], None)
+        each = context.layer("squeeze", last, layout=SOURCE, axes=(1, 2, 3))
+        counts, given = context.layer("reshapeLike", counts, each, layout=SOURCE), batch
+    elif given in (batch, 2 * batch):
+        use(scores, [0])
+        use(counts, [0])
+    else:
+        raise ConversionError(f"a mask of {given} numbers for {batch} sentences")
+    places = _numbered(context, scores, 3)
+    ends = counts if given == batch else sliced(context, counts, [0], [batch], [0], None)
+    left_out = emit(context, "greaterEqual", places, context.expand(ends, 1))
+    if given != batch:
+        starts = sliced(context, counts, [batch], [given], [0], None)
+        early = emit(context, "lessThan", places, context.expand(starts, 1))
+        left_out = emit(context, "logicalOr", left_out, early)
+    return context.expand(affine(context, left_out, filler), 1, 2)
