@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from mlferry.converters.keras.ops import OPS as KERAS
+from mlferry.converters.onnx.ml import OPS as PREDICTORS
 from mlferry.converters.onnx.ops import OPS as ONNX
 from mlferry.converters.tensorflow.ops import OPS as TENSORFLOW
 from mlferry.exporters.onnx.network import SPECIAL
@@ -104,7 +105,73 @@ def onnx_page() -> str:
             "## Control flow\n\nConditions that are known are resolved, and up to eight rounds of "
             "a loop that has no weights; others become Core ML's branch and loop, where shapes "
             "stay the same. The weights of a loop's body are stored once. A condition on an input "
-            'that is always the same: `mlferry.TensorType("rate", value=16000)`.\n',
+            'that is always the same: `mlferry.TensorType("rate", value=16000)`.',
+            predictors(),
+        ]
+    )
+
+
+_MADE = {
+    "ArrayFeatureExtractor": "arrayFeatureExtractor; at an `ArgMax`, the label of a classifier; at "
+    "other computed places a neural network",
+    "Binarizer": "a neural network",
+    "CategoryMapper": "categoricalMapping",
+    "DictVectorizer": "dictVectorizer and featureVectorizer",
+    "FeatureVectorizer": "featureVectorizer",
+    "Imputer": "imputer",
+    "LabelEncoder": "categoricalMapping; with float values oneHotEncoder and glmRegressor, too",
+    "LinearClassifier": "glmClassifier; scores that are no distribution: a neural network",
+    "LinearRegressor": "glmRegressor; of several targets a neural network",
+    "Normalizer": "normalizer; MAX, the largest value and not the largest magnitude: a neural "
+    "network; L1 behind LOGISTIC scores: glmClassifier, one-vs-rest",
+    "OneHotEncoder": "oneHotEncoder, one a column",
+    "SVMClassifier": "supportVectorClassifier, one for the label and one for the probabilities; "
+    "without those supportVectorRegressor for the decision of each pair",
+    "SVMRegressor": "supportVectorRegressor",
+    "Scaler": "scaler",
+    "TreeEnsemble": "treeEnsembleRegressor",
+    "TreeEnsembleClassifier": "treeEnsembleClassifier",
+    "TreeEnsembleRegressor": "treeEnsembleRegressor",
+    "ZipMap": "the dictionary of a classifier's probabilities",
+}
+_NOT_MADE = {
+    "LabelEncoder": "float keys",
+    "LinearClassifier": "PROBIT, SOFTMAX_ZERO",
+    "LinearRegressor": "`post_transform`",
+    "SVMClassifier": "`post_transform`; linear machines without support vectors",
+    "SVMRegressor": "`post_transform`, `one_class`",
+    "TreeEnsemble": "BRANCH_MEMBER, MIN, MAX, `post_transform`",
+    "TreeEnsembleClassifier": "PROBIT, SOFTMAX_ZERO; two classes with weights of both, or with "
+    "two `base_values`",
+    "TreeEnsembleRegressor": "MIN, MAX, PROBIT; `post_transform` of one target",
+}
+
+
+def predictors() -> str:
+    """The ops of the domain `ai.onnx.ml`, and what becomes of them."""
+    rows = [f"| `{name}` | {_MADE[name]} | {_NOT_MADE.get(name, '')} |" for name in PREDICTORS]
+    return "\n".join(
+        [
+            "## scikit-learn, XGBoost, LightGBM\n",
+            "Their models come as ONNX (skl2onnx, onnxmltools) in the domain `ai.onnx.ml`. Such a "
+            "file becomes Core ML's own predictors: one model, or a pipeline, with ordinary ops "
+            "between them as neural networks. `predict` gives onnxruntime's labels and scores.\n",
+            "| op | becomes | refused, with an error |",
+            "|---|---|---|",
+            *rows,
+            "",
+            "- One sample a prediction: a tensor [N, C] is the multi-array [C]; text or int64 "
+            "columns [N, 1] are single values; texts [N, C] are the inputs `name_0`, `name_1`, ...",
+            "- The label is a string or int64, scores are a dictionary by label, with or without "
+            "`ZipMap`; both are those of onnxruntime, also where they disagree, as they may for "
+            "support vector machines with probabilities.",
+            "- Trees are added in float32, one after another, as onnxruntime does with one thread: "
+            "equal votes fall alike. With several threads its own labels may change.",
+            "- A NaN goes where `nodes_missing_value_tracks_true` says.",
+            "- Probabilities of a support vector machine for two classes are up to 0.005 from "
+            "onnxruntime's, which iterates where Core ML computes.",
+            "- What runtimes do not agree on is refused; so is what Core ML has nothing like. All "
+            "nodes are named in one error.\n",
         ]
     )
 

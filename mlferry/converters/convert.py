@@ -263,18 +263,17 @@ def convert_graph(graph: Graph, frontend: Frontend, options: Options) -> MLModel
         graph = graph.with_input_names(options.input_names)
 
     try:
-        spec, record = _converted(graph, frontend, options)
+        spec = _converted(graph, frontend, options)
     except ConversionError as error:
         fixed = flexible_errors.fixed(options.inputs)
         if fixed is None or type(error) is not ConversionError:
             raise
-        told = flexible_errors.explained(
+        explained = flexible_errors.explained(
             error, fixed, lambda: _converted(graph, frontend, replace(options, inputs=fixed))
         )
-        if told is error:
+        if explained is error:
             raise
-        raise told from error
-    sizes.write(spec, record)
+        raise explained from error
     told = spec.description.metadata.userDefined
     told["com.github.mlferry.version"] = VERSION
     told["com.github.mlferry.source"] = f"{graph.framework} {graph.release}".strip()
@@ -291,13 +290,25 @@ def convert_graph(graph: Graph, frontend: Frontend, options: Options) -> MLModel
     return model
 
 
-def _converted(graph: Graph, frontend: Frontend, options: Options) -> tuple[Any, sizes.Record]:
-    """The specification, and the axes of its inputs on which the layers depend."""
+def _predictors(graph: Graph, options: Options) -> model_pb2.Model | None:
+    """Trees, linear models and the like, where the source has such nodes."""
+    if graph.framework != "ONNX":
+        return None
+    from mlferry.converters.onnx import ml
+
+    return ml.build(graph, options) if ml.claims(graph, options) else None
+
+
+def _converted(graph: Graph, frontend: Frontend, options: Options) -> model_pb2.Model:
+    """The specification: predictors where the source has such nodes, a network elsewhere."""
 
     def bind(lowering: Lowering) -> None:
         bind_inputs(lowering, options.inputs, takes_constants=frontend.fold is not None)
 
     with context(f"converting {graph.source}"), as_conversion_errors():
+        predictors = _predictors(graph, options)
+        if predictors is not None:
+            return predictors
         lowering = lower(
             graph,
             frontend,
@@ -313,7 +324,8 @@ def _converted(graph: Graph, frontend: Frontend, options: Options) -> tuple[Any,
         )
         record = bound_axes(lowering)
         spec = finish(lowering, options.outputs, options.classifier_config, options.output_names)
-    return spec, record
+        sizes.write(spec, record)
+    return spec
 
 
 _TRIED = 64  # sizes along each flexible axis that a conversion looks at

@@ -61,7 +61,15 @@ def _array(name: str, value: Any, feature: ft.FeatureType) -> NDArray[Any]:
         raise PredictionError(f"{name!r} is no rectangular array: {error}") from error
     if array.dtype.kind not in "fiub":
         raise _refuse(name, value, feature)
-    return fitted(name, array, feature).astype(np.float64)
+    held = features.DTYPES.get(feature.multiArrayType.dataType, "float64")
+    values = fitted(name, array, feature)
+    if held == "int32" and ((values < -(2**31)) | (values >= 2**31)).any():
+        raise PredictionError(f"{name!r} has values that int32 cannot hold")
+    with np.errstate(over="ignore"):
+        return (values.astype(held) if held in _ROUNDED else values).astype(np.float64)
+
+
+_ROUNDED = ("float32", "float16")  # what an array of these types holds is what a model gets
 
 
 def _dictionary(name: str, value: Any, feature: ft.FeatureType) -> dict[Any, float]:

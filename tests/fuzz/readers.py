@@ -199,6 +199,27 @@ def _onnx_models() -> list[bytes]:
     return [onnx.parser.parse_model(text).SerializeToString() for text in full]
 
 
+def _onnx_predictors() -> list[bytes]:
+    """A model of each `ai.onnx.ml` op."""
+    from tests.converters.onnx.ml_cases import CASES
+
+    firsts = {case.nodes[0].op_type: case for case in reversed(CASES)}
+    return [case.model().SerializeToString() for _, case in sorted(firsts.items())]
+
+
+def _predictors() -> list[bytes]:
+    """Linear models, support vector machines, nearest neighbours."""
+    from tests.spec.broken_predictors import SANE
+
+    return [make().SerializeToString() for make in SANE.values()]
+
+
+def _predictor(data: bytes) -> None:
+    with mlferry.limits.changed(**SMALL), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        mlferry.MLModel(model_pb2.Model.FromString(data)).predict({"x": [1.0, 2.0]})
+
+
 def _onnx(data: bytes) -> None:
     with mlferry.limits.changed(**SMALL), warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -317,6 +338,8 @@ READERS: dict[str, Reader] = {
         lambda: _saved(".h5"), (mutate.config_of(attribute="model_config"),), _config,
     ),
     "onnx": Reader(_onnx_models, (*mutate.BYTES, *[mutate.protobuf(_onnx_proto)] * 6), _onnx),
+    "onnx predictors": Reader(_onnx_predictors, (mutate.protobuf(_onnx_proto),), _onnx),
+    "predictors": Reader(_predictors, (_SPEC,), _predictor),
     "graphdef": Reader(
         _graphs, (*mutate.BYTES, *[mutate.protobuf(_graph_proto)] * 6),
         lambda data: _converted(data, ".pb"), 20_000, TENSORFLOW_STARTS,

@@ -270,8 +270,8 @@ def test_broken_classes(index: int) -> None:
 
 
 def test_a_kind_that_cannot_predict_loads_and_saves(tmp_path: Path) -> None:
-    spec = model_pb2.Model(specificationVersion=1)
-    spec.supportVectorRegressor.rho = 1.0
+    spec = model_pb2.Model(specificationVersion=3)
+    spec.bayesianProbitRegressor.numberOfFeatures = 1
     feature = spec.description.input.add(name="x")
     feature.type.doubleType.SetInParent()
     output = spec.description.output.add(name="y")
@@ -280,7 +280,7 @@ def test_a_kind_that_cannot_predict_loads_and_saves(tmp_path: Path) -> None:
     model = mlferry.MLModel(spec)
     saved = mlferry.MLModel(model.save(tmp_path / "m.mlmodel"))
     assert saved.get_spec() == spec
-    with pytest.raises(UnsupportedModelError, match="supportVectorRegressor"):
+    with pytest.raises(UnsupportedModelError, match="bayesianProbitRegressor"):
         saved.predict({"x": 1.0})
 
 

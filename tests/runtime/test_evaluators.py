@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 import mlferry
-from mlferry.errors import MlferryError, PredictionError
+from mlferry.errors import MlferryError, PredictionError, UnsupportedModelError
 from mlferry.runtime.evaluators import EVALUATORS
+from mlferry.runtime.evaluators.registry import _WHY_NOT
 from mlferry.spec import features as ft, networks
 from mlferry.spec.fields import fill
 from mlferry.spec.proto import model_pb2
@@ -115,6 +116,9 @@ ROWS = [
         {"x": ft.int64()}, {"y": array(1)}, {"x": 9}, {"y": [0]}),
     Row("dictVectorizer", {"stringToIndex": {"vector": ["a", "b"]}},
         {"x": ft.dictionary(True)}, {"y": array(2)}, {"x": {"b": 2.0, "z": 1.0}}, {"y": [0, 2]}),
+    Row("dictVectorizer", {"stringToIndex": {"vector": ["a", "c", "b", "z"]}},
+        {"x": ft.dictionary(True)}, {"y": ft.dictionary(False)}, {"x": {"c": 8.0, "a": 4.0}},
+        {"y": {0: 4.0, 1: 8.0}}),
     Row("categoricalMapping", {"stringToInt64Map": {"map": {"a": 3}}, "int64Value": -1},
         {"x": ft.string()}, {"y": ft.int64()}, {"x": "q"}, {"y": -1}),
     Row("categoricalMapping", {"int64ToStringMap": {"map": {3: "a"}}},
@@ -153,6 +157,39 @@ ROWS = [
         TWO, {"p": ft.dictionary(False), "what": ft.int64()},
         {"x": [math.log(2), math.log(5)]}, {"p": {7: 1 / 8, 8: 2 / 8, 9: 5 / 8}, "what": 9},
         **CLASSES),
+    Row("glmClassifier",
+        {"weights": [{"value": [1, -1]}], "offset": [0.5], "classEncoding": "OneVsRest", **STRINGS},
+        TWO, LABELLED, {"x": [1, 0]},
+        {"p": {"no": sigmoid(-1.5), "yes": sigmoid(1.5)}, "what": "yes"}, **CLASSES),
+    Row("glmClassifier",
+        {"weights": [{"value": [1, -1]}], "postEvaluationTransform": "Probit", **STRINGS},
+        TWO, LABELLED, {"x": [0, 1.96]}, {"p": {"no": 0.9750021, "yes": 0.0249979}, "what": "no"},
+        **CLASSES),
+    Row("glmClassifier",  # all three far below 0: no chance of a class, and still shares
+        {"weights": [{"value": [1, 0]}, {"value": [0, 1]}, {"value": [1, 1]}],
+         "classEncoding": "OneVsRest", "int64ClassLabels": {"vector": [7, 8, 9]}},
+        TWO, {"p": ft.dictionary(False), "what": ft.int64()},
+        {"x": [-800, -800 + math.log(3)]}, {"p": {7: 1 / 4, 8: 3 / 4, 9: 0}, "what": 8},
+        **CLASSES),
+    Row("supportVectorRegressor",
+        {"kernel": {"linearKernel": {}}, "rho": 0.25, "coefficients": {"alpha": [0.5, -1]},
+         "denseSupportVectors": {"vectors": [{"values": [1, 2]}, {"values": [3, 0]}]}},
+        TWO, Y, {"x": [1, 1]}, {"y": -1.75}),
+    Row("supportVectorClassifier",
+        {"kernel": {"linearKernel": {}}, "rho": [0], "coefficients": [{"alpha": [1, -1]}],
+         "numberOfSupportVectorsPerClass": [1, 1], "probA": [-1], "probB": [0.5],
+         "sparseSupportVectors": {"vectors": [{"nodes": [{"index": 1, "value": 1}]},
+                                              {"nodes": [{"index": 2, "value": 1}]}]}, **STRINGS},
+        TWO, LABELLED, {"x": [1, 3]},
+        {"p": {"no": sigmoid(-2.5), "yes": sigmoid(2.5)}, "what": "yes"}, **CLASSES),
+    Row("kNearestNeighborsClassifier",
+        {"numberOfNeighbors": {"defaultValue": 3}, "inverseDistanceWeighting": {},
+         "nearestNeighborsIndex": {
+             "numberOfDimensions": 2, "linearIndex": {}, "squaredEuclideanDistance": {},
+             "floatSamples": [{"vector": [0, 0]}, {"vector": [3, 0]}, {"vector": [1, 2]}]},
+         "stringClassLabels": {"vector": ["no", "yes", "no"]}},
+        TWO, LABELLED, {"x": [1, 0]},
+        {"p": {"no": 1.25 / 1.5, "yes": 0.25 / 1.5}, "what": "no"}, **CLASSES),
     tree([1.5, 0], -0.5),
     tree([2, -1], 2.5),
     tree([2, 0], 3.5),
@@ -188,11 +225,18 @@ def test_values(row: Row) -> None:
 
 def test_every_evaluator_has_a_row() -> None:
     elsewhere = {*networks.NETWORK_KINDS, *networks.PIPELINE_KINDS, "customModel",
-                 "nonMaximumSuppression"}  # fmt: skip
+                 "nonMaximumSuppression", "mlProgram"}  # fmt: skip
     assert set(EVALUATORS) - elsewhere == {row.kind for row in ROWS}
 
 
 WRONG: list[tuple[Row, str]] = [
+    (Row("glmClassifier", {"weights": [{"value": [1, 0]}], **STRINGS}, TWO, LABELLED,
+         {"x": [math.nan, 0]}, {}, **CLASSES), "no likeliest class"),
+    (Row("treeEnsembleRegressor", {"treeEnsemble": {"nodes": [*TREE, TREE[1]]}}, TWO, Y,
+         {"x": [2, 2]}, {}), "two nodes of the same nodeId"),
+    (Row("treeEnsembleRegressor",
+         {"treeEnsemble": {**ENSEMBLE, "basePredictionValue": [0.5, 0.5]}}, TWO, Y,
+         {"x": [2, 2]}, {}), "2 values for 1 outputs"),
     (Row("oneHotEncoder", {"stringCategories": {"vector": ["a"]}}, {"x": ft.string()},
          {"y": array(1)}, {"x": "z"}, {}), "'z' is none of the 1 categories"),
     (Row("categoricalMapping", {"stringToInt64Map": {"map": {"a": 3}}}, {"x": ft.string()},
@@ -218,6 +262,65 @@ def test_what_does_not_fit(index: int) -> None:
     row, message = WRONG[index]
     with pytest.raises(MlferryError, match=message):
         mlferry.MLModel(row.spec()).predict(row.given)
+
+
+def test_an_array_holds_what_its_type_holds() -> None:
+    """0.1 as float32 lies above 0.1, so that another leaf is reached."""
+    nodes = [{**TREE[0], "branchFeatureValue": 0.1}, *TREE[1:]]
+    feature = {"x": ft.multi_array((2,), "float32")}
+    row = Row("treeEnsembleRegressor", {"treeEnsemble": {"nodes": nodes}}, feature, Y,
+              {"x": [0.1, 0]}, {"y": 3.0})  # fmt: skip
+    same(mlferry.MLModel(row.spec()).predict(row.given), row.wanted)
+
+
+def test_an_array_of_integers_holds_32_bits() -> None:
+    pick = Row("arrayFeatureExtractor", {"extractIndex": [1]}, {"x": ft.multi_array((2,), "int32")},
+               {"y": ft.int64()}, {"x": [1, 2**31]}, {})  # fmt: skip
+    with pytest.raises(PredictionError, match="values that int32 cannot hold"):
+        mlferry.MLModel(pick.spec()).predict(pick.given)
+
+
+def test_votes_in_float32_are_equal() -> None:
+    """Ten trees of 0.1 each: five votes are half, as in the libraries that such trees come from."""
+    nodes = [{**node, "treeId": tree,
+              "evaluationInfo": [{"evaluationValue": float(np.float32(0.1)) * (tree < 5)}]}
+             for tree in range(10) for node in [TREE[1]]]  # fmt: skip
+    row = Row("treeEnsembleClassifier", {"treeEnsemble": {"nodes": nodes}, **STRINGS}, TWO,
+              LABELLED, {"x": [0, 0]}, {"p": {"no": 0.5, "yes": 0.5}, "what": "no"},
+              **CLASSES)  # fmt: skip
+    same(mlferry.MLModel(row.spec()).predict(row.given), row.wanted)
+
+
+def test_trees_without_labels_count_them() -> None:
+    params = {"treeEnsemble": {**ENSEMBLE, "numPredictionDimensions": 2,
+                               "basePredictionValue": [0.0, 2.5]}}  # fmt: skip
+    outputs = {"what": ft.int64()}
+    row = Row("treeEnsembleClassifier", params, TWO, outputs, {"x": [2, -1]}, {"what": 1},
+              names={"label": "what"})  # fmt: skip
+    same(mlferry.MLModel(row.spec()).predict(row.given), row.wanted)
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("textClassifier", "is in the file"), ("wordTagger", "is in the file"),
+        ("gazetteer", "is in the file"), ("wordEmbedding", "is in the file"),
+        ("visionFeaturePrint", "is part of Apple's systems"),
+        ("audioFeaturePrint", "is part of Apple's systems"),
+        ("soundAnalysisPreprocessing", "how they compute it is not in the file"),
+    ],
+)  # fmt: skip
+def test_apples_models_say_what_is_missing(kind: str, message: str) -> None:
+    spec = build(kind, {}, {"text": ft.string()}, {"y": ft.string()}, label="y")
+    spec.specificationVersion = 6
+    with pytest.raises(UnsupportedModelError, match=message):
+        mlferry.MLModel(spec).predict({"text": "good"})
+
+
+def test_every_kind_is_evaluated_or_says_why_not() -> None:
+    kinds = model_pb2.Model.DESCRIPTOR.oneofs_by_name["Type"].fields
+    assert {kind.name for kind in kinds} <= {*EVALUATORS, *_WHY_NOT}
+    assert not set(EVALUATORS) & set(_WHY_NOT)
 
 
 # ---- detection -------------------------------------------------------------------------

@@ -25,7 +25,7 @@ from mlferry.spec import features, io, networks, weights
 from mlferry.spec.problems import Problem
 from mlferry.spec.proto import features_pb2 as ft, model_pb2, neural_network_pb2 as nn
 from mlferry.spec.reflection import is_map, is_repeated
-from tests.spec import broken_training
+from tests.spec import broken_predictors, broken_training
 from tests.spec.broken_layers import LAYER_CASES, MORE_SANE, SANE_PARAMS, WITH_INPUTS, layer_model
 from tests.spec.broken_models import ARRAY, CASES, LAYER, OUTPUT, SANE, Case, on, plain, put
 
@@ -33,12 +33,15 @@ Model = model_pb2.Model
 OUTSIDE_OF_LOOPS = ("loopBreak", "loopContinue")
 
 
-@pytest.mark.parametrize("name", [*SANE, *broken_training.SANE])
+ALL_SANE = {**SANE, **broken_training.SANE, **broken_predictors.SANE}
+
+
+@pytest.mark.parametrize("name", ALL_SANE)
 def test_sane_models_have_no_problems(name: str) -> None:
-    assert validate({**SANE, **broken_training.SANE}[name]()) == []
+    assert validate(ALL_SANE[name]()) == []
 
 
-ALL = [*CASES, *broken_training.CASES]
+ALL = [*CASES, *broken_training.CASES, *broken_predictors.CASES]
 
 
 @pytest.mark.parametrize("case", ALL, ids=[case[0] for case in ALL])

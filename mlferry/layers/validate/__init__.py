@@ -2,7 +2,8 @@
 
 Each module holds one family of rules; a rule is a small function in a registry (`rules`), so a
 further one is a function with a decorator. What a device computes with is checked, and what it
-trains; the insides of models that are no neural networks are not.
+trains; of models that are no neural networks, linear ones, support vector machines and nearest
+neighbours. Trees are checked when they are evaluated.
 """
 
 from __future__ import annotations
@@ -14,10 +15,13 @@ from mlferry.layers.validate import (  # noqa: F401 (they register their functio
     interface,
     layer_weights,
     layers,
+    linear,
     model,
+    neighbors,
     outputs,
     pipeline,
     preprocessing,
+    support_vectors,
     topology,
     training,
 )

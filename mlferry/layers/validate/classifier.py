@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
-from mlferry.layers.validate.rules import network_rule
+from mlferry.layers.validate.rules import model_rule, network_rule
 from mlferry.spec import networks
 from mlferry.spec.problems import Problems, error, hint, listed, note, warning
 from mlferry.spec.proto import features_pb2 as ft, model_pb2, neural_network_pb2 as nn
@@ -22,24 +23,58 @@ def _output(spec: model_pb2.Model, name: str) -> ft.FeatureType | None:
     return None
 
 
-@network_rule
-def labels(spec: model_pb2.Model, network: networks.Network) -> Problems:
-    """A classifier has labels, each once."""
-    if not isinstance(network, nn.NeuralNetworkClassifier):
+CLASSIFIERS = (
+    "neuralNetworkClassifier",
+    "glmClassifier",
+    "supportVectorClassifier",
+    "treeEnsembleClassifier",
+    "kNearestNeighborsClassifier",
+)
+REGRESSORS = (
+    "neuralNetworkRegressor",
+    "glmRegressor",
+    "supportVectorRegressor",
+    "treeEnsembleRegressor",
+)
+
+
+def _classifier(spec: model_pb2.Model) -> Any:
+    """The parameters of a classifier of any kind, or None for another model."""
+    kind = spec.WhichOneof("Type")
+    return getattr(spec, kind) if kind in CLASSIFIERS else None
+
+
+def _wanted(classifier: Any) -> tuple[str, str] | None:
+    """The types of the label and of the keys that fit the labels."""
+    default = {"defaultStringLabel": "stringClassLabels", "defaultInt64Label": "int64ClassLabels"}
+    field = classifier.WhichOneof("ClassLabels")
+    if not field and "defaultStringLabel" in classifier.DESCRIPTOR.fields_by_name:
+        field = default.get(classifier.WhichOneof("DefaultClassLabel") or "")
+    return _LABELS.get(field or "")
+
+
+@model_rule
+def labels(spec: model_pb2.Model) -> Problems:
+    """A classifier has labels, each once; those of nearest neighbours are a sample's each."""
+    kind, classifier = spec.WhichOneof("Type"), _classifier(spec)
+    if classifier is None or kind == "kNearestNeighborsClassifier":
         return
-    field = network.WhichOneof("ClassLabels")
-    found = getattr(network, field).vector if field else ()
-    if not found:
+    field = classifier.WhichOneof("ClassLabels")
+    found = getattr(classifier, field).vector if field else ()
+    if not found and kind == "treeEnsembleClassifier":
+        yield note("it has no labels: they are 0, 1, ...", "classifier")
+    elif not found:
         yield error(f"it has no labels: {' or '.join(_LABELS)}", "classifier")
     twice = [label for label, count in Counter(found).items() if count > 1]
     if twice:
         yield warning(f"labels are there more than once: {listed(map(repr, twice))}", "classifier")
 
 
-@network_rule
-def predicted_label(spec: model_pb2.Model, network: networks.Network) -> Problems:
+@model_rule
+def predicted_label(spec: model_pb2.Model) -> Problems:
     """The predicted label is an output of the labels' type."""
-    if not isinstance(network, nn.NeuralNetworkClassifier):
+    classifier = _classifier(spec)
+    if classifier is None:
         return
     name = spec.description.predictedFeatureName
     if not name:
@@ -50,17 +85,18 @@ def predicted_label(spec: model_pb2.Model, network: networks.Network) -> Problem
         known = hint(name, (feature.name for feature in spec.description.output))
         yield warning(f"predictedFeatureName {name!r} is no output.{known}", "description")
         return
-    wanted, found = _LABELS.get(network.WhichOneof("ClassLabels") or ""), type_.WhichOneof("Type")
+    wanted, found = _wanted(classifier), type_.WhichOneof("Type")
     if wanted and found != wanted[0]:
         yield warning(
             f"its type is {found}; for these labels it is {wanted[0]}", f"output {name!r}"
         )
 
 
-@network_rule
-def predicted_probabilities(spec: model_pb2.Model, network: networks.Network) -> Problems:
+@model_rule
+def predicted_probabilities(spec: model_pb2.Model) -> Problems:
     """The probabilities are an output: a dictionary with keys of the labels' type."""
-    if not isinstance(network, nn.NeuralNetworkClassifier):
+    classifier = _classifier(spec)
+    if classifier is None:
         return
     name = spec.description.predictedProbabilitiesName
     if not name:
@@ -70,7 +106,7 @@ def predicted_probabilities(spec: model_pb2.Model, network: networks.Network) ->
         known = hint(name, (feature.name for feature in spec.description.output))
         yield warning(f"predictedProbabilitiesName {name!r} is no output.{known}", "description")
         return
-    wanted, found = _LABELS.get(network.WhichOneof("ClassLabels") or ""), type_.WhichOneof("Type")
+    wanted, found = _wanted(classifier), type_.WhichOneof("Type")
     where = f"output {name!r}"
     if found == "multiArrayType":
         yield note("its type is multiArrayType; dictionaryType is usual", where)
@@ -102,10 +138,10 @@ def probability_blob(spec: model_pb2.Model, network: networks.Network) -> Proble
         )
 
 
-@network_rule
-def regression(spec: model_pb2.Model, network: networks.Network) -> Problems:
+@model_rule
+def regression(spec: model_pb2.Model) -> Problems:
     """The predicted value of a regressor is an output: a number or a multi-array."""
-    if not isinstance(network, nn.NeuralNetworkRegressor):
+    if spec.WhichOneof("Type") not in REGRESSORS:
         return
     name = spec.description.predictedFeatureName
     type_ = _output(spec, name)

@@ -7,10 +7,12 @@ from features to features. `prepare` picks it; kinds that cannot run here say wh
 from mlferry.runtime.evaluators import (  # noqa: F401 (they register their functions)
     custom,
     detection,
+    neighbors,
     network,
     pipeline,
     predictors,
     program,
+    support_vectors,
     transforms,
 )
 from mlferry.runtime.evaluators.registry import EVALUATORS, Evaluator, prepare

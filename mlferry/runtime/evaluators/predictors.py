@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mlferry import limits
 from mlferry.errors import PredictionError, SpecError
 from mlferry.runtime import features
 from mlferry.runtime.evaluators.network import class_labels, classify
@@ -24,20 +26,30 @@ Vector = NDArray[np.float64]
 Score = Callable[[Vector], Vector]
 
 
-def _regressor(model: model_pb2.Model, score: Score) -> Evaluator:
+def regressor(model: model_pb2.Model, score: Score) -> Evaluator:
     """All inputs as one vector, the result under the predicted feature's name."""
     target = model.description.predictedFeatureName or model.description.output[0].name
-    return checked(model, lambda data: {target: score(_row(model, data))})
+    return checked(model, lambda data: {target: score(row(model, data))})
 
 
 def _classifier(model: model_pb2.Model, labels: Any, chances: Score) -> Evaluator:
     def run(data: Mapping[str, Any]) -> dict[str, Any]:
-        return classify(chances(_row(model, data)), labels, model.description)
+        values = chances(row(model, data))
+        if np.isnan(values).any():
+            raise PredictionError(NO_NUMBER)
+        return classify(values, labels, model.description)
 
     return checked(model, run)
 
 
-def _row(model: model_pb2.Model, data: Mapping[str, Any]) -> Vector:
+NO_NUMBER = (
+    "there is no likeliest class: what the model computes is not a number. Look for NaN or "
+    "infinity among the inputs"
+)
+
+
+def row(model: model_pb2.Model, data: Mapping[str, Any]) -> Vector:
+    """All inputs of a model as one vector, in the order of its description."""
     return features.vector([data.get(f.name, math.nan) for f in model.description.input])
 
 
@@ -45,8 +57,9 @@ def _row(model: model_pb2.Model, data: Mapping[str, Any]) -> Vector:
 
 
 def logistic(x: Vector) -> Vector:
-    """1 / (1 + exp(-x)), without overflow."""
-    result: Vector = 0.5 * np.tanh(0.5 * x) + 0.5
+    """1 / (1 + exp(-x)), without overflow, and with all digits where it is near 0."""
+    small = np.exp(-np.abs(x))
+    result: Vector = np.where(x >= 0, 1.0, small) / (1 + small)
     return result
 
 
@@ -61,6 +74,8 @@ def _linear(params: pp.GLMRegressor | pp.GLMClassifier) -> Score:
         raise SpecError("a generalized linear model needs weights, as many for every output")
     weights = np.array(rows)
     offset = np.array(params.offset or [0.0] * len(rows))
+    if offset.size != len(rows):
+        raise SpecError(f"a linear model has {len(rows)} rows of weights and {offset.size} offsets")
 
     def score(x: Vector) -> Vector:
         if x.size != weights.shape[1]:
@@ -72,32 +87,45 @@ def _linear(params: pp.GLMRegressor | pp.GLMClassifier) -> Score:
 
 
 @evaluator("glmRegressor")
-def glm_regressor(model: model_pb2.Model, classes: CustomClasses) -> Evaluator:
+def glmregressor(model: model_pb2.Model, classes: CustomClasses) -> Evaluator:
     """weights * x + offset, then nothing, the logistic function or the normal one."""
     params = model.glmRegressor
     linear = _linear(params)
     link = (lambda s: s, logistic, probit)[params.postEvaluationTransform]
-    return _regressor(model, lambda x: link(linear(x)))
+    return regressor(model, lambda x: link(linear(x)))
 
 
 @evaluator("glmClassifier")
 def glm_classifier(model: model_pb2.Model, classes: CustomClasses) -> Evaluator:
-    """With a reference class (the first), its score is 0; one-vs-rest scores are normalized."""
+    """A row of weights a class, or for all but the first.
+
+    For two classes there is one row, in both encodings, whose link gives the chance of the
+    second class. With a reference class, the first, the scores beside its 0 go through softmax;
+    one-vs-rest chances are divided by their sum, as scikit-learn does.
+
+    Raises:
+        SpecError: the normal distribution function links more than two classes, for which the
+            format does not define it.
+    """
     params = model.glmClassifier
     linear, labels = _linear(params), class_labels(params)
+    if params.postEvaluationTransform == pp.GLMClassifier.Probit and len(labels) > 2:
+        raise SpecError(f"Probit is defined for two classes; the model has {len(labels)}")
+    one_vs_rest = params.classEncoding == pp.GLMClassifier.OneVsRest
     link = (logistic, probit)[params.postEvaluationTransform]
 
     def chances(x: Vector) -> Vector:
         scores = linear(x)
-        if params.classEncoding == pp.GLMClassifier.OneVsRest:
-            each = link(scores)
-            total = float(each.sum())
-            normalized: Vector = each / (total or 1.0)
-            return normalized
         if scores.size == 1:
             positive = link(scores)
-            return np.concatenate([1 - positive, positive])
-        return softmax(np.concatenate([[0.0], scores]))
+            return np.concatenate([link(-scores), positive])
+        if not one_vs_rest:
+            return softmax(np.concatenate([[0.0], scores]))
+        if link is logistic:  # by logarithms: far from every class all chances would be 0
+            return softmax(-np.logaddexp(0.0, -scores))
+        each = link(scores)
+        normalized: Vector = each / each.sum()
+        return normalized
 
     return _classifier(model, labels, chances)
 
@@ -123,30 +151,84 @@ _BRANCHES: tuple[Callable[[float, float], bool], ...] = (
 
 
 def _forest(params: pp.TreeEnsembleParameters) -> Score:
-    """The base values and, of every tree, the values of the leaf that is reached.
+    """Of every tree the values of the leaf that is reached, added, and the base values.
+
+    Trees whose numbers are all float32 ones are added in float32: Core ML's compiler looks for
+    that, as coremltools' converter of XGBoost tells, and so do the libraries that such trees come
+    from. It decides between classes with equal votes.
 
     Raises:
-        SpecError: a tree has no root, or a branch names a node that does not exist.
+        SpecError: a tree has no root, a node is there twice, a branch names a node that does not
+            exist, or the base values are not as many as the outputs.
     """
     nodes = {(node.treeId, node.nodeId): node for node in params.nodes}
+    if len(nodes) != len(params.nodes):
+        raise SpecError("a tree has two nodes of the same nodeId")
     size = params.numPredictionDimensions or 1
-    base = np.zeros(size)
-    base[: len(params.basePredictionValue)] = params.basePredictionValue
-    roots = _roots(nodes)
+    values = np.array(params.basePredictionValue, np.float64)
+    if values.size not in (0, size):
+        raise SpecError(f"basePredictionValue has {values.size} values for {size} outputs")
+    limits.check_blob((size,))
+    dtype = np.float32 if _is_float32(params) else np.float64
+    base = (values if values.size else np.zeros(size)).astype(dtype)
+    held, roots = _read(nodes), _roots(nodes)
 
     def score(x: Vector) -> Vector:
-        result: Vector = base.copy()
+        result, row = np.zeros(size, dtype), x.tolist()
         for root in roots:
-            for info in _leaf(nodes, root, x).evaluationInfo:
-                if info.evaluationIndex >= size:
-                    raise PredictionError(f"a leaf adds to output {info.evaluationIndex}")
-                result[info.evaluationIndex] += info.evaluationValue
-        return result
+            for index, value in _leaf(held, root, row):
+                if index >= size:
+                    raise PredictionError(f"a leaf adds to output {index}")
+                result[index] += dtype(value)
+        total: Vector = (result + base).astype(np.float64)
+        return total
 
     return score
 
 
-def _roots(nodes: Mapping[tuple[int, int], _Node]) -> list[_Node]:
+@dataclass(frozen=True)
+class _Branch:
+    """A node that is no leaf; a leaf is the list of what it adds."""
+
+    goes: Callable[[float, float], bool]
+    column: int
+    limit: float
+    true: tuple[int, int]
+    false: tuple[int, int]
+    missing: bool
+
+
+_Leaf = list[tuple[int, float]]
+
+
+def _read(nodes: Mapping[tuple[int, int], _Node]) -> dict[tuple[int, int], _Branch | _Leaf]:
+    """The nodes without their messages, whose fields take long to read."""
+    held: dict[tuple[int, int], _Branch | _Leaf] = {}
+    for key, node in nodes.items():
+        if node.nodeBehavior == _Node.LeafNode:
+            held[key] = [(i.evaluationIndex, i.evaluationValue) for i in node.evaluationInfo]
+            continue
+        held[key] = _Branch(
+            _BRANCHES[node.nodeBehavior],
+            node.branchFeatureIndex,
+            node.branchFeatureValue,
+            (key[0], node.trueChildNodeId),
+            (key[0], node.falseChildNodeId),
+            node.missingValueTracksTrueChild,
+        )
+    return held
+
+
+def _is_float32(params: pp.TreeEnsembleParameters) -> bool:
+    """Whether float32 holds every number of the trees."""
+    numbers = [node.branchFeatureValue for node in params.nodes]
+    numbers += [info.evaluationValue for node in params.nodes for info in node.evaluationInfo]
+    array = np.array([*numbers, *params.basePredictionValue])
+    with np.errstate(over="ignore"):
+        return bool(np.array_equal(array, array.astype(np.float32), equal_nan=True))
+
+
+def _roots(nodes: Mapping[tuple[int, int], _Node]) -> list[tuple[int, int]]:
     children = set()
     for (tree, _), node in nodes.items():
         if node.nodeBehavior == _Node.LeafNode:
@@ -155,28 +237,26 @@ def _roots(nodes: Mapping[tuple[int, int], _Node]) -> list[_Node]:
             if child not in nodes:
                 raise SpecError(f"tree {tree} has no node {child[1]}, to which a branch leads")
             children.add(child)
-    roots = [node for key, node in nodes.items() if key not in children]
+    roots = [key for key in nodes if key not in children]
     trees = {tree for tree, _ in nodes}
-    if sorted(node.treeId for node in roots) != sorted(trees):
+    if sorted(tree for tree, _ in roots) != sorted(trees):
         raise SpecError("every tree of an ensemble has exactly one root")
     return roots
 
 
-def _leaf(nodes: Mapping[tuple[int, int], _Node], node: _Node, x: Vector) -> _Node:
+def _leaf(
+    nodes: Mapping[tuple[int, int], _Branch | _Leaf], key: tuple[int, int], x: Sequence[float]
+) -> _Leaf:
     for _ in range(len(nodes)):
-        if node.nodeBehavior == _Node.LeafNode:
+        node = nodes[key]
+        if isinstance(node, list):
             return node
-        if node.branchFeatureIndex >= x.size:
-            raise PredictionError(f"a tree reads value {node.branchFeatureIndex} of {x.size}")
-        value = float(x[node.branchFeatureIndex])
-        goes = (
-            node.missingValueTracksTrueChild
-            if math.isnan(value)
-            else _BRANCHES[node.nodeBehavior](value, node.branchFeatureValue)
-        )
-        child = node.trueChildNodeId if goes else node.falseChildNodeId
-        node = nodes[(node.treeId, child)]
-    raise PredictionError(f"tree {node.treeId} runs in a circle")
+        if node.column >= len(x):
+            raise PredictionError(f"a tree reads value {node.column} of {len(x)}")
+        value = x[node.column]
+        goes = node.missing if math.isnan(value) else node.goes(value, node.limit)
+        key = node.true if goes else node.false
+    raise PredictionError(f"tree {key[0]} runs in a circle")
 
 
 _TRANSFORMS: tuple[Score, ...] = (
@@ -188,19 +268,20 @@ _TRANSFORMS: tuple[Score, ...] = (
 
 
 @evaluator("treeEnsembleRegressor")
-def tree_ensemble_regressor(model: model_pb2.Model, classes: CustomClasses) -> Evaluator:
+def tree_ensembleregressor(model: model_pb2.Model, classes: CustomClasses) -> Evaluator:
     """The sum over the trees, then the transform."""
     params = model.treeEnsembleRegressor
     forest, transform = _forest(params.treeEnsemble), _TRANSFORMS[params.postEvaluationTransform]
-    return _regressor(model, lambda x: transform(forest(x)))
+    return regressor(model, lambda x: transform(forest(x)))
 
 
 @evaluator("treeEnsembleClassifier")
 def tree_ensemble_classifier(model: model_pb2.Model, classes: CustomClasses) -> Evaluator:
-    """One value for two labels is the chance of the second."""
+    """One value for two labels is the chance of the second; without labels they count from 0."""
     params = model.treeEnsembleClassifier
     forest, transform = _forest(params.treeEnsemble), _TRANSFORMS[params.postEvaluationTransform]
-    labels = class_labels(params)
+    size = params.treeEnsemble.numPredictionDimensions or 1
+    labels = class_labels(params) or list(range(2 if size == 1 else size))
 
     def chances(x: Vector) -> Vector:
         values = transform(forest(x))

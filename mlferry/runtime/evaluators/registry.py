@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
+
 from mlferry.custom import CustomLayer, CustomModel
 from mlferry.errors import (
     MlferryError,
@@ -93,17 +95,27 @@ Factory = Callable[[model_pb2.Model, CustomClasses], Evaluator]
 EVALUATORS: Registry[Factory] = Registry("evaluator")
 evaluator = EVALUATORS.register
 
+_DATA = (
+    "its trained part is in the file (modelParameterData), in a format that Apple has not "
+    "described: only Apple's systems read it"
+)
+_PART_OF_SYSTEM = (
+    "the file names a network that is part of Apple's systems; its weights are not in the file"
+)
 _WHY_NOT = {
-    "supportVectorRegressor": "support vector machines are not evaluated yet",
-    "supportVectorClassifier": "support vector machines are not evaluated yet",
-    "kNearestNeighborsClassifier": "nearest neighbours are not evaluated yet",
     "bayesianProbitRegressor": "Bayesian probit regression is not evaluated yet",
     "itemSimilarityRecommender": "recommenders are not evaluated yet",
     "classConfidenceThresholding": "confidence thresholding is not evaluated yet",
     "linkedModel": "a linked model lies in another file, named at build time of an app",
     "serializedModel": "its content is opaque",
+    **dict.fromkeys(("textClassifier", "wordTagger", "gazetteer", "wordEmbedding"), _DATA),
+    **dict.fromkeys(("visionFeaturePrint", "audioFeaturePrint"), _PART_OF_SYSTEM),
+    "soundAnalysisPreprocessing": (
+        "the file names a step of Apple's systems, the spectrogram that VGGish takes; how they "
+        "compute it is not in the file"
+    ),
+    "none": "the file names no kind, or one of a newer format than is known here",
 }
-_APPLES = "its trained part belongs to Apple's systems and is not in the file"
 
 
 def prepare(model: model_pb2.Model, classes: CustomClasses) -> Evaluator:
@@ -118,7 +130,7 @@ def prepare(model: model_pb2.Model, classes: CustomClasses) -> Evaluator:
     if entry is None:
         raise UnsupportedModelError(
             f"a model of kind {kind!r} loads, shows itself and saves here, but cannot predict: "
-            + _WHY_NOT.get(kind, _APPLES)
+            + _WHY_NOT[kind]
         )
     with _our_errors(f"this model of kind {kind!r} cannot be evaluated"):
         return entry.value(model, classes)
@@ -146,7 +158,8 @@ def checked(model: model_pb2.Model, evaluate: Evaluator) -> Evaluator:
             for feature in description.input
             if data.get(feature.name) is not None
         }
-        with _our_errors(f"what it is given does not fit a {model.WhichOneof('Type')}"):
+        what = f"what it is given does not fit a {model.WhichOneof('Type')}"
+        with _our_errors(what), np.errstate(all="ignore"):
             made = evaluate(given)
         missing = [feature.name for feature in description.output if feature.name not in made]
         if missing:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from mlferry import limits
 from mlferry.errors import PredictionError
 from mlferry.runtime.evaluators.registry import (
     CustomClasses,
@@ -105,9 +106,15 @@ def one_hot_encoder(model: model_pb2.Model, value: Any) -> Any:
 
 @_of_one("dictVectorizer")
 def dict_vectorizer(model: model_pb2.Model, value: Any) -> Any:
-    """A dictionary as an array, in the order of the model's keys; other keys are left out."""
+    """The values at the places of their keys: ``{place: value}``, or an array if so described.
+
+    Places without a key are 0 in an array and left out of a dictionary; keys that the model does
+    not have are left out.
+    """
     kind = model.dictVectorizer.WhichOneof("Map")
     keys = getattr(model.dictVectorizer, kind).vector if kind else ()
+    if model.description.output[0].type.WhichOneof("Type") == "dictionaryType":
+        return {place: value[key] for place, key in enumerate(keys) if key in value}
     return np.array([value.get(key, 0.0) for key in keys])
 
 
@@ -175,6 +182,7 @@ def _column(data: Mapping[str, Any], name: str, size: int) -> Any:
         raise PredictionError(f"no value for the column {name!r}")
     value = data[name]
     if isinstance(value, dict):
+        limits.check_blob((size,))
         part = np.zeros(size)
         for key, number in value.items():
             if not isinstance(key, int) or not 0 <= key < size:

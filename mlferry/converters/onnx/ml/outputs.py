@@ -1,0 +1,156 @@
+"""The outputs of a graph as features, and the pipeline around its models."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mlferry.converters.graph import Value
+from mlferry.converters.onnx.ml.flow import Flow, type_of
+from mlferry.converters.onnx.ml.values import (
+    Cell,
+    Classes,
+    Held,
+    Known,
+    Label,
+    Labels,
+    Parts,
+    Pending,
+    Row,
+    Scores,
+    Table,
+    Zipped,
+)
+from mlferry.errors import ConversionError
+from mlferry.layers import versions
+from mlferry.spec import features, networks
+from mlferry.spec.proto import features_pb2 as ft, model_pb2
+
+
+def finished(
+    flow: Flow, inputs: Sequence[Row | Cell | Table], wanted: Sequence[tuple[str, Value]]
+) -> model_pb2.Model:
+    """The whole model: a pipeline, or the one model that there is.
+
+    Raises:
+        ConversionError: an output is an input, a constant, or nothing that Core ML has.
+    """
+    for name, _ in wanted:
+        if any(name == value.feature for value in inputs):
+            raise ConversionError(f"the output {name!r} is an input of the model")
+        if flow.makes(name):
+            raise ConversionError(f"{name!r} is a feature inside the pipeline: take another name")
+    shown = _classified(flow, wanted)
+    label, scores = "", ""
+    for name, value in wanted:
+        held = flow.values[value.name]
+        if isinstance(held, Label):
+            label = label or name
+        elif isinstance(held, Scores | Zipped):
+            scores = scores or name
+        else:
+            shown[name] = _feature(flow, name, held)
+    spec = model_pb2.Model()
+    for given in inputs:
+        spec.description.input.add(name=given.feature).type.CopyFrom(type_of(given))
+    for name, _ in wanted:
+        spec.description.output.add(name=name).type.CopyFrom(shown[name])
+    return _around(flow, spec, label, scores)
+
+
+def _around(flow: Flow, spec: model_pb2.Model, label: str, scores: str) -> model_pb2.Model:
+    """The pipeline, unless there is one model with the same inputs and outputs."""
+    kept = _needed(flow.models, [feature.name for feature in spec.description.output])
+    if len(kept) == 1 and all(
+        [f.name for f in getattr(kept[0].description, side)]
+        == [f.name for f in getattr(spec.description, side)]
+        for side in ("input", "output")
+    ):
+        return kept[0]
+    outputs = list(spec.description.output)
+    number = len(outputs) == 1 and outputs[0].type.WhichOneof("Type") == "doubleType"
+    kind = "pipelineClassifier" if label else "pipelineRegressor" if number else "pipeline"
+    getattr(spec, kind).SetInParent()
+    pipeline = networks.pipeline_of(spec)
+    assert pipeline is not None
+    pipeline.models.extend(kept)
+    if label:
+        spec.description.predictedFeatureName = label
+        spec.description.predictedProbabilitiesName = scores
+    elif number:
+        spec.description.predictedFeatureName = outputs[0].name
+    spec.specificationVersion = versions.required(spec)
+    return spec
+
+
+def _needed(models: Sequence[model_pb2.Model], outputs: Sequence[str]) -> list[model_pb2.Model]:
+    """The models that an output depends on."""
+    wanted, kept = set(outputs), []
+    for model in reversed(models):
+        if any(feature.name in wanted for feature in model.description.output):
+            kept.append(model)
+            wanted |= {feature.name for feature in model.description.input}
+    return kept[::-1]
+
+
+# ---- labels and scores -----------------------------------------------------------------
+
+
+def _classified(flow: Flow, wanted: Sequence[tuple[str, Value]]) -> dict[str, ft.FeatureType]:
+    """Add the models of all labels and scores; those of one classifier by one model."""
+    shown: dict[str, ft.FeatureType] = {}
+    labels = {n: h for n, v in wanted if isinstance(h := flow.values[v.name], Label)}
+    scores = {n: h for n, v in wanted if isinstance(h := flow.values[v.name], Scores | Zipped)}
+    for name, held in scores.items():
+        keys = _keys(held)
+        classes = _classes_of(flow, held)
+        same = (classes, classes.origin)
+        partner = next((n for n, h in labels.items() if any(h.classes is c for c in same)), "")
+        shown[name] = features.dictionary(isinstance(keys[0], str))
+        if classes.add_both is not None and list(classes.labels) == list(keys):
+            label = partner or flow.fresh(f"{name}_label")
+            classes.add_both(keys, label, name)
+            if partner:
+                shown[partner] = _label_type(labels.pop(partner))
+            continue
+        unused = flow.fresh(f"{name}_label")
+        if classes.add_scores is not None and list(classes.labels) == list(keys):
+            classes.add_scores(keys, unused, name)
+        else:
+            flow.add_choice(classes.scores(), keys, unused, name)
+    for name, label_of in labels.items():
+        label_of.classes.add_label(label_of.classes.labels, name)
+        shown[name] = _label_type(label_of)
+    return shown
+
+
+def _label_type(label: Label) -> ft.FeatureType:
+    return features.string() if isinstance(label.classes.labels[0], str) else features.int64()
+
+
+def _keys(held: Scores | Zipped) -> Labels:
+    return held.labels if isinstance(held, Zipped) else held.classes.labels
+
+
+def _classes_of(flow: Flow, held: Scores | Zipped) -> Classes:
+    if isinstance(held, Scores):
+        return held.classes
+    if isinstance(held.values, Scores):
+        return held.values.classes
+    return flow.classes_of(held.values, held.labels)
+
+
+# ---- other outputs ---------------------------------------------------------------------
+
+
+def _feature(flow: Flow, name: str, held: Held) -> ft.FeatureType:
+    """Give an output its name; the feature is written by the model that makes it."""
+    if isinstance(held, Pending | Parts):
+        held = flow.row(held)
+    if isinstance(held, Known):
+        raise ConversionError(f"the output {name!r} is a constant")
+    if not isinstance(held, Row | Cell | Table):
+        raise ConversionError(f"the output {name!r} is nothing that Core ML has")
+    feature = type_of(held)
+    if held.feature != name:
+        flow.rename(held.feature, name, feature)
+    return feature

@@ -1,0 +1,46 @@
+"""Rules about generalized linear models, as Apple's checker has them."""
+
+from __future__ import annotations
+
+from mlferry.layers.validate.rules import model_rule
+from mlferry.spec.problems import Problems, error, warning
+from mlferry.spec.proto import model_pb2, predictors_pb2 as pp
+
+
+@model_rule
+def linear_weights(spec: model_pb2.Model) -> Problems:
+    """Rows of weights are equally long, and each has an offset."""
+    kind = spec.WhichOneof("Type")
+    if kind not in ("glmRegressor", "glmClassifier"):
+        return
+    params: pp.GLMRegressor | pp.GLMClassifier = getattr(spec, kind)
+    if not params.weights:
+        yield error("it has no weights", kind)
+    if len({len(row.value) for row in params.weights}) > 1:
+        yield error("its rows of weights are of several lengths", kind)
+    if len(params.offset) not in (0, len(params.weights)):
+        found = f"{len(params.offset)} offsets for {len(params.weights)} rows of weights"
+        yield error(found, kind)
+    elif not params.offset:
+        yield warning(f"it has no offsets; write a 0 for each of {len(params.weights)} rows", kind)
+
+
+@model_rule
+def linear_classes(spec: model_pb2.Model) -> Problems:
+    """There is a row for every class but the first, or, one-vs-rest, for every one of many."""
+    if spec.WhichOneof("Type") != "glmClassifier":
+        return
+    params, where = spec.glmClassifier, "glmClassifier"
+    field = params.WhichOneof("ClassLabels")
+    classes = len(getattr(params, field).vector) if field else 0
+    rows, one_vs_rest = len(params.weights), params.classEncoding == pp.GLMClassifier.OneVsRest
+    wanted = classes if one_vs_rest and classes != 2 else classes - 1
+    if one_vs_rest and classes == rows == 2:
+        yield warning(
+            "one-vs-rest has one row of weights for two classes, that of the second; it has 2",
+            where,
+        )
+    elif classes and rows != wanted:
+        yield error(f"{rows} rows of weights for {classes} classes; there are {wanted}", where)
+    if params.postEvaluationTransform == pp.GLMClassifier.Probit and classes > 2:
+        yield error(f"Probit is defined for two classes; there are {classes}", where)

@@ -1,0 +1,115 @@
+"""Rules about support vector machines, as Apple's checker has them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mlferry.layers.validate.rules import model_rule
+from mlferry.spec.problems import Problems, error, listed, warning
+from mlferry.spec.proto import model_pb2
+
+_KINDS = ("supportVectorClassifier", "supportVectorRegressor")
+_KERNELS = "linearKernel, rbfKernel, polyKernel and sigmoidKernel"
+
+
+def _vectors(params: Any) -> Any:
+    field = params.WhichOneof("supportVectors")
+    return getattr(params, field).vectors if field else ()
+
+
+@model_rule
+def support_vector_kernel(spec: model_pb2.Model) -> Problems:
+    """There is a kernel; degree and gamma are not below 0."""
+    kind = spec.WhichOneof("Type")
+    if kind not in _KINDS:
+        return
+    kernel = getattr(spec, kind).kernel
+    which = kernel.WhichOneof("kernel")
+    if which is None:
+        yield error(f"it has no kernel; possible are {_KERNELS}", kind)
+        return
+    found = getattr(kernel, which)
+    for name in ("degree", "gamma"):
+        value = getattr(found, name, 0)
+        if value < 0:
+            yield (error if name == "degree" else warning)(
+                f"{name} of its {which} is {value}; the smallest is 0", kind
+            )
+
+
+@model_rule
+def support_vectors(spec: model_pb2.Model) -> Problems:
+    """There are vectors, dense ones of one length, sparse ones with each element once."""
+    kind = spec.WhichOneof("Type")
+    if kind not in _KINDS:
+        return
+    params = getattr(spec, kind)
+    field = params.WhichOneof("supportVectors")
+    if field is None:
+        yield error("it has neither denseSupportVectors nor sparseSupportVectors", kind)
+    elif field == "denseSupportVectors":
+        lengths = sorted({len(vector.values) for vector in _vectors(params)})
+        if len(lengths) > 1:
+            yield error(f"its support vectors are of several lengths: {listed(lengths)}", kind)
+    for vector in params.sparseSupportVectors.vectors:
+        places = [node.index for node in vector.nodes]
+        if min(places, default=1) < 1:
+            yield error(f"a sparse vector has an element {min(places)}; they count from 1", kind)
+            return
+        if len(set(places)) < len(places):
+            yield error("a sparse vector has a value for the same element twice", kind)
+            return
+
+
+@model_rule
+def support_vector_coefficients(spec: model_pb2.Model) -> Problems:
+    """A regressor has a coefficient for each vector, a classifier one less than classes."""
+    kind = spec.WhichOneof("Type")
+    if kind not in _KINDS:
+        return
+    count = len(_vectors(getattr(spec, kind)))
+    if kind == "supportVectorRegressor":
+        rows = [spec.supportVectorRegressor.coefficients]
+    else:
+        rows = list(spec.supportVectorClassifier.coefficients)
+    for row in rows:
+        if len(row.alpha) != count:
+            yield error(f"{len(row.alpha)} coefficients for {count} support vectors", kind)
+            return
+
+
+@model_rule
+def support_vector_classes(spec: model_pb2.Model) -> Problems:
+    """Counts of vectors, coefficients, rho and probabilities fit the number of classes."""
+    if spec.WhichOneof("Type") != "supportVectorClassifier":
+        return
+    params, where = spec.supportVectorClassifier, "supportVectorClassifier"
+    field = params.WhichOneof("ClassLabels")
+    classes = len(getattr(params, field).vector) if field else 0
+    pairs = classes * (classes - 1) // 2
+    counts = list(params.numberOfSupportVectorsPerClass)
+    if classes < 2:
+        yield error(f"it has {classes} classes; there are at least two", where)
+        return
+    if len(params.coefficients) != classes - 1:
+        found = f"{len(params.coefficients)} rows of coefficients for {classes} classes"
+        yield error(f"{found}; there are {classes - 1}", where)
+    if len(counts) != classes:
+        yield error(f"{len(counts)} numberOfSupportVectorsPerClass for {classes} classes", where)
+    if min(counts, default=0) < 0 or sum(counts) != len(_vectors(params)):
+        found = f"numberOfSupportVectorsPerClass are {listed(counts)}"
+        yield error(f"{found}, and there are {len(_vectors(params))} support vectors", where)
+    if len(params.rho) != pairs:
+        yield error(f"{len(params.rho)} rho for {pairs} pairs of classes", where)
+    for name in ("probA", "probB"):
+        if len(getattr(params, name)) not in (0, pairs):
+            found = f"{len(getattr(params, name))} {name} for {pairs} pairs of classes"
+            yield error(found, where)
+    if bool(params.probA) != bool(params.probB):
+        yield error("it has one of probA and probB, and not the other", where)
+    if spec.description.predictedProbabilitiesName and not params.probA:
+        yield warning(
+            "predictedProbabilitiesName names an output that cannot be computed without probA and "
+            "probB",
+            where,
+        )
