@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from mlferry.converters.interface import InputType
-from mlferry.converters.types import EnumeratedShapes, RangeDim
+from mlferry.converters.types import EnumeratedShapes, ImageType, RangeDim, TensorType
 from mlferry.errors import ConversionError
 
 
@@ -19,6 +19,8 @@ def fixed(inputs: Sequence[InputType] | None) -> list[InputType] | None:
 
 
 def _fixed(wanted: InputType) -> InputType:
+    if not isinstance(wanted, TensorType | ImageType):  # the binding of the inputs says so
+        return wanted
     shape = wanted.shape
     if isinstance(shape, EnumeratedShapes):
         return replace(wanted, shape=shape.ordered()[0])

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import mlferry
-from mlferry.converters.tensorflow import convert as classic, read
+from mlferry.converters.tensorflow import convert as classic, loading, read
 from mlferry.errors import ConversionError, MlferryError, ModelFileError, UnsupportedOpError
 from mlferry.spec import weights
 
@@ -429,11 +429,11 @@ def test_a_large_model_is_frozen_without_a_copy(
     right = model.call(**{name: tf.constant(value) for name, value in data.items()})
     arguments: dict[str, Any] = {"inputs": None, "outputs": None, "signature": None}
     for size in (0, 1 << 30):
-        monkeypatch.setattr(read, "_LARGE", size)
+        monkeypatch.setattr(loading, "_LARGE", size)
         monkeypatch.setattr(
             read,
             "_frozen_apart",
-            lambda path, name, _: read.frozen_message(path, name, **arguments),
+            lambda path, name, _: loading.frozen_message(path, name, **arguments),
         )
         made = mlferry.convert(tmp_path / "m").predict({**data, "s": np.float32([0.05])})
         np.testing.assert_allclose(made["y"], right["y"], rtol=1e-5)
