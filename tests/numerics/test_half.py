@@ -1,0 +1,51 @@
+"""Rounding to half precision beside NumPy's casts."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from mlferry.numerics import half
+
+EDGES = np.float32([
+    0.0, -0.0, 1.0, -1.0, 65504, 65519.99, 65520, 65536, -65520, 3.4e38, -3.4e38, np.inf, -np.inf,
+    np.nan, 6.1035156e-05, 6.0975552e-05, 5.9604645e-08, 2.9802322e-08, 2.9802326e-08, -1e-9, 1e-45,
+    1.00048828125, 1.00146484375, 2049, 2051,
+])  # fmt: skip
+
+
+def bits(kind: str) -> np.ndarray:
+    random = np.random.default_rng(5)
+    if kind == "any bits":
+        return random.integers(0, 2**32, 1 << 20, dtype=np.uint64).astype(np.uint32)
+    if kind == "edges":
+        return np.resize(EDGES, 1000).view(np.uint32)
+    if kind == "few":
+        return EDGES.view(np.uint32)
+    # halfway between two numbers of float16, and one bit beside
+    halves = np.arange(2**16, dtype=np.uint16).view(np.float16)
+    between = (halves.astype(np.float32).view(np.uint32) + 0x1000).repeat(3)
+    return between + np.tile(np.uint32([0, 1, 2**32 - 1]), len(halves))
+
+
+@pytest.mark.parametrize("kind", ["any bits", "edges", "few", "ties"])
+def test_rounding_is_that_of_casts(kind: str) -> None:
+    given = bits(kind).view(np.float32)
+    before = given.copy()
+    with np.errstate(all="ignore"):
+        right = given.astype(np.float16).astype(np.float32)
+        got = half.rounded(given)
+    assert got.dtype == np.float32
+    np.testing.assert_array_equal(got, right)
+    numbers = ~np.isnan(right)
+    np.testing.assert_array_equal(np.signbit(got[numbers]), np.signbit(right[numbers]))
+    np.testing.assert_array_equal(given, before)
+
+
+@pytest.mark.parametrize("shape", [(), (0, 3), (1,), (40, 1, 30)])
+def test_shapes_and_orders(shape: tuple[int, ...]) -> None:
+    given = np.random.default_rng(0).standard_normal(shape)
+    for array in (given, given.T, given.astype(np.float32)):
+        got = half.rounded(np.asarray(array))
+        assert got.shape == np.shape(array)
+        np.testing.assert_array_equal(got, np.float32(array).astype(np.float16))
