@@ -116,6 +116,8 @@ def _layer(entry: Mapping[str, Any], version: int, default_name: str, depth: int
     if isinstance(config, list):
         config = {"layers": config}
     told = config.get("name") or entry.get("name")  # a user's layer may leave it out
+    if class_name == "TensorFlowOpLayer":  # whose config has the name of the op
+        told = entry.get("name") or told
     name = str(told or default_name)
     module = str(entry.get("module") or "")
     registered = entry.get("registered_name")

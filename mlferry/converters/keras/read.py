@@ -21,7 +21,7 @@ from mlferry.converters.graph import Attributes, Graph, Mask, Node, Value, disti
 from mlferry.converters.keras import arrays, hdf5, legacy, masks
 from mlferry.converters.keras.calls import Call, LayerCall, Ref, Tensor, only_refs
 from mlferry.converters.keras.config import FUNCTIONAL, Layer, input_shape_of, parse
-from mlferry.converters.keras.ops import OPS
+from mlferry.converters.keras.ops import OPS, tensorflow_ops
 from mlferry.converters.stored_functions import StoredFunction, functions_of
 from mlferry.errors import ConversionError, MlferryError, ModelFileError
 from mlferry.numerics.shapes import Shape
@@ -747,6 +747,8 @@ def _op(layer: Layer) -> str:
         return f"keras.ops.{name}"
     if name in ("TFOpLambda", "SlicingOpLambda", "ClassMethod"):
         return "tf." + str(layer.config.get("function", name)).removeprefix("compat.v1.")
+    if name == "TensorFlowOpLayer":
+        return tensorflow_ops.key_of(layer.config)
     if layer.is_users and name in OPS:
         full = layer.registered_name or layer.class_name
         return full if ">" in full else f"Custom>{full}"  # Keras's own package for them

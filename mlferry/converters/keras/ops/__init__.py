@@ -22,6 +22,7 @@ from mlferry.converters.keras.ops import (  # noqa: F401 (they register their fu
     reshaping,
     resizing,
     signals,
+    tensorflow_ops,
     volumes,
     windows,
 )
