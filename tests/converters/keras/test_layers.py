@@ -120,11 +120,11 @@ def test_every_registered_op_has_a_case() -> None:
     layers = {name for name in OPS if not name.startswith(("keras.ops.", "tf."))}
     without = layers - {case.op for case in CASES} - set(AUGMENTATIONS)
     # what needs arguments, or several of them: see test_functions, test_attention, test_nested;
-    # what only Keras 2 has: see test_keras_2
+    # what only Keras 2 has: see test_keras_2, test_tensorflow_ops
     assert without == {
         "StochasticDepth", "LayerScale", "CustomScaleLayer", "threshold",
         "MultiHeadAttention", "GroupedQueryAttention", "Model.masks",
-        "LocallyConnected1D", "LocallyConnected2D",
+        "LocallyConnected1D", "LocallyConnected2D", "TensorFlowOpLayer",
     }  # fmt: skip
 
 
