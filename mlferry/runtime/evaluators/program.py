@@ -17,7 +17,7 @@ from mlferry.runtime.evaluators.registry import (
     ProgramOptions,
     evaluator,
 )
-from mlferry.runtime.program_session import ProgramSession, State
+from mlferry.runtime.program_session import State
 from mlferry.spec import features
 from mlferry.spec.proto import features_pb2 as ft, model_pb2
 
@@ -58,8 +58,8 @@ class ProgramEvaluator:
     def __init__(self, model: model_pb2.Model, classes: CustomClasses) -> None:
         options = classes.program
         name, self._described = description_of(model, options.function)
-        self.session = ProgramSession(
-            model.mlProgram.functions[name], options.weights, precision=options.precision
+        self.session = classes.engine.for_program(
+            model.mlProgram.functions[name], options.weights, options.precision
         )
         self._inputs = {feature.name: feature.type for feature in self._described.input}
         self._outputs = {feature.name: feature.type for feature in self._described.output}

@@ -1,0 +1,56 @@
+"""Products with matrices, and attention."""
+
+from __future__ import annotations
+
+import math
+
+from mlferry.onnx_graph.emitter import Emitter
+from mlferry.programs.exports import Call, cast, export
+
+
+@export("linear")
+def linear(emitter: Emitter, call: Call, x: str, weight: object, bias: object) -> str:
+    given, matrix, shift = x, call.value("weight"), call.value("bias")
+    if emitter.rank(x) == 2 and call.made == "float32" and call.carrier("x") == "float32":
+        return emitter.node("Gemm", given, matrix, *([shift] if shift else []), transB=1)
+    y = emitter.node("MatMul", given, emitter.transpose(matrix, [1, 0]))
+    return emitter.node("Add", y, shift) if shift else y
+
+
+@export("matmul")
+def matmul(
+    emitter: Emitter, call: Call, x: str, y: str, transpose_x: bool, transpose_y: bool
+) -> str:
+    sides = []
+    for parameter, value, turn in (("x", x, transpose_x), ("y", y, transpose_y)):
+        rank = emitter.rank(value)
+        side = value if call.carrier(parameter) == call.made else cast(emitter, value, call.made)
+        order = [*range(rank - 2), rank - 1, rank - 2]
+        sides.append(emitter.transpose(side, order) if turn and rank > 1 else side)
+    return emitter.node("MatMul", *sides)
+
+
+@export("einsum")
+def einsum(emitter: Emitter, call: Call, values: list[str], equation: str) -> str:
+    return emitter.node("Einsum", *values, equation=equation.replace(" ", ""))
+
+
+@export("scaled_dot_product_attention")
+def attention(
+    emitter: Emitter, call: Call, query: str, key: str, value: str, attn_mask: str | None
+) -> str:
+    """A mask of booleans leaves out what is false; another one is added."""
+    rank = emitter.rank(key)
+    turned = emitter.transpose(key, [*range(rank - 2), rank - 1, rank - 2])
+    scores = emitter.node("MatMul", query, turned)
+    width = emitter.extent(query, -1)
+    if isinstance(width, int):
+        root = emitter.number(math.sqrt(width))
+    else:
+        root = emitter.node("Sqrt", cast(emitter, width, "float32"))
+    scores = emitter.node("Div", scores, root)
+    if attn_mask is not None and call.carrier("attn_mask") == "bool":
+        scores = emitter.node("Where", attn_mask, scores, emitter.number(-math.inf))
+    elif attn_mask is not None:
+        scores = emitter.node("Add", scores, attn_mask)
+    return emitter.node("MatMul", emitter.node("Softmax", scores, axis=-1), value)

@@ -1,0 +1,44 @@
+"""Random values, which are not those that mlferry's own runtime draws."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from mlferry.onnx_graph.emitter import Emitter
+from mlferry.programs.exports import Call, cast, export
+
+
+def _drawn(emitter: Emitter, op: str, shape: str, seed: int, **options: float) -> str:
+    like = emitter.node("ConstantOfShape", emitter.reshape(emitter.whole(shape), [-1]),
+                        value=np.zeros(1, np.float32))  # fmt: skip
+    settings: dict[str, Any] = {name: float(value) for name, value in options.items()}
+    return emitter.node(op, like, dtype=1, seed=None if seed < 0 else float(seed), **settings)
+
+
+@export("random_bernoulli", random=True)
+def bernoulli(emitter: Emitter, call: Call, shape: str, prob: float, seed: int) -> str:
+    drawn = _drawn(emitter, "RandomUniformLike", shape, seed)
+    return cast(emitter, emitter.node("Less", drawn, emitter.number(prob)), call.made)
+
+
+@export("random_normal", random=True)
+def normal(emitter: Emitter, call: Call, shape: str, mean: float, stddev: float, seed: int) -> str:
+    return _drawn(emitter, "RandomNormalLike", shape, seed, mean=mean, scale=stddev)
+
+
+@export("random_uniform", random=True)
+def uniform(emitter: Emitter, call: Call, shape: str, low: float, high: float, seed: int) -> str:
+    return _drawn(emitter, "RandomUniformLike", shape, seed, low=low, high=high)
+
+
+@export("random_categorical", random=True)
+def categorical(emitter: Emitter, call: Call, x: str, mode: str, size: int, seed: int) -> str:
+    """ONNX draws for a batch of logits."""
+    logits = x if mode == "logits" else emitter.node("Log", x)
+    *outer, classes = emitter.extents(x)
+    rows = emitter.reshape(logits, [-1, classes])
+    start = None if seed < 0 else float(seed)
+    drawn = emitter.node("Multinomial", rows, sample_size=size, seed=start)
+    return emitter.reshape(cast(emitter, drawn, "float32"), [*outer, size])
