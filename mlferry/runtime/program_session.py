@@ -305,6 +305,11 @@ class Scope:
         self.values, self._outer = values, outer
 
     def find(self, name: str) -> Any:
+        """A value, from here or from around.
+
+        Raises:
+            PredictionError: nothing has made it.
+        """
         scope: Scope | None = self
         while scope is not None:
             if name in scope.values:

@@ -54,4 +54,7 @@ def _why_not(spec: model_pb2.Model) -> str:
             "a pipeline is several models: export its neural networks one by one, each "
             "mlferry.export_onnx(mlferry.MLModel(part)) of spec.pipeline.models"
         )
-    return f"a model of kind {kind!r} is no neural network: only those become ONNX graphs"
+    return (
+        f"a model of kind {kind!r} is no neural network and no ML Program: only those become "
+        "ONNX graphs"
+    )

@@ -1,8 +1,8 @@
 """The operations of a program as the nodes of a graph.
 
-Floats of any size are computed in float32, integers of any size in int32. In the precision "half" a
-value that the program has as float16 is rounded to that, and used as float32 again, so that sums are
-accumulated as devices do.
+Floats of any size are computed in float32, integers of any size in int32. In the precision "half"
+a value that the program has as float16 is rounded to that, and used as float32 again, so that sums
+are accumulated as devices do.
 """
 
 from __future__ import annotations
@@ -167,6 +167,7 @@ class ProgramTranslation:
         """Write one operation."""
         if message.type == "const":
             name = message.outputs[0].name
+            self.types[name] = type_of(message.outputs[0].type)
             self._known[name] = value_of(message.attributes["val"], self._weights)
             return
         self.e.layer = name_of(message)

@@ -25,14 +25,28 @@ _CODES = ("int8", "uint8")
 def _dequantized(
     emitter: Emitter, call: Call, data: Array, scale: Array, zero: Array, axis: int
 ) -> str:
-    """(data - zero) * scale; both are single, or one an entry of an axis."""
-    return emitter.node(
-        "DequantizeLinear",
-        emitter.constant(data, call.name),
-        emitter.constant(scale.astype(np.float32)),
-        emitter.constant(np.broadcast_to(zero, scale.shape).astype(data.dtype)),
-        axis=axis if scale.ndim else None,
+    """(data - zero) * scale; both are single, or one an entry of an axis.
+
+    A zero point that is none of the codes of the data takes nodes of its own.
+    """
+    whole = np.broadcast_to(zero, scale.shape)
+    codes = whole.astype(data.dtype)
+    if data.dtype.name in _CODES and (codes == whole).all():
+        return emitter.node(
+            "DequantizeLinear",
+            emitter.constant(data, call.name),
+            emitter.constant(scale.astype(np.float32)),
+            emitter.constant(codes),
+            axis=axis if scale.ndim else None,
+        )
+    shape = [1] * data.ndim
+    if scale.ndim:
+        shape[axis] = -1
+    shift, factor = (
+        emitter.constant(values.astype(np.float32).reshape(shape)) for values in (whole, scale)
     )
+    y = _floats(emitter, emitter.constant(data, call.name))
+    return emitter.node("Mul", emitter.node("Sub", y, shift), factor)
 
 
 @export("constexpr_affine_dequantize")
@@ -57,11 +71,11 @@ def casted(emitter: Emitter, call: Call, source_val: Any, output_dtype: str) -> 
 
 def _looked_up(emitter: Emitter, call: Call, codes: Array, table: Array) -> str:
     """Indices are stored in a byte each."""
-    places = cast_codes(emitter, call, codes)
+    places = _codes(emitter, call, codes)
     return emitter.node("Gather", emitter.constant(table.astype(call.made)), places, axis=0)
 
 
-def cast_codes(emitter: Emitter, call: Call, codes: Array) -> str:
+def _codes(emitter: Emitter, call: Call, codes: Array) -> str:
     """Stored codes as what nodes compute with."""
     stored = emitter.constant(codes, call.name)
     y = emitter.node("Cast", stored, to=6)
@@ -90,7 +104,7 @@ def lut_to_dense(
         y = _looked_up(emitter, call, codes, flat)
     else:
         parts = _parts(codes.shape, groups)
-        places = emitter.reshape(cast_codes(emitter, call, codes), parts)
+        places = emitter.reshape(_codes(emitter, call, codes), parts)
         first = (np.arange(math.prod(groups)) * entries).astype(np.int32)
         starts = emitter.constant(first.reshape([n for g in groups for n in (g, 1)]))
         places = emitter.node("Add", places, starts)
@@ -118,14 +132,14 @@ def blockwise(emitter: Emitter, call: Call, data: Array, scale: Array, offset: A
     zero = np.zeros(factors.shape, np.int8) if offset is None else np.asarray(offset)
     varying = [axis for axis, count in enumerate(factors.shape) if count > 1]
     alone = len(varying) < 2 and all(factors.shape[i] == codes.shape[i] for i in varying)
-    if alone and codes.dtype.name in _CODES and zero.dtype.kind in "iu":
+    if alone and codes.dtype.name in _CODES:
         shape: list[int] = [-1] if varying else []
         axis = varying[0] if varying else 0
         return _dequantized(emitter, call, codes, factors.reshape(shape), zero.reshape(shape), axis)
     parts = _parts(codes.shape, factors.shape)
     spread = [n for count in factors.shape for n in (count, 1)]
     stored = emitter.constant(codes, call.name)
-    y = stored if codes.dtype == np.float32 else cast_floats(emitter, stored)
+    y = stored if codes.dtype == np.float32 else _floats(emitter, stored)
     emitter.shapes[y] = codes.shape
     y = emitter.reshape(y, parts)
     if offset is not None:
@@ -136,6 +150,6 @@ def blockwise(emitter: Emitter, call: Call, data: Array, scale: Array, offset: A
     return emitter.reshape(y, codes.shape)
 
 
-def cast_floats(emitter: Emitter, x: str) -> str:
+def _floats(emitter: Emitter, x: str) -> str:
     """A stored constant as float32, by a node: it is not to be stored as that."""
     return emitter.node("Cast", x, to=1)

@@ -135,7 +135,7 @@ def pool(
     ceil_mode: bool,
     exclude_padding_from_average: bool = False,
 ) -> str:
-    """Padding never wins a maximum. Of averages it depends on the place by what sums are divided."""
+    """Padding never wins a maximum; what sums are divided by depends on the place."""
     window = sliding(vector(kernel_sizes), strides, None, pad_type, pad)
     size = emitter.shape(x)[2:]
     count = math.prod(window.spans)

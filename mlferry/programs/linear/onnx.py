@@ -10,11 +10,22 @@ from mlferry.programs.exports import Call, cast, export
 
 @export("linear")
 def linear(emitter: Emitter, call: Call, x: str, weight: object, bias: object) -> str:
-    given, matrix, shift = x, call.value("weight"), call.value("bias")
-    if emitter.rank(x) == 2 and call.made == "float32" and call.carrier("x") == "float32":
+    shift = _side(emitter, call, "bias", call.value("bias"))
+    given, matrix = (_side(emitter, call, name, call.value(name)) for name in ("x", "weight"))
+    if emitter.rank(x) == 2 and call.made == "float32":
         return emitter.node("Gemm", given, matrix, *([shift] if shift else []), transB=1)
     y = emitter.node("MatMul", given, emitter.transpose(matrix, [1, 0]))
     return emitter.node("Add", y, shift) if shift else y
+
+
+def _side(emitter: Emitter, call: Call, parameter: str, x: str) -> str:
+    """An operand in the type of the result: floats and integers may meet."""
+    if not x or call.carrier(parameter) == call.made:
+        return x
+    shape = emitter.shapes.get(x)
+    y = cast(emitter, x, call.made)
+    emitter.shapes[y] = shape
+    return y
 
 
 @export("matmul")
@@ -24,7 +35,7 @@ def matmul(
     sides = []
     for parameter, value, turn in (("x", x, transpose_x), ("y", y, transpose_y)):
         rank = emitter.rank(value)
-        side = value if call.carrier(parameter) == call.made else cast(emitter, value, call.made)
+        side = _side(emitter, call, parameter, value)
         order = [*range(rank - 2), rank - 1, rank - 2]
         sides.append(emitter.transpose(side, order) if turn and rank > 1 else side)
     return emitter.node("MatMul", *sides)

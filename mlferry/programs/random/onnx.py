@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
-from mlferry.onnx_graph.emitter import Emitter
+from mlferry.onnx_graph.emitter import FLOAT, Emitter
 from mlferry.programs.exports import Call, cast, export
 
 
-def _drawn(emitter: Emitter, op: str, shape: str, seed: int, **options: float) -> str:
-    like = emitter.node("ConstantOfShape", emitter.reshape(emitter.whole(shape), [-1]),
-                        value=np.zeros(1, np.float32))  # fmt: skip
-    settings: dict[str, Any] = {name: float(value) for name, value in options.items()}
-    return emitter.node(op, like, dtype=1, seed=None if seed < 0 else float(seed), **settings)
+def _drawn(emitter: Emitter, op: str, shape: str, seed: int) -> str:
+    """From 0 to 1, or by the standard normal distribution."""
+    zeros = np.zeros(1, np.float32)
+    like = emitter.node("ConstantOfShape", emitter.reshape(emitter.whole(shape), [-1]), value=zeros)
+    return emitter.node(op, like, dtype=FLOAT, seed=None if seed < 0 else float(seed))
+
+
+def _moved(emitter: Emitter, drawn: str, factor: float, shift: float) -> str:
+    """Runtimes refuse a deviation of 0, which is as good as any here."""
+    y = emitter.node("Mul", drawn, emitter.number(factor))
+    return emitter.node("Add", y, emitter.number(shift))
 
 
 @export("random_bernoulli", random=True)
@@ -25,12 +29,13 @@ def bernoulli(emitter: Emitter, call: Call, shape: str, prob: float, seed: int) 
 
 @export("random_normal", random=True)
 def normal(emitter: Emitter, call: Call, shape: str, mean: float, stddev: float, seed: int) -> str:
-    return _drawn(emitter, "RandomNormalLike", shape, seed, mean=mean, scale=stddev)
+    return _moved(emitter, _drawn(emitter, "RandomNormalLike", shape, seed), stddev, mean)
 
 
 @export("random_uniform", random=True)
 def uniform(emitter: Emitter, call: Call, shape: str, low: float, high: float, seed: int) -> str:
-    return _drawn(emitter, "RandomUniformLike", shape, seed, low=low, high=high)
+    drawn = _drawn(emitter, "RandomUniformLike", shape, seed)
+    return _moved(emitter, drawn, high - low, low)
 
 
 @export("random_categorical", random=True)

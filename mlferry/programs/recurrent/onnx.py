@@ -185,7 +185,7 @@ def lstm(
     if clip is not None:
         raise refuse("clip keeps the cells within limits, and ONNX's node what comes to the gates")
     units = weight_hh.shape[1]
-    directions = [(weight_ih, weight_hh, bias, None)]
+    directions: list[tuple[Any, Any, Any, Any]] = [(weight_ih, weight_hh, bias, None)]
     peeps = [peephole]
     if direction == "bidirectional":
         directions.append((weight_ih_back, weight_hh_back, bias_back, None))

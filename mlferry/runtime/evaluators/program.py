@@ -144,6 +144,12 @@ def _shown(name: str, value: Any, feature: ft.FeatureType) -> Any:
     return inputs.to_user(name, value, feature)
 
 
+def check_precision(precision: str) -> None:
+    """Raise a `SpecError` where there is no such precision."""
+    if precision not in ("half", "exact"):
+        raise SpecError(f"precision={precision!r}: half or exact")
+
+
 def check_options(model: model_pb2.Model, options: ProgramOptions) -> None:
     """Raise where options for programs do not fit a model.
 
@@ -151,8 +157,7 @@ def check_options(model: model_pb2.Model, options: ProgramOptions) -> None:
         SpecError: there is no such function, or no such precision.
         UnsupportedModelError: the model is no program, and has no functions.
     """
-    if options.precision not in ("half", "exact"):
-        raise SpecError(f"precision={options.precision!r}: half or exact")
+    check_precision(options.precision)
     if options.function is None:
         return
     if model.WhichOneof("Type") != "mlProgram":
