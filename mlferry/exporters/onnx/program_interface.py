@@ -230,6 +230,10 @@ def _described(
 
 
 def _show(t: ProgramTranslation, name: str, value: str, dtype: str) -> None:
+    for port in t.e.graph.inputs:
+        if port.name == name:  # an input that is an output as it is
+            t.e.graph.outputs.append(port)
+            return
     t.output(name, value)
     t.e.graph.outputs.append(Port(name, dtype, t.e.shapes.get(name)))
 

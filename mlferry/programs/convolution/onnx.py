@@ -168,11 +168,13 @@ def _of_any_size(
     excluded: bool,
 ) -> str:
     settings = {**_settings(window), **_padding(window, size)}
-    if ceil:
-        raise refuse("ceil_mode for a size that varies")
-    if any(pad >= span for pad, span in zip(settings.get("pads", []), window.spans * 2,
-                                            strict=False)):  # fmt: skip
+    pads = settings.get("pads", [])
+    if ceil and (any(pads) or call.op == "l2_pool"):
+        raise refuse("ceil_mode with padding for a size that varies")
+    if any(pad >= span for pad, span in zip(pads, window.spans * 2, strict=False)):
         raise refuse("padding as wide as the kernel for a size that varies")
+    if ceil:  # what reaches over the end is not counted
+        settings["ceil_mode"], excluded = 1, True
     if call.op == "max_pool":
         return emitter.node("MaxPool", x, **settings)
     return emitter.node("AveragePool", x, **settings, count_include_pad=int(not excluded))

@@ -43,7 +43,23 @@ def matmul(
 
 @export("einsum")
 def einsum(emitter: Emitter, call: Call, values: list[str], equation: str) -> str:
-    return emitter.node("Einsum", *values, equation=equation.replace(" ", ""))
+    """ONNX's node wants an axis of one letter to have one extent: those of 1 are repeated."""
+    plain = equation.replace(" ", "")
+    letters = plain.split("->")[0].split(",")
+    largest: dict[str, int] = {}
+    for term, x in zip(letters, values, strict=True):
+        for letter, extent in zip(term, emitter.shape(x), strict=False):
+            largest[letter] = max(largest.get(letter, 1), extent or 1)
+    spread = []
+    for term, x in zip(letters, values, strict=True):
+        shape = emitter.shape(x)
+        wanted = [
+            largest[letter] if extent == 1 else 1
+            for letter, extent in zip(term, shape, strict=False)
+        ]
+        grows = "." not in term and max(wanted, default=1) > 1
+        spread.append(emitter.node("Expand", x, emitter.integers(wanted)) if grows else x)
+    return emitter.node("Einsum", *spread, equation=plain)
 
 
 @export("scaled_dot_product_attention")

@@ -43,7 +43,7 @@ def _size(emitter: Emitter, x: str) -> tuple[int, int]:
     return height, width
 
 
-def _resized(emitter: Emitter, x: str, size: Size, grid: str, mode: str = "linear") -> str:
+def _resized(emitter: Emitter, x: str, size: Size, grid: str) -> str:
     """By `Resize`, which has two axes in front of height and width."""
     *lead, height, width = emitter.extents(x)
     maps = x if len(lead) == 2 else emitter.reshape(x, [1, -1, height, width])
@@ -51,8 +51,8 @@ def _resized(emitter: Emitter, x: str, size: Size, grid: str, mode: str = "linea
     if len(lead) != 2:
         front = [1, emitter.extent(maps, 1)]
     y = emitter.node(
-        "Resize", maps, "", "", emitter.vector([*front, *size]), mode=mode,
-        coordinate_transformation_mode=grid, nearest_mode="floor" if mode == "nearest" else None,
+        "Resize", maps, "", "", emitter.vector([*front, *size]), mode="linear",
+        coordinate_transformation_mode=grid,
     )  # fmt: skip
     if len(lead) == 2:
         return y
@@ -63,15 +63,36 @@ def _resized(emitter: Emitter, x: str, size: Size, grid: str, mode: str = "linea
 
 def _nearest(emitter: Emitter, x: str, size: Size) -> str:
     """Entry i of an axis is floor(i * in / out) of the input."""
-    extents = emitter.shape(x)[-2:]
-    if None in extents or not all(isinstance(n, int) for n in size):
-        return _resized(emitter, x, size, "asymmetric", "nearest")
-    for axis, extent, count in zip((-2, -1), extents, size, strict=True):
-        assert isinstance(extent, int)
-        assert isinstance(count, int)
-        places = np.minimum(np.arange(count) * extent // max(count, 1), extent - 1)
-        x = _taken(emitter, x, places.tolist(), axis)
+    for axis, count in zip((-2, -1), size, strict=True):
+        extent = emitter.extent(x, axis)
+        if isinstance(extent, int) and isinstance(count, int):
+            places = np.minimum(np.arange(count) * extent // max(count, 1), extent - 1)
+            x = _taken(emitter, x, places.tolist(), axis)
+        else:
+            x = _taken_by(emitter, x, (extent, count), axis, (1, 0, 1))
     return x
+
+
+def _taken_by(
+    emitter: Emitter,
+    x: str,
+    sizes: Size,
+    axis: int,
+    steps: tuple[int, int, int],
+) -> str:
+    """Entries (a * i + b) * in // (c * out), for steps a, b and c."""
+    extent, count = sizes
+    places = counted(emitter, count)
+    for op, value in (("Mul", steps[0]), ("Add", steps[1])):
+        places = emitter.node(op, places, emitter.integers([value]))
+    places = emitter.node("Mul", places, emitter.vector([extent]))
+    whole = emitter.node("Mul", emitter.vector([count]), emitter.integers([steps[2]]))
+    places = emitter.node("Div", places, whole)
+    shape = [*emitter.shape(x)]
+    shape[axis] = count if isinstance(count, int) else None
+    y = emitter.node("Gather", x, places, axis=axis)
+    emitter.shapes[y] = tuple(shape)
+    return y
 
 
 def _taken(emitter: Emitter, x: str, places: list[int], axis: int) -> str:
@@ -144,13 +165,16 @@ def resize_bilinear(
     return _bilinear(emitter, x, (target_size_height, target_size_width), sampling_mode)
 
 
-def _bilinear(emitter: Emitter, x: str, size: tuple[int, int], mode: str) -> str:
-    alone = mode == "ALIGN_CORNERS" and 1 in size
+def _bilinear(emitter: Emitter, x: str, size: Size, mode: str) -> str:
+    known = tuple(n for n in size if isinstance(n, int))
+    alone = mode == "ALIGN_CORNERS" and (1 in size or len(known) < 2)
     if mode in _RESIZE and not alone:
         return _resized(emitter, x, size, _RESIZE[mode])
+    if len(known) < 2:
+        raise refuse(f"{mode} for a target size that is computed")
     rows, columns = (
         _weights(extent, GRIDS[mode](0, extent - 1, count))
-        for extent, count in zip(_size(emitter, x), size, strict=True)
+        for extent, count in zip(_size(emitter, x), known, strict=True)
     )
     y = emitter.node("MatMul", emitter.constant(rows), x)
     return emitter.node("MatMul", y, emitter.constant(np.ascontiguousarray(columns.T)))
@@ -175,22 +199,49 @@ def resize(
     if not resized_dims:
         return x
     wanted = values_of(emitter, shape)
-    if wanted is None:
-        raise refuse("the target size is computed")
-    height, width = _size(emitter, x)
-    targets = wanted[-resized_dims:]
-    extents = (height, width)[2 - resized_dims :]
-    size = [n or extent for n, extent in zip(targets, extents, strict=True)]
-    whole = (height, size[0]) if resized_dims == 1 else (size[0], size[1])
+    if wanted is None or None in emitter.shape(x)[-2:]:
+        whole = _targets(emitter, x, shape, resized_dims)
+    else:
+        extents = _size(emitter, x)
+        targets = (0,) * (2 - resized_dims) + wanted[-resized_dims:]
+        whole = (targets[0] or extents[0], targets[1] or extents[1])
+    if resized_dims == 1:  # the last axis alone
+        whole = (emitter.extent(x, -2), whole[1])
     if interpolation_mode == "NEAREST_NEIGHBOR":
-        for axis, extent, count in zip((-2, -1), (height, width), whole, strict=True):
-            x = _taken(emitter, x, closest(extent, count, sampling_mode).tolist(), axis)
-        return x
+        return _closest(emitter, x, whole, sampling_mode)
     if call.made == "float32":
         return _bilinear(emitter, x, whole, sampling_mode)
     floats = cast(emitter, x, "float32")
     emitter.shapes[floats] = emitter.shape(x)
     return cast(emitter, _bilinear(emitter, floats, whole, sampling_mode), call.made)
+
+
+def _targets(emitter: Emitter, x: str, shape: str, count: int) -> Size:
+    """The extents of height and width, where 0 keeps one; computed."""
+    given = emitter.reshape(emitter.whole(shape), [-1])
+    found = []
+    for axis in (-2, -1):
+        if -axis > count:
+            found.append(emitter.extent(x, axis))
+            continue
+        target = emitter.sliced(given, 0, axis, axis + 1 or FARTHEST)
+        kept = emitter.node("Equal", target, emitter.integers([0]))
+        extent = emitter.vector([emitter.extent(x, axis)])
+        found.append(emitter.node("Where", kept, extent, target))
+    return found[0], found[1]
+
+
+def _closest(emitter: Emitter, x: str, size: Size, mode: str) -> str:
+    """The pixels whose centres are nearest; halves go up."""
+    for axis, count in zip((-2, -1), size, strict=True):
+        extent = emitter.extent(x, axis)
+        if isinstance(extent, int) and isinstance(count, int):
+            x = _taken(emitter, x, closest(extent, count, mode).tolist(), axis)
+        elif mode in ("DEFAULT", "UNALIGN_CORNERS"):
+            x = _taken_by(emitter, x, (extent, count), axis, (2, 1, 2))
+        else:
+            raise refuse(f"{mode} for a size that varies")
+    return x
 
 
 @export("crop", moves=True)
