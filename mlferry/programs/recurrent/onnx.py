@@ -1,8 +1,13 @@
-"""Recurrent ops as ONNX's own nodes, whose gates stand in another order."""
+"""Recurrent ops as ONNX's own nodes, whose gates stand in another order.
+
+An lstm whose cells are kept within limits is a `Scan` over the steps: the node limits what comes to
+the gates.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,7 +15,8 @@ from numpy.typing import NDArray
 
 from mlferry.numerics.gates import FIXED
 from mlferry.onnx_graph.emitter import Emitter
-from mlferry.programs.exports import Call, export, refuse
+from mlferry.onnx_graph.graph import Port
+from mlferry.programs.exports import Call, body_of, export
 
 Array = NDArray[Any]
 _BEFORE = int(np.iinfo(np.int64).min)
@@ -182,8 +188,6 @@ def lstm(
     activation: str,
     clip: float | None,
 ) -> tuple[str, ...]:
-    if clip is not None:
-        raise refuse("clip keeps the cells within limits, and ONNX's node what comes to the gates")
     units = weight_hh.shape[1]
     directions: list[tuple[Any, Any, Any, Any]] = [(weight_ih, weight_hh, bias, None)]
     peeps = [peephole]
@@ -191,6 +195,15 @@ def lstm(
         directions.append((weight_ih_back, weight_hh_back, bias_back, None))
         peeps.append(peephole_back)
     count = len(directions)
+    if clip is not None:
+        names = (recurrent_activation, cell_activation, activation)
+        parts = [
+            _Cells(weights[:3], peep, names, clip, backwards)
+            for weights, peep, backwards in zip(
+                directions, peeps, (direction == "reverse", True), strict=False
+            )
+        ]
+        return _scanned(emitter, x, (initial_h, initial_c), parts, sequence=output_sequence)
     weights = _weights(emitter, directions, _LSTM)
     states = [_states(emitter, x, state, count, units) for state in (initial_h, initial_c)]
     optional = []
@@ -207,3 +220,100 @@ def lstm(
         **_attributes([recurrent_activation, cell_activation, activation], count),
     )
     return _shown(emitter, x, made, units, direction, sequence=output_sequence)
+
+
+# ---- cells within limits -------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Cells:
+    """A direction of an lstm whose cells have limits."""
+
+    weights: tuple[Any, Any, Any]
+    peephole: Array | None
+    activations: tuple[str, str, str]
+    clip: float
+    backwards: bool
+
+
+def _applied(emitter: Emitter, name: str, x: str) -> str:
+    op, constants = _ACTIVATIONS[name]
+    if op == "Affine":
+        return x
+    if op == "ScaledTanh":
+        inner = emitter.node("Tanh", emitter.node("Mul", x, emitter.number(constants[1])))
+        return emitter.node("Mul", inner, emitter.number(constants[0]))
+    named: dict[str, Any] = dict(zip(("alpha", "beta"), constants, strict=False))
+    return emitter.node(op, x, **named)
+
+
+def _scanned(
+    emitter: Emitter,
+    x: str,
+    states: tuple[str, str],
+    parts: Sequence[_Cells],
+    *,
+    sequence: bool,
+) -> tuple[str, ...]:
+    units = parts[0].weights[1].shape[1]
+    found = []
+    for place, part in enumerate(parts):
+        own = [emitter.sliced(s, 1, place * units, (place + 1) * units) for s in states]
+        found.append(_scan(emitter, x, own, part, flipped=place > 0))
+    steps, hidden, cells = (list(values) for values in zip(*found, strict=True))
+    for state in (*hidden, *cells):
+        emitter.shapes[state] = (emitter.shape(x)[1], units)
+    last = emitter.joined(hidden, -1)
+    emitter.shapes[last] = (emitter.shape(x)[1], units * len(parts))
+    shown = emitter.joined(steps, -1) if sequence else emitter.unsqueeze(last, [0])
+    return shown, last, emitter.joined(cells, -1)
+
+
+def _scan(
+    emitter: Emitter, x: str, states: Sequence[str], part: _Cells, *, flipped: bool
+) -> tuple[str, ...]:
+    """The steps, in the order of x where they are `flipped`, and the last states."""
+    matrix, recurrent, bias = (None if w is None else np.asarray(w) for w in part.weights)
+    assert matrix is not None
+    assert recurrent is not None
+    entries = emitter.node("MatMul", x, emitter.constant(matrix.T.astype(np.float32)))
+    if bias is not None:
+        entries = emitter.node("Add", entries, emitter.constant(bias.astype(np.float32)))
+    turned = emitter.constant(recurrent.T.astype(np.float32))
+    names = [emitter.fresh(f"{emitter.layer}/{what}") for what in ("h", "c", "entry")]
+    with emitter.inside() as nodes:
+        h, c = _cell(emitter, names, turned, part)
+        ports = [Port(name, "float32") for name in names]
+        body = body_of(emitter, nodes, [h, c, h], ["float32"] * 3, ports)
+    hidden, cells, steps = emitter.nodes(
+        "Scan",
+        [*states, entries],
+        3,
+        body=body,
+        num_scan_inputs=1,
+        scan_input_directions=[int(part.backwards)],
+        scan_output_directions=[int(flipped)],
+    )
+    return steps, hidden, cells
+
+
+def _cell(emitter: Emitter, names: Sequence[str], recurrent: str, part: _Cells) -> tuple[str, str]:
+    """One step: the next state and the next cell."""
+    h, c, entry = names
+    gate, cell, last = part.activations
+    sums = emitter.node("Add", entry, emitter.node("MatMul", h, recurrent))
+    i, f, o, z = emitter.nodes("Split", [sums], 4, axis=-1, num_outputs=4)
+    if part.peephole is not None:
+        to_input, to_forget, to_output = (
+            emitter.constant(row) for row in np.split(part.peephole.astype(np.float32), 3)
+        )
+        i = emitter.node("Add", i, emitter.node("Mul", to_input, c))
+        f = emitter.node("Add", f, emitter.node("Mul", to_forget, c))
+    kept = emitter.node("Mul", _applied(emitter, gate, f), c)
+    new = emitter.node("Mul", _applied(emitter, gate, i), _applied(emitter, cell, z))
+    limits = emitter.number(-part.clip), emitter.number(part.clip)
+    after = emitter.node("Clip", emitter.node("Add", kept, new), *limits)
+    if part.peephole is not None:
+        o = emitter.node("Add", o, emitter.node("Mul", to_output, after))
+    shown = emitter.node("Mul", _applied(emitter, gate, o), _applied(emitter, last, after))
+    return shown, after

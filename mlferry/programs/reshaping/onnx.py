@@ -85,9 +85,9 @@ def expand_dims(emitter: Emitter, call: Call, x: str, axes: Ints) -> str:
 @export("squeeze", moves=True)
 def squeeze(emitter: Emitter, call: Call, x: str, axes: Ints | None) -> str:
     if axes is None:
-        extents = emitter.shape(x)
-        if None in extents:
-            raise refuse("which axes are 1 is not known")
+        extents = emitter.shapes.get(x)
+        if extents is None or None in extents:
+            return emitter.node("Squeeze", x)
         return emitter.squeeze(x, [axis for axis, n in enumerate(extents) if n == 1])
     return emitter.squeeze(x, axes_of(vector(axes), emitter.rank(x)))
 
