@@ -33,6 +33,8 @@ export = EXPORTS.register
 """Registers exports: `export("relu")`. Options:
 
     moves: what comes out are values that came in, so that nothing is to be rounded.
+    stored: parameters that come as values although the op needs them beforehand, so that
+        constants in fewer bits stay so.
     outside: the graph has the values that the op gets, and not what it makes of them.
     random: the op draws values, which differ from those of mlferry's own runtime.
 """

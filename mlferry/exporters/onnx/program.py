@@ -186,7 +186,8 @@ class ProgramTranslation:
     def _operation(self, message: mil.Operation, types: tuple[ValueType, ...]) -> None:
         definition = definition_of(message.type, self._opset)
         entry = EXPORTS.find(message.type, self._opset)
-        self._need_constants(message, definition)
+        stored = entry.options.get("stored", ()) if entry is not None else ()
+        self._need_constants(message, definition, stored)
         arguments = arguments_of(message, definition.parameters, self._known, self._decoded)
         if message.type.startswith("constexpr_"):
             for value in message.outputs:
@@ -199,7 +200,8 @@ class ProgramTranslation:
             return
         if entry is None:
             raise refuse("ONNX has no nodes for it here")
-        given = self._operands(definition, arguments, raw=message.type.startswith("constexpr_"))
+        raw = message.type.startswith("constexpr_")
+        given = self._operands(definition, arguments, stored, raw=raw)
         call = Call(
             message.type,
             name_of(message),
@@ -276,14 +278,17 @@ class ProgramTranslation:
     def _decoded(self, message: mil.Value) -> Any:
         return value_of(message, self._weights)
 
-    def _need_constants(self, message: mil.Operation, definition: Definition) -> None:
+    def _need_constants(
+        self, message: mil.Operation, definition: Definition, stored: Sequence[str] = ()
+    ) -> None:
         """Make compressed constants whole that an operation needs beforehand."""
         for name, argument in message.inputs.items():
             parameter = definition.parameters.get(name)
             for binding in argument.arguments:
-                stored = self.compressed.get(binding.name)
-                if stored is not None and parameter is not None and parameter.constant:
-                    self._whole(binding.name, stored)
+                maker = self.compressed.get(binding.name)
+                known = parameter is not None and parameter.constant and name not in stored
+                if maker is not None and known:
+                    self._whole(binding.name, maker)
 
     def _whole(self, name: str, message: mil.Operation) -> None:
         if name in self._known:
@@ -349,13 +354,20 @@ class ProgramTranslation:
     # ---- operands ----------------------------------------------------------------------------
 
     def _operands(
-        self, definition: Definition, arguments: Mapping[str, Argument], *, raw: bool
+        self,
+        definition: Definition,
+        arguments: Mapping[str, Argument],
+        stored: Sequence[str],
+        *,
+        raw: bool,
     ) -> dict[str, Any]:
         found: dict[str, Any] = {}
         for name, parameter in definition.parameters.items():
             argument = arguments.get(name)
             if argument is None:
                 found[name] = parameter.default
+            elif name in stored:
+                found[name] = self._operand(argument)[0]
             elif parameter.constant:
                 if not argument.is_constant:
                     raise SpecError(f"{name} is computed; it needs a constant")

@@ -67,12 +67,12 @@ def conv(
     )
 
 
-@export("conv_transpose")
+@export("conv_transpose", stored=("weight",))
 def conv_transpose(
     emitter: Emitter,
     call: Call,
     x: str,
-    weight: object,
+    weight: str,
     bias: object,
     pad: Any,
     output_shape: Any,
@@ -85,8 +85,7 @@ def conv_transpose(
 
     An extent that varies is cut by as much as any other, unless a shape is asked for.
     """
-    matrix, shift = call.value("weight"), call.value("bias")
-    kernel = _kernel(emitter, matrix)
+    shift, kernel = call.value("bias"), _kernel(emitter, weight)
     window = sliding(kernel, strides, dilations, pad_type, pad)
     begins, ends, more = [], [], []
     for place, extent in enumerate(emitter.shape(x)[2:]):
@@ -111,7 +110,7 @@ def conv_transpose(
     return emitter.node(
         "ConvTranspose",
         x,
-        matrix,
+        weight,
         *([shift] if shift else []),
         kernel_shape=list(kernel),
         strides=list(window.strides),

@@ -8,10 +8,10 @@ from mlferry.onnx_graph.emitter import Emitter
 from mlferry.programs.exports import Call, cast, export
 
 
-@export("linear")
-def linear(emitter: Emitter, call: Call, x: str, weight: object, bias: object) -> str:
+@export("linear", stored=("weight",))
+def linear(emitter: Emitter, call: Call, x: str, weight: str, bias: object) -> str:
     shift = _side(emitter, call, "bias", call.value("bias"))
-    given, matrix = (_side(emitter, call, name, call.value(name)) for name in ("x", "weight"))
+    given, matrix = _side(emitter, call, "x", x), _side(emitter, call, "weight", weight)
     if emitter.rank(x) == 2 and call.made == "float32":
         return emitter.node("Gemm", given, matrix, *([shift] if shift else []), transB=1)
     y = emitter.node("MatMul", given, emitter.transpose(matrix, [1, 0]))
