@@ -90,6 +90,7 @@ class OnnxProgramSession(ProgramSession):
         super().__init__(function, weights, precision=precision, seed=seed)
         self._source = Source(function, weights, precision)
         self._threads = threads
+        self._made = self.types()
         self._compiled: dict[Key, list[Compiled | ProgramPart]] = {}
         self._opened: dict[tuple[str, ...], list[Compiled | ProgramPart]] = {}
 
@@ -131,9 +132,8 @@ class OnnxProgramSession(ProgramSession):
         }
         made = compiled.run(given)
         count = len(compiled.part.outputs)
-        kinds = self._types
         for name, value in zip(compiled.part.outputs, made[:count], strict=True):
-            kind = kinds[name]
+            kind = self._made[name]
             assert isinstance(kind, TensorType)
             chain.values[name] = self._fitted(name, kind, value)
         for name, value in zip(compiled.part.states, made[count:], strict=True):
@@ -143,12 +143,6 @@ class OnnxProgramSession(ProgramSession):
                     f"the state {name!r} of shape {cell.value.shape} gets shape {value.shape}"
                 )
             cell.value = value.astype(cell.value.dtype)
-
-    @property
-    def _types(self) -> dict[str, ValueType]:
-        if not hasattr(self, "_made"):
-            self._made = self.types()
-        return self._made
 
     # ---- parts -------------------------------------------------------------------------------
 

@@ -564,6 +564,47 @@ def flexible(folder: Path, build: Callable[..., Any], *shapes: tuple[int, ...]) 
     return path
 
 
+def windows(x: Any) -> Any:
+    y = mb.sliding_windows(x=x, axis=1, size=3, stride=2)
+    y = mb.band_part(x=y, lower=1, upper=-1)
+    y = mb.reduce_sum(x=y, axes=[2], keep_dims=False)
+    rows = mb.gather(x=mb.shape(x=y), indices=0)
+    marks = mb.one_hot(indices=mb.range_1d(start=0, end=rows, step=1), one_hot_vector_size=rows)
+    turned = mb.reverse(x=mb.matmul(x=mb.cast(x=marks, dtype="fp32"), y=y), axes=[0])
+    return mb.tile(x=turned, reps=[2, 1])
+
+
+def blocks(x: Any) -> Any:
+    y = mb.space_to_batch(x=x, block_shape=[2, 2], paddings=[[1, 1], [0, 0]])
+    y = mb.batch_to_space(x=mb.relu(x=y), block_shape=[2, 2], crops=[[1, 1], [0, 0]])
+    y = mb.pixel_unshuffle(x=y, downscale_factor=np.uint32(2))
+    y = mb.upsample_nearest_neighbor(x=y, scale_factor_height=1.5, scale_factor_width=1.5)
+    y = mb.avg_pool(x=y, kernel_sizes=[2, 2], strides=[2, 2], pad_type="valid", ceil_mode=True)
+    return mb.conv_transpose(x=y, weight=np.ones((8, 2, 3, 3), np.float32), strides=[2, 2],
+                             pad_type="same")  # fmt: skip
+
+
+VARYING: dict[str, tuple[Callable[..., Any], list[tuple[int, ...]]]] = {
+    "windows": (windows, [(2 + n, 7 + 2 * n) for n in range(5)]),
+    "blocks": (blocks, [(1, 2, 4 + 2 * n, 6 + 4 * n) for n in range(5)]),
+}
+
+
+@pytest.mark.parametrize("name", VARYING)
+def test_more_sizes_that_vary(tmp_path: Path, name: str) -> None:
+    build, shapes = VARYING[name]
+    path = flexible(tmp_path, build, *shapes)
+    plain = mlferry.MLModel(path)
+    fast = mlferry.MLModel(path, engine="onnxruntime", threads=1)
+    for shape in shapes:
+        given = {"x": floats(*shape)}
+        (wanted,) = plain.predict(given).values()
+        (made,) = fast.predict(given).values()
+        (graph,) = exported(path, given).values()
+        np.testing.assert_allclose(made, wanted, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(graph, wanted, rtol=1e-4, atol=1e-5)
+
+
 def images(x: Any) -> Any:
     y = mb.conv(x=x, weight=np.ones((4, 2, 3, 3), np.float32) / 9, pad_type="same")
     y = mb.max_pool(x=y, kernel_sizes=[2, 2], strides=[2, 2], pad_type="valid")
@@ -733,6 +774,21 @@ def test_random_values_are_drawn_by_numpy(tmp_path: Path) -> None:
     assert name.startswith("random_normal")
     (drawn,) = exported(path, {"x": X}).values()
     assert drawn.shape == X.shape
+
+
+def test_shapes_pass_from_part_to_part(tmp_path: Path) -> None:
+    def build(x: Any) -> Any:
+        shape = mb.shape(x=x)
+        drawn = mb.random_uniform(shape=shape, low=0.0, high=1.0, seed=3)
+        flat = mb.reshape(x=mb.add(x=x, y=drawn), shape=[-1])
+        return mb.reshape(x=mb.exp(x=flat), shape=shape)
+
+    path = flexible(tmp_path, build, (2, 3), (4, 5))
+    for shape in ((2, 3), (4, 5)):
+        given = {"x": floats(*shape)}
+        (wanted,) = mlferry.MLModel(path).predict(given).values()
+        (made,) = mlferry.MLModel(path, engine="onnxruntime", threads=1).predict(given).values()
+        np.testing.assert_allclose(made, wanted, rtol=1e-5)
 
 
 def refused(x: Any) -> Any:

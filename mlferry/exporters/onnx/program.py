@@ -79,6 +79,7 @@ class ProgramTranslation:
         types: what the program says of them.
         refusals: the operations that cannot be expressed.
         written: the states that have another value now.
+        known: the values that are constants.
         compressed: the operations of constants that are stored in fewer bits, by what they make.
     """
 
@@ -91,7 +92,7 @@ class ProgramTranslation:
         self.refusals: list[Refusal] = []
         self.written: set[str] = set()
         self._opset, self._weights, self._half = OPSETS[opset], weights, precision == "half"
-        self._known: dict[str, Any] = {}
+        self.known: dict[str, Any] = {}
         self.compressed: dict[str, mil.Operation] = {}
         self._stored: dict[int, tuple[Any, str]] = {}
         self._depth = 0
@@ -117,7 +118,7 @@ class ProgramTranslation:
 
     def value(self, name: str) -> str:
         """The graph's name of a value of the program, constants too."""
-        return self.tensor(self._known[name]) if name in self._known else self.values[name]
+        return self.tensor(self.known[name]) if name in self.known else self.values[name]
 
     def tensor(self, constant: Any) -> Any:
         """A constant as a value; labels and symbols stay what they are."""
@@ -168,7 +169,7 @@ class ProgramTranslation:
         if message.type == "const":
             name = message.outputs[0].name
             self.types[name] = type_of(message.outputs[0].type)
-            self._known[name] = value_of(message.attributes["val"], self._weights)
+            self.known[name] = value_of(message.attributes["val"], self._weights)
             return
         self.e.layer = name_of(message)
         types = tuple(type_of(value.type) for value in message.outputs)
@@ -188,7 +189,7 @@ class ProgramTranslation:
         entry = EXPORTS.find(message.type, self._opset)
         stored = entry.options.get("stored", ()) if entry is not None else ()
         self._need_constants(message, definition, stored)
-        arguments = arguments_of(message, definition.parameters, self._known, self._decoded)
+        arguments = arguments_of(message, definition.parameters, self.known, self._decoded)
         if message.type.startswith("constexpr_"):
             for value in message.outputs:
                 self.compressed[value.name] = message
@@ -291,11 +292,11 @@ class ProgramTranslation:
                     self._whole(binding.name, maker)
 
     def _whole(self, name: str, message: mil.Operation) -> None:
-        if name in self._known:
+        if name in self.known:
             return
         definition = definition_of(message.type, self._opset)
         self._need_constants(message, definition)
-        arguments = arguments_of(message, definition.parameters, self._known, self._decoded)
+        arguments = arguments_of(message, definition.parameters, self.known, self._decoded)
         types = tuple(type_of(value.type) for value in message.outputs)
         self._fold(message, definition, arguments, types)
 
@@ -311,7 +312,7 @@ class ProgramTranslation:
         if message.type == "shape" and arguments["x"].names[0] is not None:
             shape = self.e.shapes.get(self.values[arguments["x"].names[0]])
             if shape is not None and None not in shape:
-                self._known[message.outputs[0].name] = np.array(shape, np.int32)
+                self.known[message.outputs[0].name] = np.array(shape, np.int32)
                 return True
         small = all(
             np.size(constant) <= _FOLDED_MOST
@@ -329,7 +330,7 @@ class ProgramTranslation:
         types: tuple[ValueType, ...],
     ) -> None:
         """What an operation of constants makes, by its kernel."""
-        if all(value.name in self._known for value in message.outputs):
+        if all(value.name in self.known for value in message.outputs):
             return
         entry = KERNELS.find(message.type, self._opset)
         if entry is None:
@@ -349,7 +350,7 @@ class ProgramTranslation:
                 dtype = DTYPES[kind.dtype].array
                 exact = np.dtype(np.float32) if dtype == _HALF and not self._half else dtype
                 array = array.astype(exact)
-            self._known[value.name] = array
+            self.known[value.name] = array
 
     # ---- operands ----------------------------------------------------------------------------
 
@@ -416,7 +417,7 @@ class ProgramTranslation:
 
     def _block(self, block: mil.Block) -> Callable[..., list[str]]:
         def write(*given: str) -> list[str]:
-            layer, known_before = self.e.layer, dict(self._known)
+            layer, known_before = self.e.layer, dict(self.known)
             for value, name in zip(block.inputs, given, strict=True):
                 kind = type_of(value.type)
                 self.values[value.name], self.types[value.name] = name, kind
@@ -429,7 +430,7 @@ class ProgramTranslation:
                 found = [self.value(name) for name in block.outputs]
             finally:
                 self._depth -= 1
-                self._known = known_before  # a shape in a loop may be another one next time
+                self.known = known_before  # a shape in a loop may be another one next time
             self.e.layer = layer
             return found
 

@@ -105,6 +105,7 @@ def split(source: Source, given: Types, wanted: Sequence[str]) -> list[ProgramPa
                 outer = sorted(reads - made)
                 types = {n: t.type(n) for n in outer if n in t.values and not _is_made(t, n)}
                 inner, names = source.translation(types)
+                inner.known |= {n: t.known[n] for n in outer if n in t.known}
                 inner.run(inside)
                 _finish(part, inner, names, writes)
         later |= reads
