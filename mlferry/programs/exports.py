@@ -23,10 +23,27 @@ from mlferry.onnx_graph.refusals import refuse
 from mlferry.programs.types import ListType, StateType, TensorType, ValueType
 from mlferry.rooms import PROGRAMS, RoomRegistry
 
-__all__ = ["EXPORTS", "Call", "Export", "Extents", "body_of", "carrier", "export", "refuse"]
+__all__ = [
+    "EXPORTS",
+    "Call",
+    "body_of",
+    "carrier",
+    "carrier_of",
+    "cast",
+    "counted",
+    "divided",
+    "export",
+    "int32",
+    "inverse",
+    "moved_axis",
+    "refuse",
+    "scalar",
+    "shape_of",
+    "times",
+    "values_of",
+]
 
 Export = Callable[..., Any]
-Extents = Sequence[int | str]
 
 EXPORTS: RoomRegistry[Export] = RoomRegistry("ONNX export of a program op", PROGRAMS, "onnx")
 export = EXPORTS.register
@@ -116,6 +133,14 @@ def carrier_of(kind: ValueType) -> str:
     if not isinstance(kind, TensorType) or kind.dtype == "string":
         raise refuse(f"a {kind} is no array")
     return carrier(kind.dtype)
+
+
+def shape_of(kind: ValueType) -> Shape | None:
+    """The shape that a graph has a value in; that of a list is one of an array."""
+    if isinstance(kind, ListType):
+        element = shape_of(kind.element)
+        return None if element is None else (None, *element)
+    return kind.shape if isinstance(kind, TensorType) else None
 
 
 def cast(emitter: Emitter, x: str, dtype: str) -> str:

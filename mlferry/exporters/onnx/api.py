@@ -1,4 +1,4 @@
-"""A Core ML model as an ONNX model."""
+"""A Core ML network as an ONNX model."""
 
 from __future__ import annotations
 

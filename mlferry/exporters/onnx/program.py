@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlferry.errors import MlferryError, SpecError, UnsupportedOperationsError, context
-from mlferry.numerics.shapes import Shape
 from mlferry.onnx_graph.emitter import FLOAT, INT32, Emitter
 from mlferry.onnx_graph.graph import Graph, Node
 from mlferry.onnx_graph.refusals import CannotExpressError, RankHiddenError, refuse
@@ -24,9 +23,9 @@ from mlferry.onnx_graph.simplify import simplified
 from mlferry.programs.arguments import Argument, arguments_of, name_of
 from mlferry.programs.contents import operations_of
 from mlferry.programs.definitions import OPSETS, Definition, Operand, Operands, definition_of
-from mlferry.programs.exports import EXPORTS, Call, carrier
+from mlferry.programs.exports import EXPORTS, Call, carrier, shape_of
 from mlferry.programs.kernels import KERNELS, Call as KernelCall
-from mlferry.programs.types import DTYPES, ListType, StateType, TensorType, ValueType, type_of
+from mlferry.programs.types import DTYPES, StateType, TensorType, ValueType, type_of
 from mlferry.programs.values import Weights, value_of
 from mlferry.registry import Entry
 from mlferry.spec.proto import mil_pb2 as mil
@@ -103,7 +102,7 @@ class ProgramTranslation:
         """A value that comes from outside, in the type in which the graph computes it."""
         self.values[name], self.types[name] = value, kind
         inner = kind.wrapped if isinstance(kind, StateType) else kind
-        self.e.shapes[value] = _shape_of(inner)
+        self.e.shapes[value] = shape_of(inner)
 
     def read(self, name: str) -> str:
         """The value that a state has now."""
@@ -231,7 +230,7 @@ class ProgramTranslation:
         if isinstance(kind, TensorType) and not entry.options.get("moves"):
             value = self.rounded(value, kind.dtype)
         self.values[name], self.types[name] = value, kind
-        known, said = self.e.shapes.get(value), _shape_of(kind)
+        known, said = self.e.shapes.get(value), shape_of(kind)
         if known is None or None in known:
             self.e.shapes[value] = said if said is not None else known
 
@@ -423,7 +422,7 @@ class ProgramTranslation:
                 self.values[value.name], self.types[value.name] = name, kind
                 known = self.e.shapes.get(name)
                 if known is None:
-                    self.e.shapes[name] = _shape_of(kind)
+                    self.e.shapes[name] = shape_of(kind)
             self._depth += 1
             try:
                 self.run(block.operations)
@@ -481,14 +480,6 @@ def _widened(value: Any) -> Any:
     if isinstance(value, list):
         return [_widened(each) for each in value]
     return value
-
-
-def _shape_of(kind: ValueType) -> Shape | None:
-    """The shape that a graph has a value in; a list is an array of its elements."""
-    if isinstance(kind, ListType):
-        element = _shape_of(kind.element)
-        return None if element is None else (None, *element)
-    return kind.shape if isinstance(kind, TensorType) else None
 
 
 def _is_fixed(kind: TensorType) -> bool:

@@ -85,7 +85,7 @@ def split(source: Source, given: Types, wanted: Sequence[str]) -> list[ProgramPa
         t.operation(operations[place])
         if is_outside(operations[place]) or len(t.refusals) > before:
             apart.add(place)
-    _with_lists(operations, places, apart, t)
+    _with_lists(operations, places, apart, t, wanted)
     found: list[ProgramPart] = []
     for place in places:
         if found and (found[-1].places[-1] in apart) == (place in apart):
@@ -133,6 +133,7 @@ def _with_lists(
     places: Sequence[int],
     apart: set[int],
     t: ProgramTranslation,
+    wanted: Sequence[str],
 ) -> None:
     """Keep all operations of lists together: a list is another thing in a graph."""
 
@@ -145,7 +146,7 @@ def _with_lists(
         )
 
     touching = {place for place in places if has_list(place)}
-    if apart:
+    if apart or any(not isinstance(t.types.get(name), TensorType) for name in wanted):
         apart |= touching
 
 

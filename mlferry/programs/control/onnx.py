@@ -16,8 +16,8 @@ from mlferry.programs.exports import (
     export,
     int32,
     refuse,
+    shape_of,
 )
-from mlferry.programs.types import ListType, TensorType, ValueType
 
 
 @export("select", moves=True)
@@ -62,14 +62,6 @@ def while_loop(emitter: Emitter, call: Call, loop_vars: list[str]) -> tuple[str,
         ports += [Port(name, dtype) for name, dtype in zip(names, dtypes, strict=True)]
         body = body_of(emitter, nodes, [again, *values], ["bool", *dtypes], ports)
     return emitter.nodes("Loop", ["", first, *loop_vars], len(dtypes), body=body)
-
-
-def shape_of(kind: ValueType) -> Shape | None:
-    """The shape that a graph has a value in; that of a list is one of an array."""
-    if isinstance(kind, ListType):
-        element = shape_of(kind.element)
-        return None if element is None else (None, *element)
-    return kind.shape if isinstance(kind, TensorType) else None
 
 
 # ---- lists ---------------------------------------------------------------------------------------
