@@ -168,6 +168,22 @@ def gru_row(opset: int = 7, **options: Any) -> Row:
     )
 
 
+def listed(x: Any) -> Any:
+    """A list that a loop fills from the end, and lengthens."""
+    ls = mb.make_list(init_length=3, dynamic_length=True, elem_shape=(3,))
+
+    def body(i: Any, ls: Any) -> Any:
+        row = mb.gather(x=x, indices=i, axis=0)
+        return mb.add(x=i, y=1), mb.list_write(ls=ls, index=mb.sub(x=6, y=i), value=row)
+
+    _, ls = mb.while_loop(_cond=lambda i, ls: mb.less(x=i, y=4), _body=body, loop_vars=(0, ls))
+    gone = mb.sub(x=mb.list_length(ls=ls), y=2)
+    twice = mb.mul(x=mb.list_read(ls=ls, index=gone), y=2.0)
+    ls = mb.list_scatter(ls=ls, indices=[5], value=mb.expand_dims(x=twice, axes=[0]))
+    rows = mb.list_gather(ls=ls, indices=[5, 6, 3, 1])
+    return mb.mul(x=rows, y=np.array([[1.0], [2.0], [2.0], [1.0]], np.float32))
+
+
 def scatter_row(mode: str) -> Row:
     return Row(
         lambda x, u: mb.scatter(data=x, indices=[2, 0, 2], updates=u, axis=1, mode=mode),
@@ -397,6 +413,9 @@ ROWS: dict[str, Row] = {
             input=mb.quantize(input=x, scale=np.array([0.1, 0.2, 0.01], np.float32), axis=1,
                               zero_point=np.array([3, 0, 9], np.uint8), output_dtype="uint8"),
             scale=np.float32(0.5)), {"x": X}),
+    "lists": Row(
+        listed, {"x": floats(4, 3)}, lambda x: np.stack([x[1] * 2, x[0] * 2, x[3] * 2, 0 * x[0]])
+    ),
     "cond": Row(
         lambda x: mb.cond(pred=mb.greater(x=mb.reduce_sum(x=x), y=0.0),
                           _true_fn=lambda: mb.add(x=x, y=1.0),
@@ -720,6 +739,54 @@ def test_functions(tmp_path: Path) -> None:
         np.testing.assert_allclose(made, factor * X, rtol=1e-6)
         session = ort.InferenceSession(mlferry.export_onnx(model).SerializeToString())
         np.testing.assert_allclose(session.run(None, {"x": X})[0], factor * X, rtol=1e-6)
+
+
+def test_states_in_another_precision(tmp_path: Path) -> None:
+    path = stateful(tmp_path)
+    model = mlferry.MLModel(path, precision="exact", engine="onnxruntime", threads=1)
+    state = model.make_state()
+    model.predict({"x": np.full(1, 2049, np.float32)}, state)
+    np.testing.assert_array_equal(state["total"], [2049] * 3)  # float16 has no such number
+    given = {"x": np.full(1, 2049, np.float32), "total": np.zeros(3, np.float32)}
+    made = exported(path, given, precision="exact")
+    np.testing.assert_array_equal(made["total_out"], [2049] * 3)
+
+
+# ---- images --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("layout", ["RGB", "BGR", "GRAYSCALE"])
+def test_images(tmp_path: Path, layout: str) -> None:
+    channels = 1 if layout == "GRAYSCALE" else 3
+
+    @mb.program(input_specs=[mb.TensorSpec((1, channels, 4, 5))], opset_version=TARGETS[7])
+    def program(image: Any) -> Any:
+        return mb.reduce_sum(x=mb.square(x=image), axes=[2], keep_dims=False, name="sums")
+
+    made = ct.convert(
+        program,
+        convert_to="mlprogram",
+        inputs=[
+            ct.ImageType("image", (1, channels, 4, 5), scale=0.5, bias=[1.0] * channels,
+                         color_layout=getattr(ct.colorlayout, layout))
+        ],
+        minimum_deployment_target=TARGETS[7],
+        compute_precision=ct.precision.FLOAT32,
+        skip_model_load=True,
+    )  # fmt: skip
+    path = tmp_path / "image.mlpackage"
+    made.save(str(path))
+    pixels = RNG.integers(0, 256, (4, 5) if channels == 1 else (4, 5, 3)).astype(np.uint8)
+    planes = pixels[None, None] if channels == 1 else pixels.transpose(2, 0, 1)[None]
+    planes = (planes[:, ::-1] if layout == "BGR" else planes).astype(np.float32)
+    wanted = np.square(0.5 * planes + 1).sum(2)
+    for engine in ("numpy", "onnxruntime"):
+        found = mlferry.MLModel(path, images="array", engine=engine).predict({"image": pixels})
+        np.testing.assert_allclose(found["sums"], wanted, rtol=1e-5)
+    found = exported(path, {"image": pixels}, pixels=True)
+    np.testing.assert_allclose(found["sums"], wanted, rtol=1e-5)
+    found = exported(path, {"image": planes})
+    np.testing.assert_allclose(found["sums"], wanted, rtol=1e-5)
 
 
 # ---- what is not a graph -------------------------------------------------------------------------
