@@ -102,6 +102,17 @@ class UnsupportedLayersError(ExportError):
         self.layers = list(layers)
 
 
+class UnsupportedOperationsError(ExportError):
+    """Operations of a program that the other format cannot express.
+
+    `operations` has the name of each, its op and the reason.
+    """
+
+    def __init__(self, message: str, operations: Sequence[tuple[str, str, str]]) -> None:
+        super().__init__(message)
+        self.operations = list(operations)
+
+
 class PredictionError(MlferryError, ValueError):
     """A model cannot be evaluated with what it was given."""
 

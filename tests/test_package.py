@@ -37,7 +37,7 @@ ALLOWED = {
     },
     "exporters": {
         "errors", "lazy", "limits", "numerics", "registry", "spec", "custom", "onnx_graph",
-        "layers", "exporters", "version",
+        "layers", "programs", "exporters", "version",
     },
     "runtime": {
         "errors", "lazy", "limits", "numerics", "registry", "spec", "custom", "onnx_graph",
@@ -107,6 +107,7 @@ ROOMS = {
     },
     "programs/*/definition.py": {"programs.definitions", "programs.types", "numerics"},
     "programs/*/kernel.py": {"programs.kernels", "programs.types", "numerics"},
+    "programs/*/onnx.py": {"programs.exports", "programs.types", "numerics", "onnx_graph"},
 }  # fmt: skip
 
 

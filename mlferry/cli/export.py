@@ -22,6 +22,7 @@ examples:
   mlferry export net.mlmodel net.onnx
   mlferry export reader.mlmodel reader.onnx --pixels
   mlferry export net.mlmodel net.onnx --shape image=batch,3,height,width
+  mlferry export net.mlpackage net.onnx --precision exact
 """
 
 
@@ -38,6 +39,11 @@ examples:
     metavar="NAME=SHAPE",
     help="Shape of an input; a word in the place of a number is an extent that varies.",
 )
+@click.option(
+    "--precision",
+    type=click.Choice(["half", "exact"]),
+    help="Of ML Programs: whether values of float16 are rounded where the program does.",
+)
 @custom_classes_option
 @json_option
 def export(
@@ -45,15 +51,16 @@ def export(
     target: Path,
     pixels: bool,
     shapes: tuple[str, ...],
+    precision: str | None,
     custom: Path | None,
     as_json: bool,
 ) -> None:
-    """Write MODEL, a neural network, as the ONNX model FILE.onnx."""
+    """Write MODEL, a neural network or ML Program, as the ONNX model FILE.onnx."""
     from mlferry.models.export import export_onnx
 
     run_file(custom)
     given = {name: _shape(text) for name, text in pairs(shapes, "shapes").items()}
-    made = export_onnx(model, target, input_shapes=given, pixels=pixels)
+    made = export_onnx(model, target, input_shapes=given, pixels=pixels, precision=precision)
     count = len(made.graph.node)
     custom_ops = sorted({node.op_type for node in made.graph.node if node.domain})
     if as_json:

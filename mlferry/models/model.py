@@ -74,9 +74,9 @@ class MLModel:
         custom_layers: classes of custom layers by class name, for this model only; they come
             before those of `register_custom_layer`.
         custom_models: likewise for custom models.
-        engine: what evaluates neural networks: "numpy", or "onnxruntime" (the extra of this
-            name), which is faster. Custom and random layers, and what ONNX cannot express, run
-            on NumPy in any case.
+        engine: what evaluates neural networks and ML Programs: "numpy", or "onnxruntime" (the
+            extra of this name), which is faster. Custom and random layers, and what ONNX cannot
+            express, run on NumPy in any case.
         threads: how many onnxruntime uses; by default as many as there are cores.
         winograd: whether convolutions on NumPy may go by Winograd's tiles, which are faster and
             round two to ten times as much as a plain sum: some 1e-6 of the result's range.
@@ -318,6 +318,16 @@ class MLModel:
     def program_weights(self) -> Weights:
         """The files in which the constants of ML Programs lie."""
         return self._classes.program.weights
+
+    @property
+    def precision(self) -> str:
+        """The precision in which ML Programs run: "half" or "exact"."""
+        return self._classes.program.precision
+
+    @property
+    def function_name(self) -> str | None:
+        """The function of an ML Program that runs; None for the default one."""
+        return self._classes.program.function
 
     @property
     def weights_dir(self) -> str | None:

@@ -1,4 +1,4 @@
-"""What evaluates networks: the NumPy kernels, or onnxruntime where it is installed."""
+"""What evaluates networks and programs: the NumPy kernels, or onnxruntime where it is installed."""
 
 from __future__ import annotations
 
@@ -7,24 +7,36 @@ from dataclasses import dataclass
 from typing import Any
 
 from mlferry.errors import RegistrationError
+from mlferry.programs.values import Weights
 from mlferry.registry import did_you_mean
 from mlferry.runtime.custom import CustomClasses
+from mlferry.runtime.program_session import ProgramSession
 from mlferry.runtime.session import Session
 from mlferry.spec import networks
+from mlferry.spec.proto import mil_pb2 as mil
 
 NAMES = ("numpy", "onnxruntime")
 
 
 @dataclass(frozen=True)
 class Engine:
-    """What evaluates a network: a kind of session, and its options by name."""
+    """What evaluates a network or program: kinds of sessions, and their options by name."""
 
     session: Callable[..., Session]
     options: tuple[tuple[str, Any], ...] = ()
+    program_session: Callable[..., ProgramSession] = ProgramSession
+    program_options: tuple[tuple[str, Any], ...] = ()
 
     def __call__(self, network: networks.Network, classes: CustomClasses) -> Session:
         """A session of this engine for a network."""
         return self.session(network, classes, **dict(self.options))
+
+    def for_program(
+        self, function: mil.Function, weights: Weights, precision: str
+    ) -> ProgramSession:
+        """A session of this engine for a function of a program."""
+        options = dict(self.program_options)
+        return self.program_session(function, weights, precision=precision, **options)
 
 
 NUMPY = Engine(Session)
@@ -57,7 +69,9 @@ def engine_named(name: str, threads: int | None = None, *, winograd: bool = True
         return NUMPY if winograd else Engine(Session, (("winograd", False),))
     if not winograd:
         raise RegistrationError("winograd is for engine='numpy'; leave it out")
+    from mlferry.runtime.onnx_program_session import OnnxProgramSession
     from mlferry.runtime.onnx_session import OnnxSession, import_onnxruntime
 
     import_onnxruntime()
-    return Engine(OnnxSession, (("threads", threads),))
+    options = (("threads", threads),)
+    return Engine(OnnxSession, options, OnnxProgramSession, options)

@@ -190,7 +190,7 @@ class OnnxSession(Session):
                 found.append((OnNumpy(self, part.layers), reads, writes))
                 continue
             kinds = ", ".join(_told(layers, part.layers))
-            session = self._session(serialized(part.graph.message()), kinds)
+            session = inference_session(serialized(part.graph.message()), kinds, self._threads)
             found.append((Compiled(session, part.inputs, part.outputs, kinds), reads, writes))
         plan: list[Planned] = []
         later = set(wanted)
@@ -199,20 +199,31 @@ class OnnxSession(Session):
             later |= reads | writes
         return plan[::-1]
 
-    def _session(self, data: bytes, kinds: str) -> Any:
-        ort = import_onnxruntime()
-        options = ort.SessionOptions()
-        options.log_severity_level = _FATAL_ONLY
-        options.intra_op_num_threads = self._threads or 0
-        # quantized weights become floats when a session is made, not at every run
-        options.add_session_config_entry("session.disable_quant_qdq", "1")
-        try:
-            return ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-        except Exception as error:
-            raise PredictionError(
-                f"onnxruntime {ort.__version__} cannot load the graph of {kinds}: {error}\n"
-                'MLModel(..., engine="numpy") runs it'
-            ) from error
+
+def inference_session(data: bytes, kinds: str, threads: int | None) -> Any:
+    """A session of onnxruntime.
+
+    Args:
+        data: the model.
+        kinds: what runs in it, for messages.
+        threads: how many it uses; None is as many as there are cores.
+
+    Raises:
+        PredictionError: onnxruntime cannot load it.
+    """
+    ort = import_onnxruntime()
+    options = ort.SessionOptions()
+    options.log_severity_level = _FATAL_ONLY
+    options.intra_op_num_threads = threads or 0
+    # quantized weights become floats when a session is made, not at every run
+    options.add_session_config_entry("session.disable_quant_qdq", "1")
+    try:
+        return ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        raise PredictionError(
+            f"onnxruntime {ort.__version__} cannot load the graph of {kinds}: {error}\n"
+            'MLModel(..., engine="numpy") runs it'
+        ) from error
 
 
 def _agreed(seen: Sequence[Shapes]) -> dict[str, Shape] | None:

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlferry.errors import MlferryError, PredictionError, SpecError, context
-from mlferry.programs.definitions import OPSETS, Parameter, definition_of
+from mlferry.programs.arguments import Argument, arguments_of, name_of
+from mlferry.programs.definitions import OPSETS, definition_of
 from mlferry.programs.kernels import KERNELS, Call, Kernel
 from mlferry.programs.types import DTYPES, StateType, TensorType, ValueType, type_of
 from mlferry.programs.values import Weights, value_of
@@ -47,26 +48,6 @@ class StateCell:
     """One value of a state, which ops read and write."""
 
     value: Array
-
-
-@dataclass(frozen=True)
-class Argument:
-    """What an operation is given for a parameter.
-
-    Attributes:
-        names: of values, None where one is a constant.
-        constants: the constants, as the kernel gets them.
-        many: whether the kernel gets a list.
-    """
-
-    names: tuple[str | None, ...]
-    constants: tuple[Any, ...]
-    many: bool
-
-    @property
-    def is_constant(self) -> bool:
-        """Whether nothing of it is computed while the program runs."""
-        return not any(self.names)
 
 
 @dataclass(frozen=True)
@@ -217,6 +198,14 @@ class ProgramSession:
             outputs: names of values; by default those of the function.
             state: read and changed; by default a new one.
         """
+        scope = self._started(values, state)
+        wanted = tuple(self.outputs if outputs is None else outputs)
+        with np.errstate(all="ignore"):
+            found = self._run(self._plan, scope, None, frozenset(wanted))
+        return self._chosen(found, wanted)
+
+    def _started(self, values: Mapping[str, Any], state: State | None) -> Values:
+        """What the function is given."""
         missing = [name for name in self.inputs if name not in values]
         if missing:
             raise PredictionError(f"the input {missing[0]!r} is missing")
@@ -226,10 +215,10 @@ class ProgramSession:
         if self.states:
             kept = state if state is not None else self.make_state()
             scope |= {name: kept.cell(name) for name in self.states}
-        wanted = tuple(self.outputs if outputs is None else outputs)
-        shown = frozenset(wanted)
-        with np.errstate(all="ignore"):
-            found = self._run(self._plan, scope, None, shown)
+        return scope
+
+    @staticmethod
+    def _chosen(found: Values, wanted: Sequence[str]) -> dict[str, Any]:
         lacking = [name for name in wanted if name not in found]
         if lacking:
             raise PredictionError(f"the program makes no value {lacking[0]!r}")
@@ -249,11 +238,9 @@ class ProgramSession:
 
     # ---- the walk ------------------------------------------------------------------------
 
-    def _run(
-        self, plan: Plan, scope: Values, outer: _Scope | None, shown: frozenset[str]
-    ) -> Values:
+    def _run(self, plan: Plan, scope: Values, outer: Scope | None, shown: frozenset[str]) -> Values:
         scope = {**plan.constants, **scope}
-        chain = _Scope(scope, outer)
+        chain = Scope(scope, outer)
         for operation in plan.operations:
             self._operate(operation, chain)
             for name in operation.last:
@@ -261,7 +248,7 @@ class ProgramSession:
                     scope.pop(name, None)
         return scope
 
-    def _operate(self, operation: Operation, scope: _Scope) -> None:
+    def _operate(self, operation: Operation, scope: Scope) -> None:
         arguments = dict(operation.fixed)
         for name, argument in operation.moving.items():
             values = [
@@ -290,11 +277,11 @@ class ProgramSession:
         for name, kind, value in zip(operation.outputs, call.outputs, results, strict=False):
             scope.values[name] = self._typed(operation, kind, value)
 
-    def _block(self, plan: Plan, outer: _Scope) -> Callable[..., list[Any]]:
+    def _block(self, plan: Plan, outer: Scope) -> Callable[..., list[Any]]:
         def run(*given: Any) -> list[Any]:
             inside = dict(zip(plan.inputs, given, strict=True))
             made = self._run(plan, inside, outer, frozenset(plan.outputs))
-            scope = _Scope(made, outer)
+            scope = Scope(made, outer)
             return [scope.find(name) for name in plan.outputs]
 
         return run
@@ -302,20 +289,28 @@ class ProgramSession:
     def _typed(self, operation: Operation, kind: ValueType, value: Any) -> Any:
         if not isinstance(kind, TensorType) or kind.dtype == "string":
             return value
-        array = np.asarray(value)
+        return self._fitted(operation, kind, np.asarray(value))
+
+    def _fitted(self, maker: object, kind: TensorType, array: Array) -> Array:
+        """An array in the type that the program says."""
         if not _fits(array.shape, kind):
-            raise PredictionError(f"{operation} made the shape {array.shape}; {kind} is described")
+            raise PredictionError(f"{maker} made the shape {array.shape}; {kind} is described")
         return array.astype(self._dtype(kind.dtype), copy=False)
 
 
-class _Scope:
+class Scope:
     """Values by name, with those around them."""
 
-    def __init__(self, values: Values, outer: _Scope | None) -> None:
+    def __init__(self, values: Values, outer: Scope | None) -> None:
         self.values, self._outer = values, outer
 
     def find(self, name: str) -> Any:
-        scope: _Scope | None = self
+        """A value, from here or from around.
+
+        Raises:
+            PredictionError: nothing has made it.
+        """
+        scope: Scope | None = self
         while scope is not None:
             if name in scope.values:
                 return scope.values[name]
@@ -353,7 +348,7 @@ class _Planner:
         plan = Plan(names, tuple(block.outputs))
         inside = dict(known)
         for message in block.operations:
-            with context(f"planning {message.type} {_name(message)!r}"):
+            with context(f"planning {message.type} {name_of(message)!r}"):
                 self._operation(message, plan, inside)
         _set_last_reads(plan)
         return plan
@@ -366,8 +361,8 @@ class _Planner:
             known[outputs[0]] = plan.constants[outputs[0]] = value
             return
         definition = definition_of(message.type, self._opset)
-        arguments = self._arguments(message, definition.parameters, known)
-        call = Call(message.type, _name(message), self._opset, types, (), self._random)
+        arguments = arguments_of(message, definition.parameters, known, self._decoded)
+        call = Call(message.type, name_of(message), self._opset, types, (), self._random)
         entry = KERNELS.find(message.type, self._opset)
         if entry is None:
             raise SpecError(f"there is no kernel for {message.type}")
@@ -414,69 +409,10 @@ class _Planner:
             return value.astype(np.float32)
         return value
 
-    def _arguments(
-        self, message: mil.Operation, parameters: Mapping[str, Parameter], known: Values
-    ) -> dict[str, Argument]:
-        found = {}
-        for name, argument in message.inputs.items():
-            bindings: list[tuple[str | None, Any]] = []
-            for binding in argument.arguments:
-                if binding.WhichOneof("binding") == "value":
-                    bindings.append((None, self._decoded(binding.value)))
-                elif binding.name in known:
-                    bindings.append((None, known[binding.name]))
-                else:
-                    bindings.append((binding.name, None))
-            found[name] = bindings
-        for name, value in message.attributes.items():
-            if name != "name":
-                found[name] = [(None, self._decoded(value))]
-        unknown = found.keys() - parameters.keys()
-        if unknown:
-            raise SpecError(
-                f"it has no parameter {sorted(unknown)[0]!r}; it has {', '.join(parameters)}"
-            )
-        missing = [
-            n for n, parameter in parameters.items() if parameter.required and n not in found
-        ]
-        if missing:
-            raise SpecError(f"the parameter {missing[0]!r} is missing")
-        return {name: _argument(parameters[name], found[name]) for name in found}
-
-
-def _argument(parameter: Parameter, bindings: list[tuple[str | None, Any]]) -> Argument:
-    if not bindings or (len(bindings) > 1 and not parameter.many):
-        raise SpecError(f"a parameter has {len(bindings)} values")
-    names = tuple(name for name, _ in bindings)
-    values = tuple(
-        _plain(value) if parameter.constant and name is None else value for name, value in bindings
-    )
-    return Argument(names, values, parameter.many)
-
-
-def _plain(value: Any) -> Any:
-    """A constant as Python has it, where it is a scalar or a vector of indices or flags."""
-    if not isinstance(value, np.ndarray):
-        return value
-    if value.ndim == 0:
-        return value.item()
-    return tuple(value.tolist()) if value.ndim == 1 and value.dtype in _INDICES else value
-
-
-_INDICES = (np.dtype(np.int32), np.dtype(np.uint32), np.dtype(np.int64), np.dtype(np.bool_))
-
 
 def _fixed(argument: Argument, raw: bool) -> Any:
     values = [value if raw else _widened(value) for value in argument.constants]
     return values if argument.many else values[0]
-
-
-def _name(message: mil.Operation) -> str:
-    """What messages call an operation."""
-    value = message.attributes.get("name")
-    if value is not None and value.immediateValue.tensor.strings.values:
-        return value.immediateValue.tensor.strings.values[0]
-    return message.outputs[0].name if message.outputs else ""
 
 
 def _set_last_reads(plan: Plan) -> None:

@@ -1,4 +1,4 @@
-"""Core ML networks as ONNX models: one function a layer kind, in `ops/`."""
+"""Core ML networks and programs as ONNX models, by the functions of their families."""
 
 from mlferry.exporters.onnx.api import export
 

@@ -1,4 +1,4 @@
-"""A Core ML model as an ONNX model."""
+"""A Core ML network as an ONNX model."""
 
 from __future__ import annotations
 
@@ -51,7 +51,11 @@ def _why_not(spec: model_pb2.Model) -> str:
     kind = spec.WhichOneof("Type")
     if networks.pipeline_of(spec) is not None:
         return (
-            "a pipeline is several models: export its neural networks one by one, each "
-            "mlferry.export_onnx(mlferry.MLModel(part)) of spec.pipeline.models"
+            "a pipeline is several models: export its neural networks and programs one by one, "
+            "each mlferry.export_onnx(mlferry.MLModel(part)) of spec.pipeline.models; programs "
+            "need weights_dir=model.weights_dir"
         )
-    return f"a model of kind {kind!r} is no neural network: only those become ONNX graphs"
+    return (
+        f"a model of kind {kind!r} is no neural network and no ML Program: only those become "
+        "ONNX graphs"
+    )

@@ -11,14 +11,14 @@ from mlferry.errors import ExportError
 from mlferry.exporters.onnx.translation import Translation
 from mlferry.layers import versions
 from mlferry.numerics.shapes import Shape
-from mlferry.onnx_graph.emitter import FLOAT
+from mlferry.onnx_graph.emitter import FLOAT, Emitter
 from mlferry.onnx_graph.graph import Extent, Port
 from mlferry.registry import did_you_mean
 from mlferry.spec import features, networks
 from mlferry.spec.proto import features_pb2 as ft, model_pb2, neural_network_pb2 as nn
 
-_NUMBERS = {"float16": 10, "int8": 3, "int32": 6, "uint8": 2}  # of TensorProto
-_DTYPES = {"float64": "float32"}  # Core ML's DOUBLE arrays hold float32 inside of a network
+NUMBERS = {"float16": 10, "int8": 3, "int32": 6, "uint8": 2}  # of TensorProto
+STORED = {"float64": "float32"}  # Core ML's DOUBLE arrays hold float32 inside of a network
 LABELS, PREDICTED, PROBABILITIES = (
     f"mlferry.{what}" for what in ("class_labels", "predicted_feature", "predicted_probabilities")
 )
@@ -57,11 +57,7 @@ def add_inputs(
     Raises:
         ExportError: a shape is for no input, or does not fit it.
     """
-    names = [feature.name for feature in spec.description.input]
-    for name in shapes:
-        if name not in names:
-            close = did_you_mean(name, names)
-            raise ExportError(f"input_shapes has {name!r}; the inputs are {names}.{close}")
+    check_shapes(shapes, [feature.name for feature in spec.description.input])
     for feature in spec.description.input:
         given = list(shapes.get(feature.name, described(feature.type)))
         kind = feature.type.WhichOneof("Type")
@@ -75,12 +71,21 @@ def add_inputs(
             )
 
 
-def _named(name: str, shape: Sequence[Extent]) -> list[Extent]:
+def check_shapes(shapes: Mapping[str, Sequence[Extent]], names: Sequence[str]) -> None:
+    """Raise an `ExportError` where a shape is for no input."""
+    for name in shapes:
+        if name not in names:
+            close = did_you_mean(name, list(names))
+            raise ExportError(f"input_shapes has {name!r}; the inputs are {list(names)}.{close}")
+
+
+def named(name: str, shape: Sequence[Extent]) -> list[Extent]:
     """A shape with a name for every extent that varies."""
     return [f"{name}_{axis}" if n is None else n for axis, n in enumerate(shape)]
 
 
-def _open(shape: Sequence[Extent]) -> Shape:
+def open_shape(shape: Sequence[Extent]) -> Shape:
+    """A shape in which extents that have a name are not known."""
     return tuple(n if isinstance(n, int) else None for n in shape)
 
 
@@ -92,7 +97,7 @@ def _array_input(
 ) -> None:
     name, array = feature.name, feature.type.multiArrayType
     dtype = features.DTYPES.get(array.dataType, "float32")
-    dtype = _DTYPES.get(dtype, dtype)
+    dtype = STORED.get(dtype, dtype)
     if not feature.type.HasField("multiArrayType"):
         given, dtype = [1], "float32"
     if not given:
@@ -100,13 +105,13 @@ def _array_input(
             f"input {name!r} is described without a shape: add input_shapes={{{name!r}: (...)}}"
         )
     front, behind = _ones(feature, network, given)
-    t.e.graph.inputs.append(Port(name, dtype, _named(name, given)))
-    t.e.shapes[name] = _open(given)
+    t.e.graph.inputs.append(Port(name, dtype, named(name, given)))
+    t.e.shapes[name] = open_shape(given)
     if feature.type.isOptional:
-        _default(t, feature, name, given)
+        default_value(t.e, feature, name, given)
     value = name if dtype == "float32" else t.e.node("Cast", name, to=FLOAT)
     value = t.e.unsqueeze(value, [*range(front), *range(-behind, 0)])
-    t.given(name, value, (*[1] * front, *_open(given), *[1] * behind))
+    t.given(name, value, (*[1] * front, *open_shape(given), *[1] * behind))
 
 
 # Axes of 1 in front of and behind an array that becomes a blob of five axes, by the number of its
@@ -139,8 +144,8 @@ def _ones(
     return possible[len(given)]
 
 
-def _default(
-    t: Translation, feature: model_pb2.FeatureDescription, name: str, given: list[Extent]
+def default_value(
+    emitter: Emitter, feature: model_pb2.FeatureDescription, name: str, given: Sequence[Extent]
 ) -> None:
     """An optional input is one with an initializer."""
     array = feature.type.multiArrayType
@@ -149,8 +154,8 @@ def _default(
     known = tuple(n for n in given if isinstance(n, int))
     if len(known) < len(given):
         raise ExportError(f"the optional input {name!r} needs a fixed shape: give input_shapes")
-    dtype = t.e.graph.inputs[-1].dtype
-    t.e.graph.arrays[name] = np.full(known, value, dtype)
+    dtype = emitter.graph.inputs[-1].dtype
+    emitter.graph.arrays[name] = np.full(known, value, dtype)
 
 
 # ---- images -------------------------------------------------------------------------------------
@@ -171,20 +176,10 @@ def _image_input(
     name, image = feature.name, feature.type.imageType
     layout = features.LAYOUTS.get(image.colorSpace, "RGB")
     channels = features.CHANNELS[layout]
-    height, width = _named(name, given)[-2:]
-    known = _open((height, width))
+    height, width = named(name, given)[-2:]
+    known = open_shape((height, width))
     if pixels:
-        dtype = "float32" if layout == "GRAYSCALE_FLOAT16" else "uint8"
-        shape: list[Extent] = [height, width, 3] if channels == 3 else [height, width]
-        t.e.graph.inputs.append(Port(name, dtype, shape))
-        t.e.shapes[name] = _open(shape)
-        value = name if dtype == "float32" else t.e.node("Cast", name, to=FLOAT)
-        value = t.e.unsqueeze(value, [0] if channels == 3 else [0, 1])
-        if channels == 3:
-            value = t.e.transpose(value, [0, 3, 1, 2])
-        if layout == "BGR":
-            value = t.e.node("Gather", value, t.e.integers([2, 1, 0]), axis=1)
-        t.e.shapes[value] = (1, channels, *known)
+        value = from_pixels(t.e, name, layout, [height, width])
         value = _preprocessed(t, name, value, layout, network)
     else:
         value = name
@@ -193,6 +188,23 @@ def _image_input(
     if network.imageInputShapeMapping == 0:
         value = t.e.unsqueeze(value, [0])
     t.given(name, value, t.e.shapes[value])
+
+
+def from_pixels(emitter: Emitter, name: str, layout: str, size: Sequence[Extent]) -> str:
+    """An input of pixels, uint8 [H, W, 3] or [H, W], as the network gets it: [1, C, H, W]."""
+    channels = features.CHANNELS[layout]
+    dtype = "float32" if layout == "GRAYSCALE_FLOAT16" else "uint8"
+    shape: list[Extent] = [*size, 3] if channels == 3 else [*size]
+    emitter.graph.inputs.append(Port(name, dtype, shape))
+    emitter.shapes[name] = open_shape(shape)
+    value = name if dtype == "float32" else emitter.node("Cast", name, to=FLOAT)
+    value = emitter.unsqueeze(value, [0] if channels == 3 else [0, 1])
+    if channels == 3:
+        value = emitter.transpose(value, [0, 3, 1, 2])
+    if layout == "BGR":
+        value = emitter.node("Gather", value, emitter.integers([2, 1, 0]), axis=1)
+    emitter.shapes[value] = (1, channels, *open_shape(size))
+    return value
 
 
 def _preprocessed(
@@ -229,26 +241,28 @@ def _scaled(t: Translation, value: str, scaler: nn.NeuralNetworkImageScaler, lay
     return value
 
 
-def _picture(t: Translation, value: str, feature: ft.ImageFeatureType) -> tuple[str, str]:
+def picture(emitter: Emitter, value: str, feature: ft.ImageFeatureType) -> tuple[str, str]:
     """An image output as `MLModel.predict` gives it as an array, and the type of its values."""
     layout = features.LAYOUTS.get(feature.colorSpace, "RGB")
-    channels, shape = features.CHANNELS[layout], t.e.shape(value)
+    channels, shape = features.CHANNELS[layout], emitter.shape(value)
     if layout == "GRAYSCALE_FLOAT16":
-        return t.e.reshape(value, t.e.extents(value)[-2:]), "float32"
-    pixels = t.e.node("Clip", t.e.node("Round", value), t.e.number(0), t.e.number(255))
-    t.e.shapes[pixels] = shape
-    size = t.e.extents(pixels)[-2:]
+        return emitter.reshape(value, emitter.extents(value)[-2:]), "float32"
+    pixels = emitter.node(
+        "Clip", emitter.node("Round", value), emitter.number(0), emitter.number(255)
+    )
+    emitter.shapes[pixels] = shape
+    size = emitter.extents(pixels)[-2:]
     if channels == 1:
-        pixels = t.e.reshape(pixels, size)
+        pixels = emitter.reshape(pixels, size)
     else:
-        pixels = t.e.reshape(pixels, [channels, *size])
+        pixels = emitter.reshape(pixels, [channels, *size])
         if layout == "BGR":
-            pixels = t.e.node("Gather", pixels, t.e.integers([2, 1, 0]), axis=0)
-            t.e.shapes[pixels] = (channels, *shape[-2:])
-        pixels = t.e.transpose(pixels, [1, 2, 0])
-    found = t.e.shapes.get(pixels)
-    pixels = t.e.node("Cast", pixels, to=_NUMBERS["uint8"])
-    t.e.shapes[pixels] = found
+            pixels = emitter.node("Gather", pixels, emitter.integers([2, 1, 0]), axis=0)
+            emitter.shapes[pixels] = (channels, *shape[-2:])
+        pixels = emitter.transpose(pixels, [1, 2, 0])
+    found = emitter.shapes.get(pixels)
+    pixels = emitter.node("Cast", pixels, to=NUMBERS["uint8"])
+    emitter.shapes[pixels] = found
     return pixels, "uint8"
 
 
@@ -284,14 +298,14 @@ def add_outputs(
         dtype = "float32"
         if kind == "multiArrayType":
             stored = features.DTYPES.get(feature.multiArrayType.dataType, dtype)
-            dtype = _DTYPES.get(stored, stored)
+            dtype = STORED.get(stored, stored)
         if versions.uses_rank5(network):
             value = _as_described(t, value, feature)
         if kind == "imageType" and pixels:
-            value, dtype = _picture(t, value, feature.imageType)
+            value, dtype = picture(t.e, value, feature.imageType)
         elif dtype != "float32":
             shape = t.e.shapes.get(value)
-            value = t.e.node("Cast", value, to=_NUMBERS[dtype])
+            value = t.e.node("Cast", value, to=NUMBERS[dtype])
             t.e.shapes[value] = shape
         t.output(name, value, dtype)
 
@@ -303,13 +317,18 @@ def _as_described(t: Translation, value: str, feature: ft.FeatureType) -> str:
     return value if wanted == shape else t.e.reshape(value, [n for n in wanted if n is not None])
 
 
+def told(description: model_pb2.ModelDescription) -> dict[str, str]:
+    """What `metadata_props` holds of a description: what Core ML's metadata do."""
+    found = dict(description.metadata.userDefined)
+    for key in ("shortDescription", "versionString", "author", "license"):
+        if getattr(description.metadata, key):
+            found[key] = getattr(description.metadata, key)
+    return found
+
+
 def metadata(spec: model_pb2.Model, network: networks.Network) -> dict[str, str]:
     """What `metadata_props` holds: the labels of a classifier, and what Core ML's metadata do."""
-    found = dict(spec.description.metadata.userDefined)
-    described_by = spec.description.metadata
-    for key in ("shortDescription", "versionString", "author", "license"):
-        if getattr(described_by, key):
-            found[key] = getattr(described_by, key)
+    found = told(spec.description)
     if isinstance(network, nn.NeuralNetworkClassifier):
         kind = network.WhichOneof("ClassLabels")
         labels = list(getattr(network, kind).vector) if kind else []

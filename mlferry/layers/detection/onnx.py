@@ -6,22 +6,15 @@ import numpy as np
 
 from mlferry.layers.exports import op
 from mlferry.layers.params import Params
-from mlferry.onnx_graph.emitter import FARTHEST, FLOAT, INT64, Emitter
-
-_OUT = -3e38  # the score of a box that is out; the node's threshold lies right above it
-_LOWEST = float(np.finfo(np.float32).min)
+from mlferry.onnx_graph.boxes import suppressed
+from mlferry.onnx_graph.emitter import FLOAT, Emitter
 
 
 @op("NonMaximumSuppression")
 def non_maximum_suppression(
     emitter: Emitter, params: Params, boxes: str, scores: str, *given: str
 ) -> tuple[str, str, str, str]:
-    """Boxes, scores and indices of those that stay, filled up to `maxBoxes`, and their number.
-
-    ONNX's node knows neither the filling nor that the best box stays where no score reaches the
-    threshold, and compares scores strictly. It is asked which boxes survive; they are ordered by
-    their best score afterwards.
-    """
+    """Boxes, scores and indices of those that stay, filled up to `maxBoxes`, and their number."""
     iou = (
         emitter.reshape(given[0], [1])
         if given
@@ -35,96 +28,17 @@ def non_maximum_suppression(
         if len(given) > 2
         else emitter.integers([params.maxBoxes])
     )
-    best = emitter.node("ReduceMax", scores, emitter.integers([2]), keepdims=0)  # [B, N]
-    emitter.shapes[best] = emitter.shape(scores)[:2]
-    enough = emitter.node("GreaterOrEqual", best, least)
-    candidates = _by_class(emitter, scores, best, enough, apart=params.perClassSuppression)
-    kept = _or_best(emitter, best, _survivors(emitter, boxes, candidates, best, iou))
-    return _filled(
-        emitter, boxes, scores, best, kept, count, None if len(given) > 2 else params.maxBoxes
-    )
-
-
-def _counted(emitter: Emitter, limit: str) -> str:
-    """0, 1, 2 and so on, as many as a vector of one tells."""
-    ends = (
-        emitter.constant(np.int64(0)),
-        emitter.squeeze(limit, [0]),
-        emitter.constant(np.int64(1)),
-    )
-    y = emitter.node("Range", *ends)
-    emitter.shapes[y] = (None,)
-    return y
-
-
-def _by_class(emitter: Emitter, scores: str, best: str, enough: str, *, apart: bool) -> str:
-    """The scores [B, C, N] that count: of one class, or that of each box's own class."""
-    if not apart:
-        return emitter.unsqueeze(emitter.node("Where", enough, best, emitter.number(_OUT)), [1])
-    classes = emitter.node("ArgMax", scores, axis=2, keepdims=1)
-    own = emitter.node(
-        "Equal", classes, _counted(emitter, emitter.vector([emitter.extent(scores, 2)]))
-    )
-    counts = emitter.node("And", own, emitter.unsqueeze(enough, [2]))
-    masked = emitter.node("Where", counts, scores, emitter.number(_OUT))
-    emitter.shapes[masked] = emitter.shape(scores)
-    return emitter.transpose(masked, [0, 2, 1])
-
-
-def _survivors(emitter: Emitter, boxes: str, candidates: str, best: str, iou: str) -> str:
-    """1 where a box [B, N] is not suppressed, 0 elsewhere."""
-    chosen = emitter.node(
-        "NonMaxSuppression",
+    found, best, kept, numbers = suppressed(
+        emitter,
         boxes,
-        candidates,
-        emitter.integers([FARTHEST >> 1]),
-        iou,
-        emitter.constant(np.array([0.99 * _OUT], np.float32)),
-        center_point_box=1,
+        scores,
+        iou=iou,
+        least=least,
+        count=count,
+        most=None if len(given) > 2 else params.maxBoxes,
+        per_class=params.perClassSuppression,
     )
-    emitter.shapes[chosen] = (None, 3)
-    places = emitter.joined([emitter.sliced(chosen, 1, 0, 1), emitter.sliced(chosen, 1, 2, 3)], 1)
-    nothing = emitter.node(
-        "ConstantOfShape", emitter.shape_vector(best), value=np.zeros(1, np.int64)
-    )
-    ones = emitter.node("Expand", emitter.integers([1]), emitter.node("Shape", places, end=1))
-    return emitter.node("ScatterND", nothing, places, ones)
-
-
-def _or_best(emitter: Emitter, best: str, survivors: str) -> str:
-    """Whether a box stays: the best one does where no other is left."""
-    none = emitter.node(
-        "Equal", emitter.node("ReduceMax", survivors, emitter.integers([1])), emitter.integers([0])
-    )
-    first = emitter.node("ArgMax", best, axis=1, keepdims=1)
-    places = _counted(emitter, emitter.vector([emitter.extent(best, 1)]))
-    alone = emitter.node("And", none, emitter.node("Equal", places, first))
-    kept = emitter.node("Or", emitter.flag(survivors), alone)
-    emitter.shapes[kept] = emitter.shape(best)
-    return kept
-
-
-def _filled(
-    emitter: Emitter, boxes: str, scores: str, best: str, kept: str, count: str, most: int | None
-) -> tuple[str, str, str, str]:
-    """What stays, sorted by score; then zeros, and -1 for indices."""
-    batch, one, zero = emitter.shape(best)[0], emitter.integers([1]), emitter.integers([0])
-    ranked = emitter.node("Where", kept, best, emitter.number(_LOWEST))
-    available = emitter.node("Min", count, emitter.vector([emitter.extent(best, 1)]))
-    _, indices = emitter.nodes("TopK", [ranked, available], 2, axis=1)
-    missing = emitter.node("Sub", count, available)
-    padding = emitter.node("Concat", zero, zero, zero, missing, axis=0)
-    indices = emitter.node("Pad", indices, padding, emitter.constant(np.int64(0)))
-    total = emitter.node(
-        "Min", emitter.node("ReduceSum", emitter.node("Cast", kept, to=INT64), one), count
-    )
-    real = emitter.node("Less", _counted(emitter, count), total)
-    emitter.shapes[indices] = emitter.shapes[real] = (batch, most)
-    results = []
-    for table in (boxes, scores):
-        rows = emitter.node("GatherND", table, emitter.unsqueeze(indices, [2]), batch_dims=1)
-        emitter.shapes[rows] = (batch, most, emitter.shape(table)[2])
-        results.append(emitter.node("Where", emitter.unsqueeze(real, [2]), rows, emitter.number(0)))
-    shown = emitter.node("Where", real, emitter.node("Cast", indices, to=FLOAT), emitter.number(-1))
-    number = emitter.reshape(emitter.from_whole(total), [-1 if batch is None else batch])
-    return results[0], results[1], shown, number
+    shape = emitter.shape(kept)
+    kept = emitter.node("Cast", kept, to=FLOAT)
+    emitter.shapes[kept] = shape
+    return found, best, kept, emitter.from_whole(numbers)

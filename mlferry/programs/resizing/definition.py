@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
 
 from mlferry.errors import SpecError
-from mlferry.numerics.resizing import BOX_CODINGS
+from mlferry.numerics.resizing import BOX_CODINGS, SAMPLING, Grid
 from mlferry.numerics.shapes import Extent
 from mlferry.programs.definitions import (
     BOOL,
@@ -32,6 +36,31 @@ SAMPLINGS = ("DEFAULT", "STRICT_ALIGN_CORNERS", "ALIGN_CORNERS", "OFFSET_CORNERS
              "UNALIGN_CORNERS")  # fmt: skip
 COORDINATES = ("unnormalized", "normalized_minus_one_to_one", "normalized_zero_to_one")
 PADDINGS = ("constant", "border", "reflection", "symmetric")
+
+
+def unaligned(start: float, end: float, count: int) -> Grid:
+    spacing = (end - start + 1) / count
+    grid: Grid = np.arange(count, dtype=np.float64) * spacing + (start + 0.5 * spacing - 0.5)
+    return grid
+
+
+# Where so many samples of the interval between two pixels lie.
+GRIDS: dict[str, Callable[[float, float, int], Grid]] = {
+    "STRICT_ALIGN_CORNERS": SAMPLING["STRICT_ALIGN_ENDPOINTS_MODE"],
+    "ALIGN_CORNERS": SAMPLING["ALIGN_ENDPOINTS_MODE"],
+    "DEFAULT": SAMPLING["UPSAMPLE_MODE"],
+    "OFFSET_CORNERS": SAMPLING["ROI_ALIGN_MODE"],
+    "UNALIGN_CORNERS": unaligned,
+}
+
+
+def closest(extent: int, count: int, mode: str) -> NDArray[np.intp]:
+    """The pixels whose centres are nearest; halves go up."""
+    if mode in ("DEFAULT", "UNALIGN_CORNERS"):
+        places = np.floor((np.arange(count) + 0.5) * (extent / count))
+    else:
+        places = np.floor(GRIDS[mode](0, extent - 1, count) + 0.5)
+    return np.clip(places, 0, extent - 1).astype(np.intp)
 
 
 def _one_of(operand: Operand, name: str, possible: object) -> None:

@@ -10,7 +10,6 @@ import numpy as np
 from mlferry.errors import PredictionError
 from mlferry.numerics.resizing import (
     BOX_CODINGS,
-    SAMPLING,
     UPSAMPLE_GRIDS,
     Grid,
     corners,
@@ -18,23 +17,7 @@ from mlferry.numerics.resizing import (
 )
 from mlferry.programs.kernels import Array, Call, kernel
 from mlferry.programs.reshaping.definition import vector
-from mlferry.programs.resizing.definition import grown
-
-
-def _unaligned(start: float, end: float, count: int) -> Grid:
-    spacing = (end - start + 1) / count
-    grid: Grid = np.arange(count, dtype=np.float64) * spacing + (start + 0.5 * spacing - 0.5)
-    return grid
-
-
-# Where so many samples of the interval between two pixels lie.
-_SAMPLING: dict[str, Callable[[float, float, int], Grid]] = {
-    "STRICT_ALIGN_CORNERS": SAMPLING["STRICT_ALIGN_ENDPOINTS_MODE"],
-    "ALIGN_CORNERS": SAMPLING["ALIGN_ENDPOINTS_MODE"],
-    "DEFAULT": SAMPLING["UPSAMPLE_MODE"],
-    "OFFSET_CORNERS": SAMPLING["ROI_ALIGN_MODE"],
-    "UNALIGN_CORNERS": _unaligned,
-}
+from mlferry.programs.resizing.definition import GRIDS, closest, grown
 
 
 def _nearest(x: Array, size: tuple[int, ...]) -> Array:
@@ -98,7 +81,7 @@ def resize_bilinear(
 
 
 def _bilinear(x: Array, size: tuple[int, int], mode: str) -> Array:
-    grid = _SAMPLING[mode]
+    grid = GRIDS[mode]
     rows, columns = (grid(0, n - 1, count) for n, count in zip(x.shape[-2:], size, strict=True))
     return interpolate(x, rows, columns)
 
@@ -119,18 +102,9 @@ def resize(
     whole = (x.shape[-2], size[0]) if resized_dims == 1 else (size[0], size[1])
     if interpolation_mode == "NEAREST_NEIGHBOR":
         for axis, count in enumerate(whole, -2):
-            x = np.take(x, _closest(x.shape[axis], count, sampling_mode), axis)
+            x = np.take(x, closest(x.shape[axis], count, sampling_mode), axis)
         return x
     return _bilinear(x.astype(np.float32), whole, sampling_mode)
-
-
-def _closest(extent: int, count: int, mode: str) -> Array:
-    """The pixels whose centres are nearest; halves go up."""
-    if mode in ("DEFAULT", "UNALIGN_CORNERS"):
-        places = np.floor((np.arange(count) + 0.5) * (extent / count))
-    else:
-        places = np.floor(_SAMPLING[mode](0, extent - 1, count) + 0.5)
-    return np.clip(places, 0, extent - 1).astype(int)
 
 
 @kernel("crop", raw=True)
@@ -152,7 +126,7 @@ def _patch(
     if top > height - 1 and left > width - 1:
         # a box that begins behind the image reads all of it: a test of coremltools expects so
         top, bottom, left, right = 0.0, height - 1.0, 0.0, width - 1.0
-    grid = _SAMPLING[mode]
+    grid = GRIDS[mode]
     rows, columns = grid(top, bottom, size[0]), grid(left, right, size[1])
     patch = interpolate(images, rows, columns)
     if filler is None:

@@ -17,7 +17,7 @@ from mlferry.runtime.evaluators.registry import (
     ProgramOptions,
     evaluator,
 )
-from mlferry.runtime.program_session import ProgramSession, State
+from mlferry.runtime.program_session import State
 from mlferry.spec import features
 from mlferry.spec.proto import features_pb2 as ft, model_pb2
 
@@ -58,8 +58,8 @@ class ProgramEvaluator:
     def __init__(self, model: model_pb2.Model, classes: CustomClasses) -> None:
         options = classes.program
         name, self._described = description_of(model, options.function)
-        self.session = ProgramSession(
-            model.mlProgram.functions[name], options.weights, precision=options.precision
+        self.session = classes.engine.for_program(
+            model.mlProgram.functions[name], options.weights, options.precision
         )
         self._inputs = {feature.name: feature.type for feature in self._described.input}
         self._outputs = {feature.name: feature.type for feature in self._described.output}
@@ -144,6 +144,12 @@ def _shown(name: str, value: Any, feature: ft.FeatureType) -> Any:
     return inputs.to_user(name, value, feature)
 
 
+def check_precision(precision: str) -> None:
+    """Raise a `SpecError` where there is no such precision."""
+    if precision not in ("half", "exact"):
+        raise SpecError(f"precision={precision!r}: half or exact")
+
+
 def check_options(model: model_pb2.Model, options: ProgramOptions) -> None:
     """Raise where options for programs do not fit a model.
 
@@ -151,8 +157,7 @@ def check_options(model: model_pb2.Model, options: ProgramOptions) -> None:
         SpecError: there is no such function, or no such precision.
         UnsupportedModelError: the model is no program, and has no functions.
     """
-    if options.precision not in ("half", "exact"):
-        raise SpecError(f"precision={options.precision!r}: half or exact")
+    check_precision(options.precision)
     if options.function is None:
         return
     if model.WhichOneof("Type") != "mlProgram":

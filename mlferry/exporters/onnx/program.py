@@ -1,0 +1,496 @@
+"""The operations of a program as the nodes of a graph.
+
+Floats of any size are computed in float32, integers of any size in int32. In the precision "half"
+a value that the program has as float16 is rounded to that, and used as float32 again, so that sums
+are accumulated as devices do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlferry.errors import MlferryError, SpecError, UnsupportedOperationsError, context
+from mlferry.onnx_graph.emitter import FLOAT, INT32, Emitter
+from mlferry.onnx_graph.graph import Graph, Node
+from mlferry.onnx_graph.refusals import CannotExpressError, RankHiddenError, refuse
+from mlferry.onnx_graph.simplify import simplified
+from mlferry.programs.arguments import Argument, arguments_of, name_of
+from mlferry.programs.contents import operations_of
+from mlferry.programs.definitions import OPSETS, Definition, Operand, Operands, definition_of
+from mlferry.programs.exports import EXPORTS, Call, carrier, shape_of
+from mlferry.programs.kernels import KERNELS, Call as KernelCall
+from mlferry.programs.types import DTYPES, StateType, TensorType, ValueType, type_of
+from mlferry.programs.values import Weights, value_of
+from mlferry.registry import Entry
+from mlferry.spec.proto import mil_pb2 as mil
+
+Array = NDArray[Any]
+
+NUMBERS = {"fp16": 10, "int8": 3, "int16": 5, "uint8": 2, "uint16": 4}  # of TensorProto
+_STORED_LEAST = 64  # constants of fewer values are stored in the type in which they are used
+_FOLDED_MOST = 1 << 10  # values of so many elements are computed beforehand
+_HALF = np.dtype(np.float16)
+_NAMES = {dtype.array: name for name, dtype in reversed(DTYPES.items())}
+_KEPT = frozenset({"read_state", "write_state", "classify", "cond", "while_loop"})  # never folded
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """An operation that ONNX cannot express; `follows` where only another one stands in its way."""
+
+    operation: mil.Operation
+    reason: str
+    follows: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.operation.type} {name_of(self.operation)!r}: {self.reason}"
+
+
+def block_of(function: mil.Function) -> mil.Block:
+    """The block of a function that belongs to its opset.
+
+    Raises:
+        SpecError: there is none, or the opset is unknown.
+    """
+    if function.opset not in OPSETS or function.opset not in function.block_specializations:
+        raise SpecError(f"the function has no block for its opset {function.opset!r}")
+    return function.block_specializations[function.opset]
+
+
+class ProgramTranslation:
+    """Walks over operations and writes their nodes.
+
+    Args:
+        opset: the name of the function's opset.
+        weights: the files of its constants.
+        precision: "half" rounds values of float16, "exact" does not.
+        taken: names that no value inside may have.
+
+    Attributes:
+        e: what writes.
+        values: the graph's name of every value of the program that is no constant.
+        types: what the program says of them.
+        refusals: the operations that cannot be expressed.
+        written: the states that have another value now.
+        known: the values that are constants.
+        compressed: the operations of constants that are stored in fewer bits, by what they make.
+    """
+
+    def __init__(
+        self, opset: str, weights: Weights, precision: str = "half", taken: Sequence[str] = ()
+    ) -> None:
+        self.e = Emitter(taken)
+        self.values: dict[str, str] = {}
+        self.types: dict[str, ValueType] = {}
+        self.refusals: list[Refusal] = []
+        self.written: set[str] = set()
+        self._opset, self._weights, self._half = OPSETS[opset], weights, precision == "half"
+        self.known: dict[str, Any] = {}
+        self.compressed: dict[str, mil.Operation] = {}
+        self._stored: dict[int, tuple[Any, str]] = {}
+        self._depth = 0
+
+    # ---- values ------------------------------------------------------------------------------
+
+    def given(self, name: str, kind: ValueType, value: str) -> None:
+        """A value that comes from outside, in the type in which the graph computes it."""
+        self.values[name], self.types[name] = value, kind
+        inner = kind.wrapped if isinstance(kind, StateType) else kind
+        self.e.shapes[value] = shape_of(inner)
+
+    def read(self, name: str) -> str:
+        """The value that a state has now."""
+        return self.values[name]
+
+    def write(self, name: str, value: str) -> None:
+        """Give a state another value."""
+        if self._depth:
+            raise refuse("it stands in a branch or loop, from where ONNX writes no state")
+        self.values[name] = value
+        self.written.add(name)
+
+    def value(self, name: str) -> str:
+        """The graph's name of a value of the program, constants too."""
+        return self.tensor(self.known[name]) if name in self.known else self.values[name]
+
+    def tensor(self, constant: Any) -> Any:
+        """A constant as a value; labels and symbols stay what they are."""
+        if not isinstance(constant, np.ndarray | np.generic | bool | int | float | tuple):
+            return constant
+        array = np.asarray(constant)
+        if array.dtype.kind in "OUS":
+            return constant
+        key = id(constant)
+        if key not in self._stored:
+            self._stored[key] = constant, self._constant(array)
+        return self._stored[key][1]
+
+    def _constant(self, array: Array) -> str:
+        if array.dtype == _HALF and array.size >= _STORED_LEAST:
+            with self._outside():
+                name = self.e.node("Cast", self.e.constant(array), to=FLOAT)
+            self.e.shapes[name] = array.shape
+            return name
+        return self.e.constant(array.astype(carrier(_NAMES.get(array.dtype, "fp32"))))
+
+    @contextmanager
+    def _outside(self) -> Iterator[None]:
+        """Nodes in front of the branch or loop that is written."""
+        with self.e.inside() as nodes:
+            yield
+        self.e.graph.nodes.extend(nodes)
+
+    def rounded(self, value: str, dtype: str) -> str:
+        """A value as the program has it, in the type in which the graph computes."""
+        if dtype not in NUMBERS or (dtype == "fp16" and not self._half):
+            return value
+        shape = self.e.shapes.get(value)
+        narrow = self.e.node("Cast", value, to=NUMBERS[dtype])
+        made = self.e.node("Cast", narrow, to=FLOAT if dtype == "fp16" else INT32)
+        self.e.shapes[made] = shape
+        return made
+
+    # ---- operations --------------------------------------------------------------------------
+
+    def run(self, operations: Sequence[mil.Operation]) -> None:
+        """Write operations."""
+        for operation in operations:
+            self.operation(operation)
+
+    def operation(self, message: mil.Operation) -> None:
+        """Write one operation."""
+        if message.type == "const":
+            name = message.outputs[0].name
+            self.types[name] = type_of(message.outputs[0].type)
+            self.known[name] = value_of(message.attributes["val"], self._weights)
+            return
+        self.e.layer = name_of(message)
+        types = tuple(type_of(value.type) for value in message.outputs)
+        for value, kind in zip(message.outputs, types, strict=True):
+            self.types[value.name] = kind
+        try:
+            with context(f"exporting {message.type} {name_of(message)!r}"):
+                self._operation(message, types)
+        except CannotExpressError as error:
+            follows = isinstance(error, RankHiddenError) and bool(self.refusals)
+            self.refusals.append(Refusal(message, str(error), follows))
+            for value, kind in zip(message.outputs, types, strict=True):
+                self.given(value.name, kind, self.e.fresh(value.name))
+
+    def _operation(self, message: mil.Operation, types: tuple[ValueType, ...]) -> None:
+        definition = definition_of(message.type, self._opset)
+        entry = EXPORTS.find(message.type, self._opset)
+        stored = entry.options.get("stored", ()) if entry is not None else ()
+        self._need_constants(message, definition, stored)
+        arguments = arguments_of(message, definition.parameters, self.known, self._decoded)
+        if message.type.startswith("constexpr_"):
+            for value in message.outputs:
+                self.compressed[value.name] = message
+            if entry is None:
+                self._fold(message, definition, arguments, types)
+                return
+        elif self._is_known(message, arguments, types):
+            self._fold(message, definition, arguments, types)
+            return
+        if entry is None:
+            raise refuse("ONNX has no nodes for it here")
+        raw = message.type.startswith("constexpr_")
+        given = self._operands(definition, arguments, stored, raw=raw)
+        call = Call(
+            message.type,
+            name_of(message),
+            self._opset,
+            types,
+            {name: self._types_of(argument) for name, argument in arguments.items()},
+            {n: v for n, v in given.items() if definition.parameters[n].constant},
+            lambda name: self._operand(arguments[name])[0] if name in arguments else "",
+            [self._block(block) for block in message.blocks],
+            self,
+        )
+        try:
+            made = entry.value(self.e, call, **given)
+        except (CannotExpressError, MlferryError):
+            raise
+        except Exception as error:  # an operation whose parameters validate would refuse
+            raise SpecError(f"its parameters do not fit: {error!r:.300}") from error
+        results = made if isinstance(made, tuple) else (made,)
+        if len(results) < len(message.outputs):
+            raise SpecError(f"it makes {len(results)} values; {len(message.outputs)} are named")
+        refined = self._refined(definition, arguments, types)
+        for value, kind, result in zip(message.outputs, refined, results, strict=False):
+            self._made(value.name, kind, result, entry)
+
+    def _made(self, name: str, kind: ValueType, value: str, entry: Entry[Any]) -> None:
+        if isinstance(kind, TensorType) and not entry.options.get("moves"):
+            value = self.rounded(value, kind.dtype)
+        self.values[name], self.types[name] = value, kind
+        known, said = self.e.shapes.get(value), shape_of(kind)
+        if known is None or None in known:
+            self.e.shapes[value] = said if said is not None else known
+
+    def _refined(
+        self,
+        definition: Definition,
+        arguments: Mapping[str, Argument],
+        types: tuple[ValueType, ...],
+    ) -> tuple[ValueType, ...]:
+        """Types whose extents the shapes at hand tell, where the program leaves them open."""
+        if definition.blocks or all(
+            not isinstance(kind, TensorType) or _is_fixed(kind) for kind in types
+        ):
+            return types
+        operands: dict[str, Any] = dict.fromkeys(definition.parameters)
+        for name, parameter in definition.parameters.items():
+            if name in arguments:
+                found = [
+                    Operand(kind, self._value_at(arguments[name], index))
+                    for index, kind in enumerate(self._types_of(arguments[name]))
+                ]
+                operands[name] = found if parameter.many else found[0]
+            elif parameter.default is not None:
+                array = np.asarray(parameter.default)
+                kind = TensorType(_NAMES.get(array.dtype, "fp32"), array.shape)
+                operands[name] = Operand(kind, array)
+        try:
+            made = definition.rule(Operands(operands))
+        except Exception:  # a type that is open stays so; what is wrong shows when it runs
+            return types
+        results = made if isinstance(made, tuple) else (made,)
+        return tuple(
+            TensorType(kind.dtype, result.shape)
+            if isinstance(kind, TensorType) and isinstance(result, TensorType) and result.shape
+            else kind
+            for kind, result in zip(types, results, strict=False)
+        )
+
+    def _value_at(self, argument: Argument, index: int) -> Any:
+        name = argument.names[index]
+        return argument.constants[index] if name is None else self.e.known(self.values[name])
+
+    # ---- constants ---------------------------------------------------------------------------
+
+    def _decoded(self, message: mil.Value) -> Any:
+        return value_of(message, self._weights)
+
+    def _need_constants(
+        self, message: mil.Operation, definition: Definition, stored: Sequence[str] = ()
+    ) -> None:
+        """Make compressed constants whole that an operation needs beforehand."""
+        for name, argument in message.inputs.items():
+            parameter = definition.parameters.get(name)
+            for binding in argument.arguments:
+                maker = self.compressed.get(binding.name)
+                known = parameter is not None and parameter.constant and name not in stored
+                if maker is not None and known:
+                    self._whole(binding.name, maker)
+
+    def _whole(self, name: str, message: mil.Operation) -> None:
+        if name in self.known:
+            return
+        definition = definition_of(message.type, self._opset)
+        self._need_constants(message, definition)
+        arguments = arguments_of(message, definition.parameters, self.known, self._decoded)
+        types = tuple(type_of(value.type) for value in message.outputs)
+        self._fold(message, definition, arguments, types)
+
+    def _is_known(
+        self,
+        message: mil.Operation,
+        arguments: Mapping[str, Argument],
+        types: tuple[ValueType, ...],
+    ) -> bool:
+        """Whether an operation of few constants, or of a shape that is known, makes another one."""
+        if message.type in _KEPT or message.type.startswith(("random_", "list_", "make_list")):
+            return False
+        if message.type == "shape" and arguments["x"].names[0] is not None:
+            shape = self.e.shapes.get(self.values[arguments["x"].names[0]])
+            if shape is not None and None not in shape:
+                self.known[message.outputs[0].name] = np.array(shape, np.int32)
+                return True
+        small = all(
+            np.size(constant) <= _FOLDED_MOST
+            for argument in arguments.values()
+            for constant in argument.constants
+        )
+        tensors = all(isinstance(kind, TensorType) and kind.dtype != "string" for kind in types)
+        return small and tensors and all(argument.is_constant for argument in arguments.values())
+
+    def _fold(
+        self,
+        message: mil.Operation,
+        definition: Definition,
+        arguments: Mapping[str, Argument],
+        types: tuple[ValueType, ...],
+    ) -> None:
+        """What an operation of constants makes, by its kernel."""
+        if all(value.name in self.known for value in message.outputs):
+            return
+        entry = KERNELS.find(message.type, self._opset)
+        if entry is None:
+            raise refuse("there is no kernel for it")
+        raw = bool(entry.options.get("raw"))
+        given = {name: parameter.default for name, parameter in definition.parameters.items()}
+        for name, argument in arguments.items():
+            values = [value if raw else _widened(value) for value in argument.constants]
+            given[name] = values if argument.many else values[0]
+        call = KernelCall(message.type, name_of(message), self._opset, types)
+        with np.errstate(all="ignore"):
+            made = entry.value(call, **given)
+        results = made if isinstance(made, tuple) else (made,)
+        for value, kind, result in zip(message.outputs, types, results, strict=False):
+            array = np.asarray(result)
+            if isinstance(kind, TensorType):
+                dtype = DTYPES[kind.dtype].array
+                exact = np.dtype(np.float32) if dtype == _HALF and not self._half else dtype
+                array = array.astype(exact)
+            self.known[value.name] = array
+
+    # ---- operands ----------------------------------------------------------------------------
+
+    def _operands(
+        self,
+        definition: Definition,
+        arguments: Mapping[str, Argument],
+        stored: Sequence[str],
+        *,
+        raw: bool,
+    ) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for name, parameter in definition.parameters.items():
+            argument = arguments.get(name)
+            if argument is None:
+                found[name] = parameter.default
+            elif name in stored:
+                found[name] = self._operand(argument)[0]
+            elif parameter.constant:
+                if not argument.is_constant:
+                    raise SpecError(f"{name} is computed; it needs a constant")
+                values = [value if raw else _widened(value) for value in argument.constants]
+                found[name] = values if parameter.many else values[0]
+            else:
+                names = self._operand(argument)
+                found[name] = names if parameter.many else names[0]
+        return found
+
+    def _operand(self, argument: Argument) -> list[Any]:
+        """The names of values; that of a state is its own."""
+        pairs = zip(argument.names, argument.constants, strict=True)
+        found = []
+        for name, constant in pairs:
+            if name is None:
+                found.append(self.tensor(constant))
+            elif isinstance(self.types.get(name), StateType):
+                found.append(name)
+            elif name not in self.values:
+                raise SpecError(f"nothing before it makes the value {name!r}")
+            else:
+                found.append(self.values[name])
+        return found
+
+    def _types_of(self, argument: Argument) -> tuple[ValueType, ...]:
+        pairs = zip(argument.names, argument.constants, strict=True)
+        found: list[ValueType] = []
+        for name, constant in pairs:
+            if name is not None:
+                found.append(self.type(name))
+                continue
+            array = np.asarray(constant) if not isinstance(constant, list | dict) else np.zeros(0)
+            found.append(TensorType(_NAMES.get(array.dtype, "string"), array.shape))
+        return tuple(found)
+
+    def type(self, name: str) -> ValueType:
+        """The type of a value with the shape that is known of it."""
+        if name not in self.values:
+            return self.types[name]
+        kind = self.types[name]
+        shape = self.e.shapes.get(self.values[name])
+        if isinstance(kind, TensorType) and shape is not None:
+            return TensorType(kind.dtype, shape)
+        return kind
+
+    def _block(self, block: mil.Block) -> Callable[..., list[str]]:
+        def write(*given: str) -> list[str]:
+            layer, known_before = self.e.layer, dict(self.known)
+            for value, name in zip(block.inputs, given, strict=True):
+                kind = type_of(value.type)
+                self.values[value.name], self.types[value.name] = name, kind
+                known = self.e.shapes.get(name)
+                if known is None:
+                    self.e.shapes[name] = shape_of(kind)
+            self._depth += 1
+            try:
+                self.run(block.operations)
+                found = [self.value(name) for name in block.outputs]
+            finally:
+                self._depth -= 1
+                self.known = known_before  # a shape in a loop may be another one next time
+            self.e.layer = layer
+            return found
+
+        return write
+
+    # ---- the end -----------------------------------------------------------------------------
+
+    def output(self, name: str, value: str) -> None:
+        """Give a value a name that it is known by outside."""
+        shape = self.e.shapes.get(value)
+        self.e.graph.nodes.append(
+            Node("Identity", [value], [name], name=self.e.fresh(f"{name}/op"))
+        )
+        self.e.shapes[name] = shape
+
+    def finish(self) -> Graph:
+        """The graph without what computes nothing.
+
+        Raises:
+            UnsupportedOperationsError: operations that ONNX cannot express; all are named.
+        """
+        self.check()
+        return simplified(self.e.graph, self.e.shapes)
+
+    def check(self) -> None:
+        """Raise an error that names every operation that cannot be expressed."""
+        if not self.refusals:
+            return
+        first = {str(refusal): refusal for refusal in self.refusals if not refusal.follows}
+        shown = list(first.values())  # the condition of a loop is written twice
+        count = len(shown)
+        raise UnsupportedOperationsError(
+            "\n".join(
+                [
+                    f"ONNX cannot express {count} operation{'s' if count > 1 else ''}:",
+                    *(f"  - {refusal}" for refusal in shown),
+                    'mlferry.MLModel(model, engine="onnxruntime") runs these on NumPy and the '
+                    "others with onnxruntime",
+                ]
+            ),
+            [(name_of(r.operation), r.operation.type, r.reason) for r in shown],
+        )
+
+
+def _widened(value: Any) -> Any:
+    if isinstance(value, np.ndarray) and value.dtype == _HALF:
+        return value.astype(np.float32)
+    if isinstance(value, list):
+        return [_widened(each) for each in value]
+    return value
+
+
+def _is_fixed(kind: TensorType) -> bool:
+    return kind.shape is not None and None not in kind.shape
+
+
+def is_outside(operation: mil.Operation) -> bool:
+    """Whether an operation, or one inside of it, draws values or is no part of a graph."""
+    block = mil.Block(operations=[operation])
+    for inner in operations_of(block):
+        entry = EXPORTS.find(inner.type)
+        if entry is not None and (entry.options.get("random") or entry.options.get("outside")):
+            return True
+    return False

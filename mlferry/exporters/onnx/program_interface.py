@@ -1,0 +1,271 @@
+"""A function of a program as an ONNX model: its inputs, outputs and states."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mlferry.errors import ExportError
+from mlferry.exporters.onnx import interface
+from mlferry.exporters.onnx.program import ProgramTranslation, block_of
+from mlferry.numerics.shapes import Shape
+from mlferry.onnx_graph.emitter import FLOAT, INT32
+from mlferry.onnx_graph.graph import Extent, Port, import_onnx
+from mlferry.programs.arguments import arguments_of
+from mlferry.programs.definitions import OPSETS, definition_of
+from mlferry.programs.exports import carrier_of
+from mlferry.programs.types import StateType, TensorType, ValueType, type_of
+from mlferry.programs.values import Weights, value_of
+from mlferry.spec import features
+from mlferry.spec.proto import features_pb2 as ft, mil_pb2 as mil, model_pb2
+
+STATES = "mlferry.states"
+_CARRIERS = {"float32": FLOAT, "int32": INT32}
+
+
+@dataclass(frozen=True)
+class Asked:
+    """How a program is to be exported.
+
+    Attributes:
+        input_shapes: extents of axes that vary, by input.
+        pixels: whether images are pixels.
+        precision: "half" rounds values of float16 where the program does, "exact" does not.
+    """
+
+    input_shapes: Mapping[str, Sequence[Extent]]
+    pixels: bool
+    precision: str
+
+
+def export_program(
+    function: mil.Function, described: Any, model: model_pb2.Model, weights: Weights, asked: Asked
+) -> Any:
+    """A `ModelProto` that computes what a function computes.
+
+    Args:
+        function: the function.
+        described: its inputs, outputs and states.
+        model: the model, whose metadata the graph gets.
+        weights: the files of its constants.
+        asked: options.
+
+    Raises:
+        ExportError: an input cannot be expressed.
+        UnsupportedOperationsError: operations that ONNX cannot express; all are named.
+        MissingDependencyError: the onnx package is not installed.
+    """
+    import_onnx()
+    block = block_of(function)
+    states = {
+        value.name: f"{value.name}_out"
+        for value in function.inputs
+        if isinstance(type_of(value.type), StateType)
+    }
+    names = [f.name for f in (*described.input, *described.output)]
+    t = ProgramTranslation(
+        function.opset, weights, asked.precision, [*names, *states, *states.values()]
+    )
+    _add_inputs(t, function, described, asked)
+    t.run(block.operations)
+    t.check()
+    _add_outputs(t, described, asked)
+    for name, shown in states.items():
+        _add_state(t, name, shown, asked)
+    found = interface.told(model.description) | _labels(block, function.opset, described, weights)
+    if states:
+        found[STATES] = json.dumps(states)
+    return t.finish().message(found, "program")
+
+
+# ---- inputs --------------------------------------------------------------------------------------
+
+
+def _add_inputs(
+    t: ProgramTranslation, function: mil.Function, described: Any, asked: Asked
+) -> None:
+    interface.check_shapes(asked.input_shapes, [feature.name for feature in described.input])
+    kinds = {value.name: type_of(value.type) for value in function.inputs}
+    for feature in described.input:
+        kind = kinds.get(feature.name)
+        if not isinstance(kind, TensorType):
+            raise ExportError(
+                f"input {feature.name!r} is a {features.show(feature.type)}, which is no array"
+            )
+        given = _extents(feature.name, kind, asked.input_shapes.get(feature.name))
+        if feature.type.HasField("imageType"):
+            value = _image(t, feature, given, asked)
+        else:
+            value = _array(t, feature, given)
+        value = _carried(t, value, kind)
+        fixed = TensorType(kind.dtype, interface.open_shape(given))
+        t.given(feature.name, fixed, value)
+    for name, kind in kinds.items():
+        if isinstance(kind, StateType):
+            dtype = _state_dtype(kind, asked)
+            shape = kind.wrapped.shape if isinstance(kind.wrapped, TensorType) else None
+            t.e.graph.inputs.append(Port(name, dtype, shape))
+            t.e.shapes[name] = shape
+            t.given(name, kind, _widened(t, name, dtype, carrier_of(kind)))
+
+
+def _state_dtype(kind: ValueType, asked: Asked) -> str:
+    wrapped = kind.wrapped if isinstance(kind, StateType) else kind
+    half = isinstance(wrapped, TensorType) and wrapped.dtype == "fp16"
+    return "float16" if half and asked.precision == "half" else carrier_of(kind)
+
+
+def _extents(name: str, kind: TensorType, asked: Sequence[Extent] | None) -> list[Extent]:
+    """The shape of an input, with names for extents that vary.
+
+    Raises:
+        ExportError: a shape does not fit the program.
+    """
+    if kind.shape is None:
+        raise ExportError(f"the rank of the input {name!r} is not known")
+    given = list(kind.shape if asked is None else asked)
+    fits = len(given) == len(kind.shape) and all(
+        said in (None, extent) for said, extent in zip(kind.shape, given, strict=True)
+    )
+    if not fits:
+        raise ExportError(
+            f"input_shapes gives {name!r} the shape {tuple(given)}; the program takes {kind}: only "
+            "extents that it leaves open can be chosen"
+        )
+    return interface.named(name, given)
+
+
+def _widened(t: ProgramTranslation, value: str, dtype: str, wanted: str) -> str:
+    if dtype == wanted:
+        return value
+    shape = t.e.shapes.get(value)
+    made = t.e.node("Cast", value, to=_CARRIERS[wanted])
+    t.e.shapes[made] = shape
+    return made
+
+
+def _array(t: ProgramTranslation, feature: model_pb2.FeatureDescription, given: Any) -> str:
+    stored = features.DTYPES.get(feature.type.multiArrayType.dataType, "float32")
+    dtype = interface.STORED.get(stored, stored)
+    shape: list[Extent] = list(given) or [1]
+    t.e.graph.inputs.append(Port(feature.name, dtype, shape))
+    t.e.shapes[feature.name] = interface.open_shape(shape)
+    if feature.type.isOptional:
+        interface.default_value(t.e, feature, feature.name, shape)
+    value = _widened(t, feature.name, dtype, "int32" if dtype.startswith("int") else "float32")
+    return value if given else t.e.reshape(value, [])
+
+
+def _image(
+    t: ProgramTranslation, feature: model_pb2.FeatureDescription, given: list[Extent], asked: Asked
+) -> str:
+    """[1, C, H, W], or pixels; scale and bias are operations of the program."""
+    layout = features.LAYOUTS.get(feature.type.imageType.colorSpace, "RGB")
+    if asked.pixels:
+        return interface.from_pixels(t.e, feature.name, layout, given[-2:])
+    t.e.graph.inputs.append(Port(feature.name, "float32", given))
+    t.e.shapes[feature.name] = interface.open_shape(given)
+    return feature.name
+
+
+def _carried(t: ProgramTranslation, value: str, kind: TensorType) -> str:
+    """A value of a described type as one of a type of the program."""
+    port = t.e.graph.inputs[-1]
+    found = "int32" if port.dtype.startswith("int") else "float32"
+    wanted = carrier_of(kind)
+    if found != wanted:
+        shape: Shape | None = t.e.shapes.get(value)
+        value = t.e.node("Cast", value, to={**_CARRIERS, "bool": 9}[wanted])
+        t.e.shapes[value] = shape
+    exact = kind.dtype == "fp16" and port.dtype in ("float16", "uint8")
+    return value if exact else t.rounded(value, kind.dtype)
+
+
+# ---- outputs -------------------------------------------------------------------------------------
+
+
+def _add_outputs(t: ProgramTranslation, described: Any, asked: Asked) -> None:
+    for feature in described.output:
+        kind = feature.type.WhichOneof("Type")
+        if feature.name == described_label(described):
+            continue
+        value = t.value(feature.name)
+        shape = t.e.shapes.get(value)
+        if shape is None:
+            raise ExportError(
+                f"the rank of output {feature.name!r} is not known, and ONNX wants to know it: a "
+                "shape that is computed hides it"
+            )
+        said = t.type(feature.name)
+        dtype = carrier_of(said) if isinstance(said, TensorType) else "float32"
+        if kind == "imageType" and asked.pixels:
+            value, dtype = interface.picture(t.e, value, feature.type.imageType)
+        elif kind == "multiArrayType":
+            value, dtype = _described(t, value, dtype, feature.type)
+        _show(t, feature.name, value, dtype)
+
+
+def described_label(described: Any) -> str:
+    """The output that is the label of a classifier."""
+    return str(getattr(described, "predictedFeatureName", ""))
+
+
+def _described(
+    t: ProgramTranslation, value: str, dtype: str, feature: ft.FeatureType
+) -> tuple[str, str]:
+    """An array in the type and shape that is described; a scalar is a vector of one."""
+    stored = features.DTYPES.get(feature.multiArrayType.dataType, "float32")
+    wanted = interface.STORED.get(stored, stored)
+    if t.e.shapes.get(value) == ():
+        value = t.e.reshape(value, [1])
+    if wanted != dtype:
+        shape = t.e.shapes.get(value)
+        value = t.e.node("Cast", value, to={**interface.NUMBERS, "float32": FLOAT}[wanted])
+        t.e.shapes[value] = shape
+    return value, wanted
+
+
+def _show(t: ProgramTranslation, name: str, value: str, dtype: str) -> None:
+    for port in t.e.graph.inputs:
+        if port.name == name:  # an input that is an output as it is
+            t.e.graph.outputs.append(port)
+            return
+    t.output(name, value)
+    t.e.graph.outputs.append(Port(name, dtype, t.e.shapes.get(name)))
+
+
+def _add_state(t: ProgramTranslation, name: str, shown: str, asked: Asked) -> None:
+    """What a state is afterwards, in the type in which it came."""
+    value, dtype = t.values[name], _state_dtype(t.types[name], asked)
+    shape = t.e.shapes.get(value)
+    if dtype == "float16":
+        value = t.e.node("Cast", value, to=interface.NUMBERS[dtype])
+        t.e.shapes[value] = shape
+    _show(t, shown, value, dtype)
+
+
+def _labels(block: mil.Block, opset: str, described: Any, weights: Weights) -> dict[str, str]:
+    """What tells the labels of a classifier."""
+    for operation in block.operations:
+        if operation.type != "classify":
+            continue
+        known = {
+            each.outputs[0].name: value_of(each.attributes["val"], weights)
+            for each in block.operations
+            if each.type == "const"
+        }
+        parameters = definition_of("classify", OPSETS[opset]).parameters
+        arguments = arguments_of(
+            operation, parameters, known, lambda message: value_of(message, weights)
+        )
+        labels = [np.asarray(label).item() for label in arguments["classes"].constants[0]]
+        return {
+            interface.LABELS: json.dumps(labels, ensure_ascii=False),
+            interface.PREDICTED: described.predictedFeatureName,
+            interface.PROBABILITIES: described.predictedProbabilitiesName,
+        }
+    return {}

@@ -1,0 +1,168 @@
+"""A program in parts: those that are graphs, and those that stay what they are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from mlferry.exporters.onnx.program import ProgramTranslation, block_of, is_outside
+from mlferry.onnx_graph.graph import Graph, Port
+from mlferry.programs.contents import reads_of
+from mlferry.programs.exports import carrier_of
+from mlferry.programs.types import StateType, TensorType, ValueType
+from mlferry.programs.values import Weights
+from mlferry.spec.proto import mil_pb2 as mil
+
+Types = Mapping[str, ValueType]
+
+
+@dataclass
+class ProgramPart:
+    """Operations that follow each other.
+
+    Attributes:
+        places: where they stand among those that are no constants.
+        graph: they as a graph; None for those that stay.
+        inputs: the graph's name of every value that it reads, and states too.
+        outputs: the graph's name of every value that it makes and something behind it reads.
+        states: the graph's name of what states are behind it.
+    """
+
+    places: list[int]
+    graph: Graph | None = None
+    inputs: dict[str, str] = field(default_factory=dict)
+    outputs: dict[str, str] = field(default_factory=dict)
+    states: dict[str, str] = field(default_factory=dict)
+
+
+def is_constant(operation: mil.Operation) -> bool:
+    """Whether an operation is known before a program runs."""
+    return operation.type == "const" or operation.type.startswith("constexpr_")
+
+
+@dataclass(frozen=True)
+class Source:
+    """A function, and how it becomes graphs."""
+
+    function: mil.Function
+    weights: Weights
+    precision: str
+
+    @property
+    def operations(self) -> list[mil.Operation]:
+        """Those that are no constants."""
+        block = block_of(self.function)
+        return [message for message in block.operations if not is_constant(message)]
+
+    def translation(self, given: Types) -> tuple[ProgramTranslation, dict[str, str]]:
+        """What writes the operations, with values of some types as inputs of the graph."""
+        t = ProgramTranslation(self.function.opset, self.weights, self.precision)
+        ports: dict[str, str] = {}
+        for name, kind in given.items():
+            ports[name] = t.e.fresh(f"{name}/given")
+            t.given(name, kind, ports[name])
+            shape = t.e.shapes.get(ports[name])
+            t.e.graph.inputs.append(Port(ports[name], carrier_of(kind), shape))
+        t.run([each for each in block_of(self.function).operations if is_constant(each)])
+        return t, ports
+
+
+def split(source: Source, given: Types, wanted: Sequence[str]) -> list[ProgramPart]:
+    """The parts of a function, in the order in which they run.
+
+    Args:
+        source: the function.
+        given: the types of its inputs and states.
+        wanted: the values that are wanted; what they do not depend on is in no part, but for
+            operations that write states.
+    """
+    operations = source.operations
+    places = _needed(operations, wanted)
+    t, ports = source.translation(given)
+    apart: set[int] = set()
+    for place in places:
+        before = len(t.refusals)
+        t.operation(operations[place])
+        if is_outside(operations[place]) or len(t.refusals) > before:
+            apart.add(place)
+    _with_lists(operations, places, apart, t, wanted)
+    found: list[ProgramPart] = []
+    for place in places:
+        if found and (found[-1].places[-1] in apart) == (place in apart):
+            found[-1].places.append(place)
+        else:
+            found.append(ProgramPart([place]))
+    later = set(wanted)
+    for part in reversed(found):
+        inside = [operations[place] for place in part.places]
+        made = {value.name for operation in inside for value in operation.outputs}
+        reads = {name for operation in inside for name in reads_of(operation)}
+        if part.places[-1] not in apart:
+            writes = sorted(made & later)
+            if len(found) == 1:
+                _finish(part, t, ports, writes)
+            else:
+                outer = sorted(reads - made)
+                types = {n: t.type(n) for n in outer if n in t.values and not _is_made(t, n)}
+                inner, names = source.translation(types)
+                inner.known |= {n: t.known[n] for n in outer if n in t.known}
+                inner.run(inside)
+                _finish(part, inner, names, writes)
+        later |= reads
+    return found
+
+
+def _is_made(t: ProgramTranslation, name: str) -> bool:
+    """Whether a value is a compressed constant, which every graph has for itself."""
+    return name in t.compressed
+
+
+def _needed(operations: Sequence[mil.Operation], wanted: Sequence[str]) -> list[int]:
+    needed, places = set(wanted), []
+    for place in range(len(operations) - 1, -1, -1):
+        operation = operations[place]
+        made = {value.name for value in operation.outputs}
+        if needed & made or operation.type == "write_state":
+            needed |= set(reads_of(operation))
+            places.append(place)
+    return places[::-1]
+
+
+def _with_lists(
+    operations: Sequence[mil.Operation],
+    places: Sequence[int],
+    apart: set[int],
+    t: ProgramTranslation,
+    wanted: Sequence[str],
+) -> None:
+    """Keep all operations of lists together: a list is another thing in a graph."""
+
+    def has_list(place: int) -> bool:
+        operation = operations[place]
+        names = [*reads_of(operation), *(value.name for value in operation.outputs)]
+        kinds = [t.types.get(name) for name in names]
+        return any(
+            kind is not None and not isinstance(kind, TensorType | StateType) for kind in kinds
+        )
+
+    touching = {place for place in places if has_list(place)}
+    if apart or any(not isinstance(t.types.get(name), TensorType) for name in wanted):
+        apart |= touching
+
+
+def _finish(
+    part: ProgramPart, t: ProgramTranslation, ports: dict[str, str], writes: Sequence[str]
+) -> None:
+    for name in writes:
+        part.outputs[name] = _shown(t, f"{name}/made", t.value(name), t.type(name))
+    for name in sorted(t.written):
+        part.states[name] = _shown(t, f"{name}/after", t.values[name], t.types[name])
+    part.graph = t.finish()
+    part.inputs = ports
+
+
+def _shown(t: ProgramTranslation, hint: str, value: str, kind: ValueType) -> str:
+    name = t.e.fresh(hint)
+    t.output(name, value)
+    t.e.graph.outputs.append(Port(name, carrier_of(kind), t.e.shapes.get(name)))
+    return name

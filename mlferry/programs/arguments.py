@@ -1,0 +1,105 @@
+"""What an operation of a program is given for its parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mlferry.errors import SpecError
+from mlferry.programs.definitions import Parameter
+from mlferry.spec.proto import mil_pb2 as mil
+
+
+@dataclass(frozen=True)
+class Argument:
+    """What an operation is given for a parameter.
+
+    Attributes:
+        names: of values, None where one is a constant.
+        constants: the constants, as the kernel gets them.
+        many: whether the kernel gets a list.
+    """
+
+    names: tuple[str | None, ...]
+    constants: tuple[Any, ...]
+    many: bool
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether nothing of it is computed while the program runs."""
+        return not any(self.names)
+
+
+def arguments_of(
+    message: mil.Operation,
+    parameters: Mapping[str, Parameter],
+    known: Mapping[str, Any],
+    decode: Callable[[mil.Value], Any],
+) -> dict[str, Argument]:
+    """The arguments of an operation by parameter.
+
+    Args:
+        message: the operation.
+        parameters: those of its op.
+        known: the values that are constants, by name.
+        decode: reads a constant.
+
+    Raises:
+        SpecError: a parameter is missing, unknown, or has too many values.
+    """
+    found = {}
+    for name, argument in message.inputs.items():
+        bindings: list[tuple[str | None, Any]] = []
+        for binding in argument.arguments:
+            if binding.WhichOneof("binding") == "value":
+                bindings.append((None, decode(binding.value)))
+            elif binding.name in known:
+                bindings.append((None, known[binding.name]))
+            else:
+                bindings.append((binding.name, None))
+        found[name] = bindings
+    for name, value in message.attributes.items():
+        if name != "name":
+            found[name] = [(None, decode(value))]
+    unknown = found.keys() - parameters.keys()
+    if unknown:
+        raise SpecError(
+            f"it has no parameter {sorted(unknown)[0]!r}; it has {', '.join(parameters)}"
+        )
+    missing = [n for n, parameter in parameters.items() if parameter.required and n not in found]
+    if missing:
+        raise SpecError(f"the parameter {missing[0]!r} is missing")
+    return {name: _argument(parameters[name], found[name]) for name in found}
+
+
+def _argument(parameter: Parameter, bindings: list[tuple[str | None, Any]]) -> Argument:
+    if not bindings or (len(bindings) > 1 and not parameter.many):
+        raise SpecError(f"a parameter has {len(bindings)} values")
+    names = tuple(name for name, _ in bindings)
+    values = tuple(
+        _plain(value) if parameter.constant and name is None else value for name, value in bindings
+    )
+    return Argument(names, values, parameter.many)
+
+
+def _plain(value: Any) -> Any:
+    """A constant as Python has it, where it is a scalar or a vector of indices or flags."""
+    if not isinstance(value, np.ndarray):
+        return value
+    if value.ndim == 0:
+        return value.item()
+    return tuple(value.tolist()) if value.ndim == 1 and value.dtype in _INDICES else value
+
+
+_INDICES = (np.dtype(np.int32), np.dtype(np.uint32), np.dtype(np.int64), np.dtype(np.bool_))
+
+
+def name_of(message: mil.Operation) -> str:
+    """What messages call an operation."""
+    value = message.attributes.get("name")
+    if value is not None and value.immediateValue.tensor.strings.values:
+        return value.immediateValue.tensor.strings.values[0]
+    return message.outputs[0].name if message.outputs else ""

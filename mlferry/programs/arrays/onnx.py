@@ -1,0 +1,121 @@
+"""Joining, splitting, repeating and filling arrays."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from mlferry.onnx_graph.emitter import Emitter
+from mlferry.programs.exports import (
+    Call,
+    cast,
+    counted,
+    export,
+    int32,
+    refuse,
+    scalar,
+    values_of,
+)
+from mlferry.programs.reshaping.definition import vector
+
+_MODES = {"constant": "constant", "reflect": "reflect", "replicate": "edge"}
+
+
+@export("concat", moves=True)
+def concat(emitter: Emitter, call: Call, values: list[str], axis: int, interleave: bool) -> str:
+    """Scalars count as vectors of one; interleaved entries come one from each value in turn."""
+    given = [x if emitter.rank(x) else emitter.unsqueeze(x, [0]) for x in values]
+    if not interleave:
+        return emitter.joined(given, axis)
+    axis %= emitter.rank(given[0])
+    extents = emitter.extents(given[0])
+    y = emitter.joined([emitter.unsqueeze(x, [axis + 1]) for x in given], axis + 1)
+    return emitter.reshape(y, [*extents[:axis], -1, *extents[axis + 1 :]])
+
+
+@export("stack", moves=True)
+def stack(emitter: Emitter, call: Call, values: list[str], axis: int) -> str:
+    axis %= emitter.rank(values[0]) + 1
+    return emitter.joined([emitter.unsqueeze(x, [axis]) for x in values], axis)
+
+
+@export("split", moves=True)
+def split(
+    emitter: Emitter, call: Call, x: str, num_splits: Any, split_sizes: Any, axis: int
+) -> tuple[str, ...]:
+    if split_sizes is not None:
+        sizes = emitter.integers(vector(split_sizes))
+        return emitter.nodes("Split", [x, sizes], len(vector(split_sizes)), axis=axis)
+    return emitter.nodes("Split", [x], num_splits, axis=axis, num_outputs=num_splits)
+
+
+@export("tile", moves=True)
+def tile(emitter: Emitter, call: Call, x: str, reps: str) -> str:
+    return emitter.node("Tile", x, emitter.whole(reps))
+
+
+@export("pad", moves=True)
+def pad(emitter: Emitter, call: Call, x: str, pad: str, mode: str, constant_val: Any) -> str:
+    """ONNX lists what comes in front of all axes, then what comes behind."""
+    filler = [scalar(emitter, constant_val, call.made)] if mode == "constant" else []
+    known = values_of(emitter, pad)
+    if known is not None:
+        none = [0] * (emitter.rank(x) - len(known) // 2)
+        amounts = emitter.integers([*none, *known[::2], *none, *known[1::2]])
+    else:
+        count = emitter.shape(pad)[0]
+        if count is None:
+            raise refuse("how many axes it pads is not known")
+        pairs = emitter.transpose(emitter.reshape(emitter.whole(pad), [count // 2, 2]), [1, 0])
+        zeros = emitter.constant(np.zeros((2, emitter.rank(x) - count // 2), np.int64))
+        amounts = emitter.reshape(emitter.joined([zeros, pairs], 1), [2 * emitter.rank(x)])
+    return emitter.node("Pad", x, amounts, *filler, mode=_MODES[mode])
+
+
+@export("fill")
+def fill(emitter: Emitter, call: Call, shape: str, value: Any) -> str:
+    return _filled(emitter, call, emitter.reshape(emitter.whole(shape), [-1]), value)
+
+
+@export("fill_like")
+def fill_like(emitter: Emitter, call: Call, ref_tensor: str, value: Any) -> str:
+    return _filled(emitter, call, emitter.shape_vector(ref_tensor), value)
+
+
+def _filled(emitter: Emitter, call: Call, shape: str, value: Any) -> str:
+    filler = np.asarray(value).astype(call.made).reshape(1)
+    return emitter.node("ConstantOfShape", shape, value=filler)
+
+
+@export("range_1d")
+def range_1d(emitter: Emitter, call: Call, end: str, start: str, step: str) -> str:
+    """Each value is a product, and no sum of steps that would add up their errors."""
+    known = [emitter.known(x) for x in (start, end, step)]
+    if None not in [None if x is None else 0 for x in known]:
+        ends = [np.asarray(x).item() for x in known]
+        return emitter.constant(np.arange(*ends).astype(call.made))
+    first, last, by = (emitter.reshape(x, []) for x in (start, end, step))
+    if call.made == "int32":
+        return emitter.node("Range", first, last, by)
+    count = emitter.node("Ceil", emitter.node("Div", emitter.node("Sub", last, first), by))
+    zero, one = emitter.constant(np.int64(0)), emitter.constant(np.int64(1))
+    places = emitter.node("Range", zero, cast(emitter, count, "int64"), one)
+    steps = emitter.node("Mul", cast(emitter, places, "float32"), by)
+    return emitter.node("Add", first, steps)
+
+
+@export("band_part", moves=True)
+def band_part(emitter: Emitter, call: Call, x: str, lower: int, upper: int) -> str:
+    """Below the diagonal `lower` bands stay, above it `upper`; all where negative."""
+    rows = int32(emitter, emitter.unsqueeze(counted(emitter, emitter.extent(x, -2)), [-1]))
+    columns = int32(emitter, counted(emitter, emitter.extent(x, -1)))
+    y, zero = x, scalar(emitter, 0, "float32")
+    for limit, pair in ((lower, (rows, columns)), (upper, (columns, rows))):
+        if limit >= 0:
+            away = emitter.node("Sub", *pair)
+            stays = emitter.node("LessOrEqual", away, scalar(emitter, limit, "int32"))
+            wide = y if call.made == "float32" else cast(emitter, y, "float32")
+            y = emitter.node("Where", stays, wide, zero)
+            y = y if call.made == "float32" else cast(emitter, y, call.made)
+    return y

@@ -1,0 +1,141 @@
+"""Functions of each value, and of values in pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from mlferry.onnx_graph.emitter import Emitter
+from mlferry.programs.exports import Call, carrier, cast, export, scalar
+
+_KEPT = {"abs": "Abs", "sign": "Sign"}
+_ROUNDED = {"ceil": "Ceil", "floor": "Floor", "round": "Round"}
+_FLOATS = {
+    "acos": "Acos", "asin": "Asin", "atan": "Atan", "atanh": "Atanh", "cos": "Cos", "cosh": "Cosh",
+    "erf": "Erf", "exp": "Exp", "sin": "Sin", "sinh": "Sinh", "sqrt": "Sqrt", "tan": "Tan",
+    "tanh": "Tanh",
+}  # fmt: skip
+
+
+@export(*_KEPT, moves=True)
+def kept(emitter: Emitter, call: Call, x: str) -> str:
+    return emitter.node(_KEPT[call.op], x)
+
+
+@export(*_ROUNDED)
+def rounded(emitter: Emitter, call: Call, x: str) -> str:
+    """Halves go to even."""
+    return emitter.node(_ROUNDED[call.op], x) if call.carrier("x") == "float32" else x
+
+
+@export(*_FLOATS)
+def of_floats(emitter: Emitter, call: Call, x: str) -> str:
+    y = emitter.node(_FLOATS[call.op], _float(emitter, call, "x", x))
+    return y if call.made == "float32" else cast(emitter, y, call.made)
+
+
+def _float(emitter: Emitter, call: Call, parameter: str, x: str) -> str:
+    return x if call.carrier(parameter) == "float32" else cast(emitter, x, "float32")
+
+
+@export("exp2")
+def exp2(emitter: Emitter, call: Call, x: str) -> str:
+    y = emitter.node("Pow", emitter.number(2), _float(emitter, call, "x", x))
+    return y if call.made == "float32" else cast(emitter, y, call.made)
+
+
+@export("square")
+def square(emitter: Emitter, call: Call, x: str) -> str:
+    return emitter.node("Mul", x, x)
+
+
+@export("logical_not")
+def logical_not(emitter: Emitter, call: Call, x: str) -> str:
+    return emitter.node("Not", x)
+
+
+@export("inverse")
+def inverse(emitter: Emitter, call: Call, x: str, epsilon: float) -> str:
+    return emitter.node("Reciprocal", emitter.node("Add", x, emitter.number(epsilon)))
+
+
+@export("log")
+def log(emitter: Emitter, call: Call, x: str, epsilon: float) -> str:
+    return emitter.node("Log", emitter.node("Add", x, emitter.number(epsilon)))
+
+
+@export("rsqrt")
+def rsqrt(emitter: Emitter, call: Call, x: str, epsilon: float) -> str:
+    root = emitter.node("Sqrt", emitter.node("Add", x, emitter.number(epsilon)))
+    return emitter.node("Reciprocal", root)
+
+
+@export("clip")
+def clip(emitter: Emitter, call: Call, x: str, alpha: float, beta: float) -> str:
+    y = emitter.node("Max", x, scalar(emitter, alpha, call.made))
+    return emitter.node("Min", y, scalar(emitter, beta, call.made))
+
+
+@export("threshold")
+def threshold(emitter: Emitter, call: Call, x: str, alpha: float) -> str:
+    return emitter.node("Max", x, scalar(emitter, alpha, call.made))
+
+
+@export("cast")
+def casted(emitter: Emitter, call: Call, x: str, dtype: str) -> str:
+    """Towards 0 where the fraction goes; everything but 0 is true."""
+    wanted = carrier(dtype)
+    return x if wanted == call.carrier("x") else cast(emitter, x, wanted)
+
+
+_BINARY = {
+    "add": "Add", "sub": "Sub", "mul": "Mul", "logical_and": "And", "logical_or": "Or",
+    "logical_xor": "Xor", "equal": "Equal", "greater": "Greater",
+    "greater_equal": "GreaterOrEqual", "less": "Less", "less_equal": "LessOrEqual",
+}  # fmt: skip
+_CHOSEN = {"maximum": "Max", "minimum": "Min"}
+
+
+@export(*_BINARY)
+def binary(emitter: Emitter, call: Call, x: str, y: str) -> str:
+    return emitter.node(_BINARY[call.op], x, y)
+
+
+@export(*_CHOSEN, moves=True)
+def chosen(emitter: Emitter, call: Call, x: str, y: str) -> str:
+    return emitter.node(_CHOSEN[call.op], x, y)
+
+
+@export("not_equal")
+def not_equal(emitter: Emitter, call: Call, x: str, y: str) -> str:
+    return emitter.node("Not", emitter.node("Equal", x, y))
+
+
+Pair = Callable[[Emitter, str, str], str]
+
+
+def _quotient(emitter: Emitter, x: str, y: str) -> str:
+    return emitter.node("Div", x, y)
+
+
+def _floor(emitter: Emitter, x: str, y: str) -> str:
+    return emitter.node("Floor", _quotient(emitter, x, y))
+
+
+def _rest(emitter: Emitter, x: str, y: str) -> str:
+    return emitter.node("Sub", x, emitter.node("Mul", _floor(emitter, x, y), y))
+
+
+def _power(emitter: Emitter, x: str, y: str) -> str:
+    return emitter.node("Pow", x, y)
+
+
+_REAL: dict[str, Pair] = {"real_div": _quotient, "floor_div": _floor, "mod": _rest, "pow": _power}
+
+
+@export(*_REAL)
+def of_reals(emitter: Emitter, call: Call, x: str, y: str) -> str:
+    """Integers go by float64, which holds all of them, and where 0 divides without a trap."""
+    if call.carrier("x") == "float32":
+        return _REAL[call.op](emitter, x, y)
+    wide = [cast(emitter, value, "float64") for value in (x, y)]
+    return cast(emitter, _REAL[call.op](emitter, *wide), "int32")

@@ -1,0 +1,227 @@
+"""The registry of ops that become ONNX: an emitter, a call and operands in, values out.
+
+A function has the name of its op, or several ops, and writes the nodes that compute what the kernel
+of that op computes. Operands come by the names of parameters, as kernels get them: those that an op
+needs beforehand as Python has them, others as the names of values.
+
+Floats of any size are computed in float32, integers of any size in int32. The walker rounds what
+comes out to the type that the program says; a function gives values of `carrier(dtype)`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+
+from mlferry.numerics.shapes import Shape
+from mlferry.onnx_graph.emitter import BOOL, FLOAT, INT32, INT64, Emitter
+from mlferry.onnx_graph.graph import Body, Node, Port
+from mlferry.onnx_graph.refusals import refuse
+from mlferry.programs.types import ListType, StateType, TensorType, ValueType
+from mlferry.rooms import PROGRAMS, RoomRegistry
+
+__all__ = [
+    "EXPORTS",
+    "Call",
+    "body_of",
+    "carrier",
+    "carrier_of",
+    "cast",
+    "counted",
+    "divided",
+    "export",
+    "int32",
+    "inverse",
+    "moved_axis",
+    "refuse",
+    "scalar",
+    "shape_of",
+    "times",
+    "values_of",
+]
+
+Export = Callable[..., Any]
+
+EXPORTS: RoomRegistry[Export] = RoomRegistry("ONNX export of a program op", PROGRAMS, "onnx")
+export = EXPORTS.register
+"""Registers exports: `export("relu")`. Options:
+
+    moves: what comes out are values that came in, so that nothing is to be rounded.
+    stored: parameters that come as values although the op needs them beforehand, so that
+        constants in fewer bits stay so.
+    outside: the graph has the values that the op gets, and not what it makes of them.
+    random: the op draws values, which differ from those of mlferry's own runtime.
+"""
+
+DOUBLE = 11  # of TensorProto
+NUMBERS = {"float32": FLOAT, "int32": INT32, "int64": INT64, "bool": BOOL, "float64": DOUBLE}
+
+
+def carrier(dtype: str) -> str:
+    """NumPy's name of the type in which a graph computes values of a type of elements."""
+    if dtype in ("fp16", "fp32", "fp64"):
+        return "float32"
+    return "bool" if dtype == "bool" else "int32"
+
+
+class Cells(Protocol):
+    """The states of a program while it is written."""
+
+    def read(self, name: str) -> str:
+        """The value that a state has now."""
+
+    def write(self, name: str, value: str) -> None:
+        """Give a state another value."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """One operation while it is written.
+
+    Attributes:
+        op: what it is.
+        name: its own.
+        opset: the number of the function's opset.
+        outputs: the types that the program says.
+        types: the types of its operands by parameter.
+        options: what is known beforehand, as Python has it, by parameter.
+        value: the name of the value of a parameter, also of one that is known beforehand; ""
+            where it is left out.
+        blocks: functions that write the nodes of its blocks: values in, values out.
+        states: of the program.
+    """
+
+    op: str
+    name: str
+    opset: int
+    outputs: tuple[ValueType, ...]
+    types: Mapping[str, tuple[ValueType, ...]]
+    options: Mapping[str, Any]
+    value: Callable[[str], str]
+    blocks: Sequence[Callable[..., list[str]]] = ()
+    states: Cells | None = field(default=None)
+
+    @property
+    def shape(self) -> Shape:
+        """The shape of the first output.
+
+        Raises:
+            CannotExpressError: not even its rank is known.
+        """
+        kind = self.outputs[0]
+        if not isinstance(kind, TensorType) or kind.shape is None:
+            raise refuse("the rank of its output is not known")
+        return kind.shape
+
+    @property
+    def made(self) -> str:
+        """The type in which the first output is computed."""
+        return carrier_of(self.outputs[0])
+
+    def carrier(self, parameter: str) -> str:
+        """The type in which a graph has an operand."""
+        return carrier_of(self.types[parameter][0])
+
+
+def carrier_of(kind: ValueType) -> str:
+    """The type in which a graph has a value; of a list, its elements."""
+    while isinstance(kind, ListType | StateType):
+        kind = kind.element if isinstance(kind, ListType) else kind.wrapped
+    if not isinstance(kind, TensorType) or kind.dtype == "string":
+        raise refuse(f"a {kind} is no array")
+    return carrier(kind.dtype)
+
+
+def shape_of(kind: ValueType) -> Shape | None:
+    """The shape that a graph has a value in; that of a list is one of an array."""
+    if isinstance(kind, ListType):
+        element = shape_of(kind.element)
+        return None if element is None else (None, *element)
+    return kind.shape if isinstance(kind, TensorType) else None
+
+
+def cast(emitter: Emitter, x: str, dtype: str) -> str:
+    """A value in another type, by NumPy's name."""
+    array = emitter.known(x)
+    if array is not None:
+        return emitter.constant(array.astype(dtype))
+    return emitter.node("Cast", x, to=NUMBERS[dtype])
+
+
+def scalar(emitter: Emitter, value: Any, dtype: str) -> str:
+    """A constant without axes."""
+    return emitter.constant(np.asarray(value).astype(dtype).reshape(()))
+
+
+def values_of(emitter: Emitter, x: str, dtype: str = "int64") -> tuple[int, ...] | None:
+    """The values of an operand where they are known."""
+    array = emitter.known(x)
+    return None if array is None else tuple(np.ravel(array).astype(dtype).tolist())
+
+
+def moved_axis(rank: int, source: int, target: int) -> list[int]:
+    """The order of axes in which one of them has another place."""
+    order = [axis for axis in range(rank) if axis != source % rank]
+    order.insert(target % rank, source % rank)
+    return order
+
+
+def inverse(order: Sequence[int]) -> list[int]:
+    """The order of axes that undoes another."""
+    return [list(order).index(place) for place in range(len(order))]
+
+
+def times(emitter: Emitter, extent: int | str, factor: int) -> int | str:
+    """An extent by a factor."""
+    if isinstance(extent, int):
+        return extent * factor
+    return emitter.node("Mul", extent, emitter.integers([factor]))
+
+
+def divided(emitter: Emitter, extent: int | str, divisor: int) -> int | str:
+    """An extent that a divisor divides."""
+    if isinstance(extent, int):
+        return extent // divisor
+    return emitter.node("Div", extent, emitter.integers([divisor]))
+
+
+def counted(emitter: Emitter, count: int | str) -> str:
+    """0, 1, 2 and so on: int64."""
+    if isinstance(count, int):
+        return emitter.integers(range(count))
+    last = emitter.node("Squeeze", count, emitter.integers([0]))
+    ends = (emitter.constant(np.int64(0)), last, emitter.constant(np.int64(1)))
+    y = emitter.node("Range", *ends)
+    emitter.shapes[y] = (None,)
+    return y
+
+
+def int32(emitter: Emitter, x: str) -> str:
+    """A value of int64 as int32."""
+    shape = emitter.shapes.get(x)
+    y = cast(emitter, x, "int32")
+    emitter.shapes[y] = shape
+    return y
+
+
+def body_of(
+    emitter: Emitter,
+    nodes: list[Node],
+    values: Sequence[str],
+    dtypes: Sequence[str],
+    inputs: Sequence[Port] = (),
+) -> Body:
+    """A body whose outputs are made by nodes of its own, each once."""
+    own = {made for node in nodes for made in node.outputs}
+    outputs: list[str] = []
+    for value in values:
+        shown = value
+        if value not in own or value in outputs:
+            shown = emitter.fresh(f"{emitter.layer}/Identity")
+            nodes.append(Node("Identity", [value], [shown], name=emitter.fresh(f"{shown}/op")))
+        outputs.append(shown)
+    ports = [Port(name, dtype) for name, dtype in zip(outputs, dtypes, strict=True)]
+    return Body(nodes, list(inputs), ports)

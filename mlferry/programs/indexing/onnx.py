@@ -1,0 +1,261 @@
+"""Gathering, scattering, sorting and selecting."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from mlferry.onnx_graph import boxes as overlaps
+from mlferry.onnx_graph.emitter import Emitter
+from mlferry.programs.exports import (
+    Call,
+    cast,
+    counted,
+    export,
+    int32,
+    inverse,
+    moved_axis,
+    scalar,
+)
+
+
+@export("gather", moves=True)
+def gather(
+    emitter: Emitter,
+    call: Call,
+    x: str,
+    indices: str,
+    axis: int,
+    batch_dims: int = 0,
+    validate_indices: bool = False,
+) -> str:
+    if not batch_dims:
+        return emitter.node("Gather", x, indices, axis=axis)
+    rank, own = emitter.rank(x), emitter.rank(indices) - batch_dims
+    axis %= rank
+    order = moved_axis(rank, axis, batch_dims)
+    rows = emitter.node(
+        "GatherND",
+        emitter.transpose(x, order),
+        emitter.unsqueeze(emitter.whole(indices), [-1]),
+        batch_dims=batch_dims,
+    )
+    between = axis - batch_dims  # axes of x in front of the gathered one, now behind the indices
+    first, last = batch_dims + own, batch_dims + own + between
+    places = [*range(batch_dims), *range(first, last), *range(batch_dims, first)]
+    return emitter.transpose(rows, [*places, *range(last, rank - 1 + own)])
+
+
+@export("gather_nd", moves=True)
+def gather_nd(
+    emitter: Emitter,
+    call: Call,
+    x: str,
+    indices: str,
+    batch_dims: int = 0,
+    validate_indices: bool = False,
+) -> str:
+    return emitter.node("GatherND", x, emitter.whole(indices), batch_dims=batch_dims)
+
+
+@export("gather_along_axis", moves=True)
+def gather_along_axis(
+    emitter: Emitter, call: Call, x: str, indices: str, axis: int, validate_indices: bool = False
+) -> str:
+    return emitter.node("GatherElements", x, indices, axis=axis)
+
+
+# ---- scattering ----------------------------------------------------------------------------------
+
+Write = Callable[[str, str, str], str]  # data, updates and how they are put together
+_REDUCTIONS = {
+    "update": "none", "add": "add", "sub": "add", "mul": "mul", "max": "max", "min": "min",
+}  # fmt: skip
+
+
+def _scattered(
+    emitter: Emitter, call: Call, data: str, updates: str, mode: str, write: Write
+) -> str:
+    """What is to be subtracted is added with the other sign; divisors are multiplied first."""
+    if mode != "div":
+        given = emitter.node("Neg", updates) if mode == "sub" else updates
+        return write(data, given, _REDUCTIONS[mode])
+    ones = emitter.node("ConstantOfShape", emitter.shape_vector(data), value=np.ones(1, np.float64))
+    factors = write(ones, cast(emitter, updates, "float64"), "mul")
+    return cast(emitter, emitter.node("Div", cast(emitter, data, "float64"), factors), call.made)
+
+
+@export("scatter")
+def scatter(
+    emitter: Emitter,
+    call: Call,
+    data: str,
+    indices: str,
+    updates: str,
+    axis: int,
+    mode: str,
+    validate_indices: bool = False,
+) -> str:
+    """Slices of an axis, which is brought to the front."""
+    rank, own = emitter.rank(data), emitter.rank(indices)
+    axis %= rank
+    order = moved_axis(rank, axis, 0)
+    turned = [*range(axis, axis + own), *range(axis), *range(axis + own, rank - 1 + own)]
+    rows = emitter.unsqueeze(emitter.whole(indices), [-1])
+
+    def write(to: str, values: str, reduction: str) -> str:
+        y = emitter.node(
+            "ScatterND",
+            emitter.node("Transpose", to, perm=order),
+            rows,
+            emitter.node("Transpose", values, perm=turned),
+            reduction=reduction,
+        )
+        return emitter.node("Transpose", y, perm=inverse(order))
+
+    return _scattered(emitter, call, data, updates, mode, write)
+
+
+@export("scatter_along_axis")
+def scatter_along_axis(
+    emitter: Emitter,
+    call: Call,
+    data: str,
+    indices: str,
+    updates: str,
+    axis: int,
+    mode: str,
+    validate_indices: bool = False,
+) -> str:
+    def write(to: str, values: str, reduction: str) -> str:
+        return emitter.node("ScatterElements", to, indices, values, axis=axis, reduction=reduction)
+
+    return _scattered(emitter, call, data, updates, mode, write)
+
+
+@export("scatter_nd")
+def scatter_nd(
+    emitter: Emitter,
+    call: Call,
+    data: str,
+    indices: str,
+    updates: str,
+    mode: str,
+    validate_indices: bool = False,
+) -> str:
+    places = emitter.whole(indices)
+
+    def write(to: str, values: str, reduction: str) -> str:
+        return emitter.node("ScatterND", to, places, values, reduction=reduction)
+
+    return _scattered(emitter, call, data, updates, mode, write)
+
+
+# ---- sorting and selecting -----------------------------------------------------------------------
+
+
+def _ordered(
+    emitter: Emitter, x: str, count: int | str, axis: int, ascending: bool
+) -> tuple[str, str]:
+    """The first values along an axis, and their places; equal values stay in their order."""
+    amount = emitter.vector([count])
+    values, places = emitter.nodes("TopK", [x, amount], 2, axis=axis, largest=int(not ascending))
+    return values, int32(emitter, places)
+
+
+@export("argsort")
+def argsort(emitter: Emitter, call: Call, x: str, axis: int, ascending: bool) -> str:
+    return _ordered(emitter, x, emitter.extent(x, axis), axis, ascending)[1]
+
+
+@export("topk", moves=True)
+def topk(
+    emitter: Emitter,
+    call: Call,
+    x: str,
+    k: int,
+    axis: int,
+    ascending: bool,
+    sort: bool = True,
+    return_indices: bool = True,
+    output_indices_dtype: str = "int32",
+) -> tuple[str, ...]:
+    count = emitter.extent(x, axis) if k == -1 else k
+    return _ordered(emitter, x, count, axis, ascending)
+
+
+@export("one_hot")
+def one_hot(
+    emitter: Emitter,
+    call: Call,
+    indices: str,
+    one_hot_vector_size: str,
+    axis: int,
+    on_value: Any,
+    off_value: Any,
+) -> str:
+    """Indices from the end count, too; others give a vector without a mark."""
+    known = emitter.known(one_hot_vector_size)
+    count: int | str
+    if known is None:
+        count = emitter.reshape(emitter.whole(one_hot_vector_size), [1])
+    else:
+        count = int(np.ravel(known)[0])
+    size = emitter.vector([count])
+    places = emitter.whole(indices)
+    below = emitter.node("Less", places, emitter.integers([0]))
+    below = emitter.reshape(below, emitter.extents(indices)) if emitter.rank(indices) else below
+    places = emitter.node("Where", below, emitter.node("Add", places, size), places)
+    emitter.shapes[places] = emitter.shape(indices) or (1,)
+    marked = emitter.node("Equal", emitter.unsqueeze(places, [-1]), counted(emitter, count))
+    on, off = (scalar(emitter, value, _carried(call)) for value in (on_value, off_value))
+    y = emitter.node("Where", marked, on, off)
+    if call.made == "bool":
+        y = cast(emitter, y, "bool")
+    rank = emitter.rank(indices) + 1
+    if rank == 1:
+        return emitter.reshape(y, [-1])
+    return emitter.transpose(y, moved_axis(rank, -1, axis))
+
+
+def _carried(call: Call) -> str:
+    return "int32" if call.made == "bool" else call.made
+
+
+@export("non_zero")
+def non_zero(emitter: Emitter, call: Call, x: str) -> str:
+    return int32(emitter, emitter.transpose(emitter.node("NonZero", x), [1, 0]))
+
+
+@export("cumsum")
+def cumsum(emitter: Emitter, call: Call, x: str, axis: int, exclusive: bool, reverse: bool) -> str:
+    place = emitter.constant(np.int64(axis))
+    return emitter.node("CumSum", x, place, exclusive=int(exclusive), reverse=int(reverse))
+
+
+@export("non_maximum_suppression", moves=True)
+def non_maximum_suppression(
+    emitter: Emitter,
+    call: Call,
+    boxes: str,
+    scores: str,
+    iou_threshold: float,
+    max_boxes: int,
+    per_class_suppression: bool,
+    score_threshold: float | None = None,
+) -> tuple[str, ...]:
+    """The best boxes of each sample: one at least, whatever its score."""
+    least = overlaps.NO_SCORE if score_threshold is None else score_threshold
+    found, best, kept, numbers = overlaps.suppressed(
+        emitter,
+        boxes,
+        scores,
+        iou=emitter.constant(np.array([iou_threshold], np.float32)),
+        least=emitter.number(least),
+        count=emitter.integers([max_boxes]),
+        most=max_boxes,
+        per_class=per_class_suppression,
+    )
+    return found, best, int32(emitter, kept), int32(emitter, numbers)

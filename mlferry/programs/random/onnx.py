@@ -1,0 +1,49 @@
+"""Random values, which are not those that mlferry's own runtime draws."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mlferry.onnx_graph.emitter import FLOAT, Emitter
+from mlferry.programs.exports import Call, cast, export
+
+
+def _drawn(emitter: Emitter, op: str, shape: str, seed: int) -> str:
+    """From 0 to 1, or by the standard normal distribution."""
+    zeros = np.zeros(1, np.float32)
+    like = emitter.node("ConstantOfShape", emitter.reshape(emitter.whole(shape), [-1]), value=zeros)
+    return emitter.node(op, like, dtype=FLOAT, seed=None if seed < 0 else float(seed))
+
+
+def _moved(emitter: Emitter, drawn: str, factor: float, shift: float) -> str:
+    """Runtimes refuse a deviation of 0, which is as good as any here."""
+    y = emitter.node("Mul", drawn, emitter.number(factor))
+    return emitter.node("Add", y, emitter.number(shift))
+
+
+@export("random_bernoulli", random=True)
+def bernoulli(emitter: Emitter, call: Call, shape: str, prob: float, seed: int) -> str:
+    drawn = _drawn(emitter, "RandomUniformLike", shape, seed)
+    return cast(emitter, emitter.node("Less", drawn, emitter.number(prob)), call.made)
+
+
+@export("random_normal", random=True)
+def normal(emitter: Emitter, call: Call, shape: str, mean: float, stddev: float, seed: int) -> str:
+    return _moved(emitter, _drawn(emitter, "RandomNormalLike", shape, seed), stddev, mean)
+
+
+@export("random_uniform", random=True)
+def uniform(emitter: Emitter, call: Call, shape: str, low: float, high: float, seed: int) -> str:
+    drawn = _drawn(emitter, "RandomUniformLike", shape, seed)
+    return _moved(emitter, drawn, high - low, low)
+
+
+@export("random_categorical", random=True)
+def categorical(emitter: Emitter, call: Call, x: str, mode: str, size: int, seed: int) -> str:
+    """ONNX draws for a batch of logits."""
+    logits = x if mode == "logits" else emitter.node("Log", x)
+    *outer, classes = emitter.extents(x)
+    rows = emitter.reshape(logits, [-1, classes])
+    start = None if seed < 0 else float(seed)
+    drawn = emitter.node("Multinomial", rows, sample_size=size, seed=start)
+    return emitter.reshape(cast(emitter, drawn, "float32"), [*outer, size])

@@ -1,0 +1,199 @@
+"""A function of an ML Program run by onnxruntime, through the exporter.
+
+What ONNX cannot express stays on NumPy, and operations that draw values or give labels: the program
+is split there. What has been compiled is kept for the shapes that the inputs had.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mlferry.errors import MlferryError, PredictionError
+from mlferry.exporters.onnx.program_parts import ProgramPart, Source, split
+from mlferry.onnx_graph.graph import serialized
+from mlferry.programs.arguments import name_of
+from mlferry.programs.types import StateType, TensorType, ValueType
+from mlferry.programs.values import Weights
+from mlferry.runtime.onnx_session import import_onnxruntime, inference_session
+from mlferry.runtime.program_session import ProgramSession, Scope, State, Values
+from mlferry.spec.proto import mil_pb2 as mil
+
+_PLANS_MOST = 16  # sets of shapes for which compiled parts are kept
+_SEEN_LEAST = 3  # sets of shapes after which extents are left open
+Key = tuple[tuple[tuple[str, tuple[int, ...]], ...], tuple[str, ...]]
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """A part as an onnxruntime session.
+
+    Attributes:
+        part: what runs.
+        session: the `InferenceSession`.
+        dtypes: NumPy's types of the inputs of the graph.
+        kinds: what runs here, for messages.
+    """
+
+    part: ProgramPart
+    session: Any
+    dtypes: Mapping[str, str]
+    kinds: str
+
+    def run(self, given: Mapping[str, Any]) -> list[Any]:
+        """The outputs, then the states, for values by the names of the program."""
+        feeds = {
+            port: np.ascontiguousarray(given[name], self.dtypes[port])
+            for name, port in self.part.inputs.items()
+            if port in self.dtypes
+        }
+        names = [*self.part.outputs.values(), *self.part.states.values()]
+        try:
+            made: list[Any] = self.session.run(names, feeds)
+        except Exception as error:
+            shapes = ", ".join(f"{name} {x.shape}" for name, x in feeds.items())
+            raise PredictionError(
+                f"onnxruntime cannot evaluate {self.kinds} for {shapes}: {error}\n"
+                'MLModel(..., engine="numpy") names the operation'
+            ) from error
+        return made
+
+
+class OnnxProgramSession(ProgramSession):
+    """A function of a program, evaluated by onnxruntime.
+
+    Args:
+        function: its message.
+        weights: the files of its constants.
+        precision: as for `ProgramSession`.
+        seed: of random ops, which NumPy evaluates.
+        threads: how many onnxruntime uses; None is as many as there are cores.
+
+    Raises:
+        MissingDependencyError: onnx or onnxruntime is not installed.
+        SpecError: the function breaks the rules of the format.
+    """
+
+    def __init__(
+        self,
+        function: mil.Function,
+        weights: Weights,
+        *,
+        precision: str = "half",
+        seed: int | None = None,
+        threads: int | None = None,
+    ) -> None:
+        import_onnxruntime()
+        super().__init__(function, weights, precision=precision, seed=seed)
+        self._source = Source(function, weights, precision)
+        self._threads = threads
+        self._made = self.types()
+        self._compiled: dict[Key, list[Compiled | ProgramPart]] = {}
+        self._opened: dict[tuple[str, ...], list[Compiled | ProgramPart]] = {}
+
+    def run(
+        self,
+        values: Mapping[str, Any],
+        outputs: Sequence[str] | None = None,
+        state: State | None = None,
+    ) -> dict[str, Any]:
+        """The values of some outputs, or of any values inside; see `ProgramSession.run`."""
+        scope = self._started(values, state)
+        wanted = tuple(self.outputs if outputs is None else outputs)
+        chain = Scope({**self._plan.constants, **scope}, None)
+        with np.errstate(all="ignore"):
+            for part in self._parts(scope, wanted):
+                if isinstance(part, Compiled):
+                    self._evaluate(part, chain)
+                else:
+                    for place in part.places:
+                        self._operate(self._plan.operations[place], chain)
+        return self._chosen(chain.values, wanted)
+
+    def on_numpy(
+        self, values: Mapping[str, Any], outputs: Sequence[str] | None = None
+    ) -> list[str]:
+        """The operations that NumPy evaluates for some inputs, as "op 'name'"."""
+        wanted = tuple(self.outputs if outputs is None else outputs)
+        return [
+            str(self._plan.operations[place])
+            for part in self._parts(self._started(values, None), wanted)
+            if isinstance(part, ProgramPart)
+            for place in part.places
+        ]
+
+    def _evaluate(self, compiled: Compiled, chain: Scope) -> None:
+        given = {
+            name: chain.values[name].value if name in self.states else chain.values[name]
+            for name in compiled.part.inputs
+        }
+        made = compiled.run(given)
+        count = len(compiled.part.outputs)
+        for name, value in zip(compiled.part.outputs, made[:count], strict=True):
+            kind = self._made[name]
+            assert isinstance(kind, TensorType)
+            chain.values[name] = self._fitted(name, kind, value)
+        for name, value in zip(compiled.part.states, made[count:], strict=True):
+            cell = chain.values[name]
+            if value.shape != cell.value.shape:
+                raise PredictionError(
+                    f"the state {name!r} of shape {cell.value.shape} gets shape {value.shape}"
+                )
+            cell.value = value.astype(cell.value.dtype)
+
+    # ---- parts -------------------------------------------------------------------------------
+
+    def _parts(self, scope: Values, wanted: tuple[str, ...]) -> list[Compiled | ProgramPart]:
+        """The parts that make some values, compiled for the shapes of the inputs.
+
+        When these have changed often, they are compiled once more with the extents that the
+        program leaves open, and kept for all shapes, unless more runs on NumPy then.
+        """
+        shapes = tuple((name, np.shape(scope[name])) for name in self.inputs)
+        key = shapes, wanted
+        if key in self._compiled:
+            return self._compiled[key]
+        if wanted in self._opened:
+            return self._opened[wanted]
+        given = {name: _with_shape(kind, dict(shapes)[name]) for name, kind in self.inputs.items()}
+        made = self._planned(given, wanted)
+        if len(self._compiled) == _PLANS_MOST:
+            del self._compiled[next(iter(self._compiled))]
+        self._compiled[key] = made
+        if sum(others == wanted for _, others in self._compiled) >= _SEEN_LEAST:
+            self._open(wanted, made)
+        return made
+
+    def _open(self, wanted: tuple[str, ...], last: list[Compiled | ProgramPart]) -> None:
+        try:
+            general = self._planned(self.inputs, wanted)
+        except MlferryError:  # a size has to be known somewhere: those of its own serve
+            return
+        if [type(part) for part in general] == [type(part) for part in last]:
+            self._opened[wanted] = general
+
+    def _planned(
+        self, given: Mapping[str, ValueType], wanted: Sequence[str]
+    ) -> list[Compiled | ProgramPart]:
+        operations = self._source.operations
+        found: list[Compiled | ProgramPart] = []
+        states: dict[str, StateType] = {
+            name: kind for name, kind in self.states.items() if isinstance(kind, StateType)
+        }
+        for part in split(self._source, {**given, **states}, wanted):
+            if part.graph is None:
+                found.append(part)
+                continue
+            kinds = [f"{operations[i].type} {name_of(operations[i])!r}" for i in part.places]
+            told = ", ".join(kinds if len(kinds) <= 3 else (kinds[0], "...", kinds[-1]))
+            session = inference_session(serialized(part.graph.message()), told, self._threads)
+            dtypes = {port.name: port.dtype for port in part.graph.inputs}
+            found.append(Compiled(part, session, dtypes, told))
+        return found
+
+
+def _with_shape(kind: ValueType, shape: tuple[int, ...]) -> ValueType:
+    return TensorType(kind.dtype, shape) if isinstance(kind, TensorType) else kind
