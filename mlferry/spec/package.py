@@ -42,7 +42,7 @@ def model_file(package: Path) -> Path:
     manifest = _manifest(package / MANIFEST)
     entries = manifest.get("itemInfoEntries")
     root = manifest.get("rootModelIdentifier")
-    if not isinstance(entries, dict) or root not in entries:
+    if not isinstance(entries, dict) or not isinstance(root, str) or root not in entries:
         raise ModelFileError(f"{package / MANIFEST} does not name the model of the package")
     entry = entries[root]
     path = entry.get("path") if isinstance(entry, dict) else None

@@ -160,13 +160,10 @@ def cumsum(operands: Operands) -> TensorType:
 @op_kind("non_maximum_suppression", boxes=need("T"), scores=need("T"), iou_threshold=const("T"),
          score_threshold=const("T"), max_boxes=const(INT32),
          per_class_suppression=_FLAG)  # fmt: skip
-@op_kind("non_maximum_suppression", since=7, boxes=need("T"), scores=need("T"),
-         iou_threshold=const("T"), max_boxes=const(INT32),
-         per_class_suppression=_FLAG)  # fmt: skip
 def non_maximum_suppression(operands: Operands) -> tuple[TensorType, ...]:
     """Boxes [n, B, 4] and scores [n, B, K]: those that stay, their indices, and how many."""
     boxes, scores, most = operands.boxes, operands.scores, operands.max_boxes.known
-    if boxes.rank != 3 or scores.rank != 3 or boxes.shape[2] != 4:
+    if boxes.rank != 3 or scores.rank != 3 or boxes.shape[2] not in (4, None):
         raise SpecError(f"boxes (n, B, 4) and scores (n, B, K): {boxes.type}, {scores.type}")
     n, classes = boxes.shape[0], scores.shape[2]
     return (
@@ -174,4 +171,20 @@ def non_maximum_suppression(operands: Operands) -> tuple[TensorType, ...]:
         TensorType(scores.dtype, (n, most, classes)),
         TensorType("int32", (n, most)),
         TensorType("int32", (n,)),
+    )
+
+
+@op_kind("non_maximum_suppression", since=7, boxes=need("T"), scores=need("T"),
+         iou_threshold=const("T"), max_boxes=const(INT32),
+         per_class_suppression=_FLAG)  # fmt: skip
+def suppression_of_columns(operands: Operands) -> tuple[TensorType, ...]:
+    """Boxes [n, 4, B] and scores [n, K, B]: those that stay, and their indices."""
+    boxes, scores, most = operands.boxes, operands.scores, operands.max_boxes.known
+    if boxes.rank != 3 or scores.rank != 3 or boxes.shape[1] not in (4, None):
+        raise SpecError(f"boxes (n, 4, B) and scores (n, K, B): {boxes.type}, {scores.type}")
+    n, classes = boxes.shape[0], scores.shape[1]
+    return (
+        TensorType(boxes.dtype, (n, 4, most)),
+        TensorType(scores.dtype, (n, classes, most)),
+        TensorType("int32", (n, most)),
     )
