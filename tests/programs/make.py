@@ -30,7 +30,7 @@ _SHOWN = {"bool": "int32", "int8": "int32", "uint8": "int32", "int16": "int32", 
 
 def target(opset: int) -> Any:
     """coremltools' name of an opset."""
-    return getattr(ct.target, f"iOS{opset + 10}")
+    return getattr(ct.target, "iOS26" if opset == 9 else f"iOS{opset + 10}")
 
 
 def program(

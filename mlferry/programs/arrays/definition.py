@@ -61,7 +61,7 @@ def stack(operands: Operands) -> TensorType:
     return TensorType(first.dtype, tuple(shape))
 
 
-@op_kind("split", variables={"T": ANY}, x=need("T"), num_splits=option(INT32),
+@op_kind("split", variables=_ELEMENTS, x=need("T"), num_splits=option(INT32),
          split_sizes=option(INT32), axis=const(INT32))  # fmt: skip
 def split(operands: Operands) -> tuple[TensorType, ...]:
     """Into parts of one size, or of the sizes that are told."""
@@ -82,7 +82,7 @@ def split(operands: Operands) -> tuple[TensorType, ...]:
     return tuple(TensorType(x.dtype, replaced(x.shape, axis, size)) for size in sizes)
 
 
-@op_kind("tile", variables={"T": ANY}, x=need("T"), reps=need(INT32))
+@op_kind("tile", variables=_ELEMENTS, x=need("T"), reps=need(INT32))
 def tile(operands: Operands) -> TensorType:
     x, reps = operands.x, operands.reps
     if reps.value is None:
@@ -94,7 +94,7 @@ def tile(operands: Operands) -> TensorType:
     return TensorType(x.dtype, tuple(None if n is None else n * r for n, r in extents))
 
 
-@op_kind("pad", variables=_ELEMENTS, x=need("T"), pad=need(INT32),
+@op_kind("pad", x=need("T"), pad=need(INT32),
          mode=option(STRING, "constant"), constant_val=option("T", 0.0))  # fmt: skip
 def pad(operands: Operands) -> TensorType:
     """Two amounts for each of the last axes."""

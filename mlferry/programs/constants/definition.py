@@ -23,7 +23,7 @@ _BYTES = frozenset({"int8", "uint8"})
 _CODES = _BYTES | {"int4", "uint4"}
 _INDICES = frozenset({"uint1", "uint2", "uint3", "uint4", "uint6", "uint8"})
 _TABLE = FLOATS | _BYTES
-_SIZE = frozenset({"uint32", "int32"})
+_SIZE = frozenset({"uint32"})
 
 
 @op_kind("constexpr_affine_dequantize", since=6, quantized_data=const(_BYTES),

@@ -33,7 +33,7 @@ def constant(operands: Operands) -> ValueType:
     return operands.val.type
 
 
-@op_kind("select", variables={"T": ANY}, cond=need(BOOL), a=need("T"), b=need("T"))
+@op_kind("select", variables={"T": _ELEMENTS}, cond=need(BOOL), a=need("T"), b=need("T"))
 def select(operands: Operands) -> TensorType:
     shape = broadcast(operands.cond.shape, operands.a.shape, operands.b.shape)
     return TensorType(operands.a.dtype, shape)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from mlferry.errors import SpecError
 from mlferry.numerics.shapes import Extent, axis_of, replaced
 from mlferry.programs.definitions import (
-    ANY,
     BOOL,
     INT32,
     NUMBERS,
+    SIGNED,
     SMALL,
     STRING,
     Operands,
@@ -20,9 +20,9 @@ from mlferry.programs.definitions import (
 from mlferry.programs.types import TensorType
 
 MODES = ("add", "div", "max", "min", "mul", "sub", "update")
-_FIVE = {"T": NUMBERS | BOOL}
-_SIX = {"T": NUMBERS | BOOL, "I": INT32 | {"uint16", "int16"}}
-_SEVEN = {"T": ANY, "I": INT32 | SMALL}
+_FIVE = {"T": NUMBERS}
+_SIX = {"T": NUMBERS, "I": INT32 | {"uint16", "int16"}}
+_SEVEN = {"T": NUMBERS | SMALL, "I": INT32 | SMALL}
 _FLAG = option(BOOL, default=False)
 
 
@@ -113,7 +113,7 @@ def argsort(operands: Operands) -> TensorType:
 @op_kind("topk", since=6, variables={"T": NUMBERS}, x=need("T"), k=option(INT32, 1),
          axis=option(INT32, -1), ascending=_FLAG, sort=option(BOOL, default=True),
          return_indices=option(BOOL, default=True))  # fmt: skip
-@op_kind("topk", since=7, variables={"T": NUMBERS | SMALL, "K": INT32 | SMALL}, x=need("T"),
+@op_kind("topk", since=7, variables={"T": NUMBERS | SMALL, "K": SIGNED}, x=need("T"),
          k=option("K", 1), axis=option(INT32, -1), ascending=_FLAG,
          sort=option(BOOL, default=True), return_indices=option(BOOL, default=True),
          output_indices_dtype=option(STRING, "int32"))  # fmt: skip

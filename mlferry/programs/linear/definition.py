@@ -23,7 +23,7 @@ from mlferry.programs.types import TensorType
 
 @op_kind("linear", variables={"T": NUMBERS}, x=need("T"), weight=const("T"), bias=option("T"))
 @op_kind("linear", since=7, variables={"T": NUMBERS, "U": NUMBERS}, x=need("T"),
-         weight=need("U"), bias=maybe("U"))  # fmt: skip
+         weight=const("U"), bias=option("U"))  # fmt: skip
 def linear(operands: Operands) -> TensorType:
     """x times the transposed weight [outputs, inputs], along the last axis."""
     x, weight = operands.x, operands.weight

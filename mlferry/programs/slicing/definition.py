@@ -11,7 +11,7 @@ from mlferry.programs.definitions import (
     BOOL,
     INT32,
     NUMBERS,
-    SMALL,
+    SIGNED,
     Operand,
     Operands,
     const,
@@ -23,7 +23,7 @@ from mlferry.programs.reshaping.definition import vector
 from mlferry.programs.types import TensorType
 
 OLD = {"T": NUMBERS | BOOL}
-NEW = {"T": ANY, "U": INT32 | SMALL}
+NEW = {"T": ANY, "U": SIGNED}
 
 
 def masked(given: object, rank: int) -> tuple[bool, ...]:
@@ -102,8 +102,8 @@ def slice_by_size(operands: Operands) -> TensorType:
     return TensorType(x.dtype, tuple(shape))
 
 
-@op_kind("sliding_windows", variables=OLD, x=need("T"), axis=const(INT32), size=const(INT32),
-         stride=option(INT32, 1))  # fmt: skip
+@op_kind("sliding_windows", variables={"T": NUMBERS}, x=need("T"), axis=const(INT32),
+         size=const(INT32), stride=option(INT32, 1))  # fmt: skip
 @op_kind("sliding_windows", since=7, variables=NEW, x=need("T"), axis=const(INT32),
          size=const(INT32), stride=option(INT32, 1))  # fmt: skip
 def sliding_windows(operands: Operands) -> TensorType:
