@@ -74,9 +74,8 @@ def test_parameters_of_one_type(op: str, opset: int, kind: Any) -> None:
         variable = getattr(given, "type_domain_id", None)
         if variable and len(domain(kind, given)) > 1:
             shared.setdefault(variable, set()).add(name)
-    for names in shared.values():
-        names -= LOOSER.get((op, opset), set())
-    wanted = {frozenset(names) for names in shared.values() if len(names) > 1}
+    free = LOOSER.get((op, opset), set())
+    wanted = {frozenset(names - free) for names in shared.values() if len(names) > 1}
     own: dict[str, set[str]] = {}
     for name, parameter in definition.parameters.items():
         if isinstance(parameter.dtypes, str) and len(ours(definition, name)) > 1:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mlferry.errors import SpecError
-from mlferry.numerics.shapes import broadcast
+from mlferry.numerics.shapes import broadcast, product
 from mlferry.programs.definitions import (
     ANY,
     BOOL,
@@ -23,6 +23,7 @@ from mlferry.programs.types import (
     StateType,
     TensorType,
     ValueType,
+    compatible,
 )
 
 _ELEMENTS = NUMBERS | BOOL
@@ -128,6 +129,13 @@ def read_state(operands: Operands) -> ValueType:
 
 @op_kind("write_state", since=8, input=other(), data=need(ANY))
 def write_state(operands: Operands) -> tuple[ValueType, ...]:
+    state, data = read_state(operands), operands.data.tensor
+    if (
+        not isinstance(state, TensorType)
+        or state.dtype != data.dtype
+        or not compatible(state.shape, data.shape)
+    ):
+        raise SpecError(f"data is {data}; the state takes {state}")
     return ()
 
 
@@ -138,5 +146,8 @@ def classify(operands: Operands) -> tuple[ValueType, ...]:
     labels = operands.classes.type
     if not isinstance(labels, ListType) or not isinstance(labels.element, TensorType):
         raise SpecError(f"classes is a {labels}, not a list of labels")
+    count, chances = labels.length, product(operands.probabilities.shape)
+    if None not in (count, chances) and count != chances:
+        raise SpecError(f"there are {count} classes for {chances} probabilities")
     label = TensorType(labels.element.dtype, ())
     return label, DictionaryType(label, TensorType("fp64", ()))

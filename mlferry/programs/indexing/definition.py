@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mlferry.errors import SpecError
-from mlferry.numerics.shapes import Extent, axis_of, replaced
+from mlferry.numerics.shapes import Extent, Shape, axis_of, replaced, show
 from mlferry.programs.definitions import (
     BOOL,
     INT32,
@@ -17,7 +17,7 @@ from mlferry.programs.definitions import (
     op_kind,
     option,
 )
-from mlferry.programs.types import TensorType
+from mlferry.programs.types import TensorType, compatible
 
 MODES = ("add", "div", "max", "min", "mul", "sub", "update")
 _FIVE = {"T": NUMBERS}
@@ -81,24 +81,56 @@ def gather_along_axis(operands: Operands) -> TensorType:
     return TensorType(x.dtype, indices.shape)
 
 
-@op_kind("scatter", "scatter_along_axis", variables={"T": NUMBERS}, data=need("T"),
-         indices=need(INT32), updates=need("T"), axis=option(INT32, 0),
-         mode=option(STRING, "add"))  # fmt: skip
-@op_kind("scatter", "scatter_along_axis", since=7, variables={"T": NUMBERS}, data=need("T"),
+@op_kind("scatter", variables={"T": NUMBERS}, data=need("T"), indices=need(INT32),
+         updates=need("T"), axis=option(INT32, 0), mode=option(STRING, "add"))  # fmt: skip
+@op_kind("scatter", since=7, variables={"T": NUMBERS}, data=need("T"), indices=need(INT32),
+         updates=need("T"), axis=option(INT32, 0), mode=option(STRING, "add"),
+         validate_indices=_FLAG)  # fmt: skip
+def scatter(operands: Operands) -> TensorType:
+    """The data, with the updates at the indices of an axis."""
+    data, indices = operands.data, operands.indices
+    axis = axis_of(operands.axis.known, data.rank)
+    _updated(operands, (*data.shape[:axis], *indices.shape, *data.shape[axis + 1 :]))
+    return data.tensor
+
+
+def _updated(operands: Operands, wanted: Shape) -> None:
+    """Raise where updates are of another shape, or are written in no known way."""
+    if operands.mode.known not in MODES:
+        raise SpecError(f"mode is {operands.mode.known!r}; possible are {', '.join(MODES)}")
+    if not compatible(operands.updates.shape, wanted):
+        raise SpecError(f"updates is {operands.updates.type}; the shape {show(wanted)} is needed")
+
+
+@op_kind("scatter_along_axis", variables={"T": NUMBERS}, data=need("T"), indices=need(INT32),
+         updates=need("T"), axis=option(INT32, 0), mode=option(STRING, "add"))  # fmt: skip
+@op_kind("scatter_along_axis", since=7, variables={"T": NUMBERS}, data=need("T"),
          indices=need(INT32), updates=need("T"), axis=option(INT32, 0),
          mode=option(STRING, "add"), validate_indices=_FLAG)  # fmt: skip
+def scatter_along_axis(operands: Operands) -> TensorType:
+    data, indices = operands.data, operands.indices
+    axis = axis_of(operands.axis.known, data.rank)
+    if indices.rank != data.rank or not compatible(
+        replaced(indices.shape, axis, None), replaced(data.shape, axis, None)
+    ):
+        raise SpecError(f"indices {indices.type} do not go along axis {axis} of {data.type}")
+    _updated(operands, indices.shape)
+    return data.tensor
+
+
 @op_kind("scatter_nd", variables={"T": NUMBERS}, data=need("T"), indices=need(INT32),
          updates=need("T"), mode=option(STRING, "add"))  # fmt: skip
 @op_kind("scatter_nd", since=7, variables={"T": NUMBERS}, data=need("T"), indices=need(INT32),
          updates=need("T"), mode=option(STRING, "add"), validate_indices=_FLAG)  # fmt: skip
-def scatter(operands: Operands) -> TensorType:
-    """The data, with the updates at the indices."""
-    if operands.mode.known not in MODES:
-        raise SpecError(f"mode is {operands.mode.known!r}; possible are {', '.join(MODES)}")
-    axis = getattr(operands, "axis", None)
-    if axis is not None:
-        axis_of(axis.known, operands.data.rank)
-    return operands.data.tensor
+def scatter_nd(operands: Operands) -> TensorType:
+    """The last axis of the indices names a place in as many axes."""
+    data, indices = operands.data, operands.indices
+    depth = indices.shape[-1] if indices.shape else None
+    if depth is not None and depth > data.rank:
+        raise SpecError(f"indices {indices.type} name {depth} axes of {data.type}")
+    if depth is not None:
+        _updated(operands, (*indices.shape[:-1], *data.shape[depth:]))
+    return data.tensor
 
 
 @op_kind("argsort", variables={"T": NUMBERS}, x=need("T"), axis=option(INT32, -1),
