@@ -346,6 +346,186 @@ def test_an_axis_that_is_not_there(label: str, wrong: int, wholes: dict[str, Who
         assert "do not fit together" not in text
 
 
+def give(operation: mil.Operation, name: str, value: mil.Value | str) -> None:
+    """Another value for a parameter."""
+    if name in operation.attributes and isinstance(value, mil.Value):
+        operation.attributes[name].CopyFrom(value)
+        return
+    del operation.inputs[name].arguments[:]
+    binding = operation.inputs[name].arguments.add()
+    if isinstance(value, str):
+        binding.name = value
+    else:
+        binding.value.CopyFrom(value)
+
+
+def number(value: int) -> mil.Value:
+    return literal("int32", value)
+
+
+def numbers(*values: int) -> mil.Value:
+    return literal("int32", np.array(values))
+
+
+def text(value: str) -> mil.Value:
+    return literal("string", value)
+
+
+def floats(*shape: int) -> mil.Value:
+    return literal("fp32", np.zeros(shape))
+
+
+# A program, a parameter, another value for it, and what is said.
+VALUES: list[tuple[str, str, mil.Value, str]] = [
+    ("cast-5", "dtype", text("int64"), "dtype is 'int64'; possible are"),
+    ("cast-5", "dtype", text(""), "dtype is ''; possible are"),
+    ("concat-5", "values", floats(2, 3, 1), "concat"),
+    ("pad-5", "mode", text("edge"), "mode is 'edge'; possible are constant, reflect, replicate"),
+    ("pad-5", "pad", numbers(1, 0, 2), "pad is [1, 0, 2]"),
+    ("pad-5", "pad", numbers(*[1] * 8), "takes two amounts for each last axis"),
+    ("pad-5", "pad", numbers(-1, 0, 2, 1), "pad is [-1, 0, 2, 1]"),
+    ("tile-5", "reps", numbers(1, 0), "reps is [1, 0]"),
+    ("tile-5", "reps", numbers(1, 2, 3), "reps is [1, 2, 3]"),
+    ("split-5", "split_sizes", numbers(1, 2), "parts of [1, 2] do not make axis 1"),
+    ("range_1d-5", "step", number(0), "step is 0"),
+    ("transpose-5", "perm", numbers(0, 0, 1), "is not a permutation"),
+    ("transpose-5", "perm", numbers(0, 1), "is not a permutation"),
+    ("reshape-5", "shape", numbers(-1, -1, 2), "only one extent may be -1"),
+    ("reshape-5", "shape", numbers(5, 5), "does not fit into the shape [5, 5]"),
+    ("reshape-5", "shape", numbers(7, -1), "does not fit into the shape [7, -1]"),
+    ("squeeze-5", "axes", numbers(1), "are not all 1"),
+    ("expand_dims-5", "axes", numbers(0, 0), "name one axis twice"),
+    ("reverse-5", "axes", numbers(1, -1), "name one axis twice"),
+    ("reduce_sum-5", "axes", numbers(0, -3), "name one axis twice"),
+    ("reduce_argmax-7", "output_dtype", text("fp32"), "output_dtype is 'fp32'"),
+    ("slice_by_index-5", "begin", numbers(1), "need an entry for each axis"),
+    ("slice_by_index-5", "stride", numbers(1, 0, 1), "need an entry for each axis"),
+    ("slice_by_size-5", "size", numbers(1), "need an entry for each axis"),
+    ("sliding_windows-5", "size", number(7), "windows of 7 by 2 along axis 1"),
+    ("sliding_windows-5", "stride", number(0), "windows of 3 by 0 along axis 1"),
+    ("sliding_windows-5", "size", number(-1), "windows of -1 by 2"),
+    ("depth_to_space-5", "block_size", number(3), "is not divided by 9"),
+    ("depth_to_space-5", "block_size", number(0), "is not divided by 0"),
+    ("space_to_depth-5", "block_size", number(5), "is not divided by 5"),
+    ("space_to_depth-5", "block_size", number(-2), "is not divided by -2"),
+    ("pixel_shuffle-5", "upscale_factor", number(3), "is not divided by 9"),
+    ("gather-6", "batch_dims", number(2), "batch_dims is 2"),
+    ("gather-6", "batch_dims", number(-1), "batch_dims is -1"),
+    ("gather_nd-5", "indices", literal("int32", [[0, 1, 2]]), "name 3 axes of"),
+    ("gather_along_axis-5", "indices", literal("int32", [[0], [1], [2]]), "do not go along axis"),
+    ("scatter-5", "mode", text("set"), "mode is 'set'; possible are add, div, max, min, mul"),
+    ("scatter-5", "updates", floats(3, 2), "updates is fp32 (3, 2); the shape (2, 2) is needed"),
+    ("scatter_nd-5", "updates", floats(3), "updates is fp32 (3,); the shape (2,) is needed"),
+    ("scatter_nd-5", "indices", literal("int32", [[0, 0, 0]]), "name 3 axes of"),
+    ("scatter_along_axis-5", "updates", floats(2, 2), "the shape (1, 2) is needed"),
+    ("scatter_along_axis-5", "indices", literal("int32", [[0]]), "do not go along axis 0"),
+    ("topk-5", "k", number(6), "k is 6; axis 1 of"),
+    ("topk-5", "k", number(0), "k is 0; axis 1 of"),
+    ("topk-5", "k", number(-2), "k is -2; axis 1 of"),
+    ("linear-5", "weight", floats(4, 2), "weight is fp32 (4, 2); fp32 (2, 3) needs [outputs, 3]"),
+    ("linear-5", "weight", floats(4), "weight is fp32 (4,)"),
+    ("linear-5", "bias", floats(3), "bias is fp32 (3,); it needs 4 values"),
+    ("matmul-5", "y", floats(3, 3), "do not multiply"),
+    ("matmul-5", "y", floats(), "both need an axis"),
+    ("conv-5", "weight", floats(4, 3, 3), "has 2 channels"),
+    ("conv-5", "weight", floats(4, 2), "both need the same 3 to 5 axes"),
+    ("conv-5", "groups", number(3), "groups is 3"),
+    ("conv-5", "groups", number(0), "groups is 0"),
+    ("conv-5", "pad_type", text("none"), "pad_type is 'none'; possible are valid, same"),
+    ("conv-5", "strides", numbers(0), "are at least 1"),
+    ("conv-5", "strides", numbers(1, 1), "a window of 1 axes has 2 strides"),
+    ("conv-5", "dilations", numbers(-1), "are at least 1"),
+    ("conv-5", "pad", numbers(1), "1 amounts of padding"),
+    ("conv-5", "bias", floats(3), "bias is fp32 (3,)"),
+    ("conv_transpose-5", "weight", floats(3, 2, 3, 2), "has 2 channels"),
+    ("conv_transpose-5", "groups", number(0), "both need the same 3 to 5 axes"),
+    ("conv_transpose-5", "bias", floats(3), "bias is fp32 (3,)"),
+    ("max_pool-5", "kernel_sizes", numbers(2), "kernel_sizes [2]"),
+    ("max_pool-5", "kernel_sizes", numbers(0, 2), "are at least 1"),
+    ("avg_pool-5", "pad_type", text(""), "pad_type is ''; possible are"),
+    ("l2_pool-5", "strides", numbers(1), "a window of 2 axes has 1 strides"),
+    ("batch_norm-5", "mean", floats(3), "mean is fp32 (3,)"),
+    ("batch_norm-5", "gamma", floats(1), "gamma is fp32 (1,)"),
+    ("instance_norm-5", "gamma", floats(3), "gamma is fp32 (3,)"),
+    ("layer_norm-5", "gamma", floats(3), "gamma is fp32 (3,)"),
+    ("layer_norm-5", "axes", numbers(0, 0), "name one axis twice"),
+    ("local_response_norm-5", "size", number(0), "size 0"),
+    ("prelu-5", "alpha", floats(3), "alpha is fp32 (3,)"),
+    ("softplus_parametric-5", "beta", floats(1), "beta is fp32 (1,)"),
+    ("lstm-5", "weight_ih", floats(12, 3), "weight_ih is fp32 (12, 3)"),
+    ("lstm-5", "weight_hh", floats(11, 3), "weight_hh is fp32 (11, 3)"),
+    ("lstm-5", "bias", floats(11), "bias is fp32 (11,); it needs 12 values"),
+    ("lstm-5", "direction", text("both"), "direction is 'both'; possible are forward, reverse"),
+    ("lstm-5", "direction", text("bidirectional"), "needs weight_ih_back"),
+    ("lstm-5", "activation", text("selu"), "activation is 'selu'; possible are linear, relu"),
+    ("lstm-5", "initial_h", floats(2, 3), "initial_h is fp32 (2, 3)"),
+    ("lstm-5", "initial_c", floats(1, 4), "initial_c is fp32 (1, 4)"),
+    ("gru-5", "direction", text("bidirectional"), "direction is 'bidirectional'"),
+    ("gru-5", "initial_h", floats(1, 4), "initial_h is fp32 (1, 4)"),
+    ("rnn-5", "weight_hh", floats(3, 4), "weight"),
+    ("rnn-5", "initial_h", floats(3), "initial_h is fp32 (3,)"),
+    ("crop-5", "crop_height", numbers(2, 1), "a crop of [2, 1] from axis -2"),
+    ("crop-5", "crop_width", numbers(-1, 0), "a crop of [-1, 0] from axis -1"),
+    ("resize_bilinear-5", "sampling_mode", text("x"), "sampling_mode is 'x'; possible are DEFAULT"),
+    ("resize_bilinear-5", "target_size_height", number(0), "the target size is (0, 7)"),
+    ("resize-7", "interpolation_mode", text("x"), "interpolation_mode is 'x'"),
+    ("crop_resize-5", "box_coordinate_mode", text("x"), "box_coordinate_mode is 'x'"),
+    ("crop_resize-5", "roi", floats(1, 4), "(N, 1, 4 or 5, 1, 1) is needed"),
+    ("crop_resize-7", "boxes", floats(1, 5), "(N, 4) is needed"),
+    ("resample-5", "padding_mode", text("x"), "padding_mode is 'x'"),
+    ("resample-5", "coordinates", floats(1, 2, 2, 3), "(B, H, W, 2) is needed"),
+    ("affine-5", "sampling_mode", text("x"), "sampling_mode is 'x'"),
+    ("affine-5", "transform_matrix", floats(1, 5), "(B or 1, 6) is needed"),
+    ("quantize-7", "output_dtype", text("int32"), "output_dtype is 'int32'; int8 or uint8"),
+    ("quantize-7", "scale", floats(2), "with a vector axis is needed"),
+    ("dequantize-7", "scale", floats(3), "scale is fp32 (3,), along axis 0"),
+    ("constexpr_cast-6", "output_dtype", text("fp16"), "output_dtype is 'fp16'"),
+    ("constexpr_affine_dequantize-6", "scale", floats(5), "scale is fp32 (5,)"),
+    ("constexpr_blockwise_shift_scale-8", "scale", floats(3, 3), "does not divide data"),
+    ("constexpr_blockwise_shift_scale-8", "scale", floats(4, 6), "offset is uint8 (2, 3)"),
+    ("constexpr_blockwise_shift_scale-8", "scale", floats(4), "does not divide data"),
+    ("constexpr_lut_to_dense-8", "lut", floats(1, 1, 2), "a table of 3 axes for indices of 2"),
+    ("constexpr_lut_to_dense-8", "lut", floats(3, 1, 2, 1), "3 groups of an axis of 4 indices"),
+    ("constexpr_lut_to_dense-8", "lut", floats(1, 1, 4, 1), "lut is fp32 (1, 1, 4, 1); indices of"),
+    ("einsum-5", "equation", text("nchw->nchw"), ""),
+    ("softmax-5", "axis", numbers(1, 2), ""),
+    ("scaled_dot_product_attention-8", "key", floats(1, 5, 3), "differ in their last axis"),
+    ("scaled_dot_product_attention-8", "query", floats(3, 4), "need the same 3 or more axes"),
+    ("scaled_dot_product_attention-8", "value", floats(1, 4, 2), "value is fp32 (1, 4, 2)"),
+    ("list_write-5", "value", floats(3), "an element is fp32 (3,); ls is a list of"),
+    ("list_write-5", "value", literal("int32", [1, 2]), "an element is int32 (2,); ls is a list"),
+    ("list_scatter-5", "value", floats(3, 2), "indices are int32 (2,), value is fp32 (3, 2)"),
+    ("make_list-5", "init_length", numbers(3, 3), "init_length is int32 (2,), not one number"),
+    ("slice_update-8", "update", floats(2, 3), "update is fp32 (2, 3)"),
+    ("select-5", "a", floats(2, 4), "do not broadcast"),
+    ("non_maximum_suppression-5", "boxes", floats(1, 4, 5), "boxes (n, B, 4)"),
+    ("non_maximum_suppression-7", "boxes", floats(1, 5, 4), "boxes (n, 4, B)"),
+    ("non_maximum_suppression-5", "max_boxes", number(-1), "max_boxes is -1"),
+    ("one_hot-5", "one_hot_vector_size", number(-1), "one_hot_vector_size is -1"),
+    ("fill-5", "shape", numbers(2, -3), "shape is [2, -3]"),
+    ("batch_to_space-5", "block_shape", numbers(3, 3), "is not divided by 9"),
+    ("space_to_batch-5", "block_shape", numbers(3, 3), "is not divided by 3"),
+    ("reverse_sequence-5", "lengths", numbers(1, 2, 3), "lengths is int32 (3,)"),
+    ("upsample_bilinear-5", "scale_factor_height", number(0), "scale_factor_height is 0"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("label", "name", "value", "message"), VALUES,
+    ids=[f"{label} {name} {type_of(value.type)} {i}"
+         for i, (label, name, value, _) in enumerate(VALUES)],
+)  # fmt: skip
+def test_values_of_parameters(
+    label: str, name: str, value: mil.Value, message: str, wholes: dict[str, Whole]
+) -> None:
+    whole = wholes[label]
+    spec, operation = whole.copy()
+    give(operation, name, value)
+    found = refused(whole, spec, operation)
+    assert any(message in text for text in found), found
+    assert not message or "do not fit together" not in str(found)
+
+
 # ---- one rule each, of programs written here -----------------------------------------------------
 
 VECTOR = tensor("fp32", (3, 4))

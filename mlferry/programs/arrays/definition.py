@@ -123,7 +123,19 @@ def fill(operands: Operands) -> TensorType:
     if operands.shape.value is None:
         rank = operands.shape.shape[0]
         return TensorType(dtype, None if rank is None else (None,) * rank)
-    return TensorType(dtype, vector(operands.shape.known))
+    return TensorType(dtype, sizes("shape", operands.shape))
+
+
+def sizes(name: str, operand: Operand) -> tuple[int, ...]:
+    """The extents that a constant says.
+
+    Raises:
+        SpecError: one is negative.
+    """
+    found = vector(operand.known)
+    if min(found, default=0) < 0:
+        raise SpecError(f"{name} is {list(found)}; no extent is negative")
+    return found
 
 
 @op_kind("fill_like", since=6, variables={"T": NUMBERS | BOOL, "U": NUMBERS | BOOL},
@@ -135,11 +147,11 @@ def fill_like(operands: Operands) -> TensorType:
 @op_kind("range_1d", variables={"T": NUMBERS}, end=need("T"), start=need("T"), step=need("T"))
 def range_1d(operands: Operands) -> TensorType:
     ends = (operands.start, operands.end, operands.step)
+    if operands.step.value is not None and not operands.step.known:
+        raise SpecError("step is 0")
     if any(end.value is None for end in ends):
         return TensorType(operands.start.dtype, (None,))
     start, end, step = (end.known for end in ends)
-    if not step:
-        raise SpecError("step is 0")
     return TensorType(operands.start.dtype, (max(0, -int(-(end - start) // step)),))
 
 

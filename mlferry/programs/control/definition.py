@@ -82,6 +82,8 @@ def make_list(operands: Operands) -> ListType:
         for extent in operands.elem_shape
     )
     length = operands.init_length.value
+    if operands.init_length.shape:
+        raise SpecError(f"init_length is {operands.init_length.type}, not one number")
     fixed = not operands.dynamic_length.known and length is not None
     return ListType(
         TensorType(operands.dtype.known, extents), operands.init_length.known if fixed else None
@@ -107,9 +109,29 @@ def list_read(operands: Operands) -> ValueType:
 
 
 @op_kind("list_write", ls=other(), index=need(INT32), value=need(_ELEMENTS))
-@op_kind("list_scatter", ls=other(), indices=need(INT32), value=need(_ELEMENTS))
 def list_write(operands: Operands) -> ListType:
-    return _list(operands)
+    return _written(operands, operands.value.tensor)
+
+
+def _written(operands: Operands, value: TensorType) -> ListType:
+    kind = _list(operands)
+    element = kind.element
+    if (
+        not isinstance(element, TensorType)
+        or element.dtype != value.dtype
+        or not compatible(element.shape, value.shape)
+    ):
+        raise SpecError(f"an element is {value}; ls is a {kind}")
+    return kind
+
+
+@op_kind("list_scatter", ls=other(), indices=need(INT32), value=need(_ELEMENTS))
+def list_scatter(operands: Operands) -> ListType:
+    """The first axis of the value goes with the indices."""
+    indices, value = operands.indices, operands.value
+    if indices.rank != 1 or not value.rank or not compatible(indices.shape, value.shape[:1]):
+        raise SpecError(f"indices are {indices.type}, value is {value.type}")
+    return _written(operands, TensorType(value.dtype, value.shape[1:]))
 
 
 @op_kind("list_gather", ls=other(), indices=need(INT32))

@@ -171,6 +171,8 @@ def one_hot(operands: Operands) -> TensorType:
     indices = operands.indices
     axis = axis_of(operands.axis.known, indices.rank + 1)
     size = operands.one_hot_vector_size
+    if size.value is not None and size.known < 0:
+        raise SpecError(f"one_hot_vector_size is {size.known}")
     shape = list(indices.shape)
     shape.insert(axis, None if size.value is None else size.known)
     return TensorType(operands.on_value.dtype, tuple(shape))
@@ -197,6 +199,8 @@ def non_maximum_suppression(operands: Operands) -> tuple[TensorType, ...]:
     boxes, scores, most = operands.boxes, operands.scores, operands.max_boxes.known
     if boxes.rank != 3 or scores.rank != 3 or boxes.shape[2] not in (4, None):
         raise SpecError(f"boxes (n, B, 4) and scores (n, B, K): {boxes.type}, {scores.type}")
+    if most < 0:
+        raise SpecError(f"max_boxes is {most}")
     n, classes = boxes.shape[0], scores.shape[2]
     return (
         TensorType(boxes.dtype, (n, most, 4)),
@@ -214,6 +218,8 @@ def suppression_of_columns(operands: Operands) -> tuple[TensorType, ...]:
     boxes, scores, most = operands.boxes, operands.scores, operands.max_boxes.known
     if boxes.rank != 3 or scores.rank != 3 or boxes.shape[1] not in (4, None):
         raise SpecError(f"boxes (n, 4, B) and scores (n, K, B): {boxes.type}, {scores.type}")
+    if most < 0:
+        raise SpecError(f"max_boxes is {most}")
     n, classes = boxes.shape[0], scores.shape[1]
     return (
         TensorType(boxes.dtype, (n, 4, most)),

@@ -21,7 +21,7 @@ from mlferry.programs.definitions import (
     option,
     several,
 )
-from mlferry.programs.types import TensorType, ValueType
+from mlferry.programs.types import TensorType, ValueType, compatible
 
 OLD = {"T": NUMBERS | BOOL}
 NEW = {"T": ANY}
@@ -170,9 +170,8 @@ def reverse_sequence(operands: Operands) -> TensorType:
     x = operands.x
     batch = axis_of(operands.batch_axis.known, x.rank)
     axis_of(operands.seq_axis.known, x.rank)
-    lengths = operands.lengths.shape
-    if len(lengths) != 1 or None not in (lengths[0], x.shape[batch]) != lengths[0]:
-        pass
+    if not compatible(operands.lengths.shape, (x.shape[batch],)):
+        raise SpecError(f"lengths is {operands.lengths.type}; axis {batch} of {x.type} needs one")
     return x.tensor
 
 

@@ -60,6 +60,10 @@ def grown(extent: Extent, factor: float) -> Extent:
 def upsample(operands: Operands) -> TensorType:
     x = _image(operands.x)
     height, width = x.shape[-2:]
+    for name in ("scale_factor_height", "scale_factor_width"):
+        factor = getattr(operands, name).known
+        if not 0 < factor < math.inf:
+            raise SpecError(f"{name} is {factor}")
     size = (
         grown(height, operands.scale_factor_height.known),
         grown(width, operands.scale_factor_width.known),

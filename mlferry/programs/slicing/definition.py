@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mlferry.errors import SpecError
-from mlferry.numerics.shapes import Extent, axis_of
+from mlferry.numerics.shapes import Extent, axis_of, show
 from mlferry.programs.definitions import (
     ANY,
     BOOL,
@@ -20,7 +20,7 @@ from mlferry.programs.definitions import (
     option,
 )
 from mlferry.programs.reshaping.definition import vector
-from mlferry.programs.types import TensorType
+from mlferry.programs.types import TensorType, compatible
 
 OLD = {"T": NUMBERS | BOOL}
 NEW = {"T": ANY, "U": SIGNED}
@@ -81,7 +81,9 @@ def _known(operand: Operand, rank: int) -> Sequence[int | None]:
          end=need("U"), stride=option("U"), begin_mask=option(BOOL), end_mask=option(BOOL),
          squeeze_mask=option(BOOL))  # fmt: skip
 def slice_update(operands: Operands) -> TensorType:
-    _sliced(operands, drop=True)
+    wanted = _sliced(operands, drop=True)
+    if not compatible(operands.update.shape, wanted):
+        raise SpecError(f"update is {operands.update.type}; the shape {show(wanted)} is needed")
     return operands.x.tensor
 
 
