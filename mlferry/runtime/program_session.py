@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,7 +31,7 @@ class State:
     def __getitem__(self, name: str) -> Array:
         return self._cells[name].value
 
-    def __iter__(self) -> Any:
+    def __iter__(self) -> Iterator[str]:
         return iter(self._cells)
 
     def __len__(self) -> int:
@@ -224,8 +224,15 @@ class ProgramSession:
         for name, kind in self.inputs.items():
             scope[name] = self._given(name, values[name], kind)
         if self.states:
-            kept = state if state is not None else self.make_state()
-            scope |= {name: kept.cell(name) for name in self.states}
+            first = self.make_state()
+            kept = state if state is not None else first
+            for name in self.states:
+                if name not in kept or kept[name].shape != first[name].shape:
+                    raise PredictionError(
+                        f"the state is of another model: this one keeps {name!r}, a "
+                        f"{self.states[name]}; state = model.make_state()"
+                    )
+                scope[name] = kept.cell(name)
         wanted = tuple(self.outputs if outputs is None else outputs)
         shown = frozenset(wanted)
         with np.errstate(all="ignore"):
