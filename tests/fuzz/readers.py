@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import io
+import json
 import re
 import tempfile
 import warnings
@@ -18,6 +19,7 @@ import numpy as np
 
 import mlferry
 from mlferry.programs.values import has_blobs
+from mlferry.spec.io import load_spec
 from mlferry.spec.proto import model_pb2
 from tests.fuzz import mutate
 from tests.fuzz.mutate import Mutator
@@ -111,17 +113,32 @@ def _layers() -> list[bytes]:
 # ---- .mlpackage ----------------------------------------------------------------------------------
 
 
-def _programs() -> list[bytes]:
-    """A program of every op."""
-    from tests.programs import make, op_rows
+def _program(data: bytes) -> None:
+    """What a user does with a program: look, draw, run in both precisions."""
+    from mlferry.models.view.graph import graph_of
+    from mlferry.spec import io as files
 
-    made = {}
+    with mlferry.limits.changed(**SMALL):
+        model = mlferry.MLModel(files.parse_spec(data))
+        model.describe()
+        graph_of(model.spec, {}, {})
+        for each in (model, model.with_precision("exact")):
+            state = each.make_state() if model.spec.description.state else None
+            each.predict(_inputs(model.spec), state)
+
+
+def _programs() -> list[bytes]:
+    """A program of every op, and some with states, functions, branches, images and labels."""
+    from tests.programs import make, op_rows, small
+
+    made = {f"{name} {n}": build().SerializeToString(deterministic=True)
+            for name, build in small.SANE.items() for n in range(10)}  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         for row in op_rows.ROWS:
             whole = make.program(row.build, row.inputs, row.since)
             spec = make.message(whole, row.since, Path(folder))
             if not has_blobs(spec):
-                made[f"{row.op} {row.since}"] = spec.SerializeToString()
+                made[f"{row.op} {row.since}"] = spec.SerializeToString(deterministic=True)
     return list(made.values())
 
 
@@ -135,7 +152,7 @@ _MEMBERS = {
 
 def _packages() -> list[bytes]:
     """Packages with weights: of whole numbers and compressed ones, with a state, of a loop."""
-    from tests.programs import make, op_rows
+    from tests.programs import by_hand, make, op_rows
 
     chosen = ("conv", "lstm", "constexpr_lut_to_dense", "constexpr_sparse_to_dense",
               "constexpr_blockwise_shift_scale", "constexpr_affine_dequantize")  # fmt: skip
@@ -148,9 +165,15 @@ def _packages() -> list[bytes]:
                                 row.since)  # fmt: skip
             buffer = io.BytesIO()
             with zipfile.ZipFile(buffer, "w") as archive:
-                for name, place in _MEMBERS.items():
-                    if (path / place).exists():
-                        archive.writestr(name, (path / place).read_bytes())
+                members = {  # the same on every run: a manifest has random numbers
+                    "Manifest.json": json.dumps(by_hand.manifest()).encode(),
+                    "model.mlmodel": load_spec(path).SerializeToString(deterministic=True),
+                }
+                weights = path / _MEMBERS["weight.bin"]
+                if weights.exists():
+                    members["weight.bin"] = weights.read_bytes()
+                for name, data in members.items():
+                    archive.writestr(zipfile.ZipInfo(name), data)
             made.append(buffer.getvalue())
     return made
 
@@ -374,7 +397,7 @@ TENSORFLOW_STARTS = 60.0  # seconds on a busy machine, after each crash
 READERS: dict[str, Reader] = {
     "mlmodel": Reader(_mlmodels, (*mutate.BYTES, _SPEC, _SPEC, _SPEC, _SPEC), _mlmodel),
     "layers": Reader(_layers, (_SPEC,), _mlmodel),
-    "programs": Reader(_programs, (_SPEC,), _mlmodel),
+    "programs": Reader(_programs, (_SPEC,), _program),
     "package": Reader(
         _packages,
         (mutate.archive(
