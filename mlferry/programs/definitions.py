@@ -27,6 +27,7 @@ UNKNOWN: Any = None  # the value of an operand that is computed while the progra
 FLOATS = frozenset({"fp16", "fp32"})
 NUMBERS = FLOATS | {"int32"}
 SMALL = frozenset({"int8", "uint8", "int16", "uint16"})
+SIGNED = frozenset({"int8", "int16", "int32"})
 ANY = NUMBERS | SMALL | {"bool"}
 ALL = (
     ANY

@@ -161,6 +161,15 @@ def _extent(message: mil.Dimension) -> int | None:
     return message.constant.size if message.WhichOneof("dimension") == "constant" else None
 
 
+def compatible(one: Shape | None, two: Shape | None) -> bool:
+    """Whether two shapes may be the same: an extent that varies may be any."""
+    if one is None or two is None:
+        return True
+    return len(one) == len(two) and all(
+        a == b or None in (a, b) for a, b in zip(one, two, strict=True)
+    )
+
+
 def is_tensor(kind: ValueType, dtypes: Sequence[str] | frozenset[str]) -> bool:
     """Whether a type is of a tensor with one of some types of elements."""
     return isinstance(kind, TensorType) and kind.dtype in dtypes

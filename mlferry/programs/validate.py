@@ -30,6 +30,7 @@ from mlferry.programs.types import (
     StateType,
     TensorType,
     ValueType,
+    compatible,
     type_of,
 )
 from mlferry.programs.values import Weights, check_value, value_of
@@ -64,6 +65,12 @@ def _program(spec: model_pb2.Model, weights: Weights) -> Problems:
     if not program.functions:
         yield error("it has no functions", "program")
     described = _descriptions(spec)
+    functions = [each.name for each in spec.description.functions]
+    for name in sorted({name for name in functions if functions.count(name) > 1}):
+        yield error(f"the function {name!r} is described twice", "program")
+    default = spec.description.defaultFunctionName
+    if functions and default not in functions:
+        yield error(f"the default function {default!r} is not described", "program")
     for name in sorted(described.keys() - set(program.functions)):
         yield error(f"the function {name!r} is described, and not there", "program")
     for name in sorted(program.functions):
@@ -115,8 +122,13 @@ def _ends(function: mil.Function, described: Any) -> Problems:
             yield error(f"the function does not give {feature.name!r}, which is described")
         elif feature.name in made:
             yield from within(f"output {feature.name!r}", _end(made[feature.name], feature.type))
-    for name in sorted(outputs - {feature.name for feature in described.output}):
+    shown = {feature.name for feature in described.output}
+    for name in sorted(outputs - shown):
         yield warning(f"its output {name!r} is not described")
+    for field_name in ("predictedFeatureName", "predictedProbabilitiesName"):
+        name = getattr(described, field_name)
+        if name and name not in shown:
+            yield warning(f"{field_name} {name!r} is no output")
 
 
 def _types_of(block: mil.Block) -> dict[str, ValueType]:
@@ -144,13 +156,18 @@ def _end(kind: ValueType, feature: ft.FeatureType) -> Problems:
         else:
             yield from _array_end(wrapped, feature.stateType.arrayType)
     elif said == "dictionaryType":
+        keys = feature.dictionaryType.WhichOneof("KeyType")
+        wanted = {"stringKeyType": "string", "int64KeyType": "int64"}.get(keys or "", "")
         if not isinstance(kind, DictionaryType):
             yield error(f"it is described as a dictionary, and is {kind}")
+        elif not isinstance(kind.key, TensorType) or kind.key.dtype != wanted:
+            yield error(f"it is described as a dictionary of {wanted or 'nothing'}, and is {kind}")
     elif said in ("stringType", "int64Type", "doubleType"):
-        wanted = {"stringType": ("string",), "int64Type": ("int64", "int32")}.get(
+        dtypes = {"stringType": ("string",), "int64Type": ("int64", "int32")}.get(
             said, ("fp32", "fp64", "fp16")
         )
-        if not isinstance(kind, TensorType) or kind.dtype not in wanted:
+        single = isinstance(kind, TensorType) and kind.shape in ((), (1,), None)
+        if not isinstance(kind, TensorType) or kind.dtype not in dtypes or not single:
             yield error(f"it is described as {said.removesuffix('Type')}, and is {kind}")
     else:
         yield error(f"it is described as {said}, which no program has")
@@ -163,16 +180,25 @@ def _array_end(kind: ValueType, array: ft.ArrayFeatureType) -> Problems:
     dtype = _ENDS.get(array.dataType)
     if dtype != kind.dtype:
         yield error(f"it is described as {dtype}, and is {kind}")
-    shape = tuple(array.shape)
-    flexible = array.WhichOneof("ShapeFlexibility") is not None
-    if kind.shape is None or not shape:
+    if kind.shape is None:
         return
     wanted = kind.shape or (1,)
-    if len(shape) != len(wanted) or any(
-        a != b for a, b in zip(shape, wanted, strict=True) if b is not None
-    ):
-        yield error(f"it is described with the shape {listed(shape)}, and is {kind}")
-    elif None in wanted and not flexible:
+    shapes = [tuple(each.shape) for each in array.enumeratedShapes.shapes]
+    if array.shape:
+        shapes.insert(0, tuple(array.shape))
+    for shape in shapes:
+        if len(shape) != len(wanted) or any(
+            a != b for a, b in zip(shape, wanted, strict=True) if b is not None
+        ):
+            yield error(f"it is described with the shape {listed(shape)}, and is {kind}")
+            return
+    ranges = array.shapeRange.sizeRanges
+    for axis, (span, extent) in enumerate(zip(ranges, wanted, strict=False)):
+        low, high = span.lowerBound, span.upperBound
+        if extent is not None and (low, high) != (extent, extent):
+            shown = "any size" if high < 0 else str(high)
+            yield error(f"axis {axis} is described as {low} to {shown}, and is {kind}")
+    if array.shape and None in wanted and array.WhichOneof("ShapeFlexibility") is None:
         yield error(f"it is described with one shape, and is {kind}")
 
 
@@ -280,6 +306,8 @@ def _operation(operation: mil.Operation, scope: _Scope) -> Problems:
     for value in operation.outputs:
         yield from _named(value, scope)
     yield from _known(operation, scope)
+    if "name" in operation.attributes:
+        yield from _called(operation.attributes["name"], scope)
 
 
 def _known(operation: mil.Operation, scope: _Scope) -> Problems:
@@ -304,6 +332,17 @@ def _known(operation: mil.Operation, scope: _Scope) -> Problems:
         scope.values[operation.outputs[0].name] = _constant(value, scope.weights)
     except MlferryError as problem:
         yield error(str(problem))
+
+
+def _called(value: mil.Value, scope: _Scope) -> Problems:
+    """The name of an operation is a text."""
+    try:
+        if type_of(value.type) != TensorType("string", ()):
+            yield error(f"its attribute 'name' is {type_of(value.type)}, not a text")
+            return
+        value_of(value, scope.weights)
+    except MlferryError as problem:
+        yield error(f"its attribute 'name': {problem}")
 
 
 class _Large:
@@ -434,6 +473,12 @@ def _blocks(
         wanted = 0 if carried is None else len(carried)
         if len(block.inputs) != wanted:
             yield error(f"it takes {len(block.inputs)} values; {wanted} are given", where)
+        for value, given in zip(block.inputs, carried or (), strict=False):
+            taken = inside.values.get(value.name)
+            if taken is not None and not _agree(taken.type, given.type):
+                yield error(
+                    f"{where} takes {taken.type} for {value.name!r}, and is given {given.type}"
+                )
         yield from within(where, _block(block, inside))
         found = [inside.values[name].type for name in block.outputs if name in inside.values]
         types.append(tuple(found))
@@ -484,13 +529,7 @@ def _types(
 
 def _agree(said: ValueType, made: ValueType) -> bool:
     if isinstance(said, TensorType) and isinstance(made, TensorType):
-        if said.dtype != made.dtype:
-            return False
-        if said.shape is None or made.shape is None:
-            return True
-        return len(said.shape) == len(made.shape) and all(
-            a == b or None in (a, b) for a, b in zip(said.shape, made.shape, strict=True)
-        )
+        return said.dtype == made.dtype and compatible(said.shape, made.shape)
     if isinstance(said, ListType) and isinstance(made, ListType):
         return _agree(said.element, made.element)
     if isinstance(said, DictionaryType) and isinstance(made, DictionaryType):

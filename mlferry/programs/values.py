@@ -24,7 +24,7 @@ from mlferry.programs.types import (
 )
 from mlferry.spec import networks
 from mlferry.spec.blobs import BlobFile
-from mlferry.spec.package import MODEL_PATH, WEIGHTS
+from mlferry.spec.package import MODEL_PATH, WEIGHTS, without_links
 from mlferry.spec.proto import mil_pb2 as mil, model_pb2
 
 Array = NDArray[Any]
@@ -94,14 +94,15 @@ class Weights:
         if name in self.elsewhere:
             return self.elsewhere[name]
         inside = name.removeprefix(f"{MODEL_PATH}/")
-        if inside == name or ".." in inside.split("/") or inside.startswith("/") or "\\" in inside:
+        parts = inside.split("/")
+        if inside == name or {"", ".", ".."} & {*parts} or "\\" in inside or "\0" in inside:
             raise ModelFileError(f"the weights lie in {name!r}, which is no file beside the model")
         if self.folder is None:
             raise ModelFileError(
                 f"the weights lie in {name!r}, and the model comes from no folder: load it by its "
                 "path, mlferry.MLModel('model.mlpackage')"
             )
-        return self.folder / inside
+        return without_links(self.folder, *parts)
 
 
 def value_of(message: mil.Value, weights: Weights) -> Any:

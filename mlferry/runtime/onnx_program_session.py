@@ -127,7 +127,7 @@ class OnnxProgramSession(ProgramSession):
 
     def _evaluate(self, compiled: Compiled, chain: Scope) -> None:
         given = {
-            name: chain.values[name].value if name in self.states else chain.values[name]
+            name: chain.values[name].value if name in self.states else chain.find(name)
             for name in compiled.part.inputs
         }
         made = compiled.run(given)

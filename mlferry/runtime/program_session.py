@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlferry.errors import MlferryError, PredictionError, SpecError, context
+from mlferry.numerics import half
 from mlferry.programs.arguments import Argument, arguments_of, name_of
 from mlferry.programs.definitions import OPSETS, definition_of
 from mlferry.programs.kernels import KERNELS, Call, Kernel
@@ -21,6 +22,7 @@ Array = NDArray[Any]
 Values = dict[str, Any]
 
 _HALF = np.dtype(np.float16)
+_WIDE = (np.dtype(np.float32), np.dtype(np.float64))
 
 
 class State:
@@ -32,7 +34,7 @@ class State:
     def __getitem__(self, name: str) -> Array:
         return self._cells[name].value
 
-    def __iter__(self) -> Any:
+    def __iter__(self) -> Iterator[str]:
         return iter(self._cells)
 
     def __len__(self) -> int:
@@ -213,8 +215,15 @@ class ProgramSession:
         for name, kind in self.inputs.items():
             scope[name] = self._given(name, values[name], kind)
         if self.states:
-            kept = state if state is not None else self.make_state()
-            scope |= {name: kept.cell(name) for name in self.states}
+            first = self.make_state()
+            kept = state if state is not None else first
+            for name in self.states:
+                if name not in kept or kept[name].shape != first[name].shape:
+                    raise PredictionError(
+                        f"the state is of another model: this one keeps {name!r}, a "
+                        f"{self.states[name]}; state = model.make_state()"
+                    )
+                scope[name] = kept.cell(name)
         return scope
 
     @staticmethod
@@ -222,7 +231,7 @@ class ProgramSession:
         lacking = [name for name in wanted if name not in found]
         if lacking:
             raise PredictionError(f"the program makes no value {lacking[0]!r}")
-        return {name: found[name] for name in wanted}
+        return {name: _narrowed(found[name]) for name in wanted}
 
     def _dtype(self, name: str) -> np.dtype[Any]:
         dtype = DTYPES[name].array
@@ -251,12 +260,12 @@ class ProgramSession:
     def _operate(self, operation: Operation, scope: Scope) -> None:
         arguments = dict(operation.fixed)
         for name, argument in operation.moving.items():
+            find = scope.find if operation.raw else scope.find_wide
+            wide = _narrowed if operation.raw else _widened
             values = [
-                constant if key is None else scope.find(key)
+                wide(constant) if key is None else find(key)
                 for key, constant in zip(argument.names, argument.constants, strict=True)
             ]
-            if not operation.raw:
-                values = [_widened(value) for value in values]
             arguments[name] = values if argument.many else values[0]
         call = operation.call
         if operation.blocks:
@@ -289,13 +298,21 @@ class ProgramSession:
     def _typed(self, operation: Operation, kind: ValueType, value: Any) -> Any:
         if not isinstance(kind, TensorType) or kind.dtype == "string":
             return value
-        return self._fitted(operation, kind, np.asarray(value))
+        array = np.asarray(value)
+        if self._half and kind.dtype == "fp16" and array.dtype in _WIDE:
+            self._check_fits(operation, kind, array)
+            return Rounded(half.rounded(array))
+        return self._fitted(operation, kind, array)
 
     def _fitted(self, maker: object, kind: TensorType, array: Array) -> Array:
         """An array in the type that the program says."""
+        self._check_fits(maker, kind, array)
+        return array.astype(self._dtype(kind.dtype), copy=False)
+
+    @staticmethod
+    def _check_fits(maker: object, kind: TensorType, array: Array) -> None:
         if not _fits(array.shape, kind):
             raise PredictionError(f"{maker} made the shape {array.shape}; {kind} is described")
-        return array.astype(self._dtype(kind.dtype), copy=False)
 
 
 class Scope:
@@ -305,11 +322,18 @@ class Scope:
         self.values, self._outer = values, outer
 
     def find(self, name: str) -> Any:
-        """A value, from here or from around.
+        """A value in its own type, from here or from around.
 
         Raises:
             PredictionError: nothing has made it.
         """
+        return _narrowed(self._kept(name))
+
+    def find_wide(self, name: str) -> Any:
+        """The same, where one of float16 comes as float32."""
+        return _widened(self._kept(name))
+
+    def _kept(self, name: str) -> Any:
         scope: Scope | None = self
         while scope is not None:
             if name in scope.values:
@@ -318,7 +342,20 @@ class Scope:
         raise PredictionError(f"nothing has made the value {name!r}")
 
 
+@dataclass(frozen=True)
+class Rounded:
+    """A value of float16 that the next kernel wants in float32."""
+
+    wide: NDArray[np.float32]
+
+
+def _narrowed(value: Any) -> Any:
+    return value.wide.astype(_HALF) if isinstance(value, Rounded) else value
+
+
 def _widened(value: Any) -> Any:
+    if isinstance(value, Rounded):
+        return value.wide
     if isinstance(value, np.ndarray) and value.dtype == _HALF:
         return value.astype(np.float32)
     if isinstance(value, list):

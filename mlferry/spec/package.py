@@ -42,7 +42,7 @@ def model_file(package: Path) -> Path:
     manifest = _manifest(package / MANIFEST)
     entries = manifest.get("itemInfoEntries")
     root = manifest.get("rootModelIdentifier")
-    if not isinstance(entries, dict) or root not in entries:
+    if not isinstance(entries, dict) or not isinstance(root, str) or root not in entries:
         raise ModelFileError(f"{package / MANIFEST} does not name the model of the package")
     entry = entries[root]
     path = entry.get("path") if isinstance(entry, dict) else None
@@ -83,15 +83,29 @@ def _inside(package: Path, relative: str) -> Path:
         raise ModelFileError(
             f"{package / MANIFEST}: the path {relative!r} leads out of the package"
         )
-    path = package / DATA
-    for part in parts:
-        path = path / part
-        if path.is_symlink():
-            raise ModelFileError(f"{path} is a link; a package has none")
-    if not path.is_file():
+    path = without_links(package, DATA, *parts)
+    try:
+        found = path.is_file()
+    except OSError:  # a name that no file can have
+        found = False
+    if not found:
         raise ModelFileError(
             f"{package / MANIFEST} names {relative!r}, which is not in the package"
         )
+    return path
+
+
+def without_links(folder: Path, *parts: str) -> Path:
+    """A path inside of a folder.
+
+    Raises:
+        ModelFileError: a part of it is a link, which may lead anywhere.
+    """
+    path = folder
+    for part in parts:
+        path = path / part
+        if os.path.islink(path):  # noqa: PTH114  Path.is_symlink raises for a name too long
+            raise ModelFileError(f"{path} is a link; a package has none")
     return path
 
 
@@ -125,10 +139,11 @@ def save_package(
         raise ModelFileError(f"{path}: the suffix of a package must be .mlpackage")
     if path.exists() and not is_package(path):
         raise ModelFileError(f"cannot write {path}: what is there is no package")
-    temporary = path.with_name(f".{path.name[:200]}.{secrets.token_hex(4)}.part")
+    place = path.resolve() if path.is_symlink() else path
+    temporary = place.with_name(f".{place.name[:200]}.{secrets.token_hex(4)}.part")
     try:
         _write(temporary, spec, source, has_weights, elsewhere or {})
-        _put_in_place(temporary, path)
+        _put_in_place(temporary, place)
     except OSError as error:
         raise ModelFileError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
@@ -147,7 +162,8 @@ def _write(
     folder.mkdir()
     old = _package_of(source)
     if old is not None and source is not None:
-        shutil.copytree(old, folder, dirs_exist_ok=True)
+        # links stay links: what they lead to is not the package's
+        shutil.copytree(old, folder, symlinks=True, dirs_exist_ok=True)
         message = folder / source.relative_to(old)
         manifest = _manifest(folder / MANIFEST)
     else:
@@ -155,7 +171,7 @@ def _write(
         message.parent.mkdir(parents=True)
         manifest = _new_manifest(has_weights)
         if has_weights and source is not None:
-            shutil.copytree(source.parent / WEIGHTS, message.parent / WEIGHTS)
+            shutil.copytree(source.parent / WEIGHTS, message.parent / WEIGHTS, symlinks=True)
     for name, file in elsewhere.items():
         place = message.parent / name.removeprefix(f"{MODEL_PATH}/")
         place.parent.mkdir(exist_ok=True)

@@ -226,6 +226,22 @@ def archive(**mutators: tuple[Mutator, ...]) -> Mutator:
     return mutate
 
 
+# ---- weights of ML Programs ----------------------------------------------------------------------
+
+
+def weight_file(data: bytes, rng: random.Random) -> bytes:
+    """A number in the header or in the metadata of a constant becomes another one."""
+    made = bytearray(data)
+    if len(made) < 128:
+        return flipped(data, rng)
+    block = rng.randrange(len(made) // 64) * 64
+    place, form = rng.choice(((0, "<I"), (4, "<I"), (8, "<Q"), (16, "<Q"), (24, "<Q")))
+    value = rng.choice((*INTEGERS, len(data), rng.randrange(2 * len(data)), 64, 128, block,
+                        rng.randrange(20)))  # fmt: skip
+    struct.pack_into(form, made, block + place, value % (1 << 8 * struct.calcsize(form)))
+    return bytes(made)
+
+
 # ---- HDF5 --------------------------------------------------------------------------------------
 
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import functools
+import io
+import json
 import re
 import tempfile
 import warnings
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +18,8 @@ from typing import Any
 import numpy as np
 
 import mlferry
+from mlferry.programs.values import has_blobs
+from mlferry.spec.io import load_spec
 from mlferry.spec.proto import model_pb2
 from tests.fuzz import mutate
 from tests.fuzz.mutate import Mutator
@@ -59,20 +64,25 @@ def _predicted(spec: model_pb2.Model) -> None:
     with mlferry.limits.changed(**SMALL):
         model = mlferry.MLModel(spec.SerializeToString())
         model.describe()
-        data: dict[str, Any] = {}
-        for feature in spec.description.input:
-            kind = feature.type.WhichOneof("Type")
-            if kind == "multiArrayType":
-                shape = [max(0, min(int(n), 8)) for n in feature.type.multiArrayType.shape]
-                data[feature.name] = np.ones(shape[:6] or [3], np.float32)
-            elif kind == "imageType":
-                size = feature.type.imageType
-                data[feature.name] = np.zeros(
-                    [max(0, min(int(n), 64)) for n in (size.height, size.width)] + [3], "u1"
-                )
-            else:
-                data[feature.name] = {"stringType": "a"}.get(kind or "", 1)
-        model.predict(data)
+        model.predict(_inputs(spec))
+
+
+def _inputs(spec: model_pb2.Model) -> dict[str, Any]:
+    """Something for every input."""
+    data: dict[str, Any] = {}
+    for feature in spec.description.input:
+        kind = feature.type.WhichOneof("Type")
+        if kind == "multiArrayType":
+            shape = [max(0, min(int(n), 12)) for n in feature.type.multiArrayType.shape]
+            data[feature.name] = np.ones(shape[:6] or [3], np.float32)
+        elif kind == "imageType":
+            size = feature.type.imageType
+            data[feature.name] = np.zeros(
+                [max(0, min(int(n), 64)) for n in (size.height, size.width)] + [3], "u1"
+            )
+        else:
+            data[feature.name] = {"stringType": "a"}.get(kind or "", 1)
+    return data
 
 
 def _mlmodel(data: bytes) -> None:
@@ -98,6 +108,91 @@ def _layers() -> list[bytes]:
 
     made = [layer_model(kind, SANE_PARAMS.get(kind, {})) for kind in LAYER_KINDS]
     return [spec.SerializeToString() for spec in made]
+
+
+# ---- .mlpackage ----------------------------------------------------------------------------------
+
+
+def _program(data: bytes) -> None:
+    """What a user does with a program: look, draw, run in both precisions."""
+    from mlferry.models.view.graph import graph_of
+    from mlferry.spec import io as files
+
+    with mlferry.limits.changed(**SMALL):
+        model = mlferry.MLModel(files.parse_spec(data))
+        model.describe()
+        graph_of(model.spec, {}, {})
+        for each in (model, model.with_precision("exact")):
+            state = each.make_state() if model.spec.description.state else None
+            each.predict(_inputs(model.spec), state)
+
+
+def _programs() -> list[bytes]:
+    """A program of every op, and some with states, functions, branches, images and labels."""
+    from tests.programs import make, op_rows, small
+
+    made = {f"{name} {n}": build().SerializeToString(deterministic=True)
+            for name, build in small.SANE.items() for n in range(10)}  # fmt: skip
+    with tempfile.TemporaryDirectory() as folder:
+        for row in op_rows.ROWS:
+            whole = make.program(row.build, row.inputs, row.since)
+            spec = make.message(whole, row.since, Path(folder))
+            if not has_blobs(spec):
+                made[f"{row.op} {row.since}"] = spec.SerializeToString(deterministic=True)
+    return list(made.values())
+
+
+# Where the files of a package lie that is an archive here.
+_MEMBERS = {
+    "Manifest.json": "Manifest.json",
+    "model.mlmodel": "Data/com.apple.CoreML/model.mlmodel",
+    "weight.bin": "Data/com.apple.CoreML/weights/weight.bin",
+}
+
+
+def _packages() -> list[bytes]:
+    """Packages with weights: of whole numbers and compressed ones, with a state, of a loop."""
+    from tests.programs import by_hand, make, op_rows
+
+    chosen = ("conv", "lstm", "constexpr_lut_to_dense", "constexpr_sparse_to_dense",
+              "constexpr_blockwise_shift_scale", "constexpr_affine_dequantize")  # fmt: skip
+    made = []
+    with tempfile.TemporaryDirectory() as folder:
+        for index, row in enumerate(op_rows.ROWS):
+            if row.op not in chosen:
+                continue
+            path = make.package(row.build, row.inputs, Path(folder) / f"{index}.mlpackage",
+                                row.since)  # fmt: skip
+            buffer = io.BytesIO()
+            with zipfile.ZipFile(buffer, "w") as archive:
+                members = {  # the same on every run: a manifest has random numbers
+                    "Manifest.json": json.dumps(by_hand.manifest()).encode(),
+                    "model.mlmodel": load_spec(path).SerializeToString(deterministic=True),
+                }
+                weights = path / _MEMBERS["weight.bin"]
+                if weights.exists():
+                    members["weight.bin"] = weights.read_bytes()
+                for name, data in members.items():
+                    archive.writestr(zipfile.ZipInfo(name), data)
+            made.append(buffer.getvalue())
+    return made
+
+
+def _package(data: bytes) -> None:
+    """What a user does with a package: read, look, run, save, read again."""
+    with tempfile.TemporaryDirectory() as folder:
+        path, copy = Path(folder) / "m.mlpackage", Path(folder) / "copy.mlpackage"
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            for name in set(archive.namelist()) & set(_MEMBERS):
+                file = path / _MEMBERS[name]
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_bytes(archive.read(name))
+        with mlferry.limits.changed(**SMALL):
+            model = mlferry.MLModel(path)
+            model.describe()
+            model.save(copy)
+            assert mlferry.MLModel(copy).spec == model.spec
+            model.predict(_inputs(model.spec))
 
 
 # ---- Keras -------------------------------------------------------------------------------------
@@ -323,6 +418,15 @@ TENSORFLOW_STARTS = 60.0  # seconds on a busy machine, after each crash
 READERS: dict[str, Reader] = {
     "mlmodel": Reader(_mlmodels, (*mutate.BYTES, _SPEC, _SPEC, _SPEC, _SPEC), _mlmodel),
     "layers": Reader(_layers, (_SPEC,), _mlmodel),
+    "programs": Reader(_programs, (_SPEC,), _program),
+    "package": Reader(
+        _packages,
+        (mutate.archive(
+            Manifest__json=(mutate.json_text, mutate.json_text, *mutate.BYTES),
+            model__mlmodel=(_SPEC,), weight__bin=(mutate.weight_file, *mutate.BYTES),
+        ),),
+        _package,
+    ),
     "keras h5": Reader(lambda: _saved(".h5"), _HDF5_WAYS, lambda data: _converted(data, ".h5"),
                        20_000),
     "keras archive": Reader(

@@ -61,7 +61,7 @@ def stack(operands: Operands) -> TensorType:
     return TensorType(first.dtype, tuple(shape))
 
 
-@op_kind("split", variables={"T": ANY}, x=need("T"), num_splits=option(INT32),
+@op_kind("split", variables=_ELEMENTS, x=need("T"), num_splits=option(INT32),
          split_sizes=option(INT32), axis=const(INT32))  # fmt: skip
 def split(operands: Operands) -> tuple[TensorType, ...]:
     """Into parts of one size, or of the sizes that are told."""
@@ -82,7 +82,7 @@ def split(operands: Operands) -> tuple[TensorType, ...]:
     return tuple(TensorType(x.dtype, replaced(x.shape, axis, size)) for size in sizes)
 
 
-@op_kind("tile", variables={"T": ANY}, x=need("T"), reps=need(INT32))
+@op_kind("tile", variables=_ELEMENTS, x=need("T"), reps=need(INT32))
 def tile(operands: Operands) -> TensorType:
     x, reps = operands.x, operands.reps
     if reps.value is None:
@@ -94,7 +94,7 @@ def tile(operands: Operands) -> TensorType:
     return TensorType(x.dtype, tuple(None if n is None else n * r for n, r in extents))
 
 
-@op_kind("pad", variables=_ELEMENTS, x=need("T"), pad=need(INT32),
+@op_kind("pad", x=need("T"), pad=need(INT32),
          mode=option(STRING, "constant"), constant_val=option("T", 0.0))  # fmt: skip
 def pad(operands: Operands) -> TensorType:
     """Two amounts for each of the last axes."""
@@ -123,7 +123,19 @@ def fill(operands: Operands) -> TensorType:
     if operands.shape.value is None:
         rank = operands.shape.shape[0]
         return TensorType(dtype, None if rank is None else (None,) * rank)
-    return TensorType(dtype, vector(operands.shape.known))
+    return TensorType(dtype, sizes("shape", operands.shape))
+
+
+def sizes(name: str, operand: Operand) -> tuple[int, ...]:
+    """The extents that a constant says.
+
+    Raises:
+        SpecError: one is negative.
+    """
+    found = vector(operand.known)
+    if min(found, default=0) < 0:
+        raise SpecError(f"{name} is {list(found)}; no extent is negative")
+    return found
 
 
 @op_kind("fill_like", since=6, variables={"T": NUMBERS | BOOL, "U": NUMBERS | BOOL},
@@ -135,11 +147,11 @@ def fill_like(operands: Operands) -> TensorType:
 @op_kind("range_1d", variables={"T": NUMBERS}, end=need("T"), start=need("T"), step=need("T"))
 def range_1d(operands: Operands) -> TensorType:
     ends = (operands.start, operands.end, operands.step)
+    if operands.step.value is not None and not operands.step.known:
+        raise SpecError("step is 0")
     if any(end.value is None for end in ends):
         return TensorType(operands.start.dtype, (None,))
     start, end, step = (end.known for end in ends)
-    if not step:
-        raise SpecError("step is 0")
     return TensorType(operands.start.dtype, (max(0, -int(-(end - start) // step)),))
 
 

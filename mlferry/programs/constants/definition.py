@@ -11,19 +11,20 @@ from mlferry.programs.definitions import (
     FLOATS,
     INT32,
     STRING,
+    Operand,
     Operands,
     const,
     op_kind,
     option,
 )
 from mlferry.programs.reshaping.definition import vector
-from mlferry.programs.types import TensorType
+from mlferry.programs.types import DTYPES, TensorType
 
 _BYTES = frozenset({"int8", "uint8"})
 _CODES = _BYTES | {"int4", "uint4"}
 _INDICES = frozenset({"uint1", "uint2", "uint3", "uint4", "uint6", "uint8"})
 _TABLE = FLOATS | _BYTES
-_SIZE = frozenset({"uint32", "int32"})
+_SIZE = frozenset({"uint32"})
 
 
 @op_kind("constexpr_affine_dequantize", since=6, quantized_data=const(_BYTES),
@@ -42,6 +43,8 @@ def affine_dequantize(operands: Operands) -> TensorType:
 @op_kind("constexpr_cast", since=6, source_val=const(frozenset({"fp16"})),
          output_dtype=const(STRING))  # fmt: skip
 def cast(operands: Operands) -> TensorType:
+    if operands.output_dtype.known != "fp32":
+        raise SpecError(f"output_dtype is {operands.output_dtype.known!r}; possible is fp32")
     return TensorType("fp32", operands.source_val.shape)
 
 
@@ -58,7 +61,16 @@ def lut(operands: Operands) -> TensorType:
     """lut is [..groups.., 2^bits, vector]; vectors grow the axis that `vector_axis` says."""
     indices, table = operands.indices, operands.lut
     axis = None if operands.vector_axis is None else operands.vector_axis.known
-    return TensorType(table.dtype, looked_up(indices.shape, table.shape, axis))
+    shape = looked_up(indices.shape, table.shape, axis)
+    _entries_fit(table, indices)
+    return TensorType(table.dtype, shape)
+
+
+def _entries_fit(table: Operand, indices: Operand) -> None:
+    """A table has an entry for every index that its bits can say."""
+    bits = DTYPES[indices.dtype].bits
+    if table.shape[-2] != 1 << bits:
+        raise SpecError(f"lut is {table.type}; indices of {bits} bits need {1 << bits} entries")
 
 
 def looked_up(shape: Shape, table: Shape, axis: int | None) -> Shape:
@@ -97,8 +109,18 @@ def sparse(operands: Operands) -> TensorType:
          scale=const("T"), offset=option(_CODES | FLOATS))  # fmt: skip
 def blockwise(operands: Operands) -> TensorType:
     """(data - offset) * scale, one of each a block."""
-    blocks_fit(operands.data.shape, operands.scale.shape)
+    _blocks_fit(operands, operands.data, operands.data.shape)
     return TensorType(operands.scale.dtype, operands.data.shape)
+
+
+def _blocks_fit(operands: Operands, data: Operand, shape: Shape) -> None:
+    """Scale and offset are alike, and divide the data."""
+    scale, offset = operands.scale, operands.offset
+    blocks_fit(shape, scale.shape)
+    if offset is None:
+        return
+    if offset.shape != scale.shape or offset.dtype not in FLOATS | {data.dtype}:
+        raise SpecError(f"offset is {offset.type}; scale is {scale.type}, the data {data.type}")
 
 
 def blocks_fit(shape: Shape, blocks: Shape) -> None:
@@ -117,6 +139,7 @@ def lut_to_sparse(operands: Operands) -> tuple[TensorType, ...]:
     mask, table = operands.indices_mask, operands.lut
     axis = None if operands.vector_axis is None else operands.vector_axis.known
     shape = looked_up(mask.shape, table.shape, axis)
+    _entries_fit(table, operands.indices_nonzero_data)
     count = operands.indices_nonzero_data.shape[0]
     total = None if count is None else count * (table.shape[-1] or 1)
     return TensorType("uint1", shape), TensorType(table.dtype, (total,))
@@ -128,5 +151,5 @@ def lut_to_sparse(operands: Operands) -> tuple[TensorType, ...]:
 def sparse_blockwise(operands: Operands) -> tuple[TensorType, ...]:
     """A mask, and what is not zero."""
     mask = operands.data_mask
-    blocks_fit(mask.shape, operands.scale.shape)
+    _blocks_fit(operands, operands.nonzero_data, mask.shape)
     return mask.tensor, TensorType(operands.scale.dtype, operands.nonzero_data.shape)

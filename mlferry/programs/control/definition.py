@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mlferry.errors import SpecError
-from mlferry.numerics.shapes import broadcast
+from mlferry.numerics.shapes import broadcast, product
 from mlferry.programs.definitions import (
     ANY,
     BOOL,
@@ -23,6 +23,7 @@ from mlferry.programs.types import (
     StateType,
     TensorType,
     ValueType,
+    compatible,
 )
 
 _ELEMENTS = NUMBERS | BOOL
@@ -33,7 +34,7 @@ def constant(operands: Operands) -> ValueType:
     return operands.val.type
 
 
-@op_kind("select", variables={"T": ANY}, cond=need(BOOL), a=need("T"), b=need("T"))
+@op_kind("select", variables={"T": _ELEMENTS}, cond=need(BOOL), a=need("T"), b=need("T"))
 def select(operands: Operands) -> TensorType:
     shape = broadcast(operands.cond.shape, operands.a.shape, operands.b.shape)
     return TensorType(operands.a.dtype, shape)
@@ -81,6 +82,8 @@ def make_list(operands: Operands) -> ListType:
         for extent in operands.elem_shape
     )
     length = operands.init_length.value
+    if operands.init_length.shape:
+        raise SpecError(f"init_length is {operands.init_length.type}, not one number")
     fixed = not operands.dynamic_length.known and length is not None
     return ListType(
         TensorType(operands.dtype.known, extents), operands.init_length.known if fixed else None
@@ -106,9 +109,29 @@ def list_read(operands: Operands) -> ValueType:
 
 
 @op_kind("list_write", ls=other(), index=need(INT32), value=need(_ELEMENTS))
-@op_kind("list_scatter", ls=other(), indices=need(INT32), value=need(_ELEMENTS))
 def list_write(operands: Operands) -> ListType:
-    return _list(operands)
+    return _written(operands, operands.value.tensor)
+
+
+def _written(operands: Operands, value: TensorType) -> ListType:
+    kind = _list(operands)
+    element = kind.element
+    if (
+        not isinstance(element, TensorType)
+        or element.dtype != value.dtype
+        or not compatible(element.shape, value.shape)
+    ):
+        raise SpecError(f"an element is {value}; ls is a {kind}")
+    return kind
+
+
+@op_kind("list_scatter", ls=other(), indices=need(INT32), value=need(_ELEMENTS))
+def list_scatter(operands: Operands) -> ListType:
+    """The first axis of the value goes with the indices."""
+    indices, value = operands.indices, operands.value
+    if indices.rank != 1 or not value.rank or not compatible(indices.shape, value.shape[:1]):
+        raise SpecError(f"indices are {indices.type}, value is {value.type}")
+    return _written(operands, TensorType(value.dtype, value.shape[1:]))
 
 
 @op_kind("list_gather", ls=other(), indices=need(INT32))
@@ -128,6 +151,13 @@ def read_state(operands: Operands) -> ValueType:
 
 @op_kind("write_state", since=8, input=other(), data=need(ANY))
 def write_state(operands: Operands) -> tuple[ValueType, ...]:
+    state, data = read_state(operands), operands.data.tensor
+    if (
+        not isinstance(state, TensorType)
+        or state.dtype != data.dtype
+        or not compatible(state.shape, data.shape)
+    ):
+        raise SpecError(f"data is {data}; the state takes {state}")
     return ()
 
 
@@ -138,5 +168,8 @@ def classify(operands: Operands) -> tuple[ValueType, ...]:
     labels = operands.classes.type
     if not isinstance(labels, ListType) or not isinstance(labels.element, TensorType):
         raise SpecError(f"classes is a {labels}, not a list of labels")
+    count, chances = labels.length, product(operands.probabilities.shape)
+    if None not in (count, chances) and count != chances:
+        raise SpecError(f"there are {count} classes for {chances} probabilities")
     label = TensorType(labels.element.dtype, ())
     return label, DictionaryType(label, TensorType("fp64", ()))

@@ -20,7 +20,7 @@ from mlferry.programs.definitions import (
     option,
 )
 from mlferry.programs.reshaping.definition import vector
-from mlferry.programs.types import TensorType
+from mlferry.programs.types import TensorType, compatible
 
 _MIXED = {"U": FLOATS}
 PADDINGS = ("valid", "same", "same_lower", "custom")
@@ -126,8 +126,15 @@ def conv(operands: Operands) -> TensorType:
         raise SpecError(f"groups is {groups}; weight is {weight.type}")
     if None not in (channels, weight.shape[1]) and channels != weight.shape[1] * groups:
         raise SpecError(f"weight is {weight.type}; {x.type} has {channels} channels")
+    _bias_fits(operands, outputs)
     window = _window(operands, weight.shape[2:])
     return TensorType(x.dtype, (x.shape[0], outputs, *slid(window, x.shape[2:])))
+
+
+def _bias_fits(operands: Operands, outputs: Extent) -> None:
+    bias = operands.bias
+    if bias is not None and not compatible(bias.shape, (outputs,)):
+        raise SpecError(f"bias is {bias.type}; it needs {outputs} values")
 
 
 def slid(window: Sliding, size: Shape, *, ceil: bool = False) -> tuple[Extent, ...]:
@@ -168,6 +175,7 @@ def conv_transpose(operands: Operands) -> TensorType:
         raise SpecError(f"weight is {weight.type}; {x.type} has {x.shape[1]} channels")
     per_group = weight.shape[1]
     outputs = None if per_group is None else per_group * groups
+    _bias_fits(operands, outputs)
     if operands.output_shape is not None:
         return TensorType(x.dtype, vector(operands.output_shape.known))
     window = _window(operands, weight.shape[2:])

@@ -27,7 +27,6 @@ _CAST = NUMBERS | BOOL
 @op_kind("abs", "exp2", "sign", "square", variables={"T": NUMBERS}, x=need("T"))
 @op_kind("logical_not", x=need(BOOL))
 @op_kind("clip", x=need("T"), alpha=const("T"), beta=const("T"))
-@op_kind("clip", since=7, variables=MIXED, x=need("T"), alpha=const("U"), beta=const("U"))
 @op_kind("threshold", variables={"T": NUMBERS}, x=need("T"), alpha=const("T"))
 @op_kind("inverse", x=need("T"), epsilon=option("T", 1e-4))
 @op_kind("inverse", since=7, variables=MIXED, x=need("T"), epsilon=option("U", 1e-4))
@@ -56,8 +55,7 @@ def arithmetic(operands: Operands) -> TensorType:
     return TensorType(operands.x.dtype, broadcast(operands.x.shape, operands.y.shape))
 
 
-@op_kind("equal", "not_equal", variables={"T": NUMBERS | BOOL}, x=need("T"), y=need("T"))
-@op_kind("greater", "greater_equal", "less", "less_equal",
+@op_kind("equal", "not_equal", "greater", "greater_equal", "less", "less_equal",
          variables={"T": NUMBERS}, x=need("T"), y=need("T"))  # fmt: skip
 def comparison(operands: Operands) -> TensorType:
     return TensorType("bool", broadcast(operands.x.shape, operands.y.shape))

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from mlferry.errors import SpecError
-from mlferry.numerics.shapes import Extent, axis_of, replaced
+from mlferry.numerics.shapes import Extent, Shape, axis_of, replaced, show
 from mlferry.programs.definitions import (
-    ANY,
     BOOL,
     INT32,
     NUMBERS,
+    SIGNED,
     SMALL,
     STRING,
     Operands,
@@ -17,12 +17,12 @@ from mlferry.programs.definitions import (
     op_kind,
     option,
 )
-from mlferry.programs.types import TensorType
+from mlferry.programs.types import TensorType, compatible
 
 MODES = ("add", "div", "max", "min", "mul", "sub", "update")
-_FIVE = {"T": NUMBERS | BOOL}
-_SIX = {"T": NUMBERS | BOOL, "I": INT32 | {"uint16", "int16"}}
-_SEVEN = {"T": ANY, "I": INT32 | SMALL}
+_FIVE = {"T": NUMBERS}
+_SIX = {"T": NUMBERS, "I": INT32 | {"uint16", "int16"}}
+_SEVEN = {"T": NUMBERS | SMALL, "I": INT32 | SMALL}
 _FLAG = option(BOOL, default=False)
 
 
@@ -81,24 +81,56 @@ def gather_along_axis(operands: Operands) -> TensorType:
     return TensorType(x.dtype, indices.shape)
 
 
-@op_kind("scatter", "scatter_along_axis", variables={"T": NUMBERS}, data=need("T"),
-         indices=need(INT32), updates=need("T"), axis=option(INT32, 0),
-         mode=option(STRING, "add"))  # fmt: skip
-@op_kind("scatter", "scatter_along_axis", since=7, variables={"T": NUMBERS}, data=need("T"),
+@op_kind("scatter", variables={"T": NUMBERS}, data=need("T"), indices=need(INT32),
+         updates=need("T"), axis=option(INT32, 0), mode=option(STRING, "add"))  # fmt: skip
+@op_kind("scatter", since=7, variables={"T": NUMBERS}, data=need("T"), indices=need(INT32),
+         updates=need("T"), axis=option(INT32, 0), mode=option(STRING, "add"),
+         validate_indices=_FLAG)  # fmt: skip
+def scatter(operands: Operands) -> TensorType:
+    """The data, with the updates at the indices of an axis."""
+    data, indices = operands.data, operands.indices
+    axis = axis_of(operands.axis.known, data.rank)
+    _updated(operands, (*data.shape[:axis], *indices.shape, *data.shape[axis + 1 :]))
+    return data.tensor
+
+
+def _updated(operands: Operands, wanted: Shape) -> None:
+    """Raise where updates are of another shape, or are written in no known way."""
+    if operands.mode.known not in MODES:
+        raise SpecError(f"mode is {operands.mode.known!r}; possible are {', '.join(MODES)}")
+    if not compatible(operands.updates.shape, wanted):
+        raise SpecError(f"updates is {operands.updates.type}; the shape {show(wanted)} is needed")
+
+
+@op_kind("scatter_along_axis", variables={"T": NUMBERS}, data=need("T"), indices=need(INT32),
+         updates=need("T"), axis=option(INT32, 0), mode=option(STRING, "add"))  # fmt: skip
+@op_kind("scatter_along_axis", since=7, variables={"T": NUMBERS}, data=need("T"),
          indices=need(INT32), updates=need("T"), axis=option(INT32, 0),
          mode=option(STRING, "add"), validate_indices=_FLAG)  # fmt: skip
+def scatter_along_axis(operands: Operands) -> TensorType:
+    data, indices = operands.data, operands.indices
+    axis = axis_of(operands.axis.known, data.rank)
+    if indices.rank != data.rank or not compatible(
+        replaced(indices.shape, axis, None), replaced(data.shape, axis, None)
+    ):
+        raise SpecError(f"indices {indices.type} do not go along axis {axis} of {data.type}")
+    _updated(operands, indices.shape)
+    return data.tensor
+
+
 @op_kind("scatter_nd", variables={"T": NUMBERS}, data=need("T"), indices=need(INT32),
          updates=need("T"), mode=option(STRING, "add"))  # fmt: skip
 @op_kind("scatter_nd", since=7, variables={"T": NUMBERS}, data=need("T"), indices=need(INT32),
          updates=need("T"), mode=option(STRING, "add"), validate_indices=_FLAG)  # fmt: skip
-def scatter(operands: Operands) -> TensorType:
-    """The data, with the updates at the indices."""
-    if operands.mode.known not in MODES:
-        raise SpecError(f"mode is {operands.mode.known!r}; possible are {', '.join(MODES)}")
-    axis = getattr(operands, "axis", None)
-    if axis is not None:
-        axis_of(axis.known, operands.data.rank)
-    return operands.data.tensor
+def scatter_nd(operands: Operands) -> TensorType:
+    """The last axis of the indices names a place in as many axes."""
+    data, indices = operands.data, operands.indices
+    depth = indices.shape[-1] if indices.shape else None
+    if depth is not None and depth > data.rank:
+        raise SpecError(f"indices {indices.type} name {depth} axes of {data.type}")
+    if depth is not None:
+        _updated(operands, (*indices.shape[:-1], *data.shape[depth:]))
+    return data.tensor
 
 
 @op_kind("argsort", variables={"T": NUMBERS}, x=need("T"), axis=option(INT32, -1),
@@ -113,7 +145,7 @@ def argsort(operands: Operands) -> TensorType:
 @op_kind("topk", since=6, variables={"T": NUMBERS}, x=need("T"), k=option(INT32, 1),
          axis=option(INT32, -1), ascending=_FLAG, sort=option(BOOL, default=True),
          return_indices=option(BOOL, default=True))  # fmt: skip
-@op_kind("topk", since=7, variables={"T": NUMBERS | SMALL, "K": INT32 | SMALL}, x=need("T"),
+@op_kind("topk", since=7, variables={"T": NUMBERS | SMALL, "K": SIGNED}, x=need("T"),
          k=option("K", 1), axis=option(INT32, -1), ascending=_FLAG,
          sort=option(BOOL, default=True), return_indices=option(BOOL, default=True),
          output_indices_dtype=option(STRING, "int32"))  # fmt: skip
@@ -139,6 +171,8 @@ def one_hot(operands: Operands) -> TensorType:
     indices = operands.indices
     axis = axis_of(operands.axis.known, indices.rank + 1)
     size = operands.one_hot_vector_size
+    if size.value is not None and size.known < 0:
+        raise SpecError(f"one_hot_vector_size is {size.known}")
     shape = list(indices.shape)
     shape.insert(axis, None if size.value is None else size.known)
     return TensorType(operands.on_value.dtype, tuple(shape))
@@ -160,18 +194,35 @@ def cumsum(operands: Operands) -> TensorType:
 @op_kind("non_maximum_suppression", boxes=need("T"), scores=need("T"), iou_threshold=const("T"),
          score_threshold=const("T"), max_boxes=const(INT32),
          per_class_suppression=_FLAG)  # fmt: skip
-@op_kind("non_maximum_suppression", since=7, boxes=need("T"), scores=need("T"),
-         iou_threshold=const("T"), max_boxes=const(INT32),
-         per_class_suppression=_FLAG)  # fmt: skip
 def non_maximum_suppression(operands: Operands) -> tuple[TensorType, ...]:
     """Boxes [n, B, 4] and scores [n, B, K]: those that stay, their indices, and how many."""
     boxes, scores, most = operands.boxes, operands.scores, operands.max_boxes.known
-    if boxes.rank != 3 or scores.rank != 3 or boxes.shape[2] != 4:
+    if boxes.rank != 3 or scores.rank != 3 or boxes.shape[2] not in (4, None):
         raise SpecError(f"boxes (n, B, 4) and scores (n, B, K): {boxes.type}, {scores.type}")
+    if most < 0:
+        raise SpecError(f"max_boxes is {most}")
     n, classes = boxes.shape[0], scores.shape[2]
     return (
         TensorType(boxes.dtype, (n, most, 4)),
         TensorType(scores.dtype, (n, most, classes)),
         TensorType("int32", (n, most)),
         TensorType("int32", (n,)),
+    )
+
+
+@op_kind("non_maximum_suppression", since=7, boxes=need("T"), scores=need("T"),
+         iou_threshold=const("T"), max_boxes=const(INT32),
+         per_class_suppression=_FLAG)  # fmt: skip
+def suppression_of_columns(operands: Operands) -> tuple[TensorType, ...]:
+    """Boxes [n, 4, B] and scores [n, K, B]: those that stay, and their indices."""
+    boxes, scores, most = operands.boxes, operands.scores, operands.max_boxes.known
+    if boxes.rank != 3 or scores.rank != 3 or boxes.shape[1] not in (4, None):
+        raise SpecError(f"boxes (n, 4, B) and scores (n, K, B): {boxes.type}, {scores.type}")
+    if most < 0:
+        raise SpecError(f"max_boxes is {most}")
+    n, classes = boxes.shape[0], scores.shape[1]
+    return (
+        TensorType(boxes.dtype, (n, 4, most)),
+        TensorType(scores.dtype, (n, classes, most)),
+        TensorType("int32", (n, most)),
     )

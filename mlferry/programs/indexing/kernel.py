@@ -219,3 +219,20 @@ def non_maximum_suppression(
         kept[sample, :count] = chosen
         counts[sample] = count
     return kept_boxes, kept_scores, kept, counts
+
+
+@kernel("non_maximum_suppression", since=7)
+def suppression_of_columns(
+    call: Call,
+    boxes: Array,
+    scores: Array,
+    iou_threshold: float,
+    max_boxes: int,
+    per_class_suppression: bool,
+) -> tuple[Array, ...]:
+    """The same with the boxes along the last axis; how many stay is not told."""
+    kept_boxes, kept_scores, kept, _ = non_maximum_suppression(
+        call, boxes.swapaxes(1, 2), scores.swapaxes(1, 2), iou_threshold, max_boxes,
+        per_class_suppression,
+    )  # fmt: skip
+    return kept_boxes.swapaxes(1, 2), kept_scores.swapaxes(1, 2), kept

@@ -18,12 +18,12 @@ from mlferry.programs.definitions import (
     option,
     several,
 )
-from mlferry.programs.types import TensorType
+from mlferry.programs.types import TensorType, compatible
 
 
 @op_kind("linear", variables={"T": NUMBERS}, x=need("T"), weight=const("T"), bias=option("T"))
 @op_kind("linear", since=7, variables={"T": NUMBERS, "U": NUMBERS}, x=need("T"),
-         weight=need("U"), bias=maybe("U"))  # fmt: skip
+         weight=const("U"), bias=option("U"))  # fmt: skip
 def linear(operands: Operands) -> TensorType:
     """x times the transposed weight [outputs, inputs], along the last axis."""
     x, weight = operands.x, operands.weight
@@ -89,4 +89,6 @@ def attention(operands: Operands) -> TensorType:
         raise SpecError(f"{query.type}, {key.type} and {value.type} need the same 3 or more axes")
     if None not in (query.shape[-1], key.shape[-1]) and query.shape[-1] != key.shape[-1]:
         raise SpecError(f"{query.type} and {key.type} differ in their last axis")
+    if not compatible(key.shape[-2:-1], value.shape[-2:-1]):
+        raise SpecError(f"key is {key.type} and value is {value.type}: their rows differ")
     return TensorType(query.dtype, (*query.shape[:-1], value.shape[-1]))

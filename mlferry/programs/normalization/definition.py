@@ -10,8 +10,11 @@ from mlferry.programs.types import TensorType
 _MIXED = {"U": FLOATS}
 
 
-@op_kind("batch_norm", variables=_MIXED, x=need("T"), mean=const("U"), variance=const("U"),
-         gamma=option("U"), beta=option("U"), epsilon=option(FLOATS, 1e-5))  # fmt: skip
+@op_kind("batch_norm", x=need("T"), mean=const("T"), variance=const("T"), gamma=option("T"),
+         beta=option("T"), epsilon=option("T", 1e-5))  # fmt: skip
+@op_kind("batch_norm", since=7, variables=_MIXED, x=need("T"), mean=const("U"),
+         variance=const("U"), gamma=option("U"), beta=option("U"),
+         epsilon=option(FLOATS, 1e-5))  # fmt: skip
 @op_kind("instance_norm", x=need("T"), gamma=option("T"), beta=option("T"),
          epsilon=option("T", 1e-5))  # fmt: skip
 @op_kind("instance_norm", since=7, variables=_MIXED, x=need("T"), gamma=option("U"),

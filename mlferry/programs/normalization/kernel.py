@@ -80,9 +80,9 @@ def local_response_norm(
     """By the squares of the neighbouring channels; channels are axis 1, of three axes the first."""
     axis = 1 if x.ndim > 3 else x.ndim - 3
     squares = np.moveaxis(np.square(x), axis, 0)
-    before = (size - 1) // 2
+    before, far = (size - 1) // 2, len(squares) - 1
     total = np.zeros_like(squares)
-    for offset in range(-before, size - before):
+    for offset in range(max(-before, -far), min(size - before - 1, far) + 1):
         source = slice(max(0, offset), len(squares) + min(0, offset))
         target = slice(max(0, -offset), len(squares) + min(0, -offset))
         total[target] += squares[source]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mlferry.errors import SpecError
+from mlferry.programs.arrays.definition import sizes
 from mlferry.programs.definitions import (
     INT32,
     STRING,
@@ -12,7 +13,6 @@ from mlferry.programs.definitions import (
     op_kind,
     option,
 )
-from mlferry.programs.reshaping.definition import vector
 from mlferry.programs.types import TensorType
 
 
@@ -37,7 +37,7 @@ def _of(shape: Operand, like: Operand) -> TensorType:
     if shape.value is None:
         rank = shape.shape[0]
         return TensorType(like.dtype, None if rank is None else (None,) * rank)
-    return TensorType(like.dtype, vector(shape.known))
+    return TensorType(like.dtype, sizes("shape", shape))
 
 
 @op_kind("random_categorical", x=need("T"), mode=option(STRING, "logits"), size=option(INT32, 1),

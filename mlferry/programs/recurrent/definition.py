@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mlferry.errors import SpecError
-from mlferry.numerics.shapes import Extent
+from mlferry.numerics.shapes import Extent, Shape, show
 from mlferry.programs.definitions import (
     BOOL,
     STRING,
@@ -14,7 +14,7 @@ from mlferry.programs.definitions import (
     op_kind,
     option,
 )
-from mlferry.programs.types import TensorType
+from mlferry.programs.types import TensorType, compatible
 
 ACTIVATIONS = ("linear", "relu", "scaled_tanh", "sigmoid", "sigmoid_hard", "tanh")
 _FIVE = {"T": frozenset({"fp32"})}
@@ -51,6 +51,12 @@ def _vector(operands: Operands, name: str, size: int) -> None:
         raise SpecError(f"{name} is {given.type}; it needs {size} values")
 
 
+def _state(operands: Operands, name: str, wanted: Shape) -> None:
+    given: Operand = getattr(operands, name)
+    if not compatible(given.shape, wanted):
+        raise SpecError(f"{name} is {given.type}; the shape {show(wanted)} is needed")
+
+
 def _steps(operands: Operands) -> Extent:
     return operands.x.shape[0] if operands.output_sequence.known else 1
 
@@ -82,6 +88,7 @@ def gru(operands: Operands) -> tuple[TensorType, ...]:
 
 def _one_state(operands: Operands, gates: int) -> tuple[TensorType, ...]:
     batch, units = _checked(operands, gates, ("forward", "reverse"))
+    _state(operands, "initial_h", (batch, units))
     dtype = operands.x.dtype
     whole = TensorType(dtype, (_steps(operands), batch, units))
     return whole, TensorType(dtype, (batch, units))
@@ -107,5 +114,7 @@ def lstm(operands: Operands) -> tuple[TensorType, ...]:
     if both and (operands.weight_ih_back is None or operands.weight_hh_back is None):
         raise SpecError("a bidirectional lstm needs weight_ih_back and weight_hh_back")
     width, dtype = units * (2 if both else 1), operands.x.dtype
+    for name in ("initial_h", "initial_c"):
+        _state(operands, name, (batch, width))
     state = TensorType(dtype, (batch, width))
     return TensorType(dtype, (_steps(operands), batch, width)), state, state

@@ -11,7 +11,7 @@ from mlferry.programs.definitions import (
     BOOL,
     INT32,
     NUMBERS,
-    SMALL,
+    SIGNED,
     Operand,
     Operands,
     Parameter,
@@ -21,7 +21,7 @@ from mlferry.programs.definitions import (
     option,
     several,
 )
-from mlferry.programs.types import TensorType, ValueType
+from mlferry.programs.types import TensorType, ValueType, compatible
 
 OLD = {"T": NUMBERS | BOOL}
 NEW = {"T": ANY}
@@ -45,7 +45,7 @@ def identity(operands: Operands) -> ValueType:
     return operands.x.type
 
 
-@op_kind("shape", x=need(ANY))
+@op_kind("shape", x=need(NUMBERS | BOOL))
 def shape(operands: Operands) -> TensorType:
     return TensorType("int32", (operands.x.rank,))
 
@@ -60,7 +60,7 @@ def transpose(operands: Operands) -> TensorType:
 
 
 @op_kind("reshape", variables=OLD, x=need("T"), shape=need(INT32))
-@op_kind("reshape", since=7, variables={**NEW, "U": INT32 | SMALL},
+@op_kind("reshape", since=7, variables={**NEW, "U": SIGNED},
          x=need("T"), shape=need("U"))  # fmt: skip
 def reshape(operands: Operands) -> TensorType:
     """0 keeps an extent, -1 takes what is left."""
@@ -164,15 +164,14 @@ def reverse(operands: Operands) -> TensorType:
 
 @op_kind("reverse_sequence", variables=OLD, x=need("T"), lengths=need(INT32),
          seq_axis=option(INT32, 0), batch_axis=option(INT32, 0))  # fmt: skip
-@op_kind("reverse_sequence", since=7, variables={**NEW, "U": INT32 | SMALL}, x=need("T"),
+@op_kind("reverse_sequence", since=7, variables={**NEW, "U": SIGNED}, x=need("T"),
          lengths=need("U"), seq_axis=option(INT32, 0), batch_axis=option(INT32, 0))  # fmt: skip
 def reverse_sequence(operands: Operands) -> TensorType:
     x = operands.x
     batch = axis_of(operands.batch_axis.known, x.rank)
     axis_of(operands.seq_axis.known, x.rank)
-    lengths = operands.lengths.shape
-    if len(lengths) != 1 or None not in (lengths[0], x.shape[batch]) != lengths[0]:
-        pass
+    if not compatible(operands.lengths.shape, (x.shape[batch],)):
+        raise SpecError(f"lengths is {operands.lengths.type}; axis {batch} of {x.type} needs one")
     return x.tensor
 
 
@@ -206,7 +205,7 @@ def to_space(operands: Operands) -> TensorType:
 
 
 @op_kind("space_to_depth", x=need("T"), block_size=const(INT32))
-@op_kind("pixel_unshuffle", since=6, x=need("T"), downscale_factor=const(INT32 | {"uint32"}))
+@op_kind("pixel_unshuffle", since=6, x=need("T"), downscale_factor=const(frozenset({"uint32"})))
 def to_depth(operands: Operands) -> TensorType:
     block = getattr(operands, "block_size", None) or operands.downscale_factor
     n, c, h, w = _maps(operands.x)

@@ -29,9 +29,9 @@ from mlferry.programs.definitions import (
 from mlferry.programs.reshaping.definition import vector
 from mlferry.programs.types import TensorType
 
-_FACTOR = frozenset({"fp32", "int32"})
+_FACTOR = {"F": frozenset({"fp32", "int32"})}
 _FP32 = frozenset({"fp32"})
-_INDICES = INT32 | SMALL | {"uint32"}
+_INDICES = INT32 | {"int16", "uint16", "uint32"}
 SAMPLINGS = ("DEFAULT", "STRICT_ALIGN_CORNERS", "ALIGN_CORNERS", "OFFSET_CORNERS",
              "UNALIGN_CORNERS")  # fmt: skip
 COORDINATES = ("unnormalized", "normalized_minus_one_to_one", "normalized_zero_to_one")
@@ -73,21 +73,26 @@ def grown(extent: Extent, factor: float) -> Extent:
     return None if extent is None else math.floor(extent * factor)
 
 
-@op_kind("upsample_nearest_neighbor", x=need("T"), scale_factor_height=option(_FACTOR, 1),
-         scale_factor_width=option(_FACTOR, 1))  # fmt: skip
+@op_kind("upsample_nearest_neighbor", variables=_FACTOR, x=need("T"),
+         scale_factor_height=option("F", 1), scale_factor_width=option("F", 1))  # fmt: skip
 @op_kind(
     "upsample_bilinear",
+    variables=_FACTOR,
     x=need("T"),
-    scale_factor_height=option(_FACTOR, 1),
-    scale_factor_width=option(_FACTOR, 1),
+    scale_factor_height=option("F", 1),
+    scale_factor_width=option("F", 1),
     align_corners=option(BOOL, default=True),
 )
-@op_kind("upsample_bilinear", since=6, x=need("T"), scale_factor_height=option(_FACTOR, 1),
-         scale_factor_width=option(_FACTOR, 1), align_corners=option(BOOL, default=True),
-         half_pixel_centers=option(BOOL))  # fmt: skip
+@op_kind("upsample_bilinear", since=6, variables=_FACTOR, x=need("T"),
+         scale_factor_height=option("F", 1), scale_factor_width=option("F", 1),
+         align_corners=option(BOOL, default=True), half_pixel_centers=option(BOOL))  # fmt: skip
 def upsample(operands: Operands) -> TensorType:
     x = _image(operands.x)
     height, width = x.shape[-2:]
+    for name in ("scale_factor_height", "scale_factor_width"):
+        factor = getattr(operands, name).known
+        if not 0 < factor < math.inf:
+            raise SpecError(f"{name} is {factor}")
     size = (
         grown(height, operands.scale_factor_height.known),
         grown(width, operands.scale_factor_width.known),
@@ -122,7 +127,7 @@ def resize_to(operands: Operands) -> TensorType:
 
 
 @op_kind("resize", since=7, variables={"T": NUMBERS}, x=need("T"), shape=need(_INDICES),
-         resized_dims=const(frozenset({"uint32", "int32"})),
+         resized_dims=const(frozenset({"uint32"})),
          interpolation_mode=option(STRING, "LINEAR"),
          sampling_mode=option(STRING, "DEFAULT"))  # fmt: skip
 def resize(operands: Operands) -> TensorType:
@@ -177,7 +182,7 @@ def crop_resize(operands: Operands) -> TensorType:
 
 
 @op_kind("crop_resize", since=7,
-         variables={"B": FLOATS | INT32, "I": frozenset({"uint16", "int32"})},
+         variables={"B": FLOATS | {"uint16"}, "I": frozenset({"uint16", "int32"})},
          x=need("T"), boxes=need("B"), box_indices=maybe("I"), target_height=option(INT32, 1),
          target_width=option(INT32, 1), normalized_coordinates=option(BOOL, default=False),
          spatial_scale=option(_FP32, 1.0),

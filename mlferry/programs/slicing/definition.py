@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mlferry.errors import SpecError
-from mlferry.numerics.shapes import Extent, axis_of
+from mlferry.numerics.shapes import Extent, axis_of, show
 from mlferry.programs.definitions import (
     ANY,
     BOOL,
     INT32,
     NUMBERS,
-    SMALL,
+    SIGNED,
     Operand,
     Operands,
     const,
@@ -20,10 +20,10 @@ from mlferry.programs.definitions import (
     option,
 )
 from mlferry.programs.reshaping.definition import vector
-from mlferry.programs.types import TensorType
+from mlferry.programs.types import TensorType, compatible
 
 OLD = {"T": NUMBERS | BOOL}
-NEW = {"T": ANY, "U": INT32 | SMALL}
+NEW = {"T": ANY, "U": SIGNED}
 
 
 def masked(given: object, rank: int) -> tuple[bool, ...]:
@@ -81,7 +81,9 @@ def _known(operand: Operand, rank: int) -> Sequence[int | None]:
          end=need("U"), stride=option("U"), begin_mask=option(BOOL), end_mask=option(BOOL),
          squeeze_mask=option(BOOL))  # fmt: skip
 def slice_update(operands: Operands) -> TensorType:
-    _sliced(operands, drop=True)
+    wanted = _sliced(operands, drop=True)
+    if not compatible(operands.update.shape, wanted):
+        raise SpecError(f"update is {operands.update.type}; the shape {show(wanted)} is needed")
     return operands.x.tensor
 
 
@@ -102,8 +104,8 @@ def slice_by_size(operands: Operands) -> TensorType:
     return TensorType(x.dtype, tuple(shape))
 
 
-@op_kind("sliding_windows", variables=OLD, x=need("T"), axis=const(INT32), size=const(INT32),
-         stride=option(INT32, 1))  # fmt: skip
+@op_kind("sliding_windows", variables={"T": NUMBERS}, x=need("T"), axis=const(INT32),
+         size=const(INT32), stride=option(INT32, 1))  # fmt: skip
 @op_kind("sliding_windows", since=7, variables=NEW, x=need("T"), axis=const(INT32),
          size=const(INT32), stride=option(INT32, 1))  # fmt: skip
 def sliding_windows(operands: Operands) -> TensorType:

@@ -88,6 +88,8 @@ class ProgramEvaluator:
             raise PredictionError(
                 "the model has a state: state = model.make_state(), and model.predict(data, state)"
             )
+        if state is not None and not self.session.states:
+            raise UnsupportedModelError("the model has no state: model.predict(data)")
         made = self.session.run(self.values(data), list(self._outputs), state)
         return {name: _shown(name, made[name], kind) for name, kind in self._outputs.items()}
 
