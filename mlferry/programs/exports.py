@@ -105,18 +105,6 @@ class Call:
     states: Cells | None = field(default=None)
 
     @property
-    def shape(self) -> Shape:
-        """The shape of the first output.
-
-        Raises:
-            CannotExpressError: not even its rank is known.
-        """
-        kind = self.outputs[0]
-        if not isinstance(kind, TensorType) or kind.shape is None:
-            raise refuse("the rank of its output is not known")
-        return kind.shape
-
-    @property
     def made(self) -> str:
         """The type in which the first output is computed."""
         return carrier_of(self.outputs[0])

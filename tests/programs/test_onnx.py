@@ -11,20 +11,20 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
-pytest.importorskip("onnx")
+import mlferry
+from mlferry.errors import ExportError, SpecError, UnsupportedOperationsError
+from mlferry.layers.builder import Builder
+from mlferry.programs.definitions import DEFINITIONS
+from mlferry.programs.exports import EXPORTS
+
+onnx = pytest.importorskip("onnx")
 ort = pytest.importorskip("onnxruntime")
 logging.getLogger("coremltools").setLevel(logging.ERROR)
 ct = pytest.importorskip("coremltools")
 
-from coremltools.converters.mil import Builder as mb  # noqa: E402
-from coremltools.converters.mil.mil import types  # noqa: E402
-from coremltools.converters.mil.mil.program import get_new_symbol  # noqa: E402
-
-import mlferry  # noqa: E402
-from mlferry.errors import ExportError, SpecError, UnsupportedOperationsError  # noqa: E402
-from mlferry.programs.definitions import DEFINITIONS  # noqa: E402
-from mlferry.programs.exports import EXPORTS  # noqa: E402
-
+mb = ct.converters.mil.Builder
+types = ct.converters.mil.mil.types
+get_new_symbol = ct.converters.mil.mil.program.get_new_symbol
 Array = np.ndarray[Any, Any]
 Given = Mapping[str, Array]
 RNG = np.random.default_rng(20)
@@ -77,7 +77,6 @@ def package(
 
 def exported(path: Path, given: Given, **options: Any) -> dict[str, Array]:
     """What the exported graph gives."""
-    onnx = pytest.importorskip("onnx")
     message = mlferry.export_onnx(mlferry.MLModel(path), **options)
     onnx.checker.check_model(message, full_check=True)
     settings = ort.SessionOptions()
@@ -676,7 +675,7 @@ def test_shapes_that_do_not_fit(tmp_path: Path, shapes: Any, message: str) -> No
 
 
 def stateful(folder: Path) -> Path:
-    @mb.program(
+    @mb.program(  # type: ignore[untyped-decorator]
         input_specs=[mb.TensorSpec((1,)), mb.StateTensorSpec((3,), dtype=types.fp16)],
         opset_version=TARGETS[8],
     )
@@ -733,8 +732,9 @@ def test_functions(tmp_path: Path) -> None:
     described_by.default_function_name = "twice"
     both = tmp_path / "both.mlpackage"
     ct.utils.save_multifunction(described_by, str(both))
-    for name, factor in (("twice", 2), ("thrice", 3), (None, 2)):
-        model = mlferry.MLModel(both, function_name=name, engine="onnxruntime")
+    rows: list[tuple[str | None, int]] = [("twice", 2), ("thrice", 3), (None, 2)]
+    for chosen, factor in rows:
+        model = mlferry.MLModel(both, function_name=chosen, engine="onnxruntime")
         (made,) = model.predict({"x": X}).values()
         np.testing.assert_allclose(made, factor * X, rtol=1e-6)
         session = ort.InferenceSession(mlferry.export_onnx(model).SerializeToString())
@@ -759,7 +759,7 @@ def test_states_in_another_precision(tmp_path: Path) -> None:
 def test_images(tmp_path: Path, layout: str) -> None:
     channels = 1 if layout == "GRAYSCALE" else 3
 
-    @mb.program(input_specs=[mb.TensorSpec((1, channels, 4, 5))], opset_version=TARGETS[7])
+    @mb.program(input_specs=[mb.TensorSpec((1, channels, 4, 5))], opset_version=TARGETS[7])  # type: ignore[untyped-decorator]
     def program(image: Any) -> Any:
         return mb.reduce_sum(x=mb.square(x=image), axes=[2], keep_dims=False, name="sums")
 
@@ -793,7 +793,7 @@ def test_images(tmp_path: Path, layout: str) -> None:
 
 
 def classifier(folder: Path) -> Path:
-    @mb.program(input_specs=[mb.TensorSpec((1, 3))], opset_version=TARGETS[7])
+    @mb.program(input_specs=[mb.TensorSpec((1, 3))], opset_version=TARGETS[7])  # type: ignore[untyped-decorator]
     def program(x: Any) -> Any:
         return mb.softmax(x=mb.mul(x=x, y=2.0), axis=-1)
 
@@ -878,8 +878,6 @@ def test_all_that_cannot_be_expressed_is_named(tmp_path: Path) -> None:
 
 
 def test_a_network_has_no_precision(tmp_path: Path) -> None:
-    from mlferry.spec.builder import Builder
-
     builder = Builder()
     builder.input("x", (3,))
     builder.layer("activation", "y", ["x"], ["y"], ReLU={}, output_shapes=[(3,)])

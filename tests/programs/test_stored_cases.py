@@ -164,3 +164,74 @@ def test_values_are_those_of_the_source(cases: Path, part: int, engine: str) -> 
             wrong[base.name] = found
     assert {name: text for name, text in wrong.items() if name not in OTHERWISE} == {}
     assert {name: text for name, text in refused.items() if name not in REFUSED} == {}
+
+
+# ---- exported to ONNX ----------------------------------------------------------------------------
+
+NOT_EXPORTED = {
+    **REFUSED,
+    "mil-01822": "the rank of what fill makes is not known",
+    "mil-01825": "the rank of what fill makes is not known",
+}
+NUMBERS = {
+    "tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(int32)": np.int32,
+    "tensor(uint8)": np.uint8, "tensor(int8)": np.int8,
+}  # fmt: skip
+
+
+def exported_difference(base: Path) -> str:
+    """What is wrong with the ONNX model of a case; nothing where all is right."""
+    onnx, ort = pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
+    stored = np.load(base.with_suffix(".npz"))
+    meta = json.loads(str(stored["meta"]))
+    function = meta.get("function")
+    several = function not in (None, "", "main")
+    model = mlferry.MLModel(model_path(base), function_name=function if several else None)
+    atol, rtol = meta["atol"], meta["rtol"]
+    if meta.get("half") or is_half(model.spec):
+        atol, rtol = max(atol, 5e-2), max(rtol, 1e-2)
+    message = mlferry.export_onnx(model, pixels=bool(meta["images"]))
+    onnx.checker.check_model(message, full_check=True)
+    options = ort.SessionOptions()
+    options.log_severity_level, options.intra_op_num_threads = 4, 1
+    try:
+        session = ort.InferenceSession(message.SerializeToString(), options)
+        names = [each.name for each in session.get_outputs()]
+        types = {each.name: NUMBERS[each.type] for each in session.get_inputs()}
+        state = {
+            each.name: np.zeros(each.shape, types[each.name])
+            for each in session.get_inputs()
+            if f"{each.name}_out" in names
+        }
+        for step in range(meta["steps"]):
+            keys = [name for name in types if f"in{step}:{name}" in stored.files]
+            given = {name: np.atleast_1d(stored[f"in{step}:{name}"]) for name in keys}
+            feeds = {n: np.ascontiguousarray(x, types[n]) for n, x in given.items()} | state
+            made = dict(zip(names, session.run(None, feeds), strict=True))
+            state = {name: made[f"{name}_out"] for name in state}
+            for name, wanted in expected(stored, step):
+                if name not in made:  # the label of a classifier
+                    continue
+                found, value = made[name], wanted
+                if isinstance(wanted, dict):
+                    found, value = found.ravel(), np.array(list(wanted.values()))
+                if not close(found, value, atol, rtol):
+                    return f"{name} differs in step {step}"
+    except Exception as error:  # onnxruntime has classes of errors of its own
+        return f"onnxruntime: {error}"
+    return ""
+
+
+@pytest.mark.parametrize("part", range(PARTS))
+def test_exported_graphs_give_the_same(cases: Path, part: int) -> None:
+    bases = [path.with_suffix("") for path in sorted(cases.glob("*.npz"))]
+    wrong = {}
+    for base in bases[part::PARTS]:
+        try:
+            found = exported_difference(base)
+        except MlferryError as error:
+            found = str(error)
+        if found:
+            wrong[base.name] = found
+    left_out = {**NOT_EXPORTED, **OTHERWISE}
+    assert {name: text for name, text in wrong.items() if name not in left_out} == {}

@@ -13,7 +13,7 @@ from mlferry.errors import ExportError
 from mlferry.exporters.onnx import interface
 from mlferry.exporters.onnx.program import ProgramTranslation, block_of
 from mlferry.numerics.shapes import Shape
-from mlferry.onnx_graph.emitter import FLOAT, INT32
+from mlferry.onnx_graph.emitter import BOOL, FLOAT, INT32
 from mlferry.onnx_graph.graph import Extent, Port, import_onnx
 from mlferry.programs.arguments import arguments_of
 from mlferry.programs.definitions import OPSETS, definition_of
@@ -24,7 +24,7 @@ from mlferry.spec import features
 from mlferry.spec.proto import features_pb2 as ft, mil_pb2 as mil, model_pb2
 
 STATES = "mlferry.states"
-_CARRIERS = {"float32": FLOAT, "int32": INT32}
+_CARRIERS = {"float32": FLOAT, "int32": INT32, "bool": BOOL}
 
 
 @dataclass(frozen=True)
@@ -179,7 +179,7 @@ def _carried(t: ProgramTranslation, value: str, kind: TensorType) -> str:
     wanted = carrier_of(kind)
     if found != wanted:
         shape: Shape | None = t.e.shapes.get(value)
-        value = t.e.node("Cast", value, to={**_CARRIERS, "bool": 9}[wanted])
+        value = t.e.node("Cast", value, to=_CARRIERS[wanted])
         t.e.shapes[value] = shape
     exact = kind.dtype == "fp16" and port.dtype in ("float16", "uint8")
     return value if exact else t.rounded(value, kind.dtype)
@@ -191,7 +191,7 @@ def _carried(t: ProgramTranslation, value: str, kind: TensorType) -> str:
 def _add_outputs(t: ProgramTranslation, described: Any, asked: Asked) -> None:
     for feature in described.output:
         kind = feature.type.WhichOneof("Type")
-        if feature.name == described_label(described):
+        if feature.name == _label(described):
             continue
         value = t.value(feature.name)
         shape = t.e.shapes.get(value)
@@ -209,7 +209,7 @@ def _add_outputs(t: ProgramTranslation, described: Any, asked: Asked) -> None:
         _show(t, feature.name, value, dtype)
 
 
-def described_label(described: Any) -> str:
+def _label(described: Any) -> str:
     """The output that is the label of a classifier."""
     return str(getattr(described, "predictedFeatureName", ""))
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from mlferry.numerics.bits import unpacked
 from mlferry.numerics.shapes import axis_of
-from mlferry.onnx_graph.emitter import Emitter
+from mlferry.onnx_graph.emitter import FLOAT, INT32, Emitter
 from mlferry.programs.exports import Call, export
 from mlferry.programs.reshaping.definition import vector
 
@@ -66,7 +66,7 @@ def affine_dequantize(
 @export("constexpr_cast")
 def casted(emitter: Emitter, call: Call, source_val: Any, output_dtype: str) -> str:
     stored = emitter.constant(np.asarray(source_val).astype(np.float16), call.name)
-    return emitter.node("Cast", stored, to=1)
+    return emitter.node("Cast", stored, to=FLOAT)
 
 
 def _looked_up(emitter: Emitter, call: Call, codes: Array, table: Array) -> str:
@@ -78,7 +78,7 @@ def _looked_up(emitter: Emitter, call: Call, codes: Array, table: Array) -> str:
 def _codes(emitter: Emitter, call: Call, codes: Array) -> str:
     """Stored codes as what nodes compute with."""
     stored = emitter.constant(codes, call.name)
-    y = emitter.node("Cast", stored, to=6)
+    y = emitter.node("Cast", stored, to=INT32)
     emitter.shapes[y] = codes.shape
     return y
 
@@ -152,4 +152,4 @@ def blockwise(emitter: Emitter, call: Call, data: Array, scale: Array, offset: A
 
 def _floats(emitter: Emitter, x: str) -> str:
     """A stored constant as float32, by a node: it is not to be stored as that."""
-    return emitter.node("Cast", x, to=1)
+    return emitter.node("Cast", x, to=FLOAT)

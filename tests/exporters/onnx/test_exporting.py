@@ -484,7 +484,7 @@ def test_a_pipeline_says_how_to_export_its_networks() -> None:
     b.layer("multiply", "twice", ["y"], ["z"], alpha=2)
     b.output("z")
     pipeline = make_pipeline(first, mlferry.MLModel(b.model()))
-    with pytest.raises(ExportError, match="export its neural networks one by one") as error:
+    with pytest.raises(ExportError, match="networks and programs one by one") as error:
         mlferry.export_onnx(pipeline)
     assert "spec.pipeline.models" in str(error.value)
     x = normal(1, 3, 8, 8)
