@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlferry.errors import MlferryError, PredictionError, SpecError, context
-from mlferry.programs.definitions import OPSETS, Parameter, definition_of
+from mlferry.programs import sizes
+from mlferry.programs.definitions import OPSETS, Parameter, TypeRule, definition_of
 from mlferry.programs.kernels import KERNELS, Call, Kernel
 from mlferry.programs.types import DTYPES, StateType, TensorType, ValueType, type_of
 from mlferry.programs.values import Weights, value_of
@@ -82,6 +83,7 @@ class Operation:
         raw: whether the kernel gets float16 as it is.
         blocks: the plans of its blocks.
         last: values that nobody reads afterwards.
+        rule: tells the sizes of results, where they are known only while it runs.
     """
 
     call: Call
@@ -92,6 +94,7 @@ class Operation:
     raw: bool
     blocks: tuple[Plan, ...] = ()
     last: tuple[str, ...] = ()
+    rule: TypeRule | None = None
 
     def __str__(self) -> str:
         return f"{self.call.op} {self.call.name!r}"
@@ -283,6 +286,8 @@ class ProgramSession:
             blocks = [self._block(plan, scope) for plan in operation.blocks]
             call = Call(call.op, call.name, call.opset, call.outputs, blocks, call.random)
         try:
+            if operation.rule is not None:
+                sizes.check(operation.rule, arguments)
             made = operation.kernel(call, **arguments)
         except MlferryError as error:
             error.add_context(f"running {operation}")
@@ -385,7 +390,8 @@ class _Planner:
             if name not in arguments:
                 fixed[name] = parameter.default
         blocks = tuple(self.plan(inner, known) for inner in message.blocks)
-        operation = Operation(call, entry.value, fixed, moving, outputs, raw, blocks)
+        rule = None if sizes.are_known(types) or blocks else definition.rule
+        operation = Operation(call, entry.value, fixed, moving, outputs, raw, blocks, rule=rule)
         if message.type.startswith("constexpr_") and not moving:
             value = self._evaluated(operation)
             for name, each in zip(outputs, value, strict=False):

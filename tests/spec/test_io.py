@@ -135,7 +135,7 @@ def test_missing_file(tmp_path: Path) -> None:
 
 
 def test_folder(tmp_path: Path) -> None:
-    with pytest.raises(ModelFileError, match=r"is a folder\. An .mlpackage holds an ML Program"):
+    with pytest.raises(ModelFileError, match=r"is a folder without a Manifest\.json"):
         io.load_spec(tmp_path)
 
 
