@@ -544,5 +544,5 @@ def _agree(said: ValueType, made: ValueType) -> bool:
     if isinstance(said, ListType) and isinstance(made, ListType):
         return _agree(said.element, made.element)
     if isinstance(said, DictionaryType) and isinstance(made, DictionaryType):
-        return _agree(said.key, made.key)
+        return _agree(said.key, made.key) and _agree(said.value, made.value)
     return type(said) is type(made)
