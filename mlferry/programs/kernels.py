@@ -22,7 +22,8 @@ Kernel = Callable[..., Any]
 
 KERNELS: RoomRegistry[Kernel] = RoomRegistry("kernel of a program op", PROGRAMS, "kernel")
 kernel = KERNELS.register
-"""Registers kernels: `kernel("relu")`. Options: `raw=True` gets values of float16 as they are."""
+"""Registers kernels: `kernel("relu")`. Options: `raw=True` gets values of float16 as they are, and
+`moves=True` in either type: it only moves values, and its results are not rounded again."""
 
 
 @dataclass(frozen=True)

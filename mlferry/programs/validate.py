@@ -102,6 +102,7 @@ def _ends(function: mil.Function, described: Any) -> Problems:
     block = function.block_specializations.get(function.opset)
     given = {value.name: value for value in function.inputs}
     states = {feature.name for feature in described.state}
+    yield from _apart(described, states)
     for feature in (*described.input, *described.state):
         value = given.get(feature.name)
         if value is None:
@@ -129,6 +130,16 @@ def _ends(function: mil.Function, described: Any) -> Problems:
         name = getattr(described, field_name)
         if name and name not in shown:
             yield warning(f"{field_name} {name!r} is no output")
+
+
+def _apart(described: Any, states: set[str]) -> Problems:
+    """Inputs and states are described apart."""
+    for feature in described.input:
+        if feature.type.WhichOneof("Type") == "stateType" or feature.name in states:
+            yield error(f"the state {feature.name!r} is described among the inputs")
+    for feature in described.state:
+        if feature.type.WhichOneof("Type") != "stateType":
+            yield error(f"{feature.name!r} is described among the states, and not as one")
 
 
 def _types_of(block: mil.Block) -> dict[str, ValueType]:
@@ -533,5 +544,5 @@ def _agree(said: ValueType, made: ValueType) -> bool:
     if isinstance(said, ListType) and isinstance(made, ListType):
         return _agree(said.element, made.element)
     if isinstance(said, DictionaryType) and isinstance(made, DictionaryType):
-        return _agree(said.key, made.key)
+        return _agree(said.key, made.key) and _agree(said.value, made.value)
     return type(said) is type(made)

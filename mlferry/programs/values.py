@@ -137,7 +137,12 @@ def _immediate(kind: ValueType, message: mil.Value.ImmediateValue, weights: Weig
     if isinstance(kind, TensorType) and found == "tensor":
         return _tensor(kind, message.tensor)
     if isinstance(kind, ListType) and found == "list":
-        return [value_of(each, weights) for each in message.list.values]
+        values = message.list.values
+        if kind.length not in (len(values), None):
+            raise SpecError(f"a constant of type {kind} has {len(values)} values")
+        if any(type_of(each.type) != kind.element for each in values):
+            raise SpecError(f"a constant of type {kind} has values of another type")
+        return [value_of(each, weights) for each in values]
     if isinstance(kind, TupleType) and found == "tuple":
         return tuple(value_of(each, weights) for each in message.tuple.values)
     if isinstance(kind, DictionaryType) and found == "dictionary":

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from mlferry.errors import MlferryError, PredictionError, SpecError, context
 from mlferry.numerics import half
+from mlferry.programs import sizes
 from mlferry.programs.arguments import Argument, arguments_of, name_of
-from mlferry.programs.definitions import OPSETS, definition_of
+from mlferry.programs.definitions import OPSETS, TypeRule, definition_of
 from mlferry.programs.kernels import KERNELS, Call, Kernel
 from mlferry.programs.types import DTYPES, StateType, TensorType, ValueType, type_of
 from mlferry.programs.values import Weights, value_of
@@ -63,8 +64,10 @@ class Operation:
         moving: the others.
         outputs: the names of its values.
         raw: whether the kernel gets float16 as it is.
+        moves: whether it only moves values, so that those of float16 need no rounding.
         blocks: the plans of its blocks.
         last: values that nobody reads afterwards.
+        rule: tells the sizes of results, where they are known only while it runs.
     """
 
     call: Call
@@ -75,6 +78,8 @@ class Operation:
     raw: bool
     blocks: tuple[Plan, ...] = ()
     last: tuple[str, ...] = ()
+    rule: TypeRule | None = None
+    moves: bool = False
 
     def __str__(self) -> str:
         return f"{self.call.op} {self.call.name!r}"
@@ -260,10 +265,9 @@ class ProgramSession:
     def _operate(self, operation: Operation, scope: Scope) -> None:
         arguments = dict(operation.fixed)
         for name, argument in operation.moving.items():
-            find = scope.find if operation.raw else scope.find_wide
-            wide = _narrowed if operation.raw else _widened
+            find = _READS[operation.raw, operation.moves]
             values = [
-                wide(constant) if key is None else find(key)
+                find(constant if key is None else scope.kept(key))
                 for key, constant in zip(argument.names, argument.constants, strict=True)
             ]
             arguments[name] = values if argument.many else values[0]
@@ -272,6 +276,8 @@ class ProgramSession:
             blocks = [self._block(plan, scope) for plan in operation.blocks]
             call = Call(call.op, call.name, call.opset, call.outputs, blocks, call.random)
         try:
+            if operation.rule is not None:
+                sizes.check(operation.rule, arguments)
             made = operation.kernel(call, **arguments)
         except MlferryError as error:
             error.add_context(f"running {operation}")
@@ -301,7 +307,7 @@ class ProgramSession:
         array = np.asarray(value)
         if self._half and kind.dtype == "fp16" and array.dtype in _WIDE:
             self._check_fits(operation, kind, array)
-            return Rounded(half.rounded(array))
+            return Rounded(array if operation.moves else half.rounded(array))
         return self._fitted(operation, kind, array)
 
     def _fitted(self, maker: object, kind: TensorType, array: Array) -> Array:
@@ -327,13 +333,10 @@ class Scope:
         Raises:
             PredictionError: nothing has made it.
         """
-        return _narrowed(self._kept(name))
+        return _narrowed(self.kept(name))
 
-    def find_wide(self, name: str) -> Any:
-        """The same, where one of float16 comes as float32."""
-        return _widened(self._kept(name))
-
-    def _kept(self, name: str) -> Any:
+    def kept(self, name: str) -> Any:
+        """A value as it was made: one of float16 may be `Rounded`."""
         scope: Scope | None = self
         while scope is not None:
             if name in scope.values:
@@ -361,6 +364,18 @@ def _widened(value: Any) -> Any:
     if isinstance(value, list):
         return [_widened(each) for each in value]
     return value
+
+
+def _moved(value: Any) -> Any:
+    return value.wide if isinstance(value, Rounded) else value
+
+
+# How a kernel gets the values that it reads, by whether it is raw and whether it moves them only.
+_READS: Mapping[tuple[bool, bool], Callable[[Any], Any]] = {
+    (False, False): _widened,
+    (True, False): _narrowed,
+    (True, True): _moved,
+}
 
 
 def _fits(shape: tuple[int, ...], kind: TensorType) -> bool:
@@ -403,14 +418,18 @@ class _Planner:
         entry = KERNELS.find(message.type, self._opset)
         if entry is None:
             raise SpecError(f"there is no kernel for {message.type}")
-        raw = bool(entry.options.get("raw"))
+        moves = bool(entry.options.get("moves"))
+        raw = moves or bool(entry.options.get("raw"))
         fixed = {name: _fixed(a, raw) for name, a in arguments.items() if a.is_constant}
         moving = {name: a for name, a in arguments.items() if not a.is_constant}
         for name, parameter in definition.parameters.items():
             if name not in arguments:
                 fixed[name] = parameter.default
         blocks = tuple(self.plan(inner, known) for inner in message.blocks)
-        operation = Operation(call, entry.value, fixed, moving, outputs, raw, blocks)
+        rule = None if sizes.are_known(types) or blocks else definition.rule
+        operation = Operation(
+            call, entry.value, fixed, moving, outputs, raw, blocks, rule=rule, moves=moves
+        )
         if message.type.startswith("constexpr_") and not moving:
             value = self._evaluated(operation)
             for name, each in zip(outputs, value, strict=False):

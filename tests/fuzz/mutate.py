@@ -111,13 +111,14 @@ def protobuf(cls: Callable[[], Any], times: tuple[int, ...] = (1, 1, 1, 2, 4)) -
         top.ParseFromString(data)
         for _ in range(rng.choice(times)):
             every = messages(top)
-            _edit(rng.choice(every), every, rng)
+            edit(rng.choice(every), every, rng)
         return bytes(top.SerializeToString())
 
     return mutate
 
 
-def _edit(message: Any, every: list[Any], rng: random.Random) -> None:
+def edit(message: Any, every: list[Any], rng: random.Random) -> None:
+    """Set, clear or repeat a field of a message; other messages may take its place."""
     filled = [field for field, _ in message.ListFields()]
     # what is there already matters more than what is not
     fields = filled if filled and rng.random() < 0.7 else list(message.DESCRIPTOR.fields)

@@ -57,6 +57,8 @@ def outcome(name: str, data: bytes, seconds: float | None = None) -> str:
     try:
         READERS[name].read(data)
     except MlferryError as error:
+        if isinstance(error.__cause__, MemoryError):
+            return f"FAULT: MemoryError: {str(error)[:200]}"
         return type(error).__name__
     except Hang:
         lines = traceback.format_exc().splitlines()

@@ -334,7 +334,7 @@ class ProgramTranslation:
         entry = KERNELS.find(message.type, self._opset)
         if entry is None:
             raise refuse("there is no kernel for it")
-        raw = bool(entry.options.get("raw"))
+        raw = bool(entry.options.get("raw") or entry.options.get("moves"))
         given = {name: parameter.default for name, parameter in definition.parameters.items()}
         for name, argument in arguments.items():
             values = [value if raw else _widened(value) for value in argument.constants]

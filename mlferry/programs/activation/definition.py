@@ -6,6 +6,7 @@ from mlferry.errors import SpecError
 from mlferry.programs.definitions import FLOATS, STRING, Operands, const, need, op_kind, option
 from mlferry.programs.types import TensorType
 
+GELU_MODES = ("EXACT", "SIGMOID_APPROXIMATION", "TANH_APPROXIMATION")
 MIXED = {"U": FLOATS}  # from opset 7 on, parameters may be of another precision than x
 
 
@@ -17,9 +18,15 @@ MIXED = {"U": FLOATS}  # from opset 7 on, parameters may be of another precision
          x=need("T"), alpha=const("T"), beta=const("T"))  # fmt: skip
 @op_kind("clamped_relu", "linear_activation", "scaled_tanh", "sigmoid_hard", since=7,
          variables=MIXED, x=need("T"), alpha=const("U"), beta=const("U"))  # fmt: skip
-@op_kind("gelu", x=need("T"), mode=option(STRING, "EXACT"))
 def same(operands: Operands) -> TensorType:
     """What comes out has the type of what goes in."""
+    return operands.x.tensor
+
+
+@op_kind("gelu", x=need("T"), mode=option(STRING, "EXACT"))
+def gelu(operands: Operands) -> TensorType:
+    if operands.mode.known not in GELU_MODES:
+        raise SpecError(f"mode is {operands.mode.known!r}; possible are {', '.join(GELU_MODES)}")
     return operands.x.tensor
 
 

@@ -19,7 +19,7 @@ from mlferry.programs.definitions import (
     several,
 )
 from mlferry.programs.reshaping.definition import vector
-from mlferry.programs.types import TensorType
+from mlferry.programs.types import TensorType, compatible
 
 _ELEMENTS = {"T": NUMBERS | BOOL}
 
@@ -38,6 +38,8 @@ def concat(operands: Operands) -> TensorType:
             i == axis or a == b or None in (a, b)
             for i, (a, b) in enumerate(zip(value.shape, first.shape, strict=True))
         )
+        if operands.interleave.known:
+            fits = compatible(value.shape, first.shape)
         if not fits or value.dtype != first.dtype:
             raise SpecError(f"{first.type} and {value.type} cannot be joined along axis {axis}")
     shape = tuple(

@@ -20,7 +20,7 @@ def _checked(shape: Ints, size: int = 4) -> Ints:
     return shape
 
 
-@kernel("concat", raw=True)
+@kernel("concat", moves=True)
 def concat(call: Call, values: list[Array], axis: int, interleave: bool) -> Array:
     if not interleave:
         return np.concatenate([np.atleast_1d(value) for value in values], axis)
@@ -29,12 +29,12 @@ def concat(call: Call, values: list[Array], axis: int, interleave: bool) -> Arra
     return stacked.reshape(*stacked.shape[:axis], -1, *stacked.shape[axis + 2 :])
 
 
-@kernel("stack", raw=True)
+@kernel("stack", moves=True)
 def stack(call: Call, values: list[Array], axis: int) -> Array:
     return np.stack(values, axis)
 
 
-@kernel("split", raw=True)
+@kernel("split", moves=True)
 def split(
     call: Call, x: Array, num_splits: int | None, split_sizes: Ints | None, axis: int
 ) -> tuple[Array, ...]:
@@ -44,14 +44,14 @@ def split(
     return tuple(np.split(x, num_splits or 1, axis))
 
 
-@kernel("tile", raw=True)
+@kernel("tile", moves=True)
 def tile(call: Call, x: Array, reps: Array) -> Array:
     counts = tuple(int(n) for n in np.ravel(reps))
     _checked((x.size, *counts))
     return np.tile(x, counts)
 
 
-@kernel("pad", raw=True)
+@kernel("pad", moves=True)
 def pad(call: Call, x: Array, pad: Array, mode: str, constant_val: Any) -> Array:
     amounts = np.ravel(pad).astype(int).reshape(-1, 2).tolist()
     widths = [(0, 0)] * (x.ndim - len(amounts)) + [tuple(pair) for pair in amounts]
@@ -65,7 +65,7 @@ def fill(call: Call, shape: Array, value: Any) -> Array:
     return np.full(_checked(tuple(int(n) for n in np.ravel(shape))), value)
 
 
-@kernel("fill_like", raw=True)
+@kernel("fill_like", moves=True)
 def fill_like(call: Call, ref_tensor: Array, value: Any) -> Array:
     return np.full(ref_tensor.shape, value)
 
@@ -77,7 +77,7 @@ def range_1d(call: Call, end: Array, start: Array, step: Array) -> Array:
     return np.arange(first, last, by)
 
 
-@kernel("band_part", raw=True)
+@kernel("band_part", moves=True)
 def band_part(call: Call, x: Array, lower: int, upper: int) -> Array:
     """Below the diagonal `lower` bands stay, above it `upper`; all where negative."""
     rows, columns = np.ogrid[: x.shape[-2], : x.shape[-1]]

@@ -66,6 +66,11 @@ def lut(operands: Operands) -> TensorType:
     return TensorType(table.dtype, shape)
 
 
+def _row(data: Operand) -> None:
+    if data.rank != 1:
+        raise SpecError(f"what is not zero is {data.type}; it has one axis")
+
+
 def _entries_fit(table: Operand, indices: Operand) -> None:
     """A table has an entry for every index that its bits can say."""
     bits = DTYPES[indices.dtype].bits
@@ -102,6 +107,7 @@ def packed_sparse(operands: Operands) -> TensorType:
 @op_kind("constexpr_sparse_to_dense", since=8, nonzero_data=const(_TABLE | _CODES),
          mask=const(frozenset({"uint1"})))  # fmt: skip
 def sparse(operands: Operands) -> TensorType:
+    _row(operands.nonzero_data)
     return TensorType(operands.nonzero_data.dtype, operands.mask.shape)
 
 
@@ -140,6 +146,7 @@ def lut_to_sparse(operands: Operands) -> tuple[TensorType, ...]:
     axis = None if operands.vector_axis is None else operands.vector_axis.known
     shape = looked_up(mask.shape, table.shape, axis)
     _entries_fit(table, operands.indices_nonzero_data)
+    _row(operands.indices_nonzero_data)
     count = operands.indices_nonzero_data.shape[0]
     total = None if count is None else count * (table.shape[-1] or 1)
     return TensorType("uint1", shape), TensorType(table.dtype, (total,))
@@ -151,5 +158,6 @@ def lut_to_sparse(operands: Operands) -> tuple[TensorType, ...]:
 def sparse_blockwise(operands: Operands) -> tuple[TensorType, ...]:
     """A mask, and what is not zero."""
     mask = operands.data_mask
+    _row(operands.nonzero_data)
     _blocks_fit(operands, operands.nonzero_data, mask.shape)
     return mask.tensor, TensorType(operands.scale.dtype, operands.nonzero_data.shape)

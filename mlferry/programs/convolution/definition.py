@@ -220,5 +220,8 @@ def pool(operands: Operands) -> TensorType:
     if not 3 <= x.rank <= 5 or len(kernel) != x.rank - 2:
         raise SpecError(f"x is {x.type} and kernel_sizes {list(kernel)}")
     window = _window(operands, kernel)
+    ends = zip(window.pads[::2], window.pads[1::2], strict=True)
+    if operands.ceil_mode.known and any(begin != end for begin, end in ends):
+        raise SpecError(f"with ceil_mode both ends are padded alike, not {list(window.pads)}")
     size = slid(window, x.shape[2:], ceil=operands.ceil_mode.known)
     return TensorType(x.dtype, (*x.shape[:2], *size))

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from mlferry import limits
 from mlferry.numerics import convolution
 from mlferry.programs.convolution.definition import slid, sliding, widened
 from mlferry.programs.kernels import Array, Call, kernel
 from mlferry.programs.reshaping.definition import vector
 
 Ints = tuple[int, ...]
+
+
+def _check_padded(x: Array, edges: Sequence[tuple[int, int]]) -> None:
+    """Refuse padding that takes too much memory, however little comes out."""
+    extents = zip(x.shape[2:], edges, strict=True)
+    limits.check_blob((*x.shape[:2], *(n + sum(edge) for n, edge in extents)))
 
 
 def _with_bias(y: Array, bias: Array | None) -> Array:
@@ -32,6 +40,7 @@ def conv(
 ) -> Array:
     window = sliding(weight.shape[2:], strides, dilations, pad_type, pad)
     edges = window.edges(x.shape[2:])
+    _check_padded(x, edges)
     y = convolution.convolve(x, weight, window.strides, window.dilations, edges, groups)
     return _with_bias(y, bias)
 
@@ -54,6 +63,7 @@ def conv_transpose(
     size = [extent or 0 for extent in widened(window, x.shape[2:])]
     axes = zip(x.shape[2:], window.strides, window.spans, strict=True)
     full = [(n - 1) * stride + span for n, stride, span in axes]
+    limits.check_blob((x.shape[0], weight.shape[1] * groups, *full))
     if output_shape is not None:
         size = list(vector(output_shape)[2:])
     if pad_type == "same_lower":
@@ -87,6 +97,7 @@ def pool(
         (begin, max(end, (n - 1) * stride + span - extent - begin))
         for n, stride, span, extent, (begin, end) in axes
     ]
+    _check_padded(x, reach)
     largest = call.op == "max_pool"
     combine, filler = (np.maximum, -np.inf) if largest else (np.add, 0.0)
     source = np.square(x) if call.op == "l2_pool" else x

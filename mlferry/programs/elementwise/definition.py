@@ -39,6 +39,13 @@ def same(operands: Operands) -> TensorType:
     return operands.x.tensor
 
 
+@op_kind("clip", since=7, x=need("T"), alpha=const("T"), beta=const("T"))
+def clip(operands: Operands) -> TensorType:
+    if operands.alpha.known >= operands.beta.known:
+        raise SpecError(f"alpha {operands.alpha.known} is not below beta {operands.beta.known}")
+    return operands.x.tensor
+
+
 @op_kind("cast", x=need(_CAST), dtype=const(STRING))
 @op_kind("cast", since=7, x=need(_CAST | SMALL), dtype=const(STRING))
 def cast(operands: Operands) -> TensorType:

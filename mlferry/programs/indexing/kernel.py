@@ -30,7 +30,7 @@ def _inside(indices: Array, extent: int) -> Array:
     return np.where(wide < 0, wide + extent, wide)
 
 
-@kernel("gather", raw=True)
+@kernel("gather", moves=True)
 def gather(
     call: Call,
     x: Array,
@@ -54,7 +54,7 @@ def _points(shape: tuple[int, ...], indices: Array) -> tuple[Array, ...]:
     return tuple(_inside(column, n) for column, n in zip(columns, shape, strict=False))
 
 
-@kernel("gather_nd", raw=True)
+@kernel("gather_nd", moves=True)
 def gather_nd(
     call: Call, x: Array, indices: Array, batch_dims: int = 0, validate_indices: bool = False
 ) -> Array:
@@ -66,7 +66,7 @@ def gather_nd(
     return np.stack(parts).reshape(*outer, *parts[0].shape)
 
 
-@kernel("gather_along_axis", raw=True)
+@kernel("gather_along_axis", moves=True)
 def gather_along_axis(
     call: Call, x: Array, indices: Array, axis: int, validate_indices: bool = False
 ) -> Array:

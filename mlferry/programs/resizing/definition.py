@@ -195,6 +195,11 @@ def crop_boxes(operands: Operands) -> TensorType:
         raise SpecError(f"x is {x.type} and boxes {boxes.type}; (N, 4) is needed")
     _one_of(operands.box_coordinate_mode, "box_coordinate_mode", BOX_CODINGS)
     _one_of(operands.sampling_mode, "sampling_mode", SAMPLINGS)
+    indices, batch = operands.box_indices, x.shape[0]
+    if indices is not None and indices.value is not None and batch is not None:
+        wrong = [index for index in vector(indices.known) if not 0 <= index < batch]
+        if wrong:
+            raise SpecError(f"box_indices has {wrong[0]}; x has {batch} images")
     size = (operands.target_height.known, operands.target_width.known)
     return TensorType(x.dtype, (boxes.shape[0], x.shape[1], *size))
 

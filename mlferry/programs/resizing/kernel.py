@@ -107,7 +107,7 @@ def resize(
     return _bilinear(x.astype(np.float32), whole, sampling_mode)
 
 
-@kernel("crop", raw=True)
+@kernel("crop", moves=True)
 def crop(call: Call, x: Array, crop_height: Any, crop_width: Any) -> Array:
     (top, bottom), (left, right) = vector(crop_height), vector(crop_width)
     return x[..., top : x.shape[-2] - bottom, left : x.shape[-1] - right]

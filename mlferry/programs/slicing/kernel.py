@@ -32,7 +32,7 @@ def _index(x: Array, begin: Any, end: Any, stride: Any, masks: tuple[Any, Any, A
     return tuple(index)
 
 
-@kernel("slice_by_index", raw=True)
+@kernel("slice_by_index", moves=True)
 def slice_by_index(
     call: Call,
     x: Array,
@@ -46,7 +46,7 @@ def slice_by_index(
     return x[_index(x, begin, end, stride, (begin_mask, end_mask, squeeze_mask))]
 
 
-@kernel("slice_update", raw=True)
+@kernel("slice_update", moves=True)
 def slice_update(
     call: Call,
     x: Array,
@@ -63,7 +63,7 @@ def slice_update(
     return y
 
 
-@kernel("slice_by_size", raw=True)
+@kernel("slice_by_size", moves=True)
 def slice_by_size(call: Call, x: Array, begin: Array, size: Array) -> Array:
     index = []
     for extent, first, count in zip(
@@ -77,7 +77,7 @@ def slice_by_size(call: Call, x: Array, begin: Array, size: Array) -> Array:
     return x[tuple(index)]
 
 
-@kernel("sliding_windows", raw=True)
+@kernel("sliding_windows", moves=True)
 def sliding_windows(call: Call, x: Array, axis: int, size: int, stride: int) -> Array:
     axis %= x.ndim
     windows = np.lib.stride_tricks.sliding_window_view(x, size, axis)

@@ -1,0 +1,58 @@
+"""How much memory the results of an op take, told before they are computed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from mlferry import limits
+from mlferry.programs.definitions import Operand, Operands, TypeRule
+from mlferry.programs.types import DTYPES, TensorType, ValueType
+
+_NAMES = {dtype.array: name for name, dtype in reversed(DTYPES.items())}
+
+
+def are_known(types: Sequence[ValueType]) -> bool:
+    """Whether all extents of the results are known beforehand; those of tensors are checked.
+
+    Raises:
+        LimitError: a result takes too much memory.
+    """
+    known = True
+    for kind in types:
+        if not isinstance(kind, TensorType):
+            continue
+        if kind.shape is None or None in kind.shape:
+            known = False
+        else:
+            limits.check_blob(kind.shape)
+    return known
+
+
+def check(rule: TypeRule, arguments: Mapping[str, Any]) -> None:
+    """Refuse what would take too much memory, for the arguments that an op really gets.
+
+    Raises:
+        LimitError: a result takes too much memory.
+    """
+    try:
+        operands = {name: _operand(value) for name, value in arguments.items()}
+        made = rule(Operands(operands))
+    except Exception:  # the kernel says what is wrong
+        return
+    are_known(made if isinstance(made, tuple) else (made,))
+
+
+def _operand(value: Any) -> Any:
+    if value is None:
+        return None
+    if isinstance(value, list):
+        return [_operand(each) for each in value]
+    array = np.asarray(value)
+    if array.dtype.kind == "U":
+        return Operand(TensorType("string", array.shape), value)
+    narrow = {np.dtype(np.int64): "int32", np.dtype(np.float64): "fp32"}
+    name = narrow.get(array.dtype) or _NAMES[array.dtype]
+    return Operand(TensorType(name, array.shape), array)
