@@ -970,6 +970,7 @@ ITS_OWN = (
     "Variadic dimensions not yet implemented",
     'to the "affine" not implemented',
     "Functions input of type",
+    "should be immediateValue, but got blobFileValue",
     "Deserialization from milproto listType to pymil is not implemented yet",
 )
 
