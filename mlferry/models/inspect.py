@@ -120,6 +120,8 @@ def _systems(version: int) -> dict[str, str]:
 
 def _labels(spec: model_pb2.Model) -> list[str]:
     kind = spec.WhichOneof("Type")
+    if kind == "mlProgram":
+        return contents.class_labels(spec.mlProgram, spec.description.defaultFunctionName or "main")
     holder = getattr(spec, kind) if kind else None
     if holder is None or "ClassLabels" not in holder.DESCRIPTOR.oneofs_by_name:
         return []

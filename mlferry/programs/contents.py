@@ -64,6 +64,31 @@ def operation_counts(program: mil.Program) -> Counter[str]:
     )
 
 
+def class_labels(program: mil.Program, function: str) -> list[str]:
+    """The labels of a classifier, as its `classify` op has them; none for other programs."""
+    if function not in program.functions:
+        return []
+    found: dict[str, mil.Value] = {}
+    for block in blocks_of(mil.Program(functions={function: program.functions[function]})):
+        for operation in block.operations:
+            if operation.type == "const" and operation.outputs and "val" in operation.attributes:
+                found[operation.outputs[0].name] = operation.attributes["val"]
+            if operation.type == "classify" and "classes" in operation.inputs:
+                for binding in operation.inputs["classes"].arguments:
+                    value = found.get(binding.name, binding.value)
+                    return [label for each in _elements(value) for label in each]
+    return []
+
+
+def _elements(value: mil.Value) -> Iterator[list[str]]:
+    """The texts or integers of a list of scalars, or of one tensor."""
+    for each in (value, *value.immediateValue.list.values):
+        tensor = each.immediateValue.tensor
+        which = tensor.WhichOneof("value")
+        if which in ("strings", "ints", "longInts"):
+            yield [str(label) for label in getattr(tensor, which).values]
+
+
 def weight_counts(program: mil.Program) -> Counter[str]:
     """How many values constants have, by the type in which they are stored.
 

@@ -304,6 +304,7 @@ def test_classifiers() -> None:
     np.testing.assert_allclose(list(made["chances"].values()), [0.25, 0.75], rtol=1e-6)
     assert type(made["label"]) is str
     assert type(made["chances"]["cat"]) is float
+    assert model.describe().labels == ["cat", "dog"]
 
 
 def test_classifiers_of_numbers(tmp_path: Path) -> None:
