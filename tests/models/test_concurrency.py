@@ -163,6 +163,8 @@ LONG = {
     "quantizing": "while True: mlferry.quantize_weights(model, 4, 'kmeans').save('q.mlmodel')",
 }
 PROGRAM = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs of a shell ignore it
 import numpy as np
 import mlferry
 from tests.models.test_concurrency import convolutional
@@ -194,7 +196,11 @@ def test_an_interrupt_ends_long_work(name: str, tmp_path: Path) -> None:
             time.sleep(wait)
             start = time.monotonic()
             os.killpg(process.pid, signal.SIGINT)  # as a terminal does: its helpers get it, too
-            out, error = process.communicate(timeout=20)
+            try:
+                out, error = process.communicate(timeout=20)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                raise
         assert (out, error) == ("interrupted (1, 4, 12, 12)\n", "")
         assert time.monotonic() - start < 5
     left = {path.name for path in tmp_path.iterdir()}
