@@ -139,7 +139,7 @@ def _assign(context: Lowering, changed: dict[Blob, Blob]) -> None:
     values = {}
     for variable, value in changed.items():
         if value.name in names and value.name != variable.name:
-            value = replace(value, name=_variable(context, value, "aside"))  # noqa: PLW2901
+            value = replace(value, name=_variable(context, value, "aside"))  # noqa: PLW2901 - its copy
         values[variable] = value
     for variable, value in values.items():
         if value.name != variable.name:

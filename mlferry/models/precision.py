@@ -16,6 +16,7 @@ from mlferry.models.precision_html import page, percent
 from mlferry.models.samples import loaded_samples
 from mlferry.programs.types import TensorType
 from mlferry.runtime.evaluators.program import ProgramEvaluator
+from mlferry.spec import networks
 
 Array = NDArray[Any]
 
@@ -238,6 +239,11 @@ def _evaluator(model: MLModel, precision: str) -> ProgramEvaluator:
     evaluate = model.with_precision(precision).evaluator
     if not isinstance(evaluate, ProgramEvaluator):
         kind = model.spec.WhichOneof("Type")
+        if networks.pipeline_of(model.spec) is not None:
+            raise UnsupportedModelError(
+                f"the model is a {kind}: check its programs one by one, "
+                "mlferry.MLModel(spec.pipeline.models[0], weights_dir=...)"
+            )
         raise UnsupportedModelError(
             f"the model is a {kind}, whose values are all of float32; ML Programs have others"
         )

@@ -14,6 +14,7 @@ import mlferry
 from mlferry.cli import main
 from mlferry.errors import PredictionError, SpecError, UnsupportedModelError
 from mlferry.layers.builder import Builder
+from mlferry.models.utils import make_pipeline, rename_feature
 
 ct = pytest.importorskip("coremltools")
 mb = ct.converters.mil.Builder
@@ -141,3 +142,30 @@ def test_folder_of_arrays(tmp_path: Path) -> None:
     (folder / "cat.png").write_bytes(b"")
     with pytest.raises(PredictionError, match="pictures and arrays"):
         mlferry.check_precision(model, folder)
+
+
+def test_a_pipeline_says_how_to_check_its_programs(tmp_path: Path) -> None:
+    first = made(overflow, tmp_path / "first.mlpackage")
+    second = made(cancel, tmp_path / "second.mlpackage")
+    spec = second.get_spec()
+    rename_feature(spec, "y", "z")
+    rename_feature(spec, "x", "y")
+    pipeline = make_pipeline(first, second.with_spec(spec))
+    with pytest.raises(UnsupportedModelError, match="check its programs one by one"):
+        mlferry.check_precision(pipeline, SAMPLES)
+    one = mlferry.MLModel(pipeline.spec.pipeline.models[0])
+    assert mlferry.check_precision(one, SAMPLES).keep_in_float32
+
+
+def test_both_engines_find_the_same(tmp_path: Path) -> None:
+    made(overflow, tmp_path / "half.mlpackage")
+    found = [
+        mlferry.check_precision(
+            mlferry.MLModel(tmp_path / "half.mlpackage", engine=engine), SAMPLES
+        )
+        for engine in ("numpy", "onnxruntime")
+    ]
+    assert found[0].keep_in_float32 == found[1].keep_in_float32
+    assert [each.overflows for each in found[0].operations] == [
+        each.overflows for each in found[1].operations
+    ]

@@ -27,7 +27,7 @@ def convolution3d(params: Params, x: Array) -> Array:
     deconvolution.
     """
     shape = convolution_shape(params, x.shape)[0]
-    size: Triple = tuple(extent or 0 for extent in shape[2:])  # type: ignore[assignment]
+    size: Triple = tuple(extent or 0 for extent in shape[2:])  # type: ignore[assignment] # rank 5
     y = _deconvolve(params, x, size) if params.isDeconvolution else _convolve(params, x)
     return y + params.weight("bias", (params.outputChannels, 1, 1, 1)) if params.hasBias else y
 
@@ -65,7 +65,7 @@ def pooling3d(params: Params, x: Array) -> Array:
     kernel_size, stride = triple(params, "kernel"), triple(params, "stride")
     if min(kernel_size) < 1:
         raise PredictionError(f"a kernel of {kernel_size}")
-    size: Triple = pooling_shape(params, x.shape)[0][2:]  # type: ignore[assignment]
+    size: Triple = pooling_shape(params, x.shape)[0][2:]  # type: ignore[assignment] # rank 5
     edges = edges_of(params, x.shape[2:], kernel_size)
     largest = params.type == "MAX"
     combine, filler = (np.maximum, -np.inf) if largest else (np.add, 0.0)

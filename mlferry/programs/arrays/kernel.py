@@ -57,7 +57,7 @@ def pad(call: Call, x: Array, pad: Array, mode: str, constant_val: Any) -> Array
     widths = [(0, 0)] * (x.ndim - len(amounts)) + [tuple(pair) for pair in amounts]
     _checked(tuple(n + sum(pair) for n, pair in zip(x.shape, widths, strict=True)))
     options: dict[str, Any] = {"constant_values": constant_val} if mode == "constant" else {}
-    return np.pad(x, widths, _MODES[mode], **options)  # type: ignore[call-overload]
+    return np.pad(x, widths, _MODES[mode], **options)  # type: ignore[call-overload] # options by mode
 
 
 @kernel("fill")

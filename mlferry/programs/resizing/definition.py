@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,9 +63,9 @@ def closest(extent: int, count: int, mode: str) -> NDArray[np.intp]:
     return np.clip(places, 0, extent - 1).astype(np.intp)
 
 
-def _one_of(operand: Operand, name: str, possible: object) -> None:
-    if operand.known not in possible:  # type: ignore[operator]
-        raise SpecError(f"{name} is {operand.known!r}; possible are {', '.join(possible)}")  # type: ignore[arg-type]
+def _one_of(operand: Operand, name: str, possible: Collection[str]) -> None:
+    if operand.known not in possible:
+        raise SpecError(f"{name} is {operand.known!r}; possible are {', '.join(possible)}")
 
 
 def grown(extent: Extent, factor: float) -> Extent:

@@ -44,7 +44,7 @@ def nearest_neighbors(model: model_pb2.Model, classes: CustomClasses) -> Evaluat
     if index.WhichOneof("DistanceFunction") is None:
         raise SpecError("no distance function is set; there is squaredEuclideanDistance")
     by_distance = params.WhichOneof("WeightingScheme") == "inverseDistanceWeighting"
-    known = sorted(set(labels))  # type: ignore[type-var]
+    known = sorted(set(labels))  # type: ignore[type-var] # all text or all integers
     places = np.array([known.index(label) for label in labels], np.int64)
     default = params.WhichOneof("DefaultClassLabel")
     label_name = model.description.predictedFeatureName

@@ -255,7 +255,7 @@ def _self_attention(
         earlier = tuple(context.layer("squeeze", h, layout=SOURCE, axes=(0,)) for h in halves)
     heads = node.attrs["num_heads"]
     q, k, v = (_heads(context, part, heads) for part in parts)
-    told = _Attended(heads, mask, extra, earlier)  # type: ignore[arg-type]
+    told = _Attended(heads, mask, extra, earlier)  # type: ignore[arg-type] # a pair
     output, k, v, _ = _attend(context, node, q, k, v, told)
     if len(node.outputs) < 2 or not node.outputs[1].name:
         return (output, None)[: len(node.outputs)]

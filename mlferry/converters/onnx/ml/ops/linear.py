@@ -49,7 +49,7 @@ def labels_of(node: Node, strings: str, integers: str) -> Labels:
         raise ConversionError(f"it has one class, {labels[0]!r}; a classifier chooses among two")
     if len(set(labels)) < len(labels):
         raise ConversionError(f"a label is there twice: {labels[:10]}")
-    return labels  # type: ignore[no-any-return]
+    return labels  # type: ignore[no-any-return] # lists of attributes
 
 
 def _linear(flow: Flow, row: Row, weights: _Matrix, offsets: NDArray[np.float64]) -> Pending:
