@@ -305,7 +305,7 @@ class MLModel:
             data = io.serialized(self._spec)
             weights = self._classes.program.weights
             return package.save_package(
-                data, Path(path), weights.message, stored, weights.elsewhere
+                data, Path(path), weights.message, stored, weights.elsewhere, weights.memory
             )
         if stored:
             raise ModelFileError(

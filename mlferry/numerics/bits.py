@@ -25,3 +25,14 @@ def unpacked(
         return values
     shift = 8 - bits
     return (values << shift).astype(np.uint8).view(np.int8) >> shift
+
+
+def packed(values: NDArray[Any], bits: int) -> bytes:
+    """Integers of `bits` bits each, as the stream that `unpacked` reads."""
+    stream = np.unpackbits(
+        np.ascontiguousarray(values).view(np.uint8).reshape(-1, 1),
+        axis=1,
+        count=bits,
+        bitorder="little",
+    )
+    return np.packbits(stream.reshape(-1), bitorder="little").tobytes()

@@ -80,12 +80,12 @@ def _argument(parameter: Parameter, bindings: list[tuple[str | None, Any]]) -> A
         raise SpecError(f"a parameter has {len(bindings)} values")
     names = tuple(name for name, _ in bindings)
     values = tuple(
-        _plain(value) if parameter.constant and name is None else value for name, value in bindings
+        plain(value) if parameter.constant and name is None else value for name, value in bindings
     )
     return Argument(names, values, parameter.many)
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """A constant as Python has it, where it is a scalar or a vector of indices or flags."""
     if not isinstance(value, np.ndarray):
         return value

@@ -8,21 +8,19 @@ checks none.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from mlferry.errors import MlferryError
 from mlferry.programs.definitions import (
     OPSETS,
-    UNKNOWN,
     Definition,
     Operand,
     Operands,
-    Parameter,
     UnknownRankError,
     definition_of,
 )
+from mlferry.programs.operands import default_operand, misfits, mixtures
 from mlferry.programs.rename import NAME
 from mlferry.programs.types import (
     DictionaryType,
@@ -384,15 +382,15 @@ def _arguments(
         if name not in given:
             if parameter.required:
                 yield error(f"the parameter {name!r} is missing")
-            operands[name] = _default(parameter)
+            operands[name] = default_operand(parameter)
             continue
         found = given[name]
         if not found or (len(found) > 1 and not parameter.many):
             yield error(f"{name} has {len(found)} values")
             continue
-        yield from _fits(name, parameter, found, definition)
+        yield from map(error, misfits(name, parameter, found, definition))
         operands[name] = found if parameter.many else found[0]
-    yield from _variables(definition, given)
+    yield from map(error, mixtures(definition, given))
 
 
 def _given(operation: mil.Operation, scope: _Scope, given: dict[str, list[Operand]]) -> Problems:
@@ -418,51 +416,6 @@ def _literal(
         given.setdefault(name, []).append(_constant(value, scope.weights))
     except MlferryError as problem:
         yield error(f"{name}: {problem}")
-
-
-def _default(parameter: Parameter) -> Operand | None:
-    """The operand of a parameter that is left out."""
-    if parameter.default is None:
-        return None
-    value = parameter.default
-    if isinstance(value, bool):
-        return Operand(TensorType("bool", ()), value)
-    if isinstance(value, str):
-        return Operand(TensorType("string", ()), value)
-    return Operand(TensorType("int32" if isinstance(value, int) else "fp32", ()), value)
-
-
-def _fits(
-    name: str, parameter: Parameter, found: list[Operand], definition: Definition
-) -> Problems:
-    allowed = parameter.dtypes
-    if isinstance(allowed, str):
-        allowed = definition.variables[allowed]
-    for operand in found:
-        if parameter.constant and operand.value is UNKNOWN:
-            yield error(f"{name} is computed while the program runs; it has to be a constant")
-        if not parameter.tensor:
-            continue
-        if not isinstance(operand.type, TensorType):
-            yield error(f"{name} is {operand.type}, not a tensor")
-        elif operand.type.dtype not in allowed:
-            possible = ", ".join(sorted(allowed))
-            yield error(f"{name} is {operand.type}; possible are {possible}")
-
-
-def _variables(definition: Definition, given: Mapping[str, list[Operand]]) -> Problems:
-    """Parameters that share a variable are of one type of elements."""
-    for variable in definition.variables:
-        seen: dict[str, str] = {}
-        for name, parameter in definition.parameters.items():
-            if parameter.dtypes != variable:
-                continue
-            for operand in given.get(name, ()):
-                if isinstance(operand.type, TensorType):
-                    seen.setdefault(operand.type.dtype, name)
-        if len(seen) > 1:
-            shown = ", ".join(f"{name} {dtype}" for dtype, name in seen.items())
-            yield error(f"its parameters differ in the type of their elements: {shown}")
 
 
 def _blocks(

@@ -23,14 +23,14 @@ from mlferry.programs.types import (
     type_of,
 )
 from mlferry.spec import networks
-from mlferry.spec.blobs import BlobFile
+from mlferry.spec.blobs import BlobFile, BlobSource, BlobStore
 from mlferry.spec.package import MODEL_PATH, WEIGHTS, without_links
 from mlferry.spec.proto import mil_pb2 as mil, model_pb2
 
 Array = NDArray[Any]
 
 # The field of an immediate tensor that holds elements of a type; all others are bytes.
-_FIELDS = {
+IMMEDIATE_FIELDS = {
     "bool": "bools",
     "string": "strings",
     "int16": "ints",
@@ -50,13 +50,18 @@ class Weights:
             memory, which has no such files.
         elsewhere: files that lie in other folders until the model is saved, by their name in
             messages: those of a pipeline of several packages.
+        memory: files that are not written yet, by their name in messages.
     """
 
     def __init__(
-        self, message: Path | None = None, elsewhere: Mapping[str, Path] | None = None
+        self,
+        message: Path | None = None,
+        elsewhere: Mapping[str, Path] | None = None,
+        memory: Mapping[str, BlobStore] | None = None,
     ) -> None:
         self.message = message
         self.elsewhere = dict(elsewhere or {})
+        self.memory = dict(memory or {})
         self.folder = None if message is None else message.parent
         self._files: dict[str, BlobFile] = {}
 
@@ -73,14 +78,16 @@ class Weights:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """As the paths: the files are opened again."""
-        return Weights, (self.message, self.elsewhere)
+        return Weights, (self.message, self.elsewhere, self.memory)
 
-    def file(self, name: str) -> BlobFile:
+    def file(self, name: str) -> BlobSource:
         """A file by its name in messages.
 
         Raises:
             ModelFileError: there is none, or its name leads out of the model's folder.
         """
+        if name in self.memory:
+            return self.memory[name]
         if name not in self._files:
             self._files[name] = BlobFile(self.path(name))
         return self._files[name]
@@ -161,7 +168,7 @@ def _key(message: mil.Value, weights: Weights) -> Any:
 def _tensor(kind: TensorType, message: mil.TensorValue) -> Array:
     if kind.shape is None or None in kind.shape:
         raise SpecError(f"a constant has the open type {kind}")
-    field = _FIELDS.get(kind.dtype, "bytes")
+    field = IMMEDIATE_FIELDS.get(kind.dtype, "bytes")
     stored = message.WhichOneof("value")
     if stored != field:
         raise SpecError(f"a constant of type {kind} has its values in {stored}; {field} is needed")
@@ -242,18 +249,24 @@ def joined_weights(
     """
     made: list[model_pb2.Model] = []
     elsewhere: dict[str, Path] = {}
+    memory: dict[str, BlobStore] = {}
     for index, (spec, weights) in enumerate(models):
         copy = model_pb2.Model()
         copy.CopyFrom(spec)
         names: dict[str, str] = {}
         for blob in _blobs_in(copy):
-            if blob.fileName not in names:
-                path = weights.path(blob.fileName)
-                new = f"{MODEL_PATH}/{WEIGHTS}/{index}-{len(names)}-{path.name}"
-                names[blob.fileName], elsewhere[new] = new, path
-            blob.fileName = names[blob.fileName]
+            old = blob.fileName
+            if old not in names:
+                stored = weights.memory.get(old)
+                file = old.rpartition("/")[2] if stored is not None else weights.path(old).name
+                names[old] = f"{MODEL_PATH}/{WEIGHTS}/{index}-{len(names)}-{file}"
+                if stored is not None:
+                    memory[names[old]] = stored
+                else:
+                    elsewhere[names[old]] = weights.path(old)
+            blob.fileName = names[old]
         made.append(copy)
-    return made, Weights(None, elsewhere)
+    return made, Weights(None, elsewhere, memory)
 
 
 def _blobs_in(spec: model_pb2.Model) -> Iterator[mil.Value.BlobFileValue]:

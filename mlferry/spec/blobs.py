@@ -11,6 +11,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +43,67 @@ class Blob:
 
     dtype: str
     data: NDArray[np.uint8]
+
+
+_CODES = {name: code for code, name in DTYPES.items()}
+
+
+class BlobSource(Protocol):
+    """Where constants lie: a file, or memory."""
+
+    def read(self, offset: int) -> Blob:
+        """The blob whose metadata begin at an offset; see `BlobFile.read`."""
+
+    def __len__(self) -> int: ...
+
+
+class BlobStore:
+    """A `weight.bin` that is not written yet; its blobs are the arrays themselves, not copies."""
+
+    def __init__(self) -> None:
+        self._blobs: dict[int, tuple[Blob, int]] = {}
+        self._end = _HEADER.size
+
+    def __len__(self) -> int:
+        return self._end
+
+    def add(self, dtype: str, data: NDArray[np.uint8], padding_bits: int = 0) -> int:
+        """Append a blob.
+
+        Args:
+            dtype: the type of its elements, a name in `DTYPES`.
+            data: its bytes.
+            padding_bits: how many bits of the last byte are no element.
+
+        Returns:
+            the offset of its metadata.
+        """
+        offset = _aligned(self._end)
+        self._blobs[offset] = Blob(dtype, data), padding_bits
+        self._end = offset + _METADATA.size + len(data)
+        return offset
+
+    def read(self, offset: int) -> Blob:
+        """The blob whose metadata begin at an offset; see `BlobFile.read`."""
+        if offset not in self._blobs:
+            raise ModelFileError(f"offset {offset} of the weights in memory: no blob begins there")
+        return self._blobs[offset][0]
+
+    def write(self, stream: BinaryIO) -> None:
+        """Write the file."""
+        stream.write(_HEADER.pack(len(self._blobs), _VERSION))
+        position = _HEADER.size
+        for offset, (blob, padding) in self._blobs.items():
+            stream.write(bytes(offset - position))
+            begin = offset + _METADATA.size
+            code = _CODES[blob.dtype]
+            stream.write(_METADATA.pack(_SENTINEL, code, len(blob.data), begin, padding))
+            stream.write(blob.data.data)
+            position = begin + len(blob.data)
+
+
+def _aligned(position: int) -> int:
+    return -(-position // _ALIGNMENT) * _ALIGNMENT
 
 
 class BlobFile:

@@ -20,6 +20,7 @@ from typing import Any
 
 from mlferry import limits
 from mlferry.errors import ModelFileError
+from mlferry.spec.blobs import BlobStore
 
 MANIFEST = "Manifest.json"
 DATA = "Data"
@@ -118,6 +119,7 @@ def save_package(
     source: Path | None,
     has_weights: bool,
     elsewhere: Mapping[str, Path] | None = None,
+    memory: Mapping[str, BlobStore] | None = None,
 ) -> Path:
     """Write an `.mlpackage` whole or not at all.
 
@@ -128,6 +130,7 @@ def save_package(
             lay in a package, whose other entries are kept; None for a model in memory.
         has_weights: whether the model needs the weights of the source.
         elsewhere: files of weights in other folders, by the names that the message has for them.
+        memory: files of weights that are not written yet, likewise.
 
     Returns:
         the path.
@@ -142,7 +145,7 @@ def save_package(
     place = path.resolve() if path.is_symlink() else path
     temporary = place.with_name(f".{place.name[:200]}.{secrets.token_hex(4)}.part")
     try:
-        _write(temporary, spec, source, has_weights, elsewhere or {})
+        _write(temporary, spec, source, has_weights, elsewhere or {}, memory or {})
         _put_in_place(temporary, place)
     except OSError as error:
         raise ModelFileError(f"cannot write {path}: {error.strerror or error}") from error
@@ -157,6 +160,7 @@ def _write(
     source: Path | None,
     has_weights: bool,
     elsewhere: Mapping[str, Path],
+    memory: Mapping[str, BlobStore],
 ) -> None:
     """A package, file by file."""
     folder.mkdir()
@@ -176,6 +180,11 @@ def _write(
         place = message.parent / name.removeprefix(f"{MODEL_PATH}/")
         place.parent.mkdir(exist_ok=True)
         shutil.copyfile(file, place)
+    for name, store in memory.items():
+        place = message.parent / name.removeprefix(f"{MODEL_PATH}/")
+        place.parent.mkdir(exist_ok=True)
+        with place.open("wb") as stream:
+            store.write(stream)
     message.write_bytes(spec)
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=4), encoding="utf-8")
     for file in folder.rglob("*"):

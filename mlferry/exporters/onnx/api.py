@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mlferry.errors import ExportError
+from mlferry.exporters.ends import outputs_of
 from mlferry.exporters.onnx import interface
 from mlferry.exporters.onnx.network import translation_of
 from mlferry.layers.trace import CustomShapes, nothing_known
@@ -41,7 +42,7 @@ def export(
         raise ExportError(_why_not(spec))
     t = translation_of(network, custom)
     interface.add_inputs(t, spec, network, input_shapes or {}, pixels=pixels)
-    t.run(network.layers, set(interface.outputs_of(spec, network).values()))
+    t.run(network.layers, set(outputs_of(spec, network).values()))
     t.check()
     interface.add_outputs(t, spec, network, pixels=pixels)
     return t.finish().message(interface.metadata(spec, network))

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from mlferry.errors import SpecError
-from mlferry.exporters.onnx.liveness import LEAVES, leaves, needs, read_first
+from mlferry.exporters.liveness import LEAVES, leaves, needs, read_first
 from mlferry.exporters.onnx.translation import Translation
 from mlferry.layers.control.definition import TRUE_ABOVE
 from mlferry.numerics.shapes import Shape

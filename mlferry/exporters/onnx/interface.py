@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from mlferry.errors import ExportError
+from mlferry.exporters.ends import described, ones_around, outputs_of
 from mlferry.exporters.onnx.translation import Translation
 from mlferry.layers import versions
 from mlferry.numerics.shapes import Shape
@@ -22,19 +23,6 @@ STORED = {"float64": "float32"}  # Core ML's DOUBLE arrays hold float32 inside o
 LABELS, PREDICTED, PROBABILITIES = (
     f"mlferry.{what}" for what in ("class_labels", "predicted_feature", "predicted_probabilities")
 )
-
-
-def described(feature: ft.FeatureType) -> list[Extent]:
-    """The shape that an input is described with: an array's, or [height, width] of an image.
-
-    Extents that may vary are None.
-    """
-    shapes = features.blob_shapes(feature)
-    if len(shapes) > 2 and feature.multiArrayType.HasField("shapeRange"):
-        shapes = shapes[1:]
-    varying = [set(extents) for extents in zip(*shapes, strict=True)]
-    extents: list[Extent] = [next(iter(found)) if len(found) == 1 else None for found in varying]
-    return extents[-2:] if feature.HasField("imageType") else extents
 
 
 def add_inputs(
@@ -104,7 +92,7 @@ def _array_input(
         raise ExportError(
             f"input {name!r} is described without a shape: add input_shapes={{{name!r}: (...)}}"
         )
-    front, behind = _ones(feature, network, given)
+    front, behind = ones_around(feature, network, given)
     t.e.graph.inputs.append(Port(name, dtype, named(name, given)))
     t.e.shapes[name] = open_shape(given)
     if feature.type.isOptional:
@@ -112,36 +100,6 @@ def _array_input(
     value = name if dtype == "float32" else t.e.node("Cast", name, to=FLOAT)
     value = t.e.unsqueeze(value, [*range(front), *range(-behind, 0)])
     t.given(name, value, (*[1] * front, *open_shape(given), *[1] * behind))
-
-
-# Axes of 1 in front of and behind an array that becomes a blob of five axes, by the number of its
-# described axes and of those that it has: a sequence and a batch may be given.
-_CLASSIC = {
-    1: {1: (2, 2), 2: (1, 2), 3: (0, 2), 5: (0, 0)},
-    3: {3: (2, 0), 4: (1, 0), 5: (0, 0)},
-}
-
-
-def _ones(
-    feature: model_pb2.FeatureDescription, network: networks.Network, given: Sequence[Extent]
-) -> tuple[int, int]:
-    """How many axes of 1 make a blob of an array, in front and behind.
-
-    Raises:
-        ExportError: the classic mapping has no place for so many axes.
-    """
-    if not feature.type.HasField("multiArrayType"):
-        return (2, 2) if versions.uses_rank5(network) else (0, 0)
-    if not versions.uses_rank5(network) and network.arrayInputShapeMapping != 0:
-        return 0, 0
-    default = tuple(feature.type.multiArrayType.shape)
-    possible = _CLASSIC.get(len(default), {len(default): (0, 0), 5: (0, 0)})
-    if len(given) not in possible:
-        raise ExportError(
-            f"input {feature.name!r} is described as {default}; with sequence and batch in front "
-            f"of it, or all five axes, but not as {tuple(given)}"
-        )
-    return possible[len(given)]
 
 
 def default_value(
@@ -267,18 +225,6 @@ def picture(emitter: Emitter, value: str, feature: ft.ImageFeatureType) -> tuple
 
 
 # ---- outputs ------------------------------------------------------------------------------------
-
-
-def outputs_of(spec: model_pb2.Model, network: networks.Network) -> dict[str, str]:
-    """The blob of every output; of a classifier the probabilities, and not the label."""
-    description = spec.description
-    found: dict[str, str] = {}
-    special: tuple[str, ...] = ()
-    if isinstance(network, nn.NeuralNetworkClassifier):
-        special = (description.predictedFeatureName, description.predictedProbabilitiesName)
-        blob = network.labelProbabilityLayerName or network.layers[-1].output[0]
-        found[description.predictedProbabilitiesName or blob] = blob
-    return found | {f.name: f.name for f in description.output if f.name not in special}
 
 
 def add_outputs(

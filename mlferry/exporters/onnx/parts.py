@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from mlferry.exporters.onnx.liveness import needs, read_first
+from mlferry.exporters.liveness import needs, read_first
 from mlferry.exporters.onnx.network import translation_of
 from mlferry.exporters.onnx.translation import Translation
 from mlferry.layers.trace import CustomShapes, nothing_known

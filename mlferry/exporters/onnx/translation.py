@@ -9,7 +9,7 @@ from typing import Any
 
 from mlferry.custom import parameters_of
 from mlferry.errors import MlferryError, SpecError, UnsupportedLayersError, context
-from mlferry.exporters.onnx import liveness
+from mlferry.exporters import liveness
 from mlferry.layers import versions
 from mlferry.layers.definitions import infer
 from mlferry.layers.exports import OPS

@@ -1,0 +1,67 @@
+"""The inputs and outputs of a network that is written in another format."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mlferry.errors import ExportError
+from mlferry.layers import versions
+from mlferry.spec import features, networks
+from mlferry.spec.proto import features_pb2 as ft, model_pb2, neural_network_pb2 as nn
+
+
+def described(feature: ft.FeatureType) -> list[int | None]:
+    """The shape that an input is described with: an array's, or [height, width] of an image.
+
+    Extents that may vary are None.
+    """
+    shapes = features.blob_shapes(feature)
+    if len(shapes) > 2 and feature.multiArrayType.HasField("shapeRange"):
+        shapes = shapes[1:]
+    varying = [set(extents) for extents in zip(*shapes, strict=True)]
+    extents = [next(iter(found)) if len(found) == 1 else None for found in varying]
+    return extents[-2:] if feature.HasField("imageType") else extents
+
+
+# Axes of 1 in front of and behind an array that becomes a blob of five axes, by the number of its
+# described axes and of those that it has: a sequence and a batch may be given.
+_CLASSIC = {
+    1: {1: (2, 2), 2: (1, 2), 3: (0, 2), 5: (0, 0)},
+    3: {3: (2, 0), 4: (1, 0), 5: (0, 0)},
+}
+
+
+def ones_around(
+    feature: model_pb2.FeatureDescription,
+    network: networks.Network,
+    given: Sequence[int | str | None],
+) -> tuple[int, int]:
+    """How many axes of 1 make a blob of an array, in front and behind.
+
+    Raises:
+        ExportError: the classic mapping has no place for so many axes.
+    """
+    if not feature.type.HasField("multiArrayType"):
+        return (2, 2) if versions.uses_rank5(network) else (0, 0)
+    if not versions.uses_rank5(network) and network.arrayInputShapeMapping != 0:
+        return 0, 0
+    default = tuple(feature.type.multiArrayType.shape)
+    possible = _CLASSIC.get(len(default), {len(default): (0, 0), 5: (0, 0)})
+    if len(given) not in possible:
+        raise ExportError(
+            f"input {feature.name!r} is described as {default}; with sequence and batch in front "
+            f"of it, or all five axes, but not as {tuple(given)}"
+        )
+    return possible[len(given)]
+
+
+def outputs_of(spec: model_pb2.Model, network: networks.Network) -> dict[str, str]:
+    """The blob of every output; of a classifier the probabilities, and not the label."""
+    description = spec.description
+    found: dict[str, str] = {}
+    special: tuple[str, ...] = ()
+    if isinstance(network, nn.NeuralNetworkClassifier):
+        special = (description.predictedFeatureName, description.predictedProbabilitiesName)
+        blob = network.labelProbabilityLayerName or network.layers[-1].output[0]
+        found[description.predictedProbabilitiesName or blob] = blob
+    return found | {f.name: f.name for f in description.output if f.name not in special}

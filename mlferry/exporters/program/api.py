@@ -1,0 +1,148 @@
+"""A Core ML network as an ML Program."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from mlferry.errors import ExportError, SpecError
+from mlferry.exporters.ends import outputs_of
+from mlferry.exporters.program import interface
+from mlferry.exporters.program.control import CONTROL_FLOW
+from mlferry.exporters.program.translation import Translation
+from mlferry.programs.builder import NewerOpsetError, ProgramBuilder
+from mlferry.programs.definitions import OPSETS
+from mlferry.programs.graph import sweep
+from mlferry.programs.passes.half import to_half
+from mlferry.programs.values import Weights
+from mlferry.programs.writing import WEIGHT_FILE, ProgramWriter, program_of
+from mlferry.registry import did_you_mean
+from mlferry.spec import networks, releases
+from mlferry.spec.proto import model_pb2
+
+logger = logging.getLogger(__name__)
+
+_OLDEST, _NEWEST = min(OPSETS.values()), max(OPSETS.values())
+MAIN = "main"
+
+
+@dataclass(frozen=True)
+class ProgramOptions:
+    """How a network becomes a program.
+
+    Attributes:
+        half: whether it computes in float16.
+        keep: names of values that stay in float32.
+        opset: the newest opset that may be used; None for any.
+        at_least: the opset that the program has even if an older one would do.
+    """
+
+    half: bool = True
+    keep: Sequence[str] = field(default_factory=tuple)
+    opset: int | None = None
+    at_least: int = _OLDEST
+
+
+def opset_of(target: str | int) -> int:
+    """The newest opset that a deployment target reads: "iOS15", "macOS12" and so on.
+
+    Raises:
+        ExportError: the target has no ML Programs, or is not known.
+    """
+    try:
+        version = releases.version_for(target)
+    except SpecError as error:
+        raise ExportError(str(error)) from error
+    if version <= _OLDEST:
+        raise ExportError(
+            f"{getattr(target, 'name', target)} has no ML Programs: they came with iOS 15 and "
+            'macOS 12; convert_to="neuralnetwork" writes networks for older systems'
+        )
+    return min(version - 1, _NEWEST)
+
+
+def to_program(spec: model_pb2.Model, options: ProgramOptions) -> tuple[model_pb2.Model, Weights]:
+    """The model with an ML Program in the place of its neural network, and its weights.
+
+    Args:
+        spec: a neural network of any of the three kinds, without custom layers.
+        options: precision and opset.
+
+    Raises:
+        ExportError: the model is no neural network, is updatable, or has an input that no program
+            can have; or it needs a newer opset than `options` allow.
+        UnsupportedLayersError: layers that no ops can express; all are named.
+    """
+    network = networks.network_of(spec)
+    if network is None:
+        raise ExportError(
+            f"a model of kind {spec.WhichOneof('Type')!r} is no neural network: only those become "
+            "ML Programs"
+        )
+    if spec.isUpdatable:
+        raise ExportError(
+            "an updatable model stays a neural network: Core ML trains no ML Programs; "
+            "mlferry.utils.make_fixed(model) gives one that is not trained any more"
+        )
+    interface.check_inputs(spec.description)
+    return _at_the_oldest(options, lambda opset: _written(spec, network, options, opset))
+
+
+def _at_the_oldest(
+    options: ProgramOptions, write: Callable[[int], tuple[model_pb2.Model, Weights]]
+) -> tuple[model_pb2.Model, Weights]:
+    """What is written with the oldest opset that has every op."""
+    opset, reasons = options.at_least, list[str]()
+    while True:
+        try:
+            return write(opset)
+        except NewerOpsetError as newer:
+            reasons.append(newer.op)
+            opset = newer.opset
+            if options.opset is not None and opset > options.opset:
+                needs, allows = (releases.release(n + 1) for n in (opset, options.opset))
+                raise ExportError(
+                    f"the program needs iOS {needs.ios} or macOS {needs.macos} for {newer.op}, "
+                    f"newer than iOS {allows.ios} or macOS {allows.macos}: raise "
+                    "minimum_deployment_target"
+                ) from None
+
+
+def _written(
+    spec: model_pb2.Model, network: networks.Network, options: ProgramOptions, opset: int
+) -> tuple[model_pb2.Model, Weights]:
+    builder = ProgramBuilder(opset)
+    translation = Translation(network, builder, CONTROL_FLOW)
+    names = interface.program_names(spec.description)
+    for name in names.values():
+        builder.reserve(name)
+    made = model_pb2.Model()
+    made.specificationVersion = opset + 1
+    made.description.metadata.CopyFrom(spec.description.metadata)
+    interface.add_inputs(translation, spec, network, names, made.description)
+    translation.run(network.layers, set(outputs_of(spec, network).values()))
+    translation.check()
+    interface.add_outputs(translation, spec, network, names, made.description)
+    sweep(builder.block)
+    if options.half:
+        found = to_half(builder.block, opset, options.keep)
+        _check_kept(options.keep, found, builder)
+        sweep(builder.block)
+    writer = ProgramWriter()
+    program = program_of([(MAIN, writer.function(builder.block, opset))])
+    made.mlProgram.CopyFrom(program)
+    return made, Weights(memory={WEIGHT_FILE: writer.store})
+
+
+def _check_kept(keep: Sequence[str], found: Sequence[str], builder: ProgramBuilder) -> None:
+    """Raise an `ExportError` where a name to keep in float32 is not there."""
+    missing = sorted(set(keep) - set(found))
+    if not missing:
+        return
+    known = [v.name for op in builder.block.all_operations() for v in op.outputs]
+    close = did_you_mean(missing[0], known)
+    raise ExportError(
+        f"the program has no operation {missing[0]!r} to keep in float32.{close} "
+        "mlferry.check_precision names those of a program"
+    )

@@ -1,0 +1,296 @@
+"""The inputs and outputs of a network as those of a program."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+import numpy as np
+
+from mlferry.errors import ExportError
+from mlferry.exporters.ends import described, ones_around, outputs_of
+from mlferry.exporters.program.translation import Translation
+from mlferry.layers import versions
+from mlferry.numerics.shapes import Shape
+from mlferry.programs.builder import NewerOpsetError, ProgramBuilder, list_of, sanitized
+from mlferry.programs.graph import Value
+from mlferry.programs.types import TensorType
+from mlferry.spec import features, networks
+from mlferry.spec.proto import features_pb2 as ft, model_pb2, neural_network_pb2 as nn
+
+logger = logging.getLogger(__name__)
+
+HALF_ENDS = 6  # the opset that brought inputs and outputs of float16, and image outputs
+_ELEMENTS = {"float32": "fp32", "float64": "fp32", "int32": "int32", "float16": "fp16"}
+
+
+def program_names(description: model_pb2.ModelDescription) -> dict[str, str]:
+    """The name in a program of every input and output; those that change are logged.
+
+    Names of programs have letters, digits and _ only, and begin with no digit.
+    """
+    names: dict[str, str] = {}
+    taken: set[str] = set()
+    for feature in (*description.input, *description.output):
+        if feature.name in names:
+            continue
+        name, number = sanitized(feature.name), 0
+        while name in taken:
+            number += 1
+            name = f"{sanitized(feature.name)}_{number}"
+        taken.add(name)
+        names[feature.name] = name
+        if name != feature.name:
+            logger.warning(
+                "%r is called %r in the program: names there have letters, digits and _ only",
+                feature.name,
+                name,
+            )
+    return names
+
+
+def check_inputs(description: model_pb2.ModelDescription) -> None:
+    """Raise an `ExportError` for inputs that a program cannot have; all are named."""
+    problems = []
+    for feature in description.input:
+        kind = feature.type.WhichOneof("Type")
+        if kind not in ("imageType", "multiArrayType", "doubleType", "int64Type"):
+            problems.append(f"input {feature.name!r} is a {features.show(feature.type)}, no array")
+            continue
+        if kind == "multiArrayType" and not feature.type.multiArrayType.shape:
+            problems.append(f"input {feature.name!r} is described without a shape")
+        for axis, upper in _open_ranges(feature.type):
+            problems.append(
+                f"input {feature.name!r} has no largest size along axis {axis}, which a program "
+                f"needs: convert with RangeDim(1, {max(1024, upper)}), or "
+                "mlferry.flexible_shape_utils on the network first"
+            )
+    if problems:
+        raise ExportError("no program can have these inputs:\n  - " + "\n  - ".join(problems))
+
+
+def _open_ranges(feature: ft.FeatureType) -> list[tuple[int, int]]:
+    """The axes without an upper bound, each with its lower one."""
+    ranges: Sequence[ft.SizeRange] = feature.multiArrayType.shapeRange.sizeRanges
+    if feature.WhichOneof("Type") == "imageType":
+        bounds = feature.imageType.imageSizeRange
+        present = feature.imageType.HasField("imageSizeRange")
+        ranges = [bounds.heightRange, bounds.widthRange] if present else []
+    return [(axis, span.lowerBound) for axis, span in enumerate(ranges) if span.upperBound < 0]
+
+
+# ---- inputs -------------------------------------------------------------------------------------
+
+
+def add_inputs(
+    translation: Translation,
+    spec: model_pb2.Model,
+    network: networks.Network,
+    names: dict[str, str],
+    result: model_pb2.ModelDescription,
+) -> None:
+    """Add every input, make blobs of them, and describe them.
+
+    Args:
+        translation: the translation.
+        spec: the model.
+        network: its network.
+        names: what inputs are called in the program.
+        result: the description of the program's model.
+    """
+    for feature in spec.description.input:
+        told = result.input.add()
+        told.CopyFrom(feature)
+        told.name = names[feature.name]
+        given = described(feature.type)
+        translation.builder.layer = told.name
+        if feature.type.WhichOneof("Type") == "imageType":
+            _image_input(translation, feature, network, given, told)
+        else:
+            _array_input(translation, feature, network, given, told)
+
+
+def _array_input(
+    translation: Translation,
+    feature: model_pb2.FeatureDescription,
+    network: networks.Network,
+    given: list[int | None],
+    told: model_pb2.FeatureDescription,
+) -> None:
+    builder = translation.builder
+    dtype = "float32"
+    if feature.type.HasField("multiArrayType"):
+        dtype = features.DTYPES.get(feature.type.multiArrayType.dataType, "float32")
+        dtype = "float32" if dtype == "float64" else dtype
+    else:
+        given = [1]
+        told.type.CopyFrom(features.multi_array((1,)))
+        told.type.isOptional = feature.type.isOptional
+    if dtype not in _ELEMENTS:
+        raise ExportError(f"input {feature.name!r} has values of {dtype}: float32 or int32")
+    if dtype == "float16" and builder.opset < HALF_ENDS:
+        raise NewerOpsetError("an input of float16", HALF_ENDS)
+    told.type.multiArrayType.dataType = features.ARRAY_TYPES[dtype]
+    front, behind = ones_around(feature, network, given)
+    value = builder.input(told.name, TensorType(_ELEMENTS[dtype], tuple(given)))
+    if value.dtype == "fp16":
+        value = builder.as_float(value)
+    if not given and not versions.uses_rank5(network):
+        value = builder.expand(value, [0])
+    value = builder.expand(value, [*range(front), *range(-behind, 0)])
+    translation.given(feature.name, value)
+
+
+def _image_input(
+    translation: Translation,
+    feature: model_pb2.FeatureDescription,
+    network: networks.Network,
+    given: list[int | None],
+    told: model_pb2.FeatureDescription,
+) -> None:
+    """[1, C, H, W], scaled and shifted by operations: programs have no preprocessing."""
+    builder, image = translation.builder, feature.type.imageType
+    layout = features.LAYOUTS.get(image.colorSpace, "RGB")
+    if layout == "GRAYSCALE_FLOAT16" and builder.opset < HALF_ENDS:
+        raise NewerOpsetError("an image of float16", HALF_ENDS)
+    channels = features.CHANNELS[layout]
+    dtype = "fp16" if layout == "GRAYSCALE_FLOAT16" else "fp32"
+    value: Value = builder.input(told.name, TensorType(dtype, (1, channels, *given)))
+    value = _preprocessed(builder, feature.name, builder.as_float(value), layout, network)
+    if network.imageInputShapeMapping == 0:
+        value = builder.expand(value, [0])
+    translation.given(feature.name, value)
+
+
+def _preprocessed(
+    builder: ProgramBuilder, name: str, value: Value, layout: str, network: networks.Network
+) -> Value:
+    """The network's own: ``scale * x + bias`` by colour, or minus a mean image."""
+    for step in network.preprocessing:
+        if step.featureName not in ("", name):
+            continue
+        kind = step.WhichOneof("preprocessor")
+        if kind == "meanImage":
+            mean = np.array(step.meanImage.meanImage, np.float32)
+            if None in value.shape or mean.size != np.prod([n or 0 for n in value.shape]):
+                raise ExportError(f"the mean image of input {name!r} does not fit its size")
+            value = builder.op("sub", x=value, y=mean.reshape([n or 0 for n in value.shape]))
+        elif kind == "scaler":
+            value = _scaled(builder, value, step.scaler, layout)
+    return value
+
+
+def _scaled(
+    builder: ProgramBuilder, value: Value, scaler: nn.NeuralNetworkImageScaler, layout: str
+) -> Value:
+    bias = [scaler.redBias, scaler.greenBias, scaler.blueBias]
+    if layout.startswith("GRAY"):
+        bias = [scaler.grayBias]
+    elif layout == "BGR":
+        bias = bias[::-1]
+    value = builder.binary("mul", value, scaler.channelScale)
+    shift = np.array(bias, np.float32).reshape(1, -1, 1, 1)
+    return builder.binary("add", value, builder.constant(shift))
+
+
+# ---- outputs ------------------------------------------------------------------------------------
+
+
+def add_outputs(
+    translation: Translation,
+    spec: model_pb2.Model,
+    network: networks.Network,
+    names: dict[str, str],
+    result: model_pb2.ModelDescription,
+) -> None:
+    """Make blobs outputs of the function, of the types that the model describes; describe them."""
+    builder, description = translation.builder, spec.description
+    types = {feature.name: feature for feature in description.output}
+    classifies = isinstance(network, nn.NeuralNetworkClassifier)
+    label = description.predictedFeatureName if classifies else ""
+    chances = description.predictedProbabilitiesName if classifies else ""
+    blobs = outputs_of(spec, network)
+    made: dict[str, Value] = {}
+    for name, blob in blobs.items():
+        builder.layer = name
+        value = translation.whole(blob)
+        if classifies and name == (chances or blob):
+            made |= _classified(builder, value, network, label, chances)
+        else:
+            made[name] = _as_described(translation, value, types[name])
+    for feature in description.output:
+        told = result.output.add()
+        told.CopyFrom(feature)
+        told.name = names[feature.name]
+        value = made[feature.name]
+        _describe(told, value)
+        builder.block.outputs.append(_called(builder, value, told.name))
+    if classifies:
+        result.predictedFeatureName = names.get(label, label)
+        result.predictedProbabilitiesName = names.get(chances, chances)
+
+
+def _classified(
+    builder: ProgramBuilder, value: Value, network: networks.Network, label: str, chances: str
+) -> dict[str, Value]:
+    """The likeliest label, and every label with its probability."""
+    assert isinstance(network, nn.NeuralNetworkClassifier)
+    kind = network.WhichOneof("ClassLabels")
+    labels = list(getattr(network, kind).vector) if kind else []
+    scores = builder.as_float(value)
+    if scores.rank > 1:
+        scores = builder.reshape(scores, [len(labels)])
+    best, every = builder.ops("classify", probabilities=scores, classes=list_of(labels))
+    return {name: value for name, value in ((label, best), (chances, every)) if name}
+
+
+def _as_described(
+    translation: Translation, value: Value, feature: model_pb2.FeatureDescription
+) -> Value:
+    """A blob in the type and shape that it has as an output."""
+    builder, kind = translation.builder, feature.type.WhichOneof("Type")
+    if kind == "imageType":
+        if builder.opset < HALF_ENDS:
+            raise NewerOpsetError("an image output", HALF_ENDS)
+        image = feature.type.imageType
+        channels = features.CHANNELS[features.LAYOUTS.get(image.colorSpace, "RGB")]
+        size = builder.extents(value)[-2:]
+        return builder.reshape(builder.as_float(value), [1, channels, *size])
+    dtype = "fp32"
+    if kind == "multiArrayType":
+        stored = features.DTYPES.get(feature.type.multiArrayType.dataType, "float32")
+        dtype = _ELEMENTS.get(stored, "fp32")
+        if dtype == "fp16" and builder.opset < HALF_ENDS:
+            raise NewerOpsetError("an output of float16", HALF_ENDS)
+    if translation.rank5:
+        wanted: Shape = features.output_shape(feature.type, value.shape)
+        if wanted != value.shape:
+            value = builder.reshape(value, [n or 0 for n in wanted])
+    if kind in ("doubleType", "int64Type"):
+        return builder.reshape(builder.as_float(value), [1])
+    return builder.cast(value, dtype)
+
+
+def _describe(told: model_pb2.FeatureDescription, value: Value) -> None:
+    """Say what an output is: a multi-array has the shape of the value, where that is known."""
+    kind = told.type.WhichOneof("Type")
+    if kind in ("doubleType", "int64Type"):
+        told.type.CopyFrom(features.multi_array((1,)))
+    elif kind == "multiArrayType":
+        array = told.type.multiArrayType
+        dtype = {"fp32": "float32", "fp16": "float16", "int32": "int32"}[value.dtype]
+        array.dataType = features.ARRAY_TYPES[dtype]
+        del array.shape[:]
+        array.ClearField("ShapeFlexibility")
+        if value.is_fixed:
+            array.shape.extend(n or 0 for n in value.shape)
+
+
+def _called(builder: ProgramBuilder, value: Value, name: str) -> Value:
+    """A value as an output of this name, made by an operation of the block."""
+    own = value.maker is not None and value.maker in builder.block.operations
+    if not own or value in builder.block.outputs:
+        builder.layer = name
+        value = builder.op("identity", x=value, folded=False)
+    value.name = name
+    return value

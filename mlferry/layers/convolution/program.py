@@ -1,0 +1,233 @@
+"""Convolution, transposed convolution and pooling."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from mlferry.layers.borders import borders
+from mlferry.layers.convolution import definition as sizes
+from mlferry.layers.params import Params
+from mlferry.layers.program_weights import weight
+from mlferry.layers.programs import as_program, refuse
+from mlferry.numerics import windows
+from mlferry.numerics.shapes import Shape
+from mlferry.programs.builder import ProgramBuilder
+from mlferry.programs.graph import Value
+
+Edges = Sequence[windows.Edges]
+_PAD_TYPES = {"BOTTOM_RIGHT_HEAVY": "same", "TOP_LEFT_HEAVY": "same_lower"}
+_LOWEST = float(np.finfo(np.float32).min)
+_POOLS = {"MAX": "max_pool", "AVERAGE": "avg_pool", "L2": "l2_pool"}
+
+
+def over_maps(builder: ProgramBuilder, x: Value, compute: Callable[[Value], Value]) -> Value:
+    """What works on [N, C, H, W] applied to a blob with any number of axes before the channels."""
+    if x.rank == 4:
+        return compute(x)
+    extents = builder.extents(x)
+    y = compute(builder.reshape(x, [-1, *extents[-3:]]))
+    return builder.reshape(y, [*extents[:-3], *builder.extents(y)[1:]])
+
+
+def custom(edges: Edges) -> dict[str, Any]:
+    """The parameters that say known padding."""
+    if not any(map(any, edges)):
+        return {"pad_type": "valid"}
+    return {"pad_type": "custom", "pad": [n for edge in edges for n in edge]}
+
+
+def padded(builder: ProgramBuilder, x: Value, edges: Edges, value: float) -> Value:
+    """A blob with its last axes padded."""
+    amounts = [n for edge in edges for n in edge]
+    if not any(amounts):
+        return x
+    return builder.op("pad", x=x, pad=amounts, constant_val=np.float32(value))
+
+
+# ---- convolution --------------------------------------------------------------------------------
+
+
+@as_program("convolution", limits="`outputShape` for an input whose size is not known")
+def convolution(builder: ProgramBuilder, params: Params, x: Value, *given: Value) -> Value:
+    """Weights, and a bias, may come as inputs."""
+    x = builder.as_float(x)
+    transposed = params.isDeconvolution
+    shape: tuple[int, ...] = (params.outputChannels, params.kernelChannels, *params.kernelSize)
+    if transposed:
+        shape = (params.kernelChannels, params.outputChannels // params.nGroups, *params.kernelSize)
+    stored = (
+        builder.as_float(given[0])
+        if given
+        else weight(builder, params, "weights", shape, channel_axis=1 if transposed else 0)
+    )
+    bias = params.decoded("bias", (params.outputChannels,)) if params.hasBias else None
+    options: dict[str, Any] = {
+        "weight": stored,
+        "strides": list(params.stride),
+        "dilations": list(params.dilationFactor),
+        "groups": params.nGroups,
+    }
+
+    def compute(maps: Value) -> Value:
+        if transposed:
+            full, wanted = _full_and_wanted(params, maps.shape[-2:])
+            edges = _cut(params, full, wanted)
+            return spread_out(builder, maps, options, bias, full, wanted, edges)
+        if params.which("ConvolutionPaddingType") == "same":
+            padding: dict[str, Any] = {"pad_type": _PAD_TYPES[params.same.asymmetryMode]}
+        else:
+            padding = custom(borders(params.valid))
+        return builder.op("conv", x=maps, bias=bias, **options, **padding)
+
+    y = over_maps(builder, x, compute)
+    if len(given) < 2:
+        return y
+    shift = builder.reshape(builder.as_float(given[1]), [params.outputChannels, 1, 1])
+    return builder.op("add", x=y, y=shift)
+
+
+def _full_and_wanted(params: Params, size: Shape) -> tuple[Shape, Shape]:
+    """The size of a transposed convolution before anything is cut off, and the one after.
+
+    With SAME padding they differ by the same amount for every input: one pixel stands for all
+    where the size is not known.
+    """
+    if params.which("ConvolutionPaddingType") == "same" and not params.outputShape and None in size:
+        size = (1, 1)
+    spans = ((k - 1) * d + 1 for k, d in zip(params.kernelSize, params.dilationFactor, strict=True))
+    axes = zip(size, spans, params.stride, strict=True)
+    full = tuple(windows.spread(n, span, stride, (0, 0)) for n, span, stride in axes)
+    return full, sizes.deconvolution_size(params, (size[0], size[1]))
+
+
+def _cut(params: Params, full: Shape, wanted: Shape) -> Edges | None:
+    """What is cut off the full result of a transposed convolution, where it can be told."""
+    if None not in (*full, *wanted):
+        (a, b), (c, d) = (tuple(n or 0 for n in size) for size in (full, wanted))
+        return sizes.deconvolution_edges(params, (a, b), (c, d))
+    return None if params.outputShape else borders(params.valid)
+
+
+def spread_out(
+    builder: ProgramBuilder,
+    x: Value,
+    options: dict[str, Any],
+    bias: Any,
+    full: Shape,
+    wanted: Shape,
+    edges: Edges | None,
+) -> Value:
+    """A transposed convolution whose full result is cut, or filled up with zeros at the end.
+
+    Args:
+        builder: what writes.
+        x: the maps.
+        options: weight, strides, dilations and groups.
+        bias: an array, or None.
+        full: the sizes that nothing is cut off.
+        wanted: the sizes of the result.
+        edges: what is cut off in front; what is cut off behind follows from the sizes.
+    """
+    if edges is None:
+        raise refuse("outputShape for an input whose size is not known")
+    cuts, more = [], []
+    for index, (begin, end) in enumerate(edges):
+        size, goal = full[index], wanted[index]
+        behind = end if size is None or goal is None else size - begin - goal
+        cuts.append((begin, max(0, behind)))
+        more.append((0, max(0, -behind)))
+    if not any(map(any, more)):
+        return builder.op("conv_transpose", x=x, bias=bias, **options, **custom(cuts))
+    y = builder.op("conv_transpose", x=x, **options, **custom(cuts))
+    y = padded(builder, y, more, 0)
+    if bias is None:
+        return y
+    return builder.op("add", x=y, y=bias.reshape(-1, *[1] * len(more)))
+
+
+# ---- pooling ------------------------------------------------------------------------------------
+
+
+@as_program("pooling", limits="averages up to the last pixel of an input whose size is not known")
+def pooling(builder: ProgramBuilder, params: Params, x: Value) -> Value:
+    """MAX, AVERAGE, or L2: the square root of the sum of squares."""
+    x = builder.as_float(x)
+    if params.globalPooling:
+        return global_pooling(builder, params.type, x, [-2, -1])
+    return over_maps(builder, x, lambda maps: _pooled(builder, params, maps))
+
+
+_GLOBAL = {"MAX": "reduce_max", "AVERAGE": "reduce_mean", "L2": "reduce_l2_norm"}
+
+
+def global_pooling(builder: ProgramBuilder, kind: str, x: Value, axes: list[int]) -> Value:
+    return builder.op(_GLOBAL[kind], x=x, axes=axes, keep_dims=True)
+
+
+def _pooled(builder: ProgramBuilder, params: Params, maps: Value) -> Value:
+    window = {"kernel_sizes": list(params.kernelSize), "strides": list(params.stride)}
+    size, mode = maps.shape[-2:], params.which("PoolingPaddingType")
+    average = params.type == "AVERAGE"
+    exclude = params.avgPoolExcludePadding and average
+    if None in size:
+        return _pooled_at_any_size(builder, params, maps, window, exclude)
+    known = tuple(n or 0 for n in size)
+    out, edges = sizes.pooling_size(params, known)
+    padding: dict[str, Any] | None = None
+    if mode == "same":
+        padding = {"pad_type": _PAD_TYPES[params.same.asymmetryMode]}
+    if not average:
+        return pool(builder, params.type, maps, window, edges, padding=padding)
+    divisor = sizes.pooling_divisor(params, known, out, edges)
+    area = math.prod(params.kernelSize)
+    if (divisor == area).all():
+        return pool(builder, "AVERAGE", maps, window, edges, padding=padding)
+    if params.avgPoolExcludePadding and (divisor > 0).all():
+        return pool(builder, "AVERAGE", maps, window, edges, exclude=True, padding=padding)
+    mean = pool(builder, "AVERAGE", maps, window, edges, padding=padding)
+    return builder.op("mul", x=mean, y=(area / divisor).astype(np.float32))
+
+
+def _pooled_at_any_size(
+    builder: ProgramBuilder, params: Params, maps: Value, window: dict[str, Any], exclude: bool
+) -> Value:
+    mode = params.which("PoolingPaddingType")
+    if mode == "same":
+        padding = {"pad_type": _PAD_TYPES[params.same.asymmetryMode]}
+        return pool(builder, params.type, maps, window, [], exclude=exclude, padding=padding)
+    if mode != "includeLastPixel":
+        return pool(builder, params.type, maps, window, borders(params.valid), exclude=exclude)
+    if params.type == "AVERAGE":
+        raise refuse("an average up to the last pixel of an input whose size is not known")
+    pads = params.includeLastPixel.paddingAmounts or (0, 0)
+    padding = custom([(n, n) for n in pads]) | {"ceil_mode": True}
+    return pool(builder, params.type, maps, window, [], padding=padding)
+
+
+def pool(
+    builder: ProgramBuilder,
+    kind: str,
+    x: Value,
+    window: dict[str, Any],
+    edges: Edges,
+    *,
+    exclude: bool = False,
+    padding: dict[str, Any] | None = None,
+) -> Value:
+    """Pooling with known padding, or with one that the op finds; what is as wide as the kernel
+    comes before it."""
+    if padding is None and any(
+        max(edge) >= span for edge, span in zip(edges, window["kernel_sizes"], strict=True)
+    ):
+        if exclude:
+            raise refuse("padding as wide as the kernel, which the average leaves out")
+        x = padded(builder, x, edges, _LOWEST if kind == "MAX" else 0)
+        edges = [(0, 0)] * len(edges)
+    options = dict(window) | (padding if padding is not None else custom(edges))
+    if kind == "AVERAGE":
+        options["exclude_padding_from_average"] = exclude
+    return builder.op(_POOLS[kind], x=x, **options)

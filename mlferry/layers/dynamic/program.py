@@ -1,0 +1,118 @@
+"""Layers whose output has the shape of another blob, or one that a blob holds."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mlferry.layers.dynamic.definition import steps
+from mlferry.layers.params import Params
+from mlferry.layers.programs import as_program
+from mlferry.programs.builder import ProgramBuilder
+from mlferry.programs.graph import Value
+
+
+def filled(builder: ProgramBuilder, value: float, shape: Value) -> Value:
+    """A value everywhere."""
+    return builder.op("fill", shape=shape, value=np.float32(value))
+
+
+@as_program("copy")
+def copy(builder: ProgramBuilder, params: Params, x: Value) -> Value:
+    return x
+
+
+@as_program("getShape")
+def get_shape(builder: ProgramBuilder, params: Params, x: Value) -> Value:
+    if x.is_fixed:
+        return builder.integers([n or 0 for n in x.shape])
+    return builder.op("shape", x=x)
+
+
+@as_program("fillLike")
+def fill_like(builder: ProgramBuilder, params: Params, x: Value) -> Value:
+    return filled(builder, params.value, builder.vector(builder.extents(x)))
+
+
+@as_program("fillStatic")
+def fill_static(builder: ProgramBuilder, params: Params) -> Value:
+    return filled(builder, params.value, builder.integers(params.targetShape))
+
+
+@as_program("fillDynamic")
+def fill_dynamic(builder: ProgramBuilder, params: Params, shape: Value) -> Value:
+    return filled(builder, params.value, builder.as_integer(shape))
+
+
+@as_program("broadcastToLike")
+def broadcast_to_like(builder: ProgramBuilder, params: Params, x: Value, like: Value) -> Value:
+    return broadcast(builder, x, builder.extents(like))
+
+
+@as_program("broadcastToStatic")
+def broadcast_to_static(builder: ProgramBuilder, params: Params, x: Value) -> Value:
+    return broadcast(builder, x, list(params.targetShape))
+
+
+@as_program("broadcastToDynamic")
+def broadcast_to_dynamic(builder: ProgramBuilder, params: Params, x: Value, shape: Value) -> Value:
+    target = builder.as_integer(shape)
+    if target.is_constant:
+        return broadcast(builder, x, [int(n) for n in target.constant])
+    return _spread(builder, x, target)
+
+
+def broadcast(builder: ProgramBuilder, x: Value, target: list[int | Value]) -> Value:
+    """To a shape: by repetition where the extents of x are known."""
+    if not x.is_fixed or len(target) < x.rank:
+        return _spread(builder, x, builder.vector(target))
+    lead = len(target) - x.rank
+    spread = builder.expand(x, list(range(lead)))
+    counts = [
+        1 if extent == wanted else wanted
+        for extent, wanted in zip(spread.shape, target, strict=True)
+    ]
+    if all(count == 1 for count in counts):
+        return spread
+    if any(extent != 1 for extent, n in zip(spread.shape, counts, strict=True) if n != 1):
+        return _spread(builder, x, builder.vector(target))
+    return builder.op("tile", x=spread, reps=builder.vector(counts))
+
+
+def _spread(builder: ProgramBuilder, x: Value, shape: Value) -> Value:
+    """By adding zeros of the shape."""
+    zero = np.int32(0) if x.dtype != "fp32" else np.float32(0)
+    zeros = builder.op("fill", shape=shape, value=zero)
+    whole = builder.as_integer(x) if x.dtype == "bool" else x
+    return builder.cast(builder.op("add", x=whole, y=zeros), x.dtype)
+
+
+@as_program("reshapeLike")
+def reshape_like(builder: ProgramBuilder, params: Params, x: Value, like: Value) -> Value:
+    return builder.reshape(x, builder.extents(like))
+
+
+@as_program("reshapeDynamic")
+def reshape_dynamic(builder: ProgramBuilder, params: Params, x: Value, shape: Value) -> Value:
+    """One extent of the shape may be -1; it takes what is left."""
+    target = builder.as_integer(shape)
+    if target.is_constant:
+        return builder.reshape(x, [int(n) for n in target.constant])
+    return builder.op("reshape", x=x, shape=target)
+
+
+@as_program("rangeStatic")
+def range_static(builder: ProgramBuilder, params: Params) -> Value:
+    count = steps(params.startValue, params.endValue, params.stepSizeValue)
+    places = np.arange(count, dtype=np.float32)
+    start, step = np.float32(params.startValue), np.float32(params.stepSizeValue)
+    return builder.constant(start + step * places)
+
+
+@as_program("rangeDynamic")
+def range_dynamic(builder: ProgramBuilder, params: Params, end: Value, *others: Value) -> Value:
+    """What does not come as an input is that of the parameters."""
+    ends = [end, *others]
+    for value in (params.startValue, params.stepSizeValue)[len(others) :]:
+        ends.append(builder.number(value))
+    last, start, step = builder.alike(*(builder.reshape(x, []) for x in ends))
+    return builder.op("range_1d", end=last, start=start, step=step)

@@ -1,0 +1,225 @@
+"""Activations, arithmetic and comparisons, value by value."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from mlferry.layers.params import Params
+from mlferry.layers.program_weights import weight
+from mlferry.layers.programs import as_program
+from mlferry.programs.builder import ProgramBuilder
+from mlferry.programs.graph import Value
+from mlferry.spec import weights
+
+Write = Callable[[ProgramBuilder, Any, Value], Value]
+
+
+def _op(name: str, *fields: str) -> Write:
+    """An op whose parameters are fields of the layer, called alpha and beta there as well."""
+    return lambda b, a, x: b.op(name, x=x, **{field: getattr(a, field) for field in fields})
+
+
+def _is_single(a: Params, *names: str) -> bool:
+    return all(weights.count(getattr(a.message, name)) == 1 for name in names)
+
+
+def _channels(builder: ProgramBuilder, a: Params, name: str, x: Value) -> Value:
+    """One value, or one a channel (axis -3), that broadcasts with x."""
+    single = _is_single(a, name)
+    return weight(builder, a, name, (1,) if single else (x.shape[-3] or 0, 1, 1))
+
+
+def _prelu(builder: ProgramBuilder, a: Params, x: Value) -> Value:
+    if _is_single(a, "alpha"):
+        return builder.op("leaky_relu", x=x, alpha=float(a.decoded("alpha", (1,))[0]))
+    if x.rank == 4 and x.shape[1] is not None:
+        return builder.op("prelu", x=x, alpha=a.decoded("alpha", (x.shape[1],)))
+    below = builder.op("mul", x=x, y=_channels(builder, a, "alpha", x))
+    return builder.where(builder.op("greater_equal", x=x, y=np.float32(0)), x, below)
+
+
+def _parametric_softplus(builder: ProgramBuilder, a: Params, x: Value) -> Value:
+    if x.rank == 4 and x.shape[1] is not None and not _is_single(a, "alpha", "beta"):
+        pair: dict[str, Any] = {
+            name: np.resize(a.decoded(name, (weights.count(getattr(a.message, name)),)), x.shape[1])
+            for name in ("alpha", "beta")
+        }
+        return builder.op("softplus_parametric", x=x, **pair)
+    inner = builder.op("softplus", x=builder.op("mul", x=x, y=_channels(builder, a, "beta", x)))
+    return builder.op("mul", x=inner, y=_channels(builder, a, "alpha", x))
+
+
+def _linear(builder: ProgramBuilder, a: Params, x: Value) -> Value:
+    if a.alpha not in (0, 1) and a.beta:
+        return builder.op("linear_activation", x=x, alpha=a.alpha, beta=a.beta)
+    return builder.affine(x, a.alpha, a.beta)
+
+
+ACTIVATIONS: dict[str, Write] = {
+    "linear": _linear,
+    "ReLU": _op("relu"),
+    "leakyReLU": _op("leaky_relu", "alpha"),
+    "thresholdedReLU": _op("thresholded_relu", "alpha"),
+    "PReLU": _prelu,
+    "tanh": _op("tanh"),
+    "scaledTanh": _op("scaled_tanh", "alpha", "beta"),
+    "sigmoid": _op("sigmoid"),
+    "sigmoidHard": _op("sigmoid_hard", "alpha", "beta"),
+    "ELU": _op("elu", "alpha"),
+    "softsign": _op("softsign"),
+    "softplus": _op("softplus"),
+    "parametricSoftplus": _parametric_softplus,
+}
+
+
+@as_program("activation")
+def activation(builder: ProgramBuilder, params: Params, x: Value) -> Value:
+    kind = params.which("NonlinearityType") or "linear"
+    return ACTIVATIONS[kind](builder, getattr(params, kind), builder.as_float(x))
+
+
+_UNARY: dict[str, Write] = {
+    "SQRT": _op("sqrt"),
+    "RSQRT": _op("rsqrt", "epsilon"),
+    "INVERSE": _op("inverse", "epsilon"),
+    "POWER": lambda b, p, x: b.op("pow", x=x, y=np.float32(p.alpha)),
+    "EXP": _op("exp"),
+    "LOG": lambda b, p, x: b.op("log", x=x, epsilon=0.0),
+    "ABS": _op("abs"),
+    "THRESHOLD": lambda b, p, x: b.op("threshold", x=x, alpha=np.float32(p.alpha)),
+}
+
+
+@as_program("unary")
+def unary(builder: ProgramBuilder, params: Params, x: Value) -> Value:
+    scaled = builder.affine(builder.as_float(x), params.scale, params.shift)
+    return _UNARY[params.type](builder, params, scaled)
+
+
+@as_program("clip")
+def clip(builder: ProgramBuilder, params: Params, x: Value) -> Value:
+    """`clip` needs bounds of which the lower one is lower."""
+    least, most = params.minVal, params.maxVal
+    if x.dtype == "fp32" and (least, most) == (0, 6):
+        return builder.op("relu6", x=x)
+    if x.dtype == "fp32" and least < most:
+        return builder.op("clip", x=x, alpha=least, beta=most)
+    return builder.binary("minimum", builder.binary("maximum", x, least), most)
+
+
+@as_program("clampedReLU")
+def clamped_relu(builder: ProgramBuilder, params: Params, x: Value) -> Value:
+    if (params.alpha, params.beta) == (0, 6):
+        return builder.op("relu6", x=builder.as_float(x))
+    return builder.op("clamped_relu", x=builder.as_float(x), alpha=params.alpha, beta=params.beta)
+
+
+@as_program("gelu")
+def gelu(builder: ProgramBuilder, params: Params, x: Value) -> Value:
+    return builder.op("gelu", x=builder.as_float(x), mode=params.mode)
+
+
+_FUNCTIONS = {
+    "ceil": "ceil", "floor": "floor", "round": "round", "sin": "sin", "cos": "cos", "tan": "tan",
+    "asin": "asin", "acos": "acos", "atan": "atan", "sinh": "sinh", "cosh": "cosh", "tanh": "tanh",
+    "atanh": "atanh", "erf": "erf", "exp2": "exp2", "sign": "sign",
+}  # fmt: skip
+
+
+@as_program(*_FUNCTIONS)
+def function(builder: ProgramBuilder, params: Params, x: Value) -> Value:
+    return builder.op(_FUNCTIONS[params.kind], x=builder.as_float(x))
+
+
+@as_program("asinh")
+def asinh(builder: ProgramBuilder, params: Params, x: Value) -> Value:
+    """sign(x) log(|x| + sqrt(x ** 2 + 1)), which cancels nowhere."""
+    x = builder.as_float(x)
+    size = builder.op("abs", x=x)
+    root = builder.op("sqrt", x=builder.affine(builder.op("mul", x=x, y=x), 1, 1))
+    logs = builder.op("log", x=builder.op("add", x=size, y=root), epsilon=0.0)
+    return builder.op("mul", x=builder.op("sign", x=x), y=logs)
+
+
+@as_program("acosh")
+def acosh(builder: ProgramBuilder, params: Params, x: Value) -> Value:
+    """log(x + sqrt(x - 1) sqrt(x + 1)); NaN below 1."""
+    x = builder.as_float(x)
+    roots = [builder.op("sqrt", x=builder.affine(x, 1, shift)) for shift in (-1, 1)]
+    total = builder.op("add", x=x, y=builder.op("mul", x=roots[0], y=roots[1]))
+    return builder.op("log", x=total, epsilon=0.0)
+
+
+_REDUCERS = {
+    "add": "add",
+    "addBroadcastable": "add",
+    "multiply": "mul",
+    "multiplyBroadcastable": "mul",
+    "max": "maximum",
+    "maxBroadcastable": "maximum",
+    "min": "minimum",
+    "minBroadcastable": "minimum",
+}
+_BINARY = {
+    "subtractBroadcastable": "sub",
+    "modBroadcastable": "mod",
+    "floorDivBroadcastable": "floor_div",
+}
+_FRACTIONS = {"divideBroadcastable": "real_div", "powBroadcastable": "pow"}
+_LOGICAL = {"logicalOr": "logical_or", "logicalXor": "logical_xor", "logicalAnd": "logical_and"}
+_COMPARISONS = {
+    "equal": "equal",
+    "notEqual": "not_equal",
+    "lessThan": "less",
+    "lessEqual": "less_equal",
+    "greaterThan": "greater",
+    "greaterEqual": "greater_equal",
+}
+
+
+@as_program(*_REDUCERS)
+def reducer(builder: ProgramBuilder, params: Params, *inputs: Value) -> Value:
+    """With one input, `add` and `multiply` take `alpha` as the other."""
+    name = _REDUCERS[params.kind]
+    if len(inputs) == 1 and params.kind in ("add", "multiply"):
+        return builder.binary(name, inputs[0], params.alpha)
+    return functools.reduce(functools.partial(builder.binary, name), inputs)
+
+
+@as_program("average")
+def average(builder: ProgramBuilder, params: Params, *inputs: Value) -> Value:
+    total = functools.reduce(functools.partial(builder.binary, "add"), inputs)
+    return builder.binary("real_div", builder.as_float(total), len(inputs))
+
+
+@as_program(*_BINARY)
+def binary(builder: ProgramBuilder, params: Params, left: Value, right: Value) -> Value:
+    return builder.binary(_BINARY[params.kind], left, right)
+
+
+@as_program(*_FRACTIONS)
+def fraction(builder: ProgramBuilder, params: Params, left: Value, right: Value) -> Value:
+    one, two = builder.as_float(left), builder.as_float(right)
+    return builder.binary(_FRACTIONS[params.kind], one, two)
+
+
+@as_program(*_LOGICAL)
+def logical(builder: ProgramBuilder, params: Params, left: Value, right: Value) -> Value:
+    one, two = builder.as_boolean(left), builder.as_boolean(right)
+    return builder.op(_LOGICAL[params.kind], x=one, y=two)
+
+
+@as_program("logicalNot")
+def logical_not(builder: ProgramBuilder, params: Params, x: Value) -> Value:
+    return builder.op("logical_not", x=builder.as_boolean(x))
+
+
+@as_program(*_COMPARISONS)
+def comparison(builder: ProgramBuilder, params: Params, left: Value, *right: Value) -> Value:
+    """The other side is `alpha` where there is one input."""
+    other = right[0] if right else builder.number(params.alpha)
+    return builder.binary(_COMPARISONS[params.kind], left, other)

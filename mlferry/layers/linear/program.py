@@ -1,0 +1,113 @@
+"""Matrix products and embeddings."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from mlferry.layers.params import Params
+from mlferry.layers.program_weights import weight
+from mlferry.layers.programs import as_program
+from mlferry.programs.builder import ProgramBuilder
+from mlferry.programs.graph import Value
+
+
+@as_program("innerProduct")
+def inner_product(builder: ProgramBuilder, params: Params, x: Value) -> Value:
+    """Weights are [outC, inC]; from rank 4 on, C, H and W are flattened first."""
+    if x.rank < 4:
+        return _multiplied(builder, params, x, params.inputChannels, params.outputChannels)
+    lead = builder.extents(x)[:-3]
+    rows = builder.reshape(x, [*lead, params.inputChannels])
+    y = _multiplied(builder, params, rows, params.inputChannels, params.outputChannels)
+    return builder.expand(y, [-2, -1])
+
+
+def _multiplied(
+    builder: ProgramBuilder, params: Params, x: Value, inputs: int, outputs: int
+) -> Value:
+    """The last axis of `x` multiplied by stored weights [outputs, inputs], and the bias added."""
+    x = builder.as_float(x)
+    if params.int8DynamicQuantize:
+        x = rounded_to_int8(builder, x)
+    bias = params.decoded("bias", (outputs,)) if params.hasBias else None
+    stored = weight(builder, params, "weights", (outputs, inputs))
+    return builder.op("linear", x=x, weight=stored, bias=bias)
+
+
+def rounded_to_int8(builder: ProgramBuilder, x: Value) -> Value:
+    """What is left of an input when it is quantized to int8 on the way into a product.
+
+    One scale for the whole input, so that its largest magnitude is 127.
+    """
+    axes = list(range(x.rank))
+    largest = builder.op("reduce_max", x=builder.op("abs", x=x), axes=axes, keep_dims=True)
+    scale = builder.binary("real_div", largest, 127)
+    zero = builder.op("equal", x=scale, y=np.float32(0))
+    divisor = builder.where(zero, builder.number(1), scale)
+    steps = builder.op("round", x=builder.op("real_div", x=x, y=divisor))
+    return builder.op("mul", x=steps, y=scale)
+
+
+@as_program("embedding")
+def embedding(builder: ProgramBuilder, params: Params, x: Value) -> Value:
+    """Weights are [outputChannels, inputDim]; one index a position."""
+    shape = (params.outputChannels, params.inputDim)
+    indices = builder.reshape(builder.as_integer(x), builder.extents(x)[:-3])
+    table = weight(builder, params, "weights", shape, axes=(1, 0))
+    y = _looked_up(builder, params, table, indices, params.outputChannels)
+    return builder.expand(y, [-2, -1])
+
+
+@as_program("embeddingND")
+def embedding_nd(builder: ProgramBuilder, params: Params, x: Value) -> Value:
+    """Weights are [embeddingSize, vocabSize]; the last extent of the input is 1."""
+    shape = (params.embeddingSize, params.vocabSize)
+    indices = builder.squeeze(builder.as_integer(x), [-1])
+    table = weight(builder, params, "weights", shape, axes=(1, 0))
+    return _looked_up(builder, params, table, indices, params.embeddingSize)
+
+
+def _looked_up(
+    builder: ProgramBuilder, params: Params, table: Value, indices: Value, size: int
+) -> Value:
+    y = builder.op("gather", x=table, indices=indices, axis=0)
+    return builder.op("add", x=y, y=params.decoded("bias", (size,))) if params.hasBias else y
+
+
+@as_program("batchedMatmul")
+def batched_matmul(builder: ProgramBuilder, params: Params, left: Value, *right: Value) -> Value:
+    """With one input, it is multiplied by stored weights, kept column-major.
+
+    A vector is a row at the left, a column at the right; the result is a matrix all the same.
+    """
+    if not right:
+        inputs, outputs = params.weightMatrixFirstDimension, params.weightMatrixSecondDimension
+        return _multiplied(builder, params, left, inputs, outputs)
+    a, b = builder.as_float(left), builder.as_float(right[0])
+    turns: dict[str, Any] = {
+        "transpose_x": params.transposeA and a.rank > 1,
+        "transpose_y": params.transposeB and b.rank > 1,
+    }
+    if a.rank == 1:
+        a = builder.expand(a, [0])
+    if b.rank == 1:
+        b = builder.expand(b, [1])
+    return builder.op("matmul", x=a, y=b, **turns)
+
+
+@as_program("dot")
+def dot(builder: ProgramBuilder, params: Params, left: Value, right: Value) -> Value:
+    """Of vectors along the channels; the cosine with a vector of length 0 is 0."""
+    a, b = builder.as_float(left), builder.as_float(right)
+    along: dict[str, Any] = {"axes": [-3], "keep_dims": True}
+    product = builder.op("reduce_sum", x=builder.op("mul", x=a, y=b), **along)
+    if not params.cosineSimilarity:
+        return product
+    squares = [builder.op("reduce_sum_square", x=x, **along) for x in (a, b)]
+    lengths = builder.op("sqrt", x=builder.op("mul", x=squares[0], y=squares[1]))
+    positive = builder.op("greater", x=lengths, y=np.float32(0))
+    divisor = builder.where(positive, lengths, builder.number(1))
+    cosine = builder.op("real_div", x=product, y=divisor)
+    return builder.where(positive, cosine, builder.number(0))

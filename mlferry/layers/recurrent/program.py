@@ -1,0 +1,244 @@
+"""Recurrent layers: [Seq, Batch, C, 1, 1] in; the output and the last states out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from mlferry.layers.params import Params
+from mlferry.layers.programs import as_program, refuse
+from mlferry.numerics.gates import CELL_CLIP, FIXED
+from mlferry.programs.builder import ProgramBuilder
+from mlferry.programs.graph import Array, Value
+
+_ACTIVATIONS = {
+    "linear": "linear",
+    "ReLU": "relu",
+    "scaledTanh": "scaled_tanh",
+    "sigmoid": "sigmoid",
+    "sigmoidHard": "sigmoid_hard",
+    "tanh": "tanh",
+}
+_LIMITS = "activations with constants of their own"
+_MIRRORED = ("sigmoid", "sigmoid_hard")  # 1 - f(x) is f(-x)
+
+
+def _activation(a: Params) -> str:
+    """The name of an activation, which has the usual constants."""
+    kind = a.which("NonlinearityType") or "linear"
+    message = getattr(a, kind)
+    given = tuple(getattr(message, name, 0) for name in ("alpha", "beta"))
+    usual = FIXED.get(kind, (0, 0))
+    if kind not in _ACTIVATIONS or (any(given) and not np.allclose(given, usual)):
+        raise refuse(f"its activation {kind} has constants of its own")
+    return _ACTIVATIONS[kind]
+
+
+def _rows(builder: ProgramBuilder, x: Value) -> Value:
+    """[Seq, Batch, C]."""
+    return builder.squeeze(builder.as_float(x), [3, 4])
+
+
+def _first(builder: ProgramBuilder, rows: Value, states: Sequence[Value], units: int) -> Value:
+    """First states [Batch, units], side by side; zeros where none are given."""
+    if states:
+        flat = [builder.reshape(builder.as_float(x), [-1, units]) for x in states]
+        return builder.joined(flat, 1)
+    size = builder.vector([builder.extent(rows, 1), units])
+    return builder.op("fill", shape=size, value=np.float32(0))
+
+
+def _blobs(builder: ProgramBuilder, y: Value, states: Sequence[Value]) -> tuple[Value, ...]:
+    """The output and the states in five axes."""
+    return (
+        builder.expand(y, [-2, -1]),
+        *(builder.expand(state, [0, -2, -1]) for state in states),
+    )
+
+
+def _joined(part: Params, names: Sequence[str], shape: tuple[int, ...]) -> Array:
+    return np.concatenate([part.decoded(name, shape) for name in names])
+
+
+def _direction(params: Params) -> str:
+    return "reverse" if params.reverseInput else "forward"
+
+
+@as_program("simpleRecurrent", five_axes=True, limits=_LIMITS)
+def simple_recurrent(
+    builder: ProgramBuilder, params: Params, x: Value, *states: Value
+) -> tuple[Value, ...]:
+    """y = f(W x + R y' + b)."""
+    rows, units = _rows(builder, x), params.outputVectorSize
+    y, last = builder.ops(
+        "rnn",
+        x=rows,
+        initial_h=_first(builder, rows, states, units),
+        weight_ih=params.decoded("weightMatrix", (units, params.inputVectorSize)),
+        weight_hh=params.decoded("recursionMatrix", (units, units)),
+        bias=params.decoded("biasVector", (units,)) if params.hasBiasVector else None,
+        direction=_direction(params),
+        output_sequence=params.sequenceOutput,
+        activation=_activation(params.activation),
+    )
+    return _blobs(builder, y, [last])
+
+
+_GRU = ("reset", "output", "update")  # in the order of the op
+
+
+@as_program("gru", five_axes=True, limits=_LIMITS)
+def gru(builder: ProgramBuilder, params: Params, x: Value, *states: Value) -> tuple[Value, ...]:
+    """The reset gate is applied to the state before the recursion matrix, in the op as well."""
+    rows, units = _rows(builder, x), params.outputVectorSize
+    inner, outer = (_activation(a) for a in params.activations)
+    matrices, recursions, biases = (
+        [f"{gate}Gate{what}" for gate in _GRU]
+        for what in ("WeightMatrix", "RecursionMatrix", "BiasVector")
+    )
+    y, last = builder.ops(
+        "gru",
+        x=rows,
+        initial_h=_first(builder, rows, states, units),
+        weight_ih=_joined(params, matrices, (units, params.inputVectorSize)),
+        weight_hh=_joined(params, recursions, (units, units)),
+        bias=_joined(params, biases, (units,)) if params.hasBiasVectors else None,
+        direction=_direction(params),
+        output_sequence=params.sequenceOutput,
+        recurrent_activation=inner,
+        activation=outer,
+    )
+    return _blobs(builder, y, [last])
+
+
+_LSTM = ("inputGate", "forgetGate", "outputGate", "blockInput")  # in the order of the op
+
+
+def _lstm_weights(params: Params, part: Params, gate: str) -> dict[str, Any]:
+    """The weights of a direction, as the op takes them."""
+    options, units = params.params, params.outputVectorSize
+    made: dict[str, Any] = {
+        "weight_ih": _gates(params, part, "WeightMatrix", (units, params.inputVectorSize), gate),
+        "weight_hh": _gates(params, part, "RecursionMatrix", (units, units), gate),
+        "bias": None,
+        "peephole": None,
+    }
+    if options.hasBiasVectors:
+        made["bias"] = _gates(params, part, "BiasVector", (units,), gate)
+    elif options.forgetBias and not options.coupledInputAndForgetGate:
+        made["bias"] = np.zeros(4 * units, np.float32)
+        made["bias"][units : 2 * units] = 1
+    if options.hasPeepholeVectors:
+        made["peephole"] = _gates(params, part, "PeepholeVector", (units,), gate, _LSTM[:3])
+    return made
+
+
+def _gates(
+    params: Params,
+    part: Params,
+    what: str,
+    shape: tuple[int, ...],
+    gate: str,
+    names: Sequence[str] = _LSTM,
+) -> Array:
+    """One array of all gates; with coupled gates 1 - i is in the place of f."""
+    if not params.params.coupledInputAndForgetGate:
+        return _joined(part, [f"{name}{what}" for name in names], shape)
+    if gate not in _MIRRORED:
+        raise refuse(f"coupled gates by {gate}: 1 - f(x) is no f(-x)")
+    first = part.decoded(f"inputGate{what}", shape)
+    others = [part.decoded(f"{name}{what}", shape) for name in names[2:]]
+    return np.concatenate([first, -first, *others])
+
+
+def _lstm_options(params: Params, activations: Sequence[Params]) -> dict[str, Any]:
+    names = ("recurrent_activation", "cell_activation", "activation")
+    limit = params.params.cellClipThreshold
+    return {
+        **dict(zip(names, map(_activation, activations), strict=True)),
+        "output_sequence": params.params.sequenceOutput,
+        "clip": np.float32(limit) if limit != CELL_CLIP else None,
+    }
+
+
+@as_program("uniDirectionalLSTM", five_axes=True, limits=_LIMITS)
+def uni_directional_lstm(
+    builder: ProgramBuilder, params: Params, x: Value, *states: Value
+) -> tuple[Value, ...]:
+    """Output, last output and last cell."""
+    y, h, c = _one_way(
+        builder,
+        params,
+        _rows(builder, x),
+        params.weightParams,
+        params.activations,
+        states,
+        _direction(params),
+    )
+    return _blobs(builder, y, [h, c])
+
+
+def _one_way(
+    builder: ProgramBuilder,
+    params: Params,
+    rows: Value,
+    part: Params,
+    activations: Sequence[Params],
+    states: Sequence[Value],
+    direction: str,
+) -> tuple[Value, ...]:
+    units = params.outputVectorSize
+    return builder.ops(
+        "lstm",
+        x=rows,
+        initial_h=_first(builder, rows, states[:1], units),
+        initial_c=_first(builder, rows, states[1:2], units),
+        direction=direction,
+        **_lstm_weights(params, part, _activation(activations[0])),
+        **_lstm_options(params, activations),
+    )
+
+
+@as_program("biDirectionalLSTM", five_axes=True, limits=_LIMITS)
+def bi_directional_lstm(
+    builder: ProgramBuilder, params: Params, x: Value, *states: Value
+) -> tuple[Value, ...]:
+    """Output, last output and cell forward, last output and cell backward.
+
+    The output has the forward half first.
+    """
+    rows, units = _rows(builder, x), params.outputVectorSize
+    ahead = params.activationsForwardLSTM
+    behind = params.activationsBackwardLSTM or ahead
+    forward, backward = params.weightParams
+    if [a.message for a in ahead] != [a.message for a in behind]:
+        y, h, c = _one_way(builder, params, rows, forward, ahead, states[:2], "forward")
+        z, k, d = _one_way(builder, params, rows, backward, behind, states[2:], "reverse")
+        if params.params.sequenceOutput:
+            z = builder.op("reverse", x=z, axes=[0])
+        return _blobs(builder, builder.joined([y, z], 2), [h, c, k, d])
+    gate = _activation(ahead[0])
+    there, back = (_lstm_weights(params, part, gate) for part in (forward, backward))
+    width = [states[place::2] for place in (0, 1)]
+    y, h, c = builder.ops(
+        "lstm",
+        x=rows,
+        initial_h=_both(builder, rows, width[0], units),
+        initial_c=_both(builder, rows, width[1], units),
+        direction="bidirectional",
+        **there,
+        **{f"{name}_back": value for name, value in back.items()},
+        **_lstm_options(params, ahead),
+    )
+    ends = [
+        builder.sliced(state, 1, first, first + units) for first in (0, units) for state in (h, c)
+    ]
+    return _blobs(builder, y, ends)
+
+
+def _both(builder: ProgramBuilder, rows: Value, states: Sequence[Value], units: int) -> Value:
+    if states:
+        return _first(builder, rows, states, units)
+    return _first(builder, rows, (), 2 * units)

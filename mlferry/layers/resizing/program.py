@@ -1,0 +1,125 @@
+"""Upsampling and resizing of height and width."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from mlferry.layers.params import Params
+from mlferry.layers.programs import as_program, refuse
+from mlferry.layers.resizing.definition import target_size, upsample as upsampled
+from mlferry.programs.builder import ProgramBuilder
+from mlferry.programs.graph import Value
+
+_SAMPLINGS = {
+    "STRICT_ALIGN_ENDPOINTS_MODE": "STRICT_ALIGN_CORNERS",
+    "ALIGN_ENDPOINTS_MODE": "ALIGN_CORNERS",
+    "UPSAMPLE_MODE": "DEFAULT",
+    "ROI_ALIGN_MODE": "OFFSET_CORNERS",
+}
+_BOXES = 7  # the opset from which boxes come apart from the images' indices
+
+
+@as_program("upsample", limits="a fractional factor for an input whose size is not known")
+def upsample(builder: ProgramBuilder, params: Params, x: Value) -> Value:
+    """NN repeats pixels; BILINEAR samples one of three grids."""
+    factors = params.fractionalScalingFactor or params.scalingFactor
+    x, maps = _as_maps(builder, builder.as_float(x))
+    height, width = upsampled(params, x.shape)[0][-2:]
+    whole = all(factor == int(factor) for factor in factors)
+    if not whole and None in (height, width):
+        raise refuse("a fractional factor for an image whose size is not known")
+    names = ("scale_factor_height", "scale_factor_width")
+    scale: dict[str, Any] = dict(zip(names, _factors(factors), strict=True))
+    if params.mode == "NN":
+        return maps(builder.op("upsample_nearest_neighbor", x=x, **scale))
+    mode = params.linearUpsampleMode
+    if mode == "ALIGN_CORNERS_FALSE" and height is not None and width is not None:
+        return maps(
+            builder.op(
+                "resize_bilinear",
+                x=x,
+                target_size_height=height,
+                target_size_width=width,
+                sampling_mode="UNALIGN_CORNERS",
+            )
+        )
+    scale["align_corners"] = mode == "ALIGN_CORNERS_TRUE"
+    if mode == "ALIGN_CORNERS_FALSE":
+        scale["half_pixel_centers"] = True
+    return maps(builder.op("upsample_bilinear", x=x, **scale))
+
+
+def _factors(factors: tuple[float, ...]) -> list[int | float]:
+    """Whole numbers as int32, as the ops tell repetition from sampling by the type."""
+    if all(factor == int(factor) for factor in factors):
+        return [int(factor) for factor in factors]
+    return [float(factor) for factor in factors]
+
+
+def _as_maps(builder: ProgramBuilder, x: Value) -> tuple[Value, Callable[[Value], Value]]:
+    """[..., H, W] with the four axes that the ops like best, and what undoes that."""
+    if x.rank == 4:
+        return x, lambda y: y
+    lead = builder.extents(x)[:-2]
+    flat = builder.reshape(x, [1, -1, *builder.extents(x)[-2:]])
+    return flat, lambda y: builder.reshape(y, [*lead, *builder.extents(y)[-2:]])
+
+
+@as_program("resizeBilinear")
+def resize_bilinear(builder: ProgramBuilder, params: Params, x: Value) -> Value:
+    height, width = target_size(params)
+    x, maps = _as_maps(builder, builder.as_float(x))
+    return maps(
+        builder.op(
+            "resize_bilinear",
+            x=x,
+            target_size_height=height,
+            target_size_width=width,
+            sampling_mode=_SAMPLINGS[params.mode.samplingMethod],
+        )
+    )
+
+
+@as_program("cropResize", five_axes=True, limits="boxes whose number of values is not known")
+def crop_resize(builder: ProgramBuilder, params: Params, x: Value, boxes: Value) -> Value:
+    """Each box of [N, 1, 4, 1, 1] out of every image of the batch.
+
+    Boxes of 5 values start with the index of the image that they are cut out of.
+    """
+    values = boxes.shape[2]
+    if values is None:
+        raise refuse("whether boxes have 4 values or 5 is not known")
+    height, width = target_size(params)
+    options: dict[str, Any] = {
+        "target_height": height,
+        "target_width": width,
+        "normalized_coordinates": params.normalizedCoordinates,
+        "spatial_scale": np.float32(params.spatialScale),
+        "box_coordinate_mode": params.boxIndicesMode.boxMode,
+        "sampling_mode": _SAMPLINGS[params.mode.samplingMethod],
+    }
+    images = builder.squeeze(builder.as_float(x), [0])
+    boxes = builder.as_float(boxes)
+    if builder.opset < _BOXES:
+        return builder.op("crop_resize", x=images, roi=boxes, **options)
+    rows = builder.reshape(boxes, [builder.extent(boxes, 0), values])
+    if values == 5:
+        which = builder.as_integer(builder.squeeze(builder.sliced(rows, 1, 0, 1), [1]))
+        found = builder.op(
+            "crop_resize", x=images, boxes=builder.sliced(rows, 1, 1, 5), box_indices=which,
+            **options,
+        )  # fmt: skip
+        return builder.expand(found, [1])
+    batch = images.shape[0]
+    if batch is None:
+        raise refuse("boxes of every image of a batch whose size is not known")
+    patches = []
+    for image in range(batch):
+        one = builder.sliced(images, 0, image, image + 1)
+        zeros = builder.op("fill", shape=builder.vector([builder.extent(rows, 0)]), value=0)
+        found = builder.op("crop_resize", x=one, boxes=rows, box_indices=zeros, **options)
+        patches.append(builder.expand(found, [1]))
+    return builder.joined(patches, 1)

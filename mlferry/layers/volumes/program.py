@@ -1,0 +1,75 @@
+"""Convolution and pooling over depth, height and width."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mlferry.layers.convolution.program import Edges, custom, global_pooling, pool, spread_out
+from mlferry.layers.params import Params
+from mlferry.layers.program_weights import weight
+from mlferry.layers.programs import as_program, refuse
+from mlferry.layers.volumes.definition import convolved, custom_edges, edges_of, spans_of, triple
+from mlferry.numerics.shapes import Shape
+from mlferry.programs.builder import ProgramBuilder
+from mlferry.programs.graph import Value
+
+
+@as_program(
+    "convolution3d", limits="a transposed one by SAME or `outputShape` whose size is not known"
+)
+def convolution3d(builder: ProgramBuilder, params: Params, x: Value) -> Value:
+    x = builder.as_float(x)
+    kernel, stride, dilation = (triple(params, f) for f in ("kernel", "stride", "dilation"))
+    transposed = params.isDeconvolution
+    shape = (params.outputChannels, params.inputChannels // params.nGroups, *kernel)
+    if transposed:
+        shape = (params.inputChannels, params.outputChannels // params.nGroups, *kernel)
+    stored = weight(builder, params, "weights", shape, channel_axis=1 if transposed else 0)
+    bias = params.decoded("bias", (params.outputChannels,)) if params.hasBias else None
+    options: dict[str, Any] = {
+        "weight": stored,
+        "strides": list(stride),
+        "dilations": list(dilation),
+        "groups": params.nGroups,
+    }
+    spans, extents = spans_of(params), x.shape[2:]
+    if not transposed:
+        padding = _padding(params, extents, spans)
+        return builder.op("conv", x=x, bias=bias, **options, **padding)
+    full = tuple(
+        None if n is None else (n - 1) * s + span
+        for n, s, span in zip(extents, stride, spans, strict=True)
+    )
+    wanted = convolved(params, extents)
+    edges: Edges = custom_edges(params)
+    if params.paddingType == "SAME" or (params.outputShape and not any(map(any, edges))):
+        if None in full:
+            raise refuse("SAME padding or outputShape for a volume whose size is not known")
+        pairs = zip(full, wanted, strict=True)
+        edges = [(max(0, (f or 0) - (n or 0)) // 2, 0) for f, n in pairs]
+    return spread_out(builder, x, options, bias, full, wanted, edges)
+
+
+def _padding(params: Params, extents: Shape, spans: tuple[int, int, int]) -> dict[str, Any]:
+    if params.paddingType == "SAME":
+        return {"pad_type": "same"}
+    return custom(edges_of(params, extents, spans))
+
+
+@as_program("pooling3d", limits="averages that leave out padding as wide as the kernel")
+def pooling3d(builder: ProgramBuilder, params: Params, x: Value) -> Value:
+    x = builder.as_float(x)
+    kernel = triple(params, "kernel")
+    window = {"kernel_sizes": list(kernel), "strides": list(triple(params, "stride"))}
+    exclude = params.countExcludePadding and params.type == "AVERAGE"
+    if params.paddingType == "SAME":
+        return pool(
+            builder, params.type, x, window, [], exclude=exclude, padding={"pad_type": "same"}
+        )
+    edges = edges_of(params, x.shape[2:], kernel)
+    return pool(builder, params.type, x, window, edges, exclude=exclude)
+
+
+@as_program("globalPooling3d")
+def global_pooling3d(builder: ProgramBuilder, params: Params, x: Value) -> Value:
+    return global_pooling(builder, params.type, builder.as_float(x), [-3, -2, -1])

@@ -1,0 +1,614 @@
+"""What the functions of layer kinds write programs with."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from mlferry.errors import MlferryError, SpecError
+from mlferry.numerics.shapes import Shape, axis_of
+from mlferry.programs.arguments import plain
+from mlferry.programs.definitions import (
+    DEFINITIONS,
+    OPSETS,
+    Definition,
+    Operands,
+    Parameter,
+    UnknownRankError,
+    definition_of,
+)
+from mlferry.programs.graph import Argument, Array, Block, Operation, Value, constant
+from mlferry.programs.kernels import KERNELS, Call
+from mlferry.programs.operands import default_operand, misfits, mixtures
+from mlferry.programs.types import DTYPES, ListType, TensorType, ValueType
+
+Extents = Sequence[int | Value]  # an extent is known, or a vector of one int32 holds it
+Given = Value | ArrayLike | str | Sequence[Value] | None
+
+_FOLDED_MOST = 1 << 16  # elements of constants that are computed while a program is written
+
+
+class NewerOpsetError(Exception):
+    """An op, or a form of it, that only a newer opset has."""
+
+    def __init__(self, op: str, opset: int) -> None:
+        super().__init__(f"{op} came with CoreML{opset}")
+        self.op, self.opset = op, opset
+
+
+class ProgramBuilder:
+    """Adds operations to a function; types are inferred, known values are computed at once.
+
+    Numbers are written in float32; `passes.half` makes a program of half precision of it.
+
+    Args:
+        opset: the number of the function's opset.
+
+    Attributes:
+        layer: the name of what is written at the moment, after which operations are named.
+        block: the block of the function.
+    """
+
+    def __init__(self, opset: int = min(OPSETS.values())) -> None:
+        self.opset = opset
+        self.layer = ""
+        self.block = Block()
+        self._blocks = [self.block]
+        self._taken: set[str] = set()
+        self._last: dict[str, int] = {}  # the number behind the last name of a hint
+        self._casts: dict[tuple[Value, str], Value] = {}
+
+    # ---- names and blocks --------------------------------------------------------------------
+
+    def fresh(self, hint: str) -> str:
+        """A name that the format allows, and that no value has."""
+        hint = sanitized(hint)
+        name = hint
+        while name in self._taken:
+            self._last[hint] = self._last.get(hint, 0) + 1
+            name = f"{hint}_{self._last[hint]}"
+        self._taken.add(name)
+        return name
+
+    def reserve(self, name: str) -> None:
+        """Keep a name for an input or output."""
+        self._taken.add(name)
+
+    def input(self, name: str, kind: ValueType) -> Value:
+        """An input of the function, or of the block at hand."""
+        value = Value(name, kind)
+        self._blocks[-1].inputs.append(value)
+        return value
+
+    @contextmanager
+    def inside(self) -> Iterator[Block]:
+        """Operations written meanwhile go into a block of their own, for control flow."""
+        block = Block()
+        self._blocks.append(block)
+        casts, self._casts = self._casts, dict(self._casts)
+        try:
+            yield block
+        finally:
+            self._blocks.pop()
+            self._casts = casts
+
+    @contextmanager
+    def within(self, block: Block) -> Iterator[None]:
+        """Operations written meanwhile go to the end of a block that was left before."""
+        self._blocks.append(block)
+        casts, self._casts = self._casts, {}
+        try:
+            yield
+        finally:
+            self._blocks.pop()
+            self._casts = casts
+
+    # ---- constants ---------------------------------------------------------------------------
+
+    def constant(self, array: ArrayLike, dtype: str | None = None, name: str = "") -> Value:
+        """A constant; floats become float32 and integers int32 where no type is given."""
+        held = np.asarray(array)
+        if dtype is None:
+            dtype = {"f": "fp32", "b": "bool", "i": "int32", "u": "int32"}.get(held.dtype.kind)
+            if dtype is None:
+                raise SpecError(f"a constant of {held.dtype} has no place in a program")
+        return constant(held.astype(DTYPES[dtype].array, copy=False), dtype, name)
+
+    def number(self, value: float) -> Value:
+        """One float32."""
+        return self.constant(np.float32(value))
+
+    def integers(self, values: Sequence[int]) -> Value:
+        """A vector of int32."""
+        return self.constant(np.array(values, np.int64).reshape(-1), "int32")
+
+    # ---- operations --------------------------------------------------------------------------
+
+    def op(
+        self, op: str, *, blocks: Sequence[Block] = (), folded: bool = True, **given: Given
+    ) -> Value:
+        """One operation with one output; see `ops`."""
+        return self.ops(op, blocks=blocks, folded=folded, **given)[0]
+
+    def ops(
+        self, op: str, *, blocks: Sequence[Block] = (), folded: bool = True, **given: Given
+    ) -> tuple[Value, ...]:
+        """One operation.
+
+        Args:
+            op: its name.
+            blocks: those of control flow.
+            folded: whether it is computed at once where all that it gets is known.
+            given: values by the names of parameters; what is no value becomes a constant of the
+                type that the op takes. None leaves a parameter out.
+
+        Returns:
+            what it makes; constants, where all that it gets is known.
+
+        Raises:
+            NewerOpsetError: the opset does not have it in this form.
+            SpecError: what is given does not fit.
+        """
+        definition = self._definition(op)
+        arguments = self._arguments(op, definition, given)
+        types = inferred(op, definition, arguments, blocks)
+        known = self._folded(op, definition, arguments, types) if folded and not blocks else None
+        if known is not None:
+            return known
+        outputs = tuple(Value(self.fresh(f"{self.layer}_{op}"), kind) for kind in types)
+        operation = Operation(op, arguments, outputs, tuple(blocks), self.layer)
+        for value in outputs:
+            value.maker = operation
+        self._blocks[-1].operations.append(operation)
+        return outputs
+
+    def _definition(self, op: str) -> Definition:
+        if DEFINITIONS.find(op, self.opset) is None:
+            later = [n for n in OPSETS.values() if DEFINITIONS.find(op, n) is not None]
+            if later:
+                raise NewerOpsetError(op, min(later))
+        return definition_of(op, self.opset)
+
+    def _arguments(
+        self, op: str, definition: Definition, given: Mapping[str, Given]
+    ) -> dict[str, Argument]:
+        """What an op gets, constants included, in the order of its parameters."""
+        present = {name: value for name, value in given.items() if value is not None}
+        for name in present.keys() - definition.parameters.keys():
+            later = [
+                n
+                for n in OPSETS.values()
+                if n > self.opset
+                and (entry := DEFINITIONS.find(op, n)) is not None
+                and name in entry.value.parameters
+            ]
+            if later:
+                raise NewerOpsetError(f"{name} of {op}", min(later))
+            raise SpecError(f"{op} has no parameter {name!r}")
+        shared = _shared_types(definition, present)
+        made: dict[str, Argument] = {}
+        for name, parameter in definition.parameters.items():
+            if name not in present:
+                continue
+            value: Any = present[name]
+            if parameter.many:
+                made[name] = tuple(
+                    each if isinstance(each, Value) else self.literal(each, parameter, shared)
+                    for each in value
+                )
+            elif isinstance(value, Value):
+                made[name] = value
+            else:
+                made[name] = self.literal(value, parameter, shared)
+        return made
+
+    def literal(
+        self, value: Any, parameter: Parameter, shared: Mapping[str, str] | None = None
+    ) -> Value:
+        """A constant for a parameter, from Python's or NumPy's values."""
+        held = np.asarray(value)
+        if held.dtype.kind in "US":
+            return Value("", TensorType("string", held.shape), held.astype(object))
+        allowed = parameter.dtypes
+        if isinstance(allowed, str):
+            dtype = (shared or {}).get(allowed)
+            if dtype is not None:
+                return self.constant(held, dtype)
+            return self.constant(held)
+        guess = {"f": "fp32", "b": "bool"}.get(held.dtype.kind, "int32")
+        if guess not in allowed and guess == "int32":
+            guess = "fp32" if "fp32" in allowed else min(allowed)
+        return self.constant(held, guess)
+
+    def _folded(
+        self,
+        op: str,
+        definition: Definition,
+        arguments: Mapping[str, Argument],
+        types: Sequence[ValueType],
+    ) -> tuple[Value, ...] | None:
+        """What an op of constants makes, where that is small."""
+        entry = KERNELS.find(op, self.opset)
+        if entry is None or op in _NEVER_FOLDED or op.startswith("constexpr_") or not arguments:
+            return None
+        values = [
+            each
+            for arg in arguments.values()
+            for each in (arg if isinstance(arg, tuple) else [arg])
+        ]
+        tensors = [kind for kind in types if isinstance(kind, TensorType)]
+        if len(tensors) < len(types) or not all(value.is_constant for value in values):
+            return None
+        sizes = [math.prod(n or 0 for n in kind.shape or ()) for kind in tensors]
+        if max(sizes, default=0) > _FOLDED_MOST and op not in _MOVES:
+            return None
+        made = evaluated(op, self.opset, definition, arguments, tensors)
+        return tuple(constant(array, kind.dtype) for array, kind in zip(made, tensors, strict=True))
+
+    # ---- types -------------------------------------------------------------------------------
+
+    def cast(self, x: Value, dtype: str) -> Value:
+        """A value in another type of elements; floats are cut off, what is not 0 is true.
+
+        A value that was cast before gives what it was made of where nothing was lost.
+        """
+        if x.dtype == dtype:
+            return x
+        if x.is_constant:
+            array = x.constant != 0 if dtype == "bool" else x.constant
+            return constant(np.asarray(array).astype(DTYPES[dtype].array), dtype)
+        before = x.maker.arguments["x"] if x.maker is not None and x.maker.op == "cast" else None
+        if isinstance(before, Value) and _keeps(before.dtype, x.dtype):
+            return self.cast(before, dtype)
+        if (x, dtype) not in self._casts:
+            self._casts[x, dtype] = self.op("cast", x=x, dtype=dtype)
+        return self._casts[x, dtype]
+
+    def as_float(self, x: Value) -> Value:
+        """A value as float32."""
+        return self.cast(x, "fp32")
+
+    def as_integer(self, x: Value) -> Value:
+        """A value as int32, floats cut off."""
+        return self.cast(x, "int32")
+
+    def as_boolean(self, x: Value) -> Value:
+        """Whether values are other than 0."""
+        return self.cast(x, "bool")
+
+    def alike(self, *values: Value) -> list[Value]:
+        """Values in one type: int32 where all are whole numbers, float32 elsewhere.
+
+        Constants are whole where all of their numbers are, and follow the others.
+        """
+        dtypes = {x.dtype for x in values if not x.is_constant}
+        whole = dtypes <= {"int32", "bool"} and all(_is_whole(x) for x in values if x.is_constant)
+        if dtypes and whole and "int32" in dtypes:
+            return [self.as_integer(x) for x in values]
+        return [self.as_float(x) for x in values]
+
+    # ---- shapes ------------------------------------------------------------------------------
+
+    def extent(self, x: Value, axis: int) -> int | Value:
+        """The size of an axis: a number, or a vector of one int32 that is made at run time."""
+        axis = axis_of(axis, x.rank)
+        found = x.shape[axis]
+        if found is not None:
+            return found
+        return self.sliced(self.op("shape", x=x), 0, axis, axis + 1)
+
+    def extents(self, x: Value) -> list[int | Value]:
+        """The sizes of all axes; see `extent`."""
+        return [self.extent(x, axis) for axis in range(x.rank)]
+
+    def vector(self, extents: Extents) -> Value:
+        """Sizes, known ones and others, as a vector of int32."""
+        parts: list[Value] = []
+        run: list[int] = []
+        for extent in [*extents, None]:
+            if isinstance(extent, int):
+                run.append(extent)
+                continue
+            if run:
+                parts.append(self.integers(run))
+                run = []
+            if extent is not None:
+                parts.append(self.as_integer(extent))
+        if not parts:
+            return self.integers([])
+        return self.joined(parts, 0)
+
+    def reshape(self, x: Value, extents: Extents) -> Value:
+        """`x` in another shape; one extent may be -1, which takes what is left."""
+        target = list(extents)
+        computed = [index for index, extent in enumerate(target) if isinstance(extent, Value)]
+        if len(computed) == 1 and -1 not in target:
+            target[computed[0]] = -1
+        wanted = [n if isinstance(n, int) else None for n in target]
+        if x.is_fixed and None not in wanted and -1 in wanted:
+            rest = math.prod(n for n in wanted if n not in (-1, None))
+            if rest:
+                size = math.prod(n or 0 for n in x.shape)
+                target[wanted.index(-1)] = size // rest
+        if [*x.shape] == target:
+            return x
+        if x.maker is not None and x.maker.op in _RESHAPES and x.is_fixed:
+            before = x.maker.arguments["x"]
+            if isinstance(before, Value):
+                return self.reshape(before, target)
+        if x.is_constant and all(isinstance(n, int) for n in target):
+            return constant(np.reshape(x.constant, [int(n) for n in target]), x.dtype)  # type: ignore[arg-type]
+        axes = _ones_added(x.shape, target)
+        if axes is not None:
+            return self.op("expand_dims", x=x, axes=axes)
+        axes = _ones_dropped(x.shape, target)
+        if axes is not None:
+            return self.op("squeeze", x=x, axes=axes)
+        if 0 in target:  # in a shape of `reshape` it would stand for the extent of the input
+            raise SpecError(f"a program cannot give {x!r} the empty shape {target}")
+        return self.op("reshape", x=x, shape=self.vector(target))
+
+    def transpose(self, x: Value, axes: Sequence[int]) -> Value:
+        """`x` with its axes in another order."""
+        order = [axis_of(axis, x.rank) for axis in axes]
+        if order == list(range(len(order))):
+            return x
+        if x.is_constant:
+            return constant(np.ascontiguousarray(x.constant.transpose(order)), x.dtype)
+        if x.maker is not None and x.maker.op == "transpose":
+            before, perm = x.maker.arguments["x"], x.maker.arguments["perm"]
+            if isinstance(before, Value) and isinstance(perm, Value):
+                first = [int(n) % x.rank for n in np.ravel(perm.constant)]
+                return self.transpose(before, [first[axis] for axis in order])
+        if _moves_ones_only(x.shape, order):
+            return self.reshape(x, [x.shape[axis] or 0 for axis in order])
+        return self.op("transpose", x=x, perm=order)
+
+    def expand(self, x: Value, axes: Sequence[int]) -> Value:
+        """`x` with axes of extent 1 at places of the result."""
+        if not axes:
+            return x
+        rank = x.rank + len(axes)
+        places = {axis_of(axis, rank) for axis in axes}
+        if x.is_constant:
+            return constant(np.expand_dims(x.constant, tuple(places)), x.dtype)
+        if x.is_fixed:
+            rest = iter(x.shape)
+            return self.reshape(x, [1 if i in places else next(rest) or 0 for i in range(rank)])
+        return self.op("expand_dims", x=x, axes=sorted(places))
+
+    def squeeze(self, x: Value, axes: Sequence[int]) -> Value:
+        """`x` without axes of extent 1."""
+        if not axes:
+            return x
+        gone = {axis_of(axis, x.rank) for axis in axes}
+        if x.is_constant:
+            return constant(np.squeeze(x.constant, tuple(gone)), x.dtype)
+        if x.maker is not None and x.maker.op == "expand_dims":
+            before, added = x.maker.arguments["x"], x.maker.arguments["axes"]
+            assert isinstance(before, Value)
+            assert isinstance(added, Value)
+            if {int(n) % x.rank for n in np.ravel(added.constant)} == gone:
+                return before
+        if x.is_fixed:
+            return self.reshape(x, [n or 0 for i, n in enumerate(x.shape) if i not in gone])
+        return self.op("squeeze", x=x, axes=sorted(gone))
+
+    def joined(self, values: Sequence[Value], axis: int) -> Value:
+        """Values one after another along an axis."""
+        if len(values) == 1:
+            return values[0]
+        return self.op("concat", values=list(values), axis=axis, interleave=False)
+
+    def sliced(
+        self, x: Value, axis: int, start: int | None, end: int | None, step: int = 1
+    ) -> Value:
+        """Part of an axis; None is its beginning or end, a negative number counts from the end."""
+        place = axis_of(axis, x.rank)
+        extent = x.shape[place]
+        if extent is not None and slice(start, end, step).indices(extent) == (0, extent, 1):
+            return x
+        return self.op(
+            "slice_by_index",
+            x=x,
+            begin=[0 if i != place else start or 0 for i in range(x.rank)],
+            end=[0 if i != place else end or 0 for i in range(x.rank)],
+            stride=[1 if i != place else step for i in range(x.rank)],
+            begin_mask=[i != place or start is None for i in range(x.rank)],
+            end_mask=[i != place or end is None for i in range(x.rank)],
+        )
+
+    # ---- arithmetic --------------------------------------------------------------------------
+
+    def binary(self, op: str, x: Value, y: Value | float) -> Value:
+        """A function of two values, in one type; what changes nothing is left out."""
+        other = y if isinstance(y, Value) else self.number(y)
+        one, two = self.alike(x, other)
+        same = {"add": 0, "sub": 0, "mul": 1, "real_div": 1}.get(op)
+        if same is not None and _is_everywhere(two, same) and _covers(one.shape, two.shape):
+            return one
+        return self.op(op, x=one, y=two)
+
+    def affine(self, x: Value, scale: float, shift: float) -> Value:
+        """scale * x + shift, without what changes nothing."""
+        return self.binary("add", self.binary("mul", x, scale), shift)
+
+    def where(self, condition: Value, x: Value, y: Value) -> Value:
+        """x where a condition is true, y elsewhere; all three broadcast."""
+        one, two = self.alike(x, y)
+        flags = self.as_boolean(condition)
+        return self.op("select", cond=flags, a=one, b=two)
+
+
+_NEVER_FOLDED = {"random_normal", "random_uniform", "random_bernoulli", "random_categorical",
+                 "make_list", "read_state", "write_state", "classify"}  # fmt: skip
+_MOVES = {"transpose", "reshape", "expand_dims", "squeeze", "concat", "slice_by_index", "cast"}
+_RESHAPES = ("reshape", "expand_dims", "squeeze")
+
+
+def sanitized(name: str) -> str:
+    """A name as the format allows it: letters, digits and _, no digit in front."""
+    clean = re.sub(r"[^A-Za-z0-9_@]", "_", name)
+    return clean if clean and not clean[0].isdigit() and clean[0] != "@" else f"_{clean}"
+
+
+def inferred(
+    op: str, definition: Definition, arguments: Mapping[str, Argument], blocks: Sequence[Block] = ()
+) -> tuple[ValueType, ...]:
+    """The types of what an op makes.
+
+    Raises:
+        SpecError: what it is given does not fit.
+    """
+    operands: dict[str, Any] = {}
+    given: dict[str, list[Any]] = {}
+    problems: list[str] = []
+    for name, parameter in definition.parameters.items():
+        argument = arguments.get(name)
+        if argument is None:
+            if parameter.required:
+                problems.append(f"the parameter {name!r} is missing")
+            operands[name] = default_operand(parameter)
+            continue
+        values = argument if isinstance(argument, tuple) else (argument,)
+        given[name] = [value.operand for value in values]
+        known = [
+            operand._replace(value=_STORED)
+            if value.is_stored and not value.is_constant
+            else operand
+            for operand, value in zip(given[name], values, strict=True)
+        ]
+        problems += misfits(name, parameter, known, definition)
+        operands[name] = given[name] if parameter.many else given[name][0]
+    problems += mixtures(definition, given)
+    if problems:
+        raise SpecError(f"{op}: {'; '.join(problems)}")
+    types = [tuple(value.type for value in block.outputs) for block in blocks]
+    try:
+        made = definition.rule(Operands(operands, types))
+    except UnknownRankError:
+        raise SpecError(f"{op}: the rank of an input is not known") from None
+    except MlferryError as error:
+        error.add_context(f"writing {op}")
+        raise
+    return made if isinstance(made, tuple) else (made,)
+
+
+_STORED = object()  # the value of a constant in fewer bits
+
+
+def evaluated(
+    op: str,
+    opset: int,
+    definition: Definition,
+    arguments: Mapping[str, Argument],
+    types: Sequence[TensorType],
+) -> list[Array]:
+    """What an op makes of constants."""
+    entry = KERNELS.find(op, opset)
+    assert entry is not None
+    given: dict[str, Any] = {}
+    for name, parameter in definition.parameters.items():
+        argument = arguments.get(name)
+        if argument is None:
+            given[name] = parameter.default
+        elif isinstance(argument, tuple):
+            given[name] = [_as_kernels_get(each, parameter) for each in argument]
+        else:
+            given[name] = _as_kernels_get(argument, parameter)
+    with np.errstate(all="ignore"):
+        made = entry.value(Call(op, op, opset, tuple(types)), **given)
+    results = made if isinstance(made, tuple) else (made,)
+    return [
+        np.asarray(result).astype(DTYPES[kind.dtype].array, order="C", copy=False)
+        for result, kind in zip(results, types, strict=True)
+    ]
+
+
+def _as_kernels_get(value: Value, parameter: Parameter) -> Any:
+    held = value.constant
+    if isinstance(held, np.ndarray) and held.dtype == np.float16:
+        held = held.astype(np.float32)
+    return plain(held) if parameter.constant else held
+
+
+def _shared_types(definition: Definition, given: Mapping[str, Any]) -> dict[str, str]:
+    """The type of elements that each variable of an op has, from the values that it is given."""
+    found: dict[str, str] = {}
+    for name, parameter in definition.parameters.items():
+        values = given.get(name)
+        if not isinstance(parameter.dtypes, str):
+            continue
+        for value in values if isinstance(values, list | tuple) else (values,):
+            if isinstance(value, Value) and isinstance(value.type, TensorType):
+                found.setdefault(parameter.dtypes, value.dtype)
+    return found
+
+
+def _keeps(before: str, after: str) -> bool:
+    """Whether a cast loses nothing."""
+    return (before, after) in {("bool", "int32"), ("bool", "fp32"), ("int32", "fp32")}
+
+
+def _is_whole(x: Value) -> bool:
+    """Whether a constant has whole numbers only, which int32 holds."""
+    if x.dtype in ("int32", "bool"):
+        return True
+    array = np.asarray(x.constant)
+    with np.errstate(invalid="ignore"):
+        return bool(np.all(np.abs(array) < 2**31) and np.array_equal(array, np.trunc(array)))
+
+
+def _is_everywhere(x: Value, number: float) -> bool:
+    return x.is_constant and x.constant.size > 0 and bool(np.all(x.constant == number))
+
+
+def _covers(shape: Shape, other: Shape) -> bool:
+    """Whether broadcasting a shape with another gives the shape itself."""
+    if len(other) > len(shape):
+        return False
+    pairs = zip(reversed(shape), reversed(other), strict=False)
+    return all(two == 1 or (one == two and one is not None) for one, two in pairs)
+
+
+def _ones_added(shape: Shape, target: Sequence[int | Value]) -> list[int] | None:
+    """Where axes of 1 are added, if a reshape does no more."""
+    if len(target) <= len(shape) or not all(isinstance(n, int) for n in target):
+        return None
+    places, at = [], 0
+    for place, extent in enumerate(target):
+        if at < len(shape) and shape[at] == extent and shape[at] is not None:
+            at += 1
+        elif extent == 1:
+            places.append(place)
+        else:
+            return None
+    return places if at == len(shape) else None
+
+
+def _ones_dropped(shape: Shape, target: Sequence[int | Value]) -> list[int] | None:
+    """Which axes of 1 are dropped, if a reshape does no more."""
+    if None in shape or len(target) >= len(shape) or not all(isinstance(n, int) for n in target):
+        return None
+    return _ones_added(tuple(n for n in target if isinstance(n, int)), [n or 0 for n in shape])
+
+
+def _moves_ones_only(shape: Shape, order: Sequence[int]) -> bool:
+    """Whether a transposition leaves the order of the values as it is."""
+    if None in shape:
+        return False
+    wide = [axis for axis in order if shape[axis] != 1]
+    return wide == sorted(wide)
+
+
+def list_of(values: Sequence[str] | Sequence[int]) -> Value:
+    """A list of labels, as `classify` takes it."""
+    dtype = "string" if any(isinstance(value, str) for value in values) else "int64"
+    element = TensorType(dtype, ())
+    return Value("", ListType(element, len(values)), list(values))

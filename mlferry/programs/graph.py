@@ -1,0 +1,202 @@
+"""Programs while they are written: values, operations and blocks, before they become a message."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlferry.errors import SpecError
+from mlferry.numerics.shapes import Shape, show
+from mlferry.programs.definitions import UNKNOWN, Operand
+from mlferry.programs.types import TensorType, ValueType
+
+Array = NDArray[Any]
+
+
+@dataclass(eq=False)
+class Value:
+    """A value of a program.
+
+    Attributes:
+        name: of the value; "" for a constant that is named after what takes it.
+        type: its type.
+        constant: an array, or a list of labels, where the value is known; `UNKNOWN` elsewhere.
+        maker: the operation that makes it; None for inputs and constants.
+    """
+
+    name: str
+    type: ValueType
+    constant: Any = UNKNOWN
+    maker: Operation | None = None
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether it is known while the program is written."""
+        return self.constant is not UNKNOWN
+
+    @property
+    def is_stored(self) -> bool:
+        """Whether it is known when the program is loaded: a constant, or one in fewer bits."""
+        return self.is_constant or (
+            self.maker is not None and self.maker.op.startswith("constexpr_")
+        )
+
+    @property
+    def tensor(self) -> TensorType:
+        """The type of a tensor.
+
+        Raises:
+            SpecError: it is a list, a state or a dictionary.
+        """
+        if not isinstance(self.type, TensorType):
+            raise SpecError(f"{self.name!r} is a {self.type}, not a tensor")
+        return self.type
+
+    @property
+    def dtype(self) -> str:
+        """The type of its elements."""
+        return self.tensor.dtype
+
+    @property
+    def shape(self) -> Shape:
+        """Its shape; an extent of None is known at run time only.
+
+        Raises:
+            SpecError: not even its rank is known.
+        """
+        if self.tensor.shape is None:
+            raise SpecError(f"the rank of {self.name!r} is not known")
+        return self.tensor.shape
+
+    @property
+    def rank(self) -> int:
+        """The number of its axes."""
+        return len(self.shape)
+
+    @property
+    def is_fixed(self) -> bool:
+        """Whether all of its extents are known."""
+        return self.tensor.shape is not None and None not in self.shape
+
+    @property
+    def operand(self) -> Operand:
+        """What the definition of an op gets for it."""
+        return Operand(self.type, self.constant)
+
+    def __repr__(self) -> str:
+        known = " (constant)" if self.is_constant else ""
+        return f"<{self.name or 'constant'}: {self.type}{known}>"
+
+
+Argument = Value | tuple[Value, ...]
+
+
+@dataclass(eq=False)
+class Operation:
+    """One operation.
+
+    Attributes:
+        op: what it is.
+        arguments: what it gets for its parameters.
+        outputs: what it makes.
+        blocks: those of control flow.
+        source: the layer that it was made of, for messages and for names.
+    """
+
+    op: str
+    arguments: dict[str, Argument]
+    outputs: tuple[Value, ...] = ()
+    blocks: tuple[Block, ...] = ()
+    source: str = ""
+
+    def operands(self) -> Iterator[Value]:
+        """Every value that it gets."""
+        for argument in self.arguments.values():
+            yield from argument if isinstance(argument, tuple) else (argument,)
+
+    def replace(self, values: Mapping[Value, Value]) -> None:
+        """Let it get other values."""
+        for name, argument in self.arguments.items():
+            if isinstance(argument, tuple):
+                self.arguments[name] = tuple(values.get(each, each) for each in argument)
+            else:
+                self.arguments[name] = values.get(argument, argument)
+
+    def __repr__(self) -> str:
+        return f"<{self.op} {[each.name for each in self.outputs]}>"
+
+
+@dataclass(eq=False)
+class Block:
+    """Operations one after another, each of which sees what was made before it and around it."""
+
+    inputs: list[Value] = field(default_factory=list)
+    operations: list[Operation] = field(default_factory=list)
+    outputs: list[Value] = field(default_factory=list)
+
+    def all_operations(self) -> Iterator[Operation]:
+        """Those of the block, and of the blocks inside."""
+        for operation in self.operations:
+            yield operation
+            for block in operation.blocks:
+                yield from block.all_operations()
+
+    def all_blocks(self) -> Iterator[Block]:
+        """The block, and those inside."""
+        yield self
+        for operation in self.operations:
+            for block in operation.blocks:
+                yield from block.all_blocks()
+
+    def replace(self, values: Mapping[Value, Value]) -> None:
+        """Let everything get other values."""
+        for operation in self.all_operations():
+            operation.replace(values)
+        for block in self.all_blocks():
+            block.outputs = [values.get(each, each) for each in block.outputs]
+
+
+def readers(block: Block) -> dict[Value, list[Operation]]:
+    """The operations that read each value, those of inner blocks too."""
+    found: dict[Value, list[Operation]] = {}
+    for operation in block.all_operations():
+        for value in operation.operands():
+            found.setdefault(value, []).append(operation)
+    return found
+
+
+def kept_values(block: Block) -> set[Value]:
+    """The values that a block or one inside of it gives."""
+    return {value for each in block.all_blocks() for value in each.outputs}
+
+
+def sweep(block: Block) -> None:
+    """Drop operations whose values nobody reads; what writes states stays."""
+    for each in block.all_blocks():
+        for operation in each.operations:
+            for inner in operation.blocks:
+                sweep(inner)
+    while True:
+        used = kept_values(block) | readers(block).keys()
+        dropped = False
+        for each in list(block.all_blocks()):
+            left = [op for op in each.operations if not op.outputs or used & {*op.outputs}]
+            dropped |= len(left) < len(each.operations)
+            each.operations = left
+        if not dropped:
+            return
+
+
+def constant(array: Any, dtype: str, name: str = "") -> Value:
+    """A constant tensor of a type of elements."""
+    held = np.asarray(array)
+    return Value(name, TensorType(dtype, held.shape), held)
+
+
+def describe(value: Value) -> str:
+    """A value for messages."""
+    return f"{value.name or 'a constant'} of {show(value.tensor.shape)}"
