@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from mlferry.models.export import export_onnx
     from mlferry.models.model import MLModel
     from mlferry.models.precision import check_precision
+    from mlferry.models.programs import to_program
     from mlferry.models.quantization import quantize_weights, search_quantization
     from mlferry.models.shapes import shapes
     from mlferry.models.visualize import visualize_spec
@@ -73,6 +74,7 @@ __all__ = [
     "search_quantization",
     "shapes",
     "target",
+    "to_program",
     "trace",
     "utils",
     "visualize_spec",
@@ -112,6 +114,7 @@ __getattr__, __dir__ = lazy.names(
         "search_quantization": "mlferry.models.quantization:search_quantization",
         "shapes": "mlferry.models.shapes:shapes",
         "target": "mlferry.converters.settings:AvailableTarget",
+        "to_program": "mlferry.models.programs:to_program",
         "trace": "mlferry.converters.convert:trace",
         "utils": "mlferry.utils",
         "visualize_spec": "mlferry.models.visualize:visualize_spec",

@@ -29,7 +29,7 @@ ALLOWED = {
     "onnx_graph": {"errors", "numerics", "onnx_graph", "version"},
     "layers": {
         "errors", "lazy", "limits", "numerics", "registry", "rooms", "spec", "onnx_graph",
-        "layers",
+        "programs", "layers",
     },
     "programs": {
         "errors", "lazy", "limits", "numerics", "registry", "rooms", "spec", "onnx_graph",
@@ -105,6 +105,10 @@ ROOMS = {
         "layers.exports", "layers.onnx_weights", "layers.params", "layers.borders", "numerics",
         "onnx_graph", "spec",
     },
+    "layers/*/program.py": {
+        "layers.programs", "layers.program_weights", "layers.params", "layers.borders", "numerics",
+        "programs", "spec",
+    },
     "programs/*/definition.py": {"programs.definitions", "programs.types", "numerics"},
     "programs/*/kernel.py": {"programs.kernels", "programs.types", "numerics"},
     "programs/*/onnx.py": {"programs.exports", "programs.types", "numerics", "onnx_graph"},
@@ -125,6 +129,15 @@ def test_a_module_of_a_family_knows_its_own_concern_only(pattern: str) -> None:
             elif part[0] not in {"errors", "limits"}:
                 near = {part[0], ".".join(part[:2])}
                 assert near & ROOMS[pattern], (path, module)
+
+
+def test_of_layers_only_those_that_write_programs_know_them() -> None:
+    knowing = {
+        path.relative_to(PACKAGE / "layers").as_posix()
+        for path in (PACKAGE / "layers").rglob("*.py")
+        if any(module.startswith("mlferry.programs") for module in modules_imported(path))
+    }
+    assert {path for path in knowing if not path.endswith("/program.py")} == {"program_weights.py"}
 
 
 def modules_imported(path: Path) -> set[str]:

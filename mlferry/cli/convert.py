@@ -18,6 +18,7 @@ examples:
   mlferry convert net.onnx net.mlmodel --shape data=1,3,1..512,1..512 --target iOS14
   mlferry convert model.json weights.h5 model.mlmodel
   mlferry convert saved_model/ model.mlmodel
+  mlferry convert net.onnx net.mlpackage --target iOS16
 """
 
 
@@ -85,6 +86,17 @@ examples:
     metavar="SYSTEM",
     help='Fail where a newer system is needed than this, e.g. "iOS13".',
 )
+@click.option(
+    "--to",
+    "convert_to",
+    type=click.Choice(["neuralnetwork", "mlprogram"]),
+    help="What is written; by default an ML Program where TARGET is an .mlpackage.",
+)
+@click.option(
+    "--precision",
+    type=click.Choice(["float16", "float32"]),
+    help="What an ML Program computes with; by default float16.",
+)
 @json_option
 def convert(
     paths: tuple[Path, ...],
@@ -100,9 +112,14 @@ def convert(
     output_images: tuple[str, ...],
     labels: Path | None,
     deployment_target: str | None,
+    convert_to: str | None,
+    precision: str | None,
     as_json: bool,
 ) -> None:
-    """Convert SOURCE, a Keras, ONNX or TensorFlow model, to the .mlmodel file TARGET."""
+    """Convert SOURCE, a Keras, ONNX or TensorFlow model, to TARGET.
+
+    An .mlmodel file is a neural network, an .mlpackage an ML Program.
+    """
     from mlferry.converters.convert import convert as convert_model
     from mlferry.converters.types import ClassifierConfig
 
@@ -121,6 +138,8 @@ def convert(
         custom_conversion_functions=hooks,
         add_custom_layers=add_custom_layers,
         minimum_deployment_target=deployment_target,
+        convert_to=convert_to or ("mlprogram" if target.suffix == ".mlpackage" else None),
+        compute_precision=precision,
     )
     path = model.save(target)
     if as_json:

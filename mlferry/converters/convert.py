@@ -21,8 +21,8 @@ from mlferry.converters.lowering import Lowering
 from mlferry.converters.settings import (
     ComputePrecision,
     ComputeUnit,
-    check_format,
-    check_precision,
+    check_network_precision,
+    is_program,
 )
 from mlferry.converters.tracing import Tracer
 from mlferry.converters.types import ClassifierConfig
@@ -31,6 +31,7 @@ from mlferry.layers import versions
 from mlferry.layers.validate import validate
 from mlferry.models.flexible_shapes import accepted_sizes
 from mlferry.models.model import MLModel
+from mlferry.models.programs import as_program, program_options
 from mlferry.spec import features, releases, sizes
 from mlferry.spec.proto import model_pb2
 from mlferry.version import VERSION
@@ -78,7 +79,7 @@ def convert(
     trace_custom_layers: bool = False,
     custom_objects: Mapping[str, Any] | None = None,
     convert_to: str | None = None,
-    compute_precision: ComputePrecision | str | None = None,
+    compute_precision: ComputePrecision | str | Sequence[str] | None = None,
     compute_units: ComputeUnit = ComputeUnit.ALL,
     skip_model_load: bool = False,
 ) -> MLModel:
@@ -113,34 +114,43 @@ def convert(
             place of a conversion function asks for it layer by layer.
         custom_objects: your classes by name, for tracing the layers of a file, which holds
             their options and arrays only.
-        convert_to: None or "neuralnetwork": what mlferry writes.
-        compute_precision: None or "float32"; see `quantize_weights` for half precision.
+        convert_to: "neuralnetwork" (the default: an `.mlmodel` for all systems since iOS 13) or
+            "mlprogram" (an `.mlpackage`, since iOS 15); see `to_program`.
+        compute_precision: of programs "float16" (their default), "float32", or the names of
+            values that stay in float32 while others are float16, as `check_precision` lists them;
+            of networks None or "float32": see `quantize_weights` for half precision.
         compute_units: taken from scripts of coremltools; an app says what it computes on.
         skip_model_load: likewise; nothing is loaded.
 
     Returns:
-        the Core ML model, in exact array mapping.
+        the Core ML model: a network in exact array mapping, or a program.
 
     Raises:
         UnsupportedOpError: layers without a converter; all are named, with the lines to write.
         ConversionError: something of the source cannot be carried over.
+        ExportError: a program cannot have what the model has: `UnsupportedLayersError` names
+            layers, with reasons.
         ModelFileError: the source is damaged, or of a kind that mlferry does not read.
     """
-    check_format(convert_to)
-    check_precision(compute_precision)
+    program = None
+    if is_program(convert_to):
+        program = program_options(compute_precision, minimum_deployment_target)
+    else:
+        check_network_precision(compute_precision)
     options = Options(
         inputs=inputs,
         outputs=outputs,
         classifier_config=classifier_config,
         custom_conversion_functions=custom_conversion_functions,
         add_custom_layers=add_custom_layers,
-        minimum_deployment_target=minimum_deployment_target,
+        minimum_deployment_target=minimum_deployment_target if program is None else None,
         activation_quantization=activation_quantization,
         signature=signature,
         trace_custom_layers=trace_custom_layers,
         custom_objects=custom_objects,
     )
-    return convert_graph(*_read(model, options, source))
+    network = convert_graph(*_read(model, options, source))
+    return network if program is None else as_program(network, program)
 
 
 def _read(source: Any, options: Options, framework: str = "auto") -> _Found:

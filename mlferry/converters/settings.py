@@ -84,21 +84,27 @@ def listed(names: str | Sequence[str] | None) -> list[str]:
     return [names] if isinstance(names, str) else list(names or ())
 
 
-def check_format(convert_to: str | None) -> None:
-    """Raise a `ConversionError` unless neural networks are asked for."""
-    if convert_to not in (None, "neuralnetwork"):
+def is_program(convert_to: str | None) -> bool:
+    """Whether ML Programs are asked for, and not neural networks.
+
+    Raises:
+        ConversionError: it is neither.
+    """
+    if convert_to not in (None, "neuralnetwork", "mlprogram"):
         raise ConversionError(
-            f"convert_to={convert_to!r}: mlferry writes neural networks (.mlmodel), which all "
-            "systems since iOS 11 run, and no ML programs: leave it out, or write 'neuralnetwork'"
+            f"convert_to={convert_to!r}: possible are 'neuralnetwork' (.mlmodel, for all systems "
+            "since iOS 11; the default) and 'mlprogram' (.mlpackage, since iOS 15)"
         )
+    return convert_to == "mlprogram"
 
 
-def check_precision(given: ComputePrecision | str | None) -> None:
-    """Raise a `ConversionError` unless float32 is asked for."""
+def check_network_precision(given: object) -> None:
+    """Raise a `ConversionError` unless a neural network is asked for in float32."""
     name = given.value if isinstance(given, ComputePrecision) else given
     if name not in (None, "float32"):
         raise ConversionError(
             f"compute_precision={name!r}: a neural network computes as the device likes, and its "
             "weights are stored in float32: leave it out, and for weights of half precision write "
-            "mlferry.quantize_weights(model, 16)"
+            "mlferry.quantize_weights(model, 16); programs compute in half precision: "
+            "convert_to='mlprogram'"
         )

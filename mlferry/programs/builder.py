@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from mlferry.errors import MlferryError, SpecError
-from mlferry.numerics.shapes import Shape, axis_of
+from mlferry.numerics.shapes import Shape, axis_of, broadcast
 from mlferry.programs.arguments import plain
 from mlferry.programs.definitions import (
     DEFINITIONS,
@@ -287,9 +287,9 @@ class ProgramBuilder:
 
         Constants are whole where all of their numbers are, and follow the others.
         """
-        dtypes = {x.dtype for x in values if not x.is_constant}
-        whole = dtypes <= {"int32", "bool"} and all(_is_whole(x) for x in values if x.is_constant)
-        if dtypes and whole and "int32" in dtypes:
+        computed = {x.dtype for x in values if not x.is_constant}
+        whole = computed <= {"int32", "bool"} and all(_is_whole(x) for x in values if x.is_constant)
+        if whole and any(x.dtype == "int32" for x in values):
             return [self.as_integer(x) for x in values]
         return [self.as_float(x) for x in values]
 
@@ -424,6 +424,32 @@ class ProgramBuilder:
             end_mask=[i != place or end is None for i in range(x.rank)],
         )
 
+    def broadcast(self, x: Value, extents: Extents) -> Value:
+        """`x` in a shape that it spreads over: by repetition where its own extents are known."""
+        target = list(extents)
+        if not x.is_fixed or len(target) < x.rank:
+            return self.broadcast_to(x, self.vector(target))
+        if x.is_constant and all(isinstance(n, int) for n in target):
+            spread = np.broadcast_to(x.constant, [n for n in target if isinstance(n, int)])
+            return constant(np.ascontiguousarray(spread), x.dtype)
+        wide = self.expand(x, list(range(len(target) - x.rank)))
+        counts = [
+            1 if extent == wanted else wanted
+            for extent, wanted in zip(wide.shape, target, strict=True)
+        ]
+        if all(count == 1 for count in counts):
+            return wide
+        if any(extent != 1 for extent, n in zip(wide.shape, counts, strict=True) if n != 1):
+            return self.broadcast_to(x, self.vector(target))
+        return self.op("tile", x=wide, reps=self.vector(counts))
+
+    def broadcast_to(self, x: Value, shape: Value) -> Value:
+        """`x` in a shape that is made at run time: with zeros of that shape added."""
+        zero = np.float32(0) if x.dtype == "fp32" else np.int32(0)
+        zeros = self.op("fill", shape=shape, value=zero)
+        number = self.as_integer(x) if x.dtype == "bool" else x
+        return self.cast(self.op("add", x=number, y=zeros), x.dtype)
+
     # ---- arithmetic --------------------------------------------------------------------------
 
     def binary(self, op: str, x: Value, y: Value | float) -> Value:
@@ -443,7 +469,25 @@ class ProgramBuilder:
         """x where a condition is true, y elsewhere; all three broadcast."""
         one, two = self.alike(x, y)
         flags = self.as_boolean(condition)
+        if not _covers(broadcast(one.shape, two.shape), flags.shape):  # the op spreads these only
+            one = self.broadcast(one, self._joint_extents(one, two, flags))
         return self.op("select", cond=flags, a=one, b=two)
+
+    def _joint_extents(self, *values: Value) -> list[int | Value]:
+        """The extents of what values broadcast to."""
+        shape = broadcast(*(x.shape for x in values))
+        found: list[int | Value] = []
+        for axis in range(-len(shape), 0):
+            extent = shape[axis]
+            if extent is None:
+                holders = [x for x in values if x.rank >= -axis and x.shape[axis] is None]
+                found.append(self.extent(holders[0], axis))
+                for other in holders[1:]:  # one of them may be 1
+                    more = self.vector([self.extent(other, axis)])
+                    found[-1] = self.binary("maximum", self.vector([found[-1]]), more)
+                continue
+            found.append(extent)
+        return found
 
 
 _NEVER_FOLDED = {"random_normal", "random_uniform", "random_bernoulli", "random_categorical",

@@ -80,6 +80,11 @@ class Weights:
         """As the paths: the files are opened again."""
         return Weights, (self.message, self.elsewhere, self.memory)
 
+    @property
+    def has_files(self) -> bool:
+        """Whether constants can lie in files."""
+        return bool(self.message is not None or self.elsewhere or self.memory)
+
     def file(self, name: str) -> BlobSource:
         """A file by its name in messages.
 

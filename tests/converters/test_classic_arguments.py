@@ -71,7 +71,7 @@ def test_shapes_in_order_of_inputs(library: Library) -> None:
     [
         ({"model_precision": "quantized_model"}, r"quantize_weights\(model, 8\)"),
         ({"model_precision": "float16", "respect_trainable": True}, "half precision"),
-        ({"convert_to": "mlprogram"}, "neural networks"),
+        ({"convert_to": "milinternal"}, "possible are 'neuralnetwork'"),
         ({"compute_precision": mlferry.precision.FLOAT16}, r"quantize_weights\(model, 16\)"),
         ({"source": "pytorch"}, r"torch\.onnx\.export"),
         ({"source": "onnx"}, "leave source out"),

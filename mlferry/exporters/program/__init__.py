@@ -1,5 +1,5 @@
 """Neural networks as ML Programs."""
 
-from mlferry.exporters.program.api import ProgramOptions, to_program
+from mlferry.exporters.program.api import ProgramOptions, opset_of, to_program
 
-__all__ = ["ProgramOptions", "to_program"]
+__all__ = ["ProgramOptions", "opset_of", "to_program"]

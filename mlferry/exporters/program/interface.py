@@ -21,6 +21,7 @@ from mlferry.spec.proto import features_pb2 as ft, model_pb2, neural_network_pb2
 logger = logging.getLogger(__name__)
 
 HALF_ENDS = 6  # the opset that brought inputs and outputs of float16, and image outputs
+NO_INPUTS = 8  # the opset that brought programs without inputs
 _ELEMENTS = {"float32": "fp32", "float64": "fp32", "int32": "int32", "float16": "fp16"}
 
 
@@ -98,6 +99,8 @@ def add_inputs(
         names: what inputs are called in the program.
         result: the description of the program's model.
     """
+    if not spec.description.input and translation.builder.opset < NO_INPUTS:
+        raise NewerOpsetError("a model without inputs", NO_INPUTS)
     for feature in spec.description.input:
         told = result.input.add()
         told.CopyFrom(feature)

@@ -15,11 +15,11 @@ from mlferry.layers.program_weights import weight
 from mlferry.layers.programs import as_program, refuse
 from mlferry.numerics import windows
 from mlferry.numerics.shapes import Shape
-from mlferry.programs.builder import ProgramBuilder
+from mlferry.programs.builder import NewerOpsetError, ProgramBuilder
 from mlferry.programs.graph import Value
 
 Edges = Sequence[windows.Edges]
-_PAD_TYPES = {"BOTTOM_RIGHT_HEAVY": "same", "TOP_LEFT_HEAVY": "same_lower"}
+_SAME_LOWER = 6  # the opset that brought this padding
 _LOWEST = float(np.finfo(np.float32).min)
 _POOLS = {"MAX": "max_pool", "AVERAGE": "avg_pool", "L2": "l2_pool"}
 
@@ -38,6 +38,17 @@ def custom(edges: Edges) -> dict[str, Any]:
     if not any(map(any, edges)):
         return {"pad_type": "valid"}
     return {"pad_type": "custom", "pad": [n for edge in edges for n in edge]}
+
+
+def same(builder: ProgramBuilder, mode: str, maps: Value, edges: Edges) -> dict[str, Any]:
+    """The parameters that say SAME padding, which is `edges` where the size of maps is known."""
+    if mode == "BOTTOM_RIGHT_HEAVY":
+        return {"pad_type": "same"}
+    if maps.is_fixed:
+        return custom(edges)
+    if builder.opset < _SAME_LOWER:
+        raise NewerOpsetError("padding that is larger in front", _SAME_LOWER)
+    return {"pad_type": "same_lower"}
 
 
 def padded(builder: ProgramBuilder, x: Value, edges: Edges, value: float) -> Value:
@@ -78,7 +89,8 @@ def convolution(builder: ProgramBuilder, params: Params, x: Value, *given: Value
             edges = _cut(params, full, wanted)
             return spread_out(builder, maps, options, bias, full, wanted, edges)
         if params.which("ConvolutionPaddingType") == "same":
-            padding: dict[str, Any] = {"pad_type": _PAD_TYPES[params.same.asymmetryMode]}
+            edges = sizes.edges_of(params, tuple(n or 0 for n in maps.shape))
+            padding = same(builder, params.same.asymmetryMode, maps, edges)
         else:
             padding = custom(borders(params.valid))
         return builder.op("conv", x=maps, bias=bias, **options, **padding)
@@ -179,7 +191,7 @@ def _pooled(builder: ProgramBuilder, params: Params, maps: Value) -> Value:
     out, edges = sizes.pooling_size(params, known)
     padding: dict[str, Any] | None = None
     if mode == "same":
-        padding = {"pad_type": _PAD_TYPES[params.same.asymmetryMode]}
+        padding = same(builder, params.same.asymmetryMode, maps, edges)
     if not average:
         return pool(builder, params.type, maps, window, edges, padding=padding)
     divisor = sizes.pooling_divisor(params, known, out, edges)
@@ -197,7 +209,7 @@ def _pooled_at_any_size(
 ) -> Value:
     mode = params.which("PoolingPaddingType")
     if mode == "same":
-        padding = {"pad_type": _PAD_TYPES[params.same.asymmetryMode]}
+        padding = same(builder, params.same.asymmetryMode, maps, [])
         return pool(builder, params.type, maps, window, [], exclude=exclude, padding=padding)
     if mode != "includeLastPixel":
         return pool(builder, params.type, maps, window, borders(params.valid), exclude=exclude)

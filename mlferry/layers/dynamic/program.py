@@ -45,45 +45,20 @@ def fill_dynamic(builder: ProgramBuilder, params: Params, shape: Value) -> Value
 
 @as_program("broadcastToLike")
 def broadcast_to_like(builder: ProgramBuilder, params: Params, x: Value, like: Value) -> Value:
-    return broadcast(builder, x, builder.extents(like))
+    return builder.broadcast(x, builder.extents(like))
 
 
 @as_program("broadcastToStatic")
 def broadcast_to_static(builder: ProgramBuilder, params: Params, x: Value) -> Value:
-    return broadcast(builder, x, list(params.targetShape))
+    return builder.broadcast(x, list(params.targetShape))
 
 
 @as_program("broadcastToDynamic")
 def broadcast_to_dynamic(builder: ProgramBuilder, params: Params, x: Value, shape: Value) -> Value:
     target = builder.as_integer(shape)
     if target.is_constant:
-        return broadcast(builder, x, [int(n) for n in target.constant])
-    return _spread(builder, x, target)
-
-
-def broadcast(builder: ProgramBuilder, x: Value, target: list[int | Value]) -> Value:
-    """To a shape: by repetition where the extents of x are known."""
-    if not x.is_fixed or len(target) < x.rank:
-        return _spread(builder, x, builder.vector(target))
-    lead = len(target) - x.rank
-    spread = builder.expand(x, list(range(lead)))
-    counts = [
-        1 if extent == wanted else wanted
-        for extent, wanted in zip(spread.shape, target, strict=True)
-    ]
-    if all(count == 1 for count in counts):
-        return spread
-    if any(extent != 1 for extent, n in zip(spread.shape, counts, strict=True) if n != 1):
-        return _spread(builder, x, builder.vector(target))
-    return builder.op("tile", x=spread, reps=builder.vector(counts))
-
-
-def _spread(builder: ProgramBuilder, x: Value, shape: Value) -> Value:
-    """By adding zeros of the shape."""
-    zero = np.int32(0) if x.dtype != "fp32" else np.float32(0)
-    zeros = builder.op("fill", shape=shape, value=zero)
-    whole = builder.as_integer(x) if x.dtype == "bool" else x
-    return builder.cast(builder.op("add", x=whole, y=zeros), x.dtype)
+        return builder.broadcast(x, [int(n) for n in target.constant])
+    return builder.broadcast_to(x, target)
 
 
 @as_program("reshapeLike")

@@ -9,7 +9,7 @@ import numpy as np
 
 from mlferry.layers.params import Params
 from mlferry.layers.programs import as_program, refuse
-from mlferry.numerics.gates import CELL_CLIP, FIXED
+from mlferry.numerics.gates import FIXED
 from mlferry.programs.builder import ProgramBuilder
 from mlferry.programs.graph import Array, Value
 
@@ -18,11 +18,13 @@ _ACTIVATIONS = {
     "ReLU": "relu",
     "scaledTanh": "scaled_tanh",
     "sigmoid": "sigmoid",
-    "sigmoidHard": "sigmoid_hard",
+    "sigmoidHard": "hard_sigmoid",
     "tanh": "tanh",
 }
 _LIMITS = "activations with constants of their own"
-_MIRRORED = ("sigmoid", "sigmoid_hard")  # 1 - f(x) is f(-x)
+_USUAL = {**FIXED, "linear": (1, 0)}
+_LARGEST = float(np.finfo(np.float16).max)  # what float16 cannot reach clips nothing
+_MIRRORED = ("sigmoid", "hard_sigmoid")  # 1 - f(x) is f(-x)
 
 
 def _activation(a: Params) -> str:
@@ -30,7 +32,7 @@ def _activation(a: Params) -> str:
     kind = a.which("NonlinearityType") or "linear"
     message = getattr(a, kind)
     given = tuple(getattr(message, name, 0) for name in ("alpha", "beta"))
-    usual = FIXED.get(kind, (0, 0))
+    usual = _USUAL.get(kind, (0, 0))
     if kind not in _ACTIVATIONS or (any(given) and not np.allclose(given, usual)):
         raise refuse(f"its activation {kind} has constants of its own")
     return _ACTIVATIONS[kind]
@@ -159,7 +161,7 @@ def _lstm_options(params: Params, activations: Sequence[Params]) -> dict[str, An
     return {
         **dict(zip(names, map(_activation, activations), strict=True)),
         "output_sequence": params.params.sequenceOutput,
-        "clip": np.float32(limit) if limit != CELL_CLIP else None,
+        "clip": np.float32(limit) if limit <= _LARGEST else None,
     }
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from mlferry.layers.params import Params
 from mlferry.layers.programs import as_program, refuse
 from mlferry.layers.resizing.definition import target_size, upsample as upsampled
-from mlferry.programs.builder import ProgramBuilder
+from mlferry.programs.builder import NewerOpsetError, ProgramBuilder
 from mlferry.programs.graph import Value
 
 _SAMPLINGS = {
@@ -31,32 +31,31 @@ def upsample(builder: ProgramBuilder, params: Params, x: Value) -> Value:
     whole = all(factor == int(factor) for factor in factors)
     if not whole and None in (height, width):
         raise refuse("a fractional factor for an image whose size is not known")
+    if height is not None and width is not None and not (whole and params.mode == "NN"):
+        return maps(_to_size(builder, params, x, height, width))
     names = ("scale_factor_height", "scale_factor_width")
-    scale: dict[str, Any] = dict(zip(names, _factors(factors), strict=True))
+    scale: dict[str, Any] = dict(zip(names, map(int, factors), strict=True))
     if params.mode == "NN":
         return maps(builder.op("upsample_nearest_neighbor", x=x, **scale))
-    mode = params.linearUpsampleMode
-    if mode == "ALIGN_CORNERS_FALSE" and height is not None and width is not None:
-        return maps(
-            builder.op(
-                "resize_bilinear",
-                x=x,
-                target_size_height=height,
-                target_size_width=width,
-                sampling_mode="UNALIGN_CORNERS",
-            )
-        )
-    scale["align_corners"] = mode == "ALIGN_CORNERS_TRUE"
-    if mode == "ALIGN_CORNERS_FALSE":
-        scale["half_pixel_centers"] = True
+    scale["align_corners"] = params.linearUpsampleMode == "ALIGN_CORNERS_TRUE"
+    if params.linearUpsampleMode == "DEFAULT":  # before this parameter came, centres counted
+        scale["half_pixel_centers"] = False
     return maps(builder.op("upsample_bilinear", x=x, **scale))
 
 
-def _factors(factors: tuple[float, ...]) -> list[int | float]:
-    """Whole numbers as int32, as the ops tell repetition from sampling by the type."""
-    if all(factor == int(factor) for factor in factors):
-        return [int(factor) for factor in factors]
-    return [float(factor) for factor in factors]
+_GRIDS = {
+    "DEFAULT": "DEFAULT",
+    "ALIGN_CORNERS_TRUE": "STRICT_ALIGN_CORNERS",
+    "ALIGN_CORNERS_FALSE": "UNALIGN_CORNERS",
+}
+
+
+def _to_size(builder: ProgramBuilder, params: Params, x: Value, height: int, width: int) -> Value:
+    size: dict[str, Any] = {"target_size_height": height, "target_size_width": width}
+    if params.mode == "NN":
+        return builder.op("resize_nearest_neighbor", x=x, **size)
+    mode = _GRIDS[params.linearUpsampleMode]
+    return builder.op("resize_bilinear", x=x, sampling_mode=mode, **size)
 
 
 def _as_maps(builder: ProgramBuilder, x: Value) -> tuple[Value, Callable[[Value], Value]]:
@@ -103,6 +102,8 @@ def crop_resize(builder: ProgramBuilder, params: Params, x: Value, boxes: Value)
     }
     images = builder.squeeze(builder.as_float(x), [0])
     boxes = builder.as_float(boxes)
+    if values == 5 and images.shape[0] != 1 and builder.opset < _BOXES:
+        raise NewerOpsetError("boxes out of several images", _BOXES)
     if builder.opset < _BOXES:
         return builder.op("crop_resize", x=images, roi=boxes, **options)
     rows = builder.reshape(boxes, [builder.extent(boxes, 0), values])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mlferry.errors import SpecError
-from mlferry.numerics.shapes import broadcast, product
+from mlferry.numerics.shapes import broadcast, product, show
 from mlferry.programs.definitions import (
     ANY,
     BOOL,
@@ -36,7 +36,10 @@ def constant(operands: Operands) -> ValueType:
 
 @op_kind("select", variables={"T": _ELEMENTS}, cond=need(BOOL), a=need("T"), b=need("T"))
 def select(operands: Operands) -> TensorType:
-    shape = broadcast(operands.cond.shape, operands.a.shape, operands.b.shape)
+    """The condition spreads over the values, and not the values over it."""
+    shape = broadcast(operands.a.shape, operands.b.shape)
+    if not compatible(broadcast(operands.cond.shape, shape), shape):
+        raise SpecError(f"cond is {operands.cond.type}, which does not spread over {show(shape)}")
     return TensorType(operands.a.dtype, shape)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from mlferry.errors import SpecError
 from mlferry.numerics import windows
@@ -24,6 +24,7 @@ from mlferry.programs.types import TensorType, compatible
 
 _MIXED = {"U": FLOATS}
 PADDINGS = ("valid", "same", "same_lower", "custom")
+_FIRST_PADDINGS = ("valid", "same", "custom")  # those of CoreML5
 Ints = tuple[int, ...]
 
 
@@ -111,6 +112,22 @@ def _window(operands: Operands, kernel: tuple[Extent, ...]) -> Sliding:
 
 
 @op_kind("conv", x=need("T"), weight=need("T"), bias=option("T"), strides=option(INT32),
+         pad_type=option(STRING, "valid"), pad=option(INT32), dilations=option(INT32),
+         groups=option(INT32, 1))  # fmt: skip
+def first_conv(operands: Operands) -> TensorType:
+    _first_padding(operands)
+    return conv(operands)
+
+
+def _first_padding(operands: Operands) -> None:
+    if operands.pad_type.known == "same_lower":
+        raise SpecError(
+            f"pad_type is 'same_lower', which came with CoreML6; possible are "
+            f"{', '.join(_FIRST_PADDINGS)}"
+        )
+
+
+@op_kind("conv", since=6, x=need("T"), weight=need("T"), bias=option("T"), strides=option(INT32),
          pad_type=option(STRING, "valid"), pad=option(INT32), dilations=option(INT32),
          groups=option(INT32, 1))  # fmt: skip
 @op_kind("conv", since=7, variables=_MIXED, x=need("T"), weight=need("U"), bias=maybe("U"),
@@ -202,19 +219,26 @@ def widened(window: Sliding, size: Shape) -> tuple[Extent, ...]:
     return tuple(found)
 
 
-@op_kind(
-    "max_pool",
-    "l2_pool",
-    x=need("T"),
-    kernel_sizes=const(INT32),
-    strides=option(INT32),
-    pad_type=const(STRING),
-    pad=option(INT32),
-    ceil_mode=option(BOOL, default=False),
-)
-@op_kind("avg_pool", x=need("T"), kernel_sizes=const(INT32), strides=option(INT32),
-         pad_type=const(STRING), pad=option(INT32), ceil_mode=option(BOOL, default=False),
-         exclude_padding_from_average=option(BOOL, default=False))  # fmt: skip
+_POOL: dict[str, Any] = {
+    "x": need("T"),
+    "kernel_sizes": const(INT32),
+    "strides": option(INT32),
+    "pad_type": const(STRING),
+    "pad": option(INT32),
+    "ceil_mode": option(BOOL, default=False),
+}
+_AVERAGE = {**_POOL, "exclude_padding_from_average": option(BOOL, default=False)}
+
+
+@op_kind("max_pool", "l2_pool", **_POOL)
+@op_kind("avg_pool", **_AVERAGE)
+def first_pool(operands: Operands) -> TensorType:
+    _first_padding(operands)
+    return pool(operands)
+
+
+@op_kind("max_pool", "l2_pool", since=6, **_POOL)
+@op_kind("avg_pool", since=6, **_AVERAGE)
 def pool(operands: Operands) -> TensorType:
     x, kernel = operands.x, vector(operands.kernel_sizes.known)
     if not 3 <= x.rank <= 5 or len(kernel) != x.rank - 2:

@@ -16,14 +16,21 @@ from mlferry.programs.definitions import (
 )
 from mlferry.programs.types import TensorType, compatible
 
-ACTIVATIONS = ("linear", "relu", "scaled_tanh", "sigmoid", "sigmoid_hard", "tanh")
+# An lstm spells one of them in another way.
+ACTIVATIONS = ("hard_sigmoid", "linear", "relu", "scaled_tanh", "sigmoid", "tanh")
+OF_ONE_STATE = (*ACTIVATIONS, "sigmoid_hard")
 _FIVE = {"T": frozenset({"fp32"})}
 _SEQUENCE = option(BOOL, default=False)
 _TANH, _SIGMOID = option(STRING, "tanh"), option(STRING, "sigmoid")
 _FORWARD = option(STRING, "forward")
 
 
-def _checked(operands: Operands, gates: int, directions: tuple[str, ...]) -> tuple[Extent, int]:
+def _checked(
+    operands: Operands,
+    gates: int,
+    directions: tuple[str, ...],
+    activations: tuple[str, ...] = OF_ONE_STATE,
+) -> tuple[Extent, int]:
     """The batch, and the number of units."""
     x, weights, state = operands.x, operands.weight_ih, operands.weight_hh
     if x.rank != 3 or weights.rank != 2 or state.rank != 2:
@@ -40,8 +47,8 @@ def _checked(operands: Operands, gates: int, directions: tuple[str, ...]) -> tup
         )
     for name in ("activation", "recurrent_activation", "cell_activation"):
         given = getattr(operands, name, None)
-        if given is not None and given.known not in ACTIVATIONS:
-            raise SpecError(f"{name} is {given.known!r}; possible are {', '.join(ACTIVATIONS)}")
+        if given is not None and given.known not in activations:
+            raise SpecError(f"{name} is {given.known!r}; possible are {', '.join(activations)}")
     return x.shape[1], units
 
 
@@ -108,7 +115,7 @@ def _one_state(operands: Operands, gates: int) -> tuple[TensorType, ...]:
          clip=option("T"))  # fmt: skip
 def lstm(operands: Operands) -> tuple[TensorType, ...]:
     """Gates are input, forget, output, cell, one after another."""
-    batch, units = _checked(operands, 4, ("forward", "reverse", "bidirectional"))
+    batch, units = _checked(operands, 4, ("forward", "reverse", "bidirectional"), ACTIVATIONS)
     _vector(operands, "peephole", 3 * units)
     both = operands.direction.known == "bidirectional"
     if both and (operands.weight_ih_back is None or operands.weight_hh_back is None):

@@ -17,6 +17,7 @@ _ACTIVATIONS: dict[str, Function] = {
     "relu": lambda x: np.maximum(x, 0),
     "scaled_tanh": lambda x: functions.scaled_tanh(x, *FIXED["scaledTanh"]),
     "sigmoid": functions.sigmoid,
+    "hard_sigmoid": lambda x: functions.hard_sigmoid(x, *FIXED["sigmoidHard"]),
     "sigmoid_hard": lambda x: functions.hard_sigmoid(x, *FIXED["sigmoidHard"]),
     "tanh": np.tanh,
 }

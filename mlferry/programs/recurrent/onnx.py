@@ -26,6 +26,7 @@ _ACTIVATIONS: dict[str, tuple[str, tuple[float, ...]]] = {
     "relu": ("Relu", ()),
     "scaled_tanh": ("ScaledTanh", FIXED["scaledTanh"]),
     "sigmoid": ("Sigmoid", ()),
+    "hard_sigmoid": ("HardSigmoid", FIXED["sigmoidHard"]),
     "sigmoid_hard": ("HardSigmoid", FIXED["sigmoidHard"]),
     "tanh": ("Tanh", ()),
 }

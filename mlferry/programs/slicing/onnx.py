@@ -30,7 +30,7 @@ def _sliced(
     axes = range(rank)
     if known[0] is not None:
         first = [starts[i] if open_starts[i] else known[0][i] for i in axes]
-        behind = [FARTHEST if n == -1 else n + 1 for n in first]
+        behind = [FARTHEST if n in (-1, FARTHEST) else n + 1 for n in first]
         begins, after = emitter.integers(first), emitter.integers(behind)
     else:
         given = emitter.reshape(emitter.whole(begin), [rank])

@@ -53,8 +53,7 @@ class ProgramOptions:
                 f"one model runs in precision {self.precision!r}, another in {other.precision!r}: "
                 "give both the same with model.with_precision('half')"
             )
-        has_files = self.weights.message is not None or self.weights.elsewhere
-        return replace(self, weights=self.weights if has_files else other.weights)
+        return replace(self, weights=self.weights if self.weights.has_files else other.weights)
 
 
 @dataclass(frozen=True)

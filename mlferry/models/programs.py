@@ -1,0 +1,74 @@
+"""Neural networks as ML Programs, Core ML's main format since iOS 15."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from mlferry.errors import ExportError
+from mlferry.exporters.program import ProgramOptions, opset_of, to_program as written
+from mlferry.models.model import MLModel
+
+
+def to_program(
+    model: MLModel | str | os.PathLike[str] | Any,
+    *,
+    compute_precision: str | Any | Sequence[str] = "float16",
+    minimum_deployment_target: str | int | None = None,
+) -> MLModel:
+    """A Core ML neural network as an ML Program: also one of 2017 whose source is lost.
+
+    The program has the inputs and outputs of the network, computes the same, and runs here as the
+    network does. Names that a program cannot have are changed: every character that is no letter,
+    digit or _ becomes _, which is logged. Quantized weights stay quantized where the format of
+    programs has their scheme. Save it as an `.mlpackage`.
+
+    Args:
+        model: a neural network: an `MLModel`, or what it takes.
+        compute_precision: "float16", as coremltools writes programs by default: values between
+            operations are float16; "float32"; or names of values that stay in float32 while all
+            others are float16, as `check_precision` lists them.
+        minimum_deployment_target: the oldest system that has to run it, "iOS15" to "iOS26":
+            operations of newer ones are refused. By default the oldest that has every operation.
+
+    Returns:
+        the program, with the engine and options of the model.
+
+    Raises:
+        UnsupportedLayersError: layers that no operations of programs can express; all are named.
+        ExportError: the model is no neural network, or has inputs that no program can have;
+            or there is no such precision.
+    """
+    loaded = model if isinstance(model, MLModel) else MLModel(model)
+    if loaded.spec.WhichOneof("Type") == "mlProgram":
+        raise ExportError("the model is an ML Program already")
+    return as_program(loaded, program_options(compute_precision, minimum_deployment_target))
+
+
+def as_program(network: MLModel, options: ProgramOptions) -> MLModel:
+    """A program in the place of a network; see `to_program`."""
+    spec, weights = written(network.spec, options)
+    return network.with_spec(spec, weights=weights)
+
+
+def program_options(
+    compute_precision: Any, minimum_deployment_target: str | int | None = None
+) -> ProgramOptions:
+    """The options of a program as users give them; see `to_program`.
+
+    Raises:
+        ExportError: there is no such precision, or the target has no programs.
+    """
+    opset = None if minimum_deployment_target is None else opset_of(minimum_deployment_target)
+    name = getattr(compute_precision, "value", compute_precision)
+    if name in (None, "float16"):
+        return ProgramOptions(half=True, opset=opset)
+    if name == "float32":
+        return ProgramOptions(half=False, opset=opset)
+    if isinstance(name, str) or not all(isinstance(each, str) for each in name):
+        raise ExportError(
+            f"compute_precision={compute_precision!r}: 'float16', 'float32', or a list of names "
+            "of values that stay in float32"
+        )
+    return ProgramOptions(half=True, keep=tuple(name), opset=opset)
