@@ -464,7 +464,7 @@ VALUES: list[tuple[str, str, mil.Value, str]] = [
     ("lstm-5", "bias", floats(11), "bias is fp32 (11,); it needs 12 values"),
     ("lstm-5", "direction", text("both"), "direction is 'both'; possible are forward, reverse"),
     ("lstm-5", "direction", text("bidirectional"), "needs weight_ih_back"),
-    ("lstm-5", "activation", text("selu"), "activation is 'selu'; possible are hard_sigmoid, linear"),
+    ("lstm-5", "activation", text("selu"), "activation is 'selu'; possible are hard_sigmoid"),
     ("lstm-5", "initial_h", floats(2, 3), "initial_h is fp32 (2, 3)"),
     ("lstm-5", "initial_c", floats(1, 4), "initial_c is fp32 (1, 4)"),
     ("gru-5", "direction", text("bidirectional"), "direction is 'bidirectional'"),

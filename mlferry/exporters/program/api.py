@@ -14,6 +14,7 @@ from mlferry.exporters.program.translation import Translation
 from mlferry.programs.builder import NewerOpsetError, ProgramBuilder
 from mlferry.programs.definitions import OPSETS
 from mlferry.programs.graph import sweep
+from mlferry.programs.passes.fuse import fuse
 from mlferry.programs.passes.half import to_half
 from mlferry.programs.values import Weights
 from mlferry.programs.writing import WEIGHT_FILE, ProgramWriter, program_of
@@ -125,6 +126,7 @@ def _written(
     translation.check()
     interface.add_outputs(translation, spec, network, names, made.description)
     sweep(builder.block)
+    fuse(builder.block, opset)
     if options.half:
         found = to_half(builder.block, opset, options.keep)
         _check_kept(options.keep, found, builder)

@@ -1,0 +1,197 @@
+"""What passes find their way in a program with, and change it by."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from mlferry.programs.builder import inferred
+from mlferry.programs.definitions import definition_of
+from mlferry.programs.graph import Argument, Array, Block, Operation, Value, kept_values, readers
+from mlferry.programs.types import TensorType
+
+
+class Rewriter:
+    """A program while operations in it are replaced by others.
+
+    Args:
+        root: the block of the function.
+        opset: its number.
+    """
+
+    def __init__(self, root: Block, opset: int) -> None:
+        self.root, self.opset = root, opset
+        self._readers = readers(root)
+        self._kept = kept_values(root)
+        self._seen: dict[tuple[int, Any], Operation] = {}
+        self._blocks = {op: block for block in root.all_blocks() for op in block.operations}
+
+    def readers_of(self, value: Value) -> list[Operation]:
+        """Every operation that reads a value."""
+        return list(dict.fromkeys(self._readers.get(value, [])))
+
+    def only_reader(self, value: Value) -> Operation | None:
+        """The operation that alone reads a value, in the block that makes it."""
+        found = self.readers_of(value)
+        if len(found) != 1 or value in self._kept or value.maker is None:
+            return None
+        return found[0] if self._blocks.get(found[0]) is self._blocks.get(value.maker) else None
+
+    def is_read_once(self, value: Value) -> bool:
+        """Whether one operation alone reads a value."""
+        return self.only_reader(value) is not None
+
+    def follows(self, operation: Operation, *ops: str) -> Operation | None:
+        """The operation that alone reads the output of another, where it is one of some ops."""
+        reader = self.only_reader(operation.outputs[0])
+        return reader if reader is not None and reader.op in ops else None
+
+    def made_by(self, value: Value, *ops: str) -> Operation | None:
+        """What makes a value, where it is one of some ops."""
+        return value.maker if value.maker is not None and value.maker.op in ops else None
+
+    def set(self, operation: Operation, op: str, **arguments: Argument | None) -> None:
+        """Make another operation of one, with the same outputs, whose types may differ.
+
+        Raises:
+            SpecError: its arguments do not fit.
+        """
+        self._forget(operation)
+        operation.op = op
+        operation.arguments = {k: v for k, v in arguments.items() if v is not None}
+        self._remember(operation)
+        kinds = inferred(op, definition_of(op, self.opset), operation.arguments)
+        for value, kind in zip(operation.outputs, kinds, strict=True):
+            if isinstance(kind, TensorType) and isinstance(value.type, TensorType):
+                shape = value.type.shape if kind.shape is None else kind.shape
+                value.type = TensorType(kind.dtype, shape)
+
+    def take_over(self, operation: Operation, last: Operation) -> None:
+        """Let an operation make what the last one of a chain behind it made, which goes.
+
+        The operation moves to the place of the last one, before which all that it reads is made.
+        """
+        block = self._blocks.pop(last)
+        block.operations.remove(operation)
+        self._forget(last)
+        block.operations[block.operations.index(last)] = operation
+        operation.outputs = last.outputs
+        for value in operation.outputs:
+            value.maker = operation
+
+    def before(self, place: Operation, op: str, **arguments: Argument) -> Value:
+        """The output of a new operation in front of another."""
+        (kind,) = inferred(op, definition_of(op, self.opset), arguments)
+        value = Value(f"{place.outputs[0].name}_{op}", kind)
+        value.maker = Operation(op, dict(arguments), (value,), source=place.source)
+        block = self._blocks[place]
+        block.operations.insert(block.operations.index(place), value.maker)
+        self._blocks[value.maker] = block
+        self._remember(value.maker)
+        return value
+
+    def is_repeated(self, operation: Operation) -> bool:
+        """Whether an operation before it computes the same; its values stand for both then."""
+        if operation.blocks or operation.op in _NOT_THE_SAME or not operation.outputs:
+            return False
+        if any(value in self._kept for value in operation.outputs):
+            return False
+        block, key = self._blocks[operation], _key(operation)
+        first = self._seen.setdefault((id(block), key), operation)
+        if first is operation:
+            return False
+        for old, new in zip(operation.outputs, first.outputs, strict=True):
+            self.replace(old, new)
+        self._forget(operation)
+        self._blocks.pop(operation).operations.remove(operation)
+        return True
+
+    def replace(self, old: Value, new: Value) -> None:
+        """Let everything read another value."""
+        self.root.replace({old: new})
+        self._readers.setdefault(new, []).extend(self._readers.pop(old, []))
+        if old in self._kept:
+            self._kept.discard(old)
+            self._kept.add(new)
+
+    def is_there(self, operation: Operation) -> bool:
+        """Whether an operation has not been replaced by another."""
+        return operation in self._blocks
+
+    def _forget(self, operation: Operation) -> None:
+        for value in operation.operands():
+            found = self._readers.get(value, [])
+            if operation in found:
+                found.remove(operation)
+
+    def _remember(self, operation: Operation) -> None:
+        for value in operation.operands():
+            self._readers.setdefault(value, []).append(operation)
+
+
+_NOT_THE_SAME = {"read_state", "write_state", "random_normal", "random_uniform",
+                 "random_bernoulli", "random_categorical", "make_list"}  # fmt: skip
+_SMALL = 64
+
+
+def _key(operation: Operation) -> Any:
+    """What two operations that compute the same have in common."""
+    return operation.op, tuple(
+        (name, tuple(map(_identity, argument if isinstance(argument, tuple) else (argument,))))
+        for name, argument in operation.arguments.items()
+    )
+
+
+def _identity(value: Value) -> Any:
+    held = value.constant
+    if isinstance(held, np.ndarray) and held.size <= _SMALL:
+        content = tuple(held.reshape(-1).tolist()) if held.dtype == object else held.tobytes()
+        return value.dtype, held.shape, content
+    return id(held) if value.is_constant else id(value)
+
+
+def value_at(operation: Operation, name: str) -> Value | None:
+    """What an operation gets for a parameter of one value."""
+    found = operation.arguments.get(name)
+    return found if isinstance(found, Value) else None
+
+
+def known_at(operation: Operation, name: str, default: Any = None) -> Any:
+    """A constant that an operation gets, as Python has it; the default where there is none."""
+    found = value_at(operation, name)
+    if found is None or not found.is_constant:
+        return default
+    held = np.asarray(found.constant)
+    return held.item() if held.ndim == 0 else tuple(held.tolist())
+
+
+def array_at(operation: Operation, name: str) -> Array | None:
+    """A constant array that an operation gets."""
+    found = value_at(operation, name)
+    return found.constant if found is not None and found.is_constant else None
+
+
+def other_operand(operation: Operation, value: Value) -> Value | None:
+    """The other of the operands x and y."""
+    one, two = value_at(operation, "x"), value_at(operation, "y")
+    return two if one is value else one if two is value else None
+
+
+def per_channel(array: Array, rank: int, channels: int, axis: int = 1) -> Array | None:
+    """One value a channel, out of an array that spreads so over a value; None for any other."""
+    if array.size == 1:
+        return np.full(channels, array.reshape(-1)[0], array.dtype)
+    wanted = [1] * rank
+    wanted[axis] = channels
+    shape = (1,) * (rank - array.ndim) + array.shape
+    return array.reshape(-1) if list(shape) == wanted else None
+
+
+def matches(found: float | None, wanted: float) -> bool:
+    """Whether a constant is a number, up to the rounding of its file."""
+    return found is not None and bool(np.isclose(found, wanted, rtol=1e-3, atol=0))
+
+
+Values = Sequence[Value]
