@@ -21,6 +21,7 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--engine", default="numpy", help="what runs the networks of all tests")
+    parser.addoption("--programs", action="store_true", help="try every network as a program, too")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -67,6 +68,15 @@ def library() -> Callable[[str], Any]:
 def rng() -> np.random.Generator:
     """The same random numbers in every test."""
     return np.random.default_rng(7)
+
+
+@pytest.fixture(autouse=True)
+def _as_programs(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With ``--programs``: see `tests.programs_too`."""
+    if request.config.getoption("--programs"):
+        from tests import programs_too
+
+        programs_too.install(monkeypatch)
 
 
 @pytest.fixture(autouse=True)
