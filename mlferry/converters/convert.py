@@ -31,7 +31,8 @@ from mlferry.layers import versions
 from mlferry.layers.validate import validate
 from mlferry.models.flexible_shapes import accepted_sizes
 from mlferry.models.model import MLModel
-from mlferry.models.programs import as_program, program_options
+from mlferry.models.programs import ProgramOptions, as_program, program_options
+from mlferry.numerics.shapes import Shape
 from mlferry.spec import features, releases, sizes
 from mlferry.spec.proto import model_pb2
 from mlferry.version import VERSION
@@ -149,8 +150,7 @@ def convert(
         trace_custom_layers=trace_custom_layers,
         custom_objects=custom_objects,
     )
-    network = convert_graph(*_read(model, options, source))
-    return network if program is None else as_program(network, program)
+    return convert_graph(*_read(model, options, source), program)
 
 
 def _read(source: Any, options: Options, framework: str = "auto") -> _Found:
@@ -267,13 +267,15 @@ _SOURCES = {
 }
 
 
-def convert_graph(graph: Graph, frontend: Frontend, options: Options) -> MLModel:
-    """Convert a graph that a frontend has read."""
+def convert_graph(
+    graph: Graph, frontend: Frontend, options: Options, program: ProgramOptions | None = None
+) -> MLModel:
+    """Convert a graph that a frontend has read; to a program where `program` has its options."""
     if options.input_names is not None:
         graph = graph.with_input_names(options.input_names)
 
     try:
-        spec = _converted(graph, frontend, options)
+        spec, shapes = _converted(graph, frontend, options)
     except ConversionError as error:
         fixed = flexible_errors.fixed(options.inputs)
         if fixed is None or type(error) is not ConversionError:
@@ -295,6 +297,9 @@ def convert_graph(graph: Graph, frontend: Frontend, options: Options) -> MLModel
             f"the model made of {graph.source} breaks the format's rules:", problems
         )
     model = MLModel.adopt(spec, found)
+    if program is not None:
+        with context(f"converting {graph.source}"):
+            return as_program(model, program, shapes)
     if features.has_flexible_input(spec.description):
         _tell_sizes(model)
     return model
@@ -309,8 +314,14 @@ def _predictors(graph: Graph, options: Options) -> model_pb2.Model | None:
     return ml.build(graph, options) if ml.claims(graph, options) else None
 
 
-def _converted(graph: Graph, frontend: Frontend, options: Options) -> model_pb2.Model:
-    """The specification: predictors where the source has such nodes, a network elsewhere."""
+def _converted(
+    graph: Graph, frontend: Frontend, options: Options
+) -> tuple[model_pb2.Model, Mapping[str, Shape | None]]:
+    """The specification: predictors where the source has such nodes, a network elsewhere.
+
+    Returns:
+        with it, the shapes of the blobs of a network, where they are known.
+    """
 
     def bind(lowering: Lowering) -> None:
         bind_inputs(lowering, options.inputs, takes_constants=frontend.fold is not None)
@@ -318,7 +329,7 @@ def _converted(graph: Graph, frontend: Frontend, options: Options) -> model_pb2.
     with context(f"converting {graph.source}"), as_conversion_errors():
         predictors = _predictors(graph, options)
         if predictors is not None:
-            return predictors
+            return predictors, {}
         lowering = lower(
             graph,
             frontend,
@@ -335,7 +346,7 @@ def _converted(graph: Graph, frontend: Frontend, options: Options) -> model_pb2.
         record = bound_axes(lowering)
         spec = finish(lowering, options.outputs, options.classifier_config, options.output_names)
         sizes.write(spec, record)
-    return spec
+    return spec, lowering.builder.shapes
 
 
 _TRIED = 64  # sizes along each flexible axis that a conversion looks at

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from mlferry.errors import ExportError
 from mlferry.exporters.program import ProgramOptions, opset_of, to_program as written
 from mlferry.models.model import MLModel
+from mlferry.models.splitting import has_custom_layers, to_pipeline
+from mlferry.numerics.shapes import Shape
+from mlferry.runtime.custom import shapes_of_classes
+
+__all__ = ["ProgramOptions", "as_program", "program_options", "to_program"]
 
 
 def to_program(
@@ -22,7 +28,8 @@ def to_program(
     The program has the inputs and outputs of the network, computes the same, and runs here as the
     network does. Names that a program cannot have are changed: every character that is no letter,
     digit or _ becomes _, which is logged. Quantized weights stay quantized where the format of
-    programs has their scheme. Save it as an `.mlpackage`.
+    programs has their scheme. Programs have no custom layers: a model with some becomes a pipeline
+    of programs and of small networks with the custom layers. Save it as an `.mlpackage`.
 
     Args:
         model: a neural network: an `MLModel`, or what it takes.
@@ -46,9 +53,23 @@ def to_program(
     return as_program(loaded, program_options(compute_precision, minimum_deployment_target))
 
 
-def as_program(network: MLModel, options: ProgramOptions) -> MLModel:
-    """A program in the place of a network; see `to_program`."""
-    spec, weights = written(network.spec, options)
+def as_program(
+    network: MLModel,
+    options: ProgramOptions,
+    shapes: Mapping[str, Shape | None] = MappingProxyType({}),
+) -> MLModel:
+    """A program in the place of a network; see `to_program`.
+
+    Args:
+        network: the network.
+        options: of the program.
+        shapes: shapes of blobs that the network itself does not tell: those behind custom layers.
+    """
+    if has_custom_layers(network.spec):
+        custom = shapes_of_classes(network.custom_layers)
+        spec, weights = to_pipeline(network.spec, options, custom, shapes)
+    else:
+        spec, weights = written(network.spec, options)
     return network.with_spec(spec, weights=weights)
 
 

@@ -1,0 +1,286 @@
+"""A network with custom layers as a pipeline: programs around networks of the custom layers alone.
+
+ML Programs have no custom layers. The layers before and behind become programs, and the custom
+layers stay in small neural networks between them, in as few parts as their order allows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from mlferry.errors import ExportError
+from mlferry.exporters.ends import outputs_of
+from mlferry.exporters.program import ProgramOptions, to_program
+from mlferry.exporters.program.interface import program_names
+from mlferry.layers import versions
+from mlferry.layers.trace import CustomShapes, blob_shapes, trace
+from mlferry.models.rename import rename_feature
+from mlferry.numerics.shapes import Shape, show
+from mlferry.programs.builder import sanitized
+from mlferry.programs.values import Weights, joined_weights
+from mlferry.spec import features, networks, sizes
+from mlferry.spec.proto import model_pb2, neural_network_pb2 as nn
+
+Layers = list[nn.NeuralNetworkLayer]
+
+
+def has_custom_layers(spec: model_pb2.Model) -> bool:
+    """Whether a network has custom layers, in branches and loops too."""
+    network = networks.network_of(spec)
+    return network is not None and any(map(_is_custom, network.layers))
+
+
+def _is_custom(layer: nn.NeuralNetworkLayer) -> bool:
+    """Whether a layer is a custom one, or has one in its networks."""
+    inner = [each for body in networks.subnetworks(layer) for each in body.layers]
+    return layer.WhichOneof("layer") == "custom" or any(map(_is_custom, inner))
+
+
+@dataclass
+class Part:
+    """Layers that become one model.
+
+    Attributes:
+        custom: whether they stay a network.
+        layers: in their order.
+        reads: the blobs that they get from outside.
+        makes: the blobs that they make.
+    """
+
+    custom: bool
+    layers: Layers = field(default_factory=list)
+    reads: set[str] = field(default_factory=set)
+    makes: set[str] = field(default_factory=set)
+
+    def add(self, layer: nn.NeuralNetworkLayer) -> None:
+        """One more layer."""
+        reads, writes = networks.touched(layer)
+        self.layers.append(layer)
+        self.reads |= reads - self.makes
+        self.makes |= writes
+
+
+def parts_of(layers: Sequence[nn.NeuralNetworkLayer]) -> list[Part]:
+    """Layers in parts, each of custom layers alone or of others; as few as can be.
+
+    A part takes every layer whose inputs are made, wherever it stands. Where a blob is made twice
+    the order of the layers stays.
+    """
+    made = [blob for layer in layers for blob in networks.touched(layer)[1]]
+    movable = len(made) == len(set(made))
+    left, parts = list(layers), list[Part]()
+    custom = bool(left) and _is_custom(left[0])
+    while left:
+        part, waiting = Part(custom), Layers()
+        blocked: set[str] = set()
+        for index, layer in enumerate(left):
+            reads, writes = networks.touched(layer)
+            if _is_custom(layer) != custom or reads & blocked:
+                if not movable:
+                    waiting = left[index:]
+                    break
+                waiting.append(layer)
+                blocked |= writes
+            else:
+                part.add(layer)
+        if part.layers:
+            parts.append(part)
+        left, custom = waiting, not custom
+    return parts
+
+
+def to_pipeline(
+    spec: model_pb2.Model,
+    options: ProgramOptions,
+    custom: CustomShapes,
+    known: Mapping[str, Shape | None],
+) -> tuple[model_pb2.Model, Weights]:
+    """The pipeline of a network with custom layers, and the weights of its programs.
+
+    Args:
+        spec: the network.
+        options: of the programs.
+        custom: tells the output shapes of custom layers.
+        known: shapes of blobs that are known otherwise.
+
+    Raises:
+        ExportError: the shape of a blob between two parts is not known, or varies.
+        UnsupportedLayersError: layers that no ops can express.
+    """
+    network = networks.network_of(spec)
+    assert network is not None
+    shapes = dict(known) | {
+        name: shape
+        for name, shape in trace(network, blob_shapes(spec), custom).shapes.items()
+        if shape is not None
+    }
+    splitter = _Splitter(spec, network, parts_of(network.layers), shapes)
+    return splitter.pipeline(options)
+
+
+class _Splitter:
+    def __init__(
+        self,
+        spec: model_pb2.Model,
+        network: networks.Network,
+        parts: list[Part],
+        shapes: Mapping[str, Shape | None],
+    ) -> None:
+        self._spec, self._network, self._parts, self._shapes = spec, network, parts, shapes
+        self._outputs = outputs_of(spec, network)
+        self._described = {feature.name: feature for feature in spec.description.output}
+        self._inputs = {feature.name: feature for feature in spec.description.input}
+        self._names = program_names(spec.description)
+
+    def pipeline(self, options: ProgramOptions) -> tuple[model_pb2.Model, Weights]:
+        """The parts as models, one after the other."""
+        self._check_shapes()
+        models: list[tuple[model_pb2.Model, Weights]] = []
+        for index, part in enumerate(self._parts):
+            made = self._model(part, self._needed_after(index))
+            if part.custom:
+                models.append((made, Weights()))
+            else:
+                models.append(to_program(made, options))
+        specs, weights = joined_weights(models)
+        return self._joined(specs), weights
+
+    def _needed_after(self, index: int) -> set[str]:
+        """The blobs that the parts behind one read, and the outputs."""
+        later = set(self._outputs.values())
+        for part in self._parts[index + 1 :]:
+            later |= part.reads
+        return later
+
+    def _check_shapes(self) -> None:
+        """Raise an `ExportError` where a blob between parts has no fixed shape; all are named."""
+        made = {blob for part in self._parts for blob in part.makes}
+        between = {blob for part in self._parts for blob in part.reads & made}
+        lost = sorted(blob for blob in between if None in (self._shapes.get(blob) or (None,)))
+        if not lost:
+            return
+        listed = ", ".join(f"{blob!r} {show(self._shapes.get(blob))}" for blob in lost)
+        raise ExportError(
+            "ML Programs have no custom layers, so that a model with some becomes a pipeline, and "
+            f"what goes between its models needs a fixed shape; these have none: {listed}. "
+            "Register the classes of the custom layers with output_shapes before, or give "
+            "CustomLayerParams(output_shapes=...), and sizes that do not vary"
+        )
+
+    def _model(self, part: Part, needed: set[str]) -> model_pb2.Model:
+        """A part as a network of its own."""
+        made = model_pb2.Model(specificationVersion=self._spec.specificationVersion)
+        outputs = [blob for blob in self._ordered(part) if blob in needed]
+        probabilities = self._probabilities(part)
+        network = made.neuralNetworkClassifier if probabilities else made.neuralNetwork
+        network.layers.extend(part.layers)
+        network.arrayInputShapeMapping = self._network.arrayInputShapeMapping
+        network.imageInputShapeMapping = self._network.imageInputShapeMapping
+        inputs = [name for name in self._available() if name in part.reads]
+        for step in self._network.preprocessing:
+            if step.featureName in ("", *inputs):
+                network.preprocessing.add().CopyFrom(step)
+        for name in inputs:
+            feature = made.description.input.add(name=name)
+            if name in self._inputs:
+                feature.CopyFrom(self._inputs[name])
+            else:
+                feature.type.CopyFrom(features.multi_array(self._blob_shape(name)))
+        if probabilities:
+            self._classify(made, probabilities)
+        names = {blob: name for name, blob in self._outputs.items()}
+        for blob in outputs:
+            name = names.get(blob, blob)
+            if probabilities == blob and self._spec.description.predictedProbabilitiesName:
+                continue
+            feature = made.description.output.add(name=blob)
+            if name in self._described and name == blob:
+                feature.CopyFrom(self._described[name])
+            else:
+                feature.type.CopyFrom(features.multi_array(self._blob_shape(blob)))
+        self._rename(made)
+        made.specificationVersion = versions.required(made)
+        record = sizes.read(self._spec)
+        if record is not None and part.custom:
+            sizes.write(made, {n: r for n, r in record.items() if n in inputs})
+        return made
+
+    def _available(self) -> list[str]:
+        """Every blob that a part may get from outside, in a fixed order."""
+        return [*self._inputs, *(blob for part in self._parts for blob in self._ordered(part))]
+
+    @staticmethod
+    def _ordered(part: Part) -> list[str]:
+        made = [b for layer in part.layers for b in sorted(networks.touched(layer)[1])]
+        return list(dict.fromkeys(made))
+
+    def _blob_shape(self, blob: str) -> Shape:
+        """The shape that describes a blob: that of an array in the classic mapping."""
+        shape = self._shapes.get(blob) or ()
+        if versions.uses_rank5(self._network) and len(shape) == 5:
+            if shape[:2] != (1, 1):
+                raise ExportError(
+                    f"blob {blob!r} of shape {show(shape)} has a sequence or a batch, which "
+                    "nothing can describe between the models of a pipeline"
+                )
+            return shape[2:3] if shape[3:] == (1, 1) else shape[2:]
+        return shape
+
+    def _probabilities(self, part: Part) -> str:
+        """The blob of a classifier's probabilities, where the part makes it."""
+        if not isinstance(self._network, nn.NeuralNetworkClassifier):
+            return ""
+        last = self._network.layers[-1].output[0]
+        blob = self._network.labelProbabilityLayerName or last
+        return blob if blob in part.makes else ""
+
+    def _classify(self, made: model_pb2.Model, blob: str) -> None:
+        assert isinstance(self._network, nn.NeuralNetworkClassifier)
+        labels = self._network.WhichOneof("ClassLabels")
+        if labels:
+            getattr(made.neuralNetworkClassifier, labels).CopyFrom(getattr(self._network, labels))
+        made.neuralNetworkClassifier.labelProbabilityLayerName = blob
+        old, new = self._spec.description, made.description
+        new.predictedFeatureName = old.predictedFeatureName
+        new.predictedProbabilitiesName = old.predictedProbabilitiesName
+        for name in (old.predictedFeatureName, old.predictedProbabilitiesName):
+            if name in self._described:
+                new.output.add().CopyFrom(self._described[name])
+
+    def _rename(self, made: model_pb2.Model) -> None:
+        """Give features names that programs can have, the same in every part."""
+        for feature in [*made.description.input, *made.description.output]:
+            new = self._name(feature.name)
+            if new != feature.name:
+                rename_feature(made, feature.name, new)
+
+    def _name(self, name: str) -> str:
+        if name not in self._names:
+            new, number = sanitized(name), 0
+            while new in self._names.values():
+                number += 1
+                new = f"{sanitized(name)}_{number}"
+            self._names[name] = new
+        return self._names[name]
+
+    def _joined(self, specs: Sequence[model_pb2.Model]) -> model_pb2.Model:
+        made = model_pb2.Model(specificationVersion=max(s.specificationVersion for s in specs))
+        classifies = isinstance(self._network, nn.NeuralNetworkClassifier)
+        pipeline = made.pipelineClassifier.pipeline if classifies else made.pipeline
+        description = made.description
+        description.CopyFrom(self._spec.description)
+        made_by = {f.name: f for spec in specs for f in spec.description.output}
+        for feature in description.input:
+            feature.name = self._name(feature.name)
+        for feature in description.output:
+            feature.name = self._name(feature.name)
+            feature.type.CopyFrom(made_by[feature.name].type)
+        for field_name in ("predictedFeatureName", "predictedProbabilitiesName"):
+            name = getattr(description, field_name)
+            if name:
+                setattr(description, field_name, self._name(name))
+        for index, spec in enumerate(specs):
+            pipeline.models.add().CopyFrom(spec)
+            pipeline.names.append(f"part_{index + 1}")
+        return made
