@@ -82,6 +82,7 @@ def convert(
     convert_to: str | None = None,
     compute_precision: ComputePrecision | str | Sequence[str] | None = None,
     compute_units: ComputeUnit = ComputeUnit.ALL,
+    states: Mapping[str, str] | bool = False,
     skip_model_load: bool = False,
 ) -> MLModel:
     """Convert a model to Core ML.
@@ -121,6 +122,8 @@ def convert(
             values that stay in float32 while others are float16, as `check_precision` lists them;
             of networks None or "float32": see `quantize_weights` for half precision.
         compute_units: taken from scripts of coremltools; an app says what it computes on.
+        states: of programs: inputs that become states, with the outputs that are their next
+            values; True for those of stateful layers and of caches. See `to_program`.
         skip_model_load: likewise; nothing is loaded.
 
     Returns:
@@ -135,7 +138,9 @@ def convert(
     """
     program = None
     if is_program(convert_to):
-        program = program_options(compute_precision, minimum_deployment_target)
+        program = program_options(compute_precision, minimum_deployment_target, states)
+    elif states:
+        raise ConversionError("states are for ML Programs: add convert_to='mlprogram'")
     else:
         check_network_precision(compute_precision)
     options = Options(

@@ -22,6 +22,7 @@ def to_program(
     *,
     compute_precision: str | Any | Sequence[str] = "float16",
     minimum_deployment_target: str | int | None = None,
+    states: Mapping[str, str] | bool = False,
 ) -> MLModel:
     """A Core ML neural network as an ML Program: also one of 2017 whose source is lost.
 
@@ -38,6 +39,10 @@ def to_program(
             others are float16, as `check_precision` lists them.
         minimum_deployment_target: the oldest system that has to run it, "iOS15" to "iOS26":
             operations of newer ones are refused. By default the oldest that has every operation.
+        states: inputs that become states, which the model keeps from one prediction to the next
+            (iOS 18), each with the output that is its next value: ``{"past": "present"}``. True
+            takes all pairs whose names say it: those of stateful Keras layers, NAME_in and
+            NAME_out, and caches called past... and present....
 
     Returns:
         the program, with the engine and options of the model.
@@ -50,7 +55,7 @@ def to_program(
     loaded = model if isinstance(model, MLModel) else MLModel(model)
     if loaded.spec.WhichOneof("Type") == "mlProgram":
         raise ExportError("the model is an ML Program already")
-    return as_program(loaded, program_options(compute_precision, minimum_deployment_target))
+    return as_program(loaded, program_options(compute_precision, minimum_deployment_target, states))
 
 
 def as_program(
@@ -74,7 +79,9 @@ def as_program(
 
 
 def program_options(
-    compute_precision: Any, minimum_deployment_target: str | int | None = None
+    compute_precision: Any,
+    minimum_deployment_target: str | int | None = None,
+    states: Mapping[str, str] | bool = False,
 ) -> ProgramOptions:
     """The options of a program as users give them; see `to_program`.
 
@@ -84,12 +91,12 @@ def program_options(
     opset = None if minimum_deployment_target is None else opset_of(minimum_deployment_target)
     name = getattr(compute_precision, "value", compute_precision)
     if name in (None, "float16"):
-        return ProgramOptions(half=True, opset=opset)
+        return ProgramOptions(half=True, opset=opset, states=states)
     if name == "float32":
-        return ProgramOptions(half=False, opset=opset)
+        return ProgramOptions(half=False, opset=opset, states=states)
     if isinstance(name, str) or not all(isinstance(each, str) for each in name):
         raise ExportError(
             f"compute_precision={compute_precision!r}: 'float16', 'float32', or a list of names "
             "of values that stay in float32"
         )
-    return ProgramOptions(half=True, keep=tuple(name), opset=opset)
+    return ProgramOptions(half=True, keep=tuple(name), opset=opset, states=states)

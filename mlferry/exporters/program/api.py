@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from mlferry.errors import ExportError, SpecError
 from mlferry.exporters.ends import outputs_of
 from mlferry.exporters.program import interface
 from mlferry.exporters.program.control import CONTROL_FLOW
+from mlferry.exporters.program.states import pairs_of
 from mlferry.exporters.program.translation import Translation
 from mlferry.programs.builder import NewerOpsetError, ProgramBuilder
 from mlferry.programs.definitions import OPSETS
@@ -36,12 +37,15 @@ class ProgramOptions:
         half: whether it computes in float16.
         keep: names of values that stay in float32.
         opset: the newest opset that may be used; None for any.
+        states: inputs that become states, with the outputs that are their next values; True for
+            all pairs whose names say it.
         at_least: the opset that the program has even if an older one would do.
     """
 
     half: bool = True
     keep: Sequence[str] = field(default_factory=tuple)
     opset: int | None = None
+    states: Mapping[str, str] | bool = False
     at_least: int = _OLDEST
 
 
@@ -115,16 +119,17 @@ def _written(
 ) -> tuple[model_pb2.Model, Weights]:
     builder = ProgramBuilder(opset)
     translation = Translation(network, builder, CONTROL_FLOW)
-    names = interface.program_names(spec.description)
+    states = pairs_of(spec.description, options.states)
+    names = interface.program_names(spec.description, states)
     for name in names.values():
         builder.reserve(name)
     made = model_pb2.Model()
     made.specificationVersion = opset + 1
     made.description.metadata.CopyFrom(spec.description.metadata)
-    interface.add_inputs(translation, spec, network, names, made.description)
+    interface.add_inputs(translation, spec, network, names, made.description, states)
     translation.run(network.layers, set(outputs_of(spec, network).values()))
     translation.check()
-    interface.add_outputs(translation, spec, network, names, made.description)
+    interface.add_outputs(translation, spec, network, names, made.description, states)
     sweep(builder.block)
     fuse(builder.block, opset)
     if options.half:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 
 from mlferry.errors import ExportError
 from mlferry.exporters.ends import described, ones_around, outputs_of
+from mlferry.exporters.program.states import state_name
 from mlferry.exporters.program.translation import Translation
 from mlferry.layers import versions
 from mlferry.numerics.shapes import Shape
 from mlferry.programs.builder import NewerOpsetError, ProgramBuilder, list_of, sanitized
 from mlferry.programs.graph import Value
-from mlferry.programs.types import TensorType
+from mlferry.programs.types import StateType, TensorType
 from mlferry.spec import features, networks
 from mlferry.spec.proto import features_pb2 as ft, model_pb2, neural_network_pb2 as nn
 
@@ -22,26 +24,31 @@ logger = logging.getLogger(__name__)
 
 HALF_ENDS = 6  # the opset that brought inputs and outputs of float16, and image outputs
 NO_INPUTS = 8  # the opset that brought programs without inputs
+STATES = 8  # the opset that brought states
 _ELEMENTS = {"float32": "fp32", "float64": "fp32", "int32": "int32", "float16": "fp16"}
 
 
-def program_names(description: model_pb2.ModelDescription) -> dict[str, str]:
+def program_names(
+    description: model_pb2.ModelDescription, states: Mapping[str, str] = MappingProxyType({})
+) -> dict[str, str]:
     """The name in a program of every input and output; those that change are logged.
 
-    Names of programs have letters, digits and _ only, and begin with no digit.
+    Names of programs have letters, digits and _ only, and begin with no digit. Those of states,
+    and of their next values, which are no outputs any more, are not told.
     """
     names: dict[str, str] = {}
     taken: set[str] = set()
     for feature in (*description.input, *description.output):
         if feature.name in names:
             continue
-        name, number = sanitized(feature.name), 0
+        wanted = state_name(feature.name) if feature.name in states else feature.name
+        name, number = sanitized(wanted), 0
         while name in taken:
             number += 1
-            name = f"{sanitized(feature.name)}_{number}"
+            name = f"{sanitized(wanted)}_{number}"
         taken.add(name)
         names[feature.name] = name
-        if name != feature.name:
+        if name != wanted:
             logger.warning(
                 "%r is called %r in the program: names there have letters, digits and _ only",
                 feature.name,
@@ -89,6 +96,7 @@ def add_inputs(
     network: networks.Network,
     names: dict[str, str],
     result: model_pb2.ModelDescription,
+    states: Mapping[str, str],
 ) -> None:
     """Add every input, make blobs of them, and describe them.
 
@@ -98,10 +106,14 @@ def add_inputs(
         network: its network.
         names: what inputs are called in the program.
         result: the description of the program's model.
+        states: the inputs that become states, with the outputs that are their next values.
     """
     if not spec.description.input and translation.builder.opset < NO_INPUTS:
         raise NewerOpsetError("a model without inputs", NO_INPUTS)
     for feature in spec.description.input:
+        if feature.name in states:
+            _state_input(translation, feature, network, names, result)
+            continue
         told = result.input.add()
         told.CopyFrom(feature)
         told.name = names[feature.name]
@@ -111,6 +123,30 @@ def add_inputs(
             _image_input(translation, feature, network, given, told)
         else:
             _array_input(translation, feature, network, given, told)
+
+
+def _state_input(
+    translation: Translation,
+    feature: model_pb2.FeatureDescription,
+    network: networks.Network,
+    names: dict[str, str],
+    result: model_pb2.ModelDescription,
+) -> None:
+    """A state of float16, the only type that Core ML keeps, which is read where the input was."""
+    builder = translation.builder
+    if builder.opset < STATES:
+        raise NewerOpsetError("states", STATES)
+    given = described(feature.type)
+    front, behind = ones_around(feature, network, given)
+    told = result.state.add(name=names[feature.name])
+    told.type.stateType.arrayType.CopyFrom(
+        features.multi_array(tuple(given), "float16").multiArrayType
+    )
+    kind = StateType(TensorType("fp16", tuple(given)))
+    builder.layer = told.name
+    value = builder.as_float(builder.op("read_state", input=builder.input(told.name, kind)))
+    value = builder.expand(value, [*range(front), *range(-behind, 0)])
+    translation.given(feature.name, value)
 
 
 def _array_input(
@@ -205,6 +241,7 @@ def add_outputs(
     network: networks.Network,
     names: dict[str, str],
     result: model_pb2.ModelDescription,
+    states: Mapping[str, str],
 ) -> None:
     """Make blobs outputs of the function, of the types that the model describes; describe them."""
     builder, description = translation.builder, spec.description
@@ -221,7 +258,11 @@ def add_outputs(
             made |= _classified(builder, value, network, label, chances)
         else:
             made[name] = _as_described(translation, value, types[name])
+    written = {following: name for name, following in states.items()}
     for feature in description.output:
+        if feature.name in written:
+            _write_state(translation, made[feature.name], names[written[feature.name]])
+            continue
         told = result.output.add()
         told.CopyFrom(feature)
         told.name = names[feature.name]
@@ -231,6 +272,17 @@ def add_outputs(
     if classifies:
         result.predictedFeatureName = names.get(label, label)
         result.predictedProbabilitiesName = names.get(chances, chances)
+
+
+def _write_state(translation: Translation, value: Value, name: str) -> None:
+    builder = translation.builder
+    state = next(each for each in builder.block.inputs if each.name == name)
+    assert isinstance(state.type, StateType)
+    wrapped = state.type.wrapped
+    assert isinstance(wrapped, TensorType)
+    shaped = builder.reshape(builder.as_float(value), [n or 0 for n in wrapped.shape or ()])
+    builder.layer = f"{name}_next"
+    builder.ops("write_state", input=state, data=builder.cast(shaped, "fp16"))
 
 
 def _classified(

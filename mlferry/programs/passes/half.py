@@ -65,6 +65,8 @@ class _Pass:
             return narrow[value]
 
         def as_single(value: Value) -> Value:
+            if value in replaced and value.dtype == "fp16":
+                return replaced[value]
             if value in replaced:
                 if value not in wide:
                     wide[value] = self._cast(written, replaced[value], "fp32", value)
