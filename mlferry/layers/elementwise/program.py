@@ -15,6 +15,7 @@ from mlferry.programs.builder import ProgramBuilder
 from mlferry.programs.graph import Value
 from mlferry.spec import weights
 
+_FARTHEST = 1e38
 Write = Callable[[ProgramBuilder, Any, Value], Value]
 
 
@@ -102,13 +103,16 @@ def unary(builder: ProgramBuilder, params: Params, x: Value) -> Value:
 
 @as_program("clip")
 def clip(builder: ProgramBuilder, params: Params, x: Value) -> Value:
-    """`clip` needs bounds of which the lower one is lower."""
+    """`clip` needs bounds of which the lower one is lower; a bound beyond all numbers is none."""
     least, most = params.minVal, params.maxVal
     if x.dtype == "fp32" and (least, most) == (0, 6):
         return builder.op("relu6", x=x)
-    if x.dtype == "fp32" and least < most:
+    bounded = -_FARTHEST <= least < most <= _FARTHEST
+    if x.dtype == "fp32" and bounded:
         return builder.op("clip", x=x, alpha=least, beta=most)
-    return builder.binary("minimum", builder.binary("maximum", x, least), most)
+    if least >= -_FARTHEST:
+        x = builder.binary("maximum", x, least)
+    return builder.binary("minimum", x, most) if most <= _FARTHEST else x
 
 
 @as_program("clampedReLU")

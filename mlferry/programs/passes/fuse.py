@@ -240,15 +240,24 @@ def _is_half_of(value: Value, x: Value) -> bool:
     return maker is not None and maker.op == "mul" and _is_number(maker, x, 0.5)
 
 
+_MAPS = 4  # the rank of maps [N, C, H, W]
+
+
 def normalized_over_axes(rewriter: Rewriter, operation: Operation) -> bool:
-    """(x - mean) / sqrt(variance + epsilon) * gamma + beta over the last axes is `layer_norm`."""
+    """(x - mean) / sqrt(variance + epsilon) * gamma + beta.
+
+    Over the last axes, or the channels of maps, it is `layer_norm`; over height and width with a
+    factor for each channel `instance_norm`.
+    """
     x, axes = value_at(operation, "x"), known_at(operation, "axes")
     if operation.op != "reduce_mean" or x is None or axes is None or x.tensor.shape is None:
         return False
     if not known_at(operation, "keep_dims", False):
         return False
     places = sorted(int(axis) % x.rank for axis in np.ravel(axes))
-    if places != list(range(x.rank - len(places), x.rank)):
+    trailing = places == list(range(x.rank - len(places), x.rank))
+    channels = x.rank == _MAPS and places == [1]
+    if not (trailing or channels):
         return False
     centered = _reader(rewriter, operation.outputs[0], "sub", x)
     if centered is None:
@@ -258,9 +267,15 @@ def normalized_over_axes(rewriter: Rewriter, operation: Operation) -> bool:
     if found is None:
         return False
     last, epsilon = found
-    shape = x.shape[-len(places) :]
-    gamma, last = _stored_behind(rewriter, last, "mul", shape)
-    beta, last = _stored_behind(rewriter, last, "add", shape)
+    small = constant(np.float32(epsilon), "fp32")
+    if x.rank == _MAPS and places == [2, 3]:
+        gamma, end = _stored_behind(rewriter, last, "mul", x, [1])
+        beta, end = _stored_behind(rewriter, end, "add", x, [1])
+        if gamma is not None or beta is not None:
+            rewriter.set(end, "instance_norm", x=x, gamma=gamma, beta=beta, epsilon=small)
+            return True
+    gamma, last = _stored_behind(rewriter, last, "mul", x, places)
+    beta, last = _stored_behind(rewriter, last, "add", x, places)
     rewriter.set(
         last,
         "layer_norm",
@@ -268,7 +283,7 @@ def normalized_over_axes(rewriter: Rewriter, operation: Operation) -> bool:
         axes=constant(np.array(places, np.int32) - x.rank, "int32"),
         gamma=gamma,
         beta=beta,
-        epsilon=constant(np.float32(epsilon), "fp32"),
+        epsilon=small,
     )
     return True
 
@@ -319,16 +334,89 @@ def _is_square(operation: Operation, value: Value) -> bool:
 
 
 def _stored_behind(
-    rewriter: Rewriter, last: Operation, op: str, shape: tuple[int | None, ...]
+    rewriter: Rewriter, last: Operation, op: str, x: Value, axes: list[int]
 ) -> tuple[Value | None, Operation]:
-    """A constant of the normalized shape that the next operation multiplies by, or adds."""
+    """A constant that the next operation multiplies by, or adds, in the shape of some axes of x."""
     following = rewriter.follows(last, op)
     if following is None:
         return None, last
     other = other_operand(following, last.outputs[0])
-    if other is None or not other.is_constant or other.shape != shape:
+    shape = tuple(x.shape[axis] for axis in axes)
+    if other is None or not other.is_constant or other.rank > x.rank or None in shape:
         return None, last
-    return other, following
+    spread = (1,) * (x.rank - other.rank) + other.constant.shape
+    if spread != tuple(x.shape[axis] if axis in axes else 1 for axis in range(x.rank)):
+        return None, last
+    return constant(other.constant.reshape([n or 0 for n in shape]), "fp32", other.name), following
+
+
+def bounded_below_and_above(rewriter: Rewriter, operation: Operation) -> bool:
+    """The lesser of `relu` and a number is `clip`, and `relu6` where the number is 6."""
+    last = rewriter.follows(operation, "minimum", "clip") if operation.op == "relu" else None
+    x = value_at(operation, "x")
+    if last is None or x is None:
+        return False
+    least, most = 0.0, None
+    if last.op == "clip":
+        least, most = max(0.0, known_at(last, "alpha")), known_at(last, "beta")
+    else:
+        other = other_operand(last, operation.outputs[0])
+        if other is not None and other.is_constant and other.constant.size == 1:
+            most = float(other.constant.reshape(-1)[0])
+    if most is None or most <= least or (last.op != "clip" and last.outputs[0].rank != x.rank):
+        return False
+    if (least, most) == (0, 6):
+        rewriter.set(last, "relu6", x=x)
+        return True
+    bounds = {
+        name: constant(np.float32(n), "fp32") for name, n in (("alpha", least), ("beta", most))
+    }
+    rewriter.set(last, "clip", x=x, **bounds)
+    return True
+
+
+def parts_put_together(rewriter: Rewriter, operation: Operation) -> bool:
+    """Parts of a value, joined as they were, are the value."""
+    if operation.op != "concat" or known_at(operation, "interleave", False):
+        return False
+    parts = operation.arguments["values"]
+    made = operation.outputs[0]
+    if not isinstance(parts, tuple) or len(parts) < 2 or not made.is_fixed:
+        return False
+    axis, position, source = known_at(operation, "axis") % made.rank, 0, None
+    for part in parts:
+        maker = rewriter.made_by(part, "slice_by_index")
+        whole = None if maker is None else value_at(maker, "x")
+        if maker is None or whole is None or source not in (None, whole):
+            return False
+        source = whole
+        end = position + (part.shape[axis] or 0) if part.is_fixed else -1
+        if not whole.is_fixed or _interval(maker, whole, axis) != (position, end):
+            return False
+        position = end
+    if source is None or source.shape != made.shape or rewriter.is_given(made):
+        return False
+    rewriter.replace(made, source)
+    return True
+
+
+def _interval(operation: Operation, x: Value, axis: int) -> tuple[int, int] | None:
+    """What a slice takes of one axis, where it takes all of the others in their order."""
+    begin, end = known_at(operation, "begin"), known_at(operation, "end")
+    none = (False,) * x.rank
+    masks = [known_at(operation, name, none) for name in ("begin_mask", "end_mask")]
+    if begin is None or end is None or any(known_at(operation, "squeeze_mask", none)):
+        return None
+    found = (0, 0)
+    for place, extent in enumerate(x.shape):
+        step = known_at(operation, "stride", (1,) * x.rank)[place]
+        first = None if masks[0][place] else begin[place]
+        last = None if masks[1][place] else end[place]
+        start, stop, step = slice(first, last, step).indices(extent or 0)
+        if step != 1 or (place != axis and (start, stop) != (0, extent)):
+            return None
+        found = (start, stop) if place == axis else found
+    return found
 
 
 def squeezed_reduction(rewriter: Rewriter, operation: Operation) -> bool:
@@ -463,6 +551,8 @@ FUSIONS: tuple[Fusion, ...] = (
     padding_into_window,
     sigmoid_weighted,
     gaussian_weighted,
+    bounded_below_and_above,
+    parts_put_together,
     normalized_over_axes,
     squeezed_reduction,
     turned_factor,

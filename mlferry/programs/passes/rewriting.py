@@ -39,6 +39,10 @@ class Rewriter:
             return None
         return found[0] if self._blocks.get(found[0]) is self._blocks.get(value.maker) else None
 
+    def is_given(self, value: Value) -> bool:
+        """Whether a block gives a value."""
+        return value in self._kept
+
     def is_read_once(self, value: Value) -> bool:
         """Whether one operation alone reads a value."""
         return self.only_reader(value) is not None
