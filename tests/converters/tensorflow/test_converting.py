@@ -438,3 +438,17 @@ def test_a_large_model_is_frozen_without_a_copy(
         made = mlferry.convert(tmp_path / "m").predict({**data, "s": np.float32([0.05])})
         np.testing.assert_allclose(made["y"], right["y"], rtol=1e-5)
         assert set(made) == {"y", "x_output"}
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda tf, x: tf.signal.rfft(x), "is of complex numbers"),
+        (lambda tf, x: tf.abs(tf.math.tanh(tf.signal.rfft(x))), "Tanh of complex numbers"),
+        (lambda tf, x: tf.math.real(tf.math.reduce_prod(tf.signal.rfft(x))), "Prod of complex"),
+    ],
+)
+def test_complex_numbers_that_cannot_be_converted(tf: Any, call: Any, said: str) -> None:
+    function = tf.function(lambda x: call(tf, x), autograph=False)
+    with pytest.raises(ConversionError, match=said):
+        mlferry.convert(function, inputs=[mlferry.TensorType(name="x", shape=(2, 6))])
