@@ -22,8 +22,10 @@ from mlferry.errors import ConversionError
 
 
 def _half_pixel_symmetric(i: Any, size: int, out: int, factor: float) -> Any:
-    adjustment = out / (factor * size)
-    return size / 2 * (1 - adjustment) + (i + 0.5) / factor - 0.5
+    """Which entry is nearest depends on rounding: the offset in float32, the rest in doubles."""
+    ratio, extent = np.float32(factor), np.float32(size)
+    offset = extent / 2 * (1 - np.float32(out) / (ratio * extent))
+    return (offset + (i.astype(np.float64) + 0.5) / float(ratio) - 0.5).astype(i.dtype)
 
 
 def _align_corners(i: Any, size: int, out: int, factor: float) -> Any:

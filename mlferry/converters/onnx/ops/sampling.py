@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from mlferry.converters.convolutions import Windows, convolved
 from mlferry.converters.graph import Node
 from mlferry.converters.lowering import Lowering
 from mlferry.converters.onnx.ops.registry import op
-from mlferry.converters.operands import affine, emit, known
+from mlferry.converters.operands import affine, emit, joined, known
 from mlferry.converters.values import SOURCE, Blob
 from mlferry.errors import ConversionError
 
@@ -42,6 +44,84 @@ def grid_sample(context: Lowering, node: Node, x: Blob, grid: Blob) -> Blob:
             _reflected(context, p, n, corners) for p, n in zip(positions, sizes, strict=True)
         ]
     return _sampled(context, x, positions, (mode, padding, corners))
+
+
+@op("DeformConv", constants=(1, 3))
+def deform_conv(
+    context: Lowering,
+    node: Node,
+    x: Blob,
+    weights: Any,
+    offset: Blob,
+    bias: Any = None,
+    mask: Blob | None = None,
+) -> Blob:
+    """Every entry of every window is sampled, then a convolution of single pixels.
+
+    Offsets are [N, parts * entries * 2, height, width], first down, then across.
+    """
+    attrs = node.attrs
+    kernel = tuple(weights.shape[2:])
+    if len(kernel) != 2 or tuple(attrs.get("kernel_shape", kernel)) != kernel:
+        raise ConversionError(f"a deformable convolution by a kernel of shape {weights.shape}")
+    told = [attrs.get(name, default) for name, default in _WINDOW.items()]
+    parts, group = attrs.get("offset_group", 1), attrs.get("group", 1)
+    batch, channels = known(x)[:2]
+    _, _, height, width = known(offset)
+    count = kernel[0] * kernel[1]
+    base = [
+        np.arange(size)[:, None] * stride - pad + np.arange(entries)[None] * dilation
+        for size, entries, dilation, pad, stride in zip(
+            (height, width), kernel, *told, strict=False
+        )
+    ]
+    down = np.broadcast_to(base[0].T[:, None, :, None], (*kernel, height, width))
+    across = np.broadcast_to(base[1].T[None, :, None, :], (*kernel, height, width))
+    starts = [context.constant(b.reshape(1, count * height, width, 1)) for b in (down, across)]
+    sampled = []
+    for part, moved in zip(_split(context, x, parts), _split(context, offset, parts), strict=True):
+        flat = context.reshape(moved, (batch, count, 2, height * width), layout=SOURCE)
+        positions = [
+            emit(
+                context,
+                "addBroadcastable",
+                context.reshape(half, (batch, count * height, width, 1), layout=SOURCE),
+                start,
+            )
+            for half, start in zip(
+                context.outputs(2, "splitND", flat, layout=SOURCE, axis=2, numSplits=2),
+                starts,
+                strict=True,
+            )
+        ]
+        sampled.append(_sampled(context, part, positions, ("linear", "zeros", 0)))
+    shape = (batch, channels // parts, count, height * width)
+    found = [context.reshape(part, shape, layout=SOURCE) for part in sampled]
+    if mask is not None:
+        factors = [
+            context.reshape(part, (batch, 1, count, height * width), layout=SOURCE)
+            for part in _split(context, mask, parts)
+        ]
+        found = [
+            emit(context, "multiplyBroadcastable", part, factor)
+            for part, factor in zip(found, factors, strict=True)
+        ]
+    windows = context.reshape(
+        joined(context, found, 1), (batch, channels * count, height, width), layout=SOURCE
+    )
+    flat_weights = np.ascontiguousarray(weights.reshape(weights.shape[0], -1, 1, 1), np.float32)
+    how = Windows([1, 1], [1, 1], [(0, 0), (0, 0)], group)
+    return convolved(context, windows, flat_weights, how, bias=bias)
+
+
+_WINDOW = {"dilations": (1, 1), "pads": (0, 0, 0, 0), "strides": (1, 1)}
+
+
+def _split(context: Lowering, x: Blob, parts: int) -> Sequence[Blob]:
+    """The channels in so many parts."""
+    if parts == 1:
+        return [x]
+    return context.outputs(parts, "splitND", x, layout=SOURCE, axis=1, numSplits=parts)
 
 
 def _clipped(context: Lowering, p: Blob, size: int) -> Blob:
