@@ -402,6 +402,31 @@ def test_every_function_has_a_row() -> None:
     assert without == {"TfSplit", "TfShape", "L2Normalize", "ConvTranspose"}
 
 
+@pytest.mark.parametrize(
+    "key",
+    [
+        np.s_[:, ::-1],
+        np.s_[:, :3],
+        np.s_[:, -2:0:-1],
+        np.s_[:, 1:40:2, ::-2],
+        np.s_[:, :-5:-2],
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("name", ["keras", "tf_keras"])
+def test_parts_of_any_length(key: Any, name: str, library: Library) -> None:
+    k = library(name)
+    x = k.layers.Input((None, 4))
+    length = mlferry.RangeDim(5, 20)
+    model = k.Model(x, x[key] * 2.0)
+    converted = mlferry.convert(model, inputs=[mlferry.TensorType(shape=(1, length, 4))])
+    for count in (5, 6, 20):
+        data = np.random.default_rng(count).normal(size=(1, count, 4)).astype(np.float32)
+        (feature,) = converted.get_spec().description.input
+        (made,) = converted.predict({feature.name: data}).values()
+        np.testing.assert_allclose(made, data[key] * 2.0, rtol=1e-6)
+
+
 @pytest.mark.parametrize("turns", range(-1, 5))
 def test_rotated_images_of_two_sizes(turns: int, library: Library) -> None:
     """As NumPy does; Keras on TensorFlow mixes up the values of two turns."""

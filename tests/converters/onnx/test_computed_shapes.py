@@ -251,6 +251,41 @@ ROWS: dict[str, Row] = {
         [node("Slice", ["x", "a", "n", "one", "two"], ["y"])], (1, R(6, 12), 8),
         [(1, 6, 8), (1, 12, 8)], {**BOUNDS, **integers(a=[-5], n=[9])},
     ),
+    "entries backwards from one on": Row(
+        [node("Slice", ["x", "a", "n", "one", "m"], ["y"])], TEXT, TEXTS,
+        {**BOUNDS, **integers(a=[4], n=[-100], m=[-1])},
+    ),
+    **{
+        f"entries backwards from {a} to {n} by {m}": Row(
+            [node("Slice", ["x", "a", "n", "one", "m"], ["y"])], (1, R(6, 20), 8),
+            [(1, 6, 8), (1, 7, 8), (1, 20, 8)],
+            {**BOUNDS, **integers(a=[a], n=[n], m=[m])},
+        )
+        for a, n, m in ((-2, 0, -1), (100, 1, -2), (4, -(2**63) + 1, -3), (-1, -5, -1))
+    },
+    "entries backwards from the middle": Row(
+        [node("Shape", ["x"], ["s"]), node("Slice", ["s", "one", "two"], ["t"]),
+         node("Div", ["t", "two"], ["h"]), node("Slice", ["x", "h", "n", "one", "m"], ["y"])],
+        (1, R(2, 20), 8), [(1, 2, 8), (1, 7, 8), (1, 20, 8)],
+        {**BOUNDS, **integers(n=[-100], m=[-1])},
+    ),
+    "parts whose sizes are computed": Row(
+        [node("Shape", ["x"], ["s"]), node("Slice", ["s", "one", "two"], ["t"]),
+         node("Div", ["t", "two"], ["h"]), node("Sub", ["t", "h"], ["r"]),
+         node("Concat", ["h", "r"], ["p"], axis=0),
+         node("Split", ["x", "p"], ["z", "v"], axis=1), node("Concat", ["v", "z"], ["y"], axis=1)],
+        (1, R(4, 20), 8), [(1, 4, 8), (1, 7, 8)], BOUNDS,
+    ),
+    **{
+        f"antialias {mode} {factors} {outside}": resized(
+            [1, 1, *factors], opset=18, mode=mode, antialias=1, exclude_outside=outside
+        )
+        for mode in ("linear", "cubic") for factors in ((0.5, 0.5), (0.3, 1.7))
+        for outside in (0, 1)
+    },
+    "antialias to a size": resized(
+        sizes=[1, 3, 5, 3], opset=18, mode="linear", antialias=1
+    ),
     "entries backwards": Row(
         [node("Slice", ["x", "a", "n", "one", "a"], ["y"])], TEXT, TEXTS,
         {**BOUNDS, **integers(a=[-1], n=[-(2**63) + 1])},
@@ -451,22 +486,6 @@ REFUSED: dict[str, tuple[Row, str]] = {
                   coordinate_transformation_mode="tf_crop_and_resize")], IMAGE, IMAGES,
             {"roi": np.float32([0, 0, 0.1, 0.2, 1, 1, 0.8, 0.9]), **integers(size=[1, 3, 5, 5])}),
         "is flexible",
-    ),
-    "antialias": (
-        resized([1, 1, 0.5, 0.5], opset=18, mode="linear", antialias=1), "antialias"
-    ),
-    "parts whose sizes are computed": (
-        Row([node("Shape", ["x"], ["s"]), node("Slice", ["s", "one", "two"], ["t"]),
-             node("Div", ["t", "two"], ["h"]), node("Sub", ["t", "h"], ["r"]),
-             node("Concat", ["h", "r"], ["p"], axis=0), node("Split", ["x", "p"], ["y", "z"],
-                                                             axis=1)],
-            (1, R(4, 20), 8), [(1, 4, 8)], BOUNDS),
-        "must be a constant",
-    ),
-    "entries backwards from one on": (
-        Row([node("Slice", ["x", "a", "n", "one", "m"], ["y"])], TEXT, TEXTS,
-            {**BOUNDS, **integers(a=[4], n=[-100], m=[-1])}),
-        "backwards",
     ),
 }  # fmt: skip
 

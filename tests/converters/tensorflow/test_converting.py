@@ -452,3 +452,15 @@ def test_complex_numbers_that_cannot_be_converted(tf: Any, call: Any, said: str)
     function = tf.function(lambda x: call(tf, x), autograph=False)
     with pytest.raises(ConversionError, match=said):
         mlferry.convert(function, inputs=[mlferry.TensorType(name="x", shape=(2, 6))])
+
+
+@pytest.mark.parametrize(
+    "key", [np.s_[:, ::-1], np.s_[:, :3, 1], np.s_[:, -2:0:-1, ::2], np.s_[:, 4::-3]], ids=str
+)
+def test_parts_of_any_length(tf: Any, key: Any) -> None:
+    function = tf.function(lambda x: x[key], autograph=False)
+    shape = (1, mlferry.RangeDim(5, 20), 4)
+    converted = mlferry.convert(function, inputs=[mlferry.TensorType(name="x", shape=shape)])
+    for count in (5, 6, 20):
+        data = RNG.normal(size=(1, count, 4)).astype(np.float32)
+        np.testing.assert_array_equal(value(converted, x=data), data[key])

@@ -12,7 +12,7 @@ from mlferry.converters.graph import Node
 from mlferry.converters.keras.ops.functions import axes_of, function, layer, operands
 from mlferry.converters.lowering import Lowering
 from mlferry.converters.operands import extent, known, positive
-from mlferry.converters.slices import padded, sliced
+from mlferry.converters.slices import padded, sliced, sliced_anywhere
 from mlferry.converters.values import CHANNELS_FIRST, SOURCE, UNFLATTENED, Blob
 from mlferry.errors import ConversionError
 from mlferry.numerics.shapes import product
@@ -325,7 +325,8 @@ def get_item(context: Lowering, node: Node, x: Blob, key: Any) -> Blob:
     if len(bounds) != x.rank:
         raise ConversionError(f"a key of {len(bounds)} axes for a value of {x.rank}")
     steps = [b.step or 1 for b in bounds]
-    made = sliced(context, x, [b.start for b in bounds], [b.stop for b in bounds], None, steps)
+    starts, stops = [b.start for b in bounds], [b.stop for b in bounds]
+    made = sliced_anywhere(context, x, starts, stops, None, steps)
     if gathered is not None:
         made = take(context, node, made, gathered[1], gathered[0])
     if gone:
