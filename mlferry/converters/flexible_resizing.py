@@ -13,6 +13,8 @@ import numpy as np
 from mlferry.converters.lowering import Lowering
 from mlferry.converters.operands import affine, emit, vector
 from mlferry.converters.resizing import Sampling, along as by_matrix
+from mlferry.converters.sizes import use
+from mlferry.converters.slices import sliced
 from mlferry.converters.values import SOURCE, Blob, Constant
 from mlferry.errors import ConversionError
 
@@ -152,6 +154,26 @@ class Axis:
     like: Blob | None = None
 
 
+def size_along(context: Lowering, x: Blob, axis: int) -> Number:
+    """An extent of a blob."""
+    known = x.known[axis]
+    if known is not None:
+        use(x, [axis])
+        return Number(context, np.float32(known))
+    shape = context.layer("getShape", x, layout=SOURCE)
+    return Number(context, sliced(context, shape, [axis], [axis + 1], None, None))
+
+
+def numbers(count: Number) -> Number:
+    """0, 1, ..., one less than a number."""
+    if isinstance(count.value, Blob):
+        made = count.low.layer(
+            "rangeDynamic", count.blob, layout=SOURCE, startValue=0.0, stepSizeValue=1.0
+        )
+        return Number(count.low, made)
+    return Number(count.low, np.arange(int(count.value), dtype=np.float32))
+
+
 def positions(axis: Axis, transform: str) -> Number:
     """Where the samples lie, in entries of the input.
 
@@ -159,13 +181,7 @@ def positions(axis: Axis, transform: str) -> Number:
         ConversionError: a transformation that is not computed at run time.
     """
     low, size, out, factor = axis.out.low, axis.size, axis.out, axis.factor
-    if isinstance(out.value, Blob):
-        i = Number(
-            low,
-            low.layer("rangeDynamic", out.blob, layout=SOURCE, startValue=0.0, stepSizeValue=1.0),
-        )
-    else:
-        i = Number(low, np.arange(int(out.value), dtype=np.float32))
+    i = numbers(out)
     if axis.like is not None:
         i = Number(low, emit(low, "addBroadcastable", i.blob, axis.like))
     if transform == "asymmetric":
@@ -261,14 +277,7 @@ def _antialiased(
     if not how.exclude_outside:
         beyond = (radius / stretch).ceil()
     end = axis.size + beyond * 2.0
-    if isinstance(end.value, Blob):
-        count = context.layer(
-            "rangeDynamic", end.blob, layout=SOURCE, startValue=0.0, stepSizeValue=1.0
-        )
-        numbers = Number(context, count)
-    else:
-        numbers = Number(context, np.arange(int(end.value), dtype=np.float32))
-    entries = numbers - beyond
+    entries = numbers(end) - beyond
     gap = emit(context, "subtractBroadcastable", context.expand(places.blob, 1), entries.blob)
     distance = emit(context, "unary", gap, type="ABS")
     distance = emit(context, "multiplyBroadcastable", distance, stretch.blob)

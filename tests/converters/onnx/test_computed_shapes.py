@@ -251,6 +251,24 @@ ROWS: dict[str, Row] = {
         [node("Slice", ["x", "a", "n", "one", "two"], ["y"])], (1, R(6, 12), 8),
         [(1, 6, 8), (1, 12, 8)], {**BOUNDS, **integers(a=[-5], n=[9])},
     ),
+    **{
+        f"a crop {mode} {corners} to {size}": Row(
+            [node("Resize", ["x", "roi", "", "size"], ["y"], mode=mode, extrapolation_value=0.5,
+                  coordinate_transformation_mode="tf_crop_and_resize")], IMAGE, IMAGES,
+            {"roi": np.float32([0, 0, *corners[:2], 1, 1, *corners[2:]]),
+             **integers(size=[1, 3, *size])})
+        for mode in ("linear", "nearest", "cubic")
+        for corners, size in (((0.1, 0.2, 0.8, 0.9), (5, 5)), ((-0.3, 0.4, 0.9, 1.2), (3, 1)))
+    },
+    **{
+        f"regions of images {transform}": Row(
+            [node("RoiAlign", ["x", "rois", "which"], ["y"], output_height=3, output_width=2,
+                  sampling_ratio=2, spatial_scale=0.9, coordinate_transformation_mode=transform)],
+            IMAGE, IMAGES,
+            {"rois": np.float32([[0, 1, 6, 5.5], [-2, 3, 4.2, 9], [3, 3, 3.3, 3.1]]),
+             **integers(which=[0, 0, 0])})
+        for transform in ("half_pixel", "output_half_pixel")
+    },
     "entries backwards from one on": Row(
         [node("Slice", ["x", "a", "n", "one", "m"], ["y"])], TEXT, TEXTS,
         {**BOUNDS, **integers(a=[4], n=[-100], m=[-1])},
@@ -481,10 +499,11 @@ def test_an_image_as_large_as_the_one_given() -> None:
 
 # What needs a fixed size, and a part of its reason.
 REFUSED: dict[str, tuple[Row, str]] = {
-    "a crop": (
-        Row([node("Resize", ["x", "roi", "", "size"], ["y"], mode="linear",
+    "a crop by factors": (
+        Row([node("Resize", ["x", "roi", "factors"], ["y"], mode="linear",
                   coordinate_transformation_mode="tf_crop_and_resize")], IMAGE, IMAGES,
-            {"roi": np.float32([0, 0, 0.1, 0.2, 1, 1, 0.8, 0.9]), **integers(size=[1, 3, 5, 5])}),
+            {"roi": np.float32([0, 0, 0.1, 0.2, 1, 1, 0.8, 0.9]),
+             "factors": np.float32([1, 1, 0.5, 0.5])}),
         "is flexible",
     ),
 }  # fmt: skip

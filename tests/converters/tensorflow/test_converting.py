@@ -464,3 +464,21 @@ def test_parts_of_any_length(tf: Any, key: Any) -> None:
     for count in (5, 6, 20):
         data = RNG.normal(size=(1, count, 4)).astype(np.float32)
         np.testing.assert_array_equal(value(converted, x=data), data[key])
+
+
+@pytest.mark.parametrize("method", ["bilinear", "nearest"])
+@pytest.mark.parametrize("size", [(4, 5), (1, 3)])
+def test_crops_of_images_of_any_size(tf: Any, method: str, size: tuple[int, int]) -> None:
+    boxes = np.float32([[0.1, 0.2, 0.8, 0.9], [-0.3, 0.0, 0.5, 1.4]])
+
+    def call(x: Any) -> Any:
+        return tf.image.crop_and_resize(x, boxes, [0, 0], size, method, 0.5)
+
+    side = mlferry.RangeDim(4, 20)
+    converted = mlferry.convert(
+        tf.function(call, autograph=False),
+        inputs=[mlferry.TensorType(name="x", shape=(1, side, side, 2))],
+    )
+    for shape in ((1, 4, 7, 2), (1, 20, 9, 2)):
+        data = RNG.normal(size=shape).astype(np.float32)
+        np.testing.assert_allclose(value(converted, x=data), call(data), atol=2e-5)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mlferry.converters.flexible_resizing import Number, numbers, size_along
 from mlferry.converters.graph import Node
 from mlferry.converters.lowering import Lowering
 from mlferry.converters.operands import array_of, extent, ints, shaped
@@ -197,8 +198,10 @@ def crop_and_resize(
     top, left, bottom, right = context.outputs(
         4, "splitND", boxes, layout=SOURCE, axis=-1, numSplits=4
     )
-    down, rows_inside = _samples(context, top, bottom, height, extent(x, 1), method)
-    across, columns_inside = _samples(context, left, right, width, extent(x, 2), method)
+    down, rows_inside = _samples(context, top, bottom, height, size_along(context, x, 1), method)
+    across, columns_inside = _samples(
+        context, left, right, width, size_along(context, x, 2), method
+    )
     rows = context.layer("batchedMatmul", context.expand(down, 1), chosen, layout=SOURCE)
     made = context.layer(
         "batchedMatmul", rows, context.expand(across, 1), layout=SOURCE, transposeB=True
@@ -216,36 +219,33 @@ def crop_and_resize(
 
 
 def _samples(
-    context: Lowering, start: Blob, end: Blob, count: int, size: int, method: str
+    context: Lowering, start: Blob, end: Blob, count: int, size: Number, method: str
 ) -> tuple[Blob, Blob]:
     """[boxes, count, size] weights of pixels, and which of [boxes, count] lie inside."""
+    last = (size - 1.0).blob
     if count > 1:
-        first = context.layer("activation", start, layout=SOURCE, linear={"alpha": float(size - 1)})
+        first = joint(context, "multiplyBroadcastable", start, last)
         span = context.layer("subtractBroadcastable", end, start, layout=SOURCE)
-        step = context.layer(
-            "activation", span, layout=SOURCE, linear={"alpha": (size - 1) / (count - 1)}
-        )
+        step = joint(context, "multiplyBroadcastable", span, ((size - 1.0) / (count - 1)).blob)
         moved = joint(
             context, "multiplyBroadcastable", step, context.constant(np.arange(count)[None])
         )
         places = joint(context, "addBroadcastable", first, moved)
     else:
         both = context.layer("addBroadcastable", start, end, layout=SOURCE)
-        places = context.layer(
-            "activation", both, layout=SOURCE, linear={"alpha": 0.5 * (size - 1)}
-        )
+        places = joint(context, "multiplyBroadcastable", both, ((size - 1.0) * 0.5).blob)
     inside = joint(
         context,
         "logicalAnd",
         context.layer("greaterEqual", places, layout=SOURCE, alpha=0.0),
-        context.layer("lessEqual", places, layout=SOURCE, alpha=float(size - 1)),
+        joint(context, "lessEqual", places, last),
     )
     if method == "nearest":
         half_up = context.layer(
             "activation", places, layout=SOURCE, linear={"alpha": 1.0, "beta": 0.5}
         )
         places = context.layer("floor", half_up, layout=SOURCE)
-    pixels = context.constant(np.arange(size)[None, None])
+    pixels = numbers(size).blob
     gap = joint(context, "subtractBroadcastable", context.expand(places, -1), pixels)
     distance = context.layer("unary", gap, layout=SOURCE, type="ABS")
     hat = context.layer("activation", distance, layout=SOURCE, linear={"alpha": -1.0, "beta": 1.0})
