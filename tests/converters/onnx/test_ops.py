@@ -168,6 +168,11 @@ CASES: dict[str, Case] = {
         {"group": 2, "offset_group": 2, "strides": [2, 2], "pads": [1, 2, 1, 1],
          "dilations": [1, 1], "kernel_shape": [2, 3]}, 19, order="gcgcg",
     ),
+    "deformable convolution by computed weights": Case(
+        "DeformConv",
+        [normal(2, 4, 6, 7), normal(6, 2, 3, 3), normal(2, 18, 4, 5), normal(6)], [],
+        {"group": 2}, 19,
+    ),
     "deformable convolution, dilated": Case(
         "DeformConv", [normal(1, 2, 7, 6), normal(1, 8, 5, 3)], [normal(3, 2, 2, 2)],
         {"dilations": [2, 3]}, 19, order="gcg",

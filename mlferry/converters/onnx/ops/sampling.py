@@ -13,7 +13,7 @@ from mlferry.converters.graph import Node
 from mlferry.converters.lowering import Lowering
 from mlferry.converters.onnx.ops.registry import op
 from mlferry.converters.operands import affine, emit, joined, known
-from mlferry.converters.values import SOURCE, Blob
+from mlferry.converters.values import SOURCE, Blob, Constant
 from mlferry.errors import ConversionError
 
 
@@ -46,24 +46,28 @@ def grid_sample(context: Lowering, node: Node, x: Blob, grid: Blob) -> Blob:
     return _sampled(context, x, positions, (mode, padding, corners))
 
 
-@op("DeformConv", constants=(1, 3))
+@op("DeformConv", raw=True)
 def deform_conv(
     context: Lowering,
     node: Node,
-    x: Blob,
+    given: Any,
     weights: Any,
-    offset: Blob,
+    offset: Any,
     bias: Any = None,
-    mask: Blob | None = None,
+    mask: Any = None,
 ) -> Blob:
     """Every entry of every window is sampled, then a convolution of single pixels.
 
     Offsets are [N, parts * entries * 2, height, width], first down, then across.
     """
     attrs = node.attrs
-    kernel = tuple(weights.shape[2:])
+    x, offset, mask = (
+        context.stored(v) if isinstance(v, Constant) else v for v in (given, offset, mask)
+    )
+    sizes = weights.array.shape if isinstance(weights, Constant) else known(weights)
+    kernel = tuple(sizes[2:])
     if len(kernel) != 2 or tuple(attrs.get("kernel_shape", kernel)) != kernel:
-        raise ConversionError(f"a deformable convolution by a kernel of shape {weights.shape}")
+        raise ConversionError(f"a deformable convolution by a kernel of shape {sizes}")
     told = [attrs.get(name, default) for name, default in _WINDOW.items()]
     parts, group = attrs.get("offset_group", 1), attrs.get("group", 1)
     batch, channels = known(x)[:2]
@@ -109,9 +113,29 @@ def deform_conv(
     windows = context.reshape(
         joined(context, found, 1), (batch, channels * count, height, width), layout=SOURCE
     )
-    flat_weights = np.ascontiguousarray(weights.reshape(weights.shape[0], -1, 1, 1), np.float32)
-    how = Windows([1, 1], [1, 1], [(0, 0), (0, 0)], group)
-    return convolved(context, windows, flat_weights, how, bias=bias)
+    if isinstance(weights, Constant) and (bias is None or isinstance(bias, Constant)):
+        rows = weights.array.reshape(sizes[0], -1, 1, 1)
+        how = Windows([1, 1], [1, 1], [(0, 0), (0, 0)], group)
+        shift = None if bias is None else bias.array
+        flat_weights = np.ascontiguousarray(rows, np.float32)
+        return convolved(context, windows, flat_weights, how, bias=shift)
+    return _multiplied(context, windows, weights, bias, sizes, group)
+
+
+def _multiplied(
+    context: Lowering, x: Blob, weights: Any, bias: Any, sizes: Sequence[int], group: int
+) -> Blob:
+    """A convolution of single pixels by weights that are computed: a product a group."""
+    batch, _, height, width = known(x)
+    weights, bias = (context.stored(v) if isinstance(v, Constant) else v for v in (weights, bias))
+    each = sizes[1] * sizes[2] * sizes[3]
+    rows = context.reshape(weights, (group, sizes[0] // group, each), layout=SOURCE)
+    columns = context.reshape(x, (batch, group, each, height * width), layout=SOURCE)
+    product = emit(context, "batchedMatmul", context.expand(rows, 0), columns)
+    made = context.reshape(product, (batch, sizes[0], height, width), layout=SOURCE)
+    if bias is None:
+        return made
+    return emit(context, "addBroadcastable", made, context.expand(bias, 1, 2))
 
 
 _WINDOW = {"dilations": (1, 1), "pads": (0, 0, 0, 0), "strides": (1, 1)}
