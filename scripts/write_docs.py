@@ -119,7 +119,8 @@ _MADE = {
     "DictVectorizer": "dictVectorizer and featureVectorizer",
     "FeatureVectorizer": "featureVectorizer",
     "Imputer": "imputer",
-    "LabelEncoder": "categoricalMapping; with float values oneHotEncoder and glmRegressor, too",
+    "LabelEncoder": "categoricalMapping; with float values oneHotEncoder and glmRegressor, too; "
+    "with float keys a neural network",
     "LinearClassifier": "glmClassifier; scores that are no distribution: a neural network",
     "LinearRegressor": "glmRegressor; of several targets a neural network",
     "Normalizer": "normalizer; MAX, the largest value and not the largest magnitude: a neural "
@@ -129,21 +130,21 @@ _MADE = {
     "without those supportVectorRegressor for the decision of each pair",
     "SVMRegressor": "supportVectorRegressor",
     "Scaler": "scaler",
-    "TreeEnsemble": "treeEnsembleRegressor",
+    "TreeEnsemble": "treeEnsembleRegressor; MIN, MAX and PROBIT: and a neural network",
     "TreeEnsembleClassifier": "treeEnsembleClassifier",
-    "TreeEnsembleRegressor": "treeEnsembleRegressor",
+    "TreeEnsembleRegressor": "treeEnsembleRegressor; MIN, MAX and PROBIT: and a neural network",
     "ZipMap": "the dictionary of a classifier's probabilities",
 }
 _NOT_MADE = {
-    "LabelEncoder": "float keys",
+    "LabelEncoder": "integers above 2**24 for float keys",
     "LinearClassifier": "PROBIT, SOFTMAX_ZERO",
     "LinearRegressor": "`post_transform`",
     "SVMClassifier": "`post_transform`; linear machines without support vectors",
     "SVMRegressor": "`post_transform`, `one_class`",
-    "TreeEnsemble": "BRANCH_MEMBER, MIN, MAX, `post_transform`",
+    "TreeEnsemble": "`post_transform` but for PROBIT",
     "TreeEnsembleClassifier": "PROBIT, SOFTMAX_ZERO; two classes with weights of both, or with "
     "two `base_values`",
-    "TreeEnsembleRegressor": "MIN, MAX, PROBIT; `post_transform` of one target",
+    "TreeEnsembleRegressor": "SOFTMAX_ZERO; `post_transform` of one target but for PROBIT",
 }
 
 

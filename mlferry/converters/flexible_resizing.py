@@ -12,6 +12,9 @@ import numpy as np
 
 from mlferry.converters.lowering import Lowering
 from mlferry.converters.operands import affine, emit, vector
+from mlferry.converters.resizing import Sampling, along as by_matrix
+from mlferry.converters.sizes import use
+from mlferry.converters.slices import sliced
 from mlferry.converters.values import SOURCE, Blob, Constant
 from mlferry.errors import ConversionError
 
@@ -151,6 +154,26 @@ class Axis:
     like: Blob | None = None
 
 
+def size_along(context: Lowering, x: Blob, axis: int) -> Number:
+    """An extent of a blob."""
+    known = x.known[axis]
+    if known is not None:
+        use(x, [axis])
+        return Number(context, np.float32(known))
+    shape = context.layer("getShape", x, layout=SOURCE)
+    return Number(context, sliced(context, shape, [axis], [axis + 1], None, None))
+
+
+def numbers(count: Number) -> Number:
+    """0, 1, ..., one less than a number."""
+    if isinstance(count.value, Blob):
+        made = count.low.layer(
+            "rangeDynamic", count.blob, layout=SOURCE, startValue=0.0, stepSizeValue=1.0
+        )
+        return Number(count.low, made)
+    return Number(count.low, np.arange(int(count.value), dtype=np.float32))
+
+
 def positions(axis: Axis, transform: str) -> Number:
     """Where the samples lie, in entries of the input.
 
@@ -158,13 +181,7 @@ def positions(axis: Axis, transform: str) -> Number:
         ConversionError: a transformation that is not computed at run time.
     """
     low, size, out, factor = axis.out.low, axis.size, axis.out, axis.factor
-    if isinstance(out.value, Blob):
-        i = Number(
-            low,
-            low.layer("rangeDynamic", out.blob, layout=SOURCE, startValue=0.0, stepSizeValue=1.0),
-        )
-    else:
-        i = Number(low, np.arange(int(out.value), dtype=np.float32))
+    i = numbers(out)
     if axis.like is not None:
         i = Number(low, emit(low, "addBroadcastable", i.blob, axis.like))
     if transform == "asymmetric":
@@ -200,7 +217,7 @@ def _nonzero(x: Number) -> Number:
 
 
 def resized(
-    context: Lowering, x: Blob, along: int, axis: Axis, places: Number, how: Any, rounding: str
+    context: Lowering, x: Blob, along: int, axis: Axis, places: Number, how: Sampling, rounding: str
 ) -> Blob:
     """One axis of a blob, at computed places.
 
@@ -220,10 +237,7 @@ def resized(
         chosen = moved.floor() if rounding in ("floor", "round_prefer_ceil") else moved.ceil()
         return _entries(context, x, along, chosen.at_least(0.0).at_most(last))
     if how.antialias:
-        raise ConversionError(
-            "antialias of a flexible size: give fixed shapes with "
-            "inputs=[mlferry.TensorType(name=..., shape=...)]"
-        )
+        return _antialiased(context, x, along, axis, places, how)
     first = places.floor()
     part = places - first
     if how.mode == "linear":
@@ -248,6 +262,59 @@ def resized(
         made = product if made is None else emit(context, "addBroadcastable", made, product)
     assert made is not None
     return made
+
+
+def _antialiased(
+    context: Lowering, x: Blob, along: int, axis: Axis, places: Number, how: Sampling
+) -> Blob:
+    """By a matrix that is computed: a kernel as wide as the entries that a new one covers.
+
+    Entries beyond the axis are those of the edge, or none.
+    """
+    stretch = axis.factor.at_most(1.0)
+    radius = 1.0 if how.mode == "linear" else 2.0
+    beyond = Number(context, np.float32(0))
+    if not how.exclude_outside:
+        beyond = (radius / stretch).ceil()
+    end = axis.size + beyond * 2.0
+    entries = numbers(end) - beyond
+    gap = emit(context, "subtractBroadcastable", context.expand(places.blob, 1), entries.blob)
+    distance = emit(context, "unary", gap, type="ABS")
+    distance = emit(context, "multiplyBroadcastable", distance, stretch.blob)
+    weights = _kernel(context, distance, how)
+    total = context.layer("reduceSum", weights, layout=SOURCE, axes=(1,), keepDims=True)
+    matrix = emit(context, "divideBroadcastable", weights, total)
+    wide = x
+    if not how.exclude_outside:
+        wide = _entries(context, x, along, entries.at_least(0.0).at_most(axis.size - 1.0))
+    return by_matrix(context, wide, along, matrix)
+
+
+def _kernel(context: Lowering, distance: Blob, how: Sampling) -> Blob:
+    """Weights of distances: a hat, or Keys's cubic."""
+    if how.mode == "linear":
+        return emit(context, "activation", affine(context, distance, -1.0, 1.0), ReLU={})
+    if how.mode != "cubic":
+        raise ConversionError(f"mode={how.mode!r}")
+    a = how.cubic
+
+    def polynomial(*coefficients: float) -> Blob:
+        made = affine(context, distance, coefficients[0], coefficients[1])
+        for coefficient in coefficients[2:]:
+            product = emit(context, "multiplyBroadcastable", made, distance)
+            made = affine(context, product, 1.0, coefficient)
+        return made
+
+    near, far = polynomial(a + 2, -(a + 3), 0.0, 1.0), polynomial(a, -5 * a, 8 * a, -4 * a)
+    outer = emit(
+        context,
+        "multiplyBroadcastable",
+        far,
+        emit(context, "lessThan", distance, alpha=2.0),
+    )
+    return emit(
+        context, "whereBroadcastable", emit(context, "lessThan", distance, alpha=1.0), near, outer
+    )
 
 
 def _entries(context: Lowering, x: Blob, along: int, places: Number) -> Blob:

@@ -103,7 +103,15 @@ class Lowering(LayerWriter):
         self._values[value.name] = blob
 
     def blob(self, value: Value) -> Blob:
-        """The blob that holds a value; a constant is written into the model now."""
+        """The blob that holds a value; a constant is written into the model now.
+
+        Raises:
+            ConversionError: no blob can hold it.
+        """
+        if value.name in self._opaque:
+            raise ConversionError(
+                f"{value.name!r} is {self._opaque[value.name].what}, which Core ML has no blob for"
+            )
         if value.name not in self._values:
             self._values[value.name] = self.stored(self._constants[value.name])
         return self._values[value.name]

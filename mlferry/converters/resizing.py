@@ -125,10 +125,10 @@ def by_whole_factors(x: Blob, factors: Sequence[float], how: Sampling) -> bool:
     return nearest or (smooth and None in x.known)
 
 
-def along(context: Lowering, x: Blob, axis: int, weights: NDArray[Any]) -> Blob:
+def along(context: Lowering, x: Blob, axis: int, weights: NDArray[Any] | Blob) -> Blob:
     """Multiply one axis by a matrix [new, old]."""
     rank, layout = x.rank, x.layout
-    constant = context.constant(weights)
+    constant = weights if isinstance(weights, Blob) else context.constant(weights)
     if axis == rank - 2:
         return context.layer("batchedMatmul", constant, x, layout=layout)
     if axis == rank - 1:

@@ -49,24 +49,25 @@ def sliced_anywhere(
 ) -> Blob:
     """The same with bounds that may be computed, and with ends that a flexible axis may not reach.
 
-    Core ML takes such bounds as further inputs. They are cut at the ends of the axis, as Python's.
+    Core ML takes such bounds as further inputs. They are cut at the ends of the axis, as Python's;
+    None is as far as the axis goes. Backwards, a flexible axis is turned first.
     """
     axes = list(range(len(starts))) if axes is None else [positive(a, x.rank) for a in axes]
     steps = [1] * len(starts) if steps is None else list(steps)
+    starts = [_known_start(n, step) for n, step in zip(starts, steps, strict=True)]
+    ends = [_known_end(n, step) for n, step in zip(ends, steps, strict=True)]
     fixed, moving = [], []
     for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
         known = isinstance(start, int) and isinstance(end, int)
         if known and (x.known[axis] is not None or _is_open(start, end, step)):
             fixed.append((start, end, axis, step))
         elif step < 1:
-            whole = known and step == -1 and (start == -1 or start >= _LAST) and end <= -_OPEN
-            if not whole:
-                raise ConversionError(
-                    f"a slice of axis {axis} of {show(x.known)}, which is flexible, backwards: "
-                    "give fixed shapes with inputs=[mlferry.TensorType(...)]"
-                )
             turned = [place == axis for place in range(x.rank)]
             x = context.layer("reverse", x, layout=SOURCE, reverseDim=turned)
+            first, last = _from_end(context, start), _from_end(context, end)
+            if first == 0 and isinstance(last, int) and last >= _OPEN and step == -1:
+                continue
+            moving.append((first, last, axis, -step))
         else:
             moving.append((start, end, axis, step))
     if fixed:
@@ -108,6 +109,25 @@ def sliced_anywhere(
     return Blob(made.name, kept, SOURCE)
 
 
+def _known_start(bound: Any, step: int) -> Any:
+    if bound is None:
+        return 0 if step > 0 else -1
+    return bound
+
+
+def _known_end(bound: Any, step: int) -> Any:
+    if bound is None:
+        return 2 * _OPEN if step > 0 else -2 * _OPEN
+    return bound
+
+
+def _from_end(context: Lowering, bound: Any) -> Any:
+    """A bound of an axis as one of the turned axis."""
+    if isinstance(bound, int):
+        return -1 - bound
+    return context.layer("activation", bound, layout=SOURCE, linear={"alpha": -1.0, "beta": -1.0})
+
+
 def _from_front(context: Lowering, bounds: Blob, shape: Blob) -> Blob:
     """Bounds counted from the front of each axis, and cut at its ends."""
     negative = context.layer("lessThan", bounds, layout=SOURCE, alpha=0.0)
@@ -115,9 +135,6 @@ def _from_front(context: Lowering, bounds: Blob, shape: Blob) -> Blob:
     counted = context.layer("addBroadcastable", bounds, moved, layout=SOURCE)
     cut = context.layer("minBroadcastable", counted, shape, layout=SOURCE)
     return context.layer("activation", cut, layout=SOURCE, ReLU={})
-
-
-_LAST = 2**31 - 1  # what some exporters write for the last entry
 
 
 def _is_open(start: Any, end: Any, step: int) -> bool:

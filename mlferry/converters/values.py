@@ -153,8 +153,13 @@ class Constant:
 
 
 class Opaque:
-    """An operand that only a frontend's own converters understand: a list of tensors, say."""
+    """An operand that only a frontend's own converters understand: a list of tensors, say.
 
+    Attributes:
+        what: it is, for messages.
+    """
+
+    what = "a list of tensors"
     source_shape: Shape | None = None
 
 

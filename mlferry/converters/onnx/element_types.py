@@ -14,7 +14,8 @@ _UINT8, _INT32 = 2, 6
 RULES: dict[str, tuple[int, ...]] = {
     **dict.fromkeys(
         ("Attention", "BiasGelu", "DynamicQuantizeLSTM", "DynamicQuantizeMatMul", "FastGelu",
-         "FusedConv", "FusedGemm", "FusedMatMul", "Gelu", "MatMulNBits", "MultiHeadAttention",
+         "FusedConv", "FusedGemm", "FusedMatMul", "Gelu", "GroupQueryAttention", "MatMulNBits",
+         "MultiHeadAttention",
          "NhwcMaxPool",
          "QLinearAdd", "QLinearAveragePool", "QLinearGlobalAveragePool", "QLinearLeakyRelu",
          "QLinearMul", "QLinearSigmoid", "QLinearSoftmax", "QuickGelu", "RotaryEmbedding",

@@ -59,7 +59,7 @@ def read(source: Any, keep: Collection[str] = ()) -> Graph:
         MissingDependencyError: the onnx package is not installed.
     """
     is_file = isinstance(source, str | os.PathLike)
-    isolated = limits.current().isolated and isinstance(source, str | os.PathLike | bytes)
+    isolated = limits.current().isolated
     name = str(source) if is_file else "the ONNX model"
     try:
         model = _load(source, name)

@@ -11,7 +11,9 @@ import importlib.util
 import math
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -148,7 +150,9 @@ def read(
     name = str(source) if is_file else f"the {kind_of(source)}"
     arguments: dict[str, Any] = {"inputs": inputs, "outputs": outputs, "signature": signature}
     if is_file and limits.current().isolated and importlib.util.find_spec("tensorflow"):
-        function, names = _imported(_frozen_apart(Path(source), name, arguments), name)
+        with _beside(import_tensorflow):  # which takes seconds, here and there
+            apart = _frozen_apart(Path(source), name, arguments)
+        function, names = _imported(apart, name)
     else:
         function, names = frozen(source, name, **arguments)
     with as_our_errors(name):
@@ -188,6 +192,22 @@ def traced(call: Any, inputs: Sequence[tuple[Shape, str]], name: str) -> Graph:
                 f"{name}: its call cannot be traced by TensorFlow: {type(error).__name__}: {line}"
             ) from error
         return _Reader(tf, constant_function(function), name, ([], []), is_file=False).graph()
+
+
+@contextmanager
+def _beside(work: Callable[[], Any]) -> Iterator[None]:
+    """While another thread works; what it raises shows when it is asked for again."""
+
+    def run() -> None:
+        with suppress(Exception):
+            work()
+
+    thread = threading.Thread(target=run, name="mlferry: import")
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
 
 
 def _frozen_apart(path: Path, name: str, arguments: dict[str, Any]) -> Frozen:

@@ -463,6 +463,14 @@ SIGNALS = [
         (300,),
         only=KERAS_3,
     ),
+    row(
+        "MelSpectrogram",
+        lambda k: k.MelSpectrogram(
+            fft_length=64, sequence_length=45, sequence_stride=20, num_mel_bins=12
+        ),
+        (300,),
+        only=KERAS_3,
+    ),
 ]  # fmt: skip
 AUGMENTATIONS: dict[str, tuple[Any, ...]] = {
     "AugMix": (), "CutMix": (),

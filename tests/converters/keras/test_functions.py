@@ -23,6 +23,7 @@ from tests.converters.keras.test_models import kinds, quietly, same_outputs
 Library = Callable[[str], Any]
 CUBE = (3, 4, 5)
 ONES = np.arange(5, dtype=np.float32)
+MOVED = np.array([1.2, 0.3, -2.5, -0.2, 0.9, 1.3, 0.01, -0.02], np.float32)
 
 
 @dataclass(frozen=True)
@@ -213,6 +214,84 @@ ROWS = [
         (6, 2, 3),
     ),
     row("Ravel", lambda o, x, y: o.ravel(x)),
+    row("Argsort", lambda o, x, y: o.argsort(x, axis=-1)),
+    row("Argsort", lambda o, x, y: o.argsort(x, axis=1)),
+    row("Median", lambda o, x, y: o.median(x, axis=-1)),
+    row("Median", lambda o, x, y: o.median(x, axis=(1, 2), keepdims=True), CUBE),
+    row("Median", lambda o, x, y: o.median(o.where(x > 1.0, np.nan, x), axis=1), (6, 4)),
+    row("Quantile", lambda o, x, y: o.quantile(x, 0.3, axis=-1), CUBE),
+    row("Quantile", lambda o, x, y: o.quantile(x, np.array([0.0, 0.2, 1.0]), axis=1), CUBE),
+    row("Quantile", lambda o, x, y: o.quantile(
+        x, np.array([0.7, 0.2]), axis=(1, 3), keepdims=True), CUBE),
+    row("Digitize", lambda o, x, y: o.digitize(x, np.array([-0.5, 0.0, 0.9]))),
+    row("Digitize", lambda o, x, y: o.digitize(x, np.array([1, 2, 4])), integers=True),
+    row("SearchSorted", lambda o, x, y: o.searchsorted(np.array([0.0, 2.0, 2.0, 3.0], np.float32),
+        o.reshape(x, (5,))), (5,), integers=True),
+    row("SearchSorted", lambda o, x, y: o.searchsorted(np.array([0.0, 2.0, 2.0, 3.0], np.float32),
+        o.reshape(x, (5,)), side="right"), (5,), integers=True),
+    row("Isclose", lambda o, x, y: o.isclose(x, o.round(x), 0.1, 0.2)),
+    row("Isclose", lambda o, x, y: o.isclose(o.cast(x, "int32"), 3), integers=True),
+    row("Isclose", lambda o, x, y: o.isclose(o.sqrt(x), o.sqrt(o.abs(x)), equal_nan=True)),
+    row("NanToNum", lambda o, x, y: o.nan_to_num(o.sqrt(x) + y / o.relu(y), 0.5, 3.0, -2.0)),
+    row("NanToNum", lambda o, x, y: o.nan_to_num(-x / o.relu(x)) * 1e-30),
+    row("Erfinv", lambda o, x, y: o.erfinv(o.clip(x, -0.9999, 0.9999)), CUBE),
+    row("Erfinv", lambda o, x, y: o.nan_to_num(o.erfinv(o.sign(x)), posinf=5.0, neginf=-6.0)),
+    row("Cross", lambda o, x, y: o.cross(x, y), (4, 3)),
+    row("Cross", lambda o, x, y: o.cross(x, y, axis=1), (3, 4)),
+    row("Cross", lambda o, x, y: o.cross(x, y, axisa=1, axisb=-1, axisc=1), (2, 4), (4, 3)),
+    row("Cross", lambda o, x, y: o.cross(x, np.array([[[0.5, -2.0]]], np.float32)), (4, 2)),
+    row("Diagonal", lambda o, x, y: o.diagonal(x, 0, 1, 2)),
+    row("Diagonal", lambda o, x, y: o.diagonal(x, -1, -1, 1), CUBE),
+    row("Diagonal", lambda o, x, y: o.diagonal(x, 2, 3, 2), CUBE),
+    row("Trace", lambda o, x, y: o.trace(x, 0, 1, 2)),
+    row("Trace", lambda o, x, y: o.trace(x, 1, -1, -2), CUBE),
+    row("Rot90", lambda o, x, y: o.rot90(x, 1, (1, 2)), CUBE),
+    row("Rot90", lambda o, x, y: o.rot90(x, 3, (3, 1)), CUBE),
+    row("Rot90", lambda o, x, y: o.rot90(x, -2, (1, 2)), (4, 4, 3)),
+    row("SliceUpdate", lambda o, x, y: o.slice_update(x, [0, 1, 2], y), (3, 4), (2, 1)),
+    row("SliceUpdate", lambda o, x, y: o.slice_update(x, [0, 0, 0, 9], y), CUBE, (3, 2, 2)),
+    row("SliceUpdate", lambda o, x, y: o.slice_update(
+        x, np.array([0, 2, 0]), np.ones((1, 1, 4), np.float32))),
+    *(
+        row("ScatterUpdate", lambda o, x, y, r=r: o.scatter_update(
+            x, [[0, 1, 1], [0, 2, 0]], np.array([0.5, -0.5], np.float32), reduction=r))
+        for r in (None, "add", "max", "min", "mul")
+    ),
+    row("ScatterUpdate", lambda o, x, y: o.scatter_update(x, np.array([[0, 1], [0, 2]]),
+        o.reshape(y, (2, 4))), (3, 4), (2, 4)),
+    row("RGBToGrayscale", lambda o, x, y: o.image.rgb_to_grayscale(x), (4, 5, 3)),
+    row("RGBToGrayscale", lambda o, x, y: o.image.rgb_to_grayscale(
+        x, data_format="channels_first"), (3, 4, 5)),
+    row("RGBToGrayscale", lambda o, x, y: o.image.rgb_to_grayscale(x), (4, 5, 1)),
+    row("CropImages", lambda o, x, y: o.image.crop_images(x, 1, 2, 1, 0), (5, 6, 3)),
+    row("CropImages", lambda o, x, y: o.image.crop_images(
+        x, top_cropping=1, right_cropping=2, target_height=3, target_width=2), (5, 6, 3)),
+    row("CropImages", lambda o, x, y: o.image.crop_images(
+        x, bottom_cropping=0, left_cropping=2, target_height=2, target_width=2,
+        data_format="channels_first"), (3, 5, 6)),
+    *(
+        row("AffineTransform", lambda o, x, y, i=i, f=f: o.image.affine_transform(
+            x, MOVED, interpolation=i, fill_mode=f, fill_value=0.3), (6, 7, 2))
+        for i in ("nearest", "bilinear") for f in ("constant", "nearest", "reflect", "wrap")
+    ),
+    row("AffineTransform", lambda o, x, y: o.image.affine_transform(
+        x, MOVED[None] * 0.5, data_format="channels_first"), (2, 6, 7)),
+    row("RFFT", lambda o, x, y: o.rfft(x)[0]),
+    row("RFFT", lambda o, x, y: o.rfft(x, fft_length=6)[1], (3, 9)),
+    row("RFFT", lambda o, x, y: o.rfft(x, fft_length=16)[1], (3, 9)),
+    row("IRFFT", lambda o, x, y: o.irfft((x, y)), (3, 5)),
+    row("IRFFT", lambda o, x, y: o.irfft((x, y), fft_length=9), (3, 5)),
+    row("IRFFT", lambda o, x, y: o.irfft(o.rfft(x)) - x, (3, 8)),
+    row("STFT", lambda o, x, y: o.stft(x, 6, 2, 8)[0], (20,)),
+    row("STFT", lambda o, x, y: o.stft(x, 5, 3, 9, window="hamming")[1], (3, 20)),
+    row("STFT", lambda o, x, y: o.stft(x, 6, 4, 8, window=None, center=False)[1], (2, 20)),
+    row("STFT", lambda o, x, y: o.stft(x, 4, 2, 4, window=[0.5, 1.0, 2.0, 0.0])[0], (9,)),
+    row("ISTFT", lambda o, x, y: o.istft((x, y), 6, 2, 8), (7, 5)),
+    row("ISTFT", lambda o, x, y: o.istft((x, y), 6, 2, 8, length=9), (2, 7, 5)),
+    row("ISTFT", lambda o, x, y: o.istft(
+        (x, y), 5, 2, 9, window="hamming", center=False), (4, 5)),
+    row("ISTFT", lambda o, x, y: o.istft((x, y), 6, 3, 8, window=None), (4, 5)),
+    row("ISTFT", lambda o, x, y: o.istft((x, y), 2, 2, 6, center=False), (4, 4)),
 ]  # fmt: skip
 
 TF_ROWS = [
@@ -321,6 +400,63 @@ def test_every_function_has_a_row() -> None:
     # TensorFlow's own, which stand beside Keras's; what Keras itself only runs outside of
     # functional models, which test_tracing has
     assert without == {"TfSplit", "TfShape", "L2Normalize", "ConvTranspose"}
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        np.s_[:, ::-1],
+        np.s_[:, :3],
+        np.s_[:, -2:0:-1],
+        np.s_[:, 1:40:2, ::-2],
+        np.s_[:, :-5:-2],
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("name", ["keras", "tf_keras"])
+def test_parts_of_any_length(key: Any, name: str, library: Library) -> None:
+    k = library(name)
+    x = k.layers.Input((None, 4))
+    length = mlferry.RangeDim(5, 20)
+    model = k.Model(x, x[key] * 2.0)
+    converted = mlferry.convert(model, inputs=[mlferry.TensorType(shape=(1, length, 4))])
+    for count in (5, 6, 20):
+        data = np.random.default_rng(count).normal(size=(1, count, 4)).astype(np.float32)
+        (feature,) = converted.get_spec().description.input
+        (made,) = converted.predict({feature.name: data}).values()
+        np.testing.assert_allclose(made, data[key] * 2.0, rtol=1e-6)
+
+
+@pytest.mark.parametrize("turns", range(-1, 5))
+def test_rotated_images_of_two_sizes(turns: int, library: Library) -> None:
+    """As NumPy does; Keras on TensorFlow mixes up the values of two turns."""
+    k = library("keras")
+    x = k.layers.Input((2, 3, 4))
+    converted = mlferry.convert(k.Model(x, k.ops.rot90(x, turns, (1, 2))))
+    data = np.random.default_rng(0).normal(size=(1, 2, 3, 4)).astype(np.float32)
+    made = next(
+        iter(converted.predict({converted.get_spec().description.input[0].name: data}).values())
+    )
+    np.testing.assert_array_equal(made, np.rot90(data, turns, (1, 2)))
+
+
+@pytest.mark.parametrize(
+    ("compute", "said"),
+    [
+        (lambda o, x: o.quantile(x, o.mean(x, axis=(0, 1, 2))), "quantiles that the model"),
+        (lambda o, x: o.quantile(x, 0.2, axis=1, method="nearest"), "method='nearest'"),
+        (lambda o, x: o.digitize(x, np.array([1.0, 0.0])), "do not rise"),
+        (lambda o, x: o.diagonal(x, 3, 2, 1), "no elements"),
+        (lambda o, x: o.scatter_update(x, [[0, 3]], x[:, 0]), "beyond the shape"),
+    ],
+)  # fmt: skip
+def test_functions_of_what_cannot_be_converted(
+    compute: Callable[..., Any], said: str, library: Library
+) -> None:
+    k = library("keras")
+    x = k.layers.Input((3, 4))
+    with pytest.raises(ConversionError, match=said):
+        mlferry.convert(k.Model(x, compute(k.ops, x)))
 
 
 def test_arithmetic_inside_a_convolutional_chain_needs_no_transpose(library: Library) -> None:

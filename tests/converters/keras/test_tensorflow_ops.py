@@ -60,15 +60,15 @@ def test_values_are_keras_own(op: str, tmp_path: Path) -> None:
 @pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5")
 def test_an_op_without_a_converter_is_told_and_the_layer_can_be_custom(tmp_path: Path) -> None:
     x = tf_keras.Input((3, 2), name="x")
-    told = {"name": "Lgamma", "op": "Lgamma", "input": ["x"], "attr": FLOAT}
+    told = {"name": "BesselI0e", "op": "BesselI0e", "input": ["x"], "attr": FLOAT}
     y = base_layer.TensorFlowOpLayer(told, name="gamma")(x)
     tf_keras.Model(x, y).save(tmp_path / "net.h5")
-    with pytest.raises(UnsupportedOpError, match=r"tf\.raw_ops\.Lgamma: tf_op_layer_gamma"):
+    with pytest.raises(UnsupportedOpError, match=r"tf\.raw_ops\.BesselI0e: tf_op_layer_gamma"):
         mlferry.convert(tmp_path / "net.h5")
     made = mlferry.convert(
         tmp_path / "net.h5",
         custom_conversion_functions={
-            "tf.raw_ops.Lgamma": lambda node: mlferry.CustomLayerParams("Gamma")
+            "tf.raw_ops.BesselI0e": lambda node: mlferry.CustomLayerParams("Gamma")
         },
     )
     assert made.spec.neuralNetwork.layers[-1].custom.className == "Gamma"

@@ -251,6 +251,59 @@ ROWS: dict[str, Row] = {
         [node("Slice", ["x", "a", "n", "one", "two"], ["y"])], (1, R(6, 12), 8),
         [(1, 6, 8), (1, 12, 8)], {**BOUNDS, **integers(a=[-5], n=[9])},
     ),
+    **{
+        f"a crop {mode} {corners} to {size}": Row(
+            [node("Resize", ["x", "roi", "", "size"], ["y"], mode=mode, extrapolation_value=0.5,
+                  coordinate_transformation_mode="tf_crop_and_resize")], IMAGE, IMAGES,
+            {"roi": np.float32([0, 0, *corners[:2], 1, 1, *corners[2:]]),
+             **integers(size=[1, 3, *size])})
+        for mode in ("linear", "nearest", "cubic")
+        for corners, size in (((0.1, 0.2, 0.8, 0.9), (5, 5)), ((-0.3, 0.4, 0.9, 1.2), (3, 1)))
+    },
+    **{
+        f"regions of images {transform}": Row(
+            [node("RoiAlign", ["x", "rois", "which"], ["y"], output_height=3, output_width=2,
+                  sampling_ratio=2, spatial_scale=0.9, coordinate_transformation_mode=transform)],
+            IMAGE, IMAGES,
+            {"rois": np.float32([[0, 1, 6, 5.5], [-2, 3, 4.2, 9], [3, 3, 3.3, 3.1]]),
+             **integers(which=[0, 0, 0])})
+        for transform in ("half_pixel", "output_half_pixel")
+    },
+    "entries backwards from one on": Row(
+        [node("Slice", ["x", "a", "n", "one", "m"], ["y"])], TEXT, TEXTS,
+        {**BOUNDS, **integers(a=[4], n=[-100], m=[-1])},
+    ),
+    **{
+        f"entries backwards from {a} to {n} by {m}": Row(
+            [node("Slice", ["x", "a", "n", "one", "m"], ["y"])], (1, R(6, 20), 8),
+            [(1, 6, 8), (1, 7, 8), (1, 20, 8)],
+            {**BOUNDS, **integers(a=[a], n=[n], m=[m])},
+        )
+        for a, n, m in ((-2, 0, -1), (100, 1, -2), (4, -(2**63) + 1, -3), (-1, -5, -1))
+    },
+    "entries backwards from the middle": Row(
+        [node("Shape", ["x"], ["s"]), node("Slice", ["s", "one", "two"], ["t"]),
+         node("Div", ["t", "two"], ["h"]), node("Slice", ["x", "h", "n", "one", "m"], ["y"])],
+        (1, R(2, 20), 8), [(1, 2, 8), (1, 7, 8), (1, 20, 8)],
+        {**BOUNDS, **integers(n=[-100], m=[-1])},
+    ),
+    "parts whose sizes are computed": Row(
+        [node("Shape", ["x"], ["s"]), node("Slice", ["s", "one", "two"], ["t"]),
+         node("Div", ["t", "two"], ["h"]), node("Sub", ["t", "h"], ["r"]),
+         node("Concat", ["h", "r"], ["p"], axis=0),
+         node("Split", ["x", "p"], ["z", "v"], axis=1), node("Concat", ["v", "z"], ["y"], axis=1)],
+        (1, R(4, 20), 8), [(1, 4, 8), (1, 7, 8)], BOUNDS,
+    ),
+    **{
+        f"antialias {mode} {factors} {outside}": resized(
+            [1, 1, *factors], opset=18, mode=mode, antialias=1, exclude_outside=outside
+        )
+        for mode in ("linear", "cubic") for factors in ((0.5, 0.5), (0.3, 1.7))
+        for outside in (0, 1)
+    },
+    "antialias to a size": resized(
+        sizes=[1, 3, 5, 3], opset=18, mode="linear", antialias=1
+    ),
     "entries backwards": Row(
         [node("Slice", ["x", "a", "n", "one", "a"], ["y"])], TEXT, TEXTS,
         {**BOUNDS, **integers(a=[-1], n=[-(2**63) + 1])},
@@ -446,27 +499,12 @@ def test_an_image_as_large_as_the_one_given() -> None:
 
 # What needs a fixed size, and a part of its reason.
 REFUSED: dict[str, tuple[Row, str]] = {
-    "a crop": (
-        Row([node("Resize", ["x", "roi", "", "size"], ["y"], mode="linear",
+    "a crop by factors": (
+        Row([node("Resize", ["x", "roi", "factors"], ["y"], mode="linear",
                   coordinate_transformation_mode="tf_crop_and_resize")], IMAGE, IMAGES,
-            {"roi": np.float32([0, 0, 0.1, 0.2, 1, 1, 0.8, 0.9]), **integers(size=[1, 3, 5, 5])}),
+            {"roi": np.float32([0, 0, 0.1, 0.2, 1, 1, 0.8, 0.9]),
+             "factors": np.float32([1, 1, 0.5, 0.5])}),
         "is flexible",
-    ),
-    "antialias": (
-        resized([1, 1, 0.5, 0.5], opset=18, mode="linear", antialias=1), "antialias"
-    ),
-    "parts whose sizes are computed": (
-        Row([node("Shape", ["x"], ["s"]), node("Slice", ["s", "one", "two"], ["t"]),
-             node("Div", ["t", "two"], ["h"]), node("Sub", ["t", "h"], ["r"]),
-             node("Concat", ["h", "r"], ["p"], axis=0), node("Split", ["x", "p"], ["y", "z"],
-                                                             axis=1)],
-            (1, R(4, 20), 8), [(1, 4, 8)], BOUNDS),
-        "must be a constant",
-    ),
-    "entries backwards from one on": (
-        Row([node("Slice", ["x", "a", "n", "one", "m"], ["y"])], TEXT, TEXTS,
-            {**BOUNDS, **integers(a=[4], n=[-100], m=[-1])}),
-        "backwards",
     ),
 }  # fmt: skip
 

@@ -238,6 +238,8 @@ def test_sizes_that_a_layer_does_not_take() -> None:
 
 
 def test_an_op_that_needs_the_size_names_itself() -> None:
-    network = graph(("Resize", ["", "s"], {"mode": "cubic", "antialias": 1}), opset=18, s=SCALES)
-    with pytest.raises(ConversionError, match=r"antialias of a flexible size: give fixed shapes"):
+    crop = {"mode": "linear", "coordinate_transformation_mode": "tf_crop_and_resize"}
+    roi = np.float32([0, 0, 0.1, 0.2, 1, 1, 0.8, 0.9])
+    network = graph(("Resize", ["r", "s"], crop), opset=18, s=SCALES, r=roi)
+    with pytest.raises(ConversionError, match=r"is flexible and this op needs it: give fixed"):
         mlferry.convert(network, inputs=[mlferry.TensorType(shape=SHAPE)])

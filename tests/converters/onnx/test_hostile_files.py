@@ -281,8 +281,9 @@ def test_what_aborts_the_onnx_package() -> None:
 
     data = (FAULTS / "onnx.abort_in_inference.bin").read_bytes()
     for _ in range(2):
-        with pytest.raises(MlferryError):  # some releases of onnx survive it
-            mlferry.convert(data)
+        for source in (data, onnx.ModelProto.FromString(data)):
+            with pytest.raises(MlferryError):  # some releases of onnx survive it
+                mlferry.convert(source)
         mlferry.convert(model(chain(1, "Relu")).SerializeToString())
 
 
@@ -316,11 +317,11 @@ def test_what_the_helping_process_may_do(
         mlferry.convert(model(chain(1, "Relu")).SerializeToString())
 
 
-def test_models_of_ones_own_are_prepared_here(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("form", ["bytes", "object"])
+def test_no_process_helps_where_none_is_wanted(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from mlferry.converters.onnx import read
 
     monkeypatch.setattr(read, "_ONNX", None)
     proto = model(chain(1, "Relu"))
-    mlferry.convert(proto)
     with mlferry.limits.changed(isolated=False):
-        mlferry.convert(proto.SerializeToString())
+        mlferry.convert(proto.SerializeToString() if form == "bytes" else proto)

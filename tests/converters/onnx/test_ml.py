@@ -95,14 +95,14 @@ def test_refusals(row: tuple[Case, str]) -> None:
 
 
 def test_all_refusals_come_at_once() -> None:
-    case = Case("two", [ml_cases.trees("target", aggregate_function="MIN"),
+    case = Case("two", [ml_cases.trees("target", aggregate_function="MIDDLE"),
                         node("Scaler", ["X"], ["s"], scale=[1.0, 2.0]),
                         node("Normalizer", ["s"], ["z"], norm="L1")],
                 ml_cases.ROWS, {"y": ml_cases.FLOAT, "z": ml_cases.FLOAT})  # fmt: skip
     with pytest.raises(ConversionError) as caught:
         mlferry.convert(case.model())
     text = str(caught.value)
-    assert "trees are added" in text
+    assert "it is SUM, AVERAGE, MIN or MAX" in text
     assert "scale has 2 values for 3 columns" in text
     assert "Normalizer" not in text  # it only depends on the other
 

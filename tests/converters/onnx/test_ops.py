@@ -24,6 +24,7 @@ class Case(NamedTuple):
     attributes: dict[str, Any] = {}
     opset: int = 17
     outputs: int | str = 1  # their number; or a letter each, "-" for one that is left out
+    order: str = ""  # a letter each operand: "g" given, "c" constant; by default given first
 
 
 def normal(*shape: int) -> np.ndarray:
@@ -157,6 +158,35 @@ CASES: dict[str, Case] = {
         [np.array([], np.float32), np.array([1, 1, 2, 2], np.float32)],
         {"mode": "nearest", "nearest_mode": "ceil"},
     ),
+    "deformable convolution": Case(
+        "DeformConv", [normal(2, 3, 6, 7), normal(2, 18, 4, 5)], [normal(4, 3, 3, 3)], {}, 19,
+        order="gcg",
+    ),
+    "deformable convolution with everything": Case(
+        "DeformConv", [normal(1, 4, 6, 7), normal(1, 24, 4, 4) * 2, np.abs(normal(1, 12, 4, 4))],
+        [normal(6, 2, 2, 3), normal(6)],
+        {"group": 2, "offset_group": 2, "strides": [2, 2], "pads": [1, 2, 1, 1],
+         "dilations": [1, 1], "kernel_shape": [2, 3]}, 19, order="gcgcg",
+    ),
+    "deformable convolution by computed weights": Case(
+        "DeformConv",
+        [normal(2, 4, 6, 7), normal(6, 2, 3, 3), normal(2, 18, 4, 5), normal(6)], [],
+        {"group": 2}, 19,
+    ),
+    "deformable convolution, dilated": Case(
+        "DeformConv", [normal(1, 2, 7, 6), normal(1, 8, 5, 3)], [normal(3, 2, 2, 2)],
+        {"dilations": [2, 3]}, 19, order="gcg",
+    ),
+    **{
+        f"nearest of half pixels, symmetric: {factor} {rounding}": Case(
+            "Resize", [normal(1, 2, 10, 5)],
+            [np.array([], np.float32), np.array([1, 1, factor, factor], np.float32)],
+            {"coordinate_transformation_mode": "half_pixel_symmetric", "nearest_mode": rounding},
+            19,
+        )
+        for factor in (0.3, 0.6, 0.8, 1.5, 2.6)
+        for rounding in ("floor", "ceil", "round_prefer_floor", "round_prefer_ceil")
+    },
     "blocks to an image": Case(
         "Col2Im", [normal(2, 12, 15)], [np.array([6, 5]), np.array([2, 3])],
         {"strides": [2, 1], "pads": [0, 1, 0, 1]}, 18,
@@ -234,7 +264,10 @@ CASES["BatchNormalization"] = Case("BatchNormalization", [normal(3, 4, 5)], FOUR
 def model(case: Case) -> tuple[onnx.ModelProto, dict[str, np.ndarray]]:
     given = {f"x{index}": x for index, x in enumerate(case.given)}
     fixed = {f"c{index}": c for index, c in enumerate(case.constants) if c is not None}
-    names = [*given, *(f"c{i}" if c is not None else "" for i, c in enumerate(case.constants))]
+    fixed_names = [f"c{i}" if c is not None else "" for i, c in enumerate(case.constants)]
+    sources = {"g": iter(given), "c": iter(fixed_names)}
+    order = case.order or "g" * len(given) + "c" * len(fixed_names)
+    names = [next(sources[letter]) for letter in order]
     letters = case.outputs if isinstance(case.outputs, str) else "y" * case.outputs
     named = ["" if letter == "-" else f"y{index}" for index, letter in enumerate(letters)]
     outputs = [name for name in named if name]

@@ -70,6 +70,7 @@ TABLES = [normal(10, 8), normal(7, 8), normal(2, 8)]
 NORM = [normal(8), normal(8)]
 ANGLES = np.arange(12)[:, None] * np.float32([1, 0.3, 0.1, 0.05])[None]
 TURNS = [np.cos(ANGLES).astype(np.float32), np.sin(ANGLES).astype(np.float32)]
+WIDE_TURNS = [np.concatenate([t, t[::-1]], 1) for t in TURNS]
 PLACES = np.array([[0, 1, 2, 3, 4], [5, 4, 3, 2, 11]])
 IMAGE, FILTER, SHIFT = normal(1, 3, 6, 7), normal(4, 3, 3, 3), normal(4)
 A, D = codes(2, 3, 4), codes(2, 1, 4)
@@ -98,6 +99,39 @@ def attention(*rest: np.ndarray | None, outputs: str = "y", **attributes: Any) -
 def many_heads(*rest: np.ndarray | None, outputs: str = "y", **attributes: Any) -> Case:
     return Case("MultiHeadAttention", [Q, K, V], list(rest), {"num_heads": 2, **attributes},
                 outputs=outputs)  # fmt: skip
+
+
+def grouped(
+    length: int,
+    past: int = 0,
+    *rest: np.ndarray | None,
+    given: bool = False,
+    batch: int = 2,
+    filled: int | None = None,
+    outputs: str = "yyy",
+    heads: int = 4,
+    **attributes: Any,
+) -> Case:
+    """Four heads of queries for two of keys; `given`: the lengths are inputs."""
+    before = past if filled is None else filled
+    operands = [normal(batch, length, 64), normal(batch, length, 32), normal(batch, length, 32)]
+    old = [normal(batch, 2, past, 16), normal(batch, 2, past, 16)] if past else [None, None]
+    lengths = [whole(*[before + length - 1] * batch), whole(past + length)]
+    if given:
+        given_all = [*operands, *(x for x in old if x is not None), lengths[0]]
+        order = "ggg" + ("gg" if past else "cc") + "g" + "c" * (1 + len(rest))
+        constants: list[np.ndarray | None] = [*([] if past else old), lengths[1], *rest]
+    else:
+        given_all = operands
+        order, constants = "", [*old, *lengths, *rest]
+    return Case(
+        "GroupQueryAttention",
+        given_all,
+        constants,
+        {"num_heads": heads, "kv_num_heads": 2, **attributes},
+        order,
+        outputs,
+    )
 
 
 def lstm(count: int, *, columns: bool, **attributes: Any) -> Case:
@@ -224,6 +258,33 @@ CASES: dict[str, Case] = {
     ),
     "MultiHeadAttention of projected keys": Case(
         "MultiHeadAttention", [Q, normal(2, 2, 6, 4), normal(2, 2, 6, 4)], [], {"num_heads": 2}
+    ),
+    "GroupQueryAttention": grouped(5),
+    "GroupQueryAttention of computed lengths": grouped(5, given=True),
+    "GroupQueryAttention with a past": grouped(1, 3),
+    "GroupQueryAttention with a past of computed lengths": grouped(1, 3, given=True),
+    "GroupQueryAttention of one sentence with a past": grouped(3, 4, given=True, batch=1),
+    "GroupQueryAttention with a past, in a window": grouped(
+        1, 6, local_window_size=3, given=True
+    ),
+    "GroupQueryAttention in a window": grouped(6, local_window_size=2, scale=0.2),
+    "GroupQueryAttention with soft limits": grouped(5, softcap=1.5),
+    "GroupQueryAttention with rotations": grouped(5, 0, *WIDE_TURNS, do_rotary=1),
+    "GroupQueryAttention with rotations and a past": grouped(
+        1, 4, *WIDE_TURNS, do_rotary=1, rotary_interleaved=1, given=True
+    ),
+    "GroupQueryAttention, rotated in part": Case(
+        "GroupQueryAttention", [normal(2, 3, 64), normal(2, 3, 32), normal(2, 3, 32)],
+        [None, None, whole(2, 2), whole(3), *WIDE_TURNS],
+        {"num_heads": 2, "kv_num_heads": 1, "do_rotary": 1}, outputs="yyy",
+    ),
+    "GroupQueryAttention with a bias": grouped(
+        4, 0, None, None, None, normal(1, 4, 4, 4)
+    ),
+    "GroupQueryAttention of packed operands": Case(
+        "GroupQueryAttention", [normal(2, 5, 128)],
+        [None, None, None, None, whole(4, 4), whole(5)], {"num_heads": 4, "kv_num_heads": 2},
+        outputs="yyy",
     ),
     "RotaryEmbedding": Case("RotaryEmbedding", [normal(2, 5, 16)], [PLACES, *TURNS]),
     "RotaryEmbedding of a place": Case(
@@ -557,3 +618,52 @@ def test_weights_of_few_bits(kind: str, form: str) -> None:
     (layer,) = made.get_spec().neuralNetwork.layers
     told = layer.innerProduct.weights
     assert told.quantization.numberOfBits == (0 if form == "a block" else bits)
+
+
+def test_caches_that_are_not_full(library: Callable[[str], Any]) -> None:
+    """New keys of each sentence follow its own earlier ones; what is behind them says nothing."""
+    case = grouped(1, 5, *WIDE_TURNS, do_rotary=1, given=True)
+    lengths = whole(3, 5)
+    case = case._replace(given=[*case.given[:-1], lengths])
+    network, given = model(case)
+    session = library("onnxruntime").InferenceSession(network.SerializeToString())
+    wanted = session.run(None, given)
+    made = list(mlferry.convert(network).predict(given).values())
+    np.testing.assert_allclose(made[0], wanted[0], atol=1e-5)
+    for got, right in zip(made[1:], wanted[1:], strict=True):
+        for sentence, last in enumerate(lengths):
+            valid = np.s_[sentence, :, : last + 1]
+            np.testing.assert_allclose(got[valid], right[valid], atol=1e-5)
+
+
+@pytest.mark.parametrize(("length", "past"), [(1, 4), (3, 2)])
+def test_caches_of_any_length(length: int, past: int, library: Callable[[str], Any]) -> None:
+    case = grouped(length, past, *WIDE_TURNS, do_rotary=1, given=True, batch=1)
+    network, given = model(case)
+    session = library("onnxruntime").InferenceSession(network.SerializeToString())
+    wanted = session.run(None, given)
+    for value in network.graph.input:
+        for axis, extent in enumerate(value.type.tensor_type.shape.dim):
+            if value.name in ("g0", "g1", "g2") and axis == 1:
+                extent.dim_param = "length"
+            if value.name in ("g3", "g4") and axis == 2:
+                extent.dim_param = "past"
+    del network.graph.value_info[:]
+    for output in network.graph.output:
+        output.type.tensor_type.ClearField("shape")
+    ranged = mlferry.RangeDim(1, 9)
+    inputs = [
+        *(mlferry.TensorType(name=n, shape=(1, ranged, s)) for n, s in zip(
+            ("g0", "g1", "g2"), (64, 32, 32), strict=True)),
+        *(mlferry.TensorType(name=n, shape=(1, 2, ranged, 16)) for n in ("g3", "g4")),
+    ]  # fmt: skip
+    converted = mlferry.convert(network, inputs=inputs)
+    made = list(converted.predict(given).values())
+    for got, right in zip(made, wanted, strict=True):
+        np.testing.assert_allclose(got, right, atol=1e-5)
+
+
+def test_lengths_that_are_no_lengths() -> None:
+    network, _ = model(grouped(1, 4, filled=3))
+    with pytest.raises(MlferryError, match="caches that are not full"):
+        mlferry.convert(network)

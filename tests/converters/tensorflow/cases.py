@@ -841,3 +841,76 @@ row(
     ),
     whole(40, 3, least=-128, most=127),
 )
+# ---- special functions, complex numbers and transforms ----------------------------------
+
+BESIDE_POLES = np.float32([-4.5, -2.7, -1.001, -0.5, 0.2, 0.49, 0.5, 1, 1.5, 2, 3, 10, 1e3, 1e6])
+POLES = np.float32([0.0, -1.0, -5.0, np.inf, 7.0])
+row("Erfinv", "Erfinv", lambda tf, x: tf.math.erfinv(x),
+    np.linspace(-0.999, 0.999, 41).astype(np.float32))  # fmt: skip
+row("Erfinv at the ends", "Erfinv", lambda tf, x: tf.math.erfinv(x), POLES)
+row("Lgamma", "Lgamma", lambda tf, x: tf.math.lgamma(x), BESIDE_POLES)
+row("Lgamma at poles", "Lgamma", lambda tf, x: tf.math.lgamma(x), POLES)
+row("Digamma", "Digamma", lambda tf, x: tf.math.digamma(x), BESIDE_POLES)
+row("Digamma at poles", "Digamma", lambda tf, x: tf.math.digamma(x), POLES[:3])
+row("Lgamma of images", "Conv2D Lgamma", lambda tf, x: tf.math.lgamma(
+    tf.nn.conv2d(x, np.ones((1, 1, 3, 2), np.float32), 1, "SAME")),
+    positive(1, 3, 4, 3))  # fmt: skip
+
+SIGNAL, SPECTRUM = normal(2, 40), normal(2, 9)
+for _length in (None, [32], [50], [7]):
+    row(
+        f"RFFT {_length}",
+        "RFFT Real Imag",
+        lambda tf, x, n=_length: [
+            tf.math.real(tf.signal.rfft(x, n)),
+            tf.math.imag(tf.signal.rfft(x, n)),
+        ],
+        SIGNAL,
+    )
+    row(f"IRFFT {_length}", "IRFFT Complex", lambda tf, x, y, n=_length: tf.signal.irfft(
+        tf.complex(x, y), n), SPECTRUM, normal(2, 9))  # fmt: skip
+row("RFFT of a vector", "RFFT ComplexAbs", lambda tf, x: tf.abs(tf.signal.rfft(x)), normal(11))
+row("RFFT, size and angle", "RFFT ComplexAbs Angle", lambda tf, x: [
+    tf.abs(tf.signal.rfft(x)), tf.math.angle(tf.signal.rfft(x))[:, 1:-1]], SIGNAL)  # fmt: skip
+row("spectrogram", "RFFT ComplexAbs Transpose", lambda tf, x: tf.math.log(1e-2 + tf.square(tf.abs(
+    tf.transpose(tf.signal.stft(x, 16, 6, 16), (0, 2, 1))))), SIGNAL)  # fmt: skip
+row("there and back", "RFFT IRFFT Mul", lambda tf, x: tf.signal.irfft(
+    tf.signal.rfft(x) * tf.cast(tf.range(21) < 9, tf.complex64)), SIGNAL)  # fmt: skip
+row("stft and inverse", "RFFT IRFFT", lambda tf, x: tf.signal.inverse_stft(
+    tf.signal.stft(x, 16, 4) * 2.0, 16, 4), SIGNAL)  # fmt: skip
+for _name in ("fft", "ifft", "fft2d", "ifft2d"):
+    row(f"{_name}", f"{_name.upper()} Real Imag Cast", lambda tf, x, n=_name: [
+        part(getattr(tf.signal, n)(tf.cast(x, tf.complex64))) for part in (
+            tf.math.real, tf.math.imag)], normal(2, 5, 6))  # fmt: skip
+row("products of spectra", "FFT IFFT Mul Conj", lambda tf, x, y: tf.math.real(tf.signal.ifft(
+    tf.signal.fft(tf.cast(x, tf.complex64)) * tf.math.conj(
+        tf.signal.fft(tf.cast(y, tf.complex64))))), normal(3, 8), normal(3, 8))  # fmt: skip
+row("complex arithmetic", "Complex Sub AddV2 Neg Exp Square Slice Cast", lambda tf, x, y: [
+    part((tf.square(tf.complex(x, y)) - tf.exp(1j * tf.cast(x, tf.complex64)))[:, 1:] + 2j)
+    for part in (tf.math.real, tf.math.imag, lambda z: tf.cast(-z, tf.float32))],
+    normal(3, 4), normal(3, 4))  # fmt: skip
+row("complex parts and joins", "Complex ConcatV2 Pad Split Sum", lambda tf, x, y: tf.abs(
+    tf.reduce_sum(tf.pad(tf.concat(tf.split(tf.complex(x, y), 2, 1)[::-1], 1), [[0, 0], [1, 1]]), 0)
+    ), normal(3, 4), normal(3, 4))  # fmt: skip
+
+for _kernel in ("lanczos1", "lanczos3", "lanczos5", "gaussian", "box", "triangle", "keyscubic",
+                "mitchellcubic"):  # fmt: skip
+    for _size, _antialias in (((3, 4), True), ((3, 9), False), ((11, 12), True)):
+        row(f"ScaleAndTranslate {_kernel} {_size}", "ScaleAndTranslate",
+            lambda tf, x, k=_kernel, s=_size, a=_antialias: tf.raw_ops.ScaleAndTranslate(
+                images=x, size=s, scale=[0.6, 1.3], translation=[-0.4, 0.65], kernel_type=k,
+                antialias=a), IMAGE)  # fmt: skip
+for _method in ("bilinear", "bicubic", "area", "lanczos3", "gaussian", "mitchellcubic"):
+    row(f"resize {_method} with antialias", "ResizeArea ScaleAndTranslate",
+        lambda tf, x, m=_method: tf.image.resize(x, (3, 5), m, antialias=True), IMAGE)  # fmt: skip
+PROJECTED = np.float32([[1.2, 0.3, -2.5, -0.2, 0.9, 1.3, 0.01, -0.02]])
+for _way in ("NEAREST", "BILINEAR"):
+    for _fill in ("CONSTANT", "REFLECT", "WRAP", "NEAREST"):
+        row(f"ImageProjectiveTransformV3 {_way} {_fill}", "ImageProjectiveTransformV3",
+            lambda tf, x, w=_way, f=_fill: tf.raw_ops.ImageProjectiveTransformV3(
+                images=x, transforms=PROJECTED, output_shape=(8, 5), fill_value=0.4,
+                interpolation=w, fill_mode=f), IMAGE)  # fmt: skip
+row("ImageProjectiveTransformV2", "ImageProjectiveTransformV2",
+    lambda tf, x: tf.raw_ops.ImageProjectiveTransformV2(
+        images=x, transforms=PROJECTED, output_shape=(6, 7), interpolation="BILINEAR"),
+    IMAGE)  # fmt: skip

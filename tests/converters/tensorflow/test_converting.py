@@ -438,3 +438,47 @@ def test_a_large_model_is_frozen_without_a_copy(
         made = mlferry.convert(tmp_path / "m").predict({**data, "s": np.float32([0.05])})
         np.testing.assert_allclose(made["y"], right["y"], rtol=1e-5)
         assert set(made) == {"y", "x_output"}
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda tf, x: tf.signal.rfft(x), "is of complex numbers"),
+        (lambda tf, x: tf.abs(tf.math.tanh(tf.signal.rfft(x))), "Tanh of complex numbers"),
+        (lambda tf, x: tf.math.real(tf.math.reduce_prod(tf.signal.rfft(x))), "Prod of complex"),
+    ],
+)
+def test_complex_numbers_that_cannot_be_converted(tf: Any, call: Any, said: str) -> None:
+    function = tf.function(lambda x: call(tf, x), autograph=False)
+    with pytest.raises(ConversionError, match=said):
+        mlferry.convert(function, inputs=[mlferry.TensorType(name="x", shape=(2, 6))])
+
+
+@pytest.mark.parametrize(
+    "key", [np.s_[:, ::-1], np.s_[:, :3, 1], np.s_[:, -2:0:-1, ::2], np.s_[:, 4::-3]], ids=str
+)
+def test_parts_of_any_length(tf: Any, key: Any) -> None:
+    function = tf.function(lambda x: x[key], autograph=False)
+    shape = (1, mlferry.RangeDim(5, 20), 4)
+    converted = mlferry.convert(function, inputs=[mlferry.TensorType(name="x", shape=shape)])
+    for count in (5, 6, 20):
+        data = RNG.normal(size=(1, count, 4)).astype(np.float32)
+        np.testing.assert_array_equal(value(converted, x=data), data[key])
+
+
+@pytest.mark.parametrize("method", ["bilinear", "nearest"])
+@pytest.mark.parametrize("size", [(4, 5), (1, 3)])
+def test_crops_of_images_of_any_size(tf: Any, method: str, size: tuple[int, int]) -> None:
+    boxes = np.float32([[0.1, 0.2, 0.8, 0.9], [-0.3, 0.0, 0.5, 1.4]])
+
+    def call(x: Any) -> Any:
+        return tf.image.crop_and_resize(x, boxes, [0, 0], size, method, 0.5)
+
+    side = mlferry.RangeDim(4, 20)
+    converted = mlferry.convert(
+        tf.function(call, autograph=False),
+        inputs=[mlferry.TensorType(name="x", shape=(1, side, side, 2))],
+    )
+    for shape in ((1, 4, 7, 2), (1, 20, 9, 2)):
+        data = RNG.normal(size=shape).astype(np.float32)
+        np.testing.assert_allclose(value(converted, x=data), call(data), atol=2e-5)

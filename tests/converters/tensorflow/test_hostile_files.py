@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 
 import mlferry
 from mlferry.converters import isolated
-from mlferry.converters.tensorflow import freezing
+from mlferry.converters.tensorflow import freezing, read
 from mlferry.errors import LimitError, MlferryError, ModelFileError
 
 tf = pytest.importorskip("tensorflow")
@@ -198,3 +199,24 @@ def test_a_folder_that_is_none(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "saved_model.pb")
     with pytest.raises(ModelFileError, match="no plain file"):
         mlferry.convert(tmp_path)
+
+
+def test_tensorflow_is_loaded_here_while_the_other_process_loads_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = threading.Event()
+
+    def load() -> None:
+        loaded.set()
+        raise ImportError("which shows later")
+
+    def answer(*told: Any) -> None:
+        if loaded.wait(30):
+            raise ModelFileError("both at once")
+
+    monkeypatch.setattr(read, "import_tensorflow", load)
+    monkeypatch.setattr(read.freezing, "frozen", answer)
+    path = tmp_path / "m.pb"
+    path.write_bytes(b"")
+    with pytest.raises(ModelFileError, match="both at once"):
+        read.read(path)

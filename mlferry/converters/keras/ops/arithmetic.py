@@ -6,9 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from mlferry.converters import special
 from mlferry.converters.graph import Attributes, Node
 from mlferry.converters.keras.ops.functions import (
     ELEMENTWISE,
+    constant,
     function,
     is_integer,
     layer,
@@ -248,6 +250,60 @@ def isnan(context: Lowering, node: Node, x: Blob) -> Blob:
     return layer(context, "notEqual", x, x)
 
 
+@function("Isclose", layouts=ELEMENTWISE)
+def isclose(
+    context: Lowering,
+    node: Node,
+    x1: Any,
+    x2: Any,
+    rtol: float = 1e-5,
+    atol: float = 1e-8,
+    equal_nan: bool = False,
+) -> Blob:
+    """|x1 - x2| <= atol + rtol * |x2|; integers are compared as they are."""
+    left, right = operands(context, x1, x2)
+    arrays = [x for x in (x1, x2) if not isinstance(x, Blob)]
+    if all(map(_is_whole, arrays)) and all(is_integer(node, i) for i in range(len(node.inputs))):
+        return layer(context, "equal", left, right)
+    gap = unary(context, layer(context, "subtractBroadcastable", left, right), "ABS")
+    allowed = affine(context, unary(context, right, "ABS"), float(rtol), float(atol))
+    made = layer(context, "lessEqual", gap, allowed)
+    if not equal_nan:
+        return made
+    missing = [layer(context, "notEqual", x, x) for x in (left, right)]
+    return layer(context, "logicalOr", made, layer(context, "logicalAnd", *missing))
+
+
+def _is_whole(value: Any) -> bool:
+    return np.asarray(value).dtype.kind in "iu"
+
+
+@function("NanToNum", layouts=ELEMENTWISE)
+def nan_to_num(
+    context: Lowering,
+    node: Node,
+    x: Blob,
+    nan: float = 0.0,
+    posinf: float | None = None,
+    neginf: float | None = None,
+) -> Blob:
+    """By default, infinity becomes the largest number of float32."""
+    if is_integer(node):
+        return x
+    upper = _LARGEST if posinf is None else float(posinf)
+    lower = -_LARGEST if neginf is None else float(neginf)
+    for where, number in (
+        (layer(context, "notEqual", x, x), float(nan)),
+        (layer(context, "greaterThan", x, alpha=_LARGEST), upper),
+        (layer(context, "lessThan", x, alpha=-_LARGEST), lower),
+    ):
+        x = layer(context, "whereBroadcastable", where, constant(context, number, x), x)
+    return x
+
+
+_LARGEST = float(np.finfo(np.float32).max)
+
+
 # ---- one value -------------------------------------------------------------------------
 
 
@@ -342,6 +398,11 @@ for _name, _kind in _LAYERS.items():
 @function("Erfc", layouts=ELEMENTWISE)
 def erfc(context: Lowering, node: Node, x: Blob) -> Blob:
     return affine(context, layer(context, "erf", x), -1.0, 1.0)
+
+
+@function("Erfinv", tf={"math.erfinv": {}}, layouts=ELEMENTWISE)
+def erfinv(context: Lowering, node: Node, x: Blob) -> Blob:
+    return special.erfinv(context, x)
 
 
 @function("Trunc", layouts=ELEMENTWISE)

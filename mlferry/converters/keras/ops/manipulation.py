@@ -12,7 +12,7 @@ from mlferry.converters.graph import Node
 from mlferry.converters.keras.ops.functions import axes_of, function, layer, operands
 from mlferry.converters.lowering import Lowering
 from mlferry.converters.operands import extent, known, positive
-from mlferry.converters.slices import padded, sliced
+from mlferry.converters.slices import padded, sliced, sliced_anywhere
 from mlferry.converters.values import CHANNELS_FIRST, SOURCE, UNFLATTENED, Blob
 from mlferry.errors import ConversionError
 from mlferry.numerics.shapes import product
@@ -198,6 +198,40 @@ def flip(context: Lowering, node: Node, x: Blob, axis: Any = None) -> Blob:
     return layer(context, "reverse", x, reverseDim=[i in turned for i in range(x.rank)])
 
 
+@function("Rot90")
+def rot90(context: Lowering, node: Node, array: Blob, k: int = 1, axes: Any = (0, 1)) -> Blob:
+    """From the first axis towards the second, k times."""
+    first, second = axes_of(array, tuple(axes))
+    turned = {1: [second], 2: [first, second], 3: [first]}.get(k % 4, [])
+    if not turned:
+        return array
+    places = range(array.rank)
+    made = context.layer("reverse", array, reverseDim=[i in turned for i in places])
+    if k % 2 == 0:
+        return made
+    order = list(places)
+    order[first], order[second] = second, first
+    return context.layer("transpose", made, axes=tuple(order))
+
+
+@function("Diagonal")
+def diagonal(
+    context: Lowering, node: Node, x: Blob, offset: int = 0, axis1: int = 0, axis2: int = 1
+) -> Blob:
+    """Along a last axis of its own, by gathering from rows and columns in one axis."""
+    pair = positive(axis1, x.rank), positive(axis2, x.rank)
+    rows, columns = (extent(x, axis) for axis in pair)
+    rest = [axis for axis in range(x.rank) if axis not in pair]
+    first = max(-offset, 0) * columns + max(offset, 0)
+    count = min(rows - max(-offset, 0), columns - max(offset, 0))
+    if count < 1:
+        raise ConversionError(f"the diagonal {offset} of {rows} x {columns} has no elements")
+    turned = context.layer("transpose", x, axes=(*rest, *pair))
+    flat = context.reshape(turned, (*(x.known[axis] for axis in rest), rows * columns))
+    places = context.constant(first + np.arange(count) * (columns + 1))
+    return context.layer("gather", flat, places, axis=len(rest))
+
+
 @function("Roll", tf={"roll": {"input": "x"}})
 def roll(context: Lowering, node: Node, x: Blob, shift: Any, axis: Any = None) -> Blob:
     """By gathering along each axis."""
@@ -291,7 +325,8 @@ def get_item(context: Lowering, node: Node, x: Blob, key: Any) -> Blob:
     if len(bounds) != x.rank:
         raise ConversionError(f"a key of {len(bounds)} axes for a value of {x.rank}")
     steps = [b.step or 1 for b in bounds]
-    made = sliced(context, x, [b.start for b in bounds], [b.stop for b in bounds], None, steps)
+    starts, stops = [b.start for b in bounds], [b.stop for b in bounds]
+    made = sliced_anywhere(context, x, starts, stops, None, steps)
     if gathered is not None:
         made = take(context, node, made, gathered[1], gathered[0])
     if gone:

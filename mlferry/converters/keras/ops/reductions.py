@@ -7,10 +7,13 @@ from typing import Any
 from mlferry.converters.einsums import einsum as einsum_of
 from mlferry.converters.graph import Node
 from mlferry.converters.keras.ops.functions import axes_of, function, layer, operands
+from mlferry.converters.keras.ops.manipulation import diagonal
 from mlferry.converters.keras.ops.registry import op, placed
 from mlferry.converters.lowering import Lowering
-from mlferry.converters.operands import positive
+from mlferry.converters.operands import extent, positive
+from mlferry.converters.slices import entry, padded
 from mlferry.converters.values import SCALAR, SOURCE, UNFLATTENED, Blob
+from mlferry.converters.vectors import cross_product
 from mlferry.errors import ConversionError
 
 _TF = {"input_tensor": "x"}
@@ -151,6 +154,15 @@ def count_nonzero(context: Lowering, node: Node, x: Blob, axis: Any = None) -> B
     return _reduced(context, "reduceSum", context.layer("notEqual", x, alpha=0.0), axis, False)
 
 
+@function("Trace")
+def trace(
+    context: Lowering, node: Node, x: Blob, offset: int = 0, axis1: int = 0, axis2: int = 1
+) -> Blob:
+    return _reduced(
+        context, "reduceSum", diagonal(context, node, x, offset, axis1, axis2), -1, False
+    )
+
+
 @function("Cumsum", tf={"math.cumsum": {}, "cumsum": {}})
 def cumsum(
     context: Lowering,
@@ -246,6 +258,48 @@ def tensordot(context: Lowering, node: Node, x1: Any, x2: Any, axes: Any = 2) ->
     rest = [c for i, c in enumerate(one) if i not in first]
     rest += [c for i, c in enumerate(two) if i not in second]
     return einsum_of(context, f"{''.join(one)},{''.join(two)}->{''.join(rest)}", [left, right])
+
+
+@function("Cross")
+def cross(
+    context: Lowering,
+    node: Node,
+    x1: Any,
+    x2: Any,
+    axisa: int = -1,
+    axisb: int = -1,
+    axisc: int = -1,
+    axis: Any = None,
+) -> Blob:
+    """Vectors of two lie in a plane; of two such, the product is the number across it."""
+    places = (axisa, axisb, axisc) if axis is None else (axis,) * 3
+    blobs = [
+        _last(context, x, place)
+        for x, place in zip(operands(context, x1, x2), places, strict=False)
+    ]
+    sizes = [extent(x, x.rank - 1) for x in blobs]
+    if not set(sizes) <= {2, 3}:
+        raise ConversionError(f"a cross product of vectors of {sizes[0]} and {sizes[1]}")
+    spatial = [
+        x if size == 3 else padded(context, x, [0] * (2 * x.rank - 1) + [1], "constant", 0.0)
+        for x, size in zip(blobs, sizes, strict=True)
+    ]
+    made = cross_product(context, *spatial)
+    if sizes == [2, 2]:
+        return entry(context, made, made.rank - 1, 2)
+    back = positive(places[2], made.rank)
+    order = [*range(made.rank - 1)]
+    order.insert(back, made.rank - 1)
+    return made if back == made.rank - 1 else context.layer("transpose", made, axes=order)
+
+
+def _last(context: Lowering, x: Blob, axis: int) -> Blob:
+    """With an axis moved to the end."""
+    place = positive(axis, x.rank)
+    if place == x.rank - 1:
+        return x
+    order = [a for a in range(x.rank) if a != place]
+    return context.layer("transpose", x, axes=(*order, place))
 
 
 @function("Outer")

@@ -101,7 +101,7 @@ def mel_spectrogram(context: Lowering, node: Node, x: Blob) -> Blob:
     half = size // 2
     wide = padded(context, x, [0, half, 0, half], "reflect", 0.0)
     signal = context.reshape(wide, (batch, 1, samples + 2 * half))
-    window = _window(attrs.get("window"), length)
+    window = window_of(attrs.get("window"), length)
     before = (size - length) // 2
     window = np.pad(window, (before, size - length - before))
     angles = 2 * np.pi * np.outer(np.arange(half + 1), np.arange(size)) / size
@@ -133,15 +133,16 @@ def mel_spectrogram(context: Lowering, node: Node, x: Blob) -> Blob:
     return context.layer("maxBroadcastable", decibels, floor)
 
 
-def _window(given: Any, length: int) -> NDArray[np.float64]:
-    """A periodic window."""
-    if given is None:
+def window_of(given: Any, length: int) -> NDArray[np.float64]:
+    """A periodic window; TensorFlow makes those of an odd length symmetric."""
+    if given is None or length == 1:
         return np.ones(length)
     shapes = {"hann": (0.5, 0.5), "hamming": (0.54, 0.46)}
     if given not in shapes:
         raise ConversionError(f"window={given!r}: {', '.join(shapes)} can be converted")
     first, second = shapes[given]
-    return first - second * np.cos(2 * np.pi * np.arange(length) / length)
+    period = max(length - length % 2, 1)
+    return first - second * np.cos(2 * np.pi * np.arange(length) / period)
 
 
 def _mel(

@@ -296,6 +296,8 @@ _MAY_BE_INFINITE = (
     "nodes_values_as_tensor",
     "nodes_splits",
     "membership_values",
+    "keys_floats",
+    "keys_tensor",
     "nodes_hitrates",
     "nodes_hitrates_as_tensor",
 )

@@ -285,6 +285,170 @@ def multi_head_attention(context: Lowering, node: Node, query: Any, *rest: Any) 
     return (output, k, v, scores)[: len(node.outputs)]
 
 
+# What the op may say, and the values of those that convert.
+_GROUPED = {
+    "smooth_softmax": (0, -1), "qk_output": (0,), "k_quant_type": ("NONE",),
+    "v_quant_type": ("NONE",), "kv_cache_bit_width": (0,),
+}  # fmt: skip
+
+
+@op("com.microsoft.GroupQueryAttention", raw=True)
+def group_query_attention(context: Lowering, node: Node, query: Any, *rest: Any) -> Any:
+    """Causal attention, in which several heads of queries share one of keys and values.
+
+    New keys and values follow the earlier ones of each sentence, of which there are as many as
+    `seqlens_k`, less the new ones and one, says.
+    """
+    key, value, past_key, past_value, ends, _, cosines, sines, positions, bias, sink = (
+        *rest,
+        *[None] * 11,
+    )[:11]
+    for name, allowed in _GROUPED.items():
+        if node.attrs.get(name, allowed[0]) not in allowed:
+            raise ConversionError(f"{name}={node.attrs.get(name)!r}")
+    if sink is not None or any(x is not None for x in rest[11:]):
+        raise ConversionError("GroupQueryAttention with head_sink, or with a quantized cache")
+    if len(node.outputs) > 3 and node.outputs[3].name:
+        raise ConversionError("GroupQueryAttention with its scores as an output")
+    heads, shared = node.attrs["num_heads"], node.attrs["kv_num_heads"]
+    query, key, value = (_blob(context, x) for x in (query, key, value))
+    if key is None:
+        units = extent(query, 2) // (heads + 2 * shared)
+        query, key, value = context.outputs(
+            3,
+            "splitND",
+            query,
+            layout=SOURCE,
+            axis=2,
+            numSplits=3,
+            splitSizes=[heads * units, shared * units, shared * units],
+        )
+    q, k, v = (
+        _heads(context, x, n)
+        for x, n in zip((query, key, value), (heads, shared, shared), strict=True)
+    )
+    earlier = None if past_key is None else (_blob(context, past_key), _blob(context, past_value))
+    before = None if earlier is None else _before(context, q, earlier[0], ends)
+    if node.attrs.get("do_rotary", 0):
+        places = _numbers_after(context, q, before) if positions is None else positions
+        interleaved = bool(node.attrs.get("rotary_interleaved", 0))
+        q, k = (_turned(context, x, places, cosines, sines, interleaved) for x in (q, k))
+    node.attrs.get("rotary_interleaved")
+    if earlier is not None:
+        k, v = (
+            _following(context, old, new, before, ends)
+            for old, new in zip(earlier, (k, v), strict=True)
+        )
+    output = _grouped(context, node, (q, k, v), heads // shared, before, bias)
+    return (output, k, v)[: len(node.outputs)]
+
+
+def _size(context: Lowering, x: Blob, axis: int) -> Blob:
+    """An extent as a blob of one element."""
+    if x.known[axis] is not None:
+        return context.constant([float(extent(x, axis))])
+    shape = context.layer("getShape", x, layout=SOURCE)
+    return sliced(context, shape, [axis], [axis + 1], None, None)
+
+
+def _before(context: Lowering, q: Blob, past: Blob, ends: Any) -> Blob:
+    """How many keys of each sentence were before, [batch] or [1].
+
+    Raises:
+        ConversionError: fixed numbers that do not count all of the past.
+    """
+    if not isinstance(ends, Constant):
+        new = affine(context, _size(context, q, 2), -1.0, 1.0)
+        return emit(context, "addBroadcastable", _blob(context, ends), new)
+    length, count = past.known[2], q.known[2]
+    if length is not None and count is not None:
+        use(past, [2])
+        use(q, [2])
+        told = ends.array.ravel().tolist()
+        if set(told) != {length + count - 1}:
+            raise ConversionError(
+                f"seqlens_k={told} for {length} earlier and {count} new "
+                "keys: caches that are not full must tell their lengths by an input"
+            )
+    return _size(context, past, 2)
+
+
+def _numbers_after(context: Lowering, q: Blob, before: Blob | None) -> Any:
+    """The places of the queries, [batch or 1, length]."""
+    numbers = context.expand(_numbered(context, q, 2), 0)
+    if before is None:
+        return numbers
+    return emit(context, "addBroadcastable", context.expand(before, 1), numbers)
+
+
+def _turned(
+    context: Lowering, x: Blob, places: Any, cosines: Any, sines: Any, interleaved: bool
+) -> Blob:
+    """[batch, heads, length, units] with the first values of each head rotated."""
+    size = extent(x, 3)
+    width = 2 * (cosines.array.shape[1] if isinstance(cosines, Constant) else extent(cosines, 1))
+    if width == size:
+        return _rotated(context, x, places, cosines, sines, interleaved)
+    first = sliced(context, x, [0], [width], [3], None)
+    made = _rotated(context, first, places, cosines, sines, interleaved)
+    return joined(context, [made, sliced(context, x, [width], [size], [3], None)], 3)
+
+
+def _following(context: Lowering, past: Blob, new: Blob, before: Any, ends: Any) -> Blob:
+    """Old and new entries [batch, heads, length, units] without a gap between them."""
+    both = joined(context, [past, new], 2)
+    if isinstance(ends, Constant):
+        return both
+    gap = emit(context, "subtractBroadcastable", _size(context, past, 2), before)
+    places = _numbered(context, both, 2)
+    last = affine(context, _size(context, both, 2), 1.0, -1.0)
+    if both.known[0] != 1:
+        places, gap, before = (
+            context.expand(places, 0),
+            *(context.expand(x, 1) for x in (gap, before)),
+        )
+    beyond = emit(context, "greaterEqual", places, before)
+    moved = emit(context, "multiplyBroadcastable", beyond, gap)
+    chosen = emit(context, "addBroadcastable", places, moved)
+    chosen = emit(context, "minBroadcastable", chosen, last)
+    if both.known[0] == 1:
+        return context.layer("gather", both, chosen, layout=SOURCE, axis=2)
+    wide = context.layer("broadcastToLike", context.expand(chosen, 1, 3), both, layout=SOURCE)
+    return context.layer("gatherAlongAxis", both, wide, layout=SOURCE, axis=2)
+
+
+def _grouped(
+    context: Lowering, node: Node, qkv: tuple[Blob, Blob, Blob], times: int, before: Any, bias: Any
+) -> Blob:
+    """The output [batch, length, units]; each head of keys serves `times` heads of queries."""
+    q, k, v = qkv
+    if times > 1:
+        which = context.constant(np.repeat(np.arange(extent(k, 1)), times))
+        k, v = (context.layer("gather", x, which, layout=SOURCE, axis=1) for x in (k, v))
+    scale = node.attrs.get("scale", 0.0) or 1 / math.sqrt(extent(q, 3))
+    scores = product(context, affine(context, q, scale), k, transposeB=True)
+    cap = node.attrs.get("softcap", 0.0)
+    if cap:
+        soft = emit(context, "activation", affine(context, scores, 1 / cap), tanh={})
+        scores = affine(context, soft, cap)
+    if bias is not None:
+        scores = emit(context, "addBroadcastable", scores, _blob(context, bias))
+    last = context.expand(_numbers_after(context, q, before), 1, 3)  # [batch, 1, length, 1]
+    places = _numbered(context, k, 2)
+    hidden = emit(context, "greaterThan", places, last)
+    window = node.attrs.get("local_window_size", -1)
+    if window > 0:
+        first = affine(context, last, 1.0, 1.0 - window)
+        hidden = emit(context, "logicalOr", hidden, emit(context, "lessThan", places, first))
+    least = context.constant([-FLOAT_MAX])
+    scores = emit(context, "whereBroadcastable", hidden, least, scores)
+    weighted = context.layer("softmaxND", scores, layout=SOURCE, axis=-1)
+    mixed = context.layer(
+        "transpose", product(context, weighted, v), layout=SOURCE, axes=(0, 2, 1, 3)
+    )
+    return heads_joined(context, mixed)
+
+
 def _packed(context: Lowering, x: Blob, count: int) -> list[Blob]:
     """The parts of [batch, length, heads, count, units], as [batch, heads, length, units]."""
     parts = context.outputs(count, "splitND", x, layout=SOURCE, axis=3, numSplits=count)

@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 
 from mlferry.converters.detection import centred
+from mlferry.converters.flexible_resizing import Number, numbers, size_along
 from mlferry.converters.graph import Node
 from mlferry.converters.lowering import Lowering
 from mlferry.converters.onnx.ops.registry import op
-from mlferry.converters.operands import affine, emit, extent, ints, known, shaped
+from mlferry.converters.operands import affine, emit, ints, known, shaped
 from mlferry.converters.values import SOURCE, Blob
 from mlferry.errors import ConversionError
 
@@ -98,7 +99,7 @@ def roi_align(context: Lowering, node: Node, x: Blob, rois: Blob, batch: Blob) -
         top,
         bottom,
         (node.attrs.get("output_height", 1), ratio),
-        extent(x, 2),
+        size_along(context, x, 2),
         aligned=aligned,
     )
     across = _bins(
@@ -106,7 +107,7 @@ def roi_align(context: Lowering, node: Node, x: Blob, rois: Blob, batch: Blob) -
         left,
         right,
         (node.attrs.get("output_width", 1), ratio),
-        extent(x, 3),
+        size_along(context, x, 3),
         aligned=aligned,
     )
     images = context.layer("gather", x, batch, layout=SOURCE, axis=0)
@@ -117,7 +118,7 @@ def roi_align(context: Lowering, node: Node, x: Blob, rois: Blob, batch: Blob) -
 
 
 def _bins(
-    context: Lowering, start: Blob, end: Blob, bins: tuple[int, int], size: int, *, aligned: bool
+    context: Lowering, start: Blob, end: Blob, bins: tuple[int, int], size: Number, *, aligned: bool
 ) -> Blob:
     """[regions, bins, size]: how much each pixel of an axis counts for each bin."""
     count, ratio = bins
@@ -132,13 +133,14 @@ def _bins(
         context,
         "logicalAnd",
         emit(context, "greaterEqual", positions, alpha=-1.0),
-        emit(context, "lessEqual", positions, alpha=float(size)),
+        emit(context, "lessEqual", positions, size.blob),
     )
-    clipped = emit(context, "clip", positions, minVal=0.0, maxVal=float(size - 1))
-    pixels = context.constant(np.arange(size)[None, None])
+    within = emit(context, "activation", positions, ReLU={})
+    clipped = emit(context, "minBroadcastable", within, (size - 1.0).blob)
+    pixels = numbers(size).blob
     distance = emit(context, "subtractBroadcastable", context.expand(clipped, -1), pixels)
     hat = emit(context, "unary", distance, type="ABS")
     weights = emit(context, "activation", affine(context, hat, -1.0, 1.0), ReLU={})
     weights = emit(context, "multiplyBroadcastable", weights, context.expand(inside, -1))
-    grouped = shaped(context, weights, (weights.known[0], count, ratio, size))
-    return context.layer("reduceMean", grouped, layout=SOURCE, axes=(2,), keepDims=False)
+    means = np.kron(np.eye(count), np.full((1, ratio), 1 / ratio))
+    return context.layer("batchedMatmul", context.constant(means), weights, layout=SOURCE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -203,10 +204,16 @@ def concat(context: Lowering, node: Node, *operands: Any) -> Any:
     return noted(context, made, [element for part in parts for element in part])
 
 
-@op("Split", constants=(1,))
-def split(context: Lowering, node: Node, x: Blob, sizes: Any = None) -> Any:
+@op("Split", raw=True)
+def split(context: Lowering, node: Node, x: Any, sizes: Any = None) -> Any:
     """Into parts of given sizes, or equal ones, of which the last may be smaller."""
+    x = context.stored(x) if isinstance(x, Constant) else x
     axis = positive(node.attrs.get("axis", 0), x.rank)
+    if isinstance(sizes, Blob):
+        return _split_at_computed(context, x, sizes, axis, len(node.outputs))
+    if sizes is not None:
+        context.sizes.use(context.sizes.behind(sizes))
+        sizes = sizes.array
     given = node.attrs.get("split") if sizes is None else ints(sizes)
     count = node.attrs.get("num_outputs") or len(node.outputs)
     if given is None and x.known[axis] is None and not node.attrs.get("num_outputs"):
@@ -233,6 +240,20 @@ def split(context: Lowering, node: Node, x: Blob, sizes: Any = None) -> Any:
     )
     nothing = np.zeros([0 if i == axis else n or 1 for i, n in enumerate(x.known)], np.float32)
     return [next(made) if size else nothing for size in given]
+
+
+def _split_at_computed(
+    context: Lowering, x: Blob, sizes: Blob, axis: int, count: int
+) -> list[Blob]:
+    """Slices between the sums of the sizes; the last one goes as far as the axis."""
+    ends = context.layer("cumSum", sizes, layout=SOURCE, axis=0)
+    bounds: list[Any] = [0]
+    bounds += [sliced(context, ends, [i], [i + 1], [0], None) for i in range(count - 1)]
+    bounds.append(None)
+    return [
+        sliced_anywhere(context, x, [start], [end], [axis], None)
+        for start, end in itertools.pairwise(bounds)
+    ]
 
 
 @op("Expand", raw=True, sizes=True)

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from mlferry.converters.flexible_resizing import Axis, Number, positions, resized
+from mlferry.converters.flexible_resizing import Axis, Number, positions, resized, size_along
 from mlferry.converters.graph import Node
 from mlferry.converters.lowering import Lowering
 from mlferry.converters.onnx.extents import UNKNOWN, elements_of, size_of, zeros_along
 from mlferry.converters.onnx.ops.registry import op
-from mlferry.converters.operands import array_of, emit, known, positive
+from mlferry.converters.operands import array_of, emit, ints, known, positive
 from mlferry.converters.resizing import Sampling, by_whole_factors, resize, scaled
 from mlferry.converters.sizes import use
 from mlferry.converters.slices import sliced
@@ -22,8 +22,10 @@ from mlferry.errors import ConversionError
 
 
 def _half_pixel_symmetric(i: Any, size: int, out: int, factor: float) -> Any:
-    adjustment = out / (factor * size)
-    return size / 2 * (1 - adjustment) + (i + 0.5) / factor - 0.5
+    """Which entry is nearest depends on rounding: the offset in float32, the rest in doubles."""
+    ratio, extent = np.float32(factor), np.float32(size)
+    offset = extent / 2 * (1 - np.float32(out) / (ratio * extent))
+    return (offset + (i.astype(np.float64) + 0.5) / float(ratio) - 0.5).astype(i.dtype)
 
 
 def _align_corners(i: Any, size: int, out: int, factor: float) -> Any:
@@ -144,9 +146,13 @@ def resize_11(
             "a crop whose size is computed: give fixed shapes with "
             "inputs=[mlferry.TensorType(name=..., shape=...)]"
         )
-    factors, target = _extents(node, x, axes, scales, sizes)
     bounds = np.array([[0.0] * x.rank, [1.0] * x.rank])
     bounds[:, axes] = array_of(node, 1, roi).reshape(2, -1)
+    if sizes is not None and policy == "stretch" and None in [x.known[axis] for axis in axes]:
+        how = Sampling(mode, lambda *told: np.zeros(0), _ROUNDINGS[rounding], **more)
+        wanted = dict(zip(axes, ints(sizes.array), strict=True))
+        return _cropped_at_run_time(context, x, wanted, bounds, (how, rounding, outside))
+    factors, target = _extents(node, x, axes, scales, sizes)
 
     def positions(axis: int, size: int, out: int, factor: float) -> Any:
         return _cropped(size, out, bounds[:, axis])
@@ -163,6 +169,42 @@ def resize_11(
         return made
     filler = context.constant([outside])
     return emit(context, "whereBroadcastable", context.constant(inside), made, filler)
+
+
+def _cropped_at_run_time(
+    context: Lowering, x: Blob, wanted: Mapping[int, int], bounds: Any, told: tuple[Any, str, float]
+) -> Blob:
+    """Parts of axes that vary, in new extents that are known; beyond them is one value."""
+    how, rounding, outside = told
+    rank = x.rank
+    for axis, out in wanted.items():
+        start, end = (float(n) for n in bounds[:, axis])
+        size = size_along(context, x, axis)
+        last = size - 1.0
+        if (start, end, out) == (0.0, 1.0, x.known[axis]):
+            continue
+        if out == 1:
+            shares = np.array([0.5 * (start + end)], np.float32)
+        else:
+            shares = np.float32(start + np.arange(out) * (end - start) / (out - 1))
+        places = Number(context, shares) * last
+        target = Number(context, np.float32(out))
+        x = resized(
+            context, x, axis, Axis(size, target, target / size, is_scaled=False), places, how,
+            rounding,
+        )  # fmt: skip
+        if 0 <= start <= 1 and 0 <= end <= 1:
+            continue
+        inside = emit(
+            context,
+            "logicalAnd",
+            emit(context, "greaterEqual", places.blob, alpha=0.0),
+            emit(context, "lessEqual", places.blob, last.blob),
+        )
+        if axis < rank - 1:
+            inside = context.expand(inside, *range(1, rank - axis))
+        x = emit(context, "whereBroadcastable", inside, x, context.constant([outside]))
+    return x
 
 
 def _given(node: Node, scales: Any, sizes: Any) -> Any:

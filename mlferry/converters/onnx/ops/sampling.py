@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from mlferry.converters.convolutions import Windows, convolved
 from mlferry.converters.graph import Node
 from mlferry.converters.lowering import Lowering
 from mlferry.converters.onnx.ops.registry import op
-from mlferry.converters.operands import affine, emit, known
-from mlferry.converters.values import SOURCE, Blob
+from mlferry.converters.operands import affine, emit, joined, known
+from mlferry.converters.values import SOURCE, Blob, Constant
 from mlferry.errors import ConversionError
 
 
@@ -42,6 +44,108 @@ def grid_sample(context: Lowering, node: Node, x: Blob, grid: Blob) -> Blob:
             _reflected(context, p, n, corners) for p, n in zip(positions, sizes, strict=True)
         ]
     return _sampled(context, x, positions, (mode, padding, corners))
+
+
+@op("DeformConv", raw=True)
+def deform_conv(
+    context: Lowering,
+    node: Node,
+    given: Any,
+    weights: Any,
+    offset: Any,
+    bias: Any = None,
+    mask: Any = None,
+) -> Blob:
+    """Every entry of every window is sampled, then a convolution of single pixels.
+
+    Offsets are [N, parts * entries * 2, height, width], first down, then across.
+    """
+    attrs = node.attrs
+    x, offset, mask = (
+        context.stored(v) if isinstance(v, Constant) else v for v in (given, offset, mask)
+    )
+    sizes = weights.array.shape if isinstance(weights, Constant) else known(weights)
+    kernel = tuple(sizes[2:])
+    if len(kernel) != 2 or tuple(attrs.get("kernel_shape", kernel)) != kernel:
+        raise ConversionError(f"a deformable convolution by a kernel of shape {sizes}")
+    told = [attrs.get(name, default) for name, default in _WINDOW.items()]
+    parts, group = attrs.get("offset_group", 1), attrs.get("group", 1)
+    batch, channels = known(x)[:2]
+    _, _, height, width = known(offset)
+    count = kernel[0] * kernel[1]
+    base = [
+        np.arange(size)[:, None] * stride - pad + np.arange(entries)[None] * dilation
+        for size, entries, dilation, pad, stride in zip(
+            (height, width), kernel, *told, strict=False
+        )
+    ]
+    down = np.broadcast_to(base[0].T[:, None, :, None], (*kernel, height, width))
+    across = np.broadcast_to(base[1].T[None, :, None, :], (*kernel, height, width))
+    starts = [context.constant(b.reshape(1, count * height, width, 1)) for b in (down, across)]
+    sampled = []
+    for part, moved in zip(_split(context, x, parts), _split(context, offset, parts), strict=True):
+        flat = context.reshape(moved, (batch, count, 2, height * width), layout=SOURCE)
+        positions = [
+            emit(
+                context,
+                "addBroadcastable",
+                context.reshape(half, (batch, count * height, width, 1), layout=SOURCE),
+                start,
+            )
+            for half, start in zip(
+                context.outputs(2, "splitND", flat, layout=SOURCE, axis=2, numSplits=2),
+                starts,
+                strict=True,
+            )
+        ]
+        sampled.append(_sampled(context, part, positions, ("linear", "zeros", 0)))
+    shape = (batch, channels // parts, count, height * width)
+    found = [context.reshape(part, shape, layout=SOURCE) for part in sampled]
+    if mask is not None:
+        factors = [
+            context.reshape(part, (batch, 1, count, height * width), layout=SOURCE)
+            for part in _split(context, mask, parts)
+        ]
+        found = [
+            emit(context, "multiplyBroadcastable", part, factor)
+            for part, factor in zip(found, factors, strict=True)
+        ]
+    windows = context.reshape(
+        joined(context, found, 1), (batch, channels * count, height, width), layout=SOURCE
+    )
+    if isinstance(weights, Constant) and (bias is None or isinstance(bias, Constant)):
+        rows = weights.array.reshape(sizes[0], -1, 1, 1)
+        how = Windows([1, 1], [1, 1], [(0, 0), (0, 0)], group)
+        shift = None if bias is None else bias.array
+        flat_weights = np.ascontiguousarray(rows, np.float32)
+        return convolved(context, windows, flat_weights, how, bias=shift)
+    return _multiplied(context, windows, weights, bias, sizes, group)
+
+
+def _multiplied(
+    context: Lowering, x: Blob, weights: Any, bias: Any, sizes: Sequence[int], group: int
+) -> Blob:
+    """A convolution of single pixels by weights that are computed: a product a group."""
+    batch, _, height, width = known(x)
+    weights, bias = (context.stored(v) if isinstance(v, Constant) else v for v in (weights, bias))
+    each = sizes[1] * sizes[2] * sizes[3]
+    rows = context.reshape(weights, (group, sizes[0] // group, each), layout=SOURCE)
+    columns = context.reshape(x, (batch, group, each, height * width), layout=SOURCE)
+    product = emit(context, "batchedMatmul", context.expand(rows, 0), columns)
+    made = context.reshape(product, (batch, sizes[0], height, width), layout=SOURCE)
+    if bias is None:
+        return made
+    return emit(context, "addBroadcastable", made, context.expand(bias, 1, 2))
+
+
+_WINDOW = {"dilations": (1, 1), "pads": (0, 0, 0, 0), "strides": (1, 1)}
+
+
+def _split(context: Lowering, x: Blob, parts: int) -> Sequence[Blob]:
+    """The channels in so many parts."""
+    if parts == 1:
+        return [x]
+    return context.outputs(parts, "splitND", x, layout=SOURCE, axis=1, numSplits=parts)
 
 
 def _clipped(context: Lowering, p: Blob, size: int) -> Blob:

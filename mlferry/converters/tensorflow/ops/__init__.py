@@ -3,6 +3,7 @@
 from mlferry.converters.tensorflow.ops import (  # noqa: F401 (they register their functions)
     arrays,
     colors,
+    complex_numbers,
     control,
     convolution,
     detection,

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from mlferry.converters import special
 from mlferry.converters.absorbing import absorbed
 from mlferry.converters.graph import Node
 from mlferry.converters.lowering import Lowering
@@ -14,6 +15,7 @@ from mlferry.converters.operands import affine, array_of, scalar, truncated, val
 from mlferry.converters.tensorflow.ops.registry import (
     RANGES,
     SMALL,
+    Complex,
     blob,
     is_channels_first,
     joint,
@@ -227,6 +229,21 @@ def erfc(context: Lowering, node: Node, x: Blob) -> Blob:
     return affine(context, valuewise(context, "erf", x), -1.0, 1.0)
 
 
+@op("Erfinv", layouts=ANY)
+def erfinv(context: Lowering, node: Node, x: Blob) -> Blob:
+    return special.erfinv(context, x)
+
+
+@op("Lgamma", layouts=ANY)
+def lgamma(context: Lowering, node: Node, x: Blob) -> Blob:
+    return special.lgamma(context, x)
+
+
+@op("Digamma", layouts=ANY)
+def digamma(context: Lowering, node: Node, x: Blob) -> Blob:
+    return special.digamma(context, x)
+
+
 @op("Atan2", raw=True)
 def atan2(context: Lowering, node: Node, y: Any, x: Any) -> Blob:
     """By the arc tangent of the quotient, moved into the quadrant; 0 where both are 0."""
@@ -286,6 +303,8 @@ def cast(context: Lowering, node: Node, x: Any) -> Any:
     before, after = node.inputs[0].dtype, node.outputs[0].dtype
     node.attrs.get("Truncate")
     given = blob(context, x)
+    if after.startswith("complex"):
+        return Complex(given, valuewise(context, "fillLike", given, value=0.0))
     if after == "bool":
         return given if before == "bool" else valuewise(context, "notEqual", given, alpha=0.0)
     if after in _FLOATS and before in {*_FLOATS, *RANGES, "bool"}:

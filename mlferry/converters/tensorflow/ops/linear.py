@@ -14,6 +14,7 @@ from mlferry.converters.lowering import Lowering
 from mlferry.converters.tensorflow.ops.quantization import stored
 from mlferry.converters.tensorflow.ops.registry import op, source
 from mlferry.converters.values import SOURCE, Blob, Constant
+from mlferry.converters.vectors import cross_product
 
 
 @op("MatMul", "BatchMatMul", "BatchMatMulV2", "BatchMatMulV3", raw=True)
@@ -73,13 +74,4 @@ def einsum(context: Lowering, node: Node, *operands: Any) -> Blob:
 @op("Cross", raw=True)
 def cross(context: Lowering, node: Node, left: Any, right: Any) -> Blob:
     """Of vectors of three."""
-    a, b = (
-        context.outputs(3, "splitND", source(context, x), layout=SOURCE, axis=-1, numSplits=3)
-        for x in (left, right)
-    )
-    parts = []
-    for i, j in ((1, 2), (2, 0), (0, 1)):
-        first = context.layer("multiplyBroadcastable", a[i], b[j], layout=SOURCE)
-        second = context.layer("multiplyBroadcastable", a[j], b[i], layout=SOURCE)
-        parts.append(context.layer("subtractBroadcastable", first, second, layout=SOURCE))
-    return context.layer("concatND", *parts, layout=SOURCE, axis=-1)
+    return cross_product(context, source(context, left), source(context, right))

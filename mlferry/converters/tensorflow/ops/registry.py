@@ -3,6 +3,7 @@
 A converter takes the `Lowering`, the node and its operands. Operands are blobs in one of the
 layouts that `layouts` names; those at the places in `constants` are arrays (negative places
 count from the end), and with ``raw=True`` all come as they are: `Blob`, `Constant` or None.
+Complex numbers reach those with ``takes_complex=True`` only; see `PARTWISE` for the others.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -28,6 +30,7 @@ from mlferry.converters.values import (
     Blob,
     Constant,
     Layout,
+    Opaque,
 )
 from mlferry.errors import ConversionError
 from mlferry.registry import Registry
@@ -35,10 +38,83 @@ from mlferry.registry import Registry
 OPS: Registry[Converter] = Registry("TensorFlow op")
 
 
+@dataclass(frozen=True)
+class Complex(Opaque):
+    """Complex numbers: blobs or constants of one shape."""
+
+    what = "of complex numbers"
+    real: Any
+    imag: Any
+
+
+def is_complex(x: Any) -> bool:
+    """Whether an operand is complex, known or computed."""
+    return isinstance(x, Complex) or (isinstance(x, Constant) and x.array.dtype.kind == "c")
+
+
+def pair_of(x: Any) -> Complex:
+    """The parts of a complex operand."""
+    if isinstance(x, Complex):
+        return x
+    return Complex(
+        *(replace(x, name="", array=part.copy()) for part in (x.array.real, x.array.imag))
+    )
+
+
+# Ops that do the same to the real and to the imaginary part of their operands.
+PARTWISE = frozenset({
+    "Add", "AddN", "AddV2", "BatchToSpaceND", "BroadcastTo", "Concat", "ConcatV2", "Cumsum",
+    "EnsureShape", "ExpandDims", "Gather", "GatherNd", "GatherV2", "Identity", "IdentityN", "Mean",
+    "Neg", "Pack", "Pad", "PreventGradient", "Reshape", "ReverseV2", "Roll", "Select", "SelectV2",
+    "Slice", "Snapshot", "SpaceToBatchND", "Split", "SplitV", "Squeeze", "StopGradient",
+    "StridedSlice", "Sub", "Sum", "Tile", "Transpose", "Unpack", "ZerosLike",
+})  # fmt: skip
+
+
+_OF_COMPLEX: dict[str, Converter] = {}
+
+
+def of_complex(name: str) -> Callable[[Converter], Converter]:
+    """Register what an op does where an operand is complex; see `op` for the others."""
+
+    def decorate(function: Converter) -> Converter:
+        _OF_COMPLEX[name] = function
+        return function
+
+    return decorate
+
+
+def _by_parts(convert: Converter) -> Converter:
+    """A converter that takes complex operands where its op treats both parts alike."""
+
+    @functools.wraps(convert)
+    def converted(context: Lowering, node: Node, *operands: Any) -> Any:
+        if not any(map(is_complex, operands)):
+            return convert(context, node, *operands)
+        if node.op in _OF_COMPLEX:
+            return _OF_COMPLEX[node.op](context, node, *operands)
+        if node.op not in PARTWISE:
+            raise ConversionError(
+                f"{node.op} of complex numbers: Core ML has none. Take their parts before, by "
+                "tf.math.real and tf.math.imag, or their size by tf.abs"
+            )
+        pairs = [pair_of(x) if is_complex(x) else Complex(x, x) for x in operands]
+        made = [
+            convert(context, node, *parts)
+            for parts in ([pair.real for pair in pairs], [pair.imag for pair in pairs])
+        ]
+        if isinstance(made[0], list | tuple):
+            return [Complex(*parts) for parts in zip(*made, strict=True)]
+        return Complex(*made)
+
+    return converted
+
+
 def op(
     *names: str,
     constants: Sequence[int] = (),
     raw: bool = False,
+    takes_complex: bool = False,
     layouts: Accepted = (SOURCE,),
     **options: Any,
 ) -> Callable[[Converter], Converter]:
@@ -57,7 +133,8 @@ def op(
                 found[place] = array_of(node, place, operands[place])
             return function(context, node, *found)
 
-        OPS.register(*names, **options)(_within_range(function if raw else convert))
+        made = _within_range(function if raw else convert)
+        OPS.register(*names, **options)(made if takes_complex else _by_parts(made))
         return function
 
     return decorate

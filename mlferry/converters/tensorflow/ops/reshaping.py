@@ -27,7 +27,7 @@ from mlferry.converters.operands import (
 )
 from mlferry.converters.reshapes import as_stored, reshaped, to_shape, transposed
 from mlferry.converters.sizes import as_constant
-from mlferry.converters.slices import padded, sliced
+from mlferry.converters.slices import padded, sliced, sliced_anywhere
 from mlferry.converters.tensorflow.ops.convolution import windows
 from mlferry.converters.tensorflow.ops.registry import blob, maps, op, source
 from mlferry.converters.values import CHANNELS_FIRST, SOURCE, UNFLATTENED, Blob, Constant, Layout
@@ -395,7 +395,7 @@ def cut(context: Lowering, x: Blob, parts: list[slice]) -> Blob:
     """Slices of the axes of the source, in the blob's layout."""
     flat = context.source_order(x) if x.layout.kind == "flat" else x
     axes = [flat.axis(i) for i in range(len(parts))]
-    made = sliced(
+    made = sliced_anywhere(
         context,
         flat,
         [p.start for p in parts],

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mlferry.converters.flexible_resizing import Number, numbers, size_along
 from mlferry.converters.graph import Node
 from mlferry.converters.lowering import Lowering
-from mlferry.converters.operands import extent, ints, shaped
+from mlferry.converters.operands import array_of, extent, ints, shaped
+from mlferry.converters.projection import projected
 from mlferry.converters.resizing import Sampling, along, resize
-from mlferry.converters.tensorflow.ops.registry import joint, op
+from mlferry.converters.tensorflow.ops.registry import joint, op, source
 from mlferry.converters.values import CHANNELS_FIRST, SOURCE, Blob
 from mlferry.errors import ConversionError
 
+Weights = NDArray[np.float64]
+Kernel = Callable[[Weights], Weights]
 _STEPS = 1024
 _MODES = {
     "ResizeBilinear": "linear",
@@ -79,6 +84,102 @@ def _areas(before: int, after: int, scale: float) -> NDArray[np.float32]:
     return made.astype(np.float32)
 
 
+def _lanczos(radius: int) -> Kernel:
+    return lambda x: np.where(x <= radius, np.sinc(x) * np.sinc(x / radius), 0.0)
+
+
+def _keys(x: Weights) -> Weights:
+    near, far = (1.5 * x - 2.5) * x * x + 1, ((-0.5 * x + 2.5) * x - 4) * x + 2
+    return np.where(x < 1, near, np.where(x < 2, far, 0.0))
+
+
+def _mitchell(x: Weights) -> Weights:
+    near = (7 / 6 * x - 2) * x * x + 8 / 9
+    far = ((-7 / 18 * x + 2) * x - 10 / 3) * x + 16 / 9
+    return np.where(x < 1, near, np.where(x < 2, far, 0.0))
+
+
+# Of distances in pixels, and as far as they reach.
+_KERNELS: dict[str, tuple[Kernel, float]] = {
+    "lanczos1": (_lanczos(1), 1.0),
+    "lanczos3": (_lanczos(3), 3.0),
+    "lanczos5": (_lanczos(5), 5.0),
+    "gaussian": (lambda x: np.where(x <= 1.5, np.exp(-2 * x * x), 0.0), 1.5),
+    "box": (lambda x: np.where(x < 0.5, 1.0, np.where(x == 0.5, 0.5, 0.0)), 1.0),
+    "triangle": (lambda x: np.maximum(1 - x, 0.0), 1.0),
+    "keyscubic": (_keys, 2.0),
+    "mitchellcubic": (_mitchell, 2.0),
+}
+
+
+@op("ScaleAndTranslate", constants=(1, 2, 3), layouts=(CHANNELS_FIRST,))
+def scale_and_translate(
+    context: Lowering, node: Node, x: Blob, size: Any, scale: Any, translation: Any
+) -> Blob:
+    """What `tf.image.resize(antialias=True)` makes, too: a matrix an axis."""
+    name = node.attrs.get("kernel_type", "lanczos3")
+    if name not in _KERNELS:
+        raise ConversionError(f"kernel_type={name!r}: one of {', '.join(_KERNELS)}")
+    antialias = bool(node.attrs.get("antialias", True))
+    told = zip(ints(size), np.ravel(scale), np.ravel(translation), strict=True)
+    for axis, (after, factor, shift) in enumerate(told, 2):
+        if factor <= 0:
+            raise ConversionError(f"scale={list(np.ravel(scale))}: it must be above 0")
+        weights = _spans(extent(x, axis), after, factor, shift, _KERNELS[name], antialias)
+        x = along(context, x, axis, weights)
+    return x
+
+
+def _spans(
+    before: int,
+    after: int,
+    scale: np.float32,
+    shift: np.float32,
+    kernel: tuple[Kernel, float],
+    antialias: bool,
+) -> NDArray[np.float32]:
+    """[after, before]: no weight where a sample lies outside the image; others sum up to 1."""
+    one = np.float32(1)
+    step = one / np.float32(scale)
+    weigh, reach = kernel
+    stretch = max(step, one) if antialias else one
+    samples = (np.arange(after, dtype=np.float32) + np.float32(0.5)) * step - step * shift
+    pixels = np.arange(before, dtype=np.float32)
+    first = np.clip(np.ceil(samples - reach * stretch - np.float32(0.5)), 0, before - 1)
+    last = np.clip(np.floor(samples + reach * stretch - np.float32(0.5)), 0, before - 1)
+    gap = np.abs(pixels + np.float32(0.5) - samples[:, None]) / stretch
+    made = np.where(
+        (pixels >= first[:, None]) & (pixels <= last[:, None]), weigh(gap.astype(np.float64)), 0.0
+    )
+    made[(samples < 0) | (samples > before)] = 0
+    total = made.sum(axis=1, keepdims=True)
+    found = np.abs(total) >= _SMALLEST_SUM
+    weights = np.divide(made, total, out=np.zeros_like(made), where=found)
+    rounded: NDArray[np.float32] = weights.astype(np.float32)
+    return rounded
+
+
+_SMALLEST_SUM = 1000 * float(np.finfo(np.float32).tiny)
+
+
+@op("ImageProjectiveTransformV2", "ImageProjectiveTransformV3", raw=True)
+def image_projective_transform(
+    context: Lowering, node: Node, x: Any, transform: Any, size: Any, fill: Any = None
+) -> Blob:
+    """By one transform that is known."""
+    height, width = ints(array_of(node, 2, size))
+    value = 0.0 if fill is None else float(array_of(node, 3, fill))
+    return projected(
+        context,
+        source(context, x),
+        array_of(node, 1, transform),
+        (height, width),
+        str(node.attrs.get("interpolation", "NEAREST")).lower(),
+        str(node.attrs.get("fill_mode", "CONSTANT")).lower(),
+        value,
+    )
+
+
 @op("CropAndResize", constants=(3,), layouts=(SOURCE,))
 def crop_and_resize(
     context: Lowering, node: Node, x: Blob, boxes: Blob, which: Blob, size: Any
@@ -97,8 +198,10 @@ def crop_and_resize(
     top, left, bottom, right = context.outputs(
         4, "splitND", boxes, layout=SOURCE, axis=-1, numSplits=4
     )
-    down, rows_inside = _samples(context, top, bottom, height, extent(x, 1), method)
-    across, columns_inside = _samples(context, left, right, width, extent(x, 2), method)
+    down, rows_inside = _samples(context, top, bottom, height, size_along(context, x, 1), method)
+    across, columns_inside = _samples(
+        context, left, right, width, size_along(context, x, 2), method
+    )
     rows = context.layer("batchedMatmul", context.expand(down, 1), chosen, layout=SOURCE)
     made = context.layer(
         "batchedMatmul", rows, context.expand(across, 1), layout=SOURCE, transposeB=True
@@ -116,36 +219,33 @@ def crop_and_resize(
 
 
 def _samples(
-    context: Lowering, start: Blob, end: Blob, count: int, size: int, method: str
+    context: Lowering, start: Blob, end: Blob, count: int, size: Number, method: str
 ) -> tuple[Blob, Blob]:
     """[boxes, count, size] weights of pixels, and which of [boxes, count] lie inside."""
+    last = (size - 1.0).blob
     if count > 1:
-        first = context.layer("activation", start, layout=SOURCE, linear={"alpha": float(size - 1)})
+        first = joint(context, "multiplyBroadcastable", start, last)
         span = context.layer("subtractBroadcastable", end, start, layout=SOURCE)
-        step = context.layer(
-            "activation", span, layout=SOURCE, linear={"alpha": (size - 1) / (count - 1)}
-        )
+        step = joint(context, "multiplyBroadcastable", span, ((size - 1.0) / (count - 1)).blob)
         moved = joint(
             context, "multiplyBroadcastable", step, context.constant(np.arange(count)[None])
         )
         places = joint(context, "addBroadcastable", first, moved)
     else:
         both = context.layer("addBroadcastable", start, end, layout=SOURCE)
-        places = context.layer(
-            "activation", both, layout=SOURCE, linear={"alpha": 0.5 * (size - 1)}
-        )
+        places = joint(context, "multiplyBroadcastable", both, ((size - 1.0) * 0.5).blob)
     inside = joint(
         context,
         "logicalAnd",
         context.layer("greaterEqual", places, layout=SOURCE, alpha=0.0),
-        context.layer("lessEqual", places, layout=SOURCE, alpha=float(size - 1)),
+        joint(context, "lessEqual", places, last),
     )
     if method == "nearest":
         half_up = context.layer(
             "activation", places, layout=SOURCE, linear={"alpha": 1.0, "beta": 0.5}
         )
         places = context.layer("floor", half_up, layout=SOURCE)
-    pixels = context.constant(np.arange(size)[None, None])
+    pixels = numbers(size).blob
     gap = joint(context, "subtractBroadcastable", context.expand(places, -1), pixels)
     distance = context.layer("unary", gap, layout=SOURCE, type="ABS")
     hat = context.layer("activation", distance, layout=SOURCE, linear={"alpha": -1.0, "beta": 1.0})

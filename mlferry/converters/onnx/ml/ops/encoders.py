@@ -60,7 +60,7 @@ def _typed(cells: Sequence[Cell], kind: str) -> Sequence[Cell]:
 # ---- maps ------------------------------------------------------------------------------
 
 _VERSION_1 = 1
-_KEYS = {"keys_strings": "string", "keys_int64s": "int64"}
+_KEYS = {"keys_strings": "string", "keys_int64s": "int64", "keys_floats": "float"}
 _VALUES = {
     "values_strings": ("string", "default_string", "_Unused"),
     "values_int64s": ("int64", "default_int64", -1),
@@ -69,7 +69,7 @@ _VALUES = {
 
 
 @op("LabelEncoder")
-def label_encoder(flow: Flow, node: Node, x: Held) -> Row | Cell | Parts:
+def label_encoder(flow: Flow, node: Node, x: Held) -> Held:
     """A value for each key, another for all that is no key."""
     if "classes_strings" in node.attrs:
         texts = list(node.attrs["classes_strings"])
@@ -90,7 +90,8 @@ def label_encoder(flow: Flow, node: Node, x: Held) -> Row | Cell | Parts:
     table = dict(zip(keys, values, strict=True))
     default = _default(node, value_kind)
     kinds = {"string": str, "int64": int, "float": float}
-    assert key_kind in kinds
+    if key_kind == "float":
+        return _of_floats(flow, node, x, keys, values, kinds[value_kind](default))
     return _mapped(flow, node, x, table, kinds[value_kind](default))
 
 
@@ -116,7 +117,7 @@ def _listed(node: Node, what: str, names: Mapping[str, str]) -> tuple[list[Any],
         if kind in names.values():
             texts = [v.decode() if isinstance(v, bytes) else str(v) for v in array]
             return texts if kind == "string" else array.tolist(), kind
-    raise ConversionError(f"it has no {' or '.join(names)}: Core ML maps texts and integers")
+    raise ConversionError(f"it has no {' or '.join(names)}: ONNX has no others")
 
 
 def _default(node: Node, kind: str) -> Any:
@@ -164,6 +165,48 @@ def _mapped(
     shape = x.shape if isinstance(x, Cell | Parts | Row) else (1, len(cells))
     return joined(parts, shape)
 
+
+def _of_floats(
+    flow: Flow, node: Node, x: Held, keys: Sequence[float], values: Sequence[Any], default: Any
+) -> Held:
+    """The place of the key that a float is equal to, by a network; NaN is equal to NaN here.
+
+    Raises:
+        ConversionError: two keys are one in float32, or a value is not finite or too large.
+    """
+    rounded = np.array(keys, np.float32)
+    _check_once([str(key) for key in rounded.tolist()])
+    row = flow.row(x)
+    wide = (*row.shape, len(keys))
+    given = flow.plain("Reshape", [row, np.array((*row.shape, 1))], (*row.shape, 1))
+    same = flow.plain("Equal", [given, rounded], wide, "bool")
+    if np.isnan(rounded).any():
+        missing = flow.plain("IsNaN", [given], (*row.shape, 1), "bool")
+        lost = flow.plain("And", [missing, np.isnan(rounded)], wide, "bool")
+        same = flow.plain("Or", [same, lost], wide, "bool")
+    found = flow.plain("Cast", [same], wide, to=1)
+    numbers = np.arange(len(keys)) if isinstance(default, str) else np.array(values)
+    other = float(len(keys)) if isinstance(default, str) else default
+    if not np.isfinite([*numbers, other]).all():
+        raise ConversionError("its values are not finite")
+    if isinstance(default, int) and max(map(abs, [*values, default])) >= _EXACT:
+        raise ConversionError("its values are integers above 2**24, which float32 cannot hold")
+    column = numbers.astype(np.float32)[:, None]
+    picked = flow.plain("MatMul", [found, column], given.shape)
+    known = flow.plain("ReduceMax", [found], given.shape, axes=[-1], keepdims=1)
+    unknown = flow.plain("Sub", [np.ones(1, np.float32), known], given.shape)
+    rest = flow.plain("Mul", [unknown, np.array([other], np.float32)], given.shape)
+    both = flow.plain("Add", [picked, rest], given.shape)
+    made = flow.plain("Reshape", [both, np.array(row.shape)], row.shape)
+    if isinstance(default, float):
+        return made
+    whole = flow.row(flow.plain("Cast", [made], row.shape, "int64", to=7))
+    if isinstance(default, int):
+        return whole
+    return _mapped(flow, node, whole, dict(enumerate(values)), default)
+
+
+_EXACT = 2**24
 
 _Step = Callable[[Flow, Cell, Mapping[Any, Any], Any, str], Row | Cell]
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -259,25 +260,100 @@ def _regressor(
     aggregate: str,
     transform: str,
 ) -> Held:
-    if aggregate not in ("SUM", "AVERAGE"):
-        raise ConversionError(f"aggregate_function={aggregate!r}: Core ML's trees are added")
+    if aggregate not in ("SUM", "AVERAGE", "MIN", "MAX"):
+        raise ConversionError(f"aggregate_function={aggregate!r}: it is SUM, AVERAGE, MIN or MAX")
     if size < 1 or len(base) not in (0, size):
         raise ConversionError(f"{len(base)} base_values for {size} targets")
     _check_targets(forest, size)
+    if aggregate in ("MIN", "MAX"):
+        made = _extreme(flow, node, row, forest, size, base, aggregate)
+        return _transformed(flow, made, node, size, transform)
     scale = 1 / forest.trees if aggregate == "AVERAGE" else 1.0
     message = pp.TreeEnsembleRegressor(treeEnsemble=forest.message(size, base, scale))
     name = f"{node.name}_value"
-    if size == 1:
+    if size == 1 and transform != "PROBIT":
         no_transform(node)
         return flow.to_cell("treeEnsembleRegressor", message, row, name, "double")
-    if transform not in ("NONE", "SOFTMAX", "LOGISTIC"):
-        raise ConversionError(f"post_transform={transform!r}: Core ML has nothing like it")
     made = flow.to_row("treeEnsembleRegressor", message, row, name, size)
+    return _transformed(flow, made, node, size, transform)
+
+
+def _transformed(flow: Flow, made: Held, node: Node, size: int, transform: str) -> Held:
+    """What `post_transform` makes of the sums, [1, size]."""
+    if transform == "PROBIT":
+        return _probit(flow, made)
+    if size == 1:
+        no_transform(node)
     if transform == "NONE":
         return made
     if transform == "SOFTMAX":
-        return flow.plain("Softmax", [made], made.shape, axis=1)
-    return flow.plain("Sigmoid", [made], made.shape)
+        return flow.plain("Softmax", [made], (1, size), axis=1)
+    if transform == "LOGISTIC":
+        return flow.plain("Sigmoid", [made], (1, size))
+    raise ConversionError(f"post_transform={transform!r}: Core ML has nothing like it")
+
+
+def _extreme(
+    flow: Flow,
+    node: Node,
+    row: Row,
+    forest: Forest,
+    size: int,
+    base: Sequence[float],
+    aggregate: str,
+) -> Held:
+    """The least or the largest of what trees add: a score for each tree and target, and a network.
+
+    Raises:
+        ConversionError: a leaf adds nothing to a target: it is no candidate in its tree.
+    """
+    for adds in forest.leaves.values():
+        if {target for target, _ in adds} != set(range(size)):
+            raise ConversionError(
+                f"a leaf does not add to each of {size} targets: with {aggregate}, runtimes do not "
+                "agree on what that means"
+            )
+    ranks = {tree: rank for rank, tree in enumerate(dict.fromkeys(t for t, _ in forest.order))}
+    apart = Forest(forest.branches, {}, forest.order, forest.trees)
+    for (tree, leaf), adds in forest.leaves.items():
+        apart.leaves[tree, leaf] = [(ranks[tree] * size + target, v) for target, v in adds]
+    count = len(ranks) * size
+    limits.check("weights", _NODE_BYTES * count, "the scores of its trees take bytes:")
+    message = pp.TreeEnsembleRegressor(treeEnsemble=apart.message(count, ()))
+    name = f"{node.name}_value"
+    shape = (1, len(ranks), size)
+    if count == 1:
+        cell = flow.to_cell("treeEnsembleRegressor", message, row, name, "double")
+        scores: Held = flow.plain("Reshape", [cell, np.array(shape)], shape)
+    else:
+        scores = flow.to_row("treeEnsembleRegressor", message, row, name, count, shape=shape)
+    kind = "ReduceMin" if aggregate == "MIN" else "ReduceMax"
+    made: Held = flow.plain(kind, [scores], (1, size), axes=[1], keepdims=0)
+    if base:
+        made = flow.plain("Add", [made, np.array([base], np.float32)], (1, size))
+    return made
+
+
+def _probit(flow: Flow, x: Held) -> Held:
+    """The quantile of the normal distribution, as onnxruntime approximates it.
+
+    That is S. Winitzki's inverse of the error function, with a = 0.147 and pi = 3.14159.
+    """
+
+    def number(value: float) -> np.ndarray[Any, Any]:
+        return np.array([[value]], np.float32)
+
+    def binary(op: str, left: Held, right: Any) -> Held:
+        return flow.plain(op, [left, right], None)
+
+    centred = binary("Sub", binary("Mul", x, number(2.0)), number(1.0))
+    square = binary("Mul", centred, centred)
+    log = flow.plain("Log", [binary("Add", flow.plain("Neg", [square], None), number(1.0))], None)
+    half = binary("Add", binary("Mul", log, number(0.5)), number(2 / (3.14159 * 0.147)))
+    inner = binary("Sub", binary("Mul", half, half), binary("Mul", log, number(1 / 0.147)))
+    size = flow.plain("Sqrt", [binary("Sub", flow.plain("Sqrt", [inner], None), half)], None)
+    made = binary("Mul", flow.plain("Sign", [centred], None), size)
+    return binary("Mul", made, number(1.41421356))
 
 
 @op("TreeEnsemble")
@@ -297,24 +373,79 @@ def tree_ensemble(flow: Flow, node: Node, x: Held) -> Held:
     weights = [float(v) for v in np.asarray(node.attrs.get("leaf_weights", ())).ravel()]
     if len(targets) != len(weights):
         raise ConversionError("its leaf_* attributes are of several lengths")
-    node.attrs.get("membership_values")
+    sets = _members(node, modes)
     roots = [int(v) for v in node.attrs.get("tree_roots", ())]
     forest = Forest(trees=len(roots))
     for tree, root in enumerate(roots):
-        _grow(forest, tree, root, columns, modes, splits, missing, targets, weights, row)
+        _check_tree(tree, root, columns, len(modes), len(targets))
+        _grow(forest, tree, root, columns, modes, splits, missing, targets, weights, sets, row)
     number = int(node.attrs.get("aggregate_function", 1))
     transform = int(node.attrs.get("post_transform", 0))
     if number not in range(4) or transform not in range(5):
         raise ConversionError(f"aggregate_function={number}, post_transform={transform}")
     size = int(node.attrs.get("n_targets", 1))
     told = ("NONE", "SOFTMAX", "LOGISTIC", "SOFTMAX_ZERO", "PROBIT")[transform]
-    if told != "NONE":
+    if told not in ("NONE", "PROBIT"):
         raise ConversionError(
             f"post_transform={transform} is {told} in ONNX, and onnxruntime counts otherwise: "
             "write 0 and a node of its own behind it"
         )
     aggregate = ("AVERAGE", "SUM", "MIN", "MAX")[number]
     return _regressor(flow, node, row, forest, size, (), aggregate, told)
+
+
+_MEMBER = _NUMBERED.index("BRANCH_MEMBER")
+
+
+def _members(node: Node, modes: Sequence[int]) -> dict[int, list[float]]:
+    """The values of each node that tests membership; they stand in a row, with NaN between them."""
+    values = [float(v) for v in np.asarray(node.attrs.get("membership_values", ())).ravel()]
+    sets: list[list[float]] = [[]]
+    for value in values:
+        if math.isnan(value):
+            sets.append([])
+        else:
+            sets[-1].append(value)
+    if sets[-1] == []:
+        sets.pop()
+    places = [place for place, mode in enumerate(modes) if mode == _MEMBER]
+    if len(places) != len(sets) or [] in sets:
+        raise ConversionError(
+            f"{len(sets)} sets of membership_values for {len(places)} nodes of BRANCH_MEMBER"
+        )
+    return dict(zip(places, sets, strict=True))
+
+
+def _check_tree(
+    tree: int, root: int, columns: Mapping[str, list[int]], nodes: int, leaves: int
+) -> None:
+    """Refuse what is no tree: a node that is reached on two ways, or on a way through itself.
+
+    Raises:
+        ConversionError: it is none.
+    """
+    seen: set[int] = set()
+    stack = [(root, False)]
+    while stack:
+        place, is_leaf = stack.pop()
+        if not 0 <= place < (leaves if is_leaf else nodes):
+            raise ConversionError(f"tree {tree} leads to {'leaf' if is_leaf else 'node'} {place}")
+        if is_leaf:
+            continue
+        if place in seen:
+            raise ConversionError(
+                f"node {place} of tree {tree} is reached on two ways; Core ML has trees only"
+            )
+        seen.add(place)
+        stack += _children(columns, place)
+
+
+def _children(columns: Mapping[str, list[int]], place: int) -> list[tuple[int, bool]]:
+    """The nodes that a branch leads to, that of true first, and whether they are leaves."""
+    return [
+        (columns[f"{side}nodeids"][place], bool(columns[f"{side}leafs"][place]))
+        for side in ("true", "false")
+    ]
 
 
 def _grow(
@@ -327,41 +458,41 @@ def _grow(
     missing: list[int],
     targets: list[int],
     weights: list[float],
+    sets: Mapping[int, list[float]],
     row: Row,
 ) -> None:
-    """Add a tree; its nodes are numbered in the order in which they are found."""
-    seen: set[int] = set()
-    stack, number = [(root, False, 0)], 0
+    """Add a tree; its nodes are numbered in the order in which they are found.
+
+    A test of membership becomes one of equality for each value, with a copy of what it leads to.
+    """
+    stack: list[tuple[int, bool, int, int]] = [(root, False, 0, 0)]
+    number = 0
     while stack:
-        place, is_leaf, name = stack.pop()
-        if not 0 <= place < len(targets if is_leaf else modes):
-            raise ConversionError(f"tree {tree} leads to {'leaf' if is_leaf else 'node'} {place}")
+        place, is_leaf, name, member = stack.pop()
         forest.order.append((tree, name))
         limits.check("weights", _NODE_BYTES * len(forest.order), "its trees take bytes:")
         if is_leaf:
             forest.leaves[tree, name] = [(targets[place], weights[place])]
             continue
-        if place in seen:
-            raise ConversionError(
-                f"node {place} of tree {tree} is reached on two ways; Core ML has trees only"
-            )
-        seen.add(place)
         if not 0 <= modes[place] < len(_NUMBERED):
             raise ConversionError(f"a node of mode {modes[place]}")
         true, false = (tree, number + 1), (tree, number + 2)
         number += 2
+        members = sets.get(place)
         forest.branches[tree, name] = _branch(
-            _NUMBERED[modes[place]],
+            "BRANCH_EQ" if members else _NUMBERED[modes[place]],
             columns["featureids"][place],
-            splits[place],
+            members[member] if members else splits[place],
             true,
             false,
             bool(missing[place]),
             row,
         )
-        for (_, child), side in ((false, "false"), (true, "true")):
-            leaf = bool(columns[f"{side}leafs"][place])
-            stack.append((columns[f"{side}nodeids"][place], leaf, child))
+        then, otherwise = ((*child, 0) for child in _children(columns, place))
+        if members and member + 1 < len(members):
+            otherwise = (place, False, member + 1)
+        for (_, name_of), (child, leaf, next_member) in ((false, otherwise), (true, then)):
+            stack.append((child, leaf, name_of, next_member))
 
 
 # ---- classification --------------------------------------------------------------------

@@ -1,0 +1,88 @@
+"""`keras.ops` of Fourier transforms; a complex value is a pair of blobs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlferry.converters import fourier
+from mlferry.converters.graph import Node
+from mlferry.converters.keras.ops.functions import function
+from mlferry.converters.keras.ops.signals import window_of
+from mlferry.converters.lowering import Lowering
+from mlferry.converters.operands import known
+from mlferry.converters.slices import padded, sliced
+from mlferry.converters.values import Blob
+from mlferry.errors import ConversionError
+
+
+@function("RFFT")
+def rfft(context: Lowering, node: Node, x: Blob, fft_length: Any = None) -> fourier.Pair:
+    return fourier.rfft(context, x, fft_length)
+
+
+@function("IRFFT")
+def irfft(context: Lowering, node: Node, x: Any, fft_length: Any = None) -> Blob:
+    return fourier.irfft(context, tuple(x), fft_length)
+
+
+def _window(given: Any, length: int, size: int) -> NDArray[np.float64]:
+    """Of `length` samples in the middle of `size`; none is of ones, as long as the transform.
+
+    Raises:
+        ConversionError: it has another length.
+    """
+    if given is None:
+        return np.ones(size)
+    values = np.asarray(window_of(given, length) if isinstance(given, str) else given, np.float64)
+    if values.shape != (length,) or length > size:
+        raise ConversionError(
+            f"a window of shape {values.shape} for frames of {length} and transforms of {size}"
+        )
+    before = (size - length) // 2
+    return np.pad(values, (before, size - length - before))
+
+
+@function("STFT")
+def stft(
+    context: Lowering,
+    node: Node,
+    x: Blob,
+    sequence_length: int,
+    sequence_stride: int,
+    fft_length: int,
+    window: Any = None,
+    center: bool = True,
+) -> fourier.Pair:
+    if center:
+        half = fft_length // 2
+        amounts = [0] * (x.rank - 1) + [half]
+        x = padded(context, x, amounts * 2, "reflect", 0.0)
+    frame = _window(window, sequence_length, fft_length)
+    return fourier.stft(context, x, frame, sequence_stride, fft_length)
+
+
+@function("ISTFT")
+def istft(
+    context: Lowering,
+    node: Node,
+    x: Any,
+    sequence_length: int,
+    sequence_stride: int,
+    fft_length: int,
+    length: Any = None,
+    window: Any = None,
+    center: bool = True,
+) -> Blob:
+    frame = _window(window, sequence_length, fft_length)
+    if window is not None:
+        frame = fourier.inverse_window(frame, sequence_stride)
+    made = fourier.istft(context, tuple(x), frame, sequence_stride, fft_length)
+    samples = known(made)[-1]
+    start = fft_length // 2 if center else 0
+    end = samples - start
+    if length is not None:
+        end = min(samples, start + length)
+    return sliced(context, made, [start], [end], [made.rank - 1], None)

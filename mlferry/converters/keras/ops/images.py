@@ -1,0 +1,95 @@
+"""`keras.ops.image`: colors, parts and transforms."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from mlferry.converters.graph import Node
+from mlferry.converters.keras.ops.functions import function, is_integer
+from mlferry.converters.lowering import Lowering
+from mlferry.converters.operands import truncated
+from mlferry.converters.projection import projected
+from mlferry.converters.slices import sliced
+from mlferry.converters.values import SOURCE, UNFLATTENED, Blob
+from mlferry.errors import ConversionError
+
+_LUMA = (0.2989, 0.5870, 0.1140)
+
+
+def _is_first(data_format: Any) -> bool:
+    return bool(data_format == "channels_first")
+
+
+@function("RGBToGrayscale", layouts=UNFLATTENED)
+def rgb_to_grayscale(context: Lowering, node: Node, images: Blob, data_format: Any = None) -> Blob:
+    """The weighted sum of red, green and blue; what is gray stays."""
+    axis = images.axis(-3 if _is_first(data_format) else -1)
+    if images.known[axis] == 1:
+        return images
+    shape = [1] * images.rank
+    shape[axis] = 3
+    weights = context.constant(np.reshape(_LUMA, shape), layout=images.layout)
+    layout = images.layout
+    parts = context.layer("multiplyBroadcastable", images, weights, layout=layout)
+    made = context.layer("reduceSum", parts, layout=layout, axes=(axis,), keepDims=True)
+    return truncated(context, made) if is_integer(node) else made
+
+
+@function("CropImages")
+def crop_images(
+    context: Lowering,
+    node: Node,
+    images: Blob,
+    top_cropping: Any = None,
+    left_cropping: Any = None,
+    bottom_cropping: Any = None,
+    right_cropping: Any = None,
+    target_height: Any = None,
+    target_width: Any = None,
+    data_format: Any = None,
+) -> Blob:
+    """Two of each three are given: what is cut off at the front, at the end, and what is left."""
+    axes = (-2, -1) if _is_first(data_format) else (-3, -2)
+    starts, ends = [], []
+    for before, behind, target in (
+        (top_cropping, bottom_cropping, target_height),
+        (left_cropping, right_cropping, target_width),
+    ):
+        starts.append(-(target + behind) if before is None else before)
+        ends.append((-behind or None) if behind is not None else before + target)
+    return sliced(context, images, starts, ends, [images.rank + axis for axis in axes], None)
+
+
+@function("AffineTransform")
+def affine_transform(
+    context: Lowering,
+    node: Node,
+    images: Blob,
+    transform: Any,
+    interpolation: str = "bilinear",
+    fill_mode: str = "constant",
+    fill_value: Any = 0,
+    data_format: Any = None,
+) -> Blob:
+    if isinstance(transform, Blob):
+        raise ConversionError("a transform that the model computes: a constant can be converted")
+    single, first = images.rank == 3, _is_first(data_format)
+    x = context.expand(images, 0) if single else images
+    x = context.layer("transpose", x, layout=SOURCE, axes=(0, 2, 3, 1)) if first else x
+    size = x.known[1:3]
+    if size[0] is None or size[1] is None:
+        raise ConversionError("a transform of images of a flexible size")
+    made = projected(
+        context,
+        x,
+        transform,
+        (size[0], size[1]),
+        interpolation,
+        fill_mode,
+        float(fill_value),
+    )
+    made = truncated(context, made) if is_integer(node) else made
+    made = context.layer("transpose", made, layout=SOURCE, axes=(0, 3, 1, 2)) if first else made
+    return context.layer("squeeze", made, layout=SOURCE, axes=(0,)) if single else made

@@ -1,0 +1,122 @@
+"""`keras.ops` that order values: places, quantiles, and places among sorted bounds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from mlferry.converters.graph import Node
+from mlferry.converters.keras.ops.functions import function, operands
+from mlferry.converters.lowering import Lowering
+from mlferry.converters.operands import affine, extent, known, positive
+from mlferry.converters.values import SCALAR, SOURCE, Blob
+from mlferry.errors import ConversionError
+from mlferry.numerics.shapes import product
+
+
+def _flat(context: Lowering, x: Blob) -> Blob:
+    return context.reshape(x, (product(known(x)),), layout=SOURCE)
+
+
+@function("Argsort")
+def argsort(context: Lowering, node: Node, x: Blob, axis: Any = None) -> Blob:
+    """Of equal values, the first comes first; without an axis, of all values in a row."""
+    if axis is None:
+        return context.layer("argSort", _flat(context, x), axis=0)
+    return context.layer("argSort", x, axis=positive(int(axis), x.rank))
+
+
+@function("Median")
+def median(context: Lowering, node: Node, x: Blob, axis: Any = None, keepdims: Any = False) -> Blob:
+    made: Blob = quantile(context, node, x, 0.5, axis, keepdims=keepdims)
+    return made
+
+
+@function("Quantile")
+def quantile(
+    context: Lowering,
+    node: Node,
+    x: Blob,
+    q: Any,
+    axis: Any = None,
+    method: str = "linear",
+    keepdims: Any = False,
+) -> Blob:
+    """Between the two nearest of the sorted values; NaN where one of the values is."""
+    if isinstance(q, Blob) or np.ndim(q) > 1:
+        raise ConversionError("quantiles that the model computes: numbers can be converted")
+    if method != "linear":
+        raise ConversionError(f"method={method!r}: 'linear' can be converted")
+    axes = range(x.rank) if axis is None else axis if isinstance(axis, Sequence) else [axis]
+    gone = sorted(positive(int(a), x.rank) for a in axes)
+    rest = [a for a in range(x.rank) if a not in gone]
+    count = product(extent(x, a) for a in gone)
+    if count is None:
+        raise ConversionError("quantiles along a flexible axis")
+    turned = context.layer("transpose", x, axes=(*rest, *gone))
+    flat = context.reshape(turned, (*(x.known[a] for a in rest), count))
+    place = len(rest)
+    values = context.outputs(2, "topK", flat, axis=place, K=count, useBottomK=True)[0]
+    exact = (count - 1) * np.atleast_1d(np.asarray(q, np.float64))
+    if exact.min() < 0 or exact.max() > count - 1:
+        raise ConversionError(f"q={q!r}: quantiles lie between 0 and 1")
+    lower = np.maximum(np.ceil(exact) - 1, 0)
+    upper = np.minimum(lower + 1, count - 1)
+    share = upper - exact
+    parts = []
+    for places, weight in ((upper, 1 - share), (lower, share)):
+        found = context.layer("gather", values, context.constant(places), axis=place)
+        parts.append(context.layer("multiplyBroadcastable", found, context.constant(weight)))
+    made = context.layer("addBroadcastable", *parts)
+    made = context.layer("addBroadcastable", made, _lost(context, flat, place))
+    if keepdims:
+        made = context.layer("expandDims", made, axes=tuple(gone))
+    if np.ndim(q):
+        order = (made.rank - 1, *range(made.rank - 1))
+        return context.layer("transpose", made, axes=order) if made.rank > 1 else made
+    if made.rank == 1:
+        return Blob(made.name, made.shape, SCALAR, made.hidden_by)
+    return context.layer("squeeze", made, axes=(made.rank - 1,))
+
+
+def _lost(context: Lowering, x: Blob, axis: int) -> Blob:
+    """NaN where a value along an axis is NaN, elsewhere 0; the axis stays."""
+    missing = context.layer("notEqual", x, x)
+    kept = context.layer("whereBroadcastable", missing, x, context.constant([0.0]))
+    return context.layer("reduceSum", kept, axes=(axis,), keepDims=True)
+
+
+@function("Digitize")
+def digitize(context: Lowering, node: Node, x: Blob, bins: Any) -> Blob:
+    """How many bounds are not above a value; NaN is above all."""
+    if isinstance(bins, Blob):
+        raise ConversionError("bins that the model computes: a constant can be converted")
+    bounds = np.asarray(bins, np.float32)
+    if bounds.ndim != 1 or not bounds.size or (np.diff(bounds) < 0).any():
+        raise ConversionError("bins that do not rise: Keras needs them sorted")
+    return _not_above(context, context.constant(bounds), x, len(bounds))
+
+
+def _not_above(context: Lowering, bounds: Blob, x: Blob, count: int) -> Blob:
+    """How many of [count] bounds are not above each value."""
+    above = context.layer("lessThan", context.expand(x, x.rank), bounds)
+    number = context.layer("reduceSum", above, axes=(x.rank,), keepDims=False)
+    return affine(context, number, -1.0, float(count))
+
+
+@function("SearchSorted")
+def search_sorted(
+    context: Lowering, node: Node, sorted_sequence: Any, values: Any, side: str = "left"
+) -> Blob:
+    """How many of the sequence lie before a value; on the right, equal ones do, too."""
+    bounds, x = operands(context, sorted_sequence, values)
+    if bounds.rank != 1:
+        raise ConversionError(f"a sequence of {bounds.rank} axes: one of one axis can be converted")
+    if side not in ("left", "right"):
+        raise ConversionError(f"side={side!r}: left or right")
+    if side == "right":
+        return _not_above(context, bounds, x, extent(bounds, 0))
+    below = context.layer("lessThan", bounds, context.expand(x, x.rank))
+    return context.layer("reduceSum", below, axes=(x.rank,), keepDims=False)

@@ -1,0 +1,65 @@
+"""`keras.ops` that put values in the place of others."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from mlferry.converters.graph import Node
+from mlferry.converters.keras.ops.functions import function, operands
+from mlferry.converters.lowering import Lowering
+from mlferry.converters.operands import extent, known
+from mlferry.converters.slices import sliced
+from mlferry.converters.values import Blob
+from mlferry.errors import ConversionError
+
+_REDUCTIONS = {
+    None: "SCATTER_UPDATE", "add": "SCATTER_ADD", "mul": "SCATTER_MUL", "max": "SCATTER_MAX",
+    "min": "SCATTER_MIN",
+}  # fmt: skip
+
+
+@function("SliceUpdate")
+def slice_update(
+    context: Lowering, node: Node, inputs: Any, start_indices: Any, updates: Any
+) -> Blob:
+    """By joining what is before and behind the part along each axis; starts are cut to fit."""
+    x, part = operands(context, inputs, updates)
+    starts = start_indices if isinstance(start_indices, list | tuple) else [start_indices]
+    if any(isinstance(start, Blob) for start in starts):
+        raise ConversionError("start_indices that the model computes: constants can be converted")
+    return _put(context, x, part, [int(n) for n in np.asarray(start_indices).ravel()], 0)
+
+
+def _put(context: Lowering, x: Blob, part: Blob, starts: list[int], axis: int) -> Blob:
+    while axis < x.rank and x.known[axis] == part.known[axis]:
+        axis += 1
+    if axis == x.rank:
+        return part
+    size, count = extent(x, axis), extent(part, axis)
+    start = min(max(starts[axis], 0), size - count)
+    bounds = [(0, start), (start, start + count), (start + count, size)]
+    before, inner, behind = (
+        sliced(context, x, [a], [b], [axis], None) if a < b else None for a, b in bounds
+    )
+    assert inner is not None
+    made = _put(context, inner, part, starts, axis + 1)
+    pieces = [piece for piece in (before, made, behind) if piece is not None]
+    return context.layer("concatND", *pieces, axis=axis)
+
+
+@function("ScatterUpdate")
+def scatter_update(
+    context: Lowering, node: Node, inputs: Any, indices: Any, updates: Any, reduction: Any = None
+) -> Blob:
+    """Values at the places whose leading coordinates the rows of `indices` have."""
+    if reduction not in _REDUCTIONS:
+        raise ConversionError(f"reduction={reduction!r}: one of add, mul, max, min, or none")
+    if not isinstance(indices, Blob):
+        places = np.asarray(indices)
+        limits = known(inputs)[: places.shape[-1]] if isinstance(inputs, Blob) else inputs.shape
+        if (places < 0).any() or (places >= np.asarray(limits[: places.shape[-1]])).any():
+            raise ConversionError(f"indices beyond the shape {tuple(limits)}")
+    x, where, what = operands(context, inputs, indices, updates)
+    return context.layer("scatterND", x, where, what, mode=_REDUCTIONS[reduction])

@@ -1,0 +1,159 @@
+"""Special functions, value by value, as polynomials and Lanczos' sums in float32.
+
+Core ML has no layer for them. The inverse of the error function is M. Giles' ("Approximating the
+erfinv function", 2010); the logarithm of the gamma function and its derivative are those of XLA:
+Lanczos' sum for g = 7, and reflection below 1/2.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from mlferry.converters.lowering import Lowering
+from mlferry.converters.operands import affine, valuewise
+from mlferry.converters.values import Blob
+
+_CENTRAL = (
+    2.81022636e-08, 3.43273939e-07, -3.5233877e-06, -4.39150654e-06, 0.00021858087, -0.00125372503,
+    -0.00417768164, 0.246640727, 1.50140941,
+)  # fmt: skip
+_TAIL = (
+    -0.000200214257, 0.000100950558, 0.00134934322, -0.00367342844, 0.00573950773, -0.0076224613,
+    0.00943887047, 1.00167406, 2.83297682,
+)  # fmt: skip
+_LANCZOS_G = 7.0
+_LANCZOS_BASE = 0.99999999999980993
+_LANCZOS = (
+    676.520368121885098567009190444019, -1259.13921672240287047156078755283,
+    771.3234287776530788486528258894, -176.61502916214059906584551354,
+    12.507343278686904814458936853, -0.13857109526572011689554707,
+    9.984369578019570859563e-6, 1.50563273514931155834e-7,
+)  # fmt: skip
+_LARGEST = float(np.finfo(np.float32).max)
+
+
+def _two(context: Lowering, kind: str, left: Blob, right: Blob) -> Blob:
+    like = left if left.rank >= right.rank else right
+    return context.layer(f"{kind}Broadcastable", left, right, layout=like.layout)
+
+
+def _log(context: Lowering, x: Blob, shift: float = 0.0) -> Blob:
+    return valuewise(context, "unary", x, type="LOG", shift=shift)
+
+
+def _abs(context: Lowering, x: Blob) -> Blob:
+    return valuewise(context, "unary", x, type="ABS")
+
+
+def _over(context: Lowering, number: float, x: Blob) -> Blob:
+    """number / x"""
+    return _two(context, "divide", context.constant([number], layout=x.layout), x)
+
+
+def _polynomial(context: Lowering, x: Blob, coefficients: Sequence[float]) -> Blob:
+    """By Horner's rule, the highest power first."""
+    first, second, *rest = coefficients
+    made = affine(context, x, first, second)
+    for coefficient in rest:
+        made = affine(context, _two(context, "multiply", made, x), 1.0, coefficient)
+    return made
+
+
+def erfinv(context: Lowering, x: Blob) -> Blob:
+    """The inverse of the error function: infinite at -1 and 1, NaN beyond."""
+    inside = _two(context, "multiply", affine(context, x, -1.0, 1.0), affine(context, x, 1.0, 1.0))
+    far = affine(context, _log(context, inside), -1.0)
+    far = valuewise(context, "clip", far, minVal=-1.0, maxVal=17.0)  # of 1 - 2**-24: 15.9
+    near = valuewise(context, "lessThan", far, alpha=5.0)
+    central = _polynomial(context, affine(context, far, 1.0, -2.5), _CENTRAL)
+    root = valuewise(context, "unary", _abs(context, far), type="SQRT")
+    tail = _polynomial(context, affine(context, root, 1.0, -3.0), _TAIL)
+    factor = context.layer("whereBroadcastable", near, central, tail, layout=x.layout)
+    within = valuewise(context, "notEqual", _abs(context, x), alpha=1.0)
+    return _two(context, "divide", _two(context, "multiply", factor, x), within)
+
+
+def _reflected(context: Lowering, x: Blob) -> tuple[Blob, Blob]:
+    """Where x is below 1/2, and -x there, else x - 1."""
+    low = valuewise(context, "lessThan", x, alpha=0.5)
+    moved = context.layer(
+        "whereBroadcastable",
+        low,
+        affine(context, x, -1.0),
+        affine(context, x, 1.0, -1.0),
+        layout=x.layout,
+    )
+    return low, moved
+
+
+def _log_of_shifted(context: Lowering, z: Blob) -> Blob:
+    """log(z + g + 1/2)"""
+    start = _LANCZOS_G + 0.5
+    return affine(context, _log(context, affine(context, z, 1 / start), 1.0), 1.0, math.log(start))
+
+
+def _lanczos(context: Lowering, z: Blob) -> list[Blob]:
+    """The terms of Lanczos' sum but for the first, each divided by z + k."""
+    return [
+        _over(context, coefficient, affine(context, z, 1.0, float(place)))
+        for place, coefficient in enumerate(_LANCZOS, 1)
+    ]
+
+
+def _total(context: Lowering, terms: Sequence[Blob], start: float) -> Blob:
+    made = affine(context, terms[0], 1.0, start)
+    for term in terms[1:]:
+        made = _two(context, "add", made, term)
+    return made
+
+
+def lgamma(context: Lowering, x: Blob) -> Blob:
+    """log |gamma(x)|: infinite at 0, at the negative integers and at infinity."""
+    low, z = _reflected(context, x)
+    total = _total(context, _lanczos(context, z), _LANCZOS_BASE)
+    log_t = _log_of_shifted(context, z)
+    quotient = _two(context, "divide", affine(context, z, 1.0, _LANCZOS_G + 0.5), log_t)
+    power = _two(context, "subtract", affine(context, z, 1.0, 0.5), quotient)
+    direct = affine(
+        context, _two(context, "multiply", power, log_t), 1.0, 0.5 * math.log(2 * math.pi)
+    )
+    direct = _two(context, "add", direct, _log(context, total))
+    size = _abs(context, x)
+    fraction = _two(context, "subtract", size, valuewise(context, "floor", size))
+    fraction = _two(context, "min", fraction, affine(context, fraction, -1.0, 1.0))
+    sine = _log(context, valuewise(context, "sin", affine(context, fraction, math.pi)))
+    mirrored = _two(context, "subtract", affine(context, sine, -1.0, math.log(math.pi)), direct)
+    made = context.layer("whereBroadcastable", low, mirrored, direct, layout=x.layout)
+    huge = valuewise(context, "greaterThan", size, alpha=_LARGEST)
+    return context.layer("whereBroadcastable", huge, size, made, layout=x.layout)
+
+
+def digamma(context: Lowering, x: Blob) -> Blob:
+    """The derivative of log gamma(x): NaN at 0 and at the negative integers."""
+    low, z = _reflected(context, x)
+    terms = _lanczos(context, z)
+    below = _total(context, terms, _LANCZOS_BASE)
+    slopes = [
+        _two(context, "divide", term, affine(context, z, -1.0, -float(place)))
+        for place, term in enumerate(terms, 1)
+    ]
+    slope = _two(context, "divide", _total(context, slopes, 0.0), below)
+    shifted = affine(context, z, 1.0, _LANCZOS_G + 0.5)
+    direct = _two(context, "add", _log_of_shifted(context, z), slope)
+    direct = _two(context, "subtract", direct, _over(context, _LANCZOS_G, shifted))
+    nearest = valuewise(context, "floor", affine(context, x, 1.0, 0.5))
+    angle = affine(context, _two(context, "subtract", x, nearest), math.pi)
+    cotangent = _two(
+        context, "divide", valuewise(context, "cos", angle), valuewise(context, "sin", angle)
+    )
+    mirrored = _two(context, "subtract", direct, affine(context, cotangent, math.pi))
+    made = context.layer("whereBroadcastable", low, mirrored, direct, layout=x.layout)
+    whole = context.layer("equal", x, valuewise(context, "floor", x), layout=x.layout)
+    pole = context.layer(
+        "logicalAnd", whole, valuewise(context, "lessEqual", x, alpha=0.0), layout=x.layout
+    )
+    nothing = context.constant([np.nan], layout=x.layout)
+    return context.layer("whereBroadcastable", pole, nothing, made, layout=x.layout)
