@@ -410,18 +410,27 @@ class ProgramBuilder:
         self, x: Value, axis: int, start: int | None, end: int | None, step: int = 1
     ) -> Value:
         """Part of an axis; None is its beginning or end, a negative number counts from the end."""
-        place = axis_of(axis, x.rank)
-        extent = x.shape[place]
-        if extent is not None and slice(start, end, step).indices(extent) == (0, extent, 1):
-            return x
+        parts = [slice(None)] * x.rank
+        parts[axis_of(axis, x.rank)] = slice(start, end, step)
+        return self.part(x, parts)
+
+    def part(self, x: Value, parts: Sequence[slice], single: Sequence[bool] = ()) -> Value:
+        """An interval of every axis, as NumPy takes it; `single` axes of one entry are dropped."""
+        dropped = [axis for axis, gone in enumerate(single) if gone]
+        if all(
+            part == slice(None) or (n is not None and part.indices(n) == (0, n, 1))
+            for part, n in zip(parts, x.shape, strict=True)
+        ):
+            return self.squeeze(x, dropped)
         return self.op(
             "slice_by_index",
             x=x,
-            begin=[0 if i != place else start or 0 for i in range(x.rank)],
-            end=[0 if i != place else end or 0 for i in range(x.rank)],
-            stride=[1 if i != place else step for i in range(x.rank)],
-            begin_mask=[i != place or start is None for i in range(x.rank)],
-            end_mask=[i != place or end is None for i in range(x.rank)],
+            begin=[part.start or 0 for part in parts],
+            end=[part.stop or 0 for part in parts],
+            stride=[1 if part.step is None else part.step for part in parts],
+            begin_mask=[part.start is None for part in parts],
+            end_mask=[part.stop is None for part in parts],
+            squeeze_mask=list(single) if dropped else None,
         )
 
     def broadcast(self, x: Value, extents: Extents) -> Value:

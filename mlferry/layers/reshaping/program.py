@@ -111,9 +111,9 @@ def padding(builder: ProgramBuilder, params: Params, x: Value) -> Value:
 def crop(builder: ProgramBuilder, params: Params, x: Value, *like: Value) -> Value:
     """By border amounts, or, with two inputs, to the size of the second from an offset on."""
     if not like:
-        for axis, (before, after) in zip((-2, -1), borders(params, "cropAmounts"), strict=True):
-            x = builder.sliced(x, axis, before or None, -after or None)
-        return x
+        edges = borders(params, "cropAmounts")
+        inner = [slice(before or None, -after or None) for before, after in edges]
+        return builder.part(x, [*[slice(None)] * (x.rank - 2), *inner])
     for axis, first in zip((-2, -1), params.offset or (0, 0), strict=True):
         extent = builder.extent(like[0], axis)
         if isinstance(extent, int):

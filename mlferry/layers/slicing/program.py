@@ -40,27 +40,8 @@ def slice_static(builder: ProgramBuilder, params: Params, x: Value) -> Value:
 def taken(builder: ProgramBuilder, x: Value, index: Sequence[Index]) -> Value:
     """As NumPy takes intervals and single entries."""
     parts = [slice(part, part + 1 or None) if isinstance(part, int) else part for part in index]
-    steps = [1 if part.step is None else part.step for part in parts]
     single = [isinstance(part, int) for part in index]
-    whole = all(
-        extent is not None and part.indices(extent) == (0, extent, 1)
-        for part, extent in zip(parts, x.shape, strict=True)
-    )
-    if whole:
-        return at_least_1d(
-            builder, builder.squeeze(x, [axis for axis, gone in enumerate(single) if gone])
-        )
-    y = builder.op(
-        "slice_by_index",
-        x=x,
-        begin=[part.start or 0 for part in parts],
-        end=[part.stop or 0 for part in parts],
-        stride=steps,
-        begin_mask=[part.start is None for part in parts],
-        end_mask=[part.stop is None for part in parts],
-        squeeze_mask=single if any(single) else None,
-    )
-    return at_least_1d(builder, y)
+    return at_least_1d(builder, builder.part(x, parts, single))
 
 
 @as_program("sliceDynamic", limits="strides and squeeze masks that are computed")

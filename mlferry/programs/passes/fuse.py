@@ -400,6 +400,23 @@ def parts_put_together(rewriter: Rewriter, operation: Operation) -> bool:
     return True
 
 
+def joined_at_once(rewriter: Rewriter, operation: Operation) -> bool:
+    """Values that are joined to be joined again along the same axis are joined once."""
+    last = rewriter.follows(operation, "concat") if operation.op == "concat" else None
+    if last is None or known_at(last, "axis") != known_at(operation, "axis"):
+        return False
+    if known_at(last, "interleave", False) or known_at(operation, "interleave", False):
+        return False
+    inner, outer = operation.arguments["values"], last.arguments["values"]
+    if not isinstance(inner, tuple) or not isinstance(outer, tuple):
+        return False
+    values: list[Value] = []
+    for value in outer:
+        values += inner if value is operation.outputs[0] else [value]
+    rewriter.set(last, "concat", **{**last.arguments, "values": tuple(values)})
+    return True
+
+
 def _interval(operation: Operation, x: Value, axis: int) -> tuple[int, int] | None:
     """What a slice takes of one axis, where it takes all of the others in their order."""
     begin, end = known_at(operation, "begin"), known_at(operation, "end")
@@ -553,6 +570,7 @@ FUSIONS: tuple[Fusion, ...] = (
     gaussian_weighted,
     bounded_below_and_above,
     parts_put_together,
+    joined_at_once,
     normalized_over_axes,
     squeezed_reduction,
     turned_factor,

@@ -22,7 +22,7 @@ _SMALLEST = np.float32(np.finfo(np.float16).smallest_subnormal)
 _STAY = {"cast", "while_loop", "cond", "make_list", "list_length", "list_read", "list_write",
          "list_gather", "list_scatter", "read_state", "write_state", "classify"}  # fmt: skip
 
-Keep = Callable[[Operation], bool]
+_AT_ONCE = 1 << 16  # elements that stay in the processor's cache
 
 
 def to_half(block: Block, opset: int, keep: Collection[str] = ()) -> list[str]:
@@ -199,17 +199,26 @@ def _fits(value: Value) -> bool:
     """Whether the numbers of a constant are in float16's range; infinities are."""
     if not value.is_constant or not value.constant.size:
         return True
-    finite = np.abs(value.constant)
-    return not bool(np.any((finite > _LARGEST) & np.isfinite(finite)))
+    array = value.constant
+    if array.max() <= _LARGEST and array.min() >= -_LARGEST:
+        return True
+    finite = array[np.isfinite(array)]
+    return not bool((np.abs(finite) > _LARGEST).any())
 
 
 def _half_constant(value: Value) -> Value:
-    array = value.constant
-    half = array.astype(np.float16)
-    vanished = (half == 0) & (array != 0)
-    if vanished.any():
-        half = np.where(vanished, np.copysign(_SMALLEST, array), half).astype(np.float16)
-    return constant(half, "fp16", f"{value.name}_to_fp16" if value.name else "")
+    """A constant in float16; what would become zero is the smallest number of its sign."""
+    flat = np.ascontiguousarray(value.constant).reshape(-1)
+    half = np.empty(flat.shape, np.float16)
+    for start in range(0, flat.size, _AT_ONCE):
+        part = flat[start : start + _AT_ONCE]
+        rounded = part.astype(np.float16)
+        vanished = (rounded == 0) & (part != 0)
+        if vanished.any():
+            rounded[vanished] = np.copysign(_SMALLEST, part[vanished])
+        half[start : start + _AT_ONCE] = rounded
+    name = f"{value.name}_to_fp16" if value.name else ""
+    return constant(half.reshape(value.constant.shape), "fp16", name)
 
 
 def _variable_of_data(definition: Definition) -> str | None:
