@@ -12,7 +12,7 @@ _METRICS = "`mlferry.compare_models` returns a report with every number"
 _LINES = "the lines of `print_network_spec`, and `model.describe()` as data"
 _INSIDE = "a step inside of coremltools; not for users"
 _TAKEN = "nothing depends on the computer that mlferry runs on"
-_PROGRAMS = "of ML programs, which are not written"
+_PROGRAMS = "`save` says where"
 
 LEFT_OUT: dict[str, str] = {
     "models.utils.macos_version": _TAKEN,

@@ -17,6 +17,7 @@ from mlferry.layers.builder import LAYER_KINDS
 from mlferry.layers.definitions import DEFINITIONS
 from mlferry.layers.exports import OPS as EXPORTS
 from mlferry.layers.kernels import KERNELS
+from mlferry.layers.programs import PROGRAM_OPS
 from mlferry.runtime.session import CONTROL_FLOW
 from mlferry.spec.proto import neural_network_pb2 as nn
 
@@ -322,6 +323,55 @@ def exported_page() -> str:
     )
 
 
+def _operations() -> dict[str, Counter[str]]:
+    """The operations of a program that the rows of the tests of each kind become."""
+    sys.path.insert(0, str(Path(__file__).parent.parent))
+    from tests.exporters.program.support import operations_of
+    from tests.runtime.test_kernels import CASES
+
+    found: dict[str, Counter[str]] = {}
+    for case in (row for row in CASES if row.mapping == "exact"):
+        found.setdefault(case.kind, Counter()).update(operations_of(case))
+    return found
+
+
+def programs_page() -> str:
+    """What every layer kind becomes in an ML Program."""
+    operations = _operations()
+    rows = []
+    for kind in LAYER_KINDS:
+        entry = PROGRAM_OPS.find(kind)
+        if entry is None:
+            shown, limits = IN_PROGRAMS[kind]
+        else:
+            ranked = sorted(operations[kind].items(), key=lambda item: (-item[1], item[0]))
+            shown = ", ".join(f"`{name}`" for name, _ in ranked)
+            shown = shown or ("nothing" if kind == "copy" else "a constant")
+            limits = entry.options.get("limits", "")
+        rows.append((f"`{kind}`", shown, limits))
+    return "\n\n".join(
+        [
+            NOTE,
+            "# Core ML layers in ML Programs",
+            f"What the {len(rows)} layer kinds become when a network is [written as an ML "
+            "Program](programs.md#write). The operations are those of the rows of the tests, the "
+            "most frequent first, before passes put together what belongs together; every row is "
+            "checked, read by coremltools, run by both engines and compared with an expected "
+            "value. What is refused is an error that names the layer.",
+            table(("kind", "operations", "refused"), rows) + "\n",
+        ]
+    )
+
+
+IN_PROGRAMS = {
+    "branch": ("`cond`", ""),
+    "loop": ("`while_loop`", ""),
+    "loopBreak": ("the flag of a `while_loop`", ""),
+    "loopContinue": ("the flag of a `while_loop`", ""),
+    "custom": ("a network of its own, in a pipeline", "blobs around it whose size varies"),
+}
+
+
 def names_page() -> str:
     """Every name of coremltools 2 to 5, and what mlferry has of it."""
     sys.path.insert(0, str(Path(__file__).parent))
@@ -354,6 +404,7 @@ PAGES = {
     "tensorflow.md": tensorflow_page,
     "layers.md": layers_page,
     "exported-layers.md": exported_page,
+    "program-layers.md": programs_page,
 }
 
 

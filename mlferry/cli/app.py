@@ -11,7 +11,7 @@ import click
 from click.shell_completion import get_completion_class
 
 from mlferry import limits
-from mlferry.cli import convert, export, look, run as running, shrink, write
+from mlferry.cli import convert, export, look, run as running, shrink, upgrade, write
 from mlferry.cli.common import limits_of
 from mlferry.converters.unsupported import identifier
 from mlferry.errors import (
@@ -72,6 +72,7 @@ def completion(shell: str) -> None:
 for _command in (
     convert.convert,
     export.export,
+    upgrade.upgrade,
     running.predict,
     shrink.quantize,
     shrink.compare,

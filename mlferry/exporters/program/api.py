@@ -88,7 +88,7 @@ def to_program(spec: model_pb2.Model, options: ProgramOptions) -> tuple[model_pb
     if spec.isUpdatable:
         raise ExportError(
             "an updatable model stays a neural network: Core ML trains no ML Programs; "
-            "mlferry.utils.make_fixed(model) gives one that is not trained any more"
+            "mlferry.models.utils.without_training(model) gives one that is not trained any more"
         )
     interface.check_inputs(spec.description)
     return _at_the_oldest(options, lambda opset: _written(spec, network, options, opset))

@@ -9,8 +9,12 @@ from typing import Any
 import numpy as np
 
 import mlferry
+from mlferry.errors import MlferryError
+from mlferry.exporters.program import ProgramOptions, to_program
 from mlferry.models.problems import validate
 from mlferry.spec.proto import model_pb2
+from tests.exporters.onnx.support import spec_of
+from tests.runtime.case import Case, network
 
 Array = np.ndarray[Any, Any]
 
@@ -45,3 +49,15 @@ def kinds(spec: model_pb2.Model) -> list[str]:
     """The operations of a program, constants left out."""
     block = next(iter(spec.mlProgram.functions["main"].block_specializations.values()))
     return [operation.type for operation in block.operations if operation.type != "const"]
+
+
+def operations_of(case: Case) -> list[str]:
+    """The operations of a row of the runtime's tables, as a program; none where it is refused."""
+    made = network(case.kind, case.params, len(case.inputs), len(case.expected), case.mapping)
+    shapes = {f"x{index}": x.shape for index, x in enumerate(case.inputs)}
+    spec = spec_of(made, shapes, list(made.layers[0].output))
+    try:
+        found, _ = to_program(spec, ProgramOptions(half=False))
+    except MlferryError:
+        return []
+    return [kind for kind in kinds(found) if kind != "identity"]

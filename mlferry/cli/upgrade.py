@@ -1,0 +1,83 @@
+"""`mlferry upgrade`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from mlferry.cli.common import (
+    FILE,
+    custom_classes_option,
+    json_option,
+    model_argument,
+    print_json,
+    run_file,
+)
+
+EPILOG = """\b
+examples:
+  mlferry upgrade net.mlmodel net.mlpackage
+  mlferry upgrade net.mlmodel net.mlpackage --precision float32
+  mlferry upgrade net.mlmodel net.mlpackage --keep softmax --keep logits
+  mlferry upgrade speller.mlmodel speller.mlpackage --states
+"""
+
+
+@click.command(epilog=EPILOG)
+@model_argument
+@click.argument("target", type=FILE, metavar="FILE.mlpackage")
+@click.option(
+    "--precision",
+    type=click.Choice(["float16", "float32"]),
+    default="float16",
+    show_default=True,
+    help="What it computes with.",
+)
+@click.option(
+    "--keep",
+    multiple=True,
+    metavar="NAME",
+    help="A value that stays in float32, as `mlferry precision` lists them; again for another.",
+)
+@click.option(
+    "--deployment-target",
+    "--target",
+    "deployment_target",
+    metavar="SYSTEM",
+    help='Fail where a newer system is needed than this, e.g. "iOS16".',
+)
+@click.option(
+    "--states",
+    is_flag=True,
+    help="Make states of inputs NAME_in and outputs NAME_out, and of past... and present....",
+)
+@custom_classes_option
+@json_option
+def upgrade(
+    model: Path,
+    target: Path,
+    precision: str,
+    keep: tuple[str, ...],
+    deployment_target: str | None,
+    states: bool,
+    custom: Path | None,
+    as_json: bool,
+) -> None:
+    """Write MODEL, a neural network of any year, as the ML Program FILE.mlpackage."""
+    from mlferry.models.programs import to_program
+
+    run_file(custom)
+    if keep and precision == "float32":
+        raise click.UsageError("--keep is for --precision float16: in float32 everything stays")
+    made = to_program(
+        model,
+        compute_precision=list(keep) or precision,
+        minimum_deployment_target=deployment_target,
+        states=states,
+    )
+    path = made.save(target)
+    if as_json:
+        print_json({"path": path, "model": made.describe().to_dict()})
+    else:
+        click.echo(f"{made!r}\nwritten to {path}")
