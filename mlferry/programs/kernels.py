@@ -22,8 +22,12 @@ Kernel = Callable[..., Any]
 
 KERNELS: RoomRegistry[Kernel] = RoomRegistry("kernel of a program op", PROGRAMS, "kernel")
 kernel = KERNELS.register
-"""Registers kernels: `kernel("relu")`. Options: `raw=True` gets values of float16 as they are, and
-`moves=True` in either type: it only moves values, and its results are not rounded again."""
+"""Registers kernels: `kernel("relu")`. Options:
+
+    raw: it gets values of float16 as they are.
+    moves: it gets them in either type: it only moves values, which are not rounded again.
+    exact: what it makes of values of float16 are such values, too.
+"""
 
 
 @dataclass(frozen=True)

@@ -66,12 +66,13 @@ def engine_named(name: str, threads: int | None = None, *, winograd: bool = True
                 "threads is for engine='onnxruntime'; NumPy's are set before it is imported, by "
                 "OPENBLAS_NUM_THREADS"
             )
-        return NUMPY if winograd else Engine(Session, (("winograd", False),))
+        options = (("winograd", winograd),)
+        return NUMPY if winograd else Engine(Session, options, ProgramSession, options)
     if not winograd:
         raise RegistrationError("winograd is for engine='numpy'; leave it out")
     from mlferry.runtime.onnx_program_session import OnnxProgramSession
     from mlferry.runtime.onnx_session import OnnxSession, import_onnxruntime
 
     import_onnxruntime()
-    options = (("threads", threads),)
-    return Engine(OnnxSession, options, OnnxProgramSession, options)
+    chosen = (("threads", threads),)
+    return Engine(OnnxSession, chosen, OnnxProgramSession, chosen)
