@@ -1,4 +1,4 @@
-"""Rounding to half precision in float32 arrays, several times as fast as casts there and back."""
+"""Half precision in float32 arrays: rounding to it and widening from it, faster than by casts."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ _EXPONENT, _SIGN = np.int32(0x7F800000), np.int32(-(2**31))
 _LARGE = 142 << 23  # the exponent of 2**15
 _NORMAL = np.float32(2.0**-14)  # the least normal number
 _LEAST = np.full(_BLOCK, _NORMAL)
+_TOP = np.int16(0x7C00)  # the exponent of what is not finite
+_KEPT, _REBIASED = np.int32(0x8FFFFFFF - 2**32), np.float32(2.0**112)
 # Thirteen bits above a number and a half: adding it leaves eleven bits of the number.
 _ABOVE = np.int32((13 << 23) | 0x400000)
 
@@ -62,3 +64,36 @@ def round_into(array: NDArray[np.float32], out: NDArray[np.float32]) -> None:
         np.add(number, addend, out=result)
         np.subtract(result, addend, out=result)
         np.bitwise_or(whole, sign, out=whole)  # a zero keeps its sign
+
+
+def widen_into(array: NDArray[np.float16], out: NDArray[np.float32]) -> None:
+    """Finite numbers of float16 in float32.
+
+    The bits of float16, thirteen places further left, are those of the number divided by 2**112.
+
+    Args:
+        array: of the shape of `out`, in any order in memory.
+        out: where they go, row after row.
+    """
+    given, whole = array.view(np.int16), out.view(np.int32)
+    step = max(1, _BLOCK // max(array[:1].size, 1))
+    for start in range(0, len(array), step):
+        bits, result = whole[start : start + step], out[start : start + step]
+        np.copyto(bits, given[start : start + step])
+        np.left_shift(bits, 13, out=bits)
+        np.bitwise_and(bits, _KEPT, out=bits)  # the sign was copied into four bits
+        np.multiply(result, _REBIASED, out=result)
+
+
+def is_finite(array: NDArray[np.float16]) -> bool:
+    """Whether there is no infinity among numbers, and nothing that is none."""
+    return bool((array.view(np.int16) & _TOP != _TOP).all())
+
+
+def wide(array: NDArray[np.float16]) -> NDArray[np.float32]:
+    """Numbers of float16 in float32, in the order of their axes."""
+    if array.ndim == 0 or array.size <= _FEW or not is_finite(array):
+        return np.asarray(array).astype(np.float32, order="C")
+    made = np.empty(array.shape, np.float32)
+    widen_into(array, made)
+    return made

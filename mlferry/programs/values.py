@@ -85,6 +85,11 @@ class Weights:
             self._files[name] = BlobFile(self.path(name))
         return self._files[name]
 
+    def release(self) -> None:
+        """Let the system take the memory of what was read from the files."""
+        for file in self._files.values():
+            file.release()
+
     def path(self, name: str) -> Path:
         """Where a file of this name in messages lies.
 

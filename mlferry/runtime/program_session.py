@@ -82,6 +82,8 @@ class Operation:
         rounded: whether values of float16 are rounded.
         exact: whether it makes values of float16 of such values without that.
         floats: whether what it reads are floats.
+        widened: whether weights of float16 stay in memory as float32.
+        release: lets the system take the memory of what was read from the files of constants.
         blocks: the plans of its blocks.
     """
 
@@ -97,15 +99,26 @@ class Operation:
     rounded: bool = False
     exact: bool = False
     floats: bool = False
+    widened: bool = True
+    release: Callable[[], None] = lambda: None
     blocks: tuple[Plan, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.call.op} {self.call.name!r}"
 
-    @cached_property
     def arguments(self) -> Values:
-        """The constants as the kernel gets them, once it runs."""
-        return self.fixed if self.raw else {n: _widened(v) for n, v in self.fixed.items()}
+        """The constants as the kernel gets them."""
+        if self.raw:
+            return self.fixed
+        return self._wide if self.widened else self._made_wide()
+
+    @cached_property
+    def _wide(self) -> Values:
+        return self._made_wide()
+
+    def _made_wide(self) -> Values:
+        self.release()
+        return {name: _widened(value) for name, value in self.fixed.items()}
 
     @cached_property
     def inputs(self) -> tuple[str, ...]:
@@ -138,7 +151,11 @@ class Operation:
         if not self.floats:
             return None
         try:
-            return ops.part_of(ops.Given(self.call, self.kernel, self.fixed, self.moving))
+            return ops.part_of(
+                ops.Given(
+                    self.call, self.kernel, self.fixed, self.moving, self.widened, self.release
+                )
+            )
         except Exception:  # its kernel says what is wrong with its constants
             return None
 
@@ -213,6 +230,8 @@ class ProgramSession:
             operation runs on its own, which is slower.
         winograd: whether planned convolutions may go by Winograd's tiles; see
             `mlferry.runtime.session.Session`.
+        widened: whether weights of float16 stay in memory as float32 once they were used; without
+            it they are widened in each run, which takes longer and half of the memory.
 
     Attributes:
         inputs: names and types of what it takes, states left out.
@@ -233,6 +252,7 @@ class ProgramSession:
         seed: int | None = None,
         planned: bool = True,
         winograd: bool = True,
+        widened: bool = True,
     ) -> None:
         if precision not in ("half", "exact"):
             raise SpecError(f"precision={precision!r}: half or exact")
@@ -250,7 +270,8 @@ class ProgramSession:
         self.precision = precision
         self.planned, self.winograd = planned, winograd
         self._random = np.random.default_rng(seed)
-        planner = _Planner(opset, weights, precision == "half", self._random)
+        self._weights, self._used = weights, False
+        planner = _Planner(opset, weights, precision == "half", self._random, widened)
         self._plan = planner.plan(block, {}, given, tuple(given))
         self._half = precision == "half"
         self._read = _HALF_READS if self._half else _EXACT_READS
@@ -311,6 +332,9 @@ class ProgramSession:
         wanted = tuple(self.outputs if outputs is None else outputs)
         with np.errstate(all="ignore"):
             found = self._run(self._plan, scope, None, frozenset(wanted))
+        if not self._used:
+            self._used = True
+            self._weights.release()
         return self._chosen(found, wanted)
 
     def _started(self, values: Mapping[str, Any], state: State | None) -> Values:
@@ -399,7 +423,7 @@ class ProgramSession:
         return dict(made)
 
     def _operate(self, operation: Operation, scope: Scope) -> None:
-        arguments = dict(operation.arguments)
+        arguments = dict(operation.arguments())
         for name, argument in operation.moving.items():
             find = self._read[operation.raw, operation.moves]
             values = [
@@ -496,7 +520,7 @@ def _widened(value: Any) -> Any:
     if isinstance(value, Rounded):
         return value.wide
     if isinstance(value, np.ndarray) and value.dtype == _HALF:
-        return value.astype(np.float32)
+        return half.wide(value)
     if isinstance(value, list):
         return [_widened(each) for each in value]
     return value
@@ -528,9 +552,15 @@ class _Planner:
     """Resolves the operations of blocks."""
 
     def __init__(
-        self, opset: int, weights: Weights, half: bool, random: np.random.Generator
+        self,
+        opset: int,
+        weights: Weights,
+        half: bool,
+        random: np.random.Generator,
+        widened: bool,
     ) -> None:
         self._opset, self._weights, self._half, self._random = opset, weights, half, random
+        self._widened = widened
 
     def plan(
         self,
@@ -595,6 +625,8 @@ class _Planner:
                 for name in argument.names
                 if name
             ),
+            widened=self._widened,
+            release=self._weights.release,
             blocks=blocks,
         )
         if message.type.startswith("constexpr_") and not moving:
@@ -607,7 +639,7 @@ class _Planner:
     def _evaluated(self, operation: Operation) -> tuple[Any, ...]:
         """What an operation of constants makes."""
         with np.errstate(all="ignore"):
-            made = operation.kernel(operation.call, **operation.arguments)
+            made = operation.kernel(operation.call, **operation.arguments())
         results = made if isinstance(made, tuple) else (made,)
         found = []
         for kind, value in zip(operation.call.outputs, results, strict=False):

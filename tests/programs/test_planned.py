@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import threading
+import tracemalloc
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+import mlferry
+from mlferry.errors import RegistrationError
 from mlferry.programs.definitions import Operand, Operands, definition_of
 from mlferry.programs.types import TensorType
 from mlferry.programs.values import Weights
@@ -231,8 +235,10 @@ def agree(net: Net, given: dict[str, np.ndarray], wanted: list[str]) -> int:
     planned = net.session(wanted)
     plain = net.session(wanted, planned=False)
     half = net.dtype == "fp16"
-    for _ in range(2):  # the second time on buffers that are full
-        made, right = planned.run(given), plain.run(given)
+    ways = [planned, planned, *([net.session(wanted, widened=False)] if half else [])]
+    right = plain.run(given)
+    for session in ways:  # the second time on buffers that are full
+        made = session.run(given)
         for name in wanted:
             assert made[name].dtype == right[name].dtype == (np.float16 if half else np.float32)
             one, other = (np.asarray(each[name], np.float64) for each in (made, right))
@@ -343,3 +349,66 @@ def test_one_session_in_many_threads() -> None:
     for index, x in enumerate(samples):
         right = plain.run({"x": x})[last]
         np.testing.assert_allclose(results[index], right, rtol=0, atol=4e-3 * np.ptp(right))
+
+
+def large(folder: Path) -> tuple[Any, int]:
+    """A model of convolutions and products with float16 weights in a file, and their bytes."""
+    count, depth = 384, 4
+    shape = by_hand.tensor("fp16", (1, count, 4, 4))
+    blobs = [normal(count, count, 3, 3) / 24 for _ in range(depth)] + [normal(count, count) / 8]
+    file, offsets = by_hand.weight_file(*((1, b.astype("<f2").tobytes()) for b in blobs))
+    operations, x = [], "x"
+    for index, (blob, offset) in enumerate(zip(blobs, offsets, strict=True)):
+        operations.append(by_hand.constant(f"w{index}", by_hand.stored("fp16", blob.shape, offset)))
+    for index in range(depth):
+        same = by_hand.literal("string", "same")
+        given = {"x": x, "weight": f"w{index}", "pad_type": same}
+        operations.append(by_hand.operation("conv", {f"c{index}": shape}, given))
+        operations.append(by_hand.operation("relu", {f"r{index}": shape}, {"x": f"c{index}"}))
+        x = f"r{index}"
+    flat = by_hand.tensor("fp16", (1, count))
+    axes = by_hand.literal("int32", [2, 3])
+    operations.append(by_hand.operation("reduce_mean", {"m": flat}, {"x": x, "axes": axes}))
+    given = {"x": "m", "weight": f"w{depth}"}
+    operations.append(by_hand.operation("linear", {"y": flat}, given))
+    spec = by_hand.model({"x": shape}, operations, ["y"], 7)
+    path = by_hand.write(folder / "large.mlpackage", spec, file)
+    return path, sum(2 * blob.size for blob in blobs)
+
+
+@pytest.mark.parametrize("precision", ["half", "exact"])
+@pytest.mark.parametrize(("widened", "most"), [(True, 2.6), (False, 1.6)])
+def test_memory_of_weights(widened: bool, most: float, precision: str, tmp_path: Path) -> None:
+    """What is kept after a prediction beside the file, which is mapped, by size of the weights."""
+    path, size = large(tmp_path)
+    given = {"x": normal(1, 384, 4, 4)}
+    right = mlferry.MLModel(path, precision=precision).predict(given)["y"]
+    tracemalloc.start()
+    model = mlferry.MLModel(path, precision=precision, widened=widened)
+    made = model.predict(given)["y"]
+    kept, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    np.testing.assert_allclose(made, right, rtol=0, atol=2e-3 * np.ptp(right))
+    workspace = 8 << 20
+    assert kept - workspace < most * size
+    assert widened == (kept - workspace > 1.9 * size)
+
+
+def test_widening_is_an_option_of_numpy(tmp_path: Path) -> None:
+    path, _ = large(tmp_path)
+    with pytest.raises(RegistrationError, match="leave it out"):
+        mlferry.MLModel(path, engine="onnxruntime", widened=False)
+
+
+def test_infinite_weights_are_not_widened_bit_by_bit() -> None:
+    net = Net(half=True)
+    last = net.conv("x", 4)
+    weight = net.operations[0].inputs["weight"].arguments[0].value.immediateValue.tensor
+    values = np.frombuffer(weight.bytes.values, "<f2").copy()
+    values[:3] = np.inf, -np.inf, np.nan
+    weight.bytes.values = values.tobytes()
+    given = {"x": normal(1, 6, *SIZE)}
+    plain, lean = net.session([last], planned=False), net.session([last], widened=False)
+    np.testing.assert_array_equal(
+        np.isfinite(lean.run(given)[last]), np.isfinite(plain.run(given)[last])
+    )

@@ -165,7 +165,7 @@ def convolution(params: Params, inputs: int) -> Part | None:
     turned = (p.kernelChannels, p.outputChannels, *p.kernelSize)
     filters = parts.Filters(
         p.outputChannels, p.kernelChannels, window, 1,
-        lambda: p.weight("weights", turned, channel_axis=1), bias,
+        lambda: p.decoded("weights", turned, channel_axis=1), bias,
     )  # fmt: skip
 
     def cuts(full: parts.Pair, result: parts.Pair) -> parts.Pair:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from mlferry.layers.elementwise.kernel import clipped
-from mlferry.numerics.half import LARGEST
+from mlferry.numerics import half
 from mlferry.programs.arguments import Argument
 from mlferry.programs.convolution.definition import sliding
 from mlferry.programs.convolution.kernel import counted, cut_off, reach_of
@@ -37,17 +37,27 @@ class Given:
         kernel: what computes it.
         fixed: the arguments that are constants; values of float16 may be so.
         moving: the others, in the order of the op's parameters.
+        widened: whether weights of float16 stay in memory as float32.
+        release: lets the system take the memory of what was read from the files of constants.
     """
 
     call: Call
     kernel: Kernel
     fixed: Mapping[str, Any]
     moving: Mapping[str, Argument]
+    widened: bool
+    release: Callable[[], None]
 
     def array(self, name: str) -> Array | None:
         """A constant in float32."""
         value = self.fixed[name]
-        return None if value is None else np.asarray(value, np.float32)
+        if value is None:
+            return None
+        self.release()  # what was read before has been copied by now
+        array = np.asarray(value)
+        return (
+            half.wide(array) if array.dtype == np.float16 else array.astype(np.float32, copy=False)
+        )
 
 
 Describe = Callable[[Given], "Part | None"]
@@ -204,7 +214,7 @@ def _with_constant(given: Given, name: str, affine: Mapping[str, Any]) -> Part |
     if constant is None:
         return None
     op = given.call.op
-    moderate = bool((np.abs(constant) <= LARGEST).all())  # others make infinities of their own
+    moderate = bool((np.abs(constant) <= half.LARGEST).all())  # others make infinities of their own
     if op in affine and moderate:
         factor, shift = affine[op](constant)
 
@@ -261,10 +271,16 @@ def convolution(given: Given) -> Part | None:
     window = Window(_pair(weight.shape[2:]), _pair(slides.strides), _pair(slides.dilations))
     groups = int(fixed["groups"])
 
+    def weights() -> Array:
+        found = given.array("weight")
+        assert found is not None
+        return found
+
     def filters(count: int, channels: int) -> parts.Filters:
+        narrow = weight.dtype == np.float16 and not given.widened and half.is_finite(weight)
         return parts.Filters(
-            count, channels, window, groups,
-            lambda: np.asarray(weight, np.float32), lambda: given.array("bias"),
+            count, channels, window, groups, weights, lambda: given.array("bias"),
+            (lambda: weight) if narrow else None,
         )  # fmt: skip
 
     if given.call.op == "conv":

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from mlferry.numerics import half
 from mlferry.runtime.planned import convolution as conv, transposed, winograd
 from mlferry.runtime.planned.maps import Array, Border
 from mlferry.runtime.planned.plan import NotPlannedError, Part, Plan, Shape, Step
@@ -251,6 +253,8 @@ class Filters:
         groups: parts of the channels on their own.
         weights: gives [count, channels, kH, kW]; of a transposed convolution [C, count, kH, kW].
         bias: gives one value a channel, or None.
+        stored: gives the weights as float16, where they shall stay so in memory, and are widened
+            whenever they are used; None where they shall not.
     """
 
     count: int
@@ -259,6 +263,7 @@ class Filters:
     groups: int
     weights: Callable[[], Array]
     bias: Callable[[], Array | None]
+    stored: Callable[[], NDArray[np.float16]] | None = None
 
 
 class Convolution(Part):
@@ -296,7 +301,12 @@ class Convolution(Part):
 
     def _tile(self, plan: Plan, step: Step) -> int:
         f = self.filters
-        if not plan.winograd or f.window != conv.Window((3, 3), (1, 1), (1, 1)) or f.groups > 1:
+        if (
+            f.stored is not None
+            or not plan.winograd
+            or f.window != conv.Window((3, 3), (1, 1), (1, 1))
+            or f.groups > 1
+        ):
             return 0
         height, width, count = plan.size(step.outputs[0])
         return winograd.tile_for(height, width, f.channels, count)
@@ -322,6 +332,9 @@ class Convolution(Part):
             taps = once("taps", lambda: np.ascontiguousarray(weights()[:, 0].transpose(1, 2, 0)))
             plan.add(conv.depthwise(x, taps, f.window, y, finish, plan.work))
             return
+        if f.stored is not None and f.groups == 1:
+            self._add_widened(plan, f.stored, x, y, finish)
+            return
         tile = self._tile(plan, step)
         if tile:
             spread = once(f"tiles of {tile}", lambda: winograd.transformed(weights(), tile))
@@ -331,10 +344,31 @@ class Convolution(Part):
         if len(matrices) > 1:
             plan.add(conv.grouped(x, matrices, f.window, y, finish, plan.work))
             return
+        plan.add(self._product(plan, x, matrices[0], y, finish))
+
+    def _product(self, plan: Plan, x: Array, matrix: Array, y: Array, finish: Finish) -> conv.Run:
+        window = self.filters.window
         run = None
-        if f.window.size == (1, 1) and f.window.stride == (1, 1):
-            run = conv.pointwise(x, matrices[0], y, finish, plan.work)
-        plan.add(run or conv.unfolded(x, matrices[0], f.window, y, finish, plan.work))
+        if window.size == (1, 1) and window.stride == (1, 1):
+            run = conv.pointwise(x, matrix, y, finish, plan.work)
+        return run or conv.unfolded(x, matrix, window, y, finish, plan.work)
+
+    def _add_widened(
+        self, plan: Plan, stored: Callable[[], Any], x: Array, y: Array, finish: Finish
+    ) -> None:
+        """The product with weights that are widened into memory of all steps, in each run."""
+        narrow: Any = self.once("narrow matrices", lambda: _matrices(stored(), 1)[0])
+        matrix = plan.work.take(*narrow.shape)
+        factor = finish.factor if finish.folded else None
+        multiply = self._product(plan, x, matrix, y, finish)
+
+        def run() -> None:
+            half.widen_into(narrow, matrix)
+            if factor is not None:
+                np.multiply(matrix, factor, out=matrix)
+            multiply()
+
+        plan.add(run)
 
 
 def _matrices(weights: Array, groups: int) -> list[Array]:
@@ -389,7 +423,7 @@ class Transposed(Part):
         finish, name = plan.finish(step, Finish(bias=f.bias()))
         around, fill = self.padding(plan, step, plan.shapes[source])
         x, y = plan.padded(source, around, fill), plan.map(name).inner
-        weights = self.once("weights", f.weights)
+        weights = f.weights()
         axes, corner = self._phases(plan, step), (around[0], around[2])
         stride = f.window.stride
         plan.add(transposed.transposed(x, weights, axes, stride, corner, y, finish, plan.work))
