@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -434,7 +435,7 @@ class ProgramSession:
         call = operation.call
         if operation.blocks:
             blocks = [self._block(plan, scope) for plan in operation.blocks]
-            call = Call(call.op, call.name, call.opset, call.outputs, blocks, call.random)
+            call = replace(call, blocks=blocks, rounds=scope.rounds)
         try:
             if operation.open:
                 sizes.check(operation.rule, arguments)
@@ -482,10 +483,16 @@ class ProgramSession:
 
 
 class Scope:
-    """Values by name, with those around them."""
+    """Values by name, with those around them.
+
+    Attributes:
+        values: those of its own.
+        rounds: counts the rounds of all loops of a run.
+    """
 
     def __init__(self, values: Values, outer: Scope | None) -> None:
         self.values, self._outer = values, outer
+        self.rounds: Iterator[int] = count(1) if outer is None else outer.rounds
 
     def find(self, name: str) -> Any:
         """A value in its own type, from here or from around.
@@ -591,7 +598,7 @@ class _Planner:
             return
         definition = definition_of(message.type, self._opset)
         arguments = arguments_of(message, definition.parameters, known, self._decoded)
-        call = Call(message.type, name_of(message), self._opset, types, (), self._random)
+        call = Call(message.type, name_of(message), self._opset, types, random=self._random)
         entry = KERNELS.find(message.type, self._opset)
         if entry is None:
             raise SpecError(f"there is no kernel for {message.type}")

@@ -133,7 +133,12 @@ def relu6(given: Given) -> Part:
 @planned("clip")
 def clip(given: Given) -> Part | None:
     least, most = (float(given.fixed[name]) for name in ("alpha", "beta"))
-    return _within(least, most) if least <= most else None
+    if not least <= most:
+        return None
+    part = _within(least, most)
+    with np.errstate(over="ignore"):
+        part.exact = all(np.float16(bound) == bound for bound in (least, most))
+    return part
 
 
 @planned("prelu")

@@ -31,6 +31,7 @@ class Part(ABC):
         joins: whether its inputs may lie in its result, one after another.
         broadcasts: whether an input with fewer axes may come from outside.
         worth: whether planning pays where it is one of several.
+        exact: whether it makes values of float16 of such values, which need no rounding.
         worth_alone: whether it pays where it is the only one.
     """
 
@@ -38,6 +39,7 @@ class Part(ABC):
     joins: ClassVar[bool] = False
     broadcasts: ClassVar[bool] = False
     worth: ClassVar[bool] = False
+    exact: bool = False
 
     def __init__(self) -> None:
         self._derived: dict[str, Any] = {}
@@ -204,13 +206,13 @@ class Plan:
         with it where nobody else reads what is between. What float16 holds is rounded.
         """
         (name,) = step.outputs
-        if step.rounds:
+        if _rounds(step):
             finish.then(_rounding)
         while name not in self.shown and len(self.readers.get(name, ())) == 1:
             (reader,) = self.readers[name]
             if not _part(reader).follow(self, name, reader, finish):
                 break
-            if reader.rounds:
+            if _rounds(reader):
                 finish.then(_rounding)
             self._fused.add(id(reader))
             (name,) = reader.outputs
@@ -314,6 +316,10 @@ _LARGE = 1 << 18  # values: from there on, filling a border is cheaper than memo
 def _part(step: Step) -> Part:
     assert step.part is not None  # `regions` gives others to no plan
     return step.part
+
+
+def _rounds(step: Step) -> bool:
+    return step.rounds and not _part(step).exact
 
 
 def _rounding(x: Array, out: Array) -> None:
