@@ -24,7 +24,7 @@ from mlferry.programs.types import (
 )
 from mlferry.spec import networks
 from mlferry.spec.blobs import BlobFile
-from mlferry.spec.package import MODEL_PATH, WEIGHTS, without_links
+from mlferry.spec.package import MODEL_PATH, WEIGHTS, safe_path
 from mlferry.spec.proto import mil_pb2 as mil, model_pb2
 
 Array = NDArray[Any]
@@ -97,7 +97,8 @@ class Weights:
             ModelFileError: its name leads out of the model's folder, or there is no folder.
         """
         if name in self.elsewhere:
-            return self.elsewhere[name]
+            file = self.elsewhere[name]
+            return safe_path(file.parent, file.name).resolve()
         inside = name.removeprefix(f"{MODEL_PATH}/")
         parts = inside.split("/")
         if inside == name or {"", ".", ".."} & {*parts} or "\\" in inside or "\0" in inside:
@@ -107,7 +108,7 @@ class Weights:
                 f"the weights lie in {name!r}, and the model comes from no folder: load it by its "
                 "path, mlferry.MLModel('model.mlpackage')"
             )
-        return without_links(self.folder, *parts)
+        return safe_path(self.folder, *parts).resolve()
 
 
 def value_of(message: mil.Value, weights: Weights) -> Any:
