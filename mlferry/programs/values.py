@@ -105,8 +105,8 @@ class Weights:
             raise ModelFileError(f"the weights lie in {name!r}, which is no file beside the model")
         if self.folder is None:
             raise ModelFileError(
-                f"the weights lie in {name!r}, and the model comes from no folder: load it by its "
-                "path, mlferry.MLModel('model.mlpackage')"
+                f"the weights lie in {name!r}, and the model comes from no folder: give its path, "
+                "'model.mlpackage', or the folder of the weights, weights_dir=model.weights_dir"
             )
         return safe_path(self.folder, *parts).resolve()
 

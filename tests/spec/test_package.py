@@ -624,11 +624,38 @@ def test_the_folder_of_weights_is_told(tmp_path: Path) -> None:
         assert added(saved) == 7
     again = mlferry.MLModel(saved)
     assert added(mlferry.MLModel(again.get_spec(), weights_dir=again.weights_dir)) == 7
-    with pytest.raises(ValidationError, match="comes from no folder: load it by its path"):
+    with pytest.raises(
+        ValidationError, match=r"comes from no folder: .*weights_dir=model\.weights_dir"
+    ):
         mlferry.MLModel(spec)
     for wrong in ("missing", "w/weight.bin"):
         with pytest.raises(ModelFileError, match="is no folder"):
             mlferry.MLModel(spec, weights_dir=tmp_path / wrong)
+
+
+def test_validating_what_has_weights_in_a_file(tmp_path: Path) -> None:
+    """By path, or as a message with its folder; without it there is one problem for all."""
+    validate = mlferry.spec.validate.validate
+    path = adder(tmp_path / "m.mlpackage")
+    model = mlferry.MLModel(path)
+    block = by_hand.block_of(model.spec)
+    for index in range(3):
+        block.operations.insert(
+            0, by_hand.constant(f"more{index}", block.operations[0].attributes["val"])
+        )
+    spec = model.get_spec()
+    for given in (
+        validate(path),
+        validate(str(path)),
+        validate(spec, model.weights_dir),
+        validate(spec.SerializeToString(), weights_dir=model.weights_dir),
+        validate(model.spec, model.program_weights),
+    ):
+        assert not [each for each in given if each.severity == "error"]
+    (alone,) = (each for each in validate(spec) if each.severity == "error")
+    assert alone.message.endswith("weights_dir=model.weights_dir (and 3 more constants)")
+    with pytest.raises(ModelFileError, match="is no folder"):
+        validate(spec, tmp_path / "missing")
 
 
 def test_save_spec(tmp_path: Path) -> None:
