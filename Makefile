@@ -76,6 +76,7 @@ bench: .venv/ready  ## the published figures, us and a peer in one run (Python 3
 	$(DEV)/python benchmarks/workers.py --docs
 	$(DEV)/python benchmarks/converting.py --docs
 	$(DEV)/python benchmarks/exporting.py --docs
+	$(DEV)/python benchmarks/programs.py --docs
 	$(DEV)/python benchmarks/quantize.py
 
 docs: .venv/ready  ## write the generated tables of docs/, and the site into build/site

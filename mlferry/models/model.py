@@ -80,6 +80,9 @@ class MLModel:
         threads: how many onnxruntime uses; by default as many as there are cores.
         winograd: whether convolutions on NumPy may go by Winograd's tiles, which are faster and
             round two to ten times as much as a plain sum: some 1e-6 of the result's range.
+        widened: of ML Programs on NumPy: whether weights of float16 stay in memory as float32 once
+            they were used; False widens them in each run, which is slower and takes about half of
+            the memory.
         precision: of ML Programs: "half" rounds values of float16 wherever the program does, as
             devices do; "exact" computes in float32 what the program means.
         function_name: the function of an ML Program that runs, where it has several; by default
@@ -110,6 +113,7 @@ class MLModel:
         engine: str = "numpy",
         threads: int | None = None,
         winograd: bool = True,
+        widened: bool = True,
         precision: str = "half",
         function_name: str | None = None,
         weights_dir: str | os.PathLike[str] | None = None,
@@ -118,7 +122,7 @@ class MLModel:
         skip_model_load: bool = False,
         compute_units: Any = None,
     ) -> None:
-        runs = engine_named(engine, threads, winograd=winograd)
+        runs = engine_named(engine, threads, winograd=winograd, widened=widened)
         pictures.check_kind(images)
         spec, weights = read(model)
         if weights_dir is not None:

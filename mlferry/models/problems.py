@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +16,45 @@ from mlferry.spec.problems import Problem
 from mlferry.spec.proto import model_pb2
 
 
-def validate(spec: model_pb2.Model, weights: Weights | None = None) -> list[Problem]:
+def validate(
+    model: Any, weights_dir: str | os.PathLike[str] | Weights | None = None
+) -> list[Problem]:
     """Every problem of a model, of the networks and of the programs in it.
 
     Args:
-        spec: the model.
-        weights: the files of the constants of programs, `read` gives them; without them, those
+        model: the path of a `.mlmodel` file or of an `.mlpackage`, the bytes of the former, or a
+            `Model` message (mlferry's or coremltools').
+        weights_dir: of ML Programs: the folder with the files of their weights, where `model` is a
+            message or bytes; `MLModel.weights_dir` names that of a model. Without it, constants
             that lie in files are problems.
+
+    Raises:
+        ModelFileError: the model cannot be read, or there is no such folder.
     """
+    spec, weights = (model, Weights()) if isinstance(model, model_pb2.Model) else read(model)
+    if isinstance(weights_dir, Weights):
+        weights = weights_dir
+    elif weights_dir is not None:
+        weights = Weights.of_folder(Path(weights_dir))
     found = validate_networks(spec)
     for inner in networks.models_in(spec):
-        found += validate_program(inner, weights or Weights())
+        found += validate_program(inner, weights)
+    return _once(found)
+
+
+def _once(problems: list[Problem]) -> list[Problem]:
+    """What is wrong with many constants alike, such as a file that is not there, as one problem."""
+    alike: dict[str, list[Problem]] = {}
+    for problem in problems:
+        if "> const " in problem.where:
+            alike.setdefault(problem.message, []).append(problem)
+    found = []
+    for problem in problems:
+        same = alike.get(problem.message, [problem])
+        if problem is same[0] or problem not in same:
+            more = len(same) - 1
+            told = f" (and {more} more constant{'s' if more > 1 else ''})" if more else ""
+            found.append(replace(problem, message=problem.message + told))
     return found
 
 

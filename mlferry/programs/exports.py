@@ -76,6 +76,9 @@ class Cells(Protocol):
     def write(self, name: str, value: str) -> None:
         """Give a state another value."""
 
+    def round(self) -> None:
+        """Count a round of a loop that begins."""
+
 
 @dataclass(frozen=True)
 class Call:
@@ -92,6 +95,7 @@ class Call:
             where it is left out.
         blocks: functions that write the nodes of its blocks: values in, values out.
         states: of the program.
+        cells: the states that its blocks may write, and their types in a graph.
     """
 
     op: str
@@ -103,6 +107,7 @@ class Call:
     value: Callable[[str], str]
     blocks: Sequence[Callable[..., list[str]]] = ()
     states: Cells | None = field(default=None)
+    cells: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def made(self) -> str:

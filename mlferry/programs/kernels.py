@@ -7,8 +7,9 @@ has them: scalars, and tuples for vectors of integers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -22,8 +23,12 @@ Kernel = Callable[..., Any]
 
 KERNELS: RoomRegistry[Kernel] = RoomRegistry("kernel of a program op", PROGRAMS, "kernel")
 kernel = KERNELS.register
-"""Registers kernels: `kernel("relu")`. Options: `raw=True` gets values of float16 as they are, and
-`moves=True` in either type: it only moves values, and its results are not rounded again."""
+"""Registers kernels: `kernel("relu")`. Options:
+
+    raw: it gets values of float16 as they are.
+    moves: it gets them in either type: it only moves values, which are not rounded again.
+    exact: what it makes of values of float16 are such values, too.
+"""
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,7 @@ class Call:
         opset: the number of the function's opset.
         outputs: the types that the program says.
         blocks: functions that run its blocks: values in, values out.
+        rounds: counts those of all loops of a run.
         random: what random ops draw from that have no seed.
     """
 
@@ -44,4 +50,5 @@ class Call:
     opset: int
     outputs: tuple[ValueType, ...]
     blocks: Sequence[Callable[..., list[Any]]] = ()
+    rounds: Iterator[int] = field(default_factory=lambda: count(1))
     random: np.random.Generator = field(default_factory=np.random.default_rng)

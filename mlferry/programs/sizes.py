@@ -38,18 +38,19 @@ def check(rule: TypeRule, arguments: Mapping[str, Any]) -> None:
         LimitError: a result takes too much memory.
     """
     try:
-        operands = {name: _operand(value) for name, value in arguments.items()}
+        operands = {name: operand(value) for name, value in arguments.items()}
         made = rule(Operands(operands))
     except Exception:  # the kernel says what is wrong
         return
     are_known(made if isinstance(made, tuple) else (made,))
 
 
-def _operand(value: Any) -> Any:
+def operand(value: Any) -> Any:
+    """An argument of an op as its type rule gets it."""
     if value is None:
         return None
     if isinstance(value, list):
-        return [_operand(each) for each in value]
+        return [operand(each) for each in value]
     array = np.asarray(value)
     if array.dtype.kind == "U":
         return Operand(TensorType("string", array.shape), value)

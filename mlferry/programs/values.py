@@ -24,7 +24,7 @@ from mlferry.programs.types import (
 )
 from mlferry.spec import networks
 from mlferry.spec.blobs import BlobFile, BlobSource, BlobStore
-from mlferry.spec.package import MODEL_PATH, WEIGHTS, without_links
+from mlferry.spec.package import MODEL_PATH, WEIGHTS, safe_path
 from mlferry.spec.proto import mil_pb2 as mil, model_pb2
 
 Array = NDArray[Any]
@@ -97,6 +97,11 @@ class Weights:
             self._files[name] = BlobFile(self.path(name))
         return self._files[name]
 
+    def release(self) -> None:
+        """Let the system take the memory of what was read from the files."""
+        for file in self._files.values():
+            file.release()
+
     def path(self, name: str) -> Path:
         """Where a file of this name in messages lies.
 
@@ -104,17 +109,18 @@ class Weights:
             ModelFileError: its name leads out of the model's folder, or there is no folder.
         """
         if name in self.elsewhere:
-            return self.elsewhere[name]
+            file = self.elsewhere[name]
+            return safe_path(file.parent, file.name).resolve()
         inside = name.removeprefix(f"{MODEL_PATH}/")
         parts = inside.split("/")
         if inside == name or {"", ".", ".."} & {*parts} or "\\" in inside or "\0" in inside:
             raise ModelFileError(f"the weights lie in {name!r}, which is no file beside the model")
         if self.folder is None:
             raise ModelFileError(
-                f"the weights lie in {name!r}, and the model comes from no folder: load it by its "
-                "path, mlferry.MLModel('model.mlpackage')"
+                f"the weights lie in {name!r}, and the model comes from no folder: give its path, "
+                "'model.mlpackage', or the folder of the weights, weights_dir=model.weights_dir"
             )
-        return without_links(self.folder, *parts)
+        return safe_path(self.folder, *parts).resolve()
 
 
 def value_of(message: mil.Value, weights: Weights) -> Any:

@@ -42,13 +42,16 @@ class Engine:
 NUMPY = Engine(Session)
 
 
-def engine_named(name: str, threads: int | None = None, *, winograd: bool = True) -> Engine:
+def engine_named(
+    name: str, threads: int | None = None, *, winograd: bool = True, widened: bool = True
+) -> Engine:
     """An engine by its name.
 
     Args:
         name: "numpy" or "onnxruntime".
         threads: how many onnxruntime uses.
         winograd: whether convolutions on NumPy may go by tiles; see `Session`.
+        widened: whether weights of float16 stay in memory as float32; see `ProgramSession`.
 
     Raises:
         RegistrationError: there is no such engine, an option is not for it, or `threads` is
@@ -66,12 +69,17 @@ def engine_named(name: str, threads: int | None = None, *, winograd: bool = True
                 "threads is for engine='onnxruntime'; NumPy's are set before it is imported, by "
                 "OPENBLAS_NUM_THREADS"
             )
-        return NUMPY if winograd else Engine(Session, (("winograd", False),))
+        if winograd and widened:
+            return NUMPY
+        tiles = ("winograd", winograd)
+        return Engine(Session, (tiles,), ProgramSession, (tiles, ("widened", widened)))
     if not winograd:
         raise RegistrationError("winograd is for engine='numpy'; leave it out")
+    if not widened:
+        raise RegistrationError("widened is for engine='numpy'; leave it out")
     from mlferry.runtime.onnx_program_session import OnnxProgramSession
     from mlferry.runtime.onnx_session import OnnxSession, import_onnxruntime
 
     import_onnxruntime()
-    options = (("threads", threads),)
-    return Engine(OnnxSession, options, OnnxProgramSession, options)
+    chosen = (("threads", threads),)
+    return Engine(OnnxSession, chosen, OnnxProgramSession, chosen)

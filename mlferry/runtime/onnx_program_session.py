@@ -7,7 +7,7 @@ is split there. What has been compiled is kept for the shapes that the inputs ha
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,12 @@ from mlferry.onnx_graph.graph import serialized
 from mlferry.programs.arguments import name_of
 from mlferry.programs.types import StateType, TensorType, ValueType
 from mlferry.programs.values import Weights
-from mlferry.runtime.onnx_session import import_onnxruntime, inference_session
+from mlferry.runtime.onnx_session import (
+    check_rounds,
+    import_onnxruntime,
+    inference_session,
+    rounds_now,
+)
 from mlferry.runtime.program_session import ProgramSession, Scope, State, Values
 from mlferry.spec.proto import mil_pb2 as mil
 
@@ -54,6 +59,7 @@ class Compiled:
         try:
             made: list[Any] = self.session.run(names, feeds)
         except Exception as error:
+            check_rounds(error)
             shapes = ", ".join(f"{name} {x.shape}" for name, x in feeds.items())
             raise PredictionError(
                 f"onnxruntime cannot evaluate {self.kinds} for {shapes}: {error}\n"
@@ -88,7 +94,7 @@ class OnnxProgramSession(ProgramSession):
     ) -> None:
         import_onnxruntime()
         super().__init__(function, weights, precision=precision, seed=seed)
-        self._source = Source(function, weights, precision)
+        self._source = Source(function, weights, precision, rounds_now())
         self._threads = threads
         self._made = self.types()
         self._compiled: dict[Key, list[Compiled | ProgramPart]] = {}
@@ -152,6 +158,9 @@ class OnnxProgramSession(ProgramSession):
         When these have changed often, they are compiled once more with the extents that the
         program leaves open, and kept for all shapes, unless more runs on NumPy then.
         """
+        if self._source.most_rounds != rounds_now():
+            self._source = replace(self._source, most_rounds=rounds_now())
+            self._compiled, self._opened = {}, {}
         shapes = tuple((name, np.shape(scope[name])) for name in self.inputs)
         key = shapes, wanted
         if key in self._compiled:

@@ -12,12 +12,14 @@ from typing import Any
 
 import numpy as np
 
+from mlferry import limits
 from mlferry.errors import MissingDependencyError, MlferryError, PredictionError
 from mlferry.exporters.onnx import parts
 from mlferry.layers.exports import OPS
 from mlferry.layers.kernels import Array
 from mlferry.layers.trace import trace
 from mlferry.numerics.shapes import Shape
+from mlferry.onnx_graph import rounds
 from mlferry.onnx_graph.graph import serialized
 from mlferry.runtime.custom import CustomClasses, shapes_of_classes
 from mlferry.runtime.session import Blobs, Session
@@ -48,6 +50,19 @@ def import_onnxruntime() -> Any:
     return onnxruntime
 
 
+def rounds_now() -> int:
+    """The limit of the rounds of loops that graphs of now count to."""
+    return int(min(limits.current().rounds, rounds.MOST))
+
+
+def check_rounds(error: Exception) -> None:
+    """Raise a `LimitError` where a graph failed because its loops ran too many rounds."""
+    if rounds.MARK in str(error):
+        most = rounds_now()
+        with limits.changed(rounds=most):
+            limits.check("rounds", most + 1, "the rounds of its loops are")
+
+
 @dataclass(frozen=True)
 class Compiled:
     """Layers as an onnxruntime session.
@@ -70,6 +85,7 @@ class Compiled:
         try:
             made = self.session.run(list(self.outputs.values()), given)
         except Exception as error:
+            check_rounds(error)
             shapes = ", ".join(
                 f"{blob} {x.shape}" for blob, x in zip(self.inputs, given.values(), strict=True)
             )
@@ -127,6 +143,7 @@ class OnnxSession(Session):
         self._compiled: dict[tuple[Shapes, tuple[str, ...]], list[Planned]] = {}
         self._fitting: dict[Shapes, bool] = {}
         self._opened: dict[tuple[str, ...], tuple[dict[str, Shape], list[Planned]]] = {}
+        self._most_rounds = rounds_now()
 
     def run(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> dict[str, Array]:
         """Evaluate the network; see `Session.run`."""
@@ -144,6 +161,9 @@ class OnnxSession(Session):
         When these have changed often, they are compiled once more with the extents that changed
         left open, and kept for all shapes that fit, unless more layers would run on NumPy then.
         """
+        if self._most_rounds != rounds_now():
+            self._most_rounds = rounds_now()
+            self._compiled, self._opened = {}, {}
         shapes, names = tuple((name, x.shape) for name, x in inputs.items()), tuple(outputs)
         if (shapes, names) in self._compiled:
             return self._compiled[shapes, names]
@@ -182,7 +202,9 @@ class OnnxSession(Session):
 
     def _planned(self, shapes: Mapping[str, Shape], wanted: set[str]) -> list[Planned]:
         layers = list(self._network.layers)
-        split = parts.split(self._network, shapes, wanted, _stays_here, self._custom)
+        split = parts.split(
+            self._network, shapes, wanted, _stays_here, self._custom, self._most_rounds
+        )
         found: list[tuple[Compiled | OnNumpy, set[str], set[str]]] = []
         for part in split:
             reads, writes = part.reads, part.writes

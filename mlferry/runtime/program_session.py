@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -11,12 +13,23 @@ from numpy.typing import NDArray
 
 from mlferry.errors import MlferryError, PredictionError, SpecError, context
 from mlferry.numerics import half
+from mlferry.numerics.shapes import Shape
 from mlferry.programs import sizes
 from mlferry.programs.arguments import Argument, arguments_of, name_of
-from mlferry.programs.definitions import OPSETS, TypeRule, definition_of
+from mlferry.programs.definitions import OPSETS, Operand, Operands, TypeRule, definition_of
 from mlferry.programs.kernels import KERNELS, Call, Kernel
-from mlferry.programs.types import DTYPES, StateType, TensorType, ValueType, type_of
+from mlferry.programs.types import (
+    DTYPES,
+    FLOATS,
+    StateType,
+    TensorType,
+    ValueType,
+    compatible,
+    type_of,
+)
 from mlferry.programs.values import Weights, value_of
+from mlferry.runtime.planned import ops, regions
+from mlferry.runtime.planned.plan import Part
 from mlferry.spec.proto import mil_pb2 as mil
 
 Array = NDArray[Any]
@@ -60,14 +73,19 @@ class Operation:
     Attributes:
         call: what the kernel is told of it.
         kernel: what computes it.
-        fixed: the arguments that are constants.
-        moving: the others.
+        fixed: the arguments that are constants, in their own types.
+        moving: the others, in the order of the op's parameters.
         outputs: the names of its values.
+        rule: tells the sizes of results.
+        open: whether these are known only while it runs.
         raw: whether the kernel gets float16 as it is.
-        moves: whether it only moves values, so that those of float16 need no rounding.
+        moves: whether it only moves values.
+        rounded: whether values of float16 are rounded.
+        exact: whether it makes values of float16 of such values without that.
+        floats: whether what it reads are floats.
+        widened: whether weights of float16 stay in memory as float32.
+        release: lets the system take the memory of what was read from the files of constants.
         blocks: the plans of its blocks.
-        last: values that nobody reads afterwards.
-        rule: tells the sizes of results, where they are known only while it runs.
     """
 
     call: Call
@@ -75,14 +93,102 @@ class Operation:
     fixed: Values
     moving: Mapping[str, Argument]
     outputs: tuple[str, ...]
-    raw: bool
-    blocks: tuple[Plan, ...] = ()
-    last: tuple[str, ...] = ()
-    rule: TypeRule | None = None
+    rule: TypeRule
+    open: bool = False
+    raw: bool = False
     moves: bool = False
+    rounded: bool = False
+    exact: bool = False
+    floats: bool = False
+    widened: bool = True
+    release: Callable[[], None] = lambda: None
+    blocks: tuple[Plan, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.call.op} {self.call.name!r}"
+
+    def arguments(self) -> Values:
+        """The constants as the kernel gets them."""
+        if self.raw:
+            return self.fixed
+        return self._wide if self.widened else self._made_wide()
+
+    @cached_property
+    def _wide(self) -> Values:
+        return self._made_wide()
+
+    def _made_wide(self) -> Values:
+        self.release()
+        return {name: _widened(value) for name, value in self.fixed.items()}
+
+    @cached_property
+    def inputs(self) -> tuple[str, ...]:
+        """The names of the values that it is given."""
+        return tuple(n for argument in self.moving.values() for n in argument.names if n)
+
+    @cached_property
+    def reads(self) -> frozenset[str]:
+        """Every value that it, or a block of it, may read."""
+        return frozenset(self.inputs).union(*(block.reads for block in self.blocks))
+
+    @property
+    def writes(self) -> frozenset[str]:
+        """The values that it makes."""
+        return frozenset(self.outputs)
+
+    @property
+    def rounds(self) -> bool:
+        """Whether its result is rounded to float16."""
+        return self.rounded and not self.exact and _is_float(self.call.outputs[0], "fp16")
+
+    @property
+    def is_flow(self) -> bool:
+        """Whether it is a branch or a loop."""
+        return bool(self.blocks)
+
+    @cached_property
+    def part(self) -> Part | None:
+        """What a plan of a convolutional part knows of it; None where no plan may take it."""
+        if not self.floats:
+            return None
+        try:
+            return ops.part_of(
+                ops.Given(
+                    self.call, self.kernel, self.fixed, self.moving, self.widened, self.release
+                )
+            )
+        except Exception:  # its kernel says what is wrong with its constants
+            return None
+
+    def infer(self, shapes: Sequence[tuple[int, ...]]) -> Sequence[Shape]:
+        """The shapes of its outputs, of one sample.
+
+        Raises:
+            SpecError: those of its inputs do not fit, or give others than those described.
+        """
+        given = iter(Operand(TensorType("fp32", shape)) for shape in shapes)
+        operands = dict(self._known)
+        for name, argument in self.moving.items():
+            several = [next(given) for _ in argument.names]
+            operands[name] = several if argument.many else several[0]
+        try:
+            made = self.rule(Operands(operands))
+        except Exception as error:
+            raise SpecError(f"{self} does not fit its inputs: {error}") from error
+        found = []
+        for kind, said in zip(
+            made if isinstance(made, tuple) else (made,), self.call.outputs, strict=False
+        ):
+            if not isinstance(said, TensorType) or not compatible(
+                kind.shape[1:], (said.shape or ())[1:]
+            ):
+                raise SpecError(f"{self} makes {kind}; {said} is described")
+            found.append(kind.shape)
+        return found
+
+    @cached_property
+    def _known(self) -> dict[str, Any]:
+        return {name: sizes.operand(value) for name, value in self.fixed.items()}
 
 
 @dataclass
@@ -94,14 +200,22 @@ class Plan:
         outputs: the names of what it gives.
         operations: in their order.
         constants: values that are known.
-        reads: names that it reads from around it.
+        schedules: how it runs, by the values that are wanted.
     """
 
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     operations: list[Operation] = field(default_factory=list)
     constants: Values = field(default_factory=dict)
-    reads: set[str] = field(default_factory=set)
+    schedules: dict[frozenset[str], list[regions.Planned[Operation]]] = field(default_factory=dict)
+
+    @cached_property
+    def reads(self) -> frozenset[str]:
+        """The names that it reads from around it."""
+        own = {*self.inputs, *self.constants}
+        own.update(name for operation in self.operations for name in operation.outputs)
+        read = frozenset(self.outputs).union(*(each.reads for each in self.operations))
+        return read - own
 
 
 class ProgramSession:
@@ -113,6 +227,12 @@ class ProgramSession:
         precision: "half" rounds every value of float16 where the program does; "exact" computes
             in float32 what the program means.
         seed: of random ops that have none of their own.
+        planned: whether convolutional parts are planned for their shapes; without it every
+            operation runs on its own, which is slower.
+        winograd: whether planned convolutions may go by Winograd's tiles; see
+            `mlferry.runtime.session.Session`.
+        widened: whether weights of float16 stay in memory as float32 once they were used; without
+            it they are widened in each run, which takes longer and half of the memory.
 
     Attributes:
         inputs: names and types of what it takes, states left out.
@@ -131,6 +251,9 @@ class ProgramSession:
         *,
         precision: str = "half",
         seed: int | None = None,
+        planned: bool = True,
+        winograd: bool = True,
+        widened: bool = True,
     ) -> None:
         if precision not in ("half", "exact"):
             raise SpecError(f"precision={precision!r}: half or exact")
@@ -146,10 +269,13 @@ class ProgramSession:
         self.inputs = {n: kind for n, kind in given.items() if not isinstance(kind, StateType)}
         self.states = {n: kind for n, kind in given.items() if isinstance(kind, StateType)}
         self.precision = precision
+        self.planned, self.winograd = planned, winograd
         self._random = np.random.default_rng(seed)
-        planner = _Planner(opset, weights, precision == "half", self._random)
-        self._plan = planner.plan(block, {}, tuple(given))
+        self._weights, self._used = weights, False
+        planner = _Planner(opset, weights, precision == "half", self._random, widened)
+        self._plan = planner.plan(block, {}, given, tuple(given))
         self._half = precision == "half"
+        self._read = _HALF_READS if self._half else _EXACT_READS
         self.outputs = self._plan.outputs
 
     def makers(self) -> dict[str, tuple[str, str]]:
@@ -174,9 +300,7 @@ class ProgramSession:
     def reads(self) -> dict[str, set[str]]:
         """The values that are read to make each value that `makers` has; constants left out."""
         return {
-            name: {n for a in operation.moving.values() for n in a.names if n}.union(
-                *(block.reads for block in operation.blocks)
-            )
+            name: set(operation.reads)
             for operation in self._plan.operations
             for name in operation.outputs
         }
@@ -209,6 +333,9 @@ class ProgramSession:
         wanted = tuple(self.outputs if outputs is None else outputs)
         with np.errstate(all="ignore"):
             found = self._run(self._plan, scope, None, frozenset(wanted))
+        if not self._used:
+            self._used = True
+            self._weights.release()
         return self._chosen(found, wanted)
 
     def _started(self, values: Mapping[str, Any], state: State | None) -> Values:
@@ -231,12 +358,12 @@ class ProgramSession:
                 scope[name] = kept.cell(name)
         return scope
 
-    @staticmethod
-    def _chosen(found: Values, wanted: Sequence[str]) -> dict[str, Any]:
+    def _chosen(self, found: Values, wanted: Sequence[str]) -> dict[str, Any]:
         lacking = [name for name in wanted if name not in found]
         if lacking:
             raise PredictionError(f"the program makes no value {lacking[0]!r}")
-        return {name: _narrowed(found[name]) for name in wanted}
+        shown = self._read[True, False]
+        return {name: shown(found[name]) for name in wanted}
 
     def _dtype(self, name: str) -> np.dtype[Any]:
         dtype = DTYPES[name].array
@@ -255,17 +382,51 @@ class ProgramSession:
     def _run(self, plan: Plan, scope: Values, outer: Scope | None, shown: frozenset[str]) -> Values:
         scope = {**plan.constants, **scope}
         chain = Scope(scope, outer)
-        for operation in plan.operations:
-            self._operate(operation, chain)
-            for name in operation.last:
-                if name not in shown:
-                    scope.pop(name, None)
+        for planned in self._scheduled(plan, shown):
+            made = self._of_region(planned, chain) if planned.region is not None else None
+            if made is None:
+                for operation in planned.steps:
+                    self._operate(operation, chain)
+            else:
+                scope.update(made)
+            for name in planned.frees:
+                scope.pop(name, None)
         return scope
 
+    def _scheduled(self, plan: Plan, wanted: frozenset[str]) -> list[regions.Planned[Operation]]:
+        """The operations of a block in an order in which those that run as one stand together."""
+        if wanted not in plan.schedules:
+            plan.schedules[wanted] = regions.scheduled(
+                plan.operations, wanted, planned=self.planned, winograd=self.winograd
+            )
+        return plan.schedules[wanted]
+
+    def _of_region(self, planned: regions.Planned[Operation], scope: Scope) -> Values | None:
+        """What a convolutional part makes; None where its operations have to run one by one."""
+        region = planned.region
+        assert region is not None
+        given = {}
+        for name in region.reads:
+            value = _widened(scope.kept(name))
+            if not isinstance(value, np.ndarray) or value.dtype != np.float32:
+                return None
+            given[name] = value
+        made = region.run(given)
+        if made is None:
+            return None
+        for operation in planned.steps:
+            name, kind = operation.outputs[0], operation.call.outputs[0]
+            if name in made and isinstance(kind, TensorType):
+                if not _fits(made[name].shape, kind):
+                    return None
+                if self._half and kind.dtype == "fp16":
+                    made[name] = Rounded(made[name])  # type: ignore[assignment]
+        return dict(made)
+
     def _operate(self, operation: Operation, scope: Scope) -> None:
-        arguments = dict(operation.fixed)
+        arguments = dict(operation.arguments())
         for name, argument in operation.moving.items():
-            find = _READS[operation.raw, operation.moves]
+            find = self._read[operation.raw, operation.moves]
             values = [
                 find(constant if key is None else scope.kept(key))
                 for key, constant in zip(argument.names, argument.constants, strict=True)
@@ -274,9 +435,9 @@ class ProgramSession:
         call = operation.call
         if operation.blocks:
             blocks = [self._block(plan, scope) for plan in operation.blocks]
-            call = Call(call.op, call.name, call.opset, call.outputs, blocks, call.random)
+            call = replace(call, blocks=blocks, rounds=scope.rounds)
         try:
-            if operation.rule is not None:
+            if operation.open:
                 sizes.check(operation.rule, arguments)
             made = operation.kernel(call, **arguments)
         except MlferryError as error:
@@ -307,7 +468,7 @@ class ProgramSession:
         array = np.asarray(value)
         if self._half and kind.dtype == "fp16" and array.dtype in _WIDE:
             self._check_fits(operation, kind, array)
-            return Rounded(array if operation.moves else half.rounded(array))
+            return Rounded(array if operation.exact else half.rounded(array))
         return self._fitted(operation, kind, array)
 
     def _fitted(self, maker: object, kind: TensorType, array: Array) -> Array:
@@ -322,10 +483,16 @@ class ProgramSession:
 
 
 class Scope:
-    """Values by name, with those around them."""
+    """Values by name, with those around them.
+
+    Attributes:
+        values: those of its own.
+        rounds: counts the rounds of all loops of a run.
+    """
 
     def __init__(self, values: Values, outer: Scope | None) -> None:
         self.values, self._outer = values, outer
+        self.rounds: Iterator[int] = count(1) if outer is None else outer.rounds
 
     def find(self, name: str) -> Any:
         """A value in its own type, from here or from around.
@@ -360,7 +527,7 @@ def _widened(value: Any) -> Any:
     if isinstance(value, Rounded):
         return value.wide
     if isinstance(value, np.ndarray) and value.dtype == _HALF:
-        return value.astype(np.float32)
+        return half.wide(value)
     if isinstance(value, list):
         return [_widened(each) for each in value]
     return value
@@ -371,10 +538,12 @@ def _moved(value: Any) -> Any:
 
 
 # How a kernel gets the values that it reads, by whether it is raw and whether it moves them only.
-_READS: Mapping[tuple[bool, bool], Callable[[Any], Any]] = {
+_Reads = Mapping[tuple[bool, bool], Callable[[Any], Any]]
+_HALF_READS: _Reads = {(False, False): _widened, (True, False): _narrowed, (True, True): _moved}
+_EXACT_READS: _Reads = {
     (False, False): _widened,
-    (True, False): _narrowed,
-    (True, True): _moved,
+    (True, False): _widened,
+    (True, True): _widened,
 }
 
 
@@ -390,45 +559,82 @@ class _Planner:
     """Resolves the operations of blocks."""
 
     def __init__(
-        self, opset: int, weights: Weights, half: bool, random: np.random.Generator
+        self,
+        opset: int,
+        weights: Weights,
+        half: bool,
+        random: np.random.Generator,
+        widened: bool,
     ) -> None:
         self._opset, self._weights, self._half, self._random = opset, weights, half, random
+        self._widened = widened
 
-    def plan(self, block: mil.Block, known: Values, inputs: tuple[str, ...] | None = None) -> Plan:
-        """A block, inside of which the constants around it are known."""
+    def plan(
+        self,
+        block: mil.Block,
+        known: Values,
+        types: Mapping[str, ValueType],
+        inputs: tuple[str, ...] | None = None,
+    ) -> Plan:
+        """A block, inside of which the constants and the types around it are known."""
         names = inputs if inputs is not None else tuple(value.name for value in block.inputs)
         plan = Plan(names, tuple(block.outputs))
         inside = dict(known)
+        seen = {**types, **{value.name: type_of(value.type) for value in block.inputs}}
         for message in block.operations:
             with context(f"planning {message.type} {name_of(message)!r}"):
-                self._operation(message, plan, inside)
-        _set_last_reads(plan)
+                self._operation(message, plan, inside, seen)
         return plan
 
-    def _operation(self, message: mil.Operation, plan: Plan, known: Values) -> None:
+    def _operation(
+        self, message: mil.Operation, plan: Plan, known: Values, seen: dict[str, ValueType]
+    ) -> None:
         outputs = tuple(value.name for value in message.outputs)
         types = tuple(type_of(value.type) for value in message.outputs)
+        seen.update(zip(outputs, types, strict=True))
         if message.type == "const":
             value = self._constant(message)
             known[outputs[0]] = plan.constants[outputs[0]] = value
             return
         definition = definition_of(message.type, self._opset)
         arguments = arguments_of(message, definition.parameters, known, self._decoded)
-        call = Call(message.type, name_of(message), self._opset, types, (), self._random)
+        call = Call(message.type, name_of(message), self._opset, types, random=self._random)
         entry = KERNELS.find(message.type, self._opset)
         if entry is None:
             raise SpecError(f"there is no kernel for {message.type}")
         moves = bool(entry.options.get("moves"))
         raw = moves or bool(entry.options.get("raw"))
-        fixed = {name: _fixed(a, raw) for name, a in arguments.items() if a.is_constant}
-        moving = {name: a for name, a in arguments.items() if not a.is_constant}
+        fixed, moving = {}, {}
         for name, parameter in definition.parameters.items():
-            if name not in arguments:
+            argument = arguments.get(name)
+            if argument is None:
                 fixed[name] = parameter.default
-        blocks = tuple(self.plan(inner, known) for inner in message.blocks)
-        rule = None if sizes.are_known(types) or blocks else definition.rule
+            elif argument.is_constant:
+                fixed[name] = self._fixed(argument, raw)
+            else:
+                moving[name] = argument
+        blocks = tuple(self.plan(inner, known, seen) for inner in message.blocks)
         operation = Operation(
-            call, entry.value, fixed, moving, outputs, raw, blocks, rule=rule, moves=moves
+            call,
+            entry.value,
+            fixed,
+            moving,
+            outputs,
+            definition.rule,
+            open=not (sizes.are_known(types) or blocks),
+            raw=raw,
+            moves=moves,
+            rounded=self._half,
+            exact=moves or bool(entry.options.get("exact")),
+            floats=all(
+                _is_float(seen.get(name), *FLOATS)
+                for argument in moving.values()
+                for name in argument.names
+                if name
+            ),
+            widened=self._widened,
+            release=self._weights.release,
+            blocks=blocks,
         )
         if message.type.startswith("constexpr_") and not moving:
             value = self._evaluated(operation)
@@ -440,7 +646,7 @@ class _Planner:
     def _evaluated(self, operation: Operation) -> tuple[Any, ...]:
         """What an operation of constants makes."""
         with np.errstate(all="ignore"):
-            made = operation.kernel(operation.call, **operation.fixed)
+            made = operation.kernel(operation.call, **operation.arguments())
         results = made if isinstance(made, tuple) else (made,)
         found = []
         for kind, value in zip(operation.call.outputs, results, strict=False):
@@ -460,30 +666,14 @@ class _Planner:
         return self._decoded(message.attributes["val"])
 
     def _decoded(self, message: mil.Value) -> Any:
-        value = value_of(message, self._weights)
-        if isinstance(value, np.ndarray) and value.dtype == _HALF and not self._half:
-            return value.astype(np.float32)
-        return value
+        return value_of(message, self._weights)
+
+    def _fixed(self, argument: Argument, raw: bool) -> Any:
+        """A constant; a kernel that takes float16 as it is gets it as it is computed here."""
+        wide = raw and not self._half
+        values = [_widened(value) if wide else value for value in argument.constants]
+        return values if argument.many else values[0]
 
 
-def _fixed(argument: Argument, raw: bool) -> Any:
-    values = [value if raw else _widened(value) for value in argument.constants]
-    return values if argument.many else values[0]
-
-
-def _set_last_reads(plan: Plan) -> None:
-    """Say after which operation each value of a block is not read any more."""
-    left = set(plan.outputs)
-    own = set(plan.inputs) | {name for op in plan.operations for name in op.outputs}
-    for index in range(len(plan.operations) - 1, -1, -1):
-        operation = plan.operations[index]
-        reads = {name for a in operation.moving.values() for name in a.names if name}
-        for block in operation.blocks:
-            reads |= block.reads
-        plan.reads |= reads - own
-        last = tuple(name for name in (*reads, *operation.outputs) if name not in left)
-        left |= reads
-        plan.operations[index] = Operation(
-            **{**operation.__dict__, "last": tuple(name for name in last if name in own)}
-        )
-    plan.reads |= set(plan.outputs) - own - set(plan.constants)
+def _is_float(kind: ValueType | None, *dtypes: str) -> bool:
+    return isinstance(kind, TensorType) and kind.dtype in dtypes

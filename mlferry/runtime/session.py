@@ -39,21 +39,6 @@ class Blobs(dict[str, Array]):
 
 
 @dataclass(frozen=True)
-class Planned:
-    """What runs as one.
-
-    Attributes:
-        region: a convolutional part, or None for a single step.
-        steps: the layers, where they run one by one.
-        frees: blobs that nothing reads after it.
-    """
-
-    region: regions.Region | None
-    steps: Sequence[Step]
-    frees: tuple[str, ...]
-
-
-@dataclass(frozen=True)
 class Program:
     """What runs for some outputs.
 
@@ -63,7 +48,7 @@ class Program:
     """
 
     constants: Mapping[str, Array]
-    parts: list[Planned]
+    parts: list[regions.Planned[Step]]
 
 
 class Flow(Enum):
@@ -258,21 +243,8 @@ class Session:
             steps.reverse()
             constants = self._folded(steps) if self.planned else {}
             left = [step for step in steps if not (step.outputs and step.writes <= set(constants))]
-            groups = (
-                regions.grouped(left, wanted, self.winograd)
-                if self.planned
-                else [(step, step.reads, step.writes) for step in left]
-            )
-            last_use: set[str] = set(wanted)
-            plan: list[Planned] = []
-            for item, reads, writes in reversed(groups):
-                used = reads | writes
-                frees = tuple(sorted(used - last_use))
-                last_use |= used
-                region = item if isinstance(item, regions.Region) else None
-                inner = region.steps if region is not None else [item]
-                plan.append(Planned(region, inner, frees))  # type: ignore[arg-type]
-            self._programs[wanted] = Program(constants, plan[::-1])
+            parts = regions.scheduled(left, wanted, planned=self.planned, winograd=self.winograd)
+            self._programs[wanted] = Program(constants, parts)
         return self._programs[wanted]
 
     def _folded(self, steps: Sequence[Step]) -> dict[str, Array]:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
+from mlferry.layers.definitions import infer
 from mlferry.layers.kernels import Kernel
 from mlferry.layers.params import Params
+from mlferry.numerics.shapes import Shape
+from mlferry.runtime.planned import layers
+from mlferry.runtime.planned.plan import Part
 
 
 @dataclass(frozen=True)
@@ -32,3 +38,26 @@ class Step:
 
     def __str__(self) -> str:
         return f"{self.params.kind} {self.params.name!r}"
+
+    @cached_property
+    def part(self) -> Part | None:
+        """What a plan knows of it; None where no plan may take it."""
+        return layers.part_of(self.params, len(self.inputs), len(self.outputs))
+
+    @property
+    def is_flow(self) -> bool:
+        """Whether it is a branch or a loop, or part of one."""
+        return self.kernel is None or bool(self.bodies)
+
+    @property
+    def rounds(self) -> bool:
+        """Networks compute in float32."""
+        return False
+
+    def infer(self, shapes: Sequence[tuple[int, ...]]) -> Sequence[Shape] | None:
+        """The shapes of its outputs.
+
+        Raises:
+            SpecError: those of its inputs do not fit.
+        """
+        return infer(self.params, shapes)

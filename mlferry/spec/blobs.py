@@ -8,6 +8,7 @@ offset of its metadata.
 
 from __future__ import annotations
 
+import mmap
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -132,6 +133,12 @@ class BlobFile:
 
     def __len__(self) -> int:
         return len(self._bytes)
+
+    def release(self) -> None:
+        """Let the system take the memory of what was read; it is read again where it is used."""
+        mapped = getattr(self._bytes, "_mmap", None)
+        if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
+            mapped.madvise(mmap.MADV_DONTNEED)
 
     def read(self, offset: int) -> Blob:
         """The blob whose metadata begin at an offset.

@@ -11,6 +11,7 @@ import ctypes
 import json
 import os
 import secrets
+import shlex
 import shutil
 import sys
 import uuid
@@ -40,7 +41,7 @@ def model_file(package: Path) -> Path:
     Raises:
         ModelFileError: the manifest is damaged, or names what is not in the package.
     """
-    manifest = _manifest(package / MANIFEST)
+    manifest = _manifest(safe_path(package, MANIFEST))
     entries = manifest.get("itemInfoEntries")
     root = manifest.get("rootModelIdentifier")
     if not isinstance(entries, dict) or not isinstance(root, str) or root not in entries:
@@ -77,14 +78,14 @@ def _inside(package: Path, relative: str) -> Path:
     """A file of a package.
 
     Raises:
-        ModelFileError: the path leads out of the package, through a link, or to no regular file.
+        ModelFileError: the path leads out of the package, or to no regular file.
     """
     parts = PurePosixPath(relative).parts
     if relative.startswith("/") or "\\" in relative or ".." in parts or ":" in relative:
         raise ModelFileError(
             f"{package / MANIFEST}: the path {relative!r} leads out of the package"
         )
-    path = without_links(package, DATA, *parts)
+    path = safe_path(package, DATA, *parts)
     try:
         found = path.is_file()
     except OSError:  # a name that no file can have
@@ -96,18 +97,48 @@ def _inside(package: Path, relative: str) -> Path:
     return path
 
 
-def without_links(folder: Path, *parts: str) -> Path:
+def safe_path(folder: Path, *parts: str) -> Path:
     """A path inside of a folder.
 
+    A part may be a link to a regular file that lies in the folder, too, or in the cache of
+    downloads that the folder belongs to: hubs of models keep the files of all versions in a folder
+    `blobs`, beside `snapshots` of links.
+
     Raises:
-        ModelFileError: a part of it is a link, which may lead anywhere.
+        ModelFileError: a part of it is a link to elsewhere, or one to a folder.
     """
     path = folder
     for part in parts:
         path = path / part
-        if os.path.islink(path):  # noqa: PTH114  Path.is_symlink raises for a name too long
-            raise ModelFileError(f"{path} is a link; a package has none")
+        if os.path.islink(path) and not _is_safe(folder, path):  # noqa: PTH114  see `_is_safe`
+            package = next((p for p in (path, *path.parents) if p.suffix == ".mlpackage"), folder)
+            raise ModelFileError(
+                f"{path} is a link to {os.readlink(path)!r}, which is no file of the package, nor "  # noqa: PTH115
+                "of a cache of downloads that it lies in. If you trust it, copy what it leads to: "
+                f"cp -RL {shlex.quote(str(package))} copy.mlpackage"
+            )
     return path
+
+
+_SNAPSHOTS, _BLOBS = "snapshots", "blobs"
+
+
+def _is_safe(folder: Path, link: Path) -> bool:
+    """Whether a link leads to a file that belongs to a folder; see `safe_path`."""
+    try:
+        # Path.is_symlink and Path.resolve raise for names that are too long, and in circles
+        target = Path(os.path.realpath(link))
+        if not target.is_file():
+            return False
+        real = folder.resolve()
+    except OSError:
+        return False
+    if real in target.parents:
+        return True
+    stores = [
+        (above.parent / _BLOBS).resolve() for above in real.parents if above.name == _SNAPSHOTS
+    ]
+    return target.parent in stores
 
 
 _AUTHOR = "com.apple.CoreML"
@@ -166,8 +197,7 @@ def _write(
     folder.mkdir()
     old = _package_of(source)
     if old is not None and source is not None:
-        # links stay links: what they lead to is not the package's
-        shutil.copytree(old, folder, symlinks=True, dirs_exist_ok=True)
+        _copy(old, old, folder)
         message = folder / source.relative_to(old)
         manifest = _manifest(folder / MANIFEST)
     else:
@@ -175,22 +205,41 @@ def _write(
         message.parent.mkdir(parents=True)
         manifest = _new_manifest(has_weights)
         if has_weights and source is not None:
-            shutil.copytree(source.parent / WEIGHTS, message.parent / WEIGHTS, symlinks=True)
+            (message.parent / WEIGHTS).mkdir()
+            _copy(source.parent, source.parent / WEIGHTS, message.parent / WEIGHTS)
     for name, file in elsewhere.items():
         place = message.parent / name.removeprefix(f"{MODEL_PATH}/")
         place.parent.mkdir(exist_ok=True)
+        place.unlink(missing_ok=True)
         shutil.copyfile(file, place)
     for name, store in memory.items():
         place = message.parent / name.removeprefix(f"{MODEL_PATH}/")
         place.parent.mkdir(exist_ok=True)
+        place.unlink(missing_ok=True)
         with place.open("wb") as stream:
             store.write(stream)
-    message.write_bytes(spec)
-    (folder / MANIFEST).write_text(json.dumps(manifest, indent=4), encoding="utf-8")
+    for file, data in (
+        (message, spec),
+        (folder / MANIFEST, json.dumps(manifest, indent=4).encode()),
+    ):
+        file.unlink(missing_ok=True)  # where it is a link, what it leads to stays as it is
+        file.write_bytes(data)
     for file in folder.rglob("*"):
         if file.is_file():
             with file.open("rb") as stream:
                 os.fsync(stream.fileno())
+
+
+def _copy(owner: Path, folder: Path, target: Path) -> None:
+    """What lies in a folder of `owner`. What safe links lead to is copied; others stay links."""
+    shutil.copytree(folder, target, symlinks=True, dirs_exist_ok=True)
+    for inside, _, names in os.walk(folder):
+        for name in names:
+            file = Path(inside, name)
+            if file.is_symlink() and _is_safe(owner, file):
+                copied = target / file.relative_to(folder)
+                copied.unlink()
+                shutil.copyfile(file, copied)
 
 
 def _package_of(message: Path | None) -> Path | None:

@@ -49,3 +49,36 @@ def test_shapes_and_orders(shape: tuple[int, ...]) -> None:
         got = half.rounded(np.asarray(array))
         assert got.shape == np.shape(array)
         np.testing.assert_array_equal(got, np.float32(array).astype(np.float16))
+
+
+def test_rounding_in_place_and_in_parts() -> None:
+    given = np.float32(np.random.default_rng(0).normal(0, 3, (300, 20, 16)))
+    given[7, 3] = EDGES[:16]
+    with np.errstate(all="ignore"):
+        right = given.astype(np.float16).astype(np.float32)
+        outer = np.zeros((302, 22, 18), np.float32)
+        outer[1:-1, 1:-1, 1:-1] = given
+        inner = outer[1:-1, 1:-1, 1:-1]
+        half.round_into(inner, inner)
+        half.round_into(given, given)
+    np.testing.assert_array_equal(given, right)
+    np.testing.assert_array_equal(inner, right)
+    outer[1:-1, 1:-1, 1:-1] = 0
+    assert not outer.any()
+
+
+def test_widening_is_that_of_casts() -> None:
+    every = np.arange(2**16, dtype=np.uint16).view(np.float16)
+    finite = every[np.isfinite(every)].reshape(-1, 2, 8)
+    made = np.empty(finite.shape, np.float32)
+    half.widen_into(finite, made)
+    np.testing.assert_array_equal(made.view(np.int32), finite.astype(np.float32).view(np.int32))
+    assert half.is_finite(finite)
+    for bad in (np.inf, -np.inf, np.nan):
+        assert not half.is_finite(np.append(finite.ravel(), np.float16(bad)))
+    with np.errstate(invalid="ignore"):  # numbers that signal
+        np.testing.assert_array_equal(half.wide(every), every.astype(np.float32))
+    turned = finite[:, 0].T
+    np.testing.assert_array_equal(half.wide(turned), turned.astype(np.float32))
+    assert half.wide(turned).flags.c_contiguous
+    assert half.wide(np.float16(0.5)) == 0.5

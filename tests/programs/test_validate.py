@@ -724,7 +724,8 @@ BROKEN: list[tuple[str, str, Change, str, str]] = [
     ("constant in a file of no folder", "plain",
      lambda s: ops_of(s)[0].attributes["val"].CopyFrom(by_hand.stored("fp32", (3, 4), 64)),
      f"{MAIN} > const 'w'", "the weights lie in '@model_path/weights/weight.bin', and the model "
-     "comes from no folder: load it by its path, mlferry.MLModel('model.mlpackage')"),
+     "comes from no folder: give its path, 'model.mlpackage', or the folder of the weights, "
+     "weights_dir=model.weights_dir"),
     # types
     ("type without dimensions", "plain",
      lambda s: ops_of(s)[1].outputs[0].type.tensorType.ClearField("dimensions"),

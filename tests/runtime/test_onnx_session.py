@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 import mlferry
-from mlferry.errors import PredictionError, RegistrationError
+from mlferry.errors import LimitError, PredictionError, RegistrationError
 from mlferry.layers.kernels import Array
 from mlferry.runtime.onnx_session import Compiled, OnnxSession
 from mlferry.runtime.session import Session
 from tests.exporters.onnx import test_control_flow as flows
 from tests.runtime.case import Case, network
-from tests.runtime.test_control_flow import START, Row, add, copy, loop, network as rows_of
+from tests.runtime.test_control_flow import COUNT, START, Row, add, copy, loop, network as rows_of
 from tests.runtime.test_kernels import CASES
 
 
@@ -231,3 +231,49 @@ def test_an_index_outside_is_an_error() -> None:
 def test_engines(options: dict[str, Any], message: str) -> None:
     with pytest.raises(RegistrationError, match=message):
         mlferry.MLModel(b"", **options)
+
+
+def nested(kind: str, rounds: int, inner: int) -> list[Row]:
+    """A loop in a loop; it may stand in a branch, which may leave the round."""
+    count = loop(COUNT, maxLoopIterations=inner)
+    rows = {
+        "in a loop": [count],
+        "behind another": [count, count],
+        "in a branch": [flows.branch("x", [count], COUNT)],
+        "in a branch that goes on": [
+            flows.branch("x", [count, ("loopContinue", [], [], {})], []), count,
+        ],
+    }[kind]  # fmt: skip
+    return [START, loop(rows, maxLoopIterations=rounds)]
+
+
+@pytest.mark.parametrize(
+    ("kind", "x", "sum_", "rounds"),
+    [
+        ("in a loop", 1, 12, 15), ("behind another", 1, 24, 27), ("in a branch", 1, 12, 15),
+        ("in a branch", 0, 3, 3), ("in a branch that goes on", 1, 12, 15),
+        ("in a branch that goes on", 0, 12, 15),
+    ],
+)  # fmt: skip
+def test_rounds_of_all_loops_are_counted(kind: str, x: float, sum_: float, rounds: int) -> None:
+    made = rows_of(*nested(kind, 3, 4))
+    for session in (OnnxSession(made, threads=1), Session(made)):
+        given = blobs({"x": x})
+        for most in (rounds, rounds - 1, 2, 1000):
+            with mlferry.limits.changed(rounds=most):
+                if most >= rounds:
+                    assert session.run(given, ["sum"])["sum"].tolist() == [sum_ + x]
+                else:
+                    with pytest.raises(LimitError, match=f"are {most + 1}; the limit is {most}"):
+                        session.run(given, ["sum"])
+
+
+def test_a_loop_without_end_is_stopped() -> None:
+    one: Row = ("loadConstantND", [], ["go"], {"shape": (1,), "data": np.ones(1)})
+    for rows in (
+        [START, loop(COUNT, condition=[one])],
+        [START, loop([loop(COUNT, maxLoopIterations=1000)], maxLoopIterations=1000)],
+    ):
+        session = OnnxSession(rows_of(*rows), threads=1)
+        with mlferry.limits.changed(rounds=3000), pytest.raises(LimitError, match="rounds="):
+            session.run(blobs({"x": 1}), ["sum"])

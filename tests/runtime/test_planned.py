@@ -208,6 +208,13 @@ NETWORKS: dict[str, Build] = {
         "pooling", n.conv("x", 4), type="MAX", kernelSize=(3, 3), stride=(2, 2),
         includeLastPixel={"paddingAmounts": (1, 1)},
     ),
+    "padding": lambda n: n.relu(
+        n.conv(n.put("padding", n.conv("x", 4), constant={"value": 0.25},
+                     **edges((0, 2), (1, 0))), 5, valid={})
+    ),
+    "padding by reflection": lambda n: n.conv(n.put(
+        "padding", n.conv("x", 4), reflection={}, **edges((1, 1), (1, 1))), 5, valid={}
+    ),
     "L2 pooling": lambda n: n.conv(
         n.put("pooling", n.conv("x", 4), type="L2", kernelSize=(2, 2), stride=(2, 2), valid={}), 3
     ),

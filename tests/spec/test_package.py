@@ -435,6 +435,88 @@ def test_links_are_not_followed_when_a_package_is_copied(tmp_path: Path) -> None
         ]  # fmt: skip
 
 
+def downloaded(hub: Path, value: float = 1.0) -> Path:
+    """A package as the cache of a hub of models has it: every file is a link into `blobs`."""
+    path = adder(hub / "models--a--b" / "snapshots" / "0123abcd" / "m.mlpackage", value)
+    blobs = path.parents[2] / "blobs"
+    blobs.mkdir(exist_ok=True)
+    for index, file in enumerate(sorted(each for each in path.rglob("*") if each.is_file())):
+        blob = blobs / f"{index:040x}"
+        file.rename(blob)
+        file.symlink_to(os.path.relpath(blob, file.parent))
+    return path
+
+
+@POSIX
+def test_a_package_in_a_cache_of_downloads(tmp_path: Path) -> None:
+    path = downloaded(tmp_path / "hub")
+    before = files(path.parents[2] / "blobs")
+    assert len(before) == 4
+    model = mlferry.MLModel(path)
+    assert added(model) == added(pickle.loads(pickle.dumps(model))) == 1
+    for saved in (
+        model.save(tmp_path / "n.mlpackage"),
+        mlferry.MLModel(path / INSIDE / "model.mlmodel").save(tmp_path / "o.mlpackage"),
+    ):
+        assert added(saved) == 1
+        assert not [each for each in saved.rglob("*") if each.is_symlink()]
+        assert (saved / INSIDE / "Metadata.json").read_text(encoding="utf-8") == '{"a": 1}'
+    assert files(path.parents[2] / "blobs") == before
+
+
+@POSIX
+def test_saving_never_writes_through_a_link(tmp_path: Path) -> None:
+    """Not over the files of a cache, nor over those of the package that is replaced."""
+    path = downloaded(tmp_path / "hub")
+    blobs = path.parents[2] / "blobs"
+    before = files(blobs)
+    model = mlferry.MLModel(path)
+    rename_feature(model.spec, "y", "z")
+    mlferry.MLModel(model.spec, weights_dir=path / INSIDE / "weights").save(path)
+    assert files(blobs) == before
+    assert added(path, "z") == 1
+    again = downloaded(tmp_path / "other")
+    mlferry.MLModel(adder(tmp_path / "2.mlpackage", 2)).save(again)
+    assert added(again) == 2
+    assert files(again.parents[2] / "blobs") == before
+    foreign = adder(tmp_path / "3.mlpackage", 3)
+    secret = tmp_path / "secret.mlmodel"
+    secret.write_bytes(b"secret")
+    loaded = mlferry.MLModel(foreign)
+    (foreign / INSIDE / "model.mlmodel").unlink()
+    (foreign / INSIDE / "model.mlmodel").symlink_to(secret)
+    loaded.save(tmp_path / "4.mlpackage")
+    assert secret.read_bytes() == b"secret"
+
+
+@POSIX
+@pytest.mark.parametrize("name", ["Manifest.json", f"{INSIDE}/model.mlmodel", WEIGHT])
+@pytest.mark.parametrize("place", ["secret", "hub/models--a--b/secret", "hub/models--a--b/refs/x",
+                                   "hub/models--a--b/blobs/deep/x", "hub/blobs/x"])  # fmt: skip
+def test_links_out_of_a_cache_are_refused(place: str, name: str, tmp_path: Path) -> None:
+    path = downloaded(tmp_path / "hub")
+    target = tmp_path / place
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(path / name, target)
+    (path / name).unlink()
+    (path / name).symlink_to(target)
+    with pytest.raises((ModelFileError, ValidationError), match="is a link to") as caught:
+        mlferry.MLModel(path)
+    copied = re.search(r"cp -RL (\S+) copy.mlpackage", str(caught.value))
+    assert copied is not None
+    subprocess.run(["cp", "-RL", copied[1], "copy.mlpackage"], cwd=tmp_path, check=True)
+    assert added(tmp_path / "copy.mlpackage") == 1
+
+
+@POSIX
+def test_links_inside_of_a_package(tmp_path: Path) -> None:
+    path = adder(tmp_path / "m.mlpackage")
+    (path / WEIGHT).rename(path / INSIDE / "weights" / "real.bin")
+    (path / WEIGHT).symlink_to("real.bin")
+    assert added(path) == 1
+    assert added(mlferry.MLModel(path).save(tmp_path / "n.mlpackage")) == 1
+
+
 # ---- killed ------------------------------------------------------------------------------------
 
 WORK = """
@@ -542,11 +624,38 @@ def test_the_folder_of_weights_is_told(tmp_path: Path) -> None:
         assert added(saved) == 7
     again = mlferry.MLModel(saved)
     assert added(mlferry.MLModel(again.get_spec(), weights_dir=again.weights_dir)) == 7
-    with pytest.raises(ValidationError, match="comes from no folder: load it by its path"):
+    with pytest.raises(
+        ValidationError, match=r"comes from no folder: .*weights_dir=model\.weights_dir"
+    ):
         mlferry.MLModel(spec)
     for wrong in ("missing", "w/weight.bin"):
         with pytest.raises(ModelFileError, match="is no folder"):
             mlferry.MLModel(spec, weights_dir=tmp_path / wrong)
+
+
+def test_validating_what_has_weights_in_a_file(tmp_path: Path) -> None:
+    """By path, or as a message with its folder; without it there is one problem for all."""
+    validate = mlferry.spec.validate.validate
+    path = adder(tmp_path / "m.mlpackage")
+    model = mlferry.MLModel(path)
+    block = by_hand.block_of(model.spec)
+    for index in range(3):
+        block.operations.insert(
+            0, by_hand.constant(f"more{index}", block.operations[0].attributes["val"])
+        )
+    spec = model.get_spec()
+    for given in (
+        validate(path),
+        validate(str(path)),
+        validate(spec, model.weights_dir),
+        validate(spec.SerializeToString(), weights_dir=model.weights_dir),
+        validate(model.spec, model.program_weights),
+    ):
+        assert not [each for each in given if each.severity == "error"]
+    (alone,) = (each for each in validate(spec) if each.severity == "error")
+    assert alone.message.endswith("weights_dir=model.weights_dir (and 3 more constants)")
+    with pytest.raises(ModelFileError, match="is no folder"):
+        validate(spec, tmp_path / "missing")
 
 
 def test_save_spec(tmp_path: Path) -> None:

@@ -13,9 +13,10 @@ import numpy as np
 
 from mlferry.errors import SpecError
 from mlferry.exporters.liveness import LEAVES, leaves, needs, read_first
-from mlferry.exporters.onnx.translation import Translation
+from mlferry.exporters.onnx.translation import ROUNDS, Translation
 from mlferry.layers.control.definition import TRUE_ABOVE
 from mlferry.numerics.shapes import Shape
+from mlferry.onnx_graph import rounds
 from mlferry.onnx_graph.graph import Body, Node, Port
 from mlferry.onnx_graph.refusals import refuse
 from mlferry.spec import networks
@@ -45,11 +46,11 @@ def _truth(t: Translation, blob: str) -> str:
 def branch(t: Translation, layer: Layer, live: set[str]) -> None:
     """The first network where the input is true, the second, which may be empty, elsewhere."""
     condition = _truth(t, layer.input[0])
-    wanted = sorted(networks.touched(layer)[1] & live)
+    wanted = sorted(networks.touched(layer)[1] & live) + _counters(t, layer)
     bodies, shapes = [], []
     for network in networks.subnetworks(layer):
         with t.inside() as nodes:
-            t.run(network.layers, set(live))
+            t.run(network.layers, {*live, *_counters(t, layer)})
             missing = [blob for blob in wanted if blob not in t.values]
             if missing:
                 raise refuse(f"one of its ways leaves {missing[0]!r}, which is read later, unmade")
@@ -61,8 +62,20 @@ def branch(t: Translation, layer: Layer, live: set[str]) -> None:
     t.e.layer = layer.name
     made = t.e.nodes("If", [condition], len(wanted), then_branch=bodies[0], else_branch=bodies[1])
     for blob, value, one, other in zip(wanted, made, *shapes, strict=True):
-        t.given(blob, value, _agreed(one, other))
+        _becomes(t, blob, value, _agreed(one, other))
+
+
+def _becomes(t: Translation, blob: str, value: str, shape: Shape | None) -> None:
+    t.given(blob, value, shape)
+    if blob != ROUNDS:
         t.made(blob, t.values[blob])
+
+
+def _counters(t: Translation, layer: Layer) -> list[str]:
+    """The count of rounds, where it is kept and a layer may change it."""
+    inside = [layer, *(i for body in networks.subnetworks(layer) for i in networks.layers_of(body))]
+    has_loop = any(inner.WhichOneof("layer") == "loop" for inner in inside)
+    return [ROUNDS] if t.most_rounds is not None and has_loop else []
 
 
 def _body(
@@ -111,6 +124,9 @@ def loop(t: Translation, layer: Layer, live: set[str]) -> None:
         condition = _truth(t, p.conditionVar)
     writes = {blob for inner in [*body, *asked] for blob in networks.touched(inner)[1]}
     states = sorted(writes & (live | exposed))
+    if not states:
+        return
+    states += _counters(t, layer)
     t.e.layer = layer.name
     first = [_start(t, layer, blob, exposed) for blob in states]
     shapes: Shapes = [t.shape(blob) if blob in t.values else None for blob in states]
@@ -120,16 +136,13 @@ def loop(t: Translation, layer: Layer, live: set[str]) -> None:
             end if blob not in t.values else _agreed(shape, end)
             for blob, shape, end in zip(states, shapes, ends, strict=True)
         ]
-        if after == shapes or not states:
+        if after == shapes:
             break
         shapes = after
-    if not states:
-        return
     t.e.layer = layer.name
     made = t.e.nodes("Loop", [limit, condition, *first], len(states), body=found)
     for blob, value, shape in zip(states, made, shapes, strict=True):
-        t.given(blob, value, shape)
-        t.made(blob, t.values[blob])
+        _becomes(t, blob, value, shape)
 
 
 def _start(t: Translation, layer: Layer, blob: str, exposed: set[str]) -> str:
@@ -161,6 +174,8 @@ def _round(
         names = [t.e.fresh(f"{layer.name}/{what}") for what in ("round", "go", *states)]
         for blob, name, shape in zip(states, names[2:], shapes, strict=True):
             t.given(blob, name, shape)
+        if t.most_rounds is not None:
+            t.values[ROUNDS] = rounds.counted(t.e, t.values[ROUNDS], t.most_rounds)
 
         def finish() -> list[str]:
             t.run(asked, {*states, layer.loop.conditionVar})

@@ -16,6 +16,10 @@ CONTROL_FLOW: dict[str, Special] = {
 SPECIAL = ("custom", *CONTROL_FLOW)
 
 
-def translation_of(network: networks.Network, custom: CustomShapes = nothing_known) -> Translation:
-    """What writes the layers of a network; `custom` tells the shapes of custom layers."""
-    return Translation(network, CONTROL_FLOW, custom)
+def translation_of(
+    network: networks.Network,
+    custom: CustomShapes = nothing_known,
+    most_rounds: int | None = None,
+) -> Translation:
+    """What writes the layers of a network; see `Translation`."""
+    return Translation(network, CONTROL_FLOW, custom, most_rounds)

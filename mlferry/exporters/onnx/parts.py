@@ -45,6 +45,7 @@ def split(
     wanted: set[str],
     stays: Callable[[nn.NeuralNetworkLayer], bool],
     custom: CustomShapes = nothing_known,
+    most_rounds: int | None = None,
 ) -> list[Part]:
     """The parts of a network, in the order in which they run.
 
@@ -54,11 +55,12 @@ def split(
         wanted: the blobs that are wanted; layers that they do not depend on are in no part.
         stays: whether a layer must not become a part of a graph.
         custom: tells the output shapes of custom layers.
+        most_rounds: the limit of the rounds of all loops; None where they are not counted.
     """
     layers = list(network.layers)
     places = _needed(layers, wanted)
     chosen = [layers[place] for place in places]
-    t, names = _started(network, inputs, custom)
+    t, names = _started(network, inputs, custom, most_rounds)
     apart: set[int] = set()
     known: dict[int, Known] = {}
     for place, layer, live in zip(places, chosen, needs(chosen, wanted), strict=True):
@@ -86,7 +88,7 @@ def split(
         for place in reversed(part.layers):
             shapes |= known[place]
         given = {blob: shapes[blob] for blob in sorted(part.reads)}
-        inner, names = _started(network, given, custom)
+        inner, names = _started(network, given, custom, most_rounds)
         inner.run([layers[place] for place in part.layers], part.writes)
         _finish(part, inner, names)
     return found
@@ -137,10 +139,10 @@ def _connected(
 
 
 def _started(
-    network: networks.Network, inputs: Known, custom: CustomShapes
+    network: networks.Network, inputs: Known, custom: CustomShapes, most_rounds: int | None
 ) -> tuple[Translation, dict[str, str]]:
     """A translation, and the names of its inputs by blob: a part may make a blob that it reads."""
-    t = translation_of(network, custom)
+    t = translation_of(network, custom, most_rounds)
     names = {blob: t.e.fresh(f"{blob}/given") for blob in inputs}
     for blob, shape in inputs.items():
         t.e.graph.inputs.append(Port(names[blob], shape=shape))

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlferry.errors import MlferryError, SpecError, UnsupportedOperationsError, context
+from mlferry.onnx_graph import rounds
 from mlferry.onnx_graph.emitter import FLOAT, INT32, Emitter
 from mlferry.onnx_graph.graph import Graph, Node
 from mlferry.onnx_graph.refusals import CannotExpressError, RankHiddenError, refuse
@@ -23,7 +24,7 @@ from mlferry.onnx_graph.simplify import simplified
 from mlferry.programs.arguments import Argument, arguments_of, name_of
 from mlferry.programs.contents import operations_of
 from mlferry.programs.definitions import OPSETS, Definition, Operand, Operands, definition_of
-from mlferry.programs.exports import EXPORTS, Call, carrier, shape_of
+from mlferry.programs.exports import EXPORTS, Call, carrier, carrier_of, shape_of
 from mlferry.programs.kernels import KERNELS, Call as KernelCall
 from mlferry.programs.types import DTYPES, StateType, TensorType, ValueType, type_of
 from mlferry.programs.values import Weights, value_of
@@ -33,6 +34,7 @@ from mlferry.spec.proto import mil_pb2 as mil
 Array = NDArray[Any]
 
 NUMBERS = {"fp16": 10, "int8": 3, "int16": 5, "uint8": 2, "uint16": 4}  # of TensorProto
+_ROUNDS = "rounds of loops"  # no name of a value: it has spaces
 _STORED_LEAST = 64  # constants of fewer values are stored in the type in which they are used
 _FOLDED_MOST = 1 << 10  # values of so many elements are computed beforehand
 _HALF = np.dtype(np.float16)
@@ -71,6 +73,7 @@ class ProgramTranslation:
         weights: the files of its constants.
         precision: "half" rounds values of float16, "exact" does not.
         taken: names that no value inside may have.
+        most_rounds: the limit of the rounds of all loops; None where they are not counted.
 
     Attributes:
         e: what writes.
@@ -83,7 +86,12 @@ class ProgramTranslation:
     """
 
     def __init__(
-        self, opset: str, weights: Weights, precision: str = "half", taken: Sequence[str] = ()
+        self,
+        opset: str,
+        weights: Weights,
+        precision: str = "half",
+        taken: Sequence[str] = (),
+        most_rounds: int | None = None,
     ) -> None:
         self.e = Emitter(taken)
         self.values: dict[str, str] = {}
@@ -94,7 +102,9 @@ class ProgramTranslation:
         self.known: dict[str, Any] = {}
         self.compressed: dict[str, mil.Operation] = {}
         self._stored: dict[int, tuple[Any, str]] = {}
-        self._depth = 0
+        self._rounds = most_rounds
+        if most_rounds is not None:
+            self.values[_ROUNDS] = self.e.constant(np.int64(0))
 
     # ---- values ------------------------------------------------------------------------------
 
@@ -110,10 +120,32 @@ class ProgramTranslation:
 
     def write(self, name: str, value: str) -> None:
         """Give a state another value."""
-        if self._depth:
-            raise refuse("it stands in a branch or loop, from where ONNX writes no state")
+        if name != _ROUNDS and not isinstance(self.types.get(name), StateType):
+            raise refuse(f"{name!r} is no state of the function")
         self.values[name] = value
-        self.written.add(name)
+        if name != _ROUNDS:
+            self.written.add(name)
+
+    def round(self) -> None:
+        """Count a round of a loop that begins, where rounds are counted."""
+        if self._rounds is not None:
+            before = self.values[_ROUNDS]
+            self.values[_ROUNDS] = rounds.counted(self.e, before, self._rounds, "int64")
+
+    def _cells(self, message: mil.Operation) -> dict[str, str]:
+        """The states that the blocks of an operation may write, and the count of rounds."""
+        found: dict[str, str] = {}
+        inside = list(operations_of(mil.Block(operations=[message])))
+        for inner in inside if message.blocks else ():
+            if inner.type == "write_state":
+                for binding in inner.inputs["input"].arguments:
+                    kind = self.types.get(binding.name)
+                    if not isinstance(kind, StateType):
+                        raise refuse(f"{binding.name!r} is no state of the function")
+                    found[binding.name] = carrier_of(kind)
+        if self._rounds is not None and any(inner.type == "while_loop" for inner in inside):
+            found[_ROUNDS] = "int64"
+        return found
 
     def value(self, name: str) -> str:
         """The graph's name of a value of the program, constants too."""
@@ -174,10 +206,16 @@ class ProgramTranslation:
         types = tuple(type_of(value.type) for value in message.outputs)
         for value, kind in zip(message.outputs, types, strict=True):
             self.types[value.name] = kind
+        states = {
+            name: value
+            for name, value in self.values.items()
+            if name == _ROUNDS or isinstance(self.types.get(name), StateType)
+        }
         try:
             with context(f"exporting {message.type} {name_of(message)!r}"):
                 self._operation(message, types)
         except CannotExpressError as error:
+            self.values |= states
             follows = isinstance(error, RankHiddenError) and bool(self.refusals)
             self.refusals.append(Refusal(message, str(error), follows))
             for value, kind in zip(message.outputs, types, strict=True):
@@ -212,6 +250,7 @@ class ProgramTranslation:
             lambda name: self._operand(arguments[name])[0] if name in arguments else "",
             [self._block(block) for block in message.blocks],
             self,
+            self._cells(message),
         )
         try:
             made = entry.value(self.e, call, **given)
@@ -423,12 +462,10 @@ class ProgramTranslation:
                 known = self.e.shapes.get(name)
                 if known is None:
                     self.e.shapes[name] = shape_of(kind)
-            self._depth += 1
             try:
                 self.run(block.operations)
                 found = [self.value(name) for name in block.outputs]
             finally:
-                self._depth -= 1
                 self.known = known_before  # a shape in a loop may be another one next time
             self.e.layer = layer
             return found

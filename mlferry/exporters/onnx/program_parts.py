@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from mlferry.exporters.onnx.program import ProgramTranslation, block_of, is_outside
 from mlferry.onnx_graph.graph import Graph, Port
-from mlferry.programs.contents import reads_of
+from mlferry.programs.contents import operations_of, reads_of
 from mlferry.programs.exports import carrier_of
 from mlferry.programs.types import StateType, TensorType, ValueType
 from mlferry.programs.values import Weights
@@ -42,11 +42,12 @@ def is_constant(operation: mil.Operation) -> bool:
 
 @dataclass(frozen=True)
 class Source:
-    """A function, and how it becomes graphs."""
+    """A function, and how it becomes graphs, in which so many rounds of loops may run."""
 
     function: mil.Function
     weights: Weights
     precision: str
+    most_rounds: int | None = None
 
     @property
     def operations(self) -> list[mil.Operation]:
@@ -56,7 +57,9 @@ class Source:
 
     def translation(self, given: Types) -> tuple[ProgramTranslation, dict[str, str]]:
         """What writes the operations, with values of some types as inputs of the graph."""
-        t = ProgramTranslation(self.function.opset, self.weights, self.precision)
+        t = ProgramTranslation(
+            self.function.opset, self.weights, self.precision, most_rounds=self.most_rounds
+        )
         ports: dict[str, str] = {}
         for name, kind in given.items():
             ports[name] = t.e.fresh(f"{name}/given")
@@ -122,10 +125,15 @@ def _needed(operations: Sequence[mil.Operation], wanted: Sequence[str]) -> list[
     for place in range(len(operations) - 1, -1, -1):
         operation = operations[place]
         made = {value.name for value in operation.outputs}
-        if needed & made or operation.type == "write_state":
+        if needed & made or _writes_state(operation):
             needed |= set(reads_of(operation))
             places.append(place)
     return places[::-1]
+
+
+def _writes_state(operation: mil.Operation) -> bool:
+    inside = operations_of(mil.Block(operations=[operation]))
+    return any(inner.type == "write_state" for inner in inside)
 
 
 def _with_lists(

@@ -23,6 +23,7 @@ from mlferry.onnx_graph.simplify import simplified
 from mlferry.spec import networks, weights
 from mlferry.spec.proto import neural_network_pb2 as nn
 
+ROUNDS = "\0rounds"  # the count of the rounds of loops, among the blobs: none has this name
 BLOB_INPUTS = "blob_inputs"  # the attribute that tells blobs from weights
 
 
@@ -57,6 +58,7 @@ class Translation:
         network: tells the mapping.
         special: what writes layers that are no nodes of their own: those of control flow.
         custom: tells the output shapes of custom layers.
+        most_rounds: the limit of the rounds of all loops; None where they are not counted.
 
     Attributes:
         e: what writes.
@@ -65,7 +67,11 @@ class Translation:
     """
 
     def __init__(
-        self, network: networks.Network, special: Mapping[str, Special], custom: CustomShapes
+        self,
+        network: networks.Network,
+        special: Mapping[str, Special],
+        custom: CustomShapes,
+        most_rounds: int | None = None,
     ) -> None:
         self.rank5 = versions.uses_rank5(network)
         blobs = {name for layer in networks.layers_of(network) for name in layer.output}
@@ -77,6 +83,9 @@ class Translation:
         self._cut: set[str] = set()  # values without their sequence axis
         self._names: dict[str, str] = {}  # of values that are named after a blob
         self._used: set[str] = set()
+        self.most_rounds = most_rounds
+        if most_rounds is not None:
+            self.values[ROUNDS] = self.e.number(0)
 
     # ---- blobs -------------------------------------------------------------------------------
 

@@ -17,6 +17,7 @@ _PLAIN: dict[str, Callable[[Array], Array]] = {
     "softplus": functions.softplus,
     "softsign": lambda x: x / (1 + np.abs(x)),
 }
+_EXACT = {"relu", "relu6"}
 _BENT: dict[str, Callable[[Array, float], Array]] = {
     "elu": functions.elu,
     "leaky_relu": functions.leaky,
@@ -30,7 +31,8 @@ _SCALED: dict[str, Callable[[Array, float, float], Array]] = {
 }
 
 
-@kernel(*_PLAIN)
+@kernel(*_EXACT, exact=True)
+@kernel(*(_PLAIN.keys() - _EXACT))
 def plain(call: Call, x: Array) -> Array:
     return _PLAIN[call.op](x)
 

@@ -26,10 +26,9 @@ def cond(call: Call, pred: Array) -> tuple[Any, ...]:
 @kernel("while_loop", raw=True)
 def while_loop(call: Call, loop_vars: list[Any]) -> tuple[Any, ...]:
     """As long as the first block says so, the second makes the next values."""
-    values, rounds = list(loop_vars), 0
+    values = list(loop_vars)
     while bool(np.all(call.blocks[0](*values)[0])):
-        rounds += 1
-        limits.check("rounds", rounds, f"rounds of the loop {call.name!r}:")
+        limits.check("rounds", next(call.rounds), "the rounds of its loops are")
         values = call.blocks[1](*values)
     return tuple(values)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -35,33 +36,65 @@ def _truth(emitter: Emitter, flag: str) -> str:
 
 @export("cond", moves=True)
 def cond(emitter: Emitter, call: Call, pred: str) -> tuple[str, ...]:
-    dtypes = [carrier_of(kind) for kind in call.outputs]
+    assert call.states is not None
+    dtypes = [*(carrier_of(kind) for kind in call.outputs), *call.cells.values()]
+    before = [call.states.read(cell) for cell in call.cells]
     bodies = []
     for block in call.blocks:
         with emitter.inside() as nodes:
-            bodies.append(body_of(emitter, nodes, block(), dtypes))
-    return emitter.nodes(
+            values = [*block(), *(call.states.read(cell) for cell in call.cells)]
+            bodies.append(body_of(emitter, nodes, values, dtypes))
+        _write(call, before)
+    made = emitter.nodes(
         "If", [_truth(emitter, pred)], len(dtypes), then_branch=bodies[0], else_branch=bodies[1]
     )
+    return _written_back(emitter, call, before, made)
+
+
+def _write(call: Call, values: Sequence[str]) -> None:
+    """Give the states that blocks may write other values."""
+    assert call.states is not None
+    for cell, value in zip(call.cells, values, strict=True):
+        call.states.write(cell, value)
+
+
+def _written_back(
+    emitter: Emitter, call: Call, before: Sequence[str], made: tuple[str, ...]
+) -> tuple[str, ...]:
+    """What a node makes, without the states, which have their values from it."""
+    count = len(call.outputs)
+    for old, new in zip(before, made[count:], strict=True):
+        emitter.shapes[new] = emitter.shapes.get(old)
+    _write(call, made[count:])
+    return made[:count]
 
 
 @export("while_loop", moves=True)
 def while_loop(emitter: Emitter, call: Call, loop_vars: list[str]) -> tuple[str, ...]:
     """The condition is written in front of the loop, and at the end of a round."""
+    assert call.states is not None
     asked, step = call.blocks
-    dtypes = [carrier_of(kind) for kind in call.outputs]
+    dtypes = [*(carrier_of(kind) for kind in call.outputs), *call.cells.values()]
     first = _truth(emitter, asked(*loop_vars)[0])
+    before = [call.states.read(cell) for cell in call.cells]
     names = [emitter.fresh(f"{call.name}/{index}") for index in range(len(loop_vars))]
     for name, kind in zip(names, call.outputs, strict=True):
         emitter.shapes[name] = shape_of(kind)
+    cells = [emitter.fresh(f"{call.name}/{cell}") for cell in call.cells]
+    for old, new in zip(before, cells, strict=True):
+        emitter.shapes[new] = emitter.shapes.get(old)
     counter, going = emitter.fresh(f"{call.name}/round"), emitter.fresh(f"{call.name}/go")
     with emitter.inside() as nodes:
+        _write(call, cells)
+        call.states.round()
         values = step(*names)
         again = _truth(emitter, asked(*values)[0])
+        after = [call.states.read(cell) for cell in call.cells]
         ports = [Port(counter, "int64", ()), Port(going, "bool", ())]
-        ports += [Port(name, dtype) for name, dtype in zip(names, dtypes, strict=True)]
-        body = body_of(emitter, nodes, [again, *values], ["bool", *dtypes], ports)
-    return emitter.nodes("Loop", ["", first, *loop_vars], len(dtypes), body=body)
+        ports += [Port(name, dtype) for name, dtype in zip([*names, *cells], dtypes, strict=True)]
+        body = body_of(emitter, nodes, [again, *values, *after], ["bool", *dtypes], ports)
+    made = emitter.nodes("Loop", ["", first, *loop_vars, *before], len(dtypes), body=body)
+    return _written_back(emitter, call, before, made)
 
 
 # ---- lists ---------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import numpy as np
 
 from mlferry import limits
 from mlferry.numerics import convolution
-from mlferry.programs.convolution.definition import slid, sliding, widened
+from mlferry.programs.convolution.definition import Sliding, slid, sliding, widened
 from mlferry.programs.kernels import Array, Call, kernel
 from mlferry.programs.reshaping.definition import vector
 
@@ -66,17 +66,46 @@ def conv_transpose(
     limits.check_blob((x.shape[0], weight.shape[1] * groups, *full))
     if output_shape is not None:
         size = list(vector(output_shape)[2:])
-    if pad_type == "same_lower":
-        cuts = [-(-max(0, f - n) // 2) for f, n in zip(full, size, strict=True)]
-    elif pad_type == "same":
-        cuts = [max(0, f - n) // 2 for f, n in zip(full, size, strict=True)]
-    else:
-        cuts = list(window.pads[::2])
+    cuts = cut_off(window, full, size)
     y = convolution.transposed(x, weight, window.strides, window.dilations, cuts, size, groups)
     return _with_bias(y, bias)
 
 
-@kernel("max_pool", "avg_pool", "l2_pool")
+def cut_off(window: Sliding, full: Sequence[int], size: Sequence[int]) -> list[int]:
+    """How much of the full result of a transposed convolution goes in front of each axis."""
+    if window.pad_type == "same_lower":
+        return [-(-max(0, f - n) // 2) for f, n in zip(full, size, strict=True)]
+    if window.pad_type == "same":
+        return [max(0, f - n) // 2 for f, n in zip(full, size, strict=True)]
+    return list(window.pads[::2])
+
+
+def reach_of(window: Sliding, shape: Ints, *, ceil: bool) -> list[tuple[int, int]]:
+    """How far the windows of a pool go beyond an input: its padding, and what rounding adds."""
+    size = [extent or 0 for extent in slid(window, shape, ceil=ceil)]
+    axes = zip(size, window.strides, window.spans, shape, window.edges(shape), strict=True)
+    return [
+        (begin, max(end, (n - 1) * stride + span - extent - begin))
+        for n, stride, span, extent, (begin, end) in axes
+    ]
+
+
+def counted(window: Sliding, shape: Ints, *, ceil: bool, exclude: bool) -> Array:
+    """How many values each window of an average has; padding counts where it is not excluded."""
+    size = [extent or 0 for extent in slid(window, shape, ceil=ceil)]
+    reach = reach_of(window, shape, ceil=ceil)
+    ones = np.ones(shape, np.float32)
+    if not exclude:
+        edges = window.edges(shape)
+        ones = convolution.padded(ones, edges, 1.0)
+        reach = [
+            (0, max(0, after - end)) for (_, after), (_, end) in zip(reach, edges, strict=True)
+        ]
+    return convolution.pool(ones, window.spans, window.strides, reach, size, np.add, 0.0)
+
+
+@kernel("max_pool", exact=True)
+@kernel("avg_pool", "l2_pool")
 def pool(
     call: Call,
     x: Array,
@@ -91,12 +120,7 @@ def pool(
     window = sliding(vector(kernel_sizes), strides, None, pad_type, pad)
     shape = x.shape[2:]
     size = [extent or 0 for extent in slid(window, shape, ceil=ceil_mode)]
-    edges = window.edges(shape)
-    axes = zip(size, window.strides, window.spans, shape, edges, strict=True)
-    reach = [
-        (begin, max(end, (n - 1) * stride + span - extent - begin))
-        for n, stride, span, extent, (begin, end) in axes
-    ]
+    reach = reach_of(window, shape, ceil=ceil_mode)
     _check_padded(x, reach)
     largest = call.op == "max_pool"
     combine, filler = (np.maximum, -np.inf) if largest else (np.add, 0.0)
@@ -106,10 +130,4 @@ def pool(
         return y
     if call.op == "l2_pool":
         return np.sqrt(y)
-    counted = np.ones(shape, np.float32)
-    if not exclude_padding_from_average:
-        counted = convolution.padded(counted, edges, 1.0)
-        reach = [
-            (0, max(0, after - end)) for (_, after), (_, end) in zip(reach, edges, strict=True)
-        ]
-    return y / convolution.pool(counted, window.spans, window.strides, reach, size, np.add, 0.0)
+    return y / counted(window, shape, ceil=ceil_mode, exclude=exclude_padding_from_average)

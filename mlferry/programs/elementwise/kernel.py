@@ -30,9 +30,11 @@ _BINARY: dict[str, Callable[[Array, Array], Array]] = {
     "greater": np.greater, "greater_equal": np.greater_equal, "less": np.less,
     "less_equal": np.less_equal,
 }  # fmt: skip
+_EXACT = {"abs", "ceil", "floor", "round", "sign", "maximum", "minimum"}
 
 
-@kernel(*_UNARY)
+@kernel(*(_UNARY.keys() & _EXACT), exact=True)
+@kernel(*(_UNARY.keys() - _EXACT))
 def unary(call: Call, x: Array) -> Array:
     return _UNARY[call.op](x)
 
@@ -61,7 +63,8 @@ def cast(call: Call, x: Array, dtype: str) -> Array:
     return x.astype(DTYPES[dtype].array)
 
 
-@kernel(*_BINARY)
+@kernel(*(_BINARY.keys() & _EXACT), exact=True)
+@kernel(*(_BINARY.keys() - _EXACT))
 def binary(call: Call, x: Array, y: Array) -> Array:
     return _BINARY[call.op](x, y)
 

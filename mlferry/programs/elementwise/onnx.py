@@ -71,8 +71,10 @@ def rsqrt(emitter: Emitter, call: Call, x: str, epsilon: float) -> str:
 
 @export("clip")
 def clip(emitter: Emitter, call: Call, x: str, alpha: float, beta: float) -> str:
-    y = emitter.node("Max", x, scalar(emitter, alpha, call.made))
-    return emitter.node("Min", y, scalar(emitter, beta, call.made))
+    bounds = [scalar(emitter, bound, call.made) for bound in (alpha, beta)]
+    if alpha <= beta:
+        return emitter.node("Clip", x, *bounds)
+    return emitter.node("Min", emitter.node("Max", x, bounds[0]), bounds[1])
 
 
 @export("threshold")

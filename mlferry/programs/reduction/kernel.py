@@ -32,13 +32,15 @@ _REDUCTIONS: dict[str, Callable[[Array, Axes, bool], Any]] = {
     "reduce_sum": lambda x, a, k: x.sum(axis=a, keepdims=k),
     "reduce_sum_square": lambda x, a, k: np.square(x).sum(axis=a, keepdims=k),
 }
+_EXACT = {"reduce_max", "reduce_min"}
 _EXTREMES: dict[str, Callable[..., Any]] = {
     "reduce_argmax": np.argmax,
     "reduce_argmin": np.argmin,
 }
 
 
-@kernel(*_REDUCTIONS)
+@kernel(*_EXACT, exact=True)
+@kernel(*(_REDUCTIONS.keys() - _EXACT))
 def reduce(call: Call, x: Array, axes: Axes, keep_dims: bool) -> Any:
     return _REDUCTIONS[call.op](x, None if axes is None else vector(axes), keep_dims)
 

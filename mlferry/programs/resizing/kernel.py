@@ -29,7 +29,7 @@ def _nearest(x: Array, size: tuple[int, ...]) -> Array:
     return x
 
 
-@kernel("upsample_nearest_neighbor")
+@kernel("upsample_nearest_neighbor", exact=True)
 def upsample_nearest_neighbor(
     call: Call, x: Array, scale_factor_height: float, scale_factor_width: float
 ) -> Array:
@@ -66,7 +66,7 @@ def _from_the_edge(extent: int, count: int) -> Grid:
     return grid
 
 
-@kernel("resize_nearest_neighbor")
+@kernel("resize_nearest_neighbor", exact=True)
 def resize_nearest_neighbor(
     call: Call, x: Array, target_size_height: int, target_size_width: int
 ) -> Array:

@@ -2,29 +2,109 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import numpy as np
 
 from mlferry import limits
 from mlferry.errors import SpecError, context
-from mlferry.layers.definitions import infer
-from mlferry.registry import Registry
+from mlferry.numerics import half
+from mlferry.numerics.shapes import Shape as OpenShape
 from mlferry.runtime.planned.maps import NO_BORDER, Array, Border, Map, Workspace, size_of
-from mlferry.runtime.planned.products import Finish, Pointwise
-from mlferry.runtime.steps import Step
+from mlferry.runtime.planned.products import Finish
 
+T = TypeVar("T")
 Shape = tuple[int, ...]
-Planner = Callable[["Plan", "Step"], None]
-Follower = Callable[["Plan", "Step"], "Pointwise | None"]
-Padding = Callable[["Plan", "Step", Shape], "tuple[Border, float]"]
-
-PLANNERS: Registry[Planner] = Registry("planned layer kind")
-planned = PLANNERS.register
 
 
 class NotPlannedError(Exception):
     """A layer, or its shapes, that the plan cannot take: the layers run one by one instead."""
+
+
+class Part(ABC):
+    """What a plan knows of a layer of a network, or of an operation of a program.
+
+    Attributes:
+        in_place: whether its result may lie where its input does.
+        joins: whether its inputs may lie in its result, one after another.
+        broadcasts: whether an input with fewer axes may come from outside.
+        worth: whether planning pays where it is one of several.
+        exact: whether it makes values of float16 of such values, which need no rounding.
+        worth_alone: whether it pays where it is the only one.
+    """
+
+    in_place: ClassVar[bool] = False
+    joins: ClassVar[bool] = False
+    broadcasts: ClassVar[bool] = False
+    worth: ClassVar[bool] = False
+    exact: bool = False
+
+    def __init__(self) -> None:
+        self._derived: dict[str, Any] = {}
+
+    @property
+    def worth_alone(self) -> bool:
+        """See the attributes of `Part`."""
+        return False
+
+    @abstractmethod
+    def plan(self, plan: Plan, step: Step) -> None:
+        """Add to a plan what computes it."""
+
+    def follow(self, plan: Plan, name: str, step: Step, finish: Finish) -> bool:
+        """Whether it can be done with what makes its input `name`; `finish` does it then."""
+        return False
+
+    def padding(self, plan: Plan, step: Step, shape: Shape) -> tuple[Border, float]:
+        """The border that it reads around an input of a shape [1, C, H, W], and its values."""
+        return NO_BORDER, 0.0
+
+    def once(self, key: str, make: Callable[[], T]) -> T:
+        """The result of `make`, made at the first call and kept: plans for other shapes share."""
+        if key not in self._derived:
+            self._derived[key] = make()
+        return self._derived[key]  # type: ignore[no-any-return]
+
+
+class Step(Protocol):
+    """A layer of a network, or an operation of a program, as the plans see it."""
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The blobs that it takes."""
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The blobs that it makes."""
+
+    @property
+    def reads(self) -> frozenset[str]:
+        """Every blob that it, or what is inside of it, may read."""
+
+    @property
+    def writes(self) -> frozenset[str]:
+        """Every blob that it, or what is inside of it, may make."""
+
+    @property
+    def part(self) -> Part | None:
+        """What a plan knows of it; None where no plan may take it."""
+
+    @property
+    def is_flow(self) -> bool:
+        """Whether it is a branch or a loop, or anything else that has a place in the order."""
+
+    @property
+    def rounds(self) -> bool:
+        """Whether its result is rounded to float16."""
+
+    def infer(self, shapes: Sequence[Shape]) -> Sequence[OpenShape] | None:
+        """The shapes of its outputs for those of its inputs.
+
+        Raises:
+            SpecError: they do not fit.
+        """
 
 
 class Plan:
@@ -67,10 +147,10 @@ class Plan:
         for step in steps:
             self._reserve(step)
         self._waiting = self._uses()
-        for step in steps:  # `regions.is_eligible` found a planner for each
+        for step in steps:
             if id(step) not in self._fused:
                 with context(f"running {step}"):
-                    PLANNERS.find(step.params.kind).value(self, step)  # type: ignore[union-attr]
+                    _part(step).plan(self, step)
                 self.made.update(step.outputs)
             self._release(step)
         self.outputs = {name: self.map(name).inner for name in self.shown}
@@ -123,14 +203,17 @@ class Plan:
         """What can follow a layer at once, and the blob that is made in the end.
 
         Layers that work value by value, and a sum with a blob that is there already, are done
-        with it where nobody else reads what is between.
+        with it where nobody else reads what is between. What float16 holds is rounded.
         """
         (name,) = step.outputs
+        if _rounds(step):
+            finish.then(_rounding)
         while name not in self.shown and len(self.readers.get(name, ())) == 1:
             (reader,) = self.readers[name]
-            follow = FOLLOWERS.find(reader.params.kind)
-            if follow is None or not follow.value(self, reader, name, finish):
+            if not _part(reader).follow(self, name, reader, finish):
                 break
+            if _rounds(reader):
+                finish.then(_rounding)
             self._fused.add(id(reader))
             (name,) = reader.outputs
         self.made.add(name)
@@ -175,6 +258,8 @@ class Plan:
             if (free.inner.shape, free.border, free.fill) == (size, border, fill):
                 return self._free.pop(index)
         count = size_of(size, border)
+        if 4 * count > limits.current().blob:
+            raise NotPlannedError(f"a border of {border} around {size}")
         large = [
             index
             for index, free in enumerate(self._free)
@@ -194,12 +279,12 @@ class Plan:
 
     def _reserve(self, step: Step) -> None:
         """Give the parts of a concatenation their places in it, and what works in place its own."""
-        entry = PLANNERS.find(step.params.kind)
-        if entry is not None and entry.options.get("in_place"):
+        part = _part(step)
+        if part.in_place:
             (name,) = step.inputs
             if name not in self._maps and self._ends_in(name):
                 self._places.setdefault(name, (step.outputs[0], 0))
-        if step.params.kind not in ("concat", "concatND"):
+        if not part.joins:
             return
         start = 0
         (whole,) = step.outputs
@@ -219,19 +304,26 @@ class Plan:
     def _border(self, name: str) -> tuple[Border, float]:
         """The padding of the first reader that pads."""
         for reader in self.readers.get(name, ()):
-            padding = PADDINGS.find(reader.params.kind)
-            if padding is not None:
-                border, fill = padding.value(self, reader, self.shapes[name])
-                if border != NO_BORDER:
-                    return border, fill
+            border, fill = _part(reader).padding(self, reader, self.shapes[name])
+            if border != NO_BORDER:
+                return border, fill
         return NO_BORDER, 0.0
 
 
 _LARGE = 1 << 18  # values: from there on, filling a border is cheaper than memory of its own
-FOLLOWERS: Registry[Callable[[Plan, Step, str, Finish], bool]] = Registry("follower")
-follower = FOLLOWERS.register
-PADDINGS: Registry[Padding] = Registry("padding")
-padding_of = PADDINGS.register
+
+
+def _part(step: Step) -> Part:
+    assert step.part is not None  # `regions` gives others to no plan
+    return step.part
+
+
+def _rounds(step: Step) -> bool:
+    return step.rounds and not _part(step).exact
+
+
+def _rounding(x: Array, out: Array) -> None:
+    half.round_into(x, out)
 
 
 def _shapes(steps: Sequence[Step], given: Mapping[str, Shape]) -> dict[str, Shape]:
@@ -239,7 +331,7 @@ def _shapes(steps: Sequence[Step], given: Mapping[str, Shape]) -> dict[str, Shap
     found: dict[str, Shape] = dict(given)
     for step in steps:
         try:
-            made = infer(step.params, [found[name] for name in step.inputs])
+            made = step.infer([found[name] for name in step.inputs])
         except SpecError as error:
             raise NotPlannedError(str(error)) from error
         for name, shape in zip(step.outputs, made or (), strict=False):

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
 from mlferry.runtime.planned.maps import Array
 
 Pointwise = Callable[[Array, Array], None]
+Placed = Callable[[Array, Array, int], None]
+Combine = Callable[[Array, Array, Array], Any]
 _SMALL = 1_000_000  # multiplications: below it OpenBLAS takes a path without packing
 _LEAST_ROWS = 14
 
@@ -45,34 +48,46 @@ class Finish:
         factor: [C], by which whoever makes the rows multiplies its weights; None where it cannot.
         folded: the layers whose factors these are.
         bias: [C], added first.
-        shortcut: [H, W, C], added next.
-        functions: value by value, in their order; each writes its second argument.
+        steps: what follows, in its order: value by value, from the first argument into the
+            second; the third is the first row.
+        placed: whether one of them has to know which rows these are.
     """
 
     factor: Array | None = None
     folded: tuple[str, ...] = ()
     bias: Array | None = None
-    shortcut: Array | None = None
-    functions: list[Pointwise] = field(default_factory=list)
+    steps: list[Placed] = field(default_factory=list)
+    placed: bool = False
     _tiled: dict[int, Array] = field(default_factory=dict)
+
+    def then(self, function: Pointwise) -> None:
+        """Let a function of each value follow."""
+        self.steps.append(lambda x, out, top: function(x, out))
+
+    def then_with(self, combine: Combine, other: Array) -> None:
+        """Let a function of each value and that of another map [H, W, C] follow."""
+        self.placed = True
+        self.steps.append(lambda x, out, top: combine(x, other[top : top + len(x)], out))
 
     def __call__(self, source: Array, target: Array, top: int) -> None:
         """Finish some rows, the first of which is `top`, from `source` into `target`."""
-        steps: list[Pointwise] = []
-        if self.bias is not None:
-            steps.append(self._add_bias)
-        if self.shortcut is not None:
-            steps.append(_adding(self.shortcut[top : top + len(source)]))
-        steps += self.functions
+        steps = self.steps if self.bias is None else [self._add_bias, *self.steps]
         if not steps:
             if target is not source:
                 np.copyto(target, source)
             return
         for step in steps[:-1]:
-            step(source, source)
-        steps[-1](source, target)
+            step(source, source, top)
+        steps[-1](source, target, top)
 
-    def _add_bias(self, x: Array, out: Array) -> None:
+    def from_map(self, x: Array, target: Array, top: int) -> None:
+        """As calling it, but the rows that are given stay as they are."""
+        first, *rest = self.steps
+        first(x, target, top)
+        for step in rest:
+            step(target, target, top)
+
+    def _add_bias(self, x: Array, out: Array, top: int) -> None:
         rows, width, channels = x.shape
         assert self.bias is not None
         if not (x.flags.c_contiguous and out.flags.c_contiguous):
@@ -82,13 +97,6 @@ class Finish:
             self._tiled[width] = np.tile(self.bias, width)
         shape = (rows, width * channels)
         np.add(x.reshape(shape), self._tiled[width], out=out.reshape(shape))
-
-
-def _adding(part: Array) -> Pointwise:
-    def add(x: Array, out: Array) -> None:
-        np.add(x, part, out=out)
-
-    return add
 
 
 def blocks(height: int, rows: int) -> Sequence[tuple[int, int]]:

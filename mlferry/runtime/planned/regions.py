@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import numpy as np
 
-from mlferry.layers.kernels import Array
-from mlferry.runtime.planned import layers
-from mlferry.runtime.planned.plan import PLANNERS, NotPlannedError, Plan, Shape
-from mlferry.runtime.steps import Step
+from mlferry.runtime.planned.maps import Array
+from mlferry.runtime.planned.plan import NotPlannedError, Plan, Shape, Step
 
-_WORTH = ("convolution", "pooling")
+S = TypeVar("S", bound=Step)
 _REMEMBERED = 16  # sets of shapes that stay planned
-
-assert layers.convolution is not None  # the module registers the planners
 
 
 class Region:
@@ -103,65 +101,81 @@ def _broadcast_only(steps: Sequence[Step], reads: Sequence[str]) -> set[str]:
     found = set()
     for name in reads:
         readers = [step for step in steps if name in step.inputs]
-        if all(
-            step.params.kind.endswith("Broadcastable") and written & set(step.inputs)
-            for step in readers
-        ):
+        if all(_broadcasts(step) and written & set(step.inputs) for step in readers):
             found.add(name)
     return found
 
 
+def _broadcasts(step: Step) -> bool:
+    return step.part is not None and step.part.broadcasts
+
+
 def _is_worth(steps: Sequence[Step]) -> bool:
     """Whether planning pays for copying what goes in and out."""
-    if len(steps) > 1:
-        return any(step.params.kind in _WORTH for step in steps)
-    p = steps[0].params
-    depthwise = p.kind == "convolution" and p.kernelChannels == 1
-    return p.kind == "convolution" and p.kernelSize != (1, 1) and (p.nGroups == 1 or depthwise)
+    parts = [step.part for step in steps if step.part is not None]
+    return any(part.worth for part in parts) if len(parts) > 1 else parts[0].worth_alone
 
 
-def is_eligible(step: Step) -> bool:
-    """Whether a plan may take a step."""
-    entry = PLANNERS.find(step.params.kind)
-    if entry is None or step.kernel is None or len(step.outputs) != 1 or not step.inputs:
-        return False
-    when = entry.options.get("when")
-    return when is None or bool(when(step))
+@dataclass(frozen=True)
+class Planned(Generic[S]):
+    """What runs as one.
+
+    Attributes:
+        region: a convolutional part, or None for a single step.
+        steps: the layers, where they run one by one.
+        frees: blobs that nothing reads after it.
+    """
+
+    region: Region | None
+    steps: Sequence[S]
+    frees: tuple[str, ...]
+
+
+def scheduled(
+    steps: Sequence[S], wanted: frozenset[str], *, planned: bool, winograd: bool
+) -> list[Planned[S]]:
+    """What runs for the wanted blobs, each with the blobs that it is the last to use."""
+    groups: list[tuple[Region | None, Sequence[S]]] = (
+        grouped(steps, wanted, winograd) if planned else [(None, [step]) for step in steps]
+    )
+    last_use = set(wanted)
+    plan: list[Planned[S]] = []
+    for region, inner in reversed(groups):
+        used = {name for step in inner for name in step.reads | step.writes}
+        plan.append(Planned(region, inner, tuple(sorted(used - last_use))))
+        last_use |= used
+    return plan[::-1]
 
 
 def grouped(
-    steps: Sequence[Step], wanted: frozenset[str], winograd: bool
-) -> list[tuple[Step | Region, frozenset[str], frozenset[str]]]:
-    """The steps in an order in which convolutional parts stand together, each as one region.
-
-    Returns:
-        steps and regions, with what they read and what they write.
-    """
-    result: list[tuple[Step | Region, frozenset[str], frozenset[str]]] = []
-    waiting: list[Step] = []
+    steps: Sequence[S], wanted: frozenset[str], winograd: bool
+) -> list[tuple[Region | None, Sequence[S]]]:
+    """The steps in an order in which convolutional parts stand together, each as one region."""
+    result: list[tuple[Region | None, Sequence[S]]] = []
+    waiting: list[S] = []
     several = overwritten(steps)
 
-    def close(rest: Sequence[Step]) -> None:
+    def close(rest: Sequence[S]) -> None:
         if not waiting:
             return
         written = {name for step in waiting for name in step.outputs}
         later = {name for step in rest for name in step.reads} | wanted
         if _is_worth(waiting):
             region = Region(waiting, sorted(written & later), winograd)
-            result.append((region, frozenset(region.reads), frozenset(written)))
+            result.append((region, region.steps))  # type: ignore[arg-type]
         else:
-            result.extend((step, step.reads, step.writes) for step in waiting)
+            result.extend((None, [step]) for step in waiting)
         waiting.clear()
 
     for index, step in enumerate(steps):
         pending = {name for other in waiting for name in other.outputs}
-        if is_eligible(step) and not (step.reads | step.writes) & several:
+        if step.part is not None and not step.is_flow and not (step.reads | step.writes) & several:
             waiting.append(step)
-        elif step.kernel is not None and not step.bodies and not pending & step.reads:
-            result.append((step, step.reads, step.writes))  # it can run before what waits
+        elif not step.is_flow and not pending & step.reads:
+            result.append((None, [step]))  # it can run before what waits
         else:
             close(steps[index:])
-            result.append((step, step.reads, step.writes))
+            result.append((None, [step]))
     close(())
     return result
 

@@ -104,7 +104,7 @@ def convolved(
     products, results = work.take(a * a * most * count), work.take(m * m * most * count)
     strided = np.lib.stride_tricks.as_strided
     line, pixel, value = x.strides
-    early = finish.shortcut is None
+    early = not finish.placed
 
     blocked = []
     for top, number in parts:

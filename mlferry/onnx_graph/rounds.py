@@ -1,0 +1,28 @@
+"""Rounds of loops that are counted while a graph runs, so that none runs without end.
+
+A graph has no way to say that something is wrong. It gathers what is not there: the runtime raises
+an error, which names the node.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mlferry.onnx_graph.emitter import INT64, Emitter
+
+MARK = "limit of rounds"
+MOST = 2**24 - 1
+"""The largest limit: beyond it float32, in which networks count, has gaps."""
+
+
+def counted(emitter: Emitter, before: str, limit: int, dtype: str = "float32") -> str:
+    """The number of a round that begins, for that of the round before it; fails above a limit."""
+    layer = emitter.layer
+    emitter.layer = f"{layer}/{MARK}"
+    most = emitter.constant(np.asarray(limit, dtype))
+    over = emitter.node("Cast", emitter.node("GreaterOrEqual", before, most), to=INT64)
+    one = emitter.node("Gather", emitter.constant(np.ones(1, dtype)), over, axis=0)
+    made = emitter.node("Add", before, one)
+    emitter.layer = layer
+    emitter.shapes[made] = ()
+    return made

@@ -1,0 +1,351 @@
+"""The ops of ML Programs that a plan takes: what each of them is, by its name.
+
+What is written here holds for float32, and for float16 whose results are rounded one by one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mlferry.layers.elementwise.kernel import clipped
+from mlferry.numerics import half
+from mlferry.programs.arguments import Argument
+from mlferry.programs.convolution.definition import sliding
+from mlferry.programs.convolution.kernel import counted, cut_off, reach_of
+from mlferry.programs.kernels import Call, Kernel
+from mlferry.programs.reshaping.definition import vector
+from mlferry.programs.types import FLOATS, TensorType
+from mlferry.registry import Registry
+from mlferry.runtime.planned import parts
+from mlferry.runtime.planned.convolution import Window
+from mlferry.runtime.planned.maps import Array
+from mlferry.runtime.planned.plan import Part, Shape
+
+_RANK = 4  # of maps: [N, C, H, W]
+
+
+@dataclass(frozen=True)
+class Given:
+    """What an operation is given.
+
+    Attributes:
+        call: what its kernel is told of it.
+        kernel: what computes it.
+        fixed: the arguments that are constants; values of float16 may be so.
+        moving: the others, in the order of the op's parameters.
+        widened: whether weights of float16 stay in memory as float32.
+        release: lets the system take the memory of what was read from the files of constants.
+    """
+
+    call: Call
+    kernel: Kernel
+    fixed: Mapping[str, Any]
+    moving: Mapping[str, Argument]
+    widened: bool
+    release: Callable[[], None]
+
+    def array(self, name: str) -> Array | None:
+        """A constant in float32."""
+        value = self.fixed[name]
+        if value is None:
+            return None
+        self.release()  # what was read before has been copied by now
+        array = np.asarray(value)
+        return (
+            half.wide(array) if array.dtype == np.float16 else array.astype(np.float32, copy=False)
+        )
+
+
+Describe = Callable[[Given], "Part | None"]
+
+OPS: Registry[Describe] = Registry("planned op")
+planned = OPS.register
+"""Registers what an op is; None where no plan takes it. Option:
+
+    moving: the parameters that may be computed while the program runs; "x" alone by default.
+"""
+
+
+def part_of(given: Given) -> Part | None:
+    """What a plan knows of an operation."""
+    entry = OPS.find(given.call.op)
+    if entry is None or not _is_map(given.call):
+        return None
+    if tuple(given.moving) not in entry.options.get("moving", (("x",),)):
+        return None
+    if any(name is None for argument in given.moving.values() for name in argument.names):
+        return None
+    return entry.value(given)
+
+
+def _is_map(call: Call) -> bool:
+    """Whether an operation makes one value, of floats in four axes."""
+    if len(call.outputs) != 1:
+        return False
+    (kind,) = call.outputs
+    return isinstance(kind, TensorType) and kind.dtype in FLOATS and len(kind.shape or ()) == _RANK
+
+
+# ---- value by value --------------------------------------------------------------------
+
+
+@planned("sigmoid", "silu", "softplus", "softsign", "elu", "leaky_relu", "thresholded_relu",
+         "clamped_relu", "linear_activation", "scaled_tanh", "sigmoid_hard", "gelu",
+         "abs", "acos", "asin", "atan", "atanh", "ceil", "cos", "cosh", "erf", "exp", "exp2",
+         "floor", "round", "sign", "sin", "sinh", "sqrt", "square", "tan", "tanh",
+         "inverse", "log", "rsqrt", "threshold")  # fmt: skip
+def valuewise(given: Given) -> Part:
+    fixed = {
+        name: np.float32(value) if isinstance(value, np.ndarray) else value
+        for name, value in given.fixed.items()
+    }
+
+    def function(x: Array, out: Array) -> None:
+        np.copyto(out, given.kernel(given.call, x=x, **fixed))
+
+    return parts.Valuewise(function)
+
+
+@planned("cast", "identity")
+def unchanged(given: Given) -> Part:
+    return parts.Valuewise(lambda x, out: np.copyto(out, x))
+
+
+def _within(least: float, most: float) -> Part:
+    low, high = np.float32(least), np.float32(most)
+    return parts.Valuewise(lambda x, out: clipped(x, low, high, out=out))
+
+
+@planned("relu")
+def relu(given: Given) -> Part:
+    return _within(0.0, np.inf)
+
+
+@planned("relu6")
+def relu6(given: Given) -> Part:
+    return _within(0.0, 6.0)
+
+
+@planned("clip")
+def clip(given: Given) -> Part | None:
+    least, most = (float(given.fixed[name]) for name in ("alpha", "beta"))
+    if not least <= most:
+        return None
+    part = _within(least, most)
+    with np.errstate(over="ignore"):
+        part.exact = all(np.float16(bound) == bound for bound in (least, most))
+    return part
+
+
+@planned("prelu")
+def prelu(given: Given) -> Part:
+    alpha = np.asarray(given.fixed["alpha"], np.float32)
+
+    def function(x: Array, out: Array) -> None:
+        np.copyto(out, np.where(x >= 0, x, alpha * x))
+
+    return parts.Valuewise(function)
+
+
+@planned("batch_norm")
+def batch_norm(given: Given) -> Part:
+    epsilon = np.float32(given.fixed["epsilon"])
+
+    def affine(channels: int) -> tuple[Array, Array]:
+        mean, variance = given.array("mean"), given.array("variance")
+        gamma, beta = given.array("gamma"), given.array("beta")
+        assert mean is not None
+        assert variance is not None
+        scale = 1 / np.sqrt(variance + epsilon)
+        scale = scale if gamma is None else scale * gamma
+        return scale, -mean * scale if beta is None else beta - mean * scale
+
+    return parts.ByChannel(affine)
+
+
+@planned("instance_norm")
+def instance_norm(given: Given) -> Part:
+    def values(name: str, default: float) -> Callable[[int], Array]:
+        def of(channels: int) -> Array:
+            found = given.array(name)
+            return np.full(channels, default, np.float32) if found is None else found
+
+        return of
+
+    return parts.InstanceNormalization(
+        values("gamma", 1.0), values("beta", 0.0), float(given.fixed["epsilon"])
+    )
+
+
+# ---- two operands ----------------------------------------------------------------------
+
+_JOINED = {
+    "add": np.add,
+    "sub": np.subtract,
+    "mul": np.multiply,
+    "real_div": np.true_divide,
+    "maximum": np.maximum,
+    "minimum": np.minimum,
+}
+# What they are with a constant behind and in front: a factor and a shift.
+_ONE, _ZERO = np.float32(1), np.float32(0)
+_BEHIND: dict[str, Callable[[Array], tuple[Any, Any]]] = {
+    "add": lambda c: (_ONE, c),
+    "sub": lambda c: (_ONE, -c),
+    "mul": lambda c: (c, _ZERO),
+}
+_IN_FRONT: dict[str, Callable[[Array], tuple[Any, Any]]] = {
+    "add": lambda c: (_ONE, c),
+    "sub": lambda c: (-_ONE, c),
+    "mul": lambda c: (c, _ZERO),
+}
+
+
+def _by_channel(value: Any) -> Array | None:
+    """A constant that has one value, or one for each channel: with the channels as last axis."""
+    array = np.asarray(value, np.float32)
+    shape = (1,) * (_RANK - array.ndim) + array.shape
+    if len(shape) > _RANK or (shape[0], *shape[2:]) != (1, 1, 1):
+        return None
+    return array.reshape(-1)
+
+
+def _with_constant(given: Given, name: str, affine: Mapping[str, Any]) -> Part | None:
+    constant = _by_channel(given.fixed[name])
+    if constant is None:
+        return None
+    op = given.call.op
+    moderate = bool((np.abs(constant) <= half.LARGEST).all())  # others make infinities of their own
+    if op in affine and moderate:
+        factor, shift = affine[op](constant)
+
+        def wide(channels: int) -> tuple[Array, Array] | None:
+            if len(constant) not in (1, channels):
+                return None
+            made = [np.broadcast_to(each, (channels,)) for each in (factor, shift)]
+            return made[0].astype(np.float32), made[1].astype(np.float32)
+
+        return parts.ByChannel(wide)
+    if len(constant) > 1:
+        return None
+    combine = _JOINED[op]
+
+    def behind(x: Array, out: Array) -> None:
+        combine(x, constant, out=out)
+
+    def in_front(x: Array, out: Array) -> None:
+        combine(constant, x, out=out)
+
+    return parts.Valuewise(behind if name == "y" else in_front)
+
+
+@planned(*_JOINED, moving=(("x", "y"), ("x",), ("y",)))
+def joined(given: Given) -> Part | None:
+    if len(given.moving) == 2:
+        return parts.Joined(_JOINED[given.call.op], broadcasts=True)
+    return _with_constant(given, *(("y", _BEHIND) if "y" in given.fixed else ("x", _IN_FRONT)))
+
+
+@planned("concat", moving=(("values",),))
+def concat(given: Given) -> Part | None:
+    of_channels = given.fixed["axis"] in (1, 1 - _RANK) and not given.fixed["interleave"]
+    return parts.Concatenation() if of_channels else None
+
+
+# ---- windows ---------------------------------------------------------------------------
+
+
+def _pair(values: Sequence[Any]) -> parts.Pair:
+    first, second = values
+    return int(first), int(second)
+
+
+@planned("conv", "conv_transpose")
+def convolution(given: Given) -> Part | None:
+    fixed = given.fixed
+    weight = fixed["weight"]
+    if weight.ndim != _RANK:
+        return None
+    slides = sliding(
+        weight.shape[2:], fixed["strides"], fixed["dilations"], fixed["pad_type"], fixed["pad"]
+    )
+    window = Window(_pair(weight.shape[2:]), _pair(slides.strides), _pair(slides.dilations))
+    groups = int(fixed["groups"])
+
+    def weights() -> Array:
+        found = given.array("weight")
+        assert found is not None
+        return found
+
+    def filters(count: int, channels: int) -> parts.Filters:
+        narrow = weight.dtype == np.float16 and not given.widened and half.is_finite(weight)
+        return parts.Filters(
+            count, channels, window, groups, weights, lambda: given.array("bias"),
+            (lambda: weight) if narrow else None,
+        )  # fmt: skip
+
+    if given.call.op == "conv":
+        return parts.Convolution(filters(*weight.shape[:2]), lambda shape: slides.edges(shape[2:]))
+    if groups > 1 or window.dilation != (1, 1):
+        return None
+    return parts.Transposed(
+        filters(weight.shape[1], weight.shape[0]),
+        lambda full, result: _pair(cut_off(slides, full, result)),
+    )
+
+
+@planned("max_pool", "avg_pool")
+def pooling(given: Given) -> Part | None:
+    fixed = given.fixed
+    kernel, ceil = vector(fixed["kernel_sizes"]), bool(fixed["ceil_mode"])
+    if len(kernel) != _RANK - 2:
+        return None
+    slides = sliding(kernel, fixed["strides"], None, fixed["pad_type"], fixed["pad"])
+    window = Window(_pair(kernel), _pair(slides.strides), (1, 1))
+
+    def edges(shape: Shape) -> parts.Edges:
+        return reach_of(slides, shape[2:], ceil=ceil)
+
+    def divisor(shape: Shape) -> Array:
+        exclude = bool(fixed["exclude_padding_from_average"])
+        return counted(slides, shape[2:], ceil=ceil, exclude=exclude)
+
+    return parts.Pooling(window, edges, divisor if given.call.op == "avg_pool" else None)
+
+
+_REDUCED = {"reduce_mean": np.mean, "reduce_max": np.max, "reduce_sum": np.sum}
+
+
+@planned(*_REDUCED)
+def reduce_space(given: Given) -> Part | None:
+    axes = given.fixed["axes"]
+    if axes is None or not given.fixed["keep_dims"]:
+        return None
+    if {axis % _RANK for axis in vector(axes)} != {2, 3}:
+        return None
+    return parts.OverSpace(_REDUCED[given.call.op])
+
+
+@planned("upsample_nearest_neighbor")
+def upsample(given: Given) -> Part | None:
+    factors = [float(given.fixed[f"scale_factor_{axis}"]) for axis in ("height", "width")]
+    if not all(factor.is_integer() and factor >= 1 for factor in factors):
+        return None
+    return parts.Repeated(_pair(factors))
+
+
+@planned("pad")
+def pad(given: Given) -> Part | None:
+    """Of height and width, with one value."""
+    if given.fixed["mode"] != "constant":
+        return None
+    amounts = [int(amount) for amount in np.ravel(given.fixed["pad"])]
+    spatial, outer = amounts[-4:], amounts[:-4]
+    if len(spatial) < 4 or any(outer):
+        return None
+    edges = ((spatial[0], spatial[1]), (spatial[2], spatial[3]))
+    return parts.Padded(edges, float(given.fixed["constant_val"]))

@@ -1,0 +1,535 @@
+"""What plans compute: convolutions, pooling, functions of each value, sums and concatenations.
+
+`layers` says which of them a layer of a network is, and `ops` which an operation of a program is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlferry.numerics import half
+from mlferry.runtime.planned import convolution as conv, transposed, winograd
+from mlferry.runtime.planned.maps import Array, Border
+from mlferry.runtime.planned.plan import NotPlannedError, Part, Plan, Shape, Step
+from mlferry.runtime.planned.pooling import pool
+from mlferry.runtime.planned.products import Finish, Pointwise, blocks
+
+Pair = tuple[int, int]
+Edges = Sequence[Pair]  # of height and width: before and behind
+
+_ROWS = 60_000  # values that are worked on at a time
+
+
+# ---- value by value --------------------------------------------------------------------
+
+
+def _alone(plan: Plan, step: Step, finish: Finish) -> None:
+    """A layer that follows nothing: it and what follows, some rows at a time."""
+    finish, name = plan.finish(step, finish)
+    x, y = plan.map(step.inputs[0]).inner, plan.map(name).inner
+    height, width, channels = y.shape
+    parts = blocks(height, _ROWS // (width * channels))
+
+    def run() -> None:
+        for top, number in parts:
+            finish.from_map(x[top : top + number], y[top : top + number], top)
+
+    plan.add(run)
+
+
+class Valuewise(Part):
+    """A function of each value, in any order of axes.
+
+    Args:
+        function: from its first argument, whose last axis are the channels, into the second.
+    """
+
+    in_place = True
+
+    def __init__(self, function: Pointwise) -> None:
+        super().__init__()
+        self.function = function
+
+    def plan(self, plan: Plan, step: Step) -> None:
+        finish = Finish()
+        finish.then(self.function)
+        _alone(plan, step, finish)
+
+    def follow(self, plan: Plan, name: str, step: Step, finish: Finish) -> bool:
+        finish.then(self.function)
+        return True
+
+
+class ByChannel(Part):
+    """A factor and a shift for each channel.
+
+    Args:
+        affine: gives both for a number of channels; None where there is not one a channel.
+    """
+
+    in_place = True
+
+    def __init__(self, affine: Callable[[int], tuple[Array, Array] | None]) -> None:
+        super().__init__()
+        self.affine = affine
+
+    def plan(self, plan: Plan, step: Step) -> None:
+        found = self.affine(plan.size(step.inputs[0])[2])
+        if found is None:
+            raise NotPlannedError(str(step))
+        finish = Finish()
+        finish.then(_scaled(*found))
+        _alone(plan, step, finish)
+
+    def follow(self, plan: Plan, name: str, step: Step, finish: Finish) -> bool:
+        """Into weights and bias where nothing came before it; otherwise one more function."""
+        found = self.affine(plan.size(name)[2])
+        if found is None:
+            return False
+        factor, shift = found
+        if finish.factor is None or finish.steps:
+            finish.then(_scaled(factor, shift))
+            return True
+        finish.factor = finish.factor * factor
+        finish.bias = shift if finish.bias is None else finish.bias * factor + shift
+        finish.folded = (*finish.folded, str(step))
+        return True
+
+
+def _scaled(factor: Array, shift: Array) -> Pointwise:
+    def apply(x: Array, out: Array) -> None:
+        np.multiply(x, factor, out=out)
+        np.add(out, shift, out=out)
+
+    return apply
+
+
+class InstanceNormalization(Part):
+    """By mean and variance of each channel, by products with ones; then one pass.
+
+    Args:
+        gamma: gives the factors; likewise `beta` the shifts.
+        beta: see `gamma`.
+        epsilon: what is added to variances.
+    """
+
+    def __init__(
+        self, gamma: Callable[[int], Array], beta: Callable[[int], Array], epsilon: float
+    ) -> None:
+        super().__init__()
+        self.gamma, self.beta, self.epsilon = gamma, beta, np.float32(epsilon)
+
+    def plan(self, plan: Plan, step: Step) -> None:
+        finish, name = plan.finish(step, Finish())
+        x, y = plan.map(step.inputs[0]).inner, plan.map(name).inner
+        height, width, channels = x.shape
+        gamma, beta = self.gamma(channels), self.beta(channels)
+        parts = blocks(height, _ROWS // (width * channels))
+        held = plan.work.take(parts[0][1], width, channels)
+        ones = np.ones((1, parts[0][1] * width), np.float32)
+
+        def sums(of: Callable[[Array, Array], None]) -> Array:
+            total = np.zeros(channels)
+            for top, number in parts:
+                part = held[:number]
+                of(x[top : top + number], part)
+                total += (ones[:, : number * width] @ part.reshape(-1, channels))[0]
+            mean: Array = (total / (height * width)).astype(np.float32)
+            return mean
+
+        def run() -> None:
+            mean = sums(lambda given, out: np.copyto(out, given))
+
+            def squares(given: Array, out: Array) -> None:
+                np.subtract(given, mean, out=out)
+                np.multiply(out, out, out=out)
+
+            factor = gamma / np.sqrt(sums(squares) + self.epsilon)
+            shift = beta - mean * factor
+            wide_factor, wide_shift = (np.tile(v, width) for v in (factor, shift))
+            for top, number in parts:
+                part = held[:number]
+                np.copyto(part, x[top : top + number])
+                rows = part.reshape(number, -1)
+                np.multiply(rows, wide_factor, out=rows)
+                np.add(rows, wide_shift, out=rows)
+                finish(part, y[top : top + number], top)
+
+        plan.add(run)
+
+
+# ---- several inputs --------------------------------------------------------------------
+
+
+class Joined(Part):
+    """A function of maps that broadcast, two at a time.
+
+    Args:
+        combine: the function, as a ufunc.
+        broadcasts: see `Part`.
+    """
+
+    def __init__(self, combine: np.ufunc, *, broadcasts: bool) -> None:
+        super().__init__()
+        self.combine = combine
+        self.broadcasts = broadcasts  # type: ignore[misc]
+
+    def plan(self, plan: Plan, step: Step) -> None:
+        finish, name = plan.finish(step, Finish())
+        first, *others = [plan.map(blob).inner for blob in step.inputs]
+        y = plan.map(name).inner
+
+        def run() -> None:
+            current = first
+            for other in others:
+                self.combine(current, other, out=y)
+                current = y
+            finish(y, y, 0)
+
+        plan.add(run)
+
+    def follow(self, plan: Plan, name: str, step: Step, finish: Finish) -> bool:
+        """With one map of the same shape that is there already."""
+        others = [other for other in step.inputs if other != name]
+        if len(step.inputs) != 2 or len(others) != 1 or others[0] not in plan.made:
+            return False
+        if plan.shapes[others[0]] != plan.shapes[name]:
+            return False
+        finish.then_with(
+            self._in_order if step.inputs[0] == name else self._swapped,
+            plan.map(others[0]).inner,
+        )
+        return True
+
+    def _in_order(self, x: Array, other: Array, out: Array) -> None:
+        self.combine(x, other, out=out)
+
+    def _swapped(self, x: Array, other: Array, out: Array) -> None:
+        self.combine(other, x, out=out)
+
+
+class Concatenation(Part):
+    """Of channels: the parts lie in their places already, but for those from elsewhere."""
+
+    joins = True
+
+    def plan(self, plan: Plan, step: Step) -> None:
+        (whole,) = step.outputs
+        target = plan.map(whole).inner
+        start = 0
+        for name in step.inputs:
+            count = plan.size(name)[2]
+            part, source = target[..., start : start + count], plan.map(name).inner
+            if not np.shares_memory(part, source):
+                plan.add(_copying(part, source))
+            start += count
+
+
+def _copying(target: Array, source: Array) -> conv.Run:
+    return lambda: np.copyto(target, source)
+
+
+# ---- windows ---------------------------------------------------------------------------
+
+
+def _border_of(edges: Edges) -> Border:
+    (above, below), (left, right) = edges
+    return above, below, left, right
+
+
+@dataclass(frozen=True)
+class Filters:
+    """The weights of a convolution, which are read when a plan needs them.
+
+    Attributes:
+        count: channels of the result.
+        channels: channels that one filter reads.
+        window: its extent, steps and spacing.
+        groups: parts of the channels on their own.
+        weights: gives [count, channels, kH, kW]; of a transposed convolution [C, count, kH, kW].
+        bias: gives one value a channel, or None.
+        stored: gives the weights as float16, where they shall stay so in memory, and are widened
+            whenever they are used; None where they shall not.
+    """
+
+    count: int
+    channels: int
+    window: conv.Window
+    groups: int
+    weights: Callable[[], Array]
+    bias: Callable[[], Array | None]
+    stored: Callable[[], NDArray[np.float16]] | None = None
+
+
+class Convolution(Part):
+    """A factor and a shift of the channels behind it go into the weights.
+
+    Args:
+        filters: its weights.
+        edges: gives the padding for the shape of an input.
+    """
+
+    worth = True
+
+    def __init__(self, filters: Filters, edges: Callable[[Shape], Edges]) -> None:
+        super().__init__()
+        self.filters, self.edges = filters, edges
+
+    @property
+    def _depthwise(self) -> bool:
+        f = self.filters
+        return f.groups > 1 and f.channels == 1 and f.groups == f.count
+
+    @property
+    def worth_alone(self) -> bool:
+        f = self.filters
+        return f.window.size != (1, 1) and (f.groups == 1 or f.channels == 1)
+
+    def padding(self, plan: Plan, step: Step, shape: Shape) -> tuple[Border, float]:
+        """Tiles of Winograd's may reach beyond the end."""
+        above, below, left, right = _border_of(self.edges(shape))
+        tile = self._tile(plan, step)
+        if tile:
+            height, width, _ = plan.size(step.outputs[0])
+            below, right = below + -height % tile, right + -width % tile
+        return (above, below, left, right), 0.0
+
+    def _tile(self, plan: Plan, step: Step) -> int:
+        f = self.filters
+        if (
+            f.stored is not None
+            or not plan.winograd
+            or f.window != conv.Window((3, 3), (1, 1), (1, 1))
+            or f.groups > 1
+        ):
+            return 0
+        height, width, count = plan.size(step.outputs[0])
+        return winograd.tile_for(height, width, f.channels, count)
+
+    def plan(self, plan: Plan, step: Step) -> None:
+        f = self.filters
+        (source,) = step.inputs
+        one = np.ones(f.count, np.float32)
+        finish, name = plan.finish(step, Finish(factor=one, bias=f.bias()))
+        border, fill = self.padding(plan, step, plan.shapes[source])
+        x, y = plan.padded(source, border, fill), plan.map(name).inner
+
+        def weights() -> Array:
+            stored = f.weights()
+            if not finish.folded or finish.factor is None:
+                return stored
+            return stored * finish.factor[:, None, None, None]
+
+        def once(what: str, make: Callable[[], Any]) -> Any:
+            return self.once(f"{what} with {finish.folded}", make)
+
+        if self._depthwise:
+            taps = once("taps", lambda: np.ascontiguousarray(weights()[:, 0].transpose(1, 2, 0)))
+            plan.add(conv.depthwise(x, taps, f.window, y, finish, plan.work))
+            return
+        if f.stored is not None and f.groups == 1:
+            self._add_widened(plan, f.stored, x, y, finish)
+            return
+        tile = self._tile(plan, step)
+        if tile:
+            spread = once(f"tiles of {tile}", lambda: winograd.transformed(weights(), tile))
+            plan.add(winograd.convolved(x, spread, tile, y, finish, plan.work))
+            return
+        matrices = once("matrices", lambda: _matrices(weights(), f.groups))
+        if len(matrices) > 1:
+            plan.add(conv.grouped(x, matrices, f.window, y, finish, plan.work))
+            return
+        plan.add(self._product(plan, x, matrices[0], y, finish))
+
+    def _product(self, plan: Plan, x: Array, matrix: Array, y: Array, finish: Finish) -> conv.Run:
+        window = self.filters.window
+        run = None
+        if window.size == (1, 1) and window.stride == (1, 1):
+            run = conv.pointwise(x, matrix, y, finish, plan.work)
+        return run or conv.unfolded(x, matrix, window, y, finish, plan.work)
+
+    def _add_widened(
+        self, plan: Plan, stored: Callable[[], Any], x: Array, y: Array, finish: Finish
+    ) -> None:
+        """The product with weights that are widened into memory of all steps, in each run."""
+        narrow: Any = self.once("narrow matrices", lambda: _matrices(stored(), 1)[0])
+        matrix = plan.work.take(*narrow.shape)
+        factor = finish.factor if finish.folded else None
+        multiply = self._product(plan, x, matrix, y, finish)
+
+        def run() -> None:
+            half.widen_into(narrow, matrix)
+            if factor is not None:
+                np.multiply(matrix, factor, out=matrix)
+            multiply()
+
+        plan.add(run)
+
+
+def _matrices(weights: Array, groups: int) -> list[Array]:
+    """[kH * kW * C, M] of every group."""
+    count = weights.shape[0] // groups
+    return [
+        np.ascontiguousarray(
+            weights[g * count : (g + 1) * count].transpose(2, 3, 1, 0).reshape(-1, count)
+        )
+        for g in range(groups)
+    ]
+
+
+class Transposed(Part):
+    """A transposed convolution.
+
+    Args:
+        filters: its weights.
+        cuts: how much of the full result is cut off above and to the left, for the full extents
+            and those of the result.
+    """
+
+    worth = True
+
+    def __init__(self, filters: Filters, cuts: Callable[[Pair, Pair], Pair]) -> None:
+        super().__init__()
+        self.filters, self.cuts = filters, cuts
+
+    @property
+    def worth_alone(self) -> bool:
+        return self.filters.window.size != (1, 1)
+
+    def padding(self, plan: Plan, step: Step, shape: Shape) -> tuple[Border, float]:
+        tall, wide = self._phases(plan, step)
+        return (*transposed.border(tall, shape[2]), *transposed.border(wide, shape[3])), 0.0
+
+    def _phases(
+        self, plan: Plan, step: Step
+    ) -> tuple[list[transposed.Phase], list[transposed.Phase]]:
+        (height, width, _), result = plan.size(step.inputs[0]), plan.size(step.outputs[0])
+        kernel, stride = self.filters.window.size, self.filters.window.stride
+        full = ((height - 1) * stride[0] + kernel[0], (width - 1) * stride[1] + kernel[1])
+        above, left = self.cuts(full, result[:2])
+        return (
+            transposed.phases(kernel[0], stride[0], above, result[0]),
+            transposed.phases(kernel[1], stride[1], left, result[1]),
+        )
+
+    def plan(self, plan: Plan, step: Step) -> None:
+        f = self.filters
+        (source,) = step.inputs
+        finish, name = plan.finish(step, Finish(bias=f.bias()))
+        around, fill = self.padding(plan, step, plan.shapes[source])
+        x, y = plan.padded(source, around, fill), plan.map(name).inner
+        weights = f.weights()
+        axes, corner = self._phases(plan, step), (around[0], around[2])
+        stride = f.window.stride
+        plan.add(transposed.transposed(x, weights, axes, stride, corner, y, finish, plan.work))
+
+
+class Pooling(Part):
+    """The largest or the mean value of windows.
+
+    Args:
+        window: the kernel.
+        edges: gives the padding for the shape of an input.
+        divisor: gives how many values each window has, [H, W]; None for the largest.
+    """
+
+    worth = True
+
+    def __init__(
+        self,
+        window: conv.Window,
+        edges: Callable[[Shape], Edges],
+        divisor: Callable[[Shape], Array] | None,
+    ) -> None:
+        super().__init__()
+        self.window, self.edges, self.divisor = window, edges, divisor
+
+    def padding(self, plan: Plan, step: Step, shape: Shape) -> tuple[Border, float]:
+        return _border_of(self.edges(shape)), 0.0 if self.divisor else -np.inf
+
+    def plan(self, plan: Plan, step: Step) -> None:
+        (source,) = step.inputs
+        border, fill = self.padding(plan, step, plan.shapes[source])
+        finish, name = plan.finish(step, Finish())
+        combine: Any = np.add if self.divisor else np.maximum
+        counts = None if self.divisor is None else self.divisor(plan.shapes[source])[..., None]
+        x, y = plan.padded(source, border, fill), plan.map(name).inner
+        plan.add(pool(x, self.window, y, finish, combine, counts, plan.work))
+
+
+class OverSpace(Part):
+    """One value for all of a channel.
+
+    Args:
+        reduce: `numpy.max`, `numpy.mean` or `numpy.sum`.
+        worth: see `Part`.
+    """
+
+    def __init__(self, reduce: Any, *, worth: bool = False) -> None:
+        super().__init__()
+        self.reduce = reduce
+        self.worth = worth  # type: ignore[misc]
+
+    def plan(self, plan: Plan, step: Step) -> None:
+        finish, name = plan.finish(step, Finish())
+        x, y = plan.map(step.inputs[0]).inner, plan.map(name).inner
+
+        def run() -> None:
+            y[0, 0] = self.reduce(x, axis=(0, 1))
+            finish(y, y, 0)
+
+        plan.add(run)
+
+
+class Repeated(Part):
+    """Each pixel repeated.
+
+    Args:
+        factors: of height and width.
+    """
+
+    def __init__(self, factors: Pair) -> None:
+        super().__init__()
+        self.factors = factors
+
+    def plan(self, plan: Plan, step: Step) -> None:
+        down, across = self.factors
+        (source,), (name,) = step.inputs, step.outputs
+        height, width, channels = plan.size(source)
+        x, y = plan.map(source).inner, plan.map(name).inner
+        target = np.lib.stride_tricks.as_strided(
+            y,
+            (height, down, width, across, channels),
+            (y.strides[0] * down, y.strides[0], y.strides[1] * across, y.strides[1], y.strides[2]),
+        )
+        plan.add(lambda: np.copyto(target, x[:, None, :, None]))
+
+
+class Padded(Part):
+    """A border of one value around a map.
+
+    Args:
+        edges: how much.
+        value: of what.
+    """
+
+    def __init__(self, edges: Edges, value: float) -> None:
+        super().__init__()
+        self.edges, self.value = edges, value
+
+    def plan(self, plan: Plan, step: Step) -> None:
+        (above, _), (left, _) = self.edges
+        x, y = plan.map(step.inputs[0]).inner, plan.map(step.outputs[0]).inner
+        height, width, _ = x.shape
+
+        def run() -> None:
+            y[:above], y[above + height :] = self.value, self.value
+            y[:, :left], y[:, left + width :] = self.value, self.value
+            y[above : above + height, left : left + width] = x
+
+        plan.add(run)
