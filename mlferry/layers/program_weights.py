@@ -9,12 +9,10 @@ import numpy as np
 
 from mlferry.errors import SpecError
 from mlferry.layers.params import Params
-from mlferry.numerics.bits import packed
 from mlferry.programs.builder import ProgramBuilder
+from mlferry.programs.compressed import Compressed, looked_up, scaled, table_bits
 from mlferry.programs.graph import Array, Value, constant
 from mlferry.spec import weights
-
-_TABLE_BITS = (1, 2, 4, 6, 8)  # of `constexpr_lut_to_dense`
 
 
 def weight(
@@ -75,27 +73,12 @@ def _moved(array: Array, order: tuple[int, ...], reshaped: Sequence[int] | None)
 
 def _looked_up(builder: ProgramBuilder, codes: Array, parts: weights.Lookup) -> Value | None:
     bits = max(1, int(len(parts.table) - 1).bit_length())
-    wider = next((n for n in _TABLE_BITS if n >= bits), None)
+    wider = next((n for n in table_bits(builder.opset) if n >= bits), None)
     if wider is None or codes.size < 2:
         return None
     table = np.zeros(2**wider, np.float32)
     table[: len(parts.table)] = parts.table
-    if builder.opset >= 8:
-        rank = (1,) * codes.ndim
-        return builder.op(
-            "constexpr_lut_to_dense",
-            indices=constant(codes, f"uint{wider}"),
-            lut=constant(table.reshape(*rank, -1, 1), "fp32"),
-        )
-    indices: Any = codes.reshape(-1)
-    if wider < 8:
-        indices = np.frombuffer(packed(indices, wider), np.uint8)
-    return builder.op(
-        "constexpr_lut_to_dense",
-        indices=constant(indices, "uint8"),
-        lut=constant(table, "fp32"),
-        shape=constant(np.array(codes.shape, np.uint32), "uint32"),
-    )
+    return _added(builder, looked_up(builder.opset, codes, table, wider, "fp32"))
 
 
 def _scaled(
@@ -110,27 +93,17 @@ def _scaled(
         steps = np.round(-bias / scale)
         if not np.array_equal(-steps * scale, bias):
             return None
-    dtype = str(codes.dtype)
     limits = np.iinfo(codes.dtype)
-    if dtype not in ("uint8", "int8") or steps.min() < limits.min or steps.max() > limits.max:
+    if codes.itemsize != 1 or steps.min() < limits.min or steps.max() > limits.max:
         return None
-    zero_point = steps.astype(codes.dtype)
-    if scale.size == 1:
-        scale, zero_point = scale.reshape(()), zero_point.reshape(())
-    if builder.opset >= 8:
-        spread = [-1 if i == axis else 1 for i in range(codes.ndim)] if scale.ndim else (
-            [1] * codes.ndim
-        )  # fmt: skip
-        return builder.op(
-            "constexpr_blockwise_shift_scale",
-            data=constant(codes, dtype),
-            scale=constant(scale.reshape(spread).astype(np.float32), "fp32"),
-            offset=constant(zero_point.reshape(spread), dtype) if zero_point.any() else None,
-        )
-    return builder.op(
-        "constexpr_affine_dequantize",
-        quantized_data=constant(codes, dtype),
-        zero_point=constant(zero_point, dtype),
-        scale=constant(scale.astype(np.float32), "fp32"),
-        axis=constant(np.int32(axis), "int32"),
-    )
+    spread = [1] * codes.ndim
+    if scale.size > 1:
+        spread[axis] = -1
+    zero_point = steps.astype(codes.dtype).reshape(spread)
+    found = scaled(builder.opset, codes, scale.reshape(spread), zero_point, 8, "fp32")
+    return _added(builder, found)
+
+
+def _added(builder: ProgramBuilder, found: Compressed) -> Value:
+    arguments: dict[str, Any] = dict(found.arguments)
+    return builder.op(found.op, **arguments)

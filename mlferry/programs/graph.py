@@ -197,6 +197,11 @@ def constant(array: Any, dtype: str, name: str = "") -> Value:
     return Value(name, TensorType(dtype, held.shape), held)
 
 
+def string(text: str) -> Value:
+    """A constant text."""
+    return Value("", TensorType("string", ()), np.array(text, object))
+
+
 def describe(value: Value) -> str:
     """A value for messages."""
     return f"{value.name or 'a constant'} of {show(value.tensor.shape)}"

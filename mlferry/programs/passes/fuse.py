@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mlferry.programs.graph import Array, Block, Operation, Value, constant, sweep
+from mlferry.programs.graph import Array, Block, Operation, Value, constant, string, sweep
 from mlferry.programs.passes.rewriting import (
     Rewriter,
     array_at,
@@ -22,7 +22,6 @@ from mlferry.programs.passes.rewriting import (
     per_channel,
     value_at,
 )
-from mlferry.programs.types import TensorType
 
 Fusion = Callable[[Rewriter, Operation], bool]
 
@@ -153,14 +152,10 @@ def padding_into_window(rewriter: Rewriter, operation: Operation) -> bool:
     pad = np.array([a + b for a, b in zip(before, inner, strict=True)], np.int32)
     changed = dict(last.arguments)
     changed["x"] = source
-    changed["pad_type"] = _text("custom")
+    changed["pad_type"] = string("custom")
     changed["pad"] = constant(pad, "int32")
     rewriter.set(last, "conv", **changed)
     return True
-
-
-def _text(value: str) -> Value:
-    return Value("", TensorType("string", ()), np.array(value, object))
 
 
 # ---- patterns with an op of their own ------------------------------------------------------------
@@ -204,7 +199,7 @@ def gaussian_weighted(rewriter: Rewriter, operation: Operation) -> bool:
             return False
         last, value = following, following.outputs[0]
         if weighted and halved:
-            rewriter.set(last, "gelu", x=x, mode=_text("EXACT"))
+            rewriter.set(last, "gelu", x=x, mode=string("EXACT"))
             return True
     return False
 

@@ -14,7 +14,7 @@ import numpy as np
 from mlferry.errors import SpecError
 from mlferry.programs.builder import inferred
 from mlferry.programs.definitions import Definition, definition_of
-from mlferry.programs.graph import Argument, Block, Operation, Value, constant
+from mlferry.programs.graph import Argument, Block, Operation, Value, constant, string
 from mlferry.programs.types import TensorType
 
 _LARGEST = float(np.finfo(np.float16).max)
@@ -114,7 +114,7 @@ class _Pass:
         if made.dtype != "fp32":
             return x in replaced
         new = Value(made.name, TensorType("fp16", made.tensor.shape), maker=operation)
-        operation.arguments["dtype"] = Value("", TensorType("string", ()), np.array("fp16", object))
+        operation.arguments["dtype"] = string("fp16")
         operation.outputs = (new,)
         narrow[made] = replaced[made] = new
         return True
@@ -127,7 +127,7 @@ class _Pass:
         made = Value(name, TensorType(dtype, value.tensor.shape))
         arguments: dict[str, Argument] = {
             "x": value,
-            "dtype": Value("", TensorType("string", ()), np.array(dtype, object)),
+            "dtype": string(dtype),
         }
         made.maker = Operation("cast", arguments, (made,), source=name)
         written.append(made.maker)

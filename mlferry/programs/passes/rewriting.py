@@ -88,7 +88,7 @@ class Rewriter:
     def before(self, place: Operation, op: str, **arguments: Argument) -> Value:
         """The output of a new operation in front of another."""
         (kind,) = inferred(op, definition_of(op, self.opset), arguments)
-        value = Value(f"{place.outputs[0].name}_{op}", kind)
+        value = Value(f"{place.outputs[0].name}_{op}_{len(self._blocks)}", kind)
         value.maker = Operation(op, dict(arguments), (value,), source=place.source)
         block = self._blocks[place]
         block.operations.insert(block.operations.index(place), value.maker)
