@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from mlferry.models.model import MLModel
     from mlferry.models.precision import check_precision
     from mlferry.models.programs import to_program
+    from mlferry.models.pruning import prune_weights
     from mlferry.models.quantization import quantize_weights, search_quantization
     from mlferry.models.shapes import shapes
     from mlferry.models.visualize import visualize_spec
@@ -68,6 +69,7 @@ __all__ = [
     "models",
     "precision",
     "proto",
+    "prune_weights",
     "quantize_weights",
     "register_custom_layer",
     "register_custom_model",
@@ -108,6 +110,7 @@ __getattr__, __dir__ = lazy.names(
         "models": "mlferry.models",
         "precision": "mlferry.converters.settings:ComputePrecision",
         "proto": "mlferry.proto",
+        "prune_weights": "mlferry.models.pruning:prune_weights",
         "quantize_weights": "mlferry.models.quantization:quantize_weights",
         "register_custom_layer": "mlferry.custom:register_custom_layer",
         "register_custom_model": "mlferry.custom:register_custom_model",

@@ -22,7 +22,6 @@ from mlferry.converters.settings import (
     ComputePrecision,
     ComputeUnit,
     check_network_precision,
-    is_program,
 )
 from mlferry.converters.tracing import Tracer
 from mlferry.converters.types import ClassifierConfig
@@ -31,7 +30,7 @@ from mlferry.layers import versions
 from mlferry.layers.validate import validate
 from mlferry.models.flexible_shapes import accepted_sizes
 from mlferry.models.model import MLModel
-from mlferry.models.programs import ProgramOptions, as_program, program_options
+from mlferry.models.programs import ProgramOptions, as_program, is_program, program_options
 from mlferry.numerics.shapes import Shape
 from mlferry.spec import features, releases, sizes
 from mlferry.spec.proto import model_pb2
@@ -137,7 +136,9 @@ def convert(
         ModelFileError: the source is damaged, or of a kind that mlferry does not read.
     """
     program = None
-    if is_program(convert_to):
+    with as_conversion_errors():
+        wanted = is_program(convert_to)
+    if wanted:
         program = program_options(compute_precision, minimum_deployment_target, states)
     elif states:
         raise ConversionError("states are for ML Programs: add convert_to='mlprogram'")

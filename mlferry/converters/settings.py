@@ -84,20 +84,6 @@ def listed(names: str | Sequence[str] | None) -> list[str]:
     return [names] if isinstance(names, str) else list(names or ())
 
 
-def is_program(convert_to: str | None) -> bool:
-    """Whether ML Programs are asked for, and not neural networks.
-
-    Raises:
-        ConversionError: it is neither.
-    """
-    if convert_to not in (None, "neuralnetwork", "mlprogram"):
-        raise ConversionError(
-            f"convert_to={convert_to!r}: possible are 'neuralnetwork' (.mlmodel, for all systems "
-            "since iOS 11; the default) and 'mlprogram' (.mlpackage, since iOS 15)"
-        )
-    return convert_to == "mlprogram"
-
-
 def check_network_precision(given: object) -> None:
     """Raise a `ConversionError` unless a neural network is asked for in float32."""
     name = given.value if isinstance(given, ComputePrecision) else given

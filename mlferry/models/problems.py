@@ -85,6 +85,11 @@ def read(model: Any) -> tuple[model_pb2.Model, Weights]:
     )
 
 
+def has_programs(spec: model_pb2.Model) -> bool:
+    """Whether a model is an ML Program, or has one inside."""
+    return any(each.WhichOneof("Type") == "mlProgram" for each in networks.models_in(spec))
+
+
 def refuse_programs(spec: model_pb2.Model, task: str, way_on: str) -> None:
     """Refuse what is not possible for ML Programs, wherever in a model they are.
 
@@ -96,5 +101,5 @@ def refuse_programs(spec: model_pb2.Model, task: str, way_on: str) -> None:
     Raises:
         UnsupportedModelError: there is a program.
     """
-    if any(each.WhichOneof("Type") == "mlProgram" for each in networks.models_in(spec)):
+    if has_programs(spec):
         raise UnsupportedModelError(f"{task} is for neural networks, not ML Programs: {way_on}")

@@ -7,14 +7,14 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-from mlferry.errors import ExportError
+from mlferry.errors import ExportError, SpecError
 from mlferry.exporters.program import ProgramOptions, opset_of, to_program as written
 from mlferry.models.model import MLModel
 from mlferry.models.splitting import has_custom_layers, to_pipeline
 from mlferry.numerics.shapes import Shape
 from mlferry.runtime.custom import shapes_of_classes
 
-__all__ = ["ProgramOptions", "as_program", "program_options", "to_program"]
+__all__ = ["ProgramOptions", "as_program", "is_program", "program_options", "to_program"]
 
 
 def to_program(
@@ -56,6 +56,20 @@ def to_program(
     if loaded.spec.WhichOneof("Type") == "mlProgram":
         raise ExportError("the model is an ML Program already")
     return as_program(loaded, program_options(compute_precision, minimum_deployment_target, states))
+
+
+def is_program(convert_to: str | None) -> bool:
+    """Whether ML Programs are asked for, and not neural networks.
+
+    Raises:
+        SpecError: it is neither.
+    """
+    if convert_to not in (None, "neuralnetwork", "mlprogram"):
+        raise SpecError(
+            f"convert_to={convert_to!r}: possible are 'neuralnetwork' (.mlmodel, for all systems "
+            "since iOS 11; the default) and 'mlprogram' (.mlpackage, since iOS 15)"
+        )
+    return convert_to == "mlprogram"
 
 
 def as_program(

@@ -27,7 +27,7 @@ class Compressed(NamedTuple):
     """An operation that makes a constant whole."""
 
     op: str
-    arguments: dict[str, Value]
+    arguments: dict[str, Any]
 
 
 def looked_up(opset: int, codes: Array, tables: Array, bits: int, dtype: str) -> Compressed:

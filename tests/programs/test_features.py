@@ -483,7 +483,6 @@ def test_what_cannot_be_renamed() -> None:
 
 
 REFUSED: dict[str, Callable[[Model], Any]] = {
-    "quantize_weights": lambda spec: mlferry.quantize_weights(mlferry.MLModel(spec), 8),
     "half weights": utils.convert_neural_network_spec_weights_to_fp16,
     "types": lambda spec: utils.change_input_output_types(mlferry.MLModel(spec), {"x": "float64"}),
     "doubles": utils.convert_float_to_double_multiarray_type,

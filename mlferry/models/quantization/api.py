@@ -5,15 +5,25 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-from mlferry.errors import SpecError, context
+from mlferry.errors import SpecError, UnsupportedModelError, context
 from mlferry.layers import versions
 from mlferry.models.model import MLModel
-from mlferry.models.problems import refuse_programs
+from mlferry.models.problems import has_programs
+from mlferry.models.programs import is_program, to_program
 from mlferry.models.progress import progress
 from mlferry.models.quantization import calibration, modes, selectors
+from mlferry.models.quantization.programs import (
+    GRANULARITIES,
+    Encode,
+    Scheme,
+    half,
+    plain,
+    recoded,
+)
 from mlferry.models.quantization.sites import Site, sites
+from mlferry.programs.compressed import TABLE_BITS
 from mlferry.registry import did_you_mean
 from mlferry.spec import networks, weights
 from mlferry.spec.proto import model_pb2
@@ -59,6 +69,10 @@ def quantize_weights(
     *,
     lut_function: Callable[[int, Any], Any] | None = None,
     selector: Any = None,
+    granularity: str | None = None,
+    block_size: int = 32,
+    group_size: int = 32,
+    convert_to: str | None = None,
 ) -> MLModel:
     """A copy of a model whose weights take fewer bits. Its interface stays as it is.
 
@@ -70,6 +84,11 @@ def quantize_weights(
     would not open on a device; 16 bits are possible there. At 16 bits, a layer with a value
     beyond 65504, such as the constant that masks the scores of a transformer, stays in float32;
     a log message names it.
+
+    The weights of ML Programs are quantized likewise: matrices of 2,048 values or more, in the
+    schemes that their format has. Linear ones have 8 bits (iOS 16) or 4 (iOS 18), tables 1, 2, 4, 6
+    and 8 (iOS 16) or 3 (iOS 18); blocks, and tables for groups of channels, need iOS 18. The opset
+    is raised only as far as the scheme needs.
 
     Args:
         full_precision_model: an `MLModel`, or what `MLModel` takes.
@@ -87,23 +106,34 @@ def quantize_weights(
             once a weight with the array in its stored shape; the table has ``2**nbits``
             entries, every weight one index.
         selector: which weights: see `mlferry.models.quantization.selectors`.
+        granularity: of programs: for what there is a scale or a table of its own: "per_tensor"
+            (by default for tables), "per_channel" (by default for linear modes), "per_block" of
+            inputs, for linear modes, or "per_grouped_channel" of outputs, for tables.
+        block_size: how many inputs a block has; it divides them.
+        group_size: how many output channels a group has; it divides them.
+        convert_to: "mlprogram" makes a program of a network first (`to_program`).
 
     Raises:
         SpecError: an argument is not as described above, or `lut_function` gave something that
             does not fit.
         PredictionError: `sample_data` does not fit the model.
         MissingCustomLayerError: with `sample_data`, classes of custom layers are missing.
-        UnsupportedModelError: the model is an ML Program.
+        UnsupportedModelError: `sample_data` for an ML Program.
+        ExportError: the network cannot be made a program.
     """
     task = _task(nbits, quantization_mode, lut_function, selector)
     given = full_precision_model
     model = given if isinstance(given, MLModel) else MLModel(given)
-    refuse_programs(
-        model.spec,
-        "quantizing",
-        "coremltools.optimize.coreml makes weights of fewer bits in them, on every system, and "
-        "mlferry runs and compares the result",
-    )
+    if is_program(convert_to) and not has_programs(model.spec):
+        model = to_program(model)
+    if has_programs(model.spec):
+        return _program(model, task, sample_data, _Sizes(granularity, block_size, group_size))
+    if granularity is not None:
+        raise SpecError(
+            f"granularity={granularity!r} is for ML Programs: add convert_to='mlprogram'"
+        )
+    if task.mode == "linear_symmetric" and task.bits == _OF_PROGRAMS_ONLY:
+        raise SpecError("linear_symmetric has 8 bits, not 4; 'linear' has 1 to 8")
     spec, classes = model.get_spec(), model._classes
     work = _WORK.get(task.mode)
     if work is not None:
@@ -123,6 +153,47 @@ def quantize_weights(
         needed = versions.required(inner)
         inner.specificationVersion = max(inner.specificationVersion, needed)
     return model.with_spec(spec)
+
+
+class _Sizes(NamedTuple):
+    """For what there is a scale or table of its own."""
+
+    granularity: str | None
+    block: int
+    group: int
+
+
+def _program(model: MLModel, task: Task, sample_data: Any, sizes: _Sizes) -> MLModel:
+    if sample_data is not None:
+        raise UnsupportedModelError(
+            "sample_data is for neural networks: quantize the network with it, and "
+            "mlferry.to_program(quantized) keeps its tables and codes"
+        )
+    if task.mode in _OF_PROGRAMS:
+        return recoded(model, task.selector, _OF_PROGRAMS[task.mode], task.mode)
+    linear = task.mode in ("linear", "linear_symmetric")
+    granularity = sizes.granularity or ("per_channel" if linear else "per_tensor")
+    fitting = GRANULARITIES[:3] if linear else ("per_tensor", "per_channel", GRANULARITIES[3])
+    if granularity not in fitting:
+        raise SpecError(
+            f"granularity={granularity!r}: of mode {task.mode!r} possible are {', '.join(fitting)}"
+        )
+    possible = (4, 8) if linear else TABLE_BITS
+    if task.bits not in possible:
+        other = "; mode 'linear_lut' has others" if linear else ""
+        raise SpecError(
+            f"nbits is {task.bits}; in ML Programs mode {task.mode!r} has "
+            f"{', '.join(map(str, possible))}{other}"
+        )
+    for name, size in (("block_size", sizes.block), ("group_size", sizes.group)):
+        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+            raise SpecError(f"{name} is {size!r}; it is a positive integer")
+    scheme = Scheme(task.mode, task.bits, granularity, sizes.block, sizes.group, task.lut_function)
+    return recoded(model, task.selector, scheme.encode, f"{task.mode}, {task.bits} bits")
+
+
+_OF_PROGRAMS_ONLY = 4  # symmetric bits
+_OF_PROGRAMS: dict[str, Encode] = {HALF: half, DEQUANTIZATION: plain}
 
 
 def _task(
@@ -147,8 +218,10 @@ def _task(
             f"nbits is {nbits!r}; possible are 1 to 8, and 16 for half precision"
             + ("; for float32 write quantization_mode='dequantization'" if nbits == 32 else "")
         )
-    if mode == "linear_symmetric" and nbits not in (8, 16):
-        raise SpecError(f"linear_symmetric has 8 bits, not {nbits}; 'linear' has 1 to 8")
+    if mode == "linear_symmetric" and nbits not in (4, 8, 16):
+        raise SpecError(
+            f"linear_symmetric has 8 bits, and 4 in ML Programs, not {nbits}; 'linear' has 1 to 8"
+        )
     if mode == CUSTOM and lut_function is None:
         raise SpecError(
             "custom_lut needs lut_function=..., a function (nbits, weights) -> (lut, indices)"

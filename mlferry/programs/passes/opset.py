@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 
 from mlferry.errors import SpecError
+from mlferry.numerics.bits import unpacked
 from mlferry.programs.builder import inferred
+from mlferry.programs.compressed import BLOCKS, Compressed, looked_up, scaled, sparse
 from mlferry.programs.definitions import definition_of
 from mlferry.programs.graph import Block, Operation, Value, constant
 from mlferry.programs.passes.rewriting import Rewriter, known_at, value_at
@@ -35,6 +41,9 @@ def raise_opset(block: Block, old: int, new: int) -> None:
     if old >= new:
         return
     problems = []
+    if old < BLOCKS <= new:
+        for operation in block.all_operations():
+            _store_as_inputs(operation, new)
     rewriter = Rewriter(block, new)
     for operation in list(block.all_operations()):
         reason = _reason_against(operation) if old < _FROM_THE_END <= new else ""
@@ -58,6 +67,61 @@ def raise_opset(block: Block, old: int, new: int) -> None:
             + "\n  - ".join(problems)
             + f"\nconvert the source again with minimum_deployment_target='{_system(new)}'"
         )
+
+
+def _store_as_inputs(operation: Operation, opset: int) -> None:
+    """A constant in fewer bits as CoreML8 has it: indices, codes and bits in its own shape."""
+    renew = _RENEWED.get(operation.op)
+    if renew is None:
+        return
+    made = renew(operation, operation.outputs[0], opset)
+    operation.op, operation.arguments = made.op, dict(made.arguments)
+
+
+def _table(operation: Operation, value: Value, opset: int) -> Compressed:
+    shape, table = [n or 0 for n in value.shape], _array(operation, "lut")
+    bits = (table.size - 1).bit_length() or 1
+    codes = _array(operation, "indices")
+    if bits < 8:
+        codes = unpacked(codes, bits, math.prod(shape))
+    return looked_up(opset, codes.reshape(shape), table, bits, value.dtype)
+
+
+def _codes(operation: Operation, value: Value, opset: int) -> Compressed:
+    codes, rank = _array(operation, "quantized_data"), value.rank
+    spread = [1] * rank
+    spread[int(known_at(operation, "axis", 0)) % rank if rank else 0] = -1
+    scale = _array(operation, "scale").astype(np.float32)
+    zero_point = _array(operation, "zero_point")
+    if scale.size == zero_point.size == 1:
+        spread = [1] * rank
+    count = max(scale.size, zero_point.size)
+    wide = [np.resize(each, count).reshape(spread) for each in (scale, zero_point)]
+    return scaled(opset, codes, wide[0], wide[1].astype(codes.dtype), 8, value.dtype)
+
+
+def _sparse(operation: Operation, value: Value, opset: int) -> Compressed:
+    shape = [n or 0 for n in value.shape]
+    mask = unpacked(_array(operation, "mask"), 1, math.prod(shape)).reshape(shape)
+    values = np.zeros(shape, np.float32)
+    values[mask != 0] = _array(operation, "nonzero_data")
+    made = sparse(opset, values, value.dtype)
+    made.arguments["nonzero_data"] = operation.arguments["nonzero_data"]  # with stored zeros
+    made.arguments["mask"] = constant(mask, "uint1")
+    return made
+
+
+_RENEWED: dict[str, Callable[[Operation, Value, int], Compressed]] = {
+    "constexpr_lut_to_dense": _table,
+    "constexpr_affine_dequantize": _codes,
+    "constexpr_sparse_to_dense": _sparse,
+}
+
+
+def _array(operation: Operation, name: str) -> Any:
+    found = value_at(operation, name)
+    assert found is not None
+    return found.constant
 
 
 def _system(opset: int) -> str:

@@ -1,0 +1,125 @@
+"""`prune_weights`: weights of ML Programs that are stored without their zeros."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from mlferry.errors import SpecError
+from mlferry.models.model import MLModel
+from mlferry.models.programs import to_program
+from mlferry.models.quantization import selectors
+from mlferry.models.quantization.programs import Floats, ProgramSite, recoded
+from mlferry.programs import compressed
+from mlferry.programs.compressed import Compressed
+from mlferry.spec import networks
+
+Prune = Callable[[ProgramSite], Floats]
+
+
+def prune_weights(
+    model: Any,
+    *,
+    sparsity: float | None = None,
+    threshold: float | None = None,
+    n_m_ratio: tuple[int, int] | None = None,
+    selector: Any = None,
+) -> MLModel:
+    """A copy of an ML Program whose smallest weights are zero, and are not stored.
+
+    A neural network is made a program first (`to_program`), in half precision. Programs with sparse
+    weights need iOS 16.
+
+    Args:
+        model: an `MLModel`, or what it takes.
+        sparsity: which part of each weight becomes zero, 0 to 1: the values that are nearest to it.
+        threshold: values whose magnitude is not above it become zero.
+        n_m_ratio: (n, m): of m inputs one after another, the n nearest to zero become zero.
+        selector: which weights, see `mlferry.models.quantization.selectors`; by default matrices
+            of 2,048 values or more.
+
+    Returns:
+        the program. A weight that would take more room so stays as it is.
+
+    Raises:
+        SpecError: not exactly one of the three is given, or it is out of range.
+    """
+    given = {"sparsity": sparsity, "threshold": threshold, "n_m_ratio": n_m_ratio}
+    asked = [name for name, value in given.items() if value is not None]
+    if len(asked) != 1:
+        raise SpecError(
+            "prune_weights takes one of sparsity=0.5, threshold=1e-3 and n_m_ratio=(2, 4), "
+            f"not {' and '.join(asked) or 'none'}"
+        )
+    prune = _WAYS[asked[0]](given[asked[0]])
+    loaded = model if isinstance(model, MLModel) else MLModel(model)
+    if networks.network_of(loaded.spec) is not None:
+        loaded = to_program(loaded)
+    chosen = selectors.resolve(selector, selectors.matrices)
+
+    def encode(site: ProgramSite, opset: int) -> Compressed | None:
+        pruned = prune(site)
+        zeros = 1 - np.count_nonzero(pruned) / max(1, pruned.size)
+        bits = 16 if site.value.dtype == "fp16" else 32
+        if zeros * bits <= 1:  # the mask takes a bit for each value
+            return None
+        return compressed.sparse(opset, pruned, site.value.dtype)
+
+    return recoded(loaded, chosen, encode, "pruning")
+
+
+def _by_sparsity(sparsity: Any) -> Prune:
+    if isinstance(sparsity, bool) or not 0 <= sparsity <= 1:
+        raise SpecError(f"sparsity is {sparsity!r}; it is a part, from 0 to 1")
+
+    def prune(site: ProgramSite) -> Floats:
+        flat = site.array.reshape(-1).copy()
+        count = int(np.floor(sparsity * flat.size))
+        if count:
+            flat[np.argpartition(np.abs(flat), count - 1)[:count]] = 0
+        pruned: Floats = flat.reshape(site.shape)
+        return pruned
+
+    return prune
+
+
+def _by_threshold(threshold: Any) -> Prune:
+    if isinstance(threshold, bool) or not threshold >= 0:
+        raise SpecError(f"threshold is {threshold!r}; it is a magnitude, 0 or more")
+    limit = np.float32(threshold)
+
+    def prune(site: ProgramSite) -> Floats:
+        pruned: Floats = np.where(np.abs(site.array) <= limit, np.float32(0), site.array)
+        return pruned
+
+    return prune
+
+
+def _by_ratio(ratio: Any) -> Prune:
+    try:
+        n, m = (int(each) for each in ratio)
+    except (TypeError, ValueError):
+        raise SpecError(f"n_m_ratio is {ratio!r}; it is a pair such as (2, 4)") from None
+    if not 0 <= n <= m or m < 1:
+        raise SpecError(f"n_m_ratio is {ratio!r}; of m values n become zero, and n is not above m")
+
+    def prune(site: ProgramSite) -> Floats:
+        lines = np.moveaxis(site.array, site.input_axis, -1)
+        rest = -lines.shape[-1] % m
+        filled = np.pad(lines, [(0, 0)] * (lines.ndim - 1) + [(0, rest)], constant_values=np.inf)
+        groups = filled.reshape(-1, m).copy()
+        order = np.argsort(np.abs(groups), axis=1, kind="stable")[:, :n]
+        np.put_along_axis(groups, order, 0, axis=1)
+        made = groups.reshape(filled.shape)[..., : lines.shape[-1]]
+        return np.ascontiguousarray(np.moveaxis(made, -1, site.input_axis))
+
+    return prune
+
+
+_WAYS: dict[str, Callable[[Any], Prune]] = {
+    "sparsity": _by_sparsity,
+    "threshold": _by_threshold,
+    "n_m_ratio": _by_ratio,
+}
