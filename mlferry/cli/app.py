@@ -75,6 +75,7 @@ for _command in (
     upgrade.upgrade,
     running.predict,
     shrink.quantize,
+    shrink.prune,
     shrink.compare,
     look.inspect,
     look.view,

@@ -1,8 +1,9 @@
-"""`mlferry quantize` and `mlferry compare`."""
+"""`mlferry quantize`, `mlferry prune` and `mlferry compare`."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -16,11 +17,21 @@ from mlferry.cli.common import (
     run_file,
 )
 
+if TYPE_CHECKING:
+    from mlferry.models.model import MLModel
+
 QUANTIZE_EPILOG = """\b
 examples:
   mlferry quantize net.mlmodel -o small.mlmodel --bits 8
   mlferry quantize net.mlmodel -o small.mlmodel --bits 4 --mode kmeans --samples photos/
   mlferry quantize net.mlmodel -o small.mlmodel --bits 4 --mode custom_lut --custom lut.py
+  mlferry quantize net.mlpackage -o small.mlpackage --bits 4 --granularity per_block
+"""
+PRUNE_EPILOG = """\b
+examples:
+  mlferry prune net.mlpackage -o sparse.mlpackage --sparsity 0.5
+  mlferry prune net.mlpackage -o sparse.mlpackage --threshold 0.001
+  mlferry prune net.mlpackage -o sparse.mlpackage --ratio 2:4
 """
 COMPARE_EPILOG = """\b
 examples:
@@ -43,6 +54,13 @@ examples:
 @click.option(
     "--samples", type=FILE, metavar="FOLDER", help="Pictures on which outputs are kept close."
 )
+@click.option(
+    "--granularity",
+    type=click.Choice(["per_tensor", "per_channel", "per_block", "per_grouped_channel"]),
+    help="Of ML Programs: for what there is a scale or a table of its own.",
+)
+@click.option("--block-size", type=int, default=32, show_default=True, help="Inputs of a block.")
+@click.option("--group-size", type=int, default=32, show_default=True, help="Channels of a group.")
 @custom_classes_option
 @json_option
 def quantize(
@@ -51,24 +69,78 @@ def quantize(
     bits: int,
     mode: str,
     samples: Path | None,
+    granularity: str | None,
+    block_size: int,
+    group_size: int,
     custom: Path | None,
     as_json: bool,
 ) -> None:
-    """Write MODEL with weights of fewer bits."""
+    """Write MODEL with weights of fewer bits; a network as an .mlpackage becomes an ML Program."""
     from mlferry.models.model import MLModel
     from mlferry.models.quantization import quantize_weights
 
     defined = run_file(custom)
     table = defined.get("lut_function") if mode == "custom_lut" else None
-    small = quantize_weights(MLModel(model), bits, mode, samples, lut_function=table)
+    small = quantize_weights(
+        MLModel(model),
+        bits,
+        mode,
+        samples,
+        lut_function=table,
+        granularity=granularity,
+        block_size=block_size,
+        group_size=group_size,
+        convert_to="mlprogram" if out.suffix == ".mlpackage" else None,
+    )
+    _written(small, model, out, as_json)
+
+
+def _written(small: MLModel, model: Path, out: Path, as_json: bool) -> None:
+    """Save a smaller model, and say how much smaller it is."""
     path = small.save(out)
-    before, after = model.stat().st_size, path.stat().st_size
+    before, after = _size(model), _size(path)
     if as_json:
         print_json(
             {"path": path, "before": before, "after": after, "model": small.describe().to_dict()}
         )
     else:
         click.echo(f"{small!r}\nwritten to {path}: {before / after:.2f} times smaller")
+
+
+def _size(path: Path) -> int:
+    """The bytes of a file, or of the files of a package."""
+    if path.is_file():
+        return path.stat().st_size
+    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+
+
+@click.command(epilog=PRUNE_EPILOG)
+@model_argument
+@out_option
+@click.option("--sparsity", type=float, help="The part of each weight that becomes zero.")
+@click.option("--threshold", type=float, help="What is not above it becomes zero.")
+@click.option("--ratio", metavar="N:M", help="Of M inputs one after another, N become zero.")
+@json_option
+def prune(
+    model: Path,
+    out: Path,
+    sparsity: float | None,
+    threshold: float | None,
+    ratio: str | None,
+    as_json: bool,
+) -> None:
+    """Write MODEL as an ML Program without its smallest weights."""
+    from mlferry.models.model import MLModel
+    from mlferry.models.pruning import prune_weights
+
+    pair = None
+    if ratio is not None:
+        n, colon, m = ratio.partition(":")
+        if not (colon and n.isdigit() and m.isdigit()):
+            raise click.UsageError(f"--ratio {ratio}: write it as 2:4")
+        pair = int(n), int(m)
+    small = prune_weights(MLModel(model), sparsity=sparsity, threshold=threshold, n_m_ratio=pair)
+    _written(small, model, out, as_json)
 
 
 @click.command(epilog=COMPARE_EPILOG)

@@ -38,7 +38,7 @@ def prune_weights(
         threshold: values whose magnitude is not above it become zero.
         n_m_ratio: (n, m): of m inputs one after another, the n nearest to zero become zero.
         selector: which weights, see `mlferry.models.quantization.selectors`; by default matrices
-            of 2,048 values or more.
+            of more than 2,048 values.
 
     Returns:
         the program. A weight that would take more room so stays as it is.

@@ -85,7 +85,7 @@ def quantize_weights(
     beyond 65504, such as the constant that masks the scores of a transformer, stays in float32;
     a log message names it.
 
-    The weights of ML Programs are quantized likewise: matrices of 2,048 values or more, in the
+    The weights of ML Programs are quantized likewise: matrices of more than 2,048 values, in the
     schemes that their format has. Linear ones have 8 bits (iOS 16) or 4 (iOS 18), tables 1, 2, 4, 6
     and 8 (iOS 16) or 3 (iOS 18); blocks, and tables for groups of channels, need iOS 18. The opset
     is raised only as far as the scheme needs.

@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 
 Floats = NDArray[np.float32]
 GRANULARITIES = ("per_tensor", "per_channel", "per_block", "per_grouped_channel")
-_LEAST = 2048  # elements of a constant that is a weight, as in coremltools
+_THRESHOLD = 2048  # a constant of more elements is a weight, as in coremltools
 
 # The axis of outputs in the weights of an op, and the axis of inputs; the others have 0 and 1.
 _AXES = {("conv_transpose", "weight"): (1, 0), ("matmul", "y"): (-1, -2)}
@@ -70,8 +70,8 @@ class ProgramSite:
 
     @property
     def is_matrix(self) -> bool:
-        """Whether it is a weight of 2,048 values at least, as in coremltools, and no vector."""
-        return self.count >= _LEAST and len(self.shape) > 1 and self.field in _WEIGHTS
+        """Whether it is a weight of more than 2,048 values, as in coremltools, and no vector."""
+        return self.count > _THRESHOLD and len(self.shape) > 1 and self.field in _WEIGHTS
 
     @property
     def axis(self) -> int:

@@ -1,0 +1,396 @@
+"""ML Programs in fewer bits: every scheme, decoded by coremltools as well, and pruning."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import mlferry
+from mlferry.errors import SpecError, UnsupportedModelError
+from mlferry.exporters.program import ProgramOptions, to_program
+from mlferry.layers.builder import Builder
+from mlferry.models.quantization import but, by_kind, by_name
+from mlferry.models.quantization.programs import sites
+from mlferry.models.utils import make_pipeline
+from mlferry.programs.passes.opset import raise_opset
+from mlferry.programs.reading import read_function
+from mlferry.spec import features
+from tests.exporters.program.support import checked, kinds, read_by_coremltools
+from tests.oracles import oracle
+
+ct = oracle("coremltools")
+
+Array = np.ndarray[Any, Any]
+RNG = np.random.default_rng(11)
+MATRICES = {"c": (32, 16, 3, 3), "t": (32, 16, 3, 3), "d": (256, 16), "e": (100, 64)}
+
+
+def normal(*shape: int) -> Array:
+    return RNG.normal(size=shape).astype(np.float32)
+
+
+def network() -> mlferry.MLModel:
+    """A convolution, a transposed one, a product and an embedding."""
+    b = Builder()
+    b.input("x", (1, 16, 8, 8))
+    b.input("i", (4, 1), features.multi_array((4, 1), "int32"))
+    window = {"stride": (1, 1), "dilationFactor": (1, 1), "nGroups": 1, "valid": {}}
+    b.layer(
+        "convolution", "c", ["x"], ["c"], outputChannels=32, kernelChannels=16, kernelSize=(3, 3),
+        hasBias=True, weights=normal(32, 16, 3, 3), bias=normal(32), **window,
+    )  # fmt: skip
+    b.layer(
+        "convolution", "t", ["c"], ["t"], outputChannels=16, kernelChannels=32, kernelSize=(3, 3),
+        isDeconvolution=True, weights=normal(32, 16, 3, 3), **window,
+    )  # fmt: skip
+    b.layer("pooling", "p", ["t"], ["p"], type="AVERAGE", globalPooling=True, valid={})
+    b.layer("squeeze", "s", ["p"], ["s"], axes=(2, 3))
+    b.layer(
+        "innerProduct", "d", ["s"], ["d"], inputChannels=16, outputChannels=256, hasBias=True,
+        weights=normal(256, 16), bias=normal(256),
+    )  # fmt: skip
+    b.layer("embeddingND", "e", ["i"], ["e"], vocabSize=100, embeddingSize=64,
+            weights=normal(64, 100))  # fmt: skip
+    b.output("d")
+    b.output("e")
+    return mlferry.MLModel(b.model())
+
+
+NETWORK = network()
+GIVEN = {"x": normal(1, 16, 8, 8), "i": np.array([[0], [5], [99], [7]], np.int32)}
+PROGRAMS = {
+    precision: mlferry.to_program(NETWORK, compute_precision=precision)
+    for precision in ("float32", "float16")
+}
+
+
+def weights_of(model: mlferry.MLModel) -> dict[str, Array]:
+    """The matrices of a program by the first letter of what they are for."""
+    block, opset = read_function(model.spec.mlProgram.functions["main"], model.program_weights)
+    found = [site for site in sites(block, opset) if site.is_matrix]
+    return {site.name[0]: site.array for site in found}
+
+
+# Scheme, the specification version that it needs, the op, and how many steps of the weight's range
+# an error has at most; None where it is a table, which is compared with coremltools' own.
+SCHEMES: dict[str, tuple[dict[str, Any], int, str, float | None]] = {
+    "8 bits": ({"nbits": 8}, 7, "constexpr_affine_dequantize", 255),
+    "8 bits, one scale": (
+        {"nbits": 8, "granularity": "per_tensor"}, 7, "constexpr_affine_dequantize", 255),
+    "8 bits, symmetric": (
+        {"nbits": 8, "quantization_mode": "linear_symmetric"}, 7,
+        "constexpr_affine_dequantize", 254),
+    "4 bits": ({"nbits": 4}, 9, "constexpr_blockwise_shift_scale", 15),
+    "4 bits, symmetric, blocks": (
+        {"nbits": 4, "quantization_mode": "linear_symmetric", "granularity": "per_block",
+         "block_size": 8}, 9, "constexpr_blockwise_shift_scale", 14),
+    "8 bits, blocks": (
+        {"nbits": 8, "granularity": "per_block", "block_size": 4}, 9,
+        "constexpr_blockwise_shift_scale", 255),
+    "table of 1 bit": (
+        {"nbits": 1, "quantization_mode": "kmeans"}, 7, "constexpr_lut_to_dense", None),
+    "table of 2 bits": (
+        {"nbits": 2, "quantization_mode": "kmeans"}, 7, "constexpr_lut_to_dense", None),
+    "table of 3 bits": (
+        {"nbits": 3, "quantization_mode": "kmeans"}, 9, "constexpr_lut_to_dense", None),
+    "table of 4 bits": (
+        {"nbits": 4, "quantization_mode": "kmeans"}, 7, "constexpr_lut_to_dense", None),
+    "table of 6 bits": (
+        {"nbits": 6, "quantization_mode": "kmeans"}, 7, "constexpr_lut_to_dense", None),
+    "even table of 8 bits": (
+        {"nbits": 8, "quantization_mode": "linear_lut"}, 7, "constexpr_lut_to_dense", 255),
+    "tables for groups": (
+        {"nbits": 4, "quantization_mode": "kmeans", "granularity": "per_grouped_channel",
+         "group_size": 4}, 9, "constexpr_lut_to_dense", None),
+    "tables for channels": (
+        {"nbits": 2, "quantization_mode": "kmeans", "granularity": "per_channel"}, 9,
+        "constexpr_lut_to_dense", None),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("precision", PROGRAMS)
+@pytest.mark.parametrize("name", SCHEMES)
+def test_scheme(name: str, precision: str, tmp_path: Path) -> None:
+    options, version, op, steps = SCHEMES[name]
+    program = PROGRAMS[precision]
+    small = checked(mlferry.quantize_weights(program, **options))
+    assert small.spec.specificationVersion == version
+    stored = [kind for kind in kinds(small.spec) if kind.startswith("constexpr_")]
+    assert stored == [op] * len(MATRICES)
+    before, after = weights_of(program), weights_of(small)
+    assert {key: array.shape for key, array in after.items()} == MATRICES
+    if steps is not None:
+        for key, array in before.items():
+            symmetric = "symmetric" in name
+            span = 2 * np.abs(array).max() if symmetric else np.ptp(np.append(array, 0))
+            largest = 0.5 * span / steps + 2e-3 * np.abs(array).max()
+            assert np.abs(after[key] - array).max() <= largest
+    _same_by_coremltools(small, after, tmp_path)
+    again = mlferry.MLModel(small.save(tmp_path / "again.mlpackage"), engine="onnxruntime")
+    made, other = small.predict(GIVEN), again.predict(GIVEN)
+    for key, right in made.items():
+        np.testing.assert_allclose(other[key], right, rtol=1e-2, atol=1e-2 * np.abs(right).max())
+
+
+def _same_by_coremltools(model: mlferry.MLModel, ours: Mapping[str, Array], folder: Path) -> None:
+    """What coremltools decodes of each constant is what we do."""
+    from coremltools.converters.mil.frontend.milproto import load
+
+    path = model.save(folder / "small.mlpackage")
+    spec = ct.utils.load_spec(str(path))
+    program = load.load(
+        spec, spec.specificationVersion, str(path / "Data/com.apple.CoreML/weights")
+    )
+    found = {}
+    for op in program.functions["main"].operations:
+        if op.op_type.startswith("constexpr_"):
+            found[op.outputs[0].child_ops[0].outputs[0].name[0]] = op.materialized_val_inference()
+    assert found.keys() == ours.keys()
+    for key, array in found.items():
+        np.testing.assert_array_equal(np.asarray(array, np.float32), ours[key])
+
+
+@pytest.mark.parametrize("precision", PROGRAMS)
+@pytest.mark.parametrize("name", SCHEMES)
+def test_back(name: str, precision: str) -> None:
+    small = mlferry.quantize_weights(PROGRAMS[precision], **SCHEMES[name][0])
+    back = checked(mlferry.quantize_weights(small, 8, "dequantization"))
+    assert not [kind for kind in kinds(back.spec) if kind.startswith("constexpr_")]
+    for key, array in weights_of(small).items():
+        np.testing.assert_array_equal(weights_of(back)[key], array)
+
+
+PALETTES = {"table of 2 bits": {"nbits": 2}, "table of 4 bits": {"nbits": 4},
+            "tables for groups": {"nbits": 4, "granularity": "per_grouped_channel",
+                                  "group_size": 4}}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PALETTES)
+def test_no_table_is_worse_than_that_of_coremltools(name: str, tmp_path: Path) -> None:
+    path = PROGRAMS["float32"].save(tmp_path / "net.mlpackage")
+    theirs = ct.models.MLModel(str(path), skip_model_load=True)
+    coreml = ct.optimize.coreml
+    config = coreml.OptimizationConfig(coreml.OpPalettizerConfig(mode="kmeans", **PALETTES[name]))
+    if "granularity" in PALETTES[name]:
+        theirs = ct.models.MLModel(str(_at_opset_8(tmp_path)), skip_model_load=True)
+    coreml.palettize_weights(theirs, config).save(str(tmp_path / "theirs.mlpackage"))
+    right = weights_of(PROGRAMS["float32"])
+    other = weights_of(mlferry.MLModel(tmp_path / "theirs.mlpackage"))
+    ours = weights_of(mlferry.quantize_weights(PROGRAMS["float32"], **SCHEMES[name][0]))
+    for key, array in right.items():
+        mine, yours = (np.square(each[key] - array).sum() for each in (ours, other))
+        assert mine <= yours * (1 + 1e-4), key
+
+
+def _at_opset_8(folder: Path) -> Path:
+    """The program in an opset that coremltools' groups need."""
+    spec, weights = to_program(NETWORK.spec, ProgramOptions(half=False, at_least=8))
+    return NETWORK.with_spec(spec, weights=weights).save(folder / "newer.mlpackage")
+
+
+# ---- which weights -------------------------------------------------------------------------------
+
+
+def test_biases_and_small_matrices_stay() -> None:
+    small = mlferry.quantize_weights(PROGRAMS["float32"], 8)
+    block, _ = read_function(small.spec.mlProgram.functions["main"], small.program_weights)
+    plain = [op.arguments["bias"] for op in block.operations if "bias" in op.arguments]
+    assert plain
+    assert all(value.is_constant for value in plain)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("selector", "count"),
+    [(by_kind("conv"), 1), (by_name("d*"), 1), (but(by_kind("conv")), 3),
+     (lambda site: site.count > 4500, 3)],
+)  # fmt: skip
+def test_selector(selector: Callable[[Any], bool], count: int) -> None:
+    def chosen(site: Any) -> bool:
+        return site.is_matrix and selector(site)
+
+    small = checked(mlferry.quantize_weights(PROGRAMS["float32"], 8, selector=chosen))
+    assert sum(kind.startswith("constexpr_") for kind in kinds(small.spec)) == count
+
+
+def test_own_table() -> None:
+    def thirds(bits: int, values: Array) -> tuple[Array, Array]:
+        table = np.linspace(-2, 2, 1 << bits).astype(np.float32)
+        return table, np.abs(values[..., None] - table).argmin(axis=-1)
+
+    small = checked(
+        mlferry.quantize_weights(PROGRAMS["float16"], 4, "custom_lut", lut_function=thirds)
+    )
+    for array in weights_of(small).values():
+        assert len(np.unique(array)) <= 16
+        assert np.abs(array).max() <= 2
+
+
+def test_half_weights_of_a_float32_program(tmp_path: Path) -> None:
+    small = checked(mlferry.quantize_weights(PROGRAMS["float32"], 16))
+    assert kinds(small.spec).count("constexpr_cast") >= len(MATRICES)
+    read_by_coremltools(small, tmp_path)
+    for key, array in weights_of(PROGRAMS["float32"]).items():
+        np.testing.assert_array_equal(weights_of(small)[key], array.astype(np.float16))
+
+
+def test_network_becomes_a_program() -> None:
+    small = mlferry.quantize_weights(NETWORK, 4, "kmeans", convert_to="mlprogram")
+    assert small.spec.WhichOneof("Type") == "mlProgram"
+    assert "constexpr_lut_to_dense" in kinds(small.spec)
+
+
+def test_quantized_network_keeps_its_codes() -> None:
+    tables = mlferry.quantize_weights(NETWORK, 4, "kmeans", sample_data=[GIVEN])
+    program = checked(mlferry.to_program(tables, compute_precision="float32"))
+    assert kinds(program.spec).count("constexpr_lut_to_dense") == len(MATRICES)
+    right = tables.predict(GIVEN)
+    for key, value in program.predict(GIVEN).items():
+        np.testing.assert_allclose(value, right[key], rtol=1e-4, atol=1e-4)
+
+
+def test_programs_in_a_pipeline_and_pickling() -> None:
+    second = Builder()
+    second.input("d", (1, 256))
+    second.layer("activation", "r", ["d"], ["y"], ReLU={})
+    second.output("y")
+    whole = make_pipeline(PROGRAMS["float32"], mlferry.MLModel(second.model()))
+    small = mlferry.quantize_weights(whole, 8)
+    again = pickle.loads(pickle.dumps(small))
+    np.testing.assert_array_equal(again.predict(GIVEN)["y"], small.predict(GIVEN)["y"])
+
+
+# ---- newer opsets --------------------------------------------------------------------------------
+
+
+def test_negative_indices_count_from_the_end_in_newer_opsets_too() -> None:
+    b = Builder()
+    b.input("i", (3,), features.multi_array((3,), "int32"))
+    b.layer("loadConstantND", "k", [], ["k"], shape=(64, 40), data=normal(64, 40))
+    b.layer("gather", "g", ["k", "i"], ["y"], axis=0)
+    b.output("y")
+    program = mlferry.to_program(b.model(), compute_precision="float32")
+    given = {"i": np.array([-1, 0, -64], np.int32)}
+    right = program.predict(given)["y"]
+    block, opset = read_function(program.spec.mlProgram.functions["main"], program.program_weights)
+    raise_opset(block, opset, 8)
+    assert [op.op for op in block.operations][:4] == ["less", "add", "select", "gather"]
+    newer = checked(mlferry.quantize_weights(program, 4))
+    np.testing.assert_allclose(newer.predict(given)["y"], right, atol=0.3)
+
+
+def test_older_constants_become_those_of_newer_opsets(tmp_path: Path) -> None:
+    """Tables, codes and masks that a newer opset writes otherwise, beside blocks that need it."""
+    program = PROGRAMS["float32"]
+    mixed = mlferry.quantize_weights(program, 4, "kmeans", selector=by_kind("conv"))
+    mixed = mlferry.quantize_weights(mixed, 8, selector=by_kind("conv_transpose"))
+    mixed = mlferry.prune_weights(mixed, sparsity=0.5, selector=by_kind("gather"))
+    assert mixed.spec.specificationVersion == 7
+    newer = checked(mlferry.quantize_weights(mixed, 4, selector=by_kind("linear")))
+    assert newer.spec.specificationVersion == 9
+    read_by_coremltools(newer, tmp_path)
+    before, after = weights_of(mixed), weights_of(newer)
+    for key in "cte":
+        np.testing.assert_array_equal(after[key], before[key])
+
+
+def test_what_a_newer_opset_cannot_say() -> None:
+    b = Builder()
+    b.input("boxes", (1, 20, 4))
+    b.input("scores", (1, 20, 3))
+    b.layer("NonMaximumSuppression", "n", ["boxes", "scores"], ["a", "b", "i", "k"],
+            iouThreshold=0.5, scoreThreshold=0.1, maxBoxes=5)  # fmt: skip
+    b.layer("innerProduct", "d", ["scores"], ["y"], inputChannels=3, outputChannels=1024,
+            weights=normal(1024, 3))  # fmt: skip
+    b.output("a")
+    b.output("y")
+    program = mlferry.to_program(b.model(), compute_precision="float32")
+    assert mlferry.quantize_weights(program, 8).spec.specificationVersion == 7
+    with pytest.raises(SpecError, match=r"non_maximum_suppression .*boxes are columns"):
+        mlferry.quantize_weights(program, 4)
+
+
+# ---- pruning -------------------------------------------------------------------------------------
+
+PRUNED: dict[str, tuple[dict[str, Any], Callable[[Array], bool]]] = {
+    "a part": ({"sparsity": 0.75}, lambda w: (w == 0).mean() == 0.75),
+    "a threshold": ({"threshold": 0.5}, lambda w: not ((w != 0) & (np.abs(w) <= 0.5)).any()),
+}
+
+
+@pytest.mark.parametrize("precision", PROGRAMS)
+@pytest.mark.parametrize("name", PRUNED)
+def test_pruned(name: str, precision: str, tmp_path: Path) -> None:
+    options, holds = PRUNED[name]
+    small = checked(mlferry.prune_weights(PROGRAMS[precision], **options))
+    assert kinds(small.spec).count("constexpr_sparse_to_dense") == len(MATRICES)
+    after, before = weights_of(small), weights_of(PROGRAMS[precision])
+    for key, array in after.items():
+        assert holds(array)
+        kept = array != 0
+        np.testing.assert_array_equal(array[kept], before[key][kept])
+        assert np.abs(before[key][~kept]).max() <= np.abs(before[key][kept]).min()
+    _same_by_coremltools(small, after, tmp_path)
+
+
+def test_pruned_by_ratio(tmp_path: Path) -> None:
+    small = checked(mlferry.prune_weights(PROGRAMS["float32"], n_m_ratio=(3, 4)))
+    after = weights_of(small)
+    for key, axis in {"c": 1, "t": 0, "d": 1, "e": 1}.items():
+        groups = np.moveaxis(after[key], axis, -1).reshape(-1, 4)
+        assert ((groups == 0).sum(axis=1) == 3).all()
+    _same_by_coremltools(small, after, tmp_path)
+
+
+def test_what_would_take_more_room_stays() -> None:
+    same = mlferry.prune_weights(PROGRAMS["float32"], threshold=0.0)
+    assert not [kind for kind in kinds(same.spec) if kind.startswith("constexpr_")]
+
+
+# ---- errors --------------------------------------------------------------------------------------
+
+WRONG: dict[str, tuple[Callable[[mlferry.MLModel], Any], str]] = {
+    "bits": (lambda m: mlferry.quantize_weights(m, 5), "mode 'linear' has 4, 8; mode 'linear_lut'"),
+    "bits of tables": (lambda m: mlferry.quantize_weights(m, 5, "kmeans"), "has 1, 2, 3, 4, 6, 8"),
+    "granularity of tables": (
+        lambda m: mlferry.quantize_weights(m, 4, "kmeans", granularity="per_block"),
+        "possible are per_tensor, per_channel, per_grouped_channel"),
+    "granularity of scales": (
+        lambda m: mlferry.quantize_weights(m, 8, granularity="per_row"),
+        "possible are per_tensor, per_channel, per_block"),
+    "blocks": (
+        lambda m: mlferry.quantize_weights(m, 4, granularity="per_block", block_size=7),
+        "block_size 7 does not divide its 16 inputs; 4 does"),
+    "groups": (
+        lambda m: mlferry.quantize_weights(
+            m, 4, "kmeans", granularity="per_grouped_channel", group_size=5),
+        "group_size 5 does not divide its 32 channels; 4 does"),
+    "size": (lambda m: mlferry.quantize_weights(m, 4, block_size=0), "block_size is 0"),
+    "two ways": (lambda m: mlferry.prune_weights(m, sparsity=0.5, threshold=1), "takes one of"),
+    "no way": (mlferry.prune_weights, "not none"),
+    "sparsity": (lambda m: mlferry.prune_weights(m, sparsity=1.5), "from 0 to 1"),
+    "threshold": (lambda m: mlferry.prune_weights(m, threshold=-1), "0 or more"),
+    "ratio": (lambda m: mlferry.prune_weights(m, n_m_ratio=(5, 4)), "n is not above m"),
+    "no ratio": (lambda m: mlferry.prune_weights(m, n_m_ratio=2), "a pair such as"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_arguments(name: str) -> None:
+    run, text = WRONG[name]
+    with pytest.raises(SpecError, match=text):
+        run(PROGRAMS["float32"])
+
+
+def test_sample_data_is_for_networks() -> None:
+    with pytest.raises(UnsupportedModelError, match=r"to_program\(quantized\)"):
+        mlferry.quantize_weights(PROGRAMS["float32"], 8, sample_data=[GIVEN])
+
+
+def test_granularity_is_for_programs() -> None:
+    with pytest.raises(SpecError, match="convert_to='mlprogram'"):
+        mlferry.quantize_weights(NETWORK, 8, granularity="per_block")
