@@ -169,3 +169,53 @@ def test_both_engines_find_the_same(tmp_path: Path) -> None:
     assert [each.overflows for each in found[0].operations] == [
         each.overflows for each in found[1].operations
     ]
+
+
+# ---- programs that mlferry writes ----------------------------------------------------------------
+
+
+def _grows(b: Builder) -> np.ndarray:
+    b.input("x", (1, 8))
+    b.layer("innerProduct", "d", ["x"], ["logits"], inputChannels=8, outputChannels=4,
+            weights=np.random.default_rng(0).normal(size=(4, 8)))  # fmt: skip
+    b.layer("unary", "e", ["logits"], ["grown"], type="EXP", scale=1, shift=12)
+    b.layer("unary", "l", ["grown"], ["y"], type="LOG", scale=1)
+    return np.linspace(-1, 1, 8)[None]
+
+
+def _large_input(b: Builder) -> np.ndarray:
+    b.input("x", (1, 8))
+    b.layer("multiply", "m", ["x"], ["small"], alpha=1e-5)
+    b.layer("innerProduct", "d", ["small"], ["y"], inputChannels=8, outputChannels=4,
+            weights=np.random.default_rng(0).normal(size=(4, 8)))  # fmt: skip
+    return np.linspace(-1e6, 1e6, 8)[None]
+
+
+def _large_output(b: Builder) -> np.ndarray:
+    b.input("x", (1, 8))
+    b.layer("softmaxND", "s", ["x"], ["s"], axis=-1)
+    b.layer("multiply", "m", ["s"], ["y"], alpha=6e4)
+    b.layer("multiply", "n", ["y"], ["z"], alpha=3.0)
+    return np.linspace(-10, 10, 8)[None]
+
+
+def _cancels(b: Builder) -> np.ndarray:
+    b.input("x", (1, 4, 8, 8))
+    b.layer("activation", "r", ["x"], ["r"], ReLU={})
+    b.layer("mvn", "m", ["r"], ["y"], acrossChannels=True, normalizeVariance=True, epsilon=1e-5)
+    return 1e4 + np.random.default_rng(0).normal(size=(1, 4, 8, 8))
+
+
+@pytest.mark.parametrize("build", [_grows, _large_input, _large_output, _cancels])
+def test_what_it_names_is_what_to_program_keeps(build: Callable[[Builder], np.ndarray]) -> None:
+    b = Builder()
+    sample = {"x": build(b).astype(np.float32)}
+    b.output("z" if "z" in b.shapes else "y")
+    half = mlferry.to_program(b.model())
+    report = mlferry.check_precision(half, [sample])
+    assert max(report.outputs.values()) > 0.05
+    assert report.keep_in_float32
+    mended = mlferry.to_program(b.model(), compute_precision=report.keep_in_float32)
+    right = mlferry.MLModel(b.model()).predict(sample)
+    for name, value in mended.predict(sample).items():
+        np.testing.assert_allclose(value, right[name], atol=5e-3 * np.abs(right[name]).max())

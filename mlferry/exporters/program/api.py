@@ -133,8 +133,8 @@ def _written(
     sweep(builder.block)
     fuse(builder.block, opset)
     if options.half:
-        found = to_half(builder.block, opset, options.keep)
-        _check_kept(options.keep, found, builder)
+        known = [v.name for op in builder.block.all_operations() for v in op.outputs]
+        _check_kept(options.keep, to_half(builder.block, opset, options.keep), known)
         sweep(builder.block)
     writer = ProgramWriter()
     program = program_of([(MAIN, writer.function(builder.block, opset))])
@@ -142,12 +142,11 @@ def _written(
     return made, Weights(memory={WEIGHT_FILE: writer.store})
 
 
-def _check_kept(keep: Sequence[str], found: Sequence[str], builder: ProgramBuilder) -> None:
+def _check_kept(keep: Sequence[str], found: Sequence[str], known: list[str]) -> None:
     """Raise an `ExportError` where a name to keep in float32 is not there."""
     missing = sorted(set(keep) - set(found))
     if not missing:
         return
-    known = [v.name for op in builder.block.all_operations() for v in op.outputs]
     close = did_you_mean(missing[0], known)
     raise ExportError(
         f"the program has no operation {missing[0]!r} to keep in float32.{close} "

@@ -22,6 +22,8 @@ _SMALLEST = np.float32(np.finfo(np.float16).smallest_subnormal)
 _STAY = {"cast", "while_loop", "cond", "make_list", "list_length", "list_read", "list_write",
          "list_gather", "list_scatter", "read_state", "write_state", "classify"}  # fmt: skip
 
+# How values are called: those cast to float16 and back, and what an output is cast from.
+_NARROWED, _WIDENED, _OF_HALF = "_to_fp16", "_from_fp16", "_fp16"
 _AT_ONCE = 1 << 16  # elements that stay in the processor's cache
 
 
@@ -31,20 +33,32 @@ def to_half(block: Block, opset: int, keep: Collection[str] = ()) -> list[str]:
     Args:
         block: the block of the function.
         opset: its number.
-        keep: names of operations, or of values, that stay in float32.
+        keep: names of values that stay in float32, as they are in the program of half precision
+            or in the one of float32; with `_to_fp16` behind it, an input: what reads it stays.
 
     Returns:
         the names in `keep` that are there.
     """
-    pass_ = _Pass(opset, set(keep))
-    pass_.block(block, {})
-    return sorted(pass_.found)
+    stays = {name: _stays(block, name) for name in keep}
+    _Pass(opset, {operation for found in stays.values() for operation in found}).block(block, {})
+    return sorted(name for name, found in stays.items() if found)
+
+
+def _stays(block: Block, name: str) -> list[Operation]:
+    """The operations that stay in float32 because of a name."""
+    every = list(block.all_operations())
+    source = name.removesuffix(_NARROWED)
+    if source != name:
+        found = [op for op in every if any(value.name == source for value in op.operands())]
+        if found:
+            return found
+    made = {name, name.removesuffix(_OF_HALF), name.removesuffix(_WIDENED)}
+    return [op for op in every if made & {value.name for value in op.outputs}]
 
 
 class _Pass:
-    def __init__(self, opset: int, keep: set[str]) -> None:
+    def __init__(self, opset: int, keep: set[Operation]) -> None:
         self._opset, self._keep = opset, keep
-        self.found: set[str] = set()
         self._halves: dict[Value, Value] = {}  # of constants
         self._number = 0
 
@@ -92,7 +106,7 @@ class _Pass:
         outputs = [(value, as_single(value)) for value in block.outputs]
         for value, shown in outputs:
             if shown is not value:  # the name stays that of the output
-                replaced[value].name, shown.name = f"{value.name}_fp16", value.name
+                replaced[value].name, shown.name = f"{value.name}{_OF_HALF}", value.name
         block.operations = written
         block.outputs = [shown for _, shown in outputs]
 
@@ -102,7 +116,7 @@ class _Pass:
         """A cast from float16 values as they are, or to float16; False for any other cast."""
         x, made = operation.arguments["x"], operation.outputs[0]
         assert isinstance(x, Value)
-        if made.name in self._keep:
+        if operation in self._keep:
             return False
         source = replaced.get(x, x)
         if source.dtype == "fp16" and made.dtype in ("fp16", "fp32"):
@@ -123,7 +137,7 @@ class _Pass:
         self, written: list[Operation], value: Value, dtype: str, like: Value | None = None
     ) -> Value:
         self._number += 1
-        name = f"{(like or value).name}_{'to' if dtype == 'fp16' else 'from'}_fp16"
+        name = f"{(like or value).name}{_NARROWED if dtype == 'fp16' else _WIDENED}"
         made = Value(name, TensorType(dtype, value.tensor.shape))
         arguments: dict[str, Argument] = {
             "x": value,
@@ -134,10 +148,7 @@ class _Pass:
         return made
 
     def _computes_in_half(self, operation: Operation, definition: Definition) -> bool:
-        names = {value.name for value in operation.outputs}
-        wanted = names & self._keep
-        self.found |= wanted
-        if wanted or operation.op in _STAY:
+        if operation in self._keep or operation.op in _STAY:
             return False
         values = [*operation.operands(), *operation.outputs]
         if not any(_is_float(value) for value in values):
@@ -217,7 +228,7 @@ def _half_constant(value: Value) -> Value:
         if vanished.any():
             rounded[vanished] = np.copysign(_SMALLEST, part[vanished])
         half[start : start + _AT_ONCE] = rounded
-    name = f"{value.name}_to_fp16" if value.name else ""
+    name = f"{value.name}{_NARROWED}" if value.name else ""
     return constant(half.reshape(value.constant.shape), "fp16", name)
 
 
