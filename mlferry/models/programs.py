@@ -110,7 +110,7 @@ def program_options(
         return ProgramOptions(half=False, opset=opset, states=states)
     if isinstance(name, str) or not all(isinstance(each, str) for each in name):
         raise ExportError(
-            f"compute_precision={compute_precision!r}: 'float16', 'float32', or a list of names "
-            "of values that stay in float32"
+            f"compute_precision={compute_precision!r}: possible are 'float16', 'float32', and a "
+            "list of names of values that stay in float32"
         )
     return ProgramOptions(half=True, keep=tuple(name), opset=opset, states=states)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from mlferry.errors import ExportError, SpecError
 from mlferry.exporters.ends import outputs_of
@@ -13,9 +13,10 @@ from mlferry.exporters.program.control import CONTROL_FLOW
 from mlferry.exporters.program.states import pairs_of
 from mlferry.exporters.program.translation import Translation
 from mlferry.programs.builder import NewerOpsetError, ProgramBuilder
+from mlferry.programs.contents import operation_counts
 from mlferry.programs.definitions import OPSETS
 from mlferry.programs.graph import sweep
-from mlferry.programs.passes.fuse import fuse
+from mlferry.programs.passes.fuse import ATTENTION, fuse
 from mlferry.programs.passes.half import to_half
 from mlferry.programs.values import Weights
 from mlferry.programs.writing import WEIGHT_FILE, ProgramWriter, program_of
@@ -91,7 +92,22 @@ def to_program(spec: model_pb2.Model, options: ProgramOptions) -> tuple[model_pb
             "mlferry.models.utils.without_training(model) gives one that is not trained any more"
         )
     interface.check_inputs(spec.description)
-    return _at_the_oldest(options, lambda opset: _written(spec, network, options, opset))
+
+    def write(opset: int) -> tuple[model_pb2.Model, Weights]:
+        return _written(spec, network, options, opset)
+
+    made = _at_the_oldest(options, write)
+    if options.opset is not None and options.opset >= ATTENTION and _may_attend(made[0]):
+        newer = _at_the_oldest(replace(options, at_least=ATTENTION), write)
+        if operation_counts(newer[0].mlProgram)["scaled_dot_product_attention"]:
+            return newer
+    return made
+
+
+def _may_attend(spec: model_pb2.Model) -> bool:
+    """Whether there is what attention is made of, and it is not one operation already."""
+    counts = operation_counts(spec.mlProgram)
+    return bool(counts["softmax"] and counts["matmul"] and spec.specificationVersion <= ATTENTION)
 
 
 def _at_the_oldest(

@@ -475,7 +475,7 @@ def turned_factor(rewriter: Rewriter, operation: Operation) -> bool:
 
 def attention(rewriter: Rewriter, operation: Operation) -> bool:
     """softmax(q k^T scale + mask) v is `scaled_dot_product_attention`, from CoreML8 on."""
-    if operation.op != "softmax" or rewriter.opset < _ATTENTION:
+    if operation.op != "softmax" or rewriter.opset < ATTENTION:
         return False
     scores, chances = value_at(operation, "x"), operation.outputs[0]
     last = rewriter.follows(operation, "matmul")
@@ -508,7 +508,7 @@ def attention(rewriter: Rewriter, operation: Operation) -> bool:
     return True
 
 
-_ATTENTION = 8  # the opset that brought the op
+ATTENTION = 8  # the opset that brought the op
 
 
 class _Scores(NamedTuple):
@@ -522,7 +522,12 @@ class _Scores(NamedTuple):
 
 def _scaled_product(scores: Value) -> _Scores | None:
     mask, factor, product = None, 1.0, scores.maker
-    if product is not None and product.op == "add":
+    if product is not None and product.op == "select":
+        mask, inner = _where_seen(product)
+        if inner is None or not _is_scores(inner):
+            return None
+        product = inner.maker
+    elif product is not None and product.op == "add":
         one, two = value_at(product, "x"), value_at(product, "y")
         inner, mask = (one, two) if _is_scores(one) else (two, one)
         product = None if inner is None else inner.maker
@@ -536,9 +541,25 @@ def _scaled_product(scores: Value) -> _Scores | None:
     query, key = value_at(product, "x"), value_at(product, "y")
     if query is None or key is None or not 3 <= query.rank == key.rank:
         return None
-    if not known_at(product, "transpose_y", False) or (mask is not None and mask.dtype != "fp32"):
+    if not known_at(product, "transpose_y", False):
+        return None
+    if mask is not None and mask.dtype not in ("fp32", "bool"):
         return None
     return _Scores(query, key, factor, mask)
+
+
+_UNSEEN = -1e4  # a score at most so high takes no part
+
+
+def _where_seen(operation: Operation) -> tuple[Value | None, Value | None]:
+    """A constant mask of what is seen, and the scores; every row sees something."""
+    seen, scores = value_at(operation, "cond"), value_at(operation, "a")
+    hidden = array_at(operation, "b")
+    if seen is None or not seen.is_constant or seen.rank < 2 or hidden is None:
+        return None, None
+    if hidden.size != 1 or hidden.max() > _UNSEEN or not seen.constant.any(axis=-1).all():
+        return None, None
+    return seen, scores
 
 
 def _is_scores(value: Value | None) -> bool:
