@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import random
+import tempfile
 import time
 import traceback
 import warnings
@@ -21,7 +22,8 @@ from typing import Any
 import numpy as np
 
 import mlferry
-from mlferry.errors import MlferryError
+from mlferry.errors import ExportError, MlferryError
+from mlferry.models.problems import validate
 from mlferry.models.utils import change_input_output_types, rename_feature
 from mlferry.runtime.session import Session
 from mlferry.spec import networks
@@ -148,6 +150,9 @@ def _metamorphic(model: Any, data: Data, found: dict[str, Array]) -> str:
             distance = apart(np.asarray(second[name]), np.asarray(first[name]))
             if distance > most and not (most and _is_unsteady(one, data, name, distance)):
                 return f"WRONG: {name} is another {what}: {distance:.2g} apart"
+    wrong = _as_programs(model, small, data, found)
+    if wrong:
+        return wrong
     for what, edited, names in _edited(model, data, list(found)):
         made = edited.predict({names.get(name, name): x for name, x in data.items()})
         for name, array in found.items():
@@ -162,6 +167,44 @@ def _metamorphic(model: Any, data: Data, found: dict[str, Array]) -> str:
             if apart(np.asarray(made[name]).reshape(array.shape), array) > CLOSE:
                 return f"WRONG: {name} is another with {options}"
     return "same"
+
+
+def _as_programs(model: Any, small: Any, data: Data, found: dict[str, Array]) -> str:
+    """As ML Programs, of few bits too: the same, and valid; "" also where none can be written."""
+    try:
+        exact = mlferry.to_program(model, compute_precision="float32")
+        few = mlferry.to_program(small, compute_precision="float32")
+    except ExportError:
+        return ""
+    renamed = {
+        old.name: new.name
+        for ends in ("input", "output")
+        for old, new in zip(
+            getattr(model.spec.description, ends),
+            getattr(exact.spec.description, ends),
+            strict=True,
+        )
+    }
+    given = {renamed[name]: x for name, x in data.items()}
+    with tempfile.TemporaryDirectory() as folder:
+        path = exact.save(f"{folder}/model.mlpackage")
+        pairs = [
+            ("as a program", model, exact),
+            ("as a program by onnxruntime", model, mlferry.MLModel(path, engine="onnxruntime")),
+            ("as a program of 8 bits", small, few),
+        ]
+        for what, one, other in pairs:
+            problems = [p for p in validate(other.spec, other.program_weights)
+                        if p.severity == "error"]  # fmt: skip
+            if problems:
+                return f"WRONG: {what}: {problems[0]}"
+            first = found if one is model else one.predict(data)
+            second = other.predict(given)
+            for name in found:
+                distance = apart(np.asarray(second[renamed[name]]), np.asarray(first[name]))
+                if distance > CLOSE and not _is_unsteady(one, data, name, distance):
+                    return f"WRONG: {name} is another {what}: {distance:.2g} apart"
+    return ""
 
 
 def _edited(
