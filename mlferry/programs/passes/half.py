@@ -14,7 +14,7 @@ import numpy as np
 from mlferry.errors import SpecError
 from mlferry.programs.builder import inferred
 from mlferry.programs.definitions import Definition, definition_of
-from mlferry.programs.graph import Argument, Block, Operation, Value, constant
+from mlferry.programs.graph import Argument, Block, Operation, Value, constant, names
 from mlferry.programs.types import TensorType
 
 _LARGEST = float(np.finfo(np.float16).max)
@@ -36,24 +36,34 @@ def to_half(block: Block, opset: int, keep: Collection[str] = ()) -> list[str]:
     Returns:
         the names in `keep` that are there.
     """
-    pass_ = _Pass(opset, set(keep))
-    pass_.block(block, {})
+    pass_ = _Pass(opset, set(keep), names(block))
+    pass_.whole = _kept_whole(block)
+    pass_.block(block, {}, {})
     return sorted(pass_.found)
 
 
 class _Pass:
-    def __init__(self, opset: int, keep: set[str]) -> None:
+    def __init__(self, opset: int, keep: set[str], taken: set[str]) -> None:
         self._opset, self._keep = opset, keep
         self.found: set[str] = set()
         self._halves: dict[Value, Value] = {}  # of constants
-        self._number = 0
+        self._taken = taken
+        self.whole: set[Operation] = set()  # they hold whole numbers, which float16 may not
 
-    def block(self, block: Block, outer: dict[Value, Value]) -> None:
-        """Rewrite the operations of a block; `outer` has float16 values from around it."""
+    def block(
+        self, block: Block, outer: dict[Value, Value], outer_replaced: dict[Value, Value]
+    ) -> None:
+        """Rewrite the operations of a block.
+
+        Args:
+            block: the block.
+            outer: float32 values from around it, by the float16 ones that stand for them.
+            outer_replaced: those of them that are gone.
+        """
         narrow = dict(outer)  # float32 values by the float16 ones that stand for them
         wide: dict[Value, Value] = {}
         written: list[Operation] = []
-        replaced: dict[Value, Value] = {}
+        replaced = dict(outer_replaced)
 
         def as_half(value: Value) -> Value:
             if value.is_constant:
@@ -61,7 +71,8 @@ class _Pass:
                     self._halves[value] = _half_constant(value)
                 return self._halves[value]
             if value not in narrow:
-                narrow[value] = self._cast(written, value, "fp16")
+                source = _whole_source(value) or value
+                narrow[value] = self._cast(written, source, "fp16", value)
             return narrow[value]
 
         def as_single(value: Value) -> Value:
@@ -87,19 +98,23 @@ class _Pass:
                 continue
             _map(operation, as_single)
             for inner in operation.blocks:
-                self.block(inner, narrow)
+                self.block(inner, narrow, replaced)
             written.append(operation)
         outputs = [(value, as_single(value)) for value in block.outputs]
         for value, shown in outputs:
             if shown is not value:  # the name stays that of the output
-                replaced[value].name, shown.name = f"{value.name}_fp16", value.name
+                replaced[value].name, shown.name = self._fresh(f"{value.name}_fp16"), value.name
         block.operations = written
         block.outputs = [shown for _, shown in outputs]
 
     def _recast(
         self, operation: Operation, narrow: dict[Value, Value], replaced: dict[Value, Value]
     ) -> bool:
-        """A cast from float16 values as they are, or to float16; False for any other cast."""
+        """A cast from float16 values as they are, or of truth values to float16.
+
+        False for any other cast: whole numbers become float32, which what computes in float16
+        takes anew from the integers.
+        """
         x, made = operation.arguments["x"], operation.outputs[0]
         assert isinstance(x, Value)
         if made.name in self._keep:
@@ -111,7 +126,7 @@ class _Pass:
             return True
         if x in replaced:
             operation.arguments["x"] = source
-        if made.dtype != "fp32":
+        if made.dtype != "fp32" or source.dtype != "bool":
             return x in replaced
         new = Value(made.name, TensorType("fp16", made.tensor.shape), maker=operation)
         operation.arguments["dtype"] = Value("", TensorType("string", ()), np.array("fp16", object))
@@ -122,8 +137,7 @@ class _Pass:
     def _cast(
         self, written: list[Operation], value: Value, dtype: str, like: Value | None = None
     ) -> Value:
-        self._number += 1
-        name = f"{(like or value).name}_{'to' if dtype == 'fp16' else 'from'}_fp16"
+        name = self._fresh(f"{(like or value).name}_{'to' if dtype == 'fp16' else 'from'}_fp16")
         made = Value(name, TensorType(dtype, value.tensor.shape))
         arguments: dict[str, Argument] = {
             "x": value,
@@ -133,11 +147,20 @@ class _Pass:
         written.append(made.maker)
         return made
 
+    def _fresh(self, hint: str) -> str:
+        """A name that no value has."""
+        name, number = hint, 0
+        while name in self._taken:
+            number += 1
+            name = f"{hint}_{number}"
+        self._taken.add(name)
+        return name
+
     def _computes_in_half(self, operation: Operation, definition: Definition) -> bool:
         names = {value.name for value in operation.outputs}
         wanted = names & self._keep
         self.found |= wanted
-        if wanted or operation.op in _STAY:
+        if wanted or operation.op in _STAY or operation in self.whole:
             return False
         values = [*operation.operands(), *operation.outputs]
         if not any(_is_float(value) for value in values):
@@ -189,6 +212,38 @@ class _Pass:
             changed.append((value, new))
         operation.outputs = tuple(outputs)
         return changed
+
+
+# What whole numbers go through on their way to a cast: float16 holds those up to 2,048 only.
+_CARRY = {"reshape", "transpose", "squeeze", "expand_dims", "slice_by_index", "slice_by_size",
+          "concat", "stack", "split", "gather", "gather_nd", "gather_along_axis", "tile", "pad",
+          "reverse", "select", "identity", "add", "sub", "mul", "real_div", "floor_div", "mod",
+          "floor", "ceil", "round", "clip", "maximum", "minimum", "abs", "relu", "reduce_max",
+          "reduce_min", "reduce_sum", "cumsum", "square"}  # fmt: skip
+
+
+def _kept_whole(block: Block) -> set[Operation]:
+    """The operations that make what is cast to whole numbers, up to those that compute floats."""
+    found: set[Operation] = set()
+    waiting = [
+        value
+        for operation in block.all_operations()
+        if operation.op == "cast" and "int" in operation.outputs[0].dtype
+        for value in operation.operands()
+    ]
+    while waiting:
+        maker = waiting.pop().maker
+        if maker is not None and maker.op in _CARRY and maker not in found:
+            found.add(maker)
+            waiting += [value for value in maker.operands() if _is_float(value)]
+    return found
+
+
+def _whole_source(value: Value) -> Value | None:
+    """The integers that a float32 value is a cast of."""
+    maker = value.maker
+    x = maker.arguments["x"] if maker is not None and maker.op == "cast" else None
+    return x if isinstance(x, Value) and "int" in x.dtype else None
 
 
 def _is_float(value: Value) -> bool:
