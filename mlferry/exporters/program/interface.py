@@ -250,13 +250,14 @@ def add_outputs(
     label = description.predictedFeatureName if classifies else ""
     chances = description.predictedProbabilitiesName if classifies else ""
     blobs = outputs_of(spec, network)
+    scores = next(iter(blobs)) if classifies else None
     made: dict[str, Value] = {}
     for name, blob in blobs.items():
         builder.layer = name
         value = translation.whole(blob)
-        if classifies and name == (chances or blob):
+        if name == scores:
             made |= _classified(builder, value, network, label, chances)
-        else:
+        if name in types and name not in (label, chances):
             made[name] = _as_described(translation, value, types[name])
     written = {following: name for name, following in states.items()}
     for feature in description.output:
@@ -267,7 +268,8 @@ def add_outputs(
         told.CopyFrom(feature)
         told.name = names[feature.name]
         value = made[feature.name]
-        _describe(told, value)
+        if feature.name not in (label, chances):
+            _describe(told, value)
         builder.block.outputs.append(_called(builder, value, told.name))
     if classifies:
         result.predictedFeatureName = names.get(label, label)
