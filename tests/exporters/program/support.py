@@ -187,11 +187,12 @@ def same_as_network(
             made = each.predict({names[name]: value for name, value in sample.items()})
             assert [*made] == [names[name] for name in right]
             for name, wanted in right.items():
-                _alike(made[names[name]], wanted, tolerance)
+                alike(made[names[name]], wanted, tolerance)
     return program
 
 
-def _alike(found: Any, wanted: Any, tolerance: float) -> None:
+def alike(found: Any, wanted: Any, tolerance: float) -> None:
+    """Raise where an output is another one: a label, probabilities, or an array."""
     if isinstance(wanted, dict):
         assert [*found] == [*wanted]
         found, wanted = [*found.values()], [*wanted.values()]

@@ -143,8 +143,8 @@ ERRORS: dict[str, tuple[Any, Any, Any, str]] = {
     "no such output": (
         (2,),
         (2,),
-        {"past": "presnt"},
-        "no output 'presnt'.*Did you mean 'present'",
+        {"past": "presentt"},
+        "no output 'presentt'.*Did you mean 'present'",
     ),
     "of many sizes": (VARYING, None, {"past": "present"}, "a state has one size"),
     "of another shape": ((1,), (2,), {"past": "present"}, r"\[1\] and 'present' \[2\]"),
