@@ -180,12 +180,9 @@ class _Pass:
         self, operation: Operation, definition: Definition, as_half: Callable[[Value], Value]
     ) -> None:
         """Give an operation float16 values; parameters that may stay float32 do."""
-        shared = _variable_of_data(definition)
+        left = _left_in_single(operation, definition)
         for name, argument in operation.arguments.items():
-            parameter = definition.parameters[name]
-            apart = isinstance(parameter.dtypes, str) and parameter.dtypes != shared
-            scalar = isinstance(argument, Value) and np.size(argument.constant) == 1
-            if apart and parameter.constant and scalar and _is_small(name):
+            if name in left:
                 continue
             if isinstance(argument, tuple):
                 operation.arguments[name] = tuple(
@@ -275,9 +272,27 @@ def _variable_of_data(definition: Definition) -> str | None:
     return None
 
 
-def _is_small(name: str) -> bool:
-    """Parameters that coremltools leaves in float32 where an op may mix both."""
-    return name in ("alpha", "beta", "epsilon")
+# Parameters that coremltools leaves in float32 where an op may mix both.
+_SMALL = {"alpha", "beta", "epsilon"}
+
+
+def _left_in_single(operation: Operation, definition: Definition) -> set[str]:
+    """The parameters that stay in float32 beside float16 data: numbers of a type of their own.
+
+    Those that share a type with others stay with all of them, or not at all.
+    """
+    by_variable: dict[str, list[str]] = {}
+    for name in operation.arguments:
+        variable = definition.parameters[name].dtypes
+        if isinstance(variable, str) and variable != _variable_of_data(definition):
+            by_variable.setdefault(variable, []).append(name)
+
+    def is_small(name: str) -> bool:
+        argument = operation.arguments[name]
+        single = isinstance(argument, Value) and np.size(argument.constant) == 1
+        return name in _SMALL and definition.parameters[name].constant and single
+
+    return {name for group in by_variable.values() if all(map(is_small, group)) for name in group}
 
 
 def _map(operation: Operation, change: Callable[[Value], Value]) -> None:

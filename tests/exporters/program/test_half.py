@@ -204,18 +204,39 @@ def test_numbers_that_would_become_zero() -> None:
     assert constants[0].constant.tolist() == [smallest, -smallest, 0, 1]
 
 
-EPSILONS = [(5, "fp16"), (7, "fp32")]
+def root(b: Writer) -> Value:
+    return b.op("rsqrt", x=b.x(2), epsilon=np.float32(1e-5))
 
 
-@pytest.mark.parametrize(("opset", "dtype"), EPSILONS)
-def test_parameters_may_be_of_another_type_from_ios_17_on(opset: int, dtype: str) -> None:
+def norm(b: Writer) -> Value:
+    ones = np.ones(2, np.float32)
+    return b.op("layer_norm", x=b.x(2), axes=[-1], gamma=ones, beta=ones, epsilon=np.float32(1e-5))
+
+
+def bare_norm(b: Writer) -> Value:
+    return b.op("layer_norm", x=b.x(2), axes=[-1], epsilon=np.float32(1e-5))
+
+
+EPSILONS = {
+    "root": (root, 5, "fp16"),
+    "root of iOS 17": (root, 7, "fp32"),
+    "norm": (norm, 5, "fp16"),
+    "norm of iOS 17, whose factors are float16": (norm, 7, "fp16"),
+    "norm of iOS 17 without factors": (bare_norm, 7, "fp32"),
+}
+
+
+@pytest.mark.parametrize("name", EPSILONS)
+def test_parameters_may_be_of_another_type_from_ios_17_on(name: str, tmp_path: Path) -> None:
+    make, opset, dtype = EPSILONS[name]
     builder = Writer(opset)
-    made = builder.op("rsqrt", x=builder.x(2), epsilon=np.float32(1e-5))
+    made = make(builder)
     half(builder, made)
-    (root,) = (op for op in builder.block.operations if op.op == "rsqrt")
-    epsilon = root.arguments["epsilon"]
+    (operation,) = (op for op in builder.block.operations if op.op != "cast")
+    epsilon = operation.arguments["epsilon"]
     assert isinstance(epsilon, Value)
     assert epsilon.dtype == dtype
+    read_by_coremltools(checked(model_of(builder)), tmp_path)
 
 
 def test_names_that_casts_would_have() -> None:

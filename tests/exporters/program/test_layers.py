@@ -91,6 +91,30 @@ def test_row(number: int, case: Case, tmp_path: Path) -> None:
             check_values(case, again)
 
 
+HALF = [
+    (case, opset)
+    for case, opset in zip(VALID, OPSETS * len(VALID), strict=False)
+    if not refusal(case, opset)
+]
+
+
+@pytest.mark.parametrize(("case", "opset"), HALF, ids=[str(case) for case, _ in HALF])
+def test_row_in_half_precision(case: Case, opset: int) -> None:
+    """It is valid, and near the values; `exp2` of 40 is beyond float16."""
+    spec = model_of(case)
+    made, weights = to_program(spec, ProgramOptions(at_least=opset))
+    program = checked(mlferry.MLModel(spec).with_spec(made, weights=weights))
+    given = {f"x{index}": x for index, x in enumerate(case.inputs)}
+    names = [f"y{index}" for index in range(len(case.expected))]
+    for found, wanted in zip(results(program, given, names), case.expected, strict=True):
+        assert found.dtype == np.float32
+        assert found.shape == wanted.shape
+        if not random(case) and not clipped(case):
+            held = np.where(np.abs(wanted) > 65504, np.copysign(np.inf, wanted), wanted)
+            span = float(np.abs(held[np.isfinite(held)]).max(initial=1e-3))
+            np.testing.assert_allclose(found, held, 0.02, 0.02 * span)
+
+
 def check_values(case: Case, model: mlferry.MLModel) -> None:
     given = {f"x{index}": x for index, x in enumerate(case.inputs)}
     names = [f"y{index}" for index in range(len(case.expected))]
