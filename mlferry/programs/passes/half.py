@@ -22,6 +22,8 @@ _SMALLEST = np.float32(np.finfo(np.float16).smallest_subnormal)
 _STAY = {"cast", "while_loop", "cond", "make_list", "list_length", "list_read", "list_write",
          "list_gather", "list_scatter", "read_state", "write_state", "classify"}  # fmt: skip
 
+_HALF_OUTPUT, _TO_HALF = "_fp16", "_to_fp16"  # the endings of outputs before their cast, of casts
+
 Keep = Callable[[Operation], bool]
 
 
@@ -31,15 +33,32 @@ def to_half(block: Block, opset: int, keep: Collection[str] = ()) -> list[str]:
     Args:
         block: the block of the function.
         opset: its number.
-        keep: names of operations, or of values, that stay in float32.
+        keep: names of values whose operations stay in float32, of this program or of the one
+            of half precision that it becomes without any.
 
     Returns:
         the names in `keep` that are there.
     """
-    pass_ = _Pass(opset, set(keep), names(block))
+    asked = {name: _named(block, name) for name in keep}
+    pass_ = _Pass(opset, set().union(*asked.values()), names(block))
     pass_.whole = _kept_whole(block)
     pass_.block(block, {}, {})
-    return sorted(pass_.found)
+    return sorted(name for name, wanted in asked.items() if wanted & pass_.found)
+
+
+def _named(block: Block, name: str) -> set[str]:
+    """The names of the values that a name means: of outputs as they are before their cast; in the
+    place of a cast to float16, of all that is computed with what it casts."""
+    known = names(block)
+    before, source = name.removesuffix(_HALF_OUTPUT), name.removesuffix(_TO_HALF)
+    if name not in known and before in {value.name for value in block.outputs}:
+        return {before}
+    if name not in known and source in known:
+        found = [
+            op for op in block.all_operations() if any(v.name == source for v in op.operands())
+        ]
+        return {value.name for op in found for value in op.outputs}
+    return {name}
 
 
 class _Pass:
@@ -103,7 +122,10 @@ class _Pass:
         outputs = [(value, as_single(value)) for value in block.outputs]
         for value, shown in outputs:
             if shown is not value:  # the name stays that of the output
-                replaced[value].name, shown.name = self._fresh(f"{value.name}_fp16"), value.name
+                replaced[value].name, shown.name = (
+                    self._fresh(value.name + _HALF_OUTPUT),
+                    value.name,
+                )
         block.operations = written
         block.outputs = [shown for _, shown in outputs]
 
@@ -137,7 +159,8 @@ class _Pass:
     def _cast(
         self, written: list[Operation], value: Value, dtype: str, like: Value | None = None
     ) -> Value:
-        name = self._fresh(f"{(like or value).name}_{'to' if dtype == 'fp16' else 'from'}_fp16")
+        ending = _TO_HALF if dtype == "fp16" else "_from_fp16"
+        name = self._fresh((like or value).name + ending)
         made = Value(name, TensorType(dtype, value.tensor.shape))
         arguments: dict[str, Argument] = {
             "x": value,

@@ -311,6 +311,22 @@ def _operations(model: mlferry.MLModel) -> Any:
     return next(iter(blocks.values())).operations
 
 
+def test_names_that_check_precision_gives() -> None:
+    """They are those of the program of half precision, whose outputs are cast."""
+    model = mlferry.to_program(sums())
+    report = mlferry.check_precision(model, [{"x0": np.float32([1, 2])}])
+    found = [each.name for each in report.operations]
+    assert {"x0_to_fp16", "first_add", "y0_fp16"} <= set(found)
+    for name, kept in (("x0_to_fp16", "add"), ("first_add", "add"), ("y0_fp16", "inverse")):
+        made = checked(mlferry.to_program(sums(), compute_precision=[name]))
+        types = {
+            op.type: op.outputs[0].type.tensorType.dataType
+            for op in _operations(made)
+            if op.type in ("add", "inverse")
+        }
+        assert types == {kind: 11 if kind == kept else 10 for kind in ("add", "inverse")}
+
+
 def test_a_name_that_is_not_there() -> None:
     real = _operations(mlferry.to_program(sums(), compute_precision="float32"))[1].outputs[0].name
     with pytest.raises(ExportError, match=f"no operation '{real}x' .*Did you mean '{real}'"):
