@@ -59,7 +59,13 @@ def program_names(
 
 def check_inputs(description: model_pb2.ModelDescription) -> None:
     """Raise an `ExportError` for inputs that a program cannot have; all are named."""
-    problems = []
+    given = {feature.name for feature in description.output}
+    problems = [
+        f"input {feature.name!r} is an output, too: take it out of description.output, or hand a "
+        "copy of another name on"
+        for feature in description.input
+        if feature.name in given
+    ]
     for feature in description.input:
         kind = feature.type.WhichOneof("Type")
         if kind not in ("imageType", "multiArrayType", "doubleType", "int64Type"):

@@ -389,6 +389,14 @@ def test_unbounded_range() -> None:
     assert program.predict({"x": np.zeros((1, 9), np.float32)})["y"].shape == (1, 9)
 
 
+def test_input_that_is_an_output() -> None:
+    spec = network_of({"x": (2,)}, ADDED, {"y": (2,), "x": (2,)})
+    with pytest.raises(ExportError, match="input 'x' is an output, too"):
+        mlferry.to_program(spec)
+    del spec.description.output[1]
+    assert mlferry.to_program(spec).predict({"x": np.float32([1, 2])})["y"].tolist() == [2, 3]
+
+
 def test_updatable_model() -> None:
     spec = dense()
     spec.isUpdatable = True
