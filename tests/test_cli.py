@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import mlferry
 from mlferry.cli import main
 from mlferry.layers.builder import Builder
 from mlferry.spec import features
@@ -200,6 +202,80 @@ def test_convert_options(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
         "--shape x=1,a", "--shape x", "--scale 2", "--image x --bias a", "--shape x=1 --shape x=2",
     ):  # fmt: skip
         assert main(["convert", str(source), str(target), *wrong.split()]) == 1
+
+
+# The name of the target, options, and the kind and numbers of what is written.
+WRITTEN = {
+    "mlmodel": ("net.mlmodel", "", "neuralNetwork", "float32"),
+    "mlpackage": ("net.mlpackage", "", "mlProgram", "float16"),
+    "mlpackage, network": ("net.mlpackage", "--to neuralnetwork", "neuralNetwork", "float32"),
+    "mlpackage, program": ("net.mlpackage", "--to mlprogram", "mlProgram", "float16"),
+    "float32": ("net.mlpackage", "--precision float32", "mlProgram", "float32"),
+    "float16": ("net.mlpackage", "--to mlprogram --precision float16", "mlProgram", "float16"),
+    "target": ("net.mlpackage", "--target iOS16", "mlProgram", "float16"),
+    "target of a network": ("net.mlpackage", "--target iOS13 --to neuralnetwork", "neuralNetwork",
+                            "float32"),
+}  # fmt: skip
+
+
+@pytest.fixture
+def product(tmp_path: Path) -> Path:
+    """An ONNX file with one product of matrices, whose values need more than float16."""
+    onnx = pytest.importorskip("onnx")
+    weights = onnx.numpy_helper.from_array(np.full((3, 4), 1 + 2**-12, np.float32), "w")
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("MatMul", ["x", "w"], ["y"])],
+        "g", [onnx.helper.make_tensor_value_info("x", 1, [1, 3])],
+        [onnx.helper.make_tensor_value_info("y", 1, [1, 4])], [weights],
+    )  # fmt: skip
+    opset = onnx.helper.make_opsetid("", 13)
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[opset]), tmp_path / "net.onnx")
+    return tmp_path / "net.onnx"
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_convert_to(
+    name: str, product: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, options, kind, numbers = WRITTEN[name]
+    target = tmp_path / file
+    text = out(capsys, "convert", product, target, *options.split())
+    assert f"written to {target}" in text
+    assert load_spec(target).WhichOneof("Type") == kind
+    np.save(tmp_path / "x.npy", np.ones((1, 3), np.float32))
+    made = json.loads(out(capsys, "predict", target, f"x={tmp_path / 'x.npy'}"))["y"]
+    exact = 3 * (1 + 2**-12)
+    assert made == [[3.0 if numbers == "float16" else exact] * 4]
+
+
+WRONG = {
+    "a program is no mlmodel": ("net.mlmodel --to mlprogram", "net.mlpackage"),
+    "a target without programs": ("net.mlpackage --target iOS14", "iOS14 has no ML Programs"),
+    "another suffix": ("net.bin", ".mlmodel"),
+    "a precision of networks": ("net.mlmodel --precision float16", "mlprogram"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_convert_refuses(
+    name: str, product: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line, message = WRONG[name]
+    file, *options = line.split()
+    assert main(["convert", str(product), str(tmp_path / file), *options]) == 1
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / file).exists()
+
+
+def test_convert_takes_no_core_ml_model(
+    relu: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = tmp_path / "relu.mlpackage"
+    assert main(["convert", str(relu), str(target)]) == 1
+    line = re.search(r"mlferry\.to_program\(.*\)", capsys.readouterr().err)
+    assert line is not None
+    eval(line.group(), {"mlferry": mlferry})
+    assert load_spec(target).WhichOneof("Type") == "mlProgram"
 
 
 def test_quantize_and_convert_print_json(

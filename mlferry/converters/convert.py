@@ -25,7 +25,7 @@ from mlferry.converters.settings import (
 )
 from mlferry.converters.tracing import Tracer
 from mlferry.converters.types import ClassifierConfig
-from mlferry.errors import ConversionError, SpecError, ValidationError, context
+from mlferry.errors import ConversionError, MlferryError, SpecError, ValidationError, context
 from mlferry.layers import versions
 from mlferry.layers.validate import validate
 from mlferry.models.flexible_shapes import accepted_sizes
@@ -33,6 +33,7 @@ from mlferry.models.model import MLModel
 from mlferry.models.programs import ProgramOptions, as_program, is_program, program_options
 from mlferry.numerics.shapes import Shape
 from mlferry.spec import features, releases, sizes
+from mlferry.spec.io import load_spec
 from mlferry.spec.proto import model_pb2
 from mlferry.version import VERSION
 
@@ -171,6 +172,7 @@ def _read(source: Any, options: Options, framework: str = "auto") -> _Found:
     for path in source if isinstance(source, tuple | list) else (source,):
         if isinstance(path, str | os.PathLike):
             limits.check_plain(Path(path))
+            _check_is_source(Path(path))
     for name, claims, read in _FRONTENDS:
         if name in _SOURCES[framework] and claims(source):
             return read(source, options)
@@ -186,6 +188,22 @@ def _read(source: Any, options: Options, framework: str = "auto") -> _Found:
         "ModelProto) and TensorFlow models (folders of SavedModels, frozen .pb files, functions)"
         + others
     )
+
+
+def _check_is_source(path: Path) -> None:
+    """Raise a `ConversionError` for a file that is a Core ML model already."""
+    if path.suffix not in (".mlmodel", ".mlpackage") or not path.exists():
+        return
+    try:
+        kind = load_spec(path).WhichOneof("Type")
+    except MlferryError:
+        return
+    if kind is not None:
+        target = str(path.with_suffix(".mlpackage"))
+        raise ConversionError(
+            f"{path} is a Core ML model already; an ML Program of its neural network is written "
+            f"by mlferry.to_program({str(path)!r}).save({target!r})"
+        )
 
 
 def _is_keras(source: Any) -> bool:

@@ -22,18 +22,27 @@ def leaves(layer: nn.NeuralNetworkLayer) -> bool:
 def read_first(layers: Iterable[nn.NeuralNetworkLayer]) -> tuple[set[str], set[str]]:
     """The blobs that layers read before they surely made them, and those that they surely make.
 
-    What comes after a layer that may leave its round is not sure.
+    What comes after a layer that may leave its round is not sure, but was made where a layer
+    behind it runs.
     """
     exposed: set[str] = set()
     made: set[str] = set()
+    before: set[str] = set()
     sure = True
     for layer in layers:
         reads, writes = _of(layer)
-        exposed |= reads - made
+        exposed |= reads - before
+        before |= writes
         sure = sure and not leaves(layer)
         if sure:
             made |= writes
     return exposed, made
+
+
+def read_first_in_rounds(body: Layers, asked: Layers) -> set[str]:
+    """The blobs that a round reads before it surely made them, and then the condition behind it."""
+    exposed, made = read_first(body)
+    return exposed | (read_first(asked)[0] - made)
 
 
 def _of(layer: nn.NeuralNetworkLayer) -> tuple[set[str], set[str]]:

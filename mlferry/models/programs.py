@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -108,7 +108,8 @@ def program_options(
         return ProgramOptions(half=True, opset=opset, states=states)
     if name == "float32":
         return ProgramOptions(half=False, opset=opset, states=states)
-    if isinstance(name, str) or not all(isinstance(each, str) for each in name):
+    listed = isinstance(name, Iterable) and not isinstance(name, str)
+    if not listed or not all(isinstance(each, str) for each in name):
         raise ExportError(
             f"compute_precision={compute_precision!r}: possible are 'float16', 'float32', and a "
             "list of names of values that stay in float32"

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from mlferry.errors import ExportError
 from mlferry.exporters.ends import outputs_of
+from mlferry.exporters.liveness import read_first
 from mlferry.exporters.program import ProgramOptions, to_program
 from mlferry.exporters.program.interface import program_names
 from mlferry.layers import versions
@@ -23,6 +24,7 @@ from mlferry.spec import features, networks, sizes
 from mlferry.spec.proto import model_pb2, neural_network_pb2 as nn
 
 Layers = list[nn.NeuralNetworkLayer]
+_FLOATS = ("float32", "float64")
 
 
 def has_custom_layers(spec: model_pb2.Model) -> bool:
@@ -37,7 +39,7 @@ def _is_custom(layer: nn.NeuralNetworkLayer) -> bool:
     return layer.WhichOneof("layer") == "custom" or any(map(_is_custom, inner))
 
 
-@dataclass
+@dataclass(eq=False)
 class Part:
     """Layers that become one model.
 
@@ -55,10 +57,10 @@ class Part:
 
     def add(self, layer: nn.NeuralNetworkLayer) -> None:
         """One more layer."""
-        reads, writes = networks.touched(layer)
+        reads, _ = read_first([layer])
         self.layers.append(layer)
         self.reads |= reads - self.makes
-        self.makes |= writes
+        self.makes |= networks.touched(layer)[1]
 
 
 def parts_of(layers: Sequence[nn.NeuralNetworkLayer]) -> list[Part]:
@@ -135,7 +137,10 @@ class _Splitter:
 
     def pipeline(self, options: ProgramOptions) -> tuple[model_pb2.Model, Weights]:
         """The parts as models, one after the other."""
+        self._check_mapping()
         self._check_shapes()
+        self._check_described()
+        self._check_ways()
         models: list[tuple[model_pb2.Model, Weights]] = []
         for index, part in enumerate(self._parts):
             made = self._model(part, self._needed_after(index))
@@ -148,10 +153,12 @@ class _Splitter:
 
     def _needed_after(self, index: int) -> set[str]:
         """The blobs that the parts behind one read, and the outputs."""
-        later = set(self._outputs.values())
-        for part in self._parts[index + 1 :]:
-            later |= part.reads
-        return later
+        return set(self._outputs.values()) | self._read_after(self._parts[index])
+
+    def _read_after(self, part: Part) -> set[str]:
+        """The blobs that the parts behind one read."""
+        later = self._parts[self._parts.index(part) + 1 :]
+        return {blob for other in later for blob in other.reads}
 
     def _check_shapes(self) -> None:
         """Raise an `ExportError` where a blob between parts has no fixed shape; all are named."""
@@ -167,6 +174,47 @@ class _Splitter:
             "Register the classes of the custom layers with output_shapes before, or give "
             "CustomLayerParams(output_shapes=...), and sizes that do not vary"
         )
+
+    def _check_mapping(self) -> None:
+        """Raise an `ExportError` where parts would have another mapping than the whole."""
+        mapping = self._network.arrayInputShapeMapping
+        if mapping == nn.RANK5_ARRAY_MAPPING and not versions.uses_rank5(self._network):
+            raise ExportError(
+                "a network with custom layers becomes a pipeline, and this one cannot be taken "
+                "apart: it has layers of iOS 13 or later, but the classic mapping of arrays; "
+                "convert it to a neural network instead"
+            )
+
+    def _check_described(self) -> None:
+        """Raise an `ExportError` where an output that is no array of floats is read later."""
+        for part in self._parts:
+            for blob in sorted(part.makes & self._read_after(part) & self._described.keys()):
+                kind = self._described[blob].type
+                if features.DTYPES.get(kind.multiArrayType.dataType) not in _FLOATS:
+                    raise ExportError(
+                        f"output {blob!r} is a {features.show(kind)}, and layers in another part "
+                        "of the pipeline around the custom layers read its blob, which has "
+                        "fractions: make it a multi-array of float32"
+                    )
+
+    def _check_ways(self) -> None:
+        """Raise an `ExportError` where a branch with custom layers leaves a blob as it was."""
+        for part in self._parts:
+            for layer in part.layers if part.custom else ():
+                inside = networks.touched(layer)[1]
+                others = {
+                    blob
+                    for other in self._network.layers
+                    if other.name != layer.name
+                    for blob in networks.touched(other)[1]
+                } | self._inputs.keys()
+                unsure = sorted((inside - read_first([layer])[1]) & others)
+                if unsure:
+                    raise ExportError(
+                        f"{layer.WhichOneof('layer')} {layer.name!r} has custom layers and may "
+                        f"leave blob {unsure[0]!r} as it was, which a model of its own cannot: "
+                        "make the blob in both of its ways"
+                    )
 
     def _model(self, part: Part, needed: set[str]) -> model_pb2.Model:
         """A part as a network of its own."""
@@ -192,12 +240,12 @@ class _Splitter:
         names = {blob: name for name, blob in self._outputs.items()}
         for blob in outputs:
             name = names.get(blob, blob)
-            if probabilities == blob and self._spec.description.predictedProbabilitiesName:
+            if blob == probabilities and blob not in {*self._described, *self._read_after(part)}:
                 continue
             feature = made.description.output.add(name=blob)
-            if name in self._described and name == blob:
+            if name == blob and name in self._described:
                 feature.CopyFrom(self._described[name])
-            else:
+            if name != blob or name not in self._described or blob in self._read_after(part):
                 feature.type.CopyFrom(features.multi_array(self._blob_shape(blob)))
         self._rename(made)
         made.specificationVersion = versions.required(made)

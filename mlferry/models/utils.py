@@ -115,6 +115,11 @@ def convert_neural_network_weights_to_fp16(full_precision_model: Any) -> MLModel
 
 def convert_neural_network_spec_weights_to_fp16(fp_spec: model_pb2.Model) -> model_pb2.Model:
     """The same for a `Model` message."""
+    refuse_programs(
+        fp_spec,
+        "making weights of a message half",
+        "their weights lie beside it; mlferry.quantize_weights(model, 16) takes the model",
+    )
     return quantize_weights(fp_spec, 16).get_spec()
 
 

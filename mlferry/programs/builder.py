@@ -466,7 +466,7 @@ class ProgramBuilder:
         other = y if isinstance(y, Value) else self.number(y)
         one, two = self.alike(x, other)
         same = {"add": 0, "sub": 0, "mul": 1, "real_div": 1}.get(op)
-        if same is not None and _is_everywhere(two, same) and _covers(one.shape, two.shape):
+        if same is not None and _is_everywhere(two, same) and covers(one.shape, two.shape):
             return one
         return self.op(op, x=one, y=two)
 
@@ -478,7 +478,7 @@ class ProgramBuilder:
         """x where a condition is true, y elsewhere; all three broadcast."""
         one, two = self.alike(x, y)
         flags = self.as_boolean(condition)
-        if not _covers(broadcast(one.shape, two.shape), flags.shape):  # the op spreads these only
+        if not covers(broadcast(one.shape, two.shape), flags.shape):  # the op spreads these only
             one = self.broadcast(one, self._joint_extents(one, two, flags))
         return self.op("select", cond=flags, a=one, b=two)
 
@@ -622,7 +622,7 @@ def _is_everywhere(x: Value, number: float) -> bool:
     return x.is_constant and x.constant.size > 0 and bool(np.all(x.constant == number))
 
 
-def _covers(shape: Shape, other: Shape) -> bool:
+def covers(shape: Shape, other: Shape) -> bool:
     """Whether broadcasting a shape with another gives the shape itself."""
     if len(other) > len(shape):
         return False

@@ -169,6 +169,12 @@ def readers(block: Block) -> dict[Value, list[Operation]]:
     return found
 
 
+def names(block: Block) -> set[str]:
+    """The names of all values, those of inner blocks too."""
+    found = {value.name for each in block.all_blocks() for value in each.inputs}
+    return found | {value.name for each in block.all_operations() for value in each.outputs}
+
+
 def kept_values(block: Block) -> set[Value]:
     """The values that a block or one inside of it gives."""
     return {value for each in block.all_blocks() for value in each.outputs}

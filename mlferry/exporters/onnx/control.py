@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from mlferry.errors import SpecError
-from mlferry.exporters.liveness import LEAVES, leaves, needs, read_first
+from mlferry.exporters.liveness import LEAVES, leaves, needs, read_first, read_first_in_rounds
 from mlferry.exporters.onnx.translation import ROUNDS, Translation
 from mlferry.layers.control.definition import TRUE_ABOVE
 from mlferry.numerics.shapes import Shape
@@ -117,7 +117,7 @@ def loop(t: Translation, layer: Layer, live: set[str]) -> None:
         limit = t.e.reshape(t.e.whole(t.whole(layer.input[0])), [])
     elif p.maxLoopIterations or not p.conditionVar:
         limit = t.e.constant(np.int64(p.maxLoopIterations))
-    exposed, _ = read_first([*body, *asked])
+    exposed = read_first_in_rounds(body, asked)
     condition = ""
     if p.conditionVar:
         t.run(asked, live | exposed | {p.conditionVar})

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from mlferry.errors import SpecError
-from mlferry.exporters.liveness import LEAVES, leaves, needs, read_first
+from mlferry.exporters.liveness import LEAVES, leaves, needs, read_first, read_first_in_rounds
 from mlferry.exporters.program.translation import Special, Translation
 from mlferry.layers.control.definition import TRUE_ABOVE
 from mlferry.layers.programs import refuse
@@ -105,7 +105,7 @@ def loop(translation: Translation, layer: Layer, live: set[str]) -> None:
         limit = builder.reshape(builder.as_integer(translation.whole(layer.input[0])), [])
     elif params.maxLoopIterations or not params.conditionVar:
         limit = builder.constant(np.int32(params.maxLoopIterations))
-    exposed, _ = read_first([*body, *asked])
+    exposed = read_first_in_rounds(body, asked)
     go = builder.constant(np.bool_(True))
     if params.conditionVar:
         translation.run(asked, live | exposed | {params.conditionVar})

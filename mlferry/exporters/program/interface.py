@@ -59,7 +59,13 @@ def program_names(
 
 def check_inputs(description: model_pb2.ModelDescription) -> None:
     """Raise an `ExportError` for inputs that a program cannot have; all are named."""
-    problems = []
+    given = {feature.name for feature in description.output}
+    problems = [
+        f"input {feature.name!r} is an output, too: take it out of description.output, or hand a "
+        "copy of another name on"
+        for feature in description.input
+        if feature.name in given
+    ]
     for feature in description.input:
         kind = feature.type.WhichOneof("Type")
         if kind not in ("imageType", "multiArrayType", "doubleType", "int64Type"):
@@ -250,13 +256,14 @@ def add_outputs(
     label = description.predictedFeatureName if classifies else ""
     chances = description.predictedProbabilitiesName if classifies else ""
     blobs = outputs_of(spec, network)
+    scores = next(iter(blobs)) if classifies else None
     made: dict[str, Value] = {}
     for name, blob in blobs.items():
         builder.layer = name
         value = translation.whole(blob)
-        if classifies and name == (chances or blob):
+        if name == scores:
             made |= _classified(builder, value, network, label, chances)
-        else:
+        if name in types and name not in (label, chances):
             made[name] = _as_described(translation, value, types[name])
     written = {following: name for name, following in states.items()}
     for feature in description.output:
@@ -267,7 +274,8 @@ def add_outputs(
         told.CopyFrom(feature)
         told.name = names[feature.name]
         value = made[feature.name]
-        _describe(told, value)
+        if feature.name not in (label, chances):
+            _describe(told, value)
         builder.block.outputs.append(_called(builder, value, told.name))
     if classifies:
         result.predictedFeatureName = names.get(label, label)

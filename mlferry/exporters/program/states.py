@@ -26,8 +26,8 @@ def pairs_of(
             past... and present....
 
     Raises:
-        ExportError: there is no such input or output, or the two differ in shape; or, for True,
-            no pair is found. All problems are named.
+        ExportError: there is no such input or output, the two differ in shape, or no output is
+            left; or, for True, no pair is found. All problems are named.
     """
     inputs = {feature.name: feature.type for feature in description.input}
     outputs = {feature.name: feature.type for feature in description.output}
@@ -47,6 +47,14 @@ def pairs_of(
     for name, following in pairs.items():
         if name in inputs and following in outputs:
             problems += _misfits(name, inputs[name], following, outputs[following])
+    for following in dict.fromkeys(pairs.values()):
+        given = [name for name in pairs if pairs[name] == following]
+        if len(given) > 1:
+            problems.append(f"{following!r} is the next value of one input, not of {given}")
+    if pairs and not problems and outputs.keys() <= set(pairs.values()):
+        problems.append(
+            "no output is left: the next values of states are not given; leave one of them out"
+        )
     if problems:
         raise ExportError("these cannot be states:\n  - " + "\n  - ".join(problems))
     return pairs

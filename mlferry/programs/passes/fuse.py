@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mlferry.programs.builder import covers
 from mlferry.programs.graph import Array, Block, Operation, Value, constant, string, sweep
 from mlferry.programs.passes.rewriting import (
     Rewriter,
@@ -41,6 +42,7 @@ def fuse(block: Block, opset: int) -> None:
 
 # ---- into the weights of what is before ----------------------------------------------------------
 
+_CHANNELS = 1  # the axis that `batch_norm` normalizes
 _OUTPUTS = {"conv": 0, "conv_transpose": 1, "linear": 0}  # the axis of outputs in their weights
 
 
@@ -92,7 +94,7 @@ Affine = tuple[Array, Array]
 
 
 def _of_normalization(last: Operation, made: Value, channels: int, axis: int) -> Affine | None:
-    if value_at(last, "x") is not made:
+    if value_at(last, "x") is not made or axis != _CHANNELS:
         return None
     mean, variance = array_at(last, "mean"), array_at(last, "variance")
     gamma, beta = array_at(last, "gamma"), array_at(last, "beta")
@@ -535,6 +537,8 @@ def _scaled_product(scores: Value) -> _Scores | None:
         by, inner = known_at(product, "y"), value_at(product, "x")
         if not isinstance(by, float) or inner is None:
             return None
+        if by == 0:
+            return None
         factor, product = (by if product.op == "mul" else 1 / by), inner.maker
     if product is None or product.op != "matmul" or known_at(product, "transpose_x", False):
         return None
@@ -543,7 +547,8 @@ def _scaled_product(scores: Value) -> _Scores | None:
         return None
     if not known_at(product, "transpose_y", False):
         return None
-    if mask is not None and mask.dtype not in ("fp32", "bool"):
+    shape = (*query.shape[:-1], key.shape[-2])
+    if mask is not None and (mask.dtype not in ("fp32", "bool") or not covers(shape, mask.shape)):
         return None
     return _Scores(query, key, factor, mask)
 

@@ -14,7 +14,7 @@ import numpy as np
 from mlferry.errors import SpecError
 from mlferry.programs.builder import inferred
 from mlferry.programs.definitions import Definition, definition_of
-from mlferry.programs.graph import Argument, Block, Operation, Value, constant, string
+from mlferry.programs.graph import Argument, Block, Operation, Value, constant, names, string
 from mlferry.programs.types import TensorType
 
 _LARGEST = float(np.finfo(np.float16).max)
@@ -22,8 +22,7 @@ _SMALLEST = np.float32(np.finfo(np.float16).smallest_subnormal)
 _STAY = {"cast", "while_loop", "cond", "make_list", "list_length", "list_read", "list_write",
          "list_gather", "list_scatter", "read_state", "write_state", "classify"}  # fmt: skip
 
-# How values are called: those cast to float16 and back, and what an output is cast from.
-_NARROWED, _WIDENED, _OF_HALF = "_to_fp16", "_from_fp16", "_fp16"
+_HALF_OUTPUT, _TO_HALF = "_fp16", "_to_fp16"  # the endings of outputs before their cast, of casts
 _AT_ONCE = 1 << 16  # elements that stay in the processor's cache
 
 
@@ -33,41 +32,56 @@ def to_half(block: Block, opset: int, keep: Collection[str] = ()) -> list[str]:
     Args:
         block: the block of the function.
         opset: its number.
-        keep: names of values that stay in float32, as they are in the program of half precision
-            or in the one of float32; with `_to_fp16` behind it, an input: what reads it stays.
+        keep: names of values whose operations stay in float32, of this program or of the one
+            of half precision that it becomes without any.
 
     Returns:
         the names in `keep` that are there.
     """
-    stays = {name: _stays(block, name) for name in keep}
-    _Pass(opset, {operation for found in stays.values() for operation in found}).block(block, {})
-    return sorted(name for name, found in stays.items() if found)
+    asked = {name: _named(block, name) for name in keep}
+    pass_ = _Pass(opset, set().union(*asked.values()), names(block))
+    pass_.whole = _kept_whole(block)
+    pass_.block(block, {}, {})
+    return sorted(name for name, wanted in asked.items() if wanted & pass_.found)
 
 
-def _stays(block: Block, name: str) -> list[Operation]:
-    """The operations that stay in float32 because of a name."""
-    every = list(block.all_operations())
-    source = name.removesuffix(_NARROWED)
-    if source != name:
-        found = [op for op in every if any(value.name == source for value in op.operands())]
-        if found:
-            return found
-    made = {name, name.removesuffix(_OF_HALF), name.removesuffix(_WIDENED)}
-    return [op for op in every if made & {value.name for value in op.outputs}]
+def _named(block: Block, name: str) -> set[str]:
+    """The names of the values that a name means: of outputs as they are before their cast; in the
+    place of a cast to float16, of all that is computed with what it casts."""
+    known = names(block)
+    before, source = name.removesuffix(_HALF_OUTPUT), name.removesuffix(_TO_HALF)
+    if name not in known and before in {value.name for value in block.outputs}:
+        return {before}
+    if name not in known and source in known:
+        found = [
+            op for op in block.all_operations() if any(v.name == source for v in op.operands())
+        ]
+        return {value.name for op in found for value in op.outputs}
+    return {name}
 
 
 class _Pass:
-    def __init__(self, opset: int, keep: set[Operation]) -> None:
+    def __init__(self, opset: int, keep: set[str], taken: set[str]) -> None:
         self._opset, self._keep = opset, keep
         self._halves: dict[Value, Value] = {}  # of constants
-        self._number = 0
+        self._taken = taken
+        self.found: set[str] = set()
+        self.whole: set[Operation] = set()  # they hold whole numbers, which float16 may not
 
-    def block(self, block: Block, outer: dict[Value, Value]) -> None:
-        """Rewrite the operations of a block; `outer` has float16 values from around it."""
+    def block(
+        self, block: Block, outer: dict[Value, Value], outer_replaced: dict[Value, Value]
+    ) -> None:
+        """Rewrite the operations of a block.
+
+        Args:
+            block: the block.
+            outer: float32 values from around it, by the float16 ones that stand for them.
+            outer_replaced: those of them that are gone.
+        """
         narrow = dict(outer)  # float32 values by the float16 ones that stand for them
         wide: dict[Value, Value] = {}
         written: list[Operation] = []
-        replaced: dict[Value, Value] = {}
+        replaced = dict(outer_replaced)
 
         def as_half(value: Value) -> Value:
             if value.is_constant:
@@ -75,7 +89,8 @@ class _Pass:
                     self._halves[value] = _half_constant(value)
                 return self._halves[value]
             if value not in narrow:
-                narrow[value] = self._cast(written, value, "fp16")
+                source = _whole_source(value) or value
+                narrow[value] = self._cast(written, source, "fp16", value)
             return narrow[value]
 
         def as_single(value: Value) -> Value:
@@ -101,22 +116,29 @@ class _Pass:
                 continue
             _map(operation, as_single)
             for inner in operation.blocks:
-                self.block(inner, narrow)
+                self.block(inner, narrow, replaced)
             written.append(operation)
         outputs = [(value, as_single(value)) for value in block.outputs]
         for value, shown in outputs:
             if shown is not value:  # the name stays that of the output
-                replaced[value].name, shown.name = f"{value.name}{_OF_HALF}", value.name
+                replaced[value].name, shown.name = (
+                    self._fresh(value.name + _HALF_OUTPUT),
+                    value.name,
+                )
         block.operations = written
         block.outputs = [shown for _, shown in outputs]
 
     def _recast(
         self, operation: Operation, narrow: dict[Value, Value], replaced: dict[Value, Value]
     ) -> bool:
-        """A cast from float16 values as they are, or to float16; False for any other cast."""
+        """A cast from float16 values as they are, or of truth values to float16.
+
+        False for any other cast: whole numbers become float32, which what computes in float16
+        takes anew from the integers.
+        """
         x, made = operation.arguments["x"], operation.outputs[0]
         assert isinstance(x, Value)
-        if operation in self._keep:
+        if made.name in self._keep:
             return False
         source = replaced.get(x, x)
         if source.dtype == "fp16" and made.dtype in ("fp16", "fp32"):
@@ -125,7 +147,7 @@ class _Pass:
             return True
         if x in replaced:
             operation.arguments["x"] = source
-        if made.dtype != "fp32":
+        if made.dtype != "fp32" or source.dtype != "bool":
             return x in replaced
         new = Value(made.name, TensorType("fp16", made.tensor.shape), maker=operation)
         operation.arguments["dtype"] = string("fp16")
@@ -136,8 +158,8 @@ class _Pass:
     def _cast(
         self, written: list[Operation], value: Value, dtype: str, like: Value | None = None
     ) -> Value:
-        self._number += 1
-        name = f"{(like or value).name}{_NARROWED if dtype == 'fp16' else _WIDENED}"
+        ending = _TO_HALF if dtype == "fp16" else "_from_fp16"
+        name = self._fresh((like or value).name + ending)
         made = Value(name, TensorType(dtype, value.tensor.shape))
         arguments: dict[str, Argument] = {
             "x": value,
@@ -147,8 +169,20 @@ class _Pass:
         written.append(made.maker)
         return made
 
+    def _fresh(self, hint: str) -> str:
+        """A name that no value has."""
+        name, number = hint, 0
+        while name in self._taken:
+            number += 1
+            name = f"{hint}_{number}"
+        self._taken.add(name)
+        return name
+
     def _computes_in_half(self, operation: Operation, definition: Definition) -> bool:
-        if operation in self._keep or operation.op in _STAY:
+        names = {value.name for value in operation.outputs}
+        wanted = names & self._keep
+        self.found |= wanted
+        if wanted or operation.op in _STAY or operation in self.whole:
             return False
         values = [*operation.operands(), *operation.outputs]
         if not any(_is_float(value) for value in values):
@@ -168,12 +202,9 @@ class _Pass:
         self, operation: Operation, definition: Definition, as_half: Callable[[Value], Value]
     ) -> None:
         """Give an operation float16 values; parameters that may stay float32 do."""
-        shared = _variable_of_data(definition)
+        left = _left_in_single(operation, definition)
         for name, argument in operation.arguments.items():
-            parameter = definition.parameters[name]
-            apart = isinstance(parameter.dtypes, str) and parameter.dtypes != shared
-            scalar = isinstance(argument, Value) and np.size(argument.constant) == 1
-            if apart and parameter.constant and scalar and _is_small(name):
+            if name in left:
                 continue
             if isinstance(argument, tuple):
                 operation.arguments[name] = tuple(
@@ -202,6 +233,38 @@ class _Pass:
         return changed
 
 
+# What whole numbers go through on their way to a cast: float16 holds those up to 2,048 only.
+_CARRY = {"reshape", "transpose", "squeeze", "expand_dims", "slice_by_index", "slice_by_size",
+          "concat", "stack", "split", "gather", "gather_nd", "gather_along_axis", "tile", "pad",
+          "reverse", "select", "identity", "add", "sub", "mul", "real_div", "floor_div", "mod",
+          "floor", "ceil", "round", "clip", "maximum", "minimum", "abs", "relu", "reduce_max",
+          "reduce_min", "reduce_sum", "cumsum", "square"}  # fmt: skip
+
+
+def _kept_whole(block: Block) -> set[Operation]:
+    """The operations that make what is cast to whole numbers, up to those that compute floats."""
+    found: set[Operation] = set()
+    waiting = [
+        value
+        for operation in block.all_operations()
+        if operation.op == "cast" and "int" in operation.outputs[0].dtype
+        for value in operation.operands()
+    ]
+    while waiting:
+        maker = waiting.pop().maker
+        if maker is not None and maker.op in _CARRY and maker not in found:
+            found.add(maker)
+            waiting += [value for value in maker.operands() if _is_float(value)]
+    return found
+
+
+def _whole_source(value: Value) -> Value | None:
+    """The integers that a float32 value is a cast of."""
+    maker = value.maker
+    x = maker.arguments["x"] if maker is not None and maker.op == "cast" else None
+    return x if isinstance(x, Value) and "int" in x.dtype else None
+
+
 def _is_float(value: Value) -> bool:
     return isinstance(value.type, TensorType) and value.type.dtype == "fp32"
 
@@ -228,7 +291,7 @@ def _half_constant(value: Value) -> Value:
         if vanished.any():
             rounded[vanished] = np.copysign(_SMALLEST, part[vanished])
         half[start : start + _AT_ONCE] = rounded
-    name = f"{value.name}{_NARROWED}" if value.name else ""
+    name = f"{value.name}{_TO_HALF}" if value.name else ""
     return constant(half.reshape(value.constant.shape), "fp16", name)
 
 
@@ -240,9 +303,27 @@ def _variable_of_data(definition: Definition) -> str | None:
     return None
 
 
-def _is_small(name: str) -> bool:
-    """Parameters that coremltools leaves in float32 where an op may mix both."""
-    return name in ("alpha", "beta", "epsilon")
+# Parameters that coremltools leaves in float32 where an op may mix both.
+_SMALL = {"alpha", "beta", "epsilon"}
+
+
+def _left_in_single(operation: Operation, definition: Definition) -> set[str]:
+    """The parameters that stay in float32 beside float16 data: numbers of a type of their own.
+
+    Those that share a type with others stay with all of them, or not at all.
+    """
+    by_variable: dict[str, list[str]] = {}
+    for name in operation.arguments:
+        variable = definition.parameters[name].dtypes
+        if isinstance(variable, str) and variable != _variable_of_data(definition):
+            by_variable.setdefault(variable, []).append(name)
+
+    def is_small(name: str) -> bool:
+        argument = operation.arguments[name]
+        single = isinstance(argument, Value) and np.size(argument.constant) == 1
+        return name in _SMALL and definition.parameters[name].constant and single
+
+    return {name for group in by_variable.values() if all(map(is_small, group)) for name in group}
 
 
 def _map(operation: Operation, change: Callable[[Value], Value]) -> None:

@@ -9,7 +9,16 @@ import numpy as np
 
 from mlferry.programs.builder import inferred
 from mlferry.programs.definitions import definition_of
-from mlferry.programs.graph import Argument, Array, Block, Operation, Value, kept_values, readers
+from mlferry.programs.graph import (
+    Argument,
+    Array,
+    Block,
+    Operation,
+    Value,
+    kept_values,
+    names,
+    readers,
+)
 from mlferry.programs.types import TensorType
 
 
@@ -26,6 +35,7 @@ class Rewriter:
         self._readers = readers(root)
         self._kept = kept_values(root)
         self._seen: dict[tuple[int, Any], Operation] = {}
+        self._changed: set[Operation] = set()  # they compute something else than when seen
         self._blocks = {op: block for block in root.all_blocks() for op in block.operations}
 
     def readers_of(self, value: Value) -> list[Operation]:
@@ -63,6 +73,7 @@ class Rewriter:
             SpecError: its arguments do not fit.
         """
         self._forget(operation)
+        self._changed.add(operation)
         operation.op = op
         operation.arguments = {k: v for k, v in arguments.items() if v is not None}
         self._remember(operation)
@@ -77,6 +88,7 @@ class Rewriter:
 
         The operation moves to the place of the last one, before which all that it reads is made.
         """
+        self._changed.add(operation)
         block = self._blocks.pop(last)
         block.operations.remove(operation)
         self._forget(last)
@@ -88,13 +100,21 @@ class Rewriter:
     def before(self, place: Operation, op: str, **arguments: Argument) -> Value:
         """The output of a new operation in front of another."""
         (kind,) = inferred(op, definition_of(op, self.opset), arguments)
-        value = Value(f"{place.outputs[0].name}_{op}_{len(self._blocks)}", kind)
+        value = Value(self._fresh(f"{place.outputs[0].name}_{op}"), kind)
         value.maker = Operation(op, dict(arguments), (value,), source=place.source)
         block = self._blocks[place]
         block.operations.insert(block.operations.index(place), value.maker)
         self._blocks[value.maker] = block
         self._remember(value.maker)
         return value
+
+    def _fresh(self, hint: str) -> str:
+        """A name that no value has."""
+        taken, name, number = names(self.root), hint, 0
+        while name in taken:
+            number += 1
+            name = f"{hint}_{number}"
+        return name
 
     def is_repeated(self, operation: Operation) -> bool:
         """Whether an operation before it computes the same; its values stand for both then."""
@@ -104,7 +124,10 @@ class Rewriter:
             return False
         block, key = self._blocks[operation], _key(operation)
         first = self._seen.setdefault((id(block), key), operation)
-        if first is operation:
+        if first is operation or operation in self._changed:
+            return False
+        if first in self._changed:
+            self._seen[id(block), key] = operation
             return False
         for old, new in zip(operation.outputs, first.outputs, strict=True):
             self.replace(old, new)

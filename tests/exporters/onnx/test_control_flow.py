@@ -96,6 +96,12 @@ CASES: dict[str, tuple[Sequence[Row], str, dict[str, float | list[float]], list[
          loop([("add", ["sum", "seen"], ["more"], {}), copy("more", "sum")], maxLoopIterations=2),
          ("add", ["more", "seen"], ["y"], {})], "y", {"x": 1}, [304],
     ),
+    "a blob behind a continue, which the same round reads": (
+        [START, loop([*COUNT, *stop("loopContinue"),
+                      ("greaterThan", ["sum"], ["big"], {"alpha": 5}),
+                      branch("big", [("loopBreak", [], [], {})]), *COUNT], maxLoopIterations=9)],
+        "sum", {"x": 0}, [6],  # 1, 2 | 3 | 4, 5 | 6 and out
+    ),
     "state that grows": (
         [copy("x", "list"), loop(GROWING, maxLoopIterations=3)], "list", {"x": 2}, [2] * 4,
     ),
@@ -122,6 +128,11 @@ UNMADE: dict[str, tuple[Sequence[Row], str, str]] = {
     "a loop that may have no round": (
         [START, loop([*COUNT, add("sum", 1, "y")], condition=BELOW_FOUR)], "y",
         "its rounds may leave 'y'",
+    ),
+    "a condition that a round may not make": (
+        [START, loop([*COUNT, *stop("loopContinue"), add("sum", 1, "late")],
+                     condition=[add("late", 1, "go")], maxLoopIterations=9)], "sum",
+        "surely makes 'late'",
     ),
     "a condition": (
         [START, loop(COUNT, condition=[add("sum", 0, "other")])], "sum", "surely makes",

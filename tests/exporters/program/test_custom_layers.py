@@ -1,0 +1,360 @@
+"""Custom layers: pipelines of programs and of small networks, in as few parts as can be."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import mlferry
+from mlferry.errors import ExportError, UnsupportedModelError
+from mlferry.models.problems import validate
+from mlferry.models.scaffold import python_files
+from mlferry.models.view.graph import graph_of
+from mlferry.models.view.page import page
+from mlferry.spec import features
+from tests.exporters.program.support import alike, kinds, network_of, read_by_coremltools
+from tests.runtime.naive import values as some
+
+EXAMPLE = Path(__file__).parents[3] / "examples/spatial_transformer"
+
+
+class Twice(mlferry.CustomLayer):
+    def output_shapes(self, input_shapes: list[Any]) -> list[Any]:
+        return list(input_shapes)
+
+    def evaluate(self, inputs: list[np.ndarray]) -> list[np.ndarray]:
+        return [2 * x for x in inputs]
+
+
+class Halves(mlferry.CustomLayer):
+    """Both halves of the last axis."""
+
+    def output_shapes(self, input_shapes: list[Any]) -> list[Any]:
+        (shape,) = input_shapes
+        return [(*shape[:-1], shape[-1] // 2)] * 2
+
+    def evaluate(self, inputs: list[np.ndarray]) -> list[np.ndarray]:
+        return list(np.split(inputs[0], 2, axis=-1))
+
+
+class Silent(mlferry.CustomLayer):
+    """Its shapes are those of what it gets, as the base class has it."""
+
+    def evaluate(self, inputs: list[np.ndarray]) -> list[np.ndarray]:
+        return [inputs[0] + 1]
+
+
+CLASSES = {"Twice": Twice, "Halves": Halves, "Silent": Silent}
+PLUS: Mapping[str, Any] = {"alpha": 1.0}
+Layer = tuple[str, Sequence[str], Sequence[str], Mapping[str, Any]]
+
+
+def add(x: str, y: str) -> Layer:
+    return "add", [x], [y], PLUS
+
+
+def custom(x: str | list[str], y: str | list[str], name: str = "Twice") -> Layer:
+    reads, makes = ([x] if isinstance(x, str) else x), ([y] if isinstance(y, str) else y)
+    return "custom", reads, makes, {"className": name}
+
+
+def soft(x: str, y: str) -> Layer:
+    return "softmax", [x], [y], {}
+
+
+def flat(x: str, y: str) -> Layer:
+    return "softmaxND", [x], [y], {"axis": -1}
+
+
+P, N = "mlProgram", "neuralNetwork"
+INNER: list[Layer] = [custom("h", "t"), add("t", "y")]
+
+
+def branch(yes: list[Layer], no: list[Layer]) -> Layer:
+    bodies = [network_of({"x": (1,)}, each, {}).neuralNetwork for each in (yes, no)]
+    return "branch", ["x"], [], dict(zip(("ifBranch", "elseBranch"), bodies, strict=True))
+
+
+# Layers, outputs and their shapes, and the kinds of the parts.
+ROWS: dict[str, tuple[list[Layer], list[str], list[str]]] = {
+    "in the middle": ([add("x", "h"), custom("h", "z"), add("z", "y")], ["y"], [P, N, P]),
+    "at the start": ([custom("x", "z"), add("z", "y")], ["y"], [N, P]),
+    "at the end": ([add("x", "z"), custom("z", "y")], ["y"], [P, N]),
+    "two in a row": (
+        [add("x", "h"), custom("h", "i"), custom("i", "z"), add("z", "y")], ["y"], [P, N, P],
+    ),
+    "two in parallel": (
+        [add("x", "a"), custom("a", "b"), soft("x", "c"), custom("c", "d"),
+         ("add", ["b", "d"], ["y"], {})], ["y"], [P, N, P],
+    ),
+    "two with layers between": (
+        [add("x", "a"), custom("a", "b"), add("b", "c"), custom("c", "d"), add("d", "y")], ["y"],
+        [P, N, P, N, P],
+    ),
+    "two ways of different length": (
+        [custom("x", "a"), add("a", "b"), custom("b", "c"), add("x", "d"), custom("d", "e"),
+         ("add", ["c", "e"], ["y"], {})], ["y"], [N, P, N, P],
+    ),
+    "alone": ([custom("x", "y")], ["y"], [N]),
+    "what is behind is read before, too": (
+        [add("x", "h"), custom("h", "z"), ("add", ["z", "h", "x"], ["y"], {})], ["y"], [P, N, P],
+    ),
+    "outputs of every part": (
+        [add("x", "h"), custom("h", "z"), add("z", "y")], ["y", "z", "h"], [P, N, P],
+    ),
+    "two outputs of a layer": (
+        [add("x", "h"), custom("h", ["a", "b"], "Halves"), ("add", ["a", "b"], ["y"], {})],
+        ["y"], [P, N, P],
+    ),
+    "one output of two is wanted": (
+        [add("x", "h"), custom("h", ["a", "b"], "Halves"), add("b", "y")], ["y"], [P, N, P],
+    ),
+    "names that are renamed": (
+        [add("x", "a/b"), custom("a/b", "a:b"), add("a:b", "a.b")], ["a.b"], [P, N, P],
+    ),
+    "names of blobs that meet outputs": (
+        [add("x", "y_"), custom("y_", "y."), add("y.", "y/")], ["y/"], [P, N, P],
+    ),
+}  # fmt: skip
+
+
+def parts(spec: Any) -> list[str]:
+    pipeline = spec.pipelineClassifier.pipeline if spec.HasField("pipelineClassifier") else (
+        spec.pipeline
+    )  # fmt: skip
+    return [model.WhichOneof("Type") for model in pipeline.models]
+
+
+def both(source: mlferry.MLModel, folder: Path, given: Mapping[str, Any], **how: Any) -> Any:
+    """The pipeline of a network, after every check; it gives what the network gives."""
+    made = mlferry.to_program(source, compute_precision="float32", **how)
+    problems = validate(made.spec, made.program_weights)
+    assert not [str(p) for p in problems if p.severity != "note"]
+    path = made.save(folder / "made.mlpackage")
+    again = mlferry.MLModel(path, custom_layers=CLASSES, engine="onnxruntime", threads=1)
+    assert again.spec.SerializeToString(deterministic=True) == made.spec.SerializeToString(
+        deterministic=True
+    )
+    right = source.predict(dict(given))
+    for model in (made, again):
+        found = model.predict(dict(given))
+        assert len(found) == len(right)
+        for value, wanted in zip(found.values(), right.values(), strict=True):
+            alike(value, wanted, 1e-5)
+    return made
+
+
+@pytest.mark.parametrize("classic", [True, False], ids=["five axes", "own axes"])
+@pytest.mark.parametrize("name", ROWS)
+def test_pipeline(name: str, classic: bool, tmp_path: Path) -> None:
+    layers, outputs, right = ROWS[name]
+    shape = (2, 3, 4)
+    spec = network_of({"x": shape}, layers, dict.fromkeys(outputs), classic=classic)
+    if classic:
+        for feature in spec.description.output:
+            feature.type.multiArrayType.shape.extend((2, 3, 2) if "two" in name else shape)
+        if "two" in name and "outputs" not in name and "wanted" not in name:
+            del spec.description.output[0].type.multiArrayType.shape[:]
+            spec.description.output[0].type.multiArrayType.shape.extend(shape)
+    source = mlferry.MLModel(spec, custom_layers=CLASSES)
+    made = both(source, tmp_path, {"x": some(*shape)})
+    assert parts(made.spec) == right
+    for model in made.spec.pipeline.models:
+        if model.HasField("neuralNetwork"):
+            assert {layer.WhichOneof("layer") for layer in model.neuralNetwork.layers} == {"custom"}
+
+
+def test_in_a_branch(tmp_path: Path) -> None:
+    layers = [add("x", "h"), branch(INNER, [add("h", "y")]), add("y", "z")]
+    spec = network_of({"x": (1,)}, layers, {"z": None})
+    source = mlferry.MLModel(spec, custom_layers=CLASSES)
+    for value in (0, 3):
+        made = both(source, tmp_path, {"x": np.float32([value])})
+        assert parts(made.spec) == [P, N, P]
+
+
+CLASSIFIERS = {
+    "probabilities behind": (
+        [add("x", "h"), custom("h", "z"), flat("z", "p")], "p", [P, N, "mlProgram"],
+    ),
+    "probabilities before": (
+        [flat("x", "p"), custom("p", "z"), add("z", "y")], "p", [P, N, P],
+    ),
+    "probabilities of the custom layer": (
+        [flat("x", "h"), custom("h", "p")], "p", [P, "neuralNetworkClassifier"],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CLASSIFIERS)
+def test_classifier(name: str, tmp_path: Path) -> None:
+    layers, blob, right = CLASSIFIERS[name]
+    outputs = {"y": (3,)} if layers[-1][2] == ["y"] else {}
+    labels = ["a", "b", "c"]
+    spec = network_of({"x": (3,)}, layers, outputs, labels=labels, probabilities=blob)
+    source = mlferry.MLModel(spec, custom_layers=CLASSES)
+    made = both(source, tmp_path, {"x": np.float32([1, 3, 2])})
+    assert parts(made.spec) == right
+    assert made.predict({"x": np.float32([1, 3, 2])})["label"] == "b"
+
+
+def test_class_that_cannot_tell_shapes() -> None:
+    class Unsure(Twice):
+        def output_shapes(self, input_shapes: list[Any]) -> list[Any]:
+            raise ValueError("who knows")
+
+    layers = [add("x", "h"), custom("h", "z", "Unsure"), add("z", "y")]
+    model = mlferry.MLModel(
+        network_of({"x": (3,)}, layers, {"y": (3,)}), custom_layers={"Unsure": Unsure}
+    )
+    with pytest.raises(ExportError, match="these have none: 'z'") as error:
+        mlferry.to_program(model)
+    assert "output_shapes" in str(error.value)
+
+
+REFUSED: dict[str, tuple[list[Layer], dict[str, Any], bool, str]] = {
+    "whole numbers that are read on": (
+        [add("x", "h"), custom("h", "z"), add("z", "y")],
+        {"y": None, "z": features.multi_array((1,), "int32")}, False, "output 'z' is a multi-array",
+    ),
+    "a way that leaves a blob": (
+        [add("x", "y"), branch([custom("x", "t"), add("t", "y")], []), add("y", "z")],
+        {"z": None}, False, "may leave blob 'y' as it was",
+    ),
+    "new layers in the classic mapping": (
+        [flat("x", "h"), custom("h", "z"), add("z", "y")], {"y": None}, True, "classic mapping",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refused(name: str) -> None:
+    layers, outputs, classic, message = REFUSED[name]
+    spec = network_of({"x": (1,)}, layers, outputs, classic=classic)
+    with pytest.raises(ExportError, match=message):
+        mlferry.to_program(mlferry.MLModel(spec, custom_layers=CLASSES))
+
+
+def test_classes_that_are_not_there() -> None:
+    layers = [add("x", "h"), custom("h", "z", "Missing"), add("z", "y")]
+    with pytest.raises(ExportError, match="Register the classes of the custom layers"):
+        mlferry.to_program(network_of({"x": (3,)}, layers, {"y": (3,)}))
+
+
+def test_last_layer_needs_no_shape(tmp_path: Path) -> None:
+    """What the last part makes is not between parts."""
+    spec = network_of({"x": (3,)}, [add("x", "h"), custom("h", "y", "Silent")], {"y": (3,)})
+    both(mlferry.MLModel(spec, custom_layers=CLASSES), tmp_path, {"x": some(3)})
+
+
+def test_half(tmp_path: Path) -> None:
+    spec = network_of({"x": (3,)}, ROWS["in the middle"][0], {"y": (3,)})
+    source = mlferry.MLModel(spec, custom_layers=CLASSES)
+    made = mlferry.to_program(source)
+    found = made.predict({"x": np.float32([1, 2, 0.3])})["y"]
+    np.testing.assert_allclose(found, [5, 7, 3.6], rtol=2e-3)
+    one, two, three = made.spec.pipeline.models
+    assert "cast" in kinds(one)
+    assert "cast" in kinds(three)
+    assert two.description.input[0].type == one.description.output[0].type
+
+
+# ---- sources ------------------------------------------------------------------------------------
+
+
+def digits(**how: Any) -> mlferry.MLModel:
+    sys.path.insert(0, str(EXAMPLE))
+    try:
+        from demo import convert_sampler
+    finally:
+        sys.path.remove(str(EXAMPLE))
+    functions = {"GridSampler": how.pop("function", convert_sampler)}
+    return mlferry.convert(
+        EXAMPLE / "digits_stn.h5", custom_conversion_functions=functions, convert_to="mlprogram",
+        **how,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("precision", "tolerance"), [("float32", 1e-4), ("float16", 0.05)])
+def test_digit_reader(precision: str, tolerance: float, tmp_path: Path) -> None:
+    test = np.load(EXAMPLE / "digits_test.npz")
+    images = test["x"][:40].astype(np.float32) / 255
+    model = mlferry.MLModel(digits(compute_precision=precision).save(tmp_path / "d.mlpackage"))
+    assert parts(model.spec) == [P, N, P]
+    made = np.concatenate([o["digit"] for o in model.predict([{"image": x[None]} for x in images])])
+    np.testing.assert_allclose(made, test["predictions"][:40], atol=tolerance)
+    for number, part in enumerate(model.spec.pipeline.models):
+        if part.HasField("mlProgram"):
+            single = model.with_spec(part)
+            (tmp_path / str(number)).mkdir()
+            read_by_coremltools(single, tmp_path / str(number))
+
+
+def test_a_function_that_composes_needs_no_parts(library: Callable[[str], Any]) -> None:
+    keras = library("keras")
+
+    class Doubled(keras.layers.Layer):  # type: ignore[name-defined,misc]
+        def call(self, x: Any) -> Any:
+            return 2.0 * x
+
+    def composed(node: Any, builder: Any) -> None:
+        builder.layer("multiply", node.name, node.input_names, node.output_names, alpha=2.0)
+
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3), Doubled()])
+    x = some(1, 4)
+    made = mlferry.convert(
+        model, custom_conversion_functions={"Doubled": composed}, convert_to="mlprogram"
+    )
+    assert made.spec.WhichOneof("Type") == "mlProgram"
+    (value,) = made.predict({made.spec.description.input[0].name: x}).values()
+    np.testing.assert_allclose(value, np.asarray(model(x)), rtol=5e-3, atol=5e-3)
+
+
+def test_shapes_that_the_source_tells(library: Callable[[str], Any]) -> None:
+    """The class does not tell them; the shapes of Keras do."""
+    keras = library("keras")
+
+    class Shifted(keras.layers.Layer):  # type: ignore[name-defined,misc]
+        def call(self, x: Any) -> Any:
+            return x + 1.0
+
+    layers = [keras.Input((4,)), keras.layers.Dense(3), Shifted(), keras.layers.Dense(2)]
+    model = keras.Sequential(layers)
+    made = mlferry.convert(
+        model,
+        custom_conversion_functions={"Shifted": lambda node: mlferry.CustomLayerParams("Unseen")},
+        convert_to="mlprogram",
+    )
+    assert parts(made.spec) == [P, N, P]
+
+
+# ---- tools --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def pair() -> tuple[mlferry.MLModel, mlferry.MLModel]:
+    spec = network_of({"x": (3,)}, ROWS["in the middle"][0], {"y": (3,)})
+    source = mlferry.MLModel(spec, custom_layers=CLASSES)
+    return source, mlferry.to_program(source)
+
+
+def test_tools_see_the_parts(pair: tuple[mlferry.MLModel, mlferry.MLModel]) -> None:
+    source, made = pair
+    described = made.describe()
+    assert "Twice" in str(described)
+    assert "Twice" in described.html()
+    assert "Twice" in page(graph_of(made.spec, CLASSES, {}), "pipeline")
+    (text,) = python_files(made.spec).values()
+    assert "class Twice" in text
+    report = mlferry.compare_models(source, made, [{"x": some(3, seed=n)} for n in range(3)])
+    assert report.outputs["y"].numbers["psnr"] > 50
+
+
+def test_first_difference_needs_one_network(pair: tuple[mlferry.MLModel, mlferry.MLModel]) -> None:
+    with pytest.raises(UnsupportedModelError, match="'pipeline' has no layers or operations"):
+        mlferry.first_difference(*pair, {"x": some(3)})
