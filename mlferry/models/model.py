@@ -335,8 +335,14 @@ class MLModel:
 
     @property
     def weights_dir(self) -> str | None:
-        """The folder with the weights of ML Programs; None where there is none, or not one."""
+        """The folder with the weights of ML Programs; None where there is none, or not one.
+
+        Weights that were not saved yet are written into a folder that goes when Python ends, so
+        that ``MLModel(model.get_spec(), weights_dir=model.weights_dir)`` is the same model.
+        """
         weights = self.program_weights
+        if weights.memory and not weights.elsewhere:
+            return str(weights.written) if weights.written is not None else None
         folder = weights.folder / package.WEIGHTS if weights.folder is not None else None
         return str(folder) if folder is not None and folder.is_dir() else None
 

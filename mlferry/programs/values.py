@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import math
+import shutil
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +83,19 @@ class Weights:
     def __reduce__(self) -> tuple[Any, ...]:
         """As the paths: the files are opened again."""
         return Weights, (self.message, self.elsewhere, self.memory)
+
+    @cached_property
+    def written(self) -> Path | None:
+        """A folder with the files that lie in memory; it goes when Python ends."""
+        stores = {name: store for name, store in self.memory.items() if not store.is_empty}
+        if not stores:
+            return None
+        folder = Path(tempfile.mkdtemp(prefix="mlferry-weights-"))
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        for name, store in stores.items():
+            with (folder / name.rpartition("/")[2]).open("wb") as stream:
+                store.write(stream)
+        return folder
 
     @property
     def has_files(self) -> bool:

@@ -68,6 +68,11 @@ class BlobStore:
     def __len__(self) -> int:
         return self._end
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether it has no blobs."""
+        return not self._blobs
+
     def add(self, dtype: str, data: NDArray[np.uint8], padding_bits: int = 0) -> int:
         """Append a blob.
 

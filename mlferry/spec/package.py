@@ -213,6 +213,8 @@ def _write(
         place.unlink(missing_ok=True)
         shutil.copyfile(file, place)
     for name, store in memory.items():
+        if store.is_empty:
+            continue
         place = message.parent / name.removeprefix(f"{MODEL_PATH}/")
         place.parent.mkdir(exist_ok=True)
         place.unlink(missing_ok=True)

@@ -338,7 +338,7 @@ BAD_PRECISION = ["float17", "FLOAT16", 3, [3], {"a": 3.0}.values()]
 
 @pytest.mark.parametrize("precision", BAD_PRECISION, ids=str)
 def test_precision_that_is_none(precision: Any) -> None:
-    with pytest.raises(ExportError, match="'float16', 'float32', or a list of names"):
+    with pytest.raises(ExportError, match="possible are 'float16', 'float32', and a list"):
         mlferry.to_program(sums(), compute_precision=precision)
 
 

@@ -15,6 +15,8 @@ import pytest
 
 import mlferry
 from mlferry.errors import ExportError, ModelFileError
+from mlferry.layers.builder import Builder
+from mlferry.models import utils
 from mlferry.models.quantization.api import quantize_weights
 from mlferry.spec import features
 from mlferry.spec.proto import features_pb2 as ft, model_pb2
@@ -404,7 +406,7 @@ def test_updatable_model() -> None:
     spec.neuralNetwork.layers[0].innerProduct.weights.isUpdatable = True
     from mlferry.exporters.program import ProgramOptions, to_program
 
-    with pytest.raises(ExportError, match=r"mlferry\.utils\.make_fixed\(model\)"):
+    with pytest.raises(ExportError, match=r"mlferry\.models\.utils\.without_training\(model\)"):
         to_program(spec, ProgramOptions())
 
 
@@ -466,3 +468,57 @@ def test_pickled_and_in_processes() -> None:
     with concurrent.futures.ProcessPoolExecutor(2) as processes:
         found = program.predict(x, executor=processes)
     assert all(map(np.array_equal, [made["y"] for made in found], right))
+
+
+def test_message_and_weights_apart(tmp_path: Path) -> None:
+    """As scripts of coremltools do it: the message is changed, and becomes a model again."""
+    b = Builder()
+    b.input("x", (1, 8))
+    b.layer("innerProduct", "d", ["x"], ["y"], inputChannels=8, outputChannels=4,
+            weights=np.arange(32, dtype=np.float32).reshape(4, 8))  # fmt: skip
+    b.output("y")
+    program = mlferry.to_program(b.model())
+    spec = program.get_spec()
+    spec.description.metadata.author = "somebody"
+    given = {"x": np.ones((1, 8), np.float32)}
+    again = mlferry.MLModel(spec, weights_dir=program.weights_dir)
+    assert again.author == "somebody"
+    np.testing.assert_array_equal(again.predict(given)["y"], program.predict(given)["y"])
+    utils.save_spec(spec, tmp_path / "net.mlpackage", weights_dir=program.weights_dir)
+    read = mlferry.MLModel(tmp_path / "net.mlpackage")
+    np.testing.assert_array_equal(read.predict(given)["y"], program.predict(given)["y"])
+    assert again.save(tmp_path / "again.mlpackage").exists()
+
+
+def test_no_file_of_weights_where_there_are_none(tmp_path: Path) -> None:
+    b = Builder()
+    b.input("x", (1, 8))
+    b.layer("activation", "r", ["x"], ["y"], ReLU={})
+    b.output("y")
+    program = mlferry.to_program(b.model())
+    assert program.weights_dir is None
+    path = program.save(tmp_path / "net.mlpackage")
+    files = {file.name for file in path.rglob("*") if file.is_file()}
+    assert files == {"Manifest.json", "model.mlmodel"}
+
+
+@pytest.mark.parametrize(("target", "version"), [(None, 6), ("iOS17", 6), ("iOS18", 9)])
+def test_attention_is_one_operation_where_the_target_has_it(
+    target: str | None, version: int
+) -> None:
+    b = Builder()
+    for name in "qkv":
+        b.input(name, (1, 2, 5, 4))
+    b.layer("batchedMatmul", "scores", ["q", "k"], ["s"], transposeB=True)
+    b.layer("multiply", "scaled", ["s"], ["t"], alpha=0.5)
+    b.layer("softmaxND", "chances", ["t"], ["c"], axis=-1)
+    b.layer("batchedMatmul", "mixed", ["c", "v"], ["y"])
+    b.output("y")
+    model = mlferry.MLModel(b.model())
+    program = mlferry.to_program(
+        model, compute_precision="float32", minimum_deployment_target=target
+    )
+    assert program.spec.specificationVersion == version
+    assert ("scaled_dot_product_attention" in kinds(program.spec)) == (version == 9)
+    given = {name: some(1, 2, 5, 4, seed=place) for place, name in enumerate("qkv")}
+    np.testing.assert_allclose(program.predict(given)["y"], model.predict(given)["y"], atol=1e-6)

@@ -146,6 +146,12 @@ def squared(b: Writer) -> Value:
 
 
 # What is written, the operations before, and those after.
+def _pair(b: Writer, axis: int, *, interleave: bool = False) -> Value:
+    """Two inputs of (1, 4, 3), joined."""
+    values = [b.x(1, 4, 3), b.x(1, 4, 3, name="y")]
+    return b.op("concat", values=values, axis=axis, interleave=interleave)
+
+
 FUSED: dict[str, tuple[Make, list[str], list[str]]] = {
     "conv, batch norm": (
         lambda b: b.op("batch_norm", x=b.conv(b.x(1, 3, 5, 5), W), **BATCH_NORM),
@@ -289,6 +295,11 @@ FUSED: dict[str, tuple[Make, list[str], list[str]]] = {
     "the same twice with constants": (
         two_chains,
         ["conv", "add", "conv", "add", "exp", "sub"], ["conv", "exp", "sub"],
+    ),
+    "joined, and joined again": (
+        lambda b: b.op("concat", values=[_pair(b, 1), b.x(1, 2, 3, name="z")], axis=1,
+                       interleave=False),
+        ["concat", "concat"], ["concat"],
     ),
 }  # fmt: skip
 
@@ -552,6 +563,21 @@ NEAR_MISSES: dict[str, tuple[Make, list[str]]] = {
     "parts in another order": (
         lambda b: slices(b, (2, 4), (0, 2)), ["slice_by_index", "slice_by_index", "concat"],
     ),
+    "joined along two axes": (
+        lambda b: b.op("concat", values=[_pair(b, 1), b.x(1, 8, 3, name="z")], axis=2,
+                       interleave=False),
+        ["concat", "concat"],
+    ),
+    "joined in turns, and joined": (
+        lambda b: b.op("concat", values=[_pair(b, 1, interleave=True), b.x(1, 2, 3, name="z")],
+                       axis=1, interleave=False),
+        ["concat", "concat"],
+    ),
+    "joined, and read twice": (
+        lambda b: [b.op("concat", values=[made := _pair(b, 1), b.x(1, 2, 3, name="z")], axis=1,
+                        interleave=False), b.op("relu", x=made)],
+        ["concat", "concat", "relu"],
+    ),
     "parts with a gap": (
         lambda b: slices(b, (0, 1), (2, 4)), ["slice_by_index", "slice_by_index", "concat"],
     ),
@@ -666,3 +692,27 @@ def test_one_constant_for_all_that_read_it() -> None:
     model = model_of(builder)
     weights = model.program_weights.memory
     assert [len(store) for store in weights.values()] == [64 + 64 + W.nbytes]
+
+
+@pytest.mark.parametrize(
+    ("seen", "hidden", "fuses"),
+    [(np.tri(5, dtype=bool), -1e9, True), (np.tri(5, dtype=bool), -10.0, False),
+     (np.eye(5, dtype=bool)[::-1] & np.tri(5, dtype=bool), -1e9, False)],
+)  # fmt: skip
+def test_attention_of_what_is_seen(seen: np.ndarray, hidden: float, fuses: bool) -> None:
+    """A constant mask by `select`; where a row sees nothing, or little is hidden, it stays."""
+    builder = Writer(8)
+    query, key, value = (builder.x(1, 2, 5, 4, name=name) for name in ("q", "k", "v"))
+    scores = builder.op("matmul", x=query, y=key, transpose_y=True)
+    scores = builder.op("mul", x=scores, y=np.float32(0.5))
+    masked = builder.op("select", cond=seen[None, None], a=scores, b=np.float32([hidden]))
+    made = builder.op("matmul", x=builder.op("softmax", x=masked, axis=-1), y=value)
+    builder.block.outputs = [made]
+    given = {name: some(1, 2, 5, 4, seed=place) for place, name in enumerate("qkv")}
+    plain = checked(model_of(builder))
+    right = results(plain, given, [made.name])
+    fuse(builder.block, 8)
+    kinds = [op.op for op in builder.block.operations]
+    assert ("scaled_dot_product_attention" in kinds) == fuses
+    found = results(checked(model_of(builder)), given, [made.name])
+    np.testing.assert_allclose(found[0], right[0], 1e-5, 1e-6)
