@@ -91,7 +91,16 @@ def to_program(spec: model_pb2.Model, options: ProgramOptions) -> tuple[model_pb
             "mlferry.models.utils.without_training(model) gives one that is not trained any more"
         )
     interface.check_inputs(spec.description)
-    return _at_the_oldest(options, lambda opset: _written(spec, network, options, opset))
+    steps = interface.with_one_step(spec, network)
+    try:
+        made = _at_the_oldest(options, lambda opset: _written(spec, network, options, opset))
+    except SpecError as error:
+        if not steps:
+            raise
+        raise ExportError(f"{error}\n{steps}") from error
+    if steps:
+        logger.warning("%s", steps)
+    return made
 
 
 def _at_the_oldest(
