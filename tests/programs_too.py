@@ -161,7 +161,10 @@ def as_array(value: Any) -> np.ndarray:
 
 
 def read_by_coremltools(path: Path) -> None:
-    """Let coremltools' own reader infer every type again; it raises where one is another."""
+    """Let coremltools' own reader infer every type again; it raises where one is another.
+
+    It cannot read the labels of a classifier, so that the probabilities become the output instead.
+    """
     import coremltools as ct
     from coremltools.converters.mil.frontend.milproto import load
 
@@ -169,7 +172,21 @@ def read_by_coremltools(path: Path) -> None:
     for part in networks.models_in(spec):
         if part.WhichOneof("Type") == "mlProgram":
             weights = str(path / "Data/com.apple.CoreML/weights")
+            without_labels(part)
             load.load(part, part.specificationVersion, weights)
+
+
+def without_labels(spec: Any) -> None:
+    """Let the function of a classifier end before its label is found."""
+    for function in spec.mlProgram.functions.values():
+        for block in function.block_specializations.values():
+            last = block.operations[-1] if block.operations else None
+            if last is not None and last.type == "classify":
+                block.outputs[:] = [last.inputs["probabilities"].arguments[0].name]
+                labels = last.inputs["classes"].arguments[0].name
+                kept = [op for op in block.operations[:-1] if op.outputs[0].name != labels]
+                del block.operations[:]
+                block.operations.extend(kept)
 
 
 def install(patch: pytest.MonkeyPatch) -> None:
