@@ -3,6 +3,8 @@
 As coremltools does it: an operation computes in float16 where all that it takes and makes may be
 float16, and no constant of it lies beyond what float16 holds. Constants that would become zero
 become the smallest float16 of their sign. What the function takes and gives keeps its type.
+Unlike there, floats that stand for whole numbers between integers stay float32: float16 has no odd
+ones beyond 2048.
 """
 
 from __future__ import annotations
@@ -36,14 +38,41 @@ def to_half(block: Block, opset: int, keep: Collection[str] = ()) -> list[str]:
     Returns:
         the names in `keep` that are there.
     """
-    pass_ = _Pass(opset, set(keep))
+    pass_ = _Pass(opset, set(keep), whole_numbers(block))
     pass_.block(block, {})
     return sorted(pass_.found)
 
 
+def whole_numbers(block: Block) -> set[Value]:
+    """Floats that are made of integers and whole constants, and that integers are made of."""
+    operations = [operation for operation in block.all_operations() if not operation.blocks]
+    made: set[Value] = set()
+    for operation in operations:
+        floats = [value for value in operation.operands() if _is_float(value)]
+        if operation.op == "cast":
+            whole = not floats or floats[0] in made
+        else:
+            computed = [value for value in floats if not value.is_constant]
+            known = [value for value in floats if value.is_constant]
+            whole = bool(computed) and made.issuperset(computed) and all(map(_is_dyadic, known))
+        if whole:
+            made.update(value for value in operation.outputs if _is_float(value))
+    found: set[Value] = set()
+    for operation in reversed(operations):
+        if not all(map(_is_float, operation.outputs)) or not found.isdisjoint(operation.outputs):
+            found.update(made.intersection(operation.operands()))
+    return found
+
+
+def _is_dyadic(value: Value) -> bool:
+    """Whether a constant has whole numbers, or such parts of them as a shift by 16 bits leaves."""
+    array = np.asarray(value.constant, np.float64) * 2.0**16
+    return bool(np.isfinite(array).all() and np.array_equal(array, np.trunc(array)))
+
+
 class _Pass:
-    def __init__(self, opset: int, keep: set[str]) -> None:
-        self._opset, self._keep = opset, keep
+    def __init__(self, opset: int, keep: set[str], whole: set[Value]) -> None:
+        self._opset, self._keep, self._whole = opset, keep, whole
         self.found: set[str] = set()
         self._halves: dict[Value, Value] = {}  # of constants
         self._number = 0
@@ -102,7 +131,7 @@ class _Pass:
         """A cast from float16 values as they are, or to float16; False for any other cast."""
         x, made = operation.arguments["x"], operation.outputs[0]
         assert isinstance(x, Value)
-        if made.name in self._keep:
+        if made.name in self._keep or made in self._whole:
             return False
         source = replaced.get(x, x)
         if source.dtype == "fp16" and made.dtype in ("fp16", "fp32"):
@@ -140,6 +169,10 @@ class _Pass:
         if wanted or operation.op in _STAY:
             return False
         values = [*operation.operands(), *operation.outputs]
+        if not self._whole.isdisjoint(operation.outputs):
+            return False
+        if not self._whole.isdisjoint(values) and not all(map(_is_float, operation.outputs)):
+            return False
         if not any(_is_float(value) for value in values):
             return False
         if any(_is_float(value) and not _fits(value) for value in operation.operands()):
