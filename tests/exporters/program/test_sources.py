@@ -31,13 +31,13 @@ def check(model: mlferry.MLModel, given: Mapping[str, Any]) -> None:
 # ---- rows of the frontends -----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", [*ONNX][::6])
+@pytest.mark.parametrize("name", [*ONNX][::7])
 def test_an_op_of_onnx(name: str) -> None:
     network, given = onnx_model(ONNX[name])
     check(mlferry.convert(network), given)
 
 
-ROWS = [case for case in KERAS if case.only != "tf_keras"][::12]
+ROWS = [case for case in KERAS if case.only != "tf_keras"][::14]
 
 
 @pytest.mark.parametrize("row", range(len(ROWS)), ids=lambda row: f"{row}-{ROWS[row].label}")
@@ -51,7 +51,7 @@ def test_a_layer_of_keras(row: int, library: Library, rng: np.random.Generator) 
 REPEATABLE = [name for name, case in TENSORFLOW.items() if not RANDOM & {*case.ops.split()}]
 
 
-@pytest.mark.parametrize("name", REPEATABLE[::28])
+@pytest.mark.parametrize("name", REPEATABLE[::34])
 def test_an_op_of_tensorflow(name: str, library: Library) -> None:
     case = TENSORFLOW[name]
     model = mlferry.convert(function_of(library("tensorflow"), case))
