@@ -8,9 +8,14 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+import onnx.helper
 import pytest
 
 import mlferry
+from mlferry.errors import ExportError
+from mlferry.models import datatypes
+from mlferry.models.neural_network import NeuralNetworkBuilder
+from mlferry.spec.features import multi_array
 from tests import programs_too
 from tests.converters.keras.cases import CASES as KERAS
 from tests.converters.keras.test_layers import build, samples
@@ -152,3 +157,125 @@ def test_a_custom_layer(library: Library) -> None:
     parts = mlferry.to_program(known).spec.pipeline.models
     kinds = [part.WhichOneof("Type") for part in parts]
     assert kinds == ["mlProgram", "neuralNetwork", "mlProgram"]
+
+
+def test_a_classifier_of_numbers(library: Library) -> None:
+    k = library("keras")
+    source = k.Sequential([k.layers.Input((5,), name="x"), k.layers.Dense(2, activation="softmax")])
+    model = mlferry.convert(source, classifier_config=mlferry.ClassifierConfig([3, 7]))
+    check(model, {"x": VECTOR})
+    labels = mlferry.to_program(model).predict({"x": VECTOR})
+    assert labels["classLabel"] in (3, 7)
+
+
+# ---- networks in the classic mapping -------------------------------------------------------------
+
+
+def classic(width: int) -> NeuralNetworkBuilder:
+    return NeuralNetworkBuilder([("x", datatypes.Array(width))], [("y", None)])
+
+
+def recurrent(rng: np.random.Generator) -> mlferry.MLModel:
+    builder = classic(3)
+    weights = [rng.normal(size=(4, n)).astype(np.float32) for n in (4, 3)]
+    builder.add_simple_rnn("rnn", *weights, None, 4, 3, "TANH", ["x", "h"], ["y", "h_out"], True)
+    builder.spec.description.input.add(name="h").type.CopyFrom(multi_array((4,)))
+    builder.spec.description.output.add(name="h_out").type.CopyFrom(multi_array((4,)))
+    return mlferry.MLModel(builder.spec)
+
+
+def test_steps_of_a_network_of_channels(
+    rng: np.random.Generator, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One step is what a program of [C] takes, which the log tells, with the lines for others."""
+    model = recurrent(rng)
+    given = {"x": rng.normal(size=(5, 1, 3)).astype(np.float32), "h": np.zeros(4, np.float32)}
+    check(model, given)
+    mlferry.to_program(model)
+    lines = [line.strip() for line in caplog.messages[-1].splitlines()[1:]]
+    names = {"model": model, "mlferry": mlferry, "STEPS": 5}
+    for line in lines:
+        assert "'h'" not in line
+        exec(line, names)
+    made = mlferry.to_program(names["spec"], compute_precision="float32")
+    wanted = model.predict(given)["y"]
+    found = made.predict(given | {"x": given["x"].reshape(5, 1, 3, 1, 1)})["y"]
+    np.testing.assert_allclose(found, wanted, atol=1e-5)
+
+
+def test_a_window_over_steps_needs_them() -> None:
+    builder = classic(3)
+    builder.add_permute("steps", (2, 1, 0, 3), "x", "t")
+    builder.add_pooling("pool", 1, 2, 1, 1, "MAX", "VALID", "t", "y")
+    with pytest.raises(ExportError, match=r"does not fit[\s\S]*\[STEPS, 1, 3, 1, 1\]"):
+        mlferry.to_program(mlferry.MLModel(builder.spec))
+
+
+# ---- what float16 holds --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "name", ["Cast of integers to int8", "Cast of integers to int16", "int16 overflows"]
+)
+def test_whole_numbers_between_integers_stay_exact(name: str, library: Library) -> None:
+    case = TENSORFLOW[name]
+    model = mlferry.convert(function_of(library("tensorflow"), case))
+    given = {f"x{index}": x for index, x in enumerate(case.given)}
+    wanted, made = model.predict(given), mlferry.to_program(model).predict(given)
+    for right, got in zip(wanted.values(), made.values(), strict=True):
+        np.testing.assert_array_equal(got, right)
+
+
+def test_a_cosine_of_long_vectors() -> None:
+    """The product of their squared lengths is beyond float16, the cosine is not."""
+    builder = NeuralNetworkBuilder(
+        [("a", datatypes.Array(64)), ("b", datatypes.Array(64))], [("y", None)]
+    )
+    builder.add_elementwise("dot", ["a", "b"], "y", "COS")
+    a = np.linspace(-30, 60, 64, dtype=np.float32)
+    given = {"a": a, "b": np.roll(a, 5)}
+    model = mlferry.MLModel(builder.spec)
+    half = mlferry.to_program(model).predict(given)["y"]
+    np.testing.assert_allclose(half, model.predict(given)["y"], atol=0.01)
+    assert mlferry.to_program(model).predict(given | {"a": 0 * a})["y"] == 0
+
+
+def node(op: str, shape: list[int | str], **attributes: Any) -> onnx.ModelProto:
+    tensors = [onnx.helper.make_tensor_value_info(n, 1, shape) for n in ("x", "y")]
+    if "kernel_shape" in attributes:
+        tensors[1] = onnx.helper.make_tensor_value_info("y", 1, [1, 1, None, None])
+    nodes = [onnx.helper.make_node(op, ["x"], ["y"], **attributes)]
+    graph = onnx.helper.make_graph(nodes, "g", tensors[:1], tensors[1:])
+    opsets = [onnx.helper.make_opsetid("", 19)]
+    return onnx.helper.make_model(graph, opset_imports=opsets, ir_version=9)
+
+
+@pytest.mark.parametrize(("op", "function"), [("Asinh", np.arcsinh), ("Acosh", np.arccosh)])
+def test_inverses_of_large_numbers(op: str, function: Callable[[Any], Any]) -> None:
+    x = np.array([1, 1.5, 300, 60000, 3e38, np.inf], np.float32)
+    model = mlferry.convert(node(op, [6]))
+    single = mlferry.to_program(model, compute_precision="float32")
+    np.testing.assert_allclose(single.predict({"x": x})["y"], function(x), rtol=1e-5)
+    half = mlferry.to_program(model).predict({"x": x})["y"]
+    np.testing.assert_allclose(half[:4], function(x[:4]), rtol=2e-3)
+
+
+@pytest.mark.parametrize("included", [False, True])
+@pytest.mark.parametrize(("kernel", "stride", "pad"), [(3, 2, 1), (2, 3, 1), (3, 3, 0), (4, 3, 2)])
+def test_averages_up_to_the_last_pixel_at_any_size(
+    kernel: int, stride: int, pad: int, included: bool, library: Library
+) -> None:
+    options = {"kernel_shape": [kernel] * 2, "strides": [stride] * 2, "pads": [pad] * 4}
+    source = node("AveragePool", [1, 1, "h", "w"], ceil_mode=1, **options)
+    shape = mlferry.TensorType(shape=(1, 1, mlferry.RangeDim(4, 16), mlferry.RangeDim(4, 16)))
+    network = mlferry.convert(source, inputs=[shape])
+    spec = network.get_spec()
+    (layer,) = [each for each in spec.neuralNetwork.layers if each.HasField("pooling")]
+    layer.pooling.avgPoolExcludePadding = not included
+    network = network.with_spec(spec)
+    oracle = library("onnxruntime").InferenceSession(source.SerializeToString())
+    program = mlferry.to_program(network, compute_precision="float32")
+    for height in (7, 8, 9):
+        x = np.linspace(1, 2, height * 10, dtype=np.float32).reshape(1, 1, height, 10)
+        wanted = network.predict({"x": x})["y"] if included else oracle.run(None, {"x": x})[0]
+        np.testing.assert_allclose(program.predict({"x": x})["y"], wanted, rtol=1e-5)
