@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -258,6 +259,21 @@ def test_inverses_of_large_numbers(op: str, function: Callable[[Any], Any]) -> N
     np.testing.assert_allclose(single.predict({"x": x})["y"], function(x), rtol=1e-5)
     half = mlferry.to_program(model).predict({"x": x})["y"]
     np.testing.assert_allclose(half[:4], function(x[:4]), rtol=2e-3)
+
+
+def test_remainders_of_infinite_divisors(tmp_path: Path) -> None:
+    builder = NeuralNetworkBuilder(
+        [("x", datatypes.Array(8)), ("d", datatypes.Array(8))], [("y", None)],
+        disable_rank5_shape_mapping=True,
+    )  # fmt: skip
+    builder.add_mod_broadcastable("mod", ["x", "d"], "y")
+    program = mlferry.to_program(mlferry.MLModel(builder.spec), compute_precision="float32")
+    x = np.array([-3, 3, -1, 1, -7, 7, -7, 1e7], np.float32)
+    d = np.array([np.inf, np.inf, -np.inf, -np.inf, 3, -3, -3, 0.3], np.float32)
+    program.save(tmp_path / "mod.mlpackage")
+    for engine in ("numpy", "onnxruntime"):
+        model = mlferry.MLModel(tmp_path / "mod.mlpackage", engine=engine)
+        np.testing.assert_array_equal(model.predict({"x": x, "d": d})["y"], np.mod(x, d))
 
 
 @pytest.mark.parametrize("included", [False, True])
