@@ -75,6 +75,7 @@ bench: .venv/ready  ## the published figures, us and a peer in one run (Python 3
 	$(DEV)/python benchmarks/layers.py --docs
 	$(DEV)/python benchmarks/workers.py --docs
 	$(DEV)/python benchmarks/converting.py --docs
+	$(DEV)/python benchmarks/converting.py --programs --docs
 	$(DEV)/python benchmarks/exporting.py --docs
 	$(DEV)/python benchmarks/programs.py --docs
 	$(DEV)/python benchmarks/quantize.py

@@ -1,12 +1,16 @@
 """Converting ResNet-50, beside coremltools and onnx2coreml.
 
-    python benchmarks/converting.py [--runs 3] [--json FILE] [--docs]
+    python benchmarks/converting.py [--programs] [--runs 3] [--json FILE] [--docs]
 
 onnx2coreml, which builds on coremltools, reads ONNX. coremltools itself reads neither `.h5` nor
 ONNX today: it gets the same Keras model in memory, by way of TensorFlow, and makes a model of the
 same kind (`neuralnetwork`). Every run is a process of its own; times leave out imports, building
 and saving the source, and the ratio is of medians of runs by turns. Peak memory is what converting
 adds to the process, as a multiple of the weights.
+
+With --programs both make an ML Program of float16, and seconds and memory include writing the
+package: coremltools writes it while it converts. onnx2coreml, which is a peer for networks, is left
+out there.
 """
 
 from __future__ import annotations
@@ -54,6 +58,33 @@ def from_onnx(path: str) -> dict[str, float]:
     return measured(lambda: onnx2coreml.convert(path, format="mlmodel"))
 
 
+def our_program(path: str) -> dict[str, float]:
+    """`.h5` or `.onnx` to an `.mlpackage`."""
+    import mlferry
+
+    for module in ("h5py", "onnx", "mlferry.converters.keras.api", "mlferry.converters.onnx.api"):
+        importlib.import_module(module)
+    package = f"{path}.ours.mlpackage"
+    return measured(lambda: mlferry.convert(path, convert_to="mlprogram").save(package))
+
+
+def their_program(path: str) -> dict[str, float]:
+    """The same Keras model by way of TensorFlow, for the same systems."""
+    import coremltools
+    import keras
+
+    model = keras.models.load_model(path, compile=False)
+    options = {
+        "source": "tensorflow",
+        "convert_to": "mlprogram",
+        "inputs": [coremltools.TensorType(shape=(1, *model.input_shape[1:]))],
+        "minimum_deployment_target": coremltools.target.iOS15,
+        "skip_model_load": True,
+    }
+    package = f"{path}.theirs.mlpackage"
+    return measured(lambda: coremltools.convert(model, **options).save(package))
+
+
 def sources(folder: str) -> dict[str, float]:
     """Both files; the number of bytes of the weights."""
     import keras
@@ -68,11 +99,15 @@ def sources(folder: str) -> dict[str, float]:
     return {"bytes": 4.0 * model.count_params()}
 
 
-TASKS = {"ours": ours, "theirs": theirs, "from_onnx": from_onnx, "sources": sources}
+TASKS = {
+    "ours": ours, "theirs": theirs, "from_onnx": from_onnx, "sources": sources,
+    "our_program": our_program, "their_program": their_program,
+}  # fmt: skip
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--programs", action="store_true", help="ML Programs, with saving")
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--docs", action="store_true", help="write the table of docs/speed.md")
@@ -84,12 +119,14 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         weights = apart(__file__, "sources", folder)["bytes"]
+        mine, peer = ("our_program", "their_program") if arguments.programs else ("ours", "theirs")
         jobs = {
-            "mlferry, .h5": ("ours", f"{folder}/resnet50.h5"),
-            "mlferry, .onnx": ("ours", f"{folder}/resnet50.onnx"),
-            "coremltools, TensorFlow": ("theirs", f"{folder}/resnet50.h5"),
-            "onnx2coreml, .onnx": ("from_onnx", f"{folder}/resnet50.onnx"),
+            "mlferry, .h5": (mine, f"{folder}/resnet50.h5"),
+            "mlferry, .onnx": (mine, f"{folder}/resnet50.onnx"),
+            "coremltools, TensorFlow": (peer, f"{folder}/resnet50.h5"),
         }
+        if not arguments.programs:
+            jobs["onnx2coreml, .onnx"] = ("from_onnx", f"{folder}/resnet50.onnx")
         runs: dict[str, list[dict[str, float]]] = {name: [] for name in jobs}
         for _ in range(arguments.runs):
             for name, job in jobs.items():
@@ -109,7 +146,7 @@ def main() -> None:
         from benchmarks.pages import write_table
 
         write_table(
-            "converting",
+            "converting to programs" if arguments.programs else "converting",
             ("ResNet-50", "Seconds", "Faster", "Memory", "Of the weights"),
             [
                 (

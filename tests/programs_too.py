@@ -1,7 +1,8 @@
 """With ``--programs`` every network that a test runs is also tried as an ML Program.
 
 It has to pass (a) our own validator, (b) coremltools' reader, (c) give what the network gives, on
-both engines, exact and half, and (d) come back from its bytes as it was.
+both engines, exact and half, and (d) come back from its bytes as it was. A network with custom
+layers becomes a pipeline, all of whose programs are tried.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import json
 import os
 import tempfile
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +20,11 @@ import pytest
 
 import mlferry
 from mlferry.errors import ExportError, MlferryError
+from mlferry.layers.versions import uses_rank5
 from mlferry.models.problems import validate
 from mlferry.spec import networks
 
-_SEEN: set[bytes] = set()
-_UNREPEATABLE = ("random", "categorical", "custom")
+_UNREPEATABLE = ("random", "categorical")
 
 
 def record(**what: Any) -> None:
@@ -34,23 +36,42 @@ def record(**what: Any) -> None:
             stream.write(json.dumps(what) + "\n")
 
 
-def check(model: mlferry.MLModel, data: Mapping[str, Any], right: Mapping[str, Any]) -> None:
-    """Try a network as a program, once a network."""
+@dataclass(frozen=True)
+class Tried:
+    """What became of a network: "right", "refused" or "not tried", and why.
+
+    Attributes:
+        result: one of these.
+        reason: of a refusal, or why it was not tried.
+        half: what half precision deviates by, where that is more than 5 % of the range.
+    """
+
+    result: str
+    reason: str = ""
+    half: str = ""
+
+
+def check(model: mlferry.MLModel, data: Mapping[str, Any], right: Mapping[str, Any]) -> Tried:
+    """Try a network as a program.
+
+    Raises:
+        AssertionError: the program is wrong.
+    """
     network = networks.network_of(model.spec)
-    if network is None or model.spec.isUpdatable:
-        return
+    if network is None:
+        return Tried("not tried", "no neural network")
+    if model.spec.isUpdatable:
+        return Tried("not tried", "updatable")
     kinds = [layer.WhichOneof("layer") or "" for layer in networks.layers_of(network)]
-    if any(kind.startswith(_UNREPEATABLE) for kind in kinds):
-        return
-    key = model.spec.SerializeToString(deterministic=True)
-    if key in _SEEN:
-        return
-    _SEEN.add(key)
+    for kind in kinds:
+        if kind.startswith(_UNREPEATABLE):
+            return Tried("not tried", kind)
+    model, data = with_five_axes(model, network, data)
     try:
         program = mlferry.to_program(model, compute_precision="float32")
     except ExportError as error:
         record(refused=str(error), kinds=sorted(set(kinds)))
-        return
+        return Tried("refused", str(error))
     problems = validate(program.spec, program.program_weights)
     wrong = [str(p) for p in problems if p.severity != "note"]
     assert not wrong, f"as a program: {wrong}"
@@ -69,14 +90,37 @@ def check(model: mlferry.MLModel, data: Mapping[str, Any], right: Mapping[str, A
         read_by_coremltools(path)
         again = mlferry.MLModel(path)
         assert bytes_of(again) == bytes_of(program)
-        compare(mlferry.MLModel(path, engine="onnxruntime", threads=1), given, right, 1e-4, steps)
+        classes = dict(model.custom_layers)
+        other = mlferry.MLModel(path, engine="onnxruntime", threads=1, custom_layers=classes)
+        compare(other, given, right, 1e-4, steps)
     half = mlferry.to_program(model)
     assert not [p for p in validate(half.spec, half.program_weights) if p.severity == "error"]
+    deviation = ""
     try:
         compare(half, given, right, 0.05)
     except AssertionError as error:
-        record(half=str(error)[:300], kinds=sorted(set(kinds)))
+        deviation = str(error)[:300]
+        record(half=deviation, kinds=sorted(set(kinds)))
     record(right=True)
+    return Tried("right", half=deviation)
+
+
+def with_five_axes(
+    model: mlferry.MLModel, network: networks.Network, data: Mapping[str, Any]
+) -> tuple[mlferry.MLModel, Mapping[str, Any]]:
+    """Inputs of the classic mapping as they are given: with a sequence and a batch in front."""
+    spec, given = model.get_spec(), dict(data)
+    for feature in spec.description.input:
+        if not uses_rank5(network) or not feature.type.HasField("multiArrayType"):
+            continue
+        array, value = feature.type.multiArrayType, np.asarray(data.get(feature.name, 0))
+        if value.ndim not in (0, len(array.shape)):
+            value = value if value.ndim == 5 else value.reshape(*value.shape, 1, 1)
+            array.ClearField("ShapeFlexibility")
+            array.shape[:] = value.shape
+            given[feature.name] = value
+    same = spec == model.spec
+    return (model, data) if same else (model.with_spec(spec), given)
 
 
 def compare(
@@ -89,36 +133,71 @@ def compare(
     """Raise where a program gives something else; integers may differ by so many steps."""
     made = program.predict(dict(given))
     for (name, wanted), value in zip(right.items(), made.values(), strict=True):
-        if not isinstance(wanted, np.ndarray):
+        where = f"as a program, {name}"
+        if isinstance(wanted, str | int):
+            assert part > 1e-3 or value == wanted, f"{where}: {value!r}, not {wanted!r}"
             continue
-        assert value.shape == wanted.shape, f"as a program {name}: {value.shape}, {wanted.shape}"
-        finite = np.asarray(wanted, np.float64)[np.isfinite(wanted)]
+        if isinstance(wanted, dict):
+            assert list(value) == list(wanted), where
+        got, expected = as_array(value), as_array(wanted)
+        assert got.shape == expected.shape, f"{where}: {got.shape}, not {expected.shape}"
+        finite = np.asarray(expected, np.float64)[np.isfinite(expected)]
         span = max(float(np.abs(finite).max()), 1e-6) if finite.size else 1.0
-        np.testing.assert_allclose(
-            value,
-            wanted,
-            rtol=part,
-            atol=max(part * span, steps if wanted.dtype.kind in "iu" else 0),
-            err_msg=f"as a program, {name}",
-        )
+        rounded = 1.0 if expected.dtype == np.int64 else steps
+        atol = max(part * span, rounded if expected.dtype.kind in "iu" else 0)
+        np.testing.assert_allclose(got, expected, rtol=part, atol=atol, err_msg=where)
+
+
+def as_array(value: Any) -> np.ndarray:
+    """A multi-array, the values of a dictionary, or a picture, whose colours become int64."""
+    if isinstance(value, dict):
+        return np.array([*value.values()])
+    return value if isinstance(value, np.ndarray) else np.asarray(value).astype(np.int64)
 
 
 def read_by_coremltools(path: Path) -> None:
-    """Let coremltools' own reader infer every type again; it raises where one is another."""
+    """Let coremltools' own reader infer every type again; it raises where one is another.
+
+    It cannot read the labels of a classifier, so that the probabilities become the output instead.
+    """
     import coremltools as ct
     from coremltools.converters.mil.frontend.milproto import load
 
     spec = ct.utils.load_spec(str(path))
-    load.load(spec, spec.specificationVersion, str(path / "Data/com.apple.CoreML/weights"))
+    for part in networks.models_in(spec):
+        if part.WhichOneof("Type") == "mlProgram":
+            weights = str(path / "Data/com.apple.CoreML/weights")
+            without_labels(part)
+            load.load(part, part.specificationVersion, weights)
+
+
+def without_labels(spec: Any) -> None:
+    """Let the function of a classifier end before its label is found."""
+    for function in spec.mlProgram.functions.values():
+        for block in function.block_specializations.values():
+            last = block.operations[-1] if block.operations else None
+            if last is not None and last.type == "classify":
+                block.outputs[:] = [last.inputs["probabilities"].arguments[0].name]
+                labels = last.inputs["classes"].arguments[0].name
+                kept = [op for op in block.operations[:-1] if op.outputs[0].name != labels]
+                del block.operations[:]
+                block.operations.extend(kept)
+
+
+_SEEN: set[tuple[Any, ...]] = set()
 
 
 def install(patch: pytest.MonkeyPatch) -> None:
-    """Try every network that is asked for predictions from now on."""
+    """Try every network that is asked for predictions from now on, once for its input sizes."""
     predict = mlferry.MLModel.predict
 
     def tried(self: mlferry.MLModel, data: Any, *args: Any, **options: Any) -> Any:
         made = predict(self, data, *args, **options)
-        if isinstance(data, Mapping) and isinstance(made, Mapping) and not args and not options:
+        if not isinstance(data, Mapping) or not isinstance(made, Mapping) or args or options:
+            return made
+        key = (bytes_of(self), *(np.shape(value) for value in data.values()))
+        if key not in _SEEN:
+            _SEEN.add(key)
             patch.setattr(mlferry.MLModel, "predict", predict)
             try:
                 check(self, data, made)

@@ -92,6 +92,22 @@ def to_program(spec: model_pb2.Model, options: ProgramOptions) -> tuple[model_pb
             "mlferry.models.utils.without_training(model) gives one that is not trained any more"
         )
     interface.check_inputs(spec.description)
+    steps = interface.with_one_step(spec, network)
+    try:
+        made = _best(spec, network, options)
+    except SpecError as error:
+        if not steps:
+            raise
+        raise ExportError(f"{error}\n{steps}") from error
+    if steps:
+        logger.warning("%s", steps)
+    return made
+
+
+def _best(
+    spec: model_pb2.Model, network: networks.Network, options: ProgramOptions
+) -> tuple[model_pb2.Model, Weights]:
+    """The program in the oldest opset, or in a newer one that has attention, where it may be."""
 
     def write(opset: int) -> tuple[model_pb2.Model, Weights]:
         return _written(spec, network, options, opset)

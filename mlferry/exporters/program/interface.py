@@ -83,6 +83,48 @@ def check_inputs(description: model_pb2.ModelDescription) -> None:
         raise ExportError("no program can have these inputs:\n  - " + "\n  - ".join(problems))
 
 
+# layers that work along the sequence of a blob
+_ALONG_SEQUENCE = ("simpleRecurrent", "gru", "uniDirectionalLSTM", "biDirectionalLSTM")
+
+
+def with_one_step(spec: model_pb2.Model, network: networks.Network) -> str:
+    """How to describe inputs that have one step in the program, and any number in the network.
+
+    In the classic mapping an input described as [C] may be given as [steps, batch, C]. "" where no
+    layer works along the steps.
+    """
+    if not versions.uses_rank5(network) or not any(map(_works_along_sequence, network.layers)):
+        return ""
+    lines = []
+    fed = {
+        blob
+        for layer in network.layers
+        if layer.WhichOneof("layer") in _ALONG_SEQUENCE
+        for blob in layer.input[1:]
+    }
+    for index, feature in enumerate(spec.description.input):
+        array = feature.type.multiArrayType
+        fixed = len(array.shape) == 1 and not array.WhichOneof("ShapeFlexibility")
+        if fixed and feature.name not in fed:
+            lines.append(
+                f"spec.description.input[{index}].type.multiArrayType.shape[:] = "
+                f"[STEPS, 1, {array.shape[0]}, 1, 1]  # {feature.name}"
+            )
+    if not lines:
+        return ""
+    return (
+        "in the network an input described by its channels alone may have any number of steps, in "
+        "the program it has one. For another number describe all five axes before:\n"
+        + "\n".join(f"    {line}" for line in ["spec = model.get_spec()", *lines])
+        + "\n    mlferry.to_program(spec)"
+    )
+
+
+def _works_along_sequence(layer: nn.NeuralNetworkLayer) -> bool:
+    kind = layer.WhichOneof("layer")
+    return kind in _ALONG_SEQUENCE or (kind == "permute" and layer.permute.axis[:1] != [0])
+
+
 def _open_ranges(feature: ft.FeatureType) -> list[tuple[int, int]]:
     """The axes without an upper bound, each with its lower one."""
     ranges: Sequence[ft.SizeRange] = feature.multiArrayType.shapeRange.sizeRanges

@@ -164,7 +164,7 @@ def spread_out(
 # ---- pooling ------------------------------------------------------------------------------------
 
 
-@as_program("pooling", limits="averages up to the last pixel of an input whose size is not known")
+@as_program("pooling")
 def pooling(builder: ProgramBuilder, params: Params, x: Value) -> Value:
     """MAX, AVERAGE, or L2: the square root of the sum of squares."""
     x = builder.as_float(x)
@@ -213,11 +213,42 @@ def _pooled_at_any_size(
         return pool(builder, params.type, maps, window, [], exclude=exclude, padding=padding)
     if mode != "includeLastPixel":
         return pool(builder, params.type, maps, window, borders(params.valid), exclude=exclude)
-    if params.type == "AVERAGE":
-        raise refuse("an average up to the last pixel of an input whose size is not known")
     pads = params.includeLastPixel.paddingAmounts or (0, 0)
+    if params.type == "AVERAGE":
+        return _average_to_last(builder, maps, window, pads, exclude)
     padding = custom([(n, n) for n in pads]) | {"ceil_mode": True}
     return pool(builder, params.type, maps, window, [], padding=padding)
+
+
+def _average_to_last(
+    builder: ProgramBuilder,
+    maps: Value,
+    window: dict[str, Any],
+    pads: Sequence[int],
+    exclude: bool,
+) -> Value:
+    """An average of `includeLastPixel` at any size: of the map, by that of what counts as 1.
+
+    Padding by `min(pad + stride, span) - 1` behind gives exactly its number of windows: rounded
+    up, and none that starts in the padding.
+    """
+    behind = [
+        min(pad + stride, span) - 1
+        for pad, stride, span in zip(pads, window["strides"], window["kernel_sizes"], strict=True)
+    ]
+    edges = list(zip(pads, behind, strict=True))
+    extents: list[int | Value] = []
+    for axis, pad in zip((-2, -1), pads, strict=True):
+        extent = builder.extent(maps, axis)
+        if isinstance(extent, int):
+            extents.append(extent if exclude else extent + 2 * pad)
+        else:
+            extents.append(extent if exclude else builder.op("add", x=extent, y=np.int32(2 * pad)))
+    ones = builder.op("fill", shape=builder.vector([1, 1, *extents]), value=np.float32(1))
+    counted = edges if exclude else [(0, max(0, end - pad)) for pad, end in edges]
+    share = pool(builder, "AVERAGE", ones, window, counted)
+    mean = pool(builder, "AVERAGE", maps, window, edges)
+    return builder.op("real_div", x=mean, y=share)
 
 
 def pool(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -141,21 +142,30 @@ def function(builder: ProgramBuilder, params: Params, x: Value) -> Value:
 
 @as_program("asinh")
 def asinh(builder: ProgramBuilder, params: Params, x: Value) -> Value:
-    """sign(x) log(|x| + sqrt(x ** 2 + 1)), which cancels nowhere."""
+    """sign(x) log(|x| + sqrt(x ** 2 + 1)), divided by max(|x|, 1) so that no square overflows."""
     x = builder.as_float(x)
     size = builder.op("abs", x=x)
-    root = builder.op("sqrt", x=builder.affine(builder.op("mul", x=x, y=x), 1, 1))
-    logs = builder.op("log", x=builder.op("add", x=size, y=root), epsilon=0.0)
-    return builder.op("mul", x=builder.op("sign", x=x), y=logs)
+    large = builder.binary("maximum", size, 1)
+    small = builder.binary("minimum", size, 1)
+    part = builder.op("inverse", x=large, epsilon=0.0)
+    squares = [builder.op("mul", x=value, y=value) for value in (small, part)]
+    root = builder.op("sqrt", x=builder.op("add", x=squares[0], y=squares[1]))
+    logs = [
+        builder.op("log", x=value, epsilon=0.0)
+        for value in (large, builder.op("add", x=small, y=root))
+    ]
+    total = builder.op("add", x=logs[0], y=logs[1])
+    return builder.op("mul", x=builder.op("sign", x=x), y=total)
 
 
 @as_program("acosh")
 def acosh(builder: ProgramBuilder, params: Params, x: Value) -> Value:
-    """log(x + sqrt(x - 1) sqrt(x + 1)); NaN below 1."""
-    x = builder.as_float(x)
-    roots = [builder.op("sqrt", x=builder.affine(x, 1, shift)) for shift in (-1, 1)]
-    total = builder.op("add", x=x, y=builder.op("mul", x=roots[0], y=roots[1]))
-    return builder.op("log", x=total, epsilon=0.0)
+    """log 2 + log(h + sqrt(h - 1/2) sqrt(h + 1/2)) of h = x / 2, which is in range where x is;
+    NaN below 1."""
+    h = builder.affine(builder.as_float(x), 0.5, 0)
+    roots = [builder.op("sqrt", x=builder.affine(h, 1, shift)) for shift in (-0.5, 0.5)]
+    total = builder.op("add", x=h, y=builder.op("mul", x=roots[0], y=roots[1]))
+    return builder.affine(builder.op("log", x=total, epsilon=0.0), 1, math.log(2))
 
 
 _REDUCERS = {

@@ -102,12 +102,13 @@ def dot(builder: ProgramBuilder, params: Params, left: Value, right: Value) -> V
     """Of vectors along the channels; the cosine with a vector of length 0 is 0."""
     a, b = builder.as_float(left), builder.as_float(right)
     along: dict[str, Any] = {"axes": [-3], "keep_dims": True}
-    product = builder.op("reduce_sum", x=builder.op("mul", x=a, y=b), **along)
-    if not params.cosineSimilarity:
-        return product
-    squares = [builder.op("reduce_sum_square", x=x, **along) for x in (a, b)]
-    lengths = builder.op("sqrt", x=builder.op("mul", x=squares[0], y=squares[1]))
-    positive = builder.op("greater", x=lengths, y=np.float32(0))
-    divisor = builder.where(positive, lengths, builder.number(1))
-    cosine = builder.op("real_div", x=product, y=divisor)
-    return builder.where(positive, cosine, builder.number(0))
+    if params.cosineSimilarity:
+        a, b = (_of_length_one(builder, x, along) for x in (a, b))
+    return builder.op("reduce_sum", x=builder.op("mul", x=a, y=b), **along)
+
+
+def _of_length_one(builder: ProgramBuilder, x: Value, along: dict[str, Any]) -> Value:
+    """A vector divided by its length: products of lengths would leave float16's range early."""
+    length = builder.op("reduce_l2_norm", x=x, **along)
+    positive = builder.op("greater", x=length, y=np.float32(0))
+    return builder.op("real_div", x=x, y=builder.where(positive, length, builder.number(1)))

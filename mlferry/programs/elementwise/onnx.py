@@ -124,7 +124,11 @@ def _floor(emitter: Emitter, x: str, y: str) -> str:
 
 
 def _rest(emitter: Emitter, x: str, y: str) -> str:
-    return emitter.node("Sub", x, emitter.node("Mul", _floor(emitter, x, y), y))
+    """The remainder has the sign of the divisor, which may be infinite; ONNX has the other one."""
+    rest = emitter.node("Mod", x, y, fmod=1)
+    signs = emitter.node("Mul", emitter.node("Sign", rest), emitter.node("Sign", y))
+    differ = emitter.node("Less", signs, emitter.node("Abs", signs))
+    return emitter.node("Where", differ, emitter.node("Add", rest, y), rest)
 
 
 def _power(emitter: Emitter, x: str, y: str) -> str:

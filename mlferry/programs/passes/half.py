@@ -3,6 +3,8 @@
 As coremltools does it: an operation computes in float16 where all that it takes and makes may be
 float16, and no constant of it lies beyond what float16 holds. Constants that would become zero
 become the smallest float16 of their sign. What the function takes and gives keeps its type.
+Unlike there, floats that stand for whole numbers between integers stay float32: float16 has no odd
+ones beyond 2048.
 """
 
 from __future__ import annotations
@@ -40,7 +42,7 @@ def to_half(block: Block, opset: int, keep: Collection[str] = ()) -> list[str]:
     """
     asked = {name: _named(block, name) for name in keep}
     pass_ = _Pass(opset, set().union(*asked.values()), names(block))
-    pass_.whole = _kept_whole(block)
+    pass_.whole = _kept_whole(block) | _of_whole_numbers(block)
     pass_.block(block, {}, {})
     return sorted(name for name, wanted in asked.items() if wanted & pass_.found)
 
@@ -58,6 +60,47 @@ def _named(block: Block, name: str) -> set[str]:
         ]
         return {value.name for op in found for value in op.outputs}
     return {name}
+
+
+def _of_whole_numbers(block: Block) -> set[Operation]:
+    """The operations that make floats of integers for others that make integers of them."""
+    whole = whole_numbers(block)
+    return {
+        operation
+        for operation in block.all_operations()
+        if not whole.isdisjoint(operation.outputs)
+        or (
+            not whole.isdisjoint(operation.operands())
+            and not all(map(_is_float, operation.outputs))
+        )
+    }
+
+
+def whole_numbers(block: Block) -> set[Value]:
+    """Floats that are made of integers and whole constants, and that integers are made of."""
+    operations = [operation for operation in block.all_operations() if not operation.blocks]
+    made: set[Value] = set()
+    for operation in operations:
+        floats = [value for value in operation.operands() if _is_float(value)]
+        if operation.op == "cast":
+            whole = not floats or floats[0] in made
+        else:
+            computed = [value for value in floats if not value.is_constant]
+            known = [value for value in floats if value.is_constant]
+            whole = bool(computed) and made.issuperset(computed) and all(map(_is_dyadic, known))
+        if whole:
+            made.update(value for value in operation.outputs if _is_float(value))
+    found: set[Value] = set()
+    for operation in reversed(operations):
+        if not all(map(_is_float, operation.outputs)) or not found.isdisjoint(operation.outputs):
+            found.update(made.intersection(operation.operands()))
+    return found
+
+
+def _is_dyadic(value: Value) -> bool:
+    """Whether a constant has whole numbers, or such parts of them as a shift by 16 bits leaves."""
+    array = np.asarray(value.constant, np.float64) * 2.0**16
+    return bool(np.isfinite(array).all() and np.array_equal(array, np.trunc(array)))
 
 
 class _Pass:
@@ -138,7 +181,7 @@ class _Pass:
         """
         x, made = operation.arguments["x"], operation.outputs[0]
         assert isinstance(x, Value)
-        if made.name in self._keep:
+        if made.name in self._keep or operation in self.whole:
             return False
         source = replaced.get(x, x)
         if source.dtype == "fp16" and made.dtype in ("fp16", "fp32"):

@@ -83,6 +83,7 @@ ROWS = [
     ),
     *_binary("add subtract multiply maximum minimum arctan2 logaddexp"),
     *_binary("divide true_divide floor_divide mod power divide_no_nan", positive=True),
+    row("Arctan2", lambda o, x, y: o.arctan2(0.001 * x, o.abs(y) * -1.0 - 1.0)),  # beside pi
     *_binary("equal not_equal less less_equal greater greater_equal"),
     row("Abs", lambda o, x, y: o.abs(x)),
     row("Fabs", lambda o, x, y: o.abs(x)),

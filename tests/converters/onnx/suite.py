@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import warnings
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +15,7 @@ import onnx
 
 import mlferry
 from mlferry.errors import MlferryError
+from tests import programs_too
 
 LEDGER = Path(__file__).parents[3] / "docs" / "onnx-node-suite.txt"
 # Inputs that exporters write as constants: op to places. The harness freezes them.
@@ -147,6 +150,28 @@ def outcomes(*, freeze: bool = True) -> Iterator[Outcome]:
             yield run(case, freeze=freeze)
 
 
+def as_program(case: Any) -> Outcome | None:
+    """Try the network of a case as an ML Program; None where there is no network to try."""
+    model, given, names = frozen(case)
+    data = dict(zip(names, given, strict=False))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            converted = mlferry.convert(model)
+            made = converted.predict(data)
+    except MlferryError:
+        return None
+    try:
+        tried = programs_too.check(converted, data, made)
+    except MlferryError as error:
+        return Outcome(case.name, "crashed", f"{type(error).__name__}: {error}"[:300])
+    except AssertionError as error:
+        return Outcome(case.name, "differs", str(error)[:300])
+    if tried.half:
+        return Outcome(case.name, "right, but not in half", tried.half)
+    return Outcome(case.name, tried.result, tried.reason)
+
+
 def heading() -> str:
     """The release that a ledger is for."""
     return f"# onnx {onnx.__version__}: cases of the node suite that are refused, and why"
@@ -159,10 +184,24 @@ def ledger(outcomes: list[Outcome]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def main() -> None:
-    """Write the ledger and print the counts."""
-    from collections import Counter
+def programs() -> None:
+    """Print what becomes of the networks of all cases as ML Programs; the ledger stays."""
+    found = [as_program(case) for case in cases() if is_numeric(case)]
+    tried = [outcome for outcome in found if outcome is not None]
+    for outcome in tried:
+        if outcome.result != "right":
+            print(f"{outcome.name}: {outcome.result}: {' '.join(outcome.reason.split())}")
+    counts = Counter(outcome.result for outcome in tried)
+    print(len(found), "cases,", len(tried), "networks, as programs:", dict(counts))
 
+
+def main() -> None:
+    """Write the ledger and print the counts; with --programs, see `programs`."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--programs", action="store_true")
+    if parser.parse_args().programs:
+        programs()
+        return
     frozen_cases = list(outcomes())
     LEDGER.write_text(ledger(frozen_cases), encoding="utf-8")
     print(

@@ -128,25 +128,19 @@ def minimum(context: Lowering, node: Node, x1: Any, x2: Any) -> Blob:
 
 @function("Arctan2", tf={"math.atan2": {"y": "x1", "x": "x2"}}, layouts=ELEMENTWISE)
 def arctan2(context: Lowering, node: Node, x1: Any, x2: Any) -> Blob:
-    """2 * arctan(y / (r + x)), with pi where y is 0 and x negative."""
+    """By the arc tangent of the quotient, moved into the quadrant; 0 where both are 0.
+
+    The tangent of half the angle, y / (r + x), would lose its digits where x is negative.
+    """
     y, x = operands(context, x1, x2)
-    squares = layer(
-        context,
-        "addBroadcastable",
-        layer(context, "multiplyBroadcastable", x, x),
-        layer(context, "multiplyBroadcastable", y, y),
-    )
-    root = unary(context, squares, "SQRT")
-    bottom = layer(context, "addBroadcastable", root, x)
-    flat = layer(context, "equal", bottom, alpha=0.0)
-    safe = layer(context, "addBroadcastable", bottom, flat)
-    angle = affine(
-        context, layer(context, "atan", layer(context, "divideBroadcastable", y, safe)), 2.0
-    )
-    negative = layer(context, "lessThan", x, alpha=0.0)
-    beyond = affine(context, layer(context, "multiplyBroadcastable", flat, negative), float(np.pi))
-    kept = layer(context, "multiplyBroadcastable", angle, affine(context, flat, -1.0, 1.0))
-    return layer(context, "addBroadcastable", kept, beyond)
+    zeros = [layer(context, "equal", value, alpha=0.0) for value in (x, y)]
+    nothing_there = layer(context, "multiplyBroadcastable", *zeros)
+    safe = layer(context, "addBroadcastable", x, nothing_there)
+    slope = layer(context, "atan", layer(context, "divideBroadcastable", y, safe))
+    left, below = (layer(context, "lessThan", value, alpha=0.0) for value in (x, y))
+    turn = affine(context, below, -2 * float(np.pi), float(np.pi))
+    moved = layer(context, "multiplyBroadcastable", left, turn)
+    return layer(context, "addBroadcastable", slope, moved)
 
 
 @function("Logaddexp", layouts=ELEMENTWISE)
