@@ -82,7 +82,7 @@ class MLModel:
             round two to ten times as much as a plain sum: some 1e-6 of the result's range.
         widened: of ML Programs on NumPy: whether weights of float16 stay in memory as float32 once
             they were used; False widens them in each run, which is slower and takes about half of
-            the memory.
+            the memory. By default they stay, unless they take more than 64 MB in their file.
         precision: of ML Programs: "half" rounds values of float16 wherever the program does, as
             devices do; "exact" computes in float32 what the program means.
         function_name: the function of an ML Program that runs, where it has several; by default
@@ -113,7 +113,7 @@ class MLModel:
         engine: str = "numpy",
         threads: int | None = None,
         winograd: bool = True,
-        widened: bool = True,
+        widened: bool | None = None,
         precision: str = "half",
         function_name: str | None = None,
         weights_dir: str | os.PathLike[str] | None = None,

@@ -110,6 +110,17 @@ def weight_counts(program: mil.Program) -> Counter[str]:
     return found
 
 
+def half_bytes(block: mil.Block) -> int:
+    """How many bytes the constants of float16 that lie in a file take."""
+    total = 0
+    for operation in operations_of(block):
+        value = operation.attributes["val"] if operation.type == "const" else None
+        if value is not None and value.WhichOneof("value") == "blobFileValue":
+            count, dtype = _size(value)
+            total += 2 * count if dtype == "fp16" else 0
+    return total
+
+
 def _constants(block: mil.Block) -> Iterator[tuple[mil.Value, str]]:
     """The constants of a block, each with the op that makes it whole, if one does.
 

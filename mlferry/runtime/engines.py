@@ -43,7 +43,7 @@ NUMPY = Engine(Session)
 
 
 def engine_named(
-    name: str, threads: int | None = None, *, winograd: bool = True, widened: bool = True
+    name: str, threads: int | None = None, *, winograd: bool = True, widened: bool | None = None
 ) -> Engine:
     """An engine by its name.
 
@@ -69,13 +69,13 @@ def engine_named(
                 "threads is for engine='onnxruntime'; NumPy's are set before it is imported, by "
                 "OPENBLAS_NUM_THREADS"
             )
-        if winograd and widened:
+        if winograd and widened is None:
             return NUMPY
         tiles = ("winograd", winograd)
         return Engine(Session, (tiles,), ProgramSession, (tiles, ("widened", widened)))
     if not winograd:
         raise RegistrationError("winograd is for engine='numpy'; leave it out")
-    if not widened:
+    if widened is not None:
         raise RegistrationError("widened is for engine='numpy'; leave it out")
     from mlferry.runtime.onnx_program_session import OnnxProgramSession
     from mlferry.runtime.onnx_session import OnnxSession, import_onnxruntime

@@ -16,6 +16,7 @@ from mlferry.numerics import half
 from mlferry.numerics.shapes import Shape
 from mlferry.programs import sizes
 from mlferry.programs.arguments import Argument, arguments_of, name_of
+from mlferry.programs.contents import half_bytes
 from mlferry.programs.definitions import OPSETS, Operand, Operands, TypeRule, definition_of
 from mlferry.programs.kernels import KERNELS, Call, Kernel
 from mlferry.programs.types import (
@@ -37,6 +38,9 @@ Values = dict[str, Any]
 
 _HALF = np.dtype(np.float16)
 _WIDE = (np.dtype(np.float32), np.dtype(np.float64))
+
+
+_WIDENED_MOST = 64 << 20  # bytes of float16 weights that stay widened unless you ask
 
 
 class State:
@@ -232,7 +236,8 @@ class ProgramSession:
         winograd: whether planned convolutions may go by Winograd's tiles; see
             `mlferry.runtime.session.Session`.
         widened: whether weights of float16 stay in memory as float32 once they were used; without
-            it they are widened in each run, which takes longer and half of the memory.
+            it they are widened in each run, which takes longer and half of the memory. By default
+            they stay, unless they take more than 64 MB in their file.
 
     Attributes:
         inputs: names and types of what it takes, states left out.
@@ -253,7 +258,7 @@ class ProgramSession:
         seed: int | None = None,
         planned: bool = True,
         winograd: bool = True,
-        widened: bool = True,
+        widened: bool | None = None,
     ) -> None:
         if precision not in ("half", "exact"):
             raise SpecError(f"precision={precision!r}: half or exact")
@@ -272,6 +277,8 @@ class ProgramSession:
         self.planned, self.winograd = planned, winograd
         self._random = np.random.default_rng(seed)
         self._weights, self._used = weights, False
+        if widened is None:
+            widened = half_bytes(block) <= _WIDENED_MOST
         planner = _Planner(opset, weights, precision == "half", self._random, widened)
         self._plan = planner.plan(block, {}, given, tuple(given))
         self._half = precision == "half"

@@ -394,6 +394,22 @@ def test_memory_of_weights(widened: bool, most: float, precision: str, tmp_path:
     assert widened == (kept - workspace > 1.9 * size)
 
 
+def test_large_weights_are_not_kept_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unless you ask, what stays widened depends on how much it is."""
+    path, size = large(tmp_path)
+    given = {"x": normal(1, 384, 4, 4)}
+    kept = {}
+    for most in (size, size - 1):
+        monkeypatch.setattr("mlferry.runtime.program_session._WIDENED_MOST", most)
+        tracemalloc.start()
+        model = mlferry.MLModel(path)
+        model.predict(given)
+        kept[most], _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert kept[size] > 1.9 * size
+    assert kept[size - 1] < kept[size] - 0.7 * size
+
+
 def test_widening_is_an_option_of_numpy(tmp_path: Path) -> None:
     path, _ = large(tmp_path)
     with pytest.raises(RegistrationError, match="leave it out"):
