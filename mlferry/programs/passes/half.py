@@ -90,7 +90,7 @@ class _Pass:
                     self._halves[value] = _half_constant(value)
                 return self._halves[value]
             if value not in narrow:
-                narrow[value] = self._cast(written, value, "fp16")
+                narrow[value] = self._cast(written, self._in_range(written, value), "fp16")
             return narrow[value]
 
         def as_single(value: Value) -> Value:
@@ -159,6 +159,21 @@ class _Pass:
             "dtype": Value("", TensorType("string", ()), np.array(dtype, object)),
         }
         made.maker = Operation("cast", arguments, (made,), source=name)
+        written.append(made.maker)
+        return made
+
+    def _in_range(self, written: list[Operation], value: Value) -> Value:
+        """What a constant beyond float16 made, such as a mask of -1e9, at the largest float16: of
+        infinities alone a softmax would make NaN."""
+        operands = () if value.maker is None else value.maker.operands()
+        if all(_fits(each) for each in operands if _is_float(each)):
+            return value
+        made = Value(f"{value.name}_in_range", value.type)
+        bounds = {"alpha": -_LARGEST, "beta": _LARGEST}
+        arguments: dict[str, Argument] = {"x": value} | {
+            name: constant(np.float32(bound), "fp32") for name, bound in bounds.items()
+        }
+        made.maker = Operation("clip", arguments, (made,), source=made.name)
         written.append(made.maker)
         return made
 
