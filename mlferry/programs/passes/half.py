@@ -165,14 +165,13 @@ class _Pass:
     def _in_range(self, written: list[Operation], value: Value) -> Value:
         """What a constant beyond float16 made, such as a mask of -1e9, at the largest float16: of
         infinities alone a softmax would make NaN."""
-        operands = () if value.maker is None else value.maker.operands()
+        operands = [] if value.maker is None else [*value.maker.operands()]
         if all(_fits(each) for each in operands if _is_float(each)):
             return value
         made = Value(f"{value.name}_in_range", value.type)
         bounds = {"alpha": -_LARGEST, "beta": _LARGEST}
-        arguments: dict[str, Argument] = {"x": value} | {
-            name: constant(np.float32(bound), "fp32") for name, bound in bounds.items()
-        }
+        arguments: dict[str, Argument] = {"x": value}
+        arguments |= {name: constant(np.float32(n), "fp32") for name, n in bounds.items()}
         made.maker = Operation("clip", arguments, (made,), source=made.name)
         written.append(made.maker)
         return made
