@@ -132,7 +132,7 @@ class _Pass:
                     self._halves[value] = _half_constant(value)
                 return self._halves[value]
             if value not in narrow:
-                source = _whole_source(value) or value
+                source = _whole_source(value) or self._in_range(written, value)
                 narrow[value] = self._cast(written, source, "fp16", value)
             return narrow[value]
 
@@ -220,6 +220,20 @@ class _Pass:
             name = f"{hint}_{number}"
         self._taken.add(name)
         return name
+
+    def _in_range(self, written: list[Operation], value: Value) -> Value:
+        """What a constant beyond float16 made, such as a mask of -1e9, at the largest float16: of
+        infinities alone a softmax would make NaN."""
+        operands = [] if value.maker is None else [*value.maker.operands()]
+        if all(_fits(each) for each in operands if _is_float(each)):
+            return value
+        made = Value(self._fresh(f"{value.name}_in_range"), value.type)
+        bounds = {"alpha": -_LARGEST, "beta": _LARGEST}
+        arguments: dict[str, Argument] = {"x": value}
+        arguments |= {name: constant(np.float32(n), "fp32") for name, n in bounds.items()}
+        made.maker = Operation("clip", arguments, (made,), source=made.name)
+        written.append(made.maker)
+        return made
 
     def _computes_in_half(self, operation: Operation, definition: Definition) -> bool:
         names = {value.name for value in operation.outputs}

@@ -227,6 +227,17 @@ def test_whole_numbers_between_integers_stay_exact(name: str, library: Library) 
         np.testing.assert_array_equal(got, right)
 
 
+def test_a_row_that_is_masked_everywhere(library: Library) -> None:
+    """Its scores are all masked, by a number beyond float16; infinities would make NaN."""
+    k = library("keras")
+    ids = k.layers.Input((6,), dtype="int32", name="ids")
+    words = k.layers.Embedding(10, 4, mask_zero=True)(ids)
+    model = mlferry.convert(k.Model(ids, k.layers.MultiHeadAttention(2, 4)(words, words)))
+    (made,) = mlferry.to_program(model).predict({"ids": IDS}).values()
+    (wanted,) = model.predict({"ids": IDS}).values()
+    np.testing.assert_allclose(made, wanted, atol=0.05 * np.abs(wanted).max())
+
+
 def test_a_cosine_of_long_vectors() -> None:
     """The product of their squared lengths is beyond float16, the cosine is not."""
     builder = NeuralNetworkBuilder(
