@@ -17,7 +17,7 @@ from mlferry.errors import SpecError
 from mlferry.programs.builder import inferred
 from mlferry.programs.definitions import Definition, definition_of
 from mlferry.programs.graph import Argument, Block, Operation, Value, constant, names, string
-from mlferry.programs.types import TensorType
+from mlferry.programs.types import FLOATS, TensorType
 
 _LARGEST = float(np.finfo(np.float16).max)
 _SMALLEST = np.float32(np.finfo(np.float16).smallest_subnormal)
@@ -71,7 +71,7 @@ def _of_whole_numbers(block: Block) -> set[Operation]:
         if not whole.isdisjoint(operation.outputs)
         or (
             not whole.isdisjoint(operation.operands())
-            and not all(map(_is_float, operation.outputs))
+            and not all(map(_is_of_floats, operation.outputs))
         )
     }
 
@@ -83,7 +83,8 @@ def whole_numbers(block: Block) -> set[Value]:
     for operation in operations:
         floats = [value for value in operation.operands() if _is_float(value)]
         if operation.op == "cast":
-            whole = not floats or floats[0] in made
+            (x,) = (value for value in operation.operands() if not _is_text(value))
+            whole = x in made or (isinstance(x.type, TensorType) and x.dtype not in FLOATS)
         else:
             computed = [value for value in floats if not value.is_constant]
             known = [value for value in floats if value.is_constant]
@@ -92,7 +93,9 @@ def whole_numbers(block: Block) -> set[Value]:
             made.update(value for value in operation.outputs if _is_float(value))
     found: set[Value] = set()
     for operation in reversed(operations):
-        if not all(map(_is_float, operation.outputs)) or not found.isdisjoint(operation.outputs):
+        if not all(map(_is_of_floats, operation.outputs)) or not found.isdisjoint(
+            operation.outputs
+        ):
             found.update(made.intersection(operation.operands()))
     return found
 
@@ -320,6 +323,15 @@ def _whole_source(value: Value) -> Value | None:
     maker = value.maker
     x = maker.arguments["x"] if maker is not None and maker.op == "cast" else None
     return x if isinstance(x, Value) and "int" in x.dtype else None
+
+
+def _is_of_floats(value: Value) -> bool:
+    """Whether it has floats of any size, or is no tensor."""
+    return not isinstance(value.type, TensorType) or value.type.dtype in FLOATS
+
+
+def _is_text(value: Value) -> bool:
+    return isinstance(value.type, TensorType) and value.type.dtype == "string"
 
 
 def _is_float(value: Value) -> bool:

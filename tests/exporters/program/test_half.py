@@ -96,7 +96,8 @@ ROWS: dict[str, tuple[Any, int, Typed]] = {
     ),
     "constant beyond float16": (
         lambda b: b.op("exp", x=b.op("add", x=b.op("sin", x=b.x(2)), y=np.float32(-65505))), 5,
-        [CAST_IN, ("sin", "fp16"), CAST_OUT, ("add", "fp32"), CAST_IN, ("exp", "fp16"), CAST_OUT],
+        [CAST_IN, ("sin", "fp16"), CAST_OUT, ("add", "fp32"), ("clip", "fp32"), CAST_IN,
+         ("exp", "fp16"), CAST_OUT],
     ),
     "infinity": (
         lambda b: b.op("minimum", x=b.x(2), y=np.float32(np.inf)), 5,
@@ -120,9 +121,8 @@ ROWS: dict[str, tuple[Any, int, Typed]] = {
     ),
     "what is computed once is cast once": (
         read_by_two, 5,
-        [CAST_IN, ("exp", "fp16"), CAST_OUT, ("minimum", "fp32"), ("maximum", "fp32"), CAST_IN,
-         CAST_IN,
-         ("add", "fp16"), CAST_OUT],
+        [CAST_IN, ("exp", "fp16"), CAST_OUT, ("minimum", "fp32"), ("maximum", "fp32"),
+         ("clip", "fp32"), CAST_IN, ("clip", "fp32"), CAST_IN, ("add", "fp16"), CAST_OUT],
     ),
     "branches": (
         branches, 5,
