@@ -394,3 +394,8 @@ def test_sample_data_is_for_networks() -> None:
 def test_granularity_is_for_programs() -> None:
     with pytest.raises(SpecError, match="convert_to='mlprogram'"):
         mlferry.quantize_weights(NETWORK, 8, granularity="per_block")
+
+
+def test_the_search_is_for_networks() -> None:
+    with pytest.raises(UnsupportedModelError, match=r"to_program\(found.model\)"):
+        mlferry.search_quantization(PROGRAMS["float32"], [GIVEN, GIVEN])

@@ -12,6 +12,7 @@ from mlferry.errors import MissingDependencyError, SpecError
 from mlferry.models.compare import Report, compare_models
 from mlferry.models.facts import readable_size
 from mlferry.models.model import MLModel
+from mlferry.models.problems import refuse_programs
 from mlferry.models.quantization.api import quantize_weights
 from mlferry.models.samples import samples_for
 from mlferry.models.workers import Executors
@@ -149,7 +150,14 @@ def search_quantization(
             the message lists what was tried.
         PredictionError: the samples do not fit the model.
         WorkerError: the executor cannot do it.
+        UnsupportedModelError: the model is an ML Program.
     """
+    refuse_programs(
+        model.spec,
+        "the search",
+        "search the network, and mlferry.to_program(found.model) keeps its tables and codes; or "
+        "compare the results of quantize_weights one by one",
+    )
     if not callable(metric) and metric not in METRICS:
         raise SpecError(f"the metric {metric!r} is unknown: {', '.join(METRICS)}, or a function")
     samples: list[Mapping[str, Any]] = [
