@@ -129,6 +129,10 @@ def show(feature: FeatureType) -> str:
         return f"dictionary {'int64' if key == 'int64KeyType' else 'string'} to double" + optional
     if kind == "sequenceType":
         return "sequence" + optional
+    if kind == "stateType":
+        array = feature.stateType.arrayType
+        dtype = DTYPES.get(array.dataType, "of unknown type")
+        return f"state {dtype} {_times(array.shape)}".rstrip()
     names = {"int64Type": "int64", "doubleType": "double", "stringType": "string"}
     return names.get(kind or "", kind or "nothing") + optional
 

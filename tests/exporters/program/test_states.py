@@ -54,6 +54,7 @@ def test_stateful_keras(
     right = [np.asarray(model(sample)) for sample in samples]
     program = checked(mlferry.convert(model, convert_to="mlprogram", states=True))
     assert kinds(program.spec).count("read_state") == states
+    assert str(program).count(": state float16 1 x 6") == states
     assert program.spec.specificationVersion == 9
     read_by_coremltools(program, tmp_path)
     again = mlferry.MLModel(tmp_path / "model.mlpackage", engine=engine)
