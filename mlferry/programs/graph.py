@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlferry.errors import SpecError
-from mlferry.numerics.shapes import Shape, show
+from mlferry.numerics.shapes import Shape
 from mlferry.programs.definitions import UNKNOWN, Operand
 from mlferry.programs.types import TensorType, ValueType
 
@@ -206,8 +206,3 @@ def constant(array: Any, dtype: str, name: str = "") -> Value:
 def string(text: str) -> Value:
     """A constant text."""
     return Value("", TensorType("string", ()), np.array(text, object))
-
-
-def describe(value: Value) -> str:
-    """A value for messages."""
-    return f"{value.name or 'a constant'} of {show(value.tensor.shape)}"

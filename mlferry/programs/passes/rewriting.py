@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -219,6 +218,3 @@ def per_channel(array: Array, rank: int, channels: int, axis: int = 1) -> Array 
 def matches(found: float | None, wanted: float) -> bool:
     """Whether a constant is a number, up to the rounding of its file."""
     return found is not None and bool(np.isclose(found, wanted, rtol=1e-3, atol=0))
-
-
-Values = Sequence[Value]
