@@ -73,12 +73,10 @@ def check_inputs(description: model_pb2.ModelDescription) -> None:
             continue
         if kind == "multiArrayType" and not feature.type.multiArrayType.shape:
             problems.append(f"input {feature.name!r} is described without a shape")
-        for axis, upper in _open_ranges(feature.type):
-            problems.append(
-                f"input {feature.name!r} has no largest size along axis {axis}, which a program "
-                f"needs: convert with RangeDim(1, {max(1024, upper)}), or "
-                "mlferry.flexible_shape_utils on the network first"
-            )
+        ranges = _ranges(feature.type)
+        open_axes = [axis for axis, (_, upper) in enumerate(ranges) if upper < 0]
+        if open_axes:
+            problems.append(_without_bounds(feature, ranges, open_axes))
     if problems:
         raise ExportError("no program can have these inputs:\n  - " + "\n  - ".join(problems))
 
@@ -125,14 +123,39 @@ def _works_along_sequence(layer: nn.NeuralNetworkLayer) -> bool:
     return kind in _ALONG_SEQUENCE or (kind == "permute" and layer.permute.axis[:1] != [0])
 
 
-def _open_ranges(feature: ft.FeatureType) -> list[tuple[int, int]]:
-    """The axes without an upper bound, each with its lower one."""
+def _without_bounds(
+    feature: model_pb2.FeatureDescription, ranges: list[tuple[int, int]], axes: list[int]
+) -> str:
+    """What is wrong with an input whose extents have no upper bound, and what to type."""
+    bounded = [(low, high if high >= 0 else max(_LARGEST_SIZE, low)) for low, high in ranges]
+    low, high = ([pair[place] for pair in bounded] for place in (0, 1))
+    tools = "mlferry.models.flexible_shapes"
+    if feature.type.HasField("imageType"):
+        line = (
+            f"{tools}.update_image_size_range(spec, {feature.name!r}, "
+            f"{tools}.NeuralNetworkImageSizeRange({bounded[0]}, {bounded[1]}))"
+        )
+    else:
+        line = f"{tools}.set_multiarray_ndshape_range(spec, {feature.name!r}, {low}, {high})"
+    lower, upper = bounded[axes[0]]
+    return (
+        f"input {feature.name!r} has no largest size along axis "
+        f"{', '.join(map(str, axes))}, which a program needs: convert with "
+        f"RangeDim({lower}, {upper}), or spec = model.get_spec() and {line}"
+    )
+
+
+_LARGEST_SIZE = 1024  # an upper bound to suggest
+
+
+def _ranges(feature: ft.FeatureType) -> list[tuple[int, int]]:
+    """The bounds of the extents of an array, or of height and width, where they are ranges."""
     ranges: Sequence[ft.SizeRange] = feature.multiArrayType.shapeRange.sizeRanges
     if feature.WhichOneof("Type") == "imageType":
         bounds = feature.imageType.imageSizeRange
         present = feature.imageType.HasField("imageSizeRange")
         ranges = [bounds.heightRange, bounds.widthRange] if present else []
-    return [(axis, span.lowerBound) for axis, span in enumerate(ranges) if span.upperBound < 0]
+    return [(span.lowerBound, span.upperBound) for span in ranges]
 
 
 # ---- inputs -------------------------------------------------------------------------------------

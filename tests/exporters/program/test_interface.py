@@ -391,6 +391,30 @@ def test_unbounded_range() -> None:
     assert program.predict({"x": np.zeros((1, 9), np.float32)})["y"].shape == (1, 9)
 
 
+@pytest.mark.parametrize("kind", ["array", "image"])
+def test_the_line_that_bounds_a_range_works(kind: str) -> None:
+    b = Builder()
+    b.input("x", (1, 3, 8, 8), features.image(8, 8, "RGB") if kind == "image" else None)
+    b.layer("activation", "r", ["x"], ["y"], ReLU={})
+    b.output("y")
+    spec = b.model()
+    if kind == "image":
+        size = mlferry.models.flexible_shapes.NeuralNetworkImageSizeRange((4, -1), (8, -1))
+        mlferry.models.flexible_shapes.update_image_size_range(spec, "x", size)
+    else:
+        mlferry.models.flexible_shapes.set_multiarray_ndshape_range(
+            spec, "x", [1, 3, 4, 8], [1, 3, -1, -1]
+        )
+    with pytest.raises(ExportError, match="no largest size along axis") as error:
+        mlferry.to_program(spec)
+    line = re.search(r"and (mlferry\.models\.flexible_shapes\..*)", str(error.value))
+    assert line is not None
+    exec(line[1], {"mlferry": mlferry, "spec": spec})
+    program = mlferry.to_program(spec)
+    data = np.zeros((16, 12, 3), np.uint8) if kind == "image" else np.zeros((1, 3, 16, 12))
+    assert np.shape(program.predict({"x": data})["y"]) == (1, 3, 16, 12)
+
+
 def test_input_that_is_an_output() -> None:
     spec = network_of({"x": (2,)}, ADDED, {"y": (2,), "x": (2,)})
     with pytest.raises(ExportError, match="input 'x' is an output, too"):
