@@ -310,8 +310,13 @@ def test_what_a_newer_opset_cannot_say() -> None:
     b.output("y")
     program = mlferry.to_program(b.model(), compute_precision="float32")
     assert mlferry.quantize_weights(program, 8).spec.specificationVersion == 7
-    with pytest.raises(SpecError, match=r"non_maximum_suppression .*boxes are columns"):
+    with pytest.raises(SpecError, match=r"non_maximum_suppression .*boxes are columns") as error:
         mlferry.quantize_weights(program, 4)
+    assert "nbits=8" in str(error.value)
+    table = mlferry.quantize_weights(
+        program, 4, quantization_mode="kmeans", granularity="per_tensor"
+    )
+    assert table.spec.specificationVersion == 7
 
 
 # ---- pruning -------------------------------------------------------------------------------------

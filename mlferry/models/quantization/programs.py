@@ -33,6 +33,7 @@ logger = logging.getLogger(__name__)
 
 Floats = NDArray[np.float32]
 GRANULARITIES = ("per_tensor", "per_channel", "per_block", "per_grouped_channel")
+_SELECTORS = "mlferry.models.quantization"
 _THRESHOLD = 2048  # a constant of more elements is a weight, as in coremltools
 
 # The axis of outputs in the weights of an op, and the axis of inputs; the others have 0 and 1.
@@ -135,7 +136,7 @@ def _recode(
             logger.info("CoreML%d is needed for %s", opset, newer.op)
     attributes = dict(program.attributes)
     for (_, block, own), found in zip(read, changes, strict=True):
-        raise_opset(block, own, opset)
+        _raise(block, own, opset)
         for site, made in found:
             _put(block, site, made)
     written = [(name, writer.function(block, opset)) for name, block, _ in read]
@@ -143,6 +144,18 @@ def _recode(
     for name, value in attributes.items():
         program.attributes[name].CopyFrom(value)
     spec.specificationVersion = max(spec.specificationVersion, opset + 1)
+
+
+def _raise(block: Block, own: int, opset: int) -> None:
+    try:
+        raise_opset(block, own, opset)
+    except SpecError as error:
+        if opset < compressed.BLOCKS:
+            raise
+        raise SpecError(
+            f"{error}\nschemes of iOS 16 need no newer opset: nbits=8, or a table of 1, 2, 4, 6 or "
+            "8 bits with quantization_mode='kmeans', and granularity='per_tensor'"
+        ) from error
 
 
 def _changes(
@@ -291,7 +304,7 @@ class Scheme:
                 raise SpecError(
                     f"block_size {self.block_size} does not divide its {extent} inputs; "
                     f"{_divisor(extent, self.block_size)} does, or leave it out with "
-                    f"selector=mlferry.models.quantization.but(by_name({site.name!r}))"
+                    f"selector={_SELECTORS}.but({_SELECTORS}.by_name({site.name!r}))"
                 )
             counts[site.input_axis] = extent // self.block_size
         return counts

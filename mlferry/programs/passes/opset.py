@@ -15,7 +15,6 @@ from mlferry.programs.compressed import BLOCKS, Compressed, looked_up, scaled, s
 from mlferry.programs.definitions import definition_of
 from mlferry.programs.graph import Block, Operation, Value, constant
 from mlferry.programs.passes.rewriting import Rewriter, known_at, value_at
-from mlferry.spec.releases import release
 
 _FROM_THE_END = 7  # the opset from which negative indices do not count from the end any more
 _INDEXED = {
@@ -65,7 +64,6 @@ def raise_opset(block: Block, old: int, new: int) -> None:
         raise SpecError(
             f"the program cannot go from CoreML{old} to CoreML{new}:\n  - "
             + "\n  - ".join(problems)
-            + f"\nconvert the source again with minimum_deployment_target='{_system(new)}'"
         )
 
 
@@ -122,10 +120,6 @@ def _array(operation: Operation, name: str) -> Any:
     found = value_at(operation, name)
     assert found is not None
     return found.constant
-
-
-def _system(opset: int) -> str:
-    return f"iOS{release(opset + 1).ios}"
 
 
 def _name(operation: Operation) -> str:
