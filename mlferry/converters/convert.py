@@ -34,6 +34,7 @@ from mlferry.models.programs import ProgramOptions, as_program, is_program, prog
 from mlferry.numerics.shapes import Shape
 from mlferry.spec import features, releases, sizes
 from mlferry.spec.io import load_spec
+from mlferry.spec.problems import Problem
 from mlferry.spec.proto import model_pb2
 from mlferry.version import VERSION
 
@@ -157,7 +158,7 @@ def convert(
         trace_custom_layers=trace_custom_layers,
         custom_objects=custom_objects,
     )
-    return convert_graph(*_read(model, options, source), program)
+    return _as_model(_network(*_read(model, options, source)), program)
 
 
 def _read(source: Any, options: Options, framework: str = "auto") -> _Found:
@@ -291,10 +292,29 @@ _SOURCES = {
 }
 
 
-def convert_graph(
-    graph: Graph, frontend: Frontend, options: Options, program: ProgramOptions | None = None
-) -> MLModel:
-    """Convert a graph that a frontend has read; to a program where `program` has its options."""
+@dataclass(frozen=True)
+class _Network:
+    """A converted network, which has its own copy of the weights: the source may be let go.
+
+    Attributes:
+        spec: the specification.
+        shapes: shapes of blobs, where they are known.
+        notes: what the check noted.
+        source: what it was made of, for messages.
+    """
+
+    spec: model_pb2.Model
+    shapes: Mapping[str, Shape | None]
+    notes: list[Problem]
+    source: str
+
+
+def convert_graph(graph: Graph, frontend: Frontend, options: Options) -> MLModel:
+    """Convert a graph that a frontend has read."""
+    return _as_model(_network(graph, frontend, options), None)
+
+
+def _network(graph: Graph, frontend: Frontend, options: Options) -> _Network:
     if options.input_names is not None:
         graph = graph.with_input_names(options.input_names)
 
@@ -310,9 +330,9 @@ def convert_graph(
         if explained is error:
             raise
         raise explained from error
-    told = spec.description.metadata.userDefined
-    told["com.github.mlferry.version"] = VERSION
-    told["com.github.mlferry.source"] = f"{graph.framework} {graph.release}".strip()
+    metadata = spec.description.metadata.userDefined
+    metadata["com.github.mlferry.version"] = VERSION
+    metadata["com.github.mlferry.source"] = f"{graph.framework} {graph.release}".strip()
     _check_target(spec, options.minimum_deployment_target)
     found = validate(spec)
     problems = [problem for problem in found if problem.severity != "note"]
@@ -320,11 +340,16 @@ def convert_graph(
         raise ValidationError(
             f"the model made of {graph.source} breaks the format's rules:", problems
         )
-    model = MLModel.adopt(spec, found)
+    return _Network(spec, shapes, found, graph.source)
+
+
+def _as_model(network: _Network, program: ProgramOptions | None) -> MLModel:
+    """The network as a model; as a program where `program` has its options."""
+    model = MLModel.adopt(network.spec, network.notes)
     if program is not None:
-        with context(f"converting {graph.source}"):
-            return as_program(model, program, shapes)
-    if features.has_flexible_input(spec.description):
+        with context(f"converting {network.source}"):
+            return as_program(model, program, network.shapes)
+    if features.has_flexible_input(network.spec.description):
         _tell_sizes(model)
     return model
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 import functools
 import itertools
 import warnings
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar, cast
 
 from mlferry import limits
 from mlferry.converters import sizes
@@ -75,6 +76,7 @@ class Tracer(Protocol):
 
 
 _Convert = Callable[[Node, Sequence[Any]], Any]
+_Method = TypeVar("_Method", bound=Callable[..., Any])
 
 
 class _Walker:
@@ -85,8 +87,8 @@ class _Walker:
     ) -> None:
         self.lowering, self.graph, self.frontend, self.choices = lowering, graph, frontend, choices
         self.count = itertools.count(1)
-        lowering.convert_inner = self.run_inside
-        lowering.convert_inside = self.run_graph
+        lowering.convert_inner = _weakly(self.run_inside)
+        lowering.convert_inside = _weakly(self.run_graph)
 
     def plan(self, unused: Mapping[str, str] | None = None) -> list[tuple[Node, _Convert]]:
         """How each node is converted.
@@ -218,6 +220,19 @@ class _Walker:
             return made
         blobs = offered(self.lowering, node, inputs)
         return add_custom(self.lowering, node, blobs, automatic(node), self.choices.channels_first)
+
+
+def _weakly(method: _Method) -> _Method:
+    """A method that does not keep its object: in a circle the source's weights would stay."""
+    reference = weakref.WeakMethod(method)
+
+    def call(*arguments: Any) -> Any:
+        found = reference()
+        if found is None:
+            raise ConversionError("a node is converted after the walk over its graph has ended")
+        return found(*arguments)
+
+    return cast(_Method, call)
 
 
 def _users(

@@ -50,8 +50,8 @@ def into_weights(rewriter: Rewriter, operation: Operation) -> bool:
     """A normalization, a factor or a shift for each channel behind a convolution or product."""
     if operation.op not in _OUTPUTS:
         return False
-    weight, last = array_at(operation, "weight"), rewriter.only_reader(operation.outputs[0])
-    if weight is None or last is None or last.op not in _AFFINE:
+    weight, last = value_at(operation, "weight"), rewriter.only_reader(operation.outputs[0])
+    if weight is None or not weight.is_constant or last is None or last.op not in _AFFINE:
         return False
     made = operation.outputs[0]
     axis = made.rank - 1 if operation.op == "linear" else 1
@@ -65,15 +65,13 @@ def into_weights(rewriter: Rewriter, operation: Operation) -> bool:
     bias = array_at(operation, "bias")
     if bias is None and value_at(operation, "bias") is not None:
         return False
-    scaled = _scaled(weight, factor, operation)
     start = np.zeros(channels, np.float64) if bias is None else bias.astype(np.float64)
     moved = (start * factor + shift).astype(np.float32)
-    name = value_at(operation, "weight")
-    operation.arguments["weight"] = (
-        constant(scaled, "fp32", name.name if name else "") if (factor != 1).any() else name
-    ) or constant(scaled, "fp32")
+    if (factor != 1).any():
+        scaled = _scaled(weight.constant, factor, operation)
+        rewriter.put(operation, "weight", constant(scaled, "fp32", weight.name))
     if bias is not None or moved.any():
-        operation.arguments["bias"] = constant(moved, "fp32")
+        rewriter.put(operation, "bias", constant(moved, "fp32"))
     rewriter.take_over(operation, last)
     return True
 

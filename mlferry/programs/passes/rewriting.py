@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import Any
 
 import numpy as np
@@ -81,6 +82,17 @@ class Rewriter:
             if isinstance(kind, TensorType) and isinstance(value.type, TensorType):
                 shape = value.type.shape if kind.shape is None else kind.shape
                 value.type = TensorType(kind.dtype, shape)
+
+    def put(self, operation: Operation, name: str, value: Value) -> None:
+        """Let an operation read another value for a parameter; one that nobody reads is let go."""
+        before = value_at(operation, name)
+        operation.arguments[name] = value
+        if before is not None:
+            self._readers[before].remove(operation)
+            if not self._readers[before]:
+                del self._readers[before]
+        self._readers.setdefault(value, []).append(operation)
+        self._changed.add(operation)
 
     def take_over(self, operation: Operation, last: Operation) -> None:
         """Let an operation make what the last one of a chain behind it made, which goes.
@@ -175,7 +187,24 @@ def _identity(value: Value) -> Any:
     if isinstance(held, np.ndarray) and held.size <= _SMALL:
         content = tuple(held.reshape(-1).tolist()) if held.dtype == object else held.tobytes()
         return value.dtype, held.shape, content
-    return id(held) if value.is_constant else id(value)
+    return _Held(held) if isinstance(held, np.ndarray) else value
+
+
+class _Held:
+    """An array as itself, whatever its content, without keeping it."""
+
+    def __init__(self, array: Array) -> None:
+        self._array, self._hash = weakref.ref(array), id(array)
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, _Held)
+            and self._array() is not None
+            and self._array() is other._array()
+        )
 
 
 def value_at(operation: Operation, name: str) -> Value | None:
