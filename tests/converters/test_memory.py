@@ -16,7 +16,7 @@ from mlferry.converters import convert as converting
 from mlferry.converters.graph import Graph
 from mlferry.programs.builder import ProgramBuilder
 from mlferry.programs.graph import constant
-from mlferry.programs.passes.fuse import into_weights
+from mlferry.programs.passes.fusions.into_weights import into_weights
 from mlferry.programs.passes.rewriting import Rewriter
 from mlferry.programs.types import TensorType
 

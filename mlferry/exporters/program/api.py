@@ -16,7 +16,8 @@ from mlferry.programs.builder import NewerOpsetError, ProgramBuilder
 from mlferry.programs.contents import operation_counts
 from mlferry.programs.definitions import OPSETS
 from mlferry.programs.graph import sweep
-from mlferry.programs.passes.fuse import ATTENTION, fuse
+from mlferry.programs.passes.fuse import fuse
+from mlferry.programs.passes.fusions.attention import ATTENTION
 from mlferry.programs.passes.half import to_half
 from mlferry.programs.values import Weights
 from mlferry.programs.writing import WEIGHT_FILE, ProgramWriter, program_of
