@@ -121,9 +121,11 @@ def transposed_reduction(rewriter: Rewriter, operation: Operation) -> bool:
         return False
     source, order = value_at(maker, "x"), [int(n) % x.rank for n in known_at(maker, "perm")]
     reduced = {int(axis) % x.rank for axis in np.ravel(axes)}
-    left = [axis for place, axis in enumerate(order) if place not in reduced]
-    kept = known_at(operation, "keep_dims", False)
-    stays = order == sorted(order) if kept else left == sorted(left)
+    left = {place: axis for place, axis in enumerate(order) if place not in reduced}
+    if known_at(operation, "keep_dims", False):
+        stays = all(place == axis for place, axis in left.items())
+    else:
+        stays = list(left.values()) == sorted(left.values())
     if source is None or not stays:
         return False
     places = np.array(sorted(order[place] for place in reduced), np.int32)
