@@ -344,6 +344,11 @@ FUSED: dict[str, tuple[Make, list[str], list[str]]] = {
         lambda b: b.narrowed(b.op("leaky_relu", x=b.widened(1, 2, 3), alpha=np.float32(0.3)), 1),
         ["expand_dims", "leaky_relu", "squeeze"], ["leaky_relu"],
     ),
+    "batch norm between axes of one": (
+        lambda b: b.narrowed(b.conv(b.op("batch_norm", x=b.widened(2, 2, 4, 5), **BATCH_NORM),
+                                    some(3, 4, 1, 2)), 2),
+        ["expand_dims", "batch_norm", "conv", "squeeze"], ["batch_norm", "conv"],
+    ),
     "an axis put in and dropped": (
         lambda b: b.op("exp", x=b.narrowed(b.widened(0, 2, 3), 0)),
         ["expand_dims", "squeeze", "exp"], ["exp"],
@@ -669,6 +674,14 @@ NEAR_MISSES: dict[str, tuple[Make, list[str]]] = {
         lambda b: b.mean(b.narrowed(b.conv(b.widened(2, 1, 3, 7), ACROSS, strides=[3, 1],
                                            pad_type="custom", pad=[1, 1, 0, 0]), 2), 1),
         ["expand_dims", "conv", "squeeze", "reduce_mean"],
+    ),
+    "batch norm that has no axis but the one": (
+        lambda b: b.narrowed(b.op("batch_norm", x=b.widened(2, 2, 4), **BATCH_NORM), 2),
+        ["expand_dims", "batch_norm", "squeeze"],
+    ),
+    "prelu between axes of one, which has a value a channel for images only": (
+        lambda b: b.narrowed(b.op("prelu", x=b.widened(2, 2, 4, 5), alpha=CHANNEL), 2),
+        ["expand_dims", "prelu", "squeeze"],
     ),
     "another axis is dropped": (
         lambda b: b.narrowed(b.op("relu", x=b.widened(1, 2, 1, 3)), 2),

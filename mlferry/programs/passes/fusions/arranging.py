@@ -181,8 +181,11 @@ _IMAGES = 4  # the rank of what windows of two axes slide over
 def _goes_without(operation: Operation, axis: int) -> bool:
     """Whether an operation computes the same without an axis of one."""
     x = value_at(operation, "x")
-    if operation.op in _ONE_BY_ONE or operation.op not in _WINDOWS or x is None:
-        return operation.op in _ONE_BY_ONE and x is not None
+    if x is None:
+        return False
+    if operation.op not in _WINDOWS:
+        by_channel = operation.op == "batch_norm" and axis >= 2 and x.rank >= _IMAGES
+        return operation.op in _ONE_BY_ONE or by_channel
     window, place = value_at(operation, _WINDOWS[operation.op]), axis - 2
     if x.rank != _IMAGES or place < 0 or window is None or not window.is_constant:
         return False
