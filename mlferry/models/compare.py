@@ -24,6 +24,7 @@ from mlferry.models.progress import progress
 from mlferry.models.samples import Load, Unreadable, loaded, samples_for
 from mlferry.models.workers import Executors, in_order
 from mlferry.spec.proto import model_pb2
+from mlferry.text import paragraph
 
 Outputs = Mapping[str, Any] | Sequence[Any]
 
@@ -213,7 +214,7 @@ class Report:
             lines += ["", *output.lines()]
         if self.unreadable:
             lines += ["", f"Not readable: {', '.join(self.unreadable)}"]
-        return "\n".join(lines)
+        return paragraph(lines)
 
     __repr__ = __str__
 
