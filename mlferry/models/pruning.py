@@ -13,6 +13,7 @@ from mlferry.models.programs import to_program
 from mlferry.models.quantization import selectors
 from mlferry.models.quantization.programs import Floats, ProgramSite, recoded
 from mlferry.programs import compressed
+from mlferry.programs.builder import NewerOpsetError
 from mlferry.programs.compressed import Compressed
 from mlferry.spec import networks
 
@@ -26,6 +27,7 @@ def prune_weights(
     threshold: float | None = None,
     n_m_ratio: tuple[int, int] | None = None,
     selector: Any = None,
+    joint_compression: bool = False,
 ) -> MLModel:
     """A copy of an ML Program whose smallest weights are zero, and are not stored.
 
@@ -39,6 +41,8 @@ def prune_weights(
         n_m_ratio: (n, m): of m inputs one after another, the n nearest to zero become zero.
         selector: which weights, see `mlferry.models.quantization.selectors`; by default matrices
             of more than 2,048 values.
+        joint_compression: what is in fewer bits already stays so (iOS 18): of its codes, or indices
+            of a table, those that are left are stored.
 
     Returns:
         the program. A weight that would take more room so stays as it is.
@@ -63,6 +67,11 @@ def prune_weights(
         pruned = prune(site)
         zeros = 1 - np.count_nonzero(pruned) / max(1, pruned.size)
         bits = 16 if site.value.dtype == "fp16" else 32
+        parts = site.parts if joint_compression else None
+        if parts is not None:
+            if opset < compressed.BLOCKS:
+                raise NewerOpsetError("joint compression", compressed.BLOCKS)
+            return parts.pruned(pruned != 0).written(opset, pruned, site.value.dtype)
         if zeros * bits <= 1:  # the mask takes a bit for each value
             return None
         return compressed.sparse(opset, pruned, site.value.dtype)

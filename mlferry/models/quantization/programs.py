@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -14,15 +15,16 @@ from mlferry.errors import SpecError, context
 from mlferry.models.model import MLModel
 from mlferry.models.progress import progress
 from mlferry.models.quantization import modes
+from mlferry.models.quantization.joint import Parts
 from mlferry.models.quantization.kmeans import nearest
 from mlferry.programs import compressed
 from mlferry.programs.builder import NewerOpsetError, evaluated
 from mlferry.programs.compressed import Compressed
 from mlferry.programs.definitions import definition_of
-from mlferry.programs.graph import Block, Operation, Value, constant, readers, sweep
-from mlferry.programs.passes.opset import raise_opset
+from mlferry.programs.graph import Block, Operation, Value, constant, names, readers, sweep
+from mlferry.programs.passes.opset import raise_opset, renewed
 from mlferry.programs.reading import read_function
-from mlferry.programs.types import TensorType
+from mlferry.programs.types import DTYPES, TensorType
 from mlferry.programs.values import Weights
 from mlferry.programs.writing import WEIGHT_FILE, ProgramWriter, program_of
 from mlferry.spec import networks
@@ -51,6 +53,7 @@ class ProgramSite:
         field: for which parameter.
         name: of what that makes.
         array: its values, float32.
+        opset: of the program.
     """
 
     value: Value
@@ -58,6 +61,7 @@ class ProgramSite:
     field: str
     name: str
     array: Floats = dataclasses.field(repr=False)
+    opset: int = compressed.FIRST
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -83,6 +87,18 @@ class ProgramSite:
     def input_axis(self) -> int:
         """The axis of inputs, along which blocks go."""
         return _AXES.get((self.kind, self.field), (0, 1))[1] % len(self.shape)
+
+    @property
+    def parts(self) -> Parts | None:
+        """How it is stored; None for floats by themselves.
+
+        Raises:
+            SpecError: in a way that cannot be compressed further.
+        """
+        maker = self.value.maker
+        if maker is None or maker.op == "constexpr_cast":
+            return None
+        return Parts.of(renewed(maker, self.opset))
 
     def __str__(self) -> str:
         return f"{self.field} of {self.kind} {self.name!r}"
@@ -137,8 +153,7 @@ def _recode(
     attributes = dict(program.attributes)
     for (_, block, own), found in zip(read, changes, strict=True):
         _raise(block, own, opset)
-        for site, made in found:
-            _put(block, site, made)
+        _put(block, found)
     written = [(name, writer.function(block, opset)) for name, block, _ in read]
     program.CopyFrom(program_of(written))
     for name, value in attributes.items():
@@ -186,7 +201,7 @@ def sites(block: Block, opset: int) -> Iterator[ProgramSite]:
         parameter = next(n for n, a in reader.arguments.items() if value in _values(a))
         name = reader.outputs[0].name if reader.outputs else reader.source
         array = _whole(value, opset)
-        yield ProgramSite(value, reader.op, parameter, name, array)
+        yield ProgramSite(value, reader.op, parameter, name, array, opset)
 
 
 def _values(argument: Any) -> tuple[Value, ...]:
@@ -195,39 +210,64 @@ def _values(argument: Any) -> tuple[Value, ...]:
 
 def _whole(value: Value, opset: int) -> Floats:
     """The values of a constant, however it is stored."""
-    if value.is_constant:
-        return np.asarray(value.constant, np.float32)
+    return np.asarray(_known(value, opset).constant, np.float32)
+
+
+def _known(value: Value, opset: int) -> Value:
+    """A constant, or what operations make of constants, as a constant."""
     maker = value.maker
-    assert maker is not None
-    known = {
-        name: (argument if argument.is_constant else _known(argument, opset))
+    if maker is None:
+        return value
+    known: dict[str, Value | tuple[Value, ...]] = {
+        name: _known(argument, opset)
         for name, argument in maker.arguments.items()
         if isinstance(argument, Value)
     }
     kinds = [each.tensor for each in maker.outputs]
     made = evaluated(maker.op, opset, definition_of(maker.op, opset), known, kinds)
-    return np.asarray(made[maker.outputs.index(value)], np.float32)
+    return constant(made[maker.outputs.index(value)], value.dtype)
 
 
-def _known(value: Value, opset: int) -> Value:
-    return constant(_whole(value, opset).astype(_NUMPY[value.dtype]), value.dtype)
-
-
-_NUMPY = {"fp16": np.float16, "fp32": np.float32}
-
-
-def _put(block: Block, site: ProgramSite, made: Compressed | None) -> None:
-    """Let an operation make a constant, or the constant stand by itself, under the same name."""
-    old = site.value
-    if made is None:
-        new = constant(site.array.astype(_NUMPY[old.dtype]), old.dtype, old.name)
-    else:
-        new = Value(old.name or f"{site.name}_{site.field}", old.type)
-        new.maker = Operation(made.op, dict(made.arguments), (new,), source=site.name)
-    block.replace({old: new})
+def _put(block: Block, changes: list[tuple[ProgramSite, Compressed | None]]) -> None:
+    """Let operations make constants, or constants stand by themselves, under the same names."""
+    new: dict[Value, Value] = {}
+    makers: list[Operation] = []
+    taken = names(block)
+    for site, made in changes:
+        old = site.value
+        if made is None:
+            array = site.array.astype(DTYPES[old.dtype].array)
+            new[old] = constant(array, old.dtype, old.name)
+            continue
+        name = old.name or f"{site.name}_{site.field}"
+        new[old] = Value(name, old.type)
+        maker = Operation(made.op, dict(made.arguments), (new[old],), source=site.name)
+        new[old].maker = maker
+        makers += _chain(maker, name, taken)
+    block.replace(new)
     sweep(block)
-    if new.maker is not None:
-        block.operations.insert(0, new.maker)
+    block.operations = makers + [each for each in block.operations if each not in makers]
+
+
+def _chain(last: Operation, name: str, taken: set[str]) -> list[Operation]:
+    """An operation behind those that make what it gets, whose values get names of their own."""
+    found: list[Operation] = []
+    for parameter, argument in last.arguments.items():
+        for value in _values(argument):
+            if value.maker is None or value.maker in found:
+                continue
+            found += _chain(value.maker, f"{name}_{parameter}", taken)
+            for index, output in enumerate(value.maker.outputs):
+                if output.name:
+                    continue
+                wanted = f"{name}_{parameter}" + (f"_{index}" if index else "")
+                output.name = next(
+                    each
+                    for number in itertools.count()
+                    if (each := f"{wanted}_{number}" if number else wanted) not in taken
+                )
+                taken.add(output.name)
+    return [*found, last]
 
 
 # ---- encodings ----------------------------------------------------------------------------------
@@ -244,6 +284,7 @@ class Scheme:
         block_size: inputs of a block.
         group_size: output channels of a group.
         lut_function: for "custom_lut".
+        joint: whether what is stored in fewer bits is compressed further, instead of anew.
     """
 
     mode: str
@@ -252,6 +293,12 @@ class Scheme:
     block_size: int = 32
     group_size: int = 32
     lut_function: modes.LutFunction | None = None
+    joint: bool = False
+
+    @property
+    def is_linear(self) -> bool:
+        """Whether codes have scales, not tables."""
+        return self.mode in ("linear", "linear_symmetric")
 
     def encode(self, site: ProgramSite, opset: int) -> Compressed:
         """A constant in this scheme.
@@ -262,13 +309,46 @@ class Scheme:
         """
         if not np.isfinite(site.array).all():
             raise SpecError("weights that are infinite or no number cannot be quantized")
-        if self.mode in ("linear", "linear_symmetric"):
-            return self._linear(site, opset)
-        return self._table(site, opset)
+        parts = site.parts if self.joint else None
+        if parts is not None:
+            return self._further(parts, site, opset)
+        return self._linear(site, opset) if self.is_linear else self._table(site, opset)
+
+    def _further(self, parts: Parts, site: ProgramSite, opset: int) -> Compressed:
+        if opset < compressed.BLOCKS:
+            raise NewerOpsetError("joint compression", compressed.BLOCKS)
+        dtype = site.value.dtype
+        if parts.codes is None:
+            made = (
+                self._linear(site, opset)
+                if self.is_linear
+                else self._table(site, opset, parts.mask)
+            )
+            return parts.with_codes(made).written(opset, site.array, dtype)
+        table = parts.table
+        if not self.is_linear or table is None or not table.is_constant:
+            raise SpecError(
+                f"it is {parts.what} already; joint_compression=False stores it anew, "
+                f"selector={_SELECTORS}.but({_SELECTORS}.by_name({site.name!r})) leaves it so"
+            )
+        entries = np.asarray(table.constant, np.float32)
+        counts = [1] * entries.ndim
+        if self.granularity == "per_channel":
+            counts[:-2] = entries.shape[:-2]
+        elif self.granularity != "per_tensor":
+            raise SpecError(
+                f"granularity={self.granularity!r}: a table has granularity='per_tensor', or "
+                "'per_channel' for a scale of each table"
+            )
+        made = self._scaled(entries, counts, opset, dtype)
+        return parts.with_table(made.outputs(opset)[0]).written(opset, site.array, dtype)
 
     def _linear(self, site: ProgramSite, opset: int) -> Compressed:
-        values, shape = site.array, site.shape
-        counts = self._counts(site)
+        return self._scaled(site.array, self._counts(site), opset, site.value.dtype)
+
+    def _scaled(self, values: Floats, counts: list[int], opset: int, dtype: str) -> Compressed:
+        """Codes; `counts` are how many scales there are along each axis."""
+        shape = values.shape
         blocks = _in_blocks(values, counts)
         axes = tuple(range(1, 2 * len(shape), 2))
         symmetric = self.mode == "linear_symmetric"
@@ -277,7 +357,7 @@ class Scheme:
         high = np.maximum(blocks.max(axis=axes, keepdims=True), 0).astype(np.float64)
         if symmetric:
             low, high = -np.maximum(-low, high), np.maximum(-low, high)
-        scale = ((high - low) / (most - least)).astype(_NUMPY[site.value.dtype]).astype(np.float32)
+        scale = ((high - low) / (most - least)).astype(DTYPES[dtype].array).astype(np.float32)
         scale[scale == 0] = 1
         zero_point = np.zeros_like(scale) if symmetric else np.rint(least - low / scale)
         zero_point = np.clip(zero_point, least, most)
@@ -289,7 +369,7 @@ class Scheme:
             scale.reshape(counts),
             zero_point.reshape(counts).astype(kind),
             self.bits,
-            site.value.dtype,
+            dtype,
         )
 
     def _counts(self, site: ProgramSite) -> list[int]:
@@ -309,10 +389,11 @@ class Scheme:
             counts[site.input_axis] = extent // self.block_size
         return counts
 
-    def _table(self, site: ProgramSite, opset: int) -> Compressed:
+    def _table(self, site: ProgramSite, opset: int, mask: NDArray[Any] | None = None) -> Compressed:
+        """Indices; with a mask, of what it lets through alone."""
         values = site.array
         if self.granularity == "per_tensor":
-            codes, table = self._codes(values)
+            codes, table = self._masked(values, mask)
             return compressed.looked_up(opset, codes, table, self.bits, site.value.dtype)
         extent = site.shape[site.axis]
         size = 1 if self.granularity == "per_channel" else self.group_size
@@ -323,13 +404,24 @@ class Scheme:
             )
         if opset < compressed.BLOCKS:
             raise NewerOpsetError("tables for groups of channels", compressed.BLOCKS)
-        parts = np.split(values, extent // size, axis=site.axis)
-        found = [self._codes(part) for part in parts]
+        count = extent // size
+        parts = np.split(values, count, axis=site.axis)
+        masks = [None] * count if mask is None else np.split(mask, count, axis=site.axis)
+        found = [self._masked(part, each) for part, each in zip(parts, masks, strict=True)]
         codes = np.concatenate([codes for codes, _ in found], axis=site.axis)
         shape = [1] * values.ndim
         shape[site.axis] = len(parts)
         tables = np.stack([table for _, table in found]).reshape(*shape, -1)
         return compressed.looked_up(opset, codes, tables, self.bits, site.value.dtype)
+
+    def _masked(
+        self, values: Floats, mask: NDArray[Any] | None
+    ) -> tuple[NDArray[np.uint8], Floats]:
+        if mask is None:
+            return self._codes(values)
+        codes = np.zeros(values.shape, np.uint8)
+        codes[mask != 0], table = self._codes(values[mask != 0])
+        return codes, table
 
     def _codes(self, values: Floats) -> tuple[NDArray[np.uint8], Floats]:
         """Indices, and a table of all entries that the bits can say."""
