@@ -23,6 +23,7 @@ from mlferry.programs.compressed import Compressed
 from mlferry.programs.definitions import definition_of
 from mlferry.programs.graph import Block, Operation, Value, constant, names, readers, sweep
 from mlferry.programs.passes.opset import raise_opset, renewed
+from mlferry.programs.passes.rewriting import known_at
 from mlferry.programs.reading import read_function
 from mlferry.programs.types import DTYPES, TensorType
 from mlferry.programs.values import Weights
@@ -39,7 +40,12 @@ _SELECTORS = "mlferry.models.quantization"
 _THRESHOLD = 2048  # a constant of more elements is a weight, as in coremltools
 
 # The axis of outputs in the weights of an op, and the axis of inputs; the others have 0 and 1.
-_AXES = {("conv_transpose", "weight"): (1, 0), ("matmul", "y"): (-1, -2)}
+# Those of products change places where the op transposes them.
+_AXES = {
+    ("conv_transpose", "weight"): (1, 0),
+    ("matmul", "y"): (-1, -2),
+    ("matmul", "x"): (-2, -1),
+}
 _WEIGHTS = {"weight", "weight_ih", "weight_hh", "weight_ih_back", "weight_hh_back", "x", "y"}
 
 
@@ -54,6 +60,7 @@ class ProgramSite:
         name: of what that makes.
         array: its values, float32.
         opset: of the program.
+        readers: all operations that read it.
     """
 
     value: Value
@@ -62,6 +69,7 @@ class ProgramSite:
     name: str
     array: Floats = dataclasses.field(repr=False)
     opset: int = compressed.FIRST
+    readers: tuple[Operation, ...] = dataclasses.field(default=(), repr=False)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -81,12 +89,18 @@ class ProgramSite:
     @property
     def axis(self) -> int:
         """The axis of outputs."""
-        return _AXES.get((self.kind, self.field), (0, 1))[0] % len(self.shape)
+        return self._axes[0] % len(self.shape)
 
     @property
     def input_axis(self) -> int:
         """The axis of inputs, along which blocks go."""
-        return _AXES.get((self.kind, self.field), (0, 1))[1] % len(self.shape)
+        return self._axes[1] % len(self.shape)
+
+    @property
+    def _axes(self) -> tuple[int, int]:
+        outputs, inputs = _AXES.get((self.kind, self.field), (0, 1))
+        turned = self.readers and known_at(self.readers[0], f"transpose_{self.field}", False)
+        return (inputs, outputs) if turned else (outputs, inputs)
 
     @property
     def parts(self) -> Parts | None:
@@ -201,7 +215,7 @@ def sites(block: Block, opset: int) -> Iterator[ProgramSite]:
         parameter = next(n for n, a in reader.arguments.items() if value in _values(a))
         name = reader.outputs[0].name if reader.outputs else reader.source
         array = _whole(value, opset)
-        yield ProgramSite(value, reader.op, parameter, name, array, opset)
+        yield ProgramSite(value, reader.op, parameter, name, array, opset, tuple(operations))
 
 
 def _values(argument: Any) -> tuple[Value, ...]:
@@ -285,6 +299,9 @@ class Scheme:
         group_size: output channels of a group.
         lut_function: for "custom_lut".
         joint: whether what is stored in fewer bits is compressed further, instead of anew.
+        signed: whether codes are; by default those of "linear_symmetric".
+        blocks: instead of `block_size`: the extent of a block along each axis, 0 for all of it.
+        group_axis: instead of that of outputs, the axis along which groups of tables go.
     """
 
     mode: str
@@ -294,6 +311,9 @@ class Scheme:
     group_size: int = 32
     lut_function: modes.LutFunction | None = None
     joint: bool = False
+    signed: bool | None = None
+    blocks: tuple[int, ...] | None = None
+    group_axis: int | None = None
 
     @property
     def is_linear(self) -> bool:
@@ -352,17 +372,19 @@ class Scheme:
         blocks = _in_blocks(values, counts)
         axes = tuple(range(1, 2 * len(shape), 2))
         symmetric = self.mode == "linear_symmetric"
-        least, most = _limits(self.bits, symmetric)
+        signed = symmetric if self.signed is None else self.signed
+        least, most = _limits(self.bits, symmetric=symmetric, signed=signed)
         low = np.minimum(blocks.min(axis=axes, keepdims=True), 0).astype(np.float64)
         high = np.maximum(blocks.max(axis=axes, keepdims=True), 0).astype(np.float64)
         if symmetric:
             low, high = -np.maximum(-low, high), np.maximum(-low, high)
         scale = ((high - low) / (most - least)).astype(DTYPES[dtype].array).astype(np.float32)
         scale[scale == 0] = 1
-        zero_point = np.zeros_like(scale) if symmetric else np.rint(least - low / scale)
+        middle = np.full_like(scale, (least + most) // 2)
+        zero_point = middle if symmetric else np.rint(least - low / scale)
         zero_point = np.clip(zero_point, least, most)
         codes = np.clip(np.rint(blocks / scale) + zero_point, least, most)
-        kind = np.int8 if symmetric else np.uint8
+        kind = np.int8 if signed else np.uint8
         return compressed.scaled(
             opset,
             np.ascontiguousarray(codes.reshape(shape), kind),
@@ -377,6 +399,11 @@ class Scheme:
         counts = [1] * len(site.shape)
         if self.granularity == "per_tensor":
             return counts
+        if self.granularity == "per_block" and self.blocks is not None:
+            return [
+                extent // (size or extent)
+                for extent, size in zip(site.shape, self.blocks, strict=True)
+            ]
         counts[site.axis] = site.shape[site.axis]
         if self.granularity == "per_block":
             extent = site.shape[site.input_axis]
@@ -395,7 +422,8 @@ class Scheme:
         if self.granularity == "per_tensor":
             codes, table = self._masked(values, mask)
             return compressed.looked_up(opset, codes, table, self.bits, site.value.dtype)
-        extent = site.shape[site.axis]
+        axis = site.axis if self.group_axis is None else self.group_axis % values.ndim
+        extent = site.shape[axis]
         size = 1 if self.granularity == "per_channel" else self.group_size
         if extent % size:
             raise SpecError(
@@ -405,12 +433,12 @@ class Scheme:
         if opset < compressed.BLOCKS:
             raise NewerOpsetError("tables for groups of channels", compressed.BLOCKS)
         count = extent // size
-        parts = np.split(values, count, axis=site.axis)
-        masks = [None] * count if mask is None else np.split(mask, count, axis=site.axis)
+        parts = np.split(values, count, axis=axis)
+        masks = [None] * count if mask is None else np.split(mask, count, axis=axis)
         found = [self._masked(part, each) for part, each in zip(parts, masks, strict=True)]
-        codes = np.concatenate([codes for codes, _ in found], axis=site.axis)
+        codes = np.concatenate([codes for codes, _ in found], axis=axis)
         shape = [1] * values.ndim
-        shape[site.axis] = len(parts)
+        shape[axis] = len(parts)
         tables = np.stack([table for _, table in found]).reshape(*shape, -1)
         return compressed.looked_up(opset, codes, tables, self.bits, site.value.dtype)
 
@@ -440,10 +468,11 @@ class Scheme:
         return made.indices, entries
 
 
-def _limits(bits: int, symmetric: bool) -> tuple[int, int]:
-    if symmetric:
-        return -(1 << (bits - 1)) + 1, (1 << (bits - 1)) - 1
-    return 0, (1 << bits) - 1
+def _limits(bits: int, *, symmetric: bool, signed: bool) -> tuple[int, int]:
+    """The least and the largest code; symmetric ones have a middle."""
+    count = (1 << bits) - symmetric
+    least = -(count // 2) if signed else 0
+    return least, least + count - 1
 
 
 def _in_blocks(values: Floats, counts: list[int]) -> Floats:
