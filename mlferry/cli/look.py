@@ -22,6 +22,7 @@ examples:
   mlferry inspect net.mlmodel
   mlferry inspect net.mlmodel --json | jq .dependencies
   mlferry inspect net.mlmodel --html net.html
+  mlferry inspect small.mlpackage --against net.mlpackage
 """
 VIEW_EPILOG = """\b
 examples:
@@ -41,12 +42,20 @@ examples:
   mlferry precision net.mlpackage photos/ --json | jq .keep_in_float32
 """
 
+against_option = click.option(
+    "--against",
+    type=FILE,
+    metavar="MODEL",
+    help="The model that this one was made of in fewer bits: tells how far each weight is from it.",
+)
+
 
 @click.command(epilog=INSPECT_EPILOG)
 @model_argument
 @json_option
 @click.option("--html", type=FILE, metavar="FILE.html", help="Write the facts as a page.")
-def inspect(model: Path, as_json: bool, html: Path | None) -> None:
+@against_option
+def inspect(model: Path, as_json: bool, html: Path | None, against: Path | None) -> None:
     """Show what MODEL is: interface, dependencies, precision, systems, layers, problems."""
     from mlferry.models.inspect import describe
     from mlferry.models.inspect_html import page
@@ -54,7 +63,8 @@ def inspect(model: Path, as_json: bool, html: Path | None) -> None:
     from mlferry.spec.io import write_atomic
 
     spec, weights = read(model)
-    found = describe(spec, check(spec, weights))
+    original = None if against is None else read(against)
+    found = describe(spec, check(spec, weights), weights, original)
     if html is not None:
         write_atomic(html, page(found, model.name).encode())
     if as_json:
@@ -89,6 +99,7 @@ def inspect(model: Path, as_json: bool, html: Path | None) -> None:
     help="Shape of an input, where it is flexible: image=1,3,512,512.",
 )
 @click.option("--netron", is_flag=True, help="Open the model in Netron instead.")
+@against_option
 @custom_classes_option
 def view(
     model: Path,
@@ -96,6 +107,7 @@ def view(
     opens: bool,
     shapes: tuple[str, ...],
     netron: bool,
+    against: Path | None,
     custom: Path | None,
 ) -> None:
     """Draw MODEL as a graph, in a page of its own."""
@@ -108,7 +120,9 @@ def view(
         return
     run_file(custom)
     given = {name: drawing.parse_shape(text) for name, text in pairs(shapes, "shapes").items()}
-    path = visualize_spec(MLModel(model), given, path=out, open_browser=opens, title=model.name)
+    path = visualize_spec(
+        MLModel(model), given, path=out, open_browser=opens, title=model.name, against=against
+    )
     click.echo(f"written to {path}")
 
 

@@ -11,10 +11,11 @@ from mlferry.errors import SpecError
 from mlferry.models.model import MLModel
 from mlferry.models.programs import to_program
 from mlferry.models.quantization import selectors
-from mlferry.models.quantization.programs import Floats, ProgramSite, recoded
+from mlferry.models.quantization.programs import recoded
 from mlferry.programs import compressed
 from mlferry.programs.builder import NewerOpsetError
 from mlferry.programs.compressed import Compressed
+from mlferry.programs.sites import Floats, ProgramSite
 from mlferry.spec import networks
 
 Prune = Callable[[ProgramSite], Floats]

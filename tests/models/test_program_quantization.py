@@ -16,10 +16,10 @@ from mlferry.errors import SpecError, UnsupportedModelError
 from mlferry.exporters.program import ProgramOptions, to_program
 from mlferry.layers.builder import Builder
 from mlferry.models.quantization import but, by_kind, by_name
-from mlferry.models.quantization.programs import sites
 from mlferry.models.utils import make_pipeline
 from mlferry.programs.passes.opset import raise_opset
 from mlferry.programs.reading import read_function
+from mlferry.programs.sites import sites
 from mlferry.spec import features
 from tests.exporters.program.support import checked, kinds, read_by_coremltools
 from tests.oracles import oracle

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from mlferry.errors import SpecError, UnsupportedModelError, context
 from mlferry.layers import versions
+from mlferry.layers.sites import Site, sites
 from mlferry.models.model import MLModel
 from mlferry.models.problems import has_programs
 from mlferry.models.programs import is_program, to_program
@@ -21,7 +22,6 @@ from mlferry.models.quantization.programs import (
     plain,
     recoded,
 )
-from mlferry.models.quantization.sites import Site, sites
 from mlferry.programs.compressed import TABLE_BITS
 from mlferry.registry import did_you_mean
 from mlferry.spec import networks, weights

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,17 +14,16 @@ from mlferry.errors import SpecError, context
 from mlferry.models.model import MLModel
 from mlferry.models.progress import progress
 from mlferry.models.quantization import modes
-from mlferry.models.quantization.joint import Parts
 from mlferry.models.quantization.kmeans import nearest
 from mlferry.programs import compressed
-from mlferry.programs.builder import NewerOpsetError, evaluated
+from mlferry.programs.builder import NewerOpsetError
 from mlferry.programs.compressed import Compressed
-from mlferry.programs.definitions import definition_of
-from mlferry.programs.graph import Block, Operation, Value, constant, names, readers, sweep
-from mlferry.programs.passes.opset import raise_opset, renewed
-from mlferry.programs.passes.rewriting import known_at
+from mlferry.programs.graph import Block, Operation, Value, constant, names, sweep
+from mlferry.programs.parts import Parts
+from mlferry.programs.passes.opset import raise_opset
 from mlferry.programs.reading import read_function
-from mlferry.programs.types import DTYPES, TensorType
+from mlferry.programs.sites import Floats, ProgramSite, sites
+from mlferry.programs.types import DTYPES
 from mlferry.programs.values import Weights
 from mlferry.programs.writing import WEIGHT_FILE, ProgramWriter, program_of
 from mlferry.spec import networks
@@ -34,90 +32,8 @@ from mlferry.text import logger_of
 
 logger = logger_of(__name__)
 
-Floats = NDArray[np.float32]
 GRANULARITIES = ("per_tensor", "per_channel", "per_block", "per_grouped_channel")
 _SELECTORS = "mlferry.models.quantization"
-_THRESHOLD = 2048  # a constant of more elements is a weight, as in coremltools
-
-# The axis of outputs in the weights of an op, and the axis of inputs; the others have 0 and 1.
-# Those of products change places where the op transposes them.
-_AXES = {
-    ("conv_transpose", "weight"): (1, 0),
-    ("matmul", "y"): (-1, -2),
-    ("matmul", "x"): (-2, -1),
-}
-_WEIGHTS = {"weight", "weight_ih", "weight_hh", "weight_ih_back", "weight_hh_back", "x", "y"}
-
-
-@dataclass(frozen=True)
-class ProgramSite:
-    """A constant of a program that may be stored anew.
-
-    Attributes:
-        value: it.
-        kind: the op that reads it.
-        field: for which parameter.
-        name: of what that makes.
-        array: its values, float32.
-        opset: of the program.
-        readers: all operations that read it.
-    """
-
-    value: Value
-    kind: str
-    field: str
-    name: str
-    array: Floats = dataclasses.field(repr=False)
-    opset: int = compressed.FIRST
-    readers: tuple[Operation, ...] = dataclasses.field(default=(), repr=False)
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Its shape."""
-        return self.array.shape
-
-    @property
-    def count(self) -> int:
-        """How many values it has."""
-        return self.array.size
-
-    @property
-    def is_matrix(self) -> bool:
-        """Whether it is a weight of more than 2,048 values, as in coremltools, and no vector."""
-        return self.count > _THRESHOLD and len(self.shape) > 1 and self.field in _WEIGHTS
-
-    @property
-    def axis(self) -> int:
-        """The axis of outputs."""
-        return self._axes[0] % len(self.shape)
-
-    @property
-    def input_axis(self) -> int:
-        """The axis of inputs, along which blocks go."""
-        return self._axes[1] % len(self.shape)
-
-    @property
-    def _axes(self) -> tuple[int, int]:
-        outputs, inputs = _AXES.get((self.kind, self.field), (0, 1))
-        turned = self.readers and known_at(self.readers[0], f"transpose_{self.field}", False)
-        return (inputs, outputs) if turned else (outputs, inputs)
-
-    @property
-    def parts(self) -> Parts | None:
-        """How it is stored; None for floats by themselves.
-
-        Raises:
-            SpecError: in a way that cannot be compressed further.
-        """
-        maker = self.value.maker
-        if maker is None or maker.op == "constexpr_cast":
-            return None
-        return Parts.of(renewed(maker, self.opset))
-
-    def __str__(self) -> str:
-        return f"{self.field} of {self.kind} {self.name!r}"
-
-
 Encode = Callable[[ProgramSite, int], "Compressed | None"]
 Selector = Callable[[Any], bool]
 
@@ -199,49 +115,6 @@ def _changes(
     return made
 
 
-def sites(block: Block, opset: int) -> Iterator[ProgramSite]:
-    """The constants of floats in a function that operations read, each once."""
-    used = readers(block)
-    for value, operations in used.items():
-        kind = value.type
-        if not isinstance(kind, TensorType) or kind.dtype not in ("fp16", "fp32"):
-            continue
-        maker = value.maker
-        if not (value.is_constant or (maker is not None and maker.op.startswith("constexpr_"))):
-            continue
-        reader = operations[0]
-        if reader.op.startswith("constexpr_"):
-            continue
-        parameter = next(n for n, a in reader.arguments.items() if value in _values(a))
-        name = reader.outputs[0].name if reader.outputs else reader.source
-        array = _whole(value, opset)
-        yield ProgramSite(value, reader.op, parameter, name, array, opset, tuple(operations))
-
-
-def _values(argument: Any) -> tuple[Value, ...]:
-    return argument if isinstance(argument, tuple) else (argument,)
-
-
-def _whole(value: Value, opset: int) -> Floats:
-    """The values of a constant, however it is stored."""
-    return np.asarray(_known(value, opset).constant, np.float32)
-
-
-def _known(value: Value, opset: int) -> Value:
-    """A constant, or what operations make of constants, as a constant."""
-    maker = value.maker
-    if maker is None:
-        return value
-    known: dict[str, Value | tuple[Value, ...]] = {
-        name: _known(argument, opset)
-        for name, argument in maker.arguments.items()
-        if isinstance(argument, Value)
-    }
-    kinds = [each.tensor for each in maker.outputs]
-    made = evaluated(maker.op, opset, definition_of(maker.op, opset), known, kinds)
-    return constant(made[maker.outputs.index(value)], value.dtype)
-
-
 def _put(block: Block, changes: list[tuple[ProgramSite, Compressed | None]]) -> None:
     """Let operations make constants, or constants stand by themselves, under the same names."""
     new: dict[Value, Value] = {}
@@ -267,7 +140,7 @@ def _chain(last: Operation, name: str, taken: set[str]) -> list[Operation]:
     """An operation behind those that make what it gets, whose values get names of their own."""
     found: list[Operation] = []
     for parameter, argument in last.arguments.items():
-        for value in _values(argument):
+        for value in argument if isinstance(argument, tuple) else (argument,):
             if value.maker is None or value.maker in found:
                 continue
             found += _chain(value.maker, f"{name}_{parameter}", taken)

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from mlferry.errors import SpecError
 from mlferry.models.model import MLModel
 from mlferry.models.problems import has_programs
-from mlferry.models.quantization.programs import ProgramSite, sites
 from mlferry.programs.graph import Operation, Value
 from mlferry.programs.reading import read_function
+from mlferry.programs.sites import ProgramSite, sites
 from mlferry.programs.types import DTYPES
 from mlferry.spec import networks
 

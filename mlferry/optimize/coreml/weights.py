@@ -14,7 +14,7 @@ from mlferry.models.model import MLModel
 from mlferry.models.problems import has_programs
 from mlferry.models.pruning import stored_sparse, without_n_of_m, without_smallest
 from mlferry.models.quantization import quantize_weights
-from mlferry.models.quantization.programs import Encode, ProgramSite, Scheme, recoded
+from mlferry.models.quantization.programs import Encode, Scheme, recoded
 from mlferry.optimize.coreml.configs import (
     OpCompressorConfig,
     OpLinearQuantizerConfig,
@@ -24,6 +24,7 @@ from mlferry.optimize.coreml.configs import (
     OptimizationConfig,
 )
 from mlferry.programs.compressed import TABLE_BITS, Compressed
+from mlferry.programs.sites import ProgramSite
 
 logger = logging.getLogger(__name__)
 
