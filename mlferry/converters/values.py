@@ -163,4 +163,12 @@ class Opaque:
     source_shape: Shape | None = None
 
 
-Operand = Blob | Constant | Opaque | None
+# What a converter reads: a blob, or a value that is known while converting.
+Operand = Blob | Constant
+
+# What the table of values holds for a name; None stands for an operand that is left out.
+Entry = Operand | Opaque | None
+
+# What a converter returns: one value, or one for each output of its node.
+Result = Operand | Opaque | NDArray[Any] | np.generic | None
+Results = Result | Sequence[Result]
