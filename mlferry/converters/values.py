@@ -172,3 +172,6 @@ Entry = Operand | Opaque | None
 # What a converter returns: one value, or one for each output of its node.
 Result = Operand | Opaque | NDArray[Any] | np.generic | None
 Results = Result | Sequence[Result]
+
+# What a function of the source is called with: a tensor, or numbers as the source has them.
+Argument = Blob | NDArray[Any] | float | Sequence[float]

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from mlferry.converters.lowering import Lowering
-from mlferry.converters.operands import joined, vector
+from mlferry.converters.operands import as_blob, joined, vector
 from mlferry.converters.sizes import Extents, as_constant
 from mlferry.converters.slices import sliced
 from mlferry.converters.values import SOURCE, Blob, Constant
@@ -105,7 +105,7 @@ def size_of(context: Lowering, x: Blob, axis: int) -> Blob:
     key = (x.name, f"extent {axis}")
     if key not in context.arranged:
         made = shape_of(context, x, axis, axis + 1)
-        context.arranged[key] = context.stored(made) if isinstance(made, Constant) else made
+        context.arranged[key] = as_blob(context, made)
     return context.arranged[key]
 
 

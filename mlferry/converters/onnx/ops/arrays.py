@@ -10,8 +10,8 @@ from mlferry.converters.graph import Node
 from mlferry.converters.lowering import Lowering
 from mlferry.converters.onnx.extents import elements_of, refined
 from mlferry.converters.onnx.ops.registry import op
-from mlferry.converters.operands import known, vector
-from mlferry.converters.values import SOURCE, Blob
+from mlferry.converters.operands import as_blob, known, vector
+from mlferry.converters.values import SOURCE, Blob, Operand
 from mlferry.errors import ConversionError
 
 
@@ -23,10 +23,10 @@ def eye_like(context: Lowering, node: Node, x: Blob) -> Blob:
 
 
 @op("ConstantOfShape", raw=True)
-def constant_of_shape(context: Lowering, node: Node, shape: Any) -> Blob:
+def constant_of_shape(context: Lowering, node: Node, shape: Operand) -> Blob:
     value = node.attrs.get("value")
     filler = 0.0 if value is None else float(value.ravel()[0])
-    made = context.layer("fillDynamic", shape, layout=SOURCE, value=filler)
+    made = context.layer("fillDynamic", as_blob(context, shape), layout=SOURCE, value=filler)
     told = elements_of(context, shape)
     if told is None:
         return made

@@ -7,28 +7,29 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mlferry.converters.flexible_resizing import Axis, Number, positions, resized, size_along
 from mlferry.converters.graph import Node
 from mlferry.converters.lowering import Lowering
 from mlferry.converters.onnx.extents import UNKNOWN, elements_of, size_of, zeros_along
 from mlferry.converters.onnx.ops.registry import op
-from mlferry.converters.operands import array_of, emit, ints, known, positive
+from mlferry.converters.operands import array_of, as_blob, emit, ints, known, positive
 from mlferry.converters.resizing import Sampling, by_whole_factors, resize, scaled
 from mlferry.converters.sizes import use
 from mlferry.converters.slices import sliced
-from mlferry.converters.values import Blob, Constant
+from mlferry.converters.values import Blob, Constant, Operand
 from mlferry.errors import ConversionError
 
 
-def _half_pixel_symmetric(i: Any, size: int, out: int, factor: float) -> Any:
+def _half_pixel_symmetric(i: NDArray[Any], size: int, out: int, factor: float) -> Any:
     """Which entry is nearest depends on rounding: the offset in float32, the rest in doubles."""
     ratio, extent = np.float32(factor), np.float32(size)
     offset = extent / 2 * (1 - np.float32(out) / (ratio * extent))
     return (offset + (i.astype(np.float64) + 0.5) / float(ratio) - 0.5).astype(i.dtype)
 
 
-def _align_corners(i: Any, size: int, out: int, factor: float) -> Any:
+def _align_corners(i: NDArray[Any], size: int, out: int, factor: float) -> Any:
     whole = size * factor  # not rounded, but where it is the extent but for float32
     whole = out if abs(whole - out) < 1e-3 else whole
     return i * (size - 1) / (whole - 1) if whole != 1 else np.zeros(out)
@@ -81,7 +82,7 @@ def _sampling(mode: str, transform: str, rounding: str = "floor", **more: Any) -
 
 
 @op("Upsample", raw=True)
-def upsample(context: Lowering, node: Node, x: Any, scales: Any = None) -> Blob:
+def upsample(context: Lowering, node: Node, x: Operand, scales: Operand | None = None) -> Blob:
     """By factors, from the corner: asymmetric, nearest by rounding down."""
     factors = node.attrs.get("scales")
     if factors is None:
@@ -91,6 +92,7 @@ def upsample(context: Lowering, node: Node, x: Any, scales: Any = None) -> Blob:
             else array_of(node, 1, scales).tolist()
         )
     mode = node.attrs.get("mode", "nearest")
+    x = as_blob(context, x)
     how = _sampling({"bilinear": "linear"}.get(mode, mode), "asymmetric")
     if _moves(x, factors, how):
         given, axes = Constant("", np.array(factors)), list(range(x.rank))
@@ -99,8 +101,8 @@ def upsample(context: Lowering, node: Node, x: Any, scales: Any = None) -> Blob:
 
 
 @op("Resize", raw=True)
-def resize_10(context: Lowering, node: Node, x: Any, scales: Any) -> Blob:
-    x = context.stored(x) if isinstance(x, Constant) else x
+def resize_10(context: Lowering, node: Node, x: Operand, scales: Operand) -> Blob:
+    x = as_blob(context, x)
     how = _sampling(node.attrs.get("mode", "nearest"), "asymmetric")
     if not isinstance(scales, Constant) or _moves(x, scales.array.tolist(), how):
         axes = list(range(x.rank))
@@ -111,9 +113,14 @@ def resize_10(context: Lowering, node: Node, x: Any, scales: Any) -> Blob:
 
 @op("Resize", since=11, raw=True)
 def resize_11(
-    context: Lowering, node: Node, x: Any, roi: Any = None, scales: Any = None, sizes: Any = None
+    context: Lowering,
+    node: Node,
+    x: Operand,
+    roi: Operand | None = None,
+    scales: Operand | None = None,
+    sizes: Operand | None = None,
 ) -> Blob:
-    x = context.stored(x) if isinstance(x, Constant) else x
+    x = as_blob(context, x)
     axes = [positive(a, x.rank) for a in node.attrs.get("axes") or range(x.rank)]
     transform = node.attrs.get("coordinate_transformation_mode", "half_pixel")
     rounding = node.attrs.get("nearest_mode", "round_prefer_floor")
@@ -150,7 +157,7 @@ def resize_11(
     bounds[:, axes] = array_of(node, 1, roi).reshape(2, -1)
     if sizes is not None and policy == "stretch" and None in [x.known[axis] for axis in axes]:
         how = Sampling(mode, lambda *told: np.zeros(0), _ROUNDINGS[rounding], **more)
-        wanted = dict(zip(axes, ints(sizes.array), strict=True))
+        wanted = dict(zip(axes, ints(given.array), strict=True))
         return _cropped_at_run_time(context, x, wanted, bounds, (how, rounding, outside))
     factors, target = _extents(node, x, axes, scales, sizes)
 
@@ -207,7 +214,7 @@ def _cropped_at_run_time(
     return x
 
 
-def _given(node: Node, scales: Any, sizes: Any) -> Any:
+def _given(node: Node, scales: Operand | None, sizes: Operand | None) -> Any:
     """The sizes or the scales, whichever there are.
 
     Raises:
@@ -241,8 +248,8 @@ def _at_run_time(
     context: Lowering,
     x: Blob,
     axes: list[int],
-    scales: Any,
-    sizes: Any,
+    scales: Operand | None,
+    sizes: Operand | None,
     how: Sampling,
     told: tuple[str, str, str],
 ) -> Blob:
@@ -326,7 +333,7 @@ def _extents(
     return factors, target
 
 
-def _cropped(size: int, out: int, bounds: Any) -> Any:
+def _cropped(size: int, out: int, bounds: NDArray[Any]) -> Any:
     """Positions from a start to an end, which are parts of the axis."""
     start, end = bounds
     if out == 1:

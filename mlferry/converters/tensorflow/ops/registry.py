@@ -21,7 +21,7 @@ from mlferry.converters.frontend import Converter, Frontend
 from mlferry.converters.graph import Node
 from mlferry.converters.layout import arrange
 from mlferry.converters.lowering import Lowering
-from mlferry.converters.operands import array_of, valuewise
+from mlferry.converters.operands import array_of, as_blob, valuewise
 from mlferry.converters.values import (
     CHANNELS_FIRST,
     SCALAR,
@@ -29,8 +29,10 @@ from mlferry.converters.values import (
     Accepted,
     Blob,
     Constant,
+    Entry,
     Layout,
     Opaque,
+    Operand,
 )
 from mlferry.errors import ConversionError
 from mlferry.registry import Registry
@@ -43,19 +45,21 @@ class Complex(Opaque):
     """Complex numbers: blobs or constants of one shape."""
 
     what = "of complex numbers"
-    real: Any
-    imag: Any
+    real: Operand
+    imag: Operand
 
 
-def is_complex(x: Any) -> bool:
+def is_complex(x: Entry) -> bool:
     """Whether an operand is complex, known or computed."""
     return isinstance(x, Complex) or (isinstance(x, Constant) and x.array.dtype.kind == "c")
 
 
-def pair_of(x: Any) -> Complex:
-    """The parts of a complex operand."""
+def pair_of(x: Entry) -> Complex:
+    """The parts of a complex operand; see `is_complex`."""
     if isinstance(x, Complex):
         return x
+    if not isinstance(x, Constant):
+        raise ConversionError("a value that is not complex")
     return Complex(
         *(replace(x, name="", array=part.copy()) for part in (x.array.real, x.array.imag))
     )
@@ -88,7 +92,7 @@ def _by_parts(convert: Converter) -> Converter:
     """A converter that takes complex operands where its op treats both parts alike."""
 
     @functools.wraps(convert)
-    def converted(context: Lowering, node: Node, *operands: Any) -> Any:
+    def converted(context: Lowering, node: Node, *operands: Entry) -> Any:
         if not any(map(is_complex, operands)):
             return convert(context, node, *operands)
         if node.op in _OF_COMPLEX:
@@ -122,11 +126,13 @@ def op(
 
     def decorate(function: Converter) -> Converter:
         @functools.wraps(function)
-        def convert(context: Lowering, node: Node, *operands: Any) -> Any:
+        def convert(context: Lowering, node: Node, *operands: Operand) -> Any:
             places = {place % max(len(operands), 1) for place in constants}
             found: list[Any] = list(operands)
             flowing = [i for i, x in enumerate(operands) if i not in places]
-            blobs = context.arranged_inputs([blob(context, operands[i]) for i in flowing], layouts)
+            blobs = context.arranged_inputs(
+                [as_blob(context, operands[i]) for i in flowing], layouts
+            )
             for place, made in zip(flowing, blobs, strict=True):
                 found[place] = made
             for place in places:
@@ -173,7 +179,7 @@ def _within_range(convert: Converter) -> Converter:
     """A converter whose results overflow as small integers do."""
 
     @functools.wraps(convert)
-    def converted(context: Lowering, node: Node, *operands: Any) -> Any:
+    def converted(context: Lowering, node: Node, *operands: Entry) -> Any:
         made = convert(context, node, *operands)
         dtype = node.outputs[0].dtype if node.outputs else ""
         if dtype in _BEYOND.get(node.op, ()):
@@ -210,14 +216,9 @@ def read_all(node: Node) -> None:
         node.attrs.get(name)
 
 
-def blob(context: Lowering, x: Any) -> Blob:
-    """An operand as a blob."""
-    return context.stored(x) if isinstance(x, Constant) else x
-
-
-def source(context: Lowering, x: Any) -> Blob:
+def source(context: Lowering, x: Operand) -> Blob:
     """An operand as a blob in the source's order of axes."""
-    return context.source_order(blob(context, x))
+    return context.source_order(as_blob(context, x))
 
 
 def is_channels_first(node: Node) -> bool:
@@ -225,9 +226,9 @@ def is_channels_first(node: Node) -> bool:
     return str(node.attrs.get("data_format", "NHWC")).startswith("NC")
 
 
-def maps(context: Lowering, node: Node, x: Any) -> Blob:
+def maps(context: Lowering, node: Node, x: Operand) -> Blob:
     """An operand whose channels lie first, by its layout or because the source has them so."""
-    found = blob(context, x)
+    found = as_blob(context, x)
     if is_channels_first(node):
         return context.source_order(found)
     return arrange(context, found, CHANNELS_FIRST)
@@ -257,7 +258,7 @@ def permuted(array: NDArray[Any], x: Blob) -> NDArray[Any] | None:
     return array
 
 
-def common(context: Lowering, *operands: Any) -> tuple[list[Blob], Layout]:
+def common(context: Lowering, *operands: Operand) -> tuple[list[Blob], Layout]:
     """Operands that broadcast with each other, in one layout.
 
     Constants are permuted now; blobs of several ranks go to the source's order.
@@ -296,7 +297,7 @@ def _shared(flowing: Sequence[Blob]) -> Layout:
     return CHANNELS_FIRST if layouts == {SOURCE, CHANNELS_FIRST} else SOURCE
 
 
-def joint(context: Lowering, kind: str, *operands: Any, **params: Any) -> Blob:
+def joint(context: Lowering, kind: str, *operands: Operand, **params: Any) -> Blob:
     """A layer of several operands that broadcast."""
     found, layout = common(context, *operands)
     return context.layer(kind, *found, layout=layout, **params)
@@ -431,7 +432,7 @@ FRONTEND = Frontend(
 )
 
 
-def refuse(node: Node, name: str, *allowed: Any) -> None:
+def refuse(node: Node, name: str, *allowed: object) -> None:
     """Raise a `ConversionError` where an attribute has another value than these."""
     given = node.attrs.get(name, allowed[0])
     if given not in allowed:
