@@ -8,44 +8,18 @@ in the layout `SCALAR`.
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mlferry.converters import sizes
-from mlferry.converters.frontend import Converter
 from mlferry.converters.graph import Node
 from mlferry.converters.lowering import Lowering
 from mlferry.converters.values import SCALAR, SOURCE, Blob, Constant, Entry, Operand
 from mlferry.errors import ConversionError
 from mlferry.numerics.shapes import show
-from mlferry.registry import Registry
-
-
-def decorator(ops: Registry[Converter]) -> Callable[..., Callable[[Converter], Converter]]:
-    """The decorator that registers converters in `ops`; see the module."""
-
-    def op(
-        *names: str,
-        since: int = 1,
-        constants: Sequence[int] = (),
-        raw: bool = False,
-        **options: Any,
-    ) -> Callable[[Converter], Converter]:
-        def decorate(function: Converter) -> Converter:
-            @functools.wraps(function)
-            def convert(context: Lowering, node: Node, *operands: Any) -> Any:
-                return function(context, node, *prepared(context, node, operands, constants))
-
-            ops.register(*names, since=since, **options)(function if raw else convert)
-            return function
-
-        return decorate
-
-    return op
 
 
 def prepared(

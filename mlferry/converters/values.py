@@ -173,5 +173,17 @@ Entry = Operand | Opaque | None
 Result = Operand | Opaque | NDArray[Any] | np.generic | None
 Results = Result | Sequence[Result]
 
+
+def blob_of(result: Results) -> Blob:
+    """The blob that a converter of one output returns.
+
+    Raises:
+        ConversionError: it returns something else.
+    """
+    if not isinstance(result, Blob):
+        raise ConversionError(f"a blob is needed, not {type(result).__name__}")
+    return result
+
+
 # What a function of the source is called with: a tensor, or numbers as the source has them.
 Argument = Blob | NDArray[Any] | float | Sequence[float]

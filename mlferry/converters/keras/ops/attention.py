@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mlferry.converters.graph import Node
 from mlferry.converters.keras import masks
@@ -21,7 +22,7 @@ from mlferry.converters.keras.ops.registry import bound, choice, op, weight
 from mlferry.converters.keras.quantization import matrix
 from mlferry.converters.lowering import Lowering
 from mlferry.converters.operands import extent, shaped
-from mlferry.converters.values import SOURCE, Blob
+from mlferry.converters.values import SOURCE, Argument, Blob
 from mlferry.errors import ConversionError
 from mlferry.numerics.shapes import product
 
@@ -42,7 +43,7 @@ def _both(context: Lowering, given: Sequence[_Mask]) -> _Mask:
     return made
 
 
-def _truth(context: Lowering, mask: Any) -> _Mask:
+def _truth(context: Lowering, mask: Argument | None) -> _Mask:
     """A mask given in the call: everything but 0 counts."""
     if mask is None:
         return None
@@ -51,7 +52,7 @@ def _truth(context: Lowering, mask: Any) -> _Mask:
     return context.layer("notEqual", context.source_order(mask), layout=SOURCE, alpha=0.0)
 
 
-def _triangle(context: Lowering, queries: int, keys: int, window: Any = None) -> Blob:
+def _triangle(context: Lowering, queries: int, keys: int, window: int | None = None) -> Blob:
     """[1, queries, keys]: no query sees a later key, or one that is too far away."""
     rows, columns = np.arange(queries)[:, None], np.arange(keys)[None]
     seen = rows >= columns if window is None else np.abs(rows - columns) < int(window)
@@ -345,11 +346,11 @@ def dot_product_attention(
     query: Blob,
     key: Blob,
     value: Blob,
-    bias: Any = None,
-    mask: Any = None,
-    scale: Any = None,
-    is_causal: Any = False,
-    attn_logits_soft_cap: Any = None,
+    bias: Blob | None = None,
+    mask: Argument | None = None,
+    scale: NDArray[Any] | None = None,
+    is_causal: bool = False,
+    attn_logits_soft_cap: float | None = None,
 ) -> Blob:
     size = extent(query, 3)
     found = _truth(context, mask)

@@ -68,7 +68,7 @@ def tensorflow_op(context: Lowering, node: Node, *inputs: Blob) -> Any:
     return convert.value(context, inner, *operands)
 
 
-def _message(told: Any) -> Mapping[str, Any]:
+def _message(told: Mapping[str, Any]) -> Mapping[str, Any]:
     """A NodeDef as JSON."""
     if not isinstance(told, Mapping) or "op" not in told:
         raise ConversionError(f"node_def is no NodeDef as JSON: {told!r:.80}")

@@ -70,8 +70,8 @@ def _embedded(
     node: Node,
     words: Operand,
     segments: Operand | None,
-    tables: Sequence[Operand],
-    norm: Sequence[Operand],
+    tables: Sequence[Operand | None],
+    norm: Sequence[Operand | None],
     mask: Operand | None,
     positions: Operand | None,
 ) -> Any:
@@ -91,13 +91,15 @@ def _embedded(
     return (made, counted, total)[: len(node.outputs)]
 
 
-def _rows(context: Lowering, table: Operand, indices: Operand) -> Blob:
+def _rows(context: Lowering, table: Operand | None, indices: Operand) -> Blob:
     """The rows of a table, [..., units]."""
+    if table is None:
+        raise ConversionError("an embedding without its table")
     indices = as_blob(context, indices)
     return context.layer("gather", as_blob(context, table), indices, layout=SOURCE, axis=0)
 
 
-def _counted(context: Lowering, words: Blob, mask: Operand) -> Blob:
+def _counted(context: Lowering, words: Blob, mask: Operand | None) -> Blob:
     """How many words of each sentence count: none without a mask, as onnxruntime has it."""
     kept = affine(context, words, 0.0) if mask is None else as_blob(context, mask)
     kept = emit(context, "equal", kept, alpha=1.0)
@@ -211,7 +213,7 @@ class _Attended:
     heads: int
     mask: Operand | None = None
     bias: Operand | None = None
-    past: tuple[Operand, Operand] | None = None
+    past: tuple[Blob, Blob] | None = None
 
 
 @op("com.microsoft.Attention", raw=True)

@@ -137,7 +137,7 @@ def fused_conv(
     z: Operand | None = None,
 ) -> Blob:
     """A convolution, then the sum with another map, then an activation."""
-    made: Blob = conv(context, node, x, w, b)
+    made = conv(context, node, x, w, b)
     if z is not None:
         z = as_blob(context, z)
         made = emit(context, "addBroadcastable", made, z)

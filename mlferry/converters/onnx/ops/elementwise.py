@@ -25,7 +25,7 @@ from mlferry.converters.operands import (
     truncated,
     vector,
 )
-from mlferry.converters.values import SOURCE, Blob, Constant, Operand
+from mlferry.converters.values import SOURCE, Blob, Constant, Operand, blob_of
 from mlferry.errors import ConversionError
 
 FLOAT_MAX = float(np.finfo(np.float32).max)
@@ -483,5 +483,4 @@ def activated(context: Lowering, node: Node, x: Blob, options: Mapping[str, floa
     held = replace(node, op=name, attrs=Attributes(told))
     entry = OPS.find(name, _BEFORE_OPERANDS)
     assert entry is not None
-    made: Blob = entry.value(context, held, x)
-    return made
+    return blob_of(entry.value(context, held, x))

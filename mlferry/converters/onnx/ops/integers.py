@@ -34,14 +34,20 @@ _ONE = Constant("", np.ones((), np.float32))
 
 
 def floats(
-    context: Lowering, node: Node, place: int, scale: Any, zero: Any, axis: int
-) -> Blob | Constant:
+    context: Lowering,
+    node: Node,
+    place: int,
+    scale: Operand | None,
+    zero: Operand | None,
+    axis: int,
+) -> Operand:
     """(x - zero point) * scale"""
-    x: Any = context.operand(node.inputs[place])
-    if all(v is None or isinstance(v, Constant) for v in (x, scale, zero)):
-        assert isinstance(x, Constant)
+    x = context.operand(node.inputs[place])
+    if not isinstance(x, Operand) or scale is None:
+        raise ConversionError(f"input {place} is left out, or its scale")
+    if isinstance(x, Constant) and isinstance(scale, Constant) and not isinstance(zero, Blob):
         return remembered(node, x, scale, zero, node.inputs[place].dtype, axis)
-    blob: Blob = as_blob(context, x)
+    blob = as_blob(context, x)
     if zero is not None:
         blob = emit(context, "subtractBroadcastable", blob, along(context, blob, zero, axis))
     if scale is _ONE:
@@ -49,7 +55,7 @@ def floats(
     return emit(context, "multiplyBroadcastable", blob, along(context, blob, scale, axis))
 
 
-def _zero(operands: Sequence[Operand], place: int) -> Any:
+def _zero(operands: Sequence[Operand | None], place: int) -> Operand | None:
     return operands[place] if len(operands) > place else None
 
 
@@ -58,7 +64,7 @@ def matmul_integer(context: Lowering, node: Node, *operands: Operand) -> Blob:
     """Zero points of A go along its rows, those of B along its columns."""
     a = floats(context, node, 0, _ONE, _zero(operands, 2), -2)
     b = floats(context, node, 1, _ONE, _zero(operands, 3), -1)
-    made: Blob = matmul(context, node, a, b)
+    made = matmul(context, node, a, b)
     return made
 
 
@@ -66,7 +72,7 @@ def matmul_integer(context: Lowering, node: Node, *operands: Operand) -> Blob:
 def conv_integer(context: Lowering, node: Node, *operands: Operand) -> Blob:
     x = floats(context, node, 0, _ONE, _zero(operands, 2), 1)
     w = floats(context, node, 1, _ONE, _zero(operands, 3), 0)
-    made: Blob = conv(context, node, x, w)
+    made = conv(context, node, x, w)
     return made
 
 
@@ -75,7 +81,7 @@ def qlinear_matmul(context: Lowering, node: Node, *operands: Operand) -> Blob:
     _, a_scale, a_zero, _, b_scale, b_zero, y_scale, y_zero = operands
     a = floats(context, node, 0, a_scale, a_zero, -2)
     b = floats(context, node, 3, b_scale, b_zero, -1)
-    made: Blob = quantize_linear(context, node, matmul(context, node, a, b), y_scale, y_zero)
+    made = quantize_linear(context, node, matmul(context, node, a, b), y_scale, y_zero)
     return made
 
 
@@ -95,7 +101,7 @@ def qlinear_conv(context: Lowering, node: Node, *operands: Operand | None) -> Bl
             raise ConversionError("a bias or scale that is computed")
         step = fixed[1].ravel() * fixed[2].ravel()
         bias = Constant("", (fixed[0] * step).astype(np.float32))
-    made: Blob = conv(context, node, x, w, bias)
+    made = conv(context, node, x, w, bias)
     made = channels_last(context, made) if last else made
     return _quantized(context, node, made, y_scale, y_zero)
 
@@ -103,9 +109,12 @@ def qlinear_conv(context: Lowering, node: Node, *operands: Operand | None) -> Bl
 # ---- onnxruntime's own -----------------------------------------------------------------
 
 
-def _quantized(context: Lowering, node: Node, x: Blob, scale: object, zero: object) -> Blob:
-    made: Blob = quantize_linear(context, node, x, scale, zero)
-    return made
+def _quantized(
+    context: Lowering, node: Node, x: Blob, scale: Operand | None, zero: Operand | None
+) -> Blob:
+    if scale is None:
+        raise ConversionError("the scale of the output is left out")
+    return quantize_linear(context, node, x, scale, zero)
 
 
 @op("com.microsoft.QGemm", raw=True)
@@ -136,7 +145,7 @@ def matmul_integer_to_float(context: Lowering, node: Node, *operands: Operand) -
     _, _, a_scale, b_scale, a_zero, b_zero, bias = (*operands, None, None, None)[:7]
     a = floats(context, node, 0, a_scale, a_zero, -1)
     b = floats(context, node, 1, b_scale, b_zero, -1)
-    made: Blob = matmul(context, node, a, b)
+    made = matmul(context, node, a, b)
     return made if bias is None else emit(context, "addBroadcastable", made, as_blob(context, bias))
 
 
@@ -146,7 +155,7 @@ def dynamic_quantize_matmul(context: Lowering, node: Node, x: Operand, *operands
     _, b_scale, b_zero, bias = (*operands, None, None)[:4]
     a = rounded(context, as_blob(context, x))
     b = floats(context, node, 1, b_scale, b_zero, -1)
-    made: Blob = matmul(context, node, a, b)
+    made = matmul(context, node, a, b)
     return made if bias is None else emit(context, "addBroadcastable", made, as_blob(context, bias))
 
 
@@ -223,7 +232,7 @@ def qlinear_pool(context: Lowering, node: Node, *operands: Operand) -> Blob:
 @op("com.microsoft.NhwcMaxPool")
 def nhwc_max_pool(context: Lowering, node: Node, x: Blob) -> Blob:
     """Of integers, whose channels lie last."""
-    made: Blob = pool(context, replace(node, op="MaxPool"), channels_first(context, x))
+    made = pool(context, replace(node, op="MaxPool"), channels_first(context, x))
     return channels_last(context, made)
 
 

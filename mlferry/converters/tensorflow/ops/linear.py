@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,10 @@ from mlferry.converters.values import SOURCE, Blob, Constant, Operand
 from mlferry.converters.vectors import cross_product
 
 
+def _is_matrix(x: Operand) -> TypeGuard[Constant]:
+    return isinstance(x, Constant) and x.array.ndim == 2
+
+
 @op("MatMul", "BatchMatMul", "BatchMatMulV2", "BatchMatMulV3", raw=True)
 def matmul(context: Lowering, node: Node, left: Operand, right: Operand) -> Blob:
     """By a constant matrix: an inner product; otherwise Core ML's batched one."""
@@ -25,9 +29,9 @@ def matmul(context: Lowering, node: Node, left: Operand, right: Operand) -> Blob
     turn_right = node.attrs.get("adj_y" if complex_ else "transpose_b", False)
     for name in ("grad_x", "grad_y", "grad_a", "grad_b"):
         node.attrs.get(name)
-    if isinstance(left, Blob) and isinstance(right, Constant) and right.array.ndim == 2:
-        if left.rank in (2, 3) and not turn_left and not context.is_repeated:
-            return _inner(context, left, right, turned=turn_right)
+    single = not turn_left and not context.is_repeated
+    if single and isinstance(left, Blob) and left.rank in (2, 3) and _is_matrix(right):
+        return _inner(context, left, right, turned=turn_right)
     return context.layer(
         "batchedMatmul",
         source(context, left),

@@ -110,14 +110,14 @@ def _rows(context: Lowering, x: Operand) -> Items:
 
 @op("TensorListGetItem", raw=True)
 def get_item(
-    context: Lowering, node: Node, items: Operand | Opaque, index: Operand, shape: Operand
+    context: Lowering, node: Node, items: Items | Operand, index: Operand, shape: Operand
 ) -> Any:
     read_all(node)
     return _entry(context, node, items, index)
 
 
 def _entry(
-    context: Lowering, node: Node, items: Operand | Opaque, index: Operand
+    context: Lowering, node: Node, items: Items | Operand, index: Operand
 ) -> Operand | NDArray[Any]:
     if not isinstance(items, Items):
         at = vector(source(context, index))
@@ -134,14 +134,14 @@ def _entry(
 
 @op("TensorListSetItem", raw=True)
 def set_item(
-    context: Lowering, node: Node, items: Operand | Opaque, index: Operand, item: Operand
+    context: Lowering, node: Node, items: Items | Operand, index: Operand, item: Operand
 ) -> Any:
     read_all(node)
     return _with_entry(context, node, items, index, item)
 
 
 def _with_entry(
-    context: Lowering, node: Node, items: Operand | Opaque, index: Operand, item: Operand
+    context: Lowering, node: Node, items: Items | Operand, index: Operand, item: Operand
 ) -> Blob | Items:
     if not isinstance(items, Items):
         row = source(context, item)
@@ -161,13 +161,13 @@ def _place(node: Node, items: Items, index: Operand) -> int:
 
 
 @op("TensorListStack", raw=True)
-def stack(context: Lowering, node: Node, items: Operand | Opaque, shape: Operand) -> Blob:
+def stack(context: Lowering, node: Node, items: Items | Operand, shape: Operand) -> Blob:
     read_all(node)
     return stacked(context, items) if isinstance(items, Items) else source(context, items)
 
 
 @op("TensorListPushBack", raw=True)
-def push_back(context: Lowering, node: Node, items: Operand | Opaque, item: Operand) -> Items:
+def push_back(context: Lowering, node: Node, items: Items | Operand, item: Operand) -> Items:
     read_all(node)
     if not isinstance(items, Items):
         raise ConversionError("a list that grows inside a loop whose rounds are computed")
@@ -175,7 +175,7 @@ def push_back(context: Lowering, node: Node, items: Operand | Opaque, item: Oper
 
 
 @op("TensorListLength", raw=True)
-def length(context: Lowering, node: Node, items: Operand | Opaque) -> NDArray[Any]:
+def length(context: Lowering, node: Node, items: Items | Operand) -> NDArray[Any]:
     count = len(items.entries) if isinstance(items, Items) else known(as_blob(context, items))[0]
     return np.array(count, np.int32)
 
@@ -199,7 +199,7 @@ def tensor_array(context: Lowering, node: Node, count: Operand) -> list[Any]:
 
 @op("TensorArrayReadV3", raw=True)
 def array_read(
-    context: Lowering, node: Node, handle: Operand, index: Operand, flow: Operand | Opaque
+    context: Lowering, node: Node, handle: Operand, index: Operand, flow: Items | Operand
 ) -> Any:
     read_all(node)
     return _entry(context, node, flow, index)
@@ -212,7 +212,7 @@ def array_write(
     handle: Operand,
     index: Operand,
     item: Operand,
-    flow: Operand | Opaque,
+    flow: Items | Operand,
 ) -> Any:
     read_all(node)
     return _with_entry(context, node, flow, index, item)
@@ -225,7 +225,7 @@ def array_scatter(
     handle: Operand,
     indices: Operand,
     x: Operand,
-    flow: Operand | Opaque,
+    flow: Items | Operand,
 ) -> Items:
     """The rows of a tensor, each at its index."""
     read_all(node)
@@ -288,9 +288,9 @@ def array_concat(context: Lowering, node: Node, handle: Operand, flow: Operand) 
         whole = known(source(context, flow))
         made = shaped(context, source(context, flow), (whole[0] * whole[1], *whole[2:]))
         return [made, np.full(whole[0], whole[1], np.int64)]
-    if not flow.entries or None in flow.entries:
+    parts = [source(context, x) for x in flow.entries if x is not None]
+    if not parts or len(parts) < len(flow.entries):
         raise ConversionError("entries of a list are read before they are written")
-    parts = [source(context, x) for x in flow.entries]
     return [joined(context, parts, 0), np.array([known(part)[0] for part in parts], np.int64)]
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlferry.converters.frontend import Converter, Frontend
+from mlferry.converters.frontend import C, Converter, Frontend
 from mlferry.converters.graph import Node
 from mlferry.converters.layout import arrange
 from mlferry.converters.lowering import Lowering
@@ -33,6 +33,8 @@ from mlferry.converters.values import (
     Layout,
     Opaque,
     Operand,
+    Results,
+    blob_of,
 )
 from mlferry.errors import ConversionError
 from mlferry.registry import Registry
@@ -78,21 +80,28 @@ PARTWISE = frozenset({
 _OF_COMPLEX: dict[str, Converter] = {}
 
 
-def of_complex(name: str) -> Callable[[Converter], Converter]:
+def of_complex(name: str) -> Callable[[C], C]:
     """Register what an op does where an operand is complex; see `op` for the others."""
 
-    def decorate(function: Converter) -> Converter:
+    def decorate(function: C) -> C:
         _OF_COMPLEX[name] = function
         return function
 
     return decorate
 
 
+def _paired(real: Results, imaginary: Results) -> Complex:
+    parts = (
+        x if isinstance(x, Operand) else Constant("", np.asarray(x)) for x in (real, imaginary)
+    )
+    return Complex(*parts)
+
+
 def _by_parts(convert: Converter) -> Converter:
     """A converter that takes complex operands where its op treats both parts alike."""
 
     @functools.wraps(convert)
-    def converted(context: Lowering, node: Node, *operands: Entry) -> Any:
+    def converted(context: Lowering, node: Node, *operands: Entry) -> Results:
         if not any(map(is_complex, operands)):
             return convert(context, node, *operands)
         if node.op in _OF_COMPLEX:
@@ -102,14 +111,15 @@ def _by_parts(convert: Converter) -> Converter:
                 f"{node.op} of complex numbers: Core ML has none. Take their parts before, by "
                 "tf.math.real and tf.math.imag, or their size by tf.abs"
             )
-        pairs = [pair_of(x) if is_complex(x) else Complex(x, x) for x in operands]
-        made = [
-            convert(context, node, *parts)
-            for parts in ([pair.real for pair in pairs], [pair.imag for pair in pairs])
+        pairs = [
+            Complex(x, x) if isinstance(x, Operand) and not is_complex(x) else pair_of(x)
+            for x in operands
         ]
-        if isinstance(made[0], list | tuple):
-            return [Complex(*parts) for parts in zip(*made, strict=True)]
-        return Complex(*made)
+        real = convert(context, node, *(pair.real for pair in pairs))
+        imaginary = convert(context, node, *(pair.imag for pair in pairs))
+        if isinstance(real, list | tuple) and isinstance(imaginary, list | tuple):
+            return [_paired(*parts) for parts in zip(real, imaginary, strict=True)]
+        return _paired(real, imaginary)
 
     return converted
 
@@ -121,10 +131,10 @@ def op(
     takes_complex: bool = False,
     layouts: Accepted = (SOURCE,),
     **options: Any,
-) -> Callable[[Converter], Converter]:
+) -> Callable[[C], C]:
     """Register a converter; see the module."""
 
-    def decorate(function: Converter) -> Converter:
+    def decorate(function: C) -> C:
         @functools.wraps(function)
         def convert(context: Lowering, node: Node, *operands: Operand) -> Any:
             places = {place % max(len(operands), 1) for place in constants}
@@ -179,7 +189,7 @@ def _within_range(convert: Converter) -> Converter:
     """A converter whose results overflow as small integers do."""
 
     @functools.wraps(convert)
-    def converted(context: Lowering, node: Node, *operands: Entry) -> Any:
+    def converted(context: Lowering, node: Node, *operands: Entry) -> Results:
         made = convert(context, node, *operands)
         dtype = node.outputs[0].dtype if node.outputs else ""
         if dtype in _BEYOND.get(node.op, ()):
@@ -188,7 +198,7 @@ def _within_range(convert: Converter) -> Converter:
                 "how. Cast its operands to int32 or to a float before"
             )
         overflows = node.op in _OVERFLOWING and dtype in SMALL
-        return wrapped(context, made, dtype) if overflows else made
+        return wrapped(context, blob_of(made), dtype) if overflows else made
 
     return converted
 

@@ -393,7 +393,7 @@ def _bounds(context: Lowering, axes: Sequence[_Axis], given: Operand) -> Blob:
     if isinstance(given, Constant):
         chosen = np.clip(given.array.ravel()[places].astype(np.float64), -_FAR, _FAR)
         return context.constant(chosen)
-    if places == list(range(*given.known)):
+    if given.known == (len(places),) and places == list(range(len(places))):
         return vector(given)
     return context.layer("gather", vector(given), context.constant(places), layout=SOURCE, axis=0)
 
