@@ -7,6 +7,7 @@ from typing import Any, TypeGuard
 import numpy as np
 
 from mlferry.converters import special
+from mlferry.converters.frontend import Converter
 from mlferry.converters.graph import Attributes, Node
 from mlferry.converters.keras.ops.functions import (
     ELEMENTWISE,
@@ -393,7 +394,7 @@ _LAYERS = {
 }  # fmt: skip
 
 
-def _plain(kind: str) -> Any:
+def _plain(kind: str) -> Converter:
     def convert(context: Lowering, node: Node, x: Blob) -> Blob:
         return layer(context, kind, x)
 
@@ -500,7 +501,7 @@ def full_like(
     x: Blob,
     fill_value: float | None = None,
     dtype: str | None = None,
-) -> Any:
+) -> Blob:
     if fill_value is None:
         fill_value = 1.0 if "nes" in node.op else 0.0
     return layer(context, "fillLike", x, value=float(fill_value))

@@ -22,7 +22,7 @@ from mlferry.converters.keras.ops.registry import bound, choice, op, weight
 from mlferry.converters.keras.quantization import matrix
 from mlferry.converters.lowering import Lowering
 from mlferry.converters.operands import extent, shaped
-from mlferry.converters.values import SOURCE, Argument, Blob
+from mlferry.converters.values import SOURCE, Argument, Blob, Results, blob_of
 from mlferry.errors import ConversionError
 from mlferry.numerics.shapes import product
 
@@ -87,7 +87,7 @@ def _of_lists(
 
 def _attended(
     context: Lowering, node: Node, scores: Blob, value: Blob, given: Sequence[_Mask]
-) -> Any:
+) -> tuple[Blob, ...]:
     query_mask, mask = given
     if mask is not None:
         # the weights of masked places vanish, unless all places of a row are masked
@@ -107,7 +107,7 @@ def _sums(context: Lowering, query: Blob, key: Blob) -> Blob:
 
 
 @op("Attention", layouts=(SOURCE,))
-def attention(context: Lowering, node: Node, *inputs: Blob) -> Any:
+def attention(context: Lowering, node: Node, *inputs: Blob) -> tuple[Blob, ...]:
     """Scores are products, or sums of tanh with a weight."""
     (query, value, key), given = _of_lists(context, node, inputs)
     scale = float(weight(node, "scale")) if node.attrs.get("use_scale", False) else None
@@ -123,7 +123,7 @@ def attention(context: Lowering, node: Node, *inputs: Blob) -> Any:
 
 
 @op("AdditiveAttention", layouts=(SOURCE,))
-def additive_attention(context: Lowering, node: Node, *inputs: Blob) -> Any:
+def additive_attention(context: Lowering, node: Node, *inputs: Blob) -> tuple[Blob, ...]:
     """Scores are sums of tanh, each value with a weight."""
     (query, value, key), given = _of_lists(context, node, inputs)
     node.attrs.get("score_mode")
@@ -262,7 +262,7 @@ def _columns(part: Node, rows: int) -> tuple[int, ...]:
 
 def _finished(
     context: Lowering, node: Node, given: dict[str, Any], sizes: tuple[int, int, int], values: int
-) -> Any:
+) -> Blob | tuple[Blob, Blob]:
     """What both layers of several heads have in common."""
     heads, groups, size = sizes
     shows = bool(given.get("return_attention_scores"))
@@ -287,7 +287,7 @@ def _finished(
 
 
 @op("MultiHeadAttention", layouts=(SOURCE,))
-def multi_head_attention(context: Lowering, node: Node, *inputs: Blob) -> Any:
+def multi_head_attention(context: Lowering, node: Node, *inputs: Blob) -> Results:
     """Over all axes between batch and values, or over the last of them."""
     given = bound(node, inputs, SIGNATURES[node.op])
     given.setdefault("key", given["value"])
@@ -323,12 +323,12 @@ def multi_head_attention(context: Lowering, node: Node, *inputs: Blob) -> Any:
         batch, length = product(x.known[: 1 + outer]), product(x.known[1 + outer : -1])
         given[name] = shaped(context, x, (batch, length, x.known[-1]))
     given["mask"] = None
-    made = _finished(context, node, given, (heads, heads, size), values)
+    made = blob_of(_finished(context, node, given, (heads, heads, size), values))
     return shaped(context, made, (*shape[:-1], *made.known[2:]))
 
 
 @op("GroupedQueryAttention", layouts=(SOURCE,))
-def grouped_query_attention(context: Lowering, node: Node, *inputs: Blob) -> Any:
+def grouped_query_attention(context: Lowering, node: Node, *inputs: Blob) -> Results:
     """Several heads of queries share one of keys and values."""
     given = bound(node, inputs, SIGNATURES[node.op])
     given.setdefault("key", given["value"])

@@ -76,12 +76,12 @@ def reshape(context: Lowering, node: Node, x: Blob) -> Blob:
 
 
 @op("Permute", layouts=(SOURCE,))
-def permute(context: Lowering, node: Node, x: Blob) -> Any:
+def permute(context: Lowering, node: Node, x: Blob) -> Blob:
     return context.layer("transpose", x, axes=(0, *node.attrs["dims"]))
 
 
 @op("RepeatVector", layouts=(SOURCE,))
-def repeat_vector(context: Lowering, node: Node, x: Blob) -> Any:
+def repeat_vector(context: Lowering, node: Node, x: Blob) -> Blob:
     return context.layer("tile", context.expand(x, 1), reps=(1, node.attrs["n"], 1))
 
 

@@ -151,7 +151,7 @@ def _mel(
 ) -> NDArray[np.float32]:
     """[frequencies, count]: triangles on the mel scale of HTK, which leaves out 0 Hz."""
 
-    def mel(hertz: object) -> Any:
+    def mel(hertz: object) -> NDArray[Any]:
         return 1127.0 * np.log(1.0 + np.asarray(hertz) / 700.0)
 
     places = mel(np.linspace(0, rate / 2, frequencies)[1:])[:, None]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mlferry.converters.graph import Node
 from mlferry.converters.lowering import Lowering
@@ -41,6 +42,6 @@ def range_of(context: Lowering, node: Node, start: Blob, limit: Blob, delta: Blo
 
 
 @op("Constant", raw=True)
-def constant(context: Lowering, node: Node) -> Any:
+def constant(context: Lowering, node: Node) -> NDArray[Any]:
     """Folded in ONNX's own types; only what is no array arrives here."""
     raise ConversionError(f"a constant of {', '.join(node.attrs)}: arrays can be converted")

@@ -20,7 +20,7 @@ from mlferry.converters.operands import affine, as_blob, emit, extent, joined
 from mlferry.converters.reshapes import heads_apart, heads_joined
 from mlferry.converters.sizes import use
 from mlferry.converters.slices import sliced
-from mlferry.converters.values import SOURCE, Blob, Constant, Operand
+from mlferry.converters.values import SOURCE, Blob, Constant, Operand, Results
 from mlferry.errors import ConversionError
 from mlferry.numerics.shapes import show
 
@@ -41,7 +41,7 @@ def _numbered(context: Lowering, x: Blob, axis: int) -> Blob:
 
 
 @op("com.microsoft.EmbedLayerNormalization", raw=True)
-def embed_layer_normalization(context: Lowering, node: Node, *operands: Operand) -> Any:
+def embed_layer_normalization(context: Lowering, node: Node, *operands: Operand) -> Results:
     """The sum of the embeddings of words, positions and segments, normalized.
 
     The second output counts what the mask keeps of each sentence, the third is the sum.
@@ -53,7 +53,7 @@ def embed_layer_normalization(context: Lowering, node: Node, *operands: Operand)
 
 
 @op("com.microsoft.QEmbedLayerNormalization", raw=True)
-def q_embed_layer_normalization(context: Lowering, node: Node, *operands: Operand) -> Any:
+def q_embed_layer_normalization(context: Lowering, node: Node, *operands: Operand) -> Results:
     """The same with tables in 8 bits; scales and zero points follow, in the same order."""
     words, segments = operands[:2]
     given = [
@@ -74,7 +74,7 @@ def _embedded(
     norm: Sequence[Operand | None],
     mask: Operand | None,
     positions: Operand | None,
-) -> Any:
+) -> Results:
     words = as_blob(context, words)
     word_table, position_table, segment_table = tables
     total = _rows(context, word_table, words)
@@ -82,9 +82,11 @@ def _embedded(
     total = emit(context, "addBroadcastable", total, _rows(context, position_table, places))
     if segments is not None:
         total = emit(context, "addBroadcastable", total, _rows(context, segment_table, segments))
-    made: Any = layer_normalized(
-        context, total, (2,), norm[0], norm[1], node.attrs.get("epsilon", 1e-12), 1
-    )
+    scale, bias = norm
+    if scale is None:
+        raise ConversionError("EmbedLayerNormalization without gamma")
+    epsilon = node.attrs.get("epsilon", 1e-12)
+    (made,) = layer_normalized(context, total, (2,), scale, bias, epsilon, 1)
     counted = None
     if len(node.outputs) > 1 and node.outputs[1].name:
         counted = _counted(context, words, mask)
@@ -217,7 +219,9 @@ class _Attended:
 
 
 @op("com.microsoft.Attention", raw=True)
-def attention(context: Lowering, node: Node, x: Operand, weights: Operand, *rest: Operand) -> Any:
+def attention(
+    context: Lowering, node: Node, x: Operand, weights: Operand, *rest: Operand
+) -> Results:
     """Self-attention with its projection: queries, keys and values are one product."""
     bias, mask, past, extra, filled = (*rest, *[None] * 5)[:5]
     if filled is not None:
@@ -226,7 +230,7 @@ def attention(context: Lowering, node: Node, x: Operand, weights: Operand, *rest
 
 
 @op("com.microsoft.QAttention", raw=True)
-def q_attention(context: Lowering, node: Node, *operands: Operand) -> Any:
+def q_attention(context: Lowering, node: Node, *operands: Operand) -> Results:
     """The same of 8-bit integers."""
     _, _, bias, scale, steps, mask, zero, shifts, past = (*operands, *[None] * 4)[:9]
     x = floats(context, node, 0, scale, zero, -1)
@@ -243,7 +247,7 @@ def _self_attention(
     mask: Operand | None,
     past: Operand | None,
     extra: Operand | None,
-) -> Any:
+) -> Results:
     if node.attrs.get("past_present_share_buffer", 0):
         raise ConversionError("past_present_share_buffer: one buffer for what was and what is")
     node.attrs.get("rotary_embedding_dim")
@@ -283,7 +287,7 @@ def _self_attention(
 @op("com.microsoft.MultiHeadAttention", raw=True)
 def multi_head_attention(
     context: Lowering, node: Node, query: Operand, *rest: Operand | None
-) -> Any:
+) -> tuple[Blob, ...]:
     """Attention of projected values, which may lie packed in one operand."""
     key, value, bias, mask, extra, past_key, past_value, filled, beams = (*rest, *[None] * 9)[:9]
     if filled is not None or beams is not None:
@@ -329,7 +333,7 @@ _GROUPED = {
 @op("com.microsoft.GroupQueryAttention", raw=True)
 def group_query_attention(
     context: Lowering, node: Node, query: Operand, *rest: Operand | None
-) -> Any:
+) -> tuple[Blob, ...]:
     """Causal attention, in which several heads of queries share one of keys and values.
 
     New keys and values follow the earlier ones of each sentence, of which there are as many as
@@ -413,7 +417,7 @@ def _before(context: Lowering, q: Blob, past: Blob, ends: Any) -> Blob:
     return _size(context, past, 2)
 
 
-def _numbers_after(context: Lowering, q: Blob, before: Blob | None) -> Any:
+def _numbers_after(context: Lowering, q: Blob, before: Blob | None) -> Blob:
     """The places of the queries, [batch or 1, length]."""
     numbers = context.expand(_numbered(context, q, 2), 0)
     if before is None:

@@ -19,7 +19,7 @@ from mlferry.converters.lowering import Lowering
 from mlferry.converters.onnx import read
 from mlferry.converters.onnx.ops.registry import op
 from mlferry.converters.operands import as_blob, joined, known, positive, scalar, shaped, vector
-from mlferry.converters.values import SOURCE, Blob, Constant, Operand
+from mlferry.converters.values import SOURCE, Blob, Constant, Operand, Result, Results
 from mlferry.errors import ConversionError, SpecError, UnsupportedOpError, context
 
 FEW_ROUNDS = 8  # that are rather unrolled
@@ -94,7 +94,7 @@ def _rename(body: Any, rename: dict[str, str]) -> None:
 
 
 @op("If", raw=True)
-def if_(context: Lowering, node: Node, condition: Operand) -> Any:
+def if_(context: Lowering, node: Node, condition: Operand) -> Sequence[Result]:
     """A condition that is known while converting chooses its branch."""
     branches = node.attrs["then_branch"], node.attrs["else_branch"]
     if not isinstance(condition, Constant):
@@ -156,7 +156,9 @@ def _compared(context: Lowering, makers: Mapping[str, Node], node: Node) -> str:
 
 
 @op("Loop", raw=True)
-def loop(context: Lowering, node: Node, trips: Any, condition: Operand, *states: Operand) -> Any:
+def loop(
+    context: Lowering, node: Node, trips: Any, condition: Operand, *states: Operand
+) -> Sequence[Result]:
     """A few rounds whose condition stays true are unrolled."""
     going: Any = TRUE if condition is None else condition
     if not isinstance(going, Constant) or not _is_known(context, node, trips, going, states):
@@ -174,7 +176,7 @@ def _few(body: Any) -> int:
     return 1 if any(item.op_type in _WITH_WEIGHTS for item in body.node) else FEW_ROUNDS
 
 
-def _tried(convert: Callable[[], Any]) -> Any:
+def _tried(convert: Callable[[], Sequence[Result]]) -> Sequence[Result] | None:
     """What a conversion makes, or None where Core ML's loop cannot do it."""
     try:
         return convert()
@@ -220,7 +222,7 @@ _NO_LIMIT = 2**31 - 1  # exporters write the largest integers where only the con
 
 def _looped(
     context: Lowering, node: Node, trips: Operand, going: Constant, states: Sequence[Any]
-) -> Any:
+) -> list[Blob]:
     """Core ML's loop; results of each round are gathered where their number is known."""
     body = node.attrs["body"]
     names = [v.name for v in body.input]
@@ -348,7 +350,7 @@ class _Scan:
 
 
 @op("Scan", since=9, raw=True)
-def scan(context: Lowering, node: Node, *operands: Operand) -> Any:
+def scan(context: Lowering, node: Node, *operands: Operand) -> Results:
     """Along the scanned axis; a few rounds are unrolled."""
     scanned = node.attrs["num_scan_inputs"]
     states = operands[:-scanned]

@@ -25,7 +25,7 @@ from mlferry.converters.operands import (
     truncated,
     vector,
 )
-from mlferry.converters.values import SOURCE, Blob, Constant, Operand, blob_of
+from mlferry.converters.values import SOURCE, Blob, Constant, Operand, Result, Results, blob_of
 from mlferry.errors import ConversionError
 
 FLOAT_MAX = float(np.finfo(np.float32).max)
@@ -58,7 +58,7 @@ def plain(context: Lowering, node: Node, x: Blob) -> Blob:
 
 
 @op("Identity", "Dropout", raw=True)
-def nothing(context: Lowering, node: Node, x: Operand, *rest: Operand | None) -> Any:
+def nothing(context: Lowering, node: Node, x: Operand, *rest: Operand | None) -> Results:
     """Dropout does nothing when a model predicts; its mask is all ones."""
     for name in ("ratio", "is_test", "seed", "consumed_inputs"):
         node.attrs.get(name)
@@ -102,7 +102,7 @@ _BINARY = {
 
 
 @op(*_BINARY, raw=True)
-def binary(context: Lowering, node: Node, left: Operand, right: Operand) -> Any:
+def binary(context: Lowering, node: Node, left: Operand, right: Operand) -> Operand:
     if dtype(node) == "string":
         raise ConversionError("strings cannot be compared")
     blobs = [as_blob(context, x) for x in (left, right)]
@@ -167,7 +167,7 @@ def mean(context: Lowering, node: Node, *inputs: Blob) -> Blob:
 
 
 @op("Where", raw=True)
-def where(context: Lowering, node: Node, condition: Operand, x: Operand, y: Operand) -> Any:
+def where(context: Lowering, node: Node, condition: Operand, x: Operand, y: Operand) -> Operand:
     if dtype(node, 1) == "string":
         raise ConversionError("strings cannot be selected")
     blobs = [as_blob(context, v) for v in (condition, x, y)]
@@ -197,7 +197,7 @@ _NUMPY = ("float16", "float32", "float64", "int32", "int64", "bool")
 
 
 @op("Cast", "CastLike", raw=True)
-def cast(context: Lowering, node: Node, x: Operand, like: Operand | None = None) -> Any:
+def cast(context: Lowering, node: Node, x: Operand, like: Operand | None = None) -> Result:
     """Floats to integers drop the fraction; anything to bool asks whether it is not zero."""
     source, target = dtype(node), node.outputs[0].dtype
     node.attrs.get("to")

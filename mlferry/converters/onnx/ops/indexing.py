@@ -70,7 +70,7 @@ def _check(array: NDArray[Any], size: int) -> None:
 
 
 @op("Gather", raw=True)
-def gather(context: Lowering, node: Node, x: Operand, indices: Operand) -> Any:
+def gather(context: Lowering, node: Node, x: Operand, indices: Operand) -> Operand:
     """The rank is that of both together, less the axis."""
     x = as_blob(context, x)
     axis = positive(node.attrs.get("axis", 0), x.rank)

@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mlferry.converters.graph import Attributes, Node
 from mlferry.converters.lowering import Lowering
@@ -132,12 +133,12 @@ def qgemm(context: Lowering, node: Node, *operands: Operand) -> Blob:
     return made if y_scale is None else _quantized(context, node, made, y_scale, y_zero)
 
 
-def _step(factor: float, *scales: Any) -> Any:
+def _step(factor: float, *scales: Operand | None) -> NDArray[np.float32]:
     """The product of scales that are known."""
-    if not all(isinstance(scale, Constant) for scale in scales):
+    steps = [s.array.astype(np.float32).ravel() for s in scales if isinstance(s, Constant)]
+    if len(steps) < len(scales):
         raise ConversionError("a bias whose scale is computed")
-    steps = [scale.array.astype(np.float32).ravel() for scale in scales]
-    return functools.reduce(np.multiply, steps, np.float32(factor))
+    return functools.reduce(np.multiply, steps, np.array(factor, np.float32))
 
 
 @op("com.microsoft.MatMulIntegerToFloat", raw=True)

@@ -180,7 +180,7 @@ def matmul_n_bits(
     return _inner(context, left, matrix.T, known_bias, stored)
 
 
-def _unpacked(rows: NDArray[Any], bits: int) -> Any:
+def _unpacked(rows: NDArray[Any], bits: int) -> NDArray[Any]:
     """The values in the bytes of each row, the lowest bits first."""
     parts = [(rows >> shift) & (2**bits - 1) for shift in range(0, 8, bits)]
     return np.stack(parts, -1).reshape(len(rows), -1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 
@@ -12,7 +11,7 @@ from mlferry.converters.lowering import Lowering
 from mlferry.converters.onnx.ops.registry import op
 from mlferry.converters.operands import as_blob, emit, extent, known, positive, shaped
 from mlferry.converters.reshapes import of_same_rank
-from mlferry.converters.values import SOURCE, Blob, Constant, Operand
+from mlferry.converters.values import SOURCE, Blob, Constant, Operand, Results
 from mlferry.errors import ConversionError
 
 
@@ -106,7 +105,7 @@ def instance_normalization(
 @op("LayerNormalization", raw=True)
 def layer_normalization(
     context: Lowering, node: Node, x: Operand, scale: Operand, bias: Operand | None = None
-) -> Any:
+) -> tuple[Blob, ...]:
     """Over all axes from `axis` on; the mean and inverse deviation are outputs, too."""
     node.attrs.get("stash_type")
     x = as_blob(context, x)
@@ -119,17 +118,17 @@ def layer_normalized(
     context: Lowering,
     x: Blob,
     axes: tuple[int, ...],
-    scale: Any,
-    bias: Any,
+    scale: Operand,
+    bias: Operand | None,
     epsilon: float,
     count: int,
-) -> Any:
+) -> tuple[Blob, ...]:
     """The result, and as many of its mean and its inverse deviation as are asked for."""
     if count == 1:
         made = _native_layer_normalization(context, x, axes, scale, bias, epsilon)
         if made is not None:
-            return made
-    scale, bias = (as_blob(context, v) for v in (scale, bias))
+            return (made,)
+    shift = as_blob(context, bias)
     mean = context.layer("reduceMean", x, layout=SOURCE, axes=axes, keepDims=True)
     centered = emit(context, "subtractBroadcastable", x, mean)
     squares = emit(context, "multiplyBroadcastable", centered, centered)
@@ -139,11 +138,11 @@ def layer_normalized(
         context,
         "multiplyBroadcastable",
         emit(context, "divideBroadcastable", centered, root),
-        scale,
+        as_blob(context, scale),
     )
-    made = scaled if bias is None else emit(context, "addBroadcastable", scaled, bias)
+    made = scaled if shift is None else emit(context, "addBroadcastable", scaled, shift)
     if count == 1:
-        return made
+        return (made,)
     inverse = emit(context, "divideBroadcastable", context.constant([1.0]), root)
     return (made, mean, inverse)[:count]
 
@@ -177,7 +176,7 @@ def _native_layer_normalization(
 
 
 @op("RMSNormalization", "SimplifiedLayerNormalization")
-def rms_normalization(context: Lowering, node: Node, x: Blob, scale: Blob) -> Any:
+def rms_normalization(context: Lowering, node: Node, x: Blob, scale: Blob) -> Results:
     """onnxruntime's own form has the inverse root as an output, too."""
     node.attrs.get("stash_type")
     axes = tuple(range(positive(node.attrs.get("axis", -1), x.rank), x.rank))
@@ -205,7 +204,7 @@ def _by_root_mean_square(
 )
 def skip_layer_normalization(
     context: Lowering, node: Node, x: Operand, skip: Operand, gamma: Operand, *rest: Operand
-) -> Any:
+) -> Results:
     """The last axis of x + skip + bias; the sum is the fourth output."""
     simple = node.op == "com.microsoft.SkipSimplifiedLayerNormalization"
     beta, bias = ([None, *rest] if simple else [*rest, None, None])[:2] if rest else (None, None)
@@ -223,7 +222,7 @@ def skip_layer_normalization(
         scale = as_blob(context, gamma)
         made, _ = _by_root_mean_square(context, total, axes, scale, epsilon)
     else:
-        made = layer_normalized(context, total, axes, gamma, beta, epsilon, 1)
+        (made,) = layer_normalized(context, total, axes, gamma, beta, epsilon, 1)
     return (made, None, None, total)[: len(node.outputs)]
 
 

@@ -115,7 +115,9 @@ def _directions(
     ]
 
 
-def _run(context: Lowering, node: Node, operands: Any, directions: list[Gates], states: int) -> Any:
+def _run(
+    context: Lowering, node: Node, operands: Any, directions: list[Gates], states: int
+) -> list[Blob | None]:
     """All steps of all directions; outputs are Y, Y_h and for an LSTM Y_c."""
     x = as_blob(context, operands[0])
     batchwise = node.attrs.get("layout", 0)
@@ -208,7 +210,7 @@ def _one(
     return stacked(context, outputs), last
 
 
-def _lengths(node: Node, operands: Sequence[Operand | None], x: Blob) -> Any:
+def _lengths(node: Node, operands: Sequence[Operand | None], x: Blob) -> NDArray[Any] | None:
     given = operands[4] if len(operands) > 4 else None
     if given is None:
         return None
@@ -244,7 +246,9 @@ def _initial(
     return context.layer("squeeze", parts[direction], layout=SOURCE, axes=(axis,))
 
 
-def _collected(context: Lowering, y: Blob | None, last: list[list[Blob]], batchwise: int) -> Any:
+def _collected(
+    context: Lowering, y: Blob | None, last: list[list[Blob]], batchwise: int
+) -> list[Blob | None]:
     """Y [time, directions, batch, units], and Y_h and Y_c [directions, batch, units]."""
     finals = [
         stacked(context, list(states), axis=1 if batchwise else 0)
@@ -256,12 +260,12 @@ def _collected(context: Lowering, y: Blob | None, last: list[list[Blob]], batchw
 
 
 @op("RNN", raw=True)
-def rnn(context: Lowering, node: Node, *operands: Operand) -> Any:
+def rnn(context: Lowering, node: Node, *operands: Operand) -> list[Blob | None]:
     return _run(context, node, operands, _directions(Simple, node, operands, ["Tanh"]), 1)
 
 
 @op("GRU", raw=True)
-def gru(context: Lowering, node: Node, *operands: Operand) -> Any:
+def gru(context: Lowering, node: Node, *operands: Operand) -> list[Blob | None]:
     """Gates z, r, h; with `linear_before_reset` the reset comes behind the product."""
     behind = bool(node.attrs.get("linear_before_reset", 0))
     names = ["Sigmoid", "Tanh"]
@@ -270,7 +274,7 @@ def gru(context: Lowering, node: Node, *operands: Operand) -> Any:
 
 
 @op("LSTM", raw=True)
-def lstm(context: Lowering, node: Node, *operands: Operand) -> Any:
+def lstm(context: Lowering, node: Node, *operands: Operand) -> list[Blob | None]:
     """Gates i, o, f, c; peepholes in the order i, o, f."""
     coupled = bool(node.attrs.get("input_forget", 0))
     names = ["Sigmoid", "Tanh", "Tanh"]
@@ -289,7 +293,9 @@ class RoundedLSTM(LSTM):
 
 
 @op("com.microsoft.DynamicQuantizeLSTM", raw=True)
-def dynamic_quantize_lstm(context: Lowering, node: Node, x: Operand, *operands: Operand) -> Any:
+def dynamic_quantize_lstm(
+    context: Lowering, node: Node, x: Operand, *operands: Operand
+) -> list[Blob | None]:
     """Weights in 8 bits [directions, inputs, gates]; what they multiply is rounded as it comes."""
     w, r, bias, lengths, first_h, first_c, peepholes = operands[:7]
     scales = operands[7:11]

@@ -94,7 +94,7 @@ def arg(context: Lowering, node: Node, x: Blob) -> Blob:
 
 
 @op("TopK", raw=True)
-def top_k(context: Lowering, node: Node, x: Operand, k: Operand | None = None) -> Any:
+def top_k(context: Lowering, node: Node, x: Operand, k: Operand | None = None) -> tuple[Blob, ...]:
     """The order of equal values is Core ML's; `sorted=0` allows any order. k may be computed."""
     x = as_blob(context, x)
     node.attrs.get("sorted")

@@ -50,13 +50,13 @@ from mlferry.converters.reshapes import (
 )
 from mlferry.converters.sizes import spelled, use
 from mlferry.converters.slices import can_be_padded, padded, sliced, sliced_anywhere
-from mlferry.converters.values import SOURCE, Blob, Constant, Operand
+from mlferry.converters.values import SOURCE, Blob, Constant, Operand, Result, Results
 from mlferry.errors import ConversionError
 from mlferry.numerics.shapes import broadcast
 
 
 @op("Reshape", raw=True, sizes=True)
-def reshape(context: Lowering, node: Node, x: Operand, shape: Operand | None = None) -> Any:
+def reshape(context: Lowering, node: Node, x: Operand, shape: Operand | None = None) -> Result:
     """0 copies the input's extent, unless `allowzero`; -1 takes what is left."""
     node.attrs.get("consumed_inputs")
     x = as_blob(context, x)
@@ -153,7 +153,7 @@ def flatten(context: Lowering, node: Node, x: Blob) -> Blob:
 
 
 @op("Squeeze", constants=(1,))
-def squeeze(context: Lowering, node: Node, x: Blob, axes: NDArray[Any] | None = None) -> Any:
+def squeeze(context: Lowering, node: Node, x: Blob, axes: NDArray[Any] | None = None) -> Operand:
     given = node.attrs.get("axes") if axes is None else ints(axes)
     if x.is_scalar:
         return x
@@ -173,7 +173,7 @@ def squeeze(context: Lowering, node: Node, x: Blob, axes: NDArray[Any] | None = 
 
 
 @op("Unsqueeze", constants=(1,))
-def unsqueeze(context: Lowering, node: Node, x: Blob, axes: NDArray[Any] | None = None) -> Any:
+def unsqueeze(context: Lowering, node: Node, x: Blob, axes: NDArray[Any] | None = None) -> Operand:
     given = ints(node.attrs["axes"] if axes is None else axes)
     total = rank(x) + len(given)
     places = sorted(positive(a, total) for a in given)
@@ -193,7 +193,7 @@ def transpose(context: Lowering, node: Node, x: Blob) -> Blob:
 
 
 @op("Concat", raw=True)
-def concat(context: Lowering, node: Node, *operands: Operand) -> Any:
+def concat(context: Lowering, node: Node, *operands: Operand) -> Operand:
     """Opset 1 joins along axis 1 by default; parts without elements add nothing."""
     full = [x for x in operands if not (isinstance(x, Constant) and not x.array.size)]
     inputs = [as_blob(context, x) for x in full]
@@ -207,7 +207,7 @@ def concat(context: Lowering, node: Node, *operands: Operand) -> Any:
 
 
 @op("Split", raw=True)
-def split(context: Lowering, node: Node, x: Operand, sizes: Operand | None = None) -> Any:
+def split(context: Lowering, node: Node, x: Operand, sizes: Operand | None = None) -> Results:
     """Into parts of given sizes, or equal ones, of which the last may be smaller."""
     x = as_blob(context, x)
     axis = positive(node.attrs.get("axis", 0), x.rank)
@@ -326,7 +326,7 @@ def slice_10(
     ends: Operand,
     axes: Operand | None = None,
     steps: Operand | None = None,
-) -> Any:
+) -> Operand:
     """Bounds may be computed; axes and steps are constants."""
     x = as_blob(context, x)
     chosen, strides = (
@@ -500,7 +500,7 @@ def trilu(context: Lowering, node: Node, x: Blob, k: NDArray[Any] | None = None)
 
 
 @op("Shape", raw=True)
-def shape_of(context: Lowering, node: Node, x: Operand) -> Any:
+def shape_of(context: Lowering, node: Node, x: Operand) -> Result:
     """Known shapes are constants: the arithmetic that exporters write vanishes."""
     start, end = node.attrs.get("start", 0), node.attrs.get("end")
     if not isinstance(x, Constant) and x.is_scalar:
@@ -511,7 +511,7 @@ def shape_of(context: Lowering, node: Node, x: Operand) -> Any:
 
 
 @op("Size", raw=True)
-def size(context: Lowering, node: Node, x: Operand) -> Any:
+def size(context: Lowering, node: Node, x: Operand) -> Result:
     if isinstance(x, Constant) or None not in x.known:
         return np.array(x.array.size if isinstance(x, Constant) else math.prod(known(x)), np.int64)
     shape = context.layer("getShape", x, layout=SOURCE)

@@ -46,7 +46,7 @@ def dft(
     return context.layer("transpose", split, layout=SOURCE, axes=back)
 
 
-def _matrix(rows: int, size: int, parts: int, *, inverse: int, onesided: int) -> Any:
+def _matrix(rows: int, size: int, parts: int, *, inverse: int, onesided: int) -> NDArray[Any]:
     """[rows * parts, out * 2]: the transform of every unit vector, in double precision."""
     if parts not in (1, 2):
         raise ConversionError(f"the last axis holds real and imaginary parts, not {parts} values")

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from mlferry.converters.graph import Node
 from mlferry.converters.lowering import Lowering
 from mlferry.converters.operands import extent, vector
 from mlferry.converters.tensorflow.ops.registry import joint, op, source
-from mlferry.converters.values import SOURCE, Blob, Constant, Operand
+from mlferry.converters.values import SOURCE, Blob, Constant, Operand, Result
 from mlferry.errors import ConversionError
 
 
@@ -50,7 +48,7 @@ def lin_space(context: Lowering, node: Node, start: Operand, stop: Operand, coun
 
 
 @op("Empty", raw=True)
-def empty(context: Lowering, node: Node, shape: Operand) -> Any:
+def empty(context: Lowering, node: Node, shape: Operand) -> Result:
     """What nobody has written: zeros."""
     node.attrs.get("init")
     if isinstance(shape, Constant):

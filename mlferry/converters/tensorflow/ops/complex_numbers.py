@@ -6,8 +6,6 @@ Ops that only move values, or are linear, convert the two parts one after the ot
 
 from __future__ import annotations
 
-from typing import Any
-
 from mlferry.converters import fourier
 from mlferry.converters.graph import Node
 from mlferry.converters.lowering import Lowering
@@ -21,7 +19,7 @@ from mlferry.converters.tensorflow.ops.registry import (
     pair_of,
     source,
 )
-from mlferry.converters.values import Blob, Constant, Entry, Opaque, Operand
+from mlferry.converters.values import Blob, Constant, Entry, Opaque, Operand, Result
 from mlferry.errors import ConversionError
 
 
@@ -37,12 +35,12 @@ def complex_(context: Lowering, node: Node, real: Operand, imag: Operand) -> Com
 
 
 @op("Real", raw=True, takes_complex=True)
-def real_part(context: Lowering, node: Node, x: Operand | Opaque) -> Any:
+def real_part(context: Lowering, node: Node, x: Operand | Opaque) -> Operand:
     return pair_of(x).real
 
 
 @op("Imag", raw=True, takes_complex=True)
-def imaginary_part(context: Lowering, node: Node, x: Operand | Opaque) -> Any:
+def imaginary_part(context: Lowering, node: Node, x: Operand | Opaque) -> Operand:
     return pair_of(x).imag
 
 
@@ -96,7 +94,7 @@ def exponential(context: Lowering, node: Node, x: Operand) -> Complex:
 
 
 @of_complex("Cast")
-def cast(context: Lowering, node: Node, x: Operand) -> Any:
+def cast(context: Lowering, node: Node, x: Operand) -> Result:
     """To the other precision of complex numbers, or to the real part."""
     node.attrs.get("Truncate")
     after = node.outputs[0].dtype

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from mlferry.converters.tensorflow.ops.registry import (
     read_all,
     wrapped,
 )
-from mlferry.converters.values import ANY, Blob, Constant, Opaque, Operand
+from mlferry.converters.values import ANY, Blob, Constant, Opaque, Operand, Result
 from mlferry.errors import ConversionError
 
 FLOAT_MAX = float(np.finfo(np.float32).max)
@@ -70,14 +71,14 @@ def plain(context: Lowering, node: Node, x: Blob) -> Blob:
     "DeepCopy",
     raw=True,
 )
-def nothing(context: Lowering, node: Node, *operands: Operand | Opaque) -> Any:
+def nothing(context: Lowering, node: Node, *operands: Operand | Opaque) -> Sequence[Result]:
     """Values pass through."""
     read_all(node)
     return [x.array if isinstance(x, Constant) else x for x in operands]
 
 
 @op("Bitcast", raw=True)
-def bitcast(context: Lowering, node: Node, x: Operand) -> Any:
+def bitcast(context: Lowering, node: Node, x: Operand) -> Result:
     before, after = node.inputs[0].dtype, node.outputs[0].dtype
     if before != after:
         raise ConversionError(
@@ -296,7 +297,7 @@ _FLOATS = {"float16", "bfloat16", "float32", "float64"}
 
 
 @op("Cast", raw=True)
-def cast(context: Lowering, node: Node, x: Operand) -> Any:
+def cast(context: Lowering, node: Node, x: Operand) -> Result:
     """Floats to integers drop the fraction; anything to bool asks whether it is not zero.
 
     Core ML computes in float32, which stands for the shorter floats, too.

@@ -25,7 +25,7 @@ from mlferry.converters.operands import (
     vector,
 )
 from mlferry.converters.tensorflow.ops.registry import op, read_all, source
-from mlferry.converters.values import SOURCE, Blob, Constant, Opaque, Operand
+from mlferry.converters.values import SOURCE, Blob, Constant, Opaque, Operand, Result
 from mlferry.errors import ConversionError
 
 
@@ -111,7 +111,7 @@ def _rows(context: Lowering, x: Operand) -> Items:
 @op("TensorListGetItem", raw=True)
 def get_item(
     context: Lowering, node: Node, items: Items | Operand, index: Operand, shape: Operand
-) -> Any:
+) -> Result:
     read_all(node)
     return _entry(context, node, items, index)
 
@@ -135,7 +135,7 @@ def _entry(
 @op("TensorListSetItem", raw=True)
 def set_item(
     context: Lowering, node: Node, items: Items | Operand, index: Operand, item: Operand
-) -> Any:
+) -> Result:
     read_all(node)
     return _with_entry(context, node, items, index, item)
 
@@ -200,7 +200,7 @@ def tensor_array(context: Lowering, node: Node, count: Operand) -> list[Any]:
 @op("TensorArrayReadV3", raw=True)
 def array_read(
     context: Lowering, node: Node, handle: Operand, index: Operand, flow: Items | Operand
-) -> Any:
+) -> Result:
     read_all(node)
     return _entry(context, node, flow, index)
 
@@ -213,7 +213,7 @@ def array_write(
     index: Operand,
     item: Operand,
     flow: Items | Operand,
-) -> Any:
+) -> Result:
     read_all(node)
     return _with_entry(context, node, flow, index, item)
 
@@ -295,5 +295,5 @@ def array_concat(context: Lowering, node: Node, handle: Operand, flow: Operand) 
 
 
 @op("TensorArraySizeV3", raw=True)
-def array_size(context: Lowering, node: Node, handle: Operand, flow: Operand) -> Any:
+def array_size(context: Lowering, node: Node, handle: Operand, flow: Operand) -> NDArray[Any]:
     return length(context, node, flow)

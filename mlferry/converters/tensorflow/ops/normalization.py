@@ -16,7 +16,7 @@ from mlferry.errors import ConversionError
 
 
 @op("FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3", raw=True)
-def fused_batch_norm(context: Lowering, node: Node, x: Operand, *rest: Operand) -> Any:
+def fused_batch_norm(context: Lowering, node: Node, x: Operand, *rest: Operand) -> tuple[Blob, ...]:
     """Along the channels, by stored statistics or by those of the batch."""
     factor = node.attrs.get("exponential_avg_factor", 1.0)
     epsilon = node.attrs.get("epsilon", 1e-4)
@@ -79,7 +79,7 @@ def _normalized(
 
 def _of_the_batch(
     context: Lowering, node: Node, x: Blob, rest: Sequence[Operand], epsilon: float, factor: float
-) -> Any:
+) -> tuple[Blob, ...]:
     """The variance that comes out is that of a sample: divided by one less than their number."""
     scale, offset, *before = rest
     axes = [axis for axis in range(x.rank) if axis != 1]

@@ -140,7 +140,7 @@ def transpose(context: Lowering, node: Node, x: Operand, perm: Operand) -> Blob:
 
 
 @op("ConcatV2", "Concat", raw=True)
-def concat(context: Lowering, node: Node, *operands: Operand) -> Any:
+def concat(context: Lowering, node: Node, *operands: Operand) -> Blob:
     """Parts without elements add nothing; constants are stored."""
     node.attrs.get("N")
     place = -1 if node.op == "ConcatV2" else 0
@@ -236,7 +236,7 @@ def split_v(
 
 
 @op("Slice", raw=True)
-def slice_(context: Lowering, node: Node, x: Operand, begin: Operand, size: Operand) -> Any:
+def slice_(context: Lowering, node: Node, x: Operand, begin: Operand, size: Operand) -> Blob:
     """A size of -1 goes to the end."""
     if not (isinstance(begin, Constant) and isinstance(size, Constant)):
         return _slice_of_computed(context, source(context, x), begin, size)
@@ -330,7 +330,7 @@ def _axes_of(node: Node, count: int, rank: int) -> tuple[list[_Axis], list[int]]
 @op("StridedSlice", raw=True)
 def strided_slice(
     context: Lowering, node: Node, x: Operand, begin: Operand, end: Operand, strides: Operand
-) -> Any:
+) -> Blob:
     """Python's slices: masks leave bounds open, add axes and take single entries."""
     given = as_blob(context, x)
     steps = ints(array_of(node, 3, strides))
@@ -671,10 +671,10 @@ def _shape(context: Lowering, x: Operand) -> Any:
 
 
 @op("Size", raw=True)
-def size_of(context: Lowering, node: Node, x: Operand) -> Any:
+def size_of(context: Lowering, node: Node, x: Operand) -> NDArray[Any]:
     return np.array(math.prod(known(as_blob(context, x))), np.int32)
 
 
 @op("Rank", raw=True)
-def rank_of(context: Lowering, node: Node, x: Operand) -> Any:
+def rank_of(context: Lowering, node: Node, x: Operand) -> NDArray[Any]:
     return np.array(rank(as_blob(context, x)), np.int32)

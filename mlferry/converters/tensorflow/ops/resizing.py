@@ -36,15 +36,15 @@ def resize_images(context: Lowering, node: Node, x: Blob, size: NDArray[Any]) ->
     centers = bool(node.attrs.get("half_pixel_centers", False))
     mode = _MODES[node.op]
 
-    def positions(axis: int, before: int, after: int, factor: float) -> Any:
+    def positions(axis: int, before: int, after: int, factor: float) -> NDArray[Any]:
         i = np.arange(after, dtype=np.float32)
         if corners and after > 1:
-            return i * np.float32((before - 1) / (after - 1))
+            return np.asarray(i * np.float32((before - 1) / (after - 1)))
         scale = np.float32(before / after)
         if not centers:
-            return i * scale
+            return np.asarray(i * scale)
         middle = (i + np.float32(0.5)) * scale
-        return np.floor(middle) if mode == "nearest" else middle - np.float32(0.5)
+        return np.asarray(np.floor(middle) if mode == "nearest" else middle - np.float32(0.5))
 
     height, width = ints(size)
     target = (x.known[0], x.known[1], height, width)
