@@ -51,7 +51,7 @@ def call_user(
     inputs: Sequence[Any],
     function: CustomFunction,
     channels_first: bool,
-) -> Any:
+) -> tuple[Blob, ...]:
     """Convert a node by a user's function.
 
     It takes one argument (the node) or two (and the builder), or has the signature of the

@@ -109,19 +109,19 @@ def sliced_anywhere(
     return Blob(made.name, kept, SOURCE)
 
 
-def _known_start(bound: Any, step: int) -> Any:
+def _known_start(bound: int | Blob | None, step: int) -> int | Blob:
     if bound is None:
         return 0 if step > 0 else -1
     return bound
 
 
-def _known_end(bound: Any, step: int) -> Any:
+def _known_end(bound: int | Blob | None, step: int) -> int | Blob:
     if bound is None:
         return 2 * _OPEN if step > 0 else -2 * _OPEN
     return bound
 
 
-def _from_end(context: Lowering, bound: Any) -> Any:
+def _from_end(context: Lowering, bound: int | Blob) -> int | Blob:
     """A bound of an axis as one of the turned axis."""
     if isinstance(bound, int):
         return -1 - bound

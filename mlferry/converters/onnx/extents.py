@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 
 from mlferry.converters.lowering import Lowering
-from mlferry.converters.operands import joined, vector
+from mlferry.converters.operands import as_blob, joined, vector
 from mlferry.converters.sizes import Extents, as_constant
 from mlferry.converters.slices import sliced
-from mlferry.converters.values import SOURCE, Blob, Constant
+from mlferry.converters.values import SOURCE, Blob, Constant, Operand
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def elements_of(context: Lowering, x: Any) -> Elements | None:
     return known
 
 
-def noted(context: Lowering, made: Blob, elements: Sequence[Element] | None) -> Any:
+def noted(context: Lowering, made: Blob, elements: Sequence[Element] | None) -> Operand:
     """A blob whose elements are remembered; a constant where all are known."""
     if not elements:
         return made
@@ -76,7 +76,7 @@ def noted(context: Lowering, made: Blob, elements: Sequence[Element] | None) -> 
     return made
 
 
-def shape_of(context: Lowering, x: Blob, start: int = 0, end: int | None = None) -> Any:
+def shape_of(context: Lowering, x: Blob, start: int = 0, end: int | None = None) -> Operand:
     """The shape of a blob, or a stretch of it."""
     axes = range(x.rank)[start:end]
     sizes = [x.known[axis] for axis in axes]
@@ -105,7 +105,7 @@ def size_of(context: Lowering, x: Blob, axis: int) -> Blob:
     key = (x.name, f"extent {axis}")
     if key not in context.arranged:
         made = shape_of(context, x, axis, axis + 1)
-        context.arranged[key] = context.stored(made) if isinstance(made, Constant) else made
+        context.arranged[key] = as_blob(context, made)
     return context.arranged[key]
 
 
@@ -180,7 +180,7 @@ def refined(context: Lowering, x: Blob, shape: Sequence[int | None]) -> Blob:
 
 def combined(
     context: Lowering, made: Blob, left: Any, right: Any, compute: Callable[[int, int], int]
-) -> Any:
+) -> Operand:
     """Elementwise arithmetic of two shapes; what is known of both is known of the result."""
     pair = _paired(context, made, left, right)
     if pair is None:
@@ -213,7 +213,7 @@ def equal_shapes(context: Lowering, made: Blob, left: Any, right: Any) -> Blob:
     return made
 
 
-def chosen(context: Lowering, made: Blob, condition: Any, x: Any, y: Any) -> Any:
+def chosen(context: Lowering, made: Blob, condition: Any, x: Any, y: Any) -> Operand:
     """Elements of one shape or of another, where it is known which."""
     if isinstance(condition, Constant):
         flags: Elements | None = tuple(Element(int(n)) for n in condition.array.ravel())

@@ -18,8 +18,8 @@ from mlferry.converters.graph import Node, Value
 from mlferry.converters.lowering import Lowering
 from mlferry.converters.onnx import read
 from mlferry.converters.onnx.ops.registry import op
-from mlferry.converters.operands import joined, known, positive, scalar, shaped, vector
-from mlferry.converters.values import SOURCE, Blob, Constant
+from mlferry.converters.operands import as_blob, joined, known, positive, scalar, shaped, vector
+from mlferry.converters.values import SOURCE, Blob, Constant, Operand, Result, Results
 from mlferry.errors import ConversionError, SpecError, UnsupportedOpError, context
 
 FEW_ROUNDS = 8  # that are rather unrolled
@@ -93,13 +93,8 @@ def _rename(body: Any, rename: dict[str, str]) -> None:
         value.name = outer.get(value.name, value.name)
 
 
-def as_blob(context: Lowering, x: Any) -> Blob:
-    """An operand as a blob."""
-    return context.stored(x) if isinstance(x, Constant) else x
-
-
 @op("If", raw=True)
-def if_(context: Lowering, node: Node, condition: Any) -> Any:
+def if_(context: Lowering, node: Node, condition: Operand) -> Sequence[Result]:
     """A condition that is known while converting chooses its branch."""
     branches = node.attrs["then_branch"], node.attrs["else_branch"]
     if not isinstance(condition, Constant):
@@ -117,7 +112,7 @@ def if_(context: Lowering, node: Node, condition: Any) -> Any:
     ]
 
 
-def _way_of(lowering: Lowering, node: Node, body: Any, way: str) -> list[Any]:
+def _way_of(lowering: Lowering, node: Node, body: object, way: str) -> list[Any]:
     with context(f"converting the way {way!r} of a condition"):
         return inlined(lowering, body, f"{node.name}/{way}", {})
 
@@ -161,7 +156,9 @@ def _compared(context: Lowering, makers: Mapping[str, Node], node: Node) -> str:
 
 
 @op("Loop", raw=True)
-def loop(context: Lowering, node: Node, trips: Any, condition: Any, *states: Any) -> Any:
+def loop(
+    context: Lowering, node: Node, trips: Any, condition: Operand, *states: Operand
+) -> Sequence[Result]:
     """A few rounds whose condition stays true are unrolled."""
     going: Any = TRUE if condition is None else condition
     if not isinstance(going, Constant) or not _is_known(context, node, trips, going, states):
@@ -179,7 +176,7 @@ def _few(body: Any) -> int:
     return 1 if any(item.op_type in _WITH_WEIGHTS for item in body.node) else FEW_ROUNDS
 
 
-def _tried(convert: Callable[[], Any]) -> Any:
+def _tried(convert: Callable[[], Sequence[Result]]) -> Sequence[Result] | None:
     """What a conversion makes, or None where Core ML's loop cannot do it."""
     try:
         return convert()
@@ -206,7 +203,7 @@ def _unrolled(
 
 
 def _is_known(
-    context: Lowering, node: Node, trips: Any, going: Constant, states: Sequence[Any]
+    context: Lowering, node: Node, trips: Operand, going: Constant, states: Sequence[Any]
 ) -> bool:
     """Whether a loop can be unrolled: few rounds, and a condition that is no computed value."""
     if not isinstance(trips, Constant) or int(trips.array.ravel()[0]) > MAX_UNROLLED:
@@ -223,7 +220,9 @@ def _is_known(
 _NO_LIMIT = 2**31 - 1  # exporters write the largest integers where only the condition counts
 
 
-def _looped(context: Lowering, node: Node, trips: Any, going: Any, states: Sequence[Any]) -> Any:
+def _looped(
+    context: Lowering, node: Node, trips: Operand, going: Constant, states: Sequence[Any]
+) -> list[Blob]:
     """Core ML's loop; results of each round are gathered where their number is known."""
     body = node.attrs["body"]
     names = [v.name for v in body.input]
@@ -351,7 +350,7 @@ class _Scan:
 
 
 @op("Scan", since=9, raw=True)
-def scan(context: Lowering, node: Node, *operands: Any) -> Any:
+def scan(context: Lowering, node: Node, *operands: Operand) -> Results:
     """Along the scanned axis; a few rounds are unrolled."""
     scanned = node.attrs["num_scan_inputs"]
     states = operands[:-scanned]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mlferry.converters.convolutions import each, padding, sides
 from mlferry.converters.graph import Node
@@ -249,7 +251,9 @@ def _refuse_volume() -> Blob:
 
 
 @op("MaxUnpool", constants=(2,))
-def max_unpool(context: Lowering, node: Node, x: Blob, indices: Blob, shape: Any = None) -> Blob:
+def max_unpool(
+    context: Lowering, node: Node, x: Blob, indices: Blob, shape: NDArray[Any] | None = None
+) -> Blob:
     """Values at their places, which count through the whole result; zeros elsewhere."""
     kernel = list(node.attrs["kernel_shape"])
     strides, _ = options(node, len(kernel), tuple(kernel))
@@ -281,7 +285,13 @@ def _relocated(
     return context.layer("gather", context.constant(table), places, layout=SOURCE, axis=0)
 
 
-def _ceil(node: Node, x: Blob, spans: Any, strides: Any, pairs: Any) -> list[int]:
+def _ceil(
+    node: Node,
+    x: Blob,
+    spans: Sequence[int],
+    strides: Sequence[int],
+    pairs: Sequence[Sequence[int]],
+) -> list[int]:
     """How much padding more the windows of `ceil_mode` need."""
     if not node.attrs.get("ceil_mode", 0):
         return [0] * len(spans)

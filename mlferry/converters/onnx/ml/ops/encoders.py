@@ -120,7 +120,7 @@ def _listed(node: Node, what: str, names: Mapping[str, str]) -> tuple[list[Any],
     raise ConversionError(f"it has no {' or '.join(names)}: ONNX has no others")
 
 
-def _default(node: Node, kind: str) -> Any:
+def _default(node: Node, kind: str) -> object:
     found: Any = None
     for held, name, default in _VALUES.values():
         value = node.attrs.get(name, default)
