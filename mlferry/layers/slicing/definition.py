@@ -119,7 +119,7 @@ def slice_static(params: Params, shape: Shape) -> list[Shape]:
     "sliceDynamic",
     inputs=(2, 7),
     features=(
-        Feature(lambda layer: any(layer.sliceDynamic.squeezeMasks), 5, "the squeezing"),
+        Feature(lambda layer: bool(layer.sliceDynamic.squeezeMasks), 5, "the masks for squeezing"),
         Feature(lambda layer: len(layer.input) == 7, 5, "the seven inputs"),
     ),
 )
