@@ -8,7 +8,7 @@ from mlferry import lazy
 from mlferry.version import VERSION
 
 if TYPE_CHECKING:
-    from mlferry import converters, limits, models, proto, utils
+    from mlferry import converters, limits, models, optimize, proto, utils
     from mlferry.converters.convert import channels_first, convert, trace
     from mlferry.converters.settings import (
         AvailableTarget as target,
@@ -67,6 +67,7 @@ __all__ = [
     "limits",
     "make_custom_model",
     "models",
+    "optimize",
     "precision",
     "proto",
     "prune_weights",
@@ -108,6 +109,7 @@ __getattr__, __dir__ = lazy.names(
         "limits": "mlferry.limits",
         "make_custom_model": "mlferry.models.build:make_custom_model",
         "models": "mlferry.models",
+        "optimize": "mlferry.optimize",
         "precision": "mlferry.converters.settings:ComputePrecision",
         "proto": "mlferry.proto",
         "prune_weights": "mlferry.models.pruning:prune_weights",
