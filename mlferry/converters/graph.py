@@ -59,6 +59,10 @@ class Mask:
         return repr(self.origin)
 
 
+# A value of a config or of an attribute, as JSON has them.
+Attribute = bool | int | float | str | Sequence["Attribute"] | Mapping[str, "Attribute"] | None
+
+
 class Attributes(Mapping[str, Any]):
     """The options of a node. It remembers which were read, so that none is overlooked."""
 
@@ -76,7 +80,7 @@ class Attributes(Mapping[str, Any]):
     def __len__(self) -> int:
         return len(self._values)
 
-    def add(self, name: str, value: Any) -> None:
+    def add(self, name: str, value: bool) -> None:
         """Add an option that the source does not spell out."""
         self._values[name] = value
 

@@ -226,7 +226,7 @@ def _weakly(method: _Method) -> _Method:
     """A method that does not keep its object: in a circle the source's weights would stay."""
     reference = weakref.WeakMethod(method)
 
-    def call(*arguments: Any) -> Any:
+    def call(*arguments: object) -> Any:
         found = reference()
         if found is None:
             raise ConversionError("a node is converted after the walk over its graph has ended")

@@ -203,7 +203,7 @@ def _signature(layer: Any) -> list[str]:
         return []
 
 
-def _takes_mask(layer: Any, names: Sequence[str]) -> bool:
+def _takes_mask(layer: object, names: Sequence[str]) -> bool:
     wanted = getattr(layer, "_fn_expects_mask_arg", None)  # of a Lambda: its function's
     return bool(wanted) if wanted is not None else any(n.endswith("mask") for n in names)
 

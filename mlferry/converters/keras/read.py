@@ -8,7 +8,7 @@ import os
 import re
 import tempfile
 import zipfile
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
@@ -17,7 +17,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from mlferry import limits
-from mlferry.converters.graph import Attributes, Graph, Mask, Node, Value, distinct_names
+from mlferry.converters.graph import Attribute, Attributes, Graph, Mask, Node, Value, distinct_names
 from mlferry.converters.keras import arrays, hdf5, legacy, masks
 from mlferry.converters.keras.calls import Call, LayerCall, Ref, Tensor, only_refs
 from mlferry.converters.keras.config import FUNCTIONAL, Layer, input_shape_of, parse
@@ -54,7 +54,7 @@ _ACROSS_VALUES = {"softmax", "log_softmax", "sparsemax", "glu"}
 Keep = Collection[str]
 
 
-def read(source: Any, keep: Keep = (), custom_objects: Mapping[str, Any] | None = None) -> Graph:
+def read(source: object, keep: Keep = (), custom_objects: Mapping[str, Any] | None = None) -> Graph:
     """A Keras model as a graph.
 
     Args:
@@ -82,7 +82,7 @@ def read(source: Any, keep: Keep = (), custom_objects: Mapping[str, Any] | None 
     return graph
 
 
-def claims(source: Any) -> bool:
+def claims(source: object) -> bool:
     """Whether a source is for this frontend: by its content, where it is a file."""
     if isinstance(source, tuple | list):
         return True
@@ -91,7 +91,7 @@ def claims(source: Any) -> bool:
     return is_keras_object(source)
 
 
-def is_keras_object(source: Any) -> bool:
+def is_keras_object(source: object) -> bool:
     """Whether an object is a model of Keras 3, tf.keras or tf_keras."""
     modules = [cls.__module__.split(".")[0] for cls in type(source).__mro__]
     return any(m in ("keras", "tf_keras", "tensorflow") for m in modules) and hasattr(
@@ -242,7 +242,7 @@ def _json(text: str | bytes, path: object) -> Any:
     return found
 
 
-def _text(value: Any) -> str:
+def _text(value: str) -> str:
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 
@@ -661,7 +661,7 @@ class _Walk:
 
     def _activation(
         self,
-        activation: Any,
+        activation: Attribute,
         name: str,
         layer: Layer,
         values: Sequence[Value],
@@ -768,7 +768,7 @@ def _keys(layer: Layer, name: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(key for key in found if key))
 
 
-def activation_name(activation: Any) -> str:
+def activation_name(activation: Attribute) -> str:
     """The name of an activation: ``"relu"``, or the class of an activation layer."""
     if isinstance(activation, Mapping):
         name = activation.get("class_name")
@@ -780,7 +780,7 @@ def activation_name(activation: Any) -> str:
     return str(activation).rsplit(">", 1)[-1]
 
 
-def _full_name(activation: Any) -> str:
+def _full_name(activation: Attribute) -> str:
     """The name of an activation, with its package where it is registered in one."""
     if not isinstance(activation, Mapping):
         return str(activation)
@@ -791,7 +791,7 @@ def _full_name(activation: Any) -> str:
     return found if isinstance(found, str) else activation_name(activation)
 
 
-def _is_users_function(activation: Any, function: Any) -> bool:
+def _is_users_function(activation: Attribute, function: Callable[..., Any] | None) -> bool:
     """Whether an activation only shares its name with one of Keras's own.
 
     Keras 3 writes its own as their names alone, Keras 2 any: there the object in memory tells.

@@ -14,7 +14,7 @@ from mlferry.errors import ConversionError
 from mlferry.numerics.shapes import Shape
 
 
-def claims(source: Any) -> bool:
+def claims(source: object) -> bool:
     """Whether a source is such a model."""
     classes = type(source).__mro__
     names = {cls.__name__ for cls in classes}

@@ -30,7 +30,7 @@ class NotTraceable(ConversionError):
     """The code of a layer cannot run on symbolic tensors."""
 
 
-def is_keras_3(layer: Any) -> bool:
+def is_keras_3(layer: object) -> bool:
     """Whether an object is a layer of Keras 3, which records what it computes."""
     modules = {cls.__module__.split(".", maxsplit=1)[0] for cls in type(layer).__mro__}
     return "keras" in modules and "tf_keras" not in modules
@@ -44,7 +44,7 @@ class Called:
         known = inspect.signature(function).parameters
 
         @functools.wraps(function)
-        def call(*inputs: Any, **given: Any) -> Any:
+        def call(*inputs: object, **given: object) -> Any:
             more = {name: value for name, value in given.items() if name in known}
             return function(*inputs, **options, **more)
 
@@ -110,7 +110,7 @@ def model_graph(model: Any, inputs: Mapping[str, tuple[Shape, str]]) -> Graph:
 
 
 def arguments(
-    layer: Any, use: LayerCall, inputs: Sequence[Any], mask: Any
+    layer: Any, use: LayerCall, inputs: Sequence[Any], mask: object
 ) -> tuple[list[Any], dict[str, Any]]:
     """The arguments of `call`, with tensors in the place of their `Ref`s, not for training."""
     args = [_placed(value, inputs) for value in use.args]
@@ -123,7 +123,7 @@ def arguments(
     return args, kwargs
 
 
-def _placed(value: Any, inputs: Sequence[Any]) -> Any:
+def _placed(value: bool | Ref | Sequence[Ref] | None, inputs: Sequence[Any]) -> Any:
     if isinstance(value, Ref):
         return inputs[value.index]
     if isinstance(value, list | tuple):
@@ -177,8 +177,8 @@ def _operators_recorded() -> Iterator[None]:
     variable = next(cls for cls in keras.Variable.__mro__ if "__mul__" in vars(cls))
     names = {f"__{name}__": function for name, function in (_OPERATORS | _COMPARISONS).items()}
 
-    def recorded(plain: Any, function: Any) -> Any:
-        def operator(self: Any, other: Any) -> Any:
+    def recorded(plain: Callable[..., Any], function: Callable[..., Any]) -> Any:
+        def operator(self: object, other: object) -> Any:
             return function(self, other) if isinstance(other, symbolic) else plain(self, other)
 
         return operator
@@ -197,7 +197,7 @@ def _operators_recorded() -> Iterator[None]:
 
 
 @contextmanager
-def _errors_of(layer: Any, name: str) -> Iterator[None]:
+def _errors_of(layer: object, name: str) -> Iterator[None]:
     try:
         yield
     except ConversionError:
@@ -209,7 +209,7 @@ def _errors_of(layer: Any, name: str) -> Iterator[None]:
         ) from error
 
 
-def _where(layer: Any, error: Exception) -> str:
+def _where(layer: object, error: Exception) -> str:
     """The last line of the layer's own file that ran."""
     try:
         own = inspect.getsourcefile(type(layer))
@@ -283,7 +283,7 @@ def _call(given: Any, tensor: Callable[[Any], Tensor]) -> Call:
     keras = importlib.import_module("keras")
     tensors: list[Tensor] = []
 
-    def kept(value: Any) -> Any:
+    def kept(value: object) -> Any:
         if isinstance(value, keras.KerasTensor):
             tensors.append(tensor(value))
             return Ref(len(tensors) - 1)

@@ -45,7 +45,7 @@ _MOST = 64  # elements: what may be a shape, or amounts before and after its axe
 Elements = tuple[Element, ...]
 
 
-def elements_of(context: Lowering, x: Any) -> Elements | None:
+def elements_of(context: Lowering, x: Operand) -> Elements | None:
     """What is known of the elements of an operand of at most one axis, or None for nothing."""
     if isinstance(x, Constant):
         if x.array.ndim > 1 or x.array.dtype.kind not in "iu" or x.array.size > _MOST:
@@ -179,7 +179,7 @@ def refined(context: Lowering, x: Blob, shape: Sequence[int | None]) -> Blob:
 
 
 def combined(
-    context: Lowering, made: Blob, left: Any, right: Any, compute: Callable[[int, int], int]
+    context: Lowering, made: Blob, left: Operand, right: Operand, compute: Callable[[int, int], int]
 ) -> Operand:
     """Elementwise arithmetic of two shapes; what is known of both is known of the result."""
     pair = _paired(context, made, left, right)
@@ -232,7 +232,7 @@ def chosen(context: Lowering, made: Blob, condition: Any, x: Any, y: Any) -> Ope
 
 
 def _paired(
-    context: Lowering, made: Blob, left: Any, right: Any
+    context: Lowering, made: Blob, left: Operand, right: Operand
 ) -> list[tuple[Element, Element]] | None:
     """The elements of two operands side by side; one of one element goes with all."""
     first, second = (elements_of(context, x) for x in (left, right))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -61,25 +62,25 @@ def borders(*edges: tuple[int, int]) -> Params:
     return {"borderAmounts": [{"startEdgeSize": start, "endEdgeSize": end} for start, end in edges]}
 
 
-def edges_of(given: Any) -> tuple[tuple[int, int], tuple[int, int]]:
+def edges_of(arguments: SimpleNamespace) -> tuple[tuple[int, int], tuple[int, int]]:
     """The padding of height and width, from the arguments of that name."""
     return (
-        (given.padding_top, given.padding_bottom),
-        (given.padding_left, given.padding_right),
+        (arguments.padding_top, arguments.padding_bottom),
+        (arguments.padding_left, arguments.padding_right),
     )
 
 
-def same_padding(given: Any) -> Params:
+def same_padding(arguments: SimpleNamespace) -> Params:
     """`SamePadding`, from the argument `same_padding_asymmetry_mode`."""
-    return {"same": {"asymmetryMode": given.same_padding_asymmetry_mode.upper()}}
+    return {"same": {"asymmetryMode": arguments.same_padding_asymmetry_mode.upper()}}
 
 
 QUANTIZATION = ("quantization_type", "nbits", "quant_scale", "quant_bias", "quant_lut")
 
 
-def quantization_of(given: Any) -> Params:
+def quantization_of(arguments: SimpleNamespace) -> Params:
     """The arguments that describe quantized weights."""
-    return {name: getattr(given, name) for name in QUANTIZATION}
+    return {name: getattr(arguments, name) for name in QUANTIZATION}
 
 
 def quantized(

@@ -131,7 +131,9 @@ def embedding(context: Lowering, node: Node, x: Blob) -> Blob:
     return _looked_up(context, x, weight(node, "embeddings", rows, size))
 
 
-def _looked_up(context: Lowering, x: Blob, table: NDArray[Any], stored: Any = None) -> Blob:
+def _looked_up(
+    context: Lowering, x: Blob, table: NDArray[Any], stored: Linear | NDArray[Any] | None = None
+) -> Blob:
     """The rows [rows, size] of a table at integers."""
     kept = np.ascontiguousarray(table.T) if stored is None else stored
     rows, size = table.shape
