@@ -256,14 +256,14 @@ stored_weights = WEIGHTS.register
 """Registers which weights layers of a kind store, from the layer and its parameter message."""
 
 
-def stored_bias(params: Any, size: int, *, stored: bool = True) -> StoredWeight:
+def stored_bias(params: Params, size: int, *, stored: bool = True) -> StoredWeight:
     """The usual field `bias`, switched on by `hasBias`."""
     switch = "hasBias" if stored else SECOND_INPUT
     return StoredWeight("bias", params.bias, (size,), switch, params.hasBias and stored)
 
 
 def per_channel(
-    field: str, params: Any, shape: tuple[int, ...], switch: str = "", used: bool = True
+    field: str, params: Params, shape: tuple[int, ...], switch: str = "", used: bool = True
 ) -> StoredWeight:
     """A field that may have a scale for each channel, the first of its three axes."""
     scales = shape[0] if len(shape) == 3 else 1
@@ -294,7 +294,7 @@ def rules_of(kind: str) -> list[LayerRule]:
     return [*LAYER_RULES[EVERY], *LAYER_RULES.get(kind, ())]
 
 
-def check_list(params: Any, field: str, wanted: Entries) -> Problems:
+def check_list(params: Params, field: str, wanted: Entries) -> Problems:
     """A list has a length that is allowed, and entries that make sense.
 
     More than 5 axes are no error: it is devices that end there.

@@ -26,7 +26,7 @@ def _branch(arguments: SimpleNamespace) -> Params:
     "max_iterations=None)"
 )
 def _loop(arguments: SimpleNamespace) -> Params:
-    """The networks are arguments, or are filled in the layer that is returned."""
+    """The networks are given, or are filled in the layer that is returned."""
     return {
         "conditionNetwork": _network(arguments.condition_network),
         "bodyNetwork": _network(arguments.body_network),

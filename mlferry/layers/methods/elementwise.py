@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from mlferry.errors import SpecError
 from mlferry.layers.methods.table import Layer, Params, method, one_of, row
@@ -64,20 +65,20 @@ row(
 )
 
 
-def _pair(alpha: float, beta: float) -> Callable[[Any], Params]:
-    """Two numbers, which are these where none are arguments."""
+def _pair(alpha: float, beta: float) -> Callable[[Sequence[float] | None], Params]:
+    """Two numbers, which are these where none are given."""
 
-    def pair(params: Any) -> Params:
+    def pair(params: Sequence[float] | None) -> Params:
         first, second = (alpha, beta) if params is None else params
         return {"alpha": float(first), "beta": float(second)}
 
     return pair
 
 
-def _single(default: float | None = None) -> Callable[[Any], Params]:
-    """One number, which is this where none is arguments."""
+def _single(default: float | None = None) -> Callable[[ArrayLike | None], Params]:
+    """One number, which is this where none is given."""
 
-    def single(params: Any) -> Params:
+    def single(params: ArrayLike | None) -> Params:
         value = default if params is None else np.ravel(params)[0]
         if value is None:
             raise SpecError("params is the number alpha")
@@ -86,16 +87,16 @@ def _single(default: float | None = None) -> Callable[[Any], Params]:
     return single
 
 
-def _nothing(params: Any) -> Params:
+def _nothing(params: ArrayLike | None) -> Params:
     return {}
 
 
-def _soft_plus(params: Any) -> Params:
+def _soft_plus(params: Sequence[ArrayLike]) -> Params:
     alpha, beta = params
     return {"alpha": floats(alpha), "beta": floats(beta)}
 
 
-_ACTIVATIONS: dict[str, tuple[str, Callable[[SimpleNamespace], Params]]] = {
+_ACTIVATIONS: dict[str, tuple[str, Callable[[Any], Params]]] = {
     "RELU": ("ReLU", _nothing),
     "SIGMOID": ("sigmoid", _nothing),
     "TANH": ("tanh", _nothing),

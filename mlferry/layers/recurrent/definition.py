@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from google.protobuf.message import Message
+
 from mlferry.errors import SpecError
 from mlferry.layers.definitions import (
     StoredWeight,
@@ -116,7 +118,7 @@ ACTIVATIONS: dict[str, dict[str, int]] = {
 
 
 @layer_rule(*ACTIVATIONS)
-def recurrent_activations(layer: nn.NeuralNetworkLayer, params: Any) -> Problems:
+def recurrent_activations(layer: nn.NeuralNetworkLayer, params: Params) -> Problems:
     """As many functions as gates, of the kinds that devices have."""
     for field, count in ACTIVATIONS[layer.WhichOneof("layer") or ""].items():
         value = getattr(params, field)
@@ -146,7 +148,7 @@ def _recurrent_activation(field: str, function: nn.ActivationParams) -> Problems
 
 
 @layer_rule("biDirectionalLSTM")
-def both_directions(layer: nn.NeuralNetworkLayer, params: Any) -> Problems:
+def both_directions(layer: nn.NeuralNetworkLayer, params: Params) -> Problems:
     """Weights for both directions, and the same functions."""
     if len(params.weightParams) != 2:
         yield error(
@@ -157,7 +159,7 @@ def both_directions(layer: nn.NeuralNetworkLayer, params: Any) -> Problems:
 
 
 @stored_weights("simpleRecurrent")
-def weights_of_simple_recurrent(layer: nn.NeuralNetworkLayer, p: Any) -> StoredWeights:
+def weights_of_simple_recurrent(layer: nn.NeuralNetworkLayer, p: Params) -> StoredWeights:
     out = p.outputVectorSize
     yield StoredWeight("weightMatrix", p.weightMatrix, (out, p.inputVectorSize), scales=out)
     yield StoredWeight("recursionMatrix", p.recursionMatrix, (out, out), scales=out)
@@ -165,7 +167,7 @@ def weights_of_simple_recurrent(layer: nn.NeuralNetworkLayer, p: Any) -> StoredW
 
 
 def _gates(
-    p: Any, prefix: str, gates: tuple[str, ...], sizes: tuple[int, int], bias: bool
+    p: Message, prefix: str, gates: tuple[str, ...], sizes: tuple[int, int], bias: bool
 ) -> StoredWeights:
     out, width = sizes
     for gate in gates:
@@ -183,17 +185,17 @@ def weights_of_gru(layer: nn.NeuralNetworkLayer, p: Any) -> StoredWeights:
 
 
 @stored_weights("uniDirectionalLSTM")
-def weights_of_lstm(layer: nn.NeuralNetworkLayer, p: Any) -> StoredWeights:
+def weights_of_lstm(layer: nn.NeuralNetworkLayer, p: Params) -> StoredWeights:
     yield from _lstm_direction(p, p.weightParams, "weightParams.")
 
 
 @stored_weights("biDirectionalLSTM")
-def weights_of_bidirectional_lstm(layer: nn.NeuralNetworkLayer, p: Any) -> StoredWeights:
+def weights_of_bidirectional_lstm(layer: nn.NeuralNetworkLayer, p: Params) -> StoredWeights:
     for index, stored in enumerate(p.weightParams):
         yield from _lstm_direction(p, stored, f"weightParams[{index}].")
 
 
-def _lstm_direction(p: Any, stored: nn.LSTMWeightParams, prefix: str) -> StoredWeights:
+def _lstm_direction(p: Params, stored: nn.LSTMWeightParams, prefix: str) -> StoredWeights:
     out, options = p.outputVectorSize, p.params
     gates = ("inputGate", "forgetGate", "blockInput", "outputGate")
     sizes = (out, p.inputVectorSize)

@@ -1,0 +1,62 @@
+"""What is used of TensorFlow's own objects and messages, which come without types."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, MutableMapping, Sequence
+from typing import Any, Protocol
+
+
+class Tensor(Protocol):
+    """An edge of a graph of operations; its type and shape are TensorFlow's own objects."""
+
+    name: str
+    op: Operation
+    dtype: Any
+    shape: Any
+    value_index: int
+
+    def consumers(self) -> Sequence[Operation]:
+        """The operations that read it."""
+
+
+class Operation(Protocol):
+    """A node of a graph of operations."""
+
+    name: str
+    type: str
+    inputs: Sequence[Tensor]
+    outputs: Sequence[Tensor]
+    control_inputs: Sequence[Operation]
+    graph: Any
+    node_def: NodeDef
+    op_def: Any
+
+    def get_attr(self, name: str) -> Any:
+        """The value of an attribute, as TensorFlow has it."""
+
+
+class Body(Protocol):
+    """A graph with ends of its own: of a function, or a part of a graph of TensorFlow 1."""
+
+    inputs: Sequence[Tensor]
+    outputs: Sequence[Tensor]
+
+    def get_operations(self) -> Iterable[Operation]:
+        """Its nodes."""
+
+
+class NodeDef(Protocol):
+    """The message of a node."""
+
+    name: str
+    op: str
+    input: Any
+    attr: MutableMapping[str, Any]
+
+
+class GraphDef(Protocol):
+    """The message of a graph."""
+
+    node: Any
+    library: Any
+    versions: Any
