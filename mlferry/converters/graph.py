@@ -110,6 +110,7 @@ class Node:
         proto: the source's own message.
         parts: the layers inside it by their keys, as nodes without inputs.
         call: how the source calls it, in the frontend's own terms.
+        arguments: what the source calls it with besides tensors, where calls have arguments.
         masks: which entries of each input count, where the node computes with it.
         passes_mask: whether a layer of the user's own passes masks on, where its conversion
             function says so.
@@ -133,6 +134,7 @@ class Node:
     proto: Any = None
     parts: Mapping[str, Node] = field(default_factory=dict)
     call: Any = None
+    arguments: Attributes = field(default_factory=lambda: Attributes({}))
     masks: Sequence[Mask | None] = ()
     passes_mask: bool | None = None
     is_traced: bool = False
@@ -142,8 +144,9 @@ class Node:
     input_shapes: list[Shape | None] = field(default_factory=list)
 
     def get_config(self) -> dict[str, Any]:
-        """The options as the source has them."""
-        return self.attrs.as_dict()
+        """The options as the source has them, and the arguments of its call."""
+        arguments = self.arguments.as_dict().items()
+        return self.attrs.as_dict() | {f"argument {name}": value for name, value in arguments}
 
     def get_weights(self) -> list[NDArray[Any]]:
         """The arrays in the source's order."""

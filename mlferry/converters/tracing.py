@@ -15,7 +15,6 @@ from mlferry.converters.frontend import Frontend
 from mlferry.converters.graph import Graph, Node
 from mlferry.converters.lowering import Lowering
 from mlferry.converters.stored_functions import StoredFunction
-from mlferry.converters.tensorflow.objects import Tensor
 from mlferry.converters.values import Blob
 from mlferry.errors import ConversionError
 from mlferry.numerics.shapes import Shape
@@ -100,7 +99,7 @@ class Tracer:
 
         types = [*inputs, *([] if mask is None else [(mask, "bool")])]
 
-        def call(*tensors: Tensor) -> Any:
+        def call(*tensors: object) -> Any:
             given = tensors if mask is None else tensors[:-1]
             args, kwargs = arguments(layer, node.call, given, None if mask is None else tensors[-1])
             return layer.call(*args, **kwargs)

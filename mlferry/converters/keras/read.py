@@ -501,18 +501,18 @@ class _Walk:
                 values = self._inside(layer, part, values, path)
             return list(values)
         config = dict(layer.config)
-        config |= {
-            f"argument {key}": value
+        arguments = {
+            key: value
             for key, value in call.options.items()
             if not (use.is_users and only_refs(value))
+            and not (key == "training" and self.version >= 3)  # `predict` overrules it
         }
-        if self.version >= 3:
-            config.pop("argument training", None)  # `predict` overrules it
         activation = None
         if layer.class_name in _ACTIVATED and not layer.is_users:
             activation = config.pop("activation", None)
         elif layer.class_name == "Activation":
-            return [self._activation(config.pop("activation"), name, layer, values, config, use)]
+            kind = config.pop("activation")
+            return [self._activation(kind, name, layer, values, config, use, arguments)]
         told = told or {0: Tensor(layer.name, 0, 0)}
         shapes = _shapes_in_memory(layer)
         outputs = [
@@ -525,6 +525,7 @@ class _Walk:
             inputs=tuple(values),
             outputs=tuple(outputs),
             attrs=Attributes(config),
+            arguments=Attributes(arguments),
             weights=self._weights(layer, path),
             keys=keys,
             layer=layer.source,
@@ -532,7 +533,7 @@ class _Walk:
         )
         node.parts = self._parts(node, layer, (*path, layer.name))
         self.nodes.append(node)
-        if config.get("stateful") and "argument initial_state" not in config and len(values) == 1:
+        if config.get("stateful") and "initial_state" not in arguments and len(values) == 1:
             self._keep_states(node)
         if activation is None or activation == "linear":
             return outputs
@@ -667,6 +668,7 @@ class _Walk:
         values: Sequence[Value],
         config: Mapping[str, Any],
         use: LayerCall,
+        arguments: Mapping[str, Any] | None = None,
     ) -> Value:
         """The node of an activation, given by name, as a function or as a layer."""
         op = plain = activation_name(activation)
@@ -693,6 +695,7 @@ class _Walk:
                 inputs=tuple(values),
                 outputs=(out,),
                 attrs=Attributes(options),
+                arguments=Attributes(arguments or {}),
                 keys=tuple(dict.fromkeys(keys)),
                 elementwise=op not in _ACROSS_VALUES,
                 layer=layer.source,

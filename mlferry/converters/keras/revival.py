@@ -33,8 +33,7 @@ def layer_of(made: Any, node: Node, shapes: Sequence[Shape], mask: Shape | None)
     """
     name = made.__name__
     try:
-        options = node.get_config().items()
-        layer = made.from_config({k: v for k, v in options if not k.startswith("argument ")})
+        layer = made.from_config(node.attrs.as_dict())
         _build(layer, node, shapes, mask)
     except Exception as error:
         raise ConversionError(

@@ -182,7 +182,7 @@ def reversible_embedding(context: Lowering, node: Node, x: Blob) -> Blob:
         raise ConversionError("a quantized ReversibleEmbedding")
     rows, size = node.attrs["input_dim"], node.attrs["output_dim"]
     tied = node.attrs.get("tie_weights", True)
-    reverse = node.attrs.get("argument reverse", False)
+    reverse = node.arguments.get("reverse", False)
     if not reverse:
         return _looked_up(context, x, weight(node, "embeddings", rows, size))
     table = (

@@ -155,9 +155,9 @@ def bound(node: Node, inputs: Sequence[Any], names: Sequence[str]) -> dict[str, 
     for name in names:
         if name in kwargs:
             found[name] = kwargs[name]
-        node.attrs.get(f"argument {name}")
+        node.arguments.get(name)
     if len(args) <= len(names):
-        node.attrs.get("argument args")
+        node.arguments.get("args")
     return {name: placed(value, inputs) for name, value in found.items() if value is not None}
 
 
