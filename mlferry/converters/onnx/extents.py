@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
@@ -194,7 +193,7 @@ def combined(
     return noted(context, made, found)
 
 
-def equal_shapes(context: Lowering, made: Blob, left: Any, right: Any) -> Blob:
+def equal_shapes(context: Lowering, made: Blob, left: Operand, right: Operand) -> Blob:
     """Which elements of two shapes are the same; an extent is never negative, and never 0."""
     pair = _paired(context, made, left, right)
     if pair is None:
@@ -213,7 +212,7 @@ def equal_shapes(context: Lowering, made: Blob, left: Any, right: Any) -> Blob:
     return made
 
 
-def chosen(context: Lowering, made: Blob, condition: Any, x: Any, y: Any) -> Operand:
+def chosen(context: Lowering, made: Blob, condition: Operand, x: Operand, y: Operand) -> Operand:
     """Elements of one shape or of another, where it is known which."""
     if isinstance(condition, Constant):
         flags: Elements | None = tuple(Element(int(n)) for n in condition.array.ravel())

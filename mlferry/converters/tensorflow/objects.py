@@ -6,27 +6,27 @@ from collections.abc import Iterable, MutableMapping, Sequence
 from typing import Any, Protocol
 
 
-class Tensor(Protocol):
+class GraphTensor(Protocol):
     """An edge of a graph of operations; its type and shape are TensorFlow's own objects."""
 
     name: str
-    op: Operation
+    op: GraphOperation
     dtype: Any
     shape: Any
     value_index: int
 
-    def consumers(self) -> Sequence[Operation]:
+    def consumers(self) -> Sequence[GraphOperation]:
         """The operations that read it."""
 
 
-class Operation(Protocol):
+class GraphOperation(Protocol):
     """A node of a graph of operations."""
 
     name: str
     type: str
-    inputs: Sequence[Tensor]
-    outputs: Sequence[Tensor]
-    control_inputs: Sequence[Operation]
+    inputs: Sequence[GraphTensor]
+    outputs: Sequence[GraphTensor]
+    control_inputs: Sequence[GraphOperation]
     graph: Any
     node_def: NodeDef
     op_def: Any
@@ -35,13 +35,13 @@ class Operation(Protocol):
         """The value of an attribute, as TensorFlow has it."""
 
 
-class Body(Protocol):
+class FunctionBody(Protocol):
     """A graph with ends of its own: of a function, or a part of a graph of TensorFlow 1."""
 
-    inputs: Sequence[Tensor]
-    outputs: Sequence[Tensor]
+    inputs: Sequence[GraphTensor]
+    outputs: Sequence[GraphTensor]
 
-    def get_operations(self) -> Iterable[Operation]:
+    def get_operations(self) -> Iterable[GraphOperation]:
         """Its nodes."""
 
 

@@ -37,7 +37,7 @@ from mlferry.converters.tensorflow.loading import (
     kind_of,
     with_index,
 )
-from mlferry.converters.tensorflow.objects import NodeDef, Operation, Tensor
+from mlferry.converters.tensorflow.objects import GraphOperation, GraphTensor, NodeDef
 from mlferry.errors import (
     ConversionError,
 )
@@ -347,25 +347,25 @@ class Naming:
         self.inputs, self.prefix = inputs, prefix
         self._taken = set(inputs.values())
 
-    def is_input(self, tensor: Tensor) -> bool:
+    def is_input(self, tensor: GraphTensor) -> bool:
         """Whether a tensor is an input."""
         return tensor.name in self.inputs
 
-    def name(self, tensor: Tensor) -> str:
+    def name(self, tensor: GraphTensor) -> str:
         """The name of the value that a tensor is."""
         if tensor.name in self.inputs:
             return self.inputs[tensor.name]
         found = f"{self.prefix}{tensor_name(tensor)}"
         return f"{found}:0" if found in self._taken else found  # no feature has a colon
 
-    def value(self, tensor: Tensor) -> Value:
+    def value(self, tensor: GraphTensor) -> Value:
         """A tensor as a `Value`."""
         shape = tensor.shape
         known = None if shape.rank is None else tuple(shape.as_list())
         return Value(self.name(tensor), known, tensor.dtype.base_dtype.name)
 
 
-def tensor_name(tensor: Tensor) -> str:
+def tensor_name(tensor: GraphTensor) -> str:
     """The name of a value: its operation's, with the number of the output where it is not 0."""
     name, _, index = tensor.name.rpartition(":")
     return name if index == "0" else f"{name}:{index}"
@@ -424,7 +424,7 @@ def _bytes(tf: Any, tensor: Any) -> int:
     return max(0, count) * int(tf.as_dtype(tensor.dtype).size or 1)
 
 
-def node(op: Operation, naming: Naming) -> Node:
+def node(op: GraphOperation, naming: Naming) -> Node:
     """An operation with its attributes as Python values."""
     unknown = unknown_ops.original(op)
     kind = op.type if unknown is None else unknown.op
@@ -453,7 +453,7 @@ def _node_of_whole(whole: frames.Whole, naming: Naming) -> Node:
     )
 
 
-def attributes(op: Operation) -> dict[str, Any]:
+def attributes(op: GraphOperation) -> dict[str, Any]:
     """The attributes of an operation, but for types and what only matters to TensorFlow."""
     return {
         item.name: _plain(op.get_attr(item.name))

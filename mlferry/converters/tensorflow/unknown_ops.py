@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from mlferry.converters.tensorflow.objects import GraphDef, NodeDef, Operation
+from mlferry.converters.tensorflow.objects import GraphDef, GraphOperation, NodeDef
 from mlferry.errors import ConversionError
 
 _STAND_IN = "XlaCallModule"  # any inputs and outputs, with shapes that may be open
@@ -27,7 +27,7 @@ _TYPES = ("T", "Tout", "out_type", "dtype", "output_type")  # what ops name the 
 Reference = tuple[str, str, int]  # node, name of its output (or nothing), number
 
 
-def original(op: Operation) -> Any:
+def original(op: GraphOperation) -> Any:
     """The node that an operation stands for, or None where it stands for itself."""
     if op.type != _STAND_IN or list(op.get_attr("dim_args_spec")) != [_MARK]:
         return None

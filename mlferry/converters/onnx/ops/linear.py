@@ -43,11 +43,15 @@ def product(context: Lowering, left: Blob, right: Blob, **options: Any) -> Blob:
 
 
 def _inner(
-    context: Lowering, x: Blob, matrix: Any, bias: Any, stored: Linear | NDArray[Any] | None = None
+    context: Lowering,
+    x: Blob,
+    matrix: NDArray[Any],
+    bias: NDArray[Any] | None,
+    stored: Linear | NDArray[Any] | None = None,
 ) -> Blob:
     """x @ matrix + bias; `stored` is the transposed matrix as it shall be kept."""
     kept = np.ascontiguousarray(matrix.T) if stored is None else stored
-    extra = {} if bias is None else {"hasBias": True, "bias": bias}
+    extra: dict[str, Any] = {} if bias is None else {"hasBias": True, "bias": bias}
     return context.layer(
         "innerProduct",
         x,
