@@ -17,7 +17,7 @@ from mlferry.spec import features, networks
 from mlferry.spec.proto import features_pb2 as ft, model_pb2
 
 
-def check_names(data: Any, description: model_pb2.ModelDescription) -> None:
+def check_names(data: object, description: model_pb2.ModelDescription) -> None:
     """Raise a `PredictionError` unless `data` has every needed input and no other."""
     if not isinstance(data, Mapping):
         raise PredictionError(
@@ -124,7 +124,7 @@ def to_user(name: str, value: Any, feature: ft.FeatureType) -> Any:
     return values.to_feature(name, value, feature)
 
 
-def _numbers(name: str, value: Any) -> Array:
+def _numbers(name: str, value: object) -> Array:
     try:
         array = np.asarray(value)
     except ValueError as error:

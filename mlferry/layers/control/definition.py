@@ -44,7 +44,7 @@ def custom(params: Params, *shapes: Shape) -> list[Shape]:
 
 
 @layer_rule("custom")
-def check_custom(layer: nn.NeuralNetworkLayer, params: Params) -> Problems:
+def check_custom(layer: nn.NeuralNetworkLayer, params: nn.CustomLayerParams) -> Problems:
     """The class is named; parameters have values."""
     if not params.className:
         yield error("className is empty; it names the class that evaluates the layer")
@@ -54,14 +54,14 @@ def check_custom(layer: nn.NeuralNetworkLayer, params: Params) -> Problems:
 
 
 @layer_rule("branch")
-def check_branch(layer: nn.NeuralNetworkLayer, params: Params) -> Problems:
+def check_branch(layer: nn.NeuralNetworkLayer, params: nn.BranchLayerParams) -> Problems:
     """There is something to do."""
     if not params.ifBranch.layers:
         yield error("ifBranch has no layers")
 
 
 @layer_rule("loop")
-def check_loop(layer: nn.NeuralNetworkLayer, params: Params) -> Problems:
+def check_loop(layer: nn.NeuralNetworkLayer, params: nn.LoopLayerParams) -> Problems:
     """There is something to do, and an end to it."""
     condition = params.conditionNetwork.layers
     if not params.bodyNetwork.layers:
@@ -76,7 +76,7 @@ def check_loop(layer: nn.NeuralNetworkLayer, params: Params) -> Problems:
 
 
 @layer_rule("custom")
-def check_custom_weights(layer: nn.NeuralNetworkLayer, params: Params) -> Problems:
+def check_custom_weights(layer: nn.NeuralNetworkLayer, params: nn.CustomLayerParams) -> Problems:
     """Each weight of a custom layer is stored in one encoding."""
     for index, stored in enumerate(params.weights):
         try:

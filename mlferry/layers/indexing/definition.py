@@ -172,7 +172,9 @@ def indexed_at_points(params: Params, change: Change) -> str:
 
 
 @layer_rule("argSort")
-def check_axis_counts_from_the_front(layer: nn.NeuralNetworkLayer, params: Params) -> Problems:
+def check_axis_counts_from_the_front(
+    layer: nn.NeuralNetworkLayer, params: nn.ArgSortLayerParams
+) -> Problems:
     """Here, negative axes are not supported."""
     if params.axis < 0:
         yield warning(f"axis is {params.axis}; here it must not be negative")

@@ -35,7 +35,7 @@ def _loop(arguments: SimpleNamespace) -> Params:
     }
 
 
-def _network(network: Any) -> Any:
+def _network(network: object) -> Any:
     return {} if network is None else network
 
 

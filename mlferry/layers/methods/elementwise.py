@@ -127,7 +127,7 @@ def _activation(arguments: SimpleNamespace) -> Layer:
     return Layer("activation", {field: fill(arguments.params)}, told)
 
 
-def _tensor(rank: int | None, shape: Any) -> list[Params]:
+def _tensor(rank: int | None, shape: Sequence[int] | None) -> list[Params]:
     """What a layer declares of a blob: nothing, its rank, or its shape."""
     if not shape:
         return [{"rank": rank}] if rank else []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -144,7 +145,7 @@ def _load_constant_nd(arguments: SimpleNamespace) -> Params:
     return _shaped("data", arguments.constant_value, "shape", arguments.shape)
 
 
-def _shaped(field: str, value: Any, shape_field: str, shape: Any) -> Params:
+def _shaped(field: str, value: Any, shape_field: str, shape: Sequence[int] | None) -> Params:
     """An array and the shape that the layer reads it in."""
     array = np.atleast_1d(floats(value))
     wanted = list(shape) if shape else [1]

@@ -147,7 +147,7 @@ def camel(name: str) -> str:
     return first + "".join("ND" if part == "nd" else part[:1].upper() + part[1:] for part in others)
 
 
-def one_of(choices: Mapping[Any, Any], value: Any, what: str) -> Any:
+def one_of(choices: Mapping[Any, Any], value: object, what: str) -> Any:
     """What a choice stands for; text is compared without case.
 
     Raises:

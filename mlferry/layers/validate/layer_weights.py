@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import math
 
+from google.protobuf.message import Message
+
 from mlferry.errors import SpecError
 from mlferry.layers.definitions import FLOATS, WEIGHTS, StoredWeight, layer_rule
-from mlferry.layers.params import Params
 from mlferry.spec import weights
 from mlferry.spec.problems import Problems, error, note, warning
 from mlferry.spec.proto import neural_network_pb2 as nn
 
 
 @layer_rule()
-def weights_fit(layer: nn.NeuralNetworkLayer, params: Params) -> Problems:
+def weights_fit(layer: nn.NeuralNetworkLayer, params: Message) -> Problems:
     """Each weight is stored in one encoding, with as many values as its shape has."""
     kind = layer.WhichOneof("layer") or ""
     precisions = set()
@@ -107,7 +108,9 @@ def _linear(weight: StoredWeight, linear: nn.LinearQuantizationParams) -> Proble
 _INT8_FIELD = "int8DynamicQuantize"
 
 
-def _encoding_is_allowed(weight: StoredWeight, found: weights.Encoding, params: Params) -> Problems:
+def _encoding_is_allowed(
+    weight: StoredWeight, found: weights.Encoding, params: Message
+) -> Problems:
     if weight.floats and found.kind not in weight.floats:
         yield warning(
             f"{weight.field} is stored as {found}; here it must be {' or '.join(weight.floats)}"

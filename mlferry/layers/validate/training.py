@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from google.protobuf.message import Message
+
 from mlferry.errors import SpecError
 from mlferry.layers.training import carries_gradient, updatable_kinds
 from mlferry.layers.validate.rules import model_rule, network_rule
@@ -162,7 +164,7 @@ def _number(optimizer: Any, field: str) -> Problems:
         yield warning(f"{field} is {number.defaultValue}, not in {low} to {high}", "optimizer")
 
 
-def _count(holder: Any, field: str, where: str) -> Problems:
+def _count(holder: Message, field: str, where: str) -> Problems:
     if not holder.HasField(field):
         yield warning(f"it has no {field}", where)
         return
