@@ -10,6 +10,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from mlferry.text import printable
+
 
 class MlferryError(Exception):
     """Base class of every error of this package."""
@@ -23,7 +25,8 @@ class MlferryError(Exception):
         self.context.append(where)
 
     def __str__(self) -> str:
-        return "\n".join([super().__str__(), *(f"  while {where}" for where in self.context)])
+        message = printable(super().__str__(), lines=True)
+        return "\n".join([message, *(f"  while {printable(where)}" for where in self.context)])
 
     def __reduce__(self) -> tuple[Any, ...]:
         """As it is, whatever its class takes: errors travel from worker processes."""
@@ -63,7 +66,9 @@ class ValidationError(SpecError):
     """A model has problems that `mlferry.spec.validate` lists; all of them are reported."""
 
     def __init__(self, message: str, problems: Sequence[object]) -> None:
-        super().__init__("\n".join([message, *(f"  - {problem}" for problem in problems)]))
+        super().__init__(
+            "\n".join([message, *(f"  - {printable(str(problem))}" for problem in problems)])
+        )
         self.problems = list(problems)
 
 

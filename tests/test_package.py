@@ -17,41 +17,42 @@ PACKAGE = Path(mlferry.__file__).parent
 
 # Which parts of the package a part may import.
 ALLOWED = {
-    "errors": set(),
+    "text": set(),
+    "errors": {"text"},
     "lazy": set(),
     "version": set(),
     "limits": {"errors"},
     "registry": {"errors"},
     "rooms": {"registry"},
     "numerics": {"errors", "numerics"},
-    "spec": {"errors", "lazy", "limits", "numerics", "registry", "spec"},
-    "custom": {"errors", "registry", "spec"},
+    "spec": {"errors", "text", "lazy", "limits", "numerics", "registry", "spec"},
+    "custom": {"errors", "text", "registry", "spec"},
     "onnx_graph": {"errors", "numerics", "onnx_graph", "version"},
     "layers": {
-        "errors", "lazy", "limits", "numerics", "registry", "rooms", "spec", "onnx_graph",
+        "errors", "text", "lazy", "limits", "numerics", "registry", "rooms", "spec", "onnx_graph",
         "programs", "layers",
     },
     "programs": {
-        "errors", "lazy", "limits", "numerics", "registry", "rooms", "spec", "onnx_graph",
+        "errors", "text", "lazy", "limits", "numerics", "registry", "rooms", "spec", "onnx_graph",
         "programs",
     },
     "exporters": {
-        "errors", "lazy", "limits", "numerics", "registry", "spec", "custom", "onnx_graph",
+        "errors", "text", "lazy", "limits", "numerics", "registry", "spec", "custom", "onnx_graph",
         "layers", "programs", "exporters", "version",
     },
     "runtime": {
-        "errors", "lazy", "limits", "numerics", "registry", "spec", "custom", "onnx_graph",
+        "errors", "text", "lazy", "limits", "numerics", "registry", "spec", "custom", "onnx_graph",
         "layers", "programs", "exporters", "runtime",
     },
     "models": {
-        "errors", "lazy", "limits", "numerics", "registry", "spec", "custom", "onnx_graph",
+        "errors", "text", "lazy", "limits", "numerics", "registry", "spec", "custom", "onnx_graph",
         "layers", "programs", "exporters", "runtime", "models",
     },
     "proto": {"spec", "proto"},
     "utils": {"models"},
     "frontends": {"converters", "layers", "spec", "registry"},
     "converters": {
-        "errors", "lazy", "limits", "numerics", "registry", "spec", "custom", "layers",
+        "errors", "text", "lazy", "limits", "numerics", "registry", "spec", "custom", "layers",
         "converters", "version",
     },
 }  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import shlex
 import sys
@@ -21,9 +22,8 @@ from mlferry.errors import (
     OpenShapesError,
     UnsupportedOpError,
 )
+from mlferry.text import printable
 from mlferry.version import VERSION
-
-logger = logging.getLogger("mlferry")
 
 EPILOG = """\b
 examples:
@@ -105,7 +105,9 @@ def run(argv: list[str]) -> int:
     except click.Abort:
         return 130
     except click.ClickException as error:
-        error.show()
+        shown = io.StringIO()
+        error.show(shown)
+        sys.stderr.write(printable(shown.getvalue(), lines=True))
         raise SystemExit(error.exit_code) from None
     except KeyboardInterrupt:
         return 130
@@ -121,8 +123,9 @@ def run(argv: list[str]) -> int:
         if debug:
             raise
         sys.stderr.write(
-            f"mlferry: unexpected {type(error).__name__}: {error}\nThis is a defect of mlferry; "
-            "`mlferry --debug ...` shows where, which is what a report of it needs\n"
+            f"mlferry: unexpected {type(error).__name__}: {printable(str(error), lines=True)}\n"
+            "This is a defect of mlferry; `mlferry --debug ...` shows where, which is what a "
+            "report of it needs\n"
         )
         return 1
     return result if isinstance(result, int) else 0
@@ -139,7 +142,7 @@ def _in_a_shell(error: MlferryError, arguments: list[str]) -> str:
         )
     if isinstance(error, OpenShapesError):
         given = (
-            f"--shape {name}={','.join(map(str, shape)) or '1,...'}"
+            f"--shape {printable(shlex.quote(name))}={','.join(map(str, shape)) or '1,...'}"
             for name, shape in error.shapes.items()
         )
         return f"\nIn a shell: {' '.join(given)}; 1..512 in the place of a number for a range.\n"
@@ -154,7 +157,7 @@ def _in_a_shell(error: MlferryError, arguments: list[str]) -> str:
         models = [word for word in arguments if word.endswith(".mlmodel")] or ["MODEL"]
         return (
             "\nIn a shell: these files are written by\n"
-            f"    mlferry scaffold {models[0]} --language python -o classes\n"
+            f"    mlferry scaffold {shlex.quote(models[0])} --language python -o classes\n"
             "and, with evaluate filled in, found by --custom classes/NAME.py.\n"
         )
     return ""

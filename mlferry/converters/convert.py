@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -37,9 +36,10 @@ from mlferry.spec import features, releases, sizes
 from mlferry.spec.io import load_spec
 from mlferry.spec.problems import Problem
 from mlferry.spec.proto import model_pb2
+from mlferry.text import logger_of
 from mlferry.version import VERSION
 
-logger = logging.getLogger(__name__)
+logger = logger_of(__name__)
 
 __all__ = ["Options", "channels_first", "convert", "convert_graph", "trace"]
 

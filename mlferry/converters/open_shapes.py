@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from mlferry.converters.graph import Graph, Value
 from mlferry.errors import OpenShapesError
+from mlferry.text import paragraph
 
 _PICTURE, _LENGTH = 224, 16
 _CHANNELS = (1, 3, 4)
@@ -35,7 +36,7 @@ def error(
         f"give them: mlferry.convert(..., inputs=[{example}]); mlferry.RangeDim(1, 512) in the "
         "place of a number lets it vary",
     ]
-    return OpenShapesError("\n".join(lines), shapes)
+    return OpenShapesError(paragraph(lines), shapes)
 
 
 def _shown(value: Value) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import logging
 import sys
 from collections.abc import Collection, Iterator
 from pathlib import Path
@@ -11,11 +10,12 @@ from typing import TYPE_CHECKING, Protocol
 
 from mlferry.converters.frontend import Frontend
 from mlferry.converters.graph import Graph
+from mlferry.text import logger_of
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
-logger = logging.getLogger(__name__)
+logger = logger_of(__name__)
 
 GROUP = "mlferry.frontends"
 

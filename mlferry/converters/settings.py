@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Sequence
 from enum import Enum, IntEnum
 
 from mlferry.errors import ConversionError
 from mlferry.spec.features import COLOR_SPACES
 from mlferry.spec.releases import RELEASES
+from mlferry.text import logger_of
 
-logger = logging.getLogger(__name__)
+logger = logger_of(__name__)
 
 _EXACT = 13  # the iOS release that brought exact array mapping
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from mlferry import text
 from mlferry.converters.graph import Graph, Node
 from mlferry.errors import UnsupportedOpError
 from mlferry.registry import did_you_mean
@@ -70,7 +71,7 @@ def unsupported(
             f"mlferry.convert({graph.expression}, custom_conversion_functions={{{pairs}}})",
         ]
     return UnsupportedOpError(
-        "\n".join(lines), {op: [node.name for node in nodes] for op, nodes in ops.items()}
+        text.paragraph(lines), {op: [node.name for node in nodes] for op, nodes in ops.items()}
     )
 
 
@@ -103,7 +104,7 @@ def _snippet(op: str, node: Node) -> list[str]:
         f"def convert_{identifier(op)}(node):",
         "    return mlferry.CustomLayerParams(",
         f"        class_name={identifier(op)!r},",
-        f"        description='what {op} does',",
+        f"        description={f'what {op} does'!r},",
         f"        parameters={{{parameters}}},",
     ]
     if left:
@@ -121,5 +122,4 @@ def _is_short(value: object) -> bool:
 
 def identifier(op: str) -> str:
     """An op's name as a Python identifier, without its package."""
-    name = op.rsplit(">", 1)[-1]
-    return "".join(c if c.isalnum() or c == "_" else "_" for c in name) or "Custom"
+    return text.identifier(op.rsplit(">", 1)[-1] or "Custom")

@@ -18,6 +18,7 @@ from mlferry.layers.trace import (
 from mlferry.numerics.shapes import show
 from mlferry.spec import networks, sizes as size_record
 from mlferry.spec.proto import features_pb2 as ft, model_pb2
+from mlferry.text import paragraph
 
 Sizes = dict[str, tuple[int, ...]]  # by input: shape of an array, (height, width) of an image
 _MOST = 1024  # sizes tried along one axis
@@ -118,7 +119,7 @@ class Acceptance:
             lines.append(f"not checked behind custom layers: {', '.join(self.opaque)}")
         if self.varying:
             lines.append(f"described as fixed, but varying: {', '.join(self.varying)}")
-        return "\n".join(lines) or "no input is flexible"
+        return paragraph(lines) or "no input is flexible"
 
 
 @dataclass(frozen=True)

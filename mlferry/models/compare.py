@@ -9,23 +9,24 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mlferry.errors import PredictionError
-from mlferry.models import html_page
+from mlferry.models import agreement, html_page
+from mlferry.models.agreement import Margins
 from mlferry.models.html_page import table
 from mlferry.models.model import MLModel
 from mlferry.models.progress import progress
 from mlferry.models.samples import Load, Unreadable, loaded, samples_for
 from mlferry.models.workers import Executors, in_order
 from mlferry.spec.proto import model_pb2
+from mlferry.text import paragraph
 
 Outputs = Mapping[str, Any] | Sequence[Any]
-_TOP = 5
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,7 @@ class Row:
         numbers: the measures of this output for this sample.
         score: how well they agree, higher is better: what `worst` sorts by.
         energy: of an array, what its ratios are made of.
+        margins: of scores, what their expected agreement is made of.
     """
 
     sample: str
@@ -84,6 +86,11 @@ class Row:
     numbers: dict[str, Any]
     score: float
     energy: Energy | None = None
+    margins: Margins | None = field(default=None, repr=False, compare=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """All but the margins, as plain dicts, numbers and strings."""
+        return asdict(replace(self, margins=None))
 
 
 @dataclass(frozen=True)
@@ -95,26 +102,46 @@ class OutputReport:
         kind: "label", "probabilities" or "array" (numbers and images too).
         numbers: for labels: `top1`, the part of samples with the same label. For
             probabilities: `top1` (the same best label) and `top5` (the first model's best
-            label is among the second's best five), from 0 to 1, and `largest_difference`.
+            label is among the second's best five), from 0 to 1; `expected_top1` and
+            `expected_top5`, the same from the margins between the scores, which are nearer to
+            what other samples give; `kl`, the mean Kullback-Leibler divergence of the second
+            model's scores from the first's, in nats; and `largest_difference`.
             For arrays: `snr` and `psnr` (dB) of the values of all samples together, `worst_snr`
             of the sample with the smallest one, means over the samples of `mean_difference` and
-            `cosine`, and `largest_difference` of all.
+            `cosine`, and `largest_difference` of all. Vectors have the numbers of probabilities,
+            too, as they may be the scores of classes: those that are no chances go through softmax.
+        intervals: of `top1` and `top5`, from where to where they lie in 95 % of cases
+            (`mlferry.models.agreement.wilson`).
     """
 
     name: str
     kind: str
     numbers: dict[str, float]
+    intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
 
     def lines(self) -> list[str]:
         """What is printed."""
-        shown = [f"  {_LABELS[key]:<20} {_show(key, value)}" for key, value in self.numbers.items()]
+        shown = [f"  {_LABELS[key]:<20} {self.shown(key)}" for key in self.numbers]
         title = f"Output {self.name}:"
         return [title, "-" * len(title), *shown]
+
+    def shown(self, key: str) -> str:
+        """A number with its unit, a rate with its interval; nothing where there is none."""
+        if key not in self.numbers:
+            return ""
+        text = _show(key, self.numbers[key])
+        if key not in self.intervals:
+            return text
+        low, high = self.intervals[key]
+        return f"{text} ({100 * low:.1f} to {high:.1%})"
 
 
 _LABELS = {
     "top1": "Top 1 agreement:",
     "top5": "Top 5 agreement:",
+    "expected_top1": "Top 1, expected:",
+    "expected_top5": "Top 5, expected:",
+    "kl": "KL divergence:",
     "snr": "SNR:",
     "worst_snr": "SNR, worst sample:",
     "psnr": "PSNR:",
@@ -125,7 +152,7 @@ _LABELS = {
 
 
 def _show(key: str, value: float) -> str:
-    if key in ("top1", "top5"):
+    if key.endswith(("top1", "top5")):
         return f"{value:.2%}"
     if key in ("snr", "worst_snr", "psnr"):
         return f"{value:.2f} dB"
@@ -179,7 +206,7 @@ class Report:
 
     def to_dict(self) -> dict[str, Any]:
         """Everything, as plain dicts, lists, numbers and strings."""
-        return asdict(self)
+        return asdict(replace(self, rows=[])) | {"rows": [row.to_dict() for row in self.rows]}
 
     def __str__(self) -> str:
         lines = [f"Compared {self.count} sample{'s' * (self.count != 1)}"]
@@ -187,7 +214,7 @@ class Report:
             lines += ["", *output.lines()]
         if self.unreadable:
             lines += ["", f"Not readable: {', '.join(self.unreadable)}"]
-        return "\n".join(lines)
+        return paragraph(lines)
 
     __repr__ = __str__
 
@@ -201,10 +228,7 @@ class Report:
     def _body(self) -> str:
         outputs = self.outputs.values()
         keys = [key for key in _LABELS if any(key in output.numbers for output in outputs)]
-        rows = [
-            [output.name, *(_show_if_there(key, output.numbers) for key in keys)]
-            for output in outputs
-        ]
+        rows = [[output.name, *(output.shown(key) for key in keys)] for output in outputs]
         names = [_LABELS[key].rstrip(":") for key in keys]
         parts = [f"<h2>Compared {self.count} samples</h2>", table(rows, ["Output", *names])]
         if self.count > 1:
@@ -215,10 +239,6 @@ class Report:
         if self.unreadable:
             parts.append("<h2>Not readable</h2>" + table(self.unreadable.items()))
         return "".join(parts)
-
-
-def _show_if_there(key: str, numbers: Mapping[str, float]) -> str:
-    return _show(key, numbers[key]) if key in numbers else ""
 
 
 def _shown(numbers: Mapping[str, Any]) -> list[str]:
@@ -288,7 +308,7 @@ def compare_models(
             + "; ".join(f"{name}: {why}" for name, why in samples.unreadable.items())
         )
     outputs = {
-        name: OutputReport(name, kind, _summary([row for row in rows if row.output == name]))
+        name: _output(name, kind, [row for row in rows if row.output == name])
         for name, kind in kinds.items()
     }
     return Report(count, outputs, rows, samples.unreadable)
@@ -492,20 +512,39 @@ def _floats(value: Any) -> NDArray[np.float64]:
 # ---- measuring --------------------------------------------------------------------------------
 
 
-Measured = tuple[dict[str, Any], float, Energy | None]  # numbers, score, energy: see `Row`
+class Measured(NamedTuple):
+    """What a `Row` has of two values."""
+
+    numbers: dict[str, Any]
+    score: float
+    energy: Energy | None = None
+    margins: Margins | None = None
 
 
 def _label(first: Any, second: Any) -> Measured:
     same = bool(first == second)
-    return {"top1": same, "first": first, "second": second}, float(same), None
+    return Measured({"top1": same, "first": first, "second": second}, float(same))
 
 
 def _probabilities(first: NDArray[np.float64], second: NDArray[np.float64]) -> Measured:
-    best = int(np.argmax(first))
-    rank = int(np.argsort(-second.reshape(-1), kind="stable").tolist().index(best))
-    largest = float(np.abs(first - second).max(initial=0))
-    numbers = {"top1": rank == 0, "top5": rank < _TOP, "largest_difference": largest}
-    return numbers, -rank - largest, None
+    numbers, rank, margins = _scores(first, second)
+    numbers["largest_difference"] = float(np.abs(first - second).max(initial=0))
+    return Measured(numbers, -rank - numbers["largest_difference"], margins=margins)
+
+
+def _scores(
+    first: NDArray[np.float64], second: NDArray[np.float64]
+) -> tuple[dict[str, Any], int, Margins | None]:
+    """The numbers of classes' scores, the place of the best class in the second, and margins."""
+    one, other = first.reshape(-1), second.reshape(-1)
+    best = int(np.argmax(one))
+    rank = int(np.argsort(-other, kind="stable").tolist().index(best))
+    numbers: dict[str, Any] = {"top1": rank == 0, "top5": rank < agreement.TOP}
+    if one.size < 2 or not (np.isfinite(one).all() and np.isfinite(other).all()):
+        return numbers, rank, None
+    logs = agreement.log_chances(one), agreement.log_chances(other)
+    numbers["kl"] = agreement.divergence(*logs)
+    return numbers, rank, agreement.margins(*logs)
 
 
 def _array(first: NDArray[np.float64], second: NDArray[np.float64]) -> Measured:
@@ -527,7 +566,12 @@ def _array(first: NDArray[np.float64], second: NDArray[np.float64]) -> Measured:
         "mean_difference": float(off.mean()),
         "cosine": cosine,
     }
-    return numbers, -math.inf if math.isnan(energy.snr) else energy.snr, energy
+    margins = None
+    if agreement.is_vector(first.shape):
+        ranks, _, margins = _scores(first, second)
+        numbers = ranks | numbers
+    score = -math.inf if math.isnan(energy.snr) else energy.snr
+    return Measured(numbers, score, energy, margins)
 
 
 def _decibels(signal: float, noise: float) -> float:
@@ -541,11 +585,15 @@ _MEASURES: dict[str, Callable[[Any, Any], Measured]] = {
 }
 
 
-def _summary(rows: Sequence[Row]) -> dict[str, float]:
+def _output(name: str, kind: str, rows: Sequence[Row]) -> OutputReport:
     """One number a measure: a mean of decibels would hide the samples that agree least."""
     energies = [row.energy for row in rows if row.energy is not None]
+    margins = [row.margins for row in rows if row.margins is not None]
+    alike = len(margins) == len(rows) and len({each.before.size for each in margins}) == 1
+    keys = [key for key in rows[0].numbers if all(key in row.numbers for row in rows)]
     found: dict[str, float] = {}
-    for key in rows[0].numbers:
+    intervals = {}
+    for key in keys:
         if key in _POOLED:
             found[key] = float(getattr(Energy.pooled(energies), key))
         elif key in _LABELS:
@@ -553,9 +601,14 @@ def _summary(rows: Sequence[Row]) -> dict[str, float]:
             found[key] = float(np.max(values) if key == "largest_difference" else np.mean(values))
         if key == "snr":
             found["worst_snr"] = float(np.min([row.numbers[key] for row in rows]))
-    return found
+        if key in _PLACES:
+            intervals[key] = agreement.wilson(found[key], len(rows))
+            if alike:
+                found[f"expected_{key}"] = agreement.expected(margins, _PLACES[key])
+    return OutputReport(name, kind, found, intervals)
 
 
+_PLACES = {"top1": 1, "top5": agreement.TOP}
 _POOLED = ("snr", "psnr")
 
 

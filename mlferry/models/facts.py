@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from mlferry.spec import networks
+from mlferry.text import indented, printable
 
 _LABELS_SHOWN = 6
 
@@ -41,6 +42,11 @@ class Dependency:
     parameters: dict[str, Any]
     weights: list[str]
     data: str
+
+    def title(self) -> str:
+        """The kind and the class, and where it is."""
+        where = f" ({self.name})" if self.name else ""
+        return f"{self.kind} {self.class_name}{where}"
 
     def details(self) -> Iterator[tuple[str, str]]:
         """Label and value of each fact."""
@@ -153,15 +159,15 @@ class Facts:
 
     def __str__(self) -> str:
         lines = [f"Core ML model: {self.kind}, {readable_size(self.size)}"]
-        lines += [f"  {label}: {value}" for label, value in self.facts()]
+        lines += [f"  {printable(label)}: {indented(value, 4)}" for label, value in self.facts()]
         for title, described in self.interface():
             lines.append(f"{title}:")
             for feature in described:
-                text = f"  {feature.name}: {feature.type}"
-                note = feature.description
+                text = f"  {printable(feature.name)}: {printable(feature.type)}"
+                note = indented(feature.description, 4)
                 lines.append(f"{text}  ({note})" if note else text)
         if self.labels:
-            lines.append(f"labels: {self.label_text()}")
+            lines.append(f"labels: {printable(self.label_text())}")
         if self.models:
             lines.append(f"models: {', '.join(model.kind for model in self.models)}")
         if self.has_network:
@@ -169,9 +175,10 @@ class Facts:
         if self.dependencies:
             lines.append("dependencies:")
         for needed in self.dependencies:
-            where = f" ({needed.name})" if needed.name else ""
-            lines.append(f"  {needed.kind} {needed.class_name}{where}")
-            lines += [f"    {label}: {value}" for label, value in needed.details()]
+            lines.append(printable(f"  {needed.title()}"))
+            lines += [
+                f"    {printable(label)}: {indented(value, 6)}" for label, value in needed.details()
+            ]
         if self.problems:
             lines += ["problems:", *(f"  {problem}" for problem in self.problems)]
         return "\n".join(lines)

@@ -19,6 +19,7 @@ from mlferry.registry import did_you_mean
 from mlferry.runtime.custom import shapes_of_classes
 from mlferry.spec import features, networks
 from mlferry.spec.proto import features_pb2 as ft, model_pb2
+from mlferry.text import paragraph
 
 __all__ = [
     "NeuralNetworkImageSize",
@@ -289,7 +290,7 @@ def _varying_outputs(model: model_pb2.Model) -> list[str]:
 def _refuse(name: str, found: Acceptance) -> None:
     broken = [str(axis) for axis in found.axes if axis.input == name and not axis.is_whole]
     if broken:
-        lines = "\n".join(f"  - {line}" for line in broken)
+        lines = paragraph(f"  - {line}" for line in broken)
         raise SpecError(
             f"the layers do not take all of these sizes:\n{lines}\nAsk for those that they take, "
             "or write check=False to keep them all the same"

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from mlferry.models.facts import Facts, Feature, readable_size
+from mlferry.text import printable
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -22,10 +23,9 @@ def renderables(d: Facts) -> Iterator[RenderableType]:
     for title, described in d.interface():
         yield _features(title.capitalize(), described)
     if d.labels:
-        yield Text.assemble(("Class labels  ", "bold"), d.label_text())
+        yield Text.assemble(("Class labels  ", "bold"), printable(d.label_text()))
     for needed in d.dependencies:
-        where = f" ({needed.name})" if needed.name else ""
-        title = f"dependency: {needed.kind} {needed.class_name}{where}"
+        title = printable(f"dependency: {needed.title()}")
         yield Panel(
             _table(needed.details()), title=Text(title), title_align="left", border_style="yellow"
         )
@@ -50,7 +50,7 @@ def _table(rows: Iterable[tuple[str, str]]) -> RenderableType:
 
     table = Table.grid(padding=(0, 2))
     for label, value in rows:
-        table.add_row(Text(label, style="bold"), Text(value))
+        table.add_row(Text(printable(label), style="bold"), Text(printable(value, lines=True)))
     return table
 
 

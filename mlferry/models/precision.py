@@ -17,6 +17,7 @@ from mlferry.models.samples import loaded_samples
 from mlferry.programs.types import TensorType
 from mlferry.runtime.evaluators.program import ProgramEvaluator
 from mlferry.spec import networks
+from mlferry.text import paragraph
 
 Array = NDArray[Any]
 
@@ -137,7 +138,7 @@ class PrecisionReport:
         else:
             lines.append("no operation goes wrong; those that lose most:")
             lines += [f"  {each}" for each in self.ranked[:3]]
-        return "\n".join(lines)
+        return paragraph(lines)
 
 
 def _number(value: object) -> Any:

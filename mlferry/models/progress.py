@@ -7,6 +7,8 @@ import sys
 from collections.abc import Iterable, Iterator
 from typing import Any, TypeVar
 
+from mlferry.text import printable
+
 T = TypeVar("T")
 
 
@@ -18,4 +20,4 @@ def progress(items: Iterable[T], what: str, total: int | None = None) -> Iterato
         tqdm: Any = importlib.import_module("tqdm").tqdm
     except ImportError:
         return iter(items)
-    return iter(tqdm(items, desc=what, total=total, leave=False))
+    return iter(tqdm(items, desc=printable(what), total=total, leave=False))

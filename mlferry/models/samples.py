@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,8 +14,9 @@ from numpy.typing import NDArray
 
 from mlferry.errors import MissingDependencyError, MlferryError, PredictionError
 from mlferry.spec.proto import features_pb2 as ft, model_pb2
+from mlferry.text import logger_of
 
-logger = logging.getLogger(__name__)
+logger = logger_of(__name__)
 
 Load = Callable[[Any], Mapping[str, Any]]
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from mlferry.models.model import MLModel
 from mlferry.numerics.shapes import show
+from mlferry.text import paragraph
 
 
 class BlobShapes(dict[str, tuple[int, ...]]):
@@ -24,7 +25,7 @@ class BlobShapes(dict[str, tuple[int, ...]]):
             f"{name:{width}}  {show(shape)}  {self._makers.get(name, 'input')}"
             for name, shape in self.items()
         ]
-        return "\n".join(rows)
+        return paragraph(rows)
 
 
 def shapes(model: MLModel, inputs: Mapping[str, Any]) -> BlobShapes:

@@ -9,6 +9,7 @@ from mlferry.errors import MissingCustomLayerError, MlferryError, SpecError
 from mlferry.layers.trace import CustomShapes
 from mlferry.numerics.shapes import Shape
 from mlferry.spec.proto import neural_network_pb2 as nn
+from mlferry.text import identifier, paragraph
 
 CustomClasses = Mapping[str, type[CustomLayer]]
 
@@ -50,11 +51,10 @@ def _explain(missing: Mapping[str, nn.NeuralNetworkLayer]) -> str:
         lines.append(f"      parameters: {shown or 'none'}; weights: {len(layer.custom.weights)}")
     lines.append("write and register each before the model predicts:")
     for name in missing:
-        identifier = "".join(c if c.isidentifier() or c.isdigit() else "_" for c in name)
         lines += [
             "",
             f"@mlferry.register_custom_layer({name!r})",
-            f"class {identifier}(mlferry.CustomLayer):",
+            f"class {identifier(name)}(mlferry.CustomLayer):",
             "    def output_shapes(self, input_shapes):",
             "        return list(input_shapes)",
             "",
@@ -62,7 +62,7 @@ def _explain(missing: Mapping[str, nn.NeuralNetworkLayer]) -> str:
             "        ...  # self.parameters and self.weights hold what the model carries",
             "        return outputs",
         ]
-    return "\n".join(lines)
+    return paragraph(lines)
 
 
 def shapes_of_classes(classes: CustomClasses, *, collected: bool = True) -> CustomShapes:

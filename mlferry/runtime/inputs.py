@@ -15,6 +15,7 @@ from mlferry.registry import did_you_mean
 from mlferry.runtime import features as values, images
 from mlferry.spec import features, networks
 from mlferry.spec.proto import features_pb2 as ft, model_pb2
+from mlferry.text import printable
 
 
 def check_names(data: object, description: model_pb2.ModelDescription) -> None:
@@ -42,7 +43,7 @@ def check_names(data: object, description: model_pb2.ModelDescription) -> None:
 
 
 def _listed(description: model_pb2.ModelDescription) -> str:
-    return "; ".join(f"{f.name}: {features.show(f.type)}" for f in description.input)
+    return "; ".join(f"{printable(f.name)}: {features.show(f.type)}" for f in description.input)
 
 
 def to_blob(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mlferry.registry import did_you_mean
+from mlferry.text import printable
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class Problem:
     message: str
 
     def __str__(self) -> str:
-        return f"{self.where}: {self.message}"
+        return printable(f"{self.where}: {self.message}")
 
 
 Problems = Iterator[Problem]

@@ -173,7 +173,7 @@ def test_labels() -> None:
     assert "Compared 4 samples" in text
     assert "Top 1 agreement:     50.00%" in text
     assert "Output classLabel:\n------------------\n" in text
-    assert "<td>75.00%</td>" in report._repr_html_()
+    assert "<td>75.00% (30.1 to 95.4%)</td>" in report._repr_html_()
     assert json.loads(json.dumps(report.to_dict()))["outputs"]["y"]["numbers"]["top5"] == 0.75
 
 

@@ -27,11 +27,9 @@ from mlferry.models.quantization import (
     by_name,
     everything,
     quantize_weights,
-    search_quantization,
 )
 from mlferry.models.quantization.kmeans import kmeans, nearest
 from mlferry.models.quantization.modes import linear
-from mlferry.models.quantization.search import Search, Trial
 from mlferry.spec import features, networks, weights
 from mlferry.spec.proto import model_pb2, neural_network_pb2 as nn
 from tests.spec.broken_layers import LSTM_FUNCTIONS, layer_model, lstm_weights
@@ -745,39 +743,6 @@ def test_custom_layers_need_their_class_only_with_data() -> None:
     assert np.isfinite(made.predict(data[0])["y"]).all()
 
 
-# ---- the search -------------------------------------------------------------------------------
-
-
-def test_the_search_finds_the_smallest_that_is_good_enough() -> None:
-    original = mlferry.MLModel(small())
-    data = [{"x": normal(1, 3, 8, 8)} for _ in range(12)]
-    found = search_quantization(original, data, "snr", 20)
-    assert found.best.meets
-    assert found.best.size == min(trial.size for trial in found.trials if trial.meets)
-    assert found.model.get_spec().ByteSize() == found.best.size
-    assert {trial.mode for trial in found.trials} == {"linear", "kmeans"}
-    assert not all(trial.meets for trial in found.trials)
-    assert "<- smallest" in str(found)
-    assert found.to_dict()["best"]["bits"] == found.best.bits
-    by_function = search_quantization(
-        original, data, lambda report: report.outputs["y"].numbers["snr"], 20
-    )
-    assert by_function.trials == found.trials
-
-
-def test_searches_that_cannot_end_well() -> None:
-    original = mlferry.MLModel(small())
-    data = [{"x": normal(1, 3, 8, 8)} for _ in range(4)]
-    with pytest.raises(SpecError, match=r"no setting meets[\s\S]*float16 +16"):
-        search_quantization(original, data, lambda report: 0.0, 1)
-    with pytest.raises(SpecError, match="metric 'sn' is unknown"):
-        search_quantization(original, data, "sn", 1)
-    with pytest.raises(SpecError, match="two samples"):
-        search_quantization(original, data[:1], "snr", 1)
-    with pytest.raises(SpecError, match="no output"):
-        search_quantization(original, data, "top1", 1)
-
-
 # ---- beside coremltools, and a real model -----------------------------------------------------
 
 
@@ -808,15 +773,3 @@ def test_squeezenet(shared_data: Path) -> None:
         made = quantize_weights(model, 8, mode)
         assert made.get_spec().ByteSize() <= 1_320_000
         assert not severe(made)
-
-
-def test_the_search_plots_itself() -> None:
-    pytest.importorskip("matplotlib").use("agg")
-    trials = [Trial("linear", 8, 8000, 1.0, True), Trial("kmeans", 4, 4000, 0.98, True)]
-    search = Search(mlferry.MLModel(small()), trials[1], trials, "top1", 0.97, 32000)
-    (axes,) = search.plot().axes
-    lines = {line.get_label(): line for line in axes.lines}
-    assert lines["linear"].get_xdata().tolist() == [8.0]
-    assert lines["kmeans"].get_ydata().tolist() == [0.98]
-    assert "smallest: kmeans, 4 bits" in lines
-    assert [text.get_text() for text in axes.texts] == ["8", "4"]

@@ -83,22 +83,24 @@ def test_processes_that_are_killed(tmp_path: Path) -> None:
     source(tmp_path / "source.onnx")
     rng = random.Random(3)
     names = ("saved", "quantized", "converted")
-    seen = 0
-    for _ in range(12):
+    seen, rounds, longest = 0, 0, 0.6
+    while rounds < 12 or seen <= 10:
+        rounds += 1
         with subprocess.Popen(
             [sys.executable, "-c", WORK, str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE
         ) as process:
             assert process.stdout is not None
             assert process.stdout.readline() == b"ready\n"
-            time.sleep(rng.uniform(0.0, 0.6))
+            time.sleep(rng.uniform(0.0, longest))
             process.send_signal(signal.SIGKILL)
+        longest *= 1.5 if not seen else 1
+        assert longest < 60  # something is written by then, on the slowest machine
         for name in names:
             path = tmp_path / f"{name}.mlmodel"
             if path.exists():
                 seen += 1
                 made = mlferry.MLModel(path).predict({"x": np.ones((1, 600))})["y"]
                 assert len(np.unique(made)) == 1
-    assert seen > 10
 
 
 STEPS = ("open", "fsync", "replace")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,8 +23,9 @@ from mlferry.models.neural_network.trainable import make_trainable
 from mlferry.models.quantization import quantize_weights
 from mlferry.models.utils import convert_float_to_double_multiarray_type
 from mlferry.spec.proto import model_pb2
+from mlferry.text import logger_of
 
-logger = logging.getLogger(__name__)
+logger = logger_of(__name__)
 
 PerInput = float | Mapping[str, float]
 

@@ -30,6 +30,7 @@ from mlferry.programs.types import DTYPES, StateType, TensorType, ValueType, typ
 from mlferry.programs.values import Weights, value_of
 from mlferry.registry import Entry
 from mlferry.spec.proto import mil_pb2 as mil
+from mlferry.text import paragraph
 
 Array = NDArray[Any]
 
@@ -499,7 +500,7 @@ class ProgramTranslation:
         shown = list(first.values())  # the condition of a loop is written twice
         count = len(shown)
         raise UnsupportedOperationsError(
-            "\n".join(
+            paragraph(
                 [
                     f"ONNX cannot express {count} operation{'s' if count > 1 else ''}:",
                     *(f"  - {refusal}" for refusal in shown),

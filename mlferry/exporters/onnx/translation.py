@@ -22,6 +22,7 @@ from mlferry.onnx_graph.refusals import CannotExpressError, RankHiddenError
 from mlferry.onnx_graph.simplify import simplified
 from mlferry.spec import networks, weights
 from mlferry.spec.proto import neural_network_pb2 as nn
+from mlferry.text import paragraph
 
 ROUNDS = "\0rounds"  # the count of the rounds of loops, among the blobs: none has this name
 BLOB_INPUTS = "blob_inputs"  # the attribute that tells blobs from weights
@@ -284,7 +285,7 @@ class Translation:
             f"sizes that vary can be given: input_shapes={{{name!r}: (...)}}" for name in varying
         ]
         raise UnsupportedLayersError(
-            "\n".join(
+            paragraph(
                 [
                     f"ONNX cannot express {count} layer{'s' if count > 1 else ''}:",
                     *(f"  - {refusal}" for refusal in shown),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -24,8 +23,9 @@ from mlferry.programs.writing import WEIGHT_FILE, ProgramWriter, program_of
 from mlferry.registry import did_you_mean
 from mlferry.spec import networks, releases
 from mlferry.spec.proto import model_pb2
+from mlferry.text import logger_of
 
-logger = logging.getLogger(__name__)
+logger = logger_of(__name__)
 
 _OLDEST, _NEWEST = min(OPSETS.values()), max(OPSETS.values())
 MAIN = "main"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
@@ -19,8 +18,9 @@ from mlferry.programs.graph import Value
 from mlferry.programs.types import StateType, TensorType
 from mlferry.spec import features, networks
 from mlferry.spec.proto import features_pb2 as ft, model_pb2, neural_network_pb2 as nn
+from mlferry.text import logger_of, paragraph
 
-logger = logging.getLogger(__name__)
+logger = logger_of(__name__)
 
 HALF_ENDS = 6  # the opset that brought inputs and outputs of float16, and image outputs
 NO_INPUTS = 8  # the opset that brought programs without inputs
@@ -113,7 +113,7 @@ def with_one_step(spec: model_pb2.Model, network: networks.Network) -> str:
     return (
         "in the network an input described by its channels alone may have any number of steps, in "
         "the program it has one. For another number describe all five axes before:\n"
-        + "\n".join(f"    {line}" for line in ["spec = model.get_spec()", *lines])
+        + paragraph(f"    {line}" for line in ["spec = model.get_spec()", *lines])
         + "\n    mlferry.to_program(spec)"
     )
 

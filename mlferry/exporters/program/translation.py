@@ -18,6 +18,7 @@ from mlferry.programs.graph import Block, Value
 from mlferry.programs.types import TensorType
 from mlferry.spec import networks
 from mlferry.spec.proto import neural_network_pb2 as nn
+from mlferry.text import paragraph
 
 
 @dataclass(frozen=True)
@@ -175,7 +176,7 @@ class Translation:
             return
         texts = dict.fromkeys(map(str, shown))
         raise UnsupportedLayersError(
-            "\n".join(
+            paragraph(
                 [
                     f"an ML Program cannot express {len(texts)} "
                     f"layer{'s' if len(texts) > 1 else ''}:",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,8 +12,9 @@ from mlferry.models.neural_network.update_optimizer_utils import AdamParams, Sgd
 from mlferry.registry import did_you_mean
 from mlferry.spec import fields, networks, weights
 from mlferry.spec.proto import features_pb2 as ft, model_pb2, neural_network_pb2 as nn
+from mlferry.text import logger_of
 
-logger = logging.getLogger(__name__)
+logger = logger_of(__name__)
 
 
 class Training:

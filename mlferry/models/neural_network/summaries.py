@@ -9,13 +9,14 @@ from mlferry.errors import SpecError
 from mlferry.spec import weights
 from mlferry.spec.proto import neural_network_pb2 as nn
 from mlferry.spec.reflection import is_map, is_repeated
+from mlferry.text import printable
 
 _LONGEST = 200
 
 
 def write(line: str) -> None:
     """A line on the standard output, as the tools of coremltools write."""
-    sys.stdout.write(f"{line}\n")
+    sys.stdout.write(f"{printable(line, lines=True)}\n")
 
 
 def parameters_of(layer: nn.NeuralNetworkLayer) -> list[tuple[str, str]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -27,8 +26,9 @@ from mlferry.programs.compressed import TABLE_BITS
 from mlferry.registry import did_you_mean
 from mlferry.spec import networks, weights
 from mlferry.spec.proto import model_pb2
+from mlferry.text import logger_of
 
-logger = logging.getLogger(__name__)
+logger = logger_of(__name__)
 
 HALF, DEQUANTIZATION, CUSTOM = "half", "dequantization", "custom_lut"
 ALIASES = {"kmeans_lut": "kmeans"}

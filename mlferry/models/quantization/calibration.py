@@ -8,7 +8,6 @@ later layer reads are held; where they would take more than `_BUDGET`, fewer sam
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -38,8 +37,9 @@ from mlferry.runtime.evaluators.registry import CustomClasses
 from mlferry.runtime.session import Session
 from mlferry.spec import networks
 from mlferry.spec.proto import model_pb2, neural_network_pb2 as nn
+from mlferry.text import logger_of
 
-logger = logging.getLogger(__name__)
+logger = logger_of(__name__)
 
 _BUDGET = 1 << 30  # bytes of blobs that both streams hold together
 Blobs = dict[str, Array]

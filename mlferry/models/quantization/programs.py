@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -28,8 +27,9 @@ from mlferry.programs.values import Weights
 from mlferry.programs.writing import WEIGHT_FILE, ProgramWriter, program_of
 from mlferry.spec import networks
 from mlferry.spec.proto import model_pb2
+from mlferry.text import logger_of
 
-logger = logging.getLogger(__name__)
+logger = logger_of(__name__)
 
 Floats = NDArray[np.float32]
 GRANULARITIES = ("per_tensor", "per_channel", "per_block", "per_grouped_channel")

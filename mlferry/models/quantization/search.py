@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import importlib
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from mlferry.errors import MissingDependencyError, SpecError
-from mlferry.models.compare import Report, compare_models
+from mlferry.models import agreement
+from mlferry.models.compare import OutputReport, Report, compare_models
 from mlferry.models.facts import readable_size
 from mlferry.models.model import MLModel
 from mlferry.models.problems import refuse_programs
@@ -24,13 +25,44 @@ Metric = str | Callable[[Report], float]
 
 @dataclass(frozen=True)
 class Trial:
-    """One setting: its mode and bits, the size of its model in bytes, and its score."""
+    """One setting, with its size and how near its model is to the float model.
+
+    Attributes:
+        mode: of `quantize_weights`.
+        bits: of a weight.
+        size: of its model, in bytes.
+        score: the metric over all samples.
+        meets: whether it is good enough: its `criterion` reaches the target, and so does the upper
+            end of its interval.
+        calibrated: whether it was quantized with samples.
+        interval: of a rate (top1, top5): from where to where it lies in 95 % of cases.
+        expected: of a rate, where there are scores: the rate that the margins between them tell,
+            which moves less from sample to sample.
+        kl: where there are scores: their mean Kullback-Leibler divergence, in nats.
+        needed: how many samples would tell it from the target; None where no number does, or the
+            metric is no rate.
+    """
 
     mode: str
     bits: int
     size: int
     score: float
     meets: bool
+    calibrated: bool = False
+    interval: tuple[float, float] | None = None
+    expected: float | None = None
+    kl: float | None = None
+    needed: int | None = None
+
+    @property
+    def criterion(self) -> float:
+        """What has to reach the target: the expected rate where there is one, else the score."""
+        return self.score if self.expected is None else self.expected
+
+    @property
+    def way(self) -> str:
+        """The mode, and whether samples were used."""
+        return f"{self.mode}, calibrated" if self.calibrated else self.mode
 
 
 @dataclass(frozen=True)
@@ -38,12 +70,15 @@ class Search:
     """What `search_quantization` found; prints as a table.
 
     Attributes:
-        model: the smallest one that meets the target.
+        model: the smallest one that meets the target, quantized with all samples where `best` is
+            calibrated.
         best: its setting.
         trials: every setting that was tried.
         metric: the name of the score.
         target: what the score had to reach.
         full_size: of the float model, in bytes.
+        count: how many samples measured every setting.
+        needed: of rates: with how many samples an interval can lie above the target at all.
     """
 
     model: MLModel
@@ -52,6 +87,8 @@ class Search:
     metric: str
     target: float
     full_size: int
+    count: int = 0
+    needed: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Everything but the model, as plain dicts, lists, numbers and strings."""
@@ -62,15 +99,20 @@ class Search:
             "metric": self.metric,
             "target": self.target,
             "full_size": self.full_size,
+            "count": self.count,
+            "needed": self.needed,
         }
 
     def __str__(self) -> str:
-        return _table(self.trials, self.metric, self.target, self.best)
+        lines = [_table(self.trials, self.metric, self.target, self.best)]
+        if self.needed is not None:
+            lines.append(_advice(self.best, self.count, self.needed, self.target))
+        return "\n".join(lines)
 
     __repr__ = __str__
 
     def plot(self) -> Any:
-        """Size against score, a line a mode, as a matplotlib figure.
+        """Size against score, a line a mode, rates with intervals, as a matplotlib figure.
 
         Raises:
             MissingDependencyError: matplotlib is not installed.
@@ -83,11 +125,15 @@ class Search:
             ) from error
         figure, axes = pyplot.subplots(layout="constrained")
         unit, divisor = ("MB", 1e6) if self.full_size >= 1e6 else ("kB", 1e3)
-        modes = list(dict.fromkeys(trial.mode for trial in self.trials))
-        for index, mode in enumerate(modes):
-            line = [trial for trial in self.trials if trial.mode == mode]
+        ways = list(dict.fromkeys(trial.way for trial in self.trials))
+        for index, way in enumerate(ways):
+            line = [trial for trial in self.trials if trial.way == way]
             sizes, scores = [t.size / divisor for t in line], [t.score for t in line]
-            (drawn,) = axes.plot(sizes, scores, marker="o", label=mode)
+            (drawn,) = axes.plot(sizes, scores, marker="o", label=way)
+            for trial in line:
+                if trial.interval is not None:
+                    at = trial.size / divisor
+                    axes.vlines(at, *trial.interval, color=drawn.get_color(), alpha=0.4)
             above = index % 2 == 0  # the bits of two modes are written apart
             for trial in line:
                 axes.annotate(
@@ -106,7 +152,7 @@ class Search:
             markersize=14,
             fillstyle="none",
             color="black",
-            label=f"smallest: {self.best.mode}, {self.best.bits} bits",
+            label=f"smallest: {self.best.way}, {self.best.bits} bits",
         )
         axes.axhline(self.target, linestyle="--", color="grey", label=f"target {self.target:g}")
         axes.margins(y=0.1)
@@ -123,13 +169,23 @@ def search_quantization(
     target: float = 0.97,
     *,
     modes: tuple[str, ...] = MODES,
+    bits: Sequence[int] = tuple(range(8, 0, -1)),
+    calibrate: bool | None = None,
+    folds: int = 2,
     executor: Executors | None = None,
 ) -> Search:
     """The smallest quantized model whose outputs are near enough to the float model's.
 
-    Each mode goes from 8 bits down until it misses the target; 16 bits are tried where no mode
-    meets it. Every second sample is used for quantizing, the others for measuring, so that
-    what was fitted is not what is measured.
+    Each mode goes down from 8 bits, once by the weights alone and once with samples, until it
+    misses the target; 16 bits are tried where no setting meets it.
+
+    Every sample measures every setting. So that what was fitted is not what is measured, the
+    samples are dealt into folds, and those of each fold measure a model that was quantized with
+    the others (cross-fitting).
+
+    A rate of agreement over few samples moves by chance, so that it is shown with its interval
+    (Wilson, 95 %), and settings are judged by the rate that the margins between the scores tell,
+    where there are scores: see `mlferry.models.agreement.expected`.
 
     All layers get the same bits. More bits for the layers to which the outputs are sensitive, at
     the same size, were measured on SqueezeNet and its 100 photos: within one bit of 4, linear
@@ -138,16 +194,23 @@ def search_quantization(
 
     Args:
         model: the float model.
-        sample_data: at least two samples, as for `compare_models`.
-        metric: "top1", "top5", "snr", "psnr" or "cosine" of the first output that has it, or
-            a function of the `Report` of `compare_models`; higher is better.
+        sample_data: at least two samples, as for `compare_models`. For a rate as target, a
+            hundred are few: the result tells how many it needs.
+        metric: "top1" or "top5" (of a classifier, or of an output of scores: [classes], with
+            any axes of 1 beside it), "snr", "psnr" or "cosine", of the first output that has it;
+            or a function of the `Report` of `compare_models`; higher is better.
         target: the least score.
         modes: what is tried; see `quantize_weights`.
+        bits: which are tried.
+        calibrate: True for settings with samples only, False for those by the weights alone,
+            which take less time; by default both are tried.
+        folds: into how many parts the samples are dealt; with more of them, the models that are
+            measured are nearer to the one that is returned, and the search takes longer.
         executor: evaluates several samples at a time; see `MLModel.predict`.
 
     Raises:
-        SpecError: an unknown metric or mode, too few samples, or no setting meets the target;
-            the message lists what was tried.
+        SpecError: an unknown metric or mode, one that no output has, too few samples, or no
+            setting meets the target; the message lists what was tried.
         PredictionError: the samples do not fit the model.
         WorkerError: the executor cannot do it.
         UnsupportedModelError: the model is an ML Program.
@@ -165,51 +228,139 @@ def search_quantization(
     ]
     if len(samples) < 2:
         raise SpecError("the search needs two samples at least: to quantize and to measure")
-    calibration, measured = samples[::2], samples[1::2]
-    reference = model.predict(measured, executor=executor)
-    name = metric if isinstance(metric, str) else getattr(metric, "__name__", "score")
+    if isinstance(folds, bool) or not isinstance(folds, int) or folds < 2:
+        raise SpecError(f"folds is {folds!r}; it is a whole number from 2, such as folds=2")
+    trying = _Trying(model, samples, min(folds, len(samples)), metric, target, executor)
     trials: list[Trial] = []
-    best: tuple[Trial, MLModel] | None = None
-    settings = [(mode, bits) for mode in modes for bits in range(8, 0, -1)]
-    missed: set[str] = set()
-    for mode, bits in (*settings, ("float16", 16)):
-        if mode in missed or (bits == 16 and best is not None):
-            continue
-        made = quantize_weights(model, bits, "linear" if bits == 16 else mode, calibration)
-        answers = itertools.cycle(reference)
-        results = iter(made.predict(measured, executor=executor))
-        report = compare_models(
-            lambda _, answers=answers: next(answers),
-            lambda _, results=results: next(results),
-            measured,
-        )
-        score = _score(report, metric)
-        trial = Trial(mode, bits, made.get_spec().ByteSize(), score, score >= target)
-        trials.append(trial)
-        if not trial.meets:
-            missed.add(mode)
-        elif best is None or trial.size < best[0].size:
-            best = trial, made
-    if best is None:
+    missed: set[tuple[str, bool]] = set()
+    ways = [way for way in (False, True) if calibrate in (None, way)]
+    for mode, count, way in itertools.product(modes, sorted(set(bits), reverse=True), ways):
+        if (mode, way) not in missed:
+            trials.append(trying.trial(mode, count, calibrated=way))
+            if not trials[-1].meets:
+                missed.add((mode, way))
+    if not any(trial.meets for trial in trials):
+        trials.append(trying.trial(_HALF, 16, calibrated=False))
+    good = [trial for trial in trials if trial.meets]
+    name = metric if isinstance(metric, str) else getattr(metric, "__name__", "score")
+    if not good:
         raise SpecError(f"no setting meets the target:\n{_table(trials, name, target, None)}")
-    return Search(best[1], best[0], trials, name, target, model.get_spec().ByteSize())
+    best = min(good, key=lambda trial: (trial.size, -trial.criterion, trial.calibrated))
+    needed = None if best.interval is None else agreement.samples_needed(1.0, target)
+    found = trying.quantized(best.mode, best.bits, samples if best.calibrated else None)
+    full = model.get_spec().ByteSize()
+    return Search(found, best, trials, name, target, full, len(samples), needed)
 
 
-def _score(report: Report, metric: Metric) -> float:
-    if callable(metric):
-        return float(metric(report))
-    for output in report.outputs.values():
-        if metric in output.numbers:
-            return output.numbers[metric]
-    raise SpecError(f"no output of the model has the metric {metric!r}")
+_HALF = "float16"
+
+
+class _Trying:
+    """Measures settings, every one with all samples."""
+
+    def __init__(
+        self,
+        model: MLModel,
+        samples: list[Mapping[str, Any]],
+        folds: int,
+        metric: Metric,
+        target: float,
+        executor: Executors | None,
+    ) -> None:
+        self.model, self.samples, self.folds = model, samples, folds
+        self.metric, self.target, self.executor = metric, target, executor
+        self.reference = self._predicted(model, samples)
+        if isinstance(metric, str):
+            _output(self._compared(self.reference), metric)  # says early that there is none
+
+    def _predicted(self, model: MLModel, samples: list[Mapping[str, Any]]) -> list[Any]:
+        return list(model.predict(samples, executor=self.executor))
+
+    def quantized(self, mode: str, bits: int, samples: list[Mapping[str, Any]] | None) -> MLModel:
+        """The model in a setting."""
+        return quantize_weights(self.model, bits, "linear" if mode == _HALF else mode, samples)
+
+    def trial(self, mode: str, bits: int, *, calibrated: bool) -> Trial:
+        """A setting, measured."""
+        results: list[Any] = [None] * len(self.samples)
+        folds = self.folds if calibrated else 1
+        for fold in range(folds):
+            inside = range(fold, len(self.samples), folds)
+            others = [s for i, s in enumerate(self.samples) if i not in inside]
+            made = self.quantized(mode, bits, others if calibrated else None)
+            outputs = self._predicted(made, [self.samples[index] for index in inside])
+            for index, output in zip(inside, outputs, strict=True):
+                results[index] = output
+        report = self._compared(results)
+        return self._judged(mode, bits, calibrated, made.get_spec().ByteSize(), report)
+
+    def _compared(self, results: list[Any]) -> Report:
+        before, after = iter(self.reference), iter(results)
+        return compare_models(lambda _: next(before), lambda _: next(after), self.samples)
+
+    def _judged(self, mode: str, bits: int, calibrated: bool, size: int, report: Report) -> Trial:
+        if callable(self.metric):
+            score = float(self.metric(report))
+            return Trial(mode, bits, size, score, score >= self.target, calibrated)
+        output = _output(report, self.metric)
+        numbers, score = output.numbers, output.numbers[self.metric]
+        expected, interval = numbers.get(f"expected_{self.metric}"), None
+        good = (score if expected is None else expected) >= self.target
+        needed = None
+        if self.metric in output.intervals:
+            interval = output.intervals[self.metric]
+            good = good and interval[1] >= self.target
+            needed = agreement.samples_needed(score if expected is None else expected, self.target)
+        kl = None if interval is None else numbers.get("kl")
+        return Trial(mode, bits, size, score, good, calibrated, interval, expected, kl, needed)
+
+
+def _output(report: Report, metric: str) -> OutputReport:
+    """The output that has a metric, first of all one with scores."""
+    outputs = [output for output in report.outputs.values() if metric in output.numbers]
+    if outputs:
+        return next((out for out in outputs if f"expected_{metric}" in out.numbers), outputs[0])
+    has = {
+        name: [each for each in METRICS if each in output.numbers]
+        for name, output in report.outputs.items()
+    }
+    other = next((known[0] for known in has.values() if known), None)
+    raise SpecError(
+        f"no output of the model has the metric {metric!r}: "
+        + "; ".join(f"{name!r} has {', '.join(known) or 'none'}" for name, known in has.items())
+        + (f". Write metric={other!r}" if other else "")
+    )
 
 
 def _table(trials: list[Trial], metric: str, target: float, best: Trial | None) -> str:
-    lines = [f"{'mode':<10}{'bits':>5}{'size':>11}  {metric} (at least {target:g})"]
+    width = max(len(trial.way) for trial in trials) + 2
+    rates = any(trial.interval for trial in trials)
+    scores = any(trial.expected is not None for trial in trials)
+    head = f"{metric} (at least {target:g})" + ", 95 % interval" * rates
+    wide = len(head)
+    lines = [f"{'mode':<{width}}{'bits':>4}{'size':>11}  {head}" + "  expected      KL" * scores]
     for trial in trials:
+        score = f"{trial.score:.4g}"
+        if trial.interval is not None:
+            score += f" ({trial.interval[0]:.3f} to {trial.interval[1]:.3f})"
+        line = f"{trial.way:<{width}}{trial.bits:>4}{readable_size(trial.size):>11}  {score}"
+        if scores:
+            expected = "" if trial.expected is None else f"{trial.expected:.4f}"
+            kl = "" if trial.kl is None else f"{trial.kl:.4f}"
+            line = f"{line:<{width + 17 + wide}}  {expected:>8}  {kl:>6}"
         mark = "  <- smallest" if trial is best else "" if trial.meets else "  missed"
-        lines.append(
-            f"{trial.mode:<10}{trial.bits:>5}{readable_size(trial.size):>11}  "
-            f"{trial.score:.4g}{mark}"
-        )
+        lines.append(line + mark)
     return "\n".join(lines)
+
+
+def _advice(best: Trial, count: int, needed: int, target: float) -> str:
+    """How sure the best setting is, and what would make it so."""
+    text = f"{count} samples"
+    if best.interval is not None and best.interval[0] >= target:
+        return f"{text}: enough to show {target:g}"
+    if count < needed:
+        text += f": too few to show {target:g} even where all agree, which takes {needed}"
+    if best.needed is not None:
+        text += f"{';' if count < needed else ':'} to tell {best.criterion:.4g} from {target:g}"
+        text += f" takes {best.needed}"
+    return text

@@ -16,6 +16,7 @@ from mlferry.custom import (
 from mlferry.errors import SpecError
 from mlferry.spec import features, networks, weights
 from mlferry.spec.proto import model_pb2, neural_network_pb2 as nn
+from mlferry.text import identifier
 
 KINDS = ("bool", "int", "float", "str", "bytes")
 
@@ -74,12 +75,6 @@ class Need:
     def module(self) -> str:
         """The name as that of a Python file: ``GridSampler`` is in ``grid_sampler.py``."""
         return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", self.identifier).lower()
-
-
-def identifier(text: str) -> str:
-    """A text as a name that Swift and Python take."""
-    made = re.sub(r"\W", "_", text, flags=re.ASCII)
-    return f"_{made}" if not made or made[0].isdigit() else made
 
 
 def needs_of(spec: model_pb2.Model) -> list[Need]:

@@ -5,18 +5,19 @@ from __future__ import annotations
 import keyword
 from collections.abc import Iterator
 
-from mlferry.models.scaffold.needs import Need, Parameter, identifier
+from mlferry.models.scaffold.needs import Need, Parameter
+from mlferry.text import identifier, printable
 
 
 def python_class(need: Need) -> str:
     """The file of one class."""
     lines = _model(need) if need.is_model else _layer(need)
-    return "\n".join(lines) + "\n"
+    return "\n".join(map(printable, lines)) + "\n"
 
 
 def _head(need: Need, base: str, register: str) -> Iterator[str]:
     text = " ".join(need.descriptions) or f"{need.class_name} of the model."
-    text = text.replace("\\", "\\\\").replace('"""', "'''").rstrip('"')
+    text = printable(" ".join(text.split())).replace("\\", "\\\\").replace('"""', "'''").rstrip('"')
     yield '"""Importing this module registers the class, so that the model runs here."""'
     yield ""
     yield "import mlferry"
@@ -24,7 +25,7 @@ def _head(need: Need, base: str, register: str) -> Iterator[str]:
     yield ""
     yield f"@mlferry.{register}({need.class_name!r})"
     yield f"class {need.identifier}(mlferry.{base}):"
-    yield f'    """{" ".join(text.split())}"""'
+    yield f'    """{text}"""'
     yield ""
     if need.parameters:
         yield "    def __init__(self, parameters):"

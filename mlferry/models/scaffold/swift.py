@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from mlferry.models.scaffold.needs import Need, Parameter, identifier
+from mlferry.models.scaffold.needs import Need, Parameter
 from mlferry.spec import weights
+from mlferry.text import identifier, printable
 
 _TYPES = {"bool": "Bool", "int": "Int", "float": "Double", "str": "String", "bytes": "Data"}
 _RESERVED = """
@@ -19,6 +20,7 @@ public repeat required rethrows return right self set some static struct subscri
 super switch throw throws true try typealias unowned var weak where while willSet yield
 parameters weights
 """
+_ESCAPES = {"\\": r"\\", '"': r"\"", "\n": r"\n", "\r": r"\r", "\t": r"\t"}
 _WORDS = frozenset(_RESERVED.split())
 # Float16 needs iOS 14, and no Mac with an Intel processor has it: halves come as their bits.
 _ELEMENTS = {weights.FLOAT32: "Float", weights.FLOAT16: "UInt16"}
@@ -28,7 +30,7 @@ _NOTES = {weights.FLOAT16: ", as bits"}
 def swift_class(need: Need, *, gpu: bool = False) -> str:
     """The file of one class."""
     lines = _model(need) if need.is_model else _layer(need, gpu=gpu)
-    return "\n".join(lines) + "\n"
+    return "\n".join(map(printable, lines)) + "\n"
 
 
 def _head(need: Need, protocol: str, imports: tuple[str, ...]) -> Iterator[str]:
@@ -231,5 +233,10 @@ def _name(parameter: Parameter) -> str:
 
 def string_literal(text: str) -> str:
     """A text as Swift has it."""
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
-    return '"' + escaped.replace("\n", "\\n").replace("\r", "\\r").replace("\t", "\\t") + '"'
+    return f'"{"".join(map(_in_swift, text))}"'
+
+
+def _in_swift(character: str) -> str:
+    if character in _ESCAPES:
+        return _ESCAPES[character]
+    return character if printable(character) == character else f"\\u{{{ord(character):x}}}"

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from mlferry.custom import Instance, Shape, parameters_of
 from mlferry.errors import CustomLayerError, SpecError
 from mlferry.models.model import MLModel
-from mlferry.models.scaffold.needs import identifier
 from mlferry.models.scaffold.swift import string_literal
 from mlferry.runtime.custom import resolve
 from mlferry.spec import networks, weights
 from mlferry.spec.proto import neural_network_pb2 as nn
+from mlferry.text import identifier
 
 Array = NDArray[np.float32]
 

@@ -10,6 +10,7 @@ from mlferry.errors import CustomLayerError, MissingCustomLayerError, MlferryErr
 from mlferry.runtime import inputs
 from mlferry.runtime.evaluators.registry import CustomClasses, Evaluator, Features, evaluator
 from mlferry.spec.proto import model_pb2
+from mlferry.text import identifier, paragraph
 
 
 @evaluator("customModel")
@@ -62,8 +63,8 @@ def _explain(model: model_pb2.Model) -> str:
         "write and register it before the model predicts:",
         "",
         f"@mlferry.register_custom_model({params.className!r})",
-        f"class {params.className}(mlferry.CustomModel):",
+        f"class {identifier(params.className)}(mlferry.CustomModel):",
         "    def predict(self, inputs):",
         f"        return {{{outputs}}}",
     ]
-    return "\n".join(lines)
+    return paragraph(lines)

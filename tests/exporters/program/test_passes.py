@@ -60,8 +60,20 @@ class Writer(ProgramBuilder):
         inverse = self.op("rsqrt", x=variance, epsilon=np.float32(1e-12))
         return self.op("mul", x=centered, y=inverse)
 
+    def widened(self, axis: int, *shape: int | None) -> Value:
+        return self.op("expand_dims", x=self.x(*shape), axes=[axis])
+
+    def narrowed(self, x: Value, axis: int) -> Value:
+        return self.op("squeeze", x=x, axes=[axis])
+
+    def pooled(self, kind: str, x: Value, kernel: Sequence[int], **more: Any) -> Value:
+        given = {"kernel_sizes": list(kernel), "strides": [1, 1], "pad_type": "valid",
+                 "pad": [0] * 4} | more  # fmt: skip
+        return self.op(kind, x=x, **given)
+
 
 W = some(4, 3, 3, 3) / 4
+ACROSS, DOWN = some(4, 3, 1, 3) / 2, some(4, 3, 3, 1) / 2
 CHANNEL = np.float32([0.5, -2, 3, 1.5])
 SPREAD = CHANNEL.reshape(1, 4, 1, 1)
 BATCH_NORM = {"mean": CHANNEL, "variance": CHANNEL**2, "gamma": CHANNEL + 1, "beta": CHANNEL - 1,
@@ -143,6 +155,11 @@ def two_chains(b: Writer) -> Value:
 def squared(b: Writer) -> Value:
     y = b.conv(b.x(1, 3, 5, 5), W)
     return b.op("mul", x=y, y=y)
+
+
+def read_between(b: Writer) -> list[Value]:
+    between = b.op("relu", x=b.widened(1, 2, 3))
+    return [b.narrowed(between, 1), b.op("exp", x=between)]
 
 
 # What is written, the operations before, and those after.
@@ -295,6 +312,56 @@ FUSED: dict[str, tuple[Make, list[str], list[str]]] = {
     "the same twice with constants": (
         two_chains,
         ["conv", "add", "conv", "add", "exp", "sub"], ["conv", "exp", "sub"],
+    ),
+    "conv between axes of one": (
+        lambda b: b.narrowed(b.op("relu", x=b.conv(b.widened(2, 2, 3, 7), ACROSS, bias=CHANNEL)),
+                             2),
+        ["expand_dims", "conv", "relu", "squeeze"], ["conv", "relu"],
+    ),
+    "padded convs with steps between axes of one": (
+        lambda b: b.narrowed(b.conv(
+            b.op("tanh", x=b.conv(b.widened(-1, 1, 3, 9), DOWN, pad_type="custom",
+                                  pad=[2, 1, 0, 0], strides=[2, 1])),
+            some(2, 4, 3, 1), pad_type="same", dilations=[2, 1]), 3),
+        ["expand_dims", "conv", "tanh", "conv", "squeeze"], ["conv", "tanh", "conv"],
+    ),
+    "conv of open size between axes of one": (
+        lambda b: b.narrowed(b.conv(b.widened(3, 1, 3, None), DOWN), -1),
+        ["expand_dims", "conv", "squeeze"], ["conv"],
+    ),
+    "grouped conv between axes of one": (
+        lambda b: b.narrowed(b.conv(b.widened(2, 1, 6, 5), ACROSS, groups=2), 2),
+        ["expand_dims", "conv", "squeeze"], ["conv"],
+    ),
+    "poolings between axes of one": (
+        lambda b: b.narrowed(b.pooled("avg_pool", b.pooled("max_pool", b.widened(2, 1, 3, 9),
+                                                           [1, 2], strides=[1, 2]),
+                                      [1, 3], pad_type="custom", pad=[0, 0, 1, 1],
+                                      exclude_padding_from_average=True), 2),
+        ["expand_dims", "max_pool", "avg_pool", "squeeze"], ["max_pool", "avg_pool"],
+    ),
+    "activation between axes of one": (
+        lambda b: b.narrowed(b.op("leaky_relu", x=b.widened(1, 2, 3), alpha=np.float32(0.3)), 1),
+        ["expand_dims", "leaky_relu", "squeeze"], ["leaky_relu"],
+    ),
+    "batch norm between axes of one": (
+        lambda b: b.narrowed(b.conv(b.op("batch_norm", x=b.widened(2, 2, 4, 5), **BATCH_NORM),
+                                    some(3, 4, 1, 2)), 2),
+        ["expand_dims", "batch_norm", "conv", "squeeze"], ["batch_norm", "conv"],
+    ),
+    "an axis put in and dropped": (
+        lambda b: b.op("exp", x=b.narrowed(b.widened(0, 2, 3), 0)),
+        ["expand_dims", "squeeze", "exp"], ["exp"],
+    ),
+    "reduction of a transpose": (
+        lambda b: b.mean(b.op("transpose", x=b.x(2, 3, 4, 5), perm=[0, 2, 3, 1]), 1, -2,
+                         keep=False),
+        ["transpose", "reduce_mean"], ["reduce_mean"],
+    ),
+    "reduction of a transpose, axes kept": (
+        lambda b: b.op("reduce_max", x=b.op("transpose", x=b.x(2, 3, 4, 5), perm=[0, 3, 2, 1]),
+                       axes=[1, 3], keep_dims=True),
+        ["transpose", "reduce_max"], ["reduce_max"],
     ),
     "joined, and joined again": (
         lambda b: b.op("concat", values=[_pair(b, 1), b.x(1, 2, 3, name="z")], axis=1,
@@ -597,6 +664,51 @@ NEAR_MISSES: dict[str, tuple[Make, list[str]]] = {
         lambda b: b.op("matmul", x=b.x(2, 3, 4), y=b.op("transpose", x=b.x(4, 2, 5, name="y"),
                                                       perm=[1, 0, 2])),
         ["transpose", "matmul"],
+    ),
+    "conv that is wide on the axis of one": (
+        lambda b: b.narrowed(b.conv(b.widened(2, 1, 3, 7), W, pad_type="custom",
+                                    pad=[1, 1, 0, 0]), 2),
+        ["expand_dims", "conv", "squeeze"],
+    ),
+    "conv that pads the axis of one": (
+        lambda b: b.mean(b.narrowed(b.conv(b.widened(2, 1, 3, 7), ACROSS, strides=[3, 1],
+                                           pad_type="custom", pad=[1, 1, 0, 0]), 2), 1),
+        ["expand_dims", "conv", "squeeze", "reduce_mean"],
+    ),
+    "batch norm that has no axis but the one": (
+        lambda b: b.narrowed(b.op("batch_norm", x=b.widened(2, 2, 4), **BATCH_NORM), 2),
+        ["expand_dims", "batch_norm", "squeeze"],
+    ),
+    "prelu between axes of one, which has a value a channel for images only": (
+        lambda b: b.narrowed(b.op("prelu", x=b.widened(2, 2, 4, 5), alpha=CHANNEL), 2),
+        ["expand_dims", "prelu", "squeeze"],
+    ),
+    "another axis is dropped": (
+        lambda b: b.narrowed(b.op("relu", x=b.widened(1, 2, 1, 3)), 2),
+        ["expand_dims", "relu", "squeeze"],
+    ),
+    "the axis of one is read elsewhere": (
+        read_between, ["expand_dims", "relu", "squeeze", "exp"],
+    ),
+    "softmax between axes of one": (
+        lambda b: b.narrowed(b.op("softmax", x=b.widened(1, 2, 3), axis=1), 1),
+        ["expand_dims", "softmax", "squeeze"],
+    ),
+    "an axis put in and dropped, at the end": (
+        lambda b: b.narrowed(b.widened(0, 2, 3), 0), ["expand_dims", "squeeze"],
+    ),
+    "reduction of a transpose that turns what stays": (
+        lambda b: b.mean(b.op("transpose", x=b.x(2, 3, 4), perm=[2, 1, 0]), 1, keep=False),
+        ["transpose", "reduce_mean"],
+    ),
+    "reduction of a transpose, axes kept elsewhere": (
+        lambda b: b.mean(b.op("transpose", x=b.x(2, 3, 4), perm=[0, 2, 1]), 1),
+        ["transpose", "reduce_mean"],
+    ),
+    "arg max of a transpose": (
+        lambda b: b.op("exp", x=b.as_float(b.op("reduce_argmax", x=b.op(
+            "transpose", x=b.x(2, 3, 4), perm=[0, 2, 1]), axis=1, keep_dims=False))),
+        ["transpose", "reduce_argmax", "cast", "exp"],
     ),
     "in an inner block": (
         in_an_inner_block, ["conv", "reduce_max", "greater", "cond", "mul", "exp"],

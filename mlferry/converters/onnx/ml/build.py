@@ -32,6 +32,7 @@ from mlferry.errors import ConversionError, OpenShapesError, UnsupportedOpError,
 from mlferry.numerics.shapes import show
 from mlferry.registry import did_you_mean
 from mlferry.spec.proto import model_pb2
+from mlferry.text import paragraph
 
 
 def claims(graph: Graph, options: Options) -> bool:
@@ -130,7 +131,7 @@ def _check_ops(graph: Graph, functions: Mapping[str, Any]) -> None:
             *(f"  - {op}: {', '.join(map(repr, names))}" for op, names in missing.items()),
             f"of {DOMAIN}, there are {', '.join(OPS)}",
         ]
-        raise UnsupportedOpError("\n".join(lines), missing)
+        raise UnsupportedOpError(paragraph(lines), missing)
 
 
 def _tell_unused(graph: Graph, functions: Mapping[str, Any]) -> None:
@@ -224,7 +225,7 @@ def _open(graph: Graph, missing: Mapping[str, tuple[int, ...]]) -> OpenShapesErr
         *(f"  - {name}" for name in missing),
         f"give it: mlferry.convert(..., inputs=[{example}])",
     ]
-    return OpenShapesError("\n".join(lines), dict(missing))
+    return OpenShapesError(paragraph(lines), dict(missing))
 
 
 def _table(graph: Graph, value: Value) -> Table | None:

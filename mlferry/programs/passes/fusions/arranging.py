@@ -121,9 +121,11 @@ def transposed_reduction(rewriter: Rewriter, operation: Operation) -> bool:
         return False
     source, order = value_at(maker, "x"), [int(n) % x.rank for n in known_at(maker, "perm")]
     reduced = {int(axis) % x.rank for axis in np.ravel(axes)}
-    left = [axis for place, axis in enumerate(order) if place not in reduced]
-    kept = known_at(operation, "keep_dims", False)
-    stays = order == sorted(order) if kept else left == sorted(left)
+    left = {place: axis for place, axis in enumerate(order) if place not in reduced}
+    if known_at(operation, "keep_dims", False):
+        stays = all(place == axis for place, axis in left.items())
+    else:
+        stays = list(left.values()) == sorted(left.values())
     if source is None or not stays:
         return False
     places = np.array(sorted(order[place] for place in reduced), np.int32)
@@ -179,8 +181,11 @@ _IMAGES = 4  # the rank of what windows of two axes slide over
 def _goes_without(operation: Operation, axis: int) -> bool:
     """Whether an operation computes the same without an axis of one."""
     x = value_at(operation, "x")
-    if operation.op in _ONE_BY_ONE or operation.op not in _WINDOWS or x is None:
-        return operation.op in _ONE_BY_ONE and x is not None
+    if x is None:
+        return False
+    if operation.op not in _WINDOWS:
+        by_channel = operation.op == "batch_norm" and axis >= 2 and x.rank >= _IMAGES
+        return operation.op in _ONE_BY_ONE or by_channel
     window, place = value_at(operation, _WINDOWS[operation.op]), axis - 2
     if x.rank != _IMAGES or place < 0 or window is None or not window.is_constant:
         return False

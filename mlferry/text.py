@@ -1,0 +1,71 @@
+"""How text that comes from a file is shown: it is data, also for a terminal.
+
+Names, descriptions and labels are written by whoever made a file. Shown as they are, an escape
+sequence clears the screen or sets the title of a terminal, a carriage return hides what stands
+before it, and bidirectional or invisible characters make two different names look alike.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import unicodedata
+from collections.abc import Iterable
+
+_HIDDEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})  # controls, formats, surrogates, separators
+
+
+def printable(text: str, *, lines: bool = False) -> str:
+    r"""A text in which characters that act or that nobody sees stand as escapes: ``\x1b``.
+
+    Args:
+        text: of a file, or with parts that are.
+        lines: whether line breaks and tabs stay as they are.
+
+    Returns:
+        The text without characters of the Unicode categories Cc, Cf, Cs, Zl and Zp; on one line
+        unless `lines` is set.
+    """
+    if text.isprintable():
+        return text
+    stays = "\n\t" if lines else ""
+    return "".join(
+        _escape(each) if each not in stays and unicodedata.category(each) in _HIDDEN else each
+        for each in text
+    )
+
+
+def _escape(character: str) -> str:
+    return character.encode("unicode_escape", "backslashreplace").decode("ascii")
+
+
+def paragraph(lines: Iterable[str]) -> str:
+    """Lines of text, each printable."""
+    return "\n".join(map(printable, lines))
+
+
+def indented(text: str, by: int) -> str:
+    """A text of several lines, printable, whose lines after the first begin with `by` spaces."""
+    return f"\n{' ' * by}".join(printable(line) for line in text.splitlines() or [""])
+
+
+def identifier(text: str) -> str:
+    """A text as a name that Python and Swift take."""
+    name = re.sub(r"\W", "_", text, flags=re.ASCII)
+    return f"_{name}" if not name or name[0].isdigit() else name
+
+
+class _Printable(logging.Filter):
+    """Writes out what a record says, with the characters that act as escapes."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.msg, record.args = printable(record.getMessage(), lines=True), None
+        return True
+
+
+def logger_of(module: str) -> logging.Logger:
+    """The logger of a module, whose messages are printable."""
+    logger = logging.getLogger(module)
+    if not any(isinstance(each, _Printable) for each in logger.filters):
+        logger.addFilter(_Printable())
+    return logger
