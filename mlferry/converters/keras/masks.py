@@ -16,6 +16,7 @@ from typing import Any
 
 from mlferry.converters.graph import Graph, Mask, Node
 from mlferry.converters.keras.calls import SIGNATURES, LayerCall
+from mlferry.converters.keras.objects import KerasLayer
 from mlferry.converters.lowering import Lowering
 from mlferry.converters.values import SOURCE, Blob
 from mlferry.errors import ConversionError
@@ -196,7 +197,7 @@ class _Untold(_Rule):
         return [mask and replace(mask, is_certain=False) for mask in super().taken(node, found)]
 
 
-def _signature(layer: Any) -> list[str]:
+def _signature(layer: KerasLayer) -> list[str]:
     try:
         return list(inspect.signature(layer.call).parameters)
     except (AttributeError, TypeError, ValueError):

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TypeGuard
 
 from numpy.typing import NDArray
 
@@ -21,6 +21,7 @@ from mlferry.converters.graph import Attribute, Attributes, Graph, Mask, Node, V
 from mlferry.converters.keras import arrays, hdf5, legacy, masks
 from mlferry.converters.keras.calls import Call, LayerCall, Ref, Tensor, only_refs
 from mlferry.converters.keras.config import FUNCTIONAL, Layer, input_shape_of, parse
+from mlferry.converters.keras.objects import KerasLayer
 from mlferry.converters.keras.ops import OPS, tensorflow_ops
 from mlferry.converters.stored_functions import StoredFunction, functions_of
 from mlferry.errors import ConversionError, MlferryError, ModelFileError
@@ -91,7 +92,7 @@ def claims(source: object) -> bool:
     return is_keras_object(source)
 
 
-def is_keras_object(source: object) -> bool:
+def is_keras_object(source: object) -> TypeGuard[KerasLayer]:
     """Whether an object is a model of Keras 3, tf.keras or tf_keras."""
     modules = [cls.__module__.split(".")[0] for cls in type(source).__mro__]
     return any(m in ("keras", "tf_keras", "tensorflow") for m in modules) and hasattr(
@@ -260,7 +261,7 @@ def _major(release: str) -> int:
 # ---- objects ---------------------------------------------------------------------------
 
 
-def _read_object(source: Any, keep: Keep) -> Graph:
+def _read_object(source: object, keep: Keep) -> Graph:
     if not is_keras_object(source):
         raise ConversionError(
             f"a {type(source).__name__} is no Keras model: give a path, a pair of paths or a "
@@ -284,7 +285,7 @@ def _read_object(source: Any, keep: Keep) -> Graph:
     return _graph(model, arrays.InMemory(source), f"model {source.name!r}", release, "", keep)
 
 
-def _as_functional(model: Any) -> Any:
+def _as_functional(model: KerasLayer) -> Any:
     """A model of a user's class that was built of inputs and outputs, as one of Keras's own."""
     names = {cls.__name__ for cls in type(model).__mro__}
     is_users = type(model).__name__ not in ("Functional", "Model", "Sequential")
@@ -299,7 +300,7 @@ def _as_functional(model: Any) -> Any:
     return kind(model.inputs, model.outputs, name=model.name)
 
 
-def _config_of(model: Any) -> Mapping[str, Any]:
+def _config_of(model: KerasLayer) -> Mapping[str, Any]:
     try:
         found: Mapping[str, Any] = model.get_config()
     except (NotImplementedError, TypeError, ValueError):
@@ -307,7 +308,7 @@ def _config_of(model: Any) -> Mapping[str, Any]:
     return found
 
 
-def _complete(config: dict[str, Any], model: Any) -> None:
+def _complete(config: dict[str, Any], model: KerasLayer) -> None:
     """Give the models inside, of classes of the user's own, the layers that their configs lack."""
     entries = config["config"]
     listed = entries if isinstance(entries, list) else entries.get("layers", ())

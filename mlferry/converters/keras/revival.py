@@ -11,6 +11,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from mlferry.converters.graph import Node
+from mlferry.converters.keras.objects import KerasLayer
 from mlferry.converters.keras.parts import snake_case
 from mlferry.converters.keras.tracing import arguments, is_keras_3
 from mlferry.errors import ConversionError
@@ -48,7 +49,7 @@ def layer_of(made: Any, node: Node, shapes: Sequence[Shape], mask: Shape | None)
     return layer
 
 
-def _build(layer: Any, node: Node, shapes: Sequence[Shape], mask: Shape | None) -> None:
+def _build(layer: KerasLayer, node: Node, shapes: Sequence[Shape], mask: Shape | None) -> None:
     """Call the layer once on symbolic tensors, which makes its variables."""
     keras = _library_of(layer)
     values = zip(shapes, node.inputs, strict=True)
@@ -70,7 +71,7 @@ def _own_variables(layer: object) -> list[Any]:
     return [variable for name in names for variable in getattr(layer, name)]
 
 
-def _set(layer: object, arrays: Sequence[NDArray[Any]], name: str) -> None:
+def _set(layer: KerasLayer, arrays: Sequence[NDArray[Any]], name: str) -> None:
     """Arrays of an HDF5 file, in the order of the layer's own: trained first."""
     wanted = [tuple(weight.shape) for weight in _ordered(layer)]
     found = [array.shape for array in arrays]
@@ -82,7 +83,7 @@ def _set(layer: object, arrays: Sequence[NDArray[Any]], name: str) -> None:
         weight.assign(array)
 
 
-def _ordered(layer: Any) -> list[Any]:
+def _ordered(layer: KerasLayer) -> list[Any]:
     return [*layer.trainable_weights, *layer.non_trainable_weights]
 
 

@@ -21,6 +21,7 @@ from mlferry.converters.graph import Graph, Node
 from mlferry.converters.keras import arrays
 from mlferry.converters.keras.calls import Call, LayerCall, Ref, Tensor, normalized
 from mlferry.converters.keras.config import FUNCTIONAL, Layer, entry_of, is_users_own
+from mlferry.converters.keras.objects import KerasLayer
 from mlferry.converters.keras.read import graph_of
 from mlferry.errors import ConversionError
 from mlferry.numerics.shapes import Shape
@@ -86,7 +87,7 @@ def layer_graph(
         return _graph([*given, *masks], made, name)
 
 
-def model_graph(model: Any, inputs: Mapping[str, tuple[Shape, str]]) -> Graph:
+def model_graph(model: KerasLayer, inputs: Mapping[str, tuple[Shape, str]]) -> Graph:
     """The graph of a subclassed model.
 
     Args:
@@ -110,7 +111,7 @@ def model_graph(model: Any, inputs: Mapping[str, tuple[Shape, str]]) -> Graph:
 
 
 def arguments(
-    layer: Any, use: LayerCall, inputs: Sequence[Any], mask: object
+    layer: KerasLayer, use: LayerCall, inputs: Sequence[Any], mask: object
 ) -> tuple[list[Any], dict[str, Any]]:
     """The arguments of `call`, with tensors in the place of their `Ref`s, not for training."""
     args = [_placed(value, inputs) for value in use.args]
@@ -266,7 +267,7 @@ def _tree(functional: Any) -> Layer:
     return model
 
 
-def _config(operation: Any) -> Mapping[str, Any]:
+def _config(operation: KerasLayer) -> Mapping[str, Any]:
     serialization = importlib.import_module("keras.saving")
     try:
         found: Mapping[str, Any] = serialization.serialize_keras_object(operation)

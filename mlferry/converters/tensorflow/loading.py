@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from mlferry import limits
 from mlferry.converters.isolated import over_memory
 from mlferry.converters.tensorflow import unknown_ops, untrusted
-from mlferry.converters.tensorflow.objects import GraphDef, NodeDef
+from mlferry.converters.tensorflow.objects import ConcreteFunction, GraphDef, NodeDef
 from mlferry.converters.types import EnumeratedShapes, RangeDim
 from mlferry.errors import (
     ConversionError,
@@ -108,7 +108,7 @@ def frozen_message(path: str, name: str, **arguments: Any) -> Frozen:
 
 
 def _function(
-    tf: Any,
+    tf: ModuleType,
     source: Any,
     name: str,
     inputs: Sequence[Any] | None,
@@ -232,14 +232,14 @@ def _signature(loaded: Any, name: str, signature: str | None) -> tuple[Any, Name
     return function, (_input_keys(function), _keys(function))
 
 
-def _input_keys(function: Any) -> list[str]:
+def _input_keys(function: ConcreteFunction) -> list[str]:
     """The keys of a signature's inputs, in the order of the tensors."""
     positional, named = function.structured_input_signature
     count = len(function.inputs) - len(function.captured_inputs)
     return sorted(named) if not positional and len(named) == count else []
 
 
-def _keys(function: Any) -> list[str]:
+def _keys(function: ConcreteFunction) -> list[str]:
     """The keys of outputs in a dictionary, in the order of the tensors; nothing for others.
 
     TensorFlow orders tensors by their sorted keys; the dictionary of a loaded signature has
@@ -362,7 +362,7 @@ def with_index(name: str) -> str:
 
 
 def _from_object(
-    tf: Any, source: Any, inputs: Sequence[Any] | None, signature: str | None
+    tf: ModuleType, source: Any, inputs: Sequence[Any] | None, signature: str | None
 ) -> tuple[Any, Names]:
     if hasattr(source, "structured_outputs"):  # a concrete function
         return source, ([], _keys(source))
@@ -444,7 +444,7 @@ def constant_function(function: object) -> Any:
     )
 
 
-def _frozen_graph(function: Any) -> tuple[Any, list[Any]]:
+def _frozen_graph(function: ConcreteFunction) -> tuple[Any, list[Any]]:
     """As `constant_function`: the GraphDef, and the tensors of the function that are its inputs.
 
     A large graph is not imported once more, which takes eight times its size: that is left to the
@@ -465,7 +465,7 @@ def _frozen_graph(function: Any) -> tuple[Any, list[Any]]:
 
 
 @contextmanager
-def _telling_of_states(function: Any, name: str) -> Any:
+def _telling_of_states(function: ConcreteFunction, name: str) -> Any:
     """Say so where a function cannot be frozen because it changes variables."""
     try:
         yield

@@ -60,3 +60,14 @@ class GraphDef(Protocol):
     node: Any
     library: Any
     versions: Any
+
+
+class ConcreteFunction(Protocol):
+    """A function of TensorFlow for inputs of certain types, or a signature of a SavedModel."""
+
+    inputs: Sequence[GraphTensor]
+    outputs: Sequence[GraphTensor]
+    captured_inputs: Sequence[Any]
+    structured_input_signature: Any
+    structured_outputs: Any
+    graph: Any

@@ -418,7 +418,7 @@ def operations(
     return nodes, constants
 
 
-def _bytes(tf: Any, tensor: Any) -> int:
+def _bytes(tf: ModuleType, tensor: Any) -> int:
     """What the values of a TensorProto take, of which one may stand for all."""
     count: int = math.prod(dim.size for dim in tensor.tensor_shape.dim)
     return max(0, count) * int(tf.as_dtype(tensor.dtype).size or 1)
