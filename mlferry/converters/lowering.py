@@ -35,7 +35,7 @@ from mlferry.spec.proto import neural_network_pb2 as nn
 _EXACT = 2**24  # the largest range in which float32 holds every integer
 
 
-def _no_graphs(*arguments: Any) -> tuple[list[Blob], list[Mask | None]]:
+def _no_graphs(*arguments: object) -> tuple[list[Blob], list[Mask | None]]:
     raise ConversionError("a graph inside another, before the walk has begun")
 
 

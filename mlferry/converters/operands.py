@@ -182,6 +182,6 @@ def truncated(context: Lowering, x: Blob) -> Blob:
     return context.layer("multiplyBroadcastable", sign, whole, layout=x.layout)
 
 
-def ints(value: Any) -> tuple[int, ...]:
+def ints(value: NDArray[Any]) -> tuple[int, ...]:
     """Integers from an attribute or an array."""
     return tuple(int(n) for n in np.asarray(value).ravel())

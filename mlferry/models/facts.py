@@ -184,7 +184,7 @@ class Facts:
         return "\n".join(lines)
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> Any:
     """Bytes, which custom models may have as parameters, as hexadecimal digits."""
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
@@ -45,7 +44,7 @@ _MOST = 64  # elements: what may be a shape, or amounts before and after its axe
 Elements = tuple[Element, ...]
 
 
-def elements_of(context: Lowering, x: Any) -> Elements | None:
+def elements_of(context: Lowering, x: Operand) -> Elements | None:
     """What is known of the elements of an operand of at most one axis, or None for nothing."""
     if isinstance(x, Constant):
         if x.array.ndim > 1 or x.array.dtype.kind not in "iu" or x.array.size > _MOST:
@@ -179,7 +178,7 @@ def refined(context: Lowering, x: Blob, shape: Sequence[int | None]) -> Blob:
 
 
 def combined(
-    context: Lowering, made: Blob, left: Any, right: Any, compute: Callable[[int, int], int]
+    context: Lowering, made: Blob, left: Operand, right: Operand, compute: Callable[[int, int], int]
 ) -> Operand:
     """Elementwise arithmetic of two shapes; what is known of both is known of the result."""
     pair = _paired(context, made, left, right)
@@ -194,7 +193,7 @@ def combined(
     return noted(context, made, found)
 
 
-def equal_shapes(context: Lowering, made: Blob, left: Any, right: Any) -> Blob:
+def equal_shapes(context: Lowering, made: Blob, left: Operand, right: Operand) -> Blob:
     """Which elements of two shapes are the same; an extent is never negative, and never 0."""
     pair = _paired(context, made, left, right)
     if pair is None:
@@ -213,7 +212,7 @@ def equal_shapes(context: Lowering, made: Blob, left: Any, right: Any) -> Blob:
     return made
 
 
-def chosen(context: Lowering, made: Blob, condition: Any, x: Any, y: Any) -> Operand:
+def chosen(context: Lowering, made: Blob, condition: Operand, x: Operand, y: Operand) -> Operand:
     """Elements of one shape or of another, where it is known which."""
     if isinstance(condition, Constant):
         flags: Elements | None = tuple(Element(int(n)) for n in condition.array.ravel())
@@ -232,7 +231,7 @@ def chosen(context: Lowering, made: Blob, condition: Any, x: Any, y: Any) -> Ope
 
 
 def _paired(
-    context: Lowering, made: Blob, left: Any, right: Any
+    context: Lowering, made: Blob, left: Operand, right: Operand
 ) -> list[tuple[Element, Element]] | None:
     """The elements of two operands side by side; one of one element goes with all."""
     first, second = (elements_of(context, x) for x in (left, right))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from mlferry.errors import SpecError
@@ -121,7 +119,7 @@ def bound_broadcast_to_static(params: Params, change: Change) -> str:
 
 
 @layer_rule("copy")
-def check_copy(layer: nn.NeuralNetworkLayer, params: Any) -> Problems:
+def check_copy(layer: nn.NeuralNetworkLayer, params: nn.CopyLayerParams) -> Problems:
     """A copy has another name."""
     if list(layer.input[:1]) == list(layer.output[:1]):
         yield warning(f"it copies {listed(layer.input)} to itself")

@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
+from google.protobuf.message import Message
+
 from mlferry.errors import SpecError
 from mlferry.layers.training import carries_gradient, updatable_kinds
 from mlferry.layers.validate.rules import model_rule, network_rule
@@ -181,7 +183,7 @@ def _number(optimizer: Any, field: str) -> Problems:
         yield warning(f"{field} is {number.defaultValue}, not in {low} to {high}", "optimizer")
 
 
-def _count(holder: Any, field: str, where: str) -> Problems:
+def _count(holder: Message, field: str, where: str) -> Problems:
     if not holder.HasField(field):
         yield warning(f"it has no {field}", where)
         return

@@ -533,7 +533,7 @@ def _activation(name: str) -> Any:
         entry = OPS.find(name, context.graph.version)
         options = dict(node.attrs)
         for key, value in (node.call.kwargs if node.call else {}).items():
-            node.attrs.get(f"argument {key}")
+            node.arguments.get(key)
             options[_RENAMED.get(key, key)] = value
         if node.op.startswith("tf.nn.gelu"):
             options.setdefault("approximate", False)

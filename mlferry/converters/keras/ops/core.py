@@ -131,7 +131,9 @@ def embedding(context: Lowering, node: Node, x: Blob) -> Blob:
     return _looked_up(context, x, weight(node, "embeddings", rows, size))
 
 
-def _looked_up(context: Lowering, x: Blob, table: NDArray[Any], stored: Any = None) -> Blob:
+def _looked_up(
+    context: Lowering, x: Blob, table: NDArray[Any], stored: Linear | NDArray[Any] | None = None
+) -> Blob:
     """The rows [rows, size] of a table at integers."""
     kept = np.ascontiguousarray(table.T) if stored is None else stored
     rows, size = table.shape
@@ -180,7 +182,7 @@ def reversible_embedding(context: Lowering, node: Node, x: Blob) -> Blob:
         raise ConversionError("a quantized ReversibleEmbedding")
     rows, size = node.attrs["input_dim"], node.attrs["output_dim"]
     tied = node.attrs.get("tie_weights", True)
-    reverse = node.attrs.get("argument reverse", False)
+    reverse = node.arguments.get("reverse", False)
     if not reverse:
         return _looked_up(context, x, weight(node, "embeddings", rows, size))
     table = (

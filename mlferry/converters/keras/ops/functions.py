@@ -69,8 +69,8 @@ def _called(convert: Converter, wanted: list[str], renamed: Mapping[str, str]) -
                 found[ours] = given[name]
             elif node.attrs.get(ours) is not None:
                 found[ours] = node.attrs[ours]
-        for ignored in ("function", "argument name"):
-            node.attrs.get(ignored)
+        node.attrs.get("function")
+        node.arguments.get("name")
         return convert(context, node, **found)
 
     return converter

@@ -174,7 +174,7 @@ _MODES = ("int", "one_hot", "multi_hot", "count")
 @op("CategoryEncoding", layouts=(SOURCE,))
 def category_encoding(context: Lowering, node: Node, x: Blob, *weights: Blob) -> Blob:
     mode = choice(node, "output_mode", _MODES, "multi_hot")
-    node.attrs.get("argument count_weights")
+    node.arguments.get("count_weights")
     given = weights[0] if weights else None
     return encoded(context, node, x, mode, int(node.attrs["num_tokens"]), given)
 

@@ -247,7 +247,7 @@ def dot(context: Lowering, node: Node, x1: Argument, x2: Argument) -> Blob:
 @op("keras.ops.Einsum", layouts=(SOURCE,))
 def einsum(context: Lowering, node: Node, *inputs: Blob) -> Blob:
     given = placed(node.call.args, inputs)
-    node.attrs.get("argument args")
+    node.arguments.get("args")
     return einsum_of(context, node.attrs["subscripts"], operands(context, *given))
 
 

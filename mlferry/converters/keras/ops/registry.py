@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlferry.converters.frontend import C, Converter, Frontend
-from mlferry.converters.graph import Attributes, Node
+from mlferry.converters.graph import Attribute, Attributes, Node
 from mlferry.converters.keras import legacy, masks
 from mlferry.converters.keras.calls import LayerCall, Ref
 from mlferry.converters.lowering import Lowering
@@ -112,7 +112,9 @@ def weight(node: Node, name: str, *shape: int | None) -> NDArray[np.float32]:
     return array
 
 
-def activation_of(context: Lowering, given: Any, layer: str) -> Callable[[Lowering, Blob], Blob]:
+def activation_of(
+    context: Lowering, given: Attribute, layer: str
+) -> Callable[[Lowering, Blob], Blob]:
     """A function that applies an activation, given as in a config.
 
     Raises:
@@ -130,7 +132,7 @@ def activation_of(context: Lowering, given: Any, layer: str) -> Callable[[Loweri
     return apply
 
 
-def described(given: str, version: int) -> tuple[str, dict[str, Any]]:
+def described(given: Attribute, version: int) -> tuple[str, dict[str, Any]]:
     """Name and options of an activation: ``"relu"``, a function, or a layer with its config."""
     if given is None:
         return "linear", {}
@@ -155,9 +157,9 @@ def bound(node: Node, inputs: Sequence[Any], names: Sequence[str]) -> dict[str, 
     for name in names:
         if name in kwargs:
             found[name] = kwargs[name]
-        node.attrs.get(f"argument {name}")
+        node.arguments.get(name)
     if len(args) <= len(names):
-        node.attrs.get("argument args")
+        node.arguments.get("args")
     return {name: placed(value, inputs) for name, value in found.items() if value is not None}
 
 

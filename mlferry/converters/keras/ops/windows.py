@@ -19,7 +19,7 @@ from mlferry.numerics.shapes import Axes, Sizes
 
 
 @dataclass(frozen=True)
-class Window:
+class WindowOptions:
     """How the windows of a function lie, in the words of the layer that computes the same.
 
     Attributes:
@@ -82,7 +82,7 @@ def _convolved(
     node: Node,
     layer: str,
     x: Blob,
-    window: Window,
+    window: WindowOptions,
     kernels: Mapping[str, NDArray[np.float32]],
     **options: Any,
 ) -> Results:
@@ -112,7 +112,7 @@ def conv(
             "the channels of the input are unknown, and so are the groups of the kernel: give the "
             "input of the model a fixed number of channels"
         )
-    window = Window(strides, padding, data_format, dilation_rate)
+    window = WindowOptions(strides, padding, data_format, dilation_rate)
     filters, groups = array.shape[-1], channels // array.shape[-2]
     kernels = {"kernel": array}
     return _convolved(
@@ -132,7 +132,7 @@ def depthwise_conv(
     dilation_rate: Sizes = 1,
 ) -> Results:
     array = _array(kernel, "a kernel")
-    window = Window(strides, padding, data_format, dilation_rate)
+    window = WindowOptions(strides, padding, data_format, dilation_rate)
     multiplier = array.shape[-1]
     kernels = {"kernel": array}
     return _convolved(
@@ -159,7 +159,7 @@ def separable_conv(
         node,
         "SeparableConv{}D",
         inputs,
-        Window(strides, padding, data_format, dilation_rate),
+        WindowOptions(strides, padding, data_format, dilation_rate),
         {"depthwise_kernel": depthwise, "pointwise_kernel": pointwise},
         filters=pointwise.shape[-1],
         depth_multiplier=depthwise.shape[-1],
@@ -184,7 +184,7 @@ def conv_transpose(
         node,
         "Conv{}DTranspose",
         inputs,
-        Window(strides, padding, data_format, dilation_rate),
+        WindowOptions(strides, padding, data_format, dilation_rate),
         {"kernel": array},
         filters=array.shape[-2],
         output_padding=output_padding,
@@ -202,7 +202,10 @@ def _pooling(kind: str) -> None:
         padding: str = "valid",
         data_format: str | None = None,
     ) -> Results:
-        options = {"pool_size": _listed(pool_size), **Window(strides, padding, data_format).options}
+        options = {
+            "pool_size": _listed(pool_size),
+            **WindowOptions(strides, padding, data_format).options,
+        }
         return _by_layer(context, node, f"{kind}Pooling{inputs.rank - 2}D", inputs, options)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -395,12 +394,14 @@ def _size(context: Lowering, x: Blob, axis: int) -> Blob:
     return sliced(context, shape, [axis], [axis + 1], None, None)
 
 
-def _before(context: Lowering, q: Blob, past: Blob, ends: Any) -> Blob:
+def _before(context: Lowering, q: Blob, past: Blob, ends: Operand | None) -> Blob:
     """How many keys of each sentence were before, [batch] or [1].
 
     Raises:
         ConversionError: fixed numbers that do not count all of the past.
     """
+    if ends is None:
+        raise ConversionError("past keys and values without seqlens_k")
     if not isinstance(ends, Constant):
         new = affine(context, _size(context, q, 2), -1.0, 1.0)
         return emit(context, "addBroadcastable", as_blob(context, ends), new)
@@ -443,7 +444,9 @@ def _turned(
     return joined(context, [made, sliced(context, x, [width], [size], [3], None)], 3)
 
 
-def _following(context: Lowering, past: Blob, new: Blob, before: Blob, ends: object) -> Blob:
+def _following(
+    context: Lowering, past: Blob, new: Blob, before: Blob, ends: Operand | None
+) -> Blob:
     """Old and new entries [batch, heads, length, units] without a gap between them."""
     both = joined(context, [past, new], 2)
     if isinstance(ends, Constant):
@@ -573,22 +576,21 @@ def _causal(context: Lowering, scores: Blob, before: int) -> Blob:
     return emit(context, "whereBroadcastable", later, least, scores)
 
 
-def _added(context: Lowering, scores: Blob, mask: Any, filler: float) -> Blob:
+def _added(context: Lowering, scores: Blob, mask: Operand, filler: float) -> Blob:
     """What a mask adds to scores [batch, heads, length, keys]: 0, or a large negative number.
 
     A mask is [batch, keys], [batch, length, keys], or the number of keys that count, [batch],
     perhaps followed by the place of the first that does.
     """
-    array = mask.array if isinstance(mask, Constant) else None
-    rank = array.ndim if array is not None else mask.rank
+    rank = mask.array.ndim if isinstance(mask, Constant) else mask.rank
     if rank == 4:
         raise ConversionError("a mask of four axes: onnxruntime does not take it, either")
     if rank == 1:
         return _by_lengths(context, scores, as_blob(context, mask), filler)
     kept = (
-        emit(context, "greaterThan", mask, alpha=0.0)
-        if array is None
-        else context.constant(array > 0)
+        context.constant(mask.array > 0)
+        if isinstance(mask, Constant)
+        else emit(context, "greaterThan", mask, alpha=0.0)
     )
     axes = (1, 2) if rank == 2 else (1,)
     return context.expand(affine(context, kept, -filler, filler), *axes)

@@ -83,11 +83,11 @@ def conv(context: Lowering, node: Node, x: Operand, w: Operand, b: Operand | Non
     return convolved(context, x, weights, how, stored=stored, bias=_bias(node, b))
 
 
-def _bias(node: Node, b: Operand | None) -> Any:
+def _bias(node: Node, b: Operand | None) -> NDArray[np.float32] | None:
     return None if b is None else array_of(node, 2, b).astype(np.float32)
 
 
-def _dynamic(context: Lowering, node: Node, x: Blob, w: Blob, b: Any) -> Blob:
+def _dynamic(context: Lowering, node: Node, x: Blob, w: Blob, b: Operand | None) -> Blob:
     """Weights that are computed: Core ML takes them as an input, in two dimensions."""
     shape = known(w)
     if len(shape) == 3:
@@ -98,7 +98,9 @@ def _dynamic(context: Lowering, node: Node, x: Blob, w: Blob, b: Any) -> Blob:
     return _dynamic_2d(context, node, x, w, b, line=False)
 
 
-def _dynamic_2d(context: Lowering, node: Node, x: Blob, w: Blob, b: Operand, *, line: bool) -> Blob:
+def _dynamic_2d(
+    context: Lowering, node: Node, x: Blob, w: Blob, b: Operand | None, *, line: bool
+) -> Blob:
     shape = known(w)
     kernel = shape[3:] if line else shape[2:]
     strides, dilations = options(node, len(kernel), kernel)

@@ -28,7 +28,7 @@ from mlferry.converters.onnx.ops.quantization import (
 )
 from mlferry.converters.onnx.ops.registry import op
 from mlferry.converters.operands import array_of, as_blob, emit, joined, positive
-from mlferry.converters.values import SOURCE, Blob, Constant, Operand
+from mlferry.converters.values import SOURCE, Blob, Constant, Operand, blob_of
 from mlferry.errors import ConversionError
 
 _ONE = Constant("", np.ones((), np.float32))
@@ -225,7 +225,7 @@ def qlinear_pool(context: Lowering, node: Node, *operands: Operand) -> Blob:
                 "ceil_mode with count_include_pad: onnxruntime divides the last windows by "
                 "another number than the standard"
             )
-        made = pool(context, replace(node, op="AveragePool"), x)
+        made = blob_of(pool(context, replace(node, op="AveragePool"), x))
     made = channels_last(context, made) if last else made
     return _quantized(context, node, made, y_scale, y_zero)
 
@@ -233,7 +233,7 @@ def qlinear_pool(context: Lowering, node: Node, *operands: Operand) -> Blob:
 @op("com.microsoft.NhwcMaxPool")
 def nhwc_max_pool(context: Lowering, node: Node, x: Blob) -> Blob:
     """Of integers, whose channels lie last."""
-    made = pool(context, replace(node, op="MaxPool"), channels_first(context, x))
+    made = blob_of(pool(context, replace(node, op="MaxPool"), channels_first(context, x)))
     return channels_last(context, made)
 
 

@@ -16,6 +16,7 @@ from mlferry.converters.onnx.ops.registry import op
 from mlferry.converters.operands import affine, array_of, as_blob, emit, shaped
 from mlferry.converters.values import SOURCE, Blob, Constant, Operand, Quantized
 from mlferry.errors import ConversionError
+from mlferry.spec.weights import Linear
 
 
 @op("MatMul", raw=True)
@@ -41,10 +42,16 @@ def product(context: Lowering, left: Blob, right: Blob, **options: Any) -> Blob:
     return context.layer("squeeze", made, layout=SOURCE, axes=gone) if gone else made
 
 
-def _inner(context: Lowering, x: Blob, matrix: Any, bias: Any, stored: Any = None) -> Blob:
+def _inner(
+    context: Lowering,
+    x: Blob,
+    matrix: NDArray[Any],
+    bias: NDArray[Any] | None,
+    stored: Linear | NDArray[Any] | None = None,
+) -> Blob:
     """x @ matrix + bias; `stored` is the transposed matrix as it shall be kept."""
     kept = np.ascontiguousarray(matrix.T) if stored is None else stored
-    extra = {} if bias is None else {"hasBias": True, "bias": bias}
+    extra: dict[str, Any] = {} if bias is None else {"hasBias": True, "bias": bias}
     return context.layer(
         "innerProduct",
         x,

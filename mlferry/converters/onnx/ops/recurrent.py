@@ -28,7 +28,7 @@ from mlferry.converters.recurrent import (
     walk,
 )
 from mlferry.converters.sizes import use
-from mlferry.converters.values import SOURCE, Blob, Constant, Operand
+from mlferry.converters.values import SOURCE, Blob, Constant, Operand, blob_of
 from mlferry.errors import ConversionError
 
 Directed = tuple[Blob, list[Blob]]  # the outputs [time, batch, units] and the last states
@@ -116,10 +116,14 @@ def _directions(
 
 
 def _run(
-    context: Lowering, node: Node, operands: Any, directions: list[Gates], states: int
+    context: Lowering,
+    node: Node,
+    operands: Sequence[Operand | None],
+    directions: list[Gates],
+    states: int,
 ) -> list[Blob | None]:
     """All steps of all directions; outputs are Y, Y_h and for an LSTM Y_c."""
-    x = as_blob(context, operands[0])
+    x = blob_of(as_blob(context, operands[0]))
     batchwise = node.attrs.get("layout", 0)
     if batchwise:
         x = context.layer("transpose", x, layout=SOURCE, axes=(1, 0, 2))
@@ -150,15 +154,14 @@ def _run(
 
 
 def _both(
-    context: Lowering, directions: list[Gates], x: Blob, first: Any
+    context: Lowering, directions: list[Gates], x: Blob, first: Sequence[Sequence[Blob | None]]
 ) -> tuple[Blob, list[Blob], list[Blob]] | None:
     """Both directions by one layer of Core ML; see `native_recurrent.run_both`."""
-    given = [state for states in first for state in states]
-    if any(state is None for state in given):
-        given = (
-            [] if all(state is None for state in given) else _filled(context, directions, x, given)
-        )
-    return native_recurrent.run_both(context, directions[0], directions[1], x, given)
+    states = [state for each in first for state in each]
+    known_states = [state for state in states if state is not None]
+    if known_states and len(known_states) < len(states):
+        known_states = _filled(context, directions, x, states)
+    return native_recurrent.run_both(context, directions[0], directions[1], x, known_states)
 
 
 def _apart(context: Lowering, y: Blob) -> Blob:

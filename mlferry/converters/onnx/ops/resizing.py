@@ -174,7 +174,11 @@ def resize_11(
 
 
 def _cropped_at_run_time(
-    context: Lowering, x: Blob, wanted: Mapping[int, int], bounds: Any, told: tuple[Any, str, float]
+    context: Lowering,
+    x: Blob,
+    wanted: Mapping[int, int],
+    bounds: NDArray[Any],
+    told: tuple[Any, str, float],
 ) -> Blob:
     """Parts of axes that vary, in new extents that are known; beyond them is one value."""
     how, rounding, outside = told

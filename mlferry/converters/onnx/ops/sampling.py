@@ -17,7 +17,7 @@ from mlferry.converters.values import SOURCE, Blob, Constant, Operand
 from mlferry.errors import ConversionError
 
 
-class Grid(NamedTuple):
+class GridSampling(NamedTuple):
     """How values between and beyond the pixels are made; `corners`: ends are pixels' centres."""
 
     mode: str
@@ -51,7 +51,7 @@ def grid_sample(context: Lowering, node: Node, x: Blob, grid: Blob) -> Blob:
         positions = [
             _reflected(context, p, n, bool(corners)) for p, n in zip(positions, sizes, strict=True)
         ]
-    return _sampled(context, x, positions, Grid(mode, padding, bool(corners)))
+    return _sampled(context, x, positions, GridSampling(mode, padding, bool(corners)))
 
 
 @op("DeformConv", raw=True)
@@ -104,7 +104,7 @@ def deform_conv(
                 strict=True,
             )
         ]
-        sampled.append(_sampled(context, part, positions, Grid("linear", "zeros", False)))
+        sampled.append(_sampled(context, part, positions, GridSampling("linear", "zeros", False)))
     shape = (batch, channels // parts, count, height * width)
     found = [context.reshape(part, shape, layout=SOURCE) for part in sampled]
     if mask is not None:
@@ -178,7 +178,7 @@ def _reflected(context: Lowering, p: Blob, size: int, corners: bool) -> Blob:
     return _clipped(context, folded, size)
 
 
-def _sampled(context: Lowering, x: Blob, positions: list[Blob], grid: Grid) -> Blob:
+def _sampled(context: Lowering, x: Blob, positions: list[Blob], grid: GridSampling) -> Blob:
     """The sum over neighbours of weight times value, as [N, C, ...]."""
     choices = [_neighbours(context, p, grid.mode) for p in positions]
     total: Blob | None = None
@@ -230,7 +230,7 @@ def _cubic(context: Lowering, d: Blob, offset: int, a: float = -0.75) -> Blob:
 
 
 def _values(
-    context: Lowering, x: Blob, places: list[Blob], sizes: tuple[int, ...], grid: Grid
+    context: Lowering, x: Blob, places: list[Blob], sizes: tuple[int, ...], grid: GridSampling
 ) -> Blob:
     """The values of [N, ..., C] at integer places; outside they are 0, or those of the edge."""
     if grid.padding == "reflection" and grid.mode == "cubic":

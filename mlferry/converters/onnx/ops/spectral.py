@@ -66,14 +66,17 @@ def stft(
     node: Node,
     x: Blob,
     step: NDArray[Any],
-    window: Any = None,
-    length: Any = None,
+    window: NDArray[Any] | None = None,
+    length: NDArray[Any] | None = None,
 ) -> Blob:
     """Frames times the matrix of the transform: a convolution, one kernel a part and frequency."""
     onesided = node.attrs.get("onesided", 1)
-    if window is None and length is None:
+    if length is not None:
+        size = ints(length)[0]
+    elif window is not None:
+        size = window.size
+    else:
         raise ConversionError("neither a window nor a frame_length")
-    size = ints(length)[0] if length is not None else np.size(window)
     shape = known(x)
     parts = shape[2] if len(shape) == 3 else 1
     if parts != 1:

@@ -16,6 +16,7 @@ from mlferry.converters.graph import Node
 from mlferry.converters.lowering import Lowering
 from mlferry.converters.operands import as_blob
 from mlferry.converters.tensorflow import frames, read
+from mlferry.converters.tensorflow.objects import FunctionBody, GraphTensor
 from mlferry.converters.tensorflow.ops.lists import Items, shaped_as, stacked
 from mlferry.converters.tensorflow.ops.registry import op, read_all
 from mlferry.converters.values import Blob, Constant, Opaque, Operand
@@ -25,7 +26,9 @@ FEW_ROUNDS = 8  # that are rather unrolled
 MOST_ROUNDS = 128  # that are unrolled where Core ML's loop cannot do what the body does
 
 
-def inlined(context: Lowering, function: Any, prefix: str, operands: Sequence[Any]) -> list[Any]:
+def inlined(
+    context: Lowering, function: FunctionBody, prefix: str, operands: Sequence[Any]
+) -> list[Any]:
     """Convert the nodes of a function in place; returns what its outputs are.
 
     Args:
@@ -114,13 +117,17 @@ def while_(context: Lowering, node: Node, *operands: Operand | Opaque) -> list[A
     return _looped(context, node, condition, body, operands)
 
 
-def _has_layers_with_weights(body: Any) -> bool:
+def _has_layers_with_weights(body: FunctionBody) -> bool:
     """Whether unrolling copies weights: those of convolutions are a part of the layer."""
     return any("Conv" in op.type for op in body.get_operations())
 
 
 def _tried(
-    context: Lowering, node: Node, condition: object, body: object, operands: Sequence[Any]
+    context: Lowering,
+    node: Node,
+    condition: FunctionBody,
+    body: FunctionBody,
+    operands: Sequence[Any],
 ) -> list[Any] | None:
     """Core ML's loop, or None where it cannot do what the body does."""
     try:
@@ -130,7 +137,7 @@ def _tried(
 
 
 def _asked(
-    context: Lowering, condition: object, prefix: str, operands: Sequence[Any]
+    context: Lowering, condition: FunctionBody, prefix: str, operands: Sequence[Any]
 ) -> bool | None:
     """What a condition is, or None where it is computed."""
     with context.inside(kept=False):
@@ -139,7 +146,11 @@ def _asked(
 
 
 def _looped(
-    context: Lowering, node: Node, condition: object, body: Any, operands: Sequence[Any]
+    context: Lowering,
+    node: Node,
+    condition: FunctionBody,
+    body: FunctionBody,
+    operands: Sequence[Any],
 ) -> list[Any]:
     """Core ML's loop; operands that the body hands on as they are stay outside."""
     changing = [i for i, t in enumerate(body.outputs) if _handed_on(t) is not body.inputs[i]]
@@ -164,7 +175,7 @@ def _looped(
     return filled(found)
 
 
-def _handed_on(tensor: Any) -> Any:
+def _handed_on(tensor: GraphTensor) -> GraphTensor:
     """What an identity shows."""
     while tensor.op.type == "Identity":
         tensor = tensor.op.inputs[0]

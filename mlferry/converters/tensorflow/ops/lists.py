@@ -241,7 +241,9 @@ def array_scatter(
 
 
 @op("TensorArrayGatherV3", raw=True)
-def array_gather(context: Lowering, node: Node, handle: Operand, indices: Blob, flow: Any) -> Blob:
+def array_gather(
+    context: Lowering, node: Node, handle: Operand, indices: Operand, flow: Items | Operand
+) -> Blob:
     """Some entries along a new first axis."""
     read_all(node)
     if not isinstance(flow, Items):
@@ -281,7 +283,9 @@ def array_split(
 
 
 @op("TensorArrayConcatV3", raw=True)
-def array_concat(context: Lowering, node: Node, handle: Operand, flow: Operand) -> list[Any]:
+def array_concat(
+    context: Lowering, node: Node, handle: Operand, flow: Items | Operand
+) -> list[Any]:
     """The entries one after another along their own first axis, and how long each is."""
     read_all(node)
     if not isinstance(flow, Items):
@@ -295,5 +299,7 @@ def array_concat(context: Lowering, node: Node, handle: Operand, flow: Operand) 
 
 
 @op("TensorArraySizeV3", raw=True)
-def array_size(context: Lowering, node: Node, handle: Operand, flow: Operand) -> NDArray[Any]:
+def array_size(
+    context: Lowering, node: Node, handle: Operand, flow: Items | Operand
+) -> NDArray[Any]:
     return length(context, node, flow)

@@ -136,7 +136,7 @@ def op(
 
     def decorate(function: C) -> C:
         @functools.wraps(function)
-        def convert(context: Lowering, node: Node, *operands: Operand) -> Any:
+        def convert(context: Lowering, node: Node, *operands: Operand) -> Results:
             places = {place % max(len(operands), 1) for place in constants}
             found: list[Any] = list(operands)
             flowing = [i for i, x in enumerate(operands) if i not in places]

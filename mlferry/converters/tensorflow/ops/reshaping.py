@@ -40,6 +40,7 @@ from mlferry.converters.values import (
     Constant,
     Layout,
     Operand,
+    Result,
 )
 from mlferry.errors import ConversionError
 from mlferry.numerics.shapes import product
@@ -655,15 +656,16 @@ def extract_image_patches(context: Lowering, node: Node, x: Blob) -> Blob:
 
 
 @op("Shape", "ShapeN", raw=True)
-def shape_of(context: Lowering, node: Node, *operands: Operand) -> list[Any]:
+def shape_of(context: Lowering, node: Node, *operands: Operand) -> list[Result]:
     """Known shapes are constants: the arithmetic on them vanishes."""
     node.attrs.get("N")
-    return [_shape(context, x) for x in operands]
+    return [
+        np.array(x.array.shape, np.int32) if isinstance(x, Constant) else _shape(context, x)
+        for x in operands
+    ]
 
 
-def _shape(context: Lowering, x: Operand) -> Any:
-    if isinstance(x, Constant):
-        return np.array(x.array.shape, np.int32)
+def _shape(context: Lowering, x: Blob) -> Operand:
     shape = x.source_shape
     if shape is not None and None not in shape:
         return as_constant(context.sizes, x, np.array(shape, np.int32), range(len(shape)))
