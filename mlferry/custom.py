@@ -291,7 +291,7 @@ class Instance:
                 )
         return arrays
 
-    def _call(self, method: str, function: Callable[..., Any], *arguments: Any) -> Any:
+    def _call(self, method: str, function: Callable[..., Any], *arguments: object) -> Any:
         try:
             return function(*arguments)
         except MlferryError:

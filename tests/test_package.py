@@ -257,3 +257,26 @@ def test_modules_are_found_without_importing_them_first() -> None:
 @pytest.mark.parametrize("name", mlferry.__all__)
 def test_public_names_exist_and_are_documented(name: str) -> None:
     assert getattr(mlferry, name).__doc__
+
+
+# ---- types -------------------------------------------------------------------------------
+
+MOST_UNTYPED = 303  # parameters that may be anything; lower it with every one that gets a type
+
+
+def allows_anything(annotation: ast.expr) -> bool:
+    """Whether an annotation is `Any`, or a union with it; what is inside brackets apart."""
+    if isinstance(annotation, ast.BinOp):
+        return allows_anything(annotation.left) or allows_anything(annotation.right)
+    return isinstance(annotation, ast.Name) and annotation.id == "Any"
+
+
+def test_parameters_have_types() -> None:
+    untyped = []
+    for path in sorted(PACKAGE.rglob("*.py")):
+        if path.name.endswith("_pb2.py"):
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.arg) and node.annotation and allows_anything(node.annotation):
+                untyped.append(f"{path.relative_to(PACKAGE)}:{node.lineno} {node.arg}")
+    assert len(untyped) <= MOST_UNTYPED, "\n".join(untyped)

@@ -12,7 +12,7 @@ from mlferry.errors import ConversionError
 PIXELS = ("is_bgr", "red_bias", "green_bias", "blue_bias", "gray_bias", "image_scale")
 
 
-def is_keras_model(model: Any) -> bool:
+def is_keras_model(model: str) -> bool:
     """Whether it is a model that Keras saved, as a file or a pair of files."""
     if isinstance(model, tuple | list):
         return True

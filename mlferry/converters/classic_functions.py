@@ -151,7 +151,7 @@ class _Errors:
         self.custom_layer_nodes: list[Any] = []
 
     def unsupported_op_configuration(
-        self, builder: Any, node: Any, graph: Any, err_message: str
+        self, builder: object, node: Any, graph: object, err_message: str
     ) -> None:
         """Refuse the node.
 

@@ -17,6 +17,7 @@ from mlferry.converters.graph import Graph
 from mlferry.converters.interface import InputType, OutputType, bind_inputs, finish
 from mlferry.converters.lower import Choices, as_conversion_errors, lower
 from mlferry.converters.lowering import Lowering
+from mlferry.converters.options import Options
 from mlferry.converters.settings import (
     ComputePrecision,
     ComputeUnit,
@@ -44,30 +45,11 @@ __all__ = ["Options", "channels_first", "convert", "convert_graph", "trace"]
 
 trace = Trace()
 
-_Found = tuple[Graph, Frontend, "Options"]
-
-
-@dataclass(frozen=True)
-class Options:
-    """Everything that a conversion can be asked, by any entry point."""
-
-    inputs: Sequence[InputType] | None = None
-    outputs: Sequence[OutputType] | None = None
-    output_names: Sequence[str] | None = None
-    input_names: Sequence[str] | None = None
-    classifier_config: ClassifierConfig | None = None
-    custom_conversion_functions: Mapping[str, CustomFunction] | None = None
-    add_custom_layers: bool = False
-    channels_first: bool = False
-    minimum_deployment_target: str | int | None = None
-    activation_quantization: str = "keep"
-    signature: str | None = None
-    trace_custom_layers: bool = False
-    custom_objects: Mapping[str, Any] | None = None
+_Found = tuple[Graph, Frontend, Options]
 
 
 def convert(
-    model: Any,
+    model: object,
     source: str = "auto",
     *,
     inputs: Sequence[InputType] | None = None,
@@ -161,7 +143,7 @@ def convert(
     return _as_model(_network(*_read(model, options, source)), program)
 
 
-def _read(source: Any, options: Options, framework: str = "auto") -> _Found:
+def _read(source: object, options: Options, framework: str = "auto") -> _Found:
     if framework not in _SOURCES:
         hint = (
             ""
@@ -207,13 +189,13 @@ def _check_is_source(path: Path) -> None:
         )
 
 
-def _is_keras(source: Any) -> bool:
+def _is_keras(source: object) -> bool:
     from mlferry.converters.keras import read
 
     return read.claims(source)
 
 
-def _read_keras(source: Any, options: Options) -> _Found:
+def _read_keras(source: object, options: Options) -> _Found:
     from mlferry.converters.keras import read
     from mlferry.converters.keras.ops import FRONTEND
 
@@ -221,13 +203,13 @@ def _read_keras(source: Any, options: Options) -> _Found:
     return graph, FRONTEND, options
 
 
-def _is_subclassed(source: Any) -> bool:
+def _is_subclassed(source: object) -> bool:
     from mlferry.converters.keras import subclassed
 
     return subclassed.claims(source)
 
 
-def _read_subclassed(source: Any, options: Options) -> _Found:
+def _read_subclassed(source: object, options: Options) -> _Found:
     from mlferry.converters.keras import subclassed
     from mlferry.converters.keras.ops import FRONTEND
 
@@ -235,26 +217,26 @@ def _read_subclassed(source: Any, options: Options) -> _Found:
     return graph, FRONTEND, replace(options, trace_custom_layers=True)
 
 
-def _is_onnx(source: Any) -> bool:
+def _is_onnx(source: object) -> bool:
     from mlferry.converters.onnx import read
 
     return read.claims(source)
 
 
-def _read_onnx(source: Any, options: Options) -> _Found:
+def _read_onnx(source: object, options: Options) -> _Found:
     from mlferry.converters.onnx import read
     from mlferry.converters.onnx.ops import FRONTEND, OPS
 
     return read.read(source, keep={*OPS, *_functions(options)}), FRONTEND, options
 
 
-def _is_tensorflow(source: Any) -> bool:
+def _is_tensorflow(source: object) -> bool:
     from mlferry.converters.tensorflow import read
 
     return read.claims(source)
 
 
-def _read_tensorflow(source: Any, options: Options) -> _Found:
+def _read_tensorflow(source: object, options: Options) -> _Found:
     from mlferry.converters.tensorflow import read
     from mlferry.converters.tensorflow.ops import FRONTEND
 
@@ -268,11 +250,11 @@ def _functions(options: Options) -> list[str]:
     return list(options.custom_conversion_functions or ())
 
 
-def _is_installed(source: Any) -> bool:
+def _is_installed(source: object) -> bool:
     return any(reader.claims(source) for _, reader in plugins.readers())
 
 
-def _read_installed(source: Any, options: Options) -> _Found:
+def _read_installed(source: object, options: Options) -> _Found:
     found = next(reader for _, reader in plugins.readers() if reader.claims(source))
     return *found.read(source, _functions(options)), options
 

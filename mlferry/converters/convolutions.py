@@ -16,6 +16,7 @@ from mlferry.converters.lowering import Lowering
 from mlferry.converters.operands import emit
 from mlferry.converters.values import SOURCE, Blob, Layout
 from mlferry.numerics.windows import dilated
+from mlferry.spec.weights import Linear
 
 Pairs = Sequence[tuple[int, int]]
 _AXES = ("Depth", "Height", "Width")
@@ -77,7 +78,7 @@ def convolved(
     weights: NDArray[np.float32],
     how: Windows,
     *,
-    stored: Any = None,
+    stored: Linear | NDArray[Any] | None = None,
     bias: NDArray[Any] | None = None,
     layout: Layout = SOURCE,
 ) -> Blob:
@@ -134,7 +135,7 @@ def transposed(
     weights: NDArray[np.float32],
     how: Windows,
     *,
-    stored: Any = None,
+    stored: Linear | NDArray[Any] | None = None,
     bias: NDArray[Any] | None = None,
     layout: Layout = SOURCE,
 ) -> Blob:

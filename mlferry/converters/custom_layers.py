@@ -30,7 +30,7 @@ CustomFunction = Callable[..., Any]
 class Trace:
     """`mlferry.trace`: in the place of a conversion function, it converts what a layer computes."""
 
-    def __call__(self, *arguments: Any) -> Any:
+    def __call__(self, *arguments: object) -> Any:
         """It is no function.
 
         Raises:
@@ -51,7 +51,7 @@ def call_user(
     inputs: Sequence[Any],
     function: CustomFunction,
     channels_first: bool,
-) -> Any:
+) -> tuple[Blob, ...]:
     """Convert a node by a user's function.
 
     It takes one argument (the node) or two (and the builder), or has the signature of the
@@ -87,7 +87,7 @@ def _arity(function: CustomFunction) -> int:
     return len(needed) or min(1, sum(p.kind in positional for p in parameters))
 
 
-def _guarded(function: CustomFunction, *arguments: Any) -> Any:
+def _guarded(function: CustomFunction, *arguments: object) -> Any:
     try:
         return function(*arguments)
     except MlferryError:
@@ -330,7 +330,7 @@ def _custom_shapes(
     return [layout.to_blob((batch, *shape[1:]) if shape[0] is None else shape) for shape in source]
 
 
-def _checked(shapes: Any, node: Node) -> list[Shape]:
+def _checked(shapes: Sequence[Sequence[int]], node: Node) -> list[Shape]:
     try:
         found = [tuple(int(extent) for extent in shape) for shape in shapes]
     except TypeError:
@@ -370,7 +370,9 @@ def custom_message(params: CustomLayerParams) -> nn.CustomLayerParams:
     return message
 
 
-def _set_parameter(target: nn.CustomLayerParams.CustomLayerParamValue, value: Any) -> bool:
+def _set_parameter(
+    target: nn.CustomLayerParams.CustomLayerParamValue, value: float | str | Sequence[int]
+) -> bool:
     value = value.item() if isinstance(value, np.generic) else value
     if isinstance(value, bool):
         target.boolValue = value

@@ -41,16 +41,16 @@ class Number:
             return vector(self.value)
         return self.low.stored(Constant("", np.atleast_1d(np.asarray(self.value, np.float32))))
 
-    def _known(self, other: Any) -> bool:
+    def _known(self, other: float | Number) -> bool:
         return not isinstance(self.value, Blob) and not isinstance(_value(other), Blob)
 
-    def _layer(self, kind: str, other: Any) -> Number:
+    def _layer(self, kind: str, other: float | Number) -> Number:
         return Number(self.low, emit(self.low, kind, self.blob, _number(self.low, other).blob))
 
     def _affine(self, scale: float, shift: float) -> Number:
         return Number(self.low, affine(self.low, self.blob, scale, shift))
 
-    def __add__(self, other: Any) -> Number:
+    def __add__(self, other: float | Number) -> Number:
         if _is_one(other) and _value(other) == 0:
             return self
         if self._known(other):
@@ -61,17 +61,17 @@ class Number:
 
     __radd__ = __add__
 
-    def __sub__(self, other: Any) -> Number:
+    def __sub__(self, other: float | Number) -> Number:
         if self._known(other):
             return Number(self.low, np.float32(self.value - _value(other)))
         if _is_one(other):
             return self._affine(1.0, -float(_value(other)))
         return self._layer("subtractBroadcastable", other)
 
-    def __rsub__(self, other: Any) -> Number:
+    def __rsub__(self, other: float | Number) -> Number:
         return _number(self.low, other) - self
 
-    def __mul__(self, other: Any) -> Number:
+    def __mul__(self, other: float | Number) -> Number:
         if self._known(other):
             return Number(self.low, np.float32(self.value * _value(other)))
         if _is_one(other):
@@ -80,15 +80,15 @@ class Number:
 
     __rmul__ = __mul__
 
-    def __truediv__(self, other: Any) -> Number:
+    def __truediv__(self, other: float | Number) -> Number:
         if self._known(other):
             return Number(self.low, np.float32(np.divide(self.value, _value(other))))
         return self._layer("divideBroadcastable", other)
 
-    def __rtruediv__(self, other: Any) -> Number:
+    def __rtruediv__(self, other: float | Number) -> Number:
         return _number(self.low, other) / self
 
-    def at_least(self, other: Any) -> Number:
+    def at_least(self, other: float | Number) -> Number:
         """The larger of two."""
         if self._known(other):
             return Number(self.low, np.float32(np.maximum(self.value, _value(other))))
@@ -96,7 +96,7 @@ class Number:
             return Number(self.low, emit(self.low, "activation", self.blob, ReLU={}))
         return self._layer("maxBroadcastable", other)
 
-    def at_most(self, other: Any) -> Number:
+    def at_most(self, other: float | Number) -> Number:
         """The smaller of two."""
         if self._known(other):
             return Number(self.low, np.float32(np.minimum(self.value, _value(other))))
@@ -123,15 +123,15 @@ class Number:
         return self.is_above(-0.5) * (size - self).is_above(0.5)
 
 
-def _value(x: Any) -> Any:
+def _value(x: float | Number) -> Any:
     return x.value if isinstance(x, Number) else np.float32(x)
 
 
-def _number(context: Lowering, x: Any) -> Number:
+def _number(context: Lowering, x: float | Number) -> Number:
     return x if isinstance(x, Number) else Number(context, np.float32(x))
 
 
-def _is_one(x: Any) -> bool:
+def _is_one(x: float | Number) -> bool:
     return not isinstance(_value(x), Blob) and np.ndim(_value(x)) == 0
 
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from mlferry.converters.graph import Graph, Node
 from mlferry.converters.lowering import Lowering
+from mlferry.converters.values import Results
 from mlferry.registry import Registry
 
-Converter = Callable[..., Any]
+Converter = Callable[..., Results]
+C = TypeVar("C", bound=Converter)
 
 
 @dataclass(frozen=True)

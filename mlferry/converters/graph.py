@@ -59,6 +59,10 @@ class Mask:
         return repr(self.origin)
 
 
+# A value of a config or of an attribute, as JSON has them.
+Attribute = bool | int | float | str | Sequence["Attribute"] | Mapping[str, "Attribute"] | None
+
+
 class Attributes(Mapping[str, Any]):
     """The options of a node. It remembers which were read, so that none is overlooked."""
 
@@ -76,7 +80,7 @@ class Attributes(Mapping[str, Any]):
     def __len__(self) -> int:
         return len(self._values)
 
-    def add(self, name: str, value: Any) -> None:
+    def add(self, name: str, value: bool) -> None:
         """Add an option that the source does not spell out."""
         self._values[name] = value
 
@@ -106,6 +110,7 @@ class Node:
         proto: the source's own message.
         parts: the layers inside it by their keys, as nodes without inputs.
         call: how the source calls it, in the frontend's own terms.
+        arguments: what the source calls it with besides tensors, where calls have arguments.
         masks: which entries of each input count, where the node computes with it.
         passes_mask: whether a layer of the user's own passes masks on, where its conversion
             function says so.
@@ -129,6 +134,7 @@ class Node:
     proto: Any = None
     parts: Mapping[str, Node] = field(default_factory=dict)
     call: Any = None
+    arguments: Attributes = field(default_factory=lambda: Attributes({}))
     masks: Sequence[Mask | None] = ()
     passes_mask: bool | None = None
     is_traced: bool = False
@@ -138,8 +144,9 @@ class Node:
     input_shapes: list[Shape | None] = field(default_factory=list)
 
     def get_config(self) -> dict[str, Any]:
-        """The options as the source has them."""
-        return self.attrs.as_dict()
+        """The options as the source has them, and the arguments of its call."""
+        arguments = self.arguments.as_dict().items()
+        return self.attrs.as_dict() | {f"argument {name}": value for name, value in arguments}
 
     def get_weights(self) -> list[NDArray[Any]]:
         """The arrays in the source's order."""

@@ -66,7 +66,7 @@ def bind_inputs(
         raise open_shapes.error(missing, context.graph, given)
 
 
-def _fix(context: Lowering, value: Value, given: Any, takes_constants: bool) -> None:
+def _fix(context: Lowering, value: Value, given: object, takes_constants: bool) -> None:
     """An input that has one value for good.
 
     Raises:

@@ -14,7 +14,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mlferry import limits
@@ -92,7 +92,7 @@ class Worker:
         self,
         name: str,
         call: str,
-        told: Any,
+        told: Mapping[str, Any] | Sequence[str] | None,
         parts: Sequence[bytes],
         seconds: float,
         memory: int = 0,

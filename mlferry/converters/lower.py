@@ -226,7 +226,7 @@ def _weakly(method: _Method) -> _Method:
     """A method that does not keep its object: in a circle the source's weights would stay."""
     reference = weakref.WeakMethod(method)
 
-    def call(*arguments: Any) -> Any:
+    def call(*arguments: object) -> Any:
         found = reference()
         if found is None:
             raise ConversionError("a node is converted after the walk over its graph has ended")
@@ -362,8 +362,9 @@ def _check_options(node: Node, frontend: Frontend) -> None:
     for part in node.parts.values():
         _check_options(part, frontend)
     left = {
-        name: value
-        for name, value in node.attrs.unread().items()
+        f"{what}{name}": value
+        for what, options in (("", node.attrs), ("argument ", node.arguments))
+        for name, value in options.unread().items()
         if name not in frontend.ignored and not any(value is n for n in frontend.neutral)
     }
     if left:

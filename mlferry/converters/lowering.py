@@ -20,9 +20,11 @@ from mlferry.converters.values import (
     Accepted,
     Blob,
     Constant,
+    Entry,
     Layout,
     Opaque,
-    Operand,
+    Result,
+    Results,
 )
 from mlferry.converters.writer import LayerWriter
 from mlferry.errors import ConversionError
@@ -33,7 +35,7 @@ from mlferry.spec.proto import neural_network_pb2 as nn
 _EXACT = 2**24  # the largest range in which float32 holds every integer
 
 
-def _no_graphs(*arguments: Any) -> tuple[list[Blob], list[Mask | None]]:
+def _no_graphs(*arguments: object) -> tuple[list[Blob], list[Mask | None]]:
     raise ConversionError("a graph inside another, before the walk has begun")
 
 
@@ -116,7 +118,7 @@ class Lowering(LayerWriter):
             self._values[value.name] = self.stored(self._constants[value.name])
         return self._values[value.name]
 
-    def give(self, name: str, operand: Any) -> None:
+    def give(self, name: str, operand: Result) -> None:
         """Say what a name stands for: a blob, or what is known."""
         if isinstance(operand, Blob):
             self._values[name] = operand
@@ -128,14 +130,14 @@ class Lowering(LayerWriter):
             )
             self._constants[name] = replace(known, name=name)
 
-    def alias(self, name: str, operand: Any) -> None:
+    def alias(self, name: str, operand: Result) -> None:
         """Give an operand another name; a constant stays the same, and is stored once."""
         if isinstance(operand, Constant) and operand.name:
             self._constants[name] = operand
         else:
             self.give(name, operand)
 
-    def operand(self, value: Value) -> Operand:
+    def operand(self, value: Value) -> Entry:
         """What a converter gets for a value: its blob, its constant, or None for no name."""
         if not value.name:
             return None
@@ -183,7 +185,7 @@ class Lowering(LayerWriter):
         self._computed += size
         limits.check("constants", self._computed, "arrays computed from constants take bytes:")
 
-    def run(self, node: Node, convert: Callable[[Node, Sequence[Any]], Any]) -> None:
+    def run(self, node: Node, convert: Callable[[Node, Sequence[Entry]], Results]) -> None:
         """Convert one node with its inputs and bind what comes back to its outputs."""
         self.start(node.name)
         self.sizes.node = str(node)

@@ -8,44 +8,18 @@ in the layout `SCALAR`.
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mlferry.converters import sizes
-from mlferry.converters.frontend import Converter
 from mlferry.converters.graph import Node
 from mlferry.converters.lowering import Lowering
-from mlferry.converters.values import SCALAR, SOURCE, Blob, Constant
+from mlferry.converters.values import SCALAR, SOURCE, Blob, Constant, Entry, Operand
 from mlferry.errors import ConversionError
 from mlferry.numerics.shapes import show
-from mlferry.registry import Registry
-
-
-def decorator(ops: Registry[Converter]) -> Callable[..., Callable[[Converter], Converter]]:
-    """The decorator that registers converters in `ops`; see the module."""
-
-    def op(
-        *names: str,
-        since: int = 1,
-        constants: Sequence[int] = (),
-        raw: bool = False,
-        **options: Any,
-    ) -> Callable[[Converter], Converter]:
-        def decorate(function: Converter) -> Converter:
-            @functools.wraps(function)
-            def convert(context: Lowering, node: Node, *operands: Any) -> Any:
-                return function(context, node, *prepared(context, node, operands, constants))
-
-            ops.register(*names, since=since, **options)(function if raw else convert)
-            return function
-
-        return decorate
-
-    return op
 
 
 def prepared(
@@ -63,18 +37,36 @@ def prepared(
         elif place in constants:
             found.append(array_of(node, place, x))
         else:
-            found.append(context.stored(x) if isinstance(x, Constant) else x)
+            found.append(as_blob(context, x))
     return found
 
 
-def array_of(node: Node, place: int, x: Any) -> NDArray[Any]:
-    """The array of a constant operand.
+@overload
+def as_blob(context: Lowering, x: Operand) -> Blob: ...
+
+
+@overload
+def as_blob(context: Lowering, x: Operand | None) -> Blob | None: ...
+
+
+def as_blob(context: Lowering, x: Operand | None) -> Blob | None:
+    """An operand as a blob: a constant is written into the model now; None stays None."""
+    return context.stored(x) if isinstance(x, Constant) else x
+
+
+def array_of(node: Node, place: int, x: Entry) -> NDArray[Any]:
+    """The array of a constant operand; see `constant_of`."""
+    return constant_of(node, place, x).array
+
+
+def constant_of(node: Node, place: int, x: Entry) -> Constant:
+    """An operand that must be constant.
 
     Raises:
         ConversionError: it is computed.
     """
     if isinstance(x, Constant):
-        return x.array
+        return x
     raise ConversionError(
         f"input {place} ({node.inputs[place].name!r}) must be a constant: Core ML takes it as a "
         "parameter of the layer"
@@ -190,6 +182,6 @@ def truncated(context: Lowering, x: Blob) -> Blob:
     return context.layer("multiplyBroadcastable", sign, whole, layout=x.layout)
 
 
-def ints(value: Any) -> tuple[int, ...]:
+def ints(value: NDArray[Any]) -> tuple[int, ...]:
     """Integers from an attribute or an array."""
     return tuple(int(n) for n in np.asarray(value).ravel())

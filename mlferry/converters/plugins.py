@@ -6,7 +6,7 @@ import functools
 import sys
 from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from mlferry.converters.frontend import Frontend
 from mlferry.converters.graph import Graph
@@ -23,11 +23,11 @@ GROUP = "mlferry.frontends"
 class Reader(Protocol):
     """What an entry point names: a module or an object with these two functions."""
 
-    def claims(self, source: Any) -> bool:
+    def claims(self, source: object) -> bool:
         """Whether it can read a source; told by the content, without raising."""
         ...
 
-    def read(self, source: Any, functions: Collection[str]) -> tuple[Graph, Frontend]:
+    def read(self, source: object, functions: Collection[str]) -> tuple[Graph, Frontend]:
         """The graph of a source, and the converters of its ops.
 
         Args:

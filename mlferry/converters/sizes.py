@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlferry.converters.values import Blob, Constant
+from mlferry.converters.values import Blob, Constant, Entry
 
 Extent = tuple[str, int]  # a blob and its axis
 Extents = frozenset[Extent]
@@ -48,7 +48,7 @@ class SizeLog:
             self.sets.append(extents)
         return self.sets.index(extents)
 
-    def behind(self, *operands: Any) -> Extents:
+    def behind(self, *operands: Entry) -> Extents:
         """The extents of which constants are made."""
         codes = {
             int(code)
@@ -130,7 +130,7 @@ def folded(
     ]
 
 
-def codes_of(x: Any) -> NDArray[Any]:
+def codes_of(x: Constant) -> NDArray[Any]:
     """The codes of a constant, in the type of its values."""
     known = x.origins if x.origins is not None else np.zeros(x.array.shape)
     codes: NDArray[Any] = np.asarray(known).astype(x.array.dtype)

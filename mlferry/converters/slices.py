@@ -16,7 +16,14 @@ from mlferry.errors import ConversionError
 from mlferry.numerics.shapes import show
 
 
-def sliced(context: Lowering, x: Blob, starts: Any, ends: Any, axes: Any, steps: Any) -> Blob:
+def sliced(
+    context: Lowering,
+    x: Blob,
+    starts: Sequence[int | Blob | None],
+    ends: Sequence[int | Blob | None],
+    axes: Sequence[int] | None,
+    steps: Sequence[int] | None,
+) -> Blob:
     """Bounds as Python has them; they are written as they are, to hold for any size."""
     axes = range(len(starts)) if axes is None else axes
     steps = [1] * len(starts) if steps is None else steps
@@ -109,19 +116,19 @@ def sliced_anywhere(
     return Blob(made.name, kept, SOURCE)
 
 
-def _known_start(bound: Any, step: int) -> Any:
+def _known_start(bound: int | Blob | None, step: int) -> int | Blob:
     if bound is None:
         return 0 if step > 0 else -1
     return bound
 
 
-def _known_end(bound: Any, step: int) -> Any:
+def _known_end(bound: int | Blob | None, step: int) -> int | Blob:
     if bound is None:
         return 2 * _OPEN if step > 0 else -2 * _OPEN
     return bound
 
 
-def _from_end(context: Lowering, bound: Any) -> Any:
+def _from_end(context: Lowering, bound: int | Blob) -> int | Blob:
     """A bound of an axis as one of the turned axis."""
     if isinstance(bound, int):
         return -1 - bound
@@ -137,7 +144,7 @@ def _from_front(context: Lowering, bounds: Blob, shape: Blob) -> Blob:
     return context.layer("activation", cut, layout=SOURCE, ReLU={})
 
 
-def _is_open(start: Any, end: Any, step: int) -> bool:
+def _is_open(start: int, end: int, step: int) -> bool:
     """Whether bounds hold for any size of the axis."""
     return step >= 1 and (end < 0 or end >= _OPEN or start >= _OPEN)
 
@@ -213,7 +220,7 @@ def _inside(
 _PADDINGS: dict[str, dict[str, Any]] = {"reflect": {"reflection": {}}, "edge": {"replication": {}}}
 
 
-def padded(context: Lowering, x: Blob, amounts: Any, mode: str, value: float) -> Blob:
+def padded(context: Lowering, x: Blob, amounts: Sequence[int], mode: str, value: float) -> Blob:
     """Negative amounts cut off; what Core ML cannot pad is gathered along each axis."""
     pairs = list(zip(amounts[: x.rank], amounts[x.rank :], strict=True))
     if not any(map(any, pairs)):

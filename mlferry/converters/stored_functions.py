@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from mlferry.converters.graph import Attribute
 from mlferry.errors import ConversionError
 
 _OPTIONS = ("function", "activation", "recurrent_activation", "mask", "output_shape")
@@ -21,7 +22,7 @@ class StoredFunction:
         self.__name__ = name
         self._option = option
 
-    def __call__(self, *arguments: Any, **options: Any) -> Any:
+    def __call__(self, *arguments: object, **options: object) -> Any:
         """Refuse: code of a file is never run.
 
         Raises:
@@ -62,7 +63,7 @@ def functions_of(config: Mapping[str, Any], custom_objects: Mapping[str, Any]) -
     return found
 
 
-def _name(value: Any, *, named: bool) -> str:
+def _name(value: Attribute, *, named: bool) -> str:
     """The name of a function in one of the forms that Keras writes; "" for what is none."""
     if isinstance(value, Mapping):
         kind, inner = value.get("class_name"), value.get("config")

@@ -99,7 +99,7 @@ class Tracer:
 
         types = [*inputs, *([] if mask is None else [(mask, "bool")])]
 
-        def call(*tensors: Any) -> Any:
+        def call(*tensors: object) -> Any:
             given = tensors if mask is None else tensors[:-1]
             args, kwargs = arguments(layer, node.call, given, None if mask is None else tensors[-1])
             return layer.call(*args, **kwargs)

@@ -163,4 +163,27 @@ class Opaque:
     source_shape: Shape | None = None
 
 
-Operand = Blob | Constant | Opaque | None
+# What a converter reads: a blob, or a value that is known while converting.
+Operand = Blob | Constant
+
+# What the table of values holds for a name; None stands for an operand that is left out.
+Entry = Operand | Opaque | None
+
+# What a converter returns: one value, or one for each output of its node.
+Result = Operand | Opaque | NDArray[Any] | np.generic | None
+Results = Result | Sequence[Result]
+
+
+def blob_of(result: Results) -> Blob:
+    """The blob that a converter of one output returns.
+
+    Raises:
+        ConversionError: it returns something else.
+    """
+    if not isinstance(result, Blob):
+        raise ConversionError(f"a blob is needed, not {type(result).__name__}")
+    return result
+
+
+# What a function of the source is called with: a tensor, or numbers as the source has them.
+Argument = Blob | NDArray[Any] | float | Sequence[float]

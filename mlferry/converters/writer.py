@@ -39,7 +39,7 @@ class LayerWriter:
         *inputs: Blob,
         name: str | None = None,
         layout: Layout | None = None,
-        **params: Any,
+        **params: object,
     ) -> Blob:
         """Add a layer and return its output blob.
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from mlferry.errors import SpecError
 from mlferry.layers.params import Params
 from mlferry.numerics.windows import Edges
@@ -26,7 +24,11 @@ def borders(params: Params, field: str = "paddingAmounts") -> tuple[Edges, Edges
     return height, width
 
 
-def padding_is_set(params: Any, oneof: str, allowed: tuple[str, ...]) -> Problems:
+def padding_is_set(
+    params: nn.ConvolutionLayerParams | nn.PaddingLayerParams | nn.PoolingLayerParams,
+    oneof: str,
+    allowed: tuple[str, ...],
+) -> Problems:
     """A type of padding is set."""
     if params.WhichOneof(oneof) is None:
         yield error(f"{oneof} is not set; possible are {', '.join(allowed)}")

@@ -310,7 +310,7 @@ def write_classifier(
     description.output.extend(others)
 
 
-def stored_bytes(value: Any) -> int:
+def stored_bytes(value: object) -> int:
     """The bytes that the arrays of a layer's parameter take in a file."""
     if isinstance(value, np.ndarray):
         return value.size * {"float16": 2, "uint8": 1}.get(str(value.dtype), 4)

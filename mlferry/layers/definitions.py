@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar
 
+from google.protobuf.message import Message
+
 from mlferry.errors import SpecError, context
 from mlferry.layers.params import Params, set_default
 from mlferry.numerics.shapes import Shape
@@ -130,7 +132,7 @@ def _count(number: int | Count) -> Count:
     return (number, number) if isinstance(number, int) else number
 
 
-def _set_default(kind: str, path: str, value: Any) -> None:
+def _set_default(kind: str, path: str, value: float | Sequence[int]) -> None:
     descriptor: Any = nn.NeuralNetworkLayer.DESCRIPTOR.fields_by_name[kind].message_type
     *parents, last = path.split(".")
     for parent in parents:
@@ -263,7 +265,11 @@ def stored_bias(params: Any, size: int, *, stored: bool = True) -> StoredWeight:
 
 
 def per_channel(
-    field: str, params: Any, shape: tuple[int, ...], switch: str = "", used: bool = True
+    field: str,
+    params: nn.BiasLayerParams | nn.ScaleLayerParams,
+    shape: tuple[int, ...],
+    switch: str = "",
+    used: bool = True,
 ) -> StoredWeight:
     """A field that may have a scale for each channel, the first of its three axes."""
     scales = shape[0] if len(shape) == 3 else 1
@@ -294,7 +300,7 @@ def rules_of(kind: str) -> list[LayerRule]:
     return [*LAYER_RULES[EVERY], *LAYER_RULES.get(kind, ())]
 
 
-def check_list(params: Any, field: str, wanted: Entries) -> Problems:
+def check_list(params: Message, field: str, wanted: Entries) -> Problems:
     """A list has a length that is allowed, and entries that make sense.
 
     More than 5 axes are no error: it is devices that end there.

@@ -24,7 +24,7 @@ T = TypeVar("T")
 _DEFAULTS: dict[tuple[str, str], Any] = {}
 
 
-def set_default(message: str, field: str, value: Any) -> None:
+def set_default(message: str, field: str, value: float | Sequence[int]) -> None:
     """Let an unset or zero field of a parameter message read as `value`."""
     _DEFAULTS[message, field] = value
 
@@ -35,7 +35,7 @@ def defaults_of(message: str) -> dict[str, Any]:
     return {field: value for (owner, field), value in _DEFAULTS.items() if owner == message}
 
 
-def _default(message: str, field: str, unset: Any) -> Any:
+def _default(message: str, field: str, unset: float | str | Sequence[Any]) -> Any:
     rooms.load(rooms.LAYERS, "definition")
     return _DEFAULTS.get((message, field), unset)
 

@@ -103,7 +103,7 @@ class Dictionary(_Datatype):
 
     num_elements = None
 
-    def __init__(self, key_type: Any = None) -> None:
+    def __init__(self, key_type: object = None) -> None:
         self.key_type = normalized(key_type)
         if not isinstance(self.key_type, Int64 | String):
             raise SpecError(f"the keys of a Dictionary are Int64 or String, not {key_type!r}")
@@ -130,7 +130,7 @@ _SHORT: dict[Any, type[_Datatype]] = {
 }
 
 
-def normalized(given: Any) -> _Datatype:
+def normalized(given: object) -> _Datatype:
     """The type that something stands for: ``int``, ``"Double"``, ``Array(3)``.
 
     Raises:

@@ -44,7 +44,7 @@ def _number(text: str) -> Any:
         return text
 
 
-def _split(model: MLModel, data: Any, answer: str) -> list[tuple[dict[str, Any], Any]]:
+def _split(model: MLModel, data: object, answer: str) -> list[tuple[dict[str, Any], Any]]:
     """What the model takes of each row, and the known answer.
 
     Raises:
@@ -79,7 +79,7 @@ def _predicted(spec: model_pb2.Model) -> str:
 
 
 def evaluate_regressor(
-    model: Any, data: Any, target: str = "target", verbose: bool = False
+    model: object, data: object, target: str = "target", verbose: bool = False
 ) -> dict[str, float]:
     """The errors of a regressor: `samples`, `rmse` and `max_error`.
 
@@ -105,7 +105,7 @@ def evaluate_regressor(
 
 
 def evaluate_classifier(
-    model: Any, data: Any, target: str = "target", verbose: bool = False
+    model: object, data: object, target: str = "target", verbose: bool = False
 ) -> dict[str, int]:
     """The wrong labels of a classifier: `num_samples` and `num_errors`.
 
@@ -119,7 +119,7 @@ def evaluate_classifier(
 
 
 def evaluate_classifier_with_probabilities(
-    model: Any, data: Any, probabilities: str = "probabilities", verbose: bool = False
+    model: object, data: object, probabilities: str = "probabilities", verbose: bool = False
 ) -> dict[str, float]:
     """The errors of a classifier's probabilities.
 
@@ -154,7 +154,7 @@ def evaluate_classifier_with_probabilities(
 
 
 def evaluate_transformer(
-    model: Any,
+    model: object,
     input_data: Sequence[Mapping[str, Any]],
     reference_output: Sequence[Any],
     verbose: bool = False,

@@ -18,7 +18,7 @@ from mlferry.spec import io
 
 
 def export_onnx(
-    model: Any,
+    model: MLModel | str | Path,
     path: str | os.PathLike[str] | None = None,
     *,
     input_shapes: Mapping[str, Sequence[Extent]] | None = None,

@@ -231,7 +231,7 @@ class Facts:
         return "\n".join(lines)
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> Any:
     """Bytes, which custom models may have as parameters, as hexadecimal digits.
 
     Numbers that JSON does not have are texts.

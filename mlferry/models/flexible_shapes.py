@@ -8,7 +8,6 @@ leave it as it was.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
 
 from mlferry.errors import SpecError, context
 from mlferry.layers import versions
@@ -39,13 +38,13 @@ __all__ = [
 Range = tuple[int, int]  # lower and upper bound; an upper bound below 0: without bound
 
 
-def _positive(value: Any, what: str) -> int:
+def _positive(value: object, what: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise SpecError(f"{what} is {value!r}; sizes are integers above 0")
     return value
 
 
-def _range(value: Any, what: str) -> Range:
+def _range(value: object, what: str) -> Range:
     if not isinstance(value, Sequence) or len(value) != 2:
         raise SpecError(f"{what} is {value!r}; a range is (lower, upper), upper -1: no bound")
     lower, upper = _positive(value[0], f"the lower bound of {what}"), value[1]
@@ -436,6 +435,8 @@ def _enumerate(
             raise SpecError(f"{wrong[0]} and the described shape {own} differ in rank")
         for shape in _distinct([*known, *([own] if own else []), *shapes], known):
             array.enumeratedShapes.shapes.add(shape=shape)
+        if not own and array.enumeratedShapes.shapes:  # networks need a default
+            array.shape[:] = array.enumeratedShapes.shapes[0].shape
 
     _change(spec, name, "multiArrayType", change, check=check)
 
@@ -454,6 +455,8 @@ def _set_ranges(spec: model_pb2.Model, name: str, bounds: Sequence[Range], *, ch
         own = array.shape or [None] * len(ranges)
         for pair, extent in zip(ranges, own, strict=True):
             _fill(array.shapeRange.sizeRanges.add(), pair, extent)
+        if not array.shape:  # networks need a default
+            array.shape[:] = [lower for lower, _ in ranges]
 
     _change(spec, name, "multiArrayType", change, check=check)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
@@ -29,7 +29,7 @@ def fragment(body: str, title: str = "") -> str:
     return f'<div class="mlferry"><style>{_STYLE}</style>{head}{body}</div>'
 
 
-def page(body: str, title: str, facts: Any) -> str:
+def page(body: str, title: str, facts: Mapping[str, Any]) -> str:
     """A file of its own, which loads nothing; the facts are in it as JSON, too."""
     data = json.dumps(facts, default=str).replace("<", "\\u003c")
     return (

@@ -40,7 +40,7 @@ _SIDE_BY_SIDE = 16  # samples of a classic network that are evaluated at once
 class FeatureDescriptions(MutableMapping[str, str]):
     """The description of each input or output, by name; items can be set."""
 
-    def __init__(self, described: Any) -> None:
+    def __init__(self, described: Sequence[model_pb2.FeatureDescription]) -> None:
         self._described = described
 
     def _find(self, name: str) -> Any:
@@ -120,7 +120,7 @@ class MLModel:
         images: str = "pil",
         useCPUOnly: bool = False,
         skip_model_load: bool = False,
-        compute_units: Any = None,
+        compute_units: object = None,
     ) -> None:
         runs = engine_named(engine, threads, winograd=winograd, widened=widened)
         pictures.check_kind(images)
@@ -549,7 +549,7 @@ class MLModel:
             raise UnsupportedModelError("the model has no state: model.predict(data)")
         return evaluate.make_state()
 
-    def _with_state(self, evaluate: Evaluator, data: Any, state: State) -> dict[str, Any]:
+    def _with_state(self, evaluate: Evaluator, data: object, state: State) -> dict[str, Any]:
         if not isinstance(evaluate, ProgramEvaluator):
             raise UnsupportedModelError("the model has no state: model.predict(data)")
         if not isinstance(data, Mapping):

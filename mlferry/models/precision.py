@@ -141,12 +141,12 @@ class PrecisionReport:
         return paragraph(lines)
 
 
-def _number(value: Any) -> Any:
+def _number(value: object) -> Any:
     """JSON has no infinity."""
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def check_precision(model: MLModel, samples: Any) -> PrecisionReport:
+def check_precision(model: MLModel, samples: object) -> PrecisionReport:
     """Where an ML Program loses what it means by computing in float16.
 
     The program runs twice for each sample: rounding every value of float16 as a device does, and
@@ -251,16 +251,16 @@ def _evaluator(model: MLModel, precision: str) -> ProgramEvaluator:
     return evaluate
 
 
-def _is_half(kind: Any) -> bool:
+def _is_half(kind: object) -> bool:
     return isinstance(kind, TensorType) and kind.dtype == "fp16"
 
 
-def _floats(value: Any) -> Array | None:
+def _floats(value: object) -> Array | None:
     array = np.asarray(value) if isinstance(value, np.ndarray) else None
     return array.astype(np.float64) if array is not None and array.dtype.kind == "f" else None
 
 
-def _error(half: Any, exact: Any) -> float:
+def _error(half: object, exact: object) -> float:
     """The largest difference, divided by the largest exact value; infinite after an overflow."""
     one, two = _floats(half), _floats(exact)
     if one is None or two is None or one.shape != two.shape or not one.size:
@@ -273,7 +273,7 @@ def _error(half: Any, exact: Any) -> float:
     return apart / largest if largest else (math.inf if apart else 0.0)
 
 
-def _add(operation: OperationPrecision, half: Any, exact: Any) -> None:
+def _add(operation: OperationPrecision, half: object, exact: object) -> None:
     one, two = _floats(half), _floats(exact)
     if one is None or two is None or one.shape != two.shape:
         return

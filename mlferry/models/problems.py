@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from mlferry.errors import ModelFileError, UnsupportedModelError
 from mlferry.layers.validate import validate as validate_networks
@@ -17,7 +16,7 @@ from mlferry.spec.proto import model_pb2
 
 
 def validate(
-    model: Any, weights_dir: str | os.PathLike[str] | Weights | None = None
+    model: object, weights_dir: str | os.PathLike[str] | Weights | None = None
 ) -> list[Problem]:
     """Every problem of a model, of the networks and of the programs in it.
 
@@ -58,7 +57,7 @@ def _once(problems: list[Problem]) -> list[Problem]:
     return found
 
 
-def read(model: Any) -> tuple[model_pb2.Model, Weights]:
+def read(model: object) -> tuple[model_pb2.Model, Weights]:
     """A model's message, and the files of the weights that lie beside it.
 
     Args:

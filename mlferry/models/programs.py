@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -20,7 +20,7 @@ __all__ = ["ProgramOptions", "as_program", "is_program", "program_options", "to_
 def to_program(
     model: MLModel | str | os.PathLike[str] | Any,
     *,
-    compute_precision: str | Any | Sequence[str] = "float16",
+    compute_precision: object = "float16",
     minimum_deployment_target: str | int | None = None,
     states: Mapping[str, str] | bool = False,
 ) -> MLModel:

@@ -27,7 +27,7 @@ def prune_weights(
     sparsity: float | None = None,
     threshold: float | None = None,
     n_m_ratio: tuple[int, int] | None = None,
-    selector: Any = None,
+    selector: object = None,
     joint_compression: bool = False,
 ) -> MLModel:
     """A copy of an ML Program whose smallest weights are zero, and are not stored.

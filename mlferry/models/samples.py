@@ -81,7 +81,7 @@ class Unreadable:
     reason: str
 
 
-def loaded(load: Load, name: str, source: Any) -> Sample | Unreadable:
+def loaded(load: Load, name: str, source: object) -> Sample | Unreadable:
     """A sample made of its source."""
     try:
         return Sample(name, load(source))
@@ -141,7 +141,9 @@ def samples_for(spec: model_pb2.Model | None, sample_data: Any, *, nested: bool 
     return Samples([(f"sample {index}", one) for index, one in enumerate(given)], dict)
 
 
-def loaded_samples(spec: model_pb2.Model | None, sample_data: Any) -> Iterator[Mapping[str, Any]]:
+def loaded_samples(
+    spec: model_pb2.Model | None, sample_data: object
+) -> Iterator[Mapping[str, Any]]:
     """The values of each sample, one after another; pictures that cannot be read are left out."""
     for sample in samples_for(spec, sample_data):
         yield sample.data

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
 
 from mlferry.errors import ModelFileError
 from mlferry.layers import versions
@@ -104,7 +103,7 @@ def _of_programs(spec: model_pb2.Model) -> int:
     return spec.specificationVersion if "mlProgram" in found else 0
 
 
-def convert_neural_network_weights_to_fp16(full_precision_model: Any) -> MLModel:
+def convert_neural_network_weights_to_fp16(full_precision_model: object) -> MLModel:
     """A copy of a model with weights of half precision: `quantize_weights` with 16 bits.
 
     Raises:

@@ -246,7 +246,7 @@ def workers_of(executor: Executor) -> int:
     return os.cpu_count() or 1
 
 
-def dumped(value: Any, what: str) -> bytes:
+def dumped(value: object, what: str) -> bytes:
     """A value as bytes; with cloudpickle, where it is installed, classes of a script, too.
 
     Raises:

@@ -9,6 +9,8 @@ from mlferry.errors import SpecError
 
 Extent = int | None
 Shape = tuple[Extent, ...]
+Axes = int | Sequence[int] | None  # one axis, several, or all
+Sizes = int | Sequence[int]  # one number for every axis, or one an axis
 
 
 def need_rank(shape: Shape, least: int, what: str = "input") -> None:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from google.protobuf.message import EncodeError
+from google.protobuf.message import EncodeError, Message
 from numpy.typing import NDArray
 
 from mlferry.errors import ExportError, MissingDependencyError
 from mlferry.version import VERSION
+
+if TYPE_CHECKING:
+    import onnx
 
 # What onnxruntime 1.17 and onnx 1.16 read; 18 brought reductions by max and min to the scatters.
 OPSET, IR_VERSION = 18, 8
@@ -108,7 +111,7 @@ class Graph:
         return model
 
 
-def serialized(message: Any) -> bytes:
+def serialized(message: Message) -> bytes:
     """A `ModelProto` as bytes.
 
     Raises:
@@ -149,7 +152,7 @@ def walk(nodes: Iterable[Node]) -> Iterator[Node]:
 
 
 def _fill(
-    target: Any, nodes: Sequence[Node], inputs: Sequence[Port], outputs: Sequence[Port]
+    target: onnx.GraphProto, nodes: Sequence[Node], inputs: Sequence[Port], outputs: Sequence[Port]
 ) -> None:
     target.node.extend(_node(node) for node in nodes)
     target.input.extend(map(_value_info, inputs))

@@ -15,7 +15,7 @@ from mlferry.spec import features
 from mlferry.spec.proto import features_pb2 as ft
 
 
-def to_feature(name: str, value: Any, feature: ft.FeatureType) -> Any:
+def to_feature(name: str, value: object, feature: ft.FeatureType) -> Any:
     """A value as its feature's type has it: float, int, str, float64 array, dict or list.
 
     Raises:
@@ -28,33 +28,33 @@ def to_feature(name: str, value: Any, feature: ft.FeatureType) -> Any:
     return convert(name, value, feature)
 
 
-def _refuse(name: str, value: Any, feature: ft.FeatureType) -> PredictionError:
+def _refuse(name: str, value: object, feature: ft.FeatureType) -> PredictionError:
     return PredictionError(
         f"{name!r} is a {features.show(feature)}, not {type(value).__name__} {value!r:.80}"
     )
 
 
-def _double(name: str, value: Any, feature: ft.FeatureType) -> float:
+def _double(name: str, value: object, feature: ft.FeatureType) -> float:
     array = np.asarray(value)
     if array.size != 1 or array.dtype.kind not in "fiub":
         raise _refuse(name, value, feature)
     return float(array.reshape(-1)[0])
 
 
-def _integer(name: str, value: Any, feature: ft.FeatureType) -> int:
+def _integer(name: str, value: object, feature: ft.FeatureType) -> int:
     number = _double(name, value, feature)
     if number != round(number):
         raise _refuse(name, value, feature)
     return round(number)
 
 
-def _string(name: str, value: Any, feature: ft.FeatureType) -> str:
+def _string(name: str, value: object, feature: ft.FeatureType) -> str:
     if not isinstance(value, str):
         raise _refuse(name, value, feature)
     return value
 
 
-def _array(name: str, value: Any, feature: ft.FeatureType) -> NDArray[Any]:
+def _array(name: str, value: object, feature: ft.FeatureType) -> NDArray[Any]:
     try:
         array = np.asarray(value)
     except ValueError as error:
@@ -82,7 +82,7 @@ def _dictionary(name: str, value: Any, feature: ft.FeatureType) -> dict[Any, flo
     return {key_type(key): float(number) for key, number in value.items()}
 
 
-def _sequence(name: str, value: Any, feature: ft.FeatureType) -> list[Any]:
+def _sequence(name: str, value: object, feature: ft.FeatureType) -> list[Any]:
     item = str if feature.sequenceType.WhichOneof("Type") == "stringType" else int
     if isinstance(value, str) or not isinstance(value, Sequence | np.ndarray):
         raise _refuse(name, value, feature)

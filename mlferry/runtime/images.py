@@ -27,7 +27,7 @@ def color_layout(feature: ft.ImageFeatureType) -> str:
     return layout
 
 
-def to_blob(name: str, value: Any, feature: ft.ImageFeatureType) -> Array:
+def to_blob(name: str, value: NDArray[Any], feature: ft.ImageFeatureType) -> Array:
     """An image as [1, C, H, W] in the order of the feature's colours, 0 to 255.
 
     Args:
@@ -46,7 +46,7 @@ def to_blob(name: str, value: Any, feature: ft.ImageFeatureType) -> Array:
     return blob[:, ::-1] if layout == "BGR" else blob
 
 
-def _pixels(name: str, value: Any, layout: str) -> NDArray[Any]:
+def _pixels(name: str, value: NDArray[Any], layout: str) -> NDArray[Any]:
     mode = getattr(value, "mode", None)
     wanted = _PIL_MODES[layout]
     if isinstance(mode, str):

@@ -18,7 +18,7 @@ from mlferry.spec.proto import features_pb2 as ft, model_pb2
 from mlferry.text import printable
 
 
-def check_names(data: Any, description: model_pb2.ModelDescription) -> None:
+def check_names(data: object, description: model_pb2.ModelDescription) -> None:
     """Raise a `PredictionError` unless `data` has every needed input and no other."""
     if not isinstance(data, Mapping):
         raise PredictionError(
@@ -125,7 +125,7 @@ def to_user(name: str, value: Any, feature: ft.FeatureType) -> Any:
     return values.to_feature(name, value, feature)
 
 
-def _numbers(name: str, value: Any) -> Array:
+def _numbers(name: str, value: object) -> Array:
     try:
         array = np.asarray(value)
     except ValueError as error:

@@ -376,7 +376,7 @@ class ProgramSession:
         dtype = DTYPES[name].array
         return np.dtype(np.float32) if dtype == _HALF and not self._half else dtype
 
-    def _given(self, name: str, value: Any, kind: ValueType) -> Any:
+    def _given(self, name: str, value: NDArray[Any], kind: ValueType) -> Any:
         if not isinstance(kind, TensorType):
             return value
         array = np.asarray(value).astype(self._dtype(kind.dtype), copy=False)
@@ -461,7 +461,7 @@ class ProgramSession:
             scope.values[name] = self._typed(operation, kind, value)
 
     def _block(self, plan: Plan, outer: Scope) -> Callable[..., list[Any]]:
-        def run(*given: Any) -> list[Any]:
+        def run(*given: NDArray[Any]) -> list[Any]:
             inside = dict(zip(plan.inputs, given, strict=True))
             made = self._run(plan, inside, outer, frozenset(plan.outputs))
             scope = Scope(made, outer)
@@ -469,7 +469,7 @@ class ProgramSession:
 
         return run
 
-    def _typed(self, operation: Operation, kind: ValueType, value: Any) -> Any:
+    def _typed(self, operation: Operation, kind: ValueType, value: object) -> Any:
         if not isinstance(kind, TensorType) or kind.dtype == "string":
             return value
         array = np.asarray(value)
@@ -526,11 +526,11 @@ class Rounded:
     wide: NDArray[np.float32]
 
 
-def _narrowed(value: Any) -> Any:
+def _narrowed(value: object) -> Any:
     return value.wide.astype(_HALF) if isinstance(value, Rounded) else value
 
 
-def _widened(value: Any) -> Any:
+def _widened(value: object) -> Any:
     if isinstance(value, Rounded):
         return value.wide
     if isinstance(value, np.ndarray) and value.dtype == _HALF:
@@ -540,7 +540,7 @@ def _widened(value: Any) -> Any:
     return value
 
 
-def _moved(value: Any) -> Any:
+def _moved(value: NDArray[Any] | Rounded) -> Any:
     return value.wide if isinstance(value, Rounded) else value
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from google.protobuf.descriptor import FieldDescriptor
 
 from mlferry.errors import SpecError
 from mlferry.registry import did_you_mean
@@ -89,7 +90,7 @@ def _set_message(target: Message, value: Any) -> None:
         raise SpecError(f"{target.DESCRIPTOR.name} is set from a mapping, not from {value!r}")
 
 
-def _scalar(field: Any, value: Any) -> Any:
+def _scalar(field: FieldDescriptor, value: float | str) -> Any:
     if field.enum_type is not None and isinstance(value, str):
         names = field.enum_type.values_by_name
         if value not in names:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from google.protobuf.descriptor import FieldDescriptor
+
 _LABEL_REPEATED = 3
 
 
@@ -17,6 +19,6 @@ def is_repeated(field: Any) -> bool:
     return bool(field.label == _LABEL_REPEATED)
 
 
-def is_map(field: Any) -> bool:
+def is_map(field: FieldDescriptor) -> bool:
     """Whether a field is a map."""
     return field.message_type is not None and bool(field.message_type.GetOptions().map_entry)

@@ -31,7 +31,7 @@ PerInput = float | Mapping[str, float]
 
 
 def convert(
-    model: Any,
+    model: object,
     input_names: str | Sequence[str] | None = None,
     output_names: str | Sequence[str] | None = None,
     image_input_names: str | Sequence[str] | None = None,

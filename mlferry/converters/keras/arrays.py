@@ -212,7 +212,7 @@ def _texts(attrs: Mapping[str, Any], name: str) -> list[str]:
     return found
 
 
-def _list(value: Any) -> list[str]:
+def _list(value: Sequence[str] | None) -> list[str]:
     """An empty list was written as one of numbers, which is None here."""
     return [value] if isinstance(value, str) else [text for text in value or () if text is not None]
 
@@ -342,7 +342,7 @@ _LEFT_OUT = ("output_padding",)
 class InMemory:
     """A model object of Keras 3 (any backend) or tf_keras."""
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: object) -> None:
         self._model = model
 
     def assign(self, model: Layer) -> dict[Path, Named]:

@@ -214,7 +214,7 @@ def _target(mask: str, names: Sequence[str], args: Sequence[Any], given: Mapping
     return given.get(name) if name in names[1:] and mask != "mask" else args[0] if args else None
 
 
-def _aligned(mask: Any, target: Any, call: Call) -> dict[int, Tensor | None]:
+def _aligned(mask: Ref, target: Ref, call: Call) -> dict[int, Tensor | None]:
     """The masks of the inputs in an argument, which both may be lists."""
     places = list(_refs(target))
     masks = list(_leaves(mask))
@@ -240,7 +240,7 @@ def _without_unused(call: Call) -> Call:
 # ---- nested arguments ------------------------------------------------------------------
 
 
-def _leaves(value: Any) -> Iterator[Any]:
+def _leaves(value: object) -> Iterator[Any]:
     """What a nested argument holds, in Keras's order: dicts by their sorted keys."""
     if isinstance(value, Mapping):
         for key in sorted(value):
@@ -252,11 +252,11 @@ def _leaves(value: Any) -> Iterator[Any]:
         yield value
 
 
-def _refs(value: Any) -> Iterator[Ref]:
+def _refs(value: object) -> Iterator[Ref]:
     return (item for item in _leaves(value) if isinstance(item, Ref))
 
 
-def _all_tensors(value: Any) -> bool:
+def _all_tensors(value: object) -> bool:
     """Whether an argument has a tensor, and besides tensors nothing but None."""
     found = list(_leaves(value))
     return any(isinstance(item, Ref) for item in found) and all(
@@ -264,7 +264,7 @@ def _all_tensors(value: Any) -> bool:
     )
 
 
-def _renumbered(value: Any, order: Mapping[int, int]) -> Any:
+def _renumbered(value: object, order: Mapping[int, int]) -> Any:
     if isinstance(value, Ref):
         return Ref(order[value.index])
     if isinstance(value, list | tuple):
@@ -274,13 +274,13 @@ def _renumbered(value: Any, order: Mapping[int, int]) -> Any:
     return value
 
 
-def only_refs(value: Any) -> bool:
+def only_refs(value: object) -> bool:
     """Whether an argument is a tensor, or a list of tensors."""
     if isinstance(value, list | tuple):
         return all(only_refs(item) for item in value)
     return isinstance(value, Ref)
 
 
-def _asks_nothing(name: str, value: Any) -> bool:
+def _asks_nothing(name: str, value: object) -> bool:
     """`training` off, and options of None."""
     return value is None or (name == "training" and not value)

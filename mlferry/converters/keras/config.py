@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from mlferry import limits
+from mlferry.converters.graph import Attribute
 from mlferry.converters.keras import legacy
 from mlferry.converters.keras.calls import Call, Ref, Tensor, normalized
 from mlferry.converters.keras.parts import CELLS, PARTS
@@ -84,7 +85,7 @@ class Layer:
         raise ModelFileError(f"the config of model {self.name!r} refers to no layer {name!r}")
 
 
-def parse(config: Any, version: int, name: str = "model") -> Layer:
+def parse(config: Mapping[str, Any], version: int, name: str = "model") -> Layer:
     """The tree of a serialized model.
 
     Args:
@@ -208,7 +209,9 @@ def _add_parts(layer: Layer, version: int, depth: int) -> None:
         }
 
 
-def _single_shape(value: Any) -> Shape | None:
+def _single_shape(
+    value: Attribute,
+) -> Shape | None:
     """The shape of the one input that a layer was built for (Keras 3 tells)."""
     if not isinstance(value, list) or not all(n is None or isinstance(n, int) for n in value):
         return None
@@ -282,7 +285,7 @@ def _tensors_by_key(call: Mapping[str, Any]) -> tuple[tuple[Tensor, ...], tuple[
     return tensors, ({key: Ref(index) for index, key in enumerate(call)},)
 
 
-def _keep(value: Any, tensors: list[Tensor]) -> Any:
+def _keep(value: object, tensors: list[Tensor]) -> Any:
     """Arguments as Keras 3 writes them, with a `Ref` for every tensor."""
     if isinstance(value, Mapping):
         kind = value.get("class_name")
@@ -314,7 +317,7 @@ _LITERALS: dict[Any, Callable[[Mapping[str, Any]], Any]] = {
 }
 
 
-def _keep_old(value: Any, tensors: list[Tensor]) -> Any:
+def _keep_old(value: Attribute, tensors: list[Tensor]) -> Any:
     """Arguments as Keras 2 writes them: ``["layer", call, output]`` is a tensor."""
     if isinstance(value, list):
         if len(value) in (3, 4) and isinstance(value[0], str):

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any, BinaryIO
 
 _BLOCK = 16 << 20  # bytes decoded at a time
@@ -47,7 +48,7 @@ def scan(request: dict[str, Any]) -> dict[str, Any]:
 
 
 class _Scan:
-    def __init__(self, h5py: Any, spill: BinaryIO, request: dict[str, Any]) -> None:
+    def __init__(self, h5py: ModuleType, spill: BinaryIO, request: dict[str, Any]) -> None:
         self.h5py, self.spill = h5py, spill
         self.limits, self.skip = request["limits"], request["skip"]
         self.objects = self.texts = self.values = 0
@@ -89,7 +90,7 @@ class _Scan:
             found[name] = self.text(holder.attrs[name]) if kind.dtype.kind in _TEXTS else None
         return found
 
-    def text(self, value: Any) -> Any:
+    def text(self, value: object) -> Any:
         if isinstance(value, str):  # h5py keeps bytes that are no UTF-8
             value = value.encode("utf-8", "surrogateescape")
         if isinstance(value, bytes):

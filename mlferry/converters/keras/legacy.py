@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from mlferry.converters.graph import Attribute
+
 Config = dict[str, Any]
 
 _CLASSES_1 = {
@@ -191,7 +193,7 @@ def _leaky_relu(config: Config, version: int) -> None:
         config["negative_slope"] = _number(config.pop("alpha"))
 
 
-def _number(value: Any) -> Any:
+def _number(value: Attribute) -> Any:
     """Numbers that Keras 2 wrote as arrays: ``{"type": "ndarray", "value": 0.3}``."""
     if isinstance(value, Mapping) and "value" in value:
         return value["value"]

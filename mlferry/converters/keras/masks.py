@@ -16,6 +16,7 @@ from typing import Any
 
 from mlferry.converters.graph import Graph, Mask, Node
 from mlferry.converters.keras.calls import SIGNATURES, LayerCall
+from mlferry.converters.keras.objects import KerasLayer
 from mlferry.converters.lowering import Lowering
 from mlferry.converters.values import SOURCE, Blob
 from mlferry.errors import ConversionError
@@ -196,14 +197,14 @@ class _Untold(_Rule):
         return [mask and replace(mask, is_certain=False) for mask in super().taken(node, found)]
 
 
-def _signature(layer: Any) -> list[str]:
+def _signature(layer: KerasLayer) -> list[str]:
     try:
         return list(inspect.signature(layer.call).parameters)
     except (AttributeError, TypeError, ValueError):
         return []
 
 
-def _takes_mask(layer: Any, names: Sequence[str]) -> bool:
+def _takes_mask(layer: object, names: Sequence[str]) -> bool:
     wanted = getattr(layer, "_fn_expects_mask_arg", None)  # of a Lambda: its function's
     return bool(wanted) if wanted is not None else any(n.endswith("mask") for n in names)
 

@@ -8,19 +8,20 @@ import os
 import re
 import tempfile
 import zipfile
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TypeGuard
 
 from numpy.typing import NDArray
 
 from mlferry import limits
-from mlferry.converters.graph import Attributes, Graph, Mask, Node, Value, distinct_names
+from mlferry.converters.graph import Attribute, Attributes, Graph, Mask, Node, Value, distinct_names
 from mlferry.converters.keras import arrays, hdf5, legacy, masks
 from mlferry.converters.keras.calls import Call, LayerCall, Ref, Tensor, only_refs
 from mlferry.converters.keras.config import FUNCTIONAL, Layer, input_shape_of, parse
+from mlferry.converters.keras.objects import KerasLayer
 from mlferry.converters.keras.ops import OPS, tensorflow_ops
 from mlferry.converters.stored_functions import StoredFunction, functions_of
 from mlferry.errors import ConversionError, MlferryError, ModelFileError
@@ -54,7 +55,7 @@ _ACROSS_VALUES = {"softmax", "log_softmax", "sparsemax", "glu"}
 Keep = Collection[str]
 
 
-def read(source: Any, keep: Keep = (), custom_objects: Mapping[str, Any] | None = None) -> Graph:
+def read(source: object, keep: Keep = (), custom_objects: Mapping[str, Any] | None = None) -> Graph:
     """A Keras model as a graph.
 
     Args:
@@ -82,7 +83,7 @@ def read(source: Any, keep: Keep = (), custom_objects: Mapping[str, Any] | None 
     return graph
 
 
-def claims(source: Any) -> bool:
+def claims(source: object) -> bool:
     """Whether a source is for this frontend: by its content, where it is a file."""
     if isinstance(source, tuple | list):
         return True
@@ -91,7 +92,7 @@ def claims(source: Any) -> bool:
     return is_keras_object(source)
 
 
-def is_keras_object(source: Any) -> bool:
+def is_keras_object(source: object) -> TypeGuard[KerasLayer]:
     """Whether an object is a model of Keras 3, tf.keras or tf_keras."""
     modules = [cls.__module__.split(".")[0] for cls in type(source).__mro__]
     return any(m in ("keras", "tf_keras", "tensorflow") for m in modules) and hasattr(
@@ -242,7 +243,7 @@ def _json(text: str | bytes, path: object) -> Any:
     return found
 
 
-def _text(value: Any) -> str:
+def _text(value: str) -> str:
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 
@@ -260,7 +261,7 @@ def _major(release: str) -> int:
 # ---- objects ---------------------------------------------------------------------------
 
 
-def _read_object(source: Any, keep: Keep) -> Graph:
+def _read_object(source: object, keep: Keep) -> Graph:
     if not is_keras_object(source):
         raise ConversionError(
             f"a {type(source).__name__} is no Keras model: give a path, a pair of paths or a "
@@ -284,7 +285,7 @@ def _read_object(source: Any, keep: Keep) -> Graph:
     return _graph(model, arrays.InMemory(source), f"model {source.name!r}", release, "", keep)
 
 
-def _as_functional(model: Any) -> Any:
+def _as_functional(model: KerasLayer) -> Any:
     """A model of a user's class that was built of inputs and outputs, as one of Keras's own."""
     names = {cls.__name__ for cls in type(model).__mro__}
     is_users = type(model).__name__ not in ("Functional", "Model", "Sequential")
@@ -299,7 +300,7 @@ def _as_functional(model: Any) -> Any:
     return kind(model.inputs, model.outputs, name=model.name)
 
 
-def _config_of(model: Any) -> Mapping[str, Any]:
+def _config_of(model: KerasLayer) -> Mapping[str, Any]:
     try:
         found: Mapping[str, Any] = model.get_config()
     except (NotImplementedError, TypeError, ValueError):
@@ -307,7 +308,7 @@ def _config_of(model: Any) -> Mapping[str, Any]:
     return found
 
 
-def _complete(config: dict[str, Any], model: Any) -> None:
+def _complete(config: dict[str, Any], model: KerasLayer) -> None:
     """Give the models inside, of classes of the user's own, the layers that their configs lack."""
     entries = config["config"]
     listed = entries if isinstance(entries, list) else entries.get("layers", ())
@@ -501,18 +502,18 @@ class _Walk:
                 values = self._inside(layer, part, values, path)
             return list(values)
         config = dict(layer.config)
-        config |= {
-            f"argument {key}": value
+        arguments = {
+            key: value
             for key, value in call.options.items()
             if not (use.is_users and only_refs(value))
+            and not (key == "training" and self.version >= 3)  # `predict` overrules it
         }
-        if self.version >= 3:
-            config.pop("argument training", None)  # `predict` overrules it
         activation = None
         if layer.class_name in _ACTIVATED and not layer.is_users:
             activation = config.pop("activation", None)
         elif layer.class_name == "Activation":
-            return [self._activation(config.pop("activation"), name, layer, values, config, use)]
+            kind = config.pop("activation")
+            return [self._activation(kind, name, layer, values, config, use, arguments)]
         told = told or {0: Tensor(layer.name, 0, 0)}
         shapes = _shapes_in_memory(layer)
         outputs = [
@@ -525,6 +526,7 @@ class _Walk:
             inputs=tuple(values),
             outputs=tuple(outputs),
             attrs=Attributes(config),
+            arguments=Attributes(arguments),
             weights=self._weights(layer, path),
             keys=keys,
             layer=layer.source,
@@ -532,7 +534,7 @@ class _Walk:
         )
         node.parts = self._parts(node, layer, (*path, layer.name))
         self.nodes.append(node)
-        if config.get("stateful") and "argument initial_state" not in config and len(values) == 1:
+        if config.get("stateful") and "initial_state" not in arguments and len(values) == 1:
             self._keep_states(node)
         if activation is None or activation == "linear":
             return outputs
@@ -661,12 +663,13 @@ class _Walk:
 
     def _activation(
         self,
-        activation: Any,
+        activation: Attribute,
         name: str,
         layer: Layer,
         values: Sequence[Value],
         config: Mapping[str, Any],
         use: LayerCall,
+        arguments: Mapping[str, Any] | None = None,
     ) -> Value:
         """The node of an activation, given by name, as a function or as a layer."""
         op = plain = activation_name(activation)
@@ -693,6 +696,7 @@ class _Walk:
                 inputs=tuple(values),
                 outputs=(out,),
                 attrs=Attributes(options),
+                arguments=Attributes(arguments or {}),
                 keys=tuple(dict.fromkeys(keys)),
                 elementwise=op not in _ACROSS_VALUES,
                 layer=layer.source,
@@ -768,7 +772,7 @@ def _keys(layer: Layer, name: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(key for key in found if key))
 
 
-def activation_name(activation: Any) -> str:
+def activation_name(activation: Attribute) -> str:
     """The name of an activation: ``"relu"``, or the class of an activation layer."""
     if isinstance(activation, Mapping):
         name = activation.get("class_name")
@@ -780,7 +784,7 @@ def activation_name(activation: Any) -> str:
     return str(activation).rsplit(">", 1)[-1]
 
 
-def _full_name(activation: Any) -> str:
+def _full_name(activation: Attribute) -> str:
     """The name of an activation, with its package where it is registered in one."""
     if not isinstance(activation, Mapping):
         return str(activation)
@@ -791,7 +795,7 @@ def _full_name(activation: Any) -> str:
     return found if isinstance(found, str) else activation_name(activation)
 
 
-def _is_users_function(activation: Any, function: Any) -> bool:
+def _is_users_function(activation: Attribute, function: Callable[..., Any] | None) -> bool:
     """Whether an activation only shares its name with one of Keras's own.
 
     Keras 3 writes its own as their names alone, Keras 2 any: there the object in memory tells.

@@ -5,11 +5,13 @@ from __future__ import annotations
 import importlib
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from types import ModuleType
 from typing import Any
 
 from numpy.typing import NDArray
 
 from mlferry.converters.graph import Node
+from mlferry.converters.keras.objects import KerasLayer
 from mlferry.converters.keras.parts import snake_case
 from mlferry.converters.keras.tracing import arguments, is_keras_3
 from mlferry.errors import ConversionError
@@ -32,8 +34,7 @@ def layer_of(made: Any, node: Node, shapes: Sequence[Shape], mask: Shape | None)
     """
     name = made.__name__
     try:
-        options = node.get_config().items()
-        layer = made.from_config({k: v for k, v in options if not k.startswith("argument ")})
+        layer = made.from_config(node.attrs.as_dict())
         _build(layer, node, shapes, mask)
     except Exception as error:
         raise ConversionError(
@@ -48,7 +49,7 @@ def layer_of(made: Any, node: Node, shapes: Sequence[Shape], mask: Shape | None)
     return layer
 
 
-def _build(layer: Any, node: Node, shapes: Sequence[Shape], mask: Shape | None) -> None:
+def _build(layer: KerasLayer, node: Node, shapes: Sequence[Shape], mask: Shape | None) -> None:
     """Call the layer once on symbolic tensors, which makes its variables."""
     keras = _library_of(layer)
     values = zip(shapes, node.inputs, strict=True)
@@ -58,11 +59,11 @@ def _build(layer: Any, node: Node, shapes: Sequence[Shape], mask: Shape | None) 
     layer(*args, **kwargs)
 
 
-def _library_of(layer: Any) -> Any:
+def _library_of(layer: object) -> Any:
     return importlib.import_module("keras" if is_keras_3(layer) else "tf_keras")
 
 
-def _own_variables(layer: Any) -> list[Any]:
+def _own_variables(layer: object) -> list[Any]:
     """The variables that a layer made itself, in Keras 3 or Keras 2."""
     names = ("_trainable_variables", "_non_trainable_variables")
     if not is_keras_3(layer):
@@ -70,7 +71,7 @@ def _own_variables(layer: Any) -> list[Any]:
     return [variable for name in names for variable in getattr(layer, name)]
 
 
-def _set(layer: Any, arrays: Sequence[NDArray[Any]], name: str) -> None:
+def _set(layer: KerasLayer, arrays: Sequence[NDArray[Any]], name: str) -> None:
     """Arrays of an HDF5 file, in the order of the layer's own: trained first."""
     wanted = [tuple(weight.shape) for weight in _ordered(layer)]
     found = [array.shape for array in arrays]
@@ -82,11 +83,11 @@ def _set(layer: Any, arrays: Sequence[NDArray[Any]], name: str) -> None:
         weight.assign(array)
 
 
-def _ordered(layer: Any) -> list[Any]:
+def _ordered(layer: KerasLayer) -> list[Any]:
     return [*layer.trainable_weights, *layer.non_trainable_weights]
 
 
-def _load(layer: Any, arrays: _Arrays, name: str) -> None:
+def _load(layer: object, arrays: _Arrays, name: str) -> None:
     """Arrays of a `.keras` file, which lie under the names of the layer's attributes."""
     left = dict(arrays)
     for path, part in _Folders(arrays, _library_of(layer)).parts(layer, ""):
@@ -115,12 +116,12 @@ def _load(layer: Any, arrays: _Arrays, name: str) -> None:
 class _Folders:
     """The layers inside others, with the folders in which Keras keeps their arrays."""
 
-    def __init__(self, arrays: _Arrays, keras: Any) -> None:
+    def __init__(self, arrays: _Arrays, keras: ModuleType) -> None:
         self.keys = list(arrays)
         self.seen: set[int] = set()
         self.kind = keras.layers.Layer
 
-    def parts(self, layer: Any, path: str) -> Iterator[tuple[str, Any]]:
+    def parts(self, layer: object, path: str) -> Iterator[tuple[str, Any]]:
         """The layer and those in its attributes, in Keras's order."""
         self.seen.add(id(layer))
         yield path, layer

@@ -9,12 +9,13 @@ from typing import Any
 
 from mlferry.converters.graph import Graph
 from mlferry.converters.keras import tracing
+from mlferry.converters.keras.objects import KerasLayer
 from mlferry.converters.types import EnumeratedShapes, ImageType, RangeDim, TensorType
 from mlferry.errors import ConversionError
 from mlferry.numerics.shapes import Shape
 
 
-def claims(source: Any) -> bool:
+def claims(source: object) -> bool:
     """Whether a source is such a model."""
     classes = type(source).__mro__
     names = {cls.__name__ for cls in classes}
@@ -56,7 +57,7 @@ def read(source: Any, inputs: Sequence[TensorType | ImageType] | None) -> Graph:
     return tracing.model_graph(source, shapes)
 
 
-def _arguments(model: Any) -> list[str]:
+def _arguments(model: KerasLayer) -> list[str]:
     """The arguments of `call` that are tensors: those without a default."""
     found = inspect.signature(model.call).parameters.values()
     return [p.name for p in found if p.default is p.empty and p.kind == p.POSITIONAL_OR_KEYWORD]

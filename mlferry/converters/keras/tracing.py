@@ -21,6 +21,7 @@ from mlferry.converters.graph import Graph, Node
 from mlferry.converters.keras import arrays
 from mlferry.converters.keras.calls import Call, LayerCall, Ref, Tensor, normalized
 from mlferry.converters.keras.config import FUNCTIONAL, Layer, entry_of, is_users_own
+from mlferry.converters.keras.objects import KerasLayer
 from mlferry.converters.keras.read import graph_of
 from mlferry.errors import ConversionError
 from mlferry.numerics.shapes import Shape
@@ -30,7 +31,7 @@ class NotTraceable(ConversionError):
     """The code of a layer cannot run on symbolic tensors."""
 
 
-def is_keras_3(layer: Any) -> bool:
+def is_keras_3(layer: object) -> bool:
     """Whether an object is a layer of Keras 3, which records what it computes."""
     modules = {cls.__module__.split(".", maxsplit=1)[0] for cls in type(layer).__mro__}
     return "keras" in modules and "tf_keras" not in modules
@@ -44,7 +45,7 @@ class Called:
         known = inspect.signature(function).parameters
 
         @functools.wraps(function)
-        def call(*inputs: Any, **given: Any) -> Any:
+        def call(*inputs: object, **given: object) -> Any:
             more = {name: value for name, value in given.items() if name in known}
             return function(*inputs, **options, **more)
 
@@ -86,7 +87,7 @@ def layer_graph(
         return _graph([*given, *masks], made, name)
 
 
-def model_graph(model: Any, inputs: Mapping[str, tuple[Shape, str]]) -> Graph:
+def model_graph(model: KerasLayer, inputs: Mapping[str, tuple[Shape, str]]) -> Graph:
     """The graph of a subclassed model.
 
     Args:
@@ -110,7 +111,7 @@ def model_graph(model: Any, inputs: Mapping[str, tuple[Shape, str]]) -> Graph:
 
 
 def arguments(
-    layer: Any, use: LayerCall, inputs: Sequence[Any], mask: Any
+    layer: KerasLayer, use: LayerCall, inputs: Sequence[Any], mask: object
 ) -> tuple[list[Any], dict[str, Any]]:
     """The arguments of `call`, with tensors in the place of their `Ref`s, not for training."""
     args = [_placed(value, inputs) for value in use.args]
@@ -123,7 +124,7 @@ def arguments(
     return args, kwargs
 
 
-def _placed(value: Any, inputs: Sequence[Any]) -> Any:
+def _placed(value: bool | Ref | Sequence[Ref] | None, inputs: Sequence[Any]) -> Any:
     if isinstance(value, Ref):
         return inputs[value.index]
     if isinstance(value, list | tuple):
@@ -177,8 +178,8 @@ def _operators_recorded() -> Iterator[None]:
     variable = next(cls for cls in keras.Variable.__mro__ if "__mul__" in vars(cls))
     names = {f"__{name}__": function for name, function in (_OPERATORS | _COMPARISONS).items()}
 
-    def recorded(plain: Any, function: Any) -> Any:
-        def operator(self: Any, other: Any) -> Any:
+    def recorded(plain: Callable[..., Any], function: Callable[..., Any]) -> Any:
+        def operator(self: object, other: object) -> Any:
             return function(self, other) if isinstance(other, symbolic) else plain(self, other)
 
         return operator
@@ -197,7 +198,7 @@ def _operators_recorded() -> Iterator[None]:
 
 
 @contextmanager
-def _errors_of(layer: Any, name: str) -> Iterator[None]:
+def _errors_of(layer: object, name: str) -> Iterator[None]:
     try:
         yield
     except ConversionError:
@@ -209,7 +210,7 @@ def _errors_of(layer: Any, name: str) -> Iterator[None]:
         ) from error
 
 
-def _where(layer: Any, error: Exception) -> str:
+def _where(layer: object, error: Exception) -> str:
     """The last line of the layer's own file that ran."""
     try:
         own = inspect.getsourcefile(type(layer))
@@ -266,7 +267,7 @@ def _tree(functional: Any) -> Layer:
     return model
 
 
-def _config(operation: Any) -> Mapping[str, Any]:
+def _config(operation: KerasLayer) -> Mapping[str, Any]:
     serialization = importlib.import_module("keras.saving")
     try:
         found: Mapping[str, Any] = serialization.serialize_keras_object(operation)
@@ -283,7 +284,7 @@ def _call(given: Any, tensor: Callable[[Any], Tensor]) -> Call:
     keras = importlib.import_module("keras")
     tensors: list[Tensor] = []
 
-    def kept(value: Any) -> Any:
+    def kept(value: object) -> Any:
         if isinstance(value, keras.KerasTensor):
             tensors.append(tensor(value))
             return Ref(len(tensors) - 1)

@@ -29,7 +29,7 @@ _NUMBERS = {
 }
 
 
-def compiled(source: Any) -> TrainingOptions:
+def compiled(source: object) -> TrainingOptions:
     """How a model is trained.
 
     Args:
@@ -64,7 +64,7 @@ def _of_file(path: Path) -> Mapping[str, Any]:
     return told if isinstance(told, Mapping) else {}
 
 
-def _named(given: Any) -> tuple[str, Mapping[str, Any]]:
+def _named(given: object) -> tuple[str, Mapping[str, Any]]:
     """The name and the options of something that Keras has as text, a config or an object."""
     if isinstance(given, str):
         return given, {}
@@ -77,7 +77,7 @@ def _named(given: Any) -> tuple[str, Mapping[str, Any]]:
     return getattr(given, "__name__", type(given).__name__), config
 
 
-def _loss(given: Any) -> str | None:
+def _loss(given: object) -> str | None:
     if isinstance(given, list | tuple) and len(given) == 1:
         given = given[0]
     if given is None or given in ({}, []):
@@ -100,7 +100,7 @@ def _loss(given: Any) -> str | None:
     return _LOSSES[known]
 
 
-def _optimizer(given: Any) -> tuple[str | None, dict[str, float]]:
+def _optimizer(given: object) -> tuple[str | None, dict[str, float]]:
     if given is None or given == {}:
         return None, {}
     name, config = _named(given)

@@ -17,7 +17,7 @@ from mlferry.models.model import MLModel
 
 
 def convert(
-    model: Any,
+    model: object,
     mode: str | None = None,
     image_input_names: str | Sequence[str] = (),
     preprocessing_args: Mapping[str, Any] | None = None,
@@ -102,7 +102,7 @@ def _image(name: str, shape: Any, arguments: Mapping[str, Any]) -> ImageType:
     if set(arguments) - told:
         raise ConversionError(f"unknown: {', '.join(sorted(set(arguments) - told))}")
 
-    def pick(key: str, default: Any) -> Any:
+    def pick(key: str, default: float) -> Any:
         value = arguments.get(key, default)
         return value.get(name, default) if isinstance(value, Mapping) else value
 

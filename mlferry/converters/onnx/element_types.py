@@ -7,7 +7,10 @@ from __future__ import annotations
 
 from collections import ChainMap
 from collections.abc import Mapping, MutableMapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import onnx
 
 _UINT8, _INT32 = 2, 6
 # The operands of which an output has the type: the first that is there.
@@ -31,7 +34,9 @@ _OTHERS = {("EmbedLayerNormalization", 1): _INT32, ("QEmbedLayerNormalization", 
 _RUNTIMES = "com.microsoft"
 
 
-def complete(graph: Any, types: MutableMapping[str, Any], opsets: Mapping[str, int]) -> None:
+def complete(
+    graph: onnx.GraphProto, types: MutableMapping[str, Any], opsets: Mapping[str, int]
+) -> None:
     """Add types without shapes to those that are known.
 
     Args:
@@ -61,11 +66,13 @@ def complete(graph: Any, types: MutableMapping[str, Any], opsets: Mapping[str, i
                         attribute.g.value_info.add(name=name).type.CopyFrom(known[name])
 
 
-def _element(kind: Any) -> int:
+def _element(kind: onnx.TypeProto | None) -> int:
     return kind.tensor_type.elem_type if kind is not None else 0
 
 
-def _of_output(node: Any, place: int, types: Mapping[str, Any], opsets: Mapping[str, int]) -> int:
+def _of_output(
+    node: onnx.NodeProto, place: int, types: Mapping[str, Any], opsets: Mapping[str, int]
+) -> int:
     if node.domain == _RUNTIMES:
         fixed = _OTHERS.get((node.op_type, place))
         places: Sequence[int] = RULES.get(node.op_type, ())
@@ -73,12 +80,14 @@ def _of_output(node: Any, place: int, types: Mapping[str, Any], opsets: Mapping[
     return _by_schema(node, place, types, opsets)
 
 
-def _first(node: Any, places: Sequence[int], types: Mapping[str, Any]) -> int:
+def _first(node: onnx.NodeProto, places: Sequence[int], types: Mapping[str, Any]) -> int:
     found = (_element(types.get(node.input[i])) for i in places if i < len(node.input))
     return next((kind for kind in found if kind), 0)
 
 
-def _by_schema(node: Any, place: int, types: Mapping[str, Any], opsets: Mapping[str, int]) -> int:
+def _by_schema(
+    node: onnx.NodeProto, place: int, types: Mapping[str, Any], opsets: Mapping[str, int]
+) -> int:
     """By the definition of a standard op: a type of its own, or that of an operand."""
     import onnx
 

@@ -9,15 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
 from mlferry.converters.lowering import Lowering
-from mlferry.converters.operands import joined, vector
+from mlferry.converters.operands import as_blob, joined, vector
 from mlferry.converters.sizes import Extents, as_constant
 from mlferry.converters.slices import sliced
-from mlferry.converters.values import SOURCE, Blob, Constant
+from mlferry.converters.values import SOURCE, Blob, Constant, Operand
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,7 @@ _MOST = 64  # elements: what may be a shape, or amounts before and after its axe
 Elements = tuple[Element, ...]
 
 
-def elements_of(context: Lowering, x: Any) -> Elements | None:
+def elements_of(context: Lowering, x: Operand) -> Elements | None:
     """What is known of the elements of an operand of at most one axis, or None for nothing."""
     if isinstance(x, Constant):
         if x.array.ndim > 1 or x.array.dtype.kind not in "iu" or x.array.size > _MOST:
@@ -62,7 +61,7 @@ def elements_of(context: Lowering, x: Any) -> Elements | None:
     return known
 
 
-def noted(context: Lowering, made: Blob, elements: Sequence[Element] | None) -> Any:
+def noted(context: Lowering, made: Blob, elements: Sequence[Element] | None) -> Operand:
     """A blob whose elements are remembered; a constant where all are known."""
     if not elements:
         return made
@@ -76,7 +75,7 @@ def noted(context: Lowering, made: Blob, elements: Sequence[Element] | None) -> 
     return made
 
 
-def shape_of(context: Lowering, x: Blob, start: int = 0, end: int | None = None) -> Any:
+def shape_of(context: Lowering, x: Blob, start: int = 0, end: int | None = None) -> Operand:
     """The shape of a blob, or a stretch of it."""
     axes = range(x.rank)[start:end]
     sizes = [x.known[axis] for axis in axes]
@@ -105,7 +104,7 @@ def size_of(context: Lowering, x: Blob, axis: int) -> Blob:
     key = (x.name, f"extent {axis}")
     if key not in context.arranged:
         made = shape_of(context, x, axis, axis + 1)
-        context.arranged[key] = context.stored(made) if isinstance(made, Constant) else made
+        context.arranged[key] = as_blob(context, made)
     return context.arranged[key]
 
 
@@ -179,8 +178,8 @@ def refined(context: Lowering, x: Blob, shape: Sequence[int | None]) -> Blob:
 
 
 def combined(
-    context: Lowering, made: Blob, left: Any, right: Any, compute: Callable[[int, int], int]
-) -> Any:
+    context: Lowering, made: Blob, left: Operand, right: Operand, compute: Callable[[int, int], int]
+) -> Operand:
     """Elementwise arithmetic of two shapes; what is known of both is known of the result."""
     pair = _paired(context, made, left, right)
     if pair is None:
@@ -194,7 +193,7 @@ def combined(
     return noted(context, made, found)
 
 
-def equal_shapes(context: Lowering, made: Blob, left: Any, right: Any) -> Blob:
+def equal_shapes(context: Lowering, made: Blob, left: Operand, right: Operand) -> Blob:
     """Which elements of two shapes are the same; an extent is never negative, and never 0."""
     pair = _paired(context, made, left, right)
     if pair is None:
@@ -213,7 +212,7 @@ def equal_shapes(context: Lowering, made: Blob, left: Any, right: Any) -> Blob:
     return made
 
 
-def chosen(context: Lowering, made: Blob, condition: Any, x: Any, y: Any) -> Any:
+def chosen(context: Lowering, made: Blob, condition: Operand, x: Operand, y: Operand) -> Operand:
     """Elements of one shape or of another, where it is known which."""
     if isinstance(condition, Constant):
         flags: Elements | None = tuple(Element(int(n)) for n in condition.array.ravel())
@@ -232,7 +231,7 @@ def chosen(context: Lowering, made: Blob, condition: Any, x: Any, y: Any) -> Any
 
 
 def _paired(
-    context: Lowering, made: Blob, left: Any, right: Any
+    context: Lowering, made: Blob, left: Operand, right: Operand
 ) -> list[tuple[Element, Element]] | None:
     """The elements of two operands side by side; one of one element goes with all."""
     first, second = (elements_of(context, x) for x in (left, right))

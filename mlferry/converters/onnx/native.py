@@ -7,7 +7,10 @@ It aborts on some hostile models. Files of strangers therefore go through a proc
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import onnx
 
 INLINED = "mlferry.inlined"
 
@@ -16,7 +19,7 @@ class CannotInline(Exception):
     """The functions of a model do not fit together."""
 
 
-def prepared(model: Any, keep: Collection[str]) -> tuple[Any, Any]:
+def prepared(model: onnx.ModelProto, keep: Collection[str]) -> tuple[Any, Any]:
     """The model without functions, and the same with its shapes inferred.
 
     Raises:
@@ -26,7 +29,7 @@ def prepared(model: Any, keep: Collection[str]) -> tuple[Any, Any]:
     return model, inferred(model)
 
 
-def inlined(model: Any, keep: Collection[str]) -> Any:
+def inlined(model: onnx.ModelProto, keep: Collection[str]) -> Any:
     """The model with its own functions, and ops that are functions, replaced by their bodies."""
     import onnx.inliner
 
@@ -53,7 +56,7 @@ def inlined(model: Any, keep: Collection[str]) -> Any:
         model, own = made, {(f.domain, f.name) for f in made.functions}
 
 
-def graphs(graph: Any) -> Iterator[Any]:
+def graphs(graph: onnx.GraphProto) -> Iterator[Any]:
     """A graph and those in the attributes of its nodes: branches, and bodies of loops."""
     yield graph
     for node in graph.node:
@@ -62,7 +65,7 @@ def graphs(graph: Any) -> Iterator[Any]:
                 yield from graphs(inner)
 
 
-def inferred(model: Any, data_prop: bool = False) -> Any:
+def inferred(model: onnx.ModelProto, data_prop: bool = False) -> Any:
     """The model with the shapes of its values, where onnx can tell them."""
     import onnx.shape_inference
 
@@ -75,7 +78,7 @@ def inferred(model: Any, data_prop: bool = False) -> Any:
         return model
 
 
-def _with_bodies(model: Any, wanted: Collection[tuple[str, str]]) -> Any:
+def _with_bodies(model: onnx.ModelProto, wanted: Collection[tuple[str, str]]) -> Any:
     """The model with the bodies of function ops as functions of its own, one a node."""
     import onnx
 
@@ -110,7 +113,7 @@ def _with_bodies(model: Any, wanted: Collection[tuple[str, str]]) -> Any:
     return result
 
 
-def _spell_defaults(node: Any, schema: Any) -> None:
+def _spell_defaults(node: onnx.NodeProto, schema: Any) -> None:
     """Attributes that a node leaves out, with their defaults: its body may refer to them."""
     told = {attribute.name for attribute in node.attribute}
     for name, attribute in schema.attributes.items():
@@ -118,7 +121,7 @@ def _spell_defaults(node: Any, schema: Any) -> None:
             node.attribute.append(attribute.default_value)
 
 
-def _is_function(node: Any, model: Any) -> bool:
+def _is_function(node: onnx.NodeProto, model: onnx.ModelProto) -> bool:
     import onnx
 
     version = next((o.version for o in model.opset_import if o.domain == node.domain), 1)
@@ -144,7 +147,7 @@ def _prepare(told: Any, data: bytes) -> list[bytes]:
     return [m.SerializeToString() for m in prepared(_parsed(data), told)]
 
 
-def _infer(told: Any, data: bytes) -> list[bytes]:
+def _infer(told: object, data: bytes) -> list[bytes]:
     return [inferred(_parsed(data), data_prop=True).SerializeToString()]
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import heapq
 import math
 import os
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
@@ -20,11 +20,14 @@ from mlferry.converters.onnx import element_types, native, untyped
 from mlferry.errors import ConversionError, MissingDependencyError, MlferryError, ModelFileError
 from mlferry.numerics.shapes import Shape
 
+if TYPE_CHECKING:
+    import onnx
+
 DEFAULT_DOMAINS = ("", "ai.onnx")
 _TENSOR, _GRAPH, _TENSORS, _GRAPHS = 4, 5, 9, 10
 
 
-def claims(source: Any) -> bool:
+def claims(source: object) -> bool:
     """Whether a source is an ONNX model: by its type, or by the content of the file."""
     if type(source).__name__ == "ModelProto":
         return True
@@ -46,7 +49,7 @@ def _looks_like_onnx(path: Path) -> bool:
     return len(start) == 2 and start[0] == 0x08 and 1 <= start[1] <= 64
 
 
-def read(source: Any, keep: Collection[str] = ()) -> Graph:
+def read(source: object, keep: Collection[str] = ()) -> Graph:
     """An ONNX model as a graph.
 
     Args:
@@ -102,7 +105,7 @@ def _load(source: Any, name: str) -> Any:
     return model
 
 
-def _check(model: Any, name: str) -> None:
+def _check(model: onnx.ModelProto, name: str) -> None:
     import onnx
 
     if not model.HasField("graph") or not model.ir_version:
@@ -116,7 +119,7 @@ def _check(model: Any, name: str) -> None:
             )
 
 
-def _load_external(model: Any, folder: Path | None, name: str) -> None:
+def _load_external(model: onnx.ModelProto, folder: Path | None, name: str) -> None:
     """Read tensors kept in other files: those inside the model's folder only."""
     found = [tensor for tensor in _tensors(model) if tensor.external_data]
     if not found:
@@ -136,14 +139,14 @@ def _load_external(model: Any, folder: Path | None, name: str) -> None:
         part.load()
 
 
-def _told(tensor: Any) -> list[tuple[str, str]]:
+def _told(tensor: onnx.TensorProto) -> list[tuple[str, str]]:
     return [(entry.key, entry.value) for entry in tensor.external_data]
 
 
 class _External:
     """Where the values of a tensor lie."""
 
-    def __init__(self, tensor: Any, base: Path, model: str) -> None:
+    def __init__(self, tensor: onnx.TensorProto, base: Path, model: str) -> None:
         told = dict(_told(tensor))
         self.tensor, self.model, self.location = tensor, model, told.get("location", "")
         try:
@@ -173,7 +176,7 @@ class _External:
         except OSError as error:
             raise ModelFileError(f"cannot read {self.location} of {self.model}: {error}") from error
         del self.tensor.external_data[:]
-        self.tensor.data_location = 0
+        self.tensor.ClearField("data_location")
 
 
 _HOLD_TENSORS = (
@@ -188,7 +191,13 @@ _HOLD_TENSORS = (
 )
 
 
-def _tensors(message: Any) -> Iterator[Any]:
+def _tensors(
+    message: onnx.AttributeProto
+    | onnx.GraphProto
+    | onnx.ModelProto
+    | onnx.NodeProto
+    | onnx.TensorProto,
+) -> Iterator[Any]:
     """Every tensor of a model, wherever it hangs."""
     if message.DESCRIPTOR.name == "TensorProto":
         yield message
@@ -202,7 +211,12 @@ def _tensors(message: Any) -> Iterator[Any]:
 
 class _Reader:
     def __init__(
-        self, model: Any, inferred: Any, source: str, is_file: bool, isolated: bool
+        self,
+        model: onnx.ModelProto,
+        inferred: onnx.GraphProto,
+        source: str,
+        is_file: bool,
+        isolated: bool,
     ) -> None:
         self.source, self.is_file, self.model = source, is_file, model
         self.inferred, self.isolated = inferred, isolated
@@ -248,7 +262,7 @@ _BYTES_A_SECOND = 100_000  # of nodes: what adds to the processor time of onnx
 _COPIES = 8  # of a graph, that onnx makes
 
 
-def _prepared(model: Any, keep: Collection[str], name: str, isolated: bool) -> Any:
+def _prepared(model: onnx.ModelProto, keep: Collection[str], name: str, isolated: bool) -> Any:
     """Put functions, and ops that are functions, in the place of their calls; the shapes.
 
     Args:
@@ -286,7 +300,7 @@ def _prepared(model: Any, keep: Collection[str], name: str, isolated: bool) -> A
 _BLOCKED = "com.microsoft.nchwc"
 
 
-def _check_layout(graph: Any, keep: Collection[str], name: str) -> None:
+def _check_layout(graph: onnx.GraphProto, keep: Collection[str], name: str) -> None:
     """Refuse what onnxruntime has arranged for one kind of processor.
 
     Raises:
@@ -303,13 +317,13 @@ def _check_layout(graph: Any, keep: Collection[str], name: str) -> None:
             )
 
 
-def _ask(name: str, call: str, told: Any, model: Any) -> list[bytes]:
+def _ask(name: str, call: str, told: Sequence[str] | None, model: onnx.ModelProto) -> list[bytes]:
     data = model.SerializeToString()
     seconds = limits.current().seconds + len(data) / _BYTES_A_SECOND
     return _ONNX.ask(name, call, told, [data], seconds, _COPIES * len(data))
 
 
-def infer(model: Any, name: str, isolated: bool) -> Any:
+def infer(model: onnx.ModelProto, name: str, isolated: bool) -> Any:
     """A model with the shapes of its values, those that depend on small constants included."""
     import onnx
 
@@ -323,7 +337,7 @@ def infer(model: Any, name: str, isolated: bool) -> Any:
     return made
 
 
-def _check_functions(model: Any) -> None:
+def _check_functions(model: onnx.ModelProto) -> None:
     """Refuse functions that call themselves, and those that would fill the memory.
 
     Raises:
@@ -340,7 +354,7 @@ def _check_functions(model: Any) -> None:
     limits.check("nodes", count, "with its functions inlined, the model has nodes:")
 
 
-def _all_nodes(nodes: Any) -> Iterator[Any]:
+def _all_nodes(nodes: Iterable[onnx.NodeProto]) -> Iterator[Any]:
     for item in nodes:
         yield item
         for attribute in item.attribute:
@@ -348,7 +362,7 @@ def _all_nodes(nodes: Any) -> Iterator[Any]:
                 yield from _all_nodes(attribute.g.node)
 
 
-def _types(graph: Any, inferred: Any) -> dict[str, Any]:
+def _types(graph: onnx.GraphProto, inferred: onnx.GraphProto) -> dict[str, Any]:
     """The types of all values by name; what cannot be inferred stays unknown."""
     types = {v.name: v.type for v in (*inferred.value_info, *inferred.input, *inferred.output)}
     return types | {t.name: _type_of(t) for t in graph.initializer}
@@ -357,7 +371,7 @@ def _types(graph: Any, inferred: Any) -> dict[str, Any]:
 _SMALL = 1024  # values: what may be a shape
 
 
-def _without_weights(model: Any) -> Any:
+def _without_weights(model: onnx.ModelProto) -> Any:
     """The model with inputs in the place of large tensors: inference copies it several times."""
     import onnx
 
@@ -376,13 +390,13 @@ def _without_weights(model: Any) -> Any:
     return light
 
 
-def _type_of(tensor: Any) -> Any:
+def _type_of(tensor: onnx.TensorProto) -> Any:
     import onnx
 
     return onnx.helper.make_tensor_type_proto(tensor.data_type, list(tensor.dims))
 
 
-def _input(name: str, kind: Any) -> Value:
+def _input(name: str, kind: onnx.TypeProto) -> Value:
     """An input of the model; some exporters write a free axis as an extent of 0 or -1."""
     value = _value(name, kind)
     shape = value.shape and tuple(None if n is None or n < 1 else n for n in value.shape)
@@ -390,7 +404,7 @@ def _input(name: str, kind: Any) -> Value:
     return replace(value, shape=shape, axes=names if any(names) else ())
 
 
-def _value(name: str, kind: Any) -> Value:
+def _value(name: str, kind: onnx.TypeProto) -> Value:
     tensor = kind.tensor_type
     dtype = _dtype(tensor.elem_type)
     if not tensor.HasField("shape"):
@@ -413,7 +427,7 @@ def _dtype(elem_type: int) -> str:
 _NAMES = {1: "float32", 11: "float64", 10: "float16", 16: "bfloat16", 9: "bool", 8: "string"}
 
 
-def to_array(tensor: Any, source: str) -> NDArray[Any]:
+def to_array(tensor: onnx.TensorProto, source: str) -> NDArray[Any]:
     """A tensor in ONNX's own type.
 
     Raises:
@@ -438,7 +452,7 @@ def to_array(tensor: Any, source: str) -> NDArray[Any]:
     return array
 
 
-def node(proto: Any, types: Mapping[str, Any], source: str) -> Node:
+def node(proto: onnx.NodeProto, types: Mapping[str, Any], source: str) -> Node:
     """A node with its attributes as Python values, tensors as arrays, graphs as they are."""
     name = proto.name or "_".join(output for output in proto.output if output) or proto.op_type
     domain = "" if proto.domain in DEFAULT_DOMAINS else proto.domain
@@ -459,7 +473,7 @@ def node(proto: Any, types: Mapping[str, Any], source: str) -> Node:
     )
 
 
-def _attribute(attribute: Any, source: str) -> Any:
+def _attribute(attribute: onnx.AttributeProto, source: str) -> Any:
     import onnx
 
     if attribute.ref_attr_name:
@@ -476,7 +490,7 @@ def _attribute(attribute: Any, source: str) -> Any:
     return value
 
 
-def captured(proto: Any) -> set[str]:
+def captured(proto: onnx.NodeProto) -> set[str]:
     """The values around a node that its subgraphs read."""
     found: set[str] = set()
     for attribute in proto.attribute:

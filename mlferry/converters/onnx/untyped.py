@@ -7,15 +7,18 @@ list, that the writer left out).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
 
 from mlferry.errors import ModelFileError
+
+if TYPE_CHECKING:
+    import onnx
 
 _OPSETS_SINCE = 3  # IR version
 
 
-def complete(model: Any, source: str) -> None:
+def complete(model: onnx.ModelProto, source: str) -> None:
     """Give every attribute its type, and the model its opset.
 
     Args:
@@ -44,7 +47,7 @@ def complete(model: Any, source: str) -> None:
                 attribute.type = _type(attribute, node, versions, fields, source)
 
 
-def _nodes(nodes: Any) -> Iterator[Any]:
+def _nodes(nodes: Iterable[onnx.NodeProto]) -> Iterator[Any]:
     """The nodes, and those of the graphs in their attributes."""
     for node in nodes:
         yield node
@@ -73,7 +76,11 @@ def _fields() -> dict[str, int]:
 
 
 def _type(
-    attribute: Any, node: Any, versions: dict[str, int], fields: dict[str, int], source: str
+    attribute: onnx.AttributeProto,
+    node: onnx.NodeProto,
+    versions: dict[str, int],
+    fields: dict[str, int],
+    source: str,
 ) -> int:
     held = [kind for field, kind in fields.items() if _holds(attribute, field)]
     if len(held) == 1:
@@ -87,13 +94,13 @@ def _type(
     return known
 
 
-def _holds(attribute: Any, field: str) -> bool:
+def _holds(attribute: onnx.AttributeProto, field: str) -> bool:
     if field.endswith("s") and len(field) > 1:
         return len(getattr(attribute, field)) > 0
     return bool(attribute.HasField(field))
 
 
-def _type_of_op(name: str, node: Any, versions: dict[str, int]) -> int | None:
+def _type_of_op(name: str, node: onnx.NodeProto, versions: dict[str, int]) -> int | None:
     """What the definition of the op says of an attribute."""
     import onnx
 

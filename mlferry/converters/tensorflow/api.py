@@ -23,7 +23,7 @@ _FORMATS = {"NHWC": False, "NCHW": True}
 
 
 def convert(
-    tf_model_path: Any,
+    tf_model_path: str,
     mlmodel_path: str | Path | None = None,
     output_feature_names: str | Sequence[str] | None = None,
     input_name_shape_dict: Mapping[str, Sequence[int | None]] | None = None,
@@ -158,7 +158,7 @@ def _saved(model: MLModel, path: str | Path | None) -> MLModel:
     return model
 
 
-def _plainly(value: Any) -> Any:
+def _plainly(value: object) -> Any:
     """A value for all inputs, or the values by their plain names."""
     return {_plain(n): v for n, v in value.items()} if isinstance(value, Mapping) else value
 
@@ -207,7 +207,7 @@ def _image(
     is_bgr: Any,
     biases: Sequence[PerInput],
 ) -> ImageType:
-    def pick(given: Any, default: Any) -> Any:
+    def pick(given: object, default: float) -> Any:
         if not isinstance(given, Mapping):
             return given
         by_name = {found.input_feature(_spelled(found, n)): v for n, v in given.items()}

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from mlferry.converters.tensorflow.objects import GraphOperation, GraphTensor
 from mlferry.errors import ConversionError
 
 _SWITCH = {"Switch", "RefSwitch"}
@@ -83,7 +84,7 @@ class Frames:
     _found: dict[str, Whole] = field(default_factory=dict)
     _ways: dict[str, frozenset[Way]] = field(default_factory=dict)
 
-    def whole(self, op: Any) -> Whole | None:
+    def whole(self, op: GraphOperation) -> Whole | None:
         """What an operation is a result of, or None where it stands for itself.
 
         Raises:
@@ -97,7 +98,7 @@ class Frames:
             self._found[op.name] = self._loop(op) if op.type in _EXIT else self._condition(op)
         return self._found[op.name]
 
-    def _odd(self, op: Any) -> ConversionError:
+    def _odd(self, op: GraphOperation) -> ConversionError:
         return ConversionError(
             f"{self.source}: {op.type} {op.name!r} is part of no condition or loop that mlferry "
             "can follow; export the model again after tf.compat.v1.enable_control_flow_v2()"
@@ -105,7 +106,7 @@ class Frames:
 
     # ---- loops -------------------------------------------------------------------------
 
-    def _loop(self, op: Any) -> Whole:
+    def _loop(self, op: GraphOperation) -> Whole:
         """All of the frame that an Exit leaves."""
         switch = op.inputs[0].op
         if switch.type not in _SWITCH or switch.inputs[1].op.type != "LoopCond":
@@ -145,7 +146,7 @@ class Frames:
             {"cond": tested, "body": body},
         )
 
-    def _entered(self, merge: Any) -> tuple[Any, Any]:
+    def _entered(self, merge: GraphOperation) -> tuple[Any, Any]:
         """How a variable of a loop comes in, and how it comes around."""
         enter = next((t.op for t in merge.inputs if t.op.type in _ENTER), None)
         around = next((t.op for t in merge.inputs if t.op.type in _NEXT), None)
@@ -155,7 +156,7 @@ class Frames:
 
     # ---- conditions --------------------------------------------------------------------
 
-    def _condition(self, merge: Any) -> Whole:
+    def _condition(self, merge: GraphOperation) -> Whole:
         """A value that comes one of two ways."""
         if len(merge.inputs) != 2 or merge.outputs[1].consumers():
             raise self._odd(merge)
@@ -183,11 +184,11 @@ class Frames:
             {"then_branch": then, "else_branch": otherwise},
         )
 
-    def _outside(self, tensor: Any, condition: str) -> Any:
+    def _outside(self, tensor: GraphTensor, condition: str) -> Any:
         """What an input of a branch is before the condition."""
         return tensor.op.inputs[0] if _is_switched(tensor.op, condition) else tensor
 
-    def _ends(self, result: Any, way: Way) -> list[Any]:
+    def _ends(self, result: GraphTensor, way: Way) -> list[Any]:
         """The tensors that a way starts from: what is switched, and what is there anyway."""
         found: dict[str, Any] = {}
         waiting, done = [result], set()
@@ -203,13 +204,13 @@ class Frames:
             waiting += tensor.op.inputs if inner is None else inner.inputs
         return list(found.values())
 
-    def _way(self, tensor: Any) -> frozenset[Way]:
+    def _way(self, tensor: GraphTensor) -> frozenset[Way]:
         """The conditions that a tensor has a value under."""
         if tensor.name not in self._ways:
             self._walk(tensor)
         return self._ways[tensor.name]
 
-    def _walk(self, tensor: Any) -> None:
+    def _walk(self, tensor: GraphTensor) -> None:
         """Find the conditions of all that a tensor needs; deep graphs are no recursion."""
         waiting: list[tuple[Any, bool]] = [(tensor.op, False)]
         while waiting:
@@ -223,7 +224,7 @@ class Frames:
             before = [*(t.op for t in _data(op)), *op.control_inputs]
             waiting += [(other, False) for other in before if _ran(other) not in self._ways]
 
-    def _note(self, op: Any) -> None:
+    def _note(self, op: GraphOperation) -> None:
         data = [self._ways[t.name] for t in _data(op)]
         whole = _merged(data) if op.type in _MERGE and len(data) > 1 else _union(data)
         whole |= _union(self._ways[_ran(other)] for other in op.control_inputs)
@@ -234,23 +235,23 @@ class Frames:
             self._ways[tensor.name] = whole | way
 
 
-def _shown(tensor: Any) -> Any:
+def _shown(tensor: GraphTensor) -> Any:
     """What identities show."""
     while tensor.op.type == "Identity":
         tensor = tensor.op.inputs[0]
     return tensor
 
 
-def _is_switched(op: Any, condition: str) -> bool:
+def _is_switched(op: GraphOperation, condition: str) -> bool:
     return op.type in _SWITCH and _shown(op.inputs[1]).name == condition
 
 
-def _ran(op: Any) -> str:
+def _ran(op: GraphOperation) -> str:
     """A name for that an operation has run: no tensor has it."""
     return f"^{op.name}"
 
 
-def _data(op: Any) -> list[Any]:
+def _data(op: GraphOperation) -> list[Any]:
     """What an operation reads, but for what comes around a loop."""
     inputs = list(op.inputs)
     return [t for t in inputs if t.op.type not in _NEXT] if op.type in _MERGE else inputs

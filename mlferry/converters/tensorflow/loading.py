@@ -7,14 +7,16 @@ import os
 import re
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple
 
 from mlferry import limits
 from mlferry.converters.isolated import over_memory
 from mlferry.converters.tensorflow import unknown_ops, untrusted
+from mlferry.converters.tensorflow.objects import ConcreteFunction, GraphDef, NodeDef
 from mlferry.converters.types import EnumeratedShapes, RangeDim
 from mlferry.errors import (
     ConversionError,
@@ -74,7 +76,7 @@ def is_saved_model(path: Path) -> bool:
 
 
 def frozen(
-    source: Any,
+    source: object,
     name: str,
     *,
     inputs: Sequence[Any] | None,
@@ -106,7 +108,7 @@ def frozen_message(path: str, name: str, **arguments: Any) -> Frozen:
 
 
 def _function(
-    tf: Any,
+    tf: ModuleType,
     source: Any,
     name: str,
     inputs: Sequence[Any] | None,
@@ -128,7 +130,7 @@ def folder_of(path: Path) -> Path:
     return path if path.is_dir() else path.parent
 
 
-def _pruned(tf: Any, graph: Any, inputs: Sequence[str], outputs: Sequence[str]) -> Any:
+def _pruned(tf: ModuleType, graph: GraphDef, inputs: Sequence[str], outputs: Sequence[str]) -> Any:
     """The function of a GraphDef from some tensors to others, by name."""
 
     def imported() -> None:
@@ -173,7 +175,7 @@ def import_tensorflow() -> Any:
     return tf
 
 
-def kind_of(source: Any) -> str:
+def kind_of(source: object) -> str:
     """What messages call a source that is no file."""
     return "model" if hasattr(source, "get_config") else type(source).__name__
 
@@ -205,7 +207,9 @@ def as_our_errors(name: str) -> Any:
 Names = tuple[list[str], list[str]]  # of inputs and of outputs; none for those of the tensors
 
 
-def _from_saved_model(tf: Any, folder: Path, name: str, signature: str | None) -> tuple[Any, Names]:
+def _from_saved_model(
+    tf: ModuleType, folder: Path, name: str, signature: str | None
+) -> tuple[Any, Names]:
     message = untrusted.check_saved_model(folder, name)
     with unknown_ops.readable(folder, message) as known:
         loaded = tf.saved_model.load(str(known))
@@ -228,14 +232,14 @@ def _signature(loaded: Any, name: str, signature: str | None) -> tuple[Any, Name
     return function, (_input_keys(function), _keys(function))
 
 
-def _input_keys(function: Any) -> list[str]:
+def _input_keys(function: ConcreteFunction) -> list[str]:
     """The keys of a signature's inputs, in the order of the tensors."""
     positional, named = function.structured_input_signature
     count = len(function.inputs) - len(function.captured_inputs)
     return sorted(named) if not positional and len(named) == count else []
 
 
-def _keys(function: Any) -> list[str]:
+def _keys(function: ConcreteFunction) -> list[str]:
     """The keys of outputs in a dictionary, in the order of the tensors; nothing for others.
 
     TensorFlow orders tensors by their sorted keys; the dictionary of a loaded signature has
@@ -248,7 +252,7 @@ def _keys(function: Any) -> list[str]:
     return [] if nested else [str(key) for key in sorted(structure)]
 
 
-def _graph_def(tf: Any, path: Path, name: str) -> Any:
+def _graph_def(tf: ModuleType, path: Path, name: str) -> Any:
     """The message of a file, binary or text."""
     from google.protobuf import text_format
     from google.protobuf.message import DecodeError
@@ -268,7 +272,11 @@ def _graph_def(tf: Any, path: Path, name: str) -> Any:
 
 
 def _from_graph(
-    tf: Any, graph_def: Any, name: str, inputs: Sequence[Any] | None, outputs: Sequence[Any] | None
+    tf: ModuleType,
+    graph_def: GraphDef,
+    name: str,
+    inputs: Sequence[Any] | None,
+    outputs: Sequence[Any] | None,
 ) -> tuple[Any, Names]:
     """A function of a frozen graph, from its placeholders, or what is named, to its ends."""
     untrusted.check_graph(graph_def, name)
@@ -303,7 +311,7 @@ _CANDIDATES = ("PlaceholderWithDefault", "Variable", "VariableV2", "VarHandleOp"
 _SHOWN, _FLOAT = 5, 1  # of the candidates; of TensorFlow's enum DataType
 
 
-def _explain_inputs(graph_def: Any, name: str) -> str:
+def _explain_inputs(graph_def: GraphDef, name: str) -> str:
     """What to do about a graph without placeholders: which nodes may have been its inputs."""
     by_op = {op: [n for n in graph_def.node if n.op == op] for op in _CANDIDATES}
     found = next((nodes for nodes in by_op.values() if nodes), list(graph_def.node))
@@ -320,25 +328,25 @@ def _explain_inputs(graph_def: Any, name: str) -> str:
     )
 
 
-def _is_unlikely(node: Any) -> tuple[bool, bool]:
+def _is_unlikely(node: NodeDef) -> tuple[bool, bool]:
     """Whether a node is a single number, and whether it holds integers."""
     kind = node.attr["dtype"].type if "dtype" in node.attr else _FLOAT
     return not _shape_of(node), kind != _FLOAT
 
 
-def _told_of(node: Any) -> list[str]:
+def _told_of(node: NodeDef) -> list[str]:
     shape = _shape_of(node)
     return [node.op] if shape is None else [node.op, f"shape {tuple(shape)}"]
 
 
-def _shape_of(node: Any) -> list[int | None] | None:
+def _shape_of(node: NodeDef) -> list[int | None] | None:
     """The shape that a node's attributes tell."""
     if "value" in node.attr:
         return extents_of(node.attr["value"].tensor.tensor_shape)
     return extents_of(node.attr["shape"].shape) if "shape" in node.attr else None
 
 
-def _ends(graph_def: Any) -> list[str]:
+def _ends(graph_def: GraphDef) -> list[str]:
     """The nodes that none reads."""
     read = {_node_name(name) for node in graph_def.node for name in node.input}
     return [n.name for n in graph_def.node if n.name not in read and n.op not in _SILENT]
@@ -354,7 +362,7 @@ def with_index(name: str) -> str:
 
 
 def _from_object(
-    tf: Any, source: Any, inputs: Sequence[Any] | None, signature: str | None
+    tf: ModuleType, source: Any, inputs: Sequence[Any] | None, signature: str | None
 ) -> tuple[Any, Names]:
     if hasattr(source, "structured_outputs"):  # a concrete function
         return source, ([], _keys(source))
@@ -384,14 +392,16 @@ def _inference(model: Any) -> Any:
     return call
 
 
-def _arguments(function: Any) -> list[str]:
+def _arguments(function: Callable[..., Any]) -> list[str]:
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     found = inspect.signature(function).parameters.values()
     required = [p.name for p in found if p.kind in kinds and p.default is p.empty]
     return [name for name in required if name != "self"]
 
 
-def _specs(tf: Any, source: Any, inputs: Sequence[Any] | None, names: Sequence[str]) -> list[Any]:
+def _specs(
+    tf: ModuleType, source: object, inputs: Sequence[Any] | None, names: Sequence[str]
+) -> list[Any]:
     """A `TensorSpec` an argument, from what the user gives."""
     given = list(inputs or ())
     if not given or any(t.shape is None for t in given):
@@ -415,7 +425,7 @@ def _specs(tf: Any, source: Any, inputs: Sequence[Any] | None, names: Sequence[s
     ]
 
 
-def _fixed(shape: Any) -> list[int | None]:
+def _fixed(shape: Sequence[int | RangeDim] | Sequence[int]) -> list[int | None]:
     """A shape for TensorFlow: what may vary is None."""
     if isinstance(shape, EnumeratedShapes):
         columns = zip(*shape.ordered(), strict=True)
@@ -423,7 +433,7 @@ def _fixed(shape: Any) -> list[int | None]:
     return [None if isinstance(n, RangeDim) else n for n in shape]
 
 
-def constant_function(function: Any) -> Any:
+def constant_function(function: object) -> Any:
     """The function with its variables as constants, and the functions that it calls inlined."""
     from tensorflow.python.framework.convert_to_constants import (
         convert_variables_to_constants_v2,
@@ -434,7 +444,7 @@ def constant_function(function: Any) -> Any:
     )
 
 
-def _frozen_graph(function: Any) -> tuple[Any, list[Any]]:
+def _frozen_graph(function: ConcreteFunction) -> tuple[Any, list[Any]]:
     """As `constant_function`: the GraphDef, and the tensors of the function that are its inputs.
 
     A large graph is not imported once more, which takes eight times its size: that is left to the
@@ -455,7 +465,7 @@ def _frozen_graph(function: Any) -> tuple[Any, list[Any]]:
 
 
 @contextmanager
-def _telling_of_states(function: Any, name: str) -> Any:
+def _telling_of_states(function: ConcreteFunction, name: str) -> Any:
     """Say so where a function cannot be frozen because it changes variables."""
     try:
         yield

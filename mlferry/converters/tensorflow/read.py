@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 from mlferry import limits
@@ -37,6 +37,7 @@ from mlferry.converters.tensorflow.loading import (
     kind_of,
     with_index,
 )
+from mlferry.converters.tensorflow.objects import GraphOperation, GraphTensor, NodeDef
 from mlferry.errors import (
     ConversionError,
 )
@@ -60,7 +61,7 @@ _UNREAD = {
 }
 
 
-def claims(source: Any) -> bool:
+def claims(source: object) -> bool:
     """Whether a source is for this frontend: by its type, or by what the file or folder holds."""
     if isinstance(source, str | os.PathLike):
         path = Path(source)
@@ -96,7 +97,7 @@ def _looks_like_graph(path: Path) -> bool:
     return start[index + 1 : index + 2] == b"\x0a"
 
 
-def _is_subclassed(source: Any) -> bool:
+def _is_subclassed(source: object) -> bool:
     """Whether an object is a Keras model that is no graph of layers."""
     names = [cls.__name__ for cls in type(source).__mro__]
     modules = {cls.__module__.split(".")[0] for cls in type(source).__mro__}
@@ -169,7 +170,7 @@ def read(
         )
 
 
-def traced(call: Any, inputs: Sequence[tuple[Shape, str]], name: str) -> Graph:
+def traced(call: Callable[..., Any], inputs: Sequence[tuple[Shape, str]], name: str) -> Graph:
     """What a function computes.
 
     Args:
@@ -250,7 +251,9 @@ class _Reader:
         output_features: likewise.
     """
 
-    def __init__(self, tf: Any, frozen: Any, source: str, names: Names, is_file: bool) -> None:
+    def __init__(
+        self, tf: ModuleType, frozen: Any, source: str, names: Names, is_file: bool
+    ) -> None:
         self.tf, self.frozen, self.source, self.is_file = tf, frozen, source, is_file
         self.inputs, self.outputs = (
             list(known) if len(known) == len(tensors) else [tensor_name(t) for t in tensors]
@@ -344,25 +347,25 @@ class Naming:
         self.inputs, self.prefix = inputs, prefix
         self._taken = set(inputs.values())
 
-    def is_input(self, tensor: Any) -> bool:
+    def is_input(self, tensor: GraphTensor) -> bool:
         """Whether a tensor is an input."""
         return tensor.name in self.inputs
 
-    def name(self, tensor: Any) -> str:
+    def name(self, tensor: GraphTensor) -> str:
         """The name of the value that a tensor is."""
         if tensor.name in self.inputs:
             return self.inputs[tensor.name]
         found = f"{self.prefix}{tensor_name(tensor)}"
         return f"{found}:0" if found in self._taken else found  # no feature has a colon
 
-    def value(self, tensor: Any) -> Value:
+    def value(self, tensor: GraphTensor) -> Value:
         """A tensor as a `Value`."""
         shape = tensor.shape
         known = None if shape.rank is None else tuple(shape.as_list())
         return Value(self.name(tensor), known, tensor.dtype.base_dtype.name)
 
 
-def tensor_name(tensor: Any) -> str:
+def tensor_name(tensor: GraphTensor) -> str:
     """The name of a value: its operation's, with the number of the output where it is not 0."""
     name, _, index = tensor.name.rpartition(":")
     return name if index == "0" else f"{name}:{index}"
@@ -415,13 +418,13 @@ def operations(
     return nodes, constants
 
 
-def _bytes(tf: Any, tensor: Any) -> int:
+def _bytes(tf: ModuleType, tensor: Any) -> int:
     """What the values of a TensorProto take, of which one may stand for all."""
     count: int = math.prod(dim.size for dim in tensor.tensor_shape.dim)
     return max(0, count) * int(tf.as_dtype(tensor.dtype).size or 1)
 
 
-def node(op: Any, naming: Naming) -> Node:
+def node(op: GraphOperation, naming: Naming) -> Node:
     """An operation with its attributes as Python values."""
     unknown = unknown_ops.original(op)
     kind = op.type if unknown is None else unknown.op
@@ -450,7 +453,7 @@ def _node_of_whole(whole: frames.Whole, naming: Naming) -> Node:
     )
 
 
-def attributes(op: Any) -> dict[str, Any]:
+def attributes(op: GraphOperation) -> dict[str, Any]:
     """The attributes of an operation, but for types and what only matters to TensorFlow."""
     return {
         item.name: _plain(op.get_attr(item.name))
@@ -463,7 +466,7 @@ def _matters(name: str) -> bool:
     return not name.startswith("_") and name not in _UNREAD
 
 
-def _attributes_of_message(node: Any) -> dict[str, Any]:
+def _attributes_of_message(node: NodeDef) -> dict[str, Any]:
     """The same of an op that TensorFlow does not know."""
     return {
         name: _plain(_value(node.attr[name]))
@@ -480,7 +483,7 @@ def _value(attr: Any) -> Any:
     return next((list(items) for _, items in attr.list.ListFields()), [])
 
 
-def _plain(given: Any) -> Any:
+def _plain(given: object) -> Any:
     if isinstance(given, bytes):
         return given.decode("utf-8", "replace")
     if isinstance(given, list | tuple):
@@ -489,7 +492,7 @@ def _plain(given: Any) -> Any:
     return given if read is None else read(given)
 
 
-def _array(tensor: Any) -> Any:
+def _array(tensor: object) -> Any:
     import tensorflow as tf
 
     return tf.make_ndarray(tensor)

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from mlferry.converters.tensorflow.objects import GraphDef, GraphOperation, NodeDef
 from mlferry.errors import ConversionError
 
 _STAND_IN = "XlaCallModule"  # any inputs and outputs, with shapes that may be open
@@ -26,7 +27,7 @@ _TYPES = ("T", "Tout", "out_type", "dtype", "output_type")  # what ops name the 
 Reference = tuple[str, str, int]  # node, name of its output (or nothing), number
 
 
-def original(op: Any) -> Any:
+def original(op: GraphOperation) -> Any:
     """The node that an operation stands for, or None where it stands for itself."""
     if op.type != _STAND_IN or list(op.get_attr("dim_args_spec")) != [_MARK]:
         return None
@@ -100,7 +101,7 @@ def _of_signatures(graph: Any) -> list[str]:
     return [t.name for s in graph.signature_def.values() for t in s.outputs.values() if t.name]
 
 
-def _has_unknown(graph: Any, functions: Mapping[str, Any]) -> bool:
+def _has_unknown(graph: GraphDef, functions: Mapping[str, Any]) -> bool:
     known = _Definitions(functions, {})
     bodies = [graph.node, *(f.node_def for f in graph.library.function)]
     ops = {node.op for nodes in bodies for node in nodes}
@@ -187,7 +188,7 @@ class _Body:
         known = self.read.setdefault(name, {})
         known[output, place] = known.get((output, place)) or kind
 
-    def _input_types(self, node: Any) -> list[int]:
+    def _input_types(self, node: NodeDef) -> list[int]:
         return [self._type(self.parse(text)) for text in node.input if not text.startswith("^")]
 
     def _type(self, reference: Reference) -> int:
@@ -200,7 +201,7 @@ class _Body:
         index = _index(made, output, place)
         return made[index][1] if index < len(made) else _FLOAT
 
-    def _made(self, node: Any) -> list[tuple[str, int]]:
+    def _made(self, node: NodeDef) -> list[tuple[str, int]]:
         """Name and type of each output of a node."""
         if node.name not in self.outputs:
             definition = self.definitions.find(node.op)
@@ -211,7 +212,7 @@ class _Body:
             )
         return self.outputs[node.name]
 
-    def _guessed(self, node: Any) -> list[tuple[str, int]]:
+    def _guessed(self, node: NodeDef) -> list[tuple[str, int]]:
         """The outputs of an op that nothing defines: those that are read, or told."""
         read = self.read.get(node.name, {})
         names = sorted({output for output, _ in read if output})
@@ -260,7 +261,7 @@ def _index(made: Sequence[tuple[str, int]], output: str, place: int) -> int:
     return first + place
 
 
-def _expanded(node: Any, args: Iterable[Any], definition: Any) -> list[tuple[str, int]]:
+def _expanded(node: NodeDef, args: Iterable[Any], definition: object) -> list[tuple[str, int]]:
     """Name and type of each input or output that the arguments of an op stand for."""
     found: list[tuple[str, int]] = []
     for arg in args:
@@ -274,7 +275,7 @@ def _expanded(node: Any, args: Iterable[Any], definition: Any) -> list[tuple[str
     return found
 
 
-def _attr(node: Any, name: str, definition: Any) -> Any:
+def _attr(node: NodeDef, name: str, definition: Any) -> Any:
     """An attribute of a node, or its default."""
     if name in node.attr:
         return node.attr[name]
@@ -284,7 +285,7 @@ def _attr(node: Any, name: str, definition: Any) -> Any:
     return next(found, attr_value_pb2.AttrValue())
 
 
-def _told_types(node: Any, count: int) -> list[int]:
+def _told_types(node: NodeDef, count: int) -> list[int]:
     """The types of outputs, as the attributes of a node have them; float32 where none does."""
     lists = [value.list.type for value in node.attr.values() if value.list.type]
     fitting = next((list(kinds) for kinds in lists if len(kinds) == count), None)

@@ -12,6 +12,7 @@ from typing import Any
 
 from mlferry import limits
 from mlferry.converters import expansion
+from mlferry.converters.tensorflow.objects import GraphDef
 from mlferry.errors import ModelFileError
 
 _HARMFUL = {
@@ -33,7 +34,7 @@ _RUN_AT_LOADING = {"_initialize", "_create_resource", "_destroy_resource", "_gat
 _INIT_OP = "__saved_model_init_op"
 
 
-def check_graph(graph: Any, name: str) -> None:
+def check_graph(graph: GraphDef, name: str) -> None:
     """Refuse a GraphDef that acts on more than numbers, or fills the memory.
 
     Raises:

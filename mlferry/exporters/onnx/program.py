@@ -152,7 +152,7 @@ class ProgramTranslation:
         """The graph's name of a value of the program, constants too."""
         return self.tensor(self.known[name]) if name in self.known else self.values[name]
 
-    def tensor(self, constant: Any) -> Any:
+    def tensor(self, constant: object) -> Any:
         """A constant as a value; labels and symbols stay what they are."""
         if not isinstance(constant, np.ndarray | np.generic | bool | int | float | tuple):
             return constant
@@ -512,7 +512,7 @@ class ProgramTranslation:
         )
 
 
-def _widened(value: Any) -> Any:
+def _widened(value: object) -> Any:
     if isinstance(value, np.ndarray) and value.dtype == _HALF:
         return value.astype(np.float32)
     if isinstance(value, list):

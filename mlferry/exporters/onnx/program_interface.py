@@ -43,7 +43,11 @@ class Asked:
 
 
 def export_program(
-    function: mil.Function, described: Any, model: model_pb2.Model, weights: Weights, asked: Asked
+    function: mil.Function,
+    described: model_pb2.ModelDescription,
+    model: model_pb2.Model,
+    weights: Weights,
+    asked: Asked,
 ) -> Any:
     """A `ModelProto` that computes what a function computes.
 
@@ -86,7 +90,10 @@ def export_program(
 
 
 def _add_inputs(
-    t: ProgramTranslation, function: mil.Function, described: Any, asked: Asked
+    t: ProgramTranslation,
+    function: mil.Function,
+    described: model_pb2.ModelDescription,
+    asked: Asked,
 ) -> None:
     interface.check_shapes(asked.input_shapes, [feature.name for feature in described.input])
     kinds = {value.name: type_of(value.type) for value in function.inputs}
@@ -188,7 +195,9 @@ def _carried(t: ProgramTranslation, value: str, kind: TensorType) -> str:
 # ---- outputs -------------------------------------------------------------------------------------
 
 
-def _add_outputs(t: ProgramTranslation, described: Any, asked: Asked) -> None:
+def _add_outputs(
+    t: ProgramTranslation, described: model_pb2.ModelDescription, asked: Asked
+) -> None:
     for feature in described.output:
         kind = feature.type.WhichOneof("Type")
         if feature.name == _label(described):
@@ -209,7 +218,7 @@ def _add_outputs(t: ProgramTranslation, described: Any, asked: Asked) -> None:
         _show(t, feature.name, value, dtype)
 
 
-def _label(described: Any) -> str:
+def _label(described: model_pb2.ModelDescription) -> str:
     """The output that is the label of a classifier."""
     return str(getattr(described, "predictedFeatureName", ""))
 
@@ -248,7 +257,9 @@ def _add_state(t: ProgramTranslation, name: str, shown: str, asked: Asked) -> No
     _show(t, shown, value, dtype)
 
 
-def _labels(block: mil.Block, opset: str, described: Any, weights: Weights) -> dict[str, str]:
+def _labels(
+    block: mil.Block, opset: str, described: model_pb2.ModelDescription, weights: Weights
+) -> dict[str, str]:
     """What tells the labels of a classifier."""
     for operation in block.operations:
         if operation.type != "classify":

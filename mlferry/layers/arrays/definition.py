@@ -124,14 +124,14 @@ def split_nd(params: Params, shape: Shape) -> list[Shape]:
 
 
 @layer_rule("tile")
-def check_tile(layer: nn.NeuralNetworkLayer, params: Any) -> Problems:
+def check_tile(layer: nn.NeuralNetworkLayer, params: nn.TileLayerParams) -> Problems:
     """With one input, the repetitions are stored."""
     if len(layer.input) < 2 and not params.reps:
         yield error("reps is empty; with one input it tells the repetitions")
 
 
 @layer_rule("splitND")
-def check_split_nd_outputs(layer: nn.NeuralNetworkLayer, params: Any) -> Problems:
+def check_split_nd_outputs(layer: nn.NeuralNetworkLayer, params: nn.SplitNDLayerParams) -> Problems:
     """As many parts as outputs."""
     sizes = params.splitSizes
     parts = len(sizes) or params.numSplits
@@ -146,5 +146,7 @@ def weights_of_load_constant(layer: nn.NeuralNetworkLayer, p: Any) -> StoredWeig
 
 
 @stored_weights("loadConstantND")
-def weights_of_load_constant_nd(layer: nn.NeuralNetworkLayer, p: Any) -> StoredWeights:
+def weights_of_load_constant_nd(
+    layer: nn.NeuralNetworkLayer, p: nn.LoadConstantNDLayerParams
+) -> StoredWeights:
     yield StoredWeight("data", p.data, tuple(p.shape))

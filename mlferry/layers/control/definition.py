@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from mlferry.errors import SpecError
 from mlferry.layers.definitions import (
     MANY,
@@ -46,7 +44,7 @@ def custom(params: Params, *shapes: Shape) -> list[Shape]:
 
 
 @layer_rule("custom")
-def check_custom(layer: nn.NeuralNetworkLayer, params: Any) -> Problems:
+def check_custom(layer: nn.NeuralNetworkLayer, params: nn.CustomLayerParams) -> Problems:
     """The class is named; parameters have values."""
     if not params.className:
         yield error("className is empty; it names the class that evaluates the layer")
@@ -56,14 +54,14 @@ def check_custom(layer: nn.NeuralNetworkLayer, params: Any) -> Problems:
 
 
 @layer_rule("branch")
-def check_branch(layer: nn.NeuralNetworkLayer, params: Any) -> Problems:
+def check_branch(layer: nn.NeuralNetworkLayer, params: nn.BranchLayerParams) -> Problems:
     """There is something to do."""
     if not params.ifBranch.layers:
         yield error("ifBranch has no layers")
 
 
 @layer_rule("loop")
-def check_loop(layer: nn.NeuralNetworkLayer, params: Any) -> Problems:
+def check_loop(layer: nn.NeuralNetworkLayer, params: nn.LoopLayerParams) -> Problems:
     """There is something to do, and an end to it."""
     condition = params.conditionNetwork.layers
     if not params.bodyNetwork.layers:
@@ -78,7 +76,7 @@ def check_loop(layer: nn.NeuralNetworkLayer, params: Any) -> Problems:
 
 
 @layer_rule("custom")
-def check_custom_weights(layer: nn.NeuralNetworkLayer, params: Any) -> Problems:
+def check_custom_weights(layer: nn.NeuralNetworkLayer, params: nn.CustomLayerParams) -> Problems:
     """Each weight of a custom layer is stored in one encoding."""
     for index, stored in enumerate(params.weights):
         try:

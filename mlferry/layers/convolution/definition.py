@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -212,7 +210,9 @@ def bound_convolution(params: Params, change: Change) -> str:
 
 
 @layer_rule("convolution")
-def check_convolution_groups(layer: nn.NeuralNetworkLayer, params: Any) -> Problems:
+def check_convolution_groups(
+    layer: nn.NeuralNetworkLayer, params: nn.ConvolutionLayerParams
+) -> Problems:
     """Groups divide the channels."""
     groups = params.nGroups or 1
     fields = ["outputChannels"]
@@ -221,7 +221,9 @@ def check_convolution_groups(layer: nn.NeuralNetworkLayer, params: Any) -> Probl
     yield from groups_divide(params, groups, fields)
 
 
-def groups_divide(params: Any, groups: int, fields: list[str]) -> Problems:
+def groups_divide(
+    params: nn.Convolution3DLayerParams | nn.ConvolutionLayerParams, groups: int, fields: list[str]
+) -> Problems:
     """Groups divide these numbers of channels."""
     for field in fields:
         if groups < 1 or getattr(params, field) % groups:
@@ -229,14 +231,18 @@ def groups_divide(params: Any, groups: int, fields: list[str]) -> Problems:
 
 
 @layer_rule("convolution")
-def check_convolution_padding(layer: nn.NeuralNetworkLayer, params: Any) -> Problems:
+def check_convolution_padding(
+    layer: nn.NeuralNetworkLayer, params: nn.ConvolutionLayerParams
+) -> Problems:
     """The padding is told."""
     yield from padding_is_set(params, "ConvolutionPaddingType", ("valid", "same"))
     yield from borders_are_two(params.valid.paddingAmounts, "valid.paddingAmounts")
 
 
 @layer_rule("convolution")
-def check_convolution_weights_as_input(layer: nn.NeuralNetworkLayer, params: Any) -> Problems:
+def check_convolution_weights_as_input(
+    layer: nn.NeuralNetworkLayer, params: nn.ConvolutionLayerParams
+) -> Problems:
     """What a convolution cannot do when its weights are an input."""
     if len(layer.input) < 2:
         return
@@ -251,14 +257,18 @@ def check_convolution_weights_as_input(layer: nn.NeuralNetworkLayer, params: Any
 
 
 @layer_rule("convolution", "convolution3d")
-def check_output_shape_of_deconvolution(layer: nn.NeuralNetworkLayer, params: Any) -> Problems:
+def check_output_shape_of_deconvolution(
+    layer: nn.NeuralNetworkLayer, params: nn.Convolution3DLayerParams | nn.ConvolutionLayerParams
+) -> Problems:
     """`outputShape` is for deconvolutions."""
     if params.outputShape and not params.isDeconvolution:
         yield note("outputShape is ignored: isDeconvolution is not set")
 
 
 @stored_weights("convolution")
-def weights_of_convolution(layer: nn.NeuralNetworkLayer, p: Any) -> StoredWeights:
+def weights_of_convolution(
+    layer: nn.NeuralNetworkLayer, p: nn.ConvolutionLayerParams
+) -> StoredWeights:
     stored = len(layer.input) < 2
     kernel = tuple(p.kernelSize) or (3, 3)
     out, groups = p.outputChannels, p.nGroups or 1

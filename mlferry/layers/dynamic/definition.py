@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from mlferry.errors import SpecError
@@ -100,8 +98,9 @@ def steps(start: float, end: float, step: float) -> int:
     return max(0, int(np.ceil(count)))
 
 
-@layer_kind("rangeStatic", inputs=0, defaults={"stepSizeValue": 1.0})
-def range_static(params: Params) -> list[Shape]:
+@layer_kind("rangeStatic", inputs=0, evaluated=(0, 1), defaults={"stepSizeValue": 1.0})
+def range_static(params: Params, *unread: Shape) -> list[Shape]:
+    """Older tools write an input, which nothing reads."""
     return [(steps(params.startValue, params.endValue, params.stepSizeValue),)]
 
 
@@ -120,7 +119,7 @@ def bound_broadcast_to_static(params: Params, change: Change) -> str:
 
 
 @layer_rule("copy")
-def check_copy(layer: nn.NeuralNetworkLayer, params: Any) -> Problems:
+def check_copy(layer: nn.NeuralNetworkLayer, params: nn.CopyLayerParams) -> Problems:
     """A copy has another name."""
     if list(layer.input[:1]) == list(layer.output[:1]):
         yield warning(f"it copies {listed(layer.input)} to itself")

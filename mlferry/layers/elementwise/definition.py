@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from mlferry.errors import SpecError
 from mlferry.layers.definitions import (
     MANY,
@@ -73,21 +71,21 @@ def binary(params: Params, left: Shape, right: Shape) -> list[Shape]:
 
 
 @layer_rule("activation")
-def check_activation(layer: nn.NeuralNetworkLayer, params: Any) -> Problems:
+def check_activation(layer: nn.NeuralNetworkLayer, params: nn.ActivationParams) -> Problems:
     """The function is told."""
     if params.WhichOneof("NonlinearityType") is None:
         yield error("NonlinearityType is not set")
 
 
 @layer_rule("clip")
-def bounds_are_ordered(layer: nn.NeuralNetworkLayer, params: Any) -> Problems:
+def bounds_are_ordered(layer: nn.NeuralNetworkLayer, params: nn.ClipLayerParams) -> Problems:
     """The lower bound is not above the upper."""
     if params.minVal > params.maxVal:
         yield warning(f"minVal {params.minVal:g} is above maxVal {params.maxVal:g}")
 
 
 @stored_weights("activation")
-def weights_of_activation(layer: nn.NeuralNetworkLayer, p: Any) -> StoredWeights:
+def weights_of_activation(layer: nn.NeuralNetworkLayer, p: nn.ActivationParams) -> StoredWeights:
     for function, fields in (("PReLU", ("alpha",)), ("parametricSoftplus", ("alpha", "beta"))):
         if p.WhichOneof("NonlinearityType") == function:
             for field in fields:
@@ -97,7 +95,7 @@ def weights_of_activation(layer: nn.NeuralNetworkLayer, p: Any) -> StoredWeights
 
 
 @layer_rule("activation")
-def check_softplus_lengths(layer: nn.NeuralNetworkLayer, params: Any) -> Problems:
+def check_softplus_lengths(layer: nn.NeuralNetworkLayer, params: nn.ActivationParams) -> Problems:
     """alpha and beta are stored alike."""
     if params.WhichOneof("NonlinearityType") != "parametricSoftplus":
         return

@@ -28,7 +28,7 @@ def _per_channel(emitter: Emitter, a: Params, field: str, x: str) -> str:
     return weight(emitter, a, field, (1,) if size == 1 else (emitter.shape(x)[-3] or size, 1, 1))
 
 
-def _thresholded(emitter: Emitter, a: Any, x: str) -> str:
+def _thresholded(emitter: Emitter, a: Params, x: str) -> str:
     kept = emitter.node("GreaterOrEqual", x, emitter.number(a.alpha))
     return emitter.node("Where", kept, x, emitter.number(0))
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from mlferry.errors import SpecError
 from mlferry.layers.definitions import Change, RankUnknownError, layer_kind, layer_rule, size_check
 from mlferry.layers.params import Params
@@ -174,7 +172,9 @@ def indexed_at_points(params: Params, change: Change) -> str:
 
 
 @layer_rule("argSort")
-def check_axis_counts_from_the_front(layer: nn.NeuralNetworkLayer, params: Any) -> Problems:
+def check_axis_counts_from_the_front(
+    layer: nn.NeuralNetworkLayer, params: nn.ArgSortLayerParams
+) -> Problems:
     """Here, negative axes are not supported."""
     if params.axis < 0:
         yield warning(f"axis is {params.axis}; here it must not be negative")

@@ -5,7 +5,7 @@ Indices travel as floats; negative ones count from the end.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -38,7 +38,7 @@ def _divide_at(target: Array, index: Any, updates: Array) -> None:
     np.true_divide.at(target, index, updates)
 
 
-def _set_at(target: Array, index: Any, updates: Array) -> None:
+def _set_at(target: Array, index: Sequence[NDArray[Any]], updates: Array) -> None:
     target[index] = updates
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from mlferry.errors import SpecError
 from mlferry.layers.definitions import (
     SECOND_INPUT,
@@ -130,14 +128,18 @@ _INT8_FIELD = "int8DynamicQuantize"
 
 
 @stored_weights("innerProduct")
-def weights_of_inner_product(layer: nn.NeuralNetworkLayer, p: Any) -> StoredWeights:
+def weights_of_inner_product(
+    layer: nn.NeuralNetworkLayer, p: nn.InnerProductLayerParams
+) -> StoredWeights:
     out = p.outputChannels
     yield StoredWeight("weights", p.weights, (out, p.inputChannels), scales=out)
     yield stored_bias(p, out)
 
 
 @stored_weights("batchedMatmul")
-def weights_of_batched_matmul(layer: nn.NeuralNetworkLayer, p: Any) -> StoredWeights:
+def weights_of_batched_matmul(
+    layer: nn.NeuralNetworkLayer, p: nn.BatchedMatMulLayerParams
+) -> StoredWeights:
     stored = len(layer.input) < 2
     rows, columns = p.weightMatrixFirstDimension, p.weightMatrixSecondDimension
     yield StoredWeight("weights", p.weights, (columns, rows), SECOND_INPUT, stored, scales=columns)
@@ -145,21 +147,25 @@ def weights_of_batched_matmul(layer: nn.NeuralNetworkLayer, p: Any) -> StoredWei
 
 
 @stored_weights("embedding")
-def weights_of_embedding(layer: nn.NeuralNetworkLayer, p: Any) -> StoredWeights:
+def weights_of_embedding(layer: nn.NeuralNetworkLayer, p: nn.EmbeddingLayerParams) -> StoredWeights:
     out = p.outputChannels
     yield StoredWeight("weights", p.weights, (out, p.inputDim), scales=out)
     yield stored_bias(p, out)
 
 
 @stored_weights("embeddingND")
-def weights_of_embedding_nd(layer: nn.NeuralNetworkLayer, p: Any) -> StoredWeights:
+def weights_of_embedding_nd(
+    layer: nn.NeuralNetworkLayer, p: nn.EmbeddingNDLayerParams
+) -> StoredWeights:
     out = p.embeddingSize
     yield StoredWeight("weights", p.weights, (out, p.vocabSize), scales=out)
     yield stored_bias(p, out)
 
 
 @layer_rule("innerProduct", "batchedMatmul")
-def check_int8_dynamic(layer: nn.NeuralNetworkLayer, params: Any) -> Problems:
+def check_int8_dynamic(
+    layer: nn.NeuralNetworkLayer, params: nn.BatchedMatMulLayerParams | nn.InnerProductLayerParams
+) -> Problems:
     """Dynamic quantization: 8 bits, linear without a bias, one input.
 
     The format's text rules out a bias of the layer as well, but devices compute it.
@@ -182,7 +188,9 @@ def check_int8_dynamic(layer: nn.NeuralNetworkLayer, params: Any) -> Problems:
 
 
 @layer_rule("batchedMatmul")
-def check_bias_of_matmul(layer: nn.NeuralNetworkLayer, params: Any) -> Problems:
+def check_bias_of_matmul(
+    layer: nn.NeuralNetworkLayer, params: nn.BatchedMatMulLayerParams
+) -> Problems:
     """A product of two inputs has no bias."""
     if len(layer.input) > 1 and params.hasBias:
         yield warning("hasBias is set, but its second matrix is an input: it has no bias")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 from mlferry.errors import SpecError
@@ -29,38 +30,40 @@ _SAME = "same_padding_asymmetry_mode='BOTTOM_RIGHT_HEAVY'"
     "input_name='data', output_name='out', dilation_factors=[1, 1], "
     f"{_PADDING}, {_SAME}, **kwargs)"
 )
-def _convolution(given: Any) -> Params:
+def _convolution(arguments: SimpleNamespace) -> Params:
     """`W` is [height, width, kernel_channels, output_channels], or packed bits.
 
     Of a transposed convolution the last axis has ``output_channels / groups``. Two inputs: the
     second holds the weights, and `W` and `b` are not read.
     """
     params: Params = {
-        "isDeconvolution": given.is_deconv,
-        "outputChannels": given.output_channels,
-        "kernelChannels": given.kernel_channels,
-        "kernelSize": [given.height, given.width],
-        "stride": [given.stride_height, given.stride_width],
-        "nGroups": given.groups,
-        "hasBias": given.has_bias,
-        "dilationFactor": list(given.dilation_factors)[:2],
-        "outputShape": given.output_shape[:2] if given.is_deconv and given.output_shape else None,
+        "isDeconvolution": arguments.is_deconv,
+        "outputChannels": arguments.output_channels,
+        "kernelChannels": arguments.kernel_channels,
+        "kernelSize": [arguments.height, arguments.width],
+        "stride": [arguments.stride_height, arguments.stride_width],
+        "nGroups": arguments.groups,
+        "hasBias": arguments.has_bias,
+        "dilationFactor": list(arguments.dilation_factors)[:2],
+        "outputShape": arguments.output_shape[:2]
+        if arguments.is_deconv and arguments.output_shape
+        else None,
     }
-    params |= one_of(_BORDERS, given.border_mode, "border_mode")(given)
-    if not isinstance(given.input_name, str) and len(given.input_name) > 1:
+    params |= one_of(_BORDERS, arguments.border_mode, "border_mode")(arguments)
+    if not isinstance(arguments.input_name, str) and len(arguments.input_name) > 1:
         return params
     return params | {
-        "weights": _kernel(given),
-        "bias": floats(given.b)[: given.output_channels] if given.has_bias else None,
+        "weights": _kernel(arguments),
+        "bias": floats(arguments.b)[: arguments.output_channels] if arguments.has_bias else None,
     }
 
 
-def _valid(given: Any) -> Params:
-    return {"valid": {"paddingAmounts": borders(*edges_of(given))}}
+def _valid(arguments: SimpleNamespace) -> Params:
+    return {"valid": {"paddingAmounts": borders(*edges_of(arguments))}}
 
 
-def _last_pixel(given: Any) -> Params:
-    height, width = edges_of(given)
+def _last_pixel(arguments: SimpleNamespace) -> Params:
+    height, width = edges_of(arguments)
     if height[0] != height[1] or width[0] != width[1]:
         raise SpecError("INCLUDE_LAST_PIXEL has the same padding on both sides of an axis")
     return {"includeLastPixel": {"paddingAmounts": [height[0], width[0]]}}
@@ -70,20 +73,24 @@ _BORDERS = {"VALID": _valid, "SAME": same_padding}
 _POOLING_BORDERS = {**_BORDERS, "INCLUDE_LAST_PIXEL": _last_pixel}
 
 
-def _kernel(given: Any) -> Any:
+def _kernel(arguments: SimpleNamespace) -> Any:
     """The weights in the order of the format: output channels first, if not transposed."""
-    unknown = [name for name in given.kwargs if name not in QUANTIZATION]
+    unknown = [name for name in arguments.kwargs if name not in QUANTIZATION]
     if unknown:
         close = did_you_mean(unknown[0], list(QUANTIZATION))
         raise SpecError(f"there is no argument {unknown[0]!r}.{close}")
-    axes = (2, 3, 0, 1) if given.is_deconv else (3, 2, 0, 1)
-    if given.kwargs.get("quantization_type") is None:
-        return reordered(given.W, (), axes, 32, quantized_=False)
-    last = given.output_channels // given.groups if given.is_deconv else given.output_channels
-    shape = (given.height, given.width, given.kernel_channels, last)
-    bits = given.kwargs.get("nbits", 8)
-    packed = reordered(given.W, shape, axes, bits, quantized_=True)
-    return quantized(packed, given.output_channels, **given.kwargs)
+    axes = (2, 3, 0, 1) if arguments.is_deconv else (3, 2, 0, 1)
+    if arguments.kwargs.get("quantization_type") is None:
+        return reordered(arguments.W, (), axes, 32, quantized_=False)
+    last = (
+        arguments.output_channels // arguments.groups
+        if arguments.is_deconv
+        else arguments.output_channels
+    )
+    shape = (arguments.height, arguments.width, arguments.kernel_channels, last)
+    bits = arguments.kwargs.get("nbits", 8)
+    packed = reordered(arguments.W, shape, axes, bits, quantized_=True)
+    return quantized(packed, arguments.output_channels, **arguments.kwargs)
 
 
 _PADDING_3D = ("Front", "Back", "Top", "Bottom", "Left", "Right")
@@ -96,39 +103,41 @@ _PADDING_3D = ("Front", "Back", "Top", "Bottom", "Left", "Right")
     "padding_mode='valid', padding_front=0, padding_back=0, "
     f"{_PADDING}, input_name='data', output_name='out')"
 )
-def _convolution_3d(given: Any) -> Params:
+def _convolution_3d(arguments: SimpleNamespace) -> Params:
     """`W` is [output_channels, input_channels / groups, depth, height, width].
 
     Of a transposed convolution it is [output_channels / groups, input_channels, ...].
     """
-    if not isinstance(given.input_name, str) and len(given.input_name) > 1:
-        raise SpecError(f"a 3D convolution has one input, not {len(given.input_name)}")
-    shape = given.output_shape if given.is_deconv else None
+    if not isinstance(arguments.input_name, str) and len(arguments.input_name) > 1:
+        raise SpecError(f"a 3D convolution has one input, not {len(arguments.input_name)}")
+    shape = arguments.output_shape if arguments.is_deconv else None
     params: Params = {
-        "isDeconvolution": given.is_deconv,
-        "nGroups": given.groups,
-        "inputChannels": given.input_channels,
-        "outputChannels": given.output_channels,
+        "isDeconvolution": arguments.is_deconv,
+        "nGroups": arguments.groups,
+        "inputChannels": arguments.input_channels,
+        "outputChannels": arguments.output_channels,
         "outputShape": shape[:3] if shape else None,
-        "hasBias": given.has_bias,
-        "weights": floats(given.W).swapaxes(0, 1) if given.is_deconv else floats(given.W),
-        "bias": floats(given.b)[: given.output_channels] if given.has_bias else None,
+        "hasBias": arguments.has_bias,
+        "weights": floats(arguments.W).swapaxes(0, 1)
+        if arguments.is_deconv
+        else floats(arguments.W),
+        "bias": floats(arguments.b)[: arguments.output_channels] if arguments.has_bias else None,
     }
     for axis in ("depth", "height", "width"):
         field = axis.capitalize()
-        params[f"kernel{field}"] = getattr(given, axis)
-        params[f"stride{field}"] = getattr(given, f"stride_{axis}")
-        params[f"dilation{field}"] = getattr(given, f"dilation_{axis}")
-    return params | _padding_3d(given, "padding_")
+        params[f"kernel{field}"] = getattr(arguments, axis)
+        params[f"stride{field}"] = getattr(arguments, f"stride_{axis}")
+        params[f"dilation{field}"] = getattr(arguments, f"dilation_{axis}")
+    return params | _padding_3d(arguments, "padding_")
 
 
-def _padding_3d(given: Any, prefix: str) -> Params:
+def _padding_3d(arguments: SimpleNamespace, prefix: str) -> Params:
     """How volumes are padded; amounts count in the mode "custom" alone."""
-    mode = given.padding_mode.upper()
+    mode = arguments.padding_mode.upper()
     found: Params = {"paddingType": mode}
     if mode == "CUSTOM":
         for side in _PADDING_3D:
-            found[f"customPadding{side}"] = getattr(given, f"{prefix}{side.lower()}")
+            found[f"customPadding{side}"] = getattr(arguments, f"{prefix}{side.lower()}")
     return found
 
 
@@ -137,15 +146,15 @@ def _padding_3d(given: Any, prefix: str) -> Params:
     "input_name, output_name, exclude_pad_area=True, is_global=False, "
     f"{_PADDING}, {_SAME})"
 )
-def _pooling(given: Any) -> Params:
+def _pooling(arguments: SimpleNamespace) -> Params:
     """`layer_type` is MAX, AVERAGE or L2; `padding_type` VALID, SAME or INCLUDE_LAST_PIXEL."""
     return {
-        "type": given.layer_type.upper(),
-        "kernelSize": [given.height, given.width],
-        "stride": [given.stride_height, given.stride_width],
-        "avgPoolExcludePadding": given.exclude_pad_area,
-        "globalPooling": given.is_global,
-        **one_of(_POOLING_BORDERS, given.padding_type, "padding_type")(given),
+        "type": arguments.layer_type.upper(),
+        "kernelSize": [arguments.height, arguments.width],
+        "stride": [arguments.stride_height, arguments.stride_width],
+        "avgPoolExcludePadding": arguments.exclude_pad_area,
+        "globalPooling": arguments.is_global,
+        **one_of(_POOLING_BORDERS, arguments.padding_type, "padding_type")(arguments),
     }
 
 
@@ -156,16 +165,16 @@ def _pooling(given: Any) -> Params:
     "custom_padding_bottom=0, custom_padding_left=0, custom_padding_right=0, "
     "average_pooling_count_excludes_padding=False)"
 )
-def _pooling_3d(given: Any) -> Params:
+def _pooling_3d(arguments: SimpleNamespace) -> Params:
     """`pooling_type` is MAX or AVERAGE; `padding_mode` "valid", "same" or "custom"."""
     params: Params = {
-        "type": given.pooling_type.upper(),
-        "countExcludePadding": given.average_pooling_count_excludes_padding,
+        "type": arguments.pooling_type.upper(),
+        "countExcludePadding": arguments.average_pooling_count_excludes_padding,
     }
     for axis in ("depth", "height", "width"):
         for what in ("kernel", "stride"):
-            params[f"{what}{axis.capitalize()}"] = getattr(given, f"{what}_{axis}")
-    return params | _padding_3d(given, "custom_padding_")
+            params[f"{what}{axis.capitalize()}"] = getattr(arguments, f"{what}_{axis}")
+    return params | _padding_3d(arguments, "custom_padding_")
 
 
 row(
@@ -178,26 +187,30 @@ row(
     "add_padding(name, left=0, right=0, top=0, bottom=0, value=0, input_name='data', "
     "output_name='out', padding_type='constant')"
 )
-def _padding(given: Any) -> Params:
+def _padding(arguments: SimpleNamespace) -> Params:
     """`padding_type` is "constant", "reflection" or "replication"."""
     kinds: dict[str, Params] = {
-        "CONSTANT": {"constant": {"value": given.value}},
+        "CONSTANT": {"constant": {"value": arguments.value}},
         "REFLECTION": {"reflection": {}},
         "REPLICATION": {"replication": {}},
     }
     return {
-        **one_of(kinds, given.padding_type, "padding_type"),
-        "paddingAmounts": borders((given.top, given.bottom), (given.left, given.right)),
+        **one_of(kinds, arguments.padding_type, "padding_type"),
+        "paddingAmounts": borders(
+            (arguments.top, arguments.bottom), (arguments.left, arguments.right)
+        ),
     }
 
 
 @method("add_crop(name, left, right, top, bottom, offset, input_names, output_name)")
-def _crop(given: Any) -> Params:
+def _crop(arguments: SimpleNamespace) -> Params:
     """One input is cut by the edges; the first of two at `offset`, to the size of the second."""
-    single = isinstance(given.input_names, str) or len(given.input_names) == 1
+    single = isinstance(arguments.input_names, str) or len(arguments.input_names) == 1
     return {
-        "offset": [0, 0] if single else given.offset,
-        "cropAmounts": borders((given.top, given.bottom), (given.left, given.right)),
+        "offset": [0, 0] if single else arguments.offset,
+        "cropAmounts": borders(
+            (arguments.top, arguments.bottom), (arguments.left, arguments.right)
+        ),
     }
 
 
@@ -205,10 +218,10 @@ def _crop(given: Any) -> Params:
     "add_upsample(name, scaling_factor_h, scaling_factor_w, input_name, output_name, mode='NN', "
     "linear_upsample_mode='DEFAULT')"
 )
-def _upsample(given: Any) -> Params:
+def _upsample(arguments: SimpleNamespace) -> Params:
     """Factors that are no integers go with BILINEAR and a mode that aligns corners or not."""
-    mode, linear = given.mode.upper(), given.linear_upsample_mode.upper()
-    factors = [given.scaling_factor_h, given.scaling_factor_w]
+    mode, linear = arguments.mode.upper(), arguments.linear_upsample_mode.upper()
+    factors = [arguments.scaling_factor_h, arguments.scaling_factor_w]
     fractional = any(factor - int(factor) > 0.001 for factor in factors)
     if fractional and (mode != "BILINEAR" or linear == "DEFAULT"):
         raise SpecError(
@@ -227,11 +240,11 @@ def _upsample(given: Any) -> Params:
     "add_resize_bilinear(name, input_name, output_name, target_height=1, target_width=1, "
     "mode='ALIGN_ENDPOINTS_MODE')"
 )
-def _resize_bilinear(given: Any) -> Params:
+def _resize_bilinear(arguments: SimpleNamespace) -> Params:
     """`mode` tells where samples are taken: a value of `SamplingMode`."""
     return {
-        "targetSize": [given.target_height, given.target_width],
-        "mode": {"samplingMethod": given.mode.upper()},
+        "targetSize": [arguments.target_height, arguments.target_width],
+        "mode": {"samplingMethod": arguments.mode.upper()},
     }
 
 
@@ -240,14 +253,14 @@ def _resize_bilinear(given: Any) -> Params:
     "mode='STRICT_ALIGN_ENDPOINTS_MODE', normalized_roi=False, "
     "box_indices_mode='CORNERS_HEIGHT_FIRST', spatial_scale=1.0)"
 )
-def _crop_resize(given: Any) -> Params:
+def _crop_resize(arguments: SimpleNamespace) -> Params:
     """`box_indices_mode` tells what the numbers of a box are: a value of `BoxCoordinatesMode`."""
     return {
-        "targetSize": [given.target_height, given.target_width],
-        "mode": {"samplingMethod": given.mode.upper()},
-        "boxIndicesMode": {"boxMode": given.box_indices_mode.upper()},
-        "normalizedCoordinates": given.normalized_roi,
-        "spatialScale": given.spatial_scale,
+        "targetSize": [arguments.target_height, arguments.target_width],
+        "mode": {"samplingMethod": arguments.mode.upper()},
+        "boxIndicesMode": {"boxMode": arguments.box_indices_mode.upper()},
+        "normalizedCoordinates": arguments.normalized_roi,
+        "spatialScale": arguments.spatial_scale,
     }
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from mlferry.errors import SpecError
 from mlferry.layers.methods.table import Layer, Params, method, one_of, row
@@ -63,20 +65,20 @@ row(
 )
 
 
-def _pair(alpha: float, beta: float) -> Callable[[Any], Params]:
+def _pair(alpha: float, beta: float) -> Callable[[Sequence[float] | None], Params]:
     """Two numbers, which are these where none are given."""
 
-    def pair(params: Any) -> Params:
+    def pair(params: Sequence[float] | None) -> Params:
         first, second = (alpha, beta) if params is None else params
         return {"alpha": float(first), "beta": float(second)}
 
     return pair
 
 
-def _single(default: float | None = None) -> Callable[[Any], Params]:
+def _single(default: float | None = None) -> Callable[[ArrayLike | None], Params]:
     """One number, which is this where none is given."""
 
-    def single(params: Any) -> Params:
+    def single(params: ArrayLike | None) -> Params:
         value = default if params is None else np.ravel(params)[0]
         if value is None:
             raise SpecError("params is the number alpha")
@@ -85,11 +87,11 @@ def _single(default: float | None = None) -> Callable[[Any], Params]:
     return single
 
 
-def _nothing(params: Any) -> Params:
+def _nothing(params: ArrayLike | None) -> Params:
     return {}
 
 
-def _soft_plus(params: Any) -> Params:
+def _soft_plus(params: Sequence[ArrayLike]) -> Params:
     alpha, beta = params
     return {"alpha": floats(alpha), "beta": floats(beta)}
 
@@ -115,17 +117,17 @@ _ACTIVATIONS: dict[str, tuple[str, Callable[[Any], Params]]] = {
     "add_activation(name, non_linearity, input_name, output_name, params=None, input_rank=None, "
     "input_shape=None, output_rank=None, output_shape=None)"
 )
-def _activation(given: Any) -> Layer:
+def _activation(arguments: SimpleNamespace) -> Layer:
     """`params` are the numbers of the function, in the order of its fields."""
-    field, fill = one_of(_ACTIVATIONS, given.non_linearity, "non_linearity")
+    field, fill = one_of(_ACTIVATIONS, arguments.non_linearity, "non_linearity")
     told = {
-        "inputTensor": _tensor(given.input_rank, given.input_shape),
-        "outputTensor": _tensor(given.output_rank, given.output_shape),
+        "inputTensor": _tensor(arguments.input_rank, arguments.input_shape),
+        "outputTensor": _tensor(arguments.output_rank, arguments.output_shape),
     }
-    return Layer("activation", {field: fill(given.params)}, told)
+    return Layer("activation", {field: fill(arguments.params)}, told)
 
 
-def _tensor(rank: int | None, shape: Any) -> list[Params]:
+def _tensor(rank: int | None, shape: Sequence[int] | None) -> list[Params]:
     """What a layer declares of a blob: nothing, its rank, or its shape."""
     if not shape:
         return [{"rank": rank}] if rank else []
@@ -146,11 +148,11 @@ _ELEMENTWISE: dict[str, tuple[str, Params]] = {
 
 
 @method("add_elementwise(name, input_names, output_name, mode, alpha=None)")
-def _elementwise(given: Any) -> Layer:
+def _elementwise(arguments: SimpleNamespace) -> Layer:
     """`alpha` is the number that one input is added to, or multiplied by."""
-    kind, params = one_of(_ELEMENTWISE, given.mode, "mode")
-    takes_alpha = kind in ("add", "multiply") and given.alpha
-    return Layer(kind, {**params, "alpha": given.alpha} if takes_alpha else params)
+    kind, params = one_of(_ELEMENTWISE, arguments.mode, "mode")
+    takes_alpha = kind in ("add", "multiply") and arguments.alpha
+    return Layer(kind, {**params, "alpha": arguments.alpha} if takes_alpha else params)
 
 
 _EPSILONS = {"INVERSE": 1e-4, "RSQRT": 1e-4, "LOG": 1e-45}
@@ -160,31 +162,31 @@ _UNARY = ("SQRT", "RSQRT", "INVERSE", "POWER", "EXP", "LOG", "ABS", "THRESHOLD")
 @method(
     "add_unary(name, input_name, output_name, mode, alpha=1.0, shift=0, scale=1.0, epsilon=None)"
 )
-def _unary(given: Any) -> Params:
+def _unary(arguments: SimpleNamespace) -> Params:
     """A function of ``scale * x + shift``; `epsilon` is by default the function's own."""
-    function = one_of({name: name for name in _UNARY}, given.mode, "mode")
-    epsilon = _EPSILONS.get(function, 1e-6) if given.epsilon is None else given.epsilon
+    function = one_of({name: name for name in _UNARY}, arguments.mode, "mode")
+    epsilon = _EPSILONS.get(function, 1e-6) if arguments.epsilon is None else arguments.epsilon
     return {
         "type": function,
-        "alpha": given.alpha,
-        "shift": given.shift,
-        "scale": given.scale,
+        "alpha": arguments.alpha,
+        "shift": arguments.shift,
+        "scale": arguments.scale,
         "epsilon": epsilon,
     }
 
 
-def _comparison(otherwise: str, kind: str, flag: str) -> Callable[[Any], Layer]:
-    def compare(given: Any) -> Layer:
-        chosen = otherwise if flag and getattr(given, flag) else kind
-        return Layer(chosen, _with_alpha(given))
+def _comparison(otherwise: str, kind: str, flag: str) -> Callable[[SimpleNamespace], Layer]:
+    def compare(arguments: SimpleNamespace) -> Layer:
+        chosen = otherwise if flag and getattr(arguments, flag) else kind
+        return Layer(chosen, _with_alpha(arguments))
 
     return compare
 
 
-def _with_alpha(given: Any) -> Params:
+def _with_alpha(arguments: SimpleNamespace) -> Params:
     """One input is compared with `alpha`."""
-    single = isinstance(given.input_names, str) or len(given.input_names) == 1
-    return {"alpha": given.alpha} if single else {}
+    single = isinstance(arguments.input_names, str) or len(arguments.input_names) == 1
+    return {"alpha": arguments.alpha} if single else {}
 
 
 method("add_greater_than(name, input_names, output_name, use_greater_than_equal=False, alpha=0.0)")(
@@ -205,10 +207,12 @@ _LOGICAL = {
 
 
 @method("add_logical(name, input_names, output_name, mode)")
-def _logical(given: Any) -> Layer:
+def _logical(arguments: SimpleNamespace) -> Layer:
     """AND, OR and XOR of two inputs, NOT of one."""
-    kind, count = one_of(_LOGICAL, given.mode, "mode")
-    names = [given.input_names] if isinstance(given.input_names, str) else given.input_names
+    kind, count = one_of(_LOGICAL, arguments.mode, "mode")
+    names = (
+        [arguments.input_names] if isinstance(arguments.input_names, str) else arguments.input_names
+    )
     if len(names) != count:
-        raise SpecError(f"{given.mode} has {count} inputs, not {len(names)}")
+        raise SpecError(f"{arguments.mode} has {count} inputs, not {len(names)}")
     return Layer(kind)

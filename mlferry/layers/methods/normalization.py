@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from types import SimpleNamespace
 
 import numpy as np
 
@@ -23,22 +23,22 @@ row("add_softmax_nd(name, input_name, output_name, axis)")
     "add_batchnorm(name, channels, gamma, beta, mean=None, variance=None, input_name='data', "
     "output_name='out', compute_mean_var=False, instance_normalization=False, epsilon=1e-05)"
 )
-def _batchnorm(given: Any) -> Params:
+def _batchnorm(arguments: SimpleNamespace) -> Params:
     """Arrays of [channels]; mean and variance are computed where `compute_mean_var` says so."""
-    computed = given.compute_mean_var
-    if computed and not given.instance_normalization:
+    computed = arguments.compute_mean_var
+    if computed and not arguments.instance_normalization:
         raise SpecError("compute_mean_var=True goes with instance_normalization=True")
-    if not computed and (given.mean is None or given.variance is None):
+    if not computed and (arguments.mean is None or arguments.variance is None):
         raise SpecError("mean and variance are missing; compute_mean_var=True computes them")
     return {
-        "channels": given.channels,
-        "gamma": floats(given.gamma),
-        "beta": floats(given.beta),
-        "mean": None if computed else floats(given.mean),
-        "variance": None if computed else floats(given.variance),
-        "epsilon": given.epsilon,
+        "channels": arguments.channels,
+        "gamma": floats(arguments.gamma),
+        "beta": floats(arguments.beta),
+        "mean": None if computed else floats(arguments.mean),
+        "variance": None if computed else floats(arguments.variance),
+        "epsilon": arguments.epsilon,
         "computeMeanVar": computed,
-        "instanceNormalization": given.instance_normalization,
+        "instanceNormalization": arguments.instance_normalization,
     }
 
 
@@ -46,18 +46,18 @@ def _batchnorm(given: Any) -> Params:
     "add_layer_normalization(name, input_name, output_name, normalized_shape, gamma, beta, "
     "eps=1e-05)"
 )
-def _layer_normalization(given: Any) -> Params:
+def _layer_normalization(arguments: SimpleNamespace) -> Params:
     """Arrays of `normalized_shape`."""
-    shape = tuple(given.normalized_shape)
+    shape = tuple(arguments.normalized_shape)
     for name in ("gamma", "beta"):
-        found = np.shape(getattr(given, name))
+        found = np.shape(getattr(arguments, name))
         if found != shape:
             raise SpecError(f"{name} has the shape {list(found)}, not {list(shape)}")
     return {
         "normalizedShape": shape,
-        "gamma": floats(given.gamma),
-        "beta": floats(given.beta),
-        "eps": given.eps,
+        "gamma": floats(arguments.gamma),
+        "beta": floats(arguments.beta),
+        "eps": arguments.eps,
     }
 
 
@@ -68,13 +68,13 @@ row(
 )
 
 
-def _reduction(given: Any) -> Params:
+def _reduction(arguments: SimpleNamespace) -> Params:
     """Over `axes`, by default over all."""
-    axes = [] if given.axes is None else [int(axis) for axis in given.axes]
+    axes = [] if arguments.axes is None else [int(axis) for axis in arguments.axes]
     return {
         "axes": axes,
-        "keepDims": given.keepdims,
-        "reduceAll": not axes or given.reduce_all,
+        "keepDims": arguments.keepdims,
+        "reduceAll": not axes or arguments.reduce_all,
     }
 
 

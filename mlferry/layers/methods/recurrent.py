@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 from mlferry.layers.methods.table import Params, method
@@ -13,18 +14,18 @@ from mlferry.layers.methods.values import floats, gates, recurrent_activation
     "output_names, output_all=False, reverse_input=False)",
     kind="simpleRecurrent",
 )
-def _simple_rnn(given: Any) -> Params:
+def _simple_rnn(arguments: SimpleNamespace) -> Params:
     """`W_x` is [hidden_size, input_size], `W_h` [hidden_size, hidden_size]."""
     return {
-        "inputVectorSize": given.input_size,
-        "outputVectorSize": given.hidden_size,
-        "hasBiasVector": given.b is not None,
-        "sequenceOutput": given.output_all,
-        "reverseInput": given.reverse_input,
-        "activation": recurrent_activation(given.activation),
-        "weightMatrix": floats(given.W_x),
-        "recursionMatrix": floats(given.W_h),
-        "biasVector": floats(given.b),
+        "inputVectorSize": arguments.input_size,
+        "outputVectorSize": arguments.hidden_size,
+        "hasBiasVector": arguments.b is not None,
+        "sequenceOutput": arguments.output_all,
+        "reverseInput": arguments.reverse_input,
+        "activation": recurrent_activation(arguments.activation),
+        "weightMatrix": floats(arguments.W_x),
+        "recursionMatrix": floats(arguments.W_h),
+        "biasVector": floats(arguments.b),
     }
 
 
@@ -35,21 +36,21 @@ _GRU_GATES = ("updateGate", "resetGate", "outputGate")
     "add_gru(name, W_h, W_x, b, hidden_size, input_size, input_names, output_names, "
     "activation='TANH', inner_activation='SIGMOID_HARD', output_all=False, reverse_input=False)"
 )
-def _gru(given: Any) -> Params:
+def _gru(arguments: SimpleNamespace) -> Params:
     """Gates in the order update, reset, output."""
     return {
-        "inputVectorSize": given.input_size,
-        "outputVectorSize": given.hidden_size,
-        "hasBiasVectors": given.b is not None,
-        "sequenceOutput": given.output_all,
-        "reverseInput": given.reverse_input,
+        "inputVectorSize": arguments.input_size,
+        "outputVectorSize": arguments.hidden_size,
+        "hasBiasVectors": arguments.b is not None,
+        "sequenceOutput": arguments.output_all,
+        "reverseInput": arguments.reverse_input,
         "activations": [
-            recurrent_activation(given.inner_activation),
-            recurrent_activation(given.activation),
+            recurrent_activation(arguments.inner_activation),
+            recurrent_activation(arguments.activation),
         ],
-        **gates(_GRU_GATES, "WeightMatrix", given.W_x),
-        **gates(_GRU_GATES, "RecursionMatrix", given.W_h),
-        **gates(_GRU_GATES, "BiasVector", given.b),
+        **gates(_GRU_GATES, "WeightMatrix", arguments.W_x),
+        **gates(_GRU_GATES, "RecursionMatrix", arguments.W_h),
+        **gates(_GRU_GATES, "BiasVector", arguments.b),
     }
 
 
@@ -65,15 +66,15 @@ _OPTIONS = "forget_bias=False, coupled_input_forget_gate=False, cell_clip_thresh
     f"{_ACTIVATIONS}, peep=None, output_all=False, {_OPTIONS}, reverse_input=False)",
     kind="uniDirectionalLSTM",
 )
-def _unilstm(given: Any) -> Params:
+def _unilstm(arguments: SimpleNamespace) -> Params:
     """Gates in the order input, forget, output, block input."""
     return {
-        "inputVectorSize": given.input_size,
-        "outputVectorSize": given.hidden_size,
-        "reverseInput": given.reverse_input,
-        "params": _lstm_params(given),
-        "activations": _lstm_activations(given),
-        "weightParams": _lstm_weights(given.W_x, given.W_h, given.b, given.peep),
+        "inputVectorSize": arguments.input_size,
+        "outputVectorSize": arguments.hidden_size,
+        "reverseInput": arguments.reverse_input,
+        "params": _lstm_params(arguments),
+        "activations": _lstm_activations(arguments),
+        "weightParams": _lstm_weights(arguments.W_x, arguments.W_h, arguments.b, arguments.peep),
     }
 
 
@@ -83,34 +84,40 @@ def _unilstm(given: Any) -> Params:
     f"{_OPTIONS})",
     kind="biDirectionalLSTM",
 )
-def _bidirlstm(given: Any) -> Params:
+def _bidirlstm(arguments: SimpleNamespace) -> Params:
     """Gates in the order input, forget, output, block input; then those that go backwards."""
     return {
-        "inputVectorSize": given.input_size,
-        "outputVectorSize": given.hidden_size,
-        "params": _lstm_params(given),
-        "activationsForwardLSTM": _lstm_activations(given),
-        "activationsBackwardLSTM": _lstm_activations(given),
+        "inputVectorSize": arguments.input_size,
+        "outputVectorSize": arguments.hidden_size,
+        "params": _lstm_params(arguments),
+        "activationsForwardLSTM": _lstm_activations(arguments),
+        "activationsBackwardLSTM": _lstm_activations(arguments),
         "weightParams": [
-            _lstm_weights(given.W_x, given.W_h, given.b, given.peep),
-            _lstm_weights(given.W_x_back, given.W_h_back, given.b_back, given.peep_back),
+            _lstm_weights(arguments.W_x, arguments.W_h, arguments.b, arguments.peep),
+            _lstm_weights(
+                arguments.W_x_back, arguments.W_h_back, arguments.b_back, arguments.peep_back
+            ),
         ],
     }
 
 
-def _lstm_params(given: Any) -> Params:
+def _lstm_params(arguments: SimpleNamespace) -> Params:
     return {
-        "sequenceOutput": given.output_all,
-        "hasBiasVectors": given.b is not None,
-        "forgetBias": given.forget_bias,
-        "hasPeepholeVectors": given.peep is not None,
-        "coupledInputAndForgetGate": given.coupled_input_forget_gate,
-        "cellClipThreshold": given.cell_clip_threshold,
+        "sequenceOutput": arguments.output_all,
+        "hasBiasVectors": arguments.b is not None,
+        "forgetBias": arguments.forget_bias,
+        "hasPeepholeVectors": arguments.peep is not None,
+        "coupledInputAndForgetGate": arguments.coupled_input_forget_gate,
+        "cellClipThreshold": arguments.cell_clip_threshold,
     }
 
 
-def _lstm_activations(given: Any) -> list[Params]:
-    names = (given.inner_activation, given.cell_state_update_activation, given.output_activation)
+def _lstm_activations(arguments: SimpleNamespace) -> list[Params]:
+    names = (
+        arguments.inner_activation,
+        arguments.cell_state_update_activation,
+        arguments.output_activation,
+    )
     return [recurrent_activation(name) for name in names]
 
 

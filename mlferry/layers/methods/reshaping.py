@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 from mlferry.errors import SpecError
@@ -35,17 +36,17 @@ row("add_slice_by_size(name, input_names, output_name, axis, size)", size=positi
 
 
 @method("add_permute(name, dim, input_name, output_name)")
-def _permute(given: Any) -> Params:
+def _permute(arguments: SimpleNamespace) -> Params:
     """`dim` tells where the axes Seq, C, H, W come from."""
-    return {"axis": _of_length(given.dim, (4,), "dim")}
+    return {"axis": _of_length(arguments.dim, (4,), "dim")}
 
 
 @method("add_reshape(name, input_name, output_name, target_shape, mode)")
-def _reshape(given: Any) -> Params:
+def _reshape(arguments: SimpleNamespace) -> Params:
     """`target_shape` is [C, H, W] or [Seq, C, H, W]; mode 0 reads channels first, 1 last."""
     return {
-        "targetShape": _of_length(given.target_shape, (3, 4), "target_shape"),
-        "mode": "CHANNEL_FIRST" if given.mode == 0 else "CHANNEL_LAST",
+        "targetShape": _of_length(arguments.target_shape, (3, 4), "target_shape"),
+        "mode": "CHANNEL_FIRST" if arguments.mode == 0 else "CHANNEL_LAST",
     }
 
 
@@ -57,16 +58,16 @@ def _of_length(values: Any, lengths: tuple[int, ...], what: str) -> list[int]:
 
 
 @method("add_transpose(name, axes, input_name, output_name)")
-def _transpose(given: Any) -> Params:
+def _transpose(arguments: SimpleNamespace) -> Params:
     """Negative axes count from the last one."""
-    rank = len(given.axes)
-    return {"axes": [axis + rank if axis < 0 else axis for axis in given.axes]}
+    rank = len(arguments.axes)
+    return {"axes": [axis + rank if axis < 0 else axis for axis in arguments.axes]}
 
 
 @method("add_rank_preserving_reshape(name, input_name, output_name, output_shape)")
-def _rank_preserving_reshape(given: Any) -> Layer:
+def _rank_preserving_reshape(arguments: SimpleNamespace) -> Layer:
     """0 in `output_shape` keeps an extent, one -1 is computed."""
-    shape = [int(extent) for extent in given.output_shape]
+    shape = [int(extent) for extent in arguments.output_shape]
     told = [{"rank": len(shape), "dimValue": shape}]
     return Layer(
         "rankPreservingReshape",
@@ -76,19 +77,19 @@ def _rank_preserving_reshape(given: Any) -> Layer:
 
 
 @method("add_split(name, input_name, output_names)")
-def _split(given: Any) -> Params:
+def _split(arguments: SimpleNamespace) -> Params:
     """Into parts of one size along the channels."""
-    return {"nOutputs": len(given.output_names)}
+    return {"nOutputs": len(arguments.output_names)}
 
 
 @method("add_split_nd(name, input_name, output_names, axis, num_splits=2, split_sizes=None)")
-def _split_nd(given: Any) -> Params:
+def _split_nd(arguments: SimpleNamespace) -> Params:
     """Into parts of one size, or of `split_sizes`."""
-    sizes = list(given.split_sizes or ())
-    count = len(sizes) or given.num_splits
-    if count != len(given.output_names):
-        raise SpecError(f"{count} parts have {len(given.output_names)} names in output_names")
-    return {"axis": given.axis, "numSplits": count, "splitSizes": sizes}
+    sizes = list(arguments.split_sizes or ())
+    count = len(sizes) or arguments.num_splits
+    if count != len(arguments.output_names):
+        raise SpecError(f"{count} parts have {len(arguments.output_names)} names in output_names")
+    return {"axis": arguments.axis, "numSplits": count, "splitSizes": sizes}
 
 
 _AXES = {"CHANNEL": "CHANNEL_AXIS", "HEIGHT": "HEIGHT_AXIS", "WIDTH": "WIDTH_AXIS"}
@@ -112,17 +113,17 @@ row(
     "add_slice_static(name, input_name, output_name, begin_ids, end_ids, strides, begin_masks, "
     "end_masks, squeeze_masks=None)"
 )
-def _slice_static(given: Any) -> Params:
+def _slice_static(arguments: SimpleNamespace) -> Params:
     """One entry an axis in every list; a mask lets the slice begin, or end, at the edge."""
     lists = {
-        "beginIds": given.begin_ids,
-        "endIds": given.end_ids,
-        "strides": given.strides,
-        "beginMasks": given.begin_masks,
-        "endMasks": given.end_masks,
-        **_squeezed(given),
+        "beginIds": arguments.begin_ids,
+        "endIds": arguments.end_ids,
+        "strides": arguments.strides,
+        "beginMasks": arguments.begin_masks,
+        "endMasks": arguments.end_masks,
+        **_squeezed(arguments),
     }
-    rank = len(given.begin_ids)
+    rank = len(arguments.begin_ids)
     wrong = [name for name, values in lists.items() if len(values) != rank]
     if wrong:
         raise SpecError(f"beginIds has {rank} entries, and not {' and not '.join(wrong)}")
@@ -136,37 +137,37 @@ _MOST_AXES = 5
     "add_slice_dynamic(name, input_names, output_name, end_ids=None, strides=None, "
     "begin_masks=None, end_masks=None, squeeze_masks=None)"
 )
-def _slice_dynamic(given: Any) -> Params:
+def _slice_dynamic(arguments: SimpleNamespace) -> Params:
     """As `add_slice_static`; the second input has the starts, further ones what is not given."""
     ones, no = [1] * _MOST_AXES, [False] * _MOST_AXES
     return {
-        "endIds": given.end_ids or ones,
-        "strides": given.strides or ones,
-        "beginMasks": given.begin_masks or no,
-        "endMasks": given.end_masks or no,
-        **_squeezed(given),
+        "endIds": arguments.end_ids or ones,
+        "strides": arguments.strides or ones,
+        "beginMasks": arguments.begin_masks or no,
+        "endMasks": arguments.end_masks or no,
+        **_squeezed(arguments),
     }
 
 
-def _squeezed(given: Any) -> Params:
-    masks = list(given.squeeze_masks or ())
+def _squeezed(arguments: SimpleNamespace) -> Params:
+    masks = list(arguments.squeeze_masks or ())
     return {"squeezeMasks": masks} if any(masks) else {}
 
 
 @method("add_tile(name, input_name, output_name, reps=[])")
-def _tile(given: Any) -> Params:
+def _tile(arguments: SimpleNamespace) -> Params:
     """How often along every axis; a second input tells it instead of `reps`."""
-    if not isinstance(given.input_name, str) and len(given.input_name) == 2:
+    if not isinstance(arguments.input_name, str) and len(arguments.input_name) == 2:
         return {}
-    if any(count <= 0 for count in given.reps):
-        raise SpecError(f"reps are positive, not {list(given.reps)}")
-    return {"reps": given.reps}
+    if any(count <= 0 for count in arguments.reps):
+        raise SpecError(f"reps are positive, not {list(arguments.reps)}")
+    return {"reps": arguments.reps}
 
 
 @method("add_reverse(name, input_name, output_name, reverse_dim=None)")
-def _reverse(given: Any) -> Params:
+def _reverse(arguments: SimpleNamespace) -> Params:
     """`reverse_dim` tells for every axis whether it is reversed."""
-    return {"reverseDim": [bool(turned) for turned in given.reverse_dim or [1]]}
+    return {"reverseDim": [bool(turned) for turned in arguments.reverse_dim or [1]]}
 
 
 row(
@@ -180,13 +181,13 @@ row(
     "add_constant_pad(name, input_names, output_name, value=0.0, "
     "pad_to_given_output_size_mode=False, pad_amounts=[])"
 )
-def _constant_pad(given: Any) -> Params:
+def _constant_pad(arguments: SimpleNamespace) -> Params:
     """Before and after every axis; a second input tells it instead of `pad_amounts`."""
-    single = isinstance(given.input_names, str) or len(given.input_names) == 1
-    if single and len(given.pad_amounts) == 0:
+    single = isinstance(arguments.input_names, str) or len(arguments.input_names) == 1
+    if single and len(arguments.pad_amounts) == 0:
         raise SpecError("pad_amounts is missing; one input is padded by it")
     return {
-        "value": given.value,
-        "padToGivenOutputSizeMode": given.pad_to_given_output_size_mode,
-        "padAmounts": [int(amount) for amount in given.pad_amounts],
+        "value": arguments.value,
+        "padToGivenOutputSizeMode": arguments.pad_to_given_output_size_mode,
+        "padAmounts": [int(amount) for amount in arguments.pad_amounts],
     }

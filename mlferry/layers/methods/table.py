@@ -52,7 +52,7 @@ class Method:
 
     name: str
     signature: inspect.Signature
-    make: Callable[[Any], Layer]
+    make: Callable[[SimpleNamespace], Layer]
     doc: str
 
     @property
@@ -73,16 +73,16 @@ class Method:
         except TypeError as error:
             raise TypeError(f"{self.name}(): {error}") from None
         bound.apply_defaults()
-        given = SimpleNamespace(**bound.arguments)
-        with context(f"adding the layer {given.name!r} with {self.name}"):
+        arguments = SimpleNamespace(**bound.arguments)
+        with context(f"adding the layer {arguments.name!r} with {self.name}"):
             try:
-                made = self.make(given)
+                made = self.make(arguments)
             except MlferryError:
                 raise
             except (TypeError, ValueError, AttributeError, LookupError) as error:
                 raise SpecError(f"an argument does not fit: {error}") from error
-        inputs, outputs = _blobs(given, "input"), _blobs(given, "output")
-        return given.name, inputs, outputs, made
+        inputs, outputs = _blobs(arguments, "input"), _blobs(arguments, "output")
+        return arguments.name, inputs, outputs, made
 
 
 METHODS: Registry[Method] = Registry("method")
@@ -106,10 +106,10 @@ def row(signature: str, kind: str = "", **setters: Setter) -> None:
         if argument not in _NOT_FIELDS
     }
 
-    def make(given: Any) -> Layer:
+    def make(arguments: SimpleNamespace) -> Layer:
         params: Params = {}
         for argument, setter in fields.items():
-            value = getattr(given, argument)
+            value = getattr(arguments, argument)
             params |= {setter: value} if isinstance(setter, str) else setter(value)
         return Layer(layer_kind, params)
 
@@ -119,15 +119,19 @@ def row(signature: str, kind: str = "", **setters: Setter) -> None:
 
 def method(
     signature: str, kind: str = ""
-) -> Callable[[Callable[[Any], Layer | Params]], Callable[[Any], Layer | Params]]:
+) -> Callable[
+    [Callable[[SimpleNamespace], Layer | Params]], Callable[[SimpleNamespace], Layer | Params]
+]:
     """Add a method that a function computes: from the arguments to fields, or to a `Layer`."""
     name, parsed = _parsed(signature)
     layer_kind = kind or camel(name.removeprefix("add_"))
 
-    def register(function: Callable[[Any], Layer | Params]) -> Callable[[Any], Layer | Params]:
+    def register(
+        function: Callable[[SimpleNamespace], Layer | Params],
+    ) -> Callable[[SimpleNamespace], Layer | Params]:
         @functools.wraps(function)
-        def make(given: Any) -> Layer:
-            made = function(given)
+        def make(arguments: SimpleNamespace) -> Layer:
+            made = function(arguments)
             return made if isinstance(made, Layer) else Layer(layer_kind, made)
 
         doc = f"Add a layer of the kind `{layer_kind}`.\n\n{function.__doc__ or ''}".strip()
@@ -143,7 +147,7 @@ def camel(name: str) -> str:
     return first + "".join("ND" if part == "nd" else part[:1].upper() + part[1:] for part in others)
 
 
-def one_of(choices: Mapping[Any, Any], value: Any, what: str) -> Any:
+def one_of(choices: Mapping[Any, Any], value: object, what: str) -> Any:
     """What a choice stands for; text is compared without case.
 
     Raises:
@@ -172,11 +176,11 @@ def _parsed(text: str) -> tuple[str, inspect.Signature]:
     return definition.name, inspect.Signature(parameters)
 
 
-def _blobs(given: Any, direction: str) -> list[str]:
+def _blobs(arguments: SimpleNamespace, direction: str) -> list[str]:
     """The blobs that a call names, one or several."""
-    value = getattr(given, f"{direction}_names", None)
+    value = getattr(arguments, f"{direction}_names", None)
     if value is None:
-        value = getattr(given, f"{direction}_name", None)
+        value = getattr(arguments, f"{direction}_name", None)
     if value is None:
         return []
     return [value] if isinstance(value, str) else list(value)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from mlferry.errors import SpecError
 from mlferry.layers.methods.table import Params, one_of
 from mlferry.spec import weights
 
 
-def floats(value: Any) -> Any:
+def floats(value: ArrayLike | None) -> Any:
     """Weights as float32 or float64 numbers, as they are stored; None stays."""
     if value is None:
         return None
@@ -48,7 +50,7 @@ def integers_as(field: str) -> Callable[[Any], Params]:
 def positive_as(field: str, least: int = 1) -> Callable[[Any], Params]:
     """A setter: an integer that is not below `least`."""
 
-    def set_positive(value: Any) -> Params:
+    def set_positive(value: int) -> Params:
         if value < least:
             raise SpecError(f"{field} is {value}; it is at least {least}")
         return {field: value}
@@ -61,25 +63,25 @@ def borders(*edges: tuple[int, int]) -> Params:
     return {"borderAmounts": [{"startEdgeSize": start, "endEdgeSize": end} for start, end in edges]}
 
 
-def edges_of(given: Any) -> tuple[tuple[int, int], tuple[int, int]]:
+def edges_of(arguments: SimpleNamespace) -> tuple[tuple[int, int], tuple[int, int]]:
     """The padding of height and width, from the arguments of that name."""
     return (
-        (given.padding_top, given.padding_bottom),
-        (given.padding_left, given.padding_right),
+        (arguments.padding_top, arguments.padding_bottom),
+        (arguments.padding_left, arguments.padding_right),
     )
 
 
-def same_padding(given: Any) -> Params:
+def same_padding(arguments: SimpleNamespace) -> Params:
     """`SamePadding`, from the argument `same_padding_asymmetry_mode`."""
-    return {"same": {"asymmetryMode": given.same_padding_asymmetry_mode.upper()}}
+    return {"same": {"asymmetryMode": arguments.same_padding_asymmetry_mode.upper()}}
 
 
 QUANTIZATION = ("quantization_type", "nbits", "quant_scale", "quant_bias", "quant_lut")
 
 
-def quantization_of(given: Any) -> Params:
+def quantization_of(arguments: SimpleNamespace) -> Params:
     """The arguments that describe quantized weights."""
-    return {name: getattr(given, name) for name in QUANTIZATION}
+    return {name: getattr(arguments, name) for name in QUANTIZATION}
 
 
 def quantized(
@@ -89,8 +91,8 @@ def quantized(
     int8: bool = False,
     quantization_type: str = "linear",
     nbits: int = 8,
-    quant_scale: Any = None,
-    quant_bias: Any = None,
+    quant_scale: ArrayLike | None = None,
+    quant_bias: ArrayLike | None = None,
     quant_lut: Any = None,
 ) -> Params:
     """Quantized weights, as fields of `WeightParams`.
@@ -137,12 +139,12 @@ def _linear(channels: int, scale: Any, bias: Any, bits: int, *, int8: bool) -> P
     return {name: _listed(value) for name, value in wanted}
 
 
-def _listed(values: Any) -> list[float]:
+def _listed(values: ArrayLike) -> list[float]:
     return [float(value) for value in np.ravel(values)]
 
 
 def reordered(
-    data: Any, shape: Sequence[int], axes: Sequence[int], bits: int, *, quantized_: bool
+    data: ArrayLike, shape: Sequence[int], axes: Sequence[int], bits: int, *, quantized_: bool
 ) -> Any:
     """Weights with their axes in another order; quantized ones are unpacked and packed for it.
 
@@ -172,13 +174,13 @@ _RECURRENT = {
 }
 
 
-def recurrent_activation(name: Any) -> Params:
+def recurrent_activation(name: object) -> Params:
     """The activation of a recurrent layer, as fields of `ActivationParams`."""
     text = name.decode() if isinstance(name, bytes) else name
     return {one_of(_RECURRENT, text, "activation"): {}}
 
 
-def gates(names: Iterable[str], what: str, values: Any) -> Params:
+def gates(names: Iterable[str], what: str, values: Sequence[ArrayLike] | None) -> Params:
     """One array a gate, as fields; None sets none."""
     if values is None:
         return {}

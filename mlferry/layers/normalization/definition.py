@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from mlferry.errors import SpecError
 from mlferry.layers.definitions import (
     EXTENTS,
@@ -98,14 +96,14 @@ def broadcast_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 @layer_rule("lrn")
-def check_lrn(layer: nn.NeuralNetworkLayer, params: Any) -> Problems:
+def check_lrn(layer: nn.NeuralNetworkLayer, params: nn.LRNLayerParams) -> Problems:
     """k is positive."""
     if params.k < 0:
         yield warning(f"k is {params.k:g}; it must be positive")
 
 
 @stored_weights("batchnorm")
-def weights_of_batchnorm(layer: nn.NeuralNetworkLayer, p: Any) -> StoredWeights:
+def weights_of_batchnorm(layer: nn.NeuralNetworkLayer, p: nn.BatchnormLayerParams) -> StoredWeights:
     for field in ("gamma", "beta"):
         yield StoredWeight(field, getattr(p, field), (p.channels,))
     for field in ("mean", "variance"):
@@ -116,25 +114,39 @@ def weights_of_batchnorm(layer: nn.NeuralNetworkLayer, p: Any) -> StoredWeights:
 
 
 @stored_weights("scale")
-def weights_of_scale(layer: nn.NeuralNetworkLayer, p: Any) -> StoredWeights:
+def weights_of_scale(layer: nn.NeuralNetworkLayer, p: nn.ScaleLayerParams) -> StoredWeights:
     yield per_channel("scale", p, tuple(p.shapeScale))
     yield per_channel("bias", p, tuple(p.shapeBias), "hasBias", p.hasBias)
 
 
 @stored_weights("bias")
-def weights_of_bias_layer(layer: nn.NeuralNetworkLayer, p: Any) -> StoredWeights:
+def weights_of_bias_layer(layer: nn.NeuralNetworkLayer, p: nn.BiasLayerParams) -> StoredWeights:
     yield per_channel("bias", p, tuple(p.shape))
 
 
 @stored_weights("layerNormalization")
-def weights_of_layer_normalization(layer: nn.NeuralNetworkLayer, p: Any) -> StoredWeights:
+def weights_of_layer_normalization(
+    layer: nn.NeuralNetworkLayer, p: nn.LayerNormalizationLayerParams
+) -> StoredWeights:
     for field in ("gamma", "beta"):
         shape = tuple(p.normalizedShape)
         yield StoredWeight(field, getattr(p, field), shape, floats=(weights.FLOAT32,))
 
 
+@layer_rule("layerNormalization")
+def check_no_quantization(
+    layer: nn.NeuralNetworkLayer, params: nn.LayerNormalizationLayerParams
+) -> Problems:
+    """Gamma and beta are not quantized, and have no empty message that says so."""
+    for field in ("gamma", "beta"):
+        if getattr(params, field).HasField("quantization"):
+            yield warning(f"{field} has a quantization; the format allows none here")
+
+
 @layer_rule("scale")
-def check_shape_of_scale_bias(layer: nn.NeuralNetworkLayer, params: Any) -> Problems:
+def check_shape_of_scale_bias(
+    layer: nn.NeuralNetworkLayer, params: nn.ScaleLayerParams
+) -> Problems:
     """The bias of a scale layer has 1 or 3 axes."""
     if params.hasBias and len(params.shapeBias) not in (1, 3):
         yield error(f"shapeBias has {len(params.shapeBias)} entries; possible are 1 or 3")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from mlferry.layers.definitions import EXTENTS, layer_kind, layer_rule
 from mlferry.layers.dynamic.definition import held
 from mlferry.layers.elementwise.definition import bounds_are_ordered
@@ -52,7 +50,12 @@ layer_rule("randomUniformLike", "randomUniformStatic", "randomUniformDynamic")(b
 
 
 @layer_rule("randomBernoulliLike", "randomBernoulliStatic", "randomBernoulliDynamic")
-def check_probability(layer: nn.NeuralNetworkLayer, params: Any) -> Problems:
+def check_probability(
+    layer: nn.NeuralNetworkLayer,
+    params: nn.RandomBernoulliDynamicLayerParams
+    | nn.RandomBernoulliLikeLayerParams
+    | nn.RandomBernoulliStaticLayerParams,
+) -> Problems:
     """A probability is in 0..1."""
     if not 0 <= params.prob <= 1:
         yield warning(f"prob is {params.prob:g}; it must be from 0 to 1")

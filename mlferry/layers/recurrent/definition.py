@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+
+from google.protobuf.message import Message
 
 from mlferry.errors import SpecError
 from mlferry.layers.definitions import (
@@ -116,7 +117,7 @@ ACTIVATIONS: dict[str, dict[str, int]] = {
 
 
 @layer_rule(*ACTIVATIONS)
-def recurrent_activations(layer: nn.NeuralNetworkLayer, params: Any) -> Problems:
+def recurrent_activations(layer: nn.NeuralNetworkLayer, params: Message) -> Problems:
     """As many functions as gates, of the kinds that devices have."""
     for field, count in ACTIVATIONS[layer.WhichOneof("layer") or ""].items():
         value = getattr(params, field)
@@ -146,7 +147,9 @@ def _recurrent_activation(field: str, function: nn.ActivationParams) -> Problems
 
 
 @layer_rule("biDirectionalLSTM")
-def both_directions(layer: nn.NeuralNetworkLayer, params: Any) -> Problems:
+def both_directions(
+    layer: nn.NeuralNetworkLayer, params: nn.BiDirectionalLSTMLayerParams
+) -> Problems:
     """Weights for both directions, and the same functions."""
     if len(params.weightParams) != 2:
         yield error(
@@ -157,7 +160,9 @@ def both_directions(layer: nn.NeuralNetworkLayer, params: Any) -> Problems:
 
 
 @stored_weights("simpleRecurrent")
-def weights_of_simple_recurrent(layer: nn.NeuralNetworkLayer, p: Any) -> StoredWeights:
+def weights_of_simple_recurrent(
+    layer: nn.NeuralNetworkLayer, p: nn.SimpleRecurrentLayerParams
+) -> StoredWeights:
     out = p.outputVectorSize
     yield StoredWeight("weightMatrix", p.weightMatrix, (out, p.inputVectorSize), scales=out)
     yield StoredWeight("recursionMatrix", p.recursionMatrix, (out, out), scales=out)
@@ -165,7 +170,11 @@ def weights_of_simple_recurrent(layer: nn.NeuralNetworkLayer, p: Any) -> StoredW
 
 
 def _gates(
-    p: Any, prefix: str, gates: tuple[str, ...], sizes: tuple[int, int], bias: bool
+    p: nn.GRULayerParams | nn.LSTMWeightParams,
+    prefix: str,
+    gates: tuple[str, ...],
+    sizes: tuple[int, int],
+    bias: bool,
 ) -> StoredWeights:
     out, width = sizes
     for gate in gates:
@@ -177,23 +186,31 @@ def _gates(
 
 
 @stored_weights("gru")
-def weights_of_gru(layer: nn.NeuralNetworkLayer, p: Any) -> StoredWeights:
+def weights_of_gru(layer: nn.NeuralNetworkLayer, p: nn.GRULayerParams) -> StoredWeights:
     gates = ("updateGate", "resetGate", "outputGate")
     yield from _gates(p, "", gates, (p.outputVectorSize, p.inputVectorSize), p.hasBiasVectors)
 
 
 @stored_weights("uniDirectionalLSTM")
-def weights_of_lstm(layer: nn.NeuralNetworkLayer, p: Any) -> StoredWeights:
+def weights_of_lstm(
+    layer: nn.NeuralNetworkLayer, p: nn.UniDirectionalLSTMLayerParams
+) -> StoredWeights:
     yield from _lstm_direction(p, p.weightParams, "weightParams.")
 
 
 @stored_weights("biDirectionalLSTM")
-def weights_of_bidirectional_lstm(layer: nn.NeuralNetworkLayer, p: Any) -> StoredWeights:
+def weights_of_bidirectional_lstm(
+    layer: nn.NeuralNetworkLayer, p: nn.BiDirectionalLSTMLayerParams
+) -> StoredWeights:
     for index, stored in enumerate(p.weightParams):
         yield from _lstm_direction(p, stored, f"weightParams[{index}].")
 
 
-def _lstm_direction(p: Any, stored: nn.LSTMWeightParams, prefix: str) -> StoredWeights:
+def _lstm_direction(
+    p: nn.BiDirectionalLSTMLayerParams | nn.UniDirectionalLSTMLayerParams,
+    stored: nn.LSTMWeightParams,
+    prefix: str,
+) -> StoredWeights:
     out, options = p.outputVectorSize, p.params
     gates = ("inputGate", "forgetGate", "blockInput", "outputGate")
     sizes = (out, p.inputVectorSize)

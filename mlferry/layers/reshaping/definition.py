@@ -279,7 +279,9 @@ def bound_constant_pad(params: Params, change: Change) -> str:
 
 
 @layer_rule("reorganizeData")
-def check_reorganize_data(layer: nn.NeuralNetworkLayer, params: Any) -> Problems:
+def check_reorganize_data(
+    layer: nn.NeuralNetworkLayer, params: nn.ReorganizeDataLayerParams
+) -> Problems:
     """Blocks are larger than a pixel."""
     if params.blockSize == 1:
         yield warning("blockSize is 1; it must be at least 2")
@@ -306,28 +308,33 @@ def check_axes_are_given(layer: nn.NeuralNetworkLayer, params: Any) -> Problems:
 
 
 @layer_rule("reshapeStatic", "rankPreservingReshape")
-def check_one_extent_is_left_open(layer: nn.NeuralNetworkLayer, params: Any) -> Problems:
+def check_one_extent_is_left_open(
+    layer: nn.NeuralNetworkLayer,
+    params: nn.RankPreservingReshapeLayerParams | nn.ReshapeStaticLayerParams,
+) -> Problems:
     """At most one extent of a reshape takes what is left."""
     if list(params.targetShape).count(-1) > 1:
         yield error(f"targetShape is {listed(params.targetShape)}; only one extent may be -1")
 
 
 @layer_rule("rankPreservingReshape")
-def check_ranks_are_given(layer: nn.NeuralNetworkLayer, params: Any) -> Problems:
+def check_ranks_are_given(
+    layer: nn.NeuralNetworkLayer, params: nn.RankPreservingReshapeLayerParams
+) -> Problems:
     """This kind must tell the ranks of its blobs."""
     if not (layer.inputTensor and layer.outputTensor):
         yield warning("inputTensor and outputTensor must tell the ranks of its blobs")
 
 
 @layer_rule("padding")
-def check_padding(layer: nn.NeuralNetworkLayer, params: Any) -> Problems:
+def check_padding(layer: nn.NeuralNetworkLayer, params: nn.PaddingLayerParams) -> Problems:
     """The padding is told."""
     yield from padding_is_set(params, "PaddingType", ("constant", "reflection", "replication"))
     yield from borders_are_two(params.paddingAmounts, "paddingAmounts")
 
 
 @layer_rule("crop")
-def check_crop(layer: nn.NeuralNetworkLayer, params: Any) -> Problems:
+def check_crop(layer: nn.NeuralNetworkLayer, params: nn.CropLayerParams) -> Problems:
     """One input is cut by amounts; with two, the place of the cut is told."""
     if len(layer.input) > 1:
         if len(params.offset) != 2:
@@ -339,7 +346,9 @@ def check_crop(layer: nn.NeuralNetworkLayer, params: Any) -> Problems:
 
 
 @layer_rule("constantPad")
-def check_constant_pad(layer: nn.NeuralNetworkLayer, params: Any) -> Problems:
+def check_constant_pad(
+    layer: nn.NeuralNetworkLayer, params: nn.ConstantPaddingLayerParams
+) -> Problems:
     """With one input, two amounts an axis; an output size is on one side only."""
     if len(layer.input) > 1:
         return

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 from mlferry.errors import SpecError
 from mlferry.layers.definitions import (
@@ -98,7 +97,7 @@ def bound_crop_resize(params: Params, change: Change) -> str:
 
 
 @layer_rule("upsample")
-def check_upsample(layer: nn.NeuralNetworkLayer, params: Any) -> Problems:
+def check_upsample(layer: nn.NeuralNetworkLayer, params: nn.UpsampleLayerParams) -> Problems:
     """One kind of factor; linear modes only with BILINEAR, and fractions only with them."""
     if params.scalingFactor and params.fractionalScalingFactor:
         yield error("scalingFactor and fractionalScalingFactor are both set")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from mlferry.errors import SpecError
 from mlferry.layers.definitions import (
@@ -119,7 +118,7 @@ def slice_static(params: Params, shape: Shape) -> list[Shape]:
     "sliceDynamic",
     inputs=(2, 7),
     features=(
-        Feature(lambda layer: any(layer.sliceDynamic.squeezeMasks), 5, "the squeezing"),
+        Feature(lambda layer: bool(layer.sliceDynamic.squeezeMasks), 5, "the masks for squeezing"),
         Feature(lambda layer: len(layer.input) == 7, 5, "the seven inputs"),
     ),
 )
@@ -208,7 +207,7 @@ def bound_slice_by_size(params: Params, change: Change) -> str:
 
 
 @layer_rule("slice")
-def check_slice_bounds(layer: nn.NeuralNetworkLayer, params: Any) -> Problems:
+def check_slice_bounds(layer: nn.NeuralNetworkLayer, params: nn.SliceLayerParams) -> Problems:
     """Something is left."""
     start, end = params.startIndex, params.endIndex
     if 0 < end < start or end < start < 0:
@@ -216,7 +215,7 @@ def check_slice_bounds(layer: nn.NeuralNetworkLayer, params: Any) -> Problems:
 
 
 @layer_rule("sliceStatic")
-def check_slice_lists(layer: nn.NeuralNetworkLayer, params: Any) -> Problems:
+def check_slice_lists(layer: nn.NeuralNetworkLayer, params: nn.SliceStaticLayerParams) -> Problems:
     """Each axis has a begin, an end, a stride and masks; strides are not 0."""
     fields = ("beginIds", "endIds", "strides", "beginMasks", "endMasks")
     lengths = {field: len(getattr(params, field)) for field in fields}
@@ -229,7 +228,9 @@ def check_slice_lists(layer: nn.NeuralNetworkLayer, params: Any) -> Problems:
 
 
 @layer_rule("sliceDynamic")
-def check_slice_dynamic_lists(layer: nn.NeuralNetworkLayer, params: Any) -> Problems:
+def check_slice_dynamic_lists(
+    layer: nn.NeuralNetworkLayer, params: nn.SliceDynamicLayerParams
+) -> Problems:
     """What no input gives has one entry for each axis."""
     fields = ("endIds", "strides", "beginMasks", "endMasks", "squeezeMasks")
     stored = list(fields[max(0, len(layer.input) - 2) :])
@@ -243,13 +244,13 @@ def check_slice_dynamic_lists(layer: nn.NeuralNetworkLayer, params: Any) -> Prob
         yield from _strides(params)
 
 
-def _strides(params: Any) -> Problems:
+def _strides(params: nn.SliceDynamicLayerParams | nn.SliceStaticLayerParams) -> Problems:
     if 0 in params.strides:
         yield error(f"strides is {listed(params.strides)}; a stride is not 0")
 
 
 @layer_rule("split")
-def check_split_outputs(layer: nn.NeuralNetworkLayer, params: Any) -> Problems:
+def check_split_outputs(layer: nn.NeuralNetworkLayer, params: nn.SplitLayerParams) -> Problems:
     """As many parts as outputs."""
     if params.nOutputs != len(layer.output):
         yield error(f"nOutputs is {params.nOutputs}; it has {len(layer.output)} outputs")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+from google.protobuf.message import Message
+
 from mlferry.layers.validate.rules import model_rule, network_rule
 from mlferry.spec import networks
 from mlferry.spec.problems import Problems, error, hint, listed, note, warning
@@ -44,7 +46,7 @@ def _classifier(spec: model_pb2.Model) -> Any:
     return getattr(spec, kind) if kind in CLASSIFIERS else None
 
 
-def _wanted(classifier: Any) -> tuple[str, str] | None:
+def _wanted(classifier: Message) -> tuple[str, str] | None:
     """The types of the label and of the keys that fit the labels."""
     default = {"defaultStringLabel": "stringClassLabels", "defaultInt64Label": "int64ClassLabels"}
     field = classifier.WhichOneof("ClassLabels")

@@ -6,7 +6,8 @@ No weight is decoded: counting is enough.
 from __future__ import annotations
 
 import math
-from typing import Any
+
+from google.protobuf.message import Message
 
 from mlferry.errors import SpecError
 from mlferry.layers.definitions import FLOATS, WEIGHTS, StoredWeight, layer_rule
@@ -16,7 +17,7 @@ from mlferry.spec.proto import neural_network_pb2 as nn
 
 
 @layer_rule()
-def weights_fit(layer: nn.NeuralNetworkLayer, params: Any) -> Problems:
+def weights_fit(layer: nn.NeuralNetworkLayer, params: Message) -> Problems:
     """Each weight is stored in one encoding, with as many values as its shape has."""
     kind = layer.WhichOneof("layer") or ""
     precisions = set()
@@ -107,7 +108,9 @@ def _linear(weight: StoredWeight, linear: nn.LinearQuantizationParams) -> Proble
 _INT8_FIELD = "int8DynamicQuantize"
 
 
-def _encoding_is_allowed(weight: StoredWeight, found: weights.Encoding, params: Any) -> Problems:
+def _encoding_is_allowed(
+    weight: StoredWeight, found: weights.Encoding, params: Message
+) -> Problems:
     if weight.floats and found.kind not in weight.floats:
         yield warning(
             f"{weight.field} is stored as {found}; here it must be {' or '.join(weight.floats)}"

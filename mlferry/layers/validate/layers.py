@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from google.protobuf.message import Message
+
 from mlferry.layers.definitions import MANY, Count, check_list, definition_of, layer_rule, rules_of
 from mlferry.layers.validate.rules import network_rule
 from mlferry.spec import networks
@@ -71,7 +73,7 @@ def layer_names(spec: model_pb2.Model, network: networks.Network) -> Problems:
 
 
 @layer_rule()
-def number_of_inputs(layer: nn.NeuralNetworkLayer, params: Any) -> Problems:
+def number_of_inputs(layer: nn.NeuralNetworkLayer, params: Message) -> Problems:
     """A layer reads as many blobs as its kind takes."""
     definition, count = definition_of(layer.WhichOneof("layer")), len(layer.input)
     if not _is_in(count, definition.inputs):
@@ -80,7 +82,7 @@ def number_of_inputs(layer: nn.NeuralNetworkLayer, params: Any) -> Problems:
 
 
 @layer_rule()
-def number_of_outputs(layer: nn.NeuralNetworkLayer, params: Any) -> Problems:
+def number_of_outputs(layer: nn.NeuralNetworkLayer, params: Message) -> Problems:
     """A layer makes as many blobs as its kind gives; unused ones do no harm."""
     count, needed = len(layer.output), definition_of(layer.WhichOneof("layer")).outputs
     text = f"it has {count} outputs; needed: {bounds(needed)}"
@@ -103,7 +105,7 @@ def bounds(count: Count) -> str:
 
 
 @layer_rule()
-def sizes_are_positive(layer: nn.NeuralNetworkLayer, params: Any) -> Problems:
+def sizes_are_positive(layer: nn.NeuralNetworkLayer, params: Message) -> Problems:
     """Sizes without a default are at least 1."""
     definition = definition_of(layer.WhichOneof("layer"))
     fields = definition.positive
@@ -115,14 +117,14 @@ def sizes_are_positive(layer: nn.NeuralNetworkLayer, params: Any) -> Problems:
 
 
 @layer_rule()
-def lists_have_their_length(layer: nn.NeuralNetworkLayer, params: Any) -> Problems:
+def lists_have_their_length(layer: nn.NeuralNetworkLayer, params: Message) -> Problems:
     """Lists have a length that is allowed, and entries that make sense."""
     for field, wanted in definition_of(layer.WhichOneof("layer")).lists.items():
         yield from check_list(params, field, wanted)
 
 
 @layer_rule()
-def tensors(layer: nn.NeuralNetworkLayer, params: Any) -> Problems:
+def tensors(layer: nn.NeuralNetworkLayer, params: Message) -> Problems:
     """Ranks are told of all inputs or outputs, or of none, and agree with the extents told."""
     for field, described, blobs in (
         ("inputTensor", layer.inputTensor, layer.input),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from google.protobuf.message import Message
+
 from mlferry.layers.validate.rules import model_rule
 from mlferry.spec.problems import Problems, error, listed, warning
 from mlferry.spec.proto import model_pb2
@@ -12,7 +14,7 @@ _KINDS = ("supportVectorClassifier", "supportVectorRegressor")
 _KERNELS = "linearKernel, rbfKernel, polyKernel and sigmoidKernel"
 
 
-def _vectors(params: Any) -> Any:
+def _vectors(params: Message) -> Any:
     field = params.WhichOneof("supportVectors")
     return getattr(params, field).vectors if field else ()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 from mlferry.errors import SpecError
 from mlferry.layers.borders import borders_are_two, padding_is_set
@@ -172,7 +171,9 @@ def bound_convolution3d(params: Params, change: Change) -> str:
 
 
 @stored_weights("convolution3d")
-def weights_of_convolution3d(layer: nn.NeuralNetworkLayer, p: Any) -> StoredWeights:
+def weights_of_convolution3d(
+    layer: nn.NeuralNetworkLayer, p: nn.Convolution3DLayerParams
+) -> StoredWeights:
     kernel = tuple(getattr(p, f"kernel{axis}") or 3 for axis in ("Depth", "Height", "Width"))
     groups = p.nGroups or 1
     first, second = p.outputChannels, p.inputChannels
@@ -184,7 +185,9 @@ def weights_of_convolution3d(layer: nn.NeuralNetworkLayer, p: Any) -> StoredWeig
 
 
 @layer_rule("convolution3d")
-def check_convolution3d_groups(layer: nn.NeuralNetworkLayer, params: Any) -> Problems:
+def check_convolution3d_groups(
+    layer: nn.NeuralNetworkLayer, params: nn.Convolution3DLayerParams
+) -> Problems:
     """Groups divide the channels."""
     yield from groups_divide(params, params.nGroups or 1, ["inputChannels", "outputChannels"])
 
@@ -196,7 +199,9 @@ _SIDES3D = ("Front", "Back", "Top", "Bottom", "Left", "Right")
 
 
 @layer_rule("convolution3d")
-def check_convolution3d_windows(layer: nn.NeuralNetworkLayer, params: Any) -> Problems:
+def check_convolution3d_windows(
+    layer: nn.NeuralNetworkLayer, params: nn.Convolution3DLayerParams
+) -> Problems:
     """Kernel, stride, dilation and groups are told: devices have no defaults here."""
     windows = [f"{what}{axis}" for what in ("kernel", "stride", "dilation") for axis in _AXES3D]
     for field in (*windows, "nGroups"):
@@ -207,8 +212,19 @@ def check_convolution3d_windows(layer: nn.NeuralNetworkLayer, params: Any) -> Pr
             yield warning(f"{field} is not set; it must be at least 1")
 
 
+@layer_rule("convolution3d")
+def check_output_shape3d(
+    layer: nn.NeuralNetworkLayer, params: nn.Convolution3DLayerParams
+) -> Problems:
+    """Only a deconvolution is told the shape that it makes."""
+    if params.outputShape and not params.isDeconvolution:
+        yield warning("outputShape is set, and isDeconvolution is not")
+
+
 @layer_rule("convolution3d", "pooling3d")
-def check_padding3d(layer: nn.NeuralNetworkLayer, params: Any) -> Problems:
+def check_padding3d(
+    layer: nn.NeuralNetworkLayer, params: nn.Convolution3DLayerParams | nn.Pooling3DLayerParams
+) -> Problems:
     """Custom padding is not negative; a pooling has it only where it is used."""
     custom = params.paddingType == 0
     for field in (f"customPadding{side}" for side in _SIDES3D):
@@ -220,7 +236,7 @@ def check_padding3d(layer: nn.NeuralNetworkLayer, params: Any) -> Problems:
 
 
 @layer_rule("pooling")
-def check_pooling_windows(layer: nn.NeuralNetworkLayer, params: Any) -> Problems:
+def check_pooling_windows(layer: nn.NeuralNetworkLayer, params: nn.PoolingLayerParams) -> Problems:
     """Kernel, stride and padding are told, unless the whole plane is pooled."""
     allowed = ("valid", "same", "includeLastPixel")
     if params.globalPooling:

@@ -98,7 +98,7 @@ class NeuralNetworkBuilder(LayerMethods, Training, Inspection):
             self._describe(input_features, output_features, array_type)
             training_inputs(self.model, training_features or ())
 
-    def _describe(self, inputs: Any, outputs: Any, array_type: int) -> None:
+    def _describe(self, inputs: Any, outputs: object, array_type: int) -> None:
         """Inputs and outputs, and the mapping of arrays to blobs."""
         if inputs is None or outputs is None:
             raise SpecError(

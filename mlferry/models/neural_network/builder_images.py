@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from mlferry.errors import SpecError
+from mlferry.numerics.shapes import Axes
 from mlferry.spec import networks
 from mlferry.spec.proto import features_pb2 as ft, model_pb2
 
@@ -28,10 +29,12 @@ class NetworkOfImages(Protocol):
     def model(self) -> model_pb2.Model:
         """The model that is built."""
 
-    def add_transpose(self, name: str, axes: Any, input_name: str, output_name: str) -> Any:
+    def add_transpose(
+        self, name: str, axes: Sequence[int], input_name: str, output_name: str
+    ) -> Any:
         """Add a transpose."""
 
-    def add_squeeze(self, name: str, input_name: str, output_name: str, axes: Any) -> Any:
+    def add_squeeze(self, name: str, input_name: str, output_name: str, axes: Axes) -> Any:
         """Add a layer that drops axes."""
 
     def move_to_front(self, name: str) -> None:
@@ -63,13 +66,13 @@ class PixelArguments:
                     f"{', '.join(map(repr, self.names))}"
                 )
 
-    def of(self, argument: str, name: str, default: Any) -> Any:
+    def of(self, argument: str, name: str, default: object) -> Any:
         """The value of an argument for an input."""
         given = getattr(self, argument)
         return given.get(name, default) if _is_mapping(given) else given
 
 
-def _is_mapping(given: Any) -> bool:
+def _is_mapping(given: object) -> bool:
     return isinstance(given, Mapping)
 
 

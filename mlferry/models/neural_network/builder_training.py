@@ -182,7 +182,9 @@ class Training:
         """
         self._set_optimizer("adamOptimizer", adam_params, AdamParams)
 
-    def _set_optimizer(self, kind: str, given: Any, wanted: type[SgdParams | AdamParams]) -> None:
+    def _set_optimizer(
+        self, kind: str, given: object, wanted: type[SgdParams | AdamParams]
+    ) -> None:
         if not isinstance(given, wanted):
             raise SpecError(f"give a {wanted.__name__}, not a {type(given).__name__}")
         optimizer = self._update_params().optimizer

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
 
 from mlferry.models import compare
 from mlferry.models.quantization import (
@@ -21,7 +20,7 @@ __all__ = [
 
 
 def compare_models(
-    full_precision_model: Any, quantized_model: Any, sample_data: Any
+    full_precision_model: object, quantized_model: object, sample_data: object
 ) -> compare.Report:
     """Write how far two models agree to the standard output, as coremltools does.
 

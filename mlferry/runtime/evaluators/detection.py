@@ -49,7 +49,7 @@ def non_maximum_suppression(model: model_pb2.Model, classes: CustomClasses) -> E
     return checked(model, run)
 
 
-def _table(value: Any, columns: int | None, what: str) -> Table:
+def _table(value: NDArray[Any], columns: int | None, what: str) -> Table:
     array = np.asarray(value, np.float64)
     array = array.reshape(-1, array.shape[-1]) if array.ndim else array.reshape(1, 1)
     if columns is not None and array.shape[-1] != columns:

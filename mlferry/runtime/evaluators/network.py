@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mlferry.errors import PredictionError
 from mlferry.layers.kernels import Array
@@ -134,7 +135,7 @@ def _probability_blob(network: nn.NeuralNetworkClassifier) -> str:
 
 
 def classify(
-    chances: Any,
+    chances: NDArray[Any],
     labels: Sequence[str] | Sequence[int],
     description: model_pb2.ModelDescription,
 ) -> dict[str, Any]:

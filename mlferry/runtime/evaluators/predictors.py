@@ -32,7 +32,9 @@ def regressor(model: model_pb2.Model, score: Score) -> Evaluator:
     return checked(model, lambda data: {target: score(row(model, data))})
 
 
-def _classifier(model: model_pb2.Model, labels: Any, chances: Score) -> Evaluator:
+def _classifier(
+    model: model_pb2.Model, labels: Sequence[int] | Sequence[str], chances: Score
+) -> Evaluator:
     def run(data: Mapping[str, Any]) -> dict[str, Any]:
         values = chances(row(model, data))
         if np.isnan(values).any():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mlferry.errors import PredictionError, SpecError, UnsupportedModelError
 from mlferry.programs.types import TensorType, ValueType
@@ -94,7 +95,7 @@ class ProgramEvaluator:
         return {name: _shown(name, made[name], kind) for name, kind in self._outputs.items()}
 
 
-def _given(name: str, value: Any, feature: ft.FeatureType, kind: ValueType) -> Any:
+def _given(name: str, value: NDArray[Any], feature: ft.FeatureType, kind: ValueType) -> Any:
     said = feature.WhichOneof("Type")
     if said == "imageType":
         return images.to_blob(name, value, feature.imageType)
@@ -107,7 +108,7 @@ def _given(name: str, value: Any, feature: ft.FeatureType, kind: ValueType) -> A
     return values.to_feature(name, value, feature)
 
 
-def _checked(name: str, value: Any, kind: ValueType) -> Any:
+def _checked(name: str, value: NDArray[Any], kind: ValueType) -> Any:
     """An array of numbers that the type of an input holds.
 
     Raises:
@@ -138,7 +139,7 @@ def _default(feature: ft.FeatureType) -> Any:
     return np.full(shape, values.default_of(feature), dtype)
 
 
-def _shown(name: str, value: Any, feature: ft.FeatureType) -> Any:
+def _shown(name: str, value: NDArray[Any], feature: ft.FeatureType) -> Any:
     if isinstance(value, np.ndarray) and value.shape == ():
         value = value.reshape(1)
     if feature.WhichOneof("Type") == "stringType" and isinstance(value, np.ndarray):

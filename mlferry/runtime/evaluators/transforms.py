@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mlferry import limits
 from mlferry.errors import PredictionError
@@ -53,7 +54,7 @@ def identity(model: model_pb2.Model, classes: CustomClasses) -> Evaluator:
 
 
 @_of_one("scaler")
-def scaler(model: model_pb2.Model, value: Any) -> Any:
+def scaler(model: model_pb2.Model, value: NDArray[Any]) -> Any:
     """(x + shift) * scale; each of one value or one an element."""
     params, x = model.scaler, np.asarray(value, np.float64)
     for name, numbers in (("shiftValue", params.shiftValue), ("scaleValue", params.scaleValue)):
@@ -65,7 +66,7 @@ def scaler(model: model_pb2.Model, value: Any) -> Any:
 
 
 @_of_one("normalizer")
-def normalizer(model: model_pb2.Model, value: Any) -> Any:
+def normalizer(model: model_pb2.Model, value: NDArray[Any]) -> Any:
     """By the largest magnitude, the sum of magnitudes, or the Euclidean length; 0 stays."""
     x = np.asarray(value, np.float64)
     norms = (
@@ -78,7 +79,7 @@ def normalizer(model: model_pb2.Model, value: Any) -> Any:
 
 
 @_of_one("arrayFeatureExtractor")
-def array_feature_extractor(model: model_pb2.Model, value: Any) -> Any:
+def array_feature_extractor(model: model_pb2.Model, value: NDArray[Any]) -> Any:
     """The elements at some places of the flattened array."""
     x = np.asarray(value).ravel()
     indices = list(model.arrayFeatureExtractor.extractIndex)
@@ -88,7 +89,7 @@ def array_feature_extractor(model: model_pb2.Model, value: Any) -> Any:
 
 
 @_of_one("oneHotEncoder")
-def one_hot_encoder(model: model_pb2.Model, value: Any) -> Any:
+def one_hot_encoder(model: model_pb2.Model, value: int | str) -> Any:
     """An array with a 1 at the category's place, or ``{place: 1}`` where sparse."""
     params = model.oneHotEncoder
     kind = params.WhichOneof("CategoryType")
@@ -105,7 +106,7 @@ def one_hot_encoder(model: model_pb2.Model, value: Any) -> Any:
 
 
 @_of_one("dictVectorizer")
-def dict_vectorizer(model: model_pb2.Model, value: Any) -> Any:
+def dict_vectorizer(model: model_pb2.Model, value: Mapping[str, Any]) -> Any:
     """The values at the places of their keys: ``{place: value}``, or an array if so described.
 
     Places without a key are 0 in an array and left out of a dictionary; keys that the model does
@@ -119,7 +120,7 @@ def dict_vectorizer(model: model_pb2.Model, value: Any) -> Any:
 
 
 @_of_one("categoricalMapping")
-def categorical_mapping(model: model_pb2.Model, value: Any) -> Any:
+def categorical_mapping(model: model_pb2.Model, value: int | str) -> Any:
     """Strings to integers or back, with a value for what is unknown."""
     params = model.categoricalMapping
     kind = params.WhichOneof("MappingType")
@@ -133,7 +134,7 @@ def categorical_mapping(model: model_pb2.Model, value: Any) -> Any:
 
 
 @_of_one("imputer")
-def imputer(model: model_pb2.Model, value: Any) -> Any:
+def imputer(model: model_pb2.Model, value: NDArray[Any]) -> Any:
     """Fills in what is missing: NaN, or the value that stands for it."""
     params = model.imputer
     kind = params.WhichOneof("ImputedValue")
@@ -158,7 +159,7 @@ def imputer(model: model_pb2.Model, value: Any) -> Any:
     return filler if _missing(value, wanted) else value
 
 
-def _missing(value: Any, wanted: Any) -> bool:
+def _missing(value: object, wanted: object) -> bool:
     if isinstance(wanted, float) and math.isnan(wanted):
         return isinstance(value, float) and math.isnan(value)
     return bool(value == wanted)

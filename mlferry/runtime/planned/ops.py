@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mlferry.layers.elementwise.kernel import clipped
 from mlferry.numerics import half
@@ -205,7 +206,7 @@ _IN_FRONT: dict[str, Callable[[Array], tuple[Any, Any]]] = {
 }
 
 
-def _by_channel(value: Any) -> Array | None:
+def _by_channel(value: NDArray[Any]) -> Array | None:
     """A constant that has one value, or one for each channel: with the channels as last axis."""
     array = np.asarray(value, np.float32)
     shape = (1,) * (_RANK - array.ndim) + array.shape
@@ -317,7 +318,11 @@ def pooling(given: Given) -> Part | None:
     return parts.Pooling(window, edges, divisor if given.call.op == "avg_pool" else None)
 
 
-_REDUCED = {"reduce_mean": np.mean, "reduce_max": np.max, "reduce_sum": np.sum}
+_REDUCED: dict[str, Callable[..., Any]] = {
+    "reduce_mean": np.mean,
+    "reduce_max": np.max,
+    "reduce_sum": np.sum,
+}
 
 
 @planned(*_REDUCED)

@@ -470,7 +470,7 @@ class OverSpace(Part):
         worth: see `Part`.
     """
 
-    def __init__(self, reduce: Any, *, worth: bool = False) -> None:
+    def __init__(self, reduce: Callable[..., Any], *, worth: bool = False) -> None:
         super().__init__()
         self.reduce = reduce
         self.worth = worth  # type: ignore[misc]

@@ -257,13 +257,13 @@ def softmax_layer(context: Lowering, node: Node, x: Blob) -> Blob:
     """Masked values count as -1e9; Keras 3 makes them 0 afterwards."""
     (found, *_) = masks.of(context, node)
     if found is None:
-        plain: Blob = softmax(context, node, x)
+        plain = softmax(context, node, x)
         return plain
     x = context.source_order(x)
     if found.rank > x.rank:
         raise ConversionError(f"a mask of rank {found.rank} for an input of rank {x.rank}")
     low_value = context.constant([-1e9])
-    y: Blob = softmax(context, node, _layer(context, "whereBroadcastable", found, x, low_value))
+    y = softmax(context, node, _layer(context, "whereBroadcastable", found, x, low_value))
     return _layer(context, "multiplyBroadcastable", y, found) if context.graph.version >= 3 else y
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
 from mlferry.converters import special
+from mlferry.converters.frontend import Converter
 from mlferry.converters.graph import Attributes, Node
 from mlferry.converters.keras.ops.functions import (
     ELEMENTWISE,
@@ -19,14 +20,23 @@ from mlferry.converters.keras.ops.functions import (
 from mlferry.converters.keras.ops.registry import OPS
 from mlferry.converters.lowering import Lowering
 from mlferry.converters.operands import affine, truncated
-from mlferry.converters.values import UNFLATTENED, Blob
+from mlferry.converters.values import UNFLATTENED, Argument, Blob
 from mlferry.errors import ConversionError
 
 _PAIR = {"x": "x1", "y": "x2"}
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: Argument) -> TypeGuard[float]:
     return not isinstance(value, Blob) and np.ndim(value) == 0
+
+
+def _with_number(x1: Argument, x2: Argument) -> tuple[Blob, float] | None:
+    """The blob and the number, where that is what two operands are."""
+    if isinstance(x1, Blob) and _is_number(x2):
+        return x1, float(x2)
+    if isinstance(x2, Blob) and _is_number(x1):
+        return x2, float(x1)
+    return None
 
 
 def unary(context: Lowering, x: Blob, kind: str, **params: float) -> Blob:
@@ -34,7 +44,7 @@ def unary(context: Lowering, x: Blob, kind: str, **params: float) -> Blob:
     return layer(context, "unary", x, type=kind, **params)
 
 
-def _pairwise(context: Lowering, kind: str, x1: Any, x2: Any) -> Blob:
+def _pairwise(context: Lowering, kind: str, x1: Argument, x2: Argument) -> Blob:
     return layer(context, f"{kind}Broadcastable", *operands(context, x1, x2))
 
 
@@ -48,28 +58,28 @@ def _pairwise(context: Lowering, kind: str, x1: Any, x2: Any) -> Blob:
     },
     layouts=ELEMENTWISE,
 )
-def add(context: Lowering, node: Node, x1: Any, x2: Any) -> Blob:
-    if _is_number(x1) or _is_number(x2):
-        x, number = (x2, x1) if _is_number(x1) else (x1, x2)
-        return affine(context, x, 1.0, float(number))
-    return _pairwise(context, "add", x1, x2)
+def add(context: Lowering, node: Node, x1: Argument, x2: Argument) -> Blob:
+    pair = _with_number(x1, x2)
+    return (
+        _pairwise(context, "add", x1, x2)
+        if pair is None
+        else affine(context, pair[0], 1.0, pair[1])
+    )
 
 
 @function("Subtract", tf={"math.subtract": _PAIR, "subtract": _PAIR}, layouts=ELEMENTWISE)
-def subtract(context: Lowering, node: Node, x1: Any, x2: Any) -> Blob:
-    if _is_number(x2):
+def subtract(context: Lowering, node: Node, x1: Argument, x2: Argument) -> Blob:
+    if isinstance(x1, Blob) and _is_number(x2):
         return affine(context, x1, 1.0, -float(x2))
-    if _is_number(x1):
+    if isinstance(x2, Blob) and _is_number(x1):
         return affine(context, x2, -1.0, float(x1))
     return _pairwise(context, "subtract", x1, x2)
 
 
 @function("Multiply", tf={"math.multiply": _PAIR, "multiply": _PAIR}, layouts=ELEMENTWISE)
-def multiply(context: Lowering, node: Node, x1: Any, x2: Any) -> Blob:
-    if _is_number(x1) or _is_number(x2):
-        x, number = (x2, x1) if _is_number(x1) else (x1, x2)
-        return affine(context, x, float(number))
-    return _pairwise(context, "multiply", x1, x2)
+def multiply(context: Lowering, node: Node, x1: Argument, x2: Argument) -> Blob:
+    pair = _with_number(x1, x2)
+    return _pairwise(context, "multiply", x1, x2) if pair is None else affine(context, *pair)
 
 
 @function(
@@ -78,12 +88,12 @@ def multiply(context: Lowering, node: Node, x1: Any, x2: Any) -> Blob:
     tf={"math.divide": _PAIR, "divide": _PAIR, "math.truediv": _PAIR, "truediv": _PAIR},
     layouts=ELEMENTWISE,
 )
-def divide(context: Lowering, node: Node, x1: Any, x2: Any) -> Blob:
+def divide(context: Lowering, node: Node, x1: Argument, x2: Argument) -> Blob:
     return _pairwise(context, "divide", x1, x2)
 
 
 @function("DivideNoNan", tf={"math.divide_no_nan": _PAIR}, layouts=ELEMENTWISE)
-def divide_no_nan(context: Lowering, node: Node, x1: Any, x2: Any) -> Blob:
+def divide_no_nan(context: Lowering, node: Node, x1: Argument, x2: Argument) -> Blob:
     """0 where the divisor is."""
     left, right = operands(context, x1, x2)
     zero = layer(context, "equal", right, alpha=0.0)
@@ -94,12 +104,12 @@ def divide_no_nan(context: Lowering, node: Node, x1: Any, x2: Any) -> Blob:
 
 
 @function("FloorDivide", tf={"math.floordiv": _PAIR, "floor_div": _PAIR}, layouts=ELEMENTWISE)
-def floor_divide(context: Lowering, node: Node, x1: Any, x2: Any) -> Blob:
+def floor_divide(context: Lowering, node: Node, x1: Argument, x2: Argument) -> Blob:
     return _pairwise(context, "floorDiv", x1, x2)
 
 
 @function("Mod", tf={"math.floormod": _PAIR, "math.mod": _PAIR}, layouts=ELEMENTWISE)
-def mod(context: Lowering, node: Node, x1: Any, x2: Any) -> Blob:
+def mod(context: Lowering, node: Node, x1: Argument, x2: Argument) -> Blob:
     """x1 - x2 * floor(x1 / x2)"""
     left, right = operands(context, x1, x2)
     whole = layer(context, "floorDivBroadcastable", left, right)
@@ -108,26 +118,26 @@ def mod(context: Lowering, node: Node, x1: Any, x2: Any) -> Blob:
 
 
 @function("Power", tf={"math.pow": _PAIR, "pow": _PAIR}, layouts=ELEMENTWISE)
-def power(context: Lowering, node: Node, x1: Any, x2: Any) -> Blob:
-    if _is_number(x2) and float(x2) == 2:
-        return layer(context, "multiply", x1, x1)
-    if _is_number(x2):
+def power(context: Lowering, node: Node, x1: Argument, x2: Argument) -> Blob:
+    if isinstance(x1, Blob) and _is_number(x2):
+        if float(x2) == 2:
+            return layer(context, "multiply", x1, x1)
         return unary(context, x1, "POWER", alpha=float(x2))
     return _pairwise(context, "pow", x1, x2)
 
 
 @function("Maximum", "Fmax", tf={"math.maximum": _PAIR, "maximum": _PAIR}, layouts=ELEMENTWISE)
-def maximum(context: Lowering, node: Node, x1: Any, x2: Any) -> Blob:
+def maximum(context: Lowering, node: Node, x1: Argument, x2: Argument) -> Blob:
     return _pairwise(context, "max", x1, x2)
 
 
 @function("Minimum", "Fmin", tf={"math.minimum": _PAIR, "minimum": _PAIR}, layouts=ELEMENTWISE)
-def minimum(context: Lowering, node: Node, x1: Any, x2: Any) -> Blob:
+def minimum(context: Lowering, node: Node, x1: Argument, x2: Argument) -> Blob:
     return _pairwise(context, "min", x1, x2)
 
 
 @function("Arctan2", tf={"math.atan2": {"y": "x1", "x": "x2"}}, layouts=ELEMENTWISE)
-def arctan2(context: Lowering, node: Node, x1: Any, x2: Any) -> Blob:
+def arctan2(context: Lowering, node: Node, x1: Argument, x2: Argument) -> Blob:
     """By the arc tangent of the quotient, moved into the quadrant; 0 where both are 0.
 
     The tangent of half the angle, y / (r + x), would lose its digits where x is negative.
@@ -144,7 +154,7 @@ def arctan2(context: Lowering, node: Node, x1: Any, x2: Any) -> Blob:
 
 
 @function("Logaddexp", layouts=ELEMENTWISE)
-def logaddexp(context: Lowering, node: Node, x1: Any, x2: Any) -> Blob:
+def logaddexp(context: Lowering, node: Node, x1: Argument, x2: Argument) -> Blob:
     """max + softplus(-|x1 - x2|)"""
     left, right = operands(context, x1, x2)
     most = layer(context, "maxBroadcastable", left, right)
@@ -154,7 +164,7 @@ def logaddexp(context: Lowering, node: Node, x1: Any, x2: Any) -> Blob:
 
 
 @function("SquaredDifference", tf={"math.squared_difference": _PAIR}, layouts=ELEMENTWISE)
-def squared_difference(context: Lowering, node: Node, x1: Any, x2: Any) -> Blob:
+def squared_difference(context: Lowering, node: Node, x1: Argument, x2: Argument) -> Blob:
     apart = subtract(context, node, x1, x2)
     return layer(context, "multiply", apart, apart)
 
@@ -162,8 +172,8 @@ def squared_difference(context: Lowering, node: Node, x1: Any, x2: Any) -> Blob:
 # ---- comparisons and logic -------------------------------------------------------------
 
 
-def _compared(context: Lowering, kind: str, x1: Any, x2: Any) -> Blob:
-    if _is_number(x2):
+def _compared(context: Lowering, kind: str, x1: Argument, x2: Argument) -> Blob:
+    if isinstance(x1, Blob) and _is_number(x2):
         return layer(context, kind, x1, alpha=float(x2))
     return layer(context, kind, *operands(context, x1, x2))
 
@@ -173,7 +183,7 @@ def _compared(context: Lowering, kind: str, x1: Any, x2: Any) -> Blob:
     tf={"math.equal": _PAIR, "equal": _PAIR, "__operators__.eq": {"self": "x1", "other": "x2"}},
     layouts=ELEMENTWISE,
 )
-def equal(context: Lowering, node: Node, x1: Any, x2: Any) -> Blob:
+def equal(context: Lowering, node: Node, x1: Argument, x2: Argument) -> Blob:
     return _compared(context, "equal", x1, x2)
 
 
@@ -186,44 +196,44 @@ def equal(context: Lowering, node: Node, x1: Any, x2: Any) -> Blob:
     },
     layouts=ELEMENTWISE,
 )
-def not_equal(context: Lowering, node: Node, x1: Any, x2: Any) -> Blob:
+def not_equal(context: Lowering, node: Node, x1: Argument, x2: Argument) -> Blob:
     return _compared(context, "notEqual", x1, x2)
 
 
 @function("Less", tf={"math.less": _PAIR, "less": _PAIR}, layouts=ELEMENTWISE)
-def less(context: Lowering, node: Node, x1: Any, x2: Any) -> Blob:
+def less(context: Lowering, node: Node, x1: Argument, x2: Argument) -> Blob:
     return _compared(context, "lessThan", x1, x2)
 
 
 @function("LessEqual", tf={"math.less_equal": _PAIR, "less_equal": _PAIR}, layouts=ELEMENTWISE)
-def less_equal(context: Lowering, node: Node, x1: Any, x2: Any) -> Blob:
+def less_equal(context: Lowering, node: Node, x1: Argument, x2: Argument) -> Blob:
     return _compared(context, "lessEqual", x1, x2)
 
 
 @function("Greater", tf={"math.greater": _PAIR, "greater": _PAIR}, layouts=ELEMENTWISE)
-def greater(context: Lowering, node: Node, x1: Any, x2: Any) -> Blob:
+def greater(context: Lowering, node: Node, x1: Argument, x2: Argument) -> Blob:
     return _compared(context, "greaterThan", x1, x2)
 
 
 @function(
     "GreaterEqual", tf={"math.greater_equal": _PAIR, "greater_equal": _PAIR}, layouts=ELEMENTWISE
 )
-def greater_equal(context: Lowering, node: Node, x1: Any, x2: Any) -> Blob:
+def greater_equal(context: Lowering, node: Node, x1: Argument, x2: Argument) -> Blob:
     return _compared(context, "greaterEqual", x1, x2)
 
 
 @function("LogicalAnd", tf={"math.logical_and": _PAIR, "logical_and": _PAIR}, layouts=ELEMENTWISE)
-def logical_and(context: Lowering, node: Node, x1: Any, x2: Any) -> Blob:
+def logical_and(context: Lowering, node: Node, x1: Argument, x2: Argument) -> Blob:
     return layer(context, "logicalAnd", *operands(context, x1, x2))
 
 
 @function("LogicalOr", tf={"math.logical_or": _PAIR, "logical_or": _PAIR}, layouts=ELEMENTWISE)
-def logical_or(context: Lowering, node: Node, x1: Any, x2: Any) -> Blob:
+def logical_or(context: Lowering, node: Node, x1: Argument, x2: Argument) -> Blob:
     return layer(context, "logicalOr", *operands(context, x1, x2))
 
 
 @function("LogicalXor", layouts=ELEMENTWISE)
-def logical_xor(context: Lowering, node: Node, x1: Any, x2: Any) -> Blob:
+def logical_xor(context: Lowering, node: Node, x1: Argument, x2: Argument) -> Blob:
     return layer(context, "logicalXor", *operands(context, x1, x2))
 
 
@@ -233,7 +243,13 @@ def logical_not(context: Lowering, node: Node, x: Blob) -> Blob:
 
 
 @function("Where", tf={"where": {"x": "x1", "y": "x2"}}, layouts=ELEMENTWISE)
-def where(context: Lowering, node: Node, condition: Any, x1: Any = None, x2: Any = None) -> Blob:
+def where(
+    context: Lowering,
+    node: Node,
+    condition: Argument,
+    x1: Argument | None = None,
+    x2: Argument | None = None,
+) -> Blob:
     if x1 is None or x2 is None:
         raise ConversionError("where of a condition alone: the number of places is not fixed")
     return layer(context, "whereBroadcastable", *operands(context, condition, x1, x2))
@@ -248,8 +264,8 @@ def isnan(context: Lowering, node: Node, x: Blob) -> Blob:
 def isclose(
     context: Lowering,
     node: Node,
-    x1: Any,
-    x2: Any,
+    x1: Argument,
+    x2: Argument,
     rtol: float = 1e-5,
     atol: float = 1e-8,
     equal_nan: bool = False,
@@ -268,7 +284,7 @@ def isclose(
     return layer(context, "logicalOr", made, layer(context, "logicalAnd", *missing))
 
 
-def _is_whole(value: Any) -> bool:
+def _is_whole(value: object) -> bool:
     return np.asarray(value).dtype.kind in "iu"
 
 
@@ -378,7 +394,7 @@ _LAYERS = {
 }  # fmt: skip
 
 
-def _plain(kind: str) -> Any:
+def _plain(kind: str) -> Converter:
     def convert(context: Lowering, node: Node, x: Blob) -> Blob:
         return layer(context, kind, x)
 
@@ -419,7 +435,13 @@ def round_(context: Lowering, node: Node, x: Blob, decimals: int = 0) -> Blob:
     tf={"clip_by_value": {"t": "x", "clip_value_min": "x_min", "clip_value_max": "x_max"}},
     layouts=ELEMENTWISE,
 )
-def clip(context: Lowering, node: Node, x: Blob, x_min: Any = None, x_max: Any = None) -> Blob:
+def clip(
+    context: Lowering,
+    node: Node,
+    x: Blob,
+    x_min: Argument | None = None,
+    x_max: Argument | None = None,
+) -> Blob:
     for value, kind in ((x_min, "max"), (x_max, "min")):
         if value is not None:
             x = _pairwise(context, kind, x, value)
@@ -434,7 +456,7 @@ def clip(context: Lowering, node: Node, x: Blob, x_min: Any = None, x_max: Any =
     layouts=ELEMENTWISE,
 )
 def stop_gradient(
-    context: Lowering, node: Node, x: Blob | None = None, variable: Any = None
+    context: Lowering, node: Node, x: Blob | None = None, variable: object = None
 ) -> Blob:
     found = variable if x is None else x
     if not isinstance(found, Blob):
@@ -443,7 +465,7 @@ def stop_gradient(
 
 
 @function("Cast", "SaturateCast", tf={"cast": {}}, layouts=ELEMENTWISE)
-def cast(context: Lowering, node: Node, x: Blob, dtype: Any) -> Blob:
+def cast(context: Lowering, node: Node, x: Blob, dtype: str) -> Blob:
     """To integers by cutting off what lies behind the point; to booleans by comparing with 0."""
     target = str(dtype)
     if target == "bool":
@@ -459,9 +481,9 @@ def convert_to_tensor(
     context: Lowering,
     node: Node,
     x: Blob,
-    dtype: Any = None,
-    sparse: Any = None,
-    ragged: Any = None,
+    dtype: str | None = None,
+    sparse: bool | None = None,
+    ragged: bool | None = None,
 ) -> Blob:
     return x if dtype is None else cast(context, node, x, dtype)
 
@@ -474,8 +496,12 @@ def convert_to_tensor(
     layouts=ELEMENTWISE,
 )
 def full_like(
-    context: Lowering, node: Node, x: Blob, fill_value: Any = None, dtype: Any = None
-) -> Any:
+    context: Lowering,
+    node: Node,
+    x: Blob,
+    fill_value: float | None = None,
+    dtype: str | None = None,
+) -> Blob:
     if fill_value is None:
         fill_value = 1.0 if "nes" in node.op else 0.0
     return layer(context, "fillLike", x, value=float(fill_value))
@@ -507,7 +533,7 @@ def _activation(name: str) -> Any:
         entry = OPS.find(name, context.graph.version)
         options = dict(node.attrs)
         for key, value in (node.call.kwargs if node.call else {}).items():
-            node.attrs.get(f"argument {key}")
+            node.arguments.get(key)
             options[_RENAMED.get(key, key)] = value
         if node.op.startswith("tf.nn.gelu"):
             options.setdefault("approximate", False)

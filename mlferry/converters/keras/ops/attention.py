@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mlferry.converters.graph import Node
 from mlferry.converters.keras import masks
@@ -21,7 +22,7 @@ from mlferry.converters.keras.ops.registry import bound, choice, op, weight
 from mlferry.converters.keras.quantization import matrix
 from mlferry.converters.lowering import Lowering
 from mlferry.converters.operands import extent, shaped
-from mlferry.converters.values import SOURCE, Blob
+from mlferry.converters.values import SOURCE, Argument, Blob, Results, blob_of
 from mlferry.errors import ConversionError
 from mlferry.numerics.shapes import product
 
@@ -42,7 +43,7 @@ def _both(context: Lowering, given: Sequence[_Mask]) -> _Mask:
     return made
 
 
-def _truth(context: Lowering, mask: Any) -> _Mask:
+def _truth(context: Lowering, mask: Argument | None) -> _Mask:
     """A mask given in the call: everything but 0 counts."""
     if mask is None:
         return None
@@ -51,7 +52,7 @@ def _truth(context: Lowering, mask: Any) -> _Mask:
     return context.layer("notEqual", context.source_order(mask), layout=SOURCE, alpha=0.0)
 
 
-def _triangle(context: Lowering, queries: int, keys: int, window: Any = None) -> Blob:
+def _triangle(context: Lowering, queries: int, keys: int, window: int | None = None) -> Blob:
     """[1, queries, keys]: no query sees a later key, or one that is too far away."""
     rows, columns = np.arange(queries)[:, None], np.arange(keys)[None]
     seen = rows >= columns if window is None else np.abs(rows - columns) < int(window)
@@ -86,7 +87,7 @@ def _of_lists(
 
 def _attended(
     context: Lowering, node: Node, scores: Blob, value: Blob, given: Sequence[_Mask]
-) -> Any:
+) -> tuple[Blob, ...]:
     query_mask, mask = given
     if mask is not None:
         # the weights of masked places vanish, unless all places of a row are masked
@@ -106,7 +107,7 @@ def _sums(context: Lowering, query: Blob, key: Blob) -> Blob:
 
 
 @op("Attention", layouts=(SOURCE,))
-def attention(context: Lowering, node: Node, *inputs: Blob) -> Any:
+def attention(context: Lowering, node: Node, *inputs: Blob) -> tuple[Blob, ...]:
     """Scores are products, or sums of tanh with a weight."""
     (query, value, key), given = _of_lists(context, node, inputs)
     scale = float(weight(node, "scale")) if node.attrs.get("use_scale", False) else None
@@ -122,7 +123,7 @@ def attention(context: Lowering, node: Node, *inputs: Blob) -> Any:
 
 
 @op("AdditiveAttention", layouts=(SOURCE,))
-def additive_attention(context: Lowering, node: Node, *inputs: Blob) -> Any:
+def additive_attention(context: Lowering, node: Node, *inputs: Blob) -> tuple[Blob, ...]:
     """Scores are sums of tanh, each value with a weight."""
     (query, value, key), given = _of_lists(context, node, inputs)
     node.attrs.get("score_mode")
@@ -261,7 +262,7 @@ def _columns(part: Node, rows: int) -> tuple[int, ...]:
 
 def _finished(
     context: Lowering, node: Node, given: dict[str, Any], sizes: tuple[int, int, int], values: int
-) -> Any:
+) -> Blob | tuple[Blob, Blob]:
     """What both layers of several heads have in common."""
     heads, groups, size = sizes
     shows = bool(given.get("return_attention_scores"))
@@ -286,7 +287,7 @@ def _finished(
 
 
 @op("MultiHeadAttention", layouts=(SOURCE,))
-def multi_head_attention(context: Lowering, node: Node, *inputs: Blob) -> Any:
+def multi_head_attention(context: Lowering, node: Node, *inputs: Blob) -> Results:
     """Over all axes between batch and values, or over the last of them."""
     given = bound(node, inputs, SIGNATURES[node.op])
     given.setdefault("key", given["value"])
@@ -322,12 +323,12 @@ def multi_head_attention(context: Lowering, node: Node, *inputs: Blob) -> Any:
         batch, length = product(x.known[: 1 + outer]), product(x.known[1 + outer : -1])
         given[name] = shaped(context, x, (batch, length, x.known[-1]))
     given["mask"] = None
-    made = _finished(context, node, given, (heads, heads, size), values)
+    made = blob_of(_finished(context, node, given, (heads, heads, size), values))
     return shaped(context, made, (*shape[:-1], *made.known[2:]))
 
 
 @op("GroupedQueryAttention", layouts=(SOURCE,))
-def grouped_query_attention(context: Lowering, node: Node, *inputs: Blob) -> Any:
+def grouped_query_attention(context: Lowering, node: Node, *inputs: Blob) -> Results:
     """Several heads of queries share one of keys and values."""
     given = bound(node, inputs, SIGNATURES[node.op])
     given.setdefault("key", given["value"])
@@ -345,11 +346,11 @@ def dot_product_attention(
     query: Blob,
     key: Blob,
     value: Blob,
-    bias: Any = None,
-    mask: Any = None,
-    scale: Any = None,
-    is_causal: Any = False,
-    attn_logits_soft_cap: Any = None,
+    bias: Blob | None = None,
+    mask: Argument | None = None,
+    scale: NDArray[Any] | None = None,
+    is_causal: bool = False,
+    attn_logits_soft_cap: float | None = None,
 ) -> Blob:
     size = extent(query, 3)
     found = _truth(context, mask)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mlferry.converters.convolutions import Windows, convolved
-from mlferry.converters.graph import Node
+from mlferry.converters.graph import Attribute, Node
 from mlferry.converters.keras.ops.convolution import same_pairs
 from mlferry.converters.keras.ops.registry import (
     activation_of,
@@ -87,7 +86,7 @@ def _gated(
     return kind(w, r, wb, rb, functions, behind=behind)
 
 
-def _function(context: Lowering, given: Any, layer: str) -> Function:
+def _function(context: Lowering, given: Attribute, layer: str) -> Function:
     """An activation, as Core ML's parameters where its recurrent layers may have it."""
     name, options = described(given, context.graph.version)
     if name in ("tanh", "sigmoid") and not options:

@@ -5,7 +5,7 @@ One-dimensional data gets a height of 1 on the way: [N, C, T] to [N, C, 1, T].
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -33,7 +33,7 @@ def from_image(context: Lowering, x: Blob, dimensions: int) -> Blob:
     return context.squeeze(x, -2) if dimensions == 1 else x
 
 
-def pair(value: Any, dimensions: int, what: str, fill: int = 1) -> Pair:
+def pair(value: int | Sequence[int], dimensions: int, what: str, fill: int = 1) -> Pair:
     """An option of one or two dimensions as (height, width)."""
     found = sizes(value, dimensions, what)
     return (fill, found[0]) if dimensions == 1 else (found[0], found[1])
@@ -118,7 +118,12 @@ def conv2d(context: Lowering, node: Node, x: Blob) -> Blob:
 
 
 def _depthwise(
-    context: Lowering, node: Node, x: Blob, dimensions: int, kernel_name: str, **bias: Any
+    context: Lowering,
+    node: Node,
+    x: Blob,
+    dimensions: int,
+    kernel_name: str,
+    bias: Mapping[str, Any],
 ) -> Blob:
     attrs = node.attrs
     kernel_size = pair(attrs["kernel_size"], dimensions, "kernel_size")
@@ -145,9 +150,7 @@ def _depthwise(
 def _depthwise_layer(context: Lowering, node: Node, x: Blob, dimensions: int) -> Blob:
     x = as_image(context, x, dimensions)
     bias = _bias(node, _channels(node, x) * node.attrs.get("depth_multiplier", 1))
-    return from_image(
-        context, _depthwise(context, node, x, dimensions, "kernel", **bias), dimensions
-    )
+    return from_image(context, _depthwise(context, node, x, dimensions, "kernel", bias), dimensions)
 
 
 @op("DepthwiseConv1D", layouts=spatial, rank=3)
@@ -162,7 +165,7 @@ def depthwise_conv2d(context: Lowering, node: Node, x: Blob) -> Blob:
 
 def _separable(context: Lowering, node: Node, x: Blob, dimensions: int) -> Blob:
     x = as_image(context, x, dimensions)
-    y = _depthwise(context, node, x, dimensions, "depthwise_kernel")
+    y = _depthwise(context, node, x, dimensions, "depthwise_kernel", {})
     filters, channels = node.attrs["filters"], _channels(node, y, "pointwise_kernel")
     kernel = weight(node, "pointwise_kernel", *(1,) * dimensions, channels, filters)
     z = context.layer(

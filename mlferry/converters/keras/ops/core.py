@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mlferry.converters.graph import Node
 from mlferry.converters.keras import masks, quantization
@@ -12,7 +13,7 @@ from mlferry.converters.keras.ops.linear import projected
 from mlferry.converters.keras.ops.registry import op, weight
 from mlferry.converters.lowering import Lowering
 from mlferry.converters.operands import affine, extent
-from mlferry.converters.values import ANY, CHANNELS_FIRST, SOURCE, UNFLATTENED, Blob
+from mlferry.converters.values import ANY, CHANNELS_FIRST, SOURCE, UNFLATTENED, Argument, Blob
 from mlferry.errors import ConversionError
 from mlferry.spec.weights import Linear
 
@@ -130,7 +131,9 @@ def embedding(context: Lowering, node: Node, x: Blob) -> Blob:
     return _looked_up(context, x, weight(node, "embeddings", rows, size))
 
 
-def _looked_up(context: Lowering, x: Blob, table: Any, stored: Any = None) -> Blob:
+def _looked_up(
+    context: Lowering, x: Blob, table: NDArray[Any], stored: Linear | NDArray[Any] | None = None
+) -> Blob:
     """The rows [rows, size] of a table at integers."""
     kept = np.ascontiguousarray(table.T) if stored is None else stored
     rows, size = table.shape
@@ -158,7 +161,7 @@ def _quantized_rows(context: Lowering, node: Node, x: Blob, rows: int, size: int
     scale, zero = scale.reshape(rows, -1), zero.reshape(rows, -1)
     owner = node.weight("g_idx").astype(int) if "g_idx" in node.weights else None
 
-    def spread(table: Any) -> Blob:
+    def spread(table: NDArray[Any]) -> Blob:
         found = _looked_up(context, x, table)
         if table.shape[1] == 1 or owner is None:
             return found
@@ -179,7 +182,7 @@ def reversible_embedding(context: Lowering, node: Node, x: Blob) -> Blob:
         raise ConversionError("a quantized ReversibleEmbedding")
     rows, size = node.attrs["input_dim"], node.attrs["output_dim"]
     tied = node.attrs.get("tie_weights", True)
-    reverse = node.attrs.get("argument reverse", False)
+    reverse = node.arguments.get("reverse", False)
     if not reverse:
         return _looked_up(context, x, weight(node, "embeddings", rows, size))
     table = (
@@ -200,7 +203,7 @@ def rescaling(context: Lowering, node: Node, x: Blob) -> Blob:
     return rescaled(context, x, node.attrs["scale"], node.attrs.get("offset", 0.0))
 
 
-def rescaled(context: Lowering, x: Blob, scale: Any, offset: Any, axis: int = -1) -> Blob:
+def rescaled(context: Lowering, x: Blob, scale: Argument, offset: Argument, axis: int = -1) -> Blob:
     """scale * x + offset for numbers, or for one value an entry of an axis of the source."""
     factors, shifts = (np.asarray(v, np.float32) for v in (scale, offset))
     if factors.size == 1 and shifts.size == 1:

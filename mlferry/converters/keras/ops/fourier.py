@@ -19,16 +19,16 @@ from mlferry.errors import ConversionError
 
 
 @function("RFFT")
-def rfft(context: Lowering, node: Node, x: Blob, fft_length: Any = None) -> fourier.Pair:
+def rfft(context: Lowering, node: Node, x: Blob, fft_length: int | None = None) -> fourier.Pair:
     return fourier.rfft(context, x, fft_length)
 
 
 @function("IRFFT")
-def irfft(context: Lowering, node: Node, x: Any, fft_length: Any = None) -> Blob:
-    return fourier.irfft(context, tuple(x), fft_length)
+def irfft(context: Lowering, node: Node, x: fourier.Pair, fft_length: int | None = None) -> Blob:
+    return fourier.irfft(context, x, fft_length)
 
 
-def _window(given: Any, length: int, size: int) -> NDArray[np.float64]:
+def _window(given: str | NDArray[Any] | None, length: int, size: int) -> NDArray[np.float64]:
     """Of `length` samples in the middle of `size`; none is of ones, as long as the transform.
 
     Raises:
@@ -53,7 +53,7 @@ def stft(
     sequence_length: int,
     sequence_stride: int,
     fft_length: int,
-    window: Any = None,
+    window: str | NDArray[Any] | None = None,
     center: bool = True,
 ) -> fourier.Pair:
     if center:
@@ -68,18 +68,18 @@ def stft(
 def istft(
     context: Lowering,
     node: Node,
-    x: Any,
+    x: fourier.Pair,
     sequence_length: int,
     sequence_stride: int,
     fft_length: int,
-    length: Any = None,
-    window: Any = None,
+    length: int | None = None,
+    window: str | NDArray[Any] | None = None,
     center: bool = True,
 ) -> Blob:
     frame = _window(window, sequence_length, fft_length)
     if window is not None:
         frame = fourier.inverse_window(frame, sequence_stride)
-    made = fourier.istft(context, tuple(x), frame, sequence_stride, fft_length)
+    made = fourier.istft(context, x, frame, sequence_stride, fft_length)
     samples = known(made)[-1]
     start = fft_length // 2 if center else 0
     end = samples - start

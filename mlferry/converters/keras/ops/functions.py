@@ -12,14 +12,24 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
+from mlferry.converters.frontend import C, Converter
 from mlferry.converters.graph import Node
 from mlferry.converters.keras.ops.registry import OPS, bound
 from mlferry.converters.lowering import Lowering
-from mlferry.converters.values import CHANNELS_FIRST, SOURCE, UNFLATTENED, Accepted, Blob
+from mlferry.converters.values import (
+    CHANNELS_FIRST,
+    SOURCE,
+    UNFLATTENED,
+    Accepted,
+    Argument,
+    Blob,
+    Results,
+)
 from mlferry.errors import ConversionError
+from mlferry.numerics.shapes import Axes
 
-Function = Callable[..., Any]
 _COMMON = {"axis": "axis", "keepdims": "keepdims"}
 
 
@@ -27,7 +37,7 @@ def function(
     *names: str,
     tf: Mapping[str, Mapping[str, str]] | None = None,
     layouts: Accepted | Callable[[Node], Accepted] = (SOURCE,),
-) -> Callable[[Function], Function]:
+) -> Callable[[C], C]:
     """Register a converter.
 
     Args:
@@ -37,7 +47,7 @@ def function(
         layouts: see the package.
     """
 
-    def decorate(convert: Function) -> Function:
+    def decorate(convert: C) -> C:
         wanted = list(inspect.signature(convert).parameters)[2:]
         for name in names:
             OPS.register(f"keras.ops.{name}", layouts=layouts)(_called(convert, wanted, {}))
@@ -48,8 +58,8 @@ def function(
     return decorate
 
 
-def _called(convert: Function, wanted: list[str], renamed: Mapping[str, str]) -> Function:
-    def converter(context: Lowering, node: Node, *inputs: Blob) -> Any:
+def _called(convert: Converter, wanted: list[str], renamed: Mapping[str, str]) -> Converter:
+    def converter(context: Lowering, node: Node, *inputs: Blob) -> Results:
         theirs = {ours: name for name, ours in renamed.items()}
         names = [theirs.get(name, name) for name in wanted]
         given = bound(node, inputs, names)
@@ -59,14 +69,14 @@ def _called(convert: Function, wanted: list[str], renamed: Mapping[str, str]) ->
                 found[ours] = given[name]
             elif node.attrs.get(ours) is not None:
                 found[ours] = node.attrs[ours]
-        for ignored in ("function", "argument name"):
-            node.attrs.get(ignored)
+        node.attrs.get("function")
+        node.arguments.get("name")
         return convert(context, node, **found)
 
     return converter
 
 
-def constant(context: Lowering, value: Any, like: Blob) -> Blob:
+def constant(context: Lowering, value: ArrayLike, like: Blob) -> Blob:
     """A number or array as a blob that broadcasts with another.
 
     Raises:
@@ -83,7 +93,7 @@ def constant(context: Lowering, value: Any, like: Blob) -> Blob:
     return context.constant(array, layout=like.layout)
 
 
-def operands(context: Lowering, *values: Any) -> list[Blob]:
+def operands(context: Lowering, *values: Argument) -> list[Blob]:
     """Blobs for the arguments of an elementwise function, one of which is a blob.
 
     Raises:
@@ -102,7 +112,7 @@ def layer(context: Lowering, kind: str, *inputs: Blob, **params: Any) -> Blob:
     return context.layer(kind, *inputs, layout=like.layout, **params)
 
 
-def axes_of(x: Blob, axis: Any) -> tuple[int, ...]:
+def axes_of(x: Blob, axis: Axes) -> tuple[int, ...]:
     """The blob's axes for one or several of the source; None stands for all."""
     if axis is None:
         return tuple(range(x.rank))

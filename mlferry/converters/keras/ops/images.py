@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from mlferry.converters.graph import Node
@@ -12,18 +10,20 @@ from mlferry.converters.lowering import Lowering
 from mlferry.converters.operands import truncated
 from mlferry.converters.projection import projected
 from mlferry.converters.slices import sliced
-from mlferry.converters.values import SOURCE, UNFLATTENED, Blob
+from mlferry.converters.values import SOURCE, UNFLATTENED, Argument, Blob
 from mlferry.errors import ConversionError
 
 _LUMA = (0.2989, 0.5870, 0.1140)
 
 
-def _is_first(data_format: Any) -> bool:
-    return bool(data_format == "channels_first")
+def _is_first(data_format: str | None) -> bool:
+    return data_format == "channels_first"
 
 
 @function("RGBToGrayscale", layouts=UNFLATTENED)
-def rgb_to_grayscale(context: Lowering, node: Node, images: Blob, data_format: Any = None) -> Blob:
+def rgb_to_grayscale(
+    context: Lowering, node: Node, images: Blob, data_format: str | None = None
+) -> Blob:
     """The weighted sum of red, green and blue; what is gray stays."""
     axis = images.axis(-3 if _is_first(data_format) else -1)
     if images.known[axis] == 1:
@@ -42,13 +42,13 @@ def crop_images(
     context: Lowering,
     node: Node,
     images: Blob,
-    top_cropping: Any = None,
-    left_cropping: Any = None,
-    bottom_cropping: Any = None,
-    right_cropping: Any = None,
-    target_height: Any = None,
-    target_width: Any = None,
-    data_format: Any = None,
+    top_cropping: int | None = None,
+    left_cropping: int | None = None,
+    bottom_cropping: int | None = None,
+    right_cropping: int | None = None,
+    target_height: int | None = None,
+    target_width: int | None = None,
+    data_format: str | None = None,
 ) -> Blob:
     """Two of each three are given: what is cut off at the front, at the end, and what is left."""
     axes = (-2, -1) if _is_first(data_format) else (-3, -2)
@@ -57,8 +57,10 @@ def crop_images(
         (top_cropping, bottom_cropping, target_height),
         (left_cropping, right_cropping, target_width),
     ):
-        starts.append(-(target + behind) if before is None else before)
-        ends.append((-behind or None) if behind is not None else before + target)
+        if [before, behind, target].count(None) > 1:
+            raise ConversionError("two of the croppings and the target of an axis are needed")
+        starts.append(-((target or 0) + (behind or 0)) if before is None else before)
+        ends.append((before or 0) + (target or 0) if behind is None else -behind or None)
     return sliced(context, images, starts, ends, [images.rank + axis for axis in axes], None)
 
 
@@ -67,11 +69,11 @@ def affine_transform(
     context: Lowering,
     node: Node,
     images: Blob,
-    transform: Any,
+    transform: Argument,
     interpolation: str = "bilinear",
     fill_mode: str = "constant",
-    fill_value: Any = 0,
-    data_format: Any = None,
+    fill_value: float = 0,
+    data_format: str | None = None,
 ) -> Blob:
     if isinstance(transform, Blob):
         raise ConversionError("a transform that the model computes: a constant can be converted")
@@ -84,7 +86,7 @@ def affine_transform(
     made = projected(
         context,
         x,
-        transform,
+        np.asarray(transform),
         (size[0], size[1]),
         interpolation,
         fill_mode,

@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from mlferry.converters.einsums import einsum, parsed
 from mlferry.converters.graph import Node
@@ -19,7 +20,9 @@ from mlferry.errors import ConversionError
 from mlferry.numerics.shapes import product
 
 
-def projected(context: Lowering, x: Blob, node: Node, matrix: Matrix, bias: Any = None) -> Blob:
+def projected(
+    context: Lowering, x: Blob, node: Node, matrix: Matrix, bias: ArrayLike | None = None
+) -> Blob:
     """x @ matrix + bias along the last axis, of a blob of any rank.
 
     Args:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from itertools import product
-from typing import Any
 
 import numpy as np
 
@@ -15,7 +14,7 @@ from mlferry.converters.values import SOURCE, Blob
 from mlferry.errors import ConversionError
 
 
-def _connected(context: Lowering, node: Node, x: Blob, dimensions: int) -> Any:
+def _connected(context: Lowering, node: Node, x: Blob, dimensions: int) -> Blob:
     """The values under each place of the kernel, gathered, times the weights of that place."""
     attrs = node.attrs
     choice(node, "padding", ("valid",), "valid")
@@ -65,10 +64,10 @@ def _connected(context: Lowering, node: Node, x: Blob, dimensions: int) -> Any:
 
 
 @op("LocallyConnected1D", layouts=(SOURCE,))
-def locally_connected1d(context: Lowering, node: Node, x: Blob) -> Any:
+def locally_connected1d(context: Lowering, node: Node, x: Blob) -> Blob:
     return _connected(context, node, x, 1)
 
 
 @op("LocallyConnected2D", layouts=(SOURCE,))
-def locally_connected2d(context: Lowering, node: Node, x: Blob) -> Any:
+def locally_connected2d(context: Lowering, node: Node, x: Blob) -> Blob:
     return _connected(context, node, x, 2)

@@ -13,13 +13,13 @@ from mlferry.converters.keras.ops.functions import axes_of, function, layer, ope
 from mlferry.converters.lowering import Lowering
 from mlferry.converters.operands import extent, known, positive
 from mlferry.converters.slices import padded, sliced, sliced_anywhere
-from mlferry.converters.values import CHANNELS_FIRST, SOURCE, UNFLATTENED, Blob
+from mlferry.converters.values import CHANNELS_FIRST, SOURCE, UNFLATTENED, Argument, Blob
 from mlferry.errors import ConversionError
-from mlferry.numerics.shapes import product
+from mlferry.numerics.shapes import Axes, Sizes, product
 
 
 @function("Reshape", tf={"reshape": {"tensor": "x", "shape": "newshape"}})
-def reshape(context: Lowering, node: Node, x: Blob, newshape: Any) -> Blob:
+def reshape(context: Lowering, node: Node, x: Blob, newshape: Sequence[Blob | int]) -> Blob:
     """None and -1 are what is left; the batch counts."""
     target = [-1 if n is None else int(n) for n in _numbers(newshape, "newshape")]
     size = product(x.known)
@@ -38,7 +38,7 @@ def reshape(context: Lowering, node: Node, x: Blob, newshape: Any) -> Blob:
     return context.reshape(x, tuple(None if n == -1 else n for n in target))
 
 
-def _numbers(value: Any, what: str) -> Sequence[Any]:
+def _numbers(value: Sequence[Blob | int] | int, what: str) -> Sequence[Any]:
     """A fixed shape.
 
     Raises:
@@ -56,7 +56,7 @@ def ravel(context: Lowering, node: Node, x: Blob) -> Blob:
 
 
 @function("Transpose", tf={"transpose": {"a": "x", "perm": "axes"}})
-def transpose(context: Lowering, node: Node, x: Blob, axes: Any = None) -> Blob:
+def transpose(context: Lowering, node: Node, x: Blob, axes: Sequence[int] | None = None) -> Blob:
     order = range(x.rank)[::-1] if axes is None else [positive(int(a), x.rank) for a in axes]
     return reshapes.transposed(context, x, tuple(order))
 
@@ -70,7 +70,7 @@ def swapaxes(context: Lowering, node: Node, x: Blob, axis1: int, axis2: int) -> 
 
 
 @function("Moveaxis")
-def moveaxis(context: Lowering, node: Node, x: Blob, source: Any, destination: Any) -> Blob:
+def moveaxis(context: Lowering, node: Node, x: Blob, source: Sizes, destination: Sizes) -> Blob:
     front = [positive(a, x.rank) for a in np.atleast_1d(source)]
     back = [positive(a, x.rank) for a in np.atleast_1d(destination)]
     rest = [a for a in range(x.rank) if a not in front]
@@ -80,14 +80,14 @@ def moveaxis(context: Lowering, node: Node, x: Blob, source: Any, destination: A
 
 
 @function("ExpandDims", tf={"expand_dims": {"input": "x"}})
-def expand_dims(context: Lowering, node: Node, x: Blob, axis: Any) -> Blob:
+def expand_dims(context: Lowering, node: Node, x: Blob, axis: int) -> Blob:
     axes = axis if isinstance(axis, list | tuple) else (axis,)
     rank = x.rank + len(axes)
     return context.layer("expandDims", x, axes=tuple(sorted(positive(int(a), rank) for a in axes)))
 
 
 @function("Squeeze", tf={"squeeze": {"input": "x"}})
-def squeeze(context: Lowering, node: Node, x: Blob, axis: Any = None) -> Blob:
+def squeeze(context: Lowering, node: Node, x: Blob, axis: Axes = None) -> Blob:
     """The batch stays where no axis is given and Keras leaves it open."""
     if axis is None or axis in ([], ()):
         told = node.inputs[0].shape
@@ -100,13 +100,13 @@ def squeeze(context: Lowering, node: Node, x: Blob, axis: Any = None) -> Blob:
 
 
 @function("BroadcastTo", tf={"broadcast_to": {"input": "x"}})
-def broadcast_to(context: Lowering, node: Node, x: Blob, shape: Any) -> Blob:
+def broadcast_to(context: Lowering, node: Node, x: Blob, shape: Sequence[Blob | int]) -> Blob:
     target = [x.known[0] if n is None else int(n) for n in _numbers(shape, "shape")]
     return context.layer("broadcastToStatic", x, targetShape=target)
 
 
 @function("Concatenate", "Append", tf={"concat": {"values": "xs"}}, layouts=UNFLATTENED)
-def concatenate(context: Lowering, node: Node, xs: Any, axis: Any = 0) -> Blob:
+def concatenate(context: Lowering, node: Node, xs: Sequence[Argument], axis: int = 0) -> Blob:
     blobs = operands(context, *xs)
     if len(blobs) == 1:
         return blobs[0]
@@ -114,7 +114,7 @@ def concatenate(context: Lowering, node: Node, xs: Any, axis: Any = 0) -> Blob:
 
 
 @function("Stack", tf={"stack": {"values": "x"}})
-def stack(context: Lowering, node: Node, x: Any, axis: int = 0) -> Blob:
+def stack(context: Lowering, node: Node, x: Sequence[Argument], axis: int = 0) -> Blob:
     blobs = operands(context, *x)
     place = positive(int(axis), blobs[0].rank + 1)
     wide = [context.layer("expandDims", blob, axes=(place,)) for blob in blobs]
@@ -122,12 +122,13 @@ def stack(context: Lowering, node: Node, x: Any, axis: int = 0) -> Blob:
 
 
 @function("Hstack")
-def hstack(context: Lowering, node: Node, xs: Any) -> Blob:
-    return context.layer("concatND", *operands(context, *xs), axis=1 if xs[0].rank > 1 else 0)
+def hstack(context: Lowering, node: Node, xs: Sequence[Argument]) -> Blob:
+    blobs = operands(context, *xs)
+    return context.layer("concatND", *blobs, axis=1 if blobs[0].rank > 1 else 0)
 
 
 @function("Vstack")
-def vstack(context: Lowering, node: Node, xs: Any) -> Blob:
+def vstack(context: Lowering, node: Node, xs: Sequence[Argument]) -> Blob:
     return context.layer("concatND", *operands(context, *xs), axis=0)
 
 
@@ -141,7 +142,7 @@ def _parts(context: Lowering, x: Blob, sizes: Sequence[int], axis: int) -> tuple
 
 @function("Split", "ArraySplit", layouts=UNFLATTENED)
 def split(
-    context: Lowering, node: Node, x: Blob, indices_or_sections: Any, axis: int = 0
+    context: Lowering, node: Node, x: Blob, indices_or_sections: Sizes, axis: int = 0
 ) -> tuple[Blob, ...]:
     """Into equal parts, or at places."""
     place = x.axis(axis)
@@ -153,7 +154,12 @@ def split(
 
 @function("TfSplit", tf={"split": {"value": "x"}}, layouts=UNFLATTENED)
 def tf_split(
-    context: Lowering, node: Node, x: Blob, num_or_size_splits: Any, axis: int = 0, num: Any = None
+    context: Lowering,
+    node: Node,
+    x: Blob,
+    num_or_size_splits: Sizes,
+    axis: int = 0,
+    num: int | None = None,
 ) -> tuple[Blob, ...]:
     """Into equal parts, or parts of sizes."""
     place = x.axis(axis)
@@ -167,14 +173,22 @@ def tf_split(
 
 
 @function("Unstack", tf={"unstack": {"value": "x"}})
-def unstack(context: Lowering, node: Node, x: Blob, num: Any = None, axis: int = 0) -> list[Blob]:
+def unstack(
+    context: Lowering, node: Node, x: Blob, num: int | None = None, axis: int = 0
+) -> list[Blob]:
     place = positive(axis, x.rank)
     parts = _parts(context, x, [1] * extent(x, place), place)
     return [context.layer("squeeze", part, axes=(place,)) for part in parts]
 
 
 @function("Repeat", tf={"repeat": {"input": "x"}})
-def repeat(context: Lowering, node: Node, x: Blob, repeats: Any, axis: Any = None) -> Blob:
+def repeat(
+    context: Lowering,
+    node: Node,
+    x: Blob,
+    repeats: Sequence[Blob | int] | int,
+    axis: int | None = None,
+) -> Blob:
     """Entries several times in a row, by gathering."""
     if axis is None:
         raise ConversionError("axis=None: repeated over all axes")
@@ -185,7 +199,7 @@ def repeat(context: Lowering, node: Node, x: Blob, repeats: Any, axis: Any = Non
 
 
 @function("Tile", tf={"tile": {"input": "x", "multiples": "repeats"}})
-def tile(context: Lowering, node: Node, x: Blob, repeats: Any) -> Blob:
+def tile(context: Lowering, node: Node, x: Blob, repeats: Sequence[Blob | int] | int) -> Blob:
     reps = [int(n) for n in _numbers(repeats, "repeats")]
     if len(reps) > x.rank:
         x = context.expand(x, *range(len(reps) - x.rank))
@@ -193,13 +207,15 @@ def tile(context: Lowering, node: Node, x: Blob, repeats: Any) -> Blob:
 
 
 @function("Flip", tf={"reverse": {"tensor": "x"}}, layouts=UNFLATTENED)
-def flip(context: Lowering, node: Node, x: Blob, axis: Any = None) -> Blob:
+def flip(context: Lowering, node: Node, x: Blob, axis: Axes = None) -> Blob:
     turned = axes_of(x, axis)
     return layer(context, "reverse", x, reverseDim=[i in turned for i in range(x.rank)])
 
 
 @function("Rot90")
-def rot90(context: Lowering, node: Node, array: Blob, k: int = 1, axes: Any = (0, 1)) -> Blob:
+def rot90(
+    context: Lowering, node: Node, array: Blob, k: int = 1, axes: Sequence[int] = (0, 1)
+) -> Blob:
     """From the first axis towards the second, k times."""
     first, second = axes_of(array, tuple(axes))
     turned = {1: [second], 2: [first, second], 3: [first]}.get(k % 4, [])
@@ -233,7 +249,7 @@ def diagonal(
 
 
 @function("Roll", tf={"roll": {"input": "x"}})
-def roll(context: Lowering, node: Node, x: Blob, shift: Any, axis: Any = None) -> Blob:
+def roll(context: Lowering, node: Node, x: Blob, shift: Sizes, axis: Axes = None) -> Blob:
     """By gathering along each axis."""
     if axis is None:
         raise ConversionError("axis=None: rolled over all axes")
@@ -249,9 +265,9 @@ def pad(
     context: Lowering,
     node: Node,
     x: Blob,
-    pad_width: Any,
+    pad_width: Sequence[Sequence[int]],
     mode: str = "constant",
-    constant_values: Any = 0,
+    constant_values: float = 0,
 ) -> Blob:
     pairs = np.broadcast_to(np.asarray(pad_width, int), (x.rank, 2))
     if mode.lower() == "symmetric":
@@ -262,7 +278,7 @@ def pad(
 
 @function("Take", tf={"gather": {"params": "x"}})
 def take(
-    context: Lowering, node: Node, x: Any, indices: Any, axis: Any = None, batch_dims: int = 0
+    context: Lowering, node: Node, x: Blob, indices: Blob, axis: Any = None, batch_dims: int = 0
 ) -> Blob:
     """Indices that are computed count from the front."""
     if batch_dims:
@@ -284,13 +300,15 @@ def take(
 
 
 @function("TakeAlongAxis")
-def take_along_axis(context: Lowering, node: Node, x: Blob, indices: Any, axis: int = -1) -> Blob:
+def take_along_axis(
+    context: Lowering, node: Node, x: Blob, indices: Argument, axis: int = -1
+) -> Blob:
     places = operands(context, indices, x)[0]
     return context.layer("gatherAlongAxis", x, places, axis=positive(axis, x.rank))
 
 
 @function("GetItem", tf={"__operators__.getitem": {"slice_spec": "key"}})
-def get_item(context: Lowering, node: Node, x: Blob, key: Any) -> Blob:
+def get_item(context: Lowering, node: Node, x: Blob, key: object) -> Blob:
     """Slices, integers, new axes, an ellipsis, and one array of indices."""
     items = [_item(item) for item in (key if isinstance(key, list | tuple) else [key])]
     arrays = [item for item in items if isinstance(item, np.ndarray | Blob)]
@@ -334,7 +352,7 @@ def get_item(context: Lowering, node: Node, x: Blob, key: Any) -> Blob:
     return context.layer("expandDims", made, axes=tuple(new)) if new else made
 
 
-def _item(item: Any) -> Any:
+def _item(item: object) -> Any:
     """An entry of a key; Keras 2 writes slices as objects of their own."""
     if isinstance(item, dict) and {"start", "stop", "step"} <= set(item):
         return slice(item["start"], item["stop"], item["step"])
@@ -348,7 +366,13 @@ def _item(item: Any) -> Any:
 
 
 @function("Slice", tf={"slice": {"input_": "inputs", "begin": "start_indices", "size": "shape"}})
-def slice_(context: Lowering, node: Node, inputs: Blob, start_indices: Any, shape: Any) -> Blob:
+def slice_(
+    context: Lowering,
+    node: Node,
+    inputs: Blob,
+    start_indices: Sequence[Blob | int],
+    shape: Sequence[Blob | int],
+) -> Blob:
     starts = [int(n) for n in _numbers(start_indices, "start_indices")]
     sizes = [-1 if n is None else int(n) for n in _numbers(shape, "shape")]
     ends = [None if n == -1 else a + n for a, n in zip(starts, sizes, strict=True)]
@@ -367,24 +391,24 @@ def triu(context: Lowering, node: Node, x: Blob, k: int = 0) -> Blob:
 
 @function("DepthToSpace", tf={"nn.depth_to_space": {"input": "x"}}, layouts=(CHANNELS_FIRST,))
 def depth_to_space(
-    context: Lowering, node: Node, x: Blob, block_size: int, data_format: Any = None
+    context: Lowering, node: Node, x: Blob, block_size: int, data_format: str | None = None
 ) -> Blob:
     return _reorganized(context, x, "DEPTH_TO_SPACE", block_size, data_format)
 
 
 @function("SpaceToDepth", tf={"nn.space_to_depth": {"input": "x"}}, layouts=(CHANNELS_FIRST,))
 def space_to_depth(
-    context: Lowering, node: Node, x: Blob, block_size: int, data_format: Any = None
+    context: Lowering, node: Node, x: Blob, block_size: int, data_format: str | None = None
 ) -> Blob:
     return _reorganized(context, x, "SPACE_TO_DEPTH", block_size, data_format)
 
 
-def _reorganized(context: Lowering, x: Blob, mode: str, size: int, data_format: Any) -> Blob:
+def _reorganized(context: Lowering, x: Blob, mode: str, size: int, data_format: str | None) -> Blob:
     if data_format not in (None, "NHWC", "channels_last"):
         raise ConversionError(f"data_format={data_format!r}")
     return context.layer("reorganizeData", x, mode=mode, blockSize=size)
 
 
 @function("TfShape", tf={"shape": {"input": "x"}})
-def shape(context: Lowering, node: Node, x: Blob, out_type: Any = None) -> Blob:
+def shape(context: Lowering, node: Node, x: Blob, out_type: str | None = None) -> Blob:
     return context.layer("getShape", x, layout=SOURCE)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mlferry.converters.graph import Node
 from mlferry.converters.keras.ops.core import rescaled
@@ -55,7 +56,7 @@ def batch_normalization(context: Lowering, node: Node, x: Blob) -> Blob:
     return context.squeeze(y, *missing) if missing else y
 
 
-def _axes(x: Blob, axis: Any) -> tuple[list[int], list[int]]:
+def _axes(x: Blob, axis: int) -> tuple[list[int], list[int]]:
     """Axes of the source in order, and where they lie in the blob."""
     found = axis if isinstance(axis, list | tuple) else [axis]
     order = sorted(int(a) % x.rank for a in found)
@@ -63,7 +64,12 @@ def _axes(x: Blob, axis: Any) -> tuple[list[int], list[int]]:
 
 
 def _affine(
-    context: Lowering, x: Blob, order: list[int], gamma: Any, beta: Any, sizes: Sequence[int]
+    context: Lowering,
+    x: Blob,
+    order: list[int],
+    gamma: NDArray[Any] | None,
+    beta: NDArray[Any] | None,
+    sizes: Sequence[int],
 ) -> Blob:
     """gamma * x + beta, for arrays over some axes of the source."""
     for array, kind in ((gamma, "multiplyBroadcastable"), (beta, "addBroadcastable")):

@@ -6,14 +6,15 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mlferry.converters.graph import Node
 from mlferry.converters.keras.ops.functions import function, operands
 from mlferry.converters.lowering import Lowering
 from mlferry.converters.operands import affine, extent, known, positive
-from mlferry.converters.values import SCALAR, SOURCE, Blob
+from mlferry.converters.values import SCALAR, SOURCE, Argument, Blob
 from mlferry.errors import ConversionError
-from mlferry.numerics.shapes import product
+from mlferry.numerics.shapes import Axes, product
 
 
 def _flat(context: Lowering, x: Blob) -> Blob:
@@ -21,7 +22,7 @@ def _flat(context: Lowering, x: Blob) -> Blob:
 
 
 @function("Argsort")
-def argsort(context: Lowering, node: Node, x: Blob, axis: Any = None) -> Blob:
+def argsort(context: Lowering, node: Node, x: Blob, axis: int | None = None) -> Blob:
     """Of equal values, the first comes first; without an axis, of all values in a row."""
     if axis is None:
         return context.layer("argSort", _flat(context, x), axis=0)
@@ -29,7 +30,9 @@ def argsort(context: Lowering, node: Node, x: Blob, axis: Any = None) -> Blob:
 
 
 @function("Median")
-def median(context: Lowering, node: Node, x: Blob, axis: Any = None, keepdims: Any = False) -> Blob:
+def median(
+    context: Lowering, node: Node, x: Blob, axis: Axes = None, keepdims: bool = False
+) -> Blob:
     made: Blob = quantile(context, node, x, 0.5, axis, keepdims=keepdims)
     return made
 
@@ -39,10 +42,10 @@ def quantile(
     context: Lowering,
     node: Node,
     x: Blob,
-    q: Any,
-    axis: Any = None,
+    q: Argument,
+    axis: Axes = None,
     method: str = "linear",
-    keepdims: Any = False,
+    keepdims: bool = False,
 ) -> Blob:
     """Between the two nearest of the sorted values; NaN where one of the values is."""
     if isinstance(q, Blob) or np.ndim(q) > 1:
@@ -89,7 +92,7 @@ def _lost(context: Lowering, x: Blob, axis: int) -> Blob:
 
 
 @function("Digitize")
-def digitize(context: Lowering, node: Node, x: Blob, bins: Any) -> Blob:
+def digitize(context: Lowering, node: Node, x: Blob, bins: NDArray[Any]) -> Blob:
     """How many bounds are not above a value; NaN is above all."""
     if isinstance(bins, Blob):
         raise ConversionError("bins that the model computes: a constant can be converted")
@@ -108,7 +111,7 @@ def _not_above(context: Lowering, bounds: Blob, x: Blob, count: int) -> Blob:
 
 @function("SearchSorted")
 def search_sorted(
-    context: Lowering, node: Node, sorted_sequence: Any, values: Any, side: str = "left"
+    context: Lowering, node: Node, sorted_sequence: Argument, values: Argument, side: str = "left"
 ) -> Blob:
     """How many of the sequence lie before a value; on the right, equal ones do, too."""
     bounds, x = operands(context, sorted_sequence, values)

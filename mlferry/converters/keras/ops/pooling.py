@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from mlferry.converters.graph import Node
 from mlferry.converters.keras import masks
 from mlferry.converters.keras.ops.convolution import as_image, from_image, padding, pair
@@ -56,19 +54,19 @@ def _steps_first(node: Node) -> Accepted:
     return spatial(node) if node.attrs.get("data_format") == "channels_first" else (SOURCE,)
 
 
-def _global_1d(context: Lowering, node: Node, x: Blob, kind: str) -> Any:
+def _global_1d(context: Lowering, node: Node, x: Blob, kind: str) -> Blob:
     first = node.attrs.get("data_format") == "channels_first"
     axis = 2 if first else 1
     return context.layer(kind, x, axes=(axis,), keepDims=bool(node.attrs.get("keepdims", False)))
 
 
 @op("GlobalMaxPooling1D", layouts=_steps_first, rank=3)
-def global_max_pooling1d(context: Lowering, node: Node, x: Blob) -> Any:
+def global_max_pooling1d(context: Lowering, node: Node, x: Blob) -> Blob:
     return _global_1d(context, node, x, "reduceMax")
 
 
 @op("GlobalAveragePooling1D", layouts=_steps_first, rank=3)
-def global_average_pooling1d(context: Lowering, node: Node, x: Blob) -> Any:
+def global_average_pooling1d(context: Lowering, node: Node, x: Blob) -> Blob:
     """Over the steps that count."""
     (found, *_) = masks.of(context, node)
     if found is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from mlferry.converters.operands import extent
 from mlferry.converters.slices import padded, sliced
 from mlferry.converters.values import CHANNELS_FIRST, SOURCE, UNFLATTENED, Blob
 from mlferry.errors import ConversionError
+from mlferry.numerics.shapes import Sizes
 
 _INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos3", "lanczos5")
 
@@ -56,14 +57,14 @@ def resize(
     context: Lowering,
     node: Node,
     images: Blob,
-    size: Any,
+    size: Sequence[int],
     interpolation: str = "bilinear",
-    antialias: Any = False,
-    crop_to_aspect_ratio: Any = False,
-    pad_to_aspect_ratio: Any = False,
-    fill_mode: Any = None,
-    fill_value: Any = None,
-    data_format: Any = None,
+    antialias: bool = False,
+    crop_to_aspect_ratio: bool = False,
+    pad_to_aspect_ratio: bool = False,
+    fill_mode: str | None = None,
+    fill_value: float | None = None,
+    data_format: str | None = None,
 ) -> Blob:
     """As the layer of that name; TensorFlow keeps sizes and ratios as they are."""
     if interpolation not in _INTERPOLATIONS:
@@ -83,11 +84,11 @@ def extract_patches(
     context: Lowering,
     node: Node,
     images: Blob,
-    size: Any,
-    strides: Any = None,
-    dilation_rate: Any = 1,
+    size: Sizes,
+    strides: Sizes | None = None,
+    dilation_rate: Sizes = 1,
     padding: str = "valid",
-    data_format: Any = None,
+    data_format: str | None = None,
 ) -> Blob:
     """Each patch as a row of values, by a convolution that moves them."""
     if data_format == "channels_first":
@@ -146,7 +147,7 @@ def auto_contrast(context: Lowering, node: Node, x: Blob) -> Blob:
 
 
 def encoded(
-    context: Lowering, node: Node, x: Blob, mode: str, depth: int, weights: Any = None
+    context: Lowering, node: Node, x: Blob, mode: str, depth: int, weights: Blob | None = None
 ) -> Blob:
     """Integers as they are, or each as a row of zeros and a one, or such rows together."""
     if mode == "int":
@@ -173,7 +174,7 @@ _MODES = ("int", "one_hot", "multi_hot", "count")
 @op("CategoryEncoding", layouts=(SOURCE,))
 def category_encoding(context: Lowering, node: Node, x: Blob, *weights: Blob) -> Blob:
     mode = choice(node, "output_mode", _MODES, "multi_hot")
-    node.attrs.get("argument count_weights")
+    node.arguments.get("count_weights")
     given = weights[0] if weights else None
     return encoded(context, node, x, mode, int(node.attrs["num_tokens"]), given)
 

@@ -48,7 +48,7 @@ def _given(node: Node, inputs: Sequence[Blob]) -> tuple[Blob, list[Blob]]:
 def _kept(node: Node, inputs: Sequence[Blob]) -> int:
     """How many states the model itself takes and gives."""
     given = node.call.args if node.call else ()
-    named = "argument initial_state" in node.attrs
+    named = "initial_state" in node.arguments
     alone = len(given) <= 1 and not (given and isinstance(given[0], list | tuple))
     return sum(v.name.endswith("_in") for v in node.inputs) if alone and not named else 0
 

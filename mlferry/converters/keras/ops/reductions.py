@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from mlferry.converters.einsums import einsum as einsum_of
 from mlferry.converters.graph import Node
 from mlferry.converters.keras.ops.functions import axes_of, function, layer, operands
@@ -12,14 +10,15 @@ from mlferry.converters.keras.ops.registry import op, placed
 from mlferry.converters.lowering import Lowering
 from mlferry.converters.operands import extent, positive
 from mlferry.converters.slices import entry, padded
-from mlferry.converters.values import SCALAR, SOURCE, UNFLATTENED, Blob
+from mlferry.converters.values import SCALAR, SOURCE, UNFLATTENED, Argument, Blob
 from mlferry.converters.vectors import cross_product
 from mlferry.errors import ConversionError
+from mlferry.numerics.shapes import Axes
 
 _TF = {"input_tensor": "x"}
 
 
-def _reduced(context: Lowering, kind: str, x: Blob, axis: Any, keepdims: Any) -> Blob:
+def _reduced(context: Lowering, kind: str, x: Blob, axis: Axes, keepdims: bool) -> Blob:
     axes = axes_of(x, axis)
     made = layer(context, kind, x, axes=axes, keepDims=bool(keepdims))
     if keepdims:
@@ -35,7 +34,7 @@ def _reduced(context: Lowering, kind: str, x: Blob, axis: Any, keepdims: Any) ->
     return made
 
 
-def _in_order(context: Lowering, x: Blob, axis: Any, keepdims: Any) -> Blob:
+def _in_order(context: Lowering, x: Blob, axis: Axes, keepdims: bool) -> Blob:
     """Only reductions of height and width, or that keep their axes, run channels-first."""
     axes = set(axes_of(x, axis))
     spatial = x.rank == 4 and axes == {2, 3}
@@ -48,10 +47,10 @@ def _register(name: str, kind: str, *tf: str) -> None:
         context: Lowering,
         node: Node,
         x: Blob,
-        axis: Any = None,
-        keepdims: Any = False,
-        initial: Any = None,
-        dtype: Any = None,
+        axis: Axes = None,
+        keepdims: bool = False,
+        initial: object = None,
+        dtype: str | None = None,
     ) -> Blob:
         if initial is not None:
             raise ConversionError(f"initial={initial!r}")
@@ -75,7 +74,7 @@ for _name, _kind, *_tf in (
 
 
 @function("Var", tf={"math.reduce_variance": _TF})
-def var(context: Lowering, node: Node, x: Blob, axis: Any = None, keepdims: Any = False) -> Blob:
+def var(context: Lowering, node: Node, x: Blob, axis: Axes = None, keepdims: bool = False) -> Blob:
     mean = context.layer("reduceMean", x, axes=axes_of(x, axis), keepDims=True)
     centered = context.layer("subtractBroadcastable", x, mean)
     return _reduced(
@@ -84,8 +83,8 @@ def var(context: Lowering, node: Node, x: Blob, axis: Any = None, keepdims: Any 
 
 
 @function("Std", tf={"math.reduce_std": _TF})
-def std(context: Lowering, node: Node, x: Blob, axis: Any = None, keepdims: Any = False) -> Blob:
-    spread: Blob = var(context, node, x, axis, keepdims)
+def std(context: Lowering, node: Node, x: Blob, axis: Axes = None, keepdims: bool = False) -> Blob:
+    spread = var(context, node, x, axis, keepdims)
     return context.layer("unary", spread, layout=spread.layout, type="SQRT")
 
 
@@ -94,10 +93,10 @@ def norm(
     context: Lowering,
     node: Node,
     x: Blob,
-    ord: Any = None,
-    axis: Any = None,
-    keepdims: Any = False,
-    order: Any = None,
+    ord: int | str | None = None,
+    axis: Axes = None,
+    keepdims: bool = False,
+    order: int | str | None = None,
 ) -> Blob:
     """Of vectors, by their squares or magnitudes."""
     which = ord if order is None else order
@@ -109,7 +108,12 @@ def norm(
 
 @function("Normalize")
 def normalize(
-    context: Lowering, node: Node, x: Blob, axis: Any = -1, order: Any = 2, epsilon: Any = None
+    context: Lowering,
+    node: Node,
+    x: Blob,
+    axis: Axes = -1,
+    order: int | str = 2,
+    epsilon: float | None = None,
 ) -> Blob:
     """x / max(norm, epsilon)"""
     if order not in (1, 2):
@@ -123,7 +127,7 @@ def normalize(
 
 @function("L2Normalize", tf={"math.l2_normalize": {}, "nn.l2_normalize": {}})
 def l2_normalize(
-    context: Lowering, node: Node, x: Blob, axis: Any = None, epsilon: float = 1e-12
+    context: Lowering, node: Node, x: Blob, axis: Axes = None, epsilon: float = 1e-12
 ) -> Blob:
     """x / sqrt(max(sum of squares, epsilon))"""
     squares = context.layer("reduceSumSquare", x, axes=axes_of(x, axis), keepDims=True)
@@ -131,26 +135,30 @@ def l2_normalize(
     return context.layer("divideBroadcastable", x, context.layer("unary", safe, type="SQRT"))
 
 
-def _extreme(context: Lowering, kind: str, x: Blob, axis: Any, keepdims: Any) -> Blob:
+def _extreme(context: Lowering, kind: str, x: Blob, axis: int | None, keepdims: bool) -> Blob:
     if axis is None:
         raise ConversionError("axis=None: the place among all values")
     return context.layer(kind, x, axis=positive(int(axis), x.rank), removeDim=not keepdims)
 
 
 @function("Argmax", tf={"math.argmax": {"input": "x"}, "argmax": {"input": "x"}})
-def argmax(context: Lowering, node: Node, x: Blob, axis: Any = None, keepdims: Any = False) -> Blob:
+def argmax(
+    context: Lowering, node: Node, x: Blob, axis: int | None = None, keepdims: bool = False
+) -> Blob:
     if axis is None and node.op.startswith("tf."):
         axis = 0
     return _extreme(context, "argMax", x, axis, keepdims)
 
 
 @function("Argmin", tf={"math.argmin": {"input": "x"}})
-def argmin(context: Lowering, node: Node, x: Blob, axis: Any = None, keepdims: Any = False) -> Blob:
+def argmin(
+    context: Lowering, node: Node, x: Blob, axis: int | None = None, keepdims: bool = False
+) -> Blob:
     return _extreme(context, "argMin", x, axis, keepdims)
 
 
 @function("CountNonzero")
-def count_nonzero(context: Lowering, node: Node, x: Blob, axis: Any = None) -> Blob:
+def count_nonzero(context: Lowering, node: Node, x: Blob, axis: Axes = None) -> Blob:
     return _reduced(context, "reduceSum", context.layer("notEqual", x, alpha=0.0), axis, False)
 
 
@@ -168,10 +176,10 @@ def cumsum(
     context: Lowering,
     node: Node,
     x: Blob,
-    axis: Any = 0,
-    exclusive: Any = False,
-    reverse: Any = False,
-    dtype: Any = None,
+    axis: int = 0,
+    exclusive: bool = False,
+    reverse: bool = False,
+    dtype: str | None = None,
 ) -> Blob:
     place = positive(int(axis), x.rank)
     return context.layer(
@@ -181,7 +189,7 @@ def cumsum(
 
 @function("TopK", tf={"math.top_k": {"input": "x"}, "nn.top_k": {"input": "x"}})
 def top_k(
-    context: Lowering, node: Node, x: Blob, k: int = 1, sorted: Any = True
+    context: Lowering, node: Node, x: Blob, k: int = 1, sorted: bool = True
 ) -> tuple[Blob, ...]:
     return context.outputs(2, "topK", x, axis=x.rank - 1, K=int(k))
 
@@ -205,10 +213,10 @@ def sort(
 def matmul(
     context: Lowering,
     node: Node,
-    x1: Any,
-    x2: Any,
-    transpose_a: Any = False,
-    transpose_b: Any = False,
+    x1: Argument,
+    x2: Argument,
+    transpose_a: bool = False,
+    transpose_b: bool = False,
 ) -> Blob:
     """Vectors count as one row, or one column."""
     left, right = operands(context, x1, x2)
@@ -228,23 +236,23 @@ def matmul(
 
 
 @function("Dot")
-def dot(context: Lowering, node: Node, x1: Any, x2: Any) -> Blob:
+def dot(context: Lowering, node: Node, x1: Argument, x2: Argument) -> Blob:
     left, right = operands(context, x1, x2)
     if right.rank > 2:
         raise ConversionError("dot of a second operand of more than two axes")
-    made: Blob = matmul(context, node, left, right)
+    made = matmul(context, node, left, right)
     return made
 
 
 @op("keras.ops.Einsum", layouts=(SOURCE,))
 def einsum(context: Lowering, node: Node, *inputs: Blob) -> Blob:
     given = placed(node.call.args, inputs)
-    node.attrs.get("argument args")
+    node.arguments.get("args")
     return einsum_of(context, node.attrs["subscripts"], operands(context, *given))
 
 
 @function("Tensordot", tf={"tensordot": {"a": "x1", "b": "x2"}})
-def tensordot(context: Lowering, node: Node, x1: Any, x2: Any, axes: Any = 2) -> Blob:
+def tensordot(context: Lowering, node: Node, x1: Argument, x2: Argument, axes: int = 2) -> Blob:
     left, right = operands(context, x1, x2)
     if isinstance(axes, int):
         first, second = list(range(left.rank - axes, left.rank)), list(range(axes))
@@ -264,12 +272,12 @@ def tensordot(context: Lowering, node: Node, x1: Any, x2: Any, axes: Any = 2) ->
 def cross(
     context: Lowering,
     node: Node,
-    x1: Any,
-    x2: Any,
+    x1: Blob,
+    x2: Blob,
     axisa: int = -1,
     axisb: int = -1,
     axisc: int = -1,
-    axis: Any = None,
+    axis: int | None = None,
 ) -> Blob:
     """Vectors of two lie in a plane; of two such, the product is the number across it."""
     places = (axisa, axisb, axisc) if axis is None else (axis,) * 3
@@ -303,7 +311,7 @@ def _last(context: Lowering, x: Blob, axis: int) -> Blob:
 
 
 @function("Outer")
-def outer(context: Lowering, node: Node, x1: Any, x2: Any) -> Blob:
+def outer(context: Lowering, node: Node, x1: Argument, x2: Argument) -> Blob:
     left, right = operands(context, x1, x2)
     return einsum_of(context, "a,b->ab", [left, right])
 
@@ -315,10 +323,10 @@ def one_hot(
     x: Blob,
     num_classes: int,
     axis: int = -1,
-    on_value: Any = 1,
-    off_value: Any = 0,
-    dtype: Any = None,
-    sparse: Any = False,
+    on_value: float = 1,
+    off_value: float = 0,
+    dtype: str | None = None,
+    sparse: bool = False,
 ) -> Blob:
     return context.layer(
         "oneHot",

@@ -8,17 +8,27 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlferry.converters.frontend import Converter, Frontend
-from mlferry.converters.graph import Attributes, Node
+from mlferry.converters.frontend import C, Converter, Frontend
+from mlferry.converters.graph import Attribute, Attributes, Node
 from mlferry.converters.keras import legacy, masks
 from mlferry.converters.keras.calls import LayerCall, Ref
 from mlferry.converters.lowering import Lowering
-from mlferry.converters.values import CHANNELS_FIRST, SOURCE, Accepted, Blob
+from mlferry.converters.values import CHANNELS_FIRST, SOURCE, Accepted, Blob, blob_of
 from mlferry.errors import ConversionError
 from mlferry.registry import Registry
 
 OPS: Registry[Converter] = Registry("Keras layer")
-op = OPS.register
+
+
+def op(*names: str, **options: Any) -> Callable[[C], C]:
+    """Register a converter; see `mlferry.registry.Registry.register`."""
+
+    def decorate(convert: C) -> C:
+        OPS.register(*names, **options)(convert)
+        return convert
+
+    return decorate
+
 
 _TRAINING = {
     "name", "trainable", "dtype", "batch_input_shape", "batch_shape", "input_dtype", "input_shape",
@@ -60,7 +70,7 @@ def spatial(node: Node) -> Accepted:
     return (SOURCE,) if first else (CHANNELS_FIRST,)
 
 
-def sizes(value: Any, rank: int, what: str) -> tuple[int, ...]:
+def sizes(value: int | Sequence[int], rank: int, what: str) -> tuple[int, ...]:
     """One number for all axes, or one an axis.
 
     Raises:
@@ -102,7 +112,9 @@ def weight(node: Node, name: str, *shape: int | None) -> NDArray[np.float32]:
     return array
 
 
-def activation_of(context: Lowering, given: Any, layer: str) -> Callable[[Lowering, Blob], Blob]:
+def activation_of(
+    context: Lowering, given: Attribute, layer: str
+) -> Callable[[Lowering, Blob], Blob]:
     """A function that applies an activation, given as in a config.
 
     Raises:
@@ -115,13 +127,12 @@ def activation_of(context: Lowering, given: Any, layer: str) -> Callable[[Loweri
 
     def apply(context: Lowering, x: Blob) -> Blob:
         node = Node(name, f"{layer}/{name}", (), (), Attributes(options))
-        made: Blob = entry.value(context, node, x)
-        return made
+        return blob_of(entry.value(context, node, x))
 
     return apply
 
 
-def described(given: Any, version: int) -> tuple[str, dict[str, Any]]:
+def described(given: Attribute, version: int) -> tuple[str, dict[str, Any]]:
     """Name and options of an activation: ``"relu"``, a function, or a layer with its config."""
     if given is None:
         return "linear", {}
@@ -146,13 +157,13 @@ def bound(node: Node, inputs: Sequence[Any], names: Sequence[str]) -> dict[str, 
     for name in names:
         if name in kwargs:
             found[name] = kwargs[name]
-        node.attrs.get(f"argument {name}")
+        node.arguments.get(name)
     if len(args) <= len(names):
-        node.attrs.get("argument args")
+        node.arguments.get("args")
     return {name: placed(value, inputs) for name, value in found.items() if value is not None}
 
 
-def placed(value: Any, inputs: Sequence[Any]) -> Any:
+def placed(value: object, inputs: Sequence[Any]) -> Any:
     """An argument with blobs in the place of its `Ref`s."""
     if isinstance(value, Ref):
         return inputs[value.index]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mlferry.converters.graph import Node
@@ -12,7 +13,7 @@ from mlferry.converters.reshapes import MOST_AXES, reshaped
 from mlferry.converters.sizes import use
 from mlferry.converters.values import CHANNELS_FIRST, SOURCE, UNFLATTENED, Blob, Layout
 from mlferry.errors import ConversionError
-from mlferry.numerics.shapes import product
+from mlferry.numerics.shapes import Sizes, product
 
 
 @op("Flatten", layouts=UNFLATTENED)
@@ -75,36 +76,42 @@ def reshape(context: Lowering, node: Node, x: Blob) -> Blob:
 
 
 @op("Permute", layouts=(SOURCE,))
-def permute(context: Lowering, node: Node, x: Blob) -> Any:
+def permute(context: Lowering, node: Node, x: Blob) -> Blob:
     return context.layer("transpose", x, axes=(0, *node.attrs["dims"]))
 
 
 @op("RepeatVector", layouts=(SOURCE,))
-def repeat_vector(context: Lowering, node: Node, x: Blob) -> Any:
+def repeat_vector(context: Lowering, node: Node, x: Blob) -> Blob:
     return context.layer("tile", context.expand(x, 1), reps=(1, node.attrs["n"], 1))
 
 
-def _pairs(value: Any, what: str) -> tuple[tuple[int, int], tuple[int, int]]:
+def _pairs(
+    value: int | Sequence[Sizes] | Mapping[str, int], what: str
+) -> tuple[tuple[int, int], tuple[int, int]]:
     """One number, one an axis, or a pair an axis."""
     if isinstance(value, int):
         return (value, value), (value, value)
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):
         names = ("top_pad", "bottom_pad", "left_pad", "right_pad")
         top, bottom, left, right = (int(value.get(name, 0)) for name in names)
         return (top, bottom), (left, right)
-    items = list(value)
-    if len(items) == 4:
-        return (items[0], items[1]), (items[2], items[3])
-    if len(items) != 2:
+    pairs = [_pair(item) for item in value]
+    if len(pairs) == 4:
+        top, bottom, left, right = (first for first, _ in pairs)
+        return (top, bottom), (left, right)
+    if len(pairs) != 2:
         raise ConversionError(f"{what}={value!r}: two numbers or two pairs are needed")
-    height, width = ((n, n) if isinstance(n, int) else (n[0], n[1]) for n in items)
-    return height, width
+    return pairs[0], pairs[1]
 
 
-def _line(value: Any, what: str) -> tuple[int, int]:
+def _pair(value: Sizes) -> tuple[int, int]:
+    return (value, value) if isinstance(value, int) else (value[0], value[1])
+
+
+def _line(value: int | Sequence[int] | Mapping[str, int], what: str) -> tuple[int, int]:
     if isinstance(value, int):
         return value, value
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):
         return int(value.get("left_pad", 0)), int(value.get("right_pad", 0))
     if len(value) != 2:
         raise ConversionError(f"{what}={value!r}: one number or a pair is needed")

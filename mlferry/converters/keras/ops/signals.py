@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -65,7 +66,7 @@ def stft_spectrogram(context: Lowering, node: Node, x: Blob) -> Blob:
     return flat if first else context.layer("transpose", flat, axes=(0, 2, 1))
 
 
-def _shown(context: Lowering, node: Node, mode: str, transformed: Any) -> Blob:
+def _shown(context: Lowering, node: Node, mode: str, transformed: Callable[..., Any]) -> Blob:
     """What a mode shows of the transform."""
     made: Blob
     if mode in ("real", "imag"):
@@ -133,7 +134,7 @@ def mel_spectrogram(context: Lowering, node: Node, x: Blob) -> Blob:
     return context.layer("maxBroadcastable", decibels, floor)
 
 
-def window_of(given: Any, length: int) -> NDArray[np.float64]:
+def window_of(given: object, length: int) -> NDArray[np.float64]:
     """A periodic window; TensorFlow makes those of an odd length symmetric."""
     if given is None or length == 1:
         return np.ones(length)
@@ -150,7 +151,7 @@ def _mel(
 ) -> NDArray[np.float32]:
     """[frequencies, count]: triangles on the mel scale of HTK, which leaves out 0 Hz."""
 
-    def mel(hertz: Any) -> Any:
+    def mel(hertz: object) -> NDArray[Any]:
         return 1127.0 * np.log(1.0 + np.asarray(hertz) / 700.0)
 
     places = mel(np.linspace(0, rate / 2, frequencies)[1:])[:, None]

@@ -16,7 +16,7 @@ from mlferry.converters.graph import Attributes, Node, Value
 from mlferry.converters.keras.ops.registry import op
 from mlferry.converters.lowering import Lowering
 from mlferry.converters.tensorflow.ops import OPS as TENSORFLOW_OPS
-from mlferry.converters.values import CHANNELS_FIRST, FLAT, SOURCE, Blob, Constant
+from mlferry.converters.values import CHANNELS_FIRST, FLAT, SOURCE, Blob, Constant, Results
 from mlferry.errors import ConversionError
 
 _TYPES = {"type", "func", "tensor", "placeholder"}
@@ -31,7 +31,7 @@ def key_of(config: Mapping[str, Any]) -> str:
 
 
 @op("TensorFlowOpLayer", layouts=(SOURCE, CHANNELS_FIRST, FLAT))
-def tensorflow_op(context: Lowering, node: Node, *inputs: Blob) -> Any:
+def tensorflow_op(context: Lowering, node: Node, *inputs: Blob) -> Results:
     told = _message(node.attrs["node_def"])
     name = str(told.get("op", ""))
     convert = TENSORFLOW_OPS.find(name)
@@ -68,7 +68,7 @@ def tensorflow_op(context: Lowering, node: Node, *inputs: Blob) -> Any:
     return convert.value(context, inner, *operands)
 
 
-def _message(told: Any) -> Mapping[str, Any]:
+def _message(told: Mapping[str, Any]) -> Mapping[str, Any]:
     """A NodeDef as JSON."""
     if not isinstance(told, Mapping) or "op" not in told:
         raise ConversionError(f"node_def is no NodeDef as JSON: {told!r:.80}")

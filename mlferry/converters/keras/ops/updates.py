@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from mlferry.converters.keras.ops.functions import function, operands
 from mlferry.converters.lowering import Lowering
 from mlferry.converters.operands import extent, known
 from mlferry.converters.slices import sliced
-from mlferry.converters.values import Blob
+from mlferry.converters.values import Argument, Blob
 from mlferry.errors import ConversionError
 
 _REDUCTIONS = {
@@ -22,7 +22,11 @@ _REDUCTIONS = {
 
 @function("SliceUpdate")
 def slice_update(
-    context: Lowering, node: Node, inputs: Any, start_indices: Any, updates: Any
+    context: Lowering,
+    node: Node,
+    inputs: Argument,
+    start_indices: Sequence[Blob | int],
+    updates: Argument,
 ) -> Blob:
     """By joining what is before and behind the part along each axis; starts are cut to fit."""
     x, part = operands(context, inputs, updates)
@@ -51,15 +55,21 @@ def _put(context: Lowering, x: Blob, part: Blob, starts: list[int], axis: int) -
 
 @function("ScatterUpdate")
 def scatter_update(
-    context: Lowering, node: Node, inputs: Any, indices: Any, updates: Any, reduction: Any = None
+    context: Lowering,
+    node: Node,
+    inputs: Argument,
+    indices: Argument,
+    updates: Argument,
+    reduction: str | None = None,
 ) -> Blob:
     """Values at the places whose leading coordinates the rows of `indices` have."""
     if reduction not in _REDUCTIONS:
         raise ConversionError(f"reduction={reduction!r}: one of add, mul, max, min, or none")
     if not isinstance(indices, Blob):
         places = np.asarray(indices)
-        limits = known(inputs)[: places.shape[-1]] if isinstance(inputs, Blob) else inputs.shape
-        if (places < 0).any() or (places >= np.asarray(limits[: places.shape[-1]])).any():
+        shape = known(inputs) if isinstance(inputs, Blob) else np.shape(inputs)
+        limits = shape[: places.shape[-1]]
+        if (places < 0).any() or (places >= np.asarray(limits)).any():
             raise ConversionError(f"indices beyond the shape {tuple(limits)}")
     x, where, what = operands(context, inputs, indices, updates)
     return context.layer("scatterND", x, where, what, mode=_REDUCTIONS[reduction])

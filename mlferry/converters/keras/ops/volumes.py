@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -15,11 +15,12 @@ from mlferry.converters.operands import extent
 from mlferry.converters.slices import padded, sliced
 from mlferry.converters.values import SOURCE, Blob
 from mlferry.errors import ConversionError
+from mlferry.numerics.shapes import Sizes
 
 Triple = tuple[int, int, int]
 
 
-def _triple(value: Any, what: str) -> Triple:
+def _triple(value: Sequence[int], what: str) -> Triple:
     first, second, third = sizes(value, 3, what)
     return first, second, third
 
@@ -113,7 +114,7 @@ def global_average_pooling3d(context: Lowering, node: Node, x: Blob) -> Blob:
     return _whole(context, node, x, "reduceMean")
 
 
-def _amounts(value: Any, what: str) -> list[tuple[int, int]]:
+def _amounts(value: int | Sequence[Sizes], what: str) -> list[tuple[int, int]]:
     """One number, one an axis, or a pair an axis."""
     items = [value] * 3 if isinstance(value, int) else list(value)
     if len(items) != 3:

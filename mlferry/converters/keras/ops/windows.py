@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,36 @@ from mlferry.converters.graph import Attributes, Node
 from mlferry.converters.keras.ops.functions import function, layer
 from mlferry.converters.keras.ops.registry import OPS, spatial
 from mlferry.converters.lowering import Lowering
-from mlferry.converters.values import SOURCE, UNFLATTENED, Blob
+from mlferry.converters.values import SOURCE, UNFLATTENED, Argument, Blob, Results
 from mlferry.errors import ConversionError
+from mlferry.numerics.shapes import Axes, Sizes
+
+
+@dataclass(frozen=True)
+class WindowOptions:
+    """How the windows of a function lie, in the words of the layer that computes the same.
+
+    Attributes:
+        strides: one number, or one an axis; None where each begins where the last one ends.
+        padding: "valid" or "same".
+        data_format: "channels_last", "channels_first", or None for Keras's default.
+        dilations: one number, or one an axis; None where the layer knows none.
+    """
+
+    strides: Sizes | None
+    padding: str
+    data_format: str | None
+    dilations: Sizes | None = None
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The options of the layer."""
+        return {
+            "strides": _listed(self.strides),
+            "padding": self.padding,
+            "data_format": self.data_format,
+            "dilation_rate": _listed(self.dilations),
+        }
 
 
 def _by_layer(
@@ -23,8 +52,8 @@ def _by_layer(
     x: Blob,
     options: Mapping[str, Any],
     weights: Mapping[str, NDArray[Any]] | None = None,
-) -> Any:
-    """What a layer with these options makes of a blob."""
+) -> Results:
+    """The result of a layer with these options."""
     entry = OPS.find(name, context.graph.version)
     if entry is None:
         raise ConversionError(f"a function over {x.rank - 2} axes: one to three can be converted")
@@ -33,7 +62,7 @@ def _by_layer(
     return entry.value(context, inner, x)
 
 
-def _array(value: Any, what: str) -> NDArray[np.float32]:
+def _array(value: Argument, what: str) -> NDArray[np.float32]:
     """A kernel or table of numbers.
 
     Raises:
@@ -44,8 +73,25 @@ def _array(value: Any, what: str) -> NDArray[np.float32]:
     return np.asarray(value, np.float32)
 
 
-def _listed(value: Any) -> Any:
+def _listed(value: Axes) -> Axes:
     return list(value) if isinstance(value, Sequence) else value
+
+
+def _convolved(
+    context: Lowering,
+    node: Node,
+    layer: str,
+    x: Blob,
+    window: WindowOptions,
+    kernels: Mapping[str, NDArray[np.float32]],
+    **options: Any,
+) -> Results:
+    """A convolution by kernels without a bias; `layer` has {} for the number of axes."""
+    first = next(iter(kernels.values()))
+    dimensions = first.ndim - 2
+    size = list(first.shape[:dimensions])
+    options |= {"kernel_size": size, **window.options, "use_bias": False}
+    return _by_layer(context, node, layer.format(dimensions), x, options, kernels)
 
 
 @function("Conv", layouts=spatial)
@@ -53,36 +99,24 @@ def conv(
     context: Lowering,
     node: Node,
     inputs: Blob,
-    kernel: Any,
-    strides: Any = 1,
+    kernel: Argument,
+    strides: Sizes = 1,
     padding: str = "valid",
-    data_format: Any = None,
-    dilation_rate: Any = 1,
-) -> Any:
+    data_format: str | None = None,
+    dilation_rate: Sizes = 1,
+) -> Results:
     array = _array(kernel, "a kernel")
-    dimensions = array.ndim - 2
     channels = inputs.known[1]
     if channels is None:
         raise ConversionError(
-            "the channels of the input are unknown, so that the groups of the kernel are: give the "
+            "the channels of the input are unknown, and so are the groups of the kernel: give the "
             "input of the model a fixed number of channels"
         )
-    return _by_layer(
-        context,
-        node,
-        f"Conv{dimensions}D",
-        inputs,
-        {
-            "filters": array.shape[-1],
-            "kernel_size": list(array.shape[:dimensions]),
-            "strides": _listed(strides),
-            "padding": padding,
-            "data_format": data_format,
-            "dilation_rate": _listed(dilation_rate),
-            "groups": channels // array.shape[-2],
-            "use_bias": False,
-        },
-        {"kernel": array},
+    window = WindowOptions(strides, padding, data_format, dilation_rate)
+    filters, groups = array.shape[-1], channels // array.shape[-2]
+    kernels = {"kernel": array}
+    return _convolved(
+        context, node, "Conv{}D", inputs, window, kernels, filters=filters, groups=groups
     )
 
 
@@ -91,29 +125,18 @@ def depthwise_conv(
     context: Lowering,
     node: Node,
     inputs: Blob,
-    kernel: Any,
-    strides: Any = 1,
+    kernel: Argument,
+    strides: Sizes = 1,
     padding: str = "valid",
-    data_format: Any = None,
-    dilation_rate: Any = 1,
-) -> Any:
+    data_format: str | None = None,
+    dilation_rate: Sizes = 1,
+) -> Results:
     array = _array(kernel, "a kernel")
-    dimensions = array.ndim - 2
-    return _by_layer(
-        context,
-        node,
-        f"DepthwiseConv{dimensions}D",
-        inputs,
-        {
-            "kernel_size": list(array.shape[:dimensions]),
-            "strides": _listed(strides),
-            "padding": padding,
-            "data_format": data_format,
-            "dilation_rate": _listed(dilation_rate),
-            "depth_multiplier": array.shape[-1],
-            "use_bias": False,
-        },
-        {"kernel": array},
+    window = WindowOptions(strides, padding, data_format, dilation_rate)
+    multiplier = array.shape[-1]
+    kernels = {"kernel": array}
+    return _convolved(
+        context, node, "DepthwiseConv{}D", inputs, window, kernels, depth_multiplier=multiplier
     )
 
 
@@ -122,32 +145,24 @@ def separable_conv(
     context: Lowering,
     node: Node,
     inputs: Blob,
-    depthwise_kernel: Any,
-    pointwise_kernel: Any,
-    strides: Any = 1,
+    depthwise_kernel: Argument,
+    pointwise_kernel: Argument,
+    strides: Sizes = 1,
     padding: str = "valid",
-    data_format: Any = None,
-    dilation_rate: Any = 1,
-) -> Any:
+    data_format: str | None = None,
+    dilation_rate: Sizes = 1,
+) -> Results:
     depthwise = _array(depthwise_kernel, "a kernel")
     pointwise = _array(pointwise_kernel, "a kernel")
-    dimensions = depthwise.ndim - 2
-    return _by_layer(
+    return _convolved(
         context,
         node,
-        f"SeparableConv{dimensions}D",
+        "SeparableConv{}D",
         inputs,
-        {
-            "filters": pointwise.shape[-1],
-            "kernel_size": list(depthwise.shape[:dimensions]),
-            "strides": _listed(strides),
-            "padding": padding,
-            "data_format": data_format,
-            "dilation_rate": _listed(dilation_rate),
-            "depth_multiplier": depthwise.shape[-1],
-            "use_bias": False,
-        },
+        WindowOptions(strides, padding, data_format, dilation_rate),
         {"depthwise_kernel": depthwise, "pointwise_kernel": pointwise},
+        filters=pointwise.shape[-1],
+        depth_multiplier=depthwise.shape[-1],
     )
 
 
@@ -156,82 +171,46 @@ def conv_transpose(
     context: Lowering,
     node: Node,
     inputs: Blob,
-    kernel: Any,
-    strides: Any = 1,
+    kernel: Argument,
+    strides: Sizes = 1,
     padding: str = "valid",
-    output_padding: Any = None,
-    data_format: Any = None,
-    dilation_rate: Any = 1,
-) -> Any:
+    output_padding: Sizes | None = None,
+    data_format: str | None = None,
+    dilation_rate: Sizes = 1,
+) -> Results:
     array = _array(kernel, "a kernel")
-    dimensions = array.ndim - 2
-    return _by_layer(
+    return _convolved(
         context,
         node,
-        f"Conv{dimensions}DTranspose",
+        "Conv{}DTranspose",
         inputs,
-        {
-            "filters": array.shape[-2],
-            "kernel_size": list(array.shape[:dimensions]),
-            "strides": _listed(strides),
-            "padding": padding,
-            "output_padding": output_padding,
-            "data_format": data_format,
-            "dilation_rate": _listed(dilation_rate),
-            "use_bias": False,
-        },
+        WindowOptions(strides, padding, data_format, dilation_rate),
         {"kernel": array},
+        filters=array.shape[-2],
+        output_padding=output_padding,
     )
 
 
-@function("MaxPool", layouts=spatial)
-def max_pool(
-    context: Lowering,
-    node: Node,
-    inputs: Blob,
-    pool_size: Any,
-    strides: Any = None,
-    padding: str = "valid",
-    data_format: Any = None,
-) -> Any:
-    return _pooled(context, node, "Max", inputs, pool_size, strides, padding, data_format)
-
-
-@function("AveragePool", layouts=spatial)
-def average_pool(
-    context: Lowering,
-    node: Node,
-    inputs: Blob,
-    pool_size: Any,
-    strides: Any = None,
-    padding: str = "valid",
-    data_format: Any = None,
-) -> Any:
-    return _pooled(context, node, "Average", inputs, pool_size, strides, padding, data_format)
-
-
-def _pooled(
-    context: Lowering,
-    node: Node,
-    kind: str,
-    x: Blob,
-    pool_size: Any,
-    strides: Any,
-    padding: str,
-    data_format: Any,
-) -> Any:
-    return _by_layer(
-        context,
-        node,
-        f"{kind}Pooling{x.rank - 2}D",
-        x,
-        {
+def _pooling(kind: str) -> None:
+    @function(f"{kind}Pool", layouts=spatial)
+    def pool(
+        context: Lowering,
+        node: Node,
+        inputs: Blob,
+        pool_size: Sizes,
+        strides: Sizes | None = None,
+        padding: str = "valid",
+        data_format: str | None = None,
+    ) -> Results:
+        options = {
             "pool_size": _listed(pool_size),
-            "strides": _listed(strides),
-            "padding": padding,
-            "data_format": data_format,
-        },
-    )
+            **WindowOptions(strides, padding, data_format).options,
+        }
+        return _by_layer(context, node, f"{kind}Pooling{inputs.rank - 2}D", inputs, options)
+
+
+for _kind in ("Max", "Average"):
+    _pooling(_kind)
 
 
 # ---- statistics ------------------------------------------------------------------------
@@ -242,7 +221,7 @@ def moments(
     context: Lowering,
     node: Node,
     x: Blob,
-    axes: Any,
+    axes: int,
     keepdims: bool = False,
     synchronized: bool = False,
 ) -> tuple[Blob, Blob]:
@@ -270,13 +249,13 @@ def batch_norm(
     context: Lowering,
     node: Node,
     x: Blob,
-    mean: Any,
-    variance: Any,
-    offset: Any = None,
-    scale: Any = None,
+    mean: Argument,
+    variance: Argument,
+    offset: Argument | None = None,
+    scale: Argument | None = None,
     axis: int = -1,
     epsilon: float = 1e-3,
-) -> Any:
+) -> Results:
     given = {"gamma": scale, "beta": offset, "moving_mean": mean, "moving_variance": variance}
     return _by_layer(
         context,
@@ -298,12 +277,12 @@ def layer_norm(
     context: Lowering,
     node: Node,
     x: Blob,
-    gamma: Any = None,
-    beta: Any = None,
-    axis: Any = -1,
+    gamma: Argument | None = None,
+    beta: Argument | None = None,
+    axis: Sizes = -1,
     epsilon: float | None = None,
     rms_scaling: bool = False,
-) -> Any:
+) -> Results:
     if rms_scaling:
         raise ConversionError("layer_normalization(rms_scaling=True)")
     given = {"gamma": gamma, "beta": beta}

@@ -26,6 +26,7 @@ from mlferry.converters.onnx.ml.values import (
     joined,
 )
 from mlferry.converters.onnx.ops import OPS as ORDINARY
+from mlferry.converters.options import Options
 from mlferry.converters.types import RangeDim, TensorType
 from mlferry.errors import ConversionError, OpenShapesError, UnsupportedOpError, context
 from mlferry.numerics.shapes import show
@@ -34,7 +35,7 @@ from mlferry.spec.proto import model_pb2
 from mlferry.text import paragraph
 
 
-def claims(graph: Graph, options: Any) -> bool:
+def claims(graph: Graph, options: Options) -> bool:
     """Whether a graph has `ai.onnx.ml` nodes that become models.
 
     Conversion functions of the user's own come first: where they convert all of these nodes, or
@@ -49,7 +50,7 @@ def claims(graph: Graph, options: Any) -> bool:
     return bool(ours) and (all_known or not options.add_custom_layers)
 
 
-def build(graph: Graph, options: Any) -> model_pb2.Model:
+def build(graph: Graph, options: Options) -> model_pb2.Model:
     """The Core ML model of a graph.
 
     Args:
@@ -65,7 +66,8 @@ def build(graph: Graph, options: Any) -> model_pb2.Model:
     _check_ops(graph, options.custom_conversion_functions or {})
     _tell_unused(graph, options.custom_conversion_functions or {})
     flow = Flow(graph, options.custom_conversion_functions or {}, networks.materialized)
-    inputs = _inputs(flow, graph, options.inputs or ())
+    tensors = [asked for asked in options.inputs or () if isinstance(asked, TensorType)]
+    inputs = _inputs(flow, graph, tensors)
     refusals: list[ConversionError] = []
     for node in graph.nodes:
         try:
@@ -84,7 +86,7 @@ def build(graph: Graph, options: Any) -> model_pb2.Model:
 # ---- what is asked ---------------------------------------------------------------------
 
 
-def _check_options(options: Any) -> None:
+def _check_options(options: Options) -> None:
     if options.classifier_config is not None:
         raise ConversionError(
             "classifier_config: a model with ai.onnx.ml nodes has labels of its own; leave it out"
@@ -97,13 +99,14 @@ def _check_options(options: Any) -> None:
             )
 
 
-def _wanted(graph: Graph, options: Any) -> list[tuple[str, Value]]:
+def _wanted(graph: Graph, options: Options) -> list[tuple[str, Value]]:
     """The names of the outputs, and what they show."""
     known = dict(graph.outputs)
-    names = [o if isinstance(o, str) else o.name for o in options.outputs or ()] or list(known)
+    asked = [o if isinstance(o, str) else o.name for o in options.outputs or ()]
+    names = [str(name) for name in asked] or list(known)
     for name in names:
         if name not in known:
-            close = did_you_mean(str(name), list(known))
+            close = did_you_mean(name, list(known))
             raise ConversionError(
                 f"{graph.source} has no output {name!r}.{close} Its outputs: {', '.join(known)}"
             )

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mlferry.converters.graph import Node
 from mlferry.converters.lowering import Lowering
 from mlferry.converters.onnx.extents import elements_of, refined
 from mlferry.converters.onnx.ops.registry import op
-from mlferry.converters.operands import known, vector
-from mlferry.converters.values import SOURCE, Blob
+from mlferry.converters.operands import as_blob, known, vector
+from mlferry.converters.values import SOURCE, Blob, Operand
 from mlferry.errors import ConversionError
 
 
@@ -23,10 +24,10 @@ def eye_like(context: Lowering, node: Node, x: Blob) -> Blob:
 
 
 @op("ConstantOfShape", raw=True)
-def constant_of_shape(context: Lowering, node: Node, shape: Any) -> Blob:
+def constant_of_shape(context: Lowering, node: Node, shape: Operand) -> Blob:
     value = node.attrs.get("value")
     filler = 0.0 if value is None else float(value.ravel()[0])
-    made = context.layer("fillDynamic", shape, layout=SOURCE, value=filler)
+    made = context.layer("fillDynamic", as_blob(context, shape), layout=SOURCE, value=filler)
     told = elements_of(context, shape)
     if told is None:
         return made
@@ -41,6 +42,6 @@ def range_of(context: Lowering, node: Node, start: Blob, limit: Blob, delta: Blo
 
 
 @op("Constant", raw=True)
-def constant(context: Lowering, node: Node) -> Any:
+def constant(context: Lowering, node: Node) -> NDArray[Any]:
     """Folded in ONNX's own types; only what is no array arrives here."""
     raise ConversionError(f"a constant of {', '.join(node.attrs)}: arrays can be converted")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -16,19 +15,15 @@ from mlferry.converters.onnx.ops.integers import floats
 from mlferry.converters.onnx.ops.linear import matmul, product
 from mlferry.converters.onnx.ops.normalization import layer_normalized
 from mlferry.converters.onnx.ops.registry import op
-from mlferry.converters.operands import affine, emit, extent, joined
+from mlferry.converters.operands import affine, as_blob, emit, extent, joined
 from mlferry.converters.reshapes import heads_apart, heads_joined
 from mlferry.converters.sizes import use
 from mlferry.converters.slices import sliced
-from mlferry.converters.values import SOURCE, Blob, Constant
+from mlferry.converters.values import SOURCE, Blob, Constant, Operand, Results
 from mlferry.errors import ConversionError
 from mlferry.numerics.shapes import show
 
 _MASKED = -10000.0  # what onnxruntime adds where a mask is 0
-
-
-def _blob(context: Lowering, x: Any) -> Any:
-    return context.stored(x) if isinstance(x, Constant) else x
 
 
 def _numbered(context: Lowering, x: Blob, axis: int) -> Blob:
@@ -45,7 +40,7 @@ def _numbered(context: Lowering, x: Blob, axis: int) -> Blob:
 
 
 @op("com.microsoft.EmbedLayerNormalization", raw=True)
-def embed_layer_normalization(context: Lowering, node: Node, *operands: Any) -> Any:
+def embed_layer_normalization(context: Lowering, node: Node, *operands: Operand) -> Results:
     """The sum of the embeddings of words, positions and segments, normalized.
 
     The second output counts what the mask keeps of each sentence, the third is the sum.
@@ -57,7 +52,7 @@ def embed_layer_normalization(context: Lowering, node: Node, *operands: Any) -> 
 
 
 @op("com.microsoft.QEmbedLayerNormalization", raw=True)
-def q_embed_layer_normalization(context: Lowering, node: Node, *operands: Any) -> Any:
+def q_embed_layer_normalization(context: Lowering, node: Node, *operands: Operand) -> Results:
     """The same with tables in 8 bits; scales and zero points follow, in the same order."""
     words, segments = operands[:2]
     given = [
@@ -72,38 +67,42 @@ def q_embed_layer_normalization(context: Lowering, node: Node, *operands: Any) -
 def _embedded(
     context: Lowering,
     node: Node,
-    words: Any,
-    segments: Any,
-    tables: Sequence[Any],
-    norm: Sequence[Any],
-    mask: Any,
-    positions: Any,
-) -> Any:
-    words = _blob(context, words)
+    words: Operand,
+    segments: Operand | None,
+    tables: Sequence[Operand | None],
+    norm: Sequence[Operand | None],
+    mask: Operand | None,
+    positions: Operand | None,
+) -> Results:
+    words = as_blob(context, words)
     word_table, position_table, segment_table = tables
     total = _rows(context, word_table, words)
     places = _numbered(context, words, 1) if positions is None else positions
     total = emit(context, "addBroadcastable", total, _rows(context, position_table, places))
     if segments is not None:
         total = emit(context, "addBroadcastable", total, _rows(context, segment_table, segments))
-    made: Any = layer_normalized(
-        context, total, (2,), norm[0], norm[1], node.attrs.get("epsilon", 1e-12), 1
-    )
+    scale, bias = norm
+    if scale is None:
+        raise ConversionError("EmbedLayerNormalization without gamma")
+    epsilon = node.attrs.get("epsilon", 1e-12)
+    (made,) = layer_normalized(context, total, (2,), scale, bias, epsilon, 1)
     counted = None
     if len(node.outputs) > 1 and node.outputs[1].name:
         counted = _counted(context, words, mask)
     return (made, counted, total)[: len(node.outputs)]
 
 
-def _rows(context: Lowering, table: Any, indices: Any) -> Blob:
+def _rows(context: Lowering, table: Operand | None, indices: Operand) -> Blob:
     """The rows of a table, [..., units]."""
-    indices = _blob(context, indices)
-    return context.layer("gather", _blob(context, table), indices, layout=SOURCE, axis=0)
+    if table is None:
+        raise ConversionError("an embedding without its table")
+    indices = as_blob(context, indices)
+    return context.layer("gather", as_blob(context, table), indices, layout=SOURCE, axis=0)
 
 
-def _counted(context: Lowering, words: Blob, mask: Any) -> Blob:
+def _counted(context: Lowering, words: Blob, mask: Operand | None) -> Blob:
     """How many words of each sentence count: none without a mask, as onnxruntime has it."""
-    kept = affine(context, words, 0.0) if mask is None else _blob(context, mask)
+    kept = affine(context, words, 0.0) if mask is None else as_blob(context, mask)
     kept = emit(context, "equal", kept, alpha=1.0)
     return context.layer("reduceSum", kept, layout=SOURCE, axes=(1,), keepDims=False)
 
@@ -113,13 +112,18 @@ def _counted(context: Lowering, words: Blob, mask: Any) -> Blob:
 
 @op("com.microsoft.RotaryEmbedding", raw=True)
 def rotary_embedding(
-    context: Lowering, node: Node, x: Any, positions: Any, cosines: Any, sines: Any
+    context: Lowering,
+    node: Node,
+    x: Operand,
+    positions: Operand,
+    cosines: Operand,
+    sines: Operand,
 ) -> Blob:
     """Pairs of values of each head turned by an angle of the position; values beyond stay."""
     if node.attrs.get("is_packed_batching", 0):
         raise ConversionError("is_packed_batching: sentences one after another without padding")
     node.attrs.get("scale")  # onnxruntime does not look at it
-    x = _blob(context, x)
+    x = as_blob(context, x)
     width = 2 * (cosines.array.shape[1] if isinstance(cosines, Constant) else extent(cosines, 1))
     count, part = node.attrs.get("num_heads", 0), node.attrs.get("rotary_embedding_dim", 0)
     split = x.rank == 3
@@ -140,7 +144,7 @@ def rotary_embedding(
     return heads_joined(context, context.layer("transpose", made, layout=SOURCE, axes=(0, 2, 1, 3)))
 
 
-def _places(context: Lowering, x: Blob, positions: Any) -> Any:
+def _places(context: Lowering, x: Blob, positions: Operand) -> Operand:
     """The positions [batch or 1, length] of values [batch, heads, length, units]."""
     shape = positions.array.shape if isinstance(positions, Constant) else positions.known
     if len(shape) == 2:
@@ -148,12 +152,19 @@ def _places(context: Lowering, x: Blob, positions: Any) -> Any:
     if isinstance(positions, Constant) and x.known[2] is not None:
         places = positions.array.ravel()[0] + np.arange(extent(x, 2))
         return Constant("", places[None])
-    numbers = emit(context, "addBroadcastable", _numbered(context, x, 2), _blob(context, positions))
+    numbers = emit(
+        context, "addBroadcastable", _numbered(context, x, 2), as_blob(context, positions)
+    )
     return context.expand(numbers, 0)
 
 
 def _rotated(
-    context: Lowering, x: Blob, places: Any, cosines: Any, sines: Any, interleaved: bool
+    context: Lowering,
+    x: Blob,
+    places: Operand,
+    cosines: Operand,
+    sines: Operand,
+    interleaved: bool,
 ) -> Blob:
     """x * cos + partner * sin: the partner of the first of a pair is the second, negated."""
     width = extent(x, 3)
@@ -167,13 +178,13 @@ def _rotated(
     for table, factors in ((cosines, None), (sines, signs)):
         if isinstance(table, Constant):
             full = table.array.astype(np.float32)[:, angle]
-            wide: Any = Constant("", full if factors is None else full * np.float32(factors))
+            wide: Operand = Constant("", full if factors is None else full * np.float32(factors))
         else:
             wide = context.layer("gather", table, context.constant(angle), layout=SOURCE, axis=1)
             if factors is not None:
                 wide = emit(context, "multiplyBroadcastable", wide, context.constant(factors))
         if isinstance(wide, Constant) and isinstance(places, Constant):
-            rows: Any = context.constant(wide.array[places.array])
+            rows = context.constant(wide.array[places.array])
         else:
             rows = _rows(context, wide, places)
         tables.append(context.expand(rows, 1))
@@ -201,13 +212,15 @@ class _Attended:
     """
 
     heads: int
-    mask: Any = None
-    bias: Any = None
-    past: tuple[Any, Any] | None = None
+    mask: Operand | None = None
+    bias: Operand | None = None
+    past: tuple[Blob, Blob] | None = None
 
 
 @op("com.microsoft.Attention", raw=True)
-def attention(context: Lowering, node: Node, x: Any, weights: Any, *rest: Any) -> Any:
+def attention(
+    context: Lowering, node: Node, x: Operand, weights: Operand, *rest: Operand
+) -> Results:
     """Self-attention with its projection: queries, keys and values are one product."""
     bias, mask, past, extra, filled = (*rest, *[None] * 5)[:5]
     if filled is not None:
@@ -216,7 +229,7 @@ def attention(context: Lowering, node: Node, x: Any, weights: Any, *rest: Any) -
 
 
 @op("com.microsoft.QAttention", raw=True)
-def q_attention(context: Lowering, node: Node, *operands: Any) -> Any:
+def q_attention(context: Lowering, node: Node, *operands: Operand) -> Results:
     """The same of 8-bit integers."""
     _, _, bias, scale, steps, mask, zero, shifts, past = (*operands, *[None] * 4)[:9]
     x = floats(context, node, 0, scale, zero, -1)
@@ -225,18 +238,25 @@ def q_attention(context: Lowering, node: Node, *operands: Any) -> Any:
 
 
 def _self_attention(
-    context: Lowering, node: Node, x: Any, weights: Any, bias: Any, mask: Any, past: Any, extra: Any
-) -> Any:
+    context: Lowering,
+    node: Node,
+    x: Operand,
+    weights: Operand,
+    bias: Operand | None,
+    mask: Operand | None,
+    past: Operand | None,
+    extra: Operand | None,
+) -> Results:
     if node.attrs.get("past_present_share_buffer", 0):
         raise ConversionError("past_present_share_buffer: one buffer for what was and what is")
     node.attrs.get("rotary_embedding_dim")
     if node.attrs.get("do_rotary", 0):
         raise ConversionError("do_rotary: onnxruntime does not compute it on processors, either")
     sizes = node.attrs.get("qkv_hidden_sizes")
-    x = _blob(context, x)
+    x = as_blob(context, x)
     made = matmul(context, node, x, weights)
     if bias is not None:
-        made = emit(context, "addBroadcastable", made, _blob(context, bias))
+        made = emit(context, "addBroadcastable", made, as_blob(context, bias))
     total = extent(made, 2)
     parts = context.outputs(
         3,
@@ -250,7 +270,7 @@ def _self_attention(
     earlier = None
     if past is not None:
         halves = context.outputs(
-            2, "splitND", _blob(context, past), layout=SOURCE, axis=0, numSplits=2
+            2, "splitND", as_blob(context, past), layout=SOURCE, axis=0, numSplits=2
         )
         earlier = tuple(context.layer("squeeze", h, layout=SOURCE, axes=(0,)) for h in halves)
     heads = node.attrs["num_heads"]
@@ -264,13 +284,15 @@ def _self_attention(
 
 
 @op("com.microsoft.MultiHeadAttention", raw=True)
-def multi_head_attention(context: Lowering, node: Node, query: Any, *rest: Any) -> Any:
+def multi_head_attention(
+    context: Lowering, node: Node, query: Operand, *rest: Operand | None
+) -> tuple[Blob, ...]:
     """Attention of projected values, which may lie packed in one operand."""
     key, value, bias, mask, extra, past_key, past_value, filled, beams = (*rest, *[None] * 9)[:9]
     if filled is not None or beams is not None:
         raise ConversionError("past_sequence_length: one buffer for what was and what is")
     heads = node.attrs["num_heads"]
-    query, key, value = (_blob(context, x) for x in (query, key, value))
+    query, key, value = as_blob(context, query), as_blob(context, key), as_blob(context, value)
     if key is None:
         parts = _packed(context, query, 3)
     elif value is None:
@@ -280,9 +302,24 @@ def multi_head_attention(context: Lowering, node: Node, query: Any, *rest: Any) 
     if bias is not None:
         parts = _biased(context, parts, bias, heads)
     q, k, v = (x if x.rank == 4 else _heads(context, x, heads) for x in parts)
-    past = None if past_key is None else (_blob(context, past_key), _blob(context, past_value))
+    past = _past(context, past_key, past_value)
     output, k, v, scores = _attend(context, node, q, k, v, _Attended(heads, mask, extra, past))
     return (output, k, v, scores)[: len(node.outputs)]
+
+
+def _past(
+    context: Lowering, key: Operand | None, value: Operand | None
+) -> tuple[Blob, Blob] | None:
+    """The keys and values of the words before, where a model is given them.
+
+    Raises:
+        ConversionError: it is given only one of them.
+    """
+    if key is None and value is None:
+        return None
+    if key is None or value is None:
+        raise ConversionError("past keys and past values: one without the other")
+    return as_blob(context, key), as_blob(context, value)
 
 
 # What the op may say, and the values of those that convert.
@@ -293,7 +330,9 @@ _GROUPED = {
 
 
 @op("com.microsoft.GroupQueryAttention", raw=True)
-def group_query_attention(context: Lowering, node: Node, query: Any, *rest: Any) -> Any:
+def group_query_attention(
+    context: Lowering, node: Node, query: Operand, *rest: Operand | None
+) -> tuple[Blob, ...]:
     """Causal attention, in which several heads of queries share one of keys and values.
 
     New keys and values follow the earlier ones of each sentence, of which there are as many as
@@ -311,7 +350,7 @@ def group_query_attention(context: Lowering, node: Node, query: Any, *rest: Any)
     if len(node.outputs) > 3 and node.outputs[3].name:
         raise ConversionError("GroupQueryAttention with its scores as an output")
     heads, shared = node.attrs["num_heads"], node.attrs["kv_num_heads"]
-    query, key, value = (_blob(context, x) for x in (query, key, value))
+    query, key, value = as_blob(context, query), as_blob(context, key), as_blob(context, value)
     if key is None:
         units = extent(query, 2) // (heads + 2 * shared)
         query, key, value = context.outputs(
@@ -323,18 +362,22 @@ def group_query_attention(context: Lowering, node: Node, query: Any, *rest: Any)
             numSplits=3,
             splitSizes=[heads * units, shared * units, shared * units],
         )
+    elif value is None:
+        raise ConversionError("GroupQueryAttention with keys, but without values")
     q, k, v = (
         _heads(context, x, n)
         for x, n in zip((query, key, value), (heads, shared, shared), strict=True)
     )
-    earlier = None if past_key is None else (_blob(context, past_key), _blob(context, past_value))
+    earlier = _past(context, past_key, past_value)
     before = None if earlier is None else _before(context, q, earlier[0], ends)
     if node.attrs.get("do_rotary", 0):
         places = _numbers_after(context, q, before) if positions is None else positions
         interleaved = bool(node.attrs.get("rotary_interleaved", 0))
+        if cosines is None or sines is None:
+            raise ConversionError("do_rotary without cos_cache and sin_cache")
         q, k = (_turned(context, x, places, cosines, sines, interleaved) for x in (q, k))
     node.attrs.get("rotary_interleaved")
-    if earlier is not None:
+    if earlier is not None and before is not None:
         k, v = (
             _following(context, old, new, before, ends)
             for old, new in zip(earlier, (k, v), strict=True)
@@ -351,15 +394,17 @@ def _size(context: Lowering, x: Blob, axis: int) -> Blob:
     return sliced(context, shape, [axis], [axis + 1], None, None)
 
 
-def _before(context: Lowering, q: Blob, past: Blob, ends: Any) -> Blob:
+def _before(context: Lowering, q: Blob, past: Blob, ends: Operand | None) -> Blob:
     """How many keys of each sentence were before, [batch] or [1].
 
     Raises:
         ConversionError: fixed numbers that do not count all of the past.
     """
+    if ends is None:
+        raise ConversionError("past keys and values without seqlens_k")
     if not isinstance(ends, Constant):
         new = affine(context, _size(context, q, 2), -1.0, 1.0)
-        return emit(context, "addBroadcastable", _blob(context, ends), new)
+        return emit(context, "addBroadcastable", as_blob(context, ends), new)
     length, count = past.known[2], q.known[2]
     if length is not None and count is not None:
         use(past, [2])
@@ -373,7 +418,7 @@ def _before(context: Lowering, q: Blob, past: Blob, ends: Any) -> Blob:
     return _size(context, past, 2)
 
 
-def _numbers_after(context: Lowering, q: Blob, before: Blob | None) -> Any:
+def _numbers_after(context: Lowering, q: Blob, before: Blob | None) -> Blob:
     """The places of the queries, [batch or 1, length]."""
     numbers = context.expand(_numbered(context, q, 2), 0)
     if before is None:
@@ -382,7 +427,12 @@ def _numbers_after(context: Lowering, q: Blob, before: Blob | None) -> Any:
 
 
 def _turned(
-    context: Lowering, x: Blob, places: Any, cosines: Any, sines: Any, interleaved: bool
+    context: Lowering,
+    x: Blob,
+    places: Operand,
+    cosines: Operand,
+    sines: Operand,
+    interleaved: bool,
 ) -> Blob:
     """[batch, heads, length, units] with the first values of each head rotated."""
     size = extent(x, 3)
@@ -394,7 +444,9 @@ def _turned(
     return joined(context, [made, sliced(context, x, [width], [size], [3], None)], 3)
 
 
-def _following(context: Lowering, past: Blob, new: Blob, before: Any, ends: Any) -> Blob:
+def _following(
+    context: Lowering, past: Blob, new: Blob, before: Blob, ends: Operand | None
+) -> Blob:
     """Old and new entries [batch, heads, length, units] without a gap between them."""
     both = joined(context, [past, new], 2)
     if isinstance(ends, Constant):
@@ -418,7 +470,12 @@ def _following(context: Lowering, past: Blob, new: Blob, before: Any, ends: Any)
 
 
 def _grouped(
-    context: Lowering, node: Node, qkv: tuple[Blob, Blob, Blob], times: int, before: Any, bias: Any
+    context: Lowering,
+    node: Node,
+    qkv: tuple[Blob, Blob, Blob],
+    times: int,
+    before: Blob | None,
+    bias: Operand | None,
 ) -> Blob:
     """The output [batch, length, units]; each head of keys serves `times` heads of queries."""
     q, k, v = qkv
@@ -432,7 +489,7 @@ def _grouped(
         soft = emit(context, "activation", affine(context, scores, 1 / cap), tanh={})
         scores = affine(context, soft, cap)
     if bias is not None:
-        scores = emit(context, "addBroadcastable", scores, _blob(context, bias))
+        scores = emit(context, "addBroadcastable", scores, as_blob(context, bias))
     last = context.expand(_numbers_after(context, q, before), 1, 3)  # [batch, 1, length, 1]
     places = _numbered(context, k, 2)
     hidden = emit(context, "greaterThan", places, last)
@@ -456,7 +513,7 @@ def _packed(context: Lowering, x: Blob, count: int) -> list[Blob]:
     return [context.layer("transpose", part, layout=SOURCE, axes=(0, 2, 1, 3)) for part in flat]
 
 
-def _biased(context: Lowering, parts: Sequence[Blob], bias: Any, heads: int) -> list[Blob]:
+def _biased(context: Lowering, parts: Sequence[Blob], bias: Operand, heads: int) -> list[Blob]:
     """Each part with its stretch of the bias."""
     sizes = [extent(x, 2) if x.rank == 3 else extent(x, 3) * heads for x in parts]
     made, start = [], 0
@@ -503,7 +560,7 @@ def _attend(
     if node.attrs.get("unidirectional", 0):
         scores = _causal(context, scores, before)
     if told.bias is not None:
-        scores = emit(context, "addBroadcastable", scores, _blob(context, told.bias))
+        scores = emit(context, "addBroadcastable", scores, as_blob(context, told.bias))
     weighted = context.layer("softmaxND", scores, layout=SOURCE, axis=-1)
     mixed = context.layer(
         "transpose", product(context, weighted, v), layout=SOURCE, axes=(0, 2, 1, 3)
@@ -519,22 +576,21 @@ def _causal(context: Lowering, scores: Blob, before: int) -> Blob:
     return emit(context, "whereBroadcastable", later, least, scores)
 
 
-def _added(context: Lowering, scores: Blob, mask: Any, filler: float) -> Blob:
+def _added(context: Lowering, scores: Blob, mask: Operand, filler: float) -> Blob:
     """What a mask adds to scores [batch, heads, length, keys]: 0, or a large negative number.
 
     A mask is [batch, keys], [batch, length, keys], or the number of keys that count, [batch],
     perhaps followed by the place of the first that does.
     """
-    array = mask.array if isinstance(mask, Constant) else None
-    rank = array.ndim if array is not None else mask.rank
+    rank = mask.array.ndim if isinstance(mask, Constant) else mask.rank
     if rank == 4:
         raise ConversionError("a mask of four axes: onnxruntime does not take it, either")
     if rank == 1:
-        return _by_lengths(context, scores, _blob(context, mask), filler)
+        return _by_lengths(context, scores, as_blob(context, mask), filler)
     kept = (
-        emit(context, "greaterThan", mask, alpha=0.0)
-        if array is None
-        else context.constant(array > 0)
+        context.constant(mask.array > 0)
+        if isinstance(mask, Constant)
+        else emit(context, "greaterThan", mask, alpha=0.0)
     )
     axes = (1, 2) if rank == 2 else (1,)
     return context.expand(affine(context, kept, -filler, filler), *axes)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,9 +18,21 @@ from mlferry.converters.graph import Node, Value
 from mlferry.converters.lowering import Lowering
 from mlferry.converters.onnx import read
 from mlferry.converters.onnx.ops.registry import op
-from mlferry.converters.operands import joined, known, positive, scalar, shaped, vector
-from mlferry.converters.values import SOURCE, Blob, Constant
+from mlferry.converters.operands import (
+    array_of,
+    as_blob,
+    joined,
+    known,
+    positive,
+    scalar,
+    shaped,
+    vector,
+)
+from mlferry.converters.values import SOURCE, Blob, Constant, Operand, Result, Results
 from mlferry.errors import ConversionError, SpecError, UnsupportedOpError, context
+
+if TYPE_CHECKING:
+    import onnx
 
 FEW_ROUNDS = 8  # that are rather unrolled
 MAX_UNROLLED = 256  # where Core ML's loop cannot do what the body does
@@ -46,7 +58,9 @@ _WITH_WEIGHTS = {
 TRUE = Constant("", np.array(True))  # what a condition is inside a loop
 
 
-def inlined(context: Lowering, body: Any, prefix: str, given: dict[str, Any]) -> list[Any]:
+def inlined(
+    context: Lowering, body: onnx.GraphProto, prefix: str, given: dict[str, Any]
+) -> list[Any]:
     """Convert the nodes of a subgraph in place and return what its outputs are.
 
     Args:
@@ -79,7 +93,7 @@ def inlined(context: Lowering, body: Any, prefix: str, given: dict[str, Any]) ->
     return [context.operand(value) for value in values]
 
 
-def _rename(body: Any, rename: dict[str, str]) -> None:
+def _rename(body: onnx.GraphProto, rename: dict[str, str]) -> None:
     """Give the values around a nested subgraph their new names inside it."""
     local = {v.name for v in body.input} | {t.name for t in body.initializer}
     local |= {name for item in body.node for name in item.output}
@@ -93,13 +107,8 @@ def _rename(body: Any, rename: dict[str, str]) -> None:
         value.name = outer.get(value.name, value.name)
 
 
-def as_blob(context: Lowering, x: Any) -> Blob:
-    """An operand as a blob."""
-    return context.stored(x) if isinstance(x, Constant) else x
-
-
 @op("If", raw=True)
-def if_(context: Lowering, node: Node, condition: Any) -> Any:
+def if_(context: Lowering, node: Node, condition: Operand) -> Sequence[Result]:
     """A condition that is known while converting chooses its branch."""
     branches = node.attrs["then_branch"], node.attrs["else_branch"]
     if not isinstance(condition, Constant):
@@ -117,7 +126,7 @@ def if_(context: Lowering, node: Node, condition: Any) -> Any:
     ]
 
 
-def _way_of(lowering: Lowering, node: Node, body: Any, way: str) -> list[Any]:
+def _way_of(lowering: Lowering, node: Node, body: onnx.GraphProto, way: str) -> list[Any]:
     with context(f"converting the way {way!r} of a condition"):
         return inlined(lowering, body, f"{node.name}/{way}", {})
 
@@ -161,12 +170,18 @@ def _compared(context: Lowering, makers: Mapping[str, Node], node: Node) -> str:
 
 
 @op("Loop", raw=True)
-def loop(context: Lowering, node: Node, trips: Any, condition: Any, *states: Any) -> Any:
+def loop(
+    context: Lowering,
+    node: Node,
+    trips: Operand | None,
+    condition: Operand | None,
+    *states: Operand,
+) -> Sequence[Result]:
     """A few rounds whose condition stays true are unrolled."""
-    going: Any = TRUE if condition is None else condition
+    going = TRUE if condition is None else condition
     if not isinstance(going, Constant) or not _is_known(context, node, trips, going, states):
         return _looped(context, node, trips, going, states)
-    count = int(trips.array.ravel()[0])
+    count = int(array_of(node, 0, trips).ravel()[0])
     if count > _few(node.attrs["body"]) and going.array.ravel()[0]:
         found = _tried(functools.partial(_looped, context, node, trips, going, states))
         if found is not None:
@@ -174,12 +189,12 @@ def loop(context: Lowering, node: Node, trips: Any, condition: Any, *states: Any
     return _unrolled(context, node, count, going, states)
 
 
-def _few(body: Any) -> int:
+def _few(body: onnx.GraphProto) -> int:
     """How many rounds are rather unrolled: none that would copy weights."""
     return 1 if any(item.op_type in _WITH_WEIGHTS for item in body.node) else FEW_ROUNDS
 
 
-def _tried(convert: Callable[[], Any]) -> Any:
+def _tried(convert: Callable[[], Sequence[Result]]) -> Sequence[Result] | None:
     """What a conversion makes, or None where Core ML's loop cannot do it."""
     try:
         return convert()
@@ -206,7 +221,7 @@ def _unrolled(
 
 
 def _is_known(
-    context: Lowering, node: Node, trips: Any, going: Constant, states: Sequence[Any]
+    context: Lowering, node: Node, trips: Operand | None, going: Constant, states: Sequence[Any]
 ) -> bool:
     """Whether a loop can be unrolled: few rounds, and a condition that is no computed value."""
     if not isinstance(trips, Constant) or int(trips.array.ravel()[0]) > MAX_UNROLLED:
@@ -223,7 +238,9 @@ def _is_known(
 _NO_LIMIT = 2**31 - 1  # exporters write the largest integers where only the condition counts
 
 
-def _looped(context: Lowering, node: Node, trips: Any, going: Any, states: Sequence[Any]) -> Any:
+def _looped(
+    context: Lowering, node: Node, trips: Operand | None, going: Operand, states: Sequence[Any]
+) -> list[Blob]:
     """Core ML's loop; results of each round are gathered where their number is known."""
     body = node.attrs["body"]
     names = [v.name for v in body.input]
@@ -232,7 +249,7 @@ def _looped(context: Lowering, node: Node, trips: Any, going: Any, states: Seque
         count = int(trips.array.ravel()[0])
         limit = None if count >= _NO_LIMIT else count
     computed = not isinstance(going, Constant)
-    if not computed and not going.array.ravel()[0]:
+    if isinstance(going, Constant) and not going.array.ravel()[0]:
         limit = 0
     start = as_blob(context, going)
     blobs = [as_blob(context, x) for x in states]
@@ -267,7 +284,7 @@ def _looped(context: Lowering, node: Node, trips: Any, going: Any, states: Seque
 
 def _gathering(
     context: Lowering,
-    limit: Any,
+    limit: int | Blob | None,
     condition: Blob | None,
     states: Sequence[Blob],
     body: Callable[[Blob, list[Blob]], tuple[Any, list[Any], list[Any]]],
@@ -301,7 +318,7 @@ def _gathering(
         filled = []
         for buffer, x, shape, back in zip(current[count:], rows, shapes, turned, strict=True):
             row = shaped(context, as_blob(context, x), (1, *shape))
-            at = vector(_from_end(context, index, limit) if back else index)
+            at = vector(_from_end(context, index, known(buffer)[0]) if back else index)
             filled.append(context.layer("scatter", buffer, at, row, layout=SOURCE, axis=0))
         return again, [*new, *filled]
 
@@ -351,7 +368,7 @@ class _Scan:
 
 
 @op("Scan", since=9, raw=True)
-def scan(context: Lowering, node: Node, *operands: Any) -> Any:
+def scan(context: Lowering, node: Node, *operands: Operand) -> Results:
     """Along the scanned axis; a few rounds are unrolled."""
     scanned = node.attrs["num_scan_inputs"]
     states = operands[:-scanned]

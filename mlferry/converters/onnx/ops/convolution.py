@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mlferry.converters.convolutions import Pairs, Windows, convolved, edges, transposed
 from mlferry.converters.graph import Node
@@ -14,8 +15,17 @@ from mlferry.converters.lowering import Lowering
 from mlferry.converters.onnx.ops.elementwise import activated
 from mlferry.converters.onnx.ops.quantization import weights_of
 from mlferry.converters.onnx.ops.registry import op
-from mlferry.converters.operands import array_of, emit, extent, ints, known, shaped
-from mlferry.converters.values import SOURCE, Blob, Constant
+from mlferry.converters.operands import (
+    array_of,
+    as_blob,
+    constant_of,
+    emit,
+    extent,
+    ints,
+    known,
+    shaped,
+)
+from mlferry.converters.values import SOURCE, Blob, Constant, Operand
 from mlferry.errors import ConversionError
 from mlferry.numerics.windows import same_edges
 
@@ -62,8 +72,8 @@ def options(node: Node, dimensions: int, kernel: tuple[int, ...]) -> tuple[list[
 
 
 @op("Conv", raw=True)
-def conv(context: Lowering, node: Node, x: Any, w: Any, b: Any = None) -> Blob:
-    x = context.stored(x) if isinstance(x, Constant) else x
+def conv(context: Lowering, node: Node, x: Operand, w: Operand, b: Operand | None = None) -> Blob:
+    x = as_blob(context, x)
     if not isinstance(w, Constant):
         return _dynamic(context, node, x, w, b)
     weights = w.array.astype(np.float32)
@@ -73,11 +83,11 @@ def conv(context: Lowering, node: Node, x: Any, w: Any, b: Any = None) -> Blob:
     return convolved(context, x, weights, how, stored=stored, bias=_bias(node, b))
 
 
-def _bias(node: Node, b: Any) -> Any:
+def _bias(node: Node, b: Operand | None) -> NDArray[np.float32] | None:
     return None if b is None else array_of(node, 2, b).astype(np.float32)
 
 
-def _dynamic(context: Lowering, node: Node, x: Blob, w: Blob, b: Any) -> Blob:
+def _dynamic(context: Lowering, node: Node, x: Blob, w: Blob, b: Operand | None) -> Blob:
     """Weights that are computed: Core ML takes them as an input, in two dimensions."""
     shape = known(w)
     if len(shape) == 3:
@@ -88,7 +98,9 @@ def _dynamic(context: Lowering, node: Node, x: Blob, w: Blob, b: Any) -> Blob:
     return _dynamic_2d(context, node, x, w, b, line=False)
 
 
-def _dynamic_2d(context: Lowering, node: Node, x: Blob, w: Blob, b: Any, *, line: bool) -> Blob:
+def _dynamic_2d(
+    context: Lowering, node: Node, x: Blob, w: Blob, b: Operand | None, *, line: bool
+) -> Blob:
     shape = known(w)
     kernel = shape[3:] if line else shape[2:]
     strides, dilations = options(node, len(kernel), kernel)
@@ -113,16 +125,23 @@ def _dynamic_2d(context: Lowering, node: Node, x: Blob, w: Blob, b: Any, *, line
     )
     if b is None:
         return made
-    bias = context.stored(b) if isinstance(b, Constant) else b
+    bias = as_blob(context, b)
     return emit(context, "addBroadcastable", made, shaped(context, bias, (1, shape[0], 1, 1)))
 
 
 @op("com.microsoft.FusedConv", "FusedConv", raw=True)
-def fused_conv(context: Lowering, node: Node, x: Any, w: Any, b: Any = None, z: Any = None) -> Blob:
+def fused_conv(
+    context: Lowering,
+    node: Node,
+    x: Operand,
+    w: Operand,
+    b: Operand | None = None,
+    z: Operand | None = None,
+) -> Blob:
     """A convolution, then the sum with another map, then an activation."""
-    made: Blob = conv(context, node, x, w, b)
+    made = conv(context, node, x, w, b)
     if z is not None:
-        z = context.stored(z) if isinstance(z, Constant) else z
+        z = as_blob(context, z)
         made = emit(context, "addBroadcastable", made, z)
     given = list(node.attrs.get("activation_params") or [])
     names = ("min", "max") if node.attrs.get("activation", "") == "Clip" else ("alpha", "beta")
@@ -130,16 +149,19 @@ def fused_conv(context: Lowering, node: Node, x: Any, w: Any, b: Any = None, z: 
 
 
 @op("ConvTranspose", raw=True)
-def conv_transpose(context: Lowering, node: Node, x: Any, w: Any, b: Any = None) -> Blob:
+def conv_transpose(
+    context: Lowering, node: Node, x: Operand, w: Operand, b: Operand | None = None
+) -> Blob:
     """Padding cuts the full result; what `output_padding` adds beyond it is bias alone."""
-    x = context.stored(x) if isinstance(x, Constant) else x
-    weights = array_of(node, 1, w).astype(np.float32)
+    x = as_blob(context, x)
+    fixed = constant_of(node, 1, w)
+    weights = fixed.array.astype(np.float32)
     kernel = weights.shape[2:]
     strides, dilations = options(node, len(kernel), kernel)
     cuts = _cuts(node, x, kernel, strides, dilations)
     how = Windows(strides, dilations, cuts, node.attrs.get("group", 1))
     return transposed(
-        context, x, weights, how, stored=weights_of(w, weights, 1), bias=_bias(node, b)
+        context, x, weights, how, stored=weights_of(fixed, weights, 1), bias=_bias(node, b)
     )
 
 
@@ -175,7 +197,9 @@ def _cuts(
 
 
 @op("Col2Im", constants=(1, 2))
-def col2im(context: Lowering, node: Node, x: Blob, image: Any, block: Any) -> Blob:
+def col2im(
+    context: Lowering, node: Node, x: Blob, image: NDArray[Any], block: NDArray[Any]
+) -> Blob:
     """Blocks added up where they overlap: a transposed convolution by single ones."""
     sizes, kernel = ints(image), ints(block)
     dimensions = len(kernel)

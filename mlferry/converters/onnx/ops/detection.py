@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mlferry.converters.detection import centred
 from mlferry.converters.flexible_resizing import Number, numbers, size_along
@@ -24,9 +25,9 @@ def non_max_suppression(
     node: Node,
     boxes: Blob,
     scores: Blob,
-    most: Any = None,
-    iou: Any = None,
-    least: Any = None,
+    most: NDArray[Any] | None = None,
+    iou: NDArray[Any] | None = None,
+    least: NDArray[Any] | None = None,
 ) -> Blob:
     """Rows of (batch, class, box): every class of every image is suppressed on its own.
 

@@ -16,6 +16,7 @@ from mlferry.converters.onnx.extents import chosen, combined, elements_of, equal
 from mlferry.converters.onnx.ops.registry import OPS, op
 from mlferry.converters.operands import (
     affine,
+    as_blob,
     dtype,
     emit,
     is_integer,
@@ -24,7 +25,7 @@ from mlferry.converters.operands import (
     truncated,
     vector,
 )
-from mlferry.converters.values import SOURCE, Blob, Constant
+from mlferry.converters.values import SOURCE, Blob, Constant, Operand, Result, Results, blob_of
 from mlferry.errors import ConversionError
 
 FLOAT_MAX = float(np.finfo(np.float32).max)
@@ -57,16 +58,16 @@ def plain(context: Lowering, node: Node, x: Blob) -> Blob:
 
 
 @op("Identity", "Dropout", raw=True)
-def nothing(context: Lowering, node: Node, x: Any, *rest: Any) -> Any:
+def nothing(context: Lowering, node: Node, x: Operand, *rest: Operand | None) -> Results:
     """Dropout does nothing when a model predicts; its mask is all ones."""
     for name in ("ratio", "is_test", "seed", "consumed_inputs"):
         node.attrs.get(name)
     training = rest[1] if len(rest) > 1 else None
-    if training is not None and not (hasattr(training, "array") and not training.array.any()):
+    if training is not None and not (isinstance(training, Constant) and not training.array.any()):
         raise ConversionError("Dropout in training mode")
-    made = x.array if hasattr(x, "array") else x
+    made = x.array if isinstance(x, Constant) else x
     if len(node.outputs) > 1 and node.outputs[1].name:
-        blob = context.stored(x) if hasattr(x, "array") else x
+        blob = as_blob(context, x)
         return made, emit(context, "equal", blob, blob)
     return (made, None)[: len(node.outputs)]
 
@@ -101,10 +102,10 @@ _BINARY = {
 
 
 @op(*_BINARY, raw=True)
-def binary(context: Lowering, node: Node, left: Any, right: Any) -> Any:
+def binary(context: Lowering, node: Node, left: Operand, right: Operand) -> Operand:
     if dtype(node) == "string":
         raise ConversionError("strings cannot be compared")
-    blobs = [context.stored(x) if isinstance(x, Constant) else x for x in (left, right)]
+    blobs = [as_blob(context, x) for x in (left, right)]
     made = emit(context, _BINARY[node.op], *align(context, node, blobs[0], blobs[1]))
     if node.op == "Equal" and is_integer(node):
         return equal_shapes(context, made, left, right)
@@ -166,10 +167,10 @@ def mean(context: Lowering, node: Node, *inputs: Blob) -> Blob:
 
 
 @op("Where", raw=True)
-def where(context: Lowering, node: Node, condition: Any, x: Any, y: Any) -> Any:
+def where(context: Lowering, node: Node, condition: Operand, x: Operand, y: Operand) -> Operand:
     if dtype(node, 1) == "string":
         raise ConversionError("strings cannot be selected")
-    blobs = [context.stored(v) if isinstance(v, Constant) else v for v in (condition, x, y)]
+    blobs = [as_blob(context, v) for v in (condition, x, y)]
     made = emit(context, "whereBroadcastable", *blobs)
     return chosen(context, made, condition, x, y) if is_integer(node, 1) else made
 
@@ -196,7 +197,7 @@ _NUMPY = ("float16", "float32", "float64", "int32", "int64", "bool")
 
 
 @op("Cast", "CastLike", raw=True)
-def cast(context: Lowering, node: Node, x: Any, like: Any = None) -> Any:
+def cast(context: Lowering, node: Node, x: Operand, like: Operand | None = None) -> Result:
     """Floats to integers drop the fraction; anything to bool asks whether it is not zero."""
     source, target = dtype(node), node.outputs[0].dtype
     node.attrs.get("to")
@@ -204,7 +205,7 @@ def cast(context: Lowering, node: Node, x: Any, like: Any = None) -> Any:
     node.attrs.get("round_mode")
     if isinstance(x, Constant) and target in _NUMPY:
         return x.array.astype(target)
-    x = context.stored(x) if isinstance(x, Constant) else x
+    x = as_blob(context, x)
     if target == "bool":
         return emit(context, "notEqual", x, alpha=0.0)
     if source not in _FLOATS | {*_BITS, "bool"} or target not in _FLOATS | {*_BITS}:
@@ -376,14 +377,20 @@ def clip_6(context: Lowering, node: Node, x: Blob) -> Blob:
 
 
 @op("Clip", since=11, raw=True)
-def clip_11(context: Lowering, node: Node, x: Any, least: Any = None, most: Any = None) -> Blob:
+def clip_11(
+    context: Lowering,
+    node: Node,
+    x: Operand,
+    least: Operand | None = None,
+    most: Operand | None = None,
+) -> Blob:
     """Either bound may be left out; the upper one wins where they cross."""
-    x = context.stored(x) if isinstance(x, Constant) else x
+    x = as_blob(context, x)
     if isinstance(least, Constant) and isinstance(most, Constant):
         bounds = [float(bound.array.ravel()[0]) for bound in (least, most)]
         if -FLOAT_MAX <= bounds[0] <= bounds[1] <= FLOAT_MAX:
             return emit(context, "clip", x, minVal=bounds[0], maxVal=bounds[1])
-    least, most = (context.stored(b) if isinstance(b, Constant) else b for b in (least, most))
+    least, most = (as_blob(context, b) for b in (least, most))
     if least is not None:
         x = emit(context, "maxBroadcastable", x, least)
     return x if most is None else emit(context, "minBroadcastable", x, most)
@@ -476,5 +483,4 @@ def activated(context: Lowering, node: Node, x: Blob, options: Mapping[str, floa
     held = replace(node, op=name, attrs=Attributes(told))
     entry = OPS.find(name, _BEFORE_OPERANDS)
     assert entry is not None
-    made: Blob = entry.value(context, held, x)
-    return made
+    return blob_of(entry.value(context, held, x))

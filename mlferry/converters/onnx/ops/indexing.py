@@ -16,6 +16,7 @@ from mlferry.converters.onnx.ops.registry import op
 from mlferry.converters.operands import (
     affine,
     array_of,
+    as_blob,
     emit,
     extent,
     ints,
@@ -29,7 +30,7 @@ from mlferry.converters.operands import (
 )
 from mlferry.converters.sizes import use
 from mlferry.converters.slices import entry
-from mlferry.converters.values import SOURCE, Blob, Constant
+from mlferry.converters.values import SOURCE, Blob, Constant, Operand
 from mlferry.errors import ConversionError
 
 _MODES = {
@@ -41,14 +42,14 @@ _MODES = {
 }
 
 
-def indices_of(context: Lowering, x: Any, size: int | Blob) -> Blob:
+def indices_of(context: Lowering, x: Operand, size: int | Blob) -> Blob:
     """Indices counted from the front; constant ones are resolved and checked now.
 
     Raises:
         ConversionError: a constant index is out of bounds.
     """
     if isinstance(size, Blob):
-        places = context.stored(x) if isinstance(x, Constant) else x
+        places = as_blob(context, x)
         negative = emit(context, "lessThan", places, alpha=0.0)
         moved = emit(context, "multiplyBroadcastable", negative, scalar(size))
         return emit(context, "addBroadcastable", places, moved)
@@ -69,9 +70,9 @@ def _check(array: NDArray[Any], size: int) -> None:
 
 
 @op("Gather", raw=True)
-def gather(context: Lowering, node: Node, x: Any, indices: Any) -> Any:
+def gather(context: Lowering, node: Node, x: Operand, indices: Operand) -> Operand:
     """The rank is that of both together, less the axis."""
-    x = context.stored(x) if isinstance(x, Constant) else x
+    x = as_blob(context, x)
     axis = positive(node.attrs.get("axis", 0), x.rank)
     told = context.elements.get(x.name) if x.rank == 1 else None
     if told is not None and isinstance(indices, Constant) and indices.array.ndim < 2:
@@ -101,8 +102,8 @@ def gather(context: Lowering, node: Node, x: Any, indices: Any) -> Any:
 
 
 @op("GatherElements", raw=True)
-def gather_elements(context: Lowering, node: Node, x: Any, indices: Any) -> Blob:
-    x = context.stored(x) if isinstance(x, Constant) else x
+def gather_elements(context: Lowering, node: Node, x: Operand, indices: Operand) -> Blob:
+    x = as_blob(context, x)
     axis = positive(node.attrs.get("axis", 0), x.rank)
     places = indices_of(context, indices, extent(x, axis))
     shape = known(places)
@@ -123,7 +124,7 @@ def gather_elements(context: Lowering, node: Node, x: Any, indices: Any) -> Blob
     return context.layer("gatherAlongAxis", x, places, layout=SOURCE, axis=axis)
 
 
-def points(context: Lowering, indices: Any, limits: Sequence[int]) -> Blob:
+def points(context: Lowering, indices: Operand, limits: Sequence[int]) -> Blob:
     """Coordinates along the last axis, counted from the front.
 
     Raises:
@@ -141,9 +142,9 @@ def points(context: Lowering, indices: Any, limits: Sequence[int]) -> Blob:
 
 
 @op("GatherND", raw=True)
-def gather_nd(context: Lowering, node: Node, x: Any, indices: Any) -> Blob:
+def gather_nd(context: Lowering, node: Node, x: Operand, indices: Operand) -> Blob:
     """Batch axes become leading coordinates."""
-    x = context.stored(x) if isinstance(x, Constant) else x
+    x = as_blob(context, x)
     batch = node.attrs.get("batch_dims", 0)
     shape = indices.array.shape if isinstance(indices, Constant) else known(indices)
     places = points(context, indices, known(x)[batch : batch + shape[-1]])
@@ -156,10 +157,12 @@ def gather_nd(context: Lowering, node: Node, x: Any, indices: Any) -> Blob:
 
 
 @op("Scatter", "ScatterElements", raw=True)
-def scatter_elements(context: Lowering, node: Node, x: Any, indices: Any, updates: Any) -> Blob:
+def scatter_elements(
+    context: Lowering, node: Node, x: Operand, indices: Operand, updates: Operand
+) -> Blob:
     """Where indices cover fewer places than the data off the axis, they are made coordinates."""
-    x = context.stored(x) if isinstance(x, Constant) else x
-    updates = context.stored(updates) if isinstance(updates, Constant) else updates
+    x = as_blob(context, x)
+    updates = as_blob(context, updates)
     axis = positive(node.attrs.get("axis", 0), x.rank)
     mode = _MODES[node.attrs.get("reduction", "none")]
     shape = known(updates)
@@ -179,9 +182,11 @@ def scatter_elements(context: Lowering, node: Node, x: Any, indices: Any, update
 
 
 @op("ScatterND", raw=True)
-def scatter_nd(context: Lowering, node: Node, x: Any, indices: Any, updates: Any) -> Blob:
-    x = context.stored(x) if isinstance(x, Constant) else x
-    updates = context.stored(updates) if isinstance(updates, Constant) else updates
+def scatter_nd(
+    context: Lowering, node: Node, x: Operand, indices: Operand, updates: Operand
+) -> Blob:
+    x = as_blob(context, x)
+    updates = as_blob(context, updates)
     depth = (indices.array.shape if isinstance(indices, Constant) else known(indices))[-1]
     places = points(context, indices, known(x)[:depth])
     mode = _MODES[node.attrs.get("reduction", "none")]
@@ -215,9 +220,11 @@ def tensor_scatter(
 
 
 @op("OneHot", raw=True)
-def one_hot(context: Lowering, node: Node, indices: Any, depth: Any, values: Any) -> Blob:
+def one_hot(
+    context: Lowering, node: Node, indices: Operand, depth: Operand, values: Operand
+) -> Blob:
     """The depth may be computed."""
-    indices = context.stored(indices) if isinstance(indices, Constant) else indices
+    indices = as_blob(context, indices)
     off, on = (float(v) for v in array_of(node, 2, values).ravel())
     axis = positive(node.attrs.get("axis", -1), rank(indices) + 1)
     if not isinstance(depth, Constant):
@@ -266,7 +273,7 @@ def non_zero(context: Lowering, node: Node, x: Blob) -> Blob:
 
 
 @op("Compress", constants=(1,))
-def compress(context: Lowering, node: Node, x: Blob, condition: Any) -> Blob:
+def compress(context: Lowering, node: Node, x: Blob, condition: NDArray[Any]) -> Blob:
     axis = node.attrs.get("axis")
     if axis is None:
         x, axis = shaped(context, x, (int(np.prod(known(x))),)), 0

@@ -7,14 +7,15 @@ quantized op follows, so that a result may be one step off where it lies between
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mlferry.converters.graph import Attributes, Node
 from mlferry.converters.lowering import Lowering
-from mlferry.converters.onnx.ops.control import as_blob
 from mlferry.converters.onnx.ops.convolution import conv
 from mlferry.converters.onnx.ops.linear import gemm, matmul
 from mlferry.converters.onnx.ops.normalization import softmax_1, softmax_13
@@ -26,22 +27,28 @@ from mlferry.converters.onnx.ops.quantization import (
     rounded,
 )
 from mlferry.converters.onnx.ops.registry import op
-from mlferry.converters.operands import array_of, emit, joined, positive
-from mlferry.converters.values import SOURCE, Blob, Constant
+from mlferry.converters.operands import array_of, as_blob, emit, joined, positive
+from mlferry.converters.values import SOURCE, Blob, Constant, Operand, blob_of
 from mlferry.errors import ConversionError
 
 _ONE = Constant("", np.ones((), np.float32))
 
 
 def floats(
-    context: Lowering, node: Node, place: int, scale: Any, zero: Any, axis: int
-) -> Blob | Constant:
+    context: Lowering,
+    node: Node,
+    place: int,
+    scale: Operand | None,
+    zero: Operand | None,
+    axis: int,
+) -> Operand:
     """(x - zero point) * scale"""
-    x: Any = context.operand(node.inputs[place])
-    if all(v is None or isinstance(v, Constant) for v in (x, scale, zero)):
-        assert isinstance(x, Constant)
+    x = context.operand(node.inputs[place])
+    if not isinstance(x, Operand) or scale is None:
+        raise ConversionError(f"input {place} is left out, or its scale")
+    if isinstance(x, Constant) and isinstance(scale, Constant) and not isinstance(zero, Blob):
         return remembered(node, x, scale, zero, node.inputs[place].dtype, axis)
-    blob: Blob = context.stored(x) if isinstance(x, Constant) else x
+    blob = as_blob(context, x)
     if zero is not None:
         blob = emit(context, "subtractBroadcastable", blob, along(context, blob, zero, axis))
     if scale is _ONE:
@@ -49,38 +56,38 @@ def floats(
     return emit(context, "multiplyBroadcastable", blob, along(context, blob, scale, axis))
 
 
-def _zero(operands: Any, place: int) -> Any:
+def _zero(operands: Sequence[Operand | None], place: int) -> Operand | None:
     return operands[place] if len(operands) > place else None
 
 
 @op("MatMulInteger", raw=True)
-def matmul_integer(context: Lowering, node: Node, *operands: Any) -> Blob:
+def matmul_integer(context: Lowering, node: Node, *operands: Operand) -> Blob:
     """Zero points of A go along its rows, those of B along its columns."""
     a = floats(context, node, 0, _ONE, _zero(operands, 2), -2)
     b = floats(context, node, 1, _ONE, _zero(operands, 3), -1)
-    made: Blob = matmul(context, node, a, b)
+    made = matmul(context, node, a, b)
     return made
 
 
 @op("ConvInteger", raw=True)
-def conv_integer(context: Lowering, node: Node, *operands: Any) -> Blob:
+def conv_integer(context: Lowering, node: Node, *operands: Operand) -> Blob:
     x = floats(context, node, 0, _ONE, _zero(operands, 2), 1)
     w = floats(context, node, 1, _ONE, _zero(operands, 3), 0)
-    made: Blob = conv(context, node, x, w)
+    made = conv(context, node, x, w)
     return made
 
 
 @op("QLinearMatMul", raw=True)
-def qlinear_matmul(context: Lowering, node: Node, *operands: Any) -> Blob:
+def qlinear_matmul(context: Lowering, node: Node, *operands: Operand) -> Blob:
     _, a_scale, a_zero, _, b_scale, b_zero, y_scale, y_zero = operands
     a = floats(context, node, 0, a_scale, a_zero, -2)
     b = floats(context, node, 3, b_scale, b_zero, -1)
-    made: Blob = quantize_linear(context, node, matmul(context, node, a, b), y_scale, y_zero)
+    made = quantize_linear(context, node, matmul(context, node, a, b), y_scale, y_zero)
     return made
 
 
 @op("QLinearConv", "com.microsoft.QLinearConv", raw=True)
-def qlinear_conv(context: Lowering, node: Node, *operands: Any) -> Blob:
+def qlinear_conv(context: Lowering, node: Node, *operands: Operand | None) -> Blob:
     """The bias has the scale of the products; channels lie last where onnxruntime says so."""
     last = bool(node.attrs.get("channels_last", 0))
     _, x_scale, x_zero, _, w_scale, w_zero, y_scale, y_zero, *rest = operands
@@ -90,11 +97,12 @@ def qlinear_conv(context: Lowering, node: Node, *operands: Any) -> Blob:
     w = floats(context, node, 3, w_scale, w_zero, 0)
     bias = None
     if rest and rest[0] is not None:
-        if not all(isinstance(v, Constant) for v in (rest[0], x_scale, w_scale)):
+        fixed = [v.array for v in (rest[0], x_scale, w_scale) if isinstance(v, Constant)]
+        if len(fixed) < 3:
             raise ConversionError("a bias or scale that is computed")
-        step = x_scale.array.ravel() * w_scale.array.ravel()
-        bias = Constant("", (rest[0].array * step).astype(np.float32))
-    made: Blob = conv(context, node, x, w, bias)
+        step = fixed[1].ravel() * fixed[2].ravel()
+        bias = Constant("", (fixed[0] * step).astype(np.float32))
+    made = conv(context, node, x, w, bias)
     made = channels_last(context, made) if last else made
     return _quantized(context, node, made, y_scale, y_zero)
 
@@ -102,13 +110,16 @@ def qlinear_conv(context: Lowering, node: Node, *operands: Any) -> Blob:
 # ---- onnxruntime's own -----------------------------------------------------------------
 
 
-def _quantized(context: Lowering, node: Node, x: Blob, scale: Any, zero: Any) -> Blob:
-    made: Blob = quantize_linear(context, node, x, scale, zero)
-    return made
+def _quantized(
+    context: Lowering, node: Node, x: Blob, scale: Operand | None, zero: Operand | None
+) -> Blob:
+    if scale is None:
+        raise ConversionError("the scale of the output is left out")
+    return quantize_linear(context, node, x, scale, zero)
 
 
 @op("com.microsoft.QGemm", raw=True)
-def qgemm(context: Lowering, node: Node, *operands: Any) -> Blob:
+def qgemm(context: Lowering, node: Node, *operands: Operand) -> Blob:
     """A bias has the scale of the products; the result stays float where no scale is given."""
     _, a_scale, a_zero, _, b_scale, b_zero, bias, y_scale, y_zero = (*operands, None, None)[:9]
     turned = bool(node.attrs.get("transB", 0))
@@ -122,30 +133,30 @@ def qgemm(context: Lowering, node: Node, *operands: Any) -> Blob:
     return made if y_scale is None else _quantized(context, node, made, y_scale, y_zero)
 
 
-def _step(factor: float, *scales: Any) -> Any:
+def _step(factor: float, *scales: Operand | None) -> NDArray[np.float32]:
     """The product of scales that are known."""
-    if not all(isinstance(scale, Constant) for scale in scales):
+    steps = [s.array.astype(np.float32).ravel() for s in scales if isinstance(s, Constant)]
+    if len(steps) < len(scales):
         raise ConversionError("a bias whose scale is computed")
-    steps = [scale.array.astype(np.float32).ravel() for scale in scales]
-    return functools.reduce(np.multiply, steps, np.float32(factor))
+    return functools.reduce(np.multiply, steps, np.array(factor, np.float32))
 
 
 @op("com.microsoft.MatMulIntegerToFloat", raw=True)
-def matmul_integer_to_float(context: Lowering, node: Node, *operands: Any) -> Blob:
+def matmul_integer_to_float(context: Lowering, node: Node, *operands: Operand) -> Blob:
     _, _, a_scale, b_scale, a_zero, b_zero, bias = (*operands, None, None, None)[:7]
     a = floats(context, node, 0, a_scale, a_zero, -1)
     b = floats(context, node, 1, b_scale, b_zero, -1)
-    made: Blob = matmul(context, node, a, b)
+    made = matmul(context, node, a, b)
     return made if bias is None else emit(context, "addBroadcastable", made, as_blob(context, bias))
 
 
 @op("com.microsoft.DynamicQuantizeMatMul", raw=True)
-def dynamic_quantize_matmul(context: Lowering, node: Node, x: Any, *operands: Any) -> Blob:
+def dynamic_quantize_matmul(context: Lowering, node: Node, x: Operand, *operands: Operand) -> Blob:
     """The activations are rounded to 8 bits by their own range."""
     _, b_scale, b_zero, bias = (*operands, None, None)[:4]
     a = rounded(context, as_blob(context, x))
     b = floats(context, node, 1, b_scale, b_zero, -1)
-    made: Blob = matmul(context, node, a, b)
+    made = matmul(context, node, a, b)
     return made if bias is None else emit(context, "addBroadcastable", made, as_blob(context, bias))
 
 
@@ -156,7 +167,7 @@ _ARITHMETIC = {
 
 
 @op(*_ARITHMETIC, raw=True)
-def qlinear_binary(context: Lowering, node: Node, *operands: Any) -> Blob:
+def qlinear_binary(context: Lowering, node: Node, *operands: Operand) -> Blob:
     _, a_scale, a_zero, _, b_scale, b_zero, y_scale, y_zero = (*operands, None)[:8]
     a = as_blob(context, floats(context, node, 0, a_scale, a_zero, 0))
     b = as_blob(context, floats(context, node, 3, b_scale, b_zero, 0))
@@ -165,7 +176,9 @@ def qlinear_binary(context: Lowering, node: Node, *operands: Any) -> Blob:
 
 
 @op("com.microsoft.QLinearConcat", raw=True)
-def qlinear_concat(context: Lowering, node: Node, y_scale: Any, y_zero: Any, *parts: Any) -> Blob:
+def qlinear_concat(
+    context: Lowering, node: Node, y_scale: Operand, y_zero: Operand, *parts: Operand
+) -> Blob:
     """Each part has its scale and zero point behind it."""
     blobs = [
         as_blob(context, floats(context, node, place, parts[place - 1], parts[place], 0))
@@ -176,7 +189,7 @@ def qlinear_concat(context: Lowering, node: Node, y_scale: Any, y_zero: Any, *pa
 
 
 @op("com.microsoft.QLinearSigmoid", "com.microsoft.QLinearLeakyRelu", raw=True)
-def qlinear_activation(context: Lowering, node: Node, *operands: Any) -> Blob:
+def qlinear_activation(context: Lowering, node: Node, *operands: Operand) -> Blob:
     _, x_scale, x_zero, y_scale, y_zero = (*operands, None)[:5]
     x = as_blob(context, floats(context, node, 0, x_scale, x_zero, 0))
     leaky = node.op == "com.microsoft.QLinearLeakyRelu"
@@ -187,7 +200,7 @@ def qlinear_activation(context: Lowering, node: Node, *operands: Any) -> Blob:
 
 
 @op("com.microsoft.QLinearSoftmax", raw=True)
-def qlinear_softmax(context: Lowering, node: Node, *operands: Any) -> Blob:
+def qlinear_softmax(context: Lowering, node: Node, *operands: Operand) -> Blob:
     """Before opset 13 over all axes from `axis` on."""
     _, x_scale, x_zero, y_scale, y_zero = (*operands, None)[:5]
     x = as_blob(context, floats(context, node, 0, x_scale, x_zero, 0))
@@ -198,7 +211,7 @@ def qlinear_softmax(context: Lowering, node: Node, *operands: Any) -> Blob:
 
 
 @op("com.microsoft.QLinearAveragePool", "com.microsoft.QLinearGlobalAveragePool", raw=True)
-def qlinear_pool(context: Lowering, node: Node, *operands: Any) -> Blob:
+def qlinear_pool(context: Lowering, node: Node, *operands: Operand) -> Blob:
     _, x_scale, x_zero, y_scale, y_zero = (*operands, None)[:5]
     x = as_blob(context, floats(context, node, 0, x_scale, x_zero, 0))
     last = bool(node.attrs.get("channels_last", 0))
@@ -212,7 +225,7 @@ def qlinear_pool(context: Lowering, node: Node, *operands: Any) -> Blob:
                 "ceil_mode with count_include_pad: onnxruntime divides the last windows by "
                 "another number than the standard"
             )
-        made = pool(context, replace(node, op="AveragePool"), x)
+        made = blob_of(pool(context, replace(node, op="AveragePool"), x))
     made = channels_last(context, made) if last else made
     return _quantized(context, node, made, y_scale, y_zero)
 
@@ -220,12 +233,12 @@ def qlinear_pool(context: Lowering, node: Node, *operands: Any) -> Blob:
 @op("com.microsoft.NhwcMaxPool")
 def nhwc_max_pool(context: Lowering, node: Node, x: Blob) -> Blob:
     """Of integers, whose channels lie last."""
-    made: Blob = pool(context, replace(node, op="MaxPool"), channels_first(context, x))
+    made = blob_of(pool(context, replace(node, op="MaxPool"), channels_first(context, x)))
     return channels_last(context, made)
 
 
 @op("com.microsoft.QLinearWhere", raw=True)
-def qlinear_where(context: Lowering, node: Node, condition: Any, *operands: Any) -> Blob:
+def qlinear_where(context: Lowering, node: Node, condition: Operand, *operands: Operand) -> Blob:
     _, x_scale, x_zero, _, y_scale, y_zero, z_scale, z_zero = operands
     x = as_blob(context, floats(context, node, 1, x_scale, x_zero, 0))
     y = as_blob(context, floats(context, node, 4, y_scale, y_zero, 0))

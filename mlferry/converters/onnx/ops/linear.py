@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mlferry.converters import einsums
 from mlferry.converters.graph import Node
@@ -12,20 +13,21 @@ from mlferry.converters.lowering import Lowering
 from mlferry.converters.onnx.ops.elementwise import activated
 from mlferry.converters.onnx.ops.quantization import weights_of
 from mlferry.converters.onnx.ops.registry import op
-from mlferry.converters.operands import affine, array_of, emit, shaped
-from mlferry.converters.values import SOURCE, Blob, Constant, Quantized
+from mlferry.converters.operands import affine, array_of, as_blob, emit, shaped
+from mlferry.converters.values import SOURCE, Blob, Constant, Operand, Quantized
 from mlferry.errors import ConversionError
+from mlferry.spec.weights import Linear
 
 
 @op("MatMul", raw=True)
-def matmul(context: Lowering, node: Node, left: Any, right: Any) -> Blob:
+def matmul(context: Lowering, node: Node, left: Operand, right: Operand) -> Blob:
     """By a constant matrix: an inner product; otherwise Core ML's batched one."""
-    fixed = isinstance(right, Constant) and right.array.ndim == 2
-    if fixed and isinstance(left, Blob) and left.rank in (2, 3):
-        matrix = right.array.astype(np.float32)
-        return _inner(context, left, matrix, None, weights_of(right, matrix.T, 0, turned=True))
-    left = context.stored(left) if isinstance(left, Constant) else left
-    right = context.stored(right) if isinstance(right, Constant) else right
+    fixed = right if isinstance(right, Constant) and right.array.ndim == 2 else None
+    if fixed is not None and isinstance(left, Blob) and left.rank in (2, 3):
+        matrix = fixed.array.astype(np.float32)
+        return _inner(context, left, matrix, None, weights_of(fixed, matrix.T, 0, turned=True))
+    left = as_blob(context, left)
+    right = as_blob(context, right)
     return product(context, left, right)
 
 
@@ -40,10 +42,16 @@ def product(context: Lowering, left: Blob, right: Blob, **options: Any) -> Blob:
     return context.layer("squeeze", made, layout=SOURCE, axes=gone) if gone else made
 
 
-def _inner(context: Lowering, x: Blob, matrix: Any, bias: Any, stored: Any = None) -> Blob:
+def _inner(
+    context: Lowering,
+    x: Blob,
+    matrix: NDArray[Any],
+    bias: NDArray[Any] | None,
+    stored: Linear | NDArray[Any] | None = None,
+) -> Blob:
     """x @ matrix + bias; `stored` is the transposed matrix as it shall be kept."""
     kept = np.ascontiguousarray(matrix.T) if stored is None else stored
-    extra = {} if bias is None else {"hasBias": True, "bias": bias}
+    extra: dict[str, Any] = {} if bias is None else {"hasBias": True, "bias": bias}
     return context.layer(
         "innerProduct",
         x,
@@ -56,12 +64,12 @@ def _inner(context: Lowering, x: Blob, matrix: Any, bias: Any, stored: Any = Non
 
 
 @op("Gemm", raw=True)
-def gemm(context: Lowering, node: Node, a: Any, b: Any, c: Any = None) -> Blob:
+def gemm(context: Lowering, node: Node, a: Operand, b: Operand, c: Operand | None = None) -> Blob:
     """alpha * A' * B' + beta * C"""
     alpha, beta = node.attrs.get("alpha", 1.0), node.attrs.get("beta", 1.0)
     turn_a, turn_b = node.attrs.get("transA", 0), node.attrs.get("transB", 0)
     node.attrs.get("broadcast")
-    left = context.stored(a) if isinstance(a, Constant) else a
+    left = as_blob(context, a)
     if isinstance(b, Constant) and not turn_a:
         matrix = b.array.astype(np.float32)
         matrix = np.float32(alpha) * (matrix.T if turn_b else matrix)
@@ -77,7 +85,7 @@ def gemm(context: Lowering, node: Node, a: Any, b: Any, c: Any = None) -> Blob:
             return _inner(context, left, matrix, bias.astype(np.float32), stored)
         product = _inner(context, left, matrix, None, stored)
     else:
-        right = context.stored(b) if isinstance(b, Constant) else b
+        right = as_blob(context, b)
         product = context.layer(
             "batchedMatmul",
             left,
@@ -89,13 +97,13 @@ def gemm(context: Lowering, node: Node, a: Any, b: Any, c: Any = None) -> Blob:
         product = product if alpha == 1 else affine(context, product, alpha)
     if c is None:
         return product
-    extra = context.stored(c) if isinstance(c, Constant) else c
+    extra = as_blob(context, c)
     extra = extra if beta == 1 else affine(context, extra, beta)
     return emit(context, "addBroadcastable", product, extra)
 
 
 @op("com.microsoft.FusedMatMul", "com.microsoft.TransposeMatMul", raw=True)
-def fused_matmul(context: Lowering, node: Node, left: Any, right: Any) -> Blob:
+def fused_matmul(context: Lowering, node: Node, left: Operand, right: Operand) -> Blob:
     """alpha * A' * B'; `transBatch` moves the first axis before the last but one."""
     turns = [bool(node.attrs.get(f"trans{side}", 0)) for side in "AB"]
     batch = [bool(node.attrs.get(f"transBatch{side}", 0)) for side in "AB"]
@@ -113,7 +121,7 @@ def fused_matmul(context: Lowering, node: Node, left: Any, right: Any) -> Blob:
         if right.quantized is None:
             stored = np.ascontiguousarray(matrix.T) * np.float32(alpha)
         return _inner(context, left, matrix, None, stored)
-    blobs = [context.stored(v) if isinstance(v, Constant) else v for v in (left, right)]
+    blobs = [as_blob(context, v) for v in (left, right)]
     for place, (blob, moves) in enumerate(zip(blobs, batch, strict=True)):
         if moves and blob.rank > 2:
             axes = [*range(1, blob.rank - 1), 0, blob.rank - 1]
@@ -124,7 +132,9 @@ def fused_matmul(context: Lowering, node: Node, left: Any, right: Any) -> Blob:
 
 
 @op("com.microsoft.FusedGemm", raw=True)
-def fused_gemm(context: Lowering, node: Node, a: Any, b: Any, c: Any = None) -> Blob:
+def fused_gemm(
+    context: Lowering, node: Node, a: Operand, b: Operand, c: Operand | None = None
+) -> Blob:
     """Gemm, and an activation."""
     made: Blob = gemm(context, node, a, b, c)
     told = {name: node.attrs.get(f"activation_{name}") for name in ("alpha", "beta", "gamma")}
@@ -132,7 +142,9 @@ def fused_gemm(context: Lowering, node: Node, a: Any, b: Any, c: Any = None) -> 
 
 
 @op("com.microsoft.MatMulNBits", raw=True)
-def matmul_n_bits(context: Lowering, node: Node, x: Any, b: Any, scales: Any, *rest: Any) -> Blob:
+def matmul_n_bits(
+    context: Lowering, node: Node, x: Operand, b: Operand, scales: Operand, *rest: Operand
+) -> Blob:
     """By a matrix kept in few bits, in blocks of its inputs: floats where there are several.
 
     Its bytes hold the first values in their lowest bits.
@@ -165,7 +177,7 @@ def matmul_n_bits(context: Lowering, node: Node, x: Any, b: Any, scales: Any, *r
         kept = Quantized(codes.astype(np.uint8), bits, steps.ravel(), offsets.ravel(), 0)
     matrix = ((codes - offsets[:, block]) * steps[:, block]).astype(np.float32)
     known_bias = None if bias is None else array_of(node, 5, bias).astype(np.float32)
-    left = context.stored(x) if isinstance(x, Constant) else x
+    left = as_blob(context, x)
     if left.rank > 3:
         made = product(context, left, context.constant(matrix.T))
         if known_bias is None:
@@ -175,7 +187,7 @@ def matmul_n_bits(context: Lowering, node: Node, x: Any, b: Any, scales: Any, *r
     return _inner(context, left, matrix.T, known_bias, stored)
 
 
-def _unpacked(rows: Any, bits: int) -> Any:
+def _unpacked(rows: NDArray[Any], bits: int) -> NDArray[Any]:
     """The values in the bytes of each row, the lowest bits first."""
     parts = [(rows >> shift) & (2**bits - 1) for shift in range(0, 8, bits)]
     return np.stack(parts, -1).reshape(len(rows), -1)

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 
 from mlferry.converters.graph import Node
 from mlferry.converters.lowering import Lowering
 from mlferry.converters.onnx.ops.registry import op
-from mlferry.converters.operands import emit, extent, known, positive, shaped
+from mlferry.converters.operands import as_blob, emit, extent, known, positive, shaped
 from mlferry.converters.reshapes import of_same_rank
-from mlferry.converters.values import SOURCE, Blob, Constant
+from mlferry.converters.values import SOURCE, Blob, Constant, Operand, Results
 from mlferry.errors import ConversionError
 
 
 @op("BatchNormalization", raw=True)
-def batch_normalization(context: Lowering, node: Node, x: Blob, *rest: Any) -> Blob:
+def batch_normalization(context: Lowering, node: Node, x: Operand, *rest: Operand) -> Blob:
     """By stored statistics, along axis 1; training mode is refused."""
     node.attrs.get("momentum")
     node.attrs.get("consumed_inputs")
@@ -30,11 +29,12 @@ def batch_normalization(context: Lowering, node: Node, x: Blob, *rest: Any) -> B
         raise ConversionError("spatial=0")
     if any(v.name for v in node.outputs[1:]):
         raise ConversionError("outputs of training")
-    x = context.stored(x) if isinstance(x, Constant) else x
+    x = as_blob(context, x)
     epsilon = node.attrs.get("epsilon", 1e-5)
     channels = extent(x, 1)
-    if all(isinstance(v, Constant) for v in rest) and x.rank in (3, 4):
-        gamma, beta, mean, variance = (v.array.astype(np.float32).ravel() for v in rest)
+    fixed = [v.array.astype(np.float32).ravel() for v in rest if isinstance(v, Constant)]
+    if len(fixed) == len(rest) and x.rank in (3, 4):
+        gamma, beta, mean, variance = fixed
         given = context.expand(x, -1) if x.rank == 3 else x
         made = context.layer(
             "batchnorm",
@@ -49,24 +49,20 @@ def batch_normalization(context: Lowering, node: Node, x: Blob, *rest: Any) -> B
         )
         return context.squeeze(made, -1) if x.rank == 3 else made
     shape = (1, channels, *(1,) * (x.rank - 2))
-    if all(isinstance(v, Constant) for v in rest):
-        gamma, beta, mean, variance = (v.array.astype(np.float32).ravel() for v in rest)
+    if len(fixed) == len(rest):
+        gamma, beta, mean, variance = fixed
         scale = gamma / np.sqrt(variance + np.float32(epsilon))
         factor, shift = (context.constant(v.reshape(shape)) for v in (scale, beta - mean * scale))
         return emit(
             context, "addBroadcastable", emit(context, "multiplyBroadcastable", x, factor), shift
         )
-    blobs = [context.stored(v) if isinstance(v, Constant) else v for v in rest]
-    gamma, beta, mean, variance = (shaped(context, v, shape) for v in blobs)
-    root = emit(context, "unary", variance, type="SQRT", shift=epsilon)
-    centered = emit(context, "subtractBroadcastable", x, mean)
-    scaled = emit(
-        context,
-        "divideBroadcastable",
-        emit(context, "multiplyBroadcastable", centered, gamma),
-        root,
+    weight, bias, means, spread = (shaped(context, as_blob(context, v), shape) for v in rest)
+    root = emit(context, "unary", spread, type="SQRT", shift=epsilon)
+    centered = emit(context, "subtractBroadcastable", x, means)
+    product = emit(context, "multiplyBroadcastable", centered, weight)
+    return emit(
+        context, "addBroadcastable", emit(context, "divideBroadcastable", product, root), bias
     )
-    return emit(context, "addBroadcastable", scaled, beta)
 
 
 def standardized(context: Lowering, x: Blob, axes: tuple[int, ...], epsilon: float) -> Blob:
@@ -80,10 +76,12 @@ def standardized(context: Lowering, x: Blob, axes: tuple[int, ...], epsilon: flo
 
 
 @op("InstanceNormalization", raw=True)
-def instance_normalization(context: Lowering, node: Node, x: Any, scale: Any, bias: Any) -> Blob:
+def instance_normalization(
+    context: Lowering, node: Node, x: Operand, scale: Operand, bias: Operand
+) -> Blob:
     """Of images with constant parameters it is Core ML's own."""
     node.attrs.get("consumed_inputs")
-    x = context.stored(x) if isinstance(x, Constant) else x
+    x = as_blob(context, x)
     if x.rank == 4 and isinstance(scale, Constant) and isinstance(bias, Constant):
         return context.layer(
             "batchnorm",
@@ -96,7 +94,7 @@ def instance_normalization(context: Lowering, node: Node, x: Any, scale: Any, bi
             gamma=scale.array.astype(np.float32).ravel(),
             beta=bias.array.astype(np.float32).ravel(),
         )
-    scale, bias = (context.stored(v) if isinstance(v, Constant) else v for v in (scale, bias))
+    scale, bias = (as_blob(context, v) for v in (scale, bias))
     axes = tuple(range(2, x.rank))
     made = standardized(context, x, axes, node.attrs.get("epsilon", 1e-5))
     shape = (1, extent(x, 1), *(1,) * (x.rank - 2))
@@ -105,10 +103,12 @@ def instance_normalization(context: Lowering, node: Node, x: Any, scale: Any, bi
 
 
 @op("LayerNormalization", raw=True)
-def layer_normalization(context: Lowering, node: Node, x: Any, scale: Any, bias: Any = None) -> Any:
+def layer_normalization(
+    context: Lowering, node: Node, x: Operand, scale: Operand, bias: Operand | None = None
+) -> tuple[Blob, ...]:
     """Over all axes from `axis` on; the mean and inverse deviation are outputs, too."""
     node.attrs.get("stash_type")
-    x = context.stored(x) if isinstance(x, Constant) else x
+    x = as_blob(context, x)
     axes = tuple(range(positive(node.attrs.get("axis", -1), x.rank), x.rank))
     epsilon = node.attrs.get("epsilon", 1e-5)
     return layer_normalized(context, x, axes, scale, bias, epsilon, len(node.outputs))
@@ -118,17 +118,17 @@ def layer_normalized(
     context: Lowering,
     x: Blob,
     axes: tuple[int, ...],
-    scale: Any,
-    bias: Any,
+    scale: Operand,
+    bias: Operand | None,
     epsilon: float,
     count: int,
-) -> Any:
+) -> tuple[Blob, ...]:
     """The result, and as many of its mean and its inverse deviation as are asked for."""
     if count == 1:
         made = _native_layer_normalization(context, x, axes, scale, bias, epsilon)
         if made is not None:
-            return made
-    scale, bias = (context.stored(v) if isinstance(v, Constant) else v for v in (scale, bias))
+            return (made,)
+    shift = as_blob(context, bias)
     mean = context.layer("reduceMean", x, layout=SOURCE, axes=axes, keepDims=True)
     centered = emit(context, "subtractBroadcastable", x, mean)
     squares = emit(context, "multiplyBroadcastable", centered, centered)
@@ -138,17 +138,22 @@ def layer_normalized(
         context,
         "multiplyBroadcastable",
         emit(context, "divideBroadcastable", centered, root),
-        scale,
+        as_blob(context, scale),
     )
-    made = scaled if bias is None else emit(context, "addBroadcastable", scaled, bias)
+    made = scaled if shift is None else emit(context, "addBroadcastable", scaled, shift)
     if count == 1:
-        return made
+        return (made,)
     inverse = emit(context, "divideBroadcastable", context.constant([1.0]), root)
     return (made, mean, inverse)[:count]
 
 
 def _native_layer_normalization(
-    context: Lowering, x: Blob, axes: tuple[int, ...], scale: Any, bias: Any, epsilon: float
+    context: Lowering,
+    x: Blob,
+    axes: tuple[int, ...],
+    scale: Operand,
+    bias: Operand | None,
+    epsilon: float,
 ) -> Blob | None:
     """By Core ML's own layer, where factors and shifts are constants for every value."""
     sizes = [x.known[axis] for axis in axes]
@@ -171,7 +176,7 @@ def _native_layer_normalization(
 
 
 @op("RMSNormalization", "SimplifiedLayerNormalization")
-def rms_normalization(context: Lowering, node: Node, x: Blob, scale: Blob) -> Any:
+def rms_normalization(context: Lowering, node: Node, x: Blob, scale: Blob) -> Results:
     """onnxruntime's own form has the inverse root as an output, too."""
     node.attrs.get("stash_type")
     axes = tuple(range(positive(node.attrs.get("axis", -1), x.rank), x.rank))
@@ -198,15 +203,15 @@ def _by_root_mean_square(
     raw=True,
 )
 def skip_layer_normalization(
-    context: Lowering, node: Node, x: Any, skip: Any, gamma: Any, *rest: Any
-) -> Any:
+    context: Lowering, node: Node, x: Operand, skip: Operand, gamma: Operand, *rest: Operand
+) -> Results:
     """The last axis of x + skip + bias; the sum is the fourth output."""
     simple = node.op == "com.microsoft.SkipSimplifiedLayerNormalization"
     beta, bias = ([None, *rest] if simple else [*rest, None, None])[:2] if rest else (None, None)
-    x, skip = (context.stored(v) if isinstance(v, Constant) else v for v in (x, skip))
+    x, skip = (as_blob(context, v) for v in (x, skip))
     total = emit(context, "addBroadcastable", x, skip)
     if bias is not None:
-        bias = context.stored(bias) if isinstance(bias, Constant) else bias
+        bias = as_blob(context, bias)
         total = emit(context, "addBroadcastable", total, bias)
     names = [*(value.name for value in node.outputs), "", "", ""]
     axes, epsilon = (total.rank - 1,), node.attrs.get("epsilon", 1e-12)
@@ -214,10 +219,10 @@ def skip_layer_normalization(
     if statistics:
         raise ConversionError("the mean and the deviation, which onnxruntime leaves empty")
     if simple:
-        scale = context.stored(gamma) if isinstance(gamma, Constant) else gamma
+        scale = as_blob(context, gamma)
         made, _ = _by_root_mean_square(context, total, axes, scale, epsilon)
     else:
-        made = layer_normalized(context, total, axes, gamma, beta, epsilon, 1)
+        (made,) = layer_normalized(context, total, axes, gamma, beta, epsilon, 1)
     return (made, None, None, total)[: len(node.outputs)]
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-from mlferry.converters.convolutions import each, padding, sides
+from mlferry.converters.convolutions import Pairs, each, padding, sides
 from mlferry.converters.graph import Node
 from mlferry.converters.lowering import Lowering
 from mlferry.converters.onnx.ops.convolution import options, pads_of, windows
@@ -20,15 +22,26 @@ from mlferry.numerics.shapes import show
 _KINDS = {"MaxPool": "MAX", "AveragePool": "AVERAGE", "LpPool": "L2"}
 
 
+class PoolingWindow(NamedTuple):
+    """What a pooling slides over its input; the padding at the ends as pairs, and what
+    `ceil_mode` adds behind them."""
+
+    kernel: list[int]
+    strides: list[int]
+    dilations: list[int]
+    pairs: Pairs
+    extra: list[int]
+
+
 @op(*_KINDS)
-def pool(context: Lowering, node: Node, x: Blob) -> Any:
+def pool(context: Lowering, node: Node, x: Blob) -> Blob | tuple[Blob, Blob]:
     """Windows of `ceil_mode` that start in the padding at the end are dropped."""
     dimensions = x.rank - 2
     kernel = list(node.attrs["kernel_shape"])
     strides, dilations = options(node, dimensions, tuple(kernel))
     column_major = node.attrs.get("storage_order", 0)
     if len(node.outputs) > 1 and node.outputs[1].name:
-        return _with_indices(context, node, x, (kernel, strides, dilations), column_major)
+        return _with_indices(context, node, x, kernel, strides, dilations, bool(column_major))
     spans = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
     how = windows(node, x, kernel, strides, dilations)
     counts = bool(node.attrs.get("count_include_pad", 0))
@@ -37,19 +50,18 @@ def pool(context: Lowering, node: Node, x: Blob) -> Any:
     same = how.same if own else ""
     pairs = list(how.pairs) if same == how.same else list(pads_of(node, x, spans, strides))
     if dimensions == 2 and own and not same and node.attrs.get("ceil_mode", 0):
-        made = _rounded_up(context, node, x, (kernel, strides, pairs))
+        made = _rounded_up(context, node, x, kernel, strides, pairs)
         if made is not None:
             return made
     extra = [0] * dimensions if same else _ceil(node, x, spans, strides, pairs)
     if node.op == "LpPool" and (p != 2 or dimensions > 2 or max(dilations) > 1):
         return _power_mean(context, node, x, p)
+    window = PoolingWindow(kernel, strides, dilations, pairs, extra)
     if dimensions > 2:
-        return _volume(context, node, x, (kernel, strides, dilations, pairs, extra), counts=counts)
+        return _volume(context, node, x, window, counts=counts)
     beyond = node.op == "AveragePool" and counts and any(extra)
     if beyond or any(d > 1 for d in dilations):
-        return _by_slices(
-            context, node, x, (kernel, strides, dilations, pairs, extra), counts=counts
-        )
+        return _by_slices(context, node, x, window, counts=counts)
     full = [(a, b + e) for (a, b), e in zip(pairs, extra, strict=True)]
     given = context.expand(x, 2) if dimensions == 1 else x
     if dimensions == 1:
@@ -121,9 +133,9 @@ def _slices(
     return parts
 
 
-def _volume(context: Lowering, node: Node, x: Blob, how: Any, *, counts: bool) -> Blob:
+def _volume(context: Lowering, node: Node, x: Blob, window: PoolingWindow, *, counts: bool) -> Blob:
     """Three dimensions without dilation and rounding up are Core ML's own; others are slices."""
-    kernel, strides, dilations, pairs, extra = how
+    kernel, strides, dilations, pairs, extra = window
     average = node.op == "AveragePool"
     if max(dilations) == 1 and not any(extra):
         return context.layer(
@@ -137,11 +149,13 @@ def _volume(context: Lowering, node: Node, x: Blob, how: Any, *, counts: bool) -
             **each("stride", strides),
             **sides(pairs),
         )
-    return _by_slices(context, node, x, how, counts=counts)
+    return _by_slices(context, node, x, window, counts=counts)
 
 
-def _by_slices(context: Lowering, node: Node, x: Blob, how: Any, *, counts: bool) -> Blob:
-    kernel, strides, dilations, pairs, extra = how
+def _by_slices(
+    context: Lowering, node: Node, x: Blob, window: PoolingWindow, *, counts: bool
+) -> Blob:
+    kernel, strides, dilations, pairs, extra = window
     average = node.op == "AveragePool"
     full = [(a, b + e) for (a, b), e in zip(pairs, extra, strict=True)]
     filler = 0.0 if average else float(np.finfo(np.float32).min)
@@ -167,13 +181,14 @@ def _by_slices(context: Lowering, node: Node, x: Blob, how: Any, *, counts: bool
     return emit(context, "divideBroadcastable", total, context.constant(number[None, None]))
 
 
-def _rounded_up(context: Lowering, node: Node, x: Blob, how: Any) -> Blob | None:
+def _rounded_up(
+    context: Lowering, node: Node, x: Blob, kernel: list[int], strides: list[int], pairs: Pairs
+) -> Blob | None:
     """`ceil_mode` at any size: Core ML's own, where both ends have the same padding.
 
     Raises:
         ConversionError: they have not, and the size is flexible.
     """
-    kernel, strides, pairs = how
     counts = node.attrs.get("count_include_pad", 0) and node.op == "AveragePool"
     if counts or any(a != b for a, b in pairs):
         if None not in x.known[2:]:
@@ -195,10 +210,15 @@ def _rounded_up(context: Lowering, node: Node, x: Blob, how: Any) -> Blob | None
 
 
 def _with_indices(
-    context: Lowering, node: Node, x: Blob, how: Any, column_major: int
+    context: Lowering,
+    node: Node,
+    x: Blob,
+    kernel: list[int],
+    strides: list[int],
+    dilations: list[int],
+    column_major: bool,
 ) -> tuple[Blob, Blob]:
     """The maximum of the shifted slices, and the place of the first one that has it."""
-    kernel, strides, dilations = how
     spans = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
     pairs = pads_of(node, x, spans, strides)
     extra = _ceil(node, x, spans, strides, pairs)
@@ -249,7 +269,9 @@ def _refuse_volume() -> Blob:
 
 
 @op("MaxUnpool", constants=(2,))
-def max_unpool(context: Lowering, node: Node, x: Blob, indices: Blob, shape: Any = None) -> Blob:
+def max_unpool(
+    context: Lowering, node: Node, x: Blob, indices: Blob, shape: NDArray[Any] | None = None
+) -> Blob:
     """Values at their places, which count through the whole result; zeros elsewhere."""
     kernel = list(node.attrs["kernel_shape"])
     strides, _ = options(node, len(kernel), tuple(kernel))
@@ -281,7 +303,13 @@ def _relocated(
     return context.layer("gather", context.constant(table), places, layout=SOURCE, axis=0)
 
 
-def _ceil(node: Node, x: Blob, spans: Any, strides: Any, pairs: Any) -> list[int]:
+def _ceil(
+    node: Node,
+    x: Blob,
+    spans: Sequence[int],
+    strides: Sequence[int],
+    pairs: Sequence[Sequence[int]],
+) -> list[int]:
     """How much padding more the windows of `ceil_mode` need."""
     if not node.attrs.get("ceil_mode", 0):
         return [0] * len(spans)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mlferry.converters.graph import Node
 from mlferry.converters.lowering import Lowering
 from mlferry.converters.onnx.ops.registry import op
-from mlferry.converters.operands import affine, emit, extent, known, scalar, shaped, vector
-from mlferry.converters.values import SOURCE, Blob, Constant, Quantized
+from mlferry.converters.operands import affine, as_blob, emit, extent, known, scalar, shaped, vector
+from mlferry.converters.values import SOURCE, Blob, Constant, Operand, Quantized
 from mlferry.errors import ConversionError
 from mlferry.spec.weights import Linear
 
@@ -22,7 +23,7 @@ _RANGES = {"int8": (-128, 127), "uint8": (0, 255), "int4": (-8, 7), "uint4": (0,
            "int16": (-32768, 32767), "uint16": (0, 65535)}  # fmt: skip
 
 
-def along(context: Lowering, x: Blob, values: Any, axis: int) -> Blob:
+def along(context: Lowering, x: Blob, values: Operand, axis: int) -> Blob:
     """Scales or zero points in the shape that broadcasts along an axis."""
     if isinstance(values, Constant):
         array = values.array.astype(np.float32)
@@ -46,18 +47,20 @@ def rounded(context: Lowering, x: Blob) -> Blob:
     return emit(context, "multiplyBroadcastable", moved, scale)
 
 
-def _along(context: Lowering, node: Node, x: Blob, values: Any) -> Blob:
+def _along(context: Lowering, node: Node, x: Blob, values: Operand) -> Blob:
     axis, block = node.attrs.get("axis", 1), node.attrs.get("block_size", 0)
     if not block:
         return along(context, x, values, axis)
     size = extent(x, axis)
     places = context.constant(np.arange(size) // block)
-    blob = context.stored(values) if isinstance(values, Constant) else values
+    blob = as_blob(context, values)
     return context.layer("gather", blob, places, layout=SOURCE, axis=axis)
 
 
 @op(*_QUANTIZE, raw=True)
-def quantize_linear(context: Lowering, node: Node, x: Any, scale: Any, zero: Any = None) -> Blob:
+def quantize_linear(
+    context: Lowering, node: Node, x: Operand, scale: Operand, zero: Operand | None = None
+) -> Blob:
     """round(x / scale) + zero point, kept in the type's range; halves go to even."""
     for name in ("saturate", "precision"):
         node.attrs.get(name)
@@ -65,7 +68,7 @@ def quantize_linear(context: Lowering, node: Node, x: Any, scale: Any, zero: Any
     node.attrs.get("output_dtype")
     if kind not in _RANGES:
         raise ConversionError(f"quantization to {kind}")
-    blob: Blob = context.stored(x) if isinstance(x, Constant) else x
+    blob: Blob = as_blob(context, x)
     if not context.rounds_activations and _only_dequantized(context, node):
         for name in ("axis", "block_size"):
             node.attrs.get(name)
@@ -79,18 +82,19 @@ def quantize_linear(context: Lowering, node: Node, x: Any, scale: Any, zero: Any
 
 
 @op(*_DEQUANTIZE, raw=True)
-def dequantize_linear(context: Lowering, node: Node, x: Any, scale: Any, zero: Any = None) -> Any:
+def dequantize_linear(
+    context: Lowering, node: Node, x: Operand, scale: Operand, zero: Operand | None = None
+) -> Operand:
     """(x - zero point) * scale; a constant remembers its integers."""
     node.attrs.get("output_dtype")
-    fixed = all(v is None or isinstance(v, Constant) for v in (x, scale, zero))
-    if fixed:
+    if isinstance(x, Constant) and isinstance(scale, Constant) and not isinstance(zero, Blob):
         return remembered(node, x, scale, zero, node.inputs[0].dtype)
     maker = _maker(context, node.inputs[0].name)
     if not context.rounds_activations and maker is not None and _only_dequantized(context, maker):
         for name in ("axis", "block_size"):
             node.attrs.get(name)
         return x
-    x = context.stored(x) if isinstance(x, Constant) else x
+    x = as_blob(context, x)
     moved = (
         x
         if zero is None
@@ -186,7 +190,12 @@ def _within(shape: tuple[int, ...]) -> tuple[slice, ...]:
 
 
 def weights_of(
-    constant: Constant, array: Any, channel_axis: int, *, turned: bool = False, factor: float = 1.0
+    constant: Constant,
+    array: NDArray[Any],
+    channel_axis: int,
+    *,
+    turned: bool = False,
+    factor: float = 1.0,
 ) -> Any:
     """What to store for a weight: the source's integers, or the floats.
 

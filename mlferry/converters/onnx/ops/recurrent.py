@@ -6,14 +6,14 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mlferry.converters import native_recurrent
 from mlferry.converters.graph import Node
 from mlferry.converters.lowering import Lowering
-from mlferry.converters.onnx.ops.control import as_blob
 from mlferry.converters.onnx.ops.quantization import rounded
 from mlferry.converters.onnx.ops.registry import op
-from mlferry.converters.operands import array_of, extent
+from mlferry.converters.operands import array_of, as_blob, extent
 from mlferry.converters.recurrent import (
     GRU,
     LSTM,
@@ -28,7 +28,7 @@ from mlferry.converters.recurrent import (
     walk,
 )
 from mlferry.converters.sizes import use
-from mlferry.converters.values import SOURCE, Blob, Constant
+from mlferry.converters.values import SOURCE, Blob, Constant, Operand, blob_of
 from mlferry.errors import ConversionError
 
 Directed = tuple[Blob, list[Blob]]  # the outputs [time, batch, units] and the last states
@@ -68,7 +68,11 @@ def _function(name: str, alpha: float | None, beta: float | None) -> Activation:
 
 
 def _directions(
-    kind: type[Gates], node: Node, operands: Any, names: list[str], **options: Any
+    kind: type[Gates],
+    node: Node,
+    operands: Sequence[Operand | None],
+    names: list[str],
+    **options: Any,
 ) -> list[Gates]:
     w, r = (array_of(node, i, operands[i]).astype(np.float32) for i in (1, 2))
     count, hidden = w.shape[0], r.shape[2]
@@ -111,9 +115,15 @@ def _directions(
     ]
 
 
-def _run(context: Lowering, node: Node, operands: Any, directions: list[Gates], states: int) -> Any:
+def _run(
+    context: Lowering,
+    node: Node,
+    operands: Sequence[Operand | None],
+    directions: list[Gates],
+    states: int,
+) -> list[Blob | None]:
     """All steps of all directions; outputs are Y, Y_h and for an LSTM Y_c."""
-    x = as_blob(context, operands[0])
+    x = blob_of(as_blob(context, operands[0]))
     batchwise = node.attrs.get("layout", 0)
     if batchwise:
         x = context.layer("transpose", x, layout=SOURCE, axes=(1, 0, 2))
@@ -144,15 +154,14 @@ def _run(context: Lowering, node: Node, operands: Any, directions: list[Gates], 
 
 
 def _both(
-    context: Lowering, directions: list[Gates], x: Blob, first: Any
+    context: Lowering, directions: list[Gates], x: Blob, first: Sequence[Sequence[Blob | None]]
 ) -> tuple[Blob, list[Blob], list[Blob]] | None:
     """Both directions by one layer of Core ML; see `native_recurrent.run_both`."""
-    given = [state for states in first for state in states]
-    if any(state is None for state in given):
-        given = (
-            [] if all(state is None for state in given) else _filled(context, directions, x, given)
-        )
-    return native_recurrent.run_both(context, directions[0], directions[1], x, given)
+    states = [state for each in first for state in each]
+    known_states = [state for state in states if state is not None]
+    if known_states and len(known_states) < len(states):
+        known_states = _filled(context, directions, x, states)
+    return native_recurrent.run_both(context, directions[0], directions[1], x, known_states)
 
 
 def _apart(context: Lowering, y: Blob) -> Blob:
@@ -177,7 +186,7 @@ def _one(
     gates: Gates,
     x: Blob,
     first: Sequence[Blob | None],
-    lengths: Any,
+    lengths: NDArray[Any] | None,
     *,
     reverse: bool,
 ) -> Directed:
@@ -204,7 +213,7 @@ def _one(
     return stacked(context, outputs), last
 
 
-def _lengths(node: Node, operands: Any, x: Blob) -> Any:
+def _lengths(node: Node, operands: Sequence[Operand | None], x: Blob) -> NDArray[Any] | None:
     given = operands[4] if len(operands) > 4 else None
     if given is None:
         return None
@@ -213,7 +222,7 @@ def _lengths(node: Node, operands: Any, x: Blob) -> Any:
     return None if (lengths == x.known[0]).all() else lengths
 
 
-def _mask(context: Lowering, lengths: Any, place: int) -> Blob | None:
+def _mask(context: Lowering, lengths: NDArray[Any] | None, place: int) -> Blob | None:
     """Beyond a sample's length states stay and outputs are 0."""
     if lengths is None or (lengths > place).all():
         return None
@@ -221,7 +230,12 @@ def _mask(context: Lowering, lengths: Any, place: int) -> Blob | None:
 
 
 def _initial(
-    context: Lowering, operands: Any, place: int, direction: int, units: int, batchwise: Any
+    context: Lowering,
+    operands: Sequence[Operand | None],
+    place: int,
+    direction: int,
+    units: int,
+    batchwise: int,
 ) -> Blob | None:
     """The first state [batch, units] of a direction, or None for zeros."""
     given = operands[place] if len(operands) > place else None
@@ -235,7 +249,9 @@ def _initial(
     return context.layer("squeeze", parts[direction], layout=SOURCE, axes=(axis,))
 
 
-def _collected(context: Lowering, y: Blob | None, last: list[list[Blob]], batchwise: Any) -> Any:
+def _collected(
+    context: Lowering, y: Blob | None, last: list[list[Blob]], batchwise: int
+) -> list[Blob | None]:
     """Y [time, directions, batch, units], and Y_h and Y_c [directions, batch, units]."""
     finals = [
         stacked(context, list(states), axis=1 if batchwise else 0)
@@ -247,12 +263,12 @@ def _collected(context: Lowering, y: Blob | None, last: list[list[Blob]], batchw
 
 
 @op("RNN", raw=True)
-def rnn(context: Lowering, node: Node, *operands: Any) -> Any:
+def rnn(context: Lowering, node: Node, *operands: Operand) -> list[Blob | None]:
     return _run(context, node, operands, _directions(Simple, node, operands, ["Tanh"]), 1)
 
 
 @op("GRU", raw=True)
-def gru(context: Lowering, node: Node, *operands: Any) -> Any:
+def gru(context: Lowering, node: Node, *operands: Operand) -> list[Blob | None]:
     """Gates z, r, h; with `linear_before_reset` the reset comes behind the product."""
     behind = bool(node.attrs.get("linear_before_reset", 0))
     names = ["Sigmoid", "Tanh"]
@@ -261,7 +277,7 @@ def gru(context: Lowering, node: Node, *operands: Any) -> Any:
 
 
 @op("LSTM", raw=True)
-def lstm(context: Lowering, node: Node, *operands: Any) -> Any:
+def lstm(context: Lowering, node: Node, *operands: Operand) -> list[Blob | None]:
     """Gates i, o, f, c; peepholes in the order i, o, f."""
     coupled = bool(node.attrs.get("input_forget", 0))
     names = ["Sigmoid", "Tanh", "Tanh"]
@@ -280,7 +296,9 @@ class RoundedLSTM(LSTM):
 
 
 @op("com.microsoft.DynamicQuantizeLSTM", raw=True)
-def dynamic_quantize_lstm(context: Lowering, node: Node, x: Any, *operands: Any) -> Any:
+def dynamic_quantize_lstm(
+    context: Lowering, node: Node, x: Operand, *operands: Operand
+) -> list[Blob | None]:
     """Weights in 8 bits [directions, inputs, gates]; what they multiply is rounded as it comes."""
     w, r, bias, lengths, first_h, first_c, peepholes = operands[:7]
     scales = operands[7:11]
@@ -298,7 +316,7 @@ def dynamic_quantize_lstm(context: Lowering, node: Node, x: Any, *operands: Any)
     return _run(context, node, told, directions, 2)
 
 
-def _of_integers(node: Node, codes: Any, scales: Sequence[Any], place: int) -> Constant:
+def _of_integers(node: Node, codes: NDArray[Any], scales: Sequence[Any], place: int) -> Constant:
     """[directions, gates, inputs] as floats, from one scale a direction or one a gate."""
     steps, shifts = (
         array_of(node, 6 + 2 * place + i, v).astype(np.float32) for i, v in enumerate(scales)

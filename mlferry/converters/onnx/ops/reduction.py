@@ -4,13 +4,25 @@ from __future__ import annotations
 
 from typing import Any
 
+from numpy.typing import NDArray
+
 from mlferry.converters.graph import Node
 from mlferry.converters.lowering import Lowering
 from mlferry.converters.onnx.extents import size_of
 from mlferry.converters.onnx.ops.registry import op
-from mlferry.converters.operands import affine, emit, extent, ints, positive, rank, scalar, vector
+from mlferry.converters.operands import (
+    affine,
+    as_blob,
+    emit,
+    extent,
+    ints,
+    positive,
+    rank,
+    scalar,
+    vector,
+)
 from mlferry.converters.slices import sliced
-from mlferry.converters.values import SOURCE, Blob, Constant
+from mlferry.converters.values import SOURCE, Blob, Operand
 from mlferry.errors import ConversionError
 
 _REDUCTIONS = {
@@ -31,7 +43,7 @@ _REDUCTIONS = {
 
 
 @op(*_REDUCTIONS, constants=(1,))
-def reduce(context: Lowering, node: Node, x: Blob, axes: Any = None) -> Blob:
+def reduce(context: Lowering, node: Node, x: Blob, axes: NDArray[Any] | None = None) -> Blob:
     """Axes come as an attribute, from opset 13 or 18 on as an input."""
     given = node.attrs.get("axes") if axes is None else ints(axes)
     keep = bool(node.attrs.get("keepdims", 1))
@@ -82,9 +94,9 @@ def arg(context: Lowering, node: Node, x: Blob) -> Blob:
 
 
 @op("TopK", raw=True)
-def top_k(context: Lowering, node: Node, x: Any, k: Any = None) -> Any:
+def top_k(context: Lowering, node: Node, x: Operand, k: Operand | None = None) -> tuple[Blob, ...]:
     """The order of equal values is Core ML's; `sorted=0` allows any order. k may be computed."""
-    x = context.stored(x) if isinstance(x, Constant) else x
+    x = as_blob(context, x)
     node.attrs.get("sorted")
     fewest = not node.attrs.get("largest", 1)
     axis = positive(node.attrs.get("axis", -1), x.rank)
@@ -98,7 +110,7 @@ def top_k(context: Lowering, node: Node, x: Any, k: Any = None) -> Any:
 
 
 @op("CumSum", constants=(1,))
-def cum_sum(context: Lowering, node: Node, x: Blob, axis: Any) -> Blob:
+def cum_sum(context: Lowering, node: Node, x: Blob, axis: NDArray[Any]) -> Blob:
     return context.layer(
         "cumSum",
         x,
@@ -110,7 +122,7 @@ def cum_sum(context: Lowering, node: Node, x: Blob, axis: Any) -> Blob:
 
 
 @op("CumProd", constants=(1,))
-def cum_prod(context: Lowering, node: Node, x: Blob, axis: Any) -> Blob:
+def cum_prod(context: Lowering, node: Node, x: Blob, axis: NDArray[Any]) -> Blob:
     """Each product is that of two of the step before: of 1, 2, 4, ... values."""
     place = positive(ints(axis)[0], x.rank)
     size = extent(x, place)

@@ -2,22 +2,39 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mlferry.converters.frontend import Converter, Frontend
+from mlferry.converters.frontend import C, Converter, Frontend
 from mlferry.converters.graph import Graph, Node
 from mlferry.converters.lowering import Lowering
 from mlferry.converters.onnx import read
-from mlferry.converters.operands import decorator
+from mlferry.converters.operands import prepared
+from mlferry.converters.values import Entry, Results
 from mlferry.registry import Registry
 
 OPS: Registry[Converter] = Registry("ONNX op")
-op = decorator(OPS)
+
+
+def op(
+    *names: str, since: int = 1, constants: Sequence[int] = (), raw: bool = False, **options: Any
+) -> Callable[[C], C]:
+    """Register a converter; see `mlferry.converters.operands`."""
+
+    def decorate(function: C) -> C:
+        @functools.wraps(function)
+        def convert(context: Lowering, node: Node, *operands: Entry) -> Results:
+            return function(context, node, *prepared(context, node, operands, constants))
+
+        OPS.register(*names, since=since, **options)(function if raw else convert)
+        return function
+
+    return decorate
 
 
 def fold(context: Lowering, node: Node, arrays: Sequence[Any]) -> Sequence[Any] | None:

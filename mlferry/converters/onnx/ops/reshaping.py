@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mlferry.converters.graph import Node
 from mlferry.converters.lowering import Lowering
@@ -27,6 +28,7 @@ from mlferry.converters.onnx.ops.registry import op
 from mlferry.converters.operands import (
     affine,
     array_of,
+    as_blob,
     emit,
     extent,
     ints,
@@ -48,16 +50,16 @@ from mlferry.converters.reshapes import (
 )
 from mlferry.converters.sizes import spelled, use
 from mlferry.converters.slices import can_be_padded, padded, sliced, sliced_anywhere
-from mlferry.converters.values import SOURCE, Blob, Constant
+from mlferry.converters.values import SOURCE, Blob, Constant, Operand, Result, Results
 from mlferry.errors import ConversionError
 from mlferry.numerics.shapes import broadcast
 
 
 @op("Reshape", raw=True, sizes=True)
-def reshape(context: Lowering, node: Node, x: Any, shape: Any = None) -> Any:
+def reshape(context: Lowering, node: Node, x: Operand, shape: Operand | None = None) -> Result:
     """0 copies the input's extent, unless `allowzero`; -1 takes what is left."""
     node.attrs.get("consumed_inputs")
-    x = context.stored(x) if isinstance(x, Constant) else x
+    x = as_blob(context, x)
     zero = node.attrs.get("allowzero", 0)
     if isinstance(shape, Blob):
         told = elements_of(context, shape)
@@ -151,7 +153,7 @@ def flatten(context: Lowering, node: Node, x: Blob) -> Blob:
 
 
 @op("Squeeze", constants=(1,))
-def squeeze(context: Lowering, node: Node, x: Blob, axes: Any = None) -> Any:
+def squeeze(context: Lowering, node: Node, x: Blob, axes: NDArray[Any] | None = None) -> Operand:
     given = node.attrs.get("axes") if axes is None else ints(axes)
     if x.is_scalar:
         return x
@@ -171,7 +173,7 @@ def squeeze(context: Lowering, node: Node, x: Blob, axes: Any = None) -> Any:
 
 
 @op("Unsqueeze", constants=(1,))
-def unsqueeze(context: Lowering, node: Node, x: Blob, axes: Any = None) -> Any:
+def unsqueeze(context: Lowering, node: Node, x: Blob, axes: NDArray[Any] | None = None) -> Operand:
     given = ints(node.attrs["axes"] if axes is None else axes)
     total = rank(x) + len(given)
     places = sorted(positive(a, total) for a in given)
@@ -191,10 +193,10 @@ def transpose(context: Lowering, node: Node, x: Blob) -> Blob:
 
 
 @op("Concat", raw=True)
-def concat(context: Lowering, node: Node, *operands: Any) -> Any:
+def concat(context: Lowering, node: Node, *operands: Operand) -> Operand:
     """Opset 1 joins along axis 1 by default; parts without elements add nothing."""
     full = [x for x in operands if not (isinstance(x, Constant) and not x.array.size)]
-    inputs = [context.stored(x) if isinstance(x, Constant) else x for x in full]
+    inputs = [as_blob(context, x) for x in full]
     axis = positive(node.attrs.get("axis", 1), inputs[0].rank)
     made = joined(context, inputs, axis)
     told = [elements_of(context, x) for x in full] if made.rank == 1 else [None]
@@ -205,16 +207,15 @@ def concat(context: Lowering, node: Node, *operands: Any) -> Any:
 
 
 @op("Split", raw=True)
-def split(context: Lowering, node: Node, x: Any, sizes: Any = None) -> Any:
+def split(context: Lowering, node: Node, x: Operand, sizes: Operand | None = None) -> Results:
     """Into parts of given sizes, or equal ones, of which the last may be smaller."""
-    x = context.stored(x) if isinstance(x, Constant) else x
+    x = as_blob(context, x)
     axis = positive(node.attrs.get("axis", 0), x.rank)
     if isinstance(sizes, Blob):
         return _split_at_computed(context, x, sizes, axis, len(node.outputs))
     if sizes is not None:
         context.sizes.use(context.sizes.behind(sizes))
-        sizes = sizes.array
-    given = node.attrs.get("split") if sizes is None else ints(sizes)
+    given = node.attrs.get("split") if sizes is None else ints(sizes.array)
     count = node.attrs.get("num_outputs") or len(node.outputs)
     if given is None and x.known[axis] is None and not node.attrs.get("num_outputs"):
         return context.outputs(count, "splitND", x, layout=SOURCE, axis=axis, numSplits=count)
@@ -257,9 +258,9 @@ def _split_at_computed(
 
 
 @op("Expand", raw=True, sizes=True)
-def expand(context: Lowering, node: Node, given: Any, shape: Any) -> Blob:
+def expand(context: Lowering, node: Node, given: Operand, shape: Operand) -> Blob:
     """To the shape of a blob, at any size, to a fixed one, or to a computed one."""
-    x: Blob = context.stored(given) if isinstance(given, Constant) else given
+    x: Blob = as_blob(context, given)
     source = vector(x) if x.is_scalar else x
     if not isinstance(shape, Constant):
         told = elements_of(context, shape)
@@ -289,16 +290,16 @@ def expand(context: Lowering, node: Node, given: Any, shape: Any) -> Blob:
 
 
 @op("Tile", constants=(1, 2))
-def tile_1(context: Lowering, node: Node, x: Blob, tiles: Any, axis: Any) -> Blob:
+def tile_1(context: Lowering, node: Node, x: Blob, tiles: NDArray[Any], axis: NDArray[Any]) -> Blob:
     reps = [1] * x.rank
     reps[positive(ints(axis)[0], x.rank)] = ints(tiles)[0]
     return context.layer("tile", x, layout=SOURCE, reps=reps)
 
 
 @op("Tile", since=6, raw=True)
-def tile_6(context: Lowering, node: Node, x: Any, repeats: Any) -> Blob:
+def tile_6(context: Lowering, node: Node, x: Operand, repeats: Operand) -> Blob:
     """How often may be computed."""
-    x = context.stored(x) if isinstance(x, Constant) else x
+    x = as_blob(context, x)
     if isinstance(repeats, Blob):
         told = elements_of(context, repeats) or (UNKNOWN,) * x.rank
         made = context.layer("tile", x, repeats, layout=SOURCE)
@@ -320,14 +321,14 @@ def slice_1(context: Lowering, node: Node, x: Blob) -> Blob:
 def slice_10(
     context: Lowering,
     node: Node,
-    x: Any,
-    starts: Any,
-    ends: Any,
-    axes: Any = None,
-    steps: Any = None,
-) -> Any:
+    x: Operand,
+    starts: Operand,
+    ends: Operand,
+    axes: Operand | None = None,
+    steps: Operand | None = None,
+) -> Operand:
     """Bounds may be computed; axes and steps are constants."""
-    x = context.stored(x) if isinstance(x, Constant) else x
+    x = as_blob(context, x)
     chosen, strides = (
         None if v is None else ints(array_of(node, place, v))
         for place, v in ((3, axes), (4, steps))
@@ -353,7 +354,7 @@ def slice_10(
                 if e.extent is not None
                 else e.value
                 if e.value is not None
-                else sliced(context, vector(given), [i], [i + 1], [0], None)
+                else sliced(context, vector(as_blob(context, given)), [i], [i + 1], [0], None)
                 for i, e in enumerate(told)
             ]
         )
@@ -370,10 +371,15 @@ def pad_1(context: Lowering, node: Node, x: Blob) -> Blob:
 
 @op("Pad", since=11, raw=True)
 def pad_11(
-    context: Lowering, node: Node, x: Any, pads: Any, value: Any = None, axes: Any = None
+    context: Lowering,
+    node: Node,
+    x: Operand,
+    pads: Operand,
+    value: Operand | None = None,
+    axes: Operand | None = None,
 ) -> Blob:
     """The amounts may be computed."""
-    x = context.stored(x) if isinstance(x, Constant) else x
+    x = as_blob(context, x)
     told = elements_of(context, pads)
     if told is None:
         raise ConversionError("a padding of which the number of axes is computed")
@@ -466,7 +472,7 @@ def space_to_depth(context: Lowering, node: Node, x: Blob) -> Blob:
 
 
 @op("ReverseSequence", constants=(1,))
-def reverse_sequence(context: Lowering, node: Node, x: Blob, lengths: Any) -> Blob:
+def reverse_sequence(context: Lowering, node: Node, x: Blob, lengths: NDArray[Any]) -> Blob:
     batch, time = node.attrs.get("batch_axis", 1), node.attrs.get("time_axis", 0)
     return context.layer(
         "reverseSeq",
@@ -479,7 +485,7 @@ def reverse_sequence(context: Lowering, node: Node, x: Blob, lengths: Any) -> Bl
 
 
 @op("Trilu", constants=(1,))
-def trilu(context: Lowering, node: Node, x: Blob, k: Any = None) -> Blob:
+def trilu(context: Lowering, node: Node, x: Blob, k: NDArray[Any] | None = None) -> Blob:
     shift = 0 if k is None else ints(k)[0]
     upper = node.attrs.get("upper", 1)
     if None in x.known:
@@ -494,7 +500,7 @@ def trilu(context: Lowering, node: Node, x: Blob, k: Any = None) -> Blob:
 
 
 @op("Shape", raw=True)
-def shape_of(context: Lowering, node: Node, x: Any) -> Any:
+def shape_of(context: Lowering, node: Node, x: Operand) -> Result:
     """Known shapes are constants: the arithmetic that exporters write vanishes."""
     start, end = node.attrs.get("start", 0), node.attrs.get("end")
     if not isinstance(x, Constant) and x.is_scalar:
@@ -505,7 +511,7 @@ def shape_of(context: Lowering, node: Node, x: Any) -> Any:
 
 
 @op("Size", raw=True)
-def size(context: Lowering, node: Node, x: Any) -> Any:
+def size(context: Lowering, node: Node, x: Operand) -> Result:
     if isinstance(x, Constant) or None not in x.known:
         return np.array(x.array.size if isinstance(x, Constant) else math.prod(known(x)), np.int64)
     shape = context.layer("getShape", x, layout=SOURCE)
@@ -513,7 +519,7 @@ def size(context: Lowering, node: Node, x: Any) -> Any:
 
 
 @op("CenterCropPad", constants=(1,))
-def center_crop_pad(context: Lowering, node: Node, x: Blob, shape: Any) -> Blob:
+def center_crop_pad(context: Lowering, node: Node, x: Blob, shape: NDArray[Any]) -> Blob:
     """An odd pixel is cut or padded at the end."""
     axes = node.attrs.get("axes") or list(range(x.rank))
     starts, ends, pads = [0] * x.rank, list(known(x)), [0] * (2 * x.rank)

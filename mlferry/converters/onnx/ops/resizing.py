@@ -7,35 +7,37 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mlferry.converters.flexible_resizing import Axis, Number, positions, resized, size_along
 from mlferry.converters.graph import Node
 from mlferry.converters.lowering import Lowering
 from mlferry.converters.onnx.extents import UNKNOWN, elements_of, size_of, zeros_along
 from mlferry.converters.onnx.ops.registry import op
-from mlferry.converters.operands import array_of, emit, ints, known, positive
+from mlferry.converters.operands import array_of, as_blob, emit, ints, known, positive
 from mlferry.converters.resizing import Sampling, by_whole_factors, resize, scaled
 from mlferry.converters.sizes import use
 from mlferry.converters.slices import sliced
-from mlferry.converters.values import Blob, Constant
+from mlferry.converters.values import Blob, Constant, Operand
 from mlferry.errors import ConversionError
 
 
-def _half_pixel_symmetric(i: Any, size: int, out: int, factor: float) -> Any:
+def _half_pixel_symmetric(i: NDArray[Any], size: int, out: int, factor: float) -> NDArray[Any]:
     """Which entry is nearest depends on rounding: the offset in float32, the rest in doubles."""
     ratio, extent = np.float32(factor), np.float32(size)
     offset = extent / 2 * (1 - np.float32(out) / (ratio * extent))
-    return (offset + (i.astype(np.float64) + 0.5) / float(ratio) - 0.5).astype(i.dtype)
+    middles = (i.astype(np.float64) + 0.5) / float(ratio)
+    return np.asarray(offset + middles - 0.5, i.dtype)
 
 
-def _align_corners(i: Any, size: int, out: int, factor: float) -> Any:
+def _align_corners(i: NDArray[Any], size: int, out: int, factor: float) -> NDArray[Any]:
     whole = size * factor  # not rounded, but where it is the extent but for float32
     whole = out if abs(whole - out) < 1e-3 else whole
     return i * (size - 1) / (whole - 1) if whole != 1 else np.zeros(out)
 
 
 # Where sample i lies, from the extents and their ratio.
-_TRANSFORMS: dict[str, Callable[[Any, int, int, float], Any]] = {
+_TRANSFORMS: dict[str, Callable[[NDArray[Any], int, int, float], NDArray[Any]]] = {
     "half_pixel": lambda i, size, out, factor: (i + 0.5) / factor - 0.5,
     "half_pixel_symmetric": _half_pixel_symmetric,
     "pytorch_half_pixel": lambda i, size, out, factor: (
@@ -44,7 +46,7 @@ _TRANSFORMS: dict[str, Callable[[Any, int, int, float], Any]] = {
     "align_corners": _align_corners,
     "asymmetric": lambda i, size, out, factor: i / factor,
 }
-_ROUNDINGS: dict[str, Callable[[Any], Any]] = {
+_ROUNDINGS: dict[str, Callable[[NDArray[Any]], NDArray[Any]]] = {
     "floor": np.floor,
     "ceil": np.ceil,
     "round_prefer_floor": lambda x: np.ceil(x - 0.5),
@@ -67,7 +69,7 @@ def _sampling(mode: str, transform: str, rounding: str = "floor", **more: Any) -
     # which entry is nearest depends on how runtimes round: they compute in float32
     number: Any = np.float32 if mode == "nearest" else np.float64
 
-    def positions(axis: int, size: int, out: int, factor: float) -> Any:
+    def positions(axis: int, size: int, out: int, factor: float) -> NDArray[Any]:
         return _TRANSFORMS[transform](np.arange(out, dtype=number), size, out, number(factor))
 
     return Sampling(
@@ -81,7 +83,7 @@ def _sampling(mode: str, transform: str, rounding: str = "floor", **more: Any) -
 
 
 @op("Upsample", raw=True)
-def upsample(context: Lowering, node: Node, x: Any, scales: Any = None) -> Blob:
+def upsample(context: Lowering, node: Node, x: Operand, scales: Operand | None = None) -> Blob:
     """By factors, from the corner: asymmetric, nearest by rounding down."""
     factors = node.attrs.get("scales")
     if factors is None:
@@ -91,29 +93,37 @@ def upsample(context: Lowering, node: Node, x: Any, scales: Any = None) -> Blob:
             else array_of(node, 1, scales).tolist()
         )
     mode = node.attrs.get("mode", "nearest")
+    x = as_blob(context, x)
     how = _sampling({"bilinear": "linear"}.get(mode, mode), "asymmetric")
     if _moves(x, factors, how):
         given, axes = Constant("", np.array(factors)), list(range(x.rank))
-        return _at_run_time(context, x, axes, given, None, how, ("asymmetric", "floor", "stretch"))
+        return _at_run_time(context, x, axes, given, False, how, ("asymmetric", "floor", "stretch"))
     return resize(context, x, scaled(x, factors), list(factors), how)
 
 
 @op("Resize", raw=True)
-def resize_10(context: Lowering, node: Node, x: Any, scales: Any) -> Blob:
-    x = context.stored(x) if isinstance(x, Constant) else x
+def resize_10(context: Lowering, node: Node, x: Operand, scales: Operand) -> Blob:
+    x = as_blob(context, x)
     how = _sampling(node.attrs.get("mode", "nearest"), "asymmetric")
     if not isinstance(scales, Constant) or _moves(x, scales.array.tolist(), how):
         axes = list(range(x.rank))
-        return _at_run_time(context, x, axes, scales, None, how, ("asymmetric", "floor", "stretch"))
+        return _at_run_time(
+            context, x, axes, scales, False, how, ("asymmetric", "floor", "stretch")
+        )
     factors = scales.array.tolist()
     return resize(context, x, scaled(x, factors), factors, how)
 
 
 @op("Resize", since=11, raw=True)
 def resize_11(
-    context: Lowering, node: Node, x: Any, roi: Any = None, scales: Any = None, sizes: Any = None
+    context: Lowering,
+    node: Node,
+    x: Operand,
+    roi: Operand | None = None,
+    scales: Operand | None = None,
+    sizes: Operand | None = None,
 ) -> Blob:
-    x = context.stored(x) if isinstance(x, Constant) else x
+    x = as_blob(context, x)
     axes = [positive(a, x.rank) for a in node.attrs.get("axes") or range(x.rank)]
     transform = node.attrs.get("coordinate_transformation_mode", "half_pixel")
     rounding = node.attrs.get("nearest_mode", "round_prefer_floor")
@@ -130,16 +140,8 @@ def resize_11(
         how = _sampling(mode, transform, rounding, **more)
         if not isinstance(given, Constant) or _is_flexible(x, axes, given, sizes is not None, how):
             told = transform, rounding, policy
-            return _at_run_time(
-                context,
-                x,
-                axes,
-                None if given is sizes else given,
-                sizes if given is sizes else None,
-                how,
-                told,
-            )
-        factors, target = _extents(node, x, axes, scales, sizes)
+            return _at_run_time(context, x, axes, given, sizes is not None, how, told)
+        factors, target = _extents(node, x, axes, given, sizes is not None)
         return resize(context, x, target, factors, how)
     if not isinstance(given, Constant):
         raise ConversionError(
@@ -150,11 +152,11 @@ def resize_11(
     bounds[:, axes] = array_of(node, 1, roi).reshape(2, -1)
     if sizes is not None and policy == "stretch" and None in [x.known[axis] for axis in axes]:
         how = Sampling(mode, lambda *told: np.zeros(0), _ROUNDINGS[rounding], **more)
-        wanted = dict(zip(axes, ints(sizes.array), strict=True))
+        wanted = dict(zip(axes, ints(given.array), strict=True))
         return _cropped_at_run_time(context, x, wanted, bounds, (how, rounding, outside))
-    factors, target = _extents(node, x, axes, scales, sizes)
+    factors, target = _extents(node, x, axes, given, sizes is not None)
 
-    def positions(axis: int, size: int, out: int, factor: float) -> Any:
+    def positions(axis: int, size: int, out: int, factor: float) -> NDArray[Any]:
         return _cropped(size, out, bounds[:, axis])
 
     made = resize(
@@ -172,7 +174,11 @@ def resize_11(
 
 
 def _cropped_at_run_time(
-    context: Lowering, x: Blob, wanted: Mapping[int, int], bounds: Any, told: tuple[Any, str, float]
+    context: Lowering,
+    x: Blob,
+    wanted: Mapping[int, int],
+    bounds: NDArray[Any],
+    told: tuple[Any, str, float],
 ) -> Blob:
     """Parts of axes that vary, in new extents that are known; beyond them is one value."""
     how, rounding, outside = told
@@ -207,7 +213,7 @@ def _cropped_at_run_time(
     return x
 
 
-def _given(node: Node, scales: Any, sizes: Any) -> Any:
+def _given(node: Node, scales: Operand | None, sizes: Operand | None) -> Operand:
     """The sizes or the scales, whichever there are.
 
     Raises:
@@ -241,22 +247,20 @@ def _at_run_time(
     context: Lowering,
     x: Blob,
     axes: list[int],
-    scales: Any,
-    sizes: Any,
+    given: Operand,
+    is_size: bool,
     how: Sampling,
     told: tuple[str, str, str],
 ) -> Blob:
     """Where the extents are computed, or vary: positions are computed, too."""
     transform, rounding, policy = told
-    given = scales if sizes is None else sizes
-    elements = elements_of(context, given) if sizes is not None else None
-    blob = None if isinstance(given, Constant) else given
+    elements = elements_of(context, given) if is_size else None
     ratios = []
     found: list[Axis] = []
     for place, axis in enumerate(axes):
         size = _size(context, x, axis)
-        if sizes is None:
-            factor = Number(context, _entry(context, given, blob, place))
+        if not is_size:
+            factor = Number(context, _entry(context, given, place))
             out = (size * factor).floor()
             found.append(Axis(size, out, factor, is_scaled=True))
             continue
@@ -266,11 +270,11 @@ def _at_run_time(
         if element.is_extent(x, axis) or (value is not None and value == x.known[axis]):
             out = size
         else:
-            out = Number(context, _entry(context, given, blob, place) if value is None else value)
+            out = Number(context, _entry(context, given, place) if value is None else value)
         ratios.append(out / size)
         like = zeros_along(context, element) if policy == "stretch" else None
         found.append(Axis(size, out, out / size, is_scaled=False, like=like))
-    if policy != "stretch" and sizes is not None:
+    if policy != "stretch" and is_size:
         ratio = ratios[0]
         for other in ratios[1:]:
             ratio = ratio.at_most(other) if policy == "not_larger" else ratio.at_least(other)
@@ -297,25 +301,26 @@ def _size(context: Lowering, x: Blob, axis: int) -> Number:
     return Number(context, np.float32(known_size))
 
 
-def _entry(context: Lowering, given: Any, blob: Blob | None, place: int) -> Any:
-    if blob is None:
-        return np.float32(given.array.ravel()[place])
-    return sliced(context, blob, [place], [place + 1], [0], None)
+def _entry(context: Lowering, given: Operand, place: int) -> Blob | np.float32:
+    if isinstance(given, Constant):
+        factor: np.float32 = np.float32(given.array.ravel()[place])
+        return factor
+    return sliced(context, given, [place], [place + 1], [0], None)
 
 
 def _extents(
-    node: Node, x: Blob, axes: list[int], scales: Any, sizes: Any
+    node: Node, x: Blob, axes: list[int], given: Constant, is_size: bool
 ) -> tuple[list[float], list[int | None]]:
     """The factors and the new extents, from whichever is given."""
     factors = [1.0] * x.rank
     policy = node.attrs.get("keep_aspect_ratio_policy", "stretch")
-    if sizes is None:
-        for axis, factor in zip(axes, scales.array.tolist(), strict=True):
+    if not is_size:
+        for axis, factor in zip(axes, given.array.tolist(), strict=True):
             factors[axis] = factor
         return factors, scaled(x, factors)
     shape = known(x)
     target: list[int | None] = list(shape)
-    wanted = dict(zip(axes, sizes.array.tolist(), strict=True))
+    wanted = dict(zip(axes, given.array.tolist(), strict=True))
     ratios = [wanted[a] / shape[a] for a in axes]
     if policy != "stretch":
         ratio = min(ratios) if policy == "not_larger" else max(ratios)
@@ -326,9 +331,9 @@ def _extents(
     return factors, target
 
 
-def _cropped(size: int, out: int, bounds: Any) -> Any:
+def _cropped(size: int, out: int, bounds: NDArray[Any]) -> NDArray[Any]:
     """Positions from a start to an end, which are parts of the axis."""
     start, end = bounds
     if out == 1:
         return np.array([0.5 * (start + end) * (size - 1)])
-    return start * (size - 1) + np.arange(out) * (end - start) * (size - 1) / (out - 1)
+    return np.asarray(start * (size - 1) + np.arange(out) * (end - start) * (size - 1) / (out - 1))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 
@@ -12,9 +12,17 @@ from mlferry.converters.convolutions import Windows, convolved
 from mlferry.converters.graph import Node
 from mlferry.converters.lowering import Lowering
 from mlferry.converters.onnx.ops.registry import op
-from mlferry.converters.operands import affine, emit, joined, known
-from mlferry.converters.values import SOURCE, Blob, Constant
+from mlferry.converters.operands import affine, as_blob, emit, joined, known
+from mlferry.converters.values import SOURCE, Blob, Constant, Operand
 from mlferry.errors import ConversionError
+
+
+class GridSampling(NamedTuple):
+    """How values between and beyond the pixels are made; `corners`: ends are pixels' centres."""
+
+    mode: str
+    padding: str
+    corners: bool
 
 
 @op("GridSample")
@@ -41,29 +49,27 @@ def grid_sample(context: Lowering, node: Node, x: Blob, grid: Blob) -> Blob:
         positions = [_clipped(context, p, n) for p, n in zip(positions, sizes, strict=True)]
     elif padding == "reflection" and mode != "cubic":
         positions = [
-            _reflected(context, p, n, corners) for p, n in zip(positions, sizes, strict=True)
+            _reflected(context, p, n, bool(corners)) for p, n in zip(positions, sizes, strict=True)
         ]
-    return _sampled(context, x, positions, (mode, padding, corners))
+    return _sampled(context, x, positions, GridSampling(mode, padding, bool(corners)))
 
 
 @op("DeformConv", raw=True)
 def deform_conv(
     context: Lowering,
     node: Node,
-    given: Any,
-    weights: Any,
-    offset: Any,
-    bias: Any = None,
-    mask: Any = None,
+    given: Operand,
+    weights: Operand,
+    offset: Operand,
+    bias: Operand | None = None,
+    mask: Operand | None = None,
 ) -> Blob:
     """Every entry of every window is sampled, then a convolution of single pixels.
 
     Offsets are [N, parts * entries * 2, height, width], first down, then across.
     """
     attrs = node.attrs
-    x, offset, mask = (
-        context.stored(v) if isinstance(v, Constant) else v for v in (given, offset, mask)
-    )
+    x, offset, mask = as_blob(context, given), as_blob(context, offset), as_blob(context, mask)
     sizes = weights.array.shape if isinstance(weights, Constant) else known(weights)
     kernel = tuple(sizes[2:])
     if len(kernel) != 2 or tuple(attrs.get("kernel_shape", kernel)) != kernel:
@@ -98,7 +104,7 @@ def deform_conv(
                 strict=True,
             )
         ]
-        sampled.append(_sampled(context, part, positions, ("linear", "zeros", 0)))
+        sampled.append(_sampled(context, part, positions, GridSampling("linear", "zeros", False)))
     shape = (batch, channels // parts, count, height * width)
     found = [context.reshape(part, shape, layout=SOURCE) for part in sampled]
     if mask is not None:
@@ -123,13 +129,20 @@ def deform_conv(
 
 
 def _multiplied(
-    context: Lowering, x: Blob, weights: Any, bias: Any, sizes: Sequence[int], group: int
+    context: Lowering,
+    x: Blob,
+    weights: Operand,
+    bias: Operand | None,
+    sizes: Sequence[int],
+    group: int,
 ) -> Blob:
     """A convolution of single pixels by weights that are computed: a product a group."""
     batch, _, height, width = known(x)
-    weights, bias = (context.stored(v) if isinstance(v, Constant) else v for v in (weights, bias))
+    bias = as_blob(context, bias)
     each = sizes[1] * sizes[2] * sizes[3]
-    rows = context.reshape(weights, (group, sizes[0] // group, each), layout=SOURCE)
+    rows = context.reshape(
+        as_blob(context, weights), (group, sizes[0] // group, each), layout=SOURCE
+    )
     columns = context.reshape(x, (batch, group, each, height * width), layout=SOURCE)
     product = emit(context, "batchedMatmul", context.expand(rows, 0), columns)
     made = context.reshape(product, (batch, sizes[0], height, width), layout=SOURCE)
@@ -152,7 +165,7 @@ def _clipped(context: Lowering, p: Blob, size: int) -> Blob:
     return emit(context, "clip", p, minVal=0.0, maxVal=float(size - 1))
 
 
-def _reflected(context: Lowering, p: Blob, size: int, corners: Any) -> Blob:
+def _reflected(context: Lowering, p: Blob, size: int, corners: bool) -> Blob:
     """Back and forth between the outermost pixels' centres, or their edges."""
     start, span = (0.0, size - 1.0) if corners else (-0.5, float(size))
     if span == 0:
@@ -165,15 +178,14 @@ def _reflected(context: Lowering, p: Blob, size: int, corners: Any) -> Blob:
     return _clipped(context, folded, size)
 
 
-def _sampled(context: Lowering, x: Blob, positions: list[Blob], how: Any) -> Blob:
+def _sampled(context: Lowering, x: Blob, positions: list[Blob], grid: GridSampling) -> Blob:
     """The sum over neighbours of weight times value, as [N, C, ...]."""
-    mode, _, _ = how
-    choices = [_neighbours(context, p, mode) for p in positions]
+    choices = [_neighbours(context, p, grid.mode) for p in positions]
     total: Blob | None = None
     channels_last = context.layer("transpose", x, layout=SOURCE, axes=(0, *range(2, x.rank), 1))
     for corner in itertools.product(*choices):
         places, weights = [c[0] for c in corner], [c[1] for c in corner]
-        value = _values(context, channels_last, places, known(x)[2:], how)
+        value = _values(context, channels_last, places, known(x)[2:], grid)
         for weight in weights:
             value = (
                 value if weight is None else emit(context, "multiplyBroadcastable", value, weight)
@@ -218,18 +230,19 @@ def _cubic(context: Lowering, d: Blob, offset: int, a: float = -0.75) -> Blob:
 
 
 def _values(
-    context: Lowering, x: Blob, places: list[Blob], sizes: tuple[int, ...], how: Any
+    context: Lowering, x: Blob, places: list[Blob], sizes: tuple[int, ...], grid: GridSampling
 ) -> Blob:
     """The values of [N, ..., C] at integer places; outside they are 0, or those of the edge."""
-    mode, padding, corners = how
-    if padding == "reflection" and mode == "cubic":
-        places = [_reflected(context, p, n, corners) for p, n in zip(places, sizes, strict=True)]
+    if grid.padding == "reflection" and grid.mode == "cubic":
+        places = [
+            _reflected(context, p, n, grid.corners) for p, n in zip(places, sizes, strict=True)
+        ]
     kept = [_clipped(context, p, n) for p, n in zip(places, sizes, strict=True)]
     shape = known(kept[0])
     batch = np.broadcast_to(np.arange(shape[0]).reshape(-1, *(1,) * (len(shape) - 1)), shape)
     indices = context.layer("concatND", context.constant(batch), *kept, layout=SOURCE, axis=-1)
     found = context.layer("gatherND", x, indices, layout=SOURCE)
-    if padding != "zeros":
+    if grid.padding != "zeros":
         return found
     for place, inside in zip(places, kept, strict=True):
         there = emit(context, "equal", place, inside)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mlferry.converters.graph import Node
 from mlferry.converters.lowering import Lowering
@@ -15,7 +16,13 @@ from mlferry.errors import ConversionError
 
 
 @op("DFT", constants=(1, 2))
-def dft(context: Lowering, node: Node, x: Blob, length: Any = None, axis: Any = None) -> Blob:
+def dft(
+    context: Lowering,
+    node: Node,
+    x: Blob,
+    length: NDArray[Any] | None = None,
+    axis: NDArray[Any] | None = None,
+) -> Blob:
     """Real and imaginary parts lie along the last axis; the matrix has both."""
     default = 1 if context.graph.version < 20 else -2
     told = node.attrs.get("axis", default) if axis is None else ints(axis)[0]
@@ -39,7 +46,7 @@ def dft(context: Lowering, node: Node, x: Blob, length: Any = None, axis: Any = 
     return context.layer("transpose", split, layout=SOURCE, axes=back)
 
 
-def _matrix(rows: int, size: int, parts: int, *, inverse: Any, onesided: Any) -> Any:
+def _matrix(rows: int, size: int, parts: int, *, inverse: int, onesided: int) -> NDArray[Any]:
     """[rows * parts, out * 2]: the transform of every unit vector, in double precision."""
     if parts not in (1, 2):
         raise ConversionError(f"the last axis holds real and imaginary parts, not {parts} values")
@@ -55,13 +62,21 @@ def _matrix(rows: int, size: int, parts: int, *, inverse: Any, onesided: Any) ->
 
 @op("STFT", constants=(1, 2, 3))
 def stft(
-    context: Lowering, node: Node, x: Blob, step: Any, window: Any = None, length: Any = None
+    context: Lowering,
+    node: Node,
+    x: Blob,
+    step: NDArray[Any],
+    window: NDArray[Any] | None = None,
+    length: NDArray[Any] | None = None,
 ) -> Blob:
     """Frames times the matrix of the transform: a convolution, one kernel a part and frequency."""
     onesided = node.attrs.get("onesided", 1)
-    if window is None and length is None:
+    if length is not None:
+        size = ints(length)[0]
+    elif window is not None:
+        size = window.size
+    else:
         raise ConversionError("neither a window nor a frame_length")
-    size = ints(length)[0] if length is not None else np.size(window)
     shape = known(x)
     parts = shape[2] if len(shape) == 3 else 1
     if parts != 1:

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from mlferry.converters.graph import Node
 from mlferry.converters.lowering import Lowering
 from mlferry.converters.operands import extent, vector
 from mlferry.converters.tensorflow.ops.registry import joint, op, source
-from mlferry.converters.values import SOURCE, Blob, Constant
+from mlferry.converters.values import SOURCE, Blob, Constant, Operand, Result
 from mlferry.errors import ConversionError
 
 
 @op("Fill", raw=True)
-def fill(context: Lowering, node: Node, shape: Any, value: Any) -> Blob:
+def fill(context: Lowering, node: Node, shape: Operand, value: Operand) -> Blob:
     """A computed value goes to every place of a known shape."""
     if isinstance(shape, Constant):
         extents = tuple(int(n) for n in shape.array.ravel())
@@ -31,14 +29,14 @@ def fill(context: Lowering, node: Node, shape: Any, value: Any) -> Blob:
 
 
 @op("Range", raw=True)
-def range_of(context: Lowering, node: Node, start: Any, limit: Any, delta: Any) -> Blob:
+def range_of(context: Lowering, node: Node, start: Operand, limit: Operand, delta: Operand) -> Blob:
     """Core ML takes the end first; the number of values is known only at run time."""
     blobs = [vector(source(context, x)) for x in (limit, start, delta)]
     return context.layer("rangeDynamic", *blobs, layout=SOURCE)
 
 
 @op("LinSpace", raw=True)
-def lin_space(context: Lowering, node: Node, start: Any, stop: Any, count: Any) -> Blob:
+def lin_space(context: Lowering, node: Node, start: Operand, stop: Operand, count: Operand) -> Blob:
     """From the start, by parts of the way to the stop."""
     if not isinstance(count, Constant):
         raise ConversionError("a computed number of values")
@@ -50,7 +48,7 @@ def lin_space(context: Lowering, node: Node, start: Any, stop: Any, count: Any) 
 
 
 @op("Empty", raw=True)
-def empty(context: Lowering, node: Node, shape: Any) -> Any:
+def empty(context: Lowering, node: Node, shape: Operand) -> Result:
     """What nobody has written: zeros."""
     node.attrs.get("init")
     if isinstance(shape, Constant):
@@ -59,7 +57,7 @@ def empty(context: Lowering, node: Node, shape: Any) -> Any:
 
 
 @op("BroadcastArgs", raw=True)
-def broadcast_args(context: Lowering, node: Node, left: Any, right: Any) -> Blob:
+def broadcast_args(context: Lowering, node: Node, left: Operand, right: Operand) -> Blob:
     """The shape that two shapes broadcast to: the other extent where one is 1."""
     shapes = [vector(source(context, x)) for x in (left, right)]
     longest = max(extent(x, 0) for x in shapes)

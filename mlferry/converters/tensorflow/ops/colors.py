@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from mlferry.converters.graph import Node
 from mlferry.converters.lowering import Lowering
 from mlferry.converters.operands import valuewise
 from mlferry.converters.tensorflow.ops.registry import joint, op, source
-from mlferry.converters.values import SOURCE, Blob, Constant
+from mlferry.converters.values import SOURCE, Blob, Constant, Operand
 
 _ZERO = Constant("", np.float32(0))
 
@@ -85,7 +83,7 @@ def hsv_to_rgb(context: Lowering, node: Node, x: Blob) -> Blob:
 
 
 @op("AdjustHue", raw=True)
-def adjust_hue(context: Lowering, node: Node, x: Any, delta: Any) -> Blob:
+def adjust_hue(context: Lowering, node: Node, x: Operand, delta: Operand) -> Blob:
     """The hue turns by parts of a full turn."""
     hue, saturation, value = _to_hsv(context, source(context, x))
     moved = joint(context, "addBroadcastable", hue, delta)
@@ -94,14 +92,14 @@ def adjust_hue(context: Lowering, node: Node, x: Any, delta: Any) -> Blob:
 
 
 @op("AdjustSaturation", raw=True)
-def adjust_saturation(context: Lowering, node: Node, x: Any, scale: Any) -> Blob:
+def adjust_saturation(context: Lowering, node: Node, x: Operand, scale: Operand) -> Blob:
     hue, saturation, value = _to_hsv(context, source(context, x))
     scaled = joint(context, "multiplyBroadcastable", saturation, scale)
     return _to_rgb(context, hue, valuewise(context, "clip", scaled, minVal=0.0, maxVal=1.0), value)
 
 
 @op("AdjustContrastv2", raw=True)
-def adjust_contrast(context: Lowering, node: Node, x: Any, factor: Any) -> Blob:
+def adjust_contrast(context: Lowering, node: Node, x: Operand, factor: Operand) -> Blob:
     """What differs from the mean of its channel, times a factor."""
     given = source(context, x)
     mean = context.layer("reduceMean", given, layout=SOURCE, axes=(-3, -2), keepDims=True)

@@ -6,8 +6,6 @@ Ops that only move values, or are linear, convert the two parts one after the ot
 
 from __future__ import annotations
 
-from typing import Any
-
 from mlferry.converters import fourier
 from mlferry.converters.graph import Node
 from mlferry.converters.lowering import Lowering
@@ -21,52 +19,52 @@ from mlferry.converters.tensorflow.ops.registry import (
     pair_of,
     source,
 )
-from mlferry.converters.values import Blob, Constant
+from mlferry.converters.values import Blob, Constant, Entry, Opaque, Operand, Result
 from mlferry.errors import ConversionError
 
 
-def _pair(context: Lowering, x: Any) -> fourier.Pair:
+def _pair(context: Lowering, x: Entry) -> fourier.Pair:
     """Both parts as blobs in the source's order."""
     pair = pair_of(x)
     return source(context, pair.real), source(context, pair.imag)
 
 
 @op("Complex", raw=True)
-def complex_(context: Lowering, node: Node, real: Any, imag: Any) -> Complex:
+def complex_(context: Lowering, node: Node, real: Operand, imag: Operand) -> Complex:
     return Complex(real, imag)
 
 
 @op("Real", raw=True, takes_complex=True)
-def real_part(context: Lowering, node: Node, x: Any) -> Any:
+def real_part(context: Lowering, node: Node, x: Operand | Opaque) -> Operand:
     return pair_of(x).real
 
 
 @op("Imag", raw=True, takes_complex=True)
-def imaginary_part(context: Lowering, node: Node, x: Any) -> Any:
+def imaginary_part(context: Lowering, node: Node, x: Operand | Opaque) -> Operand:
     return pair_of(x).imag
 
 
 @op("Conj", raw=True, takes_complex=True)
-def conjugate(context: Lowering, node: Node, x: Any) -> Complex:
+def conjugate(context: Lowering, node: Node, x: Operand) -> Complex:
     real, imag = _pair(context, x)
     return Complex(real, affine(context, imag, -1.0))
 
 
 @op("ComplexAbs", raw=True, takes_complex=True)
-def magnitude(context: Lowering, node: Node, x: Any) -> Blob:
+def magnitude(context: Lowering, node: Node, x: Operand | Opaque) -> Blob:
     squares = [joint(context, "multiplyBroadcastable", part, part) for part in _pair(context, x)]
     return valuewise(context, "unary", joint(context, "addBroadcastable", *squares), type="SQRT")
 
 
 @op("Angle", raw=True, takes_complex=True)
-def angle(context: Lowering, node: Node, x: Any) -> Blob:
+def angle(context: Lowering, node: Node, x: Operand) -> Blob:
     real, imag = _pair(context, x)
     made: Blob = atan2(context, node, imag, real)
     return made
 
 
 @of_complex("Mul")
-def multiplied(context: Lowering, node: Node, x: Any, y: Any) -> Complex:
+def multiplied(context: Lowering, node: Node, x: Entry, y: Operand) -> Complex:
     """(a + bi)(c + di)"""
     (a, b), (c, d) = _pair(context, x), _pair(context, y)
 
@@ -78,13 +76,13 @@ def multiplied(context: Lowering, node: Node, x: Any, y: Any) -> Complex:
 
 
 @of_complex("Square")
-def squared(context: Lowering, node: Node, x: Any) -> Complex:
+def squared(context: Lowering, node: Node, x: Operand) -> Complex:
     made: Complex = multiplied(context, node, x, x)
     return made
 
 
 @of_complex("Exp")
-def exponential(context: Lowering, node: Node, x: Any) -> Complex:
+def exponential(context: Lowering, node: Node, x: Operand) -> Complex:
     """e^a (cos b + i sin b)"""
     real, imag = _pair(context, x)
     size = valuewise(context, "unary", real, type="EXP")
@@ -96,7 +94,7 @@ def exponential(context: Lowering, node: Node, x: Any) -> Complex:
 
 
 @of_complex("Cast")
-def cast(context: Lowering, node: Node, x: Any) -> Any:
+def cast(context: Lowering, node: Node, x: Operand) -> Result:
     """To the other precision of complex numbers, or to the real part."""
     node.attrs.get("Truncate")
     after = node.outputs[0].dtype
@@ -112,28 +110,28 @@ def cast(context: Lowering, node: Node, x: Any) -> Any:
 
 
 @op("RFFT", raw=True)
-def rfft(context: Lowering, node: Node, x: Any, length: Any) -> Complex:
+def rfft(context: Lowering, node: Node, x: Operand, length: Operand) -> Complex:
     return Complex(*fourier.rfft(context, source(context, x), _length(node, length)))
 
 
 @op("IRFFT", raw=True, takes_complex=True)
-def irfft(context: Lowering, node: Node, x: Any, length: Any) -> Blob:
+def irfft(context: Lowering, node: Node, x: Operand | Opaque, length: Operand) -> Blob:
     return fourier.irfft(context, _pair(context, x), _length(node, length))
 
 
-def _length(node: Node, given: Any) -> int:
+def _length(node: Node, given: Operand) -> int:
     if not isinstance(given, Constant):
         raise ConversionError("a length of the transform that the model computes")
     return ints(given.array)[0]
 
 
 @op("FFT", "IFFT", raw=True, takes_complex=True)
-def fft(context: Lowering, node: Node, x: Any) -> Complex:
+def fft(context: Lowering, node: Node, x: Operand) -> Complex:
     return Complex(*fourier.fft(context, _pair(context, x), inverse=node.op == "IFFT"))
 
 
 @op("FFT2D", "IFFT2D", raw=True, takes_complex=True)
-def fft2d(context: Lowering, node: Node, x: Any) -> Complex:
+def fft2d(context: Lowering, node: Node, x: Operand) -> Complex:
     """Along the last axis, and along the one before it."""
     parts = _pair(context, x)
     for _ in range(2):

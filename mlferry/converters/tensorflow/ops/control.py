@@ -14,17 +14,21 @@ from typing import Any
 from mlferry.converters import control_flow
 from mlferry.converters.graph import Node
 from mlferry.converters.lowering import Lowering
+from mlferry.converters.operands import as_blob
 from mlferry.converters.tensorflow import frames, read
+from mlferry.converters.tensorflow.objects import FunctionBody, GraphTensor
 from mlferry.converters.tensorflow.ops.lists import Items, shaped_as, stacked
-from mlferry.converters.tensorflow.ops.registry import blob, op, read_all
-from mlferry.converters.values import Blob, Constant
+from mlferry.converters.tensorflow.ops.registry import op, read_all
+from mlferry.converters.values import Blob, Constant, Opaque, Operand
 from mlferry.errors import ConversionError, SpecError
 
 FEW_ROUNDS = 8  # that are rather unrolled
 MOST_ROUNDS = 128  # that are unrolled where Core ML's loop cannot do what the body does
 
 
-def inlined(context: Lowering, function: Any, prefix: str, operands: Sequence[Any]) -> list[Any]:
+def inlined(
+    context: Lowering, function: FunctionBody, prefix: str, operands: Sequence[Any]
+) -> list[Any]:
     """Convert the nodes of a function in place; returns what its outputs are.
 
     Args:
@@ -52,13 +56,13 @@ def _body(context: Lowering, node: Node, name: str) -> Any:
 
 
 @op("PartitionedCall", "StatefulPartitionedCall", raw=True)
-def call(context: Lowering, node: Node, *operands: Any) -> list[Any]:
+def call(context: Lowering, node: Node, *operands: Operand) -> list[Any]:
     read_all(node)
     return inlined(context, read.body(context.graph, node.attrs["f"]), node.name, operands)
 
 
 @op("If", "StatelessIf", raw=True)
-def if_(context: Lowering, node: Node, condition: Any, *operands: Any) -> list[Any]:
+def if_(context: Lowering, node: Node, condition: Operand, *operands: Operand) -> list[Any]:
     read_all(node)
     ways = [_body(context, node, n) for n in ("then_branch", "else_branch")]
     if isinstance(condition, Constant):
@@ -72,7 +76,7 @@ def if_(context: Lowering, node: Node, condition: Any, *operands: Any) -> list[A
 
 
 @op("Case", "StatelessCase", raw=True)
-def case(context: Lowering, node: Node, index: Any, *operands: Any) -> list[Any]:
+def case(context: Lowering, node: Node, index: Operand, *operands: Operand) -> list[Any]:
     """A known index chooses; any other than the first ones takes the last branch."""
     read_all(node)
     names = node.attrs["branches"]
@@ -84,7 +88,7 @@ def case(context: Lowering, node: Node, index: Any, *operands: Any) -> list[Any]
 
 
 @op("While", "StatelessWhile", raw=True)
-def while_(context: Lowering, node: Node, *operands: Any) -> list[Any]:
+def while_(context: Lowering, node: Node, *operands: Operand | Opaque) -> list[Any]:
     """A few rounds whose condition is known are unrolled; the rest is Core ML's loop.
 
     More are unrolled only where that loop cannot do what the body does.
@@ -113,13 +117,17 @@ def while_(context: Lowering, node: Node, *operands: Any) -> list[Any]:
     return _looped(context, node, condition, body, operands)
 
 
-def _has_layers_with_weights(body: Any) -> bool:
+def _has_layers_with_weights(body: FunctionBody) -> bool:
     """Whether unrolling copies weights: those of convolutions are a part of the layer."""
     return any("Conv" in op.type for op in body.get_operations())
 
 
 def _tried(
-    context: Lowering, node: Node, condition: Any, body: Any, operands: Sequence[Any]
+    context: Lowering,
+    node: Node,
+    condition: FunctionBody,
+    body: FunctionBody,
+    operands: Sequence[Any],
 ) -> list[Any] | None:
     """Core ML's loop, or None where it cannot do what the body does."""
     try:
@@ -128,7 +136,9 @@ def _tried(
         return None  # what was begun is pruned
 
 
-def _asked(context: Lowering, condition: Any, prefix: str, operands: Sequence[Any]) -> bool | None:
+def _asked(
+    context: Lowering, condition: FunctionBody, prefix: str, operands: Sequence[Any]
+) -> bool | None:
     """What a condition is, or None where it is computed."""
     with context.inside(kept=False):
         (answer,) = inlined(context, condition, f"{prefix}/condition", operands)
@@ -136,12 +146,16 @@ def _asked(context: Lowering, condition: Any, prefix: str, operands: Sequence[An
 
 
 def _looped(
-    context: Lowering, node: Node, condition: Any, body: Any, operands: Sequence[Any]
+    context: Lowering,
+    node: Node,
+    condition: FunctionBody,
+    body: FunctionBody,
+    operands: Sequence[Any],
 ) -> list[Any]:
     """Core ML's loop; operands that the body hands on as they are stay outside."""
     changing = [i for i, t in enumerate(body.outputs) if _handed_on(t) is not body.inputs[i]]
     outside = [stacked(context, x) if isinstance(x, Items) else x for x in operands]
-    states = [blob(context, outside[i]) for i in changing]
+    states = [as_blob(context, outside[i]) for i in changing]
 
     def filled(values: Sequence[Any]) -> list[Any]:
         whole = list(outside)
@@ -157,11 +171,11 @@ def _looped(
         (again,) = inlined(context, condition, f"{node.name}/again", filled(chosen))
         return again, chosen
 
-    found = control_flow.loop(context, None, blob(context, start), states, round_of)
+    found = control_flow.loop(context, None, as_blob(context, start), states, round_of)
     return filled(found)
 
 
-def _handed_on(tensor: Any) -> Any:
+def _handed_on(tensor: GraphTensor) -> GraphTensor:
     """What an identity shows."""
     while tensor.op.type == "Identity":
         tensor = tensor.op.inputs[0]

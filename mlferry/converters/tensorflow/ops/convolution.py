@@ -15,7 +15,7 @@ from mlferry.converters.operands import array_of, extent, known
 from mlferry.converters.slices import sliced
 from mlferry.converters.tensorflow.ops.quantization import stored
 from mlferry.converters.tensorflow.ops.registry import is_channels_first, maps, op, spatial
-from mlferry.converters.values import SOURCE, Blob, Constant
+from mlferry.converters.values import SOURCE, Blob, Constant, Operand
 from mlferry.errors import ConversionError
 from mlferry.numerics.windows import same_edges
 
@@ -74,7 +74,7 @@ def _channels_first(array: NDArray[Any]) -> NDArray[Any]:
 
 
 @op("Conv2D", "Conv3D", raw=True)
-def conv(context: Lowering, node: Node, x: Any, w: Any) -> Blob:
+def conv(context: Lowering, node: Node, x: Operand, w: Operand) -> Blob:
     given = maps(context, node, x)
     if not isinstance(w, Constant):
         return _by_computed(context, node, given, context.source_order(w))
@@ -132,7 +132,7 @@ def _dilated(context: Lowering, weights: Blob, dilations: Sequence[int]) -> Blob
 
 
 @op("DepthwiseConv2dNative", raw=True)
-def depthwise(context: Lowering, node: Node, x: Any, w: Any) -> Blob:
+def depthwise(context: Lowering, node: Node, x: Operand, w: Operand) -> Blob:
     """[h, w, C, multiplier] is one group a channel."""
     given = maps(context, node, x)
     if not isinstance(w, Constant):
@@ -154,7 +154,7 @@ def depthwise(context: Lowering, node: Node, x: Any, w: Any) -> Blob:
 
 
 @op("Conv2DBackpropInput", "Conv3DBackpropInputV2", raw=True)
-def transposed_conv(context: Lowering, node: Node, sizes: Any, w: Any, x: Any) -> Blob:
+def transposed_conv(context: Lowering, node: Node, sizes: Operand, w: Operand, x: Operand) -> Blob:
     """The gradient of a convolution: padding cuts the full result to the size that is given."""
     given = maps(context, node, x)
     weights = np.ascontiguousarray(_channels_first(array_of(node, 1, w)).astype(np.float32))
@@ -184,7 +184,7 @@ def transposed_conv(context: Lowering, node: Node, sizes: Any, w: Any, x: Any) -
     )
 
 
-def _target(node: Node, sizes: Any) -> list[int | None]:
+def _target(node: Node, sizes: Operand) -> list[int | None]:
     """The shape of the result, or of its spatial axes where it depends on flexible ones."""
     if isinstance(sizes, Constant):
         found = [int(n) for n in sizes.array.ravel()]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -11,20 +11,20 @@ from mlferry.converters.graph import Node
 from mlferry.converters.lowering import Lowering
 from mlferry.converters.operands import array_of, ints, known, scalar
 from mlferry.converters.tensorflow.ops.registry import op, source
-from mlferry.converters.values import SOURCE, Blob, Constant
+from mlferry.converters.values import SOURCE, Blob, Constant, Operand
 from mlferry.errors import ConversionError
 
 _LEAST = float(np.finfo(np.float32).min)
 
 
-def _number(node: Node, place: int, x: Any, default: float) -> float:
+def _number(node: Node, place: int, x: Operand | None, default: float) -> float:
     if x is None:
         return default
     array = x.array if isinstance(x, Constant) else array_of(node, place, x)
     return float(array.ravel()[0])
 
 
-def _kept(context: Lowering, node: Node, operands: Any) -> tuple[Blob, Blob, Blob]:
+def _kept(context: Lowering, node: Node, operands: Sequence[Operand]) -> tuple[Blob, Blob, Blob]:
     """Indices of the boxes that stay, their scores and whether each place has one."""
     boxes, scores, most, *rest = operands
     count = known(source(context, boxes))[0]
@@ -61,21 +61,21 @@ def _present(context: Lowering, x: Blob, there: Blob) -> Blob:
 
 
 @op("NonMaxSuppression", raw=True)
-def non_max_suppression(context: Lowering, node: Node, *operands: Any) -> Blob:
+def non_max_suppression(context: Lowering, node: Node, *operands: Operand) -> Blob:
     threshold = Constant("", np.array(node.attrs.get("iou_threshold", 0.5), np.float32))
     flat, _, there = _kept(context, node, (*operands, threshold))
     return _present(context, flat, there)
 
 
 @op("NonMaxSuppressionV2", "NonMaxSuppressionV3", raw=True)
-def non_max_suppression_v3(context: Lowering, node: Node, *operands: Any) -> Blob:
+def non_max_suppression_v3(context: Lowering, node: Node, *operands: Operand) -> Blob:
     """Best first."""
     flat, _, there = _kept(context, node, operands)
     return _present(context, flat, there)
 
 
 def _answers(
-    context: Lowering, node: Node, found: tuple[Blob, Blob, Blob], most: Any, values: list[Blob]
+    context: Lowering, node: Node, found: tuple[Blob, Blob, Blob], most: Operand, values: list[Blob]
 ) -> list[Blob]:
     """Values of the boxes that stay, and how many there are; padded, missing ones are 0."""
     flat, _, there = found
@@ -94,13 +94,13 @@ def _answers(
 
 
 @op("NonMaxSuppressionV4", raw=True)
-def non_max_suppression_v4(context: Lowering, node: Node, *operands: Any) -> list[Blob]:
+def non_max_suppression_v4(context: Lowering, node: Node, *operands: Operand) -> list[Blob]:
     found = _kept(context, node, operands)
     return _answers(context, node, found, operands[2], [found[0]])
 
 
 @op("NonMaxSuppressionV5", raw=True)
-def non_max_suppression_v5(context: Lowering, node: Node, *operands: Any) -> list[Blob]:
+def non_max_suppression_v5(context: Lowering, node: Node, *operands: Operand) -> list[Blob]:
     """Without soft suppression only."""
     *plain, sigma = operands
     if _number(node, 5, sigma, 0.0):

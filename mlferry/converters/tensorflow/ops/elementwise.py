@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,12 +12,11 @@ from mlferry.converters import special
 from mlferry.converters.absorbing import absorbed
 from mlferry.converters.graph import Node
 from mlferry.converters.lowering import Lowering
-from mlferry.converters.operands import affine, array_of, scalar, truncated, valuewise
+from mlferry.converters.operands import affine, array_of, as_blob, scalar, truncated, valuewise
 from mlferry.converters.tensorflow.ops.registry import (
     RANGES,
     SMALL,
     Complex,
-    blob,
     is_channels_first,
     joint,
     maps,
@@ -24,7 +24,7 @@ from mlferry.converters.tensorflow.ops.registry import (
     read_all,
     wrapped,
 )
-from mlferry.converters.values import ANY, Blob, Constant
+from mlferry.converters.values import ANY, Blob, Constant, Opaque, Operand, Result
 from mlferry.errors import ConversionError
 
 FLOAT_MAX = float(np.finfo(np.float32).max)
@@ -71,14 +71,14 @@ def plain(context: Lowering, node: Node, x: Blob) -> Blob:
     "DeepCopy",
     raw=True,
 )
-def nothing(context: Lowering, node: Node, *operands: Any) -> Any:
+def nothing(context: Lowering, node: Node, *operands: Operand | Opaque) -> Sequence[Result]:
     """Values pass through."""
     read_all(node)
     return [x.array if isinstance(x, Constant) else x for x in operands]
 
 
 @op("Bitcast", raw=True)
-def bitcast(context: Lowering, node: Node, x: Any) -> Any:
+def bitcast(context: Lowering, node: Node, x: Operand) -> Result:
     before, after = node.inputs[0].dtype, node.outputs[0].dtype
     if before != after:
         raise ConversionError(
@@ -96,7 +96,7 @@ def invert(context: Lowering, node: Node, x: Blob) -> Blob:
 
 
 @op("LeftShift", "RightShift", raw=True)
-def shift(context: Lowering, node: Node, x: Any, places: Any) -> Blob:
+def shift(context: Lowering, node: Node, x: Operand, places: Operand) -> Blob:
     """By a number of bits that is known: a product with a power of two, or a quotient."""
     factor = Constant("", np.exp2(array_of(node, 1, places).astype(np.float32)))
     if node.op == "LeftShift":
@@ -117,7 +117,7 @@ _BINARY = {
 
 
 @op(*_BINARY, raw=True)
-def binary(context: Lowering, node: Node, left: Any, right: Any) -> Blob:
+def binary(context: Lowering, node: Node, left: Operand, right: Operand) -> Blob:
     if node.inputs[0].dtype == "string":
         raise ConversionError("strings cannot be compared")
     return joint(context, _BINARY[node.op], left, right)
@@ -131,7 +131,7 @@ _ABSORBED = {
 
 
 @op(*_ABSORBED, raw=True)
-def combined(context: Lowering, node: Node, left: Any, right: Any) -> Blob:
+def combined(context: Lowering, node: Node, left: Operand, right: Operand) -> Blob:
     """A constant a channel joins the layer before, where nobody else reads that."""
     kind, role = _ABSORBED[node.op]
     for x, other, place in ((left, right, 0), (right, left, 1)):
@@ -144,7 +144,7 @@ def combined(context: Lowering, node: Node, left: Any, right: Any) -> Blob:
 
 
 @op("BiasAdd", "BiasAddV1", raw=True)
-def bias_add(context: Lowering, node: Node, x: Any, bias: Any) -> Blob:
+def bias_add(context: Lowering, node: Node, x: Operand, bias: Operand) -> Blob:
     """One number a channel."""
     first = is_channels_first(node)
     if isinstance(x, Blob) and isinstance(bias, Constant):
@@ -155,7 +155,9 @@ def bias_add(context: Lowering, node: Node, x: Any, bias: Any) -> Blob:
         return joint(context, "addBroadcastable", x, bias)
     given = maps(context, node, x)
     wide = (
-        context.expand(blob(context, bias), *range(1, given.rank - 1)) if given.rank > 2 else bias
+        context.expand(as_blob(context, bias), *range(1, given.rank - 1))
+        if given.rank > 2
+        else bias
     )
     return joint(context, "addBroadcastable", given, wide)
 
@@ -166,19 +168,19 @@ def is_integer(node: Node, place: int = 0) -> bool:
 
 
 @op("Div", "TruncateDiv", raw=True)
-def div(context: Lowering, node: Node, left: Any, right: Any) -> Blob:
+def div(context: Lowering, node: Node, left: Operand, right: Operand) -> Blob:
     """Integers are divided towards zero."""
     quotient = joint(context, "divideBroadcastable", left, right)
     return truncated(context, quotient) if is_integer(node) else quotient
 
 
 @op("FloorDiv", raw=True)
-def floor_div(context: Lowering, node: Node, left: Any, right: Any) -> Blob:
+def floor_div(context: Lowering, node: Node, left: Operand, right: Operand) -> Blob:
     return valuewise(context, "floor", joint(context, "divideBroadcastable", left, right))
 
 
 @op("Mod", "TruncateMod", raw=True)
-def truncate_mod(context: Lowering, node: Node, left: Any, right: Any) -> Blob:
+def truncate_mod(context: Lowering, node: Node, left: Operand, right: Operand) -> Blob:
     """What is left of a division towards zero."""
     quotient = truncated(context, joint(context, "divideBroadcastable", left, right))
     product = joint(context, "multiplyBroadcastable", quotient, right)
@@ -186,15 +188,15 @@ def truncate_mod(context: Lowering, node: Node, left: Any, right: Any) -> Blob:
 
 
 @op("DivNoNan", "MulNoNan", "Xdivy", "Xlogy", "Xlog1py", raw=True)
-def guarded(context: Lowering, node: Node, left: Any, right: Any) -> Blob:
+def guarded(context: Lowering, node: Node, left: Operand, right: Operand) -> Blob:
     """0 where the guard is 0: the divisor, the second factor, or the first operand."""
     guard = left if node.op.startswith("X") else right
     zero = joint(context, "equal", guard, Constant("", np.zeros((), np.float32)))
     inner = right
     if node.op == "Xlogy":
-        inner = valuewise(context, "unary", blob(context, right), type="LOG")
+        inner = valuewise(context, "unary", as_blob(context, right), type="LOG")
     elif node.op == "Xlog1py":
-        inner = valuewise(context, "unary", blob(context, right), type="LOG", shift=1.0)
+        inner = valuewise(context, "unary", as_blob(context, right), type="LOG", shift=1.0)
     divides = node.op in ("DivNoNan", "Xdivy")
     kind = "divideBroadcastable" if divides else "multiplyBroadcastable"
     made = joint(context, kind, left, inner)
@@ -202,7 +204,7 @@ def guarded(context: Lowering, node: Node, left: Any, right: Any) -> Blob:
 
 
 @op("SquaredDifference", raw=True)
-def squared_difference(context: Lowering, node: Node, left: Any, right: Any) -> Blob:
+def squared_difference(context: Lowering, node: Node, left: Operand, right: Operand) -> Blob:
     gap = joint(context, "subtractBroadcastable", left, right)
     return joint(context, "multiplyBroadcastable", gap, gap)
 
@@ -245,7 +247,7 @@ def digamma(context: Lowering, node: Node, x: Blob) -> Blob:
 
 
 @op("Atan2", raw=True)
-def atan2(context: Lowering, node: Node, y: Any, x: Any) -> Blob:
+def atan2(context: Lowering, node: Node, y: Operand, x: Operand) -> Blob:
     """By the arc tangent of the quotient, moved into the quadrant; 0 where both are 0."""
     slope = valuewise(context, "atan", joint(context, "divideBroadcastable", y, x))
     zero = Constant("", np.zeros((), np.float32))
@@ -260,18 +262,18 @@ def atan2(context: Lowering, node: Node, y: Any, x: Any) -> Blob:
 
 
 @op("AddN", "AccumulateNV2", raw=True)
-def add_n(context: Lowering, node: Node, *operands: Any) -> Blob:
+def add_n(context: Lowering, node: Node, *operands: Operand) -> Blob:
     for name in ("N", "shape"):
         node.attrs.get(name)
     total = functools.reduce(lambda a, b: joint(context, "addBroadcastable", a, b), operands)
-    return blob(context, total)
+    return as_blob(context, total)
 
 
 @op("Select", "SelectV2", raw=True)
-def select(context: Lowering, node: Node, condition: Any, x: Any, y: Any) -> Blob:
+def select(context: Lowering, node: Node, condition: Operand, x: Operand, y: Operand) -> Blob:
     """The older op takes a vector for the rows of the others."""
     if node.op == "Select" and isinstance(condition, Blob) and condition.rank == 1:
-        rank = blob(context, x).rank
+        rank = as_blob(context, x).rank
         if rank > 1 and not condition.is_scalar:
             condition = context.expand(condition, *range(1, rank))
     return joint(context, "whereBroadcastable", condition, x, y)
@@ -295,14 +297,14 @@ _FLOATS = {"float16", "bfloat16", "float32", "float64"}
 
 
 @op("Cast", raw=True)
-def cast(context: Lowering, node: Node, x: Any) -> Any:
+def cast(context: Lowering, node: Node, x: Operand) -> Result:
     """Floats to integers drop the fraction; anything to bool asks whether it is not zero.
 
     Core ML computes in float32, which stands for the shorter floats, too.
     """
     before, after = node.inputs[0].dtype, node.outputs[0].dtype
     node.attrs.get("Truncate")
-    given = blob(context, x)
+    given = as_blob(context, x)
     if after.startswith("complex"):
         return Complex(given, valuewise(context, "fillLike", given, value=0.0))
     if after == "bool":
@@ -347,7 +349,7 @@ def selu(context: Lowering, node: Node, x: Blob) -> Blob:
 
 
 @op("ClipByValue", raw=True)
-def clip_by_value(context: Lowering, node: Node, x: Any, least: Any, most: Any) -> Blob:
+def clip_by_value(context: Lowering, node: Node, x: Operand, least: Operand, most: Operand) -> Blob:
     raised = joint(context, "maxBroadcastable", x, least)
     return joint(context, "minBroadcastable", raised, most)
 

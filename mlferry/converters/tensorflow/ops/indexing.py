@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from mlferry.converters.graph import Node
 from mlferry.converters.lowering import Lowering
-from mlferry.converters.operands import array_of, ints, known, positive, rank, scalar, vector
-from mlferry.converters.tensorflow.ops.registry import blob, op, source
-from mlferry.converters.values import CHANNELS_FIRST, SOURCE, Blob, Constant
+from mlferry.converters.operands import (
+    array_of,
+    as_blob,
+    ints,
+    known,
+    positive,
+    rank,
+    scalar,
+    vector,
+)
+from mlferry.converters.tensorflow.ops.registry import op, source
+from mlferry.converters.values import CHANNELS_FIRST, SOURCE, Blob, Constant, Operand
 from mlferry.errors import ConversionError
 
 
-def _checked(x: Any, size: int | None) -> None:
+def _checked(x: Operand, size: int | None) -> None:
     """Raise a `ConversionError` where a constant index is out of bounds."""
     if isinstance(x, Constant) and size is not None and x.array.size:
         least, most = int(x.array.min()), int(x.array.max())
@@ -23,10 +30,12 @@ def _checked(x: Any, size: int | None) -> None:
 
 
 @op("Gather", "GatherV2", raw=True)
-def gather(context: Lowering, node: Node, x: Any, indices: Any, axis: Any = None) -> Blob:
+def gather(
+    context: Lowering, node: Node, x: Operand, indices: Operand, axis: Operand | None = None
+) -> Blob:
     """The rank is that of both together, less the axis."""
     batch = node.attrs.get("batch_dims", 0)
-    given = blob(context, x)
+    given = as_blob(context, x)
     place = 0 if axis is None else positive(ints(array_of(node, 2, axis))[0], given.rank)
     if batch:
         return _gather_in_batches(
@@ -86,7 +95,9 @@ def tensor_scatter(context: Lowering, node: Node, x: Blob, indices: Blob, update
 
 
 @op("ScatterNd", raw=True)
-def scatter_nd(context: Lowering, node: Node, indices: Any, updates: Any, shape: Any) -> Blob:
+def scatter_nd(
+    context: Lowering, node: Node, indices: Operand, updates: Operand, shape: Operand
+) -> Blob:
     """Added to zeros."""
     node.attrs.get("bad_indices_policy")
     zeros = context.constant(np.zeros(ints(array_of(node, 2, shape)), np.float32))
@@ -101,7 +112,9 @@ def scatter_nd(context: Lowering, node: Node, indices: Any, updates: Any, shape:
 
 
 @op("OneHot", raw=True)
-def one_hot(context: Lowering, node: Node, indices: Any, depth: Any, on: Any, off: Any) -> Blob:
+def one_hot(
+    context: Lowering, node: Node, indices: Operand, depth: Operand, on: Operand, off: Operand
+) -> Blob:
     """Indices out of range make no entry."""
     size = ints(array_of(node, 1, depth))[0]
     values = [float(array_of(node, i, v).ravel()[0]) for i, v in ((2, on), (3, off))]
@@ -119,13 +132,13 @@ def one_hot(context: Lowering, node: Node, indices: Any, depth: Any, on: Any, of
 
 
 @op("Where", raw=True)
-def where(context: Lowering, node: Node, condition: Any) -> Blob:
+def where(context: Lowering, node: Node, condition: Operand) -> Blob:
     """The places of what is not zero, one a row."""
     return context.layer("whereNonZero", source(context, condition), layout=SOURCE)
 
 
 @op("BitwiseAnd", "BitwiseOr", "BitwiseXor", "ListDiff", "Unique", "UniqueV2", raw=True)
-def known_only(context: Lowering, node: Node, *operands: Any) -> Blob:
+def known_only(context: Lowering, node: Node, *operands: Operand) -> Blob:
     """Of constants they are computed while converting."""
     names = ", ".join(
         repr(v.name) for v, x in zip(node.inputs, operands, strict=True) if isinstance(x, Blob)

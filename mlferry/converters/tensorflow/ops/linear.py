@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,21 +13,24 @@ from mlferry.converters.layout import arrange
 from mlferry.converters.lowering import Lowering
 from mlferry.converters.tensorflow.ops.quantization import stored
 from mlferry.converters.tensorflow.ops.registry import op, source
-from mlferry.converters.values import SOURCE, Blob, Constant
+from mlferry.converters.values import SOURCE, Blob, Constant, Operand
 from mlferry.converters.vectors import cross_product
 
 
+def _is_matrix(x: Operand) -> TypeGuard[Constant]:
+    return isinstance(x, Constant) and x.array.ndim == 2
+
+
 @op("MatMul", "BatchMatMul", "BatchMatMulV2", "BatchMatMulV3", raw=True)
-def matmul(context: Lowering, node: Node, left: Any, right: Any) -> Blob:
+def matmul(context: Lowering, node: Node, left: Operand, right: Operand) -> Blob:
     """By a constant matrix: an inner product; otherwise Core ML's batched one."""
     complex_ = node.op != "MatMul"
     turn_left = node.attrs.get("adj_x" if complex_ else "transpose_a", False)
     turn_right = node.attrs.get("adj_y" if complex_ else "transpose_b", False)
     for name in ("grad_x", "grad_y", "grad_a", "grad_b"):
         node.attrs.get(name)
-    fixed = isinstance(right, Constant) and right.array.ndim == 2
-    single = fixed and isinstance(left, Blob) and not turn_left and not context.is_repeated
-    if single and left.rank in (2, 3):
+    single = not turn_left and not context.is_repeated
+    if single and isinstance(left, Blob) and left.rank in (2, 3) and _is_matrix(right):
         return _inner(context, left, right, turned=turn_right)
     return context.layer(
         "batchedMatmul",
@@ -65,13 +68,13 @@ def _inner(context: Lowering, x: Blob, right: Constant, *, turned: bool) -> Blob
 
 
 @op("Einsum", raw=True)
-def einsum(context: Lowering, node: Node, *operands: Any) -> Blob:
+def einsum(context: Lowering, node: Node, *operands: Operand) -> Blob:
     """A sum over the channels of an image with a matrix stays a convolution of one pixel."""
     node.attrs.get("N")
     return einsums.einsum(context, node.attrs["equation"], [source(context, x) for x in operands])
 
 
 @op("Cross", raw=True)
-def cross(context: Lowering, node: Node, left: Any, right: Any) -> Blob:
+def cross(context: Lowering, node: Node, left: Operand, right: Operand) -> Blob:
     """Of vectors of three."""
     return cross_product(context, source(context, left), source(context, right))

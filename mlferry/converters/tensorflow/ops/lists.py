@@ -10,12 +10,22 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mlferry.converters.graph import Node
 from mlferry.converters.lowering import Lowering
-from mlferry.converters.operands import array_of, joined, known, rank, scalar, shaped, vector
+from mlferry.converters.operands import (
+    array_of,
+    as_blob,
+    joined,
+    known,
+    rank,
+    scalar,
+    shaped,
+    vector,
+)
 from mlferry.converters.tensorflow.ops.registry import op, read_all, source
-from mlferry.converters.values import SOURCE, Blob, Constant, Opaque
+from mlferry.converters.values import SOURCE, Blob, Constant, Opaque, Operand, Result
 from mlferry.errors import ConversionError
 
 
@@ -29,7 +39,7 @@ class Items(Opaque):
         whole: the blob that the entries are the rows of, while it has all of them.
     """
 
-    entries: tuple[Any, ...]
+    entries: tuple[Operand | None, ...]
     shape: tuple[int, ...]
     whole: Blob | None = None
 
@@ -59,7 +69,7 @@ def stacked(context: Lowering, items: Items) -> Blob:
     return joined(context, [row for row in rows if row is not None], 0)
 
 
-def shaped_as(context: Lowering, x: Any, later: Any) -> Any:
+def shaped_as(context: Lowering, x: Operand | Opaque, later: Operand | Opaque) -> Operand | Opaque:
     """A list whose entries nobody has told the shape of, with that of what was written later."""
     if not isinstance(x, Items) or not isinstance(later, Items) or min(x.shape, default=1) > 0:
         return x
@@ -71,7 +81,7 @@ def shaped_as(context: Lowering, x: Any, later: Any) -> Any:
 
 
 @op("TensorListReserve", "EmptyTensorList", raw=True)
-def reserve(context: Lowering, node: Node, shape: Any, count: Any) -> Items:
+def reserve(context: Lowering, node: Node, shape: Operand, count: Operand) -> Items:
     """`EmptyTensorList` is told the most that it will hold, and starts without any."""
     read_all(node)
     number = int(array_of(node, 1, count).ravel()[0]) if node.op == "TensorListReserve" else 0
@@ -80,12 +90,12 @@ def reserve(context: Lowering, node: Node, shape: Any, count: Any) -> Items:
 
 
 @op("TensorListFromTensor", raw=True)
-def from_tensor(context: Lowering, node: Node, x: Any, shape: Any) -> Items:
+def from_tensor(context: Lowering, node: Node, x: Operand, shape: Operand) -> Items:
     read_all(node)
     return _rows(context, x)
 
 
-def _rows(context: Lowering, x: Any) -> Items:
+def _rows(context: Lowering, x: Operand) -> Items:
     if isinstance(x, Constant):
         return Items(tuple(Constant("", row) for row in x.array), x.array.shape[1:])
     given = source(context, x)
@@ -99,12 +109,16 @@ def _rows(context: Lowering, x: Any) -> Items:
 
 
 @op("TensorListGetItem", raw=True)
-def get_item(context: Lowering, node: Node, items: Any, index: Any, shape: Any) -> Any:
+def get_item(
+    context: Lowering, node: Node, items: Items | Operand, index: Operand, shape: Operand
+) -> Result:
     read_all(node)
     return _entry(context, node, items, index)
 
 
-def _entry(context: Lowering, node: Node, items: Any, index: Any) -> Any:
+def _entry(
+    context: Lowering, node: Node, items: Items | Operand, index: Operand
+) -> Operand | NDArray[Any]:
     if not isinstance(items, Items):
         at = vector(source(context, index))
         made = context.layer("gather", source(context, items), at, layout=SOURCE, axis=0)
@@ -119,12 +133,16 @@ def _entry(context: Lowering, node: Node, items: Any, index: Any) -> Any:
 
 
 @op("TensorListSetItem", raw=True)
-def set_item(context: Lowering, node: Node, items: Any, index: Any, item: Any) -> Any:
+def set_item(
+    context: Lowering, node: Node, items: Items | Operand, index: Operand, item: Operand
+) -> Result:
     read_all(node)
     return _with_entry(context, node, items, index, item)
 
 
-def _with_entry(context: Lowering, node: Node, items: Any, index: Any, item: Any) -> Any:
+def _with_entry(
+    context: Lowering, node: Node, items: Items | Operand, index: Operand, item: Operand
+) -> Blob | Items:
     if not isinstance(items, Items):
         row = source(context, item)
         wide = shaped(context, row, (1, *(known(row) if rank(row) else ())))
@@ -135,7 +153,7 @@ def _with_entry(context: Lowering, node: Node, items: Any, index: Any, item: Any
     return replace(items, entries=tuple(entries), whole=None)
 
 
-def _place(node: Node, items: Items, index: Any) -> int:
+def _place(node: Node, items: Items, index: Operand) -> int:
     place = int(array_of(node, 1, index).ravel()[0])
     if not 0 <= place < len(items.entries):
         raise ConversionError(f"entry {place} of a list of {len(items.entries)}")
@@ -143,13 +161,13 @@ def _place(node: Node, items: Items, index: Any) -> int:
 
 
 @op("TensorListStack", raw=True)
-def stack(context: Lowering, node: Node, items: Any, shape: Any) -> Blob:
+def stack(context: Lowering, node: Node, items: Items | Operand, shape: Operand) -> Blob:
     read_all(node)
     return stacked(context, items) if isinstance(items, Items) else source(context, items)
 
 
 @op("TensorListPushBack", raw=True)
-def push_back(context: Lowering, node: Node, items: Any, item: Any) -> Items:
+def push_back(context: Lowering, node: Node, items: Items | Operand, item: Operand) -> Items:
     read_all(node)
     if not isinstance(items, Items):
         raise ConversionError("a list that grows inside a loop whose rounds are computed")
@@ -157,8 +175,8 @@ def push_back(context: Lowering, node: Node, items: Any, item: Any) -> Items:
 
 
 @op("TensorListLength", raw=True)
-def length(context: Lowering, node: Node, items: Any) -> Any:
-    count = len(items.entries) if isinstance(items, Items) else known(items)[0]
+def length(context: Lowering, node: Node, items: Items | Operand) -> NDArray[Any]:
+    count = len(items.entries) if isinstance(items, Items) else known(as_blob(context, items))[0]
     return np.array(count, np.int32)
 
 
@@ -171,7 +189,7 @@ class Handle(Opaque):
 
 
 @op("TensorArrayV3", raw=True)
-def tensor_array(context: Lowering, node: Node, count: Any) -> list[Any]:
+def tensor_array(context: Lowering, node: Node, count: Operand) -> list[Any]:
     shape = node.attrs.get("element_shape")
     read_all(node)
     number = int(array_of(node, 0, count).ravel()[0])
@@ -180,22 +198,34 @@ def tensor_array(context: Lowering, node: Node, count: Any) -> list[Any]:
 
 
 @op("TensorArrayReadV3", raw=True)
-def array_read(context: Lowering, node: Node, handle: Any, index: Any, flow: Any) -> Any:
+def array_read(
+    context: Lowering, node: Node, handle: Operand, index: Operand, flow: Items | Operand
+) -> Result:
     read_all(node)
     return _entry(context, node, flow, index)
 
 
 @op("TensorArrayWriteV3", raw=True)
 def array_write(
-    context: Lowering, node: Node, handle: Any, index: Any, item: Any, flow: Any
-) -> Any:
+    context: Lowering,
+    node: Node,
+    handle: Operand,
+    index: Operand,
+    item: Operand,
+    flow: Items | Operand,
+) -> Result:
     read_all(node)
     return _with_entry(context, node, flow, index, item)
 
 
 @op("TensorArrayScatterV3", raw=True)
 def array_scatter(
-    context: Lowering, node: Node, handle: Any, indices: Any, x: Any, flow: Any
+    context: Lowering,
+    node: Node,
+    handle: Operand,
+    indices: Operand,
+    x: Operand,
+    flow: Items | Operand,
 ) -> Items:
     """The rows of a tensor, each at its index."""
     read_all(node)
@@ -211,7 +241,9 @@ def array_scatter(
 
 
 @op("TensorArrayGatherV3", raw=True)
-def array_gather(context: Lowering, node: Node, handle: Any, indices: Any, flow: Any) -> Blob:
+def array_gather(
+    context: Lowering, node: Node, handle: Operand, indices: Operand, flow: Items | Operand
+) -> Blob:
     """Some entries along a new first axis."""
     read_all(node)
     if not isinstance(flow, Items):
@@ -226,7 +258,7 @@ def array_gather(context: Lowering, node: Node, handle: Any, indices: Any, flow:
 
 @op("TensorArraySplitV3", raw=True)
 def array_split(
-    context: Lowering, node: Node, handle: Any, x: Any, lengths: Any, flow: Any
+    context: Lowering, node: Node, handle: Operand, x: Operand, lengths: Operand, flow: Operand
 ) -> Items:
     """Parts along the first axis."""
     read_all(node)
@@ -251,19 +283,23 @@ def array_split(
 
 
 @op("TensorArrayConcatV3", raw=True)
-def array_concat(context: Lowering, node: Node, handle: Any, flow: Any) -> list[Any]:
+def array_concat(
+    context: Lowering, node: Node, handle: Operand, flow: Items | Operand
+) -> list[Any]:
     """The entries one after another along their own first axis, and how long each is."""
     read_all(node)
     if not isinstance(flow, Items):
         whole = known(source(context, flow))
         made = shaped(context, source(context, flow), (whole[0] * whole[1], *whole[2:]))
         return [made, np.full(whole[0], whole[1], np.int64)]
-    if not flow.entries or None in flow.entries:
+    parts = [source(context, x) for x in flow.entries if x is not None]
+    if not parts or len(parts) < len(flow.entries):
         raise ConversionError("entries of a list are read before they are written")
-    parts = [source(context, x) for x in flow.entries]
     return [joined(context, parts, 0), np.array([known(part)[0] for part in parts], np.int64)]
 
 
 @op("TensorArraySizeV3", raw=True)
-def array_size(context: Lowering, node: Node, handle: Any, flow: Any) -> Any:
+def array_size(
+    context: Lowering, node: Node, handle: Operand, flow: Items | Operand
+) -> NDArray[Any]:
     return length(context, node, flow)

@@ -9,14 +9,14 @@ import numpy as np
 
 from mlferry.converters.graph import Node
 from mlferry.converters.lowering import Lowering
-from mlferry.converters.operands import extent, rank, valuewise, vector
-from mlferry.converters.tensorflow.ops.registry import blob, joint, maps, op, source
-from mlferry.converters.values import SOURCE, UNFLATTENED, Blob, Constant
+from mlferry.converters.operands import as_blob, extent, rank, valuewise, vector
+from mlferry.converters.tensorflow.ops.registry import joint, maps, op, source
+from mlferry.converters.values import SOURCE, UNFLATTENED, Blob, Constant, Operand
 from mlferry.errors import ConversionError
 
 
 @op("FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3", raw=True)
-def fused_batch_norm(context: Lowering, node: Node, x: Any, *rest: Any) -> Any:
+def fused_batch_norm(context: Lowering, node: Node, x: Operand, *rest: Operand) -> tuple[Blob, ...]:
     """Along the channels, by stored statistics or by those of the batch."""
     factor = node.attrs.get("exponential_avg_factor", 1.0)
     epsilon = node.attrs.get("epsilon", 1e-4)
@@ -24,8 +24,9 @@ def fused_batch_norm(context: Lowering, node: Node, x: Any, *rest: Any) -> Any:
     if node.attrs.get("is_training", True):
         return _of_the_batch(context, node, given, rest, epsilon, factor)
     scale, offset, mean, variance = rest
-    if given.rank == 4 and all(isinstance(v, Constant) for v in rest):
-        gamma, beta, *known = (v.array.astype(np.float32).ravel() for v in rest)
+    fixed = [v.array.astype(np.float32).ravel() for v in rest if isinstance(v, Constant)]
+    if given.rank == 4 and len(fixed) == len(rest):
+        gamma, beta, *known = fixed
         made = context.layer(
             "batchnorm",
             given,
@@ -44,14 +45,14 @@ def fused_batch_norm(context: Lowering, node: Node, x: Any, *rest: Any) -> Any:
     return (made, *found, *_reserved(scale))[: len(node.outputs)]
 
 
-def _reserved(scale: Any) -> list[Any]:
+def _reserved(scale: Operand) -> list[Any]:
     """What TensorFlow leaves undefined, for gradients."""
-    size = scale.array.size if isinstance(scale, Constant) else (scale.known[0] or 1)
+    size = scale.array.size if isinstance(scale, Constant) else scale.known[0] or 1
     nothing = np.zeros(size, np.float32)
     return [nothing, nothing, np.float32(0)]
 
 
-def _by_channel(context: Lowering, like: Blob, x: Any) -> Blob:
+def _by_channel(context: Lowering, like: Blob, x: Operand) -> Blob:
     """A vector over the channels, as it broadcasts with channels-first data."""
     shape = (1, -1, *(1,) * (like.rank - 2))
     if isinstance(x, Constant):
@@ -60,7 +61,13 @@ def _by_channel(context: Lowering, like: Blob, x: Any) -> Blob:
 
 
 def _normalized(
-    context: Lowering, x: Blob, mean: Blob, variance: Blob, scale: Any, offset: Any, epsilon: float
+    context: Lowering,
+    x: Blob,
+    mean: Blob,
+    variance: Blob,
+    scale: Operand,
+    offset: Operand,
+    epsilon: float,
 ) -> Blob:
     """(x - mean) / sqrt(variance + epsilon) * scale + offset"""
     root = valuewise(context, "unary", variance, type="SQRT", shift=epsilon)
@@ -71,8 +78,8 @@ def _normalized(
 
 
 def _of_the_batch(
-    context: Lowering, node: Node, x: Blob, rest: Any, epsilon: float, factor: float
-) -> Any:
+    context: Lowering, node: Node, x: Blob, rest: Sequence[Operand], epsilon: float, factor: float
+) -> tuple[Blob, ...]:
     """The variance that comes out is that of a sample: divided by one less than their number."""
     scale, offset, *before = rest
     axes = [axis for axis in range(x.rank) if axis != 1]
@@ -103,17 +110,17 @@ def _of_a_sample(context: Lowering, x: Blob, variance: Blob, axes: Sequence[int]
     )
 
 
-def _moved(context: Lowering, new: Blob, old: Any, factor: float) -> Blob:
+def _moved(context: Lowering, new: Blob, old: Operand, factor: float) -> Blob:
     """A running average."""
     if factor == 1:
         return new
     part = valuewise(context, "activation", new, linear={"alpha": factor})
-    rest = valuewise(context, "activation", blob(context, old), linear={"alpha": 1 - factor})
+    rest = valuewise(context, "activation", as_blob(context, old), linear={"alpha": 1 - factor})
     return joint(context, "addBroadcastable", rest, part)
 
 
 @op("LRN", raw=True)
-def lrn(context: Lowering, node: Node, x: Any) -> Blob:
+def lrn(context: Lowering, node: Node, x: Operand) -> Blob:
     """TensorFlow does not divide alpha by the size of the window; Core ML does."""
     given = maps(context, node, x)
     size = 2 * node.attrs.get("depth_radius", 5) + 1
@@ -146,13 +153,15 @@ def _log_softmax(context: Lowering, x: Blob) -> Blob:
 
 
 @op("SoftmaxCrossEntropyWithLogits", raw=True)
-def softmax_cross_entropy(context: Lowering, node: Node, x: Any, labels: Any) -> list[Blob]:
+def softmax_cross_entropy(context: Lowering, node: Node, x: Operand, labels: Operand) -> list[Blob]:
     """The loss of each row, and its gradient."""
     return _cross_entropy(context, source(context, x), source(context, labels))
 
 
 @op("SparseSoftmaxCrossEntropyWithLogits", raw=True)
-def sparse_softmax_cross_entropy(context: Lowering, node: Node, x: Any, labels: Any) -> list[Blob]:
+def sparse_softmax_cross_entropy(
+    context: Lowering, node: Node, x: Operand, labels: Operand
+) -> list[Blob]:
     """The labels are the numbers of the classes."""
     given = source(context, x)
     classes = context.constant(np.arange(extent(given, -1))[None])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
@@ -16,14 +15,21 @@ from mlferry.converters.operands import array_of, ints, joined, known
 from mlferry.converters.slices import sliced
 from mlferry.converters.tensorflow.ops.convolution import Pairs, same_pads, windows
 from mlferry.converters.tensorflow.ops.registry import joint, maps, op, spatial
-from mlferry.converters.values import SOURCE, Blob
+from mlferry.converters.values import SOURCE, Blob, Operand
 from mlferry.errors import ConversionError
 
 _LOWEST = float(np.finfo(np.float32).min)
 _KINDS = {"MaxPool": "MAX", "AvgPool": "AVERAGE", "MaxPool3D": "MAX", "AvgPool3D": "AVERAGE"}
 
 
-def _pool(context: Lowering, node: Node, x: Any, kind: str, sizes: Any, strides: Any) -> Blob:
+def _pool(
+    context: Lowering,
+    node: Node,
+    x: Operand,
+    kind: str,
+    sizes: Sequence[int],
+    strides: Sequence[int],
+) -> Blob:
     """Averages leave the padding out."""
     given = maps(context, node, x)
     for name, values in (("ksize", sizes), ("strides", strides)):
@@ -58,19 +64,19 @@ def _pool(context: Lowering, node: Node, x: Any, kind: str, sizes: Any, strides:
 
 
 @op(*_KINDS, raw=True)
-def pool(context: Lowering, node: Node, x: Any) -> Blob:
+def pool(context: Lowering, node: Node, x: Operand) -> Blob:
     sizes, strides = node.attrs["ksize"], node.attrs["strides"]
     return _pool(context, node, x, _KINDS[node.op], sizes, strides)
 
 
 @op("MaxPoolV2", raw=True)
-def pool_v2(context: Lowering, node: Node, x: Any, sizes: Any, strides: Any) -> Blob:
+def pool_v2(context: Lowering, node: Node, x: Operand, sizes: Operand, strides: Operand) -> Blob:
     told = (ints(array_of(node, place, v)) for place, v in ((1, sizes), (2, strides)))
     return _pool(context, node, x, "MAX", *told)
 
 
 @op("MaxPoolWithArgmax", raw=True)
-def pool_with_places(context: Lowering, node: Node, x: Any) -> list[Blob]:
+def pool_with_places(context: Lowering, node: Node, x: Operand) -> list[Blob]:
     """The largest values, and where they lie in the flattened image; of equal ones the first."""
     sizes, strides = (list(node.attrs[n][1:3]) for n in ("ksize", "strides"))
     most = _pool(context, node, x, "MAX", node.attrs["ksize"], node.attrs["strides"])
@@ -135,7 +141,7 @@ def shifted(
 
 
 @op("Dilation2D", raw=True)
-def dilation(context: Lowering, node: Node, x: Any, kernel: Any) -> Blob:
+def dilation(context: Lowering, node: Node, x: Operand, kernel: Operand) -> Blob:
     """The largest sum of a window and the kernel [height, width, channels]."""
     array = array_of(node, 1, kernel).astype(np.float32)
     strides, rates = (list(node.attrs[n][1:3]) for n in ("strides", "rates"))

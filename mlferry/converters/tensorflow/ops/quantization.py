@@ -6,13 +6,13 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from mlferry.converters.graph import Node
 from mlferry.converters.lowering import Lowering
-from mlferry.converters.operands import array_of, valuewise
-from mlferry.converters.tensorflow.ops.registry import blob, joint, op, refuse
-from mlferry.converters.values import ANY, Blob, Constant, Quantized
+from mlferry.converters.operands import array_of, as_blob, valuewise
+from mlferry.converters.tensorflow.ops.registry import joint, op, refuse
+from mlferry.converters.values import ANY, Blob, Constant, Operand, Quantized
 from mlferry.errors import ConversionError
 from mlferry.spec.weights import Linear
 
@@ -20,7 +20,7 @@ MOST_BITS = 8
 
 
 def stored(
-    constant: Any, turn: Callable[[NDArray[Any]], NDArray[Any]], channel_axis: int
+    constant: Operand, turn: Callable[[NDArray[Any]], NDArray[Any]], channel_axis: int
 ) -> Linear | None:
     """What to store for a weight that is quantized, or None for its floats.
 
@@ -47,18 +47,22 @@ def stored(
     return Linear(codes, q.bits, q.scale, -q.scale * q.zero)
 
 
-def nudged(least: Any, most: Any, bits: int, narrow: bool) -> tuple[Any, Any, Any]:
+def nudged(
+    least: ArrayLike, most: ArrayLike, bits: int, narrow: bool
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
     """The scale and the range, moved so that 0 is one of the steps (TensorFlow's rule)."""
     lowest, highest = (1 if narrow else 0), 2**bits - 1
-    least, most = (np.asarray(v, np.float32) for v in (least, most))
-    scale = (most - least) / np.float32(highest - lowest)
-    start = np.float32(lowest) - least / scale
+    start, end = (np.asarray(v, np.float32) for v in (least, most))
+    scale = (end - start) / np.float32(highest - lowest)
+    start = np.float32(lowest) - start / scale
     zero = np.where(start < lowest, lowest, np.where(start > highest, highest, np.round(start)))
     zero = zero.astype(np.float32)
     return scale, (lowest - zero) * scale, (highest - zero) * scale
 
 
-def _rounded(context: Lowering, node: Node, x: Any, least: Any, most: Any) -> Any:
+def _rounded(
+    context: Lowering, node: Node, x: Operand, least: ArrayLike, most: ArrayLike
+) -> Operand:
     bits, narrow = node.attrs.get("num_bits", 8), bool(node.attrs.get("narrow_range", False))
     scale, start, end = nudged(least, most, bits, narrow)
     if isinstance(x, Constant):
@@ -72,7 +76,7 @@ def _rounded(context: Lowering, node: Node, x: Any, least: Any, most: Any) -> An
         zero = np.broadcast_to(-start / scale, (size,)).astype(np.float32)
         kept = Quantized(codes.astype(np.uint8), bits, flat, zero, x.array.ndim - 1)
         return Constant(x.name, values, kept)
-    given = blob(context, x)
+    given = as_blob(context, x)
     if not context.rounds_activations:
         return given
     fixed = [Constant("", np.asarray(v, np.float32)) for v in (start, end, scale)]
@@ -90,12 +94,14 @@ def _rounded(context: Lowering, node: Node, x: Any, least: Any, most: Any) -> An
 
 
 @op("FakeQuantWithMinMaxArgs", raw=True)
-def fake_quant_args(context: Lowering, node: Node, x: Any) -> Any:
+def fake_quant_args(context: Lowering, node: Node, x: Operand) -> Operand:
     return _rounded(context, node, x, node.attrs.get("min", -6.0), node.attrs.get("max", 6.0))
 
 
 @op("FakeQuantWithMinMaxVars", "FakeQuantWithMinMaxVarsPerChannel", raw=True)
-def fake_quant_vars(context: Lowering, node: Node, x: Any, least: Any, most: Any) -> Any:
+def fake_quant_vars(
+    context: Lowering, node: Node, x: Operand, least: Operand, most: Operand
+) -> Operand:
     return _rounded(context, node, x, array_of(node, 1, least), array_of(node, 2, most))
 
 

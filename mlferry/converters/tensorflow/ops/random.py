@@ -8,7 +8,7 @@ from mlferry.converters.graph import Node
 from mlferry.converters.lowering import Lowering
 from mlferry.converters.operands import array_of, extent, ints, scalar, valuewise, vector
 from mlferry.converters.tensorflow.ops.registry import op, source
-from mlferry.converters.values import SOURCE, Blob
+from mlferry.converters.values import SOURCE, Blob, Operand
 
 _KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "RandomUniform": ("randomUniform", {"minVal": 0.0, "maxVal": 1.0}),
@@ -17,14 +17,14 @@ _KINDS: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 @op(*_KINDS, raw=True)
-def random(context: Lowering, node: Node, shape: Any) -> Blob:
+def random(context: Lowering, node: Node, shape: Operand) -> Blob:
     seed = node.attrs.get("seed", 0)
     node.attrs.get("seed2")
     kind, params = _KINDS[node.op]
     return drawn(context, kind, shape, seed=seed or -1, **params)
 
 
-def drawn(context: Lowering, kind: str, shape: Any, **params: Any) -> Blob:
+def drawn(context: Lowering, kind: str, shape: Operand, **params: Any) -> Blob:
     """Random values of a shape that is known or computed.
 
     Args:
@@ -41,7 +41,7 @@ def drawn(context: Lowering, kind: str, shape: Any, **params: Any) -> Blob:
 
 
 @op("Multinomial", raw=True)
-def multinomial(context: Lowering, node: Node, logits: Any, count: Any) -> Blob:
+def multinomial(context: Lowering, node: Node, logits: Operand, count: Operand) -> Blob:
     seed = node.attrs.get("seed", 0)
     node.attrs.get("seed2")
     return context.layer(
@@ -55,7 +55,9 @@ def multinomial(context: Lowering, node: Node, logits: Any, count: Any) -> Blob:
 
 
 @op("RandomUniformInt", raw=True)
-def random_integers(context: Lowering, node: Node, shape: Any, least: Any, end: Any) -> Blob:
+def random_integers(
+    context: Lowering, node: Node, shape: Operand, least: Operand, end: Operand
+) -> Blob:
     """From the first number up to the second, which is not drawn."""
     node.attrs.get("seed2")
     first, last = (int(ints(array_of(node, place, v))[0]) for place, v in ((1, least), (2, end)))
@@ -72,7 +74,7 @@ def random_integers(context: Lowering, node: Node, shape: Any, least: Any, end: 
 
 
 @op("RandomShuffle", raw=True)
-def random_shuffle(context: Lowering, node: Node, x: Any) -> Blob:
+def random_shuffle(context: Lowering, node: Node, x: Operand) -> Blob:
     """The rows in the order of random numbers."""
     node.attrs.get("seed2")
     given = source(context, x)

@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mlferry.converters.graph import Node
 from mlferry.converters.lowering import Lowering
 from mlferry.converters.operands import array_of
 from mlferry.converters.recurrent import binary, one_less, split, stacked, steps_of
 from mlferry.converters.tensorflow.ops.registry import op, source
-from mlferry.converters.values import SOURCE, Blob
+from mlferry.converters.values import SOURCE, Blob, Operand
 from mlferry.errors import ConversionError
 
 # The order of the gates in the weights: input, candidate, forget, output.
@@ -32,7 +33,12 @@ class _Cell:
     """One step of a fused LSTM."""
 
     def __init__(
-        self, context: Lowering, node: Node, matrix: Any, peepholes: Sequence[Any], bias: Any
+        self,
+        context: Lowering,
+        node: Node,
+        matrix: NDArray[Any],
+        peepholes: Sequence[Any],
+        bias: NDArray[Any],
     ) -> None:
         self.order = _ORDERS[node.op]
         forget = node.attrs.get("forget_bias", 0.0 if node.op == "BlockLSTMV2" else 1.0)
@@ -84,7 +90,7 @@ def _cell(context: Lowering, node: Node, operands: Sequence[Any], first: int) ->
 
 
 @op("LSTMBlockCell", raw=True)
-def lstm_block_cell(context: Lowering, node: Node, *operands: Any) -> list[Blob]:
+def lstm_block_cell(context: Lowering, node: Node, *operands: Operand) -> list[Blob]:
     x, c, h, *_ = operands
     cell = _cell(context, node, operands, 3)
     made = cell.step(context, source(context, x), source(context, h), source(context, c))
@@ -92,7 +98,7 @@ def lstm_block_cell(context: Lowering, node: Node, *operands: Any) -> list[Blob]
 
 
 @op("BlockLSTM", "BlockLSTMV2", raw=True)
-def block_lstm(context: Lowering, node: Node, *operands: Any) -> list[Blob]:
+def block_lstm(context: Lowering, node: Node, *operands: Operand) -> list[Blob]:
     """All steps [time, batch, inputs], where the length that is given is that of the sequence."""
     length, x, first_c, first_h, *_ = operands
     steps = steps_of(context, source(context, x))
@@ -110,7 +116,7 @@ def block_lstm(context: Lowering, node: Node, *operands: Any) -> list[Blob]:
 
 
 @op("GRUBlockCell", raw=True)
-def gru_block_cell(context: Lowering, node: Node, *operands: Any) -> list[Blob]:
+def gru_block_cell(context: Lowering, node: Node, *operands: Operand) -> list[Blob]:
     inputs, state = source(context, operands[0]), source(context, operands[1])
     arrays = (array_of(node, place, operands[place]) for place in range(2, 6))
     gate_matrix, matrix, gate_bias, bias = (context.constant(np.atleast_2d(a)) for a in arrays)

@@ -5,10 +5,13 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
+from numpy.typing import NDArray
+
 from mlferry.converters.graph import Node
 from mlferry.converters.lowering import Lowering
 from mlferry.converters.operands import (
     array_of,
+    as_blob,
     extent,
     ints,
     joined,
@@ -18,8 +21,8 @@ from mlferry.converters.operands import (
     valuewise,
 )
 from mlferry.converters.slices import sliced
-from mlferry.converters.tensorflow.ops.registry import blob, joint, op, source
-from mlferry.converters.values import CHANNELS_FIRST, SOURCE, UNFLATTENED, Blob
+from mlferry.converters.tensorflow.ops.registry import joint, op, source
+from mlferry.converters.values import CHANNELS_FIRST, SOURCE, UNFLATTENED, Blob, Operand
 from mlferry.errors import ConversionError
 
 _REDUCTIONS = {
@@ -35,7 +38,7 @@ _REDUCTIONS = {
 
 
 @op(*_REDUCTIONS, constants=(1,), layouts=UNFLATTENED)
-def reduce(context: Lowering, node: Node, x: Blob, axes: Any) -> Blob:
+def reduce(context: Lowering, node: Node, x: Blob, axes: NDArray[Any]) -> Blob:
     """Channels-first data stay so while the channels and the batch do."""
     keep = bool(node.attrs.get("keep_dims", False))
     if rank(x) == 0 or not axes.size:
@@ -54,9 +57,9 @@ def reduce(context: Lowering, node: Node, x: Blob, axes: Any) -> Blob:
 
 
 @op("ArgMax", "ArgMin", raw=True)
-def arg(context: Lowering, node: Node, x: Any, axis: Any) -> Blob:
+def arg(context: Lowering, node: Node, x: Operand, axis: Operand) -> Blob:
     """The first extreme wins."""
-    given = blob(context, x)
+    given = as_blob(context, x)
     place = positive(ints(array_of(node, 1, axis))[0], given.rank)
     if given.layout != CHANNELS_FIRST or place == 0:
         given = context.source_order(given)
@@ -70,7 +73,7 @@ def arg(context: Lowering, node: Node, x: Any, axis: Any) -> Blob:
 
 
 @op("TopKV2", raw=True)
-def top_k(context: Lowering, node: Node, x: Any, k: Any) -> tuple[Blob, ...]:
+def top_k(context: Lowering, node: Node, x: Operand, k: Operand) -> tuple[Blob, ...]:
     """Along the last axis; of equal values the first comes first."""
     node.attrs.get("sorted")
     node.attrs.get("index_type")
@@ -82,7 +85,7 @@ def top_k(context: Lowering, node: Node, x: Any, k: Any) -> tuple[Blob, ...]:
 
 
 @op("Cumsum", constants=(1,))
-def cumsum(context: Lowering, node: Node, x: Blob, axis: Any) -> Blob:
+def cumsum(context: Lowering, node: Node, x: Blob, axis: NDArray[Any]) -> Blob:
     return context.layer(
         "cumSum",
         x,
@@ -94,7 +97,9 @@ def cumsum(context: Lowering, node: Node, x: Blob, axis: Any) -> Blob:
 
 
 @op("InTopKV2", raw=True)
-def in_top_k(context: Lowering, node: Node, predictions: Any, targets: Any, k: Any) -> Blob:
+def in_top_k(
+    context: Lowering, node: Node, predictions: Operand, targets: Operand, k: Operand
+) -> Blob:
     """Whether fewer than k predictions are above that of the target."""
     given = source(context, predictions)
     places = context.expand(source(context, targets), 1)
@@ -106,7 +111,7 @@ def in_top_k(context: Lowering, node: Node, predictions: Any, targets: Any, k: A
 
 
 @op("Cumprod", constants=(1,))
-def cumprod(context: Lowering, node: Node, x: Blob, axis: Any) -> Blob:
+def cumprod(context: Lowering, node: Node, x: Blob, axis: NDArray[Any]) -> Blob:
     """One product after another."""
     place = positive(ints(axis)[0], x.rank)
     count = extent(x, place)
@@ -126,7 +131,7 @@ def cumprod(context: Lowering, node: Node, x: Blob, axis: Any) -> Blob:
 
 
 @op("NthElement", raw=True)
-def nth_element(context: Lowering, node: Node, x: Any, n: Any) -> Blob:
+def nth_element(context: Lowering, node: Node, x: Operand, n: Operand) -> Blob:
     """The value at a place of the sorted last axis."""
     place = ints(array_of(node, 1, n))[0]
     given = source(context, x)

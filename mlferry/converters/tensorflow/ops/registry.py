@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlferry.converters.frontend import Converter, Frontend
+from mlferry.converters.frontend import C, Converter, Frontend
 from mlferry.converters.graph import Node
 from mlferry.converters.layout import arrange
 from mlferry.converters.lowering import Lowering
-from mlferry.converters.operands import array_of, valuewise
+from mlferry.converters.operands import array_of, as_blob, valuewise
 from mlferry.converters.values import (
     CHANNELS_FIRST,
     SCALAR,
@@ -29,8 +29,12 @@ from mlferry.converters.values import (
     Accepted,
     Blob,
     Constant,
+    Entry,
     Layout,
     Opaque,
+    Operand,
+    Results,
+    blob_of,
 )
 from mlferry.errors import ConversionError
 from mlferry.registry import Registry
@@ -43,19 +47,21 @@ class Complex(Opaque):
     """Complex numbers: blobs or constants of one shape."""
 
     what = "of complex numbers"
-    real: Any
-    imag: Any
+    real: Operand
+    imag: Operand
 
 
-def is_complex(x: Any) -> bool:
+def is_complex(x: Entry) -> bool:
     """Whether an operand is complex, known or computed."""
     return isinstance(x, Complex) or (isinstance(x, Constant) and x.array.dtype.kind == "c")
 
 
-def pair_of(x: Any) -> Complex:
-    """The parts of a complex operand."""
+def pair_of(x: Entry) -> Complex:
+    """The parts of a complex operand; see `is_complex`."""
     if isinstance(x, Complex):
         return x
+    if not isinstance(x, Constant):
+        raise ConversionError("a value that is not complex")
     return Complex(
         *(replace(x, name="", array=part.copy()) for part in (x.array.real, x.array.imag))
     )
@@ -74,21 +80,28 @@ PARTWISE = frozenset({
 _OF_COMPLEX: dict[str, Converter] = {}
 
 
-def of_complex(name: str) -> Callable[[Converter], Converter]:
+def of_complex(name: str) -> Callable[[C], C]:
     """Register what an op does where an operand is complex; see `op` for the others."""
 
-    def decorate(function: Converter) -> Converter:
+    def decorate(function: C) -> C:
         _OF_COMPLEX[name] = function
         return function
 
     return decorate
 
 
+def _paired(real: Results, imaginary: Results) -> Complex:
+    parts = (
+        x if isinstance(x, Operand) else Constant("", np.asarray(x)) for x in (real, imaginary)
+    )
+    return Complex(*parts)
+
+
 def _by_parts(convert: Converter) -> Converter:
     """A converter that takes complex operands where its op treats both parts alike."""
 
     @functools.wraps(convert)
-    def converted(context: Lowering, node: Node, *operands: Any) -> Any:
+    def converted(context: Lowering, node: Node, *operands: Entry) -> Results:
         if not any(map(is_complex, operands)):
             return convert(context, node, *operands)
         if node.op in _OF_COMPLEX:
@@ -98,14 +111,15 @@ def _by_parts(convert: Converter) -> Converter:
                 f"{node.op} of complex numbers: Core ML has none. Take their parts before, by "
                 "tf.math.real and tf.math.imag, or their size by tf.abs"
             )
-        pairs = [pair_of(x) if is_complex(x) else Complex(x, x) for x in operands]
-        made = [
-            convert(context, node, *parts)
-            for parts in ([pair.real for pair in pairs], [pair.imag for pair in pairs])
+        pairs = [
+            Complex(x, x) if isinstance(x, Operand) and not is_complex(x) else pair_of(x)
+            for x in operands
         ]
-        if isinstance(made[0], list | tuple):
-            return [Complex(*parts) for parts in zip(*made, strict=True)]
-        return Complex(*made)
+        real = convert(context, node, *(pair.real for pair in pairs))
+        imaginary = convert(context, node, *(pair.imag for pair in pairs))
+        if isinstance(real, list | tuple) and isinstance(imaginary, list | tuple):
+            return [_paired(*parts) for parts in zip(real, imaginary, strict=True)]
+        return _paired(real, imaginary)
 
     return converted
 
@@ -117,16 +131,18 @@ def op(
     takes_complex: bool = False,
     layouts: Accepted = (SOURCE,),
     **options: Any,
-) -> Callable[[Converter], Converter]:
+) -> Callable[[C], C]:
     """Register a converter; see the module."""
 
-    def decorate(function: Converter) -> Converter:
+    def decorate(function: C) -> C:
         @functools.wraps(function)
-        def convert(context: Lowering, node: Node, *operands: Any) -> Any:
+        def convert(context: Lowering, node: Node, *operands: Operand) -> Results:
             places = {place % max(len(operands), 1) for place in constants}
             found: list[Any] = list(operands)
             flowing = [i for i, x in enumerate(operands) if i not in places]
-            blobs = context.arranged_inputs([blob(context, operands[i]) for i in flowing], layouts)
+            blobs = context.arranged_inputs(
+                [as_blob(context, operands[i]) for i in flowing], layouts
+            )
             for place, made in zip(flowing, blobs, strict=True):
                 found[place] = made
             for place in places:
@@ -173,7 +189,7 @@ def _within_range(convert: Converter) -> Converter:
     """A converter whose results overflow as small integers do."""
 
     @functools.wraps(convert)
-    def converted(context: Lowering, node: Node, *operands: Any) -> Any:
+    def converted(context: Lowering, node: Node, *operands: Entry) -> Results:
         made = convert(context, node, *operands)
         dtype = node.outputs[0].dtype if node.outputs else ""
         if dtype in _BEYOND.get(node.op, ()):
@@ -182,7 +198,7 @@ def _within_range(convert: Converter) -> Converter:
                 "how. Cast its operands to int32 or to a float before"
             )
         overflows = node.op in _OVERFLOWING and dtype in SMALL
-        return wrapped(context, made, dtype) if overflows else made
+        return wrapped(context, blob_of(made), dtype) if overflows else made
 
     return converted
 
@@ -210,14 +226,9 @@ def read_all(node: Node) -> None:
         node.attrs.get(name)
 
 
-def blob(context: Lowering, x: Any) -> Blob:
-    """An operand as a blob."""
-    return context.stored(x) if isinstance(x, Constant) else x
-
-
-def source(context: Lowering, x: Any) -> Blob:
+def source(context: Lowering, x: Operand) -> Blob:
     """An operand as a blob in the source's order of axes."""
-    return context.source_order(blob(context, x))
+    return context.source_order(as_blob(context, x))
 
 
 def is_channels_first(node: Node) -> bool:
@@ -225,9 +236,9 @@ def is_channels_first(node: Node) -> bool:
     return str(node.attrs.get("data_format", "NHWC")).startswith("NC")
 
 
-def maps(context: Lowering, node: Node, x: Any) -> Blob:
+def maps(context: Lowering, node: Node, x: Operand) -> Blob:
     """An operand whose channels lie first, by its layout or because the source has them so."""
-    found = blob(context, x)
+    found = as_blob(context, x)
     if is_channels_first(node):
         return context.source_order(found)
     return arrange(context, found, CHANNELS_FIRST)
@@ -257,7 +268,7 @@ def permuted(array: NDArray[Any], x: Blob) -> NDArray[Any] | None:
     return array
 
 
-def common(context: Lowering, *operands: Any) -> tuple[list[Blob], Layout]:
+def common(context: Lowering, *operands: Operand) -> tuple[list[Blob], Layout]:
     """Operands that broadcast with each other, in one layout.
 
     Constants are permuted now; blobs of several ranks go to the source's order.
@@ -296,7 +307,7 @@ def _shared(flowing: Sequence[Blob]) -> Layout:
     return CHANNELS_FIRST if layouts == {SOURCE, CHANNELS_FIRST} else SOURCE
 
 
-def joint(context: Lowering, kind: str, *operands: Any, **params: Any) -> Blob:
+def joint(context: Lowering, kind: str, *operands: Operand, **params: Any) -> Blob:
     """A layer of several operands that broadcast."""
     found, layout = common(context, *operands)
     return context.layer(kind, *found, layout=layout, **params)
@@ -431,7 +442,7 @@ FRONTEND = Frontend(
 )
 
 
-def refuse(node: Node, name: str, *allowed: Any) -> None:
+def refuse(node: Node, name: str, *allowed: object) -> None:
     """Raise a `ConversionError` where an attribute has another value than these."""
     given = node.attrs.get(name, allowed[0])
     if given not in allowed:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mlferry.converters.convolutions import convolved
 from mlferry.converters.graph import Node
@@ -15,6 +16,7 @@ from mlferry.converters.layout import arrange
 from mlferry.converters.lowering import Lowering
 from mlferry.converters.operands import (
     array_of,
+    as_blob,
     extent,
     ints,
     joined,
@@ -29,16 +31,25 @@ from mlferry.converters.reshapes import as_stored, reshaped, to_shape, transpose
 from mlferry.converters.sizes import as_constant
 from mlferry.converters.slices import padded, sliced, sliced_anywhere
 from mlferry.converters.tensorflow.ops.convolution import windows
-from mlferry.converters.tensorflow.ops.registry import blob, maps, op, source
-from mlferry.converters.values import CHANNELS_FIRST, SOURCE, UNFLATTENED, Blob, Constant, Layout
+from mlferry.converters.tensorflow.ops.registry import maps, op, source
+from mlferry.converters.values import (
+    CHANNELS_FIRST,
+    SOURCE,
+    UNFLATTENED,
+    Blob,
+    Constant,
+    Layout,
+    Operand,
+    Result,
+)
 from mlferry.errors import ConversionError
 from mlferry.numerics.shapes import product
 
 
 @op("Reshape", raw=True, sizes=True)
-def reshape(context: Lowering, node: Node, x: Any, shape: Any) -> Blob:
+def reshape(context: Lowering, node: Node, x: Operand, shape: Operand) -> Blob:
     """Flattened channels-first data stay as they lie; who reads them permutes weights."""
-    given = blob(context, x)
+    given = as_blob(context, x)
     if isinstance(shape, Blob):
         target = node.outputs[0].shape
         if target is not None and sum(n is None for n in target) <= 1 and target:
@@ -100,9 +111,9 @@ def squeeze(context: Lowering, node: Node, x: Blob) -> Blob:
 
 
 @op("ExpandDims", raw=True)
-def expand_dims(context: Lowering, node: Node, x: Any, axis: Any) -> Blob:
+def expand_dims(context: Lowering, node: Node, x: Operand, axis: Operand) -> Blob:
     """Between batch and channels, channels-first data stay so."""
-    given = blob(context, x)
+    given = as_blob(context, x)
     place = positive(ints(array_of(node, 1, axis))[0], rank(given) + 1)
     if given.is_scalar:
         return shaped(context, vector(given), (1,))
@@ -112,10 +123,10 @@ def expand_dims(context: Lowering, node: Node, x: Any, axis: Any) -> Blob:
 
 
 @op("Transpose", raw=True)
-def transpose(context: Lowering, node: Node, x: Any, perm: Any) -> Blob:
+def transpose(context: Lowering, node: Node, x: Operand, perm: Operand) -> Blob:
     """What the layout has done already costs nothing."""
     axes = list(ints(array_of(node, 1, perm)))
-    given = blob(context, x)
+    given = as_blob(context, x)
     if given.layout.kind == "flat":
         given = context.source_order(given)
     if given.layout == CHANNELS_FIRST and given.rank == len(axes):
@@ -130,14 +141,14 @@ def transpose(context: Lowering, node: Node, x: Any, perm: Any) -> Blob:
 
 
 @op("ConcatV2", "Concat", raw=True)
-def concat(context: Lowering, node: Node, *operands: Any) -> Any:
+def concat(context: Lowering, node: Node, *operands: Operand) -> Blob:
     """Parts without elements add nothing; constants are stored."""
     node.attrs.get("N")
     place = -1 if node.op == "ConcatV2" else 0
     axis = ints(array_of(node, place % len(operands), operands[place]))[0]
     parts = operands[:-1] if node.op == "ConcatV2" else operands[1:]
     full = [x for x in parts if not (isinstance(x, Constant) and not x.array.size)]
-    blobs = [blob(context, x) for x in full]
+    blobs = [as_blob(context, x) for x in full]
     return _joined(context, blobs, axis)
 
 
@@ -153,14 +164,14 @@ def _joined(context: Lowering, blobs: list[Blob], axis: int) -> Blob:
 
 
 @op("ParallelConcat", raw=True)
-def parallel_concat(context: Lowering, node: Node, *operands: Any) -> Blob:
+def parallel_concat(context: Lowering, node: Node, *operands: Operand) -> Blob:
     for name in ("N", "shape"):
         node.attrs.get(name)
     return joined(context, [source(context, x) for x in operands], 0)
 
 
 @op("Pack", raw=True)
-def pack(context: Lowering, node: Node, *operands: Any) -> Blob:
+def pack(context: Lowering, node: Node, *operands: Operand) -> Blob:
     """Side by side along a new axis."""
     node.attrs.get("N")
     blobs = [source(context, x) for x in operands]
@@ -172,7 +183,7 @@ def pack(context: Lowering, node: Node, *operands: Any) -> Blob:
 
 
 @op("Unpack", raw=True)
-def unpack(context: Lowering, node: Node, x: Any) -> list[Blob]:
+def unpack(context: Lowering, node: Node, x: Operand) -> list[Blob]:
     given = source(context, x)
     count = node.attrs["num"]
     axis = positive(node.attrs.get("axis", 0), given.rank)
@@ -200,14 +211,16 @@ def _parts(context: Lowering, x: Blob, axis: int, sizes: list[int]) -> list[Blob
 
 
 @op("Split", constants=(0,), layouts=UNFLATTENED)
-def split(context: Lowering, node: Node, axis: Any, x: Blob) -> list[Blob]:
+def split(context: Lowering, node: Node, axis: NDArray[Any], x: Blob) -> list[Blob]:
     count = node.attrs["num_split"]
     place = x.axis(ints(axis)[0])
     return _parts(context, x, place, [extent(x, place) // count] * count)
 
 
 @op("SplitV", constants=(1, 2), layouts=UNFLATTENED)
-def split_v(context: Lowering, node: Node, x: Blob, sizes: Any, axis: Any) -> list[Any]:
+def split_v(
+    context: Lowering, node: Node, x: Blob, sizes: NDArray[Any], axis: NDArray[Any]
+) -> list[Any]:
     """One size may be -1; parts without elements are constants."""
     node.attrs.get("num_split")
     place = x.axis(ints(axis)[0])
@@ -224,22 +237,22 @@ def split_v(context: Lowering, node: Node, x: Blob, sizes: Any, axis: Any) -> li
 
 
 @op("Slice", raw=True)
-def slice_(context: Lowering, node: Node, x: Any, begin: Any, size: Any) -> Any:
+def slice_(context: Lowering, node: Node, x: Operand, begin: Operand, size: Operand) -> Blob:
     """A size of -1 goes to the end."""
     if not (isinstance(begin, Constant) and isinstance(size, Constant)):
         return _slice_of_computed(context, source(context, x), begin, size)
-    given = context.arranged_inputs([blob(context, x)], UNFLATTENED)[0]
+    given = context.arranged_inputs([as_blob(context, x)], UNFLATTENED)[0]
     pairs = zip(ints(begin.array), ints(size.array), strict=True)
     return cut(context, given, [slice(b, None if s == -1 else b + s) for b, s in pairs])
 
 
-def _slice_of_computed(context: Lowering, x: Blob, begin: Any, size: Any) -> Blob:
+def _slice_of_computed(context: Lowering, x: Blob, begin: Operand, size: Operand) -> Blob:
     """Core ML takes begins and ends, as further inputs."""
     sizes = ints(size.array) if isinstance(size, Constant) else (None,) * x.rank
-    first, many = (context.stored(v) if isinstance(v, Constant) else v for v in (begin, size))
+    first, many = (as_blob(context, v) for v in (begin, size))
     end = context.layer("addBroadcastable", first, many, layout=SOURCE)
     if None in sizes:
-        whole = blob(context, _shape(context, x))
+        whole = as_blob(context, _shape(context, x))
         to_end = context.layer("lessThan", many, layout=SOURCE, alpha=0.0)
         end = context.layer("whereBroadcastable", to_end, whole, end, layout=SOURCE)
     masks = [n == -1 for n in sizes]
@@ -316,9 +329,11 @@ def _axes_of(node: Node, count: int, rank: int) -> tuple[list[_Axis], list[int]]
 
 
 @op("StridedSlice", raw=True)
-def strided_slice(context: Lowering, node: Node, x: Any, begin: Any, end: Any, strides: Any) -> Any:
+def strided_slice(
+    context: Lowering, node: Node, x: Operand, begin: Operand, end: Operand, strides: Operand
+) -> Blob:
     """Python's slices: masks leave bounds open, add axes and take single entries."""
-    given = blob(context, x)
+    given = as_blob(context, x)
     steps = ints(array_of(node, 3, strides))
     axes, added = _axes_of(node, len(steps), rank(given))
     if not (isinstance(begin, Constant) and isinstance(end, Constant)):
@@ -343,7 +358,12 @@ def _part(axis: _Axis, starts: Sequence[int], stops: Sequence[int], steps: Seque
 
 
 def _sliced_at_computed(
-    context: Lowering, x: Blob, axes: Sequence[_Axis], begin: Any, end: Any, steps: Sequence[int]
+    context: Lowering,
+    x: Blob,
+    axes: Sequence[_Axis],
+    begin: Operand,
+    end: Operand,
+    steps: Sequence[int],
 ) -> Blob:
     """Bounds as further inputs of Core ML's layer; those that do not count are masked."""
     shape = tuple(
@@ -368,13 +388,13 @@ def _sliced_at_computed(
     return made if shape else scalar(made)
 
 
-def _bounds(context: Lowering, axes: Sequence[_Axis], given: Any) -> Blob:
+def _bounds(context: Lowering, axes: Sequence[_Axis], given: Operand) -> Blob:
     """The bounds of all axes as a vector; any where an axis has none."""
     places = [axis.place or 0 for axis in axes]
     if isinstance(given, Constant):
         chosen = np.clip(given.array.ravel()[places].astype(np.float64), -_FAR, _FAR)
         return context.constant(chosen)
-    if places == list(range(*given.known)):
+    if given.known == (len(places),) and places == list(range(len(places))):
         return vector(given)
     return context.layer("gather", vector(given), context.constant(places), layout=SOURCE, axis=0)
 
@@ -407,7 +427,9 @@ def cut(context: Lowering, x: Blob, parts: list[slice]) -> Blob:
 
 
 @op("Pad", "PadV2", raw=True)
-def pad(context: Lowering, node: Node, x: Any, amounts: Any, value: Any = None) -> Blob:
+def pad(
+    context: Lowering, node: Node, x: Operand, amounts: Operand, value: Operand | None = None
+) -> Blob:
     filler = 0.0 if value is None else float(array_of(node, 2, value).ravel()[0])
     if isinstance(amounts, Blob):
         pairs = context.reshape(amounts, (-1,), layout=SOURCE)
@@ -416,13 +438,13 @@ def pad(context: Lowering, node: Node, x: Any, amounts: Any, value: Any = None) 
 
 
 @op("MirrorPad", raw=True)
-def mirror_pad(context: Lowering, node: Node, x: Any, amounts: Any) -> Blob:
+def mirror_pad(context: Lowering, node: Node, x: Operand, amounts: Operand) -> Blob:
     mode = {"REFLECT": "reflect", "SYMMETRIC": "symmetric"}[node.attrs["mode"]]
     return _padded(context, x, array_of(node, 1, amounts), mode, 0.0)
 
 
-def _padded(context: Lowering, x: Any, amounts: Any, mode: str, value: float) -> Blob:
-    given = blob(context, x)
+def _padded(context: Lowering, x: Operand, amounts: NDArray[Any], mode: str, value: float) -> Blob:
+    given = as_blob(context, x)
     flat = context.source_order(given) if given.layout.kind == "flat" else given
     order = [flat.axis(i) for i in range(flat.rank)]
     pairs: list[Any] = [None] * flat.rank
@@ -433,10 +455,10 @@ def _padded(context: Lowering, x: Any, amounts: Any, mode: str, value: float) ->
 
 
 @op("Tile", raw=True)
-def tile(context: Lowering, node: Node, operand: Any, repeats: Any) -> Blob:
+def tile(context: Lowering, node: Node, operand: Operand, repeats: Operand) -> Blob:
     if isinstance(repeats, Blob):
         return context.layer("tile", source(context, operand), repeats, layout=SOURCE)
-    x = context.arranged_inputs([blob(context, operand)], UNFLATTENED)[0]
+    x = context.arranged_inputs([as_blob(context, operand)], UNFLATTENED)[0]
     given = ints(repeats.array)
     if any(n < 1 for n in given):
         raise ConversionError(f"multiples={given}: a value without elements")
@@ -446,7 +468,7 @@ def tile(context: Lowering, node: Node, operand: Any, repeats: Any) -> Blob:
 
 
 @op("BroadcastTo", raw=True)
-def broadcast_to(context: Lowering, node: Node, operand: Any, shape: Any) -> Blob:
+def broadcast_to(context: Lowering, node: Node, operand: Operand, shape: Operand) -> Blob:
     x = source(context, operand)
     if isinstance(shape, Blob):
         return context.layer("broadcastToDynamic", vector(x), shape, layout=SOURCE)
@@ -457,7 +479,7 @@ def broadcast_to(context: Lowering, node: Node, operand: Any, shape: Any) -> Blo
 
 
 @op("ReverseV2", constants=(1,), layouts=UNFLATTENED)
-def reverse(context: Lowering, node: Node, x: Blob, axes: Any) -> Blob:
+def reverse(context: Lowering, node: Node, x: Blob, axes: NDArray[Any]) -> Blob:
     turned = {x.axis(a) for a in ints(axes)}
     if not turned:
         return x
@@ -467,7 +489,7 @@ def reverse(context: Lowering, node: Node, x: Blob, axes: Any) -> Blob:
 
 
 @op("ReverseSequence", constants=(1,))
-def reverse_sequence(context: Lowering, node: Node, x: Blob, lengths: Any) -> Blob:
+def reverse_sequence(context: Lowering, node: Node, x: Blob, lengths: NDArray[Any]) -> Blob:
     return context.layer(
         "reverseSeq",
         x,
@@ -479,7 +501,7 @@ def reverse_sequence(context: Lowering, node: Node, x: Blob, lengths: Any) -> Bl
 
 
 @op("Roll", constants=(1, 2))
-def roll(context: Lowering, node: Node, x: Blob, shifts: Any, axes: Any) -> Blob:
+def roll(context: Lowering, node: Node, x: Blob, shifts: NDArray[Any], axes: NDArray[Any]) -> Blob:
     """The end of each axis moves to its front."""
     for moved, axis in zip(ints(shifts), ints(axes), strict=True):
         place = positive(axis, x.rank)
@@ -494,7 +516,7 @@ def roll(context: Lowering, node: Node, x: Blob, shifts: Any, axes: Any) -> Blob
 
 
 @op("DepthToSpace", "SpaceToDepth", raw=True)
-def depth_to_space(context: Lowering, node: Node, x: Any) -> Blob:
+def depth_to_space(context: Lowering, node: Node, x: Operand) -> Blob:
     """The depth counts blocks first, channels last, in both libraries."""
     given = maps(context, node, x)
     mode = "DEPTH_TO_SPACE" if node.op == "DepthToSpace" else "SPACE_TO_DEPTH"
@@ -503,7 +525,9 @@ def depth_to_space(context: Lowering, node: Node, x: Any) -> Blob:
 
 
 @op("SpaceToBatchND", constants=(1, 2))
-def space_to_batch(context: Lowering, node: Node, x: Blob, block: Any, amounts: Any) -> Blob:
+def space_to_batch(
+    context: Lowering, node: Node, x: Blob, block: NDArray[Any], amounts: NDArray[Any]
+) -> Blob:
     """One axis at a time: what is apart in space gets a place in the batch."""
     sizes = ints(block)
     pairs = [(0, 0), *((int(a), int(b)) for a, b in amounts)]
@@ -523,7 +547,9 @@ def space_to_batch(context: Lowering, node: Node, x: Blob, block: Any, amounts: 
 
 
 @op("BatchToSpaceND", constants=(1, 2))
-def batch_to_space(context: Lowering, node: Node, x: Blob, block: Any, crops: Any) -> Blob:
+def batch_to_space(
+    context: Lowering, node: Node, x: Blob, block: NDArray[Any], crops: NDArray[Any]
+) -> Blob:
     """The inverse of `space_to_batch`."""
     for axis, size in enumerate(ints(block), 1):
         shape = known(x)
@@ -539,14 +565,16 @@ def batch_to_space(context: Lowering, node: Node, x: Blob, block: Any, crops: An
 
 
 @op("MatrixBandPart", constants=(1, 2))
-def matrix_band_part(context: Lowering, node: Node, x: Blob, lower: Any, upper: Any) -> Blob:
+def matrix_band_part(
+    context: Lowering, node: Node, x: Blob, lower: NDArray[Any], upper: NDArray[Any]
+) -> Blob:
     return context.layer(
         "matrixBandPart", x, layout=SOURCE, numLower=ints(lower)[0], numUpper=ints(upper)[0]
     )
 
 
 @op("MatrixDiag", "MatrixDiagV2", "MatrixDiagV3", raw=True)
-def matrix_diag(context: Lowering, node: Node, x: Any, *rest: Any) -> Blob:
+def matrix_diag(context: Lowering, node: Node, x: Operand, *rest: Operand) -> Blob:
     """The last axis as a diagonal: times the unit matrix."""
     node.attrs.get("align")
     for place, (operand, default) in enumerate(zip(rest, (0, -1, -1, 0), strict=False), 1):
@@ -559,7 +587,7 @@ def matrix_diag(context: Lowering, node: Node, x: Any, *rest: Any) -> Blob:
 
 
 @op("MatrixDiagPart", "MatrixDiagPartV2", "MatrixDiagPartV3", raw=True)
-def matrix_diag_part(context: Lowering, node: Node, x: Any, *rest: Any) -> Blob:
+def matrix_diag_part(context: Lowering, node: Node, x: Operand, *rest: Operand) -> Blob:
     """The main diagonal: times the unit matrix, summed."""
     node.attrs.get("align")
     if rest and ints(array_of(node, 1, rest[0])) != (0,):
@@ -573,7 +601,9 @@ def matrix_diag_part(context: Lowering, node: Node, x: Any, *rest: Any) -> Blob:
 
 
 @op("MatrixSetDiag", "MatrixSetDiagV2", "MatrixSetDiagV3", raw=True)
-def matrix_set_diag(context: Lowering, node: Node, x: Any, diagonal: Any, k: Any = None) -> Blob:
+def matrix_set_diag(
+    context: Lowering, node: Node, x: Operand, diagonal: Operand, k: Operand | None = None
+) -> Blob:
     """The values of a vector on the main diagonal."""
     node.attrs.get("align")
     if k is not None and ints(array_of(node, 2, k)) != (0,):
@@ -586,7 +616,7 @@ def matrix_set_diag(context: Lowering, node: Node, x: Any, diagonal: Any, k: Any
 
 
 @op("Diag", raw=True)
-def diag(context: Lowering, node: Node, x: Any) -> Blob:
+def diag(context: Lowering, node: Node, x: Operand) -> Blob:
     """[*shape] on the diagonal of [*shape, *shape]."""
     given = source(context, x)
     shape = known(given)
@@ -599,7 +629,7 @@ def diag(context: Lowering, node: Node, x: Any) -> Blob:
 
 
 @op("DiagPart", raw=True)
-def diag_part(context: Lowering, node: Node, x: Any) -> Blob:
+def diag_part(context: Lowering, node: Node, x: Operand) -> Blob:
     """The inverse of `diag`."""
     given = source(context, x)
     shape = known(given)[: given.rank // 2]
@@ -626,15 +656,16 @@ def extract_image_patches(context: Lowering, node: Node, x: Blob) -> Blob:
 
 
 @op("Shape", "ShapeN", raw=True)
-def shape_of(context: Lowering, node: Node, *operands: Any) -> list[Any]:
+def shape_of(context: Lowering, node: Node, *operands: Operand) -> list[Result]:
     """Known shapes are constants: the arithmetic on them vanishes."""
     node.attrs.get("N")
-    return [_shape(context, x) for x in operands]
+    return [
+        np.array(x.array.shape, np.int32) if isinstance(x, Constant) else _shape(context, x)
+        for x in operands
+    ]
 
 
-def _shape(context: Lowering, x: Any) -> Any:
-    if isinstance(x, Constant):
-        return np.array(x.array.shape, np.int32)
+def _shape(context: Lowering, x: Blob) -> Operand:
     shape = x.source_shape
     if shape is not None and None not in shape:
         return as_constant(context.sizes, x, np.array(shape, np.int32), range(len(shape)))
@@ -642,10 +673,10 @@ def _shape(context: Lowering, x: Any) -> Any:
 
 
 @op("Size", raw=True)
-def size_of(context: Lowering, node: Node, x: Any) -> Any:
-    return np.array(math.prod(known(blob(context, x))), np.int32)
+def size_of(context: Lowering, node: Node, x: Operand) -> NDArray[Any]:
+    return np.array(math.prod(known(as_blob(context, x))), np.int32)
 
 
 @op("Rank", raw=True)
-def rank_of(context: Lowering, node: Node, x: Any) -> Any:
-    return np.array(rank(blob(context, x)), np.int32)
+def rank_of(context: Lowering, node: Node, x: Operand) -> NDArray[Any]:
+    return np.array(rank(as_blob(context, x)), np.int32)

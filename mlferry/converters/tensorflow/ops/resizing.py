@@ -16,7 +16,7 @@ from mlferry.converters.operands import array_of, extent, ints, shaped
 from mlferry.converters.projection import projected
 from mlferry.converters.resizing import Sampling, along, resize
 from mlferry.converters.tensorflow.ops.registry import joint, op, source
-from mlferry.converters.values import CHANNELS_FIRST, SOURCE, Blob
+from mlferry.converters.values import CHANNELS_FIRST, SOURCE, Blob, Operand
 from mlferry.errors import ConversionError
 
 Weights = NDArray[np.float64]
@@ -30,21 +30,21 @@ _MODES = {
 
 
 @op(*_MODES, constants=(1,), layouts=(CHANNELS_FIRST,))
-def resize_images(context: Lowering, node: Node, x: Blob, size: Any) -> Blob:
+def resize_images(context: Lowering, node: Node, x: Blob, size: NDArray[Any]) -> Blob:
     """Positions are computed in float32, cubic weights at 1,024 distances: as TensorFlow does."""
     corners = bool(node.attrs.get("align_corners", False))
     centers = bool(node.attrs.get("half_pixel_centers", False))
     mode = _MODES[node.op]
 
-    def positions(axis: int, before: int, after: int, factor: float) -> Any:
+    def positions(axis: int, before: int, after: int, factor: float) -> NDArray[Any]:
         i = np.arange(after, dtype=np.float32)
         if corners and after > 1:
-            return i * np.float32((before - 1) / (after - 1))
+            return np.asarray(i * np.float32((before - 1) / (after - 1)))
         scale = np.float32(before / after)
         if not centers:
-            return i * scale
+            return np.asarray(i * scale)
         middle = (i + np.float32(0.5)) * scale
-        return np.floor(middle) if mode == "nearest" else middle - np.float32(0.5)
+        return np.asarray(np.floor(middle) if mode == "nearest" else middle - np.float32(0.5))
 
     height, width = ints(size)
     target = (x.known[0], x.known[1], height, width)
@@ -63,7 +63,7 @@ def resize_images(context: Lowering, node: Node, x: Blob, size: Any) -> Blob:
 
 
 @op("ResizeArea", constants=(1,), layouts=(CHANNELS_FIRST,))
-def resize_area(context: Lowering, node: Node, x: Blob, size: Any) -> Blob:
+def resize_area(context: Lowering, node: Node, x: Blob, size: NDArray[Any]) -> Blob:
     """Means of the pixels, and parts of pixels, that a new one covers."""
     corners = bool(node.attrs.get("align_corners", False))
     for axis, after in enumerate(ints(size), 2):
@@ -114,7 +114,12 @@ _KERNELS: dict[str, tuple[Kernel, float]] = {
 
 @op("ScaleAndTranslate", constants=(1, 2, 3), layouts=(CHANNELS_FIRST,))
 def scale_and_translate(
-    context: Lowering, node: Node, x: Blob, size: Any, scale: Any, translation: Any
+    context: Lowering,
+    node: Node,
+    x: Blob,
+    size: NDArray[Any],
+    scale: NDArray[Any],
+    translation: NDArray[Any],
 ) -> Blob:
     """What `tf.image.resize(antialias=True)` makes, too: a matrix an axis."""
     name = node.attrs.get("kernel_type", "lanczos3")
@@ -164,7 +169,12 @@ _SMALLEST_SUM = 1000 * float(np.finfo(np.float32).tiny)
 
 @op("ImageProjectiveTransformV2", "ImageProjectiveTransformV3", raw=True)
 def image_projective_transform(
-    context: Lowering, node: Node, x: Any, transform: Any, size: Any, fill: Any = None
+    context: Lowering,
+    node: Node,
+    x: Operand,
+    transform: Operand,
+    size: Operand,
+    fill: Operand | None = None,
 ) -> Blob:
     """By one transform that is known."""
     height, width = ints(array_of(node, 2, size))
@@ -182,7 +192,7 @@ def image_projective_transform(
 
 @op("CropAndResize", constants=(3,), layouts=(SOURCE,))
 def crop_and_resize(
-    context: Lowering, node: Node, x: Blob, boxes: Blob, which: Blob, size: Any
+    context: Lowering, node: Node, x: Blob, boxes: Blob, which: Blob, size: NDArray[Any]
 ) -> Blob:
     """Boxes in parts of the image; samples outside are `extrapolation_value`.
 

@@ -12,7 +12,7 @@ from mlferry.converters.lowering import Lowering
 from mlferry.converters.operands import array_of, ints, known, rank, shaped, valuewise, vector
 from mlferry.converters.slices import sliced
 from mlferry.converters.tensorflow.ops.registry import RANGES, joint, op, source
-from mlferry.converters.values import SOURCE, Blob, Constant
+from mlferry.converters.values import SOURCE, Blob, Constant, Operand
 from mlferry.errors import ConversionError
 
 _FLOAT_MAX = float(np.finfo(np.float32).max)
@@ -25,7 +25,9 @@ def _neutral(kind: str, dtype: str) -> float:
     return {"Sum": 0.0, "Prod": 1.0, "Max": float(least), "Min": float(most)}[kind]
 
 
-def _gathered(context: Lowering, kind: str, x: Blob, ids: Any, count: int, neutral: float) -> Blob:
+def _gathered(
+    context: Lowering, kind: str, x: Blob, ids: Operand, count: int, neutral: float
+) -> Blob:
     """Rows of the first axis, joined by their numbers; a last row is there for negative ones."""
     _, *rest = known(x)
     start = np.full((count + 1, *rest), neutral, np.float32)
@@ -43,7 +45,7 @@ def _gathered(context: Lowering, kind: str, x: Blob, ids: Any, count: int, neutr
 
 
 @op(*(f"Segment{kind}" for kind in (*_MODES, "Mean")), raw=True)
-def segment(context: Lowering, node: Node, x: Any, ids: Any) -> Blob:
+def segment(context: Lowering, node: Node, x: Operand, ids: Operand) -> Blob:
     """Sorted numbers; rows that nothing joins are 0, or 1 where it is a product."""
     kind = node.op.removeprefix("Segment")
     array = array_of(node, 1, ids).ravel()
@@ -63,7 +65,9 @@ def segment(context: Lowering, node: Node, x: Any, ids: Any) -> Blob:
 
 
 @op(*(f"UnsortedSegment{kind}" for kind in _MODES), raw=True)
-def unsorted_segment(context: Lowering, node: Node, x: Any, ids: Any, count: Any) -> Blob:
+def unsorted_segment(
+    context: Lowering, node: Node, x: Operand, ids: Operand, count: Operand
+) -> Blob:
     """Numbers in any order; negative ones are left out."""
     kind = node.op.removeprefix("UnsortedSegment")
     number = ints(array_of(node, 2, count))[0]
@@ -88,14 +92,14 @@ def _counted(context: Lowering, x: Blob, size: int, weights: Blob | None = None)
 
 
 @op("Bincount", raw=True)
-def bincount(context: Lowering, node: Node, x: Any, size: Any, weights: Any) -> Blob:
+def bincount(context: Lowering, node: Node, x: Operand, size: Operand, weights: Operand) -> Blob:
     plain = isinstance(weights, Constant) and not weights.array.size
     factor = None if plain else source(context, weights)
     return _counted(context, source(context, x), ints(array_of(node, 1, size))[0], factor)
 
 
 @op("HistogramFixedWidth", raw=True)
-def histogram(context: Lowering, node: Node, x: Any, ends: Any, bins: Any) -> Blob:
+def histogram(context: Lowering, node: Node, x: Operand, ends: Operand, bins: Operand) -> Blob:
     """Values beyond the range count in the first and the last bin."""
     count = ints(array_of(node, 2, bins))[0]
     least, most = (float(n) for n in array_of(node, 1, ends).ravel())
@@ -110,7 +114,7 @@ def histogram(context: Lowering, node: Node, x: Any, ends: Any, bins: Any) -> Bl
 
 @op("SparseTensorDenseAdd", raw=True)
 def sparse_add(
-    context: Lowering, node: Node, indices: Any, values: Any, shape: Any, x: Any
+    context: Lowering, node: Node, indices: Operand, values: Operand, shape: Operand, x: Operand
 ) -> Blob:
     return context.layer(
         "scatterND",
@@ -129,7 +133,7 @@ def _rows(context: Lowering, x: Blob, axes: int) -> Blob:
 
 
 @op("DynamicPartition", raw=True)
-def dynamic_partition(context: Lowering, node: Node, x: Any, partitions: Any) -> list[Any]:
+def dynamic_partition(context: Lowering, node: Node, x: Operand, partitions: Operand) -> list[Any]:
     """The rows of each number, which must be known."""
     array = array_of(node, 1, partitions)
     given = _rows(context, source(context, x), array.ndim)
@@ -152,7 +156,7 @@ def _stitched(context: Lowering, x: Blob, axes: int) -> Blob:
 
 
 @op("DynamicStitch", "ParallelDynamicStitch", raw=True)
-def dynamic_stitch(context: Lowering, node: Node, *operands: Any) -> Blob:
+def dynamic_stitch(context: Lowering, node: Node, *operands: Operand) -> Blob:
     """Rows at places that are known; of two at one place, the later one stays."""
     node.attrs.get("N")
     half = len(operands) // 2

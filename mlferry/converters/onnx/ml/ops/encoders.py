@@ -120,7 +120,7 @@ def _listed(node: Node, what: str, names: Mapping[str, str]) -> tuple[list[Any],
     raise ConversionError(f"it has no {' or '.join(names)}: ONNX has no others")
 
 
-def _default(node: Node, kind: str) -> Any:
+def _default(node: Node, kind: str) -> object:
     found: Any = None
     for held, name, default in _VALUES.values():
         value = node.attrs.get(name, default)
@@ -211,12 +211,12 @@ _EXACT = 2**24
 _Step = Callable[[Flow, Cell, Mapping[Any, Any], Any, str], Row | Cell]
 
 
-def _to_number(flow: Flow, cell: Cell, table: Mapping[Any, Any], default: Any, name: str) -> Cell:
+def _to_number(flow: Flow, cell: Cell, table: Mapping[Any, Any], default: float, name: str) -> Cell:
     params = {"stringToInt64Map": {"map": dict(table)}, "int64Value": int(default)}
     return flow.to_cell("categoricalMapping", params, cell, f"{name}_number", "int64")
 
 
-def _to_text(flow: Flow, cell: Cell, table: Mapping[Any, Any], default: Any, name: str) -> Cell:
+def _to_text(flow: Flow, cell: Cell, table: Mapping[Any, Any], default: str, name: str) -> Cell:
     params = {"int64ToStringMap": {"map": dict(table)}, "strValue": default}
     return flow.to_cell("categoricalMapping", params, cell, f"{name}_text", "string")
 

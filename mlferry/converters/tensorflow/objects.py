@@ -1,0 +1,73 @@
+"""What is used of TensorFlow's own objects and messages, which come without types."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, MutableMapping, Sequence
+from typing import Any, Protocol
+
+
+class GraphTensor(Protocol):
+    """An edge of a graph of operations; its type and shape are TensorFlow's own objects."""
+
+    name: str
+    op: GraphOperation
+    dtype: Any
+    shape: Any
+    value_index: int
+
+    def consumers(self) -> Sequence[GraphOperation]:
+        """The operations that read it."""
+
+
+class GraphOperation(Protocol):
+    """A node of a graph of operations."""
+
+    name: str
+    type: str
+    inputs: Sequence[GraphTensor]
+    outputs: Sequence[GraphTensor]
+    control_inputs: Sequence[GraphOperation]
+    graph: Any
+    node_def: NodeDef
+    op_def: Any
+
+    def get_attr(self, name: str) -> Any:
+        """The value of an attribute, as TensorFlow has it."""
+
+
+class FunctionBody(Protocol):
+    """A graph with ends of its own: of a function, or a part of a graph of TensorFlow 1."""
+
+    inputs: Sequence[GraphTensor]
+    outputs: Sequence[GraphTensor]
+
+    def get_operations(self) -> Iterable[GraphOperation]:
+        """Its nodes."""
+
+
+class NodeDef(Protocol):
+    """The message of a node."""
+
+    name: str
+    op: str
+    input: Any
+    attr: MutableMapping[str, Any]
+
+
+class GraphDef(Protocol):
+    """The message of a graph."""
+
+    node: Any
+    library: Any
+    versions: Any
+
+
+class ConcreteFunction(Protocol):
+    """A function of TensorFlow for inputs of certain types, or a signature of a SavedModel."""
+
+    inputs: Sequence[GraphTensor]
+    outputs: Sequence[GraphTensor]
+    captured_inputs: Sequence[Any]
+    structured_input_signature: Any
+    structured_outputs: Any
+    graph: Any
