@@ -20,7 +20,7 @@ from mlferry.converters.graph import Node
 from mlferry.converters.values import Constant
 from mlferry.errors import ConversionError
 from mlferry.layers.builder import Builder
-from mlferry.layers.methods import Layer, LayerMethods
+from mlferry.layers.methods import LayerMethods, NewLayer
 from mlferry.spec.proto import neural_network_pb2 as nn
 
 
@@ -62,7 +62,7 @@ class ClassicBuilder(LayerMethods):
         return self._builder.network
 
     def add(
-        self, name: str, inputs: Sequence[str], outputs: Sequence[str], layer: Layer
+        self, name: str, inputs: Sequence[str], outputs: Sequence[str], layer: NewLayer
     ) -> nn.NeuralNetworkLayer:
         """Add a layer; see `LayerMethods`."""
         params, told = layer.params, {}

@@ -136,7 +136,7 @@ def _is_one(x: float | Number) -> bool:
 
 
 @dataclass(frozen=True)
-class Axis:
+class ResizedAxis:
     """What is resized along an axis.
 
     Attributes:
@@ -174,7 +174,7 @@ def numbers(count: Number) -> Number:
     return Number(count.low, np.arange(int(count.value), dtype=np.float32))
 
 
-def positions(axis: Axis, transform: str) -> Number:
+def positions(axis: ResizedAxis, transform: str) -> Number:
     """Where the samples lie, in entries of the input.
 
     Raises:
@@ -203,7 +203,7 @@ def positions(axis: Axis, transform: str) -> Number:
     )
 
 
-def _end(axis: Axis) -> Number:
+def _end(axis: ResizedAxis) -> Number:
     """The new extent before it is rounded down, but for what float32 loses."""
     if not axis.is_scaled:
         return axis.out
@@ -217,7 +217,13 @@ def _nonzero(x: Number) -> Number:
 
 
 def resized(
-    context: Lowering, x: Blob, along: int, axis: Axis, places: Number, how: Sampling, rounding: str
+    context: Lowering,
+    x: Blob,
+    along: int,
+    axis: ResizedAxis,
+    places: Number,
+    how: Sampling,
+    rounding: str,
 ) -> Blob:
     """One axis of a blob, at computed places.
 
@@ -265,7 +271,7 @@ def resized(
 
 
 def _antialiased(
-    context: Lowering, x: Blob, along: int, axis: Axis, places: Number, how: Sampling
+    context: Lowering, x: Blob, along: int, axis: ResizedAxis, places: Number, how: Sampling
 ) -> Blob:
     """By a matrix that is computed: a kernel as wide as the entries that a new one covers.
 

@@ -54,12 +54,12 @@ class Choices:
 
     functions: Mapping[str, CustomFunction] = field(default_factory=dict)
     add_custom_layers: bool = False
-    tracer: Tracer | None = None
+    tracer: LayerTracer | None = None
     trace_custom_layers: bool = False
     channels_first: bool = False
 
 
-class Tracer(Protocol):
+class LayerTracer(Protocol):
     """Converts what a layer of the user's own computes; see `mlferry.converters.tracing`."""
 
     def can(self, node: Node) -> bool:

@@ -40,7 +40,7 @@ class Activation:
         return context.layer("activation", x, layout=SOURCE, **self.params)
 
 
-class Cell(Protocol):
+class RecurrentCell(Protocol):
     """One step of a recurrence."""
 
     def project(self, context: Lowering, x: Blob) -> Blob:
@@ -111,7 +111,7 @@ class Gates(ABC):
 
     @abstractmethod
     def step(self, context: Lowering, x: Blob, states: list[Blob]) -> tuple[Blob, list[Blob]]:
-        """See `Cell`."""
+        """See `RecurrentCell`."""
 
     def recur(
         self, context: Lowering, state: Blob, first: int = 0, last: int | None = None
@@ -144,7 +144,7 @@ class Simple(Gates):
     """h = f(W x + R h + b)"""
 
     def step(self, context: Lowering, x: Blob, states: list[Blob]) -> tuple[Blob, list[Blob]]:
-        """See `Cell`."""
+        """See `RecurrentCell`."""
         h = self.functions[0](context, binary(context, "add", x, self.recur(context, states[0])))
         return h, [h]
 
@@ -153,7 +153,7 @@ class GRU(Gates):
     """h = (1 - z) * g(xh + ...) + z * h; the reset comes before or behind the product."""
 
     def step(self, context: Lowering, x: Blob, states: list[Blob]) -> tuple[Blob, list[Blob]]:
-        """See `Cell`."""
+        """See `RecurrentCell`."""
         (h,) = states
         xz, xr, xh = split(context, x, 3)
         if self.behind:
@@ -179,7 +179,7 @@ class LSTM(Gates):
     """c = f * c + i * g(...), h = o * h(c)"""
 
     def step(self, context: Lowering, x: Blob, states: list[Blob]) -> tuple[Blob, list[Blob]]:
-        """See `Cell`."""
+        """See `RecurrentCell`."""
         h, c = states
         total = binary(context, "add", x, self.recur(context, h))
         gate_i, gate_o, gate_f, gate_c = split(context, total, 4)
@@ -220,7 +220,7 @@ def steps_of(context: Lowering, x: Blob) -> list[Blob]:
 
 def walk(
     context: Lowering,
-    cell: Cell,
+    cell: RecurrentCell,
     steps: Sequence[Blob],
     states: Sequence[Blob],
     *,
@@ -263,7 +263,7 @@ def walk(
 
 def looped(
     context: Lowering,
-    cell: Cell,
+    cell: RecurrentCell,
     steps: Blob,
     states: Sequence[Blob],
     *,

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from mlferry.layers.trace import (
     CustomShapes,
     Known,
-    Trace,
+    ShapeTrace,
     blob_shapes,
     bound_to_sizes,
     nothing_known,
@@ -130,7 +130,7 @@ class _Tried:
     reasons: list[str]
 
 
-class _Network:
+class _FlexibleNetwork:
     """A network whose sizes are tried.
 
     Attributes:
@@ -151,7 +151,7 @@ class _Network:
         self.layers = sum(1 for _ in networks.layers_of(network))
         self.plain = self._traced({})
 
-    def _traced(self, changes: Sizes) -> Trace:
+    def _traced(self, changes: Sizes) -> ShapeTrace:
         return trace(self._network, blob_shapes(self._spec, self.base | changes), self._custom)
 
     def run(self, changes: Sizes) -> _Tried:
@@ -207,7 +207,7 @@ def acceptance(
     Raises:
         SpecError: the model is no neural network.
     """
-    tried = _Network(spec, custom, new or {})
+    tried = _FlexibleNetwork(spec, custom, new or {})
     base, run = tried.base, tried.run
     most = max(16, min(most, _WORK // max(1, tried.layers)))
     ranges = [
@@ -237,7 +237,7 @@ def reasons_against(
         SpecError: the model is no neural network.
     """
     axes = {name: range(-len(shape), 0) for name, shape in changed.items()}
-    return _Network(spec, custom, axes).run(changed).reasons
+    return _FlexibleNetwork(spec, custom, axes).run(changed).reasons
 
 
 @dataclass(frozen=True)
@@ -351,7 +351,7 @@ def _listed(name: str, feature: ft.FeatureType, run: Callable[[Sizes], _Tried]) 
 
 def _varying(
     spec: model_pb2.Model,
-    plain: Trace,
+    plain: ShapeTrace,
     seen: Sequence[tuple[Axis, int]],
     base: Sizes,
     run: Callable[[Sizes], _Tried],

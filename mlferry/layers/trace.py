@@ -18,7 +18,7 @@ CustomShapes = Callable[[nn.NeuralNetworkLayer, Sequence[Shape]], Sequence[Shape
 
 
 @dataclass(frozen=True)
-class Refusal:
+class ShapeRefusal:
     """A layer that does not take the shapes of its inputs."""
 
     layer: nn.NeuralNetworkLayer
@@ -31,7 +31,7 @@ class Refusal:
 
 
 @dataclass
-class Trace:
+class ShapeTrace:
     """What is known of the blobs of a network.
 
     Attributes:
@@ -42,7 +42,7 @@ class Trace:
     """
 
     shapes: Known
-    refusals: list[Refusal] = field(default_factory=list)
+    refusals: list[ShapeRefusal] = field(default_factory=list)
     opaque: list[str] = field(default_factory=list)
 
 
@@ -54,7 +54,7 @@ def trace(
     network: networks.Network,
     inputs: Mapping[str, Shape | None],
     custom: CustomShapes = nothing_known,
-) -> Trace:
+) -> ShapeTrace:
     """The shapes of all blobs for those of the inputs.
 
     Args:
@@ -62,13 +62,13 @@ def trace(
         inputs: shapes by input; see `blob_shape`.
         custom: tells the output shapes of a custom layer, or None.
     """
-    found = Trace(dict(inputs))
+    found = ShapeTrace(dict(inputs))
     _walk(network.layers, found, custom, rank5=versions.uses_rank5(network))
     return found
 
 
 def _walk(
-    layers: Sequence[nn.NeuralNetworkLayer], found: Trace, custom: CustomShapes, *, rank5: bool
+    layers: Sequence[nn.NeuralNetworkLayer], found: ShapeTrace, custom: CustomShapes, *, rank5: bool
 ) -> None:
     for layer in layers:
         bodies = networks.subnetworks(layer)
@@ -88,10 +88,10 @@ def _walk(
                 made = infer(Params.of(layer, rank5=rank5), given)
         except SpecError as error:
             reason = str(error).splitlines()[0]
-            found.refusals.append(Refusal(layer, known, reason))
+            found.refusals.append(ShapeRefusal(layer, known, reason))
             made = None
         except Exception as error:  # a layer whose parameters validate would refuse
-            found.refusals.append(Refusal(layer, known, f"its parameters do not fit: {error}"))
+            found.refusals.append(ShapeRefusal(layer, known, f"its parameters do not fit: {error}"))
             made = None
         for index, name in enumerate(layer.output):
             fits = made is not None and index < len(made)
@@ -119,7 +119,7 @@ def _declared(layer: nn.NeuralNetworkLayer, inputs: Sequence[Shape]) -> list[Sha
 
 def bound_to_sizes(
     network: networks.Network, before: Known, now: Known, *, recorded: bool
-) -> list[Refusal]:
+) -> list[ShapeRefusal]:
     """The layers that hold for the described sizes only, though they take others.
 
     Args:
@@ -129,7 +129,7 @@ def bound_to_sizes(
         recorded: whether the model says which sizes it was computed for; see `spec.sizes`.
     """
     constant: dict[str, bool] = {}
-    found: list[Refusal] = []
+    found: list[ShapeRefusal] = []
     for layer in networks.layers_of(network):
         reads, writes = networks.touched(layer)
         kind = layer.WhichOneof("layer") or ""
@@ -151,7 +151,7 @@ def bound_to_sizes(
         )
         reason = entry.value(Params.of(layer), change)
         if reason:
-            found.append(Refusal(layer, change.now, reason))
+            found.append(ShapeRefusal(layer, change.now, reason))
     return found
 
 
@@ -175,7 +175,7 @@ _NEVER_CONSTANT = (
 def _walk_bodies(
     layer: nn.NeuralNetworkLayer,
     bodies: Sequence[nn.NeuralNetwork],
-    found: Trace,
+    found: ShapeTrace,
     custom: CustomShapes,
     *,
     rank5: bool,

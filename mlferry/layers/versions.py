@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from mlferry.errors import SpecError
-from mlferry.layers.definitions import DEFINITIONS, Feature
+from mlferry.layers.definitions import DEFINITIONS, LaterOption
 from mlferry.spec import networks, weights
 from mlferry.spec.proto import features_pb2 as ft, model_pb2, neural_network_pb2 as nn
 
@@ -158,7 +158,7 @@ def needs_exact_mapping(layer: nn.NeuralNetworkLayer) -> bool:
     )
 
 
-def _used_features(layer: nn.NeuralNetworkLayer) -> list[Feature]:
+def _used_features(layer: nn.NeuralNetworkLayer) -> list[LaterOption]:
     entry = DEFINITIONS.find(layer.WhichOneof("layer") or "")
     features = entry.value.features if entry is not None else ()
     return [feature for feature in features if feature.is_used(layer)]

@@ -58,7 +58,7 @@ class Ref:
 
 
 @dataclass(frozen=True)
-class Call:
+class LayerUse:
     """One use of a layer.
 
     Attributes:
@@ -87,7 +87,7 @@ class Call:
         """Everything that must have been made before: the inputs and their masks."""
         return [*self.inputs, *(mask for mask in self.masks.values() if mask is not None)]
 
-    def moved(self, change: Mapping[str, int]) -> Call:
+    def moved(self, change: Mapping[str, int]) -> LayerUse:
         """The same call where those of some layers are counted from another number."""
 
         def other(tensor: Tensor) -> Tensor:
@@ -178,7 +178,7 @@ SIGNATURES: Mapping[str, tuple[str, ...]] = {
 }  # fmt: skip
 
 
-def normalized(call: Call, class_name: str) -> Call:
+def normalized(call: LayerUse, class_name: str) -> LayerUse:
     """The call of one of Keras's own layers: first argument by position, masks apart.
 
     Args:
@@ -214,7 +214,7 @@ def _target(mask: str, names: Sequence[str], args: Sequence[Any], given: Mapping
     return given.get(name) if name in names[1:] and mask != "mask" else args[0] if args else None
 
 
-def _aligned(mask: Ref, target: Ref, call: Call) -> dict[int, Tensor | None]:
+def _aligned(mask: Ref, target: Ref, call: LayerUse) -> dict[int, Tensor | None]:
     """The masks of the inputs in an argument, which both may be lists."""
     places = list(_refs(target))
     masks = list(_leaves(mask))
@@ -224,7 +224,7 @@ def _aligned(mask: Ref, target: Ref, call: Call) -> dict[int, Tensor | None]:
     }
 
 
-def _without_unused(call: Call) -> Call:
+def _without_unused(call: LayerUse) -> LayerUse:
     """The call without the tensors that no argument has any more."""
     kept = [ref.index for value in (*call.args, *call.kwargs.values()) for ref in _refs(value)]
     order = {old: new for new, old in enumerate(sorted(set(kept)))}

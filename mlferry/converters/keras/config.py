@@ -11,7 +11,7 @@ import numpy as np
 from mlferry import limits
 from mlferry.converters.graph import Attribute
 from mlferry.converters.keras import legacy
-from mlferry.converters.keras.calls import Call, Ref, Tensor, normalized
+from mlferry.converters.keras.calls import LayerUse, Ref, Tensor, normalized
 from mlferry.converters.keras.parts import CELLS, PARTS
 from mlferry.errors import MlferryError, ModelFileError
 from mlferry.numerics.shapes import Shape
@@ -32,7 +32,7 @@ class Layer:
     is_op: bool = False
     is_users: bool = False
     built_for: Shape | None = None
-    calls: list[Call] = field(default_factory=list)
+    calls: list[LayerUse] = field(default_factory=list)
     layers: list[Layer] = field(default_factory=list)
     inputs: list[Tensor] = field(default_factory=list)
     outputs: list[Tensor] = field(default_factory=list)
@@ -257,14 +257,14 @@ def _ends(value: Any, key: str = "") -> list[tuple[str, Tensor]]:
     return [end for name, item in zip(names, value, strict=True) for end in _ends(item, name)]
 
 
-def _call(call: Any) -> Call:
+def _call(call: Any) -> LayerUse:
     tensors: list[Tensor] = []
     if isinstance(call, Mapping) and not {*call} - {"args", "kwargs"}:
         args = tuple(_keep(item, tensors) for item in call.get("args", []))
         kwargs = {key: _keep(v, tensors) for key, v in call.get("kwargs", {}).items()}
-        return Call(tuple(tensors), args, kwargs)
+        return LayerUse(tuple(tensors), args, kwargs)
     if isinstance(call, Mapping):  # Keras 2: a model that is called with a dict
-        return Call(*_tensors_by_key(call))
+        return LayerUse(*_tensors_by_key(call))
     positional: list[Any] = []
     given: dict[str, Any] = {}
     # layers take lists of tensors, functions of TensorFlow one tensor
@@ -277,7 +277,7 @@ def _call(call: Any) -> Call:
         tensors.append(Tensor(str(name), int(node), int(index)))
     kwargs = {key: _keep_old(value, tensors) for key, value in given.items()}
     args = (positional,) if len(positional) > 1 else tuple(positional)
-    return Call(tuple(tensors), args, kwargs)
+    return LayerUse(tuple(tensors), args, kwargs)
 
 
 def _tensors_by_key(call: Mapping[str, Any]) -> tuple[tuple[Tensor, ...], tuple[Any, ...]]:

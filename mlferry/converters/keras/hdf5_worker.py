@@ -18,7 +18,7 @@ _BLOCK = 16 << 20  # bytes decoded at a time
 _TEXTS = "OSU"
 
 
-class Refused(Exception):
+class RefusedFile(Exception):
     """The file holds what is not read; the message says what."""
 
 
@@ -41,13 +41,13 @@ def scan(request: dict[str, Any]) -> dict[str, Any]:
 
     # pathlib would be one import more in a process that is started for a file
     with h5py.File(request["path"], "r") as file, open(request["spill"], "wb") as spill:  # noqa: PTH123
-        found = _Scan(h5py, spill, request)
+        found = _FileScan(h5py, spill, request)
         tree = found.group(file, "", ())
         found.count("weights", found.values, "its arrays take bytes:")
         return tree
 
 
-class _Scan:
+class _FileScan:
     def __init__(self, h5py: ModuleType, spill: BinaryIO, request: dict[str, Any]) -> None:
         self.h5py, self.spill = h5py, spill
         self.limits, self.skip = request["limits"], request["skip"]
@@ -60,7 +60,7 @@ class _Scan:
     def group(self, group: Any, where: str, above: tuple[int, ...]) -> dict[str, Any]:
         info = self.h5py.h5o.get_info(group.id)
         if info.addr in above:
-            raise Refused(f"the group {where or '/'} lies inside itself")
+            raise RefusedFile(f"the group {where or '/'} lies inside itself")
         self.count("depth", len(above), "its groups are nested in levels:")
         found: dict[str, Any] = {"attrs": self.attributes(group), "groups": {}, "arrays": {}}
         for name in group:
@@ -70,7 +70,9 @@ class _Scan:
             self.count("objects", self.objects, "its groups, arrays and attributes are")
             path = f"{where}/{name}"
             if not isinstance(group.get(name, getlink=True), self.h5py.HardLink):
-                raise Refused(f"{path} is a link to elsewhere; only what lies in the file is read")
+                raise RefusedFile(
+                    f"{path} is a link to elsewhere; only what lies in the file is read"
+                )
             item = group[name]
             if isinstance(item, self.h5py.Group):
                 found["groups"][name] = self.group(item, path, (*above, info.addr))
@@ -104,9 +106,9 @@ class _Scan:
         """Its shape, type and place; None for arrays of anything but numbers."""
         plan = dataset.id.get_create_plist()
         if plan.get_external_count():
-            raise Refused(f"the array {where} is kept in another file")
+            raise RefusedFile(f"the array {where} is kept in another file")
         if plan.get_layout() == self.h5py.h5d.VIRTUAL:
-            raise Refused(f"the array {where} is put together from other files")
+            raise RefusedFile(f"the array {where} is put together from other files")
         kind = dataset.dtype
         if dataset.shape is None or kind.hasobject or kind.kind in _TEXTS:
             return None
@@ -143,7 +145,7 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
         return {"limit": error.args}
     except MemoryError:
         return {"memory": True}
-    except Refused as error:
+    except RefusedFile as error:
         return {"refused": str(error)}
     except Exception as error:  # h5py raises what it finds: also SystemError, RecursionError, ...
         return {"damaged": f"{type(error).__name__}: {error}"[:400]}

@@ -65,7 +65,7 @@ def recognize(config: dict[str, Any], arrays: Sequence[NDArray[Any]], plain: int
 
 
 @dataclass(frozen=True)
-class Matrix:
+class QuantizedMatrix:
     """A matrix [n, m] of a layer, and how it is kept.
 
     Attributes:
@@ -96,7 +96,7 @@ def groups_of(node: Node, name: str) -> tuple[NDArray[np.float32], NDArray[np.fl
     return scale, node.weight(f"{name}_zero")
 
 
-def matrix(node: Node, rows: int, columns: int, name: str = "kernel") -> Matrix:
+def matrix(node: Node, rows: int, columns: int, name: str = "kernel") -> QuantizedMatrix:
     """The weight of a layer as a matrix.
 
     Raises:
@@ -110,7 +110,7 @@ def matrix(node: Node, rows: int, columns: int, name: str = "kernel") -> Matrix:
                 f"weight {name!r} has shape {array.shape}; the layer's config asks for "
                 f"{rows} x {columns}"
             )
-        return Matrix(array.reshape(rows, columns))
+        return QuantizedMatrix(array.reshape(rows, columns))
     codes = codes_of(node, name, columns).reshape(rows, columns)
     scale, zero = groups_of(node, name)
     grouped = f"{name}_zero" in node.weights
@@ -130,4 +130,4 @@ def matrix(node: Node, rows: int, columns: int, name: str = "kernel") -> Matrix:
         stored = np.ascontiguousarray(codes[first:last].T + offset).astype(np.uint8)
         shift = -(offset + zero[group]) * scale[group]
         parts.append((first, last, Linear(stored, bits, scale[group], shift)))
-    return Matrix(floats, tuple(parts))
+    return QuantizedMatrix(floats, tuple(parts))

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from mlferry import limits
 from mlferry.converters.graph import Attribute, Attributes, Graph, Mask, Node, Value, distinct_names
 from mlferry.converters.keras import arrays, hdf5, legacy, masks
-from mlferry.converters.keras.calls import Call, LayerCall, Ref, Tensor, only_refs
+from mlferry.converters.keras.calls import LayerCall, LayerUse, Ref, Tensor, only_refs
 from mlferry.converters.keras.config import FUNCTIONAL, Layer, input_shape_of, parse
 from mlferry.converters.keras.objects import KerasLayer
 from mlferry.converters.keras.ops import OPS, tensorflow_ops
@@ -431,7 +431,7 @@ class _Walk:
                     continue
                 shape = None if following is None else following.built_for
                 told = None if shape is None else {0: Tensor(layer.name, 0, 0, shape)}
-                values = self._apply(layer, Call(()), values, path, told)
+                values = self._apply(layer, LayerUse(()), values, path, told)
             return values
         listed = self.version >= 3 and not path and self.lists_masks
         made: dict[tuple[str, int], list[Value]] = {}
@@ -476,7 +476,7 @@ class _Walk:
     def _apply(
         self,
         layer: Layer,
-        call: Call,
+        call: LayerUse,
         values: Sequence[Value],
         path: arrays.Path,
         told: Mapping[int, Tensor] | None,
@@ -634,7 +634,7 @@ class _Walk:
         for owner, _ in inner.holders(own):
             moved = (*path, renamed.name, *owner[len(own) :])
             self.found[moved] = self.found.get(owner, [])
-        return self._apply(renamed, Call(()), values, path, None)
+        return self._apply(renamed, LayerUse(()), values, path, None)
 
     def _reshaped(
         self,

@@ -19,7 +19,7 @@ import numpy as np
 
 from mlferry.converters.graph import Graph, Node
 from mlferry.converters.keras import arrays
-from mlferry.converters.keras.calls import Call, LayerCall, Ref, Tensor, normalized
+from mlferry.converters.keras.calls import LayerCall, LayerUse, Ref, Tensor, normalized
 from mlferry.converters.keras.config import FUNCTIONAL, Layer, entry_of, is_users_own
 from mlferry.converters.keras.objects import KerasLayer
 from mlferry.converters.keras.read import graph_of
@@ -279,7 +279,7 @@ def _config(operation: KerasLayer) -> Mapping[str, Any]:
     return found
 
 
-def _call(given: Any, tensor: Callable[[Any], Tensor]) -> Call:
+def _call(given: Any, tensor: Callable[[Any], Tensor]) -> LayerUse:
     """A recorded call; variables and arrays in it are known values."""
     keras = importlib.import_module("keras")
     tensors: list[Tensor] = []
@@ -299,4 +299,4 @@ def _call(given: Any, tensor: Callable[[Any], Tensor]) -> Call:
 
     args = tuple(kept(item) for item in given.args)
     kwargs = {name: kept(item) for name, item in given.kwargs.items()}
-    return Call(tuple(tensors), args, kwargs)
+    return LayerUse(tuple(tensors), args, kwargs)

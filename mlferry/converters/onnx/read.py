@@ -69,7 +69,7 @@ def read(source: object, keep: Collection[str] = ()) -> Graph:
         untyped.complete(model, name)
         inferred = _prepared(model, keep, name, isolated)
         _check_layout(inferred.graph, keep, name)
-        return _Reader(model, inferred.graph, name, is_file, isolated).graph()
+        return _ModelReader(model, inferred.graph, name, is_file, isolated).graph()
     except MlferryError:
         raise
     except Exception as error:
@@ -209,7 +209,7 @@ def _tensors(
             yield from _tensors(item)
 
 
-class _Reader:
+class _ModelReader:
     def __init__(
         self,
         model: onnx.ModelProto,

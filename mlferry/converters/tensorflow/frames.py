@@ -24,7 +24,7 @@ Way = tuple[str, int]  # a condition by its tensor's name, and the output of a S
 
 
 @dataclass(frozen=True)
-class Part:
+class FramePart:
     """A part of a graph, with what a function's graph has.
 
     Attributes:
@@ -56,7 +56,7 @@ class Whole:
     name: str
     inputs: list[Any]
     outputs: list[Any]
-    parts: dict[str, Part]
+    parts: dict[str, FramePart]
 
 
 def _behind(tensors: Iterable[Any], ends: set[str]) -> Iterator[Any]:
@@ -133,8 +133,8 @@ class Frames:
             next((r.outputs[0] for r in reader.outputs[0].consumers() if r.type in _EXIT), None)
             for reader in switches
         ]
-        tested = Part([m.outputs[0] for m in merges] + kept, [condition.inputs[0]])
-        body = Part(
+        tested = FramePart([m.outputs[0] for m in merges] + kept, [condition.inputs[0]])
+        body = FramePart(
             [reader.outputs[1] for reader in switches] + kept,
             [r.inputs[0] for r in rounds] + kept,
         )
@@ -175,7 +175,7 @@ class Frames:
         }
         tensors = list(given.values())
         operands = [self._outside(t, name) for t in tensors]
-        then, otherwise = (Part(tensors, [tensor]) for tensor in ways)
+        then, otherwise = (FramePart(tensors, [tensor]) for tensor in ways)
         return Whole(
             "If",
             merge.name,

@@ -157,7 +157,7 @@ def read(
     else:
         function, names = frozen(source, name, **arguments)
     with as_our_errors(name):
-        reader = _Reader(import_tensorflow(), function, name, names, is_file)
+        reader = _GraphReader(import_tensorflow(), function, name, names, is_file)
         feature_of, shown = (
             functools.partial(_feature_of, dict(zip(map(with_index, names), found, strict=True)))
             for names, found in (
@@ -192,7 +192,7 @@ def traced(call: Callable[..., Any], inputs: Sequence[tuple[Shape, str]], name: 
             raise ConversionError(
                 f"{name}: its call cannot be traced by TensorFlow: {type(error).__name__}: {line}"
             ) from error
-        return _Reader(tf, constant_function(function), name, ([], []), is_file=False).graph()
+        return _GraphReader(tf, constant_function(function), name, ([], []), is_file=False).graph()
 
 
 @contextmanager
@@ -241,7 +241,7 @@ def _imported(made: Frozen, name: str) -> tuple[Any, Names]:
 # ---- to a graph ------------------------------------------------------------------------
 
 
-class _Reader:
+class _GraphReader:
     """Reads the operations of a function.
 
     Attributes:

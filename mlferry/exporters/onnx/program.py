@@ -44,7 +44,7 @@ _KEPT = frozenset({"read_state", "write_state", "classify", "cond", "while_loop"
 
 
 @dataclass(frozen=True)
-class Refusal:
+class OperationRefusal:
     """An operation that ONNX cannot express; `follows` where only another one stands in its way."""
 
     operation: mil.Operation
@@ -97,7 +97,7 @@ class ProgramTranslation:
         self.e = Emitter(taken)
         self.values: dict[str, str] = {}
         self.types: dict[str, ValueType] = {}
-        self.refusals: list[Refusal] = []
+        self.refusals: list[OperationRefusal] = []
         self.written: set[str] = set()
         self._opset, self._weights, self._half = OPSETS[opset], weights, precision == "half"
         self.known: dict[str, Any] = {}
@@ -218,7 +218,7 @@ class ProgramTranslation:
         except CannotExpressError as error:
             self.values |= states
             follows = isinstance(error, RankHiddenError) and bool(self.refusals)
-            self.refusals.append(Refusal(message, str(error), follows))
+            self.refusals.append(OperationRefusal(message, str(error), follows))
             for value, kind in zip(message.outputs, types, strict=True):
                 self.given(value.name, kind, self.e.fresh(value.name))
 

@@ -9,7 +9,7 @@ from mlferry.layers.definitions import (
     EXTENTS,
     MANY,
     Entries,
-    Feature,
+    LaterOption,
     StoredWeight,
     StoredWeights,
     layer_kind,
@@ -55,7 +55,7 @@ def concat(params: Params, *shapes: Shape) -> list[Shape]:
     "concatND",
     inputs=(2, MANY),
     evaluated=(1, MANY),
-    features=(Feature(lambda layer: layer.concatND.interleave, 5, "the interleaving"),),
+    features=(LaterOption(lambda layer: layer.concatND.interleave, 5, "the interleaving"),),
 )
 def concat_nd(params: Params, *shapes: Shape) -> list[Shape]:
     if params.interleave and len({shape for shape in shapes if None not in shape}) > 1:

@@ -11,7 +11,7 @@ from mlferry.layers.definitions import (
     SECOND_INPUT,
     TWO_OR_DEFAULT,
     Change,
-    Feature,
+    LaterOption,
     StoredWeight,
     StoredWeights,
     layer_kind,
@@ -40,7 +40,7 @@ from mlferry.spec.proto import neural_network_pb2 as nn
         "dilationFactor": TWO_OR_DEFAULT,
         "outputShape": TWO_OR_DEFAULT,
     },
-    features=(Feature(lambda layer: len(layer.input) > 1, 4, "the weights as an input"),),
+    features=(LaterOption(lambda layer: len(layer.input) > 1, 4, "the weights as an input"),),
     updatable=True,
     gradient=True,
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from mlferry.errors import SpecError
 from mlferry.layers.definitions import (
     SECOND_INPUT,
-    Feature,
+    LaterOption,
     StoredWeight,
     StoredWeights,
     layer_kind,
@@ -27,7 +27,7 @@ from mlferry.spec.proto import neural_network_pb2 as nn
         "outputChannels",
     ),
     features=(
-        Feature(
+        LaterOption(
             lambda layer: layer.innerProduct.int8DynamicQuantize, 5, "the dynamic quantization"
         ),
     ),
@@ -84,7 +84,7 @@ def embedding_nd(params: Params, shape: Shape) -> list[Shape]:
         "weightMatrixSecondDimension",
     ),
     features=(
-        Feature(
+        LaterOption(
             lambda layer: layer.batchedMatmul.int8DynamicQuantize, 5, "the dynamic quantization"
         ),
     ),

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from mlferry.errors import SpecError
-from mlferry.layers.methods.table import Layer, Params, method, row
+from mlferry.layers.methods.table import NewLayer, Params, method, row
 from mlferry.layers.methods.values import choice_as, integers_as, positive_as
 
 _ORDERS = {0: "CHANNEL_FIRST", 1: "CHANNEL_LAST"}
@@ -65,11 +65,11 @@ def _transpose(arguments: SimpleNamespace) -> Params:
 
 
 @method("add_rank_preserving_reshape(name, input_name, output_name, output_shape)")
-def _rank_preserving_reshape(arguments: SimpleNamespace) -> Layer:
+def _rank_preserving_reshape(arguments: SimpleNamespace) -> NewLayer:
     """0 in `output_shape` keeps an extent, one -1 is computed."""
     shape = [int(extent) for extent in arguments.output_shape]
     told = [{"rank": len(shape), "dimValue": shape}]
-    return Layer(
+    return NewLayer(
         "rankPreservingReshape",
         {"targetShape": shape},
         {"inputTensor": told, "outputTensor": told},

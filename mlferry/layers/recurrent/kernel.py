@@ -59,7 +59,7 @@ def _made(a: Params, clip: bool) -> Function:
     return lambda x, out: np.copyto(out, function(x))
 
 
-class Gates(NamedTuple):
+class GateWeights(NamedTuple):
     """The weights of gates that are computed together, in all directions.
 
     Attributes:
@@ -87,7 +87,7 @@ def _gates(
     recursions: Sequence[str],
     biases: Sequence[str],
     halved: int = 0,
-) -> Gates:
+) -> GateWeights:
     """Gates one after another, read once; `biases` may be empty, the first gates halved."""
     units = params.outputVectorSize
 
@@ -95,7 +95,7 @@ def _gates(
         """[gates, directions, *shape]."""
         return np.stack([np.stack([part.weight(name, shape) for part in parts]) for name in names])
 
-    def read() -> Gates:
+    def read() -> GateWeights:
         matrix = joined(weights, (units, params.inputVectorSize)).swapaxes(-1, -2)
         recursion = joined(recursions, (units, units)).swapaxes(-1, -2)
         bias = np.zeros((*matrix.shape[:2], units), np.float32)
@@ -105,7 +105,7 @@ def _gates(
         recursion = np.ascontiguousarray(recursion)
         matrix[:halved] *= _HALF
         recursion[:halved] *= _HALF
-        return Gates(matrix, recursion)
+        return GateWeights(matrix, recursion)
 
     return parts[0].once(f"gates {'+'.join(weights)} of {len(parts)}", read)
 
@@ -170,7 +170,7 @@ def gru(params: Params, x: Array, *states: Array) -> tuple[Array, ...]:
     """
     units = params.outputVectorSize
 
-    def of(*names: str) -> Gates:
+    def of(*names: str) -> GateWeights:
         weights, recursions, biases = (
             [f"{name}Gate{what}" for name in names]
             for what in ("WeightMatrix", "RecursionMatrix", "BiasVector")

@@ -88,7 +88,7 @@ def _attributes(functions: Sequence[Function]) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class Layer:
+class RecurrentLayer:
     """A recurrent layer with its input.
 
     Attributes:
@@ -120,7 +120,7 @@ def _layer(
     reverse: Sequence[bool],
     x: str,
     states: Sequence[str],
-) -> Layer:
+) -> RecurrentLayer:
     steps, batch = emitter.extents(x)[:2]
     given = [
         emitter.reshape(state, [1, emitter.extent(state, 1), params.outputVectorSize])
@@ -135,12 +135,14 @@ def _layer(
             emitter.node("Expand", state, emitter.vector([1, batch, params.outputVectorSize]))
         )
         emitter.shapes[spread[-1]] = (1, emitter.shape(x)[1], params.outputVectorSize)
-    return Layer(
+    return RecurrentLayer(
         params, parts, reverse, emitter.reshape(x, [steps, batch, params.inputVectorSize]), spread
     )
 
 
-def _stacked(emitter: Emitter, layer: Layer, names: Sequence[str], shape: tuple[int, ...]) -> str:
+def _stacked(
+    emitter: Emitter, layer: RecurrentLayer, names: Sequence[str], shape: tuple[int, ...]
+) -> str:
     """Weights of several gates, one below the other, [directions, gates * units, ...]."""
     rows = [
         emitter.unsqueeze(
@@ -151,7 +153,9 @@ def _stacked(emitter: Emitter, layer: Layer, names: Sequence[str], shape: tuple[
     return emitter.joined(rows, 0)
 
 
-def _gate(emitter: Emitter, layer: Layer, part: Params, name: str, shape: tuple[int, ...]) -> str:
+def _gate(
+    emitter: Emitter, layer: RecurrentLayer, part: Params, name: str, shape: tuple[int, ...]
+) -> str:
     """A weight; a gate that the layer does not have is 0."""
     if not name:
         return emitter.constant(np.zeros(shape, np.float32))
@@ -159,7 +163,10 @@ def _gate(emitter: Emitter, layer: Layer, part: Params, name: str, shape: tuple[
 
 
 def _weights(
-    emitter: Emitter, layer: Layer, names: tuple[list[str], list[str], list[str]], extra: Any = None
+    emitter: Emitter,
+    layer: RecurrentLayer,
+    names: tuple[list[str], list[str], list[str]],
+    extra: Any = None,
 ) -> list[str]:
     """Matrices, recursions, and biases where there are some; `extra` is added to these."""
     units, inputs = layer.p.outputVectorSize, layer.p.inputVectorSize
@@ -178,7 +185,7 @@ def _weights(
 
 
 def _blobs(
-    emitter: Emitter, layer: Layer, sequence: bool, y: str, last: Sequence[str]
+    emitter: Emitter, layer: RecurrentLayer, sequence: bool, y: str, last: Sequence[str]
 ) -> tuple[str, ...]:
     """The outputs of a layer.
 
@@ -212,7 +219,7 @@ def _blobs(
     return tuple(results)
 
 
-def _first(emitter: Emitter, layer: Layer, index: int, count: int) -> str:
+def _first(emitter: Emitter, layer: RecurrentLayer, index: int, count: int) -> str:
     """One of the first states, [directions, Batch, units], or nothing for zeros."""
     if not layer.states:
         return ""
@@ -283,14 +290,16 @@ def bi_directional_lstm(emitter: Emitter, params: Params, x: str, *states: str) 
     return _lstm(emitter, layer, [[Function.of(a) for a in one] for one in both])
 
 
-def _lstm(emitter: Emitter, layer: Layer, functions: list[list[Function]]) -> tuple[str, ...]:
+def _lstm(
+    emitter: Emitter, layer: RecurrentLayer, functions: list[list[Function]]
+) -> tuple[str, ...]:
     native = all(_never_clipped(emitter, layer, one) for one in functions)
     make = _lstm_node if native else _lstm_steps
     y, *last = make(emitter, layer, functions)
     return _blobs(emitter, layer, layer.p.params.sequenceOutput, y, last)
 
 
-def _never_clipped(emitter: Emitter, layer: Layer, functions: Sequence[Function]) -> bool:
+def _never_clipped(emitter: Emitter, layer: RecurrentLayer, functions: Sequence[Function]) -> bool:
     """Whether neither the clipping of sums nor that of cells can change a value."""
     gate, block = (function.bound for function in functions[:2])
     limit = layer.p.params.cellClipThreshold
@@ -302,7 +311,9 @@ def _never_clipped(emitter: Emitter, layer: Layer, functions: Sequence[Function]
     return bool(steps * block <= limit)
 
 
-def _lstm_node(emitter: Emitter, layer: Layer, functions: list[list[Function]]) -> tuple[str, ...]:
+def _lstm_node(
+    emitter: Emitter, layer: RecurrentLayer, functions: list[list[Function]]
+) -> tuple[str, ...]:
     p, options = layer.p, layer.p.params
     coupled = options.coupledInputAndForgetGate
     gates = ["inputGate", "outputGate", "" if coupled else "forgetGate", "blockInput"]
@@ -335,7 +346,9 @@ def _bounded(emitter: Emitter, x: str, limit: float = CELL_CLIP) -> str:
 Step = Callable[[str, str, str], tuple[str, str]]
 
 
-def _lstm_steps(emitter: Emitter, layer: Layer, functions: list[list[Function]]) -> tuple[str, ...]:
+def _lstm_steps(
+    emitter: Emitter, layer: RecurrentLayer, functions: list[list[Function]]
+) -> tuple[str, ...]:
     """One `Scan` a direction, with every clip of Core ML's equations."""
     ys, outputs, cells = [], [], []
     for index, part in enumerate(layer.parts):
@@ -351,7 +364,7 @@ def _lstm_steps(emitter: Emitter, layer: Layer, functions: list[list[Function]])
     )
 
 
-def _step(emitter: Emitter, layer: Layer, part: Params, functions: list[Function]) -> Step:
+def _step(emitter: Emitter, layer: RecurrentLayer, part: Params, functions: list[Function]) -> Step:
     """i = f(Wi x + Ri y' + pi c' + bi), f likewise, z = g(Wz x + Rz y' + bz), c = c' f + i z,
     clipped, o = f(Wo x + Ro y' + po c + bo), y = h(c) o.
     """
@@ -401,7 +414,7 @@ def _step(emitter: Emitter, layer: Layer, part: Params, functions: list[Function
     return step
 
 
-def _scan(emitter: Emitter, layer: Layer, index: int, step: Step) -> tuple[str, str, str]:
+def _scan(emitter: Emitter, layer: RecurrentLayer, index: int, step: Step) -> tuple[str, str, str]:
     """The outputs [Seq, Batch, units] in the order of the input, the last output and cell."""
     units, batch = layer.p.outputVectorSize, emitter.extents(layer.x)[1]
     if layer.states:

@@ -10,7 +10,7 @@ from mlferry.layers.definitions import (
     EXTENTS,
     Change,
     Entries,
-    Feature,
+    LaterOption,
     RankUnknownError,
     layer_kind,
     layer_rule,
@@ -186,7 +186,7 @@ def crop(params: Params, shape: Shape, like: Shape | None = None) -> list[Shape]
     "reorganizeData",
     inputs=1,
     positive=("blockSize",),
-    features=(Feature(lambda layer: layer.reorganizeData.mode == 2, 5, "PIXEL_SHUFFLE"),),
+    features=(LaterOption(lambda layer: layer.reorganizeData.mode == 2, 5, "PIXEL_SHUFFLE"),),
 )
 def reorganize_data(params: Params, shape: Shape) -> list[Shape]:
     need_rank(shape, 3)

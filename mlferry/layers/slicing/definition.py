@@ -8,7 +8,7 @@ from mlferry.errors import SpecError
 from mlferry.layers.definitions import (
     MANY,
     Change,
-    Feature,
+    LaterOption,
     RankUnknownError,
     layer_kind,
     layer_rule,
@@ -102,7 +102,7 @@ def static_indices(params: Params, rank: int) -> tuple[Index, ...]:
 @layer_kind(
     "sliceStatic",
     inputs=1,
-    features=(Feature(lambda layer: any(layer.sliceStatic.squeezeMasks), 5, "the squeezing"),),
+    features=(LaterOption(lambda layer: any(layer.sliceStatic.squeezeMasks), 5, "the squeezing"),),
 )
 def slice_static(params: Params, shape: Shape) -> list[Shape]:
     result = []
@@ -118,8 +118,8 @@ def slice_static(params: Params, shape: Shape) -> list[Shape]:
     "sliceDynamic",
     inputs=(2, 7),
     features=(
-        Feature(lambda layer: any(layer.sliceDynamic.squeezeMasks), 5, "the squeezing"),
-        Feature(lambda layer: len(layer.input) == 7, 5, "the seven inputs"),
+        LaterOption(lambda layer: any(layer.sliceDynamic.squeezeMasks), 5, "the squeezing"),
+        LaterOption(lambda layer: len(layer.input) == 7, 5, "the seven inputs"),
     ),
 )
 def slice_dynamic(params: Params, shape: Shape, *dynamic: Shape) -> list[Shape]:

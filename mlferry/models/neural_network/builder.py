@@ -13,7 +13,7 @@ from mlferry import limits
 from mlferry.errors import SpecError, context
 from mlferry.layers import versions
 from mlferry.layers.builder import stored_bytes
-from mlferry.layers.methods import Layer, LayerMethods
+from mlferry.layers.methods import LayerMethods, NewLayer
 from mlferry.models import datatypes
 from mlferry.models.datatypes import add_features, pairs, training_inputs
 from mlferry.models.neural_network.builder_images import PixelArguments, set_images
@@ -132,7 +132,7 @@ class NeuralNetworkBuilder(LayerMethods, Training, Inspection):
     # ---- layers ------------------------------------------------------------------------
 
     def add(
-        self, name: str, inputs: Sequence[str], outputs: Sequence[str], layer: Layer
+        self, name: str, inputs: Sequence[str], outputs: Sequence[str], layer: NewLayer
     ) -> nn.NeuralNetworkLayer:
         """Add a layer of any kind; what the methods ``add_*`` go through.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from mlferry.models.scaffold.needs import Need, Parameter
+from mlferry.models.scaffold.needs import Need, NeededParameter
 from mlferry.spec import weights
 from mlferry.text import identifier, printable
 
@@ -222,7 +222,7 @@ def _tail(need: Need) -> Iterator[str]:
     yield "}"
 
 
-def _name(parameter: Parameter) -> str:
+def _name(parameter: NeededParameter) -> str:
     """``output_height`` as ``outputHeight``."""
     first, *rest = [part for part in identifier(parameter.key).split("_") if part] or ["value"]
     name = first[0].lower() + first[1:] + "".join(part[0].upper() + part[1:] for part in rest)

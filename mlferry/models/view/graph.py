@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from mlferry.custom import CustomLayer
 from mlferry.layers.params import defaults_of
-from mlferry.layers.trace import Known, Trace, blob_shapes, trace
+from mlferry.layers.trace import Known, ShapeTrace, blob_shapes, trace
 from mlferry.models.inspect import custom_layer, describe
 from mlferry.models.view import programs
-from mlferry.models.view.boxes import Box, Graph, Rows
+from mlferry.models.view.boxes import Box, BoxGraph, Rows
 from mlferry.runtime.custom import shapes_of_classes
 from mlferry.spec import networks, weights
 from mlferry.spec.features import show
@@ -28,10 +28,10 @@ def graph_of(
     spec: model_pb2.Model,
     classes: Mapping[str, type[CustomLayer]],
     input_shapes: Mapping[str, Sequence[int]],
-) -> Graph:
+) -> BoxGraph:
     """The graph of a model; those inside of it are in the boxes."""
     network, pipeline = networks.network_of(spec), networks.pipeline_of(spec)
-    graph = Graph()
+    graph = BoxGraph()
     labels = {f.name: show(f.type) for f in (*spec.description.input, *spec.description.output)}
     for feature in spec.description.input:
         graph.add(_end(feature, "input"), [], [(feature.name, labels[feature.name])])
@@ -59,7 +59,7 @@ def _end(feature: Any, role: str) -> Box:
     return Box(feature.name, role, rows, role=role)
 
 
-def _made_by(spec: model_pb2.Model, name: str, graph: Graph) -> str:
+def _made_by(spec: model_pb2.Model, name: str, graph: BoxGraph) -> str:
     """The blob of an output: a classifier's outputs come from its probabilities."""
     network = networks.network_of(spec)
     if name in graph.makers or not isinstance(network, nn.NeuralNetworkClassifier):
@@ -71,14 +71,16 @@ def _made_by(spec: model_pb2.Model, name: str, graph: Graph) -> str:
 # ---- networks ---------------------------------------------------------------------------------
 
 
-def _network(graph: Graph, spec: model_pb2.Model, network: networks.Network, found: Trace) -> None:
+def _network(
+    graph: BoxGraph, spec: model_pb2.Model, network: networks.Network, found: ShapeTrace
+) -> None:
     refused = {refusal.layer.name: refusal.reason for refusal in found.refusals}
     metadata = dict(spec.description.metadata.userDefined)
     _layers(graph, network.layers, found.shapes, refused, metadata)
 
 
 def _layers(
-    graph: Graph,
+    graph: BoxGraph,
     layers: Sequence[nn.NeuralNetworkLayer],
     shapes: Known,
     refused: Mapping[str, str],
@@ -115,9 +117,9 @@ def _body(
     shapes: Known,
     refused: Mapping[str, str],
     metadata: Mapping[str, str],
-) -> Graph:
+) -> BoxGraph:
     """The inside of a branch or loop; blobs from outside are its inputs."""
-    graph = Graph()
+    graph = BoxGraph()
     made: set[str] = set()
     for layer in network.layers:
         reads, writes = networks.touched(layer)
@@ -144,7 +146,7 @@ def _times(shapes: Known, name: str) -> str:
 
 
 def _model(
-    graph: Graph,
+    graph: BoxGraph,
     spec: model_pb2.Model,
     names: Sequence[str],
     classes: Mapping[str, type[CustomLayer]],

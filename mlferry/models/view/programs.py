@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from mlferry.errors import MlferryError
-from mlferry.models.view.boxes import Box, Graph
+from mlferry.models.view.boxes import Box, BoxGraph
 from mlferry.programs.contents import STORED, reads_of
 from mlferry.programs.types import TensorType, type_of
 from mlferry.spec.proto import mil_pb2 as mil, model_pb2
@@ -15,7 +15,7 @@ _SHOWN = 24  # elements of a constant
 _CONSTANT = frozenset({"const", *STORED})
 
 
-def draw(graph: Graph, spec: model_pb2.Model) -> dict[str, str]:
+def draw(graph: BoxGraph, spec: model_pb2.Model) -> dict[str, str]:
     """Add the operations of the default function, and a box for each other function.
 
     Returns:
@@ -46,7 +46,7 @@ def _block(function: mil.Function) -> mil.Block:
 def _function(name: str, function: mil.Function) -> Box:
     block = _block(function)
     labels = _labels(function, block, {})
-    inside = Graph()
+    inside = BoxGraph()
     for each in function.inputs:
         label = labels[each.name]
         inside.add(
@@ -74,7 +74,7 @@ def _type(message: mil.ValueType) -> str:
         return "?"
 
 
-def _operations(graph: Graph, block: mil.Block, labels: Mapping[str, str]) -> None:
+def _operations(graph: BoxGraph, block: mil.Block, labels: Mapping[str, str]) -> None:
     """The operations that compute something; constants are rows of those that read them."""
     constants: dict[str, str] = {}
     for operation in block.operations:
@@ -97,10 +97,10 @@ def _operations(graph: Graph, block: mil.Block, labels: Mapping[str, str]) -> No
         )
 
 
-def _inner(block: mil.Block, outside: Mapping[str, str]) -> Graph:
+def _inner(block: mil.Block, outside: Mapping[str, str]) -> BoxGraph:
     """The inside of a branch or loop; values from outside are its inputs."""
     labels = _labels(None, block, outside)
-    graph = Graph()
+    graph = BoxGraph()
     for each in block.inputs:
         label = labels[each.name]
         graph.add(

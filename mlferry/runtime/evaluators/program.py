@@ -15,7 +15,7 @@ from mlferry.runtime.evaluators.registry import (
     CustomClasses,
     Evaluator,
     Features,
-    ProgramOptions,
+    RunOptions,
     evaluator,
 )
 from mlferry.runtime.program_session import State
@@ -153,7 +153,7 @@ def check_precision(precision: str) -> None:
         raise SpecError(f"precision={precision!r}: half or exact")
 
 
-def check_options(model: model_pb2.Model, options: ProgramOptions) -> None:
+def check_options(model: model_pb2.Model, options: RunOptions) -> None:
     """Raise where options for programs do not fit a model.
 
     Raises:

@@ -24,9 +24,9 @@ from mlferry.converters.recurrent import (
     GRU,
     LSTM,
     Activation,
-    Cell,
     Function,
     Gates,
+    RecurrentCell,
     Simple,
     binary,
     split,
@@ -43,15 +43,15 @@ _LSTM_ORDER = (0, 3, 1, 2)  # Keras: i, f, c, o
 class Stacked:
     """Cells one above the other; each reads the output of the one below."""
 
-    cells: list[Cell]
+    cells: list[RecurrentCell]
     counts: list[int]
 
     def project(self, context: Lowering, x: Blob) -> Blob:
-        """See `Cell`."""
+        """See `RecurrentCell`."""
         return self.cells[0].project(context, x)
 
     def step(self, context: Lowering, x: Blob, states: list[Blob]) -> tuple[Blob, list[Blob]]:
-        """See `Cell`."""
+        """See `RecurrentCell`."""
         made: list[Blob] = []
         for index, (cell, count) in enumerate(zip(self.cells, self.counts, strict=True)):
             given = x if not index else cell.project(context, x)
@@ -96,16 +96,16 @@ def _function(context: Lowering, given: Attribute, layer: str) -> Function:
     return activation_of(context, given, layer)
 
 
-def _simple(context: Lowering, node: Node) -> Cell:
+def _simple(context: Lowering, node: Node) -> RecurrentCell:
     return _gated(context, node, Simple, (0,), ("activation",))
 
 
-def _gru(context: Lowering, node: Node) -> Cell:
+def _gru(context: Lowering, node: Node) -> RecurrentCell:
     names = ("recurrent_activation", "activation")
     return _gated(context, node, GRU, (0, 1, 2), names)
 
 
-def _lstm(context: Lowering, node: Node) -> Cell:
+def _lstm(context: Lowering, node: Node) -> RecurrentCell:
     names = ("recurrent_activation", "activation", "activation")
     return _gated(context, node, LSTM, _LSTM_ORDER, names)
 
@@ -132,7 +132,7 @@ class Convolutional:
     shared: Blob | None = None
 
     def project(self, context: Lowering, x: Blob) -> Blob:
-        """See `Cell`; x is [time, batch, *spatial, channels]."""
+        """See `RecurrentCell`; x is [time, batch, *spatial, channels]."""
         time, batch, *rest = x.known
         if time is None or None in rest:
             known(x)  # only the batch may vary
@@ -151,7 +151,7 @@ class Convolutional:
         return context.reshape(made, (time, batch, *made.known[1:]), layout=SOURCE)
 
     def step(self, context: Lowering, x: Blob, states: list[Blob]) -> tuple[Blob, list[Blob]]:
-        """See `Cell`."""
+        """See `RecurrentCell`."""
         h, c = states
         kernel = self.recurrent if self.recurrent.ndim == 4 else self.recurrent[:, :, None]
         if self.shared is None:
@@ -178,7 +178,7 @@ class Convolutional:
         return output, [output, cell]
 
 
-def _convolutional(context: Lowering, node: Node) -> Cell:
+def _convolutional(context: Lowering, node: Node) -> RecurrentCell:
     attrs = node.attrs
     filters = int(attrs["filters"])
     rank = node.weight("kernel").ndim - 2
@@ -197,13 +197,13 @@ def _convolutional(context: Lowering, node: Node) -> Cell:
     return Convolutional(kernel, recurrent.transpose(order), bias, how, functions, first)
 
 
-def _stacked(context: Lowering, node: Node) -> Cell:
+def _stacked(context: Lowering, node: Node) -> RecurrentCell:
     node.attrs["cells"]
     parts = list(node.parts.values())
     return Stacked([cell_of(context, part) for part in parts], [len(sizes(part)) for part in parts])
 
 
-_CELLS: dict[str, Callable[[Lowering, Node], Cell]] = {
+_CELLS: dict[str, Callable[[Lowering, Node], RecurrentCell]] = {
     "SimpleRNNCell": _simple,
     "GRUCell": _gru,
     "LSTMCell": _lstm,
@@ -220,7 +220,7 @@ def first_states(node: Node, batch: int, steps: Blob) -> list[tuple[int, ...]]:
     return [(batch, size) for size in sizes(node)]
 
 
-def cell_of(context: Lowering, node: Node) -> Cell:
+def cell_of(context: Lowering, node: Node) -> RecurrentCell:
     """The cell that a node stands for.
 
     Raises:

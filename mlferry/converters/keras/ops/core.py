@@ -190,7 +190,7 @@ def reversible_embedding(context: Lowering, node: Node, x: Blob) -> Blob:
         if tied
         else weight(node, "reverse_embeddings", size, rows)
     )
-    logits = projected(context, x, node, quantization.Matrix(np.ascontiguousarray(table)))
+    logits = projected(context, x, node, quantization.QuantizedMatrix(np.ascontiguousarray(table)))
     if cap is None:
         return logits
     flat = context.layer("activation", logits, scaledTanh={"alpha": float(cap), "beta": 1 / cap})

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from mlferry.converters.einsums import einsum, parsed
 from mlferry.converters.graph import Node
 from mlferry.converters.keras.ops.registry import op
-from mlferry.converters.keras.quantization import Matrix, matrix, mode
+from mlferry.converters.keras.quantization import QuantizedMatrix, matrix, mode
 from mlferry.converters.lowering import Lowering
 from mlferry.converters.operands import shaped
 from mlferry.converters.slices import sliced
@@ -21,7 +21,7 @@ from mlferry.numerics.shapes import product
 
 
 def projected(
-    context: Lowering, x: Blob, node: Node, matrix: Matrix, bias: ArrayLike | None = None
+    context: Lowering, x: Blob, node: Node, matrix: QuantizedMatrix, bias: ArrayLike | None = None
 ) -> Blob:
     """x @ matrix + bias along the last axis, of a blob of any rank.
 

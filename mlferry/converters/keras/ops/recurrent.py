@@ -17,8 +17,8 @@ from mlferry.converters.operands import extent
 from mlferry.converters.recurrent import (
     LSTM,
     MAX_UNROLLED,
-    Cell,
     Gates,
+    RecurrentCell,
     looped,
     stacked,
     steps_of,
@@ -94,7 +94,7 @@ def _native(
 def _composed(
     context: Lowering,
     node: Node,
-    cell: Cell,
+    cell: RecurrentCell,
     x: Blob,
     states: list[Blob],
     mask: Blob | None,
@@ -136,7 +136,7 @@ def _zeros(context: Lowering, node: Node, x: Blob, steps: Blob) -> list[Blob]:
 
 def _in_a_loop(
     context: Lowering,
-    cell: Cell,
+    cell: RecurrentCell,
     steps: Blob,
     states: list[Blob],
     mask: Blob | None,

@@ -19,7 +19,7 @@ from mlferry.converters.onnx.ml.values import (
     Cell,
     Held,
     Pending,
-    Refused,
+    RefusedResult,
     Row,
     Sizes,
     Table,
@@ -75,7 +75,7 @@ def build(graph: Graph, options: Options) -> model_pb2.Model:
         except ConversionError as error:
             refusals.append(error)
             for value in node.outputs:
-                flow.values[value.name] = Refused()
+                flow.values[value.name] = RefusedResult()
     if refusals:
         raise _all_of(refusals)
     wanted = _wanted(graph, options)
@@ -262,8 +262,8 @@ def _input(flow: Flow, value: Value, shape: Sizes) -> Any:
 
 def _convert(flow: Flow, node: Node) -> None:
     inputs = [flow.values.get(value.name) if value.name else None for value in node.inputs]
-    if any(isinstance(value, Refused) for value in inputs):
-        made: Held | tuple[Held, ...] | None = tuple(Refused() for _ in node.outputs)
+    if any(isinstance(value, RefusedResult) for value in inputs):
+        made: Held | tuple[Held, ...] | None = tuple(RefusedResult() for _ in node.outputs)
     else:
         with context(f"converting {node} of {flow.graph.source}"), as_conversion_errors():
             made = _made(flow, node, inputs)

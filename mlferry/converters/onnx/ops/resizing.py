@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlferry.converters.flexible_resizing import Axis, Number, positions, resized, size_along
+from mlferry.converters.flexible_resizing import Number, ResizedAxis, positions, resized, size_along
 from mlferry.converters.graph import Node
 from mlferry.converters.lowering import Lowering
 from mlferry.converters.onnx.extents import UNKNOWN, elements_of, size_of, zeros_along
@@ -195,10 +195,8 @@ def _cropped_at_run_time(
             shares = np.float32(start + np.arange(out) * (end - start) / (out - 1))
         places = Number(context, shares) * last
         target = Number(context, np.float32(out))
-        x = resized(
-            context, x, axis, Axis(size, target, target / size, is_scaled=False), places, how,
-            rounding,
-        )  # fmt: skip
+        along = ResizedAxis(size, target, target / size, is_scaled=False)
+        x = resized(context, x, axis, along, places, how, rounding)
         if 0 <= start <= 1 and 0 <= end <= 1:
             continue
         inside = emit(
@@ -256,13 +254,13 @@ def _at_run_time(
     transform, rounding, policy = told
     elements = elements_of(context, given) if is_size else None
     ratios = []
-    found: list[Axis] = []
+    found: list[ResizedAxis] = []
     for place, axis in enumerate(axes):
         size = _size(context, x, axis)
         if not is_size:
             factor = Number(context, _entry(context, given, place))
             out = (size * factor).floor()
-            found.append(Axis(size, out, factor, is_scaled=True))
+            found.append(ResizedAxis(size, out, factor, is_scaled=True))
             continue
         element = elements[place] if elements is not None else UNKNOWN
         context.sizes.use(element.made_of)
@@ -273,13 +271,14 @@ def _at_run_time(
             out = Number(context, _entry(context, given, place) if value is None else value)
         ratios.append(out / size)
         like = zeros_along(context, element) if policy == "stretch" else None
-        found.append(Axis(size, out, out / size, is_scaled=False, like=like))
+        found.append(ResizedAxis(size, out, out / size, is_scaled=False, like=like))
     if policy != "stretch" and is_size:
         ratio = ratios[0]
         for other in ratios[1:]:
             ratio = ratio.at_most(other) if policy == "not_larger" else ratio.at_least(other)
         found = [
-            Axis(a.size, (a.size * ratio + 0.5).floor(), ratio, is_scaled=False) for a in found
+            ResizedAxis(a.size, (a.size * ratio + 0.5).floor(), ratio, is_scaled=False)
+            for a in found
         ]
     for axis, told_of in zip(axes, found, strict=True):
         if told_of.out.value is told_of.size.value or _is_one(told_of.factor):

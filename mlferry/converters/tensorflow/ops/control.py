@@ -52,7 +52,7 @@ def inlined(
 def _body(context: Lowering, node: Node, name: str) -> Any:
     """What an attribute names: a function, or a part of a graph of TensorFlow 1."""
     given = node.attrs[name]
-    return given if isinstance(given, frames.Part) else read.body(context.graph, given)
+    return given if isinstance(given, frames.FramePart) else read.body(context.graph, given)
 
 
 @op("PartitionedCall", "StatefulPartitionedCall", raw=True)
