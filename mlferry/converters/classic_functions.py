@@ -76,9 +76,9 @@ class ClassicBuilder(LayerMethods):
                 "parameters": dict(message.parameters),
                 "weights": list(message.weights),
             }
-        made = [self._names.get(text, text) for text in outputs]
+        results = [self._names.get(text, text) for text in outputs]
         label = self._builder.unused_layer(name) if self._builder.is_taken(name) else name
-        return self._builder.layer(layer.kind, label, given, made, **told, **params)
+        return self._builder.layer(layer.kind, label, given, results, **told, **params)
 
 
 def run(
@@ -140,8 +140,8 @@ def run(
     }
     names = inspect.signature(function).parameters
     takes_all = any(p.kind == p.VAR_KEYWORD for p in names.values())
-    kept = arguments if takes_all else {k: v for k, v in arguments.items() if k in names}
-    guarded(lambda: function(**kept))
+    remaining = arguments if takes_all else {k: v for k, v in arguments.items() if k in names}
+    guarded(lambda: function(**remaining))
 
 
 class _Errors:

@@ -52,8 +52,8 @@ class Mask:
 
     def blob(self, context: Any) -> Blob | None:
         """The mask as a blob in the order of axes of the source, made once a `Lowering`."""
-        made: Blob | None = context.once(self.make)
-        return made
+        output: Blob | None = context.once(self.make)
+        return output
 
     def __repr__(self) -> str:
         return repr(self.origin)
@@ -276,12 +276,12 @@ def distinct_names(names: Sequence[str]) -> list[str]:
     """
     taken = set(names)
     seen: set[str] = set()
-    found = []
+    results = []
     for name in names:
         label, count = name, 0
         while label in seen or (count and label in taken):
             count += 1
             label = f"{name}_{count}"
         seen.add(label)
-        found.append(label)
-    return found
+        results.append(label)
+    return results

@@ -30,15 +30,15 @@ def prepared(
     Raises:
         ConversionError: an operand that must be constant is computed.
     """
-    found: list[Any] = []
+    results: list[Any] = []
     for place, x in enumerate(operands):
         if x is None:
-            found.append(None)
+            results.append(None)
         elif place in constants:
-            found.append(array_of(node, place, x))
+            results.append(array_of(node, place, x))
         else:
-            found.append(as_blob(context, x))
-    return found
+            results.append(as_blob(context, x))
+    return results
 
 
 @overload
@@ -107,10 +107,10 @@ def extent(x: Blob, axis: int) -> int:
     Raises:
         ConversionError: it is flexible.
     """
-    found = x.known[axis]
-    if found is not None:
+    result = x.known[axis]
+    if result is not None:
         sizes.use(x, [axis])
-    return known(x)[axis] if found is None else found
+    return known(x)[axis] if result is None else result
 
 
 def rank(x: Blob) -> int:

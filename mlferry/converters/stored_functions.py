@@ -54,13 +54,13 @@ def functions_of(config: Mapping[str, Any], custom_objects: Mapping[str, Any]) -
         config: the layer's options as the file has them.
         custom_objects: the user's own functions by name, which take the place of the file's.
     """
-    found = {}
+    entries = {}
     for option in _OPTIONS:
         name = _name(config.get(option), named=config.get(f"{option}_type") == "function")
         if name:
             own = custom_objects.get(name)
-            found[option] = own if callable(own) else StoredFunction(name, option)
-    return found
+            entries[option] = own if callable(own) else StoredFunction(name, option)
+    return entries
 
 
 def _name(value: Attribute, *, named: bool) -> str:

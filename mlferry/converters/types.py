@@ -47,13 +47,13 @@ class EnumeratedShapes:
     default: Sequence[int] | None = None
 
     def __post_init__(self) -> None:
-        found = [tuple(shape) for shape in self.shapes]
-        extents = [n for shape in found for n in shape]
-        if not found or any(not isinstance(n, int) or n < 1 for n in extents):
+        results = [tuple(shape) for shape in self.shapes]
+        extents = [n for shape in results for n in shape]
+        if not results or any(not isinstance(n, int) or n < 1 for n in extents):
             raise ConversionError(f"{self}: shapes are lists of positive integers")
-        if len({len(shape) for shape in found}) > 1:
+        if len({len(shape) for shape in results}) > 1:
             raise ConversionError(f"{self}: shapes of several ranks")
-        if self.default is not None and tuple(self.default) not in found:
+        if self.default is not None and tuple(self.default) not in results:
             raise ConversionError(f"{self}: the default is none of the shapes")
 
     def ordered(self) -> list[tuple[int, ...]]:
@@ -188,15 +188,15 @@ class ClassifierConfig:
                 raise ModelFileError(
                     f"cannot read the class labels {self.class_labels}: {error}"
                 ) from error
-            found: list[Any] = [line.strip() for line in text.splitlines()]
-            while found and not found[-1]:
-                found.pop()
+            results: list[Any] = [line.strip() for line in text.splitlines()]
+            while results and not results[-1]:
+                results.pop()
         else:
-            found = list(self.class_labels)
-        texts = all(isinstance(label, str) for label in found)
-        integers = all(isinstance(label, int) and not isinstance(label, bool) for label in found)
-        if not found or not (texts or integers):
+            results = list(self.class_labels)
+        texts = all(isinstance(label, str) for label in results)
+        integers = all(isinstance(label, int) and not isinstance(label, bool) for label in results)
+        if not results or not (texts or integers):
             raise ConversionError(
                 "class_labels is a list of str or of int, or the path of a file with one a line"
             )
-        return found
+        return results

@@ -148,12 +148,12 @@ def convert(
         channels_first=True,
         custom_objects=custom_objects,
     )
-    made = convert_graph(graph, FRONTEND, options)
+    result = convert_graph(graph, FRONTEND, options)
     if respect_trainable:
-        made = _trainable(made, graph, compiled(model))
+        result = _trainable(result, graph, compiled(model))
     if not use_float_arraytype:
-        convert_float_to_double_multiarray_type(made.spec)
-    return quantize_weights(made, 16) if model_precision == "float16" else made
+        convert_float_to_double_multiarray_type(result.spec)
+    return quantize_weights(result, 16) if model_precision == "float16" else result
 
 
 @functools.wraps(convert)

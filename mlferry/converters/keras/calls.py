@@ -77,10 +77,12 @@ class LayerUse:
     @property
     def options(self) -> dict[str, Any]:
         """The arguments besides the first tensors: what a layer may not overlook."""
-        found = {key: value for key, value in self.kwargs.items() if not _asks_nothing(key, value)}
+        entries = {
+            key: value for key, value in self.kwargs.items() if not _asks_nothing(key, value)
+        }
         if any(not only_refs(item) for item in self.args if item is not None):
-            found["args"] = list(self.args)
-        return found
+            entries["args"] = list(self.args)
+        return entries
 
     @property
     def reads(self) -> list[Tensor]:
@@ -226,8 +228,8 @@ def _aligned(mask: Ref, target: Ref, call: LayerUse) -> dict[int, Tensor | None]
 
 def _without_unused(call: LayerUse) -> LayerUse:
     """The call without the tensors that no argument has any more."""
-    kept = [ref.index for value in (*call.args, *call.kwargs.values()) for ref in _refs(value)]
-    order = {old: new for new, old in enumerate(sorted(set(kept)))}
+    remaining = [ref.index for value in (*call.args, *call.kwargs.values()) for ref in _refs(value)]
+    order = {old: new for new, old in enumerate(sorted(set(remaining)))}
     return replace(
         call,
         inputs=tuple(call.inputs[old] for old in order),
@@ -258,9 +260,9 @@ def _refs(value: object) -> Iterator[Ref]:
 
 def _all_tensors(value: object) -> bool:
     """Whether an argument has a tensor, and besides tensors nothing but None."""
-    found = list(_leaves(value))
-    return any(isinstance(item, Ref) for item in found) and all(
-        item is None or isinstance(item, Ref) for item in found
+    results = list(_leaves(value))
+    return any(isinstance(item, Ref) for item in results) and all(
+        item is None or isinstance(item, Ref) for item in results
     )
 
 

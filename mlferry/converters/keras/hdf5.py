@@ -158,16 +158,16 @@ def _our_errors(name: str) -> Iterator[None]:
 
 
 def _tree(path: Path, spill: Path, name: str) -> Mapping[str, Any]:
-    found = limits.current()
+    result = limits.current()
     size = path.stat().st_size
     request = {
         "path": str(path.resolve()),
         "spill": str(spill),
         "skip": _UNREAD,
-        "limits": {**asdict(found), "size": size},
+        "limits": {**asdict(result), "size": size},
     }
-    if found.isolated:
-        seconds = found.seconds + size / _BYTES_A_SECOND
+    if result.isolated:
+        seconds = result.seconds + size / _BYTES_A_SECOND
         try:
             told = json.loads(*_WORKER.ask(name, "answer", request, [], seconds))
         except isolated.Refused as error:

@@ -41,9 +41,9 @@ def scan(request: dict[str, Any]) -> dict[str, Any]:
 
     # pathlib would be one import more in a process that is started for a file
     with h5py.File(request["path"], "r") as file, open(request["spill"], "wb") as spill:  # noqa: PTH123
-        found = _FileScan(h5py, spill, request)
-        tree = found.group(file, "", ())
-        found.count("weights", found.values, "its arrays take bytes:")
+        result = _FileScan(h5py, spill, request)
+        tree = result.group(file, "", ())
+        result.count("weights", result.values, "its arrays take bytes:")
         return tree
 
 
@@ -62,7 +62,7 @@ class _FileScan:
         if info.addr in above:
             raise RefusedFile(f"the group {where or '/'} lies inside itself")
         self.count("depth", len(above), "its groups are nested in levels:")
-        found: dict[str, Any] = {"attrs": self.attributes(group), "groups": {}, "arrays": {}}
+        entries: dict[str, Any] = {"attrs": self.attributes(group), "groups": {}, "arrays": {}}
         for name in group:
             if not above and name in self.skip:
                 continue
@@ -75,22 +75,22 @@ class _FileScan:
                 )
             item = group[name]
             if isinstance(item, self.h5py.Group):
-                found["groups"][name] = self.group(item, path, (*above, info.addr))
+                entries["groups"][name] = self.group(item, path, (*above, info.addr))
             elif isinstance(item, self.h5py.Dataset):
-                found["arrays"][name] = self.array(item, path)
-        return found
+                entries["arrays"][name] = self.array(item, path)
+        return entries
 
     def attributes(self, holder: Any) -> dict[str, Any]:
         """Texts and lists of texts; None for what is neither."""
-        found: dict[str, Any] = {}
+        entries: dict[str, Any] = {}
         for name in holder.attrs:
             self.objects += 1
             self.count("objects", self.objects, "its groups, arrays and attributes are")
             kind = holder.attrs.get_id(name)
             self.texts += kind.dtype.itemsize * math.prod(kind.shape)
             self.count("config", self.texts, "its texts have bytes:")
-            found[name] = self.text(holder.attrs[name]) if kind.dtype.kind in _TEXTS else None
-        return found
+            entries[name] = self.text(holder.attrs[name]) if kind.dtype.kind in _TEXTS else None
+        return entries
 
     def text(self, value: object) -> Any:
         if isinstance(value, str):  # h5py keeps bytes that are no UTF-8
@@ -116,17 +116,17 @@ class _FileScan:
         self.values += size
         if self.values > self.limits["weights"]:  # what all take is told at the end
             return None
-        found = {"shape": [int(n) for n in dataset.shape], "dtype": kind.str, "spilled": False}
+        entries = {"shape": [int(n) for n in dataset.shape], "dtype": kind.str, "spilled": False}
         offset = dataset.id.get_offset()
         stored = dataset.id.get_type()
         if offset is not None and stored.equal(self.h5py.h5t.py_create(kind)):
-            return {**found, "offset": offset}
+            return {**entries, "offset": offset}
         grown = self.spill.tell() + size
         if grown > max(self.limits["always"], self.limits["expansion"] * self.limits["size"]):
             raise OverLimit("expansion", grown, "its compressed arrays take")
         place = self.spill.tell()
         self.decode(dataset, size)
-        return {**found, "spilled": True, "offset": place}
+        return {**entries, "spilled": True, "offset": place}
 
     def decode(self, dataset: Any, size: int) -> None:
         if not dataset.shape or not size:

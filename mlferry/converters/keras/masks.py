@@ -75,13 +75,13 @@ def follow(graph: Graph) -> None:
         if node.op == SET:
             carried |= {names[i]: mask for i, mask in call.masks.items() if mask is not None}
             continue
-        found = [carried.get(name) for name in names]
+        results = [carried.get(name) for name in names]
         listed = call.lists_masks and unlisted.isdisjoint(names)
         rule = _Rule.of(node, graph.version, listed)
-        node.masks = rule.taken(node, found)
-        passed = rule.passed(node, rule.previous(node, found))
+        node.masks = rule.taken(node, results)
+        passed = rule.passed(node, rule.previous(node, results))
         if node.is_traced:
-            node.carried_masks = found
+            node.carried_masks = results
             passed = _passed_by_trace(node, passed)
         for value, mask in zip(node.outputs, passed, strict=False):
             if mask is not None:
@@ -253,9 +253,9 @@ def _passed_by_trace(node: Node, told: Sequence[Mask | None]) -> list[Mask | Non
 
     def made(index: int, context: Lowering) -> Blob | None:
         inner = node.traced_masks[index] if index < len(node.traced_masks) else None
-        found = None if inner is None else inner.blob(context)
+        result = None if inner is None else inner.blob(context)
         outer = told[index] if index < len(told) else None
-        return found if found is not None or outer is None else outer.blob(context)
+        return result if result is not None or outer is None else outer.blob(context)
 
     return [Mask(node.name, partial(made, index)) for index in range(len(node.outputs))]
 
@@ -320,10 +320,10 @@ def _origins(masks: Sequence[Mask | None]) -> str:
 
 def _joined(context: Lowering, blobs: Sequence[Blob], kind: str) -> Blob:
     """One mask out of several."""
-    made = blobs[0]
+    output = blobs[0]
     for blob in blobs[1:]:
-        made = context.layer(kind, made, blob, layout=SOURCE)
-    return made
+        output = context.layer(kind, output, blob, layout=SOURCE)
+    return output
 
 
 def _merged(node: Node, given: Sequence[Mask | None], version: int) -> Mask | None:
@@ -395,10 +395,10 @@ def _unfolded(node: Node, given: Sequence[Mask | None], version: int) -> Mask | 
         mask = None if outer is None else outer.blob(context)
         if mask is not None and mask.rank < 3:
             return mask
-        made = None if inner is None else inner.blob(context)
-        if made is not None:
+        result = None if inner is None else inner.blob(context)
+        if result is not None:
             outside = context.blob(node.inputs[1]).known[:2]
-            return context.reshape(made, (*outside, *made.known[1:]), layout=SOURCE)
+            return context.reshape(result, (*outside, *result.known[1:]), layout=SOURCE)
         if mask is None:
             return None
         axes = tuple(range(2, mask.rank))

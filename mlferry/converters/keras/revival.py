@@ -54,8 +54,8 @@ def _build(layer: KerasLayer, node: Node, shapes: Sequence[Shape], mask: Shape |
     keras = _library_of(layer)
     values = zip(shapes, node.inputs, strict=True)
     given = [keras.Input(batch_shape=tuple(s), dtype=v.dtype) for s, v in values]
-    kept = None if mask is None else keras.Input(batch_shape=tuple(mask), dtype="bool")
-    args, kwargs = arguments(layer, node.call, given, kept)
+    input = None if mask is None else keras.Input(batch_shape=tuple(mask), dtype="bool")
+    args, kwargs = arguments(layer, node.call, given, input)
     layer(*args, **kwargs)
 
 
@@ -74,10 +74,10 @@ def _own_variables(layer: object) -> list[Any]:
 def _set(layer: KerasLayer, arrays: Sequence[NDArray[Any]], name: str) -> None:
     """Arrays of an HDF5 file, in the order of the layer's own: trained first."""
     wanted = [tuple(weight.shape) for weight in _ordered(layer)]
-    found = [array.shape for array in arrays]
-    if wanted != found:
+    results = [array.shape for array in arrays]
+    if wanted != results:
         raise ConversionError(
-            f"{name} of custom_objects has arrays of shapes {wanted}, the file {found}"
+            f"{name} of custom_objects has arrays of shapes {wanted}, the file {results}"
         )
     for weight, array in zip(_ordered(layer), arrays, strict=True):
         weight.assign(array)

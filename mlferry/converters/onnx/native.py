@@ -35,7 +35,7 @@ def inlined(model: onnx.ModelProto, keep: Collection[str]) -> Any:
 
     own = {(f.domain, f.name) for f in model.functions}
     while True:
-        found = {
+        results = {
             (node.domain, node.op_type)
             for graph in graphs(model.graph)
             for node in graph.node
@@ -44,16 +44,16 @@ def inlined(model: onnx.ModelProto, keep: Collection[str]) -> Any:
             and node.name not in keep
             and ((node.domain, node.op_type) in own or _is_function(node, model))
         }
-        if not found:
+        if not results:
             return model
         try:
-            ready = _with_bodies(model, {name for name in found if name not in own})
-            made = onnx.inliner.inline_local_functions(ready, convert_version=True)
+            ready = _with_bodies(model, {name for name in results if name not in own})
+            result = onnx.inliner.inline_local_functions(ready, convert_version=True)
         except Exception as error:
             raise CannotInline(f"functions of the model cannot be inlined: {error}") from error
-        if made == model:
+        if result == model:
             return model
-        model, own = made, {(f.domain, f.name) for f in made.functions}
+        model, own = result, {(f.domain, f.name) for f in result.functions}
 
 
 def graphs(graph: onnx.GraphProto) -> Iterator[Any]:

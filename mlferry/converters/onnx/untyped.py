@@ -109,7 +109,7 @@ def _type_of_op(name: str, node: onnx.NodeProto, versions: dict[str, int]) -> in
         schema = onnx.defs.get_schema(node.op_type, versions.get(domain, 1), domain)
     except onnx.defs.SchemaError:
         return None
-    found = schema.attributes.get(name)
-    if found is None:
+    match = schema.attributes.get(name)
+    if match is None:
         return None
-    return onnx.AttributeProto.AttributeType.Value(str(found.type).rsplit(".", maxsplit=1)[-1])
+    return onnx.AttributeProto.AttributeType.Value(str(match.type).rsplit(".", maxsplit=1)[-1])

@@ -97,11 +97,11 @@ def convert(
         by_name = {key: _plainly(value) for key, value in pixels.items()}
         model = convert_keras_model(tf_model_path, outputs, **arguments, **by_name)
         return _saved(model, mlmodel_path)
-    found = read.read(tf_model_path, inputs=asked or None, outputs=outputs)
-    graph = found.graph
+    result = read.read(tf_model_path, inputs=asked or None, outputs=outputs)
+    graph = result.graph
     names = [value.name for value in graph.inputs]
-    images = [_spelled(found, n) for n in listed(image_input_names)]
-    originals = {found.input_feature(n): n for n in (*images, *shapes)}
+    images = [_spelled(result, n) for n in listed(image_input_names)]
+    originals = {result.input_feature(n): n for n in (*images, *shapes)}
     unknown = [n for feature, n in originals.items() if feature not in names]
     if unknown:
         raise ConversionError(
@@ -110,8 +110,8 @@ def convert(
     features = [_classic(originals.get(n, n)) for n in names]
     _check_names(features, graph)
     kinds: list[TensorType | ImageType] = []
-    sizes = {found.input_feature(n): _fixed(shape) for n, shape in shapes.items()}
-    pictures = set(map(found.input_feature, images))
+    sizes = {result.input_feature(n): _fixed(shape) for n, shape in shapes.items()}
+    pictures = set(map(result.input_feature, images))
     for value, feature in zip(graph.inputs, features, strict=True):
         shape = sizes.get(value.name)
         if value.name not in pictures:
@@ -119,7 +119,7 @@ def convert(
             continue
         kinds.append(
             _image(
-                found,
+                result,
                 value,
                 feature,
                 shape,

@@ -147,6 +147,6 @@ def weights_of_load_constant(layer: nn.NeuralNetworkLayer, p: Any) -> StoredWeig
 
 @stored_weights("loadConstantND")
 def weights_of_load_constant_nd(
-    layer: nn.NeuralNetworkLayer, p: nn.LoadConstantNDLayerParams
+    layer: nn.NeuralNetworkLayer, params: nn.LoadConstantNDLayerParams
 ) -> StoredWeights:
-    yield StoredWeight("data", p.data, tuple(p.shape))
+    yield StoredWeight("data", params.data, tuple(params.shape))

@@ -85,12 +85,14 @@ def bounds_are_ordered(layer: nn.NeuralNetworkLayer, params: nn.ClipLayerParams)
 
 
 @stored_weights("activation")
-def weights_of_activation(layer: nn.NeuralNetworkLayer, p: nn.ActivationParams) -> StoredWeights:
+def weights_of_activation(
+    layer: nn.NeuralNetworkLayer, params: nn.ActivationParams
+) -> StoredWeights:
     for function, fields in (("PReLU", ("alpha",)), ("parametricSoftplus", ("alpha", "beta"))):
-        if p.WhichOneof("NonlinearityType") == function:
+        if params.WhichOneof("NonlinearityType") == function:
             for field in fields:
                 yield StoredWeight(
-                    f"{function}.{field}", getattr(getattr(p, function), field), None
+                    f"{function}.{field}", getattr(getattr(params, function), field), None
                 )
 
 

@@ -52,13 +52,13 @@ class Stacked:
 
     def step(self, context: Lowering, x: Blob, states: list[Blob]) -> tuple[Blob, list[Blob]]:
         """See `RecurrentCell`."""
-        made: list[Blob] = []
+        outputs: list[Blob] = []
         for index, (cell, count) in enumerate(zip(self.cells, self.counts, strict=True)):
             given = x if not index else cell.project(context, x)
-            own = states[len(made) : len(made) + count]
+            own = states[len(outputs) : len(outputs) + count]
             x, new = cell.step(context, given, own)
-            made += new
-        return x, made
+            outputs += new
+        return x, outputs
 
 
 def _gated(
@@ -147,8 +147,8 @@ class Convolutional:
             self.how.dilations,
         )
         how = replace(self.how, pairs=pairs)
-        made = convolved(context, flat, self.kernel, how, bias=self.bias)
-        return context.reshape(made, (time, batch, *made.known[1:]), layout=SOURCE)
+        output = convolved(context, flat, self.kernel, how, bias=self.bias)
+        return context.reshape(output, (time, batch, *output.known[1:]), layout=SOURCE)
 
     def step(self, context: Lowering, x: Blob, states: list[Blob]) -> tuple[Blob, list[Blob]]:
         """See `RecurrentCell`."""
@@ -157,7 +157,7 @@ class Convolutional:
         if self.shared is None:
             self.shared = context.constant(kernel, layout=SOURCE)
         flat = self.recurrent.ndim == 3
-        made = context.layer(
+        result = context.layer(
             "convolution",
             context.expand(h, 2) if flat else h,
             self.shared,
@@ -169,9 +169,9 @@ class Convolutional:
             stride=(1, 1),
             same={},
         )
-        made = context.squeeze(made, 2) if flat else made
+        result = context.squeeze(result, 2) if flat else result
         gates, values = self.functions
-        i, f, new, o = split(context, binary(context, "add", x, made), 4, axis=1)
+        i, f, new, o = split(context, binary(context, "add", x, result), 4, axis=1)
         taken = binary(context, "multiply", gates(context, i), values(context, new))
         cell = binary(context, "add", binary(context, "multiply", gates(context, f), c), taken)
         output = binary(context, "multiply", gates(context, o), values(context, cell))
@@ -190,11 +190,11 @@ def _convolutional(context: Lowering, node: Node) -> RecurrentCell:
     kernel = weight(node, "kernel", *kernel_size, None, 4 * filters).transpose(order)
     recurrent = weight(node, "recurrent_kernel", *kernel_size, filters, 4 * filters)
     bias = weight(node, "bias", 4 * filters) if attrs.get("use_bias", True) else None
-    how = Windows(strides, dilations, [(0, 0)] * rank if valid else [])
+    windows = Windows(strides, dilations, [(0, 0)] * rank if valid else [])
     names = ("recurrent_activation", "activation")
     functions = [activation_of(context, attrs.get(name), node.name) for name in names]
     first = attrs.get("data_format") == "channels_first"
-    return Convolutional(kernel, recurrent.transpose(order), bias, how, functions, first)
+    return Convolutional(kernel, recurrent.transpose(order), bias, windows, functions, first)
 
 
 def _stacked(context: Lowering, node: Node) -> RecurrentCell:

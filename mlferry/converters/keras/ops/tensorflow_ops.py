@@ -77,8 +77,8 @@ def _message(told: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _dtype(attributes: Mapping[str, Any]) -> str:
     """The type of what most ops make: that of their `T`, or what a cast makes."""
-    found = attributes.get("DstT") or attributes.get("T") or {}
-    name = str(found.get("type", "DT_FLOAT")).removeprefix("DT_").lower()
+    result = attributes.get("DstT") or attributes.get("T") or {}
+    name = str(result.get("type", "DT_FLOAT")).removeprefix("DT_").lower()
     return {"float": "float32", "double": "float64", "half": "float16"}.get(name, name)
 
 

@@ -64,13 +64,13 @@ def fold(context: Lowering, node: Node, arrays: Sequence[Any]) -> Sequence[Any] 
     context.compute(sum(size or 0 for size in sizes))
     try:
         with np.errstate(all="ignore"):
-            made = iter(ReferenceEvaluator(built).run(None, feeds))
+            output = iter(ReferenceEvaluator(built).run(None, feeds))
     except Exception:
         return None  # what the evaluator lacks is converted like any other node
-    found = [next(made) if value.name else None for value in node.outputs]
-    if not all(x is None or isinstance(x, np.ndarray | np.generic) for x in found):
+    results = [next(output) if value.name else None for value in node.outputs]
+    if not all(x is None or isinstance(x, np.ndarray | np.generic) for x in results):
         return None
-    return [None if x is None else np.asarray(x) for x in found]
+    return [None if x is None else np.asarray(x) for x in results]
 
 
 _SHAPES = 1024  # integers: what may be a shape, or what an op repeats
@@ -89,14 +89,14 @@ def _sizes(model: Any, feeds: Mapping[str, NDArray[Any]], graph: Graph) -> list[
         if array.size <= _SHAPES and array.dtype.kind in "iufb"
     )
     inferred = read.infer(known, graph.source, graph.isolated)
-    found: list[int | None] = []
+    results: list[int | None] = []
     for value in inferred.graph.output:
         tensor = value.type.tensor_type
         extents = [d.dim_value if d.HasField("dim_value") else -1 for d in tensor.shape.dim]
         whole = tensor.HasField("shape") and min(extents, default=0) >= 0
         size = _BYTES.get(tensor.elem_type, max(_BYTES.values()))
-        found.append(math.prod(extents) * size if whole else None)
-    return found
+        results.append(math.prod(extents) * size if whole else None)
+    return results
 
 
 _BYTES = {1: 4, 2: 1, 3: 1, 6: 4, 7: 8, 9: 1, 10: 2, 11: 8}  # of an element, by ONNX's type

@@ -121,10 +121,10 @@ def _entry(
 ) -> Operand | NDArray[Any]:
     if not isinstance(items, Items):
         at = vector(source(context, index))
-        made = context.layer("gather", source(context, items), at, layout=SOURCE, axis=0)
-        if made.rank == 1:
-            return scalar(made)
-        return context.layer("squeeze", made, layout=SOURCE, axes=(0,))
+        output = context.layer("gather", source(context, items), at, layout=SOURCE, axis=0)
+        if output.rank == 1:
+            return scalar(output)
+        return context.layer("squeeze", output, layout=SOURCE, axes=(0,))
     place = _place(node, items, index)
     entry = items.entries[place]
     if entry is None:
@@ -290,8 +290,8 @@ def array_concat(
     read_all(node)
     if not isinstance(flow, Items):
         whole = known(source(context, flow))
-        made = shaped(context, source(context, flow), (whole[0] * whole[1], *whole[2:]))
-        return [made, np.full(whole[0], whole[1], np.int64)]
+        output = shaped(context, source(context, flow), (whole[0] * whole[1], *whole[2:]))
+        return [output, np.full(whole[0], whole[1], np.int64)]
     parts = [source(context, x) for x in flow.entries if x is not None]
     if not parts or len(parts) < len(flow.entries):
         raise ConversionError("entries of a list are read before they are written")

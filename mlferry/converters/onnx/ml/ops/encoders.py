@@ -121,16 +121,16 @@ def _listed(node: Node, what: str, names: Mapping[str, str]) -> tuple[list[Any],
 
 
 def _default(node: Node, kind: str) -> object:
-    found: Any = None
+    result: Any = None
     for held, name, default in _VALUES.values():
         value = node.attrs.get(name, default)
         if held == kind:
-            found = value
+            result = value
     tensor = node.attrs.get("default_tensor")
     if tensor is not None:
         value = np.asarray(tensor).ravel()[0]
         return value.decode() if isinstance(value, bytes) else value
-    return found
+    return result
 
 
 @op("CategoryMapper")
@@ -184,7 +184,7 @@ def _of_floats(
         missing = flow.plain("IsNaN", [given], (*row.shape, 1), "bool")
         lost = flow.plain("And", [missing, np.isnan(rounded)], wide, "bool")
         same = flow.plain("Or", [same, lost], wide, "bool")
-    found = flow.plain("Cast", [same], wide, to=1)
+    result = flow.plain("Cast", [same], wide, to=1)
     numbers = np.arange(len(keys)) if isinstance(default, str) else np.array(values)
     other = float(len(keys)) if isinstance(default, str) else default
     if not np.isfinite([*numbers, other]).all():
@@ -192,15 +192,15 @@ def _of_floats(
     if isinstance(default, int) and max(map(abs, [*values, default])) >= _EXACT:
         raise ConversionError("its values are integers above 2**24, which float32 cannot hold")
     column = numbers.astype(np.float32)[:, None]
-    picked = flow.plain("MatMul", [found, column], given.shape)
-    known = flow.plain("ReduceMax", [found], given.shape, axes=[-1], keepdims=1)
+    picked = flow.plain("MatMul", [result, column], given.shape)
+    known = flow.plain("ReduceMax", [result], given.shape, axes=[-1], keepdims=1)
     unknown = flow.plain("Sub", [np.ones(1, np.float32), known], given.shape)
     rest = flow.plain("Mul", [unknown, np.array([other], np.float32)], given.shape)
     both = flow.plain("Add", [picked, rest], given.shape)
-    made = flow.plain("Reshape", [both, np.array(row.shape)], row.shape)
+    output = flow.plain("Reshape", [both, np.array(row.shape)], row.shape)
     if isinstance(default, float):
-        return made
-    whole = flow.row(flow.plain("Cast", [made], row.shape, "int64", to=7))
+        return output
+    whole = flow.row(flow.plain("Cast", [output], row.shape, "int64", to=7))
     if isinstance(default, int):
         return whole
     return _mapped(flow, node, whole, dict(enumerate(values)), default)

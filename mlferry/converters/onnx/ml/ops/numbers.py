@@ -43,10 +43,10 @@ def _each(values: Sequence[float], size: int, name: str) -> list[float]:
     Raises:
         ConversionError: there are other numbers of them.
     """
-    found = [float(value) for value in values]
-    if len(found) not in (1, size):
-        raise ConversionError(f"{name} has {len(found)} values for {size} columns")
-    return found
+    results = [float(value) for value in values]
+    if len(results) not in (1, size):
+        raise ConversionError(f"{name} has {len(results)} values for {size} columns")
+    return results
 
 
 @op("Scaler")
@@ -104,10 +104,10 @@ def imputer(flow: Flow, node: Node, x: Held) -> Row:
         params["imputedDoubleArray"] = {"vector": filled}
     else:
         params["imputedDoubleValue"] = filled[0]
-    made = flow.to_row(
+    output = flow.to_row(
         "imputer", params, row, f"{node.name}_imputer", row.size, row.dtype, row.shape
     )
-    return made
+    return output
 
 
 @op("Binarizer")

@@ -94,12 +94,12 @@ class Forest:
             scale: of what leaves add.
             places: for a score of ONNX's, those of Core ML's that it adds to, with factors.
         """
-        made = pp.TreeEnsembleParameters(numPredictionDimensions=size)
-        made.basePredictionValue.extend(base)
+        tree_ensemble_parameters = pp.TreeEnsembleParameters(numPredictionDimensions=size)
+        tree_ensemble_parameters.basePredictionValue.extend(base)
         for tree, node in self.order:
             if (tree, node) in self.branches:
                 branch = self.branches[tree, node]
-                made.nodes.add(
+                tree_ensemble_parameters.nodes.add(
                     treeId=tree,
                     nodeId=node,
                     nodeBehavior=_MODES[branch.mode],
@@ -111,14 +111,16 @@ class Forest:
                 )
                 continue
             adds = self.leaves[tree, node]
-            leaf = made.nodes.add(treeId=tree, nodeId=node, nodeBehavior=_TreeNode.LeafNode)
+            leaf = tree_ensemble_parameters.nodes.add(
+                treeId=tree, nodeId=node, nodeBehavior=_TreeNode.LeafNode
+            )
             sums: dict[int, float] = {}
             for target, value in adds:
                 for place, factor in (places or {}).get(target, [(target, 1.0)]):
                     sums[place] = sums.get(place, 0.0) + value * factor * scale
             for place, value in sorted(sums.items()) or [(0, 0.0)]:
                 leaf.evaluationInfo.add(evaluationIndex=place, evaluationValue=value)
-        return made
+        return tree_ensemble_parameters
 
     def always_adds(self, target: int) -> bool:
         """Whether some tree adds to a score whatever the input."""
@@ -135,8 +137,8 @@ class Forest:
 def _numbers(node: Node, name: str) -> list[float]:
     """Floats of an attribute, or of the tensor that may hold them as doubles."""
     tensor = node.attrs.get(f"{name}_as_tensor")
-    found = node.attrs.get(name, ())
-    return [float(v) for v in (found if tensor is None else np.asarray(tensor).ravel())]
+    match = node.attrs.get(name, ())
+    return [float(v) for v in (match if tensor is None else np.asarray(tensor).ravel())]
 
 
 def _forest(node: Node, row: Row, kind: str) -> Forest:
@@ -216,15 +218,15 @@ def _leaf_weights(node: Node, kind: str) -> Weights:
     values = _numbers(node, f"{kind}_weights")
     if not len(ids) == len(nodes) == len(trees) == len(values):
         raise ConversionError(f"its {kind}_* attributes are of several lengths")
-    found: dict[Key, list[tuple[int, float]]] = {}
+    entries: dict[Key, list[tuple[int, float]]] = {}
     twice = len(set(zip(trees, nodes, ids, strict=True))) < len(ids)
     if twice:
         raise ConversionError(
             "a leaf adds to the same score twice: onnxruntime takes one of them, ONNX the sum"
         )
     for target, tree_node, tree, value in zip(ids, nodes, trees, values, strict=True):
-        found.setdefault((tree, tree_node), []).append((target, value))
-    return found
+        entries.setdefault((tree, tree_node), []).append((target, value))
+    return entries
 
 
 def _check_targets(forest: Forest, size: int) -> None:
@@ -266,16 +268,16 @@ def _regressor(
         raise ConversionError(f"{len(base)} base_values for {size} targets")
     _check_targets(forest, size)
     if aggregate in ("MIN", "MAX"):
-        made = _extreme(flow, node, row, forest, size, base, aggregate)
-        return _transformed(flow, made, node, size, transform)
+        output = _extreme(flow, node, row, forest, size, base, aggregate)
+        return _transformed(flow, output, node, size, transform)
     scale = 1 / forest.trees if aggregate == "AVERAGE" else 1.0
     message = pp.TreeEnsembleRegressor(treeEnsemble=forest.message(size, base, scale))
     name = f"{node.name}_value"
     if size == 1 and transform != "PROBIT":
         no_transform(node)
         return flow.to_cell("treeEnsembleRegressor", message, row, name, "double")
-    made = flow.to_row("treeEnsembleRegressor", message, row, name, size)
-    return _transformed(flow, made, node, size, transform)
+    output = flow.to_row("treeEnsembleRegressor", message, row, name, size)
+    return _transformed(flow, output, node, size, transform)
 
 
 def _transformed(flow: Flow, made: Held, node: Node, size: int, transform: str) -> Held:
@@ -328,10 +330,10 @@ def _extreme(
     else:
         scores = flow.to_row("treeEnsembleRegressor", message, row, name, count, shape=shape)
     kind = "ReduceMin" if aggregate == "MIN" else "ReduceMax"
-    made: Held = flow.plain(kind, [scores], (1, size), axes=[1], keepdims=0)
+    output: Held = flow.plain(kind, [scores], (1, size), axes=[1], keepdims=0)
     if base:
-        made = flow.plain("Add", [made, np.array([base], np.float32)], (1, size))
-    return made
+        output = flow.plain("Add", [output, np.array([base], np.float32)], (1, size))
+    return output
 
 
 def _probit(flow: Flow, x: Held) -> Held:
@@ -352,8 +354,8 @@ def _probit(flow: Flow, x: Held) -> Held:
     half = binary("Add", binary("Mul", log, number(0.5)), number(2 / (3.14159 * 0.147)))
     inner = binary("Sub", binary("Mul", half, half), binary("Mul", log, number(1 / 0.147)))
     size = flow.plain("Sqrt", [binary("Sub", flow.plain("Sqrt", [inner], None), half)], None)
-    made = binary("Mul", flow.plain("Sign", [centred], None), size)
-    return binary("Mul", made, number(1.41421356))
+    output = binary("Mul", flow.plain("Sign", [centred], None), size)
+    return binary("Mul", output, number(1.41421356))
 
 
 @op("TreeEnsemble")
