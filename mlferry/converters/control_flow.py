@@ -29,7 +29,7 @@ def branch(context: Lowering, condition: Blob, yes: Body, no: Body) -> list[Blob
         no: the other way; as many results, of the same ranks.
 
     Raises:
-        ConversionError: the results do not fit together, or the condition is no single number.
+        ConversionError: the results do not fit together, or the condition is not a single number.
     """
     _check_single(condition, "a condition")
     results: list[list[Blob]] = []

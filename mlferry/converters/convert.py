@@ -78,13 +78,13 @@ def convert(
             The content decides, not the suffix.
         source: "auto", or the framework that the model has to be of: "keras", "onnx" or
             "tensorflow", which has Keras models, too.
-        inputs: `TensorType` or `ImageType` for inputs that shall differ from the source's.
+        inputs: `TensorType` or `ImageType` for inputs that differ from the source's.
         outputs: the outputs wanted, by name, as `TensorType` or as `ImageType`; by default
             all, as multi-arrays.
         classifier_config: labels, to make a classifier of the model.
-        custom_conversion_functions: functions for layers that mlferry does not know, or shall
-            convert differently, by layer name, class or activation name. A function takes the
-            node and returns `CustomLayerParams`, or takes the node and a `Builder` and adds
+        custom_conversion_functions: functions for layers that mlferry does not know, or that
+            are to convert differently, by layer name, class or activation name. A function takes
+            the node and returns `CustomLayerParams`, or takes the node and a `Builder` and adds
             layers itself.
         add_custom_layers: make a custom layer of every unknown layer, with its options as
             parameters and its arrays as weights.
@@ -161,7 +161,7 @@ def _read(source: object, options: Options, framework: str = "auto") -> _Found:
             return read(source, options)
     if framework != "auto":
         raise ConversionError(
-            f"source={framework!r}, and {source!r:.200} is no such model: leave source out"
+            f"source={framework!r}, and {source!r:.200} is not such a model: leave source out"
         )
     names = ", ".join(name for name, _ in plugins.readers())
     others = f"; of installed frontends, {names} do not know it" if names else ""

@@ -31,7 +31,7 @@ class Trace:
     """`mlferry.trace`: in the place of a conversion function, it converts what a layer computes."""
 
     def __call__(self, *arguments: object) -> Any:
-        """It is no function.
+        """It is not a function.
 
         Raises:
             ConversionError: always.
@@ -346,7 +346,7 @@ def custom_message(params: CustomLayerParams) -> nn.CustomLayerParams:
     """The protobuf form of `CustomLayerParams`.
 
     Raises:
-        ConversionError: a parameter is no bool, int, float or str.
+        ConversionError: a parameter is not a bool, int, float or str.
     """
     message = nn.CustomLayerParams(className=params.class_name, description=params.description)
     wrong = []

@@ -85,7 +85,7 @@ class Attributes(Mapping[str, Any]):
         self._values[name] = value
 
     def unread(self) -> dict[str, Any]:
-        """The options that nobody has read."""
+        """The options that no converter has read."""
         return {name: value for name, value in self._values.items() if name not in self._read}
 
     def as_dict(self) -> dict[str, Any]:

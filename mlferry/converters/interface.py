@@ -70,7 +70,7 @@ def _fix(context: Lowering, value: Value, given: object, takes_constants: bool) 
     """An input that has one value for good.
 
     Raises:
-        ConversionError: the value is none of the input's type or shape.
+        ConversionError: the value does not have the input's type or shape.
     """
     try:
         array = np.asarray(given).astype(_numpy_dtype(value))
@@ -138,7 +138,7 @@ class _Asked:
 
     @property
     def default(self) -> tuple[int, ...]:
-        """The shape that is used where nobody says otherwise."""
+        """The shape that is used by default."""
         if self.choices:
             return self.choices[0]
         return tuple(
@@ -152,7 +152,7 @@ class _Asked:
 
 
 def _shape(value: Value, wanted: InputType) -> _Asked | None:
-    """The batch is 1 where nobody says otherwise; other unknown extents make it unknown."""
+    """The batch is 1 by default; other unknown extents make it unknown."""
     choices: list[tuple[int, ...]] = []
     if isinstance(wanted.shape, EnumeratedShapes):
         choices = wanted.shape.ordered()

@@ -171,7 +171,7 @@ class _Walker:
         blobs = [lowering.stored(x) if isinstance(x, Constant) else x for x in outputs]
         remaining = [x for x in blobs if isinstance(x, Blob)]
         if len(remaining) < len(blobs):
-            raise ConversionError("a layer that gives what is no array")
+            raise ConversionError("a layer that gives what is not an array")
         passed = [inside.masks.get(value.name) for _, value in graph.outputs]
         return remaining, [
             None if mask is None else replace(mask, make=functools.partial(_late, mask, lowering))

@@ -11,7 +11,7 @@ from mlferry.spec.proto import neural_network_pb2 as nn
 
 
 def merge(builder: Builder, outputs: Collection[str]) -> None:
-    """Read through chains of transposes; what nobody reads any more is left for `prune`.
+    """Read through chains of transposes; what nothing reads any more is left for `prune`.
 
     Args:
         builder: the network.

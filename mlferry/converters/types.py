@@ -54,7 +54,7 @@ class EnumeratedShapes:
         if len({len(shape) for shape in results}) > 1:
             raise ConversionError(f"{self}: shapes of several ranks")
         if self.default is not None and tuple(self.default) not in results:
-            raise ConversionError(f"{self}: the default is none of the shapes")
+            raise ConversionError(f"{self}: the default is not one of the shapes")
 
     def ordered(self) -> list[tuple[int, ...]]:
         """The shapes without repetition, the default first."""
@@ -101,7 +101,7 @@ class TensorType:
             the whole an `EnumeratedShapes`.
         dtype: "float32", "float64", "int32" or "float16", or NumPy's type; by default the
             source's.
-        value: what the input is for good: it is no input of the model then, and what depends on
+        value: what the input is for good: it is not an input of the model then, and what depends on
             it alone is computed while converting. A number, or an array of the input's shape.
     """
 
@@ -115,7 +115,7 @@ class TensorType:
             object.__setattr__(self, "dtype", _type_name(self.dtype))
         if self.dtype is not None and self.dtype not in ARRAY_TYPES:
             known = ", ".join(ARRAY_TYPES)
-            raise ConversionError(f"dtype {self.dtype!r} is none of {known}")
+            raise ConversionError(f"dtype {self.dtype!r} is not one of {known}")
 
 
 def _type_name(given: Any) -> str:
@@ -123,7 +123,7 @@ def _type_name(given: Any) -> str:
     try:
         return str(np.dtype(given).name)
     except TypeError as error:
-        raise ConversionError(f"dtype {given!r} is no type of numbers: {error}") from error
+        raise ConversionError(f"dtype {given!r} is not a type of numbers: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,7 @@ class ImageType:
             object.__setattr__(self, "color_layout", long)
         if self.color_layout is not None and self.color_layout not in COLOR_SPACES:
             known = ", ".join(COLOR_SPACES)
-            raise ConversionError(f"color_layout {self.color_layout!r} is none of {known}")
+            raise ConversionError(f"color_layout {self.color_layout!r} is not one of {known}")
 
 
 @dataclass(frozen=True)

@@ -303,7 +303,7 @@ def rules_of(kind: str) -> list[LayerRule]:
 def check_list(params: Message, field: str, wanted: Entries) -> Problems:
     """A list has a length that is allowed, and entries that make sense.
 
-    More than 5 axes are no error: it is devices that end there.
+    More than 5 axes are not an error: it is devices that end there.
     """
     values = getattr(params, field)
     if len(values) not in wanted.lengths:

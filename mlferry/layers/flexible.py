@@ -141,7 +141,7 @@ class _FlexibleNetwork:
     def __init__(
         self, spec: model_pb2.Model, custom: CustomShapes, new: Mapping[str, Collection[int]]
     ) -> None:
-        blob_shapes(spec)  # refuses what is no network
+        blob_shapes(spec)  # refuses what is not a network
         network = networks.network_of(spec)
         assert network is not None
         self._spec, self._custom, self._new, self._network = spec, custom, new, network
@@ -205,7 +205,7 @@ def acceptance(
             layers that hold for the described size alone are refused there.
 
     Raises:
-        SpecError: the model is no neural network.
+        SpecError: the model is not a neural network.
     """
     tried = _FlexibleNetwork(spec, custom, new or {})
     base, run = tried.base, tried.run
@@ -234,7 +234,7 @@ def reasons_against(
         custom: tells the shapes of custom layers.
 
     Raises:
-        SpecError: the model is no neural network.
+        SpecError: the model is not a neural network.
     """
     axes = {name: range(-len(shape), 0) for name, shape in changed.items()}
     return _FlexibleNetwork(spec, custom, axes).run(changed).reasons

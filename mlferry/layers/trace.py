@@ -246,7 +246,7 @@ def blob_shapes(
     """The shapes of all input blobs of a network, those of `given` instead of the described.
 
     Raises:
-        SpecError: there is no such input, or the model is no neural network.
+        SpecError: there is no such input, or the model is not a neural network.
     """
     network = networks.network_of(spec)
     if network is None:

@@ -90,7 +90,7 @@ def evaluate_regressor(
         verbose: whether the result is written to the standard output, too.
 
     Raises:
-        PredictionError: the rows do not fit, or the model is no regressor.
+        PredictionError: the rows do not fit, or the model is not a regressor.
     """
     loaded = _model(model)
     name = _predicted(loaded.get_spec())

@@ -376,7 +376,7 @@ class MLModel:
         """The plan that evaluates the network; `Session.run` gives any blob inside.
 
         Raises:
-            UnsupportedModelError: the model is no neural network.
+            UnsupportedModelError: the model is not a neural network.
             MissingCustomLayerError: custom classes are missing.
         """
         return self._network().session

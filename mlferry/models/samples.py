@@ -257,7 +257,7 @@ def open_picture(source: Path | bytes, size: tuple[int, int], mode: str) -> Any:
 
     Raises:
         MissingDependencyError: Pillow is not installed.
-        OSError: the file is no picture.
+        OSError: the file is not a picture.
     """
     try:
         from PIL import Image, ImageOps

@@ -186,7 +186,7 @@ class _Splitter:
             )
 
     def _check_described(self) -> None:
-        """Raise an `ExportError` where an output that is no array of floats is read later."""
+        """Raise an `ExportError` where an output that is not an array of floats is read later."""
         for part in self._parts:
             for blob in sorted(part.makes & self._read_after(part) & self._described.keys()):
                 kind = self._described[blob].type

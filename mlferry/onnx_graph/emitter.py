@@ -51,7 +51,7 @@ class Emitter:
         results: the shapes of its outputs, where they are known.
         shapes: what is known of the shapes of values.
         made: the node that makes a value.
-        booleans: those that are no numbers.
+        booleans: those that are not numbers.
     """
 
     def __init__(self, taken: Sequence[str] = ()) -> None:

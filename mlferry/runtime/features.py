@@ -1,4 +1,4 @@
-"""Values of features that are no blobs: checked on the way in, shaped on the way out."""
+"""Values of features that are not blobs: checked on the way in, shaped on the way out."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def _array(name: str, value: object, feature: ft.FeatureType) -> NDArray[Any]:
     try:
         array = np.asarray(value)
     except ValueError as error:
-        raise PredictionError(f"{name!r} is no rectangular array: {error}") from error
+        raise PredictionError(f"{name!r} is not a rectangular array: {error}") from error
     if array.dtype.kind not in "fiub":
         raise _refuse(name, value, feature)
     held = features.DTYPES.get(feature.multiArrayType.dataType, "float64")

@@ -79,7 +79,7 @@ class BlobStore:
         Args:
             dtype: the type of its elements, a name in `DTYPES`.
             data: its bytes.
-            padding_bits: how many bits of the last byte are no element.
+            padding_bits: how many bits of the last byte belong to no element.
 
         Returns:
             the offset of its metadata.
@@ -116,7 +116,7 @@ class BlobFile:
     """A `weight.bin`, mapped into memory.
 
     Raises:
-        ModelFileError: it cannot be read, or is no such file.
+        ModelFileError: it cannot be read, or is not such a file.
     """
 
     def __init__(self, path: Path) -> None:

@@ -95,7 +95,7 @@ def write(target: nn.WeightParams, values: ArrayLike) -> None:
     """Store an array: float16 as half, uint8 as raw bytes, everything else as float32.
 
     Raises:
-        SpecError: the values are no numbers, or too large for float32.
+        SpecError: the values are not numbers, or too large for float32.
     """
     array = np.asarray(values)
     target.Clear()

@@ -64,7 +64,7 @@ def convert(
         model: path, pair of paths, or model object; see `mlferry.convert`.
         input_names: names for the inputs, in Keras's order.
         output_names: names for the outputs, in Keras's order.
-        image_input_names: the inputs that shall be images, by their new names.
+        image_input_names: the inputs that become images, by their new names.
         input_name_shape_dict: shapes, batch included, for inputs that leave them open.
         is_bgr: whether images come as B, G, R; one value, or one an input.
         red_bias: added to the red channel after scaling; likewise green, blue and gray.

@@ -20,7 +20,7 @@ Named = list[tuple[str, NDArray[Any]]]
 
 
 class Store(Protocol):
-    """Where arrays lie: finds those of every layer that is no model."""
+    """Where arrays lie: finds those of every layer that is not a model."""
 
     def assign(self, model: Layer) -> dict[Path, Named]:
         """The arrays of each layer, in Keras's order."""

@@ -107,7 +107,7 @@ class LayerCall:
         args: the positional arguments, with a `Ref` in the place of each input.
         kwargs: likewise the arguments by name.
         masks: the masks that the call names, by the index of the input that each belongs to.
-        is_users: whether the layer is of a class that is none of Keras's.
+        is_users: whether the layer is of a class that is not one of Keras's.
         lists_masks: whether the config lists every mask that reaches the layer.
         function: what an activation or a Lambda calls, where it is at hand.
         stored: the arrays of the layer under the full names that the file gives them.

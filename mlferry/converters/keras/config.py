@@ -44,11 +44,11 @@ class Layer:
 
     @property
     def model_kind(self) -> str | None:
-        """`SEQUENTIAL`, `FUNCTIONAL`, or None for a layer that is no model."""
+        """`SEQUENTIAL`, `FUNCTIONAL`, or None for a layer that is not a model."""
         return _MODEL_CLASSES.get(self.class_name) if self.layers else None
 
     def leaves(self, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Layer]]:
-        """Every layer that is no model, with the names of the models around it and its own."""
+        """Every layer that is not a model, with the names of the models around it and its own."""
         for layer in self.layers:
             if layer.model_kind:
                 yield from layer.leaves((*path, layer.name))
@@ -158,7 +158,7 @@ def _layer(entry: Mapping[str, Any], version: int, default_name: str, depth: int
 
 
 def is_users_own(layer: Layer) -> bool:
-    """Whether a layer, other than a model, is of a class that is none of Keras's."""
+    """Whether a layer, other than a model, is of a class that is not one of Keras's."""
     return layer.is_users and not layer.layers
 
 
@@ -174,7 +174,7 @@ def entry_of(entry: Mapping[str, Any], name: str, version: int = 3) -> Layer:
 
 
 def _is_users(entry: Mapping[str, Any]) -> bool:
-    """Whether a class is none of Keras's own, as far as the entry tells."""
+    """Whether a class is not one of Keras's own, as far as the entry tells."""
     if ">" in f"{entry.get('registered_name')}{entry['class_name']}":
         return True
     if "module" not in entry:

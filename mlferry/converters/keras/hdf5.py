@@ -1,4 +1,4 @@
-"""HDF5 files of strangers: a process of its own finds the arrays, this one reads them.
+"""Untrusted HDF5 files: a process of its own finds the arrays, this one reads them.
 
 Kept apart because the HDF5 library itself crashes, or never ends, on some damaged files; the
 figures are in docs/security.md.

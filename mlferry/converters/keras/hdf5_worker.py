@@ -1,6 +1,6 @@
 """Finds its way in an HDF5 file, in a process of its own (`mlferry.converters.worker`).
 
-The HDF5 library crashes on some damaged files and runs for ever on others; here it takes nobody
+The HDF5 library crashes on some damaged files and runs for ever on others; here it takes nothing
 with it. A request is answered with the tree of the file. Arrays that lie in the file as they lie
 in memory are told by their place; the others, compressed ones say, are decoded into a second file.
 It imports nothing of mlferry.
@@ -31,7 +31,7 @@ def scan(request: dict[str, Any]) -> dict[str, Any]:
 
     Args:
         request: "path" of the file, "spill" for the path of the file of decoded arrays, "skip"
-            for names of groups at the top that nobody reads, and "limits".
+            for names of groups at the top that are not read, and "limits".
 
     Raises:
         Refused: links to other files, arrays kept elsewhere, groups inside themselves.

@@ -112,7 +112,7 @@ def _our_errors(source: object) -> Iterator[None]:
         raise
     except Exception as error:
         raise ModelFileError(
-            f"{source} is damaged, or its config is none of Keras's: {error!r:.400}"
+            f"{source} is damaged, or its config is not Keras's: {error!r:.400}"
         ) from error
 
 
@@ -235,7 +235,7 @@ def _json(text: str | bytes, path: object) -> Any:
         if _SURROGATE.search(text if isinstance(text, str) else text.decode("latin-1")):
             json.dumps(result, ensure_ascii=False).encode()  # half a character is none
     except (ValueError, TypeError, RecursionError) as error:
-        raise ModelFileError(f"{path}: the architecture is no valid JSON: {error}") from error
+        raise ModelFileError(f"{path}: the architecture is not valid JSON: {error}") from error
     if not isinstance(result, Mapping) or "class_name" not in result:
         if isinstance(result, Mapping) and "keras_version" in result and "class_name" not in result:
             return result
@@ -722,7 +722,7 @@ def state_shapes(node: Node) -> list[Shape]:
     """The shapes of the states of a stateful recurrent layer.
 
     Raises:
-        ConversionError: the batch is not fixed, or the cell is none of Keras's.
+        ConversionError: the batch is not fixed, or the cell is not one of Keras's.
     """
     from mlferry.converters.keras.ops.cells import states_of
 

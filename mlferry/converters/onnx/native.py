@@ -1,6 +1,6 @@
 """What the onnx package does in C++: functions replaced by their bodies, shapes inferred.
 
-It aborts on some hostile models. Files of strangers therefore go through a process of its own
+It aborts on some hostile models. Untrusted files therefore go through a process of its own
 (`mlferry.converters.worker`), which loads this module alone: it imports nothing of mlferry.
 """
 

@@ -54,7 +54,7 @@ def convert(
         mlmodel_path: where to save the model, too.
         output_feature_names: tensors wanted, such as ``"softmax:0"``.
         input_name_shape_dict: shapes, batch included, by tensor.
-        image_input_names: the inputs that shall be images, by tensor.
+        image_input_names: the inputs that become images, by tensor.
         tf_image_format: "NHWC" (the default) or "NCHW".
         is_bgr: whether images come as B, G, R; one value, or one an input.
         red_bias: added to the red channel after scaling; likewise green, blue and gray.

@@ -176,7 +176,7 @@ def import_tensorflow() -> Any:
 
 
 def kind_of(source: object) -> str:
-    """What messages call a source that is no file."""
+    """What messages call a source that is not a file."""
     return "model" if hasattr(source, "get_config") else type(source).__name__
 
 
@@ -267,7 +267,7 @@ def _graph_def(tf: ModuleType, path: Path, name: str) -> Any:
     except (DecodeError, text_format.ParseError, RecursionError, ValueError) as error:
         raise ModelFileError(f"{name} is cut off, damaged, or no GraphDef: {error}") from error
     if not graph.node:
-        raise ModelFileError(f"{name} is no frozen graph: it has no nodes")
+        raise ModelFileError(f"{name} is not a frozen graph: it has no nodes")
     return graph
 
 

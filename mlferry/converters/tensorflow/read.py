@@ -98,7 +98,7 @@ def _looks_like_graph(path: Path) -> bool:
 
 
 def _is_subclassed(source: object) -> bool:
-    """Whether an object is a Keras model that is no graph of layers."""
+    """Whether an object is a Keras model that is not a graph of layers."""
     names = [cls.__name__ for cls in type(source).__mro__]
     modules = {cls.__module__.split(".")[0] for cls in type(source).__mro__}
     return (

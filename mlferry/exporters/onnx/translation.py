@@ -57,7 +57,7 @@ class Translation:
 
     Args:
         network: tells the mapping.
-        special: what writes layers that are no nodes of their own: those of control flow.
+        special: what writes layers that are not nodes of their own: those of control flow.
         custom: tells the output shapes of custom layers.
         most_rounds: the limit of the rounds of all loops; None where they are not counted.
 

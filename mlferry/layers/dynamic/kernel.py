@@ -16,7 +16,7 @@ def extents(shape: Array) -> tuple[int, ...]:
     """A shape that a blob holds.
 
     Raises:
-        PredictionError: the blob is no vector, or holds what is no extent.
+        PredictionError: the blob is not a vector, or holds what is not an extent.
     """
     if shape.ndim != 1:
         raise PredictionError(f"a shape comes as a vector, not as {shape.shape}")

@@ -219,7 +219,7 @@ def _crop(arguments: SimpleNamespace) -> Params:
     "linear_upsample_mode='DEFAULT')"
 )
 def _upsample(arguments: SimpleNamespace) -> Params:
-    """Factors that are no integers go with BILINEAR and a mode that aligns corners or not."""
+    """Factors that are not integers go with BILINEAR and a mode that aligns corners or not."""
     mode, linear = arguments.mode.upper(), arguments.linear_upsample_mode.upper()
     factors = [arguments.scaling_factor_h, arguments.scaling_factor_w]
     fractional = any(factor - int(factor) > 0.001 for factor in factors)

@@ -96,7 +96,7 @@ def row(signature: str, kind: str = "", **setters: Setter) -> None:
     Args:
         signature: ``add_lrn(name, input_name, output_name, alpha, k=1.0)``.
         kind: of the layer; by default the method's name.
-        setters: how arguments are set that are no field of their own name.
+        setters: how arguments are set that are not a field of their own name.
     """
     name, parsed = _parsed(signature)
     layer_kind = kind or camel(name.removeprefix("add_"))

@@ -25,7 +25,7 @@ from mlferry.spec.proto import neural_network_pb2 as nn
 @layer_kind("transpose", inputs=1, lists={"axes": Entries(EXTENTS.lengths)})
 def transpose(params: Params, shape: Shape) -> list[Shape]:
     if sorted(params.axes) != list(range(len(shape))):
-        raise SpecError(f"axes {params.axes} are no permutation of the axes of {show(shape)}")
+        raise SpecError(f"axes {params.axes} are not a permutation of the axes of {show(shape)}")
     return [tuple(shape[axis] for axis in params.axes)]
 
 
@@ -79,7 +79,7 @@ def permute(params: Params, shape: Shape) -> list[Shape]:
     """Axes count in [Seq, C, H, W]; the batch stays."""
     need_five(shape)
     if sorted(params.axis) != [0, 1, 2, 3]:
-        raise SpecError(f"axes {params.axis} are no permutation of 0, 1, 2, 3")
+        raise SpecError(f"axes {params.axis} are not a permutation of 0, 1, 2, 3")
     movable = (shape[0], *shape[2:])
     steps, *inner = (movable[axis] for axis in params.axis)
     return [(steps, shape[1], *inner)]
@@ -292,7 +292,7 @@ def check_permutation(layer: nn.NeuralNetworkLayer, params: Any) -> Problems:
     """Each axis is there once."""
     axes = list(params.axis if layer.HasField("permute") else params.axes)
     if sorted(axes) != list(range(len(axes))):
-        yield error(f"{listed(axes)} is no permutation of the axes 0 to {len(axes) - 1}")
+        yield error(f"{listed(axes)} is not a permutation of the axes 0 to {len(axes) - 1}")
 
 
 @layer_rule("squeeze", "expandDims")

@@ -2,7 +2,7 @@
 
 Each module holds one family of rules; a rule is a small function in a registry (`rules`), so a
 further one is a function with a decorator. What a device computes with is checked, and what it
-trains; of models that are no neural networks, linear ones, support vector machines and nearest
+trains; of models that are not neural networks, linear ones, support vector machines and nearest
 neighbours. Trees are checked when they are evaluated.
 """
 

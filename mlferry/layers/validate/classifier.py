@@ -85,7 +85,7 @@ def predicted_label(spec: model_pb2.Model) -> Problems:
     type_ = _output(spec, name)
     if type_ is None:
         known = hint(name, (feature.name for feature in spec.description.output))
-        yield warning(f"predictedFeatureName {name!r} is no output.{known}", "description")
+        yield warning(f"predictedFeatureName {name!r} is not an output.{known}", "description")
         return
     wanted, found = _wanted(classifier), type_.WhichOneof("Type")
     if wanted and found != wanted[0]:
@@ -106,7 +106,9 @@ def predicted_probabilities(spec: model_pb2.Model) -> Problems:
     type_ = _output(spec, name)
     if type_ is None:
         known = hint(name, (feature.name for feature in spec.description.output))
-        yield warning(f"predictedProbabilitiesName {name!r} is no output.{known}", "description")
+        yield warning(
+            f"predictedProbabilitiesName {name!r} is not an output.{known}", "description"
+        )
         return
     wanted, found = _wanted(classifier), type_.WhichOneof("Type")
     where = f"output {name!r}"
@@ -149,7 +151,7 @@ def regression(spec: model_pb2.Model) -> Problems:
     type_ = _output(spec, name)
     if type_ is None:
         known = hint(name, (feature.name for feature in spec.description.output))
-        yield warning(f"predictedFeatureName {name!r} is no output.{known}", "description")
+        yield warning(f"predictedFeatureName {name!r} is not an output.{known}", "description")
     elif type_.WhichOneof("Type") not in ("doubleType", "multiArrayType"):
         yield warning(
             f"its type is {type_.WhichOneof('Type')}; a regression gives doubleType or "

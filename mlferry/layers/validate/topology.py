@@ -158,7 +158,7 @@ def _reads(layer: nn.NeuralNetworkLayer, blobs: Blobs) -> Problems:
     for name in dict.fromkeys(layer.input):
         if name not in blobs:
             yield error(
-                f"its input {name!r} is no input of the model, and no layer before it makes it"
+                f"its input {name!r} is not an input of the model, and no layer before it makes it"
             )
 
 

@@ -264,7 +264,7 @@ class NeuralNetworkBuilder(LayerMethods, Training, Inspection):
             prediction_blob: the probabilities; by default what the last layer makes.
 
         Raises:
-            SpecError: the model is no classifier, has no output or no layer, or the labels are
+            SpecError: the model is not a classifier, has no output or no layer, or the labels are
                 neither all text nor all integers.
         """
         description, network = self.model.description, self.nn_spec

@@ -44,7 +44,7 @@ def _head(need: Need, protocol: str, imports: tuple[str, ...]) -> Iterator[str]:
         layers = ", ".join(_one_line(name) for name, _, _ in need.uses)
         yield f"/// Used by {layers}."
     if need.identifier != need.class_name:
-        yield f'/// The model asks for "{_one_line(need.class_name)}", which is no name of Swift:'
+        yield f'/// The model asks for "{_one_line(need.class_name)}", which Swift does not allow:'
         yield "/// rename it in the model, with mlferry's replace_custom_layer_name."
     yield f"@objc({need.identifier})"
     yield f"final class {need.identifier}: NSObject, {protocol} {{"

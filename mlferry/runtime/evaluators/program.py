@@ -117,7 +117,7 @@ def _checked(name: str, value: NDArray[Any], kind: ValueType) -> Any:
     try:
         array = np.asarray(value)
     except ValueError as error:
-        raise PredictionError(f"input {name!r} is no rectangular array: {error}") from error
+        raise PredictionError(f"input {name!r} is not a rectangular array: {error}") from error
     if array.dtype.kind not in "fiub":
         raise PredictionError(f"input {name!r} takes numbers, not {array.dtype}")
     dtype = kind.dtype if isinstance(kind, TensorType) else "fp32"
@@ -158,7 +158,7 @@ def check_options(model: model_pb2.Model, options: RunOptions) -> None:
 
     Raises:
         SpecError: there is no such function, or no such precision.
-        UnsupportedModelError: the model is no program, and has no functions.
+        UnsupportedModelError: the model is not a program, and has no functions.
     """
     check_precision(options.precision)
     if options.function is None:

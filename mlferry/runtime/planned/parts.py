@@ -253,8 +253,8 @@ class Filters:
         groups: parts of the channels on their own.
         weights: gives [count, channels, kH, kW]; of a transposed convolution [C, count, kH, kW].
         bias: gives one value a channel, or None.
-        stored: gives the weights as float16, where they shall stay so in memory, and are widened
-            whenever they are used; None where they shall not.
+        stored: gives the weights as float16, where they stay so in memory, and are widened
+            whenever they are used; None where they do not.
     """
 
     count: int

@@ -73,7 +73,7 @@ def _of_lists(
     if not isinstance(result, list | tuple) or not 2 <= len(result) <= 3:
         raise ConversionError("an attention takes a list of query, value and perhaps key")
     if given.get("mask") is not None:
-        raise ConversionError("a mask that is no tensor of the model")
+        raise ConversionError("a mask that is not a tensor of the model")
     tracked = masks.of(context, node)[: len(result)]
     query, value = result[:2]
     key = result[2] if len(result) > 2 else value

@@ -224,7 +224,7 @@ def cell_of(context: Lowering, node: Node) -> RecurrentCell:
     """The cell that a node stands for.
 
     Raises:
-        ConversionError: it is none of Keras's own.
+        ConversionError: it is not one of Keras's own.
     """
     if node.op not in _CELLS:
         raise ConversionError(f"the cell {node.op}: {', '.join(_CELLS)} can be converted")

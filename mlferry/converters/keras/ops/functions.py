@@ -80,11 +80,11 @@ def constant(context: Lowering, value: ArrayLike, like: Blob) -> Blob:
     """A number or array as a blob that broadcasts with another.
 
     Raises:
-        ConversionError: it is no number.
+        ConversionError: it is not a number.
     """
     array = np.asarray(value)
     if array.dtype.kind not in "fiub":
-        raise ConversionError(f"{value!r} is no number")
+        raise ConversionError(f"{value!r} is not a number")
     array = array.astype(np.float32)
     if like.layout == CHANNELS_FIRST and array.ndim > 1 and like.rank >= 3:
         array = np.moveaxis(array.reshape((1,) * (like.rank - array.ndim) + array.shape), -1, 1)

@@ -39,7 +39,7 @@ def claims(graph: Graph, options: Options) -> bool:
     """Whether a graph has `ai.onnx.ml` nodes that become models.
 
     Conversion functions of the user's own come first: where they convert all of these nodes, or
-    custom layers shall be made of unknown ones, the graph becomes one network.
+    custom layers are to be made of unknown ones, the graph becomes one network.
     """
     if graph.framework != "ONNX":
         return False

@@ -43,5 +43,5 @@ def range_of(context: Lowering, node: Node, start: Blob, limit: Blob, delta: Blo
 
 @op("Constant", raw=True)
 def constant(context: Lowering, node: Node) -> NDArray[Any]:
-    """Folded in ONNX's own types; only what is no array arrives here."""
+    """Folded in ONNX's own types; only what is not an array arrives here."""
     raise ConversionError(f"a constant of {', '.join(node.attrs)}: arrays can be converted")

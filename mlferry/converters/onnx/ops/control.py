@@ -223,7 +223,7 @@ def _unrolled(
 def _is_known(
     context: Lowering, node: Node, trips: Operand | None, going: Constant, states: Sequence[Any]
 ) -> bool:
-    """Whether a loop can be unrolled: few rounds, and a condition that is no computed value."""
+    """Whether a loop can be unrolled: few rounds, and a condition that is not a computed value."""
     if not isinstance(trips, Constant) or int(trips.array.ravel()[0]) > MAX_UNROLLED:
         return False
     if not going.array.ravel()[0]:

@@ -293,7 +293,7 @@ def selu(context: Lowering, node: Node, x: Blob) -> Blob:
 def thresholded_relu(context: Lowering, node: Node, x: Blob) -> Blob:
     """x above alpha, else 0."""
     above = emit(context, "greaterThan", x, alpha=node.attrs.get("alpha", 1.0))
-    # no product: infinity times 0 is no number
+    # no product: infinity times 0 is not a number
     return emit(context, "whereBroadcastable", above, x, scalar(context.constant([0.0])))
 
 

@@ -49,7 +49,7 @@ def _inner(
     bias: NDArray[Any] | None,
     stored: Linear | NDArray[Any] | None = None,
 ) -> Blob:
-    """x @ matrix + bias; `stored` is the transposed matrix as it shall be kept."""
+    """x @ matrix + bias; `stored` is the transposed matrix as it is stored."""
     remaining = np.ascontiguousarray(matrix.T) if stored is None else stored
     extra: dict[str, Any] = {} if bias is None else {"hasBias": True, "bias": bias}
     return context.layer(

@@ -132,7 +132,7 @@ _ABSORBED = {
 
 @op(*_ABSORBED, raw=True)
 def combined(context: Lowering, node: Node, left: Operand, right: Operand) -> Blob:
-    """A constant a channel joins the layer before, where nobody else reads that."""
+    """A constant a channel joins the layer before, where nothing else reads that."""
     kind, role = _ABSORBED[node.op]
     for x, other, place in ((left, right, 0), (right, left, 1)):
         if isinstance(x, Blob) and isinstance(other, Constant):

@@ -70,7 +70,7 @@ def stacked(context: Lowering, items: Items) -> Blob:
 
 
 def shaped_as(context: Lowering, x: Operand | Opaque, later: Operand | Opaque) -> Operand | Opaque:
-    """A list whose entries nobody has told the shape of, with that of what was written later."""
+    """A list whose entries have no known shape, with the shape of what was written later."""
     if not isinstance(x, Items) or not isinstance(later, Items) or min(x.shape, default=1) > 0:
         return x
     entry = next((item for item in later.entries if item is not None), None)

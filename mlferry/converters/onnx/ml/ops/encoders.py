@@ -70,7 +70,7 @@ _VALUES = {
 
 @op("LabelEncoder")
 def label_encoder(flow: Flow, node: Node, x: Held) -> Held:
-    """A value for each key, another for all that is no key."""
+    """A value for each key, another for all that is not a key."""
     if "classes_strings" in node.attrs:
         texts = list(node.attrs["classes_strings"])
         numbers = list(range(len(texts)))

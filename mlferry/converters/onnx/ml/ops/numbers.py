@@ -189,10 +189,10 @@ def _gathered(flow: Flow, x: Held, indices: Held) -> Pending:
 def _label(flow: Flow, labels: Known, index: Pending) -> Label | None:
     """The labels at the place of the largest score: what a classifier predicts.
 
-    None where the place is computed otherwise, or the labels are none of a classifier's.
+    None where the place is computed otherwise, or the labels are not those of a classifier.
 
     Raises:
-        ConversionError: it is no place of a class.
+        ConversionError: it is not a place of a class.
     """
     maker = flow.pending[index.name]
     while maker.op in ("Reshape", "Cast", "Identity", "Squeeze") and (

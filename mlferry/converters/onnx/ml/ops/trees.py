@@ -43,7 +43,7 @@ Weights = Mapping[Key, Sequence[tuple[int, float]]]
 
 @dataclass
 class Branch:
-    """A node that is no leaf."""
+    """A node that is not a leaf."""
 
     mode: str
     column: int
@@ -58,7 +58,7 @@ class Forest:
     """Trees as Core ML has them: every node is reached from its root, on one way.
 
     Attributes:
-        branches: nodes that are no leaves, by tree and node.
+        branches: nodes that are not leaves, by tree and node.
         leaves: what each leaf adds, by tree and node: pairs of a score and a number.
         order: of the nodes, tree by tree: in it they are added.
         trees: how many there are.
@@ -307,7 +307,7 @@ def _extreme(
     """The least or the largest of what trees add: a score for each tree and target, and a network.
 
     Raises:
-        ConversionError: a leaf adds nothing to a target: it is no candidate in its tree.
+        ConversionError: a leaf adds nothing to a target: it is not a candidate in its tree.
     """
     for adds in forest.leaves.values():
         if {target for target, _ in adds} != set(range(size)):
@@ -421,7 +421,7 @@ def _members(node: Node, modes: Sequence[int]) -> dict[int, list[float]]:
 def _check_tree(
     tree: int, root: int, columns: Mapping[str, list[int]], nodes: int, leaves: int
 ) -> None:
-    """Refuse what is no tree: a node that is reached on two ways, or on a way through itself.
+    """Refuse what is not a tree: a node that is reached on two ways, or on a way through itself.
 
     Raises:
         ConversionError: it is none.
@@ -581,11 +581,11 @@ def _of_two(
             is_distribution=True,
         )
     if target == 0 and is_chance:
-        # 1 - s and s add up to 1; they are no shares where s is above 1
+        # 1 - s and s add up to 1; they are not shares where s is above 1
         return _classifier(flow, node, row, labels, single)
     if transform == "LOGISTIC":
         raise ConversionError(
-            "LOGISTIC with weights of the second class alone gives scores that are no chances; "
+            "LOGISTIC with weights of the second class alone gives scores that are not chances; "
             "write them as weights of the first"
         )
     first = -1.0 if target == 0 else 0.0
@@ -624,7 +624,7 @@ def _of_many(
     """The class with the largest score.
 
     Raises:
-        ConversionError: without base values, a class that no leaf adds to is no candidate for
+        ConversionError: without base values, a class that no leaf adds to is not a candidate for
             onnxruntime; that matters where scores may be below 0.
     """
     size = len(labels)
