@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, DTypeLike
 
 from mlferry.errors import ConversionError, ModelFileError
 from mlferry.spec.features import ARRAY_TYPES, COLOR_SPACES
@@ -118,7 +118,7 @@ class TensorType:
             raise ConversionError(f"dtype {self.dtype!r} is not one of {known}")
 
 
-def _type_name(given: Any) -> str:
+def _type_name(given: DTypeLike) -> str:
     """NumPy's name of a type."""
     try:
         return str(np.dtype(given).name)

@@ -266,7 +266,7 @@ def stored_bias(params: Any, size: int, *, stored: bool = True) -> StoredWeight:
 
 def per_channel(
     field: str,
-    params: nn.BiasLayerParams | nn.ScaleLayerParams,
+    params: nn.BiasLayerParams | nn.ScaleLayerParams | nn.LoadConstantLayerParams,
     shape: tuple[int, ...],
     switch: str = "",
     used: bool = True,

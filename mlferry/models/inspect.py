@@ -102,7 +102,7 @@ def _functions(spec: model_pb2.Model) -> list[str]:
     ]
 
 
-def _feature(feature: Any) -> DescribedFeature:
+def _feature(feature: model_pb2.FeatureDescription) -> DescribedFeature:
     return DescribedFeature(feature.name, features.show(feature.type), feature.shortDescription)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -70,7 +70,7 @@ def prune_weights(
     return recoded(loaded, chosen, encode, "pruning")
 
 
-def _by_sparsity(sparsity: Any) -> Prune:
+def _by_sparsity(sparsity: float) -> Prune:
     if isinstance(sparsity, bool) or not 0 <= sparsity <= 1:
         raise SpecError(f"sparsity is {sparsity!r}; it is a part, from 0 to 1")
 
@@ -85,7 +85,7 @@ def _by_sparsity(sparsity: Any) -> Prune:
     return prune
 
 
-def _by_threshold(threshold: Any) -> Prune:
+def _by_threshold(threshold: float) -> Prune:
     if isinstance(threshold, bool) or not threshold >= 0:
         raise SpecError(f"threshold is {threshold!r}; it is a magnitude, 0 or more")
     limit = np.float32(threshold)
@@ -97,7 +97,7 @@ def _by_threshold(threshold: Any) -> Prune:
     return prune
 
 
-def _by_ratio(ratio: Any) -> Prune:
+def _by_ratio(ratio: Sequence[int]) -> Prune:
     try:
         n, m = (int(each) for each in ratio)
     except (TypeError, ValueError):

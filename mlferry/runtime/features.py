@@ -72,7 +72,7 @@ def _array(name: str, value: object, feature: ft.FeatureType) -> NDArray[Any]:
 _ROUNDED = ("float32", "float16")  # what an array of these types holds is what a model gets
 
 
-def _dictionary(name: str, value: Any, feature: ft.FeatureType) -> dict[Any, float]:
+def _dictionary(name: str, value: Mapping[Any, Any], feature: ft.FeatureType) -> dict[Any, float]:
     key_type = str if feature.dictionaryType.WhichOneof("KeyType") == "stringKeyType" else int
     keys_fit = isinstance(value, Mapping) and all(
         isinstance(key, key_type | np.integer) for key in value

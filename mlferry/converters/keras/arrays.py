@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from mlferry.converters.keras import quantization
 from mlferry.converters.keras.config import SEQUENTIAL, Layer
 from mlferry.converters.keras.hdf5 import Group
+from mlferry.converters.keras.objects import KerasLayer
 from mlferry.converters.keras.parts import snake_case
 from mlferry.errors import ModelFileError
 
@@ -381,7 +382,7 @@ def _walk_objects(model: Layer, source: Any, path: Path, found: dict[Path, Named
             found |= _of_layer(layer, place, _arrays_of(item))
 
 
-def _arrays_of(item: Any) -> Named:
+def _arrays_of(item: KerasLayer) -> Named:
     """The arrays of a layer object: what is trained, and then what is not."""
     arrays = [np.asarray(array) for array in item.get_weights()]
     if len(item.weights) != len(arrays):

@@ -243,7 +243,7 @@ def _count_calls_from_zero(model: Layer, version: int) -> None:
     model.outputs = [replace(end, call=call) for end, call in shown]
 
 
-def _ends(value: Any, key: str = "") -> list[tuple[str, Tensor]]:
+def _ends(value: Sequence[Any] | Mapping[str, Any], key: str = "") -> list[tuple[str, Tensor]]:
     """``["name", 0, 0]``, or a list or dict of such, with the keys of the dicts.
 
     Dicts come in the order of their sorted keys, in which Keras numbers what they hold.
@@ -257,7 +257,7 @@ def _ends(value: Any, key: str = "") -> list[tuple[str, Tensor]]:
     return [end for name, item in zip(names, value, strict=True) for end in _ends(item, name)]
 
 
-def _call(call: Any) -> LayerUse:
+def _call(call: Sequence[Any] | Mapping[str, Any]) -> LayerUse:
     tensors: list[Tensor] = []
     if isinstance(call, Mapping) and not {*call} - {"args", "kwargs"}:
         args = tuple(_keep(item, tensors) for item in call.get("args", []))

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from mlferry.converters.graph import Graph, Mask, Node
+from mlferry.converters.graph import Graph, Mask, Node, Value
 from mlferry.converters.keras.calls import SIGNATURES, LayerCall
 from mlferry.converters.keras.objects import KerasLayer
 from mlferry.converters.lowering import Lowering
@@ -60,7 +60,7 @@ def of(context: Lowering, node: Node) -> list[Blob | None]:
     return [*blobs, *[None] * (len(node.inputs) - len(blobs))]
 
 
-def explicit(value: Any) -> Mask:
+def explicit(value: Value) -> Mask:
     """A mask that the call names: a value of the graph."""
     return Mask(value.name, lambda context: context.source_order(context.blob(value)))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -20,7 +20,7 @@ from mlferry.numerics.shapes import Shape
 _Arrays = Mapping[str, NDArray[Any]]
 
 
-def layer_of(made: Any, node: Node, shapes: Sequence[Shape], mask: Shape | None) -> Any:
+def layer_of(made: type[Any], node: Node, shapes: Sequence[Shape], mask: Shape | None) -> Any:
     """An object of a user's class.
 
     Args:
@@ -136,7 +136,7 @@ class _Folders:
             elif isinstance(value, list | tuple | dict):
                 yield from self._held(value, f"{path}{name}/")
 
-    def _held(self, value: Any, path: str) -> Iterator[tuple[str, Any]]:
+    def _held(self, value: Iterable[Any], path: str) -> Iterator[tuple[str, Any]]:
         """Layers in a list or dict, and in those inside it, which older Keras passes by."""
         used: dict[str, int] = {}
         for item in value.values() if isinstance(value, dict) else value:

@@ -77,7 +77,7 @@ def _built_shapes(model: Any, names: Sequence[str]) -> Mapping[str, Shape | None
     }
 
 
-def _extents(shape: Any) -> Shape:
+def _extents(shape: Sequence[int | RangeDim] | EnumeratedShapes) -> Shape:
     if isinstance(shape, EnumeratedShapes):
         columns = zip(*shape.ordered(), strict=True)
         return tuple(column[0] if len(set(column)) == 1 else None for column in columns)

@@ -113,7 +113,7 @@ def _with_bodies(model: onnx.ModelProto, wanted: Collection[tuple[str, str]]) ->
     return result
 
 
-def _spell_defaults(node: onnx.NodeProto, schema: Any) -> None:
+def _spell_defaults(node: onnx.NodeProto, schema: onnx.defs.OpSchema) -> None:
     """Attributes that a node leaves out, with their defaults: its body may refer to them."""
     told = {attribute.name for attribute in node.attribute}
     for name, attribute in schema.attributes.items():
@@ -143,7 +143,7 @@ def _parsed(data: bytes) -> Any:
     return model
 
 
-def _prepare(told: Any, data: bytes) -> list[bytes]:
+def _prepare(told: Collection[str], data: bytes) -> list[bytes]:
     return [m.SerializeToString() for m in prepared(_parsed(data), told)]
 
 

@@ -204,7 +204,7 @@ def _image(
     shape: Any,
     layout: str | None,
     scale: PerInput,
-    is_bgr: Any,
+    is_bgr: bool | Mapping[str, bool],
     biases: Sequence[PerInput],
 ) -> ImageType:
     def pick(given: object, default: float) -> Any:

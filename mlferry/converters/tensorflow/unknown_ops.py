@@ -36,7 +36,9 @@ def original(op: GraphOperation) -> Any:
     return node_def_pb2.NodeDef.FromString(op.get_attr("module"))
 
 
-def replaced(graph: Any, wanted: Iterable[str] = (), told: Mapping[str, Any] | None = None) -> Any:
+def replaced(
+    graph: GraphDef, wanted: Iterable[str] = (), told: Mapping[str, Any] | None = None
+) -> Any:
     """The graph with stand-ins for what TensorFlow does not know; itself where it knows all.
 
     Args:
@@ -139,7 +141,7 @@ class _Body:
 
     def __init__(
         self,
-        nodes: Any,
+        nodes: Sequence[NodeDef],
         definitions: _Definitions,
         given: Mapping[str, int] | None = None,
         readers: Sequence[Reference] = (),
@@ -296,7 +298,7 @@ def _told_types(node: NodeDef, count: int) -> list[int]:
     return [named[0] if named else _FLOAT] * count
 
 
-def _write(node: Any, inputs: Sequence[int], outputs: Sequence[int]) -> None:
+def _write(node: NodeDef, inputs: Sequence[int], outputs: Sequence[int]) -> None:
     """Turn a node into its stand-in."""
     serialize_to_string = node.SerializeToString()
     shapes = list(node.attr["_output_shapes"].list.shape) if "_output_shapes" in node.attr else []

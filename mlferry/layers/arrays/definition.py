@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from mlferry.errors import SpecError
 from mlferry.layers.definitions import (
     EXTENTS,
@@ -141,7 +139,9 @@ def check_split_nd_outputs(layer: nn.NeuralNetworkLayer, params: nn.SplitNDLayer
 
 
 @stored_weights("loadConstant")
-def weights_of_load_constant(layer: nn.NeuralNetworkLayer, p: Any) -> StoredWeights:
+def weights_of_load_constant(
+    layer: nn.NeuralNetworkLayer, p: nn.LoadConstantLayerParams
+) -> StoredWeights:
     yield per_channel("data", p, tuple(p.shape))
 
 

@@ -34,7 +34,7 @@ def _wrapped(indices: Array, extent: int) -> Index:
     return np.where(whole < 0, whole + extent, whole)
 
 
-def _divide_at(target: Array, index: Any, updates: Array) -> None:
+def _divide_at(target: Array, index: tuple[NDArray[Any], ...], updates: Array) -> None:
     np.true_divide.at(target, index, updates)
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from types import SimpleNamespace
-from typing import Any
 
 from mlferry.errors import SpecError
 from mlferry.layers.methods.table import NewLayer, Params, method, row
@@ -50,7 +50,7 @@ def _reshape(arguments: SimpleNamespace) -> Params:
     }
 
 
-def _of_length(values: Any, lengths: tuple[int, ...], what: str) -> list[int]:
+def _of_length(values: Sequence[int], lengths: tuple[int, ...], what: str) -> list[int]:
     found = [int(value) for value in values]
     if len(found) not in lengths:
         raise SpecError(f"{what} has {' or '.join(map(str, lengths))} numbers, not {len(found)}")

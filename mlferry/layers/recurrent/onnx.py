@@ -13,6 +13,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mlferry.layers.elementwise.onnx import ACTIVATIONS
 from mlferry.layers.exports import op, refuse
@@ -166,7 +167,7 @@ def _weights(
     emitter: Emitter,
     layer: RecurrentLayer,
     names: tuple[list[str], list[str], list[str]],
-    extra: Any = None,
+    extra: NDArray[Any] | None = None,
 ) -> list[str]:
     """Matrices, recursions, and biases where there are some; `extra` is added to these."""
     units, inputs = layer.p.outputVectorSize, layer.p.inputVectorSize

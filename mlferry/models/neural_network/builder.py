@@ -98,7 +98,9 @@ class NeuralNetworkBuilder(LayerMethods, Training, Inspection):
             self._describe(input_features, output_features, array_type)
             training_inputs(self.model, training_features or ())
 
-    def _describe(self, inputs: Any, outputs: object, array_type: int) -> None:
+    def _describe(
+        self, inputs: Sequence[tuple[str, Any]] | None, outputs: object, array_type: int
+    ) -> None:
         """Inputs and outputs, and the mapping of arrays to blobs."""
         if inputs is None or outputs is None:
             raise SpecError(
@@ -353,7 +355,9 @@ def _network_for(spec: model_pb2.Model, mode: str | None) -> networks.Network:
     return network
 
 
-def _check_count(names: Sequence[str], shapes: Sequence[Any], features: Any, what: str) -> None:
+def _check_count(
+    names: Sequence[str], shapes: Sequence[Any], features: Sequence[Any], what: str
+) -> None:
     if len(names) != len(shapes) or len(names) > len(features):
         raise SpecError(
             f"{len(names)} {what} names and {len(shapes)} shapes; the model has "
@@ -361,7 +365,7 @@ def _check_count(names: Sequence[str], shapes: Sequence[Any], features: Any, wha
         )
 
 
-def _set_array(feature: Any, name: str, shape: Sequence[int]) -> None:
+def _set_array(feature: model_pb2.FeatureDescription, name: str, shape: Sequence[int]) -> None:
     feature.name = name
     array = feature.type.multiArrayType
     array.dataType = ft.ArrayFeatureType.DOUBLE

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from google.protobuf.descriptor import FieldDescriptor
+
 from mlferry.custom import CustomLayer
 from mlferry.layers.params import defaults_of
 from mlferry.layers.trace import Known, ShapeTrace, blob_shapes, trace
@@ -52,7 +54,7 @@ def graph_of(
     return graph
 
 
-def _end(feature: Any, role: str) -> Box:
+def _end(feature: model_pb2.FeatureDescription, role: str) -> Box:
     rows = [("type", show(feature.type))]
     if feature.shortDescription:
         rows.append(("description", feature.shortDescription))
@@ -206,7 +208,9 @@ def _fields(message: Message, prefix: str) -> Iterator[tuple[str, str]]:
             yield f"{prefix}{field_name}", f"{shown} (default)"
 
 
-def _repeated(name: str, descriptor: Any, value: Any) -> Iterator[tuple[str, str]]:
+def _repeated(
+    name: str, descriptor: FieldDescriptor, value: Sequence[Any]
+) -> Iterator[tuple[str, str]]:
     if descriptor.message_type is not None:
         for index, item in enumerate(value[:_SHOWN]):
             if isinstance(item, nn.WeightParams):
@@ -219,7 +223,7 @@ def _repeated(name: str, descriptor: Any, value: Any) -> Iterator[tuple[str, str
     yield name, shown + (f", ... ({len(value)})" if len(value) > _SHOWN else "")
 
 
-def _scalar(descriptor: Any, value: Any) -> str:
+def _scalar(descriptor: Any, value: float | str) -> str:
     if descriptor.enum_type is not None:
         entry = descriptor.enum_type.values_by_number.get(value)
         return str(entry.name) if entry is not None else str(value)

@@ -278,7 +278,12 @@ def pad(
 
 @function("Take", tf={"gather": {"params": "x"}})
 def take(
-    context: Lowering, node: Node, x: Blob, indices: Blob, axis: Any = None, batch_dims: int = 0
+    context: Lowering,
+    node: Node,
+    x: Blob,
+    indices: Blob,
+    axis: int | None = None,
+    batch_dims: int = 0,
 ) -> Blob:
     """Indices that are computed count from the front."""
     if batch_dims:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,9 @@ from mlferry.converters.onnx import read
 from mlferry.converters.operands import prepared
 from mlferry.converters.values import Entry, Results
 from mlferry.registry import Registry
+
+if TYPE_CHECKING:
+    import onnx
 
 OPS: Registry[Converter] = Registry("ONNX op")
 
@@ -77,7 +80,9 @@ _SHAPES = 1024  # integers: what may be a shape, or what an op repeats
 _NO_LARGER = {"NonZero", "Compress", "Unique", "NonMaxSuppression"}  # than what they are given
 
 
-def _sizes(model: Any, feeds: Mapping[str, NDArray[Any]], graph: Graph) -> list[int | None]:
+def _sizes(
+    model: onnx.ModelProto, feeds: Mapping[str, NDArray[Any]], graph: Graph
+) -> list[int | None]:
     """The bytes of each output, as onnx infers them from the shapes and the small integers."""
     import onnx
 

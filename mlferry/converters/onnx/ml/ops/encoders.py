@@ -154,7 +154,7 @@ def _is_text(x: Held) -> bool:
 
 
 def _mapped(
-    flow: Flow, node: Node, x: Held, table: Mapping[Any, Any], default: Any
+    flow: Flow, node: Node, x: Held, table: Mapping[Any, Any], default: float | str | None
 ) -> Row | Cell | Parts:
     """Map every value: by one model where texts become integers or back, else by several."""
     key_kind = "string" if isinstance(next(iter(table), ""), str) else "int64"
@@ -167,7 +167,12 @@ def _mapped(
 
 
 def _of_floats(
-    flow: Flow, node: Node, x: Held, keys: Sequence[float], values: Sequence[Any], default: Any
+    flow: Flow,
+    node: Node,
+    x: Held,
+    keys: Sequence[float],
+    values: Sequence[Any],
+    default: float | str | None,
 ) -> Held:
     """The place of the key that a float is equal to, by a network; NaN is equal to NaN here.
 
@@ -222,20 +227,20 @@ def _to_text(flow: Flow, cell: Cell, table: Mapping[Any, Any], default: str, nam
 
 
 def _text_to_text(
-    flow: Flow, cell: Cell, table: Mapping[Any, Any], default: Any, name: str
+    flow: Flow, cell: Cell, table: Mapping[Any, Any], default: str, name: str
 ) -> Cell:
     place = _to_number(flow, cell, {key: i for i, key in enumerate(table)}, -1, name)
     return _to_text(flow, place, dict(enumerate(table.values())), default, name)
 
 
 def _number_to_number(
-    flow: Flow, cell: Cell, table: Mapping[Any, Any], default: Any, name: str
+    flow: Flow, cell: Cell, table: Mapping[Any, Any], default: float, name: str
 ) -> Cell:
     text = _to_text(flow, cell, {key: str(key) for key in table}, "", name)
     return _to_number(flow, text, {str(key): v for key, v in table.items()}, default, name)
 
 
-def _to_float(flow: Flow, cell: Cell, table: Mapping[Any, Any], default: Any, name: str) -> Cell:
+def _to_float(flow: Flow, cell: Cell, table: Mapping[Any, Any], default: float, name: str) -> Cell:
     """The place of the key, that one-hot encoded, and the weights of a linear model."""
     places = {key: i for i, key in enumerate(table)}
     by_text = cell.kind == "string"

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mlferry import limits
 from mlferry.converters.graph import Node
@@ -345,7 +346,7 @@ def _probit(flow: Flow, x: Held) -> Held:
     def number(value: float) -> np.ndarray[Any, Any]:
         return np.array([[value]], np.float32)
 
-    def binary(op: str, left: Held, right: Any) -> Held:
+    def binary(op: str, left: Held, right: Held | NDArray[Any]) -> Held:
         return flow.plain(op, [left, right], None)
 
     centred = binary("Sub", binary("Mul", x, number(2.0)), number(1.0))
