@@ -317,18 +317,24 @@ def _built_in(
         return folded
     if not found.options.get("sizes"):
         lowering.sizes.use(lowering.sizes.behind(*inputs))
-    if "layouts" not in found.options and frontend.fold is not None:
-        output = found.value(lowering, node, *inputs)
-        _check_options(node, frontend)
-        return output
+    operands = inputs if frontend.raw else _arranged(lowering, found, node, inputs)
+    output = found.value(lowering, node, *operands)
+    _check_options(node, frontend)
+    return output
+
+
+def _arranged(
+    lowering: Lowering, found: Entry[Converter], node: Node, inputs: Sequence[Any]
+) -> Sequence[Blob]:
+    """The inputs as blobs of a layout and a rank that a converter is registered with."""
     accepted = found.options.get("layouts", (SOURCE,))
     if callable(accepted):
         accepted = accepted(node)
     rank = found.options.get("rank")
-    given = inputs if rank is None else [lowering.assume_rank(x, rank) for x in inputs]
-    output = found.value(lowering, node, *lowering.arranged_inputs(given, accepted))
-    _check_options(node, frontend)
-    return output
+    blobs = [lowering.stored(x) if isinstance(x, Constant) else x for x in inputs]
+    if rank is not None:
+        blobs = [lowering.assume_rank(x, rank) for x in blobs]
+    return lowering.arranged_inputs(blobs, accepted)
 
 
 def _fold(

@@ -18,9 +18,9 @@ from mlferry.converters.values import (
     SCALAR,
     SOURCE,
     Accepted,
+    AnyOperand,
     Blob,
     Constant,
-    Entry,
     Layout,
     Opaque,
     Result,
@@ -137,7 +137,7 @@ class Lowering(LayerWriter):
         else:
             self.give(name, operand)
 
-    def operand(self, value: Value) -> Entry:
+    def operand(self, value: Value) -> AnyOperand:
         """What a converter gets for a value: its blob, its constant, or None for no name."""
         if not value.name:
             return None
@@ -185,7 +185,7 @@ class Lowering(LayerWriter):
         self._computed += size
         limits.check("constants", self._computed, "arrays computed from constants take bytes:")
 
-    def run(self, node: Node, convert: Callable[[Node, Sequence[Entry]], Results]) -> None:
+    def run(self, node: Node, convert: Callable[[Node, Sequence[AnyOperand]], Results]) -> None:
         """Convert one node with its inputs and bind what comes back to its outputs."""
         self.start(node.name)
         self.sizes.node = str(node)

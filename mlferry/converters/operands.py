@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from mlferry.converters import sizes
 from mlferry.converters.graph import Node
 from mlferry.converters.lowering import Lowering
-from mlferry.converters.values import SCALAR, SOURCE, Blob, Constant, Entry, Operand
+from mlferry.converters.values import SCALAR, SOURCE, AnyOperand, Blob, Constant, Operand
 from mlferry.errors import ConversionError
 from mlferry.numerics.shapes import show
 
@@ -54,12 +54,12 @@ def as_blob(context: Lowering, x: Operand | None) -> Blob | None:
     return context.stored(x) if isinstance(x, Constant) else x
 
 
-def array_of(node: Node, place: int, x: Entry) -> NDArray[Any]:
+def array_of(node: Node, place: int, x: AnyOperand) -> NDArray[Any]:
     """The array of a constant operand; see `constant_of`."""
     return constant_of(node, place, x).array
 
 
-def constant_of(node: Node, place: int, x: Entry) -> Constant:
+def constant_of(node: Node, place: int, x: AnyOperand) -> Constant:
     """An operand that must be constant.
 
     Raises:

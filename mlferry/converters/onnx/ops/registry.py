@@ -15,7 +15,7 @@ from mlferry.converters.graph import Graph, Node
 from mlferry.converters.lowering import Lowering
 from mlferry.converters.onnx import read
 from mlferry.converters.operands import prepared
-from mlferry.converters.values import Entry, Results
+from mlferry.converters.values import AnyOperand, Results
 from mlferry.registry import Registry
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def op(
 
     def decorate(function: C) -> C:
         @functools.wraps(function)
-        def convert(context: Lowering, node: Node, *operands: Entry) -> Results:
+        def convert(context: Lowering, node: Node, *operands: AnyOperand) -> Results:
             return function(context, node, *prepared(context, node, operands, constants))
 
         OPS.register(*names, since=since, **options)(function if raw else convert)
@@ -141,4 +141,4 @@ _MOVING = {
     "Concat": slice(None),
 }
 
-FRONTEND = Frontend("ONNX", OPS, frozenset(), (None,), fold, moving=_MOVING)
+FRONTEND = Frontend("ONNX", OPS, frozenset(), (None,), fold, moving=_MOVING, raw=True)

@@ -19,11 +19,11 @@ from mlferry.converters.tensorflow.ops.registry import (
     pair_of,
     source,
 )
-from mlferry.converters.values import Blob, Constant, Entry, Opaque, Operand, Result
+from mlferry.converters.values import AnyOperand, Blob, Constant, Opaque, Operand, Result
 from mlferry.errors import ConversionError
 
 
-def _pair(context: Lowering, x: Entry) -> fourier.Pair:
+def _pair(context: Lowering, x: AnyOperand) -> fourier.Pair:
     """Both parts as blobs in the source's order."""
     pair = pair_of(x)
     return source(context, pair.real), source(context, pair.imag)
@@ -64,7 +64,7 @@ def angle(context: Lowering, node: Node, x: Operand) -> Blob:
 
 
 @of_complex("Mul")
-def multiplied(context: Lowering, node: Node, x: Entry, y: Operand) -> Complex:
+def multiplied(context: Lowering, node: Node, x: AnyOperand, y: Operand) -> Complex:
     """(a + bi)(c + di)"""
     (a, b), (c, d) = _pair(context, x), _pair(context, y)
 

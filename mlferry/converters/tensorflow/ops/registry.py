@@ -27,9 +27,9 @@ from mlferry.converters.values import (
     SCALAR,
     SOURCE,
     Accepted,
+    AnyOperand,
     Blob,
     Constant,
-    Entry,
     Layout,
     Opaque,
     Operand,
@@ -51,12 +51,12 @@ class Complex(Opaque):
     imag: Operand
 
 
-def is_complex(x: Entry) -> bool:
+def is_complex(x: AnyOperand) -> bool:
     """Whether an operand is complex, known or computed."""
     return isinstance(x, Complex) or (isinstance(x, Constant) and x.array.dtype.kind == "c")
 
 
-def pair_of(x: Entry) -> Complex:
+def pair_of(x: AnyOperand) -> Complex:
     """The parts of a complex operand; see `is_complex`."""
     if isinstance(x, Complex):
         return x
@@ -101,7 +101,7 @@ def _by_parts(convert: Converter) -> Converter:
     """A converter that takes complex operands where its op treats both parts alike."""
 
     @functools.wraps(convert)
-    def converted(context: Lowering, node: Node, *operands: Entry) -> Results:
+    def converted(context: Lowering, node: Node, *operands: AnyOperand) -> Results:
         if not any(map(is_complex, operands)):
             return convert(context, node, *operands)
         if node.op in _OF_COMPLEX:
@@ -189,7 +189,7 @@ def _within_range(convert: Converter) -> Converter:
     """A converter whose results overflow as small integers do."""
 
     @functools.wraps(convert)
-    def converted(context: Lowering, node: Node, *operands: Entry) -> Results:
+    def converted(context: Lowering, node: Node, *operands: AnyOperand) -> Results:
         output = convert(context, node, *operands)
         dtype = node.outputs[0].dtype if node.outputs else ""
         if dtype in _BEYOND.get(node.op, ()):
@@ -438,7 +438,7 @@ _MOVING = {
 }  # fmt: skip
 
 FRONTEND = Frontend(
-    "TensorFlow", OPS, frozenset(), (None,), fold, moving=_MOVING, foldable=foldable
+    "TensorFlow", OPS, frozenset(), (None,), fold, moving=_MOVING, foldable=foldable, raw=True
 )
 
 
