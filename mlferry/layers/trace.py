@@ -62,9 +62,9 @@ def trace(
         inputs: shapes by input; see `blob_shape`.
         custom: tells the output shapes of a custom layer, or None.
     """
-    found = ShapeTrace(dict(inputs))
-    _walk(network.layers, found, custom, rank5=versions.uses_rank5(network))
-    return found
+    shape_trace = ShapeTrace(dict(inputs))
+    _walk(network.layers, shape_trace, custom, rank5=versions.uses_rank5(network))
+    return shape_trace
 
 
 def _walk(
@@ -76,26 +76,26 @@ def _walk(
             _walk_bodies(layer, bodies, found, custom, rank5=rank5)
             continue
         given = [found.shapes.get(name) for name in layer.input]
-        made: Sequence[Shape] | None
+        outputs: Sequence[Shape] | None
         known = tuple(shape for shape in given if shape is not None)
         try:
             if layer.HasField("custom"):
-                made = custom(layer, known) if len(known) == len(given) else None
-                made = _declared(layer, known) if made is None else made
-                if made is None:
+                outputs = custom(layer, known) if len(known) == len(given) else None
+                outputs = _declared(layer, known) if outputs is None else outputs
+                if outputs is None:
                     found.opaque.append(layer.name)
             else:
-                made = infer(Params.of(layer, rank5=rank5), given)
+                outputs = infer(Params.of(layer, rank5=rank5), given)
         except SpecError as error:
             reason = str(error).splitlines()[0]
             found.refusals.append(ShapeRefusal(layer, known, reason))
-            made = None
+            outputs = None
         except Exception as error:  # a layer whose parameters validate would refuse
             found.refusals.append(ShapeRefusal(layer, known, f"its parameters do not fit: {error}"))
-            made = None
+            outputs = None
         for index, name in enumerate(layer.output):
-            fits = made is not None and index < len(made)
-            found.shapes[name] = tuple(made[index]) if made is not None and fits else None
+            fits = outputs is not None and index < len(outputs)
+            found.shapes[name] = tuple(outputs[index]) if outputs is not None and fits else None
 
 
 def declare(
@@ -109,12 +109,12 @@ def declare(
 
 def _declared(layer: nn.NeuralNetworkLayer, inputs: Sequence[Shape]) -> list[Shape] | None:
     """The shapes that a layer declares for just these shapes of its inputs."""
-    taken, made = (
+    taken, result = (
         [tuple(tensor.dimValue) for tensor in told]
         for told in (layer.inputTensor, layer.outputTensor)
     )
-    fits = taken == list(inputs) and len(made) == len(layer.output) > 0
-    return list(made) if fits and all(all(shape) for shape in made) else None
+    fits = taken == list(inputs) and len(result) == len(layer.output) > 0
+    return list(result) if fits and all(all(shape) for shape in result) else None
 
 
 def bound_to_sizes(
@@ -129,7 +129,7 @@ def bound_to_sizes(
         recorded: whether the model says which sizes it was computed for; see `spec.sizes`.
     """
     constant: dict[str, bool] = {}
-    found: list[ShapeRefusal] = []
+    results: list[ShapeRefusal] = []
     for layer in networks.layers_of(network):
         reads, writes = networks.touched(layer)
         kind = layer.WhichOneof("layer") or ""
@@ -151,8 +151,8 @@ def bound_to_sizes(
         )
         reason = entry.value(Params.of(layer), change)
         if reason:
-            found.append(ShapeRefusal(layer, change.now, reason))
-    return found
+            results.append(ShapeRefusal(layer, change.now, reason))
+    return results
 
 
 _NEVER_CONSTANT = (

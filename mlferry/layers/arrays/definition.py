@@ -140,9 +140,9 @@ def check_split_nd_outputs(layer: nn.NeuralNetworkLayer, params: nn.SplitNDLayer
 
 @stored_weights("loadConstant")
 def weights_of_load_constant(
-    layer: nn.NeuralNetworkLayer, p: nn.LoadConstantLayerParams
+    layer: nn.NeuralNetworkLayer, params: nn.LoadConstantLayerParams
 ) -> StoredWeights:
-    yield per_channel("data", p, tuple(p.shape))
+    yield per_channel("data", params, tuple(params.shape))
 
 
 @stored_weights("loadConstantND")

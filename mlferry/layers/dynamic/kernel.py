@@ -20,11 +20,11 @@ def extents(shape: Array) -> tuple[int, ...]:
     """
     if shape.ndim != 1:
         raise PredictionError(f"a shape comes as a vector, not as {shape.shape}")
-    found = integers(shape)
-    if any(extent < 0 for extent in found):
-        raise PredictionError(f"no shape: {found}")
-    limits.check_blob(found)
-    return found
+    result = integers(shape)
+    if any(extent < 0 for extent in result):
+        raise PredictionError(f"no shape: {result}")
+    limits.check_blob(result)
+    return result
 
 
 @kernel("copy")

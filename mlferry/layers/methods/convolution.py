@@ -134,11 +134,11 @@ def _convolution_3d(arguments: SimpleNamespace) -> Params:
 def _padding_3d(arguments: SimpleNamespace, prefix: str) -> Params:
     """How volumes are padded; amounts count in the mode "custom" alone."""
     mode = arguments.padding_mode.upper()
-    found: Params = {"paddingType": mode}
+    entries: Params = {"paddingType": mode}
     if mode == "CUSTOM":
         for side in _PADDING_3D:
-            found[f"customPadding{side}"] = getattr(arguments, f"{prefix}{side.lower()}")
-    return found
+            entries[f"customPadding{side}"] = getattr(arguments, f"{prefix}{side.lower()}")
+    return entries
 
 
 @method(

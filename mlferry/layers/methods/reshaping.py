@@ -51,10 +51,10 @@ def _reshape(arguments: SimpleNamespace) -> Params:
 
 
 def _of_length(values: Sequence[int], lengths: tuple[int, ...], what: str) -> list[int]:
-    found = [int(value) for value in values]
-    if len(found) not in lengths:
-        raise SpecError(f"{what} has {' or '.join(map(str, lengths))} numbers, not {len(found)}")
-    return found
+    results = [int(value) for value in values]
+    if len(results) not in lengths:
+        raise SpecError(f"{what} has {' or '.join(map(str, lengths))} numbers, not {len(results)}")
+    return results
 
 
 @method("add_transpose(name, axes, input_name, output_name)")

@@ -76,13 +76,13 @@ class Method:
         arguments = SimpleNamespace(**bound.arguments)
         with context(f"adding the layer {arguments.name!r} with {self.name}"):
             try:
-                made = self.make(arguments)
+                result = self.make(arguments)
             except MlferryError:
                 raise
             except (TypeError, ValueError, AttributeError, LookupError) as error:
                 raise SpecError(f"an argument does not fit: {error}") from error
         inputs, outputs = _blobs(arguments, "input"), _blobs(arguments, "output")
-        return arguments.name, inputs, outputs, made
+        return arguments.name, inputs, outputs, result
 
 
 METHODS: Registry[Method] = Registry("method")
@@ -131,8 +131,8 @@ def method(
     ) -> Callable[[SimpleNamespace], NewLayer | Params]:
         @functools.wraps(function)
         def make(arguments: SimpleNamespace) -> NewLayer:
-            made = function(arguments)
-            return made if isinstance(made, NewLayer) else NewLayer(layer_kind, made)
+            result = function(arguments)
+            return result if isinstance(result, NewLayer) else NewLayer(layer_kind, result)
 
         doc = f"Add a layer of the kind `{layer_kind}`.\n\n{function.__doc__ or ''}".strip()
         METHODS.register(name)(Method(name, parsed, make, doc))

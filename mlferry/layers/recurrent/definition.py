@@ -137,12 +137,12 @@ def _recurrent_activation(field: str, function: nn.ActivationParams) -> Problems
         yield warning(f"{field} is {kind}; {allowed}")
     elif kind in FIXED:
         message, wanted = getattr(function, kind), FIXED[kind]
-        found = (message.alpha, message.beta)
-        fits = all(math.isclose(a, b, abs_tol=0.01) for a, b in zip(found, wanted, strict=True))
-        if any(found) and not fits:  # coremltools' converters leave both at 0
+        results = (message.alpha, message.beta)
+        fits = all(math.isclose(a, b, abs_tol=0.01) for a, b in zip(results, wanted, strict=True))
+        if any(results) and not fits:  # coremltools' converters leave both at 0
             yield warning(
-                f"{field} is {kind} with alpha {found[0]:g} and beta {found[1]:g}; in recurrent "
-                f"layers these are {wanted[0]:g} and {wanted[1]:g}"
+                f"{field} is {kind} with alpha {results[0]:g} and beta {results[1]:g}; in "
+                f"recurrent layers these are {wanted[0]:g} and {wanted[1]:g}"
             )
 
 

@@ -76,8 +76,8 @@ class GateWeights(NamedTuple):
         rows = np.ones((len(reverse), length, batch, self.matrix.shape[2]), np.float32)
         for walked, back in zip(rows, reverse, strict=True):
             walked[..., :-1] = (x[::-1] if back else x).reshape(length, batch, -1)
-        made = np.matmul(rows.reshape(len(reverse), length * batch, -1), self.matrix)
-        return made.reshape(*made.shape[:2], length, batch, -1).transpose(2, 0, 1, 3, 4)
+        result = np.matmul(rows.reshape(len(reverse), length * batch, -1), self.matrix)
+        return result.reshape(*result.shape[:2], length, batch, -1).transpose(2, 0, 1, 3, 4)
 
 
 def _gates(
@@ -259,7 +259,7 @@ def _lstm(
     clips = not (usual and len(x) + np.abs(cell).max(initial=0) <= limit)
     total = np.empty((len(names), *cell.shape), np.float32)
     first, i, o, z = total[: len(early) if peepholes else -1], total[0], total[-2], total[-1]
-    kept = np.empty_like(cell) if coupled else total[1]
+    remaining = np.empty_like(cell) if coupled else total[1]
 
     def step(entry: Array, state: States, output: Array) -> States:
         np.matmul(state[0], recursion, total)
@@ -274,8 +274,8 @@ def _lstm(
             f(first, first)
             g(z, z)
         if coupled:
-            np.subtract(_ONE, i, kept)
-        np.multiply(cell, kept, cell)
+            np.subtract(_ONE, i, remaining)
+        np.multiply(cell, remaining, cell)
         np.multiply(i, z, z)
         np.add(cell, z, cell)
         if clips:

@@ -93,14 +93,14 @@ class RecurrentLayer:
     """A recurrent layer with its input.
 
     Attributes:
-        p: its parameters.
+        params: its parameters.
         parts: the messages that hold the weights, one a direction.
         reverse: whether a direction walks from the end.
         x: [Seq, Batch, C].
         states: first states [1, Batch, units], direction by direction; none for zeros.
     """
 
-    p: Params
+    params: Params
     parts: Sequence[Params]
     reverse: Sequence[bool]
     x: str
@@ -170,19 +170,19 @@ def _weights(
     extra: NDArray[Any] | None = None,
 ) -> list[str]:
     """Matrices, recursions, and biases where there are some; `extra` is added to these."""
-    units, inputs = layer.p.outputVectorSize, layer.p.inputVectorSize
+    units, inputs = layer.params.outputVectorSize, layer.params.inputVectorSize
     matrices, recursions, biases = names
-    found = [
+    results = [
         _stacked(emitter, layer, matrices, (units, inputs)),
         _stacked(emitter, layer, recursions, (units, units)),
     ]
     none = emitter.constant(np.zeros((len(layer.parts), len(matrices) * units), np.float32))
     if biases:
-        return [*found, emitter.joined([_stacked(emitter, layer, biases, (units,)), none], 1)]
+        return [*results, emitter.joined([_stacked(emitter, layer, biases, (units,)), none], 1)]
     if extra is not None:
         both = np.tile(np.concatenate([extra, 0 * extra]), (len(layer.parts), 1))
-        return [*found, emitter.constant(both.astype(np.float32))]
-    return [*found, ""]
+        return [*results, emitter.constant(both.astype(np.float32))]
+    return [*results, ""]
 
 
 def _blobs(
@@ -197,7 +197,7 @@ def _blobs(
         y: [Seq, directions, Batch, units] in the order of the input.
         last: the last states, [directions, Batch, units] each.
     """
-    units, both = layer.p.outputVectorSize, len(layer.parts) == 2
+    units, both = layer.params.outputVectorSize, len(layer.parts) == 2
     steps, batch, _ = emitter.extents(layer.x)
     known = emitter.shape(layer.x)[:2]
     emitter.shapes[y] = (known[0], len(layer.parts), known[1], units)
@@ -297,13 +297,13 @@ def _lstm(
     native = all(_never_clipped(emitter, layer, one) for one in functions)
     make = _lstm_node if native else _lstm_steps
     y, *last = make(emitter, layer, functions)
-    return _blobs(emitter, layer, layer.p.params.sequenceOutput, y, last)
+    return _blobs(emitter, layer, layer.params.params.sequenceOutput, y, last)
 
 
 def _never_clipped(emitter: Emitter, layer: RecurrentLayer, functions: Sequence[Function]) -> bool:
     """Whether neither the clipping of sums nor that of cells can change a value."""
     gate, block = (function.bound for function in functions[:2])
-    limit = layer.p.params.cellClipThreshold
+    limit = layer.params.params.cellClipThreshold
     if gate is None or block is None or gate > 1:
         return False
     steps = emitter.shape(layer.x)[0]
@@ -315,10 +315,10 @@ def _never_clipped(emitter: Emitter, layer: RecurrentLayer, functions: Sequence[
 def _lstm_node(
     emitter: Emitter, layer: RecurrentLayer, functions: list[list[Function]]
 ) -> tuple[str, ...]:
-    p, options = layer.p, layer.p.params
+    params, options = layer.params, layer.params.params
     coupled = options.coupledInputAndForgetGate
     gates = ["inputGate", "outputGate", "" if coupled else "forgetGate", "blockInput"]
-    units = p.outputVectorSize
+    units = params.outputVectorSize
     one_more = None
     if options.forgetBias and not options.hasBiasVectors and not coupled:
         one_more = np.repeat(np.array([0, 0, 1, 0], np.float32), units)
@@ -369,15 +369,15 @@ def _step(emitter: Emitter, layer: RecurrentLayer, part: Params, functions: list
     """i = f(Wi x + Ri y' + pi c' + bi), f likewise, z = g(Wz x + Rz y' + bz), c = c' f + i z,
     clipped, o = f(Wo x + Ro y' + po c + bo), y = h(c) o.
     """
-    p, options = layer.p, layer.p.params
-    units, coupled = p.outputVectorSize, options.coupledInputAndForgetGate
+    params, options = layer.params, layer.params.params
+    units, coupled = params.outputVectorSize, options.coupledInputAndForgetGate
     f, g, h = functions
     stored: dict[str, tuple[str, str, str, str]] = {}
     for gate in ("inputGate", "forgetGate", "outputGate", "blockInput"):
         if gate == "forgetGate" and coupled:
             continue
         matrix = weight(
-            emitter, part, f"{gate}WeightMatrix", (units, p.inputVectorSize), axes=(1, 0)
+            emitter, part, f"{gate}WeightMatrix", (units, params.inputVectorSize), axes=(1, 0)
         )
         recursion = weight(emitter, part, f"{gate}RecursionMatrix", (units, units), axes=(1, 0))
         bias = (
@@ -401,23 +401,23 @@ def _step(emitter: Emitter, layer: RecurrentLayer, part: Params, functions: list
 
     def step(x: str, before: str, cell: str) -> tuple[str, str]:
         i = f.apply(emitter, total("inputGate", x, before, cell))
-        kept = (
+        remaining = (
             emitter.node("Sub", emitter.number(1), i)
             if coupled
             else f.apply(emitter, total("forgetGate", x, before, cell))
         )
         z = g.apply(emitter, total("blockInput", x, before, cell))
-        sums = emitter.node("Add", emitter.node("Mul", cell, kept), emitter.node("Mul", i, z))
-        made = _bounded(emitter, sums, options.cellClipThreshold)
-        o = f.apply(emitter, total("outputGate", x, before, made))
-        return emitter.node("Mul", h.apply(emitter, made), o), made
+        sums = emitter.node("Add", emitter.node("Mul", cell, remaining), emitter.node("Mul", i, z))
+        result = _bounded(emitter, sums, options.cellClipThreshold)
+        o = f.apply(emitter, total("outputGate", x, before, result))
+        return emitter.node("Mul", h.apply(emitter, result), o), result
 
     return step
 
 
 def _scan(emitter: Emitter, layer: RecurrentLayer, index: int, step: Step) -> tuple[str, str, str]:
     """The outputs [Seq, Batch, units] in the order of the input, the last output and cell."""
-    units, batch = layer.p.outputVectorSize, emitter.extents(layer.x)[1]
+    units, batch = layer.params.outputVectorSize, emitter.extents(layer.x)[1]
     if layer.states:
         first = [emitter.squeeze(state, [0]) for state in layer.states[2 * index : 2 * index + 2]]
     else:
@@ -427,16 +427,16 @@ def _scan(emitter: Emitter, layer: RecurrentLayer, index: int, step: Step) -> tu
     emitter.shapes |= {
         names[0]: (None, units),
         names[1]: (None, units),
-        names[2]: (None, layer.p.inputVectorSize),
+        names[2]: (None, layer.params.inputVectorSize),
     }
     with emitter.inside() as nodes:
-        made, cell = step(names[2], names[0], names[1])
-        again = emitter.node("Identity", made)
+        result, cell = step(names[2], names[0], names[1])
+        again = emitter.node("Identity", result)
     ports = [
         Port(name, shape=(None, n))
-        for name, n in zip(names, (units, units, layer.p.inputVectorSize), strict=True)
+        for name, n in zip(names, (units, units, layer.params.inputVectorSize), strict=True)
     ]
-    results = [Port(name, shape=(None, units)) for name in (made, cell, again)]
+    results = [Port(name, shape=(None, units)) for name in (result, cell, again)]
     back = int(layer.reverse[index])
     output, last_cell, y = emitter.nodes(
         "Scan",

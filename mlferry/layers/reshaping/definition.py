@@ -98,7 +98,7 @@ def rank_preserving_reshape(params: Params, shape: Shape) -> list[Shape]:
     """A 0 keeps an extent; one -1 takes what is left."""
     if len(params.targetShape) != len(shape):
         raise SpecError(f"target shape {params.targetShape} has another rank than {show(shape)}")
-    kept = [
+    remaining = [
         axis
         for axis, extent in enumerate(params.targetShape)
         if extent == 0 and shape[axis] is None
@@ -107,9 +107,9 @@ def rank_preserving_reshape(params: Params, shape: Shape) -> list[Shape]:
         (extent or 1) if wanted == 0 else wanted
         for axis, (wanted, extent) in enumerate(zip(params.targetShape, shape, strict=True))
     ]
-    source = [1 if axis in kept else extent for axis, extent in enumerate(shape)]
+    source = [1 if axis in remaining else extent for axis, extent in enumerate(shape)]
     fitted = fit(tuple(source), tuple(target))
-    return [tuple(None if axis in kept else extent for axis, extent in enumerate(fitted))]
+    return [tuple(None if axis in remaining else extent for axis, extent in enumerate(fitted))]
 
 
 @layer_kind("flatten", inputs=1, gradient=True)
@@ -241,9 +241,9 @@ def bound_reshape(params: Params, change: Change) -> str:
 @size_check("rankPreservingReshape")
 def bound_rank_preserving_reshape(params: Params, change: Change) -> str:
     """An extent of 0 is that of the input, whatever that is."""
-    kept = [axis for axis, extent in enumerate(params.targetShape) if extent == 0]
+    remaining = [axis for axis, extent in enumerate(params.targetShape) if extent == 0]
     before, now = (
-        tuple(1 if axis in kept else extent for axis, extent in enumerate(shape))
+        tuple(1 if axis in remaining else extent for axis, extent in enumerate(shape))
         for shape in (change.before[0], change.now[0])
     )
     return _bound(tuple(extent or 1 for extent in params.targetShape), before, now)
@@ -261,8 +261,8 @@ def _bound(target: tuple[int, ...], before: Shape, now: Shape) -> str:
         ends = [i for i in range(rank + 1) if product(before[i:]) == last]
         start = starts[-1] if place and starts else 0
         end = ends[0] if place + 1 < len(target) and ends else rank
-        found = (starts or not place) and (ends or place + 1 == len(target))
-        if found and start <= end and (before[:start], before[end:]) == (now[:start], now[end:]):
+        result = (starts or not place) and (ends or place + 1 == len(target))
+        if result and start <= end and (before[:start], before[end:]) == (now[:start], now[end:]):
             return ""
     return f"its target shape {show(target)} is that of the described size"
 

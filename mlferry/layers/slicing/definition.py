@@ -177,8 +177,8 @@ def bound_slice(params: Params, change: Change) -> str:
 
 @size_check("sliceStatic")
 def bound_slice_static(params: Params, change: Change) -> str:
-    kept = static_indices(params, len(change.now[0]))
-    reasons = (_bound(kept[axis], axis, change) for axis in change.varying())
+    remaining = static_indices(params, len(change.now[0]))
+    reasons = (_bound(remaining[axis], axis, change) for axis in change.varying())
     return next(filter(None, reasons), "")
 
 
@@ -222,8 +222,8 @@ def check_slice_lists(layer: nn.NeuralNetworkLayer, params: nn.SliceStaticLayerP
     if params.squeezeMasks:
         lengths["squeezeMasks"] = len(params.squeezeMasks)
     if len(set(lengths.values())) > 1 or not lengths["beginIds"]:
-        found = ", ".join(f"{field} {length}" for field, length in lengths.items())
-        yield error(f"one entry for each axis is needed; found: {found}")
+        result = ", ".join(f"{field} {length}" for field, length in lengths.items())
+        yield error(f"one entry for each axis is needed; found: {result}")
     yield from _strides(params)
 
 
@@ -238,8 +238,8 @@ def check_slice_dynamic_lists(
     optional = ("beginMasks", "endMasks", "squeezeMasks")
     counted = {length for field, length in lengths.items() if length or field not in optional}
     if len(counted) > 1 or 0 in counted:
-        found = ", ".join(f"{field} {length}" for field, length in lengths.items())
-        yield error(f"one entry for each axis is needed; found: {found}")
+        result = ", ".join(f"{field} {length}" for field, length in lengths.items())
+        yield error(f"one entry for each axis is needed; found: {result}")
     if "strides" in stored:
         yield from _strides(params)
 

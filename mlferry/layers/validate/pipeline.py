@@ -26,8 +26,8 @@ def pipeline_models(spec: model_pb2.Model) -> Problems:
         yield error("it holds no models", "pipeline")
     for index, inner in enumerate(pipeline.models):
         if inner.specificationVersion < 1:
-            found = f"specificationVersion is {inner.specificationVersion}; versions start at 1"
-            yield warning(found, place(index, pipeline))
+            result = f"specificationVersion is {inner.specificationVersion}; versions start at 1"
+            yield warning(result, place(index, pipeline))
         rules = [rule for rule in MODEL_RULES if rule.__name__ not in _ROOT_ONLY]
         problems = (problem for rule in rules for problem in rule(inner))
         yield from within(place(index, pipeline), problems)
@@ -51,13 +51,13 @@ def pipeline_flow(spec: model_pb2.Model) -> Problems:
     pipeline = networks.pipeline_of(spec)
     if pipeline is None:
         return
-    made = {feature.name: feature.type for feature in spec.description.input}
+    results = {feature.name: feature.type for feature in spec.description.input}
     for index, inner in enumerate(pipeline.models):
         for feature in inner.description.input:
-            yield from within(place(index, pipeline), _flows(feature, made, "input"))
-        made |= {feature.name: feature.type for feature in inner.description.output}
+            yield from within(place(index, pipeline), _flows(feature, results, "input"))
+        results |= {feature.name: feature.type for feature in inner.description.output}
     for feature in spec.description.output:
-        yield from _flows(feature, made, "output")
+        yield from _flows(feature, results, "output")
 
 
 def _flows(
@@ -88,5 +88,5 @@ def pipeline_update(spec: model_pb2.Model) -> Problems:
         wanted = spec.isUpdatable and index == last
         if inner.isUpdatable != wanted:
             allowed = "only the last model of an updatable pipeline is updatable, and it must be"
-            found = str(inner.isUpdatable).lower()
-            yield warning(f"isUpdatable is {found}; {allowed}", place(index, pipeline))
+            result = str(inner.isUpdatable).lower()
+            yield warning(f"isUpdatable is {result}; {allowed}", place(index, pipeline))
