@@ -44,7 +44,7 @@ class ClassicBuilder(LayerMethods):
     Args:
         builder: of the network.
         names: the blobs by the names that the source has for values.
-        shapes_of_custom: tells the shapes of a custom layer's outputs.
+        shapes_of_custom: returns the shapes of a custom layer's outputs.
     """
 
     def __init__(

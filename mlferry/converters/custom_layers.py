@@ -271,7 +271,7 @@ def _masks(context: Lowering, node: Node, takes: bool | None) -> list[Blob]:
     """The masks that a custom layer gets as further inputs.
 
     Raises:
-        ConversionError: nothing tells whether the layer computes with the mask that reaches it.
+        ConversionError: it is not known whether the layer computes with the mask that reaches it.
     """
     results = [mask for mask in node.masks if mask is not None]
     if takes is None and not all(mask.is_certain for mask in results):

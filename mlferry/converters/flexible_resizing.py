@@ -144,7 +144,7 @@ class ResizedAxis:
         out: the new one.
         factor: the new one over the old one, as the source computes it.
         is_scaled: whether the source says the factor, and the new extent follows from it.
-        like: zeros, as many as the new extent, where a blob has it: it tells the shape.
+        like: zeros, as many as the new extent, where a blob has it: it gives the shape.
     """
 
     size: Number

@@ -73,7 +73,7 @@ class Worker:
         self.script, self.library = script, library
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
-        self._line = -1  # an open pipe, whose end tells the process that this one has ended
+        self._line = -1  # an open pipe, whose end shows the process that this one has ended
         self._first = 0  # bytes that it took when it had started
         self._left: list[subprocess.Popen[bytes]] = []  # of the parent of a fork; kept as they are
         if hasattr(os, "register_at_fork"):

@@ -212,7 +212,7 @@ class _Walker:
         return self._automatic if self.choices.add_custom_layers else None
 
     def _automatic(self, node: Node, inputs: Sequence[Any]) -> Any:
-        """A custom layer with the options of a node, or what it makes of constants."""
+        """A custom layer with the options of a node, or the result of constant inputs."""
         output = (
             _fold(self.lowering, node, inputs, self.frontend) if self._is_foldable(node) else None
         )

@@ -1,4 +1,4 @@
-"""Functions among the options of a file's layers: what the file tells of them, never their code."""
+"""Functions among the options of a file's layers: their names and options, never their code."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class StoredFunction:
         )
 
     def __eq__(self, other: object) -> bool:
-        """Whether another function has the name that the file tells."""
+        """Whether another function has the name in the file."""
         return self.__name__ != _LAMBDA and getattr(other, "__name__", None) == self.__name__
 
     def __hash__(self) -> int:

@@ -24,7 +24,7 @@ _RESERVED = 16 << 30
 
 
 def _used() -> int:
-    """Bytes of address space that this process has, where the system tells."""
+    """Bytes of address space that this process has, where the system reports it."""
     with contextlib.suppress(ImportError, OSError):
         import resource
 

@@ -26,8 +26,8 @@ class Tensor:
         layer: name of the layer that makes it.
         call: which call of that layer.
         index: which output of the call.
-        shape: where the config tells it.
-        dtype: where the config tells it.
+        shape: where the config gives it.
+        dtype: where the config gives it.
     """
 
     layer: str

@@ -174,7 +174,7 @@ def entry_of(entry: Mapping[str, Any], name: str, version: int = 3) -> Layer:
 
 
 def _is_users(entry: Mapping[str, Any]) -> bool:
-    """Whether a class is not one of Keras's own, as far as the entry tells."""
+    """Whether a class is not one of Keras's own, as far as the entry shows."""
     if ">" in f"{entry.get('registered_name')}{entry['class_name']}":
         return True
     if "module" not in entry:
@@ -212,7 +212,7 @@ def _add_parts(layer: Layer, version: int, depth: int) -> None:
 def _single_shape(
     value: Attribute,
 ) -> Shape | None:
-    """The shape of the one input that a layer was built for (Keras 3 tells)."""
+    """The shape of the one input that a layer was built for, which Keras 3 stores."""
     if not isinstance(value, list) or not all(n is None or isinstance(n, int) for n in value):
         return None
     return tuple(value)
@@ -333,7 +333,7 @@ def _keep_old(value: Attribute, tensors: list[Tensor]) -> Any:
 
 
 def input_shape_of(layer: Layer) -> tuple[Sequence[Any] | None, str]:
-    """The batch shape and type that a layer's own config tells of its input."""
+    """The batch shape and type in a layer's own config for its input."""
     config = layer.config
     shape = config.get("batch_shape") or config.get("batch_input_shape")
     if shape is None and config.get("input_shape") is not None:

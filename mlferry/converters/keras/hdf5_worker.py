@@ -1,9 +1,9 @@
 """Finds its way in an HDF5 file, in a process of its own (`mlferry.converters.worker`).
 
-The HDF5 library crashes on some damaged files and runs for ever on others; here it takes nothing
-with it. A request is answered with the tree of the file. Arrays that lie in the file as they lie
-in memory are told by their place; the others, compressed ones say, are decoded into a second file.
-It imports nothing of mlferry.
+The HDF5 library crashes on some damaged files and runs forever on others; here it can only stop
+this process. A request is answered with the tree of the file. Arrays that lie in the file as they
+lie in memory are described by their place; the others, such as compressed ones, are decoded into a
+second file. It imports nothing of mlferry.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ class _FileScan:
             return None
         size = kind.itemsize * math.prod(dataset.shape)
         self.values += size
-        if self.values > self.limits["weights"]:  # what all take is told at the end
+        if self.values > self.limits["weights"]:  # the total is reported at the end
             return None
         entries = {"shape": [int(n) for n in dataset.shape], "dtype": kind.str, "spilled": False}
         offset = dataset.id.get_offset()

@@ -66,7 +66,7 @@ def explicit(value: Value) -> Mask:
 
 
 def follow(graph: Graph) -> None:
-    """Tell each layer that computes with a mask about it."""
+    """Give each layer that computes with a mask its mask."""
     carried = dict(graph.masks)
     unlisted: set[str] = set()  # values whose masks show when the model runs, not in its config
     for node in graph.nodes:
@@ -172,7 +172,7 @@ def _passed(node: Node, given: Sequence[Mask | None], version: int) -> list[Mask
 
 
 def _of_users(node: Node, version: int, listed: bool) -> _Rule:
-    """By the object in memory; a file does not tell, but for the masks that it lists."""
+    """By the object in memory; a file does not say, except for the masks that it lists."""
     if node.layer is not None:
         names = _signature(node.layer)
         if not _takes_mask(node.layer, names):
@@ -191,7 +191,7 @@ class _Unmasked(_Rule):
 
 
 class _Untold(_Rule):
-    """A file does not tell whether the layer takes the mask: its conversion function does."""
+    """A file does not say whether the layer takes the mask: its conversion function does."""
 
     def taken(self, node: Node, found: Sequence[Mask | None]) -> list[Mask | None]:
         return [mask and replace(mask, is_certain=False) for mask in super().taken(node, found)]
@@ -210,7 +210,7 @@ def _takes_mask(layer: object, names: Sequence[str]) -> bool:
 
 
 class _Given:
-    """Stands for the mask while a layer's `compute_mask` is asked what it does with it."""
+    """A stand-in for the mask, to see what a layer's `compute_mask` does with it."""
 
 
 def _passed_by_object(node: Node, given: Sequence[Mask | None], version: int) -> list[Mask | None]:
@@ -386,7 +386,7 @@ def _folded(node: Node, first: Mask | None) -> Mask | None:
 
 
 def _unfolded(node: Node, given: Sequence[Mask | None], version: int) -> Mask | None:
-    """Keras 3: the mask that came in; Keras 2: what the layer inside makes of it."""
+    """Keras 3: the mask that came in; Keras 2: the mask that the layer inside passes on."""
     inner, outer = given
     if version >= 3 or (inner is None and outer is None):
         return outer

@@ -760,7 +760,7 @@ def _op(layer: Layer) -> str:
 
 
 def _is_users(layer: Layer) -> bool:
-    """Whether nothing but its own code tells what a layer does with masks."""
+    """Whether only its own code shows what a layer does with masks."""
     return layer.is_users or (layer.model_kind is None and _op(layer) not in OPS)
 
 
@@ -798,7 +798,7 @@ def _full_name(activation: Attribute) -> str:
 def _is_users_function(activation: Attribute, function: Callable[..., Any] | None) -> bool:
     """Whether an activation only shares its name with one of Keras's own.
 
-    Keras 3 writes its own as their names alone, Keras 2 any: there the object in memory tells.
+    Keras 3 writes its own as their names alone, Keras 2 any: there the object in memory decides.
     """
     if isinstance(activation, Mapping):
         return activation.get("class_name") == "function" and not isinstance(
@@ -820,7 +820,7 @@ def _distinct(items: arrays.Named) -> arrays.Named:
 
 
 def _told_shapes(model: Layer) -> dict[tuple[str, int], dict[int, Tensor]]:
-    """The outputs of each call with the shapes that its readers were told of (Keras 3)."""
+    """The outputs of each call with the shapes that its readers have in the config (Keras 3)."""
     entries: dict[tuple[str, int], dict[int, Tensor]] = {}
     for tensor in model.reads():
         outputs = entries.setdefault((tensor.layer, tensor.call), {})

@@ -35,7 +35,7 @@ def read(source: Any, inputs: Sequence[TensorType | ImageType] | None) -> Graph:
             `call`; a model that was called or built tells its shapes itself.
 
     Raises:
-        ConversionError: nothing tells the shape of an input, or the code cannot be traced.
+        ConversionError: the shape of an input is unknown, or the code cannot be traced.
     """
     names = _arguments(source)
     given = {kind.name or name: kind for kind, name in zip(inputs or (), names, strict=False)}

@@ -26,8 +26,8 @@ def complete(model: onnx.ModelProto, source: str) -> None:
         source: for messages.
 
     Raises:
-        ModelFileError: an attribute holds several values, or nothing tells what it is; or a model
-            of IR version 3 or newer has no opset.
+        ModelFileError: an attribute holds several values, or its type is not given anywhere; or a
+            model of IR version 3 or newer has no opset.
     """
     import onnx
 

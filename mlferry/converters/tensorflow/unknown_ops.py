@@ -47,7 +47,7 @@ def replaced(
         told: the definitions of unknown ops by name, as far as the file has them.
 
     Raises:
-        ConversionError: nothing tells the order of the outputs of a node.
+        ConversionError: the order of the outputs of a node is not known.
     """
     functions = {f.signature.name: f.signature for f in graph.library.function}
     if not _has_unknown(graph, functions):

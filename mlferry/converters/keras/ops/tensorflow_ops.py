@@ -71,7 +71,7 @@ def tensorflow_op(context: Lowering, node: Node, *inputs: Blob) -> Results:
 def _message(told: Mapping[str, Any]) -> Mapping[str, Any]:
     """A NodeDef as JSON."""
     if not isinstance(told, Mapping) or "op" not in told:
-        raise ConversionError(f"node_def is no NodeDef as JSON: {told!r:.80}")
+        raise ConversionError(f"node_def is not a NodeDef as JSON: {told!r:.80}")
     return told
 
 

@@ -382,7 +382,7 @@ class Flow:
         dtype: str = "float32",
         **attrs: Any,
     ) -> Pending:
-        """What an ordinary op of ONNX's makes of values, as if it stood in the graph."""
+        """The result of an ordinary op of ONNX for values, as if it stood in the graph."""
         import onnx
 
         names = []

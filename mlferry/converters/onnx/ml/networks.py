@@ -107,7 +107,7 @@ def _needed(flow: Flow, name: str) -> tuple[list[Node], list[str], dict[str, str
 
 
 def _key(node: Node) -> str:
-    """What tells nodes apart: names may be there twice."""
+    """The identity of a node: names may be there twice."""
     return next(value.name for value in node.outputs if value.name)
 
 

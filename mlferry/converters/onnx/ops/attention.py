@@ -1,4 +1,4 @@
-"""What onnxruntime makes of transformers: embeddings, rotations, attention in one op."""
+"""onnxruntime's ops of transformers: embeddings, rotations, attention in one op."""
 
 from __future__ import annotations
 
@@ -546,8 +546,8 @@ def _attend(
     lengths = q.known[2], k.known[2]
     if node.attrs.get("unidirectional", 0) and lengths[0] != lengths[1]:
         raise ConversionError(
-            f"unidirectional, of {show(lengths)} queries and keys: which come before which is not "
-            "told where their numbers differ"
+            f"unidirectional, of {show(lengths)} queries and keys: which come before which is "
+            "not specified where their numbers differ"
         )
     if told.past is not None:
         before = extent(told.past[0], 2) if node.attrs.get("unidirectional", 0) else 0

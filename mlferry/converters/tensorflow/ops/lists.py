@@ -82,7 +82,7 @@ def shaped_as(context: Lowering, x: Operand | Opaque, later: Operand | Opaque) -
 
 @op("TensorListReserve", "EmptyTensorList", raw=True)
 def reserve(context: Lowering, node: Node, shape: Operand, count: Operand) -> Items:
-    """`EmptyTensorList` is told the most that it will hold, and starts without any."""
+    """`EmptyTensorList` takes the most entries that it will hold, and starts without any."""
     read_all(node)
     number = int(array_of(node, 1, count).ravel()[0]) if node.op == "TensorListReserve" else 0
     extents = tuple(int(n) for n in shape.array.ravel()) if isinstance(shape, Constant) else (-1,)

@@ -279,7 +279,7 @@ def _dynamic_slice(
 
 
 def _of_shape(context: Lowering, x: Blob, shape: tuple[int | None, ...]) -> Blob:
-    """A blob of which more is known than its layer tells."""
+    """A blob with more known extents than its layer gives."""
     context.builder.shapes[x.name] = shape
     return replace(x, shape=shape)
 

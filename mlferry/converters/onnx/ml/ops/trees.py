@@ -282,7 +282,7 @@ def _regressor(
 
 
 def _transformed(flow: Flow, made: Held, node: Node, size: int, transform: str) -> Held:
-    """What `post_transform` makes of the sums, [1, size]."""
+    """The result of `post_transform` for the sums, [1, size]."""
     if transform == "PROBIT":
         return _probit(flow, made)
     if size == 1:
@@ -503,7 +503,7 @@ def _grow(
 
 @op("TreeEnsembleClassifier")
 def tree_ensemble_classifier(flow: Flow, node: Node, x: Held) -> tuple[Label, Scores]:
-    """What onnxruntime makes of it; for two classes that depends on the signs of the weights."""
+    """The result in onnxruntime; for two classes that depends on the signs of the weights."""
     row = flow.sample(x)
     labels = labels_of(node, "classlabels_strings", "classlabels_int64s")
     forest = _forest(node, row, "class")
