@@ -31,7 +31,7 @@ class Trace:
     """`mlferry.trace`: in the place of a conversion function, it converts what a layer computes."""
 
     def __call__(self, *arguments: object) -> Any:
-        """It is no function.
+        """It is not a function.
 
         Raises:
             ConversionError: always.
@@ -107,7 +107,7 @@ def _classic(
         for value, x in zip(node.inputs, inputs, strict=True)
         if isinstance(x, Blob)
     }
-    made = {value.name: context.builder.unused_blob(value.name) for value in node.outputs}
+    results = {value.name: context.builder.unused_blob(value.name) for value in node.outputs}
     by_name = {blob.name: blob for blob in blobs.values()}
 
     def shapes_of(message: nn.CustomLayerParams, names: Sequence[str]) -> list[Shape] | None:
@@ -116,18 +116,18 @@ def _classic(
         ]
         return _custom_shapes(node, message, message, given, SOURCE)
 
-    names = {name: blob.name for name, blob in blobs.items()} | made
+    names = {name: blob.name for name, blob in blobs.items()} | results
     builder = classic_functions.ClassicBuilder(context.builder, names, shapes_of)
     framework = context.graph.framework
     classic_functions.run(function, node, builder, inputs, framework, _guarded)
-    lacking = [name for name, blob in made.items() if blob not in context.builder.shapes]
+    lacking = [name for name, blob in results.items() if blob not in context.builder.shapes]
     if lacking:
         raise ConversionError(
             f"{name_of(function)} made no value {lacking[0]!r}: the last layer that it adds writes "
             "the node's outputs"
         )
     return tuple(
-        Blob(blob, context.builder.shapes[blob], SOURCE, node.name) for blob in made.values()
+        Blob(blob, context.builder.shapes[blob], SOURCE, node.name) for blob in results.values()
     )
 
 
@@ -263,19 +263,19 @@ def add_custom(
 
 def mask_blobs(context: Lowering, node: Node) -> list[Blob]:
     """The masks of the inputs that have one, in the inputs' order."""
-    made = [mask.blob(context) for mask in node.masks if mask is not None]
-    return [blob for blob in made if blob is not None]
+    outputs = [mask.blob(context) for mask in node.masks if mask is not None]
+    return [blob for blob in outputs if blob is not None]
 
 
 def _masks(context: Lowering, node: Node, takes: bool | None) -> list[Blob]:
     """The masks that a custom layer gets as further inputs.
 
     Raises:
-        ConversionError: nothing tells whether the layer computes with the mask that reaches it.
+        ConversionError: it is not known whether the layer computes with the mask that reaches it.
     """
-    found = [mask for mask in node.masks if mask is not None]
-    if takes is None and not all(mask.is_certain for mask in found):
-        origins = ", ".join(repr(mask.origin) for mask in found)
+    results = [mask for mask in node.masks if mask is not None]
+    if takes is None and not all(mask.is_certain for mask in results):
+        origins = ", ".join(repr(mask.origin) for mask in results)
         raise ConversionError(
             f"the mask of {origins} reaches this layer, and a file does not tell whether the "
             "layer computes with it. Say so in its conversion function: mlferry.CustomLayerParams"
@@ -332,21 +332,21 @@ def _custom_shapes(
 
 def _checked(shapes: Sequence[Sequence[int]], node: Node) -> list[Shape]:
     try:
-        found = [tuple(int(extent) for extent in shape) for shape in shapes]
+        results = [tuple(int(extent) for extent in shape) for shape in shapes]
     except TypeError:
         raise ConversionError(
             f"output_shapes is {shapes!r}; it has one shape an output: [(1, 30, 30, 1)]"
         ) from None
-    if len(found) != len(node.outputs):
-        raise ConversionError(f"{len(found)} output_shapes for {len(node.outputs)} outputs")
-    return list(found)
+    if len(results) != len(node.outputs):
+        raise ConversionError(f"{len(results)} output_shapes for {len(node.outputs)} outputs")
+    return list(results)
 
 
 def custom_message(params: CustomLayerParams) -> nn.CustomLayerParams:
     """The protobuf form of `CustomLayerParams`.
 
     Raises:
-        ConversionError: a parameter is no bool, int, float or str.
+        ConversionError: a parameter is not a bool, int, float or str.
     """
     message = nn.CustomLayerParams(className=params.class_name, description=params.description)
     wrong = []

@@ -50,10 +50,10 @@ def complete(
         for place, name in enumerate(node.output):
             if not name or _element(types.get(name)):
                 continue
-            found = _of_output(node, place, types, opsets)
-            if found:
+            result = _of_output(node, place, types, opsets)
+            if result:
                 kind = onnx.TypeProto()
-                kind.tensor_type.elem_type = found
+                kind.tensor_type.elem_type = result
                 types[name] = kind
         for attribute in node.attribute:
             if attribute.HasField("g"):
@@ -81,8 +81,8 @@ def _of_output(
 
 
 def _first(node: onnx.NodeProto, places: Sequence[int], types: Mapping[str, Any]) -> int:
-    found = (_element(types.get(node.input[i])) for i in places if i < len(node.input))
-    return next((kind for kind in found if kind), 0)
+    result = (_element(types.get(node.input[i])) for i in places if i < len(node.input))
+    return next((kind for kind in result if kind), 0)
 
 
 def _by_schema(

@@ -15,7 +15,7 @@ from mlferry.runtime.evaluators.registry import (
     CustomClasses,
     Evaluator,
     Features,
-    ProgramOptions,
+    RunOptions,
     evaluator,
 )
 from mlferry.runtime.program_session import State
@@ -117,7 +117,7 @@ def _checked(name: str, value: NDArray[Any], kind: ValueType) -> Any:
     try:
         array = np.asarray(value)
     except ValueError as error:
-        raise PredictionError(f"input {name!r} is no rectangular array: {error}") from error
+        raise PredictionError(f"input {name!r} is not a rectangular array: {error}") from error
     if array.dtype.kind not in "fiub":
         raise PredictionError(f"input {name!r} takes numbers, not {array.dtype}")
     dtype = kind.dtype if isinstance(kind, TensorType) else "fp32"
@@ -153,12 +153,12 @@ def check_precision(precision: str) -> None:
         raise SpecError(f"precision={precision!r}: half or exact")
 
 
-def check_options(model: model_pb2.Model, options: ProgramOptions) -> None:
+def check_options(model: model_pb2.Model, options: RunOptions) -> None:
     """Raise where options for programs do not fit a model.
 
     Raises:
         SpecError: there is no such function, or no such precision.
-        UnsupportedModelError: the model is no program, and has no functions.
+        UnsupportedModelError: the model is not a program, and has no functions.
     """
     check_precision(options.precision)
     if options.function is None:

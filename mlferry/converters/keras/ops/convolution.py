@@ -35,8 +35,8 @@ def from_image(context: Lowering, x: Blob, dimensions: int) -> Blob:
 
 def pair(value: int | Sequence[int], dimensions: int, what: str, fill: int = 1) -> Pair:
     """An option of one or two dimensions as (height, width)."""
-    found = sizes(value, dimensions, what)
-    return (fill, found[0]) if dimensions == 1 else (found[0], found[1])
+    result = sizes(value, dimensions, what)
+    return (fill, result[0]) if dimensions == 1 else (result[0], result[1])
 
 
 def padding(

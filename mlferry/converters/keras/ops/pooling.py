@@ -68,15 +68,15 @@ def global_max_pooling1d(context: Lowering, node: Node, x: Blob) -> Blob:
 @op("GlobalAveragePooling1D", layouts=_steps_first, rank=3)
 def global_average_pooling1d(context: Lowering, node: Node, x: Blob) -> Blob:
     """Over the steps that count."""
-    (found, *_) = masks.of(context, node)
-    if found is None:
+    (result, *_) = masks.of(context, node)
+    if result is None:
         return _global_1d(context, node, x, "reduceMean")
     first = node.attrs.get("data_format") == "channels_first"
-    wide = context.expand(found, 1 if first else 2)
-    kept = context.layer("multiplyBroadcastable", x, wide)
+    wide = context.expand(result, 1 if first else 2)
+    output = context.layer("multiplyBroadcastable", x, wide)
     return context.layer(
         "divideBroadcastable",
-        _global_1d(context, node, kept, "reduceSum"),
+        _global_1d(context, node, output, "reduceSum"),
         _global_1d(context, node, wide, "reduceSum"),
     )
 

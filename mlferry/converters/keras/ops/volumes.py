@@ -43,8 +43,10 @@ def conv3d(context: Lowering, node: Node, x: Blob) -> Blob:
     kernel = weight(node, "kernel", *kernel_size, extent(x, 1) // groups, filters)
     bias = weight(node, "bias", filters) if attrs.get("use_bias", True) else None
     pairs = _pairs(node, x, kernel_size, strides, dilations)
-    how = Windows(strides, dilations, pairs, groups)
-    return convolved(context, x, kernel.transpose(4, 3, 0, 1, 2), how, bias=bias, layout=x.layout)
+    windows = Windows(strides, dilations, pairs, groups)
+    return convolved(
+        context, x, kernel.transpose(4, 3, 0, 1, 2), windows, bias=bias, layout=x.layout
+    )
 
 
 @op("Conv3DTranspose", layouts=spatial, rank=5)
@@ -65,9 +67,11 @@ def conv3d_transpose(context: Lowering, node: Node, x: Blob) -> Blob:
         cuts(mode, k, s, d, None if extra is None else extra[axis])
         for axis, (k, s, d) in enumerate(zip(kernel_size, strides, dilations, strict=True))
     ]
-    how = Windows(strides, dilations, pairs)
-    made = transposed(context, x, kernel.transpose(4, 3, 0, 1, 2), how, bias=bias, layout=x.layout)
-    return context.relabel(made, x.layout)
+    windows = Windows(strides, dilations, pairs)
+    output = transposed(
+        context, x, kernel.transpose(4, 3, 0, 1, 2), windows, bias=bias, layout=x.layout
+    )
+    return context.relabel(output, x.layout)
 
 
 def _pooling(context: Lowering, node: Node, x: Blob, kind: str) -> Blob:

@@ -110,7 +110,7 @@ def _dynamic_2d(
         strides, dilations, pairs = [1, *strides], [1, *dilations], [(0, 0), *pairs]
     if any(map(any, pairs)):
         x = context.layer("padding", x, layout=SOURCE, constant={"value": 0.0}, **edges(pairs))
-    made = context.layer(
+    output = context.layer(
         "convolution",
         x,
         w,
@@ -124,9 +124,9 @@ def _dynamic_2d(
         valid={},
     )
     if b is None:
-        return made
+        return output
     bias = as_blob(context, b)
-    return emit(context, "addBroadcastable", made, shaped(context, bias, (1, shape[0], 1, 1)))
+    return emit(context, "addBroadcastable", output, shaped(context, bias, (1, shape[0], 1, 1)))
 
 
 @op("com.microsoft.FusedConv", "FusedConv", raw=True)
@@ -139,13 +139,13 @@ def fused_conv(
     z: Operand | None = None,
 ) -> Blob:
     """A convolution, then the sum with another map, then an activation."""
-    made = conv(context, node, x, w, b)
+    output = conv(context, node, x, w, b)
     if z is not None:
         z = as_blob(context, z)
-        made = emit(context, "addBroadcastable", made, z)
+        output = emit(context, "addBroadcastable", output, z)
     given = list(node.attrs.get("activation_params") or [])
     names = ("min", "max") if node.attrs.get("activation", "") == "Clip" else ("alpha", "beta")
-    return activated(context, node, made, dict(zip(names, given, strict=False)))
+    return activated(context, node, output, dict(zip(names, given, strict=False)))
 
 
 @op("ConvTranspose", raw=True)

@@ -140,17 +140,21 @@ def _run(
     backward = node.attrs.get("direction", "forward") == "reverse"
     native = not isinstance(directions[0], RoundedLSTM)
     if native and lengths is None and len(directions) == 2:
-        found = _both(context, directions, x, first)
-        if found is not None:
-            joined, *last = found
+        result = _both(context, directions, x, first)
+        if result is not None:
+            joined, *last = result
             y = _apart(context, joined) if node.outputs[0].name else None
             return _collected(context, y, last, batchwise)
-    made = [
+    results = [
         _one(context, gates, x, given, lengths, reverse=backward or d == 1)
         for d, (gates, given) in enumerate(zip(directions, first, strict=True))
     ]
-    y = stacked(context, [outputs for outputs, _ in made], axis=1) if node.outputs[0].name else None
-    return _collected(context, y, [last for _, last in made], batchwise)
+    y = (
+        stacked(context, [outputs for outputs, _ in results], axis=1)
+        if node.outputs[0].name
+        else None
+    )
+    return _collected(context, y, [last for _, last in results], batchwise)
 
 
 def _both(
@@ -195,9 +199,9 @@ def _one(
     if given and len(given) < len(first):
         given = _filled(context, [gates], x, first)
     if lengths is None and not isinstance(gates, RoundedLSTM):
-        found = native_recurrent.run(context, gates, x, given, reverse=reverse)
-        if found is not None:
-            y, last = found
+        result = native_recurrent.run(context, gates, x, given, reverse=reverse)
+        if result is not None:
+            y, last = result
             if reverse:
                 y = context.layer("reverse", y, layout=SOURCE, reverseDim=(True, False, False))
             return y, last
@@ -322,5 +326,5 @@ def _of_integers(node: Node, codes: NDArray[Any], scales: Sequence[Any], place: 
         array_of(node, 6 + 2 * place + i, v).astype(np.float32) for i, v in enumerate(scales)
     )
     shape = (len(codes), 1, -1)
-    made = (codes.astype(np.float32) - shifts.reshape(shape)) * steps.reshape(shape)
-    return Constant("", np.ascontiguousarray(made.transpose(0, 2, 1)))
+    output = (codes.astype(np.float32) - shifts.reshape(shape)) * steps.reshape(shape)
+    return Constant("", np.ascontiguousarray(output.transpose(0, 2, 1)))

@@ -103,38 +103,40 @@ def _to_elements(context: Lowering, x: Blob, told: Elements, shape: Blob | None)
     if len(free) <= 1:
         context.sizes.use(frozenset().union(*(e.made_of for e in told)))
         return reshaped(context, x, [None if i in free else e.value for i, e in enumerate(told)])
-    found = _with_leading_axes(context, x, told)
-    if found is not None:
-        return found
+    result = _with_leading_axes(context, x, told)
+    if result is not None:
+        return result
     target = as_vector(context, told, shape)
-    made = context.layer("reshapeDynamic", as_stored(context, vector(x)), target, layout=SOURCE)
-    return refined(context, made, [None if i in free else e.value for i, e in enumerate(told)])
+    output = context.layer("reshapeDynamic", as_stored(context, vector(x)), target, layout=SOURCE)
+    return refined(context, output, [None if i in free else e.value for i, e in enumerate(told)])
 
 
 def _with_leading_axes(context: Lowering, x: Blob, told: Elements) -> Blob | None:
     """The first axes stay, whatever their extents; of the others one extent is free at most."""
-    kept = 0
-    while kept < min(x.rank, len(told)) and (
-        told[kept].is_extent(x, kept)
-        or (x.known[kept] is not None and told[kept].value == x.known[kept])
+    remaining = 0
+    while remaining < min(x.rank, len(told)) and (
+        told[remaining].is_extent(x, remaining)
+        or (x.known[remaining] is not None and told[remaining].value == x.known[remaining])
     ):
-        kept += 1
-    rest = [-1 if e.value is None else e.value for e in told[kept:]]
-    before = x.known[kept:]
+        remaining += 1
+    rest = [-1 if e.value is None else e.value for e in told[remaining:]]
+    before = x.known[remaining:]
     if rest.count(-1) > 1 or max(x.rank, len(told)) > MOST_AXES:
         return None
     if None in before and -1 not in rest:
         return None
-    made_of = [e.made_of - {(x.name, i)} if i < kept else e.made_of for i, e in enumerate(told)]
+    made_of = [
+        e.made_of - {(x.name, i)} if i < remaining else e.made_of for i, e in enumerate(told)
+    ]
     context.sizes.use(frozenset().union(*made_of))
     longer = len(rest) - len(before)
     if longer > 0:
         x = context.layer("expandDims", x, layout=SOURCE, axes=range(x.rank, x.rank + longer))
-    target = [0] * kept + rest + [1] * -longer
-    made = of_same_rank(context, x, target)
+    target = [0] * remaining + rest + [1] * -longer
+    output = of_same_rank(context, x, target)
     if longer >= 0:
-        return made
-    return context.layer("squeeze", made, layout=SOURCE, axes=range(len(told), made.rank))
+        return output
+    return context.layer("squeeze", output, layout=SOURCE, axes=range(len(told), output.rank))
 
 
 @op("Flatten")
@@ -198,12 +200,12 @@ def concat(context: Lowering, node: Node, *operands: Operand) -> Operand:
     full = [x for x in operands if not (isinstance(x, Constant) and not x.array.size)]
     inputs = [as_blob(context, x) for x in full]
     axis = positive(node.attrs.get("axis", 1), inputs[0].rank)
-    made = joined(context, inputs, axis)
-    told = [elements_of(context, x) for x in full] if made.rank == 1 else [None]
+    output = joined(context, inputs, axis)
+    told = [elements_of(context, x) for x in full] if output.rank == 1 else [None]
     parts = [part for part in told if part is not None]
     if len(parts) < len(told):
-        return made
-    return noted(context, made, [element for part in parts for element in part])
+        return output
+    return noted(context, output, [element for part in parts for element in part])
 
 
 @op("Split", raw=True)
@@ -226,7 +228,7 @@ def split(context: Lowering, node: Node, x: Operand, sizes: Operand | None = Non
     sizes_left = [size for size in given if size]
     if not sizes_left:
         raise ConversionError(f"a split into {tuple(given)}: parts without elements")
-    made = iter(
+    output = iter(
         [x]
         if len(sizes_left) == 1
         else context.outputs(
@@ -240,7 +242,7 @@ def split(context: Lowering, node: Node, x: Operand, sizes: Operand | None = Non
         )
     )
     nothing = np.zeros([0 if i == axis else n or 1 for i, n in enumerate(x.known)], np.float32)
-    return [next(made) if size else nothing for size in given]
+    return [next(output) if size else nothing for size in given]
 
 
 def _split_at_computed(
@@ -302,9 +304,9 @@ def tile_6(context: Lowering, node: Node, x: Operand, repeats: Operand) -> Blob:
     x = as_blob(context, x)
     if isinstance(repeats, Blob):
         told = elements_of(context, repeats) or (UNKNOWN,) * x.rank
-        made = context.layer("tile", x, repeats, layout=SOURCE)
+        output = context.layer("tile", x, repeats, layout=SOURCE)
         pairs = zip(x.known, told, strict=True)
-        return refined(context, made, [n and e.value and n * e.value for n, e in pairs])
+        return refined(context, output, [n and e.value and n * e.value for n, e in pairs])
     reps = ints(repeats.array)
     if any(n < 1 for n in reps):
         raise ConversionError(f"repeats={reps}: a value without elements")
@@ -337,10 +339,10 @@ def slice_10(
         first, last = (ints(v.array) for v in (starts, ends))
         context.sizes.use(context.sizes.behind(starts, ends))
         told = elements_of(context, x) if x.rank == 1 else None
-        made = sliced_anywhere(context, x, first, last, chosen, strides)
+        output = sliced_anywhere(context, x, first, last, chosen, strides)
         if told is None:
-            return made
-        return noted(context, made, told[first[0] : last[0] : (strides or (1,))[0]])
+            return output
+        return noted(context, output, told[first[0] : last[0] : (strides or (1,))[0]])
     bounds = [elements_of(context, v) for v in (starts, ends)]
     if bounds[0] is None or bounds[1] is None:
         raise ConversionError("a slice whose number of bounds is computed")
@@ -417,10 +419,10 @@ def _padded_at_run_time(
     pairs = list(zip(amounts[: x.rank], amounts[x.rank :], strict=True))
     if mode == "constant":
         vector_of = as_vector(context, [e for pair in pairs for e in pair])
-        made = context.layer("constantPad", x, vector_of, layout=SOURCE, value=value)
+        output = context.layer("constantPad", x, vector_of, layout=SOURCE, value=value)
         still = [pair == (Element(0), Element(0)) for pair in pairs]
         return refined(
-            context, made, [n if s else None for n, s in zip(x.known, still, strict=True)]
+            context, output, [n if s else None for n, s in zip(x.known, still, strict=True)]
         )
     if mode not in ("reflect", "edge", "wrap"):
         raise ConversionError(f"mode={mode!r}")
@@ -462,12 +464,12 @@ def space_to_depth(context: Lowering, node: Node, x: Blob) -> Blob:
     """The mode CRD keeps the channels outermost: a permutation of those of DCR."""
     size = node.attrs["blocksize"]
     if node.attrs.get("mode", "DCR") == "CRD":
-        made = context.layer(
+        output = context.layer(
             "reorganizeData", x, layout=SOURCE, mode="SPACE_TO_DEPTH", blockSize=size
         )
         channels = known(x)[1]
         order = np.arange(channels * size * size).reshape(size * size, channels).T.ravel()
-        return context.layer("gather", made, context.constant(order), layout=SOURCE, axis=1)
+        return context.layer("gather", output, context.constant(order), layout=SOURCE, axis=1)
     return context.layer("reorganizeData", x, layout=SOURCE, mode="SPACE_TO_DEPTH", blockSize=size)
 
 

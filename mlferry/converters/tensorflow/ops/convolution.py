@@ -63,8 +63,8 @@ def _steps(node: Node) -> tuple[list[int], list[int]]:
     dilations = node.attrs.get("dilations")
     if dilations is None:
         return strides, [1] * len(strides)
-    found = list(dilations) if len(dilations) == len(strides) else spatial(node, dilations)
-    return strides, found
+    results = list(dilations) if len(dilations) == len(strides) else spatial(node, dilations)
+    return strides, results
 
 
 def _channels_first(array: NDArray[Any]) -> NDArray[Any]:
@@ -149,8 +149,8 @@ def depthwise(context: Lowering, node: Node, x: Operand, w: Operand) -> Blob:
     weights = np.ascontiguousarray(turned(array).astype(np.float32))
     strides, dilations = _steps(node)
     how = windows(node, given, weights.shape[2:], strides, dilations, array.shape[2])
-    kept = stored(w, turned, 0) if array.shape[3] == 1 else None
-    return convolved(context, given, weights, how, stored=kept, layout=given.layout)
+    remaining = stored(w, turned, 0) if array.shape[3] == 1 else None
+    return convolved(context, given, weights, how, stored=remaining, layout=given.layout)
 
 
 @op("Conv2DBackpropInput", "Conv3DBackpropInputV2", raw=True)
@@ -187,10 +187,10 @@ def transposed_conv(context: Lowering, node: Node, sizes: Operand, w: Operand, x
 def _target(node: Node, sizes: Operand) -> list[int | None]:
     """The shape of the result, or of its spatial axes where it depends on flexible ones."""
     if isinstance(sizes, Constant):
-        found = [int(n) for n in sizes.array.ravel()]
-        if len(found) == len(node.attrs["strides"]) - 2:
-            return [0, *found, 0] if not is_channels_first(node) else [0, 0, *found]
-        return list(found)
+        results = [int(n) for n in sizes.array.ravel()]
+        if len(results) == len(node.attrs["strides"]) - 2:
+            return [0, *results, 0] if not is_channels_first(node) else [0, 0, *results]
+        return list(results)
     shape = node.outputs[0].shape
     if shape is None:
         raise ConversionError("the size of the result is computed: give fixed shapes")

@@ -95,8 +95,8 @@ def _answers(
 
 @op("NonMaxSuppressionV4", raw=True)
 def non_max_suppression_v4(context: Lowering, node: Node, *operands: Operand) -> list[Blob]:
-    found = _kept(context, node, operands)
-    return _answers(context, node, found, operands[2], [found[0]])
+    result = _kept(context, node, operands)
+    return _answers(context, node, result, operands[2], [result[0]])
 
 
 @op("NonMaxSuppressionV5", raw=True)
@@ -105,5 +105,5 @@ def non_max_suppression_v5(context: Lowering, node: Node, *operands: Operand) ->
     *plain, sigma = operands
     if _number(node, 5, sigma, 0.0):
         raise ConversionError("soft suppression: soft_nms_sigma=0 can be converted")
-    found = _kept(context, node, plain)
-    return _answers(context, node, found, operands[2], [found[0], found[1]])
+    result = _kept(context, node, plain)
+    return _answers(context, node, result, operands[2], [result[0], result[1]])

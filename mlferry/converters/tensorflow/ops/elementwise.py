@@ -132,14 +132,14 @@ _ABSORBED = {
 
 @op(*_ABSORBED, raw=True)
 def combined(context: Lowering, node: Node, left: Operand, right: Operand) -> Blob:
-    """A constant a channel joins the layer before, where nobody else reads that."""
+    """A constant a channel joins the layer before, where nothing else reads that."""
     kind, role = _ABSORBED[node.op]
     for x, other, place in ((left, right, 0), (right, left, 1)):
         if isinstance(x, Blob) and isinstance(other, Constant):
             given: dict[str, Any] = {role: other.array}
-            made = absorbed(context, x, node.inputs[place], **given)
-            if made is not None:
-                return made
+            output = absorbed(context, x, node.inputs[place], **given)
+            if output is not None:
+                return output
     return joint(context, kind, left, right)
 
 
@@ -199,8 +199,8 @@ def guarded(context: Lowering, node: Node, left: Operand, right: Operand) -> Blo
         inner = valuewise(context, "unary", as_blob(context, right), type="LOG", shift=1.0)
     divides = node.op in ("DivNoNan", "Xdivy")
     kind = "divideBroadcastable" if divides else "multiplyBroadcastable"
-    made = joint(context, kind, left, inner)
-    return joint(context, "whereBroadcastable", zero, context.constant([0.0]), made)
+    output = joint(context, kind, left, inner)
+    return joint(context, "whereBroadcastable", zero, context.constant([0.0]), output)
 
 
 @op("SquaredDifference", raw=True)
@@ -344,8 +344,8 @@ def leaky_relu(context: Lowering, node: Node, x: Blob) -> Blob:
 
 @op("Selu", layouts=ANY)
 def selu(context: Lowering, node: Node, x: Blob) -> Blob:
-    made = valuewise(context, "activation", x, ELU={"alpha": 1.6732632423543772})
-    return affine(context, made, 1.0507009873554805)
+    output = valuewise(context, "activation", x, ELU={"alpha": 1.6732632423543772})
+    return affine(context, output, 1.0507009873554805)
 
 
 @op("ClipByValue", raw=True)

@@ -46,13 +46,13 @@ def gather(
     given = given if keeps else context.source_order(given)
     where = given.axis(place)
     _checked(indices, given.known[where])
-    made = context.layer("gather", given, vector(places), layout=given.layout, axis=where)
+    output = context.layer("gather", given, vector(places), layout=given.layout, axis=where)
     if not places.is_scalar:
-        return made
+        return output
     return (
-        scalar(made)
+        scalar(output)
         if given.rank == 1
-        else context.layer("squeeze", made, layout=SOURCE, axes=(where,))
+        else context.layer("squeeze", output, layout=SOURCE, axes=(where,))
     )
 
 
@@ -72,9 +72,9 @@ def _gather_in_batches(context: Lowering, x: Blob, places: Blob, axis: int, batc
 @op("GatherNd")
 def gather_nd(context: Lowering, node: Node, x: Blob, indices: Blob) -> Blob:
     node.attrs.get("bad_indices_policy")
-    made = context.layer("gatherND", x, indices, layout=SOURCE)
+    output = context.layer("gatherND", x, indices, layout=SOURCE)
     depth = indices.known[-1]
-    return scalar(made) if indices.rank == 1 and depth == x.rank else made
+    return scalar(output) if indices.rank == 1 and depth == x.rank else output
 
 
 _SCATTERS = {

@@ -27,7 +27,7 @@ def fused_batch_norm(context: Lowering, node: Node, x: Operand, *rest: Operand) 
     fixed = [v.array.astype(np.float32).ravel() for v in rest if isinstance(v, Constant)]
     if given.rank == 4 and len(fixed) == len(rest):
         gamma, beta, *known = fixed
-        made = context.layer(
+        output = context.layer(
             "batchnorm",
             given,
             layout=given.layout,
@@ -40,9 +40,9 @@ def fused_batch_norm(context: Lowering, node: Node, x: Operand, *rest: Operand) 
         )
     else:
         centre, spread = (_by_channel(context, given, v) for v in (mean, variance))
-        made = _normalized(context, given, centre, spread, scale, offset, epsilon)
-    found = [v.array if isinstance(v, Constant) else v for v in (mean, variance)]
-    return (made, *found, *_reserved(scale))[: len(node.outputs)]
+        output = _normalized(context, given, centre, spread, scale, offset, epsilon)
+    results = [v.array if isinstance(v, Constant) else v for v in (mean, variance)]
+    return (output, *results, *_reserved(scale))[: len(node.outputs)]
 
 
 def _reserved(scale: Operand) -> list[Any]:
@@ -87,13 +87,13 @@ def _of_the_batch(
     gap = joint(context, "subtractBroadcastable", x, mean)
     square = joint(context, "multiplyBroadcastable", gap, gap)
     variance = context.layer("reduceMean", square, layout=x.layout, axes=axes, keepDims=True)
-    made = _normalized(context, x, mean, variance, scale, offset, epsilon)
+    output = _normalized(context, x, mean, variance, scale, offset, epsilon)
     told = (mean, _of_a_sample(context, x, variance, axes))
     moved = [
         _moved(context, context.relabel(context.squeeze(v, *axes), SOURCE), old, factor)
         for v, old in zip(told, before, strict=True)
     ]
-    return (made, *moved, *_reserved(scale))[: len(node.outputs)]
+    return (output, *moved, *_reserved(scale))[: len(node.outputs)]
 
 
 def _of_a_sample(context: Lowering, x: Blob, variance: Blob, axes: Sequence[int]) -> Blob:

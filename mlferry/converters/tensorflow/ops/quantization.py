@@ -74,8 +74,8 @@ def _rounded(
         size = np.size(scale)
         flat = np.broadcast_to(scale, (size,)).astype(np.float32)
         zero = np.broadcast_to(-start / scale, (size,)).astype(np.float32)
-        kept = Quantized(codes.astype(np.uint8), bits, flat, zero, x.array.ndim - 1)
-        return Constant(x.name, values, kept)
+        quantized = Quantized(codes.astype(np.uint8), bits, flat, zero, x.array.ndim - 1)
+        return Constant(x.name, values, quantized)
     given = as_blob(context, x)
     if not context.rounds_activations:
         return given

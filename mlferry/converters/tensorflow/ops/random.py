@@ -36,8 +36,8 @@ def drawn(context: Lowering, kind: str, shape: Operand, **params: Any) -> Blob:
     if isinstance(shape, Blob):
         return context.layer(f"{kind}Dynamic", shape, layout=SOURCE, **params)
     extents = ints(shape.array)
-    made = context.layer(f"{kind}Static", layout=SOURCE, outputShape=extents or (1,), **params)
-    return made if extents else scalar(made)
+    output = context.layer(f"{kind}Static", layout=SOURCE, outputShape=extents or (1,), **params)
+    return output if extents else scalar(output)
 
 
 @op("Multinomial", raw=True)

@@ -50,10 +50,10 @@ def reduce(context: Lowering, node: Node, x: Blob, axes: NDArray[Any]) -> Blob:
         x = context.source_order(x)
     layout = x.layout if left > 2 else SOURCE
     places = sorted(x.axis(a) for a in gone)
-    made = context.layer(
+    output = context.layer(
         _REDUCTIONS[node.op], x, layout=layout, axes=places, keepDims=keep, reduceAll=False
     )
-    return made if left else scalar(made)
+    return output if left else scalar(output)
 
 
 @op("ArgMax", "ArgMin", raw=True)
@@ -68,8 +68,8 @@ def arg(context: Lowering, node: Node, x: Operand, axis: Operand) -> Blob:
     layout = SOURCE if loses_channels or given.rank < 4 else given.layout
     where = given.axis(place)
     kind = "argMax" if node.op == "ArgMax" else "argMin"
-    made = context.layer(kind, given, layout=layout, axis=where, removeDim=True)
-    return scalar(made) if given.rank == 1 else made
+    output = context.layer(kind, given, layout=layout, axis=where, removeDim=True)
+    return scalar(output) if given.rank == 1 else output
 
 
 @op("TopKV2", raw=True)
@@ -124,10 +124,10 @@ def cumprod(context: Lowering, node: Node, x: Blob, axis: NDArray[Any]) -> Blob:
     order = parts[::-1] if reverse else parts
     ones = context.layer("fillLike", order[0], layout=SOURCE, value=1.0)
     factors = [ones, *order[:-1]] if exclusive else order
-    made = list(
+    outputs = list(
         itertools.accumulate(factors, lambda a, b: joint(context, "multiplyBroadcastable", a, b))
     )
-    return joined(context, made[::-1] if reverse else made, place)
+    return joined(context, outputs[::-1] if reverse else outputs, place)
 
 
 @op("NthElement", raw=True)
@@ -146,7 +146,7 @@ def nth_element(context: Lowering, node: Node, x: Operand, n: Operand) -> Blob:
         K=place + 1,
         useBottomK=not node.attrs.get("reverse", False),
     )
-    made = sliced(context, values, [place], [place + 1], [given.rank - 1], None)
+    output = sliced(context, values, [place], [place + 1], [given.rank - 1], None)
     if given.rank == 1:
-        return scalar(made)
-    return context.layer("squeeze", made, layout=SOURCE, axes=(-1,))
+        return scalar(output)
+    return context.layer("squeeze", output, layout=SOURCE, axes=(-1,))

@@ -57,10 +57,10 @@ def reshape(context: Lowering, node: Node, x: Operand, shape: Operand) -> Blob:
         return context.layer("reshapeDynamic", vector(source(context, x)), shape, layout=SOURCE)
     wanted = ints(shape.array)
     for known_way in (_flattened, _as_pixel):
-        made = known_way(context, given, wanted)
-        if made is not None:
+        output = known_way(context, given, wanted)
+        if output is not None:
             context.sizes.use(context.sizes.behind(shape))
-            return made
+            return output
     return to_shape(context, context.source_order(given), shape)
 
 
@@ -229,11 +229,11 @@ def split_v(
         given[given.index(-1)] = extent(x, place) - sum(n for n in given if n != -1)
     if not any(given):
         raise ConversionError(f"a split into {tuple(given)}: parts without elements")
-    made = iter(_parts(context, x, place, [n for n in given if n]))
+    output = iter(_parts(context, x, place, [n for n in given if n]))
     shape = list(x.source_shape or ())
     shape[positive(ints(axis)[0], x.rank)] = 0
     nothing = np.zeros([n or 0 for n in shape], np.float32)
-    return [next(made) if size else nothing for size in given]
+    return [next(output) if size else nothing for size in given]
 
 
 @op("Slice", raw=True)
@@ -274,12 +274,12 @@ def _dynamic_slice(
     context: Lowering, x: Blob, begin: Blob, end: Blob, shape: tuple[int | None, ...], **params: Any
 ) -> Blob:
     """A slice whose bounds are computed; `shape` is what is known of the result."""
-    made = context.layer("sliceDynamic", x, begin, end, layout=SOURCE, **params)
-    return _of_shape(context, made, shape)
+    output = context.layer("sliceDynamic", x, begin, end, layout=SOURCE, **params)
+    return _of_shape(context, output, shape)
 
 
 def _of_shape(context: Lowering, x: Blob, shape: tuple[int | None, ...]) -> Blob:
-    """A blob of which more is known than its layer tells."""
+    """A blob with more known extents than its layer gives."""
     context.builder.shapes[x.name] = shape
     return replace(x, shape=shape)
 
@@ -337,13 +337,13 @@ def strided_slice(
     steps = ints(array_of(node, 3, strides))
     axes, added = _axes_of(node, len(steps), rank(given))
     if not (isinstance(begin, Constant) and isinstance(end, Constant)):
-        made = _sliced_at_computed(context, context.source_order(given), axes, begin, end, steps)
-        return _with_axes(context, made, [], added)
+        output = _sliced_at_computed(context, context.source_order(given), axes, begin, end, steps)
+        return _with_axes(context, output, [], added)
     starts, stops = (ints(v.array) for v in (begin, end))
     gone = [i for i, axis in enumerate(axes) if axis.single]
     given = context.source_order(given) if gone or added or given.layout.kind == "flat" else given
-    made = cut(context, given, [_part(axis, starts, stops, steps) for axis in axes])
-    return _with_axes(context, made, gone, added)
+    output = cut(context, given, [_part(axis, starts, stops, steps) for axis in axes])
+    return _with_axes(context, output, gone, added)
 
 
 def _part(axis: _Axis, starts: Sequence[int], stops: Sequence[int], steps: Sequence[int]) -> slice:
@@ -374,7 +374,7 @@ def _sliced_at_computed(
         if not axis.single
     )
     first, last = (_bounds(context, axes, v) for v in (begin, end))
-    made = _dynamic_slice(
+    output = _dynamic_slice(
         context,
         x,
         first,
@@ -385,7 +385,7 @@ def _sliced_at_computed(
         endMasks=[not a.ends for a in axes],
         squeezeMasks=[a.single for a in axes],
     )
-    return made if shape else scalar(made)
+    return output if shape else scalar(output)
 
 
 def _bounds(context: Lowering, axes: Sequence[_Axis], given: Operand) -> Blob:
@@ -415,7 +415,7 @@ def cut(context: Lowering, x: Blob, parts: list[slice]) -> Blob:
     """Slices of the axes of the source, in the blob's layout."""
     flat = context.source_order(x) if x.layout.kind == "flat" else x
     axes = [flat.axis(i) for i in range(len(parts))]
-    made = sliced_anywhere(
+    output = sliced_anywhere(
         context,
         flat,
         [p.start for p in parts],
@@ -423,7 +423,7 @@ def cut(context: Lowering, x: Blob, parts: list[slice]) -> Blob:
         axes,
         [p.step or 1 for p in parts],
     )
-    return replace(made, layout=flat.layout)
+    return replace(output, layout=flat.layout)
 
 
 @op("Pad", "PadV2", raw=True)
@@ -541,8 +541,8 @@ def space_to_batch(
             x, (shape[0], before, shape[axis] // size, size, after), layout=SOURCE
         )
         turned = context.layer("transpose", apart, layout=SOURCE, axes=(3, 0, 1, 2, 4))
-        made = (size * shape[0], *shape[1:axis], shape[axis] // size, *shape[axis + 1 :])
-        x = context.reshape(turned, made, layout=SOURCE)
+        outputs = (size * shape[0], *shape[1:axis], shape[axis] // size, *shape[axis + 1 :])
+        x = context.reshape(turned, outputs, layout=SOURCE)
     return x
 
 
@@ -558,8 +558,8 @@ def batch_to_space(
             x, (size, shape[0] // size, before, shape[axis], after), layout=SOURCE
         )
         turned = context.layer("transpose", apart, layout=SOURCE, axes=(1, 2, 3, 0, 4))
-        made = (shape[0] // size, *shape[1:axis], shape[axis] * size, *shape[axis + 1 :])
-        x = context.reshape(turned, made, layout=SOURCE)
+        outputs = (shape[0] // size, *shape[1:axis], shape[axis] * size, *shape[axis + 1 :])
+        x = context.reshape(turned, outputs, layout=SOURCE)
     cuts = [slice(None), *(slice(int(a), -int(b) if b else None) for a, b in crops)]
     return cut(context, x, cuts + [slice(None)] * (x.rank - len(cuts)))
 
@@ -595,9 +595,9 @@ def matrix_diag_part(context: Lowering, node: Node, x: Operand, *rest: Operand) 
     given = source(context, x)
     rows, columns = known(given)[-2:]
     unit = context.constant(np.eye(rows, columns, dtype=np.float32))
-    kept = context.layer("multiplyBroadcastable", given, unit, layout=SOURCE)
+    output = context.layer("multiplyBroadcastable", given, unit, layout=SOURCE)
     axis = -1 if rows <= columns else -2
-    return context.layer("reduceSum", kept, layout=SOURCE, axes=(axis,), keepDims=False)
+    return context.layer("reduceSum", output, layout=SOURCE, axes=(axis,), keepDims=False)
 
 
 @op("MatrixSetDiag", "MatrixSetDiagV2", "MatrixSetDiagV3", raw=True)
@@ -624,8 +624,8 @@ def diag(context: Lowering, node: Node, x: Operand) -> Blob:
     column = shaped(context, given, (count, 1))
     zero = context.constant([0.0])
     unit = context.constant(np.eye(count, dtype=np.float32))
-    made = context.layer("whereBroadcastable", unit, column, zero, layout=SOURCE)
-    return reshaped(context, made, (*shape, *shape))
+    output = context.layer("whereBroadcastable", unit, column, zero, layout=SOURCE)
+    return reshaped(context, output, (*shape, *shape))
 
 
 @op("DiagPart", raw=True)
@@ -636,8 +636,8 @@ def diag_part(context: Lowering, node: Node, x: Operand) -> Blob:
     count = math.prod(shape)
     flat = shaped(context, given, (count * count,))
     places = context.constant(np.arange(count) * (count + 1))
-    made = context.layer("gather", flat, places, layout=SOURCE, axis=0)
-    return shaped(context, made, shape)
+    output = context.layer("gather", flat, places, layout=SOURCE, axis=0)
+    return shaped(context, output, shape)
 
 
 @op("ExtractImagePatches", layouts=(CHANNELS_FIRST,))
