@@ -100,11 +100,15 @@ def _by_sparsity(sparsity: float) -> Prune:
 
 def without_smallest(array: Floats, sizes: Floats, part: float) -> Floats:
     """An array in which the part that has the smallest sizes is zero."""
-    flat = array.reshape(-1).copy()
-    count = int(np.floor(part * flat.size))
-    if count:
-        flat[np.argpartition(sizes.reshape(-1), count - 1)[:count]] = 0
-    pruned: Floats = flat.reshape(array.shape)
+    count = int(np.floor(part * array.size))
+    if not count:
+        return np.array(array, np.float32)
+    least = float(np.partition(sizes, count - 1, axis=None)[count - 1])
+    kept = np.greater(sizes, least)
+    more = array.size - count - np.count_nonzero(kept)
+    if more:  # of equal ones, the last are kept
+        kept.reshape(-1)[np.flatnonzero(sizes == least)[-more:]] = True
+    pruned: Floats = array * kept
     return pruned
 
 

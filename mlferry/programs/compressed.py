@@ -124,8 +124,8 @@ def sparse(opset: int, values: Array, dtype: str) -> Compressed:
         NewerOpsetError: the opset has no such constants.
     """
     _check(opset, FIRST, "sparse weights")
-    mask = (values != 0).astype(np.uint8)
-    nonzero = _floats(values[values != 0], dtype)
+    stored = values != 0
+    mask, nonzero = stored.view(np.uint8), _floats(values[stored], dtype)
     if opset >= BLOCKS:
         return Compressed(
             "constexpr_sparse_to_dense",

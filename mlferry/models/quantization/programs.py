@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +15,7 @@ from mlferry.errors import SpecError, context
 from mlferry.models.model import MLModel
 from mlferry.models.progress import progress
 from mlferry.models.quantization import modes
-from mlferry.models.quantization.kmeans import nearest
+from mlferry.models.quantization.kmeans import kmeans_rows, nearest
 from mlferry.programs import compressed
 from mlferry.programs.builder import NewerOpsetError
 from mlferry.programs.compressed import Compressed
@@ -32,6 +33,7 @@ from mlferry.text import logger_of
 
 logger = logger_of(__name__)
 
+_CHUNK = 1 << 17  # values worked on at a time
 GRANULARITIES = ("per_tensor", "per_channel", "per_block", "per_grouped_channel")
 _SELECTORS = "mlferry.models.quantization"
 Encode = Callable[[ProgramSite, int], "Compressed | None"]
@@ -256,11 +258,17 @@ class Scheme:
         middle = np.full_like(scale, (least + most) // 2)
         zero_point = middle if symmetric else np.rint(least - low / scale)
         zero_point = np.clip(zero_point, least, most)
-        codes = np.clip(np.rint(blocks / scale) + zero_point, least, most)
         kind = np.int8 if signed else np.uint8
+        codes = np.empty(blocks.shape, kind)
+        for part in _parts(blocks.shape):
+            steps = blocks[part] / _share(scale, part)
+            np.rint(steps, out=steps)
+            steps += _share(zero_point, part)
+            np.clip(steps, least, most, out=steps)
+            codes[part] = steps
         return compressed.scaled(
             opset,
-            np.ascontiguousarray(codes.reshape(shape), kind),
+            codes.reshape(shape),
             scale.reshape(counts),
             zero_point.reshape(counts).astype(kind),
             self.bits,
@@ -306,12 +314,23 @@ class Scheme:
         if opset < compressed.BLOCKS:
             raise NewerOpsetError("tables for groups of channels", compressed.BLOCKS)
         count = extent // size
+        shape = [1] * values.ndim
+        shape[axis] = count
+        if self.mode == "kmeans" and mask is None:
+            lines = np.moveaxis(values, axis, 0)
+            rows = np.ascontiguousarray(lines).reshape(count, -1)
+            tables = kmeans_rows(rows, 1 << self.bits)
+            made = np.stack([nearest(*each) for each in zip(rows, tables, strict=True)])
+            codes = np.moveaxis(made.reshape(lines.shape), 0, axis)
+            tables = tables.reshape(*shape, -1)
+            dtype = site.value.dtype
+            return compressed.looked_up(
+                opset, np.ascontiguousarray(codes), tables, self.bits, dtype
+            )
         parts = np.split(values, count, axis=axis)
         masks = [None] * count if mask is None else np.split(mask, count, axis=axis)
         found = [self._masked(part, each) for part, each in zip(parts, masks, strict=True)]
         codes = np.concatenate([codes for codes, _ in found], axis=axis)
-        shape = [1] * values.ndim
-        shape[axis] = len(parts)
         tables = np.stack([table for _, table in found]).reshape(*shape, -1)
         return compressed.looked_up(opset, codes, tables, self.bits, site.value.dtype)
 
@@ -326,6 +345,9 @@ class Scheme:
 
     def _codes(self, values: Floats) -> tuple[NDArray[np.uint8], Floats]:
         """Indices, and a table of all entries that the bits can say."""
+        if self.mode == "kmeans":
+            (entries,) = kmeans_rows(values.reshape(1, -1), 1 << self.bits)
+            return nearest(values, entries).reshape(values.shape), entries
         if self.lut_function is not None:
             made = modes.custom_lut(values, self.bits, self.lut_function)
         else:
@@ -339,6 +361,20 @@ class Scheme:
             indices = nearest(values, np.sort(entries)).reshape(values.shape)
             return indices, np.sort(entries)
         return made.indices, entries
+
+
+def _parts(shape: tuple[int, ...]) -> Iterator[tuple[slice, ...]]:
+    """Slices of about `_CHUNK` elements, along the first axis or the second."""
+    axis = 0 if shape[0] > 1 or len(shape) == 1 else 1
+    step = max(1, _CHUNK * shape[axis] // max(1, math.prod(shape)))
+    for start in range(0, shape[axis], step):
+        yield (slice(None),) * axis + (slice(start, start + step),)
+
+
+def _share(blocks: Floats, part: tuple[slice, ...]) -> Floats:
+    """What goes with a part; axes of 1 are for all."""
+    axis = len(part) - 1
+    return blocks[part] if blocks.shape[axis] > 1 else blocks
 
 
 def _limits(bits: int, *, symmetric: bool, signed: bool) -> tuple[int, int]:
