@@ -62,7 +62,7 @@ class Dependency:
 
 
 @dataclass(frozen=True)
-class StoredWeight:
+class WeightFacts:
     """A weight that is stored in fewer bits.
 
     Attributes:
@@ -142,7 +142,7 @@ class Facts:
     dependencies: list[Dependency]
     problems: list[str]
     models: Sequence[Facts]
-    compressed: list[StoredWeight] = field(default_factory=list)
+    compressed: list[WeightFacts] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
         """Everything, as plain dicts, lists, numbers and strings."""

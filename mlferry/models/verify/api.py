@@ -14,7 +14,7 @@ from mlferry.errors import MlferryError, PredictionError, UnsupportedModelError
 from mlferry.models.compare import Difference, Report, Row, compare_models
 from mlferry.models.model import MLModel
 from mlferry.models.samples import samples_for
-from mlferry.models.verify.sources import Source, open_source
+from mlferry.models.verify.sources import RunnableSource, open_source
 from mlferry.programs.contents import blocks_of, operations_of
 from mlferry.spec import features, networks
 from mlferry.spec.proto import features_pb2 as ft, mil_pb2 as mil
@@ -242,7 +242,7 @@ def _random(kind: ft.FeatureType, shape: tuple[int, ...], random: np.random.Gene
 # ---- values for the source ---------------------------------------------------------------
 
 
-def _translator(source: Source, model: MLModel) -> Prepare:
+def _translator(source: RunnableSource, model: MLModel) -> Prepare:
     """Makes what the source takes of a sample: of images what the network makes of the pixels."""
     described = list(model.spec.description.input)
     order = [feature.name for feature in described]
@@ -266,7 +266,7 @@ def _translator(source: Source, model: MLModel) -> Prepare:
 
 
 def _first_difference(
-    source: Source,
+    source: RunnableSource,
     model: MLModel,
     sample: Mapping[str, Any],
     given: dict[str, Array],

@@ -23,7 +23,7 @@ Arrays = dict[str, Array]
 
 
 @dataclass(frozen=True)
-class Source:
+class RunnableSource:
     """A model by the library that it comes from.
 
     Attributes:
@@ -95,11 +95,11 @@ def _fits(shape: tuple[int, ...], wanted: tuple[int | None, ...]) -> bool:
     )
 
 
-Opener = Callable[[Path], Source]
+Opener = Callable[[Path], RunnableSource]
 OPENERS: Registry[Opener] = Registry("kind of source")
 
 
-def open_source(path: str | os.PathLike[str]) -> Source:
+def open_source(path: str | os.PathLike[str]) -> RunnableSource:
     """A source model, ready to run.
 
     Args:
@@ -144,7 +144,7 @@ _ELEMENTS = {"float": np.float32, "double": np.float64, "float16": np.float16, "
 
 
 @OPENERS.register(".onnx")
-def onnx_source(path: Path) -> Source:
+def onnx_source(path: Path) -> RunnableSource:
     """By onnxruntime, its optimizer off: it keeps to what the file says."""
     runtime = _library("onnxruntime", "'mlferry[onnxruntime]'")
     session = _session(runtime, str(path))
@@ -169,7 +169,7 @@ def onnx_source(path: Path) -> Source:
         opened = _session(runtime, model.SerializeToString())
         yield from zip(names, opened.run(None, given), strict=True)
 
-    return Source(inputs, run, inside)
+    return RunnableSource(inputs, run, inside)
 
 
 def _session(runtime: Any, model: str | bytes) -> Any:
@@ -189,7 +189,7 @@ def _element(kind: str) -> np.dtype[Any]:
 
 
 @OPENERS.register(".keras", ".h5", ".hdf5")
-def keras_source(path: Path) -> Source:
+def keras_source(path: Path) -> RunnableSource:
     """By Keras, whatever its backend is."""
     keras = _library("keras", "keras tensorflow")
     with warnings.catch_warnings():
@@ -215,7 +215,7 @@ def keras_source(path: Path) -> Source:
             if len(made) == 1 and not isinstance(made[0], list | tuple | dict):
                 yield name, np.asarray(made[0])
 
-    return Source(inputs, run, inside, scoped=True)
+    return RunnableSource(inputs, run, inside, scoped=True)
 
 
 @contextlib.contextmanager
@@ -238,7 +238,7 @@ def _recorded(layer: Any, made: list[Any]) -> Iterator[None]:
 
 
 @OPENERS.register("SavedModel")
-def saved_model_source(path: Path) -> Source:
+def saved_model_source(path: Path) -> RunnableSource:
     """By TensorFlow: the signature `serving_default`, or the first one."""
     tensorflow = _library("tensorflow", "tensorflow")
     loaded = tensorflow.saved_model.load(str(path))
@@ -260,4 +260,4 @@ def saved_model_source(path: Path) -> Source:
         made = function(**{name: tensorflow.constant(value) for name, value in given.items()})
         return {name: np.asarray(value) for name, value in made.items()}
 
-    return Source(inputs, run)
+    return RunnableSource(inputs, run)
