@@ -21,11 +21,14 @@ Floats = NDArray[np.float64]
 Indices = NDArray[np.intp]
 
 _WORK = 32  # cells of the full programme for each cluster
-_CELLS = (1024, 2048)  # the fewest and the most of its cells
+_CELLS = (512, 2048)  # the fewest and the most of its cells
+_DISTINCT = 1024  # so many different values are cells of their own
 _FINE = 16  # fine cells for each of them
 _BAND = 64
 _ROUNDS = 40
 _CHUNK = 1 << 20
+_NEAR = 1 << 16  # likewise, where each is compared with all
+_COMPARED = 40  # bounds up to which that takes less time than searching
 _FEW = 16  # clusters up to which several rows go together
 _COARSE = 6  # cells for each of these clusters
 _LLOYD = 60  # rounds
@@ -45,7 +48,7 @@ def kmeans(values: NDArray[np.float32], clusters: int) -> NDArray[np.float32]:
     if not (np.isfinite(ordered[0]) and np.isfinite(ordered[-1])):
         raise SpecError("weights that are infinite or no number have no lookup table")
     limit = max(2 * clusters, min(max(_WORK * clusters, _CELLS[0]), _CELLS[1]))
-    starts = _distinct(ordered, limit)
+    starts = _distinct(ordered, max(limit, _DISTINCT))
     if starts is not None and starts.size <= clusters:
         return ordered[starts]
     shift = float(ordered[ordered.size // 2])
@@ -53,7 +56,7 @@ def kmeans(values: NDArray[np.float32], clusters: int) -> NDArray[np.float32]:
         cells = Cells(ordered, starts, shift)
         return cells.centres(full_search(cells, clusters))
     coarse = _edges(ordered, limit)
-    edges = np.union1d(coarse, _edges(ordered, limit * _FINE))
+    edges = _rising(np.concatenate([coarse, _edges(ordered, limit * _FINE)]))
     fine, every = Cells(ordered, edges, shift), np.searchsorted(edges, coarse)
     bounds = full_search(fine.merged(every), clusters)
     return fine.centres(band_search(fine, np.append(every, fine.count)[bounds]))
@@ -69,13 +72,13 @@ def kmeans_rows(rows: NDArray[np.float32], clusters: int) -> NDArray[np.float32]
         SpecError: a value is not finite.
     """
     found = np.empty((len(rows), clusters), np.float32)
-    together = len(rows) > 1 and clusters <= _FEW and rows.shape[1] > _CELLS[0]
+    together = len(rows) > 1 and clusters <= _FEW and rows.shape[1] > _DISTINCT
     step = max(1, _CHUNK // max(1, rows.shape[1])) if together else 1
     for start in range(0, len(rows), step):
         part = slice(start, start + step)
         ordered = np.sort(np.asarray(rows[part], np.float32), axis=1)
         finite = np.isfinite(ordered[:, :1]) & np.isfinite(ordered[:, -1:])
-        many = together and finite.all() and (np.diff(ordered) != 0).sum(axis=1).min() > _CELLS[0]
+        many = together and finite.all() and (np.diff(ordered) != 0).sum(axis=1).min() > _DISTINCT
         if many:
             found[part] = _batch(ordered, clusters)
             continue
@@ -146,11 +149,23 @@ def nearest(values: NDArray[np.float32], table: NDArray[np.float32]) -> NDArray[
     middles = ((table[1:].astype(np.float64) + table[:-1]) / 2).astype(np.float32)
     middles = np.where(middles < table[1:], middles, table[:-1])  # between neighbours is nothing
     flat = values.reshape(-1)
-    found = np.empty(flat.size, np.uint8)
-    for start in range(0, flat.size, _CHUNK):
-        part = slice(start, start + _CHUNK)
-        found[part] = np.searchsorted(middles, flat[part])
+    found = np.zeros(flat.size, np.uint8)
+    few = middles.size < _COMPARED
+    step = _NEAR if few else _CHUNK
+    for start in range(0, flat.size, step):
+        part = slice(start, start + step)
+        if not few:
+            found[part] = np.searchsorted(middles, flat[part])
+            continue
+        for middle in middles:
+            found[part] += flat[part] > middle
     return found
+
+
+def _rising(values: Indices) -> Indices:
+    """Each value once."""
+    ordered = np.sort(values)
+    return ordered[np.append(True, ordered[1:] != ordered[:-1])] if ordered.size else ordered
 
 
 class Cells:
@@ -211,9 +226,9 @@ def _edges(ordered: NDArray[np.float32], wanted: int) -> Indices:
     cells than values. Equal values are never parted.
     """
     size = ordered.size
-    tail = np.unique((1.2 ** np.arange(np.log(size) / np.log(1.2))).astype(np.intp))
+    tail = _rising((1.2 ** np.arange(np.log(size) / np.log(1.2))).astype(np.intp))
     even = np.linspace(0, size, min(size, wanted // 4) + 1).astype(np.intp)
-    ranks = np.unique(np.concatenate([even, tail, size - tail]))
+    ranks = _rising(np.concatenate([even, tail, size - tail]))
     lengths = np.diff(ranks).astype(np.float64)
     widths = ordered[np.minimum(ranks[1:], size - 1)].astype(np.float64) - ordered[ranks[:-1]]
     share = np.cbrt(lengths) * np.cbrt(widths) ** 2
@@ -232,7 +247,7 @@ def _edges(ordered: NDArray[np.float32], wanted: int) -> Indices:
     chosen = ordered[np.minimum(np.concatenate([at, ranks]), size - 1)]
     ends = np.searchsorted(ordered, ordered[ranks[:-1]][widths == 0], side="right")
     starts = np.concatenate([[0], np.searchsorted(ordered, chosen), ends[ends < size]])
-    found: Indices = np.unique(starts)
+    found: Indices = _rising(starts)
     return found
 
 
