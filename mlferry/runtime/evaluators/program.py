@@ -127,9 +127,14 @@ def _checked(name: str, value: NDArray[Any], kind: ValueType) -> Any:
         if not np.array_equal(whole, array):
             raise PredictionError(f"input {name!r} takes {dtype}; its value has fractions")
         array = whole
-    if dtype == "int32" and array.size and np.abs(array.astype(np.float64)).max() >= 2**31:
+    if dtype == "int32" and array.size and not _is_int32(array):
         raise PredictionError(f"input {name!r} has values that int32 cannot hold")
     return array
+
+
+def _is_int32(array: NDArray[Any]) -> bool:
+    bounds = np.iinfo(np.int32)
+    return bool(array.min() >= bounds.min and array.max() <= bounds.max)
 
 
 def _default(feature: ft.FeatureType) -> Any:
