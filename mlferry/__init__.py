@@ -8,7 +8,7 @@ from mlferry import lazy
 from mlferry.version import VERSION
 
 if TYPE_CHECKING:
-    from mlferry import converters, limits, models, proto, utils
+    from mlferry import converters, limits, models, optimize, proto, utils
     from mlferry.converters.convert import channels_first, convert, trace
     from mlferry.converters.settings import (
         AvailableTarget as target,
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from mlferry.models.pruning import prune_weights
     from mlferry.models.quantization import quantize_weights, search_quantization
     from mlferry.models.shapes import shapes
+    from mlferry.models.verify import verify
     from mlferry.models.visualize import visualize_spec
 
 __all__ = [
@@ -67,6 +68,7 @@ __all__ = [
     "limits",
     "make_custom_model",
     "models",
+    "optimize",
     "precision",
     "proto",
     "prune_weights",
@@ -79,6 +81,7 @@ __all__ = [
     "to_program",
     "trace",
     "utils",
+    "verify",
     "visualize_spec",
 ]
 
@@ -108,6 +111,7 @@ __getattr__, __dir__ = lazy.names(
         "limits": "mlferry.limits",
         "make_custom_model": "mlferry.models.build:make_custom_model",
         "models": "mlferry.models",
+        "optimize": "mlferry.optimize",
         "precision": "mlferry.converters.settings:ComputePrecision",
         "proto": "mlferry.proto",
         "prune_weights": "mlferry.models.pruning:prune_weights",
@@ -120,6 +124,7 @@ __getattr__, __dir__ = lazy.names(
         "to_program": "mlferry.models.programs:to_program",
         "trace": "mlferry.converters.convert:trace",
         "utils": "mlferry.utils",
+        "verify": "mlferry.models.verify:verify",
         "visualize_spec": "mlferry.models.visualize:visualize_spec",
     },
 )

@@ -50,6 +50,7 @@ ALLOWED = {
     },
     "proto": {"spec", "proto"},
     "utils": {"models"},
+    "optimize": {"errors", "models", "optimize", "programs", "registry", "spec"},
     "frontends": {"converters", "layers", "spec", "registry"},
     "converters": {
         "errors", "text", "lazy", "limits", "numerics", "registry", "spec", "custom", "layers",

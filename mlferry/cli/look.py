@@ -1,4 +1,4 @@
-"""`mlferry inspect`, `view`, `validate` and `precision`."""
+"""`mlferry inspect`, `view`, `validate`, `precision` and `verify`."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ examples:
   mlferry inspect net.mlmodel
   mlferry inspect net.mlmodel --json | jq .dependencies
   mlferry inspect net.mlmodel --html net.html
+  mlferry inspect small.mlpackage --against net.mlpackage
 """
 VIEW_EPILOG = """\b
 examples:
@@ -41,12 +42,27 @@ examples:
   mlferry precision net.mlpackage photos/ --json | jq .keep_in_float32
 """
 
+against_option = click.option(
+    "--against",
+    type=FILE,
+    metavar="MODEL",
+    help="The model that this one was made of in fewer bits: tells how far each weight is from it.",
+)
+
+VERIFY_EPILOG = """\b
+examples:
+  mlferry verify net.onnx net.mlmodel
+  mlferry verify net.keras net.mlpackage --samples arrays/ --tolerance 0.01
+  mlferry verify saved_model/ net.mlmodel --json | jq .agrees
+"""
+
 
 @click.command(epilog=INSPECT_EPILOG)
 @model_argument
 @json_option
 @click.option("--html", type=FILE, metavar="FILE.html", help="Write the facts as a page.")
-def inspect(model: Path, as_json: bool, html: Path | None) -> None:
+@against_option
+def inspect(model: Path, as_json: bool, html: Path | None, against: Path | None) -> None:
     """Show what MODEL is: interface, dependencies, precision, systems, layers, problems."""
     from mlferry.models.inspect import describe
     from mlferry.models.inspect_html import page
@@ -54,7 +70,8 @@ def inspect(model: Path, as_json: bool, html: Path | None) -> None:
     from mlferry.spec.io import write_atomic
 
     spec, weights = read(model)
-    found = describe(spec, check(spec, weights))
+    original = None if against is None else read(against)
+    found = describe(spec, check(spec, weights), weights, original)
     if html is not None:
         write_atomic(html, page(found, model.name).encode())
     if as_json:
@@ -89,6 +106,7 @@ def inspect(model: Path, as_json: bool, html: Path | None) -> None:
     help="Shape of an input, where it is flexible: image=1,3,512,512.",
 )
 @click.option("--netron", is_flag=True, help="Open the model in Netron instead.")
+@against_option
 @custom_classes_option
 def view(
     model: Path,
@@ -96,6 +114,7 @@ def view(
     opens: bool,
     shapes: tuple[str, ...],
     netron: bool,
+    against: Path | None,
     custom: Path | None,
 ) -> None:
     """Draw MODEL as a graph, in a page of its own."""
@@ -108,7 +127,9 @@ def view(
         return
     run_file(custom)
     given = {name: drawing.parse_shape(text) for name, text in pairs(shapes, "shapes").items()}
-    path = visualize_spec(MLModel(model), given, path=out, open_browser=opens, title=model.name)
+    path = visualize_spec(
+        MLModel(model), given, path=out, open_browser=opens, title=model.name, against=against
+    )
     click.echo(f"written to {path}")
 
 
@@ -151,3 +172,46 @@ def precision(model: Path, folder: Path, html: Path | None, as_json: bool) -> No
         print_json(report.to_dict())
     else:
         click.echo(str(report))
+
+
+@click.command(epilog=VERIFY_EPILOG)
+@click.argument("source", type=FILE)
+@model_argument
+@click.option(
+    "--samples",
+    type=FILE,
+    metavar="FOLDER",
+    help="Pictures or arrays to run both on; random values without it.",
+)
+@click.option("--count", type=int, default=3, show_default=True, help="Random samples a size.")
+@click.option(
+    "--tolerance",
+    type=float,
+    help="How large a difference may be, as a part of an output's largest value; by default "
+    "0.001, and 0.02 for ML Programs that compute in float16.",
+)
+@custom_classes_option
+@json_option
+def verify(
+    source: Path,
+    model: Path,
+    samples: Path | None,
+    count: int,
+    tolerance: float | None,
+    custom: Path | None,
+    as_json: bool,
+) -> int:
+    """Check that MODEL gives what its SOURCE gives; exit code 1 if it does not.
+
+    SOURCE is an .onnx, .keras or .h5 file or the folder of a SavedModel. Its own library runs it;
+    nothing is converted.
+    """
+    from mlferry.models.verify import verify as run_both
+
+    run_file(custom)
+    found = run_both(source, model, samples, tolerance=tolerance, count=count)
+    if as_json:
+        print_json(found.to_dict())
+    else:
+        click.echo(str(found))
+    return int(not found)

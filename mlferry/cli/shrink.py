@@ -39,6 +39,12 @@ examples:
   mlferry compare net.mlmodel small.mlmodel photos/ --json
 """
 
+joint_option = click.option(
+    "--joint",
+    is_flag=True,
+    help="Compress further what is compressed, instead of anew: ML Programs.",
+)
+
 
 @click.command(epilog=QUANTIZE_EPILOG)
 @model_argument
@@ -61,6 +67,7 @@ examples:
 )
 @click.option("--block-size", type=int, default=32, show_default=True, help="Inputs of a block.")
 @click.option("--group-size", type=int, default=32, show_default=True, help="Channels of a group.")
+@joint_option
 @custom_classes_option
 @json_option
 def quantize(
@@ -72,6 +79,7 @@ def quantize(
     granularity: str | None,
     block_size: int,
     group_size: int,
+    joint: bool,
     custom: Path | None,
     as_json: bool,
 ) -> None:
@@ -90,6 +98,7 @@ def quantize(
         granularity=granularity,
         block_size=block_size,
         group_size=group_size,
+        joint_compression=joint,
         convert_to="mlprogram" if out.suffix == ".mlpackage" else None,
     )
     _written(small, model, out, as_json)
@@ -120,6 +129,7 @@ def _size(path: Path) -> int:
 @click.option("--sparsity", type=float, help="The part of each weight that becomes zero.")
 @click.option("--threshold", type=float, help="What is not above it becomes zero.")
 @click.option("--ratio", metavar="N:M", help="Of M inputs one after another, N become zero.")
+@joint_option
 @json_option
 def prune(
     model: Path,
@@ -127,6 +137,7 @@ def prune(
     sparsity: float | None,
     threshold: float | None,
     ratio: str | None,
+    joint: bool,
     as_json: bool,
 ) -> None:
     """Write MODEL as an ML Program without its smallest weights."""
@@ -139,7 +150,13 @@ def prune(
         if not (colon and n.isdigit() and m.isdigit()):
             raise click.UsageError(f"--ratio {ratio}: write it as 2:4")
         pair = int(n), int(m)
-    small = prune_weights(MLModel(model), sparsity=sparsity, threshold=threshold, n_m_ratio=pair)
+    small = prune_weights(
+        MLModel(model),
+        sparsity=sparsity,
+        threshold=threshold,
+        n_m_ratio=pair,
+        joint_compression=joint,
+    )
     _written(small, model, out, as_json)
 
 

@@ -21,6 +21,8 @@ _MODEL_VERSIONS = {
     "mlProgram": 6, "audioFeaturePrint": 6, "classConfidenceThresholding": 8,
 }  # fmt: skip
 
+_WITHOUT_INPUTS = (*networks.NETWORK_KINDS, *networks.PIPELINE_KINDS, "mlProgram")
+
 
 def reasons(spec: model_pb2.Model) -> Iterator[tuple[int, str]]:
     """Every feature that a model uses, with the version that brought it."""
@@ -33,8 +35,8 @@ def reasons(spec: model_pb2.Model) -> Iterator[tuple[int, str]]:
         described = model.description
         if described.functions or described.defaultFunctionName:
             yield 9, "several functions"
-        if kind == "mlProgram" and not (described.input or described.functions):
-            yield 9, "a program without inputs"
+        if kind in _WITHOUT_INPUTS and not (described.input or described.functions):
+            yield 9, "a model without inputs"
         for feature in (*described.input, *described.output, *described.state):
             yield from _feature_reasons(feature)
             array = feature.type.multiArrayType

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from mlferry.custom import ParameterValue
-from mlferry.errors import SpecError
+from mlferry.errors import SpecError, ValidationError
+from mlferry.layers.validate import validate
 from mlferry.models.model import MLModel
 from mlferry.spec.features import FeatureType
 from mlferry.spec.proto import model_pb2, predictors_pb2
@@ -31,6 +32,8 @@ def make_custom_model(
 
     Raises:
         SpecError: a parameter is of another type.
+        ValidationError: there is no input or no output, one of them has no name or no shape, an
+            input is optional, or a name of a parameter or the class is empty.
     """
     spec = model_pb2.Model(specificationVersion=3)
     custom = spec.customModel
@@ -43,6 +46,11 @@ def make_custom_model(
     ):
         for name, feature in given.items():
             described.add(name=name).type.CopyFrom(feature)
+    problems = [problem for problem in validate(spec) if problem.severity != "note"]
+    if problems:
+        raise ValidationError(
+            f"the custom model of the class {class_name!r} cannot be written so:", problems
+        )
     return MLModel(spec)
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from mlferry.spec import networks
@@ -61,6 +62,43 @@ class Dependency:
 
 
 @dataclass(frozen=True)
+class WeightFacts:
+    """A weight that is stored in fewer bits.
+
+    Attributes:
+        weight: its parameter and what reads it.
+        shape: of its values.
+        scheme: in words.
+        bits: of a code or index; None for half precision and for what is only pruned.
+        block: the extents of what has a scale or a table of its own; empty where nothing has.
+        bits_per_value: of all that is stored for it, tables, scales and masks too.
+        snr: of its values against the original's, in dB; infinite where they are the same, None
+            where no original is given or it has no such weight.
+        place: its function, or layer, and its name there.
+    """
+
+    weight: str
+    shape: list[int]
+    scheme: str
+    bits: int | None
+    block: list[int]
+    bits_per_value: float
+    snr: float | None = None
+    place: tuple[str, str] = field(default=("", ""), repr=False)
+
+    def cells(self) -> tuple[str, str, str, str, str]:
+        """What a table shows: weight, shape, scheme, bits a value, and decibels."""
+        snr = "" if self.snr is None else "exact" if math.isinf(self.snr) else f"{self.snr:.1f} dB"
+        shape = " x ".join(map(str, self.shape))
+        return self.weight, shape, self.scheme, f"{self.bits_per_value:.2f} bits a value", snr
+
+    def text(self) -> str:
+        """How it is stored, and how far it is from the original."""
+        _, _, *rest = self.cells()
+        return ", ".join(each for each in rest if each)
+
+
+@dataclass(frozen=True)
 class Facts:
     """The facts about a model; prints as text.
 
@@ -82,6 +120,8 @@ class Facts:
         dependencies: custom layers and custom models, those inside of pipelines too.
         problems: what breaks the format's rules, as "severity: where: message".
         models: those inside of a pipeline.
+        compressed: how weights are stored in fewer bits, and how far they are from an original;
+            of a pipeline, those of all models.
     """
 
     kind: str
@@ -102,6 +142,7 @@ class Facts:
     dependencies: list[Dependency]
     problems: list[str]
     models: Sequence[Facts]
+    compressed: list[WeightFacts] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
         """Everything, as plain dicts, lists, numbers and strings."""
@@ -172,6 +213,12 @@ class Facts:
             lines.append(f"models: {', '.join(model.kind for model in self.models)}")
         if self.has_network:
             lines += [f"{self.parts}: {self.layer_text()}", f"weights: {self.weight_text()}"]
+        if self.compressed:
+            lines.append("compressed weights:")
+            lines += [
+                printable(f"  {each.weight} {each.shape}: {each.text()}")
+                for each in self.compressed
+            ]
         if self.dependencies:
             lines.append("dependencies:")
         for needed in self.dependencies:
@@ -185,10 +232,15 @@ class Facts:
 
 
 def _plain(value: object) -> Any:
-    """Bytes, which custom models may have as parameters, as hexadecimal digits."""
+    """Bytes, which custom models may have as parameters, as hexadecimal digits.
+
+    Numbers that JSON does not have are texts.
+    """
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     return value.hex() if isinstance(value, bytes) else value
 

@@ -435,6 +435,8 @@ def _enumerate(
             raise SpecError(f"{wrong[0]} and the described shape {own} differ in rank")
         for shape in _distinct([*known, *([own] if own else []), *shapes], known):
             array.enumeratedShapes.shapes.add(shape=shape)
+        if not own and array.enumeratedShapes.shapes:  # networks need a default
+            array.shape[:] = array.enumeratedShapes.shapes[0].shape
 
     _change(spec, name, "multiArrayType", change, check=check)
 
@@ -453,6 +455,8 @@ def _set_ranges(spec: model_pb2.Model, name: str, bounds: Sequence[Range], *, ch
         own = array.shape or [None] * len(ranges)
         for pair, extent in zip(ranges, own, strict=True):
             _fill(array.shapeRange.sizeRanges.add(), pair, extent)
+        if not array.shape:  # networks need a default
+            array.shape[:] = [lower for lower, _ in ranges]
 
     _change(spec, name, "multiArrayType", change, check=check)
 

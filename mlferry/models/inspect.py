@@ -8,9 +8,11 @@ from typing import Any
 
 from mlferry.custom import LAYOUT_KEY, model_parameters_of, parameters_of
 from mlferry.models import inspect_html
+from mlferry.models.compression import compressed_weights
 from mlferry.models.facts import Dependency, DescribedFeature, Facts
 from mlferry.models.problems import validate
 from mlferry.programs import contents
+from mlferry.programs.values import Weights
 from mlferry.spec import features, networks, releases, weights
 from mlferry.spec.problems import Problem
 from mlferry.spec.proto import model_pb2, neural_network_pb2 as nn, predictors_pb2
@@ -36,8 +38,20 @@ class Description(Facts):
         return inspect_html.page(self)
 
 
-def describe(spec: model_pb2.Model, problems: Sequence[Problem] | None = None) -> Description:
-    """The facts about a model; `problems` where `validate` told them already."""
+def describe(
+    spec: model_pb2.Model,
+    problems: Sequence[Problem] | None = None,
+    weights_files: Weights | None = None,
+    original: tuple[model_pb2.Model, Weights | None] | None = None,
+) -> Description:
+    """The facts about a model.
+
+    Args:
+        spec: of the model.
+        problems: where `validate` told them already.
+        weights_files: those of its programs, which tell how they are compressed.
+        original: the model that it was made of, from which its weights differ.
+    """
     found = validate(spec) if problems is None else problems
     pipeline = networks.pipeline_of(spec)
     inner = [describe(model, ()) for model in pipeline.models] if pipeline is not None else []
@@ -80,6 +94,7 @@ def describe(spec: model_pb2.Model, problems: Sequence[Problem] | None = None) -
         dependencies=[*_dependencies(spec), *(d for model in inner for d in model.dependencies)],
         problems=[f"{problem.severity}: {problem}" for problem in found],
         models=inner,
+        compressed=compressed_weights(spec, weights_files, original) if problems != () else [],
     )
 
 

@@ -48,6 +48,9 @@ def _body(d: Facts) -> str:
             f"<h2>{d.parts.capitalize()} ({sum(d.layers.values())})</h2>",
             _histogram(d.layers),
         ]
+    if d.compressed:
+        parts.append(f"<h2>Compressed weights ({len(d.compressed)})</h2>")
+        parts.append(table(each.cells() for each in d.compressed))
     for inner in d.models:
         parts.append(
             f"<details><summary>{escape(inner.kind)}, {readable_size(inner.size)}</summary>"

@@ -346,10 +346,16 @@ class MLModel:
         folder = weights.folder / package.WEIGHTS if weights.folder is not None else None
         return str(folder) if folder is not None and folder.is_dir() else None
 
-    def describe(self) -> inspect.Description:
-        """What Xcode shows of a model, and more: prints as text, `to_dict`, `html`."""
+    def describe(self, against: MLModel | None = None) -> inspect.Description:
+        """What Xcode shows of a model, and more: prints as text, `to_dict`, `html`.
+
+        Args:
+            against: the model that this one was made of in fewer bits: how far each weight is
+                from it is told, too.
+        """
         weights = self.program_weights
-        return inspect.describe(self._spec, validate(self._spec, weights))
+        original = None if against is None else (against._spec, against.program_weights)
+        return inspect.describe(self._spec, validate(self._spec, weights), weights, original)
 
     def visualize_spec(
         self,

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mlferry.models.compression import compressed_weights
 from mlferry.models.model import MLModel
 from mlferry.models.view import draw
 
@@ -18,6 +19,7 @@ def visualize_spec(
     path: str | os.PathLike[str] | None = None,
     open_browser: bool = True,
     title: str | None = None,
+    against: Any = None,
 ) -> Path:
     """Draw a model as a graph: layers with their parameters, blobs with their shapes.
 
@@ -31,6 +33,8 @@ def visualize_spec(
         path: where to write the page; by default a temporary file.
         open_browser: whether to open it.
         title: of the page; by default the file's name, or the kind of the model.
+        against: the model that it was made of in fewer bits, likewise: how far each weight is from
+            it is shown, too.
 
     Returns:
         the path of the page.
@@ -42,6 +46,10 @@ def visualize_spec(
     """
     if title is None:
         title = Path(model).name if isinstance(model, str | os.PathLike) else "Core ML model"
+    original = None
+    if against is not None:
+        whole = against if isinstance(against, MLModel) else MLModel(against)
+        original = whole.spec, whole.program_weights
     loaded = model if isinstance(model, MLModel) else MLModel(model)
     return draw(
         loaded.get_spec(),
@@ -50,4 +58,5 @@ def visualize_spec(
         path,
         title,
         open_browser=open_browser,
+        stored=compressed_weights(loaded.spec, loaded.program_weights, original),
     )

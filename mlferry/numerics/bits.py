@@ -19,8 +19,18 @@ def unpacked(
         count: how many.
         signed: whether they are in two's complement.
     """
-    stream = np.unpackbits(data, count=bits * count, bitorder="little").reshape(count, bits)
-    values = np.packbits(stream, axis=1, bitorder="little").reshape(count)
+    groups = -(-count // 8)
+    octets = np.zeros((groups, 8), np.uint8)
+    whole = np.zeros(groups * bits, np.uint8)
+    used = data.reshape(-1)[: groups * bits]
+    whole[: used.size] = used
+    octets[:, :bits] = whole.reshape(groups, bits)
+    words = octets.view("<u8")[:, 0]
+    values = np.empty((groups, 8), np.uint8)
+    mask = np.uint64((1 << bits) - 1)
+    for place in range(8):
+        values[:, place] = (words >> np.uint64(bits * place)) & mask
+    values = values.reshape(-1)[:count]
     if not signed:
         return values
     shift = 8 - bits
@@ -29,10 +39,15 @@ def unpacked(
 
 def packed(values: NDArray[Any], bits: int) -> bytes:
     """Integers of `bits` bits each, as the stream that `unpacked` reads."""
-    stream = np.unpackbits(
-        np.ascontiguousarray(values).view(np.uint8).reshape(-1, 1),
-        axis=1,
-        count=bits,
-        bitorder="little",
-    )
-    return np.packbits(stream.reshape(-1), bitorder="little").tobytes()
+    codes = np.ascontiguousarray(values).view(np.uint8).reshape(-1)
+    if bits == 1:
+        return np.packbits(codes & 1, bitorder="little").tobytes()
+    groups = -(-codes.size // 8)
+    whole = np.zeros(groups * 8, np.uint8)
+    np.bitwise_and(codes, (1 << bits) - 1, out=whole[: codes.size])
+    octets = whole.reshape(groups, 8)
+    words = np.zeros(groups, "<u8")
+    for place in range(8):  # every 8 integers are `bits` bytes
+        words |= octets[:, place].astype("<u8") << np.uint64(bits * place)
+    stream = words.view(np.uint8).reshape(groups, 8)[:, :bits]
+    return stream.tobytes()[: -(-codes.size * bits // 8)]

@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mlferry.numerics.bits import packed
-from mlferry.programs.builder import NewerOpsetError
-from mlferry.programs.graph import Array, Value, constant, string
+from mlferry.programs.builder import NewerOpsetError, inferred
+from mlferry.programs.definitions import definition_of
+from mlferry.programs.graph import Array, Operation, Value, constant, string
 
 FIRST, BLOCKS = 6, 8  # the opsets that brought compressed constants, and those with blocks
 TABLE_BITS = (1, 2, 3, 4, 6, 8)
@@ -24,10 +25,19 @@ def table_bits(opset: int) -> tuple[int, ...]:
 
 
 class Compressed(NamedTuple):
-    """An operation that makes a constant whole."""
+    """An operation that makes a constant whole; what it gets may be made by others."""
 
     op: str
     arguments: dict[str, Any]
+
+    def outputs(self, opset: int) -> tuple[Value, ...]:
+        """What it makes, for the arguments of another; without names."""
+        types = inferred(self.op, definition_of(self.op, opset), self.arguments)
+        made = tuple(Value("", kind) for kind in types)
+        operation = Operation(self.op, dict(self.arguments), made)
+        for value in made:
+            value.maker = operation
+        return made
 
 
 def looked_up(opset: int, codes: Array, tables: Array, bits: int, dtype: str) -> Compressed:
@@ -114,8 +124,8 @@ def sparse(opset: int, values: Array, dtype: str) -> Compressed:
         NewerOpsetError: the opset has no such constants.
     """
     _check(opset, FIRST, "sparse weights")
-    mask = (values != 0).astype(np.uint8)
-    nonzero = _floats(values[values != 0], dtype)
+    stored = values != 0
+    mask, nonzero = stored.view(np.uint8), _floats(values[stored], dtype)
     if opset >= BLOCKS:
         return Compressed(
             "constexpr_sparse_to_dense",
@@ -130,6 +140,11 @@ def sparse(opset: int, values: Array, dtype: str) -> Compressed:
             "shape": constant(np.array(values.shape, np.uint32), "uint32"),
         },
     )
+
+
+def spread(mask: Value, nonzero: Value) -> Compressed:
+    """What is not zero, however it is stored, where a mask says; from CoreML8 on."""
+    return Compressed("constexpr_sparse_to_dense", {"nonzero_data": nonzero, "mask": mask})
 
 
 def widened(opset: int, values: Array) -> Compressed:

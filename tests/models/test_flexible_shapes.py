@@ -517,3 +517,29 @@ def test_conversions_tell_what_is_not_taken(
         mlferry.convert(tmp_path / "style.onnx", inputs=[wanted])
         assert told in caplog.text
         assert bool(caplog.text) == bool(told)
+
+
+@pytest.mark.parametrize(
+    ("change", "shape"),
+    [
+        (lambda spec: flexible.set_multiarray_ndshape_range(spec, "x", [1, 2], [3, -1]), [1, 2]),
+        (
+            lambda spec: flexible.add_multiarray_ndshape_enumeration(spec, "x", [(4, 2), (3, 2)]),
+            [4, 2],
+        ),
+    ],
+)
+def test_an_input_without_a_shape_gets_a_default(
+    change: Callable[[model_pb2.Model], None], shape: list[int]
+) -> None:
+    """Without one Core ML refuses the network."""
+    builder = Builder()
+    builder.input("x", (1, 2))
+    builder.layer("activation", "relu", ["x"], ["y"], ReLU={})
+    builder.output("y")
+    spec = builder.model()
+    array = spec.description.input[0].type.multiArrayType
+    del array.shape[:], spec.description.output[0].type.multiArrayType.shape[:]
+    change(spec)
+    assert list(array.shape) == shape
+    assert [problem for problem in validate(spec) if problem.severity != "note"] == []

@@ -11,14 +11,15 @@ import numpy as np
 import pytest
 
 import mlferry
+from mlferry.cli import main
 from mlferry.errors import SpecError, UnsupportedModelError
 from mlferry.exporters.program import ProgramOptions, to_program
 from mlferry.layers.builder import Builder
 from mlferry.models.quantization import but, by_kind, by_name
-from mlferry.models.quantization.programs import sites
 from mlferry.models.utils import make_pipeline
 from mlferry.programs.passes.opset import raise_opset
 from mlferry.programs.reading import read_function
+from mlferry.programs.sites import sites
 from mlferry.spec import features
 from tests.exporters.program.support import checked, kinds, read_by_coremltools
 from tests.oracles import oracle
@@ -191,6 +192,157 @@ def _at_opset_8(folder: Path) -> Path:
     """The program in an opset that coremltools' groups need."""
     spec, weights = to_program(NETWORK.spec, ProgramOptions(half=False, at_least=8))
     return NETWORK.with_spec(spec, weights=weights).save(folder / "newer.mlpackage")
+
+
+# ---- joint compression --------------------------------------------------------------------------
+
+FURTHER = {"joint_compression": True}
+# The steps, the ops that make a constant, and the weight's scheme without what was before.
+JOINT: dict[str, tuple[list[dict[str, Any]], tuple[str, ...]]] = {
+    "pruned, then a table": (
+        [{"sparsity": 0.75}, {"nbits": 4, "quantization_mode": "kmeans", **FURTHER}],
+        ("constexpr_lut_to_sparse", "constexpr_sparse_to_dense")),
+    "pruned, then tables for groups": (
+        [{"sparsity": 0.5}, {"nbits": 2, "quantization_mode": "kmeans", "group_size": 4,
+                             "granularity": "per_grouped_channel", **FURTHER}],
+        ("constexpr_lut_to_sparse", "constexpr_sparse_to_dense")),
+    "pruned, then codes": (
+        [{"sparsity": 0.6}, {"nbits": 8, "quantization_mode": "linear_symmetric", **FURTHER}],
+        ("constexpr_sparse_blockwise_shift_scale", "constexpr_sparse_to_dense")),
+    "pruned, then codes of blocks": (
+        [{"n_m_ratio": (2, 4)}, {"nbits": 4, "granularity": "per_block", "block_size": 8,
+                                 **FURTHER}],
+        ("constexpr_sparse_blockwise_shift_scale", "constexpr_sparse_to_dense")),
+    "a table, quantized": (
+        [{"nbits": 4, "quantization_mode": "kmeans"},
+         {"nbits": 8, "quantization_mode": "linear_symmetric", "granularity": "per_tensor",
+          **FURTHER}],
+        ("constexpr_blockwise_shift_scale", "constexpr_lut_to_dense")),
+    "tables for groups, quantized": (
+        [{"nbits": 6, "quantization_mode": "kmeans", "granularity": "per_grouped_channel",
+          "group_size": 4}, {"nbits": 8, **FURTHER}],
+        ("constexpr_blockwise_shift_scale", "constexpr_lut_to_dense")),
+    "pruned, then a table, quantized": (
+        [{"sparsity": 0.5}, {"nbits": 6, "quantization_mode": "kmeans", **FURTHER},
+         {"nbits": 8, **FURTHER}],
+        ("constexpr_blockwise_shift_scale", "constexpr_lut_to_sparse",
+         "constexpr_sparse_to_dense")),
+    "a table, then pruned": (
+        [{"nbits": 8, "quantization_mode": "kmeans"}, {"sparsity": 0.5, **FURTHER}],
+        ("constexpr_lut_to_sparse", "constexpr_sparse_to_dense")),
+    "a quantized table, then pruned": (
+        [{"nbits": 3, "quantization_mode": "kmeans"}, {"nbits": 8, **FURTHER},
+         {"sparsity": 0.5, **FURTHER}],
+        ("constexpr_blockwise_shift_scale", "constexpr_lut_to_sparse",
+         "constexpr_sparse_to_dense")),
+    "codes, then pruned": (
+        [{"nbits": 8}, {"sparsity": 0.5, **FURTHER}],
+        ("constexpr_sparse_blockwise_shift_scale", "constexpr_sparse_to_dense")),
+}  # fmt: skip
+
+
+def step(model: mlferry.MLModel, options: Mapping[str, Any]) -> mlferry.MLModel:
+    if "nbits" in options:
+        return mlferry.quantize_weights(model, **options)
+    return mlferry.prune_weights(model, **options)
+
+
+@pytest.mark.parametrize("precision", PROGRAMS)
+@pytest.mark.parametrize("name", JOINT)
+def test_joint(name: str, precision: str, tmp_path: Path) -> None:
+    steps, ops = JOINT[name]
+    program = PROGRAMS[precision]
+    stages = [program]
+    for options in steps:
+        stages.append(step(stages[-1], options))
+    small = checked(stages[-1])
+    assert small.spec.specificationVersion == 9
+    assert [op for op in kinds(small.spec) if op in ops] == [*ops] * len(MATRICES)
+    before, after = weights_of(stages[-2]), weights_of(small)
+    for key, array in after.items():
+        zeros = before[key] == 0
+        pruning = "sparsity" in steps[-1]
+        assert (array == 0).mean() >= (steps[-1]["sparsity"] if pruning else zeros.mean())
+        assert (array[zeros] == 0).all()
+        kept = array != 0
+        if pruning:
+            np.testing.assert_array_equal(array[kept], before[key][kept])
+        else:
+            levels = 2 ** steps[-1]["nbits"] - 2
+            span = 2 * np.abs(before[key]).max()
+            limit = 0.5 * span / levels if steps[-1].get("quantization_mode") != "kmeans" else span
+            assert np.abs(array - before[key]).max() <= 1.01 * limit + 1e-3 * span
+    path = small.save(tmp_path / "small.mlpackage")
+    theirs = ct.optimize.coreml.decompress_weights(
+        ct.models.MLModel(str(path), skip_model_load=True)
+    )
+    theirs.save(str(tmp_path / "theirs.mlpackage"))
+    for key, array in weights_of(mlferry.MLModel(tmp_path / "theirs.mlpackage")).items():
+        np.testing.assert_array_equal(array, after[key])
+    back = checked(mlferry.quantize_weights(small, 8, "dequantization"))
+    assert not [op for op in kinds(back.spec) if op.startswith("constexpr_")]
+    for key, array in weights_of(back).items():
+        np.testing.assert_array_equal(array, after[key])
+    made, plain = small.predict(GIVEN), back.predict(GIVEN)
+    again = mlferry.MLModel(small.save(tmp_path / "again.mlpackage"), engine="onnxruntime")
+    other = again.predict(GIVEN)
+    for key, right in plain.items():
+        largest = np.abs(right).max()
+        np.testing.assert_allclose(made[key], right, rtol=1e-3, atol=1e-3 * largest)
+        np.testing.assert_allclose(other[key], right, rtol=1e-2, atol=1e-2 * largest)
+
+
+def test_what_is_left_of_pruned_weights_has_the_table_to_itself() -> None:
+    pruned = mlferry.prune_weights(PROGRAMS["float32"], sparsity=0.5)
+    options = {"nbits": 2, "quantization_mode": "kmeans"}
+    joint = weights_of(mlferry.quantize_weights(pruned, **options, **FURTHER))
+    anew = weights_of(mlferry.quantize_weights(pruned, **options))
+    for key, array in weights_of(pruned).items():
+        assert len(np.unique(joint[key][array != 0])) == 4
+        mine, other = (np.square(each[key] - array).sum() for each in (joint, anew))
+        assert mine < 0.6 * other
+
+
+NOT_TWICE: dict[str, tuple[list[dict[str, Any]], str]] = {
+    "a table in a table": (
+        [{"nbits": 4, "quantization_mode": "kmeans"},
+         {"nbits": 4, "quantization_mode": "kmeans", **FURTHER}],
+        "it is in a table already; joint_compression=False stores it anew"),
+    "codes in codes": ([{"nbits": 8}, {"nbits": 4, **FURTHER}], "it is in codes with scales"),
+    "a quantized table": (
+        [{"nbits": 4, "quantization_mode": "kmeans"}, {"nbits": 8, **FURTHER},
+         {"nbits": 8, **FURTHER}], "it is in a quantized table already"),
+    "blocks of a table": (
+        [{"nbits": 4, "quantization_mode": "kmeans"},
+         {"nbits": 8, "granularity": "per_block", **FURTHER}],
+        "a table has granularity='per_tensor', or 'per_channel'"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NOT_TWICE)
+def test_what_cannot_be_compressed_further(name: str) -> None:
+    steps, words = NOT_TWICE[name]
+    model = PROGRAMS["float32"]
+    for options in steps[:-1]:
+        model = step(model, options)
+    with pytest.raises(SpecError, match=words):
+        step(model, steps[-1])
+
+
+def test_joint_compression_in_a_shell(tmp_path: Path) -> None:
+    names = [str(tmp_path / f"{name}.mlpackage") for name in "abc"]
+    PROGRAMS["float16"].save(names[0])
+    for words in (
+        ["prune", *names[:1], "-o", names[1], "--sparsity", "0.5"],
+        ["quantize", names[1], "-o", names[2], "--bits", "4", "--mode", "kmeans", "--joint"],
+    ):
+        assert main(words) == 0
+    assert "constexpr_lut_to_sparse" in kinds(mlferry.MLModel(names[2]).spec)
+
+
+def test_joint_compression_is_for_programs() -> None:
+    with pytest.raises(SpecError, match="convert_to='mlprogram'"):
+        mlferry.quantize_weights(NETWORK, 8, joint_compression=True)
 
 
 # ---- which weights -------------------------------------------------------------------------------

@@ -28,7 +28,7 @@ from mlferry.models.quantization import (
     everything,
     quantize_weights,
 )
-from mlferry.models.quantization.kmeans import kmeans, nearest
+from mlferry.models.quantization.kmeans import kmeans, kmeans_rows, nearest
 from mlferry.models.quantization.modes import linear
 from mlferry.spec import features, networks, weights
 from mlferry.spec.proto import model_pb2, neural_network_pb2 as nn
@@ -553,6 +553,29 @@ def test_large_kmeans_is_near_the_optimum(name: str, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(module, "_CELLS", (256, 256))
     error = error_of(values, kmeans(values, 32))
     assert error <= best_error(values, 32) * 1.001
+
+
+@pytest.mark.parametrize("name", SHAPES)
+@pytest.mark.parametrize("scale", [1.0, 2.0**80])
+def test_kmeans_of_rows(name: str, scale: float) -> None:
+    """Rows that go together are about as near as each by itself."""
+    rows = np.stack([SHAPES[name](3000) for _ in range(5)]).astype(np.float32) * np.float32(scale)
+    tables = kmeans_rows(rows, 16)
+    assert tables.shape == (5, 16)
+    for row, table in zip(rows, tables, strict=True):
+        assert (np.diff(table) >= 0).all()
+        assert np.isfinite(table).all()
+        best = error_of(row, kmeans(row, 16))
+        assert error_of(row, table) <= 1.01 * best + 1e-9 * np.square(row.astype(np.float64)).sum()
+
+
+def test_kmeans_of_rows_with_few_values() -> None:
+    rows = RNG.integers(0, 5, (3, 2000)).astype(np.float32)
+    tables = kmeans_rows(rows, 16)
+    for row, table in zip(rows, tables, strict=True):
+        np.testing.assert_array_equal(table[nearest(row, table)], row)
+    with pytest.raises(SpecError, match="infinite"):
+        kmeans_rows(np.full((2, 2000), np.inf, np.float32), 16)
 
 
 @given(

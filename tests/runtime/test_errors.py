@@ -39,10 +39,10 @@ ROWS: list[tuple[str, dict[str, Any], list[Any], str]] = [
     ("reshapeDynamic", {}, [[1, 2], [[2]]], "as a vector"),
     ("fillDynamic", {}, [[-1]], "no shape"),
     (
-        "rangeStatic",
-        {"endValue": 1, "stepSizeValue": 1},
+        "fillStatic",
+        {"targetShape": (2,)},
         [[1]],
-        "1 inputs do not fit a rangeStatic",
+        "1 inputs do not fit a fillStatic",
     ),
     ("rangeDynamic", {}, [[1, 2]], "end is one number"),
     ("sliceStatic", {"beginIds": (1, 1)}, [[1, 2]], "2 begins for an input of rank 1"),

@@ -414,6 +414,21 @@ def test_custom_models(tmp_path: Any) -> None:
     }  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [({"inputs": {}}, "description: it has no inputs"),
+     ({"outputs": {}}, "description: it has no outputs"),
+     ({"inputs": {"": double()}}, "input '': it has no name"),
+     ({"inputs": {"x": ft.multi_array(None)}}, "an input needs a shape"),
+     ({"parameters": {"": 1}}, "a parameter has an empty name"),
+     ({"class_name": ""}, "className is empty")],
+)  # fmt: skip
+def test_custom_models_that_no_device_takes(changed: dict[str, Any], message: str) -> None:
+    given: dict[str, Any] = {"class_name": "Summer", "inputs": TWO, "outputs": {"total": double()}}
+    with pytest.raises(mlferry.errors.ValidationError, match=message):
+        mlferry.make_custom_model(**(given | changed))
+
+
 BROKEN: list[tuple[Callable[..., Any], str]] = [
     (lambda self, inputs: {}, "predict returns a dict with total"),
     (lambda self, inputs: 1 / 0, "predict raised ZeroDivisionError"),

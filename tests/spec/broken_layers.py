@@ -205,6 +205,7 @@ LAYER_CASES: list[LayerCase] = [
     ("convolution3d", {**CONV3D, "inputChannels": 0}, E, "inputChannels is 0"),
     ("convolution3d", {**CONV3D, "nGroups": 3}, E, "nGroups 3 does not divide inputChannels 4"),
     ("convolution3d", {**CONV3D, "nGroups": -1}, E, "nGroups is -1"),
+    ("convolution3d", {**CONV3D, "outputShape": [2, 2, 2]}, W, "outputShape is set"),
     ("convolution3d", {**CONV3D, "strideDepth": 0}, W, "strideDepth is not set"),
     ("convolution3d", {**CONV3D, "kernelWidth": -2}, E, "kernelWidth is -2"),
     ("convolution3d", {**CONV3D, "customPaddingTop": -2}, E, "customPaddingTop is -2"),

@@ -123,6 +123,8 @@ def custom_model() -> Model:
     spec = Model(specificationVersion=3)
     spec.customModel.className = "Mine"
     spec.customModel.parameters["n"].intValue = 3
+    spec.description.input.add(name="x").type.CopyFrom(features.multi_array((2,)))
+    spec.description.output.add(name="y").type.CopyFrom(features.multi_array((2,)))
     return spec
 
 
@@ -249,6 +251,13 @@ CASES: list[Case] = [
      "isUpdatable is set on a customModel"),
     ("custom class", on(custom_model, put("customModel.className", "")), E, "customModel",
      "className is empty"),
+    ("custom model without inputs", on(custom_model, put("description.input", None)), W,
+     "description", "it has no inputs"),
+    ("custom model without outputs", on(custom_model, put("description.output", None)), W,
+     "description", "it has no outputs"),
+    ("custom model, optional input", on(
+        custom_model, put("description.input[0].type.isOptional", True)), W, "input 'x'",
+     "a custom model takes no optional inputs"),
     ("custom value", on(custom_model, lambda s: s.customModel.parameters["a"].SetInParent()), W,
      "customModel", "'a' has no value"),
     ("custom name", on(custom_model, lambda s: s.customModel.parameters[""].SetInParent()), W,
@@ -261,7 +270,7 @@ CASES: list[Case] = [
     ("optional output", on(plain, put(f"{OUTPUT}.type.isOptional", True)), W, "output 'y'",
      "only inputs can be optional"),
     ("no inputs", on(plain, put("description.input", None), put(f"{LAYER}.input", [])), W,
-     "description", "it has no inputs"),
+     "model", "a model without inputs needs version 9; write 9"),
     ("optional inputs", on(plain, put(f"{INPUT}.type.isOptional", True)), W, "description",
      "all inputs are optional"),
     ("no outputs", on(plain, put("description.output", None)), W, "description", "no outputs"),
@@ -466,6 +475,16 @@ CASES: list[Case] = [
      "1 names for 2 models"),
     ("names twice", on(pipeline, put("pipeline.names", ["a", "a"])), W, "pipeline",
      "names are used twice"),
+    ("image range from 0", on(image, put("description.input[0].type.imageType", {
+        "colorSpace": "RGB", "imageSizeRange": {
+            "widthRange": {"upperBound": -1}, "heightRange": {"upperBound": -1}}})), W,
+     "input 'picture'", "begins at 0, and there is no default size"),
+    ("pipeline without outputs", on(pipeline, put("description.output", None)), W,
+     "description", "it has no outputs"),
+    ("pipeline without inputs", on(pipeline, put("description.input", None)), W,
+     "model", "a model without inputs needs version 9"),
+    ("newer inner version", on(pipeline, put("pipeline.models[1].specificationVersion", 11)), W,
+     "model 1 'second'", "specificationVersion is 11, newer than 10"),
     ("inner version", on(pipeline, put("pipeline.models[1].specificationVersion", 0)), W,
      "model 1 'second'", "specificationVersion is 0"),
     ("no such input", on(pipeline, put("description.input[0].name", "xx")), E,

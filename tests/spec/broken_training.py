@@ -142,6 +142,19 @@ CASES: list[Case] = [
          "model", "epochs is 7, none of [5, 10]"),
         ("no epoch at all", after(lambda s, n: n.updateParams.epochs.set.values.append(0)),
          "model", "they are positive"),
+        ("a name twice", after(lambda s, n: setattr(n.layers[0], "name", n.layers[1].name)),
+         "model", "2 layers and losses have the name 'relu'"),
+        ("a loss by the name of a layer", after(lambda s, n: setattr(
+            n.updateParams.lossLayers[0], "name", "fc")), "model",
+         "2 layers and losses have the name 'fc'"),
+        ("seeds outside", after(lambda s, n: n.updateParams.seed.set.values.append(3)), "model",
+         "seed is 0, none of [3]"),
+        ("a range of epochs from 0", after(lambda s, n: (
+            setattr(n.updateParams.epochs.range, "maxValue", 20))), "model",
+         "epochs is 5, of [0, 20]; they are positive"),
+        ("an input of another type", after(lambda s, n: setattr(
+            s.description.trainingInput[0].type.multiArrayType, "dataType", 65600)),
+         "training input 'x'", "its type is multi-array float64"),
         ("no target", after(lambda s, n: s.description.trainingInput.pop()), "model",
          "trainingInput lacks 'y_true'"),
         ("no label", after(lambda s, n: s.description.trainingInput.pop(), labels=True), "model",

@@ -101,6 +101,7 @@ def test_a_sane_layer_of_every_kind(kind: str) -> None:
     spec = layer_model(kind, SANE_PARAMS.get(kind, {}))
     layer = spec.neuralNetwork.layers[0]
     if kind == "rankPreservingReshape":
+        spec.description.input[0].type.multiArrayType.shape[:] = [1, 1]
         layer.inputTensor.add(rank=2)
         layer.outputTensor.add(rank=2)
     assert validate(spec) == []
@@ -144,7 +145,7 @@ def test_copy_to_itself() -> None:
 @pytest.mark.parametrize(
     ("ranks", "extents", "text"),
     [([1, 1], [], "inputTensor has 2 entries for 1 blobs"),
-     ([2], [1, 2, 3], "inputTensor has rank 2 and 3 extents")],
+     ([5], [1, 2, 3], "inputTensor has rank 5 and 3 extents")],
 )  # fmt: skip
 def test_ranks_that_do_not_fit(ranks: list[int], extents: list[int], text: str) -> None:
     spec = layer_model("round", {})
@@ -152,6 +153,69 @@ def test_ranks_that_do_not_fit(ranks: list[int], extents: list[int], text: str) 
         spec.neuralNetwork.layers[0].inputTensor.add(rank=rank, dimValue=extents)
     (problem,) = at_the_layer(spec)
     assert (problem.severity, problem.message) == ("warning", text)
+
+
+# What layers tell of blobs; the description tells rank 5 of x0.
+TOLD: list[tuple[str, dict[str, Any], list[int], list[int], str]] = [
+    ("round", {}, [4], [], "inputTensor tells rank 4 of 'x0', the description of input 'x0' 5"),
+    ("round", {}, [], [4], "it makes 'y0' of rank 5, round 'it' 4"),
+    ("rangeStatic", {"endValue": 3}, [], [2], "it makes 'y0' of rank 1, rangeStatic 'it' 2"),
+    ("squeeze", {"axes": [0]}, [], [5], "it makes 'y0' of rank 4, squeeze 'it' 5"),
+    ("reshape", {"targetShape": [1, 1, 1]}, [], [3], "it makes 'y0' of rank 5"),
+]
+
+
+def told(kind: str, params: dict[str, Any], taken: list[int], made: list[int]) -> Model:
+    spec = layer_model(kind, params)
+    for target, ranks in (("inputTensor", taken), ("outputTensor", made)):
+        for rank in ranks:
+            getattr(spec.neuralNetwork.layers[0], target).add(rank=rank)
+    return spec
+
+
+@pytest.mark.parametrize("row", TOLD, ids=[f"{row[0]}: {row[-1]}" for row in TOLD])
+def test_ranks_that_are_told_wrongly(row: Any) -> None:
+    found = [(problem.severity, problem.message) for problem in at_the_layer(told(*row[:-1]))]
+    assert [severity for severity, _ in found] == ["warning"]
+    assert row[-1] in found[0][1]
+
+
+@pytest.mark.parametrize(
+    ("kind", "params", "rank", "text"),
+    [("softmaxND", {"axis": 3}, 2, "axis 3"), ("round", {}, 2**31 - 1, "blobs have few axes"),
+     ("uniDirectionalLSTM", None, 3, "needs 5 axes"), ("convolution", None, 3, "axes"),
+     ("round", {}, 2, "another layer says")],
+)  # fmt: skip
+def test_ranks_that_the_kind_does_not_take(
+    kind: str, params: dict[str, Any] | None, rank: int, text: str
+) -> None:
+    """Of a blob that a custom layer makes, so that nothing else is known of it."""
+    spec = layer_model(kind, SANE_PARAMS[kind] if params is None else params)
+    network = spec.neuralNetwork
+    layer = network.layers[0]
+    layer.input[0] = "of the custom layer"
+    for _ in layer.input:
+        layer.inputTensor.add(rank=5)
+    layer.inputTensor[0].rank = rank
+    custom = nn.NeuralNetworkLayer(name="odd", input=["x0"], output=["of the custom layer"])
+    custom.custom.className = "Odd"
+    if text.startswith("another"):
+        custom.outputTensor.add(rank=rank + 1)
+        text = "inputTensor tells rank 2 of 'of the custom layer', custom 'odd' 3"
+    layers = [custom, *network.layers]
+    del network.layers[:]
+    network.layers.extend(layers)
+    at_it = f"{kind} 'it'"
+    found = [p.message for p in validate(spec) if (p.severity, p.where) == ("warning", at_it)]
+    assert any(text in message for message in found), found
+
+
+def test_layer_normalization_has_no_quantization() -> None:
+    spec = layer_model("layerNormalization", SANE_PARAMS["layerNormalization"])
+    spec.neuralNetwork.layers[0].layerNormalization.gamma.quantization.SetInParent()
+    assert ("warning", "gamma has a quantization; the format allows none here") in [
+        (problem.severity, problem.message) for problem in at_the_layer(spec)
+    ]
 
 
 # ---- numbers of inputs and outputs -------------------------------------------------------------
@@ -187,6 +251,10 @@ def every_broken_model() -> Iterator[Model]:
     yield from (layer_model(kind, params) for kind, params, _, _ in LAYER_CASES)
     yield from (layer_model(row[1], row[2], row[3]) for row in WITH_INPUTS)
     yield layer_model("round", {}, 3, 0)
+    halves = layer_model("layerNormalization", SANE_PARAMS["layerNormalization"])
+    halves.neuralNetwork.layers[0].layerNormalization.gamma.quantization.SetInParent()
+    yield halves
+    yield from (told(*row[:-1]) for row in TOLD)
     ranked = layer_model("round", {})
     ranked.neuralNetwork.layers[0].inputTensor.add(dimValue=[1])
     yield ranked

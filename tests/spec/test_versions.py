@@ -34,8 +34,13 @@ ADDED_IN[4] = set(LAYER_KINDS).difference(*ADDED_IN.values())
 
 
 def model(kind: str = "neuralNetwork", **fields: Any) -> Model:
-    spec = Model(**fields)
+    spec = with_input(Model(**fields))
     getattr(spec, kind).SetInParent()
+    return spec
+
+
+def with_input(spec: Model) -> Model:
+    spec.description.input.add(name="x")
     return spec
 
 
@@ -83,8 +88,8 @@ def several_functions() -> Model:
     return spec
 
 
-def with_input(spec: Model) -> Model:
-    spec.description.input.add(name="x")
+def without_inputs(spec: Model) -> Model:
+    del spec.description.input[:]
     return spec
 
 
@@ -114,15 +119,15 @@ FEATURES: list[tuple[str, Callable[[], Model], int]] = [
     ("text classifier", lambda: model("textClassifier"), 3),
     ("word tagger", lambda: model("wordTagger"), 3),
     ("vision feature print", lambda: model("visionFeaturePrint"), 3),
-    ("exact mapping", lambda: Model(neuralNetwork=nn.NeuralNetwork(
-        arrayInputShapeMapping="EXACT_ARRAY_MAPPING")), 4),
-    ("rank-4 images", lambda: Model(neuralNetwork=nn.NeuralNetwork(
-        imageInputShapeMapping="RANK4_IMAGE_MAPPING")), 4),
+    ("exact mapping", lambda: with_input(Model(neuralNetwork=nn.NeuralNetwork(
+        arrayInputShapeMapping="EXACT_ARRAY_MAPPING"))), 4),
+    ("rank-4 images", lambda: with_input(Model(neuralNetwork=nn.NeuralNetwork(
+        imageInputShapeMapping="RANK4_IMAGE_MAPPING"))), 4),
     ("convolution with weights as input", lambda: layer("convolution", 2), 4),
     ("updatable model", lambda: model(isUpdatable=True), 4),
     ("updatable weights", lambda: weighted(floatValue=[1], isUpdatable=True), 4),
-    ("update parameters", lambda: Model(neuralNetwork=nn.NeuralNetwork(
-        updateParams=nn.NetworkUpdateParameters())), 4),
+    ("update parameters", lambda: with_input(Model(neuralNetwork=nn.NeuralNetwork(
+        updateParams=nn.NetworkUpdateParameters()))), 4),
     ("nearest neighbours", lambda: model("kNearestNeighborsClassifier"), 4),
     ("linked model", lambda: model("linkedModel"), 4),
     ("recommender", lambda: model("itemSimilarityRecommender"), 4),
@@ -137,6 +142,8 @@ FEATURES: list[tuple[str, Callable[[], Model], int]] = [
     ("squeezing slice", lambda: layer("sliceStatic", squeezeMasks=[True]), 5),
     ("slice that does not squeeze", lambda: layer("sliceStatic", squeezeMasks=[False]), 4),
     ("squeezing dynamic slice", lambda: layer("sliceDynamic", 2, squeezeMasks=[True]), 5),
+    ("dynamic slice, masks that squeeze nothing", lambda: layer(
+        "sliceDynamic", 2, squeezeMasks=[False]), 5),
     ("slice with 7 inputs", lambda: layer("sliceDynamic", 7), 5),
     ("slice with 6 inputs", lambda: layer("sliceDynamic", 6), 4),
     ("int8 inner product", lambda: layer("innerProduct", int8DynamicQuantize=True), 5),
@@ -145,7 +152,7 @@ FEATURES: list[tuple[str, Callable[[], Model], int]] = [
     ("default value", lambda: array(floatDefaultValue=1), 5),
     ("float32 NMS model", lambda: array(kind="nonMaximumSuppression", dataType="FLOAT32"), 5),
     ("float64 NMS model", lambda: array(kind="nonMaximumSuppression", dataType="DOUBLE"), 3),
-    ("program", lambda: with_input(model("mlProgram")), 6),
+    ("program", lambda: model("mlProgram"), 6),
     ("audio", lambda: model("audioFeaturePrint"), 6),
     ("float16 array", lambda: array(dataType="FLOAT16"), 7),
     ("float16 output", lambda: array("output", dataType="FLOAT16"), 7),
@@ -153,7 +160,8 @@ FEATURES: list[tuple[str, Callable[[], Model], int]] = [
     ("thresholds", lambda: model("classConfidenceThresholding"), 8),
     ("state", state, 9),
     ("several functions", several_functions, 9),
-    ("program without inputs", lambda: model("mlProgram"), 9),
+    *[(f"a {kind} without inputs", lambda kind=kind: without_inputs(model(kind)), 9)  # type: ignore[misc]
+      for kind in (*NETWORKS, "pipelineRegressor", "mlProgram")],
     ("int8 array", lambda: array(dataType="INT8"), 10),
 ]  # fmt: skip
 NAMES = [row[0] for row in FEATURES]
@@ -173,9 +181,9 @@ def test_smallest_version_of_a_feature(name: str, make: Callable[[], Model], ver
 def test_features_are_found_in_pipelines(
     name: str, make: Callable[[], Model], version: int
 ) -> None:
-    spec = Model()
+    spec = model("pipeline")
     spec.pipeline.models.add().CopyFrom(model("scaler"))
-    inner = spec.pipeline.models.add()
+    inner = with_input(spec.pipeline.models.add())
     inner.pipelineClassifier.pipeline.models.add().CopyFrom(make())
     assert versions.required(spec) == version
 

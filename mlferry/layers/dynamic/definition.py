@@ -98,8 +98,9 @@ def steps(start: float, end: float, step: float) -> int:
     return max(0, int(np.ceil(count)))
 
 
-@layer_kind("rangeStatic", inputs=0, defaults={"stepSizeValue": 1.0})
-def range_static(params: Params) -> list[Shape]:
+@layer_kind("rangeStatic", inputs=0, evaluated=(0, 1), defaults={"stepSizeValue": 1.0})
+def range_static(params: Params, *unread: Shape) -> list[Shape]:
+    """Older tools write an input, which nothing reads."""
     return [(steps(params.startValue, params.endValue, params.stepSizeValue),)]
 
 

@@ -87,7 +87,7 @@ def _range(start: float, end: float, step: float) -> Array:
 
 
 @kernel("rangeStatic")
-def range_static(params: Params) -> Array:
+def range_static(params: Params, *unread: Array) -> Array:
     return _range(params.startValue, params.endValue, params.stepSizeValue)
 
 

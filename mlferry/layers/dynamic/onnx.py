@@ -82,7 +82,7 @@ def reshape_dynamic(emitter: Emitter, params: Params, x: str, shape: str) -> str
 
 
 @op("rangeStatic")
-def range_static(emitter: Emitter, params: Params) -> str:
+def range_static(emitter: Emitter, params: Params, *unread: str) -> str:
     count = steps(params.startValue, params.endValue, params.stepSizeValue)
     places = np.arange(count, dtype=np.float32)
     return emitter.constant(

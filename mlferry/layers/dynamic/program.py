@@ -76,7 +76,7 @@ def reshape_dynamic(builder: ProgramBuilder, params: Params, x: Value, shape: Va
 
 
 @as_program("rangeStatic")
-def range_static(builder: ProgramBuilder, params: Params) -> Value:
+def range_static(builder: ProgramBuilder, params: Params, *unread: Value) -> Value:
     count = steps(params.startValue, params.endValue, params.stepSizeValue)
     places = np.arange(count, dtype=np.float32)
     start, step = np.float32(params.startValue), np.float32(params.stepSizeValue)

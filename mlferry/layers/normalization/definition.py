@@ -137,6 +137,16 @@ def weights_of_layer_normalization(
         yield StoredWeight(field, getattr(params, field), shape, floats=(weights.FLOAT32,))
 
 
+@layer_rule("layerNormalization")
+def check_no_quantization(
+    layer: nn.NeuralNetworkLayer, params: nn.LayerNormalizationLayerParams
+) -> Problems:
+    """Gamma and beta are not quantized, and have no empty message that says so."""
+    for field in ("gamma", "beta"):
+        if getattr(params, field).HasField("quantization"):
+            yield warning(f"{field} has a quantization; the format allows none here")
+
+
 @layer_rule("scale")
 def check_shape_of_scale_bias(
     layer: nn.NeuralNetworkLayer, params: nn.ScaleLayerParams

@@ -118,7 +118,9 @@ def slice_static(params: Params, shape: Shape) -> list[Shape]:
     "sliceDynamic",
     inputs=(2, 7),
     features=(
-        LaterOption(lambda layer: any(layer.sliceDynamic.squeezeMasks), 5, "the squeezing"),
+        LaterOption(
+            lambda layer: bool(layer.sliceDynamic.squeezeMasks), 5, "the masks for squeezing"
+        ),
         LaterOption(lambda layer: len(layer.input) == 7, 5, "the seven inputs"),
     ),
 )

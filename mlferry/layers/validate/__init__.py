@@ -21,6 +21,7 @@ from mlferry.layers.validate import (  # noqa: F401 (they register their functio
     outputs,
     pipeline,
     preprocessing,
+    ranks,
     support_vectors,
     topology,
     training,

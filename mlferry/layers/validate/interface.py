@@ -157,6 +157,11 @@ def image_size_range(feature: Feature) -> Problems:
     bounds = image.imageSizeRange
     yield from _not_empty(feature, {"width": bounds.widthRange, "height": bounds.heightRange})
     if image.width < 1 or image.height < 1:
+        if min(bounds.widthRange.lowerBound, bounds.heightRange.lowerBound) < 1:
+            yield warning(
+                "imageSizeRange begins at 0, and there is no default size: its least size is the "
+                "default, and sizes are positive"
+            )
         return
     if not (_holds(bounds.widthRange, image.width) and _holds(bounds.heightRange, image.height)):
         size = f"{image.width} x {image.height}"

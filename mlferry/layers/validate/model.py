@@ -69,6 +69,13 @@ def custom_model_is_complete(spec: model_pb2.Model) -> Problems:
     if spec.WhichOneof("Type") != "customModel":
         return
     custom = spec.customModel
+    described = spec.description
+    for role, features in (("inputs", described.input), ("outputs", described.output)):
+        if not features:
+            yield warning(f"it has no {role}; a custom model has some", "description")
+    for feature in described.input:
+        if feature.type.isOptional:
+            yield warning("a custom model takes no optional inputs", f"input {feature.name!r}")
     if not custom.className:
         yield error("className is empty; it names the class that evaluates it", "customModel")
     for name in sorted(custom.parameters):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mlferry.layers.validate.rules import MODEL_RULES, model_rule
-from mlferry.spec import features, networks
+from mlferry.spec import features, networks, releases
 from mlferry.spec.problems import Problem, Problems, error, hint, warning, within
 from mlferry.spec.proto import features_pb2 as ft, model_pb2
 
@@ -24,10 +24,16 @@ def pipeline_models(spec: model_pb2.Model) -> Problems:
         return
     if not pipeline.models:
         yield error("it holds no models", "pipeline")
+    if not spec.description.output:
+        yield warning("it has no outputs", "description")
     for index, inner in enumerate(pipeline.models):
         if inner.specificationVersion < 1:
             result = f"specificationVersion is {inner.specificationVersion}; versions start at 1"
             yield warning(result, place(index, pipeline))
+        elif inner.specificationVersion > releases.NEWEST:
+            result = f"specificationVersion is {inner.specificationVersion}"
+            text = f"{result}, newer than {releases.NEWEST}, the newest known"
+            yield warning(text, place(index, pipeline))
         rules = [rule for rule in MODEL_RULES if rule.__name__ not in _ROOT_ONLY]
         problems = (problem for rule in rules for problem in rule(inner))
         yield from within(place(index, pipeline), problems)

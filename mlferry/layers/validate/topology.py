@@ -28,11 +28,9 @@ def has_layers(spec: model_pb2.Model, network: networks.Network) -> Problems:
 
 @network_rule
 def has_inputs_and_outputs(spec: model_pb2.Model, network: networks.Network) -> Problems:
-    """A network has an input that must be given, and an output."""
+    """A network has an output, and an input that must be given, if it has any."""
     described = spec.description.input
-    if not described:
-        yield warning("it has no inputs; a neural network needs one", "description")
-    elif all(feature.type.isOptional for feature in described):
+    if described and all(feature.type.isOptional for feature in described):
         yield warning(
             "all inputs are optional; a neural network needs one that is not", "description"
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,7 +11,7 @@ from google.protobuf.message import Message
 from mlferry.errors import SpecError
 from mlferry.layers.training import carries_gradient, updatable_kinds
 from mlferry.layers.validate.rules import model_rule, network_rule
-from mlferry.spec import networks, weights
+from mlferry.spec import features, networks, weights
 from mlferry.spec.problems import Problems, hint, listed, warning
 from mlferry.spec.proto import model_pb2, neural_network_pb2 as nn
 
@@ -105,6 +106,22 @@ def _loss(loss: nn.LossLayer, made: dict[str, Any], spec: model_pb2.Model) -> Pr
 
 
 @network_rule
+def names_are_told_apart(spec: model_pb2.Model, network: networks.Network) -> Problems:
+    """Layers and losses of what is trained have names of their own."""
+    if not spec.isUpdatable:
+        return
+    names = Counter(layer.name for layer in network.layers)
+    names.update(loss.name for loss in network.updateParams.lossLayers)
+    for name, count in names.items():
+        if count > 1:
+            yield warning(
+                f"{count} layers and losses have the name {name!r}; in an updatable model each "
+                "has its own",
+                "model",
+            )
+
+
+@network_rule
 def gradients_reach_the_layers(spec: model_pb2.Model, network: networks.Network) -> Problems:
     """Between what is trained and the loss lie layers that a device can train through."""
     if not spec.isUpdatable:
@@ -152,6 +169,8 @@ def training_is_complete(spec: model_pb2.Model, network: networks.Network) -> Pr
             yield from _number(optimizer, field)
         yield from _count(optimizer, "miniBatchSize", "optimizer")
     yield from _count(update, "epochs", "model")
+    if update.HasField("seed"):
+        yield from _allowed(update.seed, "seed", "model")
 
 
 def _number(optimizer: Any, field: str) -> Problems:
@@ -170,9 +189,18 @@ def _count(holder: Message, field: str, where: str) -> Problems:
         return
     number = getattr(holder, field)
     value, allowed = number.defaultValue, list(number.set.values)
+    if number.HasField("range"):
+        allowed = [number.range.minValue, number.range.maxValue]
     if value < 1 or any(choice < 1 for choice in allowed):
         yield warning(f"{field} is {value}, of {listed(allowed)}; they are positive", where)
-    elif number.HasField("set") and value not in allowed:
+    else:
+        yield from _allowed(number, field, where)
+
+
+def _allowed(number: Any, field: str, where: str) -> Problems:
+    """The default value is one of those that are allowed."""
+    value, allowed = number.defaultValue, list(number.set.values)
+    if number.HasField("set") and value not in allowed:
         yield warning(f"{field} is {value}, none of {listed(allowed)}", where)
     elif number.HasField("range") and not (number.range.minValue <= value <= number.range.maxValue):
         yield warning(f"{field} is {value}, outside its range", where)
@@ -187,6 +215,15 @@ def training_inputs(spec: model_pb2.Model) -> Problems:
     description = spec.description
     told = {feature.name for feature in description.trainingInput}
     missing = [feature.name for feature in description.input if feature.name not in told]
+    types = {each.name: each.type for each in (*description.output, *description.input)}
+    for feature in description.trainingInput:
+        wanted = types.get(feature.name, feature.type)
+        if feature.type != wanted:
+            yield warning(
+                f"its type is {features.show(feature.type)}; the model has "
+                f"{features.show(wanted)} by this name",
+                f"training input {feature.name!r}",
+            )
     for loss in networks.losses_of(network):
         of_label = (
             isinstance(network, nn.NeuralNetworkClassifier)

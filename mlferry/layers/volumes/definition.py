@@ -212,6 +212,15 @@ def check_convolution3d_windows(
             yield warning(f"{field} is not set; it must be at least 1")
 
 
+@layer_rule("convolution3d")
+def check_output_shape3d(
+    layer: nn.NeuralNetworkLayer, params: nn.Convolution3DLayerParams
+) -> Problems:
+    """Only a deconvolution is told the shape that it makes."""
+    if params.outputShape and not params.isDeconvolution:
+        yield warning("outputShape is set, and isDeconvolution is not")
+
+
 @layer_rule("convolution3d", "pooling3d")
 def check_padding3d(
     layer: nn.NeuralNetworkLayer, params: nn.Convolution3DLayerParams | nn.Pooling3DLayerParams

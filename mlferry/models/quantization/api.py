@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from mlferry.errors import SpecError, UnsupportedModelError, context
 from mlferry.layers import versions
+from mlferry.layers.sites import Site, sites
 from mlferry.models.model import MLModel
 from mlferry.models.problems import has_programs
 from mlferry.models.programs import is_program, to_program
@@ -21,7 +22,6 @@ from mlferry.models.quantization.programs import (
     plain,
     recoded,
 )
-from mlferry.models.quantization.sites import Site, sites
 from mlferry.programs.compressed import TABLE_BITS
 from mlferry.registry import did_you_mean
 from mlferry.spec import networks, weights
@@ -72,6 +72,7 @@ def quantize_weights(
     granularity: str | None = None,
     block_size: int = 32,
     group_size: int = 32,
+    joint_compression: bool = False,
     convert_to: str | None = None,
 ) -> MLModel:
     """A copy of a model whose weights take fewer bits. Its interface stays as it is.
@@ -111,6 +112,9 @@ def quantize_weights(
             inputs, for linear modes, or "per_grouped_channel" of outputs, for tables.
         block_size: how many inputs a block has; it divides them.
         group_size: how many output channels a group has; it divides them.
+        joint_compression: of programs: what is in fewer bits already is compressed further instead
+            of anew (iOS 18): what is left of pruned weights goes into codes or tables, and tables
+            into codes with a scale for all of them ("per_tensor") or for each ("per_channel").
         convert_to: "mlprogram" makes a program of a network first (`to_program`).
 
     Raises:
@@ -127,7 +131,10 @@ def quantize_weights(
     if is_program(convert_to) and not has_programs(model.spec):
         model = to_program(model)
     if has_programs(model.spec):
-        return _program(model, task, sample_data, _Sizes(granularity, block_size, group_size))
+        sizes = _Sizes(granularity, block_size, group_size, joint_compression)
+        return _program(model, task, sample_data, sizes)
+    if joint_compression:
+        raise SpecError("joint_compression=True is for ML Programs: add convert_to='mlprogram'")
     if granularity is not None:
         raise SpecError(
             f"granularity={granularity!r} is for ML Programs: add convert_to='mlprogram'"
@@ -161,6 +168,7 @@ class _Sizes(NamedTuple):
     granularity: str | None
     block: int
     group: int
+    joint: bool
 
 
 def _program(model: MLModel, task: Task, sample_data: Any, sizes: _Sizes) -> MLModel:
@@ -188,7 +196,9 @@ def _program(model: MLModel, task: Task, sample_data: Any, sizes: _Sizes) -> MLM
     for name, size in (("block_size", sizes.block), ("group_size", sizes.group)):
         if isinstance(size, bool) or not isinstance(size, int) or size < 1:
             raise SpecError(f"{name} is {size!r}; it is a positive integer")
-    scheme = Scheme(task.mode, task.bits, granularity, sizes.block, sizes.group, task.lut_function)
+    scheme = Scheme(
+        task.mode, task.bits, granularity, sizes.block, sizes.group, task.lut_function, sizes.joint
+    )
     return recoded(model, task.selector, scheme.encode, f"{task.mode}, {task.bits} bits")
 
 

@@ -17,6 +17,7 @@ import numpy as np
 from mlferry.errors import context
 from mlferry.layers import versions
 from mlferry.layers.kernels import Array
+from mlferry.layers.sites import Site, sites
 from mlferry.models.model import MLModel
 from mlferry.models.progress import progress
 from mlferry.models.quantization import modes
@@ -29,7 +30,6 @@ from mlferry.models.quantization.rounding import (
     best_range,
     choose,
 )
-from mlferry.models.quantization.sites import Site, sites
 from mlferry.models.samples import samples_for
 from mlferry.runtime.evaluators import prepare
 from mlferry.runtime.evaluators.network import NetworkEvaluator

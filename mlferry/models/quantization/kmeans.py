@@ -20,12 +20,15 @@ from mlferry.errors import SpecError
 Floats = NDArray[np.float64]
 Indices = NDArray[np.intp]
 
-_WORK = 1 << 19  # cells times clusters of the full programme
-_CELLS = (1024, 16384)  # the fewest and the most of its cells
+_WORK = 32  # cells of the full programme for each cluster
+_CELLS = (1024, 2048)  # the fewest and the most of its cells
 _FINE = 16  # fine cells for each of them
 _BAND = 64
 _ROUNDS = 40
 _CHUNK = 1 << 20
+_FEW = 16  # clusters up to which several rows go together
+_COARSE = 6  # cells for each of these clusters
+_LLOYD = 60  # rounds
 
 
 def kmeans(values: NDArray[np.float32], clusters: int) -> NDArray[np.float32]:
@@ -41,7 +44,7 @@ def kmeans(values: NDArray[np.float32], clusters: int) -> NDArray[np.float32]:
         return ordered
     if not (np.isfinite(ordered[0]) and np.isfinite(ordered[-1])):
         raise SpecError("weights that are infinite or no number have no lookup table")
-    limit = max(2 * clusters, min(max(_WORK // clusters, _CELLS[0]), _CELLS[1]))
+    limit = max(2 * clusters, min(max(_WORK * clusters, _CELLS[0]), _CELLS[1]))
     starts = _distinct(ordered, limit)
     if starts is not None and starts.size <= clusters:
         return ordered[starts]
@@ -54,6 +57,88 @@ def kmeans(values: NDArray[np.float32], clusters: int) -> NDArray[np.float32]:
     fine, every = Cells(ordered, edges, shift), np.searchsorted(edges, coarse)
     bounds = full_search(fine.merged(every), clusters)
     return fine.centres(band_search(fine, np.append(every, fine.count)[bounds]))
+
+
+def kmeans_rows(rows: NDArray[np.float32], clusters: int) -> NDArray[np.float32]:
+    """`kmeans` of each row, [rows, clusters]; where fewer suffice the last one is repeated.
+
+    Several rows of few clusters go together: a full programme over `_COARSE` cells for each
+    cluster, from whose bounds Lloyd's algorithm goes on, with each value by itself.
+
+    Raises:
+        SpecError: a value is not finite.
+    """
+    found = np.empty((len(rows), clusters), np.float32)
+    together = len(rows) > 1 and clusters <= _FEW and rows.shape[1] > _CELLS[0]
+    step = max(1, _CHUNK // max(1, rows.shape[1])) if together else 1
+    for start in range(0, len(rows), step):
+        part = slice(start, start + step)
+        ordered = np.sort(np.asarray(rows[part], np.float32), axis=1)
+        finite = np.isfinite(ordered[:, :1]) & np.isfinite(ordered[:, -1:])
+        many = together and finite.all() and (np.diff(ordered) != 0).sum(axis=1).min() > _CELLS[0]
+        if many:
+            found[part] = _batch(ordered, clusters)
+            continue
+        for index, row in enumerate(ordered, start):
+            centres = kmeans(row, clusters)
+            found[index] = centres[-1] if centres.size else 0
+            found[index, : centres.size] = centres
+    return found
+
+
+def _batch(ordered: NDArray[np.float32], clusters: int) -> NDArray[np.float32]:
+    """Centres of rows of rising values."""
+    count, size = ordered.shape
+    shift = ordered[:, size // 2 : size // 2 + 1].astype(np.float64)
+    sums = np.zeros((count, size + 1))
+    np.cumsum(ordered - shift, axis=1, out=sums[:, 1:])
+    found = [np.append(_edges(row, _COARSE * clusters), size) for row in ordered]
+    edges = np.full((count, max(map(len, found))), size)
+    for each, own in zip(edges, found, strict=True):
+        each[: own.size] = own
+    bounds = np.take_along_axis(edges, _coarse_search(edges, sums, clusters), 1)
+    shifted = (ordered - shift).astype(np.float64)
+    for _ in range(_LLOYD):
+        weight = np.diff(bounds, axis=1)
+        total = np.diff(np.take_along_axis(sums, bounds, 1), axis=1)
+        means = total / np.maximum(weight, 1)
+        middles = (means[:, 1:] + means[:, :-1]) / 2
+        moved = bounds.copy()
+        for index in range(count):
+            moved[index, 1:-1] = np.searchsorted(shifted[index], middles[index])
+        if np.array_equal(moved, bounds):
+            break
+        bounds = np.maximum.accumulate(moved, axis=1)
+    weight = np.diff(bounds, axis=1)
+    means = np.diff(np.take_along_axis(sums, bounds, 1), axis=1) / np.maximum(weight, 1) + shift
+    means[weight == 0] = np.inf  # a cluster that lost its values
+    centres = np.sort(means.astype(np.float32), axis=1)
+    last = np.where(np.isfinite(centres), centres, -np.inf).max(axis=1, keepdims=True)
+    return np.where(np.isfinite(centres), centres, last)
+
+
+def _coarse_search(edges: Indices, sums: Floats, clusters: int) -> Indices:
+    """The best bounds among the edges of each row, as indices of edges."""
+    total = np.take_along_axis(sums, edges, 1)
+    total /= np.maximum(np.abs(total).max(axis=1, keepdims=True), 1e-300)
+    gain = np.subtract(total[:, :, None], total[:, None, :], dtype=np.float32)  # [row, to, from]
+    gain *= gain
+    weight = np.subtract(edges[:, :, None], edges[:, None, :], dtype=np.float32)
+    gain /= np.where(weight > 0, weight, 1)
+    gain[weight < 0] = -np.inf  # from an edge to one before it
+    best = gain[:, :, 0]
+    trace = []
+    for _ in range(1, clusters):
+        value = best[:, None, :] + gain
+        trace.append(value.argmax(axis=2))
+        best = np.take_along_axis(value, trace[-1][:, :, None], 2)[:, :, 0]
+    at = np.full(len(edges), edges.shape[1] - 1)
+    found = [at]
+    for choice in reversed(trace):
+        at = choice[np.arange(len(edges)), at]
+        found.append(at)
+    found.append(np.zeros_like(at))
+    return np.stack(found[::-1], axis=1)
 
 
 def nearest(values: NDArray[np.float32], table: NDArray[np.float32]) -> NDArray[np.uint8]:

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from mlferry.layers.borders import borders
 from mlferry.layers.kernels import Array
 from mlferry.layers.params import Params
+from mlferry.layers.sites import Site
 from mlferry.models.quantization.rounding import Dense, Diagonal, Floats, Moments
-from mlferry.models.quantization.sites import Site
 from mlferry.numerics import windows
 
 Weights = Any  # arrays: of the weights, or of their indices

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
+import itertools
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -14,15 +15,16 @@ from mlferry.errors import SpecError, context
 from mlferry.models.model import MLModel
 from mlferry.models.progress import progress
 from mlferry.models.quantization import modes
-from mlferry.models.quantization.kmeans import nearest
+from mlferry.models.quantization.kmeans import kmeans_rows, nearest
 from mlferry.programs import compressed
-from mlferry.programs.builder import NewerOpsetError, evaluated
+from mlferry.programs.builder import NewerOpsetError
 from mlferry.programs.compressed import Compressed
-from mlferry.programs.definitions import definition_of
-from mlferry.programs.graph import Block, Operation, Value, constant, readers, sweep
+from mlferry.programs.graph import Block, Operation, Value, constant, names, sweep
+from mlferry.programs.parts import CompressedParts
 from mlferry.programs.passes.opset import raise_opset
 from mlferry.programs.reading import read_function
-from mlferry.programs.types import TensorType
+from mlferry.programs.sites import Floats, ProgramSite, sites
+from mlferry.programs.types import DTYPES
 from mlferry.programs.values import Weights
 from mlferry.programs.writing import WEIGHT_FILE, ProgramWriter, program_of
 from mlferry.spec import networks
@@ -31,63 +33,9 @@ from mlferry.text import logger_of
 
 logger = logger_of(__name__)
 
-Floats = NDArray[np.float32]
+_CHUNK = 1 << 17  # values worked on at a time
 GRANULARITIES = ("per_tensor", "per_channel", "per_block", "per_grouped_channel")
 _SELECTORS = "mlferry.models.quantization"
-_THRESHOLD = 2048  # a constant of more elements is a weight, as in coremltools
-
-# The axis of outputs in the weights of an op, and the axis of inputs; the others have 0 and 1.
-_AXES = {("conv_transpose", "weight"): (1, 0), ("matmul", "y"): (-1, -2)}
-_WEIGHTS = {"weight", "weight_ih", "weight_hh", "weight_ih_back", "weight_hh_back", "x", "y"}
-
-
-@dataclass(frozen=True)
-class ProgramSite:
-    """A constant of a program that may be stored anew.
-
-    Attributes:
-        value: it.
-        kind: the op that reads it.
-        field: for which parameter.
-        name: of what that makes.
-        array: its values, float32.
-    """
-
-    value: Value
-    kind: str
-    field: str
-    name: str
-    array: Floats = dataclasses.field(repr=False)
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Its shape."""
-        return self.array.shape
-
-    @property
-    def count(self) -> int:
-        """How many values it has."""
-        return self.array.size
-
-    @property
-    def is_matrix(self) -> bool:
-        """Whether it is a weight of more than 2,048 values, as in coremltools, and no vector."""
-        return self.count > _THRESHOLD and len(self.shape) > 1 and self.field in _WEIGHTS
-
-    @property
-    def axis(self) -> int:
-        """The axis of outputs."""
-        return _AXES.get((self.kind, self.field), (0, 1))[0] % len(self.shape)
-
-    @property
-    def input_axis(self) -> int:
-        """The axis of inputs, along which blocks go."""
-        return _AXES.get((self.kind, self.field), (0, 1))[1] % len(self.shape)
-
-    def __str__(self) -> str:
-        return f"{self.field} of {self.kind} {self.name!r}"
-
-
 Encode = Callable[[ProgramSite, int], "Compressed | None"]
 Selector = Callable[[Any], bool]
 
@@ -137,8 +85,7 @@ def _recode(
     attributes = dict(program.attributes)
     for (_, block, own), found in zip(read, changes, strict=True):
         _raise(block, own, opset)
-        for site, made in found:
-            _put(block, site, made)
+        _put(block, found)
     written = [(name, writer.function(block, opset)) for name, block, _ in read]
     program.CopyFrom(program_of(written))
     for name, value in attributes.items():
@@ -170,64 +117,46 @@ def _changes(
     return made
 
 
-def sites(block: Block, opset: int) -> Iterator[ProgramSite]:
-    """The constants of floats in a function that operations read, each once."""
-    used = readers(block)
-    for value, operations in used.items():
-        kind = value.type
-        if not isinstance(kind, TensorType) or kind.dtype not in ("fp16", "fp32"):
+def _put(block: Block, changes: list[tuple[ProgramSite, Compressed | None]]) -> None:
+    """Let operations make constants, or constants stand by themselves, under the same names."""
+    new: dict[Value, Value] = {}
+    makers: list[Operation] = []
+    taken = names(block)
+    for site, made in changes:
+        old = site.value
+        if made is None:
+            array = site.array.astype(DTYPES[old.dtype].array)
+            new[old] = constant(array, old.dtype, old.name)
             continue
-        maker = value.maker
-        if not (value.is_constant or (maker is not None and maker.op.startswith("constexpr_"))):
-            continue
-        reader = operations[0]
-        if reader.op.startswith("constexpr_"):
-            continue
-        parameter = next(n for n, a in reader.arguments.items() if value in _values(a))
-        name = reader.outputs[0].name if reader.outputs else reader.source
-        array = _whole(value, opset)
-        yield ProgramSite(value, reader.op, parameter, name, array)
-
-
-def _values(argument: Any) -> tuple[Value, ...]:
-    return argument if isinstance(argument, tuple) else (argument,)
-
-
-def _whole(value: Value, opset: int) -> Floats:
-    """The values of a constant, however it is stored."""
-    if value.is_constant:
-        return np.asarray(value.constant, np.float32)
-    maker = value.maker
-    assert maker is not None
-    known = {
-        name: (argument if argument.is_constant else _known(argument, opset))
-        for name, argument in maker.arguments.items()
-        if isinstance(argument, Value)
-    }
-    kinds = [each.tensor for each in maker.outputs]
-    made = evaluated(maker.op, opset, definition_of(maker.op, opset), known, kinds)
-    return np.asarray(made[maker.outputs.index(value)], np.float32)
-
-
-def _known(value: Value, opset: int) -> Value:
-    return constant(_whole(value, opset).astype(_NUMPY[value.dtype]), value.dtype)
-
-
-_NUMPY = {"fp16": np.float16, "fp32": np.float32}
-
-
-def _put(block: Block, site: ProgramSite, made: Compressed | None) -> None:
-    """Let an operation make a constant, or the constant stand by itself, under the same name."""
-    old = site.value
-    if made is None:
-        new = constant(site.array.astype(_NUMPY[old.dtype]), old.dtype, old.name)
-    else:
-        new = Value(old.name or f"{site.name}_{site.field}", old.type)
-        new.maker = Operation(made.op, dict(made.arguments), (new,), source=site.name)
-    block.replace({old: new})
+        name = old.name or f"{site.name}_{site.field}"
+        new[old] = Value(name, old.type)
+        maker = Operation(made.op, dict(made.arguments), (new[old],), source=site.name)
+        new[old].maker = maker
+        makers += _chain(maker, name, taken)
+    block.replace(new)
     sweep(block)
-    if new.maker is not None:
-        block.operations.insert(0, new.maker)
+    block.operations = makers + [each for each in block.operations if each not in makers]
+
+
+def _chain(last: Operation, name: str, taken: set[str]) -> list[Operation]:
+    """An operation behind those that make what it gets, whose values get names of their own."""
+    found: list[Operation] = []
+    for parameter, argument in last.arguments.items():
+        for value in argument if isinstance(argument, tuple) else (argument,):
+            if value.maker is None or value.maker in found:
+                continue
+            found += _chain(value.maker, f"{name}_{parameter}", taken)
+            for index, output in enumerate(value.maker.outputs):
+                if output.name:
+                    continue
+                wanted = f"{name}_{parameter}" + (f"_{index}" if index else "")
+                output.name = next(
+                    each
+                    for number in itertools.count()
+                    if (each := f"{wanted}_{number}" if number else wanted) not in taken
+                )
+                taken.add(output.name)
+    return [*found, last]
 
 
 # ---- encodings ----------------------------------------------------------------------------------
@@ -244,6 +173,10 @@ class Scheme:
         block_size: inputs of a block.
         group_size: output channels of a group.
         lut_function: for "custom_lut".
+        joint: whether what is stored in fewer bits is compressed further, instead of anew.
+        signed: whether codes are; by default those of "linear_symmetric".
+        blocks: instead of `block_size`: the extent of a block along each axis, 0 for all of it.
+        group_axis: instead of that of outputs, the axis along which groups of tables go.
     """
 
     mode: str
@@ -252,6 +185,15 @@ class Scheme:
     block_size: int = 32
     group_size: int = 32
     lut_function: modes.LutFunction | None = None
+    joint: bool = False
+    signed: bool | None = None
+    blocks: tuple[int, ...] | None = None
+    group_axis: int | None = None
+
+    @property
+    def is_linear(self) -> bool:
+        """Whether codes have scales, not tables."""
+        return self.mode in ("linear", "linear_symmetric")
 
     def encode(self, site: ProgramSite, opset: int) -> Compressed:
         """A constant in this scheme.
@@ -262,34 +204,75 @@ class Scheme:
         """
         if not np.isfinite(site.array).all():
             raise SpecError("weights that are infinite or no number cannot be quantized")
-        if self.mode in ("linear", "linear_symmetric"):
-            return self._linear(site, opset)
-        return self._table(site, opset)
+        parts = site.parts if self.joint else None
+        if parts is not None:
+            return self._further(parts, site, opset)
+        return self._linear(site, opset) if self.is_linear else self._table(site, opset)
+
+    def _further(self, parts: CompressedParts, site: ProgramSite, opset: int) -> Compressed:
+        if opset < compressed.BLOCKS:
+            raise NewerOpsetError("joint compression", compressed.BLOCKS)
+        dtype = site.value.dtype
+        if parts.codes is None:
+            made = (
+                self._linear(site, opset)
+                if self.is_linear
+                else self._table(site, opset, parts.mask)
+            )
+            return parts.with_codes(made).written(opset, site.array, dtype)
+        table = parts.table
+        if not self.is_linear or table is None or not table.is_constant:
+            raise SpecError(
+                f"it is {parts.what} already; joint_compression=False stores it anew, "
+                f"selector={_SELECTORS}.but({_SELECTORS}.by_name({site.name!r})) leaves it so"
+            )
+        entries = np.asarray(table.constant, np.float32)
+        counts = [1] * entries.ndim
+        if self.granularity == "per_channel":
+            counts[:-2] = entries.shape[:-2]
+        elif self.granularity != "per_tensor":
+            raise SpecError(
+                f"granularity={self.granularity!r}: a table has granularity='per_tensor', or "
+                "'per_channel' for a scale of each table"
+            )
+        made = self._scaled(entries, counts, opset, dtype)
+        return parts.with_table(made.outputs(opset)[0]).written(opset, site.array, dtype)
 
     def _linear(self, site: ProgramSite, opset: int) -> Compressed:
-        values, shape = site.array, site.shape
-        counts = self._counts(site)
+        return self._scaled(site.array, self._counts(site), opset, site.value.dtype)
+
+    def _scaled(self, values: Floats, counts: list[int], opset: int, dtype: str) -> Compressed:
+        """Codes; `counts` are how many scales there are along each axis."""
+        shape = values.shape
         blocks = _in_blocks(values, counts)
         axes = tuple(range(1, 2 * len(shape), 2))
         symmetric = self.mode == "linear_symmetric"
-        least, most = _limits(self.bits, symmetric)
+        signed = symmetric if self.signed is None else self.signed
+        least, most = _limits(self.bits, symmetric=symmetric, signed=signed)
         low = np.minimum(blocks.min(axis=axes, keepdims=True), 0).astype(np.float64)
         high = np.maximum(blocks.max(axis=axes, keepdims=True), 0).astype(np.float64)
         if symmetric:
             low, high = -np.maximum(-low, high), np.maximum(-low, high)
-        scale = ((high - low) / (most - least)).astype(_NUMPY[site.value.dtype]).astype(np.float32)
+        scale = ((high - low) / (most - least)).astype(DTYPES[dtype].array).astype(np.float32)
         scale[scale == 0] = 1
-        zero_point = np.zeros_like(scale) if symmetric else np.rint(least - low / scale)
+        middle = np.full_like(scale, (least + most) // 2)
+        zero_point = middle if symmetric else np.rint(least - low / scale)
         zero_point = np.clip(zero_point, least, most)
-        codes = np.clip(np.rint(blocks / scale) + zero_point, least, most)
-        kind = np.int8 if symmetric else np.uint8
+        kind = np.int8 if signed else np.uint8
+        codes = np.empty(blocks.shape, kind)
+        for part in _parts(blocks.shape):
+            steps = blocks[part] / _share(scale, part)
+            np.rint(steps, out=steps)
+            steps += _share(zero_point, part)
+            np.clip(steps, least, most, out=steps)
+            codes[part] = steps
         return compressed.scaled(
             opset,
-            np.ascontiguousarray(codes.reshape(shape), kind),
+            codes.reshape(shape),
             scale.reshape(counts),
             zero_point.reshape(counts).astype(kind),
             self.bits,
-            site.value.dtype,
+            dtype,
         )
 
     def _counts(self, site: ProgramSite) -> list[int]:
@@ -297,6 +280,11 @@ class Scheme:
         counts = [1] * len(site.shape)
         if self.granularity == "per_tensor":
             return counts
+        if self.granularity == "per_block" and self.blocks is not None:
+            return [
+                extent // (size or extent)
+                for extent, size in zip(site.shape, self.blocks, strict=True)
+            ]
         counts[site.axis] = site.shape[site.axis]
         if self.granularity == "per_block":
             extent = site.shape[site.input_axis]
@@ -309,12 +297,14 @@ class Scheme:
             counts[site.input_axis] = extent // self.block_size
         return counts
 
-    def _table(self, site: ProgramSite, opset: int) -> Compressed:
+    def _table(self, site: ProgramSite, opset: int, mask: NDArray[Any] | None = None) -> Compressed:
+        """Indices; with a mask, of what it lets through alone."""
         values = site.array
         if self.granularity == "per_tensor":
-            codes, table = self._codes(values)
+            codes, table = self._masked(values, mask)
             return compressed.looked_up(opset, codes, table, self.bits, site.value.dtype)
-        extent = site.shape[site.axis]
+        axis = site.axis if self.group_axis is None else self.group_axis % values.ndim
+        extent = site.shape[axis]
         size = 1 if self.granularity == "per_channel" else self.group_size
         if extent % size:
             raise SpecError(
@@ -323,16 +313,41 @@ class Scheme:
             )
         if opset < compressed.BLOCKS:
             raise NewerOpsetError("tables for groups of channels", compressed.BLOCKS)
-        parts = np.split(values, extent // size, axis=site.axis)
-        found = [self._codes(part) for part in parts]
-        codes = np.concatenate([codes for codes, _ in found], axis=site.axis)
+        count = extent // size
         shape = [1] * values.ndim
-        shape[site.axis] = len(parts)
+        shape[axis] = count
+        if self.mode == "kmeans" and mask is None:
+            lines = np.moveaxis(values, axis, 0)
+            rows = np.ascontiguousarray(lines).reshape(count, -1)
+            tables = kmeans_rows(rows, 1 << self.bits)
+            made = np.stack([nearest(*each) for each in zip(rows, tables, strict=True)])
+            codes = np.moveaxis(made.reshape(lines.shape), 0, axis)
+            tables = tables.reshape(*shape, -1)
+            dtype = site.value.dtype
+            return compressed.looked_up(
+                opset, np.ascontiguousarray(codes), tables, self.bits, dtype
+            )
+        parts = np.split(values, count, axis=axis)
+        masks = [None] * count if mask is None else np.split(mask, count, axis=axis)
+        found = [self._masked(part, each) for part, each in zip(parts, masks, strict=True)]
+        codes = np.concatenate([codes for codes, _ in found], axis=axis)
         tables = np.stack([table for _, table in found]).reshape(*shape, -1)
         return compressed.looked_up(opset, codes, tables, self.bits, site.value.dtype)
 
+    def _masked(
+        self, values: Floats, mask: NDArray[Any] | None
+    ) -> tuple[NDArray[np.uint8], Floats]:
+        if mask is None:
+            return self._codes(values)
+        codes = np.zeros(values.shape, np.uint8)
+        codes[mask != 0], table = self._codes(values[mask != 0])
+        return codes, table
+
     def _codes(self, values: Floats) -> tuple[NDArray[np.uint8], Floats]:
         """Indices, and a table of all entries that the bits can say."""
+        if self.mode == "kmeans":
+            (entries,) = kmeans_rows(values.reshape(1, -1), 1 << self.bits)
+            return nearest(values, entries).reshape(values.shape), entries
         if self.lut_function is not None:
             made = modes.custom_lut(values, self.bits, self.lut_function)
         else:
@@ -348,10 +363,25 @@ class Scheme:
         return made.indices, entries
 
 
-def _limits(bits: int, symmetric: bool) -> tuple[int, int]:
-    if symmetric:
-        return -(1 << (bits - 1)) + 1, (1 << (bits - 1)) - 1
-    return 0, (1 << bits) - 1
+def _parts(shape: tuple[int, ...]) -> Iterator[tuple[slice, ...]]:
+    """Slices of about `_CHUNK` elements, along the first axis or the second."""
+    axis = 0 if shape[0] > 1 or len(shape) == 1 else 1
+    step = max(1, _CHUNK * shape[axis] // max(1, math.prod(shape)))
+    for start in range(0, shape[axis], step):
+        yield (slice(None),) * axis + (slice(start, start + step),)
+
+
+def _share(blocks: Floats, part: tuple[slice, ...]) -> Floats:
+    """What goes with a part; axes of 1 are for all."""
+    axis = len(part) - 1
+    return blocks[part] if blocks.shape[axis] > 1 else blocks
+
+
+def _limits(bits: int, *, symmetric: bool, signed: bool) -> tuple[int, int]:
+    """The least and the largest code; symmetric ones have a middle."""
+    count = (1 << bits) - symmetric
+    least = -(count // 2) if signed else 0
+    return least, least + count - 1
 
 
 def _in_blocks(values: Floats, counts: list[int]) -> Floats:

@@ -13,7 +13,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from mlferry.errors import SpecError
-from mlferry.models.quantization.sites import Site
+from mlferry.layers.sites import Site
 
 Selector = Callable[[Site], bool]
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from mlferry.custom import CustomLayer
 from mlferry.errors import MissingDependencyError, ModelFileError, SpecError
+from mlferry.models.facts import WeightFacts
 from mlferry.models.view.graph import graph_of
 from mlferry.models.view.page import page
 from mlferry.spec import io
@@ -27,6 +28,7 @@ def draw(
     title: str,
     *,
     open_browser: bool,
+    stored: Sequence[WeightFacts] = (),
 ) -> Path:
     """Write the page of a model, and open it; see `mlferry.visualize_spec`.
 
@@ -37,8 +39,10 @@ def draw(
         path: of the page; None for a temporary file.
         title: of the page.
         open_browser: whether to open it.
+        stored: the weights that are in fewer bits, whose schemes are shown.
     """
-    text = page(graph_of(spec, classes, shapes), title)
+    told = {each.place: each.text() for each in stored}
+    text = page(graph_of(spec, classes, shapes, told), title)
     if path is None:
         path = Path(tempfile.mkdtemp(prefix="mlferry-")) / f"{Path(title).stem or 'model'}.html"
     io.write_atomic(Path(path), text.encode("utf-8"))

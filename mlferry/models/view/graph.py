@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from google.protobuf.descriptor import FieldDescriptor
@@ -22,6 +23,7 @@ from mlferry.spec.reflection import is_map, is_repeated
 if TYPE_CHECKING:
     from google.protobuf.message import Message
 
+Told = Mapping[tuple[str, str], str]
 _TIMES = " \N{MULTIPLICATION SIGN} "
 _SHOWN = 24  # entries of a list of numbers
 
@@ -30,8 +32,17 @@ def graph_of(
     spec: model_pb2.Model,
     classes: Mapping[str, type[CustomLayer]],
     input_shapes: Mapping[str, Sequence[int]],
+    told: Told = MappingProxyType({}),
 ) -> BoxGraph:
-    """The graph of a model; those inside of it are in the boxes."""
+    """The graph of a model; those inside of it are in the boxes.
+
+    Args:
+        spec: of the model.
+        classes: those of its custom layers, by name.
+        input_shapes: of inputs, where they differ from the described ones.
+        told: how weights are stored that are in fewer bits: of a layer's by its name and the
+            parameter, of a program's by the function and its name.
+    """
     network, pipeline = networks.network_of(spec), networks.pipeline_of(spec)
     graph = BoxGraph()
     labels = {f.name: show(f.type) for f in (*spec.description.input, *spec.description.output)}
@@ -39,15 +50,15 @@ def graph_of(
         graph.add(_end(feature, "input"), [], [(feature.name, labels[feature.name])])
     if network is not None:
         found = trace(network, blob_shapes(spec, input_shapes), shapes_of_classes(classes))
-        _network(graph, spec, network, found)
+        _network(graph, spec, network, found, told)
         labels |= {name: _times(found.shapes, name) for name in found.shapes}
     elif pipeline is not None:
         for index, model in enumerate(pipeline.models):
-            _model(graph, model, pipeline.names[index : index + 1], classes)
+            _model(graph, model, pipeline.names[index : index + 1], classes, told)
     elif spec.WhichOneof("Type") == "mlProgram":
-        labels |= programs.draw(graph, spec)
+        labels |= programs.draw(graph, spec, told)
     else:
-        _model(graph, spec, (), classes)
+        _model(graph, spec, (), classes, told)
     for feature in spec.description.output:
         source = _made_by(spec, feature.name, graph)
         graph.add(_end(feature, "output"), [(source, labels.get(source, ""))], [])
@@ -74,11 +85,11 @@ def _made_by(spec: model_pb2.Model, name: str, graph: BoxGraph) -> str:
 
 
 def _network(
-    graph: BoxGraph, spec: model_pb2.Model, network: networks.Network, found: ShapeTrace
+    graph: BoxGraph, spec: model_pb2.Model, network: networks.Network, found: ShapeTrace, told: Told
 ) -> None:
     refused = {refusal.layer.name: refusal.reason for refusal in found.refusals}
     metadata = dict(spec.description.metadata.userDefined)
-    _layers(graph, network.layers, found.shapes, refused, metadata)
+    _layers(graph, network.layers, found.shapes, refused, metadata, told)
 
 
 def _layers(
@@ -87,10 +98,11 @@ def _layers(
     shapes: Known,
     refused: Mapping[str, str],
     metadata: Mapping[str, str],
+    told: Told,
 ) -> None:
     for layer in layers:
         kind = layer.WhichOneof("layer") or "unknown"
-        box = Box(layer.name, kind, list(_rows(layer, kind)))
+        box = Box(layer.name, kind, list(_rows(layer, kind, told)))
         if kind == "custom":
             found = custom_layer(layer, metadata)
             box.kind, box.role = found.class_name, "custom"
@@ -100,7 +112,7 @@ def _layers(
         bodies = networks.subnetworks(layer)
         for title, body in zip(_TITLES.get(kind, ()), bodies, strict=False):
             if body.layers:
-                box.inside.append((title, _body(body, shapes, refused, metadata)))
+                box.inside.append((title, _body(body, shapes, refused, metadata, told)))
         reads, writes = set(layer.input), set(layer.output)
         if bodies:
             reads, writes = networks.touched(layer)
@@ -119,6 +131,7 @@ def _body(
     shapes: Known,
     refused: Mapping[str, str],
     metadata: Mapping[str, str],
+    told: Told,
 ) -> BoxGraph:
     """The inside of a branch or loop; blobs from outside are its inputs."""
     graph = BoxGraph()
@@ -132,7 +145,7 @@ def _body(
             )
             made.add(name)
         made |= writes
-    _layers(graph, network.layers, shapes, refused, metadata)
+    _layers(graph, network.layers, shapes, refused, metadata, told)
     return graph
 
 
@@ -152,6 +165,7 @@ def _model(
     spec: model_pb2.Model,
     names: Sequence[str],
     classes: Mapping[str, type[CustomLayer]],
+    told: Told,
 ) -> None:
     facts = describe(spec, ())
     name = names[0] if names else facts.kind
@@ -161,7 +175,7 @@ def _model(
     if facts.kind == "mlProgram" or any(
         found is not None for found in (networks.network_of(spec), networks.pipeline_of(spec))
     ):
-        box.inside.append((name, graph_of(spec, classes, {})))
+        box.inside.append((name, graph_of(spec, classes, {}, told)))
     graph.add(
         box, [(f.name, f.type) for f in facts.inputs], [(f.name, f.type) for f in facts.outputs]
     )
@@ -178,9 +192,12 @@ def _facts(spec: model_pb2.Model) -> Rows:
 # ---- parameters -------------------------------------------------------------------------------
 
 
-def _rows(layer: nn.NeuralNetworkLayer, kind: str) -> Iterator[tuple[str, str]]:
-    if kind != "unknown":
-        yield from _fields(getattr(layer, kind), "")
+def _rows(layer: nn.NeuralNetworkLayer, kind: str, told: Told) -> Iterator[tuple[str, str]]:
+    if kind == "unknown":
+        return
+    for name, text in _fields(getattr(layer, kind), ""):
+        known = told.get((layer.name, name))
+        yield name, text if known is None else f"{text}: {known}"
 
 
 def _fields(message: Message, prefix: str) -> Iterator[tuple[str, str]]:

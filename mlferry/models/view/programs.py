@@ -15,8 +15,15 @@ _SHOWN = 24  # elements of a constant
 _CONSTANT = frozenset({"const", *STORED})
 
 
-def draw(graph: BoxGraph, spec: model_pb2.Model) -> dict[str, str]:
+def draw(
+    graph: BoxGraph, spec: model_pb2.Model, told: Mapping[tuple[str, str], str]
+) -> dict[str, str]:
     """Add the operations of the default function, and a box for each other function.
+
+    Args:
+        graph: to which they are added.
+        spec: of the program.
+        told: how constants are stored that are in fewer bits, by function and name.
 
     Returns:
         the type of each value of the default function.
@@ -28,12 +35,17 @@ def draw(graph: BoxGraph, spec: model_pb2.Model) -> dict[str, str]:
         function = program.functions[default]
         block = _block(function)
         labels = _labels(function, block, {})
-        _operations(graph, block, labels)
+        _operations(graph, block, labels, _of(default, told))
     for name in sorted(program.functions):
         if name != default:
             function = program.functions[name]
-            graph.add(_function(name, function), [], [])
+            graph.add(_function(name, function, _of(name, told)), [], [])
     return labels
+
+
+def _of(function: str, told: Mapping[tuple[str, str], str]) -> dict[str, str]:
+    """What is told of the constants of a function."""
+    return {name: text for (where, name), text in told.items() if where == function}
 
 
 def _block(function: mil.Function) -> mil.Block:
@@ -43,7 +55,7 @@ def _block(function: mil.Function) -> mil.Block:
     return mil.Block()
 
 
-def _function(name: str, function: mil.Function) -> Box:
+def _function(name: str, function: mil.Function, told: Mapping[str, str]) -> Box:
     block = _block(function)
     labels = _labels(function, block, {})
     inside = BoxGraph()
@@ -52,7 +64,7 @@ def _function(name: str, function: mil.Function) -> Box:
         inside.add(
             Box(each.name, "input", [("type", label)], role="input"), [], [(each.name, label)]
         )
-    _operations(inside, block, labels)
+    _operations(inside, block, labels, told)
     for output in block.outputs:
         label = labels.get(output, "?")
         inside.add(Box(output, "output", [("type", label)], role="output"), [(output, label)], [])
@@ -74,21 +86,26 @@ def _type(message: mil.ValueType) -> str:
         return "?"
 
 
-def _operations(graph: BoxGraph, block: mil.Block, labels: Mapping[str, str]) -> None:
+def _operations(
+    graph: BoxGraph, block: mil.Block, labels: Mapping[str, str], told: Mapping[str, str]
+) -> None:
     """The operations that compute something; constants are rows of those that read them."""
     constants: dict[str, str] = {}
     for operation in block.operations:
         if operation.type in _CONSTANT:
             for output in operation.outputs:
-                constants[output.name] = _constant(
-                    operation, labels.get(output.name, "?"), constants
+                label = labels.get(output.name, "?")
+                constants[output.name] = (
+                    f"{label}: {told[output.name]}"
+                    if output.name in told
+                    else _constant(operation, label, constants)
                 )
             continue
         rows = list(_rows(operation, constants))
         name = operation.outputs[0].name if operation.outputs else ""
         box = Box(name, operation.type, rows)
         for title, inner in zip(_TITLES.get(operation.type, ()), operation.blocks, strict=False):
-            box.inside.append((title, _inner(inner, labels)))
+            box.inside.append((title, _inner(inner, labels, told)))
         reads = [read for read in reads_of(operation) if read not in constants]
         graph.add(
             box,
@@ -97,7 +114,7 @@ def _operations(graph: BoxGraph, block: mil.Block, labels: Mapping[str, str]) ->
         )
 
 
-def _inner(block: mil.Block, outside: Mapping[str, str]) -> BoxGraph:
+def _inner(block: mil.Block, outside: Mapping[str, str], told: Mapping[str, str]) -> BoxGraph:
     """The inside of a branch or loop; values from outside are its inputs."""
     labels = _labels(None, block, outside)
     graph = BoxGraph()
@@ -113,7 +130,7 @@ def _inner(block: mil.Block, outside: Mapping[str, str]) -> BoxGraph:
                 label = labels.get(read, "?")
                 box = Box(read, "from outside", [("type", label)], role="input")
                 graph.add(box, [], [(read, label)])
-    _operations(graph, block, labels)
+    _operations(graph, block, labels, told)
     for output in block.outputs:
         label = labels.get(output, "?")
         graph.add(Box(output, "result", [("type", label)], role="output"), [(output, label)], [])

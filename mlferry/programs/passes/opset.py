@@ -42,7 +42,8 @@ def raise_opset(block: Block, old: int, new: int) -> None:
     problems = []
     if old < BLOCKS <= new:
         for operation in block.all_operations():
-            _store_as_inputs(operation, new)
+            made = renewed(operation, old)
+            operation.op, operation.arguments = made.op, dict(made.arguments)
     rewriter = Rewriter(block, new)
     for operation in list(block.all_operations()):
         reason = _reason_against(operation) if old < _FROM_THE_END <= new else ""
@@ -67,13 +68,12 @@ def raise_opset(block: Block, old: int, new: int) -> None:
         )
 
 
-def _store_as_inputs(operation: Operation, opset: int) -> None:
+def renewed(operation: Operation, old: int) -> Compressed:
     """A constant in fewer bits as CoreML8 has it: indices, codes and bits in its own shape."""
     renew = _RENEWED.get(operation.op)
-    if renew is None:
-        return
-    made = renew(operation, operation.outputs[0], opset)
-    operation.op, operation.arguments = made.op, dict(made.arguments)
+    if renew is None or old >= BLOCKS:
+        return Compressed(operation.op, dict(operation.arguments))
+    return renew(operation, operation.outputs[0], BLOCKS)
 
 
 def _table(operation: Operation, value: Value, opset: int) -> Compressed:

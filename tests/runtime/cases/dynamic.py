@@ -19,6 +19,7 @@ CASES: list[Case] = [
     exact("broadcastToLike", {}, [[[1], [2]], X], [[1, 1, 1], [2, 2, 2]]),
     exact("broadcastToStatic", {"targetShape": (2, 2, 3)}, [X], [X, X]),
     exact("broadcastToDynamic", {}, [[7], [2, 2]], [[7, 7], [7, 7]]),
+    exact("rangeStatic", {"endValue": 3}, [[7]], [0, 1, 2]),  # an input that nothing reads
     exact("rangeStatic", {"endValue": 5}, [], [0, 1, 2, 3, 4]),
     exact(
         "rangeStatic",

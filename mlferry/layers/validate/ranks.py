@@ -1,0 +1,103 @@
+"""Rules about the ranks that layers tell of their blobs, in `inputTensor` and `outputTensor`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mlferry.errors import SpecError
+from mlferry.layers import versions
+from mlferry.layers.definitions import infer
+from mlferry.layers.params import Params
+from mlferry.layers.validate.layers import place, subnetworks
+from mlferry.layers.validate.rules import network_rule
+from mlferry.numerics.shapes import Shape
+from mlferry.spec import networks
+from mlferry.spec.problems import Problems, warning, within
+from mlferry.spec.proto import model_pb2, neural_network_pb2 as nn
+
+
+@dataclass(frozen=True)
+class Rank:
+    """How many axes a blob has, and what says so."""
+
+    axes: int
+    source: str
+
+
+Ranks = dict[str, Rank]
+_MOST_AXES = 32  # of blobs whose shapes are tried; none has more than a handful
+
+
+@network_rule
+def ranks_agree(spec: model_pb2.Model, network: networks.Network) -> Problems:
+    """Ranks that layers tell are those of the description, of other layers and of the kind.
+
+    In the classic mapping every blob has five axes, and nobody reads what layers tell.
+    """
+    told = any(layer.inputTensor or layer.outputTensor for layer in networks.layers_of(network))
+    if told and not versions.uses_rank5(network):
+        yield from _walk(network.layers, _described(spec, network))
+
+
+def _described(spec: model_pb2.Model, network: networks.Network) -> Ranks:
+    """The ranks of inputs and of arrays that are outputs, by the description of the model."""
+    image = 5 if network.imageInputShapeMapping == nn.RANK5_IMAGE_MAPPING else 4
+    found: Ranks = {}
+    for role, described in (("input", spec.description.input), ("output", spec.description.output)):
+        for feature in described:
+            source = f"the description of {role} {feature.name!r}"
+            if feature.type.multiArrayType.shape:
+                found[feature.name] = Rank(len(feature.type.multiArrayType.shape), source)
+            elif role == "input" and feature.type.HasField("imageType"):
+                found[feature.name] = Rank(image, source)
+    return found
+
+
+def _walk(layers: Sequence[nn.NeuralNetworkLayer], ranks: Ranks) -> Problems:
+    """Follow the layers; `ranks` gets what they tell."""
+    for index, layer in enumerate(layers):
+        where = place(layer, index)
+        yield from within(where, _one_layer(layer, where, ranks))
+        for field, inner in subnetworks(layer):
+            yield from within(where, within(field, _walk(inner.layers, ranks)))
+
+
+def _one_layer(layer: nn.NeuralNetworkLayer, where: str, ranks: Ranks) -> Problems:
+    for field, blobs, told in (
+        ("inputTensor", layer.input, layer.inputTensor),
+        ("outputTensor", layer.output, layer.outputTensor),
+    ):
+        if len(told) != len(blobs):
+            continue  # told by the rule about their number
+        for blob, tensor in zip(blobs, told, strict=True):
+            known = ranks.setdefault(blob, Rank(tensor.rank, where))
+            if known.axes != tensor.rank:
+                yield warning(
+                    f"{field} tells rank {tensor.rank} of {blob!r}, {known.source} {known.axes}"
+                )
+    yield from _fits_the_kind(layer, ranks)
+
+
+def _fits_the_kind(layer: nn.NeuralNetworkLayer, ranks: Ranks) -> Problems:
+    """A layer takes and makes blobs of the ranks that are told."""
+    kind = layer.WhichOneof("layer")
+    if kind in (None, "custom") or networks.subnetworks(layer):
+        return
+    if any(ranks[name].axes > _MOST_AXES for name in layer.input if name in ranks):
+        yield warning(f"a rank above {_MOST_AXES} is told; blobs have few axes")
+        return
+    given: list[Shape | None] = [
+        (None,) * ranks[name].axes if name in ranks else None for name in layer.input
+    ]
+    try:
+        made = infer(Params.of(layer), given)
+    except SpecError as error:
+        yield warning(f"for the ranks that are told: {str(error).splitlines()[0]}")
+        return
+    except (ValueError, TypeError, IndexError, ArithmeticError):
+        return  # parameters that the rules about the kind refuse
+    for name, shape in zip(layer.output, made or (), strict=False):
+        known = ranks.get(name)
+        if known is not None and known.axes != len(shape):
+            yield warning(f"it makes {name!r} of rank {len(shape)}, {known.source} {known.axes}")

@@ -1,0 +1,182 @@
+"""How the weights of a model are stored in fewer bits, and how far they are from the original."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from mlferry.errors import MlferryError
+from mlferry.layers.sites import Site, sites as network_sites
+from mlferry.models.facts import WeightFacts
+from mlferry.programs.graph import Operation, Value
+from mlferry.programs.parts import CompressedParts
+from mlferry.programs.passes.opset import renewed
+from mlferry.programs.reading import read_function
+from mlferry.programs.sites import ProgramSite, sites as program_sites
+from mlferry.programs.types import DTYPES
+from mlferry.programs.values import Weights
+from mlferry.spec import networks, weights as stored_weights
+from mlferry.spec.proto import model_pb2
+from mlferry.text import logger_of
+
+logger = logger_of(__name__)
+
+# Arguments of compressed constants that say what they are, not what is in them.
+_FORMS = {"shape", "axis", "vector_axis", "output_dtype"}
+Key = tuple[int, str, str]  # the model's place in a pipeline; where the weight is; its parameter
+
+
+@dataclass(frozen=True)
+class _Found:
+    key: Key
+    stored: WeightFacts | None
+    site: ProgramSite | Site
+
+    def values(self) -> Any:
+        return self.site.array if isinstance(self.site, ProgramSite) else self.site.read()
+
+
+def compressed_weights(
+    spec: model_pb2.Model,
+    weights: Weights | None,
+    original: tuple[model_pb2.Model, Weights | None] | None = None,
+) -> list[WeightFacts]:
+    """The weights of a model that are in fewer bits, and, beside an original, those that differ.
+
+    Args:
+        spec: of the model.
+        weights: the files of its programs' weights.
+        original: the model that it was made of, whose layers and operations have the same names.
+    """
+    known = {} if original is None else {each.key: each for each in _found(*original)}
+    told = []
+    for each in _found(spec, weights):
+        before = known.get(each.key)
+        if each.stored is not None:
+            told.append(each.stored if before is None else _with_error(each, before))
+    return told
+
+
+def _with_error(each: _Found, before: _Found) -> WeightFacts:
+    stored = each.stored
+    assert stored is not None
+    one, other = (np.asarray(found.values(), np.float64) for found in (before, each))
+    if one.shape != other.shape:
+        return stored
+    noise, signal = float(np.square(one - other).sum()), float(np.square(one).sum())
+    snr = math.inf if noise == 0 else -math.inf
+    if noise and signal:
+        snr = 10 * math.log10(signal / noise)
+    return replace(stored, snr=snr)
+
+
+def _found(spec: model_pb2.Model, weights: Weights | None) -> Iterator[_Found]:
+    """All weights of a model, and of those inside of a pipeline; none of what cannot be read."""
+    for place, inner in enumerate(networks.models_in(spec)):
+        network = networks.network_of(inner)
+        try:
+            if network is not None:
+                for layer in network_sites(network):
+                    yield from (_of_network(place, site) for site in layer)
+            elif inner.WhichOneof("Type") == "mlProgram":
+                yield from _of_program(place, inner, weights or Weights())
+        except MlferryError as error:
+            logger.info("the weights of the model cannot be told: %s", error)
+
+
+def _of_network(place: int, site: Site) -> _Found:
+    key = (place, site.name, site.field)
+    encoding = site.encoding
+    stored = None
+    if encoding is not None and encoding.kind != stored_weights.FLOAT32:
+        half = encoding.kind == stored_weights.FLOAT16
+        stored = WeightFacts(
+            str(site),
+            list(site.shape),
+            str(encoding),
+            None if half else encoding.bits,
+            [],
+            8 * site.message.ByteSize() / max(1, site.count),
+            place=(site.name, site.field),
+        )
+    return _Found(key, stored, site)
+
+
+def _of_program(place: int, spec: model_pb2.Model, weights: Weights) -> Iterator[_Found]:
+    for name in sorted(spec.mlProgram.functions):
+        block, opset = read_function(spec.mlProgram.functions[name], weights)
+        for site in program_sites(block, opset):
+            key = (place, f"{name} {site.name}", site.field)
+            yield _Found(key, _stored(site, opset, name), site)
+
+
+def _stored(site: ProgramSite, opset: int, function: str) -> WeightFacts | None:
+    maker = site.value.maker
+    if maker is None:
+        return None
+    bits = sum(map(_bits, _leaves(maker)))
+    shape = list(site.shape)
+    place, each = (function, site.value.name), bits / max(1, site.count)
+    if maker.op == "constexpr_cast":
+        return WeightFacts(str(site), shape, "half precision", None, [], each, place=place)
+    try:
+        parts = CompressedParts.of(renewed(maker, opset))
+    except MlferryError:
+        return WeightFacts(str(site), shape, maker.op, None, [], each, place=place)
+    words, code, block = _words(parts, shape)
+    return WeightFacts(str(site), shape, words, code, block, each, place=place)
+
+
+def _leaves(operation: Operation) -> set[Value]:
+    """The constants that an operation makes a constant of, directly or through others."""
+    found: set[Value] = set()
+    for name, argument in operation.arguments.items():
+        if isinstance(argument, Value) and name not in _FORMS:
+            found |= {argument} if argument.maker is None else _leaves(argument.maker)
+    return found
+
+
+def _bits(value: Value) -> int:
+    return DTYPES[value.dtype].bits * int(np.size(value.constant))
+
+
+def _words(parts: CompressedParts, shape: Sequence[int]) -> tuple[str, int | None, list[int]]:
+    """The scheme in words, the bits of a code, and what has a scale or table of its own."""
+    words, bits, block = [], None, list[int]()
+    if parts.mask is not None:
+        words.append(f"{1 - np.count_nonzero(parts.mask) / max(1, parts.mask.size):.1%} zeros")
+    if parts.codes is not None:
+        bits = DTYPES[parts.kind].bits
+    if parts.table is not None:
+        *groups, _, length = (extent or 1 for extent in parts.table.shape)
+        block = _block(shape, groups)
+        told = f"{bits}-bit table" + (f" of vectors of {length}" if length > 1 else "")
+        if parts.table.maker is not None:
+            told += f" in {_code_of(parts.table)}"
+        words.append(told + _each(shape, block))
+    elif parts.scale is not None:
+        block = _block(shape, [extent or 1 for extent in parts.scale.shape])
+        kind = f"{parts.kind} codes" + (" with zero points" if parts.offset is not None else "")
+        words.append(kind + _each(shape, block))
+    return ", ".join(words), bits, block
+
+
+def _code_of(table: Value) -> str:
+    """The type in which the entries of a quantized table are stored."""
+    assert table.maker is not None
+    data = table.maker.arguments.get("data")
+    return data.dtype if isinstance(data, Value) else table.maker.op
+
+
+def _block(shape: Sequence[int], counts: Sequence[int]) -> list[int]:
+    return [extent // count for extent, count in zip(shape, counts, strict=True)]
+
+
+def _each(shape: Sequence[int], block: Sequence[int]) -> str:
+    if list(block) == list(shape):
+        return ""
+    return f", blocks of {' x '.join(map(str, block))}"

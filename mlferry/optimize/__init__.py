@@ -1,0 +1,5 @@
+"""Programs in fewer bits, under the names of coremltools: `mlferry.optimize.coreml`."""
+
+from mlferry.optimize import coreml
+
+__all__ = ["coreml"]

@@ -1,0 +1,323 @@
+"""What configurations say, done: weights of programs are quantized, palettized and pruned."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlferry.errors import SpecError
+from mlferry.models.model import MLModel
+from mlferry.models.problems import has_programs
+from mlferry.models.pruning import stored_sparse, without_n_of_m, without_smallest
+from mlferry.models.quantization import quantize_weights
+from mlferry.models.quantization.programs import Encode, Scheme, recoded
+from mlferry.optimize.coreml.configs import (
+    OpCompressorConfig,
+    OpLinearQuantizerConfig,
+    OpMagnitudePrunerConfig,
+    OpPalettizerConfig,
+    OpThresholdPrunerConfig,
+    OptimizationConfig,
+)
+from mlferry.programs.compressed import TABLE_BITS, Compressed
+from mlferry.programs.sites import ProgramSite
+from mlferry.text import logger_of
+
+logger = logger_of(__name__)
+
+Floats = NDArray[np.float32]
+Config = TypeVar("Config", bound=OpCompressorConfig)
+
+
+def linear_quantize_weights(
+    mlmodel: Any, config: OptimizationConfig, joint_compression: bool = False
+) -> MLModel:
+    """A copy of an ML Program whose weights are codes with scales.
+
+    Args:
+        mlmodel: an `MLModel`, or what it takes.
+        config: of `OpLinearQuantizerConfig`.
+        joint_compression: what is compressed already is compressed further, see
+            `mlferry.quantize_weights`; else it stays as it is.
+
+    Raises:
+        SpecError: it is no program, the configurations are of other kinds or contradict each
+            other, or a weight cannot be compressed so.
+    """
+    return _compressed(mlmodel, config, joint_compression, {OpLinearQuantizerConfig: _quantized})
+
+
+def palettize_weights(
+    mlmodel: Any, config: OptimizationConfig, joint_compression: bool = False
+) -> MLModel:
+    """A copy of an ML Program whose weights are indices of tables.
+
+    Args:
+        mlmodel: an `MLModel`, or what it takes.
+        config: of `OpPalettizerConfig`.
+        joint_compression: what is left of pruned weights gets a table, see
+            `mlferry.quantize_weights`; else compressed weights stay as they are.
+
+    Raises:
+        SpecError: as of `linear_quantize_weights`.
+    """
+    return _compressed(mlmodel, config, joint_compression, {OpPalettizerConfig: _palettized})
+
+
+def prune_weights(
+    mlmodel: Any, config: OptimizationConfig, joint_compression: bool = False
+) -> MLModel:
+    """A copy of an ML Program without the smallest values of its weights.
+
+    Args:
+        mlmodel: an `MLModel`, or what it takes.
+        config: of `OpThresholdPrunerConfig` and `OpMagnitudePrunerConfig`.
+        joint_compression: compressed weights are pruned, and what is left stays compressed; else
+            the others are.
+
+    Raises:
+        SpecError: as of `linear_quantize_weights`.
+    """
+    ways: _Ways = {OpThresholdPrunerConfig: _pruned, OpMagnitudePrunerConfig: _pruned}
+    return _compressed(mlmodel, config, joint_compression, ways)
+
+
+def decompress_weights(mlmodel: Any) -> MLModel:
+    """A copy of a model whose weights are floats again, as they are decoded.
+
+    Args:
+        mlmodel: an `MLModel`, or what it takes.
+    """
+    return quantize_weights(mlmodel, 32, "dequantization")
+
+
+# A weight and its configuration in; how it is stored out, or None where it stays as it is.
+_Way = Callable[[ProgramSite, Any, bool], "Encode | None"]
+_Ways = dict[type[OpCompressorConfig], _Way]
+
+
+def _compressed(mlmodel: Any, config: OptimizationConfig, joint: bool, ways: _Ways) -> MLModel:
+    model = mlmodel if isinstance(mlmodel, MLModel) else MLModel(mlmodel)
+    if not has_programs(model.spec):
+        raise SpecError(
+            "mlferry.optimize.coreml is for ML Programs: mlferry.to_program(model) makes one of a "
+            "network, and mlferry.quantize_weights takes networks"
+        )
+    if not isinstance(config, OptimizationConfig):
+        raise SpecError(
+            f"config is a {type(config).__name__}: write OptimizationConfig(global_config=...)"
+        )
+    for each in config.configs:
+        if type(each) not in ways:
+            names = " and ".join(kind.__name__ for kind in ways)
+            raise SpecError(f"this takes configurations of {names}, not {type(each).__name__}")
+    encoders: dict[int, Encode] = {}
+
+    def chosen(site: ProgramSite) -> bool:
+        own = _config_of(site, config)
+        if own is None or len(site.shape) < 2 or site.count <= own.weight_threshold:
+            return False
+        if not _fits(site, own, joint):
+            return False
+        encode = ways[type(own)](site, own, joint)
+        if encode is not None:
+            encoders[id(site)] = encode
+        return encode is not None
+
+    def encode(site: ProgramSite, opset: int) -> Compressed | None:
+        return encoders[id(site)](site, opset)
+
+    return recoded(model, chosen, encode, "compressing")
+
+
+def _fits(site: ProgramSite, config: OpCompressorConfig, joint: bool) -> bool:
+    """Whether a weight is compressed in the way it is stored; what is compressed stays so."""
+    parts = site.parts if joint else None
+    if parts is None:
+        pruner = isinstance(config, OpThresholdPrunerConfig | OpMagnitudePrunerConfig)
+        return site.value.maker is None and not (joint and pruner)
+    if isinstance(config, OpPalettizerConfig):
+        return parts.codes is None
+    if isinstance(config, OpLinearQuantizerConfig):
+        return parts.codes is None or (parts.table is not None and parts.table.is_constant)
+    return parts.codes is not None and parts.axis is None
+
+
+def _config_of(site: ProgramSite, config: OptimizationConfig) -> OpCompressorConfig | None:
+    """Of a weight: by its name, by its operation's name, by the op, or that of all."""
+    if site.value.name in config.op_name_configs:
+        return config.op_name_configs[site.value.name]
+    found = []
+    for reader in site.readers:
+        names = [reader.source, *(output.name for output in reader.outputs)]
+        name = next((each for each in names if each in config.op_name_configs), None)
+        if name is not None:
+            found.append((name, config.op_name_configs[name]))
+        else:
+            found.append((names[-1], config.op_type_configs.get(reader.op, config.global_config)))
+    for name, other in found[1:]:
+        if other != found[0][1]:
+            raise SpecError(
+                f"{site.value.name!r} is read by {found[0][0]!r}, with {found[0][1]}, and by "
+                f"{name!r}, with {other}: write op_name_configs={{{site.value.name!r}: ...}}"
+            )
+    return found[0][1]
+
+
+def _stays(site: ProgramSite, why: str) -> None:
+    logger.warning("%s stays as it is: %s", site, why)
+
+
+def _quantized(site: ProgramSite, config: OpLinearQuantizerConfig, joint: bool) -> Encode | None:
+    blocks = None
+    size = config.block_size
+    if config.granularity == "per_block":
+        if isinstance(size, int):
+            whole = [0] * len(site.shape)
+            whole[site.axis], whole[site.input_axis] = 1, size
+            blocks = tuple(whole)
+        else:
+            blocks = tuple(size)
+        if len(blocks) != len(site.shape):
+            raise SpecError(
+                f"block_size {list(blocks)} has {len(blocks)} extents; {site} has "
+                f"{len(site.shape)} axes: write block_size=32 for blocks of inputs"
+            )
+        pairs = zip(site.shape, blocks, strict=True)
+        if any(each and extent % each for extent, each in pairs):
+            _stays(site, f"blocks of {list(blocks)} do not divide {list(site.shape)}")
+            return None
+    scheme = Scheme(
+        config.mode,
+        config.bits,
+        config.granularity,
+        joint=joint,
+        signed=config.signed,
+        blocks=blocks,
+    )
+    return scheme.encode
+
+
+def _palettized(site: ProgramSite, config: OpPalettizerConfig, joint: bool) -> Encode | None:
+    grouped = config.granularity == "per_grouped_channel"
+    axis = site.axis if config.channel_axis is None else config.channel_axis
+    if not -len(site.shape) <= axis < len(site.shape):
+        raise SpecError(f"channel_axis is {axis}; {site} has {len(site.shape)} axes")
+    extent = site.shape[axis]
+    if grouped and extent % config.group_size:
+        _stays(site, f"groups of {config.group_size} do not divide {extent} channels")
+        return None
+    groups = np.split(site.array, extent // config.group_size if grouped else 1, axis)
+    mode, bits, function = (
+        {"uniform": "linear_lut"}.get(config.mode, config.mode),
+        config.nbits,
+        None,
+    )
+    if config.mode == "unique":
+        most = max(np.unique(group).size for group in groups)
+        bits = next((each for each in TABLE_BITS if most <= 1 << each), None)
+        if bits is None:
+            _stays(site, f"it has {most} values")
+            return None
+        function = _unique
+    elif config.mode == "custom":
+        function = _Custom(config.lut_function)
+        bits = function.bits(groups[0])
+    assert bits is not None
+    return Scheme(
+        "custom_lut" if function else mode,
+        bits,
+        config.granularity,
+        group_size=config.group_size,
+        lut_function=function,
+        joint=joint,
+        group_axis=axis,
+    ).encode
+
+
+def _unique(bits: int, values: Floats) -> tuple[Floats, NDArray[np.intp]]:
+    entries, indices = np.unique(values, return_inverse=True)
+    return np.pad(entries, (0, (1 << bits) - entries.size)), indices
+
+
+class _Custom:
+    """A user's function, which tells the number of bits by the length of its table."""
+
+    def __init__(self, function: Any) -> None:
+        self._function = function
+        self._known: list[tuple[Floats, Any]] = []
+
+    def bits(self, values: Floats) -> int:
+        """Of the table that it makes, at least what the format has."""
+        made = self._function(values.copy())
+        if not isinstance(made, tuple | list) or len(made) != 2:
+            raise SpecError(
+                f"lut_function returned a {type(made).__name__}; it returns a table and indices"
+            )
+        self._known = [(values, made)]
+        count = len(np.asarray(made[0]).reshape(-1))
+        return next((each for each in TABLE_BITS if count <= 1 << each), TABLE_BITS[-1])
+
+    def __call__(self, bits: int, values: Floats) -> Any:
+        known = next((made for seen, made in self._known if np.array_equal(seen, values)), None)
+        table, indices = self._function(values) if known is None else known
+        entries = np.asarray(table, np.float32).reshape(-1)
+        return np.pad(entries, (0, max(0, (1 << bits) - entries.size))), indices
+
+
+def _pruned(
+    site: ProgramSite, config: OpThresholdPrunerConfig | OpMagnitudePrunerConfig, joint: bool
+) -> Encode | None:
+    made = (
+        _above(site, config)
+        if isinstance(config, OpThresholdPrunerConfig)
+        else _largest(site, config)
+    )
+    if made is None:
+        return None
+    return lambda site, opset: stored_sparse(site, opset, made, joint=joint)
+
+
+def _above(site: ProgramSite, config: OpThresholdPrunerConfig) -> Floats | None:
+    made: Floats = np.where(np.abs(site.array) <= config.threshold, np.float32(0), site.array)
+    zeros = 1 - np.count_nonzero(made) / made.size
+    if zeros < config.minimum_sparsity_percentile:
+        _stays(site, f"{zeros:.1%} of it are zero")
+        return None
+    return made
+
+
+def _largest(site: ProgramSite, config: OpMagnitudePrunerConfig) -> Floats | None:
+    array, dim = site.array, config.dim or 0
+    if config.is_structured:
+        try:
+            for reader in site.readers:
+                config.check_op(reader.op)
+        except SpecError as error:
+            _stays(site, str(error))
+            return None
+        together = config.block_size if config.n_m_ratio is None else config.n_m_ratio[1]
+        assert together is not None
+        if 2 * together > array.shape[dim]:
+            _stays(site, f"{together} are more than half of its {array.shape[dim]} channels")
+            return None
+    if config.n_m_ratio is not None:
+        return without_n_of_m(array, dim, *config.n_m_ratio)
+    assert config.target_sparsity is not None
+    sizes = np.abs(array)
+    if config.block_size is not None:
+        sizes = _norms(array, dim, config.block_size)
+    return without_smallest(array, sizes, config.target_sparsity)
+
+
+def _norms(array: Floats, dim: int, size: int) -> Floats:
+    """For each value, the root of the sum of the squares of its block along an axis."""
+    lines = np.moveaxis(array.astype(np.float64), dim, -1)
+    starts = np.arange(0, lines.shape[-1], size)
+    sums = np.sqrt(np.add.reduceat(lines * lines, starts, axis=-1))
+    whole = np.repeat(sums, size, axis=-1)[..., : lines.shape[-1]]
+    found: Floats = np.ascontiguousarray(np.moveaxis(whole, -1, dim))
+    return found
