@@ -66,10 +66,10 @@ class ClassicBuilder(LayerMethods):
     ) -> nn.NeuralNetworkLayer:
         """Add a layer; see `LayerMethods`."""
         params, told = layer.params, {}
-        given = [self._names.get(text, text) for text in inputs]
+        values = [self._names.get(text, text) for text in inputs]
         if isinstance(params, Message):
             message = nn.CustomLayerParams.FromString(params.SerializeToString())
-            told["output_shapes"] = self._shapes_of_custom(message, given)
+            told["output_shapes"] = self._shapes_of_custom(message, values)
             params = {
                 "className": message.className,
                 "description": message.description,
@@ -78,7 +78,7 @@ class ClassicBuilder(LayerMethods):
             }
         results = [self._names.get(text, text) for text in outputs]
         label = self._builder.unused_layer(name) if self._builder.is_taken(name) else name
-        return self._builder.layer(layer.kind, label, given, results, **told, **params)
+        return self._builder.layer(layer.kind, label, values, results, **told, **params)
 
 
 def run(

@@ -95,8 +95,8 @@ def loop(
         raise ConversionError("a loop that nothing ends")
     if isinstance(limit, Blob):
         _check_single(limit, "a number of rounds")
-    given = [_plain(context, x) for x in states]
-    variables = [replace(x, name=_variable(context, x, f"state_{i}")) for i, x in enumerate(given)]
+    values = [_plain(context, x) for x in states]
+    variables = [replace(x, name=_variable(context, x, f"state_{i}")) for i, x in enumerate(values)]
     zero = context.constant([0.0])
     index = replace(zero, name=_variable(context, zero, "round"), layout=SCALAR)
     going = None
@@ -112,17 +112,17 @@ def loop(
             changed[going] = _plain(context, again)
         changed[index] = context.layer("activation", index, linear={"alpha": 1.0, "beta": 1.0})
         _assign(context, changed)
-    told: dict[str, Any] = {}
+    options: dict[str, Any] = {}
     if going is not None:
         name = context.fresh("condition")
         with context.inside() as question:
             context.copy(going, name)
-        told = {"conditionNetwork": question, "conditionVar": name}
+        options = {"conditionNetwork": question, "conditionVar": name}
     if isinstance(limit, int):
-        told["maxLoopIterations"] = limit
+        options["maxLoopIterations"] = limit
     label = context.builder.unused_layer(context.fresh("loop"))
     inputs = [limit.name] if isinstance(limit, Blob) else []
-    context.builder.layer("loop", label, inputs, [], bodyNetwork=network, **told)
+    context.builder.layer("loop", label, inputs, [], bodyNetwork=network, **options)
     return variables
 
 

@@ -111,10 +111,10 @@ def _classic(
     by_name = {blob.name: blob for blob in blobs.values()}
 
     def shapes_of(message: nn.CustomLayerParams, names: Sequence[str]) -> list[Shape] | None:
-        given = [
+        values = [
             by_name.get(name) or Blob(name, context.builder.shapes.get(name)) for name in names
         ]
-        return _custom_shapes(node, message, message, given, SOURCE)
+        return _custom_shapes(node, message, message, values, SOURCE)
 
     names = {name: blob.name for name, blob in blobs.items()} | results
     builder = classic_functions.ClassicBuilder(context.builder, names, shapes_of)
@@ -136,9 +136,9 @@ def _compose(
 ) -> tuple[Blob, ...]:
     """``function(node, builder)`` adds layers itself, between blobs of the layout it asks for."""
     wanted = layout_of(context, function)
-    given = [layouts.arrange(context, x, wanted) for x in inputs]
+    values = [layouts.arrange(context, x, wanted) for x in inputs]
     names = [context.builder.unused_blob(value.name) for value in node.outputs]
-    node.__dict__["input_names"] = [x.name for x in given]
+    node.__dict__["input_names"] = [x.name for x in values]
     node.__dict__["mask_names"] = [x.name for x in mask_blobs(context, node)]
     node.__dict__["output_names"] = names
     _guarded(function, node, context.builder)
@@ -225,26 +225,26 @@ def add_custom(
     if not message.className:
         raise ConversionError("the custom layer has no class name")
     if node.elementwise:
-        given = list(inputs)
-        layout = given[0].layout
+        values = list(inputs)
+        layout = values[0].layout
     else:
         # a channels-first source has that order already
         wanted = CHANNELS_FIRST if first and context.graph.channels_last else SOURCE
-        given = [layouts.arrange(context, _unflattened(context, x), wanted) for x in inputs]
+        values = [layouts.arrange(context, _unflattened(context, x), wanted) for x in inputs]
         layout = wanted
     if isinstance(params, CustomLayerParams):
         node.passes_mask = params.passes_mask
-        given += _masks(context, node, params.takes_mask)
+        values += _masks(context, node, params.takes_mask)
     else:
-        given += _masks(context, node, None)
-    shapes = _custom_shapes(node, params, message, given, layout)
+        values += _masks(context, node, None)
+    shapes = _custom_shapes(node, params, message, values, layout)
     count = len(node.outputs)
     blobs = context.outputs(
-        count, "custom", *given, layout=layout, output_shapes=shapes, **_fields(message)
+        count, "custom", *values, layout=layout, output_shapes=shapes, **_fields(message)
     )
     added = context.builder.network.layers[-1]
-    taken = [x.shape for x in given if x.shape is not None and None not in x.shape]
-    if shapes and len(taken) == len(given) and not any(None in shape for shape in shapes):
+    taken = [x.shape for x in values if x.shape is not None and None not in x.shape]
+    if shapes and len(taken) == len(values) and not any(None in shape for shape in shapes):
         declare(added, taken, shapes)
     name = added.name
     if not node.elementwise:
@@ -361,8 +361,8 @@ def custom_message(params: CustomLayerParams) -> nn.CustomLayerParams:
     if isinstance(params.weights, Mapping):
         arrays = {name: np.asarray(array) for name, array in params.weights.items()}
         if arrays:
-            told = [{"name": name, "shape": list(array.shape)} for name, array in arrays.items()]
-            message.parameters[WEIGHTS_KEY].stringValue = json.dumps(told)
+            values = [{"name": name, "shape": list(array.shape)} for name, array in arrays.items()]
+            message.parameters[WEIGHTS_KEY].stringValue = json.dumps(values)
     else:
         arrays = {str(index): np.asarray(array) for index, array in enumerate(params.weights)}
     for array in arrays.values():

@@ -21,9 +21,9 @@ Pair = tuple[Blob, Blob]
 def _times(context: Lowering, x: Blob, matrix: NDArray[np.float64]) -> Blob:
     """[..., rows] by [rows, columns]."""
     line = x.rank == 1
-    given = context.expand(x, 0) if line else x
+    blob = context.expand(x, 0) if line else x
     columns = context.constant(matrix.astype(np.float32), layout=SOURCE)
-    output = context.layer("batchedMatmul", given, columns, layout=SOURCE)
+    output = context.layer("batchedMatmul", blob, columns, layout=SOURCE)
     return context.layer("squeeze", output, layout=SOURCE, axes=(0,)) if line else output
 
 

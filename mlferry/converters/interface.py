@@ -47,7 +47,7 @@ def bind_inputs(
     """
     chosen = _by_name(context.graph, inputs or ())
     missing = []
-    given: dict[str, tuple[int, ...]] = {}
+    bindings: dict[str, tuple[int, ...]] = {}
     for value in context.graph.inputs:
         wanted = chosen.get(value.name) or TensorType()
         if isinstance(wanted, TensorType) and wanted.value is not None:
@@ -57,13 +57,13 @@ def bind_inputs(
         if shape is None:
             missing.append(value)
             continue
-        given[value.name] = shape.default
+        bindings[value.name] = shape.default
         if isinstance(wanted, ImageType):
             _bind_image(context, value, wanted, shape)
         else:
             _bind_array(context, value, wanted, shape)
     if missing:
-        raise open_shapes.error(missing, context.graph, given)
+        raise open_shapes.error(missing, context.graph, bindings)
 
 
 def _fix(context: Lowering, value: Value, given: object, takes_constants: bool) -> None:
@@ -156,24 +156,24 @@ def _shape(value: Value, wanted: InputType) -> _Asked | None:
     choices: list[tuple[int, ...]] = []
     if isinstance(wanted.shape, EnumeratedShapes):
         choices = wanted.shape.ordered()
-        given: Sequence[Any] = [_span(column) for column in zip(*choices, strict=True)]
+        values: Sequence[Any] = [_span(column) for column in zip(*choices, strict=True)]
     elif wanted.shape is not None:
-        given = wanted.shape
+        values = wanted.shape
     elif value.shape is not None:
-        given = value.shape
+        values = value.shape
     else:
         return None
     if value.shape is not None and wanted.shape is not None:
-        fits = len(given) == len(value.shape) and all(
+        fits = len(values) == len(value.shape) and all(
             told is None or isinstance(asked, RangeDim) or asked in (told, None)
-            for asked, told in zip(given, value.shape, strict=True)
+            for asked, told in zip(values, value.shape, strict=True)
         )
         if not fits:
-            shown = [*choices] or tuple(given)
+            shown = [*choices] or tuple(values)
             raise ConversionError(
                 f"input {value.name!r} has shape {show(value.shape)} (? is free), not {shown}"
             )
-    shape = [1 if index == 0 and n is None else n for index, n in enumerate(given)]
+    shape = [1 if index == 0 and n is None else n for index, n in enumerate(values)]
     if any(n is None for n in shape):
         return None
     return _Asked(tuple(shape), tuple(choices) if len(choices) > 1 else ())
@@ -431,15 +431,15 @@ def _sizes(context: Lowering, name: str, x: Blob) -> list[tuple[int | None, int 
     count = max(map(len, columns))
     results = []
     for index in range(count):
-        given = {
+        bindings = {
             feature.name: column[min(index, len(column) - 1)]
             for feature, column in zip(context.builder.description.input, columns, strict=True)
         }
         try:
-            shape = context.builder.shapes_at(given)[x.name] or (1, 1, None, None)
+            shape = context.builder.shapes_at(bindings)[x.name] or (1, 1, None, None)
         except SpecError as error:
             raise ConversionError(
-                f"inputs of shape {', '.join(map(show, given.values()))}, which the flexible "
+                f"inputs of shape {', '.join(map(show, bindings.values()))}, which the flexible "
                 f"shapes allow, do not go through the network: {error}"
             ) from error
         results.append((shape[2], shape[3]))

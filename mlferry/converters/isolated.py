@@ -156,16 +156,16 @@ class Worker:
 
     def _start(self, name: str) -> subprocess.Popen[bytes]:
         line, self._line = os.pipe()
-        given = [line] if os.name == "posix" else []
+        values = [line] if os.name == "posix" else []
         try:
             self._process = process = subprocess.Popen(
-                command(name, worker.__file__, self.script, *map(str, given)),
+                command(name, worker.__file__, self.script, *map(str, values)),
                 env=environment(),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
                 start_new_session=True,
-                pass_fds=given,
+                pass_fds=values,
             )
         except BaseException:
             os.close(self._line)

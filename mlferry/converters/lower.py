@@ -153,10 +153,10 @@ class _Walker:
         )
         lowering.sizes = self.lowering.sizes
         nodes = [replace(n, name=f"{self.lowering.node_name}/{n.name}") for n in graph.nodes]
-        given = [value.name for value in graph.inputs]
+        values = [value.name for value in graph.inputs]
         known = {
             name: replace(mask, make=functools.partial(_made, mask.blob(self.lowering)))
-            for name, mask in zip(given, masks, strict=False)
+            for name, mask in zip(values, masks, strict=False)
             if mask is not None
         }
         inside = replace(graph, nodes=nodes, masks=known)

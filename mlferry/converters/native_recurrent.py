@@ -180,14 +180,14 @@ def _blocks(gates: Gates, names: Sequence[str], suffixes: Sequence[str]) -> Para
 
 def _simple(gates: Gates, functions: list[Params]) -> tuple[str, Params, int]:
     bias = _bias(gates)
-    given = {} if bias is None else {"hasBiasVector": True, "biasVector": bias}
+    bindings = {} if bias is None else {"hasBiasVector": True, "biasVector": bias}
     return (
         "simpleRecurrent",
         {
             "activation": functions[0],
             "weightMatrix": gates.w,
             "recursionMatrix": gates.r,
-            **given,
+            **bindings,
         },
         1,
     )

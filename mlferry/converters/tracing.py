@@ -58,16 +58,16 @@ class Tracer:
         Raises:
             ConversionError: its code cannot be traced, or an op in it not be converted.
         """
-        given = [
+        values = [
             context.source_order(x if isinstance(x, Blob) else context.stored(x)) for x in inputs
         ]
-        shapes = [x.known for x in given]
+        shapes = [x.known for x in values]
         results = [mask for mask in node.masks if mask is not None]
         mask = results[0].blob(context) if results else None
         graph, frontend = self._graph(node, shapes, None if mask is None else mask.known)
-        extra = [] if len(graph.inputs) == len(given) or mask is None else [mask]
+        extra = [] if len(graph.inputs) == len(values) or mask is None else [mask]
         output, node.traced_masks = context.convert_inside(
-            graph, frontend, [*given, *extra], [*node.carried_masks, *(None for _ in extra)]
+            graph, frontend, [*values, *extra], [*node.carried_masks, *(None for _ in extra)]
         )
         return output
 

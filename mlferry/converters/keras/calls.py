@@ -133,10 +133,10 @@ class LayerCall:
             names: of the model's input layers.
             keyed: whether the model itself takes a dict, whose keys then tell.
         """
-        given = self.args[0] if self.args else None
-        if isinstance(given, Mapping) and not keyed and set(names) <= set(given):
-            given = [given[name] for name in names]
-        return [ref.index for ref in _refs(given)]
+        values = self.args[0] if self.args else None
+        if isinstance(values, Mapping) and not keyed and set(names) <= set(values):
+            values = [values[name] for name in names]
+        return [ref.index for ref in _refs(values)]
 
 
 # ---- the arguments of Keras's own layers -----------------------------------------------
@@ -188,23 +188,23 @@ def normalized(call: LayerUse, class_name: str) -> LayerUse:
         class_name: Keras's name of the layer or model.
     """
     names = SIGNATURES.get(class_name, ())
-    given = dict(call.kwargs)
+    bindings = dict(call.kwargs)
     args = list(call.args)
     if names:
-        given |= dict(zip(names[1:], args[1:], strict=False))
+        bindings |= dict(zip(names[1:], args[1:], strict=False))
         args = args[:1] + args[len(names) :]
     if not args:
-        first = next((n for n, v in given.items() if n not in _MASKS and list(_refs(v))), None)
+        first = next((n for n, v in bindings.items() if n not in _MASKS and list(_refs(v))), None)
         if first is not None:
-            args = [given.pop(first)]
+            args = [bindings.pop(first)]
     masks: dict[int, Tensor | None] = {}
     for name in _MASKS if names else ():
-        value = given.get(name)
-        if value is None or name not in names or not (name in given and _all_tensors(value)):
+        value = bindings.get(name)
+        if value is None or name not in names or not (name in bindings and _all_tensors(value)):
             continue
-        target = _target(name, names, args, given)
-        masks |= _aligned(given.pop(name), target, call)
-    return _without_unused(replace(call, args=tuple(args), kwargs=given, masks=masks))
+        target = _target(name, names, args, bindings)
+        masks |= _aligned(bindings.pop(name), target, call)
+    return _without_unused(replace(call, args=tuple(args), kwargs=bindings, masks=masks))
 
 
 _MASKS = ("mask", "query_mask", "value_mask", "key_mask")

@@ -266,16 +266,16 @@ def _call(call: Sequence[Any] | Mapping[str, Any]) -> LayerUse:
     if isinstance(call, Mapping):  # Keras 2: a model that is called with a dict
         return LayerUse(*_tensors_by_key(call))
     positional: list[Any] = []
-    given: dict[str, Any] = {}
+    bindings: dict[str, Any] = {}
     # layers take lists of tensors, functions of TensorFlow one tensor
     for name, node, index, *rest in [call] if isinstance(call[0], str) else call:
-        given |= rest[0] if rest else {}
+        bindings |= rest[0] if rest else {}
         if name == "_CONSTANT_VALUE":
             positional.append(index)
             continue
         positional.append(Ref(len(tensors)))
         tensors.append(Tensor(str(name), int(node), int(index)))
-    kwargs = {key: _keep_old(value, tensors) for key, value in given.items()}
+    kwargs = {key: _keep_old(value, tensors) for key, value in bindings.items()}
     args = (positional,) if len(positional) > 1 else tuple(positional)
     return LayerUse(tuple(tensors), args, kwargs)
 

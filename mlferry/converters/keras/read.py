@@ -78,8 +78,10 @@ def read(source: object, keep: Keep = (), custom_objects: Mapping[str, Any] | No
         return _read_object(source, keep)
     own = custom_objects or {}
     for node in graph.nodes:
-        told = {name: own.get(stored.__name__, stored) for name, stored in node.functions.items()}
-        node.functions = {**told, **functions_of(node.get_config(), own)}
+        options = {
+            name: own.get(stored.__name__, stored) for name, stored in node.functions.items()
+        }
+        node.functions = {**options, **functions_of(node.get_config(), own)}
     return graph
 
 
@@ -407,13 +409,13 @@ class _Walk:
             while first.model_kind is not None and shape is None:
                 first = first.layers[0]
                 shape, dtype = input_shape_of(first)
-            given = [Value(name, None if shape is None else tuple(shape), dtype)]
+            values = [Value(name, None if shape is None else tuple(shape), dtype)]
         else:
-            given = []
+            values = []
             for end in model.inputs:
                 shape, dtype = input_shape_of(model.find(end.layer))
-                given.append(Value(end.layer, None if shape is None else tuple(shape), dtype))
-        return given, self._run_model(model, given, ())
+                values.append(Value(end.layer, None if shape is None else tuple(shape), dtype))
+        return values, self._run_model(model, values, ())
 
     def _output_names(self) -> list[str]:
         """The keys of a dict of outputs, else the names of the layers that make them."""
@@ -430,8 +432,8 @@ class _Walk:
                 if layer.class_name == "InputLayer":
                     continue
                 shape = None if following is None else following.built_for
-                told = None if shape is None else {0: Tensor(layer.name, 0, 0, shape)}
-                values = self._apply(layer, LayerUse(()), values, path, told)
+                options = None if shape is None else {0: Tensor(layer.name, 0, 0, shape)}
+                values = self._apply(layer, LayerUse(()), values, path, options)
             return values
         listed = self.version >= 3 and not path and self.lists_masks
         results: dict[tuple[str, int], list[Value]] = {}
@@ -451,7 +453,7 @@ class _Walk:
             layer = by_name[name]
             call = layer.calls[index]
             values = [self._pick(results, tensor, model) for tensor in call.inputs]
-            told = shapes.get((name, index))
+            options = shapes.get((name, index))
             given_masks = {
                 place: None if mask is None else masks.explicit(self._pick(results, mask, model))
                 for place, mask in call.masks.items()
@@ -459,7 +461,7 @@ class _Walk:
             use = LayerCall(
                 call.args or _positional(values), call.kwargs, given_masks, _is_users(layer), listed
             )
-            results[(name, index)] = self._apply(layer, call, values, path, told, use)
+            results[(name, index)] = self._apply(layer, call, values, path, options, use)
         return [self._pick(results, end, model) for end in model.outputs]
 
     def _pick(
@@ -549,16 +551,16 @@ class _Walk:
             name = f"{'/'.join((*path, model.name))}/masks_{len(self.nodes)}"
             attrs = Attributes({})
             self.nodes.append(Node(masks.SET, name, tuple(values), (), attrs, call=use))
-        given = list(values)
+        parts = list(values)
         if model.model_kind == FUNCTIONAL:
             names = [end.layer for end in model.inputs]
             order = use.in_order_of(names, keyed=model.takes_dict)
             inputs = [model.find(name) for name in names]
-            given = [
-                self._as_typed(given[index], layer, "/".join((*path, model.name)))
+            parts = [
+                self._as_typed(parts[index], layer, "/".join((*path, model.name)))
                 for index, layer in zip(order, inputs, strict=False)
             ]
-        return self._run_model(model, given, (*path, model.name))
+        return self._run_model(model, parts, (*path, model.name))
 
     def _as_typed(self, value: Value, layer: Layer, name: str) -> Value:
         """A value in the type of the model's input, which Keras casts to."""
@@ -645,7 +647,7 @@ class _Walk:
         use: LayerCall,
         masks_of_inputs: Mapping[int, Mask | None],
     ) -> Value:
-        given = {i: mask for i, mask in masks_of_inputs.items() if mask is not None}
+        bindings = {i: mask for i, mask in masks_of_inputs.items() if mask is not None}
         index = len(self.nodes)
         out = Value(f"{name}:{what}_{index}", None, values[0].dtype)
         self.nodes.append(
@@ -656,7 +658,7 @@ class _Walk:
                 outputs=(out,),
                 attrs=Attributes({}),
                 keys=_keys(layer, name),
-                call=LayerCall(masks=given, lists_masks=use.lists_masks),
+                call=LayerCall(masks=bindings, lists_masks=use.lists_masks),
             )
         )
         return out

@@ -53,9 +53,9 @@ def _build(layer: KerasLayer, node: Node, shapes: Sequence[Shape], mask: Shape |
     """Call the layer once on symbolic tensors, which makes its variables."""
     keras = _library_of(layer)
     values = zip(shapes, node.inputs, strict=True)
-    given = [keras.Input(batch_shape=tuple(s), dtype=v.dtype) for s, v in values]
+    parts = [keras.Input(batch_shape=tuple(s), dtype=v.dtype) for s, v in values]
     input = None if mask is None else keras.Input(batch_shape=tuple(mask), dtype="bool")
-    args, kwargs = arguments(layer, node.call, given, input)
+    args, kwargs = arguments(layer, node.call, parts, input)
     layer(*args, **kwargs)
 
 

@@ -38,11 +38,11 @@ def read(source: Any, inputs: Sequence[TensorType | ImageType] | None) -> Graph:
         ConversionError: the shape of an input is unknown, or the code cannot be traced.
     """
     names = _arguments(source)
-    given = {kind.name or name: kind for kind, name in zip(inputs or (), names, strict=False)}
+    bindings = {kind.name or name: kind for kind, name in zip(inputs or (), names, strict=False)}
     built = _built_shapes(source, names)
     shapes: dict[str, tuple[Shape, str]] = {}
     for name in names:
-        kind = given.get(name)
+        kind = bindings.get(name)
         shape = built.get(name) if kind is None or kind.shape is None else _extents(kind.shape)
         if shape is None:
             example = ", ".join(

@@ -76,15 +76,15 @@ def layer_graph(
         NotTraceable: the code branches on values, or uses functions of another library.
     """
     keras = importlib.import_module("keras")
-    given = [
+    values = [
         keras.Input(batch_shape=shape, dtype=dtype, name=f"input_{index}")
         for index, (shape, dtype) in enumerate(inputs)
     ]
     masks = [] if mask is None else [keras.Input(batch_shape=mask, dtype="bool", name="mask")]
-    args, kwargs = arguments(layer, use, given, masks[0] if masks else None)
+    args, kwargs = arguments(layer, use, values, masks[0] if masks else None)
     with _nodes_restored(layer), _operators_recorded(), _errors_of(layer, name):
         result = keras.tree.flatten(layer.call(*args, **kwargs))
-        return _graph([*given, *masks], result, name)
+        return _graph([*values, *masks], result, name)
 
 
 def model_graph(model: KerasLayer, inputs: Mapping[str, tuple[Shape, str]]) -> Graph:
@@ -98,16 +98,16 @@ def model_graph(model: KerasLayer, inputs: Mapping[str, tuple[Shape, str]]) -> G
         NotTraceable: see `layer_graph`.
     """
     keras = importlib.import_module("keras")
-    given = {
+    bindings = {
         name: keras.Input(batch_shape=shape, dtype=dtype, name=name)
         for name, (shape, dtype) in inputs.items()
     }
     name = f"model {model.name!r}"
     extra = {"training": False} if "training" in inspect.signature(model.call).parameters else {}
     with _nodes_restored(model), _operators_recorded(), _errors_of(model, name):
-        result = model.call(*given.values(), **extra)
+        result = model.call(*bindings.values(), **extra)
         keys = sorted(result) if isinstance(result, Mapping) else []
-        return _graph(list(given.values()), keras.tree.flatten(result), name, keys)
+        return _graph(list(bindings.values()), keras.tree.flatten(result), name, keys)
 
 
 def arguments(

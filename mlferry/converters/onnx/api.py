@@ -100,9 +100,9 @@ def _check(names: Sequence[str], known: Sequence[str], what: str) -> None:
 def _image(
     name: str, shape: Sequence[int | None] | None, arguments: Mapping[str, Any]
 ) -> ImageType:
-    told = {"is_bgr", "red_bias", "green_bias", "blue_bias", "gray_bias", "image_scale"}
-    if set(arguments) - told:
-        raise ConversionError(f"unknown: {', '.join(sorted(set(arguments) - told))}")
+    names = {"is_bgr", "red_bias", "green_bias", "blue_bias", "gray_bias", "image_scale"}
+    if set(arguments) - names:
+        raise ConversionError(f"unknown: {', '.join(sorted(set(arguments) - names))}")
 
     def pick(key: str, default: float) -> Any:
         value = arguments.get(key, default)

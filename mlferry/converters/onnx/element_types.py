@@ -60,8 +60,8 @@ def complete(
                 inside = {v.name: v.type for v in (*attribute.g.value_info, *attribute.g.input)}
                 known = ChainMap(inside, types)
                 complete(attribute.g, known, opsets)
-                told = {v.name for v in attribute.g.value_info}
-                for name in {n for item in attribute.g.node for n in item.output} - told:
+                names = {v.name for v in attribute.g.value_info}
+                for name in {n for item in attribute.g.node for n in item.output} - names:
                     if name in known:
                         attribute.g.value_info.add(name=name).type.CopyFrom(known[name])
 

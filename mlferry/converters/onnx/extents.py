@@ -172,9 +172,9 @@ def zeros_along(context: Lowering, element: Element) -> Blob | None:
 def refined(context: Lowering, x: Blob, shape: Sequence[int | None]) -> Blob:
     """A blob with more known extents than its layer gives."""
     before = x.shape or (None,) * len(shape)
-    told = tuple(b if a is None else a for a, b in zip(before, shape, strict=True))
-    context.builder.shapes[x.name] = told
-    return Blob(x.name, told, x.layout)
+    values = tuple(b if a is None else a for a, b in zip(before, shape, strict=True))
+    context.builder.shapes[x.name] = values
+    return Blob(x.name, values, x.layout)
 
 
 def combined(

@@ -98,8 +98,8 @@ def _with_bodies(model: onnx.ModelProto, wanted: Collection[tuple[str, str]]) ->
         _spell_defaults(node, schema)
         body = onnx.FunctionProto()
         if schema.has_context_dependent_function:
-            given = [types.get(name, onnx.TypeProto()).SerializeToString() for name in node.input]
-            data = schema.get_context_dependent_function(node.SerializeToString(), given)
+            values = [types.get(name, onnx.TypeProto()).SerializeToString() for name in node.input]
+            data = schema.get_context_dependent_function(node.SerializeToString(), values)
         else:
             data = schema.get_function_with_opset_version(version) or schema.function_body
         body.ParseFromString(data if isinstance(data, bytes) else data.SerializeToString())
@@ -115,9 +115,9 @@ def _with_bodies(model: onnx.ModelProto, wanted: Collection[tuple[str, str]]) ->
 
 def _spell_defaults(node: onnx.NodeProto, schema: onnx.defs.OpSchema) -> None:
     """Attributes that a node leaves out, with their defaults: its body may refer to them."""
-    told = {attribute.name for attribute in node.attribute}
+    names = {attribute.name for attribute in node.attribute}
     for name, attribute in schema.attributes.items():
-        if name not in told and attribute.default_value.type:
+        if name not in names and attribute.default_value.type:
             node.attribute.append(attribute.default_value)
 
 

@@ -147,8 +147,8 @@ class _External:
     """Where the values of a tensor lie."""
 
     def __init__(self, tensor: onnx.TensorProto, base: Path, model: str) -> None:
-        told = dict(_told(tensor))
-        self.tensor, self.model, self.location = tensor, model, told.get("location", "")
+        options = dict(_told(tensor))
+        self.tensor, self.model, self.location = tensor, model, options.get("location", "")
         try:
             self.path = (base / self.location).resolve()
             if not self.location or not self.path.is_relative_to(base):
@@ -159,8 +159,8 @@ class _External:
             if not self.path.is_file():
                 raise ModelFileError(f"cannot read {self.location} of {model}: there is no file")
             self.size = self.path.stat().st_size
-            self.offset = int(told.get("offset", 0))
-            self.length = int(told.get("length", self.size - self.offset))
+            self.offset = int(options.get("offset", 0))
+            self.length = int(options.get("length", self.size - self.offset))
         except (OSError, ValueError) as error:
             if isinstance(error, ModelFileError):
                 raise
@@ -381,11 +381,11 @@ def _without_weights(model: onnx.ModelProto) -> Any:
     graph, result = model.graph, light.graph
     for field in ("node", "input", "output", "value_info", "sparse_initializer"):
         getattr(result, field).extend(getattr(graph, field))
-    given = {v.name for v in graph.input}
+    names = {v.name for v in graph.input}
     for tensor in graph.initializer:
         if math.prod(tensor.dims) <= _SMALL:
             result.initializer.append(tensor)
-        elif tensor.name not in given:
+        elif tensor.name not in names:
             result.input.add(name=tensor.name).type.CopyFrom(_type_of(tensor))
     return light
 

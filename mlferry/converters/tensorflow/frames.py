@@ -168,12 +168,12 @@ class Frames:
         ways = list(merge.inputs)[:: 1 if side else -1]  # the way that is taken if true, the other
         graph = merge.graph
         condition = graph.get_tensor_by_name(name)
-        given = {
+        bindings = {
             t.name: t
             for tensor, taken in zip(ways, (1, 0), strict=True)
             for t in self._ends(tensor, (name, taken))
         }
-        tensors = list(given.values())
+        tensors = list(bindings.values())
         operands = [self._outside(t, name) for t in tensors]
         then, otherwise = (FramePart(tensors, [tensor]) for tensor in ways)
         return Whole(

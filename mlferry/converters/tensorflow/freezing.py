@@ -45,7 +45,7 @@ def frozen(path: Path, message: Path, name: str, arguments: dict[str, Any]) -> F
 
     size = message.stat().st_size
     whole = sum(p.stat().st_size for p in path.rglob("*")) if path.is_dir() else size
-    told = {
+    options = {
         "path": str(path.resolve()),
         "name": name,
         "limits": asdict(limits.current()),
@@ -53,7 +53,7 @@ def frozen(path: Path, message: Path, name: str, arguments: dict[str, Any]) -> F
     }
     seconds = _TIMES * limits.current().seconds + size / _BYTES_A_SECOND + whole / _WEIGHTS_A_SECOND
     try:
-        answer, graph = _worker().ask(name, "freeze", told, [], seconds, whole * _COPIES)
+        answer, graph = _worker().ask(name, "freeze", options, [], seconds, whole * _COPIES)
     except Refused as error:
         raise ModelFileError(f"{name} cannot be frozen by TensorFlow: {error}") from error
     found = json.loads(answer)

@@ -283,11 +283,11 @@ def _from_graph(
     nodes = {node.name: node for node in graph_def.node}
     wanted = [t.name for t in inputs or () if getattr(t, "name", None)]
     results = [node.name for node in graph_def.node if node.op == "Placeholder"]
-    given = [n for n in wanted if n is not None] if set(wanted) - set(results) else results
-    if not given:
+    values = [n for n in wanted if n is not None] if set(wanted) - set(results) else results
+    if not values:
         raise ConversionError(_explain_inputs(graph_def, name))
     ends = [getattr(t, "name", t) for t in outputs or ()] or _ends(graph_def)
-    for kind, names in (("input", given), ("output", ends)):
+    for kind, names in (("input", values), ("output", ends)):
         missing = [n for n in names if _node_name(n) not in nodes]
         if missing:
             close = did_you_mean(_node_name(missing[0]), list(nodes))
@@ -300,9 +300,9 @@ def _from_graph(
         placeholder.attr["shape"].shape.CopyFrom(
             tf.TensorShape(shapes[placeholder.name]).as_proto()
         )
-    feeds, fetches = ([with_index(n) for n in names] for names in (given, ends))
+    feeds, fetches = ([with_index(n) for n in names] for names in (values, ends))
     function = _pruned(tf, unknown_ops.replaced(graph_def, fetches), feeds, fetches)
-    return function, (list(given), list(ends))
+    return function, (list(values), list(ends))
 
 
 _CANDIDATES = ("PlaceholderWithDefault", "Variable", "VariableV2", "VarHandleOp", "Const")
@@ -403,8 +403,8 @@ def _specs(
     tf: ModuleType, source: object, inputs: Sequence[Any] | None, names: Sequence[str]
 ) -> list[Any]:
     """A `TensorSpec` an argument, from what the user gives."""
-    given = list(inputs or ())
-    if not given or any(t.shape is None for t in given):
+    values = list(inputs or ())
+    if not values or any(t.shape is None for t in values):
         example = ", ".join(
             f"mlferry.TensorType(name={name!r}, shape=(1, ...))" for name in names or ["x"]
         )
@@ -412,16 +412,16 @@ def _specs(
             f"{kind_of(source)} does not tell the shapes of its inputs; give them: "
             f"mlferry.convert(..., inputs=[{example}])"
         )
-    by_name = {t.name: t for t in given}
+    by_name = {t.name: t for t in values}
     if set(names) <= set(by_name):
-        given = [by_name[name] for name in names]
+        values = [by_name[name] for name in names]
     return [
         tf.TensorSpec(
             _fixed(kind.shape),
             getattr(tf, getattr(kind, "dtype", None) or "float32"),
             name=kind.name or (names[index] if index < len(names) else f"input_{index}"),
         )
-        for index, kind in enumerate(given)
+        for index, kind in enumerate(values)
     ]
 
 

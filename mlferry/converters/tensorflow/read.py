@@ -264,8 +264,8 @@ class _GraphReader:
 
     def graph(self) -> Graph:
         tensors, result = self.frozen.inputs, self.frozen.outputs
-        given = dict(zip([t.name for t in tensors], self.input_features, strict=True))
-        naming = Naming(given)
+        bindings = dict(zip([t.name for t in tensors], self.input_features, strict=True))
+        naming = Naming(bindings)
         nodes, constants = operations(result, naming, self.source)
         return Graph(
             source=self.source,

@@ -57,9 +57,9 @@ def replaced(
     definitions = _Definitions(functions, told or {})
     _Body(result.node, definitions, readers=[_in_graph(name) for name in wanted]).replace()
     for function in result.library.function:
-        given = {arg.name: arg.type for arg in function.signature.input_arg}
+        bindings = {arg.name: arg.type for arg in function.signature.input_arg}
         results = {arg.name: arg.type for arg in function.signature.output_arg}
-        body = _Body(function.node_def, definitions, given, in_function=True)
+        body = _Body(function.node_def, definitions, bindings, in_function=True)
         body.replace({name: (function.ret, results[name]) for name in function.ret})
     return result
 
@@ -74,8 +74,8 @@ def readable(folder: Path, message: Any) -> Iterator[Path]:
     """
     changed = False
     for graph in message.meta_graphs:
-        told = {op.name: op for op in graph.meta_info_def.stripped_op_list.op}
-        result = replaced(graph.graph_def, _of_signatures(graph), told)
+        options = {op.name: op for op in graph.meta_info_def.stripped_op_list.op}
+        result = replaced(graph.graph_def, _of_signatures(graph), options)
         if result is not graph.graph_def:
             graph.graph_def.CopyFrom(result)
             changed = True

@@ -68,16 +68,16 @@ def _of_lists(
     context: Lowering, node: Node, inputs: Sequence[Blob]
 ) -> tuple[list[Blob], list[_Mask]]:
     """[query, value, key] and the masks of query and value."""
-    given = bound(node, inputs, SIGNATURES["Attention"])
-    result = given["inputs"]
+    arguments = bound(node, inputs, SIGNATURES["Attention"])
+    result = arguments["inputs"]
     if not isinstance(result, list | tuple) or not 2 <= len(result) <= 3:
         raise ConversionError("an attention takes a list of query, value and perhaps key")
-    if given.get("mask") is not None:
+    if arguments.get("mask") is not None:
         raise ConversionError("a mask that is not a tensor of the model")
     tracked = masks.of(context, node)[: len(result)]
     query, value = result[:2]
     key = result[2] if len(result) > 2 else value
-    causal = given.get("use_causal_mask") or node.attrs.get("causal", False)
+    causal = arguments.get("use_causal_mask") or node.attrs.get("causal", False)
     value_mask = tracked[1]
     if value_mask is not None:
         value_mask = context.expand(value_mask, 1)
@@ -291,14 +291,14 @@ def _finished(
 @op("MultiHeadAttention", layouts=(SOURCE,))
 def multi_head_attention(context: Lowering, node: Node, *inputs: Blob) -> Results:
     """Over all axes between batch and values, or over the last of them."""
-    given = bound(node, inputs, SIGNATURES[node.op])
-    given.setdefault("key", given["value"])
+    arguments = bound(node, inputs, SIGNATURES[node.op])
+    arguments.setdefault("key", arguments["value"])
     heads, size = int(node.attrs["num_heads"]), int(node.attrs["key_dim"])
     values = int(node.attrs.get("value_dim") or size)
     for name in ("output_shape", "query_shape", "key_shape", "value_shape", "use_bias"):
         node.attrs.get(name)
     axes = node.attrs.get("attention_axes")
-    inner = given["query"].rank - 2
+    inner = arguments["query"].rank - 2
     axes = (
         list(range(1, inner + 1))
         if axes is None
@@ -306,39 +306,39 @@ def multi_head_attention(context: Lowering, node: Node, *inputs: Blob) -> Result
     )
     if inner == 1:
         tracked = _tracked(context, node)
-        given["mask"] = _mask_of_heads(context, node, given, tracked)
-        return _finished(context, node, given, (heads, heads, size), values)
-    told = [name for name in given if name.endswith("_mask") and given[name] is not False]
-    if told or axes != list(range(inner + 1 - len(axes), inner + 1)):
+        arguments["mask"] = _mask_of_heads(context, node, arguments, tracked)
+        return _finished(context, node, arguments, (heads, heads, size), values)
+    parts = [name for name in arguments if name.endswith("_mask") and arguments[name] is not False]
+    if parts or axes != list(range(inner + 1 - len(axes), inner + 1)):
         raise ConversionError(
-            f"attention over axes {axes} of {inner + 2}, masks {told}: the last axes without "
+            f"attention over axes {axes} of {inner + 2}, masks {parts}: the last axes without "
             "masks can be converted"
         )
-    if given.get("return_attention_scores"):
+    if arguments.get("return_attention_scores"):
         raise ConversionError("return_attention_scores of more than one axis of attention")
     masks.of(context, node)
     node.attrs.get("sliding_window")
-    shape = given["query"].known
+    shape = arguments["query"].known
     outer = inner - len(axes)
     for name in ("query", "key", "value"):
-        x = given[name]
+        x = arguments[name]
         batch, length = product(x.known[: 1 + outer]), product(x.known[1 + outer : -1])
-        given[name] = shaped(context, x, (batch, length, x.known[-1]))
-    given["mask"] = None
-    output = blob_of(_finished(context, node, given, (heads, heads, size), values))
+        arguments[name] = shaped(context, x, (batch, length, x.known[-1]))
+    arguments["mask"] = None
+    output = blob_of(_finished(context, node, arguments, (heads, heads, size), values))
     return shaped(context, output, (*shape[:-1], *output.known[2:]))
 
 
 @op("GroupedQueryAttention", layouts=(SOURCE,))
 def grouped_query_attention(context: Lowering, node: Node, *inputs: Blob) -> Results:
     """Several heads of queries share one of keys and values."""
-    given = bound(node, inputs, SIGNATURES[node.op])
-    given.setdefault("key", given["value"])
+    arguments = bound(node, inputs, SIGNATURES[node.op])
+    arguments.setdefault("key", arguments["value"])
     node.attrs.get("use_bias")
     size = int(node.attrs["head_dim"])
     heads, groups = (int(node.attrs[f"num_{name}_heads"]) for name in ("query", "key_value"))
-    given["mask"] = _mask_of_heads(context, node, given, _tracked(context, node))
-    return _finished(context, node, given, (heads, groups, size), size)
+    arguments["mask"] = _mask_of_heads(context, node, arguments, _tracked(context, node))
+    return _finished(context, node, arguments, (heads, groups, size), size)
 
 
 @function("DotProductAttention")

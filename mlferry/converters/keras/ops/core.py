@@ -82,10 +82,10 @@ def dense(context: Lowering, node: Node, x: Blob) -> Blob:
     """A matrix product along the last axis; what was flattened before permutes its rows."""
     units = node.attrs["units"]
     if quantization.mode(node.get_config()):
-        given = context.source_order(x)
+        blob = context.source_order(x)
         bias = weight(node, "bias", units) if node.attrs.get("use_bias", True) else None
-        held = quantization.matrix(node, extent(given, -1), units)
-        return projected(context, given, node, held, bias)
+        held = quantization.matrix(node, extent(blob, -1), units)
+        return projected(context, blob, node, held, bias)
     kernel = weight(node, "kernel", None, units)
     biased: dict[str, Any] = {}
     if node.attrs.get("use_bias", True):
@@ -225,9 +225,9 @@ def rescaled(context: Lowering, x: Blob, scale: Argument, offset: Argument, axis
 def normalization(context: Lowering, node: Node, x: Blob) -> Blob:
     """(x - mean) / sqrt(variance) along `axis`, or the inverse."""
     axis = node.attrs.get("axis", -1)
-    given = node.attrs.get("mean")
+    option = node.attrs.get("mean")
     node.attrs.get("variance")
-    if given is None:
+    if option is None:
         mean, variance = node.weight("mean"), node.weight("variance")
     else:
         mean, variance = (np.asarray(node.attrs[k], np.float32) for k in ("mean", "variance"))

@@ -62,11 +62,11 @@ def _called(convert: Converter, wanted: list[str], renamed: Mapping[str, str]) -
     def converter(context: Lowering, node: Node, *inputs: Blob) -> Results:
         theirs = {ours: name for name, ours in renamed.items()}
         names = [theirs.get(name, name) for name in wanted]
-        given = bound(node, inputs, names)
+        arguments = bound(node, inputs, names)
         entries = {}
         for name, ours in zip(names, wanted, strict=True):
-            if name in given:
-                entries[ours] = given[name]
+            if name in arguments:
+                entries[ours] = arguments[name]
             elif node.attrs.get(ours) is not None:
                 entries[ours] = node.attrs[ours]
         node.attrs.get("function")

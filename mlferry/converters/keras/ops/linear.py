@@ -33,16 +33,16 @@ def projected(
         bias: of m values, in any shape, or None.
     """
     outer, (rows, columns) = x.known[:-1], matrix.floats.shape
-    given = x if x.rank <= 3 else context.reshape(x, (product(outer), rows), layout=SOURCE)
+    blob = x if x.rank <= 3 else context.reshape(x, (product(outer), rows), layout=SOURCE)
     if matrix.parts and context.rounds_activations and _rounds(node):
-        given = _rounded(context, given)
+        blob = _rounded(context, blob)
     extra: dict[str, Any] = {} if bias is None else {"hasBias": True, "bias": np.ravel(bias)}
     parts: Any = matrix.parts or ((0, rows, np.ascontiguousarray(matrix.floats.T)),)
     output: Blob | None = None
     for first, last, weights in parts:
-        part = given
+        part = blob
         if len(parts) > 1:
-            part = sliced(context, given, [first], [last], [-1], None)
+            part = sliced(context, blob, [first], [last], [-1], None)
         term = context.layer(
             "innerProduct",
             part,

@@ -59,11 +59,11 @@ def _wide(
 def _masked_product(context: Lowering, inputs: list[Blob], found: Sequence[Blob | None]) -> Blob:
     wide = _wide(context, inputs, found)
     one = context.constant([1.0], layout=SOURCE)
-    given = [
+    values = [
         x if mask is None else context.layer("whereBroadcastable", mask, x, one, layout=SOURCE)
         for x, mask in zip(inputs, wide, strict=True)
     ]
-    output = _merge(context, given, "multiply", "multiplyBroadcastable")
+    output = _merge(context, values, "multiply", "multiplyBroadcastable")
     counting = [mask for mask in wide if mask is not None]
     if len(counting) < len(inputs):
         return output
@@ -90,13 +90,13 @@ def _extreme(context: Lowering, node: Node, inputs: Sequence[Blob], kind: str) -
     result = masks.of(context, node)
     if all(mask is None for mask in result):
         return _merge(context, inputs, kind, f"{kind}Broadcastable")
-    given = [context.source_order(x) for x in inputs]
+    values = [context.source_order(x) for x in inputs]
 
     def where(mask: Blob, x: Blob, y: Blob) -> Blob:
         return context.layer("whereBroadcastable", mask, x, y, layout=SOURCE)
 
-    output, kept = given[0], _wide(context, given, result)[0]
-    for x, mask in zip(given[1:], _wide(context, given, result)[1:], strict=True):
+    output, kept = values[0], _wide(context, values, result)[0]
+    for x, mask in zip(values[1:], _wide(context, values, result)[1:], strict=True):
         other = x if mask is None else where(mask, x, output)
         output = output if kept is None else where(kept, output, other)
         output = context.layer(f"{kind}Broadcastable", output, other, layout=SOURCE)

@@ -41,10 +41,10 @@ def batch_normalization(context: Lowering, node: Node, x: Blob) -> Blob:
         scale = gamma / np.sqrt(variance + np.float32(epsilon))
         return rescaled(context, x, scale, beta - mean * scale, axis)
     missing = {2: (-1, -2), 3: (-2,), 4: ()}[x.rank]
-    given = context.expand(x, *missing) if missing else x
+    blob = context.expand(x, *missing) if missing else x
     y = context.layer(
         "batchnorm",
-        given,
+        blob,
         layout=x.layout,
         channels=channels,
         epsilon=epsilon,

@@ -15,8 +15,8 @@ def _pooling(context: Lowering, node: Node, x: Blob, dimensions: int, kind: str)
     x = as_image(context, x, dimensions)
     default = 2 if dimensions == 1 else (2, 2)
     size = pair(node.attrs.get("pool_size", default), dimensions, "pool_size")
-    given = node.attrs.get("strides")
-    stride = size if given is None else pair(given, dimensions, "strides")
+    option = node.attrs.get("strides")
+    stride = size if option is None else pair(option, dimensions, "strides")
     y = context.layer(
         "pooling",
         x,

@@ -47,9 +47,9 @@ def _given(node: Node, inputs: Sequence[Blob]) -> tuple[Blob, list[Blob]]:
 
 def _kept(node: Node, inputs: Sequence[Blob]) -> int:
     """How many states the model itself takes and gives."""
-    given = node.call.args if node.call else ()
+    values = node.call.args if node.call else ()
     named = "initial_state" in node.arguments
-    alone = len(given) <= 1 and not (given and isinstance(given[0], list | tuple))
+    alone = len(values) <= 1 and not (values and isinstance(values[0], list | tuple))
     return sum(v.name.endswith("_in") for v in node.inputs) if alone and not named else 0
 
 
@@ -264,8 +264,8 @@ def _run_maps(
         axes = (*range(outer), *order)
         return y if first else context.layer("transpose", y, layout=SOURCE, axes=axes)
 
-    given = [turned(state, back=False) for state in states]
-    y, last = _composed(context, node, cell_of(context, node.parts["cell"]), x, given, mask, zero)
+    values = [turned(state, back=False) for state in states]
+    y, last = _composed(context, node, cell_of(context, node.parts["cell"]), x, values, mask, zero)
     shown = turned(y, back=True, outer=1 + y.rank - rank)
     return shown, [turned(state, back=True) for state in last]
 

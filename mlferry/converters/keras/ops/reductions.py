@@ -54,8 +54,8 @@ def _register(name: str, kind: str, *tf: str) -> None:
     ) -> Blob:
         if initial is not None:
             raise ConversionError(f"initial={initial!r}")
-        given = _in_order(context, x, axis, keepdims)
-        return _reduced(context, kind, given, axis, keepdims)
+        blob = _in_order(context, x, axis, keepdims)
+        return _reduced(context, kind, blob, axis, keepdims)
 
 
 for _name, _kind, *_tf in (

@@ -28,11 +28,11 @@ def constant_of_shape(context: Lowering, node: Node, shape: Operand) -> Blob:
     value = node.attrs.get("value")
     filler = 0.0 if value is None else float(value.ravel()[0])
     output = context.layer("fillDynamic", as_blob(context, shape), layout=SOURCE, value=filler)
-    told = elements_of(context, shape)
-    if told is None:
+    elements = elements_of(context, shape)
+    if elements is None:
         return output
-    context.sizes.use(frozenset().union(*(e.made_of for e in told)))
-    return refined(context, output, [e.value for e in told])
+    context.sizes.use(frozenset().union(*(e.made_of for e in elements)))
+    return refined(context, output, [e.value for e in elements])
 
 
 @op("Range")

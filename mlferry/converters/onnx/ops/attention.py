@@ -55,13 +55,13 @@ def embed_layer_normalization(context: Lowering, node: Node, *operands: Operand)
 def q_embed_layer_normalization(context: Lowering, node: Node, *operands: Operand) -> Results:
     """The same with tables in 8 bits; scales and zero points follow, in the same order."""
     words, segments = operands[:2]
-    given = [
+    values = [
         None
         if operands[2 + i] is None
         else floats(context, node, 2 + i, operands[8 + i], operands[13 + i], 0)
         for i in range(5)
     ]
-    return _embedded(context, node, words, segments, given[:3], given[3:], operands[7], None)
+    return _embedded(context, node, words, segments, values[:3], values[3:], operands[7], None)
 
 
 def _embedded(

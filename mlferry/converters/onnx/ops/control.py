@@ -87,8 +87,8 @@ def inlined(
         for attribute in renamed.attribute:
             if attribute.HasField("g"):
                 _rename(attribute.g, rename)
-        told = {rename.get(name, name): kind for name, kind in types.items()}
-        context.convert_inner(read.node(renamed, told, context.graph.source))
+        options = {rename.get(name, name): kind for name, kind in types.items()}
+        context.convert_inner(read.node(renamed, options, context.graph.source))
     values = (Value(rename.get(v.name, v.name)) for v in body.output)
     return [context.operand(value) for value in values]
 
@@ -212,8 +212,8 @@ def _unrolled(
     for index in range(count):
         if not going.array.ravel()[0]:
             break
-        given = dict(zip(names, [np.array(index, np.int64), going, *current], strict=True))
-        going, *rest = inlined(context, body, f"{node.name}/{index}", given)
+        bindings = dict(zip(names, [np.array(index, np.int64), going, *current], strict=True))
+        going, *rest = inlined(context, body, f"{node.name}/{index}", bindings)
         if not isinstance(going, Constant):
             raise ConversionError("a loop whose condition is computed in some rounds only")
         current, collected = rest[: len(states)], [*collected, rest[len(states) :]]
@@ -229,9 +229,9 @@ def _is_known(
     if not going.array.ravel()[0]:
         return True
     body = node.attrs["body"]
-    given = dict(zip([v.name for v in body.input], [np.array(0), TRUE, *states], strict=True))
+    bindings = dict(zip([v.name for v in body.input], [np.array(0), TRUE, *states], strict=True))
     with context.inside(kept=False):
-        again, *_ = inlined(context, body, f"{node.name}/tried", given)
+        again, *_ = inlined(context, body, f"{node.name}/tried", bindings)
     return isinstance(again, Constant)
 
 
@@ -407,8 +407,8 @@ def _scan_looped(context: Lowering, node: Node, told: _Scan, states: Sequence[An
             _entry(context, x, axis, _from_end(context, index, told.count) if back else index)
             for x, axis, back in zip(told.sequences, told.axes, told.backwards, strict=True)
         ]
-        given = dict(zip(names, [*current, *rows], strict=True))
-        output = inlined(context, told.body, f"{node.name}/{prefix}", given)
+        bindings = dict(zip(names, [*current, *rows], strict=True))
+        output = inlined(context, told.body, f"{node.name}/{prefix}", bindings)
         return None, output[: len(states)], output[len(states) :]
 
     with context.inside(kept=False):
@@ -438,8 +438,8 @@ def _scan_unrolled(context: Lowering, node: Node, told: _Scan, states: Sequence[
             part[count - 1 - index if back else index]
             for part, back in zip(parts, told.backwards, strict=True)
         ]
-        given = dict(zip(names, [*current, *rows], strict=True))
-        output = inlined(context, told.body, f"{node.name}/{index}", given)
+        bindings = dict(zip(names, [*current, *rows], strict=True))
+        output = inlined(context, told.body, f"{node.name}/{index}", bindings)
         current, collected = output[: len(states)], [*collected, output[len(states) :]]
     if any(told.out_backwards):
         turned = [list(column) for column in zip(*collected, strict=True)]

@@ -33,9 +33,9 @@ from mlferry.numerics.windows import same_edges
 def pads_of(node: Node, x: Blob, spans: list[int], strides: list[int]) -> Pairs:
     """Padding before and after each of the last axes, by `pads` or `auto_pad`."""
     mode = node.attrs.get("auto_pad", "NOTSET")
-    given = node.attrs.get("pads")
-    if mode in ("NOTSET", "") or (mode == "VALID" and given is None):
-        flat = given or [0] * (2 * len(spans))
+    option = node.attrs.get("pads")
+    if mode in ("NOTSET", "") or (mode == "VALID" and option is None):
+        flat = option or [0] * (2 * len(spans))
         return list(zip(flat[: len(spans)], flat[len(spans) :], strict=True))
     if mode == "VALID":
         return [(0, 0)] * len(spans)
@@ -63,9 +63,9 @@ _SAME = {"SAME_UPPER": "BOTTOM_RIGHT_HEAVY", "SAME_LOWER": "TOP_LEFT_HEAVY"}
 
 def options(node: Node, dimensions: int, kernel: tuple[int, ...]) -> tuple[list[int], list[int]]:
     """Strides and dilations; the kernel's shape is checked."""
-    told = node.attrs.get("kernel_shape")
-    if told is not None and tuple(told) != kernel:
-        raise ConversionError(f"kernel_shape={tuple(told)}, but the weights are {kernel}")
+    option = node.attrs.get("kernel_shape")
+    if option is not None and tuple(option) != kernel:
+        raise ConversionError(f"kernel_shape={tuple(option)}, but the weights are {kernel}")
     strides = list(node.attrs.get("strides") or [1] * dimensions)
     dilations = list(node.attrs.get("dilations") or [1] * dimensions)
     return strides, dilations
@@ -143,9 +143,9 @@ def fused_conv(
     if z is not None:
         z = as_blob(context, z)
         output = emit(context, "addBroadcastable", output, z)
-    given = list(node.attrs.get("activation_params") or [])
+    values = list(node.attrs.get("activation_params") or [])
     names = ("min", "max") if node.attrs.get("activation", "") == "Clip" else ("alpha", "beta")
-    return activated(context, node, output, dict(zip(names, given, strict=False)))
+    return activated(context, node, output, dict(zip(names, values, strict=False)))
 
 
 @op("ConvTranspose", raw=True)

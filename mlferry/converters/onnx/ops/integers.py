@@ -212,9 +212,9 @@ def qlinear_softmax(context: Lowering, node: Node, *operands: Operand) -> Blob:
     """Before opset 13 over all axes from `axis` on."""
     _, x_scale, x_zero, y_scale, y_zero = (*operands, None)[:5]
     x = as_blob(context, floats(context, node, 0, x_scale, x_zero, 0))
-    told = Attributes({"axis": node.attrs.get("axis", -1)})
+    attributes = Attributes({"axis": node.attrs.get("axis", -1)})
     softmax = softmax_1 if node.attrs["opset"] < 13 else softmax_13
-    output = softmax(context, replace(node, op="Softmax", attrs=told), x)
+    output = softmax(context, replace(node, op="Softmax", attrs=attributes), x)
     return _quantized(context, node, output, y_scale, y_zero)
 
 

@@ -137,8 +137,8 @@ def fused_gemm(
 ) -> Blob:
     """Gemm, and an activation."""
     output: Blob = gemm(context, node, a, b, c)
-    told = {name: node.attrs.get(f"activation_{name}") for name in ("alpha", "beta", "gamma")}
-    return activated(context, node, output, told)
+    options = {name: node.attrs.get(f"activation_{name}") for name in ("alpha", "beta", "gamma")}
+    return activated(context, node, output, options)
 
 
 @op("com.microsoft.MatMulNBits", raw=True)

@@ -35,10 +35,10 @@ def batch_normalization(context: Lowering, node: Node, x: Operand, *rest: Operan
     fixed = [v.array.astype(np.float32).ravel() for v in rest if isinstance(v, Constant)]
     if len(fixed) == len(rest) and x.rank in (3, 4):
         gamma, beta, mean, variance = fixed
-        given = context.expand(x, -1) if x.rank == 3 else x
+        blob = context.expand(x, -1) if x.rank == 3 else x
         output = context.layer(
             "batchnorm",
-            given,
+            blob,
             layout=SOURCE,
             channels=channels,
             epsilon=epsilon,

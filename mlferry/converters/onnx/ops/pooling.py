@@ -63,12 +63,12 @@ def pool(context: Lowering, node: Node, x: Blob) -> Blob | tuple[Blob, Blob]:
     if beyond or any(d > 1 for d in dilations):
         return _by_slices(context, node, x, window, counts=counts)
     full = [(a, b + e) for (a, b), e in zip(pairs, extra, strict=True)]
-    given = context.expand(x, 2) if dimensions == 1 else x
+    blob = context.expand(x, 2) if dimensions == 1 else x
     if dimensions == 1:
         kernel, strides, full = [1, *kernel], [1, *strides], [(0, 0), *full]
     output = context.layer(
         "pooling",
-        given,
+        blob,
         layout=SOURCE,
         type=_KINDS[node.op],
         kernelSize=kernel,

@@ -195,24 +195,24 @@ def _one(
     reverse: bool,
 ) -> Directed:
     """One direction: by Core ML's own layer, else step by step, or by a loop."""
-    given: list[Blob] = [s for s in first if s is not None]
-    if given and len(given) < len(first):
-        given = _filled(context, [gates], x, first)
+    values: list[Blob] = [s for s in first if s is not None]
+    if values and len(values) < len(first):
+        values = _filled(context, [gates], x, first)
     if lengths is None and not isinstance(gates, RoundedLSTM):
-        result = native_recurrent.run(context, gates, x, given, reverse=reverse)
+        result = native_recurrent.run(context, gates, x, values, reverse=reverse)
         if result is not None:
             y, last = result
             if reverse:
                 y = context.layer("reverse", y, layout=SOURCE, reverseDim=(True, False, False))
             return y, last
-    given = given or _filled(context, [gates], x, first)
+    values = values or _filled(context, [gates], x, first)
     steps = gates.project(context, x)
     length = x.known[0]
     if lengths is None and (length is None or length > MAX_UNROLLED):
-        return looped(context, gates, steps, given, reverse=reverse)
+        return looped(context, gates, steps, values, reverse=reverse)
     masks = [_mask(context, lengths, place) for place in range(extent(x, 0))]
     outputs, last = walk(
-        context, gates, steps_of(context, steps), given, reverse=reverse, masks=masks
+        context, gates, steps_of(context, steps), values, reverse=reverse, masks=masks
     )
     return stacked(context, outputs), last
 
@@ -315,9 +315,9 @@ def dynamic_quantize_lstm(
     kind: type[LSTM] = LSTM
     if context.rounds_activations:
         kind, x = RoundedLSTM, rounded(context, x)
-    told = [x, *weights, bias, lengths, first_h, first_c, peepholes]
-    directions = _directions(kind, node, told, ["Sigmoid", "Tanh", "Tanh"], coupled=coupled)
-    return _run(context, node, told, directions, 2)
+    values = [x, *weights, bias, lengths, first_h, first_c, peepholes]
+    directions = _directions(kind, node, values, ["Sigmoid", "Tanh", "Tanh"], coupled=coupled)
+    return _run(context, node, values, directions, 2)
 
 
 def _of_integers(node: Node, codes: NDArray[Any], scales: Sequence[Any], place: int) -> Constant:

@@ -45,14 +45,14 @@ _REDUCTIONS = {
 @op(*_REDUCTIONS, constants=(1,))
 def reduce(context: Lowering, node: Node, x: Blob, axes: NDArray[Any] | None = None) -> Blob:
     """Axes come as an attribute, from opset 13 or 18 on as an input."""
-    given = node.attrs.get("axes") if axes is None else ints(axes)
+    option = node.attrs.get("axes") if axes is None else ints(axes)
     keep = bool(node.attrs.get("keepdims", 1))
-    empty = given is None or len(given) == 0
+    empty = option is None or len(option) == 0
     if node.attrs.get("noop_with_empty_axes", 0) and empty:
         return _pointwise(context, node, x)
     if rank(x) == 0:
         return _pointwise(context, node, x)
-    wanted = range(x.rank) if empty else [positive(a, x.rank) for a in given or ()]
+    wanted = range(x.rank) if empty else [positive(a, x.rank) for a in option or ()]
     axes_of = tuple(sorted(set(wanted)))
     output = context.layer(
         _REDUCTIONS[node.op], x, layout=SOURCE, axes=axes_of, keepDims=keep, reduceAll=False

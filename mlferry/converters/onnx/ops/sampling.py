@@ -74,7 +74,7 @@ def deform_conv(
     kernel = tuple(sizes[2:])
     if len(kernel) != 2 or tuple(attrs.get("kernel_shape", kernel)) != kernel:
         raise ConversionError(f"a deformable convolution by a kernel of shape {sizes}")
-    told = [attrs.get(name, default) for name, default in _WINDOW.items()]
+    values = [attrs.get(name, default) for name, default in _WINDOW.items()]
     parts, group = attrs.get("offset_group", 1), attrs.get("group", 1)
     batch, channels = known(x)[:2]
     _, _, height, width = known(offset)
@@ -82,7 +82,7 @@ def deform_conv(
     base = [
         np.arange(size)[:, None] * stride - pad + np.arange(entries)[None] * dilation
         for size, entries, dilation, pad, stride in zip(
-            (height, width), kernel, *told, strict=False
+            (height, width), kernel, *values, strict=False
         )
     ]
     down = np.broadcast_to(base[0].T[:, None, :, None], (*kernel, height, width))

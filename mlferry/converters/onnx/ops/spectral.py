@@ -25,8 +25,8 @@ def dft(
 ) -> Blob:
     """Real and imaginary parts lie along the last axis; the matrix has both."""
     default = 1 if context.graph.version < 20 else -2
-    told = node.attrs.get("axis", default) if axis is None else ints(axis)[0]
-    place = positive(told, x.rank)
+    option = node.attrs.get("axis", default) if axis is None else ints(axis)[0]
+    place = positive(option, x.rank)
     inverse, onesided = node.attrs.get("inverse", 0), node.attrs.get("onesided", 0)
     shape = known(x)
     size = ints(length)[0] if length is not None else shape[place]

@@ -37,10 +37,10 @@ def inlined(
         prefix: makes the names inside unique.
         operands: its inputs.
     """
-    given = {t.name: f"{prefix}/{read.tensor_name(t)}" for t in function.inputs}
-    naming = read.Naming(given, f"{prefix}/")
+    bindings = {t.name: f"{prefix}/{read.tensor_name(t)}" for t in function.inputs}
+    naming = read.Naming(bindings, f"{prefix}/")
     for tensor, operand in zip(function.inputs, operands, strict=True):
-        context.alias(given[tensor.name], operand)
+        context.alias(bindings[tensor.name], operand)
     nodes, constants = read.operations(function.outputs, naming, context.graph.source)
     for name, array in constants.items():
         context.give(name, array)
@@ -51,8 +51,8 @@ def inlined(
 
 def _body(context: Lowering, node: Node, name: str) -> Any:
     """What an attribute names: a function, or a part of a graph of TensorFlow 1."""
-    given = node.attrs[name]
-    return given if isinstance(given, frames.FramePart) else read.body(context.graph, given)
+    option = node.attrs[name]
+    return option if isinstance(option, frames.FramePart) else read.body(context.graph, option)
 
 
 @op("PartitionedCall", "StatefulPartitionedCall", raw=True)

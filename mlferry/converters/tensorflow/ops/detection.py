@@ -33,12 +33,12 @@ def _kept(context: Lowering, node: Node, operands: Sequence[Operand]) -> tuple[B
         raise ConversionError("max_output_size of 0: a result without elements")
     iou = _number(node, 3, rest[0] if rest else None, 0.5)
     least = _number(node, 4, rest[1] if len(rest) > 1 else None, -np.inf)
-    given = context.expand(centred(context, source(context, boxes)), 0)
+    blob = context.expand(centred(context, source(context, boxes)), 0)
     values = context.expand(source(context, scores), 0, 2)
     _, best, places, _ = context.outputs(
         4,
         "NonMaximumSuppression",
-        given,
+        blob,
         values,
         layout=SOURCE,
         maxBoxes=keep,

@@ -136,8 +136,8 @@ def combined(context: Lowering, node: Node, left: Operand, right: Operand) -> Bl
     kind, role = _ABSORBED[node.op]
     for x, other, place in ((left, right, 0), (right, left, 1)):
         if isinstance(x, Blob) and isinstance(other, Constant):
-            given: dict[str, Any] = {role: other.array}
-            output = absorbed(context, x, node.inputs[place], **given)
+            bindings: dict[str, Any] = {role: other.array}
+            output = absorbed(context, x, node.inputs[place], **bindings)
             if output is not None:
                 return output
     return joint(context, kind, left, right)
@@ -153,13 +153,11 @@ def bias_add(context: Lowering, node: Node, x: Operand, bias: Operand) -> Blob:
             return joined
     if not first:
         return joint(context, "addBroadcastable", x, bias)
-    given = maps(context, node, x)
+    blob = maps(context, node, x)
     wide = (
-        context.expand(as_blob(context, bias), *range(1, given.rank - 1))
-        if given.rank > 2
-        else bias
+        context.expand(as_blob(context, bias), *range(1, blob.rank - 1)) if blob.rank > 2 else bias
     )
-    return joint(context, "addBroadcastable", given, wide)
+    return joint(context, "addBroadcastable", blob, wide)
 
 
 def is_integer(node: Node, place: int = 0) -> bool:
@@ -304,19 +302,19 @@ def cast(context: Lowering, node: Node, x: Operand) -> Result:
     """
     before, after = node.inputs[0].dtype, node.outputs[0].dtype
     node.attrs.get("Truncate")
-    given = as_blob(context, x)
+    blob = as_blob(context, x)
     if after.startswith("complex"):
-        return Complex(given, valuewise(context, "fillLike", given, value=0.0))
+        return Complex(blob, valuewise(context, "fillLike", blob, value=0.0))
     if after == "bool":
-        return given if before == "bool" else valuewise(context, "notEqual", given, alpha=0.0)
+        return blob if before == "bool" else valuewise(context, "notEqual", blob, alpha=0.0)
     if after in _FLOATS and before in {*_FLOATS, *RANGES, "bool"}:
-        return given
+        return blob
     if after in RANGES and before in _FLOATS:
-        return wrapped(context, truncated(context, given), after)
+        return wrapped(context, truncated(context, blob), after)
     if after in RANGES and before == "bool":
-        return given
+        return blob
     if after in RANGES and before in RANGES:
-        return _cast_integers(context, given, before, after)
+        return _cast_integers(context, blob, before, after)
     raise ConversionError(f"a cast from {before} to {after}: Core ML has no such numbers")
 
 

@@ -49,7 +49,7 @@ def _inner(context: Lowering, x: Blob, right: Constant, *, turned: bool) -> Blob
         return array if turned else array.T
 
     flat = x.layout.kind == "flat"
-    given = x if flat else arrange(context, x, SOURCE)
+    blob = x if flat else arrange(context, x, SOURCE)
     matrix = rows(right.array).astype(np.float32)
     remaining = None if flat else stored(right, rows, 0)
     if flat:
@@ -59,7 +59,7 @@ def _inner(context: Lowering, x: Blob, right: Constant, *, turned: bool) -> Blob
         remaining = stored(right, lambda array: rows(array)[:, order], 0)
     return context.layer(
         "innerProduct",
-        given,
+        blob,
         layout=SOURCE,
         inputChannels=matrix.shape[1],
         outputChannels=matrix.shape[0],

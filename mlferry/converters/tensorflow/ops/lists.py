@@ -98,14 +98,14 @@ def from_tensor(context: Lowering, node: Node, x: Operand, shape: Operand) -> It
 def _rows(context: Lowering, x: Operand) -> Items:
     if isinstance(x, Constant):
         return Items(tuple(Constant("", row) for row in x.array), x.array.shape[1:])
-    given = source(context, x)
-    count, *inner = known(given)
+    blob = source(context, x)
+    count, *inner = known(blob)
     parts = (
-        [given]
+        [blob]
         if count == 1
-        else list(context.outputs(count, "splitND", given, layout=SOURCE, axis=0, numSplits=count))
+        else list(context.outputs(count, "splitND", blob, layout=SOURCE, axis=0, numSplits=count))
     )
-    return Items(tuple(shaped(context, part, inner) for part in parts), tuple(inner), given)
+    return Items(tuple(shaped(context, part, inner) for part in parts), tuple(inner), blob)
 
 
 @op("TensorListGetItem", raw=True)
@@ -263,15 +263,15 @@ def array_split(
     """Parts along the first axis."""
     read_all(node)
     sizes = array_of(node, 2, lengths).ravel().tolist()
-    given = source(context, x)
+    blob = source(context, x)
     parts = (
-        [given]
+        [blob]
         if len(sizes) == 1
         else list(
             context.outputs(
                 len(sizes),
                 "splitND",
-                given,
+                blob,
                 layout=SOURCE,
                 axis=0,
                 numSplits=len(sizes),

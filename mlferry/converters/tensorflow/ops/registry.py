@@ -320,14 +320,14 @@ def fold(context: Lowering, node: Node, arrays: Sequence[Any]) -> Sequence[Any] 
     import tensorflow as tf
     from tensorflow.python.eager import context as eager, execute
 
-    told: list[Any] = []
+    parts: list[Any] = []
     for item in node.proto.op_def.attr:
         value = node.proto.get_attr(item.name)
         if "type" in item.type:
             kinds = value if isinstance(value, list) else [value]
             numbers = [kind.as_datatype_enum for kind in kinds]
             value = numbers if isinstance(value, list) else numbers[0]
-        told += [item.name, value]
+        parts += [item.name, value]
     size = _size(node.proto.outputs)
     if size is None:
         size = _size_of_operands(node, arrays)
@@ -336,12 +336,12 @@ def fold(context: Lowering, node: Node, arrays: Sequence[Any]) -> Sequence[Any] 
     context.compute(sum(a.nbytes for a in arrays) if size is None else size)
     try:
         with tf.device("CPU:0"):
-            given = [
+            values = [
                 tf.constant(array, tensor.dtype)
                 for array, tensor in zip(arrays, node.proto.inputs, strict=True)
             ]
             output = execute.execute(
-                node.op.encode(), len(node.outputs), given, tuple(told), eager.context()
+                node.op.encode(), len(node.outputs), values, tuple(parts), eager.context()
             )
     except Exception:
         return None  # what TensorFlow cannot evaluate on its own is converted
@@ -393,13 +393,13 @@ def _size_of_operands(node: Node, arrays: Sequence[Any]) -> int | None:
 
     with tf.Graph().as_default() as graph:
         try:
-            given = [
+            values = [
                 tf.constant(array, tensor.dtype)
                 for array, tensor in zip(arrays, node.proto.inputs, strict=True)
             ]
             kinds = [tensor.dtype for tensor in node.proto.outputs]
             message = node.proto.node_def
-            output = graph.create_op(node.op, given, kinds, attrs=dict(message.attr))
+            output = graph.create_op(node.op, values, kinds, attrs=dict(message.attr))
         except Exception:
             return None  # evaluating it fails in the same way
         return _size(output.outputs)
@@ -444,6 +444,8 @@ FRONTEND = Frontend(
 
 def refuse(node: Node, name: str, *allowed: object) -> None:
     """Raise a `ConversionError` where an attribute has another value than these."""
-    given = node.attrs.get(name, allowed[0])
-    if given not in allowed:
-        raise ConversionError(f"{name}={given!r}: {', '.join(map(repr, allowed))} can be converted")
+    option = node.attrs.get(name, allowed[0])
+    if option not in allowed:
+        raise ConversionError(
+            f"{name}={option!r}: {', '.join(map(repr, allowed))} can be converted"
+        )

@@ -49,14 +49,14 @@ def segment(context: Lowering, node: Node, x: Operand, ids: Operand) -> Blob:
     """Sorted numbers; rows that nothing joins are 0, or 1 where it is a product."""
     kind = node.op.removeprefix("Segment")
     array = array_of(node, 1, ids).ravel()
-    given = source(context, x)
+    blob = source(context, x)
     if not array.size:
         raise ConversionError("no segments: a result without elements")
     count = int(array[-1]) + 1
-    counts = np.bincount(array, minlength=count).reshape(-1, *(1,) * (given.rank - 1))
+    counts = np.bincount(array, minlength=count).reshape(-1, *(1,) * (blob.rank - 1))
     joins = "Sum" if kind == "Mean" else kind
     neutral = _neutral(joins, node.inputs[0].dtype)
-    output = _gathered(context, joins, given, ids, count, neutral)
+    output = _gathered(context, joins, blob, ids, count, neutral)
     if kind == "Mean":
         return joint(
             context, "divideBroadcastable", output, context.constant(np.maximum(counts, 1))
@@ -73,10 +73,10 @@ def unsorted_segment(
     """Numbers in any order; negative ones are left out."""
     kind = node.op.removeprefix("UnsortedSegment")
     number = ints(array_of(node, 2, count))[0]
-    given = source(context, x)
+    blob = source(context, x)
     axes = ids.array.ndim if isinstance(ids, Constant) else rank(ids)
-    shape = known(given)
-    rows = shaped(context, given, (math.prod(shape[:axes]), *shape[axes:]))
+    shape = known(blob)
+    rows = shaped(context, blob, (math.prod(shape[:axes]), *shape[axes:]))
     numbers = (
         ids if isinstance(ids, Constant) else shaped(context, source(context, ids), rows.known[:1])
     )
