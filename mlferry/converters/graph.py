@@ -93,6 +93,11 @@ class Attributes(Mapping[str, Any]):
         return dict(self._values)
 
 
+@dataclass(frozen=True)
+class NodeCall:
+    """How the source calls what a node stands for; a frontend's own class adds what it knows."""
+
+
 @dataclass
 class Node:
     """One operation of the source.
@@ -109,7 +114,7 @@ class Node:
         layer: the source's own object, for models in memory.
         proto: the source's own message.
         parts: the layers inside it by their keys, as nodes without inputs.
-        call: how the source calls it, in the frontend's own type.
+        call: how the source calls it, where calls have arguments.
         arguments: what the source calls it with besides tensors, where calls have arguments.
         masks: which entries of each input count, where the node computes with it.
         passes_mask: whether a layer of the user's own passes masks on, where its conversion
@@ -133,7 +138,7 @@ class Node:
     layer: Any = None
     proto: Any = None
     parts: Mapping[str, Node] = field(default_factory=dict)
-    call: Any = None
+    call: NodeCall | None = None
     arguments: Attributes = field(default_factory=lambda: Attributes({}))
     masks: Sequence[Mask | None] = ()
     passes_mask: bool | None = None

@@ -81,10 +81,11 @@ class Tracer:
         takes = mask if "mask" in inspect.signature(layer.call).parameters else None
         if function is None and not tracing.is_keras_3(layer):
             return self._by_tensorflow(layer, node, inputs, takes)
+        from mlferry.converters.keras.calls import call_of
         from mlferry.converters.keras.ops import FRONTEND
 
         try:
-            return tracing.layer_graph(layer, node.call, inputs, takes, str(node)), FRONTEND
+            return tracing.layer_graph(layer, call_of(node), inputs, takes, str(node)), FRONTEND
         except tracing.NotTraceable as error:
             if not _names_tensorflow(error):
                 raise
@@ -93,6 +94,7 @@ class Tracer:
     def _by_tensorflow(
         self, layer: Any, node: Node, inputs: Sequence[tuple[Shape, str]], mask: Shape | None
     ) -> _Traced:
+        from mlferry.converters.keras.calls import call_of
         from mlferry.converters.keras.tracing import arguments
         from mlferry.converters.tensorflow import read
         from mlferry.converters.tensorflow.ops import FRONTEND
@@ -101,7 +103,9 @@ class Tracer:
 
         def call(*tensors: object) -> Any:
             given = tensors if mask is None else tensors[:-1]
-            args, kwargs = arguments(layer, node.call, given, None if mask is None else tensors[-1])
+            args, kwargs = arguments(
+                layer, call_of(node), given, None if mask is None else tensors[-1]
+            )
             return layer.call(*args, **kwargs)
 
         return read.traced(call, types, str(node)), FRONTEND
@@ -110,9 +114,11 @@ class Tracer:
 
     def _function_of(self, node: Node) -> Any:
         """The function of an activation, or of a Lambda of a file, where it is at hand."""
+        from mlferry.converters.keras.calls import call_of
+
         named = node.functions.get("function")
         names = (node.op, node.op.removeprefix("Custom>"), node.op.rsplit(">", 1)[-1])
-        results = [*map(self.custom_objects.get, names), getattr(node.call, "function", None)]
+        results = [*map(self.custom_objects.get, names), call_of(node).function]
         results += [named] if node.layer is None and not isinstance(named, StoredFunction) else []
         return next((item for item in results if inspect.isroutine(item)), None)
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from mlferry.converters.graph import Mask
+from mlferry.converters.graph import Mask, Node, NodeCall
 from mlferry.errors import ModelFileError
 from mlferry.numerics.shapes import Shape
 
@@ -100,8 +100,8 @@ class LayerUse:
 
 
 @dataclass(frozen=True)
-class LayerCall:
-    """How a node's layer is called; `Node.call` of this frontend.
+class LayerCall(NodeCall):
+    """How a node's layer is called: the `Node.call` of this frontend.
 
     Attributes:
         args: the positional arguments, with a `Ref` in the place of each input.
@@ -137,6 +137,11 @@ class LayerCall:
         if isinstance(values, Mapping) and not keyed and set(names) <= set(values):
             values = [values[name] for name in names]
         return [ref.index for ref in _refs(values)]
+
+
+def call_of(node: Node) -> LayerCall:
+    """How the layer of a node is called; by default with its only input."""
+    return node.call if isinstance(node.call, LayerCall) else LayerCall()
 
 
 # ---- the arguments of Keras's own layers -----------------------------------------------

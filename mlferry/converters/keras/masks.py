@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any
 
 from mlferry.converters.graph import Graph, Mask, Node, Value
-from mlferry.converters.keras.calls import SIGNATURES, LayerCall
+from mlferry.converters.keras.calls import SIGNATURES, LayerCall, call_of
 from mlferry.converters.keras.objects import KerasLayer
 from mlferry.converters.lowering import Lowering
 from mlferry.converters.values import SOURCE, Blob
@@ -71,7 +71,7 @@ def follow(graph: Graph) -> None:
     unlisted: set[str] = set()  # values whose masks show when the model runs, not in its config
     for node in graph.nodes:
         names = [value.name for value in node.inputs]
-        call = _call(node)
+        call = call_of(node)
         if node.op == SET:
             carried |= {names[i]: mask for i, mask in call.masks.items() if mask is not None}
             continue
@@ -114,14 +114,14 @@ class _Rule:
 
     @staticmethod
     def of(node: Node, version: int, listed: bool) -> _Rule:
-        if _call(node).is_users:
+        if call_of(node).is_users:
             return _of_users(node, version, listed)
         computes = node.op in _COMPUTE or (node.op in _COMPUTE_3 and version >= 3)
         return _Rule(version, computes, SIGNATURES.get(node.op, ("inputs",)), _passed)
 
     def taken(self, node: Node, found: Sequence[Mask | None]) -> list[Mask | None]:
         """The mask of each input that the layer computes with."""
-        call = _call(node)
+        call = call_of(node)
         listed = call.lists_masks and "mask" in call.kwargs
         followed = [None if mask and listed and mask.unless_listed else mask for mask in found]
         if not self.computes or (self.version >= 3 and not self._follows(call)):
@@ -136,15 +136,11 @@ class _Rule:
 
     def previous(self, node: Node, found: Sequence[Mask | None]) -> list[Mask | None]:
         """The masks that `compute_mask` gets."""
-        return [_call(node).masks.get(index) or mask for index, mask in enumerate(found)]
+        return [call_of(node).masks.get(index) or mask for index, mask in enumerate(found)]
 
     def passed(self, node: Node, previous: Sequence[Mask | None]) -> list[Mask | None]:
         """The masks of the outputs."""
         return self.passing(node, previous, self.version)
-
-
-def _call(node: Node) -> LayerCall:
-    return node.call or LayerCall()
 
 
 def _passed(node: Node, given: Sequence[Mask | None], version: int) -> list[Mask | None]:

@@ -11,6 +11,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from mlferry.converters.graph import Node
+from mlferry.converters.keras.calls import call_of
 from mlferry.converters.keras.objects import KerasLayer
 from mlferry.converters.keras.parts import snake_case
 from mlferry.converters.keras.tracing import arguments, is_keras_3
@@ -41,7 +42,7 @@ def layer_of(made: type[Any], node: Node, shapes: Sequence[Shape], mask: Shape |
             f"{name} of custom_objects cannot be made with the options of the file: "
             f"{type(error).__name__}: {error!s:.300}"
         ) from error
-    arrays = dict(node.call.stored)
+    arrays = dict(call_of(node).stored)
     if all(entry.rsplit("/", 1)[-1].isdigit() for entry in arrays):
         _load(layer, arrays, name)
     else:
@@ -53,9 +54,9 @@ def _build(layer: KerasLayer, node: Node, shapes: Sequence[Shape], mask: Shape |
     """Call the layer once on symbolic tensors, which makes its variables."""
     keras = _library_of(layer)
     values = zip(shapes, node.inputs, strict=True)
-    parts = [keras.Input(batch_shape=tuple(s), dtype=v.dtype) for s, v in values]
-    input = None if mask is None else keras.Input(batch_shape=tuple(mask), dtype="bool")
-    args, kwargs = arguments(layer, node.call, parts, input)
+    symbols = [keras.Input(batch_shape=tuple(s), dtype=v.dtype) for s, v in values]
+    mask_input = None if mask is None else keras.Input(batch_shape=tuple(mask), dtype="bool")
+    args, kwargs = arguments(layer, call_of(node), symbols, mask_input)
     layer(*args, **kwargs)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from mlferry.converters import special
 from mlferry.converters.frontend import Converter
 from mlferry.converters.graph import Attributes, Node
+from mlferry.converters.keras.calls import call_of
 from mlferry.converters.keras.ops.functions import (
     ELEMENTWISE,
     constant,
@@ -532,7 +533,7 @@ def _activation(name: str) -> Any:
     def convert(context: Lowering, node: Node, *inputs: Blob) -> Any:
         entry = OPS.find(name, context.graph.version)
         options = dict(node.attrs)
-        for key, value in (node.call.kwargs if node.call else {}).items():
+        for key, value in call_of(node).kwargs.items():
             node.arguments.get(key)
             options[_RENAMED.get(key, key)] = value
         if node.op.startswith("tf.nn.gelu"):

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from mlferry.converters.graph import Node
 from mlferry.converters.keras import masks
-from mlferry.converters.keras.calls import SIGNATURES, Ref
+from mlferry.converters.keras.calls import SIGNATURES, Ref, call_of
 from mlferry.converters.keras.ops.functions import function, layer
 from mlferry.converters.keras.ops.linear import projected
 from mlferry.converters.keras.ops.registry import bound, choice, op, weight
@@ -216,7 +216,8 @@ def _mask_of_heads(
 def _tracked(context: Lowering, node: Node) -> dict[str, _Mask]:
     """The masks that come with the inputs, under the names of the arguments."""
     blobs = masks.of(context, node)
-    arguments = {"query": node.call.args[0], **node.call.kwargs}
+    call = call_of(node)
+    arguments = {"query": call.args[0], **call.kwargs}
     return {
         name: blobs[arguments[name].index]
         for name in ("query", "value", "key")

@@ -10,6 +10,7 @@ import numpy as np
 from mlferry.converters import native_recurrent
 from mlferry.converters.graph import Node
 from mlferry.converters.keras import masks
+from mlferry.converters.keras.calls import call_of
 from mlferry.converters.keras.ops.cells import cell_of, first_states, sizes
 from mlferry.converters.keras.ops.registry import bound, op
 from mlferry.converters.lowering import Lowering
@@ -47,7 +48,7 @@ def _given(node: Node, inputs: Sequence[Blob]) -> tuple[Blob, list[Blob]]:
 
 def _kept(node: Node, inputs: Sequence[Blob]) -> int:
     """How many states the model itself takes and gives."""
-    values = node.call.args if node.call else ()
+    values = call_of(node).args if node.call else ()
     named = "initial_state" in node.arguments
     alone = len(values) <= 1 and not (values and isinstance(values[0], list | tuple))
     return sum(v.name.endswith("_in") for v in node.inputs) if alone and not named else 0

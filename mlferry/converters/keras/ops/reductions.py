@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from mlferry.converters.einsums import einsum as einsum_of
 from mlferry.converters.graph import Node
+from mlferry.converters.keras.calls import call_of
 from mlferry.converters.keras.ops.functions import axes_of, function, layer, operands
 from mlferry.converters.keras.ops.manipulation import diagonal
 from mlferry.converters.keras.ops.registry import op, placed
@@ -246,7 +247,7 @@ def dot(context: Lowering, node: Node, x1: Argument, x2: Argument) -> Blob:
 
 @op("keras.ops.Einsum", layouts=(SOURCE,))
 def einsum(context: Lowering, node: Node, *inputs: Blob) -> Blob:
-    given = placed(node.call.args, inputs)
+    given = placed(call_of(node).args, inputs)
     node.arguments.get("args")
     return einsum_of(context, node.attrs["subscripts"], operands(context, *given))
 

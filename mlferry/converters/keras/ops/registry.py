@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from mlferry.converters.frontend import C, Converter, Frontend
 from mlferry.converters.graph import Attribute, Attributes, Node
 from mlferry.converters.keras import legacy, masks
-from mlferry.converters.keras.calls import LayerCall, Ref
+from mlferry.converters.keras.calls import Ref, call_of
 from mlferry.converters.lowering import Lowering
 from mlferry.converters.values import CHANNELS_FIRST, SOURCE, Accepted, Blob, blob_of
 from mlferry.errors import ConversionError
@@ -151,7 +151,7 @@ def bound(node: Node, inputs: Sequence[Any], names: Sequence[str]) -> dict[str, 
 
     Inputs that the call does not name (states of stateful layers) are left out.
     """
-    call: LayerCall = node.call or LayerCall()
+    call = call_of(node)
     args, kwargs = call.args, call.kwargs
     entries = dict(zip(names, args, strict=False))
     for name in names:
