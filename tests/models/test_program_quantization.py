@@ -410,12 +410,13 @@ def test_groups_that_do_not_divide_stay(caplog: pytest.LogCaptureFixture) -> Non
 @pytest.mark.parametrize(
     ("mode", "granularity", "words"),
     [("linear", "per_block", "mode 'linear' has per_channel; mode 'kmeans' has"),
-     ("linear_lut", "per_grouped_channel", "mode 'linear_lut' has per_tensor")],
+     ("linear_lut", "per_grouped_channel", "mode 'linear_lut' has per_tensor"),
+     ("kmeans", "per_channel", "mode 'kmeans' has 1, 2, 3, 4, 6, 8")],
 )  # fmt: skip
 def test_granularities_that_samples_have_not(mode: str, granularity: str, words: str) -> None:
     with pytest.raises(SpecError, match=words):
         mlferry.quantize_weights(
-            NETWORK, 4, mode, samples(2), convert_to="mlprogram", granularity=granularity
+            NETWORK, 5, mode, samples(2), convert_to="mlprogram", granularity=granularity
         )
 
 

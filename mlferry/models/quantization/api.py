@@ -105,7 +105,10 @@ def quantize_weights(
         sample_data: inputs that are typical for the model, as for `compare_models`; about 100
             are enough. The weights are then chosen so that each layer's outputs stay near
             those of the float model, which keeps far more accuracy at few bits. Not used at
-            16 bits, by ``"custom_lut"`` and by ``"dequantization"``.
+            16 bits, by ``"custom_lut"`` and by ``"dequantization"``. Programs are made of networks
+            with it (`convert_to`): mode ``"kmeans"`` has "per_channel" and "per_grouped_channel"
+            there, too; weights whose outputs the groups do not divide stay as they are, which a
+            log message tells.
         lut_function: for ``"custom_lut"``: ``(nbits, weights) -> (lut, indices)``, called
             once a weight with the array in its stored shape; the table has ``2**nbits``
             entries, every weight one index.
@@ -196,6 +199,7 @@ def _calibrated_program(model: MLModel, task: Task, sample_data: Any, sizes: _Si
     if not grouped:
         small = quantize_weights(model, task.bits, task.mode, sample_data, selector=task.selector)
         return to_program(small)
+    _check_sizes(task, sizes, TABLE_BITS)
     together = 1 if sizes.granularity == "per_channel" else sizes.group
     spec = model.get_spec()
 
@@ -258,9 +262,17 @@ def _program(model: MLModel, task: Task, sample_data: Any, sizes: _Sizes) -> MLM
         raise SpecError(
             f"granularity={granularity!r}: of mode {task.mode!r} possible are {', '.join(fitting)}"
         )
-    possible = (4, 8) if linear else TABLE_BITS
+    _check_sizes(task, sizes, (4, 8) if linear else TABLE_BITS)
+    scheme = Scheme(
+        task.mode, task.bits, granularity, sizes.block, sizes.group, task.lut_function, sizes.joint
+    )
+    return recoded(model, task.selector, scheme.encode, f"{task.mode}, {task.bits} bits")
+
+
+def _check_sizes(task: Task, sizes: _Sizes, possible: tuple[int, ...]) -> None:
+    """Raise a `SpecError` for bits, blocks and groups that programs do not have."""
     if task.bits not in possible:
-        other = "; mode 'linear_lut' has others" if linear else ""
+        other = "; mode 'linear_lut' has others" if possible != TABLE_BITS else ""
         raise SpecError(
             f"nbits is {task.bits}; in ML Programs mode {task.mode!r} has "
             f"{', '.join(map(str, possible))}{other}"
@@ -268,10 +280,6 @@ def _program(model: MLModel, task: Task, sample_data: Any, sizes: _Sizes) -> MLM
     for name, size in (("block_size", sizes.block), ("group_size", sizes.group)):
         if isinstance(size, bool) or not isinstance(size, int) or size < 1:
             raise SpecError(f"{name} is {size!r}; it is a positive integer")
-    scheme = Scheme(
-        task.mode, task.bits, granularity, sizes.block, sizes.group, task.lut_function, sizes.joint
-    )
-    return recoded(model, task.selector, scheme.encode, f"{task.mode}, {task.bits} bits")
 
 
 _OF_PROGRAMS_ONLY = 4  # symmetric bits
