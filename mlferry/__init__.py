@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from mlferry.models.pruning import prune_weights
     from mlferry.models.quantization import quantize_weights, search_quantization
     from mlferry.models.shapes import shapes
+    from mlferry.models.verify import verify
     from mlferry.models.visualize import visualize_spec
 
 __all__ = [
@@ -80,6 +81,7 @@ __all__ = [
     "to_program",
     "trace",
     "utils",
+    "verify",
     "visualize_spec",
 ]
 
@@ -122,6 +124,7 @@ __getattr__, __dir__ = lazy.names(
         "to_program": "mlferry.models.programs:to_program",
         "trace": "mlferry.converters.convert:trace",
         "utils": "mlferry.utils",
+        "verify": "mlferry.models.verify:verify",
         "visualize_spec": "mlferry.models.visualize:visualize_spec",
     },
 )

@@ -190,7 +190,7 @@ def weight_shapes_of(params: nn.CustomLayerParams) -> list[tuple[str, Shape]]:
     """Names and shapes of the weights of a custom layer; nothing where the model does not tell.
 
     Raises:
-        CustomLayerError: what it tells is no list of names and shapes, one a weight.
+        CustomLayerError: what it tells is not a list of names and shapes, one a weight.
     """
     if WEIGHTS_KEY not in params.parameters:
         return []

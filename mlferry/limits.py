@@ -148,14 +148,14 @@ def check_plain(path: Path) -> None:
         ModelFileError: the path is neither a file nor a folder.
     """
     if path.exists() and not (path.is_file() or path.is_dir()):
-        raise ModelFileError(f"cannot read {path}: it is no plain file")
+        raise ModelFileError(f"cannot read {path}: it is not a plain file")
 
 
 def read_message(path: Path) -> bytes:
     """The bytes of a file that is one message of protobuf.
 
     Raises:
-        ModelFileError: it cannot be read, or is no plain file.
+        ModelFileError: it cannot be read, or is not a plain file.
         LimitError: it is larger than such a message can be.
     """
     try:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mlferry.runtime.program_session import Operation, Plan, ProgramSession, State
+from mlferry.runtime.program_session import BlockPlan, PlannedOperation, ProgramSession, State
 from mlferry.runtime.session import Session
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -142,19 +142,19 @@ def _planned_as_plain(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ProgramSession, "run", checked_program)
 
 
-def _operations_of(plan: Plan) -> list[Operation]:
+def _operations_of(plan: BlockPlan) -> list[PlannedOperation]:
     """Those of a block and of the blocks inside of it."""
     inner = [block for each in plan.operations for block in each.blocks]
     return [*plan.operations, *(each for block in inner for each in _operations_of(block))]
 
 
-def _plans(plan: Plan) -> bool:
+def _plans(plan: BlockPlan) -> bool:
     """Whether a convolutional part of it, or of a block inside of it, was planned."""
     planned = any(part.region for parts in plan.schedules.values() for part in parts)
     return planned or any(_plans(block) for each in plan.operations for block in each.blocks)
 
 
-def _without_schedules(plan: Plan) -> Plan:
+def _without_schedules(plan: BlockPlan) -> BlockPlan:
     operations = [
         replace(each, blocks=tuple(_without_schedules(block) for block in each.blocks))
         for each in plan.operations

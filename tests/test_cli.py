@@ -302,7 +302,7 @@ def test_shells_complete_commands_and_options(monkeypatch: pytest.MonkeyPatch) -
 
 COMMANDS = (
     "convert", "export", "predict", "quantize", "compare", "inspect", "view", "validate",
-    "scaffold",
+    "scaffold", "verify",
 )  # fmt: skip
 
 

@@ -63,6 +63,12 @@ def test_every_block_runs(page: str, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_pages_install_from_a_clone() -> None:
+    """mlferry is on no package index yet; where it is installed, pip adds what an extra needs."""
+    first = re.compile(r"pip install '?mlferry(\[(all|shell)\])?'?(\s|$|`)")
+    assert [name for name in NAMES if first.search(text_of(name))] == []
+
+
 def test_swift_blocks_parse() -> None:
     tree_sitter = pytest.importorskip("tree_sitter")
     grammar = pytest.importorskip("tree_sitter_swift")

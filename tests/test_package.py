@@ -50,7 +50,7 @@ ALLOWED = {
     },
     "proto": {"spec", "proto"},
     "utils": {"models"},
-    "optimize": {"errors", "models", "optimize", "programs", "registry", "spec"},
+    "optimize": {"errors", "text", "models", "optimize", "programs", "registry", "spec"},
     "frontends": {"converters", "layers", "spec", "registry"},
     "converters": {
         "errors", "text", "lazy", "limits", "numerics", "registry", "spec", "custom", "layers",
@@ -261,7 +261,7 @@ def test_public_names_exist_and_are_documented(name: str) -> None:
 
 # ---- types -------------------------------------------------------------------------------
 
-MOST_UNTYPED = 303  # parameters that may be anything; lower it with every one that gets a type
+MOST_UNTYPED = 276  # parameters that may be anything; lower it with every one that gets a type
 
 
 def allows_anything(annotation: ast.expr) -> bool:
@@ -280,3 +280,30 @@ def test_parameters_have_types() -> None:
             if isinstance(node, ast.arg) and node.annotation and allows_anything(node.annotation):
                 untyped.append(f"{path.relative_to(PACKAGE)}:{node.lineno} {node.arg}")
     assert len(untyped) <= MOST_UNTYPED, "\n".join(untyped)
+
+
+# Names of classes that two modules may share, with what they are in each.
+SHARED_NAMES = {
+    "Call": "an operation of a program, as it is exported and as it is run",
+    "Cells": "of the arithmetic of programs, and of clustered weights",
+    "Definition": "what a layer kind is, and what an operation is",
+    "Graph": "what a source is read into, and what is written as ONNX",
+    "Linear": "weights that are stored by scales, and the mode that makes them",
+    "Node": "of a source's graph, and of a graph that is written as ONNX",
+    "Row": "of the report of a comparison, and of the numbers of ai.onnx.ml",
+    "Table": "the mode of quantization by a table, and the columns of ai.onnx.ml",
+    "TensorType": "coremltools' name of an input, and the type of a value of a program",
+    "Translation": "of a network to ONNX, and of a network to a program",
+    "Value": "of a source's graph, and of a program",
+}
+
+
+def test_two_classes_never_share_a_name() -> None:
+    homes: dict[str, list[str]] = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ClassDef) and not path.name.endswith("_pb2.py"):
+                homes.setdefault(node.name, []).append(path.relative_to(PACKAGE).as_posix())
+    shared = {name: paths for name, paths in homes.items() if len(paths) > 1}
+    assert shared.keys() <= SHARED_NAMES.keys(), shared
+    assert SHARED_NAMES.keys() <= shared.keys(), "no longer shared: take it off the list"

@@ -81,6 +81,7 @@ for _command in (
     look.view,
     look.validate,
     look.precision,
+    look.verify,
     write.scaffold,
 ):
     app.add_command(_command)

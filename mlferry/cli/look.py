@@ -1,4 +1,4 @@
-"""`mlferry inspect`, `view`, `validate` and `precision`."""
+"""`mlferry inspect`, `view`, `validate`, `precision` and `verify`."""
 
 from __future__ import annotations
 
@@ -48,6 +48,13 @@ against_option = click.option(
     metavar="MODEL",
     help="The model that this one was made of in fewer bits: tells how far each weight is from it.",
 )
+
+VERIFY_EPILOG = """\b
+examples:
+  mlferry verify net.onnx net.mlmodel
+  mlferry verify net.keras net.mlpackage --samples arrays/ --tolerance 0.01
+  mlferry verify saved_model/ net.mlmodel --json | jq .agrees
+"""
 
 
 @click.command(epilog=INSPECT_EPILOG)
@@ -165,3 +172,46 @@ def precision(model: Path, folder: Path, html: Path | None, as_json: bool) -> No
         print_json(report.to_dict())
     else:
         click.echo(str(report))
+
+
+@click.command(epilog=VERIFY_EPILOG)
+@click.argument("source", type=FILE)
+@model_argument
+@click.option(
+    "--samples",
+    type=FILE,
+    metavar="FOLDER",
+    help="Pictures or arrays to run both on; random values without it.",
+)
+@click.option("--count", type=int, default=3, show_default=True, help="Random samples a size.")
+@click.option(
+    "--tolerance",
+    type=float,
+    help="How large a difference may be, as a part of an output's largest value; by default "
+    "0.001, and 0.02 for ML Programs that compute in float16.",
+)
+@custom_classes_option
+@json_option
+def verify(
+    source: Path,
+    model: Path,
+    samples: Path | None,
+    count: int,
+    tolerance: float | None,
+    custom: Path | None,
+    as_json: bool,
+) -> int:
+    """Check that MODEL gives what its SOURCE gives; exit code 1 if it does not.
+
+    SOURCE is an .onnx, .keras or .h5 file or the folder of a SavedModel. Its own library runs it;
+    nothing is converted.
+    """
+    from mlferry.models.verify import verify as run_both
+
+    run_file(custom)
+    found = run_both(source, model, samples, tolerance=tolerance, count=count)
+    if as_json:
+        print_json(found.to_dict())
+    else:
+        click.echo(str(found))
+    return int(not found)

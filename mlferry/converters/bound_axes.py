@@ -16,17 +16,17 @@ def bound_axes(context: Lowering) -> Record:
     """
     builder, log = context.builder, context.sizes
     inputs = {feature.name: builder.shapes[feature.name] for feature in builder.description.input}
-    found: Record = {}
+    entries: Record = {}
     log.node = "an output"
     log.use(log.behind(*(context.operand(value) for _, value in context.graph.outputs)))
     if not log.uses:
-        return found
+        return entries
     for name, shape in inputs.items():
         for axis, extent in enumerate(shape or ()):
             what = None if extent is None else _dependent(context, inputs, name, axis)
             if what is not None:
-                found.setdefault(name, {})[axis - len(shape or ())] = what
-    return found
+                entries.setdefault(name, {})[axis - len(shape or ())] = what
+    return entries
 
 
 def _dependent(

@@ -20,7 +20,7 @@ from mlferry.converters.graph import Node
 from mlferry.converters.values import Constant
 from mlferry.errors import ConversionError
 from mlferry.layers.builder import Builder
-from mlferry.layers.methods import Layer, LayerMethods
+from mlferry.layers.methods import LayerMethods, NewLayer
 from mlferry.spec.proto import neural_network_pb2 as nn
 
 
@@ -44,7 +44,7 @@ class ClassicBuilder(LayerMethods):
     Args:
         builder: of the network.
         names: the blobs by the names that the source has for values.
-        shapes_of_custom: tells the shapes of a custom layer's outputs.
+        shapes_of_custom: returns the shapes of a custom layer's outputs.
     """
 
     def __init__(
@@ -62,23 +62,23 @@ class ClassicBuilder(LayerMethods):
         return self._builder.network
 
     def add(
-        self, name: str, inputs: Sequence[str], outputs: Sequence[str], layer: Layer
+        self, name: str, inputs: Sequence[str], outputs: Sequence[str], layer: NewLayer
     ) -> nn.NeuralNetworkLayer:
         """Add a layer; see `LayerMethods`."""
         params, told = layer.params, {}
-        given = [self._names.get(text, text) for text in inputs]
+        values = [self._names.get(text, text) for text in inputs]
         if isinstance(params, Message):
             message = nn.CustomLayerParams.FromString(params.SerializeToString())
-            told["output_shapes"] = self._shapes_of_custom(message, given)
+            told["output_shapes"] = self._shapes_of_custom(message, values)
             params = {
                 "className": message.className,
                 "description": message.description,
                 "parameters": dict(message.parameters),
                 "weights": list(message.weights),
             }
-        made = [self._names.get(text, text) for text in outputs]
+        results = [self._names.get(text, text) for text in outputs]
         label = self._builder.unused_layer(name) if self._builder.is_taken(name) else name
-        return self._builder.layer(layer.kind, label, given, made, **told, **params)
+        return self._builder.layer(layer.kind, label, values, results, **told, **params)
 
 
 def run(
@@ -140,8 +140,8 @@ def run(
     }
     names = inspect.signature(function).parameters
     takes_all = any(p.kind == p.VAR_KEYWORD for p in names.values())
-    kept = arguments if takes_all else {k: v for k, v in arguments.items() if k in names}
-    guarded(lambda: function(**kept))
+    remaining = arguments if takes_all else {k: v for k, v in arguments.items() if k in names}
+    guarded(lambda: function(**remaining))
 
 
 class _Errors:

@@ -29,7 +29,7 @@ def branch(context: Lowering, condition: Blob, yes: Body, no: Body) -> list[Blob
         no: the other way; as many results, of the same ranks.
 
     Raises:
-        ConversionError: the results do not fit together, or the condition is no single number.
+        ConversionError: the results do not fit together, or the condition is not a single number.
     """
     _check_single(condition, "a condition")
     results: list[list[Blob]] = []
@@ -37,25 +37,25 @@ def branch(context: Lowering, condition: Blob, yes: Body, no: Body) -> list[Blob
     targets: list[str] = []
     for body in (yes, no):
         with context.inside() as network:
-            made = [_plain(context, x) for x in body()]
-            targets = targets or [context.fresh(f"result_{index}") for index in range(len(made))]
-            if len(made) != len(targets):
-                raise ConversionError(f"one way makes {len(targets)} results, one {len(made)}")
-            for x, target in zip(made, targets, strict=True):
+            outputs = [_plain(context, x) for x in body()]
+            targets = targets or [context.fresh(f"result_{index}") for index in range(len(outputs))]
+            if len(outputs) != len(targets):
+                raise ConversionError(f"one way makes {len(targets)} results, one {len(outputs)}")
+            for x, target in zip(outputs, targets, strict=True):
                 context.copy(x, target)
-            results.append(made)
+            results.append(outputs)
             ways.append(network)
     label = context.builder.unused_layer(context.fresh("branch"))
     context.builder.layer(
         "branch", label, [condition.name], [], ifBranch=ways[0], elseBranch=ways[1]
     )
-    found = []
+    entries = []
     for target, first, second in zip(targets, *results, strict=True):
         shape = _common(first, second)
         context.builder.made_inside(target, shape)
         hidden = first.hidden_by or second.hidden_by
-        found.append(Blob(target, shape, first.layout, hidden if shape is None else ""))
-    return found
+        entries.append(Blob(target, shape, first.layout, hidden if shape is None else ""))
+    return entries
 
 
 def _common(first: Blob, second: Blob) -> Shape | None:
@@ -95,8 +95,8 @@ def loop(
         raise ConversionError("a loop that nothing ends")
     if isinstance(limit, Blob):
         _check_single(limit, "a number of rounds")
-    given = [_plain(context, x) for x in states]
-    variables = [replace(x, name=_variable(context, x, f"state_{i}")) for i, x in enumerate(given)]
+    values = [_plain(context, x) for x in states]
+    variables = [replace(x, name=_variable(context, x, f"state_{i}")) for i, x in enumerate(values)]
     zero = context.constant([0.0])
     index = replace(zero, name=_variable(context, zero, "round"), layout=SCALAR)
     going = None
@@ -105,24 +105,24 @@ def loop(
         going = replace(condition, name=_variable(context, condition, "goes_on"))
     with context.inside() as network:
         again, results = body(index, variables)
-        made = [_plain(context, x) for x in results]
-        _check_states(variables, made)
-        changed = dict(zip(variables, made, strict=True))
+        outputs = [_plain(context, x) for x in results]
+        _check_states(variables, outputs)
+        changed = dict(zip(variables, outputs, strict=True))
         if going is not None and again is not None:
             changed[going] = _plain(context, again)
         changed[index] = context.layer("activation", index, linear={"alpha": 1.0, "beta": 1.0})
         _assign(context, changed)
-    told: dict[str, Any] = {}
+    options: dict[str, Any] = {}
     if going is not None:
         name = context.fresh("condition")
         with context.inside() as question:
             context.copy(going, name)
-        told = {"conditionNetwork": question, "conditionVar": name}
+        options = {"conditionNetwork": question, "conditionVar": name}
     if isinstance(limit, int):
-        told["maxLoopIterations"] = limit
+        options["maxLoopIterations"] = limit
     label = context.builder.unused_layer(context.fresh("loop"))
     inputs = [limit.name] if isinstance(limit, Blob) else []
-    context.builder.layer("loop", label, inputs, [], bodyNetwork=network, **told)
+    context.builder.layer("loop", label, inputs, [], bodyNetwork=network, **options)
     return variables
 
 

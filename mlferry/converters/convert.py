@@ -78,13 +78,13 @@ def convert(
             The content decides, not the suffix.
         source: "auto", or the framework that the model has to be of: "keras", "onnx" or
             "tensorflow", which has Keras models, too.
-        inputs: `TensorType` or `ImageType` for inputs that shall differ from the source's.
+        inputs: `TensorType` or `ImageType` for inputs that differ from the source's.
         outputs: the outputs wanted, by name, as `TensorType` or as `ImageType`; by default
             all, as multi-arrays.
         classifier_config: labels, to make a classifier of the model.
-        custom_conversion_functions: functions for layers that mlferry does not know, or shall
-            convert differently, by layer name, class or activation name. A function takes the
-            node and returns `CustomLayerParams`, or takes the node and a `Builder` and adds
+        custom_conversion_functions: functions for layers that mlferry does not know, or that
+            are to convert differently, by layer name, class or activation name. A function takes
+            the node and returns `CustomLayerParams`, or takes the node and a `Builder` and adds
             layers itself.
         add_custom_layers: make a custom layer of every unknown layer, with its options as
             parameters and its arrays as weights.
@@ -161,7 +161,7 @@ def _read(source: object, options: Options, framework: str = "auto") -> _Found:
             return read(source, options)
     if framework != "auto":
         raise ConversionError(
-            f"source={framework!r}, and {source!r:.200} is no such model: leave source out"
+            f"source={framework!r}, and {source!r:.200} is not such a model: leave source out"
         )
     names = ", ".join(name for name, _ in plugins.readers())
     others = f"; of installed frontends, {names} do not know it" if names else ""
@@ -240,10 +240,10 @@ def _read_tensorflow(source: object, options: Options) -> _Found:
     from mlferry.converters.tensorflow import read
     from mlferry.converters.tensorflow.ops import FRONTEND
 
-    found = read.read(
+    result = read.read(
         source, inputs=options.inputs, outputs=options.outputs, signature=options.signature
     )
-    return found.graph, FRONTEND, replace(options, inputs=found.inputs, outputs=found.outputs)
+    return result.graph, FRONTEND, replace(options, inputs=result.inputs, outputs=result.outputs)
 
 
 def _functions(options: Options) -> list[str]:
@@ -255,8 +255,8 @@ def _is_installed(source: object) -> bool:
 
 
 def _read_installed(source: object, options: Options) -> _Found:
-    found = next(reader for _, reader in plugins.readers() if reader.claims(source))
-    return *found.read(source, _functions(options)), options
+    match = next(reader for _, reader in plugins.readers() if reader.claims(source))
+    return *match.read(source, _functions(options)), options
 
 
 _FRONTENDS: tuple[tuple[str, Callable[[Any], bool], Callable[[Any, Options], _Found]], ...] = (
@@ -316,13 +316,13 @@ def _network(graph: Graph, frontend: Frontend, options: Options) -> _Network:
     metadata["com.github.mlferry.version"] = VERSION
     metadata["com.github.mlferry.source"] = f"{graph.framework} {graph.release}".strip()
     _check_target(spec, options.minimum_deployment_target)
-    found = validate(spec)
-    problems = [problem for problem in found if problem.severity != "note"]
+    result = validate(spec)
+    problems = [problem for problem in result if problem.severity != "note"]
     if problems:
         raise ValidationError(
             f"the model made of {graph.source} breaks the format's rules:", problems
         )
-    return _Network(spec, shapes, found, graph.source)
+    return _Network(spec, shapes, result, graph.source)
 
 
 def _as_model(network: _Network, program: ProgramOptions | None) -> MLModel:

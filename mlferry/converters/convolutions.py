@@ -76,7 +76,7 @@ def convolved(
     context: Lowering,
     x: Blob,
     weights: NDArray[np.float32],
-    how: Windows,
+    windows: Windows,
     *,
     stored: Linear | NDArray[Any] | None = None,
     bias: NDArray[Any] | None = None,
@@ -88,12 +88,12 @@ def convolved(
         context: what adds layers.
         x: [N, C, *spatial].
         weights: [outputs, C / groups, *kernel].
-        how: strides, dilations, padding and groups.
+        windows: strides, dilations, padding and groups.
         stored: what to store for the weights, where they are quantized.
         bias: [outputs].
         layout: of the blobs.
     """
-    kept = weights if stored is None else stored
+    remaining = weights if stored is None else stored
     kernel = weights.shape[2:]
     if len(kernel) == 3:
         return context.layer(
@@ -101,39 +101,39 @@ def convolved(
             x,
             layout=layout,
             outputChannels=weights.shape[0],
-            inputChannels=weights.shape[1] * how.groups,
-            nGroups=how.groups,
-            weights=kept,
+            inputChannels=weights.shape[1] * windows.groups,
+            nGroups=windows.groups,
+            weights=remaining,
             paddingType="CUSTOM",
             **each("kernel", kernel),
-            **each("stride", how.strides),
-            **each("dilation", how.dilations),
-            **sides(how.pairs),
+            **each("stride", windows.strides),
+            **each("dilation", windows.dilations),
+            **sides(windows.pairs),
             **_with_bias(bias),
         )
-    given, flat = _with_height(context, x, how, len(kernel))
-    made = context.layer(
+    given, flat = _with_height(context, x, windows, len(kernel))
+    output = context.layer(
         "convolution",
         given,
         layout=layout,
         outputChannels=weights.shape[0],
         kernelChannels=weights.shape[1],
-        nGroups=how.groups,
+        nGroups=windows.groups,
         kernelSize=(1, 1, *kernel)[-2:],
         stride=flat.strides,
         dilationFactor=flat.dilations,
-        weights=kept,
-        **padding(flat.pairs, how.same),
+        weights=remaining,
+        **padding(flat.pairs, windows.same),
         **_with_bias(bias),
     )
-    return context.squeeze(made, 2) if len(kernel) == 1 else made
+    return context.squeeze(output, 2) if len(kernel) == 1 else output
 
 
 def transposed(
     context: Lowering,
     x: Blob,
     weights: NDArray[np.float32],
-    how: Windows,
+    windows: Windows,
     *,
     stored: Linear | NDArray[Any] | None = None,
     bias: NDArray[Any] | None = None,
@@ -145,69 +145,75 @@ def transposed(
         context: what adds layers.
         x: [N, C, *spatial].
         weights: [C, outputs / groups, *kernel]; dilations are written into them.
-        how: strides, dilations, cuts and groups.
+        windows: strides, dilations, cuts and groups.
         stored: what to store for the weights, where they are quantized and not dilated.
         bias: [outputs].
         layout: of the blobs.
     """
-    is_dilated = max(how.dilations) > 1
-    weights = dilated(weights, how.dilations)
-    kept = weights if stored is None or is_dilated else stored
-    kernel, channels = weights.shape[2:], weights.shape[1] * how.groups
-    beyond = [(max(0, -a), max(0, -b)) for a, b in how.pairs]
-    cut = [(max(0, a), max(0, b)) for a, b in how.pairs]
+    is_dilated = max(windows.dilations) > 1
+    weights = dilated(weights, windows.dilations)
+    remaining = weights if stored is None or is_dilated else stored
+    kernel, channels = weights.shape[2:], weights.shape[1] * windows.groups
+    beyond = [(max(0, -a), max(0, -b)) for a, b in windows.pairs]
+    cut = [(max(0, a), max(0, b)) for a, b in windows.pairs]
     grown = any(map(any, beyond))
-    inner = Windows(how.strides, [1] * len(kernel), cut, how.groups)
+    inner = Windows(windows.strides, [1] * len(kernel), cut, windows.groups)
     given, flat = _with_height(context, x, inner, len(kernel))
     biased = {} if grown else _with_bias(bias)
     if len(kernel) == 3:
-        made = context.layer(
+        output = context.layer(
             "convolution3d",
             given,
             layout=layout,
             isDeconvolution=True,
             outputChannels=channels,
             inputChannels=weights.shape[0],
-            nGroups=how.groups,
-            weights=kept,
+            nGroups=windows.groups,
+            weights=remaining,
             paddingType="CUSTOM",
             **each("kernel", kernel),
-            **each("stride", how.strides),
+            **each("stride", windows.strides),
             **each("dilation", flat.dilations),
             **sides(cut),
             **biased,
         )
     else:
-        made = context.layer(
+        output = context.layer(
             "convolution",
             given,
             layout=layout,
             isDeconvolution=True,
             outputChannels=channels,
             kernelChannels=weights.shape[0],
-            nGroups=how.groups,
+            nGroups=windows.groups,
             kernelSize=(1, 1, *kernel)[-2:],
             stride=flat.strides,
-            weights=kept,
+            weights=remaining,
             valid=edges(flat.pairs),
             **biased,
         )
-    made = context.squeeze(made, 2) if len(kernel) == 1 else made
+    output = context.squeeze(output, 2) if len(kernel) == 1 else output
     if not grown:
-        return made
+        return output
     amounts = [0, 0, 0, 0, *(n for pair in beyond for n in pair)]
-    made = context.layer("constantPad", made, layout=layout, padAmounts=amounts, value=0.0)
+    output = context.layer("constantPad", output, layout=layout, padAmounts=amounts, value=0.0)
     if bias is None:
-        return made
+        return output
     shaped = np.reshape(bias, (1, channels, *(1,) * len(kernel)))
-    return emit(context, "addBroadcastable", made, context.constant(shaped, layout=layout))
+    return emit(context, "addBroadcastable", output, context.constant(shaped, layout=layout))
 
 
-def _with_height(context: Lowering, x: Blob, how: Windows, dimensions: int) -> tuple[Blob, Windows]:
+def _with_height(
+    context: Lowering, x: Blob, windows: Windows, dimensions: int
+) -> tuple[Blob, Windows]:
     """One-dimensional data with a height of 1."""
     if dimensions != 1:
-        return x, how
+        return x, windows
     wide = Windows(
-        [1, *how.strides], [1, *how.dilations], [(0, 0), *how.pairs], how.groups, how.same
+        [1, *windows.strides],
+        [1, *windows.dilations],
+        [(0, 0), *windows.pairs],
+        windows.groups,
+        windows.same,
     )
     return context.expand(x, 2), wide

@@ -31,7 +31,7 @@ class Trace:
     """`mlferry.trace`: in the place of a conversion function, it converts what a layer computes."""
 
     def __call__(self, *arguments: object) -> Any:
-        """It is no function.
+        """It is not a function.
 
         Raises:
             ConversionError: always.
@@ -107,27 +107,27 @@ def _classic(
         for value, x in zip(node.inputs, inputs, strict=True)
         if isinstance(x, Blob)
     }
-    made = {value.name: context.builder.unused_blob(value.name) for value in node.outputs}
+    results = {value.name: context.builder.unused_blob(value.name) for value in node.outputs}
     by_name = {blob.name: blob for blob in blobs.values()}
 
     def shapes_of(message: nn.CustomLayerParams, names: Sequence[str]) -> list[Shape] | None:
-        given = [
+        values = [
             by_name.get(name) or Blob(name, context.builder.shapes.get(name)) for name in names
         ]
-        return _custom_shapes(node, message, message, given, SOURCE)
+        return _custom_shapes(node, message, message, values, SOURCE)
 
-    names = {name: blob.name for name, blob in blobs.items()} | made
+    names = {name: blob.name for name, blob in blobs.items()} | results
     builder = classic_functions.ClassicBuilder(context.builder, names, shapes_of)
     framework = context.graph.framework
     classic_functions.run(function, node, builder, inputs, framework, _guarded)
-    lacking = [name for name, blob in made.items() if blob not in context.builder.shapes]
+    lacking = [name for name, blob in results.items() if blob not in context.builder.shapes]
     if lacking:
         raise ConversionError(
             f"{name_of(function)} made no value {lacking[0]!r}: the last layer that it adds writes "
             "the node's outputs"
         )
     return tuple(
-        Blob(blob, context.builder.shapes[blob], SOURCE, node.name) for blob in made.values()
+        Blob(blob, context.builder.shapes[blob], SOURCE, node.name) for blob in results.values()
     )
 
 
@@ -136,9 +136,9 @@ def _compose(
 ) -> tuple[Blob, ...]:
     """``function(node, builder)`` adds layers itself, between blobs of the layout it asks for."""
     wanted = layout_of(context, function)
-    given = [layouts.arrange(context, x, wanted) for x in inputs]
+    values = [layouts.arrange(context, x, wanted) for x in inputs]
     names = [context.builder.unused_blob(value.name) for value in node.outputs]
-    node.__dict__["input_names"] = [x.name for x in given]
+    node.__dict__["input_names"] = [x.name for x in values]
     node.__dict__["mask_names"] = [x.name for x in mask_blobs(context, node)]
     node.__dict__["output_names"] = names
     _guarded(function, node, context.builder)
@@ -225,26 +225,26 @@ def add_custom(
     if not message.className:
         raise ConversionError("the custom layer has no class name")
     if node.elementwise:
-        given = list(inputs)
-        layout = given[0].layout
+        values = list(inputs)
+        layout = values[0].layout
     else:
         # a channels-first source has that order already
         wanted = CHANNELS_FIRST if first and context.graph.channels_last else SOURCE
-        given = [layouts.arrange(context, _unflattened(context, x), wanted) for x in inputs]
+        values = [layouts.arrange(context, _unflattened(context, x), wanted) for x in inputs]
         layout = wanted
     if isinstance(params, CustomLayerParams):
         node.passes_mask = params.passes_mask
-        given += _masks(context, node, params.takes_mask)
+        values += _masks(context, node, params.takes_mask)
     else:
-        given += _masks(context, node, None)
-    shapes = _custom_shapes(node, params, message, given, layout)
+        values += _masks(context, node, None)
+    shapes = _custom_shapes(node, params, message, values, layout)
     count = len(node.outputs)
     blobs = context.outputs(
-        count, "custom", *given, layout=layout, output_shapes=shapes, **_fields(message)
+        count, "custom", *values, layout=layout, output_shapes=shapes, **_fields(message)
     )
     added = context.builder.network.layers[-1]
-    taken = [x.shape for x in given if x.shape is not None and None not in x.shape]
-    if shapes and len(taken) == len(given) and not any(None in shape for shape in shapes):
+    taken = [x.shape for x in values if x.shape is not None and None not in x.shape]
+    if shapes and len(taken) == len(values) and not any(None in shape for shape in shapes):
         declare(added, taken, shapes)
     name = added.name
     if not node.elementwise:
@@ -263,19 +263,19 @@ def add_custom(
 
 def mask_blobs(context: Lowering, node: Node) -> list[Blob]:
     """The masks of the inputs that have one, in the inputs' order."""
-    made = [mask.blob(context) for mask in node.masks if mask is not None]
-    return [blob for blob in made if blob is not None]
+    outputs = [mask.blob(context) for mask in node.masks if mask is not None]
+    return [blob for blob in outputs if blob is not None]
 
 
 def _masks(context: Lowering, node: Node, takes: bool | None) -> list[Blob]:
     """The masks that a custom layer gets as further inputs.
 
     Raises:
-        ConversionError: nothing tells whether the layer computes with the mask that reaches it.
+        ConversionError: it is not known whether the layer computes with the mask that reaches it.
     """
-    found = [mask for mask in node.masks if mask is not None]
-    if takes is None and not all(mask.is_certain for mask in found):
-        origins = ", ".join(repr(mask.origin) for mask in found)
+    results = [mask for mask in node.masks if mask is not None]
+    if takes is None and not all(mask.is_certain for mask in results):
+        origins = ", ".join(repr(mask.origin) for mask in results)
         raise ConversionError(
             f"the mask of {origins} reaches this layer, and a file does not tell whether the "
             "layer computes with it. Say so in its conversion function: mlferry.CustomLayerParams"
@@ -332,21 +332,21 @@ def _custom_shapes(
 
 def _checked(shapes: Sequence[Sequence[int]], node: Node) -> list[Shape]:
     try:
-        found = [tuple(int(extent) for extent in shape) for shape in shapes]
+        results = [tuple(int(extent) for extent in shape) for shape in shapes]
     except TypeError:
         raise ConversionError(
             f"output_shapes is {shapes!r}; it has one shape an output: [(1, 30, 30, 1)]"
         ) from None
-    if len(found) != len(node.outputs):
-        raise ConversionError(f"{len(found)} output_shapes for {len(node.outputs)} outputs")
-    return list(found)
+    if len(results) != len(node.outputs):
+        raise ConversionError(f"{len(results)} output_shapes for {len(node.outputs)} outputs")
+    return list(results)
 
 
 def custom_message(params: CustomLayerParams) -> nn.CustomLayerParams:
     """The protobuf form of `CustomLayerParams`.
 
     Raises:
-        ConversionError: a parameter is no bool, int, float or str.
+        ConversionError: a parameter is not a bool, int, float or str.
     """
     message = nn.CustomLayerParams(className=params.class_name, description=params.description)
     wrong = []
@@ -361,8 +361,8 @@ def custom_message(params: CustomLayerParams) -> nn.CustomLayerParams:
     if isinstance(params.weights, Mapping):
         arrays = {name: np.asarray(array) for name, array in params.weights.items()}
         if arrays:
-            told = [{"name": name, "shape": list(array.shape)} for name, array in arrays.items()]
-            message.parameters[WEIGHTS_KEY].stringValue = json.dumps(told)
+            values = [{"name": name, "shape": list(array.shape)} for name, array in arrays.items()]
+            message.parameters[WEIGHTS_KEY].stringValue = json.dumps(values)
     else:
         arrays = {str(index): np.asarray(array) for index, array in enumerate(params.weights)}
     for array in arrays.values():

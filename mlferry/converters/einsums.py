@@ -87,8 +87,8 @@ def _diagonal(context: Lowering, term: Term) -> Term:
             size = known(x)[first]
             shape = [size if axis in (first, second) else 1 for axis in range(len(letters))]
             mask = np.eye(size, dtype=np.float32).reshape(shape)
-            kept = emit(context, "multiplyBroadcastable", x, context.constant(mask))
-            x = context.layer("reduceSum", kept, layout=SOURCE, axes=(second,), keepDims=False)
+            output = emit(context, "multiplyBroadcastable", x, context.constant(mask))
+            x = context.layer("reduceSum", output, layout=SOURCE, axes=(second,), keepDims=False)
             letters = letters[:second] + letters[second + 1 :]
     return Term(x, letters)
 
@@ -99,9 +99,9 @@ def _summed(context: Lowering, term: Term, others: str) -> Term:
     gone = [axis for axis, letter in enumerate(letters) if letter not in others]
     if not gone:
         return term
-    made = context.layer("reduceSum", x, layout=SOURCE, axes=gone, keepDims=False)
+    output = context.layer("reduceSum", x, layout=SOURCE, axes=gone, keepDims=False)
     rest = "".join(letter for letter in letters if letter in others)
-    return Term(made if rest else scalar(made), rest)
+    return Term(output if rest else scalar(output), rest)
 
 
 def _spread(context: Lowering, term: Term, wanted: str) -> Blob:
@@ -130,11 +130,11 @@ def _product(context: Lowering, a: Term, b: Term, later: str) -> Term:
         turned = _spread(context, term, order) if term.letters else term.blob
         return shaped(context, turned, (count(batch), count(first), count(second)))
 
-    made = context.layer(
+    output = context.layer(
         "batchedMatmul", matrix(a, rows, inner), matrix(b, inner, columns), layout=SOURCE
     )
     letters = "".join([*batch, *rows, *columns])
-    return Term(shaped(context, made, tuple(sizes[c] for c in letters)), letters)
+    return Term(shaped(context, output, tuple(sizes[c] for c in letters)), letters)
 
 
 def _without_ones(context: Lowering, a: Term, b: Term) -> tuple[Term, Term]:

@@ -14,8 +14,8 @@ from mlferry.errors import ConversionError
 
 def fixed(inputs: Sequence[InputType] | None) -> list[InputType] | None:
     """The same inputs of their described sizes; None where none of them varies."""
-    found = [_fixed(wanted) for wanted in inputs or ()]
-    return found if found != list(inputs or ()) else None
+    results = [_fixed(wanted) for wanted in inputs or ()]
+    return results if results != list(inputs or ()) else None
 
 
 def _fixed(wanted: InputType) -> InputType:

@@ -136,7 +136,7 @@ def _is_one(x: float | Number) -> bool:
 
 
 @dataclass(frozen=True)
-class Axis:
+class ResizedAxis:
     """What is resized along an axis.
 
     Attributes:
@@ -144,7 +144,7 @@ class Axis:
         out: the new one.
         factor: the new one over the old one, as the source computes it.
         is_scaled: whether the source says the factor, and the new extent follows from it.
-        like: zeros, as many as the new extent, where a blob has it: it tells the shape.
+        like: zeros, as many as the new extent, where a blob has it: it gives the shape.
     """
 
     size: Number
@@ -167,14 +167,14 @@ def size_along(context: Lowering, x: Blob, axis: int) -> Number:
 def numbers(count: Number) -> Number:
     """0, 1, ..., one less than a number."""
     if isinstance(count.value, Blob):
-        made = count.low.layer(
+        output = count.low.layer(
             "rangeDynamic", count.blob, layout=SOURCE, startValue=0.0, stepSizeValue=1.0
         )
-        return Number(count.low, made)
+        return Number(count.low, output)
     return Number(count.low, np.arange(int(count.value), dtype=np.float32))
 
 
-def positions(axis: Axis, transform: str) -> Number:
+def positions(axis: ResizedAxis, transform: str) -> Number:
     """Where the samples lie, in entries of the input.
 
     Raises:
@@ -203,7 +203,7 @@ def positions(axis: Axis, transform: str) -> Number:
     )
 
 
-def _end(axis: Axis) -> Number:
+def _end(axis: ResizedAxis) -> Number:
     """The new extent before it is rounded down, but for what float32 loses."""
     if not axis.is_scaled:
         return axis.out
@@ -217,7 +217,13 @@ def _nonzero(x: Number) -> Number:
 
 
 def resized(
-    context: Lowering, x: Blob, along: int, axis: Axis, places: Number, how: Sampling, rounding: str
+    context: Lowering,
+    x: Blob,
+    along: int,
+    axis: ResizedAxis,
+    places: Number,
+    sampling: Sampling,
+    rounding: str,
 ) -> Blob:
     """One axis of a blob, at computed places.
 
@@ -227,83 +233,83 @@ def resized(
         along: which axis.
         axis: its extents.
         places: where the samples lie.
-        how: a `Sampling`: its mode and its cubic kernel count.
+        sampling: a `Sampling`: its mode and its cubic kernel count.
         rounding: of places, for "nearest": "floor", "ceil", "round_prefer_floor" or
             "round_prefer_ceil".
     """
     last = axis.size - 1.0
-    if how.mode == "nearest":
+    if sampling.mode == "nearest":
         moved = places + _SHIFTS[rounding]
         chosen = moved.floor() if rounding in ("floor", "round_prefer_ceil") else moved.ceil()
         return _entries(context, x, along, chosen.at_least(0.0).at_most(last))
-    if how.antialias:
-        return _antialiased(context, x, along, axis, places, how)
+    if sampling.antialias:
+        return _antialiased(context, x, along, axis, places, sampling)
     first = places.floor()
     part = places - first
-    if how.mode == "linear":
+    if sampling.mode == "linear":
         taps = [(0.0, 1.0 - part), (1.0, part)]
-    elif how.mode == "cubic":
-        taps = [(float(k), _keys(part, k, how.cubic)) for k in (-1, 0, 1, 2)]
+    elif sampling.mode == "cubic":
+        taps = [(float(k), _keys(part, k, sampling.cubic)) for k in (-1, 0, 1, 2)]
     else:
-        raise ConversionError(f"mode={how.mode!r}")
-    if how.exclude_outside:
+        raise ConversionError(f"mode={sampling.mode!r}")
+    if sampling.exclude_outside:
         taps = [(k, w * (first + k).inside(axis.size)) for k, w in taps]
         total = taps[0][1]
         for _, weight in taps[1:]:
             total = total + weight
         taps = [(k, w / total) for k, w in taps]
-    made: Blob | None = None
+    output: Blob | None = None
     for k, weight in taps:
         entries = _entries(context, x, along, (first + k).at_least(0.0).at_most(last))
         wide = weight.blob
         if along < x.rank - 1:
             wide = context.expand(wide, *range(1, x.rank - along))
         product = emit(context, "multiplyBroadcastable", entries, wide)
-        made = product if made is None else emit(context, "addBroadcastable", made, product)
-    assert made is not None
-    return made
+        output = product if output is None else emit(context, "addBroadcastable", output, product)
+    assert output is not None
+    return output
 
 
 def _antialiased(
-    context: Lowering, x: Blob, along: int, axis: Axis, places: Number, how: Sampling
+    context: Lowering, x: Blob, along: int, axis: ResizedAxis, places: Number, sampling: Sampling
 ) -> Blob:
     """By a matrix that is computed: a kernel as wide as the entries that a new one covers.
 
     Entries beyond the axis are those of the edge, or none.
     """
     stretch = axis.factor.at_most(1.0)
-    radius = 1.0 if how.mode == "linear" else 2.0
+    radius = 1.0 if sampling.mode == "linear" else 2.0
     beyond = Number(context, np.float32(0))
-    if not how.exclude_outside:
+    if not sampling.exclude_outside:
         beyond = (radius / stretch).ceil()
     end = axis.size + beyond * 2.0
     entries = numbers(end) - beyond
     gap = emit(context, "subtractBroadcastable", context.expand(places.blob, 1), entries.blob)
     distance = emit(context, "unary", gap, type="ABS")
     distance = emit(context, "multiplyBroadcastable", distance, stretch.blob)
-    weights = _kernel(context, distance, how)
+    weights = _kernel(context, distance, sampling)
     total = context.layer("reduceSum", weights, layout=SOURCE, axes=(1,), keepDims=True)
     matrix = emit(context, "divideBroadcastable", weights, total)
     wide = x
-    if not how.exclude_outside:
+    if not sampling.exclude_outside:
         wide = _entries(context, x, along, entries.at_least(0.0).at_most(axis.size - 1.0))
     return by_matrix(context, wide, along, matrix)
 
 
-def _kernel(context: Lowering, distance: Blob, how: Sampling) -> Blob:
+def _kernel(context: Lowering, distance: Blob, sampling: Sampling) -> Blob:
     """Weights of distances: a hat, or Keys's cubic."""
-    if how.mode == "linear":
+    if sampling.mode == "linear":
         return emit(context, "activation", affine(context, distance, -1.0, 1.0), ReLU={})
-    if how.mode != "cubic":
-        raise ConversionError(f"mode={how.mode!r}")
-    a = how.cubic
+    if sampling.mode != "cubic":
+        raise ConversionError(f"mode={sampling.mode!r}")
+    a = sampling.cubic
 
     def polynomial(*coefficients: float) -> Blob:
-        made = affine(context, distance, coefficients[0], coefficients[1])
+        output = affine(context, distance, coefficients[0], coefficients[1])
         for coefficient in coefficients[2:]:
-            product = emit(context, "multiplyBroadcastable", made, distance)
-            made = affine(context, product, 1.0, coefficient)
-        return made
+            product = emit(context, "multiplyBroadcastable", output, distance)
+            output = affine(context, product, 1.0, coefficient)
+        return output
 
     near, far = polynomial(a + 2, -(a + 3), 0.0, 1.0), polynomial(a, -5 * a, 8 * a, -4 * a)
     outer = emit(

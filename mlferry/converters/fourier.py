@@ -21,10 +21,10 @@ Pair = tuple[Blob, Blob]
 def _times(context: Lowering, x: Blob, matrix: NDArray[np.float64]) -> Blob:
     """[..., rows] by [rows, columns]."""
     line = x.rank == 1
-    given = context.expand(x, 0) if line else x
+    blob = context.expand(x, 0) if line else x
     columns = context.constant(matrix.astype(np.float32), layout=SOURCE)
-    made = context.layer("batchedMatmul", given, columns, layout=SOURCE)
-    return context.layer("squeeze", made, layout=SOURCE, axes=(0,)) if line else made
+    output = context.layer("batchedMatmul", blob, columns, layout=SOURCE)
+    return context.layer("squeeze", output, layout=SOURCE, axes=(0,)) if line else output
 
 
 def rfft(context: Lowering, x: Blob, length: int | None = None) -> Pair:
@@ -89,8 +89,8 @@ def stft(context: Lowering, x: Blob, window: NDArray[np.float64], step: int, len
     parts = []
     for part in (matrix.real, matrix.imag):
         kernel = np.ascontiguousarray(part.T[:, None], np.float32)
-        made = convolved(context, signal, kernel, Windows([step], [1], [(0, 0)]))
-        turned = context.layer("transpose", made, layout=SOURCE, axes=(0, 2, 1))
+        output = convolved(context, signal, kernel, Windows([step], [1], [(0, 0)]))
+        turned = context.layer("transpose", output, layout=SOURCE, axes=(0, 2, 1))
         parts.append(context.reshape(turned, (*outer, *turned.known[1:]), layout=SOURCE))
     return parts[0], parts[1]
 
@@ -118,8 +118,8 @@ def istft(
     both = context.layer("concatND", *flat, layout=SOURCE, axis=2)
     turned = context.layer("transpose", both, layout=SOURCE, axes=(0, 2, 1))
     kernel = np.ascontiguousarray(matrix[:, None], np.float32)
-    made = transposed(context, turned, kernel, Windows([step], [1], [(0, 0)]))
-    return context.reshape(made, (*outer, made.known[2]), layout=SOURCE)
+    output = transposed(context, turned, kernel, Windows([step], [1], [(0, 0)]))
+    return context.reshape(output, (*outer, output.known[2]), layout=SOURCE)
 
 
 def inverse_window(window: NDArray[np.float64], step: int) -> NDArray[np.float64]:
@@ -130,6 +130,6 @@ def inverse_window(window: NDArray[np.float64], step: int) -> NDArray[np.float64
     overlaps = -(-len(window) // step)
     squares = np.pad(window**2, (0, overlaps * step - len(window))).reshape(overlaps, step)
     weights = np.tile(squares.sum(axis=0), overlaps)[: len(window)]
-    made = np.zeros(len(window))
-    np.divide(window, weights, out=made, where=weights != 0)
-    return made
+    output = np.zeros(len(window))
+    np.divide(window, weights, out=output, where=weights != 0)
+    return output

@@ -52,8 +52,8 @@ class Mask:
 
     def blob(self, context: Any) -> Blob | None:
         """The mask as a blob in the order of axes of the source, made once a `Lowering`."""
-        made: Blob | None = context.once(self.make)
-        return made
+        output: Blob | None = context.once(self.make)
+        return output
 
     def __repr__(self) -> str:
         return repr(self.origin)
@@ -85,7 +85,7 @@ class Attributes(Mapping[str, Any]):
         self._values[name] = value
 
     def unread(self) -> dict[str, Any]:
-        """The options that nobody has read."""
+        """The options that no converter has read."""
         return {name: value for name, value in self._values.items() if name not in self._read}
 
     def as_dict(self) -> dict[str, Any]:
@@ -109,17 +109,17 @@ class Node:
         layer: the source's own object, for models in memory.
         proto: the source's own message.
         parts: the layers inside it by their keys, as nodes without inputs.
-        call: how the source calls it, in the frontend's own terms.
+        call: how the source calls it, in the frontend's own type.
         arguments: what the source calls it with besides tensors, where calls have arguments.
         masks: which entries of each input count, where the node computes with it.
         passes_mask: whether a layer of the user's own passes masks on, where its conversion
             function says so.
         is_traced: whether what its layer computes is converted, not the layer.
-        functions: those among the options, by the option's name, where a file tells of them.
+        functions: those among the options, by the option's name, where a file names them.
         carried_masks: those of the inputs that the layers inside see, where it is traced.
         traced_masks: those of the outputs of a layer that was traced.
         input_shapes: shapes of the inputs in the source's order of axes, set while lowering.
-        output_shapes: shapes of the outputs, where the source tells them.
+        output_shapes: shapes of the outputs, where the source gives them.
     """
 
     op: str
@@ -180,7 +180,7 @@ class Node:
 
     @property
     def output_shape(self) -> Any:
-        """The shape of the output (or the list of several), where the source tells it."""
+        """The shape of the output (or the list of several), where the source gives it."""
         shapes = [value.shape for value in self.outputs]
         return shapes[0] if len(shapes) == 1 else shapes
 
@@ -253,7 +253,7 @@ class Graph:
 
     @property
     def expression(self) -> str:
-        """What a user types to name the source."""
+        """How a user names the source in code."""
         return repr(self.source) if self.is_file else "model"
 
     def with_input_names(self, names: Sequence[str]) -> Graph:
@@ -276,12 +276,12 @@ def distinct_names(names: Sequence[str]) -> list[str]:
     """
     taken = set(names)
     seen: set[str] = set()
-    found = []
+    results = []
     for name in names:
         label, count = name, 0
         while label in seen or (count and label in taken):
             count += 1
             label = f"{name}_{count}"
         seen.add(label)
-        found.append(label)
-    return found
+        results.append(label)
+    return results

@@ -47,7 +47,7 @@ def bind_inputs(
     """
     chosen = _by_name(context.graph, inputs or ())
     missing = []
-    given: dict[str, tuple[int, ...]] = {}
+    bindings: dict[str, tuple[int, ...]] = {}
     for value in context.graph.inputs:
         wanted = chosen.get(value.name) or TensorType()
         if isinstance(wanted, TensorType) and wanted.value is not None:
@@ -57,20 +57,20 @@ def bind_inputs(
         if shape is None:
             missing.append(value)
             continue
-        given[value.name] = shape.default
+        bindings[value.name] = shape.default
         if isinstance(wanted, ImageType):
             _bind_image(context, value, wanted, shape)
         else:
             _bind_array(context, value, wanted, shape)
     if missing:
-        raise open_shapes.error(missing, context.graph, given)
+        raise open_shapes.error(missing, context.graph, bindings)
 
 
 def _fix(context: Lowering, value: Value, given: object, takes_constants: bool) -> None:
     """An input that has one value for good.
 
     Raises:
-        ConversionError: the value is none of the input's type or shape.
+        ConversionError: the value does not have the input's type or shape.
     """
     try:
         array = np.asarray(given).astype(_numpy_dtype(value))
@@ -99,7 +99,7 @@ def _numpy_dtype(value: Value) -> str:
 
 def _by_name(graph: Graph, inputs: Sequence[InputType]) -> dict[str, InputType]:
     names = [value.name for value in graph.inputs]
-    found: dict[str, InputType] = {}
+    entries: dict[str, InputType] = {}
     for index, wanted in enumerate(inputs):
         if not isinstance(wanted, TensorType | ImageType):
             raise ConversionError(
@@ -118,10 +118,10 @@ def _by_name(graph: Graph, inputs: Sequence[InputType]) -> dict[str, InputType]:
             raise ConversionError(
                 f"{graph.source} has no input {name!r}.{close} Its inputs: {', '.join(names)}"
             )
-        if name in found:
-            raise ConversionError(f"input {name!r} is given twice: {found[name]} and {wanted}")
-        found[name] = wanted
-    return found
+        if name in entries:
+            raise ConversionError(f"input {name!r} is given twice: {entries[name]} and {wanted}")
+        entries[name] = wanted
+    return entries
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ class _Asked:
 
     @property
     def default(self) -> tuple[int, ...]:
-        """The shape that is used where nobody says otherwise."""
+        """The shape that is used by default."""
         if self.choices:
             return self.choices[0]
         return tuple(
@@ -152,28 +152,28 @@ class _Asked:
 
 
 def _shape(value: Value, wanted: InputType) -> _Asked | None:
-    """The batch is 1 where nobody says otherwise; other unknown extents make it unknown."""
+    """The batch is 1 by default; other unknown extents make it unknown."""
     choices: list[tuple[int, ...]] = []
     if isinstance(wanted.shape, EnumeratedShapes):
         choices = wanted.shape.ordered()
-        given: Sequence[Any] = [_span(column) for column in zip(*choices, strict=True)]
+        values: Sequence[Any] = [_span(column) for column in zip(*choices, strict=True)]
     elif wanted.shape is not None:
-        given = wanted.shape
+        values = wanted.shape
     elif value.shape is not None:
-        given = value.shape
+        values = value.shape
     else:
         return None
     if value.shape is not None and wanted.shape is not None:
-        fits = len(given) == len(value.shape) and all(
+        fits = len(values) == len(value.shape) and all(
             told is None or isinstance(asked, RangeDim) or asked in (told, None)
-            for asked, told in zip(given, value.shape, strict=True)
+            for asked, told in zip(values, value.shape, strict=True)
         )
         if not fits:
-            shown = [*choices] or tuple(given)
+            shown = [*choices] or tuple(values)
             raise ConversionError(
                 f"input {value.name!r} has shape {show(value.shape)} (? is free), not {shown}"
             )
-    shape = [1 if index == 0 and n is None else n for index, n in enumerate(given)]
+    shape = [1 if index == 0 and n is None else n for index, n in enumerate(values)]
     if any(n is None for n in shape):
         return None
     return _Asked(tuple(shape), tuple(choices) if len(choices) > 1 else ())
@@ -302,10 +302,10 @@ def _scaled(context: Lowering, x: Blob, name: str, scale: list[float], bias: lis
 
 
 def _values(value: Any, channels: int, what: str) -> list[float]:
-    found = [float(value)] * channels if np.ndim(value) == 0 else [float(v) for v in value]
-    if len(found) != channels:
+    results = [float(value)] * channels if np.ndim(value) == 0 else [float(v) for v in value]
+    if len(results) != channels:
         raise ConversionError(f"{what}={value!r}: one number, or {channels} of them")
-    return found
+    return results
 
 
 # ---- outputs ---------------------------------------------------------------------------
@@ -370,7 +370,7 @@ def _wanted(
 ) -> list[tuple[str, TensorType | ImageType]]:
     if outputs is None:
         return [(name, TensorType()) for name in known]
-    found: list[tuple[str, TensorType | ImageType]] = []
+    results: list[tuple[str, TensorType | ImageType]] = []
     for output in outputs:
         kind = TensorType(name=output) if isinstance(output, str) else output
         name = kind.name
@@ -381,8 +381,8 @@ def _wanted(
             raise ConversionError(
                 f"{graph.source} has no output {name!r}.{close} Its outputs: {', '.join(known)}"
             )
-        found.append((name, kind))
-    return found
+        results.append((name, kind))
+    return results
 
 
 def _as_image(
@@ -429,21 +429,21 @@ def _sizes(context: Lowering, name: str, x: Blob) -> list[tuple[int | None, int 
     """Height and width of a blob for the default inputs, and for each choice or both bounds."""
     columns = [features.blob_shapes(f.type) for f in context.builder.description.input]
     count = max(map(len, columns))
-    found = []
+    results = []
     for index in range(count):
-        given = {
+        bindings = {
             feature.name: column[min(index, len(column) - 1)]
             for feature, column in zip(context.builder.description.input, columns, strict=True)
         }
         try:
-            shape = context.builder.shapes_at(given)[x.name] or (1, 1, None, None)
+            shape = context.builder.shapes_at(bindings)[x.name] or (1, 1, None, None)
         except SpecError as error:
             raise ConversionError(
-                f"inputs of shape {', '.join(map(show, given.values()))}, which the flexible "
+                f"inputs of shape {', '.join(map(show, bindings.values()))}, which the flexible "
                 f"shapes allow, do not go through the network: {error}"
             ) from error
-        found.append((shape[2], shape[3]))
-    return found
+        results.append((shape[2], shape[3]))
+    return results
 
 
 def _has_choices(context: Lowering) -> bool:
@@ -462,9 +462,9 @@ def _name_outputs(context: Lowering, blobs: Sequence[Blob], names: Sequence[str]
     """
     builder = context.builder
     inputs = [f.name for f in builder.description.input]
-    kept = [name for name in names if name not in inputs]
+    remaining = [name for name in names if name not in inputs]
     apart = [f"{name}_output" for name in names if name in inputs]
-    free = iter(distinct_names([*inputs, *kept, *apart])[len(inputs) + len(kept) :])
+    free = iter(distinct_names([*inputs, *remaining, *apart])[len(inputs) + len(remaining) :])
     final = [next(free) if name in inputs else name for name in names]
     current = [blob.name for blob in blobs]
     for index, blob in enumerate(current):

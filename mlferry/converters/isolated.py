@@ -73,7 +73,7 @@ class Worker:
         self.script, self.library = script, library
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
-        self._line = -1  # an open pipe, whose end tells the process that this one has ended
+        self._line = -1  # an open pipe, whose end shows the process that this one has ended
         self._first = 0  # bytes that it took when it had started
         self._left: list[subprocess.Popen[bytes]] = []  # of the parent of a fork; kept as they are
         if hasattr(os, "register_at_fork"):
@@ -126,9 +126,9 @@ class Worker:
             watch = watching.Watch(process, seconds * PATIENCE, idle, allowed)
             try:
                 with watch:
-                    answer, found = _exchange(process, header, parts)
+                    answer, result = _exchange(process, header, parts)
             except (OSError, ValueError):
-                answer, found = {}, []
+                answer, result = {}, []
             except BaseException:
                 self._stop()
                 raise
@@ -138,7 +138,7 @@ class Worker:
             elif self._has_grown(process):
                 self._stop()  # what it holds may be needed to convert the model
         if "sizes" in answer:
-            return found
+            return result
         if "error" in answer:
             raise Refused(answer["error"])
         reason: watching.Reason = "memory" if "memory" in answer else watch.reason
@@ -156,16 +156,16 @@ class Worker:
 
     def _start(self, name: str) -> subprocess.Popen[bytes]:
         line, self._line = os.pipe()
-        given = [line] if os.name == "posix" else []
+        values = [line] if os.name == "posix" else []
         try:
             self._process = process = subprocess.Popen(
-                command(name, worker.__file__, self.script, *map(str, given)),
+                command(name, worker.__file__, self.script, *map(str, values)),
                 env=environment(),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
                 start_new_session=True,
-                pass_fds=given,
+                pass_fds=values,
             )
         except BaseException:
             os.close(self._line)
@@ -238,10 +238,10 @@ def _exchange(
     answer = json.loads(source.readline())
     if not isinstance(answer, dict):
         raise ValueError("the worker answered by something else")
-    found = [source.read(size) for size in answer.get("sizes", ())]
-    if [len(part) for part in found] != answer.get("sizes", []):
+    results = [source.read(size) for size in answer.get("sizes", ())]
+    if [len(part) for part in results] != answer.get("sizes", []):
         raise ValueError("the worker died while it answered")
-    return answer, found
+    return answer, results
 
 
 def _unanswered(

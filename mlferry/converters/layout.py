@@ -34,9 +34,9 @@ def _kept(
 ) -> Blob:
     key = (x.name, layout.kind)
     if key not in writer.arranged:
-        made = make(writer, x, layout)
-        writer.arranged[key] = made
-        writer.arranged[(made.name, x.layout.kind)] = x
+        output = make(writer, x, layout)
+        writer.arranged[key] = output
+        writer.arranged[(output.name, x.layout.kind)] = x
     return writer.arranged[key]
 
 

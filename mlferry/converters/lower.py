@@ -54,12 +54,12 @@ class Choices:
 
     functions: Mapping[str, CustomFunction] = field(default_factory=dict)
     add_custom_layers: bool = False
-    tracer: Tracer | None = None
+    tracer: LayerTracer | None = None
     trace_custom_layers: bool = False
     channels_first: bool = False
 
 
-class Tracer(Protocol):
+class LayerTracer(Protocol):
     """Converts what a layer of the user's own computes; see `mlferry.converters.tracing`."""
 
     def can(self, node: Node) -> bool:
@@ -101,16 +101,16 @@ class _Walker:
         if self.frontend.prepare is not None:
             self.frontend.prepare(self.graph)
         known = set(self.graph.constants)
-        found: list[tuple[Node, _Convert | None]] = []
+        results: list[tuple[Node, _Convert | None]] = []
         for node in self.graph.nodes:
             is_known = self._is_foldable(node) and all(v.name in known for v in node.inputs)
             if is_known:
                 known |= {value.name for value in node.outputs}
-            found.append((node, self._way(node) or (self._folded if is_known else None)))
-        missing = [node for node, way in found if way is None]
+            results.append((node, self._way(node) or (self._folded if is_known else None)))
+        missing = [node for node, way in results if way is None]
         if missing:
             raise self._unsupported(missing, unused)
-        return [(node, way) for node, way in found if way is not None]
+        return [(node, way) for node, way in results if way is not None]
 
     def _unsupported(
         self, missing: Sequence[Node], unused: Mapping[str, str] | None = None
@@ -153,10 +153,10 @@ class _Walker:
         )
         lowering.sizes = self.lowering.sizes
         nodes = [replace(n, name=f"{self.lowering.node_name}/{n.name}") for n in graph.nodes]
-        given = [value.name for value in graph.inputs]
+        values = [value.name for value in graph.inputs]
         known = {
             name: replace(mask, make=functools.partial(_made, mask.blob(self.lowering)))
-            for name, mask in zip(given, masks, strict=False)
+            for name, mask in zip(values, masks, strict=False)
             if mask is not None
         }
         inside = replace(graph, nodes=nodes, masks=known)
@@ -167,13 +167,13 @@ class _Walker:
             lowering.bind(value, blob)
         for node, way in plan:
             walker.run(node, way)
-        made = [lowering.operand(value) for _, value in graph.outputs]
-        blobs = [lowering.stored(x) if isinstance(x, Constant) else x for x in made]
-        kept = [x for x in blobs if isinstance(x, Blob)]
-        if len(kept) < len(blobs):
-            raise ConversionError("a layer that gives what is no array")
+        outputs = [lowering.operand(value) for _, value in graph.outputs]
+        blobs = [lowering.stored(x) if isinstance(x, Constant) else x for x in outputs]
+        remaining = [x for x in blobs if isinstance(x, Blob)]
+        if len(remaining) < len(blobs):
+            raise ConversionError("a layer that gives what is not an array")
         passed = [inside.masks.get(value.name) for _, value in graph.outputs]
-        return kept, [
+        return remaining, [
             None if mask is None else replace(mask, make=functools.partial(_late, mask, lowering))
             for mask in passed
         ]
@@ -182,10 +182,10 @@ class _Walker:
         return self.frontend.foldable is not None and self.frontend.foldable(node)
 
     def _folded(self, node: Node, inputs: Sequence[Any]) -> Any:
-        made = _fold(self.lowering, node, inputs, self.frontend)
-        if made is None:
+        output = _fold(self.lowering, node, inputs, self.frontend)
+        if output is None:
             raise self._unsupported([node])
-        return made
+        return output
 
     def _found(self, node: Node) -> CustomFunction | Entry[Converter] | None:
         for key in node.keys:
@@ -194,30 +194,30 @@ class _Walker:
         return self.frontend.ops.find(node.op, self.graph.version)
 
     def _is_traced(self, node: Node) -> bool:
-        found, tracer = self._found(node), self.choices.tracer
-        if isinstance(found, Trace):
+        result, tracer = self._found(node), self.choices.tracer
+        if isinstance(result, Trace):
             return True
         every = self.choices.trace_custom_layers or self.lowering.is_traced
-        return found is None and every and tracer is not None and tracer.can(node)
+        return result is None and every and tracer is not None and tracer.can(node)
 
     def _way(self, node: Node) -> _Convert | None:
-        found, lowering, tracer = self._found(node), self.lowering, self.choices.tracer
+        result, lowering, tracer = self._found(node), self.lowering, self.choices.tracer
         first = self.choices.channels_first
         if node.is_traced and tracer is not None:
             return functools.partial(tracer.convert, lowering)
-        if isinstance(found, Entry):
-            return functools.partial(_built_in, lowering, self.frontend, found)
-        if found is not None:
-            return functools.partial(_users, lowering, found, first)
+        if isinstance(result, Entry):
+            return functools.partial(_built_in, lowering, self.frontend, result)
+        if result is not None:
+            return functools.partial(_users, lowering, result, first)
         return self._automatic if self.choices.add_custom_layers else None
 
     def _automatic(self, node: Node, inputs: Sequence[Any]) -> Any:
-        """A custom layer with the options of a node, or what it makes of constants."""
-        made = (
+        """A custom layer with the options of a node, or the result of constant inputs."""
+        output = (
             _fold(self.lowering, node, inputs, self.frontend) if self._is_foldable(node) else None
         )
-        if made is not None:
-            return made
+        if output is not None:
+            return output
         blobs = offered(self.lowering, node, inputs)
         return add_custom(self.lowering, node, blobs, automatic(node), self.choices.channels_first)
 
@@ -227,10 +227,10 @@ def _weakly(method: _Method) -> _Method:
     reference = weakref.WeakMethod(method)
 
     def call(*arguments: object) -> Any:
-        found = reference()
-        if found is None:
+        result = reference()
+        if result is None:
             raise ConversionError("a node is converted after the walk over its graph has ended")
-        return found(*arguments)
+        return result(*arguments)
 
     return cast(_Method, call)
 
@@ -317,18 +317,24 @@ def _built_in(
         return folded
     if not found.options.get("sizes"):
         lowering.sizes.use(lowering.sizes.behind(*inputs))
-    if "layouts" not in found.options and frontend.fold is not None:
-        made = found.value(lowering, node, *inputs)
-        _check_options(node, frontend)
-        return made
+    operands = inputs if frontend.raw else _arranged(lowering, found, node, inputs)
+    output = found.value(lowering, node, *operands)
+    _check_options(node, frontend)
+    return output
+
+
+def _arranged(
+    lowering: Lowering, found: Entry[Converter], node: Node, inputs: Sequence[Any]
+) -> Sequence[Blob]:
+    """The inputs as blobs of a layout and a rank that a converter is registered with."""
     accepted = found.options.get("layouts", (SOURCE,))
     if callable(accepted):
         accepted = accepted(node)
     rank = found.options.get("rank")
-    given = inputs if rank is None else [lowering.assume_rank(x, rank) for x in inputs]
-    made = found.value(lowering, node, *lowering.arranged_inputs(given, accepted))
-    _check_options(node, frontend)
-    return made
+    blobs = [lowering.stored(x) if isinstance(x, Constant) else x for x in inputs]
+    if rank is not None:
+        blobs = [lowering.assume_rank(x, rank) for x in blobs]
+    return lowering.arranged_inputs(blobs, accepted)
 
 
 def _fold(
@@ -339,9 +345,9 @@ def _fold(
     if frontend.fold is None or not known:
         return None
     arrays = [None if x is None else x.array for x in inputs]
-    made = frontend.fold(lowering, node, arrays)
-    if made is None or not lowering.sizes.behind(*inputs):
-        return made
+    output = frontend.fold(lowering, node, arrays)
+    if output is None or not lowering.sizes.behind(*inputs):
+        return output
 
     def moved() -> Sequence[Any] | None:
         which = range(len(inputs))[frontend.moving.get(node.op, slice(0))]
@@ -354,7 +360,7 @@ def _fold(
         assert frontend.fold is not None
         return frontend.fold(lowering, node, codes)
 
-    return sizes.folded(lowering.sizes, inputs, made, moved)
+    return sizes.folded(lowering.sizes, inputs, output, moved)
 
 
 def _check_options(node: Node, frontend: Frontend) -> None:

@@ -18,9 +18,9 @@ from mlferry.converters.values import (
     SCALAR,
     SOURCE,
     Accepted,
+    AnyOperand,
     Blob,
     Constant,
-    Entry,
     Layout,
     Opaque,
     Result,
@@ -137,7 +137,7 @@ class Lowering(LayerWriter):
         else:
             self.give(name, operand)
 
-    def operand(self, value: Value) -> Entry:
+    def operand(self, value: Value) -> AnyOperand:
         """What a converter gets for a value: its blob, its constant, or None for no name."""
         if not value.name:
             return None
@@ -168,10 +168,10 @@ class Lowering(LayerWriter):
         if content not in self._contents:
             layout = SCALAR if array.ndim == 0 else self._layout
             self._contents[content] = self.constant(array.astype(np.float32), layout=layout)
-        made = self._contents[content]
+        output = self._contents[content]
         if constant.name:
-            self._values[constant.name] = made
-        return made
+            self._values[constant.name] = output
+        return output
 
     def compute(self, size: int) -> None:
         """Account for an array that is computed from constants, before it is.
@@ -185,7 +185,7 @@ class Lowering(LayerWriter):
         self._computed += size
         limits.check("constants", self._computed, "arrays computed from constants take bytes:")
 
-    def run(self, node: Node, convert: Callable[[Node, Sequence[Entry]], Results]) -> None:
+    def run(self, node: Node, convert: Callable[[Node, Sequence[AnyOperand]], Results]) -> None:
         """Convert one node with its inputs and bind what comes back to its outputs."""
         self.start(node.name)
         self.sizes.node = str(node)
@@ -194,8 +194,8 @@ class Lowering(LayerWriter):
             x.array.shape if isinstance(x, Constant) else x.source_shape if x is not None else None
             for x in inputs
         ]
-        made = convert(node, inputs)
-        results = made if isinstance(made, tuple | list) else (made,)
+        output = convert(node, inputs)
+        results = output if isinstance(output, tuple | list) else (output,)
         if len(results) < len(node.outputs):
             raise ConversionError(f"{len(results)} outputs were made, not {len(node.outputs)}")
         for value, result in zip(node.outputs, results, strict=False):
@@ -228,10 +228,10 @@ class Lowering(LayerWriter):
     def arranged_inputs(self, inputs: Sequence[Blob], accepted: Accepted) -> list[Blob]:
         """The inputs in one layout out of those accepted; new layers take it, too."""
         chosen = layouts.choose(inputs, accepted)
-        found = [layouts.arrange(self, x, chosen) for x in inputs]
-        self._layout = found[0].layout if found else SOURCE
-        if any(x.layout.kind != chosen.kind and x.rank >= 3 for x in found):
+        results = [layouts.arrange(self, x, chosen) for x in inputs]
+        self._layout = results[0].layout if results else SOURCE
+        if any(x.layout.kind != chosen.kind and x.rank >= 3 for x in results):
             raise ConversionError("inputs of different layouts")
         if chosen == CHANNELS_FIRST:
             self._layout = CHANNELS_FIRST
-        return found
+        return results

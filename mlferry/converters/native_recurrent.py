@@ -106,7 +106,7 @@ def run_both(
     """
     if not exists_for_both(ahead, behind):
         return None
-    first, second = (found[1] for found in map(_described, (ahead, behind)) if found is not None)
+    first, second = (result[1] for result in map(_described, (ahead, behind)) if result is not None)
     y, *last = context.outputs(
         5,
         "biDirectionalLSTM",
@@ -160,34 +160,34 @@ def _in_float32(activation: Params) -> Params:
 
 def _bias(gates: Gates) -> Any:
     """The sum of both biases, or None."""
-    found = [bias for bias in (gates.wb, gates.rb) if bias is not None]
-    return sum(found[1:], found[0]) if found else None
+    results = [bias for bias in (gates.wb, gates.rb) if bias is not None]
+    return sum(results[1:], results[0]) if results else None
 
 
 def _blocks(gates: Gates, names: Sequence[str], suffixes: Sequence[str]) -> Params:
     """The weights of each gate under Core ML's names."""
     weight, recursion, bias = suffixes
     total = _bias(gates)
-    found: Params = {}
+    entries: Params = {}
     for index, name in enumerate(names):
         rows = slice(index * gates.units, (index + 1) * gates.units)
-        found[f"{name}{weight}"] = np.ascontiguousarray(gates.w[rows])
-        found[f"{name}{recursion}"] = np.ascontiguousarray(gates.r[rows])
+        entries[f"{name}{weight}"] = np.ascontiguousarray(gates.w[rows])
+        entries[f"{name}{recursion}"] = np.ascontiguousarray(gates.r[rows])
         if total is not None:
-            found[f"{name}{bias}"] = total[rows]
-    return found
+            entries[f"{name}{bias}"] = total[rows]
+    return entries
 
 
 def _simple(gates: Gates, functions: list[Params]) -> tuple[str, Params, int]:
     bias = _bias(gates)
-    given = {} if bias is None else {"hasBiasVector": True, "biasVector": bias}
+    bindings = {} if bias is None else {"hasBiasVector": True, "biasVector": bias}
     return (
         "simpleRecurrent",
         {
             "activation": functions[0],
             "weightMatrix": gates.w,
             "recursionMatrix": gates.r,
-            **given,
+            **bindings,
         },
         1,
     )

@@ -59,34 +59,34 @@ def suggested(
 
 def _told(graph: Graph, given: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
     """Numbers for the names of axes: of inputs whose shapes are known, of batches, of pictures."""
-    found: dict[str, int] = {}
+    entries: dict[str, int] = {}
     for value in graph.inputs:
         for name, extent in zip(value.axes, given.get(value.name, ()), strict=False):
             if name:
-                found.setdefault(name, extent)
+                entries.setdefault(name, extent)
     for value in graph.inputs:
         for axis, name in enumerate(value.axes):
             if name and (axis == 0 or _BATCH.match(name)):
-                found.setdefault(name, 1)
+                entries.setdefault(name, 1)
     for value in graph.inputs:
         for axis, name in enumerate(value.axes):
             if name and name.isidentifier():
-                found.setdefault(name, _usual(value, axis, graph))
-    return found
+                entries.setdefault(name, _usual(value, axis, graph))
+    return entries
 
 
 def _extents(value: Value, graph: Graph, told: Mapping[str, int]) -> list[int]:
-    made = []
+    outputs = []
     names = value.axes or ("",) * len(value.shape or ())
     for axis, (extent, name) in enumerate(zip(value.shape or (), names, strict=True)):
         if extent is not None:
-            made.append(extent)
+            outputs.append(extent)
         elif name in told:
-            made.append(told[name])
+            outputs.append(told[name])
         else:
             computed = _computed(name, told)
-            made.append(computed or (1 if axis == 0 else _usual(value, axis, graph)))
-    return made
+            outputs.append(computed or (1 if axis == 0 else _usual(value, axis, graph)))
+    return outputs
 
 
 def _usual(value: Value, axis: int, graph: Graph) -> int:
@@ -106,10 +106,10 @@ def _computed(name: str, told: Mapping[str, int]) -> int:
     """The value of a sum that exporters write as a name: "past_length + 1"; 0 where it is none."""
     total = 0
     for term in name.split("+"):
-        found = _TERM.match(term)
-        if found is None:
+        match = _TERM.match(term)
+        if match is None:
             return 0
-        factor, what = found.groups()
+        factor, what = match.groups()
         number = int(what) if what.isdigit() else told.get(what)
         if number is None:
             return 0

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from mlferry.converters import sizes
 from mlferry.converters.graph import Node
 from mlferry.converters.lowering import Lowering
-from mlferry.converters.values import SCALAR, SOURCE, Blob, Constant, Entry, Operand
+from mlferry.converters.values import SCALAR, SOURCE, AnyOperand, Blob, Constant, Operand
 from mlferry.errors import ConversionError
 from mlferry.numerics.shapes import show
 
@@ -30,15 +30,15 @@ def prepared(
     Raises:
         ConversionError: an operand that must be constant is computed.
     """
-    found: list[Any] = []
+    results: list[Any] = []
     for place, x in enumerate(operands):
         if x is None:
-            found.append(None)
+            results.append(None)
         elif place in constants:
-            found.append(array_of(node, place, x))
+            results.append(array_of(node, place, x))
         else:
-            found.append(as_blob(context, x))
-    return found
+            results.append(as_blob(context, x))
+    return results
 
 
 @overload
@@ -54,12 +54,12 @@ def as_blob(context: Lowering, x: Operand | None) -> Blob | None:
     return context.stored(x) if isinstance(x, Constant) else x
 
 
-def array_of(node: Node, place: int, x: Entry) -> NDArray[Any]:
+def array_of(node: Node, place: int, x: AnyOperand) -> NDArray[Any]:
     """The array of a constant operand; see `constant_of`."""
     return constant_of(node, place, x).array
 
 
-def constant_of(node: Node, place: int, x: Entry) -> Constant:
+def constant_of(node: Node, place: int, x: AnyOperand) -> Constant:
     """An operand that must be constant.
 
     Raises:
@@ -107,10 +107,10 @@ def extent(x: Blob, axis: int) -> int:
     Raises:
         ConversionError: it is flexible.
     """
-    found = x.known[axis]
-    if found is not None:
+    result = x.known[axis]
+    if result is not None:
         sizes.use(x, [axis])
-    return known(x)[axis] if found is None else found
+    return known(x)[axis] if result is None else result
 
 
 def rank(x: Blob) -> int:

@@ -58,9 +58,9 @@ def projected(
     pixels = context.reshape(x, (batch, height * width, channels), layout=SOURCE)
     total: Blob | None = None
     for place, weight in zip(places, weights, strict=True):
-        found = context.layer("gather", pixels, context.constant(place), layout=SOURCE, axis=1)
+        output = context.layer("gather", pixels, context.constant(place), layout=SOURCE, axis=1)
         factor = context.constant(weight[:, None])
-        part = context.layer("multiplyBroadcastable", found, factor, layout=SOURCE)
+        part = context.layer("multiplyBroadcastable", output, factor, layout=SOURCE)
         total = part if total is None else _sum(context, total, part)
     assert total is not None
     if fill_value and filled.any():
@@ -100,8 +100,8 @@ def _samples(
             places.append((kept_y * size[1] + kept_x).astype(np.int64))
             weights.append(np.where(inside, weight, np.float32(0)))
             filled += np.where(inside, np.float32(0), weight)
-    kept = [index for index, weight in enumerate(weights) if weight.any()] or [0]
-    return [places[i] for i in kept], [weights[i] for i in kept], filled
+    remaining = [index for index, weight in enumerate(weights) if weight.any()] or [0]
+    return [places[i] for i in remaining], [weights[i] for i in remaining], filled
 
 
 def _neighbours(position: Array, interpolation: str) -> list[tuple[Array, Array]]:
@@ -122,8 +122,8 @@ def _reflect(position: Array, size: int) -> Array:
     below = np.where(below < -size, below + period, -below - 1)
     above = position - period * np.trunc(position / period)
     above = np.where(above >= size, period - above - 1, above)
-    made = np.where(position < 0, below, np.where(position > size - 1, above, position))
-    return np.clip(made, 0, size - 1).astype(np.float32)
+    output = np.where(position < 0, below, np.where(position > size - 1, above, position))
+    return np.clip(output, 0, size - 1).astype(np.float32)
 
 
 def _wrap(position: Array, size: int) -> Array:
@@ -132,8 +132,8 @@ def _wrap(position: Array, size: int) -> Array:
         return np.zeros_like(position)
     below = position + size * (np.trunc(-position / (size - 1)) + 1)
     above = position - size * np.trunc(position / (size - 1))
-    made = np.where(position < 0, below, np.where(position > size - 1, above, position))
-    return np.clip(made, 0, size - 1).astype(np.float32)
+    output = np.where(position < 0, below, np.where(position > size - 1, above, position))
+    return np.clip(output, 0, size - 1).astype(np.float32)
 
 
 _MODES: dict[str, Callable[[Array, int], Array]] = {

@@ -40,7 +40,7 @@ class Activation:
         return context.layer("activation", x, layout=SOURCE, **self.params)
 
 
-class Cell(Protocol):
+class RecurrentCell(Protocol):
     """One step of a recurrence."""
 
     def project(self, context: Lowering, x: Blob) -> Blob:
@@ -111,7 +111,7 @@ class Gates(ABC):
 
     @abstractmethod
     def step(self, context: Lowering, x: Blob, states: list[Blob]) -> tuple[Blob, list[Blob]]:
-        """See `Cell`."""
+        """See `RecurrentCell`."""
 
     def recur(
         self, context: Lowering, state: Blob, first: int = 0, last: int | None = None
@@ -144,7 +144,7 @@ class Simple(Gates):
     """h = f(W x + R h + b)"""
 
     def step(self, context: Lowering, x: Blob, states: list[Blob]) -> tuple[Blob, list[Blob]]:
-        """See `Cell`."""
+        """See `RecurrentCell`."""
         h = self.functions[0](context, binary(context, "add", x, self.recur(context, states[0])))
         return h, [h]
 
@@ -153,7 +153,7 @@ class GRU(Gates):
     """h = (1 - z) * g(xh + ...) + z * h; the reset comes before or behind the product."""
 
     def step(self, context: Lowering, x: Blob, states: list[Blob]) -> tuple[Blob, list[Blob]]:
-        """See `Cell`."""
+        """See `RecurrentCell`."""
         (h,) = states
         xz, xr, xh = split(context, x, 3)
         if self.behind:
@@ -171,15 +171,15 @@ class GRU(Gates):
             product = self.recur(context, binary(context, "multiply", r, h), 2)
         candidate = self.functions[1](context, binary(context, "add", xh, product))
         new = binary(context, "multiply", one_less(context, z), candidate)
-        made = binary(context, "add", new, binary(context, "multiply", z, h))
-        return made, [made]
+        output = binary(context, "add", new, binary(context, "multiply", z, h))
+        return output, [output]
 
 
 class LSTM(Gates):
     """c = f * c + i * g(...), h = o * h(c)"""
 
     def step(self, context: Lowering, x: Blob, states: list[Blob]) -> tuple[Blob, list[Blob]]:
-        """See `Cell`."""
+        """See `RecurrentCell`."""
         h, c = states
         total = binary(context, "add", x, self.recur(context, h))
         gate_i, gate_o, gate_f, gate_c = split(context, total, 4)
@@ -191,11 +191,11 @@ class LSTM(Gates):
             else first(context, self._peek(context, gate_f, c, 2))
         )
         candidate = second(context, gate_c)
-        kept = binary(context, "multiply", f, c)
-        cell = binary(context, "add", kept, binary(context, "multiply", i, candidate))
+        remaining = binary(context, "multiply", f, c)
+        cell = binary(context, "add", remaining, binary(context, "multiply", i, candidate))
         o = first(context, self._peek(context, gate_o, cell, 1))
-        made = binary(context, "multiply", o, third(context, cell))
-        return made, [made, cell]
+        output = binary(context, "multiply", o, third(context, cell))
+        return output, [output, cell]
 
     def _peek(self, context: Lowering, gate: Blob, cell: Blob, index: int) -> Blob:
         if self.peephole is None:
@@ -220,7 +220,7 @@ def steps_of(context: Lowering, x: Blob) -> list[Blob]:
 
 def walk(
     context: Lowering,
-    cell: Cell,
+    cell: RecurrentCell,
     steps: Sequence[Blob],
     states: Sequence[Blob],
     *,
@@ -246,24 +246,24 @@ def walk(
     outputs: dict[int, Blob] = {}
     before: Blob | None = None
     for place in range(len(steps))[:: -1 if reverse else 1]:
-        output, made = cell.step(context, steps[place], current)
+        output, results = cell.step(context, steps[place], current)
         mask = masks[place] if masks else None
         if mask is not None:
-            made = [
-                _chosen(context, mask, new, old) for new, old in zip(made, current, strict=True)
+            results = [
+                _chosen(context, mask, new, old) for new, old in zip(results, current, strict=True)
             ]
             if zero or before is None:
                 output = binary(context, "multiply", output, _wide(context, mask, output))
             else:
                 output = _chosen(context, mask, output, before)
-        current, before = made, output
+        current, before = results, output
         outputs[place] = output
     return [outputs[place] for place in range(len(steps))], current
 
 
 def looped(
     context: Lowering,
-    cell: Cell,
+    cell: RecurrentCell,
     steps: Blob,
     states: Sequence[Blob],
     *,
@@ -304,7 +304,7 @@ def looped(
     before = context.layer("fillLike", states[0], layout=SOURCE, value=0.0)
 
     def body(index: Blob, variables: Sequence[Blob]) -> tuple[None, list[Blob]]:
-        *current, shown, made = variables
+        *current, shown, result = variables
         at = replace(index, layout=SOURCE)
         if reverse:
             last = context.layer(
@@ -322,9 +322,9 @@ def looped(
             )
         row = context.layer("expandDims", output, layout=SOURCE, axes=(0,))
         written = context.layer(
-            "scatter", made, at, row, layout=SOURCE, axis=0, mode="SCATTER_UPDATE"
+            "scatter", result, at, row, layout=SOURCE, axis=0, mode="SCATTER_UPDATE"
         )
-        return None, [*new, output, replace(written, shape=made.shape)]
+        return None, [*new, output, replace(written, shape=result.shape)]
 
     results = control_flow.loop(context, length, None, [*states, before, column], body)
     return results[-1], results[:count]

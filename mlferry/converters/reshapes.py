@@ -62,11 +62,11 @@ def heads_joined(context: Lowering, x: Blob) -> Blob:
 
 def of_same_rank(context: Lowering, x: Blob, target: Sequence[int]) -> Blob:
     """A reshape in which a 0 keeps an extent, whatever it is, and one -1 takes what is left."""
-    made = context.layer("rankPreservingReshape", x, layout=SOURCE, targetShape=target)
+    output = context.layer("rankPreservingReshape", x, layout=SOURCE, targetShape=target)
     layer = context.builder.network.layers[-1]
     for told in (layer.inputTensor, layer.outputTensor):
         told.add(rank=len(target))
-    return made
+    return output
 
 
 def _reshaped(context: Lowering, x: Blob, target: Sequence[int | None]) -> Blob:

@@ -58,7 +58,7 @@ def resize(
     x: Blob,
     target: Sequence[int | None],
     factors: Sequence[float],
-    how: Sampling,
+    sampling: Sampling,
 ) -> Blob:
     """A blob with other extents, axis by axis.
 
@@ -67,14 +67,14 @@ def resize(
         x: the blob; axes are its own.
         target: the new extents.
         factors: the new extents over the old ones, as the source computes them.
-        how: where samples lie and how they are weighted.
+        sampling: where samples lie and how they are weighted.
 
     Raises:
         ConversionError: a result without elements, or positions that depend on a flexible size.
     """
     if any(n is not None and n < 1 for n in target):
         raise ConversionError(f"a resize to {list(target)}")
-    whole = _by_whole_factors(context, x, factors, how)
+    whole = _by_whole_factors(context, x, factors, sampling)
     if whole is not None:
         return whole
     for axis, (size, out, factor) in enumerate(zip(x.known, target, factors, strict=True)):
@@ -82,29 +82,29 @@ def resize(
             if factor != 1:
                 known(x)  # the positions depend on the size
             continue
-        positions = how.positions(axis, size, out, factor)
+        positions = sampling.positions(axis, size, out, factor)
         if size == out and np.array_equal(positions, np.arange(size)):
             continue
         use(x, [axis])
-        if how.mode == "nearest":
-            places = np.clip(how.rounding(positions), 0, size - 1)
+        if sampling.mode == "nearest":
+            places = np.clip(sampling.rounding(positions), 0, size - 1)
             x = context.layer("gather", x, context.constant(places), layout=x.layout, axis=axis)
         else:
-            x = along(context, x, axis, matrix(size, positions, factor, how))
+            x = along(context, x, axis, matrix(size, positions, factor, sampling))
     return x
 
 
 def _by_whole_factors(
-    context: Lowering, x: Blob, factors: Sequence[float], how: Sampling
+    context: Lowering, x: Blob, factors: Sequence[float], sampling: Sampling
 ) -> Blob | None:
     """Core ML's own upsampling of height and width, at any size, where it computes the same.
 
     Its half-pixel grid needs iOS 14, so a known size goes by matrices.
     """
-    if not by_whole_factors(x, factors, how):
+    if not by_whole_factors(x, factors, sampling):
         return None
     height, width = factors[-2:]
-    nearest = how.mode == "nearest"
+    nearest = sampling.mode == "nearest"
     mode = (
         {"mode": "NN"}
         if nearest
@@ -115,13 +115,13 @@ def _by_whole_factors(
     )
 
 
-def by_whole_factors(x: Blob, factors: Sequence[float], how: Sampling) -> bool:
+def by_whole_factors(x: Blob, factors: Sequence[float], sampling: Sampling) -> bool:
     """Whether Core ML's own upsampling computes it."""
     *outer, height, width = factors
     if x.rank != 4 or set(outer) != {1.0} or height % 1 or width % 1 or min(height, width) < 1:
         return False
-    nearest = how.mode == "nearest" and how.repeats
-    smooth = how.mode == "linear" and how.half_pixel and not how.antialias
+    nearest = sampling.mode == "nearest" and sampling.repeats
+    smooth = sampling.mode == "linear" and sampling.half_pixel and not sampling.antialias
     return nearest or (smooth and None in x.known)
 
 
@@ -135,32 +135,32 @@ def along(context: Lowering, x: Blob, axis: int, weights: NDArray[Any] | Blob) -
         return context.layer("batchedMatmul", x, constant, layout=layout, transposeB=True)
     order = [i for i in range(rank) if i != axis] + [axis]
     turned = context.layer("transpose", x, layout=layout, axes=order)
-    made = context.layer("batchedMatmul", turned, constant, layout=layout, transposeB=True)
+    output = context.layer("batchedMatmul", turned, constant, layout=layout, transposeB=True)
     back = [order.index(i) for i in range(rank)]
-    return context.layer("transpose", made, layout=layout, axes=back)
+    return context.layer("transpose", output, layout=layout, axes=back)
 
 
-def matrix(size: int, positions: NDArray[Any], factor: float, how: Sampling) -> NDArray[Any]:
+def matrix(size: int, positions: NDArray[Any], factor: float, sampling: Sampling) -> NDArray[Any]:
     """[out, size]: the weights of linear or cubic interpolation; edges repeat."""
-    if how.mode not in ("linear", "cubic"):
-        raise ConversionError(f"mode={how.mode!r}")
-    stretch = min(factor, 1.0) if how.antialias else 1.0
-    linear = how.mode == "linear"
+    if sampling.mode not in ("linear", "cubic"):
+        raise ConversionError(f"mode={sampling.mode!r}")
+    stretch = min(factor, 1.0) if sampling.antialias else 1.0
+    linear = sampling.mode == "linear"
     radius = (1 if linear else 2) / stretch
-    made = np.zeros((len(positions), size))
+    output = np.zeros((len(positions), size))
     for row, position in enumerate(positions):
         first = math.ceil(position - radius)
         places = np.arange(first, math.floor(position + radius) + 1)
         distance = np.abs(places - position) * stretch
-        if how.steps and not linear:
-            distance = np.rint(distance * how.steps) / how.steps
-        weights = np.clip(1 - distance, 0, None) if linear else _keys(distance, how.cubic)
-        if how.exclude_outside:
+        if sampling.steps and not linear:
+            distance = np.rint(distance * sampling.steps) / sampling.steps
+        weights = np.clip(1 - distance, 0, None) if linear else _keys(distance, sampling.cubic)
+        if sampling.exclude_outside:
             weights = np.where((places >= 0) & (places < size), weights, 0)
         total = weights.sum()
         weights = weights / total if total else weights
-        np.add.at(made[row], np.clip(places, 0, size - 1), weights)
-    return made.astype(np.float32)
+        np.add.at(output[row], np.clip(places, 0, size - 1), weights)
+    return output.astype(np.float32)
 
 
 def _keys(x: NDArray[Any], a: float) -> NDArray[Any]:

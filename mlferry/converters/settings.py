@@ -60,7 +60,7 @@ def exact_target(asked: str | float) -> str:
         asked: the iOS release, such as "12". One before 13 is taken, and a warning is logged.
 
     Raises:
-        ConversionError: it is no number.
+        ConversionError: it is not a number.
     """
     try:
         release = float(asked)

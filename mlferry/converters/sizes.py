@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlferry.converters.values import Blob, Constant, Entry
+from mlferry.converters.values import AnyOperand, Blob, Constant
 
 Extent = tuple[str, int]  # a blob and its axis
 Extents = frozenset[Extent]
@@ -48,7 +48,7 @@ class SizeLog:
             self.sets.append(extents)
         return self.sets.index(extents)
 
-    def behind(self, *operands: Entry) -> Extents:
+    def behind(self, *operands: AnyOperand) -> Extents:
         """The extents of which constants are made."""
         codes = {
             int(code)

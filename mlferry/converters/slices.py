@@ -100,7 +100,7 @@ def sliced_anywhere(
             context.layer("concatND", *blobs, layout=SOURCE, axis=0) if x.rank > 1 else blobs[0]
         )
         vectors.append(_from_front(context, joined, shape))
-    made = context.layer(
+    output = context.layer(
         "sliceDynamic",
         x,
         *vectors,
@@ -111,9 +111,9 @@ def sliced_anywhere(
         squeezeMasks=[False] * x.rank,
     )
     left = {axis for _, _, axis, _ in moving}
-    kept = tuple(None if axis in left else n for axis, n in enumerate(x.known))
-    context.builder.shapes[made.name] = kept
-    return Blob(made.name, kept, SOURCE)
+    remaining = tuple(None if axis in left else n for axis, n in enumerate(x.known))
+    context.builder.shapes[output.name] = remaining
+    return Blob(output.name, remaining, SOURCE)
 
 
 def _known_start(bound: int | Blob | None, step: int) -> int | Blob:
@@ -207,13 +207,13 @@ def _inside(
     """Bounds that lie within an axis; of those beyond it, it depends on the size what they are."""
     size = x.known[axis] or 0
     least, most = (-size, size) if step > 0 else (-size - 1, size - 1)
-    kept = []
+    remaining = []
     for bound in (begin, end):
         beyond = bound is not None and not least < bound < most
         if beyond:
             use(x, [axis])
-        kept.append(None if beyond else bound)
-    return kept[0], kept[1]
+        remaining.append(None if beyond else bound)
+    return remaining[0], remaining[1]
 
 
 # Core ML's own padding of height and width, at any size.

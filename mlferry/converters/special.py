@@ -56,10 +56,10 @@ def _over(context: Lowering, number: float, x: Blob) -> Blob:
 def _polynomial(context: Lowering, x: Blob, coefficients: Sequence[float]) -> Blob:
     """By Horner's rule, the highest power first."""
     first, second, *rest = coefficients
-    made = affine(context, x, first, second)
+    output = affine(context, x, first, second)
     for coefficient in rest:
-        made = affine(context, _two(context, "multiply", made, x), 1.0, coefficient)
-    return made
+        output = affine(context, _two(context, "multiply", output, x), 1.0, coefficient)
+    return output
 
 
 def erfinv(context: Lowering, x: Blob) -> Blob:
@@ -104,10 +104,10 @@ def _lanczos(context: Lowering, z: Blob) -> list[Blob]:
 
 
 def _total(context: Lowering, terms: Sequence[Blob], start: float) -> Blob:
-    made = affine(context, terms[0], 1.0, start)
+    output = affine(context, terms[0], 1.0, start)
     for term in terms[1:]:
-        made = _two(context, "add", made, term)
-    return made
+        output = _two(context, "add", output, term)
+    return output
 
 
 def lgamma(context: Lowering, x: Blob) -> Blob:
@@ -126,9 +126,9 @@ def lgamma(context: Lowering, x: Blob) -> Blob:
     fraction = _two(context, "min", fraction, affine(context, fraction, -1.0, 1.0))
     sine = _log(context, valuewise(context, "sin", affine(context, fraction, math.pi)))
     mirrored = _two(context, "subtract", affine(context, sine, -1.0, math.log(math.pi)), direct)
-    made = context.layer("whereBroadcastable", low, mirrored, direct, layout=x.layout)
+    output = context.layer("whereBroadcastable", low, mirrored, direct, layout=x.layout)
     huge = valuewise(context, "greaterThan", size, alpha=_LARGEST)
-    return context.layer("whereBroadcastable", huge, size, made, layout=x.layout)
+    return context.layer("whereBroadcastable", huge, size, output, layout=x.layout)
 
 
 def digamma(context: Lowering, x: Blob) -> Blob:
@@ -150,10 +150,10 @@ def digamma(context: Lowering, x: Blob) -> Blob:
         context, "divide", valuewise(context, "cos", angle), valuewise(context, "sin", angle)
     )
     mirrored = _two(context, "subtract", direct, affine(context, cotangent, math.pi))
-    made = context.layer("whereBroadcastable", low, mirrored, direct, layout=x.layout)
+    output = context.layer("whereBroadcastable", low, mirrored, direct, layout=x.layout)
     whole = context.layer("equal", x, valuewise(context, "floor", x), layout=x.layout)
     pole = context.layer(
         "logicalAnd", whole, valuewise(context, "lessEqual", x, alpha=0.0), layout=x.layout
     )
     nothing = context.constant([np.nan], layout=x.layout)
-    return context.layer("whereBroadcastable", pole, nothing, made, layout=x.layout)
+    return context.layer("whereBroadcastable", pole, nothing, output, layout=x.layout)

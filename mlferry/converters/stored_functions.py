@@ -1,4 +1,4 @@
-"""Functions among the options of a file's layers: what the file tells of them, never their code."""
+"""Functions among the options of a file's layers: their names and options, never their code."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class StoredFunction:
         )
 
     def __eq__(self, other: object) -> bool:
-        """Whether another function has the name that the file tells."""
+        """Whether another function has the name in the file."""
         return self.__name__ != _LAMBDA and getattr(other, "__name__", None) == self.__name__
 
     def __hash__(self) -> int:
@@ -54,13 +54,13 @@ def functions_of(config: Mapping[str, Any], custom_objects: Mapping[str, Any]) -
         config: the layer's options as the file has them.
         custom_objects: the user's own functions by name, which take the place of the file's.
     """
-    found = {}
+    entries = {}
     for option in _OPTIONS:
         name = _name(config.get(option), named=config.get(f"{option}_type") == "function")
         if name:
             own = custom_objects.get(name)
-            found[option] = own if callable(own) else StoredFunction(name, option)
-    return found
+            entries[option] = own if callable(own) else StoredFunction(name, option)
+    return entries
 
 
 def _name(value: Attribute, *, named: bool) -> str:

@@ -58,18 +58,18 @@ class Tracer:
         Raises:
             ConversionError: its code cannot be traced, or an op in it not be converted.
         """
-        given = [
+        values = [
             context.source_order(x if isinstance(x, Blob) else context.stored(x)) for x in inputs
         ]
-        shapes = [x.known for x in given]
-        found = [mask for mask in node.masks if mask is not None]
-        mask = found[0].blob(context) if found else None
+        shapes = [x.known for x in values]
+        results = [mask for mask in node.masks if mask is not None]
+        mask = results[0].blob(context) if results else None
         graph, frontend = self._graph(node, shapes, None if mask is None else mask.known)
-        extra = [] if len(graph.inputs) == len(given) or mask is None else [mask]
-        made, node.traced_masks = context.convert_inside(
-            graph, frontend, [*given, *extra], [*node.carried_masks, *(None for _ in extra)]
+        extra = [] if len(graph.inputs) == len(values) or mask is None else [mask]
+        output, node.traced_masks = context.convert_inside(
+            graph, frontend, [*values, *extra], [*node.carried_masks, *(None for _ in extra)]
         )
-        return made
+        return output
 
     def _graph(self, node: Node, shapes: Sequence[Shape], mask: Shape | None) -> _Traced:
         from mlferry.converters.keras import tracing
@@ -112,25 +112,25 @@ class Tracer:
         """The function of an activation, or of a Lambda of a file, where it is at hand."""
         named = node.functions.get("function")
         names = (node.op, node.op.removeprefix("Custom>"), node.op.rsplit(">", 1)[-1])
-        found = [*map(self.custom_objects.get, names), getattr(node.call, "function", None)]
-        found += [named] if node.layer is None and not isinstance(named, StoredFunction) else []
-        return next((item for item in found if inspect.isroutine(item)), None)
+        results = [*map(self.custom_objects.get, names), getattr(node.call, "function", None)]
+        results += [named] if node.layer is None and not isinstance(named, StoredFunction) else []
+        return next((item for item in results if inspect.isroutine(item)), None)
 
     def _class_of(self, node: Node) -> Any:
-        found = (self.custom_objects.get(key) for key in (*node.keys, node.op.split(">")[-1]))
-        return next((item for item in found if inspect.isclass(item)), None)
+        result = (self.custom_objects.get(key) for key in (*node.keys, node.op.split(">")[-1]))
+        return next((item for item in result if inspect.isclass(item)), None)
 
     def _made(self, node: Node, shapes: Sequence[Shape], mask: Shape | None) -> Any:
         """The layer of a file: the user's class, with the file's options and arrays."""
-        made = self._class_of(node)
-        if made is None:
+        output = self._class_of(node)
+        if output is None:
             raise ConversionError(
                 f"tracing {node} needs its class, which no file holds: pass custom_objects="
                 f"{{{node.op.split('>')[-1]!r}: the class}}"
             )
         from mlferry.converters.keras import revival
 
-        return revival.layer_of(made, node, shapes, mask)
+        return revival.layer_of(output, node, shapes, mask)
 
 
 def _names_tensorflow(error: Exception) -> bool:

@@ -11,7 +11,7 @@ from mlferry.spec.proto import neural_network_pb2 as nn
 
 
 def merge(builder: Builder, outputs: Collection[str]) -> None:
-    """Read through chains of transposes; what nobody reads any more is left for `prune`.
+    """Read through chains of transposes; what nothing reads any more is left for `prune`.
 
     Args:
         builder: the network.
@@ -30,13 +30,13 @@ def merge(builder: Builder, outputs: Collection[str]) -> None:
         if before is not None and written[before.input[0]] <= 1:
             given = before.input[0]
             axes = [before.transpose.axes[axis] for axis in axes]
-        made = layer.output[0]
-        if axes == sorted(axes) and made not in outputs:
-            same[made] = given
+        output = layer.output[0]
+        if axes == sorted(axes) and output not in outputs:
+            same[output] = given
             continue
         layer.input[0] = given
         layer.transpose.axes[:] = axes
-        makers[made] = layer
+        makers[output] = layer
     if same:
         for layer in every:
             for index, name in enumerate(layer.input):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, DTypeLike
 
 from mlferry.errors import ConversionError, ModelFileError
 from mlferry.spec.features import ARRAY_TYPES, COLOR_SPACES
@@ -47,14 +47,14 @@ class EnumeratedShapes:
     default: Sequence[int] | None = None
 
     def __post_init__(self) -> None:
-        found = [tuple(shape) for shape in self.shapes]
-        extents = [n for shape in found for n in shape]
-        if not found or any(not isinstance(n, int) or n < 1 for n in extents):
+        results = [tuple(shape) for shape in self.shapes]
+        extents = [n for shape in results for n in shape]
+        if not results or any(not isinstance(n, int) or n < 1 for n in extents):
             raise ConversionError(f"{self}: shapes are lists of positive integers")
-        if len({len(shape) for shape in found}) > 1:
+        if len({len(shape) for shape in results}) > 1:
             raise ConversionError(f"{self}: shapes of several ranks")
-        if self.default is not None and tuple(self.default) not in found:
-            raise ConversionError(f"{self}: the default is none of the shapes")
+        if self.default is not None and tuple(self.default) not in results:
+            raise ConversionError(f"{self}: the default is not one of the shapes")
 
     def ordered(self) -> list[tuple[int, ...]]:
         """The shapes without repetition, the default first."""
@@ -101,7 +101,7 @@ class TensorType:
             the whole an `EnumeratedShapes`.
         dtype: "float32", "float64", "int32" or "float16", or NumPy's type; by default the
             source's.
-        value: what the input is for good: it is no input of the model then, and what depends on
+        value: what the input is for good: it is not an input of the model then, and what depends on
             it alone is computed while converting. A number, or an array of the input's shape.
     """
 
@@ -115,15 +115,15 @@ class TensorType:
             object.__setattr__(self, "dtype", _type_name(self.dtype))
         if self.dtype is not None and self.dtype not in ARRAY_TYPES:
             known = ", ".join(ARRAY_TYPES)
-            raise ConversionError(f"dtype {self.dtype!r} is none of {known}")
+            raise ConversionError(f"dtype {self.dtype!r} is not one of {known}")
 
 
-def _type_name(given: Any) -> str:
+def _type_name(given: DTypeLike) -> str:
     """NumPy's name of a type."""
     try:
         return str(np.dtype(given).name)
     except TypeError as error:
-        raise ConversionError(f"dtype {given!r} is no type of numbers: {error}") from error
+        raise ConversionError(f"dtype {given!r} is not a type of numbers: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,7 @@ class ImageType:
             object.__setattr__(self, "color_layout", long)
         if self.color_layout is not None and self.color_layout not in COLOR_SPACES:
             known = ", ".join(COLOR_SPACES)
-            raise ConversionError(f"color_layout {self.color_layout!r} is none of {known}")
+            raise ConversionError(f"color_layout {self.color_layout!r} is not one of {known}")
 
 
 @dataclass(frozen=True)
@@ -188,15 +188,15 @@ class ClassifierConfig:
                 raise ModelFileError(
                     f"cannot read the class labels {self.class_labels}: {error}"
                 ) from error
-            found: list[Any] = [line.strip() for line in text.splitlines()]
-            while found and not found[-1]:
-                found.pop()
+            results: list[Any] = [line.strip() for line in text.splitlines()]
+            while results and not results[-1]:
+                results.pop()
         else:
-            found = list(self.class_labels)
-        texts = all(isinstance(label, str) for label in found)
-        integers = all(isinstance(label, int) and not isinstance(label, bool) for label in found)
-        if not found or not (texts or integers):
+            results = list(self.class_labels)
+        texts = all(isinstance(label, str) for label in results)
+        integers = all(isinstance(label, int) and not isinstance(label, bool) for label in results)
+        if not results or not (texts or integers):
             raise ConversionError(
                 "class_labels is a list of str or of int, or the path of a file with one a line"
             )
-        return found
+        return results

@@ -96,9 +96,9 @@ def options(node: Node) -> Iterator[tuple[str, Any, str]]:
 
 
 def _snippet(op: str, node: Node) -> list[str]:
-    found = list(options(node))
-    shown = [(name, read) for name, _, read in found if read][:_PARAMETERS]
-    left = [name for name, _, _ in found if name not in dict(shown)]
+    results = list(options(node))
+    shown = [(name, read) for name, _, read in results if read][:_PARAMETERS]
+    left = [name for name, _, _ in results if name not in dict(shown)]
     parameters = ", ".join(f"{name!r}: {read}" for name, read in shown)
     lines = [
         f"def convert_{identifier(op)}(node):",

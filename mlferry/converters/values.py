@@ -167,7 +167,7 @@ class Opaque:
 Operand = Blob | Constant
 
 # What the table of values holds for a name; None stands for an operand that is left out.
-Entry = Operand | Opaque | None
+AnyOperand = Operand | Opaque | None
 
 # What a converter returns: one value, or one for each output of its node.
 Result = Operand | Opaque | NDArray[Any] | np.generic | None

@@ -120,10 +120,10 @@ def _own_bytes(pid: int) -> int:
 
 def _processor_seconds(pid: int) -> float | None:
     """Processor time of a process and its children; None where the system does not tell."""
-    found = [_ticks(each) for each in _family(pid)]
-    if found[0] is None:
+    results = [_ticks(each) for each in _family(pid)]
+    if results[0] is None:
         return None
-    return sum(ticks or 0 for ticks in found) / os.sysconf("SC_CLK_TCK")
+    return sum(ticks or 0 for ticks in results) / os.sysconf("SC_CLK_TCK")
 
 
 def _ticks(pid: int) -> int | None:

@@ -24,7 +24,7 @@ _RESERVED = 16 << 30
 
 
 def _used() -> int:
-    """Bytes of address space that this process has, where the system tells."""
+    """Bytes of address space that this process has, where the system reports it."""
     with contextlib.suppress(ImportError, OSError):
         import resource
 
@@ -69,13 +69,13 @@ def _answer(
 ) -> None:
     _allow(header["seconds"], memory)
     try:
-        made = module.CALLS[header["call"]](header["told"], *parts)
+        output = module.CALLS[header["call"]](header["told"], *parts)
     except MemoryError:
         _write(target, {"memory": True})
     except Exception as error:
         _write(target, {"error": str(error)[:2000]})
     else:
-        _write(target, {"sizes": [len(part) for part in made]}, *made)
+        _write(target, {"sizes": [len(part) for part in output]}, *output)
 
 
 def _answer_apart(
@@ -95,12 +95,12 @@ def _answer_apart(
             os._exit(status)
     os.close(write)
     with os.fdopen(read, "rb") as stream:
-        made = stream.read()
+        output = stream.read()
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     if code:
         _write(target, {"died": code})
     else:
-        target.write(made)
+        target.write(output)
         target.flush()
 
 

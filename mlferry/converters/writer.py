@@ -115,9 +115,9 @@ class LayerWriter:
         undone = self._inverse.get((x.name, kind, axes))
         if undone is not None:
             return undone
-        made = self.layer(kind, x, name=f"{self._node_name}/{name}", layout=x.layout, axes=axes)
-        self._inverse[(made.name, inverse, axes)] = x
-        return made
+        output = self.layer(kind, x, name=f"{self._node_name}/{name}", layout=x.layout, axes=axes)
+        self._inverse[(output.name, inverse, axes)] = x
+        return output
 
     def relabel(self, x: Blob, layout: Layout) -> Blob:
         """The same blob, read in another layout."""

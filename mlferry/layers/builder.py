@@ -167,17 +167,19 @@ class Builder:
         Raises:
             SpecError: a layer does not take them.
         """
-        found: dict[str, Shape | None] = {
+        entries: dict[str, Shape | None] = {
             feature.name: inputs.get(feature.name, self.shapes[feature.name])
             for feature in self.description.input
         }
         for layer in self.network.layers:
-            read = [found.get(blob) for blob in layer.input]
+            read = [entries.get(blob) for blob in layer.input]
             custom = layer.WhichOneof("layer") == "custom"
             inferred = None if custom else shapes.infer(Params.of(layer), read)
             for index, blob in enumerate(layer.output):
-                found[blob] = self.shapes.get(blob) if inferred is None else tuple(inferred[index])
-        return found
+                entries[blob] = (
+                    self.shapes.get(blob) if inferred is None else tuple(inferred[index])
+                )
+        return entries
 
     def is_taken(self, name: str) -> bool:
         """Whether a layer or a blob has this name."""
@@ -185,19 +187,19 @@ class Builder:
 
     def unused_blob(self, name: str) -> str:
         """`name`, or `name` with a number behind it, that no blob has."""
-        index, found = 0, name
-        while found in self.shapes or found in self._inner:
+        index, result = 0, name
+        while result in self.shapes or result in self._inner:
             index += 1
-            found = f"{name}_{index}"
-        return found
+            result = f"{name}_{index}"
+        return result
 
     def unused_layer(self, name: str) -> str:
         """`name`, or `name` with a number behind it, that no layer has."""
-        index, found = 0, name
-        while found in self._names:
+        index, result = 0, name
+        while result in self._names:
             index += 1
-            found = f"{name}_{index}"
-        return found
+            result = f"{name}_{index}"
+        return result
 
     def is_input(self, name: str) -> bool:
         """Whether a blob is an input of the network."""

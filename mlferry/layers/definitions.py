@@ -41,7 +41,7 @@ TWO_OR_DEFAULT = Entries((0, 2), 1)
 EXTENTS = Entries(tuple(range(1, 6)), 0)
 
 
-class Feature(NamedTuple):
+class LaterOption(NamedTuple):
     """An option of a layer kind that came after the kind itself."""
 
     is_used: Callable[[nn.NeuralNetworkLayer], bool]
@@ -76,7 +76,7 @@ class Definition:
     positive: tuple[str, ...] = ()
     positive_alone: tuple[str, ...] = ()
     lists: Mapping[str, Entries] = field(default_factory=dict)
-    features: tuple[Feature, ...] = ()
+    features: tuple[LaterOption, ...] = ()
     updatable: bool = False
     gradient: Callable[[nn.NeuralNetworkLayer], bool] = lambda layer: False
 
@@ -93,7 +93,7 @@ def layer_kind(
     positive: Sequence[str] = (),
     positive_alone: Sequence[str] = (),
     lists: Mapping[str, Entries] | None = None,
-    features: Sequence[Feature] = (),
+    features: Sequence[LaterOption] = (),
     updatable: bool = False,
     gradient: bool | Callable[[nn.NeuralNetworkLayer], bool] = False,
 ) -> Callable[[F], F]:
@@ -266,7 +266,7 @@ def stored_bias(params: Any, size: int, *, stored: bool = True) -> StoredWeight:
 
 def per_channel(
     field: str,
-    params: nn.BiasLayerParams | nn.ScaleLayerParams,
+    params: nn.BiasLayerParams | nn.ScaleLayerParams | nn.LoadConstantLayerParams,
     shape: tuple[int, ...],
     switch: str = "",
     used: bool = True,
@@ -303,7 +303,7 @@ def rules_of(kind: str) -> list[LayerRule]:
 def check_list(params: Message, field: str, wanted: Entries) -> Problems:
     """A list has a length that is allowed, and entries that make sense.
 
-    More than 5 axes are no error: it is devices that end there.
+    More than 5 axes are not an error: it is devices that end there.
     """
     values = getattr(params, field)
     if len(values) not in wanted.lengths:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from mlferry.layers.trace import (
     CustomShapes,
     Known,
-    Trace,
+    ShapeTrace,
     blob_shapes,
     bound_to_sizes,
     nothing_known,
@@ -130,7 +130,7 @@ class _Tried:
     reasons: list[str]
 
 
-class _Network:
+class _FlexibleNetwork:
     """A network whose sizes are tried.
 
     Attributes:
@@ -141,7 +141,7 @@ class _Network:
     def __init__(
         self, spec: model_pb2.Model, custom: CustomShapes, new: Mapping[str, Collection[int]]
     ) -> None:
-        blob_shapes(spec)  # refuses what is no network
+        blob_shapes(spec)  # refuses what is not a network
         network = networks.network_of(spec)
         assert network is not None
         self._spec, self._custom, self._new, self._network = spec, custom, new, network
@@ -151,7 +151,7 @@ class _Network:
         self.layers = sum(1 for _ in networks.layers_of(network))
         self.plain = self._traced({})
 
-    def _traced(self, changes: Sizes) -> Trace:
+    def _traced(self, changes: Sizes) -> ShapeTrace:
         return trace(self._network, blob_shapes(self._spec, self.base | changes), self._custom)
 
     def run(self, changes: Sizes) -> _Tried:
@@ -205,18 +205,18 @@ def acceptance(
             layers that hold for the described size alone are refused there.
 
     Raises:
-        SpecError: the model is no neural network.
+        SpecError: the model is not a neural network.
     """
-    tried = _Network(spec, custom, new or {})
+    tried = _FlexibleNetwork(spec, custom, new or {})
     base, run = tried.base, tried.run
     most = max(16, min(most, _WORK // max(1, tried.layers)))
     ranges = [
-        found
+        result
         for f in spec.description.input
-        for found in _ranges(f.name, f.type)
-        if found.axis < len(base.get(f.name, ()))  # validate tells where there are more
+        for result in _ranges(f.name, f.type)
+        if result.axis < len(base.get(f.name, ()))  # validate tells where there are more
     ]
-    axes = [_along(found, ranges, base, run, most) for found in ranges]
+    axes = [_along(result, ranges, base, run, most) for result in ranges]
     axes += [_listed(f.name, f.type, run) for f in spec.description.input if _shapes(f.type)]
     plain = tried.plain
     seen = [(axis, value) for axis in axes for value in axis.accepted[-1:]]
@@ -234,10 +234,10 @@ def reasons_against(
         custom: tells the shapes of custom layers.
 
     Raises:
-        SpecError: the model is no neural network.
+        SpecError: the model is not a neural network.
     """
     axes = {name: range(-len(shape), 0) for name, shape in changed.items()}
-    return _Network(spec, custom, axes).run(changed).reasons
+    return _FlexibleNetwork(spec, custom, axes).run(changed).reasons
 
 
 @dataclass(frozen=True)
@@ -265,7 +265,7 @@ def _default(feature: ft.FeatureType) -> tuple[int, ...]:
 
 def flexible_axes(feature: ft.FeatureType) -> set[int]:
     """The axes along which a feature has several extents, counted from the end."""
-    ranges = {found.axis for found in _ranges("", feature)}
+    ranges = {result.axis for result in _ranges("", feature)}
     listed = [shape for shape in (_default(feature), *_shapes(feature)) if shape]
     if feature.WhichOneof("Type") is None or len({len(shape) for shape in listed}) != 1:
         return set()
@@ -307,7 +307,7 @@ def _along(
 ) -> Axis:
     alike = [r for r in ranges if (r.lower, r.upper) == (found.lower, found.upper)]
     last = found.lower + most - 1
-    made = Axis(found.input, found.axis, found.wanted, complete=0 <= found.upper <= last + 1)
+    axis = Axis(found.input, found.axis, found.wanted, complete=0 <= found.upper <= last + 1)
     tried = list(range(found.lower, (last if found.upper < 0 else min(last, found.upper)) + 1))
     if found.upper > tried[-1]:
         tried.append(found.upper)
@@ -317,41 +317,41 @@ def _along(
         if not reasons:
             alone.append(value)
         else:
-            made.reasons[value] = reasons[0]
-    made.tried, made.accepted = tried, alone
+            axis.reasons[value] = reasons[0]
+    axis.tried, axis.accepted = tried, alone
     if len(alone) < len(tried) and len(alike) > 1:
         joint = [v for v in tried if not run(_changed(base, alike, v)).reasons]
         if len(joint) > len(alone):
-            made.accepted, made.together = joint, True
-            made.reasons = {v: why for v, why in made.reasons.items() if v not in joint}
-    return made
+            axis.accepted, axis.together = joint, True
+            axis.reasons = {v: why for v, why in axis.reasons.items() if v not in joint}
+    return axis
 
 
 def _changed(base: Sizes, ranges: Sequence[_Range], value: int) -> Sizes:
-    made = dict(base)
+    results = dict(base)
     for each in ranges:
-        shape = list(made[each.input])
+        shape = list(results[each.input])
         shape[each.axis] = value
-        made[each.input] = tuple(shape)
-    return made
+        results[each.input] = tuple(shape)
+    return results
 
 
 def _listed(name: str, feature: ft.FeatureType, run: Callable[[Sizes], _Tried]) -> Axis:
     shapes = _shapes(feature)
-    made = Axis(name, -1, f"one of {', '.join(map(show, shapes))}", shapes)
+    axis = Axis(name, -1, f"one of {', '.join(map(show, shapes))}", shapes)
     for index, shape in enumerate(shapes):
         reasons = run({name: shape}).reasons
-        made.tried.append(index)
+        axis.tried.append(index)
         if reasons:
-            made.reasons[index] = reasons[0]
+            axis.reasons[index] = reasons[0]
         else:
-            made.accepted.append(index)
-    return made
+            axis.accepted.append(index)
+    return axis
 
 
 def _varying(
     spec: model_pb2.Model,
-    plain: Trace,
+    plain: ShapeTrace,
     seen: Sequence[tuple[Axis, int]],
     base: Sizes,
     run: Callable[[Sizes], _Tried],
@@ -364,12 +364,12 @@ def _varying(
         and not _shapes(feature.type)
         and not list(_ranges(feature.name, feature.type))
     ]
-    found: list[str] = []
+    results: list[str] = []
     for axis, value in seen:
         if axis.axis < 0:
             feature = next(f for f in spec.description.input if f.name == axis.input)
             shapes = run({axis.input: _shapes(feature.type)[value]}).shapes
         else:
             shapes = run(_changed(base, [_Range(axis.input, axis.axis, 0, 0, "")], value)).shapes
-        found += [n for n in fixed if n not in found and shapes.get(n) != plain.shapes.get(n)]
-    return found
+        results += [n for n in fixed if n not in results and shapes.get(n) != plain.shapes.get(n)]
+    return results

@@ -108,8 +108,8 @@ class Params:
 
     def which(self, oneof: str) -> str | None:
         """The field of a oneof that is set."""
-        found: str | None = self.message.WhichOneof(oneof)
-        return found
+        which_oneof: str | None = self.message.WhichOneof(oneof)
+        return which_oneof
 
     def weight(
         self, field: str, shape: Sequence[int], *, channel_axis: int = 0

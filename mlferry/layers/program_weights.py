@@ -55,13 +55,13 @@ def weight(
             error.add_context(f"reading {field} of {params.kind} {params.name!r}")
             raise
         codes = _moved(parts.indices, order, reshaped)
-        made: Value | None = None
+        result: Value | None = None
         if isinstance(parts, weights.Lookup):
-            made = _looked_up(builder, codes, parts)
+            result = _looked_up(builder, codes, parts)
         elif reshaped is None or parts.scale.size == 1:
-            made = _scaled(builder, codes, parts, order.index(channel_axis % max(1, len(order))))
-        if made is not None:
-            return made
+            result = _scaled(builder, codes, parts, order.index(channel_axis % max(1, len(order))))
+        if result is not None:
+            return result
     array = _moved(params.decoded(field, shape, channel_axis=channel_axis), order, reshaped)
     return constant(array, "fp32", hint)
 
@@ -100,8 +100,8 @@ def _scaled(
     if scale.size > 1:
         spread[axis] = -1
     zero_point = steps.astype(codes.dtype).reshape(spread)
-    found = scaled(builder.opset, codes, scale.reshape(spread), zero_point, 8, "fp32")
-    return _added(builder, found)
+    result = scaled(builder.opset, codes, scale.reshape(spread), zero_point, 8, "fp32")
+    return _added(builder, result)
 
 
 def _added(builder: ProgramBuilder, found: Compressed) -> Value:

@@ -137,5 +137,7 @@ def _per_channel(stored: StoredWeight, shape: tuple[int, ...]) -> bool:
     """Devices allow one scale, or as many as outputs; those of grouped deconvolutions are more
     than the axis has, so that one scale remains.
     """
+    if len(shape) <= stored.channel_axis:
+        return False  # of a broken model, which may be looked at all the same
     channels = shape[stored.channel_axis]
     return stored.scales == channels and int(np.prod(shape, dtype=np.int64)) > channels > 1

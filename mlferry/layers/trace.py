@@ -18,7 +18,7 @@ CustomShapes = Callable[[nn.NeuralNetworkLayer, Sequence[Shape]], Sequence[Shape
 
 
 @dataclass(frozen=True)
-class Refusal:
+class ShapeRefusal:
     """A layer that does not take the shapes of its inputs."""
 
     layer: nn.NeuralNetworkLayer
@@ -31,7 +31,7 @@ class Refusal:
 
 
 @dataclass
-class Trace:
+class ShapeTrace:
     """What is known of the blobs of a network.
 
     Attributes:
@@ -42,7 +42,7 @@ class Trace:
     """
 
     shapes: Known
-    refusals: list[Refusal] = field(default_factory=list)
+    refusals: list[ShapeRefusal] = field(default_factory=list)
     opaque: list[str] = field(default_factory=list)
 
 
@@ -54,7 +54,7 @@ def trace(
     network: networks.Network,
     inputs: Mapping[str, Shape | None],
     custom: CustomShapes = nothing_known,
-) -> Trace:
+) -> ShapeTrace:
     """The shapes of all blobs for those of the inputs.
 
     Args:
@@ -62,13 +62,13 @@ def trace(
         inputs: shapes by input; see `blob_shape`.
         custom: tells the output shapes of a custom layer, or None.
     """
-    found = Trace(dict(inputs))
-    _walk(network.layers, found, custom, rank5=versions.uses_rank5(network))
-    return found
+    shape_trace = ShapeTrace(dict(inputs))
+    _walk(network.layers, shape_trace, custom, rank5=versions.uses_rank5(network))
+    return shape_trace
 
 
 def _walk(
-    layers: Sequence[nn.NeuralNetworkLayer], found: Trace, custom: CustomShapes, *, rank5: bool
+    layers: Sequence[nn.NeuralNetworkLayer], found: ShapeTrace, custom: CustomShapes, *, rank5: bool
 ) -> None:
     for layer in layers:
         bodies = networks.subnetworks(layer)
@@ -76,26 +76,26 @@ def _walk(
             _walk_bodies(layer, bodies, found, custom, rank5=rank5)
             continue
         given = [found.shapes.get(name) for name in layer.input]
-        made: Sequence[Shape] | None
+        outputs: Sequence[Shape] | None
         known = tuple(shape for shape in given if shape is not None)
         try:
             if layer.HasField("custom"):
-                made = custom(layer, known) if len(known) == len(given) else None
-                made = _declared(layer, known) if made is None else made
-                if made is None:
+                outputs = custom(layer, known) if len(known) == len(given) else None
+                outputs = _declared(layer, known) if outputs is None else outputs
+                if outputs is None:
                     found.opaque.append(layer.name)
             else:
-                made = infer(Params.of(layer, rank5=rank5), given)
+                outputs = infer(Params.of(layer, rank5=rank5), given)
         except SpecError as error:
             reason = str(error).splitlines()[0]
-            found.refusals.append(Refusal(layer, known, reason))
-            made = None
+            found.refusals.append(ShapeRefusal(layer, known, reason))
+            outputs = None
         except Exception as error:  # a layer whose parameters validate would refuse
-            found.refusals.append(Refusal(layer, known, f"its parameters do not fit: {error}"))
-            made = None
+            found.refusals.append(ShapeRefusal(layer, known, f"its parameters do not fit: {error}"))
+            outputs = None
         for index, name in enumerate(layer.output):
-            fits = made is not None and index < len(made)
-            found.shapes[name] = tuple(made[index]) if made is not None and fits else None
+            fits = outputs is not None and index < len(outputs)
+            found.shapes[name] = tuple(outputs[index]) if outputs is not None and fits else None
 
 
 def declare(
@@ -109,17 +109,17 @@ def declare(
 
 def _declared(layer: nn.NeuralNetworkLayer, inputs: Sequence[Shape]) -> list[Shape] | None:
     """The shapes that a layer declares for just these shapes of its inputs."""
-    taken, made = (
+    taken, result = (
         [tuple(tensor.dimValue) for tensor in told]
         for told in (layer.inputTensor, layer.outputTensor)
     )
-    fits = taken == list(inputs) and len(made) == len(layer.output) > 0
-    return list(made) if fits and all(all(shape) for shape in made) else None
+    fits = taken == list(inputs) and len(result) == len(layer.output) > 0
+    return list(result) if fits and all(all(shape) for shape in result) else None
 
 
 def bound_to_sizes(
     network: networks.Network, before: Known, now: Known, *, recorded: bool
-) -> list[Refusal]:
+) -> list[ShapeRefusal]:
     """The layers that hold for the described sizes only, though they take others.
 
     Args:
@@ -129,7 +129,7 @@ def bound_to_sizes(
         recorded: whether the model says which sizes it was computed for; see `spec.sizes`.
     """
     constant: dict[str, bool] = {}
-    found: list[Refusal] = []
+    results: list[ShapeRefusal] = []
     for layer in networks.layers_of(network):
         reads, writes = networks.touched(layer)
         kind = layer.WhichOneof("layer") or ""
@@ -151,8 +151,8 @@ def bound_to_sizes(
         )
         reason = entry.value(Params.of(layer), change)
         if reason:
-            found.append(Refusal(layer, change.now, reason))
-    return found
+            results.append(ShapeRefusal(layer, change.now, reason))
+    return results
 
 
 _NEVER_CONSTANT = (
@@ -175,7 +175,7 @@ _NEVER_CONSTANT = (
 def _walk_bodies(
     layer: nn.NeuralNetworkLayer,
     bodies: Sequence[nn.NeuralNetwork],
-    found: Trace,
+    found: ShapeTrace,
     custom: CustomShapes,
     *,
     rank5: bool,
@@ -246,7 +246,7 @@ def blob_shapes(
     """The shapes of all input blobs of a network, those of `given` instead of the described.
 
     Raises:
-        SpecError: there is no such input, or the model is no neural network.
+        SpecError: there is no such input, or the model is not a neural network.
     """
     network = networks.network_of(spec)
     if network is None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from mlferry.errors import SpecError
-from mlferry.layers.definitions import DEFINITIONS, Feature
+from mlferry.layers.definitions import DEFINITIONS, LaterOption
 from mlferry.spec import networks, weights
 from mlferry.spec.proto import features_pb2 as ft, model_pb2, neural_network_pb2 as nn
 
@@ -123,8 +123,8 @@ def required_by_layer(layer: nn.NeuralNetworkLayer) -> int:
 
 def why(spec: model_pb2.Model, above: int) -> list[str]:
     """The features of a model that came after version `above`."""
-    found = {what: version for version, what in reasons(spec) if version > above}
-    return [f"{what} needs version {version}" for what, version in found.items()]
+    entries = {what: version for version, what in reasons(spec) if version > above}
+    return [f"{what} needs version {version}" for what, version in entries.items()]
 
 
 _VERSION_BY_NUMBER = ((500, 1), (501, 2), (1450, 4))
@@ -160,7 +160,7 @@ def needs_exact_mapping(layer: nn.NeuralNetworkLayer) -> bool:
     )
 
 
-def _used_features(layer: nn.NeuralNetworkLayer) -> list[Feature]:
+def _used_features(layer: nn.NeuralNetworkLayer) -> list[LaterOption]:
     entry = DEFINITIONS.find(layer.WhichOneof("layer") or "")
     features = entry.value.features if entry is not None else ()
     return [feature for feature in features if feature.is_used(layer)]

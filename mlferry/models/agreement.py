@@ -75,7 +75,7 @@ class Margins(NamedTuple):
 
 
 def log_chances(scores: Floats) -> Floats:
-    """Logarithms of chances: scores that are no chances go through softmax.
+    """Logarithms of chances: scores that are not chances go through softmax.
 
     Chances are numbers from 0 whose sum is 1, to a percent.
     """

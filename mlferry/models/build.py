@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
@@ -56,7 +55,9 @@ def make_custom_model(
 
 
 def _set_parameter(
-    target: predictors_pb2.CustomModel.CustomModelParamValue, name: str, value: Any
+    target: predictors_pb2.CustomModel.CustomModelParamValue,
+    name: str,
+    value: bool | int | float | str | bytes,
 ) -> None:
     plain = value.item() if isinstance(value, np.generic) else value
     fields: tuple[tuple[type, str], ...] = (
@@ -67,7 +68,7 @@ def _set_parameter(
         (bytes, "bytesValue"),
     )
     field = next((field for kind, field in fields if isinstance(plain, kind)), None)
-    if field == "longValue" and -(2**31) <= plain < 2**31:
+    if field == "longValue" and -(2**31) <= int(plain) < 2**31:
         field = "intValue"
     if field is not None:
         setattr(target, field, plain)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -12,9 +11,9 @@ import numpy as np
 
 from mlferry.errors import MlferryError
 from mlferry.layers.sites import Site, sites as network_sites
-from mlferry.models.facts import StoredWeight
+from mlferry.models.facts import WeightFacts
 from mlferry.programs.graph import Operation, Value
-from mlferry.programs.parts import Parts
+from mlferry.programs.parts import CompressedParts
 from mlferry.programs.passes.opset import renewed
 from mlferry.programs.reading import read_function
 from mlferry.programs.sites import ProgramSite, sites as program_sites
@@ -22,8 +21,9 @@ from mlferry.programs.types import DTYPES
 from mlferry.programs.values import Weights
 from mlferry.spec import networks, weights as stored_weights
 from mlferry.spec.proto import model_pb2
+from mlferry.text import logger_of
 
-logger = logging.getLogger(__name__)
+logger = logger_of(__name__)
 
 # Arguments of compressed constants that say what they are, not what is in them.
 _FORMS = {"shape", "axis", "vector_axis", "output_dtype"}
@@ -33,7 +33,7 @@ Key = tuple[int, str, str]  # the model's place in a pipeline; where the weight 
 @dataclass(frozen=True)
 class _Found:
     key: Key
-    stored: StoredWeight | None
+    stored: WeightFacts | None
     site: ProgramSite | Site
 
     def values(self) -> Any:
@@ -44,7 +44,7 @@ def compressed_weights(
     spec: model_pb2.Model,
     weights: Weights | None,
     original: tuple[model_pb2.Model, Weights | None] | None = None,
-) -> list[StoredWeight]:
+) -> list[WeightFacts]:
     """The weights of a model that are in fewer bits, and, beside an original, those that differ.
 
     Args:
@@ -61,7 +61,7 @@ def compressed_weights(
     return told
 
 
-def _with_error(each: _Found, before: _Found) -> StoredWeight:
+def _with_error(each: _Found, before: _Found) -> WeightFacts:
     stored = each.stored
     assert stored is not None
     one, other = (np.asarray(found.values(), np.float64) for found in (before, each))
@@ -94,7 +94,7 @@ def _of_network(place: int, site: Site) -> _Found:
     stored = None
     if encoding is not None and encoding.kind != stored_weights.FLOAT32:
         half = encoding.kind == stored_weights.FLOAT16
-        stored = StoredWeight(
+        stored = WeightFacts(
             str(site),
             list(site.shape),
             str(encoding),
@@ -114,7 +114,7 @@ def _of_program(place: int, spec: model_pb2.Model, weights: Weights) -> Iterator
             yield _Found(key, _stored(site, opset, name), site)
 
 
-def _stored(site: ProgramSite, opset: int, function: str) -> StoredWeight | None:
+def _stored(site: ProgramSite, opset: int, function: str) -> WeightFacts | None:
     maker = site.value.maker
     if maker is None:
         return None
@@ -122,13 +122,13 @@ def _stored(site: ProgramSite, opset: int, function: str) -> StoredWeight | None
     shape = list(site.shape)
     place, each = (function, site.value.name), bits / max(1, site.count)
     if maker.op == "constexpr_cast":
-        return StoredWeight(str(site), shape, "half precision", None, [], each, place=place)
+        return WeightFacts(str(site), shape, "half precision", None, [], each, place=place)
     try:
-        parts = Parts.of(renewed(maker, opset))
+        parts = CompressedParts.of(renewed(maker, opset))
     except MlferryError:
-        return StoredWeight(str(site), shape, maker.op, None, [], each, place=place)
+        return WeightFacts(str(site), shape, maker.op, None, [], each, place=place)
     words, code, block = _words(parts, shape)
-    return StoredWeight(str(site), shape, words, code, block, each, place=place)
+    return WeightFacts(str(site), shape, words, code, block, each, place=place)
 
 
 def _leaves(operation: Operation) -> set[Value]:
@@ -144,7 +144,7 @@ def _bits(value: Value) -> int:
     return DTYPES[value.dtype].bits * int(np.size(value.constant))
 
 
-def _words(parts: Parts, shape: Sequence[int]) -> tuple[str, int | None, list[int]]:
+def _words(parts: CompressedParts, shape: Sequence[int]) -> tuple[str, int | None, list[int]]:
     """The scheme in words, the bits of a code, and what has a scale or table of its own."""
     words, bits, block = [], None, list[int]()
     if parts.mask is not None:

@@ -66,7 +66,7 @@ class Array(_Datatype):
         num_elements: their product.
 
     Raises:
-        SpecError: there are no extents, or they are no integers.
+        SpecError: there are no extents, or they are not integers.
     """
 
     def __init__(self, *dimensions: int) -> None:
@@ -141,8 +141,8 @@ def normalized(given: object) -> _Datatype:
     found = _SHORT.get(given) if isinstance(given, str | type) else None
     if found is None:
         raise SpecError(
-            f"{given!r} is no type of features; write mlferry.models.datatypes.Array(3, 224, 224), "
-            "Double(), Int64(), String() or Dictionary(String())"
+            f"{given!r} is not a type of features; write mlferry.models.datatypes.Array(3, 224, "
+            "224), Double(), Int64(), String() or Dictionary(String())"
         )
     return found()
 
@@ -163,7 +163,7 @@ def add_features(
         optional: whether they may be left out.
 
     Raises:
-        SpecError: something is no such pair.
+        SpecError: something is not such a pair.
     """
     for name, kind in pairs(features):
         feature = described.add(name=name)
@@ -177,7 +177,7 @@ def pairs(features: Any) -> list[tuple[str, Any]]:
     """Features as pairs of a name and a type.
 
     Raises:
-        SpecError: something is no such pair, or a name is given twice.
+        SpecError: something is not such a pair, or a name is given twice.
     """
     listed = [tuple(feature) for feature in features]
     for pair in listed:

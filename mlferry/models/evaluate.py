@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from mlferry.errors import ModelFileError, PredictionError
 from mlferry.models.model import MLModel
@@ -90,7 +91,7 @@ def evaluate_regressor(
         verbose: whether the result is written to the standard output, too.
 
     Raises:
-        PredictionError: the rows do not fit, or the model is no regressor.
+        PredictionError: the rows do not fit, or the model is not a regressor.
     """
     loaded = _model(model)
     name = _predicted(loaded.get_spec())
@@ -184,7 +185,7 @@ def _told(result: dict[str, N], verbose: bool) -> dict[str, N]:
     return result
 
 
-def _same(made: Any, wanted: Any) -> bool:
+def _same(made: object, wanted: ArrayLike) -> bool:
     if isinstance(wanted, Mapping):
         same_keys = isinstance(made, Mapping) and set(made) == set(wanted)
         return same_keys and all(_same(made[key], wanted[key]) for key in wanted)

@@ -14,7 +14,7 @@ _LABELS_SHOWN = 6
 
 
 @dataclass(frozen=True)
-class Feature:
+class DescribedFeature:
     """An input or output: its name, its type for people, and what its author says of it."""
 
     name: str
@@ -62,7 +62,7 @@ class Dependency:
 
 
 @dataclass(frozen=True)
-class StoredWeight:
+class WeightFacts:
     """A weight that is stored in fewer bits.
 
     Attributes:
@@ -129,20 +129,20 @@ class Facts:
     specification_version: int
     systems: dict[str, str]
     metadata: dict[str, str]
-    inputs: list[Feature]
-    outputs: list[Feature]
-    states: list[Feature]
+    inputs: list[DescribedFeature]
+    outputs: list[DescribedFeature]
+    states: list[DescribedFeature]
     functions: list[str]
     labels: list[str]
     updatable: bool
     updatable_layers: list[str]
-    training_inputs: list[Feature]
+    training_inputs: list[DescribedFeature]
     layers: dict[str, int]
     weights: dict[str, int]
     dependencies: list[Dependency]
     problems: list[str]
     models: Sequence[Facts]
-    compressed: list[StoredWeight] = field(default_factory=list)
+    compressed: list[WeightFacts] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
         """Everything, as plain dicts, lists, numbers and strings."""
@@ -160,7 +160,7 @@ class Facts:
             yield "updatable on a device", ", ".join(self.updatable_layers) or "yes"
         yield from self.metadata.items()
 
-    def interface(self) -> Iterator[tuple[str, list[Feature]]]:
+    def interface(self) -> Iterator[tuple[str, list[DescribedFeature]]]:
         """Title and features of each group of them; the inputs of training where there are."""
         yield "inputs", self.inputs
         yield "outputs", self.outputs

@@ -162,7 +162,7 @@ def accepted_sizes(model: MLModel | model_pb2.Model, *, most: int = 1024) -> Acc
     Of a pipeline the networks in it are asked, each by the sizes that its own inputs may have.
 
     Raises:
-        SpecError: the model is no neural network, and no pipeline.
+        SpecError: the model is neither a neural network nor a pipeline.
     """
     given = model._classes.layers if isinstance(model, MLModel) else {}
     spec = model.spec if isinstance(model, MLModel) else model
@@ -274,7 +274,7 @@ def _apply_inside(
 def _varying_outputs(model: model_pb2.Model) -> list[str]:
     """The outputs whose shape follows the inputs'.
 
-    Of models that are no networks these are all, but of those that scale a picture themselves.
+    Of models that are not networks these are all, but of those that scale a picture themselves.
     """
     described = {each.name: each.type for each in model.description.output}
     if networks.network_of(model) is not None:

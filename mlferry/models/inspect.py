@@ -9,7 +9,7 @@ from typing import Any
 from mlferry.custom import LAYOUT_KEY, model_parameters_of, parameters_of
 from mlferry.models import inspect_html
 from mlferry.models.compression import compressed_weights
-from mlferry.models.facts import Dependency, Facts, Feature
+from mlferry.models.facts import Dependency, DescribedFeature, Facts
 from mlferry.models.problems import validate
 from mlferry.programs import contents
 from mlferry.programs.values import Weights
@@ -117,8 +117,8 @@ def _functions(spec: model_pb2.Model) -> list[str]:
     ]
 
 
-def _feature(feature: Any) -> Feature:
-    return Feature(feature.name, features.show(feature.type), feature.shortDescription)
+def _feature(feature: model_pb2.FeatureDescription) -> DescribedFeature:
+    return DescribedFeature(feature.name, features.show(feature.type), feature.shortDescription)
 
 
 def _systems(version: int) -> dict[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from mlferry.models.facts import Facts, Feature, readable_size
+from mlferry.models.facts import DescribedFeature, Facts, readable_size
 from mlferry.text import printable
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def _titled(title: str, rows: Iterable[tuple[str, str]]) -> RenderableType:
     return Group(Text(title, style="bold cyan"), Padding(_table(rows), (0, 0, 1, 2)))
 
 
-def _features(title: str, described: Sequence[Feature]) -> RenderableType:
+def _features(title: str, described: Sequence[DescribedFeature]) -> RenderableType:
     rows = (
         (f.name, f"{f.type}  ({f.description})" if f.description else f.type) for f in described
     )

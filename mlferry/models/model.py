@@ -27,7 +27,7 @@ from mlferry.runtime.engines import engine_named
 from mlferry.runtime.evaluators import Evaluator, prepare
 from mlferry.runtime.evaluators.network import NetworkEvaluator
 from mlferry.runtime.evaluators.program import ProgramEvaluator, check_options
-from mlferry.runtime.evaluators.registry import CustomClasses, ProgramOptions
+from mlferry.runtime.evaluators.registry import CustomClasses, RunOptions
 from mlferry.runtime.program_session import State
 from mlferry.runtime.session import Session
 from mlferry.spec import io, networks, package
@@ -127,7 +127,7 @@ class MLModel:
         spec, weights = read(model)
         if weights_dir is not None:
             weights = Weights.of_folder(Path(weights_dir))
-        program = ProgramOptions(weights, precision, function_name)
+        program = RunOptions(weights, precision, function_name)
         classes = CustomClasses(custom_layers or {}, custom_models or {}, runs, program)
         self._start(spec, classes, validate(spec, classes.program.weights), images)
         if function_name is not None or precision != "half":
@@ -382,7 +382,7 @@ class MLModel:
         """The plan that evaluates the network; `Session.run` gives any blob inside.
 
         Raises:
-            UnsupportedModelError: the model is no neural network.
+            UnsupportedModelError: the model is not a neural network.
             MissingCustomLayerError: custom classes are missing.
         """
         return self._network().session

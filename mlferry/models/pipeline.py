@@ -38,7 +38,7 @@ class Pipeline:
         spec: the model; `MLModel(pipeline.spec)` checks it.
 
     Raises:
-        SpecError: something is no such pair.
+        SpecError: something is not such a pair.
     """
 
     kind = "pipeline"
@@ -65,7 +65,7 @@ class Pipeline:
         """Add a model at the end.
 
         Raises:
-            SpecError: it is no model, or the pipeline was made updatable.
+            SpecError: it is not a model, or the pipeline was made updatable.
         """
         if self.spec.isUpdatable:
             raise SpecError("add the models before make_updatable, which looks at the last one")
@@ -107,7 +107,7 @@ class PipelineRegressor(Pipeline):
         training_features: what the last model is trained with, as pairs.
 
     Raises:
-        SpecError: several outputs, or one that is no number.
+        SpecError: several outputs, or one that is not a number.
     """
 
     kind = "pipelineRegressor"

@@ -14,7 +14,7 @@ _WIDTH, _HEIGHT, _LEFT, _BELOW = 900, 260, 60, 24
 _LEAST = 1e-7  # what is drawn at the bottom
 
 
-class Report(Protocol):
+class PrecisionPage(Protocol):
     """What the page shows of a report."""
 
     title: str
@@ -41,7 +41,7 @@ def percent(error: float) -> str:
     return f"{error:.3%}" if math.isfinite(error) else "infinite"
 
 
-def page(report: Report) -> str:
+def page(report: PrecisionPage) -> str:
     """A file of its own, which loads nothing; the facts are in it as JSON, too."""
     outputs = table((name, percent(error)) for name, error in report.outputs.items())
     worst = table(

@@ -27,10 +27,10 @@ def to_program(
     """A Core ML neural network as an ML Program: also one of 2017 whose source is lost.
 
     The program has the inputs and outputs of the network, computes the same, and runs here as the
-    network does. Names that a program cannot have are changed: every character that is no letter,
-    digit or _ becomes _, which is logged. Quantized weights stay quantized where the format of
-    programs has their scheme. Programs have no custom layers: a model with some becomes a pipeline
-    of programs and of small networks with the custom layers. Save it as an `.mlpackage`.
+    network does. Names that a program cannot have are changed: every character other than a
+    letter, a digit or _ becomes _, which is logged. Quantized weights stay quantized where the
+    format of programs has their scheme. Programs have no custom layers: a model with some becomes a
+    pipeline of programs and of small networks with the custom layers. Save it as an `.mlpackage`.
 
     Args:
         model: a neural network: an `MLModel`, or what it takes.
@@ -49,7 +49,7 @@ def to_program(
 
     Raises:
         UnsupportedLayersError: layers that no operations of programs can express; all are named.
-        ExportError: the model is no neural network, or has inputs that no program can have;
+        ExportError: the model is not a neural network, or has inputs that no program can have;
             or there is no such precision.
     """
     loaded = model if isinstance(model, MLModel) else MLModel(model)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -92,7 +92,7 @@ def stored_sparse(site: ProgramSite, opset: int, pruned: Floats, *, joint: bool)
     return parts.pruned(pruned != 0).written(opset, pruned, site.value.dtype)
 
 
-def _by_sparsity(sparsity: Any) -> Prune:
+def _by_sparsity(sparsity: float) -> Prune:
     if isinstance(sparsity, bool) or not 0 <= sparsity <= 1:
         raise SpecError(f"sparsity is {sparsity!r}; it is a part, from 0 to 1")
     return lambda site: without_smallest(site.array, np.abs(site.array), sparsity)
@@ -112,7 +112,7 @@ def without_smallest(array: Floats, sizes: Floats, part: float) -> Floats:
     return pruned
 
 
-def _by_threshold(threshold: Any) -> Prune:
+def _by_threshold(threshold: float) -> Prune:
     if isinstance(threshold, bool) or not threshold >= 0:
         raise SpecError(f"threshold is {threshold!r}; it is a magnitude, 0 or more")
     limit = np.float32(threshold)
@@ -124,7 +124,7 @@ def _by_threshold(threshold: Any) -> Prune:
     return prune
 
 
-def _by_ratio(ratio: Any) -> Prune:
+def _by_ratio(ratio: Sequence[int]) -> Prune:
     try:
         n, m = (int(each) for each in ratio)
     except (TypeError, ValueError):

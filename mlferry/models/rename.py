@@ -34,7 +34,7 @@ def rename_feature(
         spec: the model.
         current_name: of the input or output; in a pipeline also a feature between its models,
             in an updatable model also a training input.
-        new_name: what it shall be called.
+        new_name: what to call it.
         rename_inputs: whether an input of this name is renamed.
         rename_outputs: whether an output of this name is renamed.
 

@@ -161,7 +161,7 @@ def _only_input(spec: model_pb2.Model | None, what: str) -> Any:
     )
 
 
-def _split(feature: Any, array: NDArray[Any]) -> list[NDArray[Any]]:
+def _split(feature: model_pb2.FeatureDescription, array: NDArray[Any]) -> list[NDArray[Any]]:
     """An array of samples, one by one; a batch axis of 1 that the model wants is put back."""
     if feature.type.WhichOneof("Type") == "imageType":
         color = feature.type.imageType.colorSpace == ft.ImageFeatureType.GRAYSCALE
@@ -257,7 +257,7 @@ def open_picture(source: Path | bytes, size: tuple[int, int], mode: str) -> Any:
 
     Raises:
         MissingDependencyError: Pillow is not installed.
-        OSError: the file is no picture.
+        OSError: the file is not a picture.
     """
     try:
         from PIL import Image, ImageOps

@@ -40,7 +40,7 @@ def _is_custom(layer: nn.NeuralNetworkLayer) -> bool:
 
 
 @dataclass(eq=False)
-class Part:
+class ModelPart:
     """Layers that become one model.
 
     Attributes:
@@ -63,7 +63,7 @@ class Part:
         self.makes |= networks.touched(layer)[1]
 
 
-def parts_of(layers: Sequence[nn.NeuralNetworkLayer]) -> list[Part]:
+def parts_of(layers: Sequence[nn.NeuralNetworkLayer]) -> list[ModelPart]:
     """Layers in parts, each of custom layers alone or of others; as few as can be.
 
     A part takes every layer whose inputs are made, wherever it stands. Where a blob is made twice
@@ -71,10 +71,10 @@ def parts_of(layers: Sequence[nn.NeuralNetworkLayer]) -> list[Part]:
     """
     made = [blob for layer in layers for blob in networks.touched(layer)[1]]
     movable = len(made) == len(set(made))
-    left, parts = list(layers), list[Part]()
+    left, parts = list(layers), list[ModelPart]()
     custom = bool(left) and _is_custom(left[0])
     while left:
-        part, waiting = Part(custom), Layers()
+        part, waiting = ModelPart(custom), Layers()
         blocked: set[str] = set()
         for index, layer in enumerate(left):
             reads, writes = networks.touched(layer)
@@ -126,7 +126,7 @@ class _Splitter:
         self,
         spec: model_pb2.Model,
         network: networks.Network,
-        parts: list[Part],
+        parts: list[ModelPart],
         shapes: Mapping[str, Shape | None],
     ) -> None:
         self._spec, self._network, self._parts, self._shapes = spec, network, parts, shapes
@@ -155,7 +155,7 @@ class _Splitter:
         """The blobs that the parts behind one read, and the outputs."""
         return set(self._outputs.values()) | self._read_after(self._parts[index])
 
-    def _read_after(self, part: Part) -> set[str]:
+    def _read_after(self, part: ModelPart) -> set[str]:
         """The blobs that the parts behind one read."""
         later = self._parts[self._parts.index(part) + 1 :]
         return {blob for other in later for blob in other.reads}
@@ -186,7 +186,7 @@ class _Splitter:
             )
 
     def _check_described(self) -> None:
-        """Raise an `ExportError` where an output that is no array of floats is read later."""
+        """Raise an `ExportError` where an output that is not an array of floats is read later."""
         for part in self._parts:
             for blob in sorted(part.makes & self._read_after(part) & self._described.keys()):
                 kind = self._described[blob].type
@@ -216,7 +216,7 @@ class _Splitter:
                         "make the blob in both of its ways"
                     )
 
-    def _model(self, part: Part, needed: set[str]) -> model_pb2.Model:
+    def _model(self, part: ModelPart, needed: set[str]) -> model_pb2.Model:
         """A part as a network of its own."""
         made = model_pb2.Model(specificationVersion=self._spec.specificationVersion)
         outputs = [blob for blob in self._ordered(part) if blob in needed]
@@ -259,7 +259,7 @@ class _Splitter:
         return [*self._inputs, *(blob for part in self._parts for blob in self._ordered(part))]
 
     @staticmethod
-    def _ordered(part: Part) -> list[str]:
+    def _ordered(part: ModelPart) -> list[str]:
         made = [b for layer in part.layers for b in sorted(networks.touched(layer)[1])]
         return list(dict.fromkeys(made))
 
@@ -275,7 +275,7 @@ class _Splitter:
             return shape[2:3] if shape[3:] == (1, 1) else shape[2:]
         return shape
 
-    def _probabilities(self, part: Part) -> str:
+    def _probabilities(self, part: ModelPart) -> str:
         """The blob of a classifier's probabilities, where the part makes it."""
         if not isinstance(self._network, nn.NeuralNetworkClassifier):
             return ""

@@ -97,6 +97,6 @@ def carry_to_pipeline(pipeline: model_pb2.Model, last: model_pb2.Model) -> None:
 
 
 def _targets(spec: model_pb2.Model) -> Sequence[model_pb2.FeatureDescription]:
-    """The training inputs that are no inputs: what results are compared with."""
+    """The training inputs that are not inputs: what results are compared with."""
     inputs = {feature.name for feature in spec.description.input}
     return [f for f in spec.description.trainingInput if f.name not in inputs]

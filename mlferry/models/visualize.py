@@ -29,7 +29,7 @@ def visualize_spec(
     Args:
         model: an `MLModel`, or what `MLModel` takes.
         input_shape_dict: shapes of inputs, batch included, of images (height, width), where
-            they shall differ from the described ones.
+            they differ from the described ones.
         path: where to write the page; by default a temporary file.
         open_browser: whether to open it.
         title: of the page; by default the file's name, or the kind of the model.

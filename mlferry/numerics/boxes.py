@@ -73,13 +73,13 @@ def suppressed(
     order = np.argsort(-best, kind="stable")
     waiting = best[order] >= score_threshold
     sorted_boxes, sorted_classes = Boxes.of(boxes[order]), classes[order]
-    kept: list[int] = []
-    while (count is None or len(kept) < count) and waiting.any():
+    remaining: list[int] = []
+    while (count is None or len(remaining) < count) and waiting.any():
         first = int(np.argmax(waiting))
-        kept.append(int(order[first]))
+        remaining.append(int(order[first]))
         apart = sorted_boxes.overlap(first) <= iou_threshold
         if per_class:
             apart |= sorted_classes != sorted_classes[first]
         waiting &= apart
         waiting[first] = False
-    return kept
+    return remaining

@@ -143,8 +143,8 @@ def _deep(
     for sample, place in np.ndindex(batch, size[0]):
         source = x[sample, :, :, place * strides[0] :]
         np.copyto(columns, np.lib.stride_tricks.as_strided(source, columns.shape, apart))
-        made = np.matmul(matrix, columns.reshape(groups, matrix.shape[-1], -1))
-        y[sample, :, :, place] = made.reshape(groups, -1, *size[1:])
+        result = np.matmul(matrix, columns.reshape(groups, matrix.shape[-1], -1))
+        y[sample, :, :, place] = result.reshape(groups, -1, *size[1:])
     return y.reshape(batch, outputs, *size)
 
 
@@ -195,8 +195,8 @@ def transposed(
         y[entries] += scaled[tap]
     left = tuple(slice(cut, cut + n) for cut, n in zip(cuts, size, strict=True))
     rest: tuple[Any, ...] = (..., *left)
-    kept: Array = y[rest]
-    return kept
+    remaining: Array = y[rest]
+    return remaining
 
 
 def pool(

@@ -56,14 +56,14 @@ def sigmoid(x: Array, out: Array | None = None) -> Array:
 def erf(x: Array) -> Array:
     """The error function, to 4e-7."""
     flat = np.ravel(x)
-    made = np.empty_like(flat)
+    result = np.empty_like(flat)
     for start in range(0, flat.size, _AT_A_TIME):
         part = np.clip(flat[start : start + _AT_A_TIME], -_ERF_END, _ERF_END)
         square = part * part
         part *= _polynomial(_ERF_P, square)
         part /= _polynomial(_ERF_Q, square)
-        np.clip(part, -1, 1, out=made[start : start + _AT_A_TIME])
-    return made.reshape(np.shape(x))
+        np.clip(part, -1, 1, out=result[start : start + _AT_A_TIME])
+    return result.reshape(np.shape(x))
 
 
 def _polynomial(coefficients: Array, x: Array) -> Array:

@@ -32,9 +32,9 @@ def rounded(array: NDArray[Any]) -> NDArray[np.float32]:
     given = np.ascontiguousarray(array, np.float32).reshape(np.shape(array))
     if given.size <= _FEW:
         return given.astype(np.float16).astype(np.float32)
-    made = np.empty_like(given)
-    round_into(given.reshape(-1), made.reshape(-1))
-    return made
+    result = np.empty_like(given)
+    round_into(given.reshape(-1), result.reshape(-1))
+    return result
 
 
 def round_into(array: NDArray[np.float32], out: NDArray[np.float32]) -> None:
@@ -94,6 +94,6 @@ def wide(array: NDArray[np.float16]) -> NDArray[np.float32]:
     """Numbers of float16 in float32, in the order of their axes."""
     if array.ndim == 0 or array.size <= _FEW or not is_finite(array):
         return np.asarray(array).astype(np.float32, order="C")
-    made = np.empty(array.shape, np.float32)
-    widen_into(array, made)
-    return made
+    result = np.empty(array.shape, np.float32)
+    widen_into(array, result)
+    return result

@@ -43,8 +43,8 @@ def suppressed(
     emitter.shapes[best] = emitter.shape(scores)[:2]
     enough = emitter.node("GreaterOrEqual", best, least)
     candidates = _by_class(emitter, scores, best, enough, apart=per_class)
-    kept = _or_best(emitter, best, _survivors(emitter, boxes, candidates, best, iou))
-    return _filled(emitter, boxes, scores, best, kept, count, most)
+    remaining = _or_best(emitter, best, _survivors(emitter, boxes, candidates, best, iou))
+    return _filled(emitter, boxes, scores, best, remaining, count, most)
 
 
 def _counted(emitter: Emitter, limit: str) -> str:
@@ -101,9 +101,9 @@ def _or_best(emitter: Emitter, best: str, survivors: str) -> str:
     first = emitter.node("ArgMax", best, axis=1, keepdims=1)
     places = _counted(emitter, emitter.vector([emitter.extent(best, 1)]))
     alone = emitter.node("And", none, emitter.node("Equal", places, first))
-    kept = emitter.node("Or", emitter.flag(survivors), alone)
-    emitter.shapes[kept] = emitter.shape(best)
-    return kept
+    remaining = emitter.node("Or", emitter.flag(survivors), alone)
+    emitter.shapes[remaining] = emitter.shape(best)
+    return remaining
 
 
 def _filled(

@@ -51,7 +51,7 @@ class Emitter:
         results: the shapes of its outputs, where they are known.
         shapes: what is known of the shapes of values.
         made: the node that makes a value.
-        booleans: those that are no numbers.
+        booleans: those that are not numbers.
     """
 
     def __init__(self, taken: Sequence[str] = ()) -> None:
@@ -85,13 +85,13 @@ class Emitter:
         Raises:
             CannotExpressError: not even its rank is known.
         """
-        found = self.shapes.get(x)
-        if found is None:
+        match = self.shapes.get(x)
+        if match is None:
             raise RankHiddenError(
                 "the rank of an input is unknown: a custom layer before it hides it; register its "
                 "class with output_shapes"
             )
-        return found
+        return match
 
     def rank(self, x: str) -> int:
         """How many axes a value has; see `shape`."""
@@ -132,8 +132,8 @@ class Emitter:
         self, op: str, inputs: Sequence[str], outputs: int, domain: str = "", **attributes: Any
     ) -> tuple[str, ...]:
         """One node with several outputs; an attribute of None is left out."""
-        kept = {key: value for key, value in attributes.items() if value is not None}
-        return self.add(op, inputs, outputs, kept, domain)
+        remaining = {key: value for key, value in attributes.items() if value is not None}
+        return self.add(op, inputs, outputs, remaining, domain)
 
     def add(
         self,
@@ -144,14 +144,14 @@ class Emitter:
         domain: str = "",
     ) -> tuple[str, ...]:
         """One node, with attributes of any names."""
-        made = [self.fresh(f"{self.layer}/{op}") for _ in range(outputs)]
-        node = Node(op, list(inputs), made, attributes, domain, self.fresh(f"{made[0]}/op"))
-        self.made |= dict.fromkeys(made, node)
+        results = [self.fresh(f"{self.layer}/{op}") for _ in range(outputs)]
+        node = Node(op, list(inputs), results, attributes, domain, self.fresh(f"{results[0]}/op"))
+        self.made |= dict.fromkeys(results, node)
         self._nodes.append(node)
-        self.shapes[made[0]] = self._shape_of(op, inputs)
+        self.shapes[results[0]] = self._shape_of(op, inputs)
         if op in _BOOLEAN or (op == "Reshape" and inputs[0] in self.booleans):
-            self.booleans.add(made[0])
-        return tuple(made)
+            self.booleans.add(results[0])
+        return tuple(results)
 
     def _shape_of(self, op: str, inputs: Sequence[str]) -> Shape | None:
         if op in _SAME_SHAPE:
@@ -202,15 +202,15 @@ class Emitter:
         array = self.known(x)
         if array is not None:
             return self.constant(array.astype(np.float32))
-        made = self.node("Cast", x, to=FLOAT)
-        self._wholes[made] = x
-        return made
+        result = self.node("Cast", x, to=FLOAT)
+        self._wholes[result] = x
+        return result
 
     def from_flag(self, x: str) -> str:
         """A blob of 1 and 0."""
-        made = self.node("Cast", x, to=FLOAT)
-        self._flags[made] = x
-        return made
+        result = self.node("Cast", x, to=FLOAT)
+        self._flags[result] = x
+        return result
 
     # ---- shapes ------------------------------------------------------------------------------
 
@@ -218,9 +218,9 @@ class Emitter:
         """The size of an axis: a number, or a vector of one int64 that is made at run time."""
         shape = self.shape(x)
         axis = axis_of(axis, len(shape))
-        found = shape[axis]
-        if found is not None:
-            return found
+        result = shape[axis]
+        if result is not None:
+            return result
         return self.node("Shape", x, start=axis, end=axis + 1)
 
     def extents(self, x: str) -> list[int | str]:
@@ -257,9 +257,9 @@ class Emitter:
         computed = [index for index, extent in enumerate(target) if isinstance(extent, str)]
         if len(computed) == 1 and -1 not in target:
             target[computed[0]] = -1
-        found = self.shapes.get(x)
-        result = _filled(found, target)
-        if result == found and found is not None and None not in found:
+        match = self.shapes.get(x)
+        result = _filled(match, target)
+        if result == match and match is not None and None not in match:
             return x
         array = self.known(x)
         if array is not None and None not in result:
@@ -279,8 +279,8 @@ class Emitter:
         if array is not None:
             return self.constant(np.ascontiguousarray(array.transpose(order)))
         y = self.node("Transpose", x, perm=order)
-        found = self.shapes.get(x)
-        self.shapes[y] = None if found is None else tuple(found[axis] for axis in order)
+        match = self.shapes.get(x)
+        self.shapes[y] = None if match is None else tuple(match[axis] for axis in order)
         return y
 
     def unsqueeze(self, x: str, axes: Sequence[int]) -> str:
@@ -291,11 +291,11 @@ class Emitter:
         if array is not None:
             return self.constant(np.expand_dims(array, tuple(axes)))
         y = self.node("Unsqueeze", x, self.integers(axes))
-        found = self.shapes.get(x)
-        if found is not None:
-            rank = len(found) + len(axes)
+        match = self.shapes.get(x)
+        if match is not None:
+            rank = len(match) + len(axes)
             places = {axis_of(axis, rank) for axis in axes}
-            rest = iter(found)
+            rest = iter(match)
             self.shapes[y] = tuple(1 if axis in places else next(rest) for axis in range(rank))
         return y
 
@@ -307,10 +307,10 @@ class Emitter:
         if array is not None:
             return self.constant(np.squeeze(array, tuple(axes)))
         y = self.node("Squeeze", x, self.integers(axes))
-        found = self.shapes.get(x)
-        if found is not None:
-            gone = {axis_of(axis, len(found)) for axis in axes}
-            self.shapes[y] = tuple(n for axis, n in enumerate(found) if axis not in gone)
+        match = self.shapes.get(x)
+        if match is not None:
+            gone = {axis_of(axis, len(match)) for axis in axes}
+            self.shapes[y] = tuple(n for axis, n in enumerate(match) if axis not in gone)
         return y
 
     def at_least_1d(self, x: str, shape: Shape) -> str:
@@ -323,20 +323,20 @@ class Emitter:
         if len(values) == 1:
             return values[0]
         arrays = [self.known(x) for x in values]
-        found = [array for array in arrays if array is not None]
-        if len(found) == len(arrays):
-            return self.constant(np.concatenate(found, axis=axis))
+        results = [array for array in arrays if array is not None]
+        if len(results) == len(arrays):
+            return self.constant(np.concatenate(results, axis=axis))
         return self.node("Concat", *values, axis=axis)
 
     def sliced(self, x: str, axis: int, start: int, end: int, step: int = 1) -> str:
         """Part of an axis."""
         y = self.node("Slice", x, *(self.integers([n]) for n in (start, end, axis, step)))
-        found = self.shapes.get(x)
-        if found is not None:
-            place = axis_of(axis, len(found))
-            extent = found[place]
+        match = self.shapes.get(x)
+        if match is not None:
+            place = axis_of(axis, len(match))
+            extent = match[place]
             size = None if extent is None else len(range(*slice(start, end, step).indices(extent)))
-            self.shapes[y] = (*found[:place], size, *found[place + 1 :])
+            self.shapes[y] = (*match[:place], size, *match[place + 1 :])
         return y
 
 

@@ -152,7 +152,10 @@ def walk(nodes: Iterable[Node]) -> Iterator[Node]:
 
 
 def _fill(
-    target: onnx.GraphProto, nodes: Sequence[Node], inputs: Sequence[Port], outputs: Sequence[Port]
+    target: onnx.GraphProto,
+    nodes: Sequence[Node],
+    inputs: Sequence[Port],
+    outputs: Sequence[Port],
 ) -> None:
     target.node.extend(_node(node) for node in nodes)
     target.input.extend(map(_value_info, inputs))
@@ -167,7 +170,7 @@ def _value_info(port: Port) -> Any:
 
 def _node(node: Node) -> Any:
     onnx = import_onnx()
-    made = onnx.NodeProto(
+    node_proto = onnx.NodeProto(
         op_type=node.op, input=node.inputs, output=node.outputs, domain=node.domain, name=node.name
     )
     for key, value in node.attributes.items():
@@ -179,5 +182,5 @@ def _node(node: Node) -> Any:
             attribute = onnx.helper.make_attribute(key, onnx.numpy_helper.from_array(value))
         else:
             attribute = onnx.helper.make_attribute(key, value)
-        made.attribute.append(attribute)
-    return made
+        node_proto.attribute.append(attribute)
+    return node_proto

@@ -22,7 +22,7 @@ def counted(emitter: Emitter, before: str, limit: int, dtype: str = "float32") -
     most = emitter.constant(np.asarray(limit, dtype))
     over = emitter.node("Cast", emitter.node("GreaterOrEqual", before, most), to=INT64)
     one = emitter.node("Gather", emitter.constant(np.ones(1, dtype)), over, axis=0)
-    made = emitter.node("Add", before, one)
+    result = emitter.node("Add", before, one)
     emitter.layer = layer
-    emitter.shapes[made] = ()
-    return made
+    emitter.shapes[result] = ()
+    return result

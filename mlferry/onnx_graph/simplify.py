@@ -65,7 +65,7 @@ def _read(nodes: list[Node]) -> set[str]:
 
 
 def _alive(nodes: list[Node], needed: set[str]) -> list[Node]:
-    kept: list[Node] = []
+    remaining: list[Node] = []
     for node in reversed(nodes):
         if not needed & set(node.outputs):
             continue
@@ -76,8 +76,8 @@ def _alive(nodes: list[Node], needed: set[str]) -> list[Node]:
                 node.attributes[key] = Body(inner, value.inputs, value.outputs)
                 needed |= ends
         needed |= _read([node])
-        kept.append(node)
-    return kept[::-1]
+        remaining.append(node)
+    return remaining[::-1]
 
 
 class _Simplifier:

@@ -1,4 +1,4 @@
-"""Compression of what is compressed already, in programs from CoreML8 on: `Parts` of a constant.
+"""What is compressed already, compressed further, in programs from CoreML8 on: `CompressedParts`.
 
 What is not zero of a pruned weight becomes indices of a table, or codes with scales; a table
 becomes codes with scales.
@@ -22,7 +22,7 @@ Array = NDArray[Any]
 
 
 @dataclass(frozen=True)
-class Parts:
+class CompressedParts:
     """How a constant is stored.
 
     Attributes:
@@ -45,7 +45,7 @@ class Parts:
     axis: Value | None = None
 
     @classmethod
-    def of(cls, stored: Compressed) -> Parts:
+    def of(cls, stored: Compressed) -> CompressedParts:
         """The parts of a constant as CoreML8 stores it.
 
         Raises:
@@ -101,7 +101,7 @@ class Parts:
             )
         return compressed.spread(*inner.outputs(opset))
 
-    def pruned(self, mask: Array) -> Parts:
+    def pruned(self, mask: Array) -> CompressedParts:
         """With fewer values stored.
 
         Raises:
@@ -111,12 +111,12 @@ class Parts:
             raise SpecError("a table of vectors cannot be pruned")
         return dataclasses.replace(self, mask=mask.astype(np.uint8))
 
-    def with_codes(self, made: Compressed) -> Parts:
+    def with_codes(self, made: Compressed) -> CompressedParts:
         """With what is stored in floats in the codes of a scheme, of all values."""
-        parts = Parts.of(made)
+        parts = CompressedParts.of(made)
         return dataclasses.replace(parts, mask=self.mask)
 
-    def with_table(self, table: Value) -> Parts:
+    def with_table(self, table: Value) -> CompressedParts:
         """With another table."""
         return dataclasses.replace(self, table=table)
 
@@ -133,10 +133,10 @@ def _spread(mask: Array, values: Array) -> Array:
     return whole
 
 
-def _sparse(arguments: dict[str, Any]) -> Parts:
+def _sparse(arguments: dict[str, Any]) -> CompressedParts:
     nonzero = arguments["nonzero_data"]
     if nonzero.is_constant:
-        return Parts(mask=_array(arguments["mask"]))
+        return CompressedParts(mask=_array(arguments["mask"]))
     inner = nonzero.maker
     read = _READ.get(inner.op)
     if read not in (_sparse_table, _sparse_codes):
@@ -144,16 +144,16 @@ def _sparse(arguments: dict[str, Any]) -> Parts:
     return read(inner.arguments)
 
 
-def _table(arguments: dict[str, Any]) -> Parts:
+def _table(arguments: dict[str, Any]) -> CompressedParts:
     indices = arguments["indices"]
     axis = _axis(arguments)
-    return Parts(None, _array(indices), indices.dtype, arguments["lut"], axis=axis)
+    return CompressedParts(None, _array(indices), indices.dtype, arguments["lut"], axis=axis)
 
 
-def _sparse_table(arguments: dict[str, Any]) -> Parts:
+def _sparse_table(arguments: dict[str, Any]) -> CompressedParts:
     mask, held = _array(arguments["indices_mask"]), arguments["indices_nonzero_data"]
     codes = _spread(mask, _array(held))
-    return Parts(mask, codes, held.dtype, arguments["lut"], axis=_axis(arguments))
+    return CompressedParts(mask, codes, held.dtype, arguments["lut"], axis=_axis(arguments))
 
 
 def _axis(arguments: dict[str, Any]) -> Value | None:
@@ -161,16 +161,16 @@ def _axis(arguments: dict[str, Any]) -> Value | None:
     return arguments.get("vector_axis") if vector else None
 
 
-def _codes(arguments: dict[str, Any]) -> Parts:
+def _codes(arguments: dict[str, Any]) -> CompressedParts:
     data = arguments["data"]
     scales = {"scale": arguments["scale"], "offset": arguments.get("offset")}
-    return Parts(None, _array(data), data.dtype, **scales)
+    return CompressedParts(None, _array(data), data.dtype, **scales)
 
 
-def _sparse_codes(arguments: dict[str, Any]) -> Parts:
+def _sparse_codes(arguments: dict[str, Any]) -> CompressedParts:
     mask, held = _array(arguments["data_mask"]), arguments["nonzero_data"]
     scales = {"scale": arguments["scale"], "offset": arguments.get("offset")}
-    return Parts(mask, _spread(mask, _array(held)), held.dtype, **scales)
+    return CompressedParts(mask, _spread(mask, _array(held)), held.dtype, **scales)
 
 
 _READ = {

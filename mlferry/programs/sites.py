@@ -16,7 +16,7 @@ from mlferry.programs import compressed
 from mlferry.programs.builder import evaluated
 from mlferry.programs.definitions import definition_of
 from mlferry.programs.graph import Block, Operation, Value, constant, readers
-from mlferry.programs.parts import Parts
+from mlferry.programs.parts import CompressedParts
 from mlferry.programs.passes.opset import renewed
 from mlferry.programs.passes.rewriting import known_at
 from mlferry.programs.types import TensorType
@@ -91,7 +91,7 @@ class ProgramSite:
         return (inputs, outputs) if turned else (outputs, inputs)
 
     @property
-    def parts(self) -> Parts | None:
+    def parts(self) -> CompressedParts | None:
         """How it is stored; None for floats by themselves.
 
         Raises:
@@ -100,7 +100,7 @@ class ProgramSite:
         maker = self.value.maker
         if maker is None or maker.op == "constexpr_cast":
             return None
-        return Parts.of(renewed(maker, self.opset))
+        return CompressedParts.of(renewed(maker, self.opset))
 
     def __str__(self) -> str:
         return f"{self.field} of {self.kind} {self.name!r}"

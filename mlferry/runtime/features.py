@@ -1,4 +1,4 @@
-"""Values of features that are no blobs: checked on the way in, shaped on the way out."""
+"""Values of features that are not blobs: checked on the way in, shaped on the way out."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def _array(name: str, value: object, feature: ft.FeatureType) -> NDArray[Any]:
     try:
         array = np.asarray(value)
     except ValueError as error:
-        raise PredictionError(f"{name!r} is no rectangular array: {error}") from error
+        raise PredictionError(f"{name!r} is not a rectangular array: {error}") from error
     if array.dtype.kind not in "fiub":
         raise _refuse(name, value, feature)
     held = features.DTYPES.get(feature.multiArrayType.dataType, "float64")
@@ -72,7 +72,7 @@ def _array(name: str, value: object, feature: ft.FeatureType) -> NDArray[Any]:
 _ROUNDED = ("float32", "float16")  # what an array of these types holds is what a model gets
 
 
-def _dictionary(name: str, value: Any, feature: ft.FeatureType) -> dict[Any, float]:
+def _dictionary(name: str, value: Mapping[Any, Any], feature: ft.FeatureType) -> dict[Any, float]:
     key_type = str if feature.dictionaryType.WhichOneof("KeyType") == "stringKeyType" else int
     keys_fit = isinstance(value, Mapping) and all(
         isinstance(key, key_type | np.integer) for key in value

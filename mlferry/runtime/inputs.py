@@ -129,7 +129,7 @@ def _numbers(name: str, value: object) -> Array:
     try:
         array = np.asarray(value)
     except ValueError as error:
-        raise PredictionError(f"input {name!r} is no rectangular array: {error}") from error
+        raise PredictionError(f"input {name!r} is not a rectangular array: {error}") from error
     if array.dtype.kind not in "fiub":
         raise PredictionError(f"input {name!r} takes numbers, not {array.dtype}")
     if array.dtype.itemsize <= 4:

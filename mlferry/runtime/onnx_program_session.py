@@ -33,7 +33,7 @@ Key = tuple[tuple[tuple[str, tuple[int, ...]], ...], tuple[str, ...]]
 
 
 @dataclass(frozen=True)
-class Compiled:
+class CompiledProgramPart:
     """A part as an onnxruntime session.
 
     Attributes:
@@ -97,8 +97,8 @@ class OnnxProgramSession(ProgramSession):
         self._source = Source(function, weights, precision, rounds_now())
         self._threads = threads
         self._made = self.types()
-        self._compiled: dict[Key, list[Compiled | ProgramPart]] = {}
-        self._opened: dict[tuple[str, ...], list[Compiled | ProgramPart]] = {}
+        self._compiled: dict[Key, list[CompiledProgramPart | ProgramPart]] = {}
+        self._opened: dict[tuple[str, ...], list[CompiledProgramPart | ProgramPart]] = {}
 
     def run(
         self,
@@ -112,7 +112,7 @@ class OnnxProgramSession(ProgramSession):
         chain = Scope({**self._plan.constants, **scope}, None)
         with np.errstate(all="ignore"):
             for part in self._parts(scope, wanted):
-                if isinstance(part, Compiled):
+                if isinstance(part, CompiledProgramPart):
                     self._evaluate(part, chain)
                 else:
                     for place in part.places:
@@ -131,7 +131,7 @@ class OnnxProgramSession(ProgramSession):
             for place in part.places
         ]
 
-    def _evaluate(self, compiled: Compiled, chain: Scope) -> None:
+    def _evaluate(self, compiled: CompiledProgramPart, chain: Scope) -> None:
         given = {
             name: chain.values[name].value if name in self.states else chain.find(name)
             for name in compiled.part.inputs
@@ -152,7 +152,9 @@ class OnnxProgramSession(ProgramSession):
 
     # ---- parts -------------------------------------------------------------------------------
 
-    def _parts(self, scope: Values, wanted: tuple[str, ...]) -> list[Compiled | ProgramPart]:
+    def _parts(
+        self, scope: Values, wanted: tuple[str, ...]
+    ) -> list[CompiledProgramPart | ProgramPart]:
         """The parts that make some values, compiled for the shapes of the inputs.
 
         When these have changed often, they are compiled once more with the extents that the
@@ -176,7 +178,7 @@ class OnnxProgramSession(ProgramSession):
             self._open(wanted, made)
         return made
 
-    def _open(self, wanted: tuple[str, ...], last: list[Compiled | ProgramPart]) -> None:
+    def _open(self, wanted: tuple[str, ...], last: list[CompiledProgramPart | ProgramPart]) -> None:
         try:
             general = self._planned(self.inputs, wanted)
         except MlferryError:  # a size has to be known somewhere: those of its own serve
@@ -186,9 +188,9 @@ class OnnxProgramSession(ProgramSession):
 
     def _planned(
         self, given: Mapping[str, ValueType], wanted: Sequence[str]
-    ) -> list[Compiled | ProgramPart]:
+    ) -> list[CompiledProgramPart | ProgramPart]:
         operations = self._source.operations
-        found: list[Compiled | ProgramPart] = []
+        found: list[CompiledProgramPart | ProgramPart] = []
         states: dict[str, StateType] = {
             name: kind for name, kind in self.states.items() if isinstance(kind, StateType)
         }
@@ -200,7 +202,7 @@ class OnnxProgramSession(ProgramSession):
             told = ", ".join(kinds if len(kinds) <= 3 else (kinds[0], "...", kinds[-1]))
             session = inference_session(serialized(part.graph.message()), told, self._threads)
             dtypes = {port.name: port.dtype for port in part.graph.inputs}
-            found.append(Compiled(part, session, dtypes, told))
+            found.append(CompiledProgramPart(part, session, dtypes, told))
         return found
 
 

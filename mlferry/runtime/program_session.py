@@ -71,7 +71,7 @@ class StateCell:
 
 
 @dataclass(frozen=True)
-class Operation:
+class PlannedOperation:
     """One operation of the plan.
 
     Attributes:
@@ -106,7 +106,7 @@ class Operation:
     floats: bool = False
     widened: bool = True
     release: Callable[[], None] = lambda: None
-    blocks: tuple[Plan, ...] = ()
+    blocks: tuple[BlockPlan, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.call.op} {self.call.name!r}"
@@ -196,7 +196,7 @@ class Operation:
 
 
 @dataclass
-class Plan:
+class BlockPlan:
     """A block that is ready to run.
 
     Attributes:
@@ -209,9 +209,11 @@ class Plan:
 
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
-    operations: list[Operation] = field(default_factory=list)
+    operations: list[PlannedOperation] = field(default_factory=list)
     constants: Values = field(default_factory=dict)
-    schedules: dict[frozenset[str], list[regions.Planned[Operation]]] = field(default_factory=dict)
+    schedules: dict[frozenset[str], list[regions.PlannedRegion[PlannedOperation]]] = field(
+        default_factory=dict
+    )
 
     @cached_property
     def reads(self) -> frozenset[str]:
@@ -386,7 +388,9 @@ class ProgramSession:
 
     # ---- the walk ------------------------------------------------------------------------
 
-    def _run(self, plan: Plan, scope: Values, outer: Scope | None, shown: frozenset[str]) -> Values:
+    def _run(
+        self, plan: BlockPlan, scope: Values, outer: Scope | None, shown: frozenset[str]
+    ) -> Values:
         scope = {**plan.constants, **scope}
         chain = Scope(scope, outer)
         for planned in self._scheduled(plan, shown):
@@ -400,7 +404,9 @@ class ProgramSession:
                 scope.pop(name, None)
         return scope
 
-    def _scheduled(self, plan: Plan, wanted: frozenset[str]) -> list[regions.Planned[Operation]]:
+    def _scheduled(
+        self, plan: BlockPlan, wanted: frozenset[str]
+    ) -> list[regions.PlannedRegion[PlannedOperation]]:
         """The operations of a block in an order in which those that run as one stand together."""
         if wanted not in plan.schedules:
             plan.schedules[wanted] = regions.scheduled(
@@ -408,7 +414,9 @@ class ProgramSession:
             )
         return plan.schedules[wanted]
 
-    def _of_region(self, planned: regions.Planned[Operation], scope: Scope) -> Values | None:
+    def _of_region(
+        self, planned: regions.PlannedRegion[PlannedOperation], scope: Scope
+    ) -> Values | None:
         """What a convolutional part makes; None where its operations have to run one by one."""
         region = planned.region
         assert region is not None
@@ -430,7 +438,7 @@ class ProgramSession:
                     made[name] = Rounded(made[name])  # type: ignore[assignment]
         return dict(made)
 
-    def _operate(self, operation: Operation, scope: Scope) -> None:
+    def _operate(self, operation: PlannedOperation, scope: Scope) -> None:
         arguments = dict(operation.arguments())
         for name, argument in operation.moving.items():
             find = self._read[operation.raw, operation.moves]
@@ -460,7 +468,7 @@ class ProgramSession:
         for name, kind, value in zip(operation.outputs, call.outputs, results, strict=False):
             scope.values[name] = self._typed(operation, kind, value)
 
-    def _block(self, plan: Plan, outer: Scope) -> Callable[..., list[Any]]:
+    def _block(self, plan: BlockPlan, outer: Scope) -> Callable[..., list[Any]]:
         def run(*given: NDArray[Any]) -> list[Any]:
             inside = dict(zip(plan.inputs, given, strict=True))
             made = self._run(plan, inside, outer, frozenset(plan.outputs))
@@ -469,7 +477,7 @@ class ProgramSession:
 
         return run
 
-    def _typed(self, operation: Operation, kind: ValueType, value: object) -> Any:
+    def _typed(self, operation: PlannedOperation, kind: ValueType, value: object) -> Any:
         if not isinstance(kind, TensorType) or kind.dtype == "string":
             return value
         array = np.asarray(value)
@@ -582,10 +590,10 @@ class _Planner:
         known: Values,
         types: Mapping[str, ValueType],
         inputs: tuple[str, ...] | None = None,
-    ) -> Plan:
+    ) -> BlockPlan:
         """A block, inside of which the constants and the types around it are known."""
         names = inputs if inputs is not None else tuple(value.name for value in block.inputs)
-        plan = Plan(names, tuple(block.outputs))
+        plan = BlockPlan(names, tuple(block.outputs))
         inside = dict(known)
         seen = {**types, **{value.name: type_of(value.type) for value in block.inputs}}
         for message in block.operations:
@@ -594,7 +602,7 @@ class _Planner:
         return plan
 
     def _operation(
-        self, message: mil.Operation, plan: Plan, known: Values, seen: dict[str, ValueType]
+        self, message: mil.Operation, plan: BlockPlan, known: Values, seen: dict[str, ValueType]
     ) -> None:
         outputs = tuple(value.name for value in message.outputs)
         types = tuple(type_of(value.type) for value in message.outputs)
@@ -621,7 +629,7 @@ class _Planner:
             else:
                 moving[name] = argument
         blocks = tuple(self.plan(inner, known, seen) for inner in message.blocks)
-        operation = Operation(
+        operation = PlannedOperation(
             call,
             entry.value,
             fixed,
@@ -650,7 +658,7 @@ class _Planner:
             return
         plan.operations.append(operation)
 
-    def _evaluated(self, operation: Operation) -> tuple[Any, ...]:
+    def _evaluated(self, operation: PlannedOperation) -> tuple[Any, ...]:
         """What an operation of constants makes."""
         with np.errstate(all="ignore"):
             made = operation.kernel(operation.call, **operation.arguments())

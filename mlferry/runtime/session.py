@@ -48,10 +48,10 @@ class Program:
     """
 
     constants: Mapping[str, Array]
-    parts: list[regions.Planned[Step]]
+    parts: list[regions.PlannedRegion[Step]]
 
 
-class Flow(Enum):
+class Ending(Enum):
     """How the steps of a network ended."""
 
     END = 0
@@ -173,7 +173,7 @@ class Session:
         with np.errstate(all="ignore"):
             self.run_body([self._steps[place] for place in places], blobs)
 
-    def _run(self, step: Step, blobs: Blobs) -> Flow:
+    def _run(self, step: Step, blobs: Blobs) -> Ending:
         try:
             arguments = [blobs[name] for name in step.inputs]
         except KeyError as error:
@@ -186,7 +186,7 @@ class Session:
         except MlferryError as error:
             error.add_context(f"running {step}")
             raise
-        return Flow.END
+        return Ending.END
 
     def _evaluate(
         self, step: Step, kernel: Kernel, arguments: Sequence[Array], blobs: Blobs
@@ -219,13 +219,13 @@ class Session:
                 self._checked.clear()
             self._checked.add(key)
 
-    def run_body(self, steps: Iterable[Step], blobs: Blobs) -> Flow:
+    def run_body(self, steps: Iterable[Step], blobs: Blobs) -> Ending:
         """Run the steps of an inner network on the blobs of the outer one."""
         for step in steps:
             flow = self._run(step, blobs)
-            if flow is not Flow.END:
+            if flow is not Ending.END:
                 return flow
-        return Flow.END
+        return Ending.END
 
     def _program(self, wanted: frozenset[str]) -> Program:
         """The steps that the wanted blobs need, each with the blobs that it is the last to use.
@@ -279,7 +279,7 @@ def _truth(blob: Array, step: Step) -> bool:
     return abs(float(blob.reshape(-1)[0])) > TRUE_ABOVE
 
 
-def _branch(session: Session, step: Step, blobs: Blobs) -> Flow:
+def _branch(session: Session, step: Step, blobs: Blobs) -> Ending:
     """The first network where the input is true, the second, which may be empty, elsewhere."""
     if not step.inputs:
         raise SpecError("it needs an input, the condition")
@@ -287,7 +287,7 @@ def _branch(session: Session, step: Step, blobs: Blobs) -> Flow:
     return session.run_body(step.bodies[chosen], blobs)
 
 
-def _loop(session: Session, step: Step, blobs: Blobs) -> Flow:
+def _loop(session: Session, step: Step, blobs: Blobs) -> Ending:
     """Counted, while a condition holds, or both.
 
     The condition network runs before each round and, when the count ends the loop, once more:
@@ -308,10 +308,10 @@ def _loop(session: Session, step: Step, blobs: Blobs) -> Flow:
     for _ in rounds:
         blobs.rounds += 1
         limits.check("rounds", blobs.rounds, "the rounds of its loops are")
-        if not _goes_on(session, step, blobs) or session.run_body(body, blobs) is Flow.BREAK:
-            return Flow.END
+        if not _goes_on(session, step, blobs) or session.run_body(body, blobs) is Ending.BREAK:
+            return Ending.END
     _goes_on(session, step, blobs)
-    return Flow.END
+    return Ending.END
 
 
 def _goes_on(session: Session, step: Step, blobs: Blobs) -> bool:
@@ -325,11 +325,11 @@ def _goes_on(session: Session, step: Step, blobs: Blobs) -> bool:
     return _truth(blobs[name], step)
 
 
-CONTROL_FLOW: dict[str, Callable[[Session, Step, Blobs], Flow]] = {
+CONTROL_FLOW: dict[str, Callable[[Session, Step, Blobs], Ending]] = {
     "branch": _branch,
     "loop": _loop,
-    "loopBreak": lambda session, step, blobs: Flow.BREAK,
-    "loopContinue": lambda session, step, blobs: Flow.CONTINUE,
+    "loopBreak": lambda session, step, blobs: Ending.BREAK,
+    "loopContinue": lambda session, step, blobs: Ending.CONTINUE,
 }
 
 

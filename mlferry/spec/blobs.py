@@ -34,7 +34,7 @@ DTYPES = {
 
 
 @dataclass(frozen=True)
-class Blob:
+class BlobFileEntry:
     """A constant in a file.
 
     Attributes:
@@ -52,7 +52,7 @@ _CODES = {name: code for code, name in DTYPES.items()}
 class BlobSource(Protocol):
     """Where constants lie: a file, or memory."""
 
-    def read(self, offset: int) -> Blob:
+    def read(self, offset: int) -> BlobFileEntry:
         """The blob whose metadata begin at an offset; see `BlobFile.read`."""
 
     def __len__(self) -> int: ...
@@ -62,7 +62,7 @@ class BlobStore:
     """A `weight.bin` that is not written yet; its blobs are the arrays themselves, not copies."""
 
     def __init__(self) -> None:
-        self._blobs: dict[int, tuple[Blob, int]] = {}
+        self._blobs: dict[int, tuple[BlobFileEntry, int]] = {}
         self._end = _HEADER.size
 
     def __len__(self) -> int:
@@ -79,17 +79,17 @@ class BlobStore:
         Args:
             dtype: the type of its elements, a name in `DTYPES`.
             data: its bytes.
-            padding_bits: how many bits of the last byte are no element.
+            padding_bits: how many bits of the last byte belong to no element.
 
         Returns:
             the offset of its metadata.
         """
         offset = _aligned(self._end)
-        self._blobs[offset] = Blob(dtype, data), padding_bits
+        self._blobs[offset] = BlobFileEntry(dtype, data), padding_bits
         self._end = offset + _METADATA.size + len(data)
         return offset
 
-    def read(self, offset: int) -> Blob:
+    def read(self, offset: int) -> BlobFileEntry:
         """The blob whose metadata begin at an offset; see `BlobFile.read`."""
         if offset not in self._blobs:
             raise ModelFileError(f"offset {offset} of the weights in memory: no blob begins there")
@@ -116,7 +116,7 @@ class BlobFile:
     """A `weight.bin`, mapped into memory.
 
     Raises:
-        ModelFileError: it cannot be read, or is no such file.
+        ModelFileError: it cannot be read, or is not such a file.
     """
 
     def __init__(self, path: Path) -> None:
@@ -145,7 +145,7 @@ class BlobFile:
         if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
             mapped.madvise(mmap.MADV_DONTNEED)
 
-    def read(self, offset: int) -> Blob:
+    def read(self, offset: int) -> BlobFileEntry:
         """The blob whose metadata begin at an offset.
 
         Raises:
@@ -167,4 +167,4 @@ class BlobFile:
                 f"{where}: the data of this blob, {size} bytes at {begin}, do not lie in the file "
                 f"of {len(self)} bytes"
             )
-        return Blob(DTYPES[code], self._bytes[begin : begin + size])
+        return BlobFileEntry(DTYPES[code], self._bytes[begin : begin + size])

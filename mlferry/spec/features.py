@@ -66,11 +66,11 @@ def blob_shapes(feature: FeatureType) -> list[Shape]:
             sizes += list(zip(*map(_bounds, ranges), strict=True))
         return [(1, channels, *size) for size in sizes]
     array = feature.multiArrayType
-    found: list[Shape] = [tuple(array.shape)]
-    found += [tuple(item.shape) for item in array.enumeratedShapes.shapes]
+    results: list[Shape] = [tuple(array.shape)]
+    results += [tuple(item.shape) for item in array.enumeratedShapes.shapes]
     if array.HasField("shapeRange"):
-        found += list(zip(*map(_bounds, array.shapeRange.sizeRanges), strict=True))
-    return found
+        results += list(zip(*map(_bounds, array.shapeRange.sizeRanges), strict=True))
+    return results
 
 
 def _bounds(size: ft.SizeRange) -> tuple[int, int | None]:

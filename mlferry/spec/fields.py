@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -65,7 +65,7 @@ def _set(message: Message, field: Any, value: Any) -> None:
         setattr(message, field.name, _scalar(field, value))
 
 
-def _set_map(target: Any, field: Any, value: Mapping[Any, Any]) -> None:
+def _set_map(target: MutableMapping[Any, Any], field: Any, value: Mapping[Any, Any]) -> None:
     if not isinstance(value, Mapping):
         raise SpecError(f"{field.name} is set from a mapping, not from {value!r}")
     item = field.message_type.fields_by_name["value"]

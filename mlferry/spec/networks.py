@@ -22,8 +22,8 @@ def pipeline_of(spec: model_pb2.Model) -> model_pb2.Pipeline | None:
     kind = spec.WhichOneof("Type")
     if kind not in PIPELINE_KINDS:
         return None
-    found = getattr(spec, kind)
-    pipeline: model_pb2.Pipeline = found if kind == "pipeline" else found.pipeline
+    result = getattr(spec, kind)
+    pipeline: model_pb2.Pipeline = result if kind == "pipeline" else result.pipeline
     return pipeline
 
 
@@ -71,9 +71,9 @@ Loss = nn.CategoricalCrossEntropyLossLayer | nn.MeanSquaredErrorLossLayer
 
 def losses_of(network: Network) -> list[Loss]:
     """What training on a device compares: the `input` of each is a blob of the network."""
-    found = []
+    results = []
     for layer in network.updateParams.lossLayers:
         kind = layer.WhichOneof("LossLayerType")
         if kind is not None:
-            found.append(getattr(layer, kind))
-    return found
+            results.append(getattr(layer, kind))
+    return results

@@ -57,21 +57,21 @@ def _manifest(path: Path) -> dict[str, Any]:
     limits.check_plain(path)
     try:
         text = path.read_text(encoding="utf-8")
-        found = json.loads(text, object_pairs_hook=_without_doubles)
+        result = json.loads(text, object_pairs_hook=_without_doubles)
     except (OSError, ValueError, RecursionError) as error:
         raise ModelFileError(f"{path} cannot be read: {error}") from error
-    if not isinstance(found, dict):
+    if not isinstance(result, dict):
         raise ModelFileError(f"{path} is not a JSON object")
-    return found
+    return result
 
 
 def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    entries = dict(pairs)
+    if len(entries) < len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
         raise ValueError(f"the key {twice!r} is there twice")
-    return found
+    return entries
 
 
 def _inside(package: Path, relative: str) -> Path:
@@ -87,10 +87,10 @@ def _inside(package: Path, relative: str) -> Path:
         )
     path = safe_path(package, DATA, *parts)
     try:
-        found = path.is_file()
+        result = path.is_file()
     except OSError:  # a name that no file can have
-        found = False
-    if not found:
+        result = False
+    if not result:
         raise ModelFileError(
             f"{package / MANIFEST} names {relative!r}, which is not in the package"
         )
@@ -113,7 +113,7 @@ def safe_path(folder: Path, *parts: str) -> Path:
         if os.path.islink(path) and not _is_safe(folder, path):  # noqa: PTH114  see `_is_safe`
             package = next((p for p in (path, *path.parents) if p.suffix == ".mlpackage"), folder)
             raise ModelFileError(
-                f"{path} is a link to {os.readlink(path)!r}, which is no file of the package, nor "  # noqa: PTH115
+                f"{path} is a link to {os.readlink(path)!r}, which is not in the package, nor "  # noqa: PTH115
                 "of a cache of downloads that it lies in. If you trust it, copy what it leads to: "
                 f"cp -RL {shlex.quote(str(package))} copy.mlpackage"
             )

@@ -27,10 +27,10 @@ def read(spec: model_pb2.Model) -> Record | None:
     """The record of a model; None where there is none that can be read."""
     text = spec.description.metadata.userDefined.get(SIZES_KEY, "")
     try:
-        found = json.loads(text)
+        result = json.loads(text)
         return {
             str(name): {int(axis): str(what) for axis, what in axes.items()}
-            for name, axes in found.items()
+            for name, axes in result.items()
         }
     except (ValueError, AttributeError):  # no JSON, or not of this form
         return None

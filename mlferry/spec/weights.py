@@ -95,7 +95,7 @@ def write(target: nn.WeightParams, values: ArrayLike) -> None:
     """Store an array: float16 as half, uint8 as raw bytes, everything else as float32.
 
     Raises:
-        SpecError: the values are no numbers, or too large for float32.
+        SpecError: the values are not numbers, or too large for float32.
     """
     array = np.asarray(values)
     target.Clear()
@@ -244,8 +244,8 @@ def read(
             raise SpecError(f"no values are stored, {size} are needed for shape {wanted}")
         return np.zeros(wanted, np.float32)
     if kind.kind in (LINEAR, LUT, INT8):
-        found = parts(source, wanted, channel_axis=channel_axis)
-        return _dequantize(found, wanted, channel_axis)
+        result = parts(source, wanted, channel_axis=channel_axis)
+        return _dequantize(result, wanted, channel_axis)
     if kind.kind == RAW:
         raise SpecError("raw bytes without quantization parameters: their meaning is unknown")
     values: NDArray[np.float32] = _sized(stored(source), wanted).astype(np.float32, copy=False)
@@ -394,8 +394,8 @@ def _holds_weights(descriptor: Descriptor) -> bool:
                 if inner is not None and inner.full_name not in reached:
                     reached[inner.full_name] = inner
                     waiting.append(inner)
-        found = nn.WeightParams.DESCRIPTOR.full_name in reached
-        _HOLDS_WEIGHTS[descriptor.full_name] = found
+        result = nn.WeightParams.DESCRIPTOR.full_name in reached
+        _HOLDS_WEIGHTS[descriptor.full_name] = result
     return _HOLDS_WEIGHTS[descriptor.full_name]
 
 

@@ -67,7 +67,7 @@ def disagreement(framework: str, seed: int, index: int) -> str:
     try:
         network: Network = generator.network(rng)
         wanted = network.oracle(network.inputs)
-    except Exception:  # what the framework itself does not take is no network
+    except Exception:  # what the framework itself does not take is not a network
         return "no network"
     try:
         with warnings.catch_warnings():

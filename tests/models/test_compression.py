@@ -11,7 +11,7 @@ import pytest
 
 import mlferry
 from mlferry.cli import main
-from mlferry.models.facts import StoredWeight
+from mlferry.models.facts import WeightFacts
 from tests.models.test_program_quantization import (
     GIVEN,
     JOINT,
@@ -53,7 +53,7 @@ def made(steps: list[dict[str, Any]], program: mlferry.MLModel = HALF) -> mlferr
     return program
 
 
-def convolution(found: list[StoredWeight]) -> StoredWeight:
+def convolution(found: list[WeightFacts]) -> WeightFacts:
     return next(each for each in found if each.weight.startswith("weight of conv '"))
 
 

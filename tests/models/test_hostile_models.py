@@ -191,7 +191,7 @@ def test_limits_of_a_run_can_be_raised() -> None:
 
 def test_a_file_that_is_no_file(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "m.mlmodel")
-    with pytest.raises(ModelFileError, match="no plain file"):
+    with pytest.raises(ModelFileError, match="not a plain file"):
         mlferry.MLModel(tmp_path / "m.mlmodel")
     (tmp_path / "big.mlmodel").touch()
     os.truncate(tmp_path / "big.mlmodel", 1 << 31)

@@ -124,7 +124,7 @@ def test_an_updatable_pipeline() -> None:
 
 
 WRONG: dict[str, tuple[Callable[[], Any], str]] = {
-    "no type": (lambda: pipeline.Pipeline([("x", "Single")], []), "'Single' is no type"),
+    "no type": (lambda: pipeline.Pipeline([("x", "Single")], []), "'Single' is not a type"),
     "no pair": (lambda: pipeline.Pipeline(["x"], []), "a pair of a name and a type"),
     "no extents": (datatypes.Array, "one extent or more"),
     "extents": (lambda: datatypes.Array(1.5), "are integers"),

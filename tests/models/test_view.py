@@ -16,7 +16,7 @@ import mlferry
 from mlferry.errors import MissingDependencyError, ModelFileError, SpecError
 from mlferry.layers.builder import Builder
 from mlferry.models.view import open_netron, parse_shape
-from mlferry.models.view.boxes import Graph
+from mlferry.models.view.boxes import BoxGraph
 from mlferry.models.view.graph import graph_of
 from mlferry.models.view.layout import lay_out
 from mlferry.models.view.page import page
@@ -55,11 +55,11 @@ def network(name: str = "Odd") -> model_pb2.Model:
     return builder.model()
 
 
-def drawn(spec: model_pb2.Model, shapes: Any = None) -> Graph:
+def drawn(spec: model_pb2.Model, shapes: Any = None) -> BoxGraph:
     return graph_of(spec, {}, shapes or {})
 
 
-def edges(graph: Graph) -> set[tuple[str, str, str, str]]:
+def edges(graph: BoxGraph) -> set[tuple[str, str, str, str]]:
     return {
         (graph.boxes[e.start].name, graph.boxes[e.end].name, e.blob, e.label) for e in graph.edges
     }

@@ -550,7 +550,8 @@ def test_integers_are_checked() -> None:
     whole = tensor("int32", (2,))
     spec = by_hand.model({"x": whole}, [operation("identity", {"y": whole}, {"x": "x"})], ["y"])
     model = mlferry.MLModel(spec)
-    assert model.predict({"x": [1.0, -2.0]})["y"].tolist() == [1, -2]
-    for wrong in ([0.5, 1], [2**31, 0], [np.nan, 0], [np.inf, 0], [1e30, 0]):
+    for right in ([1.0, -2.0], [-(2**31), 2**31 - 1]):
+        assert model.predict({"x": right})["y"].tolist() == right
+    for wrong in ([0.5, 1], [2**31, 0], [-(2**31) - 1, 0], [np.nan, 0], [np.inf, 0], [1e30, 0]):
         with pytest.raises(PredictionError, match="input 'x'"):
             model.predict({"x": np.array(wrong)})

@@ -1,4 +1,4 @@
-"""Models that are no networks: values worked out by hand."""
+"""Models that are not networks: values worked out by hand."""
 
 from __future__ import annotations
 

@@ -265,9 +265,9 @@ LAYER_CASES: list[LayerCase] = [
     ("categoricalDistribution", {}, E, "numSamples is 0"),
     # axes and slices
     ("permute", {"axis": [0, 1, 2]}, E, "axis has 3 entries; possible are 4"),
-    ("permute", {"axis": [0, 1, 2, 2]}, E, "[0, 1, 2, 2] is no permutation of the axes 0 to 3"),
+    ("permute", {"axis": [0, 1, 2, 2]}, E, "[0, 1, 2, 2] is not a permutation of the axes 0 to 3"),
     ("transpose", {}, E, "axes has 0 entries"),
-    ("transpose", {"axes": [1, 2]}, E, "[1, 2] is no permutation"),
+    ("transpose", {"axes": [1, 2]}, E, "[1, 2] is not a permutation"),
     ("transpose", {"axes": [1, 2, 3, 4, 5, 0]}, W, "axes has 6 entries"),
     ("squeeze", {}, W, "axes is empty"),
     ("squeeze", {"axes": [0, 0]}, W, "axes [0, 0] name one axis twice"),

@@ -85,7 +85,7 @@ def flexible(kind: str) -> Model:
 
 
 def typed(kind: str) -> Model:
-    """A model that is no network, with an input of some type."""
+    """A model that is not a network, with an input of some type."""
     spec = Model(specificationVersion=3)
     spec.identity.SetInParent()
     fields.fill(spec.description.input.add(name="x"), {"type": {kind: {}}})
@@ -371,7 +371,7 @@ CASES: list[Case] = [
                                         put(f"{LAYER}.activation", None)), E,
      "layer without a name (layer 0)", "it has no kind"),
     ("missing blob", on(plain, put(f"{LAYER}.input", ["q"])), E, "activation 'relu'",
-     "its input 'q' is no input of the model, and no layer before it makes it"),
+     "its input 'q' is not an input of the model, and no layer before it makes it"),
     ("wrong order", on(plain, put(f"{LAYER}.input", ["y"])), E, "activation 'relu'", "input 'y'"),
     ("blob twice", on(plain, put(f"{LAYER}.output", ["x"]),
                       put("neuralNetwork.layers[1].input", ["x"])), W, "activation 'relu'",
@@ -419,7 +419,7 @@ CASES: list[Case] = [
     # preprocessing
     ("preprocessing of nothing", on(image, put("neuralNetwork.preprocessing[0].featureName",
                                                "pictur")), W, "preprocessing 0",
-     "'pictur' is no image input. Did you mean 'picture'?"),
+     "'pictur' is not an image input. Did you mean 'picture'?"),
     ("scale 0", on(image, put("neuralNetwork.preprocessing[0].scaler.channelScale", 0)), W,
      "preprocessing 0", "channelScale is 0"),
     ("no preprocessing", on(image, put("neuralNetwork.preprocessing[0].scaler", None)), W,
@@ -439,11 +439,11 @@ CASES: list[Case] = [
     ("no label name", on(classifier, put("description.predictedFeatureName", "")), W,
      "description", "predictedFeatureName is empty"),
     ("label name", on(classifier, put("description.predictedFeatureName", "clasLabel")), W,
-     "description", "'clasLabel' is no output. Did you mean 'classLabel'?"),
+     "description", "'clasLabel' is not an output. Did you mean 'classLabel'?"),
     ("label type", on(classifier, put("description.output[1].type", {"int64Type": {}})), W,
      "output 'classLabel'", "its type is int64Type; for these labels it is stringType"),
     ("probabilities name", on(classifier, put("description.predictedProbabilitiesName", "q")), W,
-     "description", "predictedProbabilitiesName 'q' is no output"),
+     "description", "predictedProbabilitiesName 'q' is not an output"),
     ("probabilities type", on(classifier, put(f"{OUTPUT}.type", {"stringType": {}})), W,
      "output 'p'", "its type is stringType; probabilities are a dictionaryType"),
     ("probabilities as array", on(classifier, put(f"{OUTPUT}.type", {"multiArrayType": {
@@ -458,7 +458,7 @@ CASES: list[Case] = [
         put("neuralNetworkClassifier.layers[0].output", [])), E, "classifier",
      "labelProbabilityLayerName is empty"),
     ("regression name", on(regressor, put("description.predictedFeatureName", "q")), W,
-     "description", "predictedFeatureName 'q' is no output"),
+     "description", "predictedFeatureName 'q' is not an output"),
     ("regression type", on(regressor, put(f"{OUTPUT}.type", {"imageType": {
         "width": 4, "height": 4, "colorSpace": "RGB"}})), W,
      "output 'y'", "its type is imageType; a regression gives doubleType or multiArrayType"),

@@ -142,5 +142,5 @@ CASES: list[Case] = [
     ("leaf size", on(neighbors, put(f"{INDEX}.singleKdTreeIndex.leafSize", 0)), W, KNN,
      "leafSize of its k-d tree is 0"),
     ("regression's name", on(regression, put("description.predictedFeatureName", "z")), W,
-     "description", "'z' is no output"),
+     "description", "'z' is not an output"),
 ]  # fmt: skip

@@ -64,7 +64,7 @@ def convert(
         model: path, pair of paths, or model object; see `mlferry.convert`.
         input_names: names for the inputs, in Keras's order.
         output_names: names for the outputs, in Keras's order.
-        image_input_names: the inputs that shall be images, by their new names.
+        image_input_names: the inputs that become images, by their new names.
         input_name_shape_dict: shapes, batch included, for inputs that leave them open.
         is_bgr: whether images come as B, G, R; one value, or one an input.
         red_bias: added to the red channel after scaling; likewise green, blue and gray.
@@ -148,12 +148,12 @@ def convert(
         channels_first=True,
         custom_objects=custom_objects,
     )
-    made = convert_graph(graph, FRONTEND, options)
+    result = convert_graph(graph, FRONTEND, options)
     if respect_trainable:
-        made = _trainable(made, graph, compiled(model))
+        result = _trainable(result, graph, compiled(model))
     if not use_float_arraytype:
-        convert_float_to_double_multiarray_type(made.spec)
-    return quantize_weights(made, 16) if model_precision == "float16" else made
+        convert_float_to_double_multiarray_type(result.spec)
+    return quantize_weights(result, 16) if model_precision == "float16" else result
 
 
 @functools.wraps(convert)

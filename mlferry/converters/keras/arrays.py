@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from mlferry.converters.keras import quantization
 from mlferry.converters.keras.config import SEQUENTIAL, Layer
 from mlferry.converters.keras.hdf5 import Group
+from mlferry.converters.keras.objects import KerasLayer
 from mlferry.converters.keras.parts import snake_case
 from mlferry.errors import ModelFileError
 
@@ -20,7 +21,7 @@ Named = list[tuple[str, NDArray[Any]]]
 
 
 class Store(Protocol):
-    """Where arrays lie: finds those of every layer that is no model."""
+    """Where arrays lie: finds those of every layer that is not a model."""
 
     def assign(self, model: Layer) -> dict[Path, Named]:
         """The arrays of each layer, in Keras's order."""
@@ -132,10 +133,10 @@ def named(layer: Layer, arrays: Named) -> Named:
     if layer.class_name == "SpectralNormalization":
         arrays = arrays[-1:]  # files hold the kernel of the layer inside before it
     if len(arrays) != len(wanted):
-        found = ", ".join(f"{name} {array.shape}" for name, array in arrays) or "none"
+        result = ", ".join(f"{name} {array.shape}" for name, array in arrays) or "none"
         raise ModelFileError(
             f"{layer.class_name} {layer.name!r}: its config asks for {len(wanted)} arrays "
-            f"({', '.join(wanted)}), the file holds {len(arrays)} ({found})"
+            f"({', '.join(wanted)}), the file holds {len(arrays)} ({result})"
         )
     return [(name, array) for name, (_, array) in zip(wanted, arrays, strict=True)]
 
@@ -189,10 +190,10 @@ class LegacyHdf5:
 
     def assign(self, model: Layer) -> dict[Path, Named]:
         """See `Store`."""
-        found: dict[Path, Named] = {}
+        entries: dict[Path, Named] = {}
         for layer in model.layers:
-            found |= _split(layer, (layer.name,), self._arrays(layer.name))
-        return found
+            entries |= _split(layer, (layer.name,), self._arrays(layer.name))
+        return entries
 
     def _arrays(self, name: str) -> Named:
         group = self._group.group(name)
@@ -204,12 +205,12 @@ def _texts(attrs: Mapping[str, Any], name: str) -> list[str]:
     """A list of names; long ones are written in chunks ``name0``, ``name1``, ..."""
     if name in attrs:
         return _list(attrs[name])
-    found: list[str] = []
+    results: list[str] = []
     index = 0
     while f"{name}{index}" in attrs:
-        found += _list(attrs[f"{name}{index}"])
+        results += _list(attrs[f"{name}{index}"])
         index += 1
-    return found
+    return results
 
 
 def _list(value: Sequence[str] | None) -> list[str]:
@@ -230,10 +231,10 @@ def _split(model: Layer, path: Path, arrays: Named) -> dict[Path, Named]:
             holders = list(model.holders(path))
             return _share(holders, arrays, f"model {model.name!r}")
         by_name[owners[0]].append((name, array))
-    found: dict[Path, Named] = {}
+    entries: dict[Path, Named] = {}
     for own, layer in leaves:
-        found |= _of_layer(layer, own, by_name[own])
-    return found
+        entries |= _of_layer(layer, own, by_name[own])
+    return entries
 
 
 # ---- .keras: paths numbered by class ---------------------------------------------------
@@ -252,9 +253,9 @@ class KerasArchive:
 
     def assign(self, model: Layer) -> dict[Path, Named]:
         """See `Store`."""
-        found: dict[Path, Named] = {}
-        self._walk(model, self._root, (), found)
-        return found
+        entries: dict[Path, Named] = {}
+        self._walk(model, self._root, (), entries)
+        return entries
 
     def _walk(self, model: Layer, group: Group, path: Path, found: dict[Path, Named]) -> None:
         folder = group.group("layers", "_layer_checkpoint_dependencies")
@@ -322,14 +323,14 @@ def _variables(group: Group) -> Named:
 
 def _own_arrays(group: Group) -> Named:
     """The arrays of ``vars``; those of parts of the layer (a wrapper's) behind them."""
-    found = _variables(group)
+    result = _variables(group)
     for part in sorted(group):
         if part in ("vars", "seed_generator", "name"):
             continue
         inner = group[part]
         if isinstance(inner, Group):
-            found += [(f"{part}/{name}", array) for name, array in _own_arrays(inner)]
-    return found
+            result += [(f"{part}/{name}", array) for name, array in _own_arrays(inner)]
+    return result
 
 
 # ---- models in memory ------------------------------------------------------------------
@@ -347,9 +348,9 @@ class InMemory:
 
     def assign(self, model: Layer) -> dict[Path, Named]:
         """See `Store`."""
-        found: dict[Path, Named] = {}
-        _walk_objects(model, self._model, (), found)
-        return found
+        entries: dict[Path, Named] = {}
+        _walk_objects(model, self._model, (), entries)
+        return entries
 
 
 def _walk_objects(model: Layer, source: Any, path: Path, found: dict[Path, Named]) -> None:
@@ -381,7 +382,7 @@ def _walk_objects(model: Layer, source: Any, path: Path, found: dict[Path, Named
             found |= _of_layer(layer, place, _arrays_of(item))
 
 
-def _arrays_of(item: Any) -> Named:
+def _arrays_of(item: KerasLayer) -> Named:
     """The arrays of a layer object: what is trained, and then what is not."""
     arrays = [np.asarray(array) for array in item.get_weights()]
     if len(item.weights) != len(arrays):

@@ -26,8 +26,8 @@ class Tensor:
         layer: name of the layer that makes it.
         call: which call of that layer.
         index: which output of the call.
-        shape: where the config tells it.
-        dtype: where the config tells it.
+        shape: where the config gives it.
+        dtype: where the config gives it.
     """
 
     layer: str
@@ -58,7 +58,7 @@ class Ref:
 
 
 @dataclass(frozen=True)
-class Call:
+class LayerUse:
     """One use of a layer.
 
     Attributes:
@@ -77,17 +77,19 @@ class Call:
     @property
     def options(self) -> dict[str, Any]:
         """The arguments besides the first tensors: what a layer may not overlook."""
-        found = {key: value for key, value in self.kwargs.items() if not _asks_nothing(key, value)}
+        entries = {
+            key: value for key, value in self.kwargs.items() if not _asks_nothing(key, value)
+        }
         if any(not only_refs(item) for item in self.args if item is not None):
-            found["args"] = list(self.args)
-        return found
+            entries["args"] = list(self.args)
+        return entries
 
     @property
     def reads(self) -> list[Tensor]:
         """Everything that must have been made before: the inputs and their masks."""
         return [*self.inputs, *(mask for mask in self.masks.values() if mask is not None)]
 
-    def moved(self, change: Mapping[str, int]) -> Call:
+    def moved(self, change: Mapping[str, int]) -> LayerUse:
         """The same call where those of some layers are counted from another number."""
 
         def other(tensor: Tensor) -> Tensor:
@@ -105,7 +107,7 @@ class LayerCall:
         args: the positional arguments, with a `Ref` in the place of each input.
         kwargs: likewise the arguments by name.
         masks: the masks that the call names, by the index of the input that each belongs to.
-        is_users: whether the layer is of a class that is none of Keras's.
+        is_users: whether the layer is of a class that is not one of Keras's.
         lists_masks: whether the config lists every mask that reaches the layer.
         function: what an activation or a Lambda calls, where it is at hand.
         stored: the arrays of the layer under the full names that the file gives them.
@@ -131,10 +133,10 @@ class LayerCall:
             names: of the model's input layers.
             keyed: whether the model itself takes a dict, whose keys then tell.
         """
-        given = self.args[0] if self.args else None
-        if isinstance(given, Mapping) and not keyed and set(names) <= set(given):
-            given = [given[name] for name in names]
-        return [ref.index for ref in _refs(given)]
+        values = self.args[0] if self.args else None
+        if isinstance(values, Mapping) and not keyed and set(names) <= set(values):
+            values = [values[name] for name in names]
+        return [ref.index for ref in _refs(values)]
 
 
 # ---- the arguments of Keras's own layers -----------------------------------------------
@@ -178,7 +180,7 @@ SIGNATURES: Mapping[str, tuple[str, ...]] = {
 }  # fmt: skip
 
 
-def normalized(call: Call, class_name: str) -> Call:
+def normalized(call: LayerUse, class_name: str) -> LayerUse:
     """The call of one of Keras's own layers: first argument by position, masks apart.
 
     Args:
@@ -186,23 +188,23 @@ def normalized(call: Call, class_name: str) -> Call:
         class_name: Keras's name of the layer or model.
     """
     names = SIGNATURES.get(class_name, ())
-    given = dict(call.kwargs)
+    bindings = dict(call.kwargs)
     args = list(call.args)
     if names:
-        given |= dict(zip(names[1:], args[1:], strict=False))
+        bindings |= dict(zip(names[1:], args[1:], strict=False))
         args = args[:1] + args[len(names) :]
     if not args:
-        first = next((n for n, v in given.items() if n not in _MASKS and list(_refs(v))), None)
+        first = next((n for n, v in bindings.items() if n not in _MASKS and list(_refs(v))), None)
         if first is not None:
-            args = [given.pop(first)]
+            args = [bindings.pop(first)]
     masks: dict[int, Tensor | None] = {}
     for name in _MASKS if names else ():
-        value = given.get(name)
-        if value is None or name not in names or not (name in given and _all_tensors(value)):
+        value = bindings.get(name)
+        if value is None or name not in names or not (name in bindings and _all_tensors(value)):
             continue
-        target = _target(name, names, args, given)
-        masks |= _aligned(given.pop(name), target, call)
-    return _without_unused(replace(call, args=tuple(args), kwargs=given, masks=masks))
+        target = _target(name, names, args, bindings)
+        masks |= _aligned(bindings.pop(name), target, call)
+    return _without_unused(replace(call, args=tuple(args), kwargs=bindings, masks=masks))
 
 
 _MASKS = ("mask", "query_mask", "value_mask", "key_mask")
@@ -214,7 +216,7 @@ def _target(mask: str, names: Sequence[str], args: Sequence[Any], given: Mapping
     return given.get(name) if name in names[1:] and mask != "mask" else args[0] if args else None
 
 
-def _aligned(mask: Ref, target: Ref, call: Call) -> dict[int, Tensor | None]:
+def _aligned(mask: Ref, target: Ref, call: LayerUse) -> dict[int, Tensor | None]:
     """The masks of the inputs in an argument, which both may be lists."""
     places = list(_refs(target))
     masks = list(_leaves(mask))
@@ -224,10 +226,10 @@ def _aligned(mask: Ref, target: Ref, call: Call) -> dict[int, Tensor | None]:
     }
 
 
-def _without_unused(call: Call) -> Call:
+def _without_unused(call: LayerUse) -> LayerUse:
     """The call without the tensors that no argument has any more."""
-    kept = [ref.index for value in (*call.args, *call.kwargs.values()) for ref in _refs(value)]
-    order = {old: new for new, old in enumerate(sorted(set(kept)))}
+    remaining = [ref.index for value in (*call.args, *call.kwargs.values()) for ref in _refs(value)]
+    order = {old: new for new, old in enumerate(sorted(set(remaining)))}
     return replace(
         call,
         inputs=tuple(call.inputs[old] for old in order),
@@ -258,9 +260,9 @@ def _refs(value: object) -> Iterator[Ref]:
 
 def _all_tensors(value: object) -> bool:
     """Whether an argument has a tensor, and besides tensors nothing but None."""
-    found = list(_leaves(value))
-    return any(isinstance(item, Ref) for item in found) and all(
-        item is None or isinstance(item, Ref) for item in found
+    results = list(_leaves(value))
+    return any(isinstance(item, Ref) for item in results) and all(
+        item is None or isinstance(item, Ref) for item in results
     )
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from mlferry import limits
 from mlferry.converters.graph import Attribute
 from mlferry.converters.keras import legacy
-from mlferry.converters.keras.calls import Call, Ref, Tensor, normalized
+from mlferry.converters.keras.calls import LayerUse, Ref, Tensor, normalized
 from mlferry.converters.keras.parts import CELLS, PARTS
 from mlferry.errors import MlferryError, ModelFileError
 from mlferry.numerics.shapes import Shape
@@ -32,7 +32,7 @@ class Layer:
     is_op: bool = False
     is_users: bool = False
     built_for: Shape | None = None
-    calls: list[Call] = field(default_factory=list)
+    calls: list[LayerUse] = field(default_factory=list)
     layers: list[Layer] = field(default_factory=list)
     inputs: list[Tensor] = field(default_factory=list)
     outputs: list[Tensor] = field(default_factory=list)
@@ -44,11 +44,11 @@ class Layer:
 
     @property
     def model_kind(self) -> str | None:
-        """`SEQUENTIAL`, `FUNCTIONAL`, or None for a layer that is no model."""
+        """`SEQUENTIAL`, `FUNCTIONAL`, or None for a layer that is not a model."""
         return _MODEL_CLASSES.get(self.class_name) if self.layers else None
 
     def leaves(self, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Layer]]:
-        """Every layer that is no model, with the names of the models around it and its own."""
+        """Every layer that is not a model, with the names of the models around it and its own."""
         for layer in self.layers:
             if layer.model_kind:
                 yield from layer.leaves((*path, layer.name))
@@ -158,7 +158,7 @@ def _layer(entry: Mapping[str, Any], version: int, default_name: str, depth: int
 
 
 def is_users_own(layer: Layer) -> bool:
-    """Whether a layer, other than a model, is of a class that is none of Keras's."""
+    """Whether a layer, other than a model, is of a class that is not one of Keras's."""
     return layer.is_users and not layer.layers
 
 
@@ -174,7 +174,7 @@ def entry_of(entry: Mapping[str, Any], name: str, version: int = 3) -> Layer:
 
 
 def _is_users(entry: Mapping[str, Any]) -> bool:
-    """Whether a class is none of Keras's own, as far as the entry tells."""
+    """Whether a class is not one of Keras's own, as far as the entry shows."""
     if ">" in f"{entry.get('registered_name')}{entry['class_name']}":
         return True
     if "module" not in entry:
@@ -212,7 +212,7 @@ def _add_parts(layer: Layer, version: int, depth: int) -> None:
 def _single_shape(
     value: Attribute,
 ) -> Shape | None:
-    """The shape of the one input that a layer was built for (Keras 3 tells)."""
+    """The shape of the one input that a layer was built for, which Keras 3 stores."""
     if not isinstance(value, list) or not all(n is None or isinstance(n, int) for n in value):
         return None
     return tuple(value)
@@ -243,7 +243,7 @@ def _count_calls_from_zero(model: Layer, version: int) -> None:
     model.outputs = [replace(end, call=call) for end, call in shown]
 
 
-def _ends(value: Any, key: str = "") -> list[tuple[str, Tensor]]:
+def _ends(value: Sequence[Any] | Mapping[str, Any], key: str = "") -> list[tuple[str, Tensor]]:
     """``["name", 0, 0]``, or a list or dict of such, with the keys of the dicts.
 
     Dicts come in the order of their sorted keys, in which Keras numbers what they hold.
@@ -257,27 +257,27 @@ def _ends(value: Any, key: str = "") -> list[tuple[str, Tensor]]:
     return [end for name, item in zip(names, value, strict=True) for end in _ends(item, name)]
 
 
-def _call(call: Any) -> Call:
+def _call(call: Sequence[Any] | Mapping[str, Any]) -> LayerUse:
     tensors: list[Tensor] = []
     if isinstance(call, Mapping) and not {*call} - {"args", "kwargs"}:
         args = tuple(_keep(item, tensors) for item in call.get("args", []))
         kwargs = {key: _keep(v, tensors) for key, v in call.get("kwargs", {}).items()}
-        return Call(tuple(tensors), args, kwargs)
+        return LayerUse(tuple(tensors), args, kwargs)
     if isinstance(call, Mapping):  # Keras 2: a model that is called with a dict
-        return Call(*_tensors_by_key(call))
+        return LayerUse(*_tensors_by_key(call))
     positional: list[Any] = []
-    given: dict[str, Any] = {}
+    bindings: dict[str, Any] = {}
     # layers take lists of tensors, functions of TensorFlow one tensor
     for name, node, index, *rest in [call] if isinstance(call[0], str) else call:
-        given |= rest[0] if rest else {}
+        bindings |= rest[0] if rest else {}
         if name == "_CONSTANT_VALUE":
             positional.append(index)
             continue
         positional.append(Ref(len(tensors)))
         tensors.append(Tensor(str(name), int(node), int(index)))
-    kwargs = {key: _keep_old(value, tensors) for key, value in given.items()}
+    kwargs = {key: _keep_old(value, tensors) for key, value in bindings.items()}
     args = (positional,) if len(positional) > 1 else tuple(positional)
-    return Call(tuple(tensors), args, kwargs)
+    return LayerUse(tuple(tensors), args, kwargs)
 
 
 def _tensors_by_key(call: Mapping[str, Any]) -> tuple[tuple[Tensor, ...], tuple[Any, ...]]:
@@ -333,7 +333,7 @@ def _keep_old(value: Attribute, tensors: list[Tensor]) -> Any:
 
 
 def input_shape_of(layer: Layer) -> tuple[Sequence[Any] | None, str]:
-    """The batch shape and type that a layer's own config tells of its input."""
+    """The batch shape and type in a layer's own config for its input."""
     config = layer.config
     shape = config.get("batch_shape") or config.get("batch_input_shape")
     if shape is None and config.get("input_shape") is not None:

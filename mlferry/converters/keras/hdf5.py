@@ -1,4 +1,4 @@
-"""HDF5 files of strangers: a process of its own finds the arrays, this one reads them.
+"""Untrusted HDF5 files: a process of its own finds the arrays, this one reads them.
 
 Kept apart because the HDF5 library itself crashes, or never ends, on some damaged files; the
 figures are in docs/security.md.
@@ -30,7 +30,7 @@ _WORKER = isolated.Worker(hdf5_worker.__file__, "the HDF5 library")
 _UNREAD = ("optimizer_weights", "optimizer", "_optimizer")
 
 
-class Array:
+class StoredArray:
     """An array of a file, read when it is asked for.
 
     Attributes:
@@ -65,7 +65,7 @@ class Array:
         return np.fromfile(self._file, self.dtype, count).reshape(self.shape)
 
 
-class Group(Mapping[str, "Group | Array"]):
+class Group(Mapping[str, "Group | StoredArray"]):
     """A group of a file: its groups and arrays by name, or by a path of names.
 
     Attributes:
@@ -74,14 +74,14 @@ class Group(Mapping[str, "Group | Array"]):
 
     def __init__(self, tree: Mapping[str, Any], files: Mapping[bool, BinaryIO], name: str) -> None:
         self.attrs: Mapping[str, Any] = tree["attrs"]
-        self._items: dict[str, Group | Array] = {
+        self._items: dict[str, Group | StoredArray] = {
             key: Group(inner, files, f"{name}/{key}") for key, inner in tree["groups"].items()
         }
         for key, told in tree["arrays"].items():
             if told is not None:
-                self._items[key] = Array(files[told["spilled"]], f"{name}/{key}", told)
+                self._items[key] = StoredArray(files[told["spilled"]], f"{name}/{key}", told)
 
-    def __getitem__(self, path: str) -> Group | Array:
+    def __getitem__(self, path: str) -> Group | StoredArray:
         first, _, rest = path.strip("/").partition("/")
         item = self._items[first]
         if not rest:
@@ -115,7 +115,7 @@ class Group(Mapping[str, "Group | Array"]):
             ModelFileError: there is none.
         """
         item = self.get(path)
-        if not isinstance(item, Array):
+        if not isinstance(item, StoredArray):
             raise ModelFileError(f"the file lists an array {path!r} and does not hold it")
         return item.read()
 
@@ -158,16 +158,16 @@ def _our_errors(name: str) -> Iterator[None]:
 
 
 def _tree(path: Path, spill: Path, name: str) -> Mapping[str, Any]:
-    found = limits.current()
+    result = limits.current()
     size = path.stat().st_size
     request = {
         "path": str(path.resolve()),
         "spill": str(spill),
         "skip": _UNREAD,
-        "limits": {**asdict(found), "size": size},
+        "limits": {**asdict(result), "size": size},
     }
-    if found.isolated:
-        seconds = found.seconds + size / _BYTES_A_SECOND
+    if result.isolated:
+        seconds = result.seconds + size / _BYTES_A_SECOND
         try:
             told = json.loads(*_WORKER.ask(name, "answer", request, [], seconds))
         except isolated.Refused as error:

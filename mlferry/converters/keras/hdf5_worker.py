@@ -1,9 +1,9 @@
 """Finds its way in an HDF5 file, in a process of its own (`mlferry.converters.worker`).
 
-The HDF5 library crashes on some damaged files and runs for ever on others; here it takes nobody
-with it. A request is answered with the tree of the file. Arrays that lie in the file as they lie
-in memory are told by their place; the others, compressed ones say, are decoded into a second file.
-It imports nothing of mlferry.
+The HDF5 library crashes on some damaged files and runs forever on others; here it can only stop
+this process. A request is answered with the tree of the file. Arrays that lie in the file as they
+lie in memory are described by their place; the others, such as compressed ones, are decoded into a
+second file. It imports nothing of mlferry.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _BLOCK = 16 << 20  # bytes decoded at a time
 _TEXTS = "OSU"
 
 
-class Refused(Exception):
+class RefusedFile(Exception):
     """The file holds what is not read; the message says what."""
 
 
@@ -31,7 +31,7 @@ def scan(request: dict[str, Any]) -> dict[str, Any]:
 
     Args:
         request: "path" of the file, "spill" for the path of the file of decoded arrays, "skip"
-            for names of groups at the top that nobody reads, and "limits".
+            for names of groups at the top that are not read, and "limits".
 
     Raises:
         Refused: links to other files, arrays kept elsewhere, groups inside themselves.
@@ -41,13 +41,13 @@ def scan(request: dict[str, Any]) -> dict[str, Any]:
 
     # pathlib would be one import more in a process that is started for a file
     with h5py.File(request["path"], "r") as file, open(request["spill"], "wb") as spill:  # noqa: PTH123
-        found = _Scan(h5py, spill, request)
-        tree = found.group(file, "", ())
-        found.count("weights", found.values, "its arrays take bytes:")
+        result = _FileScan(h5py, spill, request)
+        tree = result.group(file, "", ())
+        result.count("weights", result.values, "its arrays take bytes:")
         return tree
 
 
-class _Scan:
+class _FileScan:
     def __init__(self, h5py: ModuleType, spill: BinaryIO, request: dict[str, Any]) -> None:
         self.h5py, self.spill = h5py, spill
         self.limits, self.skip = request["limits"], request["skip"]
@@ -60,9 +60,9 @@ class _Scan:
     def group(self, group: Any, where: str, above: tuple[int, ...]) -> dict[str, Any]:
         info = self.h5py.h5o.get_info(group.id)
         if info.addr in above:
-            raise Refused(f"the group {where or '/'} lies inside itself")
+            raise RefusedFile(f"the group {where or '/'} lies inside itself")
         self.count("depth", len(above), "its groups are nested in levels:")
-        found: dict[str, Any] = {"attrs": self.attributes(group), "groups": {}, "arrays": {}}
+        entries: dict[str, Any] = {"attrs": self.attributes(group), "groups": {}, "arrays": {}}
         for name in group:
             if not above and name in self.skip:
                 continue
@@ -70,25 +70,27 @@ class _Scan:
             self.count("objects", self.objects, "its groups, arrays and attributes are")
             path = f"{where}/{name}"
             if not isinstance(group.get(name, getlink=True), self.h5py.HardLink):
-                raise Refused(f"{path} is a link to elsewhere; only what lies in the file is read")
+                raise RefusedFile(
+                    f"{path} is a link to elsewhere; only what lies in the file is read"
+                )
             item = group[name]
             if isinstance(item, self.h5py.Group):
-                found["groups"][name] = self.group(item, path, (*above, info.addr))
+                entries["groups"][name] = self.group(item, path, (*above, info.addr))
             elif isinstance(item, self.h5py.Dataset):
-                found["arrays"][name] = self.array(item, path)
-        return found
+                entries["arrays"][name] = self.array(item, path)
+        return entries
 
     def attributes(self, holder: Any) -> dict[str, Any]:
         """Texts and lists of texts; None for what is neither."""
-        found: dict[str, Any] = {}
+        entries: dict[str, Any] = {}
         for name in holder.attrs:
             self.objects += 1
             self.count("objects", self.objects, "its groups, arrays and attributes are")
             kind = holder.attrs.get_id(name)
             self.texts += kind.dtype.itemsize * math.prod(kind.shape)
             self.count("config", self.texts, "its texts have bytes:")
-            found[name] = self.text(holder.attrs[name]) if kind.dtype.kind in _TEXTS else None
-        return found
+            entries[name] = self.text(holder.attrs[name]) if kind.dtype.kind in _TEXTS else None
+        return entries
 
     def text(self, value: object) -> Any:
         if isinstance(value, str):  # h5py keeps bytes that are no UTF-8
@@ -104,27 +106,27 @@ class _Scan:
         """Its shape, type and place; None for arrays of anything but numbers."""
         plan = dataset.id.get_create_plist()
         if plan.get_external_count():
-            raise Refused(f"the array {where} is kept in another file")
+            raise RefusedFile(f"the array {where} is kept in another file")
         if plan.get_layout() == self.h5py.h5d.VIRTUAL:
-            raise Refused(f"the array {where} is put together from other files")
+            raise RefusedFile(f"the array {where} is put together from other files")
         kind = dataset.dtype
         if dataset.shape is None or kind.hasobject or kind.kind in _TEXTS:
             return None
         size = kind.itemsize * math.prod(dataset.shape)
         self.values += size
-        if self.values > self.limits["weights"]:  # what all take is told at the end
+        if self.values > self.limits["weights"]:  # the total is reported at the end
             return None
-        found = {"shape": [int(n) for n in dataset.shape], "dtype": kind.str, "spilled": False}
+        entries = {"shape": [int(n) for n in dataset.shape], "dtype": kind.str, "spilled": False}
         offset = dataset.id.get_offset()
         stored = dataset.id.get_type()
         if offset is not None and stored.equal(self.h5py.h5t.py_create(kind)):
-            return {**found, "offset": offset}
+            return {**entries, "offset": offset}
         grown = self.spill.tell() + size
         if grown > max(self.limits["always"], self.limits["expansion"] * self.limits["size"]):
             raise OverLimit("expansion", grown, "its compressed arrays take")
         place = self.spill.tell()
         self.decode(dataset, size)
-        return {**found, "spilled": True, "offset": place}
+        return {**entries, "spilled": True, "offset": place}
 
     def decode(self, dataset: Any, size: int) -> None:
         if not dataset.shape or not size:
@@ -143,7 +145,7 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
         return {"limit": error.args}
     except MemoryError:
         return {"memory": True}
-    except Refused as error:
+    except RefusedFile as error:
         return {"refused": str(error)}
     except Exception as error:  # h5py raises what it finds: also SystemError, RecursionError, ...
         return {"damaged": f"{type(error).__name__}: {error}"[:400]}

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mlferry.converters.graph import Attribute
 
@@ -174,15 +175,15 @@ def _merge(config: Config) -> tuple[str, Config]:
         return "Merge", {**config, "mode": mode}
     name = _MERGES[mode]
     axis, axes = config.pop("concat_axis", -1), config.pop("dot_axes", -1)
-    kept: Config = {"name": config.get("name")}
+    remaining: Config = {"name": config.get("name")}
     if name == "Concatenate":
-        kept["axis"] = axis
+        remaining["axis"] = axis
     if name == "Dot":
-        kept |= {"axes": axes, "normalize": mode == "cos"}
+        remaining |= {"axes": axes, "normalize": mode == "cos"}
     if config.get("layers"):
         # a Merge that holds its branches itself (Sequential models of Keras 1)
-        kept["layers_of_merge"] = config["layers"]
-    return name, kept
+        remaining["layers_of_merge"] = config["layers"]
+    return name, remaining
 
 
 # ---- Keras 2 ---------------------------------------------------------------------------
@@ -236,11 +237,11 @@ _FLIPPED_BY_THEANO = {"Conv1D", "Conv2D", "Conv3D", "Conv2DTranspose", "Conv3DTr
 
 
 def _gates_together(arrays: list[tuple[str, Any]], gates: tuple[str, ...]) -> list[tuple[str, Any]]:
-    found = dict(arrays)
-    order = next(kept for kept in _GATES_3.values() if set(kept) == set(gates))
+    entries = dict(arrays)
+    order = next(remaining for remaining in _GATES_3.values() if set(remaining) == set(gates))
     names = {"kernel": "W", "recurrent_kernel": "U", "bias": "b"}
     return [
-        (name, np.concatenate([found[f"{old}_{gate}"] for gate in order], axis=-1))
+        (name, np.concatenate([entries[f"{old}_{gate}"] for gate in order], axis=-1))
         for name, old in names.items()
     ]
 
@@ -254,15 +255,15 @@ def _of_cudnn(arrays: list[tuple[str, Any]], gates: int) -> list[tuple[str, Any]
     CuDNN keeps two biases one behind the other and the matrices of each gate transposed; the
     input's also lie in the other order, under the shape of Keras's.
     """
-    found = dict(arrays)
-    bias, recurrent = found.get("bias"), found.get("recurrent_kernel")
+    entries = dict(arrays)
+    bias, recurrent = entries.get("bias"), entries.get("recurrent_kernel")
     if bias is None or recurrent is None or bias.shape != (2 * gates * recurrent.shape[0],):
         return arrays
 
-    def each(matrix: Any, change: Callable[[Any], Any]) -> Any:
+    def each(matrix: NDArray[Any], change: Callable[[Any], Any]) -> Any:
         return np.concatenate([change(part) for part in np.split(matrix, gates, axis=1)], axis=1)
 
-    kernel = each(found["kernel"], lambda part: part.reshape(part.shape[::-1]).T)
+    kernel = each(entries["kernel"], lambda part: part.reshape(part.shape[::-1]).T)
     biases = bias.reshape(2, -1)
     return [
         ("kernel", kernel),

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from mlferry.converters.graph import Graph, Mask, Node
+from mlferry.converters.graph import Graph, Mask, Node, Value
 from mlferry.converters.keras.calls import SIGNATURES, LayerCall
 from mlferry.converters.keras.objects import KerasLayer
 from mlferry.converters.lowering import Lowering
@@ -60,13 +60,13 @@ def of(context: Lowering, node: Node) -> list[Blob | None]:
     return [*blobs, *[None] * (len(node.inputs) - len(blobs))]
 
 
-def explicit(value: Any) -> Mask:
+def explicit(value: Value) -> Mask:
     """A mask that the call names: a value of the graph."""
     return Mask(value.name, lambda context: context.source_order(context.blob(value)))
 
 
 def follow(graph: Graph) -> None:
-    """Tell each layer that computes with a mask about it."""
+    """Give each layer that computes with a mask its mask."""
     carried = dict(graph.masks)
     unlisted: set[str] = set()  # values whose masks show when the model runs, not in its config
     for node in graph.nodes:
@@ -75,13 +75,13 @@ def follow(graph: Graph) -> None:
         if node.op == SET:
             carried |= {names[i]: mask for i, mask in call.masks.items() if mask is not None}
             continue
-        found = [carried.get(name) for name in names]
+        results = [carried.get(name) for name in names]
         listed = call.lists_masks and unlisted.isdisjoint(names)
         rule = _Rule.of(node, graph.version, listed)
-        node.masks = rule.taken(node, found)
-        passed = rule.passed(node, rule.previous(node, found))
+        node.masks = rule.taken(node, results)
+        passed = rule.passed(node, rule.previous(node, results))
         if node.is_traced:
-            node.carried_masks = found
+            node.carried_masks = results
             passed = _passed_by_trace(node, passed)
         for value, mask in zip(node.outputs, passed, strict=False):
             if mask is not None:
@@ -172,7 +172,7 @@ def _passed(node: Node, given: Sequence[Mask | None], version: int) -> list[Mask
 
 
 def _of_users(node: Node, version: int, listed: bool) -> _Rule:
-    """By the object in memory; a file does not tell, but for the masks that it lists."""
+    """By the object in memory; a file does not say, except for the masks that it lists."""
     if node.layer is not None:
         names = _signature(node.layer)
         if not _takes_mask(node.layer, names):
@@ -191,7 +191,7 @@ class _Unmasked(_Rule):
 
 
 class _Untold(_Rule):
-    """A file does not tell whether the layer takes the mask: its conversion function does."""
+    """A file does not say whether the layer takes the mask: its conversion function does."""
 
     def taken(self, node: Node, found: Sequence[Mask | None]) -> list[Mask | None]:
         return [mask and replace(mask, is_certain=False) for mask in super().taken(node, found)]
@@ -210,7 +210,7 @@ def _takes_mask(layer: object, names: Sequence[str]) -> bool:
 
 
 class _Given:
-    """Stands for the mask while a layer's `compute_mask` is asked what it does with it."""
+    """A stand-in for the mask, to see what a layer's `compute_mask` does with it."""
 
 
 def _passed_by_object(node: Node, given: Sequence[Mask | None], version: int) -> list[Mask | None]:
@@ -253,9 +253,9 @@ def _passed_by_trace(node: Node, told: Sequence[Mask | None]) -> list[Mask | Non
 
     def made(index: int, context: Lowering) -> Blob | None:
         inner = node.traced_masks[index] if index < len(node.traced_masks) else None
-        found = None if inner is None else inner.blob(context)
+        result = None if inner is None else inner.blob(context)
         outer = told[index] if index < len(told) else None
-        return found if found is not None or outer is None else outer.blob(context)
+        return result if result is not None or outer is None else outer.blob(context)
 
     return [Mask(node.name, partial(made, index)) for index in range(len(node.outputs))]
 
@@ -320,10 +320,10 @@ def _origins(masks: Sequence[Mask | None]) -> str:
 
 def _joined(context: Lowering, blobs: Sequence[Blob], kind: str) -> Blob:
     """One mask out of several."""
-    made = blobs[0]
+    output = blobs[0]
     for blob in blobs[1:]:
-        made = context.layer(kind, made, blob, layout=SOURCE)
-    return made
+        output = context.layer(kind, output, blob, layout=SOURCE)
+    return output
 
 
 def _merged(node: Node, given: Sequence[Mask | None], version: int) -> Mask | None:
@@ -386,7 +386,7 @@ def _folded(node: Node, first: Mask | None) -> Mask | None:
 
 
 def _unfolded(node: Node, given: Sequence[Mask | None], version: int) -> Mask | None:
-    """Keras 3: the mask that came in; Keras 2: what the layer inside makes of it."""
+    """Keras 3: the mask that came in; Keras 2: the mask that the layer inside passes on."""
     inner, outer = given
     if version >= 3 or (inner is None and outer is None):
         return outer
@@ -395,10 +395,10 @@ def _unfolded(node: Node, given: Sequence[Mask | None], version: int) -> Mask | 
         mask = None if outer is None else outer.blob(context)
         if mask is not None and mask.rank < 3:
             return mask
-        made = None if inner is None else inner.blob(context)
-        if made is not None:
+        result = None if inner is None else inner.blob(context)
+        if result is not None:
             outside = context.blob(node.inputs[1]).known[:2]
-            return context.reshape(made, (*outside, *made.known[1:]), layout=SOURCE)
+            return context.reshape(result, (*outside, *result.known[1:]), layout=SOURCE)
         if mask is None:
             return None
         axes = tuple(range(2, mask.rank))

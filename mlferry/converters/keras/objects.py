@@ -27,3 +27,6 @@ class KerasLayer(Protocol):
 
     def get_config(self) -> dict[str, Any]:
         """Its options."""
+
+    def get_weights(self) -> list[Any]:
+        """The arrays of its variables."""

@@ -26,12 +26,12 @@ def _bidirectional(config: Mapping[str, Any]) -> Entries:
 
 def _stacked(config: Mapping[str, Any]) -> Entries:
     used: dict[str, int] = {}
-    found: Entries = {}
+    entries: Entries = {}
     for cell in config["cells"]:
         label = snake_case(str(cell["class_name"]).rsplit(">", 1)[-1])
         used[label] = used.get(label, -1) + 1
-        found[f"cells/{label}_{used[label]}" if used[label] else f"cells/{label}"] = cell
-    return found
+        entries[f"cells/{label}_{used[label]}" if used[label] else f"cells/{label}"] = cell
+    return entries
 
 
 def _projections(config: Mapping[str, Any]) -> Entries:

@@ -20,8 +20,8 @@ def policy(config: Mapping[str, Any]) -> str:
     """The mode of a layer's dtype policy with its details, e.g. "int4/128", or ""."""
     given = config.get("dtype")
     inner = given.get("config") if isinstance(given, Mapping) else None
-    found = inner.get("mode") if isinstance(inner, Mapping) else None
-    return str(found or "")
+    match = inner.get("mode") if isinstance(inner, Mapping) else None
+    return str(match or "")
 
 
 def mode(config: Mapping[str, Any]) -> str:
@@ -35,12 +35,12 @@ def names(config: Mapping[str, Any], weight: str) -> list[str]:
     Raises:
         ModelFileError: the layer is quantized in a way that is not known.
     """
-    found = mode(config)
-    if found not in _ADDED:
+    result = mode(config)
+    if result not in _ADDED:
         raise ModelFileError(
-            f"layer {config.get('name')!r} is quantized as {found!r}; int8 and int4 can be read"
+            f"layer {config.get('name')!r} is quantized as {result!r}; int8 and int4 can be read"
         )
-    added = _ADDED[found][:1] if policy(config) == "int4/-1" else _ADDED[found]
+    added = _ADDED[result][:1] if policy(config) == "int4/-1" else _ADDED[result]
     return [name if name == "g_idx" else f"{weight}_{name}" for name in added]
 
 
@@ -59,13 +59,13 @@ def recognize(config: dict[str, Any], arrays: Sequence[NDArray[Any]], plain: int
     """
     if mode(config) or not arrays or arrays[0].dtype != np.int8:
         return
-    found = {len(kinds): name for name, kinds in _ADDED.items()}.get(len(arrays) - plain)
-    if found:
-        config["dtype"] = {"config": {"mode": found}}
+    match = {len(kinds): name for name, kinds in _ADDED.items()}.get(len(arrays) - plain)
+    if match:
+        config["dtype"] = {"config": {"mode": match}}
 
 
 @dataclass(frozen=True)
-class Matrix:
+class QuantizedMatrix:
     """A matrix [n, m] of a layer, and how it is kept.
 
     Attributes:
@@ -96,7 +96,7 @@ def groups_of(node: Node, name: str) -> tuple[NDArray[np.float32], NDArray[np.fl
     return scale, node.weight(f"{name}_zero")
 
 
-def matrix(node: Node, rows: int, columns: int, name: str = "kernel") -> Matrix:
+def matrix(node: Node, rows: int, columns: int, name: str = "kernel") -> QuantizedMatrix:
     """The weight of a layer as a matrix.
 
     Raises:
@@ -110,7 +110,7 @@ def matrix(node: Node, rows: int, columns: int, name: str = "kernel") -> Matrix:
                 f"weight {name!r} has shape {array.shape}; the layer's config asks for "
                 f"{rows} x {columns}"
             )
-        return Matrix(array.reshape(rows, columns))
+        return QuantizedMatrix(array.reshape(rows, columns))
     codes = codes_of(node, name, columns).reshape(rows, columns)
     scale, zero = groups_of(node, name)
     grouped = f"{name}_zero" in node.weights
@@ -130,4 +130,4 @@ def matrix(node: Node, rows: int, columns: int, name: str = "kernel") -> Matrix:
         stored = np.ascontiguousarray(codes[first:last].T + offset).astype(np.uint8)
         shift = -(offset + zero[group]) * scale[group]
         parts.append((first, last, Linear(stored, bits, scale[group], shift)))
-    return Matrix(floats, tuple(parts))
+    return QuantizedMatrix(floats, tuple(parts))

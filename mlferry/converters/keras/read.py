@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from mlferry import limits
 from mlferry.converters.graph import Attribute, Attributes, Graph, Mask, Node, Value, distinct_names
 from mlferry.converters.keras import arrays, hdf5, legacy, masks
-from mlferry.converters.keras.calls import Call, LayerCall, Ref, Tensor, only_refs
+from mlferry.converters.keras.calls import LayerCall, LayerUse, Ref, Tensor, only_refs
 from mlferry.converters.keras.config import FUNCTIONAL, Layer, input_shape_of, parse
 from mlferry.converters.keras.objects import KerasLayer
 from mlferry.converters.keras.ops import OPS, tensorflow_ops
@@ -78,8 +78,10 @@ def read(source: object, keep: Keep = (), custom_objects: Mapping[str, Any] | No
         return _read_object(source, keep)
     own = custom_objects or {}
     for node in graph.nodes:
-        told = {name: own.get(stored.__name__, stored) for name, stored in node.functions.items()}
-        node.functions = {**told, **functions_of(node.get_config(), own)}
+        options = {
+            name: own.get(stored.__name__, stored) for name, stored in node.functions.items()
+        }
+        node.functions = {**options, **functions_of(node.get_config(), own)}
     return graph
 
 
@@ -112,7 +114,7 @@ def _our_errors(source: object) -> Iterator[None]:
         raise
     except Exception as error:
         raise ModelFileError(
-            f"{source} is damaged, or its config is none of Keras's: {error!r:.400}"
+            f"{source} is damaged, or its config is not Keras's: {error!r:.400}"
         ) from error
 
 
@@ -231,16 +233,16 @@ def _blocks(archive: zipfile.ZipFile, name: str, path: Path) -> Iterator[bytes]:
 def _json(text: str | bytes, path: object) -> Any:
     limits.check("config", len(text), f"{path}: its architecture has bytes:")
     try:
-        found = json.loads(text)
+        result = json.loads(text)
         if _SURROGATE.search(text if isinstance(text, str) else text.decode("latin-1")):
-            json.dumps(found, ensure_ascii=False).encode()  # half a character is none
+            json.dumps(result, ensure_ascii=False).encode()  # half a character is none
     except (ValueError, TypeError, RecursionError) as error:
-        raise ModelFileError(f"{path}: the architecture is no valid JSON: {error}") from error
-    if not isinstance(found, Mapping) or "class_name" not in found:
-        if isinstance(found, Mapping) and "keras_version" in found and "class_name" not in found:
-            return found
+        raise ModelFileError(f"{path}: the architecture is not valid JSON: {error}") from error
+    if not isinstance(result, Mapping) or "class_name" not in result:
+        if isinstance(result, Mapping) and "keras_version" in result and "class_name" not in result:
+            return result
         raise ModelFileError(f"{path}: the JSON inside describes no Keras model")
-    return found
+    return result
 
 
 def _text(value: str) -> str:
@@ -302,10 +304,10 @@ def _as_functional(model: KerasLayer) -> Any:
 
 def _config_of(model: KerasLayer) -> Mapping[str, Any]:
     try:
-        found: Mapping[str, Any] = model.get_config()
+        entries: Mapping[str, Any] = model.get_config()
     except (NotImplementedError, TypeError, ValueError):
         return {}  # Keras raises these where a class of the user's cannot tell its own arguments
-    return found
+    return entries
 
 
 def _complete(config: dict[str, Any], model: KerasLayer) -> None:
@@ -333,18 +335,18 @@ def _graph(
     model: Layer, store: arrays.Store, source: str, release: str, backend: str, keep: Keep
 ) -> Graph:
     version = _major(release)
-    found = store.assign(model)
+    result = store.assign(model)
     for path, layer in model.holders():
-        own = arrays.named(layer, found.get(path, []))
-        found[path] = legacy.kernels(layer.class_name, layer.config, own, version, backend)
-    return _Walk(model, found, version, keep).graph(source, release)
+        own = arrays.named(layer, result.get(path, []))
+        result[path] = legacy.kernels(layer.class_name, layer.config, own, version, backend)
+    return _Walk(model, result, version, keep).graph(source, release)
 
 
 def graph_of(model: Layer, store: arrays.Store, source: str) -> Graph:
     """The graph of layers in memory whose masks are known when the model runs."""
     stored = store.assign(model)
-    found = {path: arrays.named(layer, stored.get(path, [])) for path, layer in model.holders()}
-    return _Walk(model, found, 3, (), lists_masks=False).graph(source, "")
+    entries = {path: arrays.named(layer, stored.get(path, [])) for path, layer in model.holders()}
+    return _Walk(model, entries, 3, (), lists_masks=False).graph(source, "")
 
 
 class _Walk:
@@ -407,13 +409,13 @@ class _Walk:
             while first.model_kind is not None and shape is None:
                 first = first.layers[0]
                 shape, dtype = input_shape_of(first)
-            given = [Value(name, None if shape is None else tuple(shape), dtype)]
+            values = [Value(name, None if shape is None else tuple(shape), dtype)]
         else:
-            given = []
+            values = []
             for end in model.inputs:
                 shape, dtype = input_shape_of(model.find(end.layer))
-                given.append(Value(end.layer, None if shape is None else tuple(shape), dtype))
-        return given, self._run_model(model, given, ())
+                values.append(Value(end.layer, None if shape is None else tuple(shape), dtype))
+        return values, self._run_model(model, values, ())
 
     def _output_names(self) -> list[str]:
         """The keys of a dict of outputs, else the names of the layers that make them."""
@@ -430,37 +432,37 @@ class _Walk:
                 if layer.class_name == "InputLayer":
                     continue
                 shape = None if following is None else following.built_for
-                told = None if shape is None else {0: Tensor(layer.name, 0, 0, shape)}
-                values = self._apply(layer, Call(()), values, path, told)
+                options = None if shape is None else {0: Tensor(layer.name, 0, 0, shape)}
+                values = self._apply(layer, LayerUse(()), values, path, options)
             return values
         listed = self.version >= 3 and not path and self.lists_masks
-        made: dict[tuple[str, int], list[Value]] = {}
+        results: dict[tuple[str, int], list[Value]] = {}
         if len(given) != len(model.inputs):
             raise ModelFileError(
                 f"model {model.name!r} takes {len(model.inputs)} inputs, {len(given)} are given"
             )
         for end, value in zip(model.inputs, given, strict=True):
-            made[(end.layer, end.call)] = [value]
+            results[(end.layer, end.call)] = [value]
         by_name = {layer.name: layer for layer in model.layers}
         shapes = _told_shapes(model)
-        order = _order(model, by_name, set(made))
+        order = _order(model, by_name, set(results))
         heads = any(layer.class_name == "MultiHeadAttention" for layer in model.layers)
         if self.version >= 3 and heads:
             order = _by_depth(model, by_name, order)
         for name, index in order:
             layer = by_name[name]
             call = layer.calls[index]
-            values = [self._pick(made, tensor, model) for tensor in call.inputs]
-            told = shapes.get((name, index))
+            values = [self._pick(results, tensor, model) for tensor in call.inputs]
+            options = shapes.get((name, index))
             given_masks = {
-                place: None if mask is None else masks.explicit(self._pick(made, mask, model))
+                place: None if mask is None else masks.explicit(self._pick(results, mask, model))
                 for place, mask in call.masks.items()
             }
             use = LayerCall(
                 call.args or _positional(values), call.kwargs, given_masks, _is_users(layer), listed
             )
-            made[(name, index)] = self._apply(layer, call, values, path, told, use)
-        return [self._pick(made, end, model) for end in model.outputs]
+            results[(name, index)] = self._apply(layer, call, values, path, options, use)
+        return [self._pick(results, end, model) for end in model.outputs]
 
     def _pick(
         self, made: Mapping[tuple[str, int], list[Value]], tensor: Tensor, model: Layer
@@ -476,7 +478,7 @@ class _Walk:
     def _apply(
         self,
         layer: Layer,
-        call: Call,
+        call: LayerUse,
         values: Sequence[Value],
         path: arrays.Path,
         told: Mapping[int, Tensor] | None,
@@ -549,16 +551,16 @@ class _Walk:
             name = f"{'/'.join((*path, model.name))}/masks_{len(self.nodes)}"
             attrs = Attributes({})
             self.nodes.append(Node(masks.SET, name, tuple(values), (), attrs, call=use))
-        given = list(values)
+        parts = list(values)
         if model.model_kind == FUNCTIONAL:
             names = [end.layer for end in model.inputs]
             order = use.in_order_of(names, keyed=model.takes_dict)
             inputs = [model.find(name) for name in names]
-            given = [
-                self._as_typed(given[index], layer, "/".join((*path, model.name)))
+            parts = [
+                self._as_typed(parts[index], layer, "/".join((*path, model.name)))
                 for index, layer in zip(order, inputs, strict=False)
             ]
-        return self._run_model(model, given, (*path, model.name))
+        return self._run_model(model, parts, (*path, model.name))
 
     def _as_typed(self, value: Value, layer: Layer, name: str) -> Value:
         """A value in the type of the model's input, which Keras casts to."""
@@ -582,10 +584,10 @@ class _Walk:
         return dict(items)
 
     def _parts(self, node: Node, layer: Layer, path: arrays.Path) -> dict[str, Node]:
-        made = {}
+        results = {}
         for key, part in layer.parts.items():
             shared = part.config is layer.config
-            made[key] = Node(
+            results[key] = Node(
                 op=_op(part),
                 name=f"{node.name}/{key}",
                 inputs=(),
@@ -594,8 +596,8 @@ class _Walk:
                 weights=dict(self.found.get((*path, key), [])),
                 keys=(_op(part),),
             )
-            made[key].parts = self._parts(made[key], part, (*path, key))
-        return made
+            results[key].parts = self._parts(results[key], part, (*path, key))
+        return results
 
     def _keep_states(self, node: Node) -> None:
         """The states of a stateful layer become inputs and outputs of the model."""
@@ -614,11 +616,11 @@ class _Walk:
             self._reshaped("fold", name, layer, [value], use, {0: use.masks.get(index)})
             for index, value in enumerate(values)
         ]
-        made = self._inside(layer, layer.parts["layer"], folded, path)
+        result = self._inside(layer, layer.parts["layer"], folded, path)
         outer = {1: use.masks.get(0)}
         return [
             self._reshaped("unfold", name, layer, [value, *values[:1]], use, outer)
-            for value in made
+            for value in result
         ]
 
     def _inside(
@@ -634,7 +636,7 @@ class _Walk:
         for owner, _ in inner.holders(own):
             moved = (*path, renamed.name, *owner[len(own) :])
             self.found[moved] = self.found.get(owner, [])
-        return self._apply(renamed, Call(()), values, path, None)
+        return self._apply(renamed, LayerUse(()), values, path, None)
 
     def _reshaped(
         self,
@@ -645,7 +647,7 @@ class _Walk:
         use: LayerCall,
         masks_of_inputs: Mapping[int, Mask | None],
     ) -> Value:
-        given = {i: mask for i, mask in masks_of_inputs.items() if mask is not None}
+        bindings = {i: mask for i, mask in masks_of_inputs.items() if mask is not None}
         index = len(self.nodes)
         out = Value(f"{name}:{what}_{index}", None, values[0].dtype)
         self.nodes.append(
@@ -656,7 +658,7 @@ class _Walk:
                 outputs=(out,),
                 attrs=Attributes({}),
                 keys=_keys(layer, name),
-                call=LayerCall(masks=given, lists_masks=use.lists_masks),
+                call=LayerCall(masks=bindings, lists_masks=use.lists_masks),
             )
         )
         return out
@@ -722,7 +724,7 @@ def state_shapes(node: Node) -> list[Shape]:
     """The shapes of the states of a stateful recurrent layer.
 
     Raises:
-        ConversionError: the batch is not fixed, or the cell is none of Keras's.
+        ConversionError: the batch is not fixed, or the cell is not one of Keras's.
     """
     from mlferry.converters.keras.ops.cells import states_of
 
@@ -737,10 +739,10 @@ def _shapes_in_memory(layer: Layer) -> dict[int, Shape]:
     if layer.source is None or len(layer.calls) > 1:
         return {}
     try:
-        made = layer.source.output
+        result = layer.source.output
     except (AttributeError, RuntimeError, ValueError):
         return {}
-    outputs = made if isinstance(made, list | tuple) else [made]
+    outputs = result if isinstance(result, list | tuple) else [result]
     return {index: tuple(tensor.shape) for index, tensor in enumerate(outputs)}
 
 
@@ -760,16 +762,16 @@ def _op(layer: Layer) -> str:
 
 
 def _is_users(layer: Layer) -> bool:
-    """Whether nothing but its own code tells what a layer does with masks."""
+    """Whether only its own code shows what a layer does with masks."""
     return layer.is_users or (layer.model_kind is None and _op(layer) not in OPS)
 
 
 def _keys(layer: Layer, name: str) -> tuple[str, ...]:
     """The names for custom functions: the layer's, then its class with and without package."""
     classes = [layer.registered_name or "", layer.class_name]
-    plain = [found.rsplit(">", 1)[-1] for found in classes]
-    found = [name, layer.name, *classes, _op(layer), *plain]
-    return tuple(dict.fromkeys(key for key in found if key))
+    plain = [results.rsplit(">", 1)[-1] for results in classes]
+    results = [name, layer.name, *classes, _op(layer), *plain]
+    return tuple(dict.fromkeys(key for key in results if key))
 
 
 def activation_name(activation: Attribute) -> str:
@@ -789,16 +791,16 @@ def _full_name(activation: Attribute) -> str:
     if not isinstance(activation, Mapping):
         return str(activation)
     inner = activation.get("config")
-    found = (
+    match = (
         inner if activation.get("class_name") == "function" else activation.get("registered_name")
     )
-    return found if isinstance(found, str) else activation_name(activation)
+    return match if isinstance(match, str) else activation_name(activation)
 
 
 def _is_users_function(activation: Attribute, function: Callable[..., Any] | None) -> bool:
     """Whether an activation only shares its name with one of Keras's own.
 
-    Keras 3 writes its own as their names alone, Keras 2 any: there the object in memory tells.
+    Keras 3 writes its own as their names alone, Keras 2 any: there the object in memory decides.
     """
     if isinstance(activation, Mapping):
         return activation.get("class_name") == "function" and not isinstance(
@@ -820,15 +822,15 @@ def _distinct(items: arrays.Named) -> arrays.Named:
 
 
 def _told_shapes(model: Layer) -> dict[tuple[str, int], dict[int, Tensor]]:
-    """The outputs of each call with the shapes that its readers were told of (Keras 3)."""
-    found: dict[tuple[str, int], dict[int, Tensor]] = {}
+    """The outputs of each call with the shapes that its readers have in the config (Keras 3)."""
+    entries: dict[tuple[str, int], dict[int, Tensor]] = {}
     for tensor in model.reads():
-        outputs = found.setdefault((tensor.layer, tensor.call), {})
+        outputs = entries.setdefault((tensor.layer, tensor.call), {})
         for index in range(tensor.index + 1):
             outputs.setdefault(index, Tensor(tensor.layer, tensor.call, index))
         if tensor.shape is not None or tensor.index not in outputs:
             outputs[tensor.index] = tensor
-    return found
+    return entries
 
 
 def _order(
@@ -879,5 +881,5 @@ def _by_depth(
         for tensor in by_name[key[0]].calls[key[1]].reads:
             read = (tensor.layer, tensor.call)
             depths[read] = max(depth + 1, depths.get(read, 0))
-    kept = {*order}
-    return sorted((key for key in depths if key in kept), key=lambda key: -depths[key])
+    remaining = {*order}
+    return sorted((key for key in depths if key in remaining), key=lambda key: -depths[key])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -20,7 +20,7 @@ from mlferry.numerics.shapes import Shape
 _Arrays = Mapping[str, NDArray[Any]]
 
 
-def layer_of(made: Any, node: Node, shapes: Sequence[Shape], mask: Shape | None) -> Any:
+def layer_of(made: type[Any], node: Node, shapes: Sequence[Shape], mask: Shape | None) -> Any:
     """An object of a user's class.
 
     Args:
@@ -53,9 +53,9 @@ def _build(layer: KerasLayer, node: Node, shapes: Sequence[Shape], mask: Shape |
     """Call the layer once on symbolic tensors, which makes its variables."""
     keras = _library_of(layer)
     values = zip(shapes, node.inputs, strict=True)
-    given = [keras.Input(batch_shape=tuple(s), dtype=v.dtype) for s, v in values]
-    kept = None if mask is None else keras.Input(batch_shape=tuple(mask), dtype="bool")
-    args, kwargs = arguments(layer, node.call, given, kept)
+    parts = [keras.Input(batch_shape=tuple(s), dtype=v.dtype) for s, v in values]
+    input = None if mask is None else keras.Input(batch_shape=tuple(mask), dtype="bool")
+    args, kwargs = arguments(layer, node.call, parts, input)
     layer(*args, **kwargs)
 
 
@@ -74,10 +74,10 @@ def _own_variables(layer: object) -> list[Any]:
 def _set(layer: KerasLayer, arrays: Sequence[NDArray[Any]], name: str) -> None:
     """Arrays of an HDF5 file, in the order of the layer's own: trained first."""
     wanted = [tuple(weight.shape) for weight in _ordered(layer)]
-    found = [array.shape for array in arrays]
-    if wanted != found:
+    results = [array.shape for array in arrays]
+    if wanted != results:
         raise ConversionError(
-            f"{name} of custom_objects has arrays of shapes {wanted}, the file {found}"
+            f"{name} of custom_objects has arrays of shapes {wanted}, the file {results}"
         )
     for weight, array in zip(_ordered(layer), arrays, strict=True):
         weight.assign(array)
@@ -136,7 +136,7 @@ class _Folders:
             elif isinstance(value, list | tuple | dict):
                 yield from self._held(value, f"{path}{name}/")
 
-    def _held(self, value: Any, path: str) -> Iterator[tuple[str, Any]]:
+    def _held(self, value: Iterable[Any], path: str) -> Iterator[tuple[str, Any]]:
         """Layers in a list or dict, and in those inside it, which older Keras passes by."""
         used: dict[str, int] = {}
         for item in value.values() if isinstance(value, dict) else value:

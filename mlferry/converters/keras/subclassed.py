@@ -35,14 +35,14 @@ def read(source: Any, inputs: Sequence[TensorType | ImageType] | None) -> Graph:
             `call`; a model that was called or built tells its shapes itself.
 
     Raises:
-        ConversionError: nothing tells the shape of an input, or the code cannot be traced.
+        ConversionError: the shape of an input is unknown, or the code cannot be traced.
     """
     names = _arguments(source)
-    given = {kind.name or name: kind for kind, name in zip(inputs or (), names, strict=False)}
+    bindings = {kind.name or name: kind for kind, name in zip(inputs or (), names, strict=False)}
     built = _built_shapes(source, names)
     shapes: dict[str, tuple[Shape, str]] = {}
     for name in names:
-        kind = given.get(name)
+        kind = bindings.get(name)
         shape = built.get(name) if kind is None or kind.shape is None else _extents(kind.shape)
         if shape is None:
             example = ", ".join(
@@ -59,25 +59,25 @@ def read(source: Any, inputs: Sequence[TensorType | ImageType] | None) -> Graph:
 
 def _arguments(model: KerasLayer) -> list[str]:
     """The arguments of `call` that are tensors: those without a default."""
-    found = inspect.signature(model.call).parameters.values()
-    return [p.name for p in found if p.default is p.empty and p.kind == p.POSITIONAL_OR_KEYWORD]
+    result = inspect.signature(model.call).parameters.values()
+    return [p.name for p in result if p.default is p.empty and p.kind == p.POSITIONAL_OR_KEYWORD]
 
 
 def _built_shapes(model: Any, names: Sequence[str]) -> Mapping[str, Shape | None]:
     """The shapes that a model was built for."""
     known = model.get_build_config() or {}
     listed = known.get("shapes_dict") or {"input_shape": known.get("input_shape")}
-    found = {key.removesuffix("_shape"): shape for key, shape in listed.items()}
-    if len(names) == 1 and len(found) == 1:
-        found = {names[0]: next(iter(found.values()))}
+    entries = {key.removesuffix("_shape"): shape for key, shape in listed.items()}
+    if len(names) == 1 and len(entries) == 1:
+        entries = {names[0]: next(iter(entries.values()))}
     return {
         name: tuple(shape)
-        for name, shape in found.items()
+        for name, shape in entries.items()
         if isinstance(shape, list | tuple) and all(n is None or isinstance(n, int) for n in shape)
     }
 
 
-def _extents(shape: Any) -> Shape:
+def _extents(shape: Sequence[int | RangeDim] | EnumeratedShapes) -> Shape:
     if isinstance(shape, EnumeratedShapes):
         columns = zip(*shape.ordered(), strict=True)
         return tuple(column[0] if len(set(column)) == 1 else None for column in columns)

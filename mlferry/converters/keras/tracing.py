@@ -19,7 +19,7 @@ import numpy as np
 
 from mlferry.converters.graph import Graph, Node
 from mlferry.converters.keras import arrays
-from mlferry.converters.keras.calls import Call, LayerCall, Ref, Tensor, normalized
+from mlferry.converters.keras.calls import LayerCall, LayerUse, Ref, Tensor, normalized
 from mlferry.converters.keras.config import FUNCTIONAL, Layer, entry_of, is_users_own
 from mlferry.converters.keras.objects import KerasLayer
 from mlferry.converters.keras.read import graph_of
@@ -76,15 +76,15 @@ def layer_graph(
         NotTraceable: the code branches on values, or uses functions of another library.
     """
     keras = importlib.import_module("keras")
-    given = [
+    values = [
         keras.Input(batch_shape=shape, dtype=dtype, name=f"input_{index}")
         for index, (shape, dtype) in enumerate(inputs)
     ]
     masks = [] if mask is None else [keras.Input(batch_shape=mask, dtype="bool", name="mask")]
-    args, kwargs = arguments(layer, use, given, masks[0] if masks else None)
+    args, kwargs = arguments(layer, use, values, masks[0] if masks else None)
     with _nodes_restored(layer), _operators_recorded(), _errors_of(layer, name):
-        made = keras.tree.flatten(layer.call(*args, **kwargs))
-        return _graph([*given, *masks], made, name)
+        result = keras.tree.flatten(layer.call(*args, **kwargs))
+        return _graph([*values, *masks], result, name)
 
 
 def model_graph(model: KerasLayer, inputs: Mapping[str, tuple[Shape, str]]) -> Graph:
@@ -98,16 +98,16 @@ def model_graph(model: KerasLayer, inputs: Mapping[str, tuple[Shape, str]]) -> G
         NotTraceable: see `layer_graph`.
     """
     keras = importlib.import_module("keras")
-    given = {
+    bindings = {
         name: keras.Input(batch_shape=shape, dtype=dtype, name=name)
         for name, (shape, dtype) in inputs.items()
     }
     name = f"model {model.name!r}"
     extra = {"training": False} if "training" in inspect.signature(model.call).parameters else {}
     with _nodes_restored(model), _operators_recorded(), _errors_of(model, name):
-        made = model.call(*given.values(), **extra)
-        keys = sorted(made) if isinstance(made, Mapping) else []
-        return _graph(list(given.values()), keras.tree.flatten(made), name, keys)
+        result = model.call(*bindings.values(), **extra)
+        keys = sorted(result) if isinstance(result, Mapping) else []
+        return _graph(list(bindings.values()), keras.tree.flatten(result), name, keys)
 
 
 def arguments(
@@ -217,8 +217,8 @@ def _where(layer: object, error: Exception) -> str:
     except (OSError, TypeError):
         own = None
     frames = traceback.extract_tb(error.__traceback__)
-    found = [frame for frame in frames if frame.filename == own]
-    return f"{found[-1].filename}:{found[-1].lineno}: {found[-1].line}: " if found else ""
+    results = [frame for frame in frames if frame.filename == own]
+    return f"{results[-1].filename}:{results[-1].lineno}: {results[-1].line}: " if results else ""
 
 
 # ---- to a graph ------------------------------------------------------------------------
@@ -242,8 +242,8 @@ def _tree(functional: Any) -> Layer:
     own = {id(node) for nodes in functional._nodes_by_depth.values() for node in nodes}
     numbers: dict[int, int] = {}
     for operation in functional.operations:
-        kept = (node for node in operation._inbound_nodes if id(node) in own)
-        numbers |= {id(node): index for index, node in enumerate(kept)}
+        remaining = (node for node in operation._inbound_nodes if id(node) in own)
+        numbers |= {id(node): index for index, node in enumerate(remaining)}
 
     def tensor(item: Any) -> Tensor:
         operation, index, output = item._keras_history
@@ -270,16 +270,16 @@ def _tree(functional: Any) -> Layer:
 def _config(operation: KerasLayer) -> Mapping[str, Any]:
     serialization = importlib.import_module("keras.saving")
     try:
-        found: Mapping[str, Any] = serialization.serialize_keras_object(operation)
+        entries: Mapping[str, Any] = serialization.serialize_keras_object(operation)
     except Exception as error:  # a layer inside, whose options no config has
         raise NotTraceable(
             f"{type(operation).__name__} {operation.name!r} inside does not tell its options: "
             f"{error!s:.200}"
         ) from error
-    return found
+    return entries
 
 
-def _call(given: Any, tensor: Callable[[Any], Tensor]) -> Call:
+def _call(given: Any, tensor: Callable[[Any], Tensor]) -> LayerUse:
     """A recorded call; variables and arrays in it are known values."""
     keras = importlib.import_module("keras")
     tensors: list[Tensor] = []
@@ -299,4 +299,4 @@ def _call(given: Any, tensor: Callable[[Any], Tensor]) -> Call:
 
     args = tuple(kept(item) for item in given.args)
     kwargs = {name: kept(item) for name, item in given.kwargs.items()}
-    return Call(tuple(tensors), args, kwargs)
+    return LayerUse(tuple(tensors), args, kwargs)

@@ -111,15 +111,15 @@ def _optimizer(given: object) -> tuple[str | None, dict[str, float]]:
             "Adam are. Compile the model with one of them"
         )
     wanted = {"learning_rate": "lr", "lr": "lr", **_NUMBERS[kind]}
-    found = {ours: config[theirs] for theirs, ours in wanted.items() if theirs in config}
-    odd = [name for name, value in found.items() if not isinstance(value, int | float)]
+    entries = {ours: config[theirs] for theirs, ours in wanted.items() if theirs in config}
+    odd = [name for name, value in entries.items() if not isinstance(value, int | float)]
     if odd or config.get("nesterov") or config.get("amsgrad"):
         what = f"a schedule for {odd[0]}" if odd else "nesterov or amsgrad"
         raise ConversionError(
             f"respect_trainable: {name} with {what}, which Core ML does not have; compile the "
             "model without it"
         )
-    return kind, {name: float(value) for name, value in found.items()}
+    return kind, {name: float(value) for name, value in entries.items()}
 
 
 def trained_layers(graph: Graph, spec: model_pb2.Model) -> tuple[list[str], list[str]]:

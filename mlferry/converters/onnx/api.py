@@ -36,9 +36,9 @@ def convert(
     Args:
         model: path, bytes or `ModelProto`.
         mode: None or "classifier".
-        image_input_names: the input or inputs that shall be images, [N, C, H, W] in the source.
+        image_input_names: the input or inputs that become images, [N, C, H, W] in the source.
         preprocessing_args: is_bgr, red_bias, green_bias, blue_bias, gray_bias, image_scale.
-        image_output_names: the output or outputs that shall be images.
+        image_output_names: the output or outputs that become images.
         deprocessing_args: likewise for image outputs.
         class_labels: a list, or the path of a file with one label a line.
         predicted_feature_name: of the output with the likeliest label.
@@ -97,10 +97,12 @@ def _check(names: Sequence[str], known: Sequence[str], what: str) -> None:
         )
 
 
-def _image(name: str, shape: Any, arguments: Mapping[str, Any]) -> ImageType:
-    told = {"is_bgr", "red_bias", "green_bias", "blue_bias", "gray_bias", "image_scale"}
-    if set(arguments) - told:
-        raise ConversionError(f"unknown: {', '.join(sorted(set(arguments) - told))}")
+def _image(
+    name: str, shape: Sequence[int | None] | None, arguments: Mapping[str, Any]
+) -> ImageType:
+    names = {"is_bgr", "red_bias", "green_bias", "blue_bias", "gray_bias", "image_scale"}
+    if set(arguments) - names:
+        raise ConversionError(f"unknown: {', '.join(sorted(set(arguments) - names))}")
 
     def pick(key: str, default: float) -> Any:
         value = arguments.get(key, default)

@@ -50,18 +50,18 @@ def complete(
         for place, name in enumerate(node.output):
             if not name or _element(types.get(name)):
                 continue
-            found = _of_output(node, place, types, opsets)
-            if found:
+            result = _of_output(node, place, types, opsets)
+            if result:
                 kind = onnx.TypeProto()
-                kind.tensor_type.elem_type = found
+                kind.tensor_type.elem_type = result
                 types[name] = kind
         for attribute in node.attribute:
             if attribute.HasField("g"):
                 inside = {v.name: v.type for v in (*attribute.g.value_info, *attribute.g.input)}
                 known = ChainMap(inside, types)
                 complete(attribute.g, known, opsets)
-                told = {v.name for v in attribute.g.value_info}
-                for name in {n for item in attribute.g.node for n in item.output} - told:
+                names = {v.name for v in attribute.g.value_info}
+                for name in {n for item in attribute.g.node for n in item.output} - names:
                     if name in known:
                         attribute.g.value_info.add(name=name).type.CopyFrom(known[name])
 
@@ -81,8 +81,8 @@ def _of_output(
 
 
 def _first(node: onnx.NodeProto, places: Sequence[int], types: Mapping[str, Any]) -> int:
-    found = (_element(types.get(node.input[i])) for i in places if i < len(node.input))
-    return next((kind for kind in found if kind), 0)
+    result = (_element(types.get(node.input[i])) for i in places if i < len(node.input))
+    return next((kind for kind in result if kind), 0)
 
 
 def _by_schema(

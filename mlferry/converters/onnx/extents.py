@@ -81,10 +81,10 @@ def shape_of(context: Lowering, x: Blob, start: int = 0, end: int | None = None)
     sizes = [x.known[axis] for axis in axes]
     if None not in sizes:
         return as_constant(context.sizes, x, np.array(sizes, np.int64), axes)
-    made = context.layer("getShape", x, layout=SOURCE)
+    output = context.layer("getShape", x, layout=SOURCE)
     if len(axes) < x.rank:
-        made = sliced(context, made, [axes.start], [axes.stop], None, None)
-    return noted(context, made, extents(context, x)[start:end])
+        output = sliced(context, output, [axes.start], [axes.stop], None, None)
+    return noted(context, output, extents(context, x)[start:end])
 
 
 def extents(context: Lowering, x: Blob) -> Elements:
@@ -103,8 +103,8 @@ def size_of(context: Lowering, x: Blob, axis: int) -> Blob:
     """One extent of a blob as a blob of one element, made once."""
     key = (x.name, f"extent {axis}")
     if key not in context.arranged:
-        made = shape_of(context, x, axis, axis + 1)
-        context.arranged[key] = as_blob(context, made)
+        result = shape_of(context, x, axis, axis + 1)
+        context.arranged[key] = as_blob(context, result)
     return context.arranged[key]
 
 
@@ -170,11 +170,11 @@ def zeros_along(context: Lowering, element: Element) -> Blob | None:
 
 
 def refined(context: Lowering, x: Blob, shape: Sequence[int | None]) -> Blob:
-    """A blob of whose extents more is known than its layer tells."""
+    """A blob with more known extents than its layer gives."""
     before = x.shape or (None,) * len(shape)
-    told = tuple(b if a is None else a for a, b in zip(before, shape, strict=True))
-    context.builder.shapes[x.name] = told
-    return Blob(x.name, told, x.layout)
+    values = tuple(b if a is None else a for a, b in zip(before, shape, strict=True))
+    context.builder.shapes[x.name] = values
+    return Blob(x.name, values, x.layout)
 
 
 def combined(
@@ -184,13 +184,13 @@ def combined(
     pair = _paired(context, made, left, right)
     if pair is None:
         return made
-    found = []
+    results = []
     for a, b in pair:
         if a.value is None or b.value is None:
-            found.append(UNKNOWN)
+            results.append(UNKNOWN)
         else:
-            found.append(Element(compute(a.value, b.value), a.made_of | b.made_of))
-    return noted(context, made, found)
+            results.append(Element(compute(a.value, b.value), a.made_of | b.made_of))
+    return noted(context, made, results)
 
 
 def equal_shapes(context: Lowering, made: Blob, left: Operand, right: Operand) -> Blob:
@@ -198,17 +198,17 @@ def equal_shapes(context: Lowering, made: Blob, left: Operand, right: Operand) -
     pair = _paired(context, made, left, right)
     if pair is None:
         return made
-    found = []
+    results = []
     for a, b in pair:
         made_of = a.made_of | b.made_of
         if a.value is not None and b.value is not None:
-            found.append(Element(int(a.value == b.value), made_of))
+            results.append(Element(int(a.value == b.value), made_of))
         elif any(e.extent and o.value is not None and o.value < 1 for e, o in ((a, b), (b, a))):
-            found.append(Element(0, made_of))
+            results.append(Element(0, made_of))
         else:
-            found.append(UNKNOWN)
-    if any(e != UNKNOWN for e in found):
-        context.elements[made.name] = tuple(found)
+            results.append(UNKNOWN)
+    if any(e != UNKNOWN for e in results):
+        context.elements[made.name] = tuple(results)
     return made
 
 
@@ -221,13 +221,13 @@ def chosen(context: Lowering, made: Blob, condition: Operand, x: Operand, y: Ope
     pair = _paired(context, made, x, y)
     if flags is None or pair is None or len(flags) != len(pair):
         return made
-    found = []
+    results = []
     for flag, (a, b) in zip(flags, pair, strict=True):
         taken = UNKNOWN if flag.value is None else a if flag.value else b
         if taken != UNKNOWN:
             taken = replace(taken, made_of=taken.made_of | flag.made_of)
-        found.append(taken)
-    return noted(context, made, found)
+        results.append(taken)
+    return noted(context, made, results)
 
 
 def _paired(

@@ -1,6 +1,6 @@
 """What the onnx package does in C++: functions replaced by their bodies, shapes inferred.
 
-It aborts on some hostile models. Files of strangers therefore go through a process of its own
+It aborts on some hostile models. Untrusted files therefore go through a process of its own
 (`mlferry.converters.worker`), which loads this module alone: it imports nothing of mlferry.
 """
 
@@ -35,7 +35,7 @@ def inlined(model: onnx.ModelProto, keep: Collection[str]) -> Any:
 
     own = {(f.domain, f.name) for f in model.functions}
     while True:
-        found = {
+        results = {
             (node.domain, node.op_type)
             for graph in graphs(model.graph)
             for node in graph.node
@@ -44,16 +44,16 @@ def inlined(model: onnx.ModelProto, keep: Collection[str]) -> Any:
             and node.name not in keep
             and ((node.domain, node.op_type) in own or _is_function(node, model))
         }
-        if not found:
+        if not results:
             return model
         try:
-            ready = _with_bodies(model, {name for name in found if name not in own})
-            made = onnx.inliner.inline_local_functions(ready, convert_version=True)
+            ready = _with_bodies(model, {name for name in results if name not in own})
+            result = onnx.inliner.inline_local_functions(ready, convert_version=True)
         except Exception as error:
             raise CannotInline(f"functions of the model cannot be inlined: {error}") from error
-        if made == model:
+        if result == model:
             return model
-        model, own = made, {(f.domain, f.name) for f in made.functions}
+        model, own = result, {(f.domain, f.name) for f in result.functions}
 
 
 def graphs(graph: onnx.GraphProto) -> Iterator[Any]:
@@ -98,8 +98,8 @@ def _with_bodies(model: onnx.ModelProto, wanted: Collection[tuple[str, str]]) ->
         _spell_defaults(node, schema)
         body = onnx.FunctionProto()
         if schema.has_context_dependent_function:
-            given = [types.get(name, onnx.TypeProto()).SerializeToString() for name in node.input]
-            data = schema.get_context_dependent_function(node.SerializeToString(), given)
+            values = [types.get(name, onnx.TypeProto()).SerializeToString() for name in node.input]
+            data = schema.get_context_dependent_function(node.SerializeToString(), values)
         else:
             data = schema.get_function_with_opset_version(version) or schema.function_body
         body.ParseFromString(data if isinstance(data, bytes) else data.SerializeToString())
@@ -113,11 +113,11 @@ def _with_bodies(model: onnx.ModelProto, wanted: Collection[tuple[str, str]]) ->
     return result
 
 
-def _spell_defaults(node: onnx.NodeProto, schema: Any) -> None:
+def _spell_defaults(node: onnx.NodeProto, schema: onnx.defs.OpSchema) -> None:
     """Attributes that a node leaves out, with their defaults: its body may refer to them."""
-    told = {attribute.name for attribute in node.attribute}
+    names = {attribute.name for attribute in node.attribute}
     for name, attribute in schema.attributes.items():
-        if name not in told and attribute.default_value.type:
+        if name not in names and attribute.default_value.type:
             node.attribute.append(attribute.default_value)
 
 
@@ -143,7 +143,7 @@ def _parsed(data: bytes) -> Any:
     return model
 
 
-def _prepare(told: Any, data: bytes) -> list[bytes]:
+def _prepare(told: Collection[str], data: bytes) -> list[bytes]:
     return [m.SerializeToString() for m in prepared(_parsed(data), told)]
 
 

@@ -69,7 +69,7 @@ def read(source: object, keep: Collection[str] = ()) -> Graph:
         untyped.complete(model, name)
         inferred = _prepared(model, keep, name, isolated)
         _check_layout(inferred.graph, keep, name)
-        return _Reader(model, inferred.graph, name, is_file, isolated).graph()
+        return _ModelReader(model, inferred.graph, name, is_file, isolated).graph()
     except MlferryError:
         raise
     except Exception as error:
@@ -121,15 +121,15 @@ def _check(model: onnx.ModelProto, name: str) -> None:
 
 def _load_external(model: onnx.ModelProto, folder: Path | None, name: str) -> None:
     """Read tensors kept in other files: those inside the model's folder only."""
-    found = [tensor for tensor in _tensors(model) if tensor.external_data]
-    if not found:
+    results = [tensor for tensor in _tensors(model) if tensor.external_data]
+    if not results:
         return
     if folder is None:
-        location = dict(_told(found[0])).get("location")
+        location = dict(_told(results[0])).get("location")
         raise ModelFileError(
-            f"{name} keeps {found[0].name!r} in the file {location!r}: give the model's path"
+            f"{name} keeps {results[0].name!r} in the file {location!r}: give the model's path"
         )
-    parts = [_External(tensor, folder.resolve(), name) for tensor in found]
+    parts = [_External(tensor, folder.resolve(), name) for tensor in results]
     wanted = sum(part.length for part in parts)
     limits.check_model(wanted)
     limits.check("weights", wanted, f"{name}: its tensors in other files take bytes:")
@@ -147,8 +147,8 @@ class _External:
     """Where the values of a tensor lie."""
 
     def __init__(self, tensor: onnx.TensorProto, base: Path, model: str) -> None:
-        told = dict(_told(tensor))
-        self.tensor, self.model, self.location = tensor, model, told.get("location", "")
+        options = dict(_told(tensor))
+        self.tensor, self.model, self.location = tensor, model, options.get("location", "")
         try:
             self.path = (base / self.location).resolve()
             if not self.location or not self.path.is_relative_to(base):
@@ -159,8 +159,8 @@ class _External:
             if not self.path.is_file():
                 raise ModelFileError(f"cannot read {self.location} of {model}: there is no file")
             self.size = self.path.stat().st_size
-            self.offset = int(told.get("offset", 0))
-            self.length = int(told.get("length", self.size - self.offset))
+            self.offset = int(options.get("offset", 0))
+            self.length = int(options.get("length", self.size - self.offset))
         except (OSError, ValueError) as error:
             if isinstance(error, ModelFileError):
                 raise
@@ -209,7 +209,7 @@ def _tensors(
             yield from _tensors(item)
 
 
-class _Reader:
+class _ModelReader:
     def __init__(
         self,
         model: onnx.ModelProto,
@@ -232,9 +232,9 @@ class _Reader:
         nodes = [node(item, types, self.source) for item in light.node]
         known = {v.name for v in inputs} | set(constants)
         nodes = _ordered(nodes, known, self.source)
-        made = known | {v.name for item in nodes for v in item.outputs}
+        results = known | {v.name for item in nodes for v in item.outputs}
         for output in proto.output:
-            if output.name not in made:
+            if output.name not in results:
                 raise ConversionError(f"{self.source}: nothing makes the output {output.name!r}")
         nodes = _needed(nodes, [output.name for output in proto.output])
         opset = self.opsets.get("", self.opsets.get("ai.onnx", 1))
@@ -278,9 +278,9 @@ def _prepared(model: onnx.ModelProto, keep: Collection[str], name: str, isolated
     try:
         if isolated:
             inlined, inferred = onnx.ModelProto(), onnx.ModelProto()
-            made = _ask(name, "prepare", sorted(keep), light)
-            inlined.ParseFromString(made[0])
-            inferred.ParseFromString(made[1])
+            result = _ask(name, "prepare", sorted(keep), light)
+            inlined.ParseFromString(result[0])
+            inferred.ParseFromString(result[1])
         else:
             inlined, inferred = native.prepared(light, keep)
     except (native.CannotInline, Refused) as error:
@@ -329,12 +329,12 @@ def infer(model: onnx.ModelProto, name: str, isolated: bool) -> Any:
 
     if not isolated:
         return native.inferred(model, data_prop=True)
-    made = onnx.ModelProto()
+    model_proto = onnx.ModelProto()
     try:
-        made.ParseFromString(_ask(name, "infer", None, model)[0])
+        model_proto.ParseFromString(_ask(name, "infer", None, model)[0])
     except Refused:
         return model
-    return made
+    return model_proto
 
 
 def _check_functions(model: onnx.ModelProto) -> None:
@@ -381,11 +381,11 @@ def _without_weights(model: onnx.ModelProto) -> Any:
     graph, result = model.graph, light.graph
     for field in ("node", "input", "output", "value_info", "sparse_initializer"):
         getattr(result, field).extend(getattr(graph, field))
-    given = {v.name for v in graph.input}
+    names = {v.name for v in graph.input}
     for tensor in graph.initializer:
         if math.prod(tensor.dims) <= _SMALL:
             result.initializer.append(tensor)
-        elif tensor.name not in given:
+        elif tensor.name not in names:
             result.input.add(name=tensor.name).type.CopyFrom(_type_of(tensor))
     return light
 
@@ -492,7 +492,7 @@ def _attribute(attribute: onnx.AttributeProto, source: str) -> Any:
 
 def captured(proto: onnx.NodeProto) -> set[str]:
     """The values around a node that its subgraphs read."""
-    found: set[str] = set()
+    results: set[str] = set()
     for attribute in proto.attribute:
         if attribute.type != _GRAPH:
             continue
@@ -503,19 +503,19 @@ def captured(proto: onnx.NodeProto) -> set[str]:
         reads |= {v.name for v in body.output}
         for item in body.node:
             reads |= captured(item)
-        found |= reads - local
-    return found
+        results |= reads - local
+    return results
 
 
 def _needed(nodes: Sequence[Node], outputs: Sequence[str]) -> list[Node]:
     """The nodes that an output of the model depends on."""
     wanted = set(outputs)
-    kept = []
+    remaining = []
     for item in reversed(nodes):
         if any(value.name in wanted for value in item.outputs if value.name):
-            kept.append(item)
+            remaining.append(item)
             wanted |= {value.name for value in item.inputs} | captured(item.proto)
-    return kept[::-1]
+    return remaining[::-1]
 
 
 def _ordered(nodes: Sequence[Node], known: set[str], source: str) -> list[Node]:
@@ -524,10 +524,10 @@ def _ordered(nodes: Sequence[Node], known: set[str], source: str) -> list[Node]:
     Raises:
         ConversionError: a node reads what nothing makes, or nodes depend on each other.
     """
-    made = {v.name for item in nodes for v in item.outputs if v.name} | known | {""}
+    results = {v.name for item in nodes for v in item.outputs if v.name} | known | {""}
     for item in nodes:
         for name in [*(v.name for v in item.inputs), *sorted(captured(item.proto))]:
-            if name not in made:
+            if name not in results:
                 raise ConversionError(f"{source}: {item} reads {name!r}, which nothing makes")
     makers = {v.name: index for index, item in enumerate(nodes) for v in item.outputs if v.name}
     waits: list[set[int]] = []

@@ -26,8 +26,8 @@ def complete(model: onnx.ModelProto, source: str) -> None:
         source: for messages.
 
     Raises:
-        ModelFileError: an attribute holds several values, or nothing tells what it is; or a model
-            of IR version 3 or newer has no opset.
+        ModelFileError: an attribute holds several values, or its type is not given anywhere; or a
+            model of IR version 3 or newer has no opset.
     """
     import onnx
 
@@ -109,7 +109,7 @@ def _type_of_op(name: str, node: onnx.NodeProto, versions: dict[str, int]) -> in
         schema = onnx.defs.get_schema(node.op_type, versions.get(domain, 1), domain)
     except onnx.defs.SchemaError:
         return None
-    found = schema.attributes.get(name)
-    if found is None:
+    match = schema.attributes.get(name)
+    if match is None:
         return None
-    return onnx.AttributeProto.AttributeType.Value(str(found.type).rsplit(".", maxsplit=1)[-1])
+    return onnx.AttributeProto.AttributeType.Value(str(match.type).rsplit(".", maxsplit=1)[-1])

@@ -54,7 +54,7 @@ def convert(
         mlmodel_path: where to save the model, too.
         output_feature_names: tensors wanted, such as ``"softmax:0"``.
         input_name_shape_dict: shapes, batch included, by tensor.
-        image_input_names: the inputs that shall be images, by tensor.
+        image_input_names: the inputs that become images, by tensor.
         tf_image_format: "NHWC" (the default) or "NCHW".
         is_bgr: whether images come as B, G, R; one value, or one an input.
         red_bias: added to the red channel after scaling; likewise green, blue and gray.
@@ -97,11 +97,11 @@ def convert(
         by_name = {key: _plainly(value) for key, value in pixels.items()}
         model = convert_keras_model(tf_model_path, outputs, **arguments, **by_name)
         return _saved(model, mlmodel_path)
-    found = read.read(tf_model_path, inputs=asked or None, outputs=outputs)
-    graph = found.graph
+    result = read.read(tf_model_path, inputs=asked or None, outputs=outputs)
+    graph = result.graph
     names = [value.name for value in graph.inputs]
-    images = [_spelled(found, n) for n in listed(image_input_names)]
-    originals = {found.input_feature(n): n for n in (*images, *shapes)}
+    images = [_spelled(result, n) for n in listed(image_input_names)]
+    originals = {result.input_feature(n): n for n in (*images, *shapes)}
     unknown = [n for feature, n in originals.items() if feature not in names]
     if unknown:
         raise ConversionError(
@@ -110,8 +110,8 @@ def convert(
     features = [_classic(originals.get(n, n)) for n in names]
     _check_names(features, graph)
     kinds: list[TensorType | ImageType] = []
-    sizes = {found.input_feature(n): _fixed(shape) for n, shape in shapes.items()}
-    pictures = set(map(found.input_feature, images))
+    sizes = {result.input_feature(n): _fixed(shape) for n, shape in shapes.items()}
+    pictures = set(map(result.input_feature, images))
     for value, feature in zip(graph.inputs, features, strict=True):
         shape = sizes.get(value.name)
         if value.name not in pictures:
@@ -119,7 +119,7 @@ def convert(
             continue
         kinds.append(
             _image(
-                found,
+                result,
                 value,
                 feature,
                 shape,
@@ -204,7 +204,7 @@ def _image(
     shape: Any,
     layout: str | None,
     scale: PerInput,
-    is_bgr: Any,
+    is_bgr: bool | Mapping[str, bool],
     biases: Sequence[PerInput],
 ) -> ImageType:
     def pick(given: object, default: float) -> Any:

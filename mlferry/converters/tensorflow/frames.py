@@ -24,7 +24,7 @@ Way = tuple[str, int]  # a condition by its tensor's name, and the output of a S
 
 
 @dataclass(frozen=True)
-class Part:
+class FramePart:
     """A part of a graph, with what a function's graph has.
 
     Attributes:
@@ -56,7 +56,7 @@ class Whole:
     name: str
     inputs: list[Any]
     outputs: list[Any]
-    parts: dict[str, Part]
+    parts: dict[str, FramePart]
 
 
 def _behind(tensors: Iterable[Any], ends: set[str]) -> Iterator[Any]:
@@ -123,26 +123,26 @@ class Frames:
         ends = {t.name for merge in merges for t in merge.outputs}
         ends |= {t.name for reader in switches for t in reader.outputs}
         results = [condition.inputs[0], *(r.inputs[0] for r in rounds)]
-        kept = [
+        remaining = [
             inner.outputs[0]
             for inner in _behind(results, ends)
             if inner.type in _ENTER and inner.get_attr("frame_name") == frame
         ]
-        inputs = [e.inputs[0] for e in enters] + [t.op.inputs[0] for t in kept]
+        inputs = [e.inputs[0] for e in enters] + [t.op.inputs[0] for t in remaining]
         exits = [
             next((r.outputs[0] for r in reader.outputs[0].consumers() if r.type in _EXIT), None)
             for reader in switches
         ]
-        tested = Part([m.outputs[0] for m in merges] + kept, [condition.inputs[0]])
-        body = Part(
-            [reader.outputs[1] for reader in switches] + kept,
-            [r.inputs[0] for r in rounds] + kept,
+        tested = FramePart([m.outputs[0] for m in merges] + remaining, [condition.inputs[0]])
+        body = FramePart(
+            [reader.outputs[1] for reader in switches] + remaining,
+            [r.inputs[0] for r in rounds] + remaining,
         )
         return Whole(
             "While",
             condition.name,
             inputs,
-            [*exits, *(None for _ in kept)],
+            [*exits, *(None for _ in remaining)],
             {"cond": tested, "body": body},
         )
 
@@ -161,21 +161,21 @@ class Frames:
         if len(merge.inputs) != 2 or merge.outputs[1].consumers():
             raise self._odd(merge)
         first, second = (self._way(t) for t in merge.inputs)
-        found = [(name, side) for name, side in first if (name, 1 - side) in second]
-        if len(found) != 1:
+        results = [(name, side) for name, side in first if (name, 1 - side) in second]
+        if len(results) != 1:
             raise self._odd(merge)
-        name, side = found[0]
+        name, side = results[0]
         ways = list(merge.inputs)[:: 1 if side else -1]  # the way that is taken if true, the other
         graph = merge.graph
         condition = graph.get_tensor_by_name(name)
-        given = {
+        bindings = {
             t.name: t
             for tensor, taken in zip(ways, (1, 0), strict=True)
             for t in self._ends(tensor, (name, taken))
         }
-        tensors = list(given.values())
+        tensors = list(bindings.values())
         operands = [self._outside(t, name) for t in tensors]
-        then, otherwise = (Part(tensors, [tensor]) for tensor in ways)
+        then, otherwise = (FramePart(tensors, [tensor]) for tensor in ways)
         return Whole(
             "If",
             merge.name,
@@ -190,7 +190,7 @@ class Frames:
 
     def _ends(self, result: GraphTensor, way: Way) -> list[Any]:
         """The tensors that a way starts from: what is switched, and what is there anyway."""
-        found: dict[str, Any] = {}
+        entries: dict[str, Any] = {}
         waiting, done = [result], set()
         while waiting:
             tensor = waiting.pop()
@@ -198,11 +198,11 @@ class Frames:
                 continue
             done.add(tensor.name)
             if _is_switched(tensor.op, way[0]) or way not in self._way(tensor):
-                found[tensor.name] = tensor
+                entries[tensor.name] = tensor
                 continue
             inner = self.whole(tensor.op)
             waiting += tensor.op.inputs if inner is None else inner.inputs
-        return list(found.values())
+        return list(entries.values())
 
     def _way(self, tensor: GraphTensor) -> frozenset[Way]:
         """The conditions that a tensor has a value under."""

@@ -45,7 +45,7 @@ def frozen(path: Path, message: Path, name: str, arguments: dict[str, Any]) -> F
 
     size = message.stat().st_size
     whole = sum(p.stat().st_size for p in path.rglob("*")) if path.is_dir() else size
-    told = {
+    options = {
         "path": str(path.resolve()),
         "name": name,
         "limits": asdict(limits.current()),
@@ -53,15 +53,15 @@ def frozen(path: Path, message: Path, name: str, arguments: dict[str, Any]) -> F
     }
     seconds = _TIMES * limits.current().seconds + size / _BYTES_A_SECOND + whole / _WEIGHTS_A_SECOND
     try:
-        answer, graph = _worker().ask(name, "freeze", told, [], seconds, whole * _COPIES)
+        answer, graph = _worker().ask(name, "freeze", options, [], seconds, whole * _COPIES)
     except Refused as error:
         raise ModelFileError(f"{name} cannot be frozen by TensorFlow: {error}") from error
     found = json.loads(answer)
     if "error" in found:
         raise _error(**found["error"])
     inputs = [(tensor, shape) for tensor, shape in found["inputs"]]
-    given, made = found["names"]
-    return Frozen(graph, inputs, found["outputs"], (given, made))
+    given, result = found["names"]
+    return Frozen(graph, inputs, found["outputs"], (given, result))
 
 
 def _error(kind: str, message: str, limit: str, enough: int | None) -> Exception:
@@ -102,7 +102,7 @@ def _freeze(told: dict[str, Any]) -> list[bytes]:
     arguments = pickle.loads(base64.b64decode(told["arguments"]))  # written by our own process
     try:
         with limits.changed(**told["limits"]):
-            made = loading.frozen_message(told["path"], told["name"], **arguments)
+            result = loading.frozen_message(told["path"], told["name"], **arguments)
     except MlferryError as error:
         limit, enough = getattr(error, "limit", ""), getattr(error, "enough", None)
         what = {
@@ -112,8 +112,8 @@ def _freeze(told: dict[str, Any]) -> list[bytes]:
             "enough": enough,
         }
         return [json.dumps({"error": what}).encode(), b""]
-    answer = {"inputs": made.inputs, "outputs": made.outputs, "names": made.names}
-    return [json.dumps(answer).encode(), made.graph]
+    answer = {"inputs": result.inputs, "outputs": result.outputs, "names": result.names}
+    return [json.dumps(answer).encode(), result.graph]
 
 
 CALLS: dict[str, Callable[..., list[bytes]]] = {"freeze": _freeze}

@@ -176,7 +176,7 @@ def import_tensorflow() -> Any:
 
 
 def kind_of(source: object) -> str:
-    """What messages call a source that is no file."""
+    """What messages call a source that is not a file."""
     return "model" if hasattr(source, "get_config") else type(source).__name__
 
 
@@ -267,7 +267,7 @@ def _graph_def(tf: ModuleType, path: Path, name: str) -> Any:
     except (DecodeError, text_format.ParseError, RecursionError, ValueError) as error:
         raise ModelFileError(f"{name} is cut off, damaged, or no GraphDef: {error}") from error
     if not graph.node:
-        raise ModelFileError(f"{name} is no frozen graph: it has no nodes")
+        raise ModelFileError(f"{name} is not a frozen graph: it has no nodes")
     return graph
 
 
@@ -282,12 +282,12 @@ def _from_graph(
     untrusted.check_graph(graph_def, name)
     nodes = {node.name: node for node in graph_def.node}
     wanted = [t.name for t in inputs or () if getattr(t, "name", None)]
-    found = [node.name for node in graph_def.node if node.op == "Placeholder"]
-    given = [n for n in wanted if n is not None] if set(wanted) - set(found) else found
-    if not given:
+    results = [node.name for node in graph_def.node if node.op == "Placeholder"]
+    values = [n for n in wanted if n is not None] if set(wanted) - set(results) else results
+    if not values:
         raise ConversionError(_explain_inputs(graph_def, name))
     ends = [getattr(t, "name", t) for t in outputs or ()] or _ends(graph_def)
-    for kind, names in (("input", given), ("output", ends)):
+    for kind, names in (("input", values), ("output", ends)):
         missing = [n for n in names if _node_name(n) not in nodes]
         if missing:
             close = did_you_mean(_node_name(missing[0]), list(nodes))
@@ -296,13 +296,13 @@ def _from_graph(
         if twice:
             raise ConversionError(f"{kind} {', '.join(map(repr, twice))} is named twice")
     shapes = {t.name: _fixed(t.shape) for t in inputs or () if getattr(t, "shape", None)}
-    for placeholder in (nodes[n] for n in found if n in shapes):
+    for placeholder in (nodes[n] for n in results if n in shapes):
         placeholder.attr["shape"].shape.CopyFrom(
             tf.TensorShape(shapes[placeholder.name]).as_proto()
         )
-    feeds, fetches = ([with_index(n) for n in names] for names in (given, ends))
+    feeds, fetches = ([with_index(n) for n in names] for names in (values, ends))
     function = _pruned(tf, unknown_ops.replaced(graph_def, fetches), feeds, fetches)
-    return function, (list(given), list(ends))
+    return function, (list(values), list(ends))
 
 
 _CANDIDATES = ("PlaceholderWithDefault", "Variable", "VariableV2", "VarHandleOp", "Const")
@@ -314,16 +314,16 @@ _SHOWN, _FLOAT = 5, 1  # of the candidates; of TensorFlow's enum DataType
 def _explain_inputs(graph_def: GraphDef, name: str) -> str:
     """What to do about a graph without placeholders: which nodes may have been its inputs."""
     by_op = {op: [n for n in graph_def.node if n.op == op] for op in _CANDIDATES}
-    found = next((nodes for nodes in by_op.values() if nodes), list(graph_def.node))
-    found = sorted(found, key=_is_unlikely)
-    shown = [f"{node.name!r} ({', '.join(_told_of(node))})" for node in found[:_SHOWN]]
-    more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
-    shape = _shape_of(found[0])
+    match = next((nodes for nodes in by_op.values() if nodes), list(graph_def.node))
+    match = sorted(match, key=_is_unlikely)
+    shown = [f"{node.name!r} ({', '.join(_told_of(node))})" for node in match[:_SHOWN]]
+    more = f" and {len(match) - _SHOWN} more" if len(match) > _SHOWN else ""
+    shape = _shape_of(match[0])
     example = "(1, ...)" if shape is None else repr(tuple(n or 1 for n in shape))
     return (
         f"{name} has no placeholder, so that nothing tells its inputs: they may have been "
         f"variables, which became constants. It has {', '.join(shown)}{more}. Name the inputs: "
-        f"mlferry.convert(..., inputs=[mlferry.TensorType(name={found[0].name!r}, "
+        f"mlferry.convert(..., inputs=[mlferry.TensorType(name={match[0].name!r}, "
         f"shape={example})])"
     )
 
@@ -394,8 +394,8 @@ def _inference(model: Any) -> Any:
 
 def _arguments(function: Callable[..., Any]) -> list[str]:
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    found = inspect.signature(function).parameters.values()
-    required = [p.name for p in found if p.kind in kinds and p.default is p.empty]
+    result = inspect.signature(function).parameters.values()
+    required = [p.name for p in result if p.kind in kinds and p.default is p.empty]
     return [name for name in required if name != "self"]
 
 
@@ -403,8 +403,8 @@ def _specs(
     tf: ModuleType, source: object, inputs: Sequence[Any] | None, names: Sequence[str]
 ) -> list[Any]:
     """A `TensorSpec` an argument, from what the user gives."""
-    given = list(inputs or ())
-    if not given or any(t.shape is None for t in given):
+    values = list(inputs or ())
+    if not values or any(t.shape is None for t in values):
         example = ", ".join(
             f"mlferry.TensorType(name={name!r}, shape=(1, ...))" for name in names or ["x"]
         )
@@ -412,16 +412,16 @@ def _specs(
             f"{kind_of(source)} does not tell the shapes of its inputs; give them: "
             f"mlferry.convert(..., inputs=[{example}])"
         )
-    by_name = {t.name: t for t in given}
+    by_name = {t.name: t for t in values}
     if set(names) <= set(by_name):
-        given = [by_name[name] for name in names]
+        values = [by_name[name] for name in names]
     return [
         tf.TensorSpec(
             _fixed(kind.shape),
             getattr(tf, getattr(kind, "dtype", None) or "float32"),
             name=kind.name or (names[index] if index < len(names) else f"input_{index}"),
         )
-        for index, kind in enumerate(given)
+        for index, kind in enumerate(values)
     ]
 
 
@@ -454,8 +454,8 @@ def _frozen_graph(function: ConcreteFunction) -> tuple[Any, list[Any]]:
 
     size = sum(v.shape.num_elements() * v.dtype.size for v in function.graph.variables)
     if size < _LARGE or not hasattr(convert_to_constants, "_replace_variables_by_constants"):
-        made = constant_function(function)
-        return made.graph.as_graph_def(), made.inputs
+        result = constant_function(function)
+        return result.graph.as_graph_def(), result.inputs
     data = convert_to_constants._FunctionConverterDataInEager(
         func=function, lower_control_flow=False, aggressive_inlining=True
     )

@@ -53,6 +53,9 @@ class NodeDef(Protocol):
     input: Any
     attr: MutableMapping[str, Any]
 
+    def SerializeToString(self) -> bytes:
+        """Its bytes."""
+
 
 class GraphDef(Protocol):
     """The message of a graph."""
@@ -60,6 +63,9 @@ class GraphDef(Protocol):
     node: Any
     library: Any
     versions: Any
+
+    def CopyFrom(self, other: object) -> None:
+        """Become the same as another one."""
 
 
 class ConcreteFunction(Protocol):

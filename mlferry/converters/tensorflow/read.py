@@ -98,7 +98,7 @@ def _looks_like_graph(path: Path) -> bool:
 
 
 def _is_subclassed(source: object) -> bool:
-    """Whether an object is a Keras model that is no graph of layers."""
+    """Whether an object is a Keras model that is not a graph of layers."""
     names = [cls.__name__ for cls in type(source).__mro__]
     modules = {cls.__module__.split(".")[0] for cls in type(source).__mro__}
     return (
@@ -157,10 +157,10 @@ def read(
     else:
         function, names = frozen(source, name, **arguments)
     with as_our_errors(name):
-        reader = _Reader(import_tensorflow(), function, name, names, is_file)
+        reader = _GraphReader(import_tensorflow(), function, name, names, is_file)
         feature_of, shown = (
-            functools.partial(_feature_of, dict(zip(map(with_index, names), found, strict=True)))
-            for names, found in (
+            functools.partial(_feature_of, dict(zip(map(with_index, names), result, strict=True)))
+            for names, result in (
                 (reader.inputs, reader.input_features),
                 (reader.outputs, reader.output_features),
             )
@@ -192,7 +192,7 @@ def traced(call: Callable[..., Any], inputs: Sequence[tuple[Shape, str]], name: 
             raise ConversionError(
                 f"{name}: its call cannot be traced by TensorFlow: {type(error).__name__}: {line}"
             ) from error
-        return _Reader(tf, constant_function(function), name, ([], []), is_file=False).graph()
+        return _GraphReader(tf, constant_function(function), name, ([], []), is_file=False).graph()
 
 
 @contextmanager
@@ -241,7 +241,7 @@ def _imported(made: Frozen, name: str) -> tuple[Any, Names]:
 # ---- to a graph ------------------------------------------------------------------------
 
 
-class _Reader:
+class _GraphReader:
     """Reads the operations of a function.
 
     Attributes:
@@ -263,17 +263,18 @@ class _Reader:
         self.output_features = feature_names(self.outputs)
 
     def graph(self) -> Graph:
-        tensors, made = self.frozen.inputs, self.frozen.outputs
-        given = dict(zip([t.name for t in tensors], self.input_features, strict=True))
-        naming = Naming(given)
-        nodes, constants = operations(made, naming, self.source)
+        tensors, result = self.frozen.inputs, self.frozen.outputs
+        bindings = dict(zip([t.name for t in tensors], self.input_features, strict=True))
+        naming = Naming(bindings)
+        nodes, constants = operations(result, naming, self.source)
         return Graph(
             source=self.source,
             framework="TensorFlow",
             version=2,
             inputs=[naming.value(t) for t in tensors],
             outputs=[
-                (name, naming.value(t)) for name, t in zip(self.output_features, made, strict=True)
+                (name, naming.value(t))
+                for name, t in zip(self.output_features, result, strict=True)
             ],
             nodes=nodes,
             release=self.tf.__version__,
@@ -288,8 +289,8 @@ def _library(graph: Any) -> Sequence[Any]:
     kinds = {attr.type for op in graph.get_operations() for attr in op.op_def.attr}
     if not kinds & {"func", "list(func)"}:
         return []
-    found: Sequence[Any] = graph.as_graph_def().library.function
-    return found
+    results: Sequence[Any] = graph.as_graph_def().library.function
+    return results
 
 
 def shown_name(name: str) -> str:
@@ -305,8 +306,8 @@ def feature_names(names: Sequence[str]) -> list[str]:
     """
     shown = [shown_name(name) for name in names]
     order = sorted(range(len(names)), key=lambda place: shown[place] != names[place])
-    made = distinct_names([shown[place] for place in order])
-    by_place = dict(zip(order, made, strict=True))
+    result = distinct_names([shown[place] for place in order])
+    by_place = dict(zip(order, result, strict=True))
     return [by_place[place] for place in range(len(names))]
 
 
@@ -355,8 +356,8 @@ class Naming:
         """The name of the value that a tensor is."""
         if tensor.name in self.inputs:
             return self.inputs[tensor.name]
-        found = f"{self.prefix}{tensor_name(tensor)}"
-        return f"{found}:0" if found in self._taken else found  # no feature has a colon
+        result = f"{self.prefix}{tensor_name(tensor)}"
+        return f"{result}:0" if result in self._taken else result  # no feature has a colon
 
     def value(self, tensor: GraphTensor) -> Value:
         """A tensor as a `Value`."""
@@ -428,13 +429,13 @@ def node(op: GraphOperation, naming: Naming) -> Node:
     """An operation with its attributes as Python values."""
     unknown = unknown_ops.original(op)
     kind = op.type if unknown is None else unknown.op
-    found = attributes(op) if unknown is None else _attributes_of_message(unknown)
+    result = attributes(op) if unknown is None else _attributes_of_message(unknown)
     return Node(
         op=kind,
         name=naming.prefix + op.name,
         inputs=tuple(map(naming.value, op.inputs)),
         outputs=tuple(map(naming.value, op.outputs)),
-        attrs=Attributes(found),
+        attrs=Attributes(result),
         keys=(op.name, kind),
         proto=op if unknown is None else unknown,
     )

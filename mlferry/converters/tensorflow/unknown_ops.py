@@ -36,7 +36,9 @@ def original(op: GraphOperation) -> Any:
     return node_def_pb2.NodeDef.FromString(op.get_attr("module"))
 
 
-def replaced(graph: Any, wanted: Iterable[str] = (), told: Mapping[str, Any] | None = None) -> Any:
+def replaced(
+    graph: GraphDef, wanted: Iterable[str] = (), told: Mapping[str, Any] | None = None
+) -> Any:
     """The graph with stand-ins for what TensorFlow does not know; itself where it knows all.
 
     Args:
@@ -45,21 +47,21 @@ def replaced(graph: Any, wanted: Iterable[str] = (), told: Mapping[str, Any] | N
         told: the definitions of unknown ops by name, as far as the file has them.
 
     Raises:
-        ConversionError: nothing tells the order of the outputs of a node.
+        ConversionError: the order of the outputs of a node is not known.
     """
     functions = {f.signature.name: f.signature for f in graph.library.function}
     if not _has_unknown(graph, functions):
         return graph
-    made = type(graph)()
-    made.CopyFrom(graph)
+    result = type(graph)()
+    result.CopyFrom(graph)
     definitions = _Definitions(functions, told or {})
-    _Body(made.node, definitions, readers=[_in_graph(name) for name in wanted]).replace()
-    for function in made.library.function:
-        given = {arg.name: arg.type for arg in function.signature.input_arg}
+    _Body(result.node, definitions, readers=[_in_graph(name) for name in wanted]).replace()
+    for function in result.library.function:
+        bindings = {arg.name: arg.type for arg in function.signature.input_arg}
         results = {arg.name: arg.type for arg in function.signature.output_arg}
-        body = _Body(function.node_def, definitions, given, in_function=True)
+        body = _Body(function.node_def, definitions, bindings, in_function=True)
         body.replace({name: (function.ret, results[name]) for name in function.ret})
-    return made
+    return result
 
 
 @contextmanager
@@ -72,10 +74,10 @@ def readable(folder: Path, message: Any) -> Iterator[Path]:
     """
     changed = False
     for graph in message.meta_graphs:
-        told = {op.name: op for op in graph.meta_info_def.stripped_op_list.op}
-        made = replaced(graph.graph_def, _of_signatures(graph), told)
-        if made is not graph.graph_def:
-            graph.graph_def.CopyFrom(made)
+        options = {op.name: op for op in graph.meta_info_def.stripped_op_list.op}
+        result = replaced(graph.graph_def, _of_signatures(graph), options)
+        if result is not graph.graph_def:
+            graph.graph_def.CopyFrom(result)
             changed = True
     if not changed:
         yield folder
@@ -139,7 +141,7 @@ class _Body:
 
     def __init__(
         self,
-        nodes: Any,
+        nodes: Sequence[NodeDef],
         definitions: _Definitions,
         given: Mapping[str, int] | None = None,
         readers: Sequence[Reference] = (),
@@ -197,9 +199,9 @@ class _Body:
             return self.given[name] % _REFERENCE
         if name not in self.nodes:
             return _FLOAT  # TensorFlow will say that it is missing
-        made = self._made(self.nodes[name])
-        index = _index(made, output, place)
-        return made[index][1] if index < len(made) else _FLOAT
+        result = self._made(self.nodes[name])
+        index = _index(result, output, place)
+        return result[index][1] if index < len(result) else _FLOAT
 
     def _made(self, node: NodeDef) -> list[tuple[str, int]]:
         """Name and type of each output of a node."""
@@ -263,7 +265,7 @@ def _index(made: Sequence[tuple[str, int]], output: str, place: int) -> int:
 
 def _expanded(node: NodeDef, args: Iterable[Any], definition: object) -> list[tuple[str, int]]:
     """Name and type of each input or output that the arguments of an op stand for."""
-    found: list[tuple[str, int]] = []
+    results: list[tuple[str, int]] = []
     for arg in args:
         if arg.type_list_attr:
             kinds = list(_attr(node, arg.type_list_attr, definition).list.type)
@@ -271,8 +273,8 @@ def _expanded(node: NodeDef, args: Iterable[Any], definition: object) -> list[tu
             kind = _attr(node, arg.type_attr, definition).type if arg.type_attr else arg.type
             count = _attr(node, arg.number_attr, definition).i if arg.number_attr else 1
             kinds = [kind] * min(max(count, 0), _MOST)
-        found += [(arg.name, kind % _REFERENCE) for kind in kinds]
-    return found
+        results += [(arg.name, kind % _REFERENCE) for kind in kinds]
+    return results
 
 
 def _attr(node: NodeDef, name: str, definition: Any) -> Any:
@@ -281,8 +283,8 @@ def _attr(node: NodeDef, name: str, definition: Any) -> Any:
         return node.attr[name]
     from tensorflow.core.framework import attr_value_pb2
 
-    found = (attr.default_value for attr in definition.attr if attr.name == name)
-    return next(found, attr_value_pb2.AttrValue())
+    result = (attr.default_value for attr in definition.attr if attr.name == name)
+    return next(result, attr_value_pb2.AttrValue())
 
 
 def _told_types(node: NodeDef, count: int) -> list[int]:
@@ -296,14 +298,14 @@ def _told_types(node: NodeDef, count: int) -> list[int]:
     return [named[0] if named else _FLOAT] * count
 
 
-def _write(node: Any, inputs: Sequence[int], outputs: Sequence[int]) -> None:
+def _write(node: NodeDef, inputs: Sequence[int], outputs: Sequence[int]) -> None:
     """Turn a node into its stand-in."""
-    kept = node.SerializeToString()
+    serialize_to_string = node.SerializeToString()
     shapes = list(node.attr["_output_shapes"].list.shape) if "_output_shapes" in node.attr else []
     node.op = _STAND_IN
     node.attr.clear()
     node.attr["dim_args_spec"].list.s.append(_MARK)
-    node.attr["module"].s = kept
+    node.attr["module"].s = serialize_to_string
     node.attr["version"].i = 0
     node.attr["Tin"].list.type.extend(inputs)
     node.attr["Tout"].list.type.extend(outputs)

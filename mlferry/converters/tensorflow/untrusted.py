@@ -93,9 +93,9 @@ def _message(folder: Path, name: str) -> Any:
 
 
 def _refuse(ops: set[str], bodies: Iterable[Any], name: str) -> None:
-    found = {(node.op, node.name) for nodes in bodies for node in nodes if node.op in ops}
-    if found:
-        listed = ", ".join(f"{op} {node!r}" for op, node in sorted(found)[:5])
+    results = {(node.op, node.name) for nodes in bodies for node in nodes if node.op in ops}
+    if results:
+        listed = ", ".join(f"{op} {node!r}" for op, node in sorted(results)[:5])
         raise ModelFileError(
             f"{name} acts on files or calls code: {listed}. Such ops are not loaded; export the "
             "part of the model that computes"

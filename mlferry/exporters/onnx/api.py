@@ -32,7 +32,7 @@ def export(
         custom: tells the output shapes of custom layers.
 
     Raises:
-        ExportError: the model is no neural network, or an input cannot be expressed.
+        ExportError: the model is not a neural network, or an input cannot be expressed.
         UnsupportedLayersError: layers that ONNX cannot express; all are named.
         MissingDependencyError: the onnx package is not installed.
     """
@@ -57,6 +57,6 @@ def _why_not(spec: model_pb2.Model) -> str:
             "need weights_dir=model.weights_dir"
         )
     return (
-        f"a model of kind {kind!r} is no neural network and no ML Program: only those become "
-        "ONNX graphs"
+        f"a model of kind {kind!r} is neither a neural network nor an ML Program: only those "
+        "become ONNX graphs"
     )

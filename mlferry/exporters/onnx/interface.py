@@ -55,7 +55,7 @@ def add_inputs(
             _array_input(t, feature, network, given)
         else:
             raise ExportError(
-                f"input {feature.name!r} is a {features.show(feature.type)}, which is no array"
+                f"input {feature.name!r} is a {features.show(feature.type)}, which is not an array"
             )
 
 

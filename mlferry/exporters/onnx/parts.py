@@ -19,7 +19,7 @@ Known = Mapping[str, Shape | None]
 
 
 @dataclass
-class Part:
+class NetworkPart:
     """Layers that follow each other.
 
     Attributes:
@@ -46,7 +46,7 @@ def split(
     stays: Callable[[nn.NeuralNetworkLayer], bool],
     custom: CustomShapes = nothing_known,
     most_rounds: int | None = None,
-) -> list[Part]:
+) -> list[NetworkPart]:
     """The parts of a network, in the order in which they run.
 
     Args:
@@ -70,12 +70,12 @@ def split(
         t.layer(layer, live)
         if stays(layer) or len(t.refusals) > before:
             apart.add(place)
-    found: list[Part] = []
+    found: list[NetworkPart] = []
     for place in places:
         if found and (found[-1].layers[-1] in apart) == (place in apart):
             found[-1].layers.append(place)
         else:
-            found.append(Part([place]))
+            found.append(NetworkPart([place]))
     _repeat_constants(found, layers)
     found = _connected(found, layers, wanted, set(inputs))
     if not apart and found:
@@ -104,7 +104,7 @@ def _needed(layers: Sequence[nn.NeuralNetworkLayer], wanted: set[str]) -> list[i
     return places[::-1]
 
 
-def _repeat_constants(found: list[Part], layers: Sequence[nn.NeuralNetworkLayer]) -> None:
+def _repeat_constants(found: list[NetworkPart], layers: Sequence[nn.NeuralNetworkLayer]) -> None:
     """Give every part the constants that it reads, rather than hand them from part to part."""
     makers: dict[str, list[int]] = {}
     for place in (place for part in found for place in part.layers):
@@ -122,8 +122,11 @@ def _repeat_constants(found: list[Part], layers: Sequence[nn.NeuralNetworkLayer]
 
 
 def _connected(
-    found: list[Part], layers: Sequence[nn.NeuralNetworkLayer], wanted: set[str], given: set[str]
-) -> list[Part]:
+    found: list[NetworkPart],
+    layers: Sequence[nn.NeuralNetworkLayer],
+    wanted: set[str],
+    given: set[str],
+) -> list[NetworkPart]:
     """The parts with what each reads from before and makes for behind; without idle ones."""
     made = set(given)
     for part in found:
@@ -150,7 +153,7 @@ def _started(
     return t, names
 
 
-def _finish(part: Part, t: Translation, names: dict[str, str]) -> None:
+def _finish(part: NetworkPart, t: Translation, names: dict[str, str]) -> None:
     t.check()
     for blob in sorted(part.writes):
         t.output(blob, t.whole(blob))

@@ -44,7 +44,7 @@ _KEPT = frozenset({"read_state", "write_state", "classify", "cond", "while_loop"
 
 
 @dataclass(frozen=True)
-class Refusal:
+class OperationRefusal:
     """An operation that ONNX cannot express; `follows` where only another one stands in its way."""
 
     operation: mil.Operation
@@ -78,7 +78,7 @@ class ProgramTranslation:
 
     Attributes:
         e: what writes.
-        values: the graph's name of every value of the program that is no constant.
+        values: the graph's name of every value of the program that is not a constant.
         types: what the program says of them.
         refusals: the operations that cannot be expressed.
         written: the states that have another value now.
@@ -97,7 +97,7 @@ class ProgramTranslation:
         self.e = Emitter(taken)
         self.values: dict[str, str] = {}
         self.types: dict[str, ValueType] = {}
-        self.refusals: list[Refusal] = []
+        self.refusals: list[OperationRefusal] = []
         self.written: set[str] = set()
         self._opset, self._weights, self._half = OPSETS[opset], weights, precision == "half"
         self.known: dict[str, Any] = {}
@@ -122,7 +122,7 @@ class ProgramTranslation:
     def write(self, name: str, value: str) -> None:
         """Give a state another value."""
         if name != _ROUNDS and not isinstance(self.types.get(name), StateType):
-            raise refuse(f"{name!r} is no state of the function")
+            raise refuse(f"{name!r} is not a state of the function")
         self.values[name] = value
         if name != _ROUNDS:
             self.written.add(name)
@@ -142,7 +142,7 @@ class ProgramTranslation:
                 for binding in inner.inputs["input"].arguments:
                     kind = self.types.get(binding.name)
                     if not isinstance(kind, StateType):
-                        raise refuse(f"{binding.name!r} is no state of the function")
+                        raise refuse(f"{binding.name!r} is not a state of the function")
                     found[binding.name] = carrier_of(kind)
         if self._rounds is not None and any(inner.type == "while_loop" for inner in inside):
             found[_ROUNDS] = "int64"
@@ -218,7 +218,7 @@ class ProgramTranslation:
         except CannotExpressError as error:
             self.values |= states
             follows = isinstance(error, RankHiddenError) and bool(self.refusals)
-            self.refusals.append(Refusal(message, str(error), follows))
+            self.refusals.append(OperationRefusal(message, str(error), follows))
             for value, kind in zip(message.outputs, types, strict=True):
                 self.given(value.name, kind, self.e.fresh(value.name))
 
@@ -525,7 +525,7 @@ def _is_fixed(kind: TensorType) -> bool:
 
 
 def is_outside(operation: mil.Operation) -> bool:
-    """Whether an operation, or one inside of it, draws values or is no part of a graph."""
+    """Whether an operation, or one inside of it, draws values or is not a part of a graph."""
     block = mil.Block(operations=[operation])
     for inner in operations_of(block):
         entry = EXPORTS.find(inner.type)

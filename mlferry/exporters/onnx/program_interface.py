@@ -101,7 +101,7 @@ def _add_inputs(
         kind = kinds.get(feature.name)
         if not isinstance(kind, TensorType):
             raise ExportError(
-                f"input {feature.name!r} is a {features.show(feature.type)}, which is no array"
+                f"input {feature.name!r} is a {features.show(feature.type)}, which is not an array"
             )
         given = _extents(feature.name, kind, asked.input_shapes.get(feature.name))
         if feature.type.HasField("imageType"):

@@ -21,7 +21,7 @@ class ProgramPart:
     """Operations that follow each other.
 
     Attributes:
-        places: where they stand among those that are no constants.
+        places: where they stand among those that are not constants.
         graph: they as a graph; None for those that stay.
         inputs: the graph's name of every value that it reads, and states too.
         outputs: the graph's name of every value that it makes and something behind it reads.
@@ -51,7 +51,7 @@ class Source:
 
     @property
     def operations(self) -> list[mil.Operation]:
-        """Those that are no constants."""
+        """Those that are not constants."""
         block = block_of(self.function)
         return [message for message in block.operations if not is_constant(message)]
 

@@ -29,7 +29,7 @@ BLOB_INPUTS = "blob_inputs"  # the attribute that tells blobs from weights
 
 
 @dataclass(frozen=True)
-class Refusal:
+class LayerRefusal:
     """A layer that ONNX cannot express; `follows` where only another one stands in its way."""
 
     layer: nn.NeuralNetworkLayer
@@ -57,7 +57,7 @@ class Translation:
 
     Args:
         network: tells the mapping.
-        special: what writes layers that are no nodes of their own: those of control flow.
+        special: what writes layers that are not nodes of their own: those of control flow.
         custom: tells the output shapes of custom layers.
         most_rounds: the limit of the rounds of all loops; None where they are not counted.
 
@@ -78,7 +78,7 @@ class Translation:
         blobs = {name for layer in networks.layers_of(network) for name in layer.output}
         self.e = Emitter(sorted(blobs))
         self.values: dict[str, str] = {}
-        self.refusals: list[Refusal] = []
+        self.refusals: list[LayerRefusal] = []
         self._custom = custom
         self._special = {"custom": Translation.custom, **special}
         self._cut: set[str] = set()  # values without their sequence axis
@@ -142,7 +142,7 @@ class Translation:
     ) -> None:
         """Note that a layer cannot be expressed, and go on as if it could."""
         follows = isinstance(error, RankHiddenError) and bool(self.refusals)
-        self.refusals.append(Refusal(layer, str(error), follows))
+        self.refusals.append(LayerRefusal(layer, str(error), follows))
         _, writes = networks.touched(layer)
         for blob in writes & (live | set(layer.output)):
             self.values[blob] = self.e.fresh(blob)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from mlferry.errors import SpecError
 from mlferry.layers.definitions import (
     EXTENTS,
     MANY,
     Entries,
-    Feature,
+    LaterOption,
     StoredWeight,
     StoredWeights,
     layer_kind,
@@ -55,7 +53,7 @@ def concat(params: Params, *shapes: Shape) -> list[Shape]:
     "concatND",
     inputs=(2, MANY),
     evaluated=(1, MANY),
-    features=(Feature(lambda layer: layer.concatND.interleave, 5, "the interleaving"),),
+    features=(LaterOption(lambda layer: layer.concatND.interleave, 5, "the interleaving"),),
 )
 def concat_nd(params: Params, *shapes: Shape) -> list[Shape]:
     if params.interleave and len({shape for shape in shapes if None not in shape}) > 1:
@@ -141,12 +139,14 @@ def check_split_nd_outputs(layer: nn.NeuralNetworkLayer, params: nn.SplitNDLayer
 
 
 @stored_weights("loadConstant")
-def weights_of_load_constant(layer: nn.NeuralNetworkLayer, p: Any) -> StoredWeights:
-    yield per_channel("data", p, tuple(p.shape))
+def weights_of_load_constant(
+    layer: nn.NeuralNetworkLayer, params: nn.LoadConstantLayerParams
+) -> StoredWeights:
+    yield per_channel("data", params, tuple(params.shape))
 
 
 @stored_weights("loadConstantND")
 def weights_of_load_constant_nd(
-    layer: nn.NeuralNetworkLayer, p: nn.LoadConstantNDLayerParams
+    layer: nn.NeuralNetworkLayer, params: nn.LoadConstantNDLayerParams
 ) -> StoredWeights:
-    yield StoredWeight("data", p.data, tuple(p.shape))
+    yield StoredWeight("data", params.data, tuple(params.shape))

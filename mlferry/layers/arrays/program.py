@@ -88,12 +88,12 @@ def _parts(builder: ProgramBuilder, x: Value, axis: int, count: int) -> tuple[Va
     """Parts of an axis whose extent is known at run time only."""
     extent = builder.vector([builder.extent(x, axis)])
     begin = builder.integers([0])
-    found = []
+    results = []
     for index in range(count):
         more = builder.binary("add", extent, builder.integers([count - 1 - index]))
         size = builder.op("floor_div", x=more, y=builder.integers([count]))
         begins = builder.vector([begin if i == axis else 0 for i in range(x.rank)])
         sizes = builder.vector([size if i == axis else -1 for i in range(x.rank)])
-        found.append(builder.op("slice_by_size", x=x, begin=begins, size=sizes))
+        results.append(builder.op("slice_by_size", x=x, begin=begins, size=sizes))
         begin = builder.binary("add", begin, size)
-    return tuple(found)
+    return tuple(results)

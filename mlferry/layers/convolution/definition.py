@@ -11,7 +11,7 @@ from mlferry.layers.definitions import (
     SECOND_INPUT,
     TWO_OR_DEFAULT,
     Change,
-    Feature,
+    LaterOption,
     StoredWeight,
     StoredWeights,
     layer_kind,
@@ -40,7 +40,7 @@ from mlferry.spec.proto import neural_network_pb2 as nn
         "dilationFactor": TWO_OR_DEFAULT,
         "outputShape": TWO_OR_DEFAULT,
     },
-    features=(Feature(lambda layer: len(layer.input) > 1, 4, "the weights as an input"),),
+    features=(LaterOption(lambda layer: len(layer.input) > 1, 4, "the weights as an input"),),
     updatable=True,
     gradient=True,
 )
@@ -267,15 +267,19 @@ def check_output_shape_of_deconvolution(
 
 @stored_weights("convolution")
 def weights_of_convolution(
-    layer: nn.NeuralNetworkLayer, p: nn.ConvolutionLayerParams
+    layer: nn.NeuralNetworkLayer, params: nn.ConvolutionLayerParams
 ) -> StoredWeights:
     stored = len(layer.input) < 2
-    kernel = tuple(p.kernelSize) or (3, 3)
-    out, groups = p.outputChannels, p.nGroups or 1
-    shape = (p.kernelChannels, out // groups) if p.isDeconvolution else (out, p.kernelChannels)
-    axis = 1 if p.isDeconvolution else 0
+    kernel = tuple(params.kernelSize) or (3, 3)
+    out, groups = params.outputChannels, params.nGroups or 1
+    shape = (
+        (params.kernelChannels, out // groups)
+        if params.isDeconvolution
+        else (out, params.kernelChannels)
+    )
+    axis = 1 if params.isDeconvolution else 0
     full = (*shape, *kernel) if len(kernel) == 2 else None
     yield StoredWeight(
-        "weights", p.weights, full, SECOND_INPUT, stored, scales=out, channel_axis=axis
+        "weights", params.weights, full, SECOND_INPUT, stored, scales=out, channel_axis=axis
     )
-    yield stored_bias(p, out, stored=stored)
+    yield stored_bias(params, out, stored=stored)

@@ -29,8 +29,8 @@ def over_maps(emitter: Emitter, x: str, compute: Callable[[str], str]) -> str:
     lead, tail = emitter.extents(x)[:-3], emitter.extents(x)[-3:]
     y = compute(emitter.reshape(x, [-1, *tail]))
     assert emitter.results is not None
-    made = emitter.results[0][-3:]
-    emitter.shapes[y] = (product(emitter.shape(x)[:-3]), *made)
+    result = emitter.results[0][-3:]
+    emitter.shapes[y] = (product(emitter.shape(x)[:-3]), *result)
     return emitter.reshape(y, [*lead, *emitter.extents(y)[1:]])
 
 
@@ -144,7 +144,7 @@ def _same_pads(
     emitter: Emitter, x: str, spans: Sequence[int], strides: Sequence[int], mode: str
 ) -> list[tuple[str, str]]:
     """SAME padding of height and width, whatever they are: see `windows.same_edges`."""
-    found = []
+    results = []
     for axis, span, stride in zip((-2, -1), spans, strides, strict=True):
         size = emitter.vector([emitter.extent(x, axis)])
         last = emitter.node("Sub", _whole_steps(emitter, size, stride), emitter.integers([1]))
@@ -154,8 +154,8 @@ def _same_pads(
         excess = emitter.node("Max", emitter.node("Sub", end, size), emitter.integers([0]))
         small = emitter.node("Div", excess, emitter.integers([2]))
         large = emitter.node("Sub", excess, small)
-        found.append((large, small) if mode == "TOP_LEFT_HEAVY" else (small, large))
-    return found
+        results.append((large, small) if mode == "TOP_LEFT_HEAVY" else (small, large))
+    return results
 
 
 def spread_out(

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mlferry.layers.borders import borders
 from mlferry.layers.convolution import definition as sizes
@@ -128,7 +129,7 @@ def spread_out(
     builder: ProgramBuilder,
     x: Value,
     options: dict[str, Any],
-    bias: Any,
+    bias: NDArray[Any] | None,
     full: Shape,
     wanted: Shape,
     edges: Edges | None,

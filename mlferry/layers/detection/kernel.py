@@ -39,7 +39,7 @@ def non_maximum_suppression(
     found_indices = np.full((batch, count), -1, np.float32)
     numbers = np.zeros(batch, np.float32)
     for sample in range(batch):
-        kept = suppressed(
+        remaining = suppressed(
             boxes[sample],
             scores[sample],
             iou,
@@ -47,9 +47,9 @@ def non_maximum_suppression(
             per_class=params.perClassSuppression,
             count=count,
         ) or [int(scores[sample].max(axis=-1).argmax())]
-        size = len(kept)
-        found_boxes[sample, :size] = boxes[sample, kept]
-        found_scores[sample, :size] = scores[sample, kept]
-        found_indices[sample, :size] = kept
+        size = len(remaining)
+        found_boxes[sample, :size] = boxes[sample, remaining]
+        found_scores[sample, :size] = scores[sample, remaining]
+        found_indices[sample, :size] = remaining
         numbers[sample] = size
     return found_boxes, found_scores, found_indices, numbers

@@ -28,7 +28,7 @@ def non_maximum_suppression(
         if len(given) > 2
         else emitter.integers([params.maxBoxes])
     )
-    found, best, kept, numbers = suppressed(
+    result, best, remaining, numbers = suppressed(
         emitter,
         boxes,
         scores,
@@ -38,7 +38,7 @@ def non_maximum_suppression(
         most=None if len(given) > 2 else params.maxBoxes,
         per_class=params.perClassSuppression,
     )
-    shape = emitter.shape(kept)
-    kept = emitter.node("Cast", kept, to=FLOAT)
-    emitter.shapes[kept] = shape
-    return found, best, kept, emitter.from_whole(numbers)
+    shape = emitter.shape(remaining)
+    remaining = emitter.node("Cast", remaining, to=FLOAT)
+    emitter.shapes[remaining] = shape
+    return result, best, remaining, emitter.from_whole(numbers)

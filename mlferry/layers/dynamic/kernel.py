@@ -16,15 +16,15 @@ def extents(shape: Array) -> tuple[int, ...]:
     """A shape that a blob holds.
 
     Raises:
-        PredictionError: the blob is no vector, or holds what is no extent.
+        PredictionError: the blob is not a vector, or holds what is not an extent.
     """
     if shape.ndim != 1:
         raise PredictionError(f"a shape comes as a vector, not as {shape.shape}")
-    found = integers(shape)
-    if any(extent < 0 for extent in found):
-        raise PredictionError(f"no shape: {found}")
-    limits.check_blob(found)
-    return found
+    result = integers(shape)
+    if any(extent < 0 for extent in result):
+        raise PredictionError(f"no shape: {result}")
+    limits.check_blob(result)
+    return result
 
 
 @kernel("copy")

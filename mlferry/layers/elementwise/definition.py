@@ -85,12 +85,14 @@ def bounds_are_ordered(layer: nn.NeuralNetworkLayer, params: nn.ClipLayerParams)
 
 
 @stored_weights("activation")
-def weights_of_activation(layer: nn.NeuralNetworkLayer, p: nn.ActivationParams) -> StoredWeights:
+def weights_of_activation(
+    layer: nn.NeuralNetworkLayer, params: nn.ActivationParams
+) -> StoredWeights:
     for function, fields in (("PReLU", ("alpha",)), ("parametricSoftplus", ("alpha", "beta"))):
-        if p.WhichOneof("NonlinearityType") == function:
+        if params.WhichOneof("NonlinearityType") == function:
             for field in fields:
                 yield StoredWeight(
-                    f"{function}.{field}", getattr(getattr(p, function), field), None
+                    f"{function}.{field}", getattr(getattr(params, function), field), None
                 )
 
 
@@ -101,13 +103,15 @@ def check_softplus_lengths(layer: nn.NeuralNetworkLayer, params: nn.ActivationPa
         return
     pair = params.parametricSoftplus
     try:
-        found = [weights.encoding(each) for each in (pair.alpha, pair.beta)]
+        results = [weights.encoding(each) for each in (pair.alpha, pair.beta)]
         counts = [weights.count(each) for each in (pair.alpha, pair.beta)]
     except SpecError:
         return
-    if None in found:
+    if None in results:
         return
-    if found[0] != found[1]:
-        yield warning(f"parametricSoftplus.alpha is {found[0]}, beta {found[1]}; both must be one")
+    if results[0] != results[1]:
+        yield warning(
+            f"parametricSoftplus.alpha is {results[0]}, beta {results[1]}; both must be one"
+        )
     if 1 not in counts and counts[0] != counts[1]:
         yield error(f"parametricSoftplus has {counts[0]} alphas and {counts[1]} betas")

@@ -64,14 +64,14 @@ def activation(params: Params, x: Array) -> Array:
 
 
 _UNARY: dict[str, Callable[[Params, Array], Array]] = {
-    "SQRT": lambda p, x: np.sqrt(x),
-    "RSQRT": lambda p, x: 1 / np.sqrt(x + p.epsilon),
-    "INVERSE": lambda p, x: 1 / (x + p.epsilon),
-    "POWER": lambda p, x: np.power(x, p.alpha),
-    "EXP": lambda p, x: np.exp(x),
-    "LOG": lambda p, x: np.log(x),
-    "ABS": lambda p, x: np.abs(x),
-    "THRESHOLD": lambda p, x: np.maximum(x, p.alpha),
+    "SQRT": lambda params, x: np.sqrt(x),
+    "RSQRT": lambda params, x: 1 / np.sqrt(x + params.epsilon),
+    "INVERSE": lambda params, x: 1 / (x + params.epsilon),
+    "POWER": lambda params, x: np.power(x, params.alpha),
+    "EXP": lambda params, x: np.exp(x),
+    "LOG": lambda params, x: np.log(x),
+    "ABS": lambda params, x: np.abs(x),
+    "THRESHOLD": lambda params, x: np.maximum(x, params.alpha),
 }
 
 

@@ -29,8 +29,8 @@ def _per_channel(emitter: Emitter, a: Params, field: str, x: str) -> str:
 
 
 def _thresholded(emitter: Emitter, a: Params, x: str) -> str:
-    kept = emitter.node("GreaterOrEqual", x, emitter.number(a.alpha))
-    return emitter.node("Where", kept, x, emitter.number(0))
+    remaining = emitter.node("GreaterOrEqual", x, emitter.number(a.alpha))
+    return emitter.node("Where", remaining, x, emitter.number(0))
 
 
 def _parametric_softplus(emitter: Emitter, a: Params, x: str) -> str:
@@ -41,20 +41,20 @@ def _parametric_softplus(emitter: Emitter, a: Params, x: str) -> str:
 
 
 ACTIVATIONS: dict[str, Callable[[Emitter, Any, str], str]] = {
-    "linear": lambda e, a, x: affine(e, x, a.alpha, a.beta),
-    "ReLU": lambda e, a, x: e.node("Relu", x),
-    "leakyReLU": lambda e, a, x: e.node("LeakyRelu", x, alpha=a.alpha),
+    "linear": lambda emitter, a, x: affine(emitter, x, a.alpha, a.beta),
+    "ReLU": lambda emitter, a, x: emitter.node("Relu", x),
+    "leakyReLU": lambda emitter, a, x: emitter.node("LeakyRelu", x, alpha=a.alpha),
     "thresholdedReLU": _thresholded,
-    "PReLU": lambda e, a, x: e.node("PRelu", x, _per_channel(e, a, "alpha", x)),
-    "tanh": lambda e, a, x: e.node("Tanh", x),
-    "scaledTanh": lambda e, a, x: affine(
-        e, e.node("Tanh", affine(e, x, a.beta, 0)), a.alpha, 0
+    "PReLU": lambda emitter, a, x: emitter.node("PRelu", x, _per_channel(emitter, a, "alpha", x)),
+    "tanh": lambda emitter, a, x: emitter.node("Tanh", x),
+    "scaledTanh": lambda emitter, a, x: affine(
+        emitter, emitter.node("Tanh", affine(emitter, x, a.beta, 0)), a.alpha, 0
     ),
-    "sigmoid": lambda e, a, x: e.node("Sigmoid", x),
-    "sigmoidHard": lambda e, a, x: e.node("HardSigmoid", x, alpha=a.alpha, beta=a.beta),
-    "ELU": lambda e, a, x: e.node("Elu", x, alpha=a.alpha),
-    "softsign": lambda e, a, x: e.node("Softsign", x),
-    "softplus": lambda e, a, x: e.node("Softplus", x),
+    "sigmoid": lambda emitter, a, x: emitter.node("Sigmoid", x),
+    "sigmoidHard": lambda emitter, a, x: emitter.node("HardSigmoid", x, alpha=a.alpha, beta=a.beta),
+    "ELU": lambda emitter, a, x: emitter.node("Elu", x, alpha=a.alpha),
+    "softsign": lambda emitter, a, x: emitter.node("Softsign", x),
+    "softplus": lambda emitter, a, x: emitter.node("Softplus", x),
     "parametricSoftplus": _parametric_softplus,
 }  # fmt: skip
 
@@ -66,14 +66,18 @@ def activation(emitter: Emitter, params: Params, x: str) -> str:
 
 
 _UNARY: dict[str, Callable[[Emitter, Params, str], str]] = {
-    "SQRT": lambda e, p, x: e.node("Sqrt", x),
-    "RSQRT": lambda e, p, x: e.node("Reciprocal", e.node("Sqrt", affine(e, x, 1, p.epsilon))),
-    "INVERSE": lambda e, p, x: e.node("Reciprocal", affine(e, x, 1, p.epsilon)),
-    "POWER": lambda e, p, x: e.node("Pow", x, e.number(p.alpha)),
-    "EXP": lambda e, p, x: e.node("Exp", x),
-    "LOG": lambda e, p, x: e.node("Log", x),
-    "ABS": lambda e, p, x: e.node("Abs", x),
-    "THRESHOLD": lambda e, p, x: e.node("Max", x, e.number(p.alpha)),
+    "SQRT": lambda emitter, params, x: emitter.node("Sqrt", x),
+    "RSQRT": lambda emitter, params, x: emitter.node(
+        "Reciprocal", emitter.node("Sqrt", affine(emitter, x, 1, params.epsilon))
+    ),
+    "INVERSE": lambda emitter, params, x: emitter.node(
+        "Reciprocal", affine(emitter, x, 1, params.epsilon)
+    ),
+    "POWER": lambda emitter, params, x: emitter.node("Pow", x, emitter.number(params.alpha)),
+    "EXP": lambda emitter, params, x: emitter.node("Exp", x),
+    "LOG": lambda emitter, params, x: emitter.node("Log", x),
+    "ABS": lambda emitter, params, x: emitter.node("Abs", x),
+    "THRESHOLD": lambda emitter, params, x: emitter.node("Max", x, emitter.number(params.alpha)),
 }
 
 

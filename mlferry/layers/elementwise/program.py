@@ -88,11 +88,13 @@ _UNARY: dict[str, Write] = {
     "SQRT": _op("sqrt"),
     "RSQRT": _op("rsqrt", "epsilon"),
     "INVERSE": _op("inverse", "epsilon"),
-    "POWER": lambda b, p, x: b.op("pow", x=x, y=np.float32(p.alpha)),
+    "POWER": lambda builder, params, x: builder.op("pow", x=x, y=np.float32(params.alpha)),
     "EXP": _op("exp"),
-    "LOG": lambda b, p, x: b.op("log", x=x, epsilon=0.0),
+    "LOG": lambda builder, params, x: builder.op("log", x=x, epsilon=0.0),
     "ABS": _op("abs"),
-    "THRESHOLD": lambda b, p, x: b.op("threshold", x=x, alpha=np.float32(p.alpha)),
+    "THRESHOLD": lambda builder, params, x: builder.op(
+        "threshold", x=x, alpha=np.float32(params.alpha)
+    ),
 }
 
 

@@ -34,7 +34,7 @@ def _wrapped(indices: Array, extent: int) -> Index:
     return np.where(whole < 0, whole + extent, whole)
 
 
-def _divide_at(target: Array, index: Any, updates: Array) -> None:
+def _divide_at(target: Array, index: tuple[NDArray[Any], ...], updates: Array) -> None:
     np.true_divide.at(target, index, updates)
 
 
@@ -153,8 +153,8 @@ def _first(x: Array, axis: int, count: int, descending: bool) -> Index:
     bits[np.isnan(values)] = 0x7FFFFFFF
     bits <<= 32
     bits |= np.arange(lines.shape[-1])
-    found = np.sort(np.partition(bits, count - 1, axis=-1)[..., :count], axis=-1)
-    return np.moveaxis(found & 0xFFFFFFFF, -1, axis)
+    result = np.sort(np.partition(bits, count - 1, axis=-1)[..., :count], axis=-1)
+    return np.moveaxis(result & 0xFFFFFFFF, -1, axis)
 
 
 _FEW = 8  # as a part of an axis, sorting it all takes about as long
@@ -194,8 +194,8 @@ def cum_sum(params: Params, x: Array, axis: Array | None = None) -> Array:
     total = np.cumsum(y, axis=along, dtype=np.float32)
     if params.excludeFinalSum:
         zeros = np.zeros_like(np.take(total, [0], axis=along))
-        kept = np.take(total, np.arange(x.shape[along] - 1), axis=along)
-        total = np.concatenate([zeros, kept], axis=along)
+        remaining = np.take(total, np.arange(x.shape[along] - 1), axis=along)
+        total = np.concatenate([zeros, remaining], axis=along)
     return np.flip(total, along) if params.reverse else total
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from mlferry.errors import SpecError
 from mlferry.layers.definitions import (
     SECOND_INPUT,
-    Feature,
+    LaterOption,
     StoredWeight,
     StoredWeights,
     layer_kind,
@@ -27,7 +27,7 @@ from mlferry.spec.proto import neural_network_pb2 as nn
         "outputChannels",
     ),
     features=(
-        Feature(
+        LaterOption(
             lambda layer: layer.innerProduct.int8DynamicQuantize, 5, "the dynamic quantization"
         ),
     ),
@@ -84,7 +84,7 @@ def embedding_nd(params: Params, shape: Shape) -> list[Shape]:
         "weightMatrixSecondDimension",
     ),
     features=(
-        Feature(
+        LaterOption(
             lambda layer: layer.batchedMatmul.int8DynamicQuantize, 5, "the dynamic quantization"
         ),
     ),
@@ -129,37 +129,41 @@ _INT8_FIELD = "int8DynamicQuantize"
 
 @stored_weights("innerProduct")
 def weights_of_inner_product(
-    layer: nn.NeuralNetworkLayer, p: nn.InnerProductLayerParams
+    layer: nn.NeuralNetworkLayer, params: nn.InnerProductLayerParams
 ) -> StoredWeights:
-    out = p.outputChannels
-    yield StoredWeight("weights", p.weights, (out, p.inputChannels), scales=out)
-    yield stored_bias(p, out)
+    out = params.outputChannels
+    yield StoredWeight("weights", params.weights, (out, params.inputChannels), scales=out)
+    yield stored_bias(params, out)
 
 
 @stored_weights("batchedMatmul")
 def weights_of_batched_matmul(
-    layer: nn.NeuralNetworkLayer, p: nn.BatchedMatMulLayerParams
+    layer: nn.NeuralNetworkLayer, params: nn.BatchedMatMulLayerParams
 ) -> StoredWeights:
     stored = len(layer.input) < 2
-    rows, columns = p.weightMatrixFirstDimension, p.weightMatrixSecondDimension
-    yield StoredWeight("weights", p.weights, (columns, rows), SECOND_INPUT, stored, scales=columns)
-    yield stored_bias(p, columns, stored=stored)
+    rows, columns = params.weightMatrixFirstDimension, params.weightMatrixSecondDimension
+    yield StoredWeight(
+        "weights", params.weights, (columns, rows), SECOND_INPUT, stored, scales=columns
+    )
+    yield stored_bias(params, columns, stored=stored)
 
 
 @stored_weights("embedding")
-def weights_of_embedding(layer: nn.NeuralNetworkLayer, p: nn.EmbeddingLayerParams) -> StoredWeights:
-    out = p.outputChannels
-    yield StoredWeight("weights", p.weights, (out, p.inputDim), scales=out)
-    yield stored_bias(p, out)
+def weights_of_embedding(
+    layer: nn.NeuralNetworkLayer, params: nn.EmbeddingLayerParams
+) -> StoredWeights:
+    out = params.outputChannels
+    yield StoredWeight("weights", params.weights, (out, params.inputDim), scales=out)
+    yield stored_bias(params, out)
 
 
 @stored_weights("embeddingND")
 def weights_of_embedding_nd(
-    layer: nn.NeuralNetworkLayer, p: nn.EmbeddingNDLayerParams
+    layer: nn.NeuralNetworkLayer, params: nn.EmbeddingNDLayerParams
 ) -> StoredWeights:
-    out = p.embeddingSize
-    yield StoredWeight("weights", p.weights, (out, p.vocabSize), scales=out)
-    yield stored_bias(p, out)
+    out = params.embeddingSize
+    yield StoredWeight("weights", params.weights, (out, params.vocabSize), scales=out)
+    yield stored_bias(params, out)
 
 
 @layer_rule("innerProduct", "batchedMatmul")

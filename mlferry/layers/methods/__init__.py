@@ -11,10 +11,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from mlferry.layers.methods.table import METHODS, Layer, Method
+from mlferry.layers.methods.table import METHODS, Method, NewLayer
 from mlferry.spec.proto import neural_network_pb2 as nn
 
-__all__ = ["METHODS", "Layer", "LayerMethods", "Method"]
+__all__ = ["METHODS", "LayerMethods", "Method", "NewLayer"]
 
 for _family in (
     "control",
@@ -34,7 +34,7 @@ class LayerMethods(ABC):
 
     @abstractmethod
     def add(
-        self, name: str, inputs: Sequence[str], outputs: Sequence[str], layer: Layer
+        self, name: str, inputs: Sequence[str], outputs: Sequence[str], layer: NewLayer
     ) -> nn.NeuralNetworkLayer:
         """Add a layer and return its message.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
-from mlferry.layers.methods.table import Layer, Params, method, row
+from mlferry.layers.methods.table import NewLayer, Params, method, row
 from mlferry.spec.proto import neural_network_pb2 as nn
 
 row("add_loop_break(name)")
@@ -40,9 +40,9 @@ def _network(network: object) -> Any:
 
 
 @method("add_custom(name, input_names, output_names, custom_proto_spec=None)")
-def _custom(arguments: SimpleNamespace) -> Layer:
+def _custom(arguments: SimpleNamespace) -> NewLayer:
     """`custom_proto_spec` is a `CustomLayerParams` message."""
     params = nn.CustomLayerParams()
     if arguments.custom_proto_spec is not None:
         params.ParseFromString(arguments.custom_proto_spec.SerializeToString())
-    return Layer("custom", params)
+    return NewLayer("custom", params)

@@ -134,11 +134,11 @@ def _convolution_3d(arguments: SimpleNamespace) -> Params:
 def _padding_3d(arguments: SimpleNamespace, prefix: str) -> Params:
     """How volumes are padded; amounts count in the mode "custom" alone."""
     mode = arguments.padding_mode.upper()
-    found: Params = {"paddingType": mode}
+    entries: Params = {"paddingType": mode}
     if mode == "CUSTOM":
         for side in _PADDING_3D:
-            found[f"customPadding{side}"] = getattr(arguments, f"{prefix}{side.lower()}")
-    return found
+            entries[f"customPadding{side}"] = getattr(arguments, f"{prefix}{side.lower()}")
+    return entries
 
 
 @method(
@@ -219,7 +219,7 @@ def _crop(arguments: SimpleNamespace) -> Params:
     "linear_upsample_mode='DEFAULT')"
 )
 def _upsample(arguments: SimpleNamespace) -> Params:
-    """Factors that are no integers go with BILINEAR and a mode that aligns corners or not."""
+    """Factors that are not integers go with BILINEAR and a mode that aligns corners or not."""
     mode, linear = arguments.mode.upper(), arguments.linear_upsample_mode.upper()
     factors = [arguments.scaling_factor_h, arguments.scaling_factor_w]
     fractional = any(factor - int(factor) > 0.001 for factor in factors)

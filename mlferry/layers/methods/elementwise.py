@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from mlferry.errors import SpecError
-from mlferry.layers.methods.table import Layer, Params, method, one_of, row
+from mlferry.layers.methods.table import NewLayer, Params, method, one_of, row
 from mlferry.layers.methods.values import floats, number_as, upper_as
 
 for _name in (
@@ -117,14 +117,14 @@ _ACTIVATIONS: dict[str, tuple[str, Callable[[Any], Params]]] = {
     "add_activation(name, non_linearity, input_name, output_name, params=None, input_rank=None, "
     "input_shape=None, output_rank=None, output_shape=None)"
 )
-def _activation(arguments: SimpleNamespace) -> Layer:
+def _activation(arguments: SimpleNamespace) -> NewLayer:
     """`params` are the numbers of the function, in the order of its fields."""
     field, fill = one_of(_ACTIVATIONS, arguments.non_linearity, "non_linearity")
     told = {
         "inputTensor": _tensor(arguments.input_rank, arguments.input_shape),
         "outputTensor": _tensor(arguments.output_rank, arguments.output_shape),
     }
-    return Layer("activation", {field: fill(arguments.params)}, told)
+    return NewLayer("activation", {field: fill(arguments.params)}, told)
 
 
 def _tensor(rank: int | None, shape: Sequence[int] | None) -> list[Params]:
@@ -148,11 +148,11 @@ _ELEMENTWISE: dict[str, tuple[str, Params]] = {
 
 
 @method("add_elementwise(name, input_names, output_name, mode, alpha=None)")
-def _elementwise(arguments: SimpleNamespace) -> Layer:
+def _elementwise(arguments: SimpleNamespace) -> NewLayer:
     """`alpha` is the number that one input is added to, or multiplied by."""
     kind, params = one_of(_ELEMENTWISE, arguments.mode, "mode")
     takes_alpha = kind in ("add", "multiply") and arguments.alpha
-    return Layer(kind, {**params, "alpha": arguments.alpha} if takes_alpha else params)
+    return NewLayer(kind, {**params, "alpha": arguments.alpha} if takes_alpha else params)
 
 
 _EPSILONS = {"INVERSE": 1e-4, "RSQRT": 1e-4, "LOG": 1e-45}
@@ -175,10 +175,10 @@ def _unary(arguments: SimpleNamespace) -> Params:
     }
 
 
-def _comparison(otherwise: str, kind: str, flag: str) -> Callable[[SimpleNamespace], Layer]:
-    def compare(arguments: SimpleNamespace) -> Layer:
+def _comparison(otherwise: str, kind: str, flag: str) -> Callable[[SimpleNamespace], NewLayer]:
+    def compare(arguments: SimpleNamespace) -> NewLayer:
         chosen = otherwise if flag and getattr(arguments, flag) else kind
-        return Layer(chosen, _with_alpha(arguments))
+        return NewLayer(chosen, _with_alpha(arguments))
 
     return compare
 
@@ -207,7 +207,7 @@ _LOGICAL = {
 
 
 @method("add_logical(name, input_names, output_name, mode)")
-def _logical(arguments: SimpleNamespace) -> Layer:
+def _logical(arguments: SimpleNamespace) -> NewLayer:
     """AND, OR and XOR of two inputs, NOT of one."""
     kind, count = one_of(_LOGICAL, arguments.mode, "mode")
     names = (
@@ -215,4 +215,4 @@ def _logical(arguments: SimpleNamespace) -> Layer:
     )
     if len(names) != count:
         raise SpecError(f"{arguments.mode} has {count} inputs, not {len(names)}")
-    return Layer(kind)
+    return NewLayer(kind)

@@ -50,9 +50,9 @@ def _layer_normalization(arguments: SimpleNamespace) -> Params:
     """Arrays of `normalized_shape`."""
     shape = tuple(arguments.normalized_shape)
     for name in ("gamma", "beta"):
-        found = np.shape(getattr(arguments, name))
-        if found != shape:
-            raise SpecError(f"{name} has the shape {list(found)}, not {list(shape)}")
+        result = np.shape(getattr(arguments, name))
+        if result != shape:
+            raise SpecError(f"{name} has the shape {list(result)}, not {list(shape)}")
     return {
         "normalizedShape": shape,
         "gamma": floats(arguments.gamma),

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from types import SimpleNamespace
-from typing import Any
 
 from mlferry.errors import SpecError
-from mlferry.layers.methods.table import Layer, Params, method, row
+from mlferry.layers.methods.table import NewLayer, Params, method, row
 from mlferry.layers.methods.values import choice_as, integers_as, positive_as
 
 _ORDERS = {0: "CHANNEL_FIRST", 1: "CHANNEL_LAST"}
@@ -50,11 +50,11 @@ def _reshape(arguments: SimpleNamespace) -> Params:
     }
 
 
-def _of_length(values: Any, lengths: tuple[int, ...], what: str) -> list[int]:
-    found = [int(value) for value in values]
-    if len(found) not in lengths:
-        raise SpecError(f"{what} has {' or '.join(map(str, lengths))} numbers, not {len(found)}")
-    return found
+def _of_length(values: Sequence[int], lengths: tuple[int, ...], what: str) -> list[int]:
+    results = [int(value) for value in values]
+    if len(results) not in lengths:
+        raise SpecError(f"{what} has {' or '.join(map(str, lengths))} numbers, not {len(results)}")
+    return results
 
 
 @method("add_transpose(name, axes, input_name, output_name)")
@@ -65,11 +65,11 @@ def _transpose(arguments: SimpleNamespace) -> Params:
 
 
 @method("add_rank_preserving_reshape(name, input_name, output_name, output_shape)")
-def _rank_preserving_reshape(arguments: SimpleNamespace) -> Layer:
+def _rank_preserving_reshape(arguments: SimpleNamespace) -> NewLayer:
     """0 in `output_shape` keeps an extent, one -1 is computed."""
     shape = [int(extent) for extent in arguments.output_shape]
     told = [{"rank": len(shape), "dimValue": shape}]
-    return Layer(
+    return NewLayer(
         "rankPreservingReshape",
         {"targetShape": shape},
         {"inputTensor": told, "outputTensor": told},

@@ -26,7 +26,7 @@ Setter = str | Callable[[Any], Params]
 
 
 @dataclass(frozen=True)
-class Layer:
+class NewLayer:
     """A layer to be added: its kind and its parameters, as `mlferry.spec.fields.fill` takes them.
 
     Attributes:
@@ -52,7 +52,7 @@ class Method:
 
     name: str
     signature: inspect.Signature
-    make: Callable[[SimpleNamespace], Layer]
+    make: Callable[[SimpleNamespace], NewLayer]
     doc: str
 
     @property
@@ -61,7 +61,7 @@ class Method:
         this = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
         return inspect.Signature([this, *self.signature.parameters.values()])
 
-    def layer(self, *args: Any, **kwargs: Any) -> tuple[str, list[str], list[str], Layer]:
+    def layer(self, *args: Any, **kwargs: Any) -> tuple[str, list[str], list[str], NewLayer]:
         """The name, inputs and outputs of the layer for a call, and the layer.
 
         Raises:
@@ -76,13 +76,13 @@ class Method:
         arguments = SimpleNamespace(**bound.arguments)
         with context(f"adding the layer {arguments.name!r} with {self.name}"):
             try:
-                made = self.make(arguments)
+                result = self.make(arguments)
             except MlferryError:
                 raise
             except (TypeError, ValueError, AttributeError, LookupError) as error:
                 raise SpecError(f"an argument does not fit: {error}") from error
         inputs, outputs = _blobs(arguments, "input"), _blobs(arguments, "output")
-        return arguments.name, inputs, outputs, made
+        return arguments.name, inputs, outputs, result
 
 
 METHODS: Registry[Method] = Registry("method")
@@ -96,7 +96,7 @@ def row(signature: str, kind: str = "", **setters: Setter) -> None:
     Args:
         signature: ``add_lrn(name, input_name, output_name, alpha, k=1.0)``.
         kind: of the layer; by default the method's name.
-        setters: how arguments are set that are no field of their own name.
+        setters: how arguments are set that are not a field of their own name.
     """
     name, parsed = _parsed(signature)
     layer_kind = kind or camel(name.removeprefix("add_"))
@@ -106,12 +106,12 @@ def row(signature: str, kind: str = "", **setters: Setter) -> None:
         if argument not in _NOT_FIELDS
     }
 
-    def make(arguments: SimpleNamespace) -> Layer:
+    def make(arguments: SimpleNamespace) -> NewLayer:
         params: Params = {}
         for argument, setter in fields.items():
             value = getattr(arguments, argument)
             params |= {setter: value} if isinstance(setter, str) else setter(value)
-        return Layer(layer_kind, params)
+        return NewLayer(layer_kind, params)
 
     doc = f"Add a layer of the kind `{layer_kind}`."
     METHODS.register(name)(Method(name, parsed, make, doc))
@@ -120,19 +120,19 @@ def row(signature: str, kind: str = "", **setters: Setter) -> None:
 def method(
     signature: str, kind: str = ""
 ) -> Callable[
-    [Callable[[SimpleNamespace], Layer | Params]], Callable[[SimpleNamespace], Layer | Params]
+    [Callable[[SimpleNamespace], NewLayer | Params]], Callable[[SimpleNamespace], NewLayer | Params]
 ]:
-    """Add a method that a function computes: from the arguments to fields, or to a `Layer`."""
+    """Add a method that a function computes: from the arguments to fields, or to a `NewLayer`."""
     name, parsed = _parsed(signature)
     layer_kind = kind or camel(name.removeprefix("add_"))
 
     def register(
-        function: Callable[[SimpleNamespace], Layer | Params],
-    ) -> Callable[[SimpleNamespace], Layer | Params]:
+        function: Callable[[SimpleNamespace], NewLayer | Params],
+    ) -> Callable[[SimpleNamespace], NewLayer | Params]:
         @functools.wraps(function)
-        def make(arguments: SimpleNamespace) -> Layer:
-            made = function(arguments)
-            return made if isinstance(made, Layer) else Layer(layer_kind, made)
+        def make(arguments: SimpleNamespace) -> NewLayer:
+            result = function(arguments)
+            return result if isinstance(result, NewLayer) else NewLayer(layer_kind, result)
 
         doc = f"Add a layer of the kind `{layer_kind}`.\n\n{function.__doc__ or ''}".strip()
         METHODS.register(name)(Method(name, parsed, make, doc))

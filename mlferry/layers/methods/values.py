@@ -93,7 +93,7 @@ def quantized(
     nbits: int = 8,
     quant_scale: ArrayLike | None = None,
     quant_bias: ArrayLike | None = None,
-    quant_lut: Any = None,
+    quant_lut: Sequence[float] | None = None,
 ) -> Params:
     """Quantized weights, as fields of `WeightParams`.
 
@@ -129,8 +129,10 @@ def quantized(
     return {field: data, "quantization": {"numberOfBits": nbits, kind: stored}}
 
 
-def _linear(channels: int, scale: Any, bias: Any, bits: int, *, int8: bool) -> Params:
-    if int8 and (bits != 8 or bias is not None or np.size(scale) != 1):
+def _linear(
+    channels: int, scale: ArrayLike | None, bias: ArrayLike | None, bits: int, *, int8: bool
+) -> Params:
+    if int8 and (bits != 8 or bias is not None or scale is None or np.size(scale) != 1):
         raise SpecError("int_8_dynamic_quantize takes 8 bits, one quant_scale and no quant_bias")
     wanted: Sequence[tuple[str, Any]] = [("scale", scale), *([] if int8 else [("bias", bias)])]
     for name, value in wanted:

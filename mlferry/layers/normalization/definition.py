@@ -103,34 +103,38 @@ def check_lrn(layer: nn.NeuralNetworkLayer, params: nn.LRNLayerParams) -> Proble
 
 
 @stored_weights("batchnorm")
-def weights_of_batchnorm(layer: nn.NeuralNetworkLayer, p: nn.BatchnormLayerParams) -> StoredWeights:
+def weights_of_batchnorm(
+    layer: nn.NeuralNetworkLayer, params: nn.BatchnormLayerParams
+) -> StoredWeights:
     for field in ("gamma", "beta"):
-        yield StoredWeight(field, getattr(p, field), (p.channels,))
+        yield StoredWeight(field, getattr(params, field), (params.channels,))
     for field in ("mean", "variance"):
-        stored = getattr(p, field)
+        stored = getattr(params, field)
         yield StoredWeight(
-            field, stored, (p.channels,), "computeMeanVar is set", not p.computeMeanVar
+            field, stored, (params.channels,), "computeMeanVar is set", not params.computeMeanVar
         )
 
 
 @stored_weights("scale")
-def weights_of_scale(layer: nn.NeuralNetworkLayer, p: nn.ScaleLayerParams) -> StoredWeights:
-    yield per_channel("scale", p, tuple(p.shapeScale))
-    yield per_channel("bias", p, tuple(p.shapeBias), "hasBias", p.hasBias)
+def weights_of_scale(layer: nn.NeuralNetworkLayer, params: nn.ScaleLayerParams) -> StoredWeights:
+    yield per_channel("scale", params, tuple(params.shapeScale))
+    yield per_channel("bias", params, tuple(params.shapeBias), "hasBias", params.hasBias)
 
 
 @stored_weights("bias")
-def weights_of_bias_layer(layer: nn.NeuralNetworkLayer, p: nn.BiasLayerParams) -> StoredWeights:
-    yield per_channel("bias", p, tuple(p.shape))
+def weights_of_bias_layer(
+    layer: nn.NeuralNetworkLayer, params: nn.BiasLayerParams
+) -> StoredWeights:
+    yield per_channel("bias", params, tuple(params.shape))
 
 
 @stored_weights("layerNormalization")
 def weights_of_layer_normalization(
-    layer: nn.NeuralNetworkLayer, p: nn.LayerNormalizationLayerParams
+    layer: nn.NeuralNetworkLayer, params: nn.LayerNormalizationLayerParams
 ) -> StoredWeights:
     for field in ("gamma", "beta"):
-        shape = tuple(p.normalizedShape)
-        yield StoredWeight(field, getattr(p, field), shape, floats=(weights.FLOAT32,))
+        shape = tuple(params.normalizedShape)
+        yield StoredWeight(field, getattr(params, field), shape, floats=(weights.FLOAT32,))
 
 
 @layer_rule("layerNormalization")

@@ -73,8 +73,8 @@ def categorical_distribution(params: Params, x: Array) -> Array:
     chances = softmax_along(logits.astype(np.float64) / params.temperature, -1)
     bounds = np.cumsum(chances, axis=-1).reshape(-1, x.shape[-1])
     draws = _generator(params).random((len(bounds), params.numSamples))
-    found = [
+    results = [
         np.searchsorted(row, draw, side="right") for row, draw in zip(bounds, draws, strict=True)
     ]
-    indices = np.minimum(np.array(found, np.float32), x.shape[-1] - 1)
+    indices = np.minimum(np.array(results, np.float32), x.shape[-1] - 1)
     return indices.reshape(*x.shape[:-1], params.numSamples)

@@ -137,12 +137,12 @@ def _recurrent_activation(field: str, function: nn.ActivationParams) -> Problems
         yield warning(f"{field} is {kind}; {allowed}")
     elif kind in FIXED:
         message, wanted = getattr(function, kind), FIXED[kind]
-        found = (message.alpha, message.beta)
-        fits = all(math.isclose(a, b, abs_tol=0.01) for a, b in zip(found, wanted, strict=True))
-        if any(found) and not fits:  # coremltools' converters leave both at 0
+        results = (message.alpha, message.beta)
+        fits = all(math.isclose(a, b, abs_tol=0.01) for a, b in zip(results, wanted, strict=True))
+        if any(results) and not fits:  # coremltools' converters leave both at 0
             yield warning(
-                f"{field} is {kind} with alpha {found[0]:g} and beta {found[1]:g}; in recurrent "
-                f"layers these are {wanted[0]:g} and {wanted[1]:g}"
+                f"{field} is {kind} with alpha {results[0]:g} and beta {results[1]:g}; in "
+                f"recurrent layers these are {wanted[0]:g} and {wanted[1]:g}"
             )
 
 
@@ -161,16 +161,20 @@ def both_directions(
 
 @stored_weights("simpleRecurrent")
 def weights_of_simple_recurrent(
-    layer: nn.NeuralNetworkLayer, p: nn.SimpleRecurrentLayerParams
+    layer: nn.NeuralNetworkLayer, params: nn.SimpleRecurrentLayerParams
 ) -> StoredWeights:
-    out = p.outputVectorSize
-    yield StoredWeight("weightMatrix", p.weightMatrix, (out, p.inputVectorSize), scales=out)
-    yield StoredWeight("recursionMatrix", p.recursionMatrix, (out, out), scales=out)
-    yield StoredWeight("biasVector", p.biasVector, (out,), "hasBiasVector", p.hasBiasVector)
+    out = params.outputVectorSize
+    yield StoredWeight(
+        "weightMatrix", params.weightMatrix, (out, params.inputVectorSize), scales=out
+    )
+    yield StoredWeight("recursionMatrix", params.recursionMatrix, (out, out), scales=out)
+    yield StoredWeight(
+        "biasVector", params.biasVector, (out,), "hasBiasVector", params.hasBiasVector
+    )
 
 
 def _gates(
-    p: nn.GRULayerParams | nn.LSTMWeightParams,
+    params: nn.GRULayerParams | nn.LSTMWeightParams,
     prefix: str,
     gates: tuple[str, ...],
     sizes: tuple[int, int],
@@ -180,40 +184,42 @@ def _gates(
     for gate in gates:
         for name, shape in (("WeightMatrix", (out, width)), ("RecursionMatrix", (out, out))):
             field = f"{gate}{name}"
-            yield StoredWeight(prefix + field, getattr(p, field), shape, scales=out)
+            yield StoredWeight(prefix + field, getattr(params, field), shape, scales=out)
         field = f"{gate}BiasVector"
-        yield StoredWeight(prefix + field, getattr(p, field), (out,), "hasBiasVectors", bias)
+        yield StoredWeight(prefix + field, getattr(params, field), (out,), "hasBiasVectors", bias)
 
 
 @stored_weights("gru")
-def weights_of_gru(layer: nn.NeuralNetworkLayer, p: nn.GRULayerParams) -> StoredWeights:
+def weights_of_gru(layer: nn.NeuralNetworkLayer, params: nn.GRULayerParams) -> StoredWeights:
     gates = ("updateGate", "resetGate", "outputGate")
-    yield from _gates(p, "", gates, (p.outputVectorSize, p.inputVectorSize), p.hasBiasVectors)
+    yield from _gates(
+        params, "", gates, (params.outputVectorSize, params.inputVectorSize), params.hasBiasVectors
+    )
 
 
 @stored_weights("uniDirectionalLSTM")
 def weights_of_lstm(
-    layer: nn.NeuralNetworkLayer, p: nn.UniDirectionalLSTMLayerParams
+    layer: nn.NeuralNetworkLayer, params: nn.UniDirectionalLSTMLayerParams
 ) -> StoredWeights:
-    yield from _lstm_direction(p, p.weightParams, "weightParams.")
+    yield from _lstm_direction(params, params.weightParams, "weightParams.")
 
 
 @stored_weights("biDirectionalLSTM")
 def weights_of_bidirectional_lstm(
-    layer: nn.NeuralNetworkLayer, p: nn.BiDirectionalLSTMLayerParams
+    layer: nn.NeuralNetworkLayer, params: nn.BiDirectionalLSTMLayerParams
 ) -> StoredWeights:
-    for index, stored in enumerate(p.weightParams):
-        yield from _lstm_direction(p, stored, f"weightParams[{index}].")
+    for index, stored in enumerate(params.weightParams):
+        yield from _lstm_direction(params, stored, f"weightParams[{index}].")
 
 
 def _lstm_direction(
-    p: nn.BiDirectionalLSTMLayerParams | nn.UniDirectionalLSTMLayerParams,
+    params: nn.BiDirectionalLSTMLayerParams | nn.UniDirectionalLSTMLayerParams,
     stored: nn.LSTMWeightParams,
     prefix: str,
 ) -> StoredWeights:
-    out, options = p.outputVectorSize, p.params
+    out, options = params.outputVectorSize, params.params
     gates = ("inputGate", "forgetGate", "blockInput", "outputGate")
-    sizes = (out, p.inputVectorSize)
+    sizes = (out, params.inputVectorSize)
     yield from _gates(stored, prefix, gates, sizes, options.hasBiasVectors)
     for gate in ("inputGate", "forgetGate", "outputGate"):
         field = f"{gate}PeepholeVector"

@@ -59,7 +59,7 @@ def _made(a: Params, clip: bool) -> Function:
     return lambda x, out: np.copyto(out, function(x))
 
 
-class Gates(NamedTuple):
+class GateWeights(NamedTuple):
     """The weights of gates that are computed together, in all directions.
 
     Attributes:
@@ -76,8 +76,8 @@ class Gates(NamedTuple):
         rows = np.ones((len(reverse), length, batch, self.matrix.shape[2]), np.float32)
         for walked, back in zip(rows, reverse, strict=True):
             walked[..., :-1] = (x[::-1] if back else x).reshape(length, batch, -1)
-        made = np.matmul(rows.reshape(len(reverse), length * batch, -1), self.matrix)
-        return made.reshape(*made.shape[:2], length, batch, -1).transpose(2, 0, 1, 3, 4)
+        result = np.matmul(rows.reshape(len(reverse), length * batch, -1), self.matrix)
+        return result.reshape(*result.shape[:2], length, batch, -1).transpose(2, 0, 1, 3, 4)
 
 
 def _gates(
@@ -87,7 +87,7 @@ def _gates(
     recursions: Sequence[str],
     biases: Sequence[str],
     halved: int = 0,
-) -> Gates:
+) -> GateWeights:
     """Gates one after another, read once; `biases` may be empty, the first gates halved."""
     units = params.outputVectorSize
 
@@ -95,7 +95,7 @@ def _gates(
         """[gates, directions, *shape]."""
         return np.stack([np.stack([part.weight(name, shape) for part in parts]) for name in names])
 
-    def read() -> Gates:
+    def read() -> GateWeights:
         matrix = joined(weights, (units, params.inputVectorSize)).swapaxes(-1, -2)
         recursion = joined(recursions, (units, units)).swapaxes(-1, -2)
         bias = np.zeros((*matrix.shape[:2], units), np.float32)
@@ -105,7 +105,7 @@ def _gates(
         recursion = np.ascontiguousarray(recursion)
         matrix[:halved] *= _HALF
         recursion[:halved] *= _HALF
-        return Gates(matrix, recursion)
+        return GateWeights(matrix, recursion)
 
     return parts[0].once(f"gates {'+'.join(weights)} of {len(parts)}", read)
 
@@ -170,7 +170,7 @@ def gru(params: Params, x: Array, *states: Array) -> tuple[Array, ...]:
     """
     units = params.outputVectorSize
 
-    def of(*names: str) -> Gates:
+    def of(*names: str) -> GateWeights:
         weights, recursions, biases = (
             [f"{name}Gate{what}" for name in names]
             for what in ("WeightMatrix", "RecursionMatrix", "BiasVector")
@@ -259,7 +259,7 @@ def _lstm(
     clips = not (usual and len(x) + np.abs(cell).max(initial=0) <= limit)
     total = np.empty((len(names), *cell.shape), np.float32)
     first, i, o, z = total[: len(early) if peepholes else -1], total[0], total[-2], total[-1]
-    kept = np.empty_like(cell) if coupled else total[1]
+    remaining = np.empty_like(cell) if coupled else total[1]
 
     def step(entry: Array, state: States, output: Array) -> States:
         np.matmul(state[0], recursion, total)
@@ -274,8 +274,8 @@ def _lstm(
             f(first, first)
             g(z, z)
         if coupled:
-            np.subtract(_ONE, i, kept)
-        np.multiply(cell, kept, cell)
+            np.subtract(_ONE, i, remaining)
+        np.multiply(cell, remaining, cell)
         np.multiply(i, z, z)
         np.add(cell, z, cell)
         if clips:

@@ -13,6 +13,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mlferry.layers.elementwise.onnx import ACTIVATIONS
 from mlferry.layers.exports import op, refuse
@@ -88,18 +89,18 @@ def _attributes(functions: Sequence[Function]) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class Layer:
+class RecurrentLayer:
     """A recurrent layer with its input.
 
     Attributes:
-        p: its parameters.
+        params: its parameters.
         parts: the messages that hold the weights, one a direction.
         reverse: whether a direction walks from the end.
         x: [Seq, Batch, C].
         states: first states [1, Batch, units], direction by direction; none for zeros.
     """
 
-    p: Params
+    params: Params
     parts: Sequence[Params]
     reverse: Sequence[bool]
     x: str
@@ -120,7 +121,7 @@ def _layer(
     reverse: Sequence[bool],
     x: str,
     states: Sequence[str],
-) -> Layer:
+) -> RecurrentLayer:
     steps, batch = emitter.extents(x)[:2]
     given = [
         emitter.reshape(state, [1, emitter.extent(state, 1), params.outputVectorSize])
@@ -135,12 +136,14 @@ def _layer(
             emitter.node("Expand", state, emitter.vector([1, batch, params.outputVectorSize]))
         )
         emitter.shapes[spread[-1]] = (1, emitter.shape(x)[1], params.outputVectorSize)
-    return Layer(
+    return RecurrentLayer(
         params, parts, reverse, emitter.reshape(x, [steps, batch, params.inputVectorSize]), spread
     )
 
 
-def _stacked(emitter: Emitter, layer: Layer, names: Sequence[str], shape: tuple[int, ...]) -> str:
+def _stacked(
+    emitter: Emitter, layer: RecurrentLayer, names: Sequence[str], shape: tuple[int, ...]
+) -> str:
     """Weights of several gates, one below the other, [directions, gates * units, ...]."""
     rows = [
         emitter.unsqueeze(
@@ -151,7 +154,9 @@ def _stacked(emitter: Emitter, layer: Layer, names: Sequence[str], shape: tuple[
     return emitter.joined(rows, 0)
 
 
-def _gate(emitter: Emitter, layer: Layer, part: Params, name: str, shape: tuple[int, ...]) -> str:
+def _gate(
+    emitter: Emitter, layer: RecurrentLayer, part: Params, name: str, shape: tuple[int, ...]
+) -> str:
     """A weight; a gate that the layer does not have is 0."""
     if not name:
         return emitter.constant(np.zeros(shape, np.float32))
@@ -159,26 +164,29 @@ def _gate(emitter: Emitter, layer: Layer, part: Params, name: str, shape: tuple[
 
 
 def _weights(
-    emitter: Emitter, layer: Layer, names: tuple[list[str], list[str], list[str]], extra: Any = None
+    emitter: Emitter,
+    layer: RecurrentLayer,
+    names: tuple[list[str], list[str], list[str]],
+    extra: NDArray[Any] | None = None,
 ) -> list[str]:
     """Matrices, recursions, and biases where there are some; `extra` is added to these."""
-    units, inputs = layer.p.outputVectorSize, layer.p.inputVectorSize
+    units, inputs = layer.params.outputVectorSize, layer.params.inputVectorSize
     matrices, recursions, biases = names
-    found = [
+    results = [
         _stacked(emitter, layer, matrices, (units, inputs)),
         _stacked(emitter, layer, recursions, (units, units)),
     ]
     none = emitter.constant(np.zeros((len(layer.parts), len(matrices) * units), np.float32))
     if biases:
-        return [*found, emitter.joined([_stacked(emitter, layer, biases, (units,)), none], 1)]
+        return [*results, emitter.joined([_stacked(emitter, layer, biases, (units,)), none], 1)]
     if extra is not None:
         both = np.tile(np.concatenate([extra, 0 * extra]), (len(layer.parts), 1))
-        return [*found, emitter.constant(both.astype(np.float32))]
-    return [*found, ""]
+        return [*results, emitter.constant(both.astype(np.float32))]
+    return [*results, ""]
 
 
 def _blobs(
-    emitter: Emitter, layer: Layer, sequence: bool, y: str, last: Sequence[str]
+    emitter: Emitter, layer: RecurrentLayer, sequence: bool, y: str, last: Sequence[str]
 ) -> tuple[str, ...]:
     """The outputs of a layer.
 
@@ -189,7 +197,7 @@ def _blobs(
         y: [Seq, directions, Batch, units] in the order of the input.
         last: the last states, [directions, Batch, units] each.
     """
-    units, both = layer.p.outputVectorSize, len(layer.parts) == 2
+    units, both = layer.params.outputVectorSize, len(layer.parts) == 2
     steps, batch, _ = emitter.extents(layer.x)
     known = emitter.shape(layer.x)[:2]
     emitter.shapes[y] = (known[0], len(layer.parts), known[1], units)
@@ -212,7 +220,7 @@ def _blobs(
     return tuple(results)
 
 
-def _first(emitter: Emitter, layer: Layer, index: int, count: int) -> str:
+def _first(emitter: Emitter, layer: RecurrentLayer, index: int, count: int) -> str:
     """One of the first states, [directions, Batch, units], or nothing for zeros."""
     if not layer.states:
         return ""
@@ -283,17 +291,19 @@ def bi_directional_lstm(emitter: Emitter, params: Params, x: str, *states: str) 
     return _lstm(emitter, layer, [[Function.of(a) for a in one] for one in both])
 
 
-def _lstm(emitter: Emitter, layer: Layer, functions: list[list[Function]]) -> tuple[str, ...]:
+def _lstm(
+    emitter: Emitter, layer: RecurrentLayer, functions: list[list[Function]]
+) -> tuple[str, ...]:
     native = all(_never_clipped(emitter, layer, one) for one in functions)
     make = _lstm_node if native else _lstm_steps
     y, *last = make(emitter, layer, functions)
-    return _blobs(emitter, layer, layer.p.params.sequenceOutput, y, last)
+    return _blobs(emitter, layer, layer.params.params.sequenceOutput, y, last)
 
 
-def _never_clipped(emitter: Emitter, layer: Layer, functions: Sequence[Function]) -> bool:
+def _never_clipped(emitter: Emitter, layer: RecurrentLayer, functions: Sequence[Function]) -> bool:
     """Whether neither the clipping of sums nor that of cells can change a value."""
     gate, block = (function.bound for function in functions[:2])
-    limit = layer.p.params.cellClipThreshold
+    limit = layer.params.params.cellClipThreshold
     if gate is None or block is None or gate > 1:
         return False
     steps = emitter.shape(layer.x)[0]
@@ -302,11 +312,13 @@ def _never_clipped(emitter: Emitter, layer: Layer, functions: Sequence[Function]
     return bool(steps * block <= limit)
 
 
-def _lstm_node(emitter: Emitter, layer: Layer, functions: list[list[Function]]) -> tuple[str, ...]:
-    p, options = layer.p, layer.p.params
+def _lstm_node(
+    emitter: Emitter, layer: RecurrentLayer, functions: list[list[Function]]
+) -> tuple[str, ...]:
+    params, options = layer.params, layer.params.params
     coupled = options.coupledInputAndForgetGate
     gates = ["inputGate", "outputGate", "" if coupled else "forgetGate", "blockInput"]
-    units = p.outputVectorSize
+    units = params.outputVectorSize
     one_more = None
     if options.forgetBias and not options.hasBiasVectors and not coupled:
         one_more = np.repeat(np.array([0, 0, 1, 0], np.float32), units)
@@ -335,7 +347,9 @@ def _bounded(emitter: Emitter, x: str, limit: float = CELL_CLIP) -> str:
 Step = Callable[[str, str, str], tuple[str, str]]
 
 
-def _lstm_steps(emitter: Emitter, layer: Layer, functions: list[list[Function]]) -> tuple[str, ...]:
+def _lstm_steps(
+    emitter: Emitter, layer: RecurrentLayer, functions: list[list[Function]]
+) -> tuple[str, ...]:
     """One `Scan` a direction, with every clip of Core ML's equations."""
     ys, outputs, cells = [], [], []
     for index, part in enumerate(layer.parts):
@@ -351,19 +365,19 @@ def _lstm_steps(emitter: Emitter, layer: Layer, functions: list[list[Function]])
     )
 
 
-def _step(emitter: Emitter, layer: Layer, part: Params, functions: list[Function]) -> Step:
+def _step(emitter: Emitter, layer: RecurrentLayer, part: Params, functions: list[Function]) -> Step:
     """i = f(Wi x + Ri y' + pi c' + bi), f likewise, z = g(Wz x + Rz y' + bz), c = c' f + i z,
     clipped, o = f(Wo x + Ro y' + po c + bo), y = h(c) o.
     """
-    p, options = layer.p, layer.p.params
-    units, coupled = p.outputVectorSize, options.coupledInputAndForgetGate
+    params, options = layer.params, layer.params.params
+    units, coupled = params.outputVectorSize, options.coupledInputAndForgetGate
     f, g, h = functions
     stored: dict[str, tuple[str, str, str, str]] = {}
     for gate in ("inputGate", "forgetGate", "outputGate", "blockInput"):
         if gate == "forgetGate" and coupled:
             continue
         matrix = weight(
-            emitter, part, f"{gate}WeightMatrix", (units, p.inputVectorSize), axes=(1, 0)
+            emitter, part, f"{gate}WeightMatrix", (units, params.inputVectorSize), axes=(1, 0)
         )
         recursion = weight(emitter, part, f"{gate}RecursionMatrix", (units, units), axes=(1, 0))
         bias = (
@@ -387,23 +401,23 @@ def _step(emitter: Emitter, layer: Layer, part: Params, functions: list[Function
 
     def step(x: str, before: str, cell: str) -> tuple[str, str]:
         i = f.apply(emitter, total("inputGate", x, before, cell))
-        kept = (
+        remaining = (
             emitter.node("Sub", emitter.number(1), i)
             if coupled
             else f.apply(emitter, total("forgetGate", x, before, cell))
         )
         z = g.apply(emitter, total("blockInput", x, before, cell))
-        sums = emitter.node("Add", emitter.node("Mul", cell, kept), emitter.node("Mul", i, z))
-        made = _bounded(emitter, sums, options.cellClipThreshold)
-        o = f.apply(emitter, total("outputGate", x, before, made))
-        return emitter.node("Mul", h.apply(emitter, made), o), made
+        sums = emitter.node("Add", emitter.node("Mul", cell, remaining), emitter.node("Mul", i, z))
+        result = _bounded(emitter, sums, options.cellClipThreshold)
+        o = f.apply(emitter, total("outputGate", x, before, result))
+        return emitter.node("Mul", h.apply(emitter, result), o), result
 
     return step
 
 
-def _scan(emitter: Emitter, layer: Layer, index: int, step: Step) -> tuple[str, str, str]:
+def _scan(emitter: Emitter, layer: RecurrentLayer, index: int, step: Step) -> tuple[str, str, str]:
     """The outputs [Seq, Batch, units] in the order of the input, the last output and cell."""
-    units, batch = layer.p.outputVectorSize, emitter.extents(layer.x)[1]
+    units, batch = layer.params.outputVectorSize, emitter.extents(layer.x)[1]
     if layer.states:
         first = [emitter.squeeze(state, [0]) for state in layer.states[2 * index : 2 * index + 2]]
     else:
@@ -413,16 +427,16 @@ def _scan(emitter: Emitter, layer: Layer, index: int, step: Step) -> tuple[str, 
     emitter.shapes |= {
         names[0]: (None, units),
         names[1]: (None, units),
-        names[2]: (None, layer.p.inputVectorSize),
+        names[2]: (None, layer.params.inputVectorSize),
     }
     with emitter.inside() as nodes:
-        made, cell = step(names[2], names[0], names[1])
-        again = emitter.node("Identity", made)
+        result, cell = step(names[2], names[0], names[1])
+        again = emitter.node("Identity", result)
     ports = [
         Port(name, shape=(None, n))
-        for name, n in zip(names, (units, units, layer.p.inputVectorSize), strict=True)
+        for name, n in zip(names, (units, units, layer.params.inputVectorSize), strict=True)
     ]
-    results = [Port(name, shape=(None, units)) for name in (made, cell, again)]
+    results = [Port(name, shape=(None, units)) for name in (result, cell, again)]
     back = int(layer.reverse[index])
     output, last_cell, y = emitter.nodes(
         "Scan",

@@ -121,20 +121,20 @@ _LSTM = ("inputGate", "forgetGate", "outputGate", "blockInput")  # in the order 
 def _lstm_weights(params: Params, part: Params, gate: str) -> dict[str, Any]:
     """The weights of a direction, as the op takes them."""
     options, units = params.params, params.outputVectorSize
-    made: dict[str, Any] = {
+    results: dict[str, Any] = {
         "weight_ih": _gates(params, part, "WeightMatrix", (units, params.inputVectorSize), gate),
         "weight_hh": _gates(params, part, "RecursionMatrix", (units, units), gate),
         "bias": None,
         "peephole": None,
     }
     if options.hasBiasVectors:
-        made["bias"] = _gates(params, part, "BiasVector", (units,), gate)
+        results["bias"] = _gates(params, part, "BiasVector", (units,), gate)
     elif options.forgetBias and not options.coupledInputAndForgetGate:
-        made["bias"] = np.zeros(4 * units, np.float32)
-        made["bias"][units : 2 * units] = 1
+        results["bias"] = np.zeros(4 * units, np.float32)
+        results["bias"][units : 2 * units] = 1
     if options.hasPeepholeVectors:
-        made["peephole"] = _gates(params, part, "PeepholeVector", (units,), gate, _LSTM[:3])
-    return made
+        results["peephole"] = _gates(params, part, "PeepholeVector", (units,), gate, _LSTM[:3])
+    return results
 
 
 def _gates(

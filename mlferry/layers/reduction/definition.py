@@ -45,5 +45,5 @@ def reduce_nd(params: Params, shape: Shape) -> list[Shape]:
     axes = reduced_axes(params, len(shape))
     if params.keepDims:
         return [tuple(1 if axis in axes else extent for axis, extent in enumerate(shape))]
-    kept = tuple(extent for axis, extent in enumerate(shape) if axis not in axes)
-    return [kept or (1,)]
+    remaining = tuple(extent for axis, extent in enumerate(shape) if axis not in axes)
+    return [remaining or (1,)]

@@ -14,7 +14,7 @@ from mlferry.layers.reduction.definition import AXES_OF_REDUCE, reduced_axes
 
 def _log_sum_exp(x: Array, axis: tuple[int, ...], keepdims: bool) -> Any:
     top = x.max(axis=axis, keepdims=True)
-    top = np.where(np.isfinite(top), top, 0)  # the difference of infinities is no number
+    top = np.where(np.isfinite(top), top, 0)  # the difference of infinities is not a number
     total = np.log(np.exp(x - top).sum(axis=axis, keepdims=True)) + top
     return total if keepdims else np.squeeze(total, axis=axis)
 

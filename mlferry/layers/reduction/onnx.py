@@ -25,8 +25,8 @@ def reduce_nd(emitter: Emitter, params: Params, x: str) -> str:
     axes = reduced_axes(params, emitter.rank(x))
     name = params.kind[0].upper() + params.kind[1:]
     y = emitter.node(name, x, emitter.integers(axes), keepdims=int(params.keepDims))
-    kept = tuple(n for axis, n in enumerate(emitter.shape(x)) if axis not in axes)
-    return y if params.keepDims else emitter.at_least_1d(y, kept)
+    remaining = tuple(n for axis, n in enumerate(emitter.shape(x)) if axis not in axes)
+    return y if params.keepDims else emitter.at_least_1d(y, remaining)
 
 
 @op("reduce")

@@ -10,7 +10,7 @@ from mlferry.layers.definitions import (
     EXTENTS,
     Change,
     Entries,
-    Feature,
+    LaterOption,
     RankUnknownError,
     layer_kind,
     layer_rule,
@@ -25,7 +25,7 @@ from mlferry.spec.proto import neural_network_pb2 as nn
 @layer_kind("transpose", inputs=1, lists={"axes": Entries(EXTENTS.lengths)})
 def transpose(params: Params, shape: Shape) -> list[Shape]:
     if sorted(params.axes) != list(range(len(shape))):
-        raise SpecError(f"axes {params.axes} are no permutation of the axes of {show(shape)}")
+        raise SpecError(f"axes {params.axes} are not a permutation of the axes of {show(shape)}")
     return [tuple(shape[axis] for axis in params.axes)]
 
 
@@ -79,7 +79,7 @@ def permute(params: Params, shape: Shape) -> list[Shape]:
     """Axes count in [Seq, C, H, W]; the batch stays."""
     need_five(shape)
     if sorted(params.axis) != [0, 1, 2, 3]:
-        raise SpecError(f"axes {params.axis} are no permutation of 0, 1, 2, 3")
+        raise SpecError(f"axes {params.axis} are not a permutation of 0, 1, 2, 3")
     movable = (shape[0], *shape[2:])
     steps, *inner = (movable[axis] for axis in params.axis)
     return [(steps, shape[1], *inner)]
@@ -98,7 +98,7 @@ def rank_preserving_reshape(params: Params, shape: Shape) -> list[Shape]:
     """A 0 keeps an extent; one -1 takes what is left."""
     if len(params.targetShape) != len(shape):
         raise SpecError(f"target shape {params.targetShape} has another rank than {show(shape)}")
-    kept = [
+    remaining = [
         axis
         for axis, extent in enumerate(params.targetShape)
         if extent == 0 and shape[axis] is None
@@ -107,9 +107,9 @@ def rank_preserving_reshape(params: Params, shape: Shape) -> list[Shape]:
         (extent or 1) if wanted == 0 else wanted
         for axis, (wanted, extent) in enumerate(zip(params.targetShape, shape, strict=True))
     ]
-    source = [1 if axis in kept else extent for axis, extent in enumerate(shape)]
+    source = [1 if axis in remaining else extent for axis, extent in enumerate(shape)]
     fitted = fit(tuple(source), tuple(target))
-    return [tuple(None if axis in kept else extent for axis, extent in enumerate(fitted))]
+    return [tuple(None if axis in remaining else extent for axis, extent in enumerate(fitted))]
 
 
 @layer_kind("flatten", inputs=1, gradient=True)
@@ -186,7 +186,7 @@ def crop(params: Params, shape: Shape, like: Shape | None = None) -> list[Shape]
     "reorganizeData",
     inputs=1,
     positive=("blockSize",),
-    features=(Feature(lambda layer: layer.reorganizeData.mode == 2, 5, "PIXEL_SHUFFLE"),),
+    features=(LaterOption(lambda layer: layer.reorganizeData.mode == 2, 5, "PIXEL_SHUFFLE"),),
 )
 def reorganize_data(params: Params, shape: Shape) -> list[Shape]:
     need_rank(shape, 3)
@@ -241,9 +241,9 @@ def bound_reshape(params: Params, change: Change) -> str:
 @size_check("rankPreservingReshape")
 def bound_rank_preserving_reshape(params: Params, change: Change) -> str:
     """An extent of 0 is that of the input, whatever that is."""
-    kept = [axis for axis, extent in enumerate(params.targetShape) if extent == 0]
+    remaining = [axis for axis, extent in enumerate(params.targetShape) if extent == 0]
     before, now = (
-        tuple(1 if axis in kept else extent for axis, extent in enumerate(shape))
+        tuple(1 if axis in remaining else extent for axis, extent in enumerate(shape))
         for shape in (change.before[0], change.now[0])
     )
     return _bound(tuple(extent or 1 for extent in params.targetShape), before, now)
@@ -261,8 +261,8 @@ def _bound(target: tuple[int, ...], before: Shape, now: Shape) -> str:
         ends = [i for i in range(rank + 1) if product(before[i:]) == last]
         start = starts[-1] if place and starts else 0
         end = ends[0] if place + 1 < len(target) and ends else rank
-        found = (starts or not place) and (ends or place + 1 == len(target))
-        if found and start <= end and (before[:start], before[end:]) == (now[:start], now[end:]):
+        result = (starts or not place) and (ends or place + 1 == len(target))
+        if result and start <= end and (before[:start], before[end:]) == (now[:start], now[end:]):
             return ""
     return f"its target shape {show(target)} is that of the described size"
 
@@ -292,7 +292,7 @@ def check_permutation(layer: nn.NeuralNetworkLayer, params: Any) -> Problems:
     """Each axis is there once."""
     axes = list(params.axis if layer.HasField("permute") else params.axes)
     if sorted(axes) != list(range(len(axes))):
-        yield error(f"{listed(axes)} is no permutation of the axes 0 to {len(axes) - 1}")
+        yield error(f"{listed(axes)} is not a permutation of the axes 0 to {len(axes) - 1}")
 
 
 @layer_rule("squeeze", "expandDims")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from mlferry import limits
@@ -18,9 +16,10 @@ from mlferry.layers.reshaping.definition import (
     reshape as reshaped,
     squeeze as squeezed,
 )
+from mlferry.numerics.shapes import Shape
 
 
-def _reshaped(x: Array, shape: Any) -> Array:
+def _reshaped(x: Array, shape: Shape) -> Array:
     """By a shape of the rules; here all of its extents are known."""
     return x.reshape(shape)
 

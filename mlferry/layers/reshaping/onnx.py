@@ -125,9 +125,9 @@ def crop(emitter: Emitter, params: Params, x: str, *like: str) -> str:
                 )
         return _rows_and_columns(emitter, x, starts, ends)
     for axis, (before, after) in zip((-2, -1), borders(params, "cropAmounts"), strict=True):
-        found = emitter.shape(x)[axis]
+        result = emitter.shape(x)[axis]
         starts.append(before)
-        ends.append(-after if after and found is None else (found or _ALL) - after)
+        ends.append(-after if after and result is None else (result or _ALL) - after)
     return _rows_and_columns(emitter, x, starts, ends)
 
 

@@ -9,7 +9,7 @@ from mlferry.layers.definitions import (
     TWO_OR_DEFAULT,
     Change,
     Entries,
-    Feature,
+    LaterOption,
     layer_kind,
     layer_rule,
     size_check,
@@ -30,10 +30,10 @@ from mlferry.spec.proto import neural_network_pb2 as nn
         "fractionalScalingFactor": Entries((0, 2), math.ulp(0.0)),
     },
     features=(
-        Feature(
+        LaterOption(
             lambda layer: layer.upsample.linearUpsampleMode != 0, 5, "the linear upsample mode"
         ),
-        Feature(
+        LaterOption(
             lambda layer: bool(layer.upsample.fractionalScalingFactor), 5, "the fractional factor"
         ),
     ),

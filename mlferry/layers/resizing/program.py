@@ -109,11 +109,11 @@ def crop_resize(builder: ProgramBuilder, params: Params, x: Value, boxes: Value)
     rows = builder.reshape(boxes, [builder.extent(boxes, 0), values])
     if values == 5:
         which = builder.as_integer(builder.squeeze(builder.sliced(rows, 1, 0, 1), [1]))
-        found = builder.op(
+        result = builder.op(
             "crop_resize", x=images, boxes=builder.sliced(rows, 1, 1, 5), box_indices=which,
             **options,
         )  # fmt: skip
-        return builder.expand(found, [1])
+        return builder.expand(result, [1])
     batch = images.shape[0]
     if batch is None:
         raise refuse("boxes of every image of a batch whose size is not known")
@@ -121,6 +121,6 @@ def crop_resize(builder: ProgramBuilder, params: Params, x: Value, boxes: Value)
     for image in range(batch):
         one = builder.sliced(images, 0, image, image + 1)
         zeros = builder.op("fill", shape=builder.vector([builder.extent(rows, 0)]), value=0)
-        found = builder.op("crop_resize", x=one, boxes=rows, box_indices=zeros, **options)
-        patches.append(builder.expand(found, [1]))
+        result = builder.op("crop_resize", x=one, boxes=rows, box_indices=zeros, **options)
+        patches.append(builder.expand(result, [1]))
     return builder.joined(patches, 1)

@@ -8,7 +8,7 @@ from mlferry.errors import SpecError
 from mlferry.layers.definitions import (
     MANY,
     Change,
-    Feature,
+    LaterOption,
     RankUnknownError,
     layer_kind,
     layer_rule,
@@ -102,7 +102,7 @@ def static_indices(params: Params, rank: int) -> tuple[Index, ...]:
 @layer_kind(
     "sliceStatic",
     inputs=1,
-    features=(Feature(lambda layer: any(layer.sliceStatic.squeezeMasks), 5, "the squeezing"),),
+    features=(LaterOption(lambda layer: any(layer.sliceStatic.squeezeMasks), 5, "the squeezing"),),
 )
 def slice_static(params: Params, shape: Shape) -> list[Shape]:
     result = []
@@ -118,8 +118,10 @@ def slice_static(params: Params, shape: Shape) -> list[Shape]:
     "sliceDynamic",
     inputs=(2, 7),
     features=(
-        Feature(lambda layer: bool(layer.sliceDynamic.squeezeMasks), 5, "the masks for squeezing"),
-        Feature(lambda layer: len(layer.input) == 7, 5, "the seven inputs"),
+        LaterOption(
+            lambda layer: bool(layer.sliceDynamic.squeezeMasks), 5, "the masks for squeezing"
+        ),
+        LaterOption(lambda layer: len(layer.input) == 7, 5, "the seven inputs"),
     ),
 )
 def slice_dynamic(params: Params, shape: Shape, *dynamic: Shape) -> list[Shape]:
@@ -177,8 +179,8 @@ def bound_slice(params: Params, change: Change) -> str:
 
 @size_check("sliceStatic")
 def bound_slice_static(params: Params, change: Change) -> str:
-    kept = static_indices(params, len(change.now[0]))
-    reasons = (_bound(kept[axis], axis, change) for axis in change.varying())
+    remaining = static_indices(params, len(change.now[0]))
+    reasons = (_bound(remaining[axis], axis, change) for axis in change.varying())
     return next(filter(None, reasons), "")
 
 
@@ -222,8 +224,8 @@ def check_slice_lists(layer: nn.NeuralNetworkLayer, params: nn.SliceStaticLayerP
     if params.squeezeMasks:
         lengths["squeezeMasks"] = len(params.squeezeMasks)
     if len(set(lengths.values())) > 1 or not lengths["beginIds"]:
-        found = ", ".join(f"{field} {length}" for field, length in lengths.items())
-        yield error(f"one entry for each axis is needed; found: {found}")
+        result = ", ".join(f"{field} {length}" for field, length in lengths.items())
+        yield error(f"one entry for each axis is needed; found: {result}")
     yield from _strides(params)
 
 
@@ -238,8 +240,8 @@ def check_slice_dynamic_lists(
     optional = ("beginMasks", "endMasks", "squeezeMasks")
     counted = {length for field, length in lengths.items() if length or field not in optional}
     if len(counted) > 1 or 0 in counted:
-        found = ", ".join(f"{field} {length}" for field, length in lengths.items())
-        yield error(f"one entry for each axis is needed; found: {found}")
+        result = ", ".join(f"{field} {length}" for field, length in lengths.items())
+        yield error(f"one entry for each axis is needed; found: {result}")
     if "strides" in stored:
         yield from _strides(params)
 

@@ -2,7 +2,7 @@
 
 Each module holds one family of rules; a rule is a small function in a registry (`rules`), so a
 further one is a function with a decorator. What a device computes with is checked, and what it
-trains; of models that are no neural networks, linear ones, support vector machines and nearest
+trains; of models that are not neural networks, linear ones, support vector machines and nearest
 neighbours. Trees are checked when they are evaluated.
 """
 
@@ -47,10 +47,10 @@ def validate(spec: model_pb2.Model) -> list[Problem]:
 def _is_too_deep(spec: model_pb2.Model) -> bool:
     models, inner = [spec], list[nn.NeuralNetwork]()
     for _ in range(_DEEPEST):
-        inner = [found for network in inner for found in _inside(network)]
+        inner = [result for network in inner for result in _inside(network)]
         for each in models:
             inner += _inside(networks.network_of(each))
-        models = [found for each in models for found in _models_in(each)]
+        models = [result for each in models for result in _models_in(each)]
         if not models and not inner:
             return False
     return True
@@ -65,4 +65,4 @@ def _models_in(spec: model_pb2.Model) -> Iterator[model_pb2.Model]:
 def _inside(network: networks.Network | None) -> list[nn.NeuralNetwork]:
     if network is None:
         return []
-    return [found for layer in network.layers for found in networks.subnetworks(layer)]
+    return [result for layer in network.layers for result in networks.subnetworks(layer)]

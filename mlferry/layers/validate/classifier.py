@@ -62,12 +62,12 @@ def labels(spec: model_pb2.Model) -> Problems:
     if classifier is None or kind == "kNearestNeighborsClassifier":
         return
     field = classifier.WhichOneof("ClassLabels")
-    found = getattr(classifier, field).vector if field else ()
-    if not found and kind == "treeEnsembleClassifier":
+    results = getattr(classifier, field).vector if field else ()
+    if not results and kind == "treeEnsembleClassifier":
         yield note("it has no labels: they are 0, 1, ...", "classifier")
-    elif not found:
+    elif not results:
         yield error(f"it has no labels: {' or '.join(_LABELS)}", "classifier")
-    twice = [label for label, count in Counter(found).items() if count > 1]
+    twice = [label for label, count in Counter(results).items() if count > 1]
     if twice:
         yield warning(f"labels are there more than once: {listed(map(repr, twice))}", "classifier")
 
@@ -85,12 +85,12 @@ def predicted_label(spec: model_pb2.Model) -> Problems:
     type_ = _output(spec, name)
     if type_ is None:
         known = hint(name, (feature.name for feature in spec.description.output))
-        yield warning(f"predictedFeatureName {name!r} is no output.{known}", "description")
+        yield warning(f"predictedFeatureName {name!r} is not an output.{known}", "description")
         return
-    wanted, found = _wanted(classifier), type_.WhichOneof("Type")
-    if wanted and found != wanted[0]:
+    wanted, result = _wanted(classifier), type_.WhichOneof("Type")
+    if wanted and result != wanted[0]:
         yield warning(
-            f"its type is {found}; for these labels it is {wanted[0]}", f"output {name!r}"
+            f"its type is {result}; for these labels it is {wanted[0]}", f"output {name!r}"
         )
 
 
@@ -106,14 +106,16 @@ def predicted_probabilities(spec: model_pb2.Model) -> Problems:
     type_ = _output(spec, name)
     if type_ is None:
         known = hint(name, (feature.name for feature in spec.description.output))
-        yield warning(f"predictedProbabilitiesName {name!r} is no output.{known}", "description")
+        yield warning(
+            f"predictedProbabilitiesName {name!r} is not an output.{known}", "description"
+        )
         return
-    wanted, found = _wanted(classifier), type_.WhichOneof("Type")
+    wanted, result = _wanted(classifier), type_.WhichOneof("Type")
     where = f"output {name!r}"
-    if found == "multiArrayType":
+    if result == "multiArrayType":
         yield note("its type is multiArrayType; dictionaryType is usual", where)
-    elif found != "dictionaryType":
-        yield warning(f"its type is {found}; probabilities are a dictionaryType", where)
+    elif result != "dictionaryType":
+        yield warning(f"its type is {result}; probabilities are a dictionaryType", where)
     elif wanted:
         key = type_.dictionaryType.WhichOneof("KeyType")
         if key not in (None, wanted[1]):
@@ -127,10 +129,12 @@ def probability_blob(spec: model_pb2.Model, network: networks.Network) -> Proble
         return
     name = network.labelProbabilityLayerName
     if name:
-        made = dict.fromkeys(blob for layer in networks.layers_of(network) for blob in layer.output)
-        if name not in made:
+        result = dict.fromkeys(
+            blob for layer in networks.layers_of(network) for blob in layer.output
+        )
+        if name not in result:
             yield error(
-                f"labelProbabilityLayerName {name!r} is made by no layer.{hint(name, made)}",
+                f"labelProbabilityLayerName {name!r} is made by no layer.{hint(name, result)}",
                 "classifier",
             )
     elif network.layers and not network.layers[-1].output:
@@ -149,7 +153,7 @@ def regression(spec: model_pb2.Model) -> Problems:
     type_ = _output(spec, name)
     if type_ is None:
         known = hint(name, (feature.name for feature in spec.description.output))
-        yield warning(f"predictedFeatureName {name!r} is no output.{known}", "description")
+        yield warning(f"predictedFeatureName {name!r} is not an output.{known}", "description")
     elif type_.WhichOneof("Type") not in ("doubleType", "multiArrayType"):
         yield warning(
             f"its type is {type_.WhichOneof('Type')}; a regression gives doubleType or "

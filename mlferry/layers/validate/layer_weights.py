@@ -24,20 +24,20 @@ def weights_fit(layer: nn.NeuralNetworkLayer, params: Message) -> Problems:
     entry = WEIGHTS.find(kind)
     for weight in entry.value(layer, params) if entry is not None else ():
         try:
-            found = weights.encoding(weight.message)
+            result = weights.encoding(weight.message)
         except SpecError as problem:
             yield error(f"{weight.field}: {problem}")
             continue
-        if found is None:
+        if result is None:
             yield from _missing(weight)
         elif not weight.used:
             because = f"{weight.switch} is not set" if weight.is_flag else weight.switch
             yield note(f"{weight.field} is stored, but not used: {because}")
         else:
-            precisions.add(found.kind)
-            yield from _count(weight, found)
-            yield from _quantization(weight, found)
-            yield from _encoding_is_allowed(weight, found, params)
+            precisions.add(result.kind)
+            yield from _count(weight, result)
+            yield from _quantization(weight, result)
+            yield from _encoding_is_allowed(weight, result, params)
     if precisions.issuperset(FLOATS):
         yield warning("its weights mix float32 and float16; a layer has one of them")
 

@@ -156,12 +156,12 @@ _ENUMS: dict[str, list[tuple[tuple[str, ...], EnumDescriptor]]] = {}
 def _enums(descriptor: Descriptor) -> list[tuple[tuple[str, ...], EnumDescriptor]]:
     """The enum fields of a message and of the single messages in it, as paths."""
     if descriptor.full_name not in _ENUMS:
-        found: list[tuple[tuple[str, ...], EnumDescriptor]] = []
+        results: list[tuple[tuple[str, ...], EnumDescriptor]] = []
         for field in descriptor.fields:
             if field.enum_type is not None:
-                found.append(((field.name,), field.enum_type))
+                results.append(((field.name,), field.enum_type))
             inner = field.message_type
             if inner is not None and not is_repeated(field) and inner.name not in _OPAQUE:
-                found += [((field.name, *path), known) for path, known in _enums(inner)]
-        _ENUMS[descriptor.full_name] = found
+                results += [((field.name, *path), known) for path, known in _enums(inner)]
+        _ENUMS[descriptor.full_name] = results
     return _ENUMS[descriptor.full_name]

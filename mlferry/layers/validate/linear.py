@@ -19,8 +19,8 @@ def linear_weights(spec: model_pb2.Model) -> Problems:
     if len({len(row.value) for row in params.weights}) > 1:
         yield error("its rows of weights are of several lengths", kind)
     if len(params.offset) not in (0, len(params.weights)):
-        found = f"{len(params.offset)} offsets for {len(params.weights)} rows of weights"
-        yield error(found, kind)
+        result = f"{len(params.offset)} offsets for {len(params.weights)} rows of weights"
+        yield error(result, kind)
     elif not params.offset:
         yield warning(f"it has no offsets; write a 0 for each of {len(params.weights)} rows", kind)
 

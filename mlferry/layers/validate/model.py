@@ -36,11 +36,11 @@ def version_is_known(spec: model_pb2.Model) -> Problems:
 def version_has_the_features(spec: model_pb2.Model) -> Problems:
     """`specificationVersion` is not below what the features need."""
     version = spec.specificationVersion
-    found = versions.why(spec, version) if version >= 1 else []
-    if found:
-        more = f", and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+    result = versions.why(spec, version) if version >= 1 else []
+    if result:
+        more = f", and {len(result) - _SHOWN} more" if len(result) > _SHOWN else ""
         yield warning(
-            f"specificationVersion is {version}, but {', '.join(found[:_SHOWN])}{more}; "
+            f"specificationVersion is {version}, but {', '.join(result[:_SHOWN])}{more}; "
             f"write {versions.required(spec)}",
             "model",
         )

@@ -67,5 +67,5 @@ def neighbor_search(spec: model_pb2.Model) -> Problems:
     if index.WhichOneof("IndexType") is None:
         yield warning("it has neither a linearIndex nor a singleKdTreeIndex", _KIND)
     if index.HasField("singleKdTreeIndex") and index.singleKdTreeIndex.leafSize < 1:
-        found = index.singleKdTreeIndex.leafSize
-        yield warning(f"leafSize of its k-d tree is {found}; the smallest is 1", _KIND)
+        result = index.singleKdTreeIndex.leafSize
+        yield warning(f"leafSize of its k-d tree is {result}; the smallest is 1", _KIND)

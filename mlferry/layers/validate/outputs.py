@@ -25,10 +25,10 @@ def outputs_have_their_shapes(spec: model_pb2.Model, network: networks.Network) 
     shapes = trace(network, blob_shapes(spec)).shapes
     classic = versions.uses_rank5(network)
     for feature in described:
-        made = shapes.get(feature.name)
-        if made is not None and None not in made:
+        result = shapes.get(feature.name)
+        if result is not None and None not in result:
             where = f"output {feature.name!r}"
-            yield from within(where, _fits(feature.type, made, classic=classic))
+            yield from within(where, _fits(feature.type, result, classic=classic))
 
 
 def _extents(feature: ft.FeatureType) -> tuple[int, ...]:
@@ -36,10 +36,10 @@ def _extents(feature: ft.FeatureType) -> tuple[int, ...]:
     if feature.HasField("imageType"):
         image = feature.imageType
         channels = features.CHANNELS.get(features.LAYOUTS.get(image.colorSpace, ""), 0)
-        found: tuple[int, ...] = (channels, image.height, image.width)
+        results: tuple[int, ...] = (channels, image.height, image.width)
     else:
-        found = tuple(feature.multiArrayType.shape)
-    return found if all(extent > 0 for extent in found) else ()
+        results = tuple(feature.multiArrayType.shape)
+    return results if all(extent > 0 for extent in results) else ()
 
 
 def _fits(feature: ft.FeatureType, made: Shape, *, classic: bool) -> Problems:

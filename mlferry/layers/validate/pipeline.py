@@ -28,11 +28,11 @@ def pipeline_models(spec: model_pb2.Model) -> Problems:
         yield warning("it has no outputs", "description")
     for index, inner in enumerate(pipeline.models):
         if inner.specificationVersion < 1:
-            found = f"specificationVersion is {inner.specificationVersion}; versions start at 1"
-            yield warning(found, place(index, pipeline))
+            result = f"specificationVersion is {inner.specificationVersion}; versions start at 1"
+            yield warning(result, place(index, pipeline))
         elif inner.specificationVersion > releases.NEWEST:
-            found = f"specificationVersion is {inner.specificationVersion}"
-            text = f"{found}, newer than {releases.NEWEST}, the newest known"
+            result = f"specificationVersion is {inner.specificationVersion}"
+            text = f"{result}, newer than {releases.NEWEST}, the newest known"
             yield warning(text, place(index, pipeline))
         rules = [rule for rule in MODEL_RULES if rule.__name__ not in _ROOT_ONLY]
         problems = (problem for rule in rules for problem in rule(inner))
@@ -57,13 +57,13 @@ def pipeline_flow(spec: model_pb2.Model) -> Problems:
     pipeline = networks.pipeline_of(spec)
     if pipeline is None:
         return
-    made = {feature.name: feature.type for feature in spec.description.input}
+    results = {feature.name: feature.type for feature in spec.description.input}
     for index, inner in enumerate(pipeline.models):
         for feature in inner.description.input:
-            yield from within(place(index, pipeline), _flows(feature, made, "input"))
-        made |= {feature.name: feature.type for feature in inner.description.output}
+            yield from within(place(index, pipeline), _flows(feature, results, "input"))
+        results |= {feature.name: feature.type for feature in inner.description.output}
     for feature in spec.description.output:
-        yield from _flows(feature, made, "output")
+        yield from _flows(feature, results, "output")
 
 
 def _flows(
@@ -94,5 +94,5 @@ def pipeline_update(spec: model_pb2.Model) -> Problems:
         wanted = spec.isUpdatable and index == last
         if inner.isUpdatable != wanted:
             allowed = "only the last model of an updatable pipeline is updatable, and it must be"
-            found = str(inner.isUpdatable).lower()
-            yield warning(f"isUpdatable is {found}; {allowed}", place(index, pipeline))
+            result = str(inner.isUpdatable).lower()
+            yield warning(f"isUpdatable is {result}; {allowed}", place(index, pipeline))

@@ -26,7 +26,7 @@ def preprocessing(spec: model_pb2.Model, network: networks.Network) -> Problems:
         kind = step.WhichOneof("preprocessor")
         if step.featureName and step.featureName not in images:
             known = hint(step.featureName, images)
-            yield warning(f"featureName {step.featureName!r} is no image input.{known}", place)
+            yield warning(f"featureName {step.featureName!r} is not an image input.{known}", place)
         if kind is None:
             yield warning("it does nothing: neither scaler nor meanImage is set", place)
         elif kind == "scaler" and step.scaler.channelScale == 0:

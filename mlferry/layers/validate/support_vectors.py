@@ -30,9 +30,9 @@ def support_vector_kernel(spec: model_pb2.Model) -> Problems:
     if which is None:
         yield error(f"it has no kernel; possible are {_KERNELS}", kind)
         return
-    found = getattr(kernel, which)
+    result = getattr(kernel, which)
     for name in ("degree", "gamma"):
-        value = getattr(found, name, 0)
+        value = getattr(result, name, 0)
         if value < 0:
             yield (error if name == "degree" else warning)(
                 f"{name} of its {which} is {value}; the smallest is 0", kind
@@ -94,19 +94,19 @@ def support_vector_classes(spec: model_pb2.Model) -> Problems:
         yield error(f"it has {classes} classes; there are at least two", where)
         return
     if len(params.coefficients) != classes - 1:
-        found = f"{len(params.coefficients)} rows of coefficients for {classes} classes"
-        yield error(f"{found}; there are {classes - 1}", where)
+        result = f"{len(params.coefficients)} rows of coefficients for {classes} classes"
+        yield error(f"{result}; there are {classes - 1}", where)
     if len(counts) != classes:
         yield error(f"{len(counts)} numberOfSupportVectorsPerClass for {classes} classes", where)
     if min(counts, default=0) < 0 or sum(counts) != len(_vectors(params)):
-        found = f"numberOfSupportVectorsPerClass are {listed(counts)}"
-        yield error(f"{found}, and there are {len(_vectors(params))} support vectors", where)
+        result = f"numberOfSupportVectorsPerClass are {listed(counts)}"
+        yield error(f"{result}, and there are {len(_vectors(params))} support vectors", where)
     if len(params.rho) != pairs:
         yield error(f"{len(params.rho)} rho for {pairs} pairs of classes", where)
     for name in ("probA", "probB"):
         if len(getattr(params, name)) not in (0, pairs):
-            found = f"{len(getattr(params, name))} {name} for {pairs} pairs of classes"
-            yield error(found, where)
+            result = f"{len(getattr(params, name))} {name} for {pairs} pairs of classes"
+            yield error(result, where)
     if bool(params.probA) != bool(params.probB):
         yield error("it has one of probA and probB, and not the other", where)
     if spec.description.predictedProbabilitiesName and not params.probA:

@@ -53,12 +53,12 @@ def feature_types(spec: model_pb2.Model, network: networks.Network) -> Problems:
 
 
 def _type_fits(type_: ft.FeatureType, strict: bool) -> Problems:
-    found = type_.WhichOneof("Type")
-    text = f"its type is {found}; neural networks have {' and '.join(_INPUT_TYPES)}"
-    if found in _SCALARS:
+    which_oneof = type_.WhichOneof("Type")
+    text = f"its type is {which_oneof}; neural networks have {' and '.join(_INPUT_TYPES)}"
+    if which_oneof in _SCALARS:
         if strict:
             yield warning(text)
-    elif found is not None and found not in _INPUT_TYPES:
+    elif which_oneof is not None and which_oneof not in _INPUT_TYPES:
         yield error(text)
 
 
@@ -128,7 +128,7 @@ def blobs_flow(spec: model_pb2.Model, network: networks.Network) -> Problems:
     blobs: Blobs = {feature.name: "the inputs" for feature in spec.description.input}
     given = set(blobs)
     yield from _walk(network.layers, blobs, in_loop=False)
-    made = {blob for layer in networks.layers_of(network) for blob in layer.output}
+    results = {blob for layer in networks.layers_of(network) for blob in layer.output}
     special: set[str] = set()
     if isinstance(network, nn.NeuralNetworkClassifier):
         description = spec.description
@@ -139,7 +139,7 @@ def blobs_flow(spec: model_pb2.Model, network: networks.Network) -> Problems:
         where = f"output {feature.name!r}"
         if feature.name not in blobs:
             yield error(f"no layer makes it.{hint(feature.name, blobs)}", where)
-        elif feature.name in given and feature.name not in made:
+        elif feature.name in given and feature.name not in results:
             yield warning("it is an input; no layer makes it", where)
 
 
@@ -156,7 +156,7 @@ def _reads(layer: nn.NeuralNetworkLayer, blobs: Blobs) -> Problems:
     for name in dict.fromkeys(layer.input):
         if name not in blobs:
             yield error(
-                f"its input {name!r} is no input of the model, and no layer before it makes it"
+                f"its input {name!r} is not an input of the model, and no layer before it makes it"
             )
 
 

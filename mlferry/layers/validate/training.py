@@ -75,9 +75,9 @@ def one_loss(spec: model_pb2.Model, network: networks.Network) -> Problems:
     losses = network.updateParams.lossLayers
     if len(losses) != 1:
         yield warning(f"the model is updatable and has {len(losses)} losses; it has one", "model")
-    made = {blob: layer for layer in network.layers for blob in layer.output}
+    results = {blob: layer for layer in network.layers for blob in layer.output}
     for loss in losses:
-        yield from _loss(loss, made, spec)
+        yield from _loss(loss, results, spec)
 
 
 def _loss(loss: nn.LossLayer, made: dict[str, Any], spec: model_pb2.Model) -> Problems:
@@ -147,7 +147,7 @@ def _in_the_way(
             continue
         needs |= set(layer.input)
         if layer.isUpdatable:
-            yield from ((found, layer.name) for found in behind)
+            yield from ((result, layer.name) for result in behind)
             behind = []
         if not carries_gradient(layer):
             behind.append(layer)

@@ -172,16 +172,16 @@ def bound_convolution3d(params: Params, change: Change) -> str:
 
 @stored_weights("convolution3d")
 def weights_of_convolution3d(
-    layer: nn.NeuralNetworkLayer, p: nn.Convolution3DLayerParams
+    layer: nn.NeuralNetworkLayer, params: nn.Convolution3DLayerParams
 ) -> StoredWeights:
-    kernel = tuple(getattr(p, f"kernel{axis}") or 3 for axis in ("Depth", "Height", "Width"))
-    groups = p.nGroups or 1
-    first, second = p.outputChannels, p.inputChannels
-    if p.isDeconvolution:
+    kernel = tuple(getattr(params, f"kernel{axis}") or 3 for axis in ("Depth", "Height", "Width"))
+    groups = params.nGroups or 1
+    first, second = params.outputChannels, params.inputChannels
+    if params.isDeconvolution:
         first, second = second, first
     shape = (first, second // groups, *kernel)
-    yield StoredWeight("weights", p.weights, shape, floats=FLOATS)
-    yield replace(stored_bias(p, p.outputChannels), floats=FLOATS)
+    yield StoredWeight("weights", params.weights, shape, floats=FLOATS)
+    yield replace(stored_bias(params, params.outputChannels), floats=FLOATS)
 
 
 @layer_rule("convolution3d")

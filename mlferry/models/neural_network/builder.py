@@ -13,7 +13,7 @@ from mlferry import limits
 from mlferry.errors import SpecError, context
 from mlferry.layers import versions
 from mlferry.layers.builder import stored_bytes
-from mlferry.layers.methods import Layer, LayerMethods
+from mlferry.layers.methods import LayerMethods, NewLayer
 from mlferry.models import datatypes
 from mlferry.models.datatypes import add_features, pairs, training_inputs
 from mlferry.models.neural_network.builder_images import PixelArguments, set_images
@@ -98,7 +98,9 @@ class NeuralNetworkBuilder(LayerMethods, Training, Inspection):
             self._describe(input_features, output_features, array_type)
             training_inputs(self.model, training_features or ())
 
-    def _describe(self, inputs: Any, outputs: object, array_type: int) -> None:
+    def _describe(
+        self, inputs: Sequence[tuple[str, Any]] | None, outputs: object, array_type: int
+    ) -> None:
         """Inputs and outputs, and the mapping of arrays to blobs."""
         if inputs is None or outputs is None:
             raise SpecError(
@@ -132,7 +134,7 @@ class NeuralNetworkBuilder(LayerMethods, Training, Inspection):
     # ---- layers ------------------------------------------------------------------------
 
     def add(
-        self, name: str, inputs: Sequence[str], outputs: Sequence[str], layer: Layer
+        self, name: str, inputs: Sequence[str], outputs: Sequence[str], layer: NewLayer
     ) -> nn.NeuralNetworkLayer:
         """Add a layer of any kind; what the methods ``add_*`` go through.
 
@@ -264,7 +266,7 @@ class NeuralNetworkBuilder(LayerMethods, Training, Inspection):
             prediction_blob: the probabilities; by default what the last layer makes.
 
         Raises:
-            SpecError: the model is no classifier, has no output or no layer, or the labels are
+            SpecError: the model is not a classifier, has no output or no layer, or the labels are
                 neither all text nor all integers.
         """
         description, network = self.model.description, self.nn_spec
@@ -353,7 +355,9 @@ def _network_for(spec: model_pb2.Model, mode: str | None) -> networks.Network:
     return network
 
 
-def _check_count(names: Sequence[str], shapes: Sequence[Any], features: Any, what: str) -> None:
+def _check_count(
+    names: Sequence[str], shapes: Sequence[Any], features: Sequence[Any], what: str
+) -> None:
     if len(names) != len(shapes) or len(names) > len(features):
         raise SpecError(
             f"{len(names)} {what} names and {len(shapes)} shapes; the model has "
@@ -361,7 +365,7 @@ def _check_count(names: Sequence[str], shapes: Sequence[Any], features: Any, wha
         )
 
 
-def _set_array(feature: Any, name: str, shape: Sequence[int]) -> None:
+def _set_array(feature: model_pb2.FeatureDescription, name: str, shape: Sequence[int]) -> None:
     feature.name = name
     array = feature.type.multiArrayType
     array.dataType = ft.ArrayFeatureType.DOUBLE

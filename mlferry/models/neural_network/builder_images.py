@@ -92,7 +92,7 @@ def set_images(builder: NetworkOfImages, given: PixelArguments, image_format: st
         _add_scaler(builder, feature.name, given)
 
 
-def _make_image(feature: Any, channels_last: bool, is_bgr: bool) -> None:
+def _make_image(feature: model_pb2.FeatureDescription, channels_last: bool, is_bgr: bool) -> None:
     shape = tuple(feature.type.multiArrayType.shape)
     if len(shape) not in (3, 4):
         raise SpecError(f"input {feature.name!r} has {len(shape)} axes; an image has 3, or 4")

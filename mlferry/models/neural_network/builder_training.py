@@ -129,7 +129,7 @@ class Training:
             input_feature: the blob that is compared, and its `datatypes.Array`.
 
         Raises:
-            SpecError: the name is used, or `input_feature` is no such pair.
+            SpecError: the name is used, or `input_feature` is not such a pair.
         """
         match input_feature:
             case (str(blob), Array() as kind):
@@ -212,7 +212,7 @@ class Training:
         """Shuffle the samples before every epoch.
 
         Raises:
-            SpecError: the seed is no integer.
+            SpecError: the seed is not an integer.
         """
         if seed is not None and (not isinstance(seed, int) or isinstance(seed, bool)):
             raise SpecError(f"the seed is an integer, not {seed!r}")

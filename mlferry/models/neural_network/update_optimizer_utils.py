@@ -33,7 +33,7 @@ class Batch:
     """How many samples are looked at at a time, and the numbers that an app may choose from.
 
     Raises:
-        SpecError: a number is no positive integer or given twice, or the value is none of them.
+        SpecError: a number is not a positive integer or given twice, or the value is none of them.
     """
 
     value: int

@@ -20,7 +20,7 @@ from mlferry.programs import compressed
 from mlferry.programs.builder import NewerOpsetError
 from mlferry.programs.compressed import Compressed
 from mlferry.programs.graph import Block, Operation, Value, constant, names, sweep
-from mlferry.programs.parts import Parts
+from mlferry.programs.parts import CompressedParts
 from mlferry.programs.passes.opset import raise_opset
 from mlferry.programs.reading import read_function
 from mlferry.programs.sites import Floats, ProgramSite, sites
@@ -209,7 +209,7 @@ class Scheme:
             return self._further(parts, site, opset)
         return self._linear(site, opset) if self.is_linear else self._table(site, opset)
 
-    def _further(self, parts: Parts, site: ProgramSite, opset: int) -> Compressed:
+    def _further(self, parts: CompressedParts, site: ProgramSite, opset: int) -> Compressed:
         if opset < compressed.BLOCKS:
             raise NewerOpsetError("joint compression", compressed.BLOCKS)
         dtype = site.value.dtype

@@ -22,7 +22,7 @@ KINDS = ("bool", "int", "float", "str", "bytes")
 
 
 @dataclass(frozen=True)
-class Parameter:
+class NeededParameter:
     """A parameter: its key in the model, its kind, whether all layers have it, an example."""
 
     key: str
@@ -50,7 +50,7 @@ class Need:
     class_name: str
     is_model: bool
     descriptions: list[str] = field(default_factory=list)
-    parameters: list[Parameter] = field(default_factory=list)
+    parameters: list[NeededParameter] = field(default_factory=list)
     uses: list[tuple[str, int, int]] = field(default_factory=list)
     weights: list[tuple[str, int]] = field(default_factory=list)
     weight_shapes: list[tuple[str, tuple[int, ...]]] = field(default_factory=list)
@@ -144,9 +144,9 @@ def _fill_model(need: Need, spec: model_pb2.Model) -> None:
         target.update({feature.name: features.show(feature.type) for feature in described})
 
 
-def _parameters(users: list[Mapping[str, Any]]) -> Iterator[Parameter]:
+def _parameters(users: list[Mapping[str, Any]]) -> Iterator[NeededParameter]:
     for key in sorted({key for user in users for key in user}):
         given = [user[key] for user in users if key in user]
         kinds = {type(value).__name__ for value in given}
         kind = kinds.pop() if len(kinds) == 1 else "float" if kinds <= {"int", "float"} else "str"
-        yield Parameter(key, kind, len(given) < len(users), given[0])
+        yield NeededParameter(key, kind, len(given) < len(users), given[0])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import keyword
 from collections.abc import Iterator
 
-from mlferry.models.scaffold.needs import Need, Parameter
+from mlferry.models.scaffold.needs import Need, NeededParameter
 from mlferry.text import identifier, printable
 
 
@@ -65,6 +65,6 @@ def _model(need: Need) -> Iterator[str]:
     yield f'        raise NotImplementedError("{need.identifier}.predict is not written yet")'
 
 
-def _name(parameter: Parameter) -> str:
+def _name(parameter: NeededParameter) -> str:
     name = identifier(parameter.key)
     return f"{name}_" if keyword.iskeyword(name) or name in ("parameters", "weights") else name

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from mlferry.models.scaffold.needs import Need, Parameter
+from mlferry.models.scaffold.needs import Need, NeededParameter
 from mlferry.spec import weights
 from mlferry.text import identifier, printable
 
@@ -44,7 +44,7 @@ def _head(need: Need, protocol: str, imports: tuple[str, ...]) -> Iterator[str]:
         layers = ", ".join(_one_line(name) for name, _, _ in need.uses)
         yield f"/// Used by {layers}."
     if need.identifier != need.class_name:
-        yield f'/// The model asks for "{_one_line(need.class_name)}", which is no name of Swift:'
+        yield f'/// The model asks for "{_one_line(need.class_name)}", which Swift does not allow:'
         yield "/// rename it in the model, with mlferry's replace_custom_layer_name."
     yield f"@objc({need.identifier})"
     yield f"final class {need.identifier}: NSObject, {protocol} {{"
@@ -222,7 +222,7 @@ def _tail(need: Need) -> Iterator[str]:
     yield "}"
 
 
-def _name(parameter: Parameter) -> str:
+def _name(parameter: NeededParameter) -> str:
     """``output_height`` as ``outputHeight``."""
     first, *rest = [part for part in identifier(parameter.key).split("_") if part] or ["value"]
     name = first[0].lower() + first[1:] + "".join(part[0].upper() + part[1:] for part in rest)

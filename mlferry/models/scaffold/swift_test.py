@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -197,7 +197,7 @@ _HELPERS = """
 """
 
 
-def swift_tests(model: MLModel, sample: Any) -> dict[str, str]:
+def swift_tests(model: MLModel, sample: Mapping[str, Any]) -> dict[str, str]:
     """A Swift test for each class of custom layers that runs here; text by file name.
 
     Args:

@@ -11,7 +11,7 @@ from typing import Any
 
 from mlferry.custom import CustomLayer
 from mlferry.errors import MissingDependencyError, ModelFileError, SpecError
-from mlferry.models.facts import StoredWeight
+from mlferry.models.facts import WeightFacts
 from mlferry.models.view.graph import graph_of
 from mlferry.models.view.page import page
 from mlferry.spec import io
@@ -28,7 +28,7 @@ def draw(
     title: str,
     *,
     open_browser: bool,
-    stored: Sequence[StoredWeight] = (),
+    stored: Sequence[WeightFacts] = (),
 ) -> Path:
     """Write the page of a model, and open it; see `mlferry.visualize_spec`.
 

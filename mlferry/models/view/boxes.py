@@ -27,7 +27,7 @@ class Box:
     inputs: list[tuple[str, str]] = field(default_factory=list)
     outputs: list[tuple[str, str]] = field(default_factory=list)
     role: str = "layer"
-    inside: list[tuple[str, Graph]] = field(default_factory=list)
+    inside: list[tuple[str, BoxGraph]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Edge:
 
 
 @dataclass
-class Graph:
+class BoxGraph:
     """Boxes in an order in which every edge goes forward."""
 
     boxes: list[Box] = field(default_factory=list)

@@ -6,12 +6,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from google.protobuf.descriptor import FieldDescriptor
+
 from mlferry.custom import CustomLayer
 from mlferry.layers.params import defaults_of
-from mlferry.layers.trace import Known, Trace, blob_shapes, trace
+from mlferry.layers.trace import Known, ShapeTrace, blob_shapes, trace
 from mlferry.models.inspect import custom_layer, describe
 from mlferry.models.view import programs
-from mlferry.models.view.boxes import Box, Graph, Rows
+from mlferry.models.view.boxes import Box, BoxGraph, Rows
 from mlferry.runtime.custom import shapes_of_classes
 from mlferry.spec import networks, weights
 from mlferry.spec.features import show
@@ -31,7 +33,7 @@ def graph_of(
     classes: Mapping[str, type[CustomLayer]],
     input_shapes: Mapping[str, Sequence[int]],
     told: Told = MappingProxyType({}),
-) -> Graph:
+) -> BoxGraph:
     """The graph of a model; those inside of it are in the boxes.
 
     Args:
@@ -42,7 +44,7 @@ def graph_of(
             parameter, of a program's by the function and its name.
     """
     network, pipeline = networks.network_of(spec), networks.pipeline_of(spec)
-    graph = Graph()
+    graph = BoxGraph()
     labels = {f.name: show(f.type) for f in (*spec.description.input, *spec.description.output)}
     for feature in spec.description.input:
         graph.add(_end(feature, "input"), [], [(feature.name, labels[feature.name])])
@@ -63,14 +65,14 @@ def graph_of(
     return graph
 
 
-def _end(feature: Any, role: str) -> Box:
+def _end(feature: model_pb2.FeatureDescription, role: str) -> Box:
     rows = [("type", show(feature.type))]
     if feature.shortDescription:
         rows.append(("description", feature.shortDescription))
     return Box(feature.name, role, rows, role=role)
 
 
-def _made_by(spec: model_pb2.Model, name: str, graph: Graph) -> str:
+def _made_by(spec: model_pb2.Model, name: str, graph: BoxGraph) -> str:
     """The blob of an output: a classifier's outputs come from its probabilities."""
     network = networks.network_of(spec)
     if name in graph.makers or not isinstance(network, nn.NeuralNetworkClassifier):
@@ -83,7 +85,7 @@ def _made_by(spec: model_pb2.Model, name: str, graph: Graph) -> str:
 
 
 def _network(
-    graph: Graph, spec: model_pb2.Model, network: networks.Network, found: Trace, told: Told
+    graph: BoxGraph, spec: model_pb2.Model, network: networks.Network, found: ShapeTrace, told: Told
 ) -> None:
     refused = {refusal.layer.name: refusal.reason for refusal in found.refusals}
     metadata = dict(spec.description.metadata.userDefined)
@@ -91,7 +93,7 @@ def _network(
 
 
 def _layers(
-    graph: Graph,
+    graph: BoxGraph,
     layers: Sequence[nn.NeuralNetworkLayer],
     shapes: Known,
     refused: Mapping[str, str],
@@ -130,9 +132,9 @@ def _body(
     refused: Mapping[str, str],
     metadata: Mapping[str, str],
     told: Told,
-) -> Graph:
+) -> BoxGraph:
     """The inside of a branch or loop; blobs from outside are its inputs."""
-    graph = Graph()
+    graph = BoxGraph()
     made: set[str] = set()
     for layer in network.layers:
         reads, writes = networks.touched(layer)
@@ -159,7 +161,7 @@ def _times(shapes: Known, name: str) -> str:
 
 
 def _model(
-    graph: Graph,
+    graph: BoxGraph,
     spec: model_pb2.Model,
     names: Sequence[str],
     classes: Mapping[str, type[CustomLayer]],
@@ -223,7 +225,9 @@ def _fields(message: Message, prefix: str) -> Iterator[tuple[str, str]]:
             yield f"{prefix}{field_name}", f"{shown} (default)"
 
 
-def _repeated(name: str, descriptor: Any, value: Any) -> Iterator[tuple[str, str]]:
+def _repeated(
+    name: str, descriptor: FieldDescriptor, value: Sequence[Any]
+) -> Iterator[tuple[str, str]]:
     if descriptor.message_type is not None:
         for index, item in enumerate(value[:_SHOWN]):
             if isinstance(item, nn.WeightParams):
@@ -236,7 +240,7 @@ def _repeated(name: str, descriptor: Any, value: Any) -> Iterator[tuple[str, str
     yield name, shown + (f", ... ({len(value)})" if len(value) > _SHOWN else "")
 
 
-def _scalar(descriptor: Any, value: Any) -> str:
+def _scalar(descriptor: Any, value: float | str) -> str:
     if descriptor.enum_type is not None:
         entry = descriptor.enum_type.values_by_number.get(value)
         return str(entry.name) if entry is not None else str(value)

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from mlferry.errors import MissingDependencyError
-from mlferry.models.view.boxes import Edge, Graph
+from mlferry.models.view.boxes import BoxGraph, Edge
 
 Point = tuple[float, float]
 
 
 @dataclass(frozen=True)
-class Layout:
+class BoxLayout:
     """Places in cells: x in columns, y in layers.
 
     Attributes:
@@ -26,7 +26,7 @@ class Layout:
     routes: list[list[Point]]
 
 
-def lay_out(graph: Graph) -> Layout:
+def lay_out(graph: BoxGraph) -> BoxLayout:
     """Boxes in layers, so that edges go down and cross seldom.
 
     An edge over several layers passes through a place in each of them, so that it runs around
@@ -56,7 +56,7 @@ def lay_out(graph: Graph) -> Layout:
         layers=layers, hgap=1, vgap=1, maxiter=100
     )
     places = [(float(x), float(y)) for x, y in made.coords[: len(layers)]]
-    return Layout(places[: len(graph.boxes)], [[places[i] for i in chain] for chain in chains])
+    return BoxLayout(places[: len(graph.boxes)], [[places[i] for i in chain] for chain in chains])
 
 
 def _depths(count: int, edges: Sequence[Edge]) -> list[int]:

@@ -8,8 +8,8 @@ from html import escape
 from importlib import resources
 from typing import Any
 
-from mlferry.models.view.boxes import Box, Graph
-from mlferry.models.view.layout import Layout, Point, lay_out
+from mlferry.models.view.boxes import Box, BoxGraph
+from mlferry.models.view.layout import BoxLayout, Point, lay_out
 
 WIDTH, HEIGHT = 190, 44  # of a box, in pixels
 COLUMN, ROW = 230, 108  # from box to box
@@ -17,7 +17,7 @@ LINE = 14  # from label to label
 _LETTERS = 26  # that fit into a box
 
 
-def page(graph: Graph, title: str) -> str:
+def page(graph: BoxGraph, title: str) -> str:
     """The page, as text."""
     graphs: list[str] = []
     facts: list[dict[str, Any]] = []
@@ -39,7 +39,7 @@ def page(graph: Graph, title: str) -> str:
 
 
 def _add(
-    graph: Graph, title: str, parent: int, graphs: list[str], facts: list[dict[str, Any]]
+    graph: BoxGraph, title: str, parent: int, graphs: list[str], facts: list[dict[str, Any]]
 ) -> int:
     """Append a graph and those inside of its boxes; its number."""
     number = len(facts)
@@ -66,7 +66,7 @@ def _add(
     return number
 
 
-def _svg(graph: Graph, layout: Layout, number: int) -> str:
+def _svg(graph: BoxGraph, layout: BoxLayout, number: int) -> str:
     places = [(x * COLUMN + COLUMN / 2, y * ROW + ROW / 2) for x, y in layout.boxes]
     width = max((x for x, _ in places), default=0) + COLUMN / 2
     height = max((y for _, y in places), default=0) + ROW / 2
@@ -80,7 +80,7 @@ def _svg(graph: Graph, layout: Layout, number: int) -> str:
     return "".join([*lines, "</svg>"])
 
 
-def _edges(graph: Graph, layout: Layout) -> Iterator[str]:
+def _edges(graph: BoxGraph, layout: BoxLayout) -> Iterator[str]:
     """Lines from box to box; upon them the shape of each blob, below the box that makes it."""
     labels: dict[tuple[int, str], str] = {}
     lines: dict[int, int] = {}

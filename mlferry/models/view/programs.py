@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from mlferry.errors import MlferryError
-from mlferry.models.view.boxes import Box, Graph
+from mlferry.models.view.boxes import Box, BoxGraph
 from mlferry.programs.contents import STORED, reads_of
 from mlferry.programs.types import TensorType, type_of
 from mlferry.spec.proto import mil_pb2 as mil, model_pb2
@@ -16,7 +16,7 @@ _CONSTANT = frozenset({"const", *STORED})
 
 
 def draw(
-    graph: Graph, spec: model_pb2.Model, told: Mapping[tuple[str, str], str]
+    graph: BoxGraph, spec: model_pb2.Model, told: Mapping[tuple[str, str], str]
 ) -> dict[str, str]:
     """Add the operations of the default function, and a box for each other function.
 
@@ -58,7 +58,7 @@ def _block(function: mil.Function) -> mil.Block:
 def _function(name: str, function: mil.Function, told: Mapping[str, str]) -> Box:
     block = _block(function)
     labels = _labels(function, block, {})
-    inside = Graph()
+    inside = BoxGraph()
     for each in function.inputs:
         label = labels[each.name]
         inside.add(
@@ -87,7 +87,7 @@ def _type(message: mil.ValueType) -> str:
 
 
 def _operations(
-    graph: Graph, block: mil.Block, labels: Mapping[str, str], told: Mapping[str, str]
+    graph: BoxGraph, block: mil.Block, labels: Mapping[str, str], told: Mapping[str, str]
 ) -> None:
     """The operations that compute something; constants are rows of those that read them."""
     constants: dict[str, str] = {}
@@ -114,10 +114,10 @@ def _operations(
         )
 
 
-def _inner(block: mil.Block, outside: Mapping[str, str], told: Mapping[str, str]) -> Graph:
+def _inner(block: mil.Block, outside: Mapping[str, str], told: Mapping[str, str]) -> BoxGraph:
     """The inside of a branch or loop; values from outside are its inputs."""
     labels = _labels(None, block, outside)
-    graph = Graph()
+    graph = BoxGraph()
     for each in block.inputs:
         label = labels[each.name]
         graph.add(

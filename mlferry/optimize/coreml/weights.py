@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -25,8 +24,9 @@ from mlferry.optimize.coreml.configs import (
 )
 from mlferry.programs.compressed import TABLE_BITS, Compressed
 from mlferry.programs.sites import ProgramSite
+from mlferry.text import logger_of
 
-logger = logging.getLogger(__name__)
+logger = logger_of(__name__)
 
 Floats = NDArray[np.float32]
 Config = TypeVar("Config", bound=OpCompressorConfig)

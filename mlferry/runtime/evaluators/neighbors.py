@@ -78,7 +78,7 @@ def _samples(index: pp.NearestNeighborsIndex) -> NDArray[np.float32]:
         raise SpecError(f"samples have other than {index.numberOfDimensions} dimensions")
     samples = np.stack(rows) if rows else np.zeros((0, 0), np.float32)
     if not np.isfinite(samples).all():
-        raise SpecError("samples have values that are no finite numbers")
+        raise SpecError("samples have values that are not finite numbers")
     return samples
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from google.protobuf.message import Message
 from numpy.typing import NDArray
 
 from mlferry.errors import PredictionError
@@ -123,7 +124,7 @@ def network(model: model_pb2.Model, classes: CustomClasses) -> Evaluator:
     return NetworkEvaluator(model, classes)
 
 
-def class_labels(holder: Any) -> list[str] | list[int]:
+def class_labels(holder: Message) -> list[str] | list[int]:
     """The labels of a classifier's params message."""
     kind = holder.WhichOneof("ClassLabels")
     return list(getattr(holder, kind).vector) if kind else []

@@ -190,7 +190,7 @@ def _forest(params: pp.TreeEnsembleParameters) -> Score:
 
 @dataclass(frozen=True)
 class _Branch:
-    """A node that is no leaf; a leaf is the list of what it adds."""
+    """A node that is not a leaf; a leaf is the list of what it adds."""
 
     goes: Callable[[float, float], bool]
     column: int

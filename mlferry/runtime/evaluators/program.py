@@ -15,7 +15,7 @@ from mlferry.runtime.evaluators.registry import (
     CustomClasses,
     Evaluator,
     Features,
-    ProgramOptions,
+    RunOptions,
     evaluator,
 )
 from mlferry.runtime.program_session import State
@@ -117,7 +117,7 @@ def _checked(name: str, value: NDArray[Any], kind: ValueType) -> Any:
     try:
         array = np.asarray(value)
     except ValueError as error:
-        raise PredictionError(f"input {name!r} is no rectangular array: {error}") from error
+        raise PredictionError(f"input {name!r} is not a rectangular array: {error}") from error
     if array.dtype.kind not in "fiub":
         raise PredictionError(f"input {name!r} takes numbers, not {array.dtype}")
     dtype = kind.dtype if isinstance(kind, TensorType) else "fp32"
@@ -127,9 +127,14 @@ def _checked(name: str, value: NDArray[Any], kind: ValueType) -> Any:
         if not np.array_equal(whole, array):
             raise PredictionError(f"input {name!r} takes {dtype}; its value has fractions")
         array = whole
-    if dtype == "int32" and array.size and np.abs(array.astype(np.float64)).max() >= 2**31:
+    if dtype == "int32" and array.size and not _is_int32(array):
         raise PredictionError(f"input {name!r} has values that int32 cannot hold")
     return array
+
+
+def _is_int32(array: NDArray[Any]) -> bool:
+    bounds = np.iinfo(np.int32)
+    return bool(array.min() >= bounds.min and array.max() <= bounds.max)
 
 
 def _default(feature: ft.FeatureType) -> Any:
@@ -153,12 +158,12 @@ def check_precision(precision: str) -> None:
         raise SpecError(f"precision={precision!r}: half or exact")
 
 
-def check_options(model: model_pb2.Model, options: ProgramOptions) -> None:
+def check_options(model: model_pb2.Model, options: RunOptions) -> None:
     """Raise where options for programs do not fit a model.
 
     Raises:
         SpecError: there is no such function, or no such precision.
-        UnsupportedModelError: the model is no program, and has no functions.
+        UnsupportedModelError: the model is not a program, and has no functions.
     """
     check_precision(options.precision)
     if options.function is None:

@@ -28,7 +28,7 @@ Evaluator = Callable[[Features], dict[str, Any]]
 
 
 @dataclass(frozen=True)
-class ProgramOptions:
+class RunOptions:
     """How ML Programs run.
 
     Attributes:
@@ -42,7 +42,7 @@ class ProgramOptions:
     precision: str = "half"
     function: str | None = None
 
-    def joined(self, other: ProgramOptions) -> ProgramOptions:
+    def joined(self, other: RunOptions) -> RunOptions:
         """Of two models that become one; the weights are those of the first that has some.
 
         Raises:
@@ -63,7 +63,7 @@ class CustomClasses:
     layers: Mapping[str, type[CustomLayer]] = field(default_factory=dict)
     models: Mapping[str, type[CustomModel]] = field(default_factory=dict)
     engine: Engine = NUMPY
-    program: ProgramOptions = field(default_factory=ProgramOptions)
+    program: RunOptions = field(default_factory=RunOptions)
 
     def joined(self, other: CustomClasses) -> CustomClasses:
         """What a model made of two models needs: the first engine that is not the default one.

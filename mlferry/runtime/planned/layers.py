@@ -159,7 +159,7 @@ def convolution(params: Params, inputs: int) -> Part | None:
             p.outputChannels, p.kernelChannels, window, p.nGroups,
             lambda: p.decoded("weights", shape), bias,
         )  # fmt: skip
-        return parts.Convolution(filters, lambda given: sizes.edges_of(p, given))
+        return parts.PlannedConvolution(filters, lambda given: sizes.edges_of(p, given))
     if p.nGroups > 1 or p.dilationFactor != (1, 1):
         return None
     turned = (p.kernelChannels, p.outputChannels, *p.kernelSize)

@@ -290,7 +290,9 @@ def convolution(given: Given) -> Part | None:
         )  # fmt: skip
 
     if given.call.op == "conv":
-        return parts.Convolution(filters(*weight.shape[:2]), lambda shape: slides.edges(shape[2:]))
+        return parts.PlannedConvolution(
+            filters(*weight.shape[:2]), lambda shape: slides.edges(shape[2:])
+        )
     if groups > 1 or window.dilation != (1, 1):
         return None
     return parts.Transposed(

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from mlferry.numerics import half
 from mlferry.runtime.planned import convolution as conv, transposed, winograd
 from mlferry.runtime.planned.maps import Array, Border
-from mlferry.runtime.planned.plan import NotPlannedError, Part, Plan, Shape, Step
+from mlferry.runtime.planned.plan import NotPlannedError, Part, Plan, PlannedStep, Shape
 from mlferry.runtime.planned.pooling import pool
 from mlferry.runtime.planned.products import Finish, Pointwise, blocks
 
@@ -28,7 +28,7 @@ _ROWS = 60_000  # values that are worked on at a time
 # ---- value by value --------------------------------------------------------------------
 
 
-def _alone(plan: Plan, step: Step, finish: Finish) -> None:
+def _alone(plan: Plan, step: PlannedStep, finish: Finish) -> None:
     """A layer that follows nothing: it and what follows, some rows at a time."""
     finish, name = plan.finish(step, finish)
     x, y = plan.map(step.inputs[0]).inner, plan.map(name).inner
@@ -55,12 +55,12 @@ class Valuewise(Part):
         super().__init__()
         self.function = function
 
-    def plan(self, plan: Plan, step: Step) -> None:
+    def plan(self, plan: Plan, step: PlannedStep) -> None:
         finish = Finish()
         finish.then(self.function)
         _alone(plan, step, finish)
 
-    def follow(self, plan: Plan, name: str, step: Step, finish: Finish) -> bool:
+    def follow(self, plan: Plan, name: str, step: PlannedStep, finish: Finish) -> bool:
         finish.then(self.function)
         return True
 
@@ -78,7 +78,7 @@ class ByChannel(Part):
         super().__init__()
         self.affine = affine
 
-    def plan(self, plan: Plan, step: Step) -> None:
+    def plan(self, plan: Plan, step: PlannedStep) -> None:
         found = self.affine(plan.size(step.inputs[0])[2])
         if found is None:
             raise NotPlannedError(str(step))
@@ -86,7 +86,7 @@ class ByChannel(Part):
         finish.then(_scaled(*found))
         _alone(plan, step, finish)
 
-    def follow(self, plan: Plan, name: str, step: Step, finish: Finish) -> bool:
+    def follow(self, plan: Plan, name: str, step: PlannedStep, finish: Finish) -> bool:
         """Into weights and bias where nothing came before it; otherwise one more function."""
         found = self.affine(plan.size(name)[2])
         if found is None:
@@ -124,7 +124,7 @@ class InstanceNormalization(Part):
         super().__init__()
         self.gamma, self.beta, self.epsilon = gamma, beta, np.float32(epsilon)
 
-    def plan(self, plan: Plan, step: Step) -> None:
+    def plan(self, plan: Plan, step: PlannedStep) -> None:
         finish, name = plan.finish(step, Finish())
         x, y = plan.map(step.inputs[0]).inner, plan.map(name).inner
         height, width, channels = x.shape
@@ -179,7 +179,7 @@ class Joined(Part):
         self.combine = combine
         self.broadcasts = broadcasts  # type: ignore[misc]
 
-    def plan(self, plan: Plan, step: Step) -> None:
+    def plan(self, plan: Plan, step: PlannedStep) -> None:
         finish, name = plan.finish(step, Finish())
         first, *others = [plan.map(blob).inner for blob in step.inputs]
         y = plan.map(name).inner
@@ -193,7 +193,7 @@ class Joined(Part):
 
         plan.add(run)
 
-    def follow(self, plan: Plan, name: str, step: Step, finish: Finish) -> bool:
+    def follow(self, plan: Plan, name: str, step: PlannedStep, finish: Finish) -> bool:
         """With one map of the same shape that is there already."""
         others = [other for other in step.inputs if other != name]
         if len(step.inputs) != 2 or len(others) != 1 or others[0] not in plan.made:
@@ -218,7 +218,7 @@ class Concatenation(Part):
 
     joins = True
 
-    def plan(self, plan: Plan, step: Step) -> None:
+    def plan(self, plan: Plan, step: PlannedStep) -> None:
         (whole,) = step.outputs
         target = plan.map(whole).inner
         start = 0
@@ -253,8 +253,8 @@ class Filters:
         groups: parts of the channels on their own.
         weights: gives [count, channels, kH, kW]; of a transposed convolution [C, count, kH, kW].
         bias: gives one value a channel, or None.
-        stored: gives the weights as float16, where they shall stay so in memory, and are widened
-            whenever they are used; None where they shall not.
+        stored: gives the weights as float16, where they stay so in memory, and are widened
+            whenever they are used; None where they do not.
     """
 
     count: int
@@ -266,7 +266,7 @@ class Filters:
     stored: Callable[[], NDArray[np.float16]] | None = None
 
 
-class Convolution(Part):
+class PlannedConvolution(Part):
     """A factor and a shift of the channels behind it go into the weights.
 
     Args:
@@ -290,7 +290,7 @@ class Convolution(Part):
         f = self.filters
         return f.window.size != (1, 1) and (f.groups == 1 or f.channels == 1)
 
-    def padding(self, plan: Plan, step: Step, shape: Shape) -> tuple[Border, float]:
+    def padding(self, plan: Plan, step: PlannedStep, shape: Shape) -> tuple[Border, float]:
         """Tiles of Winograd's may reach beyond the end."""
         above, below, left, right = _border_of(self.edges(shape))
         tile = self._tile(plan, step)
@@ -299,7 +299,7 @@ class Convolution(Part):
             below, right = below + -height % tile, right + -width % tile
         return (above, below, left, right), 0.0
 
-    def _tile(self, plan: Plan, step: Step) -> int:
+    def _tile(self, plan: Plan, step: PlannedStep) -> int:
         f = self.filters
         if (
             f.stored is not None
@@ -311,7 +311,7 @@ class Convolution(Part):
         height, width, count = plan.size(step.outputs[0])
         return winograd.tile_for(height, width, f.channels, count)
 
-    def plan(self, plan: Plan, step: Step) -> None:
+    def plan(self, plan: Plan, step: PlannedStep) -> None:
         f = self.filters
         (source,) = step.inputs
         one = np.ones(f.count, np.float32)
@@ -401,12 +401,12 @@ class Transposed(Part):
     def worth_alone(self) -> bool:
         return self.filters.window.size != (1, 1)
 
-    def padding(self, plan: Plan, step: Step, shape: Shape) -> tuple[Border, float]:
+    def padding(self, plan: Plan, step: PlannedStep, shape: Shape) -> tuple[Border, float]:
         tall, wide = self._phases(plan, step)
         return (*transposed.border(tall, shape[2]), *transposed.border(wide, shape[3])), 0.0
 
     def _phases(
-        self, plan: Plan, step: Step
+        self, plan: Plan, step: PlannedStep
     ) -> tuple[list[transposed.Phase], list[transposed.Phase]]:
         (height, width, _), result = plan.size(step.inputs[0]), plan.size(step.outputs[0])
         kernel, stride = self.filters.window.size, self.filters.window.stride
@@ -417,7 +417,7 @@ class Transposed(Part):
             transposed.phases(kernel[1], stride[1], left, result[1]),
         )
 
-    def plan(self, plan: Plan, step: Step) -> None:
+    def plan(self, plan: Plan, step: PlannedStep) -> None:
         f = self.filters
         (source,) = step.inputs
         finish, name = plan.finish(step, Finish(bias=f.bias()))
@@ -449,10 +449,10 @@ class Pooling(Part):
         super().__init__()
         self.window, self.edges, self.divisor = window, edges, divisor
 
-    def padding(self, plan: Plan, step: Step, shape: Shape) -> tuple[Border, float]:
+    def padding(self, plan: Plan, step: PlannedStep, shape: Shape) -> tuple[Border, float]:
         return _border_of(self.edges(shape)), 0.0 if self.divisor else -np.inf
 
-    def plan(self, plan: Plan, step: Step) -> None:
+    def plan(self, plan: Plan, step: PlannedStep) -> None:
         (source,) = step.inputs
         border, fill = self.padding(plan, step, plan.shapes[source])
         finish, name = plan.finish(step, Finish())
@@ -475,7 +475,7 @@ class OverSpace(Part):
         self.reduce = reduce
         self.worth = worth  # type: ignore[misc]
 
-    def plan(self, plan: Plan, step: Step) -> None:
+    def plan(self, plan: Plan, step: PlannedStep) -> None:
         finish, name = plan.finish(step, Finish())
         x, y = plan.map(step.inputs[0]).inner, plan.map(name).inner
 
@@ -497,7 +497,7 @@ class Repeated(Part):
         super().__init__()
         self.factors = factors
 
-    def plan(self, plan: Plan, step: Step) -> None:
+    def plan(self, plan: Plan, step: PlannedStep) -> None:
         down, across = self.factors
         (source,), (name,) = step.inputs, step.outputs
         height, width, channels = plan.size(source)
@@ -522,7 +522,7 @@ class Padded(Part):
         super().__init__()
         self.edges, self.value = edges, value
 
-    def plan(self, plan: Plan, step: Step) -> None:
+    def plan(self, plan: Plan, step: PlannedStep) -> None:
         (above, _), (left, _) = self.edges
         x, y = plan.map(step.inputs[0]).inner, plan.map(step.outputs[0]).inner
         height, width, _ = x.shape

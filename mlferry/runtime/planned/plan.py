@@ -50,14 +50,14 @@ class Part(ABC):
         return False
 
     @abstractmethod
-    def plan(self, plan: Plan, step: Step) -> None:
+    def plan(self, plan: Plan, step: PlannedStep) -> None:
         """Add to a plan what computes it."""
 
-    def follow(self, plan: Plan, name: str, step: Step, finish: Finish) -> bool:
+    def follow(self, plan: Plan, name: str, step: PlannedStep, finish: Finish) -> bool:
         """Whether it can be done with what makes its input `name`; `finish` does it then."""
         return False
 
-    def padding(self, plan: Plan, step: Step, shape: Shape) -> tuple[Border, float]:
+    def padding(self, plan: Plan, step: PlannedStep, shape: Shape) -> tuple[Border, float]:
         """The border that it reads around an input of a shape [1, C, H, W], and its values."""
         return NO_BORDER, 0.0
 
@@ -68,7 +68,7 @@ class Part(ABC):
         return self._derived[key]  # type: ignore[no-any-return]
 
 
-class Step(Protocol):
+class PlannedStep(Protocol):
     """A layer of a network, or an operation of a program, as the plans see it."""
 
     @property
@@ -122,7 +122,7 @@ class Plan:
 
     def __init__(
         self,
-        steps: Sequence[Step],
+        steps: Sequence[PlannedStep],
         given: Mapping[str, Shape],
         shown: Sequence[str],
         *,
@@ -130,7 +130,7 @@ class Plan:
     ) -> None:
         self.steps, self.shown, self.winograd = steps, list(shown), winograd
         self.shapes = _shapes(steps, given)
-        self.readers: dict[str, list[Step]] = {}
+        self.readers: dict[str, list[PlannedStep]] = {}
         for step in steps:
             for name in dict.fromkeys(step.inputs):
                 self.readers.setdefault(name, []).append(step)
@@ -199,7 +199,7 @@ class Plan:
             self.add(lambda: np.copyto(copy.inner, found.inner))
         return copies[key].outer
 
-    def finish(self, step: Step, finish: Finish) -> tuple[Finish, str]:
+    def finish(self, step: PlannedStep, finish: Finish) -> tuple[Finish, str]:
         """What can follow a layer at once, and the blob that is made in the end.
 
         Layers that work value by value, and a sum with a blob that is there already, are done
@@ -237,10 +237,10 @@ class Plan:
             uses.pop(self._whole(name), None)
         return uses
 
-    def _held(self, step: Step) -> set[str]:
+    def _held(self, step: PlannedStep) -> set[str]:
         return {self._whole(name) for name in (*step.inputs, *step.outputs)}
 
-    def _release(self, step: Step) -> None:
+    def _release(self, step: PlannedStep) -> None:
         """After a step: maps that no later one uses may hold something else from then on."""
         for whole in self._held(step) & self._waiting.keys():
             self._waiting[whole] -= 1
@@ -277,7 +277,7 @@ class Plan:
             self._runs.append(made.fill_border)
         return made
 
-    def _reserve(self, step: Step) -> None:
+    def _reserve(self, step: PlannedStep) -> None:
         """Give the parts of a concatenation their places in it, and what works in place its own."""
         part = _part(step)
         if part.in_place:
@@ -313,12 +313,12 @@ class Plan:
 _LARGE = 1 << 18  # values: from there on, filling a border is cheaper than memory of its own
 
 
-def _part(step: Step) -> Part:
+def _part(step: PlannedStep) -> Part:
     assert step.part is not None  # `regions` gives others to no plan
     return step.part
 
 
-def _rounds(step: Step) -> bool:
+def _rounds(step: PlannedStep) -> bool:
     return step.rounds and not _part(step).exact
 
 
@@ -326,7 +326,7 @@ def _rounding(x: Array, out: Array) -> None:
     half.round_into(x, out)
 
 
-def _shapes(steps: Sequence[Step], given: Mapping[str, Shape]) -> dict[str, Shape]:
+def _shapes(steps: Sequence[PlannedStep], given: Mapping[str, Shape]) -> dict[str, Shape]:
     """The shapes of all blobs, [1, C, H, W]."""
     found: dict[str, Shape] = dict(given)
     for step in steps:

@@ -10,9 +10,9 @@ from typing import Generic, TypeVar
 import numpy as np
 
 from mlferry.runtime.planned.maps import Array
-from mlferry.runtime.planned.plan import NotPlannedError, Plan, Shape, Step
+from mlferry.runtime.planned.plan import NotPlannedError, Plan, PlannedStep, Shape
 
-S = TypeVar("S", bound=Step)
+S = TypeVar("S", bound=PlannedStep)
 _REMEMBERED = 16  # sets of shapes that stay planned
 
 
@@ -25,7 +25,7 @@ class Region:
         winograd: whether convolutions may go by tiles, which round more.
     """
 
-    def __init__(self, steps: Sequence[Step], shown: Sequence[str], winograd: bool) -> None:
+    def __init__(self, steps: Sequence[PlannedStep], shown: Sequence[str], winograd: bool) -> None:
         self.steps, self.shown, self.winograd = list(steps), list(shown), winograd
         written = {name for step in steps for name in step.outputs}
         self.reads = [
@@ -95,7 +95,7 @@ class Region:
         return Plan(self.steps, given, self.shown, winograd=self.winograd)
 
 
-def _broadcast_only(steps: Sequence[Step], reads: Sequence[str]) -> set[str]:
+def _broadcast_only(steps: Sequence[PlannedStep], reads: Sequence[str]) -> set[str]:
     """Blobs from outside that only broadcast with one from inside."""
     written = {name for step in steps for name in step.outputs}
     found = set()
@@ -106,18 +106,18 @@ def _broadcast_only(steps: Sequence[Step], reads: Sequence[str]) -> set[str]:
     return found
 
 
-def _broadcasts(step: Step) -> bool:
+def _broadcasts(step: PlannedStep) -> bool:
     return step.part is not None and step.part.broadcasts
 
 
-def _is_worth(steps: Sequence[Step]) -> bool:
+def _is_worth(steps: Sequence[PlannedStep]) -> bool:
     """Whether planning pays for copying what goes in and out."""
     parts = [step.part for step in steps if step.part is not None]
     return any(part.worth for part in parts) if len(parts) > 1 else parts[0].worth_alone
 
 
 @dataclass(frozen=True)
-class Planned(Generic[S]):
+class PlannedRegion(Generic[S]):
     """What runs as one.
 
     Attributes:
@@ -133,16 +133,16 @@ class Planned(Generic[S]):
 
 def scheduled(
     steps: Sequence[S], wanted: frozenset[str], *, planned: bool, winograd: bool
-) -> list[Planned[S]]:
+) -> list[PlannedRegion[S]]:
     """What runs for the wanted blobs, each with the blobs that it is the last to use."""
     groups: list[tuple[Region | None, Sequence[S]]] = (
         grouped(steps, wanted, winograd) if planned else [(None, [step]) for step in steps]
     )
     last_use = set(wanted)
-    plan: list[Planned[S]] = []
+    plan: list[PlannedRegion[S]] = []
     for region, inner in reversed(groups):
         used = {name for step in inner for name in step.reads | step.writes}
-        plan.append(Planned(region, inner, tuple(sorted(used - last_use))))
+        plan.append(PlannedRegion(region, inner, tuple(sorted(used - last_use))))
         last_use |= used
     return plan[::-1]
 
@@ -180,7 +180,7 @@ def grouped(
     return result
 
 
-def overwritten(steps: Sequence[Step]) -> frozenset[str]:
+def overwritten(steps: Sequence[PlannedStep]) -> frozenset[str]:
     """Blobs that several layers write: their order matters."""
     seen: set[str] = set()
     twice: set[str] = set()

@@ -69,8 +69,8 @@ def _config(file: h5py.File, text: str) -> None:
 
 BROKEN: dict[str, tuple[Callable[[h5py.File], Any], str]] = {
     "no config": (lambda f: f.attrs.__delitem__("model_config"), "no Keras model"),
-    "no JSON": (lambda f: _config(f, "{"), "no valid JSON"),
-    "deep JSON": (lambda f: _config(f, "[" * 10**5), "no valid JSON|no Keras model"),
+    "no JSON": (lambda f: _config(f, "{"), "not valid JSON"),
+    "deep JSON": (lambda f: _config(f, "[" * 10**5), "not valid JSON|no Keras model"),
     "a list": (lambda f: _config(f, "[]"), "no Keras model"),
     "no layers": (
         lambda f: _config(f, '{"class_name": "Sequential", "config": {}}'),

@@ -306,7 +306,7 @@ def test_half_a_character(name: str, good: Path) -> None:
         with pytest.raises(MlferryError, match="\U0001f600"):
             mlferry.convert(good)
     else:
-        with pytest.raises(ModelFileError, match=r"no valid JSON.*surrogates"):
+        with pytest.raises(ModelFileError, match=r"not valid JSON.*surrogates"):
             mlferry.convert(good)
 
 

@@ -393,7 +393,7 @@ REFUSED: list[tuple[Case, str]] = [
     (Case("two base values", [trees("class", base_values=[0.1, 0.2])], ROWS, CHOICE),
      "2 base_values for two classes"),
     (Case("LOGISTIC of the second", [trees("class", ids=(1,), post_transform="LOGISTIC")], ROWS,
-          CHOICE), "are no chances"),
+          CHOICE), "are not chances"),
     (Case("a column that is not there", [trees("target", of=stump() | {
         "nodes_featureids": [0, 0, 3, 0, 0, 0]})], ROWS, Y), "reads column 3 of 3"),
     (Case("a node that is not there", [trees("target", of=stump() | {

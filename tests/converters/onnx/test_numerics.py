@@ -66,7 +66,7 @@ def test_each_value(op: str) -> None:
     version = tuple(map(int, onnxruntime.__version__.split(".")[:2]))
     if op == "Erf" and version < (1, 32):
         pytest.skip(f"onnxruntime {onnxruntime.__version__} makes a number of what is none")
-    # a value that is no number is under every threshold for onnxruntime alone
+    # a value that is not a number is under every threshold for onnxruntime alone
     given = [ENDS[~np.isnan(ENDS)] if op == "ThresholdedRelu" else ENDS]
     same(*both(model(op, given, [], {}), given))
 
@@ -76,7 +76,7 @@ def test_each_pair(op: str) -> None:
     same(*both(model(op, [LEFT, RIGHT], [], {}), [LEFT, RIGHT]))
 
 
-# Where a value is no number, onnxruntime's own extremes depend on the order; ours show it.
+# Where a value is not a number, onnxruntime's own extremes depend on the order; ours show it.
 REDUCED = [
     *((op, ROWS) for op in ("ReduceSum", "ReduceMean", "ReduceL1", "ReduceL2", "ReduceLogSum",
                             "ReduceProd", "ReduceSumSquare")),
@@ -90,7 +90,7 @@ def test_reductions(op: str, given: Array) -> None:
     same(*both(model(op, [given], [LAST], {}), [given]))
 
 
-# The logarithm beside an infinity is no number for onnxruntime, minus infinity here.
+# The logarithm beside an infinity is not a number for onnxruntime, minus infinity here.
 @pytest.mark.parametrize(
     ("op", "given"), [("Softmax", ROWS), ("LogSoftmax", FINITE), ("LpNormalization", ROWS)]
 )

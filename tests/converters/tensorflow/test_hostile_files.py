@@ -197,7 +197,7 @@ def test_a_folder_that_is_none(tmp_path: Path) -> None:
         mlferry.convert(tmp_path)
     (tmp_path / "saved_model.pbtxt").unlink()
     os.mkfifo(tmp_path / "saved_model.pb")
-    with pytest.raises(ModelFileError, match="no plain file"):
+    with pytest.raises(ModelFileError, match="not a plain file"):
         mlferry.convert(tmp_path)
 
 

@@ -500,5 +500,5 @@ def test_a_pipeline_says_how_to_export_its_networks() -> None:
 def test_models_without_a_network() -> None:
     spec = model_pb2.Model(specificationVersion=1)
     spec.glmRegressor.SetInParent()
-    with pytest.raises(ExportError, match="'glmRegressor' is no neural network"):
+    with pytest.raises(ExportError, match="'glmRegressor' is neither a neural network"):
         export(spec)

@@ -255,16 +255,16 @@ def sparse_sigmoid(context: Lowering, node: Node, x: Blob) -> Blob:
 @op("Softmax", layouts=UNFLATTENED)
 def softmax_layer(context: Lowering, node: Node, x: Blob) -> Blob:
     """Masked values count as -1e9; Keras 3 makes them 0 afterwards."""
-    (found, *_) = masks.of(context, node)
-    if found is None:
+    (result, *_) = masks.of(context, node)
+    if result is None:
         plain = softmax(context, node, x)
         return plain
     x = context.source_order(x)
-    if found.rank > x.rank:
-        raise ConversionError(f"a mask of rank {found.rank} for an input of rank {x.rank}")
+    if result.rank > x.rank:
+        raise ConversionError(f"a mask of rank {result.rank} for an input of rank {x.rank}")
     low_value = context.constant([-1e9])
-    y = softmax(context, node, _layer(context, "whereBroadcastable", found, x, low_value))
-    return _layer(context, "multiplyBroadcastable", y, found) if context.graph.version >= 3 else y
+    y = softmax(context, node, _layer(context, "whereBroadcastable", result, x, low_value))
+    return _layer(context, "multiplyBroadcastable", y, result) if context.graph.version >= 3 else y
 
 
 @op("softmax", layouts=UNFLATTENED)

@@ -277,11 +277,11 @@ def isclose(
         return layer(context, "equal", left, right)
     gap = unary(context, layer(context, "subtractBroadcastable", left, right), "ABS")
     allowed = affine(context, unary(context, right, "ABS"), float(rtol), float(atol))
-    made = layer(context, "lessEqual", gap, allowed)
+    output = layer(context, "lessEqual", gap, allowed)
     if not equal_nan:
-        return made
+        return output
     missing = [layer(context, "notEqual", x, x) for x in (left, right)]
-    return layer(context, "logicalOr", made, layer(context, "logicalAnd", *missing))
+    return layer(context, "logicalOr", output, layer(context, "logicalAnd", *missing))
 
 
 def _is_whole(value: object) -> bool:
@@ -353,8 +353,8 @@ def expm1(context: Lowering, node: Node, x: Blob) -> Blob:
 
 
 def _log(context: Lowering, x: Blob, base: float = np.e, shift: float = 0.0) -> Blob:
-    made = unary(context, x, "LOG", shift=shift)
-    return made if base == np.e else affine(context, made, float(1 / np.log(base)))
+    output = unary(context, x, "LOG", shift=shift)
+    return output if base == np.e else affine(context, output, float(1 / np.log(base)))
 
 
 @function("Log", tf={"math.log": {}}, layouts=ELEMENTWISE)
@@ -458,10 +458,10 @@ def clip(
 def stop_gradient(
     context: Lowering, node: Node, x: Blob | None = None, variable: object = None
 ) -> Blob:
-    found = variable if x is None else x
-    if not isinstance(found, Blob):
+    result = variable if x is None else x
+    if not isinstance(result, Blob):
         raise ConversionError("a function of numbers alone")
-    return found
+    return result
 
 
 @function("Cast", "SaturateCast", tf={"cast": {}}, layouts=ELEMENTWISE)

@@ -36,11 +36,13 @@ def _scaled(context: Lowering, x: Blob, scale: float, shift: float = 0.0) -> Blo
 
 def _both(context: Lowering, given: Sequence[_Mask]) -> _Mask:
     """Where all masks are 1."""
-    made: _Mask = None
+    output: _Mask = None
     for mask in given:
         if mask is not None:
-            made = mask if made is None else layer(context, "multiplyBroadcastable", made, mask)
-    return made
+            output = (
+                mask if output is None else layer(context, "multiplyBroadcastable", output, mask)
+            )
+    return output
 
 
 def _truth(context: Lowering, mask: Argument | None) -> _Mask:
@@ -66,16 +68,16 @@ def _of_lists(
     context: Lowering, node: Node, inputs: Sequence[Blob]
 ) -> tuple[list[Blob], list[_Mask]]:
     """[query, value, key] and the masks of query and value."""
-    given = bound(node, inputs, SIGNATURES["Attention"])
-    found = given["inputs"]
-    if not isinstance(found, list | tuple) or not 2 <= len(found) <= 3:
+    arguments = bound(node, inputs, SIGNATURES["Attention"])
+    result = arguments["inputs"]
+    if not isinstance(result, list | tuple) or not 2 <= len(result) <= 3:
         raise ConversionError("an attention takes a list of query, value and perhaps key")
-    if given.get("mask") is not None:
-        raise ConversionError("a mask that is no tensor of the model")
-    tracked = masks.of(context, node)[: len(found)]
-    query, value = found[:2]
-    key = found[2] if len(found) > 2 else value
-    causal = given.get("use_causal_mask") or node.attrs.get("causal", False)
+    if arguments.get("mask") is not None:
+        raise ConversionError("a mask that is not a tensor of the model")
+    tracked = masks.of(context, node)[: len(result)]
+    query, value = result[:2]
+    key = result[2] if len(result) > 2 else value
+    causal = arguments.get("use_causal_mask") or node.attrs.get("causal", False)
     value_mask = tracked[1]
     if value_mask is not None:
         value_mask = context.expand(value_mask, 1)
@@ -94,10 +96,10 @@ def _attended(
         lowered = _scaled(context, mask, -_SMALLEST, _SMALLEST)
         scores = context.layer("addBroadcastable", scores, lowered)
     weights = context.layer("softmaxND", scores, axis=-1)
-    made = context.layer("batchedMatmul", weights, value)
+    output = context.layer("batchedMatmul", weights, value)
     if query_mask is not None:
-        made = context.layer("multiplyBroadcastable", made, context.expand(query_mask, 2))
-    return (made, weights)
+        output = context.layer("multiplyBroadcastable", output, context.expand(query_mask, 2))
+    return (output, weights)
 
 
 def _sums(context: Lowering, query: Blob, key: Blob) -> Blob:
@@ -127,11 +129,11 @@ def additive_attention(context: Lowering, node: Node, *inputs: Blob) -> tuple[Bl
     """Scores are sums of tanh, each value with a weight."""
     (query, value, key), given = _of_lists(context, node, inputs)
     node.attrs.get("score_mode")
-    made = _sums(context, query, key)
+    output = _sums(context, query, key)
     if node.attrs.get("use_scale", True):
         scale = context.constant(weight(node, "scale", None))
-        made = context.layer("multiplyBroadcastable", made, scale)
-    scores = context.layer("reduceSum", made, axes=(3,), keepDims=False)
+        output = context.layer("multiplyBroadcastable", output, scale)
+    scores = context.layer("reduceSum", output, axes=(3,), keepDims=False)
     return _attended(context, node, scores, value, given)
 
 
@@ -181,8 +183,8 @@ def attend(
     weights = context.layer("softmaxND", scores, layout=SOURCE, axis=-1)
     if mask is not None and zero:
         weights = context.layer("multiplyBroadcastable", weights, mask, layout=SOURCE)
-    made = context.layer("batchedMatmul", weights, values, layout=SOURCE)
-    return context.layer("transpose", made, layout=SOURCE, axes=(0, 2, 1, 3)), weights
+    output = context.layer("batchedMatmul", weights, values, layout=SOURCE)
+    return context.layer("transpose", output, layout=SOURCE, axes=(0, 2, 1, 3)), weights
 
 
 def _mask_of_heads(
@@ -190,25 +192,25 @@ def _mask_of_heads(
 ) -> _Mask:
     """All masks together, [batch, 1 or heads, queries, keys]."""
     query, value = given["query"], given["value"]
-    found: list[_Mask] = []
+    results: list[_Mask] = []
     for name, axis in (("query", 2), ("value", 1), ("key", 1)):
         told = given.get(f"{name}_mask")
         mask = tracked.get(name) if told is None else _truth(context, told)
-        found.append(None if mask is None else context.expand(mask, axis))
+        results.append(None if mask is None else context.expand(mask, axis))
     window = node.attrs.get("sliding_window")
     if given.get("use_causal_mask"):
-        found.append(_triangle(context, extent(query, 1), extent(value, 1)))
+        results.append(_triangle(context, extent(query, 1), extent(value, 1)))
     if window is not None:
-        found.append(_triangle(context, extent(query, 1), extent(value, 1), window))
+        results.append(_triangle(context, extent(query, 1), extent(value, 1), window))
     told = _truth(context, given.get("attention_mask"))
     if told is not None and told.rank == 4:
-        automatic = _both(context, found)
+        automatic = _both(context, results)
         wide = None if automatic is None else context.expand(automatic, 1)
         return _both(context, [told, wide])
-    made = _both(context, [*found, told])
-    if made is None:
+    output = _both(context, [*results, told])
+    if output is None:
         return None
-    return context.expand(made, *((0, 1) if made.rank == 2 else (1,)))
+    return context.expand(output, *((0, 1) if output.rank == 2 else (1,)))
 
 
 def _tracked(context: Lowering, node: Node) -> dict[str, _Mask]:
@@ -229,10 +231,10 @@ def _heads(
     part = node.parts[f"{key}_dense"]
     held = matrix(part, extent(x, -1), heads * size)
     bias = weight(part, "bias", heads, size) if part.attrs.get("bias_axes") else None
-    made = projected(context, x, part, held, bias)
+    output = projected(context, x, part, held, bias)
     if gate:
-        made = context.layer("activation", made, layout=SOURCE, sigmoid={})
-    return context.reshape(made, (*x.known[:2], heads, size), layout=SOURCE)
+        output = context.layer("activation", output, layout=SOURCE, sigmoid={})
+    return context.reshape(output, (*x.known[:2], heads, size), layout=SOURCE)
 
 
 def _joined(context: Lowering, node: Node, x: Blob) -> Blob:
@@ -242,11 +244,11 @@ def _joined(context: Lowering, node: Node, x: Blob) -> Blob:
     columns = _columns(part, rows)
     bias = weight(part, "bias", *columns) if part.attrs.get("bias_axes") else None
     flat = context.reshape(x, (*x.known[:2], rows), layout=SOURCE)
-    made = projected(context, flat, part, matrix(part, rows, math.prod(columns)), bias)
+    output = projected(context, flat, part, matrix(part, rows, math.prod(columns)), bias)
     return (
-        made
+        output
         if len(columns) == 1
-        else context.reshape(made, (*x.known[:2], *columns), layout=SOURCE)
+        else context.reshape(output, (*x.known[:2], *columns), layout=SOURCE)
     )
 
 
@@ -276,27 +278,27 @@ def _finished(
             context.layer("gather", x, order, layout=SOURCE, axis=2) for x in (key, value)
         )
     zero = not plain and context.graph.version >= 3
-    made, weights = attend(
+    output, weights = attend(
         context, query, key, value, given["mask"], 1 / math.sqrt(size), zero=zero
     )
     if node.attrs.get("use_gate", False):
         gate = _heads(context, node, given["query"], "gate", heads, values, gate=True)
-        made = context.layer("multiply", made, gate, layout=SOURCE)
-    result = _joined(context, node, made)
+        output = context.layer("multiply", output, gate, layout=SOURCE)
+    result = _joined(context, node, output)
     return (result, weights) if shows else result
 
 
 @op("MultiHeadAttention", layouts=(SOURCE,))
 def multi_head_attention(context: Lowering, node: Node, *inputs: Blob) -> Results:
     """Over all axes between batch and values, or over the last of them."""
-    given = bound(node, inputs, SIGNATURES[node.op])
-    given.setdefault("key", given["value"])
+    arguments = bound(node, inputs, SIGNATURES[node.op])
+    arguments.setdefault("key", arguments["value"])
     heads, size = int(node.attrs["num_heads"]), int(node.attrs["key_dim"])
     values = int(node.attrs.get("value_dim") or size)
     for name in ("output_shape", "query_shape", "key_shape", "value_shape", "use_bias"):
         node.attrs.get(name)
     axes = node.attrs.get("attention_axes")
-    inner = given["query"].rank - 2
+    inner = arguments["query"].rank - 2
     axes = (
         list(range(1, inner + 1))
         if axes is None
@@ -304,39 +306,39 @@ def multi_head_attention(context: Lowering, node: Node, *inputs: Blob) -> Result
     )
     if inner == 1:
         tracked = _tracked(context, node)
-        given["mask"] = _mask_of_heads(context, node, given, tracked)
-        return _finished(context, node, given, (heads, heads, size), values)
-    told = [name for name in given if name.endswith("_mask") and given[name] is not False]
-    if told or axes != list(range(inner + 1 - len(axes), inner + 1)):
+        arguments["mask"] = _mask_of_heads(context, node, arguments, tracked)
+        return _finished(context, node, arguments, (heads, heads, size), values)
+    parts = [name for name in arguments if name.endswith("_mask") and arguments[name] is not False]
+    if parts or axes != list(range(inner + 1 - len(axes), inner + 1)):
         raise ConversionError(
-            f"attention over axes {axes} of {inner + 2}, masks {told}: the last axes without "
+            f"attention over axes {axes} of {inner + 2}, masks {parts}: the last axes without "
             "masks can be converted"
         )
-    if given.get("return_attention_scores"):
+    if arguments.get("return_attention_scores"):
         raise ConversionError("return_attention_scores of more than one axis of attention")
     masks.of(context, node)
     node.attrs.get("sliding_window")
-    shape = given["query"].known
+    shape = arguments["query"].known
     outer = inner - len(axes)
     for name in ("query", "key", "value"):
-        x = given[name]
+        x = arguments[name]
         batch, length = product(x.known[: 1 + outer]), product(x.known[1 + outer : -1])
-        given[name] = shaped(context, x, (batch, length, x.known[-1]))
-    given["mask"] = None
-    made = blob_of(_finished(context, node, given, (heads, heads, size), values))
-    return shaped(context, made, (*shape[:-1], *made.known[2:]))
+        arguments[name] = shaped(context, x, (batch, length, x.known[-1]))
+    arguments["mask"] = None
+    output = blob_of(_finished(context, node, arguments, (heads, heads, size), values))
+    return shaped(context, output, (*shape[:-1], *output.known[2:]))
 
 
 @op("GroupedQueryAttention", layouts=(SOURCE,))
 def grouped_query_attention(context: Lowering, node: Node, *inputs: Blob) -> Results:
     """Several heads of queries share one of keys and values."""
-    given = bound(node, inputs, SIGNATURES[node.op])
-    given.setdefault("key", given["value"])
+    arguments = bound(node, inputs, SIGNATURES[node.op])
+    arguments.setdefault("key", arguments["value"])
     node.attrs.get("use_bias")
     size = int(node.attrs["head_dim"])
     heads, groups = (int(node.attrs[f"num_{name}_heads"]) for name in ("query", "key_value"))
-    given["mask"] = _mask_of_heads(context, node, given, _tracked(context, node))
-    return _finished(context, node, given, (heads, groups, size), size)
+    arguments["mask"] = _mask_of_heads(context, node, arguments, _tracked(context, node))
+    return _finished(context, node, arguments, (heads, groups, size), size)
 
 
 @function("DotProductAttention")
@@ -353,10 +355,10 @@ def dot_product_attention(
     attn_logits_soft_cap: float | None = None,
 ) -> Blob:
     size = extent(query, 3)
-    found = _truth(context, mask)
+    result = _truth(context, mask)
     if is_causal:
         corner = context.expand(_triangle(context, extent(query, 1), extent(key, 1)), 1)
-        found = _both(context, [found, corner])
+        result = _both(context, [result, corner])
     factor = 1 / math.sqrt(size) if scale is None else float(scale)
     cap = None if attn_logits_soft_cap is None else float(attn_logits_soft_cap)
-    return attend(context, query, key, value, found, factor, bias=bias, cap=cap)[0]
+    return attend(context, query, key, value, result, factor, bias=bias, cap=cap)[0]

@@ -24,9 +24,9 @@ from mlferry.converters.recurrent import (
     GRU,
     LSTM,
     Activation,
-    Cell,
     Function,
     Gates,
+    RecurrentCell,
     Simple,
     binary,
     split,
@@ -43,22 +43,22 @@ _LSTM_ORDER = (0, 3, 1, 2)  # Keras: i, f, c, o
 class Stacked:
     """Cells one above the other; each reads the output of the one below."""
 
-    cells: list[Cell]
+    cells: list[RecurrentCell]
     counts: list[int]
 
     def project(self, context: Lowering, x: Blob) -> Blob:
-        """See `Cell`."""
+        """See `RecurrentCell`."""
         return self.cells[0].project(context, x)
 
     def step(self, context: Lowering, x: Blob, states: list[Blob]) -> tuple[Blob, list[Blob]]:
-        """See `Cell`."""
-        made: list[Blob] = []
+        """See `RecurrentCell`."""
+        outputs: list[Blob] = []
         for index, (cell, count) in enumerate(zip(self.cells, self.counts, strict=True)):
             given = x if not index else cell.project(context, x)
-            own = states[len(made) : len(made) + count]
+            own = states[len(outputs) : len(outputs) + count]
             x, new = cell.step(context, given, own)
-            made += new
-        return x, made
+            outputs += new
+        return x, outputs
 
 
 def _gated(
@@ -96,16 +96,16 @@ def _function(context: Lowering, given: Attribute, layer: str) -> Function:
     return activation_of(context, given, layer)
 
 
-def _simple(context: Lowering, node: Node) -> Cell:
+def _simple(context: Lowering, node: Node) -> RecurrentCell:
     return _gated(context, node, Simple, (0,), ("activation",))
 
 
-def _gru(context: Lowering, node: Node) -> Cell:
+def _gru(context: Lowering, node: Node) -> RecurrentCell:
     names = ("recurrent_activation", "activation")
     return _gated(context, node, GRU, (0, 1, 2), names)
 
 
-def _lstm(context: Lowering, node: Node) -> Cell:
+def _lstm(context: Lowering, node: Node) -> RecurrentCell:
     names = ("recurrent_activation", "activation", "activation")
     return _gated(context, node, LSTM, _LSTM_ORDER, names)
 
@@ -132,7 +132,7 @@ class Convolutional:
     shared: Blob | None = None
 
     def project(self, context: Lowering, x: Blob) -> Blob:
-        """See `Cell`; x is [time, batch, *spatial, channels]."""
+        """See `RecurrentCell`; x is [time, batch, *spatial, channels]."""
         time, batch, *rest = x.known
         if time is None or None in rest:
             known(x)  # only the batch may vary
@@ -147,17 +147,17 @@ class Convolutional:
             self.how.dilations,
         )
         how = replace(self.how, pairs=pairs)
-        made = convolved(context, flat, self.kernel, how, bias=self.bias)
-        return context.reshape(made, (time, batch, *made.known[1:]), layout=SOURCE)
+        output = convolved(context, flat, self.kernel, how, bias=self.bias)
+        return context.reshape(output, (time, batch, *output.known[1:]), layout=SOURCE)
 
     def step(self, context: Lowering, x: Blob, states: list[Blob]) -> tuple[Blob, list[Blob]]:
-        """See `Cell`."""
+        """See `RecurrentCell`."""
         h, c = states
         kernel = self.recurrent if self.recurrent.ndim == 4 else self.recurrent[:, :, None]
         if self.shared is None:
             self.shared = context.constant(kernel, layout=SOURCE)
         flat = self.recurrent.ndim == 3
-        made = context.layer(
+        result = context.layer(
             "convolution",
             context.expand(h, 2) if flat else h,
             self.shared,
@@ -169,16 +169,16 @@ class Convolutional:
             stride=(1, 1),
             same={},
         )
-        made = context.squeeze(made, 2) if flat else made
+        result = context.squeeze(result, 2) if flat else result
         gates, values = self.functions
-        i, f, new, o = split(context, binary(context, "add", x, made), 4, axis=1)
+        i, f, new, o = split(context, binary(context, "add", x, result), 4, axis=1)
         taken = binary(context, "multiply", gates(context, i), values(context, new))
         cell = binary(context, "add", binary(context, "multiply", gates(context, f), c), taken)
         output = binary(context, "multiply", gates(context, o), values(context, cell))
         return output, [output, cell]
 
 
-def _convolutional(context: Lowering, node: Node) -> Cell:
+def _convolutional(context: Lowering, node: Node) -> RecurrentCell:
     attrs = node.attrs
     filters = int(attrs["filters"])
     rank = node.weight("kernel").ndim - 2
@@ -190,20 +190,20 @@ def _convolutional(context: Lowering, node: Node) -> Cell:
     kernel = weight(node, "kernel", *kernel_size, None, 4 * filters).transpose(order)
     recurrent = weight(node, "recurrent_kernel", *kernel_size, filters, 4 * filters)
     bias = weight(node, "bias", 4 * filters) if attrs.get("use_bias", True) else None
-    how = Windows(strides, dilations, [(0, 0)] * rank if valid else [])
+    windows = Windows(strides, dilations, [(0, 0)] * rank if valid else [])
     names = ("recurrent_activation", "activation")
     functions = [activation_of(context, attrs.get(name), node.name) for name in names]
     first = attrs.get("data_format") == "channels_first"
-    return Convolutional(kernel, recurrent.transpose(order), bias, how, functions, first)
+    return Convolutional(kernel, recurrent.transpose(order), bias, windows, functions, first)
 
 
-def _stacked(context: Lowering, node: Node) -> Cell:
+def _stacked(context: Lowering, node: Node) -> RecurrentCell:
     node.attrs["cells"]
     parts = list(node.parts.values())
     return Stacked([cell_of(context, part) for part in parts], [len(sizes(part)) for part in parts])
 
 
-_CELLS: dict[str, Callable[[Lowering, Node], Cell]] = {
+_CELLS: dict[str, Callable[[Lowering, Node], RecurrentCell]] = {
     "SimpleRNNCell": _simple,
     "GRUCell": _gru,
     "LSTMCell": _lstm,
@@ -220,11 +220,11 @@ def first_states(node: Node, batch: int, steps: Blob) -> list[tuple[int, ...]]:
     return [(batch, size) for size in sizes(node)]
 
 
-def cell_of(context: Lowering, node: Node) -> Cell:
+def cell_of(context: Lowering, node: Node) -> RecurrentCell:
     """The cell that a node stands for.
 
     Raises:
-        ConversionError: it is none of Keras's own.
+        ConversionError: it is not one of Keras's own.
     """
     if node.op not in _CELLS:
         raise ConversionError(f"the cell {node.op}: {', '.join(_CELLS)} can be converted")

@@ -35,8 +35,8 @@ def from_image(context: Lowering, x: Blob, dimensions: int) -> Blob:
 
 def pair(value: int | Sequence[int], dimensions: int, what: str, fill: int = 1) -> Pair:
     """An option of one or two dimensions as (height, width)."""
-    found = sizes(value, dimensions, what)
-    return (fill, found[0]) if dimensions == 1 else (found[0], found[1])
+    result = sizes(value, dimensions, what)
+    return (fill, result[0]) if dimensions == 1 else (result[0], result[1])
 
 
 def padding(
@@ -201,8 +201,8 @@ def _transposed(context: Lowering, node: Node, x: Blob, dimensions: int) -> Blob
     stride = pair(attrs.get("strides", 1), dimensions, "strides")
     dilation = pair(attrs.get("dilation_rate", 1), dimensions, "dilation_rate")
     mode = choice(node, "padding", ("valid", "same"), "valid")
-    given = attrs.get("output_padding")
-    extra = None if given is None else pair(given, dimensions, "output_padding", fill=0)
+    option = attrs.get("output_padding")
+    extra = None if option is None else pair(option, dimensions, "output_padding", fill=0)
     filters, groups = attrs["filters"], attrs.get("groups", 1)
     if groups != 1:
         raise ConversionError(f"groups={groups}: transposed convolution without groups only")

@@ -82,10 +82,10 @@ def dense(context: Lowering, node: Node, x: Blob) -> Blob:
     """A matrix product along the last axis; what was flattened before permutes its rows."""
     units = node.attrs["units"]
     if quantization.mode(node.get_config()):
-        given = context.source_order(x)
+        blob = context.source_order(x)
         bias = weight(node, "bias", units) if node.attrs.get("use_bias", True) else None
-        held = quantization.matrix(node, extent(given, -1), units)
-        return projected(context, given, node, held, bias)
+        held = quantization.matrix(node, extent(blob, -1), units)
+        return projected(context, blob, node, held, bias)
     kernel = weight(node, "kernel", None, units)
     biased: dict[str, Any] = {}
     if node.attrs.get("use_bias", True):
@@ -114,8 +114,8 @@ def dense(context: Lowering, node: Node, x: Blob) -> Blob:
         **biased,
     }
     if x.rank <= 3:
-        made = context.layer("innerProduct", x, layout=SOURCE, **params)
-        return made
+        output = context.layer("innerProduct", x, layout=SOURCE, **params)
+        return output
     outer = x.known[:-1]
     rows_in = context.reshape(x, (None, kernel.shape[0]), layout=SOURCE)
     rows_out = context.layer("innerProduct", rows_in, layout=SOURCE, **params)
@@ -135,10 +135,10 @@ def _looked_up(
     context: Lowering, x: Blob, table: NDArray[Any], stored: Linear | NDArray[Any] | None = None
 ) -> Blob:
     """The rows [rows, size] of a table at integers."""
-    kept = np.ascontiguousarray(table.T) if stored is None else stored
+    remaining = np.ascontiguousarray(table.T) if stored is None else stored
     rows, size = table.shape
     wide = context.expand(x, -1)
-    return context.layer("embeddingND", wide, vocabSize=rows, embeddingSize=size, weights=kept)
+    return context.layer("embeddingND", wide, vocabSize=rows, embeddingSize=size, weights=remaining)
 
 
 def _quantized_rows(context: Lowering, node: Node, x: Blob, rows: int, size: int) -> Blob:
@@ -157,19 +157,19 @@ def _quantized_rows(context: Lowering, node: Node, x: Blob, rows: int, size: int
         np.ones(1, np.float32),
         np.full(1, -offset, np.float32),
     )
-    made = _looked_up(context, x, codes, stored)
+    output = _looked_up(context, x, codes, stored)
     scale, zero = scale.reshape(rows, -1), zero.reshape(rows, -1)
     owner = node.weight("g_idx").astype(int) if "g_idx" in node.weights else None
 
     def spread(table: NDArray[Any]) -> Blob:
-        found = _looked_up(context, x, table)
+        result = _looked_up(context, x, table)
         if table.shape[1] == 1 or owner is None:
-            return found
-        return context.layer("gather", found, context.constant(owner), axis=found.rank - 1)
+            return result
+        return context.layer("gather", result, context.constant(owner), axis=result.rank - 1)
 
     if zero.any():
-        made = context.layer("subtractBroadcastable", made, spread(zero))
-    return context.layer("multiplyBroadcastable", made, spread(scale))
+        output = context.layer("subtractBroadcastable", output, spread(zero))
+    return context.layer("multiplyBroadcastable", output, spread(scale))
 
 
 @op("ReversibleEmbedding", layouts=(SOURCE,))
@@ -190,7 +190,7 @@ def reversible_embedding(context: Lowering, node: Node, x: Blob) -> Blob:
         if tied
         else weight(node, "reverse_embeddings", size, rows)
     )
-    logits = projected(context, x, node, quantization.Matrix(np.ascontiguousarray(table)))
+    logits = projected(context, x, node, quantization.QuantizedMatrix(np.ascontiguousarray(table)))
     if cap is None:
         return logits
     flat = context.layer("activation", logits, scaledTanh={"alpha": float(cap), "beta": 1 / cap})
@@ -225,9 +225,9 @@ def rescaled(context: Lowering, x: Blob, scale: Argument, offset: Argument, axis
 def normalization(context: Lowering, node: Node, x: Blob) -> Blob:
     """(x - mean) / sqrt(variance) along `axis`, or the inverse."""
     axis = node.attrs.get("axis", -1)
-    given = node.attrs.get("mean")
+    option = node.attrs.get("mean")
     node.attrs.get("variance")
-    if given is None:
+    if option is None:
         mean, variance = node.weight("mean"), node.weight("variance")
     else:
         mean, variance = (np.asarray(node.attrs[k], np.float32) for k in ("mean", "variance"))

@@ -79,10 +79,10 @@ def istft(
     frame = _window(window, sequence_length, fft_length)
     if window is not None:
         frame = fourier.inverse_window(frame, sequence_stride)
-    made = fourier.istft(context, x, frame, sequence_stride, fft_length)
-    samples = known(made)[-1]
+    output = fourier.istft(context, x, frame, sequence_stride, fft_length)
+    samples = known(output)[-1]
     start = fft_length // 2 if center else 0
     end = samples - start
     if length is not None:
         end = min(samples, start + length)
-    return sliced(context, made, [start], [end], [made.rank - 1], None)
+    return sliced(context, output, [start], [end], [output.rank - 1], None)

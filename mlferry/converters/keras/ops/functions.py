@@ -62,16 +62,16 @@ def _called(convert: Converter, wanted: list[str], renamed: Mapping[str, str]) -
     def converter(context: Lowering, node: Node, *inputs: Blob) -> Results:
         theirs = {ours: name for name, ours in renamed.items()}
         names = [theirs.get(name, name) for name in wanted]
-        given = bound(node, inputs, names)
-        found = {}
+        arguments = bound(node, inputs, names)
+        entries = {}
         for name, ours in zip(names, wanted, strict=True):
-            if name in given:
-                found[ours] = given[name]
+            if name in arguments:
+                entries[ours] = arguments[name]
             elif node.attrs.get(ours) is not None:
-                found[ours] = node.attrs[ours]
+                entries[ours] = node.attrs[ours]
         node.attrs.get("function")
         node.arguments.get("name")
-        return convert(context, node, **found)
+        return convert(context, node, **entries)
 
     return converter
 
@@ -80,11 +80,11 @@ def constant(context: Lowering, value: ArrayLike, like: Blob) -> Blob:
     """A number or array as a blob that broadcasts with another.
 
     Raises:
-        ConversionError: it is no number.
+        ConversionError: it is not a number.
     """
     array = np.asarray(value)
     if array.dtype.kind not in "fiub":
-        raise ConversionError(f"{value!r} is no number")
+        raise ConversionError(f"{value!r} is not a number")
     array = array.astype(np.float32)
     if like.layout == CHANNELS_FIRST and array.ndim > 1 and like.rank >= 3:
         array = np.moveaxis(array.reshape((1,) * (like.rank - array.ndim) + array.shape), -1, 1)
@@ -116,8 +116,8 @@ def axes_of(x: Blob, axis: Axes) -> tuple[int, ...]:
     """The blob's axes for one or several of the source; None stands for all."""
     if axis is None:
         return tuple(range(x.rank))
-    found = axis if isinstance(axis, list | tuple) else (axis,)
-    return tuple(x.axis(int(a)) for a in found)
+    results = axis if isinstance(axis, list | tuple) else (axis,)
+    return tuple(x.axis(int(a)) for a in results)
 
 
 def is_integer(node: Node, place: int = 0) -> bool:

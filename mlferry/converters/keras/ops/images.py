@@ -33,8 +33,8 @@ def rgb_to_grayscale(
     weights = context.constant(np.reshape(_LUMA, shape), layout=images.layout)
     layout = images.layout
     parts = context.layer("multiplyBroadcastable", images, weights, layout=layout)
-    made = context.layer("reduceSum", parts, layout=layout, axes=(axis,), keepDims=True)
-    return truncated(context, made) if is_integer(node) else made
+    output = context.layer("reduceSum", parts, layout=layout, axes=(axis,), keepDims=True)
+    return truncated(context, output) if is_integer(node) else output
 
 
 @function("CropImages")
@@ -83,7 +83,7 @@ def affine_transform(
     size = x.known[1:3]
     if size[0] is None or size[1] is None:
         raise ConversionError("a transform of images of a flexible size")
-    made = projected(
+    output = projected(
         context,
         x,
         np.asarray(transform),
@@ -92,6 +92,8 @@ def affine_transform(
         fill_mode,
         float(fill_value),
     )
-    made = truncated(context, made) if is_integer(node) else made
-    made = context.layer("transpose", made, layout=SOURCE, axes=(0, 3, 1, 2)) if first else made
-    return context.layer("squeeze", made, layout=SOURCE, axes=(0,)) if single else made
+    output = truncated(context, output) if is_integer(node) else output
+    output = (
+        context.layer("transpose", output, layout=SOURCE, axes=(0, 3, 1, 2)) if first else output
+    )
+    return context.layer("squeeze", output, layout=SOURCE, axes=(0,)) if single else output

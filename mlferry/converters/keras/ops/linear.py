@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from mlferry.converters.einsums import einsum, parsed
 from mlferry.converters.graph import Node
 from mlferry.converters.keras.ops.registry import op
-from mlferry.converters.keras.quantization import Matrix, matrix, mode
+from mlferry.converters.keras.quantization import QuantizedMatrix, matrix, mode
 from mlferry.converters.lowering import Lowering
 from mlferry.converters.operands import shaped
 from mlferry.converters.slices import sliced
@@ -21,7 +21,7 @@ from mlferry.numerics.shapes import product
 
 
 def projected(
-    context: Lowering, x: Blob, node: Node, matrix: Matrix, bias: ArrayLike | None = None
+    context: Lowering, x: Blob, node: Node, matrix: QuantizedMatrix, bias: ArrayLike | None = None
 ) -> Blob:
     """x @ matrix + bias along the last axis, of a blob of any rank.
 
@@ -33,16 +33,16 @@ def projected(
         bias: of m values, in any shape, or None.
     """
     outer, (rows, columns) = x.known[:-1], matrix.floats.shape
-    given = x if x.rank <= 3 else context.reshape(x, (product(outer), rows), layout=SOURCE)
+    blob = x if x.rank <= 3 else context.reshape(x, (product(outer), rows), layout=SOURCE)
     if matrix.parts and context.rounds_activations and _rounds(node):
-        given = _rounded(context, given)
+        blob = _rounded(context, blob)
     extra: dict[str, Any] = {} if bias is None else {"hasBias": True, "bias": np.ravel(bias)}
     parts: Any = matrix.parts or ((0, rows, np.ascontiguousarray(matrix.floats.T)),)
-    made: Blob | None = None
+    output: Blob | None = None
     for first, last, weights in parts:
-        part = given
+        part = blob
         if len(parts) > 1:
-            part = sliced(context, given, [first], [last], [-1], None)
+            part = sliced(context, blob, [first], [last], [-1], None)
         term = context.layer(
             "innerProduct",
             part,
@@ -52,10 +52,10 @@ def projected(
             weights=weights,
             **extra,
         )
-        made = term if made is None else context.layer("add", made, term, layout=SOURCE)
+        output = term if output is None else context.layer("add", output, term, layout=SOURCE)
         extra = {}
-    assert made is not None
-    return made if x.rank <= 3 else context.reshape(made, (*outer, columns), layout=SOURCE)
+    assert output is not None
+    return output if x.rank <= 3 else context.reshape(output, (*outer, columns), layout=SOURCE)
 
 
 def _rounds(node: Node) -> bool:
@@ -92,7 +92,7 @@ def einsum_dense(context: Lowering, node: Node, x: Blob) -> Blob:
     bias = node.weight("bias") if node.attrs.get("bias_axes") else None
     (left, right), wanted = parsed(equation, [x.rank, len(term.replace("...", ""))])
     inner = [c for c in left if c in right]
-    kept = [c for c in left if c not in right]
+    remaining = [c for c in left if c not in right]
     new = [c for c in right if c not in left]
     sizes = dict(zip(left, x.known, strict=True))
     kernel = node.weights.get("kernel")
@@ -102,17 +102,21 @@ def einsum_dense(context: Lowering, node: Node, x: Blob) -> Blob:
         sizes |= {c: n for c, n in zip(wanted[::-1], output[::-1], strict=False) if n}
     outputs = [sizes.get(c) or 0 for c in new]
     rows = math.prod(sizes.get(c) or 0 for c in inner)
-    plain = "".join(kept + inner) == left and "".join(kept + new) == wanted
+    plain = "".join(remaining + inner) == left and "".join(remaining + new) == wanted
     ordered = list(right) == inner + new and (bias is None or list(bias.shape) == outputs)
-    if plain and kept and ordered and rows and all(outputs):
-        outer = x.known[: len(kept)]
+    if plain and remaining and ordered and rows and all(outputs):
+        outer = x.known[: len(remaining)]
         held = matrix(node, rows, math.prod(outputs))
-        made = projected(context, shaped(context, x, (*outer, rows)), node, held, bias)
-        return shaped(context, made, (*outer, *outputs))
+        result = projected(context, shaped(context, x, (*outer, rows)), node, held, bias)
+        return shaped(context, result, (*outer, *outputs))
     if mode(node.get_config()):
         raise ConversionError(f"a quantized layer with the equation {equation!r}")
-    made = einsum(
+    result = einsum(
         context, f"{left},{right}->{wanted}", [x, context.constant(node.weight("kernel"))]
     )
     # the bias has the axes of the output from its own first one on
-    return made if bias is None else context.layer("addBroadcastable", made, context.constant(bias))
+    return (
+        result
+        if bias is None
+        else context.layer("addBroadcastable", result, context.constant(bias))
+    )

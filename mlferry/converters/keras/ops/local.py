@@ -47,10 +47,10 @@ def _connected(context: Lowering, node: Node, x: Blob, dimensions: int) -> Blob:
     taken = context.layer("gather", flat, index, layout=SOURCE, axis=1)
     rows = context.reshape(taken, (batch, places, held), layout=SOURCE)
     by_place = context.layer("transpose", rows, layout=SOURCE, axes=(1, 0, 2))
-    made = context.layer(
+    output = context.layer(
         "batchedMatmul", by_place, context.constant(kernels, layout=SOURCE), layout=SOURCE
     )
-    shaped = context.layer("transpose", made, layout=SOURCE, axes=(1, 0, 2))
+    shaped = context.layer("transpose", output, layout=SOURCE, axes=(1, 0, 2))
     shaped = context.reshape(shaped, (batch, *counts, filters), layout=SOURCE)
     if attrs.get("use_bias", True):
         bias = weight(node, "bias", *counts, filters)

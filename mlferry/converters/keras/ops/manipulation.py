@@ -44,10 +44,10 @@ def _numbers(value: Sequence[Blob | int] | int, what: str) -> Sequence[Any]:
     Raises:
         ConversionError: a part of it is computed.
     """
-    found = value if isinstance(value, list | tuple | np.ndarray) else [value]
-    if any(isinstance(n, Blob) for n in found):
+    results = value if isinstance(value, list | tuple | np.ndarray) else [value]
+    if any(isinstance(n, Blob) for n in results):
         raise ConversionError(f"{what} is computed; convert with fixed shapes")
-    return list(found)
+    return list(results)
 
 
 @function("Ravel")
@@ -222,12 +222,12 @@ def rot90(
     if not turned:
         return array
     places = range(array.rank)
-    made = context.layer("reverse", array, reverseDim=[i in turned for i in places])
+    output = context.layer("reverse", array, reverseDim=[i in turned for i in places])
     if k % 2 == 0:
-        return made
+        return output
     order = list(places)
     order[first], order[second] = second, first
-    return context.layer("transpose", made, axes=tuple(order))
+    return context.layer("transpose", output, axes=tuple(order))
 
 
 @function("Diagonal")
@@ -278,7 +278,12 @@ def pad(
 
 @function("Take", tf={"gather": {"params": "x"}})
 def take(
-    context: Lowering, node: Node, x: Blob, indices: Blob, axis: Any = None, batch_dims: int = 0
+    context: Lowering,
+    node: Node,
+    x: Blob,
+    indices: Blob,
+    axis: int | None = None,
+    batch_dims: int = 0,
 ) -> Blob:
     """Indices that are computed count from the front."""
     if batch_dims:
@@ -292,11 +297,11 @@ def take(
     if not isinstance(indices, Blob):
         chosen = np.asarray(indices, int)
         chosen = np.where(chosen < 0, chosen + extent(table, place), chosen)
-        made = context.layer("gather", table, context.constant(np.atleast_1d(chosen)), axis=place)
-        return context.layer("squeeze", made, axes=(place,)) if chosen.ndim == 0 else made
-    made = context.layer("gather", table, indices, axis=place)
+        output = context.layer("gather", table, context.constant(np.atleast_1d(chosen)), axis=place)
+        return context.layer("squeeze", output, axes=(place,)) if chosen.ndim == 0 else output
+    output = context.layer("gather", table, indices, axis=place)
     shape = (*table.known[:place], *indices.known, *table.known[place + 1 :])
-    return context.reshape(made, shape)
+    return context.reshape(output, shape)
 
 
 @function("TakeAlongAxis")
@@ -344,12 +349,12 @@ def get_item(context: Lowering, node: Node, x: Blob, key: object) -> Blob:
         raise ConversionError(f"a key of {len(bounds)} axes for a value of {x.rank}")
     steps = [b.step or 1 for b in bounds]
     starts, stops = [b.start for b in bounds], [b.stop for b in bounds]
-    made = sliced_anywhere(context, x, starts, stops, None, steps)
+    output = sliced_anywhere(context, x, starts, stops, None, steps)
     if gathered is not None:
-        made = take(context, node, made, gathered[1], gathered[0])
+        output = take(context, node, output, gathered[1], gathered[0])
     if gone:
-        made = context.layer("squeeze", made, axes=tuple(gone))
-    return context.layer("expandDims", made, axes=tuple(new)) if new else made
+        output = context.layer("squeeze", output, axes=tuple(gone))
+    return context.layer("expandDims", output, axes=tuple(new)) if new else output
 
 
 def _item(item: object) -> Any:

@@ -40,9 +40,9 @@ def add(context: Lowering, node: Node, *inputs: Blob) -> Blob:
 @op("Multiply", layouts=UNFLATTENED)
 def multiply(context: Lowering, node: Node, *inputs: Blob) -> Blob:
     """Keras 3 takes 1 for what is masked, and 0 for what is masked in all inputs."""
-    found = masks.of(context, node)
-    if any(mask is not None for mask in found):
-        return _masked_product(context, [context.source_order(x) for x in inputs], found)
+    result = masks.of(context, node)
+    if any(mask is not None for mask in result):
+        return _masked_product(context, [context.source_order(x) for x in inputs], result)
     return _merge(context, inputs, "multiply", "multiplyBroadcastable")
 
 
@@ -59,20 +59,20 @@ def _wide(
 def _masked_product(context: Lowering, inputs: list[Blob], found: Sequence[Blob | None]) -> Blob:
     wide = _wide(context, inputs, found)
     one = context.constant([1.0], layout=SOURCE)
-    given = [
+    values = [
         x if mask is None else context.layer("whereBroadcastable", mask, x, one, layout=SOURCE)
         for x, mask in zip(inputs, wide, strict=True)
     ]
-    made = _merge(context, given, "multiply", "multiplyBroadcastable")
+    output = _merge(context, values, "multiply", "multiplyBroadcastable")
     counting = [mask for mask in wide if mask is not None]
     if len(counting) < len(inputs):
-        return made
-    kept = functools.reduce(
+        return output
+    remaining = functools.reduce(
         lambda x, y: context.layer("maxBroadcastable", x, y, layout=SOURCE),
         counting[1:],
         counting[0],
     )
-    return context.layer("multiplyBroadcastable", made, kept, layout=SOURCE)
+    return context.layer("multiplyBroadcastable", output, remaining, layout=SOURCE)
 
 
 @op("Maximum", layouts=UNFLATTENED)
@@ -87,25 +87,25 @@ def minimum(context: Lowering, node: Node, *inputs: Blob) -> Blob:
 
 def _extreme(context: Lowering, node: Node, inputs: Sequence[Blob], kind: str) -> Blob:
     """Keras 3 takes the other input for what is masked."""
-    found = masks.of(context, node)
-    if all(mask is None for mask in found):
+    result = masks.of(context, node)
+    if all(mask is None for mask in result):
         return _merge(context, inputs, kind, f"{kind}Broadcastable")
-    given = [context.source_order(x) for x in inputs]
+    values = [context.source_order(x) for x in inputs]
 
     def where(mask: Blob, x: Blob, y: Blob) -> Blob:
         return context.layer("whereBroadcastable", mask, x, y, layout=SOURCE)
 
-    made, kept = given[0], _wide(context, given, found)[0]
-    for x, mask in zip(given[1:], _wide(context, given, found)[1:], strict=True):
-        other = x if mask is None else where(mask, x, made)
-        made = made if kept is None else where(kept, made, other)
-        made = context.layer(f"{kind}Broadcastable", made, other, layout=SOURCE)
+    output, kept = values[0], _wide(context, values, result)[0]
+    for x, mask in zip(values[1:], _wide(context, values, result)[1:], strict=True):
+        other = x if mask is None else where(mask, x, output)
+        output = output if kept is None else where(kept, output, other)
+        output = context.layer(f"{kind}Broadcastable", output, other, layout=SOURCE)
         kept = (
             context.layer("maxBroadcastable", kept, mask, layout=SOURCE)
             if mask is not None and kept is not None
             else None
         )
-    return made
+    return output
 
 
 @op("Average", layouts=UNFLATTENED)
@@ -114,8 +114,8 @@ def average(context: Lowering, node: Node, *inputs: Blob) -> Blob:
     if len({x.shape for x in given}) == 1:
         return context.layer("average", *given, layout=given[0].layout)
     total = _merge(context, given, "add", "addBroadcastable")
-    made = context.layer("multiply", total, layout=total.layout, alpha=1 / len(given))
-    return made
+    output = context.layer("multiply", total, layout=total.layout, alpha=1 / len(given))
+    return output
 
 
 @op("Subtract", layouts=UNFLATTENED)

@@ -41,10 +41,10 @@ def batch_normalization(context: Lowering, node: Node, x: Blob) -> Blob:
         scale = gamma / np.sqrt(variance + np.float32(epsilon))
         return rescaled(context, x, scale, beta - mean * scale, axis)
     missing = {2: (-1, -2), 3: (-2,), 4: ()}[x.rank]
-    given = context.expand(x, *missing) if missing else x
+    blob = context.expand(x, *missing) if missing else x
     y = context.layer(
         "batchnorm",
-        given,
+        blob,
         layout=x.layout,
         channels=channels,
         epsilon=epsilon,
@@ -58,8 +58,8 @@ def batch_normalization(context: Lowering, node: Node, x: Blob) -> Blob:
 
 def _axes(x: Blob, axis: int) -> tuple[list[int], list[int]]:
     """Axes of the source in order, and where they lie in the blob."""
-    found = axis if isinstance(axis, list | tuple) else [axis]
-    order = sorted(int(a) % x.rank for a in found)
+    results = axis if isinstance(axis, list | tuple) else [axis]
+    order = sorted(int(a) % x.rank for a in results)
     return order, [x.axis(a) for a in order]
 
 
@@ -135,16 +135,16 @@ def layer_normalization(context: Lowering, node: Node, x: Blob) -> Blob:
             beta=beta,
         )
     # Keras's `rms_scaling` divides by the deviation, though it leaves the mean
-    made = _over(context, x, axes, epsilon, center=True, move=not uncentered)
-    return _affine(context, made, order, gamma, beta, sizes)
+    output = _over(context, x, axes, epsilon, center=True, move=not uncentered)
+    return _affine(context, output, order, gamma, beta, sizes)
 
 
 @op("RMSNormalization", layouts=UNFLATTENED)
 def rms_normalization(context: Lowering, node: Node, x: Blob) -> Blob:
     order, axes = _axes(x, node.attrs.get("axis", -1))
     sizes = [extent(x, axis) for axis in axes]
-    made = _over(context, x, axes, float(node.attrs.get("epsilon", 1e-6)), center=False)
-    return _affine(context, made, order, weight(node, "scale", *sizes), None, sizes)
+    output = _over(context, x, axes, float(node.attrs.get("epsilon", 1e-6)), center=False)
+    return _affine(context, output, order, weight(node, "scale", *sizes), None, sizes)
 
 
 def _channels_before(node: Node) -> Accepted:
@@ -168,8 +168,8 @@ def group_normalization(context: Lowering, node: Node, x: Blob) -> Blob:
     size = product(shape[1:])
     inner = None if size is None else size // groups
     folded = context.reshape(x, (shape[0], groups, inner), layout=SOURCE)
-    made = _over(context, folded, [2], float(node.attrs.get("epsilon", 1e-3)), center=True)
-    back = context.reshape(made, shape, layout=x.layout)
+    output = _over(context, folded, [2], float(node.attrs.get("epsilon", 1e-3)), center=True)
+    back = context.reshape(output, shape, layout=x.layout)
     return _affine(context, back, [axis % x.rank], gamma, beta, [channels])
 
 

@@ -33,8 +33,8 @@ def argsort(context: Lowering, node: Node, x: Blob, axis: int | None = None) -> 
 def median(
     context: Lowering, node: Node, x: Blob, axis: Axes = None, keepdims: bool = False
 ) -> Blob:
-    made: Blob = quantile(context, node, x, 0.5, axis, keepdims=keepdims)
-    return made
+    output: Blob = quantile(context, node, x, 0.5, axis, keepdims=keepdims)
+    return output
 
 
 @function("Quantile")
@@ -70,25 +70,25 @@ def quantile(
     share = upper - exact
     parts = []
     for places, weight in ((upper, 1 - share), (lower, share)):
-        found = context.layer("gather", values, context.constant(places), axis=place)
-        parts.append(context.layer("multiplyBroadcastable", found, context.constant(weight)))
-    made = context.layer("addBroadcastable", *parts)
-    made = context.layer("addBroadcastable", made, _lost(context, flat, place))
+        result = context.layer("gather", values, context.constant(places), axis=place)
+        parts.append(context.layer("multiplyBroadcastable", result, context.constant(weight)))
+    output = context.layer("addBroadcastable", *parts)
+    output = context.layer("addBroadcastable", output, _lost(context, flat, place))
     if keepdims:
-        made = context.layer("expandDims", made, axes=tuple(gone))
+        output = context.layer("expandDims", output, axes=tuple(gone))
     if np.ndim(q):
-        order = (made.rank - 1, *range(made.rank - 1))
-        return context.layer("transpose", made, axes=order) if made.rank > 1 else made
-    if made.rank == 1:
-        return Blob(made.name, made.shape, SCALAR, made.hidden_by)
-    return context.layer("squeeze", made, axes=(made.rank - 1,))
+        order = (output.rank - 1, *range(output.rank - 1))
+        return context.layer("transpose", output, axes=order) if output.rank > 1 else output
+    if output.rank == 1:
+        return Blob(output.name, output.shape, SCALAR, output.hidden_by)
+    return context.layer("squeeze", output, axes=(output.rank - 1,))
 
 
 def _lost(context: Lowering, x: Blob, axis: int) -> Blob:
     """NaN where a value along an axis is NaN, elsewhere 0; the axis stays."""
     missing = context.layer("notEqual", x, x)
-    kept = context.layer("whereBroadcastable", missing, x, context.constant([0.0]))
-    return context.layer("reduceSum", kept, axes=(axis,), keepDims=True)
+    output = context.layer("whereBroadcastable", missing, x, context.constant([0.0]))
+    return context.layer("reduceSum", output, axes=(axis,), keepDims=True)
 
 
 @function("Digitize")

@@ -15,8 +15,8 @@ def _pooling(context: Lowering, node: Node, x: Blob, dimensions: int, kind: str)
     x = as_image(context, x, dimensions)
     default = 2 if dimensions == 1 else (2, 2)
     size = pair(node.attrs.get("pool_size", default), dimensions, "pool_size")
-    given = node.attrs.get("strides")
-    stride = size if given is None else pair(given, dimensions, "strides")
+    option = node.attrs.get("strides")
+    stride = size if option is None else pair(option, dimensions, "strides")
     y = context.layer(
         "pooling",
         x,
@@ -68,15 +68,15 @@ def global_max_pooling1d(context: Lowering, node: Node, x: Blob) -> Blob:
 @op("GlobalAveragePooling1D", layouts=_steps_first, rank=3)
 def global_average_pooling1d(context: Lowering, node: Node, x: Blob) -> Blob:
     """Over the steps that count."""
-    (found, *_) = masks.of(context, node)
-    if found is None:
+    (result, *_) = masks.of(context, node)
+    if result is None:
         return _global_1d(context, node, x, "reduceMean")
     first = node.attrs.get("data_format") == "channels_first"
-    wide = context.expand(found, 1 if first else 2)
-    kept = context.layer("multiplyBroadcastable", x, wide)
+    wide = context.expand(result, 1 if first else 2)
+    output = context.layer("multiplyBroadcastable", x, wide)
     return context.layer(
         "divideBroadcastable",
-        _global_1d(context, node, kept, "reduceSum"),
+        _global_1d(context, node, output, "reduceSum"),
         _global_1d(context, node, wide, "reduceSum"),
     )
 

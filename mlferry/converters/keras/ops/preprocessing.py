@@ -22,8 +22,8 @@ _INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos3", "lanczos5")
 
 
 def _part(context: Lowering, x: Blob, top: int, left: int, height: int, width: int) -> Blob:
-    made = sliced(context, x, [top, left], [top + height, left + width], [2, 3], None)
-    return context.relabel(made, x.layout)
+    output = sliced(context, x, [top, left], [top + height, left + width], [2, 3], None)
+    return context.relabel(output, x.layout)
 
 
 def _fitted(context: Lowering, node: Node, x: Blob, size: tuple[int, int]) -> Blob:
@@ -73,10 +73,10 @@ def resize(
     order = (0, 3, 1, 2)
     x = images if first else context.layer("transpose", images, layout=SOURCE, axes=order)
     wanted = int(size[0]), int(size[1])
-    made = resized(
+    output = resized(
         context, _fitted(context, node, x, wanted), wanted, interpolation, bool(antialias)
     )
-    return made if first else context.layer("transpose", made, layout=SOURCE, axes=(0, 2, 3, 1))
+    return output if first else context.layer("transpose", output, layout=SOURCE, axes=(0, 2, 3, 1))
 
 
 @function("ExtractPatches", layouts=(CHANNELS_FIRST,))
@@ -104,9 +104,9 @@ def extract_patches(
     moved = np.eye(count, dtype=np.float32).reshape(count, rows, columns, channels)
     spread = tuple(int(n) for n in np.broadcast_to(dilation_rate, 2))
     same = "BOTTOM_RIGHT_HEAVY" if padding == "same" else ""
-    how = Windows(step, spread, [(0, 0), (0, 0)], same=same)
+    windows = Windows(step, spread, [(0, 0), (0, 0)], same=same)
     weights = np.ascontiguousarray(moved.transpose(0, 3, 1, 2))
-    return convolved(context, images, weights, how, layout=images.layout)
+    return convolved(context, images, weights, windows, layout=images.layout)
 
 
 @op("CenterCrop", layouts=spatial, rank=4)
@@ -217,8 +217,8 @@ def integer_lookup(context: Lowering, node: Node, x: Blob) -> Blob:
     table = context.constant(np.asarray(words, np.float32))
     same = context.layer("equal", context.expand(x, x.rank), table)
     places = np.arange(first, first + len(words), dtype=np.float32)
-    found = context.layer("multiplyBroadcastable", same, context.constant(places))
-    index = context.layer("reduceSum", found, axes=(x.rank,), keepDims=False)
+    output = context.layer("multiplyBroadcastable", same, context.constant(places))
+    index = context.layer("reduceSum", output, axes=(x.rank,), keepDims=False)
     known = context.layer("reduceMax", same, axes=(x.rank,), keepDims=False)
     if unknown == 0:
         raise ConversionError("num_oov_indices=0: Keras fails on values outside the vocabulary")

@@ -17,8 +17,8 @@ from mlferry.converters.operands import extent
 from mlferry.converters.recurrent import (
     LSTM,
     MAX_UNROLLED,
-    Cell,
     Gates,
+    RecurrentCell,
     looped,
     stacked,
     steps_of,
@@ -47,9 +47,9 @@ def _given(node: Node, inputs: Sequence[Blob]) -> tuple[Blob, list[Blob]]:
 
 def _kept(node: Node, inputs: Sequence[Blob]) -> int:
     """How many states the model itself takes and gives."""
-    given = node.call.args if node.call else ()
+    values = node.call.args if node.call else ()
     named = "initial_state" in node.arguments
-    alone = len(given) <= 1 and not (given and isinstance(given[0], list | tuple))
+    alone = len(values) <= 1 and not (values and isinstance(values[0], list | tuple))
     return sum(v.name.endswith("_in") for v in node.inputs) if alone and not named else 0
 
 
@@ -57,9 +57,9 @@ def _results(
     node: Node, inputs: Sequence[Blob], outputs: Sequence[Blob], states: list[Blob]
 ) -> list[Blob]:
     """The outputs that Keras declares, and the states that the model gives."""
-    made = [*outputs, *states] if node.attrs.get("return_state") else list(outputs)
-    kept = _kept(node, inputs) if node.attrs.get("stateful") else 0
-    return [*made[: len(node.outputs) - kept], *states] if kept else made
+    results = [*outputs, *states] if node.attrs.get("return_state") else list(outputs)
+    remaining = _kept(node, inputs) if node.attrs.get("stateful") else 0
+    return [*results[: len(node.outputs) - remaining], *states] if remaining else results
 
 
 def _run(
@@ -72,9 +72,9 @@ def _run(
         raise ConversionError(f"{len(states)} initial states; the layer has {count}")
     cell = cell_of(context, part)
     if mask is None and isinstance(cell, Gates) and native_recurrent.exists(cell):
-        made = _native(context, node, cell, x, states)
-        if made is not None:
-            return made
+        output = _native(context, node, cell, x, states)
+        if output is not None:
+            return output
     return _composed(context, node, cell, x, states, mask, zero)
 
 
@@ -85,16 +85,18 @@ def _native(
     timewise = context.layer("transpose", x, layout=SOURCE, axes=(1, 0, 2))
     sequence = bool(node.attrs.get("return_sequences", False))
     reverse = bool(node.attrs.get("go_backwards", False))
-    made = native_recurrent.run(context, cell, timewise, states, sequence=sequence, reverse=reverse)
-    if made is None or not sequence:
-        return made and (made[1][0], made[1])
-    return context.layer("transpose", made[0], layout=SOURCE, axes=(1, 0, 2)), made[1]
+    output = native_recurrent.run(
+        context, cell, timewise, states, sequence=sequence, reverse=reverse
+    )
+    if output is None or not sequence:
+        return output and (output[1][0], output[1])
+    return context.layer("transpose", output[0], layout=SOURCE, axes=(1, 0, 2)), output[1]
 
 
 def _composed(
     context: Lowering,
     node: Node,
-    cell: Cell,
+    cell: RecurrentCell,
     x: Blob,
     states: list[Blob],
     mask: Blob | None,
@@ -109,8 +111,8 @@ def _composed(
     length = steps.known[0]
     if length is None or length > MAX_UNROLLED:
         return _in_a_loop(context, cell, steps, states, mask, sequence, how)
-    kept = [] if mask is None else masks.steps(context, mask)
-    outputs, last = walk(context, cell, steps_of(context, steps), states, masks=kept, **how)
+    remaining = [] if mask is None else masks.steps(context, mask)
+    outputs, last = walk(context, cell, steps_of(context, steps), states, masks=remaining, **how)
     walked = outputs[::-1] if how["reverse"] else outputs
     return (stacked(context, walked, axis=1) if sequence else walked[-1]), last
 
@@ -126,17 +128,17 @@ def _zeros(context: Lowering, node: Node, x: Blob, steps: Blob) -> list[Blob]:
         "reduceSum", x, layout=SOURCE, axes=tuple(range(1, x.rank)), keepDims=False
     )
     column = context.layer("fillLike", single, layout=SOURCE, value=0.0)
-    made = []
+    outputs = []
     for zero in zeros:
         axes = tuple(range(1, zero.rank))
         wide = context.layer("expandDims", column, layout=SOURCE, axes=axes)
-        made.append(context.layer("addBroadcastable", zero, wide, layout=SOURCE))
-    return made
+        outputs.append(context.layer("addBroadcastable", zero, wide, layout=SOURCE))
+    return outputs
 
 
 def _in_a_loop(
     context: Lowering,
-    cell: Cell,
+    cell: RecurrentCell,
     steps: Blob,
     states: list[Blob],
     mask: Blob | None,
@@ -148,12 +150,12 @@ def _in_a_loop(
     rows = None
     if mask is not None:
         rows = context.layer("transpose", context.expand(mask, 2), layout=SOURCE, axes=(1, 0, 2))
-    made, last = looped(context, cell, steps, states, masks=rows, **how)
+    output, last = looped(context, cell, steps, states, masks=rows, **how)
     if how["reverse"]:
-        made = context.layer("reverse", made, layout=SOURCE, reverseDim=(True, False, False))
+        output = context.layer("reverse", output, layout=SOURCE, reverseDim=(True, False, False))
     if sequence:
-        return context.layer("transpose", made, layout=SOURCE, axes=(1, 0, 2)), last
-    end = sliced(context, made, [-1], [None], [0], None)
+        return context.layer("transpose", output, layout=SOURCE, axes=(1, 0, 2)), last
+    end = sliced(context, output, [-1], [None], [0], None)
     return context.layer("squeeze", end, layout=SOURCE, axes=(0,)), last
 
 
@@ -188,9 +190,9 @@ def bidirectional(context: Lowering, node: Node, *inputs: Blob) -> list[Blob]:
     if mode not in _MERGES:
         raise ConversionError(f"merge_mode={mode!r}")
     run = _run_maps if forward.op.startswith("ConvLSTM") else _run
-    made = _at_once(context, forward, backward, x, states) if mask is None else None
-    if made is not None:
-        y, after, before = made
+    output = _at_once(context, forward, backward, x, states) if mask is None else None
+    if output is not None:
+        y, after, before = output
         if sequence and mode == "concat":
             return _results(node, inputs, [y], [*after, *before])
         ahead, back = after[0], before[0]
@@ -220,8 +222,11 @@ def _at_once(
     if not native_recurrent.exists_for_both(ahead, behind):
         return None
     timewise = context.layer("transpose", x, layout=SOURCE, axes=(1, 0, 2))
-    made = native_recurrent.run_both(context, ahead, behind, timewise, states)
-    return made and (context.layer("transpose", made[0], layout=SOURCE, axes=(1, 0, 2)), *made[1:])
+    output = native_recurrent.run_both(context, ahead, behind, timewise, states)
+    return output and (
+        context.layer("transpose", output[0], layout=SOURCE, axes=(1, 0, 2)),
+        *output[1:],
+    )
 
 
 def _concat(context: Lowering, x: Blob, y: Blob) -> list[Blob]:
@@ -259,8 +264,8 @@ def _run_maps(
         axes = (*range(outer), *order)
         return y if first else context.layer("transpose", y, layout=SOURCE, axes=axes)
 
-    given = [turned(state, back=False) for state in states]
-    y, last = _composed(context, node, cell_of(context, node.parts["cell"]), x, given, mask, zero)
+    values = [turned(state, back=False) for state in states]
+    y, last = _composed(context, node, cell_of(context, node.parts["cell"]), x, values, mask, zero)
     shown = turned(y, back=True, outer=1 + y.rank - rank)
     return shown, [turned(state, back=True) for state in last]
 
@@ -273,8 +278,8 @@ def masking(context: Lowering, node: Node, x: Blob) -> Blob:
     """Masked steps become 0; the layers behind get the mask itself."""
     value = float(node.attrs.get("mask_value", 0.0))
     other = context.layer("notEqual", x, alpha=value)
-    kept = context.layer("reduceMax", other, axes=(-1,), keepDims=True)
-    return context.layer("multiplyBroadcastable", x, kept)
+    output = context.layer("reduceMax", other, axes=(-1,), keepDims=True)
+    return context.layer("multiplyBroadcastable", x, output)
 
 
 @op("TimeDistributed.fold", layouts=(SOURCE,))

@@ -20,18 +20,18 @@ _TF = {"input_tensor": "x"}
 
 def _reduced(context: Lowering, kind: str, x: Blob, axis: Axes, keepdims: bool) -> Blob:
     axes = axes_of(x, axis)
-    made = layer(context, kind, x, axes=axes, keepDims=bool(keepdims))
+    output = layer(context, kind, x, axes=axes, keepDims=bool(keepdims))
     if keepdims:
-        return made
+        return output
     if len(axes) == x.rank:
-        return Blob(made.name, made.shape, SCALAR)
+        return Blob(output.name, output.shape, SCALAR)
     # with an axis less than it had, a blob lies in the source's order where its rest does
-    kept = [a for a in range(x.rank) if a not in axes]
-    if x.layout != SOURCE and len(kept) >= 3:
+    remaining = [a for a in range(x.rank) if a not in axes]
+    if x.layout != SOURCE and len(remaining) >= 3:
         raise ConversionError("a reduction in a layout of its own")
-    if x.layout != SOURCE and kept == [0, 1]:
-        return Blob(made.name, made.shape, SOURCE, made.hidden_by)
-    return made
+    if x.layout != SOURCE and remaining == [0, 1]:
+        return Blob(output.name, output.shape, SOURCE, output.hidden_by)
+    return output
 
 
 def _in_order(context: Lowering, x: Blob, axis: Axes, keepdims: bool) -> Blob:
@@ -54,8 +54,8 @@ def _register(name: str, kind: str, *tf: str) -> None:
     ) -> Blob:
         if initial is not None:
             raise ConversionError(f"initial={initial!r}")
-        given = _in_order(context, x, axis, keepdims)
-        return _reduced(context, kind, given, axis, keepdims)
+        blob = _in_order(context, x, axis, keepdims)
+        return _reduced(context, kind, blob, axis, keepdims)
 
 
 for _name, _kind, *_tf in (
@@ -223,7 +223,7 @@ def matmul(
     rows, columns = left.rank == 1, right.rank == 1
     left = context.expand(left, 0) if rows else left
     right = context.expand(right, 1) if columns else right
-    made = context.layer(
+    output = context.layer(
         "batchedMatmul",
         left,
         right,
@@ -231,8 +231,8 @@ def matmul(
         transposeA=bool(transpose_a),
         transposeB=bool(transpose_b),
     )
-    gone = [made.rank - 2] * rows + [made.rank - 1] * columns
-    return context.layer("squeeze", made, layout=SOURCE, axes=tuple(gone)) if gone else made
+    gone = [output.rank - 2] * rows + [output.rank - 1] * columns
+    return context.layer("squeeze", output, layout=SOURCE, axes=tuple(gone)) if gone else output
 
 
 @function("Dot")
@@ -240,8 +240,8 @@ def dot(context: Lowering, node: Node, x1: Argument, x2: Argument) -> Blob:
     left, right = operands(context, x1, x2)
     if right.rank > 2:
         raise ConversionError("dot of a second operand of more than two axes")
-    made = matmul(context, node, left, right)
-    return made
+    output = matmul(context, node, left, right)
+    return output
 
 
 @op("keras.ops.Einsum", layouts=(SOURCE,))
@@ -292,13 +292,13 @@ def cross(
         x if size == 3 else padded(context, x, [0] * (2 * x.rank - 1) + [1], "constant", 0.0)
         for x, size in zip(blobs, sizes, strict=True)
     ]
-    made = cross_product(context, *spatial)
+    output = cross_product(context, *spatial)
     if sizes == [2, 2]:
-        return entry(context, made, made.rank - 1, 2)
-    back = positive(places[2], made.rank)
-    order = [*range(made.rank - 1)]
-    order.insert(back, made.rank - 1)
-    return made if back == made.rank - 1 else context.layer("transpose", made, axes=order)
+        return entry(context, output, output.rank - 1, 2)
+    back = positive(places[2], output.rank)
+    order = [*range(output.rank - 1)]
+    order.insert(back, output.rank - 1)
+    return output if back == output.rank - 1 else context.layer("transpose", output, axes=order)
 
 
 def _last(context: Lowering, x: Blob, axis: int) -> Blob:

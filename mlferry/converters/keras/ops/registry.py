@@ -76,10 +76,10 @@ def sizes(value: int | Sequence[int], rank: int, what: str) -> tuple[int, ...]:
     Raises:
         ConversionError: it is neither.
     """
-    found = tuple(value) if isinstance(value, Sequence) else (value,) * rank
-    if len(found) != rank or not all(isinstance(n, int) for n in found):
+    results = tuple(value) if isinstance(value, Sequence) else (value,) * rank
+    if len(results) != rank or not all(isinstance(n, int) for n in results):
         raise ConversionError(f"{what}={value!r}: {rank} integers are needed")
-    return found
+    return results
 
 
 def choice(node: Node, name: str, allowed: Sequence[str], default: str | None = None) -> str:
@@ -153,14 +153,14 @@ def bound(node: Node, inputs: Sequence[Any], names: Sequence[str]) -> dict[str, 
     """
     call: LayerCall = node.call or LayerCall()
     args, kwargs = call.args, call.kwargs
-    found = dict(zip(names, args, strict=False))
+    entries = dict(zip(names, args, strict=False))
     for name in names:
         if name in kwargs:
-            found[name] = kwargs[name]
+            entries[name] = kwargs[name]
         node.arguments.get(name)
     if len(args) <= len(names):
         node.arguments.get("args")
-    return {name: placed(value, inputs) for name, value in found.items() if value is not None}
+    return {name: placed(value, inputs) for name, value in entries.items() if value is not None}
 
 
 def placed(value: object, inputs: Sequence[Any]) -> Any:

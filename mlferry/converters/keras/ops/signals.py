@@ -55,27 +55,27 @@ def stft_spectrogram(context: Lowering, node: Node, x: Blob) -> Blob:
 
     def transformed(name: str) -> Blob:
         kernel = weight(node, name, length, 1, None)
-        made = convolved(context, signal, kernel.transpose(2, 1, 0), Windows([step], [1], pairs))
-        return context.reshape(made, (batch, channels, *known(made)[1:]))
+        output = convolved(context, signal, kernel.transpose(2, 1, 0), Windows([step], [1], pairs))
+        return context.reshape(output, (batch, channels, *known(output)[1:]))
 
-    made = _shown(context, node, mode, transformed)
+    output = _shown(context, node, mode, transformed)
     if attrs.get("expand_dims", False):
-        return context.layer("transpose", made, axes=(0, 1, 3, 2) if first else (0, 3, 2, 1))
-    _, _, frequencies, steps = known(made)
-    flat = context.reshape(made, (batch, channels * frequencies, steps))
+        return context.layer("transpose", output, axes=(0, 1, 3, 2) if first else (0, 3, 2, 1))
+    _, _, frequencies, steps = known(output)
+    flat = context.reshape(output, (batch, channels * frequencies, steps))
     return flat if first else context.layer("transpose", flat, axes=(0, 2, 1))
 
 
 def _shown(context: Lowering, node: Node, mode: str, transformed: Callable[..., Any]) -> Blob:
     """What a mode shows of the transform."""
-    made: Blob
+    output: Blob
     if mode in ("real", "imag"):
-        made = transformed(f"{mode}_kernel")
-        return made
+        output = transformed(f"{mode}_kernel")
+        return output
     real, imag = transformed("real_kernel"), transformed("imag_kernel")
     if mode == "angle":
-        made = arctan2(context, node, imag, real)
-        return made
+        output = arctan2(context, node, imag, real)
+        return output
     if mode == "stft":
         return context.layer("concatND", real, imag, axis=2)
     power = _squares(context, real, imag)
@@ -121,12 +121,12 @@ def mel_spectrogram(context: Lowering, node: Node, x: Blob) -> Blob:
         power = context.layer("unary", power, type="POWER", alpha=exponent / 2)
     low_edge, high_edge = float(attrs["min_freq"]), float(attrs.get("max_freq") or int(rate / 2))
     bins = _mel(int(attrs["num_mel_bins"]), half + 1, rate, low_edge, high_edge)
-    made = context.layer("batchedMatmul", context.constant(bins.T[None]), power)
+    output = context.layer("batchedMatmul", context.constant(bins.T[None]), power)
     least = float(attrs.get("min_power", 1e-10))
     reference, top = float(attrs.get("ref_power", 1.0)), float(attrs.get("top_db", 80.0))
     if not attrs.get("power_to_db", True):
-        return made
-    logs = context.layer("unary", _at_least(context, made, least), type="LOG")
+        return output
+    logs = context.layer("unary", _at_least(context, output, least), type="LOG")
     shift = -10 * math.log10(max(abs(reference), least))
     decibels = context.layer("activation", logs, linear={"alpha": 10 / math.log(10), "beta": shift})
     most = context.layer("reduceMax", decibels, axes=(0, 1, 2), keepDims=True)

@@ -71,14 +71,14 @@ def tensorflow_op(context: Lowering, node: Node, *inputs: Blob) -> Results:
 def _message(told: Mapping[str, Any]) -> Mapping[str, Any]:
     """A NodeDef as JSON."""
     if not isinstance(told, Mapping) or "op" not in told:
-        raise ConversionError(f"node_def is no NodeDef as JSON: {told!r:.80}")
+        raise ConversionError(f"node_def is not a NodeDef as JSON: {told!r:.80}")
     return told
 
 
 def _dtype(attributes: Mapping[str, Any]) -> str:
     """The type of what most ops make: that of their `T`, or what a cast makes."""
-    found = attributes.get("DstT") or attributes.get("T") or {}
-    name = str(found.get("type", "DT_FLOAT")).removeprefix("DT_").lower()
+    result = attributes.get("DstT") or attributes.get("T") or {}
+    name = str(result.get("type", "DT_FLOAT")).removeprefix("DT_").lower()
     return {"float": "float32", "double": "float64", "half": "float16"}.get(name, name)
 
 

@@ -48,8 +48,8 @@ def _put(context: Lowering, x: Blob, part: Blob, starts: list[int], axis: int) -
         sliced(context, x, [a], [b], [axis], None) if a < b else None for a, b in bounds
     )
     assert inner is not None
-    made = _put(context, inner, part, starts, axis + 1)
-    pieces = [piece for piece in (before, made, behind) if piece is not None]
+    output = _put(context, inner, part, starts, axis + 1)
+    pieces = [piece for piece in (before, output, behind) if piece is not None]
     return context.layer("concatND", *pieces, axis=axis)
 
 

@@ -43,8 +43,10 @@ def conv3d(context: Lowering, node: Node, x: Blob) -> Blob:
     kernel = weight(node, "kernel", *kernel_size, extent(x, 1) // groups, filters)
     bias = weight(node, "bias", filters) if attrs.get("use_bias", True) else None
     pairs = _pairs(node, x, kernel_size, strides, dilations)
-    how = Windows(strides, dilations, pairs, groups)
-    return convolved(context, x, kernel.transpose(4, 3, 0, 1, 2), how, bias=bias, layout=x.layout)
+    windows = Windows(strides, dilations, pairs, groups)
+    return convolved(
+        context, x, kernel.transpose(4, 3, 0, 1, 2), windows, bias=bias, layout=x.layout
+    )
 
 
 @op("Conv3DTranspose", layouts=spatial, rank=5)
@@ -54,8 +56,8 @@ def conv3d_transpose(context: Lowering, node: Node, x: Blob) -> Blob:
     strides = _triple(attrs.get("strides", 1), "strides")
     dilations = _triple(attrs.get("dilation_rate", 1), "dilation_rate")
     mode = choice(node, "padding", ("valid", "same"), "valid")
-    given = attrs.get("output_padding")
-    extra = None if given is None else _triple(given, "output_padding")
+    option = attrs.get("output_padding")
+    extra = None if option is None else _triple(option, "output_padding")
     if attrs.get("groups", 1) != 1:
         raise ConversionError("a transposed convolution in groups")
     filters = attrs["filters"]
@@ -65,15 +67,17 @@ def conv3d_transpose(context: Lowering, node: Node, x: Blob) -> Blob:
         cuts(mode, k, s, d, None if extra is None else extra[axis])
         for axis, (k, s, d) in enumerate(zip(kernel_size, strides, dilations, strict=True))
     ]
-    how = Windows(strides, dilations, pairs)
-    made = transposed(context, x, kernel.transpose(4, 3, 0, 1, 2), how, bias=bias, layout=x.layout)
-    return context.relabel(made, x.layout)
+    windows = Windows(strides, dilations, pairs)
+    output = transposed(
+        context, x, kernel.transpose(4, 3, 0, 1, 2), windows, bias=bias, layout=x.layout
+    )
+    return context.relabel(output, x.layout)
 
 
 def _pooling(context: Lowering, node: Node, x: Blob, kind: str) -> Blob:
     kernel = _triple(node.attrs.get("pool_size", 2), "pool_size")
-    given = node.attrs.get("strides")
-    strides = kernel if given is None else _triple(given, "strides")
+    option = node.attrs.get("strides")
+    strides = kernel if option is None else _triple(option, "strides")
     pairs = _pairs(node, x, kernel, strides, (1, 1, 1))
     return context.layer(
         "pooling3d",
@@ -152,8 +156,8 @@ def up_sampling3d(context: Lowering, node: Node, x: Blob) -> Blob:
 def _adaptive(context: Lowering, node: Node, x: Blob, kind: str) -> Blob:
     """Output i of an axis covers the entries from floor(i n / m) to ceil((i + 1) n / m)."""
     dimensions = x.rank - 2
-    given = node.attrs["output_size"]
-    targets = sizes(given, dimensions, "output_size")
+    option = node.attrs["output_size"]
+    targets = sizes(option, dimensions, "output_size")
     for axis, target in enumerate(targets, start=2):
         size = extent(x, axis)
         parts = []

@@ -57,8 +57,10 @@ def _by_layer(
     entry = OPS.find(name, context.graph.version)
     if entry is None:
         raise ConversionError(f"a function over {x.rank - 2} axes: one to three can be converted")
-    given = {key: value for key, value in options.items() if value is not None}
-    inner = Node(name, node.name, node.inputs[:1], node.outputs, Attributes(given), weights or {})
+    bindings = {key: value for key, value in options.items() if value is not None}
+    inner = Node(
+        name, node.name, node.inputs[:1], node.outputs, Attributes(bindings), weights or {}
+    )
     return entry.value(context, inner, x)
 
 
@@ -256,7 +258,7 @@ def batch_norm(
     axis: int = -1,
     epsilon: float = 1e-3,
 ) -> Results:
-    given = {"gamma": scale, "beta": offset, "moving_mean": mean, "moving_variance": variance}
+    bindings = {"gamma": scale, "beta": offset, "moving_mean": mean, "moving_variance": variance}
     return _by_layer(
         context,
         node,
@@ -268,7 +270,7 @@ def batch_norm(
             "scale": scale is not None,
             "center": offset is not None,
         },
-        {name: _array(value, name) for name, value in given.items() if value is not None},
+        {name: _array(value, name) for name, value in bindings.items() if value is not None},
     )
 
 
@@ -285,7 +287,7 @@ def layer_norm(
 ) -> Results:
     if rms_scaling:
         raise ConversionError("layer_normalization(rms_scaling=True)")
-    given = {"gamma": gamma, "beta": beta}
+    bindings = {"gamma": gamma, "beta": beta}
     return _by_layer(
         context,
         node,
@@ -297,7 +299,7 @@ def layer_norm(
             "scale": gamma is not None,
             "center": beta is not None,
         },
-        {name: _array(value, name) for name, value in given.items() if value is not None},
+        {name: _array(value, name) for name, value in bindings.items() if value is not None},
     )
 
 

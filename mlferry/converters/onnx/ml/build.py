@@ -19,7 +19,7 @@ from mlferry.converters.onnx.ml.values import (
     Cell,
     Held,
     Pending,
-    Refused,
+    RefusedResult,
     Row,
     Sizes,
     Table,
@@ -39,13 +39,13 @@ def claims(graph: Graph, options: Options) -> bool:
     """Whether a graph has `ai.onnx.ml` nodes that become models.
 
     Conversion functions of the user's own come first: where they convert all of these nodes, or
-    custom layers shall be made of unknown ones, the graph becomes one network.
+    custom layers are to be made of unknown ones, the graph becomes one network.
     """
     if graph.framework != "ONNX":
         return False
     functions = options.custom_conversion_functions or {}
-    found = [node for node in graph.nodes if node.op.startswith(f"{DOMAIN}.")]
-    ours = [node for node in found if not any(key in functions for key in node.keys)]
+    results = [node for node in graph.nodes if node.op.startswith(f"{DOMAIN}.")]
+    ours = [node for node in results if not any(key in functions for key in node.keys)]
     all_known = all(node.op.removeprefix(f"{DOMAIN}.") in OPS for node in ours)
     return bool(ours) and (all_known or not options.add_custom_layers)
 
@@ -75,7 +75,7 @@ def build(graph: Graph, options: Options) -> model_pb2.Model:
         except ConversionError as error:
             refusals.append(error)
             for value in node.outputs:
-                flow.values[value.name] = Refused()
+                flow.values[value.name] = RefusedResult()
     if refusals:
         raise _all_of(refusals)
     wanted = _wanted(graph, options)
@@ -151,13 +151,13 @@ def _tell_unused(graph: Graph, functions: Mapping[str, Any]) -> None:
 def _inputs(flow: Flow, graph: Graph, asked: Sequence[TensorType]) -> list[Row | Cell | Table]:
     """Bind every input; the features that a user gives."""
     chosen = _by_name(graph, asked)
-    found: list[Row | Cell | Table] = []
+    results: list[Row | Cell | Table] = []
     missing: dict[str, tuple[int, ...]] = {}
     for value in graph.inputs:
         table = _table(graph, value)
         if table is not None:
             flow.values[value.name] = table
-            found.append(table)
+            results.append(table)
             continue
         shape = _shape(value, chosen.get(value.name))
         if shape is None:
@@ -165,15 +165,15 @@ def _inputs(flow: Flow, graph: Graph, asked: Sequence[TensorType]) -> list[Row |
             continue
         held = _input(flow, value, shape)
         flow.values[value.name] = held
-        found += list(held.parts) if not isinstance(held, Row | Cell) else [held]
+        results += list(held.parts) if not isinstance(held, Row | Cell) else [held]
     if missing:
         raise _open(graph, missing)
-    return found
+    return results
 
 
 def _by_name(graph: Graph, asked: Sequence[TensorType]) -> dict[str, TensorType]:
     known = [value.name for value in graph.inputs]
-    found = {}
+    entries = {}
     for index, kind in enumerate(asked):
         name = kind.name or (known[index] if len(asked) == len(known) else "")
         if name not in known:
@@ -183,8 +183,8 @@ def _by_name(graph: Graph, asked: Sequence[TensorType]) -> dict[str, TensorType]
             )
         if kind.value is not None:
             raise ConversionError(f"input {name!r}: value= is possible in networks only")
-        found[name] = kind
-    return found
+        entries[name] = kind
+    return entries
 
 
 def _shape(value: Value, asked: TensorType | None) -> Sizes | None:
@@ -262,12 +262,12 @@ def _input(flow: Flow, value: Value, shape: Sizes) -> Any:
 
 def _convert(flow: Flow, node: Node) -> None:
     inputs = [flow.values.get(value.name) if value.name else None for value in node.inputs]
-    if any(isinstance(value, Refused) for value in inputs):
-        made: Held | tuple[Held, ...] | None = tuple(Refused() for _ in node.outputs)
+    if any(isinstance(value, RefusedResult) for value in inputs):
+        outputs: Held | tuple[Held, ...] | None = tuple(RefusedResult() for _ in node.outputs)
     else:
         with context(f"converting {node} of {flow.graph.source}"), as_conversion_errors():
-            made = _made(flow, node, inputs)
-    results = made if isinstance(made, tuple) else (made,)
+            outputs = _made(flow, node, inputs)
+    results = outputs if isinstance(outputs, tuple) else (outputs,)
     for value, result in zip(node.outputs, results, strict=False):
         if value.name and result is not None:
             flow.values[value.name] = result
@@ -279,16 +279,16 @@ def _made(flow: Flow, node: Node, inputs: Sequence[Held | None]) -> Any:
         entry = OPS.find(node.op.removeprefix(f"{DOMAIN}."))
         assert entry is not None
         _check_finite(node)
-        made = entry.value(flow, node, *inputs)
+        result = entry.value(flow, node, *inputs)
         unread = node.attrs.unread()
         if unread:
             told = ", ".join(f"{name}={value!r:.60}" for name, value in unread.items())
             raise ConversionError(f"{told} cannot be carried over: Core ML has nothing like it")
-        return made
+        return result
     entry = None if by_user else MOVES.find(node.op)
-    made = entry.value(flow, node, *inputs) if entry is not None else None
-    if made is not None:
-        return made
+    result = entry.value(flow, node, *inputs) if entry is not None else None
+    if result is not None:
+        return result
     flow.postpone(node)
     return tuple(Pending(value.name, _one_sample(value)) for value in node.outputs)
 

@@ -100,12 +100,12 @@ class Flow:
 
     def fresh(self, name: str) -> str:
         """A name that nothing has yet."""
-        count, found = 0, name
-        while found in self._taken:
+        count, result = 0, name
+        while result in self._taken:
             count += 1
-            found = f"{name}_{count}"
-        self._taken.add(found)
-        return found
+            result = f"{name}_{count}"
+        self._taken.add(result)
+        return result
 
     # ---- models ------------------------------------------------------------------------
 
@@ -155,9 +155,9 @@ class Flow:
         shape: Sizes | None = None,
     ) -> Row:
         """Add a model from one feature to a row."""
-        made = Row(self.fresh(name), size, dtype, shape or (1, size))
-        self.add(kind, params, [source], {made.feature: type_of(made)}, label=_target(kind, made))
-        return made
+        row = Row(self.fresh(name), size, dtype, shape or (1, size))
+        self.add(kind, params, [source], {row.feature: type_of(row)}, label=_target(kind, row))
+        return row
 
     def to_cell(
         self,
@@ -169,9 +169,11 @@ class Flow:
         shape: Sizes = (1, 1),
     ) -> Cell:
         """Add a model from one feature to one value."""
-        made = Cell(self.fresh(name), cell, shape)
-        self.add(kind, params, [source], {made.feature: type_of(made)}, label=_target(kind, made))
-        return made
+        result = Cell(self.fresh(name), cell, shape)
+        self.add(
+            kind, params, [source], {result.feature: type_of(result)}, label=_target(kind, result)
+        )
+        return result
 
     def add_classifier(
         self,
@@ -299,26 +301,26 @@ class Flow:
         if isinstance(value, Scores | Label | Pending | Cell | Parts) and key in self._rows:
             return self._rows[key][1]
         if isinstance(value, Scores):
-            made = value.classes.scores()
+            result = value.classes.scores()
         elif isinstance(value, Pending):
-            made = self._materialize(self, value)
+            result = self._materialize(self, value)
         elif isinstance(value, Label):
-            made = self._joined(self._label_cell(value))
+            result = self._joined(self._label_cell(value))
         elif isinstance(value, Cell | Parts):
-            made = self._joined(value)
+            result = self._joined(value)
         else:
             raise ConversionError(f"it reads {_called(value)}; numbers are needed")
-        self._rows[key] = value, made
-        return made
+        self._rows[key] = value, result
+        return result
 
     def _label_cell(self, label: Label) -> Cell:
         """The label as a number, [1] in ONNX."""
         labels = label.classes.labels
         if isinstance(labels[0], str):
             raise ConversionError("it reads the label of a classifier, a text; numbers are needed")
-        made = Cell(self.fresh("label"), "int64", label.shape)
-        label.classes.add_label(labels, made.feature)
-        return made
+        cell = Cell(self.fresh("label"), "int64", label.shape)
+        label.classes.add_label(labels, cell.feature)
+        return cell
 
     def _joined(self, value: Cell | Parts) -> Row:
         parts = pieces(value)
@@ -326,15 +328,13 @@ class Flow:
             raise ConversionError("it reads texts; numbers are needed")
         dtypes = {part.dtype if isinstance(part, Row) else "float64" for part in parts}
         dtype = "float32" if dtypes == {"float32"} else "float64"
-        made = Row(self.fresh(f"{parts[0].feature}_joined"), size_of(value), dtype, value.shape)
+        row = Row(self.fresh(f"{parts[0].feature}_joined"), size_of(value), dtype, value.shape)
         columns = [
             {"inputColumn": part.feature, "inputDimensions": size_of(part)} for part in parts
         ]
         distinct = list({part.feature: part for part in parts}.values())
-        self.add(
-            "featureVectorizer", {"inputList": columns}, distinct, {made.feature: type_of(made)}
-        )
-        return made
+        self.add("featureVectorizer", {"inputList": columns}, distinct, {row.feature: type_of(row)})
+        return row
 
     def sample(self, value: Held | None) -> Row:
         """The values of one sample, [C] or [1, C] in ONNX, as a row.
@@ -360,10 +360,10 @@ class Flow:
             value = self.row(value)
         if not isinstance(value, Row | Cell | Parts):
             raise ConversionError(f"it reads {_called(value)}; texts or integers are needed")
-        found: list[Cell] = []
+        results: list[Cell] = []
         for part in pieces(value):
             if isinstance(part, Cell):
-                found.append(part)
+                results.append(part)
                 continue
             if part.dtype != "int32":
                 raise ConversionError("it reads floats as categories; integers or texts are needed")
@@ -371,8 +371,8 @@ class Flow:
             for index in range(part.size):
                 pick = {"extractIndex": [index]}
                 name = f"{part.feature}_{index}"
-                found.append(self.to_cell("arrayFeatureExtractor", pick, part, name, "int64"))
-        return tuple(found)
+                results.append(self.to_cell("arrayFeatureExtractor", pick, part, name, "int64"))
+        return tuple(results)
 
     def plain(
         self,
@@ -382,7 +382,7 @@ class Flow:
         dtype: str = "float32",
         **attrs: Any,
     ) -> Pending:
-        """What an ordinary op of ONNX's makes of values, as if it stood in the graph."""
+        """The result of an ordinary op of ONNX for values, as if it stood in the graph."""
         import onnx
 
         names = []
@@ -400,8 +400,8 @@ class Flow:
         node = read.node(proto, {}, self.graph.source)
         told = replace(node, outputs=(Value(output, shape, dtype),))
         self.postpone(told)
-        made = self.values[output] = Pending(output, shape)
-        return made
+        pending = self.values[output] = Pending(output, shape)
+        return pending
 
     def postpone(self, node: Node) -> None:
         """Keep an ordinary op for the network that it will be part of, with the types of values."""

@@ -39,10 +39,10 @@ def materialized(flow: Flow, wanted: Pending) -> Row:
     }
     held |= {name: Value(real, None, flow.dtype_of(Value(real))) for name, real in others.items()}
     nodes = [_reading(node, held) for node in nodes]
-    made = next(v for node in nodes for v in node.outputs if v.name == wanted.name)
+    result = next(v for node in nodes for v in node.outputs if v.name == wanted.name)
     output = flow.fresh(f"{wanted.name}_flat")
-    after = _reshape(flow, wanted.name, output, (-1,), made.dtype, constants)
-    value = Value(output, None, made.dtype)
+    after = _reshape(flow, wanted.name, output, (-1,), result.dtype, constants)
+    value = Value(output, None, result.dtype)
     network = replace(
         flow.graph,
         inputs=list(inputs.values()),
@@ -107,7 +107,7 @@ def _needed(flow: Flow, name: str) -> tuple[list[Node], list[str], dict[str, str
 
 
 def _key(node: Node) -> str:
-    """What tells nodes apart: names may be there twice."""
+    """The identity of a node: names may be there twice."""
     return next(value.name for value in node.outputs if value.name)
 
 

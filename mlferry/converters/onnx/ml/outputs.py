@@ -59,20 +59,20 @@ def finished(
 
 def _around(flow: Flow, spec: model_pb2.Model, label: str, scores: str) -> model_pb2.Model:
     """The pipeline, unless there is one model with the same inputs and outputs."""
-    kept = _needed(flow.models, [feature.name for feature in spec.description.output])
-    if len(kept) == 1 and all(
-        [f.name for f in getattr(kept[0].description, side)]
+    remaining = _needed(flow.models, [feature.name for feature in spec.description.output])
+    if len(remaining) == 1 and all(
+        [f.name for f in getattr(remaining[0].description, side)]
         == [f.name for f in getattr(spec.description, side)]
         for side in ("input", "output")
     ):
-        return kept[0]
+        return remaining[0]
     outputs = list(spec.description.output)
     number = len(outputs) == 1 and outputs[0].type.WhichOneof("Type") == "doubleType"
     kind = "pipelineClassifier" if label else "pipelineRegressor" if number else "pipeline"
     getattr(spec, kind).SetInParent()
     pipeline = networks.pipeline_of(spec)
     assert pipeline is not None
-    pipeline.models.extend(kept)
+    pipeline.models.extend(remaining)
     if label:
         spec.description.predictedFeatureName = label
         spec.description.predictedProbabilitiesName = scores
@@ -84,12 +84,12 @@ def _around(flow: Flow, spec: model_pb2.Model, label: str, scores: str) -> model
 
 def _needed(models: Sequence[model_pb2.Model], outputs: Sequence[str]) -> list[model_pb2.Model]:
     """The models that an output depends on."""
-    wanted, kept = set(outputs), []
+    wanted, remaining = set(outputs), []
     for model in reversed(models):
         if any(feature.name in wanted for feature in model.description.output):
-            kept.append(model)
+            remaining.append(model)
             wanted |= {feature.name for feature in model.description.input}
-    return kept[::-1]
+    return remaining[::-1]
 
 
 # ---- labels and scores -----------------------------------------------------------------

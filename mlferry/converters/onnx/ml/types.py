@@ -24,7 +24,7 @@ _CASTS = {1: "float32", 6: "int32", 7: "int64", 9: "bool", 10: "float16", 11: "f
 
 
 def of_outputs(node: Node, inputs: Sequence[str]) -> list[str]:
-    """The type of each output, "unknown" where only the op's own definition tells it."""
+    """The type of each output, "unknown" where only the op's own definition has it."""
     options = node.attrs.as_dict()
     if node.op in _BOOL:
         first = "bool"

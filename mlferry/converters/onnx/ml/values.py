@@ -134,11 +134,11 @@ class Zipped:
 
 
 @dataclass(frozen=True)
-class Refused:
+class RefusedResult:
     """The result of a node that cannot be converted."""
 
 
-Held = Row | Cell | Parts | Table | Known | Pending | Label | Scores | Zipped | Refused
+Held = Row | Cell | Parts | Table | Known | Pending | Label | Scores | Zipped | RefusedResult
 
 
 def size_of(value: Row | Cell | Parts | Label) -> int:

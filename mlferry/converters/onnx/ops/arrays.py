@@ -27,12 +27,12 @@ def eye_like(context: Lowering, node: Node, x: Blob) -> Blob:
 def constant_of_shape(context: Lowering, node: Node, shape: Operand) -> Blob:
     value = node.attrs.get("value")
     filler = 0.0 if value is None else float(value.ravel()[0])
-    made = context.layer("fillDynamic", as_blob(context, shape), layout=SOURCE, value=filler)
-    told = elements_of(context, shape)
-    if told is None:
-        return made
-    context.sizes.use(frozenset().union(*(e.made_of for e in told)))
-    return refined(context, made, [e.value for e in told])
+    output = context.layer("fillDynamic", as_blob(context, shape), layout=SOURCE, value=filler)
+    elements = elements_of(context, shape)
+    if elements is None:
+        return output
+    context.sizes.use(frozenset().union(*(e.made_of for e in elements)))
+    return refined(context, output, [e.value for e in elements])
 
 
 @op("Range")
@@ -43,5 +43,5 @@ def range_of(context: Lowering, node: Node, start: Blob, limit: Blob, delta: Blo
 
 @op("Constant", raw=True)
 def constant(context: Lowering, node: Node) -> NDArray[Any]:
-    """Folded in ONNX's own types; only what is no array arrives here."""
+    """Folded in ONNX's own types; only what is not an array arrives here."""
     raise ConversionError(f"a constant of {', '.join(node.attrs)}: arrays can be converted")

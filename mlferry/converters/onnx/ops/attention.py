@@ -1,4 +1,4 @@
-"""What onnxruntime makes of transformers: embeddings, rotations, attention in one op."""
+"""onnxruntime's ops of transformers: embeddings, rotations, attention in one op."""
 
 from __future__ import annotations
 
@@ -55,13 +55,13 @@ def embed_layer_normalization(context: Lowering, node: Node, *operands: Operand)
 def q_embed_layer_normalization(context: Lowering, node: Node, *operands: Operand) -> Results:
     """The same with tables in 8 bits; scales and zero points follow, in the same order."""
     words, segments = operands[:2]
-    given = [
+    values = [
         None
         if operands[2 + i] is None
         else floats(context, node, 2 + i, operands[8 + i], operands[13 + i], 0)
         for i in range(5)
     ]
-    return _embedded(context, node, words, segments, given[:3], given[3:], operands[7], None)
+    return _embedded(context, node, words, segments, values[:3], values[3:], operands[7], None)
 
 
 def _embedded(
@@ -85,11 +85,11 @@ def _embedded(
     if scale is None:
         raise ConversionError("EmbedLayerNormalization without gamma")
     epsilon = node.attrs.get("epsilon", 1e-12)
-    (made,) = layer_normalized(context, total, (2,), scale, bias, epsilon, 1)
+    (output,) = layer_normalized(context, total, (2,), scale, bias, epsilon, 1)
     counted = None
     if len(node.outputs) > 1 and node.outputs[1].name:
         counted = _counted(context, words, mask)
-    return (made, counted, total)[: len(node.outputs)]
+    return (output, counted, total)[: len(node.outputs)]
 
 
 def _rows(context: Lowering, table: Operand | None, indices: Operand) -> Blob:
@@ -102,9 +102,9 @@ def _rows(context: Lowering, table: Operand | None, indices: Operand) -> Blob:
 
 def _counted(context: Lowering, words: Blob, mask: Operand | None) -> Blob:
     """How many words of each sentence count: none without a mask, as onnxruntime has it."""
-    kept = affine(context, words, 0.0) if mask is None else as_blob(context, mask)
-    kept = emit(context, "equal", kept, alpha=1.0)
-    return context.layer("reduceSum", kept, layout=SOURCE, axes=(1,), keepDims=False)
+    output = affine(context, words, 0.0) if mask is None else as_blob(context, mask)
+    output = emit(context, "equal", output, alpha=1.0)
+    return context.layer("reduceSum", output, layout=SOURCE, axes=(1,), keepDims=False)
 
 
 # ---- rotations -------------------------------------------------------------------------
@@ -136,12 +136,14 @@ def rotary_embedding(
         raise ConversionError(f"rotary_embedding_dim={part} of a table for {width} values")
     turned = sliced(context, x, [0], [width], [3], None) if width < size else x
     interleaved = bool(node.attrs.get("interleaved", 0))
-    made = _rotated(context, turned, _places(context, x, positions), cosines, sines, interleaved)
+    output = _rotated(context, turned, _places(context, x, positions), cosines, sines, interleaved)
     if width < size:
-        made = joined(context, [made, sliced(context, x, [width], [size], [3], None)], 3)
+        output = joined(context, [output, sliced(context, x, [width], [size], [3], None)], 3)
     if not split:
-        return made
-    return heads_joined(context, context.layer("transpose", made, layout=SOURCE, axes=(0, 2, 1, 3)))
+        return output
+    return heads_joined(
+        context, context.layer("transpose", output, layout=SOURCE, axes=(0, 2, 1, 3))
+    )
 
 
 def _places(context: Lowering, x: Blob, positions: Operand) -> Operand:
@@ -254,14 +256,14 @@ def _self_attention(
         raise ConversionError("do_rotary: onnxruntime does not compute it on processors, either")
     sizes = node.attrs.get("qkv_hidden_sizes")
     x = as_blob(context, x)
-    made = matmul(context, node, x, weights)
+    result = matmul(context, node, x, weights)
     if bias is not None:
-        made = emit(context, "addBroadcastable", made, as_blob(context, bias))
-    total = extent(made, 2)
+        result = emit(context, "addBroadcastable", result, as_blob(context, bias))
+    total = extent(result, 2)
     parts = context.outputs(
         3,
         "splitND",
-        made,
+        result,
         layout=SOURCE,
         axis=2,
         numSplits=3,
@@ -440,8 +442,8 @@ def _turned(
     if width == size:
         return _rotated(context, x, places, cosines, sines, interleaved)
     first = sliced(context, x, [0], [width], [3], None)
-    made = _rotated(context, first, places, cosines, sines, interleaved)
-    return joined(context, [made, sliced(context, x, [width], [size], [3], None)], 3)
+    output = _rotated(context, first, places, cosines, sines, interleaved)
+    return joined(context, [output, sliced(context, x, [width], [size], [3], None)], 3)
 
 
 def _following(
@@ -516,7 +518,7 @@ def _packed(context: Lowering, x: Blob, count: int) -> list[Blob]:
 def _biased(context: Lowering, parts: Sequence[Blob], bias: Operand, heads: int) -> list[Blob]:
     """Each part with its stretch of the bias."""
     sizes = [extent(x, 2) if x.rank == 3 else extent(x, 3) * heads for x in parts]
-    made, start = [], 0
+    output, start = [], 0
     for x, size in zip(parts, sizes, strict=True):
         if isinstance(bias, Constant):
             stretch = context.constant(bias.array.astype(np.float32)[start : start + size])
@@ -524,9 +526,9 @@ def _biased(context: Lowering, parts: Sequence[Blob], bias: Operand, heads: int)
             stretch = sliced(context, bias, [start], [start + size], [0], None)
         if x.rank == 4:
             stretch = context.reshape(stretch, (heads, 1, size // heads), layout=SOURCE)
-        made.append(emit(context, "addBroadcastable", x, stretch))
+        output.append(emit(context, "addBroadcastable", x, stretch))
         start += size
-    return made
+    return output
 
 
 def _heads(context: Lowering, x: Blob, heads: int) -> Blob:
@@ -544,8 +546,8 @@ def _attend(
     lengths = q.known[2], k.known[2]
     if node.attrs.get("unidirectional", 0) and lengths[0] != lengths[1]:
         raise ConversionError(
-            f"unidirectional, of {show(lengths)} queries and keys: which come before which is not "
-            "told where their numbers differ"
+            f"unidirectional, of {show(lengths)} queries and keys: which come before which is "
+            "not specified where their numbers differ"
         )
     if told.past is not None:
         before = extent(told.past[0], 2) if node.attrs.get("unidirectional", 0) else 0
@@ -587,13 +589,13 @@ def _added(context: Lowering, scores: Blob, mask: Operand, filler: float) -> Blo
         raise ConversionError("a mask of four axes: onnxruntime does not take it, either")
     if rank == 1:
         return _by_lengths(context, scores, as_blob(context, mask), filler)
-    kept = (
+    output = (
         context.constant(mask.array > 0)
         if isinstance(mask, Constant)
         else emit(context, "greaterThan", mask, alpha=0.0)
     )
     axes = (1, 2) if rank == 2 else (1,)
-    return context.expand(affine(context, kept, -filler, filler), *axes)
+    return context.expand(affine(context, output, -filler, filler), *axes)
 
 
 def _by_lengths(context: Lowering, scores: Blob, counts: Blob, filler: float) -> Blob:

@@ -69,8 +69,8 @@ def inlined(
         prefix: makes the names inside unique.
         given: its inputs.
     """
-    made = {v for item in body.node for v in item.output if v}
-    local = {v.name for v in body.input} | {t.name for t in body.initializer} | made
+    results = {v for item in body.node for v in item.output if v}
+    local = {v.name for v in body.input} | {t.name for t in body.initializer} | results
     rename = {name: f"{prefix}/{name}" for name in local}
     for tensor in body.initializer:
         context.give(rename[tensor.name], read.to_array(tensor, context.graph.source))
@@ -87,8 +87,8 @@ def inlined(
         for attribute in renamed.attribute:
             if attribute.HasField("g"):
                 _rename(attribute.g, rename)
-        told = {rename.get(name, name): kind for name, kind in types.items()}
-        context.convert_inner(read.node(renamed, told, context.graph.source))
+        options = {rename.get(name, name): kind for name, kind in types.items()}
+        context.convert_inner(read.node(renamed, options, context.graph.source))
     values = (Value(rename.get(v.name, v.name)) for v in body.output)
     return [context.operand(value) for value in values]
 
@@ -164,8 +164,8 @@ def _compared(context: Lowering, makers: Mapping[str, Node], node: Node) -> str:
     maker = makers.get(node.inputs[0].name)
     if maker is None or maker.op != "Equal":
         return ""
-    found = [context.operand(value) for value in maker.inputs]
-    numbers = [x.array for x in found if isinstance(x, Constant) and x.array.size == 1]
+    results = [context.operand(value) for value in maker.inputs]
+    numbers = [x.array for x in results if isinstance(x, Constant) and x.array.size == 1]
     return str(numbers[0].item()) if len(numbers) == 1 else ""
 
 
@@ -183,9 +183,9 @@ def loop(
         return _looped(context, node, trips, going, states)
     count = int(array_of(node, 0, trips).ravel()[0])
     if count > _few(node.attrs["body"]) and going.array.ravel()[0]:
-        found = _tried(functools.partial(_looped, context, node, trips, going, states))
-        if found is not None:
-            return found
+        result = _tried(functools.partial(_looped, context, node, trips, going, states))
+        if result is not None:
+            return result
     return _unrolled(context, node, count, going, states)
 
 
@@ -212,8 +212,8 @@ def _unrolled(
     for index in range(count):
         if not going.array.ravel()[0]:
             break
-        given = dict(zip(names, [np.array(index, np.int64), going, *current], strict=True))
-        going, *rest = inlined(context, body, f"{node.name}/{index}", given)
+        bindings = dict(zip(names, [np.array(index, np.int64), going, *current], strict=True))
+        going, *rest = inlined(context, body, f"{node.name}/{index}", bindings)
         if not isinstance(going, Constant):
             raise ConversionError("a loop whose condition is computed in some rounds only")
         current, collected = rest[: len(states)], [*collected, rest[len(states) :]]
@@ -223,15 +223,15 @@ def _unrolled(
 def _is_known(
     context: Lowering, node: Node, trips: Operand | None, going: Constant, states: Sequence[Any]
 ) -> bool:
-    """Whether a loop can be unrolled: few rounds, and a condition that is no computed value."""
+    """Whether a loop can be unrolled: few rounds, and a condition that is not a computed value."""
     if not isinstance(trips, Constant) or int(trips.array.ravel()[0]) > MAX_UNROLLED:
         return False
     if not going.array.ravel()[0]:
         return True
     body = node.attrs["body"]
-    given = dict(zip([v.name for v in body.input], [np.array(0), TRUE, *states], strict=True))
+    bindings = dict(zip([v.name for v in body.input], [np.array(0), TRUE, *states], strict=True))
     with context.inside(kept=False):
-        again, *_ = inlined(context, body, f"{node.name}/tried", given)
+        again, *_ = inlined(context, body, f"{node.name}/tried", bindings)
     return isinstance(again, Constant)
 
 
@@ -322,8 +322,8 @@ def _gathering(
             filled.append(context.layer("scatter", buffer, at, row, layout=SOURCE, axis=0))
         return again, [*new, *filled]
 
-    made = control_flow.loop(context, limit, condition, [*states, *buffers], round_of)
-    return made[:count], made[count:]
+    output = control_flow.loop(context, limit, condition, [*states, *buffers], round_of)
+    return output[:count], output[count:]
 
 
 def _from_end(context: Lowering, index: Blob, count: int) -> Blob:
@@ -374,9 +374,9 @@ def scan(context: Lowering, node: Node, *operands: Operand) -> Results:
     states = operands[:-scanned]
     told = _scan_of(context, node, len(states), operands[-scanned:])
     if told.count > _few(told.body):
-        found = _tried(functools.partial(_scan_looped, context, node, told, states))
-        if found is not None:
-            return found
+        result = _tried(functools.partial(_scan_looped, context, node, told, states))
+        if result is not None:
+            return result
     if told.count > MAX_UNROLLED:
         raise ConversionError(f"{told.count} iterations; up to {MAX_UNROLLED} are unrolled")
     return _scan_unrolled(context, node, told, states)
@@ -407,17 +407,17 @@ def _scan_looped(context: Lowering, node: Node, told: _Scan, states: Sequence[An
             _entry(context, x, axis, _from_end(context, index, told.count) if back else index)
             for x, axis, back in zip(told.sequences, told.axes, told.backwards, strict=True)
         ]
-        given = dict(zip(names, [*current, *rows], strict=True))
-        made = inlined(context, told.body, f"{node.name}/{prefix}", given)
-        return None, made[: len(states)], made[len(states) :]
+        bindings = dict(zip(names, [*current, *rows], strict=True))
+        output = inlined(context, told.body, f"{node.name}/{prefix}", bindings)
+        return None, output[: len(states)], output[len(states) :]
 
     with context.inside(kept=False):
         _, _, rows = round_of(scalar(context.constant([0.0])), start, "tried")
         shapes = [known(as_blob(context, row)) for row in rows]
-    made, gathered = _gathering(
+    output, gathered = _gathering(
         context, told.count, None, start, round_of, shapes, told.out_backwards
     )
-    return [*made, *gathered]
+    return [*output, *gathered]
 
 
 def _entry(context: Lowering, x: Blob, axis: int, index: Blob) -> Blob:
@@ -438,9 +438,9 @@ def _scan_unrolled(context: Lowering, node: Node, told: _Scan, states: Sequence[
             part[count - 1 - index if back else index]
             for part, back in zip(parts, told.backwards, strict=True)
         ]
-        given = dict(zip(names, [*current, *rows], strict=True))
-        made = inlined(context, told.body, f"{node.name}/{index}", given)
-        current, collected = made[: len(states)], [*collected, made[len(states) :]]
+        bindings = dict(zip(names, [*current, *rows], strict=True))
+        output = inlined(context, told.body, f"{node.name}/{index}", bindings)
+        current, collected = output[: len(states)], [*collected, output[len(states) :]]
     if any(told.out_backwards):
         turned = [list(column) for column in zip(*collected, strict=True)]
         turned = [c[::-1] if b else c for c, b in zip(turned, told.out_backwards, strict=True)]

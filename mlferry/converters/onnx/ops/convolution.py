@@ -33,9 +33,9 @@ from mlferry.numerics.windows import same_edges
 def pads_of(node: Node, x: Blob, spans: list[int], strides: list[int]) -> Pairs:
     """Padding before and after each of the last axes, by `pads` or `auto_pad`."""
     mode = node.attrs.get("auto_pad", "NOTSET")
-    given = node.attrs.get("pads")
-    if mode in ("NOTSET", "") or (mode == "VALID" and given is None):
-        flat = given or [0] * (2 * len(spans))
+    option = node.attrs.get("pads")
+    if mode in ("NOTSET", "") or (mode == "VALID" and option is None):
+        flat = option or [0] * (2 * len(spans))
         return list(zip(flat[: len(spans)], flat[len(spans) :], strict=True))
     if mode == "VALID":
         return [(0, 0)] * len(spans)
@@ -63,9 +63,9 @@ _SAME = {"SAME_UPPER": "BOTTOM_RIGHT_HEAVY", "SAME_LOWER": "TOP_LEFT_HEAVY"}
 
 def options(node: Node, dimensions: int, kernel: tuple[int, ...]) -> tuple[list[int], list[int]]:
     """Strides and dilations; the kernel's shape is checked."""
-    told = node.attrs.get("kernel_shape")
-    if told is not None and tuple(told) != kernel:
-        raise ConversionError(f"kernel_shape={tuple(told)}, but the weights are {kernel}")
+    option = node.attrs.get("kernel_shape")
+    if option is not None and tuple(option) != kernel:
+        raise ConversionError(f"kernel_shape={tuple(option)}, but the weights are {kernel}")
     strides = list(node.attrs.get("strides") or [1] * dimensions)
     dilations = list(node.attrs.get("dilations") or [1] * dimensions)
     return strides, dilations
@@ -110,7 +110,7 @@ def _dynamic_2d(
         strides, dilations, pairs = [1, *strides], [1, *dilations], [(0, 0), *pairs]
     if any(map(any, pairs)):
         x = context.layer("padding", x, layout=SOURCE, constant={"value": 0.0}, **edges(pairs))
-    made = context.layer(
+    output = context.layer(
         "convolution",
         x,
         w,
@@ -124,9 +124,9 @@ def _dynamic_2d(
         valid={},
     )
     if b is None:
-        return made
+        return output
     bias = as_blob(context, b)
-    return emit(context, "addBroadcastable", made, shaped(context, bias, (1, shape[0], 1, 1)))
+    return emit(context, "addBroadcastable", output, shaped(context, bias, (1, shape[0], 1, 1)))
 
 
 @op("com.microsoft.FusedConv", "FusedConv", raw=True)
@@ -139,13 +139,13 @@ def fused_conv(
     z: Operand | None = None,
 ) -> Blob:
     """A convolution, then the sum with another map, then an activation."""
-    made = conv(context, node, x, w, b)
+    output = conv(context, node, x, w, b)
     if z is not None:
         z = as_blob(context, z)
-        made = emit(context, "addBroadcastable", made, z)
-    given = list(node.attrs.get("activation_params") or [])
+        output = emit(context, "addBroadcastable", output, z)
+    values = list(node.attrs.get("activation_params") or [])
     names = ("min", "max") if node.attrs.get("activation", "") == "Clip" else ("alpha", "beta")
-    return activated(context, node, made, dict(zip(names, given, strict=False)))
+    return activated(context, node, output, dict(zip(names, values, strict=False)))
 
 
 @op("ConvTranspose", raw=True)

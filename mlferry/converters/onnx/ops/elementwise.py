@@ -65,11 +65,11 @@ def nothing(context: Lowering, node: Node, x: Operand, *rest: Operand | None) ->
     training = rest[1] if len(rest) > 1 else None
     if training is not None and not (isinstance(training, Constant) and not training.array.any()):
         raise ConversionError("Dropout in training mode")
-    made = x.array if isinstance(x, Constant) else x
+    output = x.array if isinstance(x, Constant) else x
     if len(node.outputs) > 1 and node.outputs[1].name:
         blob = as_blob(context, x)
-        return made, emit(context, "equal", blob, blob)
-    return (made, None)[: len(node.outputs)]
+        return output, emit(context, "equal", blob, blob)
+    return (output, None)[: len(node.outputs)]
 
 
 @op("Reciprocal")
@@ -106,11 +106,11 @@ def binary(context: Lowering, node: Node, left: Operand, right: Operand) -> Oper
     if dtype(node) == "string":
         raise ConversionError("strings cannot be compared")
     blobs = [as_blob(context, x) for x in (left, right)]
-    made = emit(context, _BINARY[node.op], *align(context, node, blobs[0], blobs[1]))
+    output = emit(context, _BINARY[node.op], *align(context, node, blobs[0], blobs[1]))
     if node.op == "Equal" and is_integer(node):
-        return equal_shapes(context, made, left, right)
+        return equal_shapes(context, output, left, right)
     compute = _OF_SHAPES.get(node.op) if is_integer(node) else None
-    return made if compute is None else combined(context, made, left, right, compute)
+    return output if compute is None else combined(context, output, left, right, compute)
 
 
 _OF_SHAPES: dict[str, Callable[[int, int], int]] = {
@@ -171,8 +171,8 @@ def where(context: Lowering, node: Node, condition: Operand, x: Operand, y: Oper
     if dtype(node, 1) == "string":
         raise ConversionError("strings cannot be selected")
     blobs = [as_blob(context, v) for v in (condition, x, y)]
-    made = emit(context, "whereBroadcastable", *blobs)
-    return chosen(context, made, condition, x, y) if is_integer(node, 1) else made
+    output = emit(context, "whereBroadcastable", *blobs)
+    return chosen(context, output, condition, x, y) if is_integer(node, 1) else output
 
 
 @op("IsNaN")
@@ -293,7 +293,7 @@ def selu(context: Lowering, node: Node, x: Blob) -> Blob:
 def thresholded_relu(context: Lowering, node: Node, x: Blob) -> Blob:
     """x above alpha, else 0."""
     above = emit(context, "greaterThan", x, alpha=node.attrs.get("alpha", 1.0))
-    # no product: infinity times 0 is no number
+    # no product: infinity times 0 is not a number
     return emit(context, "whereBroadcastable", above, x, scalar(context.constant([0.0])))
 
 
@@ -433,9 +433,9 @@ def bitwise(context: Lowering, node: Node, left: Blob, right: Blob) -> Blob:
         quotient = emit(context, "divideBroadcastable", wide, context.constant(weights))
         whole = emit(context, "floor", quotient)
         bits.append(emit(context, "modBroadcastable", whole, context.constant([2.0])))
-    made = emit(context, _BITWISE[node.op], *bits)
+    output = emit(context, _BITWISE[node.op], *bits)
     weights[-1] *= -1 if kind.startswith("int") else 1
-    weighted = emit(context, "multiplyBroadcastable", made, context.constant(weights))
+    weighted = emit(context, "multiplyBroadcastable", output, context.constant(weights))
     total = context.layer("reduceSum", weighted, layout=SOURCE, axes=(-1,), keepDims=False)
     return like(total, left, right)
 

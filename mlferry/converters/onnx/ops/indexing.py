@@ -79,8 +79,8 @@ def gather(context: Lowering, node: Node, x: Operand, indices: Operand) -> Opera
         _check(indices.array, len(told))
         chosen = [told[i] for i in indices.array.ravel().tolist()]
         places = context.constant(np.atleast_1d(indices.array) % len(told))
-        made = context.layer("gather", x, places, layout=SOURCE, axis=0)
-        return noted(context, scalar(made) if not indices.array.ndim else made, chosen)
+        output = context.layer("gather", x, places, layout=SOURCE, axis=0)
+        return noted(context, scalar(output) if not indices.array.ndim else output, chosen)
     if isinstance(indices, Constant) and x.known[axis] is not None and indices.array.size:
         size = x.known[axis] or 0
         _check(indices.array, size)
@@ -93,11 +93,13 @@ def gather(context: Lowering, node: Node, x: Operand, indices: Operand) -> Opera
         places = indices_of(context, indices, size_of(context, x, axis))
     else:
         places = indices_of(context, indices, extent(x, axis))
-    made = context.layer("gather", x, vector(places), layout=SOURCE, axis=axis)
+    output = context.layer("gather", x, vector(places), layout=SOURCE, axis=axis)
     if not places.is_scalar:
-        return made
+        return output
     return (
-        scalar(made) if x.rank == 1 else context.layer("squeeze", made, layout=SOURCE, axes=(axis,))
+        scalar(output)
+        if x.rank == 1
+        else context.layer("squeeze", output, layout=SOURCE, axes=(axis,))
     )
 
 
@@ -152,8 +154,8 @@ def gather_nd(context: Lowering, node: Node, x: Operand, indices: Operand) -> Bl
         leading = np.moveaxis(np.indices(shape[:-1])[:batch], 0, -1)
         fixed = context.constant(leading)
         places = context.layer("concatND", fixed, places, layout=SOURCE, axis=-1)
-    made = context.layer("gatherND", x, places, layout=SOURCE)
-    return shaped(context, made, (*shape[:-1], *known(x)[batch + shape[-1] :]))
+    output = context.layer("gatherND", x, places, layout=SOURCE)
+    return shaped(context, output, (*shape[:-1], *known(x)[batch + shape[-1] :]))
 
 
 @op("Scatter", "ScatterElements", raw=True)
@@ -235,7 +237,7 @@ def one_hot(
     moved = emit(context, "activation", negative, linear={"alpha": float(size)})
     places = emit(context, "addBroadcastable", indices, moved)
     if indices.is_scalar:
-        made = context.layer(
+        output = context.layer(
             "oneHot",
             vector(places),
             layout=SOURCE,
@@ -244,7 +246,7 @@ def one_hot(
             onValue=on,
             offValue=off,
         )
-        return shaped(context, made, (size,))
+        return shaped(context, output, (size,))
     return context.layer(
         "oneHot", places, layout=SOURCE, oneHotVectorSize=size, axis=axis, onValue=on, offValue=off
     )
@@ -268,8 +270,8 @@ def _one_hot_of(
 @op("NonZero")
 def non_zero(context: Lowering, node: Node, x: Blob) -> Blob:
     """Core ML lists one place a row, ONNX one a column."""
-    made = context.layer("whereNonZero", vector(x), layout=SOURCE)
-    return context.layer("transpose", made, layout=SOURCE, axes=(1, 0))
+    output = context.layer("whereNonZero", vector(x), layout=SOURCE)
+    return context.layer("transpose", output, layout=SOURCE, axes=(1, 0))
 
 
 @op("Compress", constants=(1,))

@@ -65,16 +65,16 @@ def matmul_integer(context: Lowering, node: Node, *operands: Operand) -> Blob:
     """Zero points of A go along its rows, those of B along its columns."""
     a = floats(context, node, 0, _ONE, _zero(operands, 2), -2)
     b = floats(context, node, 1, _ONE, _zero(operands, 3), -1)
-    made = matmul(context, node, a, b)
-    return made
+    output = matmul(context, node, a, b)
+    return output
 
 
 @op("ConvInteger", raw=True)
 def conv_integer(context: Lowering, node: Node, *operands: Operand) -> Blob:
     x = floats(context, node, 0, _ONE, _zero(operands, 2), 1)
     w = floats(context, node, 1, _ONE, _zero(operands, 3), 0)
-    made = conv(context, node, x, w)
-    return made
+    output = conv(context, node, x, w)
+    return output
 
 
 @op("QLinearMatMul", raw=True)
@@ -82,8 +82,8 @@ def qlinear_matmul(context: Lowering, node: Node, *operands: Operand) -> Blob:
     _, a_scale, a_zero, _, b_scale, b_zero, y_scale, y_zero = operands
     a = floats(context, node, 0, a_scale, a_zero, -2)
     b = floats(context, node, 3, b_scale, b_zero, -1)
-    made = quantize_linear(context, node, matmul(context, node, a, b), y_scale, y_zero)
-    return made
+    output = quantize_linear(context, node, matmul(context, node, a, b), y_scale, y_zero)
+    return output
 
 
 @op("QLinearConv", "com.microsoft.QLinearConv", raw=True)
@@ -102,9 +102,9 @@ def qlinear_conv(context: Lowering, node: Node, *operands: Operand | None) -> Bl
             raise ConversionError("a bias or scale that is computed")
         step = fixed[1].ravel() * fixed[2].ravel()
         bias = Constant("", (fixed[0] * step).astype(np.float32))
-    made = conv(context, node, x, w, bias)
-    made = channels_last(context, made) if last else made
-    return _quantized(context, node, made, y_scale, y_zero)
+    output = conv(context, node, x, w, bias)
+    output = channels_last(context, output) if last else output
+    return _quantized(context, node, output, y_scale, y_zero)
 
 
 # ---- onnxruntime's own -----------------------------------------------------------------
@@ -129,8 +129,8 @@ def qgemm(context: Lowering, node: Node, *operands: Operand) -> Blob:
     if bias is not None:
         step = _step(alpha, a_scale, b_scale)
         shift = Constant("", (array_of(node, 6, bias) * step).astype(np.float32))
-    made: Blob = gemm(context, node, a, b, shift)
-    return made if y_scale is None else _quantized(context, node, made, y_scale, y_zero)
+    output: Blob = gemm(context, node, a, b, shift)
+    return output if y_scale is None else _quantized(context, node, output, y_scale, y_zero)
 
 
 def _step(factor: float, *scales: Operand | None) -> NDArray[np.float32]:
@@ -146,8 +146,12 @@ def matmul_integer_to_float(context: Lowering, node: Node, *operands: Operand) -
     _, _, a_scale, b_scale, a_zero, b_zero, bias = (*operands, None, None, None)[:7]
     a = floats(context, node, 0, a_scale, a_zero, -1)
     b = floats(context, node, 1, b_scale, b_zero, -1)
-    made = matmul(context, node, a, b)
-    return made if bias is None else emit(context, "addBroadcastable", made, as_blob(context, bias))
+    output = matmul(context, node, a, b)
+    return (
+        output
+        if bias is None
+        else emit(context, "addBroadcastable", output, as_blob(context, bias))
+    )
 
 
 @op("com.microsoft.DynamicQuantizeMatMul", raw=True)
@@ -156,8 +160,12 @@ def dynamic_quantize_matmul(context: Lowering, node: Node, x: Operand, *operands
     _, b_scale, b_zero, bias = (*operands, None, None)[:4]
     a = rounded(context, as_blob(context, x))
     b = floats(context, node, 1, b_scale, b_zero, -1)
-    made = matmul(context, node, a, b)
-    return made if bias is None else emit(context, "addBroadcastable", made, as_blob(context, bias))
+    output = matmul(context, node, a, b)
+    return (
+        output
+        if bias is None
+        else emit(context, "addBroadcastable", output, as_blob(context, bias))
+    )
 
 
 _ARITHMETIC = {
@@ -171,8 +179,8 @@ def qlinear_binary(context: Lowering, node: Node, *operands: Operand) -> Blob:
     _, a_scale, a_zero, _, b_scale, b_zero, y_scale, y_zero = (*operands, None)[:8]
     a = as_blob(context, floats(context, node, 0, a_scale, a_zero, 0))
     b = as_blob(context, floats(context, node, 3, b_scale, b_zero, 0))
-    made = emit(context, _ARITHMETIC[node.op], a, b)
-    return _quantized(context, node, made, y_scale, y_zero)
+    output = emit(context, _ARITHMETIC[node.op], a, b)
+    return _quantized(context, node, output, y_scale, y_zero)
 
 
 @op("com.microsoft.QLinearConcat", raw=True)
@@ -204,10 +212,10 @@ def qlinear_softmax(context: Lowering, node: Node, *operands: Operand) -> Blob:
     """Before opset 13 over all axes from `axis` on."""
     _, x_scale, x_zero, y_scale, y_zero = (*operands, None)[:5]
     x = as_blob(context, floats(context, node, 0, x_scale, x_zero, 0))
-    told = Attributes({"axis": node.attrs.get("axis", -1)})
+    attributes = Attributes({"axis": node.attrs.get("axis", -1)})
     softmax = softmax_1 if node.attrs["opset"] < 13 else softmax_13
-    made = softmax(context, replace(node, op="Softmax", attrs=told), x)
-    return _quantized(context, node, made, y_scale, y_zero)
+    output = softmax(context, replace(node, op="Softmax", attrs=attributes), x)
+    return _quantized(context, node, output, y_scale, y_zero)
 
 
 @op("com.microsoft.QLinearAveragePool", "com.microsoft.QLinearGlobalAveragePool", raw=True)
@@ -218,23 +226,23 @@ def qlinear_pool(context: Lowering, node: Node, *operands: Operand) -> Blob:
     x = channels_first(context, x) if last else x
     if node.op == "com.microsoft.QLinearGlobalAveragePool":
         axes = tuple(range(2, x.rank))
-        made: Blob = context.layer("reduceMean", x, layout=SOURCE, axes=axes, keepDims=True)
+        output: Blob = context.layer("reduceMean", x, layout=SOURCE, axes=axes, keepDims=True)
     else:
         if node.attrs.get("ceil_mode", 0) and node.attrs.get("count_include_pad", 0):
             raise ConversionError(
                 "ceil_mode with count_include_pad: onnxruntime divides the last windows by "
                 "another number than the standard"
             )
-        made = blob_of(pool(context, replace(node, op="AveragePool"), x))
-    made = channels_last(context, made) if last else made
-    return _quantized(context, node, made, y_scale, y_zero)
+        output = blob_of(pool(context, replace(node, op="AveragePool"), x))
+    output = channels_last(context, output) if last else output
+    return _quantized(context, node, output, y_scale, y_zero)
 
 
 @op("com.microsoft.NhwcMaxPool")
 def nhwc_max_pool(context: Lowering, node: Node, x: Blob) -> Blob:
     """Of integers, whose channels lie last."""
-    made = blob_of(pool(context, replace(node, op="MaxPool"), channels_first(context, x)))
-    return channels_last(context, made)
+    output = blob_of(pool(context, replace(node, op="MaxPool"), channels_first(context, x)))
+    return channels_last(context, output)
 
 
 @op("com.microsoft.QLinearWhere", raw=True)
@@ -242,8 +250,8 @@ def qlinear_where(context: Lowering, node: Node, condition: Operand, *operands: 
     _, x_scale, x_zero, _, y_scale, y_zero, z_scale, z_zero = operands
     x = as_blob(context, floats(context, node, 1, x_scale, x_zero, 0))
     y = as_blob(context, floats(context, node, 4, y_scale, y_zero, 0))
-    made = emit(context, "whereBroadcastable", as_blob(context, condition), x, y)
-    return _quantized(context, node, made, z_scale, z_zero)
+    output = emit(context, "whereBroadcastable", as_blob(context, condition), x, y)
+    return _quantized(context, node, output, z_scale, z_zero)
 
 
 def channels_first(context: Lowering, x: Blob) -> Blob:

@@ -35,11 +35,11 @@ def product(context: Lowering, left: Blob, right: Blob, **options: Any) -> Blob:
     """NumPy's matmul of any ranks, at any size; `options` are those of Core ML's layer."""
     first = context.expand(left, 0) if left.rank == 1 else left
     second = context.expand(right, -1) if right.rank == 1 else right
-    made = context.layer("batchedMatmul", first, second, layout=SOURCE, **options)
-    gone = [made.rank - 2] * (left.rank == 1) + [made.rank - 1] * (right.rank == 1)
-    if len(gone) == made.rank:
-        return shaped(context, made, ())
-    return context.layer("squeeze", made, layout=SOURCE, axes=gone) if gone else made
+    output = context.layer("batchedMatmul", first, second, layout=SOURCE, **options)
+    gone = [output.rank - 2] * (left.rank == 1) + [output.rank - 1] * (right.rank == 1)
+    if len(gone) == output.rank:
+        return shaped(context, output, ())
+    return context.layer("squeeze", output, layout=SOURCE, axes=gone) if gone else output
 
 
 def _inner(
@@ -49,8 +49,8 @@ def _inner(
     bias: NDArray[Any] | None,
     stored: Linear | NDArray[Any] | None = None,
 ) -> Blob:
-    """x @ matrix + bias; `stored` is the transposed matrix as it shall be kept."""
-    kept = np.ascontiguousarray(matrix.T) if stored is None else stored
+    """x @ matrix + bias; `stored` is the transposed matrix as it is stored."""
+    remaining = np.ascontiguousarray(matrix.T) if stored is None else stored
     extra: dict[str, Any] = {} if bias is None else {"hasBias": True, "bias": bias}
     return context.layer(
         "innerProduct",
@@ -58,7 +58,7 @@ def _inner(
         layout=SOURCE,
         inputChannels=matrix.shape[0],
         outputChannels=matrix.shape[1],
-        weights=kept,
+        weights=remaining,
         **extra,
     )
 
@@ -127,8 +127,8 @@ def fused_matmul(context: Lowering, node: Node, left: Operand, right: Operand) -
             axes = [*range(1, blob.rank - 1), 0, blob.rank - 1]
             blobs[place] = context.layer("transpose", blob, layout=SOURCE, axes=axes)
     flags = [turn and blob.rank > 1 for turn, blob in zip(turns, blobs, strict=True)]
-    made = product(context, *blobs, transposeA=flags[0], transposeB=flags[1])
-    return made if alpha == 1 else affine(context, made, alpha)
+    output = product(context, *blobs, transposeA=flags[0], transposeB=flags[1])
+    return output if alpha == 1 else affine(context, output, alpha)
 
 
 @op("com.microsoft.FusedGemm", raw=True)
@@ -136,9 +136,9 @@ def fused_gemm(
     context: Lowering, node: Node, a: Operand, b: Operand, c: Operand | None = None
 ) -> Blob:
     """Gemm, and an activation."""
-    made: Blob = gemm(context, node, a, b, c)
-    told = {name: node.attrs.get(f"activation_{name}") for name in ("alpha", "beta", "gamma")}
-    return activated(context, node, made, told)
+    output: Blob = gemm(context, node, a, b, c)
+    options = {name: node.attrs.get(f"activation_{name}") for name in ("alpha", "beta", "gamma")}
+    return activated(context, node, output, options)
 
 
 @op("com.microsoft.MatMulNBits", raw=True)
@@ -172,18 +172,18 @@ def matmul_n_bits(
         given = _unpacked(given.reshape(outputs, -1), bits)[:, :blocks] if whole else given
         offsets = given.astype(np.float32).reshape(outputs, blocks)
     block = np.arange(inputs) // size if groups is None else array_of(node, 4, groups)
-    kept = None
+    quantized = None
     if blocks == 1:
-        kept = Quantized(codes.astype(np.uint8), bits, steps.ravel(), offsets.ravel(), 0)
+        quantized = Quantized(codes.astype(np.uint8), bits, steps.ravel(), offsets.ravel(), 0)
     matrix = ((codes - offsets[:, block]) * steps[:, block]).astype(np.float32)
     known_bias = None if bias is None else array_of(node, 5, bias).astype(np.float32)
     left = as_blob(context, x)
     if left.rank > 3:
-        made = product(context, left, context.constant(matrix.T))
+        output = product(context, left, context.constant(matrix.T))
         if known_bias is None:
-            return made
-        return emit(context, "addBroadcastable", made, context.constant(known_bias))
-    stored = weights_of(Constant("", matrix, kept), matrix, 0)
+            return output
+        return emit(context, "addBroadcastable", output, context.constant(known_bias))
+    stored = weights_of(Constant("", matrix, quantized), matrix, 0)
     return _inner(context, left, matrix.T, known_bias, stored)
 
 

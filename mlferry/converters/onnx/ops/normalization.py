@@ -35,10 +35,10 @@ def batch_normalization(context: Lowering, node: Node, x: Operand, *rest: Operan
     fixed = [v.array.astype(np.float32).ravel() for v in rest if isinstance(v, Constant)]
     if len(fixed) == len(rest) and x.rank in (3, 4):
         gamma, beta, mean, variance = fixed
-        given = context.expand(x, -1) if x.rank == 3 else x
-        made = context.layer(
+        blob = context.expand(x, -1) if x.rank == 3 else x
+        output = context.layer(
             "batchnorm",
-            given,
+            blob,
             layout=SOURCE,
             channels=channels,
             epsilon=epsilon,
@@ -47,7 +47,7 @@ def batch_normalization(context: Lowering, node: Node, x: Operand, *rest: Operan
             mean=mean,
             variance=variance,
         )
-        return context.squeeze(made, -1) if x.rank == 3 else made
+        return context.squeeze(output, -1) if x.rank == 3 else output
     shape = (1, channels, *(1,) * (x.rank - 2))
     if len(fixed) == len(rest):
         gamma, beta, mean, variance = fixed
@@ -96,9 +96,9 @@ def instance_normalization(
         )
     scale, bias = (as_blob(context, v) for v in (scale, bias))
     axes = tuple(range(2, x.rank))
-    made = standardized(context, x, axes, node.attrs.get("epsilon", 1e-5))
+    output = standardized(context, x, axes, node.attrs.get("epsilon", 1e-5))
     shape = (1, extent(x, 1), *(1,) * (x.rank - 2))
-    scaled = emit(context, "multiplyBroadcastable", made, shaped(context, scale, shape))
+    scaled = emit(context, "multiplyBroadcastable", output, shaped(context, scale, shape))
     return emit(context, "addBroadcastable", scaled, shaped(context, bias, shape))
 
 
@@ -125,9 +125,9 @@ def layer_normalized(
 ) -> tuple[Blob, ...]:
     """The result, and as many of its mean and its inverse deviation as are asked for."""
     if count == 1:
-        made = _native_layer_normalization(context, x, axes, scale, bias, epsilon)
-        if made is not None:
-            return (made,)
+        output = _native_layer_normalization(context, x, axes, scale, bias, epsilon)
+        if output is not None:
+            return (output,)
     shift = as_blob(context, bias)
     mean = context.layer("reduceMean", x, layout=SOURCE, axes=axes, keepDims=True)
     centered = emit(context, "subtractBroadcastable", x, mean)
@@ -140,11 +140,11 @@ def layer_normalized(
         emit(context, "divideBroadcastable", centered, root),
         as_blob(context, scale),
     )
-    made = scaled if shift is None else emit(context, "addBroadcastable", scaled, shift)
+    output = scaled if shift is None else emit(context, "addBroadcastable", scaled, shift)
     if count == 1:
-        return (made,)
+        return (output,)
     inverse = emit(context, "divideBroadcastable", context.constant([1.0]), root)
-    return (made, mean, inverse)[:count]
+    return (output, mean, inverse)[:count]
 
 
 def _native_layer_normalization(
@@ -180,10 +180,10 @@ def rms_normalization(context: Lowering, node: Node, x: Blob, scale: Blob) -> Re
     """onnxruntime's own form has the inverse root as an output, too."""
     node.attrs.get("stash_type")
     axes = tuple(range(positive(node.attrs.get("axis", -1), x.rank), x.rank))
-    made, root = _by_root_mean_square(context, x, axes, scale, node.attrs.get("epsilon", 1e-5))
+    output, root = _by_root_mean_square(context, x, axes, scale, node.attrs.get("epsilon", 1e-5))
     if len(node.outputs) == 1:
-        return made
-    return made, emit(context, "divideBroadcastable", context.constant([1.0]), root)
+        return output
+    return output, emit(context, "divideBroadcastable", context.constant([1.0]), root)
 
 
 def _by_root_mean_square(
@@ -220,10 +220,10 @@ def skip_layer_normalization(
         raise ConversionError("the mean and the deviation, which onnxruntime leaves empty")
     if simple:
         scale = as_blob(context, gamma)
-        made, _ = _by_root_mean_square(context, total, axes, scale, epsilon)
+        output, _ = _by_root_mean_square(context, total, axes, scale, epsilon)
     else:
-        (made,) = layer_normalized(context, total, axes, gamma, beta, epsilon, 1)
-    return (made, None, None, total)[: len(node.outputs)]
+        (output,) = layer_normalized(context, total, axes, gamma, beta, epsilon, 1)
+    return (output, None, None, total)[: len(node.outputs)]
 
 
 @op("GroupNormalization")
@@ -237,14 +237,16 @@ def group_normalization(context: Lowering, node: Node, x: Blob, scale: Blob, bia
     batch = known(x)[0]
     inner = channels // groups * math.prod(n or 1 for n in spatial)
     folded = shaped(context, x, (batch, groups, inner))
-    made = standardized(context, folded, (2,), node.attrs.get("epsilon", 1e-5))
+    output = standardized(context, folded, (2,), node.attrs.get("epsilon", 1e-5))
     if context.graph.version < 21 and scale.known[0] == groups:
-        made = emit(context, "multiplyBroadcastable", made, shaped(context, scale, (1, groups, 1)))
-        made = emit(context, "addBroadcastable", made, shaped(context, bias, (1, groups, 1)))
-        return shaped(context, made, known(x))
-    made = shaped(context, made, known(x))
+        output = emit(
+            context, "multiplyBroadcastable", output, shaped(context, scale, (1, groups, 1))
+        )
+        output = emit(context, "addBroadcastable", output, shaped(context, bias, (1, groups, 1)))
+        return shaped(context, output, known(x))
+    output = shaped(context, output, known(x))
     shape = (1, channels, *(1,) * len(spatial))
-    scaled = emit(context, "multiplyBroadcastable", made, shaped(context, scale, shape))
+    scaled = emit(context, "multiplyBroadcastable", output, shaped(context, scale, shape))
     return emit(context, "addBroadcastable", scaled, shaped(context, bias, shape))
 
 
@@ -253,19 +255,21 @@ def _grouped_at_any_size(context: Lowering, node: Node, x: Blob, scale: Blob, bi
     groups, channels = node.attrs["num_groups"], extent(x, 1)
     target = [0, groups, -1, *(1,) * (x.rank - 3)]
     apart = of_same_rank(context, x, target)
-    made = standardized(context, apart, (2,), node.attrs.get("epsilon", 1e-5))
+    output = standardized(context, apart, (2,), node.attrs.get("epsilon", 1e-5))
     ones = (1,) * (x.rank - 2)
     each = context.graph.version < 21 and scale.known[0] == groups
     if each:
-        made = emit(
-            context, "multiplyBroadcastable", made, shaped(context, scale, (1, groups, *ones))
+        output = emit(
+            context, "multiplyBroadcastable", output, shaped(context, scale, (1, groups, *ones))
         )
-        made = emit(context, "addBroadcastable", made, shaped(context, bias, (1, groups, *ones)))
-    made = context.layer("reshapeLike", made, x, layout=SOURCE)
+        output = emit(
+            context, "addBroadcastable", output, shaped(context, bias, (1, groups, *ones))
+        )
+    output = context.layer("reshapeLike", output, x, layout=SOURCE)
     if each:
-        return made
+        return output
     shape = (1, channels, *ones)
-    scaled = emit(context, "multiplyBroadcastable", made, shaped(context, scale, shape))
+    scaled = emit(context, "multiplyBroadcastable", output, shaped(context, scale, shape))
     return emit(context, "addBroadcastable", scaled, shaped(context, bias, shape))
 
 
@@ -329,7 +333,7 @@ def _softmax(context: Lowering, node: Node, x: Blob, axis: int) -> Blob:
         return emit(context, "subtractBroadcastable", x, total)
     best = context.layer("argMax", x, layout=SOURCE, axis=axis, removeDim=True)
     if x.rank == 1:
-        made = context.layer(
+        output = context.layer(
             "oneHot",
             best,
             layout=SOURCE,
@@ -338,7 +342,7 @@ def _softmax(context: Lowering, node: Node, x: Blob, axis: int) -> Blob:
             onValue=1.0,
             offValue=0.0,
         )
-        return shaped(context, made, known(x))
+        return shaped(context, output, known(x))
     return context.layer(
         "oneHot",
         best,

@@ -50,9 +50,9 @@ def pool(context: Lowering, node: Node, x: Blob) -> Blob | tuple[Blob, Blob]:
     same = how.same if own else ""
     pairs = list(how.pairs) if same == how.same else list(pads_of(node, x, spans, strides))
     if dimensions == 2 and own and not same and node.attrs.get("ceil_mode", 0):
-        made = _rounded_up(context, node, x, kernel, strides, pairs)
-        if made is not None:
-            return made
+        output = _rounded_up(context, node, x, kernel, strides, pairs)
+        if output is not None:
+            return output
     extra = [0] * dimensions if same else _ceil(node, x, spans, strides, pairs)
     if node.op == "LpPool" and (p != 2 or dimensions > 2 or max(dilations) > 1):
         return _power_mean(context, node, x, p)
@@ -63,12 +63,12 @@ def pool(context: Lowering, node: Node, x: Blob) -> Blob | tuple[Blob, Blob]:
     if beyond or any(d > 1 for d in dilations):
         return _by_slices(context, node, x, window, counts=counts)
     full = [(a, b + e) for (a, b), e in zip(pairs, extra, strict=True)]
-    given = context.expand(x, 2) if dimensions == 1 else x
+    blob = context.expand(x, 2) if dimensions == 1 else x
     if dimensions == 1:
         kernel, strides, full = [1, *kernel], [1, *strides], [(0, 0), *full]
-    made = context.layer(
+    output = context.layer(
         "pooling",
-        given,
+        blob,
         layout=SOURCE,
         type=_KINDS[node.op],
         kernelSize=kernel,
@@ -76,7 +76,7 @@ def pool(context: Lowering, node: Node, x: Blob) -> Blob | tuple[Blob, Blob]:
         avgPoolExcludePadding=node.op == "AveragePool" and not counts,
         **padding(full, same),
     )
-    return context.squeeze(made, 2) if dimensions == 1 else made
+    return context.squeeze(output, 2) if dimensions == 1 else output
 
 
 def _power_mean(context: Lowering, node: Node, x: Blob, p: int) -> Blob:

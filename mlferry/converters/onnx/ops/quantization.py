@@ -74,11 +74,11 @@ def quantize_linear(
             node.attrs.get(name)
         return blob
     least, most = _RANGES[kind]
-    made = emit(context, "divideBroadcastable", blob, _along(context, node, blob, scale))
-    made = emit(context, "round", made)
+    output = emit(context, "divideBroadcastable", blob, _along(context, node, blob, scale))
+    output = emit(context, "round", output)
     if zero is not None:
-        made = emit(context, "addBroadcastable", made, _along(context, node, blob, zero))
-    return emit(context, "clip", made, minVal=float(least), maxVal=float(most))
+        output = emit(context, "addBroadcastable", output, _along(context, node, blob, zero))
+    return emit(context, "clip", output, minVal=float(least), maxVal=float(most))
 
 
 @op(*_DEQUANTIZE, raw=True)

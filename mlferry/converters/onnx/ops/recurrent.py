@@ -140,17 +140,21 @@ def _run(
     backward = node.attrs.get("direction", "forward") == "reverse"
     native = not isinstance(directions[0], RoundedLSTM)
     if native and lengths is None and len(directions) == 2:
-        found = _both(context, directions, x, first)
-        if found is not None:
-            joined, *last = found
+        result = _both(context, directions, x, first)
+        if result is not None:
+            joined, *last = result
             y = _apart(context, joined) if node.outputs[0].name else None
             return _collected(context, y, last, batchwise)
-    made = [
+    results = [
         _one(context, gates, x, given, lengths, reverse=backward or d == 1)
         for d, (gates, given) in enumerate(zip(directions, first, strict=True))
     ]
-    y = stacked(context, [outputs for outputs, _ in made], axis=1) if node.outputs[0].name else None
-    return _collected(context, y, [last for _, last in made], batchwise)
+    y = (
+        stacked(context, [outputs for outputs, _ in results], axis=1)
+        if node.outputs[0].name
+        else None
+    )
+    return _collected(context, y, [last for _, last in results], batchwise)
 
 
 def _both(
@@ -191,24 +195,24 @@ def _one(
     reverse: bool,
 ) -> Directed:
     """One direction: by Core ML's own layer, else step by step, or by a loop."""
-    given: list[Blob] = [s for s in first if s is not None]
-    if given and len(given) < len(first):
-        given = _filled(context, [gates], x, first)
+    values: list[Blob] = [s for s in first if s is not None]
+    if values and len(values) < len(first):
+        values = _filled(context, [gates], x, first)
     if lengths is None and not isinstance(gates, RoundedLSTM):
-        found = native_recurrent.run(context, gates, x, given, reverse=reverse)
-        if found is not None:
-            y, last = found
+        result = native_recurrent.run(context, gates, x, values, reverse=reverse)
+        if result is not None:
+            y, last = result
             if reverse:
                 y = context.layer("reverse", y, layout=SOURCE, reverseDim=(True, False, False))
             return y, last
-    given = given or _filled(context, [gates], x, first)
+    values = values or _filled(context, [gates], x, first)
     steps = gates.project(context, x)
     length = x.known[0]
     if lengths is None and (length is None or length > MAX_UNROLLED):
-        return looped(context, gates, steps, given, reverse=reverse)
+        return looped(context, gates, steps, values, reverse=reverse)
     masks = [_mask(context, lengths, place) for place in range(extent(x, 0))]
     outputs, last = walk(
-        context, gates, steps_of(context, steps), given, reverse=reverse, masks=masks
+        context, gates, steps_of(context, steps), values, reverse=reverse, masks=masks
     )
     return stacked(context, outputs), last
 
@@ -311,9 +315,9 @@ def dynamic_quantize_lstm(
     kind: type[LSTM] = LSTM
     if context.rounds_activations:
         kind, x = RoundedLSTM, rounded(context, x)
-    told = [x, *weights, bias, lengths, first_h, first_c, peepholes]
-    directions = _directions(kind, node, told, ["Sigmoid", "Tanh", "Tanh"], coupled=coupled)
-    return _run(context, node, told, directions, 2)
+    values = [x, *weights, bias, lengths, first_h, first_c, peepholes]
+    directions = _directions(kind, node, values, ["Sigmoid", "Tanh", "Tanh"], coupled=coupled)
+    return _run(context, node, values, directions, 2)
 
 
 def _of_integers(node: Node, codes: NDArray[Any], scales: Sequence[Any], place: int) -> Constant:
@@ -322,5 +326,5 @@ def _of_integers(node: Node, codes: NDArray[Any], scales: Sequence[Any], place: 
         array_of(node, 6 + 2 * place + i, v).astype(np.float32) for i, v in enumerate(scales)
     )
     shape = (len(codes), 1, -1)
-    made = (codes.astype(np.float32) - shifts.reshape(shape)) * steps.reshape(shape)
-    return Constant("", np.ascontiguousarray(made.transpose(0, 2, 1)))
+    output = (codes.astype(np.float32) - shifts.reshape(shape)) * steps.reshape(shape)
+    return Constant("", np.ascontiguousarray(output.transpose(0, 2, 1)))

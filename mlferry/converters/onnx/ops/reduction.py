@@ -45,19 +45,19 @@ _REDUCTIONS = {
 @op(*_REDUCTIONS, constants=(1,))
 def reduce(context: Lowering, node: Node, x: Blob, axes: NDArray[Any] | None = None) -> Blob:
     """Axes come as an attribute, from opset 13 or 18 on as an input."""
-    given = node.attrs.get("axes") if axes is None else ints(axes)
+    option = node.attrs.get("axes") if axes is None else ints(axes)
     keep = bool(node.attrs.get("keepdims", 1))
-    empty = given is None or len(given) == 0
+    empty = option is None or len(option) == 0
     if node.attrs.get("noop_with_empty_axes", 0) and empty:
         return _pointwise(context, node, x)
     if rank(x) == 0:
         return _pointwise(context, node, x)
-    wanted = range(x.rank) if empty else [positive(a, x.rank) for a in given or ()]
+    wanted = range(x.rank) if empty else [positive(a, x.rank) for a in option or ()]
     axes_of = tuple(sorted(set(wanted)))
-    made = context.layer(
+    output = context.layer(
         _REDUCTIONS[node.op], x, layout=SOURCE, axes=axes_of, keepDims=keep, reduceAll=False
     )
-    return made if keep or len(axes_of) < x.rank else scalar(made)
+    return output if keep or len(axes_of) < x.rank else scalar(output)
 
 
 def _pointwise(context: Lowering, node: Node, x: Blob) -> Blob:
@@ -82,15 +82,17 @@ def arg(context: Lowering, node: Node, x: Blob) -> Blob:
         x = context.layer(
             "reverse", x, layout=SOURCE, reverseDim=[i == axis for i in range(x.rank)]
         )
-    made = context.layer(kind, x, layout=SOURCE, axis=axis, removeDim=not keep)
+    output = context.layer(kind, x, layout=SOURCE, axis=axis, removeDim=not keep)
     if not keep and x.rank == 1:
-        made = scalar(made)
+        output = scalar(output)
     if not last:
-        return made
+        return output
     if x.known[axis] is None:
         most = affine(context, size_of(context, x, axis), 1.0, -1.0)
-        return emit(context, "subtractBroadcastable", scalar(most), made)
-    return emit(context, "activation", made, linear={"alpha": -1.0, "beta": extent(x, axis) - 1.0})
+        return emit(context, "subtractBroadcastable", scalar(most), output)
+    return emit(
+        context, "activation", output, linear={"alpha": -1.0, "beta": extent(x, axis) - 1.0}
+    )
 
 
 @op("TopK", raw=True)
@@ -128,14 +130,16 @@ def cum_prod(context: Lowering, node: Node, x: Blob, axis: NDArray[Any]) -> Blob
     size = extent(x, place)
     turned = bool(node.attrs.get("reverse", 0))
     flags = [turned and i == place for i in range(x.rank)]
-    made = context.layer("reverse", x, layout=SOURCE, reverseDim=flags) if turned else x
+    output = context.layer("reverse", x, layout=SOURCE, reverseDim=flags) if turned else x
     if node.attrs.get("exclusive", 0):
-        made = _moved_on(context, made, place, 1)
+        output = _moved_on(context, output, place, 1)
     step = 1
     while step < size:
-        made = emit(context, "multiplyBroadcastable", made, _moved_on(context, made, place, step))
+        output = emit(
+            context, "multiplyBroadcastable", output, _moved_on(context, output, place, step)
+        )
         step *= 2
-    return context.layer("reverse", made, layout=SOURCE, reverseDim=flags) if turned else made
+    return context.layer("reverse", output, layout=SOURCE, reverseDim=flags) if turned else output
 
 
 def _moved_on(context: Lowering, x: Blob, axis: int, count: int) -> Blob:

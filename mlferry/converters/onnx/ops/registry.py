@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,8 +15,11 @@ from mlferry.converters.graph import Graph, Node
 from mlferry.converters.lowering import Lowering
 from mlferry.converters.onnx import read
 from mlferry.converters.operands import prepared
-from mlferry.converters.values import Entry, Results
+from mlferry.converters.values import AnyOperand, Results
 from mlferry.registry import Registry
+
+if TYPE_CHECKING:
+    import onnx
 
 OPS: Registry[Converter] = Registry("ONNX op")
 
@@ -28,7 +31,7 @@ def op(
 
     def decorate(function: C) -> C:
         @functools.wraps(function)
-        def convert(context: Lowering, node: Node, *operands: Entry) -> Results:
+        def convert(context: Lowering, node: Node, *operands: AnyOperand) -> Results:
             return function(context, node, *prepared(context, node, operands, constants))
 
         OPS.register(*names, since=since, **options)(function if raw else convert)
@@ -64,20 +67,22 @@ def fold(context: Lowering, node: Node, arrays: Sequence[Any]) -> Sequence[Any] 
     context.compute(sum(size or 0 for size in sizes))
     try:
         with np.errstate(all="ignore"):
-            made = iter(ReferenceEvaluator(built).run(None, feeds))
+            output = iter(ReferenceEvaluator(built).run(None, feeds))
     except Exception:
         return None  # what the evaluator lacks is converted like any other node
-    found = [next(made) if value.name else None for value in node.outputs]
-    if not all(x is None or isinstance(x, np.ndarray | np.generic) for x in found):
+    results = [next(output) if value.name else None for value in node.outputs]
+    if not all(x is None or isinstance(x, np.ndarray | np.generic) for x in results):
         return None
-    return [None if x is None else np.asarray(x) for x in found]
+    return [None if x is None else np.asarray(x) for x in results]
 
 
 _SHAPES = 1024  # integers: what may be a shape, or what an op repeats
 _NO_LARGER = {"NonZero", "Compress", "Unique", "NonMaxSuppression"}  # than what they are given
 
 
-def _sizes(model: Any, feeds: Mapping[str, NDArray[Any]], graph: Graph) -> list[int | None]:
+def _sizes(
+    model: onnx.ModelProto, feeds: Mapping[str, NDArray[Any]], graph: Graph
+) -> list[int | None]:
     """The bytes of each output, as onnx infers them from the shapes and the small integers."""
     import onnx
 
@@ -89,14 +94,14 @@ def _sizes(model: Any, feeds: Mapping[str, NDArray[Any]], graph: Graph) -> list[
         if array.size <= _SHAPES and array.dtype.kind in "iufb"
     )
     inferred = read.infer(known, graph.source, graph.isolated)
-    found: list[int | None] = []
+    results: list[int | None] = []
     for value in inferred.graph.output:
         tensor = value.type.tensor_type
         extents = [d.dim_value if d.HasField("dim_value") else -1 for d in tensor.shape.dim]
         whole = tensor.HasField("shape") and min(extents, default=0) >= 0
         size = _BYTES.get(tensor.elem_type, max(_BYTES.values()))
-        found.append(math.prod(extents) * size if whole else None)
-    return found
+        results.append(math.prod(extents) * size if whole else None)
+    return results
 
 
 _BYTES = {1: 4, 2: 1, 3: 1, 6: 4, 7: 8, 9: 1, 10: 2, 11: 8}  # of an element, by ONNX's type
@@ -136,4 +141,4 @@ _MOVING = {
     "Concat": slice(None),
 }
 
-FRONTEND = Frontend("ONNX", OPS, frozenset(), (None,), fold, moving=_MOVING)
+FRONTEND = Frontend("ONNX", OPS, frozenset(), (None,), fold, moving=_MOVING, raw=True)

@@ -62,12 +62,12 @@ def reshape(context: Lowering, node: Node, x: Operand, shape: Operand | None = N
     x = as_blob(context, x)
     zero = node.attrs.get("allowzero", 0)
     if isinstance(shape, Blob):
-        told = elements_of(context, shape)
-        if told is None:
+        elements = elements_of(context, shape)
+        if elements is None:
             return context.layer(
                 "reshapeDynamic", as_stored(context, vector(x)), shape, layout=SOURCE
             )
-        return _to_elements(context, x, told if zero else _copied(context, x, told), shape)
+        return _to_elements(context, x, elements if zero else _copied(context, x, elements), shape)
     wanted = list(ints(node.attrs["shape"] if shape is None else shape.array))
     flat = elements_of(context, x) if isinstance(x, Blob) and x.shape is not None else None
     if flat is not None and wanted in ([-1], [len(flat)]) and (x.is_scalar or x.rank == 1):
@@ -78,8 +78,8 @@ def reshape(context: Lowering, node: Node, x: Operand, shape: Operand | None = N
         return to_shape(context, x, shape)
     source = () if x.is_scalar else x.known
     if sum(n == -1 or (n == 0 and source[i] is None) for i, n in enumerate(wanted)) > 1:
-        told = elements_of(context, Constant("", np.array(wanted))) or ()
-        return _to_elements(context, x, _copied(context, x, told), None)
+        elements = elements_of(context, Constant("", np.array(wanted))) or ()
+        return _to_elements(context, x, _copied(context, x, elements), None)
     target: list[int | None] = []
     for index, size in enumerate(wanted):
         if size == 0:
@@ -103,38 +103,40 @@ def _to_elements(context: Lowering, x: Blob, told: Elements, shape: Blob | None)
     if len(free) <= 1:
         context.sizes.use(frozenset().union(*(e.made_of for e in told)))
         return reshaped(context, x, [None if i in free else e.value for i, e in enumerate(told)])
-    found = _with_leading_axes(context, x, told)
-    if found is not None:
-        return found
+    result = _with_leading_axes(context, x, told)
+    if result is not None:
+        return result
     target = as_vector(context, told, shape)
-    made = context.layer("reshapeDynamic", as_stored(context, vector(x)), target, layout=SOURCE)
-    return refined(context, made, [None if i in free else e.value for i, e in enumerate(told)])
+    output = context.layer("reshapeDynamic", as_stored(context, vector(x)), target, layout=SOURCE)
+    return refined(context, output, [None if i in free else e.value for i, e in enumerate(told)])
 
 
 def _with_leading_axes(context: Lowering, x: Blob, told: Elements) -> Blob | None:
     """The first axes stay, whatever their extents; of the others one extent is free at most."""
-    kept = 0
-    while kept < min(x.rank, len(told)) and (
-        told[kept].is_extent(x, kept)
-        or (x.known[kept] is not None and told[kept].value == x.known[kept])
+    remaining = 0
+    while remaining < min(x.rank, len(told)) and (
+        told[remaining].is_extent(x, remaining)
+        or (x.known[remaining] is not None and told[remaining].value == x.known[remaining])
     ):
-        kept += 1
-    rest = [-1 if e.value is None else e.value for e in told[kept:]]
-    before = x.known[kept:]
+        remaining += 1
+    rest = [-1 if e.value is None else e.value for e in told[remaining:]]
+    before = x.known[remaining:]
     if rest.count(-1) > 1 or max(x.rank, len(told)) > MOST_AXES:
         return None
     if None in before and -1 not in rest:
         return None
-    made_of = [e.made_of - {(x.name, i)} if i < kept else e.made_of for i, e in enumerate(told)]
+    made_of = [
+        e.made_of - {(x.name, i)} if i < remaining else e.made_of for i, e in enumerate(told)
+    ]
     context.sizes.use(frozenset().union(*made_of))
     longer = len(rest) - len(before)
     if longer > 0:
         x = context.layer("expandDims", x, layout=SOURCE, axes=range(x.rank, x.rank + longer))
-    target = [0] * kept + rest + [1] * -longer
-    made = of_same_rank(context, x, target)
+    target = [0] * remaining + rest + [1] * -longer
+    output = of_same_rank(context, x, target)
     if longer >= 0:
-        return made
-    return context.layer("squeeze", made, layout=SOURCE, axes=range(len(told), made.rank))
+        return output
+    return context.layer("squeeze", output, layout=SOURCE, axes=range(len(told), output.rank))
 
 
 @op("Flatten")
@@ -154,14 +156,14 @@ def flatten(context: Lowering, node: Node, x: Blob) -> Blob:
 
 @op("Squeeze", constants=(1,))
 def squeeze(context: Lowering, node: Node, x: Blob, axes: NDArray[Any] | None = None) -> Operand:
-    given = node.attrs.get("axes") if axes is None else ints(axes)
+    option = node.attrs.get("axes") if axes is None else ints(axes)
     if x.is_scalar:
         return x
     shape = x.known
-    if given is None:
+    if option is None:
         gone = {i for i, n in enumerate(known(x)) if n == 1}
     else:
-        gone = {positive(a, x.rank) for a in given}
+        gone = {positive(a, x.rank) for a in option}
     if any(shape[i] not in (1, None) for i in gone):
         raise ConversionError(f"axes {sorted(gone)} of {shape} are not all 1")
     rest = tuple(n for i, n in enumerate(shape) if i not in gone)
@@ -198,12 +200,12 @@ def concat(context: Lowering, node: Node, *operands: Operand) -> Operand:
     full = [x for x in operands if not (isinstance(x, Constant) and not x.array.size)]
     inputs = [as_blob(context, x) for x in full]
     axis = positive(node.attrs.get("axis", 1), inputs[0].rank)
-    made = joined(context, inputs, axis)
-    told = [elements_of(context, x) for x in full] if made.rank == 1 else [None]
-    parts = [part for part in told if part is not None]
-    if len(parts) < len(told):
-        return made
-    return noted(context, made, [element for part in parts for element in part])
+    output = joined(context, inputs, axis)
+    values = [elements_of(context, x) for x in full] if output.rank == 1 else [None]
+    parts = [part for part in values if part is not None]
+    if len(parts) < len(values):
+        return output
+    return noted(context, output, [element for part in parts for element in part])
 
 
 @op("Split", raw=True)
@@ -215,18 +217,18 @@ def split(context: Lowering, node: Node, x: Operand, sizes: Operand | None = Non
         return _split_at_computed(context, x, sizes, axis, len(node.outputs))
     if sizes is not None:
         context.sizes.use(context.sizes.behind(sizes))
-    given = node.attrs.get("split") if sizes is None else ints(sizes.array)
+    option = node.attrs.get("split") if sizes is None else ints(sizes.array)
     count = node.attrs.get("num_outputs") or len(node.outputs)
-    if given is None and x.known[axis] is None and not node.attrs.get("num_outputs"):
+    if option is None and x.known[axis] is None and not node.attrs.get("num_outputs"):
         return context.outputs(count, "splitND", x, layout=SOURCE, axis=axis, numSplits=count)
-    if given is None:
+    if option is None:
         size = extent(x, axis)
         part = -(-size // count)
-        given = [min(part, size - part * i) for i in range(count)]
-    sizes_left = [size for size in given if size]
+        option = [min(part, size - part * i) for i in range(count)]
+    sizes_left = [size for size in option if size]
     if not sizes_left:
-        raise ConversionError(f"a split into {tuple(given)}: parts without elements")
-    made = iter(
+        raise ConversionError(f"a split into {tuple(option)}: parts without elements")
+    output = iter(
         [x]
         if len(sizes_left) == 1
         else context.outputs(
@@ -240,7 +242,7 @@ def split(context: Lowering, node: Node, x: Operand, sizes: Operand | None = Non
         )
     )
     nothing = np.zeros([0 if i == axis else n or 1 for i, n in enumerate(x.known)], np.float32)
-    return [next(made) if size else nothing for size in given]
+    return [next(output) if size else nothing for size in option]
 
 
 def _split_at_computed(
@@ -263,14 +265,14 @@ def expand(context: Lowering, node: Node, given: Operand, shape: Operand) -> Blo
     x: Blob = as_blob(context, given)
     source = vector(x) if x.is_scalar else x
     if not isinstance(shape, Constant):
-        told = elements_of(context, shape)
-        if told is None:
+        elements = elements_of(context, shape)
+        if elements is None:
             raise ConversionError("an Expand to a shape whose rank is computed")
-        context.sizes.use(frozenset().union(*(e.made_of for e in told)))
+        context.sizes.use(frozenset().union(*(e.made_of for e in elements)))
         ones = context.layer(
-            "fillDynamic", as_vector(context, told, shape), layout=SOURCE, value=1.0
+            "fillDynamic", as_vector(context, elements, shape), layout=SOURCE, value=1.0
         )
-        ones = refined(context, ones, [e.value for e in told])
+        ones = refined(context, ones, [e.value for e in elements])
         return emit(context, "multiplyBroadcastable", source, ones)
     wanted = ints(array_of(node, 1, shape))
     like = spelled(context.sizes, shape)
@@ -302,9 +304,9 @@ def tile_6(context: Lowering, node: Node, x: Operand, repeats: Operand) -> Blob:
     x = as_blob(context, x)
     if isinstance(repeats, Blob):
         told = elements_of(context, repeats) or (UNKNOWN,) * x.rank
-        made = context.layer("tile", x, repeats, layout=SOURCE)
+        output = context.layer("tile", x, repeats, layout=SOURCE)
         pairs = zip(x.known, told, strict=True)
-        return refined(context, made, [n and e.value and n * e.value for n, e in pairs])
+        return refined(context, output, [n and e.value and n * e.value for n, e in pairs])
     reps = ints(repeats.array)
     if any(n < 1 for n in reps):
         raise ConversionError(f"repeats={reps}: a value without elements")
@@ -336,18 +338,18 @@ def slice_10(
     if isinstance(starts, Constant) and isinstance(ends, Constant):
         first, last = (ints(v.array) for v in (starts, ends))
         context.sizes.use(context.sizes.behind(starts, ends))
-        told = elements_of(context, x) if x.rank == 1 else None
-        made = sliced_anywhere(context, x, first, last, chosen, strides)
-        if told is None:
-            return made
-        return noted(context, made, told[first[0] : last[0] : (strides or (1,))[0]])
+        elements = elements_of(context, x) if x.rank == 1 else None
+        output = sliced_anywhere(context, x, first, last, chosen, strides)
+        if elements is None:
+            return output
+        return noted(context, output, elements[first[0] : last[0] : (strides or (1,))[0]])
     bounds = [elements_of(context, v) for v in (starts, ends)]
     if bounds[0] is None or bounds[1] is None:
         raise ConversionError("a slice whose number of bounds is computed")
     places = range(len(bounds[0])) if chosen is None else chosen
     parts = []
-    for given, told in ((starts, bounds[0]), (ends, bounds[1])):
-        context.sizes.use(frozenset().union(*(e.made_of for e in told)))
+    for given, elements in ((starts, bounds[0]), (ends, bounds[1])):
+        context.sizes.use(frozenset().union(*(e.made_of for e in elements)))
         parts.append(
             [
                 as_vector(context, [e], None)
@@ -355,7 +357,7 @@ def slice_10(
                 else e.value
                 if e.value is not None
                 else sliced(context, vector(as_blob(context, given)), [i], [i + 1], [0], None)
-                for i, e in enumerate(told)
+                for i, e in enumerate(elements)
             ]
         )
     return sliced_anywhere(context, x, parts[0], parts[1], list(places), strides)
@@ -380,16 +382,16 @@ def pad_11(
 ) -> Blob:
     """The amounts may be computed."""
     x = as_blob(context, x)
-    told = elements_of(context, pads)
-    if told is None:
+    elements = elements_of(context, pads)
+    if elements is None:
         raise ConversionError("a padding of which the number of axes is computed")
     chosen = range(x.rank) if axes is None else ints(array_of(node, 3, axes))
     full: list[Element | Blob] = [Element(0)] * (2 * x.rank)
     for index, axis in enumerate(chosen):
         place = positive(axis, x.rank)
         for target, at in ((place, index), (place + x.rank, index + len(chosen))):
-            element: Element | Blob = told[at]
-            if isinstance(pads, Blob) and told[at] == UNKNOWN:
+            element: Element | Blob = elements[at]
+            if isinstance(pads, Blob) and elements[at] == UNKNOWN:
                 element = sliced(context, pads, [at], [at + 1], [0], None)
             full[target] = element
     filler = array_of(node, 2, value).ravel() if value is not None else np.zeros(0)
@@ -417,10 +419,10 @@ def _padded_at_run_time(
     pairs = list(zip(amounts[: x.rank], amounts[x.rank :], strict=True))
     if mode == "constant":
         vector_of = as_vector(context, [e for pair in pairs for e in pair])
-        made = context.layer("constantPad", x, vector_of, layout=SOURCE, value=value)
+        output = context.layer("constantPad", x, vector_of, layout=SOURCE, value=value)
         still = [pair == (Element(0), Element(0)) for pair in pairs]
         return refined(
-            context, made, [n if s else None for n, s in zip(x.known, still, strict=True)]
+            context, output, [n if s else None for n, s in zip(x.known, still, strict=True)]
         )
     if mode not in ("reflect", "edge", "wrap"):
         raise ConversionError(f"mode={mode!r}")
@@ -462,12 +464,12 @@ def space_to_depth(context: Lowering, node: Node, x: Blob) -> Blob:
     """The mode CRD keeps the channels outermost: a permutation of those of DCR."""
     size = node.attrs["blocksize"]
     if node.attrs.get("mode", "DCR") == "CRD":
-        made = context.layer(
+        output = context.layer(
             "reorganizeData", x, layout=SOURCE, mode="SPACE_TO_DEPTH", blockSize=size
         )
         channels = known(x)[1]
         order = np.arange(channels * size * size).reshape(size * size, channels).T.ravel()
-        return context.layer("gather", made, context.constant(order), layout=SOURCE, axis=1)
+        return context.layer("gather", output, context.constant(order), layout=SOURCE, axis=1)
     return context.layer("reorganizeData", x, layout=SOURCE, mode="SPACE_TO_DEPTH", blockSize=size)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlferry.converters.flexible_resizing import Axis, Number, positions, resized, size_along
+from mlferry.converters.flexible_resizing import Number, ResizedAxis, positions, resized, size_along
 from mlferry.converters.graph import Node
 from mlferry.converters.lowering import Lowering
 from mlferry.converters.onnx.extents import UNKNOWN, elements_of, size_of, zeros_along
@@ -94,24 +94,26 @@ def upsample(context: Lowering, node: Node, x: Operand, scales: Operand | None =
         )
     mode = node.attrs.get("mode", "nearest")
     x = as_blob(context, x)
-    how = _sampling({"bilinear": "linear"}.get(mode, mode), "asymmetric")
-    if _moves(x, factors, how):
+    sampling = _sampling({"bilinear": "linear"}.get(mode, mode), "asymmetric")
+    if _moves(x, factors, sampling):
         given, axes = Constant("", np.array(factors)), list(range(x.rank))
-        return _at_run_time(context, x, axes, given, False, how, ("asymmetric", "floor", "stretch"))
-    return resize(context, x, scaled(x, factors), list(factors), how)
+        return _at_run_time(
+            context, x, axes, given, False, sampling, ("asymmetric", "floor", "stretch")
+        )
+    return resize(context, x, scaled(x, factors), list(factors), sampling)
 
 
 @op("Resize", raw=True)
 def resize_10(context: Lowering, node: Node, x: Operand, scales: Operand) -> Blob:
     x = as_blob(context, x)
-    how = _sampling(node.attrs.get("mode", "nearest"), "asymmetric")
-    if not isinstance(scales, Constant) or _moves(x, scales.array.tolist(), how):
+    sampling = _sampling(node.attrs.get("mode", "nearest"), "asymmetric")
+    if not isinstance(scales, Constant) or _moves(x, scales.array.tolist(), sampling):
         axes = list(range(x.rank))
         return _at_run_time(
-            context, x, axes, scales, False, how, ("asymmetric", "floor", "stretch")
+            context, x, axes, scales, False, sampling, ("asymmetric", "floor", "stretch")
         )
     factors = scales.array.tolist()
-    return resize(context, x, scaled(x, factors), factors, how)
+    return resize(context, x, scaled(x, factors), factors, sampling)
 
 
 @op("Resize", since=11, raw=True)
@@ -137,12 +139,14 @@ def resize_11(
     policy = node.attrs.get("keep_aspect_ratio_policy", "stretch")
     given = _given(node, scales, sizes)
     if transform != "tf_crop_and_resize":
-        how = _sampling(mode, transform, rounding, **more)
-        if not isinstance(given, Constant) or _is_flexible(x, axes, given, sizes is not None, how):
+        sampling = _sampling(mode, transform, rounding, **more)
+        if not isinstance(given, Constant) or _is_flexible(
+            x, axes, given, sizes is not None, sampling
+        ):
             told = transform, rounding, policy
-            return _at_run_time(context, x, axes, given, sizes is not None, how, told)
+            return _at_run_time(context, x, axes, given, sizes is not None, sampling, told)
         factors, target = _extents(node, x, axes, given, sizes is not None)
-        return resize(context, x, target, factors, how)
+        return resize(context, x, target, factors, sampling)
     if not isinstance(given, Constant):
         raise ConversionError(
             "a crop whose size is computed: give fixed shapes with "
@@ -151,15 +155,15 @@ def resize_11(
     bounds = np.array([[0.0] * x.rank, [1.0] * x.rank])
     bounds[:, axes] = array_of(node, 1, roi).reshape(2, -1)
     if sizes is not None and policy == "stretch" and None in [x.known[axis] for axis in axes]:
-        how = Sampling(mode, lambda *told: np.zeros(0), _ROUNDINGS[rounding], **more)
+        sampling = Sampling(mode, lambda *told: np.zeros(0), _ROUNDINGS[rounding], **more)
         wanted = dict(zip(axes, ints(given.array), strict=True))
-        return _cropped_at_run_time(context, x, wanted, bounds, (how, rounding, outside))
+        return _cropped_at_run_time(context, x, wanted, bounds, (sampling, rounding, outside))
     factors, target = _extents(node, x, axes, given, sizes is not None)
 
     def positions(axis: int, size: int, out: int, factor: float) -> NDArray[Any]:
         return _cropped(size, out, bounds[:, axis])
 
-    made = resize(
+    output = resize(
         context, x, target, factors, Sampling(mode, positions, _ROUNDINGS[rounding], **more)
     )
     inside = np.ones([1] * x.rank, bool)
@@ -168,9 +172,9 @@ def resize_11(
         within = (places >= 0) & (places <= size - 1)
         inside = inside & within.reshape(-1, *(1,) * (x.rank - axis - 1))
     if inside.all():
-        return made
+        return output
     filler = context.constant([outside])
-    return emit(context, "whereBroadcastable", context.constant(inside), made, filler)
+    return emit(context, "whereBroadcastable", context.constant(inside), output, filler)
 
 
 def _cropped_at_run_time(
@@ -195,10 +199,8 @@ def _cropped_at_run_time(
             shares = np.float32(start + np.arange(out) * (end - start) / (out - 1))
         places = Number(context, shares) * last
         target = Number(context, np.float32(out))
-        x = resized(
-            context, x, axis, Axis(size, target, target / size, is_scaled=False), places, how,
-            rounding,
-        )  # fmt: skip
+        along = ResizedAxis(size, target, target / size, is_scaled=False)
+        x = resized(context, x, axis, along, places, how, rounding)
         if 0 <= start <= 1 and 0 <= end <= 1:
             continue
         inside = emit(
@@ -226,21 +228,21 @@ def _given(node: Node, scales: Operand | None, sizes: Operand | None) -> Operand
     return scales
 
 
-def _moves(x: Blob, factors: Sequence[float], how: Sampling) -> bool:
+def _moves(x: Blob, factors: Sequence[float], sampling: Sampling) -> bool:
     """Whether an axis of unknown extent is resized in a way that depends on it."""
     open_axes = any(n is None and f != 1 for n, f in zip(x.known, factors, strict=True))
-    return open_axes and not by_whole_factors(x, factors, how)
+    return open_axes and not by_whole_factors(x, factors, sampling)
 
 
 def _is_flexible(
-    x: Blob, axes: Sequence[int], given: Constant, is_size: bool, how: Sampling
+    x: Blob, axes: Sequence[int], given: Constant, is_size: bool, sampling: Sampling
 ) -> bool:
     if is_size:
         return any(x.known[axis] is None for axis in axes)
     factors = [1.0] * x.rank
     for axis, factor in zip(axes, given.array.tolist(), strict=True):
         factors[axis] = factor
-    return _moves(x, factors, how)
+    return _moves(x, factors, sampling)
 
 
 def _at_run_time(
@@ -249,20 +251,20 @@ def _at_run_time(
     axes: list[int],
     given: Operand,
     is_size: bool,
-    how: Sampling,
+    sampling: Sampling,
     told: tuple[str, str, str],
 ) -> Blob:
     """Where the extents are computed, or vary: positions are computed, too."""
     transform, rounding, policy = told
     elements = elements_of(context, given) if is_size else None
     ratios = []
-    found: list[Axis] = []
+    results: list[ResizedAxis] = []
     for place, axis in enumerate(axes):
         size = _size(context, x, axis)
         if not is_size:
             factor = Number(context, _entry(context, given, place))
             out = (size * factor).floor()
-            found.append(Axis(size, out, factor, is_scaled=True))
+            results.append(ResizedAxis(size, out, factor, is_scaled=True))
             continue
         element = elements[place] if elements is not None else UNKNOWN
         context.sizes.use(element.made_of)
@@ -273,19 +275,20 @@ def _at_run_time(
             out = Number(context, _entry(context, given, place) if value is None else value)
         ratios.append(out / size)
         like = zeros_along(context, element) if policy == "stretch" else None
-        found.append(Axis(size, out, out / size, is_scaled=False, like=like))
+        results.append(ResizedAxis(size, out, out / size, is_scaled=False, like=like))
     if policy != "stretch" and is_size:
         ratio = ratios[0]
         for other in ratios[1:]:
             ratio = ratio.at_most(other) if policy == "not_larger" else ratio.at_least(other)
-        found = [
-            Axis(a.size, (a.size * ratio + 0.5).floor(), ratio, is_scaled=False) for a in found
+        results = [
+            ResizedAxis(a.size, (a.size * ratio + 0.5).floor(), ratio, is_scaled=False)
+            for a in results
         ]
-    for axis, told_of in zip(axes, found, strict=True):
+    for axis, told_of in zip(axes, results, strict=True):
         if told_of.out.value is told_of.size.value or _is_one(told_of.factor):
             continue
         places = positions(told_of, transform)
-        x = resized(context, x, axis, told_of, places, how, rounding)
+        x = resized(context, x, axis, told_of, places, sampling, rounding)
     return x
 
 

@@ -74,7 +74,7 @@ def deform_conv(
     kernel = tuple(sizes[2:])
     if len(kernel) != 2 or tuple(attrs.get("kernel_shape", kernel)) != kernel:
         raise ConversionError(f"a deformable convolution by a kernel of shape {sizes}")
-    told = [attrs.get(name, default) for name, default in _WINDOW.items()]
+    values = [attrs.get(name, default) for name, default in _WINDOW.items()]
     parts, group = attrs.get("offset_group", 1), attrs.get("group", 1)
     batch, channels = known(x)[:2]
     _, _, height, width = known(offset)
@@ -82,7 +82,7 @@ def deform_conv(
     base = [
         np.arange(size)[:, None] * stride - pad + np.arange(entries)[None] * dilation
         for size, entries, dilation, pad, stride in zip(
-            (height, width), kernel, *told, strict=False
+            (height, width), kernel, *values, strict=False
         )
     ]
     down = np.broadcast_to(base[0].T[:, None, :, None], (*kernel, height, width))
@@ -106,18 +106,18 @@ def deform_conv(
         ]
         sampled.append(_sampled(context, part, positions, GridSampling("linear", "zeros", False)))
     shape = (batch, channels // parts, count, height * width)
-    found = [context.reshape(part, shape, layout=SOURCE) for part in sampled]
+    results = [context.reshape(part, shape, layout=SOURCE) for part in sampled]
     if mask is not None:
         factors = [
             context.reshape(part, (batch, 1, count, height * width), layout=SOURCE)
             for part in _split(context, mask, parts)
         ]
-        found = [
+        results = [
             emit(context, "multiplyBroadcastable", part, factor)
-            for part, factor in zip(found, factors, strict=True)
+            for part, factor in zip(results, factors, strict=True)
         ]
     windows = context.reshape(
-        joined(context, found, 1), (batch, channels * count, height, width), layout=SOURCE
+        joined(context, results, 1), (batch, channels * count, height, width), layout=SOURCE
     )
     if isinstance(weights, Constant) and (bias is None or isinstance(bias, Constant)):
         rows = weights.array.reshape(sizes[0], -1, 1, 1)
@@ -145,10 +145,10 @@ def _multiplied(
     )
     columns = context.reshape(x, (batch, group, each, height * width), layout=SOURCE)
     product = emit(context, "batchedMatmul", context.expand(rows, 0), columns)
-    made = context.reshape(product, (batch, sizes[0], height, width), layout=SOURCE)
+    output = context.reshape(product, (batch, sizes[0], height, width), layout=SOURCE)
     if bias is None:
-        return made
-    return emit(context, "addBroadcastable", made, context.expand(bias, 1, 2))
+        return output
+    return emit(context, "addBroadcastable", output, context.expand(bias, 1, 2))
 
 
 _WINDOW = {"dilations": (1, 1), "pads": (0, 0, 0, 0), "strides": (1, 1)}
@@ -207,15 +207,15 @@ def _neighbours(context: Lowering, p: Blob, mode: str) -> list[tuple[Blob, Blob 
             (floor, affine(context, fraction, -1.0, 1.0)),
             (affine(context, floor, 1.0, 1.0), fraction),
         ]
-    found: list[tuple[Blob, Blob | None]] = []
+    results: list[tuple[Blob, Blob | None]] = []
     for offset in (-1, 0, 1, 2):
         distance = emit(
             context, "unary", affine(context, fraction, 1.0, -float(offset)), type="ABS"
         )
-        found.append(
+        results.append(
             (affine(context, floor, 1.0, float(offset)), _cubic(context, distance, offset))
         )
-    return found
+    return results
 
 
 def _cubic(context: Lowering, d: Blob, offset: int, a: float = -0.75) -> Blob:
@@ -237,14 +237,14 @@ def _values(
         places = [
             _reflected(context, p, n, grid.corners) for p, n in zip(places, sizes, strict=True)
         ]
-    kept = [_clipped(context, p, n) for p, n in zip(places, sizes, strict=True)]
-    shape = known(kept[0])
+    remaining = [_clipped(context, p, n) for p, n in zip(places, sizes, strict=True)]
+    shape = known(remaining[0])
     batch = np.broadcast_to(np.arange(shape[0]).reshape(-1, *(1,) * (len(shape) - 1)), shape)
-    indices = context.layer("concatND", context.constant(batch), *kept, layout=SOURCE, axis=-1)
-    found = context.layer("gatherND", x, indices, layout=SOURCE)
+    indices = context.layer("concatND", context.constant(batch), *remaining, layout=SOURCE, axis=-1)
+    output = context.layer("gatherND", x, indices, layout=SOURCE)
     if grid.padding != "zeros":
-        return found
-    for place, inside in zip(places, kept, strict=True):
+        return output
+    for place, inside in zip(places, remaining, strict=True):
         there = emit(context, "equal", place, inside)
-        found = emit(context, "multiplyBroadcastable", found, there)
-    return found
+        output = emit(context, "multiplyBroadcastable", output, there)
+    return output

@@ -25,8 +25,8 @@ def dft(
 ) -> Blob:
     """Real and imaginary parts lie along the last axis; the matrix has both."""
     default = 1 if context.graph.version < 20 else -2
-    told = node.attrs.get("axis", default) if axis is None else ints(axis)[0]
-    place = positive(told, x.rank)
+    option = node.attrs.get("axis", default) if axis is None else ints(axis)[0]
+    place = positive(option, x.rank)
     inverse, onesided = node.attrs.get("inverse", 0), node.attrs.get("onesided", 0)
     shape = known(x)
     size = ints(length)[0] if length is not None else shape[place]
@@ -54,10 +54,10 @@ def _matrix(rows: int, size: int, parts: int, *, inverse: int, onesided: int) ->
     values = units[..., 0] + 1j * units[..., 1] if parts == 2 else units[..., 0].astype(complex)
     if inverse and onesided:
         return np.fft.irfft(values, size, axis=1).astype(np.float32)
-    made = (np.fft.ifft if inverse else np.fft.fft)(values, size, axis=1)
+    output = (np.fft.ifft if inverse else np.fft.fft)(values, size, axis=1)
     if onesided:
-        made = made[:, : size // 2 + 1]
-    return np.stack([made.real, made.imag], -1).reshape(rows * parts, -1).astype(np.float32)
+        output = output[:, : size // 2 + 1]
+    return np.stack([output.real, output.imag], -1).reshape(rows * parts, -1).astype(np.float32)
 
 
 @op("STFT", constants=(1, 2, 3))
@@ -86,7 +86,7 @@ def stft(
         matrix = matrix * np.asarray(window, np.float32).reshape(-1, 1)
     batch, samples = shape[:2]
     line = context.reshape(x, (batch, 1, 1, samples), layout=SOURCE)
-    made = context.layer(
+    output = context.layer(
         "convolution",
         line,
         layout=SOURCE,
@@ -99,8 +99,8 @@ def stft(
         weights=np.ascontiguousarray(matrix.T).reshape(-1, 1, 1, size),
         valid={},
     )
-    frames = known(made)[3]
-    split = context.reshape(made, (batch, matrix.shape[1] // 2, 2, frames), layout=SOURCE)
+    frames = known(output)[3]
+    split = context.reshape(output, (batch, matrix.shape[1] // 2, 2, frames), layout=SOURCE)
     return context.layer("transpose", split, layout=SOURCE, axes=(0, 3, 1, 2))
 
 

@@ -49,7 +49,7 @@ def lin_space(context: Lowering, node: Node, start: Operand, stop: Operand, coun
 
 @op("Empty", raw=True)
 def empty(context: Lowering, node: Node, shape: Operand) -> Result:
-    """What nobody has written: zeros."""
+    """An array that is not written yet: zeros."""
     node.attrs.get("init")
     if isinstance(shape, Constant):
         return np.zeros(shape.array.ravel(), np.float32)

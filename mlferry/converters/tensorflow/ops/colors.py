@@ -101,9 +101,9 @@ def adjust_saturation(context: Lowering, node: Node, x: Operand, scale: Operand)
 @op("AdjustContrastv2", raw=True)
 def adjust_contrast(context: Lowering, node: Node, x: Operand, factor: Operand) -> Blob:
     """What differs from the mean of its channel, times a factor."""
-    given = source(context, x)
-    mean = context.layer("reduceMean", given, layout=SOURCE, axes=(-3, -2), keepDims=True)
-    gap = joint(context, "subtractBroadcastable", given, mean)
+    blob = source(context, x)
+    mean = context.layer("reduceMean", blob, layout=SOURCE, axes=(-3, -2), keepDims=True)
+    gap = joint(context, "subtractBroadcastable", blob, mean)
     return joint(
         context, "addBroadcastable", joint(context, "multiplyBroadcastable", gap, factor), mean
     )

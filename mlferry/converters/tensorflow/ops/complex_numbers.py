@@ -19,11 +19,11 @@ from mlferry.converters.tensorflow.ops.registry import (
     pair_of,
     source,
 )
-from mlferry.converters.values import Blob, Constant, Entry, Opaque, Operand, Result
+from mlferry.converters.values import AnyOperand, Blob, Constant, Opaque, Operand, Result
 from mlferry.errors import ConversionError
 
 
-def _pair(context: Lowering, x: Entry) -> fourier.Pair:
+def _pair(context: Lowering, x: AnyOperand) -> fourier.Pair:
     """Both parts as blobs in the source's order."""
     pair = pair_of(x)
     return source(context, pair.real), source(context, pair.imag)
@@ -59,12 +59,12 @@ def magnitude(context: Lowering, node: Node, x: Operand | Opaque) -> Blob:
 @op("Angle", raw=True, takes_complex=True)
 def angle(context: Lowering, node: Node, x: Operand) -> Blob:
     real, imag = _pair(context, x)
-    made: Blob = atan2(context, node, imag, real)
-    return made
+    output: Blob = atan2(context, node, imag, real)
+    return output
 
 
 @of_complex("Mul")
-def multiplied(context: Lowering, node: Node, x: Entry, y: Operand) -> Complex:
+def multiplied(context: Lowering, node: Node, x: AnyOperand, y: Operand) -> Complex:
     """(a + bi)(c + di)"""
     (a, b), (c, d) = _pair(context, x), _pair(context, y)
 
@@ -77,8 +77,8 @@ def multiplied(context: Lowering, node: Node, x: Entry, y: Operand) -> Complex:
 
 @of_complex("Square")
 def squared(context: Lowering, node: Node, x: Operand) -> Complex:
-    made: Complex = multiplied(context, node, x, x)
-    return made
+    output: Complex = multiplied(context, node, x, x)
+    return output
 
 
 @of_complex("Exp")
@@ -135,9 +135,9 @@ def fft2d(context: Lowering, node: Node, x: Operand) -> Complex:
     """Along the last axis, and along the one before it."""
     parts = _pair(context, x)
     for _ in range(2):
-        made = fourier.fft(context, parts, inverse=node.op == "IFFT2D")
-        rank = made[0].rank
+        output = fourier.fft(context, parts, inverse=node.op == "IFFT2D")
+        rank = output[0].rank
         axes = (*range(rank - 2), rank - 1, rank - 2)
-        real, imag = (context.layer("transpose", part, axes=axes) for part in made)
+        real, imag = (context.layer("transpose", part, axes=axes) for part in output)
         parts = real, imag
     return Complex(*parts)

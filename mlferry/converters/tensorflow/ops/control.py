@@ -37,10 +37,10 @@ def inlined(
         prefix: makes the names inside unique.
         operands: its inputs.
     """
-    given = {t.name: f"{prefix}/{read.tensor_name(t)}" for t in function.inputs}
-    naming = read.Naming(given, f"{prefix}/")
+    bindings = {t.name: f"{prefix}/{read.tensor_name(t)}" for t in function.inputs}
+    naming = read.Naming(bindings, f"{prefix}/")
     for tensor, operand in zip(function.inputs, operands, strict=True):
-        context.alias(given[tensor.name], operand)
+        context.alias(bindings[tensor.name], operand)
     nodes, constants = read.operations(function.outputs, naming, context.graph.source)
     for name, array in constants.items():
         context.give(name, array)
@@ -51,8 +51,8 @@ def inlined(
 
 def _body(context: Lowering, node: Node, name: str) -> Any:
     """What an attribute names: a function, or a part of a graph of TensorFlow 1."""
-    given = node.attrs[name]
-    return given if isinstance(given, frames.Part) else read.body(context.graph, given)
+    option = node.attrs[name]
+    return option if isinstance(option, frames.FramePart) else read.body(context.graph, option)
 
 
 @op("PartitionedCall", "StatefulPartitionedCall", raw=True)
@@ -108,9 +108,9 @@ def while_(context: Lowering, node: Node, *operands: Operand | Opaque) -> list[A
             if index == few:
                 pairs = zip(operands, current, strict=True)
                 operands = tuple(shaped_as(context, x, now) for x, now in pairs)
-                found = _tried(context, node, condition, body, operands)
-                if found is not None:
-                    return found  # what was unrolled is pruned
+                result = _tried(context, node, condition, body, operands)
+                if result is not None:
+                    return result  # what was unrolled is pruned
             current = inlined(context, body, f"{node.name}/{index}", current)
     finally:
         context.is_repeated = before
@@ -166,13 +166,13 @@ def _looped(
     (start,) = inlined(context, condition, f"{node.name}/first", filled(states))
 
     def round_of(index: Blob, current: list[Blob]) -> tuple[Any, list[Any]]:
-        made = inlined(context, body, f"{node.name}/round", filled(current))
-        chosen = [made[i] for i in changing]
+        output = inlined(context, body, f"{node.name}/round", filled(current))
+        chosen = [output[i] for i in changing]
         (again,) = inlined(context, condition, f"{node.name}/again", filled(chosen))
         return again, chosen
 
-    found = control_flow.loop(context, None, as_blob(context, start), states, round_of)
-    return filled(found)
+    result = control_flow.loop(context, None, as_blob(context, start), states, round_of)
+    return filled(result)
 
 
 def _handed_on(tensor: GraphTensor) -> GraphTensor:

@@ -63,8 +63,8 @@ def _steps(node: Node) -> tuple[list[int], list[int]]:
     dilations = node.attrs.get("dilations")
     if dilations is None:
         return strides, [1] * len(strides)
-    found = list(dilations) if len(dilations) == len(strides) else spatial(node, dilations)
-    return strides, found
+    results = list(dilations) if len(dilations) == len(strides) else spatial(node, dilations)
+    return strides, results
 
 
 def _channels_first(array: NDArray[Any]) -> NDArray[Any]:
@@ -75,15 +75,15 @@ def _channels_first(array: NDArray[Any]) -> NDArray[Any]:
 
 @op("Conv2D", "Conv3D", raw=True)
 def conv(context: Lowering, node: Node, x: Operand, w: Operand) -> Blob:
-    given = maps(context, node, x)
+    blob = maps(context, node, x)
     if not isinstance(w, Constant):
-        return _by_computed(context, node, given, context.source_order(w))
+        return _by_computed(context, node, blob, context.source_order(w))
     weights = np.ascontiguousarray(_channels_first(w.array).astype(np.float32))
     strides, dilations = _steps(node)
-    groups = (given.known[1] or weights.shape[1]) // weights.shape[1]
-    how = windows(node, given, weights.shape[2:], strides, dilations, groups)
+    groups = (blob.known[1] or weights.shape[1]) // weights.shape[1]
+    how = windows(node, blob, weights.shape[2:], strides, dilations, groups)
     return convolved(
-        context, given, weights, how, stored=stored(w, _channels_first, 0), layout=given.layout
+        context, blob, weights, how, stored=stored(w, _channels_first, 0), layout=blob.layout
     )
 
 
@@ -134,12 +134,12 @@ def _dilated(context: Lowering, weights: Blob, dilations: Sequence[int]) -> Blob
 @op("DepthwiseConv2dNative", raw=True)
 def depthwise(context: Lowering, node: Node, x: Operand, w: Operand) -> Blob:
     """[h, w, C, multiplier] is one group a channel."""
-    given = maps(context, node, x)
+    blob = maps(context, node, x)
     if not isinstance(w, Constant):
         height, width, channels, multiplier = known(w)
         rows = context.layer("transpose", context.source_order(w), layout=SOURCE, axes=(2, 3, 0, 1))
         shape = (channels * multiplier, 1, height, width)
-        return _with_weights(context, node, given, context.reshape(rows, shape, layout=SOURCE))
+        return _with_weights(context, node, blob, context.reshape(rows, shape, layout=SOURCE))
     array = array_of(node, 1, w)
 
     def turned(kernel: NDArray[Any]) -> NDArray[Any]:
@@ -148,15 +148,15 @@ def depthwise(context: Lowering, node: Node, x: Operand, w: Operand) -> Blob:
 
     weights = np.ascontiguousarray(turned(array).astype(np.float32))
     strides, dilations = _steps(node)
-    how = windows(node, given, weights.shape[2:], strides, dilations, array.shape[2])
-    kept = stored(w, turned, 0) if array.shape[3] == 1 else None
-    return convolved(context, given, weights, how, stored=kept, layout=given.layout)
+    how = windows(node, blob, weights.shape[2:], strides, dilations, array.shape[2])
+    remaining = stored(w, turned, 0) if array.shape[3] == 1 else None
+    return convolved(context, blob, weights, how, stored=remaining, layout=blob.layout)
 
 
 @op("Conv2DBackpropInput", "Conv3DBackpropInputV2", raw=True)
 def transposed_conv(context: Lowering, node: Node, sizes: Operand, w: Operand, x: Operand) -> Blob:
     """The gradient of a convolution: padding cuts the full result to the size that is given."""
-    given = maps(context, node, x)
+    blob = maps(context, node, x)
     weights = np.ascontiguousarray(_channels_first(array_of(node, 1, w)).astype(np.float32))
     strides, dilations = _steps(node)
     target = spatial(node, _target(node, sizes))
@@ -171,7 +171,7 @@ def transposed_conv(context: Lowering, node: Node, sizes: Operand, w: Operand, x
             cuts.append((max(0, whole) // 2, whole - max(0, whole) // 2))
             continue
         size = target[axis]
-        full = (extent(given, axis + 2) - 1) * s + span
+        full = (extent(blob, axis + 2) - 1) * s + span
         before = 0
         if mode == "SAME":
             before = same_edges(size, span, s)[0]
@@ -180,17 +180,17 @@ def transposed_conv(context: Lowering, node: Node, sizes: Operand, w: Operand, x
         cuts.append((before, full - before - size))
     how = Windows(strides, dilations, cuts)
     return transposed(
-        context, given, weights, how, stored=stored(w, _channels_first, 1), layout=given.layout
+        context, blob, weights, how, stored=stored(w, _channels_first, 1), layout=blob.layout
     )
 
 
 def _target(node: Node, sizes: Operand) -> list[int | None]:
     """The shape of the result, or of its spatial axes where it depends on flexible ones."""
     if isinstance(sizes, Constant):
-        found = [int(n) for n in sizes.array.ravel()]
-        if len(found) == len(node.attrs["strides"]) - 2:
-            return [0, *found, 0] if not is_channels_first(node) else [0, 0, *found]
-        return list(found)
+        results = [int(n) for n in sizes.array.ravel()]
+        if len(results) == len(node.attrs["strides"]) - 2:
+            return [0, *results, 0] if not is_channels_first(node) else [0, 0, *results]
+        return list(results)
     shape = node.outputs[0].shape
     if shape is None:
         raise ConversionError("the size of the result is computed: give fixed shapes")

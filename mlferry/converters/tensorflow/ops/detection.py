@@ -33,12 +33,12 @@ def _kept(context: Lowering, node: Node, operands: Sequence[Operand]) -> tuple[B
         raise ConversionError("max_output_size of 0: a result without elements")
     iou = _number(node, 3, rest[0] if rest else None, 0.5)
     least = _number(node, 4, rest[1] if len(rest) > 1 else None, -np.inf)
-    given = context.expand(centred(context, source(context, boxes)), 0)
+    blob = context.expand(centred(context, source(context, boxes)), 0)
     values = context.expand(source(context, scores), 0, 2)
     _, best, places, _ = context.outputs(
         4,
         "NonMaximumSuppression",
-        given,
+        blob,
         values,
         layout=SOURCE,
         maxBoxes=keep,
@@ -95,8 +95,8 @@ def _answers(
 
 @op("NonMaxSuppressionV4", raw=True)
 def non_max_suppression_v4(context: Lowering, node: Node, *operands: Operand) -> list[Blob]:
-    found = _kept(context, node, operands)
-    return _answers(context, node, found, operands[2], [found[0]])
+    result = _kept(context, node, operands)
+    return _answers(context, node, result, operands[2], [result[0]])
 
 
 @op("NonMaxSuppressionV5", raw=True)
@@ -105,5 +105,5 @@ def non_max_suppression_v5(context: Lowering, node: Node, *operands: Operand) ->
     *plain, sigma = operands
     if _number(node, 5, sigma, 0.0):
         raise ConversionError("soft suppression: soft_nms_sigma=0 can be converted")
-    found = _kept(context, node, plain)
-    return _answers(context, node, found, operands[2], [found[0], found[1]])
+    result = _kept(context, node, plain)
+    return _answers(context, node, result, operands[2], [result[0], result[1]])

@@ -132,14 +132,14 @@ _ABSORBED = {
 
 @op(*_ABSORBED, raw=True)
 def combined(context: Lowering, node: Node, left: Operand, right: Operand) -> Blob:
-    """A constant a channel joins the layer before, where nobody else reads that."""
+    """A constant a channel joins the layer before, where nothing else reads that."""
     kind, role = _ABSORBED[node.op]
     for x, other, place in ((left, right, 0), (right, left, 1)):
         if isinstance(x, Blob) and isinstance(other, Constant):
-            given: dict[str, Any] = {role: other.array}
-            made = absorbed(context, x, node.inputs[place], **given)
-            if made is not None:
-                return made
+            bindings: dict[str, Any] = {role: other.array}
+            output = absorbed(context, x, node.inputs[place], **bindings)
+            if output is not None:
+                return output
     return joint(context, kind, left, right)
 
 
@@ -153,13 +153,11 @@ def bias_add(context: Lowering, node: Node, x: Operand, bias: Operand) -> Blob:
             return joined
     if not first:
         return joint(context, "addBroadcastable", x, bias)
-    given = maps(context, node, x)
+    blob = maps(context, node, x)
     wide = (
-        context.expand(as_blob(context, bias), *range(1, given.rank - 1))
-        if given.rank > 2
-        else bias
+        context.expand(as_blob(context, bias), *range(1, blob.rank - 1)) if blob.rank > 2 else bias
     )
-    return joint(context, "addBroadcastable", given, wide)
+    return joint(context, "addBroadcastable", blob, wide)
 
 
 def is_integer(node: Node, place: int = 0) -> bool:
@@ -199,8 +197,8 @@ def guarded(context: Lowering, node: Node, left: Operand, right: Operand) -> Blo
         inner = valuewise(context, "unary", as_blob(context, right), type="LOG", shift=1.0)
     divides = node.op in ("DivNoNan", "Xdivy")
     kind = "divideBroadcastable" if divides else "multiplyBroadcastable"
-    made = joint(context, kind, left, inner)
-    return joint(context, "whereBroadcastable", zero, context.constant([0.0]), made)
+    output = joint(context, kind, left, inner)
+    return joint(context, "whereBroadcastable", zero, context.constant([0.0]), output)
 
 
 @op("SquaredDifference", raw=True)
@@ -304,19 +302,19 @@ def cast(context: Lowering, node: Node, x: Operand) -> Result:
     """
     before, after = node.inputs[0].dtype, node.outputs[0].dtype
     node.attrs.get("Truncate")
-    given = as_blob(context, x)
+    blob = as_blob(context, x)
     if after.startswith("complex"):
-        return Complex(given, valuewise(context, "fillLike", given, value=0.0))
+        return Complex(blob, valuewise(context, "fillLike", blob, value=0.0))
     if after == "bool":
-        return given if before == "bool" else valuewise(context, "notEqual", given, alpha=0.0)
+        return blob if before == "bool" else valuewise(context, "notEqual", blob, alpha=0.0)
     if after in _FLOATS and before in {*_FLOATS, *RANGES, "bool"}:
-        return given
+        return blob
     if after in RANGES and before in _FLOATS:
-        return wrapped(context, truncated(context, given), after)
+        return wrapped(context, truncated(context, blob), after)
     if after in RANGES and before == "bool":
-        return given
+        return blob
     if after in RANGES and before in RANGES:
-        return _cast_integers(context, given, before, after)
+        return _cast_integers(context, blob, before, after)
     raise ConversionError(f"a cast from {before} to {after}: Core ML has no such numbers")
 
 
@@ -344,8 +342,8 @@ def leaky_relu(context: Lowering, node: Node, x: Blob) -> Blob:
 
 @op("Selu", layouts=ANY)
 def selu(context: Lowering, node: Node, x: Blob) -> Blob:
-    made = valuewise(context, "activation", x, ELU={"alpha": 1.6732632423543772})
-    return affine(context, made, 1.0507009873554805)
+    output = valuewise(context, "activation", x, ELU={"alpha": 1.6732632423543772})
+    return affine(context, output, 1.0507009873554805)
 
 
 @op("ClipByValue", raw=True)

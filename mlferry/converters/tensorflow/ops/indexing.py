@@ -35,24 +35,24 @@ def gather(
 ) -> Blob:
     """The rank is that of both together, less the axis."""
     batch = node.attrs.get("batch_dims", 0)
-    given = as_blob(context, x)
-    place = 0 if axis is None else positive(ints(array_of(node, 2, axis))[0], given.rank)
+    blob = as_blob(context, x)
+    place = 0 if axis is None else positive(ints(array_of(node, 2, axis))[0], blob.rank)
     if batch:
         return _gather_in_batches(
             context, source(context, x), source(context, indices), place, batch
         )
     places = source(context, indices)
-    keeps = given.layout == CHANNELS_FIRST and place > 0 and rank(places) == 1
-    given = given if keeps else context.source_order(given)
-    where = given.axis(place)
-    _checked(indices, given.known[where])
-    made = context.layer("gather", given, vector(places), layout=given.layout, axis=where)
+    keeps = blob.layout == CHANNELS_FIRST and place > 0 and rank(places) == 1
+    blob = blob if keeps else context.source_order(blob)
+    where = blob.axis(place)
+    _checked(indices, blob.known[where])
+    output = context.layer("gather", blob, vector(places), layout=blob.layout, axis=where)
     if not places.is_scalar:
-        return made
+        return output
     return (
-        scalar(made)
-        if given.rank == 1
-        else context.layer("squeeze", made, layout=SOURCE, axes=(where,))
+        scalar(output)
+        if blob.rank == 1
+        else context.layer("squeeze", output, layout=SOURCE, axes=(where,))
     )
 
 
@@ -72,9 +72,9 @@ def _gather_in_batches(context: Lowering, x: Blob, places: Blob, axis: int, batc
 @op("GatherNd")
 def gather_nd(context: Lowering, node: Node, x: Blob, indices: Blob) -> Blob:
     node.attrs.get("bad_indices_policy")
-    made = context.layer("gatherND", x, indices, layout=SOURCE)
+    output = context.layer("gatherND", x, indices, layout=SOURCE)
     depth = indices.known[-1]
-    return scalar(made) if indices.rank == 1 and depth == x.rank else made
+    return scalar(output) if indices.rank == 1 and depth == x.rank else output
 
 
 _SCATTERS = {
@@ -118,11 +118,11 @@ def one_hot(
     """Indices out of range make no entry."""
     size = ints(array_of(node, 1, depth))[0]
     values = [float(array_of(node, i, v).ravel()[0]) for i, v in ((2, on), (3, off))]
-    given = source(context, indices)
-    axis = positive(node.attrs.get("axis", -1), rank(given) + 1)
+    blob = source(context, indices)
+    axis = positive(node.attrs.get("axis", -1), rank(blob) + 1)
     steps = context.constant(np.arange(size))
-    wide = vector(given) if given.is_scalar else context.expand(given, axis)
-    shape = [1] * (max(rank(given), 0) + 1)
+    wide = vector(blob) if blob.is_scalar else context.expand(blob, axis)
+    shape = [1] * (max(rank(blob), 0) + 1)
     shape[axis] = size
     if len(shape) > 1:
         steps = context.constant(np.arange(size).reshape(shape))

@@ -49,21 +49,21 @@ def _inner(context: Lowering, x: Blob, right: Constant, *, turned: bool) -> Blob
         return array if turned else array.T
 
     flat = x.layout.kind == "flat"
-    given = x if flat else arrange(context, x, SOURCE)
+    blob = x if flat else arrange(context, x, SOURCE)
     matrix = rows(right.array).astype(np.float32)
-    kept = None if flat else stored(right, rows, 0)
+    remaining = None if flat else stored(right, rows, 0)
     if flat:
         inner = [n or 1 for n in x.layout.inner]
         order = np.moveaxis(np.arange(matrix.shape[1]).reshape(-1, inner[-1]), -1, 0).ravel()
         matrix = matrix[:, order]
-        kept = stored(right, lambda array: rows(array)[:, order], 0)
+        remaining = stored(right, lambda array: rows(array)[:, order], 0)
     return context.layer(
         "innerProduct",
-        given,
+        blob,
         layout=SOURCE,
         inputChannels=matrix.shape[1],
         outputChannels=matrix.shape[0],
-        weights=np.ascontiguousarray(matrix) if kept is None else kept,
+        weights=np.ascontiguousarray(matrix) if remaining is None else remaining,
     )
 
 

@@ -70,7 +70,7 @@ def stacked(context: Lowering, items: Items) -> Blob:
 
 
 def shaped_as(context: Lowering, x: Operand | Opaque, later: Operand | Opaque) -> Operand | Opaque:
-    """A list whose entries nobody has told the shape of, with that of what was written later."""
+    """A list whose entries have no known shape, with the shape of what was written later."""
     if not isinstance(x, Items) or not isinstance(later, Items) or min(x.shape, default=1) > 0:
         return x
     entry = next((item for item in later.entries if item is not None), None)
@@ -82,7 +82,7 @@ def shaped_as(context: Lowering, x: Operand | Opaque, later: Operand | Opaque) -
 
 @op("TensorListReserve", "EmptyTensorList", raw=True)
 def reserve(context: Lowering, node: Node, shape: Operand, count: Operand) -> Items:
-    """`EmptyTensorList` is told the most that it will hold, and starts without any."""
+    """`EmptyTensorList` takes the most entries that it will hold, and starts without any."""
     read_all(node)
     number = int(array_of(node, 1, count).ravel()[0]) if node.op == "TensorListReserve" else 0
     extents = tuple(int(n) for n in shape.array.ravel()) if isinstance(shape, Constant) else (-1,)
@@ -98,14 +98,14 @@ def from_tensor(context: Lowering, node: Node, x: Operand, shape: Operand) -> It
 def _rows(context: Lowering, x: Operand) -> Items:
     if isinstance(x, Constant):
         return Items(tuple(Constant("", row) for row in x.array), x.array.shape[1:])
-    given = source(context, x)
-    count, *inner = known(given)
+    blob = source(context, x)
+    count, *inner = known(blob)
     parts = (
-        [given]
+        [blob]
         if count == 1
-        else list(context.outputs(count, "splitND", given, layout=SOURCE, axis=0, numSplits=count))
+        else list(context.outputs(count, "splitND", blob, layout=SOURCE, axis=0, numSplits=count))
     )
-    return Items(tuple(shaped(context, part, inner) for part in parts), tuple(inner), given)
+    return Items(tuple(shaped(context, part, inner) for part in parts), tuple(inner), blob)
 
 
 @op("TensorListGetItem", raw=True)
@@ -121,10 +121,10 @@ def _entry(
 ) -> Operand | NDArray[Any]:
     if not isinstance(items, Items):
         at = vector(source(context, index))
-        made = context.layer("gather", source(context, items), at, layout=SOURCE, axis=0)
-        if made.rank == 1:
-            return scalar(made)
-        return context.layer("squeeze", made, layout=SOURCE, axes=(0,))
+        output = context.layer("gather", source(context, items), at, layout=SOURCE, axis=0)
+        if output.rank == 1:
+            return scalar(output)
+        return context.layer("squeeze", output, layout=SOURCE, axes=(0,))
     place = _place(node, items, index)
     entry = items.entries[place]
     if entry is None:
@@ -263,15 +263,15 @@ def array_split(
     """Parts along the first axis."""
     read_all(node)
     sizes = array_of(node, 2, lengths).ravel().tolist()
-    given = source(context, x)
+    blob = source(context, x)
     parts = (
-        [given]
+        [blob]
         if len(sizes) == 1
         else list(
             context.outputs(
                 len(sizes),
                 "splitND",
-                given,
+                blob,
                 layout=SOURCE,
                 axis=0,
                 numSplits=len(sizes),
@@ -290,8 +290,8 @@ def array_concat(
     read_all(node)
     if not isinstance(flow, Items):
         whole = known(source(context, flow))
-        made = shaped(context, source(context, flow), (whole[0] * whole[1], *whole[2:]))
-        return [made, np.full(whole[0], whole[1], np.int64)]
+        output = shaped(context, source(context, flow), (whole[0] * whole[1], *whole[2:]))
+        return [output, np.full(whole[0], whole[1], np.int64)]
     parts = [source(context, x) for x in flow.entries if x is not None]
     if not parts or len(parts) < len(flow.entries):
         raise ConversionError("entries of a list are read before they are written")

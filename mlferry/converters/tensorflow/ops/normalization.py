@@ -20,17 +20,17 @@ def fused_batch_norm(context: Lowering, node: Node, x: Operand, *rest: Operand) 
     """Along the channels, by stored statistics or by those of the batch."""
     factor = node.attrs.get("exponential_avg_factor", 1.0)
     epsilon = node.attrs.get("epsilon", 1e-4)
-    given = maps(context, node, x)
+    blob = maps(context, node, x)
     if node.attrs.get("is_training", True):
-        return _of_the_batch(context, node, given, rest, epsilon, factor)
+        return _of_the_batch(context, node, blob, rest, epsilon, factor)
     scale, offset, mean, variance = rest
     fixed = [v.array.astype(np.float32).ravel() for v in rest if isinstance(v, Constant)]
-    if given.rank == 4 and len(fixed) == len(rest):
+    if blob.rank == 4 and len(fixed) == len(rest):
         gamma, beta, *known = fixed
-        made = context.layer(
+        output = context.layer(
             "batchnorm",
-            given,
-            layout=given.layout,
+            blob,
+            layout=blob.layout,
             channels=gamma.size,
             epsilon=epsilon,
             gamma=gamma,
@@ -39,10 +39,10 @@ def fused_batch_norm(context: Lowering, node: Node, x: Operand, *rest: Operand) 
             variance=known[1],
         )
     else:
-        centre, spread = (_by_channel(context, given, v) for v in (mean, variance))
-        made = _normalized(context, given, centre, spread, scale, offset, epsilon)
-    found = [v.array if isinstance(v, Constant) else v for v in (mean, variance)]
-    return (made, *found, *_reserved(scale))[: len(node.outputs)]
+        centre, spread = (_by_channel(context, blob, v) for v in (mean, variance))
+        output = _normalized(context, blob, centre, spread, scale, offset, epsilon)
+    results = [v.array if isinstance(v, Constant) else v for v in (mean, variance)]
+    return (output, *results, *_reserved(scale))[: len(node.outputs)]
 
 
 def _reserved(scale: Operand) -> list[Any]:
@@ -87,13 +87,13 @@ def _of_the_batch(
     gap = joint(context, "subtractBroadcastable", x, mean)
     square = joint(context, "multiplyBroadcastable", gap, gap)
     variance = context.layer("reduceMean", square, layout=x.layout, axes=axes, keepDims=True)
-    made = _normalized(context, x, mean, variance, scale, offset, epsilon)
-    told = (mean, _of_a_sample(context, x, variance, axes))
+    output = _normalized(context, x, mean, variance, scale, offset, epsilon)
+    values = (mean, _of_a_sample(context, x, variance, axes))
     moved = [
         _moved(context, context.relabel(context.squeeze(v, *axes), SOURCE), old, factor)
-        for v, old in zip(told, before, strict=True)
+        for v, old in zip(values, before, strict=True)
     ]
-    return (made, *moved, *_reserved(scale))[: len(node.outputs)]
+    return (output, *moved, *_reserved(scale))[: len(node.outputs)]
 
 
 def _of_a_sample(context: Lowering, x: Blob, variance: Blob, axes: Sequence[int]) -> Blob:
@@ -122,12 +122,12 @@ def _moved(context: Lowering, new: Blob, old: Operand, factor: float) -> Blob:
 @op("LRN", raw=True)
 def lrn(context: Lowering, node: Node, x: Operand) -> Blob:
     """TensorFlow does not divide alpha by the size of the window; Core ML does."""
-    given = maps(context, node, x)
+    blob = maps(context, node, x)
     size = 2 * node.attrs.get("depth_radius", 5) + 1
     return context.layer(
         "lrn",
-        given,
-        layout=given.layout,
+        blob,
+        layout=blob.layout,
         alpha=node.attrs.get("alpha", 1.0) * size,
         beta=node.attrs.get("beta", 0.5),
         k=node.attrs.get("bias", 1.0),
@@ -163,10 +163,10 @@ def sparse_softmax_cross_entropy(
     context: Lowering, node: Node, x: Operand, labels: Operand
 ) -> list[Blob]:
     """The labels are the numbers of the classes."""
-    given = source(context, x)
-    classes = context.constant(np.arange(extent(given, -1))[None])
+    blob = source(context, x)
+    classes = context.constant(np.arange(extent(blob, -1))[None])
     hits = joint(context, "equal", context.expand(source(context, labels), -1), classes)
-    return _cross_entropy(context, given, hits)
+    return _cross_entropy(context, blob, hits)
 
 
 def _cross_entropy(context: Lowering, x: Blob, labels: Blob) -> list[Blob]:

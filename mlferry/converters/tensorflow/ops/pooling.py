@@ -31,19 +31,19 @@ def _pool(
     strides: Sequence[int],
 ) -> Blob:
     """Averages leave the padding out."""
-    given = maps(context, node, x)
+    blob = maps(context, node, x)
     for name, values in (("ksize", sizes), ("strides", strides)):
         outer = [n for n in values if n != 1]
         inner = [n for n in spatial(node, values) if n != 1]
         if outer != inner:
             raise ConversionError(f"{name}={list(values)}: windows over batch or channels")
     kernel, steps = spatial(node, sizes), spatial(node, strides)
-    how = windows(node, given, kernel, steps, [1] * len(kernel))
+    how = windows(node, blob, kernel, steps, [1] * len(kernel))
     if len(kernel) == 3:
         return context.layer(
             "pooling3d",
-            given,
-            layout=given.layout,
+            blob,
+            layout=blob.layout,
             type=kind,
             paddingType="CUSTOM",
             countExcludePadding=kind == "AVERAGE",
@@ -53,8 +53,8 @@ def _pool(
         )
     return context.layer(
         "pooling",
-        given,
-        layout=given.layout,
+        blob,
+        layout=blob.layout,
         type=kind,
         kernelSize=kernel,
         stride=steps,
@@ -80,12 +80,12 @@ def pool_with_places(context: Lowering, node: Node, x: Operand) -> list[Blob]:
     """The largest values, and where they lie in the flattened image; of equal ones the first."""
     sizes, strides = (list(node.attrs[n][1:3]) for n in ("ksize", "strides"))
     most = _pool(context, node, x, "MAX", node.attrs["ksize"], node.attrs["strides"])
-    given = maps(context, node, x)
-    batch, channels, height, width = known(given)
-    views, pads = shifted(context, node, given, sizes, strides, [1, 1])
+    blob = maps(context, node, x)
+    batch, channels, height, width = known(blob)
+    views, pads = shifted(context, node, blob, sizes, strides, [1, 1])
     wide = [context.expand(view, 0) for view in views]
     best = context.layer(
-        "argMax", joined(context, wide, 0), layout=given.layout, axis=0, removeDim=True
+        "argMax", joined(context, wide, 0), layout=blob.layout, axis=0, removeDim=True
     )
     inner = [(i * width + j) * channels for i, j in np.ndindex(*sizes)]
     moved = context.layer(
@@ -104,8 +104,8 @@ def pool_with_places(context: Lowering, node: Node, x: Operand) -> list[Blob]:
     outer = np.arange(batch) * (height * width * channels)
     if not node.attrs.get("include_batch_in_index", False):
         outer = outer * 0
-    start = context.constant(outer[:, None, None, None] + first, layout=given.layout)
-    places = context.reshape(moved, shape, layout=given.layout)
+    start = context.constant(outer[:, None, None, None] + first, layout=blob.layout)
+    places = context.reshape(moved, shape, layout=blob.layout)
     return [most, joint(context, "addBroadcastable", places, start)]
 
 

@@ -74,13 +74,13 @@ def _rounded(
         size = np.size(scale)
         flat = np.broadcast_to(scale, (size,)).astype(np.float32)
         zero = np.broadcast_to(-start / scale, (size,)).astype(np.float32)
-        kept = Quantized(codes.astype(np.uint8), bits, flat, zero, x.array.ndim - 1)
-        return Constant(x.name, values, kept)
-    given = as_blob(context, x)
+        quantized = Quantized(codes.astype(np.uint8), bits, flat, zero, x.array.ndim - 1)
+        return Constant(x.name, values, quantized)
+    blob = as_blob(context, x)
     if not context.rounds_activations:
-        return given
+        return blob
     fixed = [Constant("", np.asarray(v, np.float32)) for v in (start, end, scale)]
-    held = joint(context, "maxBroadcastable", given, fixed[0])
+    held = joint(context, "maxBroadcastable", blob, fixed[0])
     held = joint(context, "minBroadcastable", held, fixed[1])
     moved = joint(context, "subtractBroadcastable", held, fixed[0])
     steps = joint(context, "divideBroadcastable", moved, fixed[2])

@@ -36,8 +36,8 @@ def drawn(context: Lowering, kind: str, shape: Operand, **params: Any) -> Blob:
     if isinstance(shape, Blob):
         return context.layer(f"{kind}Dynamic", shape, layout=SOURCE, **params)
     extents = ints(shape.array)
-    made = context.layer(f"{kind}Static", layout=SOURCE, outputShape=extents or (1,), **params)
-    return made if extents else scalar(made)
+    output = context.layer(f"{kind}Static", layout=SOURCE, outputShape=extents or (1,), **params)
+    return output if extents else scalar(output)
 
 
 @op("Multinomial", raw=True)
@@ -77,14 +77,14 @@ def random_integers(
 def random_shuffle(context: Lowering, node: Node, x: Operand) -> Blob:
     """The rows in the order of random numbers."""
     node.attrs.get("seed2")
-    given = source(context, x)
+    blob = source(context, x)
     keys = context.layer(
         "randomUniformStatic",
         layout=SOURCE,
-        outputShape=(extent(given, 0),),
+        outputShape=(extent(blob, 0),),
         seed=node.attrs.get("seed", 0) or -1,
         minVal=0.0,
         maxVal=1.0,
     )
     order = context.layer("argSort", keys, layout=SOURCE, axis=0, descending=False)
-    return context.layer("gather", given, order, layout=SOURCE, axis=0)
+    return context.layer("gather", blob, order, layout=SOURCE, axis=0)

@@ -77,8 +77,8 @@ class _Cell:
             cs = context.layer("clip", cs, layout=SOURCE, minVal=-self.clip, maxVal=self.clip)
         o = _sigmoid(context, self._seeing(context, "o", gates["o"], cs))
         co = _tanh(context, cs)
-        made = {"i": i, "cs": cs, "f": f, "o": o, "ci": ci, "co": co}
-        return {**made, "h": binary(context, "multiply", co, o)}
+        results = {"i": i, "cs": cs, "f": f, "o": o, "ci": ci, "co": co}
+        return {**results, "h": binary(context, "multiply", co, o)}
 
 
 def _cell(context: Lowering, node: Node, operands: Sequence[Any], first: int) -> _Cell:
@@ -93,8 +93,8 @@ def _cell(context: Lowering, node: Node, operands: Sequence[Any], first: int) ->
 def lstm_block_cell(context: Lowering, node: Node, *operands: Operand) -> list[Blob]:
     x, c, h, *_ = operands
     cell = _cell(context, node, operands, 3)
-    made = cell.step(context, source(context, x), source(context, h), source(context, c))
-    return [made[name] for name in _OUTPUTS]
+    output = cell.step(context, source(context, x), source(context, h), source(context, c))
+    return [output[name] for name in _OUTPUTS]
 
 
 @op("BlockLSTM", "BlockLSTMV2", raw=True)
@@ -108,10 +108,10 @@ def block_lstm(context: Lowering, node: Node, *operands: Operand) -> list[Blob]:
     h, c = source(context, first_h), source(context, first_c)
     rows: dict[str, list[Blob]] = {name: [] for name in _OUTPUTS}
     for part in steps:
-        made = cell.step(context, part, h, c)
-        h, c = made["h"], made["cs"]
+        output = cell.step(context, part, h, c)
+        h, c = output["h"], output["cs"]
         for name in _OUTPUTS:
-            rows[name].append(made[name])
+            rows[name].append(output[name])
     return [stacked(context, rows[name]) for name in _OUTPUTS]
 
 
@@ -123,8 +123,8 @@ def gru_block_cell(context: Lowering, node: Node, *operands: Operand) -> list[Bl
 
     def product(right: Blob, weights: Blob, shift: Blob) -> Blob:
         both = context.layer("concatND", inputs, right, layout=SOURCE, axis=1)
-        made = context.layer("batchedMatmul", both, weights, layout=SOURCE)
-        return binary(context, "add", made, shift)
+        output = context.layer("batchedMatmul", both, weights, layout=SOURCE)
+        return binary(context, "add", output, shift)
 
     r, u = split(context, _sigmoid(context, product(state, gate_matrix, gate_bias)), 2)
     c = _tanh(context, product(binary(context, "multiply", r, state), matrix, bias))

@@ -50,26 +50,26 @@ def reduce(context: Lowering, node: Node, x: Blob, axes: NDArray[Any]) -> Blob:
         x = context.source_order(x)
     layout = x.layout if left > 2 else SOURCE
     places = sorted(x.axis(a) for a in gone)
-    made = context.layer(
+    output = context.layer(
         _REDUCTIONS[node.op], x, layout=layout, axes=places, keepDims=keep, reduceAll=False
     )
-    return made if left else scalar(made)
+    return output if left else scalar(output)
 
 
 @op("ArgMax", "ArgMin", raw=True)
 def arg(context: Lowering, node: Node, x: Operand, axis: Operand) -> Blob:
     """The first extreme wins."""
-    given = as_blob(context, x)
-    place = positive(ints(array_of(node, 1, axis))[0], given.rank)
-    if given.layout != CHANNELS_FIRST or place == 0:
-        given = context.source_order(given)
+    blob = as_blob(context, x)
+    place = positive(ints(array_of(node, 1, axis))[0], blob.rank)
+    if blob.layout != CHANNELS_FIRST or place == 0:
+        blob = context.source_order(blob)
     # without their channels, channels-first data lie as the source has them
-    loses_channels = place == given.rank - 1
-    layout = SOURCE if loses_channels or given.rank < 4 else given.layout
-    where = given.axis(place)
+    loses_channels = place == blob.rank - 1
+    layout = SOURCE if loses_channels or blob.rank < 4 else blob.layout
+    where = blob.axis(place)
     kind = "argMax" if node.op == "ArgMax" else "argMin"
-    made = context.layer(kind, given, layout=layout, axis=where, removeDim=True)
-    return scalar(made) if given.rank == 1 else made
+    output = context.layer(kind, blob, layout=layout, axis=where, removeDim=True)
+    return scalar(output) if blob.rank == 1 else output
 
 
 @op("TopKV2", raw=True)
@@ -78,10 +78,10 @@ def top_k(context: Lowering, node: Node, x: Operand, k: Operand) -> tuple[Blob, 
     node.attrs.get("sorted")
     node.attrs.get("index_type")
     count = ints(array_of(node, 1, k))[0]
-    given = source(context, x)
-    if not 1 <= count <= extent(given, -1):
-        raise ConversionError(f"k={count} of {extent(given, -1)} values")
-    return context.outputs(2, "topK", given, layout=SOURCE, axis=-1, K=count, useBottomK=False)
+    blob = source(context, x)
+    if not 1 <= count <= extent(blob, -1):
+        raise ConversionError(f"k={count} of {extent(blob, -1)} values")
+    return context.outputs(2, "topK", blob, layout=SOURCE, axis=-1, K=count, useBottomK=False)
 
 
 @op("Cumsum", constants=(1,))
@@ -101,10 +101,10 @@ def in_top_k(
     context: Lowering, node: Node, predictions: Operand, targets: Operand, k: Operand
 ) -> Blob:
     """Whether fewer than k predictions are above that of the target."""
-    given = source(context, predictions)
+    blob = source(context, predictions)
     places = context.expand(source(context, targets), 1)
-    chosen = context.layer("gatherAlongAxis", given, places, layout=SOURCE, axis=1)
-    above = context.layer("greaterThan", given, chosen, layout=SOURCE)
+    chosen = context.layer("gatherAlongAxis", blob, places, layout=SOURCE, axis=1)
+    above = context.layer("greaterThan", blob, chosen, layout=SOURCE)
     count = context.layer("reduceSum", above, layout=SOURCE, axes=(1,), keepDims=False)
     limit = float(ints(array_of(node, 2, k))[0])
     return context.layer("lessThan", count, layout=SOURCE, alpha=limit)
@@ -124,29 +124,29 @@ def cumprod(context: Lowering, node: Node, x: Blob, axis: NDArray[Any]) -> Blob:
     order = parts[::-1] if reverse else parts
     ones = context.layer("fillLike", order[0], layout=SOURCE, value=1.0)
     factors = [ones, *order[:-1]] if exclusive else order
-    made = list(
+    outputs = list(
         itertools.accumulate(factors, lambda a, b: joint(context, "multiplyBroadcastable", a, b))
     )
-    return joined(context, made[::-1] if reverse else made, place)
+    return joined(context, outputs[::-1] if reverse else outputs, place)
 
 
 @op("NthElement", raw=True)
 def nth_element(context: Lowering, node: Node, x: Operand, n: Operand) -> Blob:
     """The value at a place of the sorted last axis."""
     place = ints(array_of(node, 1, n))[0]
-    given = source(context, x)
-    if not 0 <= place < extent(given, -1):
-        raise ConversionError(f"n={place} of {extent(given, -1)} values")
+    blob = source(context, x)
+    if not 0 <= place < extent(blob, -1):
+        raise ConversionError(f"n={place} of {extent(blob, -1)} values")
     values, _ = context.outputs(
         2,
         "topK",
-        given,
+        blob,
         layout=SOURCE,
         axis=-1,
         K=place + 1,
         useBottomK=not node.attrs.get("reverse", False),
     )
-    made = sliced(context, values, [place], [place + 1], [given.rank - 1], None)
-    if given.rank == 1:
-        return scalar(made)
-    return context.layer("squeeze", made, layout=SOURCE, axes=(-1,))
+    output = sliced(context, values, [place], [place + 1], [blob.rank - 1], None)
+    if blob.rank == 1:
+        return scalar(output)
+    return context.layer("squeeze", output, layout=SOURCE, axes=(-1,))

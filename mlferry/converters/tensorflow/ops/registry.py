@@ -27,9 +27,9 @@ from mlferry.converters.values import (
     SCALAR,
     SOURCE,
     Accepted,
+    AnyOperand,
     Blob,
     Constant,
-    Entry,
     Layout,
     Opaque,
     Operand,
@@ -51,12 +51,12 @@ class Complex(Opaque):
     imag: Operand
 
 
-def is_complex(x: Entry) -> bool:
+def is_complex(x: AnyOperand) -> bool:
     """Whether an operand is complex, known or computed."""
     return isinstance(x, Complex) or (isinstance(x, Constant) and x.array.dtype.kind == "c")
 
 
-def pair_of(x: Entry) -> Complex:
+def pair_of(x: AnyOperand) -> Complex:
     """The parts of a complex operand; see `is_complex`."""
     if isinstance(x, Complex):
         return x
@@ -101,7 +101,7 @@ def _by_parts(convert: Converter) -> Converter:
     """A converter that takes complex operands where its op treats both parts alike."""
 
     @functools.wraps(convert)
-    def converted(context: Lowering, node: Node, *operands: Entry) -> Results:
+    def converted(context: Lowering, node: Node, *operands: AnyOperand) -> Results:
         if not any(map(is_complex, operands)):
             return convert(context, node, *operands)
         if node.op in _OF_COMPLEX:
@@ -138,19 +138,19 @@ def op(
         @functools.wraps(function)
         def convert(context: Lowering, node: Node, *operands: Operand) -> Results:
             places = {place % max(len(operands), 1) for place in constants}
-            found: list[Any] = list(operands)
+            results: list[Any] = list(operands)
             flowing = [i for i, x in enumerate(operands) if i not in places]
             blobs = context.arranged_inputs(
                 [as_blob(context, operands[i]) for i in flowing], layouts
             )
-            for place, made in zip(flowing, blobs, strict=True):
-                found[place] = made
+            for place, output in zip(flowing, blobs, strict=True):
+                results[place] = output
             for place in places:
-                found[place] = array_of(node, place, operands[place])
-            return function(context, node, *found)
+                results[place] = array_of(node, place, operands[place])
+            return function(context, node, *results)
 
-        made = _within_range(function if raw else convert)
-        OPS.register(*names, **options)(made if takes_complex else _by_parts(made))
+        output = _within_range(function if raw else convert)
+        OPS.register(*names, **options)(output if takes_complex else _by_parts(output))
         return function
 
     return decorate
@@ -189,8 +189,8 @@ def _within_range(convert: Converter) -> Converter:
     """A converter whose results overflow as small integers do."""
 
     @functools.wraps(convert)
-    def converted(context: Lowering, node: Node, *operands: Entry) -> Results:
-        made = convert(context, node, *operands)
+    def converted(context: Lowering, node: Node, *operands: AnyOperand) -> Results:
+        output = convert(context, node, *operands)
         dtype = node.outputs[0].dtype if node.outputs else ""
         if dtype in _BEYOND.get(node.op, ()):
             raise ConversionError(
@@ -198,7 +198,7 @@ def _within_range(convert: Converter) -> Converter:
                 "how. Cast its operands to int32 or to a float before"
             )
         overflows = node.op in _OVERFLOWING and dtype in SMALL
-        return wrapped(context, blob_of(made), dtype) if overflows else made
+        return wrapped(context, blob_of(output), dtype) if overflows else output
 
     return converted
 
@@ -238,10 +238,10 @@ def is_channels_first(node: Node) -> bool:
 
 def maps(context: Lowering, node: Node, x: Operand) -> Blob:
     """An operand whose channels lie first, by its layout or because the source has them so."""
-    found = as_blob(context, x)
+    result = as_blob(context, x)
     if is_channels_first(node):
-        return context.source_order(found)
-    return arrange(context, found, CHANNELS_FIRST)
+        return context.source_order(result)
+    return arrange(context, result, CHANNELS_FIRST)
 
 
 def spatial(node: Node, values: Sequence[Any]) -> list[Any]:
@@ -281,19 +281,19 @@ def common(context: Lowering, *operands: Operand) -> tuple[list[Blob], Layout]:
         fitting = [permuted(array, lead) for array in fixed]
         if any(array is None for array in fitting):
             layout = SOURCE
-    found = []
+    results = []
     for x in operands:
         if isinstance(x, Blob):
-            found.append(x if x.is_scalar else arrange(context, x, layout))
+            results.append(x if x.is_scalar else arrange(context, x, layout))
         elif layout == SOURCE or lead is None:
-            found.append(context.stored(x))
+            results.append(context.stored(x))
         else:
             turned = permuted(x.array, lead)
             assert turned is not None  # else the layout is SOURCE
-            found.append(context.constant(turned, layout=layout))
-    if all(x.is_scalar for x in found):
+            results.append(context.constant(turned, layout=layout))
+    if all(x.is_scalar for x in results):
         layout = SCALAR
-    return found, layout
+    return results, layout
 
 
 def _shared(flowing: Sequence[Blob]) -> Layout:
@@ -309,8 +309,8 @@ def _shared(flowing: Sequence[Blob]) -> Layout:
 
 def joint(context: Lowering, kind: str, *operands: Operand, **params: Any) -> Blob:
     """A layer of several operands that broadcast."""
-    found, layout = common(context, *operands)
-    return context.layer(kind, *found, layout=layout, **params)
+    result, layout = common(context, *operands)
+    return context.layer(kind, *result, layout=layout, **params)
 
 
 def fold(context: Lowering, node: Node, arrays: Sequence[Any]) -> Sequence[Any] | None:
@@ -320,14 +320,14 @@ def fold(context: Lowering, node: Node, arrays: Sequence[Any]) -> Sequence[Any] 
     import tensorflow as tf
     from tensorflow.python.eager import context as eager, execute
 
-    told: list[Any] = []
+    parts: list[Any] = []
     for item in node.proto.op_def.attr:
         value = node.proto.get_attr(item.name)
         if "type" in item.type:
             kinds = value if isinstance(value, list) else [value]
             numbers = [kind.as_datatype_enum for kind in kinds]
             value = numbers if isinstance(value, list) else numbers[0]
-        told += [item.name, value]
+        parts += [item.name, value]
     size = _size(node.proto.outputs)
     if size is None:
         size = _size_of_operands(node, arrays)
@@ -336,20 +336,20 @@ def fold(context: Lowering, node: Node, arrays: Sequence[Any]) -> Sequence[Any] 
     context.compute(sum(a.nbytes for a in arrays) if size is None else size)
     try:
         with tf.device("CPU:0"):
-            given = [
+            values = [
                 tf.constant(array, tensor.dtype)
                 for array, tensor in zip(arrays, node.proto.inputs, strict=True)
             ]
-            made = execute.execute(
-                node.op.encode(), len(node.outputs), given, tuple(told), eager.context()
+            output = execute.execute(
+                node.op.encode(), len(node.outputs), values, tuple(parts), eager.context()
             )
     except Exception:
         return None  # what TensorFlow cannot evaluate on its own is converted
-    results = list(made) if isinstance(made, list | tuple) else [made]
+    results = list(output) if isinstance(output, list | tuple) else [output]
     if len(results) != len(node.outputs) or not all(hasattr(r, "numpy") for r in results):
         return None
-    found = [np.asarray(r.numpy()) for r in results]
-    return None if any(a.dtype.kind not in "biufc" for a in found) else found
+    entries = [np.asarray(r.numpy()) for r in results]
+    return None if any(a.dtype.kind not in "biufc" for a in entries) else entries
 
 
 def foldable(node: Node) -> bool:
@@ -393,16 +393,16 @@ def _size_of_operands(node: Node, arrays: Sequence[Any]) -> int | None:
 
     with tf.Graph().as_default() as graph:
         try:
-            given = [
+            values = [
                 tf.constant(array, tensor.dtype)
                 for array, tensor in zip(arrays, node.proto.inputs, strict=True)
             ]
             kinds = [tensor.dtype for tensor in node.proto.outputs]
             message = node.proto.node_def
-            made = graph.create_op(node.op, given, kinds, attrs=dict(message.attr))
+            output = graph.create_op(node.op, values, kinds, attrs=dict(message.attr))
         except Exception:
             return None  # evaluating it fails in the same way
-        return _size(made.outputs)
+        return _size(output.outputs)
 
 
 _NOT_FOLDED = {
@@ -438,12 +438,14 @@ _MOVING = {
 }  # fmt: skip
 
 FRONTEND = Frontend(
-    "TensorFlow", OPS, frozenset(), (None,), fold, moving=_MOVING, foldable=foldable
+    "TensorFlow", OPS, frozenset(), (None,), fold, moving=_MOVING, foldable=foldable, raw=True
 )
 
 
 def refuse(node: Node, name: str, *allowed: object) -> None:
     """Raise a `ConversionError` where an attribute has another value than these."""
-    given = node.attrs.get(name, allowed[0])
-    if given not in allowed:
-        raise ConversionError(f"{name}={given!r}: {', '.join(map(repr, allowed))} can be converted")
+    option = node.attrs.get(name, allowed[0])
+    if option not in allowed:
+        raise ConversionError(
+            f"{name}={option!r}: {', '.join(map(repr, allowed))} can be converted"
+        )

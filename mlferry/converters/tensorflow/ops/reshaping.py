@@ -49,19 +49,19 @@ from mlferry.numerics.shapes import product
 @op("Reshape", raw=True, sizes=True)
 def reshape(context: Lowering, node: Node, x: Operand, shape: Operand) -> Blob:
     """Flattened channels-first data stay as they lie; who reads them permutes weights."""
-    given = as_blob(context, x)
+    blob = as_blob(context, x)
     if isinstance(shape, Blob):
         target = node.outputs[0].shape
         if target is not None and sum(n is None for n in target) <= 1 and target:
-            return reshaped(context, context.source_order(given), target)
+            return reshaped(context, context.source_order(blob), target)
         return context.layer("reshapeDynamic", vector(source(context, x)), shape, layout=SOURCE)
     wanted = ints(shape.array)
     for known_way in (_flattened, _as_pixel):
-        made = known_way(context, given, wanted)
-        if made is not None:
+        output = known_way(context, blob, wanted)
+        if output is not None:
             context.sizes.use(context.sizes.behind(shape))
-            return made
-    return to_shape(context, context.source_order(given), shape)
+            return output
+    return to_shape(context, context.source_order(blob), shape)
 
 
 def _as_pixel(context: Lowering, x: Blob, wanted: tuple[int, ...]) -> Blob | None:
@@ -113,31 +113,31 @@ def squeeze(context: Lowering, node: Node, x: Blob) -> Blob:
 @op("ExpandDims", raw=True)
 def expand_dims(context: Lowering, node: Node, x: Operand, axis: Operand) -> Blob:
     """Between batch and channels, channels-first data stay so."""
-    given = as_blob(context, x)
-    place = positive(ints(array_of(node, 1, axis))[0], rank(given) + 1)
-    if given.is_scalar:
-        return shaped(context, vector(given), (1,))
-    if given.layout == CHANNELS_FIRST and 0 < place < given.rank:
-        return context.expand(given, place + 1)
-    return context.expand(context.source_order(given), place)
+    blob = as_blob(context, x)
+    place = positive(ints(array_of(node, 1, axis))[0], rank(blob) + 1)
+    if blob.is_scalar:
+        return shaped(context, vector(blob), (1,))
+    if blob.layout == CHANNELS_FIRST and 0 < place < blob.rank:
+        return context.expand(blob, place + 1)
+    return context.expand(context.source_order(blob), place)
 
 
 @op("Transpose", raw=True)
 def transpose(context: Lowering, node: Node, x: Operand, perm: Operand) -> Blob:
     """What the layout has done already costs nothing."""
     axes = list(ints(array_of(node, 1, perm)))
-    given = as_blob(context, x)
-    if given.layout.kind == "flat":
-        given = context.source_order(given)
-    if given.layout == CHANNELS_FIRST and given.rank == len(axes):
-        order = [given.axis(a) for a in axes]
-        if order == list(range(given.rank)):
-            return context.relabel(given, SOURCE)
-        return context.layer("transpose", given, layout=SOURCE, axes=order)
+    blob = as_blob(context, x)
+    if blob.layout.kind == "flat":
+        blob = context.source_order(blob)
+    if blob.layout == CHANNELS_FIRST and blob.rank == len(axes):
+        order = [blob.axis(a) for a in axes]
+        if order == list(range(blob.rank)):
+            return context.relabel(blob, SOURCE)
+        return context.layer("transpose", blob, layout=SOURCE, axes=order)
     last = (0, *range(2, len(axes)), 1)
-    if tuple(axes) == last and 3 <= given.rank <= 5:
-        return context.relabel(context.source_order(given), CHANNELS_FIRST)
-    return transposed(context, given, axes)
+    if tuple(axes) == last and 3 <= blob.rank <= 5:
+        return context.relabel(context.source_order(blob), CHANNELS_FIRST)
+    return transposed(context, blob, axes)
 
 
 @op("ConcatV2", "Concat", raw=True)
@@ -184,11 +184,11 @@ def pack(context: Lowering, node: Node, *operands: Operand) -> Blob:
 
 @op("Unpack", raw=True)
 def unpack(context: Lowering, node: Node, x: Operand) -> list[Blob]:
-    given = source(context, x)
+    blob = source(context, x)
     count = node.attrs["num"]
-    axis = positive(node.attrs.get("axis", 0), given.rank)
-    parts = _parts(context, given, axis, [1] * count)
-    if given.rank == 1:
+    axis = positive(node.attrs.get("axis", 0), blob.rank)
+    parts = _parts(context, blob, axis, [1] * count)
+    if blob.rank == 1:
         return [shaped(context, part, ()) for part in parts]
     return [context.squeeze(part, axis) for part in parts]
 
@@ -224,16 +224,16 @@ def split_v(
     """One size may be -1; parts without elements are constants."""
     node.attrs.get("num_split")
     place = x.axis(ints(axis)[0])
-    given = list(ints(sizes))
-    if -1 in given:
-        given[given.index(-1)] = extent(x, place) - sum(n for n in given if n != -1)
-    if not any(given):
-        raise ConversionError(f"a split into {tuple(given)}: parts without elements")
-    made = iter(_parts(context, x, place, [n for n in given if n]))
+    values = list(ints(sizes))
+    if -1 in values:
+        values[values.index(-1)] = extent(x, place) - sum(n for n in values if n != -1)
+    if not any(values):
+        raise ConversionError(f"a split into {tuple(values)}: parts without elements")
+    output = iter(_parts(context, x, place, [n for n in values if n]))
     shape = list(x.source_shape or ())
     shape[positive(ints(axis)[0], x.rank)] = 0
     nothing = np.zeros([n or 0 for n in shape], np.float32)
-    return [next(made) if size else nothing for size in given]
+    return [next(output) if size else nothing for size in values]
 
 
 @op("Slice", raw=True)
@@ -274,12 +274,12 @@ def _dynamic_slice(
     context: Lowering, x: Blob, begin: Blob, end: Blob, shape: tuple[int | None, ...], **params: Any
 ) -> Blob:
     """A slice whose bounds are computed; `shape` is what is known of the result."""
-    made = context.layer("sliceDynamic", x, begin, end, layout=SOURCE, **params)
-    return _of_shape(context, made, shape)
+    output = context.layer("sliceDynamic", x, begin, end, layout=SOURCE, **params)
+    return _of_shape(context, output, shape)
 
 
 def _of_shape(context: Lowering, x: Blob, shape: tuple[int | None, ...]) -> Blob:
-    """A blob of which more is known than its layer tells."""
+    """A blob with more known extents than its layer gives."""
     context.builder.shapes[x.name] = shape
     return replace(x, shape=shape)
 
@@ -333,17 +333,17 @@ def strided_slice(
     context: Lowering, node: Node, x: Operand, begin: Operand, end: Operand, strides: Operand
 ) -> Blob:
     """Python's slices: masks leave bounds open, add axes and take single entries."""
-    given = as_blob(context, x)
+    blob = as_blob(context, x)
     steps = ints(array_of(node, 3, strides))
-    axes, added = _axes_of(node, len(steps), rank(given))
+    axes, added = _axes_of(node, len(steps), rank(blob))
     if not (isinstance(begin, Constant) and isinstance(end, Constant)):
-        made = _sliced_at_computed(context, context.source_order(given), axes, begin, end, steps)
-        return _with_axes(context, made, [], added)
+        output = _sliced_at_computed(context, context.source_order(blob), axes, begin, end, steps)
+        return _with_axes(context, output, [], added)
     starts, stops = (ints(v.array) for v in (begin, end))
     gone = [i for i, axis in enumerate(axes) if axis.single]
-    given = context.source_order(given) if gone or added or given.layout.kind == "flat" else given
-    made = cut(context, given, [_part(axis, starts, stops, steps) for axis in axes])
-    return _with_axes(context, made, gone, added)
+    blob = context.source_order(blob) if gone or added or blob.layout.kind == "flat" else blob
+    output = cut(context, blob, [_part(axis, starts, stops, steps) for axis in axes])
+    return _with_axes(context, output, gone, added)
 
 
 def _part(axis: _Axis, starts: Sequence[int], stops: Sequence[int], steps: Sequence[int]) -> slice:
@@ -374,7 +374,7 @@ def _sliced_at_computed(
         if not axis.single
     )
     first, last = (_bounds(context, axes, v) for v in (begin, end))
-    made = _dynamic_slice(
+    output = _dynamic_slice(
         context,
         x,
         first,
@@ -385,7 +385,7 @@ def _sliced_at_computed(
         endMasks=[not a.ends for a in axes],
         squeezeMasks=[a.single for a in axes],
     )
-    return made if shape else scalar(made)
+    return output if shape else scalar(output)
 
 
 def _bounds(context: Lowering, axes: Sequence[_Axis], given: Operand) -> Blob:
@@ -415,7 +415,7 @@ def cut(context: Lowering, x: Blob, parts: list[slice]) -> Blob:
     """Slices of the axes of the source, in the blob's layout."""
     flat = context.source_order(x) if x.layout.kind == "flat" else x
     axes = [flat.axis(i) for i in range(len(parts))]
-    made = sliced_anywhere(
+    output = sliced_anywhere(
         context,
         flat,
         [p.start for p in parts],
@@ -423,7 +423,7 @@ def cut(context: Lowering, x: Blob, parts: list[slice]) -> Blob:
         axes,
         [p.step or 1 for p in parts],
     )
-    return replace(made, layout=flat.layout)
+    return replace(output, layout=flat.layout)
 
 
 @op("Pad", "PadV2", raw=True)
@@ -444,8 +444,8 @@ def mirror_pad(context: Lowering, node: Node, x: Operand, amounts: Operand) -> B
 
 
 def _padded(context: Lowering, x: Operand, amounts: NDArray[Any], mode: str, value: float) -> Blob:
-    given = as_blob(context, x)
-    flat = context.source_order(given) if given.layout.kind == "flat" else given
+    blob = as_blob(context, x)
+    flat = context.source_order(blob) if blob.layout.kind == "flat" else blob
     order = [flat.axis(i) for i in range(flat.rank)]
     pairs: list[Any] = [None] * flat.rank
     for axis, place in enumerate(order):
@@ -518,10 +518,10 @@ def roll(context: Lowering, node: Node, x: Blob, shifts: NDArray[Any], axes: NDA
 @op("DepthToSpace", "SpaceToDepth", raw=True)
 def depth_to_space(context: Lowering, node: Node, x: Operand) -> Blob:
     """The depth counts blocks first, channels last, in both libraries."""
-    given = maps(context, node, x)
+    blob = maps(context, node, x)
     mode = "DEPTH_TO_SPACE" if node.op == "DepthToSpace" else "SPACE_TO_DEPTH"
     size = node.attrs["block_size"]
-    return context.layer("reorganizeData", given, layout=given.layout, mode=mode, blockSize=size)
+    return context.layer("reorganizeData", blob, layout=blob.layout, mode=mode, blockSize=size)
 
 
 @op("SpaceToBatchND", constants=(1, 2))
@@ -541,8 +541,8 @@ def space_to_batch(
             x, (shape[0], before, shape[axis] // size, size, after), layout=SOURCE
         )
         turned = context.layer("transpose", apart, layout=SOURCE, axes=(3, 0, 1, 2, 4))
-        made = (size * shape[0], *shape[1:axis], shape[axis] // size, *shape[axis + 1 :])
-        x = context.reshape(turned, made, layout=SOURCE)
+        outputs = (size * shape[0], *shape[1:axis], shape[axis] // size, *shape[axis + 1 :])
+        x = context.reshape(turned, outputs, layout=SOURCE)
     return x
 
 
@@ -558,8 +558,8 @@ def batch_to_space(
             x, (size, shape[0] // size, before, shape[axis], after), layout=SOURCE
         )
         turned = context.layer("transpose", apart, layout=SOURCE, axes=(1, 2, 3, 0, 4))
-        made = (shape[0] // size, *shape[1:axis], shape[axis] * size, *shape[axis + 1 :])
-        x = context.reshape(turned, made, layout=SOURCE)
+        outputs = (shape[0] // size, *shape[1:axis], shape[axis] * size, *shape[axis + 1 :])
+        x = context.reshape(turned, outputs, layout=SOURCE)
     cuts = [slice(None), *(slice(int(a), -int(b) if b else None) for a, b in crops)]
     return cut(context, x, cuts + [slice(None)] * (x.rank - len(cuts)))
 
@@ -580,9 +580,9 @@ def matrix_diag(context: Lowering, node: Node, x: Operand, *rest: Operand) -> Bl
     for place, (operand, default) in enumerate(zip(rest, (0, -1, -1, 0), strict=False), 1):
         if ints(array_of(node, place, operand)) != (default,):
             raise ConversionError("diagonals other than the main one, of square matrices")
-    given = source(context, x)
-    unit = context.constant(np.eye(extent(given, -1), dtype=np.float32))
-    wide = context.expand(given, -1)
+    blob = source(context, x)
+    unit = context.constant(np.eye(extent(blob, -1), dtype=np.float32))
+    wide = context.expand(blob, -1)
     return context.layer("multiplyBroadcastable", wide, unit, layout=SOURCE)
 
 
@@ -592,12 +592,12 @@ def matrix_diag_part(context: Lowering, node: Node, x: Operand, *rest: Operand) 
     node.attrs.get("align")
     if rest and ints(array_of(node, 1, rest[0])) != (0,):
         raise ConversionError("diagonals other than the main one")
-    given = source(context, x)
-    rows, columns = known(given)[-2:]
+    blob = source(context, x)
+    rows, columns = known(blob)[-2:]
     unit = context.constant(np.eye(rows, columns, dtype=np.float32))
-    kept = context.layer("multiplyBroadcastable", given, unit, layout=SOURCE)
+    output = context.layer("multiplyBroadcastable", blob, unit, layout=SOURCE)
     axis = -1 if rows <= columns else -2
-    return context.layer("reduceSum", kept, layout=SOURCE, axes=(axis,), keepDims=False)
+    return context.layer("reduceSum", output, layout=SOURCE, axes=(axis,), keepDims=False)
 
 
 @op("MatrixSetDiag", "MatrixSetDiagV2", "MatrixSetDiagV3", raw=True)
@@ -608,36 +608,36 @@ def matrix_set_diag(
     node.attrs.get("align")
     if k is not None and ints(array_of(node, 2, k)) != (0,):
         raise ConversionError("diagonals other than the main one")
-    given = source(context, x)
-    rows, columns = extent(given, -2), extent(given, -1)
+    blob = source(context, x)
+    rows, columns = extent(blob, -2), extent(blob, -1)
     unit = context.constant(np.eye(rows, columns, dtype=np.float32))
     wide = context.expand(source(context, diagonal), -1 if rows <= columns else -2)
-    return context.layer("whereBroadcastable", unit, wide, given, layout=SOURCE)
+    return context.layer("whereBroadcastable", unit, wide, blob, layout=SOURCE)
 
 
 @op("Diag", raw=True)
 def diag(context: Lowering, node: Node, x: Operand) -> Blob:
     """[*shape] on the diagonal of [*shape, *shape]."""
-    given = source(context, x)
-    shape = known(given)
+    blob = source(context, x)
+    shape = known(blob)
     count = math.prod(shape)
-    column = shaped(context, given, (count, 1))
+    column = shaped(context, blob, (count, 1))
     zero = context.constant([0.0])
     unit = context.constant(np.eye(count, dtype=np.float32))
-    made = context.layer("whereBroadcastable", unit, column, zero, layout=SOURCE)
-    return reshaped(context, made, (*shape, *shape))
+    output = context.layer("whereBroadcastable", unit, column, zero, layout=SOURCE)
+    return reshaped(context, output, (*shape, *shape))
 
 
 @op("DiagPart", raw=True)
 def diag_part(context: Lowering, node: Node, x: Operand) -> Blob:
     """The inverse of `diag`."""
-    given = source(context, x)
-    shape = known(given)[: given.rank // 2]
+    blob = source(context, x)
+    shape = known(blob)[: blob.rank // 2]
     count = math.prod(shape)
-    flat = shaped(context, given, (count * count,))
+    flat = shaped(context, blob, (count * count,))
     places = context.constant(np.arange(count) * (count + 1))
-    made = context.layer("gather", flat, places, layout=SOURCE, axis=0)
-    return shaped(context, made, shape)
+    output = context.layer("gather", flat, places, layout=SOURCE, axis=0)
+    return shaped(context, output, shape)
 
 
 @op("ExtractImagePatches", layouts=(CHANNELS_FIRST,))

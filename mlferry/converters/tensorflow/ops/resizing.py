@@ -49,7 +49,7 @@ def resize_images(context: Lowering, node: Node, x: Blob, size: NDArray[Any]) ->
     height, width = ints(size)
     target = (x.known[0], x.known[1], height, width)
     factors = [1.0, 1.0, height / extent(x, 2), width / extent(x, 3)]
-    how = Sampling(
+    sampling = Sampling(
         mode,
         positions,
         rounding=(lambda v: np.floor(v + 0.5)) if corners else np.floor,
@@ -59,7 +59,7 @@ def resize_images(context: Lowering, node: Node, x: Blob, size: NDArray[Any]) ->
         exclude_outside=centers,
         steps=_STEPS,
     )
-    return resize(context, x, target, factors, how)
+    return resize(context, x, target, factors, sampling)
 
 
 @op("ResizeArea", constants=(1,), layouts=(CHANNELS_FIRST,))
@@ -75,13 +75,13 @@ def resize_area(context: Lowering, node: Node, x: Blob, size: NDArray[Any]) -> B
 
 def _areas(before: int, after: int, scale: float) -> NDArray[np.float32]:
     """[after, before]: the parts of the old pixels in each new one; edges repeat."""
-    made = np.zeros((after, before))
+    output = np.zeros((after, before))
     for row in range(after):
         start, end = row * scale, (row + 1) * scale
         for place in range(math.floor(start), math.ceil(end)):
             part = min(place + 1, end) - max(place, start)
-            made[row, min(place, before - 1)] += part / scale
-    return made.astype(np.float32)
+            output[row, min(place, before - 1)] += part / scale
+    return output.astype(np.float32)
 
 
 def _lanczos(radius: int) -> Kernel:
@@ -153,13 +153,13 @@ def _spans(
     first = np.clip(np.ceil(samples - reach * stretch - np.float32(0.5)), 0, before - 1)
     last = np.clip(np.floor(samples + reach * stretch - np.float32(0.5)), 0, before - 1)
     gap = np.abs(pixels + np.float32(0.5) - samples[:, None]) / stretch
-    made = np.where(
+    output = np.where(
         (pixels >= first[:, None]) & (pixels <= last[:, None]), weigh(gap.astype(np.float64)), 0.0
     )
-    made[(samples < 0) | (samples > before)] = 0
-    total = made.sum(axis=1, keepdims=True)
-    found = np.abs(total) >= _SMALLEST_SUM
-    weights = np.divide(made, total, out=np.zeros_like(made), where=found)
+    output[(samples < 0) | (samples > before)] = 0
+    total = output.sum(axis=1, keepdims=True)
+    result = np.abs(total) >= _SMALLEST_SUM
+    weights = np.divide(output, total, out=np.zeros_like(output), where=result)
     rounded: NDArray[np.float32] = weights.astype(np.float32)
     return rounded
 
@@ -213,7 +213,7 @@ def crop_and_resize(
         context, left, right, width, size_along(context, x, 2), method
     )
     rows = context.layer("batchedMatmul", context.expand(down, 1), chosen, layout=SOURCE)
-    made = context.layer(
+    output = context.layer(
         "batchedMatmul", rows, context.expand(across, 1), layout=SOURCE, transposeB=True
     )
     inside = joint(
@@ -222,10 +222,10 @@ def crop_and_resize(
         shaped(context, rows_inside, (rows_inside.known[0], 1, height, 1)),
         shaped(context, columns_inside, (columns_inside.known[0], 1, 1, width)),
     )
-    kept = context.layer(
-        "whereBroadcastable", inside, made, context.constant([outside]), layout=SOURCE
+    result = context.layer(
+        "whereBroadcastable", inside, output, context.constant([outside]), layout=SOURCE
     )
-    return context.relabel(kept, CHANNELS_FIRST)
+    return context.relabel(result, CHANNELS_FIRST)
 
 
 def _samples(

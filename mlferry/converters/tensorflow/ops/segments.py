@@ -38,10 +38,10 @@ def _gathered(
         below = valuewise(context, "lessThan", ids, alpha=0.0)
         last = Constant("", np.float32(count))
         numbers = joint(context, "whereBroadcastable", below, last, ids)
-    made = context.layer(
+    output = context.layer(
         "scatter", context.constant(start), numbers, x, layout=SOURCE, axis=0, mode=_MODES[kind]
     )
-    return sliced(context, made, [0], [count], [0], None)
+    return sliced(context, output, [0], [count], [0], None)
 
 
 @op(*(f"Segment{kind}" for kind in (*_MODES, "Mean")), raw=True)
@@ -49,19 +49,21 @@ def segment(context: Lowering, node: Node, x: Operand, ids: Operand) -> Blob:
     """Sorted numbers; rows that nothing joins are 0, or 1 where it is a product."""
     kind = node.op.removeprefix("Segment")
     array = array_of(node, 1, ids).ravel()
-    given = source(context, x)
+    blob = source(context, x)
     if not array.size:
         raise ConversionError("no segments: a result without elements")
     count = int(array[-1]) + 1
-    counts = np.bincount(array, minlength=count).reshape(-1, *(1,) * (given.rank - 1))
+    counts = np.bincount(array, minlength=count).reshape(-1, *(1,) * (blob.rank - 1))
     joins = "Sum" if kind == "Mean" else kind
     neutral = _neutral(joins, node.inputs[0].dtype)
-    made = _gathered(context, joins, given, ids, count, neutral)
+    output = _gathered(context, joins, blob, ids, count, neutral)
     if kind == "Mean":
-        return joint(context, "divideBroadcastable", made, context.constant(np.maximum(counts, 1)))
+        return joint(
+            context, "divideBroadcastable", output, context.constant(np.maximum(counts, 1))
+        )
     if kind in ("Max", "Min") and not counts.all():
-        return joint(context, "multiplyBroadcastable", made, context.constant(counts > 0))
-    return made
+        return joint(context, "multiplyBroadcastable", output, context.constant(counts > 0))
+    return output
 
 
 @op(*(f"UnsortedSegment{kind}" for kind in _MODES), raw=True)
@@ -71,10 +73,10 @@ def unsorted_segment(
     """Numbers in any order; negative ones are left out."""
     kind = node.op.removeprefix("UnsortedSegment")
     number = ints(array_of(node, 2, count))[0]
-    given = source(context, x)
+    blob = source(context, x)
     axes = ids.array.ndim if isinstance(ids, Constant) else rank(ids)
-    shape = known(given)
-    rows = shaped(context, given, (math.prod(shape[:axes]), *shape[axes:]))
+    shape = known(blob)
+    rows = shaped(context, blob, (math.prod(shape[:axes]), *shape[axes:]))
     numbers = (
         ids if isinstance(ids, Constant) else shaped(context, source(context, ids), rows.known[:1])
     )
@@ -137,15 +139,15 @@ def dynamic_partition(context: Lowering, node: Node, x: Operand, partitions: Ope
     """The rows of each number, which must be known."""
     array = array_of(node, 1, partitions)
     given = _rows(context, source(context, x), array.ndim)
-    found: list[Any] = []
+    results: list[Any] = []
     for number in range(node.attrs["num_partitions"]):
         places = np.flatnonzero(array.ravel() == number)
-        found.append(
+        results.append(
             context.layer("gather", given, context.constant(places), layout=SOURCE, axis=0)
             if places.size
             else np.zeros((0, *known(given)[1:]), np.float32)
         )
-    return found
+    return results
 
 
 def _stitched(context: Lowering, x: Blob, axes: int) -> Blob:

@@ -70,7 +70,7 @@ _VALUES = {
 
 @op("LabelEncoder")
 def label_encoder(flow: Flow, node: Node, x: Held) -> Held:
-    """A value for each key, another for all that is no key."""
+    """A value for each key, another for all that is not a key."""
     if "classes_strings" in node.attrs:
         texts = list(node.attrs["classes_strings"])
         numbers = list(range(len(texts)))
@@ -121,16 +121,16 @@ def _listed(node: Node, what: str, names: Mapping[str, str]) -> tuple[list[Any],
 
 
 def _default(node: Node, kind: str) -> object:
-    found: Any = None
+    result: Any = None
     for held, name, default in _VALUES.values():
         value = node.attrs.get(name, default)
         if held == kind:
-            found = value
+            result = value
     tensor = node.attrs.get("default_tensor")
     if tensor is not None:
         value = np.asarray(tensor).ravel()[0]
         return value.decode() if isinstance(value, bytes) else value
-    return found
+    return result
 
 
 @op("CategoryMapper")
@@ -154,7 +154,7 @@ def _is_text(x: Held) -> bool:
 
 
 def _mapped(
-    flow: Flow, node: Node, x: Held, table: Mapping[Any, Any], default: Any
+    flow: Flow, node: Node, x: Held, table: Mapping[Any, Any], default: float | str | None
 ) -> Row | Cell | Parts:
     """Map every value: by one model where texts become integers or back, else by several."""
     key_kind = "string" if isinstance(next(iter(table), ""), str) else "int64"
@@ -167,7 +167,12 @@ def _mapped(
 
 
 def _of_floats(
-    flow: Flow, node: Node, x: Held, keys: Sequence[float], values: Sequence[Any], default: Any
+    flow: Flow,
+    node: Node,
+    x: Held,
+    keys: Sequence[float],
+    values: Sequence[Any],
+    default: float | str | None,
 ) -> Held:
     """The place of the key that a float is equal to, by a network; NaN is equal to NaN here.
 
@@ -184,7 +189,7 @@ def _of_floats(
         missing = flow.plain("IsNaN", [given], (*row.shape, 1), "bool")
         lost = flow.plain("And", [missing, np.isnan(rounded)], wide, "bool")
         same = flow.plain("Or", [same, lost], wide, "bool")
-    found = flow.plain("Cast", [same], wide, to=1)
+    result = flow.plain("Cast", [same], wide, to=1)
     numbers = np.arange(len(keys)) if isinstance(default, str) else np.array(values)
     other = float(len(keys)) if isinstance(default, str) else default
     if not np.isfinite([*numbers, other]).all():
@@ -192,15 +197,15 @@ def _of_floats(
     if isinstance(default, int) and max(map(abs, [*values, default])) >= _EXACT:
         raise ConversionError("its values are integers above 2**24, which float32 cannot hold")
     column = numbers.astype(np.float32)[:, None]
-    picked = flow.plain("MatMul", [found, column], given.shape)
-    known = flow.plain("ReduceMax", [found], given.shape, axes=[-1], keepdims=1)
+    picked = flow.plain("MatMul", [result, column], given.shape)
+    known = flow.plain("ReduceMax", [result], given.shape, axes=[-1], keepdims=1)
     unknown = flow.plain("Sub", [np.ones(1, np.float32), known], given.shape)
     rest = flow.plain("Mul", [unknown, np.array([other], np.float32)], given.shape)
     both = flow.plain("Add", [picked, rest], given.shape)
-    made = flow.plain("Reshape", [both, np.array(row.shape)], row.shape)
+    output = flow.plain("Reshape", [both, np.array(row.shape)], row.shape)
     if isinstance(default, float):
-        return made
-    whole = flow.row(flow.plain("Cast", [made], row.shape, "int64", to=7))
+        return output
+    whole = flow.row(flow.plain("Cast", [output], row.shape, "int64", to=7))
     if isinstance(default, int):
         return whole
     return _mapped(flow, node, whole, dict(enumerate(values)), default)
@@ -222,20 +227,20 @@ def _to_text(flow: Flow, cell: Cell, table: Mapping[Any, Any], default: str, nam
 
 
 def _text_to_text(
-    flow: Flow, cell: Cell, table: Mapping[Any, Any], default: Any, name: str
+    flow: Flow, cell: Cell, table: Mapping[Any, Any], default: str, name: str
 ) -> Cell:
     place = _to_number(flow, cell, {key: i for i, key in enumerate(table)}, -1, name)
     return _to_text(flow, place, dict(enumerate(table.values())), default, name)
 
 
 def _number_to_number(
-    flow: Flow, cell: Cell, table: Mapping[Any, Any], default: Any, name: str
+    flow: Flow, cell: Cell, table: Mapping[Any, Any], default: float, name: str
 ) -> Cell:
     text = _to_text(flow, cell, {key: str(key) for key in table}, "", name)
     return _to_number(flow, text, {str(key): v for key, v in table.items()}, default, name)
 
 
-def _to_float(flow: Flow, cell: Cell, table: Mapping[Any, Any], default: Any, name: str) -> Cell:
+def _to_float(flow: Flow, cell: Cell, table: Mapping[Any, Any], default: float, name: str) -> Cell:
     """The place of the key, that one-hot encoded, and the weights of a linear model."""
     places = {key: i for i, key in enumerate(table)}
     by_text = cell.kind == "string"

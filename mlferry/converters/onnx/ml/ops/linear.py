@@ -68,10 +68,12 @@ def _as_matrix(flow: Flow, row: Row) -> Held:
 
 
 def _table(node: Node, count: int, row: Row) -> _Matrix:
-    found = np.array(node.attrs.get("coefficients", ()), np.float64)
-    if found.size != count * row.size:
-        raise ConversionError(f"{found.size} coefficients for {count} scores of {row.size} columns")
-    return found.reshape(count, row.size)
+    result = np.array(node.attrs.get("coefficients", ()), np.float64)
+    if result.size != count * row.size:
+        raise ConversionError(
+            f"{result.size} coefficients for {count} scores of {row.size} columns"
+        )
+    return result.reshape(count, row.size)
 
 
 @op("LinearRegressor")

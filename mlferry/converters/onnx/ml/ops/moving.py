@@ -146,8 +146,8 @@ def gather(flow: Flow, node: Node, x: Held, indices: Held) -> Held | None:
         return None
     if node.attrs.as_dict().get("axis", 0) not in (1, -1) or len(x.shape) != 2:
         return None
-    made = columns_of(flow, x, column(indices.array), node)
-    return reshaped(made, (1, *indices.array.shape))
+    output = columns_of(flow, x, column(indices.array), node)
+    return reshaped(output, (1, *indices.array.shape))
 
 
 def _neutral(number: float) -> Any:

@@ -43,10 +43,10 @@ def _each(values: Sequence[float], size: int, name: str) -> list[float]:
     Raises:
         ConversionError: there are other numbers of them.
     """
-    found = [float(value) for value in values]
-    if len(found) not in (1, size):
-        raise ConversionError(f"{name} has {len(found)} values for {size} columns")
-    return found
+    results = [float(value) for value in values]
+    if len(results) not in (1, size):
+        raise ConversionError(f"{name} has {len(results)} values for {size} columns")
+    return results
 
 
 @op("Scaler")
@@ -104,10 +104,10 @@ def imputer(flow: Flow, node: Node, x: Held) -> Row:
         params["imputedDoubleArray"] = {"vector": filled}
     else:
         params["imputedDoubleValue"] = filled[0]
-    made = flow.to_row(
+    output = flow.to_row(
         "imputer", params, row, f"{node.name}_imputer", row.size, row.dtype, row.shape
     )
-    return made
+    return output
 
 
 @op("Binarizer")
@@ -189,10 +189,10 @@ def _gathered(flow: Flow, x: Held, indices: Held) -> Pending:
 def _label(flow: Flow, labels: Known, index: Pending) -> Label | None:
     """The labels at the place of the largest score: what a classifier predicts.
 
-    None where the place is computed otherwise, or the labels are none of a classifier's.
+    None where the place is computed otherwise, or the labels are not those of a classifier.
 
     Raises:
-        ConversionError: it is no place of a class.
+        ConversionError: it is not a place of a class.
     """
     maker = flow.pending[index.name]
     while maker.op in ("Reshape", "Cast", "Identity", "Squeeze") and (

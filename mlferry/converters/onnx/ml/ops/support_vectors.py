@@ -50,12 +50,12 @@ def _kernel(node: Node) -> dict[str, Any]:
 
 
 def _vectors(node: Node, count: int, row: Row) -> _Matrix:
-    found = np.array(node.attrs.get("support_vectors", ()), np.float64)
-    if found.size != count * row.size:
+    result = np.array(node.attrs.get("support_vectors", ()), np.float64)
+    if result.size != count * row.size:
         raise ConversionError(
-            f"{found.size} numbers of support vectors for {count} of {row.size} columns"
+            f"{result.size} numbers of support vectors for {count} of {row.size} columns"
         )
-    return found.reshape(count, row.size)
+    return result.reshape(count, row.size)
 
 
 def _dense(vectors: _Matrix) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mlferry import limits
 from mlferry.converters.graph import Node
@@ -43,7 +44,7 @@ Weights = Mapping[Key, Sequence[tuple[int, float]]]
 
 @dataclass
 class Branch:
-    """A node that is no leaf."""
+    """A node that is not a leaf."""
 
     mode: str
     column: int
@@ -58,7 +59,7 @@ class Forest:
     """Trees as Core ML has them: every node is reached from its root, on one way.
 
     Attributes:
-        branches: nodes that are no leaves, by tree and node.
+        branches: nodes that are not leaves, by tree and node.
         leaves: what each leaf adds, by tree and node: pairs of a score and a number.
         order: of the nodes, tree by tree: in it they are added.
         trees: how many there are.
@@ -94,12 +95,12 @@ class Forest:
             scale: of what leaves add.
             places: for a score of ONNX's, those of Core ML's that it adds to, with factors.
         """
-        made = pp.TreeEnsembleParameters(numPredictionDimensions=size)
-        made.basePredictionValue.extend(base)
+        tree_ensemble_parameters = pp.TreeEnsembleParameters(numPredictionDimensions=size)
+        tree_ensemble_parameters.basePredictionValue.extend(base)
         for tree, node in self.order:
             if (tree, node) in self.branches:
                 branch = self.branches[tree, node]
-                made.nodes.add(
+                tree_ensemble_parameters.nodes.add(
                     treeId=tree,
                     nodeId=node,
                     nodeBehavior=_MODES[branch.mode],
@@ -111,14 +112,16 @@ class Forest:
                 )
                 continue
             adds = self.leaves[tree, node]
-            leaf = made.nodes.add(treeId=tree, nodeId=node, nodeBehavior=_TreeNode.LeafNode)
+            leaf = tree_ensemble_parameters.nodes.add(
+                treeId=tree, nodeId=node, nodeBehavior=_TreeNode.LeafNode
+            )
             sums: dict[int, float] = {}
             for target, value in adds:
                 for place, factor in (places or {}).get(target, [(target, 1.0)]):
                     sums[place] = sums.get(place, 0.0) + value * factor * scale
             for place, value in sorted(sums.items()) or [(0, 0.0)]:
                 leaf.evaluationInfo.add(evaluationIndex=place, evaluationValue=value)
-        return made
+        return tree_ensemble_parameters
 
     def always_adds(self, target: int) -> bool:
         """Whether some tree adds to a score whatever the input."""
@@ -135,8 +138,8 @@ class Forest:
 def _numbers(node: Node, name: str) -> list[float]:
     """Floats of an attribute, or of the tensor that may hold them as doubles."""
     tensor = node.attrs.get(f"{name}_as_tensor")
-    found = node.attrs.get(name, ())
-    return [float(v) for v in (found if tensor is None else np.asarray(tensor).ravel())]
+    match = node.attrs.get(name, ())
+    return [float(v) for v in (match if tensor is None else np.asarray(tensor).ravel())]
 
 
 def _forest(node: Node, row: Row, kind: str) -> Forest:
@@ -216,15 +219,15 @@ def _leaf_weights(node: Node, kind: str) -> Weights:
     values = _numbers(node, f"{kind}_weights")
     if not len(ids) == len(nodes) == len(trees) == len(values):
         raise ConversionError(f"its {kind}_* attributes are of several lengths")
-    found: dict[Key, list[tuple[int, float]]] = {}
+    entries: dict[Key, list[tuple[int, float]]] = {}
     twice = len(set(zip(trees, nodes, ids, strict=True))) < len(ids)
     if twice:
         raise ConversionError(
             "a leaf adds to the same score twice: onnxruntime takes one of them, ONNX the sum"
         )
     for target, tree_node, tree, value in zip(ids, nodes, trees, values, strict=True):
-        found.setdefault((tree, tree_node), []).append((target, value))
-    return found
+        entries.setdefault((tree, tree_node), []).append((target, value))
+    return entries
 
 
 def _check_targets(forest: Forest, size: int) -> None:
@@ -266,20 +269,20 @@ def _regressor(
         raise ConversionError(f"{len(base)} base_values for {size} targets")
     _check_targets(forest, size)
     if aggregate in ("MIN", "MAX"):
-        made = _extreme(flow, node, row, forest, size, base, aggregate)
-        return _transformed(flow, made, node, size, transform)
+        output = _extreme(flow, node, row, forest, size, base, aggregate)
+        return _transformed(flow, output, node, size, transform)
     scale = 1 / forest.trees if aggregate == "AVERAGE" else 1.0
     message = pp.TreeEnsembleRegressor(treeEnsemble=forest.message(size, base, scale))
     name = f"{node.name}_value"
     if size == 1 and transform != "PROBIT":
         no_transform(node)
         return flow.to_cell("treeEnsembleRegressor", message, row, name, "double")
-    made = flow.to_row("treeEnsembleRegressor", message, row, name, size)
-    return _transformed(flow, made, node, size, transform)
+    output = flow.to_row("treeEnsembleRegressor", message, row, name, size)
+    return _transformed(flow, output, node, size, transform)
 
 
 def _transformed(flow: Flow, made: Held, node: Node, size: int, transform: str) -> Held:
-    """What `post_transform` makes of the sums, [1, size]."""
+    """The result of `post_transform` for the sums, [1, size]."""
     if transform == "PROBIT":
         return _probit(flow, made)
     if size == 1:
@@ -305,7 +308,7 @@ def _extreme(
     """The least or the largest of what trees add: a score for each tree and target, and a network.
 
     Raises:
-        ConversionError: a leaf adds nothing to a target: it is no candidate in its tree.
+        ConversionError: a leaf adds nothing to a target: it is not a candidate in its tree.
     """
     for adds in forest.leaves.values():
         if {target for target, _ in adds} != set(range(size)):
@@ -328,10 +331,10 @@ def _extreme(
     else:
         scores = flow.to_row("treeEnsembleRegressor", message, row, name, count, shape=shape)
     kind = "ReduceMin" if aggregate == "MIN" else "ReduceMax"
-    made: Held = flow.plain(kind, [scores], (1, size), axes=[1], keepdims=0)
+    output: Held = flow.plain(kind, [scores], (1, size), axes=[1], keepdims=0)
     if base:
-        made = flow.plain("Add", [made, np.array([base], np.float32)], (1, size))
-    return made
+        output = flow.plain("Add", [output, np.array([base], np.float32)], (1, size))
+    return output
 
 
 def _probit(flow: Flow, x: Held) -> Held:
@@ -343,7 +346,7 @@ def _probit(flow: Flow, x: Held) -> Held:
     def number(value: float) -> np.ndarray[Any, Any]:
         return np.array([[value]], np.float32)
 
-    def binary(op: str, left: Held, right: Any) -> Held:
+    def binary(op: str, left: Held, right: Held | NDArray[Any]) -> Held:
         return flow.plain(op, [left, right], None)
 
     centred = binary("Sub", binary("Mul", x, number(2.0)), number(1.0))
@@ -352,8 +355,8 @@ def _probit(flow: Flow, x: Held) -> Held:
     half = binary("Add", binary("Mul", log, number(0.5)), number(2 / (3.14159 * 0.147)))
     inner = binary("Sub", binary("Mul", half, half), binary("Mul", log, number(1 / 0.147)))
     size = flow.plain("Sqrt", [binary("Sub", flow.plain("Sqrt", [inner], None), half)], None)
-    made = binary("Mul", flow.plain("Sign", [centred], None), size)
-    return binary("Mul", made, number(1.41421356))
+    output = binary("Mul", flow.plain("Sign", [centred], None), size)
+    return binary("Mul", output, number(1.41421356))
 
 
 @op("TreeEnsemble")
@@ -419,7 +422,7 @@ def _members(node: Node, modes: Sequence[int]) -> dict[int, list[float]]:
 def _check_tree(
     tree: int, root: int, columns: Mapping[str, list[int]], nodes: int, leaves: int
 ) -> None:
-    """Refuse what is no tree: a node that is reached on two ways, or on a way through itself.
+    """Refuse what is not a tree: a node that is reached on two ways, or on a way through itself.
 
     Raises:
         ConversionError: it is none.
@@ -500,7 +503,7 @@ def _grow(
 
 @op("TreeEnsembleClassifier")
 def tree_ensemble_classifier(flow: Flow, node: Node, x: Held) -> tuple[Label, Scores]:
-    """What onnxruntime makes of it; for two classes that depends on the signs of the weights."""
+    """The result in onnxruntime; for two classes that depends on the signs of the weights."""
     row = flow.sample(x)
     labels = labels_of(node, "classlabels_strings", "classlabels_int64s")
     forest = _forest(node, row, "class")
@@ -579,11 +582,11 @@ def _of_two(
             is_distribution=True,
         )
     if target == 0 and is_chance:
-        # 1 - s and s add up to 1; they are no shares where s is above 1
+        # 1 - s and s add up to 1; they are not shares where s is above 1
         return _classifier(flow, node, row, labels, single)
     if transform == "LOGISTIC":
         raise ConversionError(
-            "LOGISTIC with weights of the second class alone gives scores that are no chances; "
+            "LOGISTIC with weights of the second class alone gives scores that are not chances; "
             "write them as weights of the first"
         )
     first = -1.0 if target == 0 else 0.0
@@ -622,7 +625,7 @@ def _of_many(
     """The class with the largest score.
 
     Raises:
-        ConversionError: without base values, a class that no leaf adds to is no candidate for
+        ConversionError: without base values, a class that no leaf adds to is not a candidate for
             onnxruntime; that matters where scores may be below 0.
     """
     size = len(labels)

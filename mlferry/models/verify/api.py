@@ -1,0 +1,324 @@
+"""A source model and a Core ML model side by side."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlferry.errors import MlferryError, PredictionError, UnsupportedModelError
+from mlferry.models.compare import Difference, Report, Row, compare_models
+from mlferry.models.model import MLModel
+from mlferry.models.samples import samples_for
+from mlferry.models.verify.sources import RunnableSource, open_source
+from mlferry.programs.contents import blocks_of, operations_of
+from mlferry.spec import features, networks
+from mlferry.spec.proto import features_pb2 as ft, mil_pb2 as mil
+from mlferry.text import paragraph
+
+Array = NDArray[Any]
+Prepare = Callable[[Mapping[str, Any]], dict[str, Array]]
+EXACT, HALF = 1e-3, 2e-2  # tolerances: for float32, and for programs that compute in float16
+_SMALL = 1e-3  # what is less counts as this much: of such values no digit need be right
+_LONGEST = 64  # of an axis without an upper bound, in samples that are made here
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What `verify` found; prints as text, true where the model gives what its source gives.
+
+    Attributes:
+        report: the numbers of `compare_models`, the source first.
+        tolerance: how large a difference may be, as a part of an output's largest value.
+        wrong: the rows beyond it, the worst first.
+        first: where the worst sample begins to differ, if something differs and both models show
+            values by the same names.
+        sizes: the shapes of the inputs that were tried, by input.
+    """
+
+    report: Report
+    tolerance: float
+    wrong: Sequence[Row]
+    first: Difference | None
+    sizes: Mapping[str, Sequence[tuple[int, ...]]]
+
+    def __bool__(self) -> bool:
+        return not self.wrong
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything, as plain dicts, lists, numbers and strings."""
+        return {
+            "agrees": bool(self),
+            "tolerance": self.tolerance,
+            "wrong": [row.to_dict() for row in self.wrong],
+            "first_difference": None if self.first is None else vars(self.first),
+            "sizes": {name: [list(shape) for shape in tried] for name, tried in self.sizes.items()},
+            "report": self.report.to_dict(),
+        }
+
+    def __str__(self) -> str:
+        lines = [str(self.report), ""]
+        lines = "\n".join(lines).split("\n")
+        for name, tried in self.sizes.items():
+            if len(tried) > 1:
+                lines.append(f"{name}: tried with {', '.join(map(str, tried))}")
+        if self:
+            lines.append(f"The model gives what its source gives, within {self.tolerance:g}.")
+            return paragraph(lines)
+        count = len({row.sample for row in self.wrong})
+        lines.append(
+            f"The model differs from its source in {count} of {self.report.count} "
+            f"sample{'s' * (self.report.count != 1)}, by more than {self.tolerance:g}:"
+        )
+        lines += [f"  {row.sample}, output {row.output!r}: {_how(row)}" for row in self.wrong[:5]]
+        if self.first is not None:
+            lines.append(str(self.first))
+        return paragraph(lines)
+
+
+def verify(
+    source: str | os.PathLike[str],
+    model: MLModel | str | os.PathLike[str],
+    samples: Any = None,
+    *,
+    tolerance: float | None = None,
+    prepare: Prepare | None = None,
+    count: int = 3,
+    seed: int = 0,
+) -> Verification:
+    """Run a source model and a Core ML model side by side; nothing is converted.
+
+    The source is run by the library that it comes from: onnxruntime, Keras or TensorFlow.
+
+    Args:
+        source: an `.onnx`, `.keras` or `.h5` file, or the folder of a SavedModel, that you trust.
+        model: the Core ML model, or its path.
+        samples: as for `compare_models`: dicts by the names of the model's inputs, or a folder of
+            pictures or arrays. Without them random ones are made; where sizes vary, with the
+            default, the least and a larger size.
+        tolerance: how large a difference may be, as a part of the largest value of an output (or
+            of 0.001, where all values are smaller); by default 1e-3, and 0.02 for ML Programs that
+            compute in float16.
+        prepare: makes the arrays that the source takes, by its names, of a sample; by default
+            arrays are laid out as the source takes them, and images are given as the network
+            prepares their pixels. ML Programs with image inputs need it: they prepare pixels by
+            operations as all others.
+        count: how many random samples of each size.
+        seed: of the random samples.
+
+    Raises:
+        ModelFileError: the source cannot be read.
+        MissingDependencyError: its library is not installed.
+        PredictionError: inputs or outputs of both cannot be paired, or a model refuses a sample.
+    """
+    opened = open_source(source)
+    loaded = model if isinstance(model, MLModel) else MLModel(model)
+    spec = loaded.get_spec()
+    if samples is None:
+        samples = [*_random_samples(spec.description.input, count, seed)]
+    prepared = prepare or _translator(opened, loaded)
+    sizes: dict[str, list[tuple[int, ...]]] = {}
+
+    def run(data: Mapping[str, Any]) -> Mapping[str, Array] | Sequence[Array]:
+        for name, value in data.items():
+            tried = sizes.setdefault(name, [])
+            tried += [np.shape(value)] if np.shape(value) not in tried else []
+        return opened.run(prepared(data))
+
+    report = compare_models(run, loaded, samples)
+    allowed = _tolerance(loaded) if tolerance is None else tolerance
+    wrong = sorted(
+        (row for row in report.rows if not _agrees(row, allowed)), key=lambda row: row.score
+    )
+    first = None
+    if wrong:
+        worst = next(s.data for s in samples_for(spec, samples) if s.name == wrong[0].sample)
+        first = _first_difference(opened, loaded, worst, prepared(worst), allowed)
+    return Verification(report, allowed, wrong, first, sizes)
+
+
+def _tolerance(model: MLModel) -> float:
+    """What the number format of a model allows."""
+    if model.precision != "half":
+        return EXACT
+    halves = (
+        output.type.tensorType.dataType == mil.FLOAT16
+        for inner in networks.models_in(model.spec)
+        for block in blocks_of(inner.mlProgram)
+        for operation in operations_of(block)
+        for output in operation.outputs
+    )
+    return HALF if any(halves) else EXACT
+
+
+def _relative(row: Row) -> float:
+    """The largest difference as a part of the largest value; of probabilities as it is."""
+    largest = float(row.numbers.get("largest_difference", 0.0))
+    return largest / (1.0 if row.energy is None else max(row.energy.peak, _SMALL))
+
+
+def _agrees(row: Row, tolerance: float) -> bool:
+    if "first" in row.numbers:  # labels
+        return bool(row.numbers["top1"])
+    return _relative(row) <= tolerance
+
+
+def _how(row: Row) -> str:
+    if "first" in row.numbers:
+        return f"{row.numbers['second']!r} instead of {row.numbers['first']!r}"
+    return f"{_relative(row):.2%} of its largest value"
+
+
+# ---- samples -----------------------------------------------------------------------------
+
+
+def _random_samples(inputs: Any, count: int, seed: int) -> Iterator[dict[str, Any]]:
+    """Random values for every input, at each of its sizes.
+
+    Raises:
+        PredictionError: an input is of a type of which nothing random can be made.
+    """
+    random = np.random.default_rng(seed)
+    shapes = {feature.name: _shapes(feature.type, feature.name) for feature in inputs}
+    for index in range(max(map(len, shapes.values()), default=1)):
+        for _ in range(count):
+            yield {
+                feature.name: _random(
+                    feature.type, shapes[feature.name][index % len(shapes[feature.name])], random
+                )
+                for feature in inputs
+            }
+
+
+def _shapes(kind: ft.FeatureType, name: str) -> list[tuple[int, ...]]:
+    """The default shape, the least and a larger one; of an image (height, width)."""
+    if kind.HasField("imageType"):
+        image = kind.imageType
+        found: list[tuple[int, ...]] = [(image.height, image.width)]
+        if image.HasField("enumeratedSizes"):
+            found += [(size.height, size.width) for size in image.enumeratedSizes.sizes]
+        if image.HasField("imageSizeRange"):
+            bounds = image.imageSizeRange
+            found += _extremes([bounds.heightRange, bounds.widthRange], found[0])
+        return [*dict.fromkeys(found)]
+    if kind.HasField("multiArrayType"):
+        array = kind.multiArrayType
+        found = [tuple(array.shape)] if array.shape else []
+        if array.HasField("enumeratedShapes"):
+            found += [tuple(each.shape) for each in array.enumeratedShapes.shapes]
+        if array.HasField("shapeRange"):
+            found += _extremes(array.shapeRange.sizeRanges, found[0] if found else ())
+        return [*dict.fromkeys(found)]
+    raise PredictionError(
+        f"input {name!r} is {features.show(kind)}, of which no random sample can be made: give "
+        "samples"
+    )
+
+
+def _extremes(ranges: Sequence[ft.SizeRange], usual: Sequence[int]) -> list[tuple[int, ...]]:
+    least = tuple(max(1, each.lowerBound) for each in ranges)
+    most = tuple(
+        max(low, min(each.upperBound, 2 * own) if each.upperBound >= 0 else min(_LONGEST, 2 * own))
+        for low, each, own in zip(least, ranges, usual or least, strict=True)
+    )
+    return [least, most]
+
+
+def _random(kind: ft.FeatureType, shape: tuple[int, ...], random: np.random.Generator) -> Any:
+    if kind.HasField("imageType"):
+        grey = features.CHANNELS[features.LAYOUTS[kind.imageType.colorSpace]] == 1
+        size = shape if grey else (*shape, 3)
+        return random.integers(0, 256, size).astype(np.uint8)
+    dtype = np.dtype(features.DTYPES[kind.multiArrayType.dataType])
+    if dtype.kind in "iu":
+        return random.integers(0, 2, shape).astype(dtype)
+    return random.normal(size=shape).astype(dtype)
+
+
+# ---- values for the source ---------------------------------------------------------------
+
+
+def _translator(source: RunnableSource, model: MLModel) -> Prepare:
+    """Makes what the source takes of a sample: of images what the network makes of the pixels."""
+    described = list(model.spec.description.input)
+    order = [feature.name for feature in described]
+    pictures = {feature.name for feature in described if feature.type.HasField("imageType")}
+
+    if pictures and networks.network_of(model.spec) is None:
+        raise PredictionError(
+            f"the image input {min(pictures)!r} is not of a neural network, which would tell how "
+            "its pixels are prepared: mlferry.verify(..., prepare=function from a sample to the "
+            "arrays that the source takes)"
+        )
+
+    def translate(data: Mapping[str, Any]) -> dict[str, Array]:
+        prepared = model.blobs(data, sorted(pictures)) if pictures else {}
+        return source.given({**data, **prepared}, order)
+
+    return translate
+
+
+# ---- where they differ -------------------------------------------------------------------
+
+
+def _first_difference(
+    source: RunnableSource,
+    model: MLModel,
+    sample: Mapping[str, Any],
+    given: dict[str, Array],
+    tolerance: float,
+) -> Difference | None:
+    """The first value inside that differs, of those that both show by the same name."""
+    if source.inside is None:
+        return None
+    try:
+        makers = model.makers()
+    except UnsupportedModelError:
+        return None
+    try:
+        theirs = [
+            (blob, value)
+            for name, value in source.inside(given)
+            if (blob := _counterpart(name, makers, scoped=source.scoped)) is not None
+        ]
+    except (MlferryError, MemoryError):
+        raise
+    except Exception:  # a library that shows nothing of what is inside
+        return None
+    ours = model.blobs(sample, [name for name, _ in theirs])
+    for name, value in theirs:
+        one, other = np.asarray(value, np.float64), np.asarray(ours[name], np.float64)
+        alike = _alike(one, other)
+        if alike is None:
+            continue
+        largest = float(np.abs(one - alike).max(initial=0))
+        relative = largest / max(float(np.abs(one).max(initial=0)), _SMALL)
+        if not relative <= tolerance:
+            layer, kind = makers[name]
+            return Difference(name, layer, kind, (one.shape, one.shape), largest, relative)
+    return None
+
+
+def _counterpart(name: str, makers: Mapping[str, object], *, scoped: bool) -> str | None:
+    """What the Core ML model calls a value of the source."""
+    if not scoped:
+        return name if name in makers else None
+    own = [blob for blob in makers if blob == name or blob.startswith(f"{name}/")]
+    return own[-1] if own else None
+
+
+def _alike(one: Array, other: Array) -> Array | None:
+    """A value of the network in the layout of the source; None where its shape is another."""
+    if one.size != other.size:
+        return None
+    flat = other.reshape([n for n in other.shape if n > 1])
+    wanted = [n for n in one.shape if n > 1]
+    if list(flat.shape) == wanted:
+        return flat.reshape(one.shape)
+    if flat.ndim > 1 and list(np.moveaxis(flat, 0, -1).shape) == wanted:
+        return np.moveaxis(flat, 0, -1).reshape(one.shape)
+    return None
