@@ -345,6 +345,81 @@ def test_joint_compression_is_for_programs() -> None:
         mlferry.quantize_weights(NETWORK, 8, joint_compression=True)
 
 
+# ---- with sample data ----------------------------------------------------------------------------
+
+
+def samples(count: int) -> list[dict[str, Array]]:
+    """Channels that go together, as those of real models do."""
+    mixed = RNG.normal(size=(16, 16)) * 0.9 ** np.arange(16)
+    return [
+        {
+            "x": np.einsum("oi,nihw->nohw", mixed, RNG.normal(size=(1, 16, 8, 8))).astype("f"),
+            "i": RNG.integers(0, 100, (4, 1)).astype(np.int32),
+        }
+        for _ in range(count)
+    ]
+
+
+@pytest.mark.parametrize("granularity", ["per_grouped_channel", "per_channel"])
+def test_tables_for_channels_with_samples(granularity: str) -> None:
+    options = {"quantization_mode": "kmeans", "convert_to": "mlprogram", "granularity": granularity}
+    small = checked(
+        mlferry.quantize_weights(NETWORK, 3, sample_data=samples(4), group_size=4, **options)
+    )
+    assert kinds(small.spec).count("constexpr_lut_to_dense") == len(MATRICES)
+    size = 1 if granularity == "per_channel" else 4
+    axes = {"c": 0, "t": 1, "d": 0, "e": 1}
+    for key, array in weights_of(small).items():
+        for group in np.split(array, array.shape[axes[key]] // size, axes[key]):
+            assert np.unique(group).size <= 8
+
+
+def test_samples_help_tables_for_channels() -> None:
+    b = Builder()
+    b.input("x", (1, 16, 8, 8))
+    window = {"kernelSize": (3, 3), "stride": (1, 1), "dilationFactor": (1, 1), "nGroups": 1}
+    b.layer("convolution", "c", ["x"], ["c"], outputChannels=32, kernelChannels=16, same={},
+            weights=normal(32, 16, 3, 3), **window)  # fmt: skip
+    b.layer("activation", "r", ["c"], ["r"], ReLU={})
+    b.layer("convolution", "k", ["r"], ["k"], outputChannels=16, kernelChannels=32, same={},
+            weights=normal(16, 32, 3, 3), **window)  # fmt: skip
+    b.output("k")
+    network = mlferry.MLModel(b.model())
+    given = [{"x": one["x"]} for one in samples(24)]
+    options = {"quantization_mode": "kmeans", "convert_to": "mlprogram"}
+
+    def snr(**more: Any) -> float:
+        small = mlferry.quantize_weights(network, 3, **options, **more)
+        return float(mlferry.compare_models(network, small, given[16:]).outputs["k"].numbers["snr"])
+
+    groups = {"granularity": "per_grouped_channel", "group_size": 4}
+    both = snr(sample_data=given[:16], **groups)
+    assert both > snr(**groups) + 1
+    assert both > snr(sample_data=given[:16])
+
+
+def test_groups_that_do_not_divide_stay(caplog: pytest.LogCaptureFixture) -> None:
+    small = mlferry.quantize_weights(
+        NETWORK, 4, "kmeans", samples(2), convert_to="mlprogram",
+        granularity="per_grouped_channel", group_size=64,
+    )  # fmt: skip
+    assert kinds(small.spec).count("constexpr_lut_to_dense") == 2
+    assert "no groups of 64 of its outputs" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("mode", "granularity", "words"),
+    [("linear", "per_block", "mode 'linear' has per_channel; mode 'kmeans' has"),
+     ("linear_lut", "per_grouped_channel", "mode 'linear_lut' has per_tensor"),
+     ("kmeans", "per_channel", "mode 'kmeans' has 1, 2, 3, 4, 6, 8")],
+)  # fmt: skip
+def test_granularities_that_samples_have_not(mode: str, granularity: str, words: str) -> None:
+    with pytest.raises(SpecError, match=words):
+        mlferry.quantize_weights(
+            NETWORK, 5, mode, samples(2), convert_to="mlprogram", granularity=granularity
+        )
+
+
 # ---- which weights -------------------------------------------------------------------------------
 
 

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from mlferry.errors import SpecError, UnsupportedModelError, context
 from mlferry.layers import versions
 from mlferry.layers.sites import Site, sites
@@ -22,7 +24,8 @@ from mlferry.models.quantization.programs import (
     plain,
     recoded,
 )
-from mlferry.programs.compressed import TABLE_BITS
+from mlferry.programs.compressed import TABLE_BITS, Compressed
+from mlferry.programs.sites import ProgramSite
 from mlferry.registry import did_you_mean
 from mlferry.spec import networks, weights
 from mlferry.spec.proto import model_pb2
@@ -102,7 +105,10 @@ def quantize_weights(
         sample_data: inputs that are typical for the model, as for `compare_models`; about 100
             are enough. The weights are then chosen so that each layer's outputs stay near
             those of the float model, which keeps far more accuracy at few bits. Not used at
-            16 bits, by ``"custom_lut"`` and by ``"dequantization"``.
+            16 bits, by ``"custom_lut"`` and by ``"dequantization"``. Programs are made of networks
+            with it (`convert_to`): mode ``"kmeans"`` has "per_channel" and "per_grouped_channel"
+            there, too; weights whose outputs the groups do not divide stay as they are, which a
+            log message tells.
         lut_function: for ``"custom_lut"``: ``(nbits, weights) -> (lut, indices)``, called
             once a weight with the array in its stored shape; the table has ``2**nbits``
             entries, every weight one index.
@@ -129,6 +135,9 @@ def quantize_weights(
     given = full_precision_model
     model = given if isinstance(given, MLModel) else MLModel(given)
     if is_program(convert_to) and not has_programs(model.spec):
+        if sample_data is not None and task.mode in _CALIBRATED:
+            sizes = _Sizes(granularity, block_size, group_size, joint_compression)
+            return _calibrated_program(model, task, sample_data, sizes)
         model = to_program(model)
     if has_programs(model.spec):
         sizes = _Sizes(granularity, block_size, group_size, joint_compression)
@@ -171,6 +180,73 @@ class _Sizes(NamedTuple):
     joint: bool
 
 
+_CALIBRATED = ("linear", "linear_symmetric", "linear_lut", "kmeans")
+
+
+def _calibrated_program(model: MLModel, task: Task, sample_data: Any, sizes: _Sizes) -> MLModel:
+    """A network quantized with samples, as a program.
+
+    Networks have no tables for some channels: there the values that the tables stand for are
+    floats, from which the program makes the tables.
+    """
+    grouped = task.mode == "kmeans" and sizes.granularity in ("per_channel", GRANULARITIES[3])
+    usual = "per_tensor" if task.mode in ("linear_lut", "kmeans") else "per_channel"
+    if not grouped and sizes.granularity not in (None, usual):
+        raise SpecError(
+            f"granularity={sizes.granularity!r} with sample_data: mode {task.mode!r} has {usual}; "
+            "mode 'kmeans' has per_tensor, per_channel and per_grouped_channel"
+        )
+    if not grouped:
+        small = quantize_weights(model, task.bits, task.mode, sample_data, selector=task.selector)
+        return to_program(small)
+    _check_sizes(task, sizes, TABLE_BITS)
+    together = 1 if sizes.granularity == "per_channel" else sizes.group
+    spec = model.get_spec()
+
+    def chosen(site: Site) -> bool:
+        return _is_chosen(site, task) and _in_groups(site, together)
+
+    job = calibration.Job(task.mode, task.bits, chosen, model._classes, together)
+    calibration.calibrate(model, spec, sample_data, job)
+    program = to_program(model.with_spec(spec))
+    granularity = sizes.granularity or ""
+
+    def axis_of(site: ProgramSite) -> int | None:
+        """The axis along which a weight's tables go; weights of embeddings are turned round."""
+        if not site.is_matrix:
+            return None
+        for axis in (site.axis, site.input_axis):
+            if site.shape[axis] % together:
+                continue
+            parts = np.split(site.array, site.shape[axis] // together, axis)
+            if all(np.unique(part).size <= 1 << task.bits for part in parts):
+                return axis
+        return None
+
+    def encode(site: ProgramSite, opset: int) -> Compressed:
+        return Scheme(
+            CUSTOM,
+            task.bits,
+            granularity,
+            group_size=together,
+            lut_function=modes.distinct,
+            group_axis=axis_of(site),
+        ).encode(site, opset)
+
+    what = f"{task.mode}, {task.bits} bits"
+    return recoded(program, lambda site: axis_of(site) is not None, encode, what)
+
+
+def _in_groups(site: Site, together: int) -> bool:
+    """Whether tables for so many channels are possible; else the weight stays as it is."""
+    outputs = site.shape[site.read_axis]
+    grouped = site.kind == "convolution" and site.layer.convolution.nGroups > 1
+    if outputs % together or (grouped and site.layer.convolution.isDeconvolution):
+        logger.warning("%s stays as it is: no groups of %d of its outputs", site, together)
+        return False
+    return True
+
+
 def _program(model: MLModel, task: Task, sample_data: Any, sizes: _Sizes) -> MLModel:
     if sample_data is not None:
         raise UnsupportedModelError(
@@ -186,9 +262,17 @@ def _program(model: MLModel, task: Task, sample_data: Any, sizes: _Sizes) -> MLM
         raise SpecError(
             f"granularity={granularity!r}: of mode {task.mode!r} possible are {', '.join(fitting)}"
         )
-    possible = (4, 8) if linear else TABLE_BITS
+    _check_sizes(task, sizes, (4, 8) if linear else TABLE_BITS)
+    scheme = Scheme(
+        task.mode, task.bits, granularity, sizes.block, sizes.group, task.lut_function, sizes.joint
+    )
+    return recoded(model, task.selector, scheme.encode, f"{task.mode}, {task.bits} bits")
+
+
+def _check_sizes(task: Task, sizes: _Sizes, possible: tuple[int, ...]) -> None:
+    """Raise a `SpecError` for bits, blocks and groups that programs do not have."""
     if task.bits not in possible:
-        other = "; mode 'linear_lut' has others" if linear else ""
+        other = "; mode 'linear_lut' has others" if possible != TABLE_BITS else ""
         raise SpecError(
             f"nbits is {task.bits}; in ML Programs mode {task.mode!r} has "
             f"{', '.join(map(str, possible))}{other}"
@@ -196,10 +280,6 @@ def _program(model: MLModel, task: Task, sample_data: Any, sizes: _Sizes) -> MLM
     for name, size in (("block_size", sizes.block), ("group_size", sizes.group)):
         if isinstance(size, bool) or not isinstance(size, int) or size < 1:
             raise SpecError(f"{name} is {size!r}; it is a positive integer")
-    scheme = Scheme(
-        task.mode, task.bits, granularity, sizes.block, sizes.group, task.lut_function, sizes.joint
-    )
-    return recoded(model, task.selector, scheme.encode, f"{task.mode}, {task.bits} bits")
 
 
 _OF_PROGRAMS_ONLY = 4  # symmetric bits

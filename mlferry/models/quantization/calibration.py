@@ -35,7 +35,7 @@ from mlferry.runtime.evaluators import prepare
 from mlferry.runtime.evaluators.network import NetworkEvaluator
 from mlferry.runtime.evaluators.registry import CustomClasses
 from mlferry.runtime.session import Session
-from mlferry.spec import networks
+from mlferry.spec import networks, weights as stored_weights
 from mlferry.spec.proto import model_pb2, neural_network_pb2 as nn
 from mlferry.text import logger_of
 
@@ -55,12 +55,15 @@ class Job:
         bits: 1 to 8.
         is_chosen: whether a weight is quantized.
         classes: of custom layers and models.
+        together: of kmeans: how many outputs share a table; None for all. Networks have no tables
+            for some of them: the values that the tables stand for are stored as floats.
     """
 
     mode: str
     bits: int
     is_chosen: Callable[[Site], bool]
     classes: CustomClasses
+    together: int | None = None
 
 
 def calibrate(model: MLModel, spec: model_pb2.Model, sample_data: Any, job: Job) -> None:
@@ -237,8 +240,14 @@ def _quantize(site: Site, layer: nn.NeuralNetworkLayer, streams: Streams, job: J
     is_own = not networks.subnetworks(layer)
     direct = is_own and site.field == "weights" and site.kind in PRODUCTS
     values = site.read()
-    if not direct:
+    if not direct and job.together is None:
         by_values(values, site, job).write(site.message, job.bits)
+        return
+    if not direct:
+        rows = modes.by_channel(values, site.read_axis).T[None].astype(np.float64)
+        near = TableGrid.fitted(rows, job.bits, job.together).near(rows)[0].T
+        floats = modes.from_channels(near.astype(np.float32), values.shape, site.read_axis)
+        stored_weights.write(site.message, floats)
         return
     product: Product = PRODUCTS[site.kind](site, len(streams.floats))
     name = layer.input[0]
@@ -246,13 +255,16 @@ def _quantize(site: Site, layer: nn.NeuralNetworkLayer, streams: Streams, job: J
         product.add(one[name], other[name])
     matrices: Floats = product.matrices(values).astype(np.float64)
     grid, made = choose(matrices, product.moments(), lambda t, i: _grid(t, i, site, job))
+    if job.together is not None:
+        stored_weights.write(site.message, product.weights(made).astype(np.float32))
+        return
     indices = product.weights(grid.indices(made))
     _stored(indices, grid, job).write(site.message, job.bits)
 
 
 def _grid(target: Floats, importance: Floats, site: Site, job: Job) -> Grid:
     if job.mode == "kmeans":
-        return TableGrid.fitted(target, job.bits)
+        return TableGrid.fitted(target, job.bits, job.together)
     shared = job.mode == "linear_lut" or site.axis is None
     centre = 1 << (job.bits - 1) if job.mode == "linear_symmetric" else None
     return LinearGrid.fitted(target, importance, job.bits, shared=shared, centre=centre)

@@ -136,6 +136,18 @@ MODES: dict[str, Callable[[Floats, int | None, int], Quantized]] = {
 }
 
 
+def distinct(bits: int, values: Floats) -> tuple[Floats, NDArray[np.intp]]:
+    """A table of the values that there are, and their indices: a `lut_function`.
+
+    Raises:
+        SpecError: there are more than the table has entries.
+    """
+    entries, indices = np.unique(values, return_inverse=True)
+    if entries.size > 1 << bits:
+        raise SpecError(f"{entries.size} different values do not fit into a table of {bits} bits")
+    return np.pad(entries, (0, (1 << bits) - entries.size)), indices
+
+
 def custom_lut(values: Floats, bits: int, function: LutFunction) -> Table:
     """The table and indices that the user's function gives, checked.
 

@@ -15,7 +15,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from mlferry.models.quantization.kmeans import kmeans
+from mlferry.models.quantization.kmeans import kmeans_rows
 
 Floats = NDArray[np.float64]
 
@@ -356,38 +356,72 @@ def best_range(
 
 
 class TableGrid:
-    """The entries of a lookup table, rising.
+    """The entries of lookup tables, rising: one table for all outputs, or for each few of them.
 
     Args:
-        table: the entries.
+        tables: [tables, entries].
+        which: the table of each output, [groups, outputs]; None for one of all.
     """
 
-    def __init__(self, table: Floats) -> None:
-        self._set(table)
+    def __init__(self, tables: Floats, which: NDArray[np.intp] | None = None) -> None:
+        self.which = which
+        self._set(tables)
 
     @classmethod
-    def fitted(cls, weights: Floats, bits: int) -> TableGrid:
-        """With the table of k-means."""
-        return cls(kmeans(weights.astype(np.float32), 1 << bits).astype(np.float64))
+    def fitted(cls, weights: Floats, bits: int, together: int | None = None) -> TableGrid:
+        """With the tables of k-means.
 
-    def _set(self, table: Floats) -> None:
-        self.table = np.sort(table)
-        self._middles = (self.table[1:] + self.table[:-1]) / 2
+        Args:
+            weights: [groups, inputs, outputs].
+            bits: of an index.
+            together: how many outputs share a table; None for all.
+        """
+        groups, _, outputs = weights.shape
+        if together is None:
+            rows, which = weights.reshape(1, -1), None
+        else:
+            rows = weights.swapaxes(1, 2).reshape(groups * outputs // together, -1)
+            which = np.arange(groups * outputs).reshape(groups, outputs) // together
+        tables = kmeans_rows(rows.astype(np.float32), 1 << bits)
+        return cls(tables.astype(np.float64), which)
+
+    def _set(self, tables: Floats) -> None:
+        self.tables = np.sort(tables, axis=1)
+        self._middles = (self.tables[:, 1:] + self.tables[:, :-1]) / 2
+
+    @property
+    def table(self) -> Floats:
+        """The only one."""
+        table: Floats = self.tables[0]
+        return table
+
+    def _places(self, weights: Floats) -> NDArray[np.intp]:
+        """Where the nearest entries are among those of all tables; outputs are the last axis."""
+        if self.which is None:
+            alone: NDArray[np.intp] = np.searchsorted(self._middles[0], weights)
+            return alone
+        which = self.which if weights.ndim == 2 else self.which[:, None]
+        found = np.zeros(weights.shape, np.intp)
+        found += which * self.tables.shape[1]
+        for middles in self._middles.T:
+            found += weights > middles[which]
+        return found
 
     def near(self, weights: Floats) -> Floats:
         """The nearest values."""
-        return self.table[np.searchsorted(self._middles, weights)]
+        values: Floats = self.tables.reshape(-1)[self._places(weights)]
+        return values
 
     near_row = near
 
     def indices(self, made: Floats) -> NDArray[np.uint8]:
         """The indices of values of this grid."""
-        return np.searchsorted(self._middles, made).astype(np.uint8)
+        return np.mod(self._places(made), self.tables.shape[1]).astype(np.uint8)
 
     def refit(self, target: Floats, made: Floats, moments: Moments) -> Floats:
         """Least squares for the entries, by a few preconditioned conjugate gradient steps."""
-        where = np.searchsorted(self._middles, made)
-        size, flat = self.table.size, where.reshape(-1)
+        where = self._places(made)
+        size, flat = self.tables.size, where.reshape(-1)
         weight = np.broadcast_to(moments.diagonal[:, :, None], made.shape).reshape(-1)
         scale = np.bincount(flat, weight, size)
         scale += 1e-5 * scale.mean() + 1e-30
@@ -396,7 +430,7 @@ class TableGrid:
             sums = np.bincount(flat, moments.times(array).reshape(-1), size).astype(np.float64)
             return sums
 
-        table = self.table.copy()
+        table = self.tables.reshape(-1).copy()
         left = gathered(target - table[where])
         ready = left / scale
         direction, power = ready, float(left @ ready)
@@ -414,7 +448,7 @@ class TableGrid:
             grown = float(left @ ready)
             direction, power = ready + grown / power * direction, grown
         values: Floats = table[where]
-        self._set(table)
+        self._set(table.reshape(self.tables.shape))
         return values
 
 

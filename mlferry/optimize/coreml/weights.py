@@ -12,7 +12,7 @@ from mlferry.errors import SpecError
 from mlferry.models.model import MLModel
 from mlferry.models.problems import has_programs
 from mlferry.models.pruning import stored_sparse, without_n_of_m, without_smallest
-from mlferry.models.quantization import quantize_weights
+from mlferry.models.quantization import modes, quantize_weights
 from mlferry.models.quantization.programs import Encode, Scheme, recoded
 from mlferry.optimize.coreml.configs import (
     OpCompressorConfig,
@@ -222,7 +222,7 @@ def _palettized(site: ProgramSite, config: OpPalettizerConfig, joint: bool) -> E
         if bits is None:
             _stays(site, f"it has {most} values")
             return None
-        function = _unique
+        function = modes.distinct
     elif config.mode == "custom":
         function = _Custom(config.lut_function)
         bits = function.bits(groups[0])
@@ -236,11 +236,6 @@ def _palettized(site: ProgramSite, config: OpPalettizerConfig, joint: bool) -> E
         joint=joint,
         group_axis=axis,
     ).encode
-
-
-def _unique(bits: int, values: Floats) -> tuple[Floats, NDArray[np.intp]]:
-    entries, indices = np.unique(values, return_inverse=True)
-    return np.pad(entries, (0, (1 << bits) - entries.size)), indices
 
 
 class _Custom:
