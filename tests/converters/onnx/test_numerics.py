@@ -120,7 +120,10 @@ def test_values_without_elements_are_refused(op: str, shape: tuple[int, ...]) ->
     inner = onnx.ModelProto()
     inner.CopyFrom(network)
     inner.graph.initializer.append(constant)
-    with pytest.raises(MlferryError, match=r"shape.*0|extents are positive|no elements|no inputs"):
+    if op.startswith("Reduce"):  # of a constant: what is left has elements
+        same(*both(inner, []))
+        return
+    with pytest.raises(MlferryError, match=r"shape.*0|extents are positive|no elements"):
         mlferry.convert(inner)
 
 

@@ -43,6 +43,13 @@ def codes(*shape: int, kind: Any = np.uint8) -> np.ndarray:
     return RNG.integers(least, most + 1, shape).astype(kind)
 
 
+def few_codes(*shape: int) -> np.ndarray:
+    """Weights of 7 bits: where a processor has no VNNI, onnxruntime's sums of two products with
+    a byte are cut off at 16 bits, and larger ones go wrong.
+    """
+    return RNG.integers(-64, 64, shape).astype(np.int8)
+
+
 def f(value: float) -> np.ndarray:
     return np.array(value, np.float32)
 
@@ -138,7 +145,7 @@ def lstm(count: int, *, columns: bool, **attributes: Any) -> Case:
     per = (count, 12) if columns else (count,)
     steps = [RNG.uniform(0.002, 0.006, per).astype(np.float32) for _ in range(2)]
     zeros = [np.zeros(per, np.int8) for _ in range(2)]
-    weights = [codes(count, 4, 12, kind=np.int8), codes(count, 3, 12, kind=np.int8)]
+    weights = [few_codes(count, 4, 12), few_codes(count, 3, 12)]
     return Case(
         "DynamicQuantizeLSTM", [normal(6, 1, 4)],
         [*weights, normal(count, 24) * 0.3, None, None, None, None, steps[0], zeros[0], steps[1],
@@ -228,11 +235,11 @@ CASES: dict[str, Case] = {
                                           {"num_heads": 2}),
     "QAttention": Case(
         "QAttention", [codes(2, 5, 8)],
-        [codes(8, 24, kind=np.int8), B, f(0.02), f(0.01), MASK, u(120), i(3)], {"num_heads": 2},
+        [few_codes(8, 24), B, f(0.02), f(0.01), MASK, u(120), i(3)], {"num_heads": 2},
     ),
     "QAttention by columns, only of what was": Case(
         "QAttention", [codes(2, 5, 8)],
-        [codes(8, 24, kind=np.int8), B, f(0.02), np.abs(normal(24)) * 0.02, None, u(120),
+        [few_codes(8, 24), B, f(0.02), np.abs(normal(24)) * 0.02, None, u(120),
          np.zeros(24, np.int8)], {"num_heads": 2, "unidirectional": 1},
     ),
     "QEmbedLayerNormalization": Case(
