@@ -121,7 +121,7 @@ class CompressedParts:
         return dataclasses.replace(self, table=table)
 
 
-def _array(value: Any) -> Array:
+def _array(value: object) -> Array:
     if not isinstance(value, Value) or not value.is_constant:
         raise SpecError("what is compressed twice already cannot be compressed further")
     return np.asarray(value.constant)

@@ -7,7 +7,6 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -124,7 +123,7 @@ def sites(block: Block, opset: int) -> Iterator[ProgramSite]:
         yield ProgramSite(value, reader.op, parameter, name, opset, tuple(operations))
 
 
-def _values(argument: Any) -> tuple[Value, ...]:
+def _values(argument: object) -> tuple[Value, ...]:
     return argument if isinstance(argument, tuple) else (argument,)
 
 

@@ -54,11 +54,11 @@ class OpCompressorConfig:
         return cls(**config)
 
 
-def _is_whole(value: Any, least: int) -> bool:
+def _is_whole(value: object, least: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 
-def _one_of(name: str, value: Any, possible: tuple[Any, ...]) -> None:
+def _one_of(name: str, value: object, possible: tuple[Any, ...]) -> None:
     if value not in possible:
         raise SpecError(f"{name} is {value!r}; possible are {', '.join(map(str, possible))}")
 
@@ -120,7 +120,7 @@ def _dtype(given: Any) -> str:
     return name
 
 
-def _granularity(given: Any) -> str:
+def _granularity(given: object) -> str:
     """A name, or an enumeration's."""
     return str(getattr(given, "name", given)).lower()
 
@@ -206,7 +206,7 @@ class OpThresholdPrunerConfig(OpCompressorConfig):
         _number("minimum_sparsity_percentile", self.minimum_sparsity_percentile, 1)
 
 
-def _number(name: str, value: Any, most: float) -> None:
+def _number(name: str, value: object, most: float) -> None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= most:
         raise SpecError(f"{name} is {value!r}; it is a number from 0 to {most:g}")
 
@@ -383,20 +383,20 @@ class OptimizationConfig:
             raise SpecError(f"the configuration is no YAML: {error}") from error
 
 
-def _check_config(where: str, config: Any) -> None:
+def _check_config(where: str, config: object) -> None:
     if config is not None and not isinstance(config, OpCompressorConfig):
         raise SpecError(
             f"{where} is a {type(config).__name__}; it is None or one of {', '.join(KINDS)}"
         )
 
 
-def _dict(where: str, given: Any) -> Mapping[str, Any]:
+def _dict(where: str, given: object) -> Mapping[str, Any]:
     if not isinstance(given, Mapping):
         raise SpecError(f"{where} is a {type(given).__name__}; it is a dict")
     return given
 
 
-def _check_keys(given: Any) -> None:
+def _check_keys(given: object) -> None:
     known = ("config_type", *_LEVELS)
     for key in _dict("the configuration", given):
         if key not in known:
@@ -406,7 +406,7 @@ def _check_keys(given: Any) -> None:
             )
 
 
-def _of_dict(kind: Any, given: Any) -> OpCompressorConfig | None:
+def _of_dict(kind: object, given: object) -> OpCompressorConfig | None:
     if given is None:
         return None
     parameters = dict(_dict("a configuration of weights", given))
