@@ -34,7 +34,7 @@ ROWS: list[tuple[str, dict[str, Any], list[Any], str]] = [
     ("topK", {"K": 3}, [[1, 2]], r"K = 3 of axis 0 of \(2,\)"),
     ("addBroadcastable", {}, [[1, 2], [1, 2, 3]], "do not broadcast"),
     ("addBroadcastable", {}, [], "needs an input"),
-    ("transpose", {"axes": (0, 0)}, [[[1]]], "no permutation"),
+    ("transpose", {"axes": (0, 0)}, [[[1]]], "not a permutation"),
     ("reshapeStatic", {"targetShape": (2, 2)}, [[1, 2]], "has 2 elements"),
     ("reshapeDynamic", {}, [[1, 2], [[2]]], "as a vector"),
     ("fillDynamic", {}, [[-1]], "no shape"),

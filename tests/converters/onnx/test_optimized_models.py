@@ -262,7 +262,7 @@ def test_what_the_optimizer_of_transformers_writes(
 
     target = tmp_path / "quantized.onnx"
     made.opset_import.append(helper.make_opsetid("com.microsoft", 1))
-    quantize_dynamic(made, target, extra_options={"DefaultTensorType": 1})
+    quantize_dynamic(made, target, reduce_range=True, extra_options={"DefaultTensorType": 1})
     quantized = onnx.load(target)
     assert "QAttention" in ops(quantized)
     compare(quantized, small.given, runtime, 2e-2)
@@ -270,7 +270,9 @@ def test_what_the_optimizer_of_transformers_writes(
 
 @pytest.mark.parametrize("name", ["recurrent", "a transformer"])
 def test_dynamic_quantization(name: str, tmp_path: Path, library: Callable[[str], Any]) -> None:
-    """Weights in 8 bits; activations are rounded by their own ranges."""
+    """Weights in 7 bits, as onnxruntime asks for where a processor has no VNNI: its products of
+    bytes are cut off there; activations are rounded by their own ranges.
+    """
     library("onnxruntime")
     import onnxruntime
     from onnxruntime.quantization import QuantType, quantize_dynamic
@@ -278,7 +280,7 @@ def test_dynamic_quantization(name: str, tmp_path: Path, library: Callable[[str]
     small = RECURRENT if name == "recurrent" else transformer()
     source, target = tmp_path / "model.onnx", tmp_path / "quantized.onnx"
     onnx.save(small.model(), source)
-    quantize_dynamic(source, target, weight_type=QuantType.QInt8)
+    quantize_dynamic(source, target, weight_type=QuantType.QInt8, reduce_range=True)
     quantized = onnx.load(target)
     compare(quantized, small.given, onnxruntime, 2e-2)
     made = optimized(quantized, tmp_path / "optimized.onnx", onnxruntime)
