@@ -28,8 +28,8 @@ lint: .venv/ready
 type: .venv/ready
 	$(DEV)/mypy
 
-unit: .venv/ready chromium
-	PATH="$(CURDIR)/$(DEV):$$PATH" $(DEV)/pytest -n 2 --dist loadfile
+unit: .venv/ready chromium  # in two processes, whose threads of BLAS would wait for each other
+	OPENBLAS_NUM_THREADS=1 PATH="$(CURDIR)/$(DEV):$$PATH" $(DEV)/pytest -n 2 --dist loadfile
 
 chromium:  ## Debian's browser, for the tests of pages; without it they skip
 	@command -v chromium >/dev/null || test "$$(id -u)" != 0 || \
