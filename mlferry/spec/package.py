@@ -113,7 +113,7 @@ def safe_path(folder: Path, *parts: str) -> Path:
         if os.path.islink(path) and not _is_safe(folder, path):  # noqa: PTH114  see `_is_safe`
             package = next((p for p in (path, *path.parents) if p.suffix == ".mlpackage"), folder)
             raise ModelFileError(
-                f"{path} is a link to {os.readlink(path)!r}, which is not in the package, nor "  # noqa: PTH115
+                f"{path} is a link to {str(path.readlink())!r}, which is not in the package, nor "
                 "of a cache of downloads that it lies in. If you trust it, copy what it leads to: "
                 f"cp -RL {shlex.quote(str(package))} copy.mlpackage"
             )

@@ -96,6 +96,20 @@ def test_sizes_that_vary(tmp_path: Path) -> None:
     assert "tried with (1, 3, 5, 7), (1, 3, 5, 2), (1, 3, 5, 14)" in str(found)
 
 
+def test_integers_of_the_source(library: Library, tmp_path: Path) -> None:
+    """Tokens stay whole, whatever the Core ML model calls their type."""
+    keras = library("keras")
+    tokens = keras.Input((6,), dtype="int32", name="tokens")
+    x = keras.layers.GlobalAveragePooling1D()(keras.layers.Embedding(9, 4)(tokens))
+    path = tmp_path / "words.keras"
+    keras.Model(tokens, x).save(path)
+    model = mlferry.convert(path)
+    spec = model.get_spec()
+    spec.description.input[0].type.multiArrayType.dataType = 65568  # float32
+    for each in (model, mlferry.MLModel(spec), mlferry.convert(path, convert_to="mlprogram")):
+        assert mlferry.verify(path, each)
+
+
 def keras_file(library: Library, path: Path) -> Path:
     keras = library("keras")
     layers = keras.layers

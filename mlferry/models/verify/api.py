@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -119,7 +119,10 @@ def verify(
     loaded = model if isinstance(model, MLModel) else MLModel(model)
     spec = loaded.get_spec()
     if samples is None:
-        samples = [*_random_samples(spec.description.input, count, seed)]
+        described = list(spec.description.input)
+        pairs = opened.counterparts([feature.name for feature in described])
+        whole = {pairs[name] for name, (_, dtype) in opened.inputs.items() if dtype.kind in "iub"}
+        samples = [*_random_samples(described, whole, count, seed)]
     prepared = prepare or _translator(opened, loaded)
     sizes: dict[str, list[tuple[int, ...]]] = {}
 
@@ -176,8 +179,16 @@ def _how(row: Row) -> str:
 # ---- samples -----------------------------------------------------------------------------
 
 
-def _random_samples(inputs: Any, count: int, seed: int) -> Iterator[dict[str, Any]]:
+def _random_samples(
+    inputs: Any, whole: Container[str], count: int, seed: int
+) -> Iterator[dict[str, Any]]:
     """Random values for every input, at each of its sizes.
+
+    Args:
+        inputs: as they are described.
+        whole: the names of those that are integers in the source: they get 0 and 1.
+        count: how many samples of each size.
+        seed: of the values.
 
     Raises:
         PredictionError: an input is of a type of which nothing random can be made.
@@ -188,7 +199,10 @@ def _random_samples(inputs: Any, count: int, seed: int) -> Iterator[dict[str, An
         for _ in range(count):
             yield {
                 feature.name: _random(
-                    feature.type, shapes[feature.name][index % len(shapes[feature.name])], random
+                    feature.type,
+                    shapes[feature.name][index % len(shapes[feature.name])],
+                    random,
+                    whole=feature.name in whole,
                 )
                 for feature in inputs
             }
@@ -228,13 +242,15 @@ def _extremes(ranges: Sequence[ft.SizeRange], usual: Sequence[int]) -> list[tupl
     return [least, most]
 
 
-def _random(kind: ft.FeatureType, shape: tuple[int, ...], random: np.random.Generator) -> Any:
+def _random(
+    kind: ft.FeatureType, shape: tuple[int, ...], random: np.random.Generator, *, whole: bool
+) -> Any:
     if kind.HasField("imageType"):
         grey = features.CHANNELS[features.LAYOUTS[kind.imageType.colorSpace]] == 1
         size = shape if grey else (*shape, 3)
         return random.integers(0, 256, size).astype(np.uint8)
     dtype = np.dtype(features.DTYPES[kind.multiArrayType.dataType])
-    if dtype.kind in "iu":
+    if whole or dtype.kind in "iu":
         return random.integers(0, 2, shape).astype(dtype)
     return random.normal(size=shape).astype(dtype)
 

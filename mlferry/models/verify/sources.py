@@ -51,20 +51,29 @@ class RunnableSource:
         Raises:
             PredictionError: they cannot be paired.
         """
-        names = [name for name in order if name in sample]
-        if set(self.inputs) <= sample.keys():
-            pairs = {name: name for name in self.inputs}
-        elif len(names) == len(self.inputs):
-            pairs = dict(zip(self.inputs, names, strict=True))
-        else:
-            raise PredictionError(
-                f"the source takes {', '.join(map(repr, self.inputs))}, the model "
-                f"{', '.join(map(repr, names))}: they cannot be paired"
-            )
+        pairs = self.counterparts([name for name in order if name in sample])
         return {
             name: _laid_out(sample[pairs[name]], shape, name).astype(dtype)
             for name, (shape, dtype) in self.inputs.items()
         }
+
+    def counterparts(self, names: Sequence[str]) -> dict[str, str]:
+        """The name of a Core ML model's input for each input of this source.
+
+        Args:
+            names: of the Core ML model's inputs, in the order of its description.
+
+        Raises:
+            PredictionError: they cannot be paired.
+        """
+        if set(self.inputs) <= {*names}:
+            return {name: name for name in self.inputs}
+        if len(names) == len(self.inputs):
+            return dict(zip(self.inputs, names, strict=True))
+        raise PredictionError(
+            f"the source takes {', '.join(map(repr, self.inputs))}, the model "
+            f"{', '.join(map(repr, names))}: they cannot be paired"
+        )
 
 
 def _laid_out(value: Array, shape: tuple[int | None, ...] | None, name: str) -> Array:
