@@ -32,10 +32,10 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.pages import write_table  # noqa: E402 - behind the path of the project
-from benchmarks.quantize import model, timed  # noqa: E402
-from mlferry.exporters.program import ProgramOptions, to_program  # noqa: E402
-from mlferry.models.model import MLModel  # noqa: E402
-from mlferry.optimize import coreml as ours  # noqa: E402
+from benchmarks.quantize import model, timed  # noqa: E402 - likewise
+from mlferry.exporters.program import ProgramOptions, to_program  # noqa: E402 - likewise
+from mlferry.models.model import MLModel  # noqa: E402 - likewise
+from mlferry.optimize import coreml as ours  # noqa: E402 - likewise
 
 _LONG = 30.0  # seconds
 # What is done, with the configuration that both get.

@@ -160,7 +160,7 @@ FEATURES: list[tuple[str, Callable[[], Model], int]] = [
     ("thresholds", lambda: model("classConfidenceThresholding"), 8),
     ("state", state, 9),
     ("several functions", several_functions, 9),
-    *[(f"a {kind} without inputs", lambda kind=kind: without_inputs(model(kind)), 9)  # type: ignore[misc]
+    *[(f"a {kind} without inputs", lambda kind=kind: without_inputs(model(kind)), 9)  # type: ignore[misc] - a lambda has no types
       for kind in (*NETWORKS, "pipelineRegressor", "mlProgram")],
     ("int8 array", lambda: array(dataType="INT8"), 10),
 ]  # fmt: skip

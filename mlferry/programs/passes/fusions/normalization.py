@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from mlferry.programs.graph import Operation, Value, constant
 from mlferry.programs.passes.rewriting import Rewriter, known_at, other_operand, value_at
@@ -63,7 +64,7 @@ def _reader(rewriter: Rewriter, value: Value, op: str, x: Value) -> Operation | 
 
 
 def _divided_by_deviation(
-    rewriter: Rewriter, difference: Value, axes: object
+    rewriter: Rewriter, difference: Value, axes: ArrayLike
 ) -> tuple[Operation, float] | None:
     """What divides a difference by the root of the mean of its squares, and the epsilon."""
     users = rewriter.readers_of(difference)
@@ -71,7 +72,7 @@ def _divided_by_deviation(
     if len(squares) != 1:
         return None
     mean = rewriter.follows(squares[0], "reduce_mean")
-    if mean is None or not np.array_equal(known_at(mean, "axes"), axes):  # type: ignore[arg-type]
+    if mean is None or not np.array_equal(known_at(mean, "axes"), axes):
         return None
     epsilon, root = 0.0, rewriter.only_reader(mean.outputs[0])
     if root is not None and root.op == "add":
