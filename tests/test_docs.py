@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+import mlferry
 from tests import doc_blocks
 
 ROOT = Path(__file__).parent.parent
@@ -50,23 +51,85 @@ def text_of(page: str) -> str:
 
 @pytest.mark.parametrize("page", [name for name in NAMES if "```" in text_of(name)])
 def test_every_block_runs(page: str, tmp_path: Path) -> None:
-    """One after the other, in a process of their own and a folder with the examples' files."""
+    """One after the other, in a process of their own and a folder with the examples' files.
+
+    The README begins in an empty folder. What blocks print is what the page shows below them.
+    """
     text = text_of(page)
     known = {"python", "shell", "swift", *doc_blocks.SHOWN_ONLY}
     assert {language for language, _, _ in doc_blocks.blocks(text)} <= known
-    doc_blocks.furnish(tmp_path, page)
-    (tmp_path / "page.py").write_text(doc_blocks.program(text), encoding="utf-8")
-    done = subprocess.run(
-        [sys.executable, "page.py"], cwd=tmp_path, capture_output=True, text=True, check=False,
-        env={**os.environ, "MPLBACKEND": "agg"},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    if page != "README.md":
+        mlferry.examples.copy(tmp_path)
+    made = doc_blocks.run(text, tmp_path)
+    for _, of, shown in doc_blocks.outputs(text):
+        assert doc_blocks.same(shown, made[of]), f"run `make docs`: {shown}\nis\n{made[of]}"
 
 
-def test_pages_install_from_a_clone() -> None:
-    """mlferry is on no package index yet; where it is installed, pip adds what an extra needs."""
-    first = re.compile(r"pip install '?mlferry(\[(all|shell)\])?'?(\s|$|`)")
-    assert [name for name in NAMES if first.search(text_of(name))] == []
+@pytest.mark.parametrize(
+    ("shown", "made", "alike"),
+    [
+        ("a 1.00 b", "a 1.01 b\n", True),
+        ("a 1.00 b", "a 1.10 b", False),
+        ("a 1,000 b", "a 1,010 b", True),
+        ("a\n...\nc", "a\nb 3\nc", True),
+        ("a\n...\nc", "a\nb 3\nd", False),
+        ("1e-05", "1.01e-05", True),
+        ("1e-05", "2e-05", False),
+        ("a", "", False),
+        ("1, 2, ...", "1, 2, 3", False),
+        ("3.15.1", "3.15.1", True),
+    ],
+)
+def test_outputs_are_compared(shown: str, made: str, alike: bool) -> None:
+    assert doc_blocks.same(shown, made) is alike
+
+
+# Where mlferry is published: empty until it is. README, guides and metadata follow from it.
+ADDRESS = dict(re.findall(r'^(index|repository) = "(.*)"$', text_of("pyproject.toml"), re.M))
+FIRST = re.compile(r"pip install '?mlferry(\[(all|shell)\])?'?(\s|$|`)")
+
+
+def install_problems(name: str, text: str, index: str) -> list[str]:
+    """What a page says of installing that is not so.
+
+    Where mlferry is on no index, pages install from a clone; pip adds there what an extra needs.
+    Where it is, README and first page install from there.
+    """
+    from_index = FIRST.search(text) is not None
+    if not index:
+        return [f"{name} installs from an index"] if from_index else []
+    wrong = [f"{name} does not install {index}"] if name in FRONT and not from_index else []
+    return wrong + [f"{name} says that it is not published"] * ("not on the package index" in text)
+
+
+FRONT = ("README.md", "docs/index.md")
+
+
+def test_pages_say_where_mlferry_is() -> None:
+    every = [found for n in NAMES for found in install_problems(n, text_of(n), ADDRESS["index"])]
+    assert every == []
+    assert [*ADDRESS] == ["index", "repository"]
+    _, told, rest = text_of("pyproject.toml").partition("[project.urls]\n")
+    urls = re.findall(r'= "(.*)"', rest.partition("\n[")[0]) if told else []
+    assert urls == [url for url in ADDRESS.values() if url]
+    site = re.search(r"^repo_url: (\S+)$", text_of("mkdocs.yml"), re.MULTILINE)
+    assert (site[1] if site else "") == ADDRESS["repository"]
+
+
+@pytest.mark.parametrize(
+    ("text", "index", "wrong"),
+    [
+        ("pip install '.[all]'", "", False),
+        ("pip install 'mlferry[onnxruntime]'", "", False),
+        ("pip install 'mlferry[all]'", "", True),
+        ("pip install mlferry", "", True),
+        ("pip install 'mlferry[all]'", "https://pypi.org/project/mlferry/", False),
+        ("pip install '.[all]'", "https://pypi.org/project/mlferry/", True),
+        ("not on the package index; pip install mlferry", "https://pypi.org/x", True),
+    ],
+)
+def test_what_is_said_of_installing_is_checked(text: str, index: str, wrong: bool) -> None:
+    assert bool(install_problems("README.md", text, index)) is wrong
 
 
 def test_swift_blocks_parse() -> None:

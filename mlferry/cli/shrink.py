@@ -15,6 +15,7 @@ from mlferry.cli.common import (
     out_option,
     print_json,
     run_file,
+    run_options,
 )
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ COMPARE_EPILOG = """\b
 examples:
   mlferry compare net.mlmodel small.mlmodel photos/
   mlferry compare net.mlmodel small.mlmodel photos/ --json
+  mlferry compare net.mlmodel small.mlmodel photos/ --html report.html --engine onnxruntime
 """
 
 joint_option = click.option(
@@ -165,18 +167,34 @@ def prune(
 @click.argument("second", type=FILE)
 @click.argument("folder", type=FILE)
 @custom_classes_option
+@run_options
+@click.option("--nested", is_flag=True, help="Pictures in folders of FOLDER count, too.")
 @click.option("--html", type=FILE, metavar="FILE.html", help="Write the report as a page, too.")
 @json_option
 def compare(
-    first: Path, second: Path, folder: Path, custom: Path | None, html: Path | None, as_json: bool
+    first: Path,
+    second: Path,
+    folder: Path,
+    custom: Path | None,
+    engine: str,
+    threads: int | None,
+    precision: str,
+    function: str | None,
+    nested: bool,
+    html: Path | None,
+    as_json: bool,
 ) -> None:
-    """Compare the models FIRST and SECOND on a FOLDER of pictures."""
+    """Compare the models FIRST and SECOND on a FOLDER of pictures or arrays."""
     from mlferry.models.compare import compare_models
     from mlferry.models.model import MLModel
     from mlferry.spec.io import write_atomic
 
     run_file(custom)
-    report = compare_models(MLModel(first), MLModel(second), folder)
+    models = [
+        MLModel(path, engine=engine, threads=threads, precision=precision, function_name=function)
+        for path in (first, second)
+    ]
+    report = compare_models(*models, folder, nested=nested)
     if html is not None:
         write_atomic(html, report.html(f"{first.name} and {second.name}").encode())
     if as_json:

@@ -1,7 +1,8 @@
-"""`mlferry scaffold`."""
+"""`mlferry scaffold` and `mlferry examples`."""
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import click
@@ -21,6 +22,10 @@ examples:
   mlferry scaffold digits.mlmodel -o Sources/Layers --gpu
   mlferry scaffold digits.mlmodel --language python -o .
   mlferry scaffold digits.mlmodel --test image=digit.npy --custom grid_sampler.py
+"""
+EXAMPLES_EPILOG = """\b
+example:
+  mlferry examples digits
 """
 
 
@@ -84,3 +89,18 @@ def scaffold(
     else:
         for path in written:
             click.echo(f"written to {path}")
+
+
+@click.command(epilog=EXAMPLES_EPILOG)
+@click.argument("folder", type=FILE)
+@json_option
+def examples(folder: Path, as_json: bool) -> None:
+    """Write the files of README and guides into FOLDER: models, samples, pictures, code."""
+    from mlferry import examples as files
+
+    target = files.copy(folder)
+    if as_json:
+        print_json([str(target / name) for name in files.names()])
+        return
+    there = shlex.quote(str(target))
+    click.echo(f"{len(files.names())} files written to {target}; go there with: cd {there}")

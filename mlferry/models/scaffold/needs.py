@@ -18,6 +18,13 @@ from mlferry.spec import features, networks, weights
 from mlferry.spec.proto import model_pb2, neural_network_pb2 as nn
 from mlferry.text import identifier
 
+_WORDS = re.compile(
+    r"\d+[A-Z]+(?![a-z])"  # 2D
+    r"|\d+[a-z]*"
+    r"|[A-Z]?[a-z]+(?:\d+[a-z]+)*(?:\d+(?![A-Za-z\d]))?"  # Grid, conv2d, Sampler3
+    r"|[A-Z]+(?![a-z])(?:\d+(?![A-Za-z\d]))?|[A-Z]"  # HTTP, LU6
+)
+
 KINDS = ("bool", "int", "float", "str", "bytes")
 
 
@@ -73,8 +80,13 @@ class Need:
 
     @property
     def module(self) -> str:
-        """The name as that of a Python file: ``GridSampler`` is in ``grid_sampler.py``."""
-        return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", self.identifier).lower()
+        """The name as that of a Python file, in words.
+
+        ``GridSampler`` is in ``grid_sampler.py``, ``HTTPLayer`` in ``http_layer.py``, and
+        ``Attention2D`` in ``attention_2d.py``.
+        """
+        name = "_".join(_WORDS.findall(self.identifier)).lower()
+        return name if name.isidentifier() else f"_{name}"
 
 
 def needs_of(spec: model_pb2.Model) -> list[Need]:

@@ -275,14 +275,14 @@ def digits(**how: Any) -> mlferry.MLModel:
         sys.path.remove(str(EXAMPLE))
     functions = {"GridSampler": how.pop("function", convert_sampler)}
     return mlferry.convert(
-        EXAMPLE / "digits_stn.h5", custom_conversion_functions=functions, convert_to="mlprogram",
-        **how,
+        mlferry.examples.path("digits_stn.h5"), custom_conversion_functions=functions,
+        convert_to="mlprogram", **how,
     )  # fmt: skip
 
 
 @pytest.mark.parametrize(("precision", "tolerance"), [("float32", 1e-4), ("float16", 0.05)])
 def test_digit_reader(precision: str, tolerance: float, tmp_path: Path) -> None:
-    test = np.load(EXAMPLE / "digits_test.npz")
+    test = np.load(mlferry.examples.path("digits_stn.npz"))
     images = test["x"][:40].astype(np.float32) / 255
     model = mlferry.MLModel(digits(compute_precision=precision).save(tmp_path / "d.mlpackage"))
     assert parts(model.spec) == [P, N, P]
