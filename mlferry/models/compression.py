@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from mlferry.errors import MlferryError
 from mlferry.layers.sites import Site, sites as network_sites
-from mlferry.models.facts import WeightFacts
+from mlferry.models.facts import LayerWeights, WeightFacts
 from mlferry.programs.graph import Operation, Value
 from mlferry.programs.parts import CompressedParts
 from mlferry.programs.passes.opset import renewed
@@ -52,9 +52,67 @@ def compressed_weights(
         weights: the files of its programs' weights.
         original: the model that it was made of, whose layers and operations have the same names.
     """
+    return _compressed(list(_found(spec, weights)), original)
+
+
+def weight_facts(
+    spec: model_pb2.Model,
+    weights: Weights | None,
+    original: tuple[model_pb2.Model, Weights | None] | None = None,
+) -> tuple[list[WeightFacts], list[LayerWeights]]:
+    """The weights that are in fewer bits, and those of every layer; see `compressed_weights`."""
+    found = list(_found(spec, weights))
+    return _compressed(found, original), _by_layer(spec, found)
+
+
+class _Stored(NamedTuple):
+    shape: list[int]
+    values: int
+    size: float
+    encoding: str
+
+
+def _by_layer(spec: model_pb2.Model, found: Sequence[_Found]) -> list[LayerWeights]:
+    """Of networks, all that is stored; of programs, what is no small number of an operation."""
+    shapes = {
+        id(each.site.message): list(each.site.shape)
+        for each in found
+        if isinstance(each.site, Site)
+    }
+    rows: dict[tuple[int, str, str], list[_Stored]] = {}
+    for place, inner in enumerate(networks.models_in(spec)):
+        network = networks.network_of(inner)
+        for weight in () if network is None else stored_weights.iter_weights(network):
+            count, size = stored_weights.count(weight.message), weight.message.ByteSize()
+            told = str(stored_weights.encoding(weight.message) or "values")
+            key = place, weight.layer.name, weight.layer.WhichOneof("layer") or "unknown"
+            shape = shapes.get(id(weight.message), [])
+            if count:
+                rows.setdefault(key, []).append(_Stored(shape, count, size, told))
+    for each in found:
+        if isinstance(each.site, ProgramSite):
+            bits = each.site.count * DTYPES[each.site.value.dtype].bits
+            told = each.site.value.dtype
+            if each.stored is not None:
+                bits, told = round(each.stored.bits_per_value * each.site.count), each.stored.scheme
+            key = each.key[0], each.site.name, each.site.kind
+            rows.setdefault(key, []).append(
+                _Stored(list(each.site.shape), each.site.count, bits / 8, told)
+            )
+    made = []
+    for (_, name, kind), stored in rows.items():
+        most = max(stored, key=lambda each: each.values)
+        values, taken = sum(each.values for each in stored), sum(each.size for each in stored)
+        made.append(LayerWeights(name, kind, most.shape, values, round(taken), most.encoding))
+    return made
+
+
+def _compressed(
+    found: Sequence[_Found], original: tuple[model_pb2.Model, Weights | None] | None
+) -> list[WeightFacts]:
     known = {} if original is None else {each.key: each for each in _found(*original)}
     told = []
-    for each in _found(spec, weights):
+    for each in found:
         before = known.get(each.key)
         if each.stored is not None:
             told.append(each.stored if before is None else _with_error(each, before))

@@ -324,6 +324,11 @@ class MLModel:
         return self._classes.program.weights
 
     @property
+    def stored_size(self) -> int:
+        """How many bytes the model takes in a file, with the files of its programs' weights."""
+        return self._spec.ByteSize() + self.program_weights.size
+
+    @property
     def precision(self) -> str:
         """The precision in which ML Programs run: "half" or "exact"."""
         return self._classes.program.precision

@@ -23,6 +23,7 @@ from mlferry.errors import (
 )
 from mlferry.layers.builder import Builder
 from mlferry.models.scaffold import python_files, swift_files, swift_tests, write_files
+from mlferry.models.scaffold.needs import Need
 from mlferry.spec import features
 from mlferry.spec.proto import model_pb2
 
@@ -289,3 +290,23 @@ def test_swift_tests_from_a_shell(tmp_path: Path) -> None:
     assert main([*arguments, "--custom", str(tmp_path / "classes.py")]) == 0
     made = {path.name for path in (tmp_path / "out").iterdir()}
     assert {"WarpGridTests.swift", "BentTests.swift"} <= made
+
+
+@pytest.mark.parametrize(
+    ("name", "module"),
+    [
+        ("GridSampler", "grid_sampler"),
+        ("Attention2D", "attention_2d"),
+        ("Conv2DTranspose", "conv_2d_transpose"),
+        ("HTTPLayer", "http_layer"),
+        ("Sampler3", "sampler3"),
+        ("conv2d", "conv2d"),
+        ("conv2dLayer", "conv2d_layer"),
+        ("ALayer", "a_layer"),
+        ("my_layer", "my_layer"),
+        ("2D", "_2d"),
+        ("package>Odd", "package_odd"),
+    ],
+)
+def test_files_are_named_by_words(name: str, module: str) -> None:
+    assert Need(name, False).module == module
