@@ -31,12 +31,49 @@ Key = tuple[int, str, str]  # the model's place in a pipeline; where the weight 
 
 
 @dataclass(frozen=True)
-class _Found:
+class FoundWeight:
+    """A weight of a model.
+
+    Attributes:
+        key: where it is: the model, the layer or function, the parameter.
+        stored: how it is stored, where that is in fewer bits.
+        site: the weight itself.
+        function: of a program, that it is of.
+    """
+
     key: Key
     stored: WeightFacts | None
     site: ProgramSite | Site
+    function: str = ""
+
+    @property
+    def place(self) -> tuple[str, str]:
+        """Layer and parameter, or function and constant."""
+        if isinstance(self.site, ProgramSite):
+            return self.function, self.site.value.name
+        return self.site.name, self.site.field
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of its values."""
+        return tuple(self.site.shape)
+
+    @property
+    def count(self) -> int:
+        """How many values it has."""
+        return self.site.count
+
+    @property
+    def encoding(self) -> str:
+        """How it is stored."""
+        if self.stored is not None:
+            return self.stored.scheme
+        if isinstance(self.site, ProgramSite):
+            return self.site.value.dtype
+        return str(self.site.encoding)
 
     def values(self) -> Any:
+        """The values, as numbers."""
         return self.site.array if isinstance(self.site, ProgramSite) else self.site.read()
 
 
@@ -52,7 +89,7 @@ def compressed_weights(
         weights: the files of its programs' weights.
         original: the model that it was made of, whose layers and operations have the same names.
     """
-    return _compressed(list(_found(spec, weights)), original)
+    return _compressed(list(found_weights(spec, weights)), original)
 
 
 def weight_facts(
@@ -61,7 +98,7 @@ def weight_facts(
     original: tuple[model_pb2.Model, Weights | None] | None = None,
 ) -> tuple[list[WeightFacts], list[LayerWeights]]:
     """The weights that are in fewer bits, and those of every layer; see `compressed_weights`."""
-    found = list(_found(spec, weights))
+    found = list(found_weights(spec, weights))
     return _compressed(found, original), _by_layer(spec, found)
 
 
@@ -72,7 +109,7 @@ class _Stored(NamedTuple):
     encoding: str
 
 
-def _by_layer(spec: model_pb2.Model, found: Sequence[_Found]) -> list[LayerWeights]:
+def _by_layer(spec: model_pb2.Model, found: Sequence[FoundWeight]) -> list[LayerWeights]:
     """Of networks, all that is stored; of programs, what is no small number of an operation."""
     shapes = {
         id(each.site.message): list(each.site.shape)
@@ -108,9 +145,9 @@ def _by_layer(spec: model_pb2.Model, found: Sequence[_Found]) -> list[LayerWeigh
 
 
 def _compressed(
-    found: Sequence[_Found], original: tuple[model_pb2.Model, Weights | None] | None
+    found: Sequence[FoundWeight], original: tuple[model_pb2.Model, Weights | None] | None
 ) -> list[WeightFacts]:
-    known = {} if original is None else {each.key: each for each in _found(*original)}
+    known = {} if original is None else {each.key: each for each in found_weights(*original)}
     told = []
     for each in found:
         before = known.get(each.key)
@@ -119,7 +156,7 @@ def _compressed(
     return told
 
 
-def _with_error(each: _Found, before: _Found) -> WeightFacts:
+def _with_error(each: FoundWeight, before: FoundWeight) -> WeightFacts:
     stored = each.stored
     assert stored is not None
     one, other = (np.asarray(found.values(), np.float64) for found in (before, each))
@@ -132,7 +169,7 @@ def _with_error(each: _Found, before: _Found) -> WeightFacts:
     return replace(stored, snr=snr)
 
 
-def _found(spec: model_pb2.Model, weights: Weights | None) -> Iterator[_Found]:
+def found_weights(spec: model_pb2.Model, weights: Weights | None) -> Iterator[FoundWeight]:
     """All weights of a model, and of those inside of a pipeline; none of what cannot be read."""
     for place, inner in enumerate(networks.models_in(spec)):
         network = networks.network_of(inner)
@@ -146,7 +183,7 @@ def _found(spec: model_pb2.Model, weights: Weights | None) -> Iterator[_Found]:
             logger.info("the weights of the model cannot be told: %s", error)
 
 
-def _of_network(place: int, site: Site) -> _Found:
+def _of_network(place: int, site: Site) -> FoundWeight:
     key = (place, site.name, site.field)
     encoding = site.encoding
     stored = None
@@ -161,15 +198,15 @@ def _of_network(place: int, site: Site) -> _Found:
             8 * site.message.ByteSize() / max(1, site.count),
             place=(site.name, site.field),
         )
-    return _Found(key, stored, site)
+    return FoundWeight(key, stored, site)
 
 
-def _of_program(place: int, spec: model_pb2.Model, weights: Weights) -> Iterator[_Found]:
+def _of_program(place: int, spec: model_pb2.Model, weights: Weights) -> Iterator[FoundWeight]:
     for name in sorted(spec.mlProgram.functions):
         block, opset = read_function(spec.mlProgram.functions[name], weights)
         for site in program_sites(block, opset):
             key = (place, f"{name} {site.name}", site.field)
-            yield _Found(key, _stored(site, opset, name), site)
+            yield FoundWeight(key, _stored(site, opset, name), site, name)
 
 
 def _stored(site: ProgramSite, opset: int, function: str) -> WeightFacts | None:

@@ -372,7 +372,10 @@ class MLModel:
         from mlferry.models.view import draw
 
         shapes = input_shape_dict or {}
-        return draw(self._spec, self._classes.layers, shapes, None, title, open_browser=True)
+        return draw(
+            self._spec, self._classes.layers, shapes, None, title, open_browser=None,
+            weights=self.program_weights,
+        )  # fmt: skip
 
     def __repr__(self) -> str:
         return str(self.describe())
