@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +15,7 @@ from typing import Any
 import pytest
 
 import mlferry
+from mlferry.cli.app import app
 from tests import doc_blocks
 
 ROOT = Path(__file__).parent.parent
@@ -132,6 +135,42 @@ def test_what_is_said_of_installing_is_checked(text: str, index: str, wrong: boo
     assert bool(install_problems("README.md", text, index)) is wrong
 
 
+def test_errors_that_people_search_for_are_real() -> None:
+    """What headings of the FAQ quote stands in the library's messages."""
+    source = "\n".join(
+        re.sub(r'"\s*\n\s*f?"', "", path.read_text(encoding="utf-8"))
+        for path in (ROOT / "mlferry").rglob("*.py")
+        if not path.name.endswith("_pb2.py")
+    )
+    quoted = [
+        part.strip(" ,")
+        for heading in re.findall(r"^## (.*)$", text_of("docs/faq.md"), re.MULTILINE)
+        for quote in re.findall(r'"([^"]+)"', heading)
+        for part in quote.split("...")
+        if part.strip(" ,")
+    ]
+    assert len(quoted) > 10
+    assert [part for part in quoted if part not in source] == []
+    names = re.findall(r"^## .*?(\w+Error)$", text_of("docs/faq.md"), re.MULTILINE)
+    assert names
+    assert all(hasattr(mlferry.errors, name) for name in names)
+
+
+def test_workflows_in_the_guides_are_yaml() -> None:
+    yaml = pytest.importorskip("yaml")
+    found = [
+        yaml.safe_load(body)
+        for name in NAMES
+        for language, _, body in doc_blocks.blocks(text_of(name))
+        if language == "yaml"
+    ]
+    assert found
+    for workflow in found:
+        for line in (step.get("run", "") for step in workflow["jobs"]["check"]["steps"]):
+            words = shlex.split(line)
+            assert not words or words[0] == "pip" or words[1] in app.commands, line
+
+
 def test_swift_blocks_parse() -> None:
     tree_sitter = pytest.importorskip("tree_sitter")
     grammar = pytest.importorskip("tree_sitter_swift")
@@ -153,6 +192,7 @@ def test_swift_blocks_parse() -> None:
 def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
     pytest.importorskip("mkdocs")
     pytest.importorskip("mkdocstrings")
+    pytest.importorskip("material")
     done = subprocess.run(
         [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")],
         cwd=ROOT, capture_output=True, text=True, check=False,
@@ -164,6 +204,19 @@ def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
     for page in (tmp_path / "site").rglob("*.html"):
         loaded = re.findall(r'(?:src|<link[^>]*href)="(https?:[^"]*)"', page.read_text("utf-8"))
         assert not loaded, f"{page.name} loads {loaded}"
+    headings = re.findall(r'<h2 id="([^"]*)"', reference)
+    assert len(headings) == len({*headings})
+    assert "converters.keras.convert" in reference
+    notebook = (tmp_path / "site" / "notebooks" / "quantization.html").read_text(encoding="utf-8")
+    assert "data:image/png;base64" in notebook
+    index = json.loads((tmp_path / "site" / "search" / "search_index.json").read_text("utf-8"))
+    hits = [
+        (each.get("boost", 1), each["location"])
+        for each in index["docs"]
+        if "flexible shape" in each["title"]
+    ]
+    assert max(hits)[0] > 1
+    assert max(hits)[1].startswith("flexible-shapes.html")
 
 
 def test_every_page_is_in_the_site() -> None:
