@@ -8,16 +8,13 @@ from html import escape
 from typing import Any
 
 _STYLE = """
-.mlferry{--ink:#1a1c20;--soft:#667085;--line:#8884;--card:#f6f7f9;--main:#2f6fb7;--bad:#c2410c;
---a:#2f6fb7;--b:#b45309;--c:#15803d;--d:#7c3aed;--e:#be185d;--f:#0e7490;
-font:14px/1.5 system-ui,-apple-system,"Segoe UI",sans-serif;color:var(--ink);max-width:62em}
-@media(prefers-color-scheme:dark){.mlferry{--ink:#e6e8ec;--soft:#98a2b3;--card:#20242b;
---main:#6aa9ef;--bad:#fb923c;--a:#6aa9ef;--b:#fbbf24;--c:#4ade80;--d:#a78bfa;--e:#f472b6;
---f:#22d3ee}}
+.mlferry{--soft:#7a8597;--line:#8884;--card:#8080801c;--main:#3b7dc4;--bad:#d2541b;
+--a:#3b7dc4;--b:#b87a1f;--c:#2f9150;--d:#8656d8;--e:#c7487f;--f:#1d8a9e;
+font:14px/1.5 system-ui,-apple-system,"Segoe UI",sans-serif;color:inherit;max-width:62em}
 .mlferry h1{font-size:1.6em;font-weight:650;margin:0 0 .5em;overflow-wrap:anywhere}
 .mlferry h2{font-size:1.1em;font-weight:650;margin:1.8em 0 .5em}
 .mlferry h3{font-size:1em;font-weight:600;margin:1em 0 .3em}
-.mlferry table{border-collapse:collapse}
+.mlferry table{border-collapse:collapse;font:inherit;color:inherit}
 .mlferry th,.mlferry td{padding:.25em 1.2em .25em 0;text-align:left;vertical-align:top;
 border-bottom:1px solid var(--line);background:none;color:inherit}
 .mlferry th{font-weight:600}
@@ -31,7 +28,7 @@ vertical-align:baseline}
 .mlferry .bars td{white-space:nowrap}
 .mlferry .by-layer{max-width:none}.mlferry .by-layer .wide{width:22%}
 .mlferry .by-layer th{overflow-wrap:anywhere;min-width:7em}
-.mlferry .problem{color:#b91c1c}
+.mlferry .problem{color:#d13a3a}
 .mlferry .differs{color:var(--bad);font-weight:600}
 .mlferry .tiles,.mlferry .cards{display:flex;flex-wrap:wrap;gap:.8em;margin:.6em 0 1em}
 .mlferry .tile{background:var(--card);border-radius:10px;padding:.7em 1.1em;min-width:9em}
@@ -45,7 +42,7 @@ border-radius:6px;background:#0002;flex:none}
 margin:0 .4em .3em 0}
 .mlferry .chart{width:100%;height:auto;max-width:900px}
 .mlferry .chart text{font-size:11px;fill:var(--soft)}
-.mlferry .chart .title{fill:var(--ink)}
+.mlferry .chart .title{fill:currentColor}
 .mlferry .chart .grid{stroke:var(--line)}
 .mlferry .chart .line{fill:none;stroke-width:1.5;opacity:.6}
 .mlferry .chart .interval{stroke-width:2;opacity:.45}
@@ -63,8 +60,10 @@ overflow-wrap:anywhere}
 .mlferry .end svg{flex:none;width:44px;height:44px;color:var(--main)}
 .mlferry .end div{min-width:0}
 """
-_PAGE_STYLE = "body{margin:2em auto;padding:0 1.2em;max-width:62em;background:#fff}\
-@media(prefers-color-scheme:dark){body{background:#15181d}}@media print{body{margin:0}}"
+# Of a page: a notebook and a site have colours of their own, which the part of it inherits.
+_PAGE_STYLE = "body{margin:2em auto;padding:0 1.2em;max-width:62em;background:#fff;color:#1a1c20}\
+@media(prefers-color-scheme:dark){body{background:#15181d;color:#e6e8ec}}\
+@media print{body{margin:0}}"
 
 
 def fragment(body: str, title: str = "") -> str:
