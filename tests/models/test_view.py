@@ -204,6 +204,25 @@ def test_programs_tell_the_same() -> None:
     }  # fmt: skip
 
 
+def test_operations_show_what_matters() -> None:
+    builder = Builder()
+    builder.input("x", (1, 3, 8, 8))
+    builder.layer("convolution", "conv", ["x"], ["y"], outputChannels=4, kernelChannels=3,
+                  kernelSize=[3, 3], stride=[2, 2], valid={},
+                  weights=np.ones((4, 3, 3, 3), np.float32))  # fmt: skip
+    builder.layer("pooling", "pool", ["y"], ["z"], type="MAX", kernelSize=[2, 2], stride=[1, 1],
+                  valid={})  # fmt: skip
+    builder.layer("activation", "leaky", ["z"], ["w"], leakyReLU={"alpha": 0.25})
+    builder.output("w")
+    program = mlferry.to_program(mlferry.MLModel(builder.model()))
+    spec = program.get_spec()
+    known = StoredFacts({}, weight_details(found_weights(spec, program.program_weights)))
+    found = {box.kind: box.brief for box in graph_of(spec, {}, {}, known).boxes}
+    assert found["conv"] == ["3×3 / 2, valid", "4×3×3×3 fp16"]
+    assert found["max_pool"][0].startswith("2×2")
+    assert found["leaky_relu"] == ["alpha 0.25"]
+
+
 def scoped() -> model_pb2.Model:
     """Two blocks with names in scopes, a way around them, and a scope that is in a circle."""
     builder = Builder()

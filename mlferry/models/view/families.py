@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -170,24 +171,39 @@ def _listed(values: Sequence[Any]) -> str:
     return shown + "…" * (len(values) > 6)
 
 
+_TYPE = re.compile(r"(fp|u?int|bool|string)\d*( \(.*\))?$")  # of a value that is not shown
+_USUAL = ("1, 1", "1", "False")
 # What may matter in an operation, in this order.
 _KEYS = ("strides", "kernel_sizes", "pad_type", "groups", "axis", "axes", "perm", "shape", "alpha",
          "mode", "transpose_y", "dtype", "epsilon", "begin", "end")  # fmt: skip
 
 
-def operation_brief(rows: Mapping[str, str], names: frozenset[str]) -> str:
+def operation_brief(
+    rows: Mapping[str, str], names: frozenset[str], kernel: Sequence[int] = ()
+) -> str:
     """The same of an operation.
 
     Args:
         rows: its parameters as text.
         names: of values, which are no attributes.
+        kernel: the shape of its weight, where it is a convolution.
     """
     shown = []
-    for key in _KEYS:
+    if "strides" in rows:
+        size = [*map(str, kernel[2:])] or _numbers(rows.get("kernel_sizes", ""))
+        stride = [*dict.fromkeys(_numbers(rows["strides"]))]
+        window = _TIMES.join(size) + f" / {_TIMES.join(stride)}" * (stride not in ([], ["1"]))
+        shown = [window.strip(" /")] if size else []
+    for key in _KEYS if not shown else ("pad_type", "groups"):
         value = rows.get(key, "").rpartition(": ")[2]
-        if value and value not in names and value not in ("1, 1", "1", "False"):
+        if value and value not in names and not _TYPE.match(value) and value not in _USUAL:
             shown.append(value if key in ("pad_type", "mode") else f"{key} {value}")
     return cut(", ".join(shown[:3]), _LONGEST)
+
+
+def _numbers(row: str) -> list[str]:
+    """Those of a parameter that is shown as ``int32 (2): 3, 3``."""
+    return [part for part in row.rpartition(": ")[2].split(", ") if part.isdigit()]
 
 
 def cut(text: str, longest: int) -> str:

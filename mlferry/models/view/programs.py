@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
+import numpy as np
+
 from mlferry.errors import MlferryError
 from mlferry.models.view.boxes import Box, BoxGraph
 from mlferry.models.view.families import operation_brief, operation_family
@@ -147,7 +149,9 @@ def _weigh(
     ]
     arrays = [each for each in box.weights if math.prod(each[1].shape) > 1]
     largest = max(arrays, key=lambda each: math.prod(each[1].shape), default=None)
-    box.brief = [operation_brief(dict(box.rows), frozenset(labels))]
+    shapes = {name: detail.shape for name, detail in box.weights}
+    kernel = shapes.get("weight", ()) if operation.type.startswith("conv") else ()
+    box.brief = [operation_brief(dict(box.rows), frozenset(labels), kernel)]
     if largest is not None:
         box.brief.append(largest[1].brief)
     box.brief = [each for each in box.brief if each]
@@ -208,8 +212,11 @@ def _value(value: mil.Value) -> str:
         return kind
     which = tensor.WhichOneof("value")
     if which == "bytes":
-        return kind
-    elements = list(getattr(tensor, which).values)
+        if not kind.startswith("fp16"):
+            return kind
+        elements = np.frombuffer(tensor.bytes.values, "<f2").astype(float).tolist()
+    else:
+        elements = list(getattr(tensor, which).values)
     shown = ", ".join(f"{e:g}" if isinstance(e, float) else str(e) for e in elements[:_SHOWN])
     more = f", ... ({len(elements)})" if len(elements) > _SHOWN else ""
     scalar = isinstance(type_of(value.type), TensorType) and len(elements) == 1
