@@ -22,11 +22,12 @@ from mlferry.errors import (
     SpecError,
 )
 from mlferry.layers.builder import Builder
-from mlferry.models.scaffold import python_files, swift_files, swift_tests, write_files
+from mlferry.models.scaffold import app_files, python_files, swift_files, swift_tests, write_files
 from mlferry.models.scaffold.needs import Need
 from mlferry.spec import features
 from mlferry.spec.proto import model_pb2
 
+ROOT = Path(__file__).parents[2]
 PARAMETERS = {
     "output_height": {"intValue": 3}, "far": {"longValue": 1 << 40}, "rate": {"doubleValue": 0.5},
     "mode": {"stringValue": 'a "b"\n'}, "on": {"boolValue": True}, "default": {"intValue": 1},
@@ -310,3 +311,83 @@ def test_swift_tests_from_a_shell(tmp_path: Path) -> None:
 )
 def test_files_are_named_by_words(name: str, module: str) -> None:
     assert Need(name, False).module == module
+
+
+APPS = {
+    "arrays": ({}, "multiArrayValue"),
+    "a classifier of images": (
+        {"inputs": [mlferry.ImageType("image", color_layout="GRAYSCALE", scale=1 / 255)],
+         "classifier_config": mlferry.ClassifierConfig([f'"{i}"' for i in range(10)])},
+        "dictionaryValue",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", APPS)
+def test_a_package_around_a_model(name: str, swift: Any) -> None:
+    options, value = APPS[name]
+    runpy.run_path(str(mlferry.examples.path("grid_sampler.py")))
+    hooks = runpy.run_path(str(mlferry.examples.path("hooks.py")))
+    model = mlferry.convert(
+        mlferry.examples.path("digits_stn.h5"),
+        custom_conversion_functions=hooks["custom_conversion_functions"], **options,
+    )  # fmt: skip
+    pixels = np.load(mlferry.examples.path("digits_stn.npz"))["x"][0]
+    sample = {"image": pixels[None] / 255 if name == "arrays" else pixels[:, :, 0]}
+    files = app_files(model, "DigitReader", sample)
+    assert sorted(files) == [
+        "Package.swift", "README.md", "Sources/DigitReader/DigitReader.swift",
+        "Sources/DigitReader/GridSampler.swift",
+        "Sources/DigitReader/Resources/DigitReader.mlmodel",
+        "Tests/DigitReaderTests/DigitReaderTests.swift",
+        "Tests/DigitReaderTests/GridSamplerTests.swift",
+    ]  # fmt: skip
+    for path, text in files.items():
+        if path.endswith(".swift"):
+            swift(str(text))
+    content = files["Sources/DigitReader/Resources/DigitReader.mlmodel"]
+    assert isinstance(content, bytes)
+    whole = mlferry.MLModel(content).predict(sample)
+    test = str(files["Tests/DigitReaderTests/DigitReaderTests.swift"])
+    assert value in test
+    held = [base64.b64decode(each) for each in re.findall(r'base64Encoded: "([^"]*)"', test)]
+    if name == "arrays":
+        np.testing.assert_array_equal(
+            np.frombuffer(held[0], "<f4"), np.float32(sample["image"]).ravel()
+        )
+        np.testing.assert_allclose(np.frombuffer(held[1], "<f4"), whole["digit"].ravel(), atol=1e-6)
+    else:
+        assert held[0] == sample["image"].tobytes()
+        assert (
+            f'stringValue, "\\"{np.load(mlferry.examples.path("digits_stn.npz"))["y"][0]}' in test
+        )
+        numbers = [float(each) for each in re.findall(r"nan, \n\s+([\d.e-]+), acc", test)]
+        np.testing.assert_allclose(numbers, [*whole["digit"].values()], atol=1e-6)
+    for path in ("DigitReaderTests", "GridSamplerTests"):
+        assert "@testable import DigitReader" in str(files[f"Tests/DigitReaderTests/{path}.swift"])
+
+
+def test_the_class_of_the_example_is_whole(swift: Any) -> None:
+    text = (ROOT / "examples" / "spatial_transformer" / "GridSampler.swift").read_text("utf-8")
+    swift(text)
+    for part in ("required init(parameters:", "setWeightData", "outputShapes(", "evaluate(inputs:"):
+        assert part in text
+    assert "not written" not in text
+
+
+def test_apps_need_a_network_and_inputs_that_they_can_hold() -> None:
+    with pytest.raises(mlferry.MlferryError, match="around a neural network"):
+        app_files(mlferry.MLModel(custom_model()), "App", {})
+
+
+def test_an_app_from_a_shell(tmp_path: Path) -> None:
+    model = mlferry.convert(mlferry.examples.path("digits.onnx")).save(tmp_path / "net.mlmodel")
+    np.save(tmp_path / "x.npy", np.ones((1, 1, 8, 8), np.float32))
+    command = ["scaffold", str(model), "--app", "my-reader", "-o", str(tmp_path / "app")]
+    with pytest.raises(SystemExit):
+        main(command)
+    command += ["--test", f"image={tmp_path / 'x.npy'}"]
+    assert main(command) == 0
+    assert (tmp_path / "app" / "Sources" / "my_reader" / "my_reader.swift").exists()
+    assert main(command) == 1  # nothing is written over
+    assert main([*command, "--force"]) == 0

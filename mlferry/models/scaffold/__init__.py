@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from mlferry.errors import ModelFileError
+from mlferry.models.scaffold.app import app_files
 from mlferry.models.scaffold.needs import needs_of
 from mlferry.models.scaffold.python import python_class
 from mlferry.models.scaffold.swift import swift_class
@@ -14,7 +15,7 @@ from mlferry.models.scaffold.swift_test import swift_tests
 from mlferry.spec import io
 from mlferry.spec.proto import model_pb2
 
-__all__ = ["python_files", "swift_files", "swift_tests", "write_files"]
+__all__ = ["app_files", "python_files", "swift_files", "swift_tests", "write_files"]
 
 
 def swift_files(spec: model_pb2.Model, *, gpu: bool = False) -> dict[str, str]:
@@ -40,9 +41,9 @@ def python_files(spec: model_pb2.Model) -> dict[str, str]:
 
 
 def write_files(
-    files: Mapping[str, str], folder: str | os.PathLike[str], *, force: bool = False
+    files: Mapping[str, str | bytes], folder: str | os.PathLike[str], *, force: bool = False
 ) -> list[Path]:
-    """Write files into a folder, which is made where it is missing; their paths.
+    """Write files into a folder, which is made where it is missing, and folders in it; their paths.
 
     Raises:
         ModelFileError: a file is there already, and `force` is not set; nothing is written.
@@ -55,9 +56,10 @@ def write_files(
             "--force, in Python force=True"
         )
     try:
-        Path(folder).mkdir(parents=True, exist_ok=True)
+        for place in {Path(folder), *(path.parent for path in paths)}:
+            place.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ModelFileError(f"cannot make the folder {folder}: {error.strerror}") from error
     for path, text in zip(paths, files.values(), strict=True):
-        io.write_atomic(path, text.encode("utf-8"))
+        io.write_atomic(path, text.encode("utf-8") if isinstance(text, str) else text)
     return paths
