@@ -285,6 +285,10 @@ def test_classifiers_print_the_likeliest_classes(
     assert [third.split()[:2], fourth.split()[:2]] == [["c", "8.7%"], ["d", "3.2%"]]
     assert "softmax" in told
     text = out(capsys, "predict", letters, given, "--json")
+    assert text == out(capsys, "predict", letters, tmp_path / "a.png", "--json")
+    with pytest.raises(SystemExit):
+        main(["predict", str(letters), given, str(tmp_path / "a.png")])
+    assert "NAME=FILE" in capsys.readouterr().err
     assert '"é": 3.0' in text
     assert '"\\u202ecod": 2.0' in text
     assert json.loads(text)["scores"] == {"é": 3.0, "\u202ecod": 2.0, "c": 1.0, "d": 0.0}

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 EPILOG = """\b
 examples:
-  mlferry predict net.mlmodel image=cat.jpg
+  mlferry predict net.mlmodel cat.jpg
   mlferry predict digits.mlmodel image=digit.npy --custom grid_sampler.py --out digit.npz
   mlferry predict net.mlmodel image=cat.jpg --engine onnxruntime --threads 2
   mlferry predict net.mlmodel image=cat.jpg --json | jq .classLabel
@@ -53,8 +53,9 @@ def predict(
 ) -> None:
     """Evaluate MODEL on one sample: .npy arrays, or pictures for image inputs.
 
-    Pictures are scaled to cover the input's size, their shape kept, and cut to the middle. Of a
-    classifier it prints the likeliest classes, of other models JSON.
+    Pictures are scaled to cover the input's size, their shape kept, and cut to the middle. NAME=
+    may be left out where the model has one input. Of a classifier it prints the likeliest classes,
+    of other models JSON.
     """
     from mlferry.models.model import MLModel
     from mlferry.models.ranking import ranking
@@ -79,12 +80,17 @@ def predict(
 def sample_of(items: Iterable[str], model: MLModel) -> dict[str, Any]:
     """A sample of ``NAME=FILE`` arguments: arrays, and pictures for image inputs.
 
+    The name may be left out where the model has one input.
+
     Raises:
         ModelFileError: a file cannot be read, or is none for its input.
         click.UsageError: an argument is none of the kind.
     """
     types = {feature.name: feature.type for feature in model.get_spec().description.input}
-    return dict(_input(item, types) for item in items)
+    given = list(items)
+    if len(types) == len(given) == 1 and "=" not in given[0]:
+        given = [f"{next(iter(types))}={given[0]}"]
+    return dict(_input(item, types) for item in given)
 
 
 def _input(item: str, types: Mapping[str, FeatureType]) -> tuple[str, Any]:

@@ -49,6 +49,11 @@ example:
 )
 @click.option("--gpu", is_flag=True, help="Add encode(commandBuffer:inputs:outputs:) in Swift.")
 @click.option(
+    "--accelerate",
+    is_flag=True,
+    help="Compute with Accelerate what is written whole: layers of single values, with --custom.",
+)
+@click.option(
     "--test",
     "sample",
     multiple=True,
@@ -69,6 +74,7 @@ def scaffold(
     out: Path,
     language: str,
     gpu: bool,
+    accelerate: bool,
     sample: tuple[str, ...],
     app: str | None,
     custom: Path | None,
@@ -99,12 +105,12 @@ def scaffold(
             as_json,
         )
         return
+    run_file(custom)
     if language != "python":
-        files |= swift_files(spec, gpu=gpu)
+        files |= swift_files(spec, gpu=gpu, accelerate=accelerate)
     if language != "swift":
         files |= python_files(spec)
     if sample:
-        run_file(custom)
         loaded = MLModel(spec)
         files |= swift_tests(loaded, sample_of(sample, loaded))
     _written(write_files(files, out, force=force), as_json)

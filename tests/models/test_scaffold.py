@@ -23,7 +23,9 @@ from mlferry.errors import (
 )
 from mlferry.layers.builder import Builder
 from mlferry.models.scaffold import app_files, python_files, swift_files, swift_tests, write_files
+from mlferry.models.scaffold.elementwise import FORMULAS, Formula
 from mlferry.models.scaffold.needs import Need
+from mlferry.models.scaffold.swift import vectors
 from mlferry.spec import features
 from mlferry.spec.proto import model_pb2
 
@@ -391,3 +393,94 @@ def test_an_app_from_a_shell(tmp_path: Path) -> None:
     assert (tmp_path / "app" / "Sources" / "my_reader" / "my_reader.swift").exists()
     assert main(command) == 1  # nothing is written over
     assert main([*command, "--force"]) == 0
+
+
+C_NAMES = {"exp": np.exp, "tanh": np.tanh, "log": np.log, "abs": np.abs, "min": np.minimum,
+           "max": np.maximum}  # fmt: skip
+
+
+class Arrays:
+    """Accelerate's names of what an expression calls, by NumPy; numbers come first in sums."""
+
+    @staticmethod
+    def add(a: Any, b: np.ndarray) -> np.ndarray:
+        return a + b
+
+    @staticmethod
+    def multiply(a: Any, b: np.ndarray) -> np.ndarray:
+        return a * b
+
+    @staticmethod
+    def divide(a: np.ndarray, b: Any) -> np.ndarray:
+        return a / b
+
+    @staticmethod
+    def absolute(a: np.ndarray) -> np.ndarray:
+        return np.abs(a)
+
+    exp, tanh, log = np.exp, np.tanh, np.log
+
+
+def from_swift(text: str) -> str:
+    """Calls of Accelerate as Python: the range that `clip` is given becomes two arguments."""
+    text = re.sub(r"to: -Float\.infinity\.\.\.([\w.]+)\)", r"None, \1)", text)
+    text = re.sub(r"to: ([\w.]+)\.\.\.Float\.infinity\)", r"\1, None)", text)
+    return text.replace("vDSP.clip", "np.clip").replace("vDSP.", "A.").replace("vForce.", "A.")
+
+
+@pytest.mark.parametrize("formula", FORMULAS, ids=[each.text for each in FORMULAS])
+def test_expressions_compute_what_is_looked_for(formula: Formula, swift: Any) -> None:
+    x, p = np.linspace(-8, 8, 400), 0.7
+    wanted = formula.compute(x, p)
+    np.testing.assert_allclose(eval(formula.text, dict(C_NAMES), {"x": x, "p": p}), wanted)
+    text = vectors(formula.text)
+    swift(f"let made: [Float] = {text}")
+    made = eval(from_swift(text), {"A": Arrays, "np": np}, {"x": x, "p": p})
+    np.testing.assert_allclose(made, wanted)
+
+
+def curved(*betas: float) -> model_pb2.Model:
+    builder = Builder()
+    builder.input("x", (1, 4))
+    blob = "x"
+    for index, beta in enumerate(betas):
+        builder.layer("custom", f"c{index}", [blob], [f"y{index}"], output_shapes=[(1, 4)],
+                      className="Curved", parameters={"beta": {"doubleValue": beta}})  # fmt: skip
+        blob = f"y{index}"
+    builder.output(blob)
+    return builder.model()
+
+
+class Curved(mlferry.CustomLayer):
+    def output_shapes(self, input_shapes: Any) -> Any:
+        return input_shapes
+
+    def evaluate(self, inputs: Any) -> Any:
+        (x,) = inputs
+        return [x / (1 + np.exp(-self.parameters["beta"] * x))]
+
+
+class NearlyCurved(Curved):
+    def evaluate(self, inputs: Any) -> Any:
+        return [super().evaluate(inputs)[0] + 1e-3]
+
+
+@pytest.mark.parametrize("accelerate", [False, True])
+def test_layers_of_single_values_are_written_whole(accelerate: bool, swift: Any) -> None:
+    made = swift_files(
+        curved(1.0, 2.5), gpu=True, accelerate=accelerate, classes={"Curved": Curved}
+    )
+    text = made["Curved.swift"]
+    swift(text)
+    assert "not written" not in text
+    assert "let p = Float(beta)" in text
+    assert "target.write(float4(x / (1 + exp(-p * x)))" in text
+    assert ("vForce.exp(" in text) is accelerate
+    assert ("import Accelerate" in text) is accelerate
+
+
+@pytest.mark.parametrize("classes", [{}, {"Curved": NearlyCurved}], ids=["no class", "another"])
+def test_what_is_not_known_is_not_guessed(classes: Any) -> None:
+    assert (
+        "evaluate is not written yet" in swift_files(curved(1.0), classes=classes)["Curved.swift"]
+    )

@@ -5,30 +5,61 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
+from mlferry.custom import CustomLayer
 from mlferry.errors import ModelFileError
 from mlferry.models.scaffold.app import app_files
+from mlferry.models.scaffold.elementwise import elementwise
 from mlferry.models.scaffold.needs import needs_of
 from mlferry.models.scaffold.python import python_class
 from mlferry.models.scaffold.swift import swift_class
 from mlferry.models.scaffold.swift_test import swift_tests
-from mlferry.spec import io
-from mlferry.spec.proto import model_pb2
+from mlferry.spec import io, networks
+from mlferry.spec.proto import model_pb2, neural_network_pb2 as nn
 
 __all__ = ["app_files", "python_files", "swift_files", "swift_tests", "write_files"]
 
 
-def swift_files(spec: model_pb2.Model, *, gpu: bool = False) -> dict[str, str]:
+def swift_files(
+    spec: model_pb2.Model,
+    *,
+    gpu: bool = False,
+    accelerate: bool = False,
+    classes: Mapping[str, type[CustomLayer]] = MappingProxyType({}),
+) -> dict[str, str]:
     """A Swift file for each class, text by file name.
 
     Args:
         spec: a model with custom layers or custom models, inside of a pipeline too.
         gpu: whether a custom layer also gets the method that encodes for Metal.
+        accelerate: whether what is written whole computes with Accelerate on the CPU.
+        classes: Python classes of custom layers by name, beside those that are registered. A class
+            that computes each value by itself, by a function that mlferry knows, is written whole.
 
     Raises:
         SpecError: the model needs no class.
     """
-    return {f"{need.identifier}.swift": swift_class(need, gpu=gpu) for need in needs_of(spec)}
+    users = _users(spec)
+    made = {}
+    for need in needs_of(spec):
+        layers = users.get(need.class_name, [])
+        known = elementwise(layers, classes) if layers and not need.is_model else None
+        made[f"{need.identifier}.swift"] = swift_class(
+            need, gpu=gpu, known=known, accelerate=accelerate
+        )
+    return made
+
+
+def _users(spec: model_pb2.Model) -> dict[str, list[nn.NeuralNetworkLayer]]:
+    """The custom layers of all networks by their class."""
+    found: dict[str, list[nn.NeuralNetworkLayer]] = {}
+    for model in networks.models_in(spec):
+        network = networks.network_of(model)
+        for layer in networks.layers_of(network) if network is not None else ():
+            if layer.HasField("custom"):
+                found.setdefault(layer.custom.className, []).append(layer)
+    return found
 
 
 def python_files(spec: model_pb2.Model) -> dict[str, str]:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mlferry.layers.definitions import DEFINITIONS as LAYERS
 from mlferry.layers.params import Params
 from mlferry.programs.definitions import DEFINITIONS as OPERATIONS
 from mlferry.spec.proto import neural_network_pb2 as nn
+
+if TYPE_CHECKING:
+    from google.protobuf.message import Message
 
 _TIMES = "\N{MULTIPLICATION SIGN}"
 _LONGEST = 30  # letters of what a box says of itself
@@ -76,24 +79,24 @@ _NAMES = {
 
 def layer_family(kind: str) -> str:
     """The group of a layer kind; "other" where it is unknown."""
-    return _group(kind, LAYERS.find(kind))
+    entry = LAYERS.find(kind)
+    return _group(kind, None if entry is None else entry.value.shape)
 
 
 def operation_family(kind: str) -> str:
     """The group of an op of programs; "other" where it is unknown."""
-    return _group(kind, OPERATIONS.find(kind))
+    entry = OPERATIONS.find(kind)
+    return _group(kind, None if entry is None else entry.value.rule)
 
 
-def _group(kind: str, entry: Any) -> str:
+def _group(kind: str, rule: object) -> str:
+    """By the room in which its rule is defined; None where there is none."""
     if kind in _ACTIVATIONS:
         return "activation"
     if "pool" in kind.lower():
         return "pooling"
     if kind.startswith("loadConstant"):
         return "constant"
-    if entry is None:
-        return "other"
-    rule = entry.value.rule if hasattr(entry.value, "rule") else entry.value.shape
     parts = getattr(rule, "__module__", "").split(".")
     return _GROUPS.get(parts[2] if len(parts) > 2 else "", "other")
 
@@ -143,7 +146,7 @@ def _activation(params: nn.ActivationParams) -> str:
     return " ".join([_NAMES.get(name, name), *numbers])
 
 
-def _plain(message: Any) -> Iterator[str]:
+def _plain(message: Message) -> Iterator[str]:
     """Numbers, names and short lists of a message, without arrays."""
     for descriptor, value in message.ListFields():
         if descriptor.message_type is not None or descriptor.name in _DULL:
