@@ -155,7 +155,7 @@ def _plain(message: Message) -> Iterator[str]:
             yield descriptor.name
         elif isinstance(value, int | float | str):
             if descriptor.enum_type is not None:
-                yield f"{descriptor.name} {descriptor.enum_type.values_by_number[value].name}"
+                yield f"{descriptor.name} {descriptor.enum_type.values_by_number[int(value)].name}"
             else:
                 shown = f"{value:g}" if isinstance(value, float) else str(value)
                 yield f"{descriptor.name} {shown}"
