@@ -31,6 +31,7 @@ from mlferry.programs.types import (
 from mlferry.programs.values import Weights, value_of
 from mlferry.runtime.planned import ops, regions
 from mlferry.runtime.planned.plan import Part
+from mlferry.runtime.threads import one_thread
 from mlferry.spec.proto import mil_pb2 as mil
 
 Array = NDArray[Any]
@@ -340,7 +341,7 @@ class ProgramSession:
         """
         scope = self._started(values, state)
         wanted = tuple(self.outputs if outputs is None else outputs)
-        with np.errstate(all="ignore"):
+        with np.errstate(all="ignore"), one_thread():
             found = self._run(self._plan, scope, None, frozenset(wanted))
         if not self._used:
             self._used = True

@@ -22,6 +22,7 @@ from mlferry.registry import did_you_mean
 from mlferry.runtime.custom import CustomClasses, resolve
 from mlferry.runtime.planned import regions
 from mlferry.runtime.steps import Step
+from mlferry.runtime.threads import one_thread
 from mlferry.spec import networks
 from mlferry.spec.proto import neural_network_pb2 as nn
 
@@ -137,7 +138,7 @@ class Session:
             PredictionError: a blob does not exist, or shapes do not fit a layer.
         """
         self.check_names(inputs, outputs)
-        with np.errstate(all="ignore"):
+        with np.errstate(all="ignore"), one_thread():
             program = self._program(frozenset(outputs))
             blobs = Blobs({**inputs, **program.constants})
             for planned in program.parts:
@@ -170,7 +171,7 @@ class Session:
 
     def run_layers(self, places: Iterable[int], blobs: Blobs) -> None:
         """Evaluate some layers, by their places in the network, on blobs, in place."""
-        with np.errstate(all="ignore"):
+        with np.errstate(all="ignore"), one_thread():
             self.run_body([self._steps[place] for place in places], blobs)
 
     def _run(self, step: Step, blobs: Blobs) -> Ending:
