@@ -80,7 +80,7 @@ class MLModel:
         engine: what evaluates neural networks and ML Programs: "numpy", or "onnxruntime" (the
             extra of this name), which is faster. Custom and random layers, and what ONNX cannot
             express, run on NumPy in any case.
-        threads: how many onnxruntime uses; by default as many as there are cores.
+        threads: how many a prediction uses at most; by default as many as there are cores.
         winograd: whether convolutions on NumPy may go by Winograd's tiles, which are faster and
             round two to ten times as much as a plain sum: some 1e-6 of the result's range.
         widened: of ML Programs on NumPy: whether weights of float16 stay in memory as float32 once
@@ -103,7 +103,7 @@ class MLModel:
         ModelFileError: the file is missing, cut off, or no Core ML model.
         ValidationError: the model breaks rules without which its numbers are undefined.
         MissingDependencyError: the engine is not installed.
-        RegistrationError: there is no such engine, or it has no threads to set; or there is no
+        RegistrationError: there is no such engine, or `threads` is below 1; or there is no
             such kind of images.
     """
 

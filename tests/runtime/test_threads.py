@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import multiprocessing
 import os
 import threading
 import time
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,7 @@ import mlferry
 from mlferry import limits
 from mlferry.errors import PredictionError
 from mlferry.models.neural_network import NeuralNetworkBuilder, datatypes
+from mlferry.models.workers import in_order
 from mlferry.runtime.threads import blas, lanes
 from mlferry.spec.proto import neural_network_pb2 as nn
 
@@ -219,3 +222,34 @@ def test_an_error_of_one_sample_comes_behind_the_results_before_it(
     assert len([next(outputs) for _ in range(3)]) == 3
     with pytest.raises(PredictionError, match="'x'"):
         next(outputs)
+
+
+# on three cores: the samples of a list share the threads, and the rows of one
+@pytest.mark.parametrize(
+    ("kind", "threads", "helpers"),
+    [(kind, threads, threads - 1) for kind in ("network", "program") for threads in (1, 2)]
+    + [("network", None, 2), ("program", None, 2)],
+)
+@pytest.mark.usefixtures("three_threads")
+def test_threads_of_a_model(
+    kind: str, threads: int | None, helpers: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(mlferry.models.model, "_WORTH_A_THREAD", 1e-9)
+    model = photo_network(24)
+    path = tmp_path / ("m.mlpackage" if kind == "program" else "m.mlmodel")
+    (mlferry.to_program(model) if kind == "program" else model).save(path)
+    sample = {"x": np.ones((1, 8, 24, 24), np.float32)}
+    mlferry.MLModel(path, threads=threads).predict([sample] * 4)
+    assert lanes._helpers._count == helpers
+
+
+def test_a_worker_predicts_on_one_thread() -> None:
+    with concurrent.futures.ProcessPoolExecutor(1) as workers:
+        made = list(in_order(_helpers_after, photo_network(40), [0], workers))
+    assert made == [0]
+
+
+def _helpers_after(model: mlferry.MLModel, _: int) -> int:
+    lanes.cores = lambda: 3  # in the worker
+    model.predict([{"x": np.ones((1, 8, 40, 40), np.float32)}] * 4)
+    return lanes._helpers._count

@@ -14,7 +14,7 @@ from mlferry.layers.kernels import Array
 from mlferry.runtime import inputs
 from mlferry.runtime.evaluators.registry import CustomClasses, Evaluator, Features, evaluator
 from mlferry.runtime.session import Session
-from mlferry.runtime.threads import Part, lane_count, share
+from mlferry.runtime.threads import Part, at_most, lane_count, share
 from mlferry.spec import features, networks
 from mlferry.spec.proto import model_pb2, neural_network_pb2 as nn
 
@@ -106,7 +106,9 @@ class NetworkEvaluator:
 
             return run
 
-        share([[part(index) for index in range(len(samples))]] * lane_count(len(samples)))
+        parts = [part(index) for index in range(len(samples))]
+        with at_most(self.session.threads):
+            share([parts] * lane_count(len(samples)))
         return made
 
     def _features(self, made: dict[str, Array]) -> dict[str, Any]:

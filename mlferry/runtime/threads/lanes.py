@@ -7,6 +7,7 @@ that another process uses.
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import os
 import threading
@@ -29,6 +30,22 @@ def cores() -> int:
 def lane_count(parts: int) -> int:
     """On how many threads so many parts run at most."""
     return min(parts, cores(), _MOST)
+
+
+_allowed: contextvars.ContextVar[int] = contextvars.ContextVar("threads", default=_MOST)
+
+
+@contextlib.contextmanager
+def at_most(threads: int | None) -> Iterator[None]:
+    """Let parts be shared by so many threads inside; None leaves it as it is."""
+    if threads is None:
+        yield
+        return
+    token = _allowed.set(min(threads, _allowed.get()))
+    try:
+        yield
+    finally:
+        _allowed.reset(token)
 
 
 class _Request:
@@ -112,18 +129,20 @@ def share(lanes: Sequence[Sequence[Part]]) -> None:
     Raises:
         Exception: what a part raises; others may have run.
     """
-    first, *others = lanes
-    numbers = iter(range(len(first)))  # its `next` cannot be interrupted by another thread
+    allowed = _allowed.get()
+    planned = min(len(lanes), len(lanes[0]), allowed)
+    inside = allowed // max(1, planned)  # for what the parts share themselves
+    numbers = iter(range(len(lanes[0])))  # its `next` cannot be interrupted by another thread
     asked: list[tuple[_Helper, _Request]] = []
-    for parts in others:
+    for parts in lanes[1:planned]:
         helper = _helpers.take()
         if helper is None:
             break
-        request = _Request(_taking(parts, numbers))
+        request = _Request(_taking(parts, numbers, inside))
         helper.requests.put(request)
         asked.append((helper, request))
     try:
-        _taking(first, numbers)()
+        _taking(lanes[0], numbers, inside)()
     finally:
         for helper, request in asked:
             request.close()
@@ -133,9 +152,10 @@ def share(lanes: Sequence[Sequence[Part]]) -> None:
             raise request.error
 
 
-def _taking(parts: Sequence[Part], numbers: Iterator[int]) -> Part:
+def _taking(parts: Sequence[Part], numbers: Iterator[int], threads: int) -> Part:
     def run() -> None:
-        for number in numbers:
-            parts[number]()
+        with at_most(threads):
+            for number in numbers:
+                parts[number]()
 
     return run
