@@ -70,6 +70,7 @@ bench: .venv/ready  ## the published figures, us and a peer in one run (Python 3
 	$(DEV)/python -m pip install --quiet --disable-pip-version-check -e '.[all]' --group bench
 	$(DEV)/python benchmarks/runtime.py --docs
 	$(DEV)/python benchmarks/runtime.py --docs --batches 1 --threads 0
+	$(DEV)/python benchmarks/cores.py --docs
 	$(DEV)/python benchmarks/hotspots.py --docs
 	$(DEV)/python benchmarks/memory.py --docs
 	$(DEV)/python benchmarks/layers.py --docs
