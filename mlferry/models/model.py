@@ -327,6 +327,11 @@ class MLModel:
         return self._classes.program.weights
 
     @property
+    def stored_size(self) -> int:
+        """How many bytes the model takes in a file, with the files of its programs' weights."""
+        return self._spec.ByteSize() + self.program_weights.size
+
+    @property
     def precision(self) -> str:
         """The precision in which ML Programs run: "half" or "exact"."""
         return self._classes.program.precision
@@ -370,7 +375,10 @@ class MLModel:
         from mlferry.models.view import draw
 
         shapes = input_shape_dict or {}
-        return draw(self._spec, self._classes.layers, shapes, None, title, open_browser=True)
+        return draw(
+            self._spec, self._classes.layers, shapes, None, title, open_browser=None,
+            weights=self.program_weights,
+        )  # fmt: skip
 
     def __repr__(self) -> str:
         return str(self.describe())
