@@ -44,9 +44,12 @@ ALLOWED = {
         "errors", "text", "lazy", "limits", "numerics", "registry", "spec", "custom", "onnx_graph",
         "layers", "programs", "exporters", "runtime",
     },
+    "training": {
+        "errors", "registry", "spec", "custom", "layers", "runtime", "training",
+    },
     "models": {
         "errors", "text", "lazy", "limits", "numerics", "registry", "spec", "custom", "onnx_graph",
-        "layers", "programs", "exporters", "runtime", "models",
+        "layers", "programs", "exporters", "runtime", "training", "models",
     },
     "proto": {"spec", "proto"},
     "utils": {"models"},

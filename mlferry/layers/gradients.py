@@ -53,6 +53,12 @@ def _nothing(run: LayerRun, *gradients: Array) -> tuple[None, ...]:
     return (None,) * len(run.input_shapes)
 
 
+def has_none(kind: str) -> bool:
+    """Whether a change of the inputs of a layer of a kind changes nothing, or jumps."""
+    entry = GRADIENTS.find(kind)
+    return entry is not None and entry.value is _nothing
+
+
 def kept(kind: str, params: Params, *, trained: bool) -> str:
     """What of "x" and "y", inputs and outputs, the gradient of a layer reads.
 

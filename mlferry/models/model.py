@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, overload
@@ -19,6 +19,7 @@ from mlferry.errors import (
 )
 from mlferry.models import inspect
 from mlferry.models.problems import read, validate
+from mlferry.models.updating import update
 from mlferry.models.workers import Executors, in_order
 from mlferry.programs.values import Weights, has_blobs
 from mlferry.registry import Registry
@@ -33,6 +34,7 @@ from mlferry.runtime.session import Session
 from mlferry.spec import io, networks, package
 from mlferry.spec.problems import Problem
 from mlferry.spec.proto import model_pb2
+from mlferry.training.options import Progress
 
 _SIDE_BY_SIDE = 16  # samples of a classic network that are evaluated at once
 
@@ -537,6 +539,52 @@ class MLModel:
         if isinstance(data, list):
             return list(self._each(iter(data), executor))
         return self._shown(evaluate(data))
+
+    # ---- training ----------------------------------------------------------------------
+
+    def update(
+        self,
+        samples: Iterable[Mapping[str, Any]] | str | os.PathLike[str],
+        epochs: int | None = None,
+        parameters: Mapping[str, float] | None = None,
+        progress: Progress | None = None,
+    ) -> MLModel:
+        """Train an updatable model, as `MLUpdateTask` does on a device.
+
+        The model says how: which layers are trained, the loss, the optimizer with its numbers,
+        the size of mini-batches, epochs, and whether samples are shuffled. A nearest-neighbours
+        classifier remembers the samples; of a pipeline the last model is trained.
+
+        Args:
+            samples: dicts from names to values: the inputs as for `predict`, and what the loss
+                compares with, under the name of the training input; of a classifier its label.
+                Or a folder of pictures, for a classifier of one image input: those of each label
+                in a folder of its name. Or a folder of .npz files with these names.
+            epochs: how often each sample is looked at; by default the model's own number.
+            parameters: others than the model's own, by the names that `MLParameterKey` has:
+                learningRate, momentum, beta1, beta2, eps, miniBatchSize, epochs, seed, shuffle,
+                numberOfNeighbors. The model says which values it allows.
+            progress: called after each epoch with a `mlferry.training.options.Moment`: the epoch,
+                its loss, and more. What it returns are parameters that change from then on, or
+                False to end here, or None.
+
+        Returns:
+            the trained model, with the custom classes and the engine of this one, which stays as
+            it is. The same samples and parameters give the same weights; a device shuffles in
+            another order.
+
+        Raises:
+            UnsupportedModelError: the model is not updatable, or a gradient has to pass a layer
+                that has none.
+            PredictionError: a sample does not fit, or the loss is no finite number any more.
+            SpecError: the model does not allow a parameter, or lacks a loss or an optimizer.
+        """
+        wanted = dict(parameters or {})
+        if epochs is not None:
+            wanted["epochs"] = epochs
+        spec = self.get_spec()
+        update(spec, self._classes, samples, wanted, progress)
+        return self.with_spec(spec)
 
     def make_state(self) -> State:
         """The state of a model that has one, before the first prediction: zeros.
