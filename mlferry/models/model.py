@@ -9,6 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, overload
 
+import numpy as np
+from numpy.typing import NDArray
+
 from mlferry.custom import CUSTOM_LAYERS, CUSTOM_MODELS, CustomLayer, CustomModel
 from mlferry.errors import (
     MlferryError,
@@ -19,6 +22,7 @@ from mlferry.errors import (
 )
 from mlferry.models import inspect
 from mlferry.models.problems import read, validate
+from mlferry.models.saliency import Output, gradients, tape_for
 from mlferry.models.updating import update
 from mlferry.models.workers import Executors, in_order
 from mlferry.programs.values import Weights, has_blobs
@@ -35,6 +39,7 @@ from mlferry.spec import io, networks, package
 from mlferry.spec.problems import Problem
 from mlferry.spec.proto import model_pb2
 from mlferry.training.options import Progress
+from mlferry.training.tape import Tape
 
 _SIDE_BY_SIDE = 16  # samples of a classic network that are evaluated at once
 
@@ -144,6 +149,7 @@ class MLModel:
     ) -> None:
         self._spec, self._classes, self._images = spec, classes, images
         self._evaluator: Evaluator | None = None
+        self._tape: Tape | None = None
         self._known_problems = list(problems)
         severe = [p for p in problems if p.severity == "error"]
         if severe:
@@ -539,6 +545,41 @@ class MLModel:
         if isinstance(data, list):
             return list(self._each(iter(data), executor))
         return self._shown(evaluate(data))
+
+    def gradient(
+        self,
+        data: Mapping[str, Any],
+        output: Output,
+        blobs: Sequence[str] | None = None,
+    ) -> dict[str, NDArray[np.float32]]:
+        """How much a result of a neural network changes with each value of its inputs.
+
+        A map of the pixels that a classifier looks at is
+        ``abs(model.gradient({"image": image}, ("classLabelProbs", "cat"))["image"]).max(axis=-1)``.
+
+        Args:
+            data: one sample, as for `predict`.
+            output: the name of an output, or of a blob inside: the sum of its values is
+                differentiated. Or the name with a place: a number that counts its values, one
+                index an axis, or, of a classifier's probabilities, a label.
+            blobs: what is differentiated with respect to: inputs, or blobs inside; by default all
+                inputs.
+
+        Returns:
+            the gradients by name. That of a multi-array has its shape, that of an image
+            is [height, width, 3] in the order R, G, B, or [height, width], for a pixel's value
+            of 0 to 255; that of a blob inside has the blob's shape.
+
+        Raises:
+            UnsupportedModelError: the model is no neural network, or the gradient has to pass a
+                layer that has none.
+            CustomLayerError: it has to pass a custom layer whose class has no `backward`.
+            PredictionError: there is no such output, blob, place or label.
+        """
+        evaluate = self._prepared()
+        if self._tape is None:
+            self._tape = tape_for(self._spec, evaluate, self._classes.layers)
+        return gradients(self._spec, self._network(), self._tape, data, output, blobs)
 
     # ---- training ----------------------------------------------------------------------
 
