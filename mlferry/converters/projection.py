@@ -1,4 +1,4 @@
-"""Images through a projective transform that is known, for every frontend.
+"""Images through a projective transform, known or computed by the model, for every frontend.
 
 As `ImageProjectiveTransformV3` of TensorFlow, whose arithmetic is float32: the pixel at (x, y) of
 the result comes from ((a0 x + a1 y + a2) / k, (b0 x + b1 y + b2) / k) with k = c0 x + c1 y + 1.
@@ -7,53 +7,73 @@ the result comes from ((a0 x + a1 y + a2) / k, (b0 x + b1 y + b2) / k) with k = 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mlferry.converters.lowering import Lowering
+from mlferry.converters.operands import affine, emit, known
+from mlferry.converters.sampling import GridSampling, clipped, sampled
 from mlferry.converters.values import SOURCE, Blob
 from mlferry.errors import ConversionError
 
 Array = NDArray[np.float32]
 
 
+class Filling(NamedTuple):
+    """How a pixel of the result is made of the image.
+
+    Attributes:
+        interpolation: "nearest" or "bilinear".
+        mode: where positions beyond the image are: "constant" (all `value`), "nearest", "reflect"
+            or "wrap".
+        value: of the pixels beyond the image.
+    """
+
+    interpolation: str
+    mode: str
+    value: float
+
+
 def projected(
     context: Lowering,
     x: Blob,
-    transform: NDArray[np.float32],
+    transform: NDArray[np.float32] | Blob,
     size: tuple[int, int],
-    interpolation: str,
-    fill_mode: str,
-    fill_value: float,
+    filling: Filling,
 ) -> Blob:
     """[N, H, W, C] as [N, *size, C], by gathering pixels with weights.
 
     Args:
         context: what adds layers.
         x: in the source's order; its height, width and channels are known.
-        transform: [8], or [1, 8]: a0, a1, a2, b0, b1, b2, c0, c1.
+        transform: [8] or [1, 8], for all images, or [N, 8]: a0, a1, a2, b0, b1, b2, c0, c1.
         size: height and width of the result.
-        interpolation: "nearest" or "bilinear".
-        fill_mode: where positions beyond the image are: "constant" (all `fill_value`), "nearest",
-            "reflect" or "wrap".
-        fill_value: of the pixels beyond the image.
+        filling: how pixels are made, also those beyond the image.
 
     Raises:
-        ConversionError: there is another number of transforms, or an option is unknown.
+        ConversionError: the shape of the transforms is another, an option is unknown, or the
+            size of the images is flexible.
     """
-    rows = np.asarray(transform, np.float32)
-    if rows.size != 8:
-        raise ConversionError(f"transforms of shape {rows.shape}: one for all images, of 8 numbers")
-    if fill_mode not in _MODES:
-        raise ConversionError(f"fill_mode={fill_mode!r}: one of {', '.join(_MODES)}")
-    if interpolation not in ("nearest", "bilinear"):
-        raise ConversionError(f"interpolation={interpolation!r}: nearest or bilinear")
-    batch, height, width, channels = x.known
-    if height is None or width is None or channels is None:
+    if filling.mode not in _MODES:
+        raise ConversionError(f"fill_mode={filling.mode!r}: one of {', '.join(_MODES)}")
+    if filling.interpolation not in ("nearest", "bilinear"):
+        raise ConversionError(f"interpolation={filling.interpolation!r}: nearest or bilinear")
+    if None in x.known[1:]:
         raise ConversionError("a projective transform of images of a flexible size")
+    if isinstance(transform, Blob):
+        return _by_computed(context, x, transform, size, filling)
+    rows = np.asarray(transform, np.float32)
+    if rows.shape[-1:] != (8,) or rows.ndim > 2:
+        raise ConversionError(f"transforms of shape {rows.shape}: [8] or [images, 8] are taken")
+    if rows.size != 8:
+        return _by_computed(context, x, context.constant(rows), size, filling)
+    batch, height, width, channels = x.known
+    assert height is not None
+    assert width is not None
     places, weights, filled = _samples(
-        rows.ravel(), (height, width), size, interpolation, _MODES[fill_mode]
+        rows.ravel(), (height, width), size, filling.interpolation, _MODES[filling.mode].known
     )
     pixels = context.reshape(x, (batch, height * width, channels), layout=SOURCE)
     total: Blob | None = None
@@ -63,9 +83,58 @@ def projected(
         part = context.layer("multiplyBroadcastable", output, factor, layout=SOURCE)
         total = part if total is None else _sum(context, total, part)
     assert total is not None
-    if fill_value and filled.any():
-        total = _sum(context, total, context.constant(filled[:, None] * np.float32(fill_value)))
+    if filling.value and filled.any():
+        total = _sum(context, total, context.constant(filled[:, None] * np.float32(filling.value)))
     return context.reshape(total, (batch, *size, channels), layout=SOURCE)
+
+
+def _by_computed(
+    context: Lowering, x: Blob, transform: Blob, size: tuple[int, int], filling: Filling
+) -> Blob:
+    """By transforms that the model computes: [8], [1, 8] or [N, 8]."""
+    shape, (batch, height, width, _) = known(transform), known(x)
+    if shape not in ((8,), (1, 8), (batch, 8)):
+        raise ConversionError(f"transforms of shape {shape}: [8], [1, 8] or [{batch}, 8] are taken")
+    rows = context.reshape(transform, (-1, 8, 1, 1), layout=SOURCE)
+    parts = context.outputs(8, "splitND", rows, layout=SOURCE, axis=1, numSplits=8)
+    across, down = np.meshgrid(np.arange(size[1]), np.arange(size[0]))
+    xs, ys = (context.constant(grid[None, None].astype(np.float32)) for grid in (across, down))
+
+    def line(first: Blob, second: Blob) -> Blob:
+        return _sum(context, _product(context, first, xs), _product(context, second, ys))
+
+    depth = affine(context, line(parts[6], parts[7]), 1.0, 1.0)
+    lost = emit(context, "equal", depth, context.constant([0.0]))
+    safe = _sum(context, depth, lost)
+    positions = []
+    for (first, second, third), extent in ((parts[3:6], height), (parts[:3], width)):
+        at = emit(context, "divideBroadcastable", _sum(context, line(first, second), third), safe)
+        at = _MODES[filling.mode].computed(context, at, extent)
+        if filling.interpolation == "nearest":
+            at = _rounded(context, at)
+        # [N or 1, 1, rows, columns] for each image as [N, rows, columns, 1]
+        at = context.reshape(at, (-1, *size, 1), layout=SOURCE)
+        if batch != 1 and shape[0] != batch:
+            at = context.layer("tile", at, layout=SOURCE, reps=(batch, 1, 1, 1))
+        positions.append(at)
+    mode = "nearest" if filling.interpolation == "nearest" else "linear"
+    images = affine(context, x, 1.0, -filling.value) if filling.value else x
+    first_axes = context.layer("transpose", images, layout=SOURCE, axes=(0, 3, 1, 2))
+    output = sampled(context, first_axes, positions, GridSampling(mode, "zeros", True))
+    there = affine(context, lost, -1.0, 1.0)
+    output = _product(context, output, there)
+    output = affine(context, output, 1.0, filling.value) if filling.value else output
+    return context.layer("transpose", output, layout=SOURCE, axes=(0, 2, 3, 1))
+
+
+def _product(context: Lowering, left: Blob, right: Blob) -> Blob:
+    return emit(context, "multiplyBroadcastable", left, right)
+
+
+def _rounded(context: Lowering, x: Blob) -> Blob:
+    """The nearest integer; halves go away from zero."""
+    whole = emit(context, "floor", affine(context, emit(context, "unary", x, type="ABS"), 1.0, 0.5))
+    return _product(context, emit(context, "sign", x), whole)
 
 
 def _sum(context: Lowering, left: Blob, right: Blob) -> Blob:
@@ -136,9 +205,45 @@ def _wrap(position: Array, size: int) -> Array:
     return np.clip(output, 0, size - 1).astype(np.float32)
 
 
-_MODES: dict[str, Callable[[Array, int], Array]] = {
-    "constant": lambda position, size: position,
-    "nearest": lambda position, size: np.clip(position, 0, size - 1),
-    "reflect": _reflect,
-    "wrap": _wrap,
+def _computed_reflection(context: Lowering, position: Blob, size: int) -> Blob:
+    """`_reflect` by layers: both directions fold into [0, 2 * size)."""
+    period = context.constant([2.0 * size])
+    magnitude = emit(context, "unary", position, type="ABS")
+    within = emit(context, "modBroadcastable", magnitude, period)
+    below = emit(context, "lessThan", position, context.constant([0.0]))
+    start = emit(context, "subtractBroadcastable", within, below)
+    back = affine(context, start, -1.0, 2.0 * size - 1)
+    return clipped(context, emit(context, "minBroadcastable", start, back), size)
+
+
+def _computed_wrap(context: Lowering, position: Blob, size: int) -> Blob:
+    """`_wrap` by layers: whole spans of size - 1 are counted, and as many sizes taken off."""
+    if size <= 1:
+        return affine(context, position, 0.0)
+    magnitude = emit(context, "unary", position, type="ABS")
+    quotient = emit(context, "divideBroadcastable", magnitude, context.constant([float(size - 1)]))
+    spans = emit(context, "floor", quotient)
+    below = emit(context, "lessThan", position, context.constant([0.0]))
+    last = emit(context, "equal", position, context.constant([float(size - 1)]))
+    upward = _product(context, _sum(context, spans, context.constant([1.0])), below)
+    above = affine(context, below, -1.0, 1.0)
+    downward = _product(context, emit(context, "subtractBroadcastable", spans, last), above)
+    count = emit(context, "subtractBroadcastable", upward, downward)
+    return clipped(context, _sum(context, position, affine(context, count, float(size))), size)
+
+
+class Continuation(NamedTuple):
+    """How an image goes on beyond its edges: positions that are known, and that are computed."""
+
+    known: Callable[[Array, int], Array]
+    computed: Callable[[Lowering, Blob, int], Blob]
+
+
+_MODES: dict[str, Continuation] = {
+    "constant": Continuation(
+        lambda position, size: position, lambda context, position, size: position
+    ),
+    "nearest": Continuation(lambda position, size: np.clip(position, 0, size - 1), clipped),
+    "reflect": Continuation(_reflect, _computed_reflection),
+    "wrap": Continuation(_wrap, _computed_wrap),
 }

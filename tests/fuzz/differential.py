@@ -100,7 +100,7 @@ def disagreement(framework: str, seed: int, index: int) -> str:
             return f"WRONG: cannot run: {error!r:.400}"
         for name, other in zip(names, values, strict=True):
             distance = apart(np.asarray(made[name]), other)
-            if distance > network.close and not _is_touchy(
+            if distance > network.close and not is_touchy(
                 network.oracle, data, values, distance, network.rounding
             ):
                 shapes = f"{np.shape(made[name])} {other.shape}"
@@ -110,7 +110,7 @@ def disagreement(framework: str, seed: int, index: int) -> str:
     return _metamorphic(model, data, {name: np.asarray(found[name]) for name in names})
 
 
-def _is_touchy(
+def is_touchy(
     oracle: Callable[[Data], list[Array]],
     data: Data,
     wanted: list[Array],
@@ -226,7 +226,7 @@ def _is_unsteady(model: Any, data: Data, name: str, distance: float) -> bool:
     def oracle(given: Data) -> list[Array]:
         return [np.asarray(model.predict(given)[name])]
 
-    return _is_touchy(oracle, data, oracle(data), distance)
+    return is_touchy(oracle, data, oracle(data), distance)
 
 
 def run(framework: str, seed: int, count: int) -> tuple[Counter[str], list[str]]:

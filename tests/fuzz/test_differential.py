@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.fuzz import sizes
 from tests.fuzz.differential import FRAMEWORKS, run
 
 SLICE = {"onnx": 150, "onnx_mixed": 100, "keras": 25, "keras_nested": 15, "tensorflow": 25}
@@ -17,3 +18,11 @@ def test_a_slice(framework: str) -> None:
     found, wrong = run(framework, 5, SLICE[framework])
     assert wrong == []
     assert found["same"] > LEAST.get(framework, 0.8) * SLICE[framework]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_slice_of_sizes_set_free_after_converting() -> None:
+    found, wrong = sizes.run(5, 300)
+    assert wrong == []
+    assert found["right"] > 100
+    assert found["refused"] > 50

@@ -187,6 +187,10 @@ ROWS = [
         x, kernel(3), kernel(3) ** 2 + 1, -1, kernel(3), kernel(3)), (5, 4, 3)),
     row("LayerNorm", lambda o, x, y: o.layer_normalization(x, kernel(4), kernel(4)), (3, 4)),
     row("LayerNorm", lambda o, x, y: o.layer_normalization(x, epsilon=1e-3), (3, 4)),
+    row("LayerNorm", lambda o, x, y: o.layer_normalization(
+        x, kernel(4), rms_scaling=True), (3, 4)),
+    row("LayerNorm", lambda o, x, y: o.layer_normalization(
+        x, axis=1, rms_scaling=True), (3, 4)),
     row("ConvertToTensor", lambda o, x, y: o.convert_to_tensor(x * 2), (3, 4)),
     row("Matmul", lambda o, x, y: x @ np.ones((4, 2), np.float32)),
     row("Dot", lambda o, x, y: o.dot(x, np.ones((4, 2), np.float32))),
@@ -277,6 +281,13 @@ ROWS = [
     ),
     row("AffineTransform", lambda o, x, y: o.image.affine_transform(
         x, MOVED[None] * 0.5, data_format="channels_first"), (2, 6, 7)),
+    *(
+        row("AffineTransform", lambda o, x, y, i=i, f=f: o.image.affine_transform(
+            x, 0.1 * y + MOVED, interpolation=i, fill_mode=f, fill_value=0.3), (6, 7, 2), (8,))
+        for i in ("nearest", "bilinear") for f in ("constant", "nearest", "reflect", "wrap")
+    ),
+    row("AffineTransform", lambda o, x, y: o.image.affine_transform(
+        x, o.mean(x, (2, 3))[:, :1] * MOVED, data_format="channels_first"), (2, 6, 7)),
     row("RFFT", lambda o, x, y: o.rfft(x)[0]),
     row("RFFT", lambda o, x, y: o.rfft(x, fft_length=6)[1], (3, 9)),
     row("RFFT", lambda o, x, y: o.rfft(x, fft_length=16)[1], (3, 9)),
@@ -370,6 +381,7 @@ def labels(rows: list[Row]) -> list[Any]:
 
 
 @pytest.mark.parametrize("row", labels(ROWS))
+@pytest.mark.filterwarnings("ignore:You passed `rms_scaling=True`")
 def test_function(row: Row, library: Library, rng: np.random.Generator, tmp_path: Path) -> None:
     k = library("keras")
     model = built(k, k.ops, row)

@@ -910,6 +910,18 @@ for _way in ("NEAREST", "BILINEAR"):
             lambda tf, x, w=_way, f=_fill: tf.raw_ops.ImageProjectiveTransformV3(
                 images=x, transforms=PROJECTED, output_shape=(8, 5), fill_value=0.4,
                 interpolation=w, fill_mode=f), IMAGE)  # fmt: skip
+        for _count in (1, 2):
+            row(f"ImageProjectiveTransformV3 {_way} {_fill}, {_count} computed",
+                "ImageProjectiveTransformV3",
+                lambda tf, x, w=_way, f=_fill, n=_count: tf.raw_ops.ImageProjectiveTransformV3(
+                    images=tf.concat([x[:1], 2 * x[:1]], 0), transforms=PROJECTED * tf.reshape(
+                        tf.reduce_mean(x, (1, 2))[0, :n], (-1, 1)), output_shape=(8, 5),
+                    fill_value=0.4, interpolation=w, fill_mode=f), IMAGE)  # fmt: skip
+row("ImageProjectiveTransformV3, one known each", "ImageProjectiveTransformV3",
+    lambda tf, x: tf.raw_ops.ImageProjectiveTransformV3(
+        images=tf.concat([x[:1], 2 * x[:1]], 0), transforms=np.concatenate([PROJECTED, -PROJECTED]),
+        output_shape=(8, 5), fill_value=0.4, interpolation="BILINEAR", fill_mode="REFLECT"),
+    IMAGE)  # fmt: skip
 row("ImageProjectiveTransformV2", "ImageProjectiveTransformV2",
     lambda tf, x: tf.raw_ops.ImageProjectiveTransformV2(
         images=x, transforms=PROJECTED, output_shape=(6, 7), interpolation="BILINEAR"),

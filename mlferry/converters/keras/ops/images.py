@@ -8,7 +8,7 @@ from mlferry.converters.graph import Node
 from mlferry.converters.keras.ops.functions import function, is_integer
 from mlferry.converters.lowering import Lowering
 from mlferry.converters.operands import truncated
-from mlferry.converters.projection import projected
+from mlferry.converters.projection import Filling, projected
 from mlferry.converters.slices import sliced
 from mlferry.converters.values import SOURCE, UNFLATTENED, Argument, Blob
 from mlferry.errors import ConversionError
@@ -75,8 +75,6 @@ def affine_transform(
     fill_value: float = 0,
     data_format: str | None = None,
 ) -> Blob:
-    if isinstance(transform, Blob):
-        raise ConversionError("a transform that the model computes: a constant can be converted")
     single, first = images.rank == 3, _is_first(data_format)
     x = context.expand(images, 0) if single else images
     x = context.layer("transpose", x, layout=SOURCE, axes=(0, 2, 3, 1)) if first else x
@@ -86,11 +84,9 @@ def affine_transform(
     output = projected(
         context,
         x,
-        np.asarray(transform),
+        transform if isinstance(transform, Blob) else np.asarray(transform),
         (size[0], size[1]),
-        interpolation,
-        fill_mode,
-        float(fill_value),
+        Filling(interpolation, fill_mode, float(fill_value)),
     )
     output = truncated(context, output) if is_integer(node) else output
     output = (

@@ -13,6 +13,7 @@ from mlferry.converters.graph import Attributes, Node
 from mlferry.converters.keras.ops.functions import function, layer
 from mlferry.converters.keras.ops.registry import OPS, spatial
 from mlferry.converters.lowering import Lowering
+from mlferry.converters.operands import extent
 from mlferry.converters.values import SOURCE, UNFLATTENED, Argument, Blob, Results
 from mlferry.errors import ConversionError
 from mlferry.numerics.shapes import Axes, Sizes
@@ -77,6 +78,10 @@ def _array(value: Argument, what: str) -> NDArray[np.float32]:
 
 def _listed(value: Axes) -> Axes:
     return list(value) if isinstance(value, Sequence) else value
+
+
+def _places(axes: Axes) -> Sequence[int]:
+    return axes if isinstance(axes, Sequence) else (-1 if axes is None else axes,)
 
 
 def _convolved(
@@ -285,8 +290,9 @@ def layer_norm(
     epsilon: float | None = None,
     rms_scaling: bool = False,
 ) -> Results:
-    if rms_scaling:
-        raise ConversionError("layer_normalization(rms_scaling=True)")
+    if rms_scaling and gamma is None:  # the layer always has a scale then
+        order = sorted(place % x.rank for place in _places(axis))
+        gamma = np.ones([extent(x, x.axis(place)) for place in order], np.float32)
     bindings = {"gamma": gamma, "beta": beta}
     return _by_layer(
         context,
@@ -298,6 +304,7 @@ def layer_norm(
             "epsilon": _EPSILON if epsilon is None else epsilon,
             "scale": gamma is not None,
             "center": beta is not None,
+            "rms_scaling": rms_scaling,
         },
         {name: _array(value, name) for name, value in bindings.items() if value is not None},
     )

@@ -489,16 +489,8 @@ def reverse_sequence(context: Lowering, node: Node, x: Blob, lengths: NDArray[An
 @op("Trilu", constants=(1,))
 def trilu(context: Lowering, node: Node, x: Blob, k: NDArray[Any] | None = None) -> Blob:
     shift = 0 if k is None else ints(k)[0]
-    upper = node.attrs.get("upper", 1)
-    if None in x.known:
-        return context.layer(
-            "upperTriangular" if upper else "lowerTriangular", x, layout=SOURCE, k=shift
-        )
-    rows, columns = known(x)[-2:]
-    mask = np.tri(rows, columns, shift - 1 if upper else shift, dtype=np.float32)
-    mask = 1 - mask if upper else mask
-    zero = emit(context, "activation", x, linear={"alpha": 0.0})
-    return emit(context, "whereBroadcastable", context.constant(mask), x, zero)
+    kind = "upperTriangular" if node.attrs.get("upper", 1) else "lowerTriangular"
+    return context.layer(kind, x, layout=SOURCE, k=shift)
 
 
 @op("Shape", raw=True)

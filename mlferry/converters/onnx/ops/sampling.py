@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 
@@ -13,16 +11,9 @@ from mlferry.converters.graph import Node
 from mlferry.converters.lowering import Lowering
 from mlferry.converters.onnx.ops.registry import op
 from mlferry.converters.operands import affine, as_blob, emit, joined, known
+from mlferry.converters.sampling import GridSampling, clipped, reflected, sampled
 from mlferry.converters.values import SOURCE, Blob, Constant, Operand
 from mlferry.errors import ConversionError
-
-
-class GridSampling(NamedTuple):
-    """How values between and beyond the pixels are made; `corners`: ends are pixels' centres."""
-
-    mode: str
-    padding: str
-    corners: bool
 
 
 @op("GridSample")
@@ -46,12 +37,12 @@ def grid_sample(context: Lowering, node: Node, x: Blob, grid: Blob) -> Blob:
         shift = (size - 1) / 2
         positions.append(affine(context, part, scale, shift))
     if padding == "border":
-        positions = [_clipped(context, p, n) for p, n in zip(positions, sizes, strict=True)]
+        positions = [clipped(context, p, n) for p, n in zip(positions, sizes, strict=True)]
     elif padding == "reflection" and mode != "cubic":
         positions = [
-            _reflected(context, p, n, bool(corners)) for p, n in zip(positions, sizes, strict=True)
+            reflected(context, p, n, bool(corners)) for p, n in zip(positions, sizes, strict=True)
         ]
-    return _sampled(context, x, positions, GridSampling(mode, padding, bool(corners)))
+    return sampled(context, x, positions, GridSampling(mode, padding, bool(corners)))
 
 
 @op("DeformConv", raw=True)
@@ -88,7 +79,7 @@ def deform_conv(
     down = np.broadcast_to(base[0].T[:, None, :, None], (*kernel, height, width))
     across = np.broadcast_to(base[1].T[None, :, None, :], (*kernel, height, width))
     starts = [context.constant(b.reshape(1, count * height, width, 1)) for b in (down, across)]
-    sampled = []
+    entries = []
     for part, moved in zip(_split(context, x, parts), _split(context, offset, parts), strict=True):
         flat = context.reshape(moved, (batch, count, 2, height * width), layout=SOURCE)
         positions = [
@@ -104,9 +95,9 @@ def deform_conv(
                 strict=True,
             )
         ]
-        sampled.append(_sampled(context, part, positions, GridSampling("linear", "zeros", False)))
+        entries.append(sampled(context, part, positions, GridSampling("linear", "zeros", False)))
     shape = (batch, channels // parts, count, height * width)
-    results = [context.reshape(part, shape, layout=SOURCE) for part in sampled]
+    results = [context.reshape(part, shape, layout=SOURCE) for part in entries]
     if mask is not None:
         factors = [
             context.reshape(part, (batch, 1, count, height * width), layout=SOURCE)
@@ -159,92 +150,3 @@ def _split(context: Lowering, x: Blob, parts: int) -> Sequence[Blob]:
     if parts == 1:
         return [x]
     return context.outputs(parts, "splitND", x, layout=SOURCE, axis=1, numSplits=parts)
-
-
-def _clipped(context: Lowering, p: Blob, size: int) -> Blob:
-    return emit(context, "clip", p, minVal=0.0, maxVal=float(size - 1))
-
-
-def _reflected(context: Lowering, p: Blob, size: int, corners: bool) -> Blob:
-    """Back and forth between the outermost pixels' centres, or their edges."""
-    start, span = (0.0, size - 1.0) if corners else (-0.5, float(size))
-    if span == 0:
-        return affine(context, p, 0.0)
-    moved = emit(context, "unary", affine(context, p, 1.0, -start), type="ABS")
-    period = context.constant([2 * span])
-    within = emit(context, "modBroadcastable", moved, period)
-    back = affine(context, within, -1.0, 2 * span)
-    folded = affine(context, emit(context, "minBroadcastable", within, back), 1.0, start)
-    return _clipped(context, folded, size)
-
-
-def _sampled(context: Lowering, x: Blob, positions: list[Blob], grid: GridSampling) -> Blob:
-    """The sum over neighbours of weight times value, as [N, C, ...]."""
-    choices = [_neighbours(context, p, grid.mode) for p in positions]
-    total: Blob | None = None
-    channels_last = context.layer("transpose", x, layout=SOURCE, axes=(0, *range(2, x.rank), 1))
-    for corner in itertools.product(*choices):
-        places, weights = [c[0] for c in corner], [c[1] for c in corner]
-        value = _values(context, channels_last, places, known(x)[2:], grid)
-        for weight in weights:
-            value = (
-                value if weight is None else emit(context, "multiplyBroadcastable", value, weight)
-            )
-        total = value if total is None else emit(context, "addBroadcastable", total, value)
-    assert total is not None
-    axes = (0, total.rank - 1, *range(1, total.rank - 1))
-    return context.layer("transpose", total, layout=SOURCE, axes=axes)
-
-
-def _neighbours(context: Lowering, p: Blob, mode: str) -> list[tuple[Blob, Blob | None]]:
-    """Along one axis: the places around a position and their weights."""
-    if mode == "nearest":
-        return [(emit(context, "round", p), None)]
-    floor = emit(context, "floor", p)
-    fraction = emit(context, "subtractBroadcastable", p, floor)
-    if mode == "linear":
-        return [
-            (floor, affine(context, fraction, -1.0, 1.0)),
-            (affine(context, floor, 1.0, 1.0), fraction),
-        ]
-    results: list[tuple[Blob, Blob | None]] = []
-    for offset in (-1, 0, 1, 2):
-        distance = emit(
-            context, "unary", affine(context, fraction, 1.0, -float(offset)), type="ABS"
-        )
-        results.append(
-            (affine(context, floor, 1.0, float(offset)), _cubic(context, distance, offset))
-        )
-    return results
-
-
-def _cubic(context: Lowering, d: Blob, offset: int, a: float = -0.75) -> Blob:
-    """Keys's kernel, in Horner's form, of the inner or the outer neighbours."""
-    inner = offset in (0, 1)
-    third, second, first, zeroth = (
-        (a + 2, -(a + 3), 0.0, 1.0) if inner else (a, -5 * a, 8 * a, -4 * a)
-    )
-    value = affine(context, d, third, second)
-    value = affine(context, emit(context, "multiplyBroadcastable", value, d), 1.0, first)
-    return affine(context, emit(context, "multiplyBroadcastable", value, d), 1.0, zeroth)
-
-
-def _values(
-    context: Lowering, x: Blob, places: list[Blob], sizes: tuple[int, ...], grid: GridSampling
-) -> Blob:
-    """The values of [N, ..., C] at integer places; outside they are 0, or those of the edge."""
-    if grid.padding == "reflection" and grid.mode == "cubic":
-        places = [
-            _reflected(context, p, n, grid.corners) for p, n in zip(places, sizes, strict=True)
-        ]
-    remaining = [_clipped(context, p, n) for p, n in zip(places, sizes, strict=True)]
-    shape = known(remaining[0])
-    batch = np.broadcast_to(np.arange(shape[0]).reshape(-1, *(1,) * (len(shape) - 1)), shape)
-    indices = context.layer("concatND", context.constant(batch), *remaining, layout=SOURCE, axis=-1)
-    output = context.layer("gatherND", x, indices, layout=SOURCE)
-    if grid.padding != "zeros":
-        return output
-    for place, inside in zip(places, remaining, strict=True):
-        there = emit(context, "equal", place, inside)
-        output = emit(context, "multiplyBroadcastable", output, there)
-    return output

@@ -13,10 +13,10 @@ from mlferry.converters.flexible_resizing import Number, numbers, size_along
 from mlferry.converters.graph import Node
 from mlferry.converters.lowering import Lowering
 from mlferry.converters.operands import array_of, extent, ints, shaped
-from mlferry.converters.projection import projected
+from mlferry.converters.projection import Filling, projected
 from mlferry.converters.resizing import Sampling, along, resize
 from mlferry.converters.tensorflow.ops.registry import joint, op, source
-from mlferry.converters.values import CHANNELS_FIRST, SOURCE, Blob, Operand
+from mlferry.converters.values import CHANNELS_FIRST, SOURCE, Blob, Constant, Operand
 from mlferry.errors import ConversionError
 
 Weights = NDArray[np.float64]
@@ -176,17 +176,19 @@ def image_projective_transform(
     size: Operand,
     fill: Operand | None = None,
 ) -> Blob:
-    """By one transform that is known."""
+    """By one transform for all images, or one each."""
     height, width = ints(array_of(node, 2, size))
     value = 0.0 if fill is None else float(array_of(node, 3, fill))
     return projected(
         context,
         source(context, x),
-        array_of(node, 1, transform),
+        transform.array if isinstance(transform, Constant) else source(context, transform),
         (height, width),
-        str(node.attrs.get("interpolation", "NEAREST")).lower(),
-        str(node.attrs.get("fill_mode", "CONSTANT")).lower(),
-        value,
+        Filling(
+            str(node.attrs.get("interpolation", "NEAREST")).lower(),
+            str(node.attrs.get("fill_mode", "CONSTANT")).lower(),
+            value,
+        ),
     )
 
 
