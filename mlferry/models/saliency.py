@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from mlferry.errors import PredictionError, UnsupportedModelError
 from mlferry.registry import did_you_mean
-from mlferry.runtime.evaluators.network import NetworkEvaluator, class_labels, probability_blob
 from mlferry.runtime.custom import CustomClasses
+from mlferry.runtime.evaluators.network import NetworkEvaluator, class_labels, probability_blob
 from mlferry.runtime.images import color_layout
 from mlferry.spec import networks
 from mlferry.spec.proto import features_pb2 as ft, model_pb2, neural_network_pb2 as nn
