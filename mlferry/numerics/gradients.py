@@ -157,11 +157,15 @@ def pooled_maximum(
     source = padded(x, edges, -np.inf)
     total = np.zeros(source.shape, gradient.dtype)
     left = np.ones(gradient.shape, bool)
+    apart = all(s >= k for s, k in zip(strides, kernel, strict=True))
     for _, entries in taps_of(kernel, [1] * len(kernel), strides, y.shape[-len(kernel) :]):
-        hit = source[entries] == y
-        hit &= left
-        total[entries] += gradient * hit
-        left ^= hit
+        hit = np.equal(source[entries], y)
+        np.logical_and(hit, left, out=hit)
+        if apart:  # nothing lies in two windows
+            np.multiply(gradient, hit, out=total[entries])
+        else:
+            total[entries] += gradient * hit
+        np.logical_xor(left, hit, out=left)
     return _inner(total, x.shape, edges)
 
 
