@@ -4,9 +4,10 @@
 
 onnx2coreml, which builds on coremltools, reads ONNX. coremltools itself reads neither `.h5` nor
 ONNX today: it gets the same Keras model in memory, by way of TensorFlow, and makes a model of the
-same kind (`neuralnetwork`). Every run is a process of its own; times leave out imports, building
-and saving the source, and the ratio is of medians of runs by turns. Peak memory is what converting
-adds to the process, as a multiple of the weights.
+same kind (`neuralnetwork`). Every run is a process of its own, which first converts a model of one
+layer: times leave out imports, late ones too, building and saving the source. The ratio is of
+medians of runs by turns. Peak memory is what converting adds to the process, as a multiple of the
+weights.
 
 With --programs both make an ML Program of float16, and seconds and memory include writing the
 package: coremltools writes it while it converts. onnx2coreml, which is a peer for networks, is left
@@ -16,86 +17,117 @@ out there.
 from __future__ import annotations
 
 import argparse
-import importlib
 import json
 import os
 import statistics
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeVar
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 from benchmarks.processes import apart, measured  # noqa: E402 - behind the path of the project
 
+T = TypeVar("T")
+
+
+def after_a_small_one(
+    work: Callable[[T], object], path: str, read: Callable[[str], T]
+) -> dict[str, float]:
+    """Measured after the model of one layer that lies beside the source; both are read before."""
+    source = Path(path)
+    small = read(str(source.with_name(f"small{source.suffix}")))
+    large = read(path)
+    work(small)
+    return measured(lambda: work(large))
+
 
 def ours(path: str) -> dict[str, float]:
-    """`.h5` or `.onnx`; h5py or onnx is loaded before."""
+    """`.h5` or `.onnx`."""
     import mlferry
 
-    for module in ("h5py", "onnx", "mlferry.converters.keras.api", "mlferry.converters.onnx.api"):
-        importlib.import_module(module)
-    return measured(lambda: mlferry.convert(path))
+    return after_a_small_one(mlferry.convert, path, str)
+
+
+def keras_model(path: str) -> Any:
+    import keras
+
+    return keras.models.load_model(path, compile=False)
+
+
+def by_coremltools(model: Any, **options: Any) -> Any:
+    import coremltools
+
+    shape = coremltools.TensorType(shape=(1, *model.input_shape[1:]))
+    return coremltools.convert(model, source="tensorflow", inputs=[shape], **options)
 
 
 def theirs(path: str) -> dict[str, float]:
-    import coremltools
-    import keras
+    def work(model: Any) -> object:
+        return by_coremltools(model, convert_to="neuralnetwork")
 
-    model = keras.models.load_model(path, compile=False)
-    shape = coremltools.TensorType(shape=(1, *model.input_shape[1:]))
-    return measured(
-        lambda: coremltools.convert(
-            model, source="tensorflow", convert_to="neuralnetwork", inputs=[shape]
-        )
-    )
+    return after_a_small_one(work, path, keras_model)
 
 
 def from_onnx(path: str) -> dict[str, float]:
     import onnx2coreml
 
-    return measured(lambda: onnx2coreml.convert(path, format="mlmodel"))
+    def work(source: str) -> object:
+        return onnx2coreml.convert(source, format="mlmodel")
+
+    return after_a_small_one(work, path, str)
 
 
 def our_program(path: str) -> dict[str, float]:
     """`.h5` or `.onnx` to an `.mlpackage`."""
     import mlferry
 
-    for module in ("h5py", "onnx", "mlferry.converters.keras.api", "mlferry.converters.onnx.api"):
-        importlib.import_module(module)
-    package = f"{path}.ours.mlpackage"
-    return measured(lambda: mlferry.convert(path, convert_to="mlprogram").save(package))
+    def work(source: str) -> None:
+        mlferry.convert(source, convert_to="mlprogram").save(f"{source}.ours.mlpackage")
+
+    return after_a_small_one(work, path, str)
 
 
 def their_program(path: str) -> dict[str, float]:
     """The same Keras model by way of TensorFlow, for the same systems."""
     import coremltools
-    import keras
 
-    model = keras.models.load_model(path, compile=False)
     options = {
-        "source": "tensorflow",
         "convert_to": "mlprogram",
-        "inputs": [coremltools.TensorType(shape=(1, *model.input_shape[1:]))],
         "minimum_deployment_target": coremltools.target.iOS15,
         "skip_model_load": True,
     }
-    package = f"{path}.theirs.mlpackage"
-    return measured(lambda: coremltools.convert(model, **options).save(package))
+
+    def work(model: Any) -> None:
+        by_coremltools(model, **options).save(f"{path}.theirs.mlpackage")
+
+    return after_a_small_one(work, path, keras_model)
 
 
 def sources(folder: str) -> dict[str, float]:
-    """Both files; the number of bytes of the weights."""
+    """The files of ResNet-50 and of a model of one layer; the number of bytes of the weights."""
     import keras
+    import onnx
+    import onnx.parser
     import onnx.shape_inference
 
     from benchmarks.networks import NETWORKS
 
+    pictures = keras.Input((8, 8, 3))
+    small = keras.Model(pictures, keras.layers.Conv2D(2, 3)(pictures))
+    small.save(f"{folder}/small.h5")
     model = keras.applications.ResNet50(weights=None)
     model.save(f"{folder}/resnet50.h5")
     network = onnx.shape_inference.infer_shapes(NETWORKS["ResNet-50"](1))
     Path(f"{folder}/resnet50.onnx").write_bytes(network.SerializeToString())
+    one = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["" : 17]> g (float[1, 3] x) => (float[1, 3] y) '
+        "{ y = Relu(x) }"
+    )
+    Path(f"{folder}/small.onnx").write_bytes(one.SerializeToString())
     return {"bytes": 4.0 * model.count_params()}
 
 

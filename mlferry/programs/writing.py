@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import zlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -34,6 +35,7 @@ _STORED_LEAST = 10
 _STORED = {"fp16", "fp32", "int8", "uint8"}
 _STORED_SINCE_8 = {"int16", "uint16", "int32", "uint32", "int4", "uint1", "uint2", "uint3", "uint4",
                    "uint6"}  # fmt: skip
+_BEGINNING = 1 << 12  # bytes
 
 
 class ProgramWriter:
@@ -47,7 +49,7 @@ class ProgramWriter:
         self.store = BlobStore()
         self._offsets: dict[tuple[int, str], int] = {}
         self._kept: list[Any] = []  # arrays whose identity `_offsets` names
-        self._shared: dict[tuple[str, tuple[int, ...], bytes], int] = {}
+        self._shared: dict[tuple[str, tuple[int, ...], int], list[int]] = {}
 
     def function(self, block: Block, opset: int) -> mil.Function:
         """A function as a message; values get the names that they have not yet."""
@@ -82,19 +84,17 @@ class ProgramWriter:
             return self._offsets[identity]
         bits = DTYPES[kind.dtype].bits
         data = _bytes_of(value.constant, kind.dtype)
-        key = kind.dtype, tuple(n or 0 for n in kind.shape or ()), _digest(data)
-        if key not in self._shared:
+        # constants of one type, shape and beginning are compared whole
+        key = kind.dtype, tuple(n or 0 for n in kind.shape or ()), zlib.crc32(data[:_BEGINNING])
+        alike = self._shared.setdefault(key, [])
+        offset = next((at for at in alike if np.array_equal(self.store.read(at).data, data)), None)
+        if offset is None:
             padding = -bits * math.prod(n or 0 for n in kind.shape or ()) % 8 if bits < 8 else 0
-            self._shared[key] = self.store.add(kind.dtype, data, padding)
-        self._offsets[identity] = self._shared[key]
+            offset = self.store.add(kind.dtype, data, padding)
+            alike.append(offset)
+        self._offsets[identity] = offset
         self._kept.append(value.constant)
-        return self._shared[key]
-
-
-def _digest(data: Any) -> bytes:
-    import hashlib
-
-    return hashlib.blake2b(data, digest_size=16).digest()
+        return offset
 
 
 class _FunctionWriter:

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mlferry.errors import SpecError
+from mlferry.numerics.copies import row_major
 from mlferry.spec.proto import neural_network_pb2 as nn
 from mlferry.spec.reflection import is_map, is_repeated
 
@@ -108,12 +109,12 @@ def write(target: nn.WeightParams, values: ArrayLike) -> None:
     if array.dtype.kind not in "fiub":
         raise SpecError(f"weights must be numbers, not {array.dtype}")
     with np.errstate(over="ignore"):
-        floats = np.ascontiguousarray(array, "<f4")
+        floats = row_major(array, "<f4")
     if array.dtype.itemsize > 4 and not np.array_equal(np.isinf(floats), np.isinf(array)):
         raise SpecError(f"a weight of {np.abs(array).max():g} does not fit into float32")
     if floats.size:
-        payload = floats.tobytes()
-        target.MergeFromString(bytes([_FLOATS_TAG]) + _varint(len(payload)) + payload)
+        head = bytes([_FLOATS_TAG]) + _varint(floats.nbytes)
+        target.MergeFromString(b"".join((head, floats.reshape(-1).data)))
 
 
 def fits_half(array: NDArray[np.float32]) -> bool:

@@ -356,7 +356,8 @@ def _half_constant(value: Value) -> Value:
     for start in range(0, flat.size, _AT_ONCE):
         part = flat[start : start + _AT_ONCE]
         rounded = part.astype(np.float16)
-        vanished = (rounded == 0) & (part != 0)
+        # NumPy compares halves one by one, their bits many at a time
+        vanished = ((rounded.view(np.uint16) & 0x7FFF) == 0) & (part != 0)
         if vanished.any():
             rounded[vanished] = np.copysign(_SMALLEST, part[vanished])
         half[start : start + _AT_ONCE] = rounded

@@ -56,7 +56,8 @@ def _scaled(weight: Array, factor: Array, operation: Operation) -> Array:
     if operation.op != "conv_transpose" or groups == 1:
         shape = [1] * weight.ndim
         shape[_OUTPUTS[operation.op]] = -1
-        return (weight * factor.reshape(shape)).astype(np.float32)
+        scaled = np.empty(weight.shape, np.float32)
+        return np.multiply(weight, factor.reshape(shape), out=scaled, casting="unsafe")
     apart = weight.reshape(groups, weight.shape[0] // groups, *weight.shape[1:])
     spread = factor.reshape(groups, 1, -1, *[1] * (weight.ndim - 2))
     return (apart * spread).astype(np.float32).reshape(weight.shape)
