@@ -21,6 +21,7 @@ from mlferry.numerics.windows import Edges
 Array = NDArray[Any]
 _BLOCK = 1 << 22  # values of unfolded input that are held at a time
 _LINES = 1 << 19  # likewise, where several samples go through one product
+_MAPS = 1 << 15  # values of maps that are pooled at a time: they stay in the cache
 
 
 def reduced_to(gradient: Array, shape: Sequence[int]) -> Array:
@@ -154,19 +155,31 @@ def pooled_maximum(
         strides: one a spatial axis.
         edges: the padding of each spatial axis.
     """
-    source = padded(x, edges, -np.inf)
-    total = np.zeros(source.shape, gradient.dtype)
-    left = np.ones(gradient.shape, bool)
+    inner, size = len(kernel), y.shape[-len(kernel) :]
+    outer = x.shape[: x.ndim - inner]
+    wide = [n + sum(edge) for n, edge in zip(x.shape[-inner:], edges, strict=True)]
+    total = np.zeros((math.prod(outer), *wide), gradient.dtype)
+    taps = [entries for _, entries in taps_of(kernel, [1] * inner, strides, size)]
     apart = all(s >= k for s, k in zip(strides, kernel, strict=True))
-    for _, entries in taps_of(kernel, [1] * len(kernel), strides, y.shape[-len(kernel) :]):
-        hit = np.equal(source[entries], y)
-        np.logical_and(hit, left, out=hit)
-        if apart:  # nothing lies in two windows
-            np.multiply(gradient, hit, out=total[entries])
-        else:
-            total[entries] += gradient * hit
-        np.logical_xor(left, hit, out=left)
-    return _inner(total, x.shape, edges)
+    flat = [each.reshape(-1, *each.shape[-inner:]) for each in (x, y, gradient)]
+    count = max(1, _MAPS // max(1, math.prod(wide)))
+    for first in range(0, len(total), count):
+        lines = slice(first, first + count)
+        source, best, behind = (
+            padded(flat[0][lines], edges, -np.inf),
+            flat[1][lines],
+            flat[2][lines],
+        )
+        into, left = total[lines], np.ones(best.shape, bool)
+        for entries in taps:
+            hit = np.equal(source[entries], best)
+            np.logical_and(hit, left, out=hit)
+            if apart:  # nothing lies in two windows
+                np.multiply(behind, hit, out=into[entries])
+            else:
+                into[entries] += behind * hit
+            np.logical_xor(left, hit, out=left)
+    return _inner(total.reshape(*outer, *wide), x.shape, edges)
 
 
 def pooled_sum(

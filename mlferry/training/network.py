@@ -7,19 +7,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mlferry.errors import MlferryError, PredictionError, SpecError
+from mlferry.errors import PredictionError, SpecError
 from mlferry.layers.gradients import Array
 from mlferry.runtime.custom import CustomClasses
 from mlferry.runtime.planned.regions import overwritten
 from mlferry.runtime.session import Session
 from mlferry.spec import networks, weights
+from mlferry.training.batches import Batches, Blobs
 from mlferry.training.losses import Loss, loss_of
 from mlferry.training.options import Moment, Parameters, Progress, TrainingParameters
 from mlferry.training.tape import Tape
 
 _REMEMBERED = 1 << 29  # bytes of what layers before the first trained one make of all samples
-
-Blobs = Mapping[str, Array]
 
 
 @dataclass(frozen=True)
@@ -66,13 +65,7 @@ class NetworkTrainer:
         for params in self.tape.layer_params():
             for path in self.trained.get(params.name, ()):
                 params.give(path, self.weights[params.name, path])
-        self._reshapes = [
-            (params, params.targetShape)
-            for params in self.tape.layer_params()
-            if params.kind == "reshapeStatic" and params.targetShape[:1] == (1,)
-        ]
-        self._axis = 1 if self.tape.rank5 else 0
-        self._joins: bool | None = None
+        self.batches = Batches(self.tape, [self.loss.input])
 
     # ---- what comes before what is trained ---------------------------------------------------
 
@@ -179,13 +172,10 @@ class NetworkTrainer:
         Raises:
             PredictionError: a sample does not fit the network.
         """
-        parts: Sequence[Sequence[TrainingSample]] = [batch]
-        if len(batch) > 1 and not self._joined_is_apart(batch):
-            parts = [[sample] for sample in batch]
         value, total = 0.0, dict[Hashable, Array]()
-        for part in parts:
-            share = len(part) / len(batch)
-            loss, found = self._of_joined(part)
+        for places in self.batches.parts([sample.blobs for sample in batch]):
+            share = len(places) / len(batch)
+            loss, found = self._of_joined([batch[place] for place in places])
             value += loss * share
             for key, gradient in found.items():
                 flat = gradient.reshape(-1)
@@ -196,49 +186,13 @@ class NetworkTrainer:
     def _of_joined(
         self, batch: Sequence[TrainingSample]
     ) -> tuple[float, dict[tuple[str, str], Array]]:
-        made, recording = self.tape.record(
-            self._joined(batch), [self.loss.input], trained=self.trained
-        )
+        blobs = self.batches.joined([sample.blobs for sample in batch])
+        made, recording = self.tape.record(blobs, [self.loss.input], trained=self.trained)
         value, blob, gradient = self.loss.start(
             recording, made[self.loss.input], [sample.target for sample in batch]
         )
         found = self.tape.back(recording, {blob: gradient})
         return value, found.weights
-
-    def _joined(self, batch: Sequence[TrainingSample]) -> Blobs:
-        """Samples side by side along the batch axis."""
-        for params, shape in self._reshapes:
-            params.__dict__["targetShape"] = (len(batch), *shape[1:])
-        if len(batch) == 1:
-            return batch[0].blobs
-        return {
-            name: np.concatenate([sample.blobs[name] for sample in batch], axis=self._axis)
-            for name in batch[0].blobs
-        }
-
-    def _joined_is_apart(self, batch: Sequence[TrainingSample]) -> bool:
-        """Whether samples side by side give what each gives alone; tried once, on two."""
-        shapes = {tuple((n, x.shape) for n, x in sorted(s.blobs.items())) for s in batch}
-        if len(shapes) > 1:
-            return False
-        if self._joins is None:
-            self._joins = self._try(batch[:2])
-        return self._joins
-
-    def _try(self, pair: Sequence[TrainingSample]) -> bool:
-        blobs = pair[0].blobs.values()
-        if any(x.ndim <= self._axis or x.shape[self._axis] != 1 for x in blobs):
-            return False
-        wanted = self.loss.input
-        alone = [self.tape.record(self._joined([one]), [wanted])[0][wanted] for one in pair]
-        try:
-            both = self.tape.record(self._joined(pair), [wanted])[0][wanted]
-        except MlferryError:
-            return False
-        if both.size != 2 * alone[0].size:
-            return False
-        expected = np.concatenate([each.reshape(1, -1) for each in alone])
-        return np.allclose(both.reshape(2, -1), expected, 1e-3, 1e-5 * np.abs(expected).max())
 
     def write(self) -> None:
         """Store the trained weights in the network."""
