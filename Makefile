@@ -76,10 +76,12 @@ bench: .venv/ready  ## the published figures, us and a peer in one run (Python 3
 	$(DEV)/python -m pip install --quiet --disable-pip-version-check -e '.[all]' --group bench
 	$(DEV)/python benchmarks/runtime.py --docs
 	$(DEV)/python benchmarks/runtime.py --docs --batches 1 --threads 0
+	$(DEV)/python benchmarks/cores.py --docs
 	$(DEV)/python benchmarks/hotspots.py --docs
 	$(DEV)/python benchmarks/memory.py --docs
 	$(DEV)/python benchmarks/layers.py --docs
 	$(DEV)/python benchmarks/workers.py --docs
+	$(DEV)/python benchmarks/training.py --docs
 	$(DEV)/python benchmarks/converting.py --docs
 	$(DEV)/python benchmarks/converting.py --programs --docs
 	$(DEV)/python benchmarks/exporting.py --docs

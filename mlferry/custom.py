@@ -4,14 +4,15 @@
 the Python classes that evaluate a custom layer. It mirrors Apple's `MLCustomLayer`, so that
 the Swift class for the device is a direct port:
 
-====================================  ===========================================
+====================================  ====================================================
 Python                                Swift
-====================================  ===========================================
+====================================  ====================================================
 ``__init__(parameters)``              ``init(parameters:)``
 ``set_weights(weights)``              ``setWeightData(_:)``
 ``output_shapes(input_shapes)``       ``outputShapes(forInputShapes:)``
 ``evaluate(inputs)``                  ``evaluate(inputs:outputs:)``
-====================================  ===========================================
+``backward(inputs, outputs, ...)``    none: devices do not train through custom layers
+====================================  ====================================================
 """
 
 from __future__ import annotations
@@ -104,6 +105,27 @@ class CustomLayer:
     def evaluate(self, inputs: list[NDArray[np.float32]]) -> Sequence[ArrayLike]:
         """The outputs for float32 inputs, in the shapes that `output_shapes` promised."""
         raise NotImplementedError(f"{type(self).__name__}.evaluate is not written yet")
+
+    def backward(
+        self,
+        inputs: list[NDArray[np.float32]],
+        outputs: list[NDArray[np.float32]],
+        output_gradients: list[NDArray[np.float32]],
+    ) -> Sequence[ArrayLike | None]:
+        """The way back, for `MLModel.gradient` and for training layers before this one.
+
+        Only what runs here reads it: a device does not train through custom layers.
+
+        Args:
+            inputs: those that `evaluate` got.
+            outputs: what it made of them.
+            output_gradients: how much some value changes with each value of the outputs.
+
+        Returns:
+            how much it changes with each value of the inputs: one array an input, of its shape,
+            or None where it does not.
+        """
+        raise NotImplementedError(f"{type(self).__name__}.backward is not written yet")
 
 
 CUSTOM_LAYERS: Registry[type[CustomLayer]] = Registry("custom layer", replace=True)
@@ -290,6 +312,45 @@ class Instance:
                     f"output_shapes promised {shape}"
                 )
         return arrays
+
+    def backward(
+        self,
+        inputs: Sequence[NDArray[np.float32]],
+        outputs: Sequence[NDArray[np.float32]],
+        gradients: Sequence[NDArray[Any]],
+    ) -> list[NDArray[Any] | None]:
+        """The gradients of the inputs; see `CustomLayer.backward`.
+
+        Raises:
+            CustomLayerError: the class has no such method, it raised, or returned something else.
+        """
+        if self.cls.backward is CustomLayer.backward:
+            raise CustomLayerError(
+                f"{self}: a gradient has to pass it, and the class has no `backward`. Write it:\n\n"
+                "    def backward(self, inputs, outputs, output_gradients):\n"
+                "        # one array an input: how much the result changes with each value\n"
+                "        return [gradient * 1.0 for gradient in output_gradients]"
+            )
+        answer = self._call(
+            "backward", self._object.backward, list(inputs), list(outputs), list(gradients)
+        )
+        if isinstance(answer, np.ndarray) or not isinstance(answer, Sequence):
+            raise CustomLayerError(
+                f"{self}: backward returns a list with one array an input, not a "
+                f"{type(answer).__name__}"
+            )
+        if len(answer) != len(inputs):
+            raise CustomLayerError(
+                f"{self}: backward returned {len(answer)} arrays for {len(inputs)} inputs"
+            )
+        found = [None if each is None else np.asarray(each, np.float32) for each in answer]
+        for index, (gradient, x) in enumerate(zip(found, inputs, strict=True)):
+            if gradient is not None and gradient.shape != x.shape:
+                raise CustomLayerError(
+                    f"{self}: the gradient of input {index} has shape {gradient.shape}; the input "
+                    f"has {x.shape}"
+                )
+        return found
 
     def _call(self, method: str, function: Callable[..., Any], *arguments: object) -> Any:
         try:

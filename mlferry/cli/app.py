@@ -12,7 +12,7 @@ import click
 from click.shell_completion import get_completion_class
 
 from mlferry import limits
-from mlferry.cli import convert, export, look, run as running, shrink, upgrade, write
+from mlferry.cli import convert, export, look, run as running, shrink, update, upgrade, write
 from mlferry.cli.common import limits_of
 from mlferry.converters.unsupported import identifier
 from mlferry.errors import (
@@ -75,6 +75,7 @@ for _command in (
     export.export,
     upgrade.upgrade,
     running.predict,
+    update.update,
     shrink.quantize,
     shrink.prune,
     shrink.compare,

@@ -57,6 +57,7 @@ class Params:
         self.kind = kind
         self.rank5 = rank5
         self._derived: dict[Any, Any] = {}
+        self._given: dict[str, NDArray[Any]] = {}
 
     @classmethod
     def of(cls, layer: nn.NeuralNetworkLayer, *, rank5: bool = False) -> Params:
@@ -128,11 +129,32 @@ class Params:
         self, field: str, shape: Sequence[int], *, channel_axis: int = 0
     ) -> NDArray[np.float32]:
         """As `weight`, for who keeps it in another form: this one is not kept."""
+        if field in self._given:
+            return self._given[field].reshape(tuple(shape))
         try:
             return weights.read(getattr(self.message, field), shape, channel_axis=channel_axis)
         except SpecError as error:
             error.add_context(f"reading {field} of {self.kind} {self.name!r}")
             raise
+
+    def give(self, path: str, values: NDArray[Any]) -> None:
+        """Let a weight read as these values from now on, in place of what is stored.
+
+        `weight` gives a view of them where they lie in one piece: changing them in place changes
+        the weight, but nothing that was derived of it with `once`, until they are given again.
+
+        Args:
+            path: of the field, as `mlferry.spec.weights.iter_weights` tells it.
+            values: in the order in which they are stored; of any type.
+        """
+        first, _, rest = path.partition(".")
+        self._derived.clear()
+        if not rest:
+            self._given[first] = values
+            return
+        name, _, index = first.partition("[")
+        inner = getattr(self, name)
+        (inner[int(index[:-1])] if index else inner).give(rest, values)
 
     def once(self, key: str, make: Callable[[], T]) -> T:
         """The result of `make`, made at the first call and kept."""

@@ -5,10 +5,13 @@ from __future__ import annotations
 import itertools
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, overload
+
+import numpy as np
+from numpy.typing import NDArray
 
 from mlferry.custom import CUSTOM_LAYERS, CUSTOM_MODELS, CustomLayer, CustomModel
 from mlferry.errors import (
@@ -20,6 +23,8 @@ from mlferry.errors import (
 )
 from mlferry.models import inspect
 from mlferry.models.problems import read, validate
+from mlferry.models.saliency import Output, gradients, tape_for
+from mlferry.models.updating import update
 from mlferry.models.workers import Executors, in_order
 from mlferry.programs.values import Weights, has_blobs
 from mlferry.registry import Registry
@@ -35,6 +40,8 @@ from mlferry.runtime.threads import lane_count
 from mlferry.spec import io, networks, package
 from mlferry.spec.problems import Problem
 from mlferry.spec.proto import model_pb2
+from mlferry.training.options import Progress
+from mlferry.training.tape import Tape
 
 _SIDE_BY_SIDE = 16  # samples of a classic network that are evaluated at once
 _WORTH_A_THREAD = 2e-3  # seconds that a sample takes
@@ -145,6 +152,7 @@ class MLModel:
     ) -> None:
         self._spec, self._classes, self._images = spec, classes, images
         self._evaluator: Evaluator | None = None
+        self._tape: Tape | None = None
         self._known_problems = list(problems)
         severe = [p for p in problems if p.severity == "error"]
         if severe:
@@ -549,6 +557,87 @@ class MLModel:
         if isinstance(data, list):
             return list(self._each(iter(data), executor))
         return self._shown(evaluate(data))
+
+    def gradient(
+        self,
+        data: Mapping[str, Any],
+        output: Output,
+        blobs: Sequence[str] | None = None,
+    ) -> dict[str, NDArray[np.float32]]:
+        """How much a result of a neural network changes with each value of its inputs.
+
+        A map of the pixels that a classifier looks at is
+        ``abs(model.gradient({"image": image}, ("classLabelProbs", "cat"))["image"]).max(axis=-1)``.
+
+        Args:
+            data: one sample, as for `predict`.
+            output: the name of an output, or of a blob inside: the sum of its values is
+                differentiated. Or the name with a place: a number that counts its values, one
+                index an axis, or, of a classifier's probabilities, a label.
+            blobs: what is differentiated with respect to: inputs, or blobs inside; by default all
+                inputs.
+
+        Returns:
+            the gradients by name. That of a multi-array has its shape, that of an image
+            is [height, width, 3] in the order R, G, B, or [height, width], for a pixel's value
+            of 0 to 255; that of a blob inside has the blob's shape.
+
+        Raises:
+            UnsupportedModelError: the model is no neural network, or the gradient has to pass a
+                layer that has none.
+            CustomLayerError: it has to pass a custom layer whose class has no `backward`.
+            PredictionError: there is no such output, blob, place or label.
+        """
+        evaluate = self._prepared()
+        if self._tape is None:
+            self._tape = tape_for(self._spec, evaluate, self._classes.layers)
+        return gradients(self._spec, self._network(), self._tape, data, output, blobs)
+
+    # ---- training ----------------------------------------------------------------------
+
+    def update(
+        self,
+        samples: Iterable[Mapping[str, Any]] | str | os.PathLike[str],
+        epochs: int | None = None,
+        parameters: Mapping[str, float] | None = None,
+        progress: Progress | None = None,
+    ) -> MLModel:
+        """Train an updatable model, as `MLUpdateTask` does on a device.
+
+        The model says how: which layers are trained, the loss, the optimizer with its numbers,
+        the size of mini-batches, epochs, and whether samples are shuffled. A nearest-neighbours
+        classifier remembers the samples; of a pipeline the last model is trained.
+
+        Args:
+            samples: dicts from names to values: the inputs as for `predict`, and what the loss
+                compares with, under the name of the training input; of a classifier its label.
+                Or a folder of pictures, for a classifier of one image input: those of each label
+                in a folder of its name. Or a folder of .npz files with these names.
+            epochs: how often each sample is looked at; by default the model's own number.
+            parameters: others than the model's own, by the names that `MLParameterKey` has:
+                learningRate, momentum, beta1, beta2, eps, miniBatchSize, epochs, seed, shuffle,
+                numberOfNeighbors. The model says which values it allows.
+            progress: called after each epoch with a `mlferry.training.options.Moment`: the epoch,
+                its loss, and more. What it returns are parameters that change from then on, or
+                False to end here, or None.
+
+        Returns:
+            the trained model, with the custom classes and the engine of this one, which stays as
+            it is. The same samples and parameters give the same weights; a device shuffles in
+            another order.
+
+        Raises:
+            UnsupportedModelError: the model is not updatable, or a gradient has to pass a layer
+                that has none.
+            PredictionError: a sample does not fit, or the loss is no finite number any more.
+            SpecError: the model does not allow a parameter, or lacks a loss or an optimizer.
+        """
+        wanted = dict(parameters or {})
+        if epochs is not None:
+            wanted["epochs"] = epochs
+        spec = self.get_spec()
+        update(spec, self._classes, samples, wanted, progress)
+        return self.with_spec(spec)
 
     def make_state(self) -> State:
         """The state of a model that has one, before the first prediction: zeros.

@@ -4,10 +4,59 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mlferry.errors import SpecError
+from mlferry.errors import SpecError, UnsupportedModelError, ValidationError
+from mlferry.layers.training import TrainingOptions
 from mlferry.models.model import MLModel
+from mlferry.models.neural_network.builder import NeuralNetworkBuilder
+from mlferry.models.neural_network.trainable import make_trainable
+from mlferry.models.neural_network.update_optimizer_utils import AdamParams, SgdParams
+from mlferry.models.problems import validate
 from mlferry.spec import networks, weights
 from mlferry.spec.proto import features_pb2 as ft, model_pb2
+
+
+def with_training(
+    model: MLModel,
+    layers: Sequence[str],
+    optimizer: SgdParams | AdamParams,
+    *,
+    loss: str = "cross entropy",
+    epochs: Sequence[int] = (10,),
+) -> MLModel:
+    """A copy of a network that a device can train, and `MLModel.update`.
+
+    Args:
+        model: a neural network in exact array mapping.
+        layers: names of convolutions and inner products; see `NeuralNetworkBuilder.make_updatable`.
+        optimizer: with its numbers, and the values that an app may choose.
+        loss: "cross entropy", of a softmax: a classifier trains on labels, another network on
+            indices, ``<output>_true``. Or "squared error", of the first output.
+        epochs: the first is what an app gets that does not choose, all are what it may choose.
+
+    Raises:
+        SpecError: there is no such layer, loss or number, or a device could not train it.
+        UnsupportedModelError: the model is no neural network.
+    """
+    spec = model.get_spec()
+    if networks.network_of(spec) is None:
+        raise UnsupportedModelError(
+            f"a device trains neural networks, not a model of kind {spec.WhichOneof('Type')!r}"
+        )
+    if loss not in ("cross entropy", "squared error"):
+        raise SpecError(f"no loss {loss!r}: 'cross entropy' and 'squared error' are known")
+    make_trainable(spec, layers, TrainingOptions(loss))
+    builder = NeuralNetworkBuilder(spec=spec)
+    if isinstance(optimizer, SgdParams):
+        builder.set_sgd_optimizer(optimizer)
+    else:
+        builder.set_adam_optimizer(optimizer)
+    builder.set_epochs(epochs[0], list(epochs))
+    made = model.with_spec(spec)
+    told = validate(made.spec)
+    severe = [problem for problem in told if problem.severity != "note"]
+    if severe:
+        raise ValidationError("a device could not train the model:", severe)
+    return made
 
 
 def without_training(model: MLModel) -> MLModel:

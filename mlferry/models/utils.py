@@ -30,7 +30,7 @@ from mlferry.models.surgery import (
     extract_submodel,
     make_pipeline,
 )
-from mlferry.models.training import without_training
+from mlferry.models.training import with_training, without_training
 from mlferry.programs.values import Weights, has_blobs
 from mlferry.spec import io, networks
 from mlferry.spec.io import load_spec
@@ -58,6 +58,7 @@ __all__ = [
     "rename_layer",
     "replace_custom_layer_name",
     "save_spec",
+    "with_training",
     "without_training",
 ]
 

@@ -19,6 +19,11 @@ Array = NDArray[Any]
 _BLOCK = 1 << 22  # float32 values of unfolded input that are held at a time
 
 
+def floats(*arrays: Array) -> Any:
+    """The type that results have: float32, or float64 where one of the arrays has it."""
+    return np.float64 if any(array.dtype == np.float64 for array in arrays) else np.float32
+
+
 def padded(x: Array, edges: Sequence[Edges], value: float = 0.0) -> Array:
     """`x` with its last axes padded by a constant."""
     if not any(map(any, edges)):
@@ -74,7 +79,7 @@ def _flat(
     out_h, out_w = size
     taps = kernel[0] * kernel[1]
     matrix = weights.reshape(groups, out_channels // groups, -1)
-    y = np.empty((count, groups, out_channels // groups, out_h, out_w), np.float32)
+    y = np.empty((count, groups, out_channels // groups, out_h, out_w), floats(x, weights))
     if taps == 1 and tuple(strides) == (1, 1):
         columns = x.reshape(count, groups, channels // groups, out_h * out_w)
         np.matmul(matrix, columns, out=y.reshape(count, groups, -1, out_h * out_w))
@@ -98,7 +103,7 @@ def _unfold(
 ) -> Array:
     """The windows of some output rows of one sample as [C, kH, kW, rows, width]."""
     top, part, out_w = rows
-    columns = np.empty((x.shape[0], *kernel, part, out_w), np.float32)
+    columns = np.empty((x.shape[0], *kernel, part, out_w), floats(x))
     for i in range(kernel[0]):
         first = top * strides[0] + i * dilations[0]
         lines = slice(first, first + (part - 1) * strides[0] + 1, strides[0])
@@ -118,7 +123,7 @@ def _depthwise(
 ) -> Array:
     multiplier = weights.shape[0] // x.shape[1]
     taps = weights.reshape(x.shape[1], multiplier, *weights.shape[2:])
-    y = np.zeros((x.shape[0], x.shape[1], multiplier, *size), np.float32)
+    y = np.zeros((x.shape[0], x.shape[1], multiplier, *size), floats(x, weights))
     for (i, j), (_, lines, cells) in taps_of(taps.shape[2:], dilations, strides, size):
         y += x[:, :, None, lines, cells] * taps[:, :, i, j, None, None]
     return y.reshape(x.shape[0], -1, *size)
@@ -134,10 +139,10 @@ def _deep(
 ) -> Array:
     batch, outputs, kernel = x.shape[0], weights.shape[0], weights.shape[2:]
     x = x.reshape(batch, groups, -1, *x.shape[2:])
-    y = np.empty((batch, groups, outputs // groups, *size), np.float32)
+    y = np.empty((batch, groups, outputs // groups, *size), floats(x, weights))
     matrix = weights.reshape(groups, outputs // groups, -1)
     # the windows of one slice of the result
-    columns = np.empty((*x.shape[1:3], *kernel, *size[1:]), np.float32)
+    columns = np.empty((*x.shape[1:3], *kernel, *size[1:]), floats(x))
     taps = [n * d for n, d in zip(x.strides[3:], dilations, strict=True)]
     apart = (*x.strides[1:3], *taps, x.strides[4] * strides[1], x.strides[5] * strides[2])
     for sample, place in np.ndindex(batch, size[0]):
@@ -189,7 +194,7 @@ def transposed(
     scaled = np.matmul(matrix, x.reshape(count, groups, channels // groups, -1))
     scaled = scaled.reshape(count, -1, *kernel, *spatial)
     extent = [max(f, cut + n) for f, cut, n in zip(full, cuts, size, strict=True)]
-    y = np.zeros((count, scaled.shape[1], *extent), np.float32)
+    y = np.zeros((count, scaled.shape[1], *extent), floats(scaled))
     for place, entries in taps_of(kernel, dilations, strides, spatial):
         tap: tuple[Any, ...] = (slice(None), slice(None), *place)
         y[entries] += scaled[tap]
@@ -220,7 +225,7 @@ def pool(
         filler: what the padding is, and what an empty window gives.
     """
     source = padded(x, edges, filler)
-    y = np.full((*x.shape[: x.ndim - len(kernel)], *size), filler, np.float32)
+    y = np.full((*x.shape[: x.ndim - len(kernel)], *size), filler, floats(x))
     for _, entries in taps_of(kernel, [1] * len(kernel), strides, size):
         combine(y, source[entries], out=y)
     return y

@@ -102,6 +102,7 @@ class Session:
     ) -> Step:
         params = Params.of(layer, rank5=self.rank5)
         kernel: Kernel | None = None
+        instance: Instance | None = None
         if params.kind == "custom":
             cls = classes[layer.custom.className]
             instance = Instance(layer.name, cls, layer.custom, len(layer.output))
@@ -127,7 +128,8 @@ class Session:
         if params.kind == "loop" and params.conditionVar:
             reads |= {params.conditionVar}
         writes = frozenset(layer.output).union(*(step.writes for step in inner))
-        return Step(kernel, params, tuple(layer.input), tuple(layer.output), bodies, reads, writes)
+        names = (tuple(layer.input), tuple(layer.output))
+        return Step(kernel, params, *names, bodies, reads, writes, instance)
 
     def run(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> dict[str, Array]:
         """Evaluate the network.
@@ -230,20 +232,33 @@ class Session:
                 return flow
         return Ending.END
 
-    def _program(self, wanted: frozenset[str]) -> Program:
-        """The steps that the wanted blobs need, each with the blobs that it is the last to use.
+    def needed(self, wanted: frozenset[str], given: frozenset[str] = frozenset()) -> list[Step]:
+        """The steps that the wanted blobs need where some are given.
 
         A blob that is overwritten stays needed before, as the overwriting layer may lie in a
         branch that is not taken.
         """
+        needed = set(wanted - given)
+        steps: list[Step] = []
+        for step in reversed(self._steps):
+            if needed & step.writes:
+                needed |= step.reads - given
+                steps.append(step)
+        return steps[::-1]
+
+    def layer_params(self, steps: Sequence[Step] | None = None) -> list[Params]:
+        """The parameters of all layers, or of some, with those inside of branches and loops."""
+        found: list[Params] = []
+        for step in self._steps if steps is None else steps:
+            found.append(step.params)
+            for body in step.bodies:
+                found += self.layer_params(body)
+        return found
+
+    def _program(self, wanted: frozenset[str]) -> Program:
+        """The steps that the wanted blobs need, each with the blobs that it is the last to use."""
         if wanted not in self._programs:
-            needed = set(wanted)
-            steps: list[Step] = []
-            for step in reversed(self._steps):
-                if needed & step.writes:
-                    needed |= step.reads
-                    steps.append(step)
-            steps.reverse()
+            steps = self.needed(wanted)
             constants = self._folded(steps) if self.planned else {}
             left = [step for step in steps if not (step.outputs and step.writes <= set(constants))]
             parts = regions.scheduled(left, wanted, planned=self.planned, winograd=self.winograd)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from mlferry.custom import Instance
 from mlferry.layers.definitions import infer
 from mlferry.layers.kernels import Kernel
 from mlferry.layers.params import Params
@@ -26,6 +27,7 @@ class Step:
         bodies: the plans of the networks inside a branch or a loop.
         reads: every blob that it, or a network inside it, may read.
         writes: every blob that it, or a network inside it, may make.
+        instance: the user's object that computes a custom layer.
     """
 
     kernel: Kernel | None
@@ -35,6 +37,7 @@ class Step:
     bodies: tuple[tuple[Step, ...], ...] = ()
     reads: frozenset[str] = frozenset()
     writes: frozenset[str] = frozenset()
+    instance: Instance | None = None
 
     def __str__(self) -> str:
         return f"{self.params.kind} {self.params.name!r}"

@@ -6,16 +6,18 @@ import io
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 import mlferry
-from mlferry.errors import SpecError, ValidationError
+from mlferry.errors import SpecError, UnsupportedModelError, ValidationError
 from mlferry.layers.builder import Builder
 from mlferry.layers.training import mark_updatable
 from mlferry.models import flexible_shapes, utils
 from mlferry.models.inspect_rich import renderables
+from mlferry.models.neural_network import AdamParams, SgdParams
 from mlferry.spec import features
 from mlferry.spec.proto import features_pb2 as ft, model_pb2, neural_network_pb2 as nn
 
@@ -175,3 +177,37 @@ def test_training_survives_a_file(tmp_path: Path) -> None:
     assert (
         loaded.spec.description.trainingInput[1].type.multiArrayType.dataType
     ) == ft.ArrayFeatureType.INT32
+
+
+def plain() -> mlferry.MLModel:
+    return utils.without_training(updatable())
+
+
+@pytest.mark.parametrize("labels", [None, ["a", "b", "c"], [1, 2, 3]])
+@pytest.mark.parametrize("optimizer", [SgdParams(0.1, batch=2, momentum=0.5), AdamParams(0.01)])
+def test_a_network_becomes_updatable(optimizer: SgdParams | AdamParams, labels: Any) -> None:
+    model = plain() if labels is None else utils.attach_class_labels(plain(), labels)
+    made = utils.with_training(model, ["fc"], optimizer, epochs=[2, 5])
+    assert "updatable" in str(made)
+    target = "classLabel" if labels else "p_true"
+    assert [f.name for f in made.spec.description.trainingInput] == ["image", target]
+    losses: list[float] = []
+    samples = [{**SAMPLE, target: labels[1] if labels else 1}] * 3
+    made.update(samples, 5, progress=lambda moment: losses.append(moment.loss))
+    assert len(losses) == 5
+    assert losses[-1] < losses[0]
+
+
+def test_networks_that_do_not_become_updatable() -> None:
+    optimizer = SgdParams()
+    with pytest.raises(SpecError, match="no layer 'fd'"):
+        utils.with_training(plain(), ["fd"], optimizer)
+    with pytest.raises(SpecError, match="no loss 'hinge'"):
+        utils.with_training(plain(), ["fc"], optimizer, loss="hinge")
+    with pytest.raises(UnsupportedModelError, match="a device trains neural networks"):
+        utils.with_training(in_pipeline(), ["fc"], optimizer)
+    spec = plain().get_spec()
+    spec.neuralNetwork.layers.add(name="mean", input=["p"], output=["q"]).mvn.SetInParent()
+    spec.description.output[0].name = "q"
+    with pytest.raises(ValidationError, match="through which a device cannot train 'fc'"):
+        utils.with_training(mlferry.MLModel(spec), ["fc"], optimizer, loss="squared error")

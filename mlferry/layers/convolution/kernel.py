@@ -27,7 +27,7 @@ def convolution(
     """
     outer, maps = x.shape[:-3], x.reshape(-1, *x.shape[-3:])
     if weights is None:
-        weights = _weights(params)
+        weights = stored_weights_of(params)
     if bias is None and params.hasBias:
         bias = params.weight("bias", (params.outputChannels,))
     y = (
@@ -40,7 +40,8 @@ def convolution(
     return y.reshape(*outer, *y.shape[1:])
 
 
-def _weights(params: Params) -> Array:
+def stored_weights_of(params: Params) -> Array:
+    """The weights that are stored, in the shape that they have; see `convolution`."""
     if params.isDeconvolution:
         shape = (params.kernelChannels, params.outputChannels // params.nGroups, *params.kernelSize)
         return params.weight("weights", shape, channel_axis=1)
@@ -90,7 +91,7 @@ def _global_pooling(params: Params, x: Array) -> Array:
     if params.type == "MAX":
         return x.max(axis=axes, keepdims=True)
     if params.type == "AVERAGE":
-        return x.mean(axis=axes, keepdims=True, dtype=np.float32)
+        return x.mean(axis=axes, keepdims=True, dtype=x.dtype)
     if params.type == "L2":
         return np.sqrt(np.square(x).sum(axis=axes, keepdims=True))
     raise SpecError(f"pooling type {params.type}")

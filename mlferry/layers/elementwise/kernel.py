@@ -32,7 +32,7 @@ _ACTIVATIONS: dict[str, Callable[[Params, Array], Array]] = {
     "ReLU": lambda a, x: clipped(x, _ZERO, _INFINITY),
     "leakyReLU": lambda a, x: leaky(x, a.alpha),
     "thresholdedReLU": lambda a, x: np.where(x >= a.alpha, x, 0),
-    "PReLU": lambda a, x: np.where(x >= 0, x, _per_channel(a, "alpha", x) * x),
+    "PReLU": lambda a, x: np.where(x >= 0, x, per_channel(a, "alpha", x) * x),
     "tanh": lambda a, x: np.tanh(x),
     "scaledTanh": lambda a, x: scaled_tanh(x, a.alpha, a.beta),
     "sigmoid": lambda a, x: sigmoid(x),
@@ -41,12 +41,12 @@ _ACTIVATIONS: dict[str, Callable[[Params, Array], Array]] = {
     "softsign": lambda a, x: x / (1 + np.abs(x)),
     "softplus": lambda a, x: softplus(x),
     "parametricSoftplus": lambda a, x: (
-        _per_channel(a, "alpha", x) * softplus(_per_channel(a, "beta", x) * x)
+        per_channel(a, "alpha", x) * softplus(per_channel(a, "beta", x) * x)
     ),
 }
 
 
-def _per_channel(a: Params, field: str, x: Array) -> Array:
+def per_channel(a: Params, field: str, x: Array) -> Array:
     """One value, or one a channel (axis -3)."""
     size = weights.count(getattr(a.message, field))
     return a.weight(field, (1,) if size == 1 else (x.shape[-3], 1, 1))

@@ -191,7 +191,7 @@ def cum_sum(params: Params, x: Array, axis: Array | None = None) -> Array:
     """`excludeFinalSum` shifts the sums by one; `reverse` sums from the end."""
     along = axis_of(params.axis if axis is None else integer(axis, "axis"), x.ndim)
     y = np.flip(x, along) if params.reverse else x
-    total = np.cumsum(y, axis=along, dtype=np.float32)
+    total = np.cumsum(y, axis=along, dtype=y.dtype)
     if params.excludeFinalSum:
         zeros = np.zeros_like(np.take(total, [0], axis=along))
         remaining = np.take(total, np.arange(x.shape[along] - 1), axis=along)

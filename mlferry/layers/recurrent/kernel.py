@@ -13,7 +13,7 @@ Batch, units], are one product.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -39,7 +39,7 @@ _INTO: dict[str, Function] = {"tanh": np.tanh, "sigmoid": sigmoid}
 _SATURATED = ("tanh", "sigmoid", "scaledTanh", "sigmoidHard")
 
 
-def _function(a: Params, *, clip: bool = False) -> Function:
+def activation_of(a: Params, *, clip: bool = False) -> Function:
     """An activation of a recurrent layer.
 
     With `clip` of a sum, which is clipped first: some have reached their ends there anyway.
@@ -73,7 +73,7 @@ class GateWeights(NamedTuple):
     def project(self, x: Array, reverse: Sequence[bool]) -> Array:
         """[Seq, gates, directions, Batch, units], each direction in the order of its walk."""
         length, batch = x.shape[:2]
-        rows = np.ones((len(reverse), length, batch, self.matrix.shape[2]), np.float32)
+        rows = np.ones((len(reverse), length, batch, self.matrix.shape[2]), x.dtype)
         for walked, back in zip(rows, reverse, strict=True):
             walked[..., :-1] = (x[::-1] if back else x).reshape(length, batch, -1)
         result = np.matmul(rows.reshape(len(reverse), length * batch, -1), self.matrix)
@@ -111,11 +111,15 @@ def _gates(
 
 
 def _initial(
-    states: Sequence[Array], count: int, directions: int, shape: tuple[int, int]
+    states: Sequence[Array],
+    count: int,
+    directions: int,
+    shape: tuple[int, int],
+    dtype: np.dtype[Any],
 ) -> States:
     """The first states [directions, Batch, units]; the inputs are ordered by direction."""
     if not states:
-        return (np.zeros((directions, *shape), np.float32),) * count
+        return (np.zeros((directions, *shape), dtype),) * count
     return tuple(
         np.stack(
             [
@@ -129,7 +133,7 @@ def _initial(
 
 def _walk(step: Step, entries: Array, states: States) -> tuple[Array, States]:
     """The outputs [Seq, directions, Batch, units], which are the first state; the last states."""
-    outputs = np.empty((len(entries), *states[0].shape), np.float32)
+    outputs = np.empty((len(entries), *states[0].shape), entries.dtype)
     for entry, output in zip(entries, outputs, strict=True):
         states = step(entry, states, output)
     return outputs, states
@@ -147,7 +151,7 @@ def simple_recurrent(params: Params, x: Array, *states: Array) -> tuple[Array, .
     """y = f(W x + R y' + b)."""
     bias = ["biasVector"] if params.hasBiasVector else []
     gates = _gates(params, [params], ["weightMatrix"], ["recursionMatrix"], bias)
-    function = _function(params.activation, clip=True)
+    function = activation_of(params.activation, clip=True)
     recursion = gates.recursion[0]
 
     def step(entry: Array, state: States, output: Array) -> States:
@@ -156,7 +160,7 @@ def simple_recurrent(params: Params, x: Array, *states: Array) -> tuple[Array, .
         function(output, output)
         return (output,)
 
-    first = _initial(states, 1, 1, (x.shape[1], params.outputVectorSize))
+    first = _initial(states, 1, 1, (x.shape[1], params.outputVectorSize), x.dtype)
     y, last = _walk(step, gates.project(x, [params.reverseInput]), first)
     return _blobs(y[:, 0], last, params.sequenceOutput)
 
@@ -180,9 +184,9 @@ def gru(params: Params, x: Array, *states: Array) -> tuple[Array, ...]:
         )
 
     early, late = of("update", "reset"), of("output")
-    inner, outer = (_function(a, clip=True) for a in params.activations)
+    inner, outer = (activation_of(a, clip=True) for a in params.activations)
     first, second = early.recursion, late.recursion[0]
-    total = np.empty((3, 1, x.shape[1], units), np.float32)
+    total = np.empty((3, 1, x.shape[1], units), x.dtype)
     opened, (z, r, o) = total[:2], total
 
     def step(entry: Array, state: States, output: Array) -> States:
@@ -201,7 +205,7 @@ def gru(params: Params, x: Array, *states: Array) -> tuple[Array, ...]:
 
     reverse = [params.reverseInput]
     entries = np.concatenate([early.project(x, reverse), late.project(x, reverse)], axis=1)
-    y, last = _walk(step, entries, _initial(states, 1, 1, (x.shape[1], units)))
+    y, last = _walk(step, entries, _initial(states, 1, 1, (x.shape[1], units), x.dtype))
     return _blobs(y[:, 0], last, params.sequenceOutput)
 
 
@@ -248,16 +252,16 @@ def _lstm(
         if options.hasPeepholeVectors
         else []
     )
-    f, g = (_function(a, clip=True) for a in activations[:2])
-    h = _function(activations[2])
+    f, g = (activation_of(a, clip=True) for a in activations[:2])
+    h = activation_of(activations[2])
     at_once = list(enumerate(peepholes[:-1]))
     limit = np.float32(options.cellClipThreshold)
     least, recursion = -limit, gates.recursion
-    before, cell = _initial(states, 2, len(parts), (x.shape[1], units))
+    before, cell = _initial(states, 2, len(parts), (x.shape[1], units), x.dtype)
     cell = cell.copy()
     # Without clipping a cell grows by one a step at most.
     clips = not (usual and len(x) + np.abs(cell).max(initial=0) <= limit)
-    total = np.empty((len(names), *cell.shape), np.float32)
+    total = np.empty((len(names), *cell.shape), x.dtype)
     first, i, o, z = total[: len(early) if peepholes else -1], total[0], total[-2], total[-1]
     remaining = np.empty_like(cell) if coupled else total[1]
 

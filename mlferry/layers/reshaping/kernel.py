@@ -135,19 +135,25 @@ def reorganize_data(params: Params, x: Array) -> Array:
 
 @kernel("constantPad")
 def constant_pad(params: Params, x: Array, amounts: Array | None = None) -> Array:
-    """By amounts before and after each axis.
+    """By amounts before and after each axis; see `pad_widths`."""
+    widths = pad_widths(params, x.shape, amounts)
+    limits.check_blob(n + sum(edges) for n, edges in zip(x.shape, widths, strict=True))
+    return np.pad(x, widths, constant_values=params.value)
+
+
+def pad_widths(
+    params: Params, shape: tuple[int, ...], amounts: Array | None
+) -> list[tuple[int, int]]:
+    """What a `constantPad` puts before and behind each axis.
 
     With `padToGivenOutputSizeMode` the amounts are sizes: an axis grows to the one that is not
     0, in front if it stands first, else behind; a longer axis stays.
     """
     flat = params.padAmounts if amounts is None else amounts.astype(int).ravel().tolist()
     pairs = list(zip(flat[::2], flat[1::2], strict=True))
-    if params.padToGivenOutputSizeMode:
-        widths = [
-            (max(0, before - extent), 0) if before else (0, max(0, after - extent))
-            for (before, after), extent in zip(pairs, x.shape, strict=True)
-        ]
-    else:
-        widths = pairs
-    limits.check_blob(n + sum(edges) for n, edges in zip(x.shape, widths, strict=True))
-    return np.pad(x, widths, constant_values=params.value)
+    if not params.padToGivenOutputSizeMode:
+        return pairs
+    return [
+        (max(0, before - extent), 0) if before else (0, max(0, after - extent))
+        for (before, after), extent in zip(pairs, shape, strict=True)
+    ]

@@ -32,31 +32,44 @@ def convolution3d(params: Params, x: Array) -> Array:
     return y + params.weight("bias", (params.outputChannels, 1, 1, 1)) if params.hasBias else y
 
 
+def kernel_shape(params: Params) -> tuple[int, ...]:
+    """The shape of the weights; see `convolution3d`."""
+    first, second = params.outputChannels, params.inputChannels // params.nGroups
+    if params.isDeconvolution:
+        first, second = params.inputChannels, params.outputChannels // params.nGroups
+    return (first, second, *triple(params, "kernel"))
+
+
 def _convolve(params: Params, x: Array) -> Array:
-    kernel_size, stride, dilation = (triple(params, f) for f in ("kernel", "stride", "dilation"))
-    shape = (params.outputChannels, params.inputChannels // params.nGroups, *kernel_size)
+    stride, dilation = triple(params, "stride"), triple(params, "dilation")
     edges = edges_of(params, x.shape[2:], spans_of(params))
-    weights = params.weight("weights", shape)
+    weights = params.weight("weights", kernel_shape(params))
     return convolve(x, weights, stride, dilation, edges, params.nGroups)
 
 
 def _deconvolve(params: Params, x: Array, size: Triple) -> Array:
-    """What lies in the padding is cut off.
+    stride, dilation = triple(params, "stride"), triple(params, "dilation")
+    weights = params.weight("weights", kernel_shape(params), channel_axis=1)
+    cuts, _ = cuts_of(params, x.shape, size)
+    return transposed(x, weights, stride, dilation, cuts, size, params.nGroups)
+
+
+def cuts_of(
+    params: Params, shape: tuple[int, ...], size: tuple[int, ...]
+) -> tuple[list[int], list[int]]:
+    """What is cut off in front of a transposed convolution's full result, and its extents.
 
     With `outputShape` or SAME padding what is too much is cut off on both sides, an odd entry
     at the end.
     """
-    kernel_size, stride, dilation = (triple(params, f) for f in ("kernel", "stride", "dilation"))
-    shape = (params.inputChannels, params.outputChannels // params.nGroups, *kernel_size)
-    weights = params.weight("weights", shape, channel_axis=1)
-    axes = zip(x.shape[2:], stride, spans_of(params), strict=True)
+    axes = zip(shape[2:], triple(params, "stride"), spans_of(params), strict=True)
     full = [(n - 1) * s + span for n, s, span in axes]
     cuts = [start for start, _ in custom_edges(params)]
     if params.paddingType == "SAME" or (
         params.outputShape and not any(map(any, custom_edges(params)))
     ):
         cuts = [max(0, f - n) // 2 for f, n in zip(full, size, strict=True)]
-    return transposed(x, weights, stride, dilation, cuts, size, params.nGroups)
+    return cuts, full
 
 
 @kernel("pooling3d")
@@ -71,15 +84,17 @@ def pooling3d(params: Params, x: Array) -> Array:
     combine, filler = (np.maximum, -np.inf) if largest else (np.add, 0.0)
     y = pool(x, kernel_size, stride, edges, size, combine, filler)
     if not largest:
-        y /= _divisor(params, x, size, edges)
+        y /= divisor(params, x.shape[2:], size, edges)
     return y
 
 
-def _divisor(params: Params, x: Array, size: Triple, edges: list[windows.Edges]) -> Array:
+def divisor(
+    params: Params, shape: tuple[int, ...], size: Triple, edges: list[windows.Edges]
+) -> Array:
     """How many entries each window counts: all, or with `countExcludePadding` the real ones."""
     kernel_size, stride = triple(params, "kernel"), triple(params, "stride")
     counts = []
-    for n, out, k, s, edge in zip(x.shape[2:], size, kernel_size, stride, edges, strict=True):
+    for n, out, k, s, edge in zip(shape, size, kernel_size, stride, edges, strict=True):
         starts = np.arange(out) * s - edge[0]
         real = np.minimum(starts + k, n) - np.maximum(starts, 0)
         counts.append(np.maximum(real, 0) if params.countExcludePadding else np.full(out, k))

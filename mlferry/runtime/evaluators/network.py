@@ -45,7 +45,7 @@ class NetworkEvaluator:
         self._chances = ""
         special: tuple[str, ...] = ()
         if isinstance(network, nn.NeuralNetworkClassifier):
-            self._chances = _probability_blob(network)
+            self._chances = probability_blob(network)
             special = (
                 model.description.predictedFeatureName,
                 model.description.predictedProbabilitiesName,
@@ -159,7 +159,7 @@ def class_labels(holder: Message) -> list[str] | list[int]:
     return list(getattr(holder, kind).vector) if kind else []
 
 
-def _probability_blob(network: nn.NeuralNetworkClassifier) -> str:
+def probability_blob(network: nn.NeuralNetworkClassifier) -> str:
     """The blob of the probabilities; unset, it is the last layer's first output."""
     return network.labelProbabilityLayerName or network.layers[-1].output[0]
 

@@ -1,0 +1,120 @@
+"""Gradients of convolution, transposed convolution and pooling."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from mlferry.layers.convolution.definition import (
+    deconvolution_edges,
+    deconvolution_size,
+    edges_of,
+    pooling_divisor,
+    pooling_size,
+)
+from mlferry.layers.convolution.kernel import stored_weights_of
+from mlferry.layers.gradients import BOTH, INPUTS, SHAPES, Array, LayerRun, gradient
+from mlferry.layers.params import Params
+from mlferry.numerics.convolution import convolve
+from mlferry.numerics.gradients import (
+    convolved_inputs,
+    convolved_weights,
+    cut_into,
+    first_of,
+    pooled_maximum,
+    pooled_sum,
+)
+
+
+def _reads(params: Params) -> str:
+    """Weights that are stored are at hand; those that are an input are not."""
+    return SHAPES if params.has("weights") else INPUTS
+
+
+@gradient("convolution", keeps=_reads, weights_keep=INPUTS)
+def convolution(run: LayerRun, dy: Array) -> tuple[Array | None, ...]:
+    """Of the input, and of weights and bias, stored or as inputs.
+
+    The way back of a convolution is a transposed one, and the other way round.
+    """
+    params = run.params
+    shape = run.input_shapes[0]
+    behind = dy.reshape(-1, *dy.shape[-3:])
+    as_input = len(run.input_shapes) > 1
+    weights = run.inputs[1] if as_input else stored_weights_of(params)
+    x = None if run.inputs[0] is None else run.inputs[0].reshape(-1, *shape[-3:])
+    if params.isDeconvolution:
+        wide = _placed(params, behind, shape)
+        options = (params.stride, params.dilationFactor, ((0, 0), (0, 0)), params.nGroups)
+        run.weight(
+            "weights",
+            lambda: convolved_weights(x, wide, params.kernelSize, *options),  # type: ignore[arg-type]
+        )
+        dx = convolve(wide, weights, *options) if run.wanted[0] else None
+        dw = None
+    else:
+        edges = edges_of(params, shape)
+
+        def of_weights() -> Array:
+            return convolved_weights(
+                behind,
+                x,  # type: ignore[arg-type] # kept, as its weights are trained
+                params.kernelSize,
+                params.stride,
+                params.dilationFactor,
+                edges,
+                params.nGroups,
+            )
+
+        run.weight("weights", of_weights)
+        dw = of_weights() if as_input and run.wanted[1] else None
+        dx = None
+        if run.wanted[0]:
+            dx = convolved_inputs(
+                behind, weights, params.stride, params.dilationFactor, edges, shape[-2:],
+                params.nGroups,
+            )  # fmt: skip
+    run.weight("bias", lambda: behind.sum(axis=(0, 2, 3)))
+    db = None
+    if len(run.input_shapes) > 2:
+        db = behind.sum(axis=(0, 2, 3)).reshape(run.input_shapes[2])
+    found = (None if dx is None else dx.reshape(shape), dw, db)
+    return found[: len(run.input_shapes)]
+
+
+def _placed(params: Params, dy: Array, shape: tuple[int, ...]) -> Array:
+    """The gradient of the full result of a transposed convolution, before the cut."""
+    axes = zip(shape[-2:], params.stride, params.kernelSize, params.dilationFactor, strict=True)
+    height, width = ((n - 1) * s + (k - 1) * d + 1 for n, s, k, d in axes)
+    wanted = deconvolution_size(params, (shape[-2], shape[-1]))
+    size = (wanted[0] or 0, wanted[1] or 0)
+    edges = deconvolution_edges(params, (height, width), size)
+    return cut_into(dy, (height, width), [start for start, _ in edges])
+
+
+@gradient("pooling", keeps=lambda params: SHAPES if params.type == "AVERAGE" else BOTH)
+def pooling(run: LayerRun, dy: Array) -> Array:
+    """A maximum gives all to the first of equal values."""
+    params, shape = run.params, run.input_shapes[0]
+    if params.globalPooling:
+        return _global_pooling(run, dy)
+    out, edges = pooling_size(params, shape[-2:])
+    window = (params.kernelSize, params.stride, edges)
+    if params.type == "MAX":
+        return pooled_maximum(dy, run.inputs[0], run.outputs[0], *window)
+    if params.type == "L2":
+        y = run.outputs[0]
+        shares = np.divide(dy, y, out=np.zeros_like(dy), where=y != 0)
+        return pooled_sum(shares, shape, *window) * run.inputs[0]
+    return pooled_sum(dy / pooling_divisor(params, shape[-2:], out, edges), shape, *window)
+
+
+def _global_pooling(run: LayerRun, dy: Array) -> Array:
+    shape = run.input_shapes[0]
+    if run.params.type == "AVERAGE":
+        return np.broadcast_to(dy / dy.dtype.type(math.prod(shape[-2:])), shape)
+    x, y = run.inputs[0], run.outputs[0]
+    if run.params.type == "MAX":
+        return first_of(x, y, (-2, -1)) * dy
+    return x * np.divide(dy, y, out=np.zeros_like(dy), where=y != 0)

@@ -1,0 +1,148 @@
+"""How much an output of a network changes with each value of its inputs, or of a blob inside."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlferry.errors import PredictionError, UnsupportedModelError
+from mlferry.registry import did_you_mean
+from mlferry.runtime.custom import CustomClasses
+from mlferry.runtime.evaluators.network import NetworkEvaluator, class_labels, probability_blob
+from mlferry.runtime.images import color_layout
+from mlferry.spec import networks
+from mlferry.spec.proto import features_pb2 as ft, model_pb2, neural_network_pb2 as nn
+from mlferry.training.tape import Tape
+
+Output = str | tuple[str, int | str | tuple[int, ...]]
+Array = NDArray[np.float32]
+
+
+def tape_for(spec: model_pb2.Model, evaluate: object, classes: CustomClasses | None) -> Tape:
+    """What runs a network so that it can be walked back.
+
+    Raises:
+        UnsupportedModelError: the model is no neural network.
+    """
+    network = networks.network_of(spec)
+    if network is None or not isinstance(evaluate, NetworkEvaluator):
+        kind = spec.WhichOneof("Type")
+        inside = "" if networks.pipeline_of(spec) is None else (
+            ": take one of its models, mlferry.MLModel(model.spec.pipeline.models[-1])"
+        )  # fmt: skip
+        hint = (
+            ': mlferry.convert(source, convert_to="neuralnetwork") makes one'
+            if kind == "mlProgram"
+            else inside
+        )
+        raise UnsupportedModelError(
+            f"gradients are of neural networks, and this is a model of kind {kind!r}{hint}"
+        )
+    return Tape(network, classes, planned=False)
+
+
+def gradients(
+    spec: model_pb2.Model,
+    evaluate: NetworkEvaluator,
+    tape: Tape,
+    data: Mapping[str, Any],
+    output: Output,
+    blobs: Sequence[str] | None,
+) -> dict[str, Array]:
+    """See `MLModel.gradient`."""
+    name, place = output if isinstance(output, tuple) else (output, None)
+    described = {feature.name: feature.type for feature in spec.description.input}
+    given = evaluate.blobs(data)
+    blob = _blob_of(spec, name, tape)
+    sources = list(described) if blobs is None else list(blobs)
+    made, recording = tape.record(given, [blob], sources)
+    seed = _seed(spec, name, made[blob], place)
+    found = tape.back(recording, {blob: seed}).blobs
+    result = {}
+    for source in sources:
+        shape = given[source].shape if source in given else None
+        gradient = found.get(source)
+        if gradient is None:
+            if shape is None:
+                shape = tape.record(given, [source])[0][source].shape
+            gradient = np.zeros(shape, np.float32)
+        gradient = np.array(gradient, np.float32)
+        if source in described and source in data:
+            gradient = _as_given(spec, source, described[source], gradient, np.shape(data[source]))
+        result[source] = gradient
+    return result
+
+
+def _blob_of(spec: model_pb2.Model, name: str, tape: Tape) -> str:
+    """The blob of an output; of a classifier's label and probabilities, the probabilities."""
+    network = networks.network_of(spec)
+    description = spec.description
+    if isinstance(network, nn.NeuralNetworkClassifier) and name in (
+        description.predictedFeatureName,
+        description.predictedProbabilitiesName,
+    ):
+        return probability_blob(network)
+    if name not in tape.blobs:
+        known = [*(feature.name for feature in description.output), *sorted(tape.blobs)]
+        raise PredictionError(
+            f"the model has no output or blob {name!r}.{did_you_mean(name, known)}"
+        )
+    return name
+
+
+def _seed(spec: model_pb2.Model, name: str, made: Array, place: object) -> Array:
+    """1 where the value is that is differentiated: one of the blob, or all of them."""
+    if place is None:
+        return np.ones_like(made)
+    seed = np.zeros_like(made)
+    network = networks.network_of(spec)
+    description = spec.description
+    of_labels = isinstance(network, nn.NeuralNetworkClassifier) and name in (
+        description.predictedFeatureName,
+        description.predictedProbabilitiesName,
+    )
+    if of_labels:
+        labels: Sequence[Any] = class_labels(network)  # type: ignore[arg-type]
+        if place not in labels:
+            close = did_you_mean(str(place), [str(label) for label in labels])
+            raise PredictionError(
+                f"{place!r:.80} is none of the {len(labels)} labels of {name!r}.{close}"
+            )
+        place = labels.index(place)
+    try:
+        if isinstance(place, tuple):
+            seed[place] = 1
+        elif isinstance(place, int | np.integer):
+            seed.reshape(-1)[int(place)] = 1
+        else:
+            raise PredictionError(
+                f"a value of {name!r} is told by its place, an integer or one an axis, not by "
+                f"{place!r:.80}"
+            )
+    except IndexError:
+        raise PredictionError(
+            f"there is no value {place!r} in {name!r}, which has the shape {made.shape}"
+        ) from None
+    return seed
+
+
+def _as_given(
+    spec: model_pb2.Model, name: str, kind: ft.FeatureType, gradient: Array, shape: Sequence[int]
+) -> Array:
+    """The gradient of an input in the shape in which the input was given."""
+    if kind.WhichOneof("Type") != "imageType":
+        return gradient.reshape(tuple(shape)) if np.prod(shape) == gradient.size else gradient
+    network = networks.network_of(spec)
+    assert network is not None
+    layout = color_layout(kind.imageType)
+    for step in network.preprocessing:
+        if step.featureName in ("", name) and step.WhichOneof("preprocessor") == "scaler":
+            gradient = gradient * np.float32(step.scaler.channelScale)
+    *_, channels, height, width = gradient.shape
+    pixels = np.moveaxis(gradient.reshape(channels, height, width), 0, -1)
+    if channels == 1:
+        return pixels[..., 0]
+    return pixels[..., ::-1] if layout == "BGR" else pixels

@@ -1,0 +1,282 @@
+"""The ways back of what `numerics` computes: gradients of sums, windows, grids and functions.
+
+Every function takes the gradient with respect to a result and gives the one with respect to what
+the result was made of, in the precision of the arrays.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlferry.numerics.convolution import padded, taps_of, transposed
+from mlferry.numerics.functions import erf, sigmoid
+from mlferry.numerics.resizing import Grid
+from mlferry.numerics.windows import Edges
+
+Array = NDArray[Any]
+_BLOCK = 1 << 22  # values of unfolded input that are held at a time
+_LINES = 1 << 19  # likewise, where several samples go through one product
+_MAPS = 1 << 15  # values of maps that are pooled at a time: they stay in the cache
+
+
+def reduced_to(gradient: Array, shape: Sequence[int]) -> Array:
+    """The gradient of what was broadcast: summed over the axes that it was repeated along."""
+    shape = tuple(shape)
+    if gradient.shape == shape:
+        return gradient
+    extra = gradient.ndim - len(shape)
+    axes = tuple(range(extra)) + tuple(
+        axis + extra
+        for axis, extent in enumerate(shape)
+        if extent == 1 and gradient.shape[axis + extra] != 1
+    )
+    return gradient.sum(axis=axes, keepdims=True).reshape(shape)
+
+
+def scattered(places: Array, gradient: Array, shape: Sequence[int]) -> Array:
+    """Values added up at flat places of an array of a shape; places below 0 take none."""
+    flat, values = places.reshape(-1), gradient.reshape(-1)
+    inside = flat >= 0
+    if not inside.all():
+        flat, values = flat[inside], values[inside]
+    total = np.bincount(flat, values, math.prod(shape))
+    return total.astype(gradient.dtype).reshape(tuple(shape))
+
+
+# ---- windows -----------------------------------------------------------------------------------
+
+
+def convolved_inputs(
+    gradient: Array,
+    weights: Array,
+    strides: Sequence[int],
+    dilations: Sequence[int],
+    edges: Sequence[Edges],
+    size: Sequence[int],
+    groups: int,
+) -> Array:
+    """The gradient of the input of `convolution.convolve`.
+
+    Args:
+        gradient: [N, outputs, *spatial].
+        weights: [outputs, C / groups, *kernel].
+        strides: one a spatial axis.
+        dilations: likewise.
+        edges: the padding of each spatial axis.
+        size: the spatial extents of the input.
+        groups: of channels.
+    """
+    cuts = [start for start, _ in edges]
+    each = math.prod(gradient.shape[2:]) * math.prod(weights.shape[1:]) * groups
+    count = max(1, _BLOCK // max(1, each))
+    parts = [
+        transposed(gradient[first : first + count], weights, strides, dilations, cuts, size, groups)
+        for first in range(0, len(gradient), count)
+    ]
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+def convolved_weights(
+    gradient: Array,
+    x: Array,
+    kernel: Sequence[int],
+    strides: Sequence[int],
+    dilations: Sequence[int],
+    edges: Sequence[Edges],
+    groups: int,
+) -> Array:
+    """The gradient of the weights of `convolution.convolve`: [outputs, C / groups, *kernel].
+
+    Args:
+        gradient: [N, outputs, *spatial].
+        x: the input [N, C, *spatial].
+        kernel: the spatial extents of the weights.
+        strides: one a spatial axis.
+        dilations: likewise.
+        edges: the padding of each spatial axis.
+        groups: of channels.
+    """
+    source = padded(x, edges)
+    channels, outputs, size = x.shape[1], gradient.shape[1], gradient.shape[2:]
+    taps, places = math.prod(kernel), math.prod(size)
+    dtype = np.result_type(gradient, x)
+    total = np.zeros((groups, outputs // groups, channels // groups * taps), dtype)
+    count = max(1, _LINES // max(1, channels * taps * places))
+    for first in range(0, len(x), count):
+        part = source[first : first + count]
+        lines = np.empty((channels, *kernel, len(part), *size), dtype)
+        for place, entries in taps_of(kernel, dilations, strides, size):
+            at: tuple[Any, ...] = (slice(None), *place)
+            lines[at] = part[entries].swapaxes(0, 1)
+        behind = gradient[first : first + count].swapaxes(0, 1)
+        total += np.matmul(
+            behind.reshape(groups, outputs // groups, -1),
+            lines.reshape(groups, -1, len(part) * places).swapaxes(-1, -2),
+        )
+    return total.reshape(outputs, channels // groups, *kernel)
+
+
+def cut_into(gradient: Array, full: Sequence[int], cuts: Sequence[int]) -> Array:
+    """The gradient of an array that a part was cut out of.
+
+    Args:
+        gradient: of the part, [N, C, *spatial].
+        full: the spatial extents of the array; what the part had beyond them is dropped.
+        cuts: where the part starts.
+    """
+    wide = np.zeros((*gradient.shape[:2], *full), gradient.dtype)
+    sizes = [max(0, min(n, f - c)) for n, f, c in zip(gradient.shape[2:], full, cuts, strict=True)]
+    to: tuple[Any, ...] = (..., *(slice(c, c + n) for c, n in zip(cuts, sizes, strict=True)))
+    taken: tuple[Any, ...] = (..., *(slice(n) for n in sizes))
+    wide[to] = gradient[taken]
+    return wide
+
+
+def pooled_maximum(
+    gradient: Array,
+    x: Array,
+    y: Array,
+    kernel: Sequence[int],
+    strides: Sequence[int],
+    edges: Sequence[Edges],
+) -> Array:
+    """The gradient of a maximum of windows; it goes to the first of equal values.
+
+    Args:
+        gradient: [..., *spatial] of the result.
+        x: the input.
+        y: the result.
+        kernel: the window.
+        strides: one a spatial axis.
+        edges: the padding of each spatial axis.
+    """
+    inner, size = len(kernel), y.shape[-len(kernel) :]
+    outer = x.shape[: x.ndim - inner]
+    wide = [n + sum(edge) for n, edge in zip(x.shape[-inner:], edges, strict=True)]
+    total = np.zeros((math.prod(outer), *wide), gradient.dtype)
+    taps = [entries for _, entries in taps_of(kernel, [1] * inner, strides, size)]
+    apart = all(s >= k for s, k in zip(strides, kernel, strict=True))
+    flat = [each.reshape(-1, *each.shape[-inner:]) for each in (x, y, gradient)]
+    count = max(1, _MAPS // max(1, math.prod(wide)))
+    for first in range(0, len(total), count):
+        lines = slice(first, first + count)
+        source, best, behind = (
+            padded(flat[0][lines], edges, -np.inf),
+            flat[1][lines],
+            flat[2][lines],
+        )
+        into, left = total[lines], np.ones(best.shape, bool)
+        for entries in taps:
+            hit = np.equal(source[entries], best)
+            np.logical_and(hit, left, out=hit)
+            if apart:  # nothing lies in two windows
+                np.multiply(behind, hit, out=into[entries])
+            else:
+                into[entries] += behind * hit
+            np.logical_xor(left, hit, out=left)
+    return _inner(total.reshape(*outer, *wide), x.shape, edges)
+
+
+def pooled_sum(
+    gradient: Array,
+    shape: Sequence[int],
+    kernel: Sequence[int],
+    strides: Sequence[int],
+    edges: Sequence[Edges],
+) -> Array:
+    """The gradient of sums of windows of an input of a shape; see `pooled_maximum`."""
+    wide = [n + sum(edge) for n, edge in zip(shape[-len(edges) :], edges, strict=True)]
+    total = np.zeros((*shape[: -len(edges)], *wide), gradient.dtype)
+    size = gradient.shape[-len(kernel) :]
+    for _, entries in taps_of(kernel, [1] * len(kernel), strides, size):
+        total[entries] += gradient
+    return _inner(total, shape, edges)
+
+
+def _inner(total: Array, shape: Sequence[int], edges: Sequence[Edges]) -> Array:
+    """Without the padding."""
+    ends = zip(edges, shape[-len(edges) :], strict=True)
+    inner: tuple[Any, ...] = (..., *(slice(start, start + n) for (start, _), n in ends))
+    remaining: Array = total[inner]
+    return remaining
+
+
+def interpolated(gradient: Array, shape: Sequence[int], rows: Grid, columns: Grid) -> Array:
+    """The gradient of `resizing.interpolate` of an input of a shape."""
+    for axis, positions in ((-1, columns), (-2, rows)):
+        last = shape[axis] - 1
+        clipped = np.clip(positions, 0, last)
+        low = np.floor(clipped).astype(int)
+        high = np.minimum(low + 1, last)
+        weight = (clipped - low).astype(np.float32)
+        matrix = np.zeros((len(positions), last + 1), gradient.dtype)
+        np.add.at(matrix, (np.arange(len(positions)), low), 1 - weight)
+        np.add.at(matrix, (np.arange(len(positions)), high), weight)
+        gradient = gradient @ matrix if axis == -1 else np.matmul(matrix.T, gradient)
+    return gradient
+
+
+# ---- functions ---------------------------------------------------------------------------------
+
+
+def through_softmax(gradient: Array, y: Array, axis: int) -> Array:
+    """The gradient of `functions.softmax_along`, from its result."""
+    inner = (gradient * y).sum(axis=axis, keepdims=True)
+    return y * (gradient - inner)
+
+
+def normal_density(x: Array) -> Array:
+    """The density of the normal distribution."""
+    return np.exp(-0.5 * np.square(x)) * np.float32(1 / math.sqrt(2 * math.pi))
+
+
+def erf_slope(x: Array) -> Array:
+    """The derivative of the error function."""
+    return np.exp(-np.square(x)) * np.float32(2 / math.sqrt(math.pi))
+
+
+def gelu_slope(x: Array, mode: str) -> Array:
+    """The derivative of `functions.gelu`."""
+    if mode == "TANH_APPROXIMATION":
+        factor = math.sqrt(2 / math.pi)
+        inner = np.tanh(factor * (x + 0.044715 * x**3))
+        slope = factor * (1 + 3 * 0.044715 * np.square(x))
+        return 0.5 * (1 + inner) + 0.5 * x * (1 - np.square(inner)) * slope
+    if mode == "SIGMOID_APPROXIMATION":
+        gate = sigmoid(1.702 * x)
+        return gate + 1.702 * x * gate * (1 - gate)
+    return 0.5 * (1 + erf(x / np.float32(math.sqrt(2)))) + x * normal_density(x)
+
+
+def first_of(x: Array, y: Array, axes: Sequence[int]) -> Array:
+    """Where, over some axes, the first value is that equals a result with extents of 1 there."""
+    hit = x == y
+    moved = np.moveaxis(hit, axes, range(-len(axes), 0))
+    flat = moved.reshape(*moved.shape[: -len(axes)], -1)
+    first = np.zeros_like(flat)
+    np.put_along_axis(first, flat.argmax(axis=-1)[..., None], True, axis=-1)
+    first &= flat
+    return np.moveaxis(first.reshape(moved.shape), range(-len(axes), 0), axes)
+
+
+def centered(
+    gradient: Array, x_hat: Array, scale: Array, axes: tuple[int, ...], *, scaled: bool = True
+) -> Array:
+    """The gradient of (x - mean) * scale, with mean and scale of the values over some axes.
+
+    Args:
+        gradient: of the normalized values.
+        x_hat: the normalized values.
+        scale: one over their standard deviation.
+        axes: over which mean and deviation are.
+        scaled: whether the scale depends on the values.
+    """
+    result = gradient - gradient.mean(axis=axes, keepdims=True)
+    if scaled:
+        result -= x_hat * (gradient * x_hat).mean(axis=axes, keepdims=True)
+    return result * scale

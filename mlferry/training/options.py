@@ -1,0 +1,128 @@
+"""What a model says of its training, and what a caller may change of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mlferry.errors import SpecError
+from mlferry.registry import did_you_mean
+from mlferry.spec import networks
+from mlferry.spec.proto import features_pb2 as ft
+from mlferry.training.optimizers import OPTIMIZERS, Optimizer
+
+Parameters = Mapping[str, float]
+
+_NUMBERS = {
+    "sgdOptimizer": ("learningRate", "momentum"),
+    "adamOptimizer": ("learningRate", "beta1", "beta2", "eps"),
+}
+
+_COUNTS = ("miniBatchSize", "epochs", "numberOfNeighbors")
+_WHOLE = (*_COUNTS, "seed", "shuffle")
+
+
+@dataclass(frozen=True)
+class Moment:
+    """Where a training is, after an epoch.
+
+    Attributes:
+        epoch: which one has ended, from 1 on.
+        epochs: how many there are.
+        loss: the mean over the samples of the epoch.
+        losses: of each mini-batch of the epoch, before its step.
+        parameters: the parameters that the epoch was trained with.
+    """
+
+    epoch: int
+    epochs: int
+    loss: float
+    losses: Sequence[float]
+    parameters: Parameters
+
+
+# Called after every epoch; returns parameters that change from then on, False to end, or nothing.
+Progress = Callable[[Moment], Mapping[str, float] | bool | None]
+
+
+class TrainingParameters:
+    """The parameters of a training: the model's own, and what a caller wants instead.
+
+    Args:
+        network: an updatable network.
+        wanted: parameters by the names of `MLParameterKey`: learningRate, momentum, beta1,
+            beta2, eps, miniBatchSize, epochs, seed, shuffle.
+
+    Raises:
+        SpecError: the model has no such parameter, or does not allow the value; or the model
+            lacks an optimizer or one of its numbers.
+    """
+
+    def __init__(self, network: networks.Network, wanted: Parameters) -> None:
+        update = network.updateParams
+        self.kind = update.optimizer.WhichOneof("OptimizerType") or ""
+        if self.kind not in OPTIMIZERS:
+            raise SpecError("the model is updatable and has no optimizer: SGD or Adam")
+        optimizer: Any = getattr(update.optimizer, self.kind)
+        self._messages: dict[str, Any] = {
+            name: getattr(optimizer, name)
+            for name in _NUMBERS[self.kind]
+            if name != "momentum" or optimizer.HasField(name)
+        }
+        self._messages["miniBatchSize"] = optimizer.miniBatchSize
+        self._messages["epochs"] = update.epochs
+        self._messages["seed"] = update.seed
+        self._messages["shuffle"] = update.shuffle
+        self.values: dict[str, float] = {
+            name: message.defaultValue for name, message in self._messages.items()
+        }
+        for name in ("miniBatchSize", "epochs"):
+            if name not in wanted and self.values[name] < 1:
+                raise SpecError(f"the model says no {name}: give parameters={{{name!r}: 1}}")
+        self.change(wanted)
+
+    def change(self, wanted: Parameters) -> None:
+        """Take other values.
+
+        Raises:
+            SpecError: see the class.
+        """
+        for name, value in wanted.items():
+            if name not in self._messages:
+                known = list(self._messages)
+                raise SpecError(
+                    f"this model is trained with no parameter {name!r}; there are "
+                    f"{', '.join(known)}.{did_you_mean(name, known)}"
+                )
+            check_number(name, value, self._messages[name])
+            self.values[name] = value
+
+    def optimizer(self) -> Optimizer:
+        """An optimizer with these numbers, at its start."""
+        return OPTIMIZERS[self.kind](self.values)
+
+
+def check_number(
+    name: str, value: float, message: ft.Int64Parameter | ft.DoubleParameter | ft.BoolParameter
+) -> None:
+    """Raise a `SpecError` where a parameter cannot have a value, or the model does not allow it."""
+    whole = name in _WHOLE
+    if not isinstance(value, int | float) or (whole and value != int(value)):
+        raise SpecError(f"{name} is {'an integer' if whole else 'a number'}, not {value!r:.80}")
+    if name in _COUNTS and value < 1:
+        raise SpecError(f"{name} is {value}; it is positive")
+    if isinstance(message, ft.BoolParameter):
+        return
+    kind = message.WhichOneof("AllowedValues")
+    if kind == "range" and not message.range.minValue <= value <= message.range.maxValue:
+        raise SpecError(
+            f"{name}={value} is outside of what the model allows, {message.range.minValue:g} to "
+            f"{message.range.maxValue:g}; a device refuses it, too"
+        )
+    if isinstance(message, ft.Int64Parameter) and kind == "set" and value not in message.set.values:
+        allowed = ", ".join(map(str, message.set.values))
+        raise SpecError(
+            f"{name}={value} is none of the values that the model allows: {allowed}; a device "
+            "refuses it, too"
+        )
