@@ -314,8 +314,10 @@ def test_compare_takes_an_engine(
     options = ["--engine", "onnxruntime", "--threads", "1", "--nested", "--json"]
     found = json.loads(out(capsys, "compare", letters, letters, tmp_path / "photos", *options))
     assert found["count"] == 1
-    assert main(["compare", str(letters), str(letters), str(folder), "--threads", "2"]) == 1
-    assert "threads" in capsys.readouterr().err
+    assert main(["compare", str(letters), str(letters), str(folder), "--threads", "2"]) == 0
+    with pytest.raises(SystemExit):
+        main(["compare", str(letters), str(letters), str(folder), "--threads", "0"])
+    assert "--threads" in capsys.readouterr().err
 
 
 def test_warnings_look_like_warnings(

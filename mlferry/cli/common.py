@@ -49,7 +49,7 @@ def run_options(function: F) -> F:
         click.option(
             "--threads",
             type=click.IntRange(1),
-            help="How many onnxruntime uses; by default as many as there are cores.",
+            help="How many a prediction uses at most; by default as many as there are cores.",
         ),
         click.option(
             "--engine",
