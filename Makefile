@@ -12,7 +12,7 @@ NEWEST_PYTHON ?= python3.13
 VERSIONS_TESTS := tests/spec tests/models tests/runtime tests/test_limits.py tests/converters/keras \
   tests/converters/onnx/test_hostile_files.py tests/converters/onnx/test_ops.py
 
-.PHONY: demo test lint type unit chromium wheel schema docs notebooks engine onnx-suite \
+.PHONY: pictures examples demo test lint type unit chromium wheel schema docs notebooks engine onnx-suite \
   keras-applications apple-models fuzz test-lowest test-newest bench clean
 
 demo: .venv-demo/ready  ## the main job, with NumPy, protobuf and h5py alone
@@ -42,6 +42,12 @@ wheel: .venv/ready  ## the built wheel, installed into an empty environment, use
 schema: .venv/ready  ## generate the protobuf modules from the .proto files
 	PATH="$(CURDIR)/$(DEV):$$PATH" protoc -I. --python_out=. --pyi_out=. $(PROTOS)/*.proto
 
+pictures: .venv/ready chromium  ## draw the pictures of README and guides
+	$(DEV)/python scripts/draw_pictures.py
+
+examples: .venv/ready  ## write the files of mlferry/examples that are made of others
+	$(DEV)/python scripts/write_examples.py
+
 notebooks: .venv/ready  ## run the notebooks of examples/ and keep their outputs
 	$(DEV)/python scripts/run_notebooks.py
 
@@ -70,6 +76,7 @@ bench: .venv/ready  ## the published figures, us and a peer in one run (Python 3
 	$(DEV)/python -m pip install --quiet --disable-pip-version-check -e '.[all]' --group bench
 	$(DEV)/python benchmarks/runtime.py --docs
 	$(DEV)/python benchmarks/runtime.py --docs --batches 1 --threads 0
+	$(DEV)/python benchmarks/cores.py --docs
 	$(DEV)/python benchmarks/hotspots.py --docs
 	$(DEV)/python benchmarks/memory.py --docs
 	$(DEV)/python benchmarks/layers.py --docs
@@ -84,6 +91,7 @@ bench: .venv/ready  ## the published figures, us and a peer in one run (Python 3
 
 docs: .venv/ready  ## write the generated tables of docs/, and the site into build/site
 	$(DEV)/python scripts/write_docs.py
+	TF_CPP_MIN_LOG_LEVEL=3 $(DEV)/python scripts/write_outputs.py
 	NO_MKDOCS_2_WARNING=1 $(DEV)/mkdocs build --quiet
 
 .venv/ready: pyproject.toml

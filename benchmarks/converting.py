@@ -9,9 +9,8 @@ layer: times leave out imports, late ones too, building and saving the source. T
 medians of runs by turns. Peak memory is what converting adds to the process, as a multiple of the
 weights.
 
-With --programs both make an ML Program of float16, and seconds and memory include writing the
-package: coremltools writes it while it converts. onnx2coreml, which is a peer for networks, is left
-out there.
+With --programs all make an ML Program of float16, and seconds and memory include writing the
+package: coremltools writes it while it converts. onnx2coreml needs iOS 17 there.
 """
 
 from __future__ import annotations
@@ -81,6 +80,15 @@ def from_onnx(path: str) -> dict[str, float]:
     return after_a_small_one(work, path, str)
 
 
+def program_from_onnx(path: str) -> dict[str, float]:
+    import onnx2coreml
+
+    def work(source: str) -> None:
+        onnx2coreml.convert(source).save(f"{source}.onnx2coreml.mlpackage")
+
+    return after_a_small_one(work, path, str)
+
+
 def our_program(path: str) -> dict[str, float]:
     """`.h5` or `.onnx` to an `.mlpackage`."""
     import mlferry
@@ -132,9 +140,16 @@ def sources(folder: str) -> dict[str, float]:
 
 
 TASKS = {
-    "ours": ours, "theirs": theirs, "from_onnx": from_onnx, "sources": sources,
-    "our_program": our_program, "their_program": their_program,
-}  # fmt: skip
+    "ours": ours,
+    "theirs": theirs,
+    "from_onnx": from_onnx,
+    "sources": sources,
+    "our_program": our_program,
+    "their_program": their_program,
+    "program_from_onnx": program_from_onnx,
+}
+NETWORKS_BY = ("ours", "theirs", "from_onnx")
+PROGRAMS_BY = ("our_program", "their_program", "program_from_onnx")
 
 
 def main() -> None:
@@ -151,14 +166,13 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         weights = apart(__file__, "sources", folder)["bytes"]
-        mine, peer = ("our_program", "their_program") if arguments.programs else ("ours", "theirs")
+        mine, peer, other = PROGRAMS_BY if arguments.programs else NETWORKS_BY
         jobs = {
             "mlferry, .h5": (mine, f"{folder}/resnet50.h5"),
             "mlferry, .onnx": (mine, f"{folder}/resnet50.onnx"),
             "coremltools, TensorFlow": (peer, f"{folder}/resnet50.h5"),
+            "onnx2coreml, .onnx": (other, f"{folder}/resnet50.onnx"),
         }
-        if not arguments.programs:
-            jobs["onnx2coreml, .onnx"] = ("from_onnx", f"{folder}/resnet50.onnx")
         runs: dict[str, list[dict[str, float]]] = {name: [] for name in jobs}
         for _ in range(arguments.runs):
             for name, job in jobs.items():

@@ -32,8 +32,9 @@ SHOWN = {
     "pointwise": "1 x 1 convolutions", "unfolded": "unfolded convolutions",
     "convolved": "convolutions in tiles", "depthwise": "depthwise convolutions",
     "grouped": "grouped convolutions", "transposed": "transposed convolutions", "pool": "pooling",
-    "_over_space": "global pooling", "instance_normalization": "instance normalization",
+    "OverSpace": "global pooling", "InstanceNormalization": "instance normalization",
     "_alone": "value by value", "Map": "borders", "Plan": "borders", "_copying": "copies",
+    "Joined": "sums of maps", "Repeated": "upsampling", "Padded": "borders",
 }  # fmt: skip
 
 
@@ -51,8 +52,10 @@ def in_turn(works: Sequence[Callable[[], Any]], runs: int) -> list[float]:
 def shares(name: str, runs: int) -> tuple[float, Counter[str]]:
     """Seconds of a prediction, and of each kind of work in it."""
     import mlferry
+    from mlferry.runtime.threads import at_most
 
-    model = mlferry.convert(NETWORKS[name](1).SerializeToString())
+    spec = mlferry.convert(NETWORKS[name](1).SerializeToString()).get_spec()
+    model = mlferry.MLModel(spec, threads=1)
     (feature,) = model.get_spec().description.input
     shape = tuple(feature.type.multiArrayType.shape)
     rng = np.random.default_rng(0)
@@ -63,7 +66,7 @@ def shares(name: str, runs: int) -> tuple[float, Counter[str]]:
     program = session._program(frozenset([output]))
     blobs: dict[str, Any] = {**program.constants, feature.name: np.asarray(x, np.float32)}
     works: list[tuple[str, Callable[[], Any]]] = []
-    with np.errstate(all="ignore"):
+    with np.errstate(all="ignore"), at_most(1):
         for part in program.parts:
             made = part.region.run(blobs) if part.region else None
             if made is not None and part.region:
@@ -82,8 +85,11 @@ def shares(name: str, runs: int) -> tuple[float, Counter[str]]:
     return total, found
 
 
-def _function(run: Callable[[], None]) -> str:
-    return run.__qualname__.split(".")[0]
+def _function(run: Any) -> str:
+    """The function or class that planned it, found by one of its parts where threads share it."""
+    while isinstance(run, functools.partial | Sequence):
+        run = run.args[0] if isinstance(run, functools.partial) else run[0]
+    return str(run.__qualname__.split(".")[0])
 
 
 def main() -> None:

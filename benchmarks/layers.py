@@ -296,7 +296,7 @@ def compared(row: Row, runs: int) -> dict[str, Any]:
     options.intra_op_num_threads = 1
     options.log_severity_level = 3
     peer = ort.InferenceSession(export(spec).SerializeToString(), options)
-    session = Session(spec.neuralNetwork)
+    session = Session(spec.neuralNetwork, threads=1)
     made, (wanted,) = session.run(given, ["y0"])["y0"], peer.run(["y0"], given)
     found = measured(lambda: session.run(given, ["y0"]), lambda: peer.run(["y0"], given), runs)
     return {**found, "difference": difference(made, np.asarray(wanted, np.float32))}

@@ -55,7 +55,7 @@ def _ours(name: str, folder: str, *, winograd: bool) -> Row:
 
     def work() -> Any:
         spec = load_spec(f"{folder}/model.mlmodel")
-        session = Session(spec.neuralNetwork, winograd=winograd)
+        session = Session(spec.neuralNetwork, winograd=winograd, threads=1)
         output = spec.description.output[0].name
         found["first"] = measured(lambda: session.run({name: x}, [output]))["seconds"]
         session.run({name: x}, [output])

@@ -76,7 +76,7 @@ def _opened(way: str, folder: str) -> Callable[[], np.ndarray]:
     import mlferry
 
     file, options = WAYS[way]
-    model = mlferry.MLModel(f"{folder}/{FILES[file]}", **options)
+    model = mlferry.MLModel(f"{folder}/{FILES[file]}", threads=1, **options)
     (feature,) = model.get_spec().description.input
     given = {feature.name: np.load(f"{folder}/input.npy")}
 

@@ -65,8 +65,9 @@ def against_onnxruntime(name: str, batch: int, runs: int, threads: int) -> Row:
         for i in session.get_inputs()
     }  # fmt: skip
     start = time.perf_counter()
-    model = mlferry.convert(source)
+    spec = mlferry.convert(source).get_spec()
     converted = time.perf_counter()
+    model = mlferry.MLModel(spec, threads=threads)
     (made,) = model.predict(given).values()
     first = time.perf_counter()
     (wanted,) = session.run(None, given)
@@ -87,7 +88,7 @@ def against_keras(runs: int) -> Row | None:
     import mlferry
 
     folder = Path(__file__).parent.parent / "examples" / "spatial_transformer"
-    sys.path.insert(0, str(folder))
+    sys.path[:0] = [str(folder), str(mlferry.examples.FOLDER)]
     import grid_sampler
     import train
 
@@ -97,12 +98,14 @@ def against_keras(runs: int) -> Row | None:
             parameters={"output_height": node.output_height, "output_width": node.output_width},
         )
 
-    path = str(folder / "digits_stn.h5")
+    path = str(mlferry.examples.path("digits_stn.h5"))
     classes = {"GridSampler": train.GridSampler}
     theirs = keras.models.load_model(path, custom_objects=classes, compile=False)
     spec = mlferry.convert(path, custom_conversion_functions={"GridSampler": entry}).get_spec()
-    model = mlferry.MLModel(spec, custom_layers={"GridSampler": grid_sampler.GridSampler})
-    image = np.load(folder / "digits_test.npz")["x"][:1].astype(np.float32) / 255
+    model = mlferry.MLModel(
+        spec, custom_layers={"GridSampler": grid_sampler.GridSampler}, threads=1
+    )
+    image = np.load(mlferry.examples.path("digits_stn.npz"))["x"][:1].astype(np.float32) / 255
     (feature,) = spec.description.input
     (made,) = model.predict({feature.name: image}).values()
     wanted = np.asarray(theirs(image))

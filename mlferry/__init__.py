@@ -8,7 +8,7 @@ from mlferry import lazy
 from mlferry.version import VERSION
 
 if TYPE_CHECKING:
-    from mlferry import converters, limits, models, optimize, proto, utils
+    from mlferry import converters, examples, limits, models, optimize, proto, utils
     from mlferry.converters.convert import channels_first, convert, trace
     from mlferry.converters.settings import (
         AvailableTarget as target,
@@ -63,6 +63,7 @@ __all__ = [
     "compare_models",
     "convert",
     "converters",
+    "examples",
     "export_onnx",
     "first_difference",
     "limits",
@@ -106,6 +107,7 @@ __getattr__, __dir__ = lazy.names(
         "compare_models": "mlferry.models.compare:compare_models",
         "convert": "mlferry.converters.convert:convert",
         "converters": "mlferry.converters",
+        "examples": "mlferry.examples",
         "export_onnx": "mlferry.models.export:export_onnx",
         "first_difference": "mlferry.models.compare:first_difference",
         "limits": "mlferry.limits",

@@ -7,6 +7,7 @@ before it, and bidirectional or invisible characters make two different names lo
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 import unicodedata
@@ -37,6 +38,20 @@ def printable(text: str, *, lines: bool = False) -> str:
 
 def _escape(character: str) -> str:
     return character.encode("unicode_escape", "backslashreplace").decode("ascii")
+
+
+def readable_json(text: str) -> str:
+    r"""JSON of which only what acts or nobody sees is escaped, as JSON does: ``\\u001b``.
+
+    Args:
+        text: JSON without escapes of its own for characters outside of ASCII.
+    """
+    return "".join(
+        each
+        if each == "\n" or unicodedata.category(each) not in _HIDDEN
+        else json.dumps(each)[1:-1]
+        for each in text
+    )
 
 
 def paragraph(lines: Iterable[str]) -> str:

@@ -67,6 +67,17 @@ def main() -> None:
         for words in ("inspect relu.mlmodel", "view relu.mlmodel -o relu.html --no-open"):
             subprocess.run([command, *words.split()], check=True, cwd=elsewhere,
                            stdout=subprocess.DEVNULL)  # fmt: skip
+        subprocess.run([*pip, f"{wheel}[all]"], check=True)
+        empty = there / "empty"
+        empty.mkdir()
+        sys.path.insert(0, str(ROOT))
+        from tests import doc_blocks
+
+        readme = (ROOT / "README.md").read_text(encoding="utf-8")
+        made = doc_blocks.run(readme, empty, str(python))
+        for _, of, shown in doc_blocks.outputs(readme):
+            assert doc_blocks.same(shown, made[of]), f"{shown}\nis\n{made[of]}"
+        sys.stdout.write(f"the README runs in an empty folder: {len(made)} blocks\n")
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ With ``--check`` nothing is written: an error in a cell is the only way to fail.
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import tempfile
 import warnings
@@ -41,6 +42,7 @@ def main() -> None:
     parser.add_argument("--check", action="store_true")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
+    os.environ["TQDM_DISABLE"] = "1"  # a notebook that is kept has no use for bars
     for path in arguments.notebooks or sorted(EXAMPLES.glob("*/*.ipynb")):
         run(path.resolve(), write=not arguments.check)
 

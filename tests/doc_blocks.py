@@ -1,43 +1,38 @@
-"""The code blocks of a page, and the files that they find."""
+"""The code blocks of a page, the files that they find, and what they print."""
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-
 ROOT = Path(__file__).parent.parent
-EXAMPLES = ROOT / "examples"
 
-HOOKS = """
-import mlferry
-
-
-def convert_sampler(node):
-    size = {"output_height": node.output_height, "output_width": node.output_width}
-    return mlferry.CustomLayerParams("GridSampler", "samples at a moved grid", size)
-
-
-custom_conversion_functions = {"GridSampler": convert_sampler}
-"""
-
-SHOWN_ONLY = ("text", "toml", "")
+SHOWN_ONLY = ("text", "toml", "yaml", "")
+PRINTS = "prints"  # the title of a block of text that is the output of the block before it
+_MARK = "\x1e"  # stands before the number of a block whose output begins
+_NUMBER = re.compile(r"\d+(?:,\d{3})*(?:\.\d+)?(?:e[-+]?\d+)?")
+_LEFT_OUT = r"^\.\.\.$"
+_FENCE = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
 
 def blocks(text: str) -> Iterator[tuple[str, str, str]]:
     """Language, title and text of every block of a page."""
-    for head, body in re.findall(r"^```([^\n]*)\n(.*?)^```$", text, re.DOTALL | re.MULTILINE):
+    for head, body in _FENCE.findall(text):
         language, _, rest = head.partition(" ")
         yield language, rest.removeprefix('title="').removesuffix('"'), body
 
 
 def program(text: str) -> str:
     """A page as one Python program: its Python, and its commands in a shell, in their order."""
-    lines = ["from mlferry.cli import main as mlferry_command"]
-    for language, title, body in blocks(text):
+    lines = ["import os, sys", "from mlferry.cli import main as mlferry_command"]
+    for index, (language, title, body) in enumerate(blocks(text)):
+        if language in ("python", "shell"):
+            lines.append(f"print({_MARK + str(index)!r}, flush=True)")
         if language == "python" and title:
             lines.append(f"open({title!r}, 'w').write({body!r})")
         elif language == "python":
@@ -47,56 +42,70 @@ def program(text: str) -> str:
                 words = shlex.split(line, comments=True)
                 if words and words[0] == "mlferry":
                     lines.append(f"assert mlferry_command({words[1:]!r}) == 0, {line!r}")
+                elif words and words[0] == "cd":
+                    lines.append(f"os.chdir({words[1]!r}); sys.path.insert(0, os.getcwd())")
                 else:
                     assert not words or words[:2] == ["pip", "install"], line
     return "\n".join(lines)
 
 
-def style_network(path: Path) -> None:
-    """A network that halves its picture, doubles it again, and joins it with the picture."""
-    import onnx
-    from onnx import TensorProto, helper, numpy_helper
+def run(text: str, folder: Path, python: str = sys.executable) -> dict[int, str]:
+    """Run a page in a process of its own; what each of its blocks prints.
 
-    weights = np.ones((3, 3, 3, 3), np.float32) / 27
-    scales = np.array([1, 1, 2, 2], np.float32)
-    nodes = [
-        helper.make_node("Conv", ["image", "w"], ["half"], strides=[2, 2], pads=[1, 1, 1, 1]),
-        helper.make_node("Resize", ["half", "", "scales"], ["twice"], mode="nearest",
-                         coordinate_transformation_mode="asymmetric", nearest_mode="floor"),
-        helper.make_node("Concat", ["image", "twice"], ["styled"], axis=1),
-    ]  # fmt: skip
-    graph = helper.make_graph(
-        nodes, "style",
-        [helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 3, 32, 32])],
-        [helper.make_tensor_value_info("styled", TensorProto.FLOAT, None)],
-        [numpy_helper.from_array(weights, "w"), numpy_helper.from_array(scales, "scales")],
+    Raises:
+        AssertionError: it ends with an error.
+    """
+    script = folder / "page.py"
+    script.write_text(program(text), encoding="utf-8")
+    done = subprocess.run(
+        [python, "page.py"], cwd=folder, capture_output=True, text=True, check=False,
+        encoding="utf-8", env={**os.environ, "MPLBACKEND": "agg", "PYTHONIOENCODING": "utf-8"},
     )  # fmt: skip
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)]), path)
+    assert done.returncode == 0, done.stderr
+    script.unlink()
+    parts = re.split(rf"^{_MARK}(\d+)\n", done.stdout, flags=re.MULTILINE)
+    return {int(index): part for index, part in zip(parts[1::2], parts[2::2], strict=True)}
 
 
-def furnish(folder: Path, page: str) -> None:
-    """The files that a page speaks of."""
-    from PIL import Image
+def outputs(text: str) -> Iterator[tuple[int, int, str]]:
+    """Of every block that shows an output: its own number, that of the block it is of, its text."""
+    last = -1
+    for index, (language, title, body) in enumerate(blocks(text)):
+        if language in ("python", "shell"):
+            last = index
+        elif title == PRINTS:
+            yield index, last, body
 
-    transformer, pytorch = EXAMPLES / "spatial_transformer", EXAMPLES / "from_pytorch"
-    copies = {
-        "digits_stn.h5": transformer / "digits_stn.h5",
-        "digits_stn.npz": transformer / "digits_test.npz",
-        "grid_sampler.py": transformer / "grid_sampler.py",
-        "layers.py": transformer / "grid_sampler.py",
-        "digits.onnx": pytorch / "digits.onnx",
-        "digits_test.npz": (transformer if page == "README.md" else pytorch) / "digits_test.npz",
-    }
-    for name, source in copies.items():
-        (folder / name).write_bytes(source.read_bytes())
-    (folder / "hooks.py").write_text(HOOKS)
-    (folder / "labels.txt").write_text("\n".join("0123456789"))
-    test = np.load(folder / "digits_stn.npz")
-    np.save(folder / "digit.npy", test["x"][:1].astype(np.float32) / 255)
-    pixels = np.load(pytorch / "digits_test.npz")["x"]
-    (folder / "photos").mkdir()
-    for index, image in enumerate(pixels[:5]):
-        picture = Image.fromarray((image * 15.9).astype(np.uint8))
-        picture.save(folder / "photos" / f"{index}.png")
-        picture.save(folder / "digit.png")
-    style_network(folder / "style.onnx")
+
+def same(shown: str, made: str) -> bool:
+    """Whether a page shows what is printed: numbers to 3 %; a line of ``...`` is left out lines."""
+    pattern = ""
+    for part in re.split(rf"({_NUMBER.pattern}|{_LEFT_OUT})", shown.strip(), flags=re.MULTILINE):
+        if part == "...":
+            pattern += "(?:.*?)"
+        elif _NUMBER.fullmatch(part):
+            pattern += f"({_NUMBER.pattern})"
+        else:
+            pattern += re.escape(part)
+    found = re.fullmatch(pattern, made.strip(), re.DOTALL)
+    if found is None:
+        return False
+    wanted = (float(each.replace(",", "")) for each in _NUMBER.findall(shown))
+    numbers = (float(each.replace(",", "")) for each in found.groups())
+    return all(abs(one - two) <= 0.03 * abs(one) for one, two in zip(wanted, numbers, strict=True))
+
+
+def with_outputs(text: str, made: dict[int, str]) -> str:
+    """The page with what its blocks print today; a block with ``...`` has to be mended by hand."""
+    stale = {index: made[of] for index, of, shown in outputs(text) if not same(shown, made[of])}
+    count = iter(range(len(list(blocks(text)))))
+
+    def renewed(found: re.Match[str]) -> str:
+        index = next(count)
+        if index not in stale:
+            return found[0]
+        mended = re.search(_LEFT_OUT, found[2], re.MULTILINE) is None
+        assert mended, f"no longer printed:\n{found[2]}\nbut\n{stale[index]}"
+        return f"```{found[1]}\n{stale[index].strip()}\n```"
+
+    return _FENCE.sub(renewed, text)

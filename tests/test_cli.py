@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import shlex
@@ -15,11 +16,12 @@ import pytest
 
 import mlferry
 from mlferry.cli import main
+from mlferry.cli.app import Telling
 from mlferry.layers.builder import Builder
 from mlferry.spec import features
 from mlferry.spec.io import load_spec, save_spec
 
-EXAMPLE = Path(__file__).parent.parent / "examples" / "spatial_transformer"
+EXAMPLE = mlferry.examples.FOLDER
 
 HOOKS = """
 import mlferry
@@ -50,7 +52,7 @@ def test_convert_inspect_predict(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert "custom layer GridSampler" in capsys.readouterr().out
     assert main(["inspect", str(model)]) == 0
     assert "samples at a grid" in capsys.readouterr().out
-    held = np.load(EXAMPLE / "digits_test.npz")
+    held = np.load(EXAMPLE / "digits_stn.npz")
     np.save(tmp_path / "digit.npy", held["x"][:1].astype(np.float32) / 255)
     given = f"image={tmp_path / 'digit.npy'}"
     layers = str(EXAMPLE / "grid_sampler.py")
@@ -135,7 +137,8 @@ def test_view_writes_a_page(
     out(capsys, "view", custom, "-o", page, "--no-open", "--shape", "x=1,3")
     assert "CliOdd" in page.read_text(encoding="utf-8")
     assert main(["view", str(custom), "--no-open", "--shape", "z=1,3"]) == 1
-    assert main(["view", str(custom), "--no-open", "--shape", "x"]) == 1
+    with pytest.raises(SystemExit):
+        main(["view", str(custom), "--no-open", "--shape", "x"])
     assert main(["view", str(tmp_path / "none.mlmodel"), "--netron"]) == 1
 
 
@@ -193,15 +196,155 @@ def test_convert_options(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     image.save(tmp_path / "grey.png")
     image.resize((12, 9)).save(tmp_path / "wide.png")  # scaled and cut to the input's size
     for name in ("grey.png", "wide.png"):
-        made = json.loads(out(capsys, "predict", target, f"x={tmp_path / name}"))
+        made = json.loads(out(capsys, "predict", target, f"x={tmp_path / name}", "--json"))
         assert made["y"] == {"red": 4.0, "green": 3.0, "blue": 2.0}
     text = out(capsys, "convert", source, target, "--shape", "x=1,3,2..8,2..8", "--output", "y")
     assert "x: multi-array float32" in text
     assert "2..8" in text
-    for wrong in (
-        "--shape x=1,a", "--shape x", "--scale 2", "--image x --bias a", "--shape x=1 --shape x=2",
-    ):  # fmt: skip
-        assert main(["convert", str(source), str(target), *wrong.split()]) == 1
+    assert main(["convert", str(source), str(target), "--shape", "x=1", "--shape", "x=2"]) == 1
+    assert "not [(1,), (2,)]" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ("--shape x=1,a", "ranges with two dots"),
+        ("--shape x", "NAME=VALUE"),
+        ("--shape x=1,2..3 --shape x=1,2", "a list without"),
+        ("--scale 2", "add --image NAME"),
+        ("--channels-last", "add --image NAME"),
+        ("--image x --bias a", "or 1/255"),
+        ("--image x --scale 1/0", "or 1/255"),
+        ("--image x --type x=int32", "'x' is an image"),
+        ("--value x=a", "or 1/255"),
+        ("--label-output best", "add --labels FILE"),
+        ("--keep y --precision float32", "everything stays"),
+    ],
+)
+def test_wrong_options_of_convert_exit_with_2(
+    wrong: str, told: str, relu: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["convert", str(relu), str(tmp_path / "out.mlmodel"), *wrong.split()])
+    assert caught.value.code == 2
+    assert told in " ".join(capsys.readouterr().err.split())
+
+
+def test_convert_takes_a_list_of_shapes(
+    product: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = tmp_path / "net.mlmodel"
+    sizes = ["--shape", "x=1,3", "--shape", "x=4,3"]
+    assert "one of 1 x 3, 4 x 3" in out(capsys, "convert", product, target, *sizes)
+
+
+def test_convert_takes_values_and_types(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    helper = pytest.importorskip("onnx.helper")
+    values = [helper.make_tensor_value_info(name, 1, [2]) for name in "abxy"]
+    graph = helper.make_graph(
+        [helper.make_node("Mul", ["x", "a"], ["z"]), helper.make_node("Add", ["z", "b"], ["y"])],
+        "g", values[:3], values[3:],
+    )  # fmt: skip
+    source, target = tmp_path / "net.onnx", tmp_path / "net.mlmodel"
+    source.write_bytes(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)]).SerializeToString()
+    )
+    np.save(tmp_path / "b.npy", np.array([1, 2], np.float32))
+    given = ["--value", "a=1/4", "--value", f"b={tmp_path / 'b.npy'}", "--type", "x=float64"]
+    assert "x: multi-array float64 2" in out(capsys, "convert", source, target, *given)
+    np.save(tmp_path / "x.npy", np.array([4, 8], np.float64))
+    made = json.loads(out(capsys, "predict", target, f"x={tmp_path / 'x.npy'}"))
+    assert made == {"y": [2, 4]}
+
+
+@pytest.fixture
+def letters(tmp_path: Path) -> Path:
+    """A classifier of pictures of 2 x 2 grey pixels, whose scores are the pixels."""
+    pytest.importorskip("PIL")
+    builder = Builder()
+    builder.input("image", (1, 1, 2, 2), features.image(2, 2, "GRAYSCALE"))
+    builder.layer("reshapeStatic", "flat", ["image"], ["scores"], targetShape=[1, 4])
+    builder.output("scores")
+    labels = ["é", "\u202ecod", "c", "d"]
+    return save_spec(
+        builder.model(builder.classifier(labels, "scores")), tmp_path / "letters.mlmodel"
+    )
+
+
+def test_classifiers_print_the_likeliest_classes(
+    letters: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = pytest.importorskip("PIL.Image")
+    pixels = np.array([[3, 2], [1, 0]], np.uint8)
+    image.fromarray(pixels).save(tmp_path / "a.png")
+    given = f"image={tmp_path / 'a.png'}"
+    first, second, third, fourth, told = out(capsys, "predict", letters, given).splitlines()
+    chances = np.exp([3, 2, 1, 0]) / np.exp([3, 2, 1, 0]).sum()
+    assert first.split() == ["é", f"{chances[0]:.1%}", "█" * 19 + "▍"]
+    assert second.startswith(r"\u202ecod")
+    assert [third.split()[:2], fourth.split()[:2]] == [["c", "8.7%"], ["d", "3.2%"]]
+    assert "softmax" in told
+    text = out(capsys, "predict", letters, given, "--json")
+    assert text == out(capsys, "predict", letters, tmp_path / "a.png", "--json")
+    with pytest.raises(SystemExit):
+        main(["predict", str(letters), given, str(tmp_path / "a.png")])
+    assert "NAME=FILE" in capsys.readouterr().err
+    assert '"é": 3.0' in text
+    assert '"\\u202ecod": 2.0' in text
+    assert json.loads(text)["scores"] == {"é": 3.0, "\u202ecod": 2.0, "c": 1.0, "d": 0.0}
+
+
+def test_json_is_escaped_where_the_stream_has_only_ascii(letters: Path, tmp_path: Path) -> None:
+    pytest.importorskip("PIL.Image").fromarray(np.zeros((2, 2), np.uint8)).save(tmp_path / "a.png")
+    done = subprocess.run(
+        [sys.executable, "-m", "mlferry", "predict", str(letters), f"image={tmp_path / 'a.png'}",
+         "--json"], capture_output=True, check=True, env={**os.environ, "PYTHONIOENCODING": "ascii"}
+    )  # fmt: skip
+    assert json.loads(done.stdout)["classLabel"] == "é"
+    assert rb"\u00e9" in done.stdout
+
+
+def test_compare_takes_an_engine(
+    letters: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("onnxruntime")
+    folder = tmp_path / "photos" / "inside"
+    folder.mkdir(parents=True)
+    pytest.importorskip("PIL.Image").fromarray(np.eye(2, dtype=np.uint8)).save(folder / "a.png")
+    options = ["--engine", "onnxruntime", "--threads", "1", "--nested", "--json"]
+    found = json.loads(out(capsys, "compare", letters, letters, tmp_path / "photos", *options))
+    assert found["count"] == 1
+    assert main(["compare", str(letters), str(letters), str(folder), "--threads", "2"]) == 1
+    assert "threads" in capsys.readouterr().err
+
+
+def test_warnings_look_like_warnings(
+    letters: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    pytest.importorskip("PIL.Image").fromarray(np.eye(2, dtype=np.uint8)).save(folder / "a.png")
+    (folder / "b.png").write_text("no picture")
+    done = subprocess.run(
+        [sys.executable, "-m", "mlferry", "compare", str(letters), str(letters), str(folder)],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stderr.startswith("mlferry: warning: b.png cannot be read")
+    assert "\x1b" not in done.stderr
+    record = logging.LogRecord("m", logging.WARNING, "", 1, "watch out", (), None)
+    assert Telling(colored=True).format(record) == "\x1b[33mmlferry: warning: watch out\x1b[0m"
+
+
+def test_examples_are_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "a b"
+    assert f"cd '{folder}'" in out(capsys, "examples", folder)
+    written = json.loads(out(capsys, "examples", folder, "--json"))  # they are there: nothing to do
+    assert all(Path(path).read_bytes() for path in written)
+    (folder / "hooks.py").write_text("")
+    (folder / "labels.txt").unlink()
+    assert main(["examples", str(folder)]) == 1
+    assert "another file" in capsys.readouterr().err
+    assert not (folder / "labels.txt").exists()
 
 
 # The name of the target, options, and the kind and numbers of what is written.
@@ -302,7 +445,7 @@ def test_shells_complete_commands_and_options(monkeypatch: pytest.MonkeyPatch) -
 
 COMMANDS = (
     "convert", "export", "predict", "quantize", "compare", "inspect", "view", "validate",
-    "scaffold", "verify",
+    "scaffold", "verify", "examples",
 )  # fmt: skip
 
 
@@ -333,6 +476,10 @@ def test_hooks_that_raise_are_errors(
         broken.write_text(text)
         assert main(["predict", str(relu), "x=x.npy", "--custom", str(broken)]) == 1
         assert wanted in capsys.readouterr().err
+    broken.write_text("def convert_sampler(node): ...")
+    assert main(["convert", str(relu), "out.mlmodel", "--custom", str(broken)]) == 1
+    told = capsys.readouterr().err
+    assert "custom_conversion_functions = {'sampler': convert_sampler}" in told
     broken.write_text("custom_conversion_functions = 3")
     assert main(["convert", str(relu), "out.mlmodel", "--custom", str(broken)]) == 1
     assert "no dict" in capsys.readouterr().err
@@ -419,11 +566,10 @@ def test_errors_are_paragraphs(
 ) -> None:
     commands = [
         ["inspect", str(tmp_path / "missing.mlmodel")],
-        ["predict", str(relu), "x"],
         ["predict", str(relu), f"x={tmp_path / 'missing.npy'}"],
         ["predict", str(relu), "x=picture.png"],
         ["predict", str(relu), "z=picture.png"],
-        ["inspect", str(EXAMPLE.parent / "from_pytorch" / "digits.onnx")],
+        ["inspect", str(EXAMPLE / "digits.onnx")],
         ["convert", str(relu), str(tmp_path / "out.mlmodel")],
         ["convert", str(relu), str(tmp_path / "out.mlmodel"), "--custom", "missing.py"],
     ]
@@ -445,6 +591,7 @@ def test_debug_shows_the_traceback(tmp_path: Path) -> None:
         ("translate", "No such command 'translate'"),
         ("inspect", "Missing argument 'MODEL'"),
         ("convert digits.h5", "mlferry convert digits.h5 digits.mlmodel"),
+        ("predict a.mlmodel", "Missing argument 'NAME=FILE...'"),
         ("quantize a.mlmodel -o b.mlmodel --bits many", "'many' is not a valid integer"),
     ],
 )
@@ -467,7 +614,8 @@ def test_export(relu: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     dims = onnx.load(target).graph.input[0].type.tensor_type.shape.dim
     assert [d.dim_param or d.dim_value for d in dims] == ["batch", 3]
     assert "1 node written to" in out(capsys, "export", relu, target)
-    assert main(["export", str(relu), str(target), "--shape", "x=0,3"]) == 1
+    with pytest.raises(SystemExit):
+        main(["export", str(relu), str(target), "--shape", "x=0,3"])
     assert "write extents with commas" in capsys.readouterr().err
     assert main(["export", str(relu), str(tmp_path / "relu.txt")]) == 1
     assert "the suffix must be .onnx" in capsys.readouterr().err

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +14,8 @@ from typing import Any
 
 import pytest
 
+import mlferry
+from mlferry.cli.app import app
 from tests import doc_blocks
 
 ROOT = Path(__file__).parent.parent
@@ -50,23 +54,121 @@ def text_of(page: str) -> str:
 
 @pytest.mark.parametrize("page", [name for name in NAMES if "```" in text_of(name)])
 def test_every_block_runs(page: str, tmp_path: Path) -> None:
-    """One after the other, in a process of their own and a folder with the examples' files."""
+    """One after the other, in a process of their own and a folder with the examples' files.
+
+    The README begins in an empty folder. What blocks print is what the page shows below them.
+    """
     text = text_of(page)
     known = {"python", "shell", "swift", *doc_blocks.SHOWN_ONLY}
     assert {language for language, _, _ in doc_blocks.blocks(text)} <= known
-    doc_blocks.furnish(tmp_path, page)
-    (tmp_path / "page.py").write_text(doc_blocks.program(text), encoding="utf-8")
-    done = subprocess.run(
-        [sys.executable, "page.py"], cwd=tmp_path, capture_output=True, text=True, check=False,
-        env={**os.environ, "MPLBACKEND": "agg"},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    if page != "README.md":
+        mlferry.examples.copy(tmp_path)
+    made = doc_blocks.run(text, tmp_path)
+    for _, of, shown in doc_blocks.outputs(text):
+        assert doc_blocks.same(shown, made[of]), f"run `make docs`: {shown}\nis\n{made[of]}"
 
 
-def test_pages_install_from_a_clone() -> None:
-    """mlferry is on no package index yet; where it is installed, pip adds what an extra needs."""
-    first = re.compile(r"pip install '?mlferry(\[(all|shell)\])?'?(\s|$|`)")
-    assert [name for name in NAMES if first.search(text_of(name))] == []
+@pytest.mark.parametrize(
+    ("shown", "made", "alike"),
+    [
+        ("a 1.00 b", "a 1.01 b\n", True),
+        ("a 1.00 b", "a 1.10 b", False),
+        ("a 1,000 b", "a 1,010 b", True),
+        ("a\n...\nc", "a\nb 3\nc", True),
+        ("a\n...\nc", "a\nb 3\nd", False),
+        ("1e-05", "1.01e-05", True),
+        ("1e-05", "2e-05", False),
+        ("a", "", False),
+        ("1, 2, ...", "1, 2, 3", False),
+        ("3.15.1", "3.15.1", True),
+    ],
+)
+def test_outputs_are_compared(shown: str, made: str, alike: bool) -> None:
+    assert doc_blocks.same(shown, made) is alike
+
+
+# Where mlferry is published: empty until it is. README, guides and metadata follow from it.
+ADDRESS = dict(re.findall(r'^(index|repository) = "(.*)"$', text_of("pyproject.toml"), re.M))
+FIRST = re.compile(r"pip install '?mlferry(\[(all|shell)\])?'?(\s|$|`)")
+
+
+def install_problems(name: str, text: str, index: str) -> list[str]:
+    """What a page says of installing that is not so.
+
+    Where mlferry is on no index, pages install from a clone; pip adds there what an extra needs.
+    Where it is, README and first page install from there.
+    """
+    from_index = FIRST.search(text) is not None
+    if not index:
+        return [f"{name} installs from an index"] if from_index else []
+    wrong = [f"{name} does not install {index}"] if name in FRONT and not from_index else []
+    return wrong + [f"{name} says that it is not published"] * ("not on the package index" in text)
+
+
+FRONT = ("README.md", "docs/index.md")
+
+
+def test_pages_say_where_mlferry_is() -> None:
+    every = [found for n in NAMES for found in install_problems(n, text_of(n), ADDRESS["index"])]
+    assert every == []
+    assert [*ADDRESS] == ["index", "repository"]
+    _, told, rest = text_of("pyproject.toml").partition("[project.urls]\n")
+    urls = re.findall(r'= "(.*)"', rest.partition("\n[")[0]) if told else []
+    assert urls == [url for url in ADDRESS.values() if url]
+    site = re.search(r"^repo_url: (\S+)$", text_of("mkdocs.yml"), re.MULTILINE)
+    assert (site[1] if site else "") == ADDRESS["repository"]
+
+
+@pytest.mark.parametrize(
+    ("text", "index", "wrong"),
+    [
+        ("pip install '.[all]'", "", False),
+        ("pip install 'mlferry[onnxruntime]'", "", False),
+        ("pip install 'mlferry[all]'", "", True),
+        ("pip install mlferry", "", True),
+        ("pip install 'mlferry[all]'", "https://pypi.org/project/mlferry/", False),
+        ("pip install '.[all]'", "https://pypi.org/project/mlferry/", True),
+        ("not on the package index; pip install mlferry", "https://pypi.org/x", True),
+    ],
+)
+def test_what_is_said_of_installing_is_checked(text: str, index: str, wrong: bool) -> None:
+    assert bool(install_problems("README.md", text, index)) is wrong
+
+
+def test_errors_that_people_search_for_are_real() -> None:
+    """What headings of the FAQ quote stands in the library's messages."""
+    source = "\n".join(
+        re.sub(r'"\s*\n\s*f?"', "", path.read_text(encoding="utf-8"))
+        for path in (ROOT / "mlferry").rglob("*.py")
+        if not path.name.endswith("_pb2.py")
+    )
+    quoted = [
+        part.strip(" ,")
+        for heading in re.findall(r"^## (.*)$", text_of("docs/faq.md"), re.MULTILINE)
+        for quote in re.findall(r'"([^"]+)"', heading)
+        for part in quote.split("...")
+        if part.strip(" ,")
+    ]
+    assert len(quoted) > 10
+    assert [part for part in quoted if part not in source] == []
+    names = re.findall(r"^## .*?(\w+Error)$", text_of("docs/faq.md"), re.MULTILINE)
+    assert names
+    assert all(hasattr(mlferry.errors, name) for name in names)
+
+
+def test_workflows_in_the_guides_are_yaml() -> None:
+    yaml = pytest.importorskip("yaml")
+    found = [
+        yaml.safe_load(body)
+        for name in NAMES
+        for language, _, body in doc_blocks.blocks(text_of(name))
+        if language == "yaml"
+    ]
+    assert found
+    for workflow in found:
+        for line in (step.get("run", "") for step in workflow["jobs"]["check"]["steps"]):
+            words = shlex.split(line)
+            assert not words or words[0] == "pip" or words[1] in app.commands, line
 
 
 def test_swift_blocks_parse() -> None:
@@ -90,6 +192,7 @@ def test_swift_blocks_parse() -> None:
 def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
     pytest.importorskip("mkdocs")
     pytest.importorskip("mkdocstrings")
+    pytest.importorskip("material")
     done = subprocess.run(
         [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")],
         cwd=ROOT, capture_output=True, text=True, check=False,
@@ -101,6 +204,19 @@ def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
     for page in (tmp_path / "site").rglob("*.html"):
         loaded = re.findall(r'(?:src|<link[^>]*href)="(https?:[^"]*)"', page.read_text("utf-8"))
         assert not loaded, f"{page.name} loads {loaded}"
+    headings = re.findall(r'<h2 id="([^"]*)"', reference)
+    assert len(headings) == len({*headings})
+    assert "converters.keras.convert" in reference
+    notebook = (tmp_path / "site" / "notebooks" / "quantization.html").read_text(encoding="utf-8")
+    assert "data:image/png;base64" in notebook
+    index = json.loads((tmp_path / "site" / "search" / "search_index.json").read_text("utf-8"))
+    hits = [
+        (each.get("boost", 1), each["location"])
+        for each in index["docs"]
+        if "flexible shape" in each["title"]
+    ]
+    assert max(hits)[0] > 1
+    assert max(hits)[1].startswith("flexible-shapes.html")
 
 
 def test_every_page_is_in_the_site() -> None:

@@ -18,8 +18,6 @@ import mlferry
 from mlferry.layers.builder import Builder
 from mlferry.spec import features
 
-EXAMPLE = Path(__file__).parent.parent / "examples" / "spatial_transformer"
-
 QUANTIZATION = """
 import coremltools
 from coremltools.models.neural_network.quantization_utils import *
@@ -115,7 +113,7 @@ def test_the_first_demo(tmp_path: Path) -> None:
 
 def test_the_second_demo(tmp_path: Path) -> None:
     pytest.importorskip("igraph")
-    source = (EXAMPLE / "digits_stn.h5").read_bytes()
+    source = mlferry.examples.path("digits_stn.h5").read_bytes()
     (tmp_path / "digits_stn.h5").write_bytes(source)
     run(CUSTOM_LAYER, tmp_path)
     text = str(mlferry.MLModel(tmp_path / "DigitClassifier.mlmodel"))

@@ -3,8 +3,8 @@
     pip install torch onnx onnxscript scikit-learn
     python examples/from_pytorch/train.py
 
-Writes next to itself `digits.onnx`, made by ``torch.onnx.export``, and `digits_test.npz` with
-`x` (uint8 images of 8x8 pixels, 0 to 16), `y` (labels) and `logits`, what PyTorch computes.
+Writes into the package's examples `digits.onnx`, made by ``torch.onnx.export``, and `digits.npz`
+with `x` (uint8 images of 8x8 pixels, 0 to 16), `y` (labels) and `logits`, what PyTorch computes.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from torch import nn
 
-HERE = Path(__file__).parent
+FILES = Path(__file__).parents[2] / "mlferry" / "examples" / "files"
 
 
 class Block(nn.Module):
@@ -65,11 +65,11 @@ def main() -> None:
         logits = model(torch.from_numpy(test_x) / 16).numpy()
     print(f"accuracy: {(logits.argmax(axis=1) == test_y).mean():.1%}")
     torch.onnx.export(
-        model, (torch.zeros(1, 1, 8, 8),), HERE / "digits.onnx", input_names=["image"],
+        model, (torch.zeros(1, 1, 8, 8),), FILES / "digits.onnx", input_names=["image"],
         output_names=["logits"], external_data=False,
     )  # fmt: skip
     np.savez_compressed(
-        HERE / "digits_test.npz", x=test_x[:, 0].astype(np.uint8), y=test_y.astype(np.uint8),
+        FILES / "digits.npz", x=test_x[:, 0].astype(np.uint8), y=test_y.astype(np.uint8),
         logits=logits,
     )  # fmt: skip
 

@@ -5,8 +5,7 @@ Needs NumPy, protobuf and h5py: no Keras, no TensorFlow. Run it with ``make demo
 
 from __future__ import annotations
 
-import os
-import sys
+import runpy
 import tempfile
 import time
 from pathlib import Path
@@ -15,9 +14,7 @@ import numpy as np
 
 import mlferry
 
-HERE = Path(os.path.relpath(Path(__file__).parent))
-sys.path.insert(0, str(HERE))
-import grid_sampler  # noqa: E402, F401 - registers the Python class of the custom layer
+runpy.run_path(str(mlferry.examples.path("grid_sampler.py")))  # registers the custom layer's class
 
 
 def convert_sampler(node):
@@ -31,7 +28,7 @@ def convert_sampler(node):
 
 def main() -> None:
     """Print each step."""
-    source = HERE / "digits_stn.h5"
+    source = mlferry.examples.path("digits_stn.h5")
     headline("1. Convert without a custom function")
     try:
         mlferry.convert(source)
@@ -52,7 +49,7 @@ def main() -> None:
     print(model)
 
     headline("4. Run it here, the custom layer in Python")
-    test = np.load(HERE / "digits_test.npz")
+    test = np.load(mlferry.examples.path("digits_stn.npz"))
     images = test["x"].astype(np.float32) / 255
     start = time.perf_counter()
     outputs = model.predict([{"image": image[None]} for image in images])

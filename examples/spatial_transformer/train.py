@@ -10,7 +10,7 @@ Run it with ``python examples/spatial_transformer/train.py``; it writes two file
 
 ``digits_stn.h5``
     the trained model (legacy HDF5, without optimizer state);
-``digits_test.npz``
+``digits_stn.npz``
     ``x`` (uint8 test images), ``y`` (uint8 labels) and ``predictions`` (float32, what Keras
     predicts for ``x / 255`` with the saved model).
 """
@@ -271,8 +271,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         "--output",
         type=Path,
-        default=Path(__file__).parent,
-        help="folder to write digits_stn.h5 and digits_test.npz to (default: this script's)",
+        default=Path(__file__).parents[2] / "mlferry" / "examples" / "files",
+        help="folder to write digits_stn.h5 and digits_stn.npz to (default: the package's)",
     )
     parser.add_argument("--epochs", type=int, default=20, help="default: %(default)s")
     parser.add_argument("--batch-size", type=int, default=128, help="default: %(default)s")
@@ -324,9 +324,7 @@ def main() -> None:
     # What is kept as the reference is what the file predicts, not the model in memory.
     saved = keras.models.load_model(model_path, compile=False)
     predictions = saved.predict(to_input(test_x), verbose=0).astype(np.float32)
-    np.savez_compressed(
-        args.output / "digits_test.npz", x=test_x, y=test_y, predictions=predictions
-    )
+    np.savez_compressed(args.output / "digits_stn.npz", x=test_x, y=test_y, predictions=predictions)
     print(f"{model.count_params()} parameters")
     print(f"accuracy on the {len(test_x)} test images: {accuracy(predictions, test_y):.1%}")
 

@@ -27,7 +27,8 @@ from mlferry.version import VERSION
 
 EPILOG = """\b
 examples:
-  mlferry convert digits.h5 digits.mlmodel --custom hooks.py
+  mlferry examples digits && cd digits
+  mlferry convert digits_stn.h5 digits.mlmodel --custom hooks.py
   mlferry inspect digits.mlmodel
   mlferry view digits.mlmodel
   mlferry quantize digits.mlmodel -o small.mlmodel --bits 8
@@ -84,8 +85,28 @@ for _command in (
     look.precision,
     look.verify,
     write.scaffold,
+    write.examples,
 ):
     app.add_command(_command)
+
+
+class Telling(logging.Formatter):
+    """``mlferry: warning: ...``, yellow on a terminal; errors red."""
+
+    def __init__(self, colored: bool) -> None:
+        super().__init__("mlferry: %(message)s")
+        self._colored = colored
+
+    def format(self, record: logging.LogRecord) -> str:
+        """A line of the log."""
+        text = super().format(record)
+        if record.levelno < logging.WARNING:
+            return text
+        level = record.levelname.lower()
+        told = f"mlferry: {level}: {text.removeprefix('mlferry: ')}"
+        if not self._colored:
+            return told
+        return click.style(told, fg="yellow" if level == "warning" else "red")
 
 
 def run(argv: list[str]) -> int:
@@ -97,11 +118,9 @@ def run(argv: list[str]) -> int:
     """
     debug = "--debug" in argv
     arguments = [argument for argument in argv if argument != "--debug"]
-    logging.basicConfig(
-        level=logging.DEBUG if debug else logging.WARNING,
-        format="mlferry: %(message)s",
-        force=False,
-    )
+    told = logging.StreamHandler()
+    told.setFormatter(Telling(sys.stderr.isatty()))
+    logging.basicConfig(level=logging.DEBUG if debug else logging.WARNING, handlers=[told])
     try:
         result: Any = app.main(arguments, prog_name="mlferry", standalone_mode=False)
     except click.Abort:

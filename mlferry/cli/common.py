@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import runpy
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -14,7 +15,8 @@ import click
 import numpy as np
 
 from mlferry import limits
-from mlferry.errors import CustomLayerError, MlferryError, ModelFileError, SpecError
+from mlferry.errors import CustomLayerError, MlferryError, ModelFileError
+from mlferry.text import readable_json
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -27,6 +29,38 @@ custom_classes_option = click.option(
 out_option = click.option(
     "-o", "--out", required=True, type=FILE, metavar="FILE", help="The .mlmodel file to write."
 )
+
+
+def run_options(function: F) -> F:
+    """What `MLModel` takes that says how a model is run."""
+    for option in (
+        click.option(
+            "--function",
+            metavar="NAME",
+            help="Of ML Programs: the function that runs, where there are several.",
+        ),
+        click.option(
+            "--precision",
+            type=click.Choice(["half", "exact"]),
+            default="half",
+            show_default=True,
+            help="Of ML Programs: whether values of float16 are rounded where the program does.",
+        ),
+        click.option(
+            "--threads",
+            type=click.IntRange(1),
+            help="How many onnxruntime uses; by default as many as there are cores.",
+        ),
+        click.option(
+            "--engine",
+            type=click.Choice(["numpy", "onnxruntime"]),
+            default="numpy",
+            show_default=True,
+            help="What runs networks.",
+        ),
+    ):
+        function = option(function)
+    return function
 
 
 def limits_of(
@@ -79,29 +113,47 @@ def pairs(items: tuple[str, ...], what: str) -> dict[str, str]:
     """``NAME=VALUE`` options as a dict.
 
     Raises:
-        SpecError: one has no name, or a name comes twice.
+        click.UsageError: one has no name, or a name comes twice.
     """
-    found: dict[str, str] = {}
+    found = several(items, what)
+    for name, values in found.items():
+        if len(values) > 1:
+            raise click.UsageError(f"{what} of {name!r} are given twice")
+    return {name: value for name, (value,) in found.items()}
+
+
+def several(items: tuple[str, ...], what: str) -> dict[str, list[str]]:
+    """``NAME=VALUE`` options as a dict of what is given for each name.
+
+    Raises:
+        click.UsageError: one has no name.
+    """
+    found: dict[str, list[str]] = {}
     for item in items:
         name, separator, value = item.partition("=")
         if not separator or not name or not value:
-            raise SpecError(f"{item!r}: {what} are written NAME=VALUE")
-        if name in found:
-            raise SpecError(f"{what} of {name!r} are given twice")
-        found[name] = value
+            raise click.UsageError(f"{item!r}: {what} are written NAME=VALUE")
+        found.setdefault(name, []).append(value)
     return found
 
 
 def numbers(text: str, what: str) -> list[float]:
-    """``1,2.5,3`` as numbers.
+    """``1,2.5,1/255`` as numbers.
 
     Raises:
-        SpecError: it is something else.
+        click.UsageError: it is something else.
     """
     try:
-        return [float(part) for part in text.split(",")]
-    except ValueError:
-        raise SpecError(f"{what} {text!r}: write numbers with commas, e.g. 1,2.5") from None
+        return [_number(part) for part in text.split(",")]
+    except (ValueError, ZeroDivisionError):
+        raise click.UsageError(
+            f"{what} {text!r}: write numbers with commas, e.g. 1,2.5, or 1/255"
+        ) from None
+
+
+def _number(text: str) -> float:
+    top, slash, bottom = text.partition("/")
+    return float(top) / float(bottom) if slash else float(top)
 
 
 def plain(value: Any) -> Any:
@@ -112,5 +164,10 @@ def plain(value: Any) -> Any:
 
 
 def print_json(value: Any) -> None:
-    """Print a value as JSON."""
-    click.echo(json.dumps(value, indent=2, default=plain))
+    """Print a value as JSON; characters outside of ASCII as they are, where the stream has them."""
+    text = readable_json(json.dumps(value, indent=2, default=plain, ensure_ascii=False))
+    try:
+        text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
+    except UnicodeEncodeError:
+        text = json.dumps(value, indent=2, default=plain)
+    click.echo(text)

@@ -7,17 +7,27 @@ from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
 
-from mlferry.cli.common import FILE, json_option, numbers, pairs, print_json, run_file
-from mlferry.errors import SpecError
+from mlferry.cli.common import (
+    FILE,
+    json_option,
+    numbers,
+    pairs,
+    print_json,
+    run_file,
+    several,
+)
+from mlferry.errors import CustomLayerError, ModelFileError
 
 EPILOG = """\b
 examples:
   mlferry convert digits.h5 digits.mlmodel --custom hooks.py
-  mlferry convert net.onnx net.mlmodel --image data --scale 0.00392 --labels labels.txt
+  mlferry convert net.onnx net.mlmodel --image data --scale 1/255 --labels labels.txt
   mlferry convert net.onnx net.mlmodel --shape data=1,3,1..512,1..512 --target iOS14
+  mlferry convert net.onnx net.mlmodel --shape data=1,3,224,224 --shape data=1,3,320,320
   mlferry convert model.json weights.h5 model.mlmodel
-  mlferry convert saved_model/ model.mlmodel
+  mlferry convert saved_model/ model.mlmodel --signature serving_default
   mlferry convert net.onnx net.mlpackage --target iOS16
 """
 
@@ -50,7 +60,9 @@ examples:
     help="Order of the channels of images: RGB, BGR or GRAYSCALE.",
 )
 @click.option(
-    "--scale", metavar="NUMBERS", help="Pixels are multiplied by it; one, or one a channel."
+    "--scale",
+    metavar="NUMBERS",
+    help="Pixels are multiplied by it: 1/255; one number, or one a channel.",
 )
 @click.option(
     "--bias",
@@ -62,7 +74,28 @@ examples:
     "shapes",
     multiple=True,
     metavar="NAME=SHAPE",
-    help="Shape of an input, batch included: data=1,3,224,224; 1..512 for a range.",
+    help="Shape of an input, batch included: data=1,3,224,224; 1..512 for a range; given again, "
+    "one of a list of shapes.",
+)
+@click.option(
+    "--channels-last/--channels-first",
+    "channels_last",
+    default=None,
+    help="How the source takes images; by default as its framework does.",
+)
+@click.option(
+    "--type",
+    "types",
+    multiple=True,
+    metavar="NAME=TYPE",
+    help="Numbers of an input: float32, float64, int32 or float16; by default the source's.",
+)
+@click.option(
+    "--value",
+    "values",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="What an input is for good: a number or an .npy file. It is no input then.",
 )
 @click.option(
     "--output",
@@ -80,6 +113,37 @@ examples:
 )
 @click.option("--labels", type=FILE, metavar="FILE", help="Make a classifier; one label a line.")
 @click.option(
+    "--label-output",
+    metavar="NAME",
+    help="Of a classifier: the output with the likeliest label; by default classLabel.",
+)
+@click.option(
+    "--probabilities",
+    metavar="NAME",
+    help="Of a classifier: the output that holds the probabilities; by default the only one.",
+)
+@click.option(
+    "--source",
+    type=click.Choice(["keras", "onnx", "tensorflow"]),
+    help="The framework that SOURCE has to be of; by default its content decides.",
+)
+@click.option(
+    "--signature", metavar="NAME", help="Of a SavedModel; by default serving_default, or the only."
+)
+@click.option(
+    "--trace",
+    is_flag=True,
+    help="Convert what layers of your own compute; their classes are the custom_objects = {...} "
+    "of --custom.",
+)
+@click.option(
+    "--activation-quantization",
+    type=click.Choice(["keep", "drop"]),
+    default="keep",
+    show_default=True,
+    help="What becomes of activations that the source rounds to few bits.",
+)
+@click.option(
     "--deployment-target",
     "--target",
     "deployment_target",
@@ -88,6 +152,7 @@ examples:
 )
 @click.option(
     "--to",
+    "--convert-to",
     "convert_to",
     type=click.Choice(["neuralnetwork", "mlprogram"]),
     help="What is written; by default an ML Program where TARGET is an .mlpackage.",
@@ -96,6 +161,17 @@ examples:
     "--precision",
     type=click.Choice(["float16", "float32"]),
     help="What an ML Program computes with; by default float16.",
+)
+@click.option(
+    "--keep",
+    multiple=True,
+    metavar="NAME",
+    help="Of an ML Program: a value that stays in float32, as `mlferry precision` lists them.",
+)
+@click.option(
+    "--states",
+    is_flag=True,
+    help="Of an ML Program: make states of what stateful layers and caches keep.",
 )
 @json_option
 def convert(
@@ -108,12 +184,23 @@ def convert(
     scale: str | None,
     bias: str | None,
     shapes: tuple[str, ...],
+    channels_last: bool | None,
+    types: tuple[str, ...],
+    values: tuple[str, ...],
     outputs: tuple[str, ...],
     output_images: tuple[str, ...],
     labels: Path | None,
+    label_output: str | None,
+    probabilities: str | None,
+    source: str | None,
+    signature: str | None,
+    trace: bool,
+    activation_quantization: str,
     deployment_target: str | None,
     convert_to: str | None,
     precision: str | None,
+    keep: tuple[str, ...],
+    states: bool,
     as_json: bool,
 ) -> None:
     """Convert SOURCE, a Keras, ONNX or TensorFlow model, to TARGET.
@@ -121,25 +208,35 @@ def convert(
     An .mlmodel file is a neural network, an .mlpackage an ML Program.
     """
     from mlferry.converters.convert import convert as convert_model
-    from mlferry.converters.types import ClassifierConfig
 
-    source, target = (paths, out) if out is not None else (paths[:-1], paths[-1])
-    if not source:
+    given, target = (paths, out) if out is not None else (paths[:-1], paths[-1])
+    if not given:
         target = paths[0].with_suffix(".mlmodel")
         raise click.UsageError(f"say where to write: mlferry convert {paths[0]} {target.name}")
-    hooks = run_file(custom).get("custom_conversion_functions", {})
-    if not isinstance(hooks, Mapping):
-        raise SpecError(f"custom_conversion_functions in {custom} is no dict")
+    if keep and precision == "float32":
+        raise click.UsageError("--keep is for --precision float16: in float32 everything stays")
+    tensors = _tensors(pairs(types, "types"), pairs(values, "values"))
+    inputs = _inputs(
+        images, several(shapes, "shapes"), _pixels(color, scale, bias, channels_last), tensors
+    )
+    classifier = _classifier(labels, label_output, probabilities)
+    defined = run_file(custom)
     model = convert_model(
-        str(source[0]) if len(source) == 1 else tuple(map(str, source)),
-        inputs=_inputs(images, pairs(shapes, "shapes"), _pixels(color, scale, bias)),
+        str(given[0]) if len(given) == 1 else tuple(map(str, given)),
+        source or "auto",
+        inputs=inputs,
         outputs=_outputs(outputs, output_images),
-        classifier_config=ClassifierConfig(labels) if labels is not None else None,
-        custom_conversion_functions=hooks,
+        classifier_config=classifier,
+        custom_conversion_functions=_dict("custom_conversion_functions", defined, custom),
         add_custom_layers=add_custom_layers,
         minimum_deployment_target=deployment_target,
+        activation_quantization=activation_quantization,
+        signature=signature,
+        trace_custom_layers=trace,
+        custom_objects=_dict("custom_objects", defined, custom) or None,
         convert_to=convert_to or ("mlprogram" if target.suffix == ".mlpackage" else None),
-        compute_precision=precision,
+        compute_precision=list(keep) or precision,
+        states=states,
     )
     path = model.save(target)
     if as_json:
@@ -148,8 +245,50 @@ def convert(
         click.echo(f"{model!r}\nwritten to {path}")
 
 
-def _pixels(color: str | None, scale: str | None, bias: str | None) -> dict[str, Any]:
+def _dict(name: str, defined: Mapping[str, Any], path: Path | None) -> Mapping[str, Any]:
+    """A dict that the file of ``--custom`` defines; empty where it defines the other one.
+
+    Raises:
+        CustomLayerError: it defines neither of the two, or something else under the name.
+    """
+    if path is None:
+        return {}
+    if not any(each in defined for each in _DICTS):
+        functions = [key for key in defined if key.startswith("convert")]
+        pairs = ", ".join(f"{key.removeprefix('convert_')!r}: {key}" for key in functions)
+        raise CustomLayerError(
+            f"{path} defines no custom_conversion_functions: end it with\n"
+            f"    custom_conversion_functions = {{{pairs or repr('LAYER') + ': function'}}}"
+        )
+    found = defined.get(name, {})
+    if not isinstance(found, Mapping):
+        raise CustomLayerError(f"{name} in {path} is no dict")
+    return found
+
+
+_DICTS = ("custom_conversion_functions", "custom_objects")
+
+
+def _classifier(labels: Path | None, label: str | None, probabilities: str | None) -> Any:
+    from mlferry.converters.types import ClassifierConfig
+
+    names = {"predicted_feature_name": label, "predicted_probabilities_output": probabilities}
+    given = {key: name for key, name in names.items() if name is not None}
+    if labels is not None:
+        return ClassifierConfig(labels, **given)
+    if given:
+        raise click.UsageError(
+            "--label-output and --probabilities are for classifiers: add --labels FILE"
+        )
+    return None
+
+
+def _pixels(
+    color: str | None, scale: str | None, bias: str | None, channels_last: bool | None
+) -> dict[str, Any]:
     made: dict[str, Any] = {"color_layout": color.upper() if color else None}
+    if channels_last is not None:
+        made["channel_first"] = not channels_last
     for name, text in (("scale", scale), ("bias", bias)):
         if text is not None:
             found = numbers(text, name)
@@ -157,17 +296,62 @@ def _pixels(color: str | None, scale: str | None, bias: str | None) -> dict[str,
     return made
 
 
-def _inputs(images: tuple[str, ...], shapes: Mapping[str, str], pixels: dict[str, Any]) -> Any:
+def _tensors(types: Mapping[str, str], values: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    """What is told of inputs that are no images, by name."""
+    made: dict[str, dict[str, Any]] = {name: {"dtype": text} for name, text in types.items()}
+    for name, text in values.items():
+        made.setdefault(name, {})["value"] = _value(text)
+    return made
+
+
+def _value(text: str) -> Any:
+    if not text.endswith(".npy"):
+        found = numbers(text, "value")
+        return found[0] if len(found) == 1 else found
+    try:
+        return np.load(text, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise ModelFileError(f"cannot read {text}: {error}") from error
+
+
+def _inputs(
+    images: tuple[str, ...],
+    shapes: Mapping[str, list[str]],
+    pixels: dict[str, Any],
+    tensors: Mapping[str, dict[str, Any]],
+) -> Any:
     from mlferry.converters.types import ImageType, TensorType
 
     if any(value is not None for value in pixels.values()) and not images:
-        raise SpecError("--color, --scale and --bias are for images: add --image NAME")
-    made: list[Any] = [
-        ImageType(name, _shape(shapes[name]) if name in shapes else None, **pixels)
-        for name in images
-    ]
-    made += [TensorType(name, _shape(shapes[name])) for name in shapes if name not in images]
+        raise click.UsageError(
+            "--color, --scale, --bias, --channels-last and --channels-first are for images: "
+            "add --image NAME"
+        )
+    both = [name for name in tensors if name in images]
+    if both:
+        raise click.UsageError(f"{both[0]!r} is an image: --type and --value are for other inputs")
+    made: list[Any] = [ImageType(name, _shapes(shapes.get(name)), **pixels) for name in images]
+    names = [name for name in dict.fromkeys([*shapes, *tensors]) if name not in images]
+    made += [TensorType(name, _shapes(shapes.get(name)), **tensors.get(name, {})) for name in names]
     return made or None
+
+
+def _shapes(texts: list[str] | None) -> Any:
+    """One shape, or a list of them.
+
+    Raises:
+        click.UsageError: there are several, and one has a range.
+    """
+    from mlferry.converters.types import EnumeratedShapes, RangeDim
+
+    made = [_shape(text) for text in texts or ()]
+    if len(made) < 2:
+        return made[0] if made else None
+    if any(isinstance(extent, RangeDim) for shape in made for extent in shape):
+        raise click.UsageError(
+            f"shapes {' and '.join(texts or ())}: give one shape with ranges, or a list without"
+        )
+    return EnumeratedShapes(made)
 
 
 def _shape(text: str) -> list[Any]:
@@ -179,7 +363,7 @@ def _shape(text: str) -> list[Any]:
         try:
             made.append(RangeDim(int(low), int(high or -1)) if is_range else int(part))
         except ValueError:
-            raise SpecError(
+            raise click.UsageError(
                 f"shape {text!r}: write extents with commas, ranges with two dots: 1,3,1..512,64"
             ) from None
     return made

@@ -15,7 +15,6 @@ from mlferry.cli.common import (
     print_json,
     run_file,
 )
-from mlferry.errors import SpecError
 
 EPILOG = """\b
 examples:
@@ -84,12 +83,12 @@ def _shape(text: str) -> list[int | str]:
     """``batch,3,224,224``.
 
     Raises:
-        SpecError: an extent is empty or below 1.
+        click.UsageError: an extent is empty or below 1.
     """
     made: list[int | str] = []
     for part in text.split(","):
         word = part.strip()
         if not word or (word.lstrip("-").isdigit() and int(word) < 1):
-            raise SpecError(f"shape {text!r}: write extents with commas: batch,3,224,224")
+            raise click.UsageError(f"shape {text!r}: write extents with commas: batch,3,224,224")
         made.append(int(word) if word.isdigit() else word)
     return made

@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any
 import click
 import numpy as np
 
-from mlferry.cli.common import FILE, custom_classes_option, model_argument, print_json, run_file
+from mlferry.cli.common import (
+    FILE,
+    custom_classes_option,
+    model_argument,
+    print_json,
+    run_file,
+    run_options,
+)
 from mlferry.errors import ModelFileError
 from mlferry.spec.features import FeatureType, show
 
@@ -19,9 +26,10 @@ if TYPE_CHECKING:
 
 EPILOG = """\b
 examples:
-  mlferry predict net.mlmodel image=cat.jpg
-  mlferry predict digits.mlmodel image=digit.npy --custom layers.py --out digit.npz
-  mlferry predict net.mlmodel image=cat.jpg --engine onnxruntime
+  mlferry predict net.mlmodel cat.jpg
+  mlferry predict digits.mlmodel image=digit.npy --custom grid_sampler.py --out digit.npz
+  mlferry predict net.mlmodel image=cat.jpg --engine onnxruntime --threads 2
+  mlferry predict net.mlmodel image=cat.jpg --json | jq .classLabel
 """
 
 
@@ -30,46 +38,59 @@ examples:
 @click.argument("inputs", nargs=-1, required=True, metavar="NAME=FILE...")
 @custom_classes_option
 @click.option("--out", type=FILE, metavar="FILE.npz", help="Write the outputs to an .npz file.")
-@click.option(
-    "--engine",
-    type=click.Choice(["numpy", "onnxruntime"]),
-    default="numpy",
-    show_default=True,
-    help="What runs networks.",
-)
-@click.option("--json", is_flag=True, help="JSON is what it prints in any case.")
+@run_options
+@click.option("--json", "as_json", is_flag=True, help="Print JSON: every class of a classifier.")
 def predict(
     model: Path,
     inputs: tuple[str, ...],
     custom: Path | None,
     out: Path | None,
     engine: str,
-    json: bool,
+    threads: int | None,
+    precision: str,
+    function: str | None,
+    as_json: bool,
 ) -> None:
     """Evaluate MODEL on one sample: .npy arrays, or pictures for image inputs.
 
-    Pictures are scaled to cover the input's size, their shape kept, and cut to the middle.
+    Pictures are scaled to cover the input's size, their shape kept, and cut to the middle. NAME=
+    may be left out where the model has one input. Of a classifier it prints the likeliest classes,
+    of other models JSON.
     """
     from mlferry.models.model import MLModel
+    from mlferry.models.ranking import ranking
 
     run_file(custom)
-    loaded = MLModel(model, engine=engine, images="array")
+    loaded = MLModel(
+        model, engine=engine, threads=threads, precision=precision, function_name=function,
+        images="array",
+    )  # fmt: skip
     outputs = loaded.predict(sample_of(inputs, loaded))
     assert isinstance(outputs, dict)
     if out is not None:
         _write_arrays(out, outputs)
-    else:
+        return
+    ranked = ranking(loaded.spec.description, outputs)
+    if as_json or ranked is None:
         print_json(outputs)
+    else:
+        click.echo(str(ranked))
 
 
 def sample_of(items: Iterable[str], model: MLModel) -> dict[str, Any]:
     """A sample of ``NAME=FILE`` arguments: arrays, and pictures for image inputs.
 
+    The name may be left out where the model has one input.
+
     Raises:
         ModelFileError: a file cannot be read, or is none for its input.
+        click.UsageError: an argument is none of the kind.
     """
     types = {feature.name: feature.type for feature in model.get_spec().description.input}
-    return dict(_input(item, types) for item in items)
+    given = list(items)
+    if len(types) == len(given) == 1 and "=" not in given[0]:
+        given = [f"{next(iter(types))}={given[0]}"]
+    return dict(_input(item, types) for item in given)
 
 
 def _input(item: str, types: Mapping[str, FeatureType]) -> tuple[str, Any]:
@@ -77,7 +98,7 @@ def _input(item: str, types: Mapping[str, FeatureType]) -> tuple[str, Any]:
 
     name, separator, path = item.partition("=")
     if not separator:
-        raise ModelFileError(f"{item!r}: inputs are written NAME=FILE")
+        raise click.UsageError(f"{item!r}: inputs are written NAME=FILE")
     try:
         if path.endswith(".npy"):
             return name, np.load(path, allow_pickle=False)

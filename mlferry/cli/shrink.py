@@ -15,6 +15,7 @@ from mlferry.cli.common import (
     out_option,
     print_json,
     run_file,
+    run_options,
 )
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ COMPARE_EPILOG = """\b
 examples:
   mlferry compare net.mlmodel small.mlmodel photos/
   mlferry compare net.mlmodel small.mlmodel photos/ --json
+  mlferry compare net.mlmodel 8bit.mlmodel 4bit.mlmodel photos/ --html report.html
+  mlferry compare net.mlmodel small.mlmodel photos/ --html report.html --engine onnxruntime
 """
 
 joint_option = click.option(
@@ -161,25 +164,53 @@ def prune(
 
 
 @click.command(epilog=COMPARE_EPILOG)
-@click.argument("first", type=FILE)
-@click.argument("second", type=FILE)
-@click.argument("folder", type=FILE)
+@click.argument("paths", nargs=-1, required=True, type=FILE, metavar="FIRST OTHER... FOLDER")
 @custom_classes_option
+@run_options
+@click.option("--nested", is_flag=True, help="Pictures in folders of FOLDER count, too.")
 @click.option("--html", type=FILE, metavar="FILE.html", help="Write the report as a page, too.")
 @json_option
 def compare(
-    first: Path, second: Path, folder: Path, custom: Path | None, html: Path | None, as_json: bool
+    paths: tuple[Path, ...],
+    custom: Path | None,
+    engine: str,
+    threads: int | None,
+    precision: str,
+    function: str | None,
+    nested: bool,
+    html: Path | None,
+    as_json: bool,
 ) -> None:
-    """Compare the models FIRST and SECOND on a FOLDER of pictures."""
+    """Compare the model FIRST with others on a FOLDER of pictures or arrays.
+
+    The page of --html has the samples that agree least with both answers, agreement by class, and
+    the difference over the depth of the network; of several models their sizes and agreement.
+    """
     from mlferry.models.compare import compare_models
+    from mlferry.models.compare_html import page
     from mlferry.models.model import MLModel
     from mlferry.spec.io import write_atomic
 
+    if len(paths) < 3:
+        raise click.UsageError("say what to compare: mlferry compare FIRST SECOND FOLDER")
+    first, *others, folder = paths
     run_file(custom)
-    report = compare_models(MLModel(first), MLModel(second), folder)
+    reference, *models = (
+        MLModel(path, engine=engine, threads=threads, precision=precision, function_name=function)
+        for path in (first, *others)
+    )
+    reports = {
+        str(path): compare_models(reference, model, folder, nested=nested, depth=html is not None)
+        for path, model in zip(others, models, strict=True)
+    }
     if html is not None:
-        write_atomic(html, report.html(f"{first.name} and {second.name}").encode())
+        names = f"{first.name} and {', '.join(path.name for path in others)}"
+        write_atomic(html, page(reports, names).encode())
     if as_json:
-        print_json(report.to_dict())
-    else:
-        click.echo(str(report))
+        plain = {name: report.to_dict() for name, report in reports.items()}
+        print_json(plain if len(plain) > 1 else next(iter(plain.values())))
+        return
+    for name, report in reports.items():
+        click.echo(f"{name}: {report}" if len(reports) > 1 else str(report))
+    if html is not None:
+        click.echo(f"\nwritten to {html}")

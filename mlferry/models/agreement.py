@@ -74,13 +74,18 @@ class Margins(NamedTuple):
     moved: Floats
 
 
+def are_chances(scores: Floats) -> bool:
+    """Whether numbers are from 0, and their sum is 1 to a percent."""
+    return bool(scores.min() >= 0 and abs(scores.sum() - 1) <= 0.01)
+
+
 def log_chances(scores: Floats) -> Floats:
     """Logarithms of chances: scores that are not chances go through softmax.
 
     Chances are numbers from 0 whose sum is 1, to a percent.
     """
     flat = scores.reshape(-1)
-    if flat.min() >= 0 and abs(flat.sum() - 1) <= 0.01:
+    if are_chances(flat):
         return np.log(np.maximum(flat, _LEAST))
     shifted = flat - flat.max()
     logs: Floats = shifted - np.log(np.exp(shifted).sum())

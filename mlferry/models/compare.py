@@ -8,245 +8,45 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mlferry.errors import PredictionError
-from mlferry.models import agreement, html_page
+from mlferry.errors import PredictionError, UnsupportedModelError
+from mlferry.models import agreement, compare_html, pixels
 from mlferry.models.agreement import Margins
-from mlferry.models.html_page import table
+from mlferry.models.comparison import (
+    LABELS,
+    BlobDifference,
+    Comparison,
+    Energy,
+    OutputReport,
+    Row,
+)
 from mlferry.models.model import MLModel
 from mlferry.models.progress import progress
-from mlferry.models.samples import Load, Unreadable, loaded, samples_for
+from mlferry.models.samples import Load, Samples, Unreadable, loaded, samples_for
 from mlferry.models.workers import Executors, in_order
 from mlferry.spec.proto import model_pb2
-from mlferry.text import paragraph
+from mlferry.text import logger_of
+
+logger = logger_of(__name__)
 
 Outputs = Mapping[str, Any] | Sequence[Any]
 
 
-@dataclass(frozen=True)
-class Energy:
-    """What the signal-to-noise ratio of some values is made of.
-
-    Attributes:
-        signal: the sum of the squares of the first model's values.
-        noise: the sum of the squares of the differences.
-        peak: the largest magnitude of the first model's values.
-        count: how many values there are.
-    """
-
-    signal: float
-    noise: float
-    peak: float
-    count: int
-
-    @classmethod
-    def pooled(cls, parts: Sequence[Energy]) -> Energy:
-        """Of all values of several arrays."""
-        return cls(
-            sum(part.signal for part in parts),
-            sum(part.noise for part in parts),
-            float(np.max([part.peak for part in parts])),  # keeps NaN
-            sum(part.count for part in parts),
-        )
-
-    @property
-    def snr(self) -> float:
-        """Signal over noise, in dB."""
-        return math.inf if self.noise == 0 else _decibels(self.signal, self.noise)
-
-    @property
-    def psnr(self) -> float:
-        """The square of the peak over the mean noise, in dB."""
-        if self.noise == 0:
-            return math.inf
-        return _decibels(self.peak * self.peak, self.noise / self.count)
-
-
-@dataclass(frozen=True)
-class Row:
-    """One sample and one output.
-
-    Attributes:
-        sample: the name of the sample: its number, or the picture's file.
-        output: the name of the output.
-        numbers: the measures of this output for this sample.
-        score: how well they agree, higher is better: what `worst` sorts by.
-        energy: of an array, what its ratios are made of.
-        margins: of scores, what their expected agreement is made of.
-    """
-
-    sample: str
-    output: str
-    numbers: dict[str, Any]
-    score: float
-    energy: Energy | None = None
-    margins: Margins | None = field(default=None, repr=False, compare=False)
-
-    def to_dict(self) -> dict[str, Any]:
-        """All but the margins, as plain dicts, numbers and strings."""
-        return asdict(replace(self, margins=None))
-
-
-@dataclass(frozen=True)
-class OutputReport:
-    """One output over all samples.
-
-    Attributes:
-        name: of the output.
-        kind: "label", "probabilities" or "array" (numbers and images too).
-        numbers: for labels: `top1`, the part of samples with the same label. For
-            probabilities: `top1` (the same best label) and `top5` (the first model's best
-            label is among the second's best five), from 0 to 1; `expected_top1` and
-            `expected_top5`, the same from the margins between the scores, which are nearer to
-            what other samples give; `kl`, the mean Kullback-Leibler divergence of the second
-            model's scores from the first's, in nats; and `largest_difference`.
-            For arrays: `snr` and `psnr` (dB) of the values of all samples together, `worst_snr`
-            of the sample with the smallest one, means over the samples of `mean_difference` and
-            `cosine`, and `largest_difference` of all. Vectors have the numbers of probabilities,
-            too, as they may be the scores of classes: those that are no chances go through softmax.
-        intervals: of `top1` and `top5`, from where to where they lie in 95 % of cases
-            (`mlferry.models.agreement.wilson`).
-    """
-
-    name: str
-    kind: str
-    numbers: dict[str, float]
-    intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
-
-    def lines(self) -> list[str]:
-        """What is printed."""
-        shown = [f"  {_LABELS[key]:<20} {self.shown(key)}" for key in self.numbers]
-        title = f"Output {self.name}:"
-        return [title, "-" * len(title), *shown]
-
-    def shown(self, key: str) -> str:
-        """A number with its unit, a rate with its interval; nothing where there is none."""
-        if key not in self.numbers:
-            return ""
-        text = _show(key, self.numbers[key])
-        if key not in self.intervals:
-            return text
-        low, high = self.intervals[key]
-        return f"{text} ({100 * low:.1f} to {high:.1%})"
-
-
-_LABELS = {
-    "top1": "Top 1 agreement:",
-    "top5": "Top 5 agreement:",
-    "expected_top1": "Top 1, expected:",
-    "expected_top5": "Top 5, expected:",
-    "kl": "KL divergence:",
-    "snr": "SNR:",
-    "worst_snr": "SNR, worst sample:",
-    "psnr": "PSNR:",
-    "largest_difference": "Largest difference:",
-    "mean_difference": "Mean difference:",
-    "cosine": "Cosine:",
-}
-
-
-def _show(key: str, value: float) -> str:
-    if key.endswith(("top1", "top5")):
-        return f"{value:.2%}"
-    if key in ("snr", "worst_snr", "psnr"):
-        return f"{value:.2f} dB"
-    return f"{value:.6f}" if key == "cosine" else f"{value:.4g}"
-
-
-@dataclass(frozen=True)
-class Report:
-    """What `compare_models` found; prints as a table, in a notebook as HTML.
-
-    Attributes:
-        count: how many samples were compared.
-        outputs: a report by output.
-        rows: every sample and output.
-        unreadable: pictures that could not be read, with the reason.
-    """
-
-    count: int
-    outputs: dict[str, OutputReport]
-    rows: list[Row]
-    unreadable: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def top1(self) -> float:
-        """The part of samples with the same best label.
-
-        Raises:
-            KeyError: no output is a label.
-        """
-        return self._first("top1")
-
-    @property
-    def top5(self) -> float:
-        """The part of samples whose best label in the first model is in the second's best five.
-
-        Raises:
-            KeyError: no output is a dictionary of probabilities.
-        """
-        return self._first("top5")
-
-    def _first(self, key: str) -> float:
-        for output in self.outputs.values():
-            if key in output.numbers:
-                return output.numbers[key]
-        raise KeyError(f"no output has {key}; they have {[*self.outputs]}")
-
-    def worst(self, count: int = 5, output: str | None = None) -> list[Row]:
-        """The rows that agree least, the worst one first."""
-        rows = [row for row in self.rows if output in (None, row.output)]
-        return sorted(rows, key=lambda row: row.score)[:count]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Everything, as plain dicts, lists, numbers and strings."""
-        return asdict(replace(self, rows=[])) | {"rows": [row.to_dict() for row in self.rows]}
-
-    def __str__(self) -> str:
-        lines = [f"Compared {self.count} sample{'s' * (self.count != 1)}"]
-        for output in self.outputs.values():
-            lines += ["", *output.lines()]
-        if self.unreadable:
-            lines += ["", f"Not readable: {', '.join(self.unreadable)}"]
-        return paragraph(lines)
-
-    __repr__ = __str__
+class Report(Comparison):
+    """What `compare_models` found; prints as a table, in a notebook as HTML."""
 
     def _repr_html_(self) -> str:
-        return html_page.fragment(self._body())
+        return compare_html.fragment(self)
 
     def html(self, title: str = "Comparison") -> str:
         """A page of its own, with the numbers of every sample in it as JSON."""
-        return html_page.page(self._body(), title, self.to_dict())
-
-    def _body(self) -> str:
-        outputs = self.outputs.values()
-        keys = [key for key in _LABELS if any(key in output.numbers for output in outputs)]
-        rows = [[output.name, *(output.shown(key) for key in keys)] for output in outputs]
-        names = [_LABELS[key].rstrip(":") for key in keys]
-        parts = [f"<h2>Compared {self.count} samples</h2>", table(rows, ["Output", *names])]
-        if self.count > 1:
-            worst = [
-                [row.sample, row.output, ", ".join(_shown(row.numbers))] for row in self.worst()
-            ]
-            parts.append("<h2>Agree least</h2>" + table(worst, ["Sample", "Output", ""]))
-        if self.unreadable:
-            parts.append("<h2>Not readable</h2>" + table(self.unreadable.items()))
-        return "".join(parts)
-
-
-def _shown(numbers: Mapping[str, Any]) -> list[str]:
-    """The measures of one sample."""
-    return [
-        f"{_LABELS.get(key, f'{key}:')} {_show(key, value) if key in _LABELS else value}"
-        for key, value in numbers.items()
-    ]
+        return compare_html.page({title: self}, title)
 
 
 def compare_models(
@@ -256,6 +56,8 @@ def compare_models(
     *,
     nested: bool = False,
     executor: Executors | None = None,
+    depth: bool = False,
+    pictures: bool = True,
 ) -> Report:
     """Run two models on the same samples and measure how far they agree.
 
@@ -271,6 +73,10 @@ def compare_models(
         nested: whether pictures in folders of the folder count.
         executor: works on several samples at a time, see `MLModel.predict`; models that are
             functions have to pickle then.
+        depth: whether to tell how far the values inside are apart, layer by layer, for the sample
+            that agrees least. Nothing is told where the models are no networks or programs with
+            blobs of the same names.
+        pictures: whether small pictures are kept of the samples that agree least.
 
     Returns:
         A `Report`. Probabilities and labels are compared by agreement, images and arrays by
@@ -311,7 +117,44 @@ def compare_models(
         name: _output(name, kind, [row for row in rows if row.output == name])
         for name, kind in kinds.items()
     }
-    return Report(count, outputs, rows, samples.unreadable)
+    report = Report(count, outputs, rows, samples.unreadable, _sizes(models))
+    least = list(dict.fromkeys(row.sample for row in report.worst(len(rows))))
+    if pictures:
+        report.pictures.update(_pictures(samples, least[:_PICTURES]))
+    if depth:
+        report.depth.extend(_depth(models, samples, least[0]))
+    return report
+
+
+_PICTURES = 12  # how many are kept of the samples that agree least
+
+
+def _sizes(models: Sequence[Any]) -> tuple[int, int] | None:
+    one, other = (model.stored_size if isinstance(model, MLModel) else None for model in models)
+    return None if one is None or other is None else (one, other)
+
+
+def _pictures(samples: Samples, names: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+    """Those of the samples whose inputs look like pictures."""
+    for name in names:
+        found = samples.named(name)
+        for value in () if found is None else found.data.values():
+            picture = pixels.preview(value)
+            if picture is not None:
+                yield name, pixels.png(picture)
+                break
+
+
+def _depth(models: Sequence[Any], samples: Samples, name: str) -> list[BlobDifference]:
+    found = samples.named(name)
+    a, b = models
+    if found is None or not (isinstance(a, MLModel) and isinstance(b, MLModel)):
+        return []
+    try:
+        return differences(a, b, found.data)
+    except (PredictionError, UnsupportedModelError) as error:
+        logger.info("the difference over the depth cannot be told: %s", error)
+        return []
 
 
 def _compared(
@@ -324,11 +167,10 @@ def _compared(
         return sample
     order = _input_order(next((m for m in (first, second) if isinstance(m, MLModel)), None))
     made = (_runner(model, order)(sample.data) for model in (first, second))
-    pairs = _paired(*made)
-    rows = []
-    for name, (kind, one, other) in pairs.items():
-        rows.append((kind, Row(sample.name, name, *_MEASURES[kind](one, other))))
-    return rows
+    return [
+        (pair.kind, Row(sample.name, name, *_MEASURES[pair.kind](pair)))
+        for name, pair in _paired(*made).items()
+    ]
 
 
 # ---- running ----------------------------------------------------------------------------------
@@ -452,7 +294,22 @@ def _in_order(made: Any) -> Outputs:
 # ---- pairing ----------------------------------------------------------------------------------
 
 
-def _paired(first: Outputs, second: Outputs) -> dict[str, tuple[str, Any, Any]]:
+class Pair(NamedTuple):
+    """The values that two models give for an output.
+
+    Attributes:
+        kind: "label", "probabilities" or "array".
+        first, second: the values; of arrays and probabilities float64, of one shape.
+        classes: of probabilities, their labels.
+    """
+
+    kind: str
+    first: Any
+    second: Any
+    classes: Sequence[Any] = ()
+
+
+def _paired(first: Outputs, second: Outputs) -> dict[str, Pair]:
     """Outputs by name with their kind: by name where names are shared, else by order."""
     if isinstance(first, Mapping) and isinstance(second, Mapping):
         shared = [name for name in first if name in second]
@@ -483,24 +340,26 @@ def _is_label(value: Any) -> bool:
     return isinstance(value, str) or (isinstance(value, int) and not isinstance(value, bool))
 
 
-def _pair(name: str, first: Any, second: Any) -> tuple[str, Any, Any]:
+def _pair(name: str, first: Any, second: Any) -> Pair:
     if isinstance(first, str) or isinstance(second, str):
-        return "label", first, second
+        return Pair("label", first, second)
     if isinstance(first, Mapping) and isinstance(second, Mapping):
         keys = list(first)
         if set(keys) != set(second):
             raise PredictionError(f"the labels of {name!r} are not the same in both models")
-        return "probabilities", _floats(first), _floats({key: second[key] for key in keys})
+        ordered = {key: second[key] for key in keys}
+        return Pair("probabilities", _floats(first), _floats(ordered), keys)
     if _is_label(first) and _is_label(second):
-        return "label", first, second
-    kind = "probabilities" if isinstance(first, Mapping) or isinstance(second, Mapping) else "array"
+        return Pair("label", first, second)
+    named: Any = next((each for each in (first, second) if isinstance(each, Mapping)), ())
+    kind = "array" if named == () else "probabilities"
     one, other = _floats(first), _floats(second)
     if one.size != other.size:
         raise PredictionError(
             f"the output {name!r} has shape {one.shape} in the first model, {other.shape} in "
             "the second"
         )
-    return kind, one, other.reshape(one.shape)
+    return Pair(kind, one, other.reshape(one.shape), [*named])
 
 
 def _floats(value: Any) -> NDArray[np.float64]:
@@ -521,14 +380,18 @@ class Measured(NamedTuple):
     margins: Margins | None = None
 
 
-def _label(first: Any, second: Any) -> Measured:
-    same = bool(first == second)
-    return Measured({"top1": same, "first": first, "second": second}, float(same))
+def _label(pair: Pair) -> Measured:
+    same = bool(pair.first == pair.second)
+    return Measured({"top1": same, "first": pair.first, "second": pair.second}, float(same))
 
 
-def _probabilities(first: NDArray[np.float64], second: NDArray[np.float64]) -> Measured:
+def _probabilities(pair: Pair) -> Measured:
+    first, second = pair.first, pair.second
     numbers, rank, margins = _scores(first, second)
     numbers["largest_difference"] = float(np.abs(first - second).max(initial=0))
+    for which, values in (("first", first.reshape(-1)), ("second", second.reshape(-1))):
+        best = int(np.argmax(values))
+        numbers |= {which: pair.classes[best], f"{which}_score": float(values[best])}
     return Measured(numbers, -rank - numbers["largest_difference"], margins=margins)
 
 
@@ -547,7 +410,8 @@ def _scores(
     return numbers, rank, agreement.margins(*logs)
 
 
-def _array(first: NDArray[np.float64], second: NDArray[np.float64]) -> Measured:
+def _array(pair: Pair) -> Measured:
+    first, second = pair.first, pair.second
     off = np.abs(first - second)
     energy = Energy(
         float(np.square(first).sum()),
@@ -574,11 +438,7 @@ def _array(first: NDArray[np.float64], second: NDArray[np.float64]) -> Measured:
     return Measured(numbers, score, energy, margins)
 
 
-def _decibels(signal: float, noise: float) -> float:
-    return 10 * math.log10(signal / noise) if signal > 0 else (-math.inf if noise else math.nan)
-
-
-_MEASURES: dict[str, Callable[[Any, Any], Measured]] = {
+_MEASURES: dict[str, Callable[[Pair], Measured]] = {
     "label": _label,
     "probabilities": _probabilities,
     "array": _array,
@@ -596,7 +456,7 @@ def _output(name: str, kind: str, rows: Sequence[Row]) -> OutputReport:
     for key in keys:
         if key in _POOLED:
             found[key] = float(getattr(Energy.pooled(energies), key))
-        elif key in _LABELS:
+        elif key in LABELS:
             values = [float(row.numbers[key]) for row in rows]
             found[key] = float(np.max(values) if key == "largest_difference" else np.mean(values))
         if key == "snr":
@@ -605,7 +465,7 @@ def _output(name: str, kind: str, rows: Sequence[Row]) -> OutputReport:
             intervals[key] = agreement.wilson(found[key], len(rows))
             if alike:
                 found[f"expected_{key}"] = agreement.expected(margins, _PLACES[key])
-    return OutputReport(name, kind, found, intervals)
+    return OutputReport(name, kind, found, intervals, len(rows))
 
 
 _PLACES = {"top1": 1, "top5": agreement.TOP}
@@ -658,14 +518,7 @@ def first_difference(
         UnsupportedModelError: a model is neither a neural network nor an ML Program.
         PredictionError: the sample does not fit, or no blob has the same name in both.
     """
-    makers, others = a.makers(), b.makers()
-    shared = [blob for blob in makers if blob in others]
-    if not shared:
-        raise PredictionError("the networks have no blob of the same name")
-    ours, theirs = a.blobs(sample, shared), b.blobs(sample, shared)
-    for blob in shared:
-        one, other = np.asarray(ours[blob], np.float64), np.asarray(theirs[blob], np.float64)
-        layer, kind = makers[blob]
+    for blob, layer, kind, one, other in _shared_blobs(a, b, sample):
         if one.shape != other.shape:
             return Difference(blob, layer, kind, (one.shape, other.shape), math.nan, math.nan)
         unequal = ~((one == other) | (np.isnan(one) & np.isnan(other)))
@@ -675,3 +528,39 @@ def first_difference(
             relative = largest / peak if peak else math.inf
             return Difference(blob, layer, kind, (one.shape, other.shape), largest, relative)
     return None
+
+
+def differences(a: MLModel, b: MLModel, sample: Mapping[str, Any]) -> list[BlobDifference]:
+    """How far every value inside is from that of the same name in another network.
+
+    Args:
+        a: a neural network or an ML Program.
+        b: another one, whose blobs have the same names.
+        sample: as for `MLModel.predict`.
+
+    Raises:
+        UnsupportedModelError: a model is neither a neural network nor an ML Program.
+        PredictionError: the sample does not fit, or no blob has the same name in both.
+    """
+    found = []
+    for blob, layer, kind, one, other in _shared_blobs(a, b, sample):
+        relative = math.nan
+        if one.shape == other.shape:
+            noise, signal = float(np.square(one - other).sum()), float(np.square(one).sum())
+            relative = 0.0 if noise == 0 else math.sqrt(noise / signal) if signal else math.inf
+        found.append(BlobDifference(blob, layer, kind, relative))
+    return found
+
+
+def _shared_blobs(
+    a: MLModel, b: MLModel, sample: Mapping[str, Any]
+) -> Iterator[tuple[str, str, str, NDArray[np.float64], NDArray[np.float64]]]:
+    """Blobs of the same name: name, layer, kind, and both values."""
+    makers, others = a.makers(), b.makers()
+    shared = [blob for blob in makers if blob in others]
+    if not shared:
+        raise PredictionError("the networks have no blob of the same name")
+    ours, theirs = a.blobs(sample, shared), b.blobs(sample, shared)
+    for blob in shared:
+        one, other = np.asarray(ours[blob], np.float64), np.asarray(theirs[blob], np.float64)
+        yield blob, *makers[blob], one, other

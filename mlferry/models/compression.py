@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from mlferry.errors import MlferryError
 from mlferry.layers.sites import Site, sites as network_sites
-from mlferry.models.facts import WeightFacts
+from mlferry.models.facts import LayerWeights, WeightFacts
 from mlferry.programs.graph import Operation, Value
 from mlferry.programs.parts import CompressedParts
 from mlferry.programs.passes.opset import renewed
@@ -31,12 +31,49 @@ Key = tuple[int, str, str]  # the model's place in a pipeline; where the weight 
 
 
 @dataclass(frozen=True)
-class _Found:
+class FoundWeight:
+    """A weight of a model.
+
+    Attributes:
+        key: where it is: the model, the layer or function, the parameter.
+        stored: how it is stored, where that is in fewer bits.
+        site: the weight itself.
+        function: of a program, that it is of.
+    """
+
     key: Key
     stored: WeightFacts | None
     site: ProgramSite | Site
+    function: str = ""
+
+    @property
+    def place(self) -> tuple[str, str]:
+        """Layer and parameter, or function and constant."""
+        if isinstance(self.site, ProgramSite):
+            return self.function, self.site.value.name
+        return self.site.name, self.site.field
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of its values."""
+        return tuple(self.site.shape)
+
+    @property
+    def count(self) -> int:
+        """How many values it has."""
+        return self.site.count
+
+    @property
+    def encoding(self) -> str:
+        """How it is stored."""
+        if self.stored is not None:
+            return self.stored.scheme
+        if isinstance(self.site, ProgramSite):
+            return self.site.value.dtype
+        return str(self.site.encoding)
 
     def values(self) -> Any:
+        """The values, as numbers."""
         return self.site.array if isinstance(self.site, ProgramSite) else self.site.read()
 
 
@@ -52,16 +89,74 @@ def compressed_weights(
         weights: the files of its programs' weights.
         original: the model that it was made of, whose layers and operations have the same names.
     """
-    known = {} if original is None else {each.key: each for each in _found(*original)}
+    return _compressed(list(found_weights(spec, weights)), original)
+
+
+def weight_facts(
+    spec: model_pb2.Model,
+    weights: Weights | None,
+    original: tuple[model_pb2.Model, Weights | None] | None = None,
+) -> tuple[list[WeightFacts], list[LayerWeights]]:
+    """The weights that are in fewer bits, and those of every layer; see `compressed_weights`."""
+    found = list(found_weights(spec, weights))
+    return _compressed(found, original), _by_layer(spec, found)
+
+
+class _Stored(NamedTuple):
+    shape: list[int]
+    values: int
+    size: float
+    encoding: str
+
+
+def _by_layer(spec: model_pb2.Model, found: Sequence[FoundWeight]) -> list[LayerWeights]:
+    """Of networks, all that is stored; of programs, what is no small number of an operation."""
+    shapes = {
+        id(each.site.message): list(each.site.shape)
+        for each in found
+        if isinstance(each.site, Site)
+    }
+    rows: dict[tuple[int, str, str], list[_Stored]] = {}
+    for place, inner in enumerate(networks.models_in(spec)):
+        network = networks.network_of(inner)
+        for weight in () if network is None else stored_weights.iter_weights(network):
+            count, size = stored_weights.count(weight.message), weight.message.ByteSize()
+            told = str(stored_weights.encoding(weight.message) or "values")
+            key = place, weight.layer.name, weight.layer.WhichOneof("layer") or "unknown"
+            shape = shapes.get(id(weight.message), [])
+            if count:
+                rows.setdefault(key, []).append(_Stored(shape, count, size, told))
+    for each in found:
+        if isinstance(each.site, ProgramSite):
+            bits = each.site.count * DTYPES[each.site.value.dtype].bits
+            told = each.site.value.dtype
+            if each.stored is not None:
+                bits, told = round(each.stored.bits_per_value * each.site.count), each.stored.scheme
+            key = each.key[0], each.site.name, each.site.kind
+            rows.setdefault(key, []).append(
+                _Stored(list(each.site.shape), each.site.count, bits / 8, told)
+            )
+    made = []
+    for (_, name, kind), stored in rows.items():
+        most = max(stored, key=lambda each: each.values)
+        values, taken = sum(each.values for each in stored), sum(each.size for each in stored)
+        made.append(LayerWeights(name, kind, most.shape, values, round(taken), most.encoding))
+    return made
+
+
+def _compressed(
+    found: Sequence[FoundWeight], original: tuple[model_pb2.Model, Weights | None] | None
+) -> list[WeightFacts]:
+    known = {} if original is None else {each.key: each for each in found_weights(*original)}
     told = []
-    for each in _found(spec, weights):
+    for each in found:
         before = known.get(each.key)
         if each.stored is not None:
             told.append(each.stored if before is None else _with_error(each, before))
     return told
 
 
-def _with_error(each: _Found, before: _Found) -> WeightFacts:
+def _with_error(each: FoundWeight, before: FoundWeight) -> WeightFacts:
     stored = each.stored
     assert stored is not None
     one, other = (np.asarray(found.values(), np.float64) for found in (before, each))
@@ -74,7 +169,7 @@ def _with_error(each: _Found, before: _Found) -> WeightFacts:
     return replace(stored, snr=snr)
 
 
-def _found(spec: model_pb2.Model, weights: Weights | None) -> Iterator[_Found]:
+def found_weights(spec: model_pb2.Model, weights: Weights | None) -> Iterator[FoundWeight]:
     """All weights of a model, and of those inside of a pipeline; none of what cannot be read."""
     for place, inner in enumerate(networks.models_in(spec)):
         network = networks.network_of(inner)
@@ -88,7 +183,7 @@ def _found(spec: model_pb2.Model, weights: Weights | None) -> Iterator[_Found]:
             logger.info("the weights of the model cannot be told: %s", error)
 
 
-def _of_network(place: int, site: Site) -> _Found:
+def _of_network(place: int, site: Site) -> FoundWeight:
     key = (place, site.name, site.field)
     encoding = site.encoding
     stored = None
@@ -103,15 +198,15 @@ def _of_network(place: int, site: Site) -> _Found:
             8 * site.message.ByteSize() / max(1, site.count),
             place=(site.name, site.field),
         )
-    return _Found(key, stored, site)
+    return FoundWeight(key, stored, site)
 
 
-def _of_program(place: int, spec: model_pb2.Model, weights: Weights) -> Iterator[_Found]:
+def _of_program(place: int, spec: model_pb2.Model, weights: Weights) -> Iterator[FoundWeight]:
     for name in sorted(spec.mlProgram.functions):
         block, opset = read_function(spec.mlProgram.functions[name], weights)
         for site in program_sites(block, opset):
             key = (place, f"{name} {site.name}", site.field)
-            yield _Found(key, _stored(site, opset, name), site)
+            yield FoundWeight(key, _stored(site, opset, name), site, name)
 
 
 def _stored(site: ProgramSite, opset: int, function: str) -> WeightFacts | None:

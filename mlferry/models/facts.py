@@ -11,6 +11,7 @@ from mlferry.spec import networks
 from mlferry.text import indented, printable
 
 _LABELS_SHOWN = 6
+_LAYERS_SHOWN = 4
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,68 @@ class WeightFacts:
 
 
 @dataclass(frozen=True)
+class LayerWeights:
+    """The weights of a layer, or of an operation of a program.
+
+    Attributes:
+        layer: its name.
+        kind: of the layer.
+        shape: of its largest weight; empty where nothing tells.
+        count: how many values it has in all.
+        size: how many bytes they take.
+        encoding: of the largest weight.
+    """
+
+    layer: str
+    kind: str
+    shape: list[int]
+    count: int
+    size: int
+    encoding: str
+
+
+@dataclass(frozen=True)
+class NeededClass:
+    """A class that an app must bring, over all layers that use it.
+
+    Attributes:
+        kind: "custom layer" or "custom model".
+        class_name: of the class.
+        uses: the names of the layers.
+        details: label and value; a value that not all layers share comes with their names.
+    """
+
+    kind: str
+    class_name: str
+    uses: list[str]
+    details: list[tuple[str, str]]
+
+    def title(self) -> str:
+        """The kind and the class, and where it is."""
+        names = [name for name in self.uses if name]
+        if not names:
+            return f"{self.kind} {self.class_name}"
+        if len(names) == 1:
+            return f"{self.kind} {self.class_name} ({names[0]})"
+        shown = ", ".join(names[:_LAYERS_SHOWN]) + (", ..." if len(names) > _LAYERS_SHOWN else "")
+        return f"{self.kind} {self.class_name} ({len(names)} layers: {shown})"
+
+    @classmethod
+    def of(cls, needed: Sequence[Dependency]) -> NeededClass:
+        """All uses of one class together."""
+        told: dict[str, dict[str, list[str]]] = {}
+        for each in needed:
+            for label, value in each.details():
+                told.setdefault(label, {}).setdefault(value, []).append(each.name)
+        details = []
+        for label, values in told.items():
+            for value, names in values.items():
+                of = ", ".join(names[:_LAYERS_SHOWN]) + ", ..." * (len(names) > _LAYERS_SHOWN)
+                details.append((label, value if len(names) == len(needed) else f"{value} ({of})"))
+        return cls(needed[0].kind, needed[0].class_name, [each.name for each in needed], details)
+
+
+@dataclass(frozen=True)
 class Facts:
     """The facts about a model; prints as text.
 
@@ -122,6 +185,7 @@ class Facts:
         models: those inside of a pipeline.
         compressed: how weights are stored in fewer bits, and how far they are from an original;
             of a pipeline, those of all models.
+        by_layer: the weights of every layer that has any; of a pipeline, those of all models.
     """
 
     kind: str
@@ -143,6 +207,7 @@ class Facts:
     problems: list[str]
     models: Sequence[Facts]
     compressed: list[WeightFacts] = field(default_factory=list)
+    by_layer: list[LayerWeights] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
         """Everything, as plain dicts, lists, numbers and strings."""
@@ -159,6 +224,13 @@ class Facts:
         if self.updatable:
             yield "updatable on a device", ", ".join(self.updatable_layers) or "yes"
         yield from self.metadata.items()
+
+    def classes(self) -> list[NeededClass]:
+        """The dependencies, a class once."""
+        found: dict[tuple[str, str], list[Dependency]] = {}
+        for each in self.dependencies:
+            found.setdefault((each.kind, each.class_name), []).append(each)
+        return [NeededClass.of(each) for each in found.values()]
 
     def interface(self) -> Iterator[tuple[str, list[DescribedFeature]]]:
         """Title and features of each group of them; the inputs of training where there are."""
@@ -221,10 +293,10 @@ class Facts:
             ]
         if self.dependencies:
             lines.append("dependencies:")
-        for needed in self.dependencies:
+        for needed in self.classes():
             lines.append(printable(f"  {needed.title()}"))
             lines += [
-                f"    {printable(label)}: {indented(value, 6)}" for label, value in needed.details()
+                f"    {printable(label)}: {indented(value, 6)}" for label, value in needed.details
             ]
         if self.problems:
             lines += ["problems:", *(f"  {problem}" for problem in self.problems)]

@@ -8,7 +8,7 @@ from typing import Any
 
 from mlferry.custom import LAYOUT_KEY, model_parameters_of, parameters_of
 from mlferry.models import inspect_html
-from mlferry.models.compression import compressed_weights
+from mlferry.models.compression import weight_facts
 from mlferry.models.facts import Dependency, DescribedFeature, Facts
 from mlferry.models.problems import validate
 from mlferry.programs import contents
@@ -75,6 +75,8 @@ def describe(
         for key, value in sorted(told.userDefined.items())
         if not key.startswith((LAYOUT_KEY, SIZES_KEY))
     }
+    whole = problems != ()  # of the models inside of others, the outer one tells it
+    compressed, by_layer = weight_facts(spec, weights_files, original) if whole else ([], [])
     return Description(
         kind=spec.WhichOneof("Type") or "unknown",
         size=spec.ByteSize(),
@@ -94,7 +96,8 @@ def describe(
         dependencies=[*_dependencies(spec), *(d for model in inner for d in model.dependencies)],
         problems=[f"{problem.severity}: {problem}" for problem in found],
         models=inner,
-        compressed=compressed_weights(spec, weights_files, original) if problems != () else [],
+        compressed=compressed,
+        by_layer=by_layer,
     )
 
 

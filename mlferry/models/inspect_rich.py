@@ -24,10 +24,10 @@ def renderables(d: Facts) -> Iterator[RenderableType]:
         yield _features(title.capitalize(), described)
     if d.labels:
         yield Text.assemble(("Class labels  ", "bold"), printable(d.label_text()))
-    for needed in d.dependencies:
+    for needed in d.classes():
         title = printable(f"dependency: {needed.title()}")
         yield Panel(
-            _table(needed.details()), title=Text(title), title_align="left", border_style="yellow"
+            _table(needed.details), title=Text(title), title_align="left", border_style="yellow"
         )
     if d.models:
         inner = ((model.kind, readable_size(model.size)) for model in d.models)

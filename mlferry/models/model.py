@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
-from dataclasses import replace
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, overload
 
@@ -35,6 +36,7 @@ from mlferry.runtime.evaluators.program import ProgramEvaluator, check_options
 from mlferry.runtime.evaluators.registry import CustomClasses, RunOptions
 from mlferry.runtime.program_session import State
 from mlferry.runtime.session import Session
+from mlferry.runtime.threads import lane_count
 from mlferry.spec import io, networks, package
 from mlferry.spec.problems import Problem
 from mlferry.spec.proto import model_pb2
@@ -42,6 +44,7 @@ from mlferry.training.options import Progress
 from mlferry.training.tape import Tape
 
 _SIDE_BY_SIDE = 16  # samples of a classic network that are evaluated at once
+_WORTH_A_THREAD = 2e-3  # seconds that a sample takes
 
 
 class FeatureDescriptions(MutableMapping[str, str]):
@@ -84,7 +87,7 @@ class MLModel:
         engine: what evaluates neural networks and ML Programs: "numpy", or "onnxruntime" (the
             extra of this name), which is faster. Custom and random layers, and what ONNX cannot
             express, run on NumPy in any case.
-        threads: how many onnxruntime uses; by default as many as there are cores.
+        threads: how many a prediction uses at most; by default as many as there are cores.
         winograd: whether convolutions on NumPy may go by Winograd's tiles, which are faster and
             round two to ten times as much as a plain sum: some 1e-6 of the result's range.
         widened: of ML Programs on NumPy: whether weights of float16 stay in memory as float32 once
@@ -107,7 +110,7 @@ class MLModel:
         ModelFileError: the file is missing, cut off, or no Core ML model.
         ValidationError: the model breaks rules without which its numbers are undefined.
         MissingDependencyError: the engine is not installed.
-        RegistrationError: there is no such engine, or it has no threads to set; or there is no
+        RegistrationError: there is no such engine, or `threads` is below 1; or there is no
             such kind of images.
     """
 
@@ -332,6 +335,11 @@ class MLModel:
         return self._classes.program.weights
 
     @property
+    def stored_size(self) -> int:
+        """How many bytes the model takes in a file, with the files of its programs' weights."""
+        return self._spec.ByteSize() + self.program_weights.size
+
+    @property
     def precision(self) -> str:
         """The precision in which ML Programs run: "half" or "exact"."""
         return self._classes.program.precision
@@ -375,7 +383,10 @@ class MLModel:
         from mlferry.models.view import draw
 
         shapes = input_shape_dict or {}
-        return draw(self._spec, self._classes.layers, shapes, None, title, open_browser=True)
+        return draw(
+            self._spec, self._classes.layers, shapes, None, title, open_browser=None,
+            weights=self.program_weights,
+        )  # fmt: skip
 
     def __repr__(self) -> str:
         return str(self.describe())
@@ -527,8 +538,9 @@ class MLModel:
             come as PIL images, or, with ``MLModel(..., images="array")`` and where Pillow is not
             installed, as uint8 arrays [H, W, 3] or [H, W]; class probabilities as a dict from
             labels. For an iterator or
-            a folder, an iterator: one sample at a time is in memory, sixteen of a classic
-            network, or as many as the executor works on; pictures in the order of their names.
+            a folder, an iterator: as many samples as there are cores are in memory at a time,
+            sixteen of a classic network, or as many as the executor works on; pictures in the
+            order of their names.
 
         Raises:
             PredictionError: a name, shape or value does not fit.
@@ -650,15 +662,23 @@ class MLModel:
     ) -> Iterator[dict[str, Any]]:
         """What is made of samples: side by side where the network lets them."""
         evaluate = self._prepared()
-        if executor is not None or not isinstance(evaluate, NetworkEvaluator) or not evaluate.joins:
+        several = _several(evaluate) if executor is None else None
+        if several is None:
             yield from in_order(_predicted, self, data, executor)
             return
-        while samples := list(itertools.islice(data, _SIDE_BY_SIDE)):
+        for sample in data if several.least else ():
+            start = time.perf_counter()
+            made = evaluate(sample)
+            seconds = time.perf_counter() - start
+            yield self._shown(made)
+            if seconds >= several.least:
+                break
+        while samples := list(itertools.islice(data, several.count)):
             try:
-                made = evaluate.many(samples)
+                results = several.evaluate(samples)
             except MlferryError:  # of one sample: those before it have results
-                made = None
-            yield from map(self._shown, made if made is not None else map(evaluate, samples))
+                results = None
+            yield from map(self._shown, map(evaluate, samples) if results is None else results)
 
     def _pictures(self, folder: Path, executor: Executors | None) -> Iterator[dict[str, Any]]:
         """What is made of the pictures of a folder; those that cannot be read are left out."""
@@ -674,6 +694,33 @@ class MLModel:
                 samples.add(made)
             else:
                 yield made
+
+
+@dataclass(frozen=True)
+class _Several:
+    """How several samples are evaluated at a time.
+
+    Attributes:
+        evaluate: gives their outputs, or None where they have to go one by one.
+        count: how many.
+        least: seconds that one takes, below which it does not pay.
+    """
+
+    evaluate: Callable[[list[Mapping[str, Any]]], list[dict[str, Any]] | None]
+    count: int
+    least: float = 0.0
+
+
+def _several(evaluate: Evaluator) -> _Several | None:
+    """None where samples have to go one by one."""
+    if not isinstance(evaluate, NetworkEvaluator):
+        return None
+    if evaluate.joins:
+        return _Several(evaluate.many, _SIDE_BY_SIDE)
+    threads = lane_count(_SIDE_BY_SIDE)
+    if evaluate.shares and threads > 1:
+        return _Several(evaluate.apart, threads, least=_WORTH_A_THREAD)
+    return None
 
 
 def _predicted(model: MLModel, data: Mapping[str, Any]) -> dict[str, Any]:

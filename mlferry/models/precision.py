@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from mlferry.errors import UnsupportedModelError
 from mlferry.models.model import MLModel
-from mlferry.models.precision_html import page, percent
+from mlferry.models.precision_html import fragment, page, percent
 from mlferry.models.samples import loaded_samples
 from mlferry.programs.types import TensorType
 from mlferry.runtime.evaluators.program import ProgramEvaluator
@@ -120,6 +120,9 @@ class PrecisionReport:
                 for each in self.operations
             ],
         }
+
+    def _repr_html_(self) -> str:
+        return fragment(self)
 
     def html(self) -> str:
         """A page of its own, with the error over the depth of the program."""

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any, Protocol
 
-from mlferry.models import html_page
+from mlferry.models import charts, html_page
+from mlferry.models.charts import Mark
 from mlferry.models.html_page import table
 
-_WIDTH, _HEIGHT, _LEFT, _BELOW = 900, 260, 60, 24
-_LEAST = 1e-7  # what is drawn at the bottom
+_LEAST = -7  # power of ten of what is drawn at the bottom
 
 
 class PrecisionPage(Protocol):
@@ -43,6 +43,15 @@ def percent(error: float) -> str:
 
 def page(report: PrecisionPage) -> str:
     """A file of its own, which loads nothing; the facts are in it as JSON, too."""
+    return html_page.page(_body(report), report.title, report.to_dict())
+
+
+def fragment(report: PrecisionPage) -> str:
+    """What a notebook shows."""
+    return html_page.fragment(_body(report))
+
+
+def _body(report: PrecisionPage) -> str:
     outputs = table((name, percent(error)) for name, error in report.outputs.items())
     worst = table(
         (
@@ -57,41 +66,27 @@ def page(report: PrecisionPage) -> str:
         for each in report.ranked[:30]
     )
     kept = ", ".join(report.keep_in_float32) or "none"
-    body = (
+    return (
         f"<h2>Error over the depth of the program</h2>{_plot(report.operations)}"
         f"<h2>Outputs</h2>{outputs}"
         f"<h2>Keep in float32</h2><p>{escape(kept)}</p>"
         "<h2>Operations, the worst first</h2><p>value, operation, overflows, vanishing values, "
         f"largest value, error, error of its inputs</p>{worst}"
     )
-    return html_page.page(body, report.title, report.to_dict())
 
 
 def _plot(operations: Sequence[Any]) -> str:
-    """A dot an operation; red where it should stay in float32."""
-    height, width = _HEIGHT - _BELOW, _WIDTH - _LEFT
-    lines = []
-    for power in range(-7, 1):
-        y = _y(10.0**power, height)
-        lines.append(
-            f'<line x1="{_LEFT}" x2="{_WIDTH}" y1="{y:.1f}" y2="{y:.1f}" stroke="#ddd"/>'
-            f'<text x="4" y="{y + 4:.1f}" font-size="11">1e{power}</text>'
+    """A dot an operation; one that should stay in float32 stands out."""
+    marks = [
+        Mark(
+            index + 1,
+            min(max(each.error, 10.0**_LEAST), 1.0) if each.error == each.error else 1.0,
+            str(each),
+            bad=each.is_cause,
+            group="operations",
         )
-    step = width / max(len(operations), 1)
-    dots = [
-        f'<circle cx="{_LEFT + (index + 0.5) * step:.1f}" cy="{_y(each.error, height):.1f}" '
-        f'r="3" fill="{"#c00" if each.is_cause else "#36c"}"><title>{escape(str(each))}</title>'
-        "</circle>"
         for index, each in enumerate(operations)
     ]
-    return (
-        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" width="{_WIDTH}" height="{_HEIGHT}" role="img">'
-        f"{''.join(lines)}{''.join(dots)}"
-        f'<text x="{_LEFT}" y="{_HEIGHT - 6}" font-size="11">first operation</text>'
-        f'<text x="{_WIDTH}" y="{_HEIGHT - 6}" font-size="11" text-anchor="end">last</text></svg>'
-    )
-
-
-def _y(error: float, height: int) -> float:
-    share = math.log10(min(max(error, _LEAST), 1.0) / _LEAST) / -math.log10(_LEAST)
-    return 6 + (1 - share) * (height - 12)
+    x = charts.linear("operation, from first to last", [1, max(len(marks), 2)])
+    y = charts.powers("error, as a part of the largest value", _LEAST, 0)
+    return charts.chart(marks, x, y, width=900, dot=3)

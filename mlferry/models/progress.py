@@ -1,8 +1,9 @@
-"""A progress bar, on a terminal and where tqdm is installed."""
+"""A progress bar, on a terminal and in a notebook, where tqdm is installed."""
 
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import sys
 from collections.abc import Iterable, Iterator
 from typing import Any, TypeVar
@@ -13,11 +14,24 @@ T = TypeVar("T")
 
 
 def progress(items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:
-    """The items, with a bar on the standard error stream while it is a terminal."""
-    if not sys.stderr.isatty():
+    """The items, with a bar where somebody looks: on a terminal or in a notebook, not in a pipe."""
+    notebook = in_notebook()
+    if not notebook and not sys.stderr.isatty():
         return iter(items)
     try:
-        tqdm: Any = importlib.import_module("tqdm").tqdm
+        tqdm: Any = importlib.import_module(_bars(notebook)).tqdm
     except ImportError:
         return iter(items)
     return iter(tqdm(items, desc=printable(what), total=total, leave=False))
+
+
+def _bars(notebook: bool) -> str:
+    """The module of tqdm. Without ipywidgets, the one for notebooks warns and raises."""
+    widgets = notebook and importlib.util.find_spec("ipywidgets") is not None
+    return "tqdm.notebook" if widgets else "tqdm"
+
+
+def in_notebook() -> bool:
+    """Whether the program runs in the kernel of a notebook."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    return shell is not None and hasattr(shell, "kernel")

@@ -56,6 +56,12 @@ class Samples:
             else:
                 yield found
 
+    def named(self, name: str) -> Sample | None:
+        """The sample of a name; None where it cannot be read."""
+        source = next((source for each, source in self.sources if each == name), None)
+        found = loaded(self.load, name, source)
+        return found if isinstance(found, Sample) else None
+
     def add(self, unreadable: Unreadable) -> None:
         """Remember a picture that cannot be read."""
         logger.warning("%s cannot be read: %s", unreadable.name, unreadable.reason)

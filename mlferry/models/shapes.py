@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from mlferry.models import html_page
 from mlferry.models.model import MLModel
 from mlferry.numerics.shapes import show
 from mlferry.text import paragraph
@@ -26,6 +27,12 @@ class BlobShapes(dict[str, tuple[int, ...]]):
             for name, shape in self.items()
         ]
         return paragraph(rows)
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (name, show(shape), self._makers.get(name, "input")) for name, shape in self.items()
+        ]
+        return html_page.fragment(html_page.table(rows, ["Blob", "Shape", "Made by"]))
 
 
 def shapes(model: MLModel, inputs: Mapping[str, Any]) -> BlobShapes:

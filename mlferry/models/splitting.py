@@ -238,9 +238,11 @@ class _Splitter:
         if probabilities:
             self._classify(made, probabilities)
         names = {blob: name for name, blob in self._outputs.items()}
+        # the dictionary of probabilities may have the name of their blob
+        arrays = self._described.keys() - {self._spec.description.predictedProbabilitiesName}
         for blob in outputs:
             name = names.get(blob, blob)
-            if blob == probabilities and blob not in {*self._described, *self._read_after(part)}:
+            if blob == probabilities and blob not in {*arrays, *self._read_after(part)}:
                 continue
             feature = made.description.output.add(name=blob)
             if name == blob and name in self._described:

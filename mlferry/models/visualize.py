@@ -17,7 +17,7 @@ def visualize_spec(
     input_shape_dict: Mapping[str, Sequence[int]] | None = None,
     *,
     path: str | os.PathLike[str] | None = None,
-    open_browser: bool = True,
+    open_browser: bool | None = None,
     title: str | None = None,
     against: Any = None,
 ) -> Path:
@@ -31,13 +31,13 @@ def visualize_spec(
         input_shape_dict: shapes of inputs, batch included, of images (height, width), where
             they differ from the described ones.
         path: where to write the page; by default a temporary file.
-        open_browser: whether to open it.
+        open_browser: whether to open it; by default yes, but in a notebook, whose cell shows it.
         title: of the page; by default the file's name, or the kind of the model.
         against: the model that it was made of in fewer bits, likewise: how far each weight is from
             it is shown, too.
 
     Returns:
-        the path of the page.
+        the path of the page, which a notebook shows as the graph.
 
     Raises:
         MissingDependencyError: igraph is missing.
@@ -59,4 +59,5 @@ def visualize_spec(
         title,
         open_browser=open_browser,
         stored=compressed_weights(loaded.spec, loaded.program_weights, original),
+        weights=loaded.program_weights,
     )

@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from mlferry.errors import MlferryError, WorkerError
+from mlferry.runtime.threads import at_most
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -107,11 +108,12 @@ def _worked(digest: str, payload: bytes | None, chunk: bytes) -> _Done[Any] | _M
             _HELD.popitem(last=False)
     work, shared = found
     results: list[Any] = []
-    for item in pickle.loads(chunk):
-        try:
-            results.append(work(shared, item))
-        except Exception as error:
-            return _Done(results, error)
+    with at_most(1):  # the cores are the other workers'
+        for item in pickle.loads(chunk):
+            try:
+                results.append(work(shared, item))
+            except Exception as error:
+                return _Done(results, error)
     return _Done(results)
 
 

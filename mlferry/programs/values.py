@@ -102,6 +102,14 @@ class Weights:
         """Whether constants can lie in files."""
         return bool(self.message is not None or self.elsewhere or self.memory)
 
+    @property
+    def size(self) -> int:
+        """The bytes of all of them."""
+        folder = None if self.folder is None else self.folder / WEIGHTS
+        there = [*folder.iterdir()] if folder is not None and folder.is_dir() else []
+        files = [path for path in (*there, *self.elsewhere.values()) if path.is_file()]
+        return sum(path.stat().st_size for path in files) + sum(map(len, self.memory.values()))
+
     def file(self, name: str) -> BlobSource:
         """A file by its name in messages.
 

@@ -49,7 +49,7 @@ def engine_named(
 
     Args:
         name: "numpy" or "onnxruntime".
-        threads: how many onnxruntime uses.
+        threads: how many are used; by default as many as there are cores.
         winograd: whether convolutions on NumPy may go by tiles; see `Session`.
         widened: whether weights of float16 stay in memory as float32; see `ProgramSession`.
 
@@ -64,15 +64,10 @@ def engine_named(
     if threads is not None and threads < 1:
         raise RegistrationError(f"{threads} threads: at least 1 is needed")
     if name == "numpy":
-        if threads is not None:
-            raise RegistrationError(
-                "threads is for engine='onnxruntime'; NumPy's are set before it is imported, by "
-                "OPENBLAS_NUM_THREADS"
-            )
-        if winograd and widened is None:
+        if winograd and widened is None and threads is None:
             return NUMPY
-        tiles = ("winograd", winograd)
-        return Engine(Session, (tiles,), ProgramSession, (tiles, ("widened", widened)))
+        options = (("winograd", winograd), ("threads", threads))
+        return Engine(Session, options, ProgramSession, (*options, ("widened", widened)))
     if not winograd:
         raise RegistrationError("winograd is for engine='numpy'; leave it out")
     if widened is not None:

@@ -93,9 +93,8 @@ class OnnxProgramSession(ProgramSession):
         threads: int | None = None,
     ) -> None:
         import_onnxruntime()
-        super().__init__(function, weights, precision=precision, seed=seed)
+        super().__init__(function, weights, precision=precision, seed=seed, threads=threads)
         self._source = Source(function, weights, precision, rounds_now())
-        self._threads = threads
         self._made = self.types()
         self._compiled: dict[Key, list[CompiledProgramPart | ProgramPart]] = {}
         self._opened: dict[tuple[str, ...], list[CompiledProgramPart | ProgramPart]] = {}
@@ -200,7 +199,7 @@ class OnnxProgramSession(ProgramSession):
                 continue
             kinds = [f"{operations[i].type} {name_of(operations[i])!r}" for i in part.places]
             told = ", ".join(kinds if len(kinds) <= 3 else (kinds[0], "...", kinds[-1]))
-            session = inference_session(serialized(part.graph.message()), told, self._threads)
+            session = inference_session(serialized(part.graph.message()), told, self.threads)
             dtypes = {port.name: port.dtype for port in part.graph.inputs}
             found.append(CompiledProgramPart(part, session, dtypes, told))
         return found

@@ -137,8 +137,8 @@ class OnnxSession(Session):
         threads: int | None = None,
     ) -> None:
         import_onnxruntime()
-        super().__init__(network, custom_layers, planned=False)
-        self._network, self._threads = network, threads
+        super().__init__(network, custom_layers, planned=False, threads=threads)
+        self._network = network
         self._custom = shapes_of_classes(custom_layers or {}, collected=False)
         self._compiled: dict[tuple[Shapes, tuple[str, ...]], list[Planned]] = {}
         self._fitting: dict[Shapes, bool] = {}
@@ -212,7 +212,7 @@ class OnnxSession(Session):
                 found.append((OnNumpy(self, part.layers), reads, writes))
                 continue
             kinds = ", ".join(_told(layers, part.layers))
-            session = inference_session(serialized(part.graph.message()), kinds, self._threads)
+            session = inference_session(serialized(part.graph.message()), kinds, self.threads)
             found.append((Compiled(session, part.inputs, part.outputs, kinds), reads, writes))
         plan: list[Planned] = []
         later = set(wanted)

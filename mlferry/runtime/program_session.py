@@ -31,6 +31,7 @@ from mlferry.programs.types import (
 from mlferry.programs.values import Weights, value_of
 from mlferry.runtime.planned import ops, regions
 from mlferry.runtime.planned.plan import Part
+from mlferry.runtime.threads import at_most, one_thread
 from mlferry.spec.proto import mil_pb2 as mil
 
 Array = NDArray[Any]
@@ -237,6 +238,7 @@ class ProgramSession:
             operation runs on its own, which is slower.
         winograd: whether planned convolutions may go by Winograd's tiles; see
             `mlferry.runtime.session.Session`.
+        threads: how many it uses at most; see `Session`.
         widened: whether weights of float16 stay in memory as float32 once they were used; without
             it they are widened in each run, which takes longer and half of the memory. By default
             they stay, unless they take more than 64 MB in their file.
@@ -260,6 +262,7 @@ class ProgramSession:
         seed: int | None = None,
         planned: bool = True,
         winograd: bool = True,
+        threads: int | None = None,
         widened: bool | None = None,
     ) -> None:
         if precision not in ("half", "exact"):
@@ -276,7 +279,7 @@ class ProgramSession:
         self.inputs = {n: kind for n, kind in given.items() if not isinstance(kind, StateType)}
         self.states = {n: kind for n, kind in given.items() if isinstance(kind, StateType)}
         self.precision = precision
-        self.planned, self.winograd = planned, winograd
+        self.planned, self.winograd, self.threads = planned, winograd, threads
         self._random = np.random.default_rng(seed)
         self._weights, self._used = weights, False
         if widened is None:
@@ -340,7 +343,7 @@ class ProgramSession:
         """
         scope = self._started(values, state)
         wanted = tuple(self.outputs if outputs is None else outputs)
-        with np.errstate(all="ignore"):
+        with np.errstate(all="ignore"), one_thread(), at_most(self.threads):
             found = self._run(self._plan, scope, None, frozenset(wanted))
         if not self._used:
             self._used = True

@@ -22,6 +22,7 @@ from mlferry.registry import did_you_mean
 from mlferry.runtime.custom import CustomClasses, resolve
 from mlferry.runtime.planned import regions
 from mlferry.runtime.steps import Step
+from mlferry.runtime.threads import at_most, one_thread
 from mlferry.spec import networks
 from mlferry.spec.proto import neural_network_pb2 as nn
 
@@ -70,6 +71,7 @@ class Session:
             layer runs on its own, which is slower and takes less memory.
         winograd: whether planned convolutions of 3 x 3 pixels may go by Winograd's tiles, which
             round two to ten times as much as a plain sum: some 1e-6 of the result's range.
+        threads: how many it uses at most; by default as many as there are cores, up to eight.
 
     Raises:
         MissingCustomLayerError: custom layers without a class; all are named.
@@ -83,8 +85,9 @@ class Session:
         *,
         planned: bool = True,
         winograd: bool = True,
+        threads: int | None = None,
     ) -> None:
-        self.planned, self.winograd = planned, winograd
+        self.planned, self.winograd, self.threads = planned, winograd, threads
         self.rank5 = versions.uses_rank5(network)
         every = networks.layers_of(network)
         custom = [layer for layer in every if layer.WhichOneof("layer") == "custom"]
@@ -139,7 +142,7 @@ class Session:
             PredictionError: a blob does not exist, or shapes do not fit a layer.
         """
         self.check_names(inputs, outputs)
-        with np.errstate(all="ignore"):
+        with np.errstate(all="ignore"), one_thread(), at_most(self.threads):
             program = self._program(frozenset(outputs))
             blobs = Blobs({**inputs, **program.constants})
             for planned in program.parts:
@@ -172,7 +175,7 @@ class Session:
 
     def run_layers(self, places: Iterable[int], blobs: Blobs) -> None:
         """Evaluate some layers, by their places in the network, on blobs, in place."""
-        with np.errstate(all="ignore"):
+        with np.errstate(all="ignore"), one_thread(), at_most(self.threads):
             self.run_body([self._steps[place] for place in places], blobs)
 
     def _run(self, step: Step, blobs: Blobs) -> Ending:

@@ -20,7 +20,6 @@ from mlferry.layers.validate import validate
 from mlferry.models import flexible_shapes as flexible, utils
 from mlferry.spec import features
 from mlferry.spec.proto import model_pb2, neural_network_pb2 as nn
-from tests import doc_blocks
 
 
 def finish(builder: Builder, name: str = "y") -> model_pb2.Model:
@@ -509,12 +508,11 @@ def test_conversions_tell_what_is_not_taken(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     pytest.importorskip("onnx")
-    doc_blocks.style_network(tmp_path / "style.onnx")
     for lower, upper, told in ((16, 64, "multiples of 2, 16 to 64"), (32, 32, "")):
         caplog.clear()
         extent = mlferry.RangeDim(lower, upper)
         wanted = mlferry.TensorType("image", shape=(1, 3, extent, 32))
-        mlferry.convert(tmp_path / "style.onnx", inputs=[wanted])
+        mlferry.convert(mlferry.examples.path("style.onnx"), inputs=[wanted])
         assert told in caplog.text
         assert bool(caplog.text) == bool(told)
 

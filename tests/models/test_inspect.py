@@ -64,7 +64,7 @@ class Text(html.parser.HTMLParser):
         self.addresses: list[str] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if tag != "meta":
+        if tag not in ("meta", "img"):
             self.open.append(tag)
         self.addresses += [v or "" for name, v in attrs if name in ("src", "href")]
 
@@ -159,3 +159,33 @@ def test_real_models_show_themselves(shared_data: Path) -> None:
         assert json.dumps(found.to_dict())
         assert found.kind in str(found)
         read(page(found, path.name))
+
+
+def test_a_class_is_listed_once(capsys: pytest.CaptureFixture[str]) -> None:
+    builder = Builder()
+    builder.input("x", (1, 3))
+    blob = "x"
+    for index in range(6):
+        builder.layer("custom", f"layer {index}", [blob], [f"y{index}"], output_shapes=[(1, 3)],
+                      className="Swish", description="swish",
+                      parameters={"beta": {"doubleValue": float(index == 5)}})  # fmt: skip
+        blob = f"y{index}"
+    builder.output(blob)
+    found = mlferry.MLModel(builder.model()).describe()
+    text = str(found)
+    assert text.count("Swish") == 1
+    assert "Swish (6 layers: layer 0, layer 1, layer 2, layer 3, ...)" in text
+    assert text.count("description: swish") == 1
+    assert "parameter beta: 1.0 (layer 5)" in text
+    assert page(found).count("<b>custom layer Swish") == 1
+    assert len(found.to_dict()["dependencies"]) == 6
+
+
+def test_weights_are_told_layer_by_layer() -> None:
+    found = described()
+    (odd, ip) = found.by_layer
+    assert (odd.layer, odd.kind, odd.count, odd.encoding) == ("odd <1>", "custom", 5, "float16")
+    assert (ip.layer, ip.kind, ip.shape, ip.count) == ("ip", "innerProduct", [7, 48], 336)
+    assert ip.size == pytest.approx(336 / 2 + 7 * 8, abs=40)  # codes, scales and biases
+    text = page(found)
+    assert "7 \N{MULTIPLICATION SIGN} 48" in text

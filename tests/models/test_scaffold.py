@@ -22,10 +22,14 @@ from mlferry.errors import (
     SpecError,
 )
 from mlferry.layers.builder import Builder
-from mlferry.models.scaffold import python_files, swift_files, swift_tests, write_files
+from mlferry.models.scaffold import app_files, python_files, swift_files, swift_tests, write_files
+from mlferry.models.scaffold.elementwise import FORMULAS, Formula
+from mlferry.models.scaffold.needs import Need
+from mlferry.models.scaffold.swift import vectors
 from mlferry.spec import features
 from mlferry.spec.proto import model_pb2
 
+ROOT = Path(__file__).parents[2]
 PARAMETERS = {
     "output_height": {"intValue": 3}, "far": {"longValue": 1 << 40}, "rate": {"doubleValue": 0.5},
     "mode": {"stringValue": 'a "b"\n'}, "on": {"boolValue": True}, "default": {"intValue": 1},
@@ -289,3 +293,194 @@ def test_swift_tests_from_a_shell(tmp_path: Path) -> None:
     assert main([*arguments, "--custom", str(tmp_path / "classes.py")]) == 0
     made = {path.name for path in (tmp_path / "out").iterdir()}
     assert {"WarpGridTests.swift", "BentTests.swift"} <= made
+
+
+@pytest.mark.parametrize(
+    ("name", "module"),
+    [
+        ("GridSampler", "grid_sampler"),
+        ("Attention2D", "attention_2d"),
+        ("Conv2DTranspose", "conv_2d_transpose"),
+        ("HTTPLayer", "http_layer"),
+        ("Sampler3", "sampler3"),
+        ("conv2d", "conv2d"),
+        ("conv2dLayer", "conv2d_layer"),
+        ("ALayer", "a_layer"),
+        ("my_layer", "my_layer"),
+        ("2D", "_2d"),
+        ("package>Odd", "package_odd"),
+    ],
+)
+def test_files_are_named_by_words(name: str, module: str) -> None:
+    assert Need(name, False).module == module
+
+
+APPS = {
+    "arrays": ({}, "multiArrayValue"),
+    "a classifier of images": (
+        {"inputs": [mlferry.ImageType("image", color_layout="GRAYSCALE", scale=1 / 255)],
+         "classifier_config": mlferry.ClassifierConfig([f'"{i}"' for i in range(10)])},
+        "dictionaryValue",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", APPS)
+def test_a_package_around_a_model(name: str, swift: Any) -> None:
+    options, value = APPS[name]
+    runpy.run_path(str(mlferry.examples.path("grid_sampler.py")))
+    hooks = runpy.run_path(str(mlferry.examples.path("hooks.py")))
+    model = mlferry.convert(
+        mlferry.examples.path("digits_stn.h5"),
+        custom_conversion_functions=hooks["custom_conversion_functions"], **options,
+    )  # fmt: skip
+    pixels = np.load(mlferry.examples.path("digits_stn.npz"))["x"][0]
+    sample = {"image": pixels[None] / 255 if name == "arrays" else pixels[:, :, 0]}
+    files = app_files(model, "DigitReader", sample)
+    assert sorted(files) == [
+        "Package.swift", "README.md", "Sources/DigitReader/DigitReader.swift",
+        "Sources/DigitReader/GridSampler.swift",
+        "Sources/DigitReader/Resources/DigitReader.mlmodel",
+        "Tests/DigitReaderTests/DigitReaderTests.swift",
+        "Tests/DigitReaderTests/GridSamplerTests.swift",
+    ]  # fmt: skip
+    for path, text in files.items():
+        if path.endswith(".swift"):
+            swift(str(text))
+    content = files["Sources/DigitReader/Resources/DigitReader.mlmodel"]
+    assert isinstance(content, bytes)
+    whole = mlferry.MLModel(content).predict(sample)
+    test = str(files["Tests/DigitReaderTests/DigitReaderTests.swift"])
+    assert value in test
+    held = [base64.b64decode(each) for each in re.findall(r'base64Encoded: "([^"]*)"', test)]
+    if name == "arrays":
+        np.testing.assert_array_equal(
+            np.frombuffer(held[0], "<f4"), np.float32(sample["image"]).ravel()
+        )
+        np.testing.assert_allclose(np.frombuffer(held[1], "<f4"), whole["digit"].ravel(), atol=1e-6)
+    else:
+        assert held[0] == sample["image"].tobytes()
+        assert (
+            f'stringValue, "\\"{np.load(mlferry.examples.path("digits_stn.npz"))["y"][0]}' in test
+        )
+        numbers = [float(each) for each in re.findall(r"nan, \n\s+([\d.e-]+), acc", test)]
+        np.testing.assert_allclose(numbers, [*whole["digit"].values()], atol=1e-6)
+    for path in ("DigitReaderTests", "GridSamplerTests"):
+        assert "@testable import DigitReader" in str(files[f"Tests/DigitReaderTests/{path}.swift"])
+
+
+def test_the_class_of_the_example_is_whole(swift: Any) -> None:
+    text = (ROOT / "examples" / "spatial_transformer" / "GridSampler.swift").read_text("utf-8")
+    swift(text)
+    for part in ("required init(parameters:", "setWeightData", "outputShapes(", "evaluate(inputs:"):
+        assert part in text
+    assert "not written" not in text
+
+
+def test_apps_need_a_network_and_inputs_that_they_can_hold() -> None:
+    with pytest.raises(mlferry.MlferryError, match="around a neural network"):
+        app_files(mlferry.MLModel(custom_model()), "App", {})
+
+
+def test_an_app_from_a_shell(tmp_path: Path) -> None:
+    model = mlferry.convert(mlferry.examples.path("digits.onnx")).save(tmp_path / "net.mlmodel")
+    np.save(tmp_path / "x.npy", np.ones((1, 1, 8, 8), np.float32))
+    command = ["scaffold", str(model), "--app", "my-reader", "-o", str(tmp_path / "app")]
+    with pytest.raises(SystemExit):
+        main(command)
+    command += ["--test", f"image={tmp_path / 'x.npy'}"]
+    assert main(command) == 0
+    assert (tmp_path / "app" / "Sources" / "my_reader" / "my_reader.swift").exists()
+    assert main(command) == 1  # nothing is written over
+    assert main([*command, "--force"]) == 0
+
+
+C_NAMES = {"exp": np.exp, "tanh": np.tanh, "log": np.log, "abs": np.abs, "min": np.minimum,
+           "max": np.maximum}  # fmt: skip
+
+
+class Arrays:
+    """Accelerate's names of what an expression calls, by NumPy; numbers come first in sums."""
+
+    @staticmethod
+    def add(a: Any, b: np.ndarray) -> np.ndarray:
+        return a + b
+
+    @staticmethod
+    def multiply(a: Any, b: np.ndarray) -> np.ndarray:
+        return a * b
+
+    @staticmethod
+    def divide(a: np.ndarray, b: Any) -> np.ndarray:
+        return a / b
+
+    @staticmethod
+    def absolute(a: np.ndarray) -> np.ndarray:
+        return np.abs(a)
+
+    exp, tanh, log = np.exp, np.tanh, np.log
+
+
+def from_swift(text: str) -> str:
+    """Calls of Accelerate as Python: the range that `clip` is given becomes two arguments."""
+    text = re.sub(r"to: -Float\.infinity\.\.\.([\w.]+)\)", r"None, \1)", text)
+    text = re.sub(r"to: ([\w.]+)\.\.\.Float\.infinity\)", r"\1, None)", text)
+    return text.replace("vDSP.clip", "np.clip").replace("vDSP.", "A.").replace("vForce.", "A.")
+
+
+@pytest.mark.parametrize("formula", FORMULAS, ids=[each.text for each in FORMULAS])
+def test_expressions_compute_what_is_looked_for(formula: Formula, swift: Any) -> None:
+    x, p = np.linspace(-8, 8, 400), 0.7
+    wanted = formula.compute(x, p)
+    np.testing.assert_allclose(eval(formula.text, dict(C_NAMES), {"x": x, "p": p}), wanted)
+    text = vectors(formula.text)
+    swift(f"let made: [Float] = {text}")
+    made = eval(from_swift(text), {"A": Arrays, "np": np}, {"x": x, "p": p})
+    np.testing.assert_allclose(made, wanted)
+
+
+def curved(*betas: float) -> model_pb2.Model:
+    builder = Builder()
+    builder.input("x", (1, 4))
+    blob = "x"
+    for index, beta in enumerate(betas):
+        builder.layer("custom", f"c{index}", [blob], [f"y{index}"], output_shapes=[(1, 4)],
+                      className="Curved", parameters={"beta": {"doubleValue": beta}})  # fmt: skip
+        blob = f"y{index}"
+    builder.output(blob)
+    return builder.model()
+
+
+class Curved(mlferry.CustomLayer):
+    def output_shapes(self, input_shapes: Any) -> Any:
+        return input_shapes
+
+    def evaluate(self, inputs: Any) -> Any:
+        (x,) = inputs
+        return [x / (1 + np.exp(-self.parameters["beta"] * x))]
+
+
+class NearlyCurved(Curved):
+    def evaluate(self, inputs: Any) -> Any:
+        return [super().evaluate(inputs)[0] + 1e-3]
+
+
+@pytest.mark.parametrize("accelerate", [False, True])
+def test_layers_of_single_values_are_written_whole(accelerate: bool, swift: Any) -> None:
+    made = swift_files(
+        curved(1.0, 2.5), gpu=True, accelerate=accelerate, classes={"Curved": Curved}
+    )
+    text = made["Curved.swift"]
+    swift(text)
+    assert "not written" not in text
+    assert "let p = Float(beta)" in text
+    assert "target.write(float4(x / (1 + exp(-p * x)))" in text
+    assert ("vForce.exp(" in text) is accelerate
+    assert ("import Accelerate" in text) is accelerate
+
+
+@pytest.mark.parametrize("classes", [{}, {"Curved": NearlyCurved}], ids=["no class", "another"])
+def test_what_is_not_known_is_not_guessed(classes: Any) -> None:
+    assert (
+        "evaluate is not written yet" in swift_files(curved(1.0), classes=classes)["Curved.swift"]
+    )

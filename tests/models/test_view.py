@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+# ruff: noqa: RUF001 - multiplication signs, as the page shows them
+import html
 import re
 import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -15,11 +18,14 @@ import pytest
 import mlferry
 from mlferry.errors import MissingDependencyError, ModelFileError, SpecError
 from mlferry.layers.builder import Builder
+from mlferry.models.compression import found_weights
 from mlferry.models.view import open_netron, parse_shape
 from mlferry.models.view.boxes import BoxGraph
-from mlferry.models.view.graph import graph_of
+from mlferry.models.view.graph import StoredFacts, graph_of
+from mlferry.models.view.groups import folded
 from mlferry.models.view.layout import lay_out
 from mlferry.models.view.page import page
+from mlferry.models.view.stored import weight_details
 from mlferry.spec import features
 from mlferry.spec.proto import model_pb2, neural_network_pb2 as nn
 
@@ -65,7 +71,7 @@ def edges(graph: BoxGraph) -> set[tuple[str, str, str, str]]:
     }
 
 
-SHAPE = "1 × 4 × 8 × 8"  # noqa: RUF001 - as the page shows it
+SHAPE = "1 × 4 × 8 × 8"
 
 
 def test_boxes_and_edges_with_shapes() -> None:
@@ -74,7 +80,7 @@ def test_boxes_and_edges_with_shapes() -> None:
         "photo", "conv <1>", "relu", "elu", "sum", "special", "largest", "choice", "f",
     ]  # fmt: skip
     assert edges(graph) == {
-        ("photo", "conv <1>", "photo", "1 × 3 × 8 × 8"),  # noqa: RUF001
+        ("photo", "conv <1>", "photo", "1 × 3 × 8 × 8"),
         ("conv <1>", "relu", "a", SHAPE),
         ("conv <1>", "sum", "a", SHAPE),
         ("relu", "elu", "b", SHAPE),
@@ -89,12 +95,179 @@ def test_boxes_and_edges_with_shapes() -> None:
     assert rows["weights"] == "108 values, float32"
     assert rows["kernelSize"] == "3, 3"
     assert rows["stride"] == "1, 1 (default)"
-    assert rows["same"] == "set"
+    assert rows["padding"] == "same: top 1, bottom 1, left 1, right 1 (BOTTOM_RIGHT_HEAVY)"
+    assert not [name for name in rows if name.startswith("same")]
     assert dict(graph.boxes[3].rows)["ELU.alpha"] == "0.5"
     special = graph.boxes[5]
     assert (special.role, special.kind) == ("custom", "Odd")
     assert dict(special.rows)["description"] == "does something odd"
     assert dict(special.rows)["parameter times"] == "3"
+
+
+@pytest.mark.parametrize(
+    ("kind", "params", "weights", "shown", "family"),
+    [
+        ("convolution", {"outputChannels": 4, "kernelChannels": 3, "kernelSize": [3, 3],
+                         "stride": [2, 2], "valid": {}}, (4, 3, 3, 3), "3×3 / 2", "weights"),
+        ("convolution", {"outputChannels": 3, "kernelChannels": 1, "kernelSize": [3, 1],
+                         "nGroups": 3, "dilationFactor": [2, 1], "valid": {}}, (3, 1, 3, 1),
+         "3×1 dilated 2×1 3 groups", "weights"),
+        ("pooling", {"type": "MAX", "kernelSize": [3, 3], "stride": [2, 1], "valid": {}}, None,
+         "MAX 3×3 / 2×1", "pooling"),
+        ("pooling", {"type": "AVERAGE", "globalPooling": True, "valid": {}}, None,
+         "AVERAGE, global", "pooling"),
+        ("activation", {"ReLU": {}}, None, "ReLU", "activation"),
+        ("activation", {"leakyReLU": {"alpha": 0.1}}, None, "leaky ReLU 0.1", "activation"),
+        ("softmaxND", {"axis": -1}, None, "axis -1", "activation"),
+        ("transpose", {"axes": [0, 2, 3, 1]}, None, "axes 0, 2, 3, 1", "shape"),
+        ("reduceMax", {"axes": [1], "keepDims": True}, None, "axes 1, keepDims", "math"),
+        ("batchnorm", {"channels": 3, "epsilon": 0.5, "gamma": np.ones(3, np.float32),
+                       "beta": np.ones(3, np.float32), "mean": np.ones(3, np.float32),
+                       "variance": np.ones(3, np.float32)}, None, "epsilon 0.5", "normal"),
+    ],
+)  # fmt: skip
+def test_boxes_show_what_matters(
+    kind: str, params: dict[str, Any], weights: tuple[int, ...] | None, shown: str, family: str
+) -> None:  # fmt: skip
+    builder = Builder()
+    builder.input("x", (1, 3, 8, 8))
+    if weights is not None:
+        params = {**params, "weights": np.ones(weights, np.float32)}
+    builder.layer(kind, "layer", ["x"], ["y"], **params)
+    builder.output("y")
+    spec = builder.model()
+    known = StoredFacts({}, weight_details(found_weights(spec, None)))
+    found = graph_of(spec, {}, {}, known).boxes[1]
+    assert found.brief[0] == shown
+    assert found.family == family
+    if weights is not None:
+        assert found.brief[1] == f"{'×'.join(map(str, weights))} float32"
+
+
+PADDED = {
+    "valid": ({"valid": {"paddingAmounts": {"borderAmounts": [
+        {"startEdgeSize": 1, "endEdgeSize": 2}, {"startEdgeSize": 3, "endEdgeSize": 4}]}}},
+        "top 1, bottom 2, left 3, right 4"),
+    "none": ({"valid": {}}, "none"),
+    "same, odd": ({"same": {}, "stride": [2, 2]},
+                  "same: top 0, bottom 1, left 0, right 1 (BOTTOM_RIGHT_HEAVY)"),
+    "same, top": ({"same": {"asymmetryMode": "TOP_LEFT_HEAVY"}, "stride": [2, 2]},
+                  "same: top 1, bottom 0, left 1, right 0 (TOP_LEFT_HEAVY)"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PADDED)
+def test_padding_is_spelled_out(name: str) -> None:
+    options, shown = PADDED[name]
+    builder = Builder()
+    builder.input("x", (1, 1, 8, 8))
+    builder.layer("pooling", "pool", ["x"], ["y"], type="MAX", kernelSize=[3, 3], **options)
+    builder.output("y")
+    assert dict(drawn(builder.model()).boxes[1].rows)["padding"] == shown
+
+
+def test_enums_have_their_defaults() -> None:
+    builder = Builder()
+    builder.input("x", (1, 2))
+    builder.layer("gelu", "gelu", ["x"], ["y"])
+    builder.output("y")
+    assert dict(drawn(builder.model()).boxes[1].rows)["mode"] == "EXACT (default)"
+
+
+def test_weights_are_told_by_their_numbers() -> None:
+    values = np.linspace(-1, 3, 40, dtype=np.float32).reshape(4, 10)
+    values[0, 0] = 0
+    builder = Builder()
+    builder.input("x", (1, 10))
+    bias = np.array([1, 2, 3, 0.5], np.float32)
+    builder.layer("innerProduct", "ip", ["x"], ["y"], inputChannels=10, outputChannels=4,
+                  hasBias=True, weights=values, bias=bias)  # fmt: skip
+    builder.output("y")
+    spec = builder.model()
+    known = StoredFacts({}, weight_details(found_weights(spec, None)))
+    found = graph_of(spec, {}, {}, known).boxes[1]
+    (_, matrix), (_, added) = found.weights
+    assert sum(matrix.bins) == 40
+    assert matrix.bins == np.histogram(values, len(matrix.bins))[0].tolist()
+    assert matrix.numbers["zeros"] == "2.5%"
+    assert matrix.numbers["range"] == f"{values.min():.4g} to 3"
+    assert matrix.numbers["mean"] == f"{values.mean():.4g}"
+    assert dict(found.rows)["bias"] == added.values == "1, 2, 3, 0.5"
+    assert added.bins == []
+
+
+def test_programs_tell_the_same() -> None:
+    program = mlferry.to_program(mlferry.MLModel(deep(4)))
+    graph = graph_of(program.get_spec(), {}, {})
+    assert {box.kind: box.family for box in graph.boxes if box.role == "layer"} == {
+        "relu": "activation", "add": "math", "cast": "math",
+    }  # fmt: skip
+
+
+def test_operations_show_what_matters() -> None:
+    builder = Builder()
+    builder.input("x", (1, 3, 8, 8))
+    builder.layer("convolution", "conv", ["x"], ["y"], outputChannels=4, kernelChannels=3,
+                  kernelSize=[3, 3], stride=[2, 2], valid={},
+                  weights=np.ones((4, 3, 3, 3), np.float32))  # fmt: skip
+    builder.layer("pooling", "pool", ["y"], ["z"], type="MAX", kernelSize=[2, 2], stride=[1, 1],
+                  valid={})  # fmt: skip
+    builder.layer("activation", "leaky", ["z"], ["w"], leakyReLU={"alpha": 0.25})
+    builder.output("w")
+    program = mlferry.to_program(mlferry.MLModel(builder.model()))
+    spec = program.get_spec()
+    known = StoredFacts({}, weight_details(found_weights(spec, program.program_weights)))
+    found = {box.kind: box.brief for box in graph_of(spec, {}, {}, known).boxes}
+    assert found["conv"] == ["3×3 / 2, valid", "4×3×3×3 fp16"]
+    assert found["max_pool"][0].startswith("2×2")
+    assert found["leaky_relu"] == ["alpha 0.25"]
+
+
+def scoped() -> model_pb2.Model:
+    """Two blocks with names in scopes, a way around them, and a scope that is in a circle."""
+    builder = Builder()
+    builder.input("x", (1, 8))
+    blob = "x"
+    for name in ("net/one/a", "net/one/b", "net/two/a", "net/two/b", "net/odd/a", "net/three/a",
+                 "net/odd/b", "net/three/b"):  # fmt: skip
+        builder.layer("activation", name, [blob], [f"{name}:out"], ReLU={})
+        blob = f"{name}:out"
+    builder.layer("addBroadcastable", "net/sum", ["net/one/b:out", blob], ["y"])
+    builder.output("y")
+    return builder.model()
+
+
+def test_scopes_fold_where_they_can() -> None:
+    whole = drawn(scoped())
+    graph = folded(whole)
+    assert graph is not None
+    assert [(box.name, box.role) for box in graph.boxes if box.role == "group"] == [
+        ("net/one", "group"), ("net/two", "group"),
+    ]  # fmt: skip
+    assert {box.name for box in graph.boxes if box.role == "layer"} == {
+        "net/odd/a", "net/odd/b", "net/three/a", "net/three/b", "net/sum",
+    }  # fmt: skip
+    names = {(a, b) for a, b, _, _ in edges(graph)}
+    assert {("x", "net/one"), ("net/one", "net/two"), ("net/one", "net/sum")} <= names
+    one = next(box for box in graph.boxes if box.name == "net/one")
+    ((_, inner),) = one.inside
+    assert [(box.name, box.role) for box in inner.boxes] == [
+        ("x", "input"), ("net/one/a", "layer"), ("net/one/b", "layer"),
+    ]  # fmt: skip
+    assert one.family == "activation"
+    assert folded(drawn(network())) is None
+
+
+def test_notebooks_show_the_graph(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    opened: list[str] = []
+    monkeypatch.setattr("webbrowser.open", opened.append)
+    monkeypatch.setattr("mlferry.models.view.in_notebook", lambda: True)
+    path = mlferry.visualize_spec(network(), path=tmp_path / "page.html")
+    assert opened == []
+    shown = path._repr_html_()
+    text = html.unescape(re.search(r'srcdoc="([^"]*)"', shown)[1])  # type: ignore[index]
+    assert text == path.read_text(encoding="utf-8")
+    assert path.with_suffix(".txt") == tmp_path / "page.txt"
 
 
 def test_branches_open_up() -> None:
@@ -115,7 +288,7 @@ def test_classes_of_custom_layers_tell_shapes() -> None:
 
 def test_other_sizes_and_layers_that_do_not_fit() -> None:
     graph = drawn(network(), {"photo": (16, 32)})
-    assert ("conv <1>", "relu", "a", "1 × 4 × 16 × 32") in edges(graph)  # noqa: RUF001
+    assert ("conv <1>", "relu", "a", "1 × 4 × 16 × 32") in edges(graph)
     with pytest.raises(SpecError, match="no input 'picture'"):
         drawn(network(), {"picture": (1, 2)})
     builder = Builder()
@@ -132,7 +305,7 @@ def test_classifiers_pipelines_and_other_models() -> None:
     builder.layer("softmaxND", "soft", ["x"], ["p"], axis=-1)
     builder.output("p")
     spec = builder.model(builder.classifier([*"abc"], "p"))
-    assert ("soft", "classLabel", "p", "1 × 3") in edges(drawn(spec))  # noqa: RUF001
+    assert ("soft", "classLabel", "p", "1 × 3") in edges(drawn(spec))
     whole = model_pb2.Model(specificationVersion=4)
     whole.description.CopyFrom(spec.description)
     whole.pipeline.models.append(spec)
@@ -179,14 +352,14 @@ def test_two_thousand_layers_in_seconds() -> None:
     start = time.perf_counter()
     text = page(drawn(spec), "deep")
     assert time.perf_counter() - start < 8
-    assert text.count('class="box layer"') == 2000
+    assert text.count('class="box layer ') == 2000
 
 
 def test_page_loads_nothing_and_escapes() -> None:
     text = page(drawn(network("</script><b>")), "<i>&")
     assert "<i>&" not in text
     assert "</script><b>" not in text
-    assert not re.search(r"(src|href)\s*=|url\(|import\s|https?://", text)
+    assert not re.search(r"(src|href)=|url\((?!#arrow)|import\s|https?://(?!www.w3.org/2000)", text)
 
 
 def test_missing_packages_say_how(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -235,7 +408,7 @@ def browser() -> Iterator[Any]:
 @pytest.fixture
 def opened(browser: Any, tmp_path: Path) -> Iterator[Any]:
     """Opens the page of a model, without any network; no script may have failed."""
-    context = browser.new_context(viewport={"width": 1200, "height": 800}, offline=True)
+    context = browser.new_context(viewport={"width": 1200, "height": 1000}, offline=True)
     failures: list[str] = []
 
     def open_model(spec: model_pb2.Model) -> Any:
@@ -305,10 +478,81 @@ def test_search_and_keys(opened: Any) -> None:
     assert box(view, "act250").bounding_box()["width"] > before
     view.keyboard.press("0")
     places = [box(view, name).bounding_box() for name in ("x0", "x300")]
-    assert all(0 <= place["y"] <= 800 for place in places)
+    assert all(0 <= place["y"] <= 1000 for place in places)
     view.locator("svg.shown .box").first.focus()
     view.keyboard.press("Enter")
     assert view.locator("#panel h2").inner_text() == "x0"
+
+
+def test_groups_fold_and_open(opened: Any) -> None:
+    view = opened(scoped())
+    view.locator("#groups").click()
+    assert box(view, "net/one").is_visible()
+    assert view.locator("svg.shown .box").count() == 9
+    box(view, "net/one").dblclick()
+    assert box(view, "net/one/b").is_visible()
+    view.keyboard.press("u")
+    view.keyboard.press("g")
+    assert view.locator("svg.shown .box").count() == 11
+    assert view.locator("#groups").get_attribute("aria-pressed") == "false"
+
+
+def test_a_link_opens_a_layer(opened: Any) -> None:
+    view = opened(network())
+    box(view, "relu").click()
+    assert view.evaluate("location.hash") == "#relu"
+    view.goto(view.url.partition("#")[0] + "#inside")  # in a branch
+    assert view.locator("#panel h2").inner_text() == "inside"
+    assert box(view, "inside").is_visible()
+    view.goto(view.url.partition("#")[0] + "#none")
+    assert view.locator("#panel").is_visible()
+
+
+def test_the_panel_shows_histograms(opened: Any) -> None:
+    view = opened(network())
+    box(view, "conv <1>").click()
+    assert view.locator("#panel .histogram rect").count() == 32
+    assert "4×3×3×3 float32" in view.locator("#panel").inner_text()
+
+
+def test_a_long_graph_is_shown_in_columns(opened: Any) -> None:
+    view = opened(deep(1000))
+    view.keyboard.press("0")
+    map_ = view.locator("#map")
+    assert map_.is_visible()
+    wide = view.evaluate(
+        "() => { const m = document.getElementById('map'); const p = m.getContext('2d');"
+        " const d = p.getImageData(0, 0, m.width, m.height).data; let left = m.width, right = 0;"
+        " for (let i = 0; i < d.length; i += 4) if (d[i + 3]) { const x = (i / 4) % m.width;"
+        " left = Math.min(left, x); right = Math.max(right, x); } return right - left; }"
+    )
+    assert wide > 900  # of 1200: it fills the window
+    map_.click(position={"x": 600, "y": 300})
+    assert map_.is_hidden()
+    places = [one.bounding_box() for one in view.locator("svg.shown .box").all()[300:700:5]]
+    assert any(0 < place["y"] < 800 for place in places)
+    view.keyboard.press("0")
+    view.keyboard.press("Escape")
+    assert map_.is_hidden()
+
+
+def test_the_whole_graph_is_saved(opened: Any, tmp_path: Path) -> None:
+    image = pytest.importorskip("PIL.Image")
+    view = opened(network())
+    with view.expect_download() as started:
+        view.locator("#svg").click()
+    started.value.save_as(tmp_path / "graph.svg")
+    text = (tmp_path / "graph.svg").read_text(encoding="utf-8")
+    tree = ElementTree.fromstring(text)
+    assert tree.tag.endswith("svg")
+    assert text.count('class="box') == 9
+    assert ".f-weights" in text
+    with view.expect_download() as started:
+        view.locator("#png").click()
+    started.value.save_as(tmp_path / "graph.png")
+    drawn = image.open(tmp_path / "graph.png")
+    assert drawn.size == (2 * int(tree.get("width")), 2 * int(tree.get("height")))
+    assert len(drawn.convert("RGB").getcolors(1 << 20)) > 20
 
 
 def test_custom_layers_are_one_click_away(opened: Any) -> None:
@@ -335,4 +579,4 @@ def test_large_model_opens_in_seconds(opened: Any) -> None:
     start = time.perf_counter()
     view = opened(deep(2000))
     assert box(view, "x0").is_visible()
-    assert time.perf_counter() - start < 20
+    assert time.perf_counter() - start < 10  # 1 to 2 s on a machine that does nothing else

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import importlib
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from html import escape
 from typing import Any
 
 from mlferry.errors import MissingDependencyError, SpecError
-from mlferry.models import agreement
-from mlferry.models.compare import OutputReport, Report, compare_models
+from mlferry.models import agreement, charts, html_page
+from mlferry.models.charts import Mark
+from mlferry.models.compare import Report, compare_models
+from mlferry.models.comparison import OutputReport
 from mlferry.models.facts import readable_size
 from mlferry.models.model import MLModel
 from mlferry.models.problems import refuse_programs
@@ -110,6 +114,53 @@ class Search:
         return "\n".join(lines)
 
     __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        return html_page.fragment(
+            f"<h2>The smallest: {escape(self.best.way)}, {self.best.bits} bits</h2>"
+            + html_page.tiles(self._figures())
+            + self._chart()
+            + html_page.table(_cells(self.trials, self.metric, self.best), _HEAD)
+        )
+
+    def _figures(self) -> Iterator[tuple[str, str, str]]:
+        best = self.best
+        yield f"{readable_size(self.full_size)} → {readable_size(best.size)}", "size", ""
+        note = f"target {_shown(self.metric, self.target)}"
+        if best.interval is not None:
+            low, high = best.interval
+            note += f"; {100 * low:.1f} to {high:.1%} in 95 % of cases"
+        yield _shown(self.metric, best.score), self.metric, note
+        needed = "" if self.needed is None else f"the target takes {self.needed}"
+        yield str(self.count), "samples", needed
+
+    def _chart(self) -> str:
+        """Size against score, a line a mode."""
+        unit, name = (1e6, "MB") if self.full_size >= 1e6 else (1e3, "kB")
+        known = [trial for trial in self.trials if math.isfinite(trial.score)]
+        if not known:
+            return ""
+        marks = [
+            Mark(
+                trial.size / unit,
+                trial.score,
+                f"{trial.way}, {trial.bits} bits: {readable_size(trial.size)}, "
+                f"{_shown(self.metric, trial.score)}",
+                f"{trial.bits} bits: smallest" if trial == self.best else str(trial.bits),
+                trial.interval,
+                bad=not trial.meets,
+                group=trial.way,
+            )
+            for trial in sorted(known, key=lambda trial: trial.size)
+        ]
+        scores = [self.target, *(trial.score for trial in known)]
+        if self.metric in ("top1", "top5"):
+            lows = [trial.interval[0] for trial in known if trial.interval is not None]
+            y = charts.percent(self.metric, [*scores, *lows])
+        else:
+            y = charts.linear(self.metric, scores)
+        x = charts.linear("size", [mark.x for mark in marks], f" {name}", zero=True)
+        return charts.chart(marks, x, y)
 
     def plot(self) -> Any:
         """Size against score, a line a mode, rates with intervals, as a matplotlib figure.
@@ -296,7 +347,9 @@ class _Trying:
 
     def _compared(self, results: list[Any]) -> Report:
         before, after = iter(self.reference), iter(results)
-        return compare_models(lambda _: next(before), lambda _: next(after), self.samples)
+        return compare_models(
+            lambda _: next(before), lambda _: next(after), self.samples, pictures=False
+        )
 
     def _judged(self, mode: str, bits: int, calibrated: bool, size: int, report: Report) -> Trial:
         if callable(self.metric):
@@ -351,6 +404,25 @@ def _table(trials: list[Trial], metric: str, target: float, best: Trial | None) 
         mark = "  <- smallest" if trial is best else "" if trial.meets else "  missed"
         lines.append(line + mark)
     return "\n".join(lines)
+
+
+_HEAD = ("Mode", "Bits", "Size", "Score", "Expected", "KL", "")
+
+
+def _cells(trials: Sequence[Trial], metric: str, best: Trial) -> Iterator[list[str]]:
+    """The rows of a table, as in the text."""
+    for trial in trials:
+        note = "smallest" if trial is best else "" if trial.meets else "missed"
+        known = (trial.expected, trial.kl)
+        rest = ["" if each is None else f"{each:.4f}" for each in known]
+        size, score = readable_size(trial.size), _shown(metric, trial.score)
+        yield [trial.way, str(trial.bits), size, score, *rest, note]
+
+
+def _shown(metric: str, score: float) -> str:
+    if metric in ("top1", "top5"):
+        return f"{score:.2%}"
+    return f"{score:.2f} dB" if metric in ("snr", "psnr") else f"{score:.4g}"
 
 
 def _advice(best: Trial, count: int, needed: int, target: float) -> str:

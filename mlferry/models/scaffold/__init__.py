@@ -5,29 +5,61 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
+from mlferry.custom import CustomLayer
 from mlferry.errors import ModelFileError
+from mlferry.models.scaffold.app import app_files
+from mlferry.models.scaffold.elementwise import elementwise
 from mlferry.models.scaffold.needs import needs_of
 from mlferry.models.scaffold.python import python_class
 from mlferry.models.scaffold.swift import swift_class
 from mlferry.models.scaffold.swift_test import swift_tests
-from mlferry.spec import io
-from mlferry.spec.proto import model_pb2
+from mlferry.spec import io, networks
+from mlferry.spec.proto import model_pb2, neural_network_pb2 as nn
 
-__all__ = ["python_files", "swift_files", "swift_tests", "write_files"]
+__all__ = ["app_files", "python_files", "swift_files", "swift_tests", "write_files"]
 
 
-def swift_files(spec: model_pb2.Model, *, gpu: bool = False) -> dict[str, str]:
+def swift_files(
+    spec: model_pb2.Model,
+    *,
+    gpu: bool = False,
+    accelerate: bool = False,
+    classes: Mapping[str, type[CustomLayer]] = MappingProxyType({}),
+) -> dict[str, str]:
     """A Swift file for each class, text by file name.
 
     Args:
         spec: a model with custom layers or custom models, inside of a pipeline too.
         gpu: whether a custom layer also gets the method that encodes for Metal.
+        accelerate: whether what is written whole computes with Accelerate on the CPU.
+        classes: Python classes of custom layers by name, beside those that are registered. A class
+            that computes each value by itself, by a function that mlferry knows, is written whole.
 
     Raises:
         SpecError: the model needs no class.
     """
-    return {f"{need.identifier}.swift": swift_class(need, gpu=gpu) for need in needs_of(spec)}
+    users = _users(spec)
+    made = {}
+    for need in needs_of(spec):
+        layers = users.get(need.class_name, [])
+        known = elementwise(layers, classes) if layers and not need.is_model else None
+        made[f"{need.identifier}.swift"] = swift_class(
+            need, gpu=gpu, known=known, accelerate=accelerate
+        )
+    return made
+
+
+def _users(spec: model_pb2.Model) -> dict[str, list[nn.NeuralNetworkLayer]]:
+    """The custom layers of all networks by their class."""
+    found: dict[str, list[nn.NeuralNetworkLayer]] = {}
+    for model in networks.models_in(spec):
+        network = networks.network_of(model)
+        for layer in networks.layers_of(network) if network is not None else ():
+            if layer.HasField("custom"):
+                found.setdefault(layer.custom.className, []).append(layer)
+    return found
 
 
 def python_files(spec: model_pb2.Model) -> dict[str, str]:
@@ -40,9 +72,9 @@ def python_files(spec: model_pb2.Model) -> dict[str, str]:
 
 
 def write_files(
-    files: Mapping[str, str], folder: str | os.PathLike[str], *, force: bool = False
+    files: Mapping[str, str | bytes], folder: str | os.PathLike[str], *, force: bool = False
 ) -> list[Path]:
-    """Write files into a folder, which is made where it is missing; their paths.
+    """Write files into a folder, which is made where it is missing, and folders in it; their paths.
 
     Raises:
         ModelFileError: a file is there already, and `force` is not set; nothing is written.
@@ -55,9 +87,10 @@ def write_files(
             "--force, in Python force=True"
         )
     try:
-        Path(folder).mkdir(parents=True, exist_ok=True)
+        for place in {Path(folder), *(path.parent for path in paths)}:
+            place.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ModelFileError(f"cannot make the folder {folder}: {error.strerror}") from error
     for path, text in zip(paths, files.values(), strict=True):
-        io.write_atomic(path, text.encode("utf-8"))
+        io.write_atomic(path, text.encode("utf-8") if isinstance(text, str) else text)
     return paths

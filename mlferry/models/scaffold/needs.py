@@ -18,6 +18,13 @@ from mlferry.spec import features, networks, weights
 from mlferry.spec.proto import model_pb2, neural_network_pb2 as nn
 from mlferry.text import identifier
 
+_WORDS = re.compile(
+    r"\d+[A-Z]+(?![a-z])"  # 2D
+    r"|\d+[a-z]*"
+    r"|[A-Z]?[a-z]+(?:\d+[a-z]+)*(?:\d+(?![A-Za-z\d]))?"  # Grid, conv2d, Sampler3
+    r"|[A-Z]+(?![a-z])(?:\d+(?![A-Za-z\d]))?|[A-Z]"  # HTTP, LU6
+)
+
 KINDS = ("bool", "int", "float", "str", "bytes")
 
 
@@ -73,8 +80,13 @@ class Need:
 
     @property
     def module(self) -> str:
-        """The name as that of a Python file: ``GridSampler`` is in ``grid_sampler.py``."""
-        return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", self.identifier).lower()
+        """The name as that of a Python file, in words.
+
+        ``GridSampler`` is in ``grid_sampler.py``, ``HTTPLayer`` in ``http_layer.py``, and
+        ``Attention2D`` in ``attention_2d.py``.
+        """
+        name = "_".join(_WORDS.findall(self.identifier)).lower()
+        return name if name.isidentifier() else f"_{name}"
 
 
 def needs_of(spec: model_pb2.Model) -> list[Need]:
@@ -150,3 +162,104 @@ def _parameters(users: list[Mapping[str, Any]]) -> Iterator[NeededParameter]:
         kinds = {type(value).__name__ for value in given}
         kind = kinds.pop() if len(kinds) == 1 else "float" if kinds <= {"int", "float"} else "str"
         yield NeededParameter(key, kind, len(given) < len(users), given[0])
+
+
+def needed_name(key: str) -> str:
+    """The key of a parameter as the name of a Swift property: ``output_height``, `outputHeight`."""
+    first, *rest = [part for part in identifier(key).split("_") if part] or ["value"]
+    name = first[0].lower() + first[1:] + "".join(part[0].upper() + part[1:] for part in rest)
+    if name[0].isdigit():
+        name = f"value{name}"
+    return f"{name}Value" if name in _SWIFT else name
+
+
+_SWIFT = frozenset(
+    [
+        "Any",
+        "Self",
+        "Type",
+        "actor",
+        "as",
+        "associatedtype",
+        "associativity",
+        "await",
+        "break",
+        "case",
+        "catch",
+        "class",
+        "continue",
+        "convenience",
+        "default",
+        "defer",
+        "deinit",
+        "do",
+        "dynamic",
+        "else",
+        "enum",
+        "extension",
+        "fallthrough",
+        "false",
+        "fileprivate",
+        "final",
+        "for",
+        "func",
+        "get",
+        "guard",
+        "if",
+        "import",
+        "in",
+        "indirect",
+        "infix",
+        "init",
+        "inout",
+        "internal",
+        "is",
+        "isolated",
+        "lazy",
+        "left",
+        "let",
+        "mutating",
+        "nil",
+        "nonisolated",
+        "none",
+        "nonmutating",
+        "open",
+        "operator",
+        "optional",
+        "override",
+        "postfix",
+        "precedence",
+        "precedencegroup",
+        "prefix",
+        "private",
+        "protocol",
+        "public",
+        "repeat",
+        "required",
+        "rethrows",
+        "return",
+        "right",
+        "self",
+        "set",
+        "some",
+        "static",
+        "struct",
+        "subscript",
+        "super",
+        "switch",
+        "throw",
+        "throws",
+        "true",
+        "try",
+        "typealias",
+        "unowned",
+        "var",
+        "weak",
+        "where",
+        "while",
+        "willSet",
+        "yield",
+        "parameters",
+        "weights",
+    ]
+)

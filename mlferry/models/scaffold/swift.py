@@ -2,34 +2,37 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Iterator
 
-from mlferry.models.scaffold.needs import Need, NeededParameter
+from mlferry.models.scaffold.elementwise import Elementwise
+from mlferry.models.scaffold.needs import Need, needed_name
 from mlferry.spec import weights
-from mlferry.text import identifier, printable
+from mlferry.text import printable
 
 _TYPES = {"bool": "Bool", "int": "Int", "float": "Double", "str": "String", "bytes": "Data"}
-_RESERVED = """
-Any Self Type actor as associatedtype associativity await break case catch class
-continue convenience default defer deinit do dynamic else enum extension fallthrough
-false fileprivate final for func get guard if import in indirect infix init inout
-internal is isolated lazy left let mutating nil nonisolated none nonmutating open
-operator optional override postfix precedence precedencegroup prefix private protocol
-public repeat required rethrows return right self set some static struct subscript
-super switch throw throws true try typealias unowned var weak where while willSet yield
-parameters weights
-"""
 _ESCAPES = {"\\": r"\\", '"': r"\"", "\n": r"\n", "\r": r"\r", "\t": r"\t"}
-_WORDS = frozenset(_RESERVED.split())
 # Float16 needs iOS 14, and no Mac with an Intel processor has it: halves come as their bits.
 _ELEMENTS = {weights.FLOAT32: "Float", weights.FLOAT16: "UInt16"}
 _NOTES = {weights.FLOAT16: ", as bits"}
 
 
-def swift_class(need: Need, *, gpu: bool = False) -> str:
-    """The file of one class."""
-    lines = _model(need) if need.is_model else _layer(need, gpu=gpu)
+def swift_class(
+    need: Need, *, gpu: bool = False, known: Elementwise | None = None, accelerate: bool = False
+) -> str:
+    """The file of one class.
+
+    Args:
+        need: the class.
+        gpu: whether it also encodes for Metal.
+        known: what it computes, where that is known: then it is written whole.
+        accelerate: whether the CPU computes with Accelerate.
+    """
+    if known is not None and not need.is_model:
+        lines = _whole(need, known, gpu=gpu, accelerate=accelerate)
+    else:
+        lines = _model(need) if need.is_model else _layer(need, gpu=gpu)
     return "\n".join(map(printable, lines)) + "\n"
 
 
@@ -151,6 +154,147 @@ def _encode(need: Need) -> Iterator[str]:
     yield "    }"
 
 
+# ---- layers that compute each value by itself ---------------------------------------------------
+
+
+def _whole(need: Need, known: Elementwise, *, gpu: bool, accelerate: bool) -> Iterator[str]:
+    imports = ["CoreML", "Foundation", *(["Metal"] if gpu else [])]
+    yield from _head(need, "MLCustomLayer", tuple(sorted(["Accelerate"] * accelerate + imports)))
+    yield from _properties(need)
+    if gpu:
+        yield "    private var pipeline: MTLComputePipelineState?"
+        yield ""
+    yield "    required init(parameters: [String: Any]) throws {"
+    yield from _reading(need)
+    yield "        super.init()"
+    yield "    }"
+    yield ""
+    yield from _weights(need)
+    yield from _shapes(need)
+    yield f"    /// {known.formula.text}"
+    yield "    /// It is what the Python class gave for more than a thousand values."
+    yield "    func evaluate(inputs: [MLMultiArray], outputs: [MLMultiArray]) throws {"
+    yield "        let count = inputs[0].count"
+    yield "        let source = inputs[0].dataPointer.assumingMemoryBound(to: Float.self)"
+    yield "        let target = outputs[0].dataPointer.assumingMemoryBound(to: Float.self)"
+    if known.parameter:
+        yield f"        let p = Float({known.parameter})"
+    if accelerate:
+        yield "        let x = Array(UnsafeBufferPointer(start: source, count: count))"
+        yield f"        let made: [Float] = {vectors(known.formula.text)}"
+        yield "        target.update(from: made, count: count)"
+    else:
+        yield "        for index in 0..<count {"
+        yield "            let x = source[index]"
+        yield f"            target[index] = {known.formula.text}"
+        yield "        }"
+    yield "    }"
+    if gpu:
+        yield from _kernel(need, known)
+    yield from _tail(need)
+
+
+def vectors(text: str) -> str:
+    """An expression of C as calls of Accelerate on an array ``x``."""
+    tree = ast.parse(text, mode="eval").body
+    return _call(tree)
+
+
+_OPERATIONS = {ast.Add: "add", ast.Sub: "subtract", ast.Mult: "multiply", ast.Div: "divide"}
+
+
+def _call(node: ast.expr) -> str:
+    if isinstance(node, ast.Name | ast.Constant):
+        return ast.unparse(node)
+    if isinstance(node, ast.UnaryOp):
+        return f"vDSP.multiply(-1, {_call(node.operand)})"
+    if isinstance(node, ast.Call):
+        assert isinstance(node.func, ast.Name)
+        given = [_call(each) for each in node.args]
+        if node.func.id in ("min", "max"):
+            value, bound = given
+            least, most = ("-Float.infinity", bound)
+            if node.func.id == "max":
+                least, most = bound, "Float.infinity"
+            return f"vDSP.clip({value}, to: {least}...{most})"
+        if node.func.id == "abs":
+            return f"vDSP.absolute({given[0]})"
+        return f"vForce.{node.func.id}({given[0]})"
+    assert isinstance(node, ast.BinOp)
+    left, right = node.left, node.right
+    if _is_scalar(left) and _is_scalar(right):
+        return ast.unparse(node)
+    operation = _OPERATIONS[type(node.op)]
+    if operation in ("add", "multiply") and _is_scalar(right):
+        left, right = right, left  # a number comes first
+    return f"vDSP.{operation}({_call(left)}, {_call(right)})"
+
+
+def _is_scalar(node: ast.expr) -> bool:
+    names = {each.id for each in ast.walk(node) if isinstance(each, ast.Name)}
+    return "x" not in names
+
+
+def _kernel(need: Need, known: Elementwise) -> Iterator[str]:
+    name = need.identifier
+    yield ""
+    yield "    /// On the GPU: a thread for each four channels of a pixel."
+    yield "    func encode("
+    yield "        commandBuffer: MTLCommandBuffer, inputs: [MTLTexture], outputs: [MTLTexture]"
+    yield "    ) throws {"
+    yield "        let state = try pipeline ?? makePipeline(commandBuffer.device)"
+    yield "        pipeline = state"
+    yield "        guard let encoder = commandBuffer.makeComputeCommandEncoder() else {"
+    yield f'            throw {name}.failure("no compute command encoder")'
+    yield "        }"
+    yield f"        var p = Float({known.parameter or 0})"
+    yield "        let width = state.threadExecutionWidth"
+    yield "        let height = state.maxTotalThreadsPerThreadgroup / width"
+    yield "        let groups = MTLSize("
+    yield "            width: (outputs[0].width + width - 1) / width,"
+    yield "            height: (outputs[0].height + height - 1) / height,"
+    yield "            depth: outputs[0].arrayLength)"
+    yield "        encoder.setComputePipelineState(state)"
+    yield "        encoder.setTexture(inputs[0], index: 0)"
+    yield "        encoder.setTexture(outputs[0], index: 1)"
+    yield "        encoder.setBytes(&p, length: MemoryLayout<Float>.size, index: 0)"
+    yield "        encoder.dispatchThreadgroups("
+    yield "            groups,"
+    yield "            threadsPerThreadgroup: MTLSize(width: width, height: height, depth: 1))"
+    yield "        encoder.endEncoding()"
+    yield "    }"
+    yield ""
+    yield "    private func makePipeline(_ device: MTLDevice) throws -> MTLComputePipelineState {"
+    yield f"        let library = try device.makeLibrary(source: {name}.kernel, options: nil)"
+    yield '        guard let function = library.makeFunction(name: "each") else {'
+    yield f'            throw {name}.failure("no function in the kernel")'
+    yield "        }"
+    yield "        return try device.makeComputePipelineState(function: function)"
+    yield "    }"
+    yield ""
+    yield '    private static let kernel = """'
+    for line in _METAL.format(text=known.formula.text).strip("\n").splitlines():
+        yield f"        {line}".rstrip()
+    yield '        """'
+
+
+_METAL = """
+#include <metal_stdlib>
+using namespace metal;
+
+kernel void each(
+    texture2d_array<float, access::read> source [[texture(0)]],
+    texture2d_array<float, access::write> target [[texture(1)]],
+    constant float &p [[buffer(0)]], uint3 at [[thread_position_in_grid]]) {{
+    if (at.x >= target.get_width() || at.y >= target.get_height()) {{
+        return;
+    }}
+    float4 x = source.read(at.xy, at.z);
+    target.write(float4({text}), at.xy, at.z);
+}}
+"""
+
+
 # ---- models -----------------------------------------------------------------------------------
 
 
@@ -186,7 +330,7 @@ def _model(need: Need) -> Iterator[str]:
 def _properties(need: Need) -> Iterator[str]:
     for parameter in need.parameters:
         optional = "?" if parameter.optional else ""
-        yield f"    let {_name(parameter)}: {_TYPES[parameter.kind]}{optional}"
+        yield f"    let {needed_name(parameter.key)}: {_TYPES[parameter.kind]}{optional}"
     for index, (kind, _) in enumerate(need.weights):
         element = _ELEMENTS.get(kind)
         type_ = f"[{element}] = []" if element else "Data()"
@@ -203,13 +347,14 @@ def _properties(need: Need) -> Iterator[str]:
 def _reading(need: Need) -> Iterator[str]:
     for parameter in need.parameters:
         type_, key = _TYPES[parameter.kind], string_literal(parameter.key)
+        name = needed_name(parameter.key)
         if parameter.optional:
-            yield f"        {_name(parameter)} = parameters[{key}] as? {type_}"
+            yield f"        {name} = parameters[{key}] as? {type_}"
             continue
-        yield f"        guard let {_name(parameter)} = parameters[{key}] as? {type_} else {{"
+        yield f"        guard let {name} = parameters[{key}] as? {type_} else {{"
         yield f'            throw {need.identifier}.failure("no {type_} parameter " + {key})'
         yield "        }"
-        yield f"        self.{_name(parameter)} = {_name(parameter)}"
+        yield f"        self.{name} = {name}"
 
 
 def _tail(need: Need) -> Iterator[str]:
@@ -220,15 +365,6 @@ def _tail(need: Need) -> Iterator[str]:
     yield "            userInfo: [NSLocalizedDescriptionKey: what])"
     yield "    }"
     yield "}"
-
-
-def _name(parameter: NeededParameter) -> str:
-    """``output_height`` as ``outputHeight``."""
-    first, *rest = [part for part in identifier(parameter.key).split("_") if part] or ["value"]
-    name = first[0].lower() + first[1:] + "".join(part[0].upper() + part[1:] for part in rest)
-    if name[0].isdigit():
-        name = f"value{name}"
-    return f"{name}Value" if name in _WORDS else name
 
 
 def string_literal(text: str) -> str:

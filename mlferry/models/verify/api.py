@@ -11,7 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlferry.errors import MlferryError, PredictionError, UnsupportedModelError
-from mlferry.models.compare import Difference, Report, Row, compare_models
+from mlferry.models import html_page
+from mlferry.models.compare import Difference, Report, compare_models
+from mlferry.models.comparison import Row
 from mlferry.models.model import MLModel
 from mlferry.models.samples import samples_for
 from mlferry.models.verify.sources import RunnableSource, open_source
@@ -78,6 +80,20 @@ class Verification:
         if self.first is not None:
             lines.append(str(self.first))
         return paragraph(lines)
+
+    def _repr_html_(self) -> str:
+        verdict = "gives what its source gives" if self else "differs from its source"
+        rows = [("tolerance", f"{self.tolerance:g} of an output's largest value")]
+        rows += [(name, f"tried with {_sizes(tried)}") for name, tried in self.sizes.items()]
+        rows += [(row.sample, f"{row.output}: {_how(row)}") for row in self.wrong[:5]]
+        if self.first is not None:
+            rows.append(("first difference", str(self.first)))
+        body = f"<h2>The model {verdict}</h2>{html_page.table(rows)}"
+        return html_page.fragment(body) + self.report._repr_html_()
+
+
+def _sizes(tried: Sequence[tuple[int, ...]]) -> str:
+    return ", ".join(" x ".join(map(str, shape)) for shape in tried)
 
 
 def verify(

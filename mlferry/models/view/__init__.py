@@ -6,14 +6,19 @@ import importlib
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
+from html import escape
 from pathlib import Path
 from typing import Any
 
 from mlferry.custom import CustomLayer
 from mlferry.errors import MissingDependencyError, ModelFileError, SpecError
+from mlferry.models.compression import found_weights
 from mlferry.models.facts import WeightFacts
-from mlferry.models.view.graph import graph_of
+from mlferry.models.progress import in_notebook
+from mlferry.models.view.graph import StoredFacts, graph_of
 from mlferry.models.view.page import page
+from mlferry.models.view.stored import weight_details
+from mlferry.programs.values import Weights
 from mlferry.spec import io
 from mlferry.spec.proto import model_pb2
 
@@ -27,8 +32,9 @@ def draw(
     path: str | os.PathLike[str] | None,
     title: str,
     *,
-    open_browser: bool,
+    open_browser: bool | None,
     stored: Sequence[WeightFacts] = (),
+    weights: Weights | None = None,
 ) -> Path:
     """Write the page of a model, and open it; see `mlferry.visualize_spec`.
 
@@ -38,19 +44,32 @@ def draw(
         shapes: of inputs, where they differ from the described ones.
         path: of the page; None for a temporary file.
         title: of the page.
-        open_browser: whether to open it.
+        open_browser: whether to open it; None: unless a notebook shows it.
         stored: the weights that are in fewer bits, whose schemes are shown.
+        weights: the files of a program's weights.
     """
     told = {each.place: each.text() for each in stored}
-    text = page(graph_of(spec, classes, shapes, told), title)
+    known = StoredFacts(told, weight_details(found_weights(spec, weights)))
+    text = page(graph_of(spec, classes, shapes, known), title)
     if path is None:
         path = Path(tempfile.mkdtemp(prefix="mlferry-")) / f"{Path(title).stem or 'model'}.html"
     io.write_atomic(Path(path), text.encode("utf-8"))
-    if open_browser:
+    if open_browser or (open_browser is None and not in_notebook()):
         import webbrowser
 
         webbrowser.open(Path(path).resolve().as_uri())
-    return Path(path)
+    return DrawnPage(path)
+
+
+class DrawnPage(type(Path())):  # type: ignore[misc] # the class of paths of this system
+    """The path of a page, which a notebook shows in its cell."""
+
+    def _repr_html_(self) -> str:
+        text = escape(self.read_text(encoding="utf-8"), quote=True)
+        return (
+            f'<iframe srcdoc="{text}" sandbox="allow-scripts allow-downloads" '
+            'style="width:100%;height:620px;border:1px solid #8884;border-radius:8px"></iframe>'
+        )
 
 
 def open_netron(path: str | os.PathLike[str]) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from mlferry.models.view.stored import WeightDetail
+
 Rows = list[tuple[str, str]]
 
 
@@ -17,8 +19,11 @@ class Box:
         kind: of the layer; "input" and "output" for those.
         rows: its parameters as label and value.
         inputs, outputs: blobs with their shapes.
-        role: "layer", "custom", "input" or "output"; what the page colours by.
+        role: "layer", "custom", "group", "input" or "output".
         inside: graphs that open up, with a title each.
+        family: the group of kinds that it is of; what the page colours layers by.
+        brief: lines below its name: the attribute that matters, and the largest weight.
+        weights: what is told of its weights, by parameter.
     """
 
     name: str
@@ -28,6 +33,9 @@ class Box:
     outputs: list[tuple[str, str]] = field(default_factory=list)
     role: str = "layer"
     inside: list[tuple[str, BoxGraph]] = field(default_factory=list)
+    family: str = "other"
+    brief: list[str] = field(default_factory=list)
+    weights: list[tuple[str, WeightDetail]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
-from types import MappingProxyType
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from google.protobuf.descriptor import FieldDescriptor
@@ -14,6 +15,9 @@ from mlferry.layers.trace import Known, ShapeTrace, blob_shapes, trace
 from mlferry.models.inspect import custom_layer, describe
 from mlferry.models.view import programs
 from mlferry.models.view.boxes import Box, BoxGraph, Rows
+from mlferry.models.view.families import brief, layer_family
+from mlferry.models.view.padding import is_padding, padding
+from mlferry.models.view.stored import WeightDetail
 from mlferry.runtime.custom import shapes_of_classes
 from mlferry.spec import networks, weights
 from mlferry.spec.features import show
@@ -24,6 +28,24 @@ if TYPE_CHECKING:
     from google.protobuf.message import Message
 
 Told = Mapping[tuple[str, str], str]
+Details = Mapping[tuple[str, str], WeightDetail]
+
+
+@dataclass(frozen=True)
+class StoredFacts:
+    """What is known of the weights of a model.
+
+    Attributes:
+        told: how those are stored that are in fewer bits: of a layer's by its name and the
+            parameter, of a program's by the function and its name.
+        details: what is told of their values, likewise.
+    """
+
+    told: Told = field(default_factory=dict)
+    details: Details = field(default_factory=dict)
+
+
+NOTHING = StoredFacts()
 _TIMES = " \N{MULTIPLICATION SIGN} "
 _SHOWN = 24  # entries of a list of numbers
 
@@ -32,7 +54,7 @@ def graph_of(
     spec: model_pb2.Model,
     classes: Mapping[str, type[CustomLayer]],
     input_shapes: Mapping[str, Sequence[int]],
-    told: Told = MappingProxyType({}),
+    stored: StoredFacts = NOTHING,
 ) -> BoxGraph:
     """The graph of a model; those inside of it are in the boxes.
 
@@ -40,8 +62,7 @@ def graph_of(
         spec: of the model.
         classes: those of its custom layers, by name.
         input_shapes: of inputs, where they differ from the described ones.
-        told: how weights are stored that are in fewer bits: of a layer's by its name and the
-            parameter, of a program's by the function and its name.
+        stored: what is known of its weights.
     """
     network, pipeline = networks.network_of(spec), networks.pipeline_of(spec)
     graph = BoxGraph()
@@ -50,15 +71,15 @@ def graph_of(
         graph.add(_end(feature, "input"), [], [(feature.name, labels[feature.name])])
     if network is not None:
         found = trace(network, blob_shapes(spec, input_shapes), shapes_of_classes(classes))
-        _network(graph, spec, network, found, told)
+        _network(graph, spec, network, found, stored)
         labels |= {name: _times(found.shapes, name) for name in found.shapes}
     elif pipeline is not None:
         for index, model in enumerate(pipeline.models):
-            _model(graph, model, pipeline.names[index : index + 1], classes, told)
+            _model(graph, model, pipeline.names[index : index + 1], classes, stored)
     elif spec.WhichOneof("Type") == "mlProgram":
-        labels |= programs.draw(graph, spec, told)
+        labels |= programs.draw(graph, spec, stored.told, stored.details)
     else:
-        _model(graph, spec, (), classes, told)
+        _model(graph, spec, (), classes, stored)
     for feature in spec.description.output:
         source = _made_by(spec, feature.name, graph)
         graph.add(_end(feature, "output"), [(source, labels.get(source, ""))], [])
@@ -85,11 +106,15 @@ def _made_by(spec: model_pb2.Model, name: str, graph: BoxGraph) -> str:
 
 
 def _network(
-    graph: BoxGraph, spec: model_pb2.Model, network: networks.Network, found: ShapeTrace, told: Told
+    graph: BoxGraph,
+    spec: model_pb2.Model,
+    network: networks.Network,
+    found: ShapeTrace,
+    stored: StoredFacts,
 ) -> None:
     refused = {refusal.layer.name: refusal.reason for refusal in found.refusals}
     metadata = dict(spec.description.metadata.userDefined)
-    _layers(graph, network.layers, found.shapes, refused, metadata, told)
+    _layers(graph, network.layers, found.shapes, refused, metadata, stored)
 
 
 def _layers(
@@ -98,12 +123,18 @@ def _layers(
     shapes: Known,
     refused: Mapping[str, str],
     metadata: Mapping[str, str],
-    told: Told,
+    stored: StoredFacts,
 ) -> None:
     for layer in layers:
         kind = layer.WhichOneof("layer") or "unknown"
-        box = Box(layer.name, kind, list(_rows(layer, kind, told)))
+        box = Box(layer.name, kind, list(_rows(layer, kind, stored)))
+        if kind != "unknown":
+            box.family = layer_family(kind)
+            _weigh(box, layer, kind, stored.details)
+            if shown := padding(layer, shapes):
+                box.rows = [("padding", shown), *(r for r in box.rows if not is_padding(r[0]))]
         if kind == "custom":
+            box.brief = []
             found = custom_layer(layer, metadata)
             box.kind, box.role = found.class_name, "custom"
             box.rows = [("kind", found.kind), ("class", found.class_name), *found.details()]
@@ -112,7 +143,7 @@ def _layers(
         bodies = networks.subnetworks(layer)
         for title, body in zip(_TITLES.get(kind, ()), bodies, strict=False):
             if body.layers:
-                box.inside.append((title, _body(body, shapes, refused, metadata, told)))
+                box.inside.append((title, _body(body, shapes, refused, metadata, stored)))
         reads, writes = set(layer.input), set(layer.output)
         if bodies:
             reads, writes = networks.touched(layer)
@@ -123,6 +154,20 @@ def _layers(
         )
 
 
+def _weigh(box: Box, layer: nn.NeuralNetworkLayer, kind: str, details: Details) -> None:
+    """What a box tells of its weights; the largest and the attribute that matters stand in it."""
+    fields = [weight.path.partition(".")[2] for weight in weights.iter_weights(layer)]
+    box.weights = [
+        (name, details[layer.name, name]) for name in fields if (layer.name, name) in details
+    ]
+    arrays = [each for each in box.weights if math.prod(each[1].shape) > 1]
+    largest = max(arrays, key=lambda each: math.prod(each[1].shape), default=None)
+    box.brief = [brief(layer, kind)]
+    if largest is not None:
+        box.brief.append(largest[1].brief)
+    box.brief = [each for each in box.brief if each]
+
+
 _TITLES = {"branch": ("if true", "else"), "loop": ("condition", "body")}
 
 
@@ -131,7 +176,7 @@ def _body(
     shapes: Known,
     refused: Mapping[str, str],
     metadata: Mapping[str, str],
-    told: Told,
+    stored: StoredFacts,
 ) -> BoxGraph:
     """The inside of a branch or loop; blobs from outside are its inputs."""
     graph = BoxGraph()
@@ -145,7 +190,7 @@ def _body(
             )
             made.add(name)
         made |= writes
-    _layers(graph, network.layers, shapes, refused, metadata, told)
+    _layers(graph, network.layers, shapes, refused, metadata, stored)
     return graph
 
 
@@ -165,7 +210,7 @@ def _model(
     spec: model_pb2.Model,
     names: Sequence[str],
     classes: Mapping[str, type[CustomLayer]],
-    told: Told,
+    stored: StoredFacts,
 ) -> None:
     facts = describe(spec, ())
     name = names[0] if names else facts.kind
@@ -175,7 +220,7 @@ def _model(
     if facts.kind == "mlProgram" or any(
         found is not None for found in (networks.network_of(spec), networks.pipeline_of(spec))
     ):
-        box.inside.append((name, graph_of(spec, classes, {}, told)))
+        box.inside.append((name, graph_of(spec, classes, {}, stored)))
     graph.add(
         box, [(f.name, f.type) for f in facts.inputs], [(f.name, f.type) for f in facts.outputs]
     )
@@ -192,12 +237,16 @@ def _facts(spec: model_pb2.Model) -> Rows:
 # ---- parameters -------------------------------------------------------------------------------
 
 
-def _rows(layer: nn.NeuralNetworkLayer, kind: str, told: Told) -> Iterator[tuple[str, str]]:
+def _rows(
+    layer: nn.NeuralNetworkLayer, kind: str, stored: StoredFacts
+) -> Iterator[tuple[str, str]]:
     if kind == "unknown":
         return
     for name, text in _fields(getattr(layer, kind), ""):
-        known = told.get((layer.name, name))
-        yield name, text if known is None else f"{text}: {known}"
+        known = stored.told.get((layer.name, name))
+        detail = stored.details.get((layer.name, name))
+        shown = detail.values if detail is not None and detail.values else text
+        yield name, shown if known is None else f"{shown}: {known}"
 
 
 def _fields(message: Message, prefix: str) -> Iterator[tuple[str, str]]:
@@ -223,6 +272,11 @@ def _fields(message: Message, prefix: str) -> Iterator[tuple[str, str]]:
         if field_name not in present:
             shown = ", ".join(map(str, default)) if isinstance(default, tuple) else str(default)
             yield f"{prefix}{field_name}", f"{shown} (default)"
+    for each in message.DESCRIPTOR.fields:
+        plain = each.containing_oneof is None and not is_repeated(each)
+        if each.enum_type is not None and each.name not in present and plain:
+            unset = each.enum_type.values_by_number[0].name
+            yield f"{prefix}{each.name}", f"{unset} (default)"
 
 
 def _repeated(

@@ -55,8 +55,37 @@ def lay_out(graph: BoxGraph) -> BoxLayout:
     made: Any = igraph.Graph(len(layers), links, directed=True).layout_sugiyama(
         layers=layers, hgap=1, vgap=1, maxiter=100
     )
-    places = [(float(x), float(y)) for x, y in made.coords[: len(layers)]]
+    places = _apart([(float(x), float(y)) for x, y in made.coords[: len(layers)]])
     return BoxLayout(places[: len(graph.boxes)], [[places[i] for i in chain] for chain in chains])
+
+
+def _apart(places: Sequence[Point]) -> list[Point]:
+    """The places moved so far that those of a layer are a column from each other."""
+    rows: dict[float, list[int]] = {}
+    for index, (_, y) in enumerate(places):
+        rows.setdefault(y, []).append(index)
+    moved = list(places)
+    for y, row in rows.items():
+        row.sort(key=lambda index: places[index][0])
+        # as few as can be: what is too near is pushed away from its neighbours as one block
+        blocks: list[list[float]] = []  # sum of wishes for the block's start, members
+        for index in row:
+            blocks.append([places[index][0], 1])
+            while len(blocks) > 1 and _start(blocks[-2]) + blocks[-2][1] > _start(blocks[-1]):
+                wishes, count = blocks.pop()
+                before = blocks[-1]
+                before[0] += wishes - count * before[1]
+                before[1] += count
+        members = iter(row)
+        for block in blocks:
+            for step in range(int(block[1])):
+                moved[next(members)] = (_start(block) + step, y)
+    least = min((x for x, _ in moved), default=0.0)
+    return [(x - least, y) for x, y in moved]
+
+
+def _start(block: Sequence[float]) -> float:
+    return block[0] / block[1]
 
 
 def _depths(count: int, edges: Sequence[Edge]) -> list[int]:

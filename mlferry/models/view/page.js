@@ -1,17 +1,33 @@
 "use strict";
 (() => {
-  const graphs = JSON.parse(document.getElementById("data").textContent);
+  const data = JSON.parse(document.getElementById("data").textContent);
+  const graphs = data.graphs.map((graph) => ({
+    ...graph,
+    boxes: graph.boxes.map(([box, x, y, h]) => ({ ...data.boxes[box], x, y, h })),
+  }));
   const stage = document.getElementById("stage");
   const panel = document.getElementById("panel");
   const search = document.getElementById("search");
   const count = document.getElementById("count");
   const customs = document.getElementById("customs");
   const path = document.getElementById("path");
-  const drawn = [...document.querySelectorAll("svg.graph")];
-  const views = drawn.map((svg) => ({
-    x: 0, y: 0, scale: 0, width: +svg.dataset.width, height: +svg.dataset.height,
-  }));
+  const map = document.getElementById("map");
+  const groups = document.getElementById("groups");
+  const templates = [null, ...stage.querySelectorAll("template")];
+  const drawn = [document.querySelector("svg.graph")];
+  const views = [];
   let shown = 0;
+
+  function prepare(number) { // a graph is drawn when it is first opened
+    if (!drawn[number]) {
+      drawn[number] = templates[number].content.firstElementChild;
+      stage.insertBefore(drawn[number], map);
+    }
+    const svg = drawn[number];
+    views[number] ??= {
+      x: 0, y: 0, scale: 0, width: +svg.dataset.width, height: +svg.dataset.height,
+    };
+  }
   let found = [];
   let at = -1;
 
@@ -34,14 +50,128 @@
     draw();
   }
 
+  // ---- the whole of a long graph, in columns: colours tell families, a click goes there --------
+
+  const WIDTH = 196;
+  let plan = null;
+
+  function overview() {
+    whole();
+    const view = views[shown];
+    if (view.scale > 0.25) return;
+    const w = stage.clientWidth;
+    const h = stage.clientHeight;
+    let columns = 1;
+    let scale = 0;
+    for (let k = 1; k <= 80; k += 1) {
+      const fits = Math.min((w - 20) / (k * (view.width + 80)), (h - 20) * k / view.height, 1);
+      if (fits > scale) { scale = fits; columns = k; }
+    }
+    if (scale < view.scale * 1.3) return;
+    const tall = (h - 20) / scale;
+    plan = { scale, tall, step: (view.width + 80) * scale, columns };
+    paint();
+    map.hidden = false;
+  }
+
+  function paint() {
+    const ratio = window.devicePixelRatio || 1;
+    map.width = stage.clientWidth * ratio;
+    map.height = stage.clientHeight * ratio;
+    const pen = map.getContext("2d");
+    pen.scale(ratio, ratio);
+    const { scale, tall, step } = plan;
+    const size = Math.min(13, 13 * scale * 1.6);
+    pen.font = `${size}px system-ui, sans-serif`;
+    pen.textBaseline = "middle";
+    graphs[shown].boxes.forEach((box, index) => {
+      const column = Math.floor(box.y / tall);
+      const x = 10 + column * step + box.x * scale;
+      const y = 10 + (box.y - column * tall) * scale;
+      const element = drawn[shown].querySelector(`.box[data-box="${index}"]`);
+      pen.fillStyle = getComputedStyle(element).getPropertyValue("--f") || "#64748b";
+      pen.fillRect(x, y, WIDTH * scale, Math.max(2, box.h * scale));
+      if (size < 5) return;
+      pen.fillStyle = "#fff";
+      pen.save();
+      pen.beginPath();
+      pen.rect(x, y, WIDTH * scale - 2, box.h * scale);
+      pen.clip();
+      pen.fillText(box.kind, x + 3, y + box.h * scale / 2);
+      pen.restore();
+    });
+  }
+
+  map.addEventListener("click", (event) => {
+    const place = map.getBoundingClientRect();
+    const { scale, tall, step } = plan;
+    const column = Math.floor((event.clientX - place.left - 10) / step);
+    const view = views[shown];
+    const x = (event.clientX - place.left - 10 - column * step) / scale;
+    const y = column * tall + (event.clientY - place.top - 10) / scale;
+    map.hidden = true;
+    view.scale = 0.8;
+    view.x = x - stage.clientWidth / view.scale / 2;
+    view.y = y - stage.clientHeight / view.scale / 2;
+    draw();
+  });
+
   function start() { // readable, at the top: a long network is scrolled
     const view = views[shown];
     view.scale = Math.min(1, Math.max(0.45, stage.clientWidth / (view.width * 1.04)));
     if (view.height * view.scale < stage.clientHeight) { whole(); return; }
-    view.x = (view.width - stage.clientWidth / view.scale) / 2;
+    const [first] = graphs[shown].boxes;
+    const wide = view.width > stage.clientWidth / view.scale;
+    const middle = wide && first ? first.x + WIDTH / 2 : view.width / 2;
+    view.x = middle - stage.clientWidth / view.scale / 2;
     view.y = -20;
     draw();
   }
+
+  function saved(text, type, name) {
+    const link = document.createElement("a");
+    link.href = URL.createObjectURL(text instanceof Blob ? text : new Blob([text], { type }));
+    link.download = `${document.title.replace(/\.[^.]*$/, "") || "model"}.${name}`;
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 10000);
+  }
+
+  function picture() { // the whole graph, with the style that it has here
+    const copy = drawn[shown].cloneNode(true);
+    const { width, height } = views[shown];
+    copy.setAttribute("viewBox", `0 0 ${width} ${height}`);
+    copy.setAttribute("width", width);
+    copy.setAttribute("height", height);
+    copy.setAttribute("xmlns", "http://www.w3.org/2000/svg");
+    copy.setAttribute("style", "position:static;display:block");
+    copy.querySelectorAll(".chosen, .lit, .found")
+      .forEach((one) => one.classList.remove("chosen", "lit", "found"));
+    copy.classList.remove("searching");
+    const style = document.createElementNS("http://www.w3.org/2000/svg", "style");
+    style.textContent = document.querySelector("style").textContent;
+    copy.prepend(style);
+    return new XMLSerializer().serializeToString(copy);
+  }
+
+  document.getElementById("svg").addEventListener("click", () => {
+    saved(picture(), "image/svg+xml", "svg");
+  });
+  document.getElementById("png").addEventListener("click", () => {
+    const { width, height } = views[shown];
+    const scale = Math.min(2, 8000 / width, 8000 / height);
+    const image = new Image();
+    image.onload = () => {
+      const canvas = document.createElement("canvas");
+      canvas.width = Math.max(1, width * scale);
+      canvas.height = Math.max(1, height * scale);
+      const pen = canvas.getContext("2d");
+      pen.fillStyle = getComputedStyle(document.body).backgroundColor;
+      pen.fillRect(0, 0, canvas.width, canvas.height);
+      pen.drawImage(image, 0, 0, canvas.width, canvas.height);
+      canvas.toBlob((blob) => saved(blob, "image/png", "png"));
+    };
+    image.src = `data:image/svg+xml;charset=utf-8,${encodeURIComponent(picture())}`;
+  });
 
   function zoom(factor, px = stage.clientWidth / 2, py = stage.clientHeight / 2) {
     const view = views[shown];
@@ -67,7 +197,12 @@
   function open(number) {
     close();
     drawn[shown].classList.remove("shown");
+    prepare(number);
     shown = number;
+    const other = graphs[number].other;
+    groups.hidden = other === undefined;
+    groups.setAttribute("aria-pressed", String(number !== 0 && other === 0));
+    groups.onclick = () => open(other);
     drawn[shown].classList.add("shown");
     path.replaceChildren();
     for (let g = number; g >= 0; g = graphs[g].parent) {
@@ -88,6 +223,7 @@
 
   function close() {
     panel.hidden = true;
+    map.hidden = true;
     drawn[shown].querySelectorAll(".chosen, .lit")
       .forEach((one) => one.classList.remove("chosen", "lit"));
     draw_if_ready();
@@ -101,6 +237,49 @@
     return made;
   }
 
+  function histogram(bins) {
+    const made = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+    made.setAttribute("class", "histogram");
+    made.setAttribute("viewBox", `0 0 ${bins.length * 4} 60`);
+    made.setAttribute("preserveAspectRatio", "none");
+    const most = Math.max(...bins);
+    bins.forEach((count, index) => {
+      const bar = document.createElementNS("http://www.w3.org/2000/svg", "rect");
+      const tall = count && Math.max(1, 60 * count / most);
+      for (const [key, value] of [["x", index * 4], ["y", 60 - tall], ["width", 3.4], ["height", tall]]) {
+        bar.setAttribute(key, value);
+      }
+      made.append(bar);
+    });
+    return made;
+  }
+
+  function weights(every) {
+    return (every || []).flatMap((one) => [
+      element("h3", one.name), element("p", one.brief),
+      ...(one.bins.length ? [histogram(one.bins)] : []),
+      ...table("", one.numbers),
+    ]);
+  }
+
+  function link(name) { // can be shared
+    try {
+      history.replaceState(null, "", name === null ? " " : `#${encodeURIComponent(name)}`);
+    } catch { /* a page inside of a notebook has no address */ }
+  }
+
+  function follow() {
+    const name = decodeURIComponent(location.hash.slice(1));
+    if (!name) return;
+    const at = graphs.findIndex((graph) => graph.boxes.some((box) => box.name === name));
+    if (at < 0) return;
+    if (at !== shown) open(at);
+    const index = graphs[at].boxes.findIndex((box) => box.name === name && box.role !== "input");
+    const found = drawn[at].querySelector(`.box[data-box="${Math.max(0, index)}"]`);
+    choose(found);
+    centre(found);
+  }
+
   function table(title, rows) {
     if (!rows.length) return [];
     const made = document.createElement("table");
@@ -108,7 +287,7 @@
       const row = made.insertRow();
       row.append(element("th", label), element("td", value));
     }
-    return [element("h3", title), made];
+    return title ? [element("h3", title), made] : [made];
   }
 
   function choose(box) {
@@ -122,14 +301,16 @@
     panel.className = facts.role;
     panel.replaceChildren(
       element("h2", facts.name), element("p", facts.kind),
-      ...facts.inside.map(([title, number]) => {
+      ...(facts.inside || []).map(([title, number]) => {
         const button = element("button", `Open ${title}`);
         button.addEventListener("click", () => open(number));
         return button;
       }),
       ...table("Parameters", facts.rows),
-      ...table("Inputs", facts.inputs), ...table("Outputs", facts.outputs));
+      ...table("Inputs", facts.inputs), ...table("Outputs", facts.outputs),
+      ...weights(facts.weights));
     panel.hidden = false;
+    link(facts.name);
     draw();
   }
 
@@ -213,8 +394,9 @@
     const view = views[shown];
     const step = 80 / view.scale;
     const keys = {
-      "+": () => zoom(1.25), "=": () => zoom(1.25), "-": () => zoom(0.8), "0": whole,
+      "+": () => zoom(1.25), "=": () => zoom(1.25), "-": () => zoom(0.8), "0": overview,
       "/": () => search.focus(), "Escape": close,
+      "g": () => { if (!groups.hidden) groups.click(); },
       "u": () => { if (graphs[shown].parent >= 0) open(graphs[shown].parent); },
       "ArrowLeft": () => { view.x -= step; draw(); }, "ArrowRight": () => { view.x += step; draw(); },
       "ArrowUp": () => { view.y -= step; draw(); }, "ArrowDown": () => { view.y += step; draw(); },
@@ -231,6 +413,9 @@
   });
   window.addEventListener("resize", draw_if_ready);
 
+  prepare(0);
   drawn[0].classList.add("shown");
   open(0);
+  follow();
+  window.addEventListener("hashchange", follow);
 })();

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
 
 from mlferry.errors import MlferryError
 from mlferry.models.view.boxes import Box, BoxGraph
+from mlferry.models.view.families import operation_brief, operation_family
+from mlferry.models.view.stored import WeightDetail
 from mlferry.programs.contents import STORED, reads_of
 from mlferry.programs.types import TensorType, type_of
 from mlferry.spec.proto import mil_pb2 as mil, model_pb2
+
+T = TypeVar("T")
 
 _TITLES = {"cond": ("if true", "else"), "while_loop": ("condition", "body")}
 _SHOWN = 24  # elements of a constant
@@ -16,7 +25,10 @@ _CONSTANT = frozenset({"const", *STORED})
 
 
 def draw(
-    graph: BoxGraph, spec: model_pb2.Model, told: Mapping[tuple[str, str], str]
+    graph: BoxGraph,
+    spec: model_pb2.Model,
+    told: Mapping[tuple[str, str], str],
+    details: Mapping[tuple[str, str], WeightDetail],
 ) -> dict[str, str]:
     """Add the operations of the default function, and a box for each other function.
 
@@ -24,6 +36,7 @@ def draw(
         graph: to which they are added.
         spec: of the program.
         told: how constants are stored that are in fewer bits, by function and name.
+        details: what is told of the values of constants, likewise.
 
     Returns:
         the type of each value of the default function.
@@ -35,15 +48,24 @@ def draw(
         function = program.functions[default]
         block = _block(function)
         labels = _labels(function, block, {})
-        _operations(graph, block, labels, _of(default, told))
+        _operations(graph, block, labels, _Constants(_of(default, told), _of(default, details)))
     for name in sorted(program.functions):
         if name != default:
             function = program.functions[name]
-            graph.add(_function(name, function, _of(name, told)), [], [])
+            known = _Constants(_of(name, told), _of(name, details))
+            graph.add(_function(name, function, known), [], [])
     return labels
 
 
-def _of(function: str, told: Mapping[tuple[str, str], str]) -> dict[str, str]:
+@dataclass(frozen=True)
+class _Constants:
+    """What is known of the constants of a function, by name."""
+
+    told: Mapping[str, str]
+    details: Mapping[str, WeightDetail]
+
+
+def _of(function: str, told: Mapping[tuple[str, str], T]) -> dict[str, T]:
     """What is told of the constants of a function."""
     return {name: text for (where, name), text in told.items() if where == function}
 
@@ -55,7 +77,7 @@ def _block(function: mil.Function) -> mil.Block:
     return mil.Block()
 
 
-def _function(name: str, function: mil.Function, told: Mapping[str, str]) -> Box:
+def _function(name: str, function: mil.Function, known: _Constants) -> Box:
     block = _block(function)
     labels = _labels(function, block, {})
     inside = BoxGraph()
@@ -64,7 +86,7 @@ def _function(name: str, function: mil.Function, told: Mapping[str, str]) -> Box
         inside.add(
             Box(each.name, "input", [("type", label)], role="input"), [], [(each.name, label)]
         )
-    _operations(inside, block, labels, told)
+    _operations(inside, block, labels, known)
     for output in block.outputs:
         label = labels.get(output, "?")
         inside.add(Box(output, "output", [("type", label)], role="output"), [(output, label)], [])
@@ -87,7 +109,7 @@ def _type(message: mil.ValueType) -> str:
 
 
 def _operations(
-    graph: BoxGraph, block: mil.Block, labels: Mapping[str, str], told: Mapping[str, str]
+    graph: BoxGraph, block: mil.Block, labels: Mapping[str, str], known: _Constants
 ) -> None:
     """The operations that compute something; constants are rows of those that read them."""
     constants: dict[str, str] = {}
@@ -96,16 +118,17 @@ def _operations(
             for output in operation.outputs:
                 label = labels.get(output.name, "?")
                 constants[output.name] = (
-                    f"{label}: {told[output.name]}"
-                    if output.name in told
+                    f"{label}: {known.told[output.name]}"
+                    if output.name in known.told
                     else _constant(operation, label, constants)
                 )
             continue
         rows = list(_rows(operation, constants))
         name = operation.outputs[0].name if operation.outputs else ""
-        box = Box(name, operation.type, rows)
+        box = Box(name, operation.type, rows, family=operation_family(operation.type))
+        _weigh(box, operation, known, labels)
         for title, inner in zip(_TITLES.get(operation.type, ()), operation.blocks, strict=False):
-            box.inside.append((title, _inner(inner, labels, told)))
+            box.inside.append((title, _inner(inner, labels, known)))
         reads = [read for read in reads_of(operation) if read not in constants]
         graph.add(
             box,
@@ -114,7 +137,27 @@ def _operations(
         )
 
 
-def _inner(block: mil.Block, outside: Mapping[str, str], told: Mapping[str, str]) -> BoxGraph:
+def _weigh(
+    box: Box, operation: mil.Operation, known: _Constants, labels: Mapping[str, str]
+) -> None:
+    """What a box tells of its weights; the largest and the attribute that matters stand in it."""
+    box.weights = [
+        (parameter, known.details[binding.name])
+        for parameter in sorted(operation.inputs)
+        for binding in operation.inputs[parameter].arguments
+        if binding.name in known.details
+    ]
+    arrays = [each for each in box.weights if math.prod(each[1].shape) > 1]
+    largest = max(arrays, key=lambda each: math.prod(each[1].shape), default=None)
+    shapes = {name: detail.shape for name, detail in box.weights}
+    kernel = shapes.get("weight", ()) if operation.type.startswith("conv") else ()
+    box.brief = [operation_brief(dict(box.rows), frozenset(labels), kernel)]
+    if largest is not None:
+        box.brief.append(largest[1].brief)
+    box.brief = [each for each in box.brief if each]
+
+
+def _inner(block: mil.Block, outside: Mapping[str, str], known: _Constants) -> BoxGraph:
     """The inside of a branch or loop; values from outside are its inputs."""
     labels = _labels(None, block, outside)
     graph = BoxGraph()
@@ -130,7 +173,7 @@ def _inner(block: mil.Block, outside: Mapping[str, str], told: Mapping[str, str]
                 label = labels.get(read, "?")
                 box = Box(read, "from outside", [("type", label)], role="input")
                 graph.add(box, [], [(read, label)])
-    _operations(graph, block, labels, told)
+    _operations(graph, block, labels, known)
     for output in block.outputs:
         label = labels.get(output, "?")
         graph.add(Box(output, "result", [("type", label)], role="output"), [(output, label)], [])
@@ -169,8 +212,11 @@ def _value(value: mil.Value) -> str:
         return kind
     which = tensor.WhichOneof("value")
     if which == "bytes":
-        return kind
-    elements = list(getattr(tensor, which).values)
+        if not kind.startswith("fp16"):
+            return kind
+        elements = np.frombuffer(tensor.bytes.values, "<f2").astype(float).tolist()
+    else:
+        elements = list(getattr(tensor, which).values)
     shown = ", ".join(f"{e:g}" if isinstance(e, float) else str(e) for e in elements[:_SHOWN])
     more = f", ... ({len(elements)})" if len(elements) > _SHOWN else ""
     scalar = isinstance(type_of(value.type), TensorType) and len(elements) == 1

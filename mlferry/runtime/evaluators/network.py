@@ -14,6 +14,7 @@ from mlferry.layers.kernels import Array
 from mlferry.runtime import inputs
 from mlferry.runtime.evaluators.registry import CustomClasses, Evaluator, Features, evaluator
 from mlferry.runtime.session import Session
+from mlferry.runtime.threads import Part, at_most, lane_count, share
 from mlferry.spec import features, networks
 from mlferry.spec.proto import model_pb2, neural_network_pb2 as nn
 
@@ -26,6 +27,8 @@ class NetworkEvaluator:
         joins: whether samples go side by side, along the batch axis of the classic mapping: no
             layer looks at several of them, and none does one at a time anyway. The exact
             mapping has no such axis.
+        shares: whether threads may take a sample each: NumPy computes, no class of the user's
+            runs, and nothing is drawn in the order of the samples.
     """
 
     def __init__(self, model: model_pb2.Model, classes: CustomClasses) -> None:
@@ -50,6 +53,7 @@ class NetworkEvaluator:
         layers = list(networks.layers_of(network))
         pays = all(layer.WhichOneof("layer") not in _ONE_BY_ONE for layer in layers)
         self.joins = self.session.rank5 and pays and all(map(_is_apart, layers))
+        self.shares = type(self.session) is Session and not any(map(_is_in_order, layers))
         wanted = [name for name, _ in self._outputs if name not in special]
         self._wanted = list(dict.fromkeys([*wanted, *([self._chances] if special else [])]))
 
@@ -88,6 +92,25 @@ class NetworkEvaluator:
         apart = ({name: x[:, i : i + 1] for name, x in made.items()} for i in range(len(given)))
         return [self._features(blobs) for blobs in apart]
 
+    def apart(self, samples: Sequence[Features]) -> list[dict[str, Any]]:
+        """The outputs for several samples, each by one of the threads that are free.
+
+        Raises:
+            PredictionError: a sample does not fit, whichever.
+        """
+        made: list[dict[str, Any]] = [{} for _ in samples]
+
+        def part(index: int) -> Part:
+            def run() -> None:
+                made[index] = self(samples[index])
+
+            return run
+
+        parts = [part(index) for index in range(len(samples))]
+        with at_most(self.session.threads):
+            share([parts] * lane_count(len(samples)))
+        return made
+
     def _features(self, made: dict[str, Array]) -> dict[str, Any]:
         """The outputs as their features have them."""
         named: dict[str, Any] = {}
@@ -108,6 +131,12 @@ class NetworkEvaluator:
 
 
 _ONE_BY_ONE = ("convolution", "pooling")  # the planned runtime takes sample after sample
+
+
+def _is_in_order(layer: nn.NeuralNetworkLayer) -> bool:
+    """Whether a layer may give something else where samples run at the same time."""
+    kind = layer.WhichOneof("layer") or ""
+    return kind.startswith("random") or kind in ("custom", "categoricalDistribution")
 
 
 def _is_apart(layer: nn.NeuralNetworkLayer) -> bool:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from mlferry.runtime.planned.maps import Array, Workspace, rows_of
-from mlferry.runtime.planned.products import Finish, blocks, products
+from mlferry.runtime.planned.products import Block, Finish, by_rows, products, shared_blocks
+from mlferry.runtime.threads import Part
 
 _CACHE = 500_000  # bytes of unfolded input and result that are worked on at a time
 _LEAST = 192  # pixels: for fewer at a time BLAS packs the weights too often
@@ -16,7 +16,7 @@ _DEPTHWISE = 40_000  # values of a depthwise result, likewise
 _WIDE = 1024  # values in the innermost loop of a depthwise convolution
 
 strided = np.lib.stride_tricks.as_strided
-Run = Callable[[], None]
+Run = Part
 
 
 @dataclass(frozen=True)
@@ -42,22 +42,27 @@ def pointwise(x: Array, weights: Array, y: Array, finish: Finish, work: Workspac
         return None
     height, width, channels = x.shape
     count = weights.shape[1]
-    rows = _rows(width, channels + count)
-    held = work.take(min(height, rows) * width, count)
-    parts = []
-    for top, number in blocks(height, rows):
-        given, target = rows_of(x[top : top + number]), y[top : top + number]
-        assert given is not None
-        direct, made = _result(target, held)
-        parts.append((products(given, weights, direct), made, target, top))
+    even = shared_blocks(height, width, _rows(width, channels + count))
 
-    def run() -> None:
-        for multiplied, made, target, top in parts:
-            for left, right, out in multiplied:
-                np.matmul(left, right, out=out)
-            finish(made, target, top)
+    def lane() -> Block:
+        held = work.take(even[0][1] * width, count)
 
-    return run
+        def block(top: int, number: int) -> Run:
+            given, target = rows_of(x[top : top + number]), y[top : top + number]
+            assert given is not None
+            direct, made = _result(target, held)
+            multiplied = products(given, weights, direct)
+
+            def run() -> None:
+                for left, right, out in multiplied:
+                    np.matmul(left, right, out=out)
+                finish(made, target, top)
+
+            return run
+
+        return block
+
+    return by_rows(even, lane)
 
 
 def _rows(width: int, values: int) -> int:
@@ -91,35 +96,39 @@ def unfolded(
     height, width, count = y.shape
     inner = len(weights)
     channels = x.shape[2]
-    rows = _rows(width, inner + count)
-    most = blocks(height, rows)[0][1]
-    columns = work.take(most * width, inner)
-    held = work.take(most * width, count)
+    even = shared_blocks(height, width, _rows(width, inner + count))
+    most = even[0][1]
     line, pixel, value = x.strides
     joined = pixel == channels * value and apart_x == 1
     shape = (wide * channels,) if joined else (wide, channels)
     steps = (value,) if joined else (apart_x * pixel, value)
 
-    parts = []
-    for top, number in blocks(height, rows):
-        windows = strided(
-            x[top * down :],
-            (number, width, tall, *shape),
-            (down * line, across * pixel, apart_y * line, *steps),
-        )
-        part, target = columns[: number * width], y[top : top + number]
-        direct, made = _result(target, held)
-        copied = part.reshape(number, width, tall, *shape)
-        parts.append((windows, copied, products(part, weights, direct), made, target, top))
+    def lane() -> Block:
+        columns = work.take(most * width, inner)
+        held = work.take(most * width, count)
 
-    def run() -> None:
-        for windows, copied, multiplied, made, target, top in parts:
-            np.copyto(copied, windows)
-            for left, right, out in multiplied:
-                np.matmul(left, right, out=out)
-            finish(made, target, top)
+        def block(top: int, number: int) -> Run:
+            windows = strided(
+                x[top * down :],
+                (number, width, tall, *shape),
+                (down * line, across * pixel, apart_y * line, *steps),
+            )
+            part, target = columns[: number * width], y[top : top + number]
+            direct, made = _result(target, held)
+            copied = part.reshape(number, width, tall, *shape)
+            multiplied = products(part, weights, direct)
 
-    return run
+            def run() -> None:
+                np.copyto(copied, windows)
+                for left, right, out in multiplied:
+                    np.matmul(left, right, out=out)
+                finish(made, target, top)
+
+            return run
+
+        return block
+
+    return by_rows(even, lane)
 
 
 def grouped(
@@ -162,23 +171,27 @@ def depthwise(
     span = pack * channels
     kernel = np.ascontiguousarray(np.tile(weights, (1, 1, pack)))
     line, pixel, value = x.strides
-    rows = _DEPTHWISE // (width * channels)
-    held = work.take(blocks(height, rows)[0][1], width, channels)
+    even = shared_blocks(height, width, _DEPTHWISE // (width * channels))
 
-    parts = []
-    for top, number in blocks(height, rows):
-        windows = strided(
-            x[top * down :],
-            (number, width // pack, tall, wide, span),
-            (down * line, across * pack * pixel, apart_y * line, apart_x * pixel, value),
-        )
-        target = y[top : top + number]
-        made = target if target.flags.c_contiguous else held[:number]
-        parts.append((windows, made.reshape(number, width // pack, span), made, target, top))
+    def lane() -> Block:
+        held = work.take(even[0][1], width, channels)
 
-    def run() -> None:
-        for windows, out, made, target, top in parts:
-            np.einsum("hwijc,ijc->hwc", windows, kernel, out=out)
-            finish(made, target, top)
+        def block(top: int, number: int) -> Run:
+            windows = strided(
+                x[top * down :],
+                (number, width // pack, tall, wide, span),
+                (down * line, across * pack * pixel, apart_y * line, apart_x * pixel, value),
+            )
+            target = y[top : top + number]
+            made = target if target.flags.c_contiguous else held[:number]
+            out = made.reshape(number, width // pack, span)
 
-    return run
+            def run() -> None:
+                np.einsum("hwijc,ijc->hwc", windows, kernel, out=out)
+                finish(made, target, top)
+
+            return run
+
+        return block
+
+    return by_rows(even, lane)

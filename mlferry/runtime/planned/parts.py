@@ -17,7 +17,7 @@ from mlferry.runtime.planned import convolution as conv, transposed, winograd
 from mlferry.runtime.planned.maps import Array, Border
 from mlferry.runtime.planned.plan import NotPlannedError, Part, Plan, PlannedStep, Shape
 from mlferry.runtime.planned.pooling import pool
-from mlferry.runtime.planned.products import Finish, Pointwise, blocks
+from mlferry.runtime.planned.products import Block, Finish, Pointwise, by_rows, shared_blocks
 
 Pair = tuple[int, int]
 Edges = Sequence[Pair]  # of height and width: before and behind
@@ -33,13 +33,12 @@ def _alone(plan: Plan, step: PlannedStep, finish: Finish) -> None:
     finish, name = plan.finish(step, finish)
     x, y = plan.map(step.inputs[0]).inner, plan.map(name).inner
     height, width, channels = y.shape
-    parts = blocks(height, _ROWS // (width * channels))
 
-    def run() -> None:
-        for top, number in parts:
-            finish.from_map(x[top : top + number], y[top : top + number], top)
+    def block(top: int, number: int) -> conv.Run:
+        return lambda: finish.from_map(x[top : top + number], y[top : top + number], top)
 
-    plan.add(run)
+    even = shared_blocks(height, width, _ROWS // (width * channels))
+    plan.add(by_rows(even, lambda: block))
 
 
 class Valuewise(Part):
@@ -129,38 +128,74 @@ class InstanceNormalization(Part):
         x, y = plan.map(step.inputs[0]).inner, plan.map(name).inner
         height, width, channels = x.shape
         gamma, beta = self.gamma(channels), self.beta(channels)
-        parts = blocks(height, _ROWS // (width * channels))
-        held = plan.work.take(parts[0][1], width, channels)
-        ones = np.ones((1, parts[0][1] * width), np.float32)
+        even = shared_blocks(height, width, _ROWS // (width * channels))
+        pixels = even[0][1] * width
+        ones = np.ones((1, pixels), np.float32)
+        sums = np.zeros((len(even), channels), np.float32)  # of each block
+        mean, factor, shift = (np.zeros(width * channels, np.float32) for _ in range(3))
+        place = {top: index for index, (top, _) in enumerate(even)}
 
-        def sums(of: Callable[[Array, Array], None]) -> Array:
-            total = np.zeros(channels)
-            for top, number in parts:
-                part = held[:number]
-                of(x[top : top + number], part)
-                total += (ones[:, : number * width] @ part.reshape(-1, channels))[0]
-            mean: Array = (total / (height * width)).astype(np.float32)
-            return mean
+        def adding(of: Callable[[Array, Array], None]) -> conv.Run:
+            """Makes the sums of a function of the values."""
+
+            def lane() -> Block:
+                held = plan.work.take(even[0][1], width, channels)
+
+                def block(top: int, number: int) -> conv.Run:
+                    part, given = held[:number], x[top : top + number]
+                    flat, total = part.reshape(-1, channels), sums[place[top] : place[top] + 1]
+
+                    def run() -> None:
+                        of(given, part)
+                        np.matmul(ones[:, : number * width], flat, out=total)
+
+                    return run
+
+                return block
+
+            return by_rows(even, lane)
+
+        def average() -> Array:
+            made: Array = (sums.sum(axis=0, dtype=np.float64) / (height * width)).astype(np.float32)
+            return made
+
+        def squares(given: Array, out: Array) -> None:
+            np.subtract(given, mean[:channels], out=out)
+            np.multiply(out, out, out=out)
+
+        def lane() -> Block:
+            held = plan.work.take(even[0][1], width, channels)
+
+            def block(top: int, number: int) -> conv.Run:
+                part, given, target = held[:number], x[top : top + number], y[top : top + number]
+                rows = part.reshape(number, -1)
+
+                def run() -> None:
+                    np.copyto(part, given)
+                    np.multiply(rows, factor, out=rows)
+                    np.add(rows, shift, out=rows)
+                    finish(part, target, top)
+
+                return run
+
+            return block
+
+        add, add_squares, scale = adding(_copied), adding(squares), by_rows(even, lane)
 
         def run() -> None:
-            mean = sums(lambda given, out: np.copyto(out, given))
-
-            def squares(given: Array, out: Array) -> None:
-                np.subtract(given, mean, out=out)
-                np.multiply(out, out, out=out)
-
-            factor = gamma / np.sqrt(sums(squares) + self.epsilon)
-            shift = beta - mean * factor
-            wide_factor, wide_shift = (np.tile(v, width) for v in (factor, shift))
-            for top, number in parts:
-                part = held[:number]
-                np.copyto(part, x[top : top + number])
-                rows = part.reshape(number, -1)
-                np.multiply(rows, wide_factor, out=rows)
-                np.add(rows, wide_shift, out=rows)
-                finish(part, y[top : top + number], top)
+            add()
+            mean[:] = np.tile(average(), width)
+            add_squares()
+            by_channel = gamma / np.sqrt(average() + self.epsilon)
+            factor[:] = np.tile(by_channel, width)
+            shift[:] = np.tile(beta - mean[:channels] * by_channel, width)
+            scale()
 
         plan.add(run)
+
+
+def _copied(given: Array, out: Array) -> None:
+    np.copyto(out, given)
 
 
 # ---- several inputs --------------------------------------------------------------------
@@ -183,15 +218,25 @@ class Joined(Part):
         finish, name = plan.finish(step, Finish())
         first, *others = [plan.map(blob).inner for blob in step.inputs]
         y = plan.map(name).inner
+        height, width, channels = y.shape
+        # those that broadcast along the height have one row for all
+        maps = [np.broadcast_to(x, (height, *x.shape[1:])) for x in (first, *others)]
 
-        def run() -> None:
-            current = first
-            for other in others:
-                self.combine(current, other, out=y)
-                current = y
-            finish(y, y, 0)
+        def block(top: int, number: int) -> conv.Run:
+            target = y[top : top + number]
+            current, *rest = [x[top : top + number] for x in maps]
 
-        plan.add(run)
+            def run() -> None:
+                made = current
+                for other in rest:
+                    self.combine(made, other, out=target)
+                    made = target
+                finish(target, target, top)
+
+            return run
+
+        even = shared_blocks(height, width, _ROWS // (width * channels))
+        plan.add(by_rows(even, lambda: block))
 
     def follow(self, plan: Plan, name: str, step: PlannedStep, finish: Finish) -> bool:
         """With one map of the same shape that is there already."""

@@ -6,7 +6,7 @@ import numpy as np
 
 from mlferry.runtime.planned.convolution import Run, Window
 from mlferry.runtime.planned.maps import Array, Workspace
-from mlferry.runtime.planned.products import Finish, blocks
+from mlferry.runtime.planned.products import Block, Finish, by_rows, shared_blocks
 
 _CACHE = 200_000  # bytes of rows that are held
 
@@ -34,28 +34,36 @@ def pool(
     (tall, wide), (down, across) = window.size, window.stride
     height, width, channels = y.shape
     reach = (width - 1) * across + wide
-    rows = _CACHE // (4 * reach * channels)
-    held = work.take(blocks(height, rows)[0][1], reach, channels)
+    even = shared_blocks(height, width, _CACHE // (4 * reach * channels))
 
-    def run() -> None:
-        for top, number in blocks(height, rows):
-            lines = held[:number]
-            for i in range(tall):
-                first = top * down + i
-                part = x[first : first + (number - 1) * down + 1 : down, :reach]
-                if i == 0:
-                    np.copyto(lines, part)
-                else:
-                    combine(lines, part, out=lines)
-            target = y[top : top + number]
-            for j in range(wide):
-                cells = lines[:, j : j + (width - 1) * across + 1 : across]
-                if j == 0:
-                    np.copyto(target, cells)
-                else:
-                    combine(target, cells, out=target)
-            if divisor is not None:
-                np.divide(target, divisor[top : top + number], out=target)
-            finish(target, target, top)
+    def lane() -> Block:
+        held = work.take(even[0][1], reach, channels)
 
-    return run
+        def block(top: int, number: int) -> Run:
+            lines, target = held[:number], y[top : top + number]
+            starts = [top * down + i for i in range(tall)]
+            parts = [x[i : i + (number - 1) * down + 1 : down, :reach] for i in starts]
+            cells = [lines[:, j : j + (width - 1) * across + 1 : across] for j in range(wide)]
+
+            def run() -> None:
+                _joined(parts, combine, lines)
+                _joined(cells, combine, target)
+                if divisor is not None:
+                    np.divide(target, divisor[top : top + number], out=target)
+                finish(target, target, top)
+
+            return run
+
+        return block
+
+    return by_rows(even, lane)
+
+
+def _joined(parts: list[Array], combine: np.ufunc, out: Array) -> None:
+    first, *others = parts
+    if not others:
+        np.copyto(out, first)
+        return
+    combine(first, others[0], out=out)
+    for part in others[1:]:
+        combine(out, part, out=out)

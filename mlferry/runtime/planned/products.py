@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from mlferry.runtime.planned.maps import Array
+from mlferry.runtime.threads import Part, lane_count, share
 
 Pointwise = Callable[[Array, Array], None]
 Placed = Callable[[Array, Array, int], None]
@@ -104,3 +106,40 @@ def blocks(height: int, rows: int) -> Sequence[tuple[int, int]]:
     rows = max(1, min(height, rows))
     even = -(-height // -(-height // rows))
     return [(top, min(even, height - top)) for top in range(0, height, even)]
+
+
+def shared_blocks(height: int, width: int, rows: int) -> Sequence[tuple[int, int]]:
+    """As `blocks`, in pairs where there are enough pixels: two threads end at the same time.
+
+    It depends on the map alone, so that results are the same on any number of cores.
+    """
+    count = -(-height // max(1, min(height, rows)))
+    if height > 1 and height * width >= _LEAST_SHARED:
+        count = min(height, count + count % 2)
+    return blocks(height, -(-height // count))
+
+
+_LEAST_SHARED = 96  # pixels, below which a thread takes longer to begin than the rest to end
+
+Block = Callable[[int, int], Part]
+
+
+def by_rows(even: Sequence[tuple[int, int]], lane: Callable[[], Block]) -> Part:
+    """What runs for all blocks of rows, shared by threads.
+
+    Args:
+        even: the blocks; see `shared_blocks`.
+        lane: takes memory for one thread, and gives what makes the part for a block of
+            (first row, number).
+    """
+    made = [lane() for _ in range(lane_count(len(even)))]
+    lanes = [[block(top, number) for top, number in even] for block in made]
+    if len(lanes) == 1:
+        (parts,) = lanes
+        return parts[0] if len(parts) == 1 else partial(_in_turn, parts)
+    return partial(share, lanes)
+
+
+def _in_turn(parts: Sequence[Part]) -> None:
+    for part in parts:
+        part()

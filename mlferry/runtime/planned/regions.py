@@ -11,6 +11,7 @@ import numpy as np
 
 from mlferry.runtime.planned.maps import Array
 from mlferry.runtime.planned.plan import NotPlannedError, Plan, PlannedStep, Shape
+from mlferry.runtime.threads import Part, lane_count, share
 
 S = TypeVar("S", bound=PlannedStep)
 _REMEMBERED = 16  # sets of shapes that stay planned
@@ -71,14 +72,32 @@ class Region:
             self._refused.add(key)
             return None
         made = {name: np.empty((count, *plan.shapes[name][1:]), np.float32) for name in self.shown}
-        for sample in range(count):
-            for name, x in zip(self.reads, maps, strict=True):
-                np.copyto(plan.inputs[name], x[sample if len(x) == count else 0].transpose(1, 2, 0))
-            plan.run()
-            for name, result in plan.outputs.items():
-                np.copyto(made[name][sample], result.transpose(2, 0, 1))
         free.append(plan)
+
+        def sample(index: int) -> Part:
+            return lambda: self._sample(key, index, count, maps, made)
+
+        parts = [sample(index) for index in range(count)]
+        share([parts] * lane_count(count))
         return {name: x.reshape(*outer, *x.shape[1:]) for name, x in made.items()}
+
+    def _sample(
+        self,
+        key: tuple[Shape, ...],
+        index: int,
+        count: int,
+        maps: Sequence[Array],
+        made: Mapping[str, Array],
+    ) -> None:
+        """One of `count` samples, in the memory of a plan that no other thread runs."""
+        free = self._plans.setdefault(key, [])
+        plan = self._free(free) or self._planned(key)
+        for name, x in zip(self.reads, maps, strict=True):
+            np.copyto(plan.inputs[name], x[index if len(x) == count else 0].transpose(1, 2, 0))
+        plan.run()
+        for name, result in plan.outputs.items():
+            np.copyto(made[name][index], result.transpose(2, 0, 1))
+        free.append(plan)
 
     @staticmethod
     def _free(plans: list[Plan]) -> Plan | None:

@@ -7,12 +7,11 @@ product with a Kronecker product. Rounding errors are two to ten times those of 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 
 from mlferry.runtime.planned.maps import Array, Workspace
-from mlferry.runtime.planned.products import Finish, Matmul, blocks
+from mlferry.runtime.planned.products import Block, Finish, Matmul, by_rows, shared_blocks
+from mlferry.runtime.threads import Part
 
 _CACHE = 700_000  # bytes of tiles that are worked on at a time
 _SMALL = 1_000_000  # multiplications: below it OpenBLAS takes a path without packing
@@ -79,9 +78,7 @@ def transformed(weights: Array, m: int) -> Array:
     return made
 
 
-def convolved(
-    x: Array, weights: Array, m: int, y: Array, finish: Finish, work: Workspace
-) -> Callable[[], None]:
+def convolved(x: Array, weights: Array, m: int, y: Array, finish: Finish, work: Workspace) -> Part:
     """A convolution in tiles.
 
     Args:
@@ -98,53 +95,53 @@ def convolved(
     before = np.kron(_INPUT[m], _INPUT[m]).astype(np.float32)
     behind = np.kron(_RESULT[m], _RESULT[m]).astype(np.float32)
     rows = _CACHE // (4 * across * a * a * (2 * channels + count))
-    parts = blocks(down, rows)
-    most = parts[0][1] * across
-    tiles, spread = (work.take(a * a * most * channels) for _ in range(2))
-    products, results = work.take(a * a * most * count), work.take(m * m * most * count)
+    even = shared_blocks(down, across, rows)
+    most = even[0][1] * across
     strided = np.lib.stride_tricks.as_strided
     line, pixel, value = x.strides
     early = not finish.placed
 
-    blocked = []
-    for top, number in parts:
-        n = number * across
-        given = tiles[: a * a * n * channels].reshape(a * a, n * channels)
-        wide = spread[: a * a * n * channels].reshape(a * a, n * channels)
-        made = products[: a * a * n * count].reshape(a * a, n * count)
-        done = results[: m * m * n * count].reshape(m * m, n * count)
-        windows = strided(
-            x[top * m :],
-            (a, a, number, across, channels),
-            (line, pixel, m * line, m * pixel, value),
-        )
-        blocked.append(
-            (
-                (given.reshape(a, a, number, across, channels), windows),
-                [
-                    *_columns(before, given, wide),
-                    (wide.reshape(a * a, n, channels), weights, made.reshape(a * a, n, count)),
-                    *_columns(behind, made, done),
-                ],
-                done.reshape(1, m * m * n, count),
-                _places(done.reshape(m, m, number, across, count), y[top * m :]),
-                (y[top * m : (top + number) * m], top * m),
+    def lane() -> Block:
+        tiles, spread = (work.take(a * a * most * channels) for _ in range(2))
+        products, results = work.take(a * a * most * count), work.take(m * m * most * count)
+
+        def block(first: int, number: int) -> Part:
+            n, top = number * across, first * m
+            given = tiles[: a * a * n * channels].reshape(a * a, n * channels)
+            wide = spread[: a * a * n * channels].reshape(a * a, n * channels)
+            made = products[: a * a * n * count].reshape(a * a, n * count)
+            done = results[: m * m * n * count].reshape(m * m, n * count)
+            windows = strided(
+                x[top:],
+                (a, a, number, across, channels),
+                (line, pixel, m * line, m * pixel, value),
             )
-        )
+            copied = given.reshape(a, a, number, across, channels)
+            multiplied = [
+                *_columns(before, given, wide),
+                (wide.reshape(a * a, n, channels), weights, made.reshape(a * a, n, count)),
+                *_columns(behind, made, done),
+            ]
+            flat = done.reshape(1, m * m * n, count)
+            places = _places(done.reshape(m, m, number, across, count), y[top:])
+            target = y[top : top + number * m]
 
-    def run() -> None:
-        for (given, windows), multiplied, flat, places, (target, top) in blocked:
-            np.copyto(given, windows)
-            for left, right, out in multiplied:
-                np.matmul(left, right, out=out)
-            if early:
-                finish(flat, flat, 0)
-            for place, values in places:
-                np.copyto(place, values)
-            if not early:
-                finish(target, target, top)
+            def run() -> None:
+                np.copyto(copied, windows)
+                for left, right, out in multiplied:
+                    np.matmul(left, right, out=out)
+                if early:
+                    finish(flat, flat, 0)
+                for place, values in places:
+                    np.copyto(place, values)
+                if not early:
+                    finish(target, target, top)
 
-    return run
+            return run
+
+        return block
+
+    return by_rows(even, lane)
 
 
 def _columns(matrix: Array, x: Array, out: Array) -> list[Matmul]:

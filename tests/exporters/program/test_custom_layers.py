@@ -275,14 +275,27 @@ def digits(**how: Any) -> mlferry.MLModel:
         sys.path.remove(str(EXAMPLE))
     functions = {"GridSampler": how.pop("function", convert_sampler)}
     return mlferry.convert(
-        EXAMPLE / "digits_stn.h5", custom_conversion_functions=functions, convert_to="mlprogram",
-        **how,
+        mlferry.examples.path("digits_stn.h5"), custom_conversion_functions=functions,
+        convert_to="mlprogram", **how,
     )  # fmt: skip
+
+
+def test_a_classifier_whose_probabilities_have_the_name_of_their_blob(tmp_path: Path) -> None:
+    classes = [f"digit {index}" for index in range(10)]
+    image = mlferry.ImageType("image", color_layout="GRAYSCALE", scale=1 / 255)
+    made = digits(classifier_config=mlferry.ClassifierConfig(classes), inputs=[image])
+    model = mlferry.MLModel(made.save(tmp_path / "d.mlpackage"))
+    test = np.load(mlferry.examples.path("digits_stn.npz"))
+    for index in range(3):
+        found = model.predict({"image": test["x"][index, :, :, 0]})
+        assert found["classLabel"] == f"digit {test['y'][index]}"
+        shown = [found["digit"][each] for each in classes]
+        np.testing.assert_allclose(shown, test["predictions"][index], atol=0.05)
 
 
 @pytest.mark.parametrize(("precision", "tolerance"), [("float32", 1e-4), ("float16", 0.05)])
 def test_digit_reader(precision: str, tolerance: float, tmp_path: Path) -> None:
-    test = np.load(EXAMPLE / "digits_test.npz")
+    test = np.load(mlferry.examples.path("digits_stn.npz"))
     images = test["x"][:40].astype(np.float32) / 255
     model = mlferry.MLModel(digits(compute_precision=precision).save(tmp_path / "d.mlpackage"))
     assert parts(model.spec) == [P, N, P]

@@ -1,0 +1,111 @@
+"""NumPy's products on one thread of BLAS while a model runs.
+
+Threads of OpenBLAS wait for each other by spinning. At each of some hundred small products they
+lose more than they gain, and where another process uses the cores a prediction takes many times as
+long. The number of threads belongs to the whole process: it is set when the first of several
+predictions begins, and set back when the last one ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import functools
+import importlib
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+# How libraries name what reads and what sets the number of their threads.
+_NAMES = [
+    *(
+        (f"{start}_get_num_threads{end}", f"{start}_set_num_threads{end}")
+        for start in ("scipy_openblas", "openblas")
+        for end in ("64_", "")
+    ),
+    ("bli_thread_get_num_threads", "bli_thread_set_num_threads"),
+    ("MKL_Get_Max_Threads", "MKL_Set_Num_Threads"),
+]
+
+
+class Control(NamedTuple):
+    """Of one library: its number of threads.
+
+    Attributes:
+        get: how many it uses.
+        set: lets it use so many.
+    """
+
+    get: Callable[[], int]
+    set: Callable[[int], object]
+
+
+@functools.lru_cache(maxsize=1)
+def control() -> Control | None:
+    """Of the library that NumPy multiplies with; None where its threads cannot be told.
+
+    So it is with Accelerate of macOS, which shares the cores by itself.
+    """
+    for path in _libraries():
+        try:
+            library = ctypes.CDLL(path)
+        except OSError:
+            continue
+        for get, set_ in _NAMES:
+            # a name is looked up in what the library itself depends on, too
+            if hasattr(library, get) and hasattr(library, set_):
+                return Control(getattr(library, get), getattr(library, set_))
+    return None
+
+
+def _libraries() -> Iterator[str]:
+    """NumPy's own extension, and what its wheel brings along."""
+    for name in ("numpy._core._multiarray_umath", "numpy.core._multiarray_umath"):
+        with contextlib.suppress(ImportError):
+            yield str(importlib.import_module(name).__file__)
+            break
+    package = Path(np.__file__).parent
+    for folder in (package.with_name("numpy.libs"), package / ".libs", package / ".dylibs"):
+        if folder.is_dir():
+            yield from (str(path) for path in sorted(folder.iterdir()))
+
+
+class _Holders:
+    """Those that want one thread now.
+
+    Attributes:
+        count: how many they are.
+        before: the number of threads that comes back when none is left.
+    """
+
+    def __init__(self) -> None:
+        self.count, self.before = 0, 1
+        self.lock = threading.Lock()
+
+
+_holders = _Holders()
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Products use one thread of BLAS inside, in all threads of this process."""
+    found = control()
+    if found is None:
+        yield
+        return
+    with _holders.lock:
+        if _holders.count == 0:
+            _holders.before = found.get()
+            if _holders.before > 1:
+                found.set(1)
+        _holders.count += 1
+    try:
+        yield
+    finally:
+        with _holders.lock:
+            _holders.count -= 1
+            if _holders.count == 0 and _holders.before > 1:
+                found.set(_holders.before)

@@ -1,0 +1,161 @@
+"""Threads of this process that share the parts of one piece of work.
+
+NumPy lets other threads run while it computes. A thread takes the next part as soon as it has done
+one; what no other thread has begun is done by the one that asked, so that nobody waits for a core
+that another process uses.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from queue import SimpleQueue
+
+import numpy as np
+
+Part = Callable[[], None]
+_MOST = 8  # threads: each has memory of its own to work in
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def lane_count(parts: int) -> int:
+    """On how many threads so many parts run at most."""
+    return min(parts, cores(), _MOST)
+
+
+_allowed: contextvars.ContextVar[int] = contextvars.ContextVar("threads", default=_MOST)
+
+
+@contextlib.contextmanager
+def at_most(threads: int | None) -> Iterator[None]:
+    """Let parts be shared by so many threads inside; None leaves it as it is."""
+    if threads is None:
+        yield
+        return
+    token = _allowed.set(min(threads, _allowed.get()))
+    try:
+        yield
+    finally:
+        _allowed.reset(token)
+
+
+class _Request:
+    """Work that a helper is asked for; it may come too late."""
+
+    def __init__(self, work: Callable[[], None]) -> None:
+        self._work = work
+        self._context = contextvars.copy_context()
+        self._begun, self._ended = threading.Lock(), threading.Lock()
+        self._ended.acquire()
+        self.error: BaseException | None = None
+
+    def run(self) -> None:
+        """The helper does it, unless it is too late."""
+        if not self._begun.acquire(blocking=False):
+            return
+        try:
+            self._context.run(self._work)
+        except BaseException as error:  # whoever asked raises it
+            self.error = error
+        finally:
+            self._ended.release()
+
+    def close(self) -> None:
+        """Wait for what the helper has begun; what it has not, it will not begin."""
+        if not self._begun.acquire(blocking=False):
+            self._ended.acquire()
+
+
+class _Helper:
+    """A thread that waits for requests."""
+
+    def __init__(self) -> None:
+        self.requests: SimpleQueue[_Request] = SimpleQueue()
+        threading.Thread(target=self._work, name="mlferry helper", daemon=True).start()
+
+    def _work(self) -> None:
+        with np.errstate(all="ignore"):  # NumPy 1 has these settings for each thread
+            while True:
+                self.requests.get().run()
+
+
+class _Helpers:
+    """The threads that there are; as many as cores beside the one that asks."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._idle: list[_Helper] = []
+        self._count = 0
+
+    def take(self) -> _Helper | None:
+        """One that does nothing; None where all of them work."""
+        with self._lock:
+            if self._idle:
+                return self._idle.pop()
+            if self._count >= cores() - 1:
+                return None
+            self._count += 1
+        return _Helper()
+
+    def give_back(self, helper: _Helper) -> None:
+        with self._lock:
+            self._idle.append(helper)
+
+    def forget(self) -> None:
+        """In a process that was forked, where none of the threads is."""
+        self.__init__()  # type: ignore[misc]
+
+
+_helpers = _Helpers()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_helpers.forget)
+
+
+def share(lanes: Sequence[Sequence[Part]]) -> None:
+    """Run parts, each once, on the threads that are free.
+
+    Args:
+        lanes: for each thread the same parts, in memory of its own to work in.
+
+    Raises:
+        Exception: what a part raises; others may have run.
+    """
+    allowed = _allowed.get()
+    planned = min(len(lanes), len(lanes[0]), allowed)
+    inside = allowed // max(1, planned)  # for what the parts share themselves
+    numbers = iter(range(len(lanes[0])))  # its `next` cannot be interrupted by another thread
+    asked: list[tuple[_Helper, _Request]] = []
+    for parts in lanes[1:planned]:
+        helper = _helpers.take()
+        if helper is None:
+            break
+        request = _Request(_taking(parts, numbers, inside))
+        helper.requests.put(request)
+        asked.append((helper, request))
+    try:
+        _taking(lanes[0], numbers, inside)()
+    finally:
+        for helper, request in asked:
+            request.close()
+            _helpers.give_back(helper)
+    for _, request in asked:
+        if request.error is not None:
+            raise request.error
+
+
+def _taking(parts: Sequence[Part], numbers: Iterator[int], threads: int) -> Part:
+    def run() -> None:
+        with at_most(threads):
+            for number in numbers:
+                parts[number]()
+
+    return run

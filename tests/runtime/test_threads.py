@@ -1,0 +1,255 @@
+"""Threads of BLAS and of our own: each part once, settings come back, results are the same."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import multiprocessing
+import os
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import mlferry
+from mlferry import limits
+from mlferry.errors import PredictionError
+from mlferry.models.neural_network import NeuralNetworkBuilder, datatypes
+from mlferry.models.workers import in_order
+from mlferry.runtime.threads import blas, lanes
+from mlferry.spec.proto import neural_network_pb2 as nn
+
+
+@pytest.fixture
+def three_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a machine of three cores, with helpers of this test's own."""
+    monkeypatch.setattr(lanes, "cores", lambda: 3)
+    monkeypatch.setattr(lanes, "_helpers", lanes._Helpers())
+
+
+def counting(parts: int, threads: int, seconds: float = 0.0) -> tuple[Any, list[Any]]:
+    """Lanes whose parts say that they ran, and by which thread."""
+    ran: list[Any] = []
+
+    def part(lane: int, number: int) -> lanes.Part:
+        def run() -> None:
+            time.sleep(seconds)
+            ran.append((number, lane, threading.get_ident()))
+
+        return run
+
+    return [[part(lane, number) for number in range(parts)] for lane in range(threads)], ran
+
+
+@pytest.mark.parametrize("parts", [1, 2, 7, 50])
+@pytest.mark.parametrize("threads", [1, 2, 3, 5])
+@pytest.mark.usefixtures("three_threads")
+def test_each_part_runs_once(parts: int, threads: int) -> None:
+    shared, ran = counting(parts, threads)
+    lanes.share(shared)
+    assert sorted(number for number, _, _ in ran) == list(range(parts))
+
+
+@pytest.mark.usefixtures("three_threads")
+def test_threads_share_parts_and_no_two_use_one_lane() -> None:
+    shared, ran = counting(12, 3, seconds=0.01)
+    lanes.share(shared)
+    assert len({(lane, thread) for _, lane, thread in ran}) == 3
+    assert min(Counter(lane for _, lane, _ in ran).values()) >= 2
+
+
+@pytest.mark.usefixtures("three_threads")
+def test_work_inside_of_shared_work_and_from_several_threads() -> None:
+    total: list[int] = []
+
+    def inner() -> None:
+        shared, ran = counting(5, 3, seconds=0.001)
+        lanes.share(shared)
+        total.append(len(ran))
+
+    threads = [threading.Thread(target=lanes.share, args=([[inner] * 4] * 3,)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert total == [5] * 16
+    assert len(lanes._helpers._idle) == lanes._helpers._count <= 2
+
+
+@pytest.mark.usefixtures("three_threads")
+def test_an_error_reaches_whoever_asked_and_helpers_go_on() -> None:
+    def fail() -> None:
+        time.sleep(0.005)
+        raise PredictionError("of a part")
+
+    for _ in range(3):
+        with pytest.raises(PredictionError, match="of a part"):
+            lanes.share([[fail] * 6] * 3)
+    shared, ran = counting(9, 3)
+    lanes.share(shared)
+    assert len(ran) == 9
+
+
+@pytest.mark.usefixtures("three_threads")
+def test_limits_hold_in_helpers() -> None:
+    seen: list[int] = []
+    with limits.changed(blob=12345):
+        lanes.share([[lambda: (time.sleep(0.005), seen.append(limits.current().blob))] * 6] * 3)  # type: ignore[list-item]
+    assert seen == [12345] * 6
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@pytest.mark.usefixtures("three_threads")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork")
+def test_a_forked_process_makes_helpers_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    os.register_at_fork(after_in_child=lanes._helpers.forget)
+    lanes.share(counting(6, 3, seconds=0.002)[0])
+
+    def inside(pipe: Any) -> None:
+        shared, ran = counting(9, 3, seconds=0.01)
+        lanes.share(shared)
+        pipe.send((len(ran), len({thread for _, _, thread in ran}), lanes._helpers._count))
+
+    receiver, sender = multiprocessing.Pipe(duplex=False)
+    process = multiprocessing.get_context("fork").Process(target=inside, args=(sender,))
+    process.start()
+    assert receiver.poll(20)
+    assert receiver.recv() == (9, 3, 2)
+    process.join(20)
+
+
+def test_one_thread_of_blas_while_anybody_wants_it() -> None:
+    control = blas.control()
+    if control is None:
+        pytest.skip("NumPy multiplies with a library whose threads cannot be told")
+    before = control.get()
+    try:
+        control.set(2)
+        with blas.one_thread():
+            assert control.get() == 1
+            with blas.one_thread():
+                assert control.get() == 1
+            assert control.get() == 1
+        assert control.get() == 2
+        with pytest.raises(PredictionError), blas.one_thread():
+            raise PredictionError("inside")
+        assert control.get() == 2
+    finally:
+        control.set(before)
+
+
+def test_a_prediction_sets_the_threads_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen, number = [], [4]
+    monkeypatch.setattr(
+        blas, "control", lambda: blas.Control(lambda: number[0], lambda n: number.__setitem__(0, n))
+    )
+
+    @mlferry.register_custom_layer("SeesThreads")
+    class SeesThreads(mlferry.CustomLayer):
+        def output_shapes(self, input_shapes: Any) -> Any:
+            return input_shapes
+
+        def evaluate(self, inputs: Any) -> Any:
+            seen.append(number[0])
+            return inputs
+
+    builder = NeuralNetworkBuilder(
+        [("x", datatypes.Array(2))], [("y", None)], disable_rank5_shape_mapping=True
+    )
+    builder.add_custom("sees", ["x"], ["y"], nn.CustomLayerParams(className="SeesThreads"))
+    model = mlferry.MLModel(builder.spec)
+    model.predict({"x": np.zeros(2, np.float32)})
+    assert seen == [1]
+    assert number == [4]
+
+
+def photo_network(size: int) -> mlferry.MLModel:
+    """Convolutions of every planned kind, pooling, a sum, a normalization."""
+    rng = np.random.default_rng(3)
+    builder = NeuralNetworkBuilder(
+        [("x", datatypes.Array(1, 8, size, size))], [("y", None)], disable_rank5_shape_mapping=True
+    )
+    last, channels = "x", 8
+    for index, (kernel, groups, out) in enumerate(
+        [(3, 1, 32), (1, 1, 24), (3, 24, 24), (3, 1, 32), (5, 1, 16)]
+    ):
+        weights = rng.normal(0, 0.2, (kernel, kernel, channels // groups, out)).astype(np.float32)
+        name = f"c{index}"
+        builder.add_convolution(
+            name, channels // groups, out, kernel, kernel, 1, 1, "same", groups, weights, None,
+            False, input_name=last, output_name=name,
+        )  # fmt: skip
+        builder.add_activation(f"r{index}", "RELU", name, f"r{index}")
+        last, channels = f"r{index}", out
+    builder.add_pooling("p", 3, 3, 2, 2, "MAX", "VALID", last, "p")
+    builder.add_batchnorm(
+        "n", channels, np.ones(channels), np.zeros(channels), None, None, "p", "y",
+        compute_mean_var=True, instance_normalization=True,
+    )  # fmt: skip
+    return mlferry.MLModel(builder.spec)
+
+
+@pytest.mark.parametrize("size", [3, 12, 31, 64])
+def test_the_same_bits_on_any_number_of_cores(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = [
+        {"x": np.random.default_rng(i).normal(size=(1, 8, size, size)).astype(np.float32)}
+        for i in range(5)
+    ]
+    made = []
+    for number in (1, 2, 3):
+        monkeypatch.setattr(lanes, "cores", lambda number=number: number)
+        monkeypatch.setattr(lanes, "_helpers", lanes._Helpers())
+        model = photo_network(size)
+        alone = [model.predict(sample)["y"] for sample in data]
+        listed = [output["y"] for output in model.predict(data)]
+        np.testing.assert_array_equal(listed, alone)
+        made.append(alone)
+    np.testing.assert_array_equal(made[1], made[0])
+    np.testing.assert_array_equal(made[2], made[0])
+
+
+@pytest.mark.usefixtures("three_threads")
+def test_an_error_of_one_sample_comes_behind_the_results_before_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(mlferry.models.model, "_WORTH_A_THREAD", 1e-9)
+    model = photo_network(16)
+    good = {"x": np.zeros((1, 8, 16, 16), np.float32)}
+    outputs = model.predict(iter([good, good, good, {"x": np.zeros(3, np.float32)}, good]))
+    assert len([next(outputs) for _ in range(3)]) == 3
+    with pytest.raises(PredictionError, match="'x'"):
+        next(outputs)
+
+
+# on three cores: the samples of a list share the threads, and the rows of one
+@pytest.mark.parametrize(
+    ("kind", "threads", "helpers"),
+    [(kind, threads, threads - 1) for kind in ("network", "program") for threads in (1, 2)]
+    + [("network", None, 2), ("program", None, 2)],
+)
+@pytest.mark.usefixtures("three_threads")
+def test_threads_of_a_model(
+    kind: str, threads: int | None, helpers: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(mlferry.models.model, "_WORTH_A_THREAD", 1e-9)
+    model = photo_network(24)
+    path = tmp_path / ("m.mlpackage" if kind == "program" else "m.mlmodel")
+    (mlferry.to_program(model) if kind == "program" else model).save(path)
+    sample = {"x": np.ones((1, 8, 24, 24), np.float32)}
+    mlferry.MLModel(path, threads=threads).predict([sample] * 4)
+    assert lanes._helpers._count == helpers
+
+
+def test_a_worker_predicts_on_one_thread() -> None:
+    with concurrent.futures.ProcessPoolExecutor(1) as workers:
+        made = list(in_order(_helpers_after, photo_network(40), [0], workers))
+    assert made == [0]
+
+
+def _helpers_after(model: mlferry.MLModel, _: int) -> int:
+    lanes.cores = lambda: 3  # in the worker
+    model.predict([{"x": np.ones((1, 8, 40, 40), np.float32)}] * 4)
+    return lanes._helpers._count
