@@ -50,7 +50,7 @@ class Limits:
         constants: bytes of all arrays that a conversion computes from constants, beyond four
             times those of the source.
         blob: bytes of one blob of a prediction.
-        rounds: rounds of all loops in one prediction.
+        rounds: rounds of all loops in one prediction, and epochs that an updatable model asks for.
     """
 
     weights: int = 8 * _GIB

@@ -46,7 +46,7 @@ ALLOWED = {
         "layers", "programs", "exporters", "runtime",
     },
     "training": {
-        "errors", "registry", "spec", "custom", "layers", "runtime", "training",
+        "errors", "limits", "registry", "spec", "custom", "layers", "runtime", "training",
     },
     "models": {
         "errors", "text", "lazy", "limits", "numerics", "registry", "spec", "custom", "onnx_graph",

@@ -44,8 +44,6 @@ def test_update(files: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) ->
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--set", "learningRate"], "written NAME=VALUE"),
-        (["--set", "learningRate=fast"], "parameters are numbers"),
         (["--set", "rate=1"], "no parameter 'rate'"),
         (["--epochs", "0"], "epochs is 0; it is positive"),
         (["--curve", "loss.gif"], "drawn as a .png"),
@@ -61,6 +59,20 @@ def test_what_does_not_fit(
     out = model.with_name("out.mlmodel")
     assert main(["update", str(model), str(folder), "-o", str(out), *options]) == 1
     assert message in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [("learningRate", "written NAME=VALUE"), ("learningRate=fast", "parameters are numbers")],
+)
+def test_wrong_usage(
+    files: tuple[Path, Path], capsys: pytest.CaptureFixture[str], setting: str, message: str
+) -> None:
+    model, folder = files
+    with pytest.raises(SystemExit) as caught:
+        main(["update", str(model), str(folder), "-o", "out.mlmodel", "--set", setting])
+    assert caught.value.code == 2
+    assert message in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,6 @@ from mlferry.cli.common import (
     print_json,
     run_file,
 )
-from mlferry.errors import SpecError
 
 if TYPE_CHECKING:
     from mlferry.training.options import Moment
@@ -94,5 +93,5 @@ def _parameters(settings: tuple[str, ...]) -> dict[str, float]:
         try:
             found[name] = int(text) if text.lstrip("-").isdigit() else float(text)
         except ValueError:
-            raise SpecError(f"{name}={text}: parameters are numbers") from None
+            raise click.UsageError(f"{name}={text}: parameters are numbers") from None
     return found

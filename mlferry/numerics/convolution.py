@@ -165,6 +165,16 @@ def taps_of(
         yield place, (..., *entries)
 
 
+def spread_out(x: Array, width: int) -> Array:
+    """Maps [N, C, H, W] as one line each, with zeros between their lines as in wider maps."""
+    if x.shape[3] == width:
+        return x.reshape(*x.shape[:2], -1)
+    wide = np.zeros((*x.shape[:3], width), x.dtype)
+    wide[..., : x.shape[3]] = x
+    length = (x.shape[2] - 1) * width + x.shape[3]
+    return wide.reshape(*x.shape[:2], -1)[..., :length]
+
+
 def transposed(
     x: Array,
     weights: Array,
@@ -191,13 +201,24 @@ def transposed(
         for n, s, k, d in zip(spatial, strides, kernel, dilations, strict=True)
     ]
     matrix = weights.reshape(groups, channels // groups, -1).transpose(0, 2, 1)
-    scaled = np.matmul(matrix, x.reshape(count, groups, channels // groups, -1))
-    scaled = scaled.reshape(count, -1, *kernel, *spatial)
     extent = [max(f, cut + n) for f, cut, n in zip(full, cuts, size, strict=True)]
-    y = np.zeros((count, scaled.shape[1], *extent), floats(scaled))
-    for place, entries in taps_of(kernel, dilations, strides, spatial):
-        tap: tuple[Any, ...] = (slice(None), slice(None), *place)
-        y[entries] += scaled[tap]
+    y = np.zeros((count, weights.shape[1] * groups, *extent), floats(x, weights))
+    along = len(kernel) == 2 and set(strides) == {1}
+    rows = spread_out(x, extent[-1]) if along else x
+    scaled = np.matmul(matrix, rows.reshape(count, groups, channels // groups, -1))
+    if along:  # maps are walked line by line: long runs instead of short ones
+        flat, scaled = (
+            y.reshape(count, y.shape[1], -1),
+            scaled.reshape(count, -1, *kernel, rows.shape[-1]),
+        )
+        for i, j in np.ndindex(*kernel):
+            start = i * dilations[0] * extent[1] + j * dilations[1]
+            flat[:, :, start : start + rows.shape[-1]] += scaled[:, :, i, j]
+    else:
+        scaled = scaled.reshape(count, -1, *kernel, *spatial)
+        for place, entries in taps_of(kernel, dilations, strides, spatial):
+            tap: tuple[Any, ...] = (slice(None), slice(None), *place)
+            y[entries] += scaled[tap]
     left = tuple(slice(cut, cut + n) for cut, n in zip(cuts, size, strict=True))
     rest: tuple[Any, ...] = (..., *left)
     remaining: Array = y[rest]

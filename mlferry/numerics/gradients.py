@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlferry.numerics.convolution import padded, taps_of, transposed
+from mlferry.numerics.convolution import padded, spread_out, taps_of, transposed
 from mlferry.numerics.functions import erf, sigmoid
 from mlferry.numerics.resizing import Grid
 from mlferry.numerics.windows import Edges
 
 Array = NDArray[Any]
-_BLOCK = 1 << 22  # values of unfolded input that are held at a time
-_LINES = 1 << 19  # likewise, where several samples go through one product
+_BLOCK = 1 << 20  # values of unfolded input that are held at a time
+_LINES = 1 << 20  # likewise, where several samples go through one product
 _MAPS = 1 << 15  # values of maps that are pooled at a time: they stay in the cache
 
 
@@ -106,19 +106,53 @@ def convolved_weights(
     taps, places = math.prod(kernel), math.prod(size)
     dtype = np.result_type(gradient, x)
     total = np.zeros((groups, outputs // groups, channels // groups * taps), dtype)
+    rows_of = _shifted_rows if len(kernel) == 2 and set(strides) == {1} else _window_rows
     count = max(1, _LINES // max(1, channels * taps * places))
     for first in range(0, len(x), count):
-        part = source[first : first + count]
-        lines = np.empty((channels, *kernel, len(part), *size), dtype)
-        for place, entries in taps_of(kernel, dilations, strides, size):
-            at: tuple[Any, ...] = (slice(None), *place)
-            lines[at] = part[entries].swapaxes(0, 1)
-        behind = gradient[first : first + count].swapaxes(0, 1)
+        part, behind = source[first : first + count], gradient[first : first + count]
+        lines, behind = rows_of(part, behind, kernel, strides, dilations)
         total += np.matmul(
-            behind.reshape(groups, outputs // groups, -1),
-            lines.reshape(groups, -1, len(part) * places).swapaxes(-1, -2),
+            behind.swapaxes(0, 1).reshape(groups, outputs // groups, -1),
+            lines.reshape(groups, channels // groups * taps, -1).swapaxes(-1, -2),
         )
     return total.reshape(outputs, channels // groups, *kernel)
+
+
+def _window_rows(
+    x: Array,
+    gradient: Array,
+    kernel: Sequence[int],
+    strides: Sequence[int],
+    dilations: Sequence[int],
+) -> tuple[Array, Array]:
+    """What each tap meets, [C, *kernel, N, places], and the gradient, [N, outputs, places]."""
+    size = gradient.shape[2:]
+    lines = np.empty((x.shape[1], *kernel, len(x), *size), np.result_type(x, gradient))
+    for place, entries in taps_of(kernel, dilations, strides, size):
+        at: tuple[Any, ...] = (slice(None), *place)
+        lines[at] = x[entries].swapaxes(0, 1)
+    return lines, gradient.reshape(*gradient.shape[:2], -1)
+
+
+def _shifted_rows(
+    x: Array,
+    gradient: Array,
+    kernel: Sequence[int],
+    strides: Sequence[int],
+    dilations: Sequence[int],
+) -> tuple[Array, Array]:
+    """As `_window_rows`, of maps that are walked line by line: long runs instead of short ones.
+
+    The gradient is as wide as the input then, with zeros behind each line.
+    """
+    (height, width), wide = gradient.shape[2:], x.shape[3]
+    length = (height - 1) * wide + width
+    flat = x.reshape(*x.shape[:2], -1)
+    lines = np.empty((x.shape[1], *kernel, len(x), length), np.result_type(x, gradient))
+    for i, j in np.ndindex(*kernel):
+        start = i * dilations[0] * wide + j * dilations[1]
+        lines[:, i, j] = flat[:, :, start : start + length].swapaxes(0, 1)
+    return lines, spread_out(gradient, wide)
 
 
 def cut_into(gradient: Array, full: Sequence[int], cuts: Sequence[int]) -> Array:

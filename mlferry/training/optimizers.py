@@ -74,11 +74,20 @@ class Adam(Optimizer):
         if key not in self._means:
             self._means[key] = (np.zeros_like(weight), np.zeros_like(weight))
         mean, square = self._means[key]
-        mean += (gradient - mean) * np.float32(1 - beta1)
-        square += (np.square(gradient) - square) * np.float32(1 - beta2)
+        spare = gradient - mean
+        spare *= np.float32(1 - beta1)
+        mean += spare
+        np.square(gradient, out=spare)
+        spare -= square
+        spare *= np.float32(1 - beta2)
+        square += spare
         rate = self.numbers["learningRate"] * np.sqrt(1 - beta2**self.steps)
         rate /= 1 - beta1**self.steps
-        weight -= np.float32(rate) * mean / (np.sqrt(square) + np.float32(self.numbers["eps"]))
+        np.sqrt(square, out=spare)
+        spare += np.float32(self.numbers["eps"])
+        np.divide(mean, spare, out=spare)
+        spare *= np.float32(rate)
+        weight -= spare
 
 
 OPTIMIZERS: dict[str, type[Optimizer]] = {"sgdOptimizer": Sgd, "adamOptimizer": Adam}

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mlferry import limits
 from mlferry.errors import SpecError
 from mlferry.registry import did_you_mean
 from mlferry.spec import networks
@@ -57,6 +58,7 @@ class TrainingParameters:
     Raises:
         SpecError: the model has no such parameter, or does not allow the value; or the model
             lacks an optimizer or one of its numbers.
+        LimitError: the model asks for more epochs than `mlferry.limits` allows.
     """
 
     def __init__(self, network: networks.Network, wanted: Parameters) -> None:
@@ -80,6 +82,8 @@ class TrainingParameters:
         for name in ("miniBatchSize", "epochs"):
             if name not in wanted and self.values[name] < 1:
                 raise SpecError(f"the model says no {name}: give parameters={{{name!r}: 1}}")
+        if "epochs" not in wanted:
+            limits.check("rounds", self.values["epochs"], "the epochs that the model asks for are")
         self.change(wanted)
 
     def change(self, wanted: Parameters) -> None:

@@ -13,6 +13,7 @@ import pytest
 import mlferry
 from mlferry.errors import (
     CustomLayerError,
+    LimitError,
     MlferryError,
     PredictionError,
     SpecError,
@@ -410,6 +411,16 @@ def test_a_rate_that_is_too_large() -> None:
     numbers = [{"x": x, "s_true": np.full(4, 1e6)} for x in POINTS]
     with pytest.raises(PredictionError, match="a smaller rate may hold"):
         small(False).update(numbers, epochs=50, parameters={"learningRate": 1e6})
+
+
+def test_epochs_that_a_file_asks_for() -> None:
+    """A file cannot keep the processor busy for ever; who asks for it can."""
+    spec = small().get_spec()
+    spec.neuralNetwork.updateParams.epochs.defaultValue = 10**12
+    model = mlferry.MLModel(spec)
+    with pytest.raises(LimitError, match=r"epochs that the model asks for are 1,000,000,000,000"):
+        model.update(PAIRS)
+    assert weights_of(model.update(PAIRS, epochs=2)) == weights_of(small().update(PAIRS, epochs=2))
 
 
 def test_halves_are_not_trained() -> None:
