@@ -181,7 +181,7 @@ def compare(
     html: Path | None,
     as_json: bool,
 ) -> None:
-    """Compare the model FIRST with others on a FOLDER of pictures or arrays.
+    """Compare the model FIRST with others on a FOLDER of pictures or arrays, or on one of them.
 
     The page of --html has the samples that agree least with both answers, agreement by class, and
     the difference over the depth of the network; of several models their sizes and agreement.

@@ -118,7 +118,8 @@ def samples_for(spec: model_pb2.Model | None, sample_data: Any, *, nested: bool 
             also a folder of pictures (jpg, png, bmp, webp). A picture is turned to RGB or grey
             as the input wants, scaled (Lanczos) until it covers the input's size, its shape
             kept, and cut to its middle. Or a folder of arrays: a sample is an .npz file, whose
-            arrays bear the names of inputs, or an .npy file for a model of one input.
+            arrays bear the names of inputs, or an .npy file for a model of one input. Or one such
+            file.
         nested: whether files in folders of the folder count.
 
     Raises:
@@ -181,10 +182,18 @@ def _split(feature: model_pb2.FeatureDescription, array: NDArray[Any]) -> list[N
 
 
 def _folder(spec: model_pb2.Model | None, folder: Path, nested: bool) -> Samples:
-    """The samples in a folder: pictures, or arrays."""
+    """The samples in a folder: pictures, or arrays; a file is the only one."""
+    if folder.is_file() and folder.suffix.lower() in (*SUFFIXES, *ARRAY_SUFFIXES):
+        return _of_files(spec, folder.parent, [folder], nested)
     if not folder.is_dir():
         raise PredictionError(f"there is no folder {folder}")
     files = [path for path in (folder.rglob("*") if nested else folder.iterdir()) if path.is_file()]
+    return _of_files(spec, folder, files, nested)
+
+
+def _of_files(
+    spec: model_pb2.Model | None, folder: Path, files: Sequence[Path], nested: bool
+) -> Samples:
     pictures = sorted(path for path in files if path.suffix.lower() in SUFFIXES)
     arrays = sorted(path for path in files if path.suffix in ARRAY_SUFFIXES)
     if pictures and arrays:

@@ -118,7 +118,7 @@ def serialized(message: Message) -> bytes:
         ExportError: it is larger than a protobuf message may be.
     """
     try:
-        data: bytes = message.SerializeToString()
+        data: bytes = message.SerializeToString(deterministic=True)
     except (EncodeError, ValueError) as error:
         raise ExportError(
             f"the ONNX model is larger than 2 GB, which is a message's limit ({error}); shrink it: "

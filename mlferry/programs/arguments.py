@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -51,7 +52,7 @@ def arguments_of(
         SpecError: a parameter is missing, unknown, or has too many values.
     """
     found = {}
-    for name, argument in message.inputs.items():
+    for name, argument in sorted(message.inputs.items(), key=itemgetter(0)):
         bindings: list[tuple[str | None, Any]] = []
         for binding in argument.arguments:
             if binding.WhichOneof("binding") == "value":
@@ -61,7 +62,7 @@ def arguments_of(
             else:
                 bindings.append((binding.name, None))
         found[name] = bindings
-    for name, value in message.attributes.items():
+    for name, value in sorted(message.attributes.items(), key=itemgetter(0)):
         if name != "name":
             found[name] = [(None, decode(value))]
     unknown = found.keys() - parameters.keys()

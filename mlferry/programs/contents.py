@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterator
+from operator import itemgetter
 
 from mlferry.errors import MlferryError
 from mlferry.programs.types import TensorType, type_of
@@ -132,7 +133,7 @@ def _constants(block: mil.Block) -> Iterator[tuple[mil.Value, str]]:
         binding.name
         for operation in operations_of(block)
         if operation.type in STORED
-        for name, argument in operation.inputs.items()
+        for name, argument in sorted(operation.inputs.items(), key=itemgetter(0))
         for binding in argument.arguments
         if name != STORED[operation.type]
     }
@@ -144,7 +145,7 @@ def _constants(block: mil.Block) -> Iterator[tuple[mil.Value, str]]:
             continue
         if stored in operation.attributes:
             yield operation.attributes[stored], operation.type
-        for name, argument in operation.inputs.items():
+        for name, argument in sorted(operation.inputs.items(), key=itemgetter(0)):
             for binding in argument.arguments:
                 if binding.WhichOneof("binding") == "name":
                     helpers.add(binding.name)

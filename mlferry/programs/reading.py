@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from operator import itemgetter
 
 from mlferry.errors import SpecError, context
 from mlferry.programs.arguments import name_of
@@ -59,10 +60,10 @@ def _operation(
         names[value.name] = value
         return
     arguments: dict[str, Argument] = {}
-    for name, argument in message.inputs.items():
+    for name, argument in sorted(message.inputs.items(), key=itemgetter(0)):
         found = tuple(_bound(binding, names, weights) for binding in argument.arguments)
         arguments[name] = found if len(found) != 1 else found[0]
-    for name, attribute in message.attributes.items():
+    for name, attribute in sorted(message.attributes.items(), key=itemgetter(0)):
         if name != "name":
             arguments[name] = _literal(attribute, weights)
     inner = []

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import Any
 
 from mlferry.errors import MlferryError
@@ -395,7 +396,7 @@ def _arguments(
 
 def _given(operation: mil.Operation, scope: _Scope, given: dict[str, list[Operand]]) -> Problems:
     """What an operation gets: values made before it, and constants."""
-    for name, argument in operation.inputs.items():
+    for name, argument in sorted(operation.inputs.items(), key=itemgetter(0)):
         given[name] = []
         for binding in argument.arguments:
             if binding.WhichOneof("binding") == "name" and binding.name in scope.values:
@@ -404,7 +405,7 @@ def _given(operation: mil.Operation, scope: _Scope, given: dict[str, list[Operan
                 yield error(f"{name} is {binding.name!r}, which nothing before it makes")
             else:
                 yield from _literal(name, binding.value, scope, given)
-    for name, value in operation.attributes.items():
+    for name, value in sorted(operation.attributes.items(), key=itemgetter(0)):
         if name != "name":
             yield from _literal(name, value, scope, given)
 

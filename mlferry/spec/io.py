@@ -93,14 +93,14 @@ def save_spec(spec: model_pb2.Model, path: str | os.PathLike[str]) -> Path:
 
 
 def serialized(spec: model_pb2.Model) -> bytes:
-    """The bytes of a model.
+    """The bytes of a model: the same ones for the same model, in any process.
 
     Raises:
         ModelFileError: a message cannot be written.
         LimitError: a model over 2 GB.
     """
     try:
-        data = spec.SerializeToString()
+        data = spec.SerializeToString(deterministic=True)
     except (EncodeError, ValueError) as error:
         raise ModelFileError(f"the model cannot be written: {error}") from error
     limits.check_model(len(data))

@@ -8,6 +8,7 @@ NAME.mlpackage/Data/com.apple.CoreML/weights/weight.bin
 from __future__ import annotations
 
 import ctypes
+import hashlib
 import json
 import os
 import secrets
@@ -203,7 +204,7 @@ def _write(
     else:
         message = folder / DATA / _AUTHOR / "model.mlmodel"
         message.parent.mkdir(parents=True)
-        manifest = _new_manifest(has_weights)
+        manifest = _new_manifest(spec, has_weights)
         if has_weights and source is not None:
             (message.parent / WEIGHTS).mkdir()
             _copy(source.parent, source.parent / WEIGHTS, message.parent / WEIGHTS)
@@ -252,16 +253,22 @@ def _package_of(message: Path | None) -> Path | None:
     return None
 
 
-def _new_manifest(has_weights: bool) -> dict[str, Any]:
-    root = str(uuid.uuid4())
+def _new_manifest(message: bytes, has_weights: bool) -> dict[str, Any]:
+    """Identifiers follow from the message: the same model makes the same package."""
+    content = hashlib.sha256(message).hexdigest()
+    root = str(uuid.uuid5(_IDENTIFIERS, f"{content} model"))
     entries = {root: _entry("model.mlmodel", "CoreML Model Specification")}
     if has_weights:
-        entries[str(uuid.uuid4())] = _entry(WEIGHTS, "CoreML Model Weights")
+        weights = str(uuid.uuid5(_IDENTIFIERS, f"{content} weights"))
+        entries[weights] = _entry(WEIGHTS, "CoreML Model Weights")
     return {
         "fileFormatVersion": "1.0.0",
         "itemInfoEntries": entries,
         "rootModelIdentifier": root,
     }
+
+
+_IDENTIFIERS = uuid.uuid5(uuid.NAMESPACE_URL, "mlpackage")
 
 
 def _entry(name: str, description: str) -> dict[str, str]:

@@ -320,6 +320,15 @@ def test_pictures_cover_the_input_and_keep_their_shape(tmp_path: Path) -> None:
     assert np.asarray(sample.data["image"])[:, 1:5].min() > 190
 
 
+def test_one_picture_is_a_sample(folder: Path) -> None:
+    report = compare_models(pictures(1.0), pictures(0.5), folder / "a.JPG")
+    assert [row.sample for row in report.rows] == ["a.JPG"]
+    with pytest.raises(PredictionError, match="no folder"):
+        compare_models(pictures(1.0), pictures(0.5), folder / "notes.txt")
+    np.savez(folder / "one.npz", x=DATA[0]["x"])
+    assert compare_models(scaled(1.0), scaled(1.0), folder / "one.npz").count == 1
+
+
 def test_folders_without_pictures(tmp_path: Path) -> None:
     with pytest.raises(PredictionError, match="no folder"):
         compare_models(pictures(1.0), pictures(1.0), tmp_path / "none")

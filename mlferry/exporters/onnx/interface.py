@@ -265,7 +265,8 @@ def _as_described(t: Translation, value: str, feature: ft.FeatureType) -> str:
 
 def told(description: model_pb2.ModelDescription) -> dict[str, str]:
     """What `metadata_props` holds of a description: what Core ML's metadata do."""
-    found = dict(description.metadata.userDefined)
+    entries = description.metadata.userDefined
+    found = {key: entries[key] for key in sorted(entries)}
     for key in ("shortDescription", "versionString", "author", "license"):
         if getattr(description.metadata, key):
             found[key] = getattr(description.metadata, key)

@@ -12,6 +12,7 @@ from mlferry.programs.definitions import DEFINITIONS as OPERATIONS
 from mlferry.spec.proto import neural_network_pb2 as nn
 
 if TYPE_CHECKING:
+    from google.protobuf.descriptor import EnumDescriptor
     from google.protobuf.message import Message
 
 _TIMES = "\N{MULTIPLICATION SIGN}"
@@ -108,7 +109,7 @@ def brief(layer: nn.NeuralNetworkLayer, kind: str) -> str:
     """The attribute that matters: ``3x3 / 2``, ``MAX 3x3 / 2``, ``ReLU``."""
     params = Params(getattr(layer, kind), layer.name, kind)
     if kind in ("convolution", "pooling"):
-        text = _window(params, kind)
+        text = _window(params, kind, layer.pooling.type)
     elif kind == "activation":
         text = _activation(layer.activation)
     else:
@@ -116,11 +117,12 @@ def brief(layer: nn.NeuralNetworkLayer, kind: str) -> str:
     return cut(text, _LONGEST)
 
 
-def _window(params: Params, kind: str) -> str:
+def _window(params: Params, kind: str, pooling: int) -> str:
     """Kernel and stride, and what is not usual."""
     parts = []
     if kind == "pooling":
-        parts.append(str(params.type))
+        kinds = nn.PoolingLayerParams.PoolingType
+        parts.append(kinds.Name(pooling) if pooling in kinds.values() else str(pooling))
         if params.globalPooling:
             return f"{parts[0]}, global"
     size = _TIMES.join(str(each) for each in params.kernelSize)
@@ -155,7 +157,7 @@ def _plain(message: Message) -> Iterator[str]:
             yield descriptor.name
         elif isinstance(value, int | float | str):
             if descriptor.enum_type is not None:
-                yield f"{descriptor.name} {descriptor.enum_type.values_by_number[int(value)].name}"
+                yield f"{descriptor.name} {enum_name(descriptor.enum_type, int(value))}"
             else:
                 shown = f"{value:g}" if isinstance(value, float) else str(value)
                 yield f"{descriptor.name} {shown}"
@@ -167,6 +169,12 @@ def _plain(message: Message) -> Iterator[str]:
 
 # known from the weights, or of no use in a picture
 _DULL = frozenset({"hasBias", "inputChannels", "outputChannels", "channels", "inputVectorSize"})
+
+
+def enum_name(kind: EnumDescriptor | None, number: int) -> str:
+    """The name of a value of an enum; the number itself where the format has none."""
+    entry = None if kind is None else kind.values_by_number.get(number)
+    return str(number) if entry is None else str(entry.name)
 
 
 def _listed(values: Sequence[Any]) -> str:

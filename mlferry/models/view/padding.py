@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mlferry.layers.trace import Known
+from mlferry.models.view.families import enum_name
 from mlferry.numerics.windows import same_edges
 from mlferry.spec.proto import neural_network_pb2 as nn
 
@@ -28,7 +29,8 @@ def padding(layer: nn.NeuralNetworkLayer, shapes: Known) -> str:
         return _told(edges) if edges else "none"
     if which != "same":
         return ""
-    mode = nn.SamePadding.SamePaddingMode.Name(params.same.asymmetryMode)
+    field = params.same.DESCRIPTOR.fields_by_name["asymmetryMode"]
+    mode = enum_name(field.enum_type, params.same.asymmetryMode)
     found = shapes.get(layer.input[0]) if layer.input else None
     size = list(found or ())[-2:]
     if kind == "convolution" and params.isDeconvolution:
@@ -38,6 +40,9 @@ def padding(layer: nn.NeuralNetworkLayer, shapes: Known) -> str:
     kernel = [*params.kernelSize] or [3, 3]
     stride = [*params.stride] or [1, 1]
     dilation = [*getattr(params, "dilationFactor", ())] or [1, 1]
+    whole = [*size, *kernel, *stride, *dilation]
+    if len(whole) != 8 or min(whole) < 1:  # a broken layer is drawn, too
+        return f"same, {mode}"
     edges = [
         same_edges(extent, (k - 1) * d + 1, s, mode)
         for extent, k, d, s in zip(size, kernel, dilation, stride, strict=True)
