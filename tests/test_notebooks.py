@@ -15,7 +15,7 @@ NOTEBOOKS = sorted((ROOT / "examples").glob("*/*.ipynb"))
 
 def test_the_notebooks_are_there() -> None:
     assert {path.stem for path in NOTEBOOKS} >= {
-        "from_pytorch", "quantization", "spatial_transformer",
+        "from_pytorch", "quantization", "spatial_transformer", "training",
     }  # fmt: skip
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import runpy
 from typing import Any
 
 import numpy as np
 import pytest
 
 import mlferry
+from mlferry import examples
 from mlferry.errors import PredictionError, UnsupportedModelError
 from mlferry.layers.builder import Builder
 from mlferry.models import utils
@@ -97,6 +99,44 @@ def test_pixels(mapping: str, colors: str) -> None:
             other[place] += change
             chances.append(model.predict({"x": other.astype(np.uint8)})[name]["dog"])
         assert (chances[1] - chances[0]) / 2 == pytest.approx(found[place], rel=2e-2, abs=1e-6)
+
+
+def test_through_a_custom_layer() -> None:
+    """The sampler of the example, alone against differences, and in its network."""
+    cls = runpy.run_path(str(examples.path("grid_sampler.py")))["GridSampler"]
+    layer = cls({"output_height": 5, "output_width": 4})
+    rng = np.random.default_rng(6)
+    inputs = [rng.random((2, 7, 6, 3)), np.tile([0.8, 0.1, 0.05, -0.2, 0.9, 0.1], (2, 1))]
+    inputs[1] += rng.uniform(-0.05, 0.05, inputs[1].shape)
+    projection = rng.normal(size=(2, 5, 4, 3))
+    found = layer.backward(inputs, layer.evaluate(inputs), [projection])
+    for x, gradient in zip(inputs, found, strict=True):
+        assert gradient.shape == x.shape
+        for place in rng.choice(x.size, 10):
+            values = []
+            for change in (1e-6, -2e-6):
+                x.reshape(-1)[place] += change
+                values.append((layer.evaluate(inputs)[0] * projection).sum())
+            x.reshape(-1)[place] += 1e-6
+            slope = (values[0] - values[1]) / 2e-6
+            assert slope == pytest.approx(gradient.reshape(-1)[place], rel=1e-3, abs=1e-4)
+    hooks = runpy.run_path(str(examples.path("hooks.py")))
+    model = mlferry.convert(
+        examples.path("digits_stn.h5"),
+        custom_conversion_functions=hooks["custom_conversion_functions"],
+    )
+    test = np.load(examples.path("digits_stn.npz"))
+    image, label = test["x"][:1].astype(np.float32) / 255, int(test["y"][0])
+    image = image + rng.uniform(0, 0.2, image.shape).astype(np.float32)  # no two pixels are equal
+    map_ = model.gradient({"image": image}, ("digit/inner", label))["image"]
+    direction = map_ * np.float32(1e-3 / np.linalg.norm(map_))
+    scores = [
+        model.intermediate({"image": image + sign * direction}, ["digit/inner"])["digit/inner"]
+        for sign in (1, -1)
+    ]
+    moved = (scores[0] - scores[1]).reshape(-1)[label]
+    assert moved == pytest.approx(2 * (map_ * direction).sum(), rel=0.02)
+    assert np.linalg.norm(map_) > 1
 
 
 def test_what_does_not_exist() -> None:

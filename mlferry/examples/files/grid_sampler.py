@@ -7,7 +7,7 @@ created from the layer's parameters, tells the shapes of its outputs, and evalua
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -38,30 +38,60 @@ class GridSampler(mlferry.CustomLayer):
 
     def evaluate(self, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
         image, theta = inputs
+        return [sum(weight * pixels for pixels, weight, _, _ in self._neighbours(image, theta))]
+
+    def backward(
+        self,
+        inputs: Sequence[np.ndarray],
+        outputs: Sequence[np.ndarray],
+        output_gradients: Sequence[np.ndarray],
+    ) -> list[np.ndarray]:
+        """How much a value changes with the image and with theta, if it does with the output."""
+        image, theta = inputs
+        (gradient,) = output_gradients
+        of_image = np.zeros_like(image)
+        of_x = of_y = np.float32(0)
+        for pixels, weight, place, (slope_x, slope_y) in self._neighbours(image, theta):
+            np.add.at(of_image, place, weight * gradient)
+            through = (pixels * gradient).sum(axis=-1)
+            of_x, of_y = of_x + slope_x * through, of_y + slope_y * through
+        gx, gy = self._grid()
+        _, height, width, _ = image.shape
+        rows = [
+            (of * along).sum(axis=(1, 2)) * (size - 1) / 2
+            for of, size in ((of_x, width), (of_y, height))
+            for along in (gx, gy, np.float32(1))
+        ]
+        return [of_image, np.stack(rows, axis=1)]
+
+    def _grid(self) -> tuple[np.ndarray, np.ndarray]:
+        gx = np.linspace(-1, 1, self.output_width, dtype=np.float32)
+        return gx, np.linspace(-1, 1, self.output_height, dtype=np.float32)[:, np.newaxis]
+
+    def _neighbours(self, image: np.ndarray, theta: np.ndarray) -> Iterator[tuple[Any, ...]]:
+        """The four pixels around each sampling point.
+
+        Each with its weight, its place, and how its weight changes with x and y of the point.
+        """
         count, height, width, _ = image.shape
 
         # The sampling points, in pixels: both (N, output_height, output_width).
-        gx = np.linspace(-1, 1, self.output_width, dtype=np.float32)
-        gy = np.linspace(-1, 1, self.output_height, dtype=np.float32)[:, np.newaxis]
+        gx, gy = self._grid()
         a, b, c, d, e, f = theta.T[:, :, np.newaxis, np.newaxis]
         x = (a * gx + b * gy + c + 1) / 2 * (width - 1)
         y = (d * gx + e * gy + f + 1) / 2 * (height - 1)
 
         x0, y0 = np.floor(x), np.floor(y)
-        x1, y1 = x0 + 1, y0 + 1
         wx, wy = x - x0, y - y0
         batch = np.arange(count)[:, np.newaxis, np.newaxis]
-
-        def neighbour(row: np.ndarray, column: np.ndarray, weight: np.ndarray) -> np.ndarray:
-            inside = (row >= 0) & (row <= height - 1) & (column >= 0) & (column <= width - 1)
-            row = np.clip(row, 0, height - 1).astype(np.int32)
-            column = np.clip(column, 0, width - 1).astype(np.int32)
-            return (weight * inside)[..., np.newaxis] * image[batch, row, column]
-
-        sampled = (
-            neighbour(y0, x0, (1 - wy) * (1 - wx))
-            + neighbour(y0, x1, (1 - wy) * wx)
-            + neighbour(y1, x0, wy * (1 - wx))
-            + neighbour(y1, x1, wy * wx)
-        )
-        return [sampled]
+        for row, of_row, down in ((y0, 1 - wy, -1), (y0 + 1, wy, 1)):
+            for column, of_column, right in ((x0, 1 - wx, -1), (x0 + 1, wx, 1)):
+                inside = (row >= 0) & (row <= height - 1) & (column >= 0) & (column <= width - 1)
+                place = (
+                    batch,
+                    np.clip(row, 0, height - 1).astype(np.int32),
+                    np.clip(column, 0, width - 1).astype(np.int32),
+                )
+                weight = (of_row * of_column * inside)[..., np.newaxis]
+                slopes = (right * of_row * inside, down * of_column * inside)
+                yield image[place], weight, place, slopes
