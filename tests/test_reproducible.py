@@ -89,7 +89,8 @@ WAYS = {
             mlferry.convert(graph, convert_to="mlprogram"), 4, "kmeans").save(p),
         ".mlpackage"),
     "a page": lambda: saved(
-        lambda p: mlferry.visualize_spec(mlferry.convert(graph), path=p, open_browser=False), ".html"),
+        lambda p: mlferry.visualize_spec(mlferry.convert(graph), path=p, open_browser=False),
+        ".html"),
 }
 
 with concurrent.futures.ThreadPoolExecutor(4) as threads:

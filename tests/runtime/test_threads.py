@@ -44,13 +44,14 @@ def counting(parts: int, threads: int, seconds: float = 0.0) -> tuple[Any, list[
     return [[part(lane, number) for number in range(parts)] for lane in range(threads)], ran
 
 
-@pytest.mark.parametrize("parts", [1, 2, 7, 50])
+@pytest.mark.parametrize("parts", [0, 1, 2, 7, 50])
 @pytest.mark.parametrize("threads", [1, 2, 3, 5])
 @pytest.mark.usefixtures("three_threads")
 def test_each_part_runs_once(parts: int, threads: int) -> None:
     shared, ran = counting(parts, threads)
     lanes.share(shared)
     assert sorted(number for number, _, _ in ran) == list(range(parts))
+    lanes.share([])
 
 
 @pytest.mark.usefixtures("three_threads")

@@ -129,6 +129,8 @@ def share(lanes: Sequence[Sequence[Part]]) -> None:
     Raises:
         Exception: what a part raises; others may have run.
     """
+    if not lanes:
+        return
     allowed = _allowed.get()
     planned = min(len(lanes), len(lanes[0]), allowed)
     inside = allowed // max(1, planned)  # for what the parts share themselves
