@@ -27,6 +27,7 @@ from mlferry.spec.proto import neural_network_pb2 as nn
 def three_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a machine of three cores, with helpers of this test's own."""
     monkeypatch.setattr(lanes, "cores", lambda: 3)
+    monkeypatch.setattr(lanes, "free_cores", lambda: 2)
     monkeypatch.setattr(lanes, "_helpers", lanes._Helpers())
 
 
@@ -60,6 +61,31 @@ def test_threads_share_parts_and_no_two_use_one_lane() -> None:
     lanes.share(shared)
     assert len({(lane, thread) for _, lane, thread in ran}) == 3
     assert min(Counter(lane for _, lane, _ in ran).values()) >= 2
+
+
+@pytest.mark.parametrize(
+    ("statistics", "free"),
+    [
+        ("cpu 1 2\nprocs_running 1\nprocs_blocked 0\n", 3),
+        ("cpu 1 2\nprocs_running 3\n", 1),
+        ("cpu 1 2\nprocs_running 40\n", 0),
+        ("cpu 1 2\n", 3),
+        ("procs_running\n", 3),
+        (None, 3),
+    ],
+)
+def test_cores_that_other_processes_use_are_left_to_them(
+    statistics: str | None, free: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "stat"
+    if statistics is not None:
+        file.write_text(statistics)
+    monkeypatch.setattr(lanes, "_STATISTICS", file)
+    monkeypatch.setattr(os, "cpu_count", lambda: 4)
+    monkeypatch.setattr(lanes, "cores", lambda: 4)
+    helpers = lanes._Helpers()
+    taken = [helpers.take() for _ in range(5)]
+    assert sum(helper is not None for helper in taken) == free
 
 
 @pytest.mark.usefixtures("three_threads")
@@ -202,6 +228,7 @@ def test_the_same_bits_on_any_number_of_cores(size: int, monkeypatch: pytest.Mon
     made = []
     for number in (1, 2, 3):
         monkeypatch.setattr(lanes, "cores", lambda number=number: number)
+        monkeypatch.setattr(lanes, "free_cores", lambda number=number: number - 1)
         monkeypatch.setattr(lanes, "_helpers", lanes._Helpers())
         model = photo_network(size)
         alone = [model.predict(sample)["y"] for sample in data]
@@ -251,6 +278,6 @@ def test_a_worker_predicts_on_one_thread() -> None:
 
 
 def _helpers_after(model: mlferry.MLModel, _: int) -> int:
-    lanes.cores = lambda: 3  # in the worker
+    lanes.cores, lanes.free_cores = lambda: 3, lambda: 2  # in the worker
     model.predict([{"x": np.ones((1, 8, 40, 40), np.float32)}] * 4)
     return lanes._helpers._count

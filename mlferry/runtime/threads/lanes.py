@@ -11,7 +11,10 @@ import contextlib
 import contextvars
 import os
 import threading
+import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from queue import SimpleQueue
 
 import numpy as np
@@ -88,6 +91,20 @@ class _Helper:
                 self.requests.get().run()
 
 
+_STATISTICS = Path("/proc/stat")
+_FRESH = 0.05  # seconds
+
+
+def free_cores() -> int:
+    """How many cores nobody uses now; where the system does not tell, all but this thread's."""
+    try:
+        text = _STATISTICS.read_text(encoding="ascii")
+        running = int(text.split("procs_running", 1)[1].split(None, 1)[0])
+    except (OSError, ValueError, IndexError):
+        running = 1
+    return max(0, (os.cpu_count() or 1) - running)
+
+
 class _Helpers:
     """The threads that there are; as many as cores beside the one that asks."""
 
@@ -95,10 +112,19 @@ class _Helpers:
         self._lock = threading.Lock()
         self._idle: list[_Helper] = []
         self._count = 0
+        self._looked = -1.0
+        self._free = deque([0], maxlen=2)  # the last two looks: a process of a moment is none
 
     def take(self) -> _Helper | None:
-        """One that does nothing; None where all of them work."""
+        """One that does nothing; None where all of them work, or other processes use the cores."""
         with self._lock:
+            working = self._count - len(self._idle)
+            now = time.monotonic()
+            if not working and now - self._looked > _FRESH:
+                self._looked = now
+                self._free.append(free_cores())
+            if working >= max(self._free):
+                return None
             if self._idle:
                 return self._idle.pop()
             if self._count >= cores() - 1:
