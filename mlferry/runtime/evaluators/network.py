@@ -28,7 +28,8 @@ class NetworkEvaluator:
             layer looks at several of them, and none does one at a time anyway. The exact
             mapping has no such axis.
         shares: whether threads may take a sample each: NumPy computes, no class of the user's
-            runs, and nothing is drawn in the order of the samples.
+            runs, nothing is drawn in the order of the samples, and there are convolutions. Without
+            them arrays are so small that threads wait for the interpreter most of the time.
     """
 
     def __init__(self, model: model_pb2.Model, classes: CustomClasses) -> None:
@@ -51,9 +52,10 @@ class NetworkEvaluator:
                 model.description.predictedProbabilitiesName,
             )
         layers = list(networks.layers_of(network))
-        pays = all(layer.WhichOneof("layer") not in _ONE_BY_ONE for layer in layers)
-        self.joins = self.session.rank5 and pays and all(map(_is_apart, layers))
-        self.shares = type(self.session) is Session and not any(map(_is_in_order, layers))
+        large = any(layer.WhichOneof("layer") in _ONE_BY_ONE for layer in layers)
+        self.joins = self.session.rank5 and not large and all(map(_is_apart, layers))
+        apart = large and not any(map(_is_in_order, layers))
+        self.shares = type(self.session) is Session and apart
         wanted = [name for name, _ in self._outputs if name not in special]
         self._wanted = list(dict.fromkeys([*wanted, *([self._chances] if special else [])]))
 
