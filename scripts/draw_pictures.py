@@ -69,8 +69,12 @@ def save(picture: Image.Image, name: str) -> None:
 
 def shot(page: Page, name: str, clip: Sequence[int] | None = None) -> None:
     """Save what the page shows, or a part: x, y, width, height."""
-    area = None if clip is None else dict(zip(("x", "y", "width", "height"), clip, strict=True))
-    save(Image.open(io.BytesIO(page.screenshot(clip=area))), name)  # type: ignore[arg-type]
+    if clip is None:
+        data = page.screenshot()
+    else:
+        left, top, width, height = clip
+        data = page.screenshot(clip={"x": left, "y": top, "width": width, "height": height})
+    save(Image.open(io.BytesIO(data)), name)
 
 
 def main() -> None:

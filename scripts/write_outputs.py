@@ -14,8 +14,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-import mlferry  # noqa: E402
-from tests import doc_blocks  # noqa: E402
+import mlferry  # noqa: E402 - behind the path of the project
+from tests import doc_blocks  # noqa: E402 - likewise
 
 
 def main() -> None:

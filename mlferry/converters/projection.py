@@ -72,10 +72,12 @@ def projected(
     batch, height, width, channels = x.known
     assert height is not None
     assert width is not None
-    places, weights, filled = _samples(
+    places, weights = _samples(
         rows.ravel(), (height, width), size, filling.interpolation, _MODES[filling.mode].known
     )
-    pixels = context.reshape(x, (batch, height * width, channels), layout=SOURCE)
+    # less the filling, which is added in the end: weights of parts beyond the image vanish
+    less = affine(context, x, 1.0, -filling.value) if filling.value else x
+    pixels = context.reshape(less, (batch, height * width, channels), layout=SOURCE)
     total: Blob | None = None
     for place, weight in zip(places, weights, strict=True):
         output = context.layer("gather", pixels, context.constant(place), layout=SOURCE, axis=1)
@@ -83,8 +85,7 @@ def projected(
         part = context.layer("multiplyBroadcastable", output, factor, layout=SOURCE)
         total = part if total is None else _sum(context, total, part)
     assert total is not None
-    if filling.value and filled.any():
-        total = _sum(context, total, context.constant(filled[:, None] * np.float32(filling.value)))
+    total = affine(context, total, 1.0, filling.value) if filling.value else total
     return context.reshape(total, (batch, *size, channels), layout=SOURCE)
 
 
@@ -114,7 +115,7 @@ def _by_computed(
             at = _rounded(context, at)
         # [N or 1, 1, rows, columns] for each image as [N, rows, columns, 1]
         at = context.reshape(at, (-1, *size, 1), layout=SOURCE)
-        if batch != 1 and shape[0] != batch:
+        if batch != 1 and shape != (batch, 8):
             at = context.layer("tile", at, layout=SOURCE, reps=(batch, 1, 1, 1))
         positions.append(at)
     mode = "nearest" if filling.interpolation == "nearest" else "linear"
@@ -147,8 +148,8 @@ def _samples(
     out: tuple[int, int],
     interpolation: str,
     mode: Callable[[Array, int], Array],
-) -> tuple[list[NDArray[np.int64]], list[Array], Array]:
-    """The pixels that make each one of the result, their weights, and the weight of the filling."""
+) -> tuple[list[NDArray[np.int64]], list[Array]]:
+    """The pixels that make each one of the result, and their weights; 0 beyond the image."""
     ys, xs = (grid.astype(np.float32).ravel() for grid in np.indices(out))
     a, b, c = transform[:3], transform[3:6], transform[6:]
     depth = c[0] * xs + c[1] * ys + np.float32(1)
@@ -160,7 +161,6 @@ def _samples(
     ]
     pairs = [_neighbours(position, interpolation) for position in positions]
     places, weights = [], []
-    filled = lost.astype(np.float32)
     for y, down in pairs[0]:
         for x, right in pairs[1]:
             inside = (y >= 0) & (y < size[0]) & (x >= 0) & (x < size[1]) & ~lost
@@ -168,9 +168,8 @@ def _samples(
             kept_y, kept_x = np.clip(y, 0, size[0] - 1), np.clip(x, 0, size[1] - 1)
             places.append((kept_y * size[1] + kept_x).astype(np.int64))
             weights.append(np.where(inside, weight, np.float32(0)))
-            filled += np.where(inside, np.float32(0), weight)
     remaining = [index for index, weight in enumerate(weights) if weight.any()] or [0]
-    return [places[i] for i in remaining], [weights[i] for i in remaining], filled
+    return [places[i] for i in remaining], [weights[i] for i in remaining]
 
 
 def _neighbours(position: Array, interpolation: str) -> list[tuple[Array, Array]]:

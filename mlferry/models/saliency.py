@@ -100,12 +100,9 @@ def _seed(spec: model_pb2.Model, name: str, made: Array, place: object) -> Array
     seed = np.zeros_like(made)
     network = networks.network_of(spec)
     description = spec.description
-    of_labels = isinstance(network, nn.NeuralNetworkClassifier) and name in (
-        description.predictedFeatureName,
-        description.predictedProbabilitiesName,
-    )
-    if of_labels:
-        labels: Sequence[Any] = class_labels(network)  # type: ignore[arg-type]
+    of_labels = (description.predictedFeatureName, description.predictedProbabilitiesName)
+    if isinstance(network, nn.NeuralNetworkClassifier) and name in of_labels:
+        labels: Sequence[Any] = class_labels(network)
         if place not in labels:
             close = did_you_mean(str(place), [str(label) for label in labels])
             raise PredictionError(

@@ -61,8 +61,8 @@ def test_the_page_of_a_comparison() -> None:
         assert told in shown, told
     assert re.search(r"a \(0\.\d+\)</div><div class=\"differs\">b \(0\.\d+\)", text)
     card = text[text.index('class="card"') :]
-    data = b64decode(re.search(r"base64,([^\"]*)", card)[1])  # type: ignore[index]
-    worst = int(re.search(r"<b>sample (\d)</b>", card)[1])  # type: ignore[index]
+    data = b64decode(re.findall(r"base64,([^\"]*)", card)[0])
+    worst = int(re.findall(r"<b>sample (\d)</b>", card)[0])
     opened = pytest.importorskip("PIL.Image").open(io.BytesIO(data))
     assert np.array_equal(np.asarray(opened), SAMPLES[worst]["image"])
     facts = json.loads(text.split('id="facts">')[1].split("</script>")[0])

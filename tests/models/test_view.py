@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-# ruff: noqa: RUF001 - multiplication signs, as the page shows them
+# ruff: noqa: RUF001 - the page writes sizes with multiplication signs, and so do its tests
 import html
 import re
 import shutil
@@ -265,7 +265,7 @@ def test_notebooks_show_the_graph(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     path = mlferry.visualize_spec(network(), path=tmp_path / "page.html")
     assert opened == []
     shown = path._repr_html_()
-    text = html.unescape(re.search(r'srcdoc="([^"]*)"', shown)[1])  # type: ignore[index]
+    text = html.unescape(re.findall(r'srcdoc="([^"]*)"', shown)[0])
     assert text == path.read_text(encoding="utf-8")
     assert path.with_suffix(".txt") == tmp_path / "page.txt"
 

@@ -123,8 +123,13 @@ def test_an_error_reaches_whoever_asked_and_helpers_go_on() -> None:
 @pytest.mark.usefixtures("three_threads")
 def test_limits_hold_in_helpers() -> None:
     seen: list[int] = []
+
+    def part() -> None:
+        time.sleep(0.005)
+        seen.append(limits.current().blob)
+
     with limits.changed(blob=12345):
-        lanes.share([[lambda: (time.sleep(0.005), seen.append(limits.current().blob))] * 6] * 3)  # type: ignore[list-item]
+        lanes.share([[part] * 6] * 3)
     assert seen == [12345] * 6
 
 

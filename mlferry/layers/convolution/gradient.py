@@ -47,19 +47,22 @@ def convolution(run: LayerRun, dy: Array) -> tuple[Array | None, ...]:
     if params.isDeconvolution:
         wide = _placed(params, behind, shape)
         options = (params.stride, params.dilationFactor, ((0, 0), (0, 0)), params.nGroups)
-        run.weight(
-            "weights",
-            lambda: convolved_weights(x, wide, params.kernelSize, *options),  # type: ignore[arg-type]
-        )
+
+        def of_weights() -> Array:
+            assert x is not None  # kept, as its weights are trained
+            return convolved_weights(x, wide, params.kernelSize, *options)
+
+        run.weight("weights", of_weights)
         dx = convolve(wide, weights, *options) if run.wanted[0] else None
         dw = None
     else:
         edges = edges_of(params, shape)
 
         def of_weights() -> Array:
+            assert x is not None  # kept, as its weights are trained
             return convolved_weights(
                 behind,
-                x,  # type: ignore[arg-type] # kept, as its weights are trained
+                x,
                 params.kernelSize,
                 params.stride,
                 params.dilationFactor,

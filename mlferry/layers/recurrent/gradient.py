@@ -104,13 +104,16 @@ class GateMatrices:
         """
         for index, (weights, recursion, bias) in enumerate(zip(*names, strict=True)):
             of_gate = sums[:, index].reshape(-1, sums.shape[-1])
-            run.weight(path + weights, lambda g=of_gate: g.T @ x.reshape(len(g), -1))  # type: ignore[misc]
-            run.weight(
-                path + recursion,
-                lambda g=of_gate, h=before[index]: g.T @ h.reshape(len(g), -1),  # type: ignore[misc]
-            )
-            run.weight(path + bias, lambda g=of_gate: g.sum(axis=0))  # type: ignore[misc]
+            run.weight(path + weights, functools.partial(_over_time, of_gate, x))
+            run.weight(path + recursion, functools.partial(_over_time, of_gate, before[index]))
+            run.weight(path + bias, functools.partial(np.sum, of_gate, axis=0))
         return np.einsum("tgbu,guc->tbc", sums, self.weights, optimize=True)
+
+
+def _over_time(of_gate: Array, factor: Array) -> Array:
+    """The gradient of a matrix: summed over steps and samples."""
+    product: Array = of_gate.T @ factor.reshape(len(of_gate), -1)
+    return product
 
 
 def _names(gates: Sequence[str]) -> list[list[str]]:

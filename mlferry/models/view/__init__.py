@@ -61,7 +61,7 @@ def draw(
     return DrawnPage(path)
 
 
-class DrawnPage(type(Path())):  # type: ignore[misc] # the class of paths of this system
+class DrawnPage(type(Path())):  # type: ignore[misc] # a Path is made as one of this system's own class
     """The path of a page, which a notebook shows in its cell."""
 
     def _repr_html_(self) -> str:

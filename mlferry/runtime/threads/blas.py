@@ -12,6 +12,7 @@ import contextlib
 import ctypes
 import functools
 import importlib
+import os
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -85,8 +86,14 @@ class _Holders:
         self.count, self.before = 0, 1
         self.lock = threading.Lock()
 
+    def unlock(self) -> None:
+        """In a process that was forked while another thread held the lock."""
+        self.lock = threading.Lock()
+
 
 _holders = _Holders()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_holders.unlock)
 
 
 @contextlib.contextmanager

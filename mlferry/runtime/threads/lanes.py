@@ -109,6 +109,10 @@ class _Helpers:
     """The threads that there are; as many as cores beside the one that asks."""
 
     def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        """As at the start: in a process that was forked none of the threads is."""
         self._lock = threading.Lock()
         self._idle: list[_Helper] = []
         self._count = 0
@@ -135,10 +139,6 @@ class _Helpers:
     def give_back(self, helper: _Helper) -> None:
         with self._lock:
             self._idle.append(helper)
-
-    def forget(self) -> None:
-        """In a process that was forked, where none of the threads is."""
-        self.__init__()  # type: ignore[misc]
 
 
 _helpers = _Helpers()

@@ -287,6 +287,8 @@ ROWS = [
         for i in ("nearest", "bilinear") for f in ("constant", "nearest", "reflect", "wrap")
     ),
     row("AffineTransform", lambda o, x, y: o.image.affine_transform(
+        o.tile(x, (8, 1, 1, 1)), o.reshape(0.1 * y + MOVED, (8,))), (6, 7, 2), (8,)),
+    row("AffineTransform", lambda o, x, y: o.image.affine_transform(
         x, o.mean(x, (2, 3))[:, :1] * MOVED, data_format="channels_first"), (2, 6, 7)),
     row("RFFT", lambda o, x, y: o.rfft(x)[0]),
     row("RFFT", lambda o, x, y: o.rfft(x, fft_length=6)[1], (3, 9)),

@@ -917,6 +917,18 @@ for _way in ("NEAREST", "BILINEAR"):
                     images=tf.concat([x[:1], 2 * x[:1]], 0), transforms=PROJECTED * tf.reshape(
                         tf.reduce_mean(x, (1, 2))[0, :n], (-1, 1)), output_shape=(8, 5),
                     fill_value=0.4, interpolation=w, fill_mode=f), IMAGE)  # fmt: skip
+for _kind in ("uint8", "int32"):
+    row(f"ImageProjectiveTransformV3 of {_kind}", "ImageProjectiveTransformV3 Cast",
+        lambda tf, x, k=_kind: tf.cast(tf.raw_ops.ImageProjectiveTransformV3(
+            images=tf.cast(abs(80 * x), k), transforms=PROJECTED, output_shape=(8, 5),
+            fill_value=3.7, interpolation="BILINEAR", fill_mode="CONSTANT"), "float32"),
+        IMAGE)  # fmt: skip
+    row(f"ImageProjectiveTransformV3 of {_kind}, computed", "ImageProjectiveTransformV3 Cast",
+        lambda tf, x, k=_kind: tf.cast(tf.raw_ops.ImageProjectiveTransformV3(
+            images=tf.cast(abs(80 * x[:1]), k), transforms=PROJECTED * tf.reshape(
+                tf.reduce_mean(x, (1, 2))[0, :1], (-1, 1)), output_shape=(8, 5),
+            fill_value=3.7, interpolation="BILINEAR", fill_mode="CONSTANT"), "float32"),
+        IMAGE)  # fmt: skip
 row("ImageProjectiveTransformV3, one known each", "ImageProjectiveTransformV3",
     lambda tf, x: tf.raw_ops.ImageProjectiveTransformV3(
         images=tf.concat([x[:1], 2 * x[:1]], 0), transforms=np.concatenate([PROJECTED, -PROJECTED]),

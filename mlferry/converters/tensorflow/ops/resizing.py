@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from mlferry.converters.flexible_resizing import Number, numbers, size_along
 from mlferry.converters.graph import Node
 from mlferry.converters.lowering import Lowering
-from mlferry.converters.operands import array_of, extent, ints, shaped
+from mlferry.converters.operands import array_of, extent, ints, shaped, truncated
 from mlferry.converters.projection import Filling, projected
 from mlferry.converters.resizing import Sampling, along, resize
+from mlferry.converters.tensorflow.ops.elementwise import is_integer
 from mlferry.converters.tensorflow.ops.registry import joint, op, source
 from mlferry.converters.values import CHANNELS_FIRST, SOURCE, Blob, Constant, Operand
 from mlferry.errors import ConversionError
@@ -176,10 +177,11 @@ def image_projective_transform(
     size: Operand,
     fill: Operand | None = None,
 ) -> Blob:
-    """By one transform for all images, or one each."""
+    """By one transform for all images, or one each; images of integers drop fractions."""
     height, width = ints(array_of(node, 2, size))
     value = 0.0 if fill is None else float(array_of(node, 3, fill))
-    return projected(
+    whole = is_integer(node)
+    output = projected(
         context,
         source(context, x),
         transform.array if isinstance(transform, Constant) else source(context, transform),
@@ -187,9 +189,10 @@ def image_projective_transform(
         Filling(
             str(node.attrs.get("interpolation", "NEAREST")).lower(),
             str(node.attrs.get("fill_mode", "CONSTANT")).lower(),
-            value,
+            float(np.trunc(value)) if whole else value,
         ),
     )
+    return truncated(context, output) if whole else output
 
 
 @op("CropAndResize", constants=(3,), layouts=(SOURCE,))
