@@ -64,6 +64,21 @@ def test_convert_inspect_predict(tmp_path: Path, capsys: pytest.CaptureFixture[s
     np.testing.assert_allclose(np.load(out)["digit"], held["predictions"][:1], atol=1e-5)
 
 
+@pytest.mark.parametrize("name", ["file", "allow_pickle", "scope/y", "y"])
+def test_outputs_of_any_name_are_written(name: str, tmp_path: Path) -> None:
+    builder = Builder()
+    builder.input("x", (3,))
+    builder.layer("activation", "relu", ["x"], [name], ReLU={})
+    builder.output(name)
+    save_spec(builder.model(), tmp_path / "m.mlmodel")
+    np.save(tmp_path / "x.npy", np.float32([-1, 2, 3]))
+    out = tmp_path / "out.npz"
+    given = [str(tmp_path / "m.mlmodel"), f"x={tmp_path / 'x.npy'}"]
+    assert main(["predict", *given, "--out", str(out)]) == 0
+    with np.load(out) as held:
+        np.testing.assert_array_equal(held[name], [0, 2, 3])
+
+
 def test_quantize_and_compare(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     image = pytest.importorskip("PIL.Image")
     rng = np.random.default_rng(0)

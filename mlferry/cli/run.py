@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -120,5 +121,9 @@ def _write_arrays(path: Path, outputs: Mapping[str, Any]) -> None:
         name: np.asarray(list(value.values()) if isinstance(value, Mapping) else value)
         for name, value in outputs.items()
     }
-    np.savez(buffer, **arrays)  # type: ignore[arg-type]
+    # as numpy.savez, which takes no array that is named as one of its own parameters, "file"
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as stream:
+                np.lib.format.write_array(stream, array, allow_pickle=False)
     write_atomic(path, buffer.getvalue())
