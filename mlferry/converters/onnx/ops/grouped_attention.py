@@ -17,7 +17,7 @@ from mlferry.converters.operands import affine, as_blob, emit, extent, joined, s
 from mlferry.converters.reshapes import heads_joined
 from mlferry.converters.sizes import use
 from mlferry.converters.slices import sliced
-from mlferry.converters.values import SOURCE, Blob, Constant, Operand
+from mlferry.converters.values import SOURCE, Blob, Constant, Operand, Results
 from mlferry.errors import ConversionError
 
 _SCORES_BEFORE_SOFTMAX, _SCORES_AFTER_SOFTMAX = 1, 2
@@ -26,7 +26,7 @@ _SCORES_BEFORE_SOFTMAX, _SCORES_AFTER_SOFTMAX = 1, 2
 @op("com.microsoft.GroupQueryAttention", raw=True)
 def group_query_attention(
     context: Lowering, node: Node, query: Operand, *rest: Operand | None
-) -> tuple[Blob, ...]:
+) -> Results:
     """Causal attention, in which several heads of queries share one of keys and values.
 
     New keys and values follow the earlier ones of each sentence, of which there are as many as
