@@ -11,6 +11,7 @@ import numpy as np
 
 from mlferry.errors import SpecError
 from mlferry.programs.definitions import Parameter
+from mlferry.programs.types import Constant, Scalar
 from mlferry.spec.proto import mil_pb2 as mil
 
 
@@ -86,12 +87,13 @@ def _argument(parameter: Parameter, bindings: list[tuple[str | None, Any]]) -> A
     return Argument(names, values, parameter.many)
 
 
-def plain(value: Any) -> Any:
+def plain(value: Constant) -> Constant | Scalar:
     """A constant as Python has it, where it is a scalar or a vector of indices or flags."""
     if not isinstance(value, np.ndarray):
         return value
     if value.ndim == 0:
-        return value.item()
+        scalar: Scalar = value.item()
+        return scalar
     return tuple(value.tolist()) if value.ndim == 1 and value.dtype in _INDICES else value
 
 

@@ -209,7 +209,7 @@ class ProgramBuilder:
         return made
 
     def literal(
-        self, value: Any, parameter: Parameter, shared: Mapping[str, str] | None = None
+        self, value: ArrayLike, parameter: Parameter, shared: Mapping[str, str] | None = None
     ) -> Value:
         """A constant for a parameter, from Python's or NumPy's values."""
         held = np.asarray(value)

@@ -144,7 +144,7 @@ def cast(emitter: Emitter, x: str, dtype: str) -> str:
     return emitter.node("Cast", x, to=NUMBERS[dtype])
 
 
-def scalar(emitter: Emitter, value: Any, dtype: str) -> str:
+def scalar(emitter: Emitter, value: float, dtype: str) -> str:
     """A constant without axes."""
     return emitter.constant(np.asarray(value).astype(dtype).reshape(()))
 

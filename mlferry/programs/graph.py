@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from mlferry.errors import SpecError
 from mlferry.numerics.shapes import Shape
@@ -197,7 +197,7 @@ def sweep(block: Block) -> None:
             return
 
 
-def constant(array: Any, dtype: str, name: str = "") -> Value:
+def constant(array: ArrayLike, dtype: str, name: str = "") -> Value:
     """A constant tensor of a type of elements."""
     held = np.asarray(array)
     return Value(name, TensorType(dtype, held.shape), held)

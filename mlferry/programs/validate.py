@@ -36,6 +36,8 @@ from mlferry.programs.values import Weights, check_value, value_of
 from mlferry.spec.problems import Problem, Problems, error, listed, warning, within
 from mlferry.spec.proto import features_pb2 as ft, mil_pb2 as mil, model_pb2
 
+Ends = model_pb2.ModelDescription | model_pb2.FunctionDescription
+
 _SMALL = 4096  # elements of constants that are looked at
 _DEEPEST = 50  # blocks in blocks
 _ENDS = {
@@ -86,7 +88,7 @@ def _program(spec: model_pb2.Model, weights: Weights) -> Problems:
             yield from within(f"function {name!r}", _ends(function, described[name]))
 
 
-def _descriptions(spec: model_pb2.Model) -> dict[str, Any]:
+def _descriptions(spec: model_pb2.Model) -> dict[str, Ends]:
     """What is said of each function: its inputs, outputs and states."""
     description = spec.description
     if description.functions:
@@ -97,7 +99,7 @@ def _descriptions(spec: model_pb2.Model) -> dict[str, Any]:
 # ---- the ends ------------------------------------------------------------------------------------
 
 
-def _ends(function: mil.Function, described: Any) -> Problems:
+def _ends(function: mil.Function, described: Ends) -> Problems:
     block = function.block_specializations.get(function.opset)
     given = {value.name: value for value in function.inputs}
     states = {feature.name for feature in described.state}
@@ -131,7 +133,7 @@ def _ends(function: mil.Function, described: Any) -> Problems:
             yield warning(f"{field_name} {name!r} is no output")
 
 
-def _apart(described: Any, states: set[str]) -> Problems:
+def _apart(described: Ends, states: set[str]) -> Problems:
     """Inputs and states are described apart."""
     for feature in described.input:
         if feature.type.WhichOneof("Type") == "stateType" or feature.name in states:

@@ -18,7 +18,7 @@ from mlferry.programs import sizes
 from mlferry.programs.arguments import Argument, arguments_of, name_of
 from mlferry.programs.contents import half_bytes
 from mlferry.programs.definitions import OPSETS, Operand, Operands, TypeRule, definition_of
-from mlferry.programs.kernels import KERNELS, Call, Kernel
+from mlferry.programs.kernels import KERNELS, Call, Kernel, StateCell
 from mlferry.programs.types import (
     DTYPES,
     FLOATS,
@@ -62,13 +62,6 @@ class State:
     def cell(self, name: str) -> StateCell:
         """Where a value is kept."""
         return self._cells[name]
-
-
-@dataclass
-class StateCell:
-    """One value of a state, which ops read and write."""
-
-    value: Array
 
 
 @dataclass(frozen=True)

@@ -375,7 +375,9 @@ class ProgramTranslation:
         if entry is None:
             raise refuse("there is no kernel for it")
         raw = bool(entry.options.get("raw") or entry.options.get("moves"))
-        given = {name: parameter.default for name, parameter in definition.parameters.items()}
+        given: dict[str, Any] = {
+            name: parameter.default for name, parameter in definition.parameters.items()
+        }
         for name, argument in arguments.items():
             values = [value if raw else _widened(value) for value in argument.constants]
             given[name] = values if argument.many else values[0]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from mlferry.onnx_graph.emitter import Emitter
@@ -18,6 +16,7 @@ from mlferry.programs.exports import (
     values_of,
 )
 from mlferry.programs.reshaping.definition import vector
+from mlferry.programs.types import Entries
 
 _MODES = {"constant": "constant", "reflect": "reflect", "replicate": "edge"}
 
@@ -42,12 +41,18 @@ def stack(emitter: Emitter, call: Call, values: list[str], axis: int) -> str:
 
 @export("split", moves=True)
 def split(
-    emitter: Emitter, call: Call, x: str, num_splits: Any, split_sizes: Any, axis: int
+    emitter: Emitter,
+    call: Call,
+    x: str,
+    num_splits: int | None,
+    split_sizes: Entries | None,
+    axis: int,
 ) -> tuple[str, ...]:
+    count = num_splits or 1
     if split_sizes is not None:
         sizes = emitter.integers(vector(split_sizes))
         return emitter.nodes("Split", [x, sizes], len(vector(split_sizes)), axis=axis)
-    return emitter.nodes("Split", [x], num_splits, axis=axis, num_outputs=num_splits)
+    return emitter.nodes("Split", [x], count, axis=axis, num_outputs=count)
 
 
 @export("tile", moves=True)
@@ -56,7 +61,7 @@ def tile(emitter: Emitter, call: Call, x: str, reps: str) -> str:
 
 
 @export("pad", moves=True)
-def pad(emitter: Emitter, call: Call, x: str, pad: str, mode: str, constant_val: Any) -> str:
+def pad(emitter: Emitter, call: Call, x: str, pad: str, mode: str, constant_val: float) -> str:
     """ONNX lists what comes in front of all axes, then what comes behind."""
     filler = [scalar(emitter, constant_val, call.made)] if mode == "constant" else []
     known = values_of(emitter, pad)
@@ -74,16 +79,16 @@ def pad(emitter: Emitter, call: Call, x: str, pad: str, mode: str, constant_val:
 
 
 @export("fill")
-def fill(emitter: Emitter, call: Call, shape: str, value: Any) -> str:
+def fill(emitter: Emitter, call: Call, shape: str, value: float) -> str:
     return _filled(emitter, call, emitter.reshape(emitter.whole(shape), [-1]), value)
 
 
 @export("fill_like")
-def fill_like(emitter: Emitter, call: Call, ref_tensor: str, value: Any) -> str:
+def fill_like(emitter: Emitter, call: Call, ref_tensor: str, value: float) -> str:
     return _filled(emitter, call, emitter.shape_vector(ref_tensor), value)
 
 
-def _filled(emitter: Emitter, call: Call, shape: str, value: Any) -> str:
+def _filled(emitter: Emitter, call: Call, shape: str, value: float) -> str:
     filler = np.asarray(value).astype(call.made).reshape(1)
     return emitter.node("ConstantOfShape", shape, value=filler)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
@@ -112,9 +111,9 @@ def _element(call: Call) -> Shape:
 def make_list(
     emitter: Emitter,
     call: Call,
-    init_length: Any,
+    init_length: str | int,
     dynamic_length: bool,
-    elem_shape: Any,
+    elem_shape: list[str],
     dtype: str,
 ) -> str:
     """Elements are 0 before they are written."""

@@ -20,7 +20,7 @@ from mlferry.programs.definitions import (
     option,
 )
 from mlferry.programs.reshaping.definition import vector
-from mlferry.programs.types import TensorType, compatible
+from mlferry.programs.types import Entries, TensorType, compatible
 
 _MIXED = {"U": FLOATS}
 PADDINGS = ("valid", "same", "same_lower", "custom")
@@ -71,10 +71,10 @@ class Sliding(NamedTuple):
 
 def sliding(
     kernel: tuple[Extent, ...],
-    strides: object,
-    dilations: object,
+    strides: Entries | None,
+    dilations: Entries | None,
     pad_type: str,
-    pads: object,
+    pads: Entries | None,
 ) -> Sliding:
     """What the parameters of an op say.
 

@@ -14,6 +14,7 @@ from mlferry.onnx_graph.emitter import Emitter
 from mlferry.programs.convolution.definition import Sliding, slid, sliding
 from mlferry.programs.exports import Call, export, refuse
 from mlferry.programs.reshaping.definition import vector
+from mlferry.programs.types import Entries
 
 _AUTO_PAD = {"same": "SAME_UPPER", "same_lower": "SAME_LOWER"}
 
@@ -46,10 +47,10 @@ def conv(
     x: str,
     weight: str,
     bias: object,
-    strides: Any,
+    strides: Entries | None,
     pad_type: str,
-    pad: Any,
-    dilations: Any,
+    pad: Entries | None,
+    dilations: Entries | None,
     groups: int,
 ) -> str:
     kernel, shift = _kernel(emitter, weight), call.value("bias")
@@ -74,11 +75,11 @@ def conv_transpose(
     x: str,
     weight: str,
     bias: object,
-    pad: Any,
-    output_shape: Any,
+    pad: Entries | None,
+    output_shape: Entries | None,
     pad_type: str,
-    strides: Any,
-    dilations: Any,
+    strides: Entries | None,
+    dilations: Entries | None,
     groups: int,
 ) -> str:
     """What is too much is cut off: by the padding, or on both sides, an odd entry at the end.
@@ -127,10 +128,10 @@ def pool(
     emitter: Emitter,
     call: Call,
     x: str,
-    kernel_sizes: Any,
-    strides: Any,
+    kernel_sizes: Entries,
+    strides: Entries | None,
     pad_type: str,
-    pad: Any,
+    pad: Entries | None,
     ceil_mode: bool,
     exclude_padding_from_average: bool = False,
 ) -> str:

@@ -12,6 +12,9 @@ from mlferry.errors import PredictionError
 from mlferry.numerics.boxes import suppressed
 from mlferry.programs.kernels import Array, Call, kernel
 
+Index = tuple[slice | Array, ...]
+
+# NumPy's own types leave out that `at` takes slices
 _UPDATES: dict[str, Callable[[Array, Any, Array], None]] = {
     "add": np.add.at,
     "sub": np.subtract.at,
@@ -73,13 +76,13 @@ def gather_along_axis(
     return np.take_along_axis(x, _inside(indices, x.shape[axis]), axis)
 
 
-def _changed(data: Array, index: Any, updates: Array, mode: str) -> Array:
+def _changed(data: Array, index: Index, updates: Array, mode: str) -> Array:
     y = data.copy()
     if mode == "update":
         y[index] = updates
     elif mode == "div":
         factors = np.ones(y.shape, np.float64)
-        np.multiply.at(factors, index, updates)
+        _UPDATES["mul"](factors, index, updates)
         y = (y / factors).astype(y.dtype)
     else:
         _UPDATES[mode](y, index, updates)
@@ -163,7 +166,12 @@ def topk(
 
 @kernel("one_hot")
 def one_hot(
-    call: Call, indices: Array, one_hot_vector_size: Any, axis: int, on_value: Any, off_value: Any
+    call: Call,
+    indices: Array,
+    one_hot_vector_size: Array,
+    axis: int,
+    on_value: float,
+    off_value: float,
 ) -> Array:
     """Indices from the end count, too; others give a vector without a mark."""
     size = int(np.ravel(one_hot_vector_size)[0])

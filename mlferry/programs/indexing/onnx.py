@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
@@ -193,8 +192,8 @@ def one_hot(
     indices: str,
     one_hot_vector_size: str,
     axis: int,
-    on_value: Any,
-    off_value: Any,
+    on_value: float,
+    off_value: float,
 ) -> str:
     """Indices from the end count, too; others give a vector without a mark."""
     known = emitter.known(one_hot_vector_size)

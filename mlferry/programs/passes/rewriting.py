@@ -19,7 +19,7 @@ from mlferry.programs.graph import (
     names,
     readers,
 )
-from mlferry.programs.types import TensorType
+from mlferry.programs.types import Known, TensorType
 
 
 class Rewriter:
@@ -213,7 +213,7 @@ def value_at(operation: Operation, name: str) -> Value | None:
     return found if isinstance(found, Value) else None
 
 
-def known_at(operation: Operation, name: str, default: Any = None) -> Any:
+def known_at(operation: Operation, name: str, default: Known | None = None) -> Any:
     """A constant that an operation gets, as Python has it; the default where there is none."""
     found = value_at(operation, name)
     if found is None or not found.is_constant:

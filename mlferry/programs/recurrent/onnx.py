@@ -19,6 +19,8 @@ from mlferry.onnx_graph.graph import Port
 from mlferry.programs.exports import Call, body_of, export
 
 Array = NDArray[Any]
+# Of a direction: its matrix, its recursion, and the biases of input and recursion.
+_Direction = tuple[Array, Array, Array | None, Array | None]
 _BEFORE = int(np.iinfo(np.int64).min)
 # ONNX's name, and the constants that it takes.
 _ACTIVATIONS: dict[str, tuple[str, tuple[float, ...]]] = {
@@ -47,14 +49,14 @@ def _attributes(names: Sequence[str], directions: int) -> dict[str, Any]:
     }
 
 
-def _ordered(array: Any, order: Sequence[int]) -> Array:
+def _ordered(array: Array, order: Sequence[int]) -> Array:
     parts = np.split(np.asarray(array, np.float32), len(order), axis=0)
     return np.concatenate([parts[place] for place in order], axis=0)
 
 
 def _weights(
     emitter: Emitter,
-    directions: Sequence[tuple[Any, Any, Any, Any]],
+    directions: Sequence[_Direction],
     order: Sequence[int],
 ) -> tuple[str, str, str]:
     """Matrices, recursions and biases, [directions, gates * units, ...].
@@ -190,9 +192,11 @@ def lstm(
     clip: float | None,
 ) -> tuple[str, ...]:
     units = weight_hh.shape[1]
-    directions: list[tuple[Any, Any, Any, Any]] = [(weight_ih, weight_hh, bias, None)]
+    directions: list[_Direction] = [(weight_ih, weight_hh, bias, None)]
     peeps = [peephole]
     if direction == "bidirectional":
+        assert weight_ih_back is not None
+        assert weight_hh_back is not None
         directions.append((weight_ih_back, weight_hh_back, bias_back, None))
         peeps.append(peephole_back)
     count = len(directions)
@@ -230,7 +234,7 @@ def lstm(
 class _Cells:
     """A direction of an lstm whose cells have limits."""
 
-    weights: tuple[Any, Any, Any]
+    weights: tuple[Array, Array, Array | None]
     peephole: Array | None
     activations: tuple[str, str, str]
     clip: float

@@ -21,7 +21,7 @@ from mlferry.programs.definitions import (
     option,
     several,
 )
-from mlferry.programs.types import TensorType, ValueType, compatible
+from mlferry.programs.types import Entries, TensorType, ValueType, compatible
 
 OLD = {"T": NUMBERS | BOOL}
 NEW = {"T": ANY}
@@ -35,7 +35,7 @@ def axes_of(axes: tuple[int, ...], rank: int) -> tuple[int, ...]:
     return found
 
 
-def vector(known: object) -> tuple[int, ...]:
+def vector(known: Entries) -> tuple[int, ...]:
     """A constant of one axis, or a scalar for a vector of one."""
     return known if isinstance(known, tuple) else (known,)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -11,10 +11,11 @@ from mlferry.programs.kernels import Array, Call, kernel
 from mlferry.programs.reshaping.definition import axes_of, kept, vector
 
 Ints = tuple[int, ...]
+T = TypeVar("T")
 
 
 @kernel("identity", moves=True)
-def identity(call: Call, x: Any) -> Any:
+def identity(call: Call, x: T) -> T:
     return x
 
 

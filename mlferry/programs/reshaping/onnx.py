@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 
@@ -20,6 +19,7 @@ from mlferry.programs.exports import (
     values_of,
 )
 from mlferry.programs.reshaping.definition import axes_of, vector
+from mlferry.programs.types import Array
 
 Ints = tuple[int, ...]
 _BEFORE = int(np.iinfo(np.int64).min)
@@ -157,7 +157,7 @@ def pixel_unshuffle(emitter: Emitter, call: Call, x: str, downscale_factor: int)
 
 
 @export("space_to_batch", moves=True)
-def space_to_batch(emitter: Emitter, call: Call, x: str, block_shape: Ints, paddings: Any) -> str:
+def space_to_batch(emitter: Emitter, call: Call, x: str, block_shape: Ints, paddings: Array) -> str:
     (down, across), edges = vector(block_shape), np.asarray(paddings).reshape(2, 2)
     amounts = [0, 0, *edges[:, 0].tolist(), 0, 0, *edges[:, 1].tolist()]
     n, c, *size = emitter.extents(x)
@@ -175,7 +175,7 @@ def space_to_batch(emitter: Emitter, call: Call, x: str, block_shape: Ints, padd
 
 
 @export("batch_to_space", moves=True)
-def batch_to_space(emitter: Emitter, call: Call, x: str, block_shape: Ints, crops: Any) -> str:
+def batch_to_space(emitter: Emitter, call: Call, x: str, block_shape: Ints, crops: Array) -> str:
     (down, across), edges = vector(block_shape), np.asarray(crops).reshape(2, 2)
     n, c, h, w = emitter.extents(x)
     batch = divided(emitter, n, math.prod((down, across)))

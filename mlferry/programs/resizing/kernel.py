@@ -18,6 +18,7 @@ from mlferry.numerics.resizing import (
 from mlferry.programs.kernels import Array, Call, kernel
 from mlferry.programs.reshaping.definition import vector
 from mlferry.programs.resizing.definition import GRIDS, closest, grown
+from mlferry.programs.types import Entries
 
 
 def _nearest(x: Array, size: tuple[int, ...]) -> Array:
@@ -108,7 +109,7 @@ def resize(
 
 
 @kernel("crop", moves=True)
-def crop(call: Call, x: Array, crop_height: Any, crop_width: Any) -> Array:
+def crop(call: Call, x: Array, crop_height: Entries, crop_width: Entries) -> Array:
     (top, bottom), (left, right) = vector(crop_height), vector(crop_width)
     return x[..., top : x.shape[-2] - bottom, left : x.shape[-1] - right]
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from mlferry.numerics.resizing import BOX_CODINGS, Grid, interpolate
 from mlferry.numerics.shapes import Extent
@@ -25,6 +26,7 @@ from mlferry.programs.exports import (
 )
 from mlferry.programs.reshaping.definition import vector
 from mlferry.programs.resizing.definition import GRIDS, closest, grown
+from mlferry.programs.types import Entries, Known
 
 Size = tuple[int | str, int | str]
 # The grids that `Resize` has; ALIGN_CORNERS is another one for a single sample.
@@ -245,7 +247,7 @@ def _closest(emitter: Emitter, x: str, size: Size, mode: str) -> str:
 
 
 @export("crop", moves=True)
-def crop(emitter: Emitter, call: Call, x: str, crop_height: Any, crop_width: Any) -> str:
+def crop(emitter: Emitter, call: Call, x: str, crop_height: Entries, crop_width: Entries) -> str:
     for axis, amounts in ((-2, crop_height), (-1, crop_width)):
         before, after = vector(amounts)
         if before or after:
@@ -258,11 +260,11 @@ def crop(emitter: Emitter, call: Call, x: str, crop_height: Any, crop_width: Any
 Positions = Callable[[Emitter, str, str, int], str]
 
 
-def _double(emitter: Emitter, values: Any) -> str:
+def _double(emitter: Emitter, values: ArrayLike) -> str:
     return emitter.constant(np.asarray(values, np.float64))
 
 
-def _steps(emitter: Emitter, start: str, length: str, steps: Any) -> str:
+def _steps(emitter: Emitter, start: str, length: str, steps: ArrayLike) -> str:
     return emitter.node("Add", start, emitter.node("Mul", length, _double(emitter, steps)))
 
 
@@ -386,7 +388,7 @@ def _patches(emitter: Emitter, call: Call, images: str, boxes: str, lead: int) -
 
 
 @export("crop_resize")
-def crop_resize(emitter: Emitter, call: Call, x: str, roi: str, **options: Any) -> str:
+def crop_resize(emitter: Emitter, call: Call, x: str, roi: str, **options: Known) -> str:
     """Boxes of 5 values start with the index of the image that they are cut out of."""
     count = emitter.shape(roi)[2]
     if count is None:
@@ -409,7 +411,7 @@ def _images(emitter: Emitter, x: str, which: str, count: Extent) -> str:
 
 @export("crop_resize", since=7)
 def crop_boxes(
-    emitter: Emitter, call: Call, x: str, boxes: str, box_indices: str | None, **options: Any
+    emitter: Emitter, call: Call, x: str, boxes: str, box_indices: str | None, **options: Known
 ) -> str:
     """Each box out of the image of its index, or of its own place."""
     which = box_indices or counted(emitter, emitter.extent(boxes, 0))
@@ -536,7 +538,7 @@ def resample(
     coordinates: str,
     coordinates_mode: str,
     align_corners: bool,
-    **options: Any,
+    **options: Known,
 ) -> str:
     height, width = _size(emitter, x)
     n, *target, _ = emitter.extents(coordinates)
@@ -568,7 +570,7 @@ def affine(
     output_width: int,
     coordinates_mode: str,
     align_corners: bool,
-    **options: Any,
+    **options: Known,
 ) -> str:
     """(x', y') = (a0 x + a1 y + a2, b0 x + b1 y + b2), in the same kind of coordinates."""
     height, width = _size(emitter, x)

@@ -20,13 +20,13 @@ from mlferry.programs.definitions import (
     option,
 )
 from mlferry.programs.reshaping.definition import vector
-from mlferry.programs.types import TensorType, compatible
+from mlferry.programs.types import Entries, TensorType, compatible
 
 OLD = {"T": NUMBERS | BOOL}
 NEW = {"T": ANY, "U": SIGNED}
 
 
-def masked(given: object, rank: int) -> tuple[bool, ...]:
+def masked(given: Entries | None, rank: int) -> tuple[bool, ...]:
     """A mask for each axis; none is set where it is left out."""
     if given is None:
         return (False,) * rank

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from mlferry.onnx_graph.emitter import FARTHEST, Emitter
 from mlferry.programs.exports import Call, counted, divided, export, values_of
 from mlferry.programs.reshaping.definition import vector
 from mlferry.programs.slicing.definition import masked
+from mlferry.programs.types import Entries
 
 _BEFORE = int(np.iinfo(np.int64).min)
-Masks = tuple[Any, Any, Any]
+Masks = tuple[Entries | None, Entries | None, Entries | None]
 
 
 def _sliced(
-    emitter: Emitter, x: str, begin: str, end: str, stride: Any, masks: Masks
+    emitter: Emitter, x: str, begin: str, end: str, stride: Entries | None, masks: Masks
 ) -> tuple[str, list[int]]:
     """A part with all of its axes, and those of one entry that are to go."""
     rank = emitter.rank(x)
@@ -64,10 +63,10 @@ def slice_by_index(
     x: str,
     begin: str,
     end: str,
-    stride: Any,
-    begin_mask: Any,
-    end_mask: Any,
-    squeeze_mask: Any,
+    stride: Entries | None,
+    begin_mask: Entries | None,
+    end_mask: Entries | None,
+    squeeze_mask: Entries | None,
 ) -> str:
     y, gone = _sliced(emitter, x, begin, end, stride, (begin_mask, end_mask, squeeze_mask))
     return emitter.squeeze(y, gone)
@@ -81,10 +80,10 @@ def slice_update(
     update: str,
     begin: str,
     end: str,
-    stride: Any,
-    begin_mask: Any,
-    end_mask: Any,
-    squeeze_mask: Any,
+    stride: Entries | None,
+    begin_mask: Entries | None,
+    end_mask: Entries | None,
+    squeeze_mask: Entries | None,
 ) -> str:
     """The places that the slice would take, in x as a vector, get the values of the update."""
     shape = emitter.shape_vector(x)
