@@ -6,7 +6,7 @@ import json
 import re
 import runpy
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
@@ -156,14 +156,14 @@ def _number(text: str) -> float:
     return float(top) / float(bottom) if slash else float(top)
 
 
-def plain(value: Any) -> Any:
+def plain(value: object) -> Any:
     """Arrays, paths and NumPy's numbers as JSON has them."""
     if isinstance(value, np.ndarray | np.generic):
         return value.tolist()
     return str(value)
 
 
-def print_json(value: Any) -> None:
+def print_json(value: Mapping[str, Any] | Sequence[Any]) -> None:
     """Print a value as JSON; characters outside of ASCII as they are, where the stream has them."""
     text = readable_json(json.dumps(value, indent=2, default=plain, ensure_ascii=False))
     try:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from google.protobuf.message import Message
 
@@ -258,7 +258,17 @@ stored_weights = WEIGHTS.register
 """Registers which weights layers of a kind store, from the layer and its parameter message."""
 
 
-def stored_bias(params: Any, size: int, *, stored: bool = True) -> StoredWeight:
+class Biased(Protocol):
+    """Parameters of a layer with the usual bias."""
+
+    hasBias: bool
+
+    @property
+    def bias(self) -> nn.WeightParams:
+        """The bias of every output channel."""
+
+
+def stored_bias(params: Biased, size: int, *, stored: bool = True) -> StoredWeight:
     """The usual field `bias`, switched on by `hasBias`."""
     switch = "hasBias" if stored else SECOND_INPUT
     return StoredWeight("bias", params.bias, (size,), switch, params.hasBias and stored)

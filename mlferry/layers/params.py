@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
+from google.protobuf.message import Message
 from numpy.typing import NDArray
 
 from mlferry import rooms
@@ -13,9 +14,6 @@ from mlferry.errors import SpecError
 from mlferry.spec import weights
 from mlferry.spec.proto import neural_network_pb2 as nn
 from mlferry.spec.reflection import is_repeated
-
-if TYPE_CHECKING:
-    from google.protobuf.message import Message
 
 T = TypeVar("T")
 
@@ -95,8 +93,8 @@ class Params:
         self.__dict__[field] = result
         return result
 
-    def _wrap(self, value: Any) -> Any:
-        if hasattr(value, "DESCRIPTOR"):
+    def _wrap(self, value: Message | bool | float | str | bytes) -> Any:
+        if isinstance(value, Message):
             return Params(value, self.name, self.kind, rank5=self.rank5)
         return value
 

@@ -6,8 +6,10 @@ A type is written into a model with `write`; text and Python's own types stand f
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
+
+from google.protobuf.internal.containers import RepeatedCompositeFieldContainer
 
 from mlferry.errors import SpecError
 from mlferry.spec.proto import features_pb2 as ft, model_pb2
@@ -148,7 +150,7 @@ def normalized(given: object) -> _Datatype:
 
 
 def add_features(
-    described: Any,
+    described: RepeatedCompositeFieldContainer[model_pb2.FeatureDescription],
     features: Iterable[tuple[str, Any]],
     *,
     array_type: int = ft.ArrayFeatureType.DOUBLE,
@@ -173,7 +175,7 @@ def add_features(
             feature.type.isOptional = True
 
 
-def pairs(features: Any) -> list[tuple[str, Any]]:
+def pairs(features: Iterable[Sequence[Any]]) -> list[tuple[str, Any]]:
     """Features as pairs of a name and a type.
 
     Raises:
@@ -190,6 +192,6 @@ def pairs(features: Any) -> list[tuple[str, Any]]:
     return [(name, kind) for name, kind in listed]
 
 
-def training_inputs(spec: model_pb2.Model, features: Any) -> None:
+def training_inputs(spec: model_pb2.Model, features: Iterable[tuple[str, Any]]) -> None:
     """Add what the model is trained with, as `add_features` does."""
     add_features(spec.description.trainingInput, features)

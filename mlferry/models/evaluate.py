@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from mlferry.errors import ModelFileError, PredictionError
-from mlferry.models.model import MLModel
+from mlferry.models.model import MLModel, ModelSource
 from mlferry.spec.proto import model_pb2
 
 _TOLERANCE = 1e-5
@@ -19,11 +19,24 @@ _TOLERANCE = 1e-5
 N = TypeVar("N", int, float)
 
 
-def _model(given: Any) -> MLModel:
+class DataFrame(Protocol):
+    """What is used of a data frame of pandas."""
+
+    columns: Any
+
+    def to_dict(self, orient: str, /) -> Any:
+        """Its rows."""
+
+
+Rows = str | os.PathLike[str] | DataFrame | Iterable[Mapping[str, Any]]
+"""Dicts, a data frame, or the path of a CSV file."""
+
+
+def _model(given: ModelSource) -> MLModel:
     return given if isinstance(given, MLModel) else MLModel(given)
 
 
-def _rows(data: Any) -> list[dict[str, Any]]:
+def _rows(data: Rows) -> list[dict[str, Any]]:
     """Rows of a list of dicts, a data frame, or the path of a CSV file."""
     if isinstance(data, str | os.PathLike):
         import csv
@@ -45,7 +58,7 @@ def _number(text: str) -> Any:
         return text
 
 
-def _split(model: MLModel, data: object, answer: str) -> list[tuple[dict[str, Any], Any]]:
+def _split(model: MLModel, data: Rows, answer: str) -> list[tuple[dict[str, Any], Any]]:
     """What the model takes of each row, and the known answer.
 
     Raises:
@@ -80,7 +93,7 @@ def _predicted(spec: model_pb2.Model) -> str:
 
 
 def evaluate_regressor(
-    model: object, data: object, target: str = "target", verbose: bool = False
+    model: ModelSource, data: Rows, target: str = "target", verbose: bool = False
 ) -> dict[str, float]:
     """The errors of a regressor: `samples`, `rmse` and `max_error`.
 
@@ -106,7 +119,7 @@ def evaluate_regressor(
 
 
 def evaluate_classifier(
-    model: object, data: object, target: str = "target", verbose: bool = False
+    model: ModelSource, data: Rows, target: str = "target", verbose: bool = False
 ) -> dict[str, int]:
     """The wrong labels of a classifier: `num_samples` and `num_errors`.
 
@@ -120,7 +133,7 @@ def evaluate_classifier(
 
 
 def evaluate_classifier_with_probabilities(
-    model: object, data: object, probabilities: str = "probabilities", verbose: bool = False
+    model: ModelSource, data: Rows, probabilities: str = "probabilities", verbose: bool = False
 ) -> dict[str, float]:
     """The errors of a classifier's probabilities.
 
@@ -155,7 +168,7 @@ def evaluate_classifier_with_probabilities(
 
 
 def evaluate_transformer(
-    model: object,
+    model: ModelSource,
     input_data: Sequence[Mapping[str, Any]],
     reference_output: Sequence[Any],
     verbose: bool = False,

@@ -75,6 +75,10 @@ class FeatureDescriptions(MutableMapping[str, str]):
         return len(self._described)
 
 
+ModelFile = str | os.PathLike[str] | bytes | model_pb2.Model
+"""What `MLModel` takes: a path, the bytes of a file, or a message."""
+
+
 class MLModel:
     """A Core ML model.
 
@@ -116,7 +120,7 @@ class MLModel:
 
     def __init__(
         self,
-        model: str | os.PathLike[str] | bytes | model_pb2.Model,
+        model: ModelFile,
         *,
         custom_layers: Mapping[str, type[CustomLayer]] | None = None,
         custom_models: Mapping[str, type[CustomModel]] | None = None,
@@ -746,3 +750,7 @@ def _revived(data: bytes, classes: CustomClasses, images: str) -> MLModel:
     spec = io.parse_spec(data, "the model")
     model._start(spec, classes, validate(spec, classes.program.weights), images)
     return model
+
+
+ModelSource = MLModel | ModelFile
+"""A model, or what `MLModel` takes."""

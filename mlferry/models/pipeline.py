@@ -147,7 +147,7 @@ class PipelineClassifier(Pipeline):
         self,
         input_features: Features,
         class_labels: Sequence[str] | Sequence[int],
-        output_features: object = None,
+        output_features: str | Sequence[str | tuple[str, Any]] | None = None,
         training_features: Features | None = None,
     ) -> None:
         labels: list[Any] = list(class_labels)
@@ -163,7 +163,9 @@ class PipelineClassifier(Pipeline):
             description.predictedProbabilitiesName = name
 
 
-def _outputs(given: Any, key: object) -> list[tuple[str, Any]]:
+def _outputs(
+    given: str | Sequence[str | tuple[str, Any]] | None, key: object
+) -> list[tuple[str, Any]]:
     """The label and, where there are any, the probabilities, with their types."""
     wanted = (key, Dictionary(key))
     if given is None or isinstance(given, str):

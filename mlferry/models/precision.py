@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from mlferry.errors import UnsupportedModelError
 from mlferry.models.model import MLModel
 from mlferry.models.precision_html import fragment, page, percent
-from mlferry.models.samples import loaded_samples
+from mlferry.models.samples import SampleData, loaded_samples
 from mlferry.programs.types import TensorType
 from mlferry.runtime.evaluators.program import ProgramEvaluator
 from mlferry.spec import networks
@@ -149,7 +149,7 @@ def _number(value: object) -> Any:
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def check_precision(model: MLModel, samples: object) -> PrecisionReport:
+def check_precision(model: MLModel, samples: SampleData) -> PrecisionReport:
     """Where an ML Program loses what it means by computing in float16.
 
     The program runs twice for each sample: rounding every value of float16 as a device does, and

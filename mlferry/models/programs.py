@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
-from typing import Any
 
 from mlferry.errors import ExportError, SpecError
 from mlferry.exporters.program import ProgramOptions, opset_of, to_program as written
-from mlferry.models.model import MLModel
+from mlferry.models.model import MLModel, ModelSource
 from mlferry.models.splitting import has_custom_layers, to_pipeline
 from mlferry.numerics.shapes import Shape
 from mlferry.runtime.custom import shapes_of_classes
@@ -18,7 +16,7 @@ __all__ = ["ProgramOptions", "as_program", "is_program", "program_options", "to_
 
 
 def to_program(
-    model: MLModel | str | os.PathLike[str] | Any,
+    model: ModelSource,
     *,
     compute_precision: object = "float16",
     minimum_deployment_target: str | int | None = None,
@@ -93,7 +91,7 @@ def as_program(
 
 
 def program_options(
-    compute_precision: Any,
+    compute_precision: object,
     minimum_deployment_target: str | int | None = None,
     states: Mapping[str, str] | bool = False,
 ) -> ProgramOptions:
@@ -108,10 +106,10 @@ def program_options(
         return ProgramOptions(half=True, opset=opset, states=states)
     if name == "float32":
         return ProgramOptions(half=False, opset=opset, states=states)
-    listed = isinstance(name, Iterable) and not isinstance(name, str)
-    if not listed or not all(isinstance(each, str) for each in name):
+    keep = [*name] if isinstance(name, Iterable) and not isinstance(name, str) else None
+    if keep is None or not all(isinstance(each, str) for each in keep):
         raise ExportError(
             f"compute_precision={compute_precision!r}: possible are 'float16', 'float32', and a "
             "list of names of values that stay in float32"
         )
-    return ProgramOptions(half=True, keep=tuple(name), opset=opset, states=states)
+    return ProgramOptions(half=True, keep=tuple(keep), opset=opset, states=states)

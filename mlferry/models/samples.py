@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,8 @@ from mlferry.text import logger_of
 
 logger = logger_of(__name__)
 
+SampleData = str | os.PathLike[str] | Mapping[str, Any] | NDArray[Any] | Iterable[Any]
+"""Samples as users give them; see `samples_for`."""
 Load = Callable[[Any], Mapping[str, Any]]
 
 ARRAY_SUFFIXES = (".npz", ".npy")
@@ -108,7 +110,9 @@ class _Pictures:
         return {self.name: picture_for(self.image, source)}
 
 
-def samples_for(spec: model_pb2.Model | None, sample_data: Any, *, nested: bool = False) -> Samples:
+def samples_for(
+    spec: model_pb2.Model | None, sample_data: SampleData, *, nested: bool = False
+) -> Samples:
     """What a user gave as samples of a model.
 
     Args:
@@ -149,7 +153,7 @@ def samples_for(spec: model_pb2.Model | None, sample_data: Any, *, nested: bool 
 
 
 def loaded_samples(
-    spec: model_pb2.Model | None, sample_data: object
+    spec: model_pb2.Model | None, sample_data: SampleData
 ) -> Iterator[Mapping[str, Any]]:
     """The values of each sample, one after another; pictures that cannot be read are left out."""
     for sample in samples_for(spec, sample_data):

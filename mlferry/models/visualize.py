@@ -5,21 +5,20 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from mlferry.models.compression import compressed_weights
-from mlferry.models.model import MLModel
+from mlferry.models.model import MLModel, ModelSource
 from mlferry.models.view import draw
 
 
 def visualize_spec(
-    model: Any,
+    model: ModelSource,
     input_shape_dict: Mapping[str, Sequence[int]] | None = None,
     *,
     path: str | os.PathLike[str] | None = None,
     open_browser: bool | None = None,
     title: str | None = None,
-    against: Any = None,
+    against: ModelSource | None = None,
 ) -> Path:
     """Draw a model as a graph: layers with their parameters, blobs with their shapes.
 

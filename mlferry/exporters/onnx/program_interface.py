@@ -155,7 +155,9 @@ def _widened(t: ProgramTranslation, value: str, dtype: str, wanted: str) -> str:
     return made
 
 
-def _array(t: ProgramTranslation, feature: model_pb2.FeatureDescription, given: Any) -> str:
+def _array(
+    t: ProgramTranslation, feature: model_pb2.FeatureDescription, given: Sequence[Extent]
+) -> str:
     stored = features.DTYPES.get(feature.type.multiArrayType.dataType, "float32")
     dtype = interface.STORED.get(stored, stored)
     shape: list[Extent] = list(given) or [1]

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from mlferry.errors import SpecError
 from mlferry.layers.methods.table import Params, method
@@ -145,7 +146,7 @@ def _load_constant_nd(arguments: SimpleNamespace) -> Params:
     return _shaped("data", arguments.constant_value, "shape", arguments.shape)
 
 
-def _shaped(field: str, value: Any, shape_field: str, shape: Sequence[int] | None) -> Params:
+def _shaped(field: str, value: ArrayLike, shape_field: str, shape: Sequence[int] | None) -> Params:
     """An array and the shape that the layer reads it in."""
     array = np.atleast_1d(floats(value))
     wanted = list(shape) if shape else [1]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from mlferry.errors import SpecError
 from mlferry.layers.borders import borders, borders_are_two, padding_is_set
 from mlferry.layers.definitions import (
@@ -288,23 +286,27 @@ def check_reorganize_data(
 
 
 @layer_rule("permute", "transpose")
-def check_permutation(layer: nn.NeuralNetworkLayer, params: Any) -> Problems:
+def check_permutation(
+    layer: nn.NeuralNetworkLayer, params: nn.PermuteLayerParams | nn.TransposeLayerParams
+) -> Problems:
     """Each axis is there once."""
-    axes = list(params.axis if layer.HasField("permute") else params.axes)
+    axes = list(params.axis if isinstance(params, nn.PermuteLayerParams) else params.axes)
     if sorted(axes) != list(range(len(axes))):
         yield error(f"{listed(axes)} is not a permutation of the axes 0 to {len(axes) - 1}")
 
 
 @layer_rule("squeeze", "expandDims")
-def check_axes_are_given(layer: nn.NeuralNetworkLayer, params: Any) -> Problems:
+def check_axes_are_given(
+    layer: nn.NeuralNetworkLayer, params: nn.SqueezeLayerParams | nn.ExpandDimsLayerParams
+) -> Problems:
     """Axes are told, each once."""
-    if layer.HasField("squeeze") and params.squeezeAll:
+    if isinstance(params, nn.SqueezeLayerParams) and params.squeezeAll:
         return
     if not params.axes:
         yield warning("axes is empty")
     elif len(set(params.axes)) < len(params.axes):
         text = f"axes {listed(params.axes)} name one axis twice"
-        yield error(text) if layer.HasField("expandDims") else warning(text)
+        yield error(text) if isinstance(params, nn.ExpandDimsLayerParams) else warning(text)
 
 
 @layer_rule("reshapeStatic", "rankPreservingReshape")

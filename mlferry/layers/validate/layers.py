@@ -16,7 +16,9 @@ from mlferry.spec.proto import model_pb2, neural_network_pb2 as nn
 from mlferry.spec.reflection import is_repeated
 
 if TYPE_CHECKING:
-    from google.protobuf.descriptor import Descriptor, EnumDescriptor
+    from typing import Any
+
+from google.protobuf.descriptor import Descriptor, EnumDescriptor
 
 _SUBNETWORKS = {
     "branch": ("ifBranch", "elseBranch"),

@@ -13,7 +13,7 @@ from mlferry.layers.training import carries_gradient, updatable_kinds
 from mlferry.layers.validate.rules import model_rule, network_rule
 from mlferry.spec import features, networks, weights
 from mlferry.spec.problems import Problems, hint, listed, warning
-from mlferry.spec.proto import model_pb2, neural_network_pb2 as nn
+from mlferry.spec.proto import features_pb2 as ft, model_pb2, neural_network_pb2 as nn
 
 # The numbers that an optimizer has to have, and those that it may have.
 _NUMBERS = {
@@ -173,7 +173,7 @@ def training_is_complete(spec: model_pb2.Model, network: networks.Network) -> Pr
         yield from _allowed(update.seed, "seed", "model")
 
 
-def _number(optimizer: Any, field: str) -> Problems:
+def _number(optimizer: nn.SGDOptimizer | nn.AdamOptimizer, field: str) -> Problems:
     if not optimizer.HasField(field):
         yield warning(f"it has no {field}", "optimizer")
         return
@@ -197,7 +197,7 @@ def _count(holder: Message, field: str, where: str) -> Problems:
         yield from _allowed(number, field, where)
 
 
-def _allowed(number: Any, field: str, where: str) -> Problems:
+def _allowed(number: ft.Int64Parameter, field: str, where: str) -> Problems:
     """The default value is one of those that are allowed."""
     value, allowed = number.defaultValue, list(number.set.values)
     if number.HasField("set") and value not in allowed:

@@ -99,7 +99,10 @@ class NeuralNetworkBuilder(LayerMethods, Training, Inspection):
             training_inputs(self.model, training_features or ())
 
     def _describe(
-        self, inputs: Sequence[tuple[str, Any]] | None, outputs: object, array_type: int
+        self,
+        inputs: Sequence[tuple[str, Any]] | None,
+        outputs: Sequence[tuple[str, Any]] | None,
+        array_type: int,
     ) -> None:
         """Inputs and outputs, and the mapping of arrays to blobs."""
         if inputs is None or outputs is None:

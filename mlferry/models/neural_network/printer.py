@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from mlferry.models.neural_network.summaries import parameters_of, write
 from mlferry.spec import features, networks
-from mlferry.spec.proto import neural_network_pb2 as nn
+from mlferry.spec.proto import model_pb2, neural_network_pb2 as nn
 
 __all__ = ["print_network_spec"]
 
 
-def print_network_spec(mlmodel_spec: Any, interface_only: bool = False, style: str = "") -> None:
+def print_network_spec(
+    mlmodel_spec: model_pb2.Model, interface_only: bool = False, style: str = ""
+) -> None:
     """Write the inputs, outputs and layers of a model to the standard output.
 
     Args:

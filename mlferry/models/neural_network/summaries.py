@@ -8,7 +8,7 @@ from typing import Any
 from mlferry.errors import SpecError
 from mlferry.spec import weights
 from mlferry.spec.proto import neural_network_pb2 as nn
-from mlferry.spec.reflection import is_map, is_repeated
+from mlferry.spec.reflection import Field, is_map, is_repeated
 from mlferry.text import printable
 
 _LONGEST = 200
@@ -29,7 +29,7 @@ def parameters_of(layer: nn.NeuralNetworkLayer) -> list[tuple[str, str]]:
     ]
 
 
-def _shown(field: Any, value: Any) -> str:
+def _shown(field: Field, value: Any) -> str:
     if isinstance(value, nn.WeightParams):
         return _weight(value)
     if is_map(field):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from mlferry.errors import SpecError
 from mlferry.models.model import MLModel
@@ -195,7 +196,7 @@ def _tests(
     yield "}"
 
 
-def _given(feature: model_pb2.FeatureDescription, value: Any) -> str:
+def _given(feature: model_pb2.FeatureDescription, value: ArrayLike) -> str:
     if not _is_image(feature):
         array = np.ascontiguousarray(value, "<f4")
         extents = ", ".join(map(str, array.shape))
@@ -214,7 +215,7 @@ def _data(content: bytes) -> str:
     return f'Data(base64Encoded: "{base64.b64encode(content).decode()}")!'
 
 
-def _compared(name: str, value: Any) -> Iterator[str]:
+def _compared(name: str, value: object) -> Iterator[str]:
     got = f"made.featureValue(for: {string_literal(name)})"
     if isinstance(value, str):
         yield f"        XCTAssertEqual({got}?.stringValue, {string_literal(value)})"

@@ -15,11 +15,11 @@ from mlferry.models import html_page
 from mlferry.models.compare import Difference, Report, compare_models
 from mlferry.models.comparison import Row
 from mlferry.models.model import MLModel
-from mlferry.models.samples import samples_for
+from mlferry.models.samples import SampleData, samples_for
 from mlferry.models.verify.sources import RunnableSource, open_source
 from mlferry.programs.contents import blocks_of, operations_of
 from mlferry.spec import features, networks
-from mlferry.spec.proto import features_pb2 as ft, mil_pb2 as mil
+from mlferry.spec.proto import features_pb2 as ft, mil_pb2 as mil, model_pb2
 from mlferry.text import paragraph
 
 Array = NDArray[Any]
@@ -99,7 +99,7 @@ def _sizes(tried: Sequence[tuple[int, ...]]) -> str:
 def verify(
     source: str | os.PathLike[str],
     model: MLModel | str | os.PathLike[str],
-    samples: Any = None,
+    samples: SampleData | None = None,
     *,
     tolerance: float | None = None,
     prepare: Prepare | None = None,
@@ -196,7 +196,7 @@ def _how(row: Row) -> str:
 
 
 def _random_samples(
-    inputs: Any, whole: Container[str], count: int, seed: int
+    inputs: Sequence[model_pb2.FeatureDescription], whole: Container[str], count: int, seed: int
 ) -> Iterator[dict[str, Any]]:
     """Random values for every input, at each of its sizes.
 

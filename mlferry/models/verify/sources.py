@@ -10,7 +10,8 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -181,7 +182,7 @@ def onnx_source(path: Path) -> RunnableSource:
     return RunnableSource(inputs, run, inside)
 
 
-def _session(runtime: Any, model: str | bytes) -> Any:
+def _session(runtime: ModuleType, model: str | bytes) -> Any:
     options = runtime.SessionOptions()
     options.log_severity_level = 3  # what fails is raised
     options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_DISABLE_ALL
@@ -227,12 +228,18 @@ def keras_source(path: Path) -> RunnableSource:
     return RunnableSource(inputs, run, inside, scoped=True)
 
 
+class Callee(Protocol):
+    """What is used of a layer of Keras."""
+
+    call: Callable[..., Any]
+
+
 @contextlib.contextmanager
-def _recorded(layer: Any, made: list[Any]) -> Iterator[None]:
+def _recorded(layer: Callee, made: list[Any]) -> Iterator[None]:
     """Keep what the calls of a layer give."""
     call = layer.call
 
-    def recording(*args: Any, **kwargs: Any) -> Any:
+    def recording(*args: object, **kwargs: object) -> Any:
         made.append(call(*args, **kwargs))
         return made[-1]
 

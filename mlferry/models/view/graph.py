@@ -22,7 +22,7 @@ from mlferry.runtime.custom import shapes_of_classes
 from mlferry.spec import networks, weights
 from mlferry.spec.features import show
 from mlferry.spec.proto import model_pb2, neural_network_pb2 as nn
-from mlferry.spec.reflection import is_map, is_repeated
+from mlferry.spec.reflection import Field, is_map, is_repeated
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message
@@ -294,7 +294,7 @@ def _repeated(
     yield name, shown + (f", ... ({len(value)})" if len(value) > _SHOWN else "")
 
 
-def _scalar(descriptor: Any, value: float | str) -> str:
+def _scalar(descriptor: Field, value: float | str) -> str:
     if descriptor.enum_type is not None:
         entry = descriptor.enum_type.values_by_number.get(value)
         return str(entry.name) if entry is not None else str(value)
