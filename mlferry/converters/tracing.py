@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 from mlferry.converters.frontend import Frontend
 from mlferry.converters.graph import Graph, Node
-from mlferry.converters.keras.objects import KerasLayer
 from mlferry.converters.lowering import Lowering
 from mlferry.converters.stored_functions import StoredFunction
 from mlferry.converters.values import Blob
@@ -21,6 +20,7 @@ from mlferry.errors import ConversionError
 from mlferry.numerics.shapes import Shape
 
 if TYPE_CHECKING:
+    from mlferry.converters.keras.objects import KerasLayer
     from mlferry.converters.keras.tracing import Called
 
 _Traced = tuple[Graph, Frontend]

@@ -10,10 +10,10 @@ import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, TypeGuard
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from mlferry.errors import PredictionError, UnsupportedModelError
 from mlferry.models import agreement, compare_html, pixels
@@ -26,9 +26,9 @@ from mlferry.models.comparison import (
     OutputReport,
     Row,
 )
-from mlferry.models.model import MLModel
+from mlferry.models.model import MLModel, ModelFile
 from mlferry.models.progress import progress
-from mlferry.models.samples import Load, Samples, Unreadable, loaded, samples_for
+from mlferry.models.samples import Load, SampleData, Samples, Unreadable, loaded, samples_for
 from mlferry.models.workers import Executors, in_order
 from mlferry.spec.proto import model_pb2
 from mlferry.text import logger_of
@@ -36,6 +36,40 @@ from mlferry.text import logger_of
 logger = logger_of(__name__)
 
 Outputs = Mapping[str, Any] | Sequence[Any]
+Sample = Mapping[str, Any]
+SampleFunction = Callable[[Sample], Outputs | NDArray[Any]]
+
+
+class OnnxPort(Protocol):
+    """An input or output of a session of onnxruntime."""
+
+    name: str
+    type: str
+
+
+class OnnxSession(Protocol):
+    """What is used of a session of onnxruntime."""
+
+    def get_inputs(self) -> Sequence[OnnxPort]:
+        """Its inputs."""
+
+    def get_outputs(self) -> Sequence[OnnxPort]:
+        """Its outputs."""
+
+    def run(self, names: Sequence[str] | None, feed: dict[str, Any], /) -> Sequence[Any]:
+        """The values of outputs."""
+
+
+class KerasModel(Protocol):
+    """What is used of a model of Keras."""
+
+    def predict_on_batch(self, x: Any, /) -> Any:
+        """Its outputs."""
+
+
+Runnable = MLModel | OnnxSession | KerasModel | SampleFunction
+Comparable = Runnable | ModelFile
+"""What `compare_models` takes for a model."""
 
 
 class Report(Comparison):
@@ -50,9 +84,9 @@ class Report(Comparison):
 
 
 def compare_models(
-    full_precision_model: Any,
-    quantized_model: Any,
-    sample_data: Any,
+    full_precision_model: Comparable,
+    quantized_model: Comparable,
+    sample_data: SampleData,
     *,
     nested: bool = False,
     executor: Executors | None = None,
@@ -129,7 +163,7 @@ def compare_models(
 _PICTURES = 12  # how many are kept of the samples that agree least
 
 
-def _sizes(models: Sequence[Any]) -> tuple[int, int] | None:
+def _sizes(models: Sequence[Runnable]) -> tuple[int, int] | None:
     one, other = (model.stored_size if isinstance(model, MLModel) else None for model in models)
     return None if one is None or other is None else (one, other)
 
@@ -145,7 +179,7 @@ def _pictures(samples: Samples, names: Sequence[str]) -> Iterator[tuple[str, byt
                 break
 
 
-def _depth(models: Sequence[Any], samples: Samples, name: str) -> list[BlobDifference]:
+def _depth(models: Sequence[Runnable], samples: Samples, name: str) -> list[BlobDifference]:
     found = samples.named(name)
     a, b = models
     if found is None or not (isinstance(a, MLModel) and isinstance(b, MLModel)):
@@ -158,7 +192,7 @@ def _depth(models: Sequence[Any], samples: Samples, name: str) -> list[BlobDiffe
 
 
 def _compared(
-    shared: tuple[Any, Any, Load], parcel: tuple[str, Any]
+    shared: tuple[Runnable, Runnable, Load], parcel: tuple[str, Any]
 ) -> list[tuple[str, Row]] | Unreadable:
     """The rows of one sample, with the kind of each output."""
     first, second, load = shared
@@ -176,7 +210,7 @@ def _compared(
 # ---- running ----------------------------------------------------------------------------------
 
 
-def _as_model(given: Any) -> Any:
+def _as_model(given: Comparable) -> Runnable:
     if isinstance(given, str | os.PathLike | bytes | model_pb2.Model):
         return MLModel(given)
     return given
@@ -187,13 +221,13 @@ def _input_order(model: MLModel | None) -> list[str]:
     return [] if model is None else [feature.name for feature in model.spec.description.input]
 
 
-def _runner(model: Any, order: Sequence[str]) -> Callable[[Mapping[str, Any]], Outputs]:
+def _runner(model: Runnable, order: Sequence[str]) -> Callable[[Sample], Outputs]:
     """What evaluates a model for a sample; `order` is that of a Core ML model beside it."""
     if isinstance(model, MLModel):
         return model.predict
-    if hasattr(model, "get_inputs") and hasattr(model, "run"):
+    if _is_session(model):
         return _onnx_runner(model, order)
-    if hasattr(model, "predict_on_batch"):
+    if _is_keras_model(model):
         return _keras_runner(model, order)
     if callable(model):
         return lambda data: _in_order(model(data))
@@ -203,7 +237,15 @@ def _runner(model: Any, order: Sequence[str]) -> Callable[[Mapping[str, Any]], O
     )
 
 
-def _onnx_runner(session: Any, order: Sequence[str]) -> Callable[[Mapping[str, Any]], Outputs]:
+def _is_session(model: Runnable) -> TypeGuard[OnnxSession]:
+    return hasattr(model, "get_inputs") and hasattr(model, "run")
+
+
+def _is_keras_model(model: Runnable) -> TypeGuard[KerasModel]:
+    return hasattr(model, "predict_on_batch")
+
+
+def _onnx_runner(session: OnnxSession, order: Sequence[str]) -> Callable[[Sample], Outputs]:
     described = list(session.get_inputs())
     outputs = [output.name for output in session.get_outputs()]
 
@@ -228,7 +270,7 @@ _ONNX_TYPES: dict[str, Any] = {
 }
 
 
-def _keras_runner(model: Any, order: Sequence[str]) -> Callable[[Mapping[str, Any]], Outputs]:
+def _keras_runner(model: KerasModel, order: Sequence[str]) -> Callable[[Sample], Outputs]:
     names = _keras_inputs(model)
     keys = _keys(model)
 
@@ -248,19 +290,19 @@ def _keras_runner(model: Any, order: Sequence[str]) -> Callable[[Mapping[str, An
     return run
 
 
-def _keras_inputs(model: Any) -> list[str]:
+def _keras_inputs(model: KerasModel) -> list[str]:
     """The names of a Keras model's inputs; none where it is a class of its own."""
     tensors = getattr(model, "inputs", None)
     return [str(tensor.name).split(":")[0] for tensor in tensors] if tensors else []
 
 
-def _keys(model: Any) -> list[str]:
+def _keys(model: KerasModel) -> list[str]:
     """The keys of the inputs of a Keras model that takes a dict, in the order of `inputs`."""
     for name in ("_inputs_struct", "_nested_inputs"):  # of Keras 3, of Keras 2
         struct = getattr(model, name, None)
         if isinstance(struct, Mapping):
             places = {id(tensor): key for key, tensor in struct.items()}
-            keys = [places.get(id(tensor)) for tensor in model.inputs]
+            keys = [places.get(id(tensor)) for tensor in getattr(model, "inputs", ())]
             return [key for key in keys if key is not None]
     return []
 
@@ -285,13 +327,17 @@ def _by_name(
     )
 
 
-def _in_order(made: Any) -> Outputs:
+def _in_order(made: Outputs | NDArray[Any]) -> Outputs:
     if isinstance(made, Mapping | list | tuple):
         return made
     return [made]
 
 
 # ---- pairing ----------------------------------------------------------------------------------
+
+
+OutputValue = Mapping[str | int, float] | ArrayLike
+"""Chances by label, a label, a number or an array."""
 
 
 class Pair(NamedTuple):
@@ -336,11 +382,11 @@ def _named(made: Outputs) -> list[tuple[str, Any]]:
     return [(f"output {index}", value) for index, value in enumerate(made)]
 
 
-def _is_label(value: Any) -> bool:
+def _is_label(value: object) -> bool:
     return isinstance(value, str) or (isinstance(value, int) and not isinstance(value, bool))
 
 
-def _pair(name: str, first: Any, second: Any) -> Pair:
+def _pair(name: str, first: OutputValue, second: OutputValue) -> Pair:
     if isinstance(first, str) or isinstance(second, str):
         return Pair("label", first, second)
     if isinstance(first, Mapping) and isinstance(second, Mapping):
@@ -362,9 +408,9 @@ def _pair(name: str, first: Any, second: Any) -> Pair:
     return Pair(kind, one, other.reshape(one.shape), [*named])
 
 
-def _floats(value: Any) -> NDArray[np.float64]:
+def _floats(value: OutputValue) -> NDArray[np.float64]:
     if isinstance(value, Mapping):
-        value = list(value.values())
+        value = [*value.values()]
     return np.asarray(value).astype(np.float64)
 
 

@@ -37,7 +37,15 @@ from mlferry.converters.tensorflow.loading import (
     kind_of,
     with_index,
 )
-from mlferry.converters.tensorflow.objects import GraphOperation, GraphTensor, NodeDef
+from mlferry.converters.tensorflow.objects import (
+    AttributeMessage,
+    ConcreteFunction,
+    FunctionGraph,
+    GraphOperation,
+    GraphTensor,
+    NodeDef,
+    TensorMessage,
+)
 from mlferry.errors import (
     ConversionError,
 )
@@ -252,7 +260,7 @@ class _GraphReader:
     """
 
     def __init__(
-        self, tf: ModuleType, frozen: Any, source: str, names: Names, is_file: bool
+        self, tf: ModuleType, frozen: ConcreteFunction, source: str, names: Names, is_file: bool
     ) -> None:
         self.tf, self.frozen, self.source, self.is_file = tf, frozen, source, is_file
         self.inputs, self.outputs = (
@@ -284,7 +292,7 @@ class _GraphReader:
         )
 
 
-def _library(graph: Any) -> Sequence[Any]:
+def _library(graph: FunctionGraph) -> Sequence[Any]:
     """The functions that operations of a graph call; the message of a graph copies its weights."""
     kinds = {attr.type for op in graph.get_operations() for attr in op.op_def.attr}
     if not kinds & {"func", "list(func)"}:
@@ -419,7 +427,7 @@ def operations(
     return nodes, constants
 
 
-def _bytes(tf: ModuleType, tensor: Any) -> int:
+def _bytes(tf: ModuleType, tensor: TensorMessage) -> int:
     """What the values of a TensorProto take, of which one may stand for all."""
     count: int = math.prod(dim.size for dim in tensor.tensor_shape.dim)
     return max(0, count) * int(tf.as_dtype(tensor.dtype).size or 1)
@@ -476,7 +484,7 @@ def _attributes_of_message(node: NodeDef) -> dict[str, Any]:
     }
 
 
-def _value(attr: Any) -> Any:
+def _value(attr: AttributeMessage) -> Any:
     """What an AttrValue holds."""
     kind = attr.WhichOneof("value")
     if kind != "list":

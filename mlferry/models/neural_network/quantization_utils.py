@@ -5,11 +5,13 @@ from __future__ import annotations
 import sys
 
 from mlferry.models import compare
+from mlferry.models.compare import Comparable
 from mlferry.models.quantization import (
     AdvancedQuantizedLayerSelector,
     QuantizedLayerSelector,
     quantize_weights,
 )
+from mlferry.models.samples import SampleData
 
 __all__ = [
     "AdvancedQuantizedLayerSelector",
@@ -20,7 +22,7 @@ __all__ = [
 
 
 def compare_models(
-    full_precision_model: object, quantized_model: object, sample_data: object
+    full_precision_model: Comparable, quantized_model: Comparable, sample_data: SampleData
 ) -> compare.Report:
     """Write how far two models agree to the standard output, as coremltools does.
 
