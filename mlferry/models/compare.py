@@ -47,7 +47,7 @@ class OnnxPort(Protocol):
     type: str
 
 
-class OnnxSession(Protocol):
+class InferenceSession(Protocol):
     """What is used of a session of onnxruntime."""
 
     def get_inputs(self) -> Sequence[OnnxPort]:
@@ -67,7 +67,7 @@ class KerasModel(Protocol):
         """Its outputs."""
 
 
-Runnable = MLModel | OnnxSession | KerasModel | SampleFunction
+Runnable = MLModel | InferenceSession | KerasModel | SampleFunction
 Comparable = Runnable | ModelFile
 """What `compare_models` takes for a model."""
 
@@ -237,7 +237,7 @@ def _runner(model: Runnable, order: Sequence[str]) -> Callable[[Sample], Outputs
     )
 
 
-def _is_session(model: Runnable) -> TypeGuard[OnnxSession]:
+def _is_session(model: Runnable) -> TypeGuard[InferenceSession]:
     return hasattr(model, "get_inputs") and hasattr(model, "run")
 
 
@@ -245,7 +245,7 @@ def _is_keras_model(model: Runnable) -> TypeGuard[KerasModel]:
     return hasattr(model, "predict_on_batch")
 
 
-def _onnx_runner(session: OnnxSession, order: Sequence[str]) -> Callable[[Sample], Outputs]:
+def _onnx_runner(session: InferenceSession, order: Sequence[str]) -> Callable[[Sample], Outputs]:
     described = list(session.get_inputs())
     outputs = [output.name for output in session.get_outputs()]
 
