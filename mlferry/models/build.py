@@ -40,11 +40,11 @@ def make_custom_model(
     custom.className, custom.description = class_name, description
     for name, value in (parameters or {}).items():
         _set_parameter(custom.parameters[name], name, value)
-    for described, given in (
+    for described, entries in (
         (spec.description.input, inputs),
         (spec.description.output, outputs),
     ):
-        for name, feature in given.items():
+        for name, feature in entries.items():
             described.add(name=name).type.CopyFrom(feature)
     problems = [problem for problem in validate(spec) if problem.severity != "note"]
     if problems:

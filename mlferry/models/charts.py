@@ -121,7 +121,7 @@ def chart(
         points = [mark for mark in marks if mark.group == group]
         path = "L".join(f"{across(each.x):.1f} {down(each.y):.1f}" for each in points)
         lines.append(f'<path class="line g{index % 6}" d="M{path}"/>')
-    taken: list[tuple[float, float, float]] = []  # of labels: row, from, to
+    labels: list[tuple[float, float, float]] = []  # of labels: row, from, to
     groups = [*dict.fromkeys(mark.group for mark in marks)]
     for mark in marks:
         at, high = across(mark.x), down(mark.y)
@@ -137,7 +137,7 @@ def chart(
             f"<title>{escape(mark.text)}</title></circle>"
         )
         if mark.label:
-            start, row = _free(mark.label, at, high, width, taken)
+            start, row = _free(mark.label, at, high, width, labels)
             lines.append(f'<text x="{start:.1f}" y="{row:.1f}">{escape(mark.label)}</text>')
     return (
         f'<svg class="chart" viewBox="0 0 {width} {height}" role="img" '
@@ -146,24 +146,24 @@ def chart(
 
 
 def _free(
-    label: str, at: float, high: float, width: int, taken: list[tuple[float, float, float]]
+    label: str, at: float, high: float, width: int, labels: list[tuple[float, float, float]]
 ) -> tuple[float, float]:
     """Where a label begins beside its mark and no other label lies; rows go down from the mark."""
     size = len(label) * _LETTER
     start = at - 8 - size if at + 8 + size > width else at + 8
     row = high - 7
-    while any(abs(row - y) < 12 and start < b and start + size > a for y, a, b in taken):
+    while any(abs(row - y) < 12 and start < b and start + size > a for y, a, b in labels):
         row += 13
-    taken.append((row, start, start + size))
+    labels.append((row, start, start + size))
     return start, row
 
 
 def bars(rows: Iterable[tuple[str, float, str]]) -> str:
     """A bar a row, of its part from 0 to 1, with a name before and a text behind it."""
-    made = "".join(
+    rows_html = "".join(
         f"<tr><th>{escape(name)}</th><td class='wide'><span class='bar' "
         f"style='width:{100 * min(max(part, 0.0), 1.0):.1f}%'></span></td><td>{escape(text)}</td>"
         "</tr>"
         for name, part, text in rows
     )
-    return f"<table class='bars'>{made}</table>" if made else ""
+    return f"<table class='bars'>{rows_html}</table>" if rows_html else ""

@@ -122,7 +122,7 @@ def compare_models(
         MissingCustomLayerError: classes of custom layers are missing.
         WorkerError: the executor cannot do it.
     """
-    models = [_as_model(given) for given in (full_precision_model, quantized_model)]
+    models = [_as_model(source) for source in (full_precision_model, quantized_model)]
     described = next((model for model in models if isinstance(model, MLModel)), None)
     spec = None if described is None else described.get_spec()
     samples = samples_for(spec, sample_data, nested=nested)
@@ -133,13 +133,13 @@ def compare_models(
     kinds: dict[str, str] = {}
     count = 0
     shared = (models[0], models[1], samples.load)
-    made = in_order(_compared, shared, samples.parcels(), executor)
-    for found in progress(made, "comparing", len(samples)):
-        if isinstance(found, Unreadable):
-            samples.add(found)
+    results = in_order(_compared, shared, samples.parcels(), executor)
+    for result in progress(results, "comparing", len(samples)):
+        if isinstance(result, Unreadable):
+            samples.add(result)
             continue
         count += 1
-        for kind, row in found:
+        for kind, row in result:
             kinds.setdefault(row.output, kind)
             rows.append(row)
     if not count:
@@ -171,8 +171,8 @@ def _sizes(models: Sequence[Runnable]) -> tuple[int, int] | None:
 def _pictures(samples: Samples, names: Sequence[str]) -> Iterator[tuple[str, bytes]]:
     """Those of the samples whose inputs look like pictures."""
     for name in names:
-        found = samples.named(name)
-        for value in () if found is None else found.data.values():
+        sample = samples.named(name)
+        for value in () if sample is None else sample.data.values():
             picture = pixels.preview(value)
             if picture is not None:
                 yield name, pixels.png(picture)
@@ -180,12 +180,12 @@ def _pictures(samples: Samples, names: Sequence[str]) -> Iterator[tuple[str, byt
 
 
 def _depth(models: Sequence[Runnable], samples: Samples, name: str) -> list[BlobDifference]:
-    found = samples.named(name)
+    sample = samples.named(name)
     a, b = models
-    if found is None or not (isinstance(a, MLModel) and isinstance(b, MLModel)):
+    if sample is None or not (isinstance(a, MLModel) and isinstance(b, MLModel)):
         return []
     try:
-        return differences(a, b, found.data)
+        return differences(a, b, sample.data)
     except (PredictionError, UnsupportedModelError) as error:
         logger.info("the difference over the depth cannot be told: %s", error)
         return []
@@ -200,20 +200,20 @@ def _compared(
     if isinstance(sample, Unreadable):
         return sample
     order = _input_order(next((m for m in (first, second) if isinstance(m, MLModel)), None))
-    made = (_runner(model, order)(sample.data) for model in (first, second))
+    outputs = (_runner(model, order)(sample.data) for model in (first, second))
     return [
         (pair.kind, Row(sample.name, name, *_MEASURES[pair.kind](pair)))
-        for name, pair in _paired(*made).items()
+        for name, pair in _paired(*outputs).items()
     ]
 
 
 # ---- running ----------------------------------------------------------------------------------
 
 
-def _as_model(given: Comparable) -> Runnable:
-    if isinstance(given, str | os.PathLike | bytes | model_pb2.Model):
-        return MLModel(given)
-    return given
+def _as_model(model: Comparable) -> Runnable:
+    if isinstance(model, str | os.PathLike | bytes | model_pb2.Model):
+        return MLModel(model)
+    return model
 
 
 def _input_order(model: MLModel | None) -> list[str]:
@@ -275,14 +275,14 @@ def _keras_runner(model: KerasModel, order: Sequence[str]) -> Callable[[Sample],
     keys = _keys(model)
 
     def run(data: Mapping[str, Any]) -> Outputs:
-        wanted = names or [name for name in order if name in data] or [*data]
+        input_names = names or [name for name in order if name in data] or [*data]
         if not names and not order and len(data) > 1:
             raise PredictionError(
                 "the Keras model does not name its inputs: compare a function that takes the "
                 "sample's dict and calls the model"
             )
-        found = _by_name(wanted, data, order, "the Keras model")
-        values = [np.asarray(value) for value in found]
+        inputs = _by_name(input_names, data, order, "the Keras model")
+        values = [np.asarray(value) for value in inputs]
         if keys:
             return _in_order(model.predict_on_batch(dict(zip(keys, values, strict=True))))
         return _in_order(model.predict_on_batch(values[0] if len(values) == 1 else values))
@@ -327,10 +327,10 @@ def _by_name(
     )
 
 
-def _in_order(made: Outputs | NDArray[Any]) -> Outputs:
-    if isinstance(made, Mapping | list | tuple):
-        return made
-    return [made]
+def _in_order(outputs: Outputs | NDArray[Any]) -> Outputs:
+    if isinstance(outputs, Mapping | list | tuple):
+        return outputs
+    return [outputs]
 
 
 # ---- pairing ----------------------------------------------------------------------------------
@@ -376,10 +376,10 @@ def _paired(first: Outputs, second: Outputs) -> dict[str, Pair]:
     }
 
 
-def _named(made: Outputs) -> list[tuple[str, Any]]:
-    if isinstance(made, Mapping):
-        return list(made.items())
-    return [(f"output {index}", value) for index, value in enumerate(made)]
+def _named(outputs: Outputs) -> list[tuple[str, Any]]:
+    if isinstance(outputs, Mapping):
+        return list(outputs.items())
+    return [(f"output {index}", value) for index, value in enumerate(outputs)]
 
 
 def _is_label(value: object) -> bool:
@@ -497,21 +497,21 @@ def _output(name: str, kind: str, rows: Sequence[Row]) -> OutputReport:
     margins = [row.margins for row in rows if row.margins is not None]
     alike = len(margins) == len(rows) and len({each.before.size for each in margins}) == 1
     keys = [key for key in rows[0].numbers if all(key in row.numbers for row in rows)]
-    found: dict[str, float] = {}
+    numbers: dict[str, float] = {}
     intervals = {}
     for key in keys:
         if key in _POOLED:
-            found[key] = float(getattr(Energy.pooled(energies), key))
+            numbers[key] = float(getattr(Energy.pooled(energies), key))
         elif key in LABELS:
             values = [float(row.numbers[key]) for row in rows]
-            found[key] = float(np.max(values) if key == "largest_difference" else np.mean(values))
+            numbers[key] = float(np.max(values) if key == "largest_difference" else np.mean(values))
         if key == "snr":
-            found["worst_snr"] = float(np.min([row.numbers[key] for row in rows]))
+            numbers["worst_snr"] = float(np.min([row.numbers[key] for row in rows]))
         if key in _PLACES:
-            intervals[key] = agreement.wilson(found[key], len(rows))
+            intervals[key] = agreement.wilson(numbers[key], len(rows))
             if alike:
-                found[f"expected_{key}"] = agreement.expected(margins, _PLACES[key])
-    return OutputReport(name, kind, found, intervals, len(rows))
+                numbers[f"expected_{key}"] = agreement.expected(margins, _PLACES[key])
+    return OutputReport(name, kind, numbers, intervals, len(rows))
 
 
 _PLACES = {"top1": 1, "top5": agreement.TOP}
@@ -542,10 +542,10 @@ class Difference:
 
     def __str__(self) -> str:
         if self.shapes[0] != self.shapes[1]:
-            what = f"shapes {self.shapes[0]} and {self.shapes[1]}"
+            text = f"shapes {self.shapes[0]} and {self.shapes[1]}"
         else:
-            what = f"by {self.largest:.4g} ({self.relative:.2%} of its largest value)"
-        return f"{self.kind} {self.layer!r} is the first to differ: blob {self.blob!r}, {what}"
+            text = f"by {self.largest:.4g} ({self.relative:.2%} of its largest value)"
+        return f"{self.kind} {self.layer!r} is the first to differ: blob {self.blob!r}, {text}"
 
 
 def first_difference(
@@ -588,14 +588,14 @@ def differences(a: MLModel, b: MLModel, sample: Mapping[str, Any]) -> list[BlobD
         UnsupportedModelError: a model is neither a neural network nor an ML Program.
         PredictionError: the sample does not fit, or no blob has the same name in both.
     """
-    found = []
+    results = []
     for blob, layer, kind, one, other in _shared_blobs(a, b, sample):
         relative = math.nan
         if one.shape == other.shape:
             noise, signal = float(np.square(one - other).sum()), float(np.square(one).sum())
             relative = 0.0 if noise == 0 else math.sqrt(noise / signal) if signal else math.inf
-        found.append(BlobDifference(blob, layer, kind, relative))
-    return found
+        results.append(BlobDifference(blob, layer, kind, relative))
+    return results
 
 
 def _shared_blobs(

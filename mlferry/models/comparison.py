@@ -253,12 +253,12 @@ class Comparison:
 
 def answers(numbers: Mapping[str, Any]) -> list[str]:
     """What both models answer for a sample, with the score where it is known."""
-    told = []
+    texts = []
     for which in ("first", "second"):
         score = numbers.get(f"{which}_score")
         text = printable(str(numbers[which]))
-        told.append(text if score is None else f"{text} ({score:.4g})")
-    return told
+        texts.append(text if score is None else f"{text} ({score:.4g})")
+    return texts
 
 
 def decibels(signal: float, noise: float) -> float:

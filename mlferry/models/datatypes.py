@@ -132,21 +132,21 @@ _SHORT: dict[Any, type[_Datatype]] = {
 }
 
 
-def normalized(given: object) -> _Datatype:
+def normalized(value: object) -> _Datatype:
     """The type that something stands for: ``int``, ``"Double"``, ``Array(3)``.
 
     Raises:
         SpecError: it stands for none.
     """
-    if isinstance(given, _Datatype):
-        return given
-    found = _SHORT.get(given) if isinstance(given, str | type) else None
-    if found is None:
+    if isinstance(value, _Datatype):
+        return value
+    kind = _SHORT.get(value) if isinstance(value, str | type) else None
+    if kind is None:
         raise SpecError(
-            f"{given!r} is not a type of features; write mlferry.models.datatypes.Array(3, 224, "
+            f"{value!r} is not a type of features; write mlferry.models.datatypes.Array(3, 224, "
             "224), Double(), Int64(), String() or Dictionary(String())"
         )
-    return found()
+    return kind()
 
 
 def add_features(

@@ -32,8 +32,8 @@ Rows = str | os.PathLike[str] | DataFrame | Iterable[Mapping[str, Any]]
 """Dicts, a data frame, or the path of a CSV file."""
 
 
-def _model(given: ModelSource) -> MLModel:
-    return given if isinstance(given, MLModel) else MLModel(given)
+def _model(source: ModelSource) -> MLModel:
+    return source if isinstance(source, MLModel) else MLModel(source)
 
 
 def _rows(data: Rows) -> list[dict[str, Any]]:
@@ -77,9 +77,9 @@ def _split(model: MLModel, data: Rows, answer: str) -> list[tuple[dict[str, Any]
 
 
 def _predict(model: MLModel, sample: Mapping[str, Any]) -> dict[str, Any]:
-    made = model.predict(sample)
-    assert isinstance(made, dict)
-    return made
+    outputs = model.predict(sample)
+    assert isinstance(outputs, dict)
+    return outputs
 
 
 def _predicted(spec: model_pb2.Model) -> str:
@@ -153,12 +153,12 @@ def evaluate_classifier_with_probabilities(
         raise PredictionError("the model has no predictedProbabilitiesName")
     largest, mismatches = 0.0, 0
     pairs = _split(loaded, data, probabilities)
-    for sample, wanted in pairs:
-        made = _predict(loaded, sample)[name]
-        if set(made) != set(wanted):
+    for sample, expected in pairs:
+        chances = _predict(loaded, sample)[name]
+        if set(chances) != set(expected):
             mismatches += 1
             continue
-        largest = max([largest, *(abs(made[key] - wanted[key]) for key in wanted)])
+        largest = max([largest, *(abs(chances[key] - expected[key]) for key in expected)])
     result = {
         "num_samples": len(pairs),
         "max_probability_error": largest,
@@ -186,8 +186,8 @@ def evaluate_transformer(
         raise PredictionError(f"{len(input_data)} inputs, {len(reference_output)} outputs")
     pairs = zip(input_data, reference_output, strict=True)
     wrong = sum(
-        any(not _same(_predict(loaded, x).get(name), value) for name, value in wanted.items())
-        for x, wanted in pairs
+        any(not _same(_predict(loaded, x).get(name), value) for name, value in expected.items())
+        for x, expected in pairs
     )
     return _told({"num_samples": len(input_data), "num_errors": int(wrong)}, verbose)
 
@@ -198,13 +198,13 @@ def _told(result: dict[str, N], verbose: bool) -> dict[str, N]:
     return result
 
 
-def _same(made: object, wanted: ArrayLike) -> bool:
-    if isinstance(wanted, Mapping):
-        same_keys = isinstance(made, Mapping) and set(made) == set(wanted)
-        return same_keys and all(_same(made[key], wanted[key]) for key in wanted)
-    if isinstance(wanted, str) or made is None:
-        return bool(made == wanted)
-    one, other = np.asarray(made, np.float64), np.asarray(wanted, np.float64)
+def _same(value: object, expected: ArrayLike) -> bool:
+    if isinstance(expected, Mapping):
+        same_keys = isinstance(value, Mapping) and set(value) == set(expected)
+        return same_keys and all(_same(value[key], expected[key]) for key in expected)
+    if isinstance(expected, str) or value is None:
+        return bool(value == expected)
+    one, other = np.asarray(value, np.float64), np.asarray(expected, np.float64)
     return one.size == other.size and bool(
         np.allclose(one.ravel(), other.ravel(), rtol=_TOLERANCE, atol=_TOLERANCE)
     )

@@ -58,23 +58,25 @@ def export_onnx(
     """
     loaded = model if isinstance(model, MLModel) else MLModel(model)
     if loaded.spec.WhichOneof("Type") == "mlProgram":
-        made = _program(loaded, Asked(input_shapes or {}, pixels, precision or loaded.precision))
+        message = _program(loaded, Asked(input_shapes or {}, pixels, precision or loaded.precision))
     else:
         if precision is not None:
             raise ExportError("precision is for ML Programs; a neural network computes in float32")
         custom = shapes_of_classes(loaded.custom_layers)
-        made = exporter.export(loaded.spec, input_shapes=input_shapes, pixels=pixels, custom=custom)
+        message = exporter.export(
+            loaded.spec, input_shapes=input_shapes, pixels=pixels, custom=custom
+        )
     if path is not None:
         file = Path(path)
         if file.suffix != ".onnx":
             raise ModelFileError(f"{path}: the suffix must be .onnx, not {file.suffix!r}")
-        io.write_atomic(file, serialized(made))
-    return made
+        io.write_atomic(file, serialized(message))
+    return message
 
 
-def _program(model: MLModel, asked: Asked) -> Any:
-    check_precision(asked.precision)
+def _program(model: MLModel, options: Asked) -> Any:
+    check_precision(options.precision)
     spec = model.spec
     name, described = description_of(spec, model.function_name)
     function = spec.mlProgram.functions[name]
-    return export_program(function, described, spec, model.program_weights, asked)
+    return export_program(function, described, spec, model.program_weights, options)

@@ -149,12 +149,12 @@ class NeededClass:
     @classmethod
     def of(cls, needed: Sequence[Dependency]) -> NeededClass:
         """All uses of one class together."""
-        told: dict[str, dict[str, list[str]]] = {}
+        users: dict[str, dict[str, list[str]]] = {}
         for each in needed:
             for label, value in each.details():
-                told.setdefault(label, {}).setdefault(value, []).append(each.name)
+                users.setdefault(label, {}).setdefault(value, []).append(each.name)
         details = []
-        for label, values in told.items():
+        for label, values in users.items():
             for value, names in values.items():
                 of = ", ".join(names[:_LAYERS_SHOWN]) + ", ..." * (len(names) > _LAYERS_SHOWN)
                 details.append((label, value if len(names) == len(needed) else f"{value} ({of})"))
@@ -227,10 +227,10 @@ class Facts:
 
     def classes(self) -> list[NeededClass]:
         """The dependencies, a class once."""
-        found: dict[tuple[str, str], list[Dependency]] = {}
+        by_class: dict[tuple[str, str], list[Dependency]] = {}
         for each in self.dependencies:
-            found.setdefault((each.kind, each.class_name), []).append(each)
-        return [NeededClass.of(each) for each in found.values()]
+            by_class.setdefault((each.kind, each.class_name), []).append(each)
+        return [NeededClass.of(each) for each in by_class.values()]
 
     def interface(self) -> Iterator[tuple[str, list[DescribedFeature]]]:
         """Title and features of each group of them; the inputs of training where there are."""

@@ -38,20 +38,20 @@ __all__ = [
 Range = tuple[int, int]  # lower and upper bound; an upper bound below 0: without bound
 
 
-def _positive(value: object, what: str) -> int:
+def _positive(value: object, subject: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise SpecError(f"{what} is {value!r}; sizes are integers above 0")
+        raise SpecError(f"{subject} is {value!r}; sizes are integers above 0")
     return value
 
 
-def _range(value: object, what: str) -> Range:
+def _range(value: object, subject: str) -> Range:
     if not isinstance(value, Sequence) or len(value) != 2:
-        raise SpecError(f"{what} is {value!r}; a range is (lower, upper), upper -1: no bound")
-    lower, upper = _positive(value[0], f"the lower bound of {what}"), value[1]
+        raise SpecError(f"{subject} is {value!r}; a range is (lower, upper), upper -1: no bound")
+    lower, upper = _positive(value[0], f"the lower bound of {subject}"), value[1]
     if isinstance(upper, bool) or not isinstance(upper, int):
-        raise SpecError(f"the upper bound of {what} is {upper!r}; it is an integer")
+        raise SpecError(f"the upper bound of {subject} is {upper!r}; it is an integer")
     if 0 <= upper < lower:
-        raise SpecError(f"{what} has lowerBound > upperBound: ({lower},{upper})")
+        raise SpecError(f"{subject} has lowerBound > upperBound: ({lower},{upper})")
     return lower, max(upper, -1)
 
 
@@ -111,13 +111,13 @@ class NeuralNetworkMultiArrayShape:
         Raises:
             SpecError: they are neither [C] nor [C, H, W].
         """
-        given = [extent for extent in self.extents if extent is not None]
-        if len(given) not in (1, 3) or self.extents[0] is None:
+        extents = [extent for extent in self.extents if extent is not None]
+        if len(extents) not in (1, 3) or self.extents[0] is None:
             raise SpecError(
                 "For neural networks, shape must be of length 1 or 3, representing input shape "
                 f"[C] or [C,H,W], respectively; it is {self.extents}"
             )
-        return tuple(_positive(extent, "an extent") for extent in given)
+        return tuple(_positive(extent, "an extent") for extent in extents)
 
 
 class NeuralNetworkMultiArrayShapeRange:
@@ -164,17 +164,17 @@ def accepted_sizes(model: MLModel | model_pb2.Model, *, most: int = 1024) -> Acc
     Raises:
         SpecError: the model is neither a neural network nor a pipeline.
     """
-    given = model._classes.layers if isinstance(model, MLModel) else {}
+    classes = model._classes.layers if isinstance(model, MLModel) else {}
     spec = model.spec if isinstance(model, MLModel) else model
-    custom = shapes_of_classes(given)
+    custom = shapes_of_classes(classes)
     if networks.pipeline_of(spec) is None:
         return acceptance(spec, custom, most)
     inner = [each for each in networks.models_in(spec) if networks.network_of(each) is not None]
-    found = [acceptance(each, custom, most) for each in inner]
+    parts = [acceptance(each, custom, most) for each in inner]
     return Acceptance(
-        [axis for each in found for axis in each.axes],
-        [name for each in found for name in each.opaque],
-        [name for each in found for name in each.varying],
+        [axis for each in parts for axis in each.axes],
+        [name for each in parts for name in each.opaque],
+        [name for each in parts for name in each.varying],
     )
 
 
@@ -198,8 +198,8 @@ def _change(
         close = did_you_mean(name, [each.name for each in described])
         raise SpecError(f"the model has no input or output {name!r}.{close}")
     if not feature.type.HasField(kind):
-        wanted = {"imageType": "image", "multiArrayType": "multiArray"}[kind]
-        raise SpecError(f"Trying to add sizes of an {wanted} to a non-{wanted} feature: {name!r}")
+        form = {"imageType": "image", "multiArrayType": "multiArray"}[kind]
+        raise SpecError(f"Trying to add sizes of an {form} to a non-{form} feature: {name!r}")
     before = [(each, each.specificationVersion, _copied(each)) for each in networks.models_in(spec)]
     try:
         _apply(spec, name, change, check=check)
@@ -256,18 +256,18 @@ def _apply_inside(
     for index, model in enumerate(pipeline.models):
         where = pipeline.names[index] if index < len(pipeline.names) else str(index)
         with context(f"changing model {where!r} of the pipeline"):
-            taken = {each.name: each.type for each in model.description.input}
-            for other in (each for each in taken if each in varying and check):
-                if not flexible_axes(taken[other]):
+            inputs = {each.name: each.type for each in model.description.input}
+            for other in (each for each in inputs if each in varying and check):
+                if not flexible_axes(inputs[other]):
                     raise SpecError(
-                        f"its input {other!r}, {features.show(taken[other])}, has one shape, and "
+                        f"its input {other!r}, {features.show(inputs[other])}, has one shape, and "
                         f"varies with the size of {name!r}: model {varying[other]!r} makes it. "
                         f"Set a range of {other!r} in spec.pipeline.models[{index}] first, or "
                         "write check=False"
                     )
-            if name in taken and name not in varying:
+            if name in inputs and name not in varying:
                 _apply(model, name, change, check=check)
-            if name in taken or taken.keys() & varying.keys():
+            if name in inputs or inputs.keys() & varying.keys():
                 varying |= dict.fromkeys(_varying_outputs(model), where)
 
 
@@ -287,8 +287,8 @@ def _varying_outputs(model: model_pb2.Model) -> list[str]:
     )
 
 
-def _refuse(name: str, found: Acceptance) -> None:
-    broken = [str(axis) for axis in found.axes if axis.input == name and not axis.is_whole]
+def _refuse(name: str, accepted: Acceptance) -> None:
+    broken = [str(axis) for axis in accepted.axes if axis.input == name and not axis.is_whole]
     if broken:
         lines = paragraph(f"  - {line}" for line in broken)
         raise SpecError(
@@ -312,8 +312,8 @@ def add_enumerated_image_sizes(
     Raises:
         SpecError: there is no such image, or a layer does not take one of the sizes.
     """
-    given = [sizes] if isinstance(sizes, NeuralNetworkImageSize) else list(sizes)
-    pairs = [size.pair() for size in given]
+    listed = [sizes] if isinstance(sizes, NeuralNetworkImageSize) else list(sizes)
+    pairs = [size.pair() for size in listed]
 
     def change(feature: ft.FeatureType) -> None:
         image = feature.imageType
@@ -366,8 +366,8 @@ def add_enumerated_multiarray_shapes(
     Raises:
         SpecError: there is no such multi-array, or a layer does not take one of the shapes.
     """
-    given = [shapes] if isinstance(shapes, NeuralNetworkMultiArrayShape) else list(shapes)
-    _enumerate(spec, feature_name, [shape.shape() for shape in given], check=check)
+    listed = [shapes] if isinstance(shapes, NeuralNetworkMultiArrayShape) else list(shapes)
+    _enumerate(spec, feature_name, [shape.shape() for shape in listed], check=check)
 
 
 def add_multiarray_ndshape_enumeration(

@@ -95,9 +95,9 @@ def table(rows: Iterable[Sequence[str]], head: Sequence[str] = ()) -> str:
 
 def tiles(figures: Iterable[tuple[str, str, str]]) -> str:
     """Numbers that one wants to see first: each with its name, and a note."""
-    made = "".join(
+    content = "".join(
         f'<div class="tile"><b>{escape(number)}</b>{escape(name)}'
         f"{f'<small>{escape(note)}</small>' if note else ''}</div>"
         for number, name, note in figures
     )
-    return f'<div class="tiles">{made}</div>' if made else ""
+    return f'<div class="tiles">{content}</div>' if content else ""

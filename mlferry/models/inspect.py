@@ -52,7 +52,7 @@ def describe(
         weights_files: those of its programs, which tell how they are compressed.
         original: the model that it was made of, from which its weights differ.
     """
-    found = validate(spec) if problems is None else problems
+    listed = validate(spec) if problems is None else problems
     pipeline = networks.pipeline_of(spec)
     inner = [describe(model, ()) for model in pipeline.models] if pipeline is not None else []
     network = networks.network_of(spec)
@@ -68,11 +68,13 @@ def describe(
         layers.update(contents.operation_counts(spec.mlProgram))
         stored.update(contents.weight_counts(spec.mlProgram))
     ends = _default_function(spec)
-    told = spec.description.metadata
-    metadata = {label: getattr(told, field) for label, field in _METADATA if getattr(told, field)}
+    entries = spec.description.metadata
+    metadata = {
+        label: getattr(entries, field) for label, field in _METADATA if getattr(entries, field)
+    }
     metadata |= {
         key: value
-        for key, value in sorted(told.userDefined.items())
+        for key, value in sorted(entries.userDefined.items())
         if not key.startswith((LAYOUT_KEY, SIZES_KEY))
     }
     whole = problems != ()  # of the models inside of others, the outer one tells it
@@ -94,7 +96,7 @@ def describe(
         layers=dict(layers.most_common()),
         weights=dict(stored.most_common()),
         dependencies=[*_dependencies(spec), *(d for model in inner for d in model.dependencies)],
-        problems=[f"{problem.severity}: {problem}" for problem in found],
+        problems=[f"{problem.severity}: {problem}" for problem in listed],
         models=inner,
         compressed=compressed,
         by_layer=by_layer,

@@ -103,18 +103,18 @@ def _short(count: int) -> str:
 def _systems(d: Facts) -> str:
     badges = [f"{name} {first} or newer" for name, first in d.systems.items()]
     badges.append(f"specification version {d.specification_version}")
-    made = "".join(f'<span class="badge">{escape(each)}</span>' for each in badges)
-    return f"<p>{made}</p>"
+    content = "".join(f'<span class="badge">{escape(each)}</span>' for each in badges)
+    return f"<p>{content}</p>"
 
 
 def _ends(described: Iterable[DescribedFeature]) -> str:
     """Inputs or outputs, each with a picture of what it is."""
-    made = "".join(
+    content = "".join(
         f'<div class="end">{_icon(each.type)}<div><b>{escape(each.name)}</b>'
         f"<div>{escape(each.type)}</div><small>{escape(each.description)}</small></div></div>"
         for each in described
     )
-    return f'<div class="ends">{made}</div>'
+    return f'<div class="ends">{content}</div>'
 
 
 def _icon(type_text: str) -> str:

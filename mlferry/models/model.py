@@ -194,10 +194,10 @@ class MLModel:
             classes = classes.joined(other._classes)
         if weights is not None:
             classes = replace(classes, program=replace(classes.program, weights=weights))
-        made = MLModel.__new__(type(self))
+        model = MLModel.__new__(type(self))
         copied, _ = read(spec)
-        made._start(copied, classes, validate(copied, classes.program.weights), self._images)
-        return made
+        model._start(copied, classes, validate(copied, classes.program.weights), self._images)
+        return model
 
     def with_precision(self, precision: str) -> MLModel:
         """The same ML Program in another precision, "half" or "exact"; see `MLModel`.
@@ -207,10 +207,10 @@ class MLModel:
         """
         program = replace(self._classes.program, precision=precision)
         check_options(self._spec, program)
-        made = MLModel.__new__(type(self))
+        model = MLModel.__new__(type(self))
         classes = replace(self._classes, program=program)
-        made._start(self._spec, classes, self._known_problems, self._images)
-        return made
+        model._start(self._spec, classes, self._known_problems, self._images)
+        return model
 
     @property
     def evaluator(self) -> Evaluator:
@@ -423,11 +423,11 @@ class MLModel:
             self._evaluator = prepare(self._spec, self._classes)
         return self._evaluator
 
-    def _shown(self, made: dict[str, Any]) -> dict[str, Any]:
+    def _shown(self, outputs: dict[str, Any]) -> dict[str, Any]:
         """Results with images as they were asked for."""
         if self._images == "array":
-            return made
-        return pictures.as_pictures(made, self._spec.description.output)
+            return outputs
+        return pictures.as_pictures(outputs, self._spec.description.output)
 
     def intermediate(self, data: Mapping[str, Any], blobs: Sequence[str]) -> dict[str, Any]:
         """The blobs of a network, or the values of a program, for one sample, by name.
@@ -443,10 +443,10 @@ class MLModel:
             PredictionError: there is no such blob.
         """
         evaluate = self._with_parts()
-        made = self.blobs(data, blobs)
+        values = self.blobs(data, blobs)
         if isinstance(evaluate, ProgramEvaluator):
-            return made
-        return {name: evaluate.as_described(name, blob) for name, blob in made.items()}
+            return values
+        return {name: evaluate.as_described(name, blob) for name, blob in values.items()}
 
     def blobs(self, data: Mapping[str, Any], blobs: Sequence[str]) -> dict[str, Any]:
         """As `intermediate`, with outputs as the network has them, too.
@@ -636,11 +636,11 @@ class MLModel:
             PredictionError: a sample does not fit, or the loss is no finite number any more.
             SpecError: the model does not allow a parameter, or lacks a loss or an optimizer.
         """
-        wanted = dict(parameters or {})
+        options = dict(parameters or {})
         if epochs is not None:
-            wanted["epochs"] = epochs
+            options["epochs"] = epochs
         spec = self.get_spec()
-        update(spec, self._classes, samples, wanted, progress)
+        update(spec, self._classes, samples, options, progress)
         return self.with_spec(spec)
 
     def make_state(self) -> State:
@@ -672,9 +672,9 @@ class MLModel:
             return
         for sample in data if several.least else ():
             start = time.perf_counter()
-            made = evaluate(sample)
+            outputs = evaluate(sample)
             seconds = time.perf_counter() - start
-            yield self._shown(made)
+            yield self._shown(outputs)
             if seconds >= several.least:
                 break
         while samples := list(itertools.islice(data, several.count)):
@@ -693,11 +693,11 @@ class MLModel:
             yield from self._each((sample.data for sample in samples), None)
             return
         shared = (self, samples.load)
-        for made in in_order(_predicted_of, shared, samples.parcels(), executor):
-            if isinstance(made, Unreadable):
-                samples.add(made)
+        for result in in_order(_predicted_of, shared, samples.parcels(), executor):
+            if isinstance(result, Unreadable):
+                samples.add(result)
             else:
-                yield made
+                yield result
 
 
 @dataclass(frozen=True)
@@ -735,8 +735,8 @@ def _predicted_of(shared: tuple[MLModel, Any], parcel: tuple[str, Any]) -> Any:
     from mlferry.models.samples import Sample, loaded
 
     model, load = shared
-    found = loaded(load, *parcel)
-    return model.predict(found.data) if isinstance(found, Sample) else found
+    sample = loaded(load, *parcel)
+    return model.predict(sample.data) if isinstance(sample, Sample) else sample
 
 
 def _add_registered(classes: dict[str, Any], name: str, registered: Registry[Any]) -> None:

@@ -57,9 +57,9 @@ class Pipeline:
 
     @property
     def _models(self) -> Any:
-        held = networks.pipeline_of(self.spec)
-        assert held is not None
-        return held.models
+        pipeline = networks.pipeline_of(self.spec)
+        assert pipeline is not None
+        return pipeline.models
 
     def add_model(self, spec: MLModel | model_pb2.Model) -> None:
         """Add a model at the end.
@@ -164,19 +164,19 @@ class PipelineClassifier(Pipeline):
 
 
 def _outputs(
-    given: str | Sequence[str | tuple[str, Any]] | None, key: object
+    features: str | Sequence[str | tuple[str, Any]] | None, key: object
 ) -> list[tuple[str, Any]]:
     """The label and, where there are any, the probabilities, with their types."""
-    wanted = (key, Dictionary(key))
-    if given is None or isinstance(given, str):
-        given = [given or "classLabel", "classProbability"]
-    listed = list(given)
+    kinds = (key, Dictionary(key))
+    if features is None or isinstance(features, str):
+        features = [features or "classLabel", "classProbability"]
+    listed = list(features)
     if len(listed) not in (1, 2):
         raise SpecError(f"a classifier has a label, and probabilities; not {listed}")
-    found = []
-    for item, kind in zip(listed, wanted, strict=False):
-        name, told = (item, kind) if isinstance(item, str) else pairs([item])[0]
-        if normalized(told) != kind:
-            raise SpecError(f"the labels make {name!r} a {kind}, not a {told}")
-        found.append((name, kind))
-    return found
+    outputs = []
+    for item, kind in zip(listed, kinds, strict=False):
+        name, datatype = (item, kind) if isinstance(item, str) else pairs([item])[0]
+        if normalized(datatype) != kind:
+            raise SpecError(f"the labels make {name!r} a {kind}, not a {datatype}")
+        outputs.append((name, kind))
+    return outputs

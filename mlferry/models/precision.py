@@ -181,14 +181,14 @@ def check_precision(model: MLModel, samples: SampleData) -> PrecisionReport:
     count = 0
     for data in loaded_samples(model.spec, samples):
         values = half.values(data)
-        given = [
+        results = [
             evaluate.session.run(values, names, evaluate.make_state()) for evaluate in (half, exact)
         ]
-        errors = {name: _error(given[0][name], given[1][name]) for name in names}
+        errors = {name: _error(results[0][name], results[1][name]) for name in names}
         for name, operation in operations.items():
-            _add(operation, given[0][name], given[1][name])
+            _add(operation, results[0][name], results[1][name])
             operation.error = max(operation.error, errors[name])
-            before = max((errors.get(read, 0.0) for read in reads[name]), default=0.0)
+            before = max((errors.get(operand, 0.0) for operand in reads[name]), default=0.0)
             operation.error_of_inputs = max(operation.error_of_inputs, before)
         for name in outputs:
             outputs[name] = max(outputs[name], errors.get(name, 0.0))
@@ -208,8 +208,8 @@ def _mark_causes(
     """
     readers: dict[str, list[OperationPrecision]] = {}
     for name, operation in operations.items():
-        for read in reads[name]:
-            readers.setdefault(read, []).append(operation)
+        for operand in reads[name]:
+            readers.setdefault(operand, []).append(operation)
     for operation in operations.values():
         # Values that fit are infinite here because those read are: a fault of the one before.
         beyond = operation.largest > LARGEST_HALF or math.isfinite(operation.error_of_inputs)
@@ -217,8 +217,8 @@ def _mark_causes(
             for each in (operation, *readers.get(operation.name, ())):
                 each.is_cause |= each.is_half
         elif operation.loses and math.isfinite(operation.error_of_inputs):
-            gone = readers.get(operation.name, ()) if operation.vanishes else ()
-            for each in (operation, *gone):
+            affected = readers.get(operation.name, ()) if operation.vanishes else ()
+            for each in (operation, *affected):
                 each.is_cause |= each.is_half
             _mark_rounded(operation.name, operation.largest * _TOO_FAR / 4, operations, reads)
 
@@ -232,11 +232,11 @@ def _mark_rounded(
     """Mark what is read, and what that was made of, where its rounding is larger than `harm`."""
     waiting, seen = [name], {name}
     while waiting:
-        for read in reads[waiting.pop()] & operations.keys() - seen:
-            seen.add(read)
-            if operations[read].largest * _ROUNDING > harm:
-                operations[read].is_cause |= operations[read].is_half
-                waiting.append(read)
+        for operand in reads[waiting.pop()] & operations.keys() - seen:
+            seen.add(operand)
+            if operations[operand].largest * _ROUNDING > harm:
+                operations[operand].is_cause |= operations[operand].is_half
+                waiting.append(operand)
 
 
 def _evaluator(model: MLModel, precision: str) -> ProgramEvaluator:

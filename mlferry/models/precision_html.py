@@ -65,11 +65,11 @@ def _body(report: PrecisionPage) -> str:
         )
         for each in report.ranked[:30]
     )
-    kept = ", ".join(report.keep_in_float32) or "none"
+    names = ", ".join(report.keep_in_float32) or "none"
     return (
         f"<h2>Error over the depth of the program</h2>{_plot(report.operations)}"
         f"<h2>Outputs</h2>{outputs}"
-        f"<h2>Keep in float32</h2><p>{escape(kept)}</p>"
+        f"<h2>Keep in float32</h2><p>{escape(names)}</p>"
         "<h2>Operations, the worst first</h2><p>value, operation, overflows, vanishing values, "
         f"largest value, error, error of its inputs</p>{worst}"
     )

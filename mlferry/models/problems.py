@@ -35,10 +35,10 @@ def validate(
         weights = weights_dir
     elif weights_dir is not None:
         weights = Weights.of_folder(Path(weights_dir))
-    found = validate_networks(spec)
+    problems = validate_networks(spec)
     for inner in networks.models_in(spec):
-        found += validate_program(inner, weights)
-    return _once(found)
+        problems += validate_program(inner, weights)
+    return _once(problems)
 
 
 def _once(problems: list[Problem]) -> list[Problem]:
@@ -47,14 +47,14 @@ def _once(problems: list[Problem]) -> list[Problem]:
     for problem in problems:
         if "> const " in problem.where:
             alike.setdefault(problem.message, []).append(problem)
-    found = []
+    results = []
     for problem in problems:
         same = alike.get(problem.message, [problem])
         if problem is same[0] or problem not in same:
             more = len(same) - 1
-            told = f" (and {more} more constant{'s' if more > 1 else ''})" if more else ""
-            found.append(replace(problem, message=problem.message + told))
-    return found
+            suffix = f" (and {more} more constant{'s' if more > 1 else ''})" if more else ""
+            results.append(replace(problem, message=problem.message + suffix))
+    return results
 
 
 def read(model: object) -> tuple[model_pb2.Model, Weights]:

@@ -50,8 +50,8 @@ def rename_feature(
     if current_name not in names:
         close = did_you_mean(current_name, sorted(names))
         raise SpecError(f"the model has no input or output {current_name!r}.{close}")
-    taken = set(_every_name(spec))
-    if new_name in taken:
+    known = set(_every_name(spec))
+    if new_name in known:
         raise SpecError(f"the name {new_name!r} is taken by another feature or blob of the model")
     if any(model.WhichOneof("Type") == "mlProgram" for model in networks.models_in(spec)):
         check_name(new_name)
@@ -60,16 +60,16 @@ def rename_feature(
 
 
 def _feature_names(spec: model_pb2.Model, inputs: bool, outputs: bool) -> set[str]:
-    found: set[str] = set()
+    names: set[str] = set()
     for model in networks.models_in(spec):
         for ends in _ends(model):
             if inputs:
-                found.update(feature.name for feature in ends.input)
+                names.update(feature.name for feature in ends.input)
             if outputs:
-                found.update(feature.name for feature in ends.output)
+                names.update(feature.name for feature in ends.output)
         if inputs:
-            found.update(feature.name for feature in model.description.trainingInput)
-    return found
+            names.update(feature.name for feature in model.description.trainingInput)
+    return names
 
 
 def _ends(spec: model_pb2.Model) -> Iterator[Any]:
@@ -160,9 +160,9 @@ def rename_layer(spec: model_pb2.Model, current_name: str, new_name: str) -> Non
     names: list[str] = []
     for model in networks.models_in(spec):
         network = networks.network_of(model)
-        found = [layer.name for layer in networks.layers_of(network)] if network else []
-        names += found
-        holder = model if current_name in found and holder is None else holder
+        own = [layer.name for layer in networks.layers_of(network)] if network else []
+        names += own
+        holder = model if current_name in own and holder is None else holder
     if holder is None:
         close = did_you_mean(current_name, names)
         raise SpecError(f"the model has no layer {current_name!r}.{close}")
@@ -172,9 +172,9 @@ def rename_layer(spec: model_pb2.Model, current_name: str, new_name: str) -> Non
     for layer in networks.layers_of(network) if network is not None else ():
         if layer.name == current_name:
             layer.name = new_name
-    told = holder.description.metadata.userDefined
-    if LAYOUT_KEY + current_name in told:
-        told[LAYOUT_KEY + new_name] = told.pop(LAYOUT_KEY + current_name)
+    metadata = holder.description.metadata.userDefined
+    if LAYOUT_KEY + current_name in metadata:
+        metadata[LAYOUT_KEY + new_name] = metadata.pop(LAYOUT_KEY + current_name)
 
 
 # ---- custom classes ---------------------------------------------------------------------------

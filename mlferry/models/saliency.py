@@ -55,19 +55,19 @@ def gradients(
     """See `MLModel.gradient`."""
     name, place = output if isinstance(output, tuple) else (output, None)
     described = {feature.name: feature.type for feature in spec.description.input}
-    given = evaluate.blobs(data)
+    inputs = evaluate.blobs(data)
     blob = _blob_of(spec, name, tape)
     sources = list(described) if blobs is None else list(blobs)
-    made, recording = tape.record(given, [blob], sources)
-    seed = _seed(spec, name, made[blob], place)
-    found = tape.back(recording, {blob: seed}).blobs
+    outputs, recording = tape.record(inputs, [blob], sources)
+    seed = _seed(spec, name, outputs[blob], place)
+    slopes = tape.back(recording, {blob: seed}).blobs
     result = {}
     for source in sources:
-        shape = given[source].shape if source in given else None
-        gradient = found.get(source)
+        shape = inputs[source].shape if source in inputs else None
+        gradient = slopes.get(source)
         if gradient is None:
             if shape is None:
-                shape = tape.record(given, [source])[0][source].shape
+                shape = tape.record(inputs, [source])[0][source].shape
             gradient = np.zeros(shape, np.float32)
         gradient = np.array(gradient, np.float32)
         if source in described and source in data:
@@ -93,11 +93,11 @@ def _blob_of(spec: model_pb2.Model, name: str, tape: Tape) -> str:
     return name
 
 
-def _seed(spec: model_pb2.Model, name: str, made: Array, place: object) -> Array:
+def _seed(spec: model_pb2.Model, name: str, output: Array, place: object) -> Array:
     """1 where the value is that is differentiated: one of the blob, or all of them."""
     if place is None:
-        return np.ones_like(made)
-    seed = np.zeros_like(made)
+        return np.ones_like(output)
+    seed = np.zeros_like(output)
     network = networks.network_of(spec)
     description = spec.description
     of_labels = (description.predictedFeatureName, description.predictedProbabilitiesName)
@@ -121,7 +121,7 @@ def _seed(spec: model_pb2.Model, name: str, made: Array, place: object) -> Array
             )
     except IndexError:
         raise PredictionError(
-            f"there is no value {place!r} in {name!r}, which has the shape {made.shape}"
+            f"there is no value {place!r} in {name!r}, which has the shape {output.shape}"
         ) from None
     return seed
 

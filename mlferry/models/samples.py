@@ -52,17 +52,17 @@ class Samples:
 
     def __iter__(self) -> Iterator[Sample]:
         for name, source in self.sources:
-            found = loaded(self.load, name, source)
-            if isinstance(found, Unreadable):
-                self.add(found)
+            sample = loaded(self.load, name, source)
+            if isinstance(sample, Unreadable):
+                self.add(sample)
             else:
-                yield found
+                yield sample
 
     def named(self, name: str) -> Sample | None:
         """The sample of a name; None where it cannot be read."""
         source = next((source for each, source in self.sources if each == name), None)
-        found = loaded(self.load, name, source)
-        return found if isinstance(found, Sample) else None
+        sample = loaded(self.load, name, source)
+        return sample if isinstance(sample, Sample) else None
 
     def add(self, unreadable: Unreadable) -> None:
         """Remember a picture that cannot be read."""
@@ -137,19 +137,19 @@ def samples_for(
     if isinstance(sample_data, np.ndarray):
         sample_data = _split(_only_input(spec, "an array"), sample_data)
     try:
-        given = list(sample_data)
+        values = list(sample_data)
     except TypeError as error:
         raise PredictionError(
             "sample data is a list of dicts from input names to values, an array, a list of "
             f"arrays, or the path of a folder of pictures or arrays, not a "
             f"{type(sample_data).__name__}"
         ) from error
-    if not given:
+    if not values:
         raise PredictionError("there is no sample in the sample data")
-    if not all(isinstance(one, Mapping) for one in given):
+    if not all(isinstance(one, Mapping) for one in values):
         name = _only_input(spec, "a list of arrays").name
-        given = [{name: one} for one in given]
-    return Samples([(f"sample {index}", one) for index, one in enumerate(given)], dict)
+        values = [{name: one} for one in values]
+    return Samples([(f"sample {index}", one) for index, one in enumerate(values)], dict)
 
 
 def loaded_samples(
@@ -160,14 +160,14 @@ def loaded_samples(
         yield sample.data
 
 
-def _only_input(spec: model_pb2.Model | None, what: str) -> Any:
+def _only_input(spec: model_pb2.Model | None, form: str) -> Any:
     described = [] if spec is None else list(spec.description.input)
     needed = [feature for feature in described if not feature.type.isOptional] or described
     if len(needed) == 1:
         return needed[0]
     names = ", ".join(repr(feature.name) for feature in described) or "unknown names"
     raise PredictionError(
-        f"{what} is possible for models of one input; this one has {len(described)} ({names}): "
+        f"{form} is possible for models of one input; this one has {len(described)} ({names}): "
         "give a list of dicts"
     )
 
@@ -246,16 +246,16 @@ class _Arrays:
 
     def __call__(self, source: Path | bytes) -> dict[str, Any]:
         stream = io.BytesIO(source if isinstance(source, bytes) else source.read_bytes())
-        found = np.load(stream, allow_pickle=False)
-        if not isinstance(found, np.ndarray):
-            return {name: found[name] for name in found.files}
+        arrays = np.load(stream, allow_pickle=False)
+        if not isinstance(arrays, np.ndarray):
+            return {name: arrays[name] for name in arrays.files}
         if len(self.names) != 1:
             raise PredictionError(
                 f"an .npy file is a sample of a model of one input; this one needs "
                 f"{', '.join(self.names) or 'unknown ones'}: write .npz files, "
                 "numpy.savez(path, NAME=array)"
             )
-        return {self.names[0]: found}
+        return {self.names[0]: arrays}
 
 
 _COLOURS = (ft.ImageFeatureType.RGB, ft.ImageFeatureType.BGR)

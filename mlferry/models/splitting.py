@@ -69,8 +69,8 @@ def parts_of(layers: Sequence[nn.NeuralNetworkLayer]) -> list[ModelPart]:
     A part takes every layer whose inputs are made, wherever it stands. Where a blob is made twice
     the order of the layers stays.
     """
-    made = [blob for layer in layers for blob in networks.touched(layer)[1]]
-    movable = len(made) == len(set(made))
+    blobs = [blob for layer in layers for blob in networks.touched(layer)[1]]
+    movable = len(blobs) == len(set(blobs))
     left, parts = list(layers), list[ModelPart]()
     custom = bool(left) and _is_custom(left[0])
     while left:
@@ -143,11 +143,11 @@ class _Splitter:
         self._check_ways()
         models: list[tuple[model_pb2.Model, Weights]] = []
         for index, part in enumerate(self._parts):
-            made = self._model(part, self._needed_after(index))
+            model = self._model(part, self._needed_after(index))
             if part.custom:
-                models.append((made, Weights()))
+                models.append((model, Weights()))
             else:
-                models.append(to_program(made, options))
+                models.append(to_program(model, options))
         specs, weights = joined_weights(models)
         return self._joined(specs), weights
 
@@ -162,8 +162,8 @@ class _Splitter:
 
     def _check_shapes(self) -> None:
         """Raise an `ExportError` where a blob between parts has no fixed shape; all are named."""
-        made = {blob for part in self._parts for blob in part.makes}
-        between = {blob for part in self._parts for blob in part.reads & made}
+        own = {blob for part in self._parts for blob in part.makes}
+        between = {blob for part in self._parts for blob in part.reads & own}
         lost = sorted(blob for blob in between if None in (self._shapes.get(blob) or (None,)))
         if not lost:
             return
@@ -218,10 +218,10 @@ class _Splitter:
 
     def _model(self, part: ModelPart, needed: set[str]) -> model_pb2.Model:
         """A part as a network of its own."""
-        made = model_pb2.Model(specificationVersion=self._spec.specificationVersion)
+        model = model_pb2.Model(specificationVersion=self._spec.specificationVersion)
         outputs = [blob for blob in self._ordered(part) if blob in needed]
         probabilities = self._probabilities(part)
-        network = made.neuralNetworkClassifier if probabilities else made.neuralNetwork
+        network = model.neuralNetworkClassifier if probabilities else model.neuralNetwork
         network.layers.extend(part.layers)
         network.arrayInputShapeMapping = self._network.arrayInputShapeMapping
         network.imageInputShapeMapping = self._network.imageInputShapeMapping
@@ -230,13 +230,13 @@ class _Splitter:
             if step.featureName in ("", *inputs):
                 network.preprocessing.add().CopyFrom(step)
         for name in inputs:
-            feature = made.description.input.add(name=name)
+            feature = model.description.input.add(name=name)
             if name in self._inputs:
                 feature.CopyFrom(self._inputs[name])
             else:
                 feature.type.CopyFrom(features.multi_array(self._blob_shape(name)))
         if probabilities:
-            self._classify(made, probabilities)
+            self._classify(model, probabilities)
         names = {blob: name for name, blob in self._outputs.items()}
         # the dictionary of probabilities may have the name of their blob
         arrays = self._described.keys() - {self._spec.description.predictedProbabilitiesName}
@@ -244,17 +244,17 @@ class _Splitter:
             name = names.get(blob, blob)
             if blob == probabilities and blob not in {*arrays, *self._read_after(part)}:
                 continue
-            feature = made.description.output.add(name=blob)
+            feature = model.description.output.add(name=blob)
             if name == blob and name in self._described:
                 feature.CopyFrom(self._described[name])
             if name != blob or name not in self._described or blob in self._read_after(part):
                 feature.type.CopyFrom(features.multi_array(self._blob_shape(blob)))
-        self._rename(made)
-        made.specificationVersion = versions.required(made)
+        self._rename(model)
+        model.specificationVersion = versions.required(model)
         record = sizes.read(self._spec)
         if record is not None and part.custom:
-            sizes.write(made, {n: r for n, r in record.items() if n in inputs})
-        return made
+            sizes.write(model, {n: r for n, r in record.items() if n in inputs})
+        return model
 
     def _available(self) -> list[str]:
         """Every blob that a part may get from outside, in a fixed order."""
@@ -262,8 +262,8 @@ class _Splitter:
 
     @staticmethod
     def _ordered(part: ModelPart) -> list[str]:
-        made = [b for layer in part.layers for b in sorted(networks.touched(layer)[1])]
-        return list(dict.fromkeys(made))
+        outputs = [b for layer in part.layers for b in sorted(networks.touched(layer)[1])]
+        return list(dict.fromkeys(outputs))
 
     def _blob_shape(self, blob: str) -> Shape:
         """The shape that describes a blob: that of an array in the classic mapping."""
@@ -285,25 +285,25 @@ class _Splitter:
         blob = self._network.labelProbabilityLayerName or last
         return blob if blob in part.makes else ""
 
-    def _classify(self, made: model_pb2.Model, blob: str) -> None:
+    def _classify(self, model: model_pb2.Model, blob: str) -> None:
         assert isinstance(self._network, nn.NeuralNetworkClassifier)
         labels = self._network.WhichOneof("ClassLabels")
         if labels:
-            getattr(made.neuralNetworkClassifier, labels).CopyFrom(getattr(self._network, labels))
-        made.neuralNetworkClassifier.labelProbabilityLayerName = blob
-        old, new = self._spec.description, made.description
+            getattr(model.neuralNetworkClassifier, labels).CopyFrom(getattr(self._network, labels))
+        model.neuralNetworkClassifier.labelProbabilityLayerName = blob
+        old, new = self._spec.description, model.description
         new.predictedFeatureName = old.predictedFeatureName
         new.predictedProbabilitiesName = old.predictedProbabilitiesName
         for name in (old.predictedFeatureName, old.predictedProbabilitiesName):
             if name in self._described:
                 new.output.add().CopyFrom(self._described[name])
 
-    def _rename(self, made: model_pb2.Model) -> None:
+    def _rename(self, model: model_pb2.Model) -> None:
         """Give features names that programs can have, the same in every part."""
-        for feature in [*made.description.input, *made.description.output]:
+        for feature in [*model.description.input, *model.description.output]:
             new = self._name(feature.name)
             if new != feature.name:
-                rename_feature(made, feature.name, new)
+                rename_feature(model, feature.name, new)
 
     def _name(self, name: str) -> str:
         if name not in self._names:
@@ -315,10 +315,10 @@ class _Splitter:
         return self._names[name]
 
     def _joined(self, specs: Sequence[model_pb2.Model]) -> model_pb2.Model:
-        made = model_pb2.Model(specificationVersion=max(s.specificationVersion for s in specs))
+        model = model_pb2.Model(specificationVersion=max(s.specificationVersion for s in specs))
         classifies = isinstance(self._network, nn.NeuralNetworkClassifier)
-        pipeline = made.pipelineClassifier.pipeline if classifies else made.pipeline
-        description = made.description
+        pipeline = model.pipelineClassifier.pipeline if classifies else model.pipeline
+        description = model.description
         description.CopyFrom(self._spec.description)
         made_by = {f.name: f for spec in specs for f in spec.description.output}
         for feature in description.input:
@@ -333,4 +333,4 @@ class _Splitter:
         for index, spec in enumerate(specs):
             pipeline.models.add().CopyFrom(spec)
             pipeline.names.append(f"part_{index + 1}")
-        return made
+        return model

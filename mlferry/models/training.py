@@ -51,12 +51,12 @@ def with_training(
     else:
         builder.set_adam_optimizer(optimizer)
     builder.set_epochs(epochs[0], list(epochs))
-    made = model.with_spec(spec)
-    told = validate(made.spec)
-    severe = [problem for problem in told if problem.severity != "note"]
+    changed = model.with_spec(spec)
+    problems = validate(changed.spec)
+    severe = [problem for problem in problems if problem.severity != "note"]
     if severe:
         raise ValidationError("a device could not train the model:", severe)
-    return made
+    return changed
 
 
 def without_training(model: MLModel) -> MLModel:
@@ -82,11 +82,11 @@ def _clear(network: networks.Network) -> None:
         weight.message.isUpdatable = False
 
 
-def set_type(spec: model_pb2.Model, name: str, made: ft.FeatureType) -> None:
+def set_type(spec: model_pb2.Model, name: str, new_type: ft.FeatureType) -> None:
     """Give the training input of this name a type, where there is one."""
     for feature in spec.description.trainingInput:
         if feature.name == name:
-            feature.type.CopyFrom(made)
+            feature.type.CopyFrom(new_type)
 
 
 def label_target(spec: model_pb2.Model, probabilities: str) -> None:
@@ -123,8 +123,8 @@ def carry_to_part(spec: model_pb2.Model, part: model_pb2.Model) -> None:
     assert network is not None
     if not spec.isUpdatable:
         return
-    made = {blob for layer in network.layers for blob in networks.touched(layer)[1]}
-    missing = [loss.input for loss in networks.losses_of(whole) if loss.input not in made]
+    outputs = {blob for layer in network.layers for blob in networks.touched(layer)[1]}
+    missing = [loss.input for loss in networks.losses_of(whole) if loss.input not in outputs]
     if missing or not network.layers or not any(layer.isUpdatable for layer in network.layers):
         lacks = f"the blob {missing[0]!r}, which its loss reads" if missing else "updatable layers"
         raise SpecError(

@@ -52,10 +52,10 @@ def update(
         )
     kind = spec.WhichOneof("Type") or ""
     with context(f"training a model of kind {kind!r}"):
-        given = list(_labelled(spec, samples))
-        if not given:
+        labelled = list(_labelled(spec, samples))
+        if not labelled:
             raise PredictionError("there is no sample to train with")
-        _train(spec, classes, given, parameters, progress)
+        _train(spec, classes, labelled, parameters, progress)
 
 
 def _train(
@@ -65,10 +65,10 @@ def _train(
     parameters: Parameters,
     progress: Progress | None,
 ) -> None:
-    held = networks.pipeline_of(spec)
-    if held is not None:
-        last = held.models[-1]
-        _train(last, classes, _until_last(held, samples, classes), parameters, progress)
+    pipeline = networks.pipeline_of(spec)
+    if pipeline is not None:
+        last = pipeline.models[-1]
+        _train(last, classes, _until_last(pipeline, samples, classes), parameters, progress)
     elif networks.network_of(spec) is not None:
         _train_network(spec, classes, samples, parameters, progress)
     elif spec.WhichOneof("Type") == "kNearestNeighborsClassifier":
@@ -85,20 +85,20 @@ def _train(
 
 
 def _until_last(
-    held: model_pb2.Pipeline, samples: Sequence[Features], classes: CustomClasses
+    pipeline: model_pb2.Pipeline, samples: Sequence[Features], classes: CustomClasses
 ) -> list[dict[str, Any]]:
     """What the last model of a pipeline gets for samples, and what it is compared with."""
-    steps = [(inner.description, prepare(inner, classes)) for inner in held.models[:-1]]
-    wanted = _training_names(held.models[-1])
-    made = []
+    steps = [(inner.description, prepare(inner, classes)) for inner in pipeline.models[:-1]]
+    names = _training_names(pipeline.models[-1])
+    results = []
     for data in samples:
         known = dict(data)
         for description, step in steps:
             known |= step({f.name: known[f.name] for f in description.input if f.name in known})
         # a model before may make a feature of the name that the label has
-        known |= {name: data[name] for name in wanted if name in data}
-        made.append({name: known[name] for name in wanted if name in known})
-    return made
+        known |= {name: data[name] for name in names if name in data}
+        results.append({name: known[name] for name in names if name in known})
+    return results
 
 
 def _training_names(spec: model_pb2.Model) -> list[str]:
@@ -141,15 +141,15 @@ def _train_network(
     of_label = _of_label(network, trainer.loss.input)
     labels = class_labels(network) if of_label else []
     inputs = {feature.name for feature in spec.description.input}
-    given = []
+    training_samples = []
     for number, data in enumerate(samples):
         _check_names(data, inputs, target, number)
         value: Any = data[target]
         if of_label:
             value = _place(_label(spec, data, target, number), labels, number)
         blobs = evaluate.blobs({name: data[name] for name in data if name in inputs})
-        given.append(TrainingSample(blobs, trainer.loss.prepared(value, target)))
-    trainer.train(given, progress)
+        training_samples.append(TrainingSample(blobs, trainer.loss.prepared(value, target)))
+    trainer.train(training_samples, progress)
     trainer.write()
 
 
@@ -208,16 +208,16 @@ def _labelled(
     if not isinstance(samples, str | os.PathLike):
         return samples
     last = spec
-    while (held := networks.pipeline_of(last)) is not None:
-        last = held.models[-1]
-    found = []
+    while (pipeline := networks.pipeline_of(last)) is not None:
+        last = pipeline.models[-1]
+    results = []
     for sample in samples_for(spec, samples, nested=True):
         data = dict(sample.data)
         known = {feature.name for feature in spec.description.input}
         if not data.keys() - known:
             data |= _label_of_folder(last, sample.name)
-        found.append(data)
-    return found
+        results.append(data)
+    return results
 
 
 def _label_of_folder(spec: model_pb2.Model, name: str) -> dict[str, Any]:

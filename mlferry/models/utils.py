@@ -100,8 +100,8 @@ def save_spec(
 
 def _of_programs(spec: model_pb2.Model) -> int:
     """The version that a model has, where there is a program in it; 0 elsewhere."""
-    found = [each.WhichOneof("Type") for each in networks.models_in(spec)]
-    return spec.specificationVersion if "mlProgram" in found else 0
+    kinds = [each.WhichOneof("Type") for each in networks.models_in(spec)]
+    return spec.specificationVersion if "mlProgram" in kinds else 0
 
 
 def convert_neural_network_weights_to_fp16(full_precision_model: object) -> MLModel:

@@ -88,12 +88,12 @@ _HELD: OrderedDict[str, tuple[Callable[[Any, Any], Any], Any]] = OrderedDict()
 
 def _worked(digest: str, payload: bytes | None, chunk: bytes) -> _Done[Any] | _Missing:
     """Work on a chunk, in a worker."""
-    found = _HELD.get(digest)
-    if found is None:
+    entry = _HELD.get(digest)
+    if entry is None:
         if payload is None:
             return _Missing()
         try:
-            found = pickle.loads(payload)
+            entry = pickle.loads(payload)
         except Exception as error:
             return _Done(
                 [],
@@ -103,10 +103,10 @@ def _worked(digest: str, payload: bytes | None, chunk: bytes) -> _Done[Any] | _M
                     "cloudpickle.register_pickle_by_value(module) first"
                 ),
             )
-        _HELD[digest] = found
+        _HELD[digest] = entry
         while len(_HELD) > _HELD_MOST:
             _HELD.popitem(last=False)
-    work, shared = found
+    work, shared = entry
     results: list[Any] = []
     with at_most(1):  # the cores are the other workers'
         for item in pickle.loads(chunk):
@@ -186,16 +186,16 @@ class _Dispatcher(Generic[S, T, R]):
         chunk = waiting[0]
         while True:
             try:
-                made = chunk.future.result()
+                result = chunk.future.result()
             except Exception as error:
                 if not _is_lost(error):
                     raise
                 self._recover(error, waiting)
                 continue
-            if isinstance(made, _Missing):
+            if isinstance(result, _Missing):
                 self._submit(chunk, self._payload, waiting)
                 continue
-            done: _Done[R] = made
+            done: _Done[R] = result
             return done
 
     def _submit(self, chunk: _Chunk, payload: bytes | None, waiting: Sequence[_Chunk]) -> None:
@@ -248,7 +248,7 @@ def workers_of(executor: Executor) -> int:
     return os.cpu_count() or 1
 
 
-def dumped(value: object, what: str) -> bytes:
+def dumped(value: object, subject: str) -> bytes:
     """A value as bytes; with cloudpickle, where it is installed, classes of a script, too.
 
     Raises:
@@ -259,12 +259,12 @@ def dumped(value: object, what: str) -> bytes:
     except ImportError:
         pickler = pickle
     try:
-        made: bytes = pickler.dumps(value)
+        data: bytes = pickler.dumps(value)
     except MlferryError:
         raise
     except Exception as error:
         hint = "" if pickler is not pickle else " (pip install cloudpickle lets more pickle)"
         raise WorkerError(
-            f"{what} cannot travel to a worker: {type(error).__name__}: {error}{hint}"
+            f"{subject} cannot travel to a worker: {type(error).__name__}: {error}{hint}"
         ) from error
-    return made
+    return data

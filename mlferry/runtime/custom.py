@@ -15,27 +15,27 @@ CustomClasses = Mapping[str, type[CustomLayer]]
 
 
 def resolve(
-    layers: Iterable[nn.NeuralNetworkLayer], given: CustomClasses | None = None
+    layers: Iterable[nn.NeuralNetworkLayer], own: CustomClasses | None = None
 ) -> dict[str, type[CustomLayer]]:
     """The class of every custom layer: those given with the model first, registered ones next.
 
     Raises:
         MissingCustomLayerError: classes are missing; it names all of them.
     """
-    found: dict[str, type[CustomLayer]] = {}
+    classes: dict[str, type[CustomLayer]] = {}
     missing: dict[str, nn.NeuralNetworkLayer] = {}
     for layer in layers:
         name = layer.custom.className
         entry = CUSTOM_LAYERS.find(name)
-        if given is not None and name in given:
-            found[name] = given[name]
+        if own is not None and name in own:
+            classes[name] = own[name]
         elif entry is not None:
-            found[name] = entry.value
+            classes[name] = entry.value
         else:
             missing.setdefault(name, layer)
     if missing:
         raise MissingCustomLayerError(_explain(missing), list(missing))
-    return found
+    return classes
 
 
 def _explain(missing: Mapping[str, nn.NeuralNetworkLayer]) -> str:
@@ -76,12 +76,12 @@ def shapes_of_classes(classes: CustomClasses, *, collected: bool = True) -> Cust
     def custom(layer: nn.NeuralNetworkLayer, shapes: Sequence[Shape]) -> Sequence[Shape] | None:
         name = layer.custom.className
         entry = CUSTOM_LAYERS.find(name)
-        found = classes.get(name) or (entry.value if entry is not None else None)
+        custom_class = classes.get(name) or (entry.value if entry is not None else None)
         known = [tuple(e for e in shape if e is not None) for shape in shapes]
-        if found is None or any(len(a) < len(b) for a, b in zip(known, shapes, strict=True)):
+        if custom_class is None or any(len(a) < len(b) for a, b in zip(known, shapes, strict=True)):
             return None
         try:
-            instance = Instance(layer.name, found, layer.custom, len(layer.output))
+            instance = Instance(layer.name, custom_class, layer.custom, len(layer.output))
             return instance.output_shapes(known)
         except MlferryError as error:
             if not collected:

@@ -61,12 +61,12 @@ def _array(name: str, value: object, feature: ft.FeatureType) -> NDArray[Any]:
         raise PredictionError(f"{name!r} is not a rectangular array: {error}") from error
     if array.dtype.kind not in "fiub":
         raise _refuse(name, value, feature)
-    held = features.DTYPES.get(feature.multiArrayType.dataType, "float64")
+    dtype = features.DTYPES.get(feature.multiArrayType.dataType, "float64")
     values = fitted(name, array, feature)
-    if held == "int32" and ((values < -(2**31)) | (values >= 2**31)).any():
+    if dtype == "int32" and ((values < -(2**31)) | (values >= 2**31)).any():
         raise PredictionError(f"{name!r} has values that int32 cannot hold")
     with np.errstate(over="ignore"):
-        return (values.astype(held) if held in _ROUNDED else values).astype(np.float64)
+        return (values.astype(dtype) if dtype in _ROUNDED else values).astype(np.float64)
 
 
 _ROUNDED = ("float32", "float16")  # what an array of these types holds is what a model gets
@@ -86,13 +86,13 @@ def _sequence(name: str, value: object, feature: ft.FeatureType) -> list[Any]:
     item = str if feature.sequenceType.WhichOneof("Type") == "stringType" else int
     if isinstance(value, str) or not isinstance(value, Sequence | np.ndarray):
         raise _refuse(name, value, feature)
-    found = list(value)
-    if not all(isinstance(entry, item | np.integer) for entry in found):
+    entries = list(value)
+    if not all(isinstance(entry, item | np.integer) for entry in entries):
         raise _refuse(name, value, feature)
     bounds = feature.sequenceType.sizeRange
-    if feature.sequenceType.HasField("sizeRange") and not images.in_range(len(found), bounds):
-        raise PredictionError(f"{name!r} has {len(found)} entries; its size is limited")
-    return [item(entry) for entry in found]
+    if feature.sequenceType.HasField("sizeRange") and not images.in_range(len(entries), bounds):
+        raise PredictionError(f"{name!r} has {len(entries)} entries; its size is limited")
+    return [item(entry) for entry in entries]
 
 
 _KINDS: dict[str, Any] = {

@@ -74,11 +74,11 @@ def fixed_shapes(
     description: model_pb2.ModelDescription, network: networks.Network
 ) -> dict[str, tuple[int, ...]] | None:
     """The shapes of the inputs where each is an array of one shape that is a blob as it is."""
-    found = {f.name: tuple(f.type.multiArrayType.shape) for f in description.input}
+    shapes = {f.name: tuple(f.type.multiArrayType.shape) for f in description.input}
     flexible = features.has_flexible_input(description)
-    if network.arrayInputShapeMapping == 0 or flexible or not all(found.values()):
+    if network.arrayInputShapeMapping == 0 or flexible or not all(shapes.values()):
         return None
-    return found
+    return shapes
 
 
 def fit(data: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> bool:
@@ -155,12 +155,12 @@ def _classic(name: str, array: Array, feature: ft.ArrayFeatureType) -> Array:
         full = {3: (1, 1, *shape), 4: (1, *shape), 5: shape}
     else:
         full = {5: shape}
-    wanted = full.get(len(shape))
+    target = full.get(len(shape))
     inner = (*default, 1, 1) if len(default) == 1 else default
     flexible = feature.WhichOneof("ShapeFlexibility") is not None
-    if wanted is None or (len(inner) == 3 and not flexible and wanted[2:] != inner):
+    if target is None or (len(inner) == 3 and not flexible and target[2:] != inner):
         raise PredictionError(
             f"input {name!r} takes shape {show(default)}, or with sequence and batch axes in "
             f"front, not {show(shape)}"
         )
-    return array.reshape(wanted)
+    return array.reshape(target)

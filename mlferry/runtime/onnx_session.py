@@ -81,19 +81,19 @@ class Compiled:
 
     def run(self, blobs: Blobs) -> None:
         """Evaluate the layers on blobs, in place."""
-        given = {name: np.ascontiguousarray(blobs[blob]) for blob, name in self.inputs.items()}
+        feeds = {name: np.ascontiguousarray(blobs[blob]) for blob, name in self.inputs.items()}
         try:
-            made = self.session.run(list(self.outputs.values()), given)
+            results = self.session.run(list(self.outputs.values()), feeds)
         except Exception as error:
             check_rounds(error)
             shapes = ", ".join(
-                f"{blob} {x.shape}" for blob, x in zip(self.inputs, given.values(), strict=True)
+                f"{blob} {x.shape}" for blob, x in zip(self.inputs, feeds.values(), strict=True)
             )
             raise PredictionError(
                 f"onnxruntime cannot evaluate {self.kinds} for {shapes}: {error}\n"
                 'MLModel(..., engine="numpy") names the layer'
             ) from error
-        blobs |= dict(zip(self.outputs, made, strict=True))
+        blobs |= dict(zip(self.outputs, results, strict=True))
 
 
 @dataclass(frozen=True)
@@ -170,22 +170,22 @@ class OnnxSession(Session):
         opened = self._opened.get(names)
         if opened is not None and _fits(shapes, opened[0]) and self._taken(shapes):
             return opened[1]
-        made = self._planned(dict(shapes), set(outputs))
+        parts = self._planned(dict(shapes), set(outputs))
         if len(self._compiled) == _PLANS_MOST:
             del self._compiled[next(iter(self._compiled))]
-        self._compiled[shapes, names] = made
+        self._compiled[shapes, names] = parts
         seen = [known for known, others in self._compiled if others == names]
         if len(seen) >= _SEEN_LEAST:
-            self._open(seen, names, made)
-        return made
+            self._open(seen, names, parts)
+        return parts
 
     def _taken(self, shapes: Shapes) -> bool:
         """Whether the shape rules of all layers take some shapes; asked once for each of them."""
         if shapes not in self._fitting:
             if len(self._fitting) == _FITTING_MOST:
                 self._fitting.clear()
-            found = trace(self._network, dict(shapes), self._custom)
-            self._fitting[shapes] = not found.refusals
+            traced = trace(self._network, dict(shapes), self._custom)
+            self._fitting[shapes] = not traced.refusals
         return self._fitting[shapes]
 
     def _open(self, seen: Sequence[Shapes], names: tuple[str, ...], last: list[Planned]) -> None:
@@ -200,23 +200,23 @@ class OnnxSession(Session):
         if [type(item.part) for item in general] == [type(item.part) for item in last]:
             self._opened[names] = (agreed, general)
 
-    def _planned(self, shapes: Mapping[str, Shape], wanted: set[str]) -> list[Planned]:
+    def _planned(self, shapes: Mapping[str, Shape], outputs: set[str]) -> list[Planned]:
         layers = list(self._network.layers)
         split = parts.split(
-            self._network, shapes, wanted, _stays_here, self._custom, self._most_rounds
+            self._network, shapes, outputs, _stays_here, self._custom, self._most_rounds
         )
-        found: list[tuple[Compiled | OnNumpy, set[str], set[str]]] = []
+        entries: list[tuple[Compiled | OnNumpy, set[str], set[str]]] = []
         for part in split:
             reads, writes = part.reads, part.writes
             if part.graph is None:
-                found.append((OnNumpy(self, part.layers), reads, writes))
+                entries.append((OnNumpy(self, part.layers), reads, writes))
                 continue
             kinds = ", ".join(_told(layers, part.layers))
             session = inference_session(serialized(part.graph.message()), kinds, self.threads)
-            found.append((Compiled(session, part.inputs, part.outputs, kinds), reads, writes))
+            entries.append((Compiled(session, part.inputs, part.outputs, kinds), reads, writes))
         plan: list[Planned] = []
-        later = set(wanted)
-        for item, reads, writes in reversed(found):
+        later = set(outputs)
+        for item, reads, writes in reversed(entries):
             plan.append(Planned(item, tuple(sorted((reads | writes) - later))))
             later |= reads | writes
         return plan[::-1]
@@ -252,15 +252,15 @@ def _agreed(seen: Sequence[Shapes]) -> dict[str, Shape] | None:
     """What shapes of inputs have in common, None where they differ; None for other ranks."""
     if len({len(shapes) for shapes in seen}) > 1:
         return None
-    found: dict[str, Shape] = {}
+    common: dict[str, Shape] = {}
     for rows in zip(*seen, strict=True):
         extents = [shape for _, shape in rows]
         if len({len(shape) for shape in extents}) > 1 or len({name for name, _ in rows}) > 1:
             return None
-        found[rows[0][0]] = tuple(
+        common[rows[0][0]] = tuple(
             axis[0] if len(set(axis)) == 1 else None for axis in zip(*extents, strict=True)
         )
-    return found
+    return common
 
 
 def _fits(shapes: Shapes, opened: Mapping[str, Shape]) -> bool:

@@ -146,9 +146,9 @@ class Session:
             program = self._program(frozenset(outputs))
             blobs = Blobs({**inputs, **program.constants})
             for planned in program.parts:
-                made = planned.region.run(blobs) if planned.region is not None else None
-                if made is not None:
-                    blobs |= made
+                computed = planned.region.run(blobs) if planned.region is not None else None
+                if computed is not None:
+                    blobs |= computed
                 else:
                     self.run_body(planned.steps, blobs)
                 for name in planned.frees:
@@ -198,7 +198,7 @@ class Session:
     ) -> None:
         self._check(step, tuple([x.shape for x in arguments]))
         try:
-            made = kernel(step.params, *arguments)
+            output = kernel(step.params, *arguments)
         except MlferryError:
             raise
         except Exception as error:
@@ -206,7 +206,7 @@ class Session:
             raise PredictionError(
                 f"inputs of shapes {shapes} do not fit this layer: {error}"
             ) from error
-        results = made if isinstance(made, tuple) else (made,)
+        results = output if isinstance(output, tuple) else (output,)
         if len(results) < len(step.outputs):
             raise PredictionError(
                 f"the layer makes {len(results)} outputs; {len(step.outputs)} are named"
@@ -232,38 +232,38 @@ class Session:
                 return flow
         return Ending.END
 
-    def needed(self, wanted: frozenset[str], given: frozenset[str] = frozenset()) -> list[Step]:
+    def needed(self, outputs: frozenset[str], known: frozenset[str] = frozenset()) -> list[Step]:
         """The steps that the wanted blobs need where some are given.
 
         A blob that is overwritten stays needed before, as the overwriting layer may lie in a
         branch that is not taken.
         """
-        needed = set(wanted - given)
+        needed = set(outputs - known)
         steps: list[Step] = []
         for step in reversed(self._steps):
             if needed & step.writes:
-                needed |= step.reads - given
+                needed |= step.reads - known
                 steps.append(step)
         return steps[::-1]
 
     def layer_params(self, steps: Sequence[Step] | None = None) -> list[Params]:
         """The parameters of all layers, or of some, with those inside of branches and loops."""
-        found: list[Params] = []
+        params: list[Params] = []
         for step in self._steps if steps is None else steps:
-            found.append(step.params)
+            params.append(step.params)
             for body in step.bodies:
-                found += self.layer_params(body)
-        return found
+                params += self.layer_params(body)
+        return params
 
-    def _program(self, wanted: frozenset[str]) -> Program:
+    def _program(self, outputs: frozenset[str]) -> Program:
         """The steps that the wanted blobs need, each with the blobs that it is the last to use."""
-        if wanted not in self._programs:
-            steps = self.needed(wanted)
+        if outputs not in self._programs:
+            steps = self.needed(outputs)
             constants = self._folded(steps) if self.planned else {}
             left = [step for step in steps if not (step.outputs and step.writes <= set(constants))]
-            parts = regions.scheduled(left, wanted, planned=self.planned, winograd=self.winograd)
-            self._programs[wanted] = Program(constants, parts)
-        return self._programs[wanted]
+            parts = regions.scheduled(left, outputs, planned=self.planned, winograd=self.winograd)
+            self._programs[outputs] = Program(constants, parts)
+        return self._programs[outputs]
 
     def _folded(self, steps: Sequence[Step]) -> dict[str, Array]:
         """What layers make of constants alone, computed once.
@@ -271,18 +271,18 @@ class Session:
         A blob that something else writes, or that is read before, is left alone; so is a layer
         that refuses its inputs, which is told when it runs.
         """
-        made = Blobs()
+        folded = Blobs()
         seen: set[str] = set()
         several = regions.overwritten(steps)
         for step in steps:
-            folds = step.kernel is not None and _is_constant(step) and made.keys() >= step.reads
+            folds = step.kernel is not None and _is_constant(step) and folded.keys() >= step.reads
             if folds and not step.writes & (several | seen):
                 with contextlib.suppress(MlferryError):
-                    blobs = Blobs(made)
+                    blobs = Blobs(folded)
                     self._run(step, blobs)
-                    made = blobs
+                    folded = blobs
             seen |= step.reads
-        return made
+        return folded
 
 
 def _is_constant(step: Step) -> bool:

@@ -150,16 +150,16 @@ class NeuralNetworkBuilder(LayerMethods, Training, Inspection):
             self._bytes += stored_bytes(layer.params)
             limits.check_model(self._bytes)
             # filled in its place: appending a message would copy its weights
-            added = self.nn_spec.layers.add(name=name, input=inputs, output=outputs)
+            message = self.nn_spec.layers.add(name=name, input=inputs, output=outputs)
             try:
-                fields.fill(added, {**layer.told, layer.kind: layer.params})
+                fields.fill(message, {**layer.told, layer.kind: layer.params})
             except Exception:
                 del self.nn_spec.layers[-1]
                 raise
         self.layers.append(name)
-        self.layer_specs[name] = added
-        self.needs_version(versions.required_by_layer(added))
-        return added
+        self.layer_specs[name] = message
+        self.needs_version(versions.required_by_layer(message))
+        return message
 
     def forget(self, name: str) -> None:
         """Drop a layer."""
@@ -245,13 +245,13 @@ class NeuralNetworkBuilder(LayerMethods, Training, Inspection):
             optionals_in: pairs of a name and an extent, or a shape.
             optionals_out: likewise.
         """
-        for described, given in (
+        for described, entries in (
             (self.model.description.input, optionals_in),
             (self.model.description.output, optionals_out),
         ):
             states = [
                 (str(name), datatypes.Array(shape) if shape else None)
-                for name, shape in given or ()
+                for name, shape in entries or ()
             ]
             add_features(described, states, optional=described is self.model.description.input)
 
@@ -293,8 +293,8 @@ class NeuralNetworkBuilder(LayerMethods, Training, Inspection):
         description.predictedProbabilitiesName = chances.name
         description.predictedFeatureName = predicted_feature_name
         add_features(description.output, [(predicted_feature_name, key)])
-        held = network.stringClassLabels if texts else network.int64ClassLabels
-        held.vector[:] = labels
+        field = network.stringClassLabels if texts else network.int64ClassLabels
+        field.vector[:] = labels
         network.labelProbabilityLayerName = prediction_blob or network.layers[-1].output[0]
 
     def set_pre_processing_parameters(
@@ -334,10 +334,10 @@ class NeuralNetworkBuilder(LayerMethods, Training, Inspection):
                 raise SpecError(
                     f"image_input_names: there is no input {name!r}.{did_you_mean(name, known)}"
                 )
-        given = PixelArguments(
+        arguments = PixelArguments(
             names, is_bgr, red_bias, green_bias, blue_bias, gray_bias, image_scale
         )
-        set_images(self, given, image_format)
+        set_images(self, arguments, image_format)
 
 
 def _network_in(spec: model_pb2.Model) -> networks.Network:
@@ -359,12 +359,12 @@ def _network_for(spec: model_pb2.Model, mode: str | None) -> networks.Network:
 
 
 def _check_count(
-    names: Sequence[str], shapes: Sequence[Any], features: Sequence[Any], what: str
+    names: Sequence[str], shapes: Sequence[Any], features: Sequence[Any], role: str
 ) -> None:
     if len(names) != len(shapes) or len(names) > len(features):
         raise SpecError(
-            f"{len(names)} {what} names and {len(shapes)} shapes; the model has "
-            f"{len(features)} {what}s"
+            f"{len(names)} {role} names and {len(shapes)} shapes; the model has "
+            f"{len(features)} {role}s"
         )
 
 

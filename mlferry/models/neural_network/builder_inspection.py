@@ -97,9 +97,9 @@ class Inspection:
         if layer is None:
             close = did_you_mean(name, list(self.layer_specs))
             raise SpecError(f"there is no layer {name!r}.{close}")
-        found = layer.WhichOneof("layer") if isinstance(layer, nn.NeuralNetworkLayer) else "loss"
-        if found != kind:
-            raise SpecError(f"layer {name!r} is of the kind {found}, not {kind}")
+        own_kind = layer.WhichOneof("layer") if isinstance(layer, nn.NeuralNetworkLayer) else "loss"
+        if own_kind != kind:
+            raise SpecError(f"layer {name!r} is of the kind {own_kind}, not {kind}")
         for field in fields:
             write(f"{field}: {getattr(getattr(layer, kind), field)}")
 
@@ -110,8 +110,8 @@ def _blobs(layer: nn.NeuralNetworkLayer) -> list[tuple[str, Any]]:
 
 def _show(number: str, name: str, kind: str | None, details: Iterable[tuple[str, Any]]) -> None:
     write(f"{number}Name: {name} (Type: {kind})")
-    for what, value in details:
-        write(f"{'':10}{what}: {value}")
+    for label, value in details:
+        write(f"{'':10}{label}: {value}")
 
 
 def _show_features(described: Sequence[Any]) -> None:

@@ -92,13 +92,13 @@ class Training:
         Raises:
             SpecError: the name is used, or there is no softmax that makes `input`.
         """
-        made = {
+        kinds = {
             blob: layer.WhichOneof("layer")
             for layer in self.nn_spec.layers
             for blob in layer.output
         }
-        if made.get(input) != "softmax":
-            softmaxes = [blob for blob, kind in made.items() if kind == "softmax"]
+        if kinds.get(input) != "softmax":
+            softmaxes = [blob for blob, kind in kinds.items() if kind == "softmax"]
             raise SpecError(
                 f"the cross entropy is of what a softmax layer makes; {input!r} is not. There "
                 f"{'is ' + ', '.join(map(repr, softmaxes)) if softmaxes else 'is none'}"
@@ -109,13 +109,13 @@ class Training:
         description = self.model.description
         label = description.predictedFeatureName
         is_classifier = isinstance(self.nn_spec, nn.NeuralNetworkClassifier)
-        added = description.trainingInput
-        added.extend(description.input)
+        inputs = description.trainingInput
+        inputs.extend(description.input)
         if is_classifier and input == description.predictedProbabilitiesName:
-            added.add().CopyFrom(next(out for out in description.output if out.name == label))
+            inputs.add().CopyFrom(next(out for out in description.output if out.name == label))
         else:
-            add_features(added, [(target, Array(1))], array_type=ft.ArrayFeatureType.INT32)
-        logger.info("%r is a training input: the target of the loss %r", added[-1].name, name)
+            add_features(inputs, [(target, Array(1))], array_type=ft.ArrayFeatureType.INT32)
+        logger.info("%r is a training input: the target of the loss %r", inputs[-1].name, name)
 
     def set_mean_squared_error_loss(
         self, name: str, input_feature: tuple[str, Array] | None = None
@@ -142,9 +142,9 @@ class Training:
         target = self._new_target(name, blob)
         loss = self._add_loss(name).meanSquaredErrorLossLayer
         loss.input, loss.target = blob, target
-        added = self.model.description.trainingInput
-        added.extend(self.model.description.input)
-        add_features(added, [(target, kind)])
+        inputs = self.model.description.trainingInput
+        inputs.extend(self.model.description.input)
+        add_features(inputs, [(target, kind)])
         logger.info("%r is a training input: the target of the loss %r", target, name)
 
     def _new_target(self, name: str, blob: str) -> str:
@@ -183,13 +183,13 @@ class Training:
         self._set_optimizer("adamOptimizer", adam_params, AdamParams)
 
     def _set_optimizer(
-        self, kind: str, given: object, wanted: type[SgdParams | AdamParams]
+        self, kind: str, value: object, expected: type[SgdParams | AdamParams]
     ) -> None:
-        if not isinstance(given, wanted):
-            raise SpecError(f"give a {wanted.__name__}, not a {type(given).__name__}")
+        if not isinstance(value, expected):
+            raise SpecError(f"give a {expected.__name__}, not a {type(value).__name__}")
         optimizer = self._update_params().optimizer
         optimizer.Clear()
-        fields.fill(getattr(optimizer, kind), given.fields())
+        fields.fill(getattr(optimizer, kind), value.fields())
 
     def set_epochs(self, epochs: int = 1, allowed_set: Sequence[int] | None = None) -> None:
         """How often all samples are looked at.

@@ -35,8 +35,8 @@ def print_network_spec(
         arguments = ", ".join(feature.name for feature in mlmodel_spec.description.input)
         write(f"\ndef model({arguments}):")
         _write_program(network, depth=1)
-        made = ", ".join(feature.name for feature in mlmodel_spec.description.output)
-        write(f"    return {made}")
+        outputs = ", ".join(feature.name for feature in mlmodel_spec.description.output)
+        write(f"    return {outputs}")
     else:
         write("\nLayers:")
         _write_list(network)
@@ -55,8 +55,8 @@ def _write_program(network: networks.Network, depth: int) -> None:
     indent = "    " * depth
     for layer in network.layers:
         kind = layer.WhichOneof("layer")
-        made = f"{', '.join(layer.output)} = " if layer.output else ""
-        write(f"{indent}{made}{kind}({', '.join(layer.input)})")
+        target = f"{', '.join(layer.output)} = " if layer.output else ""
+        write(f"{indent}{target}{kind}({', '.join(layer.input)})")
         for title, inner in _inner(layer):
             if inner.layers:
                 write(f"{indent}{title}:")

@@ -37,11 +37,13 @@ def _shown(field: Field, value: Any) -> str:
     if is_repeated(field) and field.message_type is not None:
         return f"{len(value)} x {field.message_type.name}"
     if field.enum_type is not None:
-        found = field.enum_type.values_by_number.get(value)
-        return str(value) if found is None else str(found.name)
+        entry = field.enum_type.values_by_number.get(value)
+        return str(value) if entry is None else str(entry.name)
     if field.message_type is not None:
-        held = list(weights.iter_weights(value)) if not isinstance(value, nn.NeuralNetwork) else []
-        if held or isinstance(value, nn.NeuralNetwork):
+        stored = (
+            list(weights.iter_weights(value)) if not isinstance(value, nn.NeuralNetwork) else []
+        )
+        if stored or isinstance(value, nn.NeuralNetwork):
             return str(field.message_type.name)
     text = " ".join(str(list(value) if is_repeated(field) else value).split())
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."

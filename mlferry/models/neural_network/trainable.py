@@ -78,11 +78,11 @@ def _with_classic_softmax(spec: model_pb2.Model, network: networks.Network, blob
     A `softmaxND` of [1, C], with the layers before it that have a gradient, is moved to that
     shape: one layer in front adds the axes, and one behind drops them, which lies behind the loss.
     """
-    made = {name: layer for layer in network.layers for name in layer.output}
-    last = made.get(blob)
+    makers = {name: layer for layer in network.layers for name in layer.output}
+    last = makers.get(blob)
     if last is None or last.WhichOneof("layer") != "softmaxND":
         return blob
-    chain = _chain(network, made, last)
+    chain = _chain(network, makers, last)
     names = [layer.name for layer in network.layers]
     classifies = isinstance(network, nn.NeuralNetworkClassifier)
     first = chain[0]
@@ -104,7 +104,7 @@ def _with_classic_softmax(spec: model_pb2.Model, network: networks.Network, blob
 
 def _chain(
     network: networks.Network,
-    made: Mapping[str, nn.NeuralNetworkLayer],
+    makers: Mapping[str, nn.NeuralNetworkLayer],
     last: nn.NeuralNetworkLayer,
 ) -> list[nn.NeuralNetworkLayer]:
     """The layers before a softmax that nothing else reads, back to one without a gradient.
@@ -118,7 +118,7 @@ def _chain(
     chain = [last]
     while True:
         blob = chain[0].input[0]
-        maker = made.get(blob)
+        maker = makers.get(blob)
         if maker is None or readers[blob] > 1 or not _takes_channels(maker):
             return chain
         chain.insert(0, maker)

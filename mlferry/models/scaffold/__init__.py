@@ -41,25 +41,25 @@ def swift_files(
         SpecError: the model needs no class.
     """
     users = _users(spec)
-    made = {}
+    files = {}
     for need in needs_of(spec):
         layers = users.get(need.class_name, [])
         known = elementwise(layers, classes) if layers and not need.is_model else None
-        made[f"{need.identifier}.swift"] = swift_class(
+        files[f"{need.identifier}.swift"] = swift_class(
             need, gpu=gpu, known=known, accelerate=accelerate
         )
-    return made
+    return files
 
 
 def _users(spec: model_pb2.Model) -> dict[str, list[nn.NeuralNetworkLayer]]:
     """The custom layers of all networks by their class."""
-    found: dict[str, list[nn.NeuralNetworkLayer]] = {}
+    by_class: dict[str, list[nn.NeuralNetworkLayer]] = {}
     for model in networks.models_in(spec):
         network = networks.network_of(model)
         for layer in networks.layers_of(network) if network is not None else ():
             if layer.HasField("custom"):
-                found.setdefault(layer.custom.className, []).append(layer)
-    return found
+                by_class.setdefault(layer.custom.className, []).append(layer)
+    return by_class
 
 
 def python_files(spec: model_pb2.Model) -> dict[str, str]:

@@ -184,11 +184,11 @@ def _tests(
     yield ""
     yield f"final class {name}Tests: XCTestCase {{"
     yield "    func testTheSample() throws {"
-    given = ", ".join(
+    arguments = ", ".join(
         f"{_argument(feature)}: {_given(feature, sample[feature.name])}"
         for feature in described.input
     )
-    yield f"        let made = try {name}().predict({given})"
+    yield f"        let made = try {name}().predict({arguments})"
     for feature in described.output:
         yield from _compared(feature.name, outputs[feature.name])
     yield "    }"
@@ -216,12 +216,12 @@ def _data(content: bytes) -> str:
 
 
 def _compared(name: str, value: object) -> Iterator[str]:
-    got = f"made.featureValue(for: {string_literal(name)})"
+    actual = f"made.featureValue(for: {string_literal(name)})"
     if isinstance(value, str):
-        yield f"        XCTAssertEqual({got}?.stringValue, {string_literal(value)})"
+        yield f"        XCTAssertEqual({actual}?.stringValue, {string_literal(value)})"
     elif isinstance(value, Mapping):
         largest = max((abs(float(each)) for each in value.values()), default=0.0)
-        yield f"        let chances{identifier(name)} = try XCTUnwrap({got}?.dictionaryValue)"
+        yield f"        let chances{identifier(name)} = try XCTUnwrap({actual}?.dictionaryValue)"
         for label, number in value.items():
             key = string_literal(label) if isinstance(label, str) else str(int(label))
             yield "        XCTAssertEqual("
@@ -231,10 +231,10 @@ def _compared(name: str, value: object) -> Iterator[str]:
         array = np.ascontiguousarray(value, "<f4")
         extents = ", ".join(map(str, array.shape))
         yield "        try check("
-        yield f"            try XCTUnwrap({got}?.multiArrayValue),"
+        yield f"            try XCTUnwrap({actual}?.multiArrayValue),"
         yield f"            try array([{extents}], {_data(array.tobytes())}))"
     elif isinstance(value, int | np.integer):
-        yield f"        XCTAssertEqual({got}?.int64Value, {int(value)})"
+        yield f"        XCTAssertEqual({actual}?.int64Value, {int(value)})"
     else:
         raise SpecError(
             f"output {name!r} is a {type(value).__name__}: the test of an app compares labels, "

@@ -91,16 +91,17 @@ def elementwise(
         len(layer.input) != 1 or len(layer.output) != 1 or layer.custom.weights for layer in layers
     ):
         return None
-    tried = [_tried(layer, cls) for layer in layers]
-    if any(pairs is None for pairs in tried):
+    samples = [_tried(layer, cls) for layer in layers]
+    if any(pairs is None for pairs in samples):
         return None
-    given = [class_parameters_of(layer.custom) for layer in layers]
+    users = [class_parameters_of(layer.custom) for layer in layers]
     for formula in FORMULAS:
-        keys = [key for key in given[0] if all(_is_number(each.get(key)) for each in given)]
+        keys = [key for key in users[0] if all(_is_number(each.get(key)) for each in users)]
         for key in keys if formula.has_parameter else ("",):
-            values = [float(each[key]) if key else 0.0 for each in given]
+            values = [float(each[key]) if key else 0.0 for each in users]
             if all(
-                _is(formula, value, pairs or ()) for value, pairs in zip(values, tried, strict=True)
+                _is(formula, value, pairs or ())
+                for value, pairs in zip(values, samples, strict=True)
             ):
                 return Elementwise(formula, needed_name(key) if key else "")
     return None
@@ -115,23 +116,23 @@ def _tried(
 ) -> list[tuple[Values, Values]] | None:
     """Values, and what the class makes of them; None where it cannot."""
     random = np.random.default_rng(0)
-    found = []
+    pairs = []
     try:
         instance = Instance(layer.name, cls, layer.custom, 1)
         for shape in _SHAPES:
             x = (random.standard_normal(shape) * 4).astype(np.float32)
             (y,) = instance.evaluate([x])
-            found.append((x.astype(np.float64), np.asarray(y, np.float64)))
+            pairs.append((x.astype(np.float64), np.asarray(y, np.float64)))
     except CustomLayerError:
         return None
-    return found
+    return pairs
 
 
 def _is(formula: Formula, parameter: float, pairs: Sequence[tuple[Values, Values]]) -> bool:
     for x, y in pairs:
         if x.shape != y.shape:
             return False
-        wanted = formula.compute(x, parameter)
-        if not (np.abs(wanted - y) <= _CLOSE * np.maximum(np.abs(wanted), 1)).all():
+        expected = formula.compute(x, parameter)
+        if not (np.abs(expected - y) <= _CLOSE * np.maximum(np.abs(expected), 1)).all():
             return False
     return True

@@ -210,16 +210,16 @@ def _call(node: ast.expr) -> str:
         return f"vDSP.multiply(-1, {_call(node.operand)})"
     if isinstance(node, ast.Call):
         assert isinstance(node.func, ast.Name)
-        given = [_call(each) for each in node.args]
+        arguments = [_call(each) for each in node.args]
         if node.func.id in ("min", "max"):
-            value, bound = given
+            value, bound = arguments
             least, most = ("-Float.infinity", bound)
             if node.func.id == "max":
                 least, most = bound, "Float.infinity"
             return f"vDSP.clip({value}, to: {least}...{most})"
         if node.func.id == "abs":
-            return f"vDSP.absolute({given[0]})"
-        return f"vForce.{node.func.id}({given[0]})"
+            return f"vDSP.absolute({arguments[0]})"
+        return f"vForce.{node.func.id}({arguments[0]})"
     assert isinstance(node, ast.BinOp)
     left, right = node.left, node.right
     if _is_scalar(left) and _is_scalar(right):

@@ -215,10 +215,10 @@ def swift_tests(model: MLModel, sample: Mapping[str, Any]) -> dict[str, str]:
         raise SpecError("the model has no custom layers outside of pipelines, branches and loops")
     names = list(dict.fromkeys(name for layer in layers for name in layer.input))
     blobs = model.blobs(sample, names)
-    found: dict[str, str] = {}
+    files: dict[str, str] = {}
     for layer in layers:
         file = f"{identifier(layer.custom.className)}Tests.swift"
-        if file not in found:
+        if file not in files:
             shapes = [blobs[name].shape for name in layer.input]
-            found[file] = swift_test(model, layer, shapes)
-    return found
+            files[file] = swift_test(model, layer, shapes)
+    return files

@@ -58,16 +58,18 @@ class Verification:
             "tolerance": self.tolerance,
             "wrong": [row.to_dict() for row in self.wrong],
             "first_difference": None if self.first is None else vars(self.first),
-            "sizes": {name: [list(shape) for shape in tried] for name, tried in self.sizes.items()},
+            "sizes": {
+                name: [list(shape) for shape in shapes] for name, shapes in self.sizes.items()
+            },
             "report": self.report.to_dict(),
         }
 
     def __str__(self) -> str:
         lines = [str(self.report), ""]
         lines = "\n".join(lines).split("\n")
-        for name, tried in self.sizes.items():
-            if len(tried) > 1:
-                lines.append(f"{name}: tried with {', '.join(map(str, tried))}")
+        for name, shapes in self.sizes.items():
+            if len(shapes) > 1:
+                lines.append(f"{name}: tried with {', '.join(map(str, shapes))}")
         if self:
             lines.append(f"The model gives what its source gives, within {self.tolerance:g}.")
             return paragraph(lines)
@@ -84,7 +86,7 @@ class Verification:
     def _repr_html_(self) -> str:
         verdict = "gives what its source gives" if self else "differs from its source"
         rows = [("tolerance", f"{self.tolerance:g} of an output's largest value")]
-        rows += [(name, f"tried with {_sizes(tried)}") for name, tried in self.sizes.items()]
+        rows += [(name, f"tried with {_sizes(shapes)}") for name, shapes in self.sizes.items()]
         rows += [(row.sample, f"{row.output}: {_how(row)}") for row in self.wrong[:5]]
         if self.first is not None:
             rows.append(("first difference", str(self.first)))
@@ -92,8 +94,8 @@ class Verification:
         return html_page.fragment(body) + self.report._repr_html_()
 
 
-def _sizes(tried: Sequence[tuple[int, ...]]) -> str:
-    return ", ".join(" x ".join(map(str, shape)) for shape in tried)
+def _sizes(shapes: Sequence[tuple[int, ...]]) -> str:
+    return ", ".join(" x ".join(map(str, shape)) for shape in shapes)
 
 
 def verify(
@@ -144,8 +146,8 @@ def verify(
 
     def run(data: Mapping[str, Any]) -> Mapping[str, Array] | Sequence[Array]:
         for name, value in data.items():
-            tried = sizes.setdefault(name, [])
-            tried += [np.shape(value)] if np.shape(value) not in tried else []
+            shapes = sizes.setdefault(name, [])
+            shapes += [np.shape(value)] if np.shape(value) not in shapes else []
         return opened.run(prepared(data))
 
     report = compare_models(run, loaded, samples)
@@ -228,21 +230,21 @@ def _shapes(kind: ft.FeatureType, name: str) -> list[tuple[int, ...]]:
     """The default shape, the least and a larger one; of an image (height, width)."""
     if kind.HasField("imageType"):
         image = kind.imageType
-        found: list[tuple[int, ...]] = [(image.height, image.width)]
+        shapes: list[tuple[int, ...]] = [(image.height, image.width)]
         if image.HasField("enumeratedSizes"):
-            found += [(size.height, size.width) for size in image.enumeratedSizes.sizes]
+            shapes += [(size.height, size.width) for size in image.enumeratedSizes.sizes]
         if image.HasField("imageSizeRange"):
             bounds = image.imageSizeRange
-            found += _extremes([bounds.heightRange, bounds.widthRange], found[0])
-        return [*dict.fromkeys(found)]
+            shapes += _extremes([bounds.heightRange, bounds.widthRange], shapes[0])
+        return [*dict.fromkeys(shapes)]
     if kind.HasField("multiArrayType"):
         array = kind.multiArrayType
-        found = [tuple(array.shape)] if array.shape else []
+        shapes = [tuple(array.shape)] if array.shape else []
         if array.HasField("enumeratedShapes"):
-            found += [tuple(each.shape) for each in array.enumeratedShapes.shapes]
+            shapes += [tuple(each.shape) for each in array.enumeratedShapes.shapes]
         if array.HasField("shapeRange"):
-            found += _extremes(array.shapeRange.sizeRanges, found[0] if found else ())
-        return [*dict.fromkeys(found)]
+            shapes += _extremes(array.shapeRange.sizeRanges, shapes[0] if shapes else ())
+        return [*dict.fromkeys(shapes)]
     raise PredictionError(
         f"input {name!r} is {features.show(kind)}, of which no random sample can be made: give "
         "samples"
@@ -301,7 +303,7 @@ def _first_difference(
     source: RunnableSource,
     model: MLModel,
     sample: Mapping[str, Any],
-    given: dict[str, Array],
+    inputs: dict[str, Array],
     tolerance: float,
 ) -> Difference | None:
     """The first value inside that differs, of those that both show by the same name."""
@@ -314,7 +316,7 @@ def _first_difference(
     try:
         theirs = [
             (blob, value)
-            for name, value in source.inside(given)
+            for name, value in source.inside(inputs)
             if (blob := _counterpart(name, makers, scoped=source.scoped)) is not None
         ]
     except (MlferryError, MemoryError):
@@ -348,9 +350,9 @@ def _alike(one: Array, other: Array) -> Array | None:
     if one.size != other.size:
         return None
     flat = other.reshape([n for n in other.shape if n > 1])
-    wanted = [n for n in one.shape if n > 1]
-    if list(flat.shape) == wanted:
+    extents = [n for n in one.shape if n > 1]
+    if list(flat.shape) == extents:
         return flat.reshape(one.shape)
-    if flat.ndim > 1 and list(np.moveaxis(flat, 0, -1).shape) == wanted:
+    if flat.ndim > 1 and list(np.moveaxis(flat, 0, -1).shape) == extents:
         return np.moveaxis(flat, 0, -1).reshape(one.shape)
     return None

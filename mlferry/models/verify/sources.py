@@ -99,9 +99,9 @@ def _laid_out(value: Array, shape: tuple[int | None, ...] | None, name: str) -> 
     )
 
 
-def _fits(shape: tuple[int, ...], wanted: tuple[int | None, ...]) -> bool:
-    return len(shape) == len(wanted) and all(
-        extent in (None, own) for own, extent in zip(shape, wanted, strict=True)
+def _fits(shape: tuple[int, ...], described: tuple[int | None, ...]) -> bool:
+    return len(shape) == len(described) and all(
+        extent in (None, own) for own, extent in zip(shape, described, strict=True)
     )
 
 
@@ -135,8 +135,8 @@ def open_source(path: str | os.PathLike[str]) -> RunnableSource:
     except (MissingDependencyError, ModelFileError):
         raise
     except Exception as error:  # each library has errors of its own
-        told = str(error).strip().splitlines() or [type(error).__name__]
-        raise ModelFileError(f"{place} cannot be run: {told[0]}") from error
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise ModelFileError(f"{place} cannot be run: {lines[0]}") from error
 
 
 def _library(name: str, install: str) -> Any:
@@ -167,17 +167,17 @@ def onnx_source(path: Path) -> RunnableSource:
     }
     outputs = [value.name for value in session.get_outputs()]
 
-    def run(given: Arrays) -> Arrays:
-        return dict(zip(outputs, session.run(None, given), strict=True))
+    def run(arrays: Arrays) -> Arrays:
+        return dict(zip(outputs, session.run(None, arrays), strict=True))
 
-    def inside(given: Arrays) -> Iterator[tuple[str, Array]]:
+    def inside(arrays: Arrays) -> Iterator[tuple[str, Array]]:
         onnx = _library("onnx", "'mlferry[onnx]'")
         model = onnx.load(str(path))
         names = [name for node in model.graph.node for name in node.output if name]
         del model.graph.output[:]
         model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
         opened = _session(runtime, model.SerializeToString())
-        yield from zip(names, opened.run(None, given), strict=True)
+        yield from zip(names, opened.run(None, arrays), strict=True)
 
     return RunnableSource(inputs, run, inside)
 
@@ -210,20 +210,20 @@ def keras_source(path: Path) -> RunnableSource:
         for tensor in model.inputs
     }
 
-    def run(given: Arrays) -> list[Array]:
-        values = [given[name] for name in inputs]
-        made = model(values if len(values) > 1 else values[0], training=False)
-        return [np.asarray(value) for value in keras.tree.flatten(made)]
+    def run(arrays: Arrays) -> list[Array]:
+        values = [arrays[name] for name in inputs]
+        outputs = model(values if len(values) > 1 else values[0], training=False)
+        return [np.asarray(value) for value in keras.tree.flatten(outputs)]
 
-    def inside(given: Arrays) -> Iterator[tuple[str, Array]]:
+    def inside(arrays: Arrays) -> Iterator[tuple[str, Array]]:
         calls: dict[str, list[Any]] = {}
         with contextlib.ExitStack() as restored:
             for layer in model.layers:
                 restored.enter_context(_recorded(layer, calls.setdefault(str(layer.name), [])))
-            run(given)
-        for name, made in calls.items():
-            if len(made) == 1 and not isinstance(made[0], list | tuple | dict):
-                yield name, np.asarray(made[0])
+            run(arrays)
+        for name, results in calls.items():
+            if len(results) == 1 and not isinstance(results[0], list | tuple | dict):
+                yield name, np.asarray(results[0])
 
     return RunnableSource(inputs, run, inside, scoped=True)
 
@@ -235,13 +235,13 @@ class Callee(Protocol):
 
 
 @contextlib.contextmanager
-def _recorded(layer: Callee, made: list[Any]) -> Iterator[None]:
+def _recorded(layer: Callee, results: list[Any]) -> Iterator[None]:
     """Keep what the calls of a layer give."""
     call = layer.call
 
     def recording(*args: object, **kwargs: object) -> Any:
-        made.append(call(*args, **kwargs))
-        return made[-1]
+        results.append(call(*args, **kwargs))
+        return results[-1]
 
     object.__setattr__(layer, "call", functools.wraps(call)(recording))
     try:
@@ -271,9 +271,9 @@ def saved_model_source(path: Path) -> RunnableSource:
         for name, spec in specs.items()
     }
 
-    def run(given: Arrays) -> Arrays:
+    def run(arrays: Arrays) -> Arrays:
         _ = loaded  # the function holds its variables weakly
-        made = function(**{name: tensorflow.constant(value) for name, value in given.items()})
-        return {name: np.asarray(value) for name, value in made.items()}
+        results = function(**{name: tensorflow.constant(value) for name, value in arrays.items()})
+        return {name: np.asarray(value) for name, value in results.items()}
 
     return RunnableSource(inputs, run)

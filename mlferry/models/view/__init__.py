@@ -48,8 +48,8 @@ def draw(
         stored: the weights that are in fewer bits, whose schemes are shown.
         weights: the files of a program's weights.
     """
-    told = {each.place: each.text() for each in stored}
-    known = StoredFacts(told, weight_details(found_weights(spec, weights)))
+    texts = {each.place: each.text() for each in stored}
+    known = StoredFacts(texts, weight_details(found_weights(spec, weights)))
     text = page(graph_of(spec, classes, shapes, known), title)
     if path is None:
         path = Path(tempfile.mkdtemp(prefix="mlferry-")) / f"{Path(title).stem or 'model'}.html"

@@ -70,9 +70,9 @@ def graph_of(
     for feature in spec.description.input:
         graph.add(_end(feature, "input"), [], [(feature.name, labels[feature.name])])
     if network is not None:
-        found = trace(network, blob_shapes(spec, input_shapes), shapes_of_classes(classes))
-        _network(graph, spec, network, found, stored)
-        labels |= {name: _times(found.shapes, name) for name in found.shapes}
+        traced = trace(network, blob_shapes(spec, input_shapes), shapes_of_classes(classes))
+        _network(graph, spec, network, traced, stored)
+        labels |= {name: _times(traced.shapes, name) for name in traced.shapes}
     elif pipeline is not None:
         for index, model in enumerate(pipeline.models):
             _model(graph, model, pipeline.names[index : index + 1], classes, stored)
@@ -109,12 +109,12 @@ def _network(
     graph: BoxGraph,
     spec: model_pb2.Model,
     network: networks.Network,
-    found: ShapeTrace,
+    traced: ShapeTrace,
     stored: StoredFacts,
 ) -> None:
-    refused = {refusal.layer.name: refusal.reason for refusal in found.refusals}
+    refused = {refusal.layer.name: refusal.reason for refusal in traced.refusals}
     metadata = dict(spec.description.metadata.userDefined)
-    _layers(graph, network.layers, found.shapes, refused, metadata, stored)
+    _layers(graph, network.layers, traced.shapes, refused, metadata, stored)
 
 
 def _layers(
@@ -135,9 +135,9 @@ def _layers(
                 box.rows = [("padding", shown), *(r for r in box.rows if not is_padding(r[0]))]
         if kind == "custom":
             box.brief = []
-            found = custom_layer(layer, metadata)
-            box.kind, box.role = found.class_name, "custom"
-            box.rows = [("kind", found.kind), ("class", found.class_name), *found.details()]
+            needed = custom_layer(layer, metadata)
+            box.kind, box.role = needed.class_name, "custom"
+            box.rows = [("kind", needed.kind), ("class", needed.class_name), *needed.details()]
         if layer.name in refused:
             box.rows.append(("does not fit", refused[layer.name]))
         bodies = networks.subnetworks(layer)
@@ -148,9 +148,9 @@ def _layers(
         if bodies:
             reads, writes = networks.touched(layer)
         order = [*layer.input, *sorted(reads - set(layer.input))]
-        made = [*layer.output, *sorted(writes - set(layer.output))]
+        outputs = [*layer.output, *sorted(writes - set(layer.output))]
         graph.add(
-            box, [(n, _times(shapes, n)) for n in order], [(n, _times(shapes, n)) for n in made]
+            box, [(n, _times(shapes, n)) for n in order], [(n, _times(shapes, n)) for n in outputs]
         )
 
 
@@ -180,16 +180,16 @@ def _body(
 ) -> BoxGraph:
     """The inside of a branch or loop; blobs from outside are its inputs."""
     graph = BoxGraph()
-    made: set[str] = set()
+    known: set[str] = set()
     for layer in network.layers:
         reads, writes = networks.touched(layer)
-        for name in sorted(reads - made):
+        for name in sorted(reads - known):
             shown = _times(shapes, name)
             graph.add(
                 Box(name, "from outside", [("shape", shown)], role="input"), [], [(name, shown)]
             )
-            made.add(name)
-        made |= writes
+            known.add(name)
+        known |= writes
     _layers(graph, network.layers, shapes, refused, metadata, stored)
     return graph
 
@@ -218,7 +218,7 @@ def _model(
     if facts.kind == "customModel":
         box.role = "custom"
     if facts.kind == "mlProgram" or any(
-        found is not None for found in (networks.network_of(spec), networks.pipeline_of(spec))
+        holder is not None for holder in (networks.network_of(spec), networks.pipeline_of(spec))
     ):
         box.inside.append((name, graph_of(spec, classes, {}, stored)))
     graph.add(
@@ -227,9 +227,9 @@ def _model(
 
 
 def _facts(spec: model_pb2.Model) -> Rows:
-    found = describe(spec, ())
-    rows = list(found.facts())
-    for needed in found.dependencies:
+    description = describe(spec, ())
+    rows = list(description.facts())
+    for needed in description.dependencies:
         rows += [("class", needed.class_name), *needed.details()]
     return rows
 

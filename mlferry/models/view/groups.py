@@ -91,7 +91,7 @@ def _built(graph: BoxGraph, groups: Mapping[str, Sequence[int]]) -> BoxGraph:
     whole: Any = igraph.Graph(
         len(graph.boxes), [link for link in links if link[0] != link[1]], directed=True
     )
-    made = BoxGraph()
+    result = BoxGraph()
     for index in whole.topological_sorting():
         if owner[index] != index:
             continue
@@ -101,8 +101,8 @@ def _built(graph: BoxGraph, groups: Mapping[str, Sequence[int]]) -> BoxGraph:
             box, reads, writes = _group(scopes[index], inside, graph, set(groups[scopes[index]]))
         else:
             reads, writes = box.inputs, box.outputs
-        made.add(box, reads, writes)
-    return made
+        result.add(box, reads, writes)
+    return result
 
 
 def _group(
@@ -111,7 +111,7 @@ def _group(
     """The box of a scope, with what it reads from outside and what is read of it there."""
     inner = BoxGraph()
     own = {blob for box in inside for blob, _ in box.outputs}
-    reads = dict(read for box in inside for read in box.inputs if read[0] not in own)
+    reads = dict(operand for box in inside for operand in box.inputs if operand[0] not in own)
     for blob, label in reads.items():
         inner.add(Box(blob, "from outside", [("shape", label)], role="input"), [], [(blob, label)])
     for box in inside:

@@ -52,10 +52,10 @@ def lay_out(graph: BoxGraph) -> BoxLayout:
         chain.append(edge.end)
         links += itertools.pairwise(chain)
         chains.append(chain)
-    made: Any = igraph.Graph(len(layers), links, directed=True).layout_sugiyama(
+    layout: Any = igraph.Graph(len(layers), links, directed=True).layout_sugiyama(
         layers=layers, hgap=1, vgap=1, maxiter=100
     )
-    places = _apart([(float(x), float(y)) for x, y in made.coords[: len(layers)]])
+    places = _apart([(float(x), float(y)) for x, y in layout.coords[: len(layers)]])
     return BoxLayout(places[: len(graph.boxes)], [[places[i] for i in chain] for chain in chains])
 
 

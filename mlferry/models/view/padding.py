@@ -31,8 +31,8 @@ def padding(layer: nn.NeuralNetworkLayer, shapes: Known) -> str:
         return ""
     field = params.same.DESCRIPTOR.fields_by_name["asymmetryMode"]
     mode = enum_name(field.enum_type, params.same.asymmetryMode)
-    found = shapes.get(layer.input[0]) if layer.input else None
-    size = list(found or ())[-2:]
+    shape = shapes.get(layer.input[0]) if layer.input else None
+    size = list(shape or ())[-2:]
     if kind == "convolution" and params.isDeconvolution:
         size = []
     if len(size) < 2 or None in size or (kind == "pooling" and params.globalPooling):

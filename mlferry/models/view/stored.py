@@ -45,21 +45,21 @@ class WeightDetail:
         return f"{shown} {self.encoding}".strip()
 
 
-def weight_details(found: Iterable[FoundWeight]) -> dict[Key, WeightDetail]:
+def weight_details(entries: Iterable[FoundWeight]) -> dict[Key, WeightDetail]:
     """By layer and parameter, or by function and constant."""
-    made: dict[Key, WeightDetail] = {}
-    for each in found:
+    details: dict[Key, WeightDetail] = {}
+    for each in entries:
         try:
-            made[each.place] = _detail(each)
+            details[each.place] = _detail(each)
         except MlferryError as error:
             logger.info("the values of a weight cannot be told: %s", error)
-    return made
+    return details
 
 
 def _detail(each: FoundWeight) -> WeightDetail:
     if each.count > _MOST:
-        told = {"values": f"{each.count:,}; nothing is told of more than {_MOST:,}"}
-        return WeightDetail(each.shape, each.encoding, told)
+        note = {"values": f"{each.count:,}; nothing is told of more than {_MOST:,}"}
+        return WeightDetail(each.shape, each.encoding, note)
     values = np.asarray(each.values(), np.float64).reshape(-1)
     finite = values[np.isfinite(values)]
     if not finite.size:

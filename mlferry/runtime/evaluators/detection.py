@@ -34,7 +34,7 @@ def non_maximum_suppression(model: model_pb2.Model, classes: CustomClasses) -> E
         boxes = _table(data[params.coordinatesInputFeatureName], 4, "coordinates")
         if len(boxes) != len(confidence):
             raise PredictionError(f"{len(boxes)} boxes with {len(confidence)} confidences")
-        kept = suppressed(
+        best = suppressed(
             boxes,
             confidence,
             threshold(data, params.iouThresholdInputFeatureName, params.iouThreshold),
@@ -42,8 +42,8 @@ def non_maximum_suppression(model: model_pb2.Model, classes: CustomClasses) -> E
             per_class=params.pickTop.perClass,
         )
         return {
-            params.confidenceOutputFeatureName: confidence[kept],
-            params.coordinatesOutputFeatureName: boxes[kept],
+            params.confidenceOutputFeatureName: confidence[best],
+            params.coordinatesOutputFeatureName: boxes[best],
         }
 
     return checked(model, run)

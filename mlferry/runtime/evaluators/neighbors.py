@@ -63,11 +63,11 @@ def nearest_neighbors(model: model_pb2.Model, classes: CustomClasses) -> Evaluat
         weights = np.bincount(
             places[nearest], _weights(distances[nearest], by_distance), len(known)
         )
-        made = {label_name: known[int(np.argmax(weights))]}
+        outputs = {label_name: known[int(np.argmax(weights))]}
         if chances_name:
             shares = (weights / weights.sum()).tolist()
-            made[chances_name] = dict(zip(known, shares, strict=True))
-        return made
+            outputs[chances_name] = dict(zip(known, shares, strict=True))
+        return outputs
 
     return checked(model, run)
 

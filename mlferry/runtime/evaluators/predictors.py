@@ -173,12 +173,12 @@ def _forest(params: pp.TreeEnsembleParameters) -> Score:
     limits.check_blob((size,))
     dtype = np.float32 if _is_float32(params) else np.float64
     base = (values if values.size else np.zeros(size)).astype(dtype)
-    held, roots = _read(nodes), _roots(nodes)
+    by_id, roots = _read(nodes), _roots(nodes)
 
     def score(x: Vector) -> Vector:
         result, row = np.zeros(size, dtype), x.tolist()
         for root in roots:
-            for index, value in _leaf(held, root, row):
+            for index, value in _leaf(by_id, root, row):
                 if index >= size:
                     raise PredictionError(f"a leaf adds to output {index}")
                 result[index] += dtype(value)
@@ -205,12 +205,12 @@ _Leaf = list[tuple[int, float]]
 
 def _read(nodes: Mapping[tuple[int, int], _Node]) -> dict[tuple[int, int], _Branch | _Leaf]:
     """The nodes without their messages, whose fields take long to read."""
-    held: dict[tuple[int, int], _Branch | _Leaf] = {}
+    by_id: dict[tuple[int, int], _Branch | _Leaf] = {}
     for key, node in nodes.items():
         if node.nodeBehavior == _Node.LeafNode:
-            held[key] = [(i.evaluationIndex, i.evaluationValue) for i in node.evaluationInfo]
+            by_id[key] = [(i.evaluationIndex, i.evaluationValue) for i in node.evaluationInfo]
             continue
-        held[key] = _Branch(
+        by_id[key] = _Branch(
             _BRANCHES[node.nodeBehavior],
             node.branchFeatureIndex,
             node.branchFeatureValue,
@@ -218,7 +218,7 @@ def _read(nodes: Mapping[tuple[int, int], _Node]) -> dict[tuple[int, int], _Bran
             (key[0], node.falseChildNodeId),
             node.missingValueTracksTrueChild,
         )
-    return held
+    return by_id
 
 
 def _is_float32(params: pp.TreeEnsembleParameters) -> bool:

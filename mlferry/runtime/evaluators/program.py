@@ -40,13 +40,14 @@ def description_of(model: model_pb2.Model, function: str | None) -> tuple[str, A
             )
         return name, described
     name = function or described.defaultFunctionName
-    found = {each.name: each for each in described.functions}
-    if name not in found:
+    functions = {each.name: each for each in described.functions}
+    if name not in functions:
         raise SpecError(
-            f"the model has no function {name!r}.{did_you_mean(name, list(found))} It has "
-            f"{', '.join(found)}: mlferry.MLModel(path, function_name={next(iter(found))!r})"
+            f"the model has no function {name!r}.{did_you_mean(name, list(functions))} It has "
+            f"{', '.join(functions)}: "
+            f"mlferry.MLModel(path, function_name={next(iter(functions))!r})"
         )
-    return name, found[name]
+    return name, functions[name]
 
 
 class ProgramEvaluator:
@@ -91,15 +92,15 @@ class ProgramEvaluator:
             )
         if state is not None and not self.session.states:
             raise UnsupportedModelError("the model has no state: model.predict(data)")
-        made = self.session.run(self.values(data), list(self._outputs), state)
-        return {name: _shown(name, made[name], kind) for name, kind in self._outputs.items()}
+        outputs = self.session.run(self.values(data), list(self._outputs), state)
+        return {name: _shown(name, outputs[name], kind) for name, kind in self._outputs.items()}
 
 
 def _given(name: str, value: NDArray[Any], feature: ft.FeatureType, kind: ValueType) -> Any:
-    said = feature.WhichOneof("Type")
-    if said == "imageType":
+    form = feature.WhichOneof("Type")
+    if form == "imageType":
         return images.to_blob(name, value, feature.imageType)
-    if said == "multiArrayType":
+    if form == "multiArrayType":
         array = _checked(name, value, kind)
         shape = kind.shape if isinstance(kind, TensorType) else None
         if shape == ():

@@ -136,14 +136,14 @@ def prepare(model: model_pb2.Model, classes: CustomClasses) -> Evaluator:
 
 
 @contextmanager
-def _our_errors(what: str) -> Iterator[None]:
+def _our_errors(task: str) -> Iterator[None]:
     """Parameters that no rule of `validate` looks at may be anything."""
     try:
         yield
     except MlferryError:
         raise
     except Exception as error:
-        raise PredictionError(f"{what}: {error!r:.300}") from error
+        raise PredictionError(f"{task}: {error!r:.300}") from error
 
 
 def checked(model: model_pb2.Model, evaluate: Evaluator) -> Evaluator:
@@ -152,22 +152,22 @@ def checked(model: model_pb2.Model, evaluate: Evaluator) -> Evaluator:
 
     def run(data: Features) -> dict[str, Any]:
         inputs.check_names(data, description)
-        given = {
+        arguments = {
             feature.name: features.to_feature(feature.name, data[feature.name], feature.type)
             for feature in description.input
             if data.get(feature.name) is not None
         }
-        what = f"what it is given does not fit a {model.WhichOneof('Type')}"
-        with _our_errors(what), np.errstate(all="ignore"):
-            made = evaluate(given)
-        missing = [feature.name for feature in description.output if feature.name not in made]
+        task = f"what it is given does not fit a {model.WhichOneof('Type')}"
+        with _our_errors(task), np.errstate(all="ignore"):
+            outputs = evaluate(arguments)
+        missing = [feature.name for feature in description.output if feature.name not in outputs]
         if missing:
             raise PredictionError(
-                f"the model describes an output {missing[0]!r}; it makes {', '.join(made)}"
+                f"the model describes an output {missing[0]!r}; it makes {', '.join(outputs)}"
             )
         with _our_errors("what the model makes does not fit its description"):
             return {
-                feature.name: inputs.to_user(feature.name, made[feature.name], feature.type)
+                feature.name: inputs.to_user(feature.name, outputs[feature.name], feature.type)
                 for feature in description.output
             }
 

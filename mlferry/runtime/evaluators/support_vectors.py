@@ -191,12 +191,12 @@ class _Decisions:
     def __call__(self, x: Vector) -> Vector:
         kernels = self._vectors.kernels(x)
         with np.errstate(over="ignore", invalid="ignore"):
-            found = [
+            sums = [
                 self._coefficients[j - 1, self._of[i]] @ kernels[self._of[i]]
                 + self._coefficients[i, self._of[j]] @ kernels[self._of[j]]
                 for i, j in self._pairs
             ]
-            decisions: Vector = np.array(found) - self._rho
+            decisions: Vector = np.array(sums) - self._rho
         return decisions
 
     def votes(self, decisions: Vector) -> Vector:

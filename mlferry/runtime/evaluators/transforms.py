@@ -33,8 +33,8 @@ def _of_one(*kinds: str) -> Callable[[One], One]:
             source, target = only_input(model), only_output(model)
             return checked(model, lambda data: {target: function(model, data[source])})
 
-        made: Factory = factory
-        evaluator(*kinds)(made)
+        of_one: Factory = factory
+        evaluator(*kinds)(of_one)
         return function
 
     return decorate
@@ -142,27 +142,29 @@ def imputer(model: model_pb2.Model, value: NDArray[Any]) -> Any:
         raise PredictionError("the imputer has no value to fill in")
     filler = getattr(params, kind)
     replaced = params.WhichOneof("ReplaceValue")
-    wanted = getattr(params, replaced) if replaced else math.nan
+    marker = getattr(params, replaced) if replaced else math.nan
     if isinstance(value, dict):
         table = filler.map
-        return {k: table.get(k, v) if _missing(v, wanted) else v for k, v in value.items()}
+        return {k: table.get(k, v) if _missing(v, marker) else v for k, v in value.items()}
     if isinstance(value, np.ndarray):
-        gone = (
+        is_missing = (
             np.isnan(value)
-            if isinstance(wanted, float) and math.isnan(wanted)
-            else (value == wanted)
+            if isinstance(marker, float) and math.isnan(marker)
+            else (value == marker)
         )
         values = np.array(filler.vector if hasattr(filler, "vector") else [filler], np.float64)
         if values.size not in (1, value.size):
             raise PredictionError(f"{values.size} values to fill in for {value.size} elements")
-        return np.where(gone, np.broadcast_to(values, (value.size,)).reshape(value.shape), value)
-    return filler if _missing(value, wanted) else value
+        return np.where(
+            is_missing, np.broadcast_to(values, (value.size,)).reshape(value.shape), value
+        )
+    return filler if _missing(value, marker) else value
 
 
-def _missing(value: object, wanted: object) -> bool:
-    if isinstance(wanted, float) and math.isnan(wanted):
+def _missing(value: object, marker: object) -> bool:
+    if isinstance(marker, float) and math.isnan(marker):
         return isinstance(value, float) and math.isnan(value)
-    return bool(value == wanted)
+    return bool(value == marker)
 
 
 @evaluator("featureVectorizer")

@@ -40,9 +40,9 @@ class Workspace:
         size = int(np.prod(shape))
         if self._used + size > self._chunk.size:
             self._chunk, self._used = aligned(max(size, 2 * self._chunk.size)), 0
-        taken = self._chunk[self._used : self._used + size]
+        buffer = self._chunk[self._used : self._used + size]
         self._used += -(-size // _ALIGNMENT) * _ALIGNMENT
-        return taken.reshape(shape)
+        return buffer.reshape(shape)
 
 
 @dataclass(frozen=True)
@@ -66,9 +66,9 @@ class Map:
     @classmethod
     def new(cls, shape: tuple[int, int, int], border: Border = NO_BORDER, fill: float = 0.0) -> Map:
         """A map of its own."""
-        made = cls.over(aligned(size_of(shape, border)), shape, border, fill)
-        made.fill_border()
-        return made
+        result = cls.over(aligned(size_of(shape, border)), shape, border, fill)
+        result.fill_border()
+        return result
 
     @classmethod
     def over(cls, memory: Array, shape: tuple[int, int, int], border: Border, fill: float) -> Map:

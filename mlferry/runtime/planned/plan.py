@@ -123,13 +123,13 @@ class Plan:
     def __init__(
         self,
         steps: Sequence[PlannedStep],
-        given: Mapping[str, Shape],
+        inputs: Mapping[str, Shape],
         shown: Sequence[str],
         *,
         winograd: bool = True,
     ) -> None:
         self.steps, self.shown, self.winograd = steps, list(shown), winograd
-        self.shapes = _shapes(steps, given)
+        self.shapes = _shapes(steps, inputs)
         self.readers: dict[str, list[PlannedStep]] = {}
         for step in steps:
             for name in dict.fromkeys(step.inputs):
@@ -142,8 +142,8 @@ class Plan:
         self._free: list[Map] = []
         self._first: set[int] = set()
         self._fused: set[int] = set()
-        self.made: set[str] = set(given)
-        self.inputs = {name: self.map(name).inner for name in given}
+        self.made: set[str] = set(inputs)
+        self.inputs = {name: self.map(name).inner for name in inputs}
         for step in steps:
             self._reserve(step)
         self._waiting = self._uses()
@@ -184,19 +184,19 @@ class Plan:
 
     def padded(self, name: str, border: Border, fill: float) -> Array:
         """A blob within a border: its own map where that has it, otherwise a copy."""
-        found = self.map(name)
+        unpadded = self.map(name)
         if border == NO_BORDER:
-            return found.inner
-        inside = [have - wanted for have, wanted in zip(found.border, border, strict=True)]
-        if found.fill == fill and min(inside) >= 0:
+            return unpadded.inner
+        inside = [have - least for have, least in zip(unpadded.border, border, strict=True)]
+        if unpadded.fill == fill and min(inside) >= 0:
             above, below, left, right = inside
-            height, width, _ = found.outer.shape
-            return found.outer[above : height - below, left : width - right]
+            height, width, _ = unpadded.outer.shape
+            return unpadded.outer[above : height - below, left : width - right]
         copies = self._padded.setdefault(self._whole(name), {})
         key = (name, border, fill)
         if key not in copies:
             copy = copies[key] = self._new(self.size(name), border, fill)
-            self.add(lambda: np.copyto(copy.inner, found.inner))
+            self.add(lambda: np.copyto(copy.inner, unpadded.inner))
         return copies[key].outer
 
     def finish(self, step: PlannedStep, finish: Finish) -> tuple[Finish, str]:
@@ -245,8 +245,8 @@ class Plan:
         for whole in self._held(step) & self._waiting.keys():
             self._waiting[whole] -= 1
             if self._waiting[whole] == 0:
-                gone = [self._maps[whole]] if whole in self._maps else []
-                self._free += [*gone, *self._padded.get(whole, {}).values()]
+                freed = [self._maps[whole]] if whole in self._maps else []
+                self._free += [*freed, *self._padded.get(whole, {}).values()]
 
     def _new(self, size: tuple[int, int, int], border: Border, fill: float) -> Map:
         """A map whose border is filled: in memory that is free, or in memory of its own.
@@ -266,16 +266,16 @@ class Plan:
             if free.memory.size >= count and (count >= _LARGE or free.border == border == NO_BORDER)
         ]
         if not large:
-            made = Map.new(size, border, fill)
-            self._first.add(id(made))
-            return made
+            result = Map.new(size, border, fill)
+            self._first.add(id(result))
+            return result
         former = self._free.pop(min(large, key=lambda index: self._free[index].memory.size))
         if id(former) in self._first and former.border != NO_BORDER:
             self._runs.insert(0, former.fill_border)
-        made = Map.over(former.memory, size, border, fill)
+        result = Map.over(former.memory, size, border, fill)
         if border != NO_BORDER:
-            self._runs.append(made.fill_border)
-        return made
+            self._runs.append(result.fill_border)
+        return result
 
     def _reserve(self, step: PlannedStep) -> None:
         """Give the parts of a concatenation their places in it, and what works in place its own."""
@@ -326,18 +326,18 @@ def _rounding(x: Array, out: Array) -> None:
     half.round_into(x, out)
 
 
-def _shapes(steps: Sequence[PlannedStep], given: Mapping[str, Shape]) -> dict[str, Shape]:
+def _shapes(steps: Sequence[PlannedStep], inputs: Mapping[str, Shape]) -> dict[str, Shape]:
     """The shapes of all blobs, [1, C, H, W]."""
-    found: dict[str, Shape] = dict(given)
+    shapes: dict[str, Shape] = dict(inputs)
     for step in steps:
         try:
-            made = step.infer([found[name] for name in step.inputs])
+            inferred = step.infer([shapes[name] for name in step.inputs])
         except SpecError as error:
             raise NotPlannedError(str(error)) from error
-        for name, shape in zip(step.outputs, made or (), strict=False):
+        for name, shape in zip(step.outputs, inferred or (), strict=False):
             if len(shape) != 4 or shape[0] != 1 or None in shape:
                 raise NotPlannedError(f"{name} has shape {shape}")
             with context(f"running {step}"):
                 limits.check_blob(shape)
-            found[name] = tuple(n or 0 for n in shape)
-    return found
+            shapes[name] = tuple(n or 0 for n in shape)
+    return shapes

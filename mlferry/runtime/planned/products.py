@@ -32,14 +32,14 @@ def products(a: Array, b: Array, out: Array) -> list[Matmul]:
     batches = count // rows
     strided = np.lib.stride_tricks.as_strided
     whole = batches * rows
-    made = [
+    tasks = [
         (
             strided(a, (batches, rows, inner), (rows * a.strides[0], *a.strides)),
             b,
             strided(out, (batches, rows, b.shape[1]), (rows * out.strides[0], *out.strides)),
         )
     ]
-    return [*made, (a[whole:], b, out[whole:])] if whole < count else made
+    return [*tasks, (a[whole:], b, out[whole:])] if whole < count else tasks
 
 
 @dataclass
@@ -132,8 +132,8 @@ def by_rows(even: Sequence[tuple[int, int]], lane: Callable[[], Block]) -> Part:
         lane: takes memory for one thread, and gives what makes the part for a block of
             (first row, number).
     """
-    made = [lane() for _ in range(lane_count(len(even)))]
-    lanes = [[block(top, number) for top, number in even] for block in made]
+    blocks = [lane() for _ in range(lane_count(len(even)))]
+    lanes = [[block(top, number) for top, number in even] for block in blocks]
     if len(lanes) == 1:
         (parts,) = lanes
         return parts[0] if len(parts) == 1 else partial(_in_turn, parts)

@@ -42,12 +42,12 @@ class Region:
         """What is shown; None where the layers have to run one by one."""
         if any(name not in blobs for name in self.reads):
             return None
-        given = [blobs[name] for name in self.reads]
-        axes = max((x.ndim for x in given), default=0)
+        inputs = [blobs[name] for name in self.reads]
+        axes = max((x.ndim for x in inputs), default=0)
         if axes not in (4, 5):
             return None
         wide: list[Array] = []
-        for name, x in zip(self.reads, given, strict=True):
+        for name, x in zip(self.reads, inputs, strict=True):
             if x.ndim != axes and not (x.ndim < 4 and name in self._broadcast):
                 return None
             wide.append(x.reshape((1,) * (axes - x.ndim) + x.shape))
@@ -71,15 +71,17 @@ class Region:
         except NotPlannedError:
             self._refused.add(key)
             return None
-        made = {name: np.empty((count, *plan.shapes[name][1:]), np.float32) for name in self.shown}
+        outputs = {
+            name: np.empty((count, *plan.shapes[name][1:]), np.float32) for name in self.shown
+        }
         free.append(plan)
 
         def sample(index: int) -> Part:
-            return lambda: self._sample(key, index, count, maps, made)
+            return lambda: self._sample(key, index, count, maps, outputs)
 
         parts = [sample(index) for index in range(count)]
         share([parts] * lane_count(count))
-        return {name: x.reshape(*outer, *x.shape[1:]) for name, x in made.items()}
+        return {name: x.reshape(*outer, *x.shape[1:]) for name, x in outputs.items()}
 
     def _sample(
         self,
@@ -87,7 +89,7 @@ class Region:
         index: int,
         count: int,
         maps: Sequence[Array],
-        made: Mapping[str, Array],
+        outputs: Mapping[str, Array],
     ) -> None:
         """One of `count` samples, in the memory of a plan that no other thread runs."""
         free = self._plans.setdefault(key, [])
@@ -96,7 +98,7 @@ class Region:
             np.copyto(plan.inputs[name], x[index if len(x) == count else 0].transpose(1, 2, 0))
         plan.run()
         for name, result in plan.outputs.items():
-            np.copyto(made[name][index], result.transpose(2, 0, 1))
+            np.copyto(outputs[name][index], result.transpose(2, 0, 1))
         free.append(plan)
 
     @staticmethod
@@ -110,19 +112,19 @@ class Region:
     def _planned(self, key: tuple[Shape, ...]) -> Plan:
         if len(self._plans) > _REMEMBERED:
             self._plans = {key: []}
-        given = {name: (1, *shape) for name, shape in zip(self.reads, key, strict=True)}
-        return Plan(self.steps, given, self.shown, winograd=self.winograd)
+        shapes = {name: (1, *shape) for name, shape in zip(self.reads, key, strict=True)}
+        return Plan(self.steps, shapes, self.shown, winograd=self.winograd)
 
 
 def _broadcast_only(steps: Sequence[PlannedStep], reads: Sequence[str]) -> set[str]:
     """Blobs from outside that only broadcast with one from inside."""
     written = {name for step in steps for name in step.outputs}
-    found = set()
+    names = set()
     for name in reads:
         readers = [step for step in steps if name in step.inputs]
         if all(_broadcasts(step) and written & set(step.inputs) for step in readers):
-            found.add(name)
-    return found
+            names.add(name)
+    return names
 
 
 def _broadcasts(step: PlannedStep) -> bool:
@@ -151,13 +153,13 @@ class PlannedRegion(Generic[S]):
 
 
 def scheduled(
-    steps: Sequence[S], wanted: frozenset[str], *, planned: bool, winograd: bool
+    steps: Sequence[S], outputs: frozenset[str], *, planned: bool, winograd: bool
 ) -> list[PlannedRegion[S]]:
     """What runs for the wanted blobs, each with the blobs that it is the last to use."""
     groups: list[tuple[Region | None, Sequence[S]]] = (
-        grouped(steps, wanted, winograd) if planned else [(None, [step]) for step in steps]
+        grouped(steps, outputs, winograd) if planned else [(None, [step]) for step in steps]
     )
-    last_use = set(wanted)
+    last_use = set(outputs)
     plan: list[PlannedRegion[S]] = []
     for region, inner in reversed(groups):
         used = {name for step in inner for name in step.reads | step.writes}
@@ -167,7 +169,7 @@ def scheduled(
 
 
 def grouped(
-    steps: Sequence[S], wanted: frozenset[str], winograd: bool
+    steps: Sequence[S], outputs: frozenset[str], winograd: bool
 ) -> list[tuple[Region | None, Sequence[S]]]:
     """The steps in an order in which convolutional parts stand together, each as one region."""
     result: list[tuple[Region | None, Sequence[S]]] = []
@@ -178,7 +180,7 @@ def grouped(
         if not waiting:
             return
         written = {name for step in waiting for name in step.outputs}
-        later = {name for step in rest for name in step.reads} | wanted
+        later = {name for step in rest for name in step.reads} | outputs
         if _is_worth(waiting):
             region = Region(waiting, sorted(written & later), winograd)
             result.append((region, region.steps))  # type: ignore[arg-type]

@@ -99,15 +99,15 @@ if hasattr(os, "register_at_fork"):
 @contextlib.contextmanager
 def one_thread() -> Iterator[None]:
     """Products use one thread of BLAS inside, in all threads of this process."""
-    found = control()
-    if found is None:
+    threads = control()
+    if threads is None:
         yield
         return
     with _holders.lock:
         if _holders.count == 0:
-            _holders.before = found.get()
+            _holders.before = threads.get()
             if _holders.before > 1:
-                found.set(1)
+                threads.set(1)
         _holders.count += 1
     try:
         yield
@@ -115,4 +115,4 @@ def one_thread() -> Iterator[None]:
         with _holders.lock:
             _holders.count -= 1
             if _holders.count == 0 and _holders.before > 1:
-                found.set(_holders.before)
+                threads.set(_holders.before)

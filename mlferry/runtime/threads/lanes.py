@@ -161,21 +161,21 @@ def share(lanes: Sequence[Sequence[Part]]) -> None:
     planned = min(len(lanes), len(lanes[0]), allowed)
     inside = allowed // max(1, planned)  # for what the parts share themselves
     numbers = iter(range(len(lanes[0])))  # its `next` cannot be interrupted by another thread
-    asked: list[tuple[_Helper, _Request]] = []
+    requests: list[tuple[_Helper, _Request]] = []
     for parts in lanes[1:planned]:
         helper = _helpers.take()
         if helper is None:
             break
         request = _Request(_taking(parts, numbers, inside))
         helper.requests.put(request)
-        asked.append((helper, request))
+        requests.append((helper, request))
     try:
         _taking(lanes[0], numbers, inside)()
     finally:
-        for helper, request in asked:
+        for helper, request in requests:
             request.close()
             _helpers.give_back(helper)
-    for _, request in asked:
+    for _, request in requests:
         if request.error is not None:
             raise request.error
 
