@@ -208,7 +208,7 @@ def body_of(
     inputs: Sequence[Port] = (),
 ) -> Body:
     """A body whose outputs are made by nodes of its own, each once."""
-    own = {made for node in nodes for made in node.outputs}
+    own = {output for node in nodes for output in node.outputs}
     outputs: list[str] = []
     for value in values:
         shown = value

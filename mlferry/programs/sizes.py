@@ -39,10 +39,10 @@ def check(rule: TypeRule, arguments: Mapping[str, Any]) -> None:
     """
     try:
         operands = {name: operand(value) for name, value in arguments.items()}
-        made = rule(Operands(operands))
+        types = rule(Operands(operands))
     except Exception:  # the kernel says what is wrong
         return
-    are_known(made if isinstance(made, tuple) else (made,))
+    are_known(types if isinstance(types, tuple) else (types,))
 
 
 def operand(value: Known | list[Known] | None) -> Operand | list[Operand] | None:

@@ -249,12 +249,12 @@ def _immediate(
         raise SpecError(f"a constant of type {kind} cannot be written")
     field = IMMEDIATE_FIELDS.get(kind.dtype, "bytes")
     tensor = message.immediateValue.tensor
-    held = getattr(tensor, field)
-    held.SetInParent()
+    values = getattr(tensor, field)
+    values.SetInParent()
     if field == "bytes":
-        held.values = _bytes_of(np.asarray(constant), kind.dtype).tobytes()
+        values.values = _bytes_of(np.asarray(constant), kind.dtype).tobytes()
     else:
-        held.values.extend(np.ravel(constant).tolist())
+        values.values.extend(np.ravel(constant).tolist())
 
 
 def _bytes_of(array: Array, dtype: str) -> NDArray[np.uint8]:
@@ -262,8 +262,8 @@ def _bytes_of(array: Array, dtype: str) -> NDArray[np.uint8]:
     kind = DTYPES[dtype]
     if kind.bits < 8:
         return np.frombuffer(packed(np.ravel(array), kind.bits), np.uint8)
-    held = np.ascontiguousarray(array, kind.array.newbyteorder("<"))
-    return held.reshape(-1).view(np.uint8)
+    contiguous = np.ascontiguousarray(array, kind.array.newbyteorder("<"))
+    return contiguous.reshape(-1).view(np.uint8)
 
 
 def program_of(functions: Sequence[tuple[str, mil.Function]]) -> mil.Program:

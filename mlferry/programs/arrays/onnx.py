@@ -24,12 +24,12 @@ _MODES = {"constant": "constant", "reflect": "reflect", "replicate": "edge"}
 @export("concat", moves=True)
 def concat(emitter: Emitter, call: Call, values: list[str], axis: int, interleave: bool) -> str:
     """Scalars count as vectors of one; interleaved entries come one from each value in turn."""
-    given = [x if emitter.rank(x) else emitter.unsqueeze(x, [0]) for x in values]
+    vectors = [x if emitter.rank(x) else emitter.unsqueeze(x, [0]) for x in values]
     if not interleave:
-        return emitter.joined(given, axis)
-    axis %= emitter.rank(given[0])
-    extents = emitter.extents(given[0])
-    y = emitter.joined([emitter.unsqueeze(x, [axis + 1]) for x in given], axis + 1)
+        return emitter.joined(vectors, axis)
+    axis %= emitter.rank(vectors[0])
+    extents = emitter.extents(vectors[0])
+    y = emitter.joined([emitter.unsqueeze(x, [axis + 1]) for x in vectors], axis + 1)
     return emitter.reshape(y, [*extents[:axis], -1, *extents[axis + 1 :]])
 
 

@@ -47,9 +47,9 @@ class Elements:
         """An element; its index counts from the front."""
         if not 0 <= index < len(self.values):
             raise PredictionError(f"element {index} of a list of {len(self.values)} is read")
-        found = self.values[index]
-        if found is not None:
-            return found
+        element = self.values[index]
+        if element is not None:
+            return element
         if self.empty is None:
             raise PredictionError(f"element {index} of a list is read before it is written")
         return self.empty

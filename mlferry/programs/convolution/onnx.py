@@ -24,9 +24,9 @@ def _pads(edges: list[Edges]) -> list[int]:
 
 
 def _kernel(emitter: Emitter, weight: str) -> tuple[int, ...]:
-    found = emitter.shape(weight)[2:]
-    known = tuple(n for n in found if n is not None)
-    if len(known) < len(found):
+    extents = emitter.shape(weight)[2:]
+    known = tuple(n for n in extents if n is not None)
+    if len(known) < len(extents):
         raise refuse("the size of its kernel is not known")
     return known
 
@@ -100,12 +100,12 @@ def conv_transpose(
         else:
             excess = sum(window.pads[2 * place : 2 * place + 2])
         whole = max(0, excess)
-        cut = {"same": whole // 2, "same_lower": -(-whole // 2)}.get(
+        front = {"same": whole // 2, "same_lower": -(-whole // 2)}.get(
             pad_type, window.pads[2 * place]
         )
-        begins.append(cut)
-        ends.append(max(0, excess - cut))
-        more.append(max(0, cut - excess))
+        begins.append(front)
+        ends.append(max(0, excess - front))
+        more.append(max(0, front - excess))
         if more[-1] >= max(stride, window.dilations[place]):
             raise refuse(f"{more[-1]} entries behind all that it makes")
     return emitter.node(
@@ -191,8 +191,8 @@ def _of_known_size(
 ) -> str:
     """The input is padded as far as windows reach; sums are divided by counts of their own."""
     edges = window.edges(size)
-    made = [extent or 0 for extent in slid(window, size, ceil=ceil)]
-    axes = zip(made, window.strides, window.spans, size, edges, strict=True)
+    output_size = [extent or 0 for extent in slid(window, size, ceil=ceil)]
+    axes = zip(output_size, window.strides, window.spans, size, edges, strict=True)
     reach = [
         (begin, max(end, (n - 1) * stride + span - extent - begin))
         for n, stride, span, extent, (begin, end) in axes
@@ -218,7 +218,7 @@ def _of_known_size(
         counted = numeric.padded(counted, edges, 1.0)
         pairs = zip(reach, edges, strict=True)
         inside = [(0, max(0, after - end)) for (_, after), (_, end) in pairs]
-    counts = numeric.pool(counted, window.spans, window.strides, inside, made, np.add, 0.0)
+    counts = numeric.pool(counted, window.spans, window.strides, inside, output_size, np.add, 0.0)
     share = math.prod(window.spans) / counts
     if (share == 1).all():
         return y

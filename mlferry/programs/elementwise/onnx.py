@@ -85,8 +85,8 @@ def threshold(emitter: Emitter, call: Call, x: str, alpha: float) -> str:
 @export("cast")
 def casted(emitter: Emitter, call: Call, x: str, dtype: str) -> str:
     """Towards 0 where the fraction goes; everything but 0 is true."""
-    wanted = carrier(dtype)
-    return x if wanted == call.carrier("x") else cast(emitter, x, wanted)
+    target = carrier(dtype)
+    return x if target == call.carrier("x") else cast(emitter, x, target)
 
 
 _BINARY = {

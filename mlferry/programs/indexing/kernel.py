@@ -214,7 +214,7 @@ def non_maximum_suppression(
     limits.check("blob", 4 * n * max_boxes * (4 + classes), "boxes that stay take bytes:")
     kept_boxes = np.zeros((n, max_boxes, 4), np.float32)
     kept_scores = np.zeros((n, max_boxes, classes), np.float32)
-    kept = np.full((n, max_boxes), -1, np.int32)
+    indices = np.full((n, max_boxes), -1, np.int32)
     counts = np.zeros(n, np.int32)
     for sample in range(n):
         chosen = suppressed(
@@ -224,9 +224,9 @@ def non_maximum_suppression(
         count = len(chosen)
         kept_boxes[sample, :count] = boxes[sample, chosen]
         kept_scores[sample, :count] = scores[sample, chosen]
-        kept[sample, :count] = chosen
+        indices[sample, :count] = chosen
         counts[sample] = count
-    return kept_boxes, kept_scores, kept, counts
+    return kept_boxes, kept_scores, indices, counts
 
 
 @kernel("non_maximum_suppression", since=7)
@@ -239,8 +239,8 @@ def suppression_of_columns(
     per_class_suppression: bool,
 ) -> tuple[Array, ...]:
     """The same with the boxes along the last axis; how many stay is not told."""
-    kept_boxes, kept_scores, kept, _ = non_maximum_suppression(
+    kept_boxes, kept_scores, indices, _ = non_maximum_suppression(
         call, boxes.swapaxes(1, 2), scores.swapaxes(1, 2), iou_threshold, max_boxes,
         per_class_suppression,
     )  # fmt: skip
-    return kept_boxes.swapaxes(1, 2), kept_scores.swapaxes(1, 2), kept
+    return kept_boxes.swapaxes(1, 2), kept_scores.swapaxes(1, 2), indices

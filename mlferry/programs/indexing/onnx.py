@@ -79,8 +79,8 @@ def _scattered(
 ) -> str:
     """What is to be subtracted is added with the other sign; divisors are multiplied first."""
     if mode != "div":
-        given = emitter.node("Neg", updates) if mode == "sub" else updates
-        return write(data, given, _REDUCTIONS[mode])
+        values = emitter.node("Neg", updates) if mode == "sub" else updates
+        return write(data, values, _REDUCTIONS[mode])
     ones = emitter.node("ConstantOfShape", emitter.shape_vector(data), value=np.ones(1, np.float64))
     factors = write(ones, cast(emitter, updates, "float64"), "mul")
     return cast(emitter, emitter.node("Div", cast(emitter, data, "float64"), factors), call.made)
@@ -101,7 +101,7 @@ def scatter(
     rank, own = emitter.rank(data), emitter.rank(indices)
     axis %= rank
     order = moved_axis(rank, axis, 0)
-    turned = [*range(axis, axis + own), *range(axis), *range(axis + own, rank - 1 + own)]
+    to_the_front = [*range(axis, axis + own), *range(axis), *range(axis + own, rank - 1 + own)]
     rows = emitter.unsqueeze(emitter.whole(indices), [-1])
 
     def write(to: str, values: str, reduction: str) -> str:
@@ -109,7 +109,7 @@ def scatter(
             "ScatterND",
             emitter.node("Transpose", to, perm=order),
             rows,
-            emitter.node("Transpose", values, perm=turned),
+            emitter.node("Transpose", values, perm=to_the_front),
             reduction=reduction,
         )
         return emitter.node("Transpose", y, perm=inverse(order))
@@ -247,7 +247,7 @@ def non_maximum_suppression(
 ) -> tuple[str, ...]:
     """The best boxes of each sample: one at least, whatever its score."""
     least = overlaps.NO_SCORE if score_threshold is None else score_threshold
-    found, best, kept, numbers = overlaps.suppressed(
+    best_boxes, best_scores, indices, counts = overlaps.suppressed(
         emitter,
         boxes,
         scores,
@@ -257,4 +257,4 @@ def non_maximum_suppression(
         most=max_boxes,
         per_class=per_class_suppression,
     )
-    return found, best, int32(emitter, kept), int32(emitter, numbers)
+    return best_boxes, best_scores, int32(emitter, indices), int32(emitter, counts)

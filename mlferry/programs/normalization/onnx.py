@@ -30,11 +30,11 @@ def batch_norm(
     beta: object,
     epsilon: float,
 ) -> str:
-    given = [call.value(name) for name in ("mean", "variance")]
-    count = emitter.shape(given[0])[0] or 0
+    statistics = [call.value(name) for name in ("mean", "variance")]
+    count = emitter.shape(statistics[0])[0] or 0
     scale = call.value("gamma") or emitter.constant(np.ones(count, np.float32))
     shift = call.value("beta") or emitter.constant(np.zeros(count, np.float32))
-    return emitter.node("BatchNormalization", x, scale, shift, *given, epsilon=float(epsilon))
+    return emitter.node("BatchNormalization", x, scale, shift, *statistics, epsilon=float(epsilon))
 
 
 def _moved(emitter: Emitter, y: str, gamma: str, beta: str, shape: Sequence[int]) -> str:

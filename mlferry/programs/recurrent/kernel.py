@@ -126,20 +126,20 @@ def lstm(
     units = weight_hh.shape[1]
     states = [(initial_h[:, :units], initial_c[:, :units]), (initial_h[:, units:],
               initial_c[:, units:])]  # fmt: skip
-    found = [
+    results = [
         _lstm(x, *state, weights, applied, clip, backwards)
         for state, weights, backwards in zip(states, (first, second), (False, True), strict=True)
     ]
     # both directions show a step of x at the same place
-    there, back = found[0][0], found[1][0]
+    there, back = results[0][0], results[1][0]
     shown = [
         _shown(there, output_sequence),
         _shown(back[::-1] if output_sequence else back, output_sequence),
     ]
     return (
         np.concatenate(shown, -1),
-        np.concatenate([h for _, h, _ in found], -1),
-        np.concatenate([c for _, _, c in found], -1),
+        np.concatenate([h for _, h, _ in results], -1),
+        np.concatenate([c for _, _, c in results], -1),
     )
 
 

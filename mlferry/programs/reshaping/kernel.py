@@ -31,8 +31,8 @@ def transpose(call: Call, x: Array, perm: Ints) -> Array:
 
 @kernel("reshape", moves=True)
 def reshape(call: Call, x: Array, shape: Array) -> Array:
-    wanted = tuple(int(n) for n in np.ravel(shape))
-    return x.reshape([n if n is not None else -1 for n in kept(wanted, x.shape)])
+    goal = tuple(int(n) for n in np.ravel(shape))
+    return x.reshape([n if n is not None else -1 for n in kept(goal, x.shape)])
 
 
 @kernel("reshape_like", moves=True)

@@ -44,16 +44,16 @@ def transpose(emitter: Emitter, call: Call, x: str, perm: Ints) -> str:
 @export("reshape", moves=True)
 def reshape(emitter: Emitter, call: Call, x: str, shape: str) -> str:
     """0 keeps an extent; of another number of axes places count from the end."""
-    wanted = values_of(emitter, shape)
-    if wanted is None:
+    goal = values_of(emitter, shape)
+    if goal is None:
         return emitter.node("Reshape", x, emitter.reshape(emitter.whole(shape), [-1]))
-    if 0 not in wanted:
-        return emitter.reshape(x, wanted)
+    if 0 not in goal:
+        return emitter.reshape(x, goal)
     rank, extents = emitter.rank(x), []
-    for place, extent in enumerate(wanted):
-        source = place if rank == len(wanted) else place - len(wanted) + rank
-        kept = emitter.extent(x, source) if 0 <= source < rank and not extent else 1
-        extents.append(extent or kept)
+    for place, extent in enumerate(goal):
+        source = place if rank == len(goal) else place - len(goal) + rank
+        same = emitter.extent(x, source) if 0 <= source < rank and not extent else 1
+        extents.append(extent or same)
     return emitter.reshape(x, extents)
 
 
@@ -68,8 +68,8 @@ def reshape_like(
     end_masks: list[str],
 ) -> str:
     extents: list[int | str] = []
-    for like, *given in zip(ref_tensors, begins, ends, end_masks, strict=True):
-        known = [values_of(emitter, value) for value in given]
+    for like, *limits in zip(ref_tensors, begins, ends, end_masks, strict=True):
+        known = [values_of(emitter, value) for value in limits]
         if None in known:
             raise refuse("which axes it takes over is not known")
         begin, end, to_the_end = (value[0] for value in known if value is not None)

@@ -225,8 +225,8 @@ def _at(image: Array, rows: Array, columns: Array, filler: float) -> Array:
     """Pixels of an image [C, H, W] at whole positions; the filler outside."""
     height, width = image.shape[-2:]
     inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
-    found = image[:, np.clip(rows, 0, height - 1), np.clip(columns, 0, width - 1)]
-    return np.where(inside, found, np.float32(filler))
+    pixels = image[:, np.clip(rows, 0, height - 1), np.clip(columns, 0, width - 1)]
+    return np.where(inside, pixels, np.float32(filler))
 
 
 def _sampled(
@@ -284,14 +284,14 @@ def affine(
         _ends(count, coordinates_mode, align_corners) for count in (output_width, output_height)
     )
     matrices = np.broadcast_to(transform_matrix.reshape(-1, 6), (len(x), 6))
-    made = []
+    images = []
     for image, (a0, a1, a2, b0, b1, b2) in zip(x, matrices, strict=True):
         xs = a0 * across + a1 * down[:, None] + a2
         ys = b0 * across + b1 * down[:, None] + b2
         xs = _pixels(xs, x.shape[-1], coordinates_mode, align_corners)
         ys = _pixels(ys, x.shape[-2], coordinates_mode, align_corners)
-        made.append(_sampled(image, xs, ys, sampling_mode, padding_mode, padding_value))
-    return np.stack(made)
+        images.append(_sampled(image, xs, ys, sampling_mode, padding_mode, padding_value))
+    return np.stack(images)
 
 
 def _ends(count: int, mode: str, aligned: bool) -> Array:

@@ -200,12 +200,12 @@ def resize(
 ) -> str:
     if not resized_dims:
         return x
-    wanted = values_of(emitter, shape)
-    if wanted is None or None in emitter.shape(x)[-2:]:
+    sizes = values_of(emitter, shape)
+    if sizes is None or None in emitter.shape(x)[-2:]:
         whole = _targets(emitter, x, shape, resized_dims)
     else:
         extents = _size(emitter, x)
-        targets = (0,) * (2 - resized_dims) + wanted[-resized_dims:]
+        targets = (0,) * (2 - resized_dims) + sizes[-resized_dims:]
         whole = (targets[0] or extents[0], targets[1] or extents[1])
     if resized_dims == 1:  # the last axis alone
         whole = (emitter.extent(x, -2), whole[1])
@@ -220,17 +220,17 @@ def resize(
 
 def _targets(emitter: Emitter, x: str, shape: str, count: int) -> Size:
     """The extents of height and width, where 0 keeps one; computed."""
-    given = emitter.reshape(emitter.whole(shape), [-1])
-    found = []
+    sizes = emitter.reshape(emitter.whole(shape), [-1])
+    extents = []
     for axis in (-2, -1):
         if -axis > count:
-            found.append(emitter.extent(x, axis))
+            extents.append(emitter.extent(x, axis))
             continue
-        target = emitter.sliced(given, 0, axis, axis + 1 or FARTHEST)
-        kept = emitter.node("Equal", target, emitter.integers([0]))
+        target = emitter.sliced(sizes, 0, axis, axis + 1 or FARTHEST)
+        keeps = emitter.node("Equal", target, emitter.integers([0]))
         extent = emitter.vector([emitter.extent(x, axis)])
-        found.append(emitter.node("Where", kept, extent, target))
-    return found[0], found[1]
+        extents.append(emitter.node("Where", keeps, extent, target))
+    return extents[0], extents[1]
 
 
 def _closest(emitter: Emitter, x: str, size: Size, mode: str) -> str:
@@ -316,7 +316,7 @@ def _sides(
     wide = emitter.node("Mul", cast(emitter, boxes, "float64"), scale)
     emitter.shapes[wide] = emitter.shape(boxes)
     top, left, bottom, right = (emitter.sliced(wide, 1, place, place + 1) for place in coding.order)
-    found = []
+    sides = []
     for extent, (start, end) in zip(size, ((top, bottom), (left, right)), strict=True):
         begin, finish = start, end
         if coding.centered:
@@ -325,8 +325,8 @@ def _sides(
         if call.options["normalized_coordinates"]:
             last = _double(emitter, extent - 1)
             begin, finish = emitter.node("Mul", begin, last), emitter.node("Mul", finish, last)
-        found.append((begin, finish))
-    return _or_all(emitter, found, size)
+        sides.append((begin, finish))
+    return _or_all(emitter, sides, size)
 
 
 def _or_all(
@@ -480,12 +480,12 @@ def _at(emitter: Emitter, image: str, rows: str, columns: str, size: tuple[int, 
     flat = emitter.node("Mul", places[0], emitter.constant(np.int64(size[1])))
     flat = emitter.node("Add", flat, places[1])
     index = emitter.node("Unsqueeze", flat, emitter.integers([-1]))
-    found = emitter.node("GatherND", image, index, batch_dims=1)
+    pixels = emitter.node("GatherND", image, index, batch_dims=1)
     whole = inside[0]
     for other in inside[1:]:
         whole = emitter.node("And", whole, other)
     shown = emitter.node("Unsqueeze", whole, emitter.integers([-1]))
-    return emitter.node("Where", shown, found, emitter.number(filler))
+    return emitter.node("Where", shown, pixels, emitter.number(filler))
 
 
 def _sampled(emitter: Emitter, call: Call, x: str, xs: str, ys: str, target: Size) -> str:
