@@ -115,7 +115,7 @@ def evaluate_regressor(
         "rmse": float(np.sqrt(np.mean(np.square(errors)))),
         "max_error": float(np.max(np.abs(errors))),
     }
-    return _told(result, verbose)
+    return _reported(result, verbose)
 
 
 def evaluate_classifier(
@@ -129,7 +129,7 @@ def evaluate_classifier(
     name = _predicted(loaded.get_spec())
     pairs = _split(loaded, data, target)
     wrong = sum(_predict(loaded, x)[name] != y for x, y in pairs)
-    return _told({"num_samples": len(pairs), "num_errors": int(wrong)}, verbose)
+    return _reported({"num_samples": len(pairs), "num_errors": int(wrong)}, verbose)
 
 
 def evaluate_classifier_with_probabilities(
@@ -164,7 +164,7 @@ def evaluate_classifier_with_probabilities(
         "max_probability_error": largest,
         "num_key_mismatch": mismatches,
     }
-    return _told(result, verbose)
+    return _reported(result, verbose)
 
 
 def evaluate_transformer(
@@ -189,10 +189,10 @@ def evaluate_transformer(
         any(not _same(_predict(loaded, x).get(name), value) for name, value in expected.items())
         for x, expected in pairs
     )
-    return _told({"num_samples": len(input_data), "num_errors": int(wrong)}, verbose)
+    return _reported({"num_samples": len(input_data), "num_errors": int(wrong)}, verbose)
 
 
-def _told(result: dict[str, N], verbose: bool) -> dict[str, N]:
+def _reported(result: dict[str, N], verbose: bool) -> dict[str, N]:
     if verbose:
         sys.stdout.write(f"{result}\n")
     return result

@@ -36,7 +36,7 @@ def preview(value: object) -> Pixels | None:
         or array.shape[2:] not in ((), (3,))
     ):
         return None
-    array = array[_taken(array.shape[0], array.shape)][:, _taken(array.shape[1], array.shape)]
+    array = array[_places(array.shape[0], array.shape)][:, _places(array.shape[1], array.shape)]
     if array.dtype == np.uint8:
         return np.ascontiguousarray(array)
     floats = array.astype(np.float64)
@@ -47,7 +47,7 @@ def preview(value: object) -> Pixels | None:
     return spread
 
 
-def _taken(extent: int, shape: tuple[int, ...]) -> NDArray[np.int64]:
+def _places(extent: int, shape: tuple[int, ...]) -> NDArray[np.int64]:
     """Which rows or columns stay, so that the longer side is small enough."""
     count = max(1, round(extent * min(1, _SIDE / max(shape[:2]))))
     return ((np.arange(count) + 0.5) * extent / count).astype(np.int64)

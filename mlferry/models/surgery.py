@@ -267,7 +267,7 @@ def change_input_output_types(model: MLModel, types: Mapping[str, str | ft.Featu
         if name not in described:
             close = did_you_mean(name, list(described))
             raise SpecError(f"the model has no input or output {name!r}.{close}")
-        new_type = _changed(name, described[name].type, asked_type, spec)
+        new_type = _new_type(name, described[name].type, asked_type, spec)
         if any(feature.name == name for feature in model.spec.description.input):
             _check_size(model, name, new_type)
         described[name].type.CopyFrom(new_type)
@@ -309,7 +309,7 @@ def _check_size(model: MLModel, name: str, new_type: ft.FeatureType) -> None:
             )
 
 
-def _changed(
+def _new_type(
     name: str, old: ft.FeatureType, target: str | ft.FeatureType, spec: model_pb2.Model
 ) -> ft.FeatureType:
     if not isinstance(target, str):

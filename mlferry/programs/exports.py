@@ -110,7 +110,7 @@ class Call:
     cells: Mapping[str, str] = field(default_factory=dict)
 
     @property
-    def made(self) -> str:
+    def dtype(self) -> str:
         """The type in which the first output is computed."""
         return carrier_of(self.outputs[0])
 

@@ -380,7 +380,7 @@ def _arguments(
         return
     parameters = definition.parameters
     by_name: dict[str, list[Operand]] = {}
-    yield from _given(operation, scope, by_name)
+    yield from _operands_of(operation, scope, by_name)
     for name in sorted(by_name.keys() - parameters.keys()):
         yield error(f"it has no parameter {name!r}; it has {', '.join(parameters)}")
     for name, parameter in parameters.items():
@@ -398,7 +398,9 @@ def _arguments(
     yield from map(error, mixtures(definition, by_name))
 
 
-def _given(operation: mil.Operation, scope: _Scope, by_name: dict[str, list[Operand]]) -> Problems:
+def _operands_of(
+    operation: mil.Operation, scope: _Scope, by_name: dict[str, list[Operand]]
+) -> Problems:
     """What an operation gets: values made before it, and constants."""
     for name, argument in sorted(operation.inputs.items(), key=itemgetter(0)):
         by_name[name] = []

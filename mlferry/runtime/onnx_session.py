@@ -168,7 +168,7 @@ class OnnxSession(Session):
         if (shapes, names) in self._compiled:
             return self._compiled[shapes, names]
         opened = self._opened.get(names)
-        if opened is not None and _fits(shapes, opened[0]) and self._taken(shapes):
+        if opened is not None and _fits(shapes, opened[0]) and self._are_valid(shapes):
             return opened[1]
         parts = self._planned(dict(shapes), set(outputs))
         if len(self._compiled) == _PLANS_MOST:
@@ -179,7 +179,7 @@ class OnnxSession(Session):
             self._open(seen, names, parts)
         return parts
 
-    def _taken(self, shapes: Shapes) -> bool:
+    def _are_valid(self, shapes: Shapes) -> bool:
         """Whether the shape rules of all layers take some shapes; asked once for each of them."""
         if shapes not in self._fitting:
             if len(self._fitting) == _FITTING_MOST:
@@ -211,7 +211,7 @@ class OnnxSession(Session):
             if part.graph is None:
                 entries.append((OnNumpy(self, part.layers), reads, writes))
                 continue
-            kinds = ", ".join(_told(layers, part.layers))
+            kinds = ", ".join(_descriptions(layers, part.layers))
             session = inference_session(serialized(part.graph.message()), kinds, self.threads)
             entries.append((Compiled(session, part.inputs, part.outputs, kinds), reads, writes))
         plan: list[Planned] = []
@@ -272,7 +272,7 @@ def _fits(shapes: Shapes, opened: Mapping[str, Shape]) -> bool:
     )
 
 
-def _told(layers: Sequence[nn.NeuralNetworkLayer], places: Sequence[int]) -> Iterator[str]:
+def _descriptions(layers: Sequence[nn.NeuralNetworkLayer], places: Sequence[int]) -> Iterator[str]:
     shown = [f"{layers[i].WhichOneof('layer')} {layers[i].name!r}" for i in places]
     yield from shown if len(shown) <= 3 else (shown[0], "...", shown[-1])
 

@@ -350,7 +350,7 @@ class ProgramSession:
             raise PredictionError(f"the input {missing[0]!r} is missing")
         scope: Values = {}
         for name, kind in self.inputs.items():
-            scope[name] = self._given(name, values[name], kind)
+            scope[name] = self._input(name, values[name], kind)
         if self.states:
             first = self.make_state()
             current = state if state is not None else first
@@ -374,7 +374,7 @@ class ProgramSession:
         dtype = DTYPES[name].array
         return np.dtype(np.float32) if dtype == _HALF and not self._half else dtype
 
-    def _given(self, name: str, value: NDArray[Any], kind: ValueType) -> Any:
+    def _input(self, name: str, value: NDArray[Any], kind: ValueType) -> Any:
         if not isinstance(kind, TensorType):
             return value
         array = np.asarray(value).astype(self._dtype(kind.dtype), copy=False)
@@ -418,7 +418,7 @@ class ProgramSession:
         assert region is not None
         inputs = {}
         for name in region.reads:
-            value = _widened(scope.kept(name))
+            value = _widened(scope.unconverted(name))
             if not isinstance(value, np.ndarray) or value.dtype != np.float32:
                 return None
             inputs[name] = value
@@ -439,7 +439,7 @@ class ProgramSession:
         for name, argument in operation.moving.items():
             find = self._read[operation.raw, operation.moves]
             values = [
-                find(constant if key is None else scope.kept(key))
+                find(constant if key is None else scope.unconverted(key))
                 for key, constant in zip(argument.names, argument.constants, strict=True)
             ]
             arguments[name] = values if argument.many else values[0]
@@ -511,9 +511,9 @@ class Scope:
         Raises:
             PredictionError: nothing has made it.
         """
-        return _narrowed(self.kept(name))
+        return _narrowed(self.unconverted(name))
 
-    def kept(self, name: str) -> Any:
+    def unconverted(self, name: str) -> Any:
         """A value as it was made: one of float16 may be `Rounded`."""
         scope: Scope | None = self
         while scope is not None:
@@ -544,13 +544,13 @@ def _widened(value: object) -> Any:
     return value
 
 
-def _moved(value: NDArray[Any] | Rounded) -> Any:
+def _as_stored(value: NDArray[Any] | Rounded) -> Any:
     return value.wide if isinstance(value, Rounded) else value
 
 
 # How a kernel gets the values that it reads, by whether it is raw and whether it moves them only.
 _Reads = Mapping[tuple[bool, bool], Callable[[Any], Any]]
-_HALF_READS: _Reads = {(False, False): _widened, (True, False): _narrowed, (True, True): _moved}
+_HALF_READS: _Reads = {(False, False): _widened, (True, False): _narrowed, (True, True): _as_stored}
 _EXACT_READS: _Reads = {
     (False, False): _widened,
     (True, False): _widened,

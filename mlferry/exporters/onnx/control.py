@@ -66,9 +66,9 @@ def branch(t: Translation, layer: Layer, live: set[str]) -> None:
 
 
 def _becomes(t: Translation, blob: str, value: str, shape: Shape | None) -> None:
-    t.given(blob, value, shape)
+    t.add_input(blob, value, shape)
     if blob != ROUNDS:
-        t.made(blob, t.values[blob])
+        t.assign(blob, t.values[blob])
 
 
 def _counters(t: Translation, layer: Layer) -> list[str]:
@@ -173,7 +173,7 @@ def _round(
     with t.inside() as nodes:
         names = [t.e.fresh(f"{layer.name}/{part}") for part in ("round", "go", *states)]
         for blob, name, shape in zip(states, names[2:], shapes, strict=True):
-            t.given(blob, name, shape)
+            t.add_input(blob, name, shape)
         if t.most_rounds is not None:
             t.values[ROUNDS] = rounds.counted(t.e, t.values[ROUNDS], t.most_rounds)
 

@@ -99,7 +99,7 @@ def _array_input(
         default_value(t.e, feature, name, shape)
     value = name if dtype == "float32" else t.e.node("Cast", name, to=FLOAT)
     value = t.e.unsqueeze(value, [*range(front), *range(-behind, 0)])
-    t.given(name, value, (*[1] * front, *open_shape(shape), *[1] * behind))
+    t.add_input(name, value, (*[1] * front, *open_shape(shape), *[1] * behind))
 
 
 def default_value(
@@ -145,7 +145,7 @@ def _image_input(
     t.e.shapes[value] = (1, channels, *known)
     if network.imageInputShapeMapping == 0:
         value = t.e.unsqueeze(value, [0])
-    t.given(name, value, t.e.shapes[value])
+    t.add_input(name, value, t.e.shapes[value])
 
 
 def from_pixels(emitter: Emitter, name: str, layout: str, size: Sequence[Extent]) -> str:
@@ -263,7 +263,7 @@ def _as_described(t: Translation, value: str, feature: ft.FeatureType) -> str:
     return value if target == shape else t.e.reshape(value, [n for n in target if n is not None])
 
 
-def told(description: model_pb2.ModelDescription) -> dict[str, str]:
+def texts_of(description: model_pb2.ModelDescription) -> dict[str, str]:
     """What `metadata_props` holds of a description: what Core ML's metadata do."""
     entries = description.metadata.userDefined
     texts = {key: entries[key] for key in sorted(entries)}
@@ -275,7 +275,7 @@ def told(description: model_pb2.ModelDescription) -> dict[str, str]:
 
 def metadata(spec: model_pb2.Model, network: networks.Network) -> dict[str, str]:
     """What `metadata_props` holds: the labels of a classifier, and what Core ML's metadata do."""
-    texts = told(spec.description)
+    texts = texts_of(spec.description)
     if isinstance(network, nn.NeuralNetworkClassifier):
         kind = network.WhichOneof("ClassLabels")
         labels = list(getattr(network, kind).vector) if kind else []

@@ -149,7 +149,7 @@ def _started(
     names = {blob: t.e.fresh(f"{blob}/given") for blob in inputs}
     for blob, shape in inputs.items():
         t.e.graph.inputs.append(Port(names[blob], shape=shape))
-        t.given(blob, names[blob], shape)
+        t.add_input(blob, names[blob], shape)
     return t, names
 
 

@@ -109,7 +109,7 @@ class ProgramTranslation:
 
     # ---- values ------------------------------------------------------------------------------
 
-    def given(self, name: str, kind: ValueType, value: str) -> None:
+    def add_input(self, name: str, kind: ValueType, value: str) -> None:
         """A value that comes from outside, in the type in which the graph computes it."""
         self.values[name], self.types[name] = value, kind
         inner = kind.wrapped if isinstance(kind, StateType) else kind
@@ -220,7 +220,7 @@ class ProgramTranslation:
             follows = isinstance(error, RankHiddenError) and bool(self.refusals)
             self.refusals.append(OperationRefusal(message, str(error), follows))
             for value, kind in zip(message.outputs, types, strict=True):
-                self.given(value.name, kind, self.e.fresh(value.name))
+                self.add_input(value.name, kind, self.e.fresh(value.name))
 
     def _operation(self, message: mil.Operation, types: tuple[ValueType, ...]) -> None:
         definition = definition_of(message.type, self._opset)
@@ -264,9 +264,9 @@ class ProgramTranslation:
             raise SpecError(f"it makes {len(results)} values; {len(message.outputs)} are named")
         refined = self._refined(definition, arguments, types)
         for value, kind, result in zip(message.outputs, refined, results, strict=False):
-            self._made(value.name, kind, result, entry)
+            self._assign(value.name, kind, result, entry)
 
-    def _made(self, name: str, kind: ValueType, value: str, entry: Entry[Any]) -> None:
+    def _assign(self, name: str, kind: ValueType, value: str, entry: Entry[Any]) -> None:
         if isinstance(kind, TensorType) and not entry.options.get("moves"):
             value = self.rounded(value, kind.dtype)
         self.values[name], self.types[name] = value, kind

@@ -80,7 +80,9 @@ def export_program(
     _add_outputs(t, described, options)
     for name, shown in states.items():
         _add_state(t, name, shown, options)
-    texts = interface.told(model.description) | _labels(block, function.opset, described, weights)
+    texts = interface.texts_of(model.description) | _labels(
+        block, function.opset, described, weights
+    )
     if states:
         texts[STATES] = json.dumps(states)
     return t.finish().message(texts, "program")
@@ -110,14 +112,14 @@ def _add_inputs(
             value = _array(t, feature, extents)
         value = _carried(t, value, kind)
         fixed = TensorType(kind.dtype, interface.open_shape(extents))
-        t.given(feature.name, fixed, value)
+        t.add_input(feature.name, fixed, value)
     for name, kind in kinds.items():
         if isinstance(kind, StateType):
             dtype = _state_dtype(kind, options)
             shape = kind.wrapped.shape if isinstance(kind.wrapped, TensorType) else None
             t.e.graph.inputs.append(Port(name, dtype, shape))
             t.e.shapes[name] = shape
-            t.given(name, kind, _widened(t, name, dtype, carrier_of(kind)))
+            t.add_input(name, kind, _widened(t, name, dtype, carrier_of(kind)))
 
 
 def _state_dtype(kind: ValueType, options: Asked) -> str:

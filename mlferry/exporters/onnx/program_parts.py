@@ -63,7 +63,7 @@ class Source:
         ports: dict[str, str] = {}
         for name, kind in inputs.items():
             ports[name] = t.e.fresh(f"{name}/given")
-            t.given(name, kind, ports[name])
+            t.add_input(name, kind, ports[name])
             shape = t.e.shapes.get(ports[name])
             t.e.graph.inputs.append(Port(ports[name], carrier_of(kind), shape))
         t.run([each for each in block_of(self.function).operations if is_constant(each)])
@@ -162,14 +162,14 @@ def _finish(
     part: ProgramPart, t: ProgramTranslation, ports: dict[str, str], writes: Sequence[str]
 ) -> None:
     for name in writes:
-        part.outputs[name] = _shown(t, f"{name}/made", t.value(name), t.type(name))
+        part.outputs[name] = _add_output(t, f"{name}/made", t.value(name), t.type(name))
     for name in sorted(t.written):
-        part.states[name] = _shown(t, f"{name}/after", t.values[name], t.types[name])
+        part.states[name] = _add_output(t, f"{name}/after", t.values[name], t.types[name])
     part.graph = t.finish()
     part.inputs = ports
 
 
-def _shown(t: ProgramTranslation, hint: str, value: str, kind: ValueType) -> str:
+def _add_output(t: ProgramTranslation, hint: str, value: str, kind: ValueType) -> str:
     name = t.e.fresh(hint)
     t.output(name, value)
     t.e.graph.outputs.append(Port(name, carrier_of(kind), t.e.shapes.get(name)))

@@ -90,7 +90,7 @@ class Translation:
 
     # ---- blobs -------------------------------------------------------------------------------
 
-    def given(self, blob: str, value: str, shape: Shape | None) -> None:
+    def add_input(self, blob: str, value: str, shape: Shape | None) -> None:
         """A blob that comes from outside, in the shape that the network has it in."""
         self.e.shapes[value] = shape
         self.values[blob] = self._without_sequence(value)
@@ -174,7 +174,7 @@ class Translation:
                 self.e.shapes[value] = known if known is not None else before
             if is_cut:
                 self._cut.add(value)
-            self.made(blob, value if is_cut else self._without_sequence(value))
+            self.assign(blob, value if is_cut else self._without_sequence(value))
 
     def _inputs(self, layer: nn.NeuralNetworkLayer, five: bool) -> list[str]:
         """Values of the inputs: all of them with the axis of the sequence, or none."""
@@ -186,7 +186,7 @@ class Translation:
             values = [self._with_sequence(value) for value in values]
         return values
 
-    def made(self, blob: str, value: str) -> None:
+    def assign(self, blob: str, value: str) -> None:
         """Say which value a blob has from now on; the value is named after its first blob."""
         self.values[blob] = value
         if value in self.e.made and value not in self._names and blob not in self._used:
@@ -226,7 +226,7 @@ class Translation:
             self.e.shapes[value] = (
                 tuple(result_shapes[index]) if result_shapes is not None else None
             )
-            self.made(blob, self._without_sequence(value))
+            self.assign(blob, self._without_sequence(value))
 
     @contextmanager
     def inside(self) -> Iterator[list[Any]]:

@@ -63,7 +63,7 @@ def branch(translation: Translation, layer: Layer, live: set[str]) -> None:
     translation.builder.layer = layer.name
     values = translation.builder.ops("cond", pred=condition, blocks=ways)
     for blob, value in zip(blobs, values, strict=True):
-        translation.given(blob, value)
+        translation.add_input(blob, value)
 
 
 def _join(translation: Translation, ways: list[Block], results: list[list[Value]]) -> None:
@@ -129,7 +129,7 @@ def loop(translation: Translation, layer: Layer, live: set[str]) -> None:
     outputs = builder.ops("while_loop", loop_vars=carried, blocks=blocks)
     for blob, value, kind in zip(states, outputs[2:], kinds, strict=True):
         value.type = kind
-        translation.given(blob, value)
+        translation.add_input(blob, value)
 
 
 def _widened(one: TensorType, two: TensorType) -> TensorType:
@@ -192,7 +192,7 @@ def _round(
         count = builder.input(builder.fresh(f"{layer.name}_round"), scalar)
         builder.input(builder.fresh(f"{layer.name}_go"), flag)
         for blob, kind in zip(states, kinds, strict=True):
-            translation.given(blob, builder.input(builder.fresh(f"{layer.name}_{blob}"), kind))
+            translation.add_input(blob, builder.input(builder.fresh(f"{layer.name}_{blob}"), kind))
         following = builder.op("add", x=count, y=np.int32(1))
 
         def finish() -> list[Value]:

@@ -31,7 +31,7 @@ def pairs_of(
     """
     inputs = {feature.name: feature.type for feature in description.input}
     outputs = {feature.name: feature.type for feature in description.output}
-    pairs = dict(_found(inputs, outputs) if states is True else states or {})
+    pairs = dict(_pairs_by_name(inputs, outputs) if states is True else states or {})
     if states is True and not pairs:
         raise ExportError(
             "states=True: no input and output are called NAME_in and NAME_out, or past... and "
@@ -60,7 +60,7 @@ def pairs_of(
     return pairs
 
 
-def _found(
+def _pairs_by_name(
     inputs: Mapping[str, ft.FeatureType], outputs: Mapping[str, ft.FeatureType]
 ) -> Mapping[str, str]:
     pairs: dict[str, str] = {}

@@ -71,7 +71,7 @@ class Translation:
 
     # ---- blobs -------------------------------------------------------------------------------
 
-    def given(self, blob: str, value: Value) -> None:
+    def add_input(self, blob: str, value: Value) -> None:
         """A blob that comes from outside, in the shape that the network has it in."""
         self.values[blob] = self._without_sequence(value)
 

@@ -24,12 +24,10 @@ def parameters_of(layer: nn.NeuralNetworkLayer) -> list[tuple[str, str]]:
     kind = layer.WhichOneof("layer")
     if kind is None:
         return []
-    return [
-        (field.name, _shown(field, value)) for field, value in getattr(layer, kind).ListFields()
-    ]
+    return [(field.name, _text(field, value)) for field, value in getattr(layer, kind).ListFields()]
 
 
-def _shown(field: Field, value: Any) -> str:
+def _text(field: Field, value: Any) -> str:
     if isinstance(value, nn.WeightParams):
         return _weight(value)
     if is_map(field):

@@ -185,7 +185,7 @@ def _tests(
     yield f"final class {name}Tests: XCTestCase {{"
     yield "    func testTheSample() throws {"
     arguments = ", ".join(
-        f"{_argument(feature)}: {_given(feature, sample[feature.name])}"
+        f"{_argument(feature)}: {_argument_value(feature, sample[feature.name])}"
         for feature in described.input
     )
     yield f"        let made = try {name}().predict({arguments})"
@@ -196,7 +196,7 @@ def _tests(
     yield "}"
 
 
-def _given(feature: model_pb2.FeatureDescription, value: ArrayLike) -> str:
+def _argument_value(feature: model_pb2.FeatureDescription, value: ArrayLike) -> str:
     if not _is_image(feature):
         array = np.ascontiguousarray(value, "<f4")
         extents = ", ".join(map(str, array.shape))

@@ -291,7 +291,7 @@ def _translator(source: RunnableSource, model: MLModel) -> Prepare:
 
     def translate(data: Mapping[str, Any]) -> dict[str, Array]:
         prepared = model.blobs(data, sorted(pictures)) if pictures else {}
-        return source.given({**data, **prepared}, order)
+        return source.arrays_for({**data, **prepared}, order)
 
     return translate
 

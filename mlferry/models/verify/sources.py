@@ -41,7 +41,7 @@ class RunnableSource:
     inside: Callable[[Arrays], Iterator[tuple[str, Array]]] | None = None
     scoped: bool = False
 
-    def given(self, sample: Mapping[str, Array], order: Sequence[str]) -> Arrays:
+    def arrays_for(self, sample: Mapping[str, Array], order: Sequence[str]) -> Arrays:
         """The values of a sample of the Core ML model as this source takes them.
 
         Args:

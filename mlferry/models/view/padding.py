@@ -26,7 +26,7 @@ def padding(layer: nn.NeuralNetworkLayer, shapes: Known) -> str:
     if which == "valid":
         amounts = params.valid.paddingAmounts.borderAmounts
         edges = [(each.startEdgeSize, each.endEdgeSize) for each in amounts]
-        return _told(edges) if edges else "none"
+        return _text(edges) if edges else "none"
     if which != "same":
         return ""
     field = params.same.DESCRIPTOR.fields_by_name["asymmetryMode"]
@@ -47,10 +47,10 @@ def padding(layer: nn.NeuralNetworkLayer, shapes: Known) -> str:
         same_edges(extent, (k - 1) * d + 1, s, mode)
         for extent, k, d, s in zip(size, kernel, dilation, stride, strict=True)
     ]
-    return f"same: {_told(edges)} ({mode})"
+    return f"same: {_text(edges)} ({mode})"
 
 
-def _told(edges: list[tuple[int, int]]) -> str:
+def _text(edges: list[tuple[int, int]]) -> str:
     return ", ".join(
         f"{name} {amount}"
         for names, amounts in zip(_SIDES, edges, strict=False)

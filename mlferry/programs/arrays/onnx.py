@@ -63,7 +63,7 @@ def tile(emitter: Emitter, call: Call, x: str, reps: str) -> str:
 @export("pad", moves=True)
 def pad(emitter: Emitter, call: Call, x: str, pad: str, mode: str, constant_val: float) -> str:
     """ONNX lists what comes in front of all axes, then what comes behind."""
-    filler = [scalar(emitter, constant_val, call.made)] if mode == "constant" else []
+    filler = [scalar(emitter, constant_val, call.dtype)] if mode == "constant" else []
     known = values_of(emitter, pad)
     if known is not None:
         none = [0] * (emitter.rank(x) - len(known) // 2)
@@ -89,7 +89,7 @@ def fill_like(emitter: Emitter, call: Call, ref_tensor: str, value: float) -> st
 
 
 def _filled(emitter: Emitter, call: Call, shape: str, value: float) -> str:
-    filler = np.asarray(value).astype(call.made).reshape(1)
+    filler = np.asarray(value).astype(call.dtype).reshape(1)
     return emitter.node("ConstantOfShape", shape, value=filler)
 
 
@@ -99,9 +99,9 @@ def range_1d(emitter: Emitter, call: Call, end: str, start: str, step: str) -> s
     known = [emitter.known(x) for x in (start, end, step)]
     if None not in [None if x is None else 0 for x in known]:
         ends = [np.asarray(x).item() for x in known]
-        return emitter.constant(np.arange(*ends).astype(call.made))
+        return emitter.constant(np.arange(*ends).astype(call.dtype))
     first, last, by = (emitter.reshape(x, []) for x in (start, end, step))
-    if call.made == "int32":
+    if call.dtype == "int32":
         return emitter.node("Range", first, last, by)
     count = emitter.node("Ceil", emitter.node("Div", emitter.node("Sub", last, first), by))
     zero, one = emitter.constant(np.int64(0)), emitter.constant(np.int64(1))
@@ -120,7 +120,7 @@ def band_part(emitter: Emitter, call: Call, x: str, lower: int, upper: int) -> s
         if limit >= 0:
             away = emitter.node("Sub", *pair)
             stays = emitter.node("LessOrEqual", away, scalar(emitter, limit, "int32"))
-            wide = y if call.made == "float32" else cast(emitter, y, "float32")
+            wide = y if call.dtype == "float32" else cast(emitter, y, "float32")
             y = emitter.node("Where", stays, wide, zero)
-            y = y if call.made == "float32" else cast(emitter, y, call.made)
+            y = y if call.dtype == "float32" else cast(emitter, y, call.dtype)
     return y

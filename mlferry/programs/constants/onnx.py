@@ -78,7 +78,7 @@ def casted(emitter: Emitter, call: Call, source_val: Array, output_dtype: str) -
 def _looked_up(emitter: Emitter, call: Call, codes: Array, table: Array) -> str:
     """Indices are stored in a byte each."""
     places = _codes(emitter, call, codes)
-    return emitter.node("Gather", emitter.constant(table.astype(call.made)), places, axis=0)
+    return emitter.node("Gather", emitter.constant(table.astype(call.dtype)), places, axis=0)
 
 
 def _codes(emitter: Emitter, call: Call, codes: Array) -> str:
@@ -114,7 +114,7 @@ def lut_to_dense(
         first = (np.arange(math.prod(groups)) * entries).astype(np.int32)
         starts = emitter.constant(first.reshape([n for g in groups for n in (g, 1)]))
         places = emitter.node("Add", places, starts)
-        y = emitter.node("Gather", emitter.constant(flat.astype(call.made)), places, axis=0)
+        y = emitter.node("Gather", emitter.constant(flat.astype(call.dtype)), places, axis=0)
         tail = [length] if length > 1 else []
         emitter.shapes[y] = (*parts, *tail)
         y = emitter.reshape(y, [*codes.shape, *tail])

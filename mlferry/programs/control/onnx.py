@@ -22,7 +22,7 @@ from mlferry.programs.exports import (
 
 @export("select", moves=True)
 def select(emitter: Emitter, call: Call, cond: str, a: str, b: str) -> str:
-    if call.made != "bool":
+    if call.dtype != "bool":
         return emitter.node("Where", cond, a, b)
     one = emitter.node("And", cond, a)
     return emitter.node("Or", one, emitter.node("And", emitter.node("Not", cond), b))

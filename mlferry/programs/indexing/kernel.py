@@ -76,7 +76,7 @@ def gather_along_axis(
     return np.take_along_axis(x, _inside(indices, x.shape[axis]), axis)
 
 
-def _changed(data: Array, index: Index, updates: Array, mode: str) -> Array:
+def _updated(data: Array, index: Index, updates: Array, mode: str) -> Array:
     y = data.copy()
     if mode == "update":
         y[index] = updates
@@ -101,7 +101,7 @@ def scatter(
 ) -> Array:
     axis %= data.ndim
     places = _inside(indices, data.shape[axis])
-    return _changed(data, (*[slice(None)] * axis, places), updates, mode)
+    return _updated(data, (*[slice(None)] * axis, places), updates, mode)
 
 
 @kernel("scatter_along_axis")
@@ -117,7 +117,7 @@ def scatter_along_axis(
     axis %= data.ndim
     index = list(np.ogrid[tuple(map(slice, indices.shape))])
     index[axis] = _inside(indices, data.shape[axis])
-    return _changed(data, tuple(index), updates, mode)
+    return _updated(data, tuple(index), updates, mode)
 
 
 @kernel("scatter_nd")
@@ -129,7 +129,7 @@ def scatter_nd(
     mode: str,
     validate_indices: bool = False,
 ) -> Array:
-    return _changed(data, _points(data.shape, indices), updates, mode)
+    return _updated(data, _points(data.shape, indices), updates, mode)
 
 
 def _order(x: Array, axis: int, ascending: bool) -> Array:

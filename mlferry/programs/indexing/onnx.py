@@ -83,7 +83,7 @@ def _scattered(
         return write(data, values, _REDUCTIONS[mode])
     ones = emitter.node("ConstantOfShape", emitter.shape_vector(data), value=np.ones(1, np.float64))
     factors = write(ones, cast(emitter, updates, "float64"), "mul")
-    return cast(emitter, emitter.node("Div", cast(emitter, data, "float64"), factors), call.made)
+    return cast(emitter, emitter.node("Div", cast(emitter, data, "float64"), factors), call.dtype)
 
 
 @export("scatter")
@@ -211,7 +211,7 @@ def one_hot(
     marked = emitter.node("Equal", emitter.unsqueeze(places, [-1]), counted(emitter, count))
     on, off = (scalar(emitter, value, _carried(call)) for value in (on_value, off_value))
     y = emitter.node("Where", marked, on, off)
-    if call.made == "bool":
+    if call.dtype == "bool":
         y = cast(emitter, y, "bool")
     rank = emitter.rank(indices) + 1
     if rank == 1:
@@ -220,7 +220,7 @@ def one_hot(
 
 
 def _carried(call: Call) -> str:
-    return "int32" if call.made == "bool" else call.made
+    return "int32" if call.dtype == "bool" else call.dtype
 
 
 @export("non_zero")

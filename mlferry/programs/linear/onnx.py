@@ -12,7 +12,7 @@ from mlferry.programs.exports import Call, cast, export
 def linear(emitter: Emitter, call: Call, x: str, weight: str, bias: object) -> str:
     shift = _side(emitter, call, "bias", call.value("bias"))
     rows, matrix = _side(emitter, call, "x", x), _side(emitter, call, "weight", weight)
-    if emitter.rank(x) == 2 and call.made == "float32":
+    if emitter.rank(x) == 2 and call.dtype == "float32":
         return emitter.node("Gemm", rows, matrix, *([shift] if shift else []), transB=1)
     y = emitter.node("MatMul", rows, emitter.transpose(matrix, [1, 0]))
     return emitter.node("Add", y, shift) if shift else y
@@ -20,10 +20,10 @@ def linear(emitter: Emitter, call: Call, x: str, weight: str, bias: object) -> s
 
 def _side(emitter: Emitter, call: Call, parameter: str, x: str) -> str:
     """An operand in the type of the result: floats and integers may meet."""
-    if not x or call.carrier(parameter) == call.made:
+    if not x or call.carrier(parameter) == call.dtype:
         return x
     shape = emitter.shapes.get(x)
-    y = cast(emitter, x, call.made)
+    y = cast(emitter, x, call.dtype)
     emitter.shapes[y] = shape
     return y
 

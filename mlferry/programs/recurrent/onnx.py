@@ -90,7 +90,7 @@ def _states(emitter: Emitter, x: str, state: str, directions: int, units: int) -
     return emitter.transpose(split, [1, 0, 2])
 
 
-def _shown(
+def _results(
     emitter: Emitter, x: str, outputs: Sequence[str], units: int, direction: str, *, sequence: bool
 ) -> tuple[str, ...]:
     """The steps in the order in which they were made, and the last states, [batch, ...]."""
@@ -135,7 +135,7 @@ def rnn(
         direction=direction,
         **_attributes([activation], 1),
     )
-    return _shown(emitter, x, outputs, units, direction, sequence=output_sequence)
+    return _results(emitter, x, outputs, units, direction, sequence=output_sequence)
 
 
 @export("gru")
@@ -166,7 +166,7 @@ def gru(
         linear_before_reset=int(reset_after),
         **_attributes([recurrent_activation, activation], 1),
     )
-    return _shown(emitter, x, outputs, units, direction, sequence=output_sequence)
+    return _results(emitter, x, outputs, units, direction, sequence=output_sequence)
 
 
 @export("lstm")
@@ -224,7 +224,7 @@ def lstm(
         direction=direction,
         **_attributes([recurrent_activation, cell_activation, activation], count),
     )
-    return _shown(emitter, x, outputs, units, direction, sequence=output_sequence)
+    return _results(emitter, x, outputs, units, direction, sequence=output_sequence)
 
 
 # ---- cells within limits -------------------------------------------------------------------------

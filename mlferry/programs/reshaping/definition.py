@@ -71,7 +71,7 @@ def reshape(operands: Operands) -> TensorType:
     goal = vector(target.known)
     if goal.count(-1) > 1:
         raise SpecError(f"shape is {list(goal)}; only one extent may be -1")
-    extents: list[Extent] = [None if n == -1 else n for n in kept(goal, x.tensor.shape)]
+    extents: list[Extent] = [None if n == -1 else n for n in resolved(goal, x.tensor.shape)]
     total = product(x.shape) if x.tensor.shape is not None else None
     if total is not None and -1 in goal:
         rest = math.prod(n for n in extents if n is not None)
@@ -85,7 +85,7 @@ def reshape(operands: Operands) -> TensorType:
     return TensorType(x.dtype, tuple(extents))
 
 
-def kept(goal: tuple[int, ...], shape: Shape | None) -> list[Extent]:
+def resolved(goal: tuple[int, ...], shape: Shape | None) -> list[Extent]:
     """A shape in which 0 stands for the extent of the input at the same place.
 
     Where the input has more or fewer axes the places count from the end, and an extent beyond

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from mlferry.programs.kernels import Array, Call, kernel
-from mlferry.programs.reshaping.definition import axes_of, kept, vector
+from mlferry.programs.reshaping.definition import axes_of, resolved, vector
 
 Ints = tuple[int, ...]
 T = TypeVar("T")
@@ -32,7 +32,7 @@ def transpose(call: Call, x: Array, perm: Ints) -> Array:
 @kernel("reshape", moves=True)
 def reshape(call: Call, x: Array, shape: Array) -> Array:
     goal = tuple(int(n) for n in np.ravel(shape))
-    return x.reshape([n if n is not None else -1 for n in kept(goal, x.shape)])
+    return x.reshape([n if n is not None else -1 for n in resolved(goal, x.shape)])
 
 
 @kernel("reshape_like", moves=True)

@@ -115,7 +115,7 @@ def reverse_sequence(
     if front[0] == front[1]:
         raise refuse("its samples lie along the axis that it turns around")
     order = [*front, *(axis for axis in range(rank) if axis not in front)]
-    wide = cast(emitter, x, "int32") if call.made == "bool" else x
+    wide = cast(emitter, x, "int32") if call.dtype == "bool" else x
     emitter.shapes[wide] = emitter.shape(x)
     y = emitter.node(
         "ReverseSequence",
@@ -125,7 +125,7 @@ def reverse_sequence(
         time_axis=1,
     )
     y = emitter.node("Transpose", y, perm=inverse(order))
-    return cast(emitter, y, "bool") if call.made == "bool" else y
+    return cast(emitter, y, "bool") if call.dtype == "bool" else y
 
 
 _BLOCKS = {"depth_to_space": "DCR", "pixel_shuffle": "CRD"}

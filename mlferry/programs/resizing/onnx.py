@@ -69,13 +69,13 @@ def _nearest(emitter: Emitter, x: str, size: Size) -> str:
         extent = emitter.extent(x, axis)
         if isinstance(extent, int) and isinstance(count, int):
             places = np.minimum(np.arange(count) * extent // max(count, 1), extent - 1)
-            x = _taken(emitter, x, places.tolist(), axis)
+            x = _gathered(emitter, x, places.tolist(), axis)
         else:
-            x = _taken_by(emitter, x, (extent, count), axis, (1, 0, 1))
+            x = _gathered_by(emitter, x, (extent, count), axis, (1, 0, 1))
     return x
 
 
-def _taken_by(
+def _gathered_by(
     emitter: Emitter,
     x: str,
     sizes: Size,
@@ -97,7 +97,7 @@ def _taken_by(
     return y
 
 
-def _taken(emitter: Emitter, x: str, places: list[int], axis: int) -> str:
+def _gathered(emitter: Emitter, x: str, places: list[int], axis: int) -> str:
     if places == list(range(emitter.shape(x)[axis] or 0)):
         return x
     shape = [*emitter.shape(x)]
@@ -211,11 +211,11 @@ def resize(
         whole = (emitter.extent(x, -2), whole[1])
     if interpolation_mode == "NEAREST_NEIGHBOR":
         return _closest(emitter, x, whole, sampling_mode)
-    if call.made == "float32":
+    if call.dtype == "float32":
         return _bilinear(emitter, x, whole, sampling_mode)
     floats = cast(emitter, x, "float32")
     emitter.shapes[floats] = emitter.shape(x)
-    return cast(emitter, _bilinear(emitter, floats, whole, sampling_mode), call.made)
+    return cast(emitter, _bilinear(emitter, floats, whole, sampling_mode), call.dtype)
 
 
 def _targets(emitter: Emitter, x: str, shape: str, count: int) -> Size:
@@ -238,9 +238,9 @@ def _closest(emitter: Emitter, x: str, size: Size, mode: str) -> str:
     for axis, count in zip((-2, -1), size, strict=True):
         extent = emitter.extent(x, axis)
         if isinstance(extent, int) and isinstance(count, int):
-            x = _taken(emitter, x, closest(extent, count, mode).tolist(), axis)
+            x = _gathered(emitter, x, closest(extent, count, mode).tolist(), axis)
         elif mode in ("DEFAULT", "UNALIGN_CORNERS"):
-            x = _taken_by(emitter, x, (extent, count), axis, (2, 1, 2))
+            x = _gathered_by(emitter, x, (extent, count), axis, (2, 1, 2))
         else:
             raise refuse(f"{mode} for a size that varies")
     return x

@@ -74,7 +74,7 @@ class ProgramEvaluator:
         """What the function gets for the features of a sample."""
         inputs.check_names(data, self._described)
         return {
-            name: _given(name, data[name], kind, self.session.inputs[name])
+            name: _input(name, data[name], kind, self.session.inputs[name])
             if data.get(name) is not None
             else _default(kind)
             for name, kind in self._inputs.items()
@@ -93,10 +93,10 @@ class ProgramEvaluator:
         if state is not None and not self.session.states:
             raise UnsupportedModelError("the model has no state: model.predict(data)")
         outputs = self.session.run(self.values(data), list(self._outputs), state)
-        return {name: _shown(name, outputs[name], kind) for name, kind in self._outputs.items()}
+        return {name: _output(name, outputs[name], kind) for name, kind in self._outputs.items()}
 
 
-def _given(name: str, value: NDArray[Any], feature: ft.FeatureType, kind: ValueType) -> Any:
+def _input(name: str, value: NDArray[Any], feature: ft.FeatureType, kind: ValueType) -> Any:
     form = feature.WhichOneof("Type")
     if form == "imageType":
         return images.to_blob(name, value, feature.imageType)
@@ -145,7 +145,7 @@ def _default(feature: ft.FeatureType) -> Any:
     return np.full(shape, values.default_of(feature), dtype)
 
 
-def _shown(name: str, value: NDArray[Any], feature: ft.FeatureType) -> Any:
+def _output(name: str, value: NDArray[Any], feature: ft.FeatureType) -> Any:
     if isinstance(value, np.ndarray) and value.shape == ():
         value = value.reshape(1)
     if feature.WhichOneof("Type") == "stringType" and isinstance(value, np.ndarray):

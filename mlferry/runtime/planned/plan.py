@@ -231,18 +231,18 @@ class Plan:
         """How many steps read or write what a map holds, for maps that nobody outside sees."""
         uses: dict[str, int] = {}
         for step in self.steps:
-            for whole in self._held(step):
+            for whole in self._maps_of(step):
                 uses[whole] = uses.get(whole, 0) + 1
         for name in self.shown:
             uses.pop(self._whole(name), None)
         return uses
 
-    def _held(self, step: PlannedStep) -> set[str]:
+    def _maps_of(self, step: PlannedStep) -> set[str]:
         return {self._whole(name) for name in (*step.inputs, *step.outputs)}
 
     def _release(self, step: PlannedStep) -> None:
         """After a step: maps that no later one uses may hold something else from then on."""
-        for whole in self._held(step) & self._waiting.keys():
+        for whole in self._maps_of(step) & self._waiting.keys():
             self._waiting[whole] -= 1
             if self._waiting[whole] == 0:
                 freed = [self._maps[whole]] if whole in self._maps else []
