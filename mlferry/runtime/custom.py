@@ -17,10 +17,10 @@ CustomClasses = Mapping[str, type[CustomLayer]]
 def resolve(
     layers: Iterable[nn.NeuralNetworkLayer], own: CustomClasses | None = None
 ) -> dict[str, type[CustomLayer]]:
-    """The class of every custom layer: those given with the model first, registered ones next.
+    """The class of every custom layer: classes given with the model come before registered ones.
 
     Raises:
-        MissingCustomLayerError: classes are missing; it names all of them.
+        MissingCustomLayerError: classes are missing; the message names all of them.
     """
     classes: dict[str, type[CustomLayer]] = {}
     missing: dict[str, nn.NeuralNetworkLayer] = {}
@@ -66,11 +66,11 @@ def _explain(missing: Mapping[str, nn.NeuralNetworkLayer]) -> str:
 
 
 def shapes_of_classes(classes: CustomClasses, *, collected: bool = True) -> CustomShapes:
-    """Lets the classes of custom layers, those given and registered ones, tell their shapes.
+    """Ask the classes of custom layers, given and registered ones, for their output shapes.
 
     Args:
         classes: those given, by class name.
-        collected: whether what classes raise comes as a `SpecError`, which `trace` collects.
+        collected: whether an error of a class becomes a `SpecError`, which `trace` collects.
     """
 
     def custom(layer: nn.NeuralNetworkLayer, shapes: Sequence[Shape]) -> Sequence[Shape] | None:

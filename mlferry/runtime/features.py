@@ -1,4 +1,4 @@
-"""Values of features that are not blobs: checked on the way in, shaped on the way out."""
+"""Values of features that are not blobs: checked as inputs, shaped as outputs."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def _array(name: str, value: object, feature: ft.FeatureType) -> NDArray[Any]:
         return (values.astype(dtype) if dtype in _ROUNDED else values).astype(np.float64)
 
 
-_ROUNDED = ("float32", "float16")  # what an array of these types holds is what a model gets
+_ROUNDED = ("float32", "float16")  # a model gets what an array of this type can hold
 
 
 def _dictionary(name: str, value: Mapping[Any, Any], feature: ft.FeatureType) -> dict[Any, float]:
@@ -109,7 +109,7 @@ _KINDS: dict[str, Any] = {
 def fitted(name: str, array: NDArray[Any], feature: ft.FeatureType) -> NDArray[Any]:
     """A multi-array in a shape that the feature allows: its own, or with one axis more or less.
 
-    That is a first axis of 1, the batch, which apps and scripts write or leave out.
+    The additional or missing axis is a batch of 1 in front, which apps and scripts write or omit.
 
     Raises:
         PredictionError: none of these shapes is allowed.
@@ -141,7 +141,7 @@ def _allows(feature: ft.FeatureType, shape: tuple[int, ...]) -> bool:
 
 
 def default_of(feature: ft.FeatureType) -> float:
-    """What an optional multi-array is filled with where it is not given: 0 by default."""
+    """The value of an optional multi-array that you leave out: 0 by default."""
     kind = feature.multiArrayType.WhichOneof("defaultOptionalValue")
     return float(getattr(feature.multiArrayType, kind)) if kind else 0.0
 

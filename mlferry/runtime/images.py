@@ -1,4 +1,4 @@
-"""Pixels to blobs and back: colour order, size, scale and bias."""
+"""Pixels to blobs and back: order of colours, size, scale and bias."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Check what a user gives for a model's inputs and make blobs of it."""
+"""Check the values given for a model's inputs, and make blobs of them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from mlferry.text import printable
 
 
 def check_names(data: object, description: model_pb2.ModelDescription) -> None:
-    """Raise a `PredictionError` unless `data` has every needed input and no other."""
+    """Raise a `PredictionError` unless `data` has every required input and no unknown one."""
     if not isinstance(data, Mapping):
         raise PredictionError(
             "predict takes a dict from input names to values, or a list of such dicts, not a "
@@ -49,7 +49,7 @@ def _listed(description: model_pb2.ModelDescription) -> str:
 def to_blob(
     name: str, value: Any, feature: ft.FeatureType, network: networks.Network, rank5: bool
 ) -> Array:
-    """The blob that a network gets for one input."""
+    """The blob that a network reads for one input."""
     kind = feature.WhichOneof("Type")
     if kind == "imageType":
         blob = images.to_blob(name, value, feature.imageType)
@@ -84,7 +84,7 @@ def fixed_shapes(
 def fit(data: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> bool:
     """Whether values are arrays of these shapes, of numbers that float32 holds.
 
-    What does not fit is checked by `check_names` and `to_blob`, which say why.
+    For those that do not, `check_names` and `to_blob` say why.
     """
     return (
         isinstance(data, dict)
@@ -100,7 +100,7 @@ def fit(data: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> bool:
 
 
 def default_blob(feature: ft.FeatureType, rank5: bool) -> Array:
-    """The blob of an optional input that is not given: its default value everywhere."""
+    """The blob of an optional input that you leave out: its default value everywhere."""
     shape = tuple(feature.multiArrayType.shape) or (1,)
     if rank5:
         shape = (1, 1, *shape, 1, 1) if len(shape) == 1 else (1, 1, *shape)
@@ -109,7 +109,7 @@ def default_blob(feature: ft.FeatureType, rank5: bool) -> Array:
 
 
 def to_user(name: str, value: Any, feature: ft.FeatureType) -> Any:
-    """A result as its feature's type has it.
+    """A result converted to the type of its feature.
 
     Raises:
         PredictionError: it is of another kind.

@@ -1,7 +1,7 @@
 """A function of an ML Program run by onnxruntime, through the exporter.
 
-What ONNX cannot express stays on NumPy, and operations that draw values or give labels: the program
-is split there. What has been compiled is kept for the shapes that the inputs had.
+Operations that ONNX cannot express, that draw random values or that give labels stay on NumPy: the
+program is split there. Compiled parts are kept per set of input shapes.
 """
 
 from __future__ import annotations
@@ -156,8 +156,8 @@ class OnnxProgramSession(ProgramSession):
     ) -> list[CompiledProgramPart | ProgramPart]:
         """The parts that make some values, compiled for the shapes of the inputs.
 
-        When these have changed often, they are compiled once more with the extents that the
-        program leaves open, and kept for all shapes, unless more runs on NumPy then.
+        After several sets of shapes they are compiled once more with open extents and kept for all
+        shapes, unless this leaves more of them to NumPy.
         """
         if self._source.most_rounds != rounds_now():
             self._source = replace(self._source, most_rounds=rounds_now())

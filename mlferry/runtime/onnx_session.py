@@ -1,7 +1,7 @@
-"""A network run by onnxruntime, through the exporter, in the place of the NumPy kernels.
+"""A network run by onnxruntime, through the exporter, instead of the NumPy kernels.
 
-Custom layers, random layers and what ONNX cannot express stay on NumPy: the network is split
-there. What has been compiled is kept for the shapes that the inputs had.
+Custom layers, random layers and layers that ONNX cannot express stay on NumPy: the network is split
+there. Compiled parts are kept per set of input shapes.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def import_onnxruntime() -> Any:
 
 
 def rounds_now() -> int:
-    """The limit of the rounds of loops that graphs of now count to."""
+    """The current limit of loop rounds, which compiled graphs count to."""
     return int(min(limits.current().rounds, rounds.MOST))
 
 
@@ -158,8 +158,8 @@ class OnnxSession(Session):
     def plan(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> list[Planned]:
         """The parts that make some blobs, compiled for the shapes of the inputs.
 
-        When these have changed often, they are compiled once more with the extents that changed
-        left open, and kept for all shapes that fit, unless more layers would run on NumPy then.
+        After several sets of shapes they are compiled once more, with the extents that changed left
+        open, and kept for all shapes that fit, unless this leaves more layers to NumPy.
         """
         if self._most_rounds != rounds_now():
             self._most_rounds = rounds_now()
@@ -180,7 +180,7 @@ class OnnxSession(Session):
         return parts
 
     def _are_valid(self, shapes: Shapes) -> bool:
-        """Whether the shape rules of all layers take some shapes; asked once for each of them."""
+        """Whether all layers accept these input shapes; checked once per set of shapes."""
         if shapes not in self._fitting:
             if len(self._fitting) == _FITTING_MOST:
                 self._fitting.clear()
@@ -189,7 +189,7 @@ class OnnxSession(Session):
         return self._fitting[shapes]
 
     def _open(self, seen: Sequence[Shapes], names: tuple[str, ...], last: list[Planned]) -> None:
-        """Keep a plan for all shapes of which some have been seen, where it is as good."""
+        """Keep one plan for all shapes like those seen so far, if it is as good as the last one."""
         agreed = _agreed(seen)
         if agreed is None:
             return
@@ -249,7 +249,7 @@ def inference_session(data: bytes, kinds: str, threads: int | None) -> Any:
 
 
 def _agreed(seen: Sequence[Shapes]) -> dict[str, Shape] | None:
-    """What shapes of inputs have in common, None where they differ; None for other ranks."""
+    """What shapes of inputs have in common, with None where they differ; None if ranks differ."""
     if len({len(shapes) for shapes in seen}) > 1:
         return None
     common: dict[str, Shape] = {}
@@ -264,7 +264,7 @@ def _agreed(seen: Sequence[Shapes]) -> dict[str, Shape] | None:
 
 
 def _fits(shapes: Shapes, opened: Mapping[str, Shape]) -> bool:
-    """Whether shapes are some that others with open extents stand for."""
+    """Whether shapes match shapes with open extents."""
     return len(shapes) == len(opened) and all(
         len(shape) == len(opened.get(name, ()))
         and all(a in (b, None) for a, b in zip(opened[name], shape, strict=True))
@@ -278,7 +278,7 @@ def _descriptions(layers: Sequence[nn.NeuralNetworkLayer], places: Sequence[int]
 
 
 def _stays_here(layer: nn.NeuralNetworkLayer) -> bool:
-    """Whether a layer, or one inside it, is evaluated by a class of the user or draws values."""
+    """Whether a layer, or one inside it, is evaluated by your own class or draws random values."""
     every = [layer, *(i for body in networks.subnetworks(layer) for i in networks.layers_of(body))]
     for inner in every:
         kind = inner.WhichOneof("layer") or ""

@@ -1,4 +1,4 @@
-"""A function of an ML Program, planned once, run many times with NumPy."""
+"""A function of an ML Program: planned once, run many times with NumPy."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _HALF = np.dtype(np.float16)
 _WIDE = (np.dtype(np.float32), np.dtype(np.float64))
 
 
-_WIDENED_MOST = 64 << 20  # bytes of float16 weights that stay widened unless you ask
+_WIDENED_MOST = 64 << 20  # bytes of float16 weights that stay widened by default
 
 
 class State:
@@ -69,7 +69,7 @@ class PlannedOperation:
     """One operation of the plan.
 
     Attributes:
-        call: what the kernel is told of it.
+        call: its description for the kernel.
         kernel: what computes it.
         fixed: the arguments that are constants, in their own types.
         moving: the others, in the order of the op's parameters.
@@ -413,7 +413,7 @@ class ProgramSession:
     def _of_region(
         self, planned: regions.PlannedRegion[PlannedOperation], scope: Scope
     ) -> Values | None:
-        """What a convolutional part makes; None where its operations have to run one by one."""
+        """The outputs of a convolutional part; None if its operations have to run one by one."""
         region = planned.region
         assert region is not None
         inputs = {}
@@ -514,7 +514,7 @@ class Scope:
         return _narrowed(self.unconverted(name))
 
     def unconverted(self, name: str) -> Any:
-        """A value as it was made: one of float16 may be `Rounded`."""
+        """A value as it was computed: one of float16 may be `Rounded`."""
         scope: Scope | None = self
         while scope is not None:
             if name in scope.values:
@@ -587,7 +587,7 @@ class _Planner:
         types: Mapping[str, ValueType],
         inputs: tuple[str, ...] | None = None,
     ) -> BlockPlan:
-        """A block, inside of which the constants and the types around it are known."""
+        """The plan of a block, given the constants and types around it."""
         names = inputs if inputs is not None else tuple(value.name for value in block.inputs)
         plan = BlockPlan(names, tuple(block.outputs))
         inside = dict(known)

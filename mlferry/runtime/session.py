@@ -71,7 +71,7 @@ class Session:
             layer runs on its own, which is slower and takes less memory.
         winograd: whether planned convolutions of 3 x 3 pixels may go by Winograd's tiles, which
             round two to ten times as much as a plain sum: some 1e-6 of the result's range.
-        threads: how many it uses at most; by default as many as there are cores, up to eight.
+        threads: how many it uses at most; by default one per core, up to eight.
 
     Raises:
         MissingCustomLayerError: custom layers without a class; all are named.
@@ -156,14 +156,14 @@ class Session:
         return self.chosen(blobs, outputs)
 
     def check_names(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> None:
-        """Raise a `PredictionError` where a wanted blob is none of the network."""
+        """Raise a `PredictionError` if the network lacks a wanted blob."""
         for name in outputs:
             if name not in self.blobs and name not in inputs:
                 close = did_you_mean(name, sorted(self.blobs))
                 raise PredictionError(f"the network has no blob {name!r}.{close}")
 
     def chosen(self, blobs: Blobs, outputs: Sequence[str]) -> dict[str, Array]:
-        """The wanted ones of all blobs.
+        """The wanted blobs among all.
 
         Raises:
             PredictionError: one was not made.
@@ -215,7 +215,7 @@ class Session:
             blobs[name] = np.asarray(array, np.float32)
 
     def _check(self, step: Step, shapes: tuple[tuple[int, ...], ...]) -> None:
-        """Let the shape rule of a layer refuse its inputs, once for each set of shapes."""
+        """Check the inputs of a layer by its shape rule, once per set of shapes."""
         key = (id(step.params), shapes)
         if key not in self._checked:
             for shape in infer(step.params, shapes) or ():
@@ -233,9 +233,9 @@ class Session:
         return Ending.END
 
     def needed(self, outputs: frozenset[str], known: frozenset[str] = frozenset()) -> list[Step]:
-        """The steps that the wanted blobs need where some are given.
+        """The steps that the wanted blobs need, some blobs being given.
 
-        A blob that is overwritten stays needed before, as the overwriting layer may lie in a
+        A blob that is overwritten is still needed before, as the overwriting layer may be in a
         branch that is not taken.
         """
         needed = set(outputs - known)
@@ -266,10 +266,10 @@ class Session:
         return self._programs[outputs]
 
     def _folded(self, steps: Sequence[Step]) -> dict[str, Array]:
-        """What layers make of constants alone, computed once.
+        """The outputs of layers that depend on constants only, computed once.
 
-        A blob that something else writes, or that is read before, is left alone; so is a layer
-        that refuses its inputs, which is told when it runs.
+        Blobs that something else writes, or that are read before, are left alone; so are layers
+        that refuse their inputs: their error is raised when they run.
         """
         folded = Blobs()
         seen: set[str] = set()
@@ -286,7 +286,7 @@ class Session:
 
 
 def _is_constant(step: Step) -> bool:
-    """Whether a layer gives the same for the same inputs, in every run."""
+    """Whether a layer always gives the same outputs for the same inputs."""
     kind = step.params.kind
     return kind != "custom" and not kind.startswith(("random", "categorical"))
 
@@ -298,7 +298,7 @@ def _truth(blob: Array, step: Step) -> bool:
 
 
 def _branch(session: Session, step: Step, blobs: Blobs) -> Ending:
-    """The first network where the input is true, the second, which may be empty, elsewhere."""
+    """Run the first network if the input is true, otherwise the second, which may be empty."""
     if not step.inputs:
         raise SpecError("it needs an input, the condition")
     chosen = 0 if _truth(blobs[step.inputs[0]], step) else 1
@@ -306,11 +306,11 @@ def _branch(session: Session, step: Step, blobs: Blobs) -> Ending:
 
 
 def _loop(session: Session, step: Step, blobs: Blobs) -> Ending:
-    """Counted, while a condition holds, or both.
+    """Run a number of rounds, while a condition holds, or both.
 
-    The condition network runs before each round and, when the count ends the loop, once more:
-    its blobs are seen outside. An input takes the place of `maxLoopIterations`. A count of 0 is
-    no limit where there is a condition and no input.
+    The condition network runs before each round and once more when the count ends the loop: its
+    blobs are visible outside. An input replaces `maxLoopIterations`. With a condition and no input,
+    a count of 0 means no limit.
     """
     p = step.params
     body = step.bodies[1]
@@ -333,7 +333,7 @@ def _loop(session: Session, step: Step, blobs: Blobs) -> Ending:
 
 
 def _goes_on(session: Session, step: Step, blobs: Blobs) -> bool:
-    """Run the condition network of a loop, where there is one, and tell what it made."""
+    """Run the condition network of a loop, if there is one, and return its answer."""
     name = step.params.conditionVar
     if not name:
         return True
@@ -352,7 +352,7 @@ CONTROL_FLOW: dict[str, Callable[[Session, Step, Blobs], Ending]] = {
 
 
 def _evaluating(instance: Instance) -> Kernel:
-    """A user's object as a kernel."""
+    """An object of yours as a kernel."""
 
     def kernel(_: Params, *inputs: Array) -> tuple[Array, ...]:
         return instance.evaluate(inputs)

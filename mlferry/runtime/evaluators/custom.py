@@ -1,4 +1,4 @@
-"""Custom models: a class of the user's evaluates the whole model."""
+"""Custom models: a class of yours evaluates the whole model."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mlferry.text import identifier, paragraph
 
 @evaluator("customModel")
 def custom_model(model: model_pb2.Model, classes: CustomClasses) -> Evaluator:
-    """Made once, from the model's parameters; checked at every prediction."""
+    """The instance is made once, from the model's parameters; its results are always checked."""
     params, description = model.customModel, model.description
     name = params.className
     entry = CUSTOM_MODELS.find(name)

@@ -18,7 +18,7 @@ Table = NDArray[np.float64]
 
 @evaluator("nonMaximumSuppression")
 def non_maximum_suppression(model: model_pb2.Model, classes: CustomClasses) -> Evaluator:
-    """Keeps the likeliest of boxes that overlap.
+    """Keep the likeliest of the boxes that overlap.
 
     Boxes are [N, 4]: the centre's x and y, width, height; confidences are [N, classes]. A box
     counts with its best class where that reaches the threshold. With `perClass` a box only

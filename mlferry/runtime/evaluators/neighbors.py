@@ -21,12 +21,11 @@ _AT_ONCE = 1 << 20  # numbers
 def nearest_neighbors(model: model_pb2.Model, classes: CustomClasses) -> Evaluator:
     """The label with the most weight among the `numberOfNeighbors` closest samples.
 
-    Every neighbour weighs 1, or 1 over its distance, which is the squared Euclidean one, the
-    only one that the format has; samples at the very place of the input, if there are any, count
-    alone. A k-d tree finds the same neighbours as a search through all. Of samples equally far
-    the earlier ones are taken; of labels with equal weight the first in order, as scikit-learn
-    does. With fewer samples than neighbours all of them count; without any, the default label is
-    predicted.
+    Every neighbour weighs 1, or the inverse of its distance: the squared Euclidean one, the only
+    distance of the format. Samples that equal the input, if there are any, count alone. A k-d tree
+    finds the same neighbours as an exhaustive search. Ties go to the earlier sample and to the
+    first label in order, as in scikit-learn. With fewer samples than neighbours all of them count;
+    without samples, the default label is predicted.
 
     Raises:
         SpecError: counts do not fit; see `mlferry.spec.validate`.
@@ -55,7 +54,7 @@ def nearest_neighbors(model: model_pb2.Model, classes: CustomClasses) -> Evaluat
         if x.size != index.numberOfDimensions:
             raise PredictionError(f"{x.size} values for {index.numberOfDimensions} dimensions")
         if not np.isfinite(x).all():
-            raise PredictionError("NaN and infinity are at no distance of a sample")
+            raise PredictionError("NaN and infinity have no distance from a sample")
         if not labels:
             return _nothing_known(params, default, label_name, chances_name)
         distances = _squared_distances(samples, x)

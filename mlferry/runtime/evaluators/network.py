@@ -24,12 +24,12 @@ class NetworkEvaluator:
 
     Attributes:
         session: the plan; `run` takes the names of any blobs as outputs.
-        joins: whether samples go side by side, along the batch axis of the classic mapping: no
-            layer looks at several of them, and none does one at a time anyway. The exact
-            mapping has no such axis.
-        shares: whether threads may take a sample each: NumPy computes, no class of the user's
-            runs, nothing is drawn in the order of the samples, and there are convolutions. Without
-            them arrays are so small that threads wait for the interpreter most of the time.
+        joins: whether samples can run side by side along the batch axis of the classic mapping: no
+            layer mixes samples, and none takes them one at a time anyway. The exact mapping has no
+            such axis.
+        shares: whether each thread may take a sample: NumPy computes, no class of yours runs, no
+            random values depend on the order of samples, and there are convolutions. Without these,
+            arrays are so small that threads mostly wait for the interpreter.
     """
 
     def __init__(self, model: model_pb2.Model, classes: CustomClasses) -> None:
@@ -38,7 +38,7 @@ class NetworkEvaluator:
         self.network = network
         self.description = model.description
         self.session: Session = classes.engine(network, classes.layers)
-        # read once: the fields of a message take longer than a small network
+        # read once: reading the fields of a message takes longer than running a small network
         self._inputs = [(feature.name, feature.type) for feature in model.description.input]
         self._outputs = [(feature.name, feature.type) for feature in model.description.output]
         self._types = dict(self._outputs)
@@ -81,7 +81,7 @@ class NetworkEvaluator:
         """The outputs for several samples at once; None where they have to go one by one.
 
         Raises:
-            PredictionError: a sample does not fit, whichever.
+            PredictionError: one of the samples does not fit.
         """
         inputs = [self.blobs(sample) for sample in samples]
         shapes = {tuple((name, x.shape) for name, x in blobs.items()) for blobs in inputs}
@@ -98,7 +98,7 @@ class NetworkEvaluator:
         """The outputs for several samples, each by one of the threads that are free.
 
         Raises:
-            PredictionError: a sample does not fit, whichever.
+            PredictionError: one of the samples does not fit.
         """
         results: list[dict[str, Any]] = [{} for _ in samples]
 
@@ -136,7 +136,7 @@ _ONE_BY_ONE = ("convolution", "pooling")  # the planned runtime takes sample aft
 
 
 def _is_in_order(layer: nn.NeuralNetworkLayer) -> bool:
-    """Whether a layer may give something else where samples run at the same time."""
+    """Whether the result of a layer may change when samples run at the same time."""
     kind = layer.WhichOneof("layer") or ""
     return kind.startswith("random") or kind in ("custom", "categoricalDistribution")
 

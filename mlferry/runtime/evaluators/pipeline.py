@@ -1,4 +1,4 @@
-"""Models one after another: each reads what those before it made, or the pipeline's inputs."""
+"""Models in sequence: each reads outputs of earlier ones, or the pipeline's inputs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from mlferry.spec.proto import model_pb2
 
 @evaluator(*networks.PIPELINE_KINDS)
 def pipeline(model: model_pb2.Model, classes: CustomClasses) -> Evaluator:
-    """A pipeline of any of the three kinds; a feature may be made anew under its old name."""
+    """A pipeline of any of the three kinds; a model may replace a feature under its old name."""
     members = networks.pipeline_of(model)
     assert members is not None
     steps = []

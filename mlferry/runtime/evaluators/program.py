@@ -24,7 +24,7 @@ from mlferry.spec.proto import features_pb2 as ft, model_pb2
 
 
 def description_of(model: model_pb2.Model, function: str | None) -> tuple[str, Any]:
-    """The function that runs, and what is said of it: its inputs, outputs and states.
+    """The function to run, and the description of its inputs, outputs and states.
 
     Raises:
         SpecError: there is no such function.
@@ -110,10 +110,10 @@ def _input(name: str, value: NDArray[Any], feature: ft.FeatureType, kind: ValueT
 
 
 def _checked(name: str, value: NDArray[Any], kind: ValueType) -> Any:
-    """An array of numbers that the type of an input holds.
+    """An array of numbers, checked against the type of an input.
 
     Raises:
-        PredictionError: it is none, or its values do not fit.
+        PredictionError: it is not an array of numbers, or its values do not fit.
     """
     try:
         array = np.asarray(value)

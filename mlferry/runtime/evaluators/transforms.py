@@ -67,7 +67,7 @@ def scaler(model: model_pb2.Model, value: NDArray[Any]) -> Any:
 
 @_of_one("normalizer")
 def normalizer(model: model_pb2.Model, value: NDArray[Any]) -> Any:
-    """By the largest magnitude, the sum of magnitudes, or the Euclidean length; 0 stays."""
+    """Divide by the largest magnitude, the sum of magnitudes or the Euclidean length; 0 stays."""
     x = np.asarray(value, np.float64)
     norms = (
         lambda: np.abs(x).max(initial=0),
@@ -109,8 +109,7 @@ def one_hot_encoder(model: model_pb2.Model, value: int | str) -> Any:
 def dict_vectorizer(model: model_pb2.Model, value: Mapping[str, Any]) -> Any:
     """The values at the places of their keys: ``{place: value}``, or an array if so described.
 
-    Places without a key are 0 in an array and left out of a dictionary; keys that the model does
-    not have are left out.
+    Places without a key are 0 in an array and missing in a dictionary; unknown keys are ignored.
     """
     kind = model.dictVectorizer.WhichOneof("Map")
     keys = getattr(model.dictVectorizer, kind).vector if kind else ()
@@ -135,7 +134,7 @@ def categorical_mapping(model: model_pb2.Model, value: int | str) -> Any:
 
 @_of_one("imputer")
 def imputer(model: model_pb2.Model, value: NDArray[Any]) -> Any:
-    """Fills in what is missing: NaN, or the value that stands for it."""
+    """Fill in missing values: NaN, or the value that stands for it."""
     params = model.imputer
     kind = params.WhichOneof("ImputedValue")
     if kind is None:

@@ -11,7 +11,7 @@ from mlferry.runtime.planned.products import Block, Finish, by_rows, products, s
 from mlferry.runtime.threads import Part
 
 _CACHE = 500_000  # bytes of unfolded input and result that are worked on at a time
-_LEAST = 192  # pixels: for fewer at a time BLAS packs the weights too often
+_LEAST = 192  # pixels: with fewer at a time, BLAS packs the weights too often
 _DEPTHWISE = 40_000  # values of a depthwise result, likewise
 _WIDE = 1024  # values in the innermost loop of a depthwise convolution
 
@@ -71,7 +71,7 @@ def _rows(width: int, values: int) -> int:
 
 
 def _result(target: Array, buffer: Array) -> tuple[Array, Array]:
-    """Where the rows of a product go, as [n, M] and as [r, W, M]: at once, or held."""
+    """Where the rows of a product go, as [n, M] and [r, W, M]: to the result, or to a buffer."""
     flat = rows_of(target)
     if flat is not None:
         return flat, target

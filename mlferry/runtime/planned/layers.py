@@ -1,4 +1,4 @@
-"""The layer kinds that a plan takes: what each of them is, by its kind."""
+"""The layer kinds that a plan takes, and the part that each of them becomes."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def by_channel(params: Params, inputs: int) -> Part:
 
 
 def _affine(params: Params, channels: int) -> tuple[Array, Array] | None:
-    """The factor and the shift a channel of a normalization, scale or bias."""
+    """The factor and the shift per channel of a normalization, scale or bias."""
     if params.kind == "batchnorm":
         if params.computeMeanVar:
             return None

@@ -1,4 +1,4 @@
-"""Maps: the blobs of one sample, channels-last, with a border for those who pad."""
+"""Maps: the blobs of one sample, channels-last, with a border for layers that pad."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _CHUNK = 1 << 21  # float32 values that a workspace takes at a time; untouched o
 
 
 def aligned(*shape: int, fill: float | None = None) -> Array:
-    """An array that starts at a cache line; without `fill` its values are whatever they are."""
+    """An array that starts at a cache line; without `fill` its values are arbitrary."""
     size = int(np.prod(shape))
     whole = np.empty(size + _ALIGNMENT, np.float32)
     if fill is not None:
@@ -25,14 +25,14 @@ def aligned(*shape: int, fill: float | None = None) -> Array:
 
 
 class Workspace:
-    """Memory for what a step holds only while it runs: all steps of a plan use the same."""
+    """Scratch memory of a running step, shared by all steps of a plan."""
 
     def __init__(self) -> None:
         self._chunk = aligned(_CHUNK)
         self._used = 0
 
     def restart(self) -> None:
-        """What was taken so far may be taken again, for something that runs at another time."""
+        """Allow what was taken so far to be taken again, by something that runs at another time."""
         self._used = 0
 
     def take(self, *shape: int) -> Array:

@@ -1,6 +1,6 @@
-"""The ops of ML Programs that a plan takes: what each of them is, by its name.
+"""The ops of ML Programs that a plan takes, and the part that each of them becomes.
 
-What is written here holds for float32, and for float16 whose results are rounded one by one.
+This holds for float32, and for float16 whose results are rounded one by one.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Given:
     """What an operation is given.
 
     Attributes:
-        call: what its kernel is told of it.
+        call: its description for the kernel.
         kernel: what computes it.
         fixed: the arguments that are constants; values of float16 may be so.
         moving: the others, in the order of the op's parameters.
@@ -54,7 +54,7 @@ class Given:
         value = self.fixed[name]
         if value is None:
             return None
-        self.release()  # what was read before has been copied by now
+        self.release()  # earlier reads have been copied by now
         array = np.asarray(value)
         return (
             half.wide(array) if array.dtype == np.float16 else array.astype(np.float32, copy=False)
@@ -207,7 +207,7 @@ _IN_FRONT: dict[str, Callable[[Array], tuple[Any, Any]]] = {
 
 
 def _by_channel(value: NDArray[Any]) -> Array | None:
-    """A constant that has one value, or one for each channel: with the channels as last axis."""
+    """A constant with one value, or one per channel, the channels as its last axis."""
     array = np.asarray(value, np.float32)
     shape = (1,) * (_RANK - array.ndim) + array.shape
     if len(shape) > _RANK or (shape[0], *shape[2:]) != (1, 1, 1):

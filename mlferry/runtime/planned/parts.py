@@ -1,6 +1,6 @@
-"""What plans compute: convolutions, pooling, functions of each value, sums and concatenations.
+"""The parts of plans: convolutions, pooling, functions of each value, sums and concatenations.
 
-`layers` says which of them a layer of a network is, and `ops` which an operation of a program is.
+`layers` maps the layers of a network to them, and `ops` the operations of a program.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ class ByChannel(Part):
         _alone(plan, step, finish)
 
     def follow(self, plan: Plan, name: str, step: PlannedStep, finish: Finish) -> bool:
-        """Into weights and bias where nothing came before it; otherwise one more function."""
+        """Fold it into weights and bias if it comes first; otherwise add a function."""
         vectors = self.affine(plan.size(name)[2])
         if vectors is None:
             return False
@@ -136,7 +136,7 @@ class InstanceNormalization(Part):
         place = {top: index for index, (top, _) in enumerate(even)}
 
         def adding(of: Callable[[Array, Array], None]) -> conv.Run:
-            """Makes the sums of a function of the values."""
+            """Sums of a function of the values."""
 
             def lane() -> Block:
                 buffer = plan.work.take(even[0][1], width, channels)
@@ -261,7 +261,7 @@ class Joined(Part):
 
 
 class Concatenation(Part):
-    """Of channels: the parts lie in their places already, but for those from elsewhere."""
+    """A concatenation of channels: most parts are in their places already; others are copied."""
 
     joins = True
 

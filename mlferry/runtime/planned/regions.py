@@ -14,7 +14,7 @@ from mlferry.runtime.planned.plan import NotPlannedError, Plan, PlannedStep, Sha
 from mlferry.runtime.threads import Part, lane_count, share
 
 S = TypeVar("S", bound=PlannedStep)
-_REMEMBERED = 16  # sets of shapes that stay planned
+_REMEMBERED = 16  # sets of shapes whose plans are kept
 
 
 class Region:
@@ -56,7 +56,7 @@ class Region:
             if x.shape[:-3] != outer and (
                 math.prod(x.shape[:-3]) > 1 or name not in self._broadcast
             ):
-                return None  # what is made of one sample alone stays one sample
+                return None  # made of one sample, it has one
         return self._computed([x.reshape(-1, *x.shape[-3:]) for x in wide], outer)
 
     def _computed(self, maps: Sequence[Array], outer: Shape) -> dict[str, Array] | None:
@@ -91,7 +91,7 @@ class Region:
         maps: Sequence[Array],
         outputs: Mapping[str, Array],
     ) -> None:
-        """One of `count` samples, in the memory of a plan that no other thread runs."""
+        """Run one of `count` samples, in the memory of a plan that no other thread uses."""
         free = self._plans.setdefault(key, [])
         plan = self._free(free) or self._planned(key)
         for name, x in zip(self.reads, maps, strict=True):
@@ -103,7 +103,7 @@ class Region:
 
     @staticmethod
     def _free(plans: list[Plan]) -> Plan | None:
-        """A plan that no thread runs; another one may take the last at the same time."""
+        """A plan that no other thread uses; threads may race for the last one."""
         try:
             return plans.pop()
         except IndexError:
@@ -132,7 +132,7 @@ def _broadcasts(step: PlannedStep) -> bool:
 
 
 def _is_worth(steps: Sequence[PlannedStep]) -> bool:
-    """Whether planning pays for copying what goes in and out."""
+    """Whether planning outweighs copying the inputs and outputs."""
     parts = [step.part for step in steps if step.part is not None]
     return any(part.worth for part in parts) if len(parts) > 1 else parts[0].worth_alone
 
@@ -155,7 +155,7 @@ class PlannedRegion(Generic[S]):
 def scheduled(
     steps: Sequence[S], outputs: frozenset[str], *, planned: bool, winograd: bool
 ) -> list[PlannedRegion[S]]:
-    """What runs for the wanted blobs, each with the blobs that it is the last to use."""
+    """What to run for the wanted blobs, each with the blobs that it uses last."""
     groups: list[tuple[Region | None, Sequence[S]]] = (
         grouped(steps, outputs, winograd) if planned else [(None, [step]) for step in steps]
     )
@@ -171,7 +171,7 @@ def scheduled(
 def grouped(
     steps: Sequence[S], outputs: frozenset[str], winograd: bool
 ) -> list[tuple[Region | None, Sequence[S]]]:
-    """The steps in an order in which convolutional parts stand together, each as one region."""
+    """The steps reordered so that each convolutional part is one region."""
     result: list[tuple[Region | None, Sequence[S]]] = []
     waiting: list[S] = []
     several = overwritten(steps)
@@ -193,7 +193,7 @@ def grouped(
         if step.part is not None and not step.is_flow and not (step.reads | step.writes) & several:
             waiting.append(step)
         elif not step.is_flow and not pending & step.reads:
-            result.append((None, [step]))  # it can run before what waits
+            result.append((None, [step]))  # it can run before the waiting steps
         else:
             close(steps[index:])
             result.append((None, [step]))
@@ -202,7 +202,7 @@ def grouped(
 
 
 def overwritten(steps: Sequence[PlannedStep]) -> frozenset[str]:
-    """Blobs that several layers write: their order matters."""
+    """Blobs that several layers write; their order matters."""
     seen: set[str] = set()
     twice: set[str] = set()
     for step in steps:

@@ -35,7 +35,7 @@ TILES = tuple(_INPUT)
 
 
 def tile_for(height: int, width: int, channels: int, count: int) -> int:
-    """The tile with the least estimated time; 0 where a plain product is faster.
+    """The tile with the least estimated time; 0 if a plain product is faster.
 
     Args:
         height: of the result; likewise `width`.
@@ -61,7 +61,7 @@ def tile_for(height: int, width: int, channels: int, count: int) -> int:
 
 
 _TRANSFORMED = 16  # kernels that are transformed at a time, in double precision
-_LEAST_TILES = 32  # with fewer rows BLAS packs the weights for next to nothing
+_LEAST_TILES = 32  # with fewer rows, packing the weights does not pay for BLAS
 # Multiplications and bytes a second on one core; only their ratios matter.
 _RATE, _TRANSFORM_RATE, _BYTES, _MARGIN = 4.5e10, 4.2e10, 1.0e10, 0.95
 
