@@ -1,4 +1,4 @@
-"""Write models that need no layers."""
+"""Write models without layers."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def make_custom_model(
         inputs: feature types by name, as `mlferry.spec.features` makes them.
         outputs: likewise.
         parameters: bool, int, float, str or bytes by name.
-        description: shown to whoever opens the model.
+        description: what people see who open the model.
 
     Raises:
         SpecError: a parameter is of another type.

@@ -17,11 +17,11 @@ class Mark:
 
     Attributes:
         x, y: where it is; y is finite.
-        text: what a pointer that rests on it shows.
+        text: its tooltip.
         label: what is written beside it.
-        interval: the y from and to which a line through it goes.
+        interval: the ends of a vertical line through it.
         bad: whether it stands out.
-        group: marks of one group are joined by a line; "" for none.
+        group: a line joins the marks of a group; "" for none.
     """
 
     x: float
@@ -71,7 +71,7 @@ def linear(title: str, values: Iterable[float], unit: str = "", *, zero: bool = 
 
 
 def percent(title: str, values: Iterable[float]) -> ChartAxis:
-    """An axis of parts of the whole, up to 100 %."""
+    """An axis of percentages, up to 100 %."""
     least = min([*values, 1.0])
     low = next(each for each in (0.99, 0.95, 0.9, 0.8, 0.5, 0.0) if each <= least or each == 0)
     ticks = [low + (1 - low) * index / 5 for index in range(6)]
@@ -148,7 +148,7 @@ def chart(
 def _free(
     label: str, at: float, high: float, width: int, labels: list[tuple[float, float, float]]
 ) -> tuple[float, float]:
-    """Where a label begins beside its mark and no other label lies; rows go down from the mark."""
+    """Where a label fits beside or below its mark without covering another."""
     size = len(label) * _LETTER
     start = at - 8 - size if at + 8 + size > width else at + 8
     row = high - 7
@@ -159,7 +159,7 @@ def _free(
 
 
 def bars(rows: Iterable[tuple[str, float, str]]) -> str:
-    """A bar a row, of its part from 0 to 1, with a name before and a text behind it."""
+    """A bar per row, from 0 to 1, between a name and a text."""
     rows_html = "".join(
         f"<tr><th>{escape(name)}</th><td class='wide'><span class='bar' "
         f"style='width:{100 * min(max(part, 0.0), 1.0):.1f}%'></span></td><td>{escape(text)}</td>"

@@ -79,7 +79,7 @@ class Report(Comparison):
         return compare_html.fragment(self)
 
     def html(self, title: str = "Comparison") -> str:
-        """A page of its own, with the numbers of every sample in it as JSON."""
+        """A self-contained page, with the numbers of every sample as JSON."""
         return compare_html.page({title: self}, title)
 
 
@@ -104,13 +104,12 @@ def compare_models(
             an array of samples or a list of arrays; for models of one image input also a
             folder of pictures (jpg, png, bmp, webp), which are scaled to cover the input's
             size, their shape kept, and cut to the middle.
-        nested: whether pictures in folders of the folder count.
-        executor: works on several samples at a time, see `MLModel.predict`; models that are
-            functions have to pickle then.
-        depth: whether to tell how far the values inside are apart, layer by layer, for the sample
-            that agrees least. Nothing is told where the models are no networks or programs with
-            blobs of the same names.
-        pictures: whether small pictures are kept of the samples that agree least.
+        nested: whether to include pictures in subfolders.
+        executor: runs several samples at a time, see `MLModel.predict`; models that are functions
+            have to be picklable then.
+        depth: whether to report how far the values inside are apart, layer by layer, for the sample
+            that agrees least. This needs networks or programs with blobs of the same names.
+        pictures: whether to keep small pictures of the samples that agree least.
 
     Returns:
         A `Report`. Probabilities and labels are compared by agreement, images and arrays by
@@ -128,7 +127,7 @@ def compare_models(
     samples = samples_for(spec, sample_data, nested=nested)
     order = _input_order(described)
     for model in models:
-        _runner(model, order)  # says early what cannot be compared
+        _runner(model, order)  # raises early if it cannot be compared
     rows: list[Row] = []
     kinds: dict[str, str] = {}
     count = 0
@@ -160,7 +159,7 @@ def compare_models(
     return report
 
 
-_PICTURES = 12  # how many are kept of the samples that agree least
+_PICTURES = 12  # the most to keep
 
 
 def _sizes(models: Sequence[Runnable]) -> tuple[int, int] | None:
@@ -222,7 +221,7 @@ def _input_order(model: MLModel | None) -> list[str]:
 
 
 def _runner(model: Runnable, order: Sequence[str]) -> Callable[[Sample], Outputs]:
-    """What evaluates a model for a sample; `order` is that of a Core ML model beside it."""
+    """A function that evaluates a model; `order` is that of the Core ML model beside it."""
     if isinstance(model, MLModel):
         return model.predict
     if _is_session(model):
@@ -291,7 +290,7 @@ def _keras_runner(model: KerasModel, order: Sequence[str]) -> Callable[[Sample],
 
 
 def _keras_inputs(model: KerasModel) -> list[str]:
-    """The names of a Keras model's inputs; none where it is a class of its own."""
+    """The names of a Keras model's inputs; none for a subclassed model."""
     tensors = getattr(model, "inputs", None)
     return [str(tensor.name).split(":")[0] for tensor in tensors] if tensors else []
 
@@ -312,7 +311,7 @@ def _by_name(
 ) -> list[Any]:
     """The values of a sample in the order of a model's inputs.
 
-    Where the model has other names than the sample, all of them, both follow one order.
+    If none of the names agree, both follow the same order.
     """
     if set(names) <= data.keys():
         return [data[name] for name in names]
@@ -356,7 +355,7 @@ class Pair(NamedTuple):
 
 
 def _paired(first: Outputs, second: Outputs) -> dict[str, Pair]:
-    """Outputs by name with their kind: by name where names are shared, else by order."""
+    """Pair outputs by name where they share names, otherwise by order."""
     if isinstance(first, Mapping) and isinstance(second, Mapping):
         shared = [name for name in first if name in second]
         if shared:
@@ -418,7 +417,7 @@ def _floats(value: OutputValue) -> NDArray[np.float64]:
 
 
 class Measured(NamedTuple):
-    """What a `Row` has of two values."""
+    """What a `Row` stores about two values."""
 
     numbers: dict[str, Any]
     score: float
@@ -492,7 +491,7 @@ _MEASURES: dict[str, Callable[[Pair], Measured]] = {
 
 
 def _output(name: str, kind: str, rows: Sequence[Row]) -> OutputReport:
-    """One number a measure: a mean of decibels would hide the samples that agree least."""
+    """One number per measure; a mean of decibels would hide the samples that agree least."""
     energies = [row.energy for row in rows if row.energy is not None]
     margins = [row.margins for row in rows if row.margins is not None]
     alike = len(margins) == len(rows) and len({each.before.size for each in margins}) == 1
@@ -577,7 +576,7 @@ def first_difference(
 
 
 def differences(a: MLModel, b: MLModel, sample: Mapping[str, Any]) -> list[BlobDifference]:
-    """How far every value inside is from that of the same name in another network.
+    """How far every value inside is from the value of the same name in another network.
 
     Args:
         a: a neural network or an ML Program.

@@ -1,4 +1,4 @@
-"""A comparison as HTML: a part for notebooks, and a page of its own."""
+"""A comparison as HTML: a fragment for notebooks, and a page."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from mlferry.models.html_page import table, tiles
 
 _LEAST = 12  # cards of samples that agree least
 _CLASSES = 30  # rows of classes
-_SMALLEST = -7  # power of ten of what is drawn at the bottom of the chart over the depth
-_LOST = 0.5  # of a value: what differs by more stands out
+_SMALLEST = -7  # power of ten at the bottom of the chart over the depth
+_LOST = 0.5  # of a value: larger differences stand out
 
 
 def fragment(report: Comparison) -> str:
@@ -26,10 +26,10 @@ def fragment(report: Comparison) -> str:
 
 
 def page(every: Mapping[str, Comparison], title: str) -> str:
-    """A file of its own, which loads nothing; the numbers are in it as JSON, too.
+    """A self-contained page, with the numbers as JSON.
 
     Args:
-        every: comparisons with one reference, by the name of what is compared with it.
+        every: comparisons with one reference, by the name of the other model.
         title: of the page.
     """
     if len(every) == 1:
@@ -60,7 +60,7 @@ def _body(report: Comparison) -> str:
 
 
 def _figures(report: Comparison) -> Iterator[tuple[str, str, str]]:
-    """What one wants to know first: a number, its name, and a note."""
+    """The most important figures: a number, its name, and a note."""
     main = _agreement(report)
     if main is not None:
         key, value, interval = main
@@ -146,7 +146,7 @@ def _overview(every: Mapping[str, Comparison]) -> str:
 
 
 def _cards(report: Comparison) -> str:
-    """The samples that agree least, each with its picture and both answers."""
+    """The samples that agree least, with their pictures and both answers."""
     seen: dict[str, list[Row]] = {}
     for row in report.worst(len(report.rows)):
         seen.setdefault(row.sample, []).append(row)
@@ -186,7 +186,7 @@ def _measures(row: Row) -> str:
 
 
 def _classes(report: Comparison) -> Iterator[str]:
-    """How often both models agree where the first answers a class; the worst first."""
+    """How often the second model agrees, by the class that the first answers; the worst first."""
     for name, output in report.outputs.items():
         rows = [row for row in report.rows if row.output == name and "first" in row.numbers]
         if not rows or (output.kind == "label" and _has_scores(report)):
@@ -216,7 +216,7 @@ def _of(name: str, report: Comparison) -> str:
 
 
 def _depth(report: Comparison) -> str:
-    """How far values inside are apart, a dot each, from the first layer to the last."""
+    """How far values inside are apart, as dots, from the first layer to the last."""
     marks = []
     for index, each in enumerate(report.depth):
         known = math.isfinite(each.relative)

@@ -1,6 +1,6 @@
 """The types of features, as coremltools names them.
 
-A type is written into a model with `write`; text and Python's own types stand for some of them.
+`write` writes a type into a model; text and Python's own types stand for some of them.
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ _SHORT: dict[Any, type[_Datatype]] = {
 
 
 def normalized(value: object) -> _Datatype:
-    """The type that something stands for: ``int``, ``"Double"``, ``Array(3)``.
+    """The type that a value stands for: ``int``, ``"Double"``, ``Array(3)``.
 
     Raises:
         SpecError: it stands for none.

@@ -1,4 +1,4 @@
-"""How well a model predicts known answers, with the functions that coremltools users know."""
+"""How well a model predicts known answers, with the functions of coremltools."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def _number(text: str) -> Any:
 
 
 def _split(model: MLModel, data: Rows, answer: str) -> list[tuple[dict[str, Any], Any]]:
-    """What the model takes of each row, and the known answer.
+    """The inputs in each row, and the known answer.
 
     Raises:
         PredictionError: there are no rows, or one has no such answer.
@@ -86,8 +86,8 @@ def _predicted(spec: model_pb2.Model) -> str:
     name = spec.description.predictedFeatureName
     if not name:
         raise PredictionError(
-            f"a model of kind {spec.WhichOneof('Type')!r} has no predictedFeatureName: it is no "
-            "classifier and no regressor"
+            f"a model of kind {spec.WhichOneof('Type')!r} has no predictedFeatureName: it is "
+            "neither a classifier nor a regressor"
         )
     return name
 
@@ -101,7 +101,7 @@ def evaluate_regressor(
         model: an `MLModel`, or what it takes.
         data: rows with the inputs and the answer: dicts, a data frame, or a CSV file's path.
         target: the column with the answer.
-        verbose: whether the result is written to the standard output, too.
+        verbose: whether to write the result to the standard output as well.
 
     Raises:
         PredictionError: the rows do not fit, or the model is not a regressor.
@@ -173,7 +173,7 @@ def evaluate_transformer(
     reference_output: Sequence[Any],
     verbose: bool = False,
 ) -> dict[str, int]:
-    """How many samples give other outputs than known: `num_samples` and `num_errors`.
+    """How many samples give wrong outputs: `num_samples` and `num_errors`.
 
     Args:
         model: as for `evaluate_regressor`.

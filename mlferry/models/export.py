@@ -36,7 +36,7 @@ def export_onnx(
 
     Args:
         model: an `MLModel`, or what it takes.
-        path: where to write the `.onnx` file, whole or not at all.
+        path: where to write the `.onnx` file; on an error, nothing is written.
         input_shapes: shapes by input instead of the described ones, e.g. ``{"image": (1, 3,
             "height", "width")}``: a string, or None, is an extent that varies. In the classic
             mapping Seq and Batch may stand in front.

@@ -1,8 +1,8 @@
-"""Inputs and outputs of several sizes, with the functions that coremltools users know.
+"""Inputs and outputs of several sizes, with the functions of coremltools.
 
-Unlike there, the sizes are checked: a range or list that a layer does not take is refused at
-once, with the sizes that all layers take. All functions change a `Model` message in place, or
-leave it as it was.
+Unlike there, sizes are checked: if a layer does not accept a range or list, you get an error that
+names the sizes that all layers accept. All functions change a `Model` message in place; on an error
+they leave it unchanged.
 """
 
 from __future__ import annotations
@@ -153,13 +153,12 @@ class NeuralNetworkMultiArrayShapeRange:
 
 
 def accepted_sizes(model: MLModel | model_pb2.Model, *, most: int = 1024) -> Acceptance:
-    """Which sizes of its flexible inputs the layers of a network take.
+    """Which sizes of its flexible inputs the layers of a network accept.
 
-    Every size of a range is tried by the shape rules, the first `most` of it and the largest;
-    fewer in networks of hundreds of layers. Custom layers tell shapes by their registered
-    classes.
+    The shape rules try the first `most` sizes of a range and the largest; fewer in networks of
+    hundreds of layers. The registered classes of custom layers give their shapes.
 
-    Of a pipeline the networks in it are asked, each by the sizes that its own inputs may have.
+    In a pipeline, every network is tried with the sizes that its own inputs may have.
 
     Raises:
         SpecError: the model is neither a neural network nor a pipeline.
@@ -186,7 +185,7 @@ def _change(
     *,
     check: bool,
 ) -> None:
-    """Change a feature and raise the version; leave everything as it was on an error."""
+    """Change a feature and raise the version; on an error, change nothing."""
     refuse_programs(
         spec,
         "changing which sizes a model takes",
@@ -219,7 +218,7 @@ def _copied(spec: model_pb2.Model) -> model_pb2.ModelDescription:
 def _apply(
     spec: model_pb2.Model, name: str, change: Callable[[ft.FeatureType], None], *, check: bool
 ) -> None:
-    """Change a feature of a model, and of those in a pipeline that take it as it is given."""
+    """Change a feature of a model, and in a pipeline, of the models that take it unchanged."""
     described = [*spec.description.input, *spec.description.output]
     feature = next(each for each in described if each.name == name)
     known = flexible_axes(feature.type)
@@ -274,7 +273,8 @@ def _apply_inside(
 def _varying_outputs(model: model_pb2.Model) -> list[str]:
     """The outputs whose shape follows the inputs'.
 
-    Of models that are not networks these are all, but of those that scale a picture themselves.
+    For models other than networks these are all outputs, except where a model scales pictures
+    itself.
     """
     described = {each.name: each.type for each in model.description.output}
     if networks.network_of(model) is not None:
@@ -471,6 +471,6 @@ def _fill(target: ft.SizeRange, pair: Range, default: int | None) -> None:
 def _distinct(
     items: Iterable[tuple[int, ...]], known: Iterable[tuple[int, ...]]
 ) -> list[tuple[int, ...]]:
-    """Each item once, without those that are known."""
+    """Each item once, without the known ones."""
     there = set(known)
     return [item for item in dict.fromkeys(items) if item not in there]

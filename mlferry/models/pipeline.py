@@ -1,4 +1,4 @@
-"""coremltools' builders of pipelines. `mlferry.models.utils.make_pipeline` checks what fits."""
+"""coremltools' builders of pipelines; `mlferry.models.utils.make_pipeline` checks the models."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Features = Sequence[tuple[str, Any]]
 
 
 class Pipeline:
-    """Models one after another: each reads what those before it made, or the pipeline's inputs.
+    """Models in sequence: each reads outputs of earlier ones, or the pipeline's inputs.
 
     Args:
         input_features: pairs of a name and a type of `datatypes`.
@@ -78,10 +78,10 @@ class Pipeline:
         )
 
     def make_updatable(self) -> None:
-        """Let an app train the last model, which has to be updatable, and no other.
+        """Allow apps to train the last model, which has to be updatable, unlike the others.
 
         Raises:
-            SpecError: it is not, or another one is.
+            SpecError: the last model is not updatable, or another one is.
         """
         updatable = [model.isUpdatable for model in self._models]
         if not updatable or not updatable[-1]:
@@ -94,7 +94,7 @@ class Pipeline:
         self.spec.isUpdatable = True
 
     def set_training_input(self, training_input: Features) -> None:
-        """Add what the last model is trained with: pairs of a name and a type."""
+        """Add training inputs of the last model: pairs of a name and a type."""
         training_inputs(self.spec, training_input)
 
 
@@ -104,7 +104,7 @@ class PipelineRegressor(Pipeline):
     Args:
         input_features: pairs of a name and a type of `datatypes`.
         output_features: one pair of a name and `datatypes.Double()`, or its name.
-        training_features: what the last model is trained with, as pairs.
+        training_features: the training inputs of the last model, as pairs.
 
     Raises:
         SpecError: several outputs, or one that is not a number.
@@ -135,7 +135,7 @@ class PipelineClassifier(Pipeline):
         class_labels: all text, or all integers.
         output_features: the names of the label and of the probabilities, or pairs with their
             types, or the label alone; by default "classLabel" and "classProbability".
-        training_features: what the last model is trained with, as pairs.
+        training_features: the training inputs of the last model, as pairs.
 
     Raises:
         SpecError: labels of several types, or outputs of other types than the labels.

@@ -22,13 +22,13 @@ def to_program(
     minimum_deployment_target: str | int | None = None,
     states: Mapping[str, str] | bool = False,
 ) -> MLModel:
-    """A Core ML neural network as an ML Program: also one of 2017 whose source is lost.
+    """Convert a Core ML neural network to an ML Program, even one of 2017 whose source is lost.
 
     The program has the inputs and outputs of the network, computes the same, and runs here as the
-    network does. Names that a program cannot have are changed: every character other than a
-    letter, a digit or _ becomes _, which is logged. Quantized weights stay quantized where the
-    format of programs has their scheme. Programs have no custom layers: a model with some becomes a
-    pipeline of programs and of small networks with the custom layers. Save it as an `.mlpackage`.
+    network does. In names, every character other than a letter, a digit or _ becomes _; a log line
+    says so. Quantized weights stay quantized if the format of programs has their scheme. Programs
+    have no custom layers: a model with some becomes a pipeline of programs and of small networks
+    with the custom layers. Save it as an `.mlpackage`.
 
     Args:
         model: a neural network: an `MLModel`, or what it takes.
@@ -36,10 +36,10 @@ def to_program(
             operations are float16; "float32"; or names of values that stay in float32 while all
             others are float16, as `check_precision` lists them.
         minimum_deployment_target: the oldest system that has to run it, "iOS15" to "iOS26":
-            operations of newer ones are refused. By default the oldest that has every operation.
+            operations of newer ones raise. By default the oldest that has every operation.
         states: inputs that become states, which the model keeps from one prediction to the next
             (iOS 18), each with the output that is its next value: ``{"past": "present"}``. True
-            takes all pairs whose names say it: those of stateful Keras layers, NAME_in and
+            takes all pairs with matching names: those of stateful Keras layers, NAME_in and
             NAME_out, and caches called past... and present....
 
     Returns:
@@ -57,7 +57,7 @@ def to_program(
 
 
 def is_program(convert_to: str | None) -> bool:
-    """Whether ML Programs are asked for, and not neural networks.
+    """Whether to convert to ML Programs instead of neural networks.
 
     Raises:
         SpecError: it is neither.
@@ -75,12 +75,12 @@ def as_program(
     options: ProgramOptions,
     shapes: Mapping[str, Shape | None] = MappingProxyType({}),
 ) -> MLModel:
-    """A program in the place of a network; see `to_program`.
+    """Convert a network to a program; see `to_program`.
 
     Args:
         network: the network.
         options: of the program.
-        shapes: shapes of blobs that the network itself does not tell: those behind custom layers.
+        shapes: shapes of blobs that the network itself does not determine, behind custom layers.
     """
     if has_custom_layers(network.spec):
         custom = shapes_of_classes(network.custom_layers)

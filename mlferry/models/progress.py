@@ -1,4 +1,4 @@
-"""A progress bar, on a terminal and in a notebook, where tqdm is installed."""
+"""A progress bar on terminals and in notebooks, if tqdm is installed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 def progress(items: Iterable[T], title: str, total: int | None = None) -> Iterator[T]:
-    """The items, with a bar where somebody looks: on a terminal or in a notebook, not in a pipe."""
+    """The items, with a progress bar on a terminal or in a notebook, but not in a pipe."""
     notebook = in_notebook()
     if not notebook and not sys.stderr.isatty():
         return iter(items)

@@ -1,4 +1,4 @@
-"""Other names for inputs, outputs, layers and custom classes, wherever a model says them."""
+"""Rename inputs, outputs, layers and custom classes everywhere in a model."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def rename_feature(
     rename_inputs: bool = True,
     rename_outputs: bool = True,
 ) -> None:
-    """Rename an input or output, and what bears its name inside, in place.
+    """Rename an input or output, and everything of that name inside, in place.
 
     Inside are the blobs of networks, in branches and loops too, their preprocessing, a
     classifier's own names, losses and training inputs, the values of ML Programs, and the models
@@ -35,12 +35,12 @@ def rename_feature(
         current_name: of the input or output; in a pipeline also a feature between its models,
             in an updatable model also a training input.
         new_name: what to call it.
-        rename_inputs: whether an input of this name is renamed.
-        rename_outputs: whether an output of this name is renamed.
+        rename_inputs: whether to rename an input of this name.
+        rename_outputs: whether to rename an output of this name.
 
     Raises:
-        SpecError: there is no such feature, or the new name is taken. coremltools changes
-            nothing then and says nothing. A name that a program cannot have.
+        SpecError: there is no such feature (coremltools then silently changes nothing), or the new
+            name is taken, or not possible in a program.
     """
     if current_name == new_name:
         return
@@ -73,7 +73,7 @@ def _feature_names(spec: model_pb2.Model, inputs: bool, outputs: bool) -> set[st
 
 
 def _ends(spec: model_pb2.Model) -> Iterator[Any]:
-    """What has inputs and outputs: the description, and those of the functions of a program."""
+    """The descriptions of inputs and outputs: the model's, and those of a program's functions."""
     yield spec.description
     yield from spec.description.functions
 

@@ -1,4 +1,4 @@
-"""How much an output of a network changes with each value of its inputs, or of a blob inside."""
+"""Gradients of an output of a network with respect to its inputs, or to a blob inside."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ Array = NDArray[np.float32]
 
 
 def tape_for(spec: model_pb2.Model, evaluate: object, classes: CustomClasses | None) -> Tape:
-    """What runs a network so that it can be walked back.
+    """A tape that runs a network and records what gradients need.
 
     Raises:
-        UnsupportedModelError: the model is no neural network.
+        UnsupportedModelError: the model is not a neural network.
     """
     network = networks.network_of(spec)
     if network is None or not isinstance(evaluate, NetworkEvaluator):
@@ -94,7 +94,7 @@ def _blob_of(spec: model_pb2.Model, name: str, tape: Tape) -> str:
 
 
 def _seed(spec: model_pb2.Model, name: str, output: Array, place: object) -> Array:
-    """1 where the value is that is differentiated: one of the blob, or all of them."""
+    """The output's gradient: 1 at the value to differentiate, or everywhere."""
     if place is None:
         return np.ones_like(output)
     seed = np.zeros_like(output)
@@ -129,7 +129,7 @@ def _seed(spec: model_pb2.Model, name: str, output: Array, place: object) -> Arr
 def _as_given(
     spec: model_pb2.Model, name: str, kind: ft.FeatureType, gradient: Array, shape: Sequence[int]
 ) -> Array:
-    """The gradient of an input in the shape in which the input was given."""
+    """The gradient of an input in the shape of the input."""
     if kind.WhichOneof("Type") != "imageType":
         return gradient.reshape(tuple(shape)) if np.prod(shape) == gradient.size else gradient
     network = networks.network_of(spec)

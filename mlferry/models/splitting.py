@@ -1,7 +1,7 @@
-"""A network with custom layers as a pipeline: programs around networks of the custom layers alone.
+"""Turn a network with custom layers into a pipeline of programs and of networks of custom layers.
 
-ML Programs have no custom layers. The layers before and behind become programs, and the custom
-layers stay in small neural networks between them, in as few parts as their order allows.
+ML Programs have no custom layers. The layers around custom layers become programs, and the custom
+layers stay in small neural networks between them, in as few parts as the order allows.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ def _is_custom(layer: nn.NeuralNetworkLayer) -> bool:
 
 @dataclass(eq=False)
 class ModelPart:
-    """Layers that become one model.
+    """Layers that form one model.
 
     Attributes:
-        custom: whether they stay a network.
+        custom: whether it stays a network.
         layers: in their order.
         reads: the blobs that they get from outside.
         makes: the blobs that they make.
@@ -64,9 +64,9 @@ class ModelPart:
 
 
 def parts_of(layers: Sequence[nn.NeuralNetworkLayer]) -> list[ModelPart]:
-    """Layers in parts, each of custom layers alone or of others; as few as can be.
+    """Split layers into as few parts as possible, each of custom layers only or of others only.
 
-    A part takes every layer whose inputs are made, wherever it stands. Where a blob is made twice
+    A part takes every layer whose inputs are available, in any position. If a blob is made twice,
     the order of the layers stays.
     """
     blobs = [blob for layer in layers for blob in networks.touched(layer)[1]]
@@ -104,7 +104,7 @@ def to_pipeline(
         spec: the network.
         options: of the programs.
         custom: tells the output shapes of custom layers.
-        known: shapes of blobs that are known otherwise.
+        known: shapes of blobs known from elsewhere.
 
     Raises:
         ExportError: the shape of a blob between two parts is not known, or varies.
@@ -161,7 +161,7 @@ class _Splitter:
         return {blob for other in later for blob in other.reads}
 
     def _check_shapes(self) -> None:
-        """Raise an `ExportError` where a blob between parts has no fixed shape; all are named."""
+        """Raise an `ExportError` that names all blobs between parts without a fixed shape."""
         own = {blob for part in self._parts for blob in part.makes}
         between = {blob for part in self._parts for blob in part.reads & own}
         lost = sorted(blob for blob in between if None in (self._shapes.get(blob) or (None,)))
@@ -176,7 +176,7 @@ class _Splitter:
         )
 
     def _check_mapping(self) -> None:
-        """Raise an `ExportError` where parts would have another mapping than the whole."""
+        """Raise an `ExportError` if parts would have another mapping than the whole."""
         mapping = self._network.arrayInputShapeMapping
         if mapping == nn.RANK5_ARRAY_MAPPING and not versions.uses_rank5(self._network):
             raise ExportError(
@@ -186,7 +186,7 @@ class _Splitter:
             )
 
     def _check_described(self) -> None:
-        """Raise an `ExportError` where an output that is not an array of floats is read later."""
+        """Raise an `ExportError` if a later part reads an output that is not an array of floats."""
         for part in self._parts:
             for blob in sorted(part.makes & self._read_after(part) & self._described.keys()):
                 kind = self._described[blob].type
@@ -198,7 +198,7 @@ class _Splitter:
                     )
 
     def _check_ways(self) -> None:
-        """Raise an `ExportError` where a branch with custom layers leaves a blob as it was."""
+        """Raise an `ExportError` if a branch with custom layers may leave a blob unchanged."""
         for part in self._parts:
             for layer in part.layers if part.custom else ():
                 inside = networks.touched(layer)[1]
@@ -257,7 +257,7 @@ class _Splitter:
         return model
 
     def _available(self) -> list[str]:
-        """Every blob that a part may get from outside, in a fixed order."""
+        """Every blob that a part may read from outside, in a fixed order."""
         return [*self._inputs, *(blob for part in self._parts for blob in self._ordered(part))]
 
     @staticmethod
@@ -278,7 +278,7 @@ class _Splitter:
         return shape
 
     def _probabilities(self, part: ModelPart) -> str:
-        """The blob of a classifier's probabilities, where the part makes it."""
+        """The blob of a classifier's probabilities, if the part makes it."""
         if not isinstance(self._network, nn.NeuralNetworkClassifier):
             return ""
         last = self._network.layers[-1].output[0]

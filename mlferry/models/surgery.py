@@ -1,4 +1,4 @@
-"""Models made of models: parts, pipelines, other types of inputs and outputs, class labels."""
+"""Make models of models: parts, pipelines, other types of inputs and outputs, class labels."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from mlferry.spec.proto import features_pb2 as ft, model_pb2, neural_network_pb2
 def _checked(
     spec: model_pb2.Model, like: Sequence[MLModel], subject: str, weights: Weights | None = None
 ) -> MLModel:
-    """A model of a specification whose only problems are those that were there before.
+    """Make a model of a message that has no new problems.
 
     Args:
         spec: of the model.
-        like: the models that it is made of; it runs as they do.
+        like: the models that it is made of; it runs like them.
         subject: it is, for the error.
         weights: the files of the constants of programs; by default those of the first model.
 
     Raises:
-        ValidationError: it has others, or a layer does not take the described inputs any more.
+        ValidationError: it has new problems, or a layer no longer accepts the described inputs.
     """
     spec.specificationVersion = max(spec.specificationVersion, versions.required(spec))
     known = {str(problem) for model in like for problem in model._known_problems}
@@ -46,7 +46,7 @@ def _checked(
 
 
 def _refusals(spec: model_pb2.Model, like: Sequence[MLModel]) -> list[str]:
-    """The layers of a model, and of those inside, that do not take the described inputs."""
+    """The layers of a model, and of those inside, that do not accept the described inputs."""
     classes = {name: cls for model in like for name, cls in model.custom_layers.items()}
     reasons: list[str] = []
     for each in networks.models_in(spec):
@@ -70,7 +70,7 @@ def _network(spec: model_pb2.Model) -> networks.Network:
 def extract_submodel(
     model: MLModel, outputs: Sequence[str], inputs: Sequence[str] | None = None
 ) -> MLModel:
-    """The part of a network that makes some blobs from others.
+    """Extract the part of a network that computes some blobs from others.
 
     Args:
         model: a neural network.
@@ -164,11 +164,10 @@ def _array(name: str, shape: Shape | None, rank5: bool) -> ft.FeatureType:
 
 
 def make_pipeline(*models: MLModel) -> MLModel:
-    """The models one after the other: outputs are inputs of the same name of a later one.
+    """Chain models: outputs become inputs of the same name of later models.
 
-    The inputs are those that no model before makes; the outputs are those of the last model.
-    A pipeline that ends with a classifier or a regressor is one; one that ends with an updatable
-    model is updatable.
+    The pipeline's inputs are those that no earlier model makes, its outputs those of the last
+    model. If the last model is a classifier, a regressor or updatable, so is the pipeline.
 
     Raises:
         SpecError: fewer than two models, an output that does not fit the input of its name, or
@@ -215,7 +214,7 @@ def make_pipeline(*models: MLModel) -> MLModel:
 
 
 def _pipeline_kind(spec: model_pb2.Model) -> str:
-    """A classifier has a predicted feature and labels; a regressor a predicted feature alone."""
+    """Copy a classifier's predicted feature and labels, or a regressor's predicted feature."""
     kind = spec.WhichOneof("Type") or ""
     for role in ("Classifier", "Regressor"):
         if kind.endswith(role):
@@ -241,7 +240,7 @@ def _fits(output: ft.FeatureType, input: ft.FeatureType) -> bool:
 
 
 def change_input_output_types(model: MLModel, types: Mapping[str, str | ft.FeatureType]) -> MLModel:
-    """A copy of a model with other types of inputs and outputs.
+    """Copy a model with other types of inputs and outputs.
 
     Args:
         model: the model.
@@ -279,7 +278,7 @@ def change_input_output_types(model: MLModel, types: Mapping[str, str | ft.Featu
 
 
 def _check_size(model: MLModel, name: str, new_type: ft.FeatureType) -> None:
-    """Raise a `SpecError` where an input gets a size, or ranges, that the layers do not take."""
+    """Raise a `SpecError` if an input gets a size or ranges that the layers do not accept."""
     network = networks.network_of(model.spec)
     if network is None:
         return
@@ -357,7 +356,7 @@ def attach_class_labels(
     predicted_feature_name: str = "classLabel",
     probabilities: str | None = None,
 ) -> MLModel:
-    """A classifier of a network, or the same classifier with other labels.
+    """Make a classifier of a network, or give a classifier other labels.
 
     Args:
         model: a network with an output of probabilities, or a classifier.

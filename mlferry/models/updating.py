@@ -1,4 +1,4 @@
-"""Training of updatable models of any kind, and what a user gives for it."""
+"""Train updatable models of any kind."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def update(
     Raises:
         UnsupportedModelError: the model is not updatable, or of a kind that is not trained here.
         PredictionError: a sample does not fit.
-        SpecError: what the model says of its training does not go together.
+        SpecError: the model's training parameters are inconsistent.
     """
     if not spec.isUpdatable:
         raise UnsupportedModelError(
@@ -87,7 +87,7 @@ def _train(
 def _until_last(
     pipeline: model_pb2.Pipeline, samples: Sequence[Features], classes: CustomClasses
 ) -> list[dict[str, Any]]:
-    """What the last model of a pipeline gets for samples, and what it is compared with."""
+    """The inputs and targets of the last model of a pipeline, for samples of the pipeline."""
     steps = [(inner.description, prepare(inner, classes)) for inner in pipeline.models[:-1]]
     names = _training_names(pipeline.models[-1])
     results = []
@@ -95,14 +95,14 @@ def _until_last(
         known = dict(data)
         for description, step in steps:
             known |= step({f.name: known[f.name] for f in description.input if f.name in known})
-        # a model before may make a feature of the name that the label has
+        # an earlier model may make a feature with the name of the label
         known |= {name: data[name] for name in names if name in data}
         results.append({name: known[name] for name in names if name in known})
     return results
 
 
 def _training_names(spec: model_pb2.Model) -> list[str]:
-    """The names of the features that a model is trained with."""
+    """The names of the training inputs of a model."""
     description = spec.description
     names = [feature.name for feature in (*description.input, *description.trainingInput)]
     network = networks.network_of(spec)
@@ -114,7 +114,7 @@ def _training_names(spec: model_pb2.Model) -> list[str]:
 
 
 def _target_name(spec: model_pb2.Model, network: networks.Network) -> str:
-    """The feature that the loss compares with: of a classifier's probabilities its label."""
+    """The target of the loss: for a classifier's probabilities, the label."""
     loss = loss_of(network)
     if _of_label(network, loss.input):
         return spec.description.predictedFeatureName
@@ -170,7 +170,7 @@ def _check_names(data: Features, inputs: set[str], target: str, number: int) -> 
 
 
 def _label(spec: model_pb2.Model, data: Features, name: str, number: int) -> str | int:
-    """The label of a sample, of the type that the model's labels have."""
+    """The label of a sample, with the type of the model's labels."""
     if name not in data:
         raise PredictionError(f"sample {number} has no {name!r}, its label")
     label = data[name]
@@ -204,7 +204,7 @@ def _place(label: str | int, labels: Sequence[str | int], number: int) -> int:
 def _labelled(
     spec: model_pb2.Model, samples: Iterable[Features] | str | os.PathLike[str]
 ) -> Iterable[Features]:
-    """Samples as they are given; pictures of a folder with the names of their folders as labels."""
+    """Samples as given; pictures in folders get the folder's name as label."""
     if not isinstance(samples, str | os.PathLike):
         return samples
     last = spec

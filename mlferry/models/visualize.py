@@ -22,18 +22,16 @@ def visualize_spec(
 ) -> Path:
     """Draw a model as a graph: layers with their parameters, blobs with their shapes.
 
-    Custom layers stand out; pipelines, branches and loops open up. The page holds everything
-    that it needs and loads nothing.
+    Custom layers stand out; pipelines, branches and loops open up. The page is self-contained.
 
     Args:
         model: an `MLModel`, or what `MLModel` takes.
         input_shape_dict: shapes of inputs, batch included, of images (height, width), where
             they differ from the described ones.
         path: where to write the page; by default a temporary file.
-        open_browser: whether to open it; by default yes, but in a notebook, whose cell shows it.
+        open_browser: whether to open it; by default unless a notebook shows it in its cell.
         title: of the page; by default the file's name, or the kind of the model.
-        against: the model that it was made of in fewer bits, likewise: how far each weight is from
-            it is shown, too.
+        against: the model before compression, likewise: adds how far each weight is from it.
 
     Returns:
         the path of the page, which a notebook shows as the graph.

@@ -1,7 +1,7 @@
-"""coremltools' `NeuralNetworkBuilder`: a network layer by layer, with a method for every kind.
+"""coremltools' `NeuralNetworkBuilder`: builds a network layer by layer, with a method per kind.
 
-What the methods write comes from the table `mlferry.spec.layer_methods`; this class has what is
-around the layers. New code builds with `mlferry.spec.builder.Builder`, which knows the shapes.
+The table `mlferry.spec.layer_methods` defines the methods; this class adds everything around the
+layers. In new code, prefer `mlferry.spec.builder.Builder`, which knows the shapes.
 """
 
 from __future__ import annotations
@@ -36,22 +36,22 @@ _MODES = {
 class NeuralNetworkBuilder(LayerMethods, Training, Inspection):
     """A neural network that is built layer by layer.
 
-    The methods ``add_*`` add a layer each, and return its message; they have coremltools' names,
-    arguments and defaults. `MLModel(builder.spec)` checks what was built.
+    The methods ``add_*`` add a layer and return its message, with coremltools' names, arguments and
+    defaults. `MLModel(builder.spec)` checks the result.
 
     Args:
         input_features: pairs of a name and a `datatypes.Array`.
-        output_features: likewise; None in the place of a type leaves the shape open.
+        output_features: likewise; a type of None leaves the shape open.
         mode: "classifier", "regressor" or None.
-        spec: a model that is built on; it is changed in place.
-        nn_spec: the network of a branch or a loop, which is built on without a model around it.
+        spec: a model to extend, in place.
+        nn_spec: the network of a branch or a loop to extend, without a model around it.
         disable_rank5_shape_mapping: whether arrays keep their own axes (exact array mapping,
             iOS 13) instead of [Seq, Batch, C, H, W].
         training_features: what the model is trained with, as pairs.
         use_float_arraytype: whether arrays are of float32 instead of doubles.
 
     Attributes:
-        spec: the model; None where a network is built alone.
+        spec: the model; None if you build a network alone.
         nn_spec: the network.
         layers: the names of the layers and losses in their order.
         layer_specs: their messages by name.
@@ -139,7 +139,7 @@ class NeuralNetworkBuilder(LayerMethods, Training, Inspection):
     def add(
         self, name: str, inputs: Sequence[str], outputs: Sequence[str], layer: NewLayer
     ) -> nn.NeuralNetworkLayer:
-        """Add a layer of any kind; what the methods ``add_*`` go through.
+        """Add a layer of any kind; the methods ``add_*`` call this.
 
         Raises:
             SpecError: a name is used twice, or a field does not exist or takes other values.
@@ -169,20 +169,20 @@ class NeuralNetworkBuilder(LayerMethods, Training, Inspection):
         del self.layer_specs[name]
 
     def move_to_front(self, name: str) -> None:
-        """Let a layer be the first one."""
+        """Move a layer to the front."""
         index = [layer.name for layer in self.nn_spec.layers].index(name)
         self.nn_spec.layers.insert(0, self.nn_spec.layers.pop(index))
         self.layer_specs[name] = self.nn_spec.layers[0]
 
     def needs_version(self, version: int) -> None:
-        """Raise the specification version of the model to this one, where it is older."""
+        """Raise the specification version of the model to this one if it is lower."""
         if self.spec is not None:
             self.spec.specificationVersion = max(self.spec.specificationVersion, version)
 
     # ---- inputs and outputs ------------------------------------------------------------
 
     def set_input(self, input_names: Sequence[str], input_dims: Sequence[Sequence[int]]) -> None:
-        """Give the inputs names and shapes, in their order.
+        """Set the names and shapes of the inputs, in order.
 
         In the classic mapping a shape is [C], [Seq, C] or [C, H, W].
 
@@ -201,7 +201,7 @@ class NeuralNetworkBuilder(LayerMethods, Training, Inspection):
             _set_array(feature, name, classic)
 
     def set_output(self, output_names: Sequence[str], output_dims: Sequence[Sequence[int]]) -> None:
-        """Give the outputs names and shapes, in their order.
+        """Set the names and shapes of the outputs, in order.
 
         Raises:
             SpecError: other numbers of names and shapes.
@@ -214,11 +214,11 @@ class NeuralNetworkBuilder(LayerMethods, Training, Inspection):
     def set_optional_input(
         self, input_idx: int, value: float | None = None, format: str = "float"
     ) -> None:
-        """Let an input be left out.
+        """Make an input optional.
 
         Args:
             input_idx: which.
-            value: what it is filled with then (iOS 14); by default 0.
+            value: its value when left out (iOS 14); by default 0.
             format: "float", "double" or "int": the type of the value.
 
         Raises:
@@ -239,7 +239,7 @@ class NeuralNetworkBuilder(LayerMethods, Training, Inspection):
     def add_optionals(
         self, optionals_in: Sequence[tuple[str, Any]], optionals_out: Sequence[tuple[str, Any]]
     ) -> None:
-        """Add inputs and outputs that may be left out: the states of recurrent layers.
+        """Add optional inputs and outputs: the states of recurrent layers.
 
         Args:
             optionals_in: pairs of a name and an extent, or a shape.
@@ -265,7 +265,7 @@ class NeuralNetworkBuilder(LayerMethods, Training, Inspection):
 
         Args:
             class_labels: in the order of the probabilities.
-            predicted_feature_name: of the output with the likeliest label, which is added.
+            predicted_feature_name: of the output with the likeliest label, which this adds.
             prediction_blob: the probabilities; by default what the last layer makes.
 
         Raises:
@@ -308,11 +308,11 @@ class NeuralNetworkBuilder(LayerMethods, Training, Inspection):
         image_scale: float | Mapping[str, float] = 1.0,
         image_format: str = "NCHW",
     ) -> None:
-        """Make images of array inputs; the network gets ``image_scale * pixel + bias``.
+        """Turn array inputs into images; the network gets ``image_scale * pixel + bias``.
 
         Args:
-            image_input_names: the inputs; nothing is done without.
-            is_bgr: whether pixels come as B, G, R; one value, or one an input; so the others.
+            image_input_names: the inputs; without them, nothing happens.
+            is_bgr: whether pixels come as B, G, R; one value, or one per input, like the others.
             red_bias: added to the red channel after scaling; likewise green, blue and gray.
             green_bias: see `red_bias`.
             blue_bias: see `red_bias`.
@@ -321,7 +321,7 @@ class NeuralNetworkBuilder(LayerMethods, Training, Inspection):
             image_format: "NCHW", or "NHWC" where the input has the channels last.
 
         Raises:
-            SpecError: an input that there is not, or whose shape is not that of an image.
+            SpecError: there is no such input, or its shape is not that of an image.
         """
         if not image_input_names:
             return

@@ -38,7 +38,7 @@ class NetworkOfImages(Protocol):
         """Add a layer that drops axes."""
 
     def move_to_front(self, name: str) -> None:
-        """Let a layer be the first."""
+        """Move a layer to the front."""
 
     def forget(self, name: str) -> None:
         """Remove a layer."""
@@ -46,7 +46,7 @@ class NetworkOfImages(Protocol):
 
 @dataclass(frozen=True)
 class PixelArguments:
-    """What becomes of pixels: every value is for all inputs, or a mapping from their names."""
+    """The preprocessing of pixels: each value is for all inputs, or a mapping from names."""
 
     names: Sequence[str]
     is_bgr: PerInput
@@ -77,7 +77,7 @@ def _is_mapping(value: object) -> bool:
 
 
 def set_images(builder: NetworkOfImages, arguments: PixelArguments, image_format: str) -> None:
-    """Make images of inputs, and set what is done with their pixels; see the builder's method."""
+    """Turn inputs into images, and set their preprocessing; see the builder's method."""
     layout = image_format.upper()
     if layout not in ("NCHW", "NHWC"):
         raise SpecError(f"image_format={image_format!r}: 'NCHW' and 'NHWC' are possible")
@@ -119,9 +119,9 @@ _TO_CHANNELS_FIRST, _TO_CHANNELS_LAST = [0, 3, 1, 2], [0, 2, 3, 1]
 
 
 def _give_channels_last(builder: NetworkOfImages, name: str, rank: int) -> None:
-    """Let layers that read [N, H, W, C] go on doing so: images are [1, C, H, W].
+    """Keep layers working that read [N, H, W, C]: images are [1, C, H, W].
 
-    Where all of them are transposes to [N, C, H, W], these are dropped instead.
+    If all of them are transposes to [N, C, H, W], drop these instead.
     """
     network, outputs = builder.nn_spec, builder.model.description.output
     readers = [layer for layer in networks.layers_of(network) if name in layer.input]
@@ -138,7 +138,7 @@ def _give_channels_last(builder: NetworkOfImages, name: str, rank: int) -> None:
         return
     target = f"{name}_to_nhwc"
     _read_instead(network, name, target)
-    # an image has a batch axis, which the array may not have had
+    # an image has a batch axis; the array may have had none
     blob = target if rank == 4 else f"{target}_batch"
     builder.add_transpose(blob, _TO_CHANNELS_LAST, name, blob)
     if rank == 3:
@@ -148,6 +148,6 @@ def _give_channels_last(builder: NetworkOfImages, name: str, rank: int) -> None:
 
 
 def _read_instead(network: networks.Network, old: str, new: str) -> None:
-    """Let every layer that reads a blob read another one."""
+    """Make every layer that reads a blob read another one."""
     for layer in networks.layers_of(network):
         layer.input[:] = [new if blob == old else blob for blob in layer.input]

@@ -1,4 +1,4 @@
-"""Training on a device: what `NeuralNetworkBuilder` writes for it."""
+"""The methods of `NeuralNetworkBuilder` for training on a device."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ class Training:
         raise NotImplementedError
 
     def needs_version(self, version: int) -> None:
-        """Raise the specification version of the model to this one, where it is older."""
+        """Raise the specification version of the model to this one if it is lower."""
         raise NotImplementedError
 
     def set_training_input(self, training_input: Sequence[tuple[str, Any]]) -> None:
-        """Add what the model is trained with: pairs of a name and a type."""
+        """Add training inputs: pairs of a name and a type."""
         training_inputs(self.model, training_input)
 
     def make_updatable(self, trainables: Sequence[str]) -> None:
-        """Let an app train these layers, with shuffled samples.
+        """Allow apps to train these layers, with shuffled samples.
 
-        A loss, an optimizer and epochs have to be set, too.
+        You also have to set a loss, an optimizer and epochs.
 
         Args:
             trainables: names of convolutions and inner products, with weights of float32.
@@ -80,14 +80,14 @@ class Training:
             )
 
     def set_categorical_cross_entropy_loss(self, name: str, input: str) -> None:
-        """Train towards labels, by the cross entropy of probabilities.
+        """Set the loss to the cross entropy of probabilities and labels.
 
         The inputs become training inputs, and so does the target: ``<input>_true``, an index,
         or of a classifier's probabilities its label.
 
         Args:
             name: of the loss.
-            input: what a softmax makes.
+            input: the output of a softmax.
 
         Raises:
             SpecError: the name is used, or there is no softmax that makes `input`.
@@ -120,13 +120,13 @@ class Training:
     def set_mean_squared_error_loss(
         self, name: str, input_feature: tuple[str, Array] | None = None
     ) -> None:
-        """Train towards numbers, by the mean of the squared differences.
+        """Set the loss to the mean squared difference from given numbers.
 
         The inputs become training inputs, and so does the target, ``<input>_true``.
 
         Args:
             name: of the loss.
-            input_feature: the blob that is compared, and its `datatypes.Array`.
+            input_feature: the blob to compare, and its `datatypes.Array`.
 
         Raises:
             SpecError: the name is used, or `input_feature` is not such a pair.
@@ -162,7 +162,7 @@ class Training:
         return loss
 
     def _update_params(self) -> nn.NetworkUpdateParameters:
-        """How the model is trained; a network without a model around it is not."""
+        """The training parameters; a network without a model around it has none."""
         assert self.model is not None
         return self.nn_spec.updateParams
 
@@ -170,7 +170,7 @@ class Training:
         """Train by stochastic gradient descent.
 
         Raises:
-            SpecError: `sgd_params` is no `SgdParams`.
+            SpecError: `sgd_params` is not an `SgdParams`.
         """
         self._set_optimizer("sgdOptimizer", sgd_params, SgdParams)
 
@@ -178,7 +178,7 @@ class Training:
         """Train by Adam.
 
         Raises:
-            SpecError: `adam_params` is no `AdamParams`.
+            SpecError: `adam_params` is not an `AdamParams`.
         """
         self._set_optimizer("adamOptimizer", adam_params, AdamParams)
 
@@ -192,11 +192,11 @@ class Training:
         fields.fill(getattr(optimizer, kind), value.fields())
 
     def set_epochs(self, epochs: int = 1, allowed_set: Sequence[int] | None = None) -> None:
-        """How often all samples are looked at.
+        """Set how often training goes through the samples.
 
         Args:
-            epochs: what an app gets that does not choose.
-            allowed_set: what it may choose from; by default `epochs` alone.
+            epochs: the default.
+            allowed_set: what an app may choose from; by default `epochs` alone.
 
         Raises:
             SpecError: `epochs` is none of them, or one is not positive.

@@ -1,4 +1,4 @@
-"""`print_network_spec`: a network in a terminal, as a list or as a program."""
+"""`print_network_spec`: print a network as a list or as a program."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ def print_network_spec(
 
     Args:
         mlmodel_spec: the `Model` message.
-        interface_only: whether layers are left out.
-        style: "coding" writes one line a layer, as a program would have it.
+        interface_only: whether to leave out layers.
+        style: "coding" writes one line per layer, like a program.
     """
     for title, described in (
         ("Inputs", mlmodel_spec.description.input),

@@ -1,4 +1,4 @@
-"""`mlferry.models.quantization` at the place where coremltools has it."""
+"""`mlferry.models.quantization` under its coremltools address."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ __all__ = [
 def compare_models(
     full_precision_model: Comparable, quantized_model: Comparable, sample_data: SampleData
 ) -> compare.Report:
-    """Write how far two models agree to the standard output, as coremltools does.
+    """Print how far two models agree, as coremltools does.
 
-    `mlferry.compare_models` gives the report without writing it.
+    `mlferry.compare_models` returns the report without printing it.
     """
     report = compare.compare_models(full_precision_model, quantized_model, sample_data)
     sys.stdout.write(f"{report}\n")

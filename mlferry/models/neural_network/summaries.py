@@ -1,4 +1,4 @@
-"""Lines about layers, for people who look at a network in a terminal."""
+"""Lines about layers, for a terminal."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _LONGEST = 200
 
 
 def write(line: str) -> None:
-    """A line on the standard output, as the tools of coremltools write."""
+    """Print a line, as the tools of coremltools do."""
     sys.stdout.write(f"{printable(line, lines=True)}\n")
 
 
 def parameters_of(layer: nn.NeuralNetworkLayer) -> list[tuple[str, str]]:
-    """The parameters of a layer that are set; of weights, how many there are and how stored."""
+    """The parameters of a layer that are set; for weights, their count and encoding."""
     kind = layer.WhichOneof("layer")
     if kind is None:
         return []

@@ -1,4 +1,4 @@
-"""A Swift package around a model: it predicts, and tests that it gives what it gives here."""
+"""A Swift package around a model, with tests that it predicts what it predicts here."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _FORMATS = {
     ft.ImageFeatureType.RGB: ("kCVPixelFormatType_32BGRA", 4),
     ft.ImageFeatureType.BGR: ("kCVPixelFormatType_32BGRA", 4),
 }
-_TOLERANCE = 0.02  # of the largest value: devices compute with halves
+_TOLERANCE = 0.02  # of the largest value: devices compute in half precision
 
 
 def app_files(model: MLModel, name: str, sample: Mapping[str, Any]) -> dict[str, str | bytes]:
@@ -40,8 +40,8 @@ def app_files(model: MLModel, name: str, sample: Mapping[str, Any]) -> dict[str,
         sample: inputs as for `MLModel.predict`.
 
     Raises:
-        SpecError: the model is a package of its own, has no network, or an input or output that
-            these tests cannot hold: images, multi-arrays, labels and their chances are.
+        SpecError: the model is an `.mlpackage`, has no network, or an input or output other than
+            images, multi-arrays, labels and their chances.
         MissingCustomLayerError: a custom layer has no Python class.
         PredictionError: the sample does not fit.
     """

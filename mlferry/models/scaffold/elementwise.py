@@ -1,7 +1,7 @@
-"""Layers that compute each value by itself: found by what their Python class gives, not by names.
+"""Layers that compute each value by itself, detected by what their Python class computes.
 
-A class whose values are those of a known function, to rounding, gets the function as Swift and as a
-Metal kernel. The expressions are those of C, which both languages read alike.
+If a class computes a known function, up to rounding, its template gets this function in Swift and
+as a Metal kernel. The expressions are C, which reads the same in both languages.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ FORMULAS = (
 
 @dataclass(frozen=True)
 class Elementwise:
-    """The function of a layer, and the name of the Swift property that its parameter is."""
+    """The function of a layer, and the Swift property that holds its parameter."""
 
     formula: Formula
     parameter: str = ""
@@ -78,10 +78,10 @@ class Elementwise:
 def elementwise(
     layers: Sequence[nn.NeuralNetworkLayer], classes: Mapping[str, type[CustomLayer]]
 ) -> Elementwise | None:
-    """The function that the class of some layers computes; None where it is none of those known.
+    """The function that a class of layers computes; None if it is unknown.
 
     Args:
-        layers: all that use one class.
+        layers: all that use the class.
         classes: those given beside the registered ones, by name.
     """
     name = layers[0].custom.className
@@ -114,7 +114,7 @@ def _is_number(value: object) -> bool:
 def _tried(
     layer: nn.NeuralNetworkLayer, cls: type[CustomLayer]
 ) -> list[tuple[Values, Values]] | None:
-    """Values, and what the class makes of them; None where it cannot."""
+    """Values, and what the class computes for them; None if it fails."""
     random = np.random.default_rng(0)
     pairs = []
     try:

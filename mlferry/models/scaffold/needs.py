@@ -1,4 +1,4 @@
-"""What the classes of a model are made with, taken together over the layers that use them."""
+"""The parameters of the classes of a model, over all layers that use them."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ class Need:
     """A class that a model needs.
 
     Attributes:
-        class_name: as the model says it.
+        class_name: as in the model.
         is_model: a custom model, not a custom layer.
         descriptions: what the model says, once each.
-        parameters: what the class is made with.
+        parameters: those that its instances get.
         uses: the layers that use it: name, inputs and outputs.
         weights: the encoding and count of each weight of the first layer that has any.
         weight_shapes: their names and shapes, where the model tells them.
-        channels_first: whether its data come channels first; None where the model does not tell.
+        channels_first: whether its data come channels first; None if the model does not say.
         inputs, outputs: of a custom model, by name and type.
     """
 
@@ -67,11 +67,11 @@ class Need:
 
     @property
     def identifier(self) -> str:
-        """The class's name as a name of both languages."""
+        """The class's name as an identifier of both languages."""
         return identifier(self.class_name)
 
     def described(self, index: int) -> str:
-        """A weight by its name and shape, or by its count where the model does not tell."""
+        """A weight by its name and shape, or by its count if the model does not name it."""
         kind, count = self.weights[index]
         if not self.weight_shapes:
             return f"{count:,} values, {kind}"
@@ -80,7 +80,7 @@ class Need:
 
     @property
     def module(self) -> str:
-        """The name as that of a Python file, in words.
+        """The name of the Python file, in snake case.
 
         ``GridSampler`` is in ``grid_sampler.py``, ``HTTPLayer`` in ``http_layer.py``, and
         ``Attention2D`` in ``attention_2d.py``.

@@ -25,20 +25,20 @@ from mlferry.text import paragraph
 Array = NDArray[Any]
 Prepare = Callable[[Mapping[str, Any]], dict[str, Array]]
 EXACT, HALF = 1e-3, 2e-2  # tolerances: for float32, and for programs that compute in float16
-_SMALL = 1e-3  # what is less counts as this much: of such values no digit need be right
-_LONGEST = 64  # of an axis without an upper bound, in samples that are made here
+_SMALL = 1e-3  # the least peak: below it, no digit need be right
+_LONGEST = 64  # extent of an unbounded axis in random samples
 
 
 @dataclass(frozen=True)
 class Verification:
-    """What `verify` found; prints as text, true where the model gives what its source gives.
+    """The result of `verify`; prints as text, true if the model gives what its source gives.
 
     Attributes:
         report: the numbers of `compare_models`, the source first.
         tolerance: how large a difference may be, as a part of an output's largest value.
         wrong: the rows beyond it, the worst first.
-        first: where the worst sample begins to differ, if something differs and both models show
-            values by the same names.
+        first: where the worst sample begins to differ, if both models have values of the same
+            names.
         sizes: the shapes of the inputs that were tried, by input.
     """
 
@@ -52,7 +52,7 @@ class Verification:
         return not self.wrong
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything, as plain dicts, lists, numbers and strings."""
+        """Everything as plain dicts, lists, numbers and strings."""
         return {
             "agrees": bool(self),
             "tolerance": self.tolerance,
@@ -108,23 +108,22 @@ def verify(
     count: int = 3,
     seed: int = 0,
 ) -> Verification:
-    """Run a source model and a Core ML model side by side; nothing is converted.
+    """Run a source model and a Core ML model side by side and compare them.
 
-    The source is run by the library that it comes from: onnxruntime, Keras or TensorFlow.
+    The source runs in its own library: onnxruntime, Keras or TensorFlow. Nothing is converted.
 
     Args:
         source: an `.onnx`, `.keras` or `.h5` file, or the folder of a SavedModel, that you trust.
         model: the Core ML model, or its path.
         samples: as for `compare_models`: dicts by the names of the model's inputs, or a folder of
-            pictures or arrays. Without them random ones are made; where sizes vary, with the
+            pictures or arrays. Without them random samples are used; if sizes vary, with the
             default, the least and a larger size.
         tolerance: how large a difference may be, as a part of the largest value of an output (or
             of 0.001, where all values are smaller); by default 1e-3, and 0.02 for ML Programs that
             compute in float16.
-        prepare: makes the arrays that the source takes, by its names, of a sample; by default
-            arrays are laid out as the source takes them, and images are given as the network
-            prepares their pixels. ML Programs with image inputs need it: they prepare pixels by
-            operations as all others.
+        prepare: maps a sample to the arrays of the source, by the source's names. By default,
+            arrays are laid out like the source's, and images are prepared as the network does. ML
+            Programs with image inputs need it, as they prepare pixels by ordinary operations.
         count: how many random samples of each size.
         seed: of the random samples.
 
@@ -163,7 +162,7 @@ def verify(
 
 
 def _tolerance(model: MLModel) -> float:
-    """What the number format of a model allows."""
+    """The tolerance for the number format of a model."""
     if model.precision != "half":
         return EXACT
     halves = (
@@ -204,12 +203,12 @@ def _random_samples(
 
     Args:
         inputs: as they are described.
-        whole: the names of those that are integers in the source: they get 0 and 1.
+        whole: the names of those that are integers in the source, which get 0 and 1.
         count: how many samples of each size.
         seed: of the values.
 
     Raises:
-        PredictionError: an input is of a type of which nothing random can be made.
+        PredictionError: an input has a type without random values.
     """
     random = np.random.default_rng(seed)
     shapes = {feature.name: _shapes(feature.type, feature.name) for feature in inputs}
@@ -277,7 +276,7 @@ def _random(
 
 
 def _translator(source: RunnableSource, model: MLModel) -> Prepare:
-    """Makes what the source takes of a sample: of images what the network makes of the pixels."""
+    """Map a sample to the arrays of the source, with images prepared as the network does."""
     described = list(model.spec.description.input)
     order = [feature.name for feature in described]
     pictures = {feature.name for feature in described if feature.type.HasField("imageType")}
@@ -306,7 +305,7 @@ def _first_difference(
     inputs: dict[str, Array],
     tolerance: float,
 ) -> Difference | None:
-    """The first value inside that differs, of those that both show by the same name."""
+    """The first value inside that differs, among those of the same name."""
     if source.inside is None:
         return None
     try:
@@ -321,7 +320,7 @@ def _first_difference(
         ]
     except (MlferryError, MemoryError):
         raise
-    except Exception:  # a library that shows nothing of what is inside
+    except Exception:  # the library shows no values inside
         return None
     ours = model.blobs(sample, [name for name, _ in theirs])
     for name, value in theirs:

@@ -1,4 +1,4 @@
-"""Source models, run by the libraries that they come from: nothing of mlferry converts them."""
+"""Source models, run by their own libraries, without mlferry's converters."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ Arrays = dict[str, Array]
 
 @dataclass(frozen=True)
 class RunnableSource:
-    """A model by the library that it comes from.
+    """A model in its own library.
 
     Attributes:
         inputs: name, shape (None where an extent is free) and element type of each.
         run: outputs, by name or in their order, for arrays by name.
-        inside: the values inside by name, in the order in which they are computed; None where
-            the library shows none.
+        inside: the values inside by name, in the order of computation; None if the library shows
+            none.
         scoped: whether a name inside stands for all that a layer computes: the last of the Core ML
             model's values that are called so, or begin with it and a slash.
     """
@@ -42,7 +42,7 @@ class RunnableSource:
     scoped: bool = False
 
     def arrays_for(self, sample: Mapping[str, Array], order: Sequence[str]) -> Arrays:
-        """The values of a sample of the Core ML model as this source takes them.
+        """Map a sample of the Core ML model to the arrays of this source.
 
         Args:
             sample: arrays by the names of the Core ML model's inputs.
@@ -113,11 +113,11 @@ def open_source(path: str | os.PathLike[str]) -> RunnableSource:
     """A source model, ready to run.
 
     Args:
-        path: an `.onnx` file, a Keras file (`.keras`, `.h5`) or a SavedModel's folder. It is run
-            by its own library in this process: it should be a file that you trust.
+        path: an `.onnx` file, a Keras file (`.keras`, `.h5`) or a SavedModel's folder. Its own
+            library runs it in this process, so you should trust the file.
 
     Raises:
-        ModelFileError: there is no such file, it is of another kind, or its library refuses it.
+        ModelFileError: there is no such file, it is of another kind, or its library rejects it.
         MissingDependencyError: its library is not installed.
     """
     place = Path(path)
@@ -155,7 +155,7 @@ _ELEMENTS = {"float": np.float32, "double": np.float64, "float16": np.float16, "
 
 @OPENERS.register(".onnx")
 def onnx_source(path: Path) -> RunnableSource:
-    """By onnxruntime, its optimizer off: it keeps to what the file says."""
+    """By onnxruntime with its optimizer off, so that it follows the file."""
     runtime = _library("onnxruntime", "'mlferry[onnxruntime]'")
     session = _session(runtime, str(path))
     inputs = {
@@ -236,7 +236,7 @@ class Callee(Protocol):
 
 @contextlib.contextmanager
 def _recorded(layer: Callee, results: list[Any]) -> Iterator[None]:
-    """Keep what the calls of a layer give."""
+    """Record the results of the calls of a layer."""
     call = layer.call
 
     def recording(*args: object, **kwargs: object) -> Any:

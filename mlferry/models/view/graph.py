@@ -33,12 +33,12 @@ Details = Mapping[tuple[str, str], WeightDetail]
 
 @dataclass(frozen=True)
 class StoredFacts:
-    """What is known of the weights of a model.
+    """Facts about the weights of a model.
 
     Attributes:
         told: how those are stored that are in fewer bits: of a layer's by its name and the
             parameter, of a program's by the function and its name.
-        details: what is told of their values, likewise.
+        details: facts about their values, likewise.
     """
 
     told: Told = field(default_factory=dict)
@@ -62,7 +62,7 @@ def graph_of(
         spec: of the model.
         classes: those of its custom layers, by name.
         input_shapes: of inputs, where they differ from the described ones.
-        stored: what is known of its weights.
+        stored: facts about its weights.
     """
     network, pipeline = networks.network_of(spec), networks.pipeline_of(spec)
     graph = BoxGraph()
@@ -155,7 +155,7 @@ def _layers(
 
 
 def _weigh(box: Box, layer: nn.NeuralNetworkLayer, kind: str, details: Details) -> None:
-    """What a box tells of its weights; the largest and the attribute that matters stand in it."""
+    """The facts about the weights of a box; the largest and the main attribute are shown in it."""
     fields = [weight.path.partition(".")[2] for weight in weights.iter_weights(layer)]
     box.weights = [
         (name, details[layer.name, name]) for name in fields if (layer.name, name) in details
@@ -250,7 +250,7 @@ def _rows(
 
 
 def _fields(message: Message, prefix: str) -> Iterator[tuple[str, str]]:
-    """Every field that is set, and those that are not but have a default of Core ML's own."""
+    """Every field that is set, and unset ones with a default of Core ML's own."""
     present = {descriptor.name for descriptor, _ in message.ListFields()}
     for descriptor, value in message.ListFields():
         name = f"{prefix}{descriptor.name}"

@@ -1,4 +1,4 @@
-"""The amounts by which a layer pads its input, spelled out."""
+"""The padding of a layer's input, spelled out."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _FIELDS = ("valid.", "same.")
 
 
 def is_padding(row: str) -> bool:
-    """Whether a row of parameters is said by `padding`."""
+    """Whether `padding` covers a row of parameters."""
     return row in ("valid", "same") or row.startswith(_FIELDS)
 
 

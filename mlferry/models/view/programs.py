@@ -30,13 +30,13 @@ def draw(
     texts: Mapping[tuple[str, str], str],
     details: Mapping[tuple[str, str], WeightDetail],
 ) -> dict[str, str]:
-    """Add the operations of the default function, and a box for each other function.
+    """Add the operations of the default function, and a box for every other function.
 
     Args:
         graph: to which they are added.
         spec: of the program.
-        texts: how constants are stored that are in fewer bits, by function and name.
-        details: what is told of the values of constants, likewise.
+        texts: the encodings of compressed constants, by function and name.
+        details: facts about the values of constants, likewise.
 
     Returns:
         the type of each value of the default function.
@@ -59,19 +59,19 @@ def draw(
 
 @dataclass(frozen=True)
 class _Constants:
-    """What is known of the constants of a function, by name."""
+    """Facts about the constants of a function, by name."""
 
     told: Mapping[str, str]
     details: Mapping[str, WeightDetail]
 
 
 def _of(function: str, texts: Mapping[tuple[str, str], T]) -> dict[str, T]:
-    """What is told of the constants of a function."""
+    """Facts about the constants of a function."""
     return {name: text for (where, name), text in texts.items() if where == function}
 
 
 def _block(function: mil.Function) -> mil.Block:
-    """That of the function's opset; an empty one where it is missing, which is a problem."""
+    """The block of the function's opset; an empty one if it is missing, which is a problem."""
     if function.opset in function.block_specializations:
         return function.block_specializations[function.opset]
     return mil.Block()
@@ -140,7 +140,7 @@ def _operations(
 def _weigh(
     box: Box, operation: mil.Operation, known: _Constants, labels: Mapping[str, str]
 ) -> None:
-    """What a box tells of its weights; the largest and the attribute that matters stand in it."""
+    """The facts about the weights of a box; the largest and the main attribute are shown in it."""
     box.weights = [
         (parameter, known.details[binding.name])
         for parameter in sorted(operation.inputs)
@@ -195,7 +195,7 @@ def _rows(operation: mil.Operation, constants: Mapping[str, str]) -> Iterator[tu
 
 
 def _constant(operation: mil.Operation, label: str, constants: Mapping[str, str]) -> str:
-    """What a constant is: its value where it is short, and how it is stored where it is not."""
+    """A constant as text: its value if it is short, otherwise its encoding."""
     rows = dict(_rows(operation, constants))
     if operation.type == "const":
         return rows.get("val", label)
