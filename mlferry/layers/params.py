@@ -28,7 +28,7 @@ def set_default(message: str, field: str, value: float | Sequence[int]) -> None:
 
 
 def defaults_of(message: str) -> dict[str, Any]:
-    """The defaults of a parameter message by field; zero and its like are not listed."""
+    """The defaults of a parameter message by field, except for zeros."""
     rooms.load(rooms.LAYERS, "definition")
     return {field: value for (owner, field), value in _DEFAULTS.items() if owner == message}
 
@@ -41,10 +41,10 @@ def _default(message: str, field: str, unset: float | str | Sequence[Any]) -> An
 class Params:
     """Attribute access to a params message.
 
-    Scalars come as they are, repeated fields as tuples, enum values as their names, nested
-    messages as `Params`; a field that is unset or zero gives the format's default. Weights
-    are read with `weight`, in the shape that the caller knows. `rank5` tells whether the
-    network uses the classic mapping, where every blob is [Seq, Batch, C, H, W].
+    Scalars come as they are, repeated fields as tuples, enum values as their names, nested messages
+    as `Params`; a field that is unset or zero gives the format's default. Weights are read with
+    `weight`, in the shape that the caller knows. `rank5` says whether the network uses the classic
+    mapping, where every blob is [Seq, Batch, C, H, W].
     """
 
     def __init__(
@@ -126,7 +126,7 @@ class Params:
     def decoded(
         self, field: str, shape: Sequence[int], *, channel_axis: int = 0
     ) -> NDArray[np.float32]:
-        """As `weight`, for who keeps it in another form: this one is not kept."""
+        """As `weight`, without keeping it, for callers that keep another form."""
         if field in self._given:
             return self._given[field].reshape(tuple(shape))
         try:
@@ -136,13 +136,13 @@ class Params:
             raise
 
     def give(self, path: str, values: NDArray[Any]) -> None:
-        """Let a weight read as these values from now on, in place of what is stored.
+        """Replace a stored weight by these values from now on.
 
-        `weight` gives a view of them where they lie in one piece: changing them in place changes
-        the weight, but nothing that was derived of it with `once`, until they are given again.
+        `weight` returns a view of them if they are contiguous: changing them in place changes the
+        weight, but nothing derived from it with `once`, until you call this again.
 
         Args:
-            path: of the field, as `mlferry.spec.weights.iter_weights` tells it.
+            path: of the field, as in `mlferry.spec.weights.iter_weights`.
             values: in the order in which they are stored; of any type.
         """
         first, _, rest = path.partition(".")

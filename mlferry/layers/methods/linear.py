@@ -142,7 +142,7 @@ def _load_constant(arguments: SimpleNamespace) -> Params:
 
 @method("add_load_constant_nd(name, output_name, constant_value, shape)")
 def _load_constant_nd(arguments: SimpleNamespace) -> Params:
-    """`constant_value` is an array, which is read in this shape."""
+    """`constant_value` is an array, read in this shape."""
     return _shaped("data", arguments.constant_value, "shape", arguments.shape)
 
 

@@ -1,4 +1,4 @@
-"""Recurrent layers. Arrays come one a gate; rows of a matrix are the outputs."""
+"""Recurrent layers. There is an array per gate; rows of a matrix are outputs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from mlferry.layers.methods.table import Params, method
 from mlferry.layers.methods.values import floats, gates, recurrent_activation
 
-Arrays = Sequence[ArrayLike] | None  # one a gate
+Arrays = Sequence[ArrayLike] | None  # one per gate
 
 
 @method(

@@ -48,7 +48,7 @@ def version_has_the_features(spec: model_pb2.Model) -> Problems:
 
 @model_rule
 def kind_is_set(spec: model_pb2.Model) -> Problems:
-    """The model is something."""
+    """The model has a kind."""
     if spec.WhichOneof("Type") is None:
         yield error("it has no kind, or one of a newer format", "model")
 

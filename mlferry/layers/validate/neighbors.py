@@ -1,4 +1,4 @@
-"""Rules about nearest neighbours, as Apple's checker has them."""
+"""Rules about nearest neighbours, as in Apple's checker."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def _allows(count: ft.Int64Parameter) -> bool:
 
 @model_rule
 def neighbor_samples(spec: model_pb2.Model) -> Problems:
-    """Each sample has a label and as many values as dimensions; none is needed beside a default."""
+    """Each sample has a label and a value per dimension; a default label makes samples optional."""
     if spec.WhichOneof("Type") != _KIND:
         return
     params = spec.kNearestNeighborsClassifier
@@ -55,7 +55,7 @@ def neighbor_samples(spec: model_pb2.Model) -> Problems:
 
 @model_rule
 def neighbor_search(spec: model_pb2.Model) -> Problems:
-    """An index, a distance and a weighting are chosen."""
+    """An index, a distance and a weighting are set."""
     if spec.WhichOneof("Type") != _KIND:
         return
     params = spec.kNearestNeighborsClassifier
