@@ -49,7 +49,7 @@ def make_custom_model(
     problems = [problem for problem in validate(spec) if problem.severity != "note"]
     if problems:
         raise ValidationError(
-            f"the custom model of the class {class_name!r} cannot be written so:", problems
+            f"the custom model of the class {class_name!r} cannot be written:", problems
         )
     return MLModel(spec)
 

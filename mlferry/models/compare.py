@@ -186,7 +186,7 @@ def _depth(models: Sequence[Runnable], samples: Samples, name: str) -> list[Blob
     try:
         return differences(a, b, sample.data)
     except (PredictionError, UnsupportedModelError) as error:
-        logger.info("the difference over the depth cannot be told: %s", error)
+        logger.info("the difference over the depth cannot be computed: %s", error)
         return []
 
 
@@ -366,8 +366,8 @@ def _paired(first: Outputs, second: Outputs) -> dict[str, Pair]:
     if len(one) != len(other) or not one:
         raise PredictionError(
             f"the outputs {[name for name, _ in one]} of the first model and "
-            f"{[name for name, _ in other]} of the second have no names in common, and are not "
-            "as many: let one of them be a function that returns a dict with the other's names"
+            f"{[name for name, _ in other]} of the second share no names, and differ in "
+            "number: pass one of them as a function that returns a dict with the other's names"
         )
     named = one if isinstance(first, Mapping) else other
     return {

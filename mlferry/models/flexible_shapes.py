@@ -189,7 +189,7 @@ def _change(
     refuse_programs(
         spec,
         "changing which sizes a model takes",
-        "the sizes of a program stand in its operations; convert the source once more with them",
+        "the operations of a program contain its sizes; convert the source again with the new ones",
     )
     described = [*spec.description.input, *spec.description.output]
     feature = next((each for each in described if each.name == name), None)
@@ -292,8 +292,8 @@ def _refuse(name: str, accepted: Acceptance) -> None:
     if broken:
         lines = paragraph(f"  - {line}" for line in broken)
         raise SpecError(
-            f"the layers do not take all of these sizes:\n{lines}\nAsk for those that they take, "
-            "or write check=False to keep them all the same"
+            f"the layers do not take all of these sizes:\n{lines}\nAsk for sizes that they accept, "
+            "or pass check=False to keep these"
         )
 
 

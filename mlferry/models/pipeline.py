@@ -85,7 +85,9 @@ class Pipeline:
         """
         updatable = [model.isUpdatable for model in self._models]
         if not updatable or not updatable[-1]:
-            raise SpecError("the last model of an updatable pipeline is updatable; it is not")
+            raise SpecError(
+                "the last model of an updatable pipeline must be updatable; this one is not"
+            )
         if any(updatable[:-1]):
             raise SpecError(
                 f"model {updatable.index(True)} is updatable, and only the last one may be: "
@@ -172,7 +174,7 @@ def _outputs(
         features = [features or "classLabel", "classProbability"]
     listed = list(features)
     if len(listed) not in (1, 2):
-        raise SpecError(f"a classifier has a label, and probabilities; not {listed}")
+        raise SpecError(f"a classifier outputs a label and probabilities, not {listed}")
     outputs = []
     for item, kind in zip(listed, kinds, strict=False):
         name, datatype = (item, kind) if isinstance(item, str) else pairs([item])[0]

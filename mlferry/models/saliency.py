@@ -39,7 +39,7 @@ def tape_for(spec: model_pb2.Model, evaluate: object, classes: CustomClasses | N
             else inside
         )
         raise UnsupportedModelError(
-            f"gradients are of neural networks, and this is a model of kind {kind!r}{hint}"
+            f"gradients need a neural network; this is a model of kind {kind!r}{hint}"
         )
     return Tape(network, classes, planned=False)
 
@@ -116,7 +116,7 @@ def _seed(spec: model_pb2.Model, name: str, output: Array, place: object) -> Arr
             seed.reshape(-1)[int(place)] = 1
         else:
             raise PredictionError(
-                f"a value of {name!r} is told by its place, an integer or one an axis, not by "
+                f"a value of {name!r} is given by its index, an integer or one per axis, not by "
                 f"{place!r:.80}"
             )
     except IndexError:

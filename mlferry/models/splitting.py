@@ -169,8 +169,8 @@ class _Splitter:
             return
         listed = ", ".join(f"{blob!r} {show(self._shapes.get(blob))}" for blob in lost)
         raise ExportError(
-            "ML Programs have no custom layers, so that a model with some becomes a pipeline, and "
-            f"what goes between its models needs a fixed shape; these have none: {listed}. "
+            "ML Programs have no custom layers, so a model with some becomes a pipeline, and "
+            f"blobs between its models need fixed shapes; these have none: {listed}. "
             "Register the classes of the custom layers with output_shapes before, or give "
             "CustomLayerParams(output_shapes=...), and sizes that do not vary"
         )

@@ -152,7 +152,9 @@ def _needed(
 
 def _array(name: str, shape: Shape | None, rank5: bool) -> ft.FeatureType:
     if shape is None or None in shape:
-        raise SpecError(f"the shape of blob {name!r} is {show(shape)}; an interface needs it whole")
+        raise SpecError(
+            f"the shape of blob {name!r} is {show(shape)}; an interface needs every extent"
+        )
     if rank5:
         if shape[:2] != (1, 1):
             raise SpecError(f"blob {name!r} of shape {show(shape)} has a sequence or a batch")
@@ -174,7 +176,7 @@ def make_pipeline(*models: MLModel) -> MLModel:
             a model that takes nothing from those before.
     """
     if len(models) < 2:
-        raise SpecError("a pipeline needs two models at least")
+        raise SpecError("a pipeline needs at least two models")
     specs, weights = joined_weights([(model.spec, model.program_weights) for model in models])
     last = specs[-1]
     joined = model_pb2.Model(specificationVersion=max(s.specificationVersion for s in specs))
@@ -257,7 +259,7 @@ def change_input_output_types(model: MLModel, types: Mapping[str, str | ft.Featu
     refuse_programs(
         model.spec,
         "changing the types of inputs and outputs",
-        "the types of a program stand in its operations; convert the source once more with them",
+        "the operations of a program contain its types; convert the source again with the new ones",
     )
     spec = model.get_spec()
     described = {f.name: f for f in (*spec.description.input, *spec.description.output)}

@@ -232,7 +232,7 @@ def _label_of_folder(spec: model_pb2.Model, name: str) -> dict[str, Any]:
     folder = PurePath(name).parent.name
     if not folder:
         raise PredictionError(
-            f"{name} lies in no folder that tells its label: put it into folder/LABEL/{name}"
+            f"{name} lies in no folder with the name of its label: put it into folder/LABEL/{name}"
         )
     if holder.WhichOneof("ClassLabels") != "int64ClassLabels":
         return {label: folder}

@@ -143,7 +143,7 @@ def _change_arrays(spec: model_pb2.Model, old: int, new: int) -> None:
     refuse_programs(
         spec,
         "changing the types of inputs and outputs",
-        "the types of a program stand in its operations; convert the source once more with them",
+        "the operations of a program contain its types; convert the source again with the new ones",
     )
     for model in networks.models_in(spec):
         description = model.description

@@ -265,6 +265,6 @@ def dumped(value: object, subject: str) -> bytes:
     except Exception as error:
         hint = "" if pickler is not pickle else " (pip install cloudpickle lets more pickle)"
         raise WorkerError(
-            f"{subject} cannot travel to a worker: {type(error).__name__}: {error}{hint}"
+            f"{subject} cannot be sent to a worker: {type(error).__name__}: {error}{hint}"
         ) from error
     return data

@@ -125,7 +125,7 @@ def split_nd(params: Params, shape: Shape) -> list[Shape]:
 def check_tile(layer: nn.NeuralNetworkLayer, params: nn.TileLayerParams) -> Problems:
     """With one input, the repetitions are stored."""
     if len(layer.input) < 2 and not params.reps:
-        yield error("reps is empty; with one input it tells the repetitions")
+        yield error("reps is empty; with one input it holds the repetitions")
 
 
 @layer_rule("splitND")

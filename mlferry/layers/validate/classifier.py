@@ -69,7 +69,7 @@ def labels(spec: model_pb2.Model) -> Problems:
         yield error(f"it has no labels: {' or '.join(_LABELS)}", "classifier")
     twice = [label for label, count in Counter(results).items() if count > 1]
     if twice:
-        yield warning(f"labels are there more than once: {listed(map(repr, twice))}", "classifier")
+        yield warning(f"labels occur more than once: {listed(map(repr, twice))}", "classifier")
 
 
 @model_rule

@@ -17,7 +17,7 @@ def linear_weights(spec: model_pb2.Model) -> Problems:
     if not params.weights:
         yield error("it has no weights", kind)
     if len({len(row.value) for row in params.weights}) > 1:
-        yield error("its rows of weights are of several lengths", kind)
+        yield error("its rows of weights differ in length", kind)
     if len(params.offset) not in (0, len(params.weights)):
         result = f"{len(params.offset)} offsets for {len(params.weights)} rows of weights"
         yield error(result, kind)

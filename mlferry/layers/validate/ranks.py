@@ -85,7 +85,7 @@ def _fits_the_kind(layer: nn.NeuralNetworkLayer, ranks: Ranks) -> Problems:
     if kind in (None, "custom") or networks.subnetworks(layer):
         return
     if any(ranks[name].axes > _MOST_AXES for name in layer.input if name in ranks):
-        yield warning(f"a rank above {_MOST_AXES} is told; blobs have few axes")
+        yield warning(f"a rank above {_MOST_AXES} is declared; blobs have few axes")
         return
     given: list[Shape | None] = [
         (None,) * ranks[name].axes if name in ranks else None for name in layer.input
@@ -93,7 +93,7 @@ def _fits_the_kind(layer: nn.NeuralNetworkLayer, ranks: Ranks) -> Problems:
     try:
         made = infer(Params.of(layer), given)
     except SpecError as error:
-        yield warning(f"for the ranks that are told: {str(error).splitlines()[0]}")
+        yield warning(f"for the declared ranks: {str(error).splitlines()[0]}")
         return
     except (ValueError, TypeError, IndexError, ArithmeticError):
         return  # the rules about the kind reject its parameters

@@ -84,7 +84,7 @@ def _loss(loss: nn.LossLayer, made: dict[str, Any], spec: model_pb2.Model) -> Pr
     where = f"loss {loss.name!r}"
     kind = loss.WhichOneof("LossLayerType")
     if kind is None:
-        yield warning("it is of no kind", where)
+        yield warning("it has no kind", where)
         return
     compared = getattr(loss, kind)
     maker = made.get(compared.input)

@@ -107,7 +107,7 @@ class NeuralNetworkBuilder(LayerMethods, Training, Inspection):
         """Inputs and outputs, and the mapping of arrays to blobs."""
         if inputs is None or outputs is None:
             raise SpecError(
-                "a network that is built anew needs input_features and output_features: "
+                "a new network needs input_features and output_features: "
                 "[('image', datatypes.Array(3, 224, 224))], [('probabilities', None)]"
             )
         spec = self.model

@@ -47,10 +47,10 @@ def app_files(model: MLModel, name: str, sample: Mapping[str, Any]) -> dict[str,
     """
     spec = model.get_spec()
     if networks.network_of(spec) is None:
-        raise SpecError("an app is made around a neural network, an .mlmodel")
+        raise SpecError("an app needs a neural network, an .mlmodel")
     missing = [f.name for f in spec.description.input if f.name not in sample]
     if missing:
-        raise SpecError(f"the sample has no {missing[0]!r}: the test of an app gives every input")
+        raise SpecError(f"the sample has no {missing[0]!r}: the test of the app needs every input")
     swift = identifier(name)
     outputs = model.predict(sample)
     assert isinstance(outputs, dict)
@@ -166,8 +166,8 @@ def _swift_type(feature: model_pb2.FeatureDescription) -> str:
     elif feature.type.HasField("multiArrayType"):
         return "MLMultiArray"
     raise SpecError(
-        f"input {feature.name!r} is {features.show(feature.type)}: an app is made of models that "
-        "take multi-arrays and images of 8 bits"
+        f"input {feature.name!r} is {features.show(feature.type)}: an app takes "
+        "multi-arrays and 8-bit images"
     )
 
 

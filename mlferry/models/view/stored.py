@@ -52,13 +52,13 @@ def weight_details(entries: Iterable[FoundWeight]) -> dict[Key, WeightDetail]:
         try:
             details[each.place] = _detail(each)
         except MlferryError as error:
-            logger.info("the values of a weight cannot be told: %s", error)
+            logger.info("the values of a weight cannot be read: %s", error)
     return details
 
 
 def _detail(each: FoundWeight) -> WeightDetail:
     if each.count > _MOST:
-        note = {"values": f"{each.count:,}; nothing is told of more than {_MOST:,}"}
+        note = {"values": f"{each.count:,}; details only up to {_MOST:,}"}
         return WeightDetail(each.shape, each.encoding, note)
     values = np.asarray(each.values(), np.float64).reshape(-1)
     finite = values[np.isfinite(values)]

@@ -37,7 +37,7 @@ def nearest_neighbors(model: model_pb2.Model, classes: CustomClasses) -> Evaluat
     if len(samples) != len(labels):
         raise SpecError(f"{len(labels)} labels for {len(samples)} samples")
     if count < 1:
-        raise SpecError(f"numberOfNeighbors is {count}; there is at least one")
+        raise SpecError(f"numberOfNeighbors is {count}; it must be at least 1")
     if params.WhichOneof("WeightingScheme") is None:
         raise SpecError("no weighting is set: uniform or by inverse distance")
     if index.WhichOneof("DistanceFunction") is None:
