@@ -22,7 +22,7 @@ from mlferry.converters import isolated
 from mlferry.converters.graph import Graph
 from mlferry.converters.tensorflow import handover
 from mlferry.converters.tensorflow.evaluation import Arrays, Computable, OperationDescription
-from mlferry.converters.tensorflow.function_graphs import FeatureNames
+from mlferry.converters.tensorflow.subgraphs import FeatureNames
 from mlferry.errors import ConversionError, LimitError, ModelFileError
 
 _SCRIPT = Path(__file__).with_name("reader_worker.py")

@@ -16,7 +16,7 @@ from mlferry.converters.tensorflow.evaluation import (
     LocalOperation,
     OperationDescription,
 )
-from mlferry.converters.tensorflow.function_graphs import FunctionGraph
+from mlferry.converters.tensorflow.subgraphs import Subgraph
 
 _PLAIN = bool | int | float | str | None
 _Tagged = dict[str, dict[str, Any]]  # an attribute that JSON does not have, by its kind
@@ -120,7 +120,7 @@ def _constants_to_json(constants: Mapping[str, NDArray[Any]], parts: Parts) -> d
     return {name: array_to_json(array, parts) for name, array in constants.items()}
 
 
-def _body_to_json(body: FunctionGraph, parts: Parts) -> dict[str, Any]:
+def _body_to_json(body: Subgraph, parts: Parts) -> dict[str, Any]:
     return {
         "inputs": [_value_to_json(v) for v in body.inputs],
         "outputs": [_value_to_json(v) for v in body.outputs],
@@ -154,7 +154,7 @@ def _option_to_json(option: object, parts: Parts) -> Any:
         return [_option_to_json(item, parts) for item in option]
     if isinstance(option, np.ndarray):
         return {"array": array_to_json(option, parts)}
-    if isinstance(option, FunctionGraph):
+    if isinstance(option, Subgraph):
         return {"body": _body_to_json(option, parts)}
     raise TypeError(f"an attribute is a {type(option).__name__}")
 
@@ -173,8 +173,8 @@ class _Reader:
     def constants(self, fields: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
         return {name: array_from_json(item, self._parts) for name, item in fields.items()}
 
-    def body(self, fields: Mapping[str, Any]) -> FunctionGraph:
-        return FunctionGraph(
+    def body(self, fields: Mapping[str, Any]) -> Subgraph:
+        return Subgraph(
             inputs=tuple(_value_from_json(v) for v in fields["inputs"]),
             outputs=tuple(_value_from_json(v) for v in fields["outputs"]),
             nodes=tuple(self.node(node) for node in fields["nodes"]),

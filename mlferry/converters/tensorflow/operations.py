@@ -11,14 +11,16 @@ from mlferry import limits
 from mlferry.converters.graph import Attributes, Node, Value
 from mlferry.converters.tensorflow import frames, unknown_ops
 from mlferry.converters.tensorflow.evaluation import LocalOperation
-from mlferry.converters.tensorflow.function_graphs import FunctionGraph
 from mlferry.converters.tensorflow.loading import extents_of
 from mlferry.converters.tensorflow.objects import (
+    AttributeMessage,
     FunctionBody,
     GraphOperation,
     GraphTensor,
     NodeDef,
+    TensorMessage,
 )
+from mlferry.converters.tensorflow.subgraphs import Subgraph
 from mlferry.errors import ConversionError
 
 _UNREAD = {
@@ -121,7 +123,7 @@ def operations(
     return nodes, constants
 
 
-def _bytes(tf: ModuleType, tensor: Any) -> int:
+def _bytes(tf: ModuleType, tensor: TensorMessage) -> int:
     """What the values of a TensorProto take, of which one may stand for all."""
     count: int = math.prod(dim.size for dim in tensor.tensor_shape.dim)
     return max(0, count) * int(tf.as_dtype(tensor.dtype).size or 1)
@@ -143,7 +145,7 @@ def node(op: GraphOperation, naming: Naming) -> Node:
     )
 
 
-def body_of(function: FunctionBody, source: str) -> FunctionGraph:
+def body_of(function: FunctionBody, source: str) -> Subgraph:
     """A function, or a part of a graph of TensorFlow 1, apart from TensorFlow.
 
     Args:
@@ -153,7 +155,7 @@ def body_of(function: FunctionBody, source: str) -> FunctionGraph:
     naming = Naming({t.name: tensor_name(t) for t in function.inputs})
     nodes, constants = operations(function.outputs, naming, source)
     inputs, outputs = (tuple(map(naming.value, t)) for t in (function.inputs, function.outputs))
-    return FunctionGraph(inputs, outputs, tuple(nodes), constants)
+    return Subgraph(inputs, outputs, tuple(nodes), constants)
 
 
 def _node_of_whole(whole: frames.Whole, naming: Naming, source: str) -> Node:
@@ -191,7 +193,7 @@ def _attributes_of_message(node: NodeDef) -> dict[str, Any]:
     }
 
 
-def _value(attr: Any) -> Any:
+def _value(attr: AttributeMessage) -> Any:
     """What an AttrValue holds."""
     kind = attr.WhichOneof("value")
     if kind != "list":

@@ -19,7 +19,6 @@ from typing import Any
 from mlferry import limits
 from mlferry.converters.graph import Graph, Node, distinct_names
 from mlferry.converters.tensorflow import apart
-from mlferry.converters.tensorflow.function_graphs import FeatureNames, FunctionGraph
 from mlferry.converters.tensorflow.loading import (
     SAVED_MODELS,
     TEXT_GRAPH,
@@ -33,8 +32,9 @@ from mlferry.converters.tensorflow.loading import (
     kind_of,
     with_index,
 )
-from mlferry.converters.tensorflow.objects import FrozenFunction
+from mlferry.converters.tensorflow.objects import FrozenFunction, FunctionGraph
 from mlferry.converters.tensorflow.operations import Naming, body_of, operations, tensor_name
+from mlferry.converters.tensorflow.subgraphs import FeatureNames, Subgraph
 from mlferry.errors import ConversionError
 from mlferry.numerics.shapes import Shape
 
@@ -236,7 +236,9 @@ class _GraphReader:
         )
 
 
-def _bodies(graph: Any, nodes: Iterable[Node], source: str) -> dict[tuple[str, str], FunctionGraph]:
+def _bodies(
+    graph: FunctionGraph, nodes: Iterable[Node], source: str
+) -> dict[tuple[str, str], Subgraph]:
     """The functions that operations of a graph call; the message of a graph copies its weights."""
     from tensorflow.python.framework.function_def_to_graph import function_def_to_graph
 
@@ -244,11 +246,11 @@ def _bodies(graph: Any, nodes: Iterable[Node], source: str) -> dict[tuple[str, s
     if not kinds & {"func", "list(func)"}:
         return {}
     library = {f.signature.name: f for f in graph.as_graph_def().library.function}
-    bodies: dict[tuple[str, str], FunctionGraph] = {}
+    bodies: dict[tuple[str, str], Subgraph] = {}
     waiting = list(nodes)
     while waiting:
         for option in waiting.pop().attrs.as_dict().values():
-            if isinstance(option, FunctionGraph):
+            if isinstance(option, Subgraph):
                 waiting += option.all_nodes()
             for name in option if isinstance(option, list) else [option]:
                 if isinstance(name, str) and name in library and ("", name) not in bodies:

@@ -15,9 +15,9 @@ from mlferry.converters import control_flow
 from mlferry.converters.graph import Node
 from mlferry.converters.lowering import Lowering
 from mlferry.converters.operands import as_blob
-from mlferry.converters.tensorflow.function_graphs import FunctionGraph
 from mlferry.converters.tensorflow.ops.lists import Items, shaped_as, stacked
 from mlferry.converters.tensorflow.ops.registry import op, read_all
+from mlferry.converters.tensorflow.subgraphs import Subgraph
 from mlferry.converters.values import Blob, Constant, Opaque, Operand
 from mlferry.errors import ConversionError, SpecError
 
@@ -25,9 +25,7 @@ FEW_ROUNDS = 8  # that are rather unrolled
 MOST_ROUNDS = 128  # that are unrolled where Core ML's loop cannot do what the body does
 
 
-def inlined(
-    context: Lowering, body: FunctionGraph, prefix: str, operands: Sequence[Any]
-) -> list[Any]:
+def inlined(context: Lowering, body: Subgraph, prefix: str, operands: Sequence[Any]) -> list[Any]:
     """Convert the nodes of a function in place; returns what its outputs are.
 
     Args:
@@ -46,15 +44,15 @@ def inlined(
     return [context.operand(value) for value in body.outputs]
 
 
-def _body(context: Lowering, option: FunctionGraph | str) -> FunctionGraph:
+def _body(context: Lowering, option: Subgraph | str) -> Subgraph:
     """What an attribute names: a function, or a part of a graph of TensorFlow 1.
 
     Raises:
         ConversionError: the model has no such function.
     """
-    if isinstance(option, FunctionGraph):
+    if isinstance(option, Subgraph):
         return option
-    function: FunctionGraph | None = context.graph.functions.get(("", option))
+    function: Subgraph | None = context.graph.functions.get(("", option))
     if function is None:
         raise ConversionError(f"{context.graph.source} has no function {option!r}")
     return function
@@ -122,7 +120,7 @@ def while_(context: Lowering, node: Node, *operands: Operand | Opaque) -> list[A
     return _looped(context, node, condition, body, operands)
 
 
-def _has_layers_with_weights(body: FunctionGraph) -> bool:
+def _has_layers_with_weights(body: Subgraph) -> bool:
     """Whether unrolling copies weights: those of convolutions are a part of the layer."""
     return any("Conv" in node.op for node in body.all_nodes())
 
@@ -130,8 +128,8 @@ def _has_layers_with_weights(body: FunctionGraph) -> bool:
 def _tried(
     context: Lowering,
     node: Node,
-    condition: FunctionGraph,
-    body: FunctionGraph,
+    condition: Subgraph,
+    body: Subgraph,
     operands: Sequence[Any],
 ) -> list[Any] | None:
     """Core ML's loop, or None where it cannot do what the body does."""
@@ -142,7 +140,7 @@ def _tried(
 
 
 def _asked(
-    context: Lowering, condition: FunctionGraph, prefix: str, operands: Sequence[Any]
+    context: Lowering, condition: Subgraph, prefix: str, operands: Sequence[Any]
 ) -> bool | None:
     """What a condition is, or None where it is computed."""
     with context.inside(kept=False):
@@ -153,8 +151,8 @@ def _asked(
 def _looped(
     context: Lowering,
     node: Node,
-    condition: FunctionGraph,
-    body: FunctionGraph,
+    condition: Subgraph,
+    body: Subgraph,
     operands: Sequence[Any],
 ) -> list[Any]:
     """Core ML's loop; operands that the body hands on as they are stay outside."""

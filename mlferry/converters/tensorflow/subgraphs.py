@@ -29,7 +29,7 @@ class FeatureNames:
 
 
 @dataclass(frozen=True)
-class FunctionGraph:
+class Subgraph:
     """A graph with ends of its own: of a function, or a part of a graph of TensorFlow 1.
 
     Attributes:
@@ -44,7 +44,7 @@ class FunctionGraph:
     nodes: tuple[Node, ...]
     constants: Mapping[str, NDArray[Any]]
 
-    def named(self, prefix: str) -> FunctionGraph:
+    def named(self, prefix: str) -> Subgraph:
         """The same graph, its names behind a prefix; the options of its nodes are unread."""
 
         def moved(value: Value) -> Value:
@@ -65,7 +65,7 @@ class FunctionGraph:
             for node in self.nodes
         )
         constants = {f"{prefix}/{name}": array for name, array in self.constants.items()}
-        return FunctionGraph(values(self.inputs), values(self.outputs), tuple(nodes), constants)
+        return Subgraph(values(self.inputs), values(self.outputs), tuple(nodes), constants)
 
     def handed_on(self) -> list[Value]:
         """For each output, what identities show in it."""
@@ -83,5 +83,5 @@ class FunctionGraph:
         for node in self.nodes:
             yield node
             for option in node.attrs.as_dict().values():
-                if isinstance(option, FunctionGraph):
+                if isinstance(option, Subgraph):
                     yield from option.all_nodes()
