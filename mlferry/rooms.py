@@ -61,6 +61,10 @@ class RoomRegistry(Registry[T]):
     def _load(self) -> None:
         load(self._package, self._concern)
 
+    def registered(self, name: str, version: int | None = None) -> Entry[T] | None:
+        """As `find`, among what is registered so far: for modules that register more."""
+        return super().find(name, version)
+
     def find(self, name: str, version: int | None = None) -> Entry[T] | None:
         """See `Registry.find`."""
         self._load()

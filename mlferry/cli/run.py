@@ -63,9 +63,13 @@ def predict(
 
     run_file(custom)
     loaded = MLModel(
-        model, engine=engine, threads=threads, precision=precision, function_name=function,
+        model,
+        engine=engine,
+        threads=threads,
+        precision=precision,
+        function_name=function,
         images="array",
-    )  # fmt: skip
+    )
     outputs = loaded.predict(sample_of(inputs, loaded))
     assert isinstance(outputs, dict)
     if out is not None:

@@ -14,12 +14,22 @@ from mlferry.spec import networks, weights
 from mlferry.spec.proto import features_pb2 as ft, model_pb2, neural_network_pb2 as nn
 
 _MODEL_VERSIONS = {
-    "customModel": 3, "nonMaximumSuppression": 3, "bayesianProbitRegressor": 3,
-    "textClassifier": 3, "wordTagger": 3, "visionFeaturePrint": 3,
-    "kNearestNeighborsClassifier": 4, "linkedModel": 4, "itemSimilarityRecommender": 4,
-    "soundAnalysisPreprocessing": 4, "gazetteer": 4, "wordEmbedding": 4,
-    "mlProgram": 6, "audioFeaturePrint": 6, "classConfidenceThresholding": 8,
-}  # fmt: skip
+    "customModel": 3,
+    "nonMaximumSuppression": 3,
+    "bayesianProbitRegressor": 3,
+    "textClassifier": 3,
+    "wordTagger": 3,
+    "visionFeaturePrint": 3,
+    "kNearestNeighborsClassifier": 4,
+    "linkedModel": 4,
+    "itemSimilarityRecommender": 4,
+    "soundAnalysisPreprocessing": 4,
+    "gazetteer": 4,
+    "wordEmbedding": 4,
+    "mlProgram": 6,
+    "audioFeaturePrint": 6,
+    "classConfidenceThresholding": 8,
+}
 
 _WITHOUT_INPUTS = (*networks.NETWORK_KINDS, *networks.PIPELINE_KINDS, "mlProgram")
 

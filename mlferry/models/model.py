@@ -387,9 +387,14 @@ class MLModel:
 
         shapes = input_shape_dict or {}
         return draw(
-            self._spec, self._classes.layers, shapes, None, title, open_browser=None,
+            self._spec,
+            self._classes.layers,
+            shapes,
+            None,
+            title,
+            open_browser=None,
             weights=self.program_weights,
-        )  # fmt: skip
+        )
 
     def __repr__(self) -> str:
         return str(self.describe())

@@ -52,9 +52,13 @@ def convolve(
     """
     if x.ndim == 3:
         y = convolve(
-            x[:, :, None], weights[:, :, None], (1, *strides), (1, *dilations),
-            ((0, 0), *edges), groups,
-        )  # fmt: skip
+            x[:, :, None],
+            weights[:, :, None],
+            (1, *strides),
+            (1, *dilations),
+            ((0, 0), *edges),
+            groups,
+        )
         return y[:, :, 0]
     x = padded(x, edges)
     size = tuple(

@@ -501,8 +501,16 @@ class ProgramBuilder:
         return extents
 
 
-_NEVER_FOLDED = {"random_normal", "random_uniform", "random_bernoulli", "random_categorical",
-                 "make_list", "read_state", "write_state", "classify"}  # fmt: skip
+_NEVER_FOLDED = {
+    "random_normal",
+    "random_uniform",
+    "random_bernoulli",
+    "random_categorical",
+    "make_list",
+    "read_state",
+    "write_state",
+    "classify",
+}
 _MOVES = {"transpose", "reshape", "expand_dims", "squeeze", "concat", "slice_by_index", "cast"}
 _RESHAPES = ("reshape", "expand_dims", "squeeze")
 

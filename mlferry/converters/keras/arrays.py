@@ -84,8 +84,16 @@ def _quantized(
 NAMES: dict[str, Callable[[Mapping[str, Any]], list[str]]] = {
     **dict.fromkeys(
         (
-            "Conv1D", "Conv2D", "Conv3D", "Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose",
-            "DepthwiseConv1D", "DepthwiseConv2D", "LocallyConnected1D", "LocallyConnected2D",
+            "Conv1D",
+            "Conv2D",
+            "Conv3D",
+            "Conv1DTranspose",
+            "Conv2DTranspose",
+            "Conv3DTranspose",
+            "DepthwiseConv1D",
+            "DepthwiseConv2D",
+            "LocallyConnected1D",
+            "LocallyConnected2D",
         ),
         _kernel_and_bias,
     ),
@@ -103,9 +111,11 @@ NAMES: dict[str, Callable[[Mapping[str, Any]], list[str]]] = {
     "SpectralNormalization": lambda config: ["vector_u"],
     "Embedding": _quantized(lambda config: ["embeddings"]),
     "ReversibleEmbedding": _quantized(
-        lambda config: ["embeddings"]
-        if config.get("tie_weights", True)
-        else ["embeddings", "reverse_embeddings"]
+        lambda config: (
+            ["embeddings"]
+            if config.get("tie_weights", True)
+            else ["embeddings", "reverse_embeddings"]
+        )
     ),
     "STFTSpectrogram": lambda config: [
         f"{part}_kernel"
@@ -117,7 +127,7 @@ NAMES: dict[str, Callable[[Mapping[str, Any]], list[str]]] = {
     "Normalization": _normalization,
     "Attention": _attention,
     "AdditiveAttention": lambda config: ["scale"] if config.get("use_scale", True) else [],
-}  # fmt: skip
+}
 _TRAINED_LAST = {"moving_mean", "moving_variance", "mean", "variance", "count", "vector_u"}
 
 

@@ -165,8 +165,16 @@ _MASKED = ("inputs", "training", "mask")
 # The arguments of `call` for layers that take a mask, in Keras's order; others take `inputs`.
 SIGNATURES: Mapping[str, tuple[str, ...]] = {
     **dict.fromkeys(
-        ("SimpleRNN", "LSTM", "GRU", "RNN", "Bidirectional", "ConvLSTM1D", "ConvLSTM2D",
-         "ConvLSTM3D"),
+        (
+            "SimpleRNN",
+            "LSTM",
+            "GRU",
+            "RNN",
+            "Bidirectional",
+            "ConvLSTM1D",
+            "ConvLSTM2D",
+            "ConvLSTM3D",
+        ),
         _RECURRENT,
     ),
     "MultiHeadAttention": _HEADS,
@@ -182,7 +190,7 @@ SIGNATURES: Mapping[str, tuple[str, ...]] = {
     "Sequential": _MASKED,
     "Functional": _MASKED,
     "Model": _MASKED,
-}  # fmt: skip
+}
 
 
 def normalized(call: LayerUse, class_name: str) -> LayerUse:

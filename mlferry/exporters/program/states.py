@@ -11,8 +11,11 @@ from mlferry.spec import features
 from mlferry.spec.proto import features_pb2 as ft, model_pb2
 
 # How names of pairs differ: those of stateful Keras layers, and those of key-value caches.
-_PAIRS = ((r"^(.*)_in$", r"\1_out"), (r"^past_key_values(.*)$", r"present\1"),
-          (r"^past(.*)$", r"present\1"))  # fmt: skip
+_PAIRS = (
+    (r"^(.*)_in$", r"\1_out"),
+    (r"^past_key_values(.*)$", r"present\1"),
+    (r"^past(.*)$", r"present\1"),
+)
 
 
 def pairs_of(

@@ -75,9 +75,14 @@ def convolution(run: LayerRun, dy: Array) -> tuple[Array | None, ...]:
         dx = None
         if run.wanted[0]:
             dx = convolved_inputs(
-                behind, weights, params.stride, params.dilationFactor, edges, shape[-2:],
+                behind,
+                weights,
+                params.stride,
+                params.dilationFactor,
+                edges,
+                shape[-2:],
                 params.nGroups,
-            )  # fmt: skip
+            )
     run.weight("bias", lambda: behind.sum(axis=(0, 2, 3)))
     db = None
     if len(run.input_shapes) > 2:

@@ -110,9 +110,12 @@ def crop_resize(builder: ProgramBuilder, params: Params, x: Value, boxes: Value)
     if values == 5:
         which = builder.as_integer(builder.squeeze(builder.sliced(rows, 1, 0, 1), [1]))
         result = builder.op(
-            "crop_resize", x=images, boxes=builder.sliced(rows, 1, 1, 5), box_indices=which,
+            "crop_resize",
+            x=images,
+            boxes=builder.sliced(rows, 1, 1, 5),
+            box_indices=which,
             **options,
-        )  # fmt: skip
+        )
         return builder.expand(result, [1])
     batch = images.shape[0]
     if batch is None:

@@ -143,8 +143,15 @@ def _window(params: Params, kind: str, pooling: int) -> str:
 
 def _activation(params: nn.ActivationParams) -> str:
     name = params.WhichOneof("NonlinearityType") or ""
-    numbers = [f"{value:g}" for _, value in getattr(params, name).ListFields()
-               if isinstance(value, float)] if name else []  # fmt: skip
+    numbers = (
+        [
+            f"{value:g}"
+            for _, value in getattr(params, name).ListFields()
+            if isinstance(value, float)
+        ]
+        if name
+        else []
+    )
     return " ".join([_NAMES.get(name, name), *numbers])
 
 

@@ -169,8 +169,15 @@ class Rewriter:
             self._readers.setdefault(value, []).append(operation)
 
 
-_NOT_THE_SAME = {"read_state", "write_state", "random_normal", "random_uniform",
-                 "random_bernoulli", "random_categorical", "make_list"}  # fmt: skip
+_NOT_THE_SAME = {
+    "read_state",
+    "write_state",
+    "random_normal",
+    "random_uniform",
+    "random_bernoulli",
+    "random_categorical",
+    "make_list",
+}
 _SMALL = 64
 
 

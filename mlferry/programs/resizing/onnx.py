@@ -53,9 +53,14 @@ def _resized(emitter: Emitter, x: str, size: Size, grid: str) -> str:
     if len(lead) != 2:
         front = [1, emitter.extent(maps, 1)]
     y = emitter.node(
-        "Resize", maps, "", "", emitter.vector([*front, *size]), mode="linear",
+        "Resize",
+        maps,
+        "",
+        "",
+        emitter.vector([*front, *size]),
+        mode="linear",
         coordinate_transformation_mode=grid,
-    )  # fmt: skip
+    )
     if len(lead) == 2:
         return y
     known = [n if isinstance(n, int) else None for n in size]
@@ -467,8 +472,9 @@ _PADDINGS: dict[str, Callable[[Emitter, str, int], str]] = {
 }
 
 
-def _at(emitter: Emitter, image: str, rows: str, columns: str, size: tuple[int, int],
-        filler: float) -> str:  # fmt: skip
+def _at(
+    emitter: Emitter, image: str, rows: str, columns: str, size: tuple[int, int], filler: float
+) -> str:
     """Pixels [B, P, C] of images [B, H * W, C] at whole positions [B, P]; the filler outside."""
     zero, inside, places = emitter.number(0), [], []
     for values, extent in ((rows, size[0]), (columns, size[1])):

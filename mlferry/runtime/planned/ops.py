@@ -287,9 +287,14 @@ def convolution(operation: Given) -> Part | None:
     def filters(count: int, channels: int) -> parts.Filters:
         narrow = weight.dtype == np.float16 and not operation.widened and half.is_finite(weight)
         return parts.Filters(
-            count, channels, window, groups, weights, lambda: operation.array("bias"),
+            count,
+            channels,
+            window,
+            groups,
+            weights,
+            lambda: operation.array("bias"),
             (lambda: weight) if narrow else None,
-        )  # fmt: skip
+        )
 
     if operation.call.op == "conv":
         return parts.PlannedConvolution(

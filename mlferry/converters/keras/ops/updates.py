@@ -15,9 +15,12 @@ from mlferry.converters.values import Argument, Blob
 from mlferry.errors import ConversionError
 
 _REDUCTIONS = {
-    None: "SCATTER_UPDATE", "add": "SCATTER_ADD", "mul": "SCATTER_MUL", "max": "SCATTER_MAX",
+    None: "SCATTER_UPDATE",
+    "add": "SCATTER_ADD",
+    "mul": "SCATTER_MUL",
+    "max": "SCATTER_MAX",
     "min": "SCATTER_MIN",
-}  # fmt: skip
+}
 
 
 @function("SliceUpdate")
