@@ -25,8 +25,8 @@ from mlferry.errors import ModelFileError, ValidationError
 from mlferry.models.utils import load_spec, make_pipeline, rename_feature, save_spec
 from mlferry.spec import package
 from mlferry.spec.proto import model_pb2
+from tests.layers import broken_models
 from tests.programs import by_hand
-from tests.spec import broken_models
 
 POSIX = pytest.mark.skipif(os.name != "posix", reason="signals and links are POSIX's")
 ROOT = Path(__file__).parents[2]

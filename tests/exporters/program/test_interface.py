@@ -21,7 +21,7 @@ from mlferry.models.quantization.api import quantize_weights
 from mlferry.spec import features
 from mlferry.spec.proto import features_pb2 as ft, model_pb2
 from tests.exporters.program.support import kinds, network_of, read_by_coremltools, same_as_network
-from tests.runtime.naive import values as some
+from tests.layers.naive import values as some
 
 PLUS: Mapping[str, Any] = {"alpha": 1.0}
 
