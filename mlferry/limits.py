@@ -177,13 +177,13 @@ def check_growth(size: int, grown: int, what: str) -> None:
     Raises:
         LimitError: it would take more than `always` bytes and `expansion` times its size.
     """
-    found = current()
-    if grown > max(found.always, size * found.expansion):
+    now = current()
+    if grown > max(now.always, size * now.expansion):
         times = grown // max(size, 1)
         raise over(
             "always",
             f"{what} {grown:,} bytes, {times:,} times the size of the file; the limit is "
-            f"{found.expansion:g} times, or {found.always:,} bytes",
+            f"{now.expansion:g} times, or {now.always:,} bytes",
             _more(grown),
         )
 
@@ -205,6 +205,6 @@ def over(name: str, message: str, enough: int) -> LimitError:
     )
 
 
-def _more(wanted: float) -> int:
+def _more(number: float) -> int:
     """A power of two: what was wanted when a count went over a limit may not be all."""
-    return 1 << int(wanted).bit_length()
+    return 1 << int(number).bit_length()

@@ -133,8 +133,8 @@ def required_by_layer(layer: nn.NeuralNetworkLayer) -> int:
 
 def why(spec: model_pb2.Model, above: int) -> list[str]:
     """The features of a model that came after version `above`."""
-    entries = {what: version for version, what in reasons(spec) if version > above}
-    return [f"{what} needs version {version}" for what, version in entries.items()]
+    entries = {feature: version for version, feature in reasons(spec) if version > above}
+    return [f"{feature} needs version {version}" for feature, version in entries.items()]
 
 
 _VERSION_BY_NUMBER = ((500, 1), (501, 2), (1450, 4))

@@ -166,8 +166,8 @@ def cut_into(gradient: Array, full: Sequence[int], cuts: Sequence[int]) -> Array
     wide = np.zeros((*gradient.shape[:2], *full), gradient.dtype)
     sizes = [max(0, min(n, f - c)) for n, f, c in zip(gradient.shape[2:], full, cuts, strict=True)]
     to: tuple[Any, ...] = (..., *(slice(c, c + n) for c, n in zip(cuts, sizes, strict=True)))
-    taken: tuple[Any, ...] = (..., *(slice(n) for n in sizes))
-    wide[to] = gradient[taken]
+    part: tuple[Any, ...] = (..., *(slice(n) for n in sizes))
+    wide[to] = gradient[part]
     return wide
 
 

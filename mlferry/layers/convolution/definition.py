@@ -49,11 +49,11 @@ def convolution(
 ) -> list[Shape]:
     need_rank(shape, 4)
     *outer, channels, height, width = shape
-    wanted = (
+    expected = (
         params.kernelChannels if params.isDeconvolution else params.kernelChannels * params.nGroups
     )
-    if channels not in (wanted, None):
-        raise SpecError(f"input {show(shape)} has {channels} channels, the layer takes {wanted}")
+    if channels not in (expected, None):
+        raise SpecError(f"input {show(shape)} has {channels} channels, the layer takes {expected}")
     if weights is not None:
         first, second = params.outputChannels, params.kernelChannels
         if params.isDeconvolution:
@@ -117,7 +117,7 @@ def edges_of(params: Params, shape: tuple[int, ...]) -> tuple[windows.Edges, ...
 
 
 def deconvolution_edges(
-    params: Params, full: tuple[int, int], wanted: tuple[int, int]
+    params: Params, full: tuple[int, int], target: tuple[int, int]
 ) -> tuple[windows.Edges, ...]:
     """How much to cut off the full result of a transposed convolution."""
     mode = params.which("ConvolutionPaddingType")
@@ -127,7 +127,7 @@ def deconvolution_edges(
         return borders(params.valid)
     heavy_start = mode == "same" and params.same.asymmetryMode == "TOP_LEFT_HEAVY"
     edges = []
-    for size, out in zip(full, wanted, strict=True):
+    for size, out in zip(full, target, strict=True):
         excess = max(0, size - out)
         small, large = excess // 2, excess - excess // 2
         edges.append((large, small) if heavy_start else (small, large))

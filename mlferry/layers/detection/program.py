@@ -15,12 +15,12 @@ _COLUMNS = 7  # the opset from which boxes are columns, and the number of boxes 
     limits="thresholds or a number of boxes that are computed; together with ops of iOS 17",
 )
 def non_maximum_suppression(
-    builder: ProgramBuilder, params: Params, boxes: Value, scores: Value, *given: Value
+    builder: ProgramBuilder, params: Params, boxes: Value, scores: Value, *more: Value
 ) -> tuple[Value, ...]:
     """Boxes, scores and indices of the boxes that stay, padded to `maxBoxes`, and their number."""
     defaults = (params.iouThreshold, params.scoreThreshold, params.maxBoxes)
     known = list(defaults)
-    for place, value in enumerate(given):
+    for place, value in enumerate(more):
         if not value.is_constant:
             raise refuse("its thresholds, or its number of boxes, are computed")
         known[place] = value.constant.reshape(-1)[0]

@@ -104,14 +104,14 @@ def scatter_nd(emitter: Emitter, params: Params, x: str, indices: str, updates: 
         known is not None
         and len(np.unique(known.reshape(-1, depth), axis=0)) == known.size // depth
     ):
-        wanted = [*emitter.extents(indices)[:-1], *emitter.extents(x)[depth:]]
+        target = [*emitter.extents(indices)[:-1], *emitter.extents(x)[depth:]]
         return _scattered(
             emitter,
             params,
             "ScatterND",
             x,
             emitter.whole(indices),
-            emitter.reshape(updates, wanted),
+            emitter.reshape(updates, target),
         )
     # Threads of onnxruntime's ScatterND race for places that are named twice; its ScatterElements
     # goes through the updates in their order: the first axes become one, points places in it.

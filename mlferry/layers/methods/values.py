@@ -134,11 +134,11 @@ def _linear(
 ) -> Params:
     if int8 and (bits != 8 or bias is not None or scale is None or np.size(scale) != 1):
         raise SpecError("int_8_dynamic_quantize takes 8 bits, one quant_scale and no quant_bias")
-    wanted: Sequence[tuple[str, Any]] = [("scale", scale), *([] if int8 else [("bias", bias)])]
-    for name, value in wanted:
+    fields: Sequence[tuple[str, Any]] = [("scale", scale), *([] if int8 else [("bias", bias)])]
+    for name, value in fields:
         if value is None or np.size(value) not in (1, channels):
             raise SpecError(f"quant_{name} has one value, or one for each of {channels} channels")
-    return {name: _listed(value) for name, value in wanted}
+    return {name: _listed(value) for name, value in fields}
 
 
 def _listed(values: ArrayLike) -> list[float]:
@@ -182,11 +182,11 @@ def recurrent_activation(name: object) -> Params:
     return {one_of(_RECURRENT, text, "activation"): {}}
 
 
-def gates(names: Iterable[str], what: str, values: Sequence[ArrayLike] | None) -> Params:
+def gates(names: Iterable[str], suffix: str, values: Sequence[ArrayLike] | None) -> Params:
     """One array per gate, as fields; None sets nothing."""
     if values is None:
         return {}
     listed = list(names)
     if len(values) != len(listed):
-        raise SpecError(f"{len(values)} arrays of {what}; there is one for {', '.join(listed)}")
-    return {f"{name}{what}": floats(value) for name, value in zip(listed, values, strict=True)}
+        raise SpecError(f"{len(values)} arrays of {suffix}; there is one for {', '.join(listed)}")
+    return {f"{name}{suffix}": floats(value) for name, value in zip(listed, values, strict=True)}

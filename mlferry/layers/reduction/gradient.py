@@ -57,8 +57,8 @@ def _through(name: str, run: LayerRun, dy: Array, axes: Axes) -> Array:
         dy = dy / dy.dtype.type(math.prod(shape[axis] for axis in axes))
     if name in ("reduceMean", "reduceSum"):
         return np.broadcast_to(dy, shape)
-    found = _GRADIENTS[name](dy, run.inputs[0], run.outputs[0].reshape(wide), axes)
-    return np.broadcast_to(found, shape)
+    gradient = _GRADIENTS[name](dy, run.inputs[0], run.outputs[0].reshape(wide), axes)
+    return np.broadcast_to(gradient, shape)
 
 
 def _reads(params: Params) -> str:

@@ -121,8 +121,8 @@ def sizes_are_positive(layer: nn.NeuralNetworkLayer, params: Message) -> Problem
 @layer_rule()
 def lists_have_their_length(layer: nn.NeuralNetworkLayer, params: Message) -> Problems:
     """Lists have an allowed length and sensible entries."""
-    for field, wanted in definition_of(layer.WhichOneof("layer")).lists.items():
-        yield from check_list(params, field, wanted)
+    for field, allowed in definition_of(layer.WhichOneof("layer")).lists.items():
+        yield from check_list(params, field, allowed)
 
 
 @layer_rule()
