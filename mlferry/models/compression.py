@@ -253,6 +253,9 @@ def _words(parts: CompressedParts, shape: Sequence[int]) -> tuple[str, int | Non
         if parts.table.maker is not None:
             told += f" in {_code_of(parts.table)}"
         words.append(told + _each(shape, block))
+        if parts.scale is not None:
+            counts = [extent or 1 for extent in parts.scale.shape]
+            words.append("scales" + _each(shape, _block(shape, counts)))
     elif parts.scale is not None:
         block = _block(shape, [extent or 1 for extent in parts.scale.shape])
         kind = f"{parts.kind} codes" + (" with zero points" if parts.offset is not None else "")

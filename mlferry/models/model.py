@@ -33,7 +33,7 @@ from mlferry.runtime.engines import engine_named
 from mlferry.runtime.evaluators import Evaluator, prepare
 from mlferry.runtime.evaluators.network import NetworkEvaluator
 from mlferry.runtime.evaluators.program import ProgramEvaluator, check_options
-from mlferry.runtime.evaluators.registry import CustomClasses, RunOptions
+from mlferry.runtime.evaluators.registry import CustomClasses, RunOptions, Transparent
 from mlferry.runtime.program_session import State
 from mlferry.runtime.session import Session
 from mlferry.runtime.threads import lane_count
@@ -446,10 +446,8 @@ class MLModel:
         Raises:
             PredictionError: there is no such blob.
         """
-        evaluate = self._with_parts()
-        values = self.blobs(data, blobs)
-        if isinstance(evaluate, ProgramEvaluator):
-            return values
+        evaluate = self._transparent()
+        values = evaluate.inside(data, blobs)
         return {name: evaluate.as_described(name, blob) for name, blob in values.items()}
 
     def blobs(self, data: Mapping[str, Any], blobs: Sequence[str]) -> dict[str, Any]:
@@ -458,31 +456,23 @@ class MLModel:
         Raises:
             PredictionError: there is no such blob.
         """
-        evaluate = self._with_parts()
-        if isinstance(evaluate, ProgramEvaluator):
-            return evaluate.session.run(evaluate.values(data), list(blobs))
-        return dict(evaluate.session.run(evaluate.blobs(data), list(blobs)))
+        return self._transparent().inside(data, blobs)
 
     def makers(self) -> dict[str, tuple[str, str]]:
         """The name and kind of the layer or operation that makes each blob or value.
 
-        They come in order; those inside branches, loops and blocks are left out.
+        They come in order; those inside branches, loops and blocks are left out. In a pipeline, the
+        name of its model and a slash stand before that of a layer, and before that of a blob where
+        an earlier model has one of the same name.
 
         Raises:
             UnsupportedModelError: the model has neither layers nor operations.
         """
-        evaluate = self._with_parts()
-        if isinstance(evaluate, ProgramEvaluator):
-            return evaluate.session.makers()
-        return {
-            blob: (layer.name, layer.WhichOneof("layer") or "")
-            for layer in evaluate.network.layers
-            for blob in layer.output
-        }
+        return self._transparent().makers()
 
-    def _with_parts(self) -> NetworkEvaluator | ProgramEvaluator:
+    def _transparent(self) -> Transparent:
         evaluate = self._prepared()
-        if not isinstance(evaluate, NetworkEvaluator | ProgramEvaluator):
+        if not isinstance(evaluate, Transparent):
             kind = self._spec.WhichOneof("Type")
             raise UnsupportedModelError(
                 f"a model of kind {kind!r} has no layers or operations to look into"

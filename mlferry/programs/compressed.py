@@ -40,16 +40,20 @@ class Compressed(NamedTuple):
         return made
 
 
-def looked_up(opset: int, codes: Array, tables: Array, bits: int, dtype: str) -> Compressed:
+def looked_up(
+    opset: int, codes: Array, tables: Array, bits: int, dtype: str, vector_axis: int | None = None
+) -> Compressed:
     """Values of a table.
 
     Args:
         opset: of the program.
-        codes: indices in the shape of the constant, as bytes.
+        codes: indices in the shape of the constant, as bytes; with vectors, its extent along their
+            axis is divided by their length.
         tables: [2 ** bits], or with leading axes as many as the constant has: a table for each
-            group of its entries.
+            group of its entries; with vectors the last axis is theirs.
         bits: 1, 2, 3, 4, 6 or 8.
         dtype: of the values, "fp16" or "fp32".
+        vector_axis: along which the entries of a table go; None for single values.
 
     Raises:
         NewerOpsetError: the opset has no such tables.
@@ -67,15 +71,16 @@ def looked_up(opset: int, codes: Array, tables: Array, bits: int, dtype: str) ->
                 "shape": constant(np.array(codes.shape, np.uint32), "uint32"),
             },
         )
-    _check(opset, BLOCKS, f"tables of {bits} bits" if tables.ndim == 1 else "tables for groups")
+    what = f"tables of {bits} bits" if tables.ndim == 1 else "tables for groups"
+    _check(opset, BLOCKS, what if vector_axis is None else "tables of vectors")
     grouped = tables.reshape(*[1] * codes.ndim, -1) if tables.ndim == 1 else tables
-    return Compressed(
-        "constexpr_lut_to_dense",
-        {
-            "indices": constant(codes, f"uint{bits}"),
-            "lut": _floats(grouped[..., None], dtype),
-        },
-    )
+    arguments = {
+        "indices": constant(codes, f"uint{bits}"),
+        "lut": _floats(grouped[..., None] if vector_axis is None else grouped, dtype),
+    }
+    if vector_axis is not None:
+        arguments["vector_axis"] = constant(np.int32(vector_axis), "int32")
+    return Compressed("constexpr_lut_to_dense", arguments)
 
 
 def scaled(
@@ -115,6 +120,14 @@ def scaled(
     if zero_point.any():
         arguments["offset"] = constant(zero_point, f"{kind}{bits}")
     return Compressed("constexpr_blockwise_shift_scale", arguments)
+
+
+def rescaled(opset: int, made: Compressed, scale: Array, dtype: str) -> Compressed:
+    """What an operation makes, times a scale that spreads over it; from CoreML8 on."""
+    (values,) = made.outputs(opset)
+    return Compressed(
+        "constexpr_blockwise_shift_scale", {"data": values, "scale": _floats(scale, dtype)}
+    )
 
 
 def sparse(opset: int, values: Array, dtype: str) -> Compressed:

@@ -31,7 +31,7 @@ class CompressedParts:
             nothing is stored; None where floats are stored.
         kind: the type of the codes.
         table: what the indices stand for.
-        scale: of codes.
+        scale: of codes; beside a table, of what it stands for.
         offset: of codes.
         axis: of the vectors that a table has.
     """
@@ -65,7 +65,7 @@ class CompressedParts:
         if self.table is not None:
             phrases.append("in a table" if self.table.is_constant else "in a quantized table")
         if self.scale is not None:
-            phrases.append("in codes with scales")
+            phrases.append("in codes with scales" if self.table is None else "scaled")
         return " and ".join(phrases)
 
     def written(self, opset: int, values: Array, dtype: str) -> Compressed:
@@ -84,7 +84,12 @@ class CompressedParts:
             more = {} if self.axis is None else {"vector_axis": self.axis}
             if mask is None:
                 arguments = {"indices": codes, "lut": self.table, **more}
-                return Compressed("constexpr_lut_to_dense", arguments)
+                looked_up = Compressed("constexpr_lut_to_dense", arguments)
+                if self.scale is None:
+                    return looked_up
+                (data,) = looked_up.outputs(opset)
+                scaled = {"data": data, "scale": self.scale}
+                return Compressed("constexpr_blockwise_shift_scale", scaled)
             stored = constant(mask, "uint1")
             arguments = {"indices_mask": stored, "indices_nonzero_data": codes, "lut": self.table}
             inner = Compressed("constexpr_lut_to_sparse", arguments | more)
@@ -109,6 +114,8 @@ class CompressedParts:
         """
         if self.axis is not None:
             raise SpecError("a table of vectors cannot be pruned")
+        if self.table is not None and self.scale is not None:
+            raise SpecError("a table with scales beside it cannot be pruned")
         return dataclasses.replace(self, mask=mask.astype(np.uint8))
 
     def with_codes(self, compressed: Compressed) -> CompressedParts:
@@ -163,6 +170,9 @@ def _axis(arguments: dict[str, Any]) -> Value | None:
 
 def _codes(arguments: dict[str, Any]) -> CompressedParts:
     data = arguments["data"]
+    inner = data.maker
+    if inner is not None and _READ.get(inner.op) is _table and arguments.get("offset") is None:
+        return dataclasses.replace(_table(inner.arguments), scale=arguments["scale"])
     scales = {"scale": arguments["scale"], "offset": arguments.get("offset")}
     return CompressedParts(None, _array(data), data.dtype, **scales)
 

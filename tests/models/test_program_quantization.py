@@ -374,6 +374,21 @@ def test_tables_for_channels_with_samples(granularity: str) -> None:
             assert np.unique(group).size <= 8
 
 
+@pytest.mark.parametrize("mode", ["kmeans", "linear_lut"])
+@pytest.mark.parametrize(("bits", "version", "kind"), [(2, 7, "uint8"), (3, 9, "uint3")])
+def test_tables_with_samples_take_no_more_bits_than_asked(
+    mode: str, bits: int, version: int, kind: str
+) -> None:
+    small = checked(
+        mlferry.quantize_weights(NETWORK, bits, mode, samples(4), convert_to="mlprogram")
+    )
+    assert small.spec.specificationVersion == version
+    block, _ = read_function(small.spec.mlProgram.functions["main"], small.program_weights)
+    tables = [op for op in block.operations if op.op == "constexpr_lut_to_dense"]
+    assert {op.arguments["indices"].dtype for op in tables} == {kind}
+    assert {np.size(op.arguments["lut"].constant) for op in tables} == {1 << bits}
+
+
 def test_samples_help_tables_for_channels() -> None:
     b = Builder()
     b.input("x", (1, 16, 8, 8))

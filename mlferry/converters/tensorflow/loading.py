@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any, NamedTuple
 
 from mlferry import limits
@@ -106,7 +106,7 @@ def frozen_message(
     outputs: Sequence[Any] | None,
     signature: str | None,
 ) -> Frozen:
-    """The same of a file, as a message for another process; arguments are those of `frozen`.
+    """The same of a file, as a message; arguments are those of `frozen`.
 
     Raises:
         LimitError: it is larger than a message of protobuf can be.
@@ -119,6 +119,20 @@ def frozen_message(
         shapes = [(t.name, None if t.shape.rank is None else t.shape.as_list()) for t in tensors]
         results = [t.name for t in function.outputs]
         return Frozen(graph.SerializeToString(), shapes, results, names)
+
+
+def imported(frozen: Frozen, name: str) -> Any:
+    """The function of such a message, for the process that reads its operations."""
+    tf = import_tensorflow()
+    with as_our_errors(name), tf.Graph().as_default() as graph:
+        message = tf.compat.v1.GraphDef()
+        message.ParseFromString(frozen.graph)
+        tf.import_graph_def(message, name="")
+        inputs = [graph.get_tensor_by_name(tensor) for tensor, _ in frozen.inputs]
+        outputs = [graph.get_tensor_by_name(tensor) for tensor in frozen.outputs]
+        for tensor, (_, shape) in zip(inputs, frozen.inputs, strict=True):
+            tensor.set_shape(shape)  # scalars lose theirs
+    return SimpleNamespace(graph=graph, inputs=inputs, outputs=outputs)
 
 
 def _function(

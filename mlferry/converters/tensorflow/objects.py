@@ -100,11 +100,23 @@ class GraphOperation(Protocol):
 class FunctionBody(Protocol):
     """A graph with ends of its own: of a function, or a part of a graph of TensorFlow 1."""
 
-    inputs: Sequence[GraphTensor]
-    outputs: Sequence[GraphTensor]
+    @property
+    def inputs(self) -> Sequence[GraphTensor]:
+        """The tensors that it starts from."""
 
-    def get_operations(self) -> Iterable[GraphOperation]:
-        """Its nodes."""
+    @property
+    def outputs(self) -> Sequence[GraphTensor]:
+        """The tensors that it ends with."""
+
+
+class FrozenFunction(FunctionBody, Protocol):
+    """A function without variables.
+
+    Attributes:
+        graph: TensorFlow's own.
+    """
+
+    graph: FunctionGraph
 
 
 class NodeDef(Protocol):

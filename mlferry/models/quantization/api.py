@@ -13,7 +13,7 @@ from mlferry.layers import versions
 from mlferry.layers.sites import Site, sites
 from mlferry.models.model import MLModel
 from mlferry.models.problems import has_programs
-from mlferry.models.programs import is_program, to_program
+from mlferry.models.programs import ProgramOptions, as_program, is_program, to_program
 from mlferry.models.progress import progress
 from mlferry.models.quantization import calibration, modes, selectors
 from mlferry.models.quantization.programs import (
@@ -24,7 +24,7 @@ from mlferry.models.quantization.programs import (
     plain,
     recoded,
 )
-from mlferry.programs.compressed import TABLE_BITS, Compressed
+from mlferry.programs.compressed import BLOCKS, FIRST, TABLE_BITS, Compressed, table_bits
 from mlferry.programs.sites import ProgramSite
 from mlferry.registry import did_you_mean
 from mlferry.spec import networks, weights
@@ -180,6 +180,7 @@ class _Sizes(NamedTuple):
     joint: bool
 
 
+_NEWER_TABLES = set(table_bits(BLOCKS)) - set(table_bits(FIRST))
 _CALIBRATED = ("linear", "linear_symmetric", "linear_lut", "kmeans")
 
 
@@ -198,7 +199,7 @@ def _calibrated_program(model: MLModel, task: Task, sample_data: Any, sizes: _Si
         )
     if not grouped:
         small = quantize_weights(model, task.bits, task.mode, sample_data, selector=task.selector)
-        return to_program(small)
+        return as_program(small, _options(task))
     _check_sizes(task, sizes, TABLE_BITS)
     together = 1 if sizes.granularity == "per_channel" else sizes.group
     spec = model.get_spec()
@@ -235,6 +236,13 @@ def _calibrated_program(model: MLModel, task: Task, sample_data: Any, sizes: _Si
 
     what = f"{task.mode}, {task.bits} bits"
     return recoded(program, lambda site: axis_of(site) is not None, encode, what)
+
+
+def _options(task: Task) -> ProgramOptions:
+    """With the opset that has tables of so many bits; an older one would store them wider."""
+    table = task.mode in ("linear_lut", "kmeans")
+    newer = table and task.bits in _NEWER_TABLES
+    return ProgramOptions(at_least=BLOCKS) if newer else ProgramOptions()
 
 
 def _in_groups(site: Site, together: int) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ from mlferry.models.model import MLModel
 from mlferry.models.progress import progress
 from mlferry.models.quantization import modes
 from mlferry.models.quantization.kmeans import kmeans_rows, nearest
+from mlferry.models.quantization.vectors import Codes, as_vectors, distinct_vectors, kmeans_vectors
 from mlferry.programs import compressed
 from mlferry.programs.builder import NewerOpsetError
 from mlferry.programs.compressed import Compressed
@@ -36,6 +37,8 @@ logger = logger_of(__name__)
 _CHUNK = 1 << 17  # values worked on at a time
 GRANULARITIES = ("per_tensor", "per_channel", "per_block", "per_grouped_channel")
 _SELECTORS = "mlferry.models.quantization"
+UNIQUE = "unique"  # the mode of tables of the values that there are
+_VECTORS = {"kmeans": kmeans_vectors, UNIQUE: distinct_vectors}
 Encode = Callable[[ProgramSite, int], "Compressed | None"]
 Selector = Callable[[Any], bool]
 
@@ -82,11 +85,26 @@ def _recode(
         except NewerOpsetError as newer:
             opset = newer.opset
             logger.info("CoreML%d is needed for %s", opset, newer.op)
-    attributes = dict(program.attributes)
     for (_, block, own), found in zip(read, changes, strict=True):
         _raise(block, own, opset)
         _put(block, found)
-    written = [(name, writer.function(block, opset)) for name, block, _ in read]
+    write_functions(spec, [(name, block) for name, block, _ in read], opset, writer)
+
+
+def write_functions(
+    spec: model_pb2.Model, functions: Sequence[tuple[str, Block]], opset: int, writer: ProgramWriter
+) -> None:
+    """Give a model other functions, in place; what else its program says stays.
+
+    Args:
+        spec: of a program.
+        functions: names and blocks.
+        opset: of them.
+        writer: takes their constants.
+    """
+    program = spec.mlProgram
+    attributes = dict(program.attributes)
+    written = [(name, writer.function(block, opset)) for name, block in functions]
     program.CopyFrom(program_of(written))
     for name, value in attributes.items():
         program.attributes[name].CopyFrom(value)
@@ -176,7 +194,11 @@ class Scheme:
         joint: whether what is stored in fewer bits is compressed further, instead of anew.
         signed: whether codes are; by default those of "linear_symmetric".
         blocks: instead of `block_size`: the extent of a block along each axis, 0 for all of it.
-        group_axis: instead of that of outputs, the axis along which groups of tables go.
+        group_axis: instead of that of outputs, the axis along which groups of tables, and the
+            vectors in them, go.
+        vector: how many values an entry of a table has.
+        scales: whether values are divided by the largest magnitude along the axis of groups, so
+            that a table holds values from -1 to 1.
     """
 
     mode: str
@@ -189,6 +211,8 @@ class Scheme:
     signed: bool | None = None
     blocks: tuple[int, ...] | None = None
     group_axis: int | None = None
+    vector: int = 1
+    scales: bool = False
 
     @property
     def is_linear(self) -> bool:
@@ -299,23 +323,54 @@ class Scheme:
 
     def _table(self, site: ProgramSite, opset: int, mask: NDArray[Any] | None = None) -> Compressed:
         """Indices; with a mask, of what it lets through alone."""
-        values = site.array
-        if self.granularity == "per_tensor":
-            codes, table = self._masked(values, mask)
-            return compressed.looked_up(opset, codes, table, self.bits, site.value.dtype)
+        values, dtype = site.array, site.value.dtype
         axis = site.axis if self.group_axis is None else self.group_axis % values.ndim
-        extent = site.shape[axis]
-        size = 1 if self.granularity == "per_channel" else self.group_size
+        if mask is not None and (self.scales or self.vector > 1):
+            raise SpecError(
+                "what is left of pruned weights has neither tables of vectors nor scales beside "
+                "tables: leave out joint_compression, cluster_dim and enable_per_channel_scale"
+            )
+        if not self.scales:
+            return self._looked_up(values, axis, opset, dtype, mask)
+        if opset < compressed.BLOCKS:
+            raise NewerOpsetError("scales beside tables", compressed.BLOCKS)
+        scale = np.abs(values).max(axis=axis, keepdims=True)
+        scale[scale == 0] = 1
+        made = self._looked_up(values / scale, axis, opset, dtype)
+        return compressed.rescaled(opset, made, scale, dtype)
+
+    def _looked_up(
+        self,
+        values: Floats,
+        axis: int,
+        opset: int,
+        dtype: str,
+        mask: NDArray[Any] | None = None,
+    ) -> Compressed:
+        if self.granularity == "per_tensor" and self.vector == 1:
+            codes, table = self._masked(values, mask)
+            return compressed.looked_up(opset, codes, table, self.bits, dtype)
+        extent = values.shape[axis]
+        size = {"per_tensor": extent, "per_channel": 1}.get(self.granularity, self.group_size)
         if extent % size:
             raise SpecError(
                 f"group_size {size} does not divide its {extent} channels; "
                 f"{_divisor(extent, size)} does"
+            )
+        if size % self.vector:
+            raise SpecError(
+                f"vectors of {self.vector} do not divide groups of {size} channels; those of "
+                f"{_divisor(size, self.vector)} do"
             )
         if opset < compressed.BLOCKS:
             raise NewerOpsetError("tables for groups of channels", compressed.BLOCKS)
         count = extent // size
         shape = [1] * values.ndim
         shape[axis] = count
+        if self.vector > 1:
+            codes, tables = self._vectors(values, axis, count)
+            tables = tables.reshape(*shape, -1, self.vector)
+            return compressed.looked_up(opset, codes, tables, self.bits, dtype, axis)
         if self.mode == "kmeans" and mask is None:
             lines = np.moveaxis(values, axis, 0)
             rows = np.ascontiguousarray(lines).reshape(count, -1)
@@ -323,7 +378,6 @@ class Scheme:
             made = np.stack([nearest(*each) for each in zip(rows, tables, strict=True)])
             codes = np.moveaxis(made.reshape(lines.shape), 0, axis)
             tables = tables.reshape(*shape, -1)
-            dtype = site.value.dtype
             return compressed.looked_up(
                 opset, np.ascontiguousarray(codes), tables, self.bits, dtype
             )
@@ -332,31 +386,46 @@ class Scheme:
         found = [self._masked(part, each) for part, each in zip(parts, masks, strict=True)]
         codes = np.concatenate([codes for codes, _ in found], axis=axis)
         tables = np.stack([table for _, table in found]).reshape(*shape, -1)
-        return compressed.looked_up(opset, codes, tables, self.bits, site.value.dtype)
+        return compressed.looked_up(opset, codes, tables, self.bits, dtype)
 
-    def _masked(
-        self, values: Floats, mask: NDArray[Any] | None
-    ) -> tuple[NDArray[np.uint8], Floats]:
+    def _vectors(self, values: Floats, axis: int, count: int) -> tuple[Codes, Floats]:
+        """Indices of vectors along an axis, and the tables of `count` groups of them."""
+        find = _VECTORS.get(self.mode)
+        if find is None:
+            raise SpecError(
+                f"mode {self.mode!r} has no tables of vectors: mode 'kmeans' has, or leave out "
+                "cluster_dim"
+            )
+        codes, tables = [], []
+        for part in np.split(np.moveaxis(values, axis, 0), count):
+            table, found = find(as_vectors(part, self.vector), 1 << self.bits)
+            tables.append(table)
+            codes.append(found.reshape(-1, *part.shape[1:]))
+        indices = np.ascontiguousarray(np.moveaxis(np.concatenate(codes), 0, axis))
+        return indices, np.stack(tables)
+
+    def _masked(self, values: Floats, mask: NDArray[Any] | None) -> tuple[Codes, Floats]:
         if mask is None:
             return self._codes(values)
         codes = np.zeros(values.shape, np.uint8)
         codes[mask != 0], table = self._codes(values[mask != 0])
         return codes, table
 
-    def _codes(self, values: Floats) -> tuple[NDArray[np.uint8], Floats]:
+    def _codes(self, values: Floats) -> tuple[Codes, Floats]:
         """Indices, and a table of all entries that the bits can say."""
         if self.mode == "kmeans":
             (entries,) = kmeans_rows(values.reshape(1, -1), 1 << self.bits)
             return nearest(values, entries).reshape(values.shape), entries
-        if self.lut_function is not None:
-            made = modes.custom_lut(values, self.bits, self.lut_function)
+        own = modes.distinct if self.mode == UNIQUE else self.lut_function
+        if own is not None:
+            made = modes.custom_lut(values, self.bits, own)
         else:
             table = modes.MODES[self.mode](np.ascontiguousarray(values), None, self.bits)
             assert isinstance(table, modes.Table)
             made = table
         entries = np.zeros(1 << self.bits, np.float32)
         entries[: made.table.size] = made.table
-        if self.lut_function is None:  # of the numbers that the file holds, the nearest
+        if own is None:  # of the numbers that the file holds, the nearest
             entries[made.table.size :] = made.table[-1] if made.table.size else 0
             indices = nearest(values, np.sort(entries)).reshape(values.shape)
             return indices, np.sort(entries)

@@ -3,6 +3,7 @@
 What a configuration says is stored as there; the opset is raised where a scheme needs it.
 """
 
+from mlferry.optimize.coreml.activations import linear_quantize_activations
 from mlferry.optimize.coreml.configs import (
     OpLinearQuantizerConfig,
     OpMagnitudePrunerConfig,
@@ -32,6 +33,7 @@ __all__ = [
     "OptimizationConfig",
     "decompress_weights",
     "get_weights_metadata",
+    "linear_quantize_activations",
     "linear_quantize_weights",
     "palettize_weights",
     "prune_weights",

@@ -108,6 +108,13 @@ class OpLinearQuantizerConfig(OpCompressorConfig):
         return not self.dtype.startswith("u")
 
 
+@dataclass
+class OpActivationLinearQuantizerConfig(OpLinearQuantizerConfig):
+    """`OpLinearQuantizerConfig` for what flows between operations, of which `mode` and `dtype`
+    count.
+    """
+
+
 def _dtype(given: Any) -> str:
     if isinstance(given, str):
         name = given
@@ -138,8 +145,11 @@ class OpPalettizerConfig(OpCompressorConfig):
         group_size: channels that share a table; weights whose channels it does not divide stay as
             they are, which a log message tells.
         channel_axis: along which groups go; by default that of outputs.
-        cluster_dim: 1; tables of vectors are not supported.
-        enable_per_channel_scale: False; scales beside tables are not supported.
+        cluster_dim: how many weights, one after another along `channel_axis`, an entry of a table
+            stands for (iOS 18); more than 1 in the modes "kmeans" and "unique". Weights whose
+            channels it does not divide stay as they are, which a log message tells.
+        enable_per_channel_scale: whether weights are divided by the largest magnitude along
+            `channel_axis` before they get a table, which stays beside it as a scale (iOS 18).
         num_kmeans_workers: has no effect: one process is enough.
         weight_threshold: weights of more elements are compressed.
     """
@@ -175,15 +185,19 @@ class OpPalettizerConfig(OpCompressorConfig):
             isinstance(self.channel_axis, bool) or not isinstance(self.channel_axis, int)
         ):
             raise SpecError(f"channel_axis is {self.channel_axis!r}; it is the number of an axis")
-        if self.cluster_dim != 1:
+        if not _is_whole(self.cluster_dim, 1):
             raise SpecError(
-                f"cluster_dim is {self.cluster_dim!r}; tables of vectors are not supported: "
-                "granularity='per_grouped_channel' has more tables instead"
+                f"cluster_dim is {self.cluster_dim!r}; it is a number of weights from 1"
             )
-        if self.enable_per_channel_scale is not False:
+        if self.cluster_dim > 1 and self.mode not in ("kmeans", "unique"):
             raise SpecError(
-                "enable_per_channel_scale is not supported: granularity='per_grouped_channel', "
-                "group_size=1 has a table for each channel instead"
+                f"cluster_dim is {self.cluster_dim} in mode {self.mode!r}; the modes kmeans and "
+                "unique have tables of vectors"
+            )
+        if not isinstance(self.enable_per_channel_scale, bool):
+            raise SpecError(
+                f"enable_per_channel_scale is {self.enable_per_channel_scale!r}; it is True or "
+                "False"
             )
 
 
@@ -276,6 +290,7 @@ class OpMagnitudePrunerConfig(OpCompressorConfig):
 KINDS: dict[str, type[OpCompressorConfig]] = {
     kind.__name__: kind
     for kind in (
+        OpActivationLinearQuantizerConfig,
         OpLinearQuantizerConfig,
         OpPalettizerConfig,
         OpThresholdPrunerConfig,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -12,8 +13,9 @@ from mlferry.errors import SpecError
 from mlferry.models.model import MLModel
 from mlferry.models.problems import has_programs
 from mlferry.models.pruning import stored_sparse, without_n_of_m, without_smallest
-from mlferry.models.quantization import modes, quantize_weights
-from mlferry.models.quantization.programs import Encode, Scheme, recoded
+from mlferry.models.quantization import quantize_weights
+from mlferry.models.quantization.programs import UNIQUE, Encode, Scheme, recoded
+from mlferry.models.quantization.vectors import as_vectors
 from mlferry.optimize.coreml.configs import (
     OpCompressorConfig,
     OpLinearQuantizerConfig,
@@ -23,12 +25,14 @@ from mlferry.optimize.coreml.configs import (
     OptimizationConfig,
 )
 from mlferry.programs.compressed import TABLE_BITS, Compressed
+from mlferry.programs.passes.rewriting import known_at
 from mlferry.programs.sites import ProgramSite
 from mlferry.text import logger_of
 
 logger = logger_of(__name__)
 
 Floats = NDArray[np.float32]
+_MODES = {"uniform": "linear_lut", "custom": "custom_lut"}  # what a scheme calls them
 Config = TypeVar("Config", bound=OpCompressorConfig)
 
 
@@ -203,39 +207,61 @@ def _quantized(site: ProgramSite, config: OpLinearQuantizerConfig, joint: bool) 
 
 def _palettized(site: ProgramSite, config: OpPalettizerConfig, joint: bool) -> Encode | None:
     grouped = config.granularity == "per_grouped_channel"
-    axis = site.axis if config.channel_axis is None else config.channel_axis
+    given = config.channel_axis if grouped else None
+    axis = site.axis if given is None else given
     if not -len(site.shape) <= axis < len(site.shape):
         raise SpecError(f"channel_axis is {axis}; {site} has {len(site.shape)} axes")
+    axis %= len(site.shape)
     extent = site.shape[axis]
-    if grouped and extent % config.group_size:
-        _stays(site, f"groups of {config.group_size} do not divide {extent} channels")
+    size = config.group_size if grouped else extent
+    if extent % size:
+        _stays(site, f"groups of {size} do not divide {extent} channels")
         return None
-    groups = np.split(site.array, extent // config.group_size if grouped else 1, axis)
-    mode, bits, function = (
-        {"uniform": "linear_lut"}.get(config.mode, config.mode),
-        config.nbits,
-        None,
-    )
-    if config.mode == "unique":
-        most = max(np.unique(group).size for group in groups)
+    length = config.cluster_dim
+    alone = math.gcd(size, _in_a_group(site, axis))
+    if alone % length:
+        _stays(site, f"vectors of {length} do not divide {alone} channels that go together")
+        return None
+    groups = np.split(np.moveaxis(site.array, axis, 0), extent // size)
+    mode, bits, function = config.mode, config.nbits, None
+    if config.mode == UNIQUE:
+        most = max(_different(group, length) for group in groups)
         bits = next((each for each in TABLE_BITS if most <= 1 << each), None)
         if bits is None:
-            _stays(site, f"it has {most} values")
+            _stays(site, f"it has {most} {'values' if length == 1 else 'vectors'}")
             return None
-        function = modes.distinct
     elif config.mode == "custom":
         function = _Custom(config.lut_function)
-        bits = function.bits(groups[0])
+        bits = function.bits(np.moveaxis(groups[0], 0, axis))
     assert bits is not None
     return Scheme(
-        "custom_lut" if function else mode,
+        _MODES.get(mode, mode),
         bits,
         config.granularity,
         group_size=config.group_size,
         lut_function=function,
         joint=joint,
         group_axis=axis,
+        vector=length,
+        scales=config.enable_per_channel_scale,
     ).encode
+
+
+def _in_a_group(site: ProgramSite, axis: int) -> int:
+    """How many entries along an axis are of one group of a convolution."""
+    counts = {
+        known_at(each, "groups", 1)
+        for each in site.readers
+        if each.op in ("conv", "conv_transpose")
+    }
+    return site.shape[axis] // (max(counts, default=1) if axis == 0 else 1)
+
+
+def _different(lines: Floats, length: int) -> int:
+    """How many values, or vectors along the first axis, are there."""
+    if length == 1:
+        return int(np.unique(lines).size)
+    return len(np.unique(as_vectors(lines, length), axis=0))
 
 
 class _Custom:
