@@ -294,9 +294,9 @@ def common(context: Lowering, *operands: Operand) -> tuple[list[Blob], Layout]:
         elif layout == SOURCE or lead is None:
             results.append(context.stored(x))
         else:
-            turned = permuted(x.array, lead)
-            assert turned is not None  # else the layout is SOURCE
-            results.append(context.constant(turned, layout=layout))
+            ordered = permuted(x.array, lead)
+            assert ordered is not None  # else the layout is SOURCE
+            results.append(context.constant(ordered, layout=layout))
     if all(x.is_scalar for x in results):
         layout = SCALAR
     return results, layout
