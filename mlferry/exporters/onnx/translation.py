@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from mlferry.custom import parameters_of
-from mlferry.errors import MlferryError, SpecError, UnsupportedLayersError, context
+from mlferry.errors import MlferryError, SpecError, context
 from mlferry.exporters import liveness
+from mlferry.exporters.refusals import Refusal, check_refusals
 from mlferry.layers import versions
 from mlferry.layers.definitions import infer
 from mlferry.layers.exports import OPS
@@ -22,27 +23,9 @@ from mlferry.onnx_graph.refusals import CannotExpressError, RankHiddenError
 from mlferry.onnx_graph.simplify import simplified
 from mlferry.spec import networks, weights
 from mlferry.spec.proto import neural_network_pb2 as nn
-from mlferry.text import paragraph
 
 ROUNDS = "\0rounds"  # the count of the rounds of loops, among the blobs: none has this name
 BLOB_INPUTS = "blob_inputs"  # the attribute that tells blobs from weights
-
-
-@dataclass(frozen=True)
-class LayerRefusal:
-    """A layer that ONNX cannot express; `follows` where only another one stands in its way."""
-
-    layer: nn.NeuralNetworkLayer
-    reason: str
-    follows: bool = False
-
-    @property
-    def kind(self) -> str:
-        """The kind of the layer."""
-        return self.layer.WhichOneof("layer") or ""
-
-    def __str__(self) -> str:
-        return f"{self.kind} {self.layer.name!r}: {self.reason}"
 
 
 Special = Callable[["Translation", nn.NeuralNetworkLayer, set[str]], None]
@@ -78,7 +61,7 @@ class Translation:
         blobs = {name for layer in networks.layers_of(network) for name in layer.output}
         self.e = Emitter(sorted(blobs))
         self.values: dict[str, str] = {}
-        self.refusals: list[LayerRefusal] = []
+        self.refusals: list[Refusal] = []
         self._custom = custom
         self._special = {"custom": Translation.custom, **special}
         self._cut: set[str] = set()  # values without their sequence axis
@@ -142,7 +125,7 @@ class Translation:
     ) -> None:
         """Note that a layer cannot be expressed, and go on as if it could."""
         follows = isinstance(error, RankHiddenError) and bool(self.refusals)
-        self.refusals.append(LayerRefusal(layer, str(error), follows))
+        self.refusals.append(Refusal(layer, str(error), follows))
         _, writes = networks.touched(layer)
         for blob in writes & (live | set(layer.output)):
             self.values[blob] = self.e.fresh(blob)
@@ -273,31 +256,20 @@ class Translation:
 
     def check(self) -> None:
         """Raise an `UnsupportedLayersError` that names every layer that cannot be expressed."""
-        if not self.refusals:
-            return
-        first = {str(refusal): refusal for refusal in self.refusals if not refusal.follows}
-        shown = list(first.values())  # a round of a loop may have been written several times
-        count = len(shown)
         varying = [
             port.name
             for port in self.e.graph.inputs
             if not all(isinstance(n, int) for n in port.shape or ())
         ]
-        fixed = [
-            f"sizes that vary can be given: input_shapes={{{name!r}: (...)}}" for name in varying
-        ]
-        raise UnsupportedLayersError(
-            paragraph(
-                [
-                    f"ONNX cannot express {count} layer{'s' if count > 1 else ''}:",
-                    *(f"  - {refusal}" for refusal in shown),
-                    *fixed,
-                    'mlferry.MLModel(model, engine="onnxruntime") runs these on NumPy and the '
-                    "others with onnxruntime",
-                ]
+        advice = [
+            *(
+                f"sizes that vary can be given: input_shapes={{{name!r}: (...)}}"
+                for name in varying
             ),
-            [(refusal.layer.name, refusal.kind, refusal.reason) for refusal in shown],
-        )
+            'mlferry.MLModel(model, engine="onnxruntime") runs these on NumPy and the '
+            "others with onnxruntime",
+        ]
+        check_refusals(self.refusals, "ONNX", advice)
 
 
 def renamed(port: Port, names: Mapping[str, str]) -> Port:

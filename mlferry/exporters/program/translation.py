@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 
-from mlferry.errors import MlferryError, SpecError, UnsupportedLayersError, context
+from mlferry.errors import MlferryError, SpecError, context
 from mlferry.exporters import liveness
+from mlferry.exporters.refusals import Refusal, check_refusals
 from mlferry.layers import versions
 from mlferry.layers.definitions import infer
 from mlferry.layers.params import Params
@@ -18,25 +18,6 @@ from mlferry.programs.graph import Block, Value
 from mlferry.programs.types import TensorType
 from mlferry.spec import networks
 from mlferry.spec.proto import neural_network_pb2 as nn
-from mlferry.text import paragraph
-
-
-@dataclass(frozen=True)
-class Refusal:
-    """A layer that no ops can express; `follows` where only another one stands in its way."""
-
-    layer: nn.NeuralNetworkLayer
-    reason: str
-    follows: bool = False
-
-    @property
-    def kind(self) -> str:
-        """The kind of the layer."""
-        return self.layer.WhichOneof("layer") or ""
-
-    def __str__(self) -> str:
-        return f"{self.kind} {self.layer.name!r}: {self.reason}"
-
 
 Special = Callable[["Translation", nn.NeuralNetworkLayer, set[str]], None]
 
@@ -171,21 +152,8 @@ class Translation:
 
     def check(self) -> None:
         """Raise an `UnsupportedLayersError` that names every layer that cannot be expressed."""
-        shown = [refusal for refusal in self.refusals if not refusal.follows]
-        if not shown:
-            return
-        texts = dict.fromkeys(map(str, shown))
-        raise UnsupportedLayersError(
-            paragraph(
-                [
-                    f"an ML Program cannot express {len(texts)} "
-                    f"layer{'s' if len(texts) > 1 else ''}:",
-                    *(f"  - {text}" for text in texts),
-                    "the neural network itself runs wherever the program would",
-                ]
-            ),
-            [(refusal.layer.name, refusal.kind, refusal.reason) for refusal in shown],
-        )
+        advice = "the neural network itself runs wherever the program would"
+        check_refusals(self.refusals, "an ML Program", [advice])
 
 
 def _written(

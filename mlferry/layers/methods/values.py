@@ -22,11 +22,6 @@ def floats(value: ArrayLike | None) -> Any:
     return array.astype(np.float32) if array.dtype.itemsize < 4 else array
 
 
-def floats_as(field: str) -> Callable[[Any], Params]:
-    """A setter of an array in this field."""
-    return lambda value: {field: floats(value)}
-
-
 def upper_as(field: str) -> Callable[[Any], Params]:
     """A setter of an enum by name, in any case."""
     return lambda value: {field: value.upper()}

@@ -59,7 +59,6 @@ def _typed(cells: Sequence[Cell], kind: str) -> Sequence[Cell]:
 
 # ---- maps ------------------------------------------------------------------------------
 
-_VERSION_1 = 1
 _KEYS = {"keys_strings": "string", "keys_int64s": "int64", "keys_floats": "float"}
 _VALUES = {
     "values_strings": ("string", "default_string", "_Unused"),
