@@ -227,10 +227,10 @@ def weight_shapes_of(params: nn.CustomLayerParams) -> list[tuple[str, Shape]]:
             f"{error!r:.200}"
         ) from error
     if not fits:
-        shown = ", ".join(f"{name} {shape}" for name, shape in shapes)
+        text = ", ".join(f"{name} {shape}" for name, shape in shapes)
         raise CustomLayerError(
             f"{params.className!r} has weights of {counts} values; parameter {WEIGHTS_KEY!r} says "
-            f"{shown}"
+            f"{text}"
         )
     return shapes
 

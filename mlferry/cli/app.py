@@ -126,9 +126,9 @@ def run(argv: list[str]) -> int:
     except click.Abort:
         return 130
     except click.ClickException as error:
-        shown = io.StringIO()
-        error.show(shown)
-        sys.stderr.write(printable(shown.getvalue(), lines=True))
+        output = io.StringIO()
+        error.show(output)
+        sys.stderr.write(printable(output.getvalue(), lines=True))
         raise SystemExit(error.exit_code) from None
     except KeyboardInterrupt:
         return 130

@@ -71,13 +71,13 @@ def limits_of(
     Raises:
         click.BadParameter: there is no such limit, or no such value.
     """
-    known = asdict(limits.Limits())
+    defaults = asdict(limits.Limits())
     values: dict[str, float] = {}
     for item in items:
         name, _, text = item.partition("=")
-        if name not in known:
-            raise click.BadParameter(f"there is no limit {name!r}; there are {', '.join(known)}")
-        kind = type(known[name])
+        if name not in defaults:
+            raise click.BadParameter(f"there is no limit {name!r}; there are {', '.join(defaults)}")
+        kind = type(defaults[name])
         number = re.fullmatch(r"(\d+(?:\.\d+)?)(|KiB|MiB|GiB)", text)
         if kind is bool and text in ("yes", "no"):
             values[name] = text == "yes"

@@ -98,8 +98,8 @@ class Builder:
 
     def _check(self, kind: str, name: str, inputs: Sequence[str], outputs: Sequence[str]) -> None:
         if kind not in LAYER_KINDS:
-            known = list(LAYER_KINDS)
-            raise SpecError(f"there is no layer kind {kind!r}.{did_you_mean(kind, known)}")
+            kinds = list(LAYER_KINDS)
+            raise SpecError(f"there is no layer kind {kind!r}.{did_you_mean(kind, kinds)}")
         if name in self._names:
             raise SpecError(f"there is a layer {name!r} already")
         for blob in inputs:
@@ -250,10 +250,10 @@ class Builder:
     ) -> Mapping[str, Any]:
         """The data that `model` needs to write a classifier."""
         if probabilities not in self.shapes:
-            known = list(self.shapes)
+            blobs = list(self.shapes)
             raise SpecError(
                 f"no blob {probabilities!r} for the probabilities."
-                + did_you_mean(probabilities, known)
+                + did_you_mean(probabilities, blobs)
             )
         if len(labels) == 0:
             raise SpecError("a classifier needs class labels; none are given")

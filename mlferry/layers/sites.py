@@ -127,10 +127,10 @@ def _sites_of(layer: nn.NeuralNetworkLayer, entries: list[weights.Weight]) -> It
 
 def _is_values(message: nn.WeightParams) -> bool:
     try:
-        stored = weights.encoding(message)
+        encoding = weights.encoding(message)
     except SpecError:
         return False
-    return stored is not None and stored.kind not in (weights.RAW, weights.INT8)
+    return encoding is not None and encoding.kind not in (weights.RAW, weights.INT8)
 
 
 def _per_channel(stored: StoredWeight, shape: tuple[int, ...]) -> bool:

@@ -112,10 +112,10 @@ def _weight_reasons(
     holder: networks.Network | nn.NeuralNetworkLayer,
 ) -> Iterator[tuple[int, str]]:
     for weight in weights.iter_weights(holder):
-        stored = _encoding(weight.message)
-        if stored is not None and weight.kind != "custom":
-            needs = _WEIGHT_VERSIONS.get(stored.kind, 1)
-            yield needs, f"the {stored} weights of {weight.layer.name!r}"
+        encoding = _encoding(weight.message)
+        if encoding is not None and weight.kind != "custom":
+            needs = _WEIGHT_VERSIONS.get(encoding.kind, 1)
+            yield needs, f"the {encoding} weights of {weight.layer.name!r}"
         if weight.message.isUpdatable:
             yield 4, f"the updatable weights of {weight.layer.name!r}"
 

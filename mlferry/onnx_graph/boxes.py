@@ -127,7 +127,7 @@ def _filled(
         rows = emitter.node("GatherND", table, emitter.unsqueeze(indices, [2]), batch_dims=1)
         emitter.shapes[rows] = (batch, most, emitter.shape(table)[2])
         results.append(emitter.node("Where", emitter.unsqueeze(real, [2]), rows, emitter.number(0)))
-    shown = emitter.node("Where", real, indices, emitter.constant(np.int64(-1)))
-    emitter.shapes[shown] = (batch, most)
+    padded_indices = emitter.node("Where", real, indices, emitter.constant(np.int64(-1)))
+    emitter.shapes[padded_indices] = (batch, most)
     number = emitter.reshape(total, [-1 if batch is None else batch])
-    return results[0], results[1], shown, number
+    return results[0], results[1], padded_indices, number

@@ -158,9 +158,9 @@ class ProgramBuilder:
         definition = self._definition(op)
         arguments = self._arguments(op, definition, operands)
         types = inferred(op, definition, arguments, blocks)
-        known = self._folded(op, definition, arguments, types) if folded and not blocks else None
-        if known is not None:
-            return known
+        results = self._folded(op, definition, arguments, types) if folded and not blocks else None
+        if results is not None:
+            return results
         outputs = tuple(Value(self.fresh(f"{self.layer}_{op}"), kind) for kind in types)
         operation = Operation(op, arguments, outputs, tuple(blocks), self.layer)
         for value in outputs:

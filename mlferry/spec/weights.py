@@ -73,17 +73,17 @@ def unpack_bits(data: bytes, bits: int, count: int) -> NDArray[np.uint8]:
         SpecError: `bits` is not in 1..8 or `data` is too short; more bytes are allowed.
     """
     _check_bits(bits)
-    needed = -(-bits * count // 8)
-    if len(data) < needed:
+    expected = -(-bits * count // 8)
+    if len(data) < expected:
         raise SpecError(
-            f"{count} values of {bits} bits need {needed} bytes; the file holds {len(data)}"
+            f"{count} values of {bits} bits need {expected} bytes; the file holds {len(data)}"
         )
-    octets = np.frombuffer(data, np.uint8, needed)
+    octets = np.frombuffer(data, np.uint8, expected)
     if bits == 8:
         return octets
     out = np.zeros(count, np.uint8)
     step = _CHUNK * bits // 8
-    for index, start in enumerate(range(0, needed, step)):
+    for index, start in enumerate(range(0, expected, step)):
         stream = np.unpackbits(octets[start : start + step])
         first = index * _CHUNK
         size = min(_CHUNK, count - first)

@@ -215,10 +215,10 @@ def _trained_weights(network: networks.Network) -> dict[tuple[str, str], weights
         name = weight.layer.name
         if names.count(name) > 1:
             raise SpecError(f"{names.count(name)} layers are named {name!r}; trained ones differ")
-        stored = weights.encoding(weight.message)
-        if stored is None or stored.kind != weights.FLOAT32:
+        encoding = weights.encoding(weight.message)
+        if encoding is None or encoding.kind != weights.FLOAT32:
             raise SpecError(
-                f"{weight.path} of layer {name!r} are {stored}; trained weights are float32"
+                f"{weight.path} of layer {name!r} are {encoding}; trained weights are float32"
             )
         trained[name, weight.path.partition(".")[2]] = weight
     if not trained:

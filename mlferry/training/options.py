@@ -94,10 +94,10 @@ class TrainingParameters:
         """
         for name, value in own.items():
             if name not in self._messages:
-                known = list(self._messages)
+                names = list(self._messages)
                 raise SpecError(
                     f"this model is trained with no parameter {name!r}; there are "
-                    f"{', '.join(known)}.{did_you_mean(name, known)}"
+                    f"{', '.join(names)}.{did_you_mean(name, names)}"
                 )
             check_number(name, value, self._messages[name])
             self.values[name] = value

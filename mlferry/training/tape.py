@@ -49,10 +49,10 @@ class Recording(Blobs):
 
     def note(self, step: Step, inputs: Sequence[Array], outputs: Sequence[Array]) -> None:
         """Remember of a layer that just ran what its gradient reads."""
-        needed = [name in self.live for name in step.inputs]
+        wanted = [name in self.live for name in step.inputs]
         trained = self.trained.get(step.params.name, frozenset())
         kind = step.params.kind
-        live = (any(needed) and not has_none(kind)) or bool(trained)
+        live = (any(wanted) and not has_none(kind)) or bool(trained)
         if live:
             keeps = "xy"
             if kind in GRADIENTS:
@@ -63,7 +63,7 @@ class Recording(Blobs):
                 outputs if "y" in keeps else [None] * len(outputs),
                 [x.shape for x in inputs],
                 [y.shape for y in outputs],
-                needed,
+                wanted,
                 trained,
             )
             self.runs.append(Recorded(step, run))
@@ -172,8 +172,8 @@ class Tape(Session):
         except MlferryError as error:
             error.add_context(f"going back through {step}")
             raise
-        for name, gradient, needed in zip(step.inputs, behind_each, run.wanted, strict=False):
-            if gradient is not None and needed:
+        for name, gradient, is_wanted in zip(step.inputs, behind_each, run.wanted, strict=False):
+            if gradient is not None and is_wanted:
                 before = gradients.get(name)
                 gradients[name] = gradient if before is None else before + gradient
         for field, gradient in run.weights.items():

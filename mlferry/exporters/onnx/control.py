@@ -51,9 +51,9 @@ def branch(t: Translation, layer: Layer, live: set[str]) -> None:
     for network in networks.subnetworks(layer):
         with t.inside() as nodes:
             t.run(network.layers, {*live, *_counters(t, layer)})
-            missing = [blob for blob in blobs if blob not in t.values]
-            if missing:
-                raise refuse(f"one of its ways leaves {missing[0]!r}, which is read later, unmade")
+            unmade = [blob for blob in blobs if blob not in t.values]
+            if unmade:
+                raise refuse(f"one of its ways leaves {unmade[0]!r}, which is read later, unmade")
             values = [t.whole(blob) for blob in blobs]
             bodies.append(_body(t, nodes, values))
             shapes.append([t.shape(blob) for blob in blobs])

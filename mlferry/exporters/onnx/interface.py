@@ -135,14 +135,14 @@ def _image_input(
     layout = features.LAYOUTS.get(image.colorSpace, "RGB")
     channels = features.CHANNELS[layout]
     height, width = named(name, shape)[-2:]
-    known = open_shape((height, width))
+    size = open_shape((height, width))
     if pixels:
         value = from_pixels(t.e, name, layout, [height, width])
         value = _preprocessed(t, name, value, layout, network)
     else:
         value = name
         t.e.graph.inputs.append(Port(name, "float32", [1, channels, height, width]))
-    t.e.shapes[value] = (1, channels, *known)
+    t.e.shapes[value] = (1, channels, *size)
     if network.imageInputShapeMapping == 0:
         value = t.e.unsqueeze(value, [0])
     t.add_input(name, value, t.e.shapes[value])
@@ -243,8 +243,8 @@ def add_outputs(
         kind = feature.WhichOneof("Type")
         dtype = "float32"
         if kind == "multiArrayType":
-            stored = features.DTYPES.get(feature.multiArrayType.dataType, dtype)
-            dtype = STORED.get(stored, stored)
+            array_dtype = features.DTYPES.get(feature.multiArrayType.dataType, dtype)
+            dtype = STORED.get(array_dtype, array_dtype)
         if versions.uses_rank5(network):
             value = _as_described(t, value, feature)
         if kind == "imageType" and pixels:

@@ -225,8 +225,8 @@ class ProgramTranslation:
     def _operation(self, message: mil.Operation, types: tuple[ValueType, ...]) -> None:
         definition = definition_of(message.type, self._opset)
         entry = EXPORTS.find(message.type, self._opset)
-        stored = entry.options.get("stored", ()) if entry is not None else ()
-        self._need_constants(message, definition, stored)
+        stored_names = entry.options.get("stored", ()) if entry is not None else ()
+        self._need_constants(message, definition, stored_names)
         arguments = arguments_of(message, definition.parameters, self.known, self._decoded)
         if message.type.startswith("constexpr_"):
             for value in message.outputs:
@@ -240,7 +240,7 @@ class ProgramTranslation:
         if entry is None:
             raise refuse("ONNX has no nodes for it here")
         raw = message.type.startswith("constexpr_")
-        operands = self._operands(definition, arguments, stored, raw=raw)
+        operands = self._operands(definition, arguments, stored_names, raw=raw)
         call = Call(
             message.type,
             name_of(message),
@@ -319,14 +319,14 @@ class ProgramTranslation:
         return value_of(message, self._weights)
 
     def _need_constants(
-        self, message: mil.Operation, definition: Definition, stored: Sequence[str] = ()
+        self, message: mil.Operation, definition: Definition, stored_names: Sequence[str] = ()
     ) -> None:
         """Make compressed constants whole that an operation needs beforehand."""
         for name, argument in message.inputs.items():
             parameter = definition.parameters.get(name)
             for binding in argument.arguments:
                 maker = self.compressed.get(binding.name)
-                known = parameter is not None and parameter.constant and name not in stored
+                known = parameter is not None and parameter.constant and name not in stored_names
                 if maker is not None and known:
                     self._whole(binding.name, maker)
 
@@ -399,7 +399,7 @@ class ProgramTranslation:
         self,
         definition: Definition,
         arguments: Mapping[str, Argument],
-        stored: Sequence[str],
+        stored_names: Sequence[str],
         *,
         raw: bool,
     ) -> dict[str, Any]:
@@ -408,7 +408,7 @@ class ProgramTranslation:
             argument = arguments.get(name)
             if argument is None:
                 operands[name] = parameter.default
-            elif name in stored:
+            elif name in stored_names:
                 operands[name] = self._operand(argument)[0]
             elif parameter.constant:
                 if not argument.is_constant:
@@ -499,18 +499,18 @@ class ProgramTranslation:
         if not self.refusals:
             return
         first = {str(refusal): refusal for refusal in self.refusals if not refusal.follows}
-        shown = list(first.values())  # the condition of a loop is written twice
-        count = len(shown)
+        refusals = list(first.values())  # the condition of a loop is written twice
+        count = len(refusals)
         raise UnsupportedOperationsError(
             paragraph(
                 [
                     f"ONNX cannot express {count} operation{'s' if count > 1 else ''}:",
-                    *(f"  - {refusal}" for refusal in shown),
+                    *(f"  - {refusal}" for refusal in refusals),
                     'mlferry.MLModel(model, engine="onnxruntime") runs these on NumPy and the '
                     "others with onnxruntime",
                 ]
             ),
-            [(name_of(r.operation), r.operation.type, r.reason) for r in shown],
+            [(name_of(r.operation), r.operation.type, r.reason) for r in refusals],
         )
 
 

@@ -160,8 +160,8 @@ def _widened(t: ProgramTranslation, value: str, dtype: str, target: str) -> str:
 def _array(
     t: ProgramTranslation, feature: model_pb2.FeatureDescription, extents: Sequence[Extent]
 ) -> str:
-    stored = features.DTYPES.get(feature.type.multiArrayType.dataType, "float32")
-    dtype = interface.STORED.get(stored, stored)
+    array_dtype = features.DTYPES.get(feature.type.multiArrayType.dataType, "float32")
+    dtype = interface.STORED.get(array_dtype, array_dtype)
     shape: list[Extent] = list(extents) or [1]
     t.e.graph.inputs.append(Port(feature.name, dtype, shape))
     t.e.shapes[feature.name] = interface.open_shape(shape)
@@ -234,8 +234,8 @@ def _described(
     t: ProgramTranslation, value: str, dtype: str, feature: ft.FeatureType
 ) -> tuple[str, str]:
     """An array in the type and shape that is described; a scalar is a vector of one."""
-    stored = features.DTYPES.get(feature.multiArrayType.dataType, "float32")
-    target = interface.STORED.get(stored, stored)
+    array_dtype = features.DTYPES.get(feature.multiArrayType.dataType, "float32")
+    target = interface.STORED.get(array_dtype, array_dtype)
     if t.e.shapes.get(value) == ():
         value = t.e.reshape(value, [1])
     if target != dtype:

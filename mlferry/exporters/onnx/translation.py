@@ -151,10 +151,10 @@ class Translation:
         is_cut = bool(inputs) and all(x in self._cut for x in inputs)
         for index, blob in enumerate(layer.output):
             value = results[index]
-            known = self.e.results[index] if self.e.results is not None else None
+            inferred = self.e.results[index] if self.e.results is not None else None
             before = self.e.shapes.get(value)
             if before is None or None in before:
-                self.e.shapes[value] = known if known is not None else before
+                self.e.shapes[value] = inferred if inferred is not None else before
             if is_cut:
                 self._cut.add(value)
             self.assign(blob, value if is_cut else self._without_sequence(value))

@@ -215,10 +215,10 @@ def _round(
     dtypes = ["int32", "bool", *(kind.dtype for kind in kinds)]
     for value, dtype in zip([following, *values], dtypes, strict=True):
         rounds.outputs.append(_in_block(translation, rounds, value, dtype))
-    known = list(ends[0])
+    types = list(ends[0])
     for other in ends[1:]:
-        known = [_widened(a, b) for a, b in zip(known, other, strict=True)]
-    return [condition, rounds], known
+        types = [_widened(a, b) for a, b in zip(types, other, strict=True)]
+    return [condition, rounds], types
 
 
 def _steps(

@@ -386,8 +386,8 @@ def _as_described(
         return builder.reshape(builder.as_float(value), [1, channels, *size])
     dtype = "fp32"
     if kind == "multiArrayType":
-        stored = features.DTYPES.get(feature.type.multiArrayType.dataType, "float32")
-        dtype = _ELEMENTS.get(stored, "fp32")
+        array_dtype = features.DTYPES.get(feature.type.multiArrayType.dataType, "float32")
+        dtype = _ELEMENTS.get(array_dtype, "fp32")
         if dtype == "fp16" and builder.opset < HALF_ENDS:
             raise NewerOpsetError("an output of float16", HALF_ENDS)
     if translation.rank5:

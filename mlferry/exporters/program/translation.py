@@ -121,11 +121,11 @@ class Translation:
         results = output if isinstance(output, tuple) else (output,)
         if len(results) < len(layer.output):
             raise SpecError(f"it makes {len(results)} outputs; {len(layer.output)} are named")
-        known = infer(params, [x.tensor.shape for x in inputs])
+        shapes = infer(params, [x.tensor.shape for x in inputs])
         for index, blob in enumerate(layer.output):
             value = results[index]
-            if known is not None and value not in inputs:
-                refine(value, known[index])
+            if shapes is not None and value not in inputs:
+                refine(value, shapes[index])
             if is_cut:
                 self._cut.add(value)
             self.values[blob] = value if is_cut else self._without_sequence(value)
@@ -169,9 +169,9 @@ def _written(
 
 def refine(value: Value, shape: Shape | None) -> None:
     """Tell extents of a value that its operation alone does not tell."""
-    known = value.tensor.shape
-    if shape is None or known is None or len(known) != len(shape) or value.is_constant:
+    own_shape = value.tensor.shape
+    if shape is None or own_shape is None or len(own_shape) != len(shape) or value.is_constant:
         return
     value.type = TensorType(
-        value.dtype, tuple(b if a is None else a for a, b in zip(known, shape, strict=True))
+        value.dtype, tuple(b if a is None else a for a, b in zip(own_shape, shape, strict=True))
     )

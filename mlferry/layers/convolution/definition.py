@@ -58,11 +58,11 @@ def convolution(
         first, second = params.outputChannels, params.kernelChannels
         if params.isDeconvolution:
             first, second = params.kernelChannels, params.outputChannels // params.nGroups
-        stored = (first, second, *params.kernelSize)
+        weight_shape = (first, second, *params.kernelSize)
         if len(weights) != 4 or any(
-            extent not in (other, None) for extent, other in zip(weights, stored, strict=True)
+            extent not in (other, None) for extent, other in zip(weights, weight_shape, strict=True)
         ):
-            raise SpecError(f"weights of shape {show(weights)}; {show(stored)} is needed")
+            raise SpecError(f"weights of shape {show(weights)}; {show(weight_shape)} is needed")
     if params.isDeconvolution:
         spatial = deconvolution_size(params, (height, width))
     else:
@@ -269,7 +269,7 @@ def check_output_shape_of_deconvolution(
 def weights_of_convolution(
     layer: nn.NeuralNetworkLayer, params: nn.ConvolutionLayerParams
 ) -> StoredWeights:
-    stored = len(layer.input) < 2
+    has_stored_weights = len(layer.input) < 2
     kernel = tuple(params.kernelSize) or (3, 3)
     out, groups = params.outputChannels, params.nGroups or 1
     shape = (
@@ -280,6 +280,12 @@ def weights_of_convolution(
     axis = 1 if params.isDeconvolution else 0
     full = (*shape, *kernel) if len(kernel) == 2 else None
     yield StoredWeight(
-        "weights", params.weights, full, SECOND_INPUT, stored, scales=out, channel_axis=axis
+        "weights",
+        params.weights,
+        full,
+        SECOND_INPUT,
+        has_stored_weights,
+        scales=out,
+        channel_axis=axis,
     )
-    yield stored_bias(params, out, stored=stored)
+    yield stored_bias(params, out, stored=has_stored_weights)

@@ -56,7 +56,7 @@ def convolution(emitter: Emitter, params: Params, x: str, *more: str) -> str:
     shape: tuple[int, ...] = (params.outputChannels, params.kernelChannels, *params.kernelSize)
     if params.isDeconvolution:
         shape = (params.kernelChannels, params.outputChannels // params.nGroups, *params.kernelSize)
-    stored = [
+    weights = [
         more[0]
         if more
         else weight(
@@ -64,9 +64,9 @@ def convolution(emitter: Emitter, params: Params, x: str, *more: str) -> str:
         )
     ]
     if len(more) > 1:
-        stored.append(emitter.reshape(more[1], [params.outputChannels]))
+        weights.append(emitter.reshape(more[1], [params.outputChannels]))
     elif params.hasBias:
-        stored.append(weight(emitter, params, "bias", (params.outputChannels,)))
+        weights.append(weight(emitter, params, "bias", (params.outputChannels,)))
     attributes = {
         "kernel_shape": list(params.kernelSize),
         "strides": list(params.stride),
@@ -78,7 +78,7 @@ def convolution(emitter: Emitter, params: Params, x: str, *more: str) -> str:
         if params.isDeconvolution:
             full, target = _full_and_wanted(params, emitter.shape(maps)[-2:])
             return spread_out(
-                emitter, [maps, *stored], attributes, full, target, _cut(params, full, target)
+                emitter, [maps, *weights], attributes, full, target, _cut(params, full, target)
             )
         if params.which("ConvolutionPaddingType") == "same" and None in emitter.shape(maps)[-2:]:
             if max(params.dilationFactor) > 1:  # onnxruntime's SAME takes none
@@ -88,13 +88,13 @@ def convolution(emitter: Emitter, params: Params, x: str, *more: str) -> str:
                 ]
                 pads = _same_pads(emitter, maps, spans, params.stride, params.same.asymmetryMode)
                 return emitter.node(
-                    "Conv", padded_by(emitter, maps, pads, 0), *stored, **attributes
+                    "Conv", padded_by(emitter, maps, pads, 0), *weights, **attributes
                 )
             padding: dict[str, Any] = {"auto_pad": _AUTO_PAD[params.same.asymmetryMode]}
         else:
             known = tuple(n or 0 for n in emitter.shape(maps))
             padding = {"pads": pads_of(sizes.edges_of(params, known))}
-        return emitter.node("Conv", maps, *stored, **attributes, **padding)
+        return emitter.node("Conv", maps, *weights, **attributes, **padding)
 
     return over_maps(emitter, x, compute)
 

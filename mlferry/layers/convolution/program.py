@@ -71,14 +71,14 @@ def convolution(builder: ProgramBuilder, params: Params, x: Value, *more: Value)
     shape: tuple[int, ...] = (params.outputChannels, params.kernelChannels, *params.kernelSize)
     if transposed:
         shape = (params.kernelChannels, params.outputChannels // params.nGroups, *params.kernelSize)
-    stored = (
+    weights = (
         builder.as_float(more[0])
         if more
         else weight(builder, params, "weights", shape, channel_axis=1 if transposed else 0)
     )
     bias = params.decoded("bias", (params.outputChannels,)) if params.hasBias else None
     options: dict[str, Any] = {
-        "weight": stored,
+        "weight": weights,
         "strides": list(params.stride),
         "dilations": list(params.dilationFactor),
         "groups": params.nGroups,

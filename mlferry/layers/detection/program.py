@@ -19,19 +19,19 @@ def non_maximum_suppression(
 ) -> tuple[Value, ...]:
     """Boxes, scores and indices of the boxes that stay, padded to `maxBoxes`, and their number."""
     defaults = (params.iouThreshold, params.scoreThreshold, params.maxBoxes)
-    known = list(defaults)
+    limits = list(defaults)
     for place, value in enumerate(more):
         if not value.is_constant:
             raise refuse("its thresholds, or its number of boxes, are computed")
-        known[place] = value.constant.reshape(-1)[0]
+        limits[place] = value.constant.reshape(-1)[0]
     if builder.opset >= _COLUMNS:
         raise refuse("the suppression of iOS 17 does not tell how many boxes stay")
     return builder.ops(
         "non_maximum_suppression",
         boxes=builder.as_float(boxes),
         scores=builder.as_float(scores),
-        iou_threshold=float(known[0]),
-        score_threshold=float(known[1]),
-        max_boxes=int(known[2]),
+        iou_threshold=float(limits[0]),
+        score_threshold=float(limits[1]),
+        max_boxes=int(limits[2]),
         per_class_suppression=params.perClassSuppression,
     )

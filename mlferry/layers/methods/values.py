@@ -115,13 +115,13 @@ def quantized(
         "quantization_type",
     )
     if kind == "linearQuantization":
-        stored = _linear(channels, quant_scale, quant_bias, nbits, int8=int8)
+        encoding = _linear(channels, quant_scale, quant_bias, nbits, int8=int8)
     else:
         if quant_lut is None or len(quant_lut) != 2**nbits:
             raise SpecError(f"quant_lut has {2**nbits} values for {nbits} bits")
-        stored = {"floatValue": _listed(quant_lut)}
+        encoding = {"floatValue": _listed(quant_lut)}
     field = "int8RawValue" if int8 else "rawValue"
-    return {field: data, "quantization": {"numberOfBits": nbits, kind: stored}}
+    return {field: data, "quantization": {"numberOfBits": nbits, kind: encoding}}
 
 
 def _linear(

@@ -39,13 +39,13 @@ _NAMES = {
 
 def _other_factors(x: Array, axes: Axes) -> Array:
     """The product of all other values, for each value, even if one is zero."""
-    moved = np.moveaxis(x, axes, range(-len(axes), 0))
-    flat = moved.reshape(*moved.shape[: -len(axes)], -1)
+    axes_last = np.moveaxis(x, axes, range(-len(axes), 0))
+    flat = axes_last.reshape(*axes_last.shape[: -len(axes)], -1)
     ones = np.ones_like(flat[..., :1])
     before = np.concatenate([ones, np.cumprod(flat[..., :-1], axis=-1)], axis=-1)
     back = flat[..., ::-1]
     after = np.concatenate([ones, np.cumprod(back[..., :-1], axis=-1)], axis=-1)[..., ::-1]
-    return np.moveaxis((before * after).reshape(moved.shape), range(-len(axes), 0), axes)
+    return np.moveaxis((before * after).reshape(axes_last.shape), range(-len(axes), 0), axes)
 
 
 def _through(name: str, run: LayerRun, dy: Array, axes: Axes) -> Array:

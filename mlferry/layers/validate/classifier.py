@@ -84,8 +84,8 @@ def predicted_label(spec: model_pb2.Model) -> Problems:
         return
     type_ = _output(spec, name)
     if type_ is None:
-        known = hint(name, (feature.name for feature in spec.description.output))
-        yield warning(f"predictedFeatureName {name!r} is not an output.{known}", "description")
+        suggestion = hint(name, (feature.name for feature in spec.description.output))
+        yield warning(f"predictedFeatureName {name!r} is not an output.{suggestion}", "description")
         return
     types, result = _wanted(classifier), type_.WhichOneof("Type")
     if types and result != types[0]:
@@ -105,9 +105,9 @@ def predicted_probabilities(spec: model_pb2.Model) -> Problems:
         return
     type_ = _output(spec, name)
     if type_ is None:
-        known = hint(name, (feature.name for feature in spec.description.output))
+        suggestion = hint(name, (feature.name for feature in spec.description.output))
         yield warning(
-            f"predictedProbabilitiesName {name!r} is not an output.{known}", "description"
+            f"predictedProbabilitiesName {name!r} is not an output.{suggestion}", "description"
         )
         return
     types, result = _wanted(classifier), type_.WhichOneof("Type")
@@ -152,8 +152,8 @@ def regression(spec: model_pb2.Model) -> Problems:
     name = spec.description.predictedFeatureName
     type_ = _output(spec, name)
     if type_ is None:
-        known = hint(name, (feature.name for feature in spec.description.output))
-        yield warning(f"predictedFeatureName {name!r} is not an output.{known}", "description")
+        suggestion = hint(name, (feature.name for feature in spec.description.output))
+        yield warning(f"predictedFeatureName {name!r} is not an output.{suggestion}", "description")
     elif type_.WhichOneof("Type") not in ("doubleType", "multiArrayType"):
         yield warning(
             f"its type is {type_.WhichOneof('Type')}; a regression gives doubleType or "

@@ -71,8 +71,8 @@ def _flows(
 ) -> Problems:
     where = f"{role} {feature.name!r}"
     if feature.name not in available:
-        known = hint(feature.name, available)
-        text = f"no input of the pipeline and no model before it gives it.{known}"
+        suggestion = hint(feature.name, available)
+        text = f"no input of the pipeline and no model before it gives it.{suggestion}"
         optional = role == "input" and feature.type.isOptional
         yield Problem("warning" if optional else "error", where, text)
     elif feature.type != available[feature.name]:

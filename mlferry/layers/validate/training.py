@@ -58,12 +58,12 @@ def updatable_layers(spec: model_pb2.Model, network: networks.Network) -> Proble
 def _weight_is_trained(weight: weights.Weight) -> Problems:
     where, field = f"{weight.kind} {weight.layer.name!r}", weight.path.split(".")[-1]
     try:
-        stored = weights.encoding(weight.message)
+        encoding = weights.encoding(weight.message)
     except SpecError:
         return  # the rules about weights report it
-    if stored is not None and stored.kind != weights.FLOAT32:
-        yield warning(f"its {field} are {stored}; trained weights are float32", where)
-    elif stored is not None and not weight.message.isUpdatable:
+    if encoding is not None and encoding.kind != weights.FLOAT32:
+        yield warning(f"its {field} are {encoding}; trained weights are float32", where)
+    elif encoding is not None and not weight.message.isUpdatable:
         yield warning(f"the layer is updatable, its {field} are not marked", where)
 
 

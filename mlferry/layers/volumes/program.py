@@ -24,10 +24,10 @@ def convolution3d(builder: ProgramBuilder, params: Params, x: Value) -> Value:
     shape = (params.outputChannels, params.inputChannels // params.nGroups, *kernel)
     if transposed:
         shape = (params.inputChannels, params.outputChannels // params.nGroups, *kernel)
-    stored = weight(builder, params, "weights", shape, channel_axis=1 if transposed else 0)
+    weights = weight(builder, params, "weights", shape, channel_axis=1 if transposed else 0)
     bias = params.decoded("bias", (params.outputChannels,)) if params.hasBias else None
     options: dict[str, Any] = {
-        "weight": stored,
+        "weight": weights,
         "strides": list(stride),
         "dilations": list(dilation),
         "groups": params.nGroups,

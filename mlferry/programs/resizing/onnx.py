@@ -388,8 +388,8 @@ def _patches(emitter: Emitter, call: Call, images: str, boxes: str, lead: int) -
     across = emitter.unsqueeze(insides[1], [1])
     whole = emitter.node("And", emitter.unsqueeze(insides[0], [2]), across)
     emitter.shapes[whole] = (emitter.shape(boxes)[0], *counts)
-    shown = emitter.unsqueeze(whole, range(1, 1 + lead))
-    return emitter.node("Where", shown, y, emitter.number(filler))
+    expanded = emitter.unsqueeze(whole, range(1, 1 + lead))
+    return emitter.node("Where", expanded, y, emitter.number(filler))
 
 
 @export("crop_resize")
@@ -490,8 +490,8 @@ def _at(
     whole = inside[0]
     for other in inside[1:]:
         whole = emitter.node("And", whole, other)
-    shown = emitter.node("Unsqueeze", whole, emitter.integers([-1]))
-    return emitter.node("Where", shown, pixels, emitter.number(filler))
+    expanded = emitter.node("Unsqueeze", whole, emitter.integers([-1]))
+    return emitter.node("Where", expanded, pixels, emitter.number(filler))
 
 
 def _sampled(emitter: Emitter, call: Call, x: str, xs: str, ys: str, target: Size) -> str:

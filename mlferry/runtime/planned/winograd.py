@@ -119,7 +119,7 @@ def convolved(x: Array, weights: Array, m: int, y: Array, finish: Finish, work: 
 
         def block(first: int, number: int) -> Part:
             n, top = number * across, first * m
-            moved = tiles[: a * a * n * channels].reshape(a * a, n * channels)
+            transformed_tiles = tiles[: a * a * n * channels].reshape(a * a, n * channels)
             wide = spread[: a * a * n * channels].reshape(a * a, n * channels)
             output = products[: a * a * n * count].reshape(a * a, n * count)
             done = results[: m * m * n * count].reshape(m * m, n * count)
@@ -128,9 +128,9 @@ def convolved(x: Array, weights: Array, m: int, y: Array, finish: Finish, work: 
                 (a, a, number, across, channels),
                 (line, pixel, m * line, m * pixel, value),
             )
-            copied = moved.reshape(a, a, number, across, channels)
+            copied = transformed_tiles.reshape(a, a, number, across, channels)
             multiplied = [
-                *_columns(before, moved, wide),
+                *_columns(before, transformed_tiles, wide),
                 (wide.reshape(a * a, n, channels), weights, output.reshape(a * a, n, count)),
                 *_columns(behind, output, done),
             ]
