@@ -12,7 +12,7 @@ from mlferry.text import paragraph
 
 @dataclass(frozen=True)
 class Refusal:
-    """A layer that cannot be expressed; `follows` where only another one stands in its way."""
+    """A layer that cannot be expressed; `follows` if only an earlier refusal is the cause."""
 
     layer: nn.NeuralNetworkLayer
     reason: str

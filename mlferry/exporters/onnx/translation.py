@@ -24,8 +24,8 @@ from mlferry.onnx_graph.simplify import simplified
 from mlferry.spec import networks, weights
 from mlferry.spec.proto import neural_network_pb2 as nn
 
-ROUNDS = "\0rounds"  # the count of the rounds of loops, among the blobs: none has this name
-BLOB_INPUTS = "blob_inputs"  # the attribute that tells blobs from weights
+ROUNDS = "\0rounds"  # the count of loop rounds, kept among the blobs; no blob has this name
+BLOB_INPUTS = "blob_inputs"  # the attribute that separates blobs from weights
 
 
 Special = Callable[["Translation", nn.NeuralNetworkLayer, set[str]], None]
@@ -34,14 +34,13 @@ Special = Callable[["Translation", nn.NeuralNetworkLayer, set[str]], None]
 class Translation:
     """Walks over layers and writes their nodes.
 
-    A blob that is made again, by a copy, is another value from there on. In the classic mapping
-    the values of blobs whose sequence has one step go without that axis, so that a convolution is
-    one node.
+    A blob that a copy writes again is a new value from there on. In the classic mapping a blob
+    whose sequence has one step loses that axis, so that a convolution is one node.
 
     Args:
-        network: tells the mapping.
-        special: what writes layers that are not nodes of their own: those of control flow.
-        custom: tells the output shapes of custom layers.
+        network: the network, which says how arrays map to blobs.
+        special: the functions that write layers of control flow, by kind.
+        custom: gives the output shapes of custom layers.
         most_rounds: the limit of the rounds of all loops; None where they are not counted.
 
     Attributes:
@@ -64,8 +63,8 @@ class Translation:
         self.refusals: list[Refusal] = []
         self._custom = custom
         self._special = {"custom": Translation.custom, **special}
-        self._cut: set[str] = set()  # values without their sequence axis
-        self._names: dict[str, str] = {}  # of values that are named after a blob
+        self._cut: set[str] = set()  # values that lost their sequence axis
+        self._names: dict[str, str] = {}  # values that are named after a blob
         self._used: set[str] = set()
         self.most_rounds = most_rounds
         if most_rounds is not None:
@@ -74,12 +73,12 @@ class Translation:
     # ---- blobs -------------------------------------------------------------------------------
 
     def add_input(self, blob: str, value: str, shape: Shape | None) -> None:
-        """A blob that comes from outside, in the shape that the network has it in."""
+        """Add a blob that comes from outside, in the shape that it has in the network."""
         self.e.shapes[value] = shape
         self.values[blob] = self._without_sequence(value)
 
     def shape(self, blob: str) -> Shape | None:
-        """The shape of a blob, as Core ML has it."""
+        """The shape of a blob in Core ML."""
         value = self.values[blob]
         shape = self.e.shapes.get(value)
         return (1, *shape) if shape is not None and value in self._cut else shape
@@ -102,12 +101,12 @@ class Translation:
     # ---- layers ------------------------------------------------------------------------------
 
     def run(self, layers: liveness.Layers, outputs: set[str]) -> None:
-        """Write layers, after which `outputs` blobs are read."""
+        """Write layers; the blobs `outputs` are read after them."""
         for layer, live in zip(layers, liveness.needs(layers, outputs), strict=True):
             self.layer(layer, live)
 
     def layer(self, layer: nn.NeuralNetworkLayer, live: set[str]) -> None:
-        """Write one layer; `live` are the blobs that something behind it may read."""
+        """Write one layer; `live` are the blobs that something later may read."""
         self.e.layer = layer.name
         kind = layer.WhichOneof("layer") or ""
         write = self._special.get(kind)
@@ -123,7 +122,7 @@ class Translation:
     def _refuse(
         self, layer: nn.NeuralNetworkLayer, error: CannotExpressError, live: set[str]
     ) -> None:
-        """Note that a layer cannot be expressed, and go on as if it could."""
+        """Note that a layer cannot be expressed, and continue as if it could."""
         follows = isinstance(error, RankHiddenError) and bool(self.refusals)
         self.refusals.append(Refusal(layer, str(error), follows))
         _, writes = networks.touched(layer)
@@ -160,7 +159,7 @@ class Translation:
             self.assign(blob, value if is_cut else self._without_sequence(value))
 
     def _inputs(self, layer: nn.NeuralNetworkLayer, five: bool) -> list[str]:
-        """Values of the inputs: all of them with the axis of the sequence, or none."""
+        """The values of the inputs: all with the sequence axis, or all without."""
         missing = [blob for blob in layer.input if blob not in self.values]
         if missing:
             raise CannotExpressError(f"nothing before it surely makes {missing[0]!r}")
@@ -170,14 +169,14 @@ class Translation:
         return values
 
     def assign(self, blob: str, value: str) -> None:
-        """Say which value a blob has from now on; the value is named after its first blob."""
+        """Give a blob a new value; the value is named after its first blob."""
         self.values[blob] = value
         if value in self.e.made and value not in self._names and blob not in self._used:
             self._names[value] = blob
             self._used.add(blob)
 
     def custom(self, layer: nn.NeuralNetworkLayer, live: set[str]) -> None:
-        """A custom layer: an op of a domain of its own, named by its class.
+        """Write a custom layer: an op in a domain of its own, named after its class.
 
         Its inputs are those of the layer, then its weights, flat and as they are stored; the
         attribute `blob_inputs` tells how many are blobs. Parameters are attributes.
@@ -213,7 +212,7 @@ class Translation:
 
     @contextmanager
     def inside(self) -> Iterator[list[Any]]:
-        """Nodes of a body; what blobs become inside is not seen outside."""
+        """Write the nodes of a body; blobs that change inside keep their values outside."""
         outer = dict(self.values)
         try:
             with self.e.inside() as nodes:
@@ -224,7 +223,7 @@ class Translation:
     # ---- the end -----------------------------------------------------------------------------
 
     def output(self, name: str, value: str, dtype: str = "float32") -> None:
-        """Make a value an output of the graph, of this name."""
+        """Make a value an output of the graph, under this name."""
         graph = self.e.graph
         own = {output for node in graph.nodes for output in node.outputs}
         if value not in own or self._names.get(value) in {port.name for port in graph.outputs}:
@@ -241,7 +240,7 @@ class Translation:
         """The graph without what computes nothing, its values named after blobs.
 
         Raises:
-            UnsupportedLayersError: layers that ONNX cannot express; all are named.
+            UnsupportedLayersError: ONNX cannot express some layers; all are named.
         """
         self.check()
         graph = self.e.graph

@@ -25,14 +25,13 @@ Special = Callable[["Translation", nn.NeuralNetworkLayer, set[str]], None]
 class Translation:
     """Walks over layers and writes their operations.
 
-    A blob that is made again, by a copy, is another value from there on. In the classic mapping
-    the values of blobs whose sequence has one step go without that axis, so that a convolution is
-    one operation.
+    A blob that a copy writes again is a new value from there on. In the classic mapping a blob
+    whose sequence has one step loses that axis, so that a convolution is one operation.
 
     Args:
-        network: tells the mapping.
-        builder: what writes.
-        special: what writes layers that are no operations of their own: those of control flow.
+        network: the network, which says how arrays map to blobs.
+        builder: writes the operations.
+        special: the functions that write layers of control flow, by kind.
 
     Attributes:
         values: the value of every blob.
@@ -47,20 +46,20 @@ class Translation:
         self.values: dict[str, Value] = {}
         self.refusals: list[Refusal] = []
         self._special = special
-        self._cut: set[Value] = set()  # values without their sequence axis
+        self._cut: set[Value] = set()  # values that lost their sequence axis
         self._lost: set[str] = set()  # blobs of layers that were refused
 
     # ---- blobs -------------------------------------------------------------------------------
 
     def add_input(self, blob: str, value: Value) -> None:
-        """A blob that comes from outside, in the shape that the network has it in."""
+        """Add a blob that comes from outside, in the shape that it has in the network."""
         self.values[blob] = self._without_sequence(value)
 
     def whole(self, blob: str) -> Value:
         """The value of a blob with all of its axes.
 
         Raises:
-            CannotBecomeProgramError: nothing before surely makes it.
+            CannotBecomeProgramError: no earlier layer is certain to write it.
         """
         if blob not in self.values:
             raise CannotBecomeProgramError(f"nothing before it surely makes {blob!r}")
@@ -81,12 +80,12 @@ class Translation:
     # ---- layers ------------------------------------------------------------------------------
 
     def run(self, layers: liveness.Layers, outputs: set[str]) -> None:
-        """Write layers, after which `outputs` blobs are read."""
+        """Write layers; the blobs `outputs` are read after them."""
         for layer, live in zip(layers, liveness.needs(layers, outputs), strict=True):
             self.layer(layer, live)
 
     def layer(self, layer: nn.NeuralNetworkLayer, live: set[str]) -> None:
-        """Write one layer; `live` are the blobs that something behind it may read."""
+        """Write one layer; `live` are the blobs that something later may read."""
         self.builder.layer = layer.name
         kind = layer.WhichOneof("layer") or ""
         write = self._special.get(kind)
@@ -102,7 +101,7 @@ class Translation:
     def _refuse(
         self, layer: nn.NeuralNetworkLayer, error: CannotBecomeProgramError, live: set[str]
     ) -> None:
-        """Note that a layer cannot be expressed, and go on to find the others."""
+        """Note that a layer cannot be expressed, and continue, to find the others."""
         reads, writes = networks.touched(layer)
         self.refusals.append(Refusal(layer, str(error), bool(self._lost & reads)))
         for blob in writes & (live | set(layer.output)):
@@ -131,7 +130,7 @@ class Translation:
             self.values[blob] = value if is_cut else self._without_sequence(value)
 
     def _inputs(self, layer: nn.NeuralNetworkLayer, five: bool) -> list[Value]:
-        """Values of the inputs: all of them with the axis of the sequence, or none."""
+        """The values of the inputs: all with the sequence axis, or all without."""
         missing = [blob for blob in layer.input if blob not in self.values]
         if missing:
             raise CannotBecomeProgramError(f"nothing before it surely makes {missing[0]!r}")
@@ -142,7 +141,7 @@ class Translation:
 
     @contextmanager
     def inside(self) -> Iterator[Block]:
-        """Operations of a block; what blobs become inside is not seen outside."""
+        """Write the operations of a block; blobs that change inside keep their values outside."""
         outer = dict(self.values)
         try:
             with self.builder.inside() as block:
@@ -168,7 +167,7 @@ def _written(
 
 
 def refine(value: Value, shape: Shape | None) -> None:
-    """Tell extents of a value that its operation alone does not tell."""
+    """Add extents to the type of a value which its operation alone does not know."""
     own_shape = value.tensor.shape
     if shape is None or own_shape is None or len(own_shape) != len(shape) or value.is_constant:
         return
