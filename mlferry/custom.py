@@ -183,29 +183,29 @@ def register_custom_model(class_name: str) -> Callable[[M], M]:
 
 def model_parameters_of(params: predictors_pb2.CustomModel) -> dict[str, ParameterValue | bytes]:
     """The parameters of a custom model, as Python values."""
-    found: dict[str, ParameterValue | bytes] = {}
+    values: dict[str, ParameterValue | bytes] = {}
     for name in sorted(params.parameters):
         value = params.parameters[name]
         kind = value.WhichOneof("value")
-        found[name] = getattr(value, kind) if kind else ""
-    return found
+        values[name] = getattr(value, kind) if kind else ""
+    return values
 
 
 def parameters_of(params: nn.CustomLayerParams) -> dict[str, ParameterValue]:
     """The parameters of a custom layer of a model, as Python values."""
-    found: dict[str, ParameterValue] = {}
+    values: dict[str, ParameterValue] = {}
     for name in sorted(params.parameters):
         value = params.parameters[name]
         kind = value.WhichOneof("value")
-        found[name] = getattr(value, kind) if kind else ""
-    return found
+        values[name] = getattr(value, kind) if kind else ""
+    return values
 
 
 def class_parameters_of(params: nn.CustomLayerParams) -> dict[str, ParameterValue]:
     """The parameters that a class is made with: without what tells of the weights."""
-    found = parameters_of(params)
-    found.pop(WEIGHTS_KEY, None)
-    return found
+    values = parameters_of(params)
+    values.pop(WEIGHTS_KEY, None)
+    return values
 
 
 def weight_shapes_of(params: nn.CustomLayerParams) -> list[tuple[str, Shape]]:
@@ -217,22 +217,22 @@ def weight_shapes_of(params: nn.CustomLayerParams) -> list[tuple[str, Shape]]:
     if WEIGHTS_KEY not in params.parameters:
         return []
     try:
-        told = json.loads(params.parameters[WEIGHTS_KEY].stringValue)
-        found = [(str(item["name"]), tuple(int(n) for n in item["shape"])) for item in told]
+        entries = json.loads(params.parameters[WEIGHTS_KEY].stringValue)
+        shapes = [(str(item["name"]), tuple(int(n) for n in item["shape"])) for item in entries]
         counts = [stored_weights.count(weight) for weight in params.weights]
-        fits = [math.prod(shape) for _, shape in found] == counts
+        fits = [math.prod(shape) for _, shape in shapes] == counts
     except (ValueError, TypeError, KeyError) as error:
         raise CustomLayerError(
             f"parameter {WEIGHTS_KEY!r} of {params.className!r} does not tell names and shapes: "
             f"{error!r:.200}"
         ) from error
     if not fits:
-        shown = ", ".join(f"{name} {shape}" for name, shape in found)
+        text = ", ".join(f"{name} {shape}" for name, shape in shapes)
         raise CustomLayerError(
             f"{params.className!r} has weights of {counts} values; parameter {WEIGHTS_KEY!r} says "
-            f"{shown}"
+            f"{text}"
         )
-    return found
+    return shapes
 
 
 class Instance:
@@ -343,14 +343,14 @@ class Instance:
             raise CustomLayerError(
                 f"{self}: backward returned {len(answer)} arrays for {len(inputs)} inputs"
             )
-        found = [None if each is None else np.asarray(each, np.float32) for each in answer]
-        for index, (gradient, x) in enumerate(zip(found, inputs, strict=True)):
+        arrays = [None if each is None else np.asarray(each, np.float32) for each in answer]
+        for index, (gradient, x) in enumerate(zip(arrays, inputs, strict=True)):
             if gradient is not None and gradient.shape != x.shape:
                 raise CustomLayerError(
                     f"{self}: the gradient of input {index} has shape {gradient.shape}; the input "
                     f"has {x.shape}"
                 )
-        return found
+        return arrays
 
     def _call(self, method: str, function: Callable[..., Any], *arguments: object) -> Any:
         try:

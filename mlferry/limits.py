@@ -87,10 +87,10 @@ def changed(**limits: float) -> Iterator[Limits]:
     Raises:
         TypeError: there is no such limit.
     """
-    known = [field.name for field in fields(Limits)]
-    unknown = set(limits) - set(known)
+    names = [field.name for field in fields(Limits)]
+    unknown = set(limits) - set(names)
     if unknown:
-        raise TypeError(f"no limit {', '.join(sorted(unknown))}; there are {', '.join(known)}")
+        raise TypeError(f"no limit {', '.join(sorted(unknown))}; there are {', '.join(names)}")
     # names and kinds of limits are the caller's to get right: `replace` refuses unknown ones
     token = _CURRENT.set(replace(_CURRENT.get(), **limits))  # type: ignore[arg-type]
     try:
@@ -99,20 +99,20 @@ def changed(**limits: float) -> Iterator[Limits]:
         _CURRENT.reset(token)
 
 
-def check(name: str, wanted: float, what: str) -> None:
+def check(name: str, value: float, what: str) -> None:
     """Refuse what is over a limit.
 
     Args:
         name: an attribute of `Limits`.
-        wanted: what would be needed.
+        value: what would be needed.
         what: the beginning of the message, e.g. ``"m.h5: its arrays take"``.
 
     Raises:
         LimitError: with what to type to raise the limit.
     """
     limit = getattr(current(), name)
-    if wanted > limit:
-        raise over(name, f"{what} {wanted:,}; the limit is {limit:,}", _more(wanted))
+    if value > limit:
+        raise over(name, f"{what} {value:,}; the limit is {limit:,}", _more(value))
 
 
 def check_blob(shape: Iterable[int | None]) -> None:
@@ -177,13 +177,13 @@ def check_growth(size: int, grown: int, what: str) -> None:
     Raises:
         LimitError: it would take more than `always` bytes and `expansion` times its size.
     """
-    found = current()
-    if grown > max(found.always, size * found.expansion):
+    now = current()
+    if grown > max(now.always, size * now.expansion):
         times = grown // max(size, 1)
         raise over(
             "always",
             f"{what} {grown:,} bytes, {times:,} times the size of the file; the limit is "
-            f"{found.expansion:g} times, or {found.always:,} bytes",
+            f"{now.expansion:g} times, or {now.always:,} bytes",
             _more(grown),
         )
 
@@ -197,14 +197,14 @@ def over(name: str, message: str, enough: int) -> LimitError:
         enough: a value of the limit that would do.
     """
     unit = next((bits for bits in (30, 20) if enough >= 2 << bits and not enough % (1 << bits)), 0)
-    shown = f"{enough >> unit} << {unit}" if unit else f"{enough}"
+    text = f"{enough >> unit} << {unit}" if unit else f"{enough}"
     return LimitError(
-        f"{message}. If you trust the file: with mlferry.limits.changed({name}={shown}): ...",
+        f"{message}. If you trust the file: with mlferry.limits.changed({name}={text}): ...",
         name,
         enough,
     )
 
 
-def _more(wanted: float) -> int:
+def _more(number: float) -> int:
     """A power of two: what was wanted when a count went over a limit may not be all."""
-    return 1 << int(wanted).bit_length()
+    return 1 << int(number).bit_length()

@@ -52,12 +52,12 @@ class Registry(Generic[T]):
     def add(self, name: str, value: T, *, since: int = 1, **options: Any) -> None:
         """Register one object under one name; see `register`."""
         entries = self._entries.setdefault(name, [])
-        taken = [entry for entry in entries if entry.since == since]
-        if taken and not self._replace:
+        same = [entry for entry in entries if entry.since == since]
+        if same and not self._replace:
             raise RegistrationError(f"{self.what} {name!r} (since {since}) is registered twice")
-        kept = [entry for entry in entries if entry.since != since]
+        others = [entry for entry in entries if entry.since != since]
         new = Entry(value, since, options)
-        self._entries[name] = sorted([*kept, new], key=lambda entry: -entry.since)
+        self._entries[name] = sorted([*others, new], key=lambda entry: -entry.since)
 
     def find(self, name: str, version: int | None = None) -> Entry[T] | None:
         """The newest entry of `name` whose `since` is not above `version`."""

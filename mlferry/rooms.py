@@ -27,9 +27,9 @@ _LOADING = threading.RLock()
 def families(package: str) -> list[str]:
     """The names of the folders of a package that define operations."""
     return [
-        found.name
-        for found in pkgutil.iter_modules(importlib.import_module(package).__path__)
-        if found.ispkg and importlib.util.find_spec(f"{package}.{found.name}.definition")
+        module.name
+        for module in pkgutil.iter_modules(importlib.import_module(package).__path__)
+        if module.ispkg and importlib.util.find_spec(f"{package}.{module.name}.definition")
     ]
 
 
@@ -60,6 +60,10 @@ class RoomRegistry(Registry[T]):
 
     def _load(self) -> None:
         load(self._package, self._concern)
+
+    def registered(self, name: str, version: int | None = None) -> Entry[T] | None:
+        """As `find`, among what is registered so far: for modules that register more."""
+        return super().find(name, version)
 
     def find(self, name: str, version: int | None = None) -> Entry[T] | None:
         """See `Registry.find`."""

@@ -23,9 +23,9 @@ def bound_axes(context: Lowering) -> Record:
         return entries
     for name, shape in inputs.items():
         for axis, extent in enumerate(shape or ()):
-            what = None if extent is None else _dependent(context, inputs, name, axis)
-            if what is not None:
-                entries.setdefault(name, {})[axis - len(shape or ())] = what
+            source = None if extent is None else _dependent(context, inputs, name, axis)
+            if source is not None:
+                entries.setdefault(name, {})[axis - len(shape or ())] = source
     return entries
 
 

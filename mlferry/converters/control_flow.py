@@ -146,10 +146,10 @@ def _assign(context: Lowering, changed: dict[Blob, Blob]) -> None:
             context.copy(value, variable.name)
 
 
-def _check_states(variables: Sequence[Blob], made: Sequence[Blob]) -> None:
-    if len(variables) != len(made):
-        raise ConversionError(f"a loop of {len(variables)} states makes {len(made)}")
-    for before, after in zip(variables, made, strict=True):
+def _check_states(variables: Sequence[Blob], results: Sequence[Blob]) -> None:
+    if len(variables) != len(results):
+        raise ConversionError(f"a loop of {len(variables)} states makes {len(results)}")
+    for before, after in zip(variables, results, strict=True):
         if before.shape != after.shape or before.is_scalar != after.is_scalar:
             raise ConversionError(
                 f"a state of a loop has shape {show(before.source_shape)} before a round and "
@@ -161,6 +161,6 @@ def _plain(context: Lowering, x: Blob | Constant) -> Blob:
     return context.stored(x) if isinstance(x, Constant) else context.source_order(x)
 
 
-def _check_single(x: Blob, what: str) -> None:
+def _check_single(x: Blob, subject: str) -> None:
     if x.shape is not None and any(n not in (1, None) for n in x.shape):
-        raise ConversionError(f"{what} of shape {show(x.source_shape)}: it is one number")
+        raise ConversionError(f"{subject} of shape {show(x.source_shape)}: it is one number")

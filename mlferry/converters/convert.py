@@ -121,8 +121,8 @@ def convert(
     """
     program = None
     with as_conversion_errors():
-        wanted = is_program(convert_to)
-    if wanted:
+        as_a_program = is_program(convert_to)
+    if as_a_program:
         program = program_options(compute_precision, minimum_deployment_target, states)
     elif states:
         raise ConversionError("states are for ML Programs: add convert_to='mlprogram'")
@@ -156,9 +156,9 @@ def _read(source: object, options: Options, framework: str = "auto") -> _Found:
         if isinstance(path, str | os.PathLike):
             limits.check_plain(Path(path))
             _check_is_source(Path(path))
-    for name, claims, read in _FRONTENDS:
+    for name, claims, reader in _FRONTENDS:
         if name in _SOURCES[framework] and claims(source):
-            return read(source, options)
+            return reader(source, options)
     if framework != "auto":
         raise ConversionError(
             f"source={framework!r}, and {source!r:.200} is not such a model: leave source out"

@@ -136,8 +136,8 @@ def _compose(
     context: Lowering, node: Node, inputs: Sequence[Blob], function: CustomFunction
 ) -> tuple[Blob, ...]:
     """``function(node, builder)`` adds layers itself, between blobs of the layout it asks for."""
-    wanted = layout_of(context, function)
-    values = [layouts.arrange(context, x, wanted) for x in inputs]
+    layout = layout_of(context, function)
+    values = [layouts.arrange(context, x, layout) for x in inputs]
     names = [context.builder.unused_blob(value.name) for value in node.outputs]
     node.__dict__["input_names"] = [x.name for x in values]
     node.__dict__["mask_names"] = [x.name for x in mask_blobs(context, node)]
@@ -151,7 +151,7 @@ def _compose(
             "    builder.layer('activation', node.name, node.input_names, node.output_names, "
             "ReLU={})"
         )
-    return tuple(Blob(name, context.builder.shapes[name], wanted, node.name) for name in names)
+    return tuple(Blob(name, context.builder.shapes[name], layout, node.name) for name in names)
 
 
 F = TypeVar("F", bound=CustomFunction)
@@ -198,11 +198,11 @@ def automatic(node: Node) -> CustomLayerParams:
     """
     parameters: dict[str, Any] = {}
     arrays: dict[str, Any] = dict(node.weights)
-    for name, value, read in options(node):
+    for name, value, expression in options(node):
         if isinstance(value, np.ndarray):
             arrays[name] = value
         else:
-            parameters[name] = value if read else json.dumps(value, default=str)
+            parameters[name] = value if expression else json.dumps(value, default=str)
     return CustomLayerParams(
         class_name=identifier(node.op),
         description=f"custom layer for {node.op} {node.name}",
@@ -231,9 +231,9 @@ def add_custom(
         layout = values[0].layout
     else:
         # a channels-first source has that order already
-        wanted = CHANNELS_FIRST if first and context.graph.channels_last else SOURCE
-        values = [layouts.arrange(context, _unflattened(context, x), wanted) for x in inputs]
-        layout = wanted
+        target = CHANNELS_FIRST if first and context.graph.channels_last else SOURCE
+        values = [layouts.arrange(context, _unflattened(context, x), target) for x in inputs]
+        layout = target
     if isinstance(params, CustomLayerParams):
         node.passes_mask = params.passes_mask
         values += _masks(context, node, params.takes_mask)
@@ -244,11 +244,11 @@ def add_custom(
     blobs = context.outputs(
         count, "custom", *values, layout=layout, output_shapes=shapes, **_fields(message)
     )
-    added = context.builder.network.layers[-1]
-    taken = [x.shape for x in values if x.shape is not None and None not in x.shape]
-    if shapes and len(taken) == len(values) and not any(None in shape for shape in shapes):
-        declare(added, taken, shapes)
-    name = added.name
+    layer = context.builder.network.layers[-1]
+    input_shapes = [x.shape for x in values if x.shape is not None and None not in x.shape]
+    if shapes and len(input_shapes) == len(values) and not any(None in shape for shape in shapes):
+        declare(layer, input_shapes, shapes)
+    name = layer.name
     if not node.elementwise:
         context.metadata[LAYOUT_KEY + name] = "channels first" if first else "source"
     return tuple(
@@ -316,11 +316,11 @@ def _custom_shapes(
     known = len(fixed) == len(shapes) and all(
         shape is not None and None not in shape for shape in shapes
     )
-    told = params.output_shapes if isinstance(params, CustomLayerParams) else None
-    if told is not None and not callable(told):
-        return _checked(told, node)
-    if told is not None and known:
-        return _checked(_guarded(told, list(fixed)), node)
+    declared = params.output_shapes if isinstance(params, CustomLayerParams) else None
+    if declared is not None and not callable(declared):
+        return _checked(declared, node)
+    if declared is not None and known:
+        return _checked(_guarded(declared, list(fixed)), node)
     entry = CUSTOM_LAYERS.find(message.className)
     if entry is not None and known:
         instance = Instance(node.name, entry.value, message, len(node.outputs))

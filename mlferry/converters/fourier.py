@@ -90,8 +90,12 @@ def stft(context: Lowering, x: Blob, window: NDArray[np.float64], step: int, len
     for part in (matrix.real, matrix.imag):
         kernel = np.ascontiguousarray(part.T[:, None], np.float32)
         output = convolved(context, signal, kernel, Windows([step], [1], [(0, 0)]))
-        turned = context.layer("transpose", output, layout=SOURCE, axes=(0, 2, 1))
-        parts.append(context.reshape(turned, (*outer, *turned.known[1:]), layout=SOURCE))
+        transposed_output = context.layer("transpose", output, layout=SOURCE, axes=(0, 2, 1))
+        parts.append(
+            context.reshape(
+                transposed_output, (*outer, *transposed_output.known[1:]), layout=SOURCE
+            )
+        )
     return parts[0], parts[1]
 
 
@@ -116,9 +120,9 @@ def istft(
         for part in parts
     ]
     both = context.layer("concatND", *flat, layout=SOURCE, axis=2)
-    turned = context.layer("transpose", both, layout=SOURCE, axes=(0, 2, 1))
+    transposed_input = context.layer("transpose", both, layout=SOURCE, axes=(0, 2, 1))
     kernel = np.ascontiguousarray(matrix[:, None], np.float32)
-    output = transposed(context, turned, kernel, Windows([step], [1], [(0, 0)]))
+    output = transposed(context, transposed_input, kernel, Windows([step], [1], [(0, 0)]))
     return context.reshape(output, (*outer, output.known[2]), layout=SOURCE)
 
 

@@ -286,12 +286,12 @@ def distinct_names(names: Sequence[str]) -> list[str]:
 
     A name stays as it is where it stands first, so that only the later ones change.
     """
-    taken = set(names)
+    originals = set(names)
     seen: set[str] = set()
     results = []
     for name in names:
         label, count = name, 0
-        while label in seen or (count and label in taken):
+        while label in seen or (count and label in originals):
             count += 1
             label = f"{name}_{count}"
         seen.add(label)

@@ -271,9 +271,9 @@ def _unanswered(
     return ModelFileError(f"{name} is damaged: {library} crashed on it (exit {code})")
 
 
-def _over_time(what: str) -> LimitError:
+def _over_time(subject: str) -> LimitError:
     """The error for a worker that does not end."""
-    return limits.over("seconds", what, int(10 * max(limits.current().seconds, 60)))
+    return limits.over("seconds", subject, int(10 * max(limits.current().seconds, 60)))
 
 
 def over_memory(name: str, library: str, memory: int = 0) -> LimitError:

@@ -63,10 +63,10 @@ def _unflatten(writer: LayerWriter, x: Blob, layout: Layout) -> Blob:
     name = f"{x.name}/source"
     maps = writer.layer("reshapeStatic", x, name=f"{name}_maps", layout=SOURCE, targetShape=shape)
     axes = (0, *range(2, len(shape)), 1)
-    turned = writer.layer("transpose", maps, name=f"{name}_turned", layout=SOURCE, axes=axes)
+    ordered = writer.layer("transpose", maps, name=f"{name}_turned", layout=SOURCE, axes=axes)
     size = product(x.layout.inner)
     return writer.layer(
-        "reshapeStatic", turned, name=name, layout=SOURCE, targetShape=(batch, size)
+        "reshapeStatic", ordered, name=name, layout=SOURCE, targetShape=(batch, size)
     )
 
 

@@ -308,29 +308,29 @@ def _unused(functions: Mapping[str, CustomFunction], graph: Graph) -> dict[str, 
 def _built_in(
     lowering: Lowering,
     frontend: Frontend,
-    found: Entry[Converter],
+    entry: Entry[Converter],
     node: Node,
     inputs: Sequence[Any],
 ) -> Any:
     folded = _fold(lowering, node, inputs, frontend)
     if folded is not None:
         return folded
-    if not found.options.get("sizes"):
+    if not entry.options.get("sizes"):
         lowering.sizes.use(lowering.sizes.behind(*inputs))
-    operands = inputs if frontend.raw else _arranged(lowering, found, node, inputs)
-    output = found.value(lowering, node, *operands)
+    operands = inputs if frontend.raw else _arranged(lowering, entry, node, inputs)
+    output = entry.value(lowering, node, *operands)
     _check_options(node, frontend)
     return output
 
 
 def _arranged(
-    lowering: Lowering, found: Entry[Converter], node: Node, inputs: Sequence[Any]
+    lowering: Lowering, entry: Entry[Converter], node: Node, inputs: Sequence[Any]
 ) -> Sequence[Blob]:
     """The inputs as blobs of a layout and a rank that a converter is registered with."""
-    accepted = found.options.get("layouts", (SOURCE,))
+    accepted = entry.options.get("layouts", (SOURCE,))
     if callable(accepted):
         accepted = accepted(node)
-    rank = found.options.get("rank")
+    rank = entry.options.get("rank")
     blobs = [lowering.stored(x) if isinstance(x, Constant) else x for x in inputs]
     if rank is not None:
         blobs = [lowering.assume_rank(x, rank) for x in blobs]
@@ -368,8 +368,8 @@ def _check_options(node: Node, frontend: Frontend) -> None:
     for part in node.parts.values():
         _check_options(part, frontend)
     left = {
-        f"{what}{name}": value
-        for what, options in (("", node.attrs), ("argument ", node.arguments))
+        f"{prefix}{name}": value
+        for prefix, options in (("", node.attrs), ("argument ", node.arguments))
         for name, value in options.unread().items()
         if name not in frontend.ignored and not any(value is n for n in frontend.neutral)
     }

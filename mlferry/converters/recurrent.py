@@ -89,9 +89,9 @@ class Gates(ABC):
         if self.rb is not None and not alone:
             bias = self.rb if bias is None else bias + self.rb
         elif self.rb is not None:
-            added = self.rb.copy()
-            added[2 * self.units :] = 0
-            bias = added if bias is None else bias + added
+            recurrent_bias = self.rb.copy()
+            recurrent_bias[2 * self.units :] = 0
+            bias = recurrent_bias if bias is None else bias + recurrent_bias
         extra: dict[str, Any] = {} if bias is None else {"hasBias": True, "bias": bias}
         return context.layer(
             "innerProduct",

@@ -134,8 +134,8 @@ def along(context: Lowering, x: Blob, axis: int, weights: NDArray[Any] | Blob) -
     if axis == rank - 1:
         return context.layer("batchedMatmul", x, constant, layout=layout, transposeB=True)
     order = [i for i in range(rank) if i != axis] + [axis]
-    turned = context.layer("transpose", x, layout=layout, axes=order)
-    output = context.layer("batchedMatmul", turned, constant, layout=layout, transposeB=True)
+    ordered = context.layer("transpose", x, layout=layout, axes=order)
+    output = context.layer("batchedMatmul", ordered, constant, layout=layout, transposeB=True)
     back = [order.index(i) for i in range(rank)]
     return context.layer("transpose", output, layout=layout, axes=back)
 

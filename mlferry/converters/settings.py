@@ -53,30 +53,30 @@ class ComputePrecision(Enum):
     FLOAT32 = "float32"
 
 
-def exact_target(asked: str | float) -> str:
+def exact_target(target: str | float) -> str:
     """The deployment target of a classic entry point: iOS 13, or the later one asked for.
 
     Args:
-        asked: the iOS release, such as "12". One before 13 is taken, and a warning is logged.
+        target: the iOS release, such as "12". One before 13 is taken, and a warning is logged.
 
     Raises:
         ConversionError: it is not a number.
     """
     try:
-        release = float(asked)
+        release = float(target)
     except ValueError:
         raise ConversionError(
-            f"minimum_ios_deployment_target={asked!r}: a release of iOS, such as '13'"
+            f"minimum_ios_deployment_target={target!r}: a release of iOS, such as '13'"
         ) from None
     if release < _EXACT:
         logger.warning(
             "minimum_ios_deployment_target=%r: the model is written in exact array mapping, where "
             "arrays keep the shapes of the source, and needs iOS %d",
-            asked,
+            target,
             _EXACT,
         )
         return f"iOS{_EXACT}"
-    return f"iOS{asked}"
+    return f"iOS{target}"
 
 
 def listed(names: str | Sequence[str] | None) -> list[str]:
@@ -84,9 +84,9 @@ def listed(names: str | Sequence[str] | None) -> list[str]:
     return [names] if isinstance(names, str) else list(names or ())
 
 
-def check_network_precision(given: object) -> None:
+def check_network_precision(precision: object) -> None:
     """Raise a `ConversionError` unless a neural network is asked for in float32."""
-    name = given.value if isinstance(given, ComputePrecision) else given
+    name = precision.value if isinstance(precision, ComputePrecision) else precision
     if name not in (None, "float32"):
         raise ConversionError(
             f"compute_precision={name!r}: a neural network computes as the device likes, and its "

@@ -105,7 +105,7 @@ def as_constant(log: SizeLog, x: Blob, array: NDArray[Any], axes: Sequence[int])
 def folded(
     log: SizeLog,
     inputs: Sequence[Any],
-    made: Sequence[Any],
+    outputs: Sequence[Any],
     moves: Callable[[], Sequence[Any] | None],
 ) -> Sequence[Any]:
     """What a node of constants makes, which knows what it is made of.
@@ -113,20 +113,20 @@ def folded(
     Args:
         log: of the conversion.
         inputs: the operands.
-        made: the outputs.
+        outputs: the outputs.
         moves: evaluates a node that only moves values on codes in place of them; gives None for
             other nodes, where every value depends on every operand.
     """
     behind = log.behind(*inputs)
     if not behind:
-        return made
+        return outputs
     codes = moves()
     if codes is None or any(np.asarray(c).dtype.kind == "b" for c in codes):
         code = log.code(behind)
-        codes = [None if x is None else np.full(np.shape(x), code, np.int64) for x in made]
+        codes = [None if x is None else np.full(np.shape(x), code, np.int64) for x in outputs]
     return [
         None if x is None else Constant("", np.asarray(x), origins=np.asarray(c, np.int64))
-        for x, c in zip(made, codes, strict=True)
+        for x, c in zip(outputs, codes, strict=True)
     ]
 
 

@@ -69,8 +69,8 @@ def sliced_anywhere(
         if known and (x.known[axis] is not None or _is_open(start, end, step)):
             fixed.append((start, end, axis, step))
         elif step < 1:
-            turned = [place == axis for place in range(x.rank)]
-            x = context.layer("reverse", x, layout=SOURCE, reverseDim=turned)
+            flags = [place == axis for place in range(x.rank)]
+            x = context.layer("reverse", x, layout=SOURCE, reverseDim=flags)
             first, last = _from_end(context, start), _from_end(context, end)
             if first == 0 and isinstance(last, int) and last >= _OPEN and step == -1:
                 continue
@@ -90,8 +90,8 @@ def sliced_anywhere(
         open_end[axis] = isinstance(end, int) and end >= _OPEN
     shape = context.layer("getShape", x, layout=SOURCE)
     vectors = []
-    for given, unmasked in zip(bounds, (begin, stop), strict=True):
-        parts = [given.get(axis, value) for axis, value in enumerate(unmasked)]
+    for computed, unmasked in zip(bounds, (begin, stop), strict=True):
+        parts = [computed.get(axis, value) for axis, value in enumerate(unmasked)]
         blobs = [
             context.constant([float(min(max(p, -_OPEN), _OPEN))]) if isinstance(p, int) else p
             for p in parts
@@ -140,8 +140,8 @@ def _from_front(context: Lowering, bounds: Blob, shape: Blob) -> Blob:
     negative = context.layer("lessThan", bounds, layout=SOURCE, alpha=0.0)
     moved = context.layer("multiplyBroadcastable", negative, shape, layout=SOURCE)
     counted = context.layer("addBroadcastable", bounds, moved, layout=SOURCE)
-    cut = context.layer("minBroadcastable", counted, shape, layout=SOURCE)
-    return context.layer("activation", cut, layout=SOURCE, ReLU={})
+    limited = context.layer("minBroadcastable", counted, shape, layout=SOURCE)
+    return context.layer("activation", limited, layout=SOURCE, ReLU={})
 
 
 def _is_open(start: int, end: int, step: int) -> bool:
@@ -267,12 +267,12 @@ def _padded_at_any_size(context: Lowering, x: Blob, pairs: Pairs, mode: str) -> 
     order = sorted(range(4), key=lambda axis: (any(pairs[axis]), axis))
     if not any(map(any, pairs[:2])):
         order = [0, 1, 2, 3]
-    turned = order != [0, 1, 2, 3]
-    if turned:
+    is_ordered = order != [0, 1, 2, 3]
+    if is_ordered:
         x = context.layer("transpose", x, layout=SOURCE, axes=order)
     amounts = edges([pairs[axis] for axis in order[2:]])
     x = context.layer("padding", x, layout=SOURCE, **_PADDINGS[mode], **amounts)
-    if not turned:
+    if not is_ordered:
         return x
     return context.layer(
         "transpose", x, layout=SOURCE, axes=[order.index(axis) for axis in range(4)]

@@ -110,9 +110,9 @@ class Tracer:
         types = [*inputs, *([] if mask is None else [(mask, "bool")])]
 
         def call(*tensors: object) -> Any:
-            given = tensors if mask is None else tensors[:-1]
+            values = tensors if mask is None else tensors[:-1]
             args, kwargs = arguments(
-                layer, call_of(node), given, None if mask is None else tensors[-1]
+                layer, call_of(node), values, None if mask is None else tensors[-1]
             )
             return layer.call(*args, **kwargs)
 

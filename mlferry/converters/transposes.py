@@ -24,17 +24,17 @@ def merge(builder: Builder, outputs: Collection[str]) -> None:
     for layer in builder.network.layers:
         if layer.WhichOneof("layer") != "transpose" or written[layer.output[0]] != 1:
             continue
-        given = same.get(layer.input[0], layer.input[0])
-        before = makers.get(given)
+        source = same.get(layer.input[0], layer.input[0])
+        before = makers.get(source)
         axes = list(layer.transpose.axes)
         if before is not None and written[before.input[0]] <= 1:
-            given = before.input[0]
+            source = before.input[0]
             axes = [before.transpose.axes[axis] for axis in axes]
         output = layer.output[0]
         if axes == sorted(axes) and output not in outputs:
-            same[output] = given
+            same[output] = source
             continue
-        layer.input[0] = given
+        layer.input[0] = source
         layer.transpose.axes[:] = axes
         makers[output] = layer
     if same:

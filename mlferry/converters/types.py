@@ -118,12 +118,12 @@ class TensorType:
             raise ConversionError(f"dtype {self.dtype!r} is not one of {known}")
 
 
-def _type_name(given: DTypeLike) -> str:
+def _type_name(dtype: DTypeLike) -> str:
     """NumPy's name of a type."""
     try:
-        return str(np.dtype(given).name)
+        return str(np.dtype(dtype).name)
     except TypeError as error:
-        raise ConversionError(f"dtype {given!r} is not a type of numbers: {error}") from error
+        raise ConversionError(f"dtype {dtype!r} is not a type of numbers: {error}") from error
 
 
 @dataclass(frozen=True)

@@ -85,21 +85,21 @@ def options(node: Node) -> Iterator[tuple[str, Any, str]]:
     for name, value in node.get_config().items():
         if name in _NO_OPTIONS or value is None:
             continue
-        read = f"node.{name}" if name.isidentifier() else f"node.get_config()[{name!r}]"
+        expression = f"node.{name}" if name.isidentifier() else f"node.get_config()[{name!r}]"
         if isinstance(value, _SIMPLE):
-            yield name, value, read
+            yield name, value, expression
         elif _is_short(value):
             for index, item in enumerate(value):
-                yield f"{name}_{index}", item, f"{read}[{index}]"
+                yield f"{name}_{index}", item, f"{expression}[{index}]"
         else:
             yield name, value, ""
 
 
 def _snippet(op: str, node: Node) -> list[str]:
     results = list(options(node))
-    shown = [(name, read) for name, _, read in results if read][:_PARAMETERS]
+    shown = [(name, expression) for name, _, expression in results if expression][:_PARAMETERS]
     left = [name for name, _, _ in results if name not in dict(shown)]
-    parameters = ", ".join(f"{name!r}: {read}" for name, read in shown)
+    parameters = ", ".join(f"{name!r}: {expression}" for name, expression in shown)
     lines = [
         f"def convert_{identifier(op)}(node):",
         "    return mlferry.CustomLayerParams(",

@@ -82,19 +82,19 @@ def _answer_apart(
     module: ModuleType, header: dict[str, Any], parts: list[bytes], memory: int, target: BinaryIO
 ) -> None:
     """Answer in a child; if it dies, say how."""
-    read, write = os.pipe()
+    source, write = os.pipe()
     child = os.fork()
     if child == 0:
         status = 1
         try:
-            os.close(read)
+            os.close(source)
             with os.fdopen(write, "wb") as stream:
                 _answer(module, header, parts, memory, stream)
             status = 0
         finally:
             os._exit(status)
     os.close(write)
-    with os.fdopen(read, "rb") as stream:
+    with os.fdopen(source, "rb") as stream:
         output = stream.read()
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     if code:

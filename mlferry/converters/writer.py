@@ -66,11 +66,11 @@ class LayerWriter:
             self.check_axes(x)
         label = self._unique(name or self._node_name, kind)
         blobs = [label] if count == 1 else [f"{label}:{index}" for index in range(count)]
-        added = self.builder.layer(kind, label, [x.name for x in inputs], blobs, **params)
+        layer = self.builder.layer(kind, label, [x.name for x in inputs], blobs, **params)
         hidden = next((x.hidden_by for x in inputs if x.shape is None), "")
         return tuple(
             Blob(blob, self.builder.shapes[blob], layout or self._layout, hidden)
-            for blob in added.output
+            for blob in layer.output
         )
 
     def fresh(self, name: str) -> str:
@@ -124,13 +124,13 @@ class LayerWriter:
         return replace(x, layout=layout)
 
     def _unique(self, name: str, kind: str) -> str:
-        taken = self.builder.is_taken
-        if not taken(name):
+        is_taken = self.builder.is_taken
+        if not is_taken(name):
             return name
         stem = name if name.endswith(f"/{kind}") else f"{name}/{kind}"
         index = 0
         label = stem
-        while taken(label):
+        while is_taken(label):
             index += 1
             label = f"{stem}_{index}"
         return label

@@ -35,12 +35,12 @@ def path(name: str) -> Path:
     Raises:
         ModelFileError: there is none of that name.
     """
-    found = FOLDER / name
+    file = FOLDER / name
     if name not in {*names(), *(Path(each).parent.as_posix() for each in names())} - {"."}:
         raise ModelFileError(
             f"there is no example {printable(name)!r}; there are {', '.join(names())}"
         )
-    return found
+    return file
 
 
 def copy(folder: str | os.PathLike[str]) -> Path:

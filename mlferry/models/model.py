@@ -319,14 +319,19 @@ class MLModel:
         severe = [p for p in problems if p.severity != "note" and p not in self._known_problems]
         if severe:
             raise ValidationError(f"{path} is not written: the model has problems:", severe)
-        stored = has_blobs(self._spec)
+        has_weight_files = has_blobs(self._spec)
         if Path(path).suffix == ".mlpackage":
             data = io.serialized(self._spec)
             weights = self._classes.program.weights
             return package.save_package(
-                data, Path(path), weights.message, stored, weights.elsewhere, weights.memory
+                data,
+                Path(path),
+                weights.message,
+                has_weight_files,
+                weights.elsewhere,
+                weights.memory,
             )
-        if stored:
+        if has_weight_files:
             raise ModelFileError(
                 f"{path}: the weights of this model lie in a file beside it, which an .mlmodel "
                 f"cannot hold: model.save({str(Path(path).with_suffix('.mlpackage'))!r})"
@@ -387,9 +392,14 @@ class MLModel:
 
         shapes = input_shape_dict or {}
         return draw(
-            self._spec, self._classes.layers, shapes, None, title, open_browser=None,
+            self._spec,
+            self._classes.layers,
+            shapes,
+            None,
+            title,
+            open_browser=None,
             weights=self.program_weights,
-        )  # fmt: skip
+        )
 
     def __repr__(self) -> str:
         return str(self.describe())

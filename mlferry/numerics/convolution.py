@@ -52,9 +52,13 @@ def convolve(
     """
     if x.ndim == 3:
         y = convolve(
-            x[:, :, None], weights[:, :, None], (1, *strides), (1, *dilations),
-            ((0, 0), *edges), groups,
-        )  # fmt: skip
+            x[:, :, None],
+            weights[:, :, None],
+            (1, *strides),
+            (1, *dilations),
+            ((0, 0), *edges),
+            groups,
+        )
         return y[:, :, 0]
     x = padded(x, edges)
     size = tuple(
@@ -201,7 +205,7 @@ def transposed(
         for n, s, k, d in zip(spatial, strides, kernel, dilations, strict=True)
     ]
     matrix = weights.reshape(groups, channels // groups, -1).transpose(0, 2, 1)
-    extent = [max(f, cut + n) for f, cut, n in zip(full, cuts, size, strict=True)]
+    extent = [max(f, front + n) for f, front, n in zip(full, cuts, size, strict=True)]
     y = np.zeros((count, weights.shape[1] * groups, *extent), floats(x, weights))
     along = len(kernel) == 2 and set(strides) == {1}
     rows = spread_out(x, extent[-1]) if along else x
@@ -219,7 +223,7 @@ def transposed(
         for place, entries in taps_of(kernel, dilations, strides, spatial):
             tap: tuple[Any, ...] = (slice(None), slice(None), *place)
             y[entries] += scaled[tap]
-    left = tuple(slice(cut, cut + n) for cut, n in zip(cuts, size, strict=True))
+    left = tuple(slice(front, front + n) for front, n in zip(cuts, size, strict=True))
     rest: tuple[Any, ...] = (..., *left)
     remaining: Array = y[rest]
     return remaining

@@ -22,17 +22,17 @@ def row_major(values: ArrayLike, dtype: DTypeLike) -> NDArray[Any]:
     order = sorted(range(array.ndim), key=lambda axis: -abs(array.strides[axis]))
     if array.ndim < 2 or array.size < _LEAST or not order or order[-1] != 0:
         return np.asarray(array, dtype, order="C")
-    stored = array.transpose(order)
-    if not stored.flags.c_contiguous:
+    copy = array.transpose(order)
+    if not copy.flags.c_contiguous:
         return np.asarray(array, dtype, order="C")
-    columns = stored.shape[-1]
-    rows = stored.reshape(-1, columns)
-    turned = np.empty((columns, len(rows)), dtype)
+    columns = copy.shape[-1]
+    rows = copy.reshape(-1, columns)
+    by_column = np.empty((columns, len(rows)), dtype)
     for row in range(0, len(rows), _TILE):
         for column in range(0, columns, _TILE):
             part = rows[row : row + _TILE, column : column + _TILE]
-            turned[column : column + _TILE, row : row + _TILE] = part.T
+            by_column[column : column + _TILE, row : row + _TILE] = part.T
     # the first axis is in its place: the others follow within each of its entries
-    inner = turned.reshape(columns, *stored.shape[:-1])
+    inner = by_column.reshape(columns, *copy.shape[:-1])
     back = [0, *(1 + order.index(axis) for axis in range(1, array.ndim))]
     return np.ascontiguousarray(inner.transpose(back))

@@ -166,8 +166,8 @@ def cut_into(gradient: Array, full: Sequence[int], cuts: Sequence[int]) -> Array
     wide = np.zeros((*gradient.shape[:2], *full), gradient.dtype)
     sizes = [max(0, min(n, f - c)) for n, f, c in zip(gradient.shape[2:], full, cuts, strict=True)]
     to: tuple[Any, ...] = (..., *(slice(c, c + n) for c, n in zip(cuts, sizes, strict=True)))
-    taken: tuple[Any, ...] = (..., *(slice(n) for n in sizes))
-    wide[to] = gradient[taken]
+    part: tuple[Any, ...] = (..., *(slice(n) for n in sizes))
+    wide[to] = gradient[part]
     return wide
 
 
@@ -290,12 +290,12 @@ def gelu_slope(x: Array, mode: str) -> Array:
 def first_of(x: Array, y: Array, axes: Sequence[int]) -> Array:
     """Where, over some axes, the first value is that equals a result with extents of 1 there."""
     hit = x == y
-    moved = np.moveaxis(hit, axes, range(-len(axes), 0))
-    flat = moved.reshape(*moved.shape[: -len(axes)], -1)
+    axes_last = np.moveaxis(hit, axes, range(-len(axes), 0))
+    flat = axes_last.reshape(*axes_last.shape[: -len(axes)], -1)
     first = np.zeros_like(flat)
     np.put_along_axis(first, flat.argmax(axis=-1)[..., None], True, axis=-1)
     first &= flat
-    return np.moveaxis(first.reshape(moved.shape), range(-len(axes), 0), axes)
+    return np.moveaxis(first.reshape(axes_last.shape), range(-len(axes), 0), axes)
 
 
 def centered(

@@ -29,11 +29,11 @@ def rounded(array: NDArray[Any]) -> NDArray[np.float32]:
     Args:
         array: of float32 or another type of floats; it stays as it is.
     """
-    given = np.ascontiguousarray(array, np.float32).reshape(np.shape(array))
-    if given.size <= _FEW:
-        return given.astype(np.float16).astype(np.float32)
-    result = np.empty_like(given)
-    round_into(given.reshape(-1), result.reshape(-1))
+    wide = np.ascontiguousarray(array, np.float32).reshape(np.shape(array))
+    if wide.size <= _FEW:
+        return wide.astype(np.float16).astype(np.float32)
+    result = np.empty_like(wide)
+    round_into(wide.reshape(-1), result.reshape(-1))
     return result
 
 
@@ -53,12 +53,12 @@ def round_into(array: NDArray[np.float32], out: NDArray[np.float32]) -> None:
         number, result = array[start : start + step], out[start : start + step]
         count = len(number)
         bits, sign = exponents[:count], signs[:count]
-        given, whole, addend = number.view(np.int32), result.view(np.int32), bits.view(np.float32)
-        np.bitwise_and(given, _EXPONENT, out=bits)
+        codes, whole, addend = number.view(np.int32), result.view(np.int32), bits.view(np.float32)
+        np.bitwise_and(codes, _EXPONENT, out=bits)
         if np.maximum.reduce(bits, axis=None, initial=0) >= _LARGE:
             np.copyto(result, number.astype(np.float16))  # some may round to infinity
             continue
-        np.bitwise_and(given, _SIGN, out=sign)
+        np.bitwise_and(codes, _SIGN, out=sign)
         np.maximum(addend, normal[:count], out=addend)
         np.add(bits, _ABOVE, out=bits)
         np.add(number, addend, out=result)
@@ -75,11 +75,11 @@ def widen_into(array: NDArray[np.float16], out: NDArray[np.float32]) -> None:
         array: of the shape of `out`, in any order in memory.
         out: where they go, row after row.
     """
-    given, whole = array.view(np.int16), out.view(np.int32)
+    codes, whole = array.view(np.int16), out.view(np.int32)
     step = max(1, _BLOCK // max(array[:1].size, 1))
     for start in range(0, len(array), step):
         bits, result = whole[start : start + step], out[start : start + step]
-        np.copyto(bits, given[start : start + step])
+        np.copyto(bits, codes[start : start + step])
         np.left_shift(bits, 13, out=bits)
         np.bitwise_and(bits, _KEPT, out=bits)  # the sign was copied into four bits
         np.multiply(result, _REBIASED, out=result)

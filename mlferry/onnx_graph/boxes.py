@@ -107,18 +107,18 @@ def _or_best(emitter: Emitter, best: str, survivors: str) -> str:
 
 
 def _filled(
-    emitter: Emitter, boxes: str, scores: str, best: str, kept: str, count: str, most: int | None
+    emitter: Emitter, boxes: str, scores: str, best: str, stays: str, count: str, most: int | None
 ) -> tuple[str, str, str, str]:
     """What stays, sorted by score; then zeros, and -1 for indices."""
     batch, one, zero = emitter.shape(best)[0], emitter.integers([1]), emitter.integers([0])
-    ranked = emitter.node("Where", kept, best, emitter.number(_LOWEST))
+    ranked = emitter.node("Where", stays, best, emitter.number(_LOWEST))
     available = emitter.node("Min", count, emitter.vector([emitter.extent(best, 1)]))
     _, indices = emitter.nodes("TopK", [ranked, available], 2, axis=1)
     missing = emitter.node("Sub", count, available)
     padding = emitter.node("Concat", zero, zero, zero, missing, axis=0)
     indices = emitter.node("Pad", indices, padding, emitter.constant(np.int64(0)))
     total = emitter.node(
-        "Min", emitter.node("ReduceSum", emitter.node("Cast", kept, to=INT64), one), count
+        "Min", emitter.node("ReduceSum", emitter.node("Cast", stays, to=INT64), one), count
     )
     real = emitter.node("Less", _counted(emitter, count), total)
     emitter.shapes[indices] = emitter.shapes[real] = (batch, most)
@@ -127,7 +127,7 @@ def _filled(
         rows = emitter.node("GatherND", table, emitter.unsqueeze(indices, [2]), batch_dims=1)
         emitter.shapes[rows] = (batch, most, emitter.shape(table)[2])
         results.append(emitter.node("Where", emitter.unsqueeze(real, [2]), rows, emitter.number(0)))
-    shown = emitter.node("Where", real, indices, emitter.constant(np.int64(-1)))
-    emitter.shapes[shown] = (batch, most)
+    padded_indices = emitter.node("Where", real, indices, emitter.constant(np.int64(-1)))
+    emitter.shapes[padded_indices] = (batch, most)
     number = emitter.reshape(total, [-1 if batch is None else batch])
-    return results[0], results[1], shown, number
+    return results[0], results[1], padded_indices, number

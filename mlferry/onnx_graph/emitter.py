@@ -54,13 +54,13 @@ class Emitter:
         booleans: those that are not numbers.
     """
 
-    def __init__(self, taken: Sequence[str] = ()) -> None:
+    def __init__(self, names: Sequence[str] = ()) -> None:
         self.graph = Graph()
         self.layer = ""
         self.results: list[Shape] | None = None
         self.shapes: dict[str, Shape | None] = {}
         self._nodes = self.graph.nodes
-        self._taken = set(taken)
+        self._taken = set(names)
         self._last: dict[str, int] = {}  # the number behind the last name of a hint
         self._shared: dict[tuple[str, tuple[int, ...], bytes], str] = {}
         self._wholes: dict[str, str] = {}
@@ -162,9 +162,9 @@ class Emitter:
         if op in _SAME_SHAPE:
             return self.shapes.get(inputs[0])
         if op in _BROADCAST:
-            given = [self.shapes.get(name) for name in inputs]
-            known = [shape for shape in given if shape is not None]
-            return broadcast(*known) if len(known) == len(given) else None
+            input_shapes = [self.shapes.get(name) for name in inputs]
+            known = [shape for shape in input_shapes if shape is not None]
+            return broadcast(*known) if len(known) == len(input_shapes) else None
         return None
 
     @contextmanager
@@ -314,8 +314,8 @@ class Emitter:
         y = self.node("Squeeze", x, self.integers(axes))
         match = self.shapes.get(x)
         if match is not None:
-            gone = {axis_of(axis, len(match)) for axis in axes}
-            self.shapes[y] = tuple(n for axis, n in enumerate(match) if axis not in gone)
+            dropped = {axis_of(axis, len(match)) for axis in axes}
+            self.shapes[y] = tuple(n for axis, n in enumerate(match) if axis not in dropped)
         return y
 
     def at_least_1d(self, x: str, shape: Shape) -> str:

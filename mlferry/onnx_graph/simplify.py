@@ -40,8 +40,8 @@ def simplified(graph: Graph, shapes: Mapping[str, Shape | None]) -> Graph:
             if not simplifier.round(nodes, outputs):
                 break
     graph.nodes[:] = _alive(graph.nodes, set(ends))
-    read = _read(graph.nodes) | ends | {port.name for port in graph.inputs}
-    for name in [name for name in graph.arrays if name not in read]:
+    used = _read(graph.nodes) | ends | {port.name for port in graph.inputs}
+    for name in [name for name in graph.arrays if name not in used]:
         del graph.arrays[name]
     return graph
 
@@ -56,12 +56,12 @@ def _scopes(nodes: list[Node], outputs: set[str]) -> Iterator[tuple[list[Node], 
 
 def _read(nodes: list[Node]) -> set[str]:
     """Every value that nodes, or the outputs of bodies in them, read."""
-    read: set[str] = set()
+    names: set[str] = set()
     for node in walk(nodes):
-        read |= set(node.inputs)
+        names |= set(node.inputs)
         for body in node.bodies:
-            read |= {port.name for port in body.outputs}
-    return read
+            names |= {port.name for port in body.outputs}
+    return names
 
 
 def _alive(nodes: list[Node], needed: set[str]) -> list[Node]:

@@ -38,7 +38,7 @@ class Argument:
 def arguments_of(
     message: mil.Operation,
     parameters: Mapping[str, Parameter],
-    known: Mapping[str, Any],
+    values: Mapping[str, Any],
     decode: Callable[[mil.Value], Any],
 ) -> dict[str, Argument]:
     """The arguments of an operation by parameter.
@@ -46,7 +46,7 @@ def arguments_of(
     Args:
         message: the operation.
         parameters: those of its op.
-        known: the values that are constants, by name.
+        values: the values that are constants, by name.
         decode: reads a constant.
 
     Raises:
@@ -58,8 +58,8 @@ def arguments_of(
         for binding in argument.arguments:
             if binding.WhichOneof("binding") == "value":
                 bindings.append((None, decode(binding.value)))
-            elif binding.name in known:
-                bindings.append((None, known[binding.name]))
+            elif binding.name in values:
+                bindings.append((None, values[binding.name]))
             else:
                 bindings.append((binding.name, None))
         by_name[name] = bindings

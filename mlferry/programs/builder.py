@@ -158,9 +158,9 @@ class ProgramBuilder:
         definition = self._definition(op)
         arguments = self._arguments(op, definition, operands)
         types = inferred(op, definition, arguments, blocks)
-        known = self._folded(op, definition, arguments, types) if folded and not blocks else None
-        if known is not None:
-            return known
+        results = self._folded(op, definition, arguments, types) if folded and not blocks else None
+        if results is not None:
+            return results
         outputs = tuple(Value(self.fresh(f"{self.layer}_{op}"), kind) for kind in types)
         operation = Operation(op, arguments, outputs, tuple(blocks), self.layer)
         for value in outputs:
@@ -501,8 +501,16 @@ class ProgramBuilder:
         return extents
 
 
-_NEVER_FOLDED = {"random_normal", "random_uniform", "random_bernoulli", "random_categorical",
-                 "make_list", "read_state", "write_state", "classify"}  # fmt: skip
+_NEVER_FOLDED = {
+    "random_normal",
+    "random_uniform",
+    "random_bernoulli",
+    "random_categorical",
+    "make_list",
+    "read_state",
+    "write_state",
+    "classify",
+}
 _MOVES = {"transpose", "reshape", "expand_dims", "squeeze", "concat", "slice_by_index", "cast"}
 _RESHAPES = ("reshape", "expand_dims", "squeeze")
 

@@ -47,11 +47,11 @@ def reads_of(operation: mil.Operation) -> list[str]:
         if binding.WhichOneof("binding") == "name"
     )
     for block in operation.blocks:
-        known = {each.name for each in block.inputs}
+        names = {each.name for each in block.inputs}
         for inner in block.operations:
-            reads |= dict.fromkeys(name for name in reads_of(inner) if name not in known)
-            known |= {each.name for each in inner.outputs}
-        reads |= dict.fromkeys(name for name in block.outputs if name not in known)
+            reads |= dict.fromkeys(name for name in reads_of(inner) if name not in names)
+            names |= {each.name for each in inner.outputs}
+        reads |= dict.fromkeys(name for name in block.outputs if name not in names)
     return list(reads)
 
 

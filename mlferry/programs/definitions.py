@@ -2,13 +2,13 @@
 
 `op_kind` registers an op by its type rule, which gets the operands by the names of parameters and
 returns the types of the outputs; an extent that is not known is None. An op that changed with an
-opset is registered again, with `since`.
+opset is registered again, by `newer`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -183,6 +183,7 @@ def op_kind(
     since: int = 5,
     variables: Mapping[str, frozenset[str]] | None = None,
     blocks: int = 0,
+    shared: Mapping[str, Parameter] | None = None,
     **parameters: Parameter,
 ) -> Callable[[F], F]:
     """Register ops; see `Definition`.
@@ -193,13 +194,46 @@ def op_kind(
         variables: names for types of elements that several parameters share; T stands for FLOATS
             where it is not told.
         blocks: how many blocks they have.
-        parameters: what they take.
+        shared: parameters that other ops have, too.
+        parameters: those of their own.
     """
 
     def register(rule: F) -> F:
-        shared = {"T": FLOATS, **(variables or {})}
-        definition = Definition(rule, dict(parameters), shared, blocks)
+        types = {"T": FLOATS, **(variables or {})}
+        definition = Definition(rule, {**parameters, **(shared or {})}, types, blocks)
         for name in names:
+            DEFINITIONS.add(name, definition, since=since)
+        return rule
+
+    return register
+
+
+def newer(
+    since: int,
+    *names: str,
+    variables: Mapping[str, frozenset[str]] | None = None,
+    **parameters: Parameter,
+) -> Callable[[F], F]:
+    """Register ops as an opset changed them; the rest is as in the opset before.
+
+    Args:
+        since: the opset.
+        names: of ops that are registered already.
+        variables: those that stand for other types, or are new.
+        parameters: those that are different, or new.
+    """
+
+    def register(rule: F) -> F:
+        for name in names:
+            entry = DEFINITIONS.registered(name, since - 1)
+            assert entry is not None
+            before = entry.value
+            definition = replace(
+                before,
+                rule=rule,
+                parameters={**before.parameters, **parameters},
+                variables={**before.variables, **(variables or {})},
+            )
             DEFINITIONS.add(name, definition, since=since)
         return rule
 

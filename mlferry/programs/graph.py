@@ -88,8 +88,8 @@ class Value:
         return Operand(self.type, self.constant)
 
     def __repr__(self) -> str:
-        known = " (constant)" if self.is_constant else ""
-        return f"<{self.name or 'constant'}: {self.type}{known}>"
+        suffix = " (constant)" if self.is_constant else ""
+        return f"<{self.name or 'constant'}: {self.type}{suffix}>"
 
 
 Argument = Value | tuple[Value, ...]

@@ -50,5 +50,5 @@ def mixtures(definition: Definition, operands: Mapping[str, Sequence[Operand]]) 
                 if isinstance(operand.type, TensorType):
                     seen.setdefault(operand.type.dtype, name)
         if len(seen) > 1:
-            shown = ", ".join(f"{name} {dtype}" for dtype, name in seen.items())
-            yield f"its parameters differ in the type of their elements: {shown}"
+            text = ", ".join(f"{name} {dtype}" for dtype, name in seen.items())
+            yield f"its parameters differ in the type of their elements: {text}"

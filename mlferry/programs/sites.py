@@ -137,11 +137,11 @@ def _known(value: Value, opset: int) -> Value:
     maker = value.maker
     if maker is None:
         return value
-    known: dict[str, Value | tuple[Value, ...]] = {
+    arguments: dict[str, Value | tuple[Value, ...]] = {
         name: _known(argument, opset)
         for name, argument in maker.arguments.items()
         if isinstance(argument, Value)
     }
     kinds = [each.tensor for each in maker.outputs]
-    results = evaluated(maker.op, opset, definition_of(maker.op, opset), known, kinds)
+    results = evaluated(maker.op, opset, definition_of(maker.op, opset), arguments, kinds)
     return constant(results[maker.outputs.index(value)], value.dtype)

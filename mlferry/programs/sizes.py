@@ -20,15 +20,15 @@ def are_known(types: Sequence[ValueType]) -> bool:
     Raises:
         LimitError: a result takes too much memory.
     """
-    known = True
+    is_known = True
     for kind in types:
         if not isinstance(kind, TensorType):
             continue
         if kind.shape is None or None in kind.shape:
-            known = False
+            is_known = False
         else:
             limits.check_blob(kind.shape)
-    return known
+    return is_known
 
 
 def check(rule: TypeRule, arguments: Mapping[str, Any]) -> None:

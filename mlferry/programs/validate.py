@@ -210,8 +210,8 @@ def _array_end(kind: ValueType, array: ft.ArrayFeatureType) -> Problems:
     for axis, (span, extent) in enumerate(zip(ranges, extents, strict=False)):
         low, high = span.lowerBound, span.upperBound
         if extent is not None and (low, high) != (extent, extent):
-            shown = "any size" if high < 0 else str(high)
-            yield error(f"axis {axis} is described as {low} to {shown}, and is {kind}")
+            text = "any size" if high < 0 else str(high)
+            yield error(f"axis {axis} is described as {low} to {text}, and is {kind}")
     if array.shape and None in extents and array.WhichOneof("ShapeFlexibility") is None:
         yield error(f"it is described with one shape, and is {kind}")
 

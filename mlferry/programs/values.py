@@ -218,9 +218,9 @@ def _tensor(kind: TensorType, message: mil.TensorValue) -> Array:
 
 def _from_bytes(kind: TensorType, data: NDArray[np.uint8]) -> Array:
     dtype, count = DTYPES[kind.dtype], _count(kind)
-    needed = -(-count * dtype.bits // 8)
-    if len(data) != needed:
-        raise SpecError(f"a constant of type {kind} has {len(data)} bytes; {needed} are needed")
+    expected = -(-count * dtype.bits // 8)
+    if len(data) != expected:
+        raise SpecError(f"a constant of type {kind} has {len(data)} bytes; {expected} are needed")
     if dtype.bits < 8:
         signed = kind.dtype.startswith("int")
         return _shaped(kind, unpacked(data, dtype.bits, count, signed=signed))
@@ -258,10 +258,10 @@ def _checked_blob(
             f"a constant of type {kind} lies at {place.offset} of {place.fileName}, where there "
             f"are values of {blob.dtype}"
         )
-    needed = -(-_count(kind) * DTYPES[kind.dtype].bits // 8)
-    if len(blob.data) != needed:
+    expected = -(-_count(kind) * DTYPES[kind.dtype].bits // 8)
+    if len(blob.data) != expected:
         raise SpecError(
-            f"a constant of type {kind} needs {needed} bytes; at {place.offset} of "
+            f"a constant of type {kind} needs {expected} bytes; at {place.offset} of "
             f"{place.fileName} there are {len(blob.data)}"
         )
     return blob.data
@@ -293,11 +293,11 @@ def joined_weights(
         for blob in _blobs_in(copy):
             old = blob.fileName
             if old not in names:
-                stored = weights.memory.get(old)
-                file = old.rpartition("/")[2] if stored is not None else weights.path(old).name
+                content = weights.memory.get(old)
+                file = old.rpartition("/")[2] if content is not None else weights.path(old).name
                 names[old] = f"{MODEL_PATH}/{WEIGHTS}/{index}-{len(names)}-{file}"
-                if stored is not None:
-                    memory[names[old]] = stored
+                if content is not None:
+                    memory[names[old]] = content
                 else:
                     elsewhere[names[old]] = weights.path(old)
             blob.fileName = names[old]

@@ -32,10 +32,10 @@ def fill(message: Message, values: Mapping[str, Any]) -> None:
         if value is None:
             continue
         if name not in fields:
-            known = list(fields)
+            names = list(fields)
             raise SpecError(
                 f"{message.DESCRIPTOR.name} has no field {name!r}."
-                + (did_you_mean(name, known) or f" Its fields: {', '.join(known) or 'none'}.")
+                + (did_you_mean(name, names) or f" Its fields: {', '.join(names) or 'none'}.")
             )
         try:
             _set(message, fields[name], value)

@@ -56,9 +56,9 @@ def parse_spec(data: bytes, path: str = "the data") -> model_pb2.Model:
     """Read the bytes of a `.mlmodel` file; see `load_spec`."""
     if not data:
         raise ModelFileError(f"{path} is empty")
-    for magic, what in _FOREIGN:
+    for magic, kind in _FOREIGN:
         if data.startswith(magic):
-            raise ModelFileError(f"{path} is {what.format(path=path)}")
+            raise ModelFileError(f"{path} is {kind.format(path=path)}")
     spec = model_pb2.Model()
     try:
         spec.ParseFromString(data)

@@ -57,8 +57,8 @@ def within(place: str, problems: Iterable[Problem]) -> Problems:
 def listed(values: Iterable[Any]) -> str:
     """Numbers for people: ``[3, 3]``; a long list is cut."""
     entries = list(values)
-    shown = ", ".join(map(str, entries[:8]))
-    return f"[{shown}{', ...' if len(entries) > 8 else ''}]"
+    text = ", ".join(map(str, entries[:8]))
+    return f"[{text}{', ...' if len(entries) > 8 else ''}]"
 
 
 def hint(name: str, known: Iterable[str]) -> str:

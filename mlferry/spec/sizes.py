@@ -29,7 +29,7 @@ def read(spec: model_pb2.Model) -> Record | None:
     try:
         result = json.loads(text)
         return {
-            str(name): {int(axis): str(what) for axis, what in axes.items()}
+            str(name): {int(axis): str(source) for axis, source in axes.items()}
             for name, axes in result.items()
         }
     except (ValueError, AttributeError):  # no JSON, or not of this form

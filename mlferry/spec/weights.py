@@ -73,17 +73,17 @@ def unpack_bits(data: bytes, bits: int, count: int) -> NDArray[np.uint8]:
         SpecError: `bits` is not in 1..8 or `data` is too short; more bytes are allowed.
     """
     _check_bits(bits)
-    needed = -(-bits * count // 8)
-    if len(data) < needed:
+    expected = -(-bits * count // 8)
+    if len(data) < expected:
         raise SpecError(
-            f"{count} values of {bits} bits need {needed} bytes; the file holds {len(data)}"
+            f"{count} values of {bits} bits need {expected} bytes; the file holds {len(data)}"
         )
-    octets = np.frombuffer(data, np.uint8, needed)
+    octets = np.frombuffer(data, np.uint8, expected)
     if bits == 8:
         return octets
     out = np.zeros(count, np.uint8)
     step = _CHUNK * bits // 8
-    for index, start in enumerate(range(0, needed, step)):
+    for index, start in enumerate(range(0, expected, step)):
         stream = np.unpackbits(octets[start : start + step])
         first = index * _CHUNK
         size = min(_CHUNK, count - first)
@@ -237,19 +237,19 @@ def read(
     Raises:
         SpecError: the number of stored values does not fit the shape.
     """
-    wanted = tuple(int(size) for size in shape)
-    size = math.prod(wanted)
+    target = tuple(int(size) for size in shape)
+    size = math.prod(target)
     kind = encoding(source)
     if kind is None:
         if size:
-            raise SpecError(f"no values are stored, {size} are needed for shape {wanted}")
-        return np.zeros(wanted, np.float32)
+            raise SpecError(f"no values are stored, {size} are needed for shape {target}")
+        return np.zeros(target, np.float32)
     if kind.kind in (LINEAR, LUT, INT8):
-        result = parts(source, wanted, channel_axis=channel_axis)
-        return _dequantize(result, wanted, channel_axis)
+        result = parts(source, target, channel_axis=channel_axis)
+        return _dequantize(result, target, channel_axis)
     if kind.kind == RAW:
         raise SpecError("raw bytes without quantization parameters: their meaning is unknown")
-    values: NDArray[np.float32] = _sized(stored(source), wanted).astype(np.float32, copy=False)
+    values: NDArray[np.float32] = _sized(stored(source), target).astype(np.float32, copy=False)
     return values
 
 
@@ -297,8 +297,8 @@ def parts(
             not fit.
     """
     kind = encoding(source)
-    wanted = tuple(int(size) for size in shape)
-    size = int(np.prod(wanted, dtype=np.int64))
+    target = tuple(int(size) for size in shape)
+    size = int(np.prod(target, dtype=np.int64))
     if kind is None or kind.kind not in (LINEAR, LUT, INT8):
         raise SpecError(f"the weight is not quantized: {kind or 'empty'}")
     linear = source.quantization.linearQuantization
@@ -306,12 +306,12 @@ def parts(
     if kind.kind == INT8:
         if scale.size != 1:
             raise SpecError(f"int8 weights need exactly one scale; the file holds {scale.size}")
-        return Linear(_sized(stored(source), wanted), 8, scale, np.zeros(0, np.float32))
-    indices = unpack_bits(source.rawValue, kind.bits, size).reshape(wanted)
+        return Linear(_sized(stored(source), target), 8, scale, np.zeros(0, np.float32))
+    indices = unpack_bits(source.rawValue, kind.bits, size).reshape(target)
     if kind.kind == LINEAR:
-        for values, what in ((scale, "scales"), (bias, "biases")):
-            if values.size or what == "scales":
-                _along(values, wanted, channel_axis, what)
+        for values, role in ((scale, "scales"), (bias, "biases")):
+            if values.size or role == "scales":
+                _along(values, target, channel_axis, role)
         return Linear(indices, kind.bits, scale, bias)
     table = np.array(source.quantization.lookupTableQuantization.floatValue, np.float32)
     if table.size != 1 << kind.bits:
@@ -331,11 +331,11 @@ def half(source: nn.WeightParams, shape: Sequence[int]) -> NDArray[np.float16]:
     return _sized(stored(source), tuple(int(size) for size in shape))
 
 
-def _sized(flat: NDArray[Any], wanted: tuple[int, ...]) -> NDArray[Any]:
-    size = int(np.prod(wanted, dtype=np.int64))
+def _sized(flat: NDArray[Any], target: tuple[int, ...]) -> NDArray[Any]:
+    size = int(np.prod(target, dtype=np.int64))
     if flat.size != size:
-        raise SpecError(f"{flat.size} values are stored, {size} are needed for shape {wanted}")
-    return flat.reshape(wanted)
+        raise SpecError(f"{flat.size} values are stored, {size} are needed for shape {target}")
+    return flat.reshape(target)
 
 
 @dataclass(frozen=True)
@@ -401,22 +401,22 @@ def _holds_weights(descriptor: Descriptor) -> bool:
 
 
 def _dequantize(
-    found: Linear | Lookup, shape: tuple[int, ...], channel_axis: int
+    stored_parts: Linear | Lookup, shape: tuple[int, ...], channel_axis: int
 ) -> NDArray[np.float32]:
-    if isinstance(found, Lookup):
-        return found.table[found.indices]
-    values = found.indices * _along(found.scale, shape, channel_axis, "scales")
-    if found.bias.size:
-        values += _along(found.bias, shape, channel_axis, "biases")
+    if isinstance(stored_parts, Lookup):
+        return stored_parts.table[stored_parts.indices]
+    values = stored_parts.indices * _along(stored_parts.scale, shape, channel_axis, "scales")
+    if stored_parts.bias.size:
+        values += _along(stored_parts.bias, shape, channel_axis, "biases")
     return values
 
 
 def _along(
-    values: NDArray[np.float32], shape: tuple[int, ...], axis: int, what: str
+    values: NDArray[np.float32], shape: tuple[int, ...], axis: int, role: str
 ) -> NDArray[np.float32]:
     channels = shape[axis] if shape else 1
     if values.size not in (1, channels):
-        raise SpecError(f"{values.size} quantization {what}; 1 or {channels} are possible")
+        raise SpecError(f"{values.size} quantization {role}; 1 or {channels} are possible")
     if values.size == 1 or not shape:
         return values.reshape(())
     return values.reshape([-1 if index == axis else 1 for index in range(len(shape))])

@@ -24,8 +24,8 @@ class Batches:
         wanted: the blobs that have to be the same either way.
     """
 
-    def __init__(self, tape: Tape, wanted: Sequence[str]) -> None:
-        self.tape, self.wanted = tape, list(wanted)
+    def __init__(self, tape: Tape, outputs: Sequence[str]) -> None:
+        self.tape, self.wanted = tape, list(outputs)
         self.axis = 1 if tape.rank5 else 0
         self._joins: bool | None = None
         # a reshape to [1, ...] takes as many samples as there are
@@ -68,11 +68,11 @@ class Batches:
         except MlferryError:
             return False
         for name in self.wanted:
-            found, expected = both[name], [made[name].reshape(1, -1) for made in alone]
-            if found.size != 2 * expected[0].size or found.size != sum(x.size for x in expected):
+            actual, expected = both[name], [result[name].reshape(1, -1) for result in alone]
+            if actual.size != 2 * expected[0].size or actual.size != sum(x.size for x in expected):
                 return False
             least = 1e-5 * max(np.abs(x).max() for x in expected)
-            if not np.allclose(found.reshape(2, -1), np.concatenate(expected), 1e-3, least):
+            if not np.allclose(actual.reshape(2, -1), np.concatenate(expected), 1e-3, least):
                 return False
         return True
 

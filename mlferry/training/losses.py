@@ -43,13 +43,13 @@ class Loss(ABC):
 
     @abstractmethod
     def start(
-        self, recording: Recording, made: Array, targets: Sequence[Array]
+        self, recording: Recording, output: Array, targets: Sequence[Array]
     ) -> tuple[float, str, Array]:
         """The loss of a batch, its mean over the samples, and where the way back starts.
 
         Args:
-            recording: of the run that made `made`.
-            made: the input of the loss, of all samples.
+            recording: of the run that made `output`.
+            output: the input of the loss, of all samples.
             targets: one a sample, in their order along the batch axis.
 
         Returns:
@@ -74,10 +74,10 @@ class CrossEntropy(Loss):
         return index.reshape(-1).astype(np.int64)
 
     def start(
-        self, recording: Recording, made: Array, targets: Sequence[Array]
+        self, recording: Recording, output: Array, targets: Sequence[Array]
     ) -> tuple[float, str, Array]:
         """See `Loss.start`; it starts before the softmax, where nothing is divided by 0."""
-        chances = _apart(made, len(targets))
+        chances = _apart(output, len(targets))
         truth = np.zeros_like(chances)
         for row, target in enumerate(targets):
             index = int(target[0])
@@ -94,10 +94,10 @@ class CrossEntropy(Loss):
         )
         if softmax is None or not softmax.step.params.kind.startswith("softmax"):
             gradient = -truth / np.maximum(chances, _LEAST) / np.float32(len(targets))
-            return value, self.input, _like(gradient, made)
+            return value, self.input, _like(gradient, output)
         recording.runs.remove(softmax)
         gradient = (chances - truth) / np.float32(len(targets))
-        return value, softmax.step.inputs[0], _like(gradient, made)
+        return value, softmax.step.inputs[0], _like(gradient, output)
 
 
 class SquaredError(Loss):
@@ -113,10 +113,10 @@ class SquaredError(Loss):
             ) from None
 
     def start(
-        self, recording: Recording, made: Array, targets: Sequence[Array]
+        self, recording: Recording, output: Array, targets: Sequence[Array]
     ) -> tuple[float, str, Array]:
         """See `Loss.start`."""
-        values = _apart(made, len(targets))
+        values = _apart(output, len(targets))
         for target in targets:
             if target.size != values.shape[1]:
                 raise PredictionError(
@@ -125,16 +125,16 @@ class SquaredError(Loss):
                 )
         difference = values - np.stack(targets)
         gradient = difference * np.float32(2 / difference.size)
-        return float(np.square(difference).mean()), self.input, _like(gradient, made)
+        return float(np.square(difference).mean()), self.input, _like(gradient, output)
 
 
-def _apart(made: Array, count: int) -> Array:
+def _apart(output: Array, count: int) -> Array:
     """[samples, values]: the batch axis is the only one in front that is not 1."""
-    return made.reshape(count, -1)
+    return output.reshape(count, -1)
 
 
-def _like(gradient: Array, made: Array) -> Array:
-    return gradient.astype(made.dtype, copy=False).reshape(made.shape)
+def _like(gradient: Array, output: Array) -> Array:
+    return gradient.astype(output.dtype, copy=False).reshape(output.shape)
 
 
 _KINDS: dict[str, type[Loss]] = {

@@ -14,9 +14,10 @@ from mlferry.training.options import Parameters, check_number
 
 
 def remember(
-    model: model_pb2.Model, samples: Sequence[tuple[Mapping[str, Any], str | int]],
+    model: model_pb2.Model,
+    samples: Sequence[tuple[Mapping[str, Any], str | int]],
     parameters: Parameters,
-) -> None:  # fmt: skip
+) -> None:
     """Add samples to a classifier, behind those that it has.
 
     Args:

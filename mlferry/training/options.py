@@ -61,7 +61,7 @@ class TrainingParameters:
         LimitError: the model asks for more epochs than `mlferry.limits` allows.
     """
 
-    def __init__(self, network: networks.Network, wanted: Parameters) -> None:
+    def __init__(self, network: networks.Network, own: Parameters) -> None:
         update = network.updateParams
         self.kind = update.optimizer.WhichOneof("OptimizerType") or ""
         if self.kind not in OPTIMIZERS:
@@ -80,24 +80,24 @@ class TrainingParameters:
             name: message.defaultValue for name, message in self._messages.items()
         }
         for name in ("miniBatchSize", "epochs"):
-            if name not in wanted and self.values[name] < 1:
+            if name not in own and self.values[name] < 1:
                 raise SpecError(f"the model says no {name}: give parameters={{{name!r}: 1}}")
-        if "epochs" not in wanted:
+        if "epochs" not in own:
             limits.check("rounds", self.values["epochs"], "the epochs that the model asks for are")
-        self.change(wanted)
+        self.change(own)
 
-    def change(self, wanted: Parameters) -> None:
+    def change(self, own: Parameters) -> None:
         """Take other values.
 
         Raises:
             SpecError: see the class.
         """
-        for name, value in wanted.items():
+        for name, value in own.items():
             if name not in self._messages:
-                known = list(self._messages)
+                names = list(self._messages)
                 raise SpecError(
                     f"this model is trained with no parameter {name!r}; there are "
-                    f"{', '.join(known)}.{did_you_mean(name, known)}"
+                    f"{', '.join(names)}.{did_you_mean(name, names)}"
                 )
             check_number(name, value, self._messages[name])
             self.values[name] = value

@@ -92,7 +92,7 @@ def _mlmodel(data: bytes) -> None:
 
 
 def _mlmodels() -> list[bytes]:
-    from tests.spec import broken_models
+    from tests.layers import broken_models
 
     made = [
         getattr(broken_models, name)()
@@ -104,7 +104,7 @@ def _mlmodels() -> list[bytes]:
 def _layers() -> list[bytes]:
     """A network of each kind of layer."""
     from mlferry.layers.builder import LAYER_KINDS
-    from tests.spec.broken_layers import SANE_PARAMS, layer_model
+    from tests.layers.broken_layers import SANE_PARAMS, layer_model
 
     made = [layer_model(kind, SANE_PARAMS.get(kind, {})) for kind in LAYER_KINDS]
     return [spec.SerializeToString() for spec in made]
@@ -304,7 +304,7 @@ def _onnx_predictors() -> list[bytes]:
 
 def _predictors() -> list[bytes]:
     """Linear models, support vector machines, nearest neighbours."""
-    from tests.spec.broken_predictors import SANE
+    from tests.layers.broken_predictors import SANE
 
     return [make().SerializeToString() for make in SANE.values()]
 

@@ -162,7 +162,7 @@ def convertToSpec(*args: Any, **kwargs: Any) -> model_pb2.Model:
     return convert(*args, **kwargs).get_spec()
 
 
-def _trainable(model: MLModel, graph: Graph, told: TrainingOptions) -> MLModel:
+def _trainable(model: MLModel, graph: Graph, options: TrainingOptions) -> MLModel:
     """A converted model that a device trains as Keras does.
 
     Raises:
@@ -178,9 +178,9 @@ def _trainable(model: MLModel, graph: Graph, told: TrainingOptions) -> MLModel:
     if others:
         logger.warning("a device trains %s, but not %s", ", ".join(layers), ", ".join(others))
     with as_conversion_errors():
-        make_trainable(spec, layers, told)
+        make_trainable(spec, layers, options)
     problems = validate(spec)
-    missing = [what for what in ("loss", "optimizer") if getattr(told, what) is None]
+    missing = [option for option in ("loss", "optimizer") if getattr(options, option) is None]
     if missing:
         logger.warning(
             "the model tells no %s to train with: set it with NeuralNetworkBuilder(spec=...)",
@@ -204,16 +204,16 @@ def _check_precision(precision: str, respect_trainable: bool) -> None:
         )
 
 
-def _names(given: str | Sequence[str] | None, count: int, what: str) -> list[str]:
+def _names(value: str | Sequence[str] | None, count: int, role: str) -> list[str]:
     names = (
-        [f"{what}{index + 1}" for index in range(count)]
-        if given is None
-        else [given]
-        if isinstance(given, str)
-        else list(given)
+        [f"{role}{index + 1}" for index in range(count)]
+        if value is None
+        else [value]
+        if isinstance(value, str)
+        else list(value)
     )
     if len(names) != count:
-        raise ConversionError(f"{len(names)} {what}_names {names}; the model has {count} {what}s")
+        raise ConversionError(f"{len(names)} {role}_names {names}; the model has {count} {role}s")
     return names
 
 

@@ -165,8 +165,16 @@ _MASKED = ("inputs", "training", "mask")
 # The arguments of `call` for layers that take a mask, in Keras's order; others take `inputs`.
 SIGNATURES: Mapping[str, tuple[str, ...]] = {
     **dict.fromkeys(
-        ("SimpleRNN", "LSTM", "GRU", "RNN", "Bidirectional", "ConvLSTM1D", "ConvLSTM2D",
-         "ConvLSTM3D"),
+        (
+            "SimpleRNN",
+            "LSTM",
+            "GRU",
+            "RNN",
+            "Bidirectional",
+            "ConvLSTM1D",
+            "ConvLSTM2D",
+            "ConvLSTM3D",
+        ),
         _RECURRENT,
     ),
     "MultiHeadAttention": _HEADS,
@@ -182,7 +190,7 @@ SIGNATURES: Mapping[str, tuple[str, ...]] = {
     "Sequential": _MASKED,
     "Functional": _MASKED,
     "Model": _MASKED,
-}  # fmt: skip
+}
 
 
 def normalized(call: LayerUse, class_name: str) -> LayerUse:
@@ -215,10 +223,10 @@ def normalized(call: LayerUse, class_name: str) -> LayerUse:
 _MASKS = ("mask", "query_mask", "value_mask", "key_mask")
 
 
-def _target(mask: str, names: Sequence[str], args: Sequence[Any], given: Mapping[str, Any]) -> Any:
+def _target(mask: str, names: Sequence[str], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     """The argument that a mask belongs to."""
     name = mask.removesuffix("_mask")
-    return given.get(name) if name in names[1:] and mask != "mask" else args[0] if args else None
+    return kwargs.get(name) if name in names[1:] and mask != "mask" else args[0] if args else None
 
 
 def _aligned(mask: Ref, target: Ref, call: LayerUse) -> dict[int, Tensor | None]:

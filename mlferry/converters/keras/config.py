@@ -116,10 +116,10 @@ def _layer(entry: Mapping[str, Any], version: int, default_name: str, depth: int
     config = entry.get("config") or {}
     if isinstance(config, list):
         config = {"layers": config}
-    told = config.get("name") or entry.get("name")  # a user's layer may leave it out
+    own_name = config.get("name") or entry.get("name")  # a user's layer may leave it out
     if class_name == "TensorFlowOpLayer":  # whose config has the name of the op
-        told = entry.get("name") or told
-    name = str(told or default_name)
+        own_name = entry.get("name") or own_name
+    name = str(own_name or default_name)
     module = str(entry.get("module") or "")
     registered = entry.get("registered_name")
     layer = Layer(
@@ -132,7 +132,7 @@ def _layer(entry: Mapping[str, Any], version: int, default_name: str, depth: int
         is_users=_is_users(entry),
         built_for=_single_shape((entry.get("build_config") or {}).get("input_shape")),
         calls=[_call(call) for call in entry.get("inbound_nodes") or ()],
-        is_named=told is not None,
+        is_named=own_name is not None,
     )
     kind = _MODEL_CLASSES.get(class_name)
     if kind is None and "layers" in config and "output_layers" in config:

@@ -38,10 +38,10 @@ class StoredArray:
         dtype: its type.
     """
 
-    def __init__(self, file: BinaryIO, name: str, told: Mapping[str, Any]) -> None:
-        self.shape = tuple(told["shape"])
-        self.dtype = np.dtype(told["dtype"])
-        self._file, self._name, self._offset = file, name, told["offset"]
+    def __init__(self, file: BinaryIO, name: str, entry: Mapping[str, Any]) -> None:
+        self.shape = tuple(entry["shape"])
+        self.dtype = np.dtype(entry["dtype"])
+        self._file, self._name, self._offset = file, name, entry["offset"]
 
     def stored_bytes(self) -> int:
         """See `Group.stored_bytes`."""
@@ -77,9 +77,9 @@ class Group(Mapping[str, "Group | StoredArray"]):
         self._items: dict[str, Group | StoredArray] = {
             key: Group(inner, files, f"{name}/{key}") for key, inner in tree["groups"].items()
         }
-        for key, told in tree["arrays"].items():
-            if told is not None:
-                self._items[key] = StoredArray(files[told["spilled"]], f"{name}/{key}", told)
+        for key, entry in tree["arrays"].items():
+            if entry is not None:
+                self._items[key] = StoredArray(files[entry["spilled"]], f"{name}/{key}", entry)
 
     def __getitem__(self, path: str) -> Group | StoredArray:
         first, _, rest = path.strip("/").partition("/")
@@ -169,21 +169,21 @@ def _tree(path: Path, spill: Path, name: str) -> Mapping[str, Any]:
     if result.isolated:
         seconds = result.seconds + size / _BYTES_A_SECOND
         try:
-            told = json.loads(*_WORKER.ask(name, "answer", request, [], seconds))
+            answer = json.loads(*_WORKER.ask(name, "answer", request, [], seconds))
         except isolated.Refused as error:
-            told = {"damaged": str(error)}
+            answer = {"damaged": str(error)}
     else:
-        told = hdf5_worker.answer(request)
-    if "limit" in told:
-        limit, wanted, what = told["limit"]
+        answer = hdf5_worker.answer(request)
+    if "limit" in answer:
+        limit, amount, subject = answer["limit"]
         if limit == "expansion":
-            limits.check_growth(size, wanted, f"{name}: {what}")
-        limits.check(limit, wanted, f"{name}: {what}")
-    if "memory" in told:
+            limits.check_growth(size, amount, f"{name}: {subject}")
+        limits.check(limit, amount, f"{name}: {subject}")
+    if "memory" in answer:
         raise isolated.over_memory(name, _WORKER.library)
-    if "refused" in told:
-        raise ModelFileError(f"{name}: {told['refused']}")
-    if "tree" not in told:
-        raise ModelFileError(f"{name} is damaged or cut off: {told.get('damaged')}")
-    tree: Mapping[str, Any] = told["tree"]
+    if "refused" in answer:
+        raise ModelFileError(f"{name}: {answer['refused']}")
+    if "tree" not in answer:
+        raise ModelFileError(f"{name} is damaged or cut off: {answer.get('damaged')}")
+    tree: Mapping[str, Any] = answer["tree"]
     return tree

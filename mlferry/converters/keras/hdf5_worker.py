@@ -56,9 +56,9 @@ class _FileScan:
         self.limits, self.skip = request["limits"], request["skip"]
         self.objects = self.texts = self.values = 0
 
-    def count(self, name: str, wanted: int, what: str) -> None:
-        if wanted > self.limits[name]:
-            raise OverLimit(name, wanted, what)
+    def count(self, name: str, amount: int, subject: str) -> None:
+        if amount > self.limits[name]:
+            raise OverLimit(name, amount, subject)
 
     def group(self, group: h5py.Group, where: str, above: tuple[int, ...]) -> dict[str, Any]:
         info = self.h5py.h5o.get_info(group.id)
@@ -124,9 +124,9 @@ class _FileScan:
         stored = dataset.id.get_type()
         if offset is not None and stored.equal(self.h5py.h5t.py_create(kind)):
             return {**entries, "offset": offset}
-        grown = self.spill.tell() + size
-        if grown > max(self.limits["always"], self.limits["expansion"] * self.limits["size"]):
-            raise OverLimit("expansion", grown, "its compressed arrays take")
+        total = self.spill.tell() + size
+        if total > max(self.limits["always"], self.limits["expansion"] * self.limits["size"]):
+            raise OverLimit("expansion", total, "its compressed arrays take")
         place = self.spill.tell()
         self.decode(dataset, size)
         return {**entries, "spilled": True, "offset": place}

@@ -302,6 +302,6 @@ def kernels(
             rest = [(n, a.transpose(2, 3, 1, 0) if a.ndim == 4 else a) for n, a in rest]
             kernel = kernel.transpose(2, 3, 1, 0)
     if backend == "theano" and class_name in _FLIPPED_BY_THEANO:
-        turned = (slice(None, None, -1),) * (kernel.ndim - 2)
-        kernel = kernel[turned]
+        flip = (slice(None, None, -1),) * (kernel.ndim - 2)
+        kernel = kernel[flip]
     return [(name, kernel), *rest]

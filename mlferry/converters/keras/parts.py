@@ -20,8 +20,11 @@ def _wrapped(config: Mapping[str, Any]) -> Entries:
 def _bidirectional(config: Mapping[str, Any]) -> Entries:
     forward = config["layer"]
     inner = dict(forward["config"])
-    turned = {**forward, "config": {**inner, "go_backwards": not inner.get("go_backwards", False)}}
-    return {"forward_layer": forward, "backward_layer": config.get("backward_layer") or turned}
+    backward = {
+        **forward,
+        "config": {**inner, "go_backwards": not inner.get("go_backwards", False)},
+    }
+    return {"forward_layer": forward, "backward_layer": config.get("backward_layer") or backward}
 
 
 def _stacked(config: Mapping[str, Any]) -> Entries:

@@ -18,8 +18,8 @@ _ADDED = {"": (), "int8": ("scale",), "int4": ("scale", "zero", "g_idx")}
 
 def policy(config: Mapping[str, Any]) -> str:
     """The mode of a layer's dtype policy with its details, e.g. "int4/128", or ""."""
-    given = config.get("dtype")
-    inner = given.get("config") if isinstance(given, Mapping) else None
+    dtype = config.get("dtype")
+    inner = dtype.get("config") if isinstance(dtype, Mapping) else None
     match = inner.get("mode") if isinstance(inner, Mapping) else None
     return str(match or "")
 
@@ -40,8 +40,8 @@ def names(config: Mapping[str, Any], weight: str) -> list[str]:
         raise ModelFileError(
             f"layer {config.get('name')!r} is quantized as {result!r}; int8 and int4 can be read"
         )
-    added = _ADDED[result][:1] if policy(config) == "int4/-1" else _ADDED[result]
-    return [name if name == "g_idx" else f"{weight}_{name}" for name in added]
+    suffixes = _ADDED[result][:1] if policy(config) == "int4/-1" else _ADDED[result]
+    return [name if name == "g_idx" else f"{weight}_{name}" for name in suffixes]
 
 
 def is_fixed(config: Mapping[str, Any], name: str) -> bool:

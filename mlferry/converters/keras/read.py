@@ -140,13 +140,13 @@ def _read_hdf5(path: Path, keep: Keep) -> Graph:
     with hdf5.opened(path) as file:
         config = file.attrs.get("model_config")
         if config is None:
-            what = (
+            problem = (
                 "holds weights without an architecture; give both: mlferry.convert"
                 f"(('model.json', {str(path)!r}))"
                 if "layer_names" in file.attrs or "layers" in file
                 else "is an HDF5 file, but no Keras model"
             )
-            raise ModelFileError(f"{path} {what}")
+            raise ModelFileError(f"{path} {problem}")
         release, backend = (_text(file.attrs.get(n, "")) for n in ("keras_version", "backend"))
         group = file.group("model_weights") if "model_weights" in file else file
         limits.check_model(group.stored_bytes())
@@ -185,11 +185,11 @@ def _read_archive(path: Path, keep: Keep) -> Graph:
             names = archive.namelist()
             _check_names(names, path)
             config = _member(archive, "config.json", path)
-            told = _member(archive, "metadata.json", path) if "metadata.json" in names else b"{}"
+            content = _member(archive, "metadata.json", path) if "metadata.json" in names else b"{}"
             with extracted.open("wb") as target:
                 for block in _blocks(archive, _WEIGHTS, path):
                     target.write(block)
-        metadata = _json(told, path)
+        metadata = _json(content, path)
         release = _text(metadata.get("keras_version", "3"))
         model = parse(_json(config, path), _major(release), path.stem)
         with hdf5.opened(extracted, path) as file:
@@ -219,14 +219,14 @@ def _member(archive: zipfile.ZipFile, name: str, path: Path) -> bytes:
 def _blocks(archive: zipfile.ZipFile, name: str, path: Path) -> Iterator[bytes]:
     """The content of a member, which may be larger than the archive says."""
     size = path.stat().st_size
-    grown = archive.getinfo(name).file_size
-    limits.check("weights", grown, f"{path}: {name} has bytes:")
-    limits.check_growth(size, grown, f"{path}: {name} has")
-    read = 0
+    unpacked_size = archive.getinfo(name).file_size
+    limits.check("weights", unpacked_size, f"{path}: {name} has bytes:")
+    limits.check_growth(size, unpacked_size, f"{path}: {name} has")
+    count = 0
     with archive.open(name) as stream:
         while block := stream.read(_BLOCK):
-            read += len(block)
-            limits.check_growth(size, read, f"{path}: {name} has")
+            count += len(block)
+            limits.check_growth(size, count, f"{path}: {name} has")
             yield block
 
 
@@ -321,10 +321,10 @@ def _complete(config: dict[str, Any], model: KerasLayer) -> None:
             continue
         plain = _as_functional(inner)
         if plain is not inner:
-            told = json.loads(plain.to_json())
-            entry |= {"class_name": told["class_name"], "config": told["config"]}
-            entry["registered_name"] = told.get("registered_name")
-            entry["module"] = told.get("module")
+            full = json.loads(plain.to_json())
+            entry |= {"class_name": full["class_name"], "config": full["config"]}
+            entry["registered_name"] = full.get("registered_name")
+            entry["module"] = full.get("module")
         _complete(entry, plain)
 
 
@@ -355,14 +355,14 @@ class _Walk:
     def __init__(
         self,
         model: Layer,
-        found: Mapping[arrays.Path, arrays.Named],
+        named_arrays: Mapping[arrays.Path, arrays.Named],
         version: int,
         keep: Keep,
         lists_masks: bool = True,
     ) -> None:
         self.model = model
         self.lists_masks = lists_masks
-        self.found = dict(found)
+        self.found = dict(named_arrays)
         self.version = version
         self.keep = keep
         self.states: list[tuple[Value, Value]] = []
@@ -425,9 +425,9 @@ class _Walk:
         pairs = zip(model.output_keys, model.outputs, strict=True)
         return [key or end.layer for key, end in pairs]
 
-    def _run_model(self, model: Layer, given: Sequence[Value], path: arrays.Path) -> list[Value]:
+    def _run_model(self, model: Layer, inputs: Sequence[Value], path: arrays.Path) -> list[Value]:
         if model.model_kind == "Sequential":
-            values = list(given)
+            values = list(inputs)
             for layer, following in zip(model.layers, [*model.layers[1:], None], strict=True):
                 if layer.class_name == "InputLayer":
                     continue
@@ -437,11 +437,11 @@ class _Walk:
             return values
         listed = self.version >= 3 and not path and self.lists_masks
         results: dict[tuple[str, int], list[Value]] = {}
-        if len(given) != len(model.inputs):
+        if len(inputs) != len(model.inputs):
             raise ModelFileError(
-                f"model {model.name!r} takes {len(model.inputs)} inputs, {len(given)} are given"
+                f"model {model.name!r} takes {len(model.inputs)} inputs, {len(inputs)} are given"
             )
-        for end, value in zip(model.inputs, given, strict=True):
+        for end, value in zip(model.inputs, inputs, strict=True):
             results[(end.layer, end.call)] = [value]
         by_name = {layer.name: layer for layer in model.layers}
         shapes = _told_shapes(model)
@@ -465,9 +465,9 @@ class _Walk:
         return [self._pick(results, end, model) for end in model.outputs]
 
     def _pick(
-        self, made: Mapping[tuple[str, int], list[Value]], tensor: Tensor, model: Layer
+        self, results: Mapping[tuple[str, int], list[Value]], tensor: Tensor, model: Layer
     ) -> Value:
-        values = made.get((tensor.layer, tensor.call))
+        values = results.get((tensor.layer, tensor.call))
         if values is None or tensor.index >= len(values):
             raise ModelFileError(
                 f"model {model.name!r} reads output {tensor.index} of call {tensor.call} of "
@@ -481,7 +481,7 @@ class _Walk:
         call: LayerUse,
         values: Sequence[Value],
         path: arrays.Path,
-        told: Mapping[int, Tensor] | None,
+        listed: Mapping[int, Tensor] | None,
         use: LayerCall | None = None,
     ) -> list[Value]:
         use = use or LayerCall(_positional(values), is_users=_is_users(layer))
@@ -516,11 +516,11 @@ class _Walk:
         elif layer.class_name == "Activation":
             kind = config.pop("activation")
             return [self._activation(kind, name, layer, values, config, use, arguments)]
-        told = told or {0: Tensor(layer.name, 0, 0)}
+        listed = listed or {0: Tensor(layer.name, 0, 0)}
         shapes = _shapes_in_memory(layer)
         outputs = [
             Value(f"{name}:{index}", tensor.shape or shapes.get(index), tensor.dtype or "float32")
-            for index, tensor in sorted(told.items())
+            for index, tensor in sorted(listed.items())
         ]
         node = Node(
             op=_op(layer),
@@ -640,7 +640,7 @@ class _Walk:
 
     def _reshaped(
         self,
-        what: str,
+        step: str,
         name: str,
         layer: Layer,
         values: Sequence[Value],
@@ -649,11 +649,11 @@ class _Walk:
     ) -> Value:
         bindings = {i: mask for i, mask in masks_of_inputs.items() if mask is not None}
         index = len(self.nodes)
-        out = Value(f"{name}:{what}_{index}", None, values[0].dtype)
+        out = Value(f"{name}:{step}_{index}", None, values[0].dtype)
         self.nodes.append(
             Node(
-                op=f"TimeDistributed.{what}",
-                name=f"{name}/{what}",
+                op=f"TimeDistributed.{step}",
+                name=f"{name}/{step}",
                 inputs=tuple(values),
                 outputs=(out,),
                 attrs=Attributes({}),
@@ -834,11 +834,11 @@ def _told_shapes(model: Layer) -> dict[tuple[str, int], dict[int, Tensor]]:
 
 
 def _order(
-    model: Layer, by_name: Mapping[str, Layer], given: set[tuple[str, int]]
+    model: Layer, by_name: Mapping[str, Layer], known: set[tuple[str, int]]
 ) -> list[tuple[str, int]]:
     """The calls that the outputs need, each after those that it reads."""
     order: list[tuple[str, int]] = []
-    done = set(given)
+    done = set(known)
     active: set[tuple[str, int]] = set()
     stack = [(tensor.layer, tensor.call) for tensor in reversed(model.outputs)]
     while stack:
@@ -852,7 +852,7 @@ def _order(
                 f"model {model.name!r} refers to call {key[1]} of {key[0]!r}, which does not exist"
             )
         reads = [(tensor.layer, tensor.call) for tensor in layer.calls[key[1]].reads]
-        waiting = [read for read in reads if read not in done]
+        waiting = [reference for reference in reads if reference not in done]
         if waiting:
             if key in active:
                 raise ModelFileError(f"model {model.name!r}: {key[0]!r} depends on itself")
@@ -879,7 +879,7 @@ def _by_depth(
         depth = max(depths.setdefault(key, 0), of_layers.get(key[0], 0))
         of_layers[key[0]] = depths[key] = depth
         for tensor in by_name[key[0]].calls[key[1]].reads:
-            read = (tensor.layer, tensor.call)
-            depths[read] = max(depth + 1, depths.get(read, 0))
+            reference = (tensor.layer, tensor.call)
+            depths[reference] = max(depth + 1, depths.get(reference, 0))
     remaining = {*order}
     return sorted((key for key in depths if key in remaining), key=lambda key: -depths[key])

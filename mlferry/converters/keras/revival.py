@@ -21,11 +21,13 @@ from mlferry.numerics.shapes import Shape
 _Arrays = Mapping[str, NDArray[Any]]
 
 
-def layer_of(made: type[Any], node: Node, shapes: Sequence[Shape], mask: Shape | None) -> Any:
+def layer_of(
+    layer_class: type[Any], node: Node, shapes: Sequence[Shape], mask: Shape | None
+) -> Any:
     """An object of a user's class.
 
     Args:
-        made: the class; its `from_config` gets the file's options.
+        layer_class: the class; its `from_config` gets the file's options.
         node: of the file's layer.
         shapes: of its inputs, which the layer is built for.
         mask: the shape of the mask that it gets, if it gets one.
@@ -33,9 +35,9 @@ def layer_of(made: type[Any], node: Node, shapes: Sequence[Shape], mask: Shape |
     Raises:
         ConversionError: the class does not take the options, or has other arrays.
     """
-    name = made.__name__
+    name = layer_class.__name__
     try:
-        layer = made.from_config(node.attrs.as_dict())
+        layer = layer_class.from_config(node.attrs.as_dict())
         _build(layer, node, shapes, mask)
     except Exception as error:
         raise ConversionError(
@@ -74,11 +76,11 @@ def _own_variables(layer: object) -> list[Any]:
 
 def _set(layer: KerasLayer, arrays: Sequence[NDArray[Any]], name: str) -> None:
     """Arrays of an HDF5 file, in the order of the layer's own: trained first."""
-    wanted = [tuple(weight.shape) for weight in _ordered(layer)]
+    expected = [tuple(weight.shape) for weight in _ordered(layer)]
     results = [array.shape for array in arrays]
-    if wanted != results:
+    if expected != results:
         raise ConversionError(
-            f"{name} of custom_objects has arrays of shapes {wanted}, the file {results}"
+            f"{name} of custom_objects has arrays of shapes {expected}, the file {results}"
         )
     for weight, array in zip(_ordered(layer), arrays, strict=True):
         weight.assign(array)

@@ -51,8 +51,8 @@ class Called:
         known = inspect.signature(function).parameters
 
         @functools.wraps(function)
-        def call(*inputs: object, **given: object) -> Any:
-            more = {name: value for name, value in given.items() if name in known}
+        def call(*inputs: object, **keywords: object) -> Any:
+            more = {name: value for name, value in keywords.items() if name in known}
             return function(*inputs, **options, **more)
 
         self.name = node.name
@@ -285,7 +285,7 @@ def _config(operation: KerasOperation) -> Mapping[str, Any]:
     return entries
 
 
-def _call(given: SymbolicArguments, tensor: Callable[[SymbolicTensor], Tensor]) -> LayerUse:
+def _call(recorded: SymbolicArguments, tensor: Callable[[SymbolicTensor], Tensor]) -> LayerUse:
     """A recorded call; variables and arrays in it are known values."""
     keras = importlib.import_module("keras")
     tensors: list[Tensor] = []
@@ -303,6 +303,6 @@ def _call(given: SymbolicArguments, tensor: Callable[[SymbolicTensor], Tensor]) 
             return np.asarray(keras.ops.convert_to_numpy(value))
         return value
 
-    args = tuple(kept(item) for item in given.args)
-    kwargs = {name: kept(item) for name, item in given.kwargs.items()}
+    args = tuple(kept(item) for item in recorded.args)
+    kwargs = {name: kept(item) for name, item in recorded.kwargs.items()}
     return LayerUse(tuple(tensors), args, kwargs)

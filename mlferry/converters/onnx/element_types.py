@@ -105,17 +105,17 @@ def _by_schema(
         return 0
     if not schema.outputs:
         return 0
-    wanted = schema.outputs[min(place, len(schema.outputs) - 1)].type_str
+    type_text = schema.outputs[min(place, len(schema.outputs) - 1)].type_str
     for constraint in schema.type_constraints:
-        if constraint.type_param_str == wanted and len(constraint.allowed_type_strs) == 1:
-            wanted = constraint.allowed_type_strs[0]
-    if wanted.startswith("tensor("):
-        name = {"float": "FLOAT", "double": "DOUBLE"}.get(wanted[7:-1], wanted[7:-1].upper())
+        if constraint.type_param_str == type_text and len(constraint.allowed_type_strs) == 1:
+            type_text = constraint.allowed_type_strs[0]
+    if type_text.startswith("tensor("):
+        name = {"float": "FLOAT", "double": "DOUBLE"}.get(type_text[7:-1], type_text[7:-1].upper())
         return int(onnx.TensorProto.DataType.Value(name))
     formal = schema.inputs
     same = [
         i
         for i in range(len(node.input))
-        if formal and formal[min(i, len(formal) - 1)].type_str == wanted
+        if formal and formal[min(i, len(formal) - 1)].type_str == type_text
     ]
     return _first(node, same, types)

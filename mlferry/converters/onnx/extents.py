@@ -61,18 +61,18 @@ def elements_of(context: Lowering, x: Operand) -> Elements | None:
     return known
 
 
-def noted(context: Lowering, made: Blob, elements: Sequence[Element] | None) -> Operand:
+def noted(context: Lowering, output: Blob, elements: Sequence[Element] | None) -> Operand:
     """A blob whose elements are remembered; a constant where all are known."""
     if not elements:
-        return made
+        return output
     if all(e.value is not None for e in elements):
         codes = [context.sizes.code(e.made_of) for e in elements]
-        shape = () if made.is_scalar else (len(elements),)
+        shape = () if output.is_scalar else (len(elements),)
         array = np.array([e.value for e in elements], np.int64).reshape(shape)
         return Constant("", array, origins=np.array(codes, np.int64).reshape(shape))
     if any(e != UNKNOWN for e in elements):
-        context.elements[made.name] = tuple(elements)
-    return made
+        context.elements[output.name] = tuple(elements)
+    return output
 
 
 def shape_of(context: Lowering, x: Blob, start: int = 0, end: int | None = None) -> Operand:
@@ -178,26 +178,30 @@ def refined(context: Lowering, x: Blob, shape: Sequence[int | None]) -> Blob:
 
 
 def combined(
-    context: Lowering, made: Blob, left: Operand, right: Operand, compute: Callable[[int, int], int]
+    context: Lowering,
+    output: Blob,
+    left: Operand,
+    right: Operand,
+    compute: Callable[[int, int], int],
 ) -> Operand:
     """Elementwise arithmetic of two shapes; what is known of both is known of the result."""
-    pair = _paired(context, made, left, right)
+    pair = _paired(context, output, left, right)
     if pair is None:
-        return made
+        return output
     results = []
     for a, b in pair:
         if a.value is None or b.value is None:
             results.append(UNKNOWN)
         else:
             results.append(Element(compute(a.value, b.value), a.made_of | b.made_of))
-    return noted(context, made, results)
+    return noted(context, output, results)
 
 
-def equal_shapes(context: Lowering, made: Blob, left: Operand, right: Operand) -> Blob:
+def equal_shapes(context: Lowering, output: Blob, left: Operand, right: Operand) -> Blob:
     """Which elements of two shapes are the same; an extent is never negative, and never 0."""
-    pair = _paired(context, made, left, right)
+    pair = _paired(context, output, left, right)
     if pair is None:
-        return made
+        return output
     results = []
     for a, b in pair:
         made_of = a.made_of | b.made_of
@@ -208,34 +212,34 @@ def equal_shapes(context: Lowering, made: Blob, left: Operand, right: Operand) -
         else:
             results.append(UNKNOWN)
     if any(e != UNKNOWN for e in results):
-        context.elements[made.name] = tuple(results)
-    return made
+        context.elements[output.name] = tuple(results)
+    return output
 
 
-def chosen(context: Lowering, made: Blob, condition: Operand, x: Operand, y: Operand) -> Operand:
+def chosen(context: Lowering, output: Blob, condition: Operand, x: Operand, y: Operand) -> Operand:
     """Elements of one shape or of another, where it is known which."""
     if isinstance(condition, Constant):
         flags: Elements | None = tuple(Element(int(n)) for n in condition.array.ravel())
     else:
         flags = context.elements.get(condition.name)
-    pair = _paired(context, made, x, y)
+    pair = _paired(context, output, x, y)
     if flags is None or pair is None or len(flags) != len(pair):
-        return made
+        return output
     results = []
     for flag, (a, b) in zip(flags, pair, strict=True):
-        taken = UNKNOWN if flag.value is None else a if flag.value else b
-        if taken != UNKNOWN:
-            taken = replace(taken, made_of=taken.made_of | flag.made_of)
-        results.append(taken)
-    return noted(context, made, results)
+        element = UNKNOWN if flag.value is None else a if flag.value else b
+        if element != UNKNOWN:
+            element = replace(element, made_of=element.made_of | flag.made_of)
+        results.append(element)
+    return noted(context, output, results)
 
 
 def _paired(
-    context: Lowering, made: Blob, left: Operand, right: Operand
+    context: Lowering, output: Blob, left: Operand, right: Operand
 ) -> list[tuple[Element, Element]] | None:
     """The elements of two operands side by side; one of one element goes with all."""
     first, second = (elements_of(context, x) for x in (left, right))
-    if first is None or second is None or made.rank > 1:
+    if first is None or second is None or output.rank > 1:
         return None
     size = max(len(first), len(second))
     if any(len(part) not in (1, size) for part in (first, second)):

@@ -78,7 +78,7 @@ def inferred(model: onnx.ModelProto, data_prop: bool = False) -> Any:
         return model
 
 
-def _with_bodies(model: onnx.ModelProto, wanted: Collection[tuple[str, str]]) -> Any:
+def _with_bodies(model: onnx.ModelProto, keys: Collection[tuple[str, str]]) -> Any:
     """The model with the bodies of function ops as functions of its own, one a node."""
     import onnx
 
@@ -91,7 +91,7 @@ def _with_bodies(model: onnx.ModelProto, wanted: Collection[tuple[str, str]]) ->
     result = onnx.ModelProto()
     result.CopyFrom(model)
     for index, node in enumerate([n for graph in graphs(result.graph) for n in graph.node]):
-        if (node.domain, node.op_type) not in wanted:
+        if (node.domain, node.op_type) not in keys:
             continue
         version = next((o.version for o in model.opset_import if o.domain == node.domain), 1)
         schema: Any = onnx.defs.get_schema(node.op_type, version, node.domain)
@@ -143,11 +143,11 @@ def _parsed(data: bytes) -> Any:
     return model
 
 
-def _prepare(told: Collection[str], data: bytes) -> list[bytes]:
-    return [m.SerializeToString() for m in prepared(_parsed(data), told)]
+def _prepare(keep: Collection[str], data: bytes) -> list[bytes]:
+    return [m.SerializeToString() for m in prepared(_parsed(data), keep)]
 
 
-def _infer(told: object, data: bytes) -> list[bytes]:
+def _infer(options: object, data: bytes) -> list[bytes]:
     return [inferred(_parsed(data), data_prop=True).SerializeToString()]
 
 

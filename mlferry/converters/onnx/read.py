@@ -130,11 +130,11 @@ def _load_external(model: onnx.ModelProto, folder: Path | None, name: str) -> No
             f"{name} keeps {results[0].name!r} in the file {location!r}: give the model's path"
         )
     parts = [_External(tensor, folder.resolve(), name) for tensor in results]
-    wanted = sum(part.length for part in parts)
-    limits.check_model(wanted)
-    limits.check("weights", wanted, f"{name}: its tensors in other files take bytes:")
+    amount = sum(part.length for part in parts)
+    limits.check_model(amount)
+    limits.check("weights", amount, f"{name}: its tensors in other files take bytes:")
     sizes = sum({part.path: part.size for part in parts}.values())
-    limits.check_growth(sizes, wanted, f"{name}: its tensors in other files overlap, and take")
+    limits.check_growth(sizes, amount, f"{name}: its tensors in other files overlap, and take")
     for part in parts:
         part.load()
 
@@ -317,10 +317,12 @@ def _check_layout(graph: onnx.GraphProto, keep: Collection[str], name: str) -> N
             )
 
 
-def _ask(name: str, call: str, told: Sequence[str] | None, model: onnx.ModelProto) -> list[bytes]:
+def _ask(
+    name: str, call: str, options: Sequence[str] | None, model: onnx.ModelProto
+) -> list[bytes]:
     data = model.SerializeToString()
     seconds = limits.current().seconds + len(data) / _BYTES_A_SECOND
-    return _ONNX.ask(name, call, told, [data], seconds, _COPIES * len(data))
+    return _ONNX.ask(name, call, options, [data], seconds, _COPIES * len(data))
 
 
 def infer(model: onnx.ModelProto, name: str, isolated: bool) -> Any:
@@ -509,12 +511,12 @@ def captured(proto: onnx.NodeProto) -> set[str]:
 
 def _needed(nodes: Sequence[Node], outputs: Sequence[str]) -> list[Node]:
     """The nodes that an output of the model depends on."""
-    wanted = set(outputs)
+    names = set(outputs)
     remaining = []
     for item in reversed(nodes):
-        if any(value.name in wanted for value in item.outputs if value.name):
+        if any(value.name in names for value in item.outputs if value.name):
             remaining.append(item)
-            wanted |= {value.name for value in item.inputs} | captured(item.proto)
+            names |= {value.name for value in item.inputs} | captured(item.proto)
     return remaining[::-1]
 
 

@@ -82,12 +82,12 @@ def _type(
     fields: dict[str, int],
     source: str,
 ) -> int:
-    held = [kind for field, kind in fields.items() if _holds(attribute, field)]
-    if len(held) == 1:
-        return held[0]
+    kinds = [kind for field, kind in fields.items() if _holds(attribute, field)]
+    if len(kinds) == 1:
+        return kinds[0]
     where = f"{source}: attribute {attribute.name!r} of {node.op_type} {node.name!r}"
-    if held:
-        raise ModelFileError(f"{where} holds values of {len(held)} types")
+    if kinds:
+        raise ModelFileError(f"{where} holds values of {len(kinds)} types")
     known = _type_of_op(attribute.name, node, versions)
     if known is None:
         raise ModelFileError(f"{where} holds no value, and has no type")

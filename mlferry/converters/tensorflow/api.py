@@ -79,7 +79,7 @@ def convert(
     if tf_image_format not in (None, *_FORMATS):
         raise ConversionError(f"tf_image_format={tf_image_format!r}: {' or '.join(_FORMATS)}")
     shapes = {_plain(name): shape for name, shape in (input_name_shape_dict or {}).items()}
-    asked = [TensorType(name=n, shape=_fixed(s)) for n, s in shapes.items()]
+    input_types = [TensorType(name=n, shape=_fixed(s)) for n, s in shapes.items()]
     outputs = [_plain(name) for name in listed(output_feature_names)] or None
     colors = (red_bias, green_bias, blue_bias)
     if is_keras_model(tf_model_path):
@@ -97,7 +97,7 @@ def convert(
         by_name = {key: _plainly(value) for key, value in pixels.items()}
         model = convert_keras_model(tf_model_path, outputs, **arguments, **by_name)
         return _saved(model, mlmodel_path)
-    result = read.read(tf_model_path, inputs=asked or None, outputs=outputs)
+    result = read.read(tf_model_path, inputs=input_types or None, outputs=outputs)
     graph = result.graph
     names = [value.name for value in graph.inputs]
     images = [_spelled(result, n) for n in listed(image_input_names)]
@@ -179,12 +179,12 @@ def _plain(name: str) -> str:
     return name[:-2] if name.endswith(":0") else name
 
 
-def _spelled(found: read.Read, name: str) -> str:
+def _spelled(source: read.Read, name: str) -> str:
     """The tensor that a user names, as TensorFlow or as a classic model spells it."""
-    known = {value.name for value in found.graph.inputs}
+    known = {value.name for value in source.graph.inputs}
     short = name.removesuffix("__0")
     spellings = (_plain(name), short, short.replace("__", "/"))
-    return next((s for s in spellings if found.input_feature(s) in known), _plain(name))
+    return next((s for s in spellings if source.input_feature(s) in known), _plain(name))
 
 
 def _classic(name: str) -> str:
@@ -198,7 +198,7 @@ def _fixed(shape: Sequence[int | None]) -> list[int]:
 
 
 def _image(
-    found: read.Read,
+    source: read.Read,
     value: Value,
     feature: str,
     shape: Sequence[int] | None,
@@ -207,10 +207,10 @@ def _image(
     is_bgr: bool | Mapping[str, bool],
     biases: Sequence[PerInput],
 ) -> ImageType:
-    def pick(given: object, default: float) -> Any:
-        if not isinstance(given, Mapping):
-            return given
-        by_name = {found.input_feature(_spelled(found, n)): v for n, v in given.items()}
+    def pick(option: object, default: float) -> Any:
+        if not isinstance(option, Mapping):
+            return option
+        by_name = {source.input_feature(_spelled(source, n)): v for n, v in option.items()}
         return by_name.get(value.name, default)
 
     first = _FORMATS.get(layout or "NHWC", False)

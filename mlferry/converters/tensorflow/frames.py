@@ -166,8 +166,8 @@ class Frames:
         condition = graph.get_tensor_by_name(name)
         bindings = {
             t.name: t
-            for tensor, taken in zip(ways, (1, 0), strict=True)
-            for t in self._ends(tensor, (name, taken))
+            for tensor, branch in zip(ways, (1, 0), strict=True)
+            for t in self._ends(tensor, (name, branch))
         }
         tensors = list(bindings.values())
         operands = [self._outside(t, name) for t in tensors]
@@ -253,12 +253,12 @@ def _data(op: GraphOperation) -> list[Any]:
     return [t for t in inputs if t.op.type not in _NEXT] if op.type in _MERGE else inputs
 
 
-def _union(found: Iterable[frozenset[Way]]) -> frozenset[Way]:
-    return frozenset().union(*found)
+def _union(ways: Iterable[frozenset[Way]]) -> frozenset[Way]:
+    return frozenset().union(*ways)
 
 
-def _merged(found: list[frozenset[Way]]) -> frozenset[Way]:
+def _merged(ways: list[frozenset[Way]]) -> frozenset[Way]:
     """The conditions of what comes one of two ways: those of both, but for their own."""
-    first, second = found[0], _union(found[1:])
+    first, second = ways[0], _union(ways[1:])
     own = {(name, side) for name, side in first if (name, 1 - side) in second}
     return (first | second) - own - {(name, 1 - side) for name, side in own}

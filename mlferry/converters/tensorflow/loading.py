@@ -309,9 +309,9 @@ def _from_graph(
     """A function of a frozen graph, from its placeholders, or what is named, to its ends."""
     untrusted.check_graph(graph_def, name)
     nodes = {node.name: node for node in graph_def.node}
-    wanted = [t.name for t in inputs or () if getattr(t, "name", None)]
+    requested = [t.name for t in inputs or () if getattr(t, "name", None)]
     results = [node.name for node in graph_def.node if node.op == "Placeholder"]
-    values = [n for n in wanted if n is not None] if set(wanted) - set(results) else results
+    values = [n for n in requested if n is not None] if set(requested) - set(results) else results
     if not values:
         raise ConversionError(_explain_inputs(graph_def, name))
     ends = [getattr(t, "name", t) for t in outputs or ()] or _ends(graph_def)
@@ -376,8 +376,8 @@ def _shape_of(node: NodeDef) -> list[int | None] | None:
 
 def _ends(graph_def: GraphDef) -> list[str]:
     """The nodes that none reads."""
-    read = {_node_name(name) for node in graph_def.node for name in node.input}
-    return [n.name for n in graph_def.node if n.name not in read and n.op not in _SILENT]
+    names = {_node_name(name) for node in graph_def.node for name in node.input}
+    return [n.name for n in graph_def.node if n.name not in names and n.op not in _SILENT]
 
 
 def _node_name(name: str) -> str:

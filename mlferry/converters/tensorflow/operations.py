@@ -201,13 +201,13 @@ def _value(attr: AttributeMessage) -> Any:
     return next((list(items) for _, items in attr.list.ListFields()), [])
 
 
-def _plain(given: object) -> Any:
-    if isinstance(given, bytes):
-        return given.decode("utf-8", "replace")
-    if isinstance(given, list | tuple):
-        return [_plain(item) for item in given]
-    read = _MESSAGES.get(type(given).__name__)
-    return given if read is None else read(given)
+def _plain(attribute: object) -> Any:
+    if isinstance(attribute, bytes):
+        return attribute.decode("utf-8", "replace")
+    if isinstance(attribute, list | tuple):
+        return [_plain(item) for item in attribute]
+    convert = _MESSAGES.get(type(attribute).__name__)
+    return attribute if convert is None else convert(attribute)
 
 
 def _array(tensor: object) -> Any:

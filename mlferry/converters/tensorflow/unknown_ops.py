@@ -44,14 +44,14 @@ def original(op: GraphOperation) -> Any:
 
 
 def replaced(
-    graph: GraphDef, wanted: Iterable[str] = (), told: Mapping[str, Any] | None = None
+    graph: GraphDef, references: Iterable[str] = (), described: Mapping[str, Any] | None = None
 ) -> Any:
     """The graph with stand-ins for what TensorFlow does not know; itself where it knows all.
 
     Args:
         graph: a GraphDef, which is left as it is.
-        wanted: tensors that are read from outside.
-        told: the definitions of unknown ops by name, as far as the file has them.
+        references: tensors that are read from outside.
+        described: the definitions of unknown ops by name, as far as the file has them.
 
     Raises:
         ConversionError: the order of the outputs of a node is not known.
@@ -61,8 +61,8 @@ def replaced(
         return graph
     result = type(graph)()
     result.CopyFrom(graph)
-    definitions = _Definitions(functions, told or {})
-    _Body(result.node, definitions, readers=[_in_graph(name) for name in wanted]).replace()
+    definitions = _Definitions(functions, described or {})
+    _Body(result.node, definitions, readers=[_in_graph(name) for name in references]).replace()
     for function in result.library.function:
         bindings = {arg.name: arg.type for arg in function.signature.input_arg}
         results = {arg.name: arg.type for arg in function.signature.output_arg}
@@ -120,11 +120,11 @@ def _has_unknown(graph: GraphDef, functions: Mapping[str, Any]) -> bool:
 class _Definitions:
     """What inputs and outputs ops have: TensorFlow's own, functions of the file, and others."""
 
-    def __init__(self, functions: Mapping[str, Any], told: Mapping[str, Any]) -> None:
+    def __init__(self, functions: Mapping[str, Any], described: Mapping[str, Any]) -> None:
         from tensorflow.python.framework import op_def_registry
 
         self._own = op_def_registry.get
-        self._functions, self._told = functions, told
+        self._functions, self._told = functions, described
 
     def is_unknown(self, op: str) -> bool:
         """Whether TensorFlow can do nothing with it."""
@@ -223,8 +223,8 @@ class _Body:
 
     def _guessed(self, node: NodeDef) -> list[tuple[str, int]]:
         """The outputs of an op that nothing defines: those that are read, or told."""
-        read = self.read.get(node.name, {})
-        names = sorted({output for output, _ in read if output})
+        references = self.read.get(node.name, {})
+        names = sorted({output for output, _ in references if output})
         if len(names) > 1:
             raise ConversionError(
                 f"nothing tells the order of the outputs {', '.join(names)} of {node.op} "
@@ -233,9 +233,9 @@ class _Body:
             )
         name = names[0] if names else ""
         shapes = node.attr["_output_shapes"].list.shape if "_output_shapes" in node.attr else ()
-        count = max([1, len(shapes), *(place + 1 for _, place in read)])
+        count = max([1, len(shapes), *(place + 1 for _, place in references)])
         kinds = _told_types(node, count)
-        for (_, place), kind in read.items():
+        for (_, place), kind in references.items():
             kinds[place] = kind or kinds[place]
         return [(name, kind % _REFERENCE) for kind in kinds]
 
@@ -266,9 +266,9 @@ def _in_function(text: str) -> Reference:
     return name, output, int(place) if place.isdigit() else 0
 
 
-def _index(made: Sequence[tuple[str, int]], output: str, place: int) -> int:
+def _index(results: Sequence[tuple[str, int]], output: str, place: int) -> int:
     """The number of an output among all of its node."""
-    first = next((i for i, (name, _) in enumerate(made) if name == output), 0) if output else 0
+    first = next((i for i, (name, _) in enumerate(results) if name == output), 0) if output else 0
     return first + place
 
 

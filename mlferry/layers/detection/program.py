@@ -18,17 +18,17 @@ _COLUMNS = 7  # the opset from which boxes are columns, and the number of boxes 
     "together with ops of iOS 17",
 )
 def non_maximum_suppression(
-    builder: ProgramBuilder, params: Params, boxes: Value, scores: Value, *given: Value
+    builder: ProgramBuilder, params: Params, boxes: Value, scores: Value, *more: Value
 ) -> tuple[Value, ...]:
     """Boxes, scores and indices of the boxes that stay, padded to `maxBoxes`, and their number."""
     defaults = (params.iouThreshold, params.scoreThreshold, params.maxBoxes)
-    known = list(defaults)
-    for place, value in enumerate(given):
+    limits = list(defaults)
+    for place, value in enumerate(more):
         if not value.is_constant:
             raise refuse("its thresholds, or its number of boxes, are computed")
-        known[place] = value.constant.reshape(-1)[0]
+        limits[place] = value.constant.reshape(-1)[0]
     boxes, scores = builder.as_float(boxes), builder.as_float(scores)
-    iou_threshold, score_threshold, most = float(known[0]), float(known[1]), int(known[2])
+    iou_threshold, score_threshold, most = float(limits[0]), float(limits[1]), int(limits[2])
     if builder.opset < _COLUMNS:
         return builder.ops(
             "non_maximum_suppression",

@@ -56,7 +56,7 @@ ACTIVATIONS: dict[str, Callable[[Emitter, Any, str], str]] = {
     "softsign": lambda emitter, a, x: emitter.node("Softsign", x),
     "softplus": lambda emitter, a, x: emitter.node("Softplus", x),
     "parametricSoftplus": _parametric_softplus,
-}  # fmt: skip
+}
 
 
 @op("activation")

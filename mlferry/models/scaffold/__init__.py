@@ -44,9 +44,9 @@ def swift_files(
     files = {}
     for need in needs_of(spec):
         layers = users.get(need.class_name, [])
-        known = elementwise(layers, classes) if layers and not need.is_model else None
+        arithmetic = elementwise(layers, classes) if layers and not need.is_model else None
         files[f"{need.identifier}.swift"] = swift_class(
-            need, gpu=gpu, known=known, accelerate=accelerate
+            need, gpu=gpu, arithmetic=arithmetic, accelerate=accelerate
         )
     return files
 

@@ -71,8 +71,8 @@ def affine_dequantize(
 
 @export("constexpr_cast")
 def casted(emitter: Emitter, call: Call, source_val: Array, output_dtype: str) -> str:
-    stored = emitter.constant(np.asarray(source_val).astype(np.float16), call.name)
-    return emitter.node("Cast", stored, to=FLOAT)
+    constant = emitter.constant(np.asarray(source_val).astype(np.float16), call.name)
+    return emitter.node("Cast", constant, to=FLOAT)
 
 
 def _looked_up(emitter: Emitter, call: Call, codes: Array, table: Array) -> str:
@@ -83,8 +83,8 @@ def _looked_up(emitter: Emitter, call: Call, codes: Array, table: Array) -> str:
 
 def _codes(emitter: Emitter, call: Call, codes: Array) -> str:
     """Stored codes as what nodes compute with."""
-    stored = emitter.constant(codes, call.name)
-    y = emitter.node("Cast", stored, to=INT32)
+    constant = emitter.constant(codes, call.name)
+    y = emitter.node("Cast", constant, to=INT32)
     emitter.shapes[y] = codes.shape
     return y
 
@@ -144,8 +144,8 @@ def blockwise(emitter: Emitter, call: Call, data: Array, scale: Array, offset: A
         return _dequantized(emitter, call, codes, factors.reshape(shape), zero.reshape(shape), axis)
     parts = _parts(codes.shape, factors.shape)
     spread = [n for count in factors.shape for n in (count, 1)]
-    stored = emitter.constant(codes, call.name)
-    y = stored if codes.dtype == np.float32 else _floats(emitter, stored)
+    constant = emitter.constant(codes, call.name)
+    y = constant if codes.dtype == np.float32 else _floats(emitter, constant)
     emitter.shapes[y] = codes.shape
     y = emitter.reshape(y, parts)
     if offset is not None:

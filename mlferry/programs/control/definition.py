@@ -76,9 +76,13 @@ def _either(one: ValueType, two: ValueType) -> ValueType:
     return TensorType(one.dtype, tuple(a if a == b else None for a, b in pairs))
 
 
-@op_kind("make_list", init_length=Parameter(INT32, required=False, default=1),
-         dynamic_length=option(BOOL, default=True),
-         elem_shape=Parameter(INT32, many=True), dtype=option(STRING, "fp32"))  # fmt: skip
+@op_kind(
+    "make_list",
+    init_length=Parameter(INT32, required=False, default=1),
+    dynamic_length=option(BOOL, default=True),
+    elem_shape=Parameter(INT32, many=True),
+    dtype=option(STRING, "fp32"),
+)
 def make_list(operands: Operands) -> ListType:
     extents = tuple(
         None if extent.value is None or extent.dtype == "string" else int(extent.known)
@@ -164,8 +168,11 @@ def write_state(operands: Operands) -> tuple[ValueType, ...]:
     return ()
 
 
-@op_kind("classify", probabilities=need(frozenset({"fp32"})),
-         classes=Parameter(frozenset(), constant=True, tensor=False))  # fmt: skip
+@op_kind(
+    "classify",
+    probabilities=need(frozenset({"fp32"})),
+    classes=Parameter(frozenset(), constant=True, tensor=False),
+)
 def classify(operands: Operands) -> tuple[ValueType, ...]:
     """The likeliest label, and every label with its probability."""
     labels = operands.classes.type

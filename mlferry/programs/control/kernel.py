@@ -72,8 +72,8 @@ def make_list(
     length = int(init_length)
     limits.check("rounds", length, f"elements of the list {call.name!r}:")
     extents = [np.asarray(extent) for extent in elem_shape]
-    known = all(extent.dtype.kind in "iu" for extent in extents)
-    empty = np.zeros([int(n) for n in extents], DTYPES[dtype].array) if known else None
+    are_integers = all(extent.dtype.kind in "iu" for extent in extents)
+    empty = np.zeros([int(n) for n in extents], DTYPES[dtype].array) if are_integers else None
     return Elements((None,) * length, empty)
 
 

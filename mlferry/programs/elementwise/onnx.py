@@ -10,10 +10,20 @@ from mlferry.programs.exports import Call, carrier, cast, export, scalar
 _KEPT = {"abs": "Abs", "sign": "Sign"}
 _ROUNDED = {"ceil": "Ceil", "floor": "Floor", "round": "Round"}
 _FLOATS = {
-    "acos": "Acos", "asin": "Asin", "atan": "Atan", "atanh": "Atanh", "cos": "Cos", "cosh": "Cosh",
-    "erf": "Erf", "exp": "Exp", "sin": "Sin", "sinh": "Sinh", "sqrt": "Sqrt", "tan": "Tan",
+    "acos": "Acos",
+    "asin": "Asin",
+    "atan": "Atan",
+    "atanh": "Atanh",
+    "cos": "Cos",
+    "cosh": "Cosh",
+    "erf": "Erf",
+    "exp": "Exp",
+    "sin": "Sin",
+    "sinh": "Sinh",
+    "sqrt": "Sqrt",
+    "tan": "Tan",
     "tanh": "Tanh",
-}  # fmt: skip
+}
 
 
 @export(*_KEPT, moves=True)
@@ -90,10 +100,18 @@ def casted(emitter: Emitter, call: Call, x: str, dtype: str) -> str:
 
 
 _BINARY = {
-    "add": "Add", "sub": "Sub", "mul": "Mul", "logical_and": "And", "logical_or": "Or",
-    "logical_xor": "Xor", "equal": "Equal", "greater": "Greater",
-    "greater_equal": "GreaterOrEqual", "less": "Less", "less_equal": "LessOrEqual",
-}  # fmt: skip
+    "add": "Add",
+    "sub": "Sub",
+    "mul": "Mul",
+    "logical_and": "And",
+    "logical_or": "Or",
+    "logical_xor": "Xor",
+    "equal": "Equal",
+    "greater": "Greater",
+    "greater_equal": "GreaterOrEqual",
+    "less": "Less",
+    "less_equal": "LessOrEqual",
+}
 _CHOSEN = {"maximum": "Max", "minimum": "Min"}
 
 

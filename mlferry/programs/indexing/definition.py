@@ -14,6 +14,7 @@ from mlferry.programs.definitions import (
     Operands,
     const,
     need,
+    newer,
     op_kind,
     option,
 )
@@ -24,13 +25,24 @@ _FIVE = {"T": NUMBERS}
 _SIX = {"T": NUMBERS, "I": INT32 | {"uint16", "int16"}}
 _SEVEN = {"T": NUMBERS | SMALL, "I": INT32 | SMALL}
 _FLAG = option(BOOL, default=False)
+_SCATTERED = {
+    "data": need("T"),
+    "indices": need(INT32),
+    "updates": need("T"),
+    "mode": option(STRING, "add"),
+}
+_SUPPRESSION = {
+    "boxes": need("T"),
+    "scores": need("T"),
+    "iou_threshold": const("T"),
+    "max_boxes": const(INT32),
+    "per_class_suppression": _FLAG,
+}
 
 
+@newer(7, "gather", variables=_SEVEN, validate_indices=_FLAG)
+@newer(6, "gather", variables=_SIX, indices=need("I"), batch_dims=option(INT32, 0))
 @op_kind("gather", variables=_FIVE, x=need("T"), indices=need(INT32), axis=option(INT32, 0))
-@op_kind("gather", since=6, variables=_SIX, x=need("T"), indices=need("I"),
-         axis=option(INT32, 0), batch_dims=option(INT32, 0))  # fmt: skip
-@op_kind("gather", since=7, variables=_SEVEN, x=need("T"), indices=need("I"),
-         axis=option(INT32, 0), batch_dims=option(INT32, 0), validate_indices=_FLAG)  # fmt: skip
 def gather(operands: Operands) -> TensorType:
     """Entries of one axis; the first `batch_dims` axes of both are gone through together."""
     x, indices = operands.x, operands.indices
@@ -47,11 +59,9 @@ def _batch_dims(operands: Operands) -> int:
     return 0 if operand is None else operand.known
 
 
+@newer(7, "gather_nd", variables=_SEVEN, validate_indices=_FLAG)
+@newer(6, "gather_nd", variables=_SIX, indices=need("I"), batch_dims=option(INT32, 0))
 @op_kind("gather_nd", variables=_FIVE, x=need("T"), indices=need(INT32))
-@op_kind("gather_nd", since=6, variables=_SIX, x=need("T"), indices=need("I"),
-         batch_dims=option(INT32, 0))  # fmt: skip
-@op_kind("gather_nd", since=7, variables=_SEVEN, x=need("T"), indices=need("I"),
-         batch_dims=option(INT32, 0), validate_indices=_FLAG)  # fmt: skip
 def gather_nd(operands: Operands) -> TensorType:
     """The last axis of the indices names a place in as many axes."""
     x, indices, batch = operands.x, operands.indices, _batch_dims(operands)
@@ -63,12 +73,11 @@ def gather_nd(operands: Operands) -> TensorType:
     return TensorType(x.dtype, (*indices.shape[:-1], *x.shape[batch + depth :]))
 
 
-@op_kind("gather_along_axis", variables=_FIVE, x=need("T"), indices=need(INT32),
-         axis=option(INT32, 0))  # fmt: skip
-@op_kind("gather_along_axis", since=6, variables=_SIX, x=need("T"), indices=need("I"),
-         axis=option(INT32, 0))  # fmt: skip
-@op_kind("gather_along_axis", since=7, variables=_SEVEN, x=need("T"), indices=need("I"),
-         axis=option(INT32, 0), validate_indices=_FLAG)  # fmt: skip
+@newer(7, "gather_along_axis", variables=_SEVEN, validate_indices=_FLAG)
+@newer(6, "gather_along_axis", variables=_SIX, indices=need("I"))
+@op_kind(
+    "gather_along_axis", variables=_FIVE, x=need("T"), indices=need(INT32), axis=option(INT32, 0)
+)
 def gather_along_axis(operands: Operands) -> TensorType:
     x, indices = operands.x, operands.indices
     axis = axis_of(operands.axis.known, x.rank)
@@ -81,11 +90,8 @@ def gather_along_axis(operands: Operands) -> TensorType:
     return TensorType(x.dtype, indices.shape)
 
 
-@op_kind("scatter", variables={"T": NUMBERS}, data=need("T"), indices=need(INT32),
-         updates=need("T"), axis=option(INT32, 0), mode=option(STRING, "add"))  # fmt: skip
-@op_kind("scatter", since=7, variables={"T": NUMBERS}, data=need("T"), indices=need(INT32),
-         updates=need("T"), axis=option(INT32, 0), mode=option(STRING, "add"),
-         validate_indices=_FLAG)  # fmt: skip
+@newer(7, "scatter", validate_indices=_FLAG)
+@op_kind("scatter", variables=_FIVE, shared=_SCATTERED, axis=option(INT32, 0))
 def scatter(operands: Operands) -> TensorType:
     """The data, with the updates at the indices of an axis."""
     data, indices = operands.data, operands.indices
@@ -102,11 +108,8 @@ def _updated(operands: Operands, shape: Shape) -> None:
         raise SpecError(f"updates is {operands.updates.type}; the shape {show(shape)} is needed")
 
 
-@op_kind("scatter_along_axis", variables={"T": NUMBERS}, data=need("T"), indices=need(INT32),
-         updates=need("T"), axis=option(INT32, 0), mode=option(STRING, "add"))  # fmt: skip
-@op_kind("scatter_along_axis", since=7, variables={"T": NUMBERS}, data=need("T"),
-         indices=need(INT32), updates=need("T"), axis=option(INT32, 0),
-         mode=option(STRING, "add"), validate_indices=_FLAG)  # fmt: skip
+@newer(7, "scatter_along_axis", validate_indices=_FLAG)
+@op_kind("scatter_along_axis", variables=_FIVE, shared=_SCATTERED, axis=option(INT32, 0))
 def scatter_along_axis(operands: Operands) -> TensorType:
     data, indices = operands.data, operands.indices
     axis = axis_of(operands.axis.known, data.rank)
@@ -118,10 +121,8 @@ def scatter_along_axis(operands: Operands) -> TensorType:
     return data.tensor
 
 
-@op_kind("scatter_nd", variables={"T": NUMBERS}, data=need("T"), indices=need(INT32),
-         updates=need("T"), mode=option(STRING, "add"))  # fmt: skip
-@op_kind("scatter_nd", since=7, variables={"T": NUMBERS}, data=need("T"), indices=need(INT32),
-         updates=need("T"), mode=option(STRING, "add"), validate_indices=_FLAG)  # fmt: skip
+@newer(7, "scatter_nd", validate_indices=_FLAG)
+@op_kind("scatter_nd", variables=_FIVE, shared=_SCATTERED)
 def scatter_nd(operands: Operands) -> TensorType:
     """The last axis of the indices names a place in as many axes."""
     data, indices = operands.data, operands.indices
@@ -133,22 +134,28 @@ def scatter_nd(operands: Operands) -> TensorType:
     return data.tensor
 
 
-@op_kind("argsort", variables={"T": NUMBERS}, x=need("T"), axis=option(INT32, -1),
-         ascending=_FLAG)  # fmt: skip
+@op_kind("argsort", variables={"T": NUMBERS}, x=need("T"), axis=option(INT32, -1), ascending=_FLAG)
 def argsort(operands: Operands) -> TensorType:
     axis_of(operands.axis.known, operands.x.rank)
     return TensorType("int32", operands.x.shape)
 
 
-@op_kind("topk", variables={"T": NUMBERS}, x=need("T"), k=option(INT32, 1),
-         axis=option(INT32, -1), ascending=_FLAG)  # fmt: skip
-@op_kind("topk", since=6, variables={"T": NUMBERS}, x=need("T"), k=option(INT32, 1),
-         axis=option(INT32, -1), ascending=_FLAG, sort=option(BOOL, default=True),
-         return_indices=option(BOOL, default=True))  # fmt: skip
-@op_kind("topk", since=7, variables={"T": NUMBERS | SMALL, "K": SIGNED}, x=need("T"),
-         k=option("K", 1), axis=option(INT32, -1), ascending=_FLAG,
-         sort=option(BOOL, default=True), return_indices=option(BOOL, default=True),
-         output_indices_dtype=option(STRING, "int32"))  # fmt: skip
+@newer(
+    7,
+    "topk",
+    variables={"T": NUMBERS | SMALL, "K": SIGNED},
+    k=option("K", 1),
+    output_indices_dtype=option(STRING, "int32"),
+)
+@newer(6, "topk", sort=option(BOOL, default=True), return_indices=option(BOOL, default=True))
+@op_kind(
+    "topk",
+    variables={"T": NUMBERS},
+    x=need("T"),
+    k=option(INT32, 1),
+    axis=option(INT32, -1),
+    ascending=_FLAG,
+)
 def topk(operands: Operands) -> tuple[TensorType, ...]:
     """The largest or smallest values, and where they are; all where k is -1."""
     x, k = operands.x, operands.k.known
@@ -166,9 +173,15 @@ def topk(operands: Operands) -> tuple[TensorType, ...]:
     return values, TensorType("int32" if dtype is None else dtype.known, shape)
 
 
-@op_kind("one_hot", variables={"T": NUMBERS | BOOL}, indices=need(INT32),
-         one_hot_vector_size=need(INT32), axis=option(INT32, -1), on_value=option("T", 1),
-         off_value=option("T", 0))  # fmt: skip
+@op_kind(
+    "one_hot",
+    variables={"T": NUMBERS | BOOL},
+    indices=need(INT32),
+    one_hot_vector_size=need(INT32),
+    axis=option(INT32, -1),
+    on_value=option("T", 1),
+    off_value=option("T", 0),
+)
 def one_hot(operands: Operands) -> TensorType:
     indices = operands.indices
     axis = axis_of(operands.axis.known, indices.rank + 1)
@@ -186,16 +199,20 @@ def non_zero(operands: Operands) -> TensorType:
     return TensorType("int32", (None, operands.x.rank))
 
 
-@op_kind("cumsum", variables={"T": NUMBERS}, x=need("T"), axis=option(INT32, 0),
-         exclusive=_FLAG, reverse=_FLAG)  # fmt: skip
+@op_kind(
+    "cumsum",
+    variables={"T": NUMBERS},
+    x=need("T"),
+    axis=option(INT32, 0),
+    exclusive=_FLAG,
+    reverse=_FLAG,
+)
 def cumsum(operands: Operands) -> TensorType:
     axis_of(operands.axis.known, operands.x.rank)
     return operands.x.tensor
 
 
-@op_kind("non_maximum_suppression", boxes=need("T"), scores=need("T"), iou_threshold=const("T"),
-         score_threshold=const("T"), max_boxes=const(INT32),
-         per_class_suppression=_FLAG)  # fmt: skip
+@op_kind("non_maximum_suppression", shared=_SUPPRESSION, score_threshold=const("T"))
 def non_maximum_suppression(operands: Operands) -> tuple[TensorType, ...]:
     """Boxes [n, B, 4] and scores [n, B, K]: those that stay, their indices, and how many."""
     boxes, scores, most = operands.boxes, operands.scores, operands.max_boxes.known
@@ -212,9 +229,7 @@ def non_maximum_suppression(operands: Operands) -> tuple[TensorType, ...]:
     )
 
 
-@op_kind("non_maximum_suppression", since=7, boxes=need("T"), scores=need("T"),
-         iou_threshold=const("T"), max_boxes=const(INT32),
-         per_class_suppression=_FLAG)  # fmt: skip
+@op_kind("non_maximum_suppression", since=7, shared=_SUPPRESSION)
 def suppression_of_columns(operands: Operands) -> tuple[TensorType, ...]:
     """Boxes [n, 4, B] and scores [n, K, B]: those that stay, and their indices."""
     boxes, scores, most = operands.boxes, operands.scores, operands.max_boxes.known

@@ -218,9 +218,13 @@ def non_maximum_suppression(
     counts = np.zeros(n, np.int32)
     for sample in range(n):
         chosen = suppressed(
-            boxes[sample], scores[sample], iou_threshold, score_threshold,
-            per_class=per_class_suppression, count=max_boxes,
-        ) or [int(scores[sample].max(axis=-1).argmax())]  # fmt: skip
+            boxes[sample],
+            scores[sample],
+            iou_threshold,
+            score_threshold,
+            per_class=per_class_suppression,
+            count=max_boxes,
+        ) or [int(scores[sample].max(axis=-1).argmax())]
         count = len(chosen)
         kept_boxes[sample, :count] = boxes[sample, chosen]
         kept_scores[sample, :count] = scores[sample, chosen]
@@ -240,7 +244,11 @@ def suppression_of_columns(
 ) -> tuple[Array, ...]:
     """The same with the boxes along the last axis; how many stay is not told."""
     kept_boxes, kept_scores, indices, _ = non_maximum_suppression(
-        call, boxes.swapaxes(1, 2), scores.swapaxes(1, 2), iou_threshold, max_boxes,
+        call,
+        boxes.swapaxes(1, 2),
+        scores.swapaxes(1, 2),
+        iou_threshold,
+        max_boxes,
         per_class_suppression,
-    )  # fmt: skip
+    )
     return kept_boxes.swapaxes(1, 2), kept_scores.swapaxes(1, 2), indices

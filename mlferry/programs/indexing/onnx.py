@@ -70,8 +70,13 @@ def gather_along_axis(
 
 Write = Callable[[str, str, str], str]  # data, updates and how they are put together
 _REDUCTIONS = {
-    "update": "none", "add": "add", "sub": "add", "mul": "mul", "max": "max", "min": "min",
-}  # fmt: skip
+    "update": "none",
+    "add": "add",
+    "sub": "add",
+    "mul": "mul",
+    "max": "max",
+    "min": "min",
+}
 
 
 def _scattered(

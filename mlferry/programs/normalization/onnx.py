@@ -70,9 +70,13 @@ def layer_norm(
     first = min(over)
     if scale and sorted(over) == list(range(first, rank)):
         return emitter.node(
-            "LayerNormalization", x, scale, *([shift] if shift else []),
-            axis=first, epsilon=float(epsilon),
-        )  # fmt: skip
+            "LayerNormalization",
+            x,
+            scale,
+            *([shift] if shift else []),
+            axis=first,
+            epsilon=float(epsilon),
+        )
     y = _standard(emitter, x, over, epsilon)
     if not scale and not shift:
         return y

@@ -50,11 +50,11 @@ def to_half(block: Block, opset: int, keep: Collection[str] = ()) -> list[str]:
 def _named(block: Block, name: str) -> set[str]:
     """The names of the values that a name means: of outputs as they are before their cast; in the
     place of a cast to float16, of all that is computed with what it casts."""
-    known = names(block)
+    names_in_use = names(block)
     before, source = name.removesuffix(_HALF_OUTPUT), name.removesuffix(_TO_HALF)
-    if name not in known and before in {value.name for value in block.outputs}:
+    if name not in names_in_use and before in {value.name for value in block.outputs}:
         return {before}
-    if name not in known and source in known:
+    if name not in names_in_use and source in names_in_use:
         operations = [
             op for op in block.all_operations() if any(v.name == source for v in op.operands())
         ]
@@ -87,9 +87,11 @@ def whole_numbers(block: Block) -> set[Value]:
             whole = x in whole_values or (isinstance(x.type, TensorType) and x.dtype not in FLOATS)
         else:
             computed = [value for value in floats if not value.is_constant]
-            known = [value for value in floats if value.is_constant]
+            constants = [value for value in floats if value.is_constant]
             whole = (
-                bool(computed) and whole_values.issuperset(computed) and all(map(_is_dyadic, known))
+                bool(computed)
+                and whole_values.issuperset(computed)
+                and all(map(_is_dyadic, constants))
             )
         if whole:
             whole_values.update(value for value in operation.outputs if _is_float(value))
@@ -167,14 +169,14 @@ class _Pass:
                 self.block(inner, narrow, replaced)
             written.append(operation)
         outputs = [(value, as_single(value)) for value in block.outputs]
-        for value, shown in outputs:
-            if shown is not value:  # the name stays that of the output
-                replaced[value].name, shown.name = (
+        for value, output in outputs:
+            if output is not value:  # the name stays that of the output
+                replaced[value].name, output.name = (
                     self._fresh(value.name + _HALF_OUTPUT),
                     value.name,
                 )
         block.operations = written
-        block.outputs = [shown for _, shown in outputs]
+        block.outputs = [output for _, output in outputs]
 
     def _recast(
         self, operation: Operation, narrow: dict[Value, Value], replaced: dict[Value, Value]

@@ -192,8 +192,15 @@ def _fresh(hint: str, used: Collection[str]) -> str:
     return name
 
 
-_NOT_THE_SAME = {"read_state", "write_state", "random_normal", "random_uniform",
-                 "random_bernoulli", "random_categorical", "make_list"}  # fmt: skip
+_NOT_THE_SAME = {
+    "read_state",
+    "write_state",
+    "random_normal",
+    "random_uniform",
+    "random_bernoulli",
+    "random_categorical",
+    "make_list",
+}
 _SMALL = 64
 
 

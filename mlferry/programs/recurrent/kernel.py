@@ -124,8 +124,10 @@ def lstm(
     assert weight_hh_back is not None
     second = (weight_ih_back, weight_hh_back, bias_back, peephole_back)
     units = weight_hh.shape[1]
-    states = [(initial_h[:, :units], initial_c[:, :units]), (initial_h[:, units:],
-              initial_c[:, units:])]  # fmt: skip
+    states = [
+        (initial_h[:, :units], initial_c[:, :units]),
+        (initial_h[:, units:], initial_c[:, units:]),
+    ]
     results = [
         _lstm(x, *state, weights, applied, clip, backwards)
         for state, weights, backwards in zip(states, (first, second), (False, True), strict=True)

@@ -8,10 +8,15 @@ from mlferry.programs.reshaping.definition import vector
 
 _SAME = {"reduce_max": "ReduceMax", "reduce_min": "ReduceMin"}
 _MADE = {
-    "reduce_l1_norm": "ReduceL1", "reduce_l2_norm": "ReduceL2", "reduce_log_sum": "ReduceLogSum",
-    "reduce_log_sum_exp": "ReduceLogSumExp", "reduce_mean": "ReduceMean",
-    "reduce_prod": "ReduceProd", "reduce_sum": "ReduceSum", "reduce_sum_square": "ReduceSumSquare",
-}  # fmt: skip
+    "reduce_l1_norm": "ReduceL1",
+    "reduce_l2_norm": "ReduceL2",
+    "reduce_log_sum": "ReduceLogSum",
+    "reduce_log_sum_exp": "ReduceLogSumExp",
+    "reduce_mean": "ReduceMean",
+    "reduce_prod": "ReduceProd",
+    "reduce_sum": "ReduceSum",
+    "reduce_sum_square": "ReduceSumSquare",
+}
 _OF_FLOATS = {"reduce_l2_norm", "reduce_log_sum", "reduce_log_sum_exp", "reduce_mean"}
 _PLACES = {"reduce_argmax": "ArgMax", "reduce_argmin": "ArgMin"}
 

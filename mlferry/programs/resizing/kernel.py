@@ -120,9 +120,11 @@ def _patch(
     """A box of images [..., H, W], resized."""
     scale, normalized, coding, mode, filler = options
     top, left, bottom, right = corners(
-        np.asarray(box, np.float64) * scale, BOX_CODINGS[coding], images.shape[-2:],
+        np.asarray(box, np.float64) * scale,
+        BOX_CODINGS[coding],
+        images.shape[-2:],
         normalized=normalized,
-    )  # fmt: skip
+    )
     height, width = images.shape[-2:]
     if top > height - 1 and left > width - 1:
         # a box that begins behind the image reads all of it: a test of coremltools expects so
@@ -158,8 +160,12 @@ def crop_resize(
 ) -> Array:
     size = (target_height, target_width)
     options = (
-        spatial_scale, normalized_coordinates, box_coordinate_mode, sampling_mode, pad_value,
-    )  # fmt: skip
+        spatial_scale,
+        normalized_coordinates,
+        box_coordinate_mode,
+        sampling_mode,
+        pad_value,
+    )
     patches = []
     for values in roi.reshape(len(roi), -1):
         images = x if len(values) == 4 else _image(x, int(values[0]))[None]
@@ -183,8 +189,12 @@ def crop_boxes(
 ) -> Array:
     size = (target_height, target_width)
     options = (
-        spatial_scale, normalized_coordinates, box_coordinate_mode, sampling_mode, pad_value,
-    )  # fmt: skip
+        spatial_scale,
+        normalized_coordinates,
+        box_coordinate_mode,
+        sampling_mode,
+        pad_value,
+    )
     indices = range(len(boxes)) if box_indices is None else np.ravel(box_indices).tolist()
     pairs = zip(boxes, indices, strict=True)
     return np.stack([_patch(_image(x, int(i)), box, size, options) for box, i in pairs])

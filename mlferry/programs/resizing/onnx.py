@@ -53,9 +53,14 @@ def _resized(emitter: Emitter, x: str, size: Size, grid: str) -> str:
     if len(lead) != 2:
         front = [1, emitter.extent(maps, 1)]
     y = emitter.node(
-        "Resize", maps, "", "", emitter.vector([*front, *size]), mode="linear",
+        "Resize",
+        maps,
+        "",
+        "",
+        emitter.vector([*front, *size]),
+        mode="linear",
         coordinate_transformation_mode=grid,
-    )  # fmt: skip
+    )
     if len(lead) == 2:
         return y
     known = [n if isinstance(n, int) else None for n in size]
@@ -383,8 +388,8 @@ def _patches(emitter: Emitter, call: Call, images: str, boxes: str, lead: int) -
     across = emitter.unsqueeze(insides[1], [1])
     whole = emitter.node("And", emitter.unsqueeze(insides[0], [2]), across)
     emitter.shapes[whole] = (emitter.shape(boxes)[0], *counts)
-    shown = emitter.unsqueeze(whole, range(1, 1 + lead))
-    return emitter.node("Where", shown, y, emitter.number(filler))
+    expanded = emitter.unsqueeze(whole, range(1, 1 + lead))
+    return emitter.node("Where", expanded, y, emitter.number(filler))
 
 
 @export("crop_resize")
@@ -467,8 +472,9 @@ _PADDINGS: dict[str, Callable[[Emitter, str, int], str]] = {
 }
 
 
-def _at(emitter: Emitter, image: str, rows: str, columns: str, size: tuple[int, int],
-        filler: float) -> str:  # fmt: skip
+def _at(
+    emitter: Emitter, image: str, rows: str, columns: str, size: tuple[int, int], filler: float
+) -> str:
     """Pixels [B, P, C] of images [B, H * W, C] at whole positions [B, P]; the filler outside."""
     zero, inside, places = emitter.number(0), [], []
     for values, extent in ((rows, size[0]), (columns, size[1])):
@@ -484,8 +490,8 @@ def _at(emitter: Emitter, image: str, rows: str, columns: str, size: tuple[int, 
     whole = inside[0]
     for other in inside[1:]:
         whole = emitter.node("And", whole, other)
-    shown = emitter.node("Unsqueeze", whole, emitter.integers([-1]))
-    return emitter.node("Where", shown, pixels, emitter.number(filler))
+    expanded = emitter.node("Unsqueeze", whole, emitter.integers([-1]))
+    return emitter.node("Where", expanded, pixels, emitter.number(filler))
 
 
 def _sampled(emitter: Emitter, call: Call, x: str, xs: str, ys: str, target: Size) -> str:

@@ -52,9 +52,9 @@ class _Member:
             }
         return {feature.name: (self.name, self.kind) for feature in self.description.output}
 
-    def arguments(self, known: Features) -> dict[str, Any]:
+    def arguments(self, features: Features) -> dict[str, Any]:
         """What the model reads, as far as it is there."""
-        return {f.name: known[f.name] for f in self.description.input if f.name in known}
+        return {f.name: features[f.name] for f in self.description.input if f.name in features}
 
 
 class PipelineEvaluator(Transparent):
@@ -83,14 +83,14 @@ class PipelineEvaluator(Transparent):
             PredictionError: a name, shape or value does not fit.
         """
         inputs.check_names(data, self._description)
-        known = dict(data)
+        features = dict(data)
         for member in self._members:
             with context(f"running {member}"):
-                known |= member.evaluate(member.arguments(known))
-        missing = [f.name for f in self._description.output if f.name not in known]
+                features |= member.evaluate(member.arguments(features))
+        missing = [f.name for f in self._description.output if f.name not in features]
         if missing:
             raise PredictionError(f"no model of the pipeline makes its output {missing[0]!r}")
-        return {feature.name: known[feature.name] for feature in self._description.output}
+        return {feature.name: features[feature.name] for feature in self._description.output}
 
     def makers(self) -> dict[str, tuple[str, str]]:
         """See `Transparent`."""
@@ -110,19 +110,19 @@ class PipelineEvaluator(Transparent):
         for name in names:
             index, inner = places[name]
             wanted.setdefault(index, []).append(inner)
-        known, found = dict(data), dict[tuple[int, str], Any]()
+        features, sources = dict(data), dict[tuple[int, str], Any]()
         for index, member in enumerate(self._members[: max(wanted, default=-1) + 1]):
             with context(f"running {member}"):
-                arguments = member.arguments(known)
+                arguments = member.arguments(features)
                 outputs = member.evaluate(arguments)
                 asked = wanted.get(index, [])
                 if isinstance(member.evaluate, Transparent) and asked:
                     values = member.evaluate.inside(arguments, asked)
                 else:
                     values = {**arguments, **outputs}
-            found |= {(index, inner): values[inner] for inner in asked}
-            known |= outputs
-        return {name: found[places[name]] for name in names}
+            sources |= {(index, inner): values[inner] for inner in asked}
+            features |= outputs
+        return {name: sources[places[name]] for name in names}
 
     def as_described(self, name: str, value: NDArray[Any]) -> NDArray[Any]:
         """See `Transparent`."""

@@ -401,10 +401,10 @@ class PlannedConvolution(Part):
         return run or conv.unfolded(x, matrix, window, y, finish, plan.work)
 
     def _add_widened(
-        self, plan: Plan, stored: Callable[[], Any], x: Array, y: Array, finish: Finish
+        self, plan: Plan, load_weights: Callable[[], Any], x: Array, y: Array, finish: Finish
     ) -> None:
         """The product with weights that are widened into memory of all steps, in each run."""
-        narrow: Any = self.once("narrow matrices", lambda: _matrices(stored(), 1)[0])
+        narrow: Any = self.once("narrow matrices", lambda: _matrices(load_weights(), 1)[0])
         matrix = plan.work.take(*narrow.shape)
         factor = finish.factor if finish.folded else None
         multiply = self._product(plan, x, matrix, y, finish)

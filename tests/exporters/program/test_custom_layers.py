@@ -20,7 +20,7 @@ from mlferry.models.view.graph import graph_of
 from mlferry.models.view.page import page
 from mlferry.spec import features
 from tests.exporters.program.support import alike, kinds, network_of, read_by_coremltools
-from tests.runtime.naive import values as some
+from tests.layers.naive import values as some
 
 EXAMPLE = Path(__file__).parents[3] / "examples/spatial_transformer"
 

@@ -16,8 +16,8 @@ from mlferry.layers.programs import PROGRAM_OPS
 from mlferry.spec.proto import model_pb2
 from tests.exporters.onnx.support import spec_of
 from tests.exporters.program.support import checked, read_by_coremltools, results
-from tests.runtime.case import Case, network
-from tests.runtime.test_kernels import CASES
+from tests.layers.case import Case, network
+from tests.layers.test_kernels import CASES
 
 OPSETS = (5, 7, 8)  # the oldest, and those that brought new versions of ops
 

@@ -33,9 +33,9 @@ def from_image(context: Lowering, x: Blob, dimensions: int) -> Blob:
     return context.squeeze(x, -2) if dimensions == 1 else x
 
 
-def pair(value: int | Sequence[int], dimensions: int, what: str, fill: int = 1) -> Pair:
+def pair(value: int | Sequence[int], dimensions: int, option: str, fill: int = 1) -> Pair:
     """An option of one or two dimensions as (height, width)."""
-    result = sizes(value, dimensions, what)
+    result = sizes(value, dimensions, option)
     return (fill, result[0]) if dimensions == 1 else (result[0], result[1])
 
 
@@ -216,7 +216,7 @@ def _transposed(context: Lowering, node: Node, x: Blob, dimensions: int) -> Blob
         for axis, (k, s, d) in enumerate(zip(kernel_size, stride, dilation, strict=True))
     ]
     beyond = [max(0, -end) for _, end in crops]
-    cut = [(start, max(0, end)) for start, end in crops]
+    crop_amounts = [(start, max(0, end)) for start, end in crops]
     bias = _bias(node, filters)
     weights = dilated(kernel.transpose(3, 2, 0, 1), dilation)
     y = context.layer(
@@ -229,7 +229,7 @@ def _transposed(context: Lowering, node: Node, x: Blob, dimensions: int) -> Blob
         kernelSize=weights.shape[2:],
         stride=stride,
         weights=weights,
-        valid=edges(cut[0], cut[1]),
+        valid=edges(crop_amounts[0], crop_amounts[1]),
         **({} if any(beyond) else bias),
     )
     if any(beyond):

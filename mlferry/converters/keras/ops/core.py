@@ -84,8 +84,8 @@ def dense(context: Lowering, node: Node, x: Blob) -> Blob:
     if quantization.mode(node.get_config()):
         blob = context.source_order(x)
         bias = weight(node, "bias", units) if node.attrs.get("use_bias", True) else None
-        held = quantization.matrix(node, extent(blob, -1), units)
-        return projected(context, blob, node, held, bias)
+        weights = quantization.matrix(node, extent(blob, -1), units)
+        return projected(context, blob, node, weights, bias)
     kernel = weight(node, "kernel", None, units)
     biased: dict[str, Any] = {}
     if node.attrs.get("use_bias", True):

@@ -48,23 +48,23 @@ def function(
     """
 
     def decorate(convert: C) -> C:
-        wanted = list(inspect.signature(convert).parameters)[2:]
+        parameters = list(inspect.signature(convert).parameters)[2:]
         for name in names:
-            OPS.register(f"keras.ops.{name}", layouts=layouts)(_called(convert, wanted, {}))
+            OPS.register(f"keras.ops.{name}", layouts=layouts)(_called(convert, parameters, {}))
         for name, renamed in (tf or {}).items():
-            OPS.register(f"tf.{name}", layouts=layouts)(_called(convert, wanted, renamed))
+            OPS.register(f"tf.{name}", layouts=layouts)(_called(convert, parameters, renamed))
         return convert
 
     return decorate
 
 
-def _called(convert: Converter, wanted: list[str], renamed: Mapping[str, str]) -> Converter:
+def _called(convert: Converter, parameters: list[str], renamed: Mapping[str, str]) -> Converter:
     def converter(context: Lowering, node: Node, *inputs: Blob) -> Results:
         theirs = {ours: name for name, ours in renamed.items()}
-        names = [theirs.get(name, name) for name in wanted]
+        names = [theirs.get(name, name) for name in parameters]
         arguments = bound(node, inputs, names)
         entries = {}
-        for name, ours in zip(names, wanted, strict=True):
+        for name, ours in zip(names, parameters, strict=True):
             if name in arguments:
                 entries[ours] = arguments[name]
             elif node.attrs.get(ours) is not None:

@@ -38,7 +38,7 @@ def reshape(context: Lowering, node: Node, x: Blob, newshape: Sequence[Blob | in
     return context.reshape(x, tuple(None if n == -1 else n for n in target))
 
 
-def _numbers(value: Sequence[Blob | int] | int, what: str) -> Sequence[Any]:
+def _numbers(value: Sequence[Blob | int] | int, option: str) -> Sequence[Any]:
     """A fixed shape.
 
     Raises:
@@ -46,7 +46,7 @@ def _numbers(value: Sequence[Blob | int] | int, what: str) -> Sequence[Any]:
     """
     results = value if isinstance(value, list | tuple | np.ndarray) else [value]
     if any(isinstance(n, Blob) for n in results):
-        raise ConversionError(f"{what} is computed; convert with fixed shapes")
+        raise ConversionError(f"{option} is computed; convert with fixed shapes")
     return list(results)
 
 
@@ -90,8 +90,10 @@ def expand_dims(context: Lowering, node: Node, x: Blob, axis: int) -> Blob:
 def squeeze(context: Lowering, node: Node, x: Blob, axis: Axes = None) -> Blob:
     """The batch stays where no axis is given and Keras leaves it open."""
     if axis is None or axis in ([], ()):
-        told = node.inputs[0].shape
-        places = [i for i, n in enumerate(x.known) if n == 1 and (told is None or told[i] == 1)]
+        described = node.inputs[0].shape
+        places = [
+            i for i, n in enumerate(x.known) if n == 1 and (described is None or described[i] == 1)
+        ]
     else:
         places = list(axes_of(x, axis))
     if not places:
@@ -147,8 +149,10 @@ def split(
     """Into equal parts, or at places."""
     place = x.axis(axis)
     size = extent(x, place)
-    given = indices_or_sections
-    parts = np.array_split(np.arange(size), given if isinstance(given, int) else list(given))
+    sections = indices_or_sections
+    parts = np.array_split(
+        np.arange(size), sections if isinstance(sections, int) else list(sections)
+    )
     return _parts(context, x, [len(part) for part in parts], place)
 
 
@@ -163,11 +167,11 @@ def tf_split(
 ) -> tuple[Blob, ...]:
     """Into equal parts, or parts of sizes."""
     place = x.axis(axis)
-    size, given = extent(x, place), num_or_size_splits
-    if isinstance(given, int):
-        sizes = [size // given] * given
+    size, sections = extent(x, place), num_or_size_splits
+    if isinstance(sections, int):
+        sizes = [size // sections] * sections
     else:
-        sizes = [int(n) for n in given]
+        sizes = [int(n) for n in sections]
         sizes = [size - sum(m for m in sizes if m > 0) if n < 0 else n for n in sizes]
     return _parts(context, x, sizes, place)
 
@@ -208,8 +212,8 @@ def tile(context: Lowering, node: Node, x: Blob, repeats: Sequence[Blob | int] |
 
 @function("Flip", tf={"reverse": {"tensor": "x"}}, layouts=UNFLATTENED)
 def flip(context: Lowering, node: Node, x: Blob, axis: Axes = None) -> Blob:
-    turned = axes_of(x, axis)
-    return layer(context, "reverse", x, reverseDim=[i in turned for i in range(x.rank)])
+    places = axes_of(x, axis)
+    return layer(context, "reverse", x, reverseDim=[i in places for i in range(x.rank)])
 
 
 @function("Rot90")
@@ -218,11 +222,11 @@ def rot90(
 ) -> Blob:
     """From the first axis towards the second, k times."""
     first, second = axes_of(array, tuple(axes))
-    turned = {1: [second], 2: [first, second], 3: [first]}.get(k % 4, [])
-    if not turned:
+    flipped = {1: [second], 2: [first, second], 3: [first]}.get(k % 4, [])
+    if not flipped:
         return array
     places = range(array.rank)
-    output = context.layer("reverse", array, reverseDim=[i in turned for i in places])
+    output = context.layer("reverse", array, reverseDim=[i in flipped for i in places])
     if k % 2 == 0:
         return output
     order = list(places)
@@ -242,8 +246,8 @@ def diagonal(
     count = min(rows - max(-offset, 0), columns - max(offset, 0))
     if count < 1:
         raise ConversionError(f"the diagonal {offset} of {rows} x {columns} has no elements")
-    turned = context.layer("transpose", x, axes=(*rest, *pair))
-    flat = context.reshape(turned, (*(x.known[axis] for axis in rest), rows * columns))
+    ordered = context.layer("transpose", x, axes=(*rest, *pair))
+    flat = context.reshape(ordered, (*(x.known[axis] for axis in rest), rows * columns))
     places = context.constant(first + np.arange(count) * (columns + 1))
     return context.layer("gather", flat, places, axis=len(rest))
 
@@ -325,7 +329,7 @@ def get_item(context: Lowering, node: Node, x: Blob, key: object) -> Blob:
     where = next(i for i, item in enumerate(items) if item is Ellipsis)
     items[where : where + 1] = [slice(None)] * (x.rank - used)
     bounds: list[slice] = []
-    gone: list[int] = []
+    single_axes: list[int] = []
     new: list[int] = []
     shown = 0
     gathered: tuple[int, Any] | None = None
@@ -337,7 +341,7 @@ def get_item(context: Lowering, node: Node, x: Blob, key: object) -> Blob:
         place = len(bounds)
         if isinstance(item, int):
             bounds.append(slice(item, item + 1 if item != -1 else None))
-            gone.append(place)
+            single_axes.append(place)
             continue
         if isinstance(item, slice):
             bounds.append(item)
@@ -352,8 +356,8 @@ def get_item(context: Lowering, node: Node, x: Blob, key: object) -> Blob:
     output = sliced_anywhere(context, x, starts, stops, None, steps)
     if gathered is not None:
         output = take(context, node, output, gathered[1], gathered[0])
-    if gone:
-        output = context.layer("squeeze", output, axes=tuple(gone))
+    if single_axes:
+        output = context.layer("squeeze", output, axes=tuple(single_axes))
     return context.layer("expandDims", output, axes=tuple(new)) if new else output
 
 

@@ -53,13 +53,13 @@ def quantile(
     if method != "linear":
         raise ConversionError(f"method={method!r}: 'linear' can be converted")
     axes = range(x.rank) if axis is None else axis if isinstance(axis, Sequence) else [axis]
-    gone = sorted(positive(int(a), x.rank) for a in axes)
-    rest = [a for a in range(x.rank) if a not in gone]
-    count = product(extent(x, a) for a in gone)
+    reduced = sorted(positive(int(a), x.rank) for a in axes)
+    rest = [a for a in range(x.rank) if a not in reduced]
+    count = product(extent(x, a) for a in reduced)
     if count is None:
         raise ConversionError("quantiles along a flexible axis")
-    turned = context.layer("transpose", x, axes=(*rest, *gone))
-    flat = context.reshape(turned, (*(x.known[a] for a in rest), count))
+    ordered = context.layer("transpose", x, axes=(*rest, *reduced))
+    flat = context.reshape(ordered, (*(x.known[a] for a in rest), count))
     place = len(rest)
     values = context.outputs(2, "topK", flat, axis=place, K=count, useBottomK=True)[0]
     exact = (count - 1) * np.atleast_1d(np.asarray(q, np.float64))
@@ -75,7 +75,7 @@ def quantile(
     output = context.layer("addBroadcastable", *parts)
     output = context.layer("addBroadcastable", output, _lost(context, flat, place))
     if keepdims:
-        output = context.layer("expandDims", output, axes=tuple(gone))
+        output = context.layer("expandDims", output, axes=tuple(reduced))
     if np.ndim(q):
         order = (output.rank - 1, *range(output.rank - 1))
         return context.layer("transpose", output, axes=order) if output.rank > 1 else output

@@ -72,9 +72,9 @@ def resize(
     first = data_format == "channels_first"
     order = (0, 3, 1, 2)
     x = images if first else context.layer("transpose", images, layout=SOURCE, axes=order)
-    wanted = int(size[0]), int(size[1])
+    target = int(size[0]), int(size[1])
     output = resized(
-        context, _fitted(context, node, x, wanted), wanted, interpolation, bool(antialias)
+        context, _fitted(context, node, x, target), target, interpolation, bool(antialias)
     )
     return output if first else context.layer("transpose", output, layout=SOURCE, axes=(0, 2, 3, 1))
 
@@ -175,8 +175,8 @@ _MODES = ("int", "one_hot", "multi_hot", "count")
 def category_encoding(context: Lowering, node: Node, x: Blob, *weights: Blob) -> Blob:
     mode = choice(node, "output_mode", _MODES, "multi_hot")
     node.arguments.get("count_weights")
-    given = weights[0] if weights else None
-    return encoded(context, node, x, mode, int(node.attrs["num_tokens"]), given)
+    own_weights = weights[0] if weights else None
+    return encoded(context, node, x, mode, int(node.attrs["num_tokens"]), own_weights)
 
 
 @op("Discretization", layouts=(SOURCE,))

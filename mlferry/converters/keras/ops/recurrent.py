@@ -107,14 +107,16 @@ def _composed(
     steps = cell.project(context, timewise)
     if not states:
         states = _zeros(context, node, x, steps)
-    how = {"reverse": bool(node.attrs.get("go_backwards", False)), "zero": zero}
+    options = {"reverse": bool(node.attrs.get("go_backwards", False)), "zero": zero}
     sequence = bool(node.attrs.get("return_sequences", False))
     length = steps.known[0]
     if length is None or length > MAX_UNROLLED:
-        return _in_a_loop(context, cell, steps, states, mask, sequence, how)
+        return _in_a_loop(context, cell, steps, states, mask, sequence, options)
     remaining = [] if mask is None else masks.steps(context, mask)
-    outputs, last = walk(context, cell, steps_of(context, steps), states, masks=remaining, **how)
-    walked = outputs[::-1] if how["reverse"] else outputs
+    outputs, last = walk(
+        context, cell, steps_of(context, steps), states, masks=remaining, **options
+    )
+    walked = outputs[::-1] if options["reverse"] else outputs
     return (stacked(context, walked, axis=1) if sequence else walked[-1]), last
 
 
@@ -144,15 +146,15 @@ def _in_a_loop(
     states: list[Blob],
     mask: Blob | None,
     sequence: bool,
-    how: dict[str, bool],
+    options: dict[str, bool],
 ) -> tuple[Blob, list[Blob]]:
     if steps.rank != 3:
         raise ConversionError(f"{steps.known[0]} steps of maps; up to {MAX_UNROLLED} are unrolled")
     rows = None
     if mask is not None:
         rows = context.layer("transpose", context.expand(mask, 2), layout=SOURCE, axes=(1, 0, 2))
-    output, last = looped(context, cell, steps, states, masks=rows, **how)
-    if how["reverse"]:
+    output, last = looped(context, cell, steps, states, masks=rows, **options)
+    if options["reverse"]:
         output = context.layer("reverse", output, layout=SOURCE, reverseDim=(True, False, False))
     if sequence:
         return context.layer("transpose", output, layout=SOURCE, axes=(1, 0, 2)), last
@@ -203,8 +205,8 @@ def bidirectional(context: Lowering, node: Node, *inputs: Blob) -> list[Blob]:
         ahead, after = run(context, forward, x, states[:half], mask, zero=sequence)
         back, before = run(context, backward, x, states[half:], mask, zero=sequence)
         if sequence:
-            turned = tuple(axis == 1 for axis in range(back.rank))
-            back = context.layer("reverse", back, layout=SOURCE, reverseDim=turned)
+            reversed_axes = tuple(axis == 1 for axis in range(back.rank))
+            back = context.layer("reverse", back, layout=SOURCE, reverseDim=reversed_axes)
     return _results(node, inputs, _MERGES[mode](context, ahead, back), [*after, *before])
 
 

@@ -232,8 +232,12 @@ def matmul(
         transposeA=bool(transpose_a),
         transposeB=bool(transpose_b),
     )
-    gone = [output.rank - 2] * rows + [output.rank - 1] * columns
-    return context.layer("squeeze", output, layout=SOURCE, axes=tuple(gone)) if gone else output
+    single_axes = [output.rank - 2] * rows + [output.rank - 1] * columns
+    return (
+        context.layer("squeeze", output, layout=SOURCE, axes=tuple(single_axes))
+        if single_axes
+        else output
+    )
 
 
 @function("Dot")
@@ -247,9 +251,9 @@ def dot(context: Lowering, node: Node, x1: Argument, x2: Argument) -> Blob:
 
 @op("keras.ops.Einsum", layouts=(SOURCE,))
 def einsum(context: Lowering, node: Node, *inputs: Blob) -> Blob:
-    given = placed(call_of(node).args, inputs)
+    arguments = placed(call_of(node).args, inputs)
     node.arguments.get("args")
-    return einsum_of(context, node.attrs["subscripts"], operands(context, *given))
+    return einsum_of(context, node.attrs["subscripts"], operands(context, *arguments))
 
 
 @function("Tensordot", tf={"tensordot": {"a": "x1", "b": "x2"}})

@@ -70,7 +70,7 @@ def spatial(node: Node) -> Accepted:
     return (SOURCE,) if first else (CHANNELS_FIRST,)
 
 
-def sizes(value: int | Sequence[int], rank: int, what: str) -> tuple[int, ...]:
+def sizes(value: int | Sequence[int], rank: int, option: str) -> tuple[int, ...]:
     """One number for all axes, or one an axis.
 
     Raises:
@@ -78,7 +78,7 @@ def sizes(value: int | Sequence[int], rank: int, what: str) -> tuple[int, ...]:
     """
     results = tuple(value) if isinstance(value, Sequence) else (value,) * rank
     if len(results) != rank or not all(isinstance(n, int) for n in results):
-        raise ConversionError(f"{what}={value!r}: {rank} integers are needed")
+        raise ConversionError(f"{option}={value!r}: {rank} integers are needed")
     return results
 
 
@@ -102,25 +102,25 @@ def weight(node: Node, name: str, *shape: int | None) -> NDArray[np.float32]:
     """
     array = node.weight(name)
     fits = array.ndim == len(shape) and all(
-        wanted in (None, got) for wanted, got in zip(shape, array.shape, strict=True)
+        expected in (None, extent) for expected, extent in zip(shape, array.shape, strict=True)
     )
     if not fits:
-        wanted = " x ".join("any" if n is None else str(n) for n in shape)
+        expected = " x ".join("any" if n is None else str(n) for n in shape)
         raise ConversionError(
-            f"weight {name!r} has shape {array.shape}; the layer's config asks for {wanted}"
+            f"weight {name!r} has shape {array.shape}; the layer's config asks for {expected}"
         )
     return array
 
 
 def activation_of(
-    context: Lowering, given: Attribute, layer: str
+    context: Lowering, option: Attribute, layer: str
 ) -> Callable[[Lowering, Blob], Blob]:
     """A function that applies an activation, given as in a config.
 
     Raises:
         ConversionError: there is no converter for it.
     """
-    name, options = described(given, context.graph.version)
+    name, options = described(option, context.graph.version)
     entry = OPS.find(name, context.graph.version)
     if entry is None:
         raise ConversionError(f"the activation {name!r}; write a conversion function for {layer!r}")
@@ -132,13 +132,13 @@ def activation_of(
     return apply
 
 
-def described(given: Attribute, version: int) -> tuple[str, dict[str, Any]]:
+def described(option: Attribute, version: int) -> tuple[str, dict[str, Any]]:
     """Name and options of an activation: ``"relu"``, a function, or a layer with its config."""
-    if given is None:
+    if option is None:
         return "linear", {}
-    if not isinstance(given, Mapping):
-        return str(given).rsplit(">", 1)[-1], {}
-    name, inner = given.get("class_name"), given.get("config")
+    if not isinstance(option, Mapping):
+        return str(option).rsplit(">", 1)[-1], {}
+    name, inner = option.get("class_name"), option.get("config")
     if name == "function":
         name, inner = (inner.get("name"), {}) if isinstance(inner, Mapping) else (inner, {})
     name = str(name).rsplit(">", 1)[-1]

@@ -86,7 +86,7 @@ def repeat_vector(context: Lowering, node: Node, x: Blob) -> Blob:
 
 
 def _pairs(
-    value: int | Sequence[Sizes] | Mapping[str, int], what: str
+    value: int | Sequence[Sizes] | Mapping[str, int], option: str
 ) -> tuple[tuple[int, int], tuple[int, int]]:
     """One number, one an axis, or a pair an axis."""
     if isinstance(value, int):
@@ -100,7 +100,7 @@ def _pairs(
         top, bottom, left, right = (first for first, _ in pairs)
         return (top, bottom), (left, right)
     if len(pairs) != 2:
-        raise ConversionError(f"{what}={value!r}: two numbers or two pairs are needed")
+        raise ConversionError(f"{option}={value!r}: two numbers or two pairs are needed")
     return pairs[0], pairs[1]
 
 
@@ -108,13 +108,13 @@ def _pair(value: Sizes) -> tuple[int, int]:
     return (value, value) if isinstance(value, int) else (value[0], value[1])
 
 
-def _line(value: int | Sequence[int] | Mapping[str, int], what: str) -> tuple[int, int]:
+def _line(value: int | Sequence[int] | Mapping[str, int], option: str) -> tuple[int, int]:
     if isinstance(value, int):
         return value, value
     if isinstance(value, Mapping):
         return int(value.get("left_pad", 0)), int(value.get("right_pad", 0))
     if len(value) != 2:
-        raise ConversionError(f"{what}={value!r}: one number or a pair is needed")
+        raise ConversionError(f"{option}={value!r}: one number or a pair is needed")
     return value[0], value[1]
 
 

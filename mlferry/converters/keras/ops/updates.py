@@ -15,9 +15,12 @@ from mlferry.converters.values import Argument, Blob
 from mlferry.errors import ConversionError
 
 _REDUCTIONS = {
-    None: "SCATTER_UPDATE", "add": "SCATTER_ADD", "mul": "SCATTER_MUL", "max": "SCATTER_MAX",
+    None: "SCATTER_UPDATE",
+    "add": "SCATTER_ADD",
+    "mul": "SCATTER_MUL",
+    "max": "SCATTER_MAX",
     "min": "SCATTER_MIN",
-}  # fmt: skip
+}
 
 
 @function("SliceUpdate")
@@ -71,5 +74,5 @@ def scatter_update(
         limits = shape[: places.shape[-1]]
         if (places < 0).any() or (places >= np.asarray(limits)).any():
             raise ConversionError(f"indices beyond the shape {tuple(limits)}")
-    x, where, what = operands(context, inputs, indices, updates)
-    return context.layer("scatterND", x, where, what, mode=_REDUCTIONS[reduction])
+    x, where, values = operands(context, inputs, indices, updates)
+    return context.layer("scatterND", x, where, values, mode=_REDUCTIONS[reduction])

@@ -20,8 +20,8 @@ from mlferry.numerics.shapes import Sizes
 Triple = tuple[int, int, int]
 
 
-def _triple(value: Sequence[int], what: str) -> Triple:
-    first, second, third = sizes(value, 3, what)
+def _triple(value: Sequence[int], option: str) -> Triple:
+    first, second, third = sizes(value, 3, option)
     return first, second, third
 
 
@@ -118,11 +118,11 @@ def global_average_pooling3d(context: Lowering, node: Node, x: Blob) -> Blob:
     return _whole(context, node, x, "reduceMean")
 
 
-def _amounts(value: int | Sequence[Sizes], what: str) -> list[tuple[int, int]]:
+def _amounts(value: int | Sequence[Sizes], option: str) -> list[tuple[int, int]]:
     """One number, one an axis, or a pair an axis."""
     items = [value] * 3 if isinstance(value, int) else list(value)
     if len(items) != 3:
-        raise ConversionError(f"{what}={value!r}: three numbers or three pairs are needed")
+        raise ConversionError(f"{option}={value!r}: three numbers or three pairs are needed")
     return [(n, n) if isinstance(n, int) else (int(n[0]), int(n[1])) for n in items]
 
 

@@ -65,14 +65,14 @@ def _by_layer(
     return entry.value(context, inner, x)
 
 
-def _array(value: Argument, what: str) -> NDArray[np.float32]:
+def _array(value: Argument, option: str) -> NDArray[np.float32]:
     """A kernel or table of numbers.
 
     Raises:
         ConversionError: the model computes it.
     """
     if isinstance(value, Blob):
-        raise ConversionError(f"{what} that the model computes: a constant can be converted")
+        raise ConversionError(f"{option} that the model computes: a constant can be converted")
     return np.asarray(value, np.float32)
 
 

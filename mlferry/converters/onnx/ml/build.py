@@ -66,7 +66,7 @@ def build(graph: Graph, options: Options) -> model_pb2.Model:
     _check_ops(graph, options.custom_conversion_functions or {})
     _tell_unused(graph, options.custom_conversion_functions or {})
     flow = Flow(graph, options.custom_conversion_functions or {}, networks.materialized)
-    tensors = [asked for asked in options.inputs or () if isinstance(asked, TensorType)]
+    tensors = [kind for kind in options.inputs or () if isinstance(kind, TensorType)]
     inputs = _inputs(flow, graph, tensors)
     refusals: list[ConversionError] = []
     for node in graph.nodes:
@@ -78,9 +78,9 @@ def build(graph: Graph, options: Options) -> model_pb2.Model:
                 flow.values[value.name] = RefusedResult()
     if refusals:
         raise _all_of(refusals)
-    wanted = _wanted(graph, options)
+    selected = _wanted(graph, options)
     with context(f"making the outputs of {graph.source}"), as_conversion_errors():
-        return finished(flow, inputs, wanted)
+        return finished(flow, inputs, selected)
 
 
 # ---- what is asked ---------------------------------------------------------------------
@@ -91,10 +91,10 @@ def _check_options(options: Options) -> None:
         raise ConversionError(
             "classifier_config: a model with ai.onnx.ml nodes has labels of its own; leave it out"
         )
-    for asked in (*(options.inputs or ()), *(options.outputs or ())):
-        if not isinstance(asked, str | TensorType):
+    for kind in (*(options.inputs or ()), *(options.outputs or ())):
+        if not isinstance(kind, str | TensorType):
             raise ConversionError(
-                f"{type(asked).__name__}: a model with ai.onnx.ml nodes takes and gives numbers "
+                f"{type(kind).__name__}: a model with ai.onnx.ml nodes takes and gives numbers "
                 "and texts; leave it out"
             )
 
@@ -102,8 +102,8 @@ def _check_options(options: Options) -> None:
 def _wanted(graph: Graph, options: Options) -> list[tuple[str, Value]]:
     """The names of the outputs, and what they show."""
     known = dict(graph.outputs)
-    asked = [o if isinstance(o, str) else o.name for o in options.outputs or ()]
-    names = [str(name) for name in asked] or list(known)
+    requested = [o if isinstance(o, str) else o.name for o in options.outputs or ()]
+    names = [str(name) for name in requested] or list(known)
     for name in names:
         if name not in known:
             close = did_you_mean(name, list(known))
@@ -148,9 +148,9 @@ def _tell_unused(graph: Graph, functions: Mapping[str, Any]) -> None:
 # ---- inputs ----------------------------------------------------------------------------
 
 
-def _inputs(flow: Flow, graph: Graph, asked: Sequence[TensorType]) -> list[Row | Cell | Table]:
+def _inputs(flow: Flow, graph: Graph, kinds: Sequence[TensorType]) -> list[Row | Cell | Table]:
     """Bind every input; the features that a user gives."""
-    chosen = _by_name(graph, asked)
+    chosen = _by_name(graph, kinds)
     results: list[Row | Cell | Table] = []
     missing: dict[str, tuple[int, ...]] = {}
     for value in graph.inputs:
@@ -163,19 +163,19 @@ def _inputs(flow: Flow, graph: Graph, asked: Sequence[TensorType]) -> list[Row |
         if shape is None:
             missing[value.name] = (1, 4)
             continue
-        held = _input(flow, value, shape)
-        flow.values[value.name] = held
-        results += list(held.parts) if not isinstance(held, Row | Cell) else [held]
+        entry = _input(flow, value, shape)
+        flow.values[value.name] = entry
+        results += list(entry.parts) if not isinstance(entry, Row | Cell) else [entry]
     if missing:
         raise _open(graph, missing)
     return results
 
 
-def _by_name(graph: Graph, asked: Sequence[TensorType]) -> dict[str, TensorType]:
+def _by_name(graph: Graph, kinds: Sequence[TensorType]) -> dict[str, TensorType]:
     known = [value.name for value in graph.inputs]
     entries = {}
-    for index, kind in enumerate(asked):
-        name = kind.name or (known[index] if len(asked) == len(known) else "")
+    for index, kind in enumerate(kinds):
+        name = kind.name or (known[index] if len(kinds) == len(known) else "")
         if name not in known:
             close = did_you_mean(str(name), known)
             raise ConversionError(
@@ -187,11 +187,11 @@ def _by_name(graph: Graph, asked: Sequence[TensorType]) -> dict[str, TensorType]
     return entries
 
 
-def _shape(value: Value, asked: TensorType | None) -> Sizes | None:
-    given = asked.shape if asked is not None and asked.shape is not None else value.shape
-    if given is None:
+def _shape(value: Value, kind: TensorType | None) -> Sizes | None:
+    declared = kind.shape if kind is not None and kind.shape is not None else value.shape
+    if declared is None:
         return None
-    listed = list(given) if isinstance(given, Sequence) else [None]
+    listed = list(declared) if isinstance(declared, Sequence) else [None]
     if any(isinstance(n, RangeDim) for n in listed):
         raise ConversionError(
             f"input {value.name!r}: sizes of a model with ai.onnx.ml nodes are fixed"
@@ -204,7 +204,7 @@ def _shape(value: Value, asked: TensorType | None) -> Sizes | None:
     sizes: Sizes = tuple(n for n in shape if isinstance(n, int))
     if value.shape is not None and (
         len(sizes) != len(value.shape)
-        or any(told not in (None, n) for n, told in zip(sizes, value.shape, strict=True))
+        or any(described not in (None, n) for n, described in zip(sizes, value.shape, strict=True))
     ):
         raise ConversionError(
             f"input {value.name!r} has shape {show(value.shape)} (? is free), not {sizes}"
@@ -282,8 +282,8 @@ def _made(flow: Flow, node: Node, inputs: Sequence[Held | None]) -> Any:
         result = entry.value(flow, node, *inputs)
         unread = node.attrs.unread()
         if unread:
-            told = ", ".join(f"{name}={value!r:.60}" for name, value in unread.items())
-            raise ConversionError(f"{told} cannot be carried over: Core ML has nothing like it")
+            listed = ", ".join(f"{name}={value!r:.60}" for name, value in unread.items())
+            raise ConversionError(f"{listed} cannot be carried over: Core ML has nothing like it")
         return result
     entry = None if by_user else MOVES.find(node.op)
     result = entry.value(flow, node, *inputs) if entry is not None else None

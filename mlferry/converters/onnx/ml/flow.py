@@ -398,40 +398,40 @@ class Flow:
         output = self.fresh(op)
         proto = onnx.helper.make_node(op, names, [output], name=output, **attrs)
         node = read.node(proto, {}, self.graph.source)
-        told = replace(node, outputs=(Value(output, shape, dtype),))
-        self.postpone(told)
+        plain_node = replace(node, outputs=(Value(output, shape, dtype),))
+        self.postpone(plain_node)
         pending = self.values[output] = Pending(output, shape)
         return pending
 
     def postpone(self, node: Node) -> None:
         """Keep an ordinary op for the network that it will be part of, with the types of values."""
         inputs = tuple(replace(v, dtype=self.dtype_of(v)) for v in node.inputs)
-        told = types.of_outputs(node, [value.dtype for value in inputs])
+        dtypes = types.of_outputs(node, [value.dtype for value in inputs])
         outputs = tuple(
             replace(value, dtype=dtype) if value.dtype == "unknown" else value
-            for value, dtype in zip(node.outputs, told, strict=True)
+            for value, dtype in zip(node.outputs, dtypes, strict=True)
         )
         for value in outputs:
             self.pending[value.name] = replace(node, inputs=inputs, outputs=outputs)
 
     def dtype_of(self, value: Value) -> str:
         """The type of one of ONNX's values."""
-        held = self.values.get(value.name)
+        entry = self.values.get(value.name)
         maker = self.pending.get(value.name)
         if maker is not None:
             return next(v.dtype for v in maker.outputs if v.name == value.name)
-        if isinstance(held, Known):
-            return str(held.array.dtype)
-        if isinstance(held, Label):
-            return "string" if isinstance(held.classes.labels[0], str) else "int64"
-        if isinstance(held, Row | Cell | Parts):
-            kinds = {part.dtype if isinstance(part, Row) else part.kind for part in pieces(held)}
+        if isinstance(entry, Known):
+            return str(entry.array.dtype)
+        if isinstance(entry, Label):
+            return "string" if isinstance(entry.classes.labels[0], str) else "int64"
+        if isinstance(entry, Row | Cell | Parts):
+            kinds = {part.dtype if isinstance(part, Row) else part.kind for part in pieces(entry)}
             return "int64" if kinds <= {"int32", "int64"} else "float32"
-        return "float32" if isinstance(held, Scores) else value.dtype
+        return "float32" if isinstance(entry, Scores) else value.dtype
 
 
-def _target(kind: str, made: Row | Cell) -> str:
-    return made.feature if kind.endswith("Regressor") else ""
+def _target(kind: str, result: Row | Cell) -> str:
+    return result.feature if kind.endswith("Regressor") else ""
 
 
 def _called(value: Held | None) -> str:

@@ -23,9 +23,9 @@ from mlferry.spec import features
 from mlferry.spec.proto import model_pb2
 
 
-def materialized(flow: Flow, wanted: Pending) -> Row:
+def materialized(flow: Flow, pending: Pending) -> Row:
     """Add the network that makes a value; its inputs and its output are flat rows."""
-    nodes, leaves, others = _needed(flow, wanted.name)
+    nodes, leaves, others = _needed(flow, pending.name)
     rows = {name: flow.row(flow.values[name]) for name in leaves}
     inputs = {row.feature: Value(row.feature, (row.size,), row.dtype) for row in rows.values()}
     constants = dict(flow.constants)
@@ -34,14 +34,16 @@ def materialized(flow: Flow, wanted: Pending) -> Row:
         _reshape(flow, row.feature, tensors[name], row.shape, row.dtype, constants)
         for name, row in rows.items()
     ]
-    held = {
+    renamed = {
         name: Value(tensors[name], row.shape, _onnx_type(row.dtype)) for name, row in rows.items()
     }
-    held |= {name: Value(real, None, flow.dtype_of(Value(real))) for name, real in others.items()}
-    nodes = [_reading(node, held) for node in nodes]
-    result = next(v for node in nodes for v in node.outputs if v.name == wanted.name)
-    output = flow.fresh(f"{wanted.name}_flat")
-    after = _reshape(flow, wanted.name, output, (-1,), result.dtype, constants)
+    renamed |= {
+        name: Value(real, None, flow.dtype_of(Value(real))) for name, real in others.items()
+    }
+    nodes = [_reading(node, renamed) for node in nodes]
+    result = next(v for node in nodes for v in node.outputs if v.name == pending.name)
+    output = flow.fresh(f"{pending.name}_flat")
+    after = _reshape(flow, pending.name, output, (-1,), result.dtype, constants)
     value = Value(output, None, result.dtype)
     network = replace(
         flow.graph,
@@ -50,18 +52,18 @@ def materialized(flow: Flow, wanted: Pending) -> Row:
         nodes=[*before, *nodes, after],
         constants=constants,
     )
-    spec, shape = lowered(network, flow, Value(wanted.name))
+    spec, shape = lowered(network, flow, Value(pending.name))
     feature = spec.description.output[0].type.multiArrayType
     size = math.prod(feature.shape)
     if len(feature.shape) != 1 or size < 1:
         raise ConversionError(
-            f"the number of values of {wanted.name!r} is not known: mlferry converts it where the "
+            f"the number of values of {pending.name!r} is not known: mlferry converts it where the "
             "inputs' shapes tell it"
         )
     dtype = features.DTYPES[feature.dataType]
     flow.append(spec)
     if shape is None or None in shape or math.prod(n for n in shape if n is not None) != size:
-        raise ConversionError(f"the shape of {wanted.name!r} is not known")
+        raise ConversionError(f"the shape of {pending.name!r} is not known")
     return Row(output, size, dtype, tuple(n for n in shape if n is not None))
 
 

@@ -165,18 +165,18 @@ def reshaped(value: Held, shape: Sizes) -> Held:
     return replace(value, shape=shape) if isinstance(value, Row | Cell | Parts | Label) else value
 
 
-def resolved(size: int, asked: Sequence[int], old: Sizes) -> Sizes:
+def resolved(size: int, target: Sequence[int], old: Sizes) -> Sizes:
     """The shape that a Reshape gives: 0 keeps an extent, -1 takes what is left.
 
     Raises:
         ConversionError: the sizes do not fit.
     """
-    shape = [old[i] if n == 0 and i < len(old) else int(n) for i, n in enumerate(asked)]
+    shape = [old[i] if n == 0 and i < len(old) else int(n) for i, n in enumerate(target)]
     if -1 in shape:
         rest = math.prod(n for n in shape if n != -1)
         shape[shape.index(-1)] = size // rest if rest else 0
     if math.prod(shape) != size:
-        raise ConversionError(f"{size} values of one sample do not have the shape {list(asked)}")
+        raise ConversionError(f"{size} values of one sample do not have the shape {list(target)}")
     return tuple(shape)
 
 
