@@ -36,7 +36,8 @@ _ROWS_FINE = 16  # fine cells for each of them in rows, of which every so many e
 _ROWS_STEP = 3
 _ROWS_BAND = 6
 _ROWS_ROUNDS = 5
-_STRIPS = 6  # of a matrix of which half is needed
+_STRIPS = 8  # of a matrix of which half is needed
+_SPAN = 5  # times the mean number of cells that a cluster may have, at least
 _LLOYD = 4  # rounds
 
 
@@ -102,7 +103,7 @@ def kmeans_rows(rows: NDArray[np.float32], clusters: int) -> NDArray[np.float32]
 
 def _fewest(ordered: NDArray[np.float32]) -> int:
     """The least number of steps among rows of rising values."""
-    return min(np.count_nonzero(row[1:] != row[:-1]) for row in ordered)
+    return min(int(np.count_nonzero(row[1:] != row[:-1])) for row in ordered)
 
 
 def _batch(ordered: NDArray[np.float32], clusters: int) -> NDArray[np.float32]:
@@ -214,41 +215,49 @@ def _matrix_search(weight: NDArray[Any], total: Floats, clusters: int) -> Indice
     cells = np.diff(total, axis=1) ** 2 / np.maximum(np.diff(weight, axis=1), 1)
     most = np.zeros_like(total)  # what clusters of a cell each would take off the error
     np.cumsum(cells, axis=1, out=most[:, 1:])
-    scale = np.maximum(most[:, -1:], 1e-300)
-
-    def lost(to: Any, since: Any) -> NDArray[np.float32]:
-        """What a cluster from an edge to another one takes off less, as a part of all."""
-        between = weight[to] - weight[since]
-        gain = total[to] - total[since]
-        gain *= gain
-        gain /= np.maximum(between, 1)
-        gain += most[since]
-        gain -= most[to]
-        gain /= scale if gain.ndim == 2 else scale[:, :, None]
-        gain[between < 0] = -np.inf
-        return gain.astype(np.float32)
-
-    edges = np.linspace(0, weight.shape[1], _STRIPS + 1).astype(np.intp)
-    strips = [  # [row, to, from], without what goes from an edge to one far before it
-        lost(np.s_[:, start:end, None], np.s_[:, None, :end])
-        for start, end in itertools.pairwise(edges)
-    ]
-    spaces = [np.empty_like(gain) for gain in strips]
-    best = [np.concatenate([gain[:, :, 0] for gain in strips], axis=1)]  # up to each edge
+    count = weight.shape[1]
+    # for each edge, how many values lie before it, their sums, and `most` as a part of all
+    ends = np.stack([weight, total, most])
+    ends[1:] /= np.sqrt(np.maximum(most[:, -1:], 1e-300))
+    ends[2] /= np.sqrt(np.maximum(most[:, -1:], 1e-300))
+    places = np.linspace(0, count, _STRIPS + 1).astype(np.intp)
+    strips = []  # from, to and end, and what clusters lose there, [row, to, from]
+    for start, end in itertools.pairwise(places):
+        first = max(0, start - _SPAN * count // clusters)
+        strips.append(
+            (first, start, end, _lost(ends[:, :, start:end, None], ends[:, :, None, first:end]))
+        )
+    spaces = [np.empty_like(strip[-1]) for strip in strips]
+    best = [_lost(ends, ends[:, :, :1])]  # up to each edge
     for _ in range(1, clusters):
         found = np.empty_like(best[0])
-        for gain, space, start, end in zip(strips, spaces, edges, edges[1:], strict=False):
-            np.add(gain, best[-1][:, None, :end], out=space)
+        for (first, start, end, gain), space in zip(strips, spaces, strict=True):
+            np.add(gain, best[-1][:, None, first:end], out=space)
             space.max(axis=2, out=found[:, start:end])
         best.append(found)
-    at = np.full(len(weight), weight.shape[1] - 1)
+    at = np.full((len(weight), 1), count - 1)
     bounds = [at]
     for before in best[-2::-1]:
-        here = (np.arange(len(weight))[:, None], at[:, None])
-        at = (lost(here, np.s_[:]) + before).argmax(axis=1)
+        here = np.take_along_axis(ends, np.broadcast_to(at, (3, *at.shape)), 2)
+        value = _lost(here, ends)
+        value += before
+        at = value.argmax(axis=1, keepdims=True)
         bounds.append(at)
     bounds.append(np.zeros_like(at))
-    return np.stack(bounds[::-1], axis=1)
+    return np.concatenate(bounds[::-1], axis=1)
+
+
+def _lost(to: Floats, since: Floats) -> NDArray[np.float32]:
+    """What clusters between edges take off the error less than clusters of a cell each."""
+    between = to[0] - since[0]
+    gain = to[1] - since[1]
+    gain *= gain
+    gain /= np.maximum(between, 1)
+    gain += since[2]
+    gain -= to[2]
+    gain[between < 0] = -np.inf  # from an edge to one before it
+    found: NDArray[np.float32] = gain.astype(np.float32)
+    return found
 
 
 def nearest(values: NDArray[np.float32], table: NDArray[np.float32]) -> NDArray[np.uint8]:
